@@ -1,0 +1,121 @@
+package cluster
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+)
+
+const cgroupRoot = "/sys/fs/cgroup"
+
+// cgroupControllers are the version 1 hierarchies that the kubelet looks for.
+var cgroupControllers = []string{"cpu", "cpuacct", "cpuset", "memory", "pids", "systemd", "hugetlb", "blkio", "devices", "freezer", "net_cls", "net_prio", "perf_event", "rdma"}
+
+func cgroupVersion2() bool {
+	_, err := os.Stat(filepath.Join(cgroupRoot, "cgroup.controllers"))
+	return err == nil
+}
+
+// cgroupDirs are the folders that hold this cluster's control groups.
+func cgroupDirs() []string {
+	if cgroupVersion2() {
+		return []string{filepath.Join(cgroupRoot, cgroup)}
+	}
+	var dirs []string
+	for _, controller := range cgroupControllers {
+		dir := filepath.Join(cgroupRoot, controller)
+		if info, err := os.Lstat(dir); err == nil && info.IsDir() { // links name a hierarchy twice
+			dirs = append(dirs, filepath.Join(dir, cgroup))
+		}
+	}
+	return dirs
+}
+
+// cgroupUp makes the control group under which the kubelet puts all pods.
+func cgroupUp() error {
+	if cgroupVersion2() {
+		for _, controller := range []string{"+cpu", "+cpuset", "+memory", "+pids"} {
+			if err := os.WriteFile(filepath.Join(cgroupRoot, "cgroup.subtree_control"), []byte(controller), 0o644); err != nil {
+				return err
+			}
+		}
+	}
+	for _, dir := range cgroupDirs() {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return err
+		}
+		// In version 1 a new cpuset is empty and refuses processes.
+		for _, file := range []string{"cpuset.cpus", "cpuset.mems"} {
+			parent, err := os.ReadFile(filepath.Join(filepath.Dir(dir), file))
+			if err != nil || cgroupVersion2() {
+				continue
+			}
+			if err := os.WriteFile(filepath.Join(dir, file), parent, 0o644); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// cgroupProcesses are all processes in containers of this cluster.
+func cgroupProcesses() ([]int, error) {
+	seen := map[int]bool{}
+	var pids []int
+	for _, dir := range cgroupDirs() {
+		err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+			if err != nil {
+				if errors.Is(err, os.ErrNotExist) {
+					return nil
+				}
+				return err
+			}
+			if d.Name() != "cgroup.procs" {
+				return nil
+			}
+			b, err := os.ReadFile(path)
+			if errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ENODEV) {
+				return nil // the group ended meanwhile
+			}
+			if err != nil {
+				return err
+			}
+			for _, field := range strings.Fields(string(b)) {
+				pid, err := strconv.Atoi(field)
+				if err == nil && pid > 0 && !seen[pid] {
+					seen[pid] = true
+					pids = append(pids, pid)
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return pids, nil
+}
+
+// cgroupDown removes the control groups, children first.
+func cgroupDown() error {
+	var failed error
+	for _, dir := range cgroupDirs() {
+		var all []string
+		_ = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+			if err == nil && d.IsDir() {
+				all = append(all, path)
+			}
+			return nil
+		})
+		for i := len(all) - 1; i >= 0; i-- {
+			if err := syscall.Rmdir(all[i]); err != nil && !errors.Is(err, os.ErrNotExist) {
+				failed = errors.Join(failed, &fs.PathError{Op: "removing control group", Path: all[i], Err: err})
+			}
+		}
+	}
+	return failed
+}

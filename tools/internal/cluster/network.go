@@ -1,0 +1,234 @@
+package cluster
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/loja-veloz/platform/tools/internal/command"
+)
+
+// sysctls are the kernel settings that the kubelet and kube-proxy change; they
+// are noted before and restored after.
+var sysctls = []string{
+	"net.ipv4.ip_forward", "net.ipv4.conf.all.route_localnet", "net.ipv4.vs.conntrack",
+	"vm.overcommit_memory", "vm.panic_on_oom", "kernel.panic", "kernel.panic_on_oops",
+	"kernel.keys.root_maxkeys", "kernel.keys.root_maxbytes",
+	"net.netfilter.nf_conntrack_max", "net.netfilter.nf_conntrack_tcp_timeout_established", "net.netfilter.nf_conntrack_tcp_timeout_close_wait",
+}
+
+func sysctlPath(name string) string {
+	return filepath.Join("/proc/sys", strings.ReplaceAll(name, ".", "/"))
+}
+
+func ip(args ...string) command.Command {
+	return command.Command{Args: append([]string{"ip"}, args...)}
+}
+
+// networkUp gives the node an address on a bridge of its own, since the
+// kubelet refuses one on loopback, and keeps the Service range on it, so that
+// a packet to a Service that does not exist never leaves this machine.
+func (c *Cluster) networkUp(ctx context.Context) error {
+	if _, err := os.Stat(filepath.Join("/sys/class/net", bridge)); err == nil {
+		return nil
+	}
+	saved := map[string]string{}
+	for _, name := range sysctls {
+		if b, err := os.ReadFile(sysctlPath(name)); err == nil {
+			saved[name] = strings.TrimSpace(string(b))
+		}
+	}
+	b, err := json.Marshal(saved)
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(c.conf("sysctl.json"), b, 0o600); err != nil {
+		return err
+	}
+	for _, args := range [][]string{
+		{"link", "add", bridge, "type", "bridge"},
+		{"addr", "add", nodeIP + "/24", "dev", bridge},
+		{"link", "set", bridge, "up"},
+		{"route", "add", serviceCIDR, "dev", bridge},
+	} {
+		if err := ip(args...).Run(ctx); err != nil {
+			return err
+		}
+	}
+	return os.WriteFile(sysctlPath("net.ipv4.ip_forward"), []byte("1"), 0o644)
+}
+
+// overlapping names a route of this machine that overlaps the cluster's ranges.
+func overlapping(ctx context.Context) error {
+	out, err := ip("-4", "route", "show").Text(ctx)
+	if err != nil {
+		return err
+	}
+	for line := range strings.Lines(out) {
+		dst := strings.Fields(line)[0]
+		if dst == "default" {
+			continue
+		}
+		if !strings.Contains(dst, "/") {
+			dst += "/32"
+		}
+		route, err := netip.ParsePrefix(dst)
+		if err != nil {
+			continue // blackhole and the like carry a word first
+		}
+		for _, ours := range []string{nodeCIDR, podCIDR, serviceCIDR} {
+			if route.Overlaps(netip.MustParsePrefix(ours)) {
+				return fmt.Errorf("the range %s of the local cluster overlaps a route of this machine: %s", ours, strings.TrimSpace(line))
+			}
+		}
+	}
+	return nil
+}
+
+// networkDown removes the links, rules and settings that the cluster made.
+func networkDown(ctx context.Context) error {
+	var failed error
+	links, err := ourLinks(ctx)
+	failed = errors.Join(failed, err)
+	for _, link := range links {
+		// A pod's link goes with its network namespace, maybe meanwhile.
+		if err := ip("link", "del", link).Run(ctx); err != nil {
+			if _, gone := os.Stat(filepath.Join("/sys/class/net", link)); gone == nil {
+				failed = errors.Join(failed, err)
+			}
+		}
+	}
+	for _, family := range []string{"iptables", "ip6tables"} {
+		for _, table := range []string{"filter", "nat", "mangle"} {
+			failed = errors.Join(failed, removeRules(ctx, family, table))
+		}
+	}
+	b, err := os.ReadFile(filepath.Join(runDir, "sysctl.json"))
+	if errors.Is(err, os.ErrNotExist) {
+		return failed
+	}
+	var saved map[string]string
+	if err == nil {
+		err = json.Unmarshal(b, &saved)
+	}
+	failed = errors.Join(failed, err)
+	for name, value := range saved {
+		if err := os.WriteFile(sysctlPath(name), []byte(value), 0o644); err != nil {
+			failed = errors.Join(failed, fmt.Errorf("restoring %s: %w", name, err))
+		}
+	}
+	return failed
+}
+
+// ourLinks are the bridge and the host's ends of the pods' links: the CNI
+// plugin gives each of those the gateway's address of the pod range.
+func ourLinks(ctx context.Context) ([]string, error) {
+	out, err := ip("-j", "-4", "addr", "show").Text(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var links []struct {
+		Name      string `json:"ifname"`
+		Addresses []struct {
+			Local string `json:"local"`
+		} `json:"addr_info"`
+	}
+	if err := json.Unmarshal([]byte(out), &links); err != nil {
+		return nil, fmt.Errorf("reading the links: %w", err)
+	}
+	ranges := []netip.Prefix{netip.MustParsePrefix(nodeCIDR), netip.MustParsePrefix(podCIDR)}
+	var ours []string
+	for _, link := range links {
+		for _, a := range link.Addresses {
+			addr, err := netip.ParseAddr(a.Local)
+			if err == nil && slices.ContainsFunc(ranges, func(p netip.Prefix) bool { return p.Contains(addr) }) {
+				ours = append(ours, link.Name)
+				break
+			}
+		}
+	}
+	return ours, nil
+}
+
+// removeRules removes the chains of kube-proxy and the kubelet, and the rules
+// that lead to them.
+func removeRules(ctx context.Context, family, table string) error {
+	out, err := command.Command{Args: []string{family + "-save", "-t", table}}.Text(ctx)
+	if err != nil {
+		return nil // no such table on this kernel: nothing is in it
+	}
+	restore := &strings.Builder{}
+	fmt.Fprintf(restore, "*%s\n", table)
+	var chains []string
+	for line := range strings.Lines(out) {
+		line = strings.TrimSpace(line)
+		switch fields := strings.Fields(line); {
+		case strings.HasPrefix(line, ":KUBE-"):
+			chains = append(chains, strings.TrimPrefix(fields[0], ":"))
+		case strings.HasPrefix(line, "-A ") && !strings.HasPrefix(line, "-A KUBE-") && strings.Contains(line, "-j KUBE-"):
+			fmt.Fprintln(restore, "-D"+strings.TrimPrefix(line, "-A"))
+		}
+	}
+	if len(chains) == 0 {
+		return nil
+	}
+	for _, chain := range chains {
+		fmt.Fprintf(restore, "-F %s\n", chain)
+	}
+	for _, chain := range chains {
+		fmt.Fprintf(restore, "-X %s\n", chain)
+	}
+	fmt.Fprintln(restore, "COMMIT")
+	return command.Command{Args: []string{family + "-restore", "--noflush"}, Stdin: strings.NewReader(restore.String())}.Run(ctx)
+}
+
+// kubeRules tells whether this machine has rules of some Kubernetes.
+func kubeRules(ctx context.Context) (bool, error) {
+	out, err := command.Command{Args: []string{"iptables-save"}}.Text(ctx)
+	return strings.Contains(out, "\n:KUBE-"), err
+}
+
+// unmount detaches every mount below the given folders, innermost first.
+func unmount(dirs ...string) error {
+	mounts, err := mountsBelow(dirs...)
+	if err != nil {
+		return err
+	}
+	var failed error
+	for _, m := range slices.Backward(mounts) {
+		if err := unix.Unmount(m, unix.MNT_DETACH); err != nil && !errors.Is(err, unix.EINVAL) {
+			failed = errors.Join(failed, fmt.Errorf("unmounting %s: %w", m, err))
+		}
+	}
+	return failed
+}
+
+func mountsBelow(dirs ...string) ([]string, error) {
+	f, err := os.Open("/proc/self/mountinfo")
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	var mounts []string
+	for s := bufio.NewScanner(f); s.Scan(); {
+		fields := strings.Fields(s.Text())
+		if len(fields) < 5 {
+			continue
+		}
+		// proc(5): blanks in a path are written as octal escapes.
+		path := strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(fields[4])
+		if slices.ContainsFunc(dirs, func(d string) bool { return strings.HasPrefix(path, d+"/") }) {
+			mounts = append(mounts, path)
+		}
+	}
+	return mounts, nil
+}

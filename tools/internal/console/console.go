@@ -1,0 +1,70 @@
+// Package console prints what a long run is doing, with the time since it began.
+package console
+
+import (
+	"fmt"
+	"io"
+	"sync"
+	"time"
+)
+
+// A Console prints lines that begin with the elapsed time. It is safe for
+// concurrent use.
+type Console struct {
+	mu    sync.Mutex
+	out   io.Writer
+	start time.Time
+}
+
+// New starts the clock.
+func New(out io.Writer) *Console { return &Console{out: out, start: time.Now()} }
+
+// Step prints one line: [  1m05s] text.
+func (c *Console) Step(format string, args ...any) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	fmt.Fprintf(c.out, "[%7s] %s\n", Round(time.Since(c.start)), fmt.Sprintf(format, args...))
+}
+
+// Plain prints text as it is, for results that people copy.
+func (c *Console) Plain(format string, args ...any) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	fmt.Fprintf(c.out, format+"\n", args...)
+}
+
+// Elapsed is the time since New.
+func (c *Console) Elapsed() time.Duration { return time.Since(c.start) }
+
+// Round shows a duration in whole seconds, or in tenths below ten seconds.
+func Round(d time.Duration) time.Duration {
+	if d < 10*time.Second {
+		return d.Round(100 * time.Millisecond)
+	}
+	return d.Round(time.Second)
+}
+
+// Indented is a writer whose lines appear under the last step.
+func (c *Console) Indented() io.Writer { return &indented{c: c, fresh: true} }
+
+type indented struct {
+	c     *Console
+	fresh bool // the next byte begins a line
+}
+
+func (w *indented) Write(p []byte) (int, error) {
+	w.c.mu.Lock()
+	defer w.c.mu.Unlock()
+	var b []byte
+	for _, ch := range p {
+		if w.fresh && ch != '\n' {
+			b = append(b, "          "...)
+		}
+		b = append(b, ch)
+		w.fresh = ch == '\n'
+	}
+	if _, err := w.c.out.Write(b); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}

@@ -1,0 +1,190 @@
+// Package images fills the registry on localhost: with images packed from the
+// tools that were built here, or copied from the registries upstream where
+// this machine reaches them. Manifests keep the upstream names; containerd
+// asks this registry first.
+package images
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"path"
+	"strings"
+	"time"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
+	"github.com/google/go-containerregistry/pkg/v1/tarball"
+	"github.com/google/go-containerregistry/pkg/v1/types"
+	"io"
+)
+
+// User is the non-root user of every image, and its group.
+const User = "65532"
+
+// A Registry is the one on localhost, host:port.
+type Registry string
+
+// Local is where an upstream image lies in this registry: containerd's mirrors
+// keep the repository's name and drop the host.
+func (r Registry) Local(upstream string) (name.Reference, error) {
+	ref, err := name.ParseReference(upstream)
+	if err != nil {
+		return nil, err
+	}
+	return name.ParseReference(fmt.Sprintf("%s/%s:%s", r, ref.Context().RepositoryStr(), ref.Identifier()), name.Insecure)
+}
+
+// Has tells whether the registry holds the upstream image.
+func (r Registry) Has(ctx context.Context, upstream string) (bool, error) {
+	ref, err := r.Local(upstream)
+	if err != nil {
+		return false, err
+	}
+	_, err = remote.Head(ref, remote.WithContext(ctx))
+	var te *transport.Error
+	if errors.As(err, &te) && te.StatusCode == http.StatusNotFound {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// Reachable tells whether the upstream registry of an image answers within
+// three seconds.
+func Reachable(ctx context.Context, upstream string) bool {
+	ref, err := name.ParseReference(upstream)
+	if err != nil {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	_, err = remote.Head(ref, remote.WithContext(ctx), remote.WithRetryBackoff(remote.Backoff{Steps: 1}))
+	return err == nil
+}
+
+// Copy brings the upstream image into this registry.
+func (r Registry) Copy(ctx context.Context, upstream string) error {
+	src, err := name.ParseReference(upstream)
+	if err != nil {
+		return err
+	}
+	dst, err := r.Local(upstream)
+	if err != nil {
+		return err
+	}
+	img, err := remote.Image(src, remote.WithContext(ctx), remote.WithPlatform(v1.Platform{OS: "linux", Architecture: "amd64"}))
+	if err != nil {
+		return fmt.Errorf("pulling %s: %w", upstream, err)
+	}
+	if err := remote.Write(dst, img, remote.WithContext(ctx)); err != nil {
+		return fmt.Errorf("pushing %s: %w", dst, err)
+	}
+	return nil
+}
+
+// A File is one file of an image.
+type File struct {
+	Path string
+	Mode int64
+	Data []byte
+}
+
+// Push packs an image of a few files and pushes it under the upstream name, or
+// under this registry's own where that is the host. The same files give the
+// same digest: nothing in the image tells when or where it was made.
+func (r Registry) Push(ctx context.Context, upstream, entrypoint string, files ...File) error {
+	ref, err := r.Local(upstream)
+	if err != nil {
+		return err
+	}
+	img, err := pack(entrypoint, files)
+	if err != nil {
+		return fmt.Errorf("packing %s: %w", upstream, err)
+	}
+	if err := remote.Write(ref, img, remote.WithContext(ctx)); err != nil {
+		return fmt.Errorf("pushing %s: %w", ref, err)
+	}
+	return nil
+}
+
+// Base are the files under every service's image: a user, and a folder for
+// temporary files. Root certificates come with the program (package
+// x509roots/fallback), so that the image is the same wherever it is built.
+func Base() []File {
+	return []File{
+		{Path: "etc/passwd", Mode: 0o644, Data: []byte("root:x:0:0:root:/root:/sbin/nologin\nnonroot:x:" + User + ":" + User + ":nonroot:/:/sbin/nologin\n")},
+		{Path: "etc/group", Mode: 0o644, Data: []byte("root:x:0:\nnonroot:x:" + User + ":\n")},
+	}
+}
+
+// Program reads a binary as the file of an image.
+func Program(binary, at string) (File, error) {
+	b, err := os.ReadFile(binary)
+	return File{Path: strings.TrimPrefix(at, "/"), Mode: 0o755, Data: b}, err
+}
+
+func pack(entrypoint string, files []File) (v1.Image, error) {
+	var buf bytes.Buffer
+	w := tar.NewWriter(&buf)
+	made := map[string]bool{".": true}
+	for _, f := range files {
+		for _, dir := range parents(f.Path) {
+			if made[dir] {
+				continue
+			}
+			made[dir] = true
+			if err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeDir, Name: dir + "/", Mode: 0o755, Format: tar.FormatPAX}); err != nil {
+				return nil, err
+			}
+		}
+		if err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: f.Path, Mode: f.Mode, Size: int64(len(f.Data)), Format: tar.FormatPAX}); err != nil {
+			return nil, err
+		}
+		if _, err := w.Write(f.Data); err != nil {
+			return nil, err
+		}
+	}
+	if err := w.Close(); err != nil {
+		return nil, err
+	}
+	layer, err := tarball.LayerFromOpener(
+		func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(buf.Bytes())), nil },
+		// The registry is on this machine: fast beats small.
+		tarball.WithCompressionLevel(1), tarball.WithMediaType(types.OCILayer),
+	)
+	if err != nil {
+		return nil, err
+	}
+	img := mutate.ConfigMediaType(mutate.MediaType(empty.Image, types.OCIManifestSchema1), types.OCIConfigJSON)
+	if img, err = mutate.AppendLayers(img, layer); err != nil {
+		return nil, err
+	}
+	config, err := img.ConfigFile()
+	if err != nil {
+		return nil, err
+	}
+	config = config.DeepCopy()
+	config.OS, config.Architecture = "linux", "amd64"
+	config.Config.User = User + ":" + User
+	if entrypoint != "" {
+		config.Config.Entrypoint = []string{entrypoint}
+	}
+	return mutate.ConfigFile(img, config)
+}
+
+// parents are the folders above a path, outermost first.
+func parents(p string) []string {
+	var dirs []string
+	for dir := path.Dir(p); dir != "."; dir = path.Dir(dir) {
+		dirs = append([]string{dir}, dirs...)
+	}
+	return dirs
+}

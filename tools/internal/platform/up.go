@@ -1,0 +1,387 @@
+package platform
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/loja-veloz/platform/tools/internal/cluster"
+	"github.com/loja-veloz/platform/tools/internal/command"
+	"github.com/loja-veloz/platform/tools/internal/console"
+	"github.com/loja-veloz/platform/tools/internal/images"
+	"github.com/loja-veloz/platform/tools/internal/toolchain"
+)
+
+const (
+	pauseImage = "registry.k8s.io/pause:3.10"
+	baseImage  = cluster.Registry + "/loja/base:1"
+)
+
+// Up brings the whole local environment up.
+func (p *Platform) Up(ctx context.Context) error {
+	if err := p.ClusterUp(ctx, p.deployTools(ctx)...); err != nil {
+		return err
+	}
+	digests, err := p.buildServices(ctx, nil)
+	if err != nil {
+		return err
+	}
+	if err := p.setImages(ctx, digests); err != nil {
+		return err
+	}
+	p.Out.Step("pulumi up: stack %s", stack)
+	if err := p.pulumiUp(ctx); err != nil {
+		return err
+	}
+	if p.KubeContext != "" {
+		p.Out.Plain("\nThe shop is up. To see it:\n  kubectl --context=%s -n gateway port-forward service/traefik 30080:80\n  open %s", p.KubeContext, URL)
+		return nil
+	}
+	if err := p.waitServed(ctx); err != nil {
+		return err
+	}
+	p.Out.Step("the page is served")
+	p.Out.Plain("\n  shop       %s/\n  echo       %s/echo\n  health     %s/health\n\n  make deploy    ship the working tree's services by canary\n  make status    what runs, and how much memory it takes\n  eval \"$(make env)\"   then pulumi and kubectl work by hand\n  make down      stop everything, keep the data", URL, URL, URL)
+	p.Out.Plain("\nNetworkPolicies are not enforced by this cluster's network; the tests prove what they allow.")
+	return nil
+}
+
+// ClusterUp provides the cluster and its registry, and the further tools named.
+func (p *Platform) ClusterUp(ctx context.Context, further ...toolchain.Tool) error {
+	tools := further
+	if p.KubeContext == "" {
+		if err := cluster.Supported(); err != nil {
+			return err
+		}
+		tools = append(tools, toolchain.Kubernetes)
+		if p.ImageSource == "auto" {
+			p.ImageSource = "build"
+			if images.Reachable(ctx, toolchain.Images[0].Image) {
+				p.ImageSource = "pull"
+			}
+		}
+		if p.ImageSource == "build" {
+			tools = append(tools, toolchain.Images...)
+		}
+	} else if !kubectlFits(ctx) {
+		tools = append(tools, toolchain.Kubernetes)
+	}
+	if err := p.Cache.Ensure(ctx, toolchain.InOrder(tools)...); err != nil {
+		return err
+	}
+	if err := p.link(tools); err != nil {
+		return err
+	}
+	if p.KubeContext != "" {
+		p.Out.Step("using the cluster of context %s", p.KubeContext)
+		if _, err := p.kubectl(ctx, "get", "--raw", "/readyz"); err != nil {
+			return fmt.Errorf("KUBE_CONTEXT=%s: %w", p.KubeContext, err)
+		}
+		return nil
+	}
+	c, err := p.Cluster()
+	if err != nil {
+		return err
+	}
+	began := time.Now()
+	p.Out.Step("starting Kubernetes %s", toolchain.KubernetesVersion)
+	if err := c.Up(ctx, p.fillRegistry); err != nil {
+		return fmt.Errorf("local cluster: %w", err)
+	}
+	p.Out.Step("the cluster is ready, after %s", console.Round(time.Since(began)))
+	return nil
+}
+
+// fillRegistry puts the images of cluster and controllers into the registry.
+func (p *Platform) fillRegistry(ctx context.Context) error {
+	r := images.Registry(cluster.Registry)
+	if has, err := r.Has(ctx, pauseImage); err != nil {
+		return err
+	} else if !has {
+		binary := p.Local("pause")
+		if err := (command.Command{
+			Args: []string{"go", "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w", "-o", binary, "./pause"},
+			Dir:  filepath.Join(p.Root, "tools"), Env: []string{"CGO_ENABLED=0", "GOWORK=off"},
+		}).Run(ctx); err != nil {
+			return err
+		}
+		program, err := images.Program(binary, "/pause")
+		if err != nil {
+			return err
+		}
+		if err := r.Push(ctx, pauseImage, "/pause", program); err != nil {
+			return err
+		}
+	}
+	if err := r.Push(ctx, baseImage, "", images.Base()...); err != nil {
+		return err
+	}
+	for _, t := range toolchain.Images {
+		has, err := r.Has(ctx, t.Image)
+		if err != nil {
+			return err
+		}
+		if has {
+			continue
+		}
+		if p.ImageSource == "pull" {
+			p.Out.Step("pulling %s", t.Image)
+			if err := r.Copy(ctx, t.Image); err != nil {
+				return fmt.Errorf("%w (IMAGES=build builds it instead)", err)
+			}
+			continue
+		}
+		binary, err := p.Cache.Binary(t, t.Name)
+		if err != nil {
+			return err
+		}
+		program, err := images.Program(binary, t.Path)
+		if err != nil {
+			return err
+		}
+		if err := r.Push(ctx, t.Image, t.Path, append(images.Base(), program)...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// buildServices builds images of the named services, or of all, pushes them and
+// returns their references by digest.
+func (p *Platform) buildServices(ctx context.Context, services []string) (map[string]string, error) {
+	if len(services) == 0 {
+		all, err := p.Services()
+		if err != nil {
+			return nil, err
+		}
+		services = all
+	}
+	if p.KubeContext != "" {
+		r := images.Registry(p.Registry)
+		if err := r.Push(ctx, p.base(), "", images.Base()...); err != nil {
+			return nil, fmt.Errorf("REGISTRY=%s: %w", p.Registry, err)
+		}
+	}
+	refs := map[string]string{}
+	for _, s := range services {
+		began := time.Now()
+		c, err := p.run("ko", "build", "--base-import-paths", "--platform=linux/amd64", "--sbom=spdx", "./"+s)
+		if err != nil {
+			return nil, err
+		}
+		c.Dir = filepath.Join(p.Root, "apps")
+		// GOWORK: an image depends on apps/go.sum alone.
+		c.Env = append(c.Env, "KO_DOCKER_REPO="+p.Registry, "KO_DEFAULTBASEIMAGE="+p.base(), "GOWORK=off", "GOFLAGS=-buildvcs=false")
+		ref, err := c.Text(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("building the image of %s: %w", s, err)
+		}
+		ref = strings.TrimSpace(ref[strings.LastIndex(ref, "\n")+1:])
+		if !strings.Contains(ref, "@sha256:") {
+			return nil, fmt.Errorf("building the image of %s: ko printed %q, not a digest", s, ref)
+		}
+		refs[s] = ref
+		p.Out.Step("image of %s: %s (%s)", s, ref, console.Round(time.Since(began)))
+	}
+	return refs, nil
+}
+
+func (p *Platform) base() string { return strings.Replace(baseImage, cluster.Registry, p.Registry, 1) }
+
+// setImages selects the stack, making it on first use, and writes the images
+// into its configuration.
+func (p *Platform) setImages(ctx context.Context, refs map[string]string) error {
+	if err := p.pulumi(ctx, "stack", "select", "--create", stack); err != nil {
+		return err
+	}
+	config := []string{"config", "set-all", "--stack", stack, "--path"}
+	for s, ref := range refs {
+		config = append(config, "--plaintext", fmt.Sprintf("%s:images.%s=%s", project, s, ref))
+	}
+	if p.KubeContext != "" {
+		config = append(config, "--plaintext", project+":kubeContext="+p.KubeContext)
+	}
+	return p.pulumi(ctx, config...)
+}
+
+func (p *Platform) pulumi(ctx context.Context, args ...string) error {
+	c, err := p.run(append([]string{"pulumi", "--non-interactive"}, args...)...)
+	if err != nil {
+		return err
+	}
+	return c.Run(ctx)
+}
+
+// pulumiUp applies the stack and shows what Pulumi says.
+func (p *Platform) pulumiUp(ctx context.Context, args ...string) error {
+	c, err := p.run(append([]string{"pulumi", "--non-interactive", "up", "--stack", stack, "--yes", "--skip-preview", "--suppress-permalink=true"}, args...)...)
+	if err != nil {
+		return err
+	}
+	c.Output = p.Out.Indented()
+	err = c.Run(ctx)
+	var failed *command.Error
+	if errors.As(err, &failed) && strings.Contains(failed.Tail, "the stack is currently locked") {
+		return fmt.Errorf("another pulumi holds the stack's lock, or one was killed: %w\nIf none runs: eval \"$(make env)\" && pulumi cancel -s %s", err, stack)
+	}
+	if errors.As(err, &failed) {
+		return fmt.Errorf("pulumi up: %w (its output is above)", failed.Err)
+	}
+	return err
+}
+
+// waitServed waits until the gateway serves the page.
+func (p *Platform) waitServed(ctx context.Context) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, 2*time.Minute, errors.New("the page is not served after 2m0s"))
+	defer cancel()
+	for {
+		err := get(ctx, URL+"/health")
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%w: %v", context.Cause(ctx), err)
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}
+
+func get(ctx context.Context, url string) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return err
+	}
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s answers %s", url, resp.Status)
+	}
+	return nil
+}
+
+// Down stops the bundled cluster and keeps its data; on another cluster it
+// destroys the stack.
+func (p *Platform) Down(ctx context.Context) error {
+	if p.KubeContext != "" {
+		p.Out.Step("pulumi destroy: stack %s", stack)
+		return p.pulumi(ctx, "destroy", "--stack", stack, "--yes", "--skip-preview")
+	}
+	c, err := p.Cluster()
+	if err != nil {
+		return err
+	}
+	if running, err := c.Running(); err != nil {
+		return err
+	} else if !running {
+		p.Out.Step("the local cluster does not run")
+		return nil
+	}
+	if err := c.Down(ctx); err != nil {
+		return err
+	}
+	left, err := c.Leftovers(ctx)
+	if err != nil {
+		return err
+	}
+	if len(left) > 0 {
+		return fmt.Errorf("the cluster is stopped but left behind:\n  %s", strings.Join(left, "\n  "))
+	}
+	p.Out.Step("the local cluster is stopped; its data stays in %s", c.Data)
+	return nil
+}
+
+// Wipe deletes the environment's data with everything generated: cluster,
+// state, passphrase and stack file. The tool cache stays.
+func (p *Platform) Wipe(ctx context.Context) error {
+	if err := p.Down(ctx); err != nil {
+		return err
+	}
+	c, err := p.Cluster()
+	if err != nil {
+		return err
+	}
+	if err := c.Wipe(); err != nil {
+		return err
+	}
+	if err := os.RemoveAll(p.Local()); err != nil {
+		return err
+	}
+	if err := os.Remove(p.stackFile()); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	p.Out.Step("the data of the local environment is deleted")
+	return nil
+}
+
+// Memory is the sum of what the cluster's processes use, in bytes of PSS.
+func (p *Platform) Memory() (int64, error) {
+	c, err := p.Cluster()
+	if err != nil {
+		return 0, err
+	}
+	components, err := c.Status()
+	if err != nil {
+		return 0, err
+	}
+	var sum int64
+	for _, s := range components {
+		sum += s.PSS
+	}
+	return sum, nil
+}
+
+// ClusterStatus prints the components, the node and the pods.
+func (p *Platform) ClusterStatus(ctx context.Context) error {
+	if p.KubeContext == "" {
+		c, err := p.Cluster()
+		if err != nil {
+			return err
+		}
+		running, err := c.Running()
+		if err != nil {
+			return err
+		}
+		if !running {
+			return errors.New("the local cluster does not run: make up starts it")
+		}
+		components, err := c.Status()
+		if err != nil {
+			return err
+		}
+		var sum int64
+		var dead []string
+		for _, s := range components {
+			state := fmt.Sprintf("%d processes", len(s.PIDs))
+			if len(s.PIDs) == 0 {
+				state, dead = "NOT RUNNING", append(dead, s.Name)
+			}
+			p.Out.Plain("%-26s %-14s %6.1f MiB", s.Name, state, float64(s.PSS)/(1<<20))
+			sum += s.PSS
+		}
+		p.Out.Plain("%-26s %-14s %6.1f MiB (PSS)\n", "together", "", float64(sum)/(1<<20))
+		if len(dead) > 0 {
+			return fmt.Errorf("not running: %s: make up starts them again; their logs are in %s", strings.Join(dead, ", "), filepath.Join(c.Data, "logs"))
+		}
+	}
+	var out bytes.Buffer
+	k, err := p.kubectlCommand("get", "nodes,pods", "--all-namespaces", "-o", "wide")
+	if err != nil {
+		return err
+	}
+	k.Stdout = &out
+	if err := k.Run(ctx); err != nil {
+		return err
+	}
+	p.Out.Plain("%s", out.String())
+	return nil
+}

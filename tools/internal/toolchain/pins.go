@@ -1,0 +1,152 @@
+package toolchain
+
+import "slices"
+
+// A Tool is one pinned third-party program. It is built from the Go module
+// proxy alone, from the go.mod in its Pin folder, so that go.sum vouches for
+// every line of it.
+type Tool struct {
+	Name    string   // binary that the build writes
+	Version string   // version of the program, as its project numbers it
+	Pin     string   // folder under tools/pins
+	Package string   // main package
+	LDFlags string   // -X settings beside -s -w
+	Links   []string // other names of the same binary, which behaves by argv[0]
+	Files   []File   // upstream source files that the build sees changed
+	Image   string   // upstream name of the image that the cluster runs, if any
+	Path    string   // where the binary lies in that image
+}
+
+// A File changes one file of an upstream module: the build takes the module
+// from a changed copy; the module cache stays as downloaded.
+type File struct {
+	Module, Path string
+	From         string      // another file of the module that Path is filled from
+	Replace      [][2]string // old text, new text; an old text that is missing fails the build
+	With         string      // the whole new text
+	Why          string
+}
+
+// KubernetesVersion is the version of the local cluster, the one that EKS runs
+// in dev and prod.
+const KubernetesVersion = "1.33.4"
+
+// Kubernetes is the programs of the local cluster.
+var Kubernetes = Tool{
+	Name: "kubernetes", Version: KubernetesVersion, Pin: "kubernetes", Package: ".",
+	LDFlags: "-X k8s.io/component-base/version.gitVersion=v" + KubernetesVersion +
+		" -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=33" +
+		" -X k8s.io/client-go/pkg/version.gitVersion=v" + KubernetesVersion,
+	Links: []string{"kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy", "kubelet", "kubectl", "kubeadm", "etcd"},
+}
+
+var pulumiCLI = Tool{
+	Name: "pulumi", Version: "3.258.0", Pin: "pulumi", Package: "github.com/pulumi/pulumi/pkg/v3/cmd/pulumi",
+	LDFlags: "-X github.com/pulumi/pulumi/sdk/v3/go/common/version.Version=v3.258.0",
+}
+
+var pulumiLanguageGo = Tool{
+	Name: "pulumi-language-go", Version: "3.66.0", Pin: "language-go",
+	Package: "github.com/pulumi/pulumi/sdk/v3/go/pulumi-language-go",
+	LDFlags: "-X github.com/pulumi/pulumi/sdk/v3/go/common/version.Version=v3.66.0",
+}
+
+// KubernetesProviderVersion is that of the Pulumi plugin and of its SDK.
+const KubernetesProviderVersion = "4.18.1"
+
+const kubernetesProviderModule = "github.com/pulumi/pulumi-kubernetes/provider/v4"
+
+var pulumiKubernetes = Tool{
+	Name: "pulumi-resource-kubernetes", Version: KubernetesProviderVersion, Pin: "kubernetes-provider",
+	Package: kubernetesProviderModule + "/cmd/pulumi-resource-kubernetes",
+	LDFlags: "-X " + kubernetesProviderModule + "/pkg/version.Version=" + KubernetesProviderVersion,
+	Files: []File{
+		{
+			Module: kubernetesProviderModule, Path: "cmd/pulumi-resource-kubernetes/schema-embed.json",
+			From: "cmd/pulumi-resource-kubernetes/schema.json", Replace: [][2]string{{"{\n", "{\n    \"version\": \"" + KubernetesProviderVersion + "\",\n"}},
+			Why: "the release process derives this file and does not commit it",
+		},
+		{
+			Module: kubernetesProviderModule, Path: "cmd/pulumi-resource-kubernetes/terraform-mapping-embed.json",
+			From: "cmd/pulumi-resource-kubernetes/terraform-mapping.json",
+			Why:  "as above",
+		},
+	},
+}
+
+var coreDNS = Tool{
+	Name: "coredns", Version: "1.12.0", Pin: "kubernetes", Package: "github.com/coredns/coredns",
+	Image: "registry.k8s.io/coredns/coredns:v1.12.0", Path: "/coredns",
+	Files: []File{{
+		Module: "github.com/coredns/coredns", Path: "plugin/kubernetes/object/informer.go",
+		Replace: [][2]string{{"\t\tRetryOnError:     false,\n", ""}},
+		Why:     "client-go 0.33 dropped the field; false was its zero value",
+	}},
+}
+
+var metricsServer = Tool{
+	Name: "metrics-server", Version: "0.7.2", Pin: "kubernetes", Package: "sigs.k8s.io/metrics-server/cmd/metrics-server",
+	LDFlags: "-X k8s.io/client-go/pkg/version.gitVersion=v0.7.2",
+	Image:   "registry.k8s.io/metrics-server/metrics-server:v0.7.2", Path: "/metrics-server",
+	Files: []File{{
+		Module: "sigs.k8s.io/metrics-server", Path: "cmd/metrics-server/app/options/options.go",
+		Replace: [][2]string{
+			{"serverConfig.Version = &versionGet", "serverConfig.EffectiveVersion = compatibility.DefaultBuildEffectiveVersion()"},
+			{"serverConfig.Version.String()", "versionGet.String()"},
+			{"\t\"k8s.io/client-go/pkg/version\"\n", "\t\"k8s.io/apiserver/pkg/util/compatibility\"\n\t\"k8s.io/client-go/pkg/version\"\n"},
+		},
+		Why: "apiserver 0.33 replaced the field Version by EffectiveVersion; building on the cluster's own libraries halves the work",
+	}},
+}
+
+var rollouts = Tool{
+	Name: "rollouts-controller", Version: "1.9.1", Pin: "kubernetes",
+	Package: "github.com/argoproj/argo-rollouts/cmd/rollouts-controller",
+	LDFlags: "-X github.com/argoproj/argo-rollouts/utils/version.version=v1.9.1",
+	Image:   "quay.io/argoproj/argo-rollouts:v1.9.1", Path: "/bin/rollouts-controller",
+}
+
+var traefik = Tool{
+	Name: "traefik", Version: "3.6.7", Pin: "traefik", Package: "github.com/traefik/traefik/v3/cmd/traefik",
+	LDFlags: "-X github.com/traefik/traefik/v3/pkg/version.Version=v3.6.7",
+	Image:   "docker.io/library/traefik:v3.6.7", Path: "/usr/local/bin/traefik",
+	Files: []File{{
+		Module: "github.com/go-acme/lego/v4", Path: "providers/dns/zz_gen_dns_providers.go",
+		With: `package dns
+
+import (
+	"fmt"
+
+	"github.com/go-acme/lego/v4/challenge"
+)
+
+func NewDNSChallengeProviderByName(name string) (challenge.Provider, error) {
+	return nil, fmt.Errorf("DNS provider %q: this build has none, the gateway orders no certificates", name)
+}
+`,
+		Why: "the local gateway orders no certificates, and the SDKs of some hundred DNS vendors take most of the build",
+	}},
+}
+
+// Ko builds images of Go programs.
+var Ko = Tool{Name: "ko", Version: "0.19.1", Pin: "ko", Package: "github.com/google/ko", LDFlags: "-X github.com/google/ko/pkg/commands.Version=0.19.1"}
+
+// Pulumi is the CLI with its Go language host and the Kubernetes provider.
+var Pulumi = []Tool{pulumiCLI, pulumiLanguageGo, pulumiKubernetes}
+
+// Images are the tools that run in the cluster.
+var Images = []Tool{coreDNS, metricsServer, rollouts, traefik}
+
+// Lint is what make lint needs beyond the Go toolchain.
+var Lint = []Tool{
+	{Name: "golangci-lint", Version: "2.15.0", Pin: "golangci-lint", Package: "github.com/golangci/golangci-lint/v2/cmd/golangci-lint"},
+	{Name: "actionlint", Version: "1.7.12", Pin: "actionlint", Package: "github.com/rhysd/actionlint/cmd/actionlint"},
+}
+
+// InOrder sorts tools so that those of one module graph follow each other.
+func InOrder(tools []Tool) []Tool {
+	pins := []string{"kubernetes", "traefik", "pulumi", "language-go", "kubernetes-provider", "ko"}
+	sorted := slices.Clone(tools)
+	slices.SortStableFunc(sorted, func(a, b Tool) int { return slices.Index(pins, a.Pin) - slices.Index(pins, b.Pin) })
+	return sorted
+}

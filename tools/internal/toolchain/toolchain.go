@@ -1,0 +1,367 @@
+// Package toolchain provides the programs that the platform runs on, pinned:
+// it takes a fitting one from PATH or builds it from its Go module, and caches
+// the result by version outside the checkout.
+package toolchain
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/loja-veloz/platform/tools/internal/command"
+	"github.com/loja-veloz/platform/tools/internal/console"
+)
+
+// A Cache holds built tools, one folder per tool, version and content of its
+// pin.
+type Cache struct {
+	Root string // folder of the cache
+	Pins string // the checkout's tools/pins
+	Out  *console.Console
+}
+
+// DefaultRoot is LOJA_CACHE, or loja-veloz in the user's cache folder.
+func DefaultRoot() (string, error) {
+	if dir := os.Getenv("LOJA_CACHE"); dir != "" {
+		return filepath.Abs(dir)
+	}
+	dir, err := os.UserCacheDir()
+	if err != nil {
+		return "", fmt.Errorf("no place for built tools: %w (set LOJA_CACHE)", err)
+	}
+	return filepath.Join(dir, "loja-veloz"), nil
+}
+
+// Dir is where a tool's binary lies once built.
+func (c *Cache) Dir(t Tool) (string, error) {
+	h := sha256.New()
+	fmt.Fprintln(h, runtime.Version(), runtime.GOOS, runtime.GOARCH, t)
+	entries, err := os.ReadDir(filepath.Join(c.Pins, t.Pin))
+	if err != nil {
+		return "", fmt.Errorf("pin of %s: %w", t.Name, err)
+	}
+	for _, e := range entries {
+		b, err := os.ReadFile(filepath.Join(c.Pins, t.Pin, e.Name()))
+		if err != nil {
+			return "", fmt.Errorf("pin of %s: %w", t.Name, err)
+		}
+		fmt.Fprintln(h, e.Name(), len(b))
+		h.Write(b)
+	}
+	return filepath.Join(c.Root, "tools", fmt.Sprintf("%s-%s-%s", t.Name, t.Version, hex.EncodeToString(h.Sum(nil))[:10])), nil
+}
+
+// Binary is the path of a built tool's program; name is the tool's own or one
+// of its links.
+func (c *Cache) Binary(t Tool, name string) (string, error) {
+	dir, err := c.Dir(t)
+	return filepath.Join(dir, name), err
+}
+
+// Ensure builds those of the tools that the cache does not hold. An
+// interrupted build goes on where it was, since the Go build cache keeps each
+// compiled package.
+func (c *Cache) Ensure(ctx context.Context, tools ...Tool) error {
+	var missing []Tool
+	for _, t := range tools {
+		dir, err := c.Dir(t)
+		if err != nil {
+			return err
+		}
+		if _, err := os.Stat(filepath.Join(dir, t.Name)); err != nil {
+			missing = append(missing, t)
+		}
+	}
+	if len(missing) == 0 {
+		return nil
+	}
+	if err := checkGo(ctx); err != nil {
+		return err
+	}
+	unlock, err := c.lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+
+	prefetch, stop := context.WithCancel(ctx)
+	defer stop()
+	go c.download(prefetch, missing[1:])
+
+	c.Out.Step("building %d of %d tools, once; they are kept in %s", len(missing), len(tools), c.Root)
+	took := make([]string, 0, len(missing))
+	for i, t := range missing {
+		began := time.Now()
+		if err := c.build(ctx, t, i, missing); err != nil {
+			return err
+		}
+		took = append(took, fmt.Sprintf("%s %s", t.Name, console.Round(time.Since(began))))
+	}
+	c.Out.Step("tools built: %s", strings.Join(took, ", "))
+	return nil
+}
+
+func (c *Cache) lock(ctx context.Context) (func(), error) {
+	if err := os.MkdirAll(c.Root, 0o755); err != nil {
+		return nil, err
+	}
+	f, err := os.OpenFile(filepath.Join(c.Root, "build.lock"), os.O_CREATE|os.O_RDWR, 0o644)
+	if err != nil {
+		return nil, err
+	}
+	for said := false; ; said = true {
+		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		if err == nil {
+			return func() { f.Close() }, nil
+		}
+		if !errors.Is(err, syscall.EWOULDBLOCK) {
+			return nil, fmt.Errorf("locking %s: %w", f.Name(), err)
+		}
+		if !said {
+			c.Out.Step("another build holds %s, waiting for it", f.Name())
+		}
+		select {
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		case <-time.After(time.Second):
+		}
+	}
+}
+
+// download fetches the modules of later builds while the first one compiles.
+// Its errors do not matter here: the build itself meets and reports them.
+func (c *Cache) download(ctx context.Context, tools []Tool) {
+	for _, t := range tools {
+		_ = command.Command{
+			Args: []string{"go", "list", "-deps", "-f", "{{.ImportPath}}", t.Package},
+			Dir:  filepath.Join(c.Pins, t.Pin), Env: buildEnv,
+		}.Run(ctx)
+	}
+}
+
+var buildEnv = []string{"GOWORK=off", "GOFLAGS=-mod=readonly", "CGO_ENABLED=0", "GOTOOLCHAIN=local"}
+
+func (c *Cache) build(ctx context.Context, t Tool, i int, all []Tool) error {
+	dir, err := c.Dir(t)
+	if err != nil {
+		return err
+	}
+	work := dir + ".building"
+	if err := os.MkdirAll(work, 0o755); err != nil {
+		return err
+	}
+	log := filepath.Join(c.Root, "logs", t.Name+".log")
+	label := fmt.Sprintf("[%d/%d] %s %s", i+1, len(all), t.Name, t.Version)
+	rest := ""
+	if i+1 < len(all) {
+		names := make([]string, 0, len(all))
+		for _, t := range all[i+1:] {
+			names = append(names, t.Name)
+		}
+		rest = "; then " + strings.Join(names, ", ")
+	}
+	c.Out.Step("%s%s", label, rest)
+
+	modfile, err := c.modfile(ctx, t, work)
+	if err != nil {
+		return fmt.Errorf("building %s: %w", t.Name, err)
+	}
+	counter := &lineCounter{}
+	done := make(chan struct{})
+	go func() {
+		began, tick := time.Now(), time.NewTicker(20*time.Second)
+		defer tick.Stop()
+		for {
+			select {
+			case <-done:
+				return
+			case <-tick.C:
+				c.Out.Step("%s: %d packages compiled in %s", label, counter.n.Load(), console.Round(time.Since(began)))
+			}
+		}
+	}()
+	err = command.Command{
+		Args: []string{"go", "build", "-v", "-trimpath", "-buildvcs=false", "-modfile", modfile,
+			"-ldflags", strings.TrimSpace("-s -w " + t.LDFlags), "-o", filepath.Join(work, t.Name), t.Package},
+		Dir: filepath.Join(c.Pins, t.Pin), Env: buildEnv, Log: log, Output: counter,
+	}.Run(ctx)
+	close(done)
+	if err != nil {
+		return fmt.Errorf("building %s %s: %w%s", t.Name, t.Version, err, advice(err))
+	}
+	for _, link := range t.Links {
+		if err := os.Symlink(t.Name, filepath.Join(work, link)); err != nil && !errors.Is(err, os.ErrExist) {
+			return err
+		}
+	}
+	for _, scratch := range []string{"src", "changed.mod", "changed.sum"} {
+		if err := os.RemoveAll(filepath.Join(work, scratch)); err != nil {
+			return err
+		}
+	}
+	return os.Rename(work, dir)
+}
+
+// modfile writes a copy of the pin's go.mod in which the modules that the tool
+// changes are replaced by changed copies, and returns its path. Without changes
+// it is the pin's own.
+func (c *Cache) modfile(ctx context.Context, t Tool, work string) (string, error) {
+	pin := filepath.Join(c.Pins, t.Pin)
+	if len(t.Files) == 0 {
+		return filepath.Join(pin, "go.mod"), nil
+	}
+	mod, err := os.ReadFile(filepath.Join(pin, "go.mod"))
+	if err != nil {
+		return "", err
+	}
+	copies := map[string]string{}
+	for _, f := range t.Files {
+		original, err := c.fetch(ctx, t, f.Module)
+		if err != nil {
+			return "", err
+		}
+		dir, ok := copies[f.Module]
+		if !ok {
+			dir = filepath.Join(work, "src", f.Module)
+			if err := os.RemoveAll(dir); err != nil {
+				return "", err
+			}
+			if err := copyTree(dir, original); err != nil {
+				return "", err
+			}
+			copies[f.Module] = dir
+			mod = fmt.Appendf(mod, "\nreplace %s => %s\n", f.Module, dir)
+		}
+		if err := f.write(original, dir); err != nil {
+			return "", fmt.Errorf("pin of %s: %w", t.Name, err)
+		}
+	}
+	sum, err := os.ReadFile(filepath.Join(pin, "go.sum"))
+	if err != nil {
+		return "", err
+	}
+	if err := os.WriteFile(filepath.Join(work, "changed.sum"), sum, 0o644); err != nil {
+		return "", err
+	}
+	path := filepath.Join(work, "changed.mod")
+	return path, os.WriteFile(path, mod, 0o644)
+}
+
+// write puts the changed file into the copy of its module.
+func (f File) write(original, dir string) error {
+	text := f.With
+	if text == "" {
+		from := f.Path
+		if f.From != "" {
+			from = f.From
+		}
+		b, err := os.ReadFile(filepath.Join(original, from))
+		if err != nil {
+			return err
+		}
+		text = string(b)
+	}
+	for _, r := range f.Replace {
+		if !strings.Contains(text, r[0]) {
+			return fmt.Errorf("%s/%s no longer has the text %q that is to be replaced", f.Module, f.Path, r[0])
+		}
+		n := -1
+		if f.From != "" {
+			n = 1 // a derived file: its head only
+		}
+		text = strings.Replace(text, r[0], r[1], n)
+	}
+	return os.WriteFile(filepath.Join(dir, f.Path), []byte(text), 0o644)
+}
+
+// copyTree copies a module out of the read-only module cache.
+func copyTree(to, from string) error {
+	return filepath.WalkDir(from, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(from, path)
+		if err != nil {
+			return err
+		}
+		target := filepath.Join(to, rel)
+		if d.IsDir() {
+			return os.MkdirAll(target, 0o755)
+		}
+		b, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		return os.WriteFile(target, b, 0o644)
+	})
+}
+
+func (c *Cache) fetch(ctx context.Context, t Tool, module string) (string, error) {
+	out, err := command.Command{
+		Args: []string{"go", "mod", "download", "-json", module},
+		Dir:  filepath.Join(c.Pins, t.Pin), Env: buildEnv,
+	}.Text(ctx)
+	if err != nil {
+		return "", fmt.Errorf("%w%s", err, advice(err))
+	}
+	var m struct{ Dir string }
+	if err := json.Unmarshal([]byte(out), &m); err != nil {
+		return "", fmt.Errorf("go mod download %s: %w", module, err)
+	}
+	return m.Dir, nil
+}
+
+// advice says what to do about a failed build.
+func advice(err error) string {
+	var e *command.Error
+	if !errors.As(err, &e) {
+		return ""
+	}
+	has := func(parts ...string) bool {
+		return slices.ContainsFunc(parts, func(p string) bool { return strings.Contains(e.Tail, p) })
+	}
+	switch {
+	case has("no space left on device"):
+		return "\nThe disk is full: a first build needs about 12 GB for the Go caches and the tools. Free some and run it again; it goes on where it was."
+	case has("no such host", "connection refused", "i/o timeout", "network is unreachable", "TLS handshake timeout", "server misbehaving"):
+		return "\nThe Go module proxy cannot be reached: check the network (go env GOPROXY) and run it again; it goes on where it was."
+	case has("signal: killed", "cannot allocate memory"):
+		return "\nThe compiler was ended, most likely for lack of memory: a build needs about 4 GB. Run it again; it goes on where it was."
+	}
+	return "\nRun it again; it goes on where it was. If it fails the same way, the log above says why."
+}
+
+func checkGo(ctx context.Context) error {
+	if _, err := exec.LookPath("go"); err != nil {
+		return errors.New("go is not on PATH: install Go 1.26 or newer")
+	}
+	v, err := command.Command{Args: []string{"go", "env", "GOVERSION"}, Env: []string{"GOWORK=off"}}.Text(ctx)
+	if err != nil {
+		return err
+	}
+	var minor int
+	if _, err := fmt.Sscanf(v, "go1.%d", &minor); err != nil || minor < 26 {
+		return fmt.Errorf("the go on PATH is %s: install Go 1.26 or newer", v)
+	}
+	return nil
+}
+
+type lineCounter struct{ n atomic.Int64 }
+
+func (l *lineCounter) Write(p []byte) (int, error) {
+	l.n.Add(int64(strings.Count(string(p), "\n")))
+	return len(p), nil
+}

@@ -107,12 +107,12 @@ func clusterCommand() *cobra.Command {
 
 // toolCommand builds pinned tools and prints the folder of each, for make.
 func toolCommand() *cobra.Command {
-	sets := map[string][]toolchain.Tool{"kubernetes": {toolchain.Kubernetes}, "lint": toolchain.Lint}
-	return &cobra.Command{Use: "tool kubernetes|lint", Short: "build pinned tools and print their folders, joined as PATH is", Args: cobra.ExactArgs(1),
+	sets := map[string][]toolchain.Tool{"kubernetes": {toolchain.Kubernetes}, "lint": toolchain.Lint, "pulumi": append(toolchain.Pulumi, toolchain.Ko)}
+	return &cobra.Command{Use: "tool kubernetes|pulumi|lint", Short: "build pinned tools and print their folders, joined as PATH is", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			tools, ok := sets[args[0]]
 			if !ok {
-				return fmt.Errorf("no tools named %q: there are kubernetes, lint", args[0])
+				return fmt.Errorf("no tools named %q: there are kubernetes, pulumi, lint", args[0])
 			}
 			p, err := platform.Open(console.New(os.Stderr))
 			if err != nil {

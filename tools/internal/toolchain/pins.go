@@ -40,9 +40,76 @@ var Kubernetes = Tool{
 	Links: []string{"kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy", "kubelet", "kubectl", "kubeadm", "etcd"},
 }
 
+const pulumiModule = "github.com/pulumi/pulumi/pkg/v3"
+
+// pulumiCLI is built without what this platform never calls and what takes half
+// of the build: the clients of Azure and Google Cloud (state lies in files or
+// S3, secrets under a passphrase or AWS KMS) and the command pulumi api. Who
+// wants those puts a released pulumi on PATH, which is then used instead.
 var pulumiCLI = Tool{
-	Name: "pulumi", Version: "3.258.0", Pin: "pulumi", Package: "github.com/pulumi/pulumi/pkg/v3/cmd/pulumi",
+	Name: "pulumi", Version: "3.258.0", Pin: "pulumi", Package: pulumiModule + "/cmd/pulumi",
 	LDFlags: "-X github.com/pulumi/pulumi/sdk/v3/go/common/version.Version=v3.258.0",
+	Files: append([]File{
+		{
+			Module: pulumiModule, Path: "backend/diy/backend.go",
+			Replace: [][2]string{
+				{"\t\"gocloud.dev/blob/azureblob\"  // driver for azblob://\n", ""},
+				{"\t\"gocloud.dev/blob/gcsblob\"    // driver for gs://\n", ""},
+				{"\t\"github.com/pulumi/pulumi/pkg/v3/authhelpers\"\n", ""},
+				{"if p.Scheme == gcsblob.Scheme {\n\t\tblobmux, err = authhelpers.GoogleCredentialsMux(ctx)\n", "if p.Scheme == \"gs\" || p.Scheme == \"azblob\" {\n\t\terr = fmt.Errorf(\"this build of pulumi has no %s:// backend\", p.Scheme)\n"},
+				{"\tif p.Scheme == azureblob.Scheme {\n\t\tblobmux = &blob.URLMux{}\n\t\tblobmux.RegisterBucket(azureblob.Scheme, &azureblob.URLOpener{\n\t\t\tMakeClient:        azureblob.NewDefaultClient,\n\t\t\tServiceURLOptions: *azureblob.NewDefaultServiceURLOptions(),\n\t\t})\n\t}\n", ""},
+			},
+			Why: "clients of Azure and Google Cloud",
+		},
+		{
+			Module: pulumiModule, Path: "secrets/cloud/manager.go",
+			Replace: [][2]string{
+				{"\t_ \"gocloud.dev/secrets/azurekeyvault\" // support for azurekeyvault://\n", ""},
+				{"\t\"gocloud.dev/secrets/gcpkms\"          // support for gcpkms://\n", ""},
+				{"\t_ \"gocloud.dev/secrets/hashivault\"    // support for hashivault://\n", ""},
+				{"\t\"google.golang.org/api/cloudkms/v1\"\n", ""},
+				{"\t\"github.com/pulumi/pulumi/pkg/v3/authhelpers\"\n", ""},
+				{"\tcase gcpkms.Scheme:\n\t\tcredentials, err := authhelpers.ResolveGoogleCredentials(ctx, cloudkms.CloudkmsScope)\n\t\tif err != nil {\n\t\t\treturn nil, fmt.Errorf(\"missing google credentials: %w\", err)\n\t\t}\n\n\t\tkmsClient, _, err := gcpkms.Dial(ctx, credentials.TokenSource)\n\t\tif err != nil {\n\t\t\treturn nil, fmt.Errorf(\"failed to connect to gcpkms: %w\", err)\n\t\t}\n\t\topener := gcpkms.URLOpener{\n\t\t\tClient: kmsClient,\n\t\t}\n\n\t\treturn opener.OpenKeeperURL(ctx, u)\n", "\tcase \"gcpkms\", \"azurekeyvault\", \"hashivault\":\n\t\treturn nil, fmt.Errorf(\"this build of pulumi has no %s:// secrets\", u.Scheme)\n"},
+			},
+			Why: "clients of Azure, Google Cloud and Vault",
+		},
+		{
+			Module: pulumiModule, Path: "operations/operations_gcp.go",
+			With: `package operations
+
+import (
+	"context"
+	"errors"
+
+	"github.com/pulumi/pulumi/sdk/v3/go/common/resource/config"
+)
+
+func GCPOperationsProvider(context.Context, map[config.Key]string, *Resource) (Provider, error) {
+	return nil, errors.New("this build of pulumi reads no logs of Google Cloud")
+}
+`,
+			Why: "client of Google Cloud",
+		},
+		{
+			Module: pulumiModule, Path: "cmd/pulumi/pulumi.go",
+			Replace: [][2]string{{"\t\"github.com/pulumi/pulumi/pkg/v3/cmd/pulumi/cloud\"\n", ""}, {"\t\t\t\tcloud.NewAPICmd(),\n", ""}},
+			Why:     "pulumi api calls Pulumi Cloud, which holds none of our state",
+		},
+		{
+			Module: pulumiModule, Path: "cmd/pulumi/cloud/envelope.go",
+			Replace: [][2]string{{"[]ParamSpec `json:\"parameters,omitempty\"`", "[]any `json:\"parameters,omitempty\"`"}},
+			Why:     "its type went with pulumi api; the field is printed by that alone",
+		},
+	}, without("cmd/pulumi/cloud", "cloud", "api", "describe", "describe_markdown", "encoding", "fields", "format", "list", "paginate", "pathmatch", "schema", "spec", "spec_fetch")...),
+}
+
+// without empties files of a package of the Pulumi CLI.
+func without(dir, pkg string, files ...string) []File {
+	var all []File
+	for _, f := range files {
+		all = append(all, File{Module: pulumiModule, Path: dir + "/" + f + ".go", With: "package " + pkg + "\n", Why: "part of pulumi api"})
+	}
+	return all
 }
 
 var pulumiLanguageGo = Tool{
@@ -70,6 +137,19 @@ var pulumiKubernetes = Tool{
 			Module: kubernetesProviderModule, Path: "cmd/pulumi-resource-kubernetes/terraform-mapping-embed.json",
 			From: "cmd/pulumi-resource-kubernetes/terraform-mapping.json",
 			Why:  "as above",
+		},
+		{
+			Module: kubernetesProviderModule, Path: "pkg/provider/provider_construct.go",
+			Replace: [][2]string{
+				{"\tproviderhelmv4 \"github.com/pulumi/pulumi-kubernetes/provider/v4/pkg/provider/helm/v4\"\n", ""},
+				{"\tproviderkustomizev2 \"github.com/pulumi/pulumi-kubernetes/provider/v4/pkg/provider/kustomize/v2\"\n", ""},
+				{"\tprovideryamlv2 \"github.com/pulumi/pulumi-kubernetes/provider/v4/pkg/provider/yaml/v2\"\n", ""},
+				{"\t\"kubernetes:yaml/v2:ConfigFile\":     provideryamlv2.NewConfigFileProvider,\n", ""},
+				{"\t\"kubernetes:yaml/v2:ConfigGroup\":    provideryamlv2.NewConfigGroupProvider,\n", ""},
+				{"\t\"kubernetes:helm.sh/v4:Chart\":       providerhelmv4.NewChartProvider,\n", ""},
+				{"\t\"kubernetes:kustomize/v2:Directory\": providerkustomizev2.NewDirectoryProvider,\n", ""},
+			},
+			Why: "these four components compile the SDK of every API group, five minutes of CPU; the stacks may not use them (infra/kube)",
 		},
 	},
 }

@@ -146,7 +146,7 @@ func (c *Cache) lock(ctx context.Context) (func(), error) {
 func (c *Cache) download(ctx context.Context, tools []Tool) {
 	for _, t := range tools {
 		_ = command.Command{
-			Args: []string{"go", "list", "-deps", "-f", "{{.ImportPath}}", t.Package},
+			Args: []string{"go", "list", "-e", "-deps", "-f", "{{.ImportPath}}", t.Package},
 			Dir:  filepath.Join(c.Pins, t.Pin), Env: buildEnv,
 		}.Run(ctx)
 	}

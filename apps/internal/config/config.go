@@ -1,0 +1,159 @@
+// Package config reads a service's settings from its environment. Every fault
+// is collected and reported in one go, with the variable's name, so that a
+// broken deployment is repaired in one attempt and not variable by variable.
+package config
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"net/url"
+	"os"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Reader reads typed values and remembers what was wrong with them.
+type Reader struct {
+	getenv func(string) string
+	faults []error
+}
+
+// NewReader returns a Reader of the variables that getenv answers; an empty
+// value counts as unset, as the OpenTelemetry specification also has it.
+// Services take no command line arguments: any in args is a fault.
+func NewReader(args []string, getenv func(string) string) *Reader {
+	r := &Reader{getenv: getenv}
+	for _, arg := range args {
+		r.faults = append(r.faults, fmt.Errorf("argument %q: none is taken, settings come from the environment", arg))
+	}
+	return r
+}
+
+// Err returns every fault found so far, joined, or nil.
+func (r *Reader) Err() error {
+	if len(r.faults) == 0 {
+		return nil
+	}
+	return fmt.Errorf("invalid settings:\n%w", errors.Join(r.faults...))
+}
+
+// Reject records a fault of the variable name.
+func (r *Reader) Reject(name, format string, args ...any) {
+	r.faults = append(r.faults, fmt.Errorf("%s: %s", name, fmt.Sprintf(format, args...)))
+}
+
+// Text returns the variable as it stands, or fallback when unset.
+func (r *Reader) Text(name, fallback string) string {
+	if value := strings.TrimSpace(r.getenv(name)); value != "" {
+		return value
+	}
+	return fallback
+}
+
+// Labels end up in response headers, metric labels and log lines, so nothing
+// that could end a header or a line may be in them.
+var label = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?$`)
+
+// Label returns a name of at most 253 letters, digits, dots, dashes and
+// underscores, the longest that a Kubernetes object's name can be.
+func (r *Reader) Label(name, fallback string) string {
+	value := r.Text(name, fallback)
+	if !label.MatchString(value) {
+		r.Reject(name, "%q must be up to 253 letters, digits, '.', '-' or '_', and begin and end with a letter or digit", value)
+	}
+	return value
+}
+
+// Int returns a whole number from min to max.
+func (r *Reader) Int(name string, fallback, min, max int) int {
+	raw := r.Text(name, "")
+	if raw == "" {
+		return fallback
+	}
+	value, err := strconv.Atoi(raw)
+	if err != nil || value < min || value > max {
+		r.Reject(name, "%q is not a whole number from %d to %d", raw, min, max)
+	}
+	return value
+}
+
+// Duration returns a time span from min to max, written like 1.5s or 200ms.
+func (r *Reader) Duration(name string, fallback, min, max time.Duration) time.Duration {
+	raw := r.Text(name, "")
+	if raw == "" {
+		return fallback
+	}
+	value, err := time.ParseDuration(raw)
+	if err != nil || value < min || value > max {
+		r.Reject(name, "%q is not a duration from %s to %s, such as 5s or 500ms", raw, min, max)
+	}
+	return value
+}
+
+// Choice returns one of choices; the first is the default.
+func (r *Reader) Choice(name string, choices ...string) string {
+	value := r.Text(name, choices[0])
+	for _, choice := range choices {
+		if value == choice {
+			return value
+		}
+	}
+	r.Reject(name, "%q is not one of %s", value, strings.Join(choices, ", "))
+	return choices[0]
+}
+
+// HTTPURL returns an absolute http or https URL, or "" when unset.
+func (r *Reader) HTTPURL(name string) string {
+	raw := r.Text(name, "")
+	if raw == "" {
+		return ""
+	}
+	parsed, err := url.Parse(raw)
+	if err != nil || parsed.Host == "" || (parsed.Scheme != "http" && parsed.Scheme != "https") {
+		// The value stays unprinted: a URL may carry a password.
+		r.Reject(name, "not an absolute URL such as http://otel-collector.observability:4318")
+	}
+	return raw
+}
+
+// IP returns an IP address, or "" when unset.
+func (r *Reader) IP(name string) string {
+	value := r.Text(name, "")
+	if value == "" {
+		return ""
+	}
+	if _, err := netip.ParseAddr(value); err != nil {
+		r.Reject(name, "%q is not an IP address", value)
+	}
+	return value
+}
+
+// Identity is what a process knows of itself.
+type Identity struct {
+	Service string // SERVICE_NAME
+	Version string // SERVICE_VERSION: the first 12 hex digits of the image's digest
+	Pod     string // POD_NAME, or the host's name outside Kubernetes
+}
+
+// Identity reads the process's identity; service is the default name.
+func (r *Reader) Identity(service string) Identity {
+	pod := r.Text("POD_NAME", "")
+	if pod == "" {
+		host, err := os.Hostname()
+		if err != nil || !label.MatchString(host) {
+			host = "localhost"
+		}
+		pod = host
+	}
+	if !label.MatchString(pod) {
+		r.Reject("POD_NAME", "%q is not a pod's name", pod)
+	}
+	return Identity{
+		Service: r.Label("SERVICE_NAME", service),
+		Version: r.Label("SERVICE_VERSION", "dev"),
+		Pod:     pod,
+	}
+}

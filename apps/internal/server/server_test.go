@@ -1,0 +1,364 @@
+package server_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/gin-gonic/gin"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/sdk/trace/tracetest"
+
+	"github.com/loja-veloz/platform/apps/internal/config"
+	"github.com/loja-veloz/platform/apps/internal/logging"
+	"github.com/loja-veloz/platform/apps/internal/problem"
+	"github.com/loja-veloz/platform/apps/internal/server"
+)
+
+// safeBuffer takes the log of a server that answers in several goroutines.
+type safeBuffer struct {
+	mu     sync.Mutex
+	buffer bytes.Buffer
+}
+
+func (b *safeBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buffer.Write(p)
+}
+
+func (b *safeBuffer) records(t *testing.T) []map[string]any {
+	t.Helper()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var records []map[string]any
+	for line := range strings.Lines(b.buffer.String()) {
+		var record map[string]any
+		if err := json.Unmarshal([]byte(line), &record); err != nil {
+			t.Fatalf("log line is not JSON: %s", line)
+		}
+		records = append(records, record)
+	}
+	return records
+}
+
+// service is a small service under test, with what it logged and traced.
+type service struct {
+	*server.Server
+	log   *safeBuffer
+	spans *tracetest.InMemoryExporter
+}
+
+func newService(t *testing.T, level slog.Level) service {
+	t.Helper()
+	s := service{log: &safeBuffer{}, spans: tracetest.NewInMemoryExporter()}
+	settings := server.Settings{Identity: config.Identity{Service: "test", Version: "0123456789ab", Pod: "test-1"}}
+	logger := logging.New(s.log, logging.Settings{Service: "test", Level: level})
+	provider := sdktrace.NewTracerProvider(sdktrace.WithSyncer(s.spans))
+	var err error
+	if s.Server, err = server.New(settings, logger, provider, server.Options{BodyLimit: 16}); err != nil {
+		t.Fatal(err)
+	}
+	s.Handle("item", "/items/:id", func(c *gin.Context) error {
+		c.String(http.StatusOK, "item %s", c.Param("id"))
+		return nil
+	}, http.MethodGet)
+	s.Handle("body", "/body", func(c *gin.Context) error {
+		if _, err := io.Copy(io.Discard, c.Request.Body); err != nil {
+			return problem.FromBody(err)
+		}
+		c.Status(http.StatusNoContent)
+		return nil
+	}, http.MethodPost)
+	s.Handle("broken", "/broken", func(*gin.Context) error { return errors.New("dial 10.0.0.1: secret") }, http.MethodGet)
+	s.Handle("panic", "/panic", func(*gin.Context) error { panic("secret") }, http.MethodGet)
+	s.Handle("half", "/half", func(c *gin.Context) error {
+		c.String(http.StatusOK, strings.Repeat("x", 8192))
+		c.Writer.Flush()
+		panic("secret")
+	}, http.MethodGet)
+	return s
+}
+
+func (s service) do(method, path string, header ...string) *httptest.ResponseRecorder {
+	request := httptest.NewRequest(method, path, nil)
+	for i := 0; i < len(header); i += 2 {
+		request.Header.Set(header[i], header[i+1])
+	}
+	recorder := httptest.NewRecorder()
+	s.Handler().ServeHTTP(recorder, request)
+	return recorder
+}
+
+func TestEveryResponseSaysWhoServedItAndHowToTreatIt(t *testing.T) {
+	s := newService(t, slog.LevelInfo)
+	for path, status := range map[string]int{"/items/1": 200, "/health": 200, "/ready": 200, "/metrics": 200, "/nowhere": 404, "/broken": 500, "/panic": 500} {
+		response := s.do("GET", path)
+		if response.Code != status {
+			t.Errorf("GET %s = %d, want %d", path, response.Code, status)
+		}
+		for name, want := range map[string]string{
+			"Service-Version": "0123456789ab", "Service-Pod": "test-1", "X-Content-Type-Options": "nosniff",
+			"Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'", "Referrer-Policy": "strict-origin-when-cross-origin",
+		} {
+			if got := response.Header().Get(name); got != want {
+				t.Errorf("GET %s: %s = %q, want %q", path, name, got, want)
+			}
+		}
+	}
+}
+
+func TestHealthIdentifiesTheProcess(t *testing.T) {
+	response := newService(t, slog.LevelInfo).do("GET", "/health")
+	want := `{"status":"ok","service":"test","version":"0123456789ab","pod":"test-1"}`
+	if got := response.Body.String(); got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
+func TestRequestIDs(t *testing.T) {
+	s := newService(t, slog.LevelInfo)
+	if got := s.do("GET", "/items/1", "X-Request-Id", "order-7.a_b").Header().Get("X-Request-Id"); got != "order-7.a_b" {
+		t.Errorf("a plain id was replaced by %q", got)
+	}
+	seen := map[string]bool{}
+	for _, bad := range []string{"", "two words", "<script>", strings.Repeat("a", 65)} {
+		got := s.do("GET", "/items/1", "X-Request-Id", bad).Header().Get("X-Request-Id")
+		if len(got) != 32 || seen[got] {
+			t.Errorf("for %q got id %q, want a fresh one of 32 hex digits", bad, got)
+		}
+		seen[got] = true
+	}
+}
+
+func TestErrorsAreProblemsThatKeepTheirCause(t *testing.T) {
+	s := newService(t, slog.LevelInfo)
+	for _, test := range []struct {
+		method, path string
+		status       int
+		code         string
+	}{
+		{"GET", "/nowhere", 404, "not_found"},
+		{"GET", "/items/1/", 404, "not_found"},
+		{"DELETE", "/items/1", 405, "method_not_allowed"},
+		{"GET", "/broken", 500, "internal_error"},
+		{"GET", "/panic", 500, "internal_error"},
+	} {
+		response := s.do(test.method, test.path)
+		var got struct {
+			Code      string
+			Status    int
+			RequestID string `json:"request_id"`
+		}
+		if err := json.Unmarshal(response.Body.Bytes(), &got); err != nil {
+			t.Errorf("%s %s: not JSON: %s", test.method, test.path, response.Body)
+		}
+		if response.Code != test.status || got.Status != test.status || got.Code != test.code || got.RequestID != response.Header().Get("X-Request-Id") {
+			t.Errorf("%s %s = %d %+v, want %d %s", test.method, test.path, response.Code, got, test.status, test.code)
+		}
+		if strings.Contains(response.Body.String(), "secret") {
+			t.Errorf("%s %s leaks its cause: %s", test.method, test.path, response.Body)
+		}
+	}
+	if got := s.do("DELETE", "/items/1").Header().Get("Allow"); !strings.Contains(got, "GET") || !strings.Contains(got, "HEAD") {
+		t.Errorf("Allow = %q, want GET and HEAD", got)
+	}
+}
+
+func TestBodiesAreLimited(t *testing.T) {
+	s := newService(t, slog.LevelInfo)
+	for size, want := range map[int]int{16: http.StatusNoContent, 17: http.StatusRequestEntityTooLarge} {
+		recorder := httptest.NewRecorder()
+		s.Handler().ServeHTTP(recorder, httptest.NewRequest("POST", "/body", strings.NewReader(strings.Repeat("x", size))))
+		if recorder.Code != want {
+			t.Errorf("%d bytes = %d, want %d", size, recorder.Code, want)
+		}
+	}
+}
+
+func TestAPanicAfterTheAnswerBeganCutsTheConnection(t *testing.T) {
+	s := newService(t, slog.LevelInfo)
+	live := httptest.NewServer(s.Handler())
+	defer live.Close()
+	response, err := http.Get(live.URL + "/half")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	if _, err := io.ReadAll(response.Body); err == nil {
+		t.Error("half an answer looks whole to the client")
+	}
+	live.Close() // waits for the handler, and so for its records
+	if got := s.do("GET", "/metrics").Body.String(); !strings.Contains(got, `http_requests_total{method="GET",route="/half",service="test",status="500"} 1`) {
+		t.Error("the broken answer was not counted as 500")
+	}
+}
+
+func TestMetricsLabelsAreBounded(t *testing.T) {
+	s := newService(t, slog.LevelInfo)
+	for _, path := range []string{"/items/1", "/items/2", "/items/3", "/a", "/b", "/c?d=e"} {
+		s.do("GET", path)
+	}
+	for _, method := range []string{"BREW", "PROPFIND", "get"} {
+		s.do(method, "/items/1")
+	}
+	s.do("GET", "/broken")
+
+	got := s.do("GET", "/metrics").Body.String()
+	for _, want := range []string{
+		`http_requests_total{method="GET",route="/items/:id",service="test",status="200"} 3`,
+		`http_requests_total{method="GET",route="unmatched",service="test",status="404"} 3`,
+		`http_requests_total{method="OTHER",route="unmatched",service="test",status="405"} 3`,
+		`http_requests_total{method="GET",route="/broken",service="test",status="500"} 1`,
+		`http_request_duration_seconds_count{method="GET",route="/items/:id",service="test",status="200"} 3`,
+		`http_request_duration_seconds_bucket{method="GET",route="/items/:id",service="test",status="200",le="0.2"} 3`,
+		"go_goroutines ", "process_resident_memory_bytes ",
+	} {
+		if !strings.Contains(got, want) {
+			t.Errorf("/metrics lacks %s", want)
+		}
+	}
+	if n := strings.Count(got, "http_requests_total{"); n != 4 {
+		t.Errorf("%d series of http_requests_total, want the 4 above:\n%s", n, got)
+	}
+}
+
+func TestDurationsCarryTheTraceAsExemplar(t *testing.T) {
+	s := newService(t, slog.LevelInfo)
+	s.do("GET", "/items/1", "Traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
+	got := s.do("GET", "/metrics", "Accept", "application/openmetrics-text; version=1.0.0").Body.String()
+	if !strings.Contains(got, `# {trace_id="0af7651916cd43dd8448eb211c80319c"}`) {
+		t.Errorf("no exemplar leads to the trace:\n%s", got)
+	}
+}
+
+func TestSpansDescribeTheRequestAndItsHandler(t *testing.T) {
+	s := newService(t, slog.LevelInfo)
+	s.do("GET", "http://shop.example/items/7?card=1234", "User-Agent", "tester/1",
+		"Traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
+
+	spans := s.spans.GetSpans()
+	if len(spans) != 2 || spans[0].Name != "item" || spans[1].Name != "GET /items/:id" {
+		t.Fatalf("spans = %v, want item within GET /items/:id", spans.Snapshots())
+	}
+	handler, request := spans[0], spans[1]
+	if handler.Parent.SpanID() != request.SpanContext.SpanID() {
+		t.Error("the handler's span is not a child of the request's")
+	}
+	if got := request.SpanContext.TraceID().String(); got != "0af7651916cd43dd8448eb211c80319c" {
+		t.Errorf("trace %s does not continue the caller's", got)
+	}
+	attributes := map[attribute.Key]string{}
+	for _, a := range request.Attributes {
+		attributes[a.Key] = a.Value.Emit()
+	}
+	for key, want := range map[attribute.Key]string{
+		"http.request.method": "GET", "url.path": "/items/7", "http.route": "/items/:id",
+		"http.response.status_code": "200", "user_agent.original": "tester/1", "server.address": "shop.example",
+	} {
+		if attributes[key] != want {
+			t.Errorf("%s = %q, want %q", key, attributes[key], want)
+		}
+	}
+}
+
+func TestSpansOfFailuresAndOddMethods(t *testing.T) {
+	s := newService(t, slog.LevelInfo)
+	s.do("GET", "/broken")
+	s.do("BREW", "/nowhere")
+	spans := s.spans.GetSpans()
+	if len(spans) != 4 {
+		t.Fatalf("%d spans, want 4", len(spans))
+	}
+	for _, span := range spans[:2] {
+		if span.Status.Code != codes.Error || strings.Contains(span.Status.Description, "secret") {
+			t.Errorf("span %q of a failure has status %+v", span.Name, span.Status)
+		}
+	}
+	odd := spans[3]
+	if odd.Name != "HTTP" {
+		t.Errorf("span of an unknown method is named %q, want HTTP", odd.Name)
+	}
+	if got := odd.Attributes; !contains(got, attribute.String("http.request.method", "_OTHER")) {
+		t.Errorf("attributes of an unknown method: %v", got)
+	}
+}
+
+func contains(attributes []attribute.KeyValue, want attribute.KeyValue) bool {
+	for _, a := range attributes {
+		if a == want {
+			return true
+		}
+	}
+	return false
+}
+
+func TestAccessLogFields(t *testing.T) {
+	s := newService(t, slog.LevelInfo)
+	s.do("GET", "/items/7%0a?card=1234", "X-Request-Id", "r7")
+	records := s.log.records(t)
+	if len(records) != 1 {
+		t.Fatalf("%d records, want 1: %v", len(records), records)
+	}
+	record := records[0]
+	request := s.spans.GetSpans()[1].SpanContext
+	for key, want := range map[string]any{
+		"level": "INFO", "service": "test", "message": "GET /items/7%0a", "request_id": "r7",
+		"http.method": "GET", "http.url": "/items/7%0a", "http.route": "/items/:id", "http.status_code": 200.0,
+		"trace_id": request.TraceID().String(), "span_id": request.SpanID().String(),
+	} {
+		if record[key] != want {
+			t.Errorf("%s = %v, want %v", key, record[key], want)
+		}
+	}
+	if _, ok := record["http.duration_ms"].(float64); !ok {
+		t.Errorf("http.duration_ms = %v, want a number", record["http.duration_ms"])
+	}
+}
+
+func TestFailuresAreLoggedWithTheirCause(t *testing.T) {
+	s := newService(t, slog.LevelInfo)
+	s.do("GET", "/broken")
+	s.do("GET", "/panic")
+	records := s.log.records(t)
+	if len(records) != 4 {
+		t.Fatalf("%d records, want the cause and the access of each: %v", len(records), records)
+	}
+	for _, record := range records {
+		if record["level"] != "ERROR" || record["trace_id"] == nil || record["request_id"] == nil {
+			t.Errorf("record %v: want level ERROR, with trace and request", record)
+		}
+	}
+	if got := records[0]["error"]; got != "dial 10.0.0.1: secret" {
+		t.Errorf("error = %v", got)
+	}
+	if got, _ := records[2]["stack"].(string); !strings.Contains(got, "server_test.go") {
+		t.Errorf("the panic's stack does not lead to its origin: %v", records[2])
+	}
+}
+
+func TestProbesAreQuiet(t *testing.T) {
+	quiet, debug := newService(t, slog.LevelInfo), newService(t, slog.LevelDebug)
+	for _, path := range []string{"/health", "/ready", "/metrics"} {
+		quiet.do("GET", path)
+		debug.do("GET", path)
+	}
+	if records := quiet.log.records(t); len(records) > 0 {
+		t.Errorf("probes were logged: %v", records)
+	}
+	if records := debug.log.records(t); len(records) != 3 {
+		t.Errorf("%d probes were logged at level debug, want 3", len(records))
+	}
+	if spans := quiet.spans.GetSpans(); len(spans) > 0 {
+		t.Errorf("probes were traced: %v", spans.Snapshots())
+	}
+}

@@ -1,0 +1,38 @@
+package server
+
+import (
+	"time"
+
+	"github.com/loja-veloz/platform/apps/internal/config"
+	"github.com/loja-veloz/platform/apps/internal/logging"
+	"github.com/loja-veloz/platform/apps/internal/telemetry"
+)
+
+// Settings are what every service reads from its environment.
+type Settings struct {
+	Identity        config.Identity
+	Log             logging.Settings
+	Telemetry       telemetry.Settings
+	BindAddress     string        // BIND_ADDRESS: IP address to listen on; "" is all of them
+	Port            int           // PORT; 0 takes any free port
+	DrainPause      time.Duration // DRAIN_PAUSE: from unready until the listener closes
+	ShutdownTimeout time.Duration // SHUTDOWN_TIMEOUT: for requests that still run after that
+}
+
+// ReadSettings reads the settings; service is the default of SERVICE_NAME.
+//
+// The defaults of the shutdown (3 s + 15 s, and up to 5 s to flush traces) stay
+// within the 30 s that Kubernetes grants by default, with room for a preStop
+// pause. The drain pause is what a gateway needs to hear that the pod left.
+func ReadSettings(env *config.Reader, service string) Settings {
+	identity := env.Identity(service)
+	return Settings{
+		Identity:        identity,
+		Log:             logging.ReadSettings(env, identity.Service),
+		Telemetry:       telemetry.ReadSettings(env, identity),
+		BindAddress:     env.IP("BIND_ADDRESS"),
+		Port:            env.Int("PORT", 8080, 0, 65535),
+		DrainPause:      env.Duration("DRAIN_PAUSE", 3*time.Second, 0, 5*time.Minute),
+		ShutdownTimeout: env.Duration("SHUTDOWN_TIMEOUT", 15*time.Second, time.Second, 10*time.Minute),
+	}
+}

@@ -1,0 +1,137 @@
+package main
+
+import (
+	"bytes"
+	"embed"
+	"fmt"
+	"hash/fnv"
+	"html/template"
+	"mime"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"github.com/gin-gonic/gin"
+
+	"github.com/loja-veloz/platform/apps/internal/config"
+	"github.com/loja-veloz/platform/apps/internal/problem"
+	"github.com/loja-veloz/platform/apps/internal/telemetry"
+)
+
+// contentSecurityPolicy lets a page load what this service serves, and no
+// script at all.
+const contentSecurityPolicy = "default-src 'none'; style-src 'self'; img-src 'self'; " +
+	"form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+
+//go:embed templates
+var templateFiles embed.FS
+
+// pages renders the templates, each within the common layout.
+type pages struct {
+	templates map[string]*template.Template
+	identity  config.Identity
+}
+
+// view is what the layout and the page in it are rendered from.
+type view struct {
+	Name     string // of the page
+	Identity config.Identity
+	Hue      uint32 // degrees; a colour per version, so that a canary can be seen arriving
+	Page     any
+}
+
+func loadPages(static assets, identity config.Identity) (*pages, error) {
+	functions := template.FuncMap{"asset": static.url}
+	layout, err := template.New("layout.html").Funcs(functions).ParseFS(templateFiles, "templates/layout.html")
+	if err != nil {
+		return nil, fmt.Errorf("parsing the layout: %w", err)
+	}
+	p := &pages{templates: map[string]*template.Template{}, identity: identity}
+	for _, name := range []string{"window", "echo", "error"} {
+		page, err := layout.Clone()
+		if err == nil {
+			page, err = page.ParseFS(templateFiles, "templates/"+name+".html")
+		}
+		if err != nil {
+			return nil, fmt.Errorf("parsing page %s: %w", name, err)
+		}
+		p.templates[name] = page
+	}
+	return p, nil
+}
+
+// render answers with a page. It is rendered whole before the first byte goes
+// out, so that a template that fails becomes an error page and not half a page.
+func (p *pages) render(c *gin.Context, status int, name string, content any) error {
+	_, span := telemetry.Span(c.Request.Context(), "render "+name)
+	defer span.End()
+
+	hash := fnv.New32a()
+	_, _ = hash.Write([]byte(p.identity.Version)) // a hash takes every byte
+	var page bytes.Buffer
+	err := p.templates[name].Execute(&page, view{
+		Name:     name,
+		Identity: p.identity,
+		Hue:      hash.Sum32() % 360,
+		Page:     content,
+	})
+	if err != nil {
+		return fmt.Errorf("rendering page %s: %w", name, err)
+	}
+	c.Header("Cache-Control", "no-store") // it names the pod that served this very request
+	c.Data(status, "text/html; charset=utf-8", page.Bytes())
+	return nil
+}
+
+type errorPage struct {
+	Status    int
+	Title     string
+	Message   string
+	RequestID string
+}
+
+// renderError answers people with a page and programs with problem details.
+func (p *pages) renderError(c *gin.Context, e *problem.Error) error {
+	c.Header("Vary", "Accept")
+	if prefersJSON(c.GetHeader("Accept")) {
+		return problem.Write(c.Writer, e)
+	}
+	return p.render(c, e.Status(), "error", errorPage{
+		Status:    e.Status(),
+		Title:     http.StatusText(e.Status()),
+		Message:   e.Message,
+		RequestID: c.Writer.Header().Get("X-Request-Id"),
+	})
+}
+
+// prefersJSON tells whether an Accept header ranks JSON above HTML. At equal
+// quality the type that is named beats the one that a wildcard lets in; pages
+// are what this service is for, so HTML wins a full tie.
+func prefersJSON(accept string) bool {
+	var htmlRank, jsonRank float64
+	for media := range strings.SplitSeq(accept, ",") {
+		kind, parameters, err := mime.ParseMediaType(media)
+		if err != nil {
+			continue
+		}
+		quality := 1.0
+		if raw, ok := parameters["q"]; ok {
+			if quality, err = strconv.ParseFloat(raw, 64); err != nil || quality > 1 {
+				continue
+			}
+		}
+		// Qualities have three decimals: this much only ever decides a tie.
+		const named = 0.0001
+		switch kind {
+		case "text/html", "application/xhtml+xml":
+			htmlRank = max(htmlRank, quality+named)
+		case "text/*", "*/*":
+			htmlRank = max(htmlRank, quality)
+		case "application/json", "application/problem+json":
+			jsonRank = max(jsonRank, quality+named)
+		case "application/*":
+			jsonRank = max(jsonRank, quality)
+		}
+	}
+	return jsonRank > htmlRank
+}

@@ -1,0 +1,230 @@
+// Package delivery installs what ships new versions: the Argo Rollouts
+// controller, which walks a service's traffic from its stable to its canary
+// version.
+package delivery
+
+import (
+	"embed"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/argoproj/argo-rollouts/pkg/apis/rollouts"
+	"github.com/loja-veloz/platform/infra/kube"
+	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+)
+
+//go:generate go run ../internal/crdgen -module github.com/argoproj/argo-rollouts@v1.9.1 -path manifests/crds -license Apache-2.0 -out crds
+
+//go:embed crds/*.yaml
+var definitions embed.FS
+
+const (
+	// RolloutsVersion is the release whose image and CRDs are installed.
+	RolloutsVersion = "v1.9.1"
+
+	healthPort  = 8080
+	metricsPort = 8090
+	objectName  = "argo-rollouts"
+)
+
+// RolloutsArgs says which controller to install.
+type RolloutsArgs struct {
+	// Namespace is created for the controller.
+	Namespace string
+	// WeightRules is what the gateway in use lets the controller do to move weights.
+	WeightRules []rbacv1.PolicyRule
+	// Replicas is the number of controller pods; with more than one they elect a
+	// leader, with one they need not.
+	Replicas int32
+}
+
+// Rollouts is the installed controller.
+type Rollouts struct {
+	pulumi.ResourceState
+}
+
+// NewRollouts installs the CRDs and the controller, and is done when the
+// controller is ready. Errors name the argument that is wrong.
+func NewRollouts(ctx *pulumi.Context, name string, args *RolloutsArgs, opts ...pulumi.ResourceOption) (*Rollouts, error) {
+	stages, err := args.Stages()
+	if err != nil {
+		return nil, fmt.Errorf("rollouts controller %s: %w", name, err)
+	}
+	r := &Rollouts{}
+	if err := ctx.RegisterComponentResource("loja-veloz:delivery:Rollouts", name, r, opts...); err != nil {
+		return nil, fmt.Errorf("registering rollouts controller %s: %w", name, err)
+	}
+	if _, err := kube.ApplyStages(ctx, r, name, stages, opts); err != nil {
+		return nil, fmt.Errorf("rollouts controller %s: %w", name, err)
+	}
+	if err := ctx.RegisterResourceOutputs(r, pulumi.Map{}); err != nil {
+		return nil, fmt.Errorf("registering the outputs of rollouts controller %s: %w", name, err)
+	}
+	return r, nil
+}
+
+// Stages gives every object of the controller, or every reason why not.
+func (a *RolloutsArgs) Stages() (kube.Stages, error) {
+	if err := a.validate(); err != nil {
+		return nil, err
+	}
+	crds, err := kube.Definitions(definitions)
+	if err != nil {
+		return nil, err
+	}
+	namespace := kube.Manifest{Name: "namespace", Object: kube.RestrictedNamespace(a.Namespace)}
+	return kube.Stages{append(crds, namespace), a.access(), a.controller()}, nil
+}
+
+func (a *RolloutsArgs) validate() error {
+	var faults []error
+	if a.Namespace == "" {
+		faults = append(faults, errors.New("Namespace is empty"))
+	}
+	if a.Replicas < 1 {
+		faults = append(faults, fmt.Errorf("Replicas is %d: at least 1 is needed", a.Replicas))
+	}
+	if len(a.WeightRules) == 0 {
+		faults = append(faults, errors.New("WeightRules is empty: the controller could move no weight"))
+	}
+	return errors.Join(faults...)
+}
+
+var controllerLabels = map[string]string{
+	"app.kubernetes.io/name":      objectName,
+	"app.kubernetes.io/component": "rollouts-controller",
+}
+
+func (a *RolloutsArgs) meta(name string) metav1.ObjectMeta {
+	return metav1.ObjectMeta{Name: name, Namespace: a.Namespace, Labels: controllerLabels}
+}
+
+// access is the identity and what it may do: what the controller of this version
+// calls when it runs canaries, and nothing for the meshes that are not here.
+// Secrets and ConfigMaps it reads only in its own namespace, where notification
+// and plugin configuration would lie; it starts without either.
+func (a *RolloutsArgs) access() []kube.Manifest {
+	read := []string{"get", "list", "watch"}
+	account := []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Name: objectName, Namespace: a.Namespace}}
+	clusterMeta := metav1.ObjectMeta{Name: "loja-veloz:" + objectName, Labels: controllerLabels}
+	canaries := []rbacv1.PolicyRule{
+		{APIGroups: []string{rollouts.Group}, Resources: []string{"rollouts"}, Verbs: append(slices.Clone(read), "update", "patch")},
+		{APIGroups: []string{rollouts.Group}, Resources: []string{"rollouts/status", "rollouts/finalizers"}, Verbs: []string{"update", "patch"}},
+		{APIGroups: []string{rollouts.Group}, Resources: []string{"analysisruns", "analysisruns/finalizers", "experiments", "experiments/finalizers"},
+			Verbs: append(slices.Clone(read), "create", "update", "patch", "delete")},
+		{APIGroups: []string{rollouts.Group}, Resources: []string{"analysistemplates", "clusteranalysistemplates"}, Verbs: read},
+		{APIGroups: []string{"apps"}, Resources: []string{"replicasets"}, Verbs: append(slices.Clone(read), "create", "update", "patch", "delete")},
+		// The selectors of stable and canary Services.
+		{APIGroups: []string{""}, Resources: []string{"services"}, Verbs: append(slices.Clone(read), "patch")},
+		// The labels of stable and canary pods; restarts evict.
+		{APIGroups: []string{""}, Resources: []string{"pods"}, Verbs: append(slices.Clone(read), "update")},
+		{APIGroups: []string{""}, Resources: []string{"pods/eviction"}, Verbs: []string{"create"}},
+		{APIGroups: []string{""}, Resources: []string{"events"}, Verbs: []string{"create", "update", "patch"}},
+		// It does not start before the informers of these have synced.
+		{APIGroups: []string{"networking.k8s.io"}, Resources: []string{"ingresses"}, Verbs: read},
+		{APIGroups: []string{"batch"}, Resources: []string{"jobs"}, Verbs: read},
+	}
+	own := []rbacv1.PolicyRule{{APIGroups: []string{""}, Resources: []string{"secrets", "configmaps"}, Verbs: read}}
+	if a.Replicas > 1 {
+		own = append(own, rbacv1.PolicyRule{
+			APIGroups: []string{"coordination.k8s.io"}, Resources: []string{"leases"}, Verbs: []string{"create", "get", "update"},
+		})
+	}
+	return []kube.Manifest{
+		{Name: "service-account", Object: &corev1.ServiceAccount{ObjectMeta: a.meta(objectName), AutomountServiceAccountToken: new(false)}},
+		{Name: "cluster-role", Object: &rbacv1.ClusterRole{ObjectMeta: clusterMeta, Rules: append(canaries, a.WeightRules...)}},
+		{Name: "cluster-role-binding", Object: &rbacv1.ClusterRoleBinding{
+			ObjectMeta: clusterMeta,
+			RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: clusterMeta.Name},
+			Subjects:   account,
+		}},
+		{Name: "role", Object: &rbacv1.Role{ObjectMeta: a.meta(objectName), Rules: own}},
+		{Name: "role-binding", Object: &rbacv1.RoleBinding{
+			ObjectMeta: a.meta(objectName),
+			RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: objectName},
+			Subjects:   account,
+		}},
+	}
+}
+
+func (a *RolloutsArgs) arguments() []string {
+	return []string{
+		"--loglevel=info",
+		"--logformat=json",
+		// Both, or the controller asks for Traefik's API group of version 2.
+		"--traefik-api-group=traefik.io",
+		"--traefik-api-version=traefik.io/v1alpha1",
+		fmt.Sprintf("--healthzPort=%d", healthPort),
+		fmt.Sprintf("--metricsPort=%d", metricsPort),
+		// One replica waits for no lease after a crash; Recreate keeps it alone.
+		fmt.Sprintf("--leader-elect=%t", a.Replicas > 1),
+		// Workers are for clusters of hundreds of services (the defaults are 10 and 30).
+		"--rollout-threads=2",
+		"--analysis-threads=2",
+		"--experiment-threads=1",
+		"--service-threads=1",
+		"--ingress-threads=1",
+		"--ephemeral-metadata-threads=2",
+	}
+}
+
+func (a *RolloutsArgs) controller() []kube.Manifest {
+	selector := map[string]string{"app.kubernetes.io/name": objectName}
+	strategy := appsv1.DeploymentStrategy{Type: appsv1.RecreateDeploymentStrategyType}
+	if a.Replicas > 1 {
+		strategy.Type = appsv1.RollingUpdateDeploymentStrategyType
+	}
+	probe := func(period int32) *corev1.Probe {
+		return &corev1.Probe{
+			ProbeHandler:     corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: "/healthz", Port: intstr.FromString("healthz")}},
+			PeriodSeconds:    period,
+			TimeoutSeconds:   5,
+			FailureThreshold: 3,
+		}
+	}
+	scratch := []string{"/tmp", "/home/argo-rollouts/plugin-bin"}
+	pod := corev1.PodSpec{
+		ServiceAccountName:           objectName,
+		AutomountServiceAccountToken: new(true),
+		SecurityContext:              kube.RestrictedPod(),
+		Containers: []corev1.Container{{
+			Name:  objectName,
+			Image: "quay.io/argoproj/argo-rollouts:" + RolloutsVersion,
+			Args:  a.arguments(),
+			Env:   []corev1.EnvVar{{Name: "GOMEMLIMIT", Value: "160MiB"}, {Name: "GOGC", Value: "50"}},
+			Ports: []corev1.ContainerPort{
+				{Name: "healthz", ContainerPort: healthPort, Protocol: corev1.ProtocolTCP},
+				{Name: "metrics", ContainerPort: metricsPort, Protocol: corev1.ProtocolTCP},
+			},
+			Resources:       kube.Sizes(50, 80, 256),
+			SecurityContext: kube.RestrictedContainer(),
+			ReadinessProbe:  probe(2),
+			LivenessProbe:   probe(20),
+		}},
+	}
+	for i, path := range scratch {
+		volume := fmt.Sprintf("scratch-%d", i)
+		pod.Volumes = append(pod.Volumes, corev1.Volume{Name: volume, VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}})
+		pod.Containers[0].VolumeMounts = append(pod.Containers[0].VolumeMounts, corev1.VolumeMount{Name: volume, MountPath: path})
+	}
+	return []kube.Manifest{
+		{Name: "deployment", Object: &appsv1.Deployment{ObjectMeta: a.meta(objectName), Spec: appsv1.DeploymentSpec{
+			Replicas: &a.Replicas,
+			Selector: &metav1.LabelSelector{MatchLabels: selector},
+			Strategy: strategy,
+			Template: corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: controllerLabels}, Spec: pod},
+		}}},
+		// Nothing calls the controller; Prometheus is admitted when it arrives.
+		{Name: "network-policy", Object: &networkingv1.NetworkPolicy{ObjectMeta: a.meta(objectName), Spec: networkingv1.NetworkPolicySpec{
+			PodSelector: metav1.LabelSelector{MatchLabels: selector},
+			PolicyTypes: []networkingv1.PolicyType{networkingv1.PolicyTypeIngress},
+		}}},
+	}
+}

@@ -1,0 +1,406 @@
+package gateway
+
+import (
+	"embed"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	rolloutsv1alpha1 "github.com/argoproj/argo-rollouts/pkg/apis/rollouts/v1alpha1"
+	"github.com/loja-veloz/platform/infra/kube"
+	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+)
+
+//go:generate go run ../internal/crdgen -module github.com/traefik/traefik/v3@v3.6.7 -path docs/content/reference/dynamic-configuration/kubernetes-crd-definition-v1.yml -license MIT -out traefik-crds
+//go:generate go run ../internal/crdgen -module sigs.k8s.io/gateway-api@v1.4.0 -path config/crd/standard -license Apache-2.0 -out gateway-api-crds
+
+// definitions holds all of Traefik's CRDs, used or not: its Kubernetes provider
+// starts no route before the informer of each of them has synced.
+//
+//go:embed traefik-crds/*.yaml gateway-api-crds/*.yaml
+var definitions embed.FS
+
+const (
+	// TraefikVersion is the release whose image and CRDs are installed.
+	TraefikVersion = "v3.6.7"
+
+	// publicGateway is the name of the Gateway object that routes attach to.
+	publicGateway = "public"
+
+	// The Gateway API's listener names the port of Traefik's entry point, not that
+	// of the Service in front of it.
+	webPort      = 8000
+	internalPort = 9000
+
+	// Traefik keeps accepting for acceptGrace seconds while it is already unready,
+	// so that load balancers notice, and then gives open requests drainGrace
+	// seconds; the pod is killed a little after both.
+	acceptGrace = 5
+	drainGrace  = 10
+)
+
+// TraefikArgs says which gateway to install.
+type TraefikArgs struct {
+	// Namespace is created for the gateway.
+	Namespace string
+	// Class is the name of the GatewayClass.
+	Class string
+	// NodePort is the port of every node on which the gateway listens (30000-32767).
+	NodePort int32
+	// RouteNamespaces are the namespaces whose services may be routed to. Traefik
+	// can read Secrets, and can do so only in these and its own.
+	RouteNamespaces []string
+	// Replicas is the number of Traefik pods.
+	Replicas int32
+}
+
+// Traefik is the installed gateway.
+type Traefik struct {
+	pulumi.ResourceState
+	TraefikRouter
+}
+
+// TraefikRouter makes the objects that route through a Traefik; it is apart from
+// the component so that manifests can be rendered without a cluster.
+type TraefikRouter struct {
+	gatewayNamespace string
+}
+
+var _ Gateway = (*Traefik)(nil)
+
+// NewTraefik installs the CRDs, Traefik, its GatewayClass and the Gateway
+// "public". Errors name the argument that is wrong.
+func NewTraefik(ctx *pulumi.Context, name string, args *TraefikArgs, opts ...pulumi.ResourceOption) (*Traefik, error) {
+	stages, err := args.Stages()
+	if err != nil {
+		return nil, fmt.Errorf("gateway %s: %w", name, err)
+	}
+	t := &Traefik{TraefikRouter: NewTraefikRouter(args)}
+	if err := ctx.RegisterComponentResource("loja-veloz:gateway:Traefik", name, t, opts...); err != nil {
+		return nil, fmt.Errorf("registering gateway %s: %w", name, err)
+	}
+	if _, err := kube.ApplyStages(ctx, t, name, stages, opts); err != nil {
+		return nil, fmt.Errorf("gateway %s: %w", name, err)
+	}
+	if err := ctx.RegisterResourceOutputs(t, pulumi.Map{}); err != nil {
+		return nil, fmt.Errorf("registering the outputs of gateway %s: %w", name, err)
+	}
+	return t, nil
+}
+
+// NewTraefikRouter gives the router for the gateway that args describe.
+func NewTraefikRouter(args *TraefikArgs) TraefikRouter {
+	return TraefikRouter{gatewayNamespace: args.Namespace}
+}
+
+// Validate reports everything that is wrong with the arguments, one fault per line.
+func (a *TraefikArgs) Validate() error {
+	var faults []error
+	if a.Namespace == "" {
+		faults = append(faults, errors.New("Namespace is empty"))
+	}
+	if a.Class == "" {
+		faults = append(faults, errors.New("Class is empty"))
+	}
+	if a.NodePort < 30000 || a.NodePort > 32767 {
+		faults = append(faults, fmt.Errorf("NodePort is %d: Kubernetes hands out 30000 to 32767", a.NodePort))
+	}
+	if a.Replicas < 1 {
+		faults = append(faults, fmt.Errorf("Replicas is %d: at least 1 is needed", a.Replicas))
+	}
+	if len(a.RouteNamespaces) == 0 {
+		faults = append(faults, errors.New("RouteNamespaces is empty: the gateway would route to nothing"))
+	}
+	if slices.Contains(a.RouteNamespaces, a.Namespace) {
+		faults = append(faults, fmt.Errorf("RouteNamespaces holds the gateway's own namespace %q", a.Namespace))
+	}
+	return errors.Join(faults...)
+}
+
+// Stages gives every object of the gateway, or every reason why not.
+func (a *TraefikArgs) Stages() (kube.Stages, error) {
+	if err := a.Validate(); err != nil {
+		return nil, err
+	}
+	crds, err := kube.Definitions(definitions)
+	if err != nil {
+		return nil, err
+	}
+	namespace := kube.Manifest{Name: "namespace", Object: kube.RestrictedNamespace(a.Namespace)}
+	return kube.Stages{append(crds, namespace), a.access(), a.proxy()}, nil
+}
+
+var traefikLabels = map[string]string{"app.kubernetes.io/name": "traefik", "app.kubernetes.io/component": "gateway"}
+
+func (a *TraefikArgs) meta(name string) metav1.ObjectMeta {
+	return metav1.ObjectMeta{Name: name, Namespace: a.Namespace, Labels: traefikLabels}
+}
+
+// access is the identity and what it may read: cluster-wide only what has no
+// namespace.
+func (a *TraefikArgs) access() []kube.Manifest {
+	read := []string{"get", "list", "watch"}
+	account := []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Name: "traefik", Namespace: a.Namespace}}
+	automount := false
+	clusterMeta := metav1.ObjectMeta{Name: "loja-veloz:traefik", Labels: traefikLabels}
+
+	manifests := []kube.Manifest{
+		{Name: "service-account", Object: &corev1.ServiceAccount{ObjectMeta: a.meta("traefik"), AutomountServiceAccountToken: &automount}},
+		{Name: "cluster-role", Object: &rbacv1.ClusterRole{ObjectMeta: clusterMeta, Rules: []rbacv1.PolicyRule{
+			{APIGroups: []string{""}, Resources: []string{"namespaces"}, Verbs: read},
+			{APIGroups: []string{gatewayv1.GroupName}, Resources: []string{"gatewayclasses"}, Verbs: read},
+			{APIGroups: []string{gatewayv1.GroupName}, Resources: []string{"gatewayclasses/status"}, Verbs: []string{"update"}},
+		}}},
+		{Name: "cluster-role-binding", Object: &rbacv1.ClusterRoleBinding{
+			ObjectMeta: clusterMeta,
+			RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: clusterMeta.Name},
+			Subjects:   account,
+		}},
+	}
+	// In the namespaces that it serves, which have to be there.
+	rules := []rbacv1.PolicyRule{
+		{APIGroups: []string{""}, Resources: []string{"services", "configmaps", "secrets"}, Verbs: read},
+		{APIGroups: []string{"discovery.k8s.io"}, Resources: []string{"endpointslices"}, Verbs: read},
+		{APIGroups: []string{gatewayv1.GroupName}, Verbs: read, Resources: []string{
+			"gateways", "httproutes", "grpcroutes", "referencegrants", "backendtlspolicies"}},
+		{APIGroups: []string{gatewayv1.GroupName}, Verbs: []string{"update"}, Resources: []string{
+			"gateways/status", "httproutes/status", "grpcroutes/status", "backendtlspolicies/status"}},
+		{APIGroups: []string{traefikGroup}, Verbs: read, Resources: []string{
+			"ingressroutes", "ingressroutetcps", "ingressrouteudps", "middlewares", "middlewaretcps",
+			"serverstransports", "serverstransporttcps", "tlsoptions", "tlsstores", "traefikservices"}},
+	}
+	for _, namespace := range a.watched() {
+		meta := metav1.ObjectMeta{Name: "traefik", Namespace: namespace, Labels: traefikLabels}
+		manifests = append(manifests,
+			kube.Manifest{Name: "role-" + namespace, Object: &rbacv1.Role{ObjectMeta: meta, Rules: rules}},
+			kube.Manifest{Name: "role-binding-" + namespace, Object: &rbacv1.RoleBinding{
+				ObjectMeta: meta,
+				RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: meta.Name},
+				Subjects:   account,
+			}})
+	}
+	return manifests
+}
+
+func (a *TraefikArgs) watched() []string {
+	return append([]string{a.Namespace}, a.RouteNamespaces...)
+}
+
+// arguments are Traefik's static configuration.
+func (a *TraefikArgs) arguments() []string {
+	namespaces := strings.Join(a.watched(), ",")
+	return []string{
+		"--global.checknewversion=false",
+		"--global.sendanonymoususage=false",
+		"--log.level=INFO",
+		"--log.format=json",
+		"--accesslog=false",
+		fmt.Sprintf("--entrypoints.web.address=:%d", webPort),
+		fmt.Sprintf("--entrypoints.web.transport.lifecycle.requestacceptgracetimeout=%ds", acceptGrace),
+		fmt.Sprintf("--entrypoints.web.transport.lifecycle.gracetimeout=%ds", drainGrace),
+		// Probes and metrics have an entry point that no Service publishes.
+		fmt.Sprintf("--entrypoints.internal.address=:%d", internalPort),
+		"--ping=true",
+		"--ping.entrypoint=internal",
+		"--metrics.prometheus=true",
+		"--metrics.prometheus.entrypoint=internal",
+		// Endpoints of pods that went away are forgotten within this time; services
+		// drain for longer (infra/workload).
+		"--providers.providersthrottleduration=1s",
+		"--providers.kubernetesgateway=true",
+		"--providers.kubernetesgateway.namespaces=" + namespaces,
+		// The HTTPRoutes refer to TraefikServices, which this provider resolves.
+		"--providers.kubernetescrd=true",
+		"--providers.kubernetescrd.namespaces=" + namespaces,
+		"--providers.kubernetescrd.disableclusterscoperesources=true",
+	}
+}
+
+// proxy is Traefik itself, the class that it answers for and the public Gateway.
+func (a *TraefikArgs) proxy() []kube.Manifest {
+	selector := map[string]string{"app.kubernetes.io/name": "traefik"}
+	fromSelector := gatewayv1.NamespacesFromSelector
+	className := gatewayv1.ObjectName(a.Class)
+	manifests := []kube.Manifest{
+		{Name: "deployment", Object: &appsv1.Deployment{ObjectMeta: a.meta("traefik"), Spec: appsv1.DeploymentSpec{
+			Replicas: &a.Replicas,
+			Selector: &metav1.LabelSelector{MatchLabels: selector},
+			Strategy: appsv1.DeploymentStrategy{Type: appsv1.RollingUpdateDeploymentStrategyType, RollingUpdate: &appsv1.RollingUpdateDeployment{
+				MaxUnavailable: new(intstr.FromInt32(0)), MaxSurge: new(intstr.FromInt32(1)),
+			}},
+			Template: a.pod(),
+		}}},
+		{Name: "service", Object: &corev1.Service{ObjectMeta: a.meta("traefik"), Spec: corev1.ServiceSpec{
+			Type:     corev1.ServiceTypeNodePort,
+			Selector: selector,
+			Ports: []corev1.ServicePort{{
+				Name: "web", Port: 80, TargetPort: intstr.FromString("web"), NodePort: a.NodePort, Protocol: corev1.ProtocolTCP,
+			}},
+		}}},
+		{Name: "class", Object: &gatewayv1.GatewayClass{
+			ObjectMeta: metav1.ObjectMeta{Name: a.Class, Labels: traefikLabels},
+			Spec:       gatewayv1.GatewayClassSpec{ControllerName: "traefik.io/gateway-controller"},
+		}},
+		{Name: "public", Object: &gatewayv1.Gateway{ObjectMeta: a.meta(publicGateway), Spec: gatewayv1.GatewaySpec{
+			GatewayClassName: className,
+			Listeners: []gatewayv1.Listener{{
+				Name: "web", Port: webPort, Protocol: gatewayv1.HTTPProtocolType,
+				AllowedRoutes: &gatewayv1.AllowedRoutes{Namespaces: &gatewayv1.RouteNamespaces{
+					From: &fromSelector,
+					Selector: &metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{{
+						Key: corev1.LabelMetadataName, Operator: metav1.LabelSelectorOpIn, Values: a.RouteNamespaces,
+					}}},
+				}},
+			}},
+		}}},
+	}
+	if a.Replicas > 1 {
+		manifests = append(manifests, kube.Manifest{Name: "disruption-budget", Object: &policyv1.PodDisruptionBudget{
+			ObjectMeta: a.meta("traefik"),
+			Spec: policyv1.PodDisruptionBudgetSpec{
+				MaxUnavailable: new(intstr.FromInt32(1)),
+				Selector:       &metav1.LabelSelector{MatchLabels: selector},
+			},
+		}})
+	}
+	return append(manifests, kube.Manifest{Name: "network-policy", Object: a.networkPolicy(selector)})
+}
+
+// networkPolicy closes everything but the two entry points. What leaves is open:
+// Traefik calls the API server, whose address no policy can name, and services
+// admit it one by one.
+func (a *TraefikArgs) networkPolicy(selector map[string]string) *networkingv1.NetworkPolicy {
+	return &networkingv1.NetworkPolicy{ObjectMeta: a.meta("traefik"), Spec: networkingv1.NetworkPolicySpec{
+		PodSelector: metav1.LabelSelector{MatchLabels: selector},
+		PolicyTypes: []networkingv1.PolicyType{networkingv1.PolicyTypeIngress},
+		Ingress: []networkingv1.NetworkPolicyIngressRule{
+			{Ports: []networkingv1.NetworkPolicyPort{{Protocol: new(corev1.ProtocolTCP), Port: new(intstr.FromInt32(webPort))}}},
+		},
+	}}
+}
+
+func (a *TraefikArgs) pod() corev1.PodTemplateSpec {
+	probe := func(period, failures int32) *corev1.Probe {
+		return &corev1.Probe{
+			ProbeHandler:     corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: "/ping", Port: intstr.FromString("internal")}},
+			PeriodSeconds:    period,
+			FailureThreshold: failures,
+			TimeoutSeconds:   2,
+		}
+	}
+	container := corev1.Container{
+		Name:  "traefik",
+		Image: "docker.io/library/traefik:" + TraefikVersion,
+		Args:  a.arguments(),
+		Env: []corev1.EnvVar{
+			// The limit below counts all memory, this one what Go's collector sees: it
+			// works harder from here on instead of the pod being killed.
+			{Name: "GOMEMLIMIT", Value: "120MiB"},
+			{Name: "GOGC", Value: "50"},
+		},
+		Ports: []corev1.ContainerPort{
+			{Name: "web", ContainerPort: webPort, Protocol: corev1.ProtocolTCP},
+			{Name: "internal", ContainerPort: internalPort, Protocol: corev1.ProtocolTCP},
+		},
+		Resources:       kube.Sizes(50, 64, 192),
+		SecurityContext: kube.RestrictedContainer(),
+		// Traefik binds before it has routes, but /ping answers only once it started.
+		ReadinessProbe: probe(2, 2),
+		LivenessProbe:  probe(10, 3),
+	}
+	return corev1.PodTemplateSpec{
+		ObjectMeta: metav1.ObjectMeta{Labels: traefikLabels},
+		Spec: corev1.PodSpec{
+			ServiceAccountName:            "traefik",
+			AutomountServiceAccountToken:  new(true),
+			TerminationGracePeriodSeconds: new(int64(acceptGrace + drainGrace + 5)),
+			SecurityContext:               kube.RestrictedPod(),
+			Containers:                    []corev1.Container{container},
+		},
+	}
+}
+
+// traefikGroup is the API group of Traefik's custom resources.
+const traefikGroup = "traefik.io"
+
+// Routes gives the weighted service, whose weights belong to Rollouts from the
+// moment it exists, and the route of the public paths.
+func (r TraefikRouter) Routes(b Backend) ([]kube.Manifest, error) {
+	if err := Validate("Public", b.Public); err != nil {
+		return nil, err
+	}
+	if b.StableService == b.CanaryService {
+		return nil, fmt.Errorf("StableService and CanaryService are both %q: weights would move nothing", b.StableService)
+	}
+	meta := metav1.ObjectMeta{Name: b.Service, Namespace: b.Namespace, Labels: b.Labels}
+	weighted := &TraefikService{
+		TypeMeta:   metav1.TypeMeta{APIVersion: traefikGroup + "/v1alpha1", Kind: "TraefikService"},
+		ObjectMeta: meta,
+		Spec: TraefikServiceSpec{Weighted: Weighted{Services: []WeightedService{
+			{Kind: "Service", Name: b.StableService, Port: b.Port, Weight: 100},
+			{Kind: "Service", Name: b.CanaryService, Port: b.Port, Weight: 0},
+		}}},
+	}
+	// The list is atomic in the CRD's schema: its owner owns all of it, and a
+	// finer path than this one could not be left alone.
+	manifests := []kube.Manifest{{Name: "weights", Object: weighted, IgnoreChanges: []string{"spec.weighted.services"}}}
+	if len(b.Public) == 0 {
+		return manifests, nil
+	}
+
+	matches := make([]gatewayv1.HTTPRouteMatch, 0, len(b.Public))
+	for _, path := range b.Public {
+		kind := gatewayv1.PathMatchExact
+		if path.Match == Prefix {
+			kind = gatewayv1.PathMatchPathPrefix
+		}
+		matches = append(matches, gatewayv1.HTTPRouteMatch{Path: &gatewayv1.HTTPPathMatch{Type: &kind, Value: &path.Value}})
+	}
+	route := &gatewayv1.HTTPRoute{ObjectMeta: meta, Spec: gatewayv1.HTTPRouteSpec{
+		CommonRouteSpec: gatewayv1.CommonRouteSpec{ParentRefs: []gatewayv1.ParentReference{{
+			Group: new(gatewayv1.Group(gatewayv1.GroupName)), Kind: new(gatewayv1.Kind("Gateway")),
+			Namespace: new(gatewayv1.Namespace(r.gatewayNamespace)), Name: publicGateway,
+		}}},
+		Rules: []gatewayv1.HTTPRouteRule{{
+			Matches: matches,
+			BackendRefs: []gatewayv1.HTTPBackendRef{{BackendRef: gatewayv1.BackendRef{
+				BackendObjectReference: gatewayv1.BackendObjectReference{
+					Group: new(gatewayv1.Group(traefikGroup)), Kind: new(gatewayv1.Kind("TraefikService")),
+					Name: gatewayv1.ObjectName(b.Service),
+				},
+			}}},
+		}},
+	}}
+	return append(manifests, kube.Manifest{Name: "route", Object: route}), nil
+}
+
+// TrafficRouting names the service's TraefikService.
+func (TraefikRouter) TrafficRouting(service string) *rolloutsv1alpha1.RolloutTrafficRouting {
+	return &rolloutsv1alpha1.RolloutTrafficRouting{
+		Traefik: &rolloutsv1alpha1.TraefikTrafficRouting{WeightedTraefikServiceName: service},
+	}
+}
+
+// WeightRules lets the Rollouts controller rewrite TraefikServices.
+func (TraefikRouter) WeightRules() []rbacv1.PolicyRule {
+	return []rbacv1.PolicyRule{{
+		APIGroups: []string{traefikGroup}, Resources: []string{"traefikservices"}, Verbs: []string{"get", "update"},
+	}}
+}
+
+// Pods are Traefik's.
+func (r TraefikRouter) Pods() Pods {
+	return Pods{Namespace: r.gatewayNamespace, Labels: map[string]string{"app.kubernetes.io/name": "traefik"}}
+}
+
+// Port is Traefik's web entry point.
+func (TraefikRouter) Port() int32 { return webPort }

@@ -1,0 +1,46 @@
+package gateway
+
+import (
+	"maps"
+	"slices"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+)
+
+// TraefikService is the part of Traefik's custom resource that carries weights.
+// Traefik's own Go type is not imported: its package brings ACME clients and
+// TLS stacks along, and its module wants two replace directives from everyone
+// who builds with it. The dry run against Traefik's CRD keeps this one honest.
+type TraefikService struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata"`
+	Spec              TraefikServiceSpec `json:"spec"`
+}
+
+// TraefikServiceSpec splits traffic by weight.
+type TraefikServiceSpec struct {
+	Weighted Weighted `json:"weighted"`
+}
+
+// Weighted lists the Services among which requests are divided.
+type Weighted struct {
+	Services []WeightedService `json:"services"`
+}
+
+// WeightedService is a Kubernetes Service and its share, in parts of the sum.
+type WeightedService struct {
+	Kind   string `json:"kind"`
+	Name   string `json:"name"`
+	Port   int32  `json:"port"`
+	Weight int32  `json:"weight"`
+}
+
+// DeepCopyObject makes TraefikService a runtime.Object.
+func (t *TraefikService) DeepCopyObject() runtime.Object {
+	c := *t
+	c.Labels = maps.Clone(t.Labels)
+	c.Annotations = maps.Clone(t.Annotations)
+	c.Spec.Weighted.Services = slices.Clone(t.Spec.Weighted.Services)
+	return &c
+}

@@ -1,0 +1,208 @@
+// Package infratest runs Pulumi programs against recording mocks and asserts what
+// the mocks themselves let pass: resources outside their component, URNs used
+// twice, objects that changed unseen.
+//
+// It is not below internal because the stacks, a module of their own, test with
+// it too.
+package infratest
+
+import (
+	"bytes"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/loja-veloz/platform/infra/kube"
+	"github.com/pulumi/pulumi/sdk/v3/go/common/resource"
+	"github.com/pulumi/pulumi/sdk/v3/go/common/tokens"
+	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
+	"sigs.k8s.io/yaml"
+)
+
+const (
+	project = "loja-veloz"
+	stack   = "test"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden files")
+
+// Resource is what a program registered.
+type Resource struct {
+	URN, Parent, Type, Name string
+	// Component: it stands for others and has no object in a cloud or cluster.
+	Component bool
+	Inputs    map[string]any
+	// DependsOn are URNs.
+	DependsOn     []string
+	IgnoreChanges []string
+	Provider      string
+}
+
+// Recorder keeps every registration of a program, in order.
+type Recorder struct {
+	mu        sync.Mutex
+	resources []Resource
+}
+
+// Run runs a program, as a preview or as an update, and returns what it
+// registered together with its error.
+func Run(preview bool, program pulumi.RunFunc) (*Recorder, error) {
+	r := &Recorder{}
+	err := pulumi.RunErr(program, pulumi.WithMocks(project, stack, r), func(info *pulumi.RunInfo) { info.DryRun = preview })
+	return r, err
+}
+
+// NewResource records; it is called by Pulumi.
+func (r *Recorder) NewResource(args pulumi.MockResourceArgs) (string, resource.PropertyMap, error) {
+	rpc := args.RegisterRPC
+	parentType := tokens.Type("")
+	if parent := resource.URN(rpc.GetParent()); parent != "" && parent.QualifiedType() != resource.RootStackType {
+		parentType = parent.QualifiedType()
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.resources = append(r.resources, Resource{
+		URN:    string(resource.NewURN(stack, project, parentType, tokens.Type(args.TypeToken), args.Name)),
+		Parent: rpc.GetParent(), Type: args.TypeToken, Name: args.Name,
+		Component: !args.Custom,
+		Inputs:    args.Inputs.Mappable(),
+		DependsOn: rpc.GetDependencies(), IgnoreChanges: rpc.GetIgnoreChanges(), Provider: rpc.GetProvider(),
+	})
+	return args.Name + "-id", args.Inputs, nil
+}
+
+// Call answers no function: the platform's programs call none.
+func (r *Recorder) Call(args pulumi.MockCallArgs) (resource.PropertyMap, error) {
+	return nil, fmt.Errorf("the program calls %s: its plan would depend on the answer", args.Token)
+}
+
+// Resources gives the registrations in order.
+func (r *Recorder) Resources() []Resource {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.resources)
+}
+
+// Named finds a resource by its name.
+func (r *Recorder) Named(t testing.TB, name string) Resource {
+	t.Helper()
+	var names []string
+	for _, found := range r.Resources() {
+		if found.Name == name {
+			return found
+		}
+		names = append(names, found.Name)
+	}
+	t.Fatalf("no resource is called %s; there are %s", name, strings.Join(names, ", "))
+	return Resource{}
+}
+
+// Orphans lists every resource that no component contains. Components and
+// providers may stand at the root.
+func (r *Recorder) Orphans() []string {
+	all := r.Resources()
+	components := map[string]bool{}
+	for _, found := range all {
+		components[found.URN] = found.Component
+	}
+	var orphans []string
+	for _, found := range all {
+		if found.Component || strings.HasPrefix(found.Type, "pulumi:providers:") || components[found.Parent] {
+			continue
+		}
+		orphans = append(orphans, found.URN)
+	}
+	return orphans
+}
+
+// Duplicates lists every URN that was registered more than once.
+func (r *Recorder) Duplicates() []string {
+	seen := map[string]int{}
+	for _, found := range r.Resources() {
+		seen[found.URN]++
+	}
+	var duplicates []string
+	for urn, times := range seen {
+		if times > 1 {
+			duplicates = append(duplicates, fmt.Sprintf("%s (%d times)", urn, times))
+		}
+	}
+	slices.Sort(duplicates)
+	return duplicates
+}
+
+// WellFormed fails the test with every orphan and every duplicate at once.
+func (r *Recorder) WellFormed(t testing.TB) {
+	t.Helper()
+	if orphans := r.Orphans(); len(orphans) > 0 {
+		t.Errorf("resources outside any component:\n  %s", strings.Join(orphans, "\n  "))
+	}
+	if duplicates := r.Duplicates(); len(duplicates) > 0 {
+		t.Errorf("URNs registered more than once:\n  %s", strings.Join(duplicates, "\n  "))
+	}
+}
+
+// Golden compares manifests, as YAML, with testdata/<name>.yaml; with -update it
+// writes the file. CustomResourceDefinitions are left out: they are files already.
+func Golden(t testing.TB, name string, manifests []kube.Manifest) {
+	t.Helper()
+	var got bytes.Buffer
+	for _, m := range manifests {
+		fields, err := kube.Encode(m.Object)
+		if err != nil {
+			t.Fatalf("encoding %s: %v", m.Name, err)
+		}
+		if fields["kind"] == "CustomResourceDefinition" {
+			continue
+		}
+		document, err := yaml.Marshal(fields)
+		if err != nil {
+			t.Fatalf("writing %s as YAML: %v", m.Name, err)
+		}
+		fmt.Fprintf(&got, "---\n# %s", m.Name)
+		if len(m.IgnoreChanges) > 0 {
+			fmt.Fprintf(&got, ", ignoring changes of %s", strings.Join(m.IgnoreChanges, ", "))
+		}
+		fmt.Fprintf(&got, "\n%s", document)
+	}
+	file := filepath.Join("testdata", name+".yaml")
+	if *update {
+		if err := os.MkdirAll("testdata", 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, got.Bytes(), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatalf("reading the golden file: %v (go test -update writes it)", err)
+	}
+	if line, a, b := firstDifference(string(want), got.String()); line > 0 {
+		t.Errorf("%s line %d differs (go test -update accepts it):\n  was %q\n  is  %q", file, line, a, b)
+	}
+}
+
+// firstDifference gives the number of the first line that differs, or 0.
+func firstDifference(want, got string) (line int, a, b string) {
+	wantLines, gotLines := strings.Split(want, "\n"), strings.Split(got, "\n")
+	for i := range max(len(wantLines), len(gotLines)) {
+		a, b = "", ""
+		if i < len(wantLines) {
+			a = wantLines[i]
+		}
+		if i < len(gotLines) {
+			b = gotLines[i]
+		}
+		if a != b || i >= len(wantLines) || i >= len(gotLines) {
+			return i + 1, a, b
+		}
+	}
+	return 0, "", ""
+}

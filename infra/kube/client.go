@@ -1,0 +1,143 @@
+package kube
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	rolloutsv1alpha1 "github.com/argoproj/argo-rollouts/pkg/apis/rollouts/v1alpha1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+)
+
+// requestTimeout bounds one read.
+const requestTimeout = 10 * time.Second
+
+// errNotFound is a 404 of the API server.
+var errNotFound = errors.New("not found")
+
+// Client reads from the cluster that the stack deploys to. It connects at the
+// first read, so a preview needs no cluster.
+type Client struct {
+	load    clientcmd.ClientConfig
+	context string
+}
+
+// NewClient finds the cluster as kubectl does: KUBECONFIG, or ~/.kube/config, and
+// in it the named context, or the current one if the name is empty.
+func NewClient(contextName string) *Client {
+	return &Client{context: contextName, load: clientcmd.NewNonInteractiveDeferredLoadingClientConfig(
+		clientcmd.NewDefaultClientConfigLoadingRules(),
+		&clientcmd.ConfigOverrides{CurrentContext: contextName},
+	)}
+}
+
+// Context is the name of the context in use, or empty where there is no kubeconfig.
+func (c *Client) Context() string {
+	if c.context != "" {
+		return c.context
+	}
+	raw, err := c.load.RawConfig()
+	if err != nil {
+		return ""
+	}
+	return raw.CurrentContext
+}
+
+// Rollout returns nil without an error when there is none of that name.
+func (c *Client) Rollout(ctx context.Context, namespace, name string) (*rolloutsv1alpha1.Rollout, error) {
+	rollout := &rolloutsv1alpha1.Rollout{}
+	err := c.get(ctx, rollouts(namespace, "rollouts", name), nil, rollout)
+	if errors.Is(err, errNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading Rollout %s: %w", name, err)
+	}
+	return rollout, nil
+}
+
+// AnalysisRun reads one AnalysisRun.
+func (c *Client) AnalysisRun(ctx context.Context, namespace, name string) (*rolloutsv1alpha1.AnalysisRun, error) {
+	run := &rolloutsv1alpha1.AnalysisRun{}
+	if err := c.get(ctx, rollouts(namespace, "analysisruns", name), nil, run); err != nil {
+		return nil, fmt.Errorf("reading AnalysisRun %s: %w", name, err)
+	}
+	return run, nil
+}
+
+// Pods lists the pods of a namespace by label selector.
+func (c *Client) Pods(ctx context.Context, namespace, selector string) ([]corev1.Pod, error) {
+	list := &corev1.PodList{}
+	path := "/api/v1/namespaces/" + url.PathEscape(namespace) + "/pods"
+	if err := c.get(ctx, path, url.Values{"labelSelector": {selector}}, list); err != nil {
+		return nil, fmt.Errorf("listing the pods with %s: %w", selector, err)
+	}
+	return list.Items, nil
+}
+
+func rollouts(namespace, resource, name string) string {
+	return fmt.Sprintf("/apis/%s/namespaces/%s/%s/%s", rolloutsv1alpha1.SchemeGroupVersion,
+		url.PathEscape(namespace), resource, url.PathEscape(name))
+}
+
+// get reads one JSON document. client-go's own request machinery is left out: it
+// would need a scheme and a codec for three reads.
+func (c *Client) get(ctx context.Context, path string, query url.Values, into any) error {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	config, err := c.load.ClientConfig()
+	if err != nil {
+		return fmt.Errorf("loading the kubeconfig: %w", err)
+	}
+	client, err := rest.HTTPClientFor(config)
+	if err != nil {
+		return fmt.Errorf("preparing to reach %s: %w", config.Host, err)
+	}
+	host := config.Host
+	if !strings.Contains(host, "://") {
+		host = "https://" + host
+	}
+	address, err := url.Parse(host)
+	if err != nil {
+		return fmt.Errorf("parsing the server's address %q: %w", config.Host, err)
+	}
+	address = address.JoinPath(path)
+	address.RawQuery = query.Encode()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address.String(), nil)
+	if err != nil {
+		return fmt.Errorf("making the request: %w", err)
+	}
+	request.Header.Set("Accept", "application/json")
+	response, err := client.Do(request)
+	if err != nil {
+		return fmt.Errorf("asking the API server: %w", err)
+	}
+	defer func() { _ = response.Body.Close() }()
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		return fmt.Errorf("reading the API server's answer: %w", err)
+	}
+	if response.StatusCode == http.StatusNotFound {
+		return errNotFound
+	}
+	if response.StatusCode != http.StatusOK {
+		status := metav1.Status{}
+		if json.Unmarshal(body, &status) == nil && status.Message != "" {
+			return fmt.Errorf("the API server answered %d: %s", response.StatusCode, status.Message)
+		}
+		return fmt.Errorf("the API server answered %s", response.Status)
+	}
+	if err := json.Unmarshal(body, into); err != nil {
+		return fmt.Errorf("decoding the API server's answer: %w", err)
+	}
+	return nil
+}

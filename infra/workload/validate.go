@@ -1,0 +1,240 @@
+package workload
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"net/url"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	rolloutsv1alpha1 "github.com/argoproj/argo-rollouts/pkg/apis/rollouts/v1alpha1"
+	"github.com/loja-veloz/platform/infra/gateway"
+)
+
+// maxNameLength leaves room for what Kubernetes and Rollouts append to a
+// service's name: "-canary" for Services (63 characters in all), two hashes for pods.
+const maxNameLength = 46
+
+var (
+	dnsLabel = regexp.MustCompile(`^[a-z]([-a-z0-9]*[a-z0-9])?$`)
+	envName  = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+	// byDigest admits registry/path@sha256:..., with a port and without a tag.
+	byDigest = regexp.MustCompile(`^[a-zA-Z0-9.-]+(:[0-9]+)?(/[a-z0-9._-]+)+@sha256:[0-9a-f]{64}$`)
+)
+
+// reservedEnv are the variables that the platform sets itself.
+var reservedEnv = []string{
+	"PORT", "SERVICE_NAME", "SERVICE_VERSION", "POD_NAME", "LOG_FORMAT",
+	"OTEL_SERVICE_NAME", "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_RESOURCE_ATTRIBUTES",
+}
+
+// faults collects what is wrong, each with the field that it is about.
+type faults struct {
+	service string
+	list    []error
+}
+
+func (f *faults) add(field, format string, args ...any) {
+	f.list = append(f.list, fmt.Errorf("service %s: %s %s", f.service, field, fmt.Sprintf(format, args...)))
+}
+
+// joined is errors.Join of a list that may be empty.
+func joined(list []error) error { return errors.Join(list...) }
+
+// Validate reports everything that is wrong with the arguments, one fault per line.
+func (a *Args) Validate() error {
+	name := a.Service
+	if name == "" {
+		name = "(unnamed)"
+	}
+	f := &faults{service: name}
+	switch {
+	case !dnsLabel.MatchString(a.Service):
+		f.add("Service", "is %q: use lower-case letters, digits and dashes, beginning with a letter", a.Service)
+	case len(a.Service) > maxNameLength:
+		f.add("Service", "has %d characters: at most %d leave room for suffixes", len(a.Service), maxNameLength)
+	}
+	if !dnsLabel.MatchString(a.Namespace) {
+		f.add("Namespace", "is %q: use lower-case letters, digits and dashes, beginning with a letter", a.Namespace)
+	}
+	if !dnsLabel.MatchString(a.Environment) {
+		f.add("Environment", "is %q: use lower-case letters, digits and dashes, beginning with a letter", a.Environment)
+	}
+	a.validateImage(f)
+	if a.LogFormat != "json" && a.LogFormat != "text" {
+		f.add("LogFormat", "is %q: use json or text", a.LogFormat)
+	}
+	a.validateEnv(f)
+	a.Size.validate(f)
+	a.Canary.validate(f, a.Namespace)
+	a.validateTraffic(f)
+	a.validateTelemetry(f)
+	if a.Wait != nil {
+		a.Wait.validate(f)
+	}
+	return joined(f.list)
+}
+
+func (a *Args) validateImage(f *faults) {
+	switch {
+	case a.Image == "":
+		f.add("Image", "is empty")
+	case !strings.Contains(a.Image, "@sha256:"):
+		f.add("Image", "is %q: name it by digest (registry/name@sha256:...), a tag can change under a canary", a.Image)
+	case !byDigest.MatchString(a.Image):
+		f.add("Image", "is %q, which is not of the form registry/name@sha256:<64 hex digits>", a.Image)
+	}
+}
+
+func (a *Args) validateEnv(f *faults) {
+	for _, name := range slices.Sorted(maps.Keys(a.Env)) {
+		switch {
+		case !envName.MatchString(name):
+			f.add("Env", "holds %q, which is no name of an environment variable", name)
+		case slices.Contains(reservedEnv, name):
+			f.add("Env", "sets %s, which the platform sets itself", name)
+		}
+	}
+}
+
+func (s Size) validate(f *faults) {
+	if s.MinReplicas < 1 {
+		f.add("Size.MinReplicas", "is %d: at least 1 is needed", s.MinReplicas)
+	}
+	if s.MinReplicas > s.MaxReplicas {
+		f.add("Size.MinReplicas", "is %d, more than Size.MaxReplicas (%d)", s.MinReplicas, s.MaxReplicas)
+	}
+	if s.MilliCPU < 1 {
+		f.add("Size.MilliCPU", "is %d: the autoscaler needs a CPU request to measure against", s.MilliCPU)
+	}
+	if s.MemoryMiB < 1 {
+		f.add("Size.MemoryMiB", "is %d: the autoscaler needs a memory request to measure against", s.MemoryMiB)
+	}
+	if s.MemoryLimitMiB < s.MemoryMiB {
+		f.add("Size.MemoryLimitMiB", "is %d, less than Size.MemoryMiB (%d)", s.MemoryLimitMiB, s.MemoryMiB)
+	}
+}
+
+func (c Canary) validate(f *faults, namespace string) {
+	if len(c.Weights) == 0 {
+		f.add("Canary.Weights", "is empty: a new version would get all traffic at once")
+	}
+	last := int32(0)
+	for i, weight := range c.Weights {
+		field := fmt.Sprintf("Canary.Weights[%d]", i)
+		switch {
+		case weight < 1 || weight > 100:
+			f.add(field, "is %d: weights are percent, 1 to 100", weight)
+		case weight <= last:
+			f.add(field, "is %d after %d: a canary's steps rise", weight, last)
+		}
+		last = max(last, weight)
+	}
+	if c.Pause < time.Second || c.Pause%time.Second != 0 {
+		f.add("Canary.Pause", "is %s: use whole seconds, at least 1", c.Pause)
+	}
+	if c.ProgressDeadline < 10*time.Second || c.ProgressDeadline%time.Second != 0 {
+		f.add("Canary.ProgressDeadline", "is %s: use whole seconds, at least 10, or pods that start well are given up", c.ProgressDeadline)
+	}
+	for i, template := range c.Analysis {
+		field := fmt.Sprintf("Canary.Analysis[%d]", i)
+		if template == nil {
+			f.add(field, "is nil")
+			continue
+		}
+		if template.Name == "" {
+			f.add(field, "has no name")
+		}
+		if template.Namespace != namespace {
+			f.add(field, "is in namespace %q, not with its Rollout in %q", template.Namespace, namespace)
+		}
+		if len(template.Spec.Metrics) == 0 {
+			f.add(field, "has no metrics: it would always pass")
+		}
+		for _, metric := range template.Spec.Metrics {
+			if reason := alwaysPasses(metric); reason != "" {
+				f.add(field, "metric %q %s: it would always pass", metric.Name, reason)
+			}
+		}
+		for _, dry := range template.Spec.DryRun {
+			f.add(field, "runs metric %q dry: its failure would abort nothing", dry.MetricName)
+		}
+	}
+}
+
+// alwaysPasses says why a metric's verdict can never be a failure, or nothing.
+func alwaysPasses(m rolloutsv1alpha1.Metric) string {
+	judges := m.Provider.Job != nil || m.Provider.Kayenta != nil // they pass or fail of themselves
+	trivial := func(condition string) bool {
+		c := strings.ReplaceAll(condition, " ", "")
+		return c == "true" || c == "1==1" || c == "!false"
+	}
+	switch {
+	case !judges && m.SuccessCondition == "" && m.FailureCondition == "":
+		return "has neither successCondition nor failureCondition"
+	case m.FailureCondition == "" && trivial(m.SuccessCondition):
+		return fmt.Sprintf("has successCondition %q", m.SuccessCondition)
+	case m.SuccessCondition == "" && strings.TrimSpace(m.FailureCondition) == "false":
+		return `has failureCondition "false"`
+	case m.FailureLimit != nil && m.FailureLimit.IntValue() < 0:
+		return "has a negative failureLimit, which Rollouts takes for unlimited"
+	case m.FailureLimit != nil && m.Count != nil && m.Count.IntValue() > 0 && m.FailureLimit.IntValue() >= m.Count.IntValue():
+		return fmt.Sprintf("tolerates %d failures of %d measurements", m.FailureLimit.IntValue(), m.Count.IntValue())
+	}
+	return ""
+}
+
+func (a *Args) validateTraffic(f *faults) {
+	if a.Gateway == nil {
+		f.add("Gateway", "is nil: Canary.Weights without a router would only move pods, not traffic")
+	} else if routing := a.Gateway.TrafficRouting(a.Service); routing == nil {
+		f.add("Gateway", "names no traffic routing: Canary.Weights would only move pods, not traffic")
+	}
+	if err := gateway.Validate("Public", a.Public); err != nil {
+		for _, line := range strings.Split(err.Error(), "\n") {
+			f.list = append(f.list, fmt.Errorf("service %s: %s", f.service, line))
+		}
+	}
+	for i, call := range a.Calls {
+		if call.Service == a.Service {
+			f.add(fmt.Sprintf("Calls[%d]", i), "names the service itself")
+		}
+		if !dnsLabel.MatchString(call.Service) {
+			f.add(fmt.Sprintf("Calls[%d]", i), "is %q, which is no name of a service", call.Service)
+		}
+	}
+	for i, pods := range a.CalledBy {
+		if pods.Namespace == "" || len(pods.Labels) == 0 {
+			f.add(fmt.Sprintf("CalledBy[%d]", i), "has no namespace or no labels: it would admit every pod")
+		}
+	}
+}
+
+func (a *Args) validateTelemetry(f *faults) {
+	if a.Telemetry == nil {
+		return
+	}
+	if _, err := a.Telemetry.port(); err != nil {
+		f.add("Telemetry.Endpoint", "is %q: %s", a.Telemetry.Endpoint, err)
+	}
+	if a.Telemetry.Collector.Namespace == "" || len(a.Telemetry.Collector.Labels) == 0 {
+		f.add("Telemetry.Collector", "has no namespace or no labels: spans could leave to every pod")
+	}
+}
+
+// port is the endpoint's, and has to be written out: policies need the number.
+func (t *Telemetry) port() (int32, error) {
+	u, err := url.Parse(t.Endpoint)
+	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Hostname() == "" {
+		return 0, errors.New("use http://host:port")
+	}
+	n, err := strconv.ParseInt(u.Port(), 10, 32)
+	if err != nil || n < 1 || n > 65535 {
+		return 0, errors.New("give its port, 4317 for gRPC or 4318 for HTTP")
+	}
+	return int32(n), nil
+}

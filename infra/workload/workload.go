@@ -1,0 +1,187 @@
+// Package workload deploys one service: a canary Rollout with its Services,
+// autoscaler, disruption budget, configuration, identity, routes and network
+// policy.
+package workload
+
+import (
+	"fmt"
+	"time"
+
+	rolloutsv1alpha1 "github.com/argoproj/argo-rollouts/pkg/apis/rollouts/v1alpha1"
+	"github.com/loja-veloz/platform/infra/gateway"
+	"github.com/loja-veloz/platform/infra/kube"
+	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
+)
+
+// Ports and paths that every service of the platform has.
+const (
+	// Port is where a service listens, for requests, probes and metrics alike.
+	Port int32 = 8080
+	// ServicePort is the port of its Kubernetes Services.
+	ServicePort int32 = 80
+
+	livenessPath  = "/health"
+	readinessPath = "/ready"
+)
+
+// Args describe a service. New and Objects refuse what is wrong with them, all
+// faults at once, each naming its field.
+type Args struct {
+	// Service names the service and its objects (a DNS label of at most 46 characters).
+	Service string
+	// Namespace has to exist; NewNamespace makes one.
+	Namespace string
+	// Environment goes into the telemetry as deployment.environment.name.
+	Environment string
+	// Image is a reference by digest, registry/name@sha256:<64 hex digits>.
+	Image string
+	// LogFormat is json or text.
+	LogFormat string
+	// Env is further configuration of the service. It goes into a ConfigMap that
+	// both versions read: a value that only the new version understands needs a
+	// name of its own. Secrets do not belong here.
+	Env map[string]string
+	// Size is how many pods of which size.
+	Size Size
+	// Canary is how a new version is let in.
+	Canary Canary
+	// Gateway routes to the service and moves its weights.
+	Gateway gateway.Gateway
+	// Public is the allow-list of paths that the gateway shows; none by default.
+	Public []gateway.Path
+	// Calls are the services that this one calls; Connect turns them into the
+	// callees' CalledBy.
+	Calls []Call
+	// CalledBy are the pods from which calls are admitted, beside the gateway's
+	// when anything is Public.
+	CalledBy []gateway.Pods
+	// Telemetry is where traces go; nil sends none.
+	Telemetry *Telemetry
+	// Wait makes an update wait until the Rollout is healthy; nil does not.
+	Wait *Wait
+}
+
+// Size is how many pods a service has and what each of them asks for.
+type Size struct {
+	// MinReplicas and MaxReplicas bound the autoscaler.
+	MinReplicas, MaxReplicas int32
+	// MilliCPU is the CPU request, in thousandths of a core. The autoscaler aims
+	// at 70 % of it.
+	MilliCPU int64
+	// MemoryMiB is the memory request and MemoryLimitMiB the limit, in MiB. The
+	// autoscaler aims at 80 % of the request.
+	MemoryMiB, MemoryLimitMiB int64
+}
+
+// Canary is how a new version is let in.
+type Canary struct {
+	// Weights are the shares of traffic, in percent, that the canary is given one
+	// after another before it becomes stable; they rise, within 1 to 100.
+	Weights []int32
+	// Pause is the time at each weight, in whole seconds.
+	Pause time.Duration
+	// ProgressDeadline aborts an update whose pods do not become ready within it,
+	// in whole seconds.
+	ProgressDeadline time.Duration
+	// Analysis are checked in the background from the first weight on; a failure
+	// aborts the update.
+	Analysis []*rolloutsv1alpha1.AnalysisTemplate
+}
+
+// Call is a service that another one calls: through the gateway Via, whose pods
+// the callee then admits, or directly if that is nil.
+type Call struct {
+	Service string
+	Via     gateway.Gateway
+}
+
+// Telemetry is an OpenTelemetry collector in the cluster.
+type Telemetry struct {
+	// Endpoint is the OTLP address that services are given, http://host:4317 or 4318.
+	Endpoint string
+	// Collector are its pods, to which spans may leave.
+	Collector gateway.Pods
+}
+
+// Workload is a deployed service.
+type Workload struct {
+	pulumi.ResourceState
+
+	// Version is the first 12 hex digits of the image's digest.
+	Version string
+	// Phase is the Rollout's phase at the end of the update when it was waited
+	// for, and empty otherwise. It fails when the Rollout does.
+	Phase pulumi.StringOutput
+}
+
+// RolloutError says that an update was made and its Rollout did not become healthy.
+type RolloutError struct {
+	Service string
+	Cause   error
+}
+
+func (e *RolloutError) Error() string { return e.Service + ": " + e.Cause.Error() }
+
+// Unwrap gives the cause.
+func (e *RolloutError) Unwrap() error { return e.Cause }
+
+// New deploys a service. Errors name the service and the argument that is wrong.
+func New(ctx *pulumi.Context, name string, args *Args, opts ...pulumi.ResourceOption) (*Workload, error) {
+	stages, err := args.Stages()
+	if err != nil {
+		return nil, err
+	}
+	w := &Workload{Version: args.version()}
+	if err := ctx.RegisterComponentResource("loja-veloz:workload:Workload", name, w, opts...); err != nil {
+		return nil, fmt.Errorf("registering workload %s: %w", name, err)
+	}
+	applied, err := kube.ApplyStages(ctx, w, name, stages, opts)
+	if err != nil {
+		return nil, fmt.Errorf("workload %s: %w", name, err)
+	}
+	rollout := applied[rolloutStage][0]
+	w.Phase = args.phase(ctx, w, rollout)
+	if err := ctx.RegisterResourceOutputs(w, pulumi.Map{"version": pulumi.String(w.Version), "phase": w.Phase}); err != nil {
+		return nil, fmt.Errorf("registering the outputs of workload %s: %w", name, err)
+	}
+	return w, nil
+}
+
+// phase waits for the Rollout once the API server has it, unless this is a
+// preview or nobody asked to wait.
+func (a *Args) phase(ctx *pulumi.Context, w *Workload, rollout *kube.Resource) pulumi.StringOutput {
+	if a.Wait == nil || ctx.DryRun() {
+		return pulumi.String("").ToStringOutput()
+	}
+	return rollout.ID().ApplyT(func(pulumi.ID) (string, error) {
+		progress := func(line string) { _ = ctx.Log.Info(line, &pulumi.LogArgs{Resource: w}) }
+		phase, err := a.Wait.Until(ctx.Context(), Target{
+			Namespace: a.Namespace, Name: a.Service, Image: a.Image, Timeout: a.Canary.patience(),
+		}, progress)
+		if err != nil {
+			return "", &RolloutError{Service: a.Service, Cause: err}
+		}
+		return string(phase), nil
+	}).(pulumi.StringOutput)
+}
+
+// Connect fills in, for every call that a service declares, the caller among the
+// callee's CalledBy. It reports every call to a service that is not there.
+func Connect(services []*Args) error {
+	byName := map[string]*Args{}
+	for _, s := range services {
+		byName[s.Service] = s
+	}
+	var faults []error
+	for _, caller := range services {
+		for i, call := range caller.Calls {
+			callee, there := byName[call.Service]
+			if !there {
+				faults = append(faults, fmt.Errorf("service %s: Calls[%d] names %q, which is no service of this environment", caller.Service, i, call.Service))
+				continue
+			}
+			callee.admit(caller.from(call))
+		}
+	}
+	return joined(faults)
+}

@@ -1,0 +1,155 @@
+package main
+
+import (
+	"context"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/loja-veloz/platform/infra/infratest"
+	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
+)
+
+// registered runs the program against mocks, without a cluster.
+func registered(t *testing.T, preview bool, values map[string]string) (*infratest.Recorder, map[string]any, error) {
+	t.Helper()
+	t.Setenv("KUBECONFIG", filepath.Join(t.TempDir(), "none"))
+	outputs := make(chan map[string]any, 1)
+	recorder, err := infratest.Run(preview, func(ctx *pulumi.Context) error {
+		exports, err := deploy(ctx, context.Background(), values)
+		if err != nil {
+			return err
+		}
+		exports.ToMapOutput().ApplyT(func(resolved map[string]any) any {
+			outputs <- resolved
+			return nil
+		})
+		return nil
+	})
+	if err != nil {
+		return recorder, nil, err
+	}
+	return recorder, <-outputs, nil
+}
+
+func TestDeployRegistersAWellFormedTree(t *testing.T) {
+	recorder, outputs, err := registered(t, true, valid(nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	recorder.WellFormed(t)
+
+	stages, err := planOf(t, nil).stages()
+	if err != nil {
+		t.Fatal(err)
+	}
+	objects := 0
+	for _, r := range recorder.Resources() {
+		if !strings.HasPrefix(r.Type, "kubernetes:") {
+			continue
+		}
+		objects++
+		if !strings.Contains(r.Provider, "::cluster::") {
+			t.Errorf("%s is not deployed by the cluster's provider but by %q", r.URN, r.Provider)
+		}
+	}
+	if objects != len(stages.All()) {
+		t.Errorf("%d objects are registered, the plan has %d", objects, len(stages.All()))
+	}
+
+	if outputs["gatewayURL"] != "http://localhost:30080" {
+		t.Errorf("gatewayURL is %v", outputs["gatewayURL"])
+	}
+	web := outputs["services"].(map[string]any)["sample-web-app"].(map[string]any)
+	if web["url"] != "http://localhost:30080/" || web["image"] != image || web["version"] != "0123456789ab" {
+		t.Errorf("sample-web-app's outputs are %v", web)
+	}
+}
+
+func TestDefinitionsComeBeforeTheirObjects(t *testing.T) {
+	recorder, _, err := registered(t, true, valid(nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for object, definition := range map[string]string{
+		"gateway-public":         "gateway-crd-gateways",
+		"gateway-deployment":     "gateway-crd-traefikservices",
+		"rollouts-deployment":    "rollouts-crd-rollouts",
+		"sample-web-app-route":   "gateway-crd-httproutes",
+		"sample-web-app-rollout": "rollouts-crd-rollouts",
+		"metrics-api":            "metrics-deployment",
+	} {
+		on := recorder.Named(t, object).DependsOn
+		if !slices.ContainsFunc(on, func(urn string) bool { return strings.HasSuffix(urn, "::"+definition) }) {
+			t.Errorf("%s does not depend on %s", object, definition)
+		}
+	}
+}
+
+func TestWhatControllersWriteIsLeftAlone(t *testing.T) {
+	recorder, _, err := registered(t, true, valid(nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, path := range map[string]string{
+		"sample-web-app-weights":        "spec.weighted.services",
+		"sample-web-app-service-stable": "spec.selector",
+		"sample-web-app-service-canary": "spec.selector",
+	} {
+		if r := recorder.Named(t, name); !slices.Equal(r.IgnoreChanges, []string{path}) {
+			t.Errorf("%s ignores changes of %q, want %s", name, r.IgnoreChanges, path)
+		}
+	}
+	rollout := recorder.Named(t, "sample-web-app-rollout").Inputs["spec"].(map[string]any)
+	if _, there := rollout["replicas"]; there {
+		t.Error("the Rollout says replicas, which belong to the autoscaler")
+	}
+}
+
+func TestKubeContextReachesTheProvider(t *testing.T) {
+	recorder, outputs, err := registered(t, true, valid(map[string]string{"loja-veloz:kubeContext": "kind-loja"}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	provider := recorder.Named(t, "cluster")
+	if provider.Inputs["context"] != "kind-loja" || outputs["kubeContext"] != "kind-loja" {
+		t.Errorf("the provider is given %v, the output is %v", provider.Inputs, outputs["kubeContext"])
+	}
+	if provider.Inputs["kubeconfig"] != "" {
+		t.Errorf("the state would hold the kubeconfig %q", provider.Inputs["kubeconfig"])
+	}
+}
+
+func TestDeployRefusesAllFaultsAtOnceAndRegistersNothing(t *testing.T) {
+	recorder, _, err := registered(t, true, map[string]string{
+		"loja-veloz:imagess":        "{}",
+		"loja-veloz:waitForRollout": "perhaps",
+		"loja-veloz:gateway":        `{"nodePort": 1}`,
+	})
+	if err == nil {
+		t.Fatal("deployed")
+	}
+	for _, want := range []string{"imagess is unknown", `waitForRollout is "perhaps"`, "images.sample-web-app is missing", "NodePort is 1"} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("not reported: %s\nin:\n%v", want, err)
+		}
+	}
+	if n := len(recorder.Resources()); n > 0 {
+		t.Errorf("%d resources are registered", n)
+	}
+}
+
+func TestAnUpdateFailsWithTheRolloutItWaitsFor(t *testing.T) {
+	// No kubeconfig: the wait cannot reach a cluster, and the interrupt ends it.
+	interrupt, stop := context.WithCancel(t.Context())
+	stop()
+	t.Setenv("KUBECONFIG", filepath.Join(t.TempDir(), "none"))
+	_, err := infratest.Run(false, func(ctx *pulumi.Context) error {
+		_, err := deploy(ctx, interrupt, valid(nil))
+		return err
+	})
+	if err == nil || !strings.Contains(err.Error(), "interrupted") {
+		t.Errorf("the update ends with %v", err)
+	}
+}

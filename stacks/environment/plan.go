@@ -1,0 +1,143 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/loja-veloz/platform/infra/delivery"
+	"github.com/loja-veloz/platform/infra/gateway"
+	"github.com/loja-veloz/platform/infra/kube"
+	"github.com/loja-veloz/platform/infra/observability"
+	"github.com/loja-veloz/platform/infra/workload"
+	"github.com/loja-veloz/platform/stacks/environment/internal/config"
+)
+
+// Namespaces of an environment.
+const (
+	shopNamespace          = "shop"
+	gatewayNamespace       = "gateway"
+	rolloutsNamespace      = "argo-rollouts"
+	systemNamespace        = "kube-system"
+	observabilityNamespace = "observability"
+)
+
+// plan is what an environment consists of: plain values, made from the
+// configuration and complete before the first resource is registered.
+type plan struct {
+	shop          string
+	gateway       *gateway.TraefikArgs
+	rollouts      *delivery.RolloutsArgs           // nil: not installed by us
+	metricsServer *observability.MetricsServerArgs // nil: not installed by us
+	workloads     []*workload.Args
+}
+
+// newPlan makes the plan of an environment called name. It reports every
+// component's faults at once.
+func newPlan(name string, cfg *config.Config, services []service) (*plan, error) {
+	p := &plan{
+		shop: shopNamespace,
+		gateway: &gateway.TraefikArgs{
+			Namespace:       gatewayNamespace,
+			Class:           cfg.Gateway.Class,
+			NodePort:        cfg.Gateway.NodePort,
+			RouteNamespaces: []string{shopNamespace},
+			Replicas:        cfg.Gateway.Replicas,
+		},
+	}
+	router := gateway.NewTraefikRouter(p.gateway)
+	if cfg.Delivery.InstallRollouts {
+		p.rollouts = &delivery.RolloutsArgs{Namespace: rolloutsNamespace, WeightRules: router.WeightRules(), Replicas: 1}
+	}
+	if cfg.MetricsServer.Install {
+		p.metricsServer = &observability.MetricsServerArgs{Namespace: systemNamespace, KubeletInsecureTLS: cfg.MetricsServer.KubeletInsecureTLS}
+	}
+	for _, s := range services {
+		p.workloads = append(p.workloads, newWorkload(name, cfg, s, router))
+	}
+	return p, errors.Join(workload.Connect(p.workloads), p.validate(cfg))
+}
+
+func newWorkload(environment string, cfg *config.Config, s service, router gateway.Gateway) *workload.Args {
+	size := cfg.Services[s.name]
+	args := &workload.Args{
+		Service:     s.name,
+		Namespace:   shopNamespace,
+		Environment: environment,
+		Image:       cfg.Images[s.name],
+		LogFormat:   size.LogFormat,
+		Env:         size.Env,
+		Size: workload.Size{
+			MinReplicas: size.MinReplicas, MaxReplicas: size.MaxReplicas,
+			MilliCPU:  int64(size.MilliCPU),
+			MemoryMiB: int64(size.MemoryMiB), MemoryLimitMiB: int64(size.MemoryLimitMiB),
+		},
+		Canary: workload.Canary{
+			Weights:          cfg.Canary.Weights,
+			Pause:            time.Duration(cfg.Canary.PauseSeconds) * time.Second,
+			ProgressDeadline: time.Duration(cfg.Canary.ProgressDeadlineSeconds) * time.Second,
+		},
+		Gateway: router,
+		Public:  s.public,
+	}
+	for _, callee := range s.calls {
+		args.Calls = append(args.Calls, workload.Call{Service: callee})
+	}
+	if cfg.Telemetry.OTLPEndpoint != "" {
+		args.Telemetry = &workload.Telemetry{
+			Endpoint:  cfg.Telemetry.OTLPEndpoint,
+			Collector: gateway.Pods{Namespace: observabilityNamespace, Labels: map[string]string{"app.kubernetes.io/name": "otel-collector"}},
+		}
+	}
+	return args
+}
+
+// validate asks every component. A service without an image is the
+// configuration's fault and reported there.
+func (p *plan) validate(cfg *config.Config) error {
+	var faults []error
+	if err := p.gateway.Validate(); err != nil {
+		for line := range strings.SplitSeq(err.Error(), "\n") {
+			faults = append(faults, fmt.Errorf("gateway: %s", line))
+		}
+	}
+	for _, w := range p.workloads {
+		if cfg.Images[w.Service] != "" {
+			faults = append(faults, w.Validate())
+		}
+	}
+	return errors.Join(faults...)
+}
+
+// wait makes every workload wait for its Rollout, until interrupt is done.
+func (p *plan) wait(interrupt context.Context, cluster workload.Cluster, timeout time.Duration) {
+	for _, w := range p.workloads {
+		w.Wait = &workload.Wait{Cluster: cluster, Context: interrupt, Timeout: timeout}
+	}
+}
+
+// stages gives every object of the environment, in an order in which they can be
+// applied one after another.
+func (p *plan) stages() (kube.Stages, error) {
+	all := workload.NamespaceStages(p.shop)
+	components := []interface{ Stages() (kube.Stages, error) }{p.gateway}
+	if p.rollouts != nil {
+		components = append(components, p.rollouts)
+	}
+	if p.metricsServer != nil {
+		components = append(components, p.metricsServer)
+	}
+	for _, w := range p.workloads {
+		components = append(components, w)
+	}
+	for _, component := range components {
+		stages, err := component.Stages()
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, stages...)
+	}
+	return all, nil
+}

@@ -9,7 +9,7 @@ LOJA := .local/loja
 
 loja:
 	@command -v go >/dev/null || { echo "go is not on PATH: install Go 1.26 or newer" >&2; exit 1; }
-	@[ -x $(LOJA) ] || echo "compiling the program loja, once"
+	@[ -x $(LOJA) ] || echo "compiling the program loja, once" >&2
 	@cd tools && GOWORK=off GOFLAGS=-mod=readonly CGO_ENABLED=0 go build -buildvcs=false -o ../$(LOJA) ./cmd/loja
 
 help: ## this list
@@ -43,3 +43,27 @@ cluster-down: loja ## stop it and keep its data
 	@$(LOJA) cluster down
 cluster-status: loja ## its components, their memory, node and pods
 	@$(LOJA) cluster status
+
+# apps and tools are tested as they are built, each by its own go.sum; infra and
+# stacks as Pulumi builds them, in the workspace.
+RACE := $(shell command -v gcc >/dev/null && echo CGO_ENABLED=1 || echo CGO_ENABLED=0)
+test: loja ## everything that proves the code without a cluster
+	@bin=$$($(LOJA) tool kubernetes) && export LOJA_KUBE_BIN="$$bin" && \
+	(cd apps && GOWORK=off $(RACE) go test $$([ "$(RACE)" = CGO_ENABLED=1 ] && echo -race) ./...) && \
+	(cd tools && GOWORK=off go test ./...) && \
+	go test ./infra/... ./stacks/...
+e2e: loja ## the drills on the real cluster, short set; leaves it down
+	@cd tools && GOWORK=off go test -tags e2e -count=1 -v -timeout 40m ./e2e
+e2e-full: loja ## every drill
+	@cd tools && E2E_FULL=1 GOWORK=off go test -tags e2e -count=1 -v -timeout 80m ./e2e
+bench: loja ## the numbers: start, memory, preview, compile (stops and starts the cluster)
+	@$(LOJA) bench
+lint: loja ## golangci-lint (gofmt, vet and more), shellcheck, actionlint
+	@command -v shellcheck >/dev/null || apt-get install -y --no-install-recommends shellcheck >/dev/null || \
+		{ echo "shellcheck is missing: install it" >&2; exit 1; }
+	@bin=$$($(LOJA) tool lint) && export PATH="$$bin:$$PATH" && \
+	for dir in apps infra stacks tools; do (cd $$dir && echo "golangci-lint $$dir" && golangci-lint run --build-tags e2e ./...) || exit 1; done && \
+	echo "actionlint, shellcheck" && actionlint && shellcheck .ci/run
+generate: ## rewrite what is generated: CRDs, docs/parameters.md, golden files
+	go generate ./infra/... ./stacks/...
+	go test ./infra/... ./stacks/... -run Golden -update

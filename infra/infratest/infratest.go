@@ -102,6 +102,30 @@ func (r *Recorder) Named(t testing.TB, name string) Resource {
 	return Resource{}
 }
 
+// Waits tells whether the resource called name is made only after the one called
+// before, be it by a chain of dependencies.
+func (r *Recorder) Waits(t testing.TB, name, before string) bool {
+	t.Helper()
+	dependsOn := map[string][]string{}
+	for _, found := range r.Resources() {
+		dependsOn[found.URN] = found.DependsOn
+	}
+	target, seen := r.Named(t, before).URN, map[string]bool{}
+	next := r.Named(t, name).DependsOn
+	for len(next) > 0 {
+		urn := next[0]
+		next = next[1:]
+		if urn == target {
+			return true
+		}
+		if !seen[urn] {
+			seen[urn] = true
+			next = append(next, dependsOn[urn]...)
+		}
+	}
+	return false
+}
+
 // Orphans lists every resource that no component contains. Components and
 // providers may stand at the root.
 func (r *Recorder) Orphans() []string {

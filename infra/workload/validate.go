@@ -29,7 +29,7 @@ var (
 // reservedEnv are the variables that the platform sets itself.
 var reservedEnv = []string{
 	"PORT", "SERVICE_NAME", "SERVICE_VERSION", "POD_NAME", "LOG_FORMAT",
-	"OTEL_SERVICE_NAME", "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_RESOURCE_ATTRIBUTES",
+	"OTEL_SERVICE_NAME", "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_RESOURCE_ATTRIBUTES", "GOMEMLIMIT",
 }
 
 // faults collects what is wrong, each with the field that it is about.

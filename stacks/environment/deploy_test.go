@@ -67,12 +67,14 @@ func TestDeployRegistersAWellFormedTree(t *testing.T) {
 	}
 }
 
-func TestDefinitionsComeBeforeTheirObjects(t *testing.T) {
+func TestWhatIsNeededComesFirst(t *testing.T) {
 	recorder, _, err := registered(t, true, valid(nil))
 	if err != nil {
 		t.Fatal(err)
 	}
 	for object, definition := range map[string]string{
+		"gateway-role-shop":      "shop-namespace",
+		"gateway-role-gateway":   "gateway-namespace",
 		"gateway-public":         "gateway-crd-gateways",
 		"gateway-deployment":     "gateway-crd-traefikservices",
 		"rollouts-deployment":    "rollouts-crd-rollouts",
@@ -80,9 +82,8 @@ func TestDefinitionsComeBeforeTheirObjects(t *testing.T) {
 		"sample-web-app-rollout": "rollouts-crd-rollouts",
 		"metrics-api":            "metrics-deployment",
 	} {
-		on := recorder.Named(t, object).DependsOn
-		if !slices.ContainsFunc(on, func(urn string) bool { return strings.HasSuffix(urn, "::"+definition) }) {
-			t.Errorf("%s does not depend on %s", object, definition)
+		if !recorder.Waits(t, object, definition) {
+			t.Errorf("%s does not wait for %s", object, definition)
 		}
 	}
 }

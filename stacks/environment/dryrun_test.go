@@ -23,12 +23,15 @@ import (
 	"time"
 
 	"github.com/loja-veloz/platform/infra/kube"
+	"sigs.k8s.io/yaml"
 )
 
 // TestStrictDryRun sends every object of the environment to a real API server
 // with the real CRDs, which refuses unknown fields, wrong types and values that
 // Kubernetes' validation does not take. The pods of every template are sent too,
-// into namespaces that enforce the restricted standard.
+// into namespaces that enforce the restricted standard. The definitions are those
+// of the modules, in full, not the smaller ones that are deployed; those are sent
+// before, to see that the server takes them as well.
 //
 // LOJA_KUBE_BIN is a folder with kube-apiserver and etcd; make test sets it.
 func TestStrictDryRun(t *testing.T) {
@@ -48,6 +51,10 @@ func TestStrictDryRun(t *testing.T) {
 	server := startAPIServer(t, bin)
 
 	// What others need is really created: the definitions, and the namespaces.
+	upstream := map[string]map[string]any{}
+	readDefinitions(t, "github.com/argoproj/argo-rollouts", "manifests/crds", upstream)
+	readDefinitions(t, "sigs.k8s.io/gateway-api", "config/crd/standard", upstream)
+	used := 0
 	var rest []map[string]any
 	for _, m := range stages.All() {
 		fields, err := kube.Encode(m.Object)
@@ -55,13 +62,25 @@ func TestStrictDryRun(t *testing.T) {
 			t.Fatal(err)
 		}
 		switch fields["kind"] {
-		case "CustomResourceDefinition", "Namespace":
+		case "CustomResourceDefinition":
+			if err := server.apply(t.Context(), fields, true); err != nil {
+				t.Error(err)
+			}
+			if full, there := upstream[m.Object.GetName()]; there {
+				fields = full
+				used++
+			}
+			fallthrough
+		case "Namespace":
 			if err := server.apply(t.Context(), fields, false); err != nil {
 				t.Fatal(err)
 			}
 		default:
 			rest = append(rest, fields)
 		}
+	}
+	if used != len(upstream) {
+		t.Errorf("the environment deploys %d of the %d definitions that the modules have", used, len(upstream))
 	}
 	server.waitUntilServed(t, rest)
 	for _, fields := range rest {
@@ -94,6 +113,32 @@ func TestStrictDryRun(t *testing.T) {
 		}
 		t.Error("the environment has no Rollout")
 	})
+}
+
+// readDefinitions adds the CRDs in a folder of a Go module that we build with.
+func readDefinitions(t *testing.T, module, folder string, into map[string]map[string]any) {
+	t.Helper()
+	dir, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", module).Output()
+	if err != nil {
+		t.Fatalf("finding %s: %v", module, err)
+	}
+	files, err := filepath.Glob(filepath.Join(strings.TrimSpace(string(dir)), folder, "*.yaml"))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("%s has no files in %s (%v)", module, folder, err)
+	}
+	for _, file := range files {
+		raw, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		definition := map[string]any{}
+		if err := yaml.Unmarshal(raw, &definition); err != nil {
+			t.Fatalf("%s: %v", file, err)
+		}
+		if definition["kind"] == "CustomResourceDefinition" {
+			into[definition["metadata"].(map[string]any)["name"].(string)] = definition
+		}
+	}
 }
 
 // podOf makes a pod of an object's pod template, or nothing.

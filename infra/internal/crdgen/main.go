@@ -1,9 +1,12 @@
 // Command crdgen rewrites the CustomResourceDefinitions that an infra package
 // embeds, from the Go module in which their controller's project publishes them.
 //
-// It writes one file per definition, named after it, and leaves the
-// descriptions out: they are most of the bytes and all of them would be kept in
-// Pulumi's state twice.
+// It writes one file per definition, named after it, and makes it small, because
+// Pulumi's engine handles every single property of it in every preview and the
+// API server keeps a schema of it in memory. Descriptions are left out. The schema
+// of an embedded PodSpec, nine tenths of what Argo Rollouts publishes, becomes "any
+// object": Kubernetes itself checks the pods that come of it, and the environment's
+// dry run sends them to it.
 package main
 
 import (
@@ -123,6 +126,7 @@ func strip(definition map[string]any) (string, error) {
 		v, _ := version.(map[string]any)
 		if schema, ok := v["schema"].(map[string]any); ok {
 			dropDescriptions(schema["openAPIV3Schema"])
+			openPodSpecs(schema["openAPIV3Schema"])
 		}
 	}
 	return name, nil
@@ -149,6 +153,26 @@ func dropDescriptions(schema any) {
 	case []any:
 		for _, item := range node {
 			dropDescriptions(item)
+		}
+	}
+}
+
+// openPodSpecs replaces every schema of a PodSpec, known by its fields.
+func openPodSpecs(schema any) {
+	switch node := schema.(type) {
+	case map[string]any:
+		fields, _ := node["properties"].(map[string]any)
+		if fields["containers"] != nil && fields["initContainers"] != nil {
+			clear(node)
+			node["type"], node["x-kubernetes-preserve-unknown-fields"] = "object", true
+			return
+		}
+		for _, value := range node {
+			openPodSpecs(value)
+		}
+	case []any:
+		for _, item := range node {
+			openPodSpecs(item)
 		}
 	}
 }

@@ -68,8 +68,14 @@ func root() *cobra.Command {
 			return p.Abort(ctx, os.Getenv("SERVICE"))
 		}),
 		command("load", "drive a load at the gateway (URL_PATH=/, RATE=20, REQUESTS=1200)", drive),
+		command("bench", "print the numbers of this machine", func(ctx context.Context, p *platform.Platform) error { return p.Bench(ctx) }),
 		command("new-service", "scaffold a service (NAME=...)", func(_ context.Context, p *platform.Platform) error {
-			return scaffold.Service(p.Root, os.Getenv("NAME"), p.Out)
+			made, err := scaffold.Service(p.Root, os.Getenv("NAME"))
+			if err != nil {
+				return err
+			}
+			p.Out.Plain("made or changed:\n  %s\nnext: make generate (the plan's golden file), make test, make deploy", strings.Join(made, "\n  "))
+			return nil
 		}),
 		command("env", "print the exports that plain pulumi and kubectl need", func(_ context.Context, p *platform.Platform) error {
 			env, err := p.Environ()

@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -19,6 +20,11 @@ func cgroupVersion2() bool {
 	_, err := os.Stat(filepath.Join(cgroupRoot, "cgroup.controllers"))
 	return err == nil
 }
+
+const subtreeControl = cgroupRoot + "/cgroup.subtree_control"
+
+// addedControllers notes which controllers cgroupUp has switched on.
+func addedControllers() string { return filepath.Join(runDir, "cgroup-controllers") }
 
 // cgroupDirs are the folders that hold this cluster's control groups.
 func cgroupDirs() []string {
@@ -38,8 +44,22 @@ func cgroupDirs() []string {
 // cgroupUp makes the control group under which the kubelet puts all pods.
 func cgroupUp() error {
 	if cgroupVersion2() {
-		for _, controller := range []string{"+cpu", "+cpuset", "+memory", "+pids"} {
-			if err := os.WriteFile(filepath.Join(cgroupRoot, "cgroup.subtree_control"), []byte(controller), 0o644); err != nil {
+		before, err := os.ReadFile(subtreeControl)
+		if err != nil {
+			return err
+		}
+		var added []string
+		for _, controller := range []string{"cpu", "cpuset", "memory", "pids"} {
+			if slices.Contains(strings.Fields(string(before)), controller) {
+				continue
+			}
+			if err := os.WriteFile(subtreeControl, []byte("+"+controller), 0o644); err != nil {
+				return err
+			}
+			added = append(added, controller)
+		}
+		if len(added) > 0 {
+			if err := os.WriteFile(addedControllers(), []byte(strings.Join(added, " ")), 0o600); err != nil {
 				return err
 			}
 		}
@@ -115,6 +135,11 @@ func cgroupDown() error {
 			if err := syscall.Rmdir(all[i]); err != nil && !errors.Is(err, os.ErrNotExist) {
 				failed = errors.Join(failed, &fs.PathError{Op: "removing control group", Path: all[i], Err: err})
 			}
+		}
+	}
+	if b, err := os.ReadFile(addedControllers()); err == nil {
+		for _, controller := range strings.Fields(string(b)) {
+			failed = errors.Join(failed, os.WriteFile(subtreeControl, []byte("-"+controller), 0o644))
 		}
 	}
 	return failed

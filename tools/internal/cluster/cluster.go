@@ -58,6 +58,9 @@ func (c *Cluster) Up(ctx context.Context, images func(context.Context) error) er
 	if err != nil {
 		return err
 	}
+	if err := c.claimData(); err != nil {
+		return err
+	}
 	if !running {
 		if err := c.preflight(ctx); err != nil {
 			return err
@@ -69,7 +72,7 @@ func (c *Cluster) Up(ctx context.Context, images func(context.Context) error) er
 			return err
 		}
 	}
-	for _, dir := range []string{c.Data, c.logs(), c.pki()} {
+	for _, dir := range []string{c.logs(), c.pki()} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return fmt.Errorf("making the cluster's folders: %w", err)
 		}
@@ -95,6 +98,26 @@ func (c *Cluster) Up(ctx context.Context, images func(context.Context) error) er
 	return nil
 }
 
+// dataMarker is a file that tells a folder of ours from any other.
+const dataMarker = ".loja-veloz"
+
+// claimData makes the data folder, and refuses one that holds other things:
+// wipe deletes it whole.
+func (c *Cluster) claimData() error {
+	if err := os.MkdirAll(c.Data, 0o700); err != nil {
+		return fmt.Errorf("making the cluster's data folder: %w", err)
+	}
+	entries, err := os.ReadDir(c.Data)
+	if err != nil {
+		return err
+	}
+	marker := filepath.Join(c.Data, dataMarker)
+	if _, err := os.Stat(marker); err != nil && len(entries) > 0 {
+		return fmt.Errorf("LOJA_DATA: %s holds other things than the cluster's data: name an empty or a new folder", c.Data)
+	}
+	return os.WriteFile(marker, nil, 0o600)
+}
+
 func ownerFile() string { return filepath.Join(runDir, "owner") }
 
 // owned tells whether this checkout's cluster was started, and fails if another
@@ -102,7 +125,8 @@ func ownerFile() string { return filepath.Join(runDir, "owner") }
 func (c *Cluster) owned() (bool, error) {
 	b, err := os.ReadFile(ownerFile())
 	if errors.Is(err, os.ErrNotExist) {
-		return false, nil
+		procs, err := Processes()
+		return len(procs) > 0, err
 	}
 	if err != nil {
 		return false, fmt.Errorf("the local cluster belongs to root: %w", err)
@@ -309,6 +333,12 @@ func (c *Cluster) Wipe() error {
 		return err
 	} else if running {
 		return errors.New("the cluster still runs: run `make down` first")
+	}
+	if _, err := os.Stat(c.Data); errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if _, err := os.Stat(filepath.Join(c.Data, dataMarker)); err != nil {
+		return fmt.Errorf("LOJA_DATA: %s is not a folder of the cluster's data: nothing was deleted", c.Data)
 	}
 	return os.RemoveAll(c.Data)
 }

@@ -45,7 +45,7 @@ func (c *Cluster) Down(ctx context.Context) error {
 // Leftovers lists what a stopped cluster must not leave on this machine.
 func (c *Cluster) Leftovers(ctx context.Context) ([]string, error) {
 	var left []string
-	procs, err := processes()
+	procs, err := Processes()
 	if err != nil {
 		return nil, err
 	}
@@ -91,7 +91,7 @@ type ComponentStatus struct {
 
 // Status reports the components with what memory they use.
 func (c *Cluster) Status() ([]ComponentStatus, error) {
-	procs, err := processes()
+	procs, err := Processes()
 	if err != nil {
 		return nil, err
 	}

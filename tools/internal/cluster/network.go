@@ -12,8 +12,6 @@ import (
 	"slices"
 	"strings"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/loja-veloz/platform/tools/internal/command"
 )
 
@@ -25,6 +23,8 @@ var sysctls = []string{
 	"kernel.keys.root_maxkeys", "kernel.keys.root_maxbytes",
 	"net.netfilter.nf_conntrack_max", "net.netfilter.nf_conntrack_tcp_timeout_established", "net.netfilter.nf_conntrack_tcp_timeout_close_wait",
 }
+
+const forwardChain = "KUBE-LOJA-FORWARD"
 
 func sysctlPath(name string) string {
 	return filepath.Join("/proc/sys", strings.ReplaceAll(name, ".", "/"))
@@ -61,6 +61,18 @@ func (c *Cluster) networkUp(ctx context.Context) error {
 		{"route", "add", serviceCIDR, "dev", bridge},
 	} {
 		if err := ip(args...).Run(ctx); err != nil {
+			return err
+		}
+	}
+	// Where the machine's own rules drop what it forwards, as Docker's do, pods
+	// would not reach each other. The chain's name makes removeRules find it.
+	for _, args := range [][]string{
+		{"-N", forwardChain},
+		{"-A", forwardChain, "-s", podCIDR, "-j", "ACCEPT"},
+		{"-A", forwardChain, "-d", podCIDR, "-j", "ACCEPT"},
+		{"-I", "FORWARD", "-j", forwardChain},
+	} {
+		if err := (command.Command{Args: append([]string{"iptables", "-w"}, args...)}).Run(ctx); err != nil {
 			return err
 		}
 	}
@@ -205,7 +217,7 @@ func unmount(dirs ...string) error {
 	}
 	var failed error
 	for _, m := range slices.Backward(mounts) {
-		if err := unix.Unmount(m, unix.MNT_DETACH); err != nil && !errors.Is(err, unix.EINVAL) {
+		if err := detach(m); err != nil {
 			failed = errors.Join(failed, fmt.Errorf("unmounting %s: %w", m, err))
 		}
 	}

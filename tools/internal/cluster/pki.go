@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/loja-veloz/platform/tools/internal/command"
+	"github.com/loja-veloz/platform/tools/internal/toolchain"
 )
 
 // renewBefore is how long before the end of the leaf certificates, which
@@ -81,12 +82,12 @@ nodeRegistration: {name: %s, criSocket: "unix://%s/containerd.sock"}
 apiVersion: kubeadm.k8s.io/v1beta4
 kind: ClusterConfiguration
 clusterName: %s
-kubernetesVersion: v1.33.4
+kubernetesVersion: v%s
 certificatesDir: %s
 encryptionAlgorithm: ECDSA-P256
 networking: {serviceSubnet: %s, podSubnet: %s, dnsDomain: cluster.local}
 apiServer: {certSANs: [localhost, 127.0.0.1]}
-`, nodeIP, NodeName, runDir, Context, c.pki(), serviceCIDR, podCIDR)
+`, nodeIP, NodeName, runDir, Context, toolchain.KubernetesVersion, c.pki(), serviceCIDR, podCIDR)
 }
 
 // removeLeaves deletes every certificate but the authorities, and every

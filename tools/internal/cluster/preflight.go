@@ -121,9 +121,9 @@ func (c *Cluster) install(ctx context.Context) error {
 	}
 	c.Out.Step("installing Debian packages: %s", strings.Join(missing, ", "))
 	// The packages' own services must not start beside the cluster's.
-	const policy = "/usr/sbin/policy-rc.d"
-	if _, err := os.Stat(policy); errors.Is(err, os.ErrNotExist) {
-		if err := os.WriteFile(policy, []byte("#!/bin/sh\nexit 101\n"), 0o755); err != nil {
+	const policy, ours = "/usr/sbin/policy-rc.d", "#!/bin/sh\n# of loja-veloz, while it installs packages\nexit 101\n"
+	if b, err := os.ReadFile(policy); errors.Is(err, os.ErrNotExist) || string(b) == ours {
+		if err := os.WriteFile(policy, []byte(ours), 0o755); err != nil {
 			return err
 		}
 		defer os.Remove(policy)

@@ -33,7 +33,7 @@ var goSettings = []string{"GOGC=50"}
 
 // start starts a component unless it runs, as a process that outlives this one.
 func (c *Cluster) start(name string, args ...string) error {
-	procs, err := processes()
+	procs, err := Processes()
 	if err != nil {
 		return err
 	}
@@ -44,7 +44,12 @@ func (c *Cluster) start(name string, args ...string) error {
 	if err != nil {
 		return err
 	}
-	log, err := os.OpenFile(filepath.Join(c.logs(), name+".log"), os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+	logPath := filepath.Join(c.logs(), name+".log")
+	// The log of the run before may tell why it ended.
+	if err := os.Rename(logPath, logPath+".previous"); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	log, err := os.OpenFile(logPath, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
 	}
@@ -61,8 +66,9 @@ func (c *Cluster) start(name string, args ...string) error {
 	return cmd.Process.Release()
 }
 
-// processes finds the cluster's processes by component.
-func processes() (map[string][]int, error) {
+// Processes finds the cluster's processes by component; those inside pods are
+// called containers.
+func Processes() (map[string][]int, error) {
 	found := map[string][]int{}
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
@@ -98,7 +104,7 @@ func processes() (map[string][]int, error) {
 func stop(name string, grace time.Duration) error {
 	signal, deadline := syscall.SIGTERM, time.Now().Add(grace)
 	for {
-		procs, err := processes()
+		procs, err := Processes()
 		if err != nil {
 			return err
 		}
@@ -126,7 +132,7 @@ func stop(name string, grace time.Duration) error {
 
 // startTime is when the component's first process began.
 func startTime(name string) (time.Time, error) {
-	procs, err := processes()
+	procs, err := Processes()
 	if err != nil {
 		return time.Time{}, err
 	}
@@ -154,7 +160,7 @@ func (c *Cluster) wait(ctx context.Context, component string, check func(context
 			return nil
 		}
 		if component != "" {
-			procs, perr := processes()
+			procs, perr := Processes()
 			if perr != nil {
 				return perr
 			}

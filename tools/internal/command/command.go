@@ -99,7 +99,7 @@ func (c Command) prepare(ctx context.Context) *exec.Cmd {
 	// ends its children in order.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGINT) }
-	cmd.WaitDelay = 10 * time.Second
+	cmd.WaitDelay = time.Minute // pulumi finishes what it has begun, then saves its state
 	return cmd
 }
 

@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"os"
 	"path"
+	"runtime"
 	"strings"
 	"time"
 
@@ -24,6 +25,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 	"github.com/google/go-containerregistry/pkg/v1/types"
+
+	"github.com/loja-veloz/platform/tools/internal/toolchain"
 	"io"
 )
 
@@ -57,17 +60,21 @@ func (r Registry) Has(ctx context.Context, upstream string) (bool, error) {
 	return err == nil, err
 }
 
-// Reachable tells whether the upstream registry of an image answers within
-// three seconds.
-func Reachable(ctx context.Context, upstream string) bool {
-	ref, err := name.ParseReference(upstream)
-	if err != nil {
-		return false
-	}
+// Reachable tells whether the upstream registries answer for all these tools'
+// images within three seconds.
+func Reachable(ctx context.Context, tools []toolchain.Tool) bool {
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
-	_, err = remote.Head(ref, remote.WithContext(ctx), remote.WithRetryBackoff(remote.Backoff{Steps: 1}))
-	return err == nil
+	for _, t := range tools {
+		ref, err := name.ParseReference(t.Image)
+		if err != nil {
+			return false
+		}
+		if _, err := remote.Head(ref, remote.WithContext(ctx), remote.WithRetryBackoff(remote.Backoff{Steps: 1})); err != nil {
+			return false
+		}
+	}
+	return true
 }
 
 // Copy brings the upstream image into this registry.
@@ -80,7 +87,7 @@ func (r Registry) Copy(ctx context.Context, upstream string) error {
 	if err != nil {
 		return err
 	}
-	img, err := remote.Image(src, remote.WithContext(ctx), remote.WithPlatform(v1.Platform{OS: "linux", Architecture: "amd64"}))
+	img, err := remote.Image(src, remote.WithContext(ctx), remote.WithPlatform(v1.Platform{OS: "linux", Architecture: runtime.GOARCH}))
 	if err != nil {
 		return fmt.Errorf("pulling %s: %w", upstream, err)
 	}
@@ -115,8 +122,7 @@ func (r Registry) Push(ctx context.Context, upstream, entrypoint string, files .
 	return nil
 }
 
-// Base are the files under every service's image: a user, and a folder for
-// temporary files. Root certificates come with the program (package
+// Base are the files under every service's image: its user. Root certificates come with the program (package
 // x509roots/fallback), so that the image is the same wherever it is built.
 func Base() []File {
 	return []File{
@@ -172,7 +178,7 @@ func pack(entrypoint string, files []File) (v1.Image, error) {
 		return nil, err
 	}
 	config = config.DeepCopy()
-	config.OS, config.Architecture = "linux", "amd64"
+	config.OS, config.Architecture = "linux", runtime.GOARCH
 	config.Config.User = User + ":" + User
 	if entrypoint != "" {
 		config.Config.Entrypoint = []string{entrypoint}

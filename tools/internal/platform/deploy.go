@@ -65,20 +65,31 @@ func (p *Platform) Deploy(ctx context.Context, o DeployOptions) error {
 	return p.watchAll(ctx, shipped, o.Load)
 }
 
-func (p *Platform) watchAll(ctx context.Context, services []string, drive bool) error {
+// watchAll watches every service, for more than an image can have changed, and
+// drives load at those shipped.
+func (p *Platform) watchAll(ctx context.Context, shipped []string, drive bool) error {
+	services, err := p.Services()
+	if err != nil {
+		return err
+	}
 	loadCtx, stopLoad := context.WithCancel(ctx)
 	defer stopLoad()
 	var loads sync.WaitGroup
-	for _, s := range services {
-		path := servicePath(s)
-		if !drive || path == "" || p.KubeContext != "" {
-			continue
+	if drive && p.KubeContext == "" && len(shipped) > 0 {
+		urls, err := p.urls(ctx)
+		if err != nil {
+			return err
 		}
-		p.Out.Step("load on %s: 20 requests/s at %s%s while the canary runs, 30 min at most (LOAD=off leaves it out)", s, URL, path)
-		loads.Go(func() {
-			r := load.Run(loadCtx, load.Target{URL: URL + path, PerSecond: 20, Most: 30 * 60 * 20})
-			p.Out.Step("load on %s: %s", s, r)
-		})
+		for _, s := range shipped {
+			if urls[s] == "" {
+				continue // no public path
+			}
+			p.Out.Step("load on %s: 20 requests/s at %s while the canary runs, 30 min at most (LOAD=off leaves it out)", s, urls[s])
+			loads.Go(func() {
+				r := load.Run(loadCtx, load.Target{URL: urls[s], PerSecond: 20, Most: 30 * 60 * 20})
+				p.Out.Step("load on %s: %s", s, r)
+			})
+		}
 	}
 	errs := make([]error, len(services))
 	var watches sync.WaitGroup
@@ -91,16 +102,25 @@ func (p *Platform) watchAll(ctx context.Context, services []string, drive bool) 
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
-	if len(services) > 0 {
-		p.Out.Step("shipped: %s", strings.Join(services, ", "))
+	if len(shipped) > 0 {
+		p.Out.Step("shipped: %s", strings.Join(shipped, ", "))
 	}
 	return nil
 }
 
-// servicePath is a public path of a service that is safe to call, or "" if it
-// has none.
-func servicePath(service string) string {
-	return map[string]string{"sample-web-app": "/"}[service]
+// urls are the public addresses of the services, by name, as the stack says.
+func (p *Platform) urls(ctx context.Context) (map[string]string, error) {
+	var services map[string]struct {
+		URL string `json:"url"`
+	}
+	if err := p.output(ctx, "services", &services); err != nil {
+		return nil, err
+	}
+	urls := map[string]string{}
+	for name, s := range services {
+		urls[name] = s.URL
+	}
+	return urls, nil
 }
 
 // images reads the references that the stack has now.

@@ -21,7 +21,7 @@ import (
 	"github.com/loja-veloz/platform/tools/internal/toolchain"
 )
 
-// URL is where the local gateway answers.
+// URL is where the local gateway answers by default.
 const URL = "http://localhost:30080"
 
 const (
@@ -126,6 +126,9 @@ func (p *Platform) Kubeconfig() (string, error) {
 // images.
 func (p *Platform) deployTools(ctx context.Context) []toolchain.Tool {
 	if p.pulumiOnPath(ctx) {
+		for _, t := range toolchain.Pulumi { // of an earlier run, without it
+			_ = os.Remove(p.Local("bin", t.Name))
+		}
 		return []toolchain.Tool{toolchain.Ko}
 	}
 	return append([]toolchain.Tool{toolchain.Ko}, toolchain.Pulumi...)
@@ -167,33 +170,41 @@ func kubectlFits(ctx context.Context) bool {
 }
 
 // link puts the built tools into .local/bin, so that one folder on PATH has
-// them all.
+// them all, and the provider where Pulumi looks for its plugins.
 func (p *Platform) link(tools []toolchain.Tool) error {
-	bin := p.Local("bin")
-	if err := os.MkdirAll(bin, 0o755); err != nil {
-		return err
-	}
 	for _, t := range tools {
 		dir, err := p.Cache.Dir(t)
 		if err != nil {
 			return err
 		}
-		names := []string{t.Name}
-		if len(t.Links) > 0 {
-			names = []string{"kubectl"} // of Kubernetes, the one for people
+		name := t.Name
+		if t.Links != nil {
+			name = "kubectl" // of Kubernetes, the one for people
 		}
-		for _, name := range names {
-			link := filepath.Join(bin, name)
-			if err := os.Remove(link); err != nil && !errors.Is(err, os.ErrNotExist) {
-				return err
-			}
-			if err := os.Symlink(filepath.Join(dir, name), link); err != nil {
-				return err
-			}
+		target := p.Local("bin", name)
+		if t.Name == "pulumi-resource-kubernetes" {
+			target = filepath.Join(p.pulumiHome(), "plugins", "resource-kubernetes-v"+t.Version, t.Name)
+		}
+		if err := os.MkdirAll(filepath.Dir(target), 0o755); err != nil {
+			return err
+		}
+		if err := os.Remove(target); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+		// Pulumi takes a language host as its own when both programs lie in
+		// one folder, where a symbolic link would not count.
+		if strings.HasPrefix(name, "pulumi") && os.Link(filepath.Join(dir, name), target) == nil {
+			continue
+		}
+		if err := os.Symlink(filepath.Join(dir, name), target); err != nil {
+			return err
 		}
 	}
 	return nil
 }
+
+// pulumiHome holds the plugins of the Pulumi that was built here.
+func (p *Platform) pulumiHome() string { return p.Local("pulumi") }
 
 // Environ is what the plain pulumi and kubectl need to work on the
 // environment. It makes the passphrase, mode 0600, on first use.
@@ -219,14 +230,17 @@ func (p *Platform) Environ() ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	return []string{
+	env := []string{
 		"PATH=" + p.Local("bin") + string(os.PathListSeparator) + os.Getenv("PATH"),
 		"KUBECONFIG=" + kubeconfig,
 		"PULUMI_BACKEND_URL=file://" + p.Local("state"),
 		"PULUMI_CONFIG_PASSPHRASE_FILE=" + passphrase,
 		"PULUMI_SKIP_UPDATE_CHECK=true",
-		"PULUMI_AUTOMATION_API_SKIP_VERSION_CHECK=true",
-	}, nil
+	}
+	if executable(p.Local("bin", "pulumi")) {
+		env = append(env, "PULUMI_HOME="+p.pulumiHome())
+	}
+	return env, nil
 }
 
 func (p *Platform) stackFile() string { return filepath.Join(p.Root, "Pulumi."+stack+".yaml") }

@@ -130,12 +130,34 @@ func (p *Platform) Watch(ctx context.Context, service string) error {
 		}
 		done, err := ro.outcome()
 		if err != nil {
-			return errors.Join(err, p.reasons(ctx, service, ro.Status.CurrentPodHash))
+			if err := p.settled(ctx, service); err != nil {
+				return errors.Join(err, p.reasons(ctx, service, ro.Status.CurrentPodHash))
+			}
+			continue
 		}
 		if done {
 			return nil
 		}
 	}
+}
+
+// settle is how long a failure must stand: right after a change the controller
+// still shows the abort before it. infra/workload waits as long.
+const settle = 3 * time.Second
+
+// settled returns the Rollout's failure if it still stands after a while.
+func (p *Platform) settled(ctx context.Context, service string) error {
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-time.After(settle):
+	}
+	r, err := p.rollout(ctx, service)
+	if err != nil {
+		return err
+	}
+	_, err = r.outcome()
+	return err
 }
 
 func errUnless(err, expected error) error {

@@ -3,11 +3,13 @@ package platform
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"time"
 
@@ -39,15 +41,19 @@ func (p *Platform) Up(ctx context.Context) error {
 	if err := p.pulumiUp(ctx); err != nil {
 		return err
 	}
+	var url string
+	if err := p.output(ctx, "gatewayURL", &url); err != nil {
+		return err
+	}
 	if p.KubeContext != "" {
-		p.Out.Plain("\nThe shop is up. To see it:\n  kubectl --context=%s -n gateway port-forward service/traefik 30080:80\n  open %s", p.KubeContext, URL)
+		p.Out.Plain("\nThe shop is up. To see it:\n  kubectl --context=%s -n gateway port-forward service/traefik 30080:80\n  open http://localhost:30080", p.KubeContext)
 		return nil
 	}
-	if err := p.waitServed(ctx); err != nil {
+	if err := p.waitServed(ctx, url); err != nil {
 		return err
 	}
 	p.Out.Step("the page is served")
-	p.Out.Plain("\n  shop       %s/\n  echo       %s/echo\n  health     %s/health\n\n  make deploy    ship the working tree's services by canary\n  make status    what runs, and how much memory it takes\n  eval \"$(make env)\"   then pulumi and kubectl work by hand\n  make down      stop everything, keep the data", URL, URL, URL)
+	p.Out.Plain("\n  shop       %s/\n  echo       %s/echo\n  health     %s/health\n\n  make deploy    ship the working tree's services by canary\n  make status    where the canaries stand; make cluster-status: what runs, and its memory\n  eval \"$(make env)\"   then pulumi and kubectl work by hand\n  make down      stop everything, keep the data", url, url, url)
 	p.Out.Plain("\nNetworkPolicies are not enforced by this cluster's network; the tests prove what they allow.")
 	return nil
 }
@@ -62,7 +68,7 @@ func (p *Platform) ClusterUp(ctx context.Context, further ...toolchain.Tool) err
 		tools = append(tools, toolchain.Kubernetes)
 		if p.ImageSource == "auto" {
 			p.ImageSource = "build"
-			if images.Reachable(ctx, toolchain.Images[0].Image) {
+			if !p.Cache.Has(toolchain.Images...) && images.Reachable(ctx, toolchain.Images) {
 				p.ImageSource = "pull"
 			}
 		}
@@ -171,7 +177,7 @@ func (p *Platform) buildServices(ctx context.Context, services []string) (map[st
 	refs := map[string]string{}
 	for _, s := range services {
 		began := time.Now()
-		c, err := p.run("ko", "build", "--base-import-paths", "--platform=linux/amd64", "--sbom=spdx", "./"+s)
+		c, err := p.run("ko", "build", "--base-import-paths", "--platform=linux/"+runtime.GOARCH, "--sbom=spdx", "./"+s)
 		if err != nil {
 			return nil, err
 		}
@@ -200,14 +206,64 @@ func (p *Platform) setImages(ctx context.Context, refs map[string]string) error 
 	if err := p.pulumi(ctx, "stack", "select", "--create", stack); err != nil {
 		return err
 	}
+	if err := p.sameCluster(ctx); err != nil {
+		return err
+	}
 	config := []string{"config", "set-all", "--stack", stack, "--path"}
 	for s, ref := range refs {
 		config = append(config, "--plaintext", fmt.Sprintf("%s:images.%s=%s", project, s, ref))
 	}
 	if p.KubeContext != "" {
 		config = append(config, "--plaintext", project+":kubeContext="+p.KubeContext)
+	} else if err := p.pulumi(ctx, "config", "rm", "--stack", stack, project+":kubeContext"); err != nil {
+		return err
 	}
 	return p.pulumi(ctx, config...)
+}
+
+// sameCluster fails if the stack has resources on another cluster than the one
+// now meant: Pulumi would lose them from sight.
+func (p *Platform) sameCluster(ctx context.Context) error {
+	var on string
+	if err := p.output(ctx, "kubeContext", &on); err != nil || on == "" {
+		return err // no output: nothing is deployed
+	}
+	want := p.KubeContext
+	if want == "" {
+		want = cluster.Context
+	}
+	if on == want {
+		return nil
+	}
+	undo := "KUBE_CONTEXT=" + on + " make down"
+	if on == cluster.Context {
+		undo = "make wipe"
+	}
+	return fmt.Errorf("the stack %s is deployed to the cluster %s, not to %s: take it down there first (%s)", stack, on, want, undo)
+}
+
+// output reads an output of the stack into v, which keeps its value if there is
+// no such output.
+func (p *Platform) output(ctx context.Context, name string, v any) error {
+	c, err := p.run("pulumi", "--non-interactive", "stack", "output", "--json", "--stack", stack)
+	if err != nil {
+		return err
+	}
+	text, err := c.Text(ctx)
+	if err != nil {
+		return err
+	}
+	var all map[string]json.RawMessage
+	if err := json.Unmarshal([]byte(text), &all); err != nil {
+		return fmt.Errorf("reading the stack's outputs: %w", err)
+	}
+	if all[name] == nil {
+		return nil
+	}
+	if err := json.Unmarshal(all[name], v); err != nil {
+		return fmt.Errorf("reading the stack's output %s: %w", name, err)
+	}
+	return nil
 }
 
 func (p *Platform) pulumi(ctx context.Context, args ...string) error {
@@ -218,30 +274,75 @@ func (p *Platform) pulumi(ctx context.Context, args ...string) error {
 	return c.Run(ctx)
 }
 
-// pulumiUp applies the stack and shows what Pulumi says.
+// pulumiUp applies the stack.
 func (p *Platform) pulumiUp(ctx context.Context, args ...string) error {
-	c, err := p.run(append([]string{"pulumi", "--non-interactive", "up", "--stack", stack, "--yes", "--skip-preview", "--suppress-permalink=true"}, args...)...)
+	return p.pulumiShown(ctx, append([]string{"up", "--suppress-permalink=true"}, args...)...)
+}
+
+// pulumiShown changes the stack and shows what Pulumi says.
+func (p *Platform) pulumiShown(ctx context.Context, args ...string) error {
+	if err := p.removeDeadLock(ctx); err != nil {
+		return err
+	}
+	c, err := p.run(append([]string{"pulumi", "--non-interactive"}, append(args, "--stack", stack, "--yes", "--skip-preview")...)...)
 	if err != nil {
 		return err
 	}
 	c.Output = p.Out.Indented()
 	err = c.Run(ctx)
 	var failed *command.Error
-	if errors.As(err, &failed) && strings.Contains(failed.Tail, "the stack is currently locked") {
-		return fmt.Errorf("another pulumi holds the stack's lock, or one was killed: %w\nIf none runs: eval \"$(make env)\" && pulumi cancel -s %s", err, stack)
-	}
 	if errors.As(err, &failed) {
-		return fmt.Errorf("pulumi up: %w (its output is above)", failed.Err)
+		return fmt.Errorf("pulumi %s: %w (its output is above)", args[0], failed.Err)
 	}
 	return err
 }
 
+// removeDeadLock frees the stack from the lock of a pulumi on this machine that
+// was killed. The lock of one that lives stays.
+func (p *Platform) removeDeadLock(ctx context.Context) error {
+	locks, err := filepath.Glob(p.Local("state", ".pulumi", "locks", "*", project, stack, "*.json"))
+	if err != nil {
+		return err
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		return err
+	}
+	for _, lock := range locks {
+		b, err := os.ReadFile(lock)
+		if errors.Is(err, os.ErrNotExist) {
+			continue // its owner has just ended
+		}
+		if err != nil {
+			return err
+		}
+		var owner struct {
+			PID      int    `json:"pid"`
+			Hostname string `json:"hostname"`
+		}
+		if err := json.Unmarshal(b, &owner); err != nil {
+			return fmt.Errorf("lock %s: %w", lock, err)
+		}
+		if owner.Hostname != host {
+			return fmt.Errorf("the stack is locked by process %d on %s", owner.PID, owner.Hostname)
+		}
+		if name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", owner.PID)); err == nil && strings.TrimSpace(string(name)) == "pulumi" {
+			return fmt.Errorf("another pulumi (process %d) works on the stack: wait for it to end", owner.PID)
+		}
+		p.Out.Step("freeing the stack from the lock of process %d, which was killed", owner.PID)
+		if err := p.pulumi(ctx, "cancel", "--yes", "--stack", stack); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // waitServed waits until the gateway serves the page.
-func (p *Platform) waitServed(ctx context.Context) error {
+func (p *Platform) waitServed(ctx context.Context, url string) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, 2*time.Minute, errors.New("the page is not served after 2m0s"))
 	defer cancel()
 	for {
-		err := get(ctx, URL+"/health")
+		err := get(ctx, url+"/health")
 		if err == nil {
 			return nil
 		}
@@ -274,7 +375,7 @@ func get(ctx context.Context, url string) error {
 func (p *Platform) Down(ctx context.Context) error {
 	if p.KubeContext != "" {
 		p.Out.Step("pulumi destroy: stack %s", stack)
-		return p.pulumi(ctx, "destroy", "--stack", stack, "--yes", "--skip-preview")
+		return p.pulumiShown(ctx, "destroy")
 	}
 	c, err := p.Cluster()
 	if err != nil {

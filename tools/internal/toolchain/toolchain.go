@@ -48,7 +48,10 @@ func DefaultRoot() (string, error) {
 // Dir is where a tool's binary lies once built.
 func (c *Cache) Dir(t Tool) (string, error) {
 	h := sha256.New()
-	fmt.Fprintln(h, runtime.Version(), runtime.GOOS, runtime.GOARCH, t)
+	fmt.Fprintln(h, runtime.Version(), runtime.GOOS, runtime.GOARCH, t.Package, t.LDFlags, t.Links)
+	for _, f := range t.Files {
+		fmt.Fprintln(h, f.Module, f.Path, f.From, f.Replace, f.With)
+	}
 	entries, err := os.ReadDir(filepath.Join(c.Pins, t.Pin))
 	if err != nil {
 		return "", fmt.Errorf("pin of %s: %w", t.Name, err)
@@ -71,17 +74,24 @@ func (c *Cache) Binary(t Tool, name string) (string, error) {
 	return filepath.Join(dir, name), err
 }
 
+// Has tells whether all these tools are built.
+func (c *Cache) Has(tools ...Tool) bool {
+	return !slices.ContainsFunc(tools, func(t Tool) bool {
+		path, err := c.Binary(t, t.Name)
+		if err == nil {
+			_, err = os.Stat(path)
+		}
+		return err != nil
+	})
+}
+
 // Ensure builds those of the tools that the cache does not hold. An
 // interrupted build goes on where it was, since the Go build cache keeps each
 // compiled package.
 func (c *Cache) Ensure(ctx context.Context, tools ...Tool) error {
 	var missing []Tool
 	for _, t := range tools {
-		dir, err := c.Dir(t)
-		if err != nil {
-			return err
-		}
-		if _, err := os.Stat(filepath.Join(dir, t.Name)); err != nil {
+		if !c.Has(t) {
 			missing = append(missing, t)
 		}
 	}

@@ -1,0 +1,110 @@
+package kube_test
+
+import (
+	"encoding/base64"
+	"encoding/pem"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/loja-veloz/platform/infra/kube"
+)
+
+// kubeconfig writes one with two contexts, of which "other" is not current, and
+// makes it the environment's.
+func kubeconfig(t *testing.T, server *httptest.Server) {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "kubeconfig")
+	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
+	content := fmt.Sprintf(`{"apiVersion": "v1", "kind": "Config", "current-context": "here",
+"clusters": [{"name": "here", "cluster": {"server": %q, "certificate-authority-data": %q}}, {"name": "other", "cluster": {"server": "https://127.0.0.1:1"}}],
+"users": [{"name": "me", "user": {"token": "secret"}}],
+"contexts": [{"name": "here", "context": {"cluster": "here", "user": "me"}}, {"name": "other", "context": {"cluster": "other", "user": "me"}}]}`, server.URL, base64.StdEncoding.EncodeToString(ca))
+	if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("KUBECONFIG", file)
+}
+
+// apiServer answers by path, with 404 for what is not listed.
+func apiServer(t *testing.T, answers map[string]string) {
+	t.Helper()
+	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		answer, there := answers[r.URL.String()]
+		switch {
+		case r.Header.Get("Authorization") != "Bearer secret":
+			w.WriteHeader(http.StatusUnauthorized)
+		case !there:
+			w.WriteHeader(http.StatusNotFound)
+		case strings.HasPrefix(answer, "forbidden:"):
+			w.WriteHeader(http.StatusForbidden)
+			_, _ = fmt.Fprintf(w, `{"kind": "Status", "message": %q}`, answer)
+		default:
+			_, _ = fmt.Fprint(w, answer)
+		}
+	}))
+	t.Cleanup(server.Close)
+	kubeconfig(t, server)
+}
+
+func TestClientReads(t *testing.T) {
+	apiServer(t, map[string]string{
+		"/apis/argoproj.io/v1alpha1/namespaces/shop/rollouts/web":       `{"metadata": {"generation": 3}, "status": {"phase": "Healthy"}}`,
+		"/apis/argoproj.io/v1alpha1/namespaces/shop/analysisruns/web-1": `{"status": {"phase": "Failed"}}`,
+		"/api/v1/namespaces/shop/pods?labelSelector=a%3Db":              `{"items": [{"metadata": {"name": "web-0"}}]}`,
+	})
+	client := kube.NewClient("")
+	rollout, err := client.Rollout(t.Context(), "shop", "web")
+	if err != nil || rollout.Generation != 3 || rollout.Status.Phase != "Healthy" {
+		t.Errorf("the Rollout is %+v (%v)", rollout, err)
+	}
+	if rollout, err := client.Rollout(t.Context(), "shop", "nobody"); rollout != nil || err != nil {
+		t.Errorf("a Rollout that is not there gives %v, %v", rollout, err)
+	}
+	run, err := client.AnalysisRun(t.Context(), "shop", "web-1")
+	if err != nil || run.Status.Phase != "Failed" {
+		t.Errorf("the AnalysisRun is %+v (%v)", run, err)
+	}
+	pods, err := client.Pods(t.Context(), "shop", "a=b")
+	if err != nil || len(pods) != 1 || pods[0].Name != "web-0" {
+		t.Errorf("the pods are %+v (%v)", pods, err)
+	}
+	if client.Context() != "here" {
+		t.Errorf("the context is %q", client.Context())
+	}
+}
+
+func TestClientSaysWhatTheServerSaid(t *testing.T) {
+	apiServer(t, map[string]string{
+		"/apis/argoproj.io/v1alpha1/namespaces/shop/rollouts/web":  "forbidden: rollouts",
+		"/apis/argoproj.io/v1alpha1/namespaces/shop/rollouts/html": "<html>",
+	})
+	for name, want := range map[string]string{"web": "answered 403: forbidden: rollouts", "html": "decoding the API server's answer"} {
+		if _, err := kube.NewClient("").Rollout(t.Context(), "shop", name); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("the error is %v, want one with %q", err, want)
+		}
+	}
+}
+
+func TestClientUsesTheNamedContext(t *testing.T) {
+	apiServer(t, nil)
+	client := kube.NewClient("other")
+	if _, err := client.Rollout(t.Context(), "shop", "web"); err == nil || !strings.Contains(err.Error(), "127.0.0.1:1") {
+		t.Errorf("the other cluster gives %v", err)
+	}
+	if client.Context() != "other" {
+		t.Errorf("the context is %q", client.Context())
+	}
+}
+
+func TestClientWithoutAKubeconfig(t *testing.T) {
+	t.Setenv("KUBECONFIG", filepath.Join(t.TempDir(), "none"))
+	client := kube.NewClient("kind-x")
+	if _, err := client.Rollout(t.Context(), "shop", "web"); err == nil || !strings.Contains(err.Error(), "loading the kubeconfig") {
+		t.Errorf("the error is %v", err)
+	}
+}

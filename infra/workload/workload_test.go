@@ -1,0 +1,238 @@
+package workload
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	rolloutsv1alpha1 "github.com/argoproj/argo-rollouts/pkg/apis/rollouts/v1alpha1"
+	"github.com/loja-veloz/platform/infra/gateway"
+	"github.com/loja-veloz/platform/infra/infratest"
+	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+)
+
+const digest = "sha256:fedcba9876543210fedcba9876543210fedcba9876543210fedcba9876543210"
+
+// valid describes a service with everything that one can have.
+func valid() *Args {
+	return &Args{
+		Service: "web", Namespace: "shop", Environment: "local",
+		Image: "localhost:5000/web@" + digest, LogFormat: "json",
+		Env:     map[string]string{"GREETING": "hello"},
+		Size:    Size{MinReplicas: 2, MaxReplicas: 6, MilliCPU: 50, MemoryMiB: 48, MemoryLimitMiB: 128},
+		Canary:  Canary{Weights: []int32{20, 60}, Pause: 30 * time.Second, ProgressDeadline: 2 * time.Minute, Analysis: []*rolloutsv1alpha1.AnalysisTemplate{errorRate()}},
+		Gateway: gateway.NewTraefikRouter(&gateway.TraefikArgs{Namespace: "gateway"}),
+		Public:  []gateway.Path{{Match: gateway.Exact, Value: "/"}},
+		Calls:   []Call{{Service: "stock"}},
+		Telemetry: &Telemetry{
+			Endpoint:  "http://otel-collector.observability:4317",
+			Collector: gateway.Pods{Namespace: "observability", Labels: map[string]string{"app.kubernetes.io/name": "otel-collector"}},
+		},
+	}
+}
+
+func errorRate() *rolloutsv1alpha1.AnalysisTemplate {
+	return &rolloutsv1alpha1.AnalysisTemplate{
+		ObjectMeta: metav1.ObjectMeta{Name: "web-errors", Namespace: "shop"},
+		Spec: rolloutsv1alpha1.AnalysisTemplateSpec{Metrics: []rolloutsv1alpha1.Metric{{
+			Name: "errors", Interval: "30s", SuccessCondition: "result[0] < 0.001",
+			Provider: rolloutsv1alpha1.MetricProvider{Prometheus: &rolloutsv1alpha1.PrometheusMetric{Address: "http://prometheus:9090", Query: "errors"}},
+		}}},
+	}
+}
+
+func TestStages(t *testing.T) {
+	stages, err := valid().Stages()
+	if err != nil {
+		t.Fatal(err)
+	}
+	infratest.Golden(t, "web", stages.All())
+}
+
+func TestASmallServiceLeavesOutWhatItDoesNotDeclare(t *testing.T) {
+	args := valid()
+	args.Public, args.Calls, args.Telemetry, args.Env, args.Canary.Analysis = nil, nil, nil, nil, nil
+	stages, err := args.Stages()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range stages.All() {
+		if m.Name == "route" || strings.HasPrefix(m.Name, "analysis-") {
+			t.Errorf("there is a %s", m.Name)
+		}
+	}
+}
+
+func TestPodsRollWhenConfigurationChanges(t *testing.T) {
+	hashOf := func(change func(*Args)) string {
+		args := valid()
+		change(args)
+		stages, err := args.Stages()
+		if err != nil {
+			t.Fatal(err)
+		}
+		rollout := stages[rolloutStage][0].Object.(*rolloutsv1alpha1.Rollout)
+		return rollout.Spec.Template.Annotations[configAnnotation]
+	}
+	same := hashOf(func(*Args) {})
+	if hashOf(func(*Args) {}) != same {
+		t.Error("the hash of one configuration is not stable")
+	}
+	if hashOf(func(a *Args) { a.Env["GREETING"] = "good day" }) == same {
+		t.Error("the hash does not see the environment's variables")
+	}
+	if hashOf(func(a *Args) { a.LogFormat = "text" }) == same {
+		t.Error("the hash does not see the log format")
+	}
+}
+
+// TestRefusals has one case for each thing that can be wrong; what is reported
+// has to name the service and the field.
+func TestRefusals(t *testing.T) {
+	metric := func(change func(*rolloutsv1alpha1.Metric)) func(*Args) {
+		return func(a *Args) { change(&a.Canary.Analysis[0].Spec.Metrics[0]) }
+	}
+	number := func(n int32) *intstr.IntOrString { v := intstr.FromInt32(n); return &v }
+	for name, test := range map[string]struct {
+		change func(*Args)
+		want   string
+	}{
+		"no name":                 {func(a *Args) { a.Service = "" }, `(unnamed): Service is ""`},
+		"a name of capitals":      {func(a *Args) { a.Service = "Web" }, `Service is "Web"`},
+		"a long name":             {func(a *Args) { a.Service = strings.Repeat("a", 47) }, "Service has 47 characters"},
+		"a bad namespace":         {func(a *Args) { a.Namespace = "shop_1" }, `Namespace is "shop_1"`},
+		"a bad environment":       {func(a *Args) { a.Environment = "a,b=c" }, `Environment is "a,b=c"`},
+		"no image":                {func(a *Args) { a.Image = "" }, "Image is empty"},
+		"an image by tag":         {func(a *Args) { a.Image = "localhost:5000/web:1.2" }, "Image is \"localhost:5000/web:1.2\": name it by digest"},
+		"a short digest":          {func(a *Args) { a.Image = "localhost:5000/web@sha256:abc" }, "Image is"},
+		"a log format":            {func(a *Args) { a.LogFormat = "xml" }, `LogFormat is "xml"`},
+		"a reserved variable":     {func(a *Args) { a.Env = map[string]string{"PORT": "1"} }, "Env sets PORT"},
+		"a bad variable":          {func(a *Args) { a.Env = map[string]string{"A-B": "1"} }, `Env holds "A-B"`},
+		"no pods":                 {func(a *Args) { a.Size.MinReplicas = 0 }, "Size.MinReplicas is 0"},
+		"min above max":           {func(a *Args) { a.Size.MinReplicas = 7 }, "Size.MinReplicas is 7, more than Size.MaxReplicas (6)"},
+		"no CPU request":          {func(a *Args) { a.Size.MilliCPU = 0 }, "Size.MilliCPU is 0"},
+		"no memory request":       {func(a *Args) { a.Size.MemoryMiB = 0 }, "Size.MemoryMiB is 0"},
+		"limit below request":     {func(a *Args) { a.Size.MemoryLimitMiB = 40 }, "Size.MemoryLimitMiB is 40, less than Size.MemoryMiB (48)"},
+		"no weights":              {func(a *Args) { a.Canary.Weights = nil }, "Canary.Weights is empty"},
+		"a weight of nothing":     {func(a *Args) { a.Canary.Weights = []int32{0, 50} }, "Canary.Weights[0] is 0"},
+		"a weight above all":      {func(a *Args) { a.Canary.Weights = []int32{50, 101} }, "Canary.Weights[1] is 101"},
+		"a step backwards":        {func(a *Args) { a.Canary.Weights = []int32{50, 20} }, "Canary.Weights[1] is 20 after 50"},
+		"a step on the spot":      {func(a *Args) { a.Canary.Weights = []int32{50, 50} }, "Canary.Weights[1] is 50 after 50"},
+		"no pause":                {func(a *Args) { a.Canary.Pause = 0 }, "Canary.Pause is 0s"},
+		"half a second":           {func(a *Args) { a.Canary.Pause = 1500 * time.Millisecond }, "Canary.Pause is 1.5s"},
+		"no time to start":        {func(a *Args) { a.Canary.ProgressDeadline = time.Second }, "Canary.ProgressDeadline is 1s"},
+		"weights and no router":   {func(a *Args) { a.Gateway = nil }, "Gateway is nil"},
+		"a gateway that does not": {func(a *Args) { a.Gateway = unroutable{a.Gateway} }, "Gateway names no traffic routing"},
+		"public metrics":          {func(a *Args) { a.Public = []gateway.Path{{Match: gateway.Exact, Value: "/metrics"}} }, "Public[0]"},
+		"a call of itself":        {func(a *Args) { a.Calls = []Call{{Service: "web"}} }, "Calls[0] names the service itself"},
+		"a call of nobody":        {func(a *Args) { a.Calls = []Call{{}} }, `Calls[0] is ""`},
+		"a caller without labels": {func(a *Args) { a.CalledBy = []gateway.Pods{{Namespace: "shop"}} }, "CalledBy[0] has no namespace or no labels"},
+		"telemetry to nowhere":    {func(a *Args) { a.Telemetry.Endpoint = "collector:4317" }, `Telemetry.Endpoint is "collector:4317"`},
+		"telemetry without port":  {func(a *Args) { a.Telemetry.Endpoint = "http://collector" }, "give its port"},
+		"telemetry to everybody":  {func(a *Args) { a.Telemetry.Collector.Labels = nil }, "Telemetry.Collector has no namespace or no labels"},
+		"a wait on nothing":       {func(a *Args) { a.Wait = &Wait{} }, "Wait.Cluster is nil"},
+		"analysis without metric": {func(a *Args) { a.Canary.Analysis[0].Spec.Metrics = nil }, "Canary.Analysis[0] has no metrics"},
+		"analysis elsewhere":      {func(a *Args) { a.Canary.Analysis[0].Namespace = "other" }, `Canary.Analysis[0] is in namespace "other"`},
+		"analysis run dry":        {func(a *Args) { a.Canary.Analysis[0].Spec.DryRun = []rolloutsv1alpha1.DryRun{{MetricName: "errors"}} }, "dry"},
+		"no condition":            {metric(func(m *rolloutsv1alpha1.Metric) { m.SuccessCondition = "" }), `metric "errors" has neither successCondition nor failureCondition`},
+		"success is true":         {metric(func(m *rolloutsv1alpha1.Metric) { m.SuccessCondition = "true" }), `has successCondition "true"`},
+		"failure is false":        {metric(func(m *rolloutsv1alpha1.Metric) { m.SuccessCondition, m.FailureCondition = "", "false" }), `has failureCondition "false"`},
+		"failures without limit":  {metric(func(m *rolloutsv1alpha1.Metric) { m.FailureLimit = number(-1) }), "negative failureLimit"},
+		"all may fail":            {metric(func(m *rolloutsv1alpha1.Metric) { m.Count, m.FailureLimit = number(5), number(5) }), "tolerates 5 failures of 5 measurements"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			args := valid()
+			test.change(args)
+			_, err := args.Stages()
+			if err == nil {
+				t.Fatal("it is taken")
+			}
+			if !strings.Contains(err.Error(), "service ") || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("the error is\n%v\nwant one with %q", err, test.want)
+			}
+		})
+	}
+}
+
+// unroutable is a gateway that moves no weights.
+type unroutable struct{ gateway.Gateway }
+
+func (unroutable) TrafficRouting(string) *rolloutsv1alpha1.RolloutTrafficRouting { return nil }
+
+func TestAllFaultsAreReportedAtOnce(t *testing.T) {
+	args := valid()
+	args.Image, args.LogFormat, args.Canary.Weights, args.Size.MilliCPU = "web:latest", "", []int32{90, 10}, 0
+	err := args.Validate()
+	if err == nil {
+		t.Fatal("it is taken")
+	}
+	if lines := strings.Split(err.Error(), "\n"); len(lines) != 4 {
+		t.Errorf("%d faults are reported, want 4:\n%v", len(lines), err)
+	}
+}
+
+func TestConnectAdmitsExactlyTheDeclaredCallers(t *testing.T) {
+	web, stock := valid(), valid()
+	stock.Service, stock.Calls = "stock", nil
+	web.Calls = append(web.Calls, Call{Service: "stock", Via: web.Gateway}, Call{Service: "stock"})
+	if err := Connect([]*Args{web, stock}); err != nil {
+		t.Fatal(err)
+	}
+	if len(web.CalledBy) != 0 {
+		t.Errorf("web is called by %v", web.CalledBy)
+	}
+	if len(stock.CalledBy) != 2 || stock.CalledBy[0].Namespace != "shop" || stock.CalledBy[1].Namespace != "gateway" {
+		t.Errorf("stock is called by %v, want web's pods and the gateway's", stock.CalledBy)
+	}
+	web.Calls = []Call{{Service: "stcok"}}
+	if err := Connect([]*Args{web, stock}); err == nil || !strings.Contains(err.Error(), `service web: Calls[0] names "stcok"`) {
+		t.Errorf("a call of an unknown service gives %v", err)
+	}
+}
+
+func TestNewRegistersAWellFormedTree(t *testing.T) {
+	recorder, err := infratest.Run(true, func(ctx *pulumi.Context) error {
+		other := valid()
+		other.Service = "other"
+		if _, err := New(ctx, "other", other); err != nil {
+			return err
+		}
+		_, err := New(ctx, "web", valid())
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	recorder.WellFormed(t)
+	if got := recorder.Named(t, "web-rollout"); got.URN != "urn:pulumi:test::loja-veloz::loja-veloz:workload:Workload$kubernetes:argoproj.io/v1alpha1:Rollout::web-rollout" {
+		t.Errorf("the Rollout is %s", got.URN)
+	}
+	for _, needed := range []string{"web-service-stable", "web-service-canary", "web-weights", "web-analysis-web-errors"} {
+		if !recorder.Waits(t, "web-rollout", needed) {
+			t.Errorf("the Rollout does not wait for %s", needed)
+		}
+	}
+	if !recorder.Waits(t, "web-autoscaler", "web-rollout") {
+		t.Error("the autoscaler does not wait for the Rollout")
+	}
+}
+
+func TestNamespace(t *testing.T) {
+	recorder, err := infratest.Run(true, func(ctx *pulumi.Context) error {
+		_, err := NewNamespace(ctx, "shop", "shop")
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	recorder.WellFormed(t)
+	infratest.Golden(t, "namespace", NamespaceStages("shop").All())
+	if _, err := infratest.Run(true, func(ctx *pulumi.Context) error {
+		_, err := NewNamespace(ctx, "shop", "Shop")
+		return err
+	}); err == nil {
+		t.Error("a namespace of capitals is taken")
+	}
+}

@@ -1,0 +1,510 @@
+//go:build e2e
+
+// Package e2e runs the make targets as a person does, on the real local
+// cluster. The tests build on one another and run in the order of the file.
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/loja-veloz/platform/tools/internal/load"
+)
+
+const (
+	root    = "../.."
+	url     = "http://localhost:30080"
+	service = "sample-web-app"
+)
+
+var full = os.Getenv("E2E_FULL") != ""
+
+// TestMain leaves the machine without the cluster that the tests started.
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if out, err := exec.Command("make", "-C", root, "--no-print-directory", "down").CombinedOutput(); err != nil {
+		fmt.Printf("make down after the tests: %v\n%s", err, out)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+// run is a command that runs in the checkout, with what it printed.
+type run struct {
+	cmd *exec.Cmd
+	out lockedBuffer
+	end chan error
+}
+
+func start(t *testing.T, env []string, args ...string) *run {
+	t.Helper()
+	r := &run{cmd: exec.Command(args[0], args[1:]...), end: make(chan error, 1)}
+	r.cmd.Dir, r.cmd.Env = root, append(os.Environ(), env...)
+	r.cmd.Stdout, r.cmd.Stderr = &r.out, &r.out
+	r.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := r.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() { r.end <- r.cmd.Wait() }()
+	t.Cleanup(func() { _ = syscall.Kill(-r.cmd.Process.Pid, syscall.SIGKILL) })
+	return r
+}
+
+// wait is for the end of the command, which must succeed or fail as told.
+func (r *run) wait(t *testing.T, limit time.Duration, wantSuccess bool) string {
+	t.Helper()
+	select {
+	case err := <-r.end:
+		if (err == nil) != wantSuccess {
+			t.Fatalf("%v: %v, want success %v\n%s", r.cmd.Args, err, wantSuccess, r.out.String())
+		}
+	case <-time.After(limit):
+		t.Fatalf("%v does not end within %s\n%s", r.cmd.Args, limit, r.out.String())
+	}
+	return r.out.String()
+}
+
+func mk(t *testing.T, args ...string) string {
+	t.Helper()
+	began := time.Now()
+	out := start(t, nil, append([]string{"make", "--no-print-directory"}, args...)...).wait(t, 20*time.Minute, true)
+	t.Logf("make %s: %s", strings.Join(args, " "), time.Since(began).Round(100*time.Millisecond))
+	return out
+}
+
+// shell runs a line as a person would who has typed eval "$(make env)".
+func shell(t *testing.T, line string) string {
+	t.Helper()
+	return start(t, nil, "bash", "-ec", `eval "$(make --no-print-directory env)"; `+line).wait(t, 10*time.Minute, true)
+}
+
+func fetch(t *testing.T, method, target, body string) (*http.Response, string) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), method, target, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp, string(b)
+}
+
+func eventually(t *testing.T, limit time.Duration, what string, check func() error) {
+	t.Helper()
+	deadline := time.Now().Add(limit)
+	for {
+		err := check()
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%s: not within %s: %v", what, limit, err)
+		}
+		time.Sleep(200 * time.Millisecond)
+	}
+}
+
+// changePage makes the next build of the page a new version, until the test ends.
+func changePage(t *testing.T, text string) (undo func()) {
+	t.Helper()
+	path := filepath.Join(root, "apps", service, "static", "e2e.css")
+	if err := os.WriteFile(path, []byte("/* "+text+" */\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	undo = func() {
+		if err := os.Remove(path); err != nil && !os.IsNotExist(err) {
+			t.Error(err)
+		}
+	}
+	t.Cleanup(undo)
+	return undo
+}
+
+func version(t *testing.T) string {
+	t.Helper()
+	resp, _ := fetch(t, "GET", url+"/", "")
+	v := resp.Header.Get(load.VersionHeader)
+	if v == "" {
+		t.Fatalf("the page names no version: %s %v", resp.Status, resp.Header)
+	}
+	return v
+}
+
+// weights are those of the stable and the canary Service in the gateway.
+func weights() (stable, canary int, err error) {
+	out, err := kubectl("-n", "shop", "get", "traefikservice", service, "-o", "json")
+	if err != nil {
+		return 0, 0, err
+	}
+	var ts struct {
+		Spec struct {
+			Weighted struct {
+				Services []struct {
+					Name   string
+					Weight int
+				}
+			}
+		}
+	}
+	if err := json.Unmarshal(out, &ts); err != nil {
+		return 0, 0, err
+	}
+	for _, s := range ts.Spec.Weighted.Services {
+		switch s.Name {
+		case service + "-stable":
+			stable = s.Weight
+		case service + "-canary":
+			canary = s.Weight
+		}
+	}
+	return stable, canary, nil
+}
+
+func kubectl(args ...string) ([]byte, error) {
+	cmd := exec.Command(filepath.Join(".local", "bin", "kubectl"), args...)
+	cmd.Dir = root
+	cmd.Env = append(os.Environ(), "KUBECONFIG="+filepath.Join(".local", "cluster", "kubeconfig"))
+	return cmd.Output()
+}
+
+func TestUpServesThePage(t *testing.T) {
+	mk(t, "up")
+	resp, body := fetch(t, "GET", url+"/", "")
+	v := resp.Header.Get(load.VersionHeader)
+	if resp.StatusCode != http.StatusOK || v == "" || !strings.Contains(body, v) || !strings.Contains(body, resp.Header.Get("Service-Pod")) {
+		t.Errorf("GET / = %s, version %q: want 200 and a page that names version and pod", resp.Status, v)
+	}
+	resp, body = fetch(t, "POST", url+"/echo?q=%3Cb%3E", "hello <script>")
+	if resp.StatusCode != http.StatusOK || !strings.Contains(body, "hello &lt;script&gt;") {
+		t.Errorf("POST /echo = %s: want 200 and the body, escaped", resp.Status)
+	}
+	resp, body = fetch(t, "GET", url+"/health", "")
+	if resp.StatusCode != http.StatusOK || !strings.Contains(body, `"status":"ok"`) {
+		t.Errorf("GET /health = %s %s", resp.Status, body)
+	}
+	for _, path := range []string{"/metrics", "/ready", "/%6detrics", "//metrics", "/static/../metrics", "/no-such-page"} {
+		req, err := http.NewRequestWithContext(t.Context(), "GET", url, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.URL.Opaque = path // as it is, not cleaned
+		resp, err := http.DefaultTransport.RoundTrip(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != http.StatusNotFound {
+			t.Errorf("GET %s at the edge = %s, want 404", path, resp.Status)
+		}
+	}
+}
+
+func TestMetricsReachTheAutoscaler(t *testing.T) {
+	eventually(t, 2*time.Minute, "the autoscaler reads CPU and memory", func() error {
+		out, err := kubectl("-n", "shop", "get", "hpa", service, "-o", "json")
+		if err != nil {
+			return err
+		}
+		var hpa struct {
+			Status struct {
+				CurrentMetrics []struct {
+					Resource struct {
+						Name    string
+						Current struct{ AverageUtilization *int }
+					}
+				}
+			}
+		}
+		if err := json.Unmarshal(out, &hpa); err != nil {
+			return err
+		}
+		read := map[string]bool{}
+		for _, m := range hpa.Status.CurrentMetrics {
+			read[m.Resource.Name] = m.Resource.Current.AverageUtilization != nil
+		}
+		if !read["cpu"] || !read["memory"] {
+			return fmt.Errorf("it has read %v", read)
+		}
+		return nil
+	})
+}
+
+func TestSecondUpChangesNothing(t *testing.T) {
+	out := shell(t, "pulumi up --yes --skip-preview --expect-no-changes -s local && pulumi preview --expect-no-changes -s local && pulumi stack output -s local gatewayURL")
+	if !strings.Contains(out, url) {
+		t.Errorf("the stack's output gatewayURL is not %s:\n%s", url, out)
+	}
+	if strings.Contains(out, "warning:") {
+		t.Errorf("pulumi warns:\n%s", out)
+	}
+}
+
+// An observation is one answer under load.
+type observation struct {
+	sent    time.Time
+	version string
+}
+
+// TestCanaryFollowsItsWeights ships a new version under a steady load: the
+// measured share follows each weight, nothing fails, and a pulumi up in the
+// middle, even one that has seen the weights, leaves them alone.
+func TestCanaryFollowsItsWeights(t *testing.T) {
+	const perSecond, enough, tolerance = 100, 2000, 3.0
+	before := version(t)
+	changePage(t, "canary "+time.Now().String())
+
+	loadCtx, stopLoad := context.WithCancel(t.Context())
+	var observed []observation
+	report := make(chan load.Report, 1)
+	go func() {
+		report <- load.Run(loadCtx, load.Target{URL: url + "/", PerSecond: perSecond, Most: 15 * 60 * perSecond, Observe: func(sent time.Time, v string) {
+			observed = append(observed, observation{sent, v})
+		}})
+	}()
+
+	type change struct {
+		at     time.Time
+		canary int
+	}
+	changes := []change{{time.Now(), 0}}
+	deploy := start(t, nil, "make", "--no-print-directory", "deploy", "LOAD=off")
+	refreshed := make(chan string, 1)
+	refreshing := false
+	for done := false; !done; {
+		select {
+		case err := <-deploy.end:
+			if err != nil {
+				t.Fatalf("make deploy: %v\n%s", err, deploy.out.String())
+			}
+			done = true
+		default:
+			if _, canary, err := weights(); err == nil && canary != changes[len(changes)-1].canary {
+				changes = append(changes, change{time.Now(), canary})
+			}
+			if changes[len(changes)-1].canary == 40 && !refreshing {
+				refreshing = true
+				go func() {
+					out, err := exec.Command("bash", "-ec", `cd `+root+`; eval "$(make --no-print-directory env)"
+						sed 's/^config:/config:\n  loja-veloz:waitForRollout: false/' Pulumi.local.yaml > .local/e2e.yaml
+						pulumi up --refresh --yes --skip-preview -s local --config-file .local/e2e.yaml`).CombinedOutput()
+					refreshed <- fmt.Sprintf("%v\n%s", err, out)
+				}()
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+	}
+	changes = append(changes, change{time.Now(), -1})
+	stopLoad()
+	r := <-report
+	t.Logf("load: %s", r)
+	if out := <-refreshed; !strings.HasPrefix(out, "<nil>") {
+		t.Errorf("pulumi up --refresh in the middle of the canary: %s", out)
+	}
+	if r.Failed > 0 {
+		t.Errorf("%d of %d requests failed during the promotion: %v", r.Failed, r.Requests, r.Errors)
+	}
+	after := version(t)
+	if after == before {
+		t.Fatal("the page still has the old version")
+	}
+	var seen []int
+	for i, c := range changes[:len(changes)-1] {
+		if c.canary <= 0 || c.canary == 100 {
+			continue
+		}
+		seen = append(seen, c.canary)
+		from, to := c.at.Add(2*time.Second), changes[i+1].at.Add(-time.Second)
+		var all, of int
+		for _, o := range observed {
+			if o.sent.After(from) && o.sent.Before(to) && all < enough {
+				all++
+				if o.version == after {
+					of++
+				}
+			}
+		}
+		share := 100 * float64(of) / float64(max(1, all))
+		t.Logf("weight %d: measured %.1f %% of %d requests", c.canary, share, all)
+		if all < enough {
+			t.Errorf("weight %d: only %d requests fell into its time, want %d", c.canary, all, enough)
+		}
+		if share < float64(c.canary)-tolerance || share > float64(c.canary)+tolerance {
+			t.Errorf("weight %d: measured %.1f %%, want within %.0f points", c.canary, share, tolerance)
+		}
+	}
+	if fmt.Sprint(seen) != "[20 40 60 80]" {
+		t.Errorf("the weights went %v, want [20 40 60 80], each once", seen)
+	}
+}
+
+// TestAbortReturnsToStable takes a canary back by hand: the deploy that watches
+// it fails within ten seconds, and the stable version has all traffic.
+func TestAbortReturnsToStable(t *testing.T) {
+	stable := version(t)
+	undo := changePage(t, "abort "+time.Now().String())
+	deploy := start(t, nil, "make", "--no-print-directory", "deploy", "LOAD=off")
+	eventually(t, 3*time.Minute, "the canary gets traffic", func() error {
+		_, canary, err := weights()
+		if err == nil && canary == 0 {
+			err = fmt.Errorf("weight 0\n%s", deploy.out.String())
+		}
+		return err
+	})
+	mk(t, "abort", "SERVICE="+service)
+	out := deploy.wait(t, 10*time.Second, false)
+	if !strings.Contains(out, "error: ") || !strings.Contains(out, "abort") {
+		t.Errorf("make deploy does not say that the rollout was aborted:\n%s", out)
+	}
+	r := load.Run(t.Context(), load.Target{URL: url + "/", PerSecond: 100, Most: 300})
+	if r.Failed > 0 || r.Versions[stable] != r.Requests {
+		t.Errorf("after the abort not every answer is the stable version's %s: %s", stable, r)
+	}
+	undo()
+	changePage(t, "after the abort "+time.Now().String())
+	mk(t, "deploy", "LOAD=off", "WAIT=0")
+	mk(t, "promote", "SERVICE="+service)
+	if v := version(t); v == stable {
+		t.Error("make promote did not bring the new version")
+	}
+}
+
+// TestKilledClusterComesBack kills every kind of process at once, as a crash of
+// the machine would, and checks that down leaves nothing and up has the data.
+func TestKilledClusterComesBack(t *testing.T) {
+	marker := fmt.Sprintf("marker-%d", os.Getpid())
+	if _, err := kubectl("create", "namespace", marker); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"etcd", "kube-apiserver", "kubelet", "containerd", "containerd-shim-runc-v2", "traefik", "docker-registry"} {
+		if out, err := exec.Command("pkill", "-KILL", "-f", "^([^ ]*/)?"+name+"( |$)").CombinedOutput(); err != nil {
+			t.Errorf("killing %s: %v %s", name, err, out)
+		}
+	}
+	if out := start(t, nil, "make", "--no-print-directory", "cluster-status").wait(t, time.Minute, false); !strings.Contains(out, "NOT RUNNING") {
+		t.Errorf("make cluster-status does not tell what does not run:\n%s", out)
+	}
+	before := sysctls(t)
+	mk(t, "down") // fails by itself if anything is left
+	if before["net.ipv4.conf.all.route_localnet"] == sysctls(t)["net.ipv4.conf.all.route_localnet"] {
+		t.Error("make down left net.ipv4.conf.all.route_localnet as kube-proxy set it")
+	}
+	if out, err := exec.Command("ip", "-br", "link").Output(); err != nil || bytes.Contains(out, []byte("loja")) || bytes.Contains(out, []byte("veth")) {
+		t.Errorf("make down left links (%v):\n%s", err, out)
+	}
+	mk(t, "up")
+	if _, err := kubectl("delete", "namespace", marker, "--wait=false"); err != nil {
+		t.Errorf("the cluster lost its data: %v", err)
+	}
+}
+
+func sysctls(t *testing.T) map[string]string {
+	t.Helper()
+	values := map[string]string{}
+	for _, name := range []string{"net.ipv4.conf.all.route_localnet"} {
+		b, err := os.ReadFile("/proc/sys/" + strings.ReplaceAll(name, ".", "/"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		values[name] = string(b)
+	}
+	return values
+}
+
+// TestInterruptedUpGoesOn presses Ctrl-C in every phase of make up.
+func TestInterruptedUpGoesOn(t *testing.T) {
+	if !full {
+		t.Skip("only in make e2e-full")
+	}
+	for _, phase := range []string{"starting Kubernetes", "the cluster is ready", "pulumi up:"} {
+		mk(t, "down")
+		changePage(t, phase+time.Now().String())
+		up := start(t, nil, "make", "--no-print-directory", "up")
+		eventually(t, 5*time.Minute, phase, func() error {
+			if !strings.Contains(up.out.String(), phase) {
+				return fmt.Errorf("not seen in\n%s", up.out.String())
+			}
+			return nil
+		})
+		if err := syscall.Kill(-up.cmd.Process.Pid, syscall.SIGINT); err != nil {
+			t.Fatal(err)
+		}
+		if out := up.wait(t, 2*time.Minute, false); !strings.Contains(out, "interrupted") {
+			t.Errorf("make up, interrupted at %q, does not say so:\n%s", phase, out)
+		}
+	}
+	mk(t, "up")
+}
+
+// TestImageThatDoesNotStart is refused by the canary, and a bare pulumi up says
+// which image and why.
+func TestImageThatDoesNotStart(t *testing.T) {
+	if !full {
+		t.Skip("only in make e2e-full")
+	}
+	stable := version(t)
+	shell(t, `cp Pulumi.local.yaml .local/before.yaml; pulumi config set -s local --path 'loja-veloz:images.`+service+`' localhost:5000/`+service+`@sha256:`+strings.Repeat("0", 64))
+	out := start(t, nil, "bash", "-ec", `eval "$(make --no-print-directory env)"; pulumi up --yes --skip-preview -s local`).wait(t, 15*time.Minute, false)
+	if !strings.Contains(out, "ImagePull") {
+		t.Errorf("pulumi up does not name the pods' trouble:\n%s", out)
+	}
+	if v := version(t); v != stable {
+		t.Errorf("version %s is served, want the stable %s", v, stable)
+	}
+	shell(t, `cp .local/before.yaml Pulumi.local.yaml; pulumi up --yes --skip-preview -s local`)
+}
+
+func TestDestroyLeavesNothing(t *testing.T) {
+	shell(t, "pulumi destroy --yes --skip-preview -s local")
+	out, err := kubectl("get", "namespaces,customresourcedefinitions", "-o", "name")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name := range strings.Lines(string(out)) {
+		switch name = strings.TrimSpace(name); name {
+		case "namespace/default", "namespace/kube-system", "namespace/kube-public", "namespace/kube-node-lease":
+		default:
+			if !strings.HasPrefix(name, "namespace/marker-") {
+				t.Errorf("pulumi destroy left %s", name)
+			}
+		}
+	}
+	mk(t, "up")
+	mk(t, "down")
+}
+
+// lockedBuffer is a buffer that a command writes while the test reads.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}

@@ -1,0 +1,7 @@
+//go:build !linux
+
+package cluster
+
+import "errors"
+
+func detach(string) error { return errors.ErrUnsupported }

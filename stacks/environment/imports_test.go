@@ -7,9 +7,10 @@ import (
 	"testing"
 )
 
-// TestImportGraph keeps the program's compile time: 150 CPU seconds from an empty
-// cache, most of them Pulumi's SDK. What costs the most is named; the bound on
-// the number catches the rest.
+// TestImportGraph keeps the program's compile time in hand. Two thirds of it are
+// Pulumi's SDK (which grew by 136 packages between v3.220 and v3.258) and the
+// standard library. What costs the most is named; the bound on the number, 751
+// packages when it was set, catches the rest.
 func TestImportGraph(t *testing.T) {
 	out, err := exec.Command("go", "list", "-deps", ".").Output()
 	if err != nil {
@@ -32,7 +33,7 @@ func TestImportGraph(t *testing.T) {
 			t.Errorf("%s is imported: it brings its whole program along", path)
 		}
 	}
-	const most = 900
+	const most = 780
 	if len(packages) > most {
 		t.Errorf("%d packages are compiled, more than %d: find out which came and what they cost", len(packages), most)
 	}

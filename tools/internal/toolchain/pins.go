@@ -116,6 +116,28 @@ var pulumiLanguageGo = Tool{
 	Name: "pulumi-language-go", Version: "3.66.0", Pin: "language-go",
 	Package: "github.com/pulumi/pulumi/sdk/v3/go/pulumi-language-go",
 	LDFlags: "-X github.com/pulumi/pulumi/sdk/v3/go/common/version.Version=v3.66.0",
+	Files: []File{{
+		Module: "github.com/pulumi/pulumi/sdk/v3", Path: "go/pulumi-language-go/main.go",
+		Replace: [][2]string{
+			{"\tprogram, err := compileProgram(req.Program, host.buildTarget)\n", `	buildTarget := host.buildTarget
+	directory, err := filepath.Abs(req.Program)
+	if err != nil {
+		return nil, err
+	}
+	if path, err := workspace.DetectProjectPathFrom(directory); err == nil && path != "" {
+		if project, err := workspace.LoadProject(path); err == nil {
+			if target, ok := project.Runtime.Options()["buildTarget"].(string); ok {
+				buildTarget = target
+			}
+		}
+	}
+	program, err := compileProgram(req.Program, buildTarget)
+`},
+			{"\tif host.buildTarget == \"\" {\n\t\t// If there is no", "\tif buildTarget == \"\" {\n\t\t// If there is no"},
+			{"\t\"github.com/pulumi/pulumi/sdk/v3/go/common/version\"\n", "\t\"github.com/pulumi/pulumi/sdk/v3/go/common/version\"\n\t\"github.com/pulumi/pulumi/sdk/v3/go/common/workspace\"\n"},
+		},
+		Why: "today's CLI no longer passes the project's runtime options as flags, which is how this host takes them",
+	}},
 }
 
 // KubernetesProviderVersion is that of the Pulumi plugin and of its SDK.

@@ -4,7 +4,7 @@ go 1.26.0
 
 require (
 	github.com/loja-veloz/platform/infra v0.0.0
-	github.com/pulumi/pulumi-kubernetes/sdk/v4 v4.25.0
+	github.com/pulumi/pulumi-kubernetes/sdk/v4 v4.18.1
 	github.com/pulumi/pulumi/sdk/v3 v3.220.0
 	k8s.io/api v0.34.1
 	sigs.k8s.io/yaml v1.6.0
@@ -138,3 +138,5 @@ require (
 )
 
 replace github.com/loja-veloz/platform/infra => ../infra
+
+replace k8s.io/kubelet => k8s.io/kubelet v0.34.1

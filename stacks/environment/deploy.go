@@ -19,10 +19,6 @@ import (
 // deploy turns configuration into resources and returns the stack's outputs, none
 // of them secret. Waits for Rollouts end when interrupt does. Its error has a
 // line per fault.
-// providerVersion is that of the Kubernetes plugin, the newest that can be built
-// from its module. The SDK is newer: it asks for its own version otherwise.
-const providerVersion = "4.18.1"
-
 func deploy(ctx *pulumi.Context, interrupt context.Context, values map[string]string) (pulumi.Map, error) {
 	cfg, configErr := config.Load(values, sizes(services))
 	p, planErr := newPlan(ctx.Stack(), cfg, services)
@@ -40,7 +36,7 @@ func deploy(ctx *pulumi.Context, interrupt context.Context, values map[string]st
 	if cfg.KubeContext != "" {
 		providerArgs.Context = pulumi.String(cfg.KubeContext)
 	}
-	provider, err := kubernetes.NewProvider(ctx, "cluster", providerArgs, pulumi.Version(providerVersion))
+	provider, err := kubernetes.NewProvider(ctx, "cluster", providerArgs)
 	if err != nil {
 		return nil, fmt.Errorf("registering the cluster: %w", err)
 	}

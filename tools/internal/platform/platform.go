@@ -238,7 +238,8 @@ func (p *Platform) Environ() ([]string, error) {
 		"PULUMI_SKIP_UPDATE_CHECK=true",
 	}
 	if executable(p.Local("bin", "pulumi")) {
-		env = append(env, "PULUMI_HOME="+p.pulumiHome())
+		// The plugins lie in that home already: there is nothing to download.
+		env = append(env, "PULUMI_HOME="+p.pulumiHome(), "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION=true")
 	}
 	return env, nil
 }

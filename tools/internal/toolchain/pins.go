@@ -74,6 +74,11 @@ var pulumiCLI = Tool{
 			Why: "clients of Azure, Google Cloud and Vault",
 		},
 		{
+			Module: pulumiModule, Path: "logging/encrypted.go",
+			Replace: [][2]string{{"Level: slog.LevelDebug,", "Level: slog.LevelWarn,"}},
+			Why:     "every run would keep a debug log of all it sees, 15 MB and half of a preview's CPU time here; -v=9 --logtostderr shows it when wanted",
+		},
+		{
 			Module: pulumiModule, Path: "operations/operations_gcp.go",
 			With: `package operations
 

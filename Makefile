@@ -35,7 +35,7 @@ load: loja ## drive requests at the gateway [URL_PATH=/] [RATE=20] [REQUESTS=120
 	@$(LOJA) load
 new-service: loja ## scaffold a service NAME=
 	@$(LOJA) new-service
-env: loja ## exports for plain pulumi and kubectl: eval "$$(make env)"
+env: loja ## exports for plain pulumi and kubectl, for eval
 	@$(LOJA) env
 cluster-up: loja ## the local Kubernetes alone
 	@$(LOJA) cluster up
@@ -66,4 +66,4 @@ lint: loja ## golangci-lint (gofmt, vet and more), shellcheck, actionlint
 	echo "actionlint, shellcheck" && actionlint && shellcheck .ci/run
 generate: ## rewrite what is generated: CRDs, docs/parameters.md, golden files
 	go generate ./infra/... ./stacks/...
-	go test ./infra/... ./stacks/... -run Golden -update
+	go test $$(find infra stacks -type d -name testdata -printf './%h\n') -update

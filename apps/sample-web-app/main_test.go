@@ -249,7 +249,7 @@ func TestRunServesUntilItsContextEnds(t *testing.T) {
 	done := make(chan error, 1)
 	go func() {
 		done <- run(ctx, nil, func(name string) string { return env[name] }, log)
-		log.Close()
+		_ = log.Close()
 	}()
 
 	lines := bufio.NewScanner(stdout)

@@ -10,7 +10,6 @@ import (
 	"slices"
 
 	"github.com/argoproj/argo-rollouts/pkg/apis/rollouts"
-	"github.com/loja-veloz/platform/infra/kube"
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -18,6 +17,8 @@ import (
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"github.com/loja-veloz/platform/infra/kube"
 )
 
 //go:generate go run ../internal/crdgen -module github.com/argoproj/argo-rollouts@v1.9.1 -path manifests/crds -license Apache-2.0 -out crds

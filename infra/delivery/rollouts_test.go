@@ -6,11 +6,12 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
+	rbacv1 "k8s.io/api/rbac/v1"
+
 	"github.com/loja-veloz/platform/infra/delivery"
 	"github.com/loja-veloz/platform/infra/gateway"
 	"github.com/loja-veloz/platform/infra/infratest"
-	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
-	rbacv1 "k8s.io/api/rbac/v1"
 )
 
 func args() *delivery.RolloutsArgs {

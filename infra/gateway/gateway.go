@@ -10,8 +10,9 @@ import (
 	"strings"
 
 	rolloutsv1alpha1 "github.com/argoproj/argo-rollouts/pkg/apis/rollouts/v1alpha1"
-	"github.com/loja-veloz/platform/infra/kube"
 	rbacv1 "k8s.io/api/rbac/v1"
+
+	"github.com/loja-veloz/platform/infra/kube"
 )
 
 // Gateway routes traffic to services.

@@ -8,9 +8,10 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
+
 	"github.com/loja-veloz/platform/infra/gateway"
 	"github.com/loja-veloz/platform/infra/infratest"
-	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 )
 
 func traefik() *gateway.TraefikArgs {

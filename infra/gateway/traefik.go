@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	rolloutsv1alpha1 "github.com/argoproj/argo-rollouts/pkg/apis/rollouts/v1alpha1"
-	"github.com/loja-veloz/platform/infra/kube"
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -18,6 +17,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"github.com/loja-veloz/platform/infra/kube"
 )
 
 //go:generate go run ../internal/crdgen -module github.com/traefik/traefik/v3@v3.6.7 -path docs/content/reference/dynamic-configuration/kubernetes-crd-definition-v1.yml -license MIT -out traefik-crds

@@ -17,11 +17,12 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/loja-veloz/platform/infra/kube"
 	"github.com/pulumi/pulumi/sdk/v3/go/common/resource"
 	"github.com/pulumi/pulumi/sdk/v3/go/common/tokens"
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 	"sigs.k8s.io/yaml"
+
+	"github.com/loja-veloz/platform/infra/kube"
 )
 
 const (

@@ -5,10 +5,11 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/loja-veloz/platform/infra/kube"
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/loja-veloz/platform/infra/kube"
 )
 
 func configMap(name string) *corev1.ConfigMap {

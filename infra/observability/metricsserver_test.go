@@ -5,10 +5,11 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/loja-veloz/platform/infra/infratest"
-	"github.com/loja-veloz/platform/infra/observability"
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 	appsv1 "k8s.io/api/apps/v1"
+
+	"github.com/loja-veloz/platform/infra/infratest"
+	"github.com/loja-veloz/platform/infra/observability"
 )
 
 func TestMetricsServerObjects(t *testing.T) {

@@ -11,13 +11,14 @@ import (
 
 	"github.com/argoproj/argo-rollouts/pkg/apis/rollouts"
 	rolloutsv1alpha1 "github.com/argoproj/argo-rollouts/pkg/apis/rollouts/v1alpha1"
-	"github.com/loja-veloz/platform/infra/gateway"
-	"github.com/loja-veloz/platform/infra/kube"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"github.com/loja-veloz/platform/infra/gateway"
+	"github.com/loja-veloz/platform/infra/kube"
 )
 
 const (
@@ -142,6 +143,7 @@ func (a *Args) configMap() *corev1.ConfigMap {
 	}
 	if a.Telemetry != nil {
 		data["OTEL_EXPORTER_OTLP_ENDPOINT"] = a.Telemetry.Endpoint
+		data["OTEL_EXPORTER_OTLP_PROTOCOL"] = a.Telemetry.protocol()
 	}
 	maps.Copy(data, a.Env)
 	return &corev1.ConfigMap{ObjectMeta: a.meta(a.Service), Data: data}

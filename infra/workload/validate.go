@@ -12,6 +12,7 @@ import (
 	"time"
 
 	rolloutsv1alpha1 "github.com/argoproj/argo-rollouts/pkg/apis/rollouts/v1alpha1"
+
 	"github.com/loja-veloz/platform/infra/gateway"
 )
 
@@ -224,6 +225,15 @@ func (a *Args) validateTelemetry(f *faults) {
 	if a.Telemetry.Collector.Namespace == "" || len(a.Telemetry.Collector.Labels) == 0 {
 		f.add("Telemetry.Collector", "has no namespace or no labels: spans could leave to every pod")
 	}
+}
+
+// protocol is what OTEL_EXPORTER_OTLP_PROTOCOL takes: port 4317 is registered for
+// OTLP over gRPC, and any other is taken to speak HTTP.
+func (t *Telemetry) protocol() string {
+	if port, err := t.port(); err == nil && port == 4317 {
+		return "grpc"
+	}
+	return "http/protobuf"
 }
 
 // port is the endpoint's, and has to be written out: policies need the number.

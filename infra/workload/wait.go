@@ -132,7 +132,7 @@ func (w *watch) look(ctx context.Context, now time.Time) (done bool, err error) 
 	rollout, err := w.cluster.Rollout(ctx, w.target.Namespace, w.target.Name)
 	switch {
 	case ctx.Err() != nil:
-		return false, nil // the sleep that follows says so
+		return false, nil //nolint:nilerr // the sleep that follows says so
 	case err != nil:
 		if w.silentSince.IsZero() {
 			w.silentSince = now

@@ -9,9 +9,10 @@ import (
 	"time"
 
 	rolloutsv1alpha1 "github.com/argoproj/argo-rollouts/pkg/apis/rollouts/v1alpha1"
-	"github.com/loja-veloz/platform/infra/infratest"
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 	corev1 "k8s.io/api/core/v1"
+
+	"github.com/loja-veloz/platform/infra/infratest"
 )
 
 // fakeCluster shows one state after another, the last one for ever.

@@ -8,9 +8,10 @@ import (
 	"time"
 
 	rolloutsv1alpha1 "github.com/argoproj/argo-rollouts/pkg/apis/rollouts/v1alpha1"
+	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
+
 	"github.com/loja-veloz/platform/infra/gateway"
 	"github.com/loja-veloz/platform/infra/kube"
-	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 )
 
 // Ports and paths that every service of the platform has.
@@ -24,7 +25,7 @@ const (
 	readinessPath = "/ready"
 )
 
-// Args describe a service. New and Objects refuse what is wrong with them, all
+// Args describe a service. New and Stages refuse what is wrong with them, all
 // faults at once, each naming its field.
 type Args struct {
 	// Service names the service and its objects (a DNS label of at most 46 characters).

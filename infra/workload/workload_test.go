@@ -6,11 +6,12 @@ import (
 	"time"
 
 	rolloutsv1alpha1 "github.com/argoproj/argo-rollouts/pkg/apis/rollouts/v1alpha1"
-	"github.com/loja-veloz/platform/infra/gateway"
-	"github.com/loja-veloz/platform/infra/infratest"
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"github.com/loja-veloz/platform/infra/gateway"
+	"github.com/loja-veloz/platform/infra/infratest"
 )
 
 const digest = "sha256:fedcba9876543210fedcba9876543210fedcba9876543210fedcba9876543210"

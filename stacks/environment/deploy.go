@@ -6,14 +6,15 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/pulumi/pulumi-kubernetes/sdk/v4/go/kubernetes"
+	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
+
 	"github.com/loja-veloz/platform/infra/delivery"
 	"github.com/loja-veloz/platform/infra/gateway"
 	"github.com/loja-veloz/platform/infra/kube"
 	"github.com/loja-veloz/platform/infra/observability"
 	"github.com/loja-veloz/platform/infra/workload"
 	"github.com/loja-veloz/platform/stacks/environment/internal/config"
-	"github.com/pulumi/pulumi-kubernetes/sdk/v4/go/kubernetes"
-	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 )
 
 // deploy turns configuration into resources and returns the stack's outputs, none

@@ -7,8 +7,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/loja-veloz/platform/infra/infratest"
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
+
+	"github.com/loja-veloz/platform/infra/infratest"
 )
 
 // registered runs the program against mocks, without a cluster.

@@ -22,8 +22,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/loja-veloz/platform/infra/kube"
 	"sigs.k8s.io/yaml"
+
+	"github.com/loja-veloz/platform/infra/kube"
 )
 
 // TestStrictDryRun sends every object of the environment to a real API server

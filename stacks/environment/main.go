@@ -11,8 +11,9 @@ import (
 	"os/signal"
 	"syscall"
 
-	"github.com/loja-veloz/platform/infra/workload"
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
+
+	"github.com/loja-veloz/platform/infra/workload"
 )
 
 //go:generate go run ./internal/parameters ../../docs/parameters.md

@@ -14,6 +14,7 @@ import (
 // Code names a kind of failure; clients may branch on it.
 type Code string
 
+// The codes of all failures that a client is told of.
 const (
 	Invalid          Code = "invalid_request"
 	NotFound         Code = "not_found"

@@ -259,7 +259,7 @@ func TestSpansDescribeTheRequestAndItsHandler(t *testing.T) {
 	}
 	attributes := map[attribute.Key]string{}
 	for _, a := range request.Attributes {
-		attributes[a.Key] = a.Value.Emit()
+		attributes[a.Key] = a.Value.String()
 	}
 	for key, want := range map[attribute.Key]string{
 		"http.request.method": "GET", "url.path": "/items/7", "http.route": "/items/:id",

@@ -7,10 +7,11 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/loja-veloz/platform/infra/kube"
 	"github.com/mattfenwick/cyclonus/pkg/matcher"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
+
+	"github.com/loja-veloz/platform/infra/kube"
 )
 
 // Pod is a pod of the cluster, with every port at which it could be tried.

@@ -11,6 +11,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -64,7 +65,7 @@ func run(args []string) error {
 // download has the go command fetch the module, checked against the checksum
 // database, and returns its folder.
 func download(module string) (string, error) {
-	cmd := exec.Command("go", "mod", "download", "-json", module)
+	cmd := exec.CommandContext(context.Background(), "go", "mod", "download", "-json", module)
 	// Outside any module, so that no go.sum of ours grows by it.
 	cmd.Dir = os.TempDir()
 	cmd.Env = append(os.Environ(), "GOWORK=off")

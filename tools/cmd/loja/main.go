@@ -22,19 +22,21 @@ import (
 	"github.com/loja-veloz/platform/tools/internal/toolchain"
 )
 
-func main() {
+func main() { os.Exit(run()) }
+
+func run() int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
 	err := root().ExecuteContext(ctx)
 	switch {
 	case err == nil:
+		return 0
 	case ctx.Err() != nil:
 		fmt.Fprintln(os.Stderr, "\ninterrupted: what was done so far is kept, the same command goes on from there")
-		os.Exit(130)
-	default:
-		fmt.Fprintln(os.Stderr, "\nerror: "+err.Error())
-		os.Exit(1)
+		return 130
 	}
+	fmt.Fprintln(os.Stderr, "\nerror: "+err.Error())
+	return 1
 }
 
 // command makes a subcommand without arguments that works on the checkout.

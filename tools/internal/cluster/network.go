@@ -176,7 +176,7 @@ func ourLinks(ctx context.Context) ([]string, error) {
 func removeRules(ctx context.Context, family, table string) error {
 	out, err := command.Command{Args: []string{family + "-save", "-t", table}}.Text(ctx)
 	if err != nil {
-		return nil // no such table on this kernel: nothing is in it
+		return nil //nolint:nilerr // no such table on this kernel: nothing is in it
 	}
 	restore := &strings.Builder{}
 	fmt.Fprintf(restore, "*%s\n", table)

@@ -55,7 +55,7 @@ func (c *Cluster) preflight(ctx context.Context) error {
 	}
 	var faults []error
 	for _, port := range ports {
-		l, err := net.Listen("tcp4", fmt.Sprintf("127.0.0.1:%d", port))
+		l, err := new(net.ListenConfig).Listen(ctx, "tcp4", fmt.Sprintf("127.0.0.1:%d", port))
 		if err == nil {
 			l.Close()
 			continue
@@ -126,7 +126,7 @@ func (c *Cluster) install(ctx context.Context) error {
 		if err := os.WriteFile(policy, []byte(ours), 0o755); err != nil {
 			return err
 		}
-		defer os.Remove(policy)
+		defer func() { _ = os.Remove(policy) }()
 	}
 	apt := func(args ...string) error {
 		return command.Command{

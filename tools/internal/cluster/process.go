@@ -54,7 +54,7 @@ func (c *Cluster) start(name string, args ...string) error {
 		return err
 	}
 	defer log.Close()
-	cmd := exec.Command(path, args[1:]...)
+	cmd := exec.Command(path, args[1:]...) //nolint:noctx // it outlives this program
 	cmd.Args[0] = args[0]
 	cmd.Dir = c.Data
 	cmd.Env = append(append(os.Environ(), goSettings...), marker+name)
@@ -170,7 +170,7 @@ func (c *Cluster) wait(ctx context.Context, component string, check func(context
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("%w: %v\nthe logs are in %s", context.Cause(ctx), err, c.logs())
+			return fmt.Errorf("%w: %w\nthe logs are in %s", context.Cause(ctx), err, c.logs())
 		case <-time.After(200 * time.Millisecond):
 		}
 	}
@@ -195,8 +195,8 @@ func (c *Cluster) waitHTTP(ctx context.Context, component, url string) error {
 }
 
 func (c *Cluster) waitSocket(ctx context.Context, component, path string) error {
-	return c.wait(ctx, component, func(context.Context) error {
-		conn, err := net.Dial("unix", path)
+	return c.wait(ctx, component, func(ctx context.Context) error {
+		conn, err := new(net.Dialer).DialContext(ctx, "unix", path)
 		if err != nil {
 			return err
 		}

@@ -10,6 +10,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"path"
@@ -27,7 +28,6 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
 	"github.com/loja-veloz/platform/tools/internal/toolchain"
-	"io"
 )
 
 // User is the non-root user of every image, and its group.

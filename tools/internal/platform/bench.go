@@ -80,7 +80,7 @@ func (p *Platform) compile(ctx context.Context) (time.Duration, error) {
 	if err != nil {
 		return 0, err
 	}
-	defer os.RemoveAll(cache)
+	defer func() { _ = os.RemoveAll(cache) }()
 	cmd := exec.CommandContext(ctx, "go", "build", "-o", os.DevNull, "./stacks/environment")
 	cmd.Dir, cmd.Env = p.Root, append(os.Environ(), "GOCACHE="+cache)
 	if out, err := cmd.CombinedOutput(); err != nil {

@@ -54,7 +54,7 @@ func (p *Platform) Deploy(ctx context.Context, o DeployOptions) error {
 	if err != nil {
 		return err
 	}
-	defer os.Remove(config)
+	defer func() { _ = os.Remove(config) }()
 	if err := p.pulumiUp(ctx, "--config-file", config); err != nil {
 		return err
 	}

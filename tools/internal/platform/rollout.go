@@ -76,10 +76,10 @@ func (r *rollout) current() bool {
 	return r.Status.ObservedGeneration == fmt.Sprint(r.Metadata.Generation)
 }
 
-// errRollout is a canary that did not end well.
-type errRollout struct{ reason string }
+// rolloutError is a canary that did not end well.
+type rolloutError struct{ reason string }
 
-func (e errRollout) Error() string { return e.reason }
+func (e rolloutError) Error() string { return e.reason }
 
 // outcome judges a Rollout: done when healthy, an error when aborted or
 // degraded.
@@ -90,7 +90,7 @@ func (r *rollout) outcome() (done bool, err error) {
 	case r.Status.Phase == "Healthy":
 		return true, nil
 	case r.Status.Phase == "Degraded", r.Status.Abort:
-		return true, errRollout{fmt.Sprintf("the rollout of %s has failed, the stable version serves all traffic: %s", r.Metadata.Name, r.Status.Message)}
+		return true, rolloutError{fmt.Sprintf("the rollout of %s has failed, the stable version serves all traffic: %s", r.Metadata.Name, r.Status.Message)}
 	}
 	return false, nil
 }
@@ -263,7 +263,7 @@ func (p *Platform) Abort(ctx context.Context, service string) error {
 	if err := p.patchStatus(ctx, service, `{"status":{"abort":true}}`); err != nil {
 		return err
 	}
-	var failed errRollout
+	var failed rolloutError
 	if err := p.Watch(ctx, service); !errors.As(err, &failed) {
 		return errors.Join(errors.New("the rollout ended before it could be aborted"), err)
 	}

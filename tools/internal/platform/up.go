@@ -348,7 +348,7 @@ func (p *Platform) waitServed(ctx context.Context, url string) error {
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("%w: %v", context.Cause(ctx), err)
+			return fmt.Errorf("%w: %w", context.Cause(ctx), err)
 		case <-time.After(100 * time.Millisecond):
 		}
 	}

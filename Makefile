@@ -53,9 +53,9 @@ test: loja ## everything that proves the code without a cluster
 	(cd tools && GOWORK=off go test ./...) && \
 	go test ./infra/... ./stacks/...
 e2e: loja ## the drills on the real cluster, short set; leaves it down
-	@cd tools && GOWORK=off go test -tags e2e -count=1 -v -timeout 40m ./e2e
+	@cd tools && GOWORK=off go test -tags e2e -count=1 -v -timeout 60m ./e2e
 e2e-full: loja ## every drill
-	@cd tools && E2E_FULL=1 GOWORK=off go test -tags e2e -count=1 -v -timeout 80m ./e2e
+	@cd tools && E2E_FULL=1 GOWORK=off go test -tags e2e -count=1 -v -timeout 100m ./e2e
 bench: loja ## the numbers: start, memory, preview, compile (stops and starts the cluster)
 	@$(LOJA) bench
 lint: loja ## golangci-lint (gofmt, vet and more), shellcheck, actionlint

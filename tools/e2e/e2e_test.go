@@ -82,7 +82,8 @@ func (r *run) wait(t *testing.T, limit time.Duration, wantSuccess bool) string {
 func mk(t *testing.T, args ...string) {
 	t.Helper()
 	began := time.Now()
-	start(t, append([]string{"make", "--no-print-directory"}, args...)...).wait(t, 20*time.Minute, true)
+	// The first make up of a machine builds everything.
+	start(t, append([]string{"make", "--no-print-directory"}, args...)...).wait(t, 40*time.Minute, true)
 	t.Logf("make %s: %s", strings.Join(args, " "), time.Since(began).Round(100*time.Millisecond))
 }
 

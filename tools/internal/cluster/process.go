@@ -177,21 +177,24 @@ func (c *Cluster) wait(ctx context.Context, component string, check func(context
 }
 
 func (c *Cluster) waitHTTP(ctx context.Context, component, url string) error {
-	return c.wait(ctx, component, func(ctx context.Context) error {
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-		if err != nil {
-			return err
-		}
-		resp, err := http.DefaultClient.Do(req)
-		if err != nil {
-			return err
-		}
-		resp.Body.Close()
-		if resp.StatusCode != http.StatusOK {
-			return fmt.Errorf("%s answers %s", url, resp.Status)
-		}
-		return nil
-	})
+	return c.wait(ctx, component, func(ctx context.Context) error { return Answers(ctx, url) })
+}
+
+// Answers fails unless a GET of the address is answered with 200.
+func Answers(ctx context.Context, url string) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return err
+	}
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s answers %s", url, resp.Status)
+	}
+	return nil
 }
 
 func (c *Cluster) waitSocket(ctx context.Context, component, path string) error {

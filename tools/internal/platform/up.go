@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/http"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -342,7 +341,7 @@ func (p *Platform) waitServed(ctx context.Context, url string) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, 2*time.Minute, errors.New("the page is not served after 2m0s"))
 	defer cancel()
 	for {
-		err := get(ctx, url+"/health")
+		err := cluster.Answers(ctx, url+"/health")
 		if err == nil {
 			return nil
 		}
@@ -352,22 +351,6 @@ func (p *Platform) waitServed(ctx context.Context, url string) error {
 		case <-time.After(100 * time.Millisecond):
 		}
 	}
-}
-
-func get(ctx context.Context, url string) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return err
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return err
-	}
-	resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s answers %s", url, resp.Status)
-	}
-	return nil
 }
 
 // Down stops the bundled cluster and keeps its data; on another cluster it

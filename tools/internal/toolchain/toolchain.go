@@ -345,11 +345,11 @@ func advice(err error) string {
 	}
 	switch {
 	case has("no space left on device"):
-		return "\nThe disk is full: a first build needs about 12 GB for the Go caches and the tools. Free some and run it again; it goes on where it was."
+		return "\nThe disk is full: a first build needs about 18 GB for the Go caches, the tools and the cluster. Free some and run it again; it goes on where it was."
 	case has("no such host", "connection refused", "i/o timeout", "network is unreachable", "TLS handshake timeout", "server misbehaving"):
 		return "\nThe Go module proxy cannot be reached: check the network (go env GOPROXY) and run it again; it goes on where it was."
 	case has("signal: killed", "cannot allocate memory"):
-		return "\nThe compiler was ended, most likely for lack of memory: a build needs about 4 GB. Run it again; it goes on where it was."
+		return "\nThe compiler was ended, most likely for lack of memory. Run it again; it goes on where it was."
 	}
 	return "\nRun it again; it goes on where it was. If it fails the same way, the log above says why."
 }

@@ -44,7 +44,7 @@ func TestServicesShippedAreThoseWhoseImageChanged(t *testing.T) {
 func checkout(t *testing.T) {
 	t.Helper()
 	root := t.TempDir()
-	if err := os.MkdirAll(filepath.Join(root, "tools", "pins"), 0o755); err != nil {
+	if err := os.MkdirAll(filepath.Join(root, "tools", "pins", "kubernetes"), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.WriteFile(filepath.Join(root, "Pulumi.yaml"), nil, 0o644); err != nil {

@@ -278,7 +278,11 @@ func (p *Platform) Abort(ctx context.Context, service string) error {
 			p.Out.Step("%s is aborted; the stable version serves all traffic", service)
 			return nil
 		}
-		time.Sleep(200 * time.Millisecond)
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(200 * time.Millisecond):
+		}
 	}
 }
 
@@ -286,7 +290,7 @@ func (p *Platform) underWay(ctx context.Context, service string) error {
 	if err := p.checkService(service); err != nil {
 		return err
 	}
-	r, err := p.rollout(ctx, service)
+	r, err := p.observed(ctx, service)
 	if err != nil {
 		return err
 	}
@@ -294,6 +298,26 @@ func (p *Platform) underWay(ctx context.Context, service string) error {
 		return fmt.Errorf("%s has no canary under way: %s", service, strings.TrimSpace(r.line()))
 	}
 	return nil
+}
+
+// observed reads a Rollout once its controller has seen the last change of it.
+func (p *Platform) observed(ctx context.Context, service string) (*rollout, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, 20*time.Second, errors.New("the Rollouts controller has not seen the last change after 20s"))
+	defer cancel()
+	for {
+		r, err := p.rollout(ctx, service)
+		if err != nil {
+			return nil, err
+		}
+		if r.current() {
+			return r, nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
 }
 
 func (p *Platform) patchStatus(ctx context.Context, service, patch string) error {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"maps"
 	"strings"
 	"testing"
@@ -13,9 +14,22 @@ const image = "localhost:5000/sample-web-app@sha256:0123456789abcdef0123456789ab
 
 // valid is the smallest configuration that deploys, with more laid over it.
 func valid(more map[string]string) map[string]string {
-	values := map[string]string{"loja-veloz:images": `{"sample-web-app": "` + image + `"}`}
+	b, err := json.Marshal(imagesOf(services))
+	if err != nil {
+		panic(err) // a map of strings always encodes
+	}
+	values := map[string]string{"loja-veloz:images": string(b)}
 	maps.Copy(values, more)
 	return values
+}
+
+// imagesOf has an image for each service, those that make new-service adds too.
+func imagesOf(services []service) map[string]string {
+	all := map[string]string{}
+	for _, s := range services {
+		all[s.name] = strings.Replace(image, "sample-web-app", s.name, 1)
+	}
+	return all
 }
 
 // planOf plans the environment with the smallest configuration and more.

@@ -86,12 +86,8 @@ func declared(services []service, telemetry bool) []reachability.Edge {
 // policiesOf are the policies of an environment with these services.
 func policiesOf(t *testing.T, services []service, telemetry bool) []*networkingv1.NetworkPolicy {
 	t.Helper()
-	images := map[string]string{}
-	for _, s := range services {
-		images[s.name] = strings.Replace(image, "sample-web-app", s.name, 1)
-	}
 	cfg := config.Defaults(sizes(services))
-	cfg.Images = images
+	cfg.Images = imagesOf(services)
 	if telemetry {
 		cfg.Telemetry.OTLPEndpoint = "http://otel-collector.observability:4317"
 	}

@@ -178,6 +178,30 @@ var pulumiKubernetes = Tool{
 			},
 			Why: "these four components compile the SDK of every API group, five minutes of CPU; the stacks may not use them (infra/kube)",
 		},
+		{
+			Module: kubernetesProviderModule, Path: "pkg/await/condition/deleted.go",
+			Replace: [][2]string{
+				{"\t\"sync/atomic\"\n", "\t\"sync/atomic\"\n\t\"time\"\n"},
+				{"\tdc.refreshClusterState()\n\tif dc.deleted.Load() {\n\t\t// Already deleted, nothing more to do. Our informer will get cleaned up\n\t\t// when its context is canceled.\n\t\treturn\n\t}\n\n\twg.Wait()\n", `	watched := make(chan struct{})
+	go func() {
+		wg.Wait()
+		close(watched)
+	}()
+	for watching := true; watching; {
+		dc.refreshClusterState()
+		if dc.deleted.Load() {
+			return
+		}
+		select {
+		case <-watched:
+			watching = false
+		case <-time.After(time.Second):
+		}
+	}
+`},
+			},
+			Why: "it asked once whether the object is gone and otherwise waited for an event; an object that ended after the question and before the watch's first list gave none, and pulumi destroy waited ten minutes",
+		},
 	},
 }
 

@@ -62,6 +62,10 @@ type TraefikArgs struct {
 	RouteNamespaces []string
 	// Replicas is the number of Traefik pods.
 	Replicas int32
+	// DefinitionsInstalled: the cluster has the CustomResourceDefinitions of the
+	// Gateway API and of Traefik already; they are neither installed nor, later,
+	// removed with everything made of them.
+	DefinitionsInstalled bool
 }
 
 // Traefik is the installed gateway.
@@ -132,9 +136,12 @@ func (a *TraefikArgs) Stages() (kube.Stages, error) {
 	if err := a.Validate(); err != nil {
 		return nil, err
 	}
-	crds, err := kube.Definitions(definitions)
-	if err != nil {
-		return nil, err
+	var crds []kube.Manifest
+	if !a.DefinitionsInstalled {
+		var err error
+		if crds, err = kube.Definitions(definitions); err != nil {
+			return nil, err
+		}
 	}
 	namespace := kube.Manifest{Name: "namespace", Object: kube.RestrictedNamespace(a.Namespace)}
 	return kube.Stages{append(crds, namespace), a.access(), a.proxy()}, nil

@@ -40,11 +40,12 @@ func newPlan(name string, cfg *config.Config, services []service) (*plan, error)
 	p := &plan{
 		shop: shopNamespace,
 		gateway: &gateway.TraefikArgs{
-			Namespace:       gatewayNamespace,
-			Class:           cfg.Gateway.Class,
-			NodePort:        cfg.Gateway.NodePort,
-			RouteNamespaces: []string{shopNamespace},
-			Replicas:        cfg.Gateway.Replicas,
+			Namespace:            gatewayNamespace,
+			Class:                cfg.Gateway.Class,
+			NodePort:             cfg.Gateway.NodePort,
+			RouteNamespaces:      []string{shopNamespace},
+			Replicas:             cfg.Gateway.Replicas,
+			DefinitionsInstalled: !cfg.Gateway.InstallDefinitions,
 		},
 	}
 	router := gateway.NewTraefikRouter(p.gateway)

@@ -486,6 +486,12 @@ func TestImageThatDoesNotStart(t *testing.T) {
 
 func TestDestroyLeavesNothing(t *testing.T) {
 	shell(t, `pulumi destroy --yes --skip-preview -s local`)
+	leavesNothing(t)
+}
+
+// leavesNothing checks that the cluster has only what Kubernetes brings.
+func leavesNothing(t *testing.T) {
+	t.Helper()
 	out, err := kubectl("get", "namespaces,customresourcedefinitions", "-o", "name")
 	if err != nil {
 		t.Fatal(err)
@@ -499,6 +505,39 @@ func TestDestroyLeavesNothing(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestAnotherCluster uses the cluster, now empty, as somebody would who has one
+// of their own, from a copy of the checkout in which a service was added.
+func TestAnotherCluster(t *testing.T) {
+	if !full {
+		t.Skip("only in make e2e-full")
+	}
+	checkout := t.TempDir()
+	local, err := filepath.Abs(filepath.Join(root, ".local"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := start(t, "bash", "-ec", `git ls-files -z --cached --others --exclude-standard | xargs -0 cp --parents -t `+checkout+`
+		cd `+checkout+`
+		export KUBECONFIG=`+local+`/cluster/kubeconfig KUBE_CONTEXT=`+cluster.Context+` REGISTRY=`+cluster.Registry+`
+		make --no-print-directory new-service NAME=wishlist
+		make --no-print-directory up
+		`+local+`/bin/kubectl --context=$KUBE_CONTEXT -n gateway port-forward service/traefik 30081:80 &
+		trap 'kill %1' EXIT
+		curl -fsS --retry 20 --retry-connrefused --retry-delay 1 http://localhost:30081/health
+		curl -fsS http://localhost:30081/wishlist
+		make --no-print-directory status SERVICE=wishlist
+		make --no-print-directory down`).wait(t, 15*time.Minute, true)
+	for _, want := range []string{`"status":"ok"`, "wishlist: Healthy", "port-forward"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("not said: %s\n%s", want, out)
+		}
+	}
+	leavesNothing(t)
+}
+
+func TestUpAfterDestroy(t *testing.T) {
 	mk(t, "up")
 	mk(t, "down")
 }

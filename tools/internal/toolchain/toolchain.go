@@ -190,6 +190,8 @@ func (c *Cache) build(ctx context.Context, t Tool, i int, all []Tool) error {
 		return fmt.Errorf("building %s: %w", t.Name, err)
 	}
 	counter := &lineCounter{}
+	var total atomic.Int64
+	go func() { total.Store(c.packages(ctx, t, modfile)) }()
 	done := make(chan struct{})
 	go func() {
 		began, tick := time.Now(), time.NewTicker(20*time.Second)
@@ -199,7 +201,7 @@ func (c *Cache) build(ctx context.Context, t Tool, i int, all []Tool) error {
 			case <-done:
 				return
 			case <-tick.C:
-				c.Out.Step("%s: %d packages compiled in %s", label, counter.n.Load(), console.Round(time.Since(began)))
+				c.Out.Step("%s: %s in %s", label, progress(counter.n.Load(), total.Load()), console.Round(time.Since(began)))
 			}
 		}
 	}()
@@ -223,6 +225,27 @@ func (c *Cache) build(ctx context.Context, t Tool, i int, all []Tool) error {
 		}
 	}
 	return os.Rename(work, dir)
+}
+
+// packages counts what a build has to compile at most, 0 if that cannot be told.
+func (c *Cache) packages(ctx context.Context, t Tool, modfile string) int64 {
+	var counter lineCounter
+	if err := (command.Command{
+		Args: []string{"go", "list", "-deps", "-modfile", modfile, t.Package},
+		Dir:  filepath.Join(c.Pins, t.Pin), Env: buildEnv, Stdout: &counter,
+	}).Run(ctx); err != nil {
+		return 0
+	}
+	return counter.n.Load()
+}
+
+// progress says how many packages are compiled, and of how many: of at most so
+// many, since the compiler passes over what earlier builds have left in its cache.
+func progress(compiled, total int64) string {
+	if total == 0 {
+		return fmt.Sprintf("%d packages compiled", compiled)
+	}
+	return fmt.Sprintf("%d of at most %d packages compiled", compiled, total)
 }
 
 // modfile writes a copy of the pin's go.mod in which the modules that the tool

@@ -103,3 +103,12 @@ func TestAdviceNamesTheCause(t *testing.T) {
 		}
 	}
 }
+
+func TestProgressSaysOfHowMany(t *testing.T) {
+	if got := progress(12, 0); got != "12 packages compiled" {
+		t.Errorf("without a total: %q", got)
+	}
+	if got := progress(12, 40); got != "12 of at most 40 packages compiled" {
+		t.Errorf("with a total: %q", got)
+	}
+}

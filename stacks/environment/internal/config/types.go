@@ -38,9 +38,10 @@ type Canary struct {
 
 // Gateway is the gateway at the edge.
 type Gateway struct {
-	Class    string `json:"class" doc:"Name of the GatewayClass."`
-	NodePort int32  `json:"nodePort" doc:"Port of every node on which the gateway listens, 30000 to 32767."`
-	Replicas int32  `json:"replicas" doc:"Pods of the gateway."`
+	Class              string `json:"class" doc:"Name of the GatewayClass."`
+	NodePort           int32  `json:"nodePort" doc:"Port of every node on which the gateway listens, 30000 to 32767."`
+	Replicas           int32  `json:"replicas" doc:"Pods of the gateway."`
+	InstallDefinitions bool   `json:"installDefinitions" doc:"Whether to install the CustomResourceDefinitions of the Gateway API and of the gateway; false where the cluster has them, which destroy then leaves alone."`
 }
 
 // MetricsServer is whether and how metrics-server is installed.
@@ -67,7 +68,7 @@ func Defaults(services map[string]Service) *Config {
 		Services:       services,
 		Canary:         Canary{Weights: []int32{20, 40, 60, 80}, PauseSeconds: 30, ProgressDeadlineSeconds: 120},
 		WaitForRollout: true,
-		Gateway:        Gateway{Class: "traefik", NodePort: 30080, Replicas: 1},
+		Gateway:        Gateway{Class: "traefik", NodePort: 30080, Replicas: 1, InstallDefinitions: true},
 		MetricsServer:  MetricsServer{Install: true},
 		Delivery:       Delivery{InstallRollouts: true},
 	}

@@ -27,30 +27,39 @@ var errNotFound = errors.New("not found")
 // Client reads from the cluster that the stack deploys to. It connects at the
 // first read, so a preview needs no cluster.
 type Client struct {
-	load    clientcmd.ClientConfig
+	load    func(context.Context) (*rest.Config, error)
 	context string
 }
 
 // NewClient finds the cluster as kubectl does: KUBECONFIG, or ~/.kube/config, and
 // in it the named context, or the current one if the name is empty.
 func NewClient(contextName string) *Client {
-	return &Client{context: contextName, load: clientcmd.NewNonInteractiveDeferredLoadingClientConfig(
+	found := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(
 		clientcmd.NewDefaultClientConfigLoadingRules(),
 		&clientcmd.ConfigOverrides{CurrentContext: contextName},
-	)}
+	)
+	if contextName == "" {
+		if raw, err := found.RawConfig(); err == nil {
+			contextName = raw.CurrentContext
+		}
+	}
+	return &Client{context: contextName, load: func(context.Context) (*rest.Config, error) { return found.ClientConfig() }}
+}
+
+// NewClientFor reaches the cluster of a kubeconfig that exists only once the
+// cluster does: read gives it, and may wait for it until its context ends.
+func NewClientFor(read func(context.Context) (string, error)) *Client {
+	return &Client{load: func(ctx context.Context) (*rest.Config, error) {
+		kubeconfig, err := read(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return clientcmd.RESTConfigFromKubeConfig([]byte(kubeconfig))
+	}}
 }
 
 // Context is the name of the context in use, or empty where there is no kubeconfig.
-func (c *Client) Context() string {
-	if c.context != "" {
-		return c.context
-	}
-	raw, err := c.load.RawConfig()
-	if err != nil {
-		return ""
-	}
-	return raw.CurrentContext
-}
+func (c *Client) Context() string { return c.context }
 
 // Rollout returns nil without an error when there is none of that name.
 func (c *Client) Rollout(ctx context.Context, namespace, name string) (*rolloutsv1alpha1.Rollout, error) {
@@ -84,6 +93,26 @@ func (c *Client) Pods(ctx context.Context, namespace, selector string) ([]corev1
 	return list.Items, nil
 }
 
+// LoadBalancer waits for the address that a Service of type LoadBalancer was
+// given, and returns its host name. It fails after timeout.
+func (c *Client) LoadBalancer(ctx context.Context, namespace, name string, timeout time.Duration) (string, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("Service %s in namespace %s has no load balancer after %s", name, namespace, timeout))
+	defer cancel()
+	path := fmt.Sprintf("/api/v1/namespaces/%s/services/%s", url.PathEscape(namespace), url.PathEscape(name))
+	for {
+		service := &corev1.Service{}
+		err := c.get(ctx, path, nil, service)
+		if err == nil && len(service.Status.LoadBalancer.Ingress) > 0 && service.Status.LoadBalancer.Ingress[0].Hostname != "" {
+			return service.Status.LoadBalancer.Ingress[0].Hostname, nil
+		}
+		select {
+		case <-ctx.Done():
+			return "", errors.Join(context.Cause(ctx), err)
+		case <-time.After(time.Second):
+		}
+	}
+}
+
 func rollouts(namespace, resource, name string) string {
 	return fmt.Sprintf("/apis/%s/namespaces/%s/%s/%s", rolloutsv1alpha1.SchemeGroupVersion,
 		url.PathEscape(namespace), resource, url.PathEscape(name))
@@ -94,7 +123,7 @@ func rollouts(namespace, resource, name string) string {
 func (c *Client) get(ctx context.Context, path string, query url.Values, into any) error {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	config, err := c.load.ClientConfig()
+	config, err := c.load(ctx)
 	if err != nil {
 		return fmt.Errorf("loading the kubeconfig: %w", err)
 	}

@@ -1,8 +1,10 @@
 package kube_test
 
 import (
+	"context"
 	"encoding/base64"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -10,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/loja-veloz/platform/infra/kube"
 )
@@ -106,5 +109,36 @@ func TestClientWithoutAKubeconfig(t *testing.T) {
 	client := kube.NewClient("kind-x")
 	if _, err := client.Rollout(t.Context(), "shop", "web"); err == nil || !strings.Contains(err.Error(), "loading the kubeconfig") {
 		t.Errorf("the error is %v", err)
+	}
+}
+
+func TestALoadBalancerIsWaitedFor(t *testing.T) {
+	apiServer(t, map[string]string{
+		"/api/v1/namespaces/kong/services/proxy": `{"status": {"loadBalancer": {"ingress": [{"hostname": "nlb.example.com"}]}}}`,
+		"/api/v1/namespaces/kong/services/new":   `{}`,
+	})
+	client := kube.NewClient("")
+	if host, err := client.LoadBalancer(t.Context(), "kong", "proxy", time.Minute); err != nil || host != "nlb.example.com" {
+		t.Errorf("the load balancer is %q, %v", host, err)
+	}
+	if _, err := client.LoadBalancer(t.Context(), "kong", "new", time.Millisecond); err == nil || !strings.Contains(err.Error(), "Service new in namespace kong has no load balancer after 1ms") {
+		t.Errorf("a Service without one: %v", err)
+	}
+}
+
+func TestAClientForAClusterToCome(t *testing.T) {
+	apiServer(t, map[string]string{"/api/v1/namespaces/shop/pods?labelSelector=a%3Db": `{"items": [{}]}`})
+	written, err := os.ReadFile(os.Getenv("KUBECONFIG"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := kube.NewClientFor(func(context.Context) (string, error) { return string(written), nil })
+	if pods, err := client.Pods(t.Context(), "shop", "a=b"); err != nil || len(pods) != 1 {
+		t.Errorf("pods are %v, %v", pods, err)
+	}
+	missing := errors.New("no cluster yet")
+	client = kube.NewClientFor(func(context.Context) (string, error) { return "", missing })
+	if _, err := client.Pods(t.Context(), "shop", "a=b"); !errors.Is(err, missing) {
+		t.Errorf("without a kubeconfig: %v", err)
 	}
 }

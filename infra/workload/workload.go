@@ -167,13 +167,21 @@ func (a *Args) phase(ctx *pulumi.Context, w *Workload, rollout *kube.Resource) p
 }
 
 // Connect fills in, for every call that a service declares, the caller among the
-// callee's CalledBy. It reports every call to a service that is not there.
+// callee's CalledBy. It reports every call to a service that is not there, and
+// every public path that two services claim.
 func Connect(services []*Args) error {
 	byName := map[string]*Args{}
+	owner := map[gateway.Path]string{}
+	var faults []error
 	for _, s := range services {
 		byName[s.Service] = s
+		for i, path := range s.Public {
+			if other, taken := owner[path]; taken && other != s.Service {
+				faults = append(faults, fmt.Errorf("service %s: Public[%d] (%s %q) is a path of service %s", s.Service, i, path.Match, path.Value, other))
+			}
+			owner[path] = s.Service
+		}
 	}
-	var faults []error
 	for _, caller := range services {
 		for i, call := range caller.Calls {
 			callee, there := byName[call.Service]

@@ -176,7 +176,7 @@ func TestAllFaultsAreReportedAtOnce(t *testing.T) {
 
 func TestConnectAdmitsExactlyTheDeclaredCallers(t *testing.T) {
 	web, stock := valid(), valid()
-	stock.Service, stock.Calls = "stock", nil
+	stock.Service, stock.Calls, stock.Public = "stock", nil, nil
 	web.Calls = append(web.Calls, Call{Service: "stock", Via: web.Gateway}, Call{Service: "stock"})
 	if err := Connect([]*Args{web, stock}); err != nil {
 		t.Fatal(err)
@@ -190,6 +190,11 @@ func TestConnectAdmitsExactlyTheDeclaredCallers(t *testing.T) {
 	web.Calls = []Call{{Service: "stcok"}}
 	if err := Connect([]*Args{web, stock}); err == nil || !strings.Contains(err.Error(), `service web: Calls[0] names "stcok"`) {
 		t.Errorf("a call of an unknown service gives %v", err)
+	}
+	other := valid()
+	other.Service, other.Calls = "other", nil
+	if err := Connect([]*Args{valid(), other}); err == nil || !strings.Contains(err.Error(), `service other: Public[0] (Exact "/") is a path of service web`) {
+		t.Errorf("a path that two services claim gives %v", err)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -518,22 +519,33 @@ func TestAnotherCluster(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	out := start(t, "bash", "-ec", `git ls-files -z --cached --others --exclude-standard | xargs -0 cp --parents -t `+checkout+`
-		cd `+checkout+`
-		export KUBECONFIG=`+local+`/cluster/kubeconfig KUBE_CONTEXT=`+cluster.Context+` REGISTRY=`+cluster.Registry+`
-		make --no-print-directory new-service NAME=wishlist
-		make --no-print-directory up
-		`+local+`/bin/kubectl --context=$KUBE_CONTEXT -n gateway port-forward service/traefik 30081:80 &
-		trap 'kill %1' EXIT
-		curl -fsS --retry 20 --retry-connrefused --retry-delay 1 http://localhost:30081/health
-		curl -fsS http://localhost:30081/wishlist
-		make --no-print-directory status SERVICE=wishlist
-		make --no-print-directory down`).wait(t, 15*time.Minute, true)
-	for _, want := range []string{`"status":"ok"`, "wishlist: Healthy", "port-forward"} {
-		if !strings.Contains(out, want) {
-			t.Errorf("not said: %s\n%s", want, out)
+	there := func(lines string) string {
+		return start(t, "bash", "-ec", `cd `+checkout+`
+			export KUBECONFIG=`+local+`/cluster/kubeconfig KUBE_CONTEXT=`+cluster.Context+` REGISTRY=`+cluster.Registry+`
+			`+lines).wait(t, 15*time.Minute, true)
+	}
+	start(t, "bash", "-ec", `git ls-files -z --cached --others --exclude-standard | xargs -0 cp --parents -t `+checkout).wait(t, time.Minute, true)
+	out := there("make --no-print-directory new-service NAME=wishlist; make --no-print-directory up")
+	if !strings.Contains(out, "port-forward") {
+		t.Errorf("make up does not say how to reach the page:\n%s", out)
+	}
+	forward := start(t, filepath.Join(local, "bin", "kubectl"), "--kubeconfig="+filepath.Join(local, "cluster", "kubeconfig"),
+		"-n", "gateway", "port-forward", "service/traefik", "30081:80")
+	eventually(t, 30*time.Second, "the port is forwarded", func() error {
+		if !strings.Contains(forward.out.String(), "Forwarding from") {
+			return errors.New(forward.out.String())
+		}
+		return nil
+	})
+	for path, want := range map[string]string{"/health": `"status":"ok"`, "/wishlist": "wishlist"} {
+		if resp, body := fetch(t, "GET", "http://localhost:30081"+path, ""); resp.StatusCode != http.StatusOK || !strings.Contains(body, want) {
+			t.Errorf("GET %s = %s %s, want 200 and %q", path, resp.Status, body, want)
 		}
 	}
+	if out := there("make --no-print-directory status SERVICE=wishlist"); !strings.Contains(out, "wishlist: Healthy") {
+		t.Errorf("make status: %s", out)
+	}
+	there("make --no-print-directory down")
 	leavesNothing(t)
 }
 

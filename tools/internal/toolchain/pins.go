@@ -181,6 +181,7 @@ var pulumiKubernetes = Tool{
 		{
 			Module: kubernetesProviderModule, Path: "pkg/await/condition/deleted.go",
 			Replace: [][2]string{
+				{"\tr, _ := status.Compute(uns)\n\tif r.Message != \"\" {", "\tr, err := status.Compute(uns)\n\tif err == nil && r.Message != \"\" {"},
 				{"\t\"sync/atomic\"\n", "\t\"sync/atomic\"\n\t\"time\"\n"},
 				{"\tdc.refreshClusterState()\n\tif dc.deleted.Load() {\n\t\t// Already deleted, nothing more to do. Our informer will get cleaned up\n\t\t// when its context is canceled.\n\t\treturn\n\t}\n\n\twg.Wait()\n", `	watched := make(chan struct{})
 	go func() {
@@ -200,7 +201,7 @@ var pulumiKubernetes = Tool{
 	}
 `},
 			},
-			Why: "it asked once whether the object is gone and otherwise waited for an event; an object that ended after the question and before the watch's first list gave none, and pulumi destroy waited ten minutes",
+			Why: "a Rollout counts its generations in a string, which the status library refuses, and the provider crashed on the result that it then lacks; and it asked once whether the object is gone and otherwise waited for an event; an object that ended after the question and before the watch's first list gave none, and pulumi destroy waited ten minutes",
 		},
 	},
 }

@@ -10,7 +10,6 @@ import (
 	"bytes"
 	"flag"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -37,7 +36,9 @@ type Resource struct {
 	URN, Parent, Type, Name string
 	// Component: it stands for others and has no object in a cloud or cluster.
 	Component bool
-	Inputs    map[string]any
+	// Protect: Pulumi refuses to delete or to replace it.
+	Protect bool
+	Inputs  map[string]any
 	// DependsOn are URNs.
 	DependsOn     []string
 	IgnoreChanges []string
@@ -54,8 +55,13 @@ type Recorder struct {
 // registered together with its error.
 func Run(preview bool, program pulumi.RunFunc) (*Recorder, error) {
 	r := &Recorder{}
-	err := pulumi.RunErr(program, pulumi.WithMocks(project, stack, r), func(info *pulumi.RunInfo) { info.DryRun = preview })
-	return r, err
+	return r, RunWith(preview, r, program)
+}
+
+// RunWith runs a program against mocks that answer in part by themselves and hand
+// the rest to a Recorder.
+func RunWith(preview bool, mocks pulumi.MockResourceMonitor, program pulumi.RunFunc) error {
+	return pulumi.RunErr(program, pulumi.WithMocks(project, stack, mocks), func(info *pulumi.RunInfo) { info.DryRun = preview })
 }
 
 // NewResource records; it is called by Pulumi.
@@ -70,7 +76,7 @@ func (r *Recorder) NewResource(args pulumi.MockResourceArgs) (string, resource.P
 	r.resources = append(r.resources, Resource{
 		URN:    string(resource.NewURN(stack, project, parentType, tokens.Type(args.TypeToken), args.Name)),
 		Parent: rpc.GetParent(), Type: args.TypeToken, Name: args.Name,
-		Component: !args.Custom,
+		Component: !args.Custom, Protect: rpc.GetProtect(),
 		Inputs:    args.Inputs.Mappable(),
 		DependsOn: rpc.GetDependencies(), IgnoreChanges: rpc.GetIgnoreChanges(), Provider: rpc.GetProvider(),
 	})
@@ -195,23 +201,7 @@ func Golden(t testing.TB, name string, manifests []kube.Manifest) {
 		}
 		fmt.Fprintf(&got, "\n%s", document)
 	}
-	file := filepath.Join("testdata", name+".yaml")
-	if *update {
-		if err := os.MkdirAll("testdata", 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(file, got.Bytes(), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		return
-	}
-	want, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatalf("reading the golden file: %v (go test -update writes it)", err)
-	}
-	if line, a, b := firstDifference(string(want), got.String()); line > 0 {
-		t.Errorf("%s line %d differs (go test -update accepts it):\n  was %q\n  is  %q", file, line, a, b)
-	}
+	golden(t, filepath.Join("testdata", name+".yaml"), got.String())
 }
 
 // firstDifference gives the number of the first line that differs, or 0.

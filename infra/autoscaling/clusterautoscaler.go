@@ -1,0 +1,178 @@
+// Package autoscaling installs what gives the cluster as many nodes as its pods
+// need.
+package autoscaling
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/loja-veloz/platform/infra/charts"
+	"github.com/loja-veloz/platform/infra/kube"
+)
+
+// ServiceAccount is the identity that its pod identity role is for.
+const ServiceAccount = "cluster-autoscaler"
+
+// Args say which cluster's node groups to scale.
+type Args struct {
+	// Namespace holds the autoscaler; kube-system exists, any other is created.
+	Namespace string
+	// ClusterName finds the Auto Scaling groups: by the tags
+	// k8s.io/cluster-autoscaler/enabled and k8s.io/cluster-autoscaler/<ClusterName>,
+	// which EKS puts on those of managed node groups.
+	ClusterName string
+	// Region is given, for pods cannot ask the instance metadata service: its hop
+	// limit is 1.
+	Region string
+	// Replicas is the number of pods, of which one leads.
+	Replicas int32
+	// ChartRepository replaces the chart's own; see kube.Release.
+	ChartRepository string
+	// SkipAwait does not wait until the pods are ready.
+	SkipAwait bool
+}
+
+// ClusterAutoscaler is the installed autoscaler.
+type ClusterAutoscaler struct {
+	pulumi.ResourceState
+}
+
+// New installs the autoscaler. Its role is associated with ServiceAccount in
+// Namespace, before or after. Errors name the argument that is wrong.
+func New(ctx *pulumi.Context, name string, args *Args, opts ...pulumi.ResourceOption) (*ClusterAutoscaler, error) {
+	parts, err := args.Installation()
+	if err != nil {
+		return nil, fmt.Errorf("cluster autoscaler %s: %w", name, err)
+	}
+	c := &ClusterAutoscaler{}
+	if err := ctx.RegisterComponentResource("loja-veloz:autoscaling:ClusterAutoscaler", name, c, opts...); err != nil {
+		return nil, fmt.Errorf("registering cluster autoscaler %s: %w", name, err)
+	}
+	if _, err := kube.ApplyInstallation(ctx, c, name, parts, opts); err != nil {
+		return nil, fmt.Errorf("cluster autoscaler %s: %w", name, err)
+	}
+	if err := ctx.RegisterResourceOutputs(c, pulumi.Map{}); err != nil {
+		return nil, fmt.Errorf("registering the outputs of cluster autoscaler %s: %w", name, err)
+	}
+	return c, nil
+}
+
+// Validate reports everything that is wrong with the arguments, one fault per line.
+func (a *Args) Validate() error {
+	var faults []error
+	for _, needed := range []struct{ field, value string }{
+		{"Namespace", a.Namespace}, {"ClusterName", a.ClusterName}, {"Region", a.Region},
+	} {
+		if needed.value == "" {
+			faults = append(faults, fmt.Errorf("%s is empty", needed.field))
+		}
+	}
+	if a.Replicas < 1 {
+		faults = append(faults, fmt.Errorf("Replicas is %d: at least 1 is needed", a.Replicas))
+	}
+	if err := kube.ValidRepository(a.ChartRepository); err != nil {
+		faults = append(faults, fmt.Errorf("ChartRepository %w", err))
+	}
+	return errors.Join(faults...)
+}
+
+// Values are the chart's values, as far as they are used here. The facts have
+// none of this chart: all were read in its values file.
+type Values struct {
+	AutoDiscovery AutoDiscovery `json:"autoDiscovery"`
+	CloudProvider string        `json:"cloudProvider"`
+	AWSRegion     string        `json:"awsRegion"`
+	// FullnameOverride: or the chart calls everything <release>-aws-cluster-autoscaler.
+	FullnameOverride         string                      `json:"fullnameOverride"`
+	Image                    Image                       `json:"image"`
+	ReplicaCount             int32                       `json:"replicaCount"`
+	RBAC                     RBAC                        `json:"rbac"`
+	ExtraArgs                ExtraArgs                   `json:"extraArgs"`
+	PodDisruptionBudget      DisruptionBudget            `json:"podDisruptionBudget"`
+	Resources                corev1.ResourceRequirements `json:"resources"`
+	SecurityContext          *corev1.PodSecurityContext  `json:"securityContext"`
+	ContainerSecurityContext *corev1.SecurityContext     `json:"containerSecurityContext"`
+}
+
+// AutoDiscovery finds node groups by the tags of a cluster.
+type AutoDiscovery struct {
+	ClusterName string `json:"clusterName"`
+}
+
+// Image replaces the chart's.
+type Image struct {
+	Tag string `json:"tag"`
+}
+
+// RBAC is the chart's access.
+type RBAC struct {
+	ServiceAccount Account `json:"serviceAccount"`
+}
+
+// Account names the identity.
+type Account struct {
+	Create bool   `json:"create"`
+	Name   string `json:"name"`
+}
+
+// ExtraArgs are the autoscaler's own arguments.
+type ExtraArgs struct {
+	// BalanceSimilarNodeGroups keeps the zones' groups of one size.
+	BalanceSimilarNodeGroups bool `json:"balance-similar-node-groups"`
+	// Expander picks the group with the least left over.
+	Expander string `json:"expander"`
+	// SkipNodesWithLocalStorage: false, or no node with an emptyDir, which is every
+	// node, could ever go.
+	SkipNodesWithLocalStorage bool `json:"skip-nodes-with-local-storage"`
+	// SkipNodesWithSystemPods: false, since kube-system's pods have budgets.
+	SkipNodesWithSystemPods bool `json:"skip-nodes-with-system-pods"`
+}
+
+// DisruptionBudget keeps pods during voluntary disruptions.
+type DisruptionBudget struct {
+	MaxUnavailable int32 `json:"maxUnavailable"`
+}
+
+// Release gives the Helm release, or every reason why not.
+func (a *Args) Release() (*kube.Release, error) {
+	if err := a.Validate(); err != nil {
+		return nil, err
+	}
+	return &kube.Release{
+		Name: "cluster-autoscaler", Namespace: a.Namespace,
+		Chart: charts.ClusterAutoscaler, Repository: a.ChartRepository,
+		Values: Values{
+			AutoDiscovery:            AutoDiscovery{ClusterName: a.ClusterName},
+			CloudProvider:            "aws",
+			AWSRegion:                a.Region,
+			FullnameOverride:         "cluster-autoscaler",
+			Image:                    Image{Tag: charts.Autoscaler.Tag},
+			ReplicaCount:             a.Replicas,
+			RBAC:                     RBAC{ServiceAccount: Account{Create: true, Name: ServiceAccount}},
+			ExtraArgs:                ExtraArgs{BalanceSimilarNodeGroups: true, Expander: "least-waste"},
+			PodDisruptionBudget:      DisruptionBudget{MaxUnavailable: 1},
+			Resources:                kube.Sizes(50, 128, 384),
+			SecurityContext:          kube.RestrictedPod(),
+			ContainerSecurityContext: kube.RestrictedContainer(),
+		},
+		Atomic: true, SkipAwait: a.SkipAwait, TimeoutSeconds: 600, MaxHistory: 5,
+	}, nil
+}
+
+// Installation gives everything that the autoscaler consists of, or every reason
+// why not.
+func (a *Args) Installation() (*kube.Installation, error) {
+	release, err := a.Release()
+	if err != nil {
+		return nil, err
+	}
+	parts := &kube.Installation{Release: release}
+	if a.Namespace != metav1.NamespaceSystem {
+		parts.Before = kube.Stages{{{Name: "namespace", Object: kube.RestrictedNamespace(a.Namespace)}}}
+	}
+	return parts, nil
+}

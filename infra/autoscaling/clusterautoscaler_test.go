@@ -1,0 +1,52 @@
+package autoscaling_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
+
+	"github.com/loja-veloz/platform/infra/autoscaling"
+	"github.com/loja-veloz/platform/infra/charts/chartstest"
+	"github.com/loja-veloz/platform/infra/infratest"
+)
+
+func args() *autoscaling.Args {
+	return &autoscaling.Args{Namespace: "cluster-autoscaler", ClusterName: "loja-veloz-dev", Region: "us-east-1", Replicas: 2}
+}
+
+func TestValues(t *testing.T) {
+	release, err := args().Release()
+	if err != nil {
+		t.Fatal(err)
+	}
+	chartstest.Golden(t, "values", release)
+}
+
+func TestNew(t *testing.T) {
+	recorder, err := infratest.Run(true, func(ctx *pulumi.Context) error {
+		_, err := autoscaling.New(ctx, "nodes", args())
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	recorder.WellFormed(t)
+	if !recorder.Waits(t, "nodes-release", "nodes-namespace") {
+		t.Error("the release does not wait for its namespace")
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	err := (&autoscaling.Args{ChartRepository: "ftp://x"}).Validate()
+	for _, want := range []string{"Namespace is empty", "ClusterName is empty", "Region is empty", "Replicas is 0", "ChartRepository is"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("not reported: %s", want)
+		}
+	}
+	system := args()
+	system.Namespace = "kube-system"
+	if parts, err := system.Installation(); err != nil || len(parts.Objects()) != 0 {
+		t.Errorf("kube-system would be created (%v)", err)
+	}
+}

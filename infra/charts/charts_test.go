@@ -1,0 +1,160 @@
+package charts_test
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"sigs.k8s.io/yaml"
+
+	"github.com/loja-veloz/platform/infra/charts"
+	"github.com/loja-veloz/platform/infra/charts/chartstest"
+)
+
+// images are those that replace a chart's own.
+var images = []charts.Image{
+	charts.KongProxy, charts.KongController, charts.ArgoCDServer, charts.RolloutsController, charts.RolloutsGatewayAPIPlugin, charts.Autoscaler,
+}
+
+func TestEveryChartIsWhole(t *testing.T) {
+	semantic := regexp.MustCompile(`^[0-9]+\.[0-9]+\.[0-9]+$`)
+	seen := map[string]bool{}
+	for _, chart := range charts.All() {
+		if chart.Name == "" || chart.AppVersion == "" || !semantic.MatchString(chart.Version) || !strings.HasPrefix(chart.Repository, "https://") {
+			t.Errorf("the chart is not whole: %+v", chart)
+		}
+		if chart.SeedVersion != "" && !semantic.MatchString(chart.SeedVersion) || chart.SeedVersion == chart.Version {
+			t.Errorf("%s: the seed's version is %q", chart.Name, chart.SeedVersion)
+		}
+		if len(chart.Why) < 30 {
+			t.Errorf("%s gives no reason: %q", chart.Name, chart.Why)
+		}
+		if seen[chart.Name] {
+			t.Errorf("%s is there twice", chart.Name)
+		}
+		seen[chart.Name] = true
+	}
+	for _, image := range images {
+		if image.Tag == "" || image.Why == "" || image.Tag == "latest" {
+			t.Errorf("the image is not whole: %+v", image)
+		}
+	}
+	if got := charts.RolloutsGatewayAPIPlugin.Reference(); !strings.HasPrefix(got, "ghcr.io/") || !strings.HasSuffix(got, ":"+charts.RolloutsGatewayAPIPlugin.Tag) {
+		t.Errorf("the reference is %s", got)
+	}
+}
+
+// TestNoOtherFileNamesAVersion: a pin that is written twice drifts. The manifests
+// that are installed without a chart have the versions of their own images, which
+// tests of theirs compare with these.
+func TestNoOtherFileNamesAVersion(t *testing.T) {
+	byHand := []string{"delivery/rollouts.go"}
+	var versions []string
+	for _, chart := range charts.All() {
+		versions = append(versions, chart.Version, chart.SeedVersion)
+	}
+	for _, image := range images {
+		versions = append(versions, image.Tag)
+	}
+	versions = slices.DeleteFunc(versions, func(v string) bool { return v == "" })
+	err := filepath.WalkDir("..", func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() || filepath.Ext(path) != ".go" {
+			return err
+		}
+		relative := filepath.ToSlash(strings.TrimPrefix(path, ".."+string(filepath.Separator)))
+		if relative == "charts/charts.go" || slices.Contains(byHand, relative) {
+			return nil
+		}
+		for _, literal := range literals(t, path) {
+			for _, version := range versions {
+				if literal == version || strings.HasSuffix(literal, ":"+version) || strings.HasSuffix(literal, "-"+version+".tgz") {
+					t.Errorf("%s names the version %s: it belongs in charts.go", relative, literal)
+				}
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// literals are the strings in a Go file.
+func literals(t *testing.T, path string) []string {
+	t.Helper()
+	file, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.SkipObjectResolution)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var found []string
+	ast.Inspect(file, func(node ast.Node) bool {
+		if literal, ok := node.(*ast.BasicLit); ok && literal.Kind == token.STRING {
+			found = append(found, strings.Trim(literal.Value, "`\""))
+		}
+		return true
+	})
+	return found
+}
+
+// TestTestChartsAreOfThePins: what stands in for a chart has its name and version.
+func TestTestChartsAreOfThePins(t *testing.T) {
+	for _, chart := range charts.All() {
+		chartstest.MustExist(t, chart)
+		raw, err := os.ReadFile(filepath.Join(chartstest.Folder(t), chart.Name, "Chart.yaml"))
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		var written struct {
+			Name        string            `json:"name"`
+			Version     string            `json:"version"`
+			AppVersion  string            `json:"appVersion"`
+			Description string            `json:"description"`
+			Annotations map[string]string `json:"annotations"`
+		}
+		if err := yaml.Unmarshal(raw, &written); err != nil {
+			t.Fatal(err)
+		}
+		if written.Name != chart.Name || written.Version != chart.Version || written.AppVersion != chart.AppVersion {
+			t.Errorf("the test chart of %s %s (%s) says %s %s (%s)", chart.Name, chart.Version, chart.AppVersion, written.Name, written.Version, written.AppVersion)
+		}
+		if !strings.HasPrefix(written.Description, "TEST CHART") || written.Annotations["loja-veloz.dev/test-chart"] != "true" {
+			t.Errorf("the test chart of %s does not say that it is one", chart.Name)
+		}
+	}
+}
+
+// TestSchemasRefuseUnknownKeys, at the top and below.
+func TestSchemasRefuseUnknownKeys(t *testing.T) {
+	for _, chart := range charts.All() {
+		if err := chartstest.Validate(t, chart, map[string]any{"noSuchKey": true}); err == nil {
+			t.Errorf("%s takes an unknown key", chart.Name)
+		}
+		if err := chartstest.Validate(t, chart, map[string]any{}); err != nil {
+			t.Errorf("%s refuses no values at all: %v", chart.Name, err)
+		}
+	}
+	for name, values := range map[string]map[string]any{
+		"kong":           {"proxy": map[string]any{"tls": map[string]any{"overrideTargetPort": 8000}}},
+		"argo-rollouts":  {"controller": map[string]any{"trafficRouterPlugins": []any{map[string]any{"name": "x", "sha256": "y"}}}},
+		"datadog":        {"datadog": map[string]any{"apiKey": "secret"}},
+		"argo-cd":        {"configs": map[string]any{"params": map[string]any{"server.insecure": "true"}}},
+		"metrics-server": {"tls": map[string]any{"type": "metrics-server"}},
+	} {
+		for _, chart := range charts.All() {
+			if chart.Name != name {
+				continue
+			}
+			if err := chartstest.Validate(t, chart, values); err == nil {
+				t.Errorf("%s takes %v", name, values)
+			}
+		}
+	}
+}

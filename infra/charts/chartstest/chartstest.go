@@ -1,0 +1,82 @@
+// Package chartstest checks the values of Helm releases: against golden files, and
+// against the schemas of the test charts, which know only the keys that the real
+// charts were seen to have.
+package chartstest
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"runtime"
+	"testing"
+
+	"github.com/santhosh-tekuri/jsonschema/v5"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/loja-veloz/platform/infra/charts"
+	"github.com/loja-veloz/platform/infra/infratest"
+	"github.com/loja-veloz/platform/infra/kube"
+)
+
+// Folder is where the test charts are.
+func Folder(t testing.TB) string {
+	t.Helper()
+	_, file, _, ok := runtime.Caller(0)
+	if !ok {
+		t.Fatal("no caller")
+	}
+	return filepath.Join(filepath.Dir(filepath.Dir(file)), "testcharts")
+}
+
+// Validate tells what is wrong with values for a chart; nil if nothing is.
+func Validate(t testing.TB, chart charts.Chart, values map[string]any) error {
+	t.Helper()
+	file := filepath.Join(Folder(t), chart.Name, "values.schema.json")
+	schema, err := jsonschema.Compile(file)
+	if err != nil {
+		t.Fatalf("the schema of the test chart %s: %v", chart.Name, err)
+	}
+	return schema.Validate(values)
+}
+
+// Golden compares a release with testdata/<name>.yaml and its values with the
+// schema of its chart.
+func Golden(t *testing.T, name string, release *kube.Release) {
+	t.Helper()
+	if err := release.Validate(); err != nil {
+		t.Errorf("%s: %v", name, err)
+	}
+	values, err := release.RenderedValues()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := Validate(t, release.Chart, values); err != nil {
+		t.Errorf("the chart %s does not take the values of %s: %v", release.Chart.Name, name, err)
+	}
+	raw, err := json.Marshal(map[string]any{
+		"chart": release.Chart.Name, "version": release.Chart.Version,
+		"namespace": release.Namespace, "atomic": release.Atomic, "values": values,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The golden files are of Kubernetes objects; a release is shown as one.
+	object := &unstructured.Unstructured{}
+	if err := json.Unmarshal(raw, &object.Object); err != nil {
+		t.Fatal(err)
+	}
+	object.SetAPIVersion("helm.sh/v3")
+	object.SetKind("Release")
+	object.SetName(release.Name)
+	infratest.Golden(t, name, []kube.Manifest{{Name: "release", Object: object}})
+}
+
+// MustExist fails for a test chart that is missing or of another version.
+func MustExist(t *testing.T, chart charts.Chart) {
+	t.Helper()
+	for _, file := range []string{"Chart.yaml", "values.schema.json", "templates/values.yaml"} {
+		if _, err := os.Stat(filepath.Join(Folder(t), chart.Name, file)); err != nil {
+			t.Errorf("test chart %s: %v", chart.Name, err)
+		}
+	}
+}

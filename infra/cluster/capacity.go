@@ -1,0 +1,244 @@
+package cluster
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// instance is what a machine offers: its processors and memory, and how many
+// addresses its network interfaces hold.
+type instance struct {
+	vCPU, memoryMiB int32
+	// interfaces and addresses per interface: "IP addresses per network interface
+	// per instance type" in the EC2 user guide.
+	interfaces, addresses int32
+}
+
+// instances are the machines that nodes may be: x86, for the AL2023_x86_64_STANDARD
+// image, and of a size at which a node is worth its daemons.
+var instances = map[string]instance{
+	"t3.medium":   {2, 4096, 3, 6},
+	"t3.large":    {2, 8192, 3, 12},
+	"t3.xlarge":   {4, 16384, 4, 15},
+	"t3.2xlarge":  {8, 32768, 4, 15},
+	"t3a.medium":  {2, 4096, 3, 6},
+	"t3a.large":   {2, 8192, 3, 12},
+	"t3a.xlarge":  {4, 16384, 4, 15},
+	"m6i.large":   {2, 8192, 3, 10},
+	"m6i.xlarge":  {4, 16384, 4, 15},
+	"m6i.2xlarge": {8, 32768, 4, 15},
+	"m7i.large":   {2, 8192, 3, 10},
+	"m7i.xlarge":  {4, 16384, 4, 15},
+	"m7i.2xlarge": {8, 32768, 4, 15},
+	"c6i.large":   {2, 4096, 3, 10},
+	"c6i.xlarge":  {4, 8192, 4, 15},
+	"r6i.large":   {2, 16384, 3, 10},
+	"r6i.xlarge":  {4, 32768, 4, 15},
+}
+
+const (
+	// prefixAddresses is the size of the /28 that prefix delegation puts in the
+	// place of one address.
+	prefixAddresses = 16
+	// hostPods are those on the host's network, aws-node and kube-proxy, which
+	// need no address: Amazon's max-pods calculator counts them so.
+	hostPods = 2
+	// podLimit is what Amazon recommends below 30 vCPU ("Choosing an optimal EC2
+	// node instance type" in the EKS user guide); more is not validated.
+	podLimit = 110
+	// virtualization is the share of memory, in thousandths, that the hypervisor
+	// and the kernel keep: Karpenter's default (VM_MEMORY_OVERHEAD_PERCENT).
+	virtualization = 75
+	// evictionMiB is the kubelet's hard threshold.
+	evictionMiB = 100
+	// ephemeralReserved is set aside on the disk for the system.
+	ephemeralReserved = "1Gi"
+)
+
+// PodsByAddresses is how many pods a machine can give an address:
+// ENIs × (addresses - 1) + 2, and with prefix delegation each of these addresses
+// is a block of 16, of which Amazon recommends using no more than 110.
+func PodsByAddresses(instanceType string, prefixDelegation bool) (int32, error) {
+	machine, known := instances[instanceType]
+	if !known {
+		return 0, unknownInstance(instanceType)
+	}
+	if prefixDelegation {
+		return min(podLimit, machine.interfaces*(machine.addresses-1)*prefixAddresses+hostPods), nil
+	}
+	return machine.interfaces*(machine.addresses-1) + hostPods, nil
+}
+
+func unknownInstance(name string) error {
+	return fmt.Errorf("is %q: known are %s", name, strings.Join(slices.Sorted(maps.Keys(instances)), ", "))
+}
+
+// PodsPerNode is what the kubelet is told: Nodes.MaxPods, or as many as there are
+// addresses for.
+func (n Nodes) PodsPerNode() (int32, error) {
+	limit, err := PodsByAddresses(n.InstanceType, n.PrefixDelegation)
+	if err != nil {
+		return 0, fmt.Errorf("InstanceType %w", err)
+	}
+	if n.MaxPods == 0 {
+		return limit, nil
+	}
+	return n.MaxPods, nil
+}
+
+// Capacity is what pods can share on one node.
+type Capacity struct {
+	MilliCPU, MemoryMiB, Pods int32
+}
+
+// reserved is what the kubelet keeps for itself and the system, as Amazon's
+// images do: of processors 6 % of the first, 1 % of the second, 0.5 % of the
+// third and fourth and 0.25 % of the rest; of memory 255 MiB and 11 per pod
+// (nodeadm in awslabs/amazon-eks-ami).
+func (n Nodes) reserved() (Capacity, error) {
+	pods, err := n.PodsPerNode()
+	if err != nil {
+		return Capacity{}, err
+	}
+	// In hundredths of a thousandth of a processor.
+	cpu := int32(0)
+	for core := range instances[n.InstanceType].vCPU {
+		switch {
+		case core == 0:
+			cpu += 6000
+		case core == 1:
+			cpu += 1000
+		case core < 4:
+			cpu += 500
+		default:
+			cpu += 250
+		}
+	}
+	return Capacity{MilliCPU: cpu / 100, MemoryMiB: 255 + 11*pods}, nil
+}
+
+// Allocatable is what one node offers to pods, daemons included.
+func (n Nodes) Allocatable() (Capacity, error) {
+	reserved, err := n.reserved()
+	if err != nil {
+		return Capacity{}, err
+	}
+	pods, err := n.PodsPerNode()
+	if err != nil {
+		return Capacity{}, err
+	}
+	machine := instances[n.InstanceType]
+	memory := machine.memoryMiB - machine.memoryMiB*virtualization/1000
+	return Capacity{
+		MilliCPU:  machine.vCPU*1000 - reserved.MilliCPU,
+		MemoryMiB: memory - reserved.MemoryMiB - evictionMiB,
+		Pods:      pods,
+	}, nil
+}
+
+// Pod is a number of equal pods, by their requests.
+type Pod struct {
+	Name                string
+	Count               int32
+	MilliCPU, MemoryMiB int32
+	// Apart keeps two of them off the same node, as a hard spread constraint or
+	// anti-affinity does.
+	Apart bool
+}
+
+// Pods is what a cluster runs.
+type Pods struct {
+	// Daemons run once on every node; their Count is not looked at.
+	Daemons []Pod
+	// Requests are all others, at the replicas to plan for: an autoscaler's
+	// maximum, and one more while a canary or an update runs.
+	Requests []Pod
+}
+
+// SystemDaemons are the DaemonSets of EKS's add-ons, by the requests that the
+// add-ons of this package's table make. The EBS driver's is the sum of its containers.
+func SystemDaemons() []Pod {
+	return []Pod{
+		{Name: "aws-node", MilliCPU: 50},
+		{Name: "kube-proxy", MilliCPU: 100},
+		{Name: "eks-pod-identity-agent"},
+		{Name: "ebs-csi-node", MilliCPU: 30, MemoryMiB: 120},
+	}
+}
+
+// SystemPods are the Deployments of EKS's add-ons.
+func SystemPods() []Pod {
+	return []Pod{
+		{Name: "coredns", Count: 2, MilliCPU: 100, MemoryMiB: 70, Apart: true},
+		{Name: "ebs-csi-controller", Count: 2, MilliCPU: 60, MemoryMiB: 240, Apart: true},
+	}
+}
+
+// Fits tells how many nodes the pods need when the largest are placed first, each
+// on the first node with room, by processors, memory and the number of pods. The
+// scheduler spreads rather than packs, but with so many nodes there is a place
+// for everything. A pod that no node can hold is an error.
+func (n Nodes) Fits(pods Pods) (int32, error) {
+	free, err := n.Allocatable()
+	if err != nil {
+		return 0, err
+	}
+	for _, daemon := range pods.Daemons {
+		free.MilliCPU -= daemon.MilliCPU
+		free.MemoryMiB -= daemon.MemoryMiB
+		free.Pods--
+	}
+	if free.MilliCPU < 0 || free.MemoryMiB < 0 || free.Pods < 0 {
+		return 0, fmt.Errorf("the daemons alone need more than a %s offers: %d mCPU, %d MiB and %d pods are left", n.InstanceType, free.MilliCPU, free.MemoryMiB, free.Pods)
+	}
+	var faults []error
+	for _, p := range pods.Requests {
+		if p.MilliCPU > free.MilliCPU || p.MemoryMiB > free.MemoryMiB || free.Pods < 1 {
+			faults = append(faults, fmt.Errorf("%s (%d mCPU, %d MiB) is larger than what daemons leave of a %s: %d mCPU, %d MiB, %d pods",
+				p.Name, p.MilliCPU, p.MemoryMiB, n.InstanceType, free.MilliCPU, free.MemoryMiB, free.Pods))
+		}
+	}
+	if err := errors.Join(faults...); err != nil {
+		return 0, err
+	}
+	// The share of a node that a pod takes, by what it takes most of.
+	share := func(p Pod) float64 {
+		return max(float64(p.MilliCPU)/float64(max(free.MilliCPU, 1)), float64(p.MemoryMiB)/float64(max(free.MemoryMiB, 1)))
+	}
+	largestFirst := slices.SortedStableFunc(slices.Values(pods.Requests), func(a, b Pod) int {
+		return cmp.Or(cmp.Compare(share(b), share(a)), strings.Compare(a.Name, b.Name))
+	})
+	var nodes []node
+	for _, p := range largestFirst {
+		for range p.Count {
+			i := slices.IndexFunc(nodes, func(candidate node) bool { return candidate.holds(p) })
+			if i < 0 {
+				i = len(nodes)
+				nodes = append(nodes, node{free: free, names: map[string]bool{}})
+			}
+			nodes[i].take(p)
+		}
+	}
+	return int32(len(nodes)), nil //nolint:gosec // no cluster has 2^31 nodes
+}
+
+// node is a machine while it is being filled.
+type node struct {
+	free  Capacity
+	names map[string]bool
+}
+
+func (n *node) holds(p Pod) bool {
+	return n.free.Pods > 0 && n.free.MilliCPU >= p.MilliCPU && n.free.MemoryMiB >= p.MemoryMiB && (!p.Apart || !n.names[p.Name])
+}
+
+func (n *node) take(p Pod) {
+	n.free.Pods--
+	n.free.MilliCPU -= p.MilliCPU
+	n.free.MemoryMiB -= p.MemoryMiB
+	n.names[p.Name] = true
+}

@@ -1,0 +1,543 @@
+// Package cluster makes an EKS cluster: control plane, managed nodes and the
+// add-ons without which nothing else runs.
+package cluster
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/pulumi/pulumi-aws/sdk/v6/go/aws/cloudwatch"
+	"github.com/pulumi/pulumi-aws/sdk/v6/go/aws/ec2"
+	awseks "github.com/pulumi/pulumi-aws/sdk/v6/go/aws/eks"
+	"github.com/pulumi/pulumi-aws/sdk/v6/go/aws/iam"
+	"github.com/pulumi/pulumi-eks/sdk/v2/go/eks"
+	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
+
+	"github.com/loja-veloz/platform/infra/identity"
+	"github.com/loja-veloz/platform/infra/network"
+)
+
+const (
+	// adminPolicy and viewPolicy are EKS's access policies; the second shows no secrets.
+	adminPolicy = "arn:aws:eks::aws:cluster-access-policy/AmazonEKSClusterAdminPolicy"
+	viewPolicy  = "arn:aws:eks::aws:cluster-access-policy/AmazonEKSViewPolicy"
+
+	// widestAllowed is the widest range that may reach the API server: two /1 would
+	// be the internet too.
+	widestAllowed = 8
+
+	overwrite = "OVERWRITE"
+)
+
+// logTypes are all of the control plane's logs.
+var logTypes = []string{"api", "audit", "authenticator", "controllerManager", "scheduler"}
+
+// Args describes a cluster.
+type Args struct {
+	// Name is the cluster's, and the prefix of its roles' names.
+	Name string
+	// Version of Kubernetes, 1.33; see Versions.
+	Version           string
+	Region, AccountID string
+
+	VPCID                         pulumi.StringInput
+	PublicSubnets, PrivateSubnets pulumi.StringArrayInput
+	// Routes are what nodes need before they can reach AWS: Network.Routes.
+	Routes []pulumi.Resource
+
+	// PublicAccessCIDRs may reach the API server from outside the VPC. An empty
+	// list makes it private; the whole internet is refused.
+	PublicAccessCIDRs []string
+	// Admins and Viewers are ARNs of roles. Whoever creates the cluster is its
+	// administrator as well: EKS offers no way around it here.
+	Admins, Viewers []string
+
+	// KeyARN is the KMS key of Kubernetes' secrets and of the control plane's logs.
+	KeyARN pulumi.StringInput
+	// LogDays is how long the control plane's logs are kept; see network.ValidLogDays.
+	LogDays int
+
+	Nodes  Nodes
+	Addons Addons
+	// NodeTags are tags for nodes and their volumes, beside Name: they are made by
+	// Auto Scaling, which knows no default tags.
+	NodeTags map[string]string
+	// CachePrefixes are the prefixes of ECR's pull-through cache. The first pull of
+	// an image makes its repository, which takes a right that AWS's pull policy lacks.
+	CachePrefixes []string
+
+	// PermissionsBoundary bounds every role made here; empty for none.
+	PermissionsBoundary string
+	// Protect keeps Pulumi from deleting the control plane and its logs.
+	Protect bool
+}
+
+// Cluster is an EKS cluster with nodes that are ready for pods.
+type Cluster struct {
+	pulumi.ResourceState
+
+	Name, Endpoint pulumi.StringOutput
+	// SecurityGroupID is the group that EKS made: the nodes and the control plane
+	// are its members.
+	SecurityGroupID pulumi.StringOutput
+	// CertificateAuthority is in base64.
+	CertificateAuthority pulumi.StringOutput
+	// Kubeconfig is a secret; see the function of that name.
+	Kubeconfig pulumi.StringOutput
+	// NodeGroup is what a Kubernetes provider has to depend on: before it no pod runs.
+	NodeGroup pulumi.Resource
+	// Ready is everything that pods need: nodes, DNS, service routing, volumes.
+	Ready []pulumi.Resource
+}
+
+var (
+	clusterName = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9-]{0,39}$`)
+	regionName  = regexp.MustCompile(`^[a-z]{2}(-[a-z]+)+-[0-9]$`)
+	accountID   = regexp.MustCompile(`^[0-9]{12}$`)
+	roleARN     = regexp.MustCompile(`^arn:aws[a-z-]*:iam::([0-9]{12}):role/([A-Za-z0-9+=,.@_/-]+)$`)
+	boundaryARN = regexp.MustCompile(`^arn:aws[a-z-]*:iam::[0-9]{12}:policy/.+$`)
+	cachePrefix = regexp.MustCompile(`^[a-z0-9]+([._-][a-z0-9]+)*$`)
+)
+
+// Validate reports everything that is wrong with the arguments.
+func (a *Args) Validate() error {
+	var faults []error
+	fault := func(field, format string, args ...any) {
+		faults = append(faults, fmt.Errorf("%s %s", field, fmt.Sprintf(format, args...)))
+	}
+	if !clusterName.MatchString(a.Name) {
+		fault("Name", "is %q: use at most 40 letters, digits and dashes, beginning with a letter", a.Name)
+	}
+	if _, supported := addonVersions[a.Version]; !supported {
+		fault("Version", "is %q: supported are %s", a.Version, strings.Join(Versions(), ", "))
+	}
+	if !regionName.MatchString(a.Region) {
+		fault("Region", "is %q, which is no region's name", a.Region)
+	}
+	if !accountID.MatchString(a.AccountID) {
+		fault("AccountID", "is %q: an account has 12 digits", a.AccountID)
+	}
+	for _, input := range []struct {
+		field   string
+		missing bool
+	}{
+		{"VPCID", a.VPCID == nil}, {"PublicSubnets", a.PublicSubnets == nil}, {"PrivateSubnets", a.PrivateSubnets == nil}, {"KeyARN", a.KeyARN == nil},
+	} {
+		if input.missing {
+			fault(input.field, "is missing")
+		}
+	}
+	for i, cidr := range a.PublicAccessCIDRs {
+		if err := validateAllowed(cidr); err != nil {
+			fault(fmt.Sprintf("PublicAccessCIDRs[%d]", i), "%s", err)
+		}
+	}
+	a.validateAccess(fault)
+	if !network.ValidLogDays(a.LogDays) {
+		fault("LogDays", "is %d, for which CloudWatch Logs keeps nothing: use 1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365 or more", a.LogDays)
+	}
+	if a.PermissionsBoundary != "" && !boundaryARN.MatchString(a.PermissionsBoundary) {
+		fault("PermissionsBoundary", "is %q, which is no policy's ARN", a.PermissionsBoundary)
+	}
+	for i, prefix := range a.CachePrefixes {
+		if !cachePrefix.MatchString(prefix) {
+			fault(fmt.Sprintf("CachePrefixes[%d]", i), "is %q, which is no prefix of repositories", prefix)
+		}
+	}
+	if err := a.Nodes.validate(); err != nil {
+		faults = append(faults, err)
+	}
+	if err := a.Addons.validate(a.Version); err != nil {
+		faults = append(faults, err)
+	}
+	return errors.Join(faults...)
+}
+
+// validateAllowed judges a range of the public endpoint's allow-list. EKS itself
+// refuses private ranges: such callers are never seen there.
+func validateAllowed(cidr string) error {
+	prefix, err := netip.ParsePrefix(cidr)
+	switch {
+	case err != nil:
+		return fmt.Errorf("is %q, which is no range of addresses", cidr)
+	case prefix.Bits() == 0:
+		return fmt.Errorf("is %s: the API server is not for the whole internet", cidr)
+	case !prefix.Addr().Is4():
+		return fmt.Errorf("is %s: the endpoint has IPv4 addresses only", cidr)
+	case prefix != prefix.Masked():
+		return fmt.Errorf("is %s: the range begins at %s", cidr, prefix.Masked().Addr())
+	case prefix.Bits() < widestAllowed:
+		return fmt.Errorf("is %s: a /%d is the widest that is let in", cidr, widestAllowed)
+	case prefix.Addr().IsPrivate() || prefix.Addr().IsLoopback() || prefix.Addr().IsLinkLocalUnicast():
+		return fmt.Errorf("is %s: callers from a private range never reach the public endpoint", cidr)
+	}
+	return nil
+}
+
+func (a *Args) validateAccess(fault func(field, format string, args ...any)) {
+	seen := map[string]string{}
+	for _, list := range []struct {
+		field string
+		arns  []string
+	}{{"Admins", a.Admins}, {"Viewers", a.Viewers}} {
+		for i, arn := range list.arns {
+			field := fmt.Sprintf("%s[%d]", list.field, i)
+			if !roleARN.MatchString(arn) {
+				fault(field, "is %q, which is no role's ARN", arn)
+				continue
+			}
+			// EKS has one entry per role.
+			if other, found := seen[arn]; found {
+				fault(field, "repeats %s", other)
+			}
+			seen[arn] = field
+		}
+	}
+}
+
+// entryName names an access entry after its role: <account>-<path and name>.
+func entryName(arn string) string {
+	match := roleARN.FindStringSubmatch(arn)
+	return match[1] + "-" + strings.ReplaceAll(match[2], "/", "-")
+}
+
+// accessEntries lets people and CI in by role; nodes get theirs from pulumi-eks.
+func (a *Args) accessEntries() map[string]eks.AccessEntryArgs {
+	entries := map[string]eks.AccessEntryArgs{}
+	add := func(kind, policy string, arns []string) {
+		for _, arn := range arns {
+			entries[kind+"-"+entryName(arn)] = eks.AccessEntryArgs{
+				PrincipalArn: pulumi.String(arn),
+				AccessPolicies: map[string]eks.AccessPolicyAssociationInput{kind: eks.AccessPolicyAssociationArgs{
+					PolicyArn:   pulumi.String(policy),
+					AccessScope: awseks.AccessPolicyAssociationAccessScopeArgs{Type: pulumi.String("cluster")},
+				}},
+			}
+		}
+	}
+	add("admin", adminPolicy, a.Admins)
+	add("viewer", viewPolicy, a.Viewers)
+	return entries
+}
+
+// builder makes a cluster's resources in order.
+type builder struct {
+	ctx      *pulumi.Context
+	name     string
+	args     *Args
+	out      *Cluster
+	nodeRole *iam.Role
+	// nodePolicies and network are what nodes need before they start.
+	nodePolicies, network []pulumi.Resource
+}
+
+// New makes the cluster: control plane, then the network add-ons, nodes, and the
+// add-ons that run on them.
+func New(ctx *pulumi.Context, name string, args *Args, opts ...pulumi.ResourceOption) (*Cluster, error) {
+	if err := args.Validate(); err != nil {
+		return nil, fmt.Errorf("cluster %s: %w", name, err)
+	}
+	c := &Cluster{}
+	if err := ctx.RegisterComponentResource("loja-veloz:cluster:Cluster", name, c, opts...); err != nil {
+		return nil, fmt.Errorf("registering cluster %s: %w", name, err)
+	}
+	b := &builder{ctx: ctx, name: name, args: args, out: c}
+	for _, step := range []func() error{b.makeNodeRole, b.makeControlPlane, b.installNetwork, b.makeNodes, b.installRest} {
+		if err := step(); err != nil {
+			return nil, fmt.Errorf("cluster %s: %w", name, err)
+		}
+	}
+	if err := ctx.RegisterResourceOutputs(c, pulumi.Map{
+		"name": c.Name, "endpoint": c.Endpoint, "securityGroupId": c.SecurityGroupID, "kubeconfig": c.Kubeconfig,
+	}); err != nil {
+		return nil, fmt.Errorf("registering the outputs of cluster %s: %w", name, err)
+	}
+	return c, nil
+}
+
+func (b *builder) child() pulumi.ResourceOption { return pulumi.Parent(b.out) }
+
+func (b *builder) tags(part string) pulumi.StringMap {
+	return pulumi.StringMap{"Name": pulumi.String(b.args.Name + "-" + part)}
+}
+
+func (b *builder) makeNodeRole() error {
+	args := &identity.RoleArgs{
+		Name: b.args.Name + "-node", Description: "Nodes of cluster " + b.args.Name,
+		Trust:               identity.ServiceTrust("ec2.amazonaws.com", nil),
+		ManagedPolicies:     []string{identity.WorkerNodePolicy, identity.ImagePullPolicy},
+		PermissionsBoundary: b.args.PermissionsBoundary,
+	}
+	if b.args.Nodes.SessionManager {
+		args.ManagedPolicies = append(args.ManagedPolicies, identity.SessionManagerPolicy)
+	}
+	if len(b.args.CachePrefixes) > 0 {
+		var repositories []string
+		for _, prefix := range b.args.CachePrefixes {
+			repositories = append(repositories, fmt.Sprintf("arn:aws:ecr:%s:%s:repository/%s/*", b.args.Region, b.args.AccountID, prefix))
+		}
+		args.Policy = identity.PolicyDocument{Statement: []identity.Statement{{
+			Sid: "FillCache", Effect: identity.Allow, Action: []string{"ecr:BatchImportUpstreamImage", "ecr:CreateRepository"},
+			Resource: identity.ARNs(repositories...),
+		}}}
+	}
+	var err error
+	b.nodeRole, b.nodePolicies, err = identity.NewRole(b.ctx, b.out, b.name+"-node", args)
+	return err
+}
+
+func (b *builder) makeControlPlane() error {
+	key := b.args.KeyARN.ToStringOutput().ToStringPtrOutput()
+	protect := pulumi.Protect(b.args.Protect)
+	// EKS would make this group itself, without an end to its logs and without the key.
+	group, err := cloudwatch.NewLogGroup(b.ctx, b.name+"-logs", &cloudwatch.LogGroupArgs{
+		Name:            pulumi.String("/aws/eks/" + b.args.Name + "/cluster"),
+		RetentionInDays: pulumi.Int(b.args.LogDays),
+		KmsKeyId:        key,
+		Tags:            b.tags("logs"),
+	}, b.child(), protect)
+	if err != nil {
+		return fmt.Errorf("making the control plane's log group: %w", err)
+	}
+	role, policies, err := identity.NewRole(b.ctx, b.out, b.name+"-control-plane", &identity.RoleArgs{
+		Name: b.args.Name + "-control-plane", Description: "Control plane of cluster " + b.args.Name,
+		Trust:               identity.ServiceTrust("eks.amazonaws.com", nil),
+		ManagedPolicies:     []string{identity.ClusterPolicy},
+		PermissionsBoundary: b.args.PermissionsBoundary,
+	})
+	if err != nil {
+		return err
+	}
+	// DependsOn a packaged component does not reach its children, and so says
+	// nothing about the order of deletion: a cluster that outlived its role's policy
+	// could not be deleted, and one that outlived its log group would make it again.
+	// What the cluster's own inputs are derived from does reach it.
+	name := group.Name.ApplyT(func(string) string { return b.args.Name }).(pulumi.StringOutput)
+	waits := []any{role}
+	for _, policy := range policies {
+		if attachment, ok := policy.(*iam.RolePolicyAttachment); ok {
+			waits = append(waits, attachment.PolicyArn)
+		}
+	}
+	serviceRole := pulumi.All(waits...).ApplyT(func(resolved []any) (*iam.Role, error) {
+		ready, ok := resolved[0].(*iam.Role)
+		if !ok {
+			return nil, fmt.Errorf("the control plane's role is a %T", resolved[0])
+		}
+		return ready, nil
+	}).(iam.RoleOutput)
+
+	public := len(b.args.PublicAccessCIDRs) > 0
+	mode, off, on := eks.AuthenticationModeApi, false, true
+	inputs := &eks.ClusterArgs{
+		Name: name, Version: pulumi.String(b.args.Version),
+		VpcId: b.args.VPCID.ToStringOutput(), PublicSubnetIds: b.args.PublicSubnets, PrivateSubnetIds: b.args.PrivateSubnets,
+		EndpointPrivateAccess: pulumi.Bool(true), EndpointPublicAccess: pulumi.Bool(public),
+		EnabledClusterLogTypes: pulumi.ToStringArray(logTypes),
+		EncryptionConfigKeyArn: key,
+		AuthenticationMode:     &mode, AccessEntries: b.args.accessEntries(),
+		ServiceRole: serviceRole, InstanceRole: b.nodeRole,
+		// Controllers are identified by pod, not by an OIDC provider of the cluster.
+		CreateOidcProvider: pulumi.Bool(off),
+		// Nodes and the CNI come below: pulumi-eks's are of AL2's time.
+		SkipDefaultNodeGroup: &on, UseDefaultVpcCni: &on,
+		// Empty, but there: otherwise the plan depends on AWS_PROFILE.
+		ProviderCredentialOpts: eks.KubeconfigOptionsArgs{},
+	}
+	if public {
+		inputs.PublicAccessCidrs = pulumi.ToStringArray(b.args.PublicAccessCIDRs)
+	}
+	made, err := eks.NewCluster(b.ctx, b.name+"-eks", inputs, b.child(), protect,
+		pulumi.DependsOn(slices.Concat([]pulumi.Resource{group}, policies)))
+	if err != nil {
+		return fmt.Errorf("making the control plane: %w", err)
+	}
+	b.read(made)
+	return nil
+}
+
+// read takes what the rest needs out of the component.
+func (b *builder) read(packaged *eks.Cluster) {
+	property := func(get func(*awseks.Cluster) pulumi.StringOutput) pulumi.StringOutput {
+		return packaged.EksCluster.ApplyT(func(made *awseks.Cluster) (pulumi.StringOutput, error) {
+			if made == nil {
+				return pulumi.StringOutput{}, fmt.Errorf("the component of cluster %s returned no cluster", b.args.Name)
+			}
+			return get(made), nil
+		}).(pulumi.StringOutput)
+	}
+	b.out.Name = property(func(made *awseks.Cluster) pulumi.StringOutput { return made.Name })
+	b.out.Endpoint = property(func(made *awseks.Cluster) pulumi.StringOutput { return made.Endpoint })
+	b.out.CertificateAuthority = property(func(made *awseks.Cluster) pulumi.StringOutput {
+		return nested(made, made.CertificateAuthority.Data())
+	})
+	b.out.SecurityGroupID = property(func(made *awseks.Cluster) pulumi.StringOutput {
+		return nested(made, made.VpcConfig.ClusterSecurityGroupId())
+	})
+	text := pulumi.All(b.out.Endpoint, b.out.CertificateAuthority).ApplyT(func(parts []any) (string, error) {
+		endpoint, isText := parts[0].(string)
+		authority, alsoText := parts[1].(string)
+		if !isText || !alsoText {
+			return "", fmt.Errorf("endpoint and certificate authority are a %T and a %T", parts[0], parts[1])
+		}
+		return Kubeconfig(b.args.Name, b.args.Region, endpoint, authority)
+	}).(pulumi.StringOutput)
+	b.out.Kubeconfig = pulumi.ToSecret(text).(pulumi.StringOutput)
+}
+
+// nested reads a field of an object among the control plane's outputs. Before the
+// control plane exists such objects come out of the component without the fields
+// that are not known yet, as if they were empty; its address stays unknown, and
+// makes what depends on it unknown too.
+func nested(made *awseks.Cluster, field pulumi.StringPtrOutput) pulumi.StringOutput {
+	return pulumi.All(made.Endpoint, field).ApplyT(func(parts []any) string {
+		if text, _ := parts[1].(*string); text != nil {
+			return *text
+		}
+		return ""
+	}).(pulumi.StringOutput)
+}
+
+// podRole gives the add-on's service account in kube-system a role.
+func (b *builder) podRole(addon, serviceAccount, policy string) (pulumi.Resource, error) {
+	role, err := identity.NewPodRole(b.ctx, b.name+"-"+addon, &identity.PodRoleArgs{
+		RoleName: b.args.Name + "-" + addon, ClusterName: b.out.Name,
+		Cluster: b.args.Name, AccountID: b.args.AccountID, Region: b.args.Region,
+		Namespace: "kube-system", ServiceAccount: serviceAccount,
+		ManagedPolicies: []string{policy}, PermissionsBoundary: b.args.PermissionsBoundary,
+	}, b.child())
+	if err != nil {
+		return nil, err
+	}
+	return role.Association, nil
+}
+
+func (b *builder) install(a addon) (pulumi.Resource, error) {
+	args := &awseks.AddonArgs{
+		ClusterName: b.out.Name, AddonName: pulumi.String(a.name), AddonVersion: pulumi.String(a.version),
+		// EKS starts a cluster with add-ons of its own choice: these take their place.
+		ResolveConflictsOnCreate: pulumi.String(overwrite), ResolveConflictsOnUpdate: pulumi.String(overwrite),
+		Tags: b.tags(a.name),
+	}
+	if a.configuration != "" {
+		args.ConfigurationValues = pulumi.String(a.configuration)
+	}
+	installed, err := awseks.NewAddon(b.ctx, b.name+"-addon-"+a.name, args, b.child(), pulumi.DependsOn(a.after))
+	if err != nil {
+		return nil, fmt.Errorf("installing %s: %w", a.name, err)
+	}
+	return installed, nil
+}
+
+// installNetwork brings what a node needs to become ready: these DaemonSets wait
+// for nodes, not nodes for their absence.
+func (b *builder) installNetwork() error {
+	versions := b.args.Addons.or(addonVersions[b.args.Version])
+	configuration, err := b.args.Nodes.cniConfiguration()
+	if err != nil {
+		return err
+	}
+	association, err := b.podRole("vpc-cni", "aws-node", identity.VPCCNIPolicy)
+	if err != nil {
+		return err
+	}
+	for _, a := range []addon{
+		{name: "eks-pod-identity-agent", version: versions.PodIdentityAgent},
+		{name: "vpc-cni", version: versions.VPCCNI, configuration: configuration, after: []pulumi.Resource{association}},
+	} {
+		installed, err := b.install(a)
+		if err != nil {
+			return err
+		}
+		b.network = append(b.network, installed)
+	}
+	return nil
+}
+
+func (b *builder) makeNodes() error {
+	userData, err := b.args.Nodes.UserData()
+	if err != nil {
+		return err
+	}
+	nodeTags := b.tags("node")
+	for key, value := range b.args.NodeTags {
+		nodeTags[key] = pulumi.String(value)
+	}
+	var specifications ec2.LaunchTemplateTagSpecificationArray
+	for _, made := range []string{"instance", "volume", "network-interface"} {
+		specifications = append(specifications, ec2.LaunchTemplateTagSpecificationArgs{ResourceType: pulumi.String(made), Tags: nodeTags})
+	}
+	// No ImageId: EKS then picks the image of its version, and adds to the user data.
+	template, err := ec2.NewLaunchTemplate(b.ctx, b.name+"-nodes-template", &ec2.LaunchTemplateArgs{
+		Name: pulumi.String(b.args.Name + "-nodes"), UpdateDefaultVersion: pulumi.Bool(true),
+		UserData: pulumi.String(userData), EbsOptimized: pulumi.String("true"),
+		// Pods are one hop further than the node: its role is not theirs.
+		MetadataOptions: ec2.LaunchTemplateMetadataOptionsArgs{
+			HttpEndpoint: pulumi.String("enabled"), HttpTokens: pulumi.String("required"), HttpPutResponseHopLimit: pulumi.Int(1),
+		},
+		BlockDeviceMappings: ec2.LaunchTemplateBlockDeviceMappingArray{ec2.LaunchTemplateBlockDeviceMappingArgs{
+			DeviceName: pulumi.String("/dev/xvda"),
+			// Under AWS's own EBS key: another one's policy would have to admit Auto Scaling.
+			Ebs: ec2.LaunchTemplateBlockDeviceMappingEbsArgs{
+				Encrypted: pulumi.String("true"), VolumeType: pulumi.String("gp3"), VolumeSize: pulumi.Int(int(b.args.Nodes.DiskGiB)),
+				DeleteOnTermination: pulumi.String("true"),
+			},
+		}},
+		TagSpecifications: specifications, Tags: b.tags("nodes"),
+	}, b.child())
+	if err != nil {
+		return fmt.Errorf("making the nodes' launch template: %w", err)
+	}
+	version := template.LatestVersion.ApplyT(func(number int) string { return fmt.Sprint(number) }).(pulumi.StringOutput)
+	tags := b.tags("nodes")
+	// The autoscaler finds Auto Scaling groups by these tags, which EKS puts there
+	// for its managed groups; here they show people that it does.
+	tags["k8s.io/cluster-autoscaler/enabled"] = pulumi.String("true")
+	tags["k8s.io/cluster-autoscaler/"+b.args.Name] = pulumi.String("owned")
+	// The group's name is left to Pulumi: nothing refers to it, and when machines
+	// or disks change the new group stands before the old one goes.
+	group, err := awseks.NewNodeGroup(b.ctx, b.name+"-nodes", &awseks.NodeGroupArgs{
+		ClusterName: b.out.Name, NodeRoleArn: b.nodeRole.Arn, SubnetIds: b.args.PrivateSubnets,
+		AmiType: pulumi.String(amiType), Version: pulumi.String(b.args.Version),
+		InstanceTypes:  pulumi.StringArray{pulumi.String(b.args.Nodes.InstanceType)},
+		LaunchTemplate: awseks.NodeGroupLaunchTemplateArgs{Id: template.ID(), Version: version},
+		ScalingConfig: awseks.NodeGroupScalingConfigArgs{
+			MinSize: pulumi.Int(int(b.args.Nodes.Min)), MaxSize: pulumi.Int(int(b.args.Nodes.Max)), DesiredSize: pulumi.Int(int(b.args.Nodes.Desired)),
+		},
+		UpdateConfig: awseks.NodeGroupUpdateConfigArgs{MaxUnavailable: pulumi.Int(1)},
+		Tags:         tags,
+	}, b.child(), pulumi.DependsOn(slices.Concat(b.network, b.nodePolicies, b.args.Routes)),
+		pulumi.IgnoreChanges([]string{"scalingConfig.desiredSize"}))
+	if err != nil {
+		return fmt.Errorf("making the node group: %w", err)
+	}
+	b.out.NodeGroup, b.out.Ready = group, append(slices.Clone(b.network), group)
+	return nil
+}
+
+// installRest brings what runs on nodes: EKS calls an add-on without a running pod
+// degraded.
+func (b *builder) installRest() error {
+	versions := b.args.Addons.or(addonVersions[b.args.Version])
+	association, err := b.podRole("ebs-csi", "ebs-csi-controller-sa", identity.EBSCSIPolicy)
+	if err != nil {
+		return err
+	}
+	nodes := []pulumi.Resource{b.out.NodeGroup}
+	for _, a := range []addon{
+		{name: "coredns", version: versions.CoreDNS, after: nodes},
+		{name: "kube-proxy", version: versions.KubeProxy, after: nodes},
+		{name: "aws-ebs-csi-driver", version: versions.EBSCSI, after: append(nodes[:1:1], association)},
+	} {
+		installed, err := b.install(a)
+		if err != nil {
+			return err
+		}
+		b.out.Ready = append(b.out.Ready, installed)
+	}
+	return nil
+}

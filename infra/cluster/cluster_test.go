@@ -1,0 +1,380 @@
+package cluster_test
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"io"
+	"mime"
+	"mime/multipart"
+	"net/mail"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	awseks "github.com/pulumi/pulumi-aws/sdk/v6/go/aws/eks"
+	"github.com/pulumi/pulumi/sdk/v3/go/common/resource"
+	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
+	"sigs.k8s.io/yaml"
+
+	"github.com/loja-veloz/platform/infra/cluster"
+	"github.com/loja-veloz/platform/infra/infratest"
+)
+
+const (
+	account = "123456789012"
+	key     = "arn:aws:kms:us-east-1:" + account + ":key/k"
+	admin   = "arn:aws:iam::" + account + ":role/deploy/up-dev"
+	viewer  = "arn:aws:iam::" + account + ":role/preview-dev"
+)
+
+func args() *cluster.Args {
+	return &cluster.Args{
+		Name: "loja-veloz-dev", Version: "1.33", Region: "us-east-1", AccountID: account,
+		VPCID: pulumi.String("vpc-1"), PublicSubnets: pulumi.ToStringArray([]string{"subnet-p"}), PrivateSubnets: pulumi.ToStringArray([]string{"subnet-a", "subnet-b"}),
+		PublicAccessCIDRs: []string{"203.0.113.0/24"}, Admins: []string{admin}, Viewers: []string{viewer},
+		KeyARN: pulumi.String(key), LogDays: 90,
+		Nodes:    cluster.Nodes{InstanceType: "t3.medium", Min: 2, Max: 6, Desired: 3, DiskGiB: 50, PrefixDelegation: true, MaxPods: 40},
+		NodeTags: map[string]string{"Environment": "dev"}, CachePrefixes: []string{"quay"},
+		PermissionsBoundary: "arn:aws:iam::" + account + ":policy/loja-veloz-boundary", Protect: true,
+	}
+}
+
+// standIn answers for pulumi-eks as the real component does: with outputs that
+// are not its inputs, among them a reference to a cluster.
+type standIn struct {
+	*infratest.Recorder
+	mu        sync.Mutex
+	protected map[string]bool
+	// reference is off for the component that returned nothing.
+	reference bool
+}
+
+const madeCluster = "urn:pulumi:test::loja-veloz::aws:eks/cluster:Cluster::made"
+
+func (s *standIn) NewResource(args pulumi.MockResourceArgs) (string, resource.PropertyMap, error) {
+	s.mu.Lock()
+	s.protected[args.Name] = args.RegisterRPC.GetProtect()
+	s.mu.Unlock()
+	id, outputs, err := s.Recorder.NewResource(args)
+	switch args.TypeToken {
+	case "eks:index:Cluster":
+		outputs = resource.PropertyMap{}
+		if s.reference {
+			outputs["eksCluster"] = resource.MakeCustomResourceReference(madeCluster, "loja-veloz-dev", "")
+		}
+	case "aws:ec2/launchTemplate:LaunchTemplate":
+		outputs = outputs.Copy()
+		outputs["latestVersion"] = resource.NewProperty(7.0)
+	}
+	return id, outputs, err
+}
+
+// run makes a cluster in an update, in which the engine has already made the one
+// that the component refers to.
+func run(t *testing.T, a *cluster.Args, use func(*cluster.Cluster)) *standIn {
+	t.Helper()
+	mocks := &standIn{Recorder: &infratest.Recorder{}, protected: map[string]bool{}, reference: true}
+	err := pulumi.RunErr(func(ctx *pulumi.Context) error {
+		if _, err := awseks.NewCluster(ctx, "made", &awseks.ClusterArgs{
+			Name: pulumi.String(a.Name), RoleArn: pulumi.String("role"),
+			VpcConfig: awseks.ClusterVpcConfigArgs{ClusterSecurityGroupId: pulumi.String("sg-eks"), SubnetIds: pulumi.StringArray{}},
+		}); err != nil {
+			return err
+		}
+		made, err := cluster.New(ctx, "eks", a)
+		if err == nil && use != nil {
+			use(made)
+		}
+		return err
+	}, pulumi.WithMocks("loja-veloz", "test", mocks))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return mocks
+}
+
+func TestPreviewIsWellFormed(t *testing.T) {
+	recorder, err := infratest.Run(true, func(ctx *pulumi.Context) error {
+		_, err := cluster.New(ctx, "eks", args())
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	recorder.WellFormed(t)
+}
+
+func TestControlPlane(t *testing.T) {
+	mocks := run(t, args(), nil)
+	inputs := mocks.Named(t, "eks-eks").Inputs
+	for field, want := range map[string]any{
+		"name": "loja-veloz-dev", "version": "1.33", "vpcId": "vpc-1", "authenticationMode": "API", "createOidcProvider": false,
+		"endpointPrivateAccess": true, "endpointPublicAccess": true, "encryptionConfigKeyArn": key,
+		"skipDefaultNodeGroup": true, "useDefaultVpcCni": true,
+		"publicAccessCidrs":      []any{"203.0.113.0/24"},
+		"privateSubnetIds":       []any{"subnet-a", "subnet-b"},
+		"enabledClusterLogTypes": []any{"api", "audit", "authenticator", "controllerManager", "scheduler"},
+	} {
+		if got := inputs[field]; fmt.Sprint(got) != fmt.Sprint(want) {
+			t.Errorf("%s is %v, want %v", field, got, want)
+		}
+	}
+	for _, field := range []string{"serviceRole", "instanceRole", "providerCredentialOpts"} {
+		if inputs[field] == nil {
+			t.Errorf("%s is not given", field)
+		}
+	}
+	if inputs["instanceRoles"] != nil {
+		t.Error("instanceRoles is given: API mode refuses it")
+	}
+	entries := inputs["accessEntries"].(map[string]any)
+	policy := func(entry, kind string) string {
+		policies := entries[entry].(map[string]any)["accessPolicies"].(map[string]any)
+		return fmt.Sprint(policies[kind])
+	}
+	if len(entries) != 2 || !strings.Contains(policy("admin-"+account+"-deploy-up-dev", "admin"), "AmazonEKSClusterAdminPolicy") ||
+		!strings.Contains(policy("viewer-"+account+"-preview-dev", "viewer"), "AmazonEKSViewPolicy") {
+		t.Errorf("access is given to %v", entries)
+	}
+	logs := mocks.Named(t, "eks-logs").Inputs
+	if logs["name"] != "/aws/eks/loja-veloz-dev/cluster" || logs["retentionInDays"] != 90.0 || logs["kmsKeyId"] != key {
+		t.Errorf("the control plane's logs are %v", logs)
+	}
+	for name, want := range map[string]bool{"eks-eks": true, "eks-logs": true, "eks-nodes": false} {
+		if mocks.protected[name] != want {
+			t.Errorf("%s protected: %t", name, !want)
+		}
+	}
+}
+
+func TestWithoutAllowListTheEndpointIsPrivate(t *testing.T) {
+	a := args()
+	a.PublicAccessCIDRs = nil
+	inputs := run(t, a, nil).Named(t, "eks-eks").Inputs
+	if inputs["endpointPublicAccess"] != false || inputs["publicAccessCidrs"] != nil || inputs["endpointPrivateAccess"] != true {
+		t.Errorf("the endpoint is open: %v", inputs)
+	}
+}
+
+func TestOrder(t *testing.T) {
+	a := args()
+	mocks := run(t, a, nil)
+	for _, order := range [][2]string{
+		{"eks-eks", "eks-logs"},
+		{"eks-eks", "eks-control-plane-managed-AmazonEKSClusterPolicy"},
+		{"eks-addon-vpc-cni", "eks-eks"},
+		{"eks-addon-vpc-cni", "eks-vpc-cni-association"},
+		{"eks-vpc-cni-association", "eks-eks"},
+		{"eks-addon-eks-pod-identity-agent", "eks-eks"},
+		{"eks-nodes", "eks-addon-vpc-cni"},
+		{"eks-nodes", "eks-addon-eks-pod-identity-agent"},
+		{"eks-nodes", "eks-node-managed-AmazonEKSWorkerNodePolicy"},
+		{"eks-nodes", "eks-node-policy"},
+		{"eks-addon-coredns", "eks-nodes"},
+		{"eks-addon-kube-proxy", "eks-nodes"},
+		{"eks-addon-aws-ebs-csi-driver", "eks-nodes"},
+		{"eks-addon-aws-ebs-csi-driver", "eks-ebs-csi-association"},
+	} {
+		if !mocks.Waits(t, order[0], order[1]) {
+			t.Errorf("%s does not wait for %s", order[0], order[1])
+		}
+	}
+}
+
+func TestNodeGroup(t *testing.T) {
+	mocks := run(t, args(), nil)
+	group := mocks.Named(t, "eks-nodes")
+	for field, want := range map[string]any{
+		"amiType": "AL2023_x86_64_STANDARD", "version": "1.33", "subnetIds": []any{"subnet-a", "subnet-b"}, "instanceTypes": []any{"t3.medium"},
+		"scalingConfig":  map[string]any{"minSize": 2, "maxSize": 6, "desiredSize": 3},
+		"launchTemplate": map[string]any{"id": "eks-nodes-template-id", "version": "7"},
+		"diskSize":       nil, "nodeGroupName": nil,
+	} {
+		if got := group.Inputs[field]; fmt.Sprint(got) != fmt.Sprint(want) {
+			t.Errorf("%s is %v, want %v", field, got, want)
+		}
+	}
+	if !slices.Equal(group.IgnoreChanges, []string{"scalingConfig.desiredSize"}) {
+		t.Errorf("ignored are changes of %v: the autoscaler owns the desired size", group.IgnoreChanges)
+	}
+	template := mocks.Named(t, "eks-nodes-template").Inputs
+	metadata := template["metadataOptions"].(map[string]any)
+	if metadata["httpTokens"] != "required" || metadata["httpPutResponseHopLimit"] != 1.0 {
+		t.Errorf("metadata: %v", metadata)
+	}
+	disk := template["blockDeviceMappings"].([]any)[0].(map[string]any)["ebs"].(map[string]any)
+	if disk["encrypted"] != "true" || disk["volumeType"] != "gp3" || disk["volumeSize"] != 50.0 {
+		t.Errorf("the disk is %v", disk)
+	}
+	if template["imageId"] != nil || template["instanceType"] != nil || len(template["tagSpecifications"].([]any)) != 3 {
+		t.Errorf("the template is %v", template)
+	}
+	if policy := fmt.Sprint(mocks.Named(t, "eks-node-policy").Inputs["policy"]); !strings.Contains(policy, "arn:aws:ecr:us-east-1:"+account+":repository/quay/*") {
+		t.Errorf("the cache is filled by %s", policy)
+	}
+	for _, found := range mocks.Resources() {
+		if found.Type == "aws:iam/role:Role" && found.Inputs["permissionsBoundary"] != args().PermissionsBoundary {
+			t.Errorf("%s is not bounded", found.Name)
+		}
+	}
+}
+
+func TestAddons(t *testing.T) {
+	a := args()
+	a.Addons.CoreDNS = "v1.99.0-eksbuild.9"
+	mocks := run(t, a, nil)
+	for name, version := range map[string]string{
+		"vpc-cni": "v1.20.2-eksbuild.1", "eks-pod-identity-agent": "v1.3.8-eksbuild.2", "coredns": "v1.99.0-eksbuild.9",
+		"kube-proxy": "v1.33.3-eksbuild.6", "aws-ebs-csi-driver": "v1.50.1-eksbuild.1",
+	} {
+		inputs := mocks.Named(t, "eks-addon-"+name).Inputs
+		if inputs["addonVersion"] != version || inputs["resolveConflictsOnCreate"] != "OVERWRITE" || inputs["clusterName"] != "loja-veloz-dev" {
+			t.Errorf("%s is %v", name, inputs)
+		}
+	}
+	want := `{"enableNetworkPolicy":"true","env":{"ENABLE_PREFIX_DELEGATION":"true","WARM_PREFIX_TARGET":"1"}}`
+	if got := mocks.Named(t, "eks-addon-vpc-cni").Inputs["configurationValues"]; got != want {
+		t.Errorf("vpc-cni is configured %v", got)
+	}
+}
+
+func TestOutputs(t *testing.T) {
+	var mu sync.Mutex
+	got := map[string]string{}
+	secret := map[string]bool{}
+	run(t, args(), func(c *cluster.Cluster) {
+		for name, output := range map[string]pulumi.StringOutput{"name": c.Name, "group": c.SecurityGroupID, "kubeconfig": c.Kubeconfig} {
+			pulumi.UnsecretWithContext(t.Context(), output).ApplyT(func(v any) error {
+				mu.Lock()
+				defer mu.Unlock()
+				got[name] = fmt.Sprint(v)
+				return nil
+			})
+		}
+		secret["kubeconfig"] = pulumi.IsSecret(c.Kubeconfig)
+	})
+	if got["name"] != "loja-veloz-dev" || got["group"] != "sg-eks" {
+		t.Errorf("outputs are %v", got)
+	}
+	if !secret["kubeconfig"] || !strings.Contains(got["kubeconfig"], `"loja-veloz-dev"`) {
+		t.Errorf("secret: %v, kubeconfig %s", secret, got["kubeconfig"])
+	}
+}
+
+func TestComponentWithoutClusterIsAnError(t *testing.T) {
+	mocks := &standIn{Recorder: &infratest.Recorder{}, protected: map[string]bool{}}
+	err := pulumi.RunErr(func(ctx *pulumi.Context) error {
+		_, err := cluster.New(ctx, "eks", args())
+		return err
+	}, pulumi.WithMocks("loja-veloz", "test", mocks))
+	if err == nil || !strings.Contains(err.Error(), "returned no cluster") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestKubeconfig(t *testing.T) {
+	text, err := cluster.Kubeconfig("c", "us-east-1", "https://e", "Q0E=")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var decoded struct {
+		CurrentContext string `json:"current-context"`
+		Users          []struct {
+			User struct{ Exec struct{ Args []string } }
+		}
+	}
+	if err := json.Unmarshal([]byte(text), &decoded); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"--region", "us-east-1", "eks", "get-token", "--cluster-name", "c", "--output", "json"}
+	if decoded.CurrentContext != "c" || !slices.Equal(decoded.Users[0].User.Exec.Args, want) {
+		t.Errorf("got %s", text)
+	}
+}
+
+func TestUserData(t *testing.T) {
+	nodes := args().Nodes
+	encoded, err := nodes.UserData()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again, _ := nodes.UserData(); again != encoded {
+		t.Error("the user data differs from one time to the next")
+	}
+	text, err := base64.StdEncoding.DecodeString(encoded)
+	if err != nil {
+		t.Fatal(err)
+	}
+	message, err := mail.ReadMessage(strings.NewReader(string(text)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	kind, parameters, err := mime.ParseMediaType(message.Header.Get("Content-Type"))
+	if err != nil || kind != "multipart/mixed" {
+		t.Fatalf("%s: %v", kind, err)
+	}
+	parts := multipart.NewReader(message.Body, parameters["boundary"])
+	part, err := parts.NextPart()
+	if err != nil || part.Header.Get("Content-Type") != "application/node.eks.aws" {
+		t.Fatalf("%v: %v", part, err)
+	}
+	body, err := io.ReadAll(part)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var config struct {
+		APIVersion string
+		Kind       string
+		Spec       struct {
+			Kubelet struct {
+				Config struct {
+					MaxPods      int
+					KubeReserved map[string]string
+				}
+			}
+		}
+	}
+	if err := yaml.UnmarshalStrict(body, &config, yaml.DisallowUnknownFields); err != nil && !strings.Contains(err.Error(), "evictionHard") {
+		t.Fatal(err)
+	}
+	kubelet := config.Spec.Kubelet.Config
+	if config.Kind != "NodeConfig" || kubelet.MaxPods != 40 || kubelet.KubeReserved["memory"] != "695Mi" || kubelet.KubeReserved["cpu"] != "70m" {
+		t.Errorf("nodes are configured %+v", config)
+	}
+	if _, err := parts.NextPart(); err != io.EOF {
+		t.Errorf("after the only part: %v", err)
+	}
+}
+
+func TestValidateReportsAllFaultsAtOnce(t *testing.T) {
+	err := (&cluster.Args{
+		Name: "1-bad_name", Version: "1.12", Region: "mars", AccountID: "12",
+		PublicAccessCIDRs: []string{"0.0.0.0/0", "::/0", "nonsense", "203.0.113.9/24", "0.0.0.0/1", "10.1.0.0/16", "2001:db8::/32"},
+		Admins:            []string{"arn:aws:iam::12:role/x", admin}, Viewers: []string{admin},
+		LogDays: 2, PermissionsBoundary: "b", CachePrefixes: []string{"Quay/"},
+		Nodes:  cluster.Nodes{InstanceType: "t3.medium", Min: 5, Max: 3, Desired: 9, DiskGiB: 1, MaxPods: 40},
+		Addons: cluster.Addons{VPCCNI: "latest", KubeProxy: "v1.32.0-eksbuild.1"},
+	}).Validate()
+	if err == nil {
+		t.Fatal("accepted")
+	}
+	for _, want := range []string{
+		"Name is", `Version is "1.12": supported are 1.33, 1.34`, "Region is", "AccountID is", "VPCID is missing", "PublicSubnets is missing",
+		"PrivateSubnets is missing", "KeyARN is missing",
+		"PublicAccessCIDRs[0] is 0.0.0.0/0: the API server is not for the whole internet", "PublicAccessCIDRs[1] is ::/0: the API server",
+		"PublicAccessCIDRs[2] is \"nonsense\"", "PublicAccessCIDRs[3] is 203.0.113.9/24: the range begins at 203.0.113.0",
+		"PublicAccessCIDRs[4] is 0.0.0.0/1: a /8", "PublicAccessCIDRs[5] is 10.1.0.0/16: callers from a private", "PublicAccessCIDRs[6] is 2001:db8::/32: the endpoint has IPv4",
+		"Admins[0] is", "Viewers[0] repeats Admins[1]", "LogDays is 2", "PermissionsBoundary is", "CachePrefixes[0] is",
+		"Nodes.MaxPods is 40: a t3.medium has addresses for 17", "Nodes.Max is 3, less than Nodes.Min (5)", "Nodes.Desired is 9", "Nodes.DiskGiB is 1",
+		`Addons.VPCCNI is "latest"`, "Addons.KubeProxy is v1.32.0-eksbuild.1 in a cluster",
+	} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("%q is not in\n%s", want, err)
+		}
+	}
+	if err := args().Validate(); err != nil {
+		t.Errorf("good arguments: %v", err)
+	}
+}

@@ -1,0 +1,143 @@
+package cluster
+
+import (
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"strings"
+
+	"sigs.k8s.io/yaml"
+)
+
+const (
+	// amiType is Amazon Linux 2023; AL2 has no images for Kubernetes 1.33.
+	amiType = "AL2023_x86_64_STANDARD"
+	// minDiskGiB holds the image's 2 GiB, logs and the images of a node full of pods.
+	minDiskGiB = 20
+	maxDiskGiB = 1000
+	maxNodes   = 450 // EKS's quota of nodes in a managed group
+	// boundary divides the parts of the user data. It is fixed: a random one would
+	// be a new launch template, and new nodes, at every update.
+	boundary = "loja-veloz-node-config"
+)
+
+// Nodes describes the managed node group.
+type Nodes struct {
+	// InstanceType is one of those whose capacity is known, t3.medium.
+	InstanceType string
+	// Min, Max and Desired are numbers of nodes. Desired counts only when the group
+	// is made: the autoscaler owns it after that.
+	Min, Max, Desired int32
+	// DiskGiB is the size of a node's root volume.
+	DiskGiB int32
+	// PrefixDelegation gives nodes blocks of 16 addresses and so room for more pods.
+	PrefixDelegation bool
+	// MaxPods is the most pods a node runs; 0 is as many as it has addresses for.
+	// Each costs 11 MiB of what the node reserves.
+	MaxPods int32
+	// SessionManager opens shells on nodes through AWS Systems Manager.
+	SessionManager bool
+}
+
+func (n Nodes) validate() error {
+	var faults []error
+	fault := func(field, format string, args ...any) {
+		faults = append(faults, fmt.Errorf("Nodes.%s %s", field, fmt.Sprintf(format, args...)))
+	}
+	limit, err := PodsByAddresses(n.InstanceType, n.PrefixDelegation)
+	if err != nil {
+		fault("InstanceType", "%s", err)
+	} else if n.MaxPods < 0 || n.MaxPods > limit {
+		fault("MaxPods", "is %d: a %s has addresses for %d pods (prefix delegation: %t)", n.MaxPods, n.InstanceType, limit, n.PrefixDelegation)
+	}
+	if n.Min < 1 {
+		fault("Min", "is %d: at least 1 node is needed", n.Min)
+	}
+	if n.Max < n.Min {
+		fault("Max", "is %d, less than Nodes.Min (%d)", n.Max, n.Min)
+	}
+	if n.Max > maxNodes {
+		fault("Max", "is %d: EKS allows %d nodes in a group", n.Max, maxNodes)
+	}
+	if n.Desired < n.Min || n.Desired > n.Max {
+		fault("Desired", "is %d, not between Nodes.Min (%d) and Nodes.Max (%d)", n.Desired, n.Min, n.Max)
+	}
+	if n.DiskGiB < minDiskGiB || n.DiskGiB > maxDiskGiB {
+		fault("DiskGiB", "is %d: use %d to %d", n.DiskGiB, minDiskGiB, maxDiskGiB)
+	}
+	return errors.Join(faults...)
+}
+
+// The part of nodeadm's NodeConfig that the platform sets. EKS adds the cluster's
+// name, endpoint and certificate in a part of its own, and nodeadm merges them.
+// Source: nodeadm's API, node.eks.aws/v1alpha1, in awslabs/amazon-eks-ami.
+type (
+	nodeConfig struct {
+		APIVersion string         `json:"apiVersion"`
+		Kind       string         `json:"kind"`
+		Spec       nodeConfigSpec `json:"spec"`
+	}
+	nodeConfigSpec struct {
+		Kubelet kubeletOptions `json:"kubelet"`
+	}
+	kubeletOptions struct {
+		Config kubeletConfig `json:"config"`
+	}
+	// kubeletConfig is a part of kubelet.config.k8s.io/v1beta1.
+	kubeletConfig struct {
+		MaxPods      int32             `json:"maxPods"`
+		KubeReserved map[string]string `json:"kubeReserved"`
+		EvictionHard map[string]string `json:"evictionHard"`
+	}
+)
+
+// nodeConfig says what Allocatable counts with, in the nodes' own words.
+func (n Nodes) nodeConfig() (nodeConfig, error) {
+	pods, err := n.PodsPerNode()
+	if err != nil {
+		return nodeConfig{}, err
+	}
+	reserved, err := n.reserved()
+	if err != nil {
+		return nodeConfig{}, err
+	}
+	return nodeConfig{APIVersion: "node.eks.aws/v1alpha1", Kind: "NodeConfig", Spec: nodeConfigSpec{Kubelet: kubeletOptions{Config: kubeletConfig{
+		MaxPods: pods,
+		KubeReserved: map[string]string{
+			"cpu":               fmt.Sprintf("%dm", reserved.MilliCPU),
+			"memory":            fmt.Sprintf("%dMi", reserved.MemoryMiB),
+			"ephemeral-storage": ephemeralReserved,
+		},
+		// Setting one threshold unsets the kubelet's defaults: all are named.
+		EvictionHard: map[string]string{
+			"memory.available":  fmt.Sprintf("%dMi", evictionMiB),
+			"nodefs.available":  "10%",
+			"nodefs.inodesFree": "5%",
+		},
+	}}}}, nil
+}
+
+// UserData is what a node is started with: a MIME message, in base64, with one
+// part for nodeadm.
+func (n Nodes) UserData() (string, error) {
+	config, err := n.nodeConfig()
+	if err != nil {
+		return "", err
+	}
+	body, err := yaml.Marshal(config)
+	if err != nil {
+		return "", fmt.Errorf("encoding the nodes' configuration: %w", err)
+	}
+	message := strings.Join([]string{
+		"MIME-Version: 1.0",
+		`Content-Type: multipart/mixed; boundary="` + boundary + `"`,
+		"",
+		"--" + boundary,
+		"Content-Type: application/node.eks.aws",
+		"",
+		string(body),
+		"--" + boundary + "--",
+		"",
+	}, "\n")
+	return base64.StdEncoding.EncodeToString([]byte(message)), nil
+}

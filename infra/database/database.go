@@ -1,0 +1,345 @@
+// Package database makes the PostgreSQL instance of an environment on RDS.
+package database
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+
+	"github.com/pulumi/pulumi-aws/sdk/v6/go/aws/cloudwatch"
+	"github.com/pulumi/pulumi-aws/sdk/v6/go/aws/ec2"
+	"github.com/pulumi/pulumi-aws/sdk/v6/go/aws/iam"
+	"github.com/pulumi/pulumi-aws/sdk/v6/go/aws/rds"
+	"github.com/pulumi/pulumi-aws/sdk/v6/go/aws/vpc"
+	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
+
+	"github.com/loja-veloz/platform/infra/identity"
+	"github.com/loja-veloz/platform/infra/network"
+)
+
+const (
+	port = 5432
+
+	// MasterUsername is the user whose password RDS keeps. Only the job that makes
+	// databases and roles uses it; services have users of their own.
+	MasterUsername = "dbadmin"
+
+	// certificateAuthority signs the instance's certificate; it is in the bundle
+	// that clients verify with (sslmode=verify-full). Valid until 2061.
+	certificateAuthority = "rds-ca-rsa2048-g1"
+
+	// gp3's limits on RDS for PostgreSQL, GiB.
+	minStorageGiB = 20
+	maxStorageGiB = 65536
+
+	maxBackupDays = 35
+	// protectedBackupDays is the least for an instance that is worth protecting: a
+	// fault found after a weekend can still be undone.
+	protectedBackupDays = 7
+)
+
+// Args describes an instance.
+type Args struct {
+	// Name is the instance's identifier, loja-veloz-dev, and the prefix of the rest.
+	Name  string
+	VPCID pulumi.StringInput
+	// Subnets are the isolated ones, in two zones at least.
+	Subnets pulumi.StringArrayInput
+	// ClusterSecurityGroupID is the group whose members may connect: the nodes'.
+	ClusterSecurityGroupID pulumi.StringInput
+	// KeyARN is the KMS key of data, backups, the master's secret, insights and logs.
+	KeyARN pulumi.StringInput
+
+	// EngineVersion is PostgreSQL's, 15 or 15.8; with the major version alone AWS
+	// picks the minor one.
+	EngineVersion string
+	// InstanceClass is a machine, db.t4g.medium.
+	InstanceClass string
+	// AllocatedGiB is what the instance starts with; RDS enlarges it up to
+	// MaxAllocatedGiB, or not at all where that is 0.
+	AllocatedGiB, MaxAllocatedGiB int32
+	// MultiAZ keeps a standby in another zone.
+	MultiAZ bool
+	// BackupDays is how far back a point in time can be restored, 1 to 35.
+	BackupDays int32
+	// AutoMinorVersionUpgrade lets RDS upgrade within the major version, in the
+	// maintenance window.
+	AutoMinorVersionUpgrade bool
+	// InsightsDays is how long Performance Insights are kept: 7, which is free, a
+	// multiple of 31, or 731; 0 turns them off.
+	InsightsDays int32
+	// MonitoringSeconds is the interval of enhanced monitoring: 1, 5, 10, 15, 30, 60;
+	// 0 turns it off.
+	MonitoringSeconds int32
+	// LogDays is how long PostgreSQL's log is kept in CloudWatch; 0 leaves it on the
+	// instance, where it lives for three days.
+	LogDays int
+
+	// PermissionsBoundary bounds the monitoring role; empty for none.
+	PermissionsBoundary string
+	// Protect refuses deletion, in Pulumi and in AWS, and takes a last snapshot of
+	// an instance that is deleted nevertheless.
+	Protect bool
+}
+
+// Database is the instance.
+type Database struct {
+	pulumi.ResourceState
+
+	// Endpoint is a host name, without the port.
+	Endpoint pulumi.StringOutput
+	Port     pulumi.IntOutput
+	// MasterSecretARN is the secret, in Secrets Manager, of MasterUsername. RDS
+	// changes its password every 7 days.
+	MasterSecretARN pulumi.StringOutput
+	SecurityGroupID pulumi.StringOutput
+}
+
+var (
+	identifier    = regexp.MustCompile(`^[a-z]([a-z0-9]|-[a-z0-9]){0,49}$`)
+	engineVersion = regexp.MustCompile(`^(1[5-7])(\.[0-9]+)?$`)
+	instanceClass = regexp.MustCompile(`^db\.[a-z][a-z0-9]+\.[a-z0-9]+$`)
+	boundaryARN   = regexp.MustCompile(`^arn:aws[a-z-]*:iam::[0-9]{12}:policy/.+$`)
+)
+
+// Validate reports everything that is wrong with the arguments.
+func (a *Args) Validate() error {
+	var faults []error
+	fault := func(field, format string, args ...any) {
+		faults = append(faults, fmt.Errorf("%s %s", field, fmt.Sprintf(format, args...)))
+	}
+	if !identifier.MatchString(a.Name) {
+		fault("Name", "is %q: use lower-case letters, digits and single dashes, beginning with a letter", a.Name)
+	}
+	for _, input := range []struct {
+		field   string
+		missing bool
+	}{
+		{"VPCID", a.VPCID == nil}, {"Subnets", a.Subnets == nil}, {"ClusterSecurityGroupID", a.ClusterSecurityGroupID == nil}, {"KeyARN", a.KeyARN == nil},
+	} {
+		if input.missing {
+			fault(input.field, "is missing")
+		}
+	}
+	if !engineVersion.MatchString(a.EngineVersion) {
+		fault("EngineVersion", "is %q: use PostgreSQL 15, 16 or 17, with or without the minor version", a.EngineVersion)
+	}
+	if !instanceClass.MatchString(a.InstanceClass) {
+		fault("InstanceClass", "is %q, which is no class of instances (db.t4g.medium)", a.InstanceClass)
+	}
+	if a.AllocatedGiB < minStorageGiB || a.AllocatedGiB > maxStorageGiB {
+		fault("AllocatedGiB", "is %d: gp3 has %d to %d", a.AllocatedGiB, minStorageGiB, maxStorageGiB)
+	}
+	if a.MaxAllocatedGiB != 0 && (a.MaxAllocatedGiB <= a.AllocatedGiB || a.MaxAllocatedGiB > maxStorageGiB) {
+		fault("MaxAllocatedGiB", "is %d: use 0, or more than AllocatedGiB (%d) up to %d", a.MaxAllocatedGiB, a.AllocatedGiB, maxStorageGiB)
+	}
+	switch {
+	case a.BackupDays < 1 || a.BackupDays > maxBackupDays:
+		fault("BackupDays", "is %d: RDS keeps backups for 1 to %d days", a.BackupDays, maxBackupDays)
+	case a.Protect && a.BackupDays < protectedBackupDays:
+		fault("BackupDays", "is %d: a protected instance has backups of at least %d days", a.BackupDays, protectedBackupDays)
+	}
+	if days := a.InsightsDays; days < 0 || days > 731 || days != 0 && days != 7 && days != 731 && days%31 != 0 {
+		fault("InsightsDays", "is %d: use 0, 7, a multiple of 31, or 731", days)
+	}
+	if !slices.Contains([]int32{0, 1, 5, 10, 15, 30, 60}, a.MonitoringSeconds) {
+		fault("MonitoringSeconds", "is %d: use 0, 1, 5, 10, 15, 30 or 60", a.MonitoringSeconds)
+	}
+	if a.LogDays != 0 && !network.ValidLogDays(a.LogDays) {
+		fault("LogDays", "is %d, for which CloudWatch Logs keeps nothing: use 0, 1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365 or more", a.LogDays)
+	}
+	if a.PermissionsBoundary != "" && !boundaryARN.MatchString(a.PermissionsBoundary) {
+		fault("PermissionsBoundary", "is %q, which is no policy's ARN", a.PermissionsBoundary)
+	}
+	return errors.Join(faults...)
+}
+
+// family names the parameters of a major version.
+func (a *Args) family() string {
+	return "postgres" + engineVersion.FindStringSubmatch(a.EngineVersion)[1]
+}
+
+// builder makes an instance's resources.
+type builder struct {
+	ctx  *pulumi.Context
+	name string
+	args *Args
+	out  *Database
+}
+
+// New makes the instance.
+func New(ctx *pulumi.Context, name string, args *Args, opts ...pulumi.ResourceOption) (*Database, error) {
+	if err := args.Validate(); err != nil {
+		return nil, fmt.Errorf("database %s: %w", name, err)
+	}
+	d := &Database{}
+	if err := ctx.RegisterComponentResource("loja-veloz:database:Database", name, d, opts...); err != nil {
+		return nil, fmt.Errorf("registering database %s: %w", name, err)
+	}
+	b := &builder{ctx: ctx, name: name, args: args, out: d}
+	if err := b.makeInstance(); err != nil {
+		return nil, fmt.Errorf("database %s: %w", name, err)
+	}
+	if err := ctx.RegisterResourceOutputs(d, pulumi.Map{
+		"endpoint": d.Endpoint, "port": d.Port, "masterSecretArn": d.MasterSecretARN, "securityGroupId": d.SecurityGroupID,
+	}); err != nil {
+		return nil, fmt.Errorf("registering the outputs of database %s: %w", name, err)
+	}
+	return d, nil
+}
+
+func (b *builder) child() pulumi.ResourceOption { return pulumi.Parent(b.out) }
+
+func (b *builder) tags(suffix string) pulumi.StringMap {
+	return pulumi.StringMap{"Name": pulumi.String(b.args.Name + suffix)}
+}
+
+func (b *builder) key() pulumi.StringPtrOutput {
+	return b.args.KeyARN.ToStringOutput().ToStringPtrOutput()
+}
+
+// securityGroup admits the cluster's nodes to PostgreSQL, and nothing else; the
+// instance itself reaches nobody.
+func (b *builder) securityGroup() (*ec2.SecurityGroup, pulumi.Resource, error) {
+	group, err := ec2.NewSecurityGroup(b.ctx, b.name+"-group", &ec2.SecurityGroupArgs{
+		Name: pulumi.String(b.args.Name + "-database"), Description: pulumi.String("PostgreSQL, for the cluster"),
+		VpcId: b.args.VPCID.ToStringOutput().ToStringPtrOutput(), Tags: b.tags("-database"),
+	}, b.child())
+	if err != nil {
+		return nil, nil, fmt.Errorf("making the security group: %w", err)
+	}
+	rule, err := vpc.NewSecurityGroupIngressRule(b.ctx, b.name+"-from-cluster", &vpc.SecurityGroupIngressRuleArgs{
+		SecurityGroupId: group.ID(), Description: pulumi.String("PostgreSQL from the cluster"),
+		ReferencedSecurityGroupId: b.args.ClusterSecurityGroupID.ToStringOutput().ToStringPtrOutput(),
+		IpProtocol:                pulumi.String("tcp"), FromPort: pulumi.Int(port), ToPort: pulumi.Int(port),
+		Tags: b.tags("-database-from-cluster"),
+	}, b.child())
+	if err != nil {
+		return nil, nil, fmt.Errorf("admitting the cluster: %w", err)
+	}
+	return group, rule, nil
+}
+
+func (b *builder) parameters() (*rds.ParameterGroup, error) {
+	family := b.args.family()
+	// The name tells the major version: an upgrade brings a new group beside the
+	// old one, which is in use until then.
+	parameters, err := rds.NewParameterGroup(b.ctx, b.name+"-parameters", &rds.ParameterGroupArgs{
+		Name: pulumi.String(b.args.Name + "-" + family), Family: pulumi.String(family), Description: pulumi.String("PostgreSQL over TLS only"),
+		Parameters: rds.ParameterGroupParameterArray{
+			rds.ParameterGroupParameterArgs{Name: pulumi.String("rds.force_ssl"), Value: pulumi.String("1")},
+			// Milliseconds: statements slower than a second are logged.
+			rds.ParameterGroupParameterArgs{Name: pulumi.String("log_min_duration_statement"), Value: pulumi.String("1000")},
+		},
+		Tags: b.tags("-" + family),
+	}, b.child())
+	if err != nil {
+		return nil, fmt.Errorf("making the parameters: %w", err)
+	}
+	return parameters, nil
+}
+
+// logs makes the group of PostgreSQL's log before RDS does so without an end and
+// without the key.
+func (b *builder) logs() (*cloudwatch.LogGroup, error) {
+	group, err := cloudwatch.NewLogGroup(b.ctx, b.name+"-logs", &cloudwatch.LogGroupArgs{
+		Name:            pulumi.String("/aws/rds/instance/" + b.args.Name + "/postgresql"),
+		RetentionInDays: pulumi.Int(b.args.LogDays), KmsKeyId: b.key(), Tags: b.tags("-postgresql"),
+	}, b.child())
+	if err != nil {
+		return nil, fmt.Errorf("making the log group: %w", err)
+	}
+	return group, nil
+}
+
+func (b *builder) monitoringRole() (*iam.Role, []pulumi.Resource, error) {
+	return identity.NewRole(b.ctx, b.out, b.name+"-monitoring", &identity.RoleArgs{
+		Name: b.args.Name + "-rds-monitoring", Description: "Enhanced monitoring of " + b.args.Name,
+		Trust:               identity.ServiceTrust("monitoring.rds.amazonaws.com", nil),
+		ManagedPolicies:     []string{identity.RDSMonitoringPolicy},
+		PermissionsBoundary: b.args.PermissionsBoundary,
+	})
+}
+
+func (b *builder) makeInstance() error {
+	group, rule, err := b.securityGroup()
+	if err != nil {
+		return err
+	}
+	parameters, err := b.parameters()
+	if err != nil {
+		return err
+	}
+	subnets, err := rds.NewSubnetGroup(b.ctx, b.name+"-subnets", &rds.SubnetGroupArgs{
+		Name: pulumi.String(b.args.Name), Description: pulumi.String("Isolated subnets"), SubnetIds: b.args.Subnets, Tags: b.tags("-database"),
+	}, b.child())
+	if err != nil {
+		return fmt.Errorf("making the subnet group: %w", err)
+	}
+	args := &rds.InstanceArgs{
+		Identifier: pulumi.String(b.args.Name), Engine: pulumi.String("postgres"), EngineVersion: pulumi.String(b.args.EngineVersion),
+		InstanceClass: pulumi.String(b.args.InstanceClass), ParameterGroupName: parameters.Name, CaCertIdentifier: pulumi.String(certificateAuthority),
+		AutoMinorVersionUpgrade: pulumi.Bool(b.args.AutoMinorVersionUpgrade), MultiAz: pulumi.Bool(b.args.MultiAZ),
+
+		StorageType: pulumi.String("gp3"), AllocatedStorage: pulumi.Int(int(b.args.AllocatedGiB)),
+		StorageEncrypted: pulumi.Bool(true), KmsKeyId: b.key(),
+
+		// RDS makes the password, keeps it in Secrets Manager and changes it: it is
+		// in no state.
+		Username: pulumi.String(MasterUsername), ManageMasterUserPassword: pulumi.Bool(true), MasterUserSecretKmsKeyId: b.key(),
+
+		DbSubnetGroupName: subnets.Name, VpcSecurityGroupIds: pulumi.StringArray{group.ID()},
+		Port: pulumi.Int(port), PubliclyAccessible: pulumi.Bool(false),
+
+		// In UTC, at night in Brazil, and not at the same time.
+		BackupRetentionPeriod: pulumi.Int(int(b.args.BackupDays)), BackupWindow: pulumi.String("05:00-06:00"),
+		MaintenanceWindow: pulumi.String("sun:06:30-sun:07:30"), CopyTagsToSnapshot: pulumi.Bool(true),
+		DeleteAutomatedBackups: pulumi.Bool(!b.args.Protect), DeletionProtection: pulumi.Bool(b.args.Protect),
+		SkipFinalSnapshot: pulumi.Bool(!b.args.Protect),
+
+		PerformanceInsightsEnabled: pulumi.Bool(b.args.InsightsDays > 0),
+		Tags:                       b.tags(""),
+	}
+	if b.args.MaxAllocatedGiB > 0 {
+		args.MaxAllocatedStorage = pulumi.Int(int(b.args.MaxAllocatedGiB))
+	}
+	if b.args.Protect {
+		args.FinalSnapshotIdentifier = pulumi.String(b.args.Name + "-final")
+	}
+	if b.args.InsightsDays > 0 {
+		args.PerformanceInsightsKmsKeyId = b.key()
+		args.PerformanceInsightsRetentionPeriod = pulumi.Int(int(b.args.InsightsDays))
+	}
+	// An instance that nobody can reach is not ready.
+	after := []pulumi.Resource{rule}
+	if b.args.LogDays > 0 {
+		logs, err := b.logs()
+		if err != nil {
+			return err
+		}
+		args.EnabledCloudwatchLogsExports = pulumi.StringArray{pulumi.String("postgresql")}
+		after = append(after, logs)
+	}
+	if b.args.MonitoringSeconds > 0 {
+		role, policies, err := b.monitoringRole()
+		if err != nil {
+			return err
+		}
+		args.MonitoringInterval = pulumi.Int(int(b.args.MonitoringSeconds))
+		args.MonitoringRoleArn = role.Arn
+		after = append(after, policies...)
+	}
+	instance, err := rds.NewInstance(b.ctx, b.name+"-instance", args, b.child(), pulumi.Protect(b.args.Protect), pulumi.DependsOn(after))
+	if err != nil {
+		return fmt.Errorf("making the instance: %w", err)
+	}
+	b.out.Endpoint, b.out.Port, b.out.SecurityGroupID = instance.Address, instance.Port, group.ID().ToStringOutput()
+	b.out.MasterSecretARN = instance.MasterUserSecrets.ApplyT(func(secrets []rds.InstanceMasterUserSecret) (string, error) {
+		if len(secrets) == 0 || secrets[0].SecretArn == nil {
+			return "", fmt.Errorf("instance %s has no secret of its master", b.args.Name)
+		}
+		return *secrets[0].SecretArn, nil
+	}).(pulumi.StringOutput)
+	return nil
+}

@@ -1,0 +1,161 @@
+package database_test
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/pulumi/pulumi/sdk/v3/go/common/resource"
+	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
+
+	"github.com/loja-veloz/platform/infra/database"
+	"github.com/loja-veloz/platform/infra/infratest"
+)
+
+const (
+	key    = "arn:aws:kms:us-east-1:123456789012:key/k"
+	secret = "arn:aws:secretsmanager:us-east-1:123456789012:secret:rds!db-1"
+)
+
+func args() *database.Args {
+	return &database.Args{
+		Name: "loja-veloz-prod", VPCID: pulumi.String("vpc-1"), Subnets: pulumi.ToStringArray([]string{"subnet-a", "subnet-b"}),
+		ClusterSecurityGroupID: pulumi.String("sg-nodes"), KeyARN: pulumi.String(key),
+		EngineVersion: "15", InstanceClass: "db.m7g.large", AllocatedGiB: 50, MaxAllocatedGiB: 200, MultiAZ: true, BackupDays: 14,
+		InsightsDays: 7, MonitoringSeconds: 60, LogDays: 30, Protect: true,
+		PermissionsBoundary: "arn:aws:iam::123456789012:policy/loja-veloz-boundary",
+	}
+}
+
+// withSecret answers as RDS does that keeps its master's password.
+type withSecret struct {
+	*infratest.Recorder
+	mu        sync.Mutex
+	protected map[string]bool
+}
+
+func (m *withSecret) NewResource(args pulumi.MockResourceArgs) (string, resource.PropertyMap, error) {
+	m.mu.Lock()
+	m.protected[args.Name] = args.RegisterRPC.GetProtect()
+	m.mu.Unlock()
+	id, outputs, err := m.Recorder.NewResource(args)
+	if args.TypeToken == "aws:rds/instance:Instance" {
+		outputs = outputs.Copy()
+		outputs["address"] = resource.NewProperty("db.example.com")
+		outputs["masterUserSecrets"] = resource.NewProperty([]resource.PropertyValue{
+			resource.NewProperty(resource.PropertyMap{"secretArn": resource.NewProperty(secret)}),
+		})
+	}
+	return id, outputs, err
+}
+
+func run(t *testing.T, a *database.Args, use func(*database.Database)) *withSecret {
+	t.Helper()
+	mocks := &withSecret{Recorder: &infratest.Recorder{}, protected: map[string]bool{}}
+	err := pulumi.RunErr(func(ctx *pulumi.Context) error {
+		made, err := database.New(ctx, "db", a)
+		if err == nil && use != nil {
+			use(made)
+		}
+		return err
+	}, pulumi.WithMocks("loja-veloz", "test", mocks))
+	if err != nil {
+		t.Fatal(err)
+	}
+	mocks.WellFormed(t)
+	return mocks
+}
+
+func TestProtectedInstance(t *testing.T) {
+	var mu sync.Mutex
+	var got []any
+	mocks := run(t, args(), func(d *database.Database) {
+		pulumi.All(d.Endpoint, d.Port, d.MasterSecretARN).ApplyT(func(values []any) error {
+			mu.Lock()
+			defer mu.Unlock()
+			got = values
+			return nil
+		})
+	})
+	if fmt.Sprint(got) != fmt.Sprint([]any{"db.example.com", 5432, secret}) {
+		t.Errorf("outputs are %v", got)
+	}
+	instance := mocks.Named(t, "db-instance").Inputs
+	for field, want := range map[string]any{
+		"engine": "postgres", "engineVersion": "15", "instanceClass": "db.m7g.large", "storageType": "gp3", "allocatedStorage": 50, "maxAllocatedStorage": 200,
+		"storageEncrypted": true, "kmsKeyId": key, "manageMasterUserPassword": true, "masterUserSecretKmsKeyId": key, "password": nil,
+		"multiAz": true, "publiclyAccessible": false, "backupRetentionPeriod": 14, "copyTagsToSnapshot": true, "deletionProtection": true,
+		"skipFinalSnapshot": false, "finalSnapshotIdentifier": "loja-veloz-prod-final", "deleteAutomatedBackups": false,
+		"performanceInsightsEnabled": true, "performanceInsightsKmsKeyId": key, "performanceInsightsRetentionPeriod": 7,
+		"monitoringInterval": 60, "caCertIdentifier": "rds-ca-rsa2048-g1", "autoMinorVersionUpgrade": false,
+		"enabledCloudwatchLogsExports": []any{"postgresql"}, "vpcSecurityGroupIds": []any{"db-group-id"},
+	} {
+		if fmt.Sprint(instance[field]) != fmt.Sprint(want) {
+			t.Errorf("%s is %v, want %v", field, instance[field], want)
+		}
+	}
+	if !mocks.protected["db-instance"] {
+		t.Error("Pulumi may delete the instance")
+	}
+	parameters := mocks.Named(t, "db-parameters").Inputs
+	if parameters["family"] != "postgres15" || !strings.Contains(fmt.Sprint(parameters["parameters"]), "name:rds.force_ssl value:1") {
+		t.Errorf("parameters are %v", parameters)
+	}
+	rule := mocks.Named(t, "db-from-cluster").Inputs
+	if rule["referencedSecurityGroupId"] != "sg-nodes" || rule["cidrIpv4"] != nil || rule["fromPort"] != 5432.0 || rule["toPort"] != 5432.0 {
+		t.Errorf("admitted is %v", rule)
+	}
+	if logs := mocks.Named(t, "db-logs").Inputs; logs["retentionInDays"] != 30.0 || logs["kmsKeyId"] != key {
+		t.Errorf("logs are %v", logs)
+	}
+	for _, part := range []string{"db-from-cluster", "db-logs", "db-monitoring-managed-AmazonRDSEnhancedMonitoringRole", "db-parameters", "db-subnets"} {
+		if !mocks.Waits(t, "db-instance", part) {
+			t.Errorf("the instance does not wait for %s", part)
+		}
+	}
+}
+
+func TestPlainInstance(t *testing.T) {
+	a := args()
+	a.Protect, a.InsightsDays, a.MonitoringSeconds, a.LogDays, a.MaxAllocatedGiB, a.BackupDays, a.MultiAZ = false, 0, 0, 0, 0, 1, false
+	mocks := run(t, a, nil)
+	instance := mocks.Named(t, "db-instance").Inputs
+	for field, want := range map[string]any{
+		"deletionProtection": false, "skipFinalSnapshot": true, "finalSnapshotIdentifier": nil, "performanceInsightsEnabled": false,
+		"monitoringInterval": nil, "enabledCloudwatchLogsExports": nil, "maxAllocatedStorage": nil, "storageEncrypted": true,
+	} {
+		if fmt.Sprint(instance[field]) != fmt.Sprint(want) {
+			t.Errorf("%s is %v, want %v", field, instance[field], want)
+		}
+	}
+	if mocks.protected["db-instance"] {
+		t.Error("the instance is protected")
+	}
+}
+
+func TestValidateReportsAllFaultsAtOnce(t *testing.T) {
+	err := (&database.Args{
+		Name: "Loja--", EngineVersion: "9.6", InstanceClass: "t3.medium", AllocatedGiB: 5, MaxAllocatedGiB: 5, BackupDays: 36,
+		InsightsDays: 8, MonitoringSeconds: 2, LogDays: 2, PermissionsBoundary: "b",
+	}).Validate()
+	if err == nil {
+		t.Fatal("accepted")
+	}
+	for _, want := range []string{
+		"Name is", "VPCID is missing", "Subnets is missing", "ClusterSecurityGroupID is missing", "KeyARN is missing", "EngineVersion is", "InstanceClass is",
+		"AllocatedGiB is 5", "MaxAllocatedGiB is 5", "BackupDays is 36", "InsightsDays is 8", "MonitoringSeconds is 2", "LogDays is 2", "PermissionsBoundary is",
+	} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("%q is not in\n%s", want, err)
+		}
+	}
+	short := args()
+	short.BackupDays = 3
+	if err := short.Validate(); err == nil || !strings.Contains(err.Error(), "a protected instance has backups") {
+		t.Errorf("a protected instance with three days: %v", err)
+	}
+	if err := args().Validate(); err != nil {
+		t.Errorf("good arguments: %v", err)
+	}
+}

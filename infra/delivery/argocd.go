@@ -1,0 +1,297 @@
+package delivery
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+
+	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/loja-veloz/platform/infra/charts"
+	"github.com/loja-veloz/platform/infra/kube"
+	"github.com/loja-veloz/platform/infra/secrets"
+)
+
+// ArgoCDArgs say how to install Argo CD.
+type ArgoCDArgs struct {
+	// Namespace is created for it.
+	Namespace string
+	// Host is the name under which it is reached through the gateway, and
+	// IngressClass the gateway's; both or neither. Without them it is reached by
+	// port-forward.
+	Host, IngressClass string
+	// Admins and Deployers are groups of the identity provider: the first may do
+	// everything, the second see and synchronise. Nobody else may do anything.
+	Admins, Deployers []string
+	// Repository is the git repository that it reads; nil adds none.
+	Repository *GitRepository
+	// Replicas is the number of pods of what is not the controller, which is alone.
+	Replicas int32
+	// ChartRepository replaces the chart's own; see kube.Release.
+	ChartRepository string
+	// SkipAwait does not wait until the pods are ready.
+	SkipAwait bool
+}
+
+// GitRepository is a git repository and the credentials to it.
+type GitRepository struct {
+	// URL begins with https://.
+	URL string
+	// SecretName is the secret in AWS Secrets Manager with the keys username and
+	// password, and Store the ClusterSecretStore that reads it.
+	SecretName, Store string
+}
+
+// ArgoCD is the installed Argo CD.
+type ArgoCD struct {
+	pulumi.ResourceState
+
+	// Release is what Applications have to wait for.
+	Release *kube.HelmRelease
+}
+
+// NewArgoCD installs Argo CD. Errors name the argument that is wrong.
+func NewArgoCD(ctx *pulumi.Context, name string, args *ArgoCDArgs, opts ...pulumi.ResourceOption) (*ArgoCD, error) {
+	parts, err := args.Installation()
+	if err != nil {
+		return nil, fmt.Errorf("argo cd %s: %w", name, err)
+	}
+	a := &ArgoCD{}
+	if err := ctx.RegisterComponentResource("loja-veloz:delivery:ArgoCD", name, a, opts...); err != nil {
+		return nil, fmt.Errorf("registering argo cd %s: %w", name, err)
+	}
+	if a.Release, err = kube.ApplyInstallation(ctx, a, name, parts, opts); err != nil {
+		return nil, fmt.Errorf("argo cd %s: %w", name, err)
+	}
+	if err := ctx.RegisterResourceOutputs(a, pulumi.Map{}); err != nil {
+		return nil, fmt.Errorf("registering the outputs of argo cd %s: %w", name, err)
+	}
+	return a, nil
+}
+
+// Validate reports everything that is wrong with the arguments, one fault per line.
+func (a *ArgoCDArgs) Validate() error {
+	var faults []error
+	if a.Namespace == "" {
+		faults = append(faults, errors.New("Namespace is empty"))
+	}
+	if (a.Host == "") != (a.IngressClass == "") {
+		faults = append(faults, fmt.Errorf("Host is %q and IngressClass is %q: give both or neither", a.Host, a.IngressClass))
+	}
+	for field, groups := range map[string][]string{"Admins": a.Admins, "Deployers": a.Deployers} {
+		for i, group := range groups {
+			if group == "" || strings.ContainsAny(group, ",\"\n") {
+				faults = append(faults, fmt.Errorf("%s[%d] is %q: a group has no comma, quote or line break", field, i, group))
+			}
+		}
+	}
+	if a.Repository != nil {
+		faults = append(faults, a.Repository.validate())
+	}
+	if a.Replicas < 1 {
+		faults = append(faults, fmt.Errorf("Replicas is %d: at least 1 is needed", a.Replicas))
+	}
+	if err := kube.ValidRepository(a.ChartRepository); err != nil {
+		faults = append(faults, fmt.Errorf("ChartRepository %w", err))
+	}
+	return errors.Join(faults...)
+}
+
+func (g *GitRepository) validate() error {
+	var faults []error
+	if err := gitURL(g.URL); err != nil {
+		faults = append(faults, fmt.Errorf("Repository.URL %w", err))
+	}
+	if g.SecretName == "" {
+		faults = append(faults, errors.New("Repository.SecretName is empty"))
+	}
+	if g.Store == "" {
+		faults = append(faults, errors.New("Repository.Store is empty"))
+	}
+	return errors.Join(faults...)
+}
+
+// gitURL takes the URL of a repository without credentials in it.
+func gitURL(repository string) error {
+	u, err := url.Parse(repository)
+	if err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil {
+		return fmt.Errorf("is %q: an https:// URL without credentials is expected", repository)
+	}
+	return nil
+}
+
+// ArgoCDValues are the chart's values, as far as they are used here. The
+// components' resources were read in the chart's values file and not rendered.
+type ArgoCDValues struct {
+	Global         ArgoCDGlobal     `json:"global"`
+	Configs        ArgoCDConfigs    `json:"configs"`
+	RedisHA        Switch           `json:"redis-ha"`
+	Dex            Switch           `json:"dex"`
+	Controller     ArgoCDController `json:"controller"`
+	Server         ArgoCDServer     `json:"server"`
+	RepoServer     ArgoCDPart       `json:"repoServer"`
+	ApplicationSet ArgoCDPart       `json:"applicationSet"`
+}
+
+// Switch turns a part of a chart on or off.
+type Switch struct {
+	Enabled bool `json:"enabled"`
+}
+
+// Tag replaces an image's tag.
+type Tag struct {
+	Tag string `json:"tag"`
+}
+
+// ArgoCDGlobal is what all components share.
+type ArgoCDGlobal struct {
+	Domain  string        `json:"domain"`
+	Image   Tag           `json:"image"`
+	Logging ArgoCDLogging `json:"logging"`
+}
+
+// ArgoCDLogging is json or text.
+type ArgoCDLogging struct {
+	Format string `json:"format"`
+}
+
+// ArgoCDConfigs are its ConfigMaps.
+type ArgoCDConfigs struct {
+	Params ArgoCDParams `json:"params"`
+	RBAC   ArgoCDRBAC   `json:"rbac"`
+}
+
+// ArgoCDParams are command-line parameters; the dots belong to the key.
+type ArgoCDParams struct {
+	ServerInsecure bool `json:"server.insecure"`
+}
+
+// ArgoCDRBAC is who may do what; the dots belong to the keys.
+type ArgoCDRBAC struct {
+	// PolicyDefault is empty: who is in no group may do nothing.
+	PolicyDefault string `json:"policy.default"`
+	PolicyCSV     string `json:"policy.csv"`
+}
+
+// ArgoCDController compares and applies.
+type ArgoCDController struct {
+	Replicas  int32                       `json:"replicas"`
+	PDB       MaxUnavailableBudget        `json:"pdb"`
+	Metrics   Switch                      `json:"metrics"`
+	Resources corev1.ResourceRequirements `json:"resources"`
+}
+
+// ArgoCDServer is the API and the pages.
+type ArgoCDServer struct {
+	Replicas  int32                       `json:"replicas"`
+	PDB       MinAvailableBudget          `json:"pdb"`
+	Metrics   Switch                      `json:"metrics"`
+	Ingress   ArgoCDIngress               `json:"ingress"`
+	Resources corev1.ResourceRequirements `json:"resources"`
+}
+
+// ArgoCDIngress is the way in through the gateway, whose load balancer ends TLS.
+type ArgoCDIngress struct {
+	Enabled          bool   `json:"enabled"`
+	IngressClassName string `json:"ingressClassName,omitempty"`
+	Hostname         string `json:"hostname,omitempty"`
+}
+
+// ArgoCDPart is another component.
+type ArgoCDPart struct {
+	Replicas  int32                       `json:"replicas"`
+	PDB       MinAvailableBudget          `json:"pdb"`
+	Resources corev1.ResourceRequirements `json:"resources"`
+}
+
+// MaxUnavailableBudget keeps pods during voluntary disruptions.
+type MaxUnavailableBudget struct {
+	Enabled        bool  `json:"enabled"`
+	MaxUnavailable int32 `json:"maxUnavailable,omitempty"`
+}
+
+// MinAvailableBudget keeps pods during voluntary disruptions.
+type MinAvailableBudget struct {
+	Enabled      bool  `json:"enabled"`
+	MinAvailable int32 `json:"minAvailable,omitempty"`
+}
+
+// budgetOf keeps one of several pods. Of one pod it keeps none: it could never
+// leave its node.
+func budgetOf(replicas int32) MinAvailableBudget {
+	if replicas < 2 {
+		return MinAvailableBudget{}
+	}
+	return MinAvailableBudget{Enabled: true, MinAvailable: 1}
+}
+
+// policy gives the groups their roles.
+func (a *ArgoCDArgs) policy() string {
+	var csv strings.Builder
+	for _, verb := range []string{"get", "sync"} {
+		fmt.Fprintf(&csv, "p, role:deployer, applications, %s, */*, allow\n", verb)
+	}
+	for _, group := range a.Deployers {
+		fmt.Fprintf(&csv, "g, %s, role:deployer\n", group)
+	}
+	for _, group := range a.Admins {
+		fmt.Fprintf(&csv, "g, %s, role:admin\n", group)
+	}
+	return csv.String()
+}
+
+// Release gives the Helm release, or every reason why not.
+func (a *ArgoCDArgs) Release() (*kube.Release, error) {
+	if err := a.Validate(); err != nil {
+		return nil, err
+	}
+	domain := a.Host
+	if domain == "" {
+		domain = fmt.Sprintf("argocd-server.%s.svc", a.Namespace)
+	}
+	part := func(milliCPU, memory, limit int64) ArgoCDPart {
+		return ArgoCDPart{Replicas: a.Replicas, PDB: budgetOf(a.Replicas), Resources: kube.Sizes(milliCPU, memory, limit)}
+	}
+	return &kube.Release{
+		// The chart calls its objects argocd-... after the release.
+		Name: "argocd", Namespace: a.Namespace,
+		Chart: charts.ArgoCD, Repository: a.ChartRepository,
+		Values: ArgoCDValues{
+			Global: ArgoCDGlobal{Domain: domain, Image: Tag{Tag: charts.ArgoCDServer.Tag}, Logging: ArgoCDLogging{Format: "json"}},
+			Configs: ArgoCDConfigs{
+				// TLS ends before it, at the load balancer or at the port-forward.
+				Params: ArgoCDParams{ServerInsecure: true},
+				RBAC:   ArgoCDRBAC{PolicyCSV: a.policy()},
+			},
+			Controller: ArgoCDController{
+				Replicas: 1, PDB: MaxUnavailableBudget{Enabled: true, MaxUnavailable: 1},
+				Metrics: Switch{Enabled: true}, Resources: kube.Sizes(100, 384, 1024),
+			},
+			Server: ArgoCDServer{
+				Replicas: a.Replicas, PDB: budgetOf(a.Replicas), Metrics: Switch{Enabled: true},
+				Ingress:   ArgoCDIngress{Enabled: a.Host != "", IngressClassName: a.IngressClass, Hostname: a.Host},
+				Resources: kube.Sizes(50, 128, 384),
+			},
+			RepoServer:     part(50, 192, 768),
+			ApplicationSet: part(20, 96, 256),
+		},
+		Atomic: true, SkipAwait: a.SkipAwait, TimeoutSeconds: 900, MaxHistory: 5,
+	}, nil
+}
+
+// Installation gives everything that Argo CD consists of, or every reason why not.
+func (a *ArgoCDArgs) Installation() (*kube.Installation, error) {
+	release, err := a.Release()
+	if err != nil {
+		return nil, err
+	}
+	before := kube.Stages{{{Name: "namespace", Object: kube.RestrictedNamespace(a.Namespace)}}}
+	if r := a.Repository; r != nil {
+		before = append(before, []kube.Manifest{{
+			Name: "repository", Object: secrets.NewRepositorySecret("repository", a.Namespace, r.Store, r.SecretName, r.URL),
+		}})
+	}
+	return &kube.Installation{Before: before, Release: release}, nil
+}

@@ -1,0 +1,206 @@
+package delivery
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/loja-veloz/platform/infra/charts"
+	"github.com/loja-veloz/platform/infra/gateway"
+	"github.com/loja-veloz/platform/infra/kube"
+	"github.com/loja-veloz/platform/infra/secrets"
+)
+
+const (
+	pluginFile   = "rollouts-plugin-trafficrouter-gatewayapi"
+	pluginVolume = "gwapi-plugin"
+	pluginFolder = "/plugins"
+)
+
+// RolloutsReleaseArgs say how to install the controller from its chart, with the
+// plugin that moves weights in HTTPRoutes.
+type RolloutsReleaseArgs struct {
+	// Namespace is created for the controller.
+	Namespace string
+	// Replicas is the number of controller pods, of which one leads.
+	Replicas int32
+	// Datadog is where analyses ask for metrics; nil is nowhere.
+	Datadog *DatadogMetrics
+	// ChartRepository replaces the chart's own; see kube.Release.
+	ChartRepository string
+	// SkipAwait does not wait until the pods are ready.
+	SkipAwait bool
+}
+
+// DatadogMetrics is an account of Datadog.
+type DatadogMetrics struct {
+	// Site is Datadog's, for example datadoghq.com.
+	Site string
+	// SecretName is the secret in AWS Secrets Manager with the keys api-key and
+	// app-key, and Store the ClusterSecretStore that reads it.
+	SecretName, Store string
+}
+
+// RolloutsRelease is the controller, installed from the chart.
+type RolloutsRelease struct {
+	pulumi.ResourceState
+
+	// Release is what Rollouts have to wait for.
+	Release *kube.HelmRelease
+}
+
+// NewRolloutsRelease installs the controller from its chart. Errors name the
+// argument that is wrong.
+func NewRolloutsRelease(ctx *pulumi.Context, name string, args *RolloutsReleaseArgs, opts ...pulumi.ResourceOption) (*RolloutsRelease, error) {
+	parts, err := args.Installation()
+	if err != nil {
+		return nil, fmt.Errorf("rollouts controller %s: %w", name, err)
+	}
+	r := &RolloutsRelease{}
+	if err := ctx.RegisterComponentResource("loja-veloz:delivery:RolloutsRelease", name, r, opts...); err != nil {
+		return nil, fmt.Errorf("registering rollouts controller %s: %w", name, err)
+	}
+	if r.Release, err = kube.ApplyInstallation(ctx, r, name, parts, opts); err != nil {
+		return nil, fmt.Errorf("rollouts controller %s: %w", name, err)
+	}
+	if err := ctx.RegisterResourceOutputs(r, pulumi.Map{}); err != nil {
+		return nil, fmt.Errorf("registering the outputs of rollouts controller %s: %w", name, err)
+	}
+	return r, nil
+}
+
+// Validate reports everything that is wrong with the arguments, one fault per line.
+func (a *RolloutsReleaseArgs) Validate() error {
+	var faults []error
+	if a.Namespace == "" {
+		faults = append(faults, errors.New("Namespace is empty"))
+	}
+	if a.Replicas < 1 {
+		faults = append(faults, fmt.Errorf("Replicas is %d: at least 1 is needed", a.Replicas))
+	}
+	if d := a.Datadog; d != nil {
+		for _, needed := range []struct{ field, value string }{
+			{"Site", d.Site}, {"SecretName", d.SecretName}, {"Store", d.Store},
+		} {
+			if needed.value == "" {
+				faults = append(faults, fmt.Errorf("Datadog.%s is empty", needed.field))
+			}
+		}
+	}
+	if err := kube.ValidRepository(a.ChartRepository); err != nil {
+		faults = append(faults, fmt.Errorf("ChartRepository %w", err))
+	}
+	return errors.Join(faults...)
+}
+
+// RolloutsValues are the chart's values, as far as they are used here.
+type RolloutsValues struct {
+	Controller   RolloutsController   `json:"controller"`
+	ProviderRBAC RolloutsProviderRBAC `json:"providerRBAC"`
+	Dashboard    RolloutsDashboard    `json:"dashboard"`
+}
+
+// RolloutsController is the controller with its plugin.
+type RolloutsController struct {
+	Image                Tag                `json:"image"`
+	Replicas             int32              `json:"replicas"`
+	PDB                  MinAvailableBudget `json:"pdb"`
+	Metrics              Switch             `json:"metrics"`
+	InitContainers       []corev1.Container `json:"initContainers"`
+	TrafficRouterPlugins []RolloutsPlugin   `json:"trafficRouterPlugins"`
+	Volumes              []RolloutsVolume   `json:"volumes"`
+	VolumeMounts         []RolloutsMount    `json:"volumeMounts"`
+	// Resources: read in the chart's values file, not rendered.
+	Resources corev1.ResourceRequirements `json:"resources"`
+}
+
+// RolloutsPlugin is a program that the controller starts.
+type RolloutsPlugin struct {
+	Name     string `json:"name"`
+	Location string `json:"location"`
+}
+
+// RolloutsVolume is an empty folder of the pod.
+type RolloutsVolume struct {
+	Name     string   `json:"name"`
+	EmptyDir struct{} `json:"emptyDir"`
+}
+
+// RolloutsMount is where it appears.
+type RolloutsMount struct {
+	Name      string `json:"name"`
+	MountPath string `json:"mountPath"`
+}
+
+// RolloutsProviderRBAC is what the controller may rewrite for traffic routers.
+type RolloutsProviderRBAC struct {
+	Providers RolloutsProviders `json:"providers"`
+}
+
+// RolloutsProviders are the traffic routers.
+type RolloutsProviders struct {
+	GatewayAPI bool `json:"gatewayAPI"`
+}
+
+// RolloutsDashboard is the page. It asks nobody who they are: a ClusterIP, and
+// read only.
+type RolloutsDashboard struct {
+	Enabled  bool `json:"enabled"`
+	Readonly bool `json:"readonly"`
+}
+
+// Release gives the Helm release, or every reason why not.
+func (a *RolloutsReleaseArgs) Release() (*kube.Release, error) {
+	if err := a.Validate(); err != nil {
+		return nil, err
+	}
+	// The namespace admits restricted containers only, and the plugin's image says
+	// nothing of its user.
+	security := kube.RestrictedContainer()
+	security.RunAsNonRoot, security.RunAsUser = new(true), new(kube.NonRoot)
+	copier := corev1.Container{
+		Name:            "copy-" + pluginVolume,
+		Image:           charts.RolloutsGatewayAPIPlugin.Reference(),
+		Command:         []string{"/bin/sh", "-c"},
+		Args:            []string{fmt.Sprintf("cp /bin/%s %s", pluginFile, pluginFolder)},
+		VolumeMounts:    []corev1.VolumeMount{{Name: pluginVolume, MountPath: pluginFolder}},
+		Resources:       kube.Sizes(10, 32, 128),
+		SecurityContext: security,
+	}
+	return &kube.Release{
+		Name: objectName, Namespace: a.Namespace,
+		Chart: charts.Rollouts, Repository: a.ChartRepository,
+		Values: RolloutsValues{
+			Controller: RolloutsController{
+				Image: Tag{Tag: charts.RolloutsController.Tag}, Replicas: a.Replicas, PDB: budgetOf(a.Replicas),
+				Metrics:              Switch{Enabled: true},
+				InitContainers:       []corev1.Container{copier},
+				TrafficRouterPlugins: []RolloutsPlugin{{Name: gateway.PluginName, Location: "file://" + pluginFolder + "/" + pluginFile}},
+				Volumes:              []RolloutsVolume{{Name: pluginVolume}},
+				VolumeMounts:         []RolloutsMount{{Name: pluginVolume, MountPath: pluginFolder}},
+				Resources:            kube.Sizes(50, 96, 384),
+			},
+			ProviderRBAC: RolloutsProviderRBAC{Providers: RolloutsProviders{GatewayAPI: true}},
+			Dashboard:    RolloutsDashboard{Enabled: true, Readonly: true},
+		},
+		Atomic: true, SkipAwait: a.SkipAwait, TimeoutSeconds: 600, MaxHistory: 5,
+	}, nil
+}
+
+// Installation gives everything that the controller consists of, or every reason
+// why not.
+func (a *RolloutsReleaseArgs) Installation() (*kube.Installation, error) {
+	release, err := a.Release()
+	if err != nil {
+		return nil, err
+	}
+	before := kube.Stages{{{Name: "namespace", Object: kube.RestrictedNamespace(a.Namespace)}}}
+	if d := a.Datadog; d != nil {
+		before = append(before, []kube.Manifest{{
+			Name: "datadog", Object: secrets.NewRolloutsDatadogSecret(a.Namespace, d.Store, d.SecretName, d.Site),
+		}})
+	}
+	return &kube.Installation{Before: before, Release: release}, nil
+}

@@ -1,0 +1,42 @@
+package dns_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
+
+	"github.com/loja-veloz/platform/infra/dns"
+	"github.com/loja-veloz/platform/infra/infratest"
+)
+
+func TestANameGetsACertificateAndARecord(t *testing.T) {
+	args := &dns.Args{Host: "shop.example.com", ZoneID: "Z0123456789ABC"}
+	recorder, err := infratest.Run(true, func(ctx *pulumi.Context) error {
+		if _, err := dns.NewCertificate(ctx, "edge", args); err != nil {
+			return err
+		}
+		_, err := dns.NewRecord(ctx, "shop", args, pulumi.String("nlb.example.com"))
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	recorder.WellFormed(t)
+	if c := recorder.Named(t, "edge-certificate").Inputs; c["domainName"] != "shop.example.com" || c["validationMethod"] != "DNS" {
+		t.Errorf("the certificate is %v", c)
+	}
+	record := recorder.Named(t, "shop-cname").Inputs
+	if record["name"] != "shop.example.com" || record["type"] != "CNAME" || record["zoneId"] != "Z0123456789ABC" {
+		t.Errorf("the record is %v", record)
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	err := (&dns.Args{Host: "Shop", ZoneID: "example.com"}).Validate()
+	for _, want := range []string{`Host is "Shop"`, `ZoneID is "example.com"`} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("not reported: %s in %v", want, err)
+		}
+	}
+}

@@ -1,0 +1,685 @@
+package gateway
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+
+	rolloutsv1alpha1 "github.com/argoproj/argo-rollouts/pkg/apis/rollouts/v1alpha1"
+	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"github.com/loja-veloz/platform/infra/charts"
+	"github.com/loja-veloz/platform/infra/kube"
+)
+
+const (
+	// kongHTTP is the port of Kong's pods on which it takes plain HTTP.
+	kongHTTP = 8000
+	// kongStatus is where they show their metrics.
+	kongStatus = 8100
+	// kongWebhook is where the controller checks objects for the API server.
+	kongWebhook = 8080
+
+	// httpsPort and httpPort are the proxy Service's.
+	httpsPort = 443
+	httpPort  = 80
+
+	// drainSeconds is how long a public Kong keeps taking requests after it was told
+	// to stop: a Network Load Balancer may send new connections for up to two
+	// minutes to a target that was deregistered.
+	drainSeconds = 120
+	// quitSeconds is what open requests get after that.
+	quitSeconds = 10
+
+	// PluginName is the Rollouts plugin that moves weights in HTTPRoutes.
+	PluginName = "argoproj-labs/gatewayAPI"
+
+	// weightsLabel finds the HTTPRoutes that carry a service's weights.
+	weightsLabel = "loja-veloz.dev/weights-of"
+)
+
+// KongArgs say which Kong to install: a public one, behind an internet-facing
+// Network Load Balancer, or an internal one, which is reachable from nowhere but
+// the cluster.
+type KongArgs struct {
+	// Namespace is created for this instance, which shares it with no other.
+	Namespace string
+	// ReleaseName is that of the Helm release; the proxy's Service is
+	// <release>-kong-proxy.
+	ReleaseName string
+	// Class names the GatewayClass, the IngressClass and the class of plugins; each
+	// instance has its own.
+	Class string
+	// Public gives the instance the load balancer. Without it the Service is of
+	// type ClusterIP.
+	Public bool
+	// CertificateARN is the ACM certificate with which the load balancer answers on
+	// 443. Needed when Public, and only then.
+	CertificateARN pulumi.StringInput
+	// Host is the name under which the public paths are answered; empty answers
+	// under any. An internal instance has none: its routes go by service.
+	Host string
+	// RouteNamespaces are the namespaces whose routes count, and whose Secrets this
+	// instance may read beside those of its own. They have to exist.
+	RouteNamespaces []string
+	// ScrapedFrom is the namespace whose pods may read the metrics; empty is none.
+	ScrapedFrom string
+	// Replicas is the number of pods.
+	Replicas int32
+	// DefinitionsInstalled: another component brings the CustomResourceDefinitions
+	// of the Gateway API.
+	DefinitionsInstalled bool
+	// ChartRepository replaces the chart's own; see kube.Release.
+	ChartRepository string
+	// SkipAwait does not wait until the pods are ready.
+	SkipAwait bool
+}
+
+// Kong is an installed instance.
+type Kong struct {
+	pulumi.ResourceState
+	KongRouter
+
+	// Release is what objects of Kong's own kinds have to wait for.
+	Release *kube.HelmRelease
+}
+
+// KongRouter makes the objects that route through one instance; it is apart from
+// the component so that manifests can be rendered without a cluster.
+type KongRouter struct {
+	namespace, release, class, host string
+	public                          bool
+	routeNamespace                  string
+}
+
+var (
+	_ Gateway = (*Kong)(nil)
+	_ Gateway = KongPair{}
+)
+
+// NewKong installs the Gateway API's CRDs, Kong with its controller, its
+// GatewayClass and its Gateway. Errors name the argument that is wrong.
+func NewKong(ctx *pulumi.Context, name string, args *KongArgs, opts ...pulumi.ResourceOption) (*Kong, error) {
+	parts, err := args.Installation()
+	if err != nil {
+		return nil, fmt.Errorf("gateway %s: %w", name, err)
+	}
+	k := &Kong{KongRouter: NewKongRouter(args)}
+	if err := ctx.RegisterComponentResource("loja-veloz:gateway:Kong", name, k, opts...); err != nil {
+		return nil, fmt.Errorf("registering gateway %s: %w", name, err)
+	}
+	if k.Release, err = kube.ApplyInstallation(ctx, k, name, parts, opts); err != nil {
+		return nil, fmt.Errorf("gateway %s: %w", name, err)
+	}
+	if err := ctx.RegisterResourceOutputs(k, pulumi.Map{}); err != nil {
+		return nil, fmt.Errorf("registering the outputs of gateway %s: %w", name, err)
+	}
+	return k, nil
+}
+
+// NewKongRouter gives the router for the instance that args describe.
+func NewKongRouter(args *KongArgs) KongRouter {
+	r := KongRouter{namespace: args.Namespace, release: args.ReleaseName, class: args.Class, host: args.Host, public: args.Public}
+	if len(args.RouteNamespaces) > 0 {
+		r.routeNamespace = args.RouteNamespaces[0]
+	}
+	return r
+}
+
+var (
+	objectName = regexp.MustCompile(`^[a-z]([-a-z0-9]*[a-z0-9])?$`)
+	hostName   = regexp.MustCompile(`^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]{2,63}$`)
+)
+
+// ProxyService is the Service through which requests come in, and which is given
+// the load balancer of a public instance.
+func (a *KongArgs) ProxyService() string { return a.ReleaseName + "-kong-proxy" }
+
+// Validate reports everything that is wrong with the arguments, one fault per line.
+func (a *KongArgs) Validate() error {
+	var faults []error
+	add := func(format string, args ...any) { faults = append(faults, fmt.Errorf(format, args...)) }
+	for _, name := range []struct{ field, value string }{
+		{"Namespace", a.Namespace}, {"ReleaseName", a.ReleaseName}, {"Class", a.Class},
+	} {
+		if !objectName.MatchString(name.value) {
+			add("%s is %q: use lower-case letters, digits and dashes, beginning with a letter", name.field, name.value)
+		}
+	}
+	if a.Public && a.CertificateARN == nil {
+		add("CertificateARN is missing: the load balancer takes HTTPS only")
+	}
+	if !a.Public && a.CertificateARN != nil {
+		add("CertificateARN is set on an instance that has no load balancer")
+	}
+	if arn, plain := a.CertificateARN.(pulumi.String); plain && !strings.HasPrefix(string(arn), "arn:aws") {
+		add("CertificateARN is %q, which is no ARN", string(arn))
+	}
+	if !a.Public && a.Host != "" {
+		add("Host is %q on an instance that is not public: its routes go by service", a.Host)
+	}
+	if a.Host != "" && !hostName.MatchString(a.Host) {
+		add("Host is %q: a full DNS name such as shop.example.com is expected", a.Host)
+	}
+	if a.Replicas < 1 {
+		add("Replicas is %d: at least 1 is needed", a.Replicas)
+	}
+	if len(a.RouteNamespaces) == 0 {
+		add("RouteNamespaces is empty: the gateway would route to nothing")
+	}
+	if slices.Contains(a.RouteNamespaces, a.Namespace) {
+		add("RouteNamespaces holds the gateway's own namespace %q", a.Namespace)
+	}
+	if err := kube.ValidRepository(a.ChartRepository); err != nil {
+		add("ChartRepository %w", err)
+	}
+	return errors.Join(faults...)
+}
+
+// KongValues are the chart's values, as far as they are used here. Comments mark
+// the keys that were read in the chart's own values file and not rendered.
+type KongValues struct {
+	ReplicaCount        int32                       `json:"replicaCount"`
+	Image               ChartImage                  `json:"image"`
+	Env                 KongEnv                     `json:"env"`
+	Admin               Switch                      `json:"admin"`
+	Manager             Switch                      `json:"manager"`
+	Proxy               KongProxy                   `json:"proxy"`
+	IngressController   KongController              `json:"ingressController"`
+	Resources           corev1.ResourceRequirements `json:"resources"`
+	PodDisruptionBudget KongDisruptionBudget        `json:"podDisruptionBudget"`
+	PodAnnotations      map[string]string           `json:"podAnnotations,omitempty"`
+	// Lifecycle and TerminationGracePeriodSeconds: read, not rendered.
+	Lifecycle                     *corev1.Lifecycle `json:"lifecycle,omitempty"`
+	TerminationGracePeriodSeconds int64             `json:"terminationGracePeriodSeconds,omitempty"`
+	// TopologySpreadConstraints: read, not rendered.
+	TopologySpreadConstraints []corev1.TopologySpreadConstraint `json:"topologySpreadConstraints,omitempty"`
+}
+
+// ChartImage replaces an image of a chart.
+type ChartImage struct {
+	Repository string `json:"repository,omitempty"`
+	Tag        string `json:"tag,omitempty"`
+}
+
+func chartImage(i charts.Image) ChartImage { return ChartImage{Repository: i.Repository, Tag: i.Tag} }
+
+// Switch turns a part of a chart on or off.
+type Switch struct {
+	Enabled bool `json:"enabled"`
+}
+
+// KongEnv is kong.conf.
+type KongEnv struct {
+	Database     string `json:"database"`
+	RouterFlavor string `json:"router_flavor"`
+}
+
+// KongProxy is the proxy's Service.
+type KongProxy struct {
+	Type        string            `json:"type"`
+	Annotations map[string]string `json:"annotations,omitempty"`
+	// HTTP and TLS: read, not rendered.
+	HTTP *KongHTTPListen `json:"http,omitempty"`
+	TLS  *KongTLSListen  `json:"tls,omitempty"`
+}
+
+// KongHTTPListen is the Service's plain port; 0 leaves it out of the Service, and
+// the pods listen all the same.
+type KongHTTPListen struct {
+	ServicePort int32 `json:"servicePort"`
+}
+
+// KongTLSListen is the Service's TLS port.
+type KongTLSListen struct {
+	Enabled                   *bool `json:"enabled,omitempty"`
+	ServicePort               int32 `json:"servicePort,omitempty"`
+	OverrideServiceTargetPort int32 `json:"overrideServiceTargetPort,omitempty"`
+}
+
+// KongController is the Kong Ingress Controller beside the proxy.
+type KongController struct {
+	Image ChartImage        `json:"image"`
+	RBAC  KongRBAC          `json:"rbac"`
+	Env   map[string]string `json:"env"`
+	// IngressClass and WatchNamespaces: read, not rendered.
+	IngressClass    string                      `json:"ingressClass"`
+	WatchNamespaces []string                    `json:"watchNamespaces"`
+	Resources       corev1.ResourceRequirements `json:"resources"`
+}
+
+// KongRBAC is what the controller may read.
+type KongRBAC struct {
+	GatewayAPI Switch `json:"gatewayAPI"`
+}
+
+// KongDisruptionBudget keeps pods during voluntary disruptions.
+type KongDisruptionBudget struct {
+	Enabled        bool  `json:"enabled"`
+	MaxUnavailable int32 `json:"maxUnavailable,omitempty"`
+}
+
+// Release gives the Helm release, or every reason why not.
+func (a *KongArgs) Release() (*kube.Release, error) {
+	if err := a.Validate(); err != nil {
+		return nil, err
+	}
+	values := KongValues{
+		ReplicaCount: a.Replicas,
+		Image:        chartImage(charts.KongProxy),
+		// The controller generates expressions, and the default router takes none.
+		Env: KongEnv{Database: "off", RouterFlavor: "expressions"},
+		// The controller reaches the admin API inside the pod; nobody else is to.
+		Proxy: KongProxy{Type: string(corev1.ServiceTypeClusterIP), TLS: &KongTLSListen{Enabled: new(false)}},
+		IngressController: KongController{
+			Image: chartImage(charts.KongController),
+			RBAC:  KongRBAC{GatewayAPI: Switch{Enabled: true}},
+			Env: map[string]string{
+				// Pods that are going away stay in the upstream, at weight 0, until they went.
+				"enable_drain_support": "true",
+				// Two instances with one controller name would answer for each other's Gateways.
+				"gateway_api_controller_name": a.controllerName(),
+			},
+			IngressClass:    a.Class,
+			WatchNamespaces: append([]string{a.Namespace}, a.RouteNamespaces...),
+			Resources:       kube.Sizes(100, 256, 512),
+		},
+		Resources:           kube.Sizes(200, 512, 1024),
+		PodDisruptionBudget: KongDisruptionBudget{Enabled: true, MaxUnavailable: 1},
+		PodAnnotations: map[string]string{
+			"ad.datadoghq.com/proxy.checks": fmt.Sprintf(`{"kong":{"init_config":{},"instances":[{"openmetrics_endpoint":"http://%%%%host%%%%:%d/metrics"}]}}`, kongStatus),
+		},
+		TopologySpreadConstraints: []corev1.TopologySpreadConstraint{{
+			MaxSkew: 1, TopologyKey: corev1.LabelTopologyZone, WhenUnsatisfiable: corev1.ScheduleAnyway,
+			LabelSelector: &metav1.LabelSelector{MatchLabels: NewKongRouter(a).Pods().Labels},
+		}},
+	}
+	release := &kube.Release{
+		Name: a.ReleaseName, Namespace: a.Namespace, Chart: charts.Kong, Repository: a.ChartRepository,
+		Atomic: true, SkipAwait: a.SkipAwait, TimeoutSeconds: 600, MaxHistory: 5,
+	}
+	if a.Public {
+		a.expose(&values)
+		release.Overlays = []kube.Overlay{{Path: []string{"proxy", "annotations", awsLoadBalancer + "ssl-cert"}, Value: a.CertificateARN}}
+	}
+	release.Values = values
+	return release, nil
+}
+
+const awsLoadBalancer = "service.beta.kubernetes.io/aws-load-balancer-"
+
+// expose puts the load balancer before the proxy. It ends TLS; port 80 is closed,
+// for behind one Service Kong could not tell it from 443 to redirect it.
+func (a *KongArgs) expose(values *KongValues) {
+	values.Proxy = KongProxy{
+		Type: string(corev1.ServiceTypeLoadBalancer),
+		Annotations: map[string]string{
+			// The AWS Load Balancer Controller's, not the cloud provider's in the control plane.
+			awsLoadBalancer + "type":            "external",
+			awsLoadBalancer + "scheme":          "internet-facing",
+			awsLoadBalancer + "nlb-target-type": "ip",
+			awsLoadBalancer + "ssl-ports":       fmt.Sprint(httpsPort),
+			// TLS 1.2 and 1.3 only.
+			awsLoadBalancer + "ssl-negotiation-policy": "ELBSecurityPolicy-TLS13-1-2-2021-06",
+			awsLoadBalancer + "backend-protocol":       "tcp",
+			awsLoadBalancer + "attributes":             "load_balancing.cross_zone.enabled=true",
+			awsLoadBalancer + "target-group-attributes": strings.Join([]string{
+				"preserve_client_ip.enabled=true", // or every caller has the load balancer's address
+				fmt.Sprintf("deregistration_delay.timeout_seconds=%d", drainSeconds),
+			}, ","),
+			awsLoadBalancer + "healthcheck-protocol": "http",
+			awsLoadBalancer + "healthcheck-port":     fmt.Sprint(kongStatus),
+			awsLoadBalancer + "healthcheck-path":     "/status/ready",
+		},
+		HTTP: &KongHTTPListen{ServicePort: 0},
+		TLS:  &KongTLSListen{Enabled: new(true), ServicePort: httpsPort, OverrideServiceTargetPort: kongHTTP},
+	}
+	values.Lifecycle = &corev1.Lifecycle{PreStop: &corev1.LifecycleHandler{Exec: &corev1.ExecAction{Command: []string{
+		"kong", "quit", fmt.Sprintf("--wait=%d", drainSeconds), fmt.Sprintf("--timeout=%d", quitSeconds),
+	}}}}
+	values.TerminationGracePeriodSeconds = drainSeconds + quitSeconds + 10
+}
+
+// controllerName tells the instances' controllers apart. Kong's default is the
+// public one's, so that documentation and dashboards fit.
+func (a *KongArgs) controllerName() string {
+	if a.Public {
+		return "konghq.com/kic-gateway-controller"
+	}
+	return "konghq.com/kic-gateway-controller-" + a.Class
+}
+
+// Installation gives everything that the instance consists of, or every reason
+// why not.
+func (a *KongArgs) Installation() (*kube.Installation, error) {
+	release, err := a.Release()
+	if err != nil {
+		return nil, err
+	}
+	var crds []kube.Manifest
+	if !a.DefinitionsInstalled {
+		if crds, err = GatewayDefinitions(); err != nil {
+			return nil, err
+		}
+	}
+	namespace := kube.Manifest{Name: "namespace", Object: kube.RestrictedNamespace(a.Namespace)}
+	return &kube.Installation{
+		Before:  kube.Stages{append(crds, namespace), {{Name: "network-policy", Object: a.networkPolicy()}}},
+		Release: release,
+		After:   kube.Stages{a.gateway()},
+	}, nil
+}
+
+// GatewayDefinitions are the CustomResourceDefinitions of the Gateway API.
+func GatewayDefinitions() ([]kube.Manifest, error) {
+	all, err := kube.Definitions(definitions)
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(all, func(m kube.Manifest) bool {
+		return !strings.HasSuffix(m.Object.GetName(), "."+gatewayv1.GroupName)
+	}), nil
+}
+
+func (a *KongArgs) labels() map[string]string {
+	return map[string]string{"app.kubernetes.io/part-of": "loja-veloz", "app.kubernetes.io/component": "gateway"}
+}
+
+func (a *KongArgs) meta(name string) metav1.ObjectMeta {
+	return metav1.ObjectMeta{Name: name, Namespace: a.Namespace, Labels: a.labels()}
+}
+
+// gateway is the class that this instance answers for, its Gateway, and the
+// plugin that measures.
+func (a *KongArgs) gateway() []kube.Manifest {
+	class := metav1.ObjectMeta{Name: a.Class, Labels: a.labels(), Annotations: map[string]string{
+		// The chart runs the proxy; the controller is not to make one per Gateway.
+		"konghq.com/gatewayclass-unmanaged": "true",
+	}}
+	// A listener counts only if its port is one of the proxy's Service and its
+	// protocol what Kong speaks on the target: on 443 that is HTTP, since the load
+	// balancer ended TLS.
+	listener := gatewayv1.Listener{
+		Name: "http", Port: httpPort, Protocol: gatewayv1.HTTPProtocolType,
+		AllowedRoutes: &gatewayv1.AllowedRoutes{Namespaces: &gatewayv1.RouteNamespaces{
+			From: new(gatewayv1.NamespacesFromSelector),
+			Selector: &metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{{
+				Key: corev1.LabelMetadataName, Operator: metav1.LabelSelectorOpIn, Values: a.RouteNamespaces,
+			}}},
+		}},
+	}
+	if a.Public {
+		listener.Port = httpsPort
+	}
+	return []kube.Manifest{
+		{Name: "class", Object: &gatewayv1.GatewayClass{
+			ObjectMeta: class,
+			Spec:       gatewayv1.GatewayClassSpec{ControllerName: gatewayv1.GatewayController(a.controllerName())},
+		}},
+		{Name: "gateway", Object: &gatewayv1.Gateway{ObjectMeta: a.meta(a.Class), Spec: gatewayv1.GatewaySpec{
+			GatewayClassName: gatewayv1.ObjectName(a.Class),
+			Listeners:        []gatewayv1.Listener{listener},
+		}}},
+		// Cluster-scoped, hence named after the class.
+		{Name: "prometheus", Object: newKongClusterPlugin(a.Class+"-prometheus", a.Class, "prometheus", prometheusConfig{
+			StatusCodeMetrics: true, LatencyMetrics: true, BandwidthMetrics: true, UpstreamHealthMetrics: true,
+		})},
+	}
+}
+
+// networkPolicy opens the proxy to everyone when the instance is public and to the
+// services' namespaces otherwise, the metrics to the scraper and to the load
+// balancer's health checks, and the webhook, whose caller no policy can name.
+func (a *KongArgs) networkPolicy() *networkingv1.NetworkPolicy {
+	port := func(n int32) []networkingv1.NetworkPolicyPort {
+		return []networkingv1.NetworkPolicyPort{{Protocol: new(corev1.ProtocolTCP), Port: new(intstr.FromInt32(n))}}
+	}
+	namespaces := func(names ...string) []networkingv1.NetworkPolicyPeer {
+		return []networkingv1.NetworkPolicyPeer{{NamespaceSelector: &metav1.LabelSelector{
+			MatchExpressions: []metav1.LabelSelectorRequirement{{Key: corev1.LabelMetadataName, Operator: metav1.LabelSelectorOpIn, Values: names}},
+		}}}
+	}
+	proxy := networkingv1.NetworkPolicyIngressRule{Ports: port(kongHTTP)}
+	if !a.Public {
+		proxy.From = namespaces(a.RouteNamespaces...)
+	}
+	rules := []networkingv1.NetworkPolicyIngressRule{proxy, {Ports: port(kongWebhook)}}
+	switch {
+	case a.Public: // the load balancer's health checks come from its own addresses
+		rules = append(rules, networkingv1.NetworkPolicyIngressRule{Ports: port(kongStatus)})
+	case a.ScrapedFrom != "":
+		rules = append(rules, networkingv1.NetworkPolicyIngressRule{From: namespaces(a.ScrapedFrom), Ports: port(kongStatus)})
+	}
+	return &networkingv1.NetworkPolicy{ObjectMeta: a.meta("kong"), Spec: networkingv1.NetworkPolicySpec{
+		PodSelector: metav1.LabelSelector{MatchLabels: NewKongRouter(a).Pods().Labels},
+		PolicyTypes: []networkingv1.PolicyType{networkingv1.PolicyTypeIngress},
+		Ingress:     rules,
+	}}
+}
+
+// Routes gives the route of a service: on a public instance of its public paths,
+// if it has any, and on an internal one of all its paths but the private ones,
+// under the service's name.
+func (r KongRouter) Routes(b Backend) ([]kube.Manifest, error) {
+	if err := Validate("Public", b.Public); err != nil {
+		return nil, err
+	}
+	if b.StableService == b.CanaryService {
+		return nil, fmt.Errorf("StableService and CanaryService are both %q: weights would move nothing", b.StableService)
+	}
+	if b.Namespace != r.routeNamespace {
+		return nil, fmt.Errorf("Namespace is %q: the Rollouts plugin looks for routes in %q", b.Namespace, r.routeNamespace)
+	}
+	if !r.public {
+		return r.internalRoute(b)
+	}
+	if len(b.Public) == 0 {
+		return nil, nil
+	}
+	matches := make([]gatewayv1.HTTPRouteMatch, 0, len(b.Public))
+	for _, p := range b.Public {
+		matches = append(matches, p.match())
+	}
+	var hosts []gatewayv1.Hostname
+	if r.host != "" {
+		hosts = []gatewayv1.Hostname{gatewayv1.Hostname(r.host)}
+	}
+	route, err := r.route(b, "route", b.Service, hosts, []gatewayv1.HTTPRouteRule{{Matches: matches, BackendRefs: b.weighted()}})
+	if err != nil {
+		return nil, err
+	}
+	return []kube.Manifest{route}, nil
+}
+
+func (p Path) match() gatewayv1.HTTPRouteMatch {
+	kind := gatewayv1.PathMatchExact
+	if p.Match == Prefix {
+		kind = gatewayv1.PathMatchPathPrefix
+	}
+	return gatewayv1.HTTPRouteMatch{Path: &gatewayv1.HTTPPathMatch{Type: &kind, Value: &p.Value}}
+}
+
+// weighted are both Services of a backend. Group and kind are spelled out: the API
+// server would add them, and Argo CD see a difference.
+func (b Backend) weighted() []gatewayv1.HTTPBackendRef {
+	ref := func(service string, weight int32) gatewayv1.HTTPBackendRef {
+		return gatewayv1.HTTPBackendRef{BackendRef: gatewayv1.BackendRef{
+			BackendObjectReference: gatewayv1.BackendObjectReference{
+				Group: new(gatewayv1.Group("")), Kind: new(gatewayv1.Kind("Service")),
+				Name: gatewayv1.ObjectName(service), Port: new(b.Port),
+			},
+			Weight: &weight,
+		}}
+	}
+	return []gatewayv1.HTTPBackendRef{ref(b.StableService, 100), ref(b.CanaryService, 0)}
+}
+
+// route is an HTTPRoute whose rules belong to Rollouts from the moment it exists.
+// They are one atomic list in the CRD's schema, paths and weights together: its
+// owner owns all of it, and only the whole list can be left alone. Other rules
+// therefore are another route: the resource and the object are named after what
+// they say, and the new one replaces the old.
+func (r KongRouter) route(b Backend, resource, prefix string, hosts []gatewayv1.Hostname, rules []gatewayv1.HTTPRouteRule) (kube.Manifest, error) {
+	raw, err := json.Marshal(rules)
+	if err != nil {
+		return kube.Manifest{}, fmt.Errorf("encoding the rules of %s: %w", b.Service, err)
+	}
+	sum := sha256.Sum256(raw)
+	version := hex.EncodeToString(sum[:4])
+	labels := maps.Clone(b.Labels)
+	if labels == nil {
+		labels = map[string]string{}
+	}
+	labels[weightsLabel] = b.Service
+	return kube.Manifest{
+		Name: resource + "-" + version,
+		Object: &gatewayv1.HTTPRoute{
+			ObjectMeta: metav1.ObjectMeta{
+				Name: prefix + "-" + version, Namespace: b.Namespace, Labels: labels,
+				Annotations: map[string]string{"konghq.com/strip-path": "false"},
+			},
+			Spec: gatewayv1.HTTPRouteSpec{
+				CommonRouteSpec: gatewayv1.CommonRouteSpec{ParentRefs: []gatewayv1.ParentReference{{
+					Group: new(gatewayv1.Group(gatewayv1.GroupName)), Kind: new(gatewayv1.Kind("Gateway")),
+					Namespace: new(gatewayv1.Namespace(r.namespace)), Name: gatewayv1.ObjectName(r.class),
+				}}},
+				Hostnames: hosts,
+				Rules:     rules,
+			},
+		},
+		IgnoreChanges: []string{"spec.rules"},
+	}, nil
+}
+
+// internalRoute leads every path of a service but the private ones through the
+// internal instance, under the service's own name: a Service of that name is an
+// alias of the proxy's, so that callers say http://<service>/.
+func (r KongRouter) internalRoute(b Backend) ([]kube.Manifest, error) {
+	hidden := b.Service + "-private-paths"
+	matches := make([]gatewayv1.HTTPRouteMatch, 0, len(private))
+	for _, value := range private {
+		matches = append(matches, Path{Match: Prefix, Value: value}.match())
+	}
+	rules := []gatewayv1.HTTPRouteRule{
+		{Matches: []gatewayv1.HTTPRouteMatch{Path{Match: Prefix, Value: "/"}.match()}, BackendRefs: b.weighted()},
+		// The longer path counts. It leads nowhere even without the plugin, for it
+		// has no backend.
+		{Matches: matches, Filters: []gatewayv1.HTTPRouteFilter{{
+			Type: gatewayv1.HTTPRouteFilterExtensionRef,
+			ExtensionRef: &gatewayv1.LocalObjectReference{
+				Group: kongGroup, Kind: "KongPlugin", Name: gatewayv1.ObjectName(hidden),
+			},
+		}}},
+	}
+	route, err := r.route(b, "internal-route", b.Service+"-internal", []gatewayv1.Hostname{gatewayv1.Hostname(b.Service)}, rules)
+	if err != nil {
+		return nil, err
+	}
+	alias := &corev1.Service{
+		ObjectMeta: metav1.ObjectMeta{Name: b.Service, Namespace: b.Namespace, Labels: b.Labels},
+		Spec: corev1.ServiceSpec{
+			Type:         corev1.ServiceTypeExternalName,
+			ExternalName: fmt.Sprintf("%s-kong-proxy.%s.svc.cluster.local", r.release, r.namespace),
+		},
+	}
+	plugin := newKongPlugin(hidden, b.Namespace, r.class, b.Labels, "request-termination", terminationConfig{StatusCode: 404, Message: "Not Found"})
+	return []kube.Manifest{{Name: "internal-alias", Object: alias}, {Name: "private-paths", Object: plugin}, route}, nil
+}
+
+// TrafficRouting lets the plugin find the service's routes by their label: how
+// many there are and what they are called is the routers' affair.
+func (r KongRouter) TrafficRouting(service string) *rolloutsv1alpha1.RolloutTrafficRouting {
+	raw, _ := json.Marshal(pluginConfig{ // plain strings cannot fail
+		HTTPRouteSelector: metav1.LabelSelector{MatchLabels: map[string]string{weightsLabel: service}},
+		Namespace:         r.routeNamespace,
+	})
+	return &rolloutsv1alpha1.RolloutTrafficRouting{Plugins: map[string]json.RawMessage{PluginName: raw}}
+}
+
+// pluginConfig is what the plugin reads of a Rollout.
+type pluginConfig struct {
+	// HTTPRouteSelector: the plugin's, from 0.7 on.
+	HTTPRouteSelector metav1.LabelSelector `json:"httpRouteSelector"`
+	Namespace         string               `json:"namespace"`
+}
+
+// WeightRules lets the Rollouts controller rewrite HTTPRoutes.
+func (KongRouter) WeightRules() []rbacv1.PolicyRule {
+	return []rbacv1.PolicyRule{{
+		APIGroups: []string{gatewayv1.GroupName}, Resources: []string{"httproutes"}, Verbs: []string{"get", "list", "watch", "update", "patch"},
+	}}
+}
+
+// Pods are Kong's.
+func (r KongRouter) Pods() Pods {
+	return Pods{Namespace: r.namespace, Labels: map[string]string{
+		"app.kubernetes.io/name": "kong", "app.kubernetes.io/instance": r.release,
+	}}
+}
+
+// Port is where Kong's pods take plain HTTP.
+func (KongRouter) Port() int32 { return kongHTTP }
+
+// KongPair routes every service through the internal instance and, where it has
+// public paths, through the public one too; the weights of both move together.
+// Its Pods are those of the public one, from which callers outside come; calls
+// between services go Via Internal.
+type KongPair struct {
+	KongRouter
+	// Internal routes between services.
+	Internal KongRouter
+}
+
+// NewKongPair joins two instances. It refuses what would let one answer for the
+// other.
+func NewKongPair(public, internal *KongArgs) (KongPair, error) {
+	var faults []error
+	if !public.Public {
+		faults = append(faults, errors.New("the public instance is not Public"))
+	}
+	if internal.Public {
+		faults = append(faults, errors.New("the internal instance is Public"))
+	}
+	if public.Class == internal.Class {
+		faults = append(faults, fmt.Errorf("both instances have the Class %q: each would answer for the other's routes", public.Class))
+	}
+	if public.Namespace == internal.Namespace {
+		faults = append(faults, fmt.Errorf("both instances are in Namespace %q: network policies could not tell them apart", public.Namespace))
+	}
+	pair := KongPair{KongRouter: NewKongRouter(public), Internal: NewKongRouter(internal)}
+	if pair.routeNamespace != pair.Internal.routeNamespace {
+		faults = append(faults, fmt.Errorf("the instances route to %q and %q", pair.routeNamespace, pair.Internal.routeNamespace))
+	}
+	if len(faults) > 0 {
+		return KongPair{}, errors.Join(faults...)
+	}
+	return pair, nil
+}
+
+// Routes are those of both instances.
+func (p KongPair) Routes(b Backend) ([]kube.Manifest, error) {
+	public, err := p.KongRouter.Routes(b)
+	if err != nil {
+		return nil, err
+	}
+	internal, err := p.Internal.Routes(b)
+	if err != nil {
+		return nil, err
+	}
+	return append(internal, public...), nil
+}
+
+// InternalURL is where services reach a service through the internal instance.
+func InternalURL(service string) string { return "http://" + service }

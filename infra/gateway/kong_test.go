@@ -1,0 +1,263 @@
+package gateway_test
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"github.com/loja-veloz/platform/infra/charts/chartstest"
+	"github.com/loja-veloz/platform/infra/gateway"
+	"github.com/loja-veloz/platform/infra/infratest"
+)
+
+func public() *gateway.KongArgs {
+	return &gateway.KongArgs{
+		Namespace: "kong", ReleaseName: "kong", Class: "kong", Public: true, Host: "shop.example.com", Replicas: 2,
+		CertificateARN:  pulumi.String("arn:aws:acm:us-east-1:111122223333:certificate/0"),
+		RouteNamespaces: []string{"shop"}, ScrapedFrom: "datadog",
+	}
+}
+
+func internal() *gateway.KongArgs {
+	return &gateway.KongArgs{
+		Namespace: "kong-internal", ReleaseName: "kong-internal", Class: "kong-internal", Replicas: 2,
+		RouteNamespaces: []string{"shop"}, ScrapedFrom: "datadog", DefinitionsInstalled: true,
+	}
+}
+
+func TestKong(t *testing.T) {
+	for name, args := range map[string]*gateway.KongArgs{"kong-public": public(), "kong-internal": internal()} {
+		parts, err := args.Installation()
+		if err != nil {
+			t.Fatal(err)
+		}
+		infratest.Golden(t, name, parts.Objects())
+		chartstest.Golden(t, name+"-values", parts.Release)
+	}
+}
+
+// TestAnInternalKongIsNeverPublic: nothing of it asks for a load balancer.
+func TestAnInternalKongIsNeverPublic(t *testing.T) {
+	release, err := internal().Release()
+	if err != nil {
+		t.Fatal(err)
+	}
+	values, err := release.RenderedValues()
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := json.Marshal(values)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, word := range []string{"LoadBalancer", "NodePort", "internet-facing", "aws-load-balancer"} {
+		if strings.Contains(string(raw), word) {
+			t.Errorf("its values say %s", word)
+		}
+	}
+}
+
+func pair(t *testing.T) gateway.KongPair {
+	t.Helper()
+	p, err := gateway.NewKongPair(public(), internal())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func TestKongRoutes(t *testing.T) {
+	routes, err := pair(t).Routes(backend(
+		gateway.Path{Match: gateway.Exact, Value: "/"}, gateway.Path{Match: gateway.Prefix, Value: "/echo"}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	infratest.Golden(t, "kong-routes", routes)
+}
+
+// TestWeightsBelongToRollouts: every rule list is left alone once it exists, and
+// other paths make another route.
+func TestWeightsBelongToRollouts(t *testing.T) {
+	names := map[string]bool{}
+	for _, value := range []string{"/a", "/b"} {
+		routes, err := gateway.NewKongRouter(public()).Routes(backend(gateway.Path{Match: gateway.Exact, Value: value}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(routes) != 1 || len(routes[0].IgnoreChanges) != 1 || routes[0].IgnoreChanges[0] != "spec.rules" {
+			t.Fatalf("routes are %+v", routes)
+		}
+		names[routes[0].Name], names[routes[0].Object.GetName()] = true, true
+	}
+	if len(names) != 4 {
+		t.Errorf("two allow-lists share a name: %v", names)
+	}
+}
+
+func TestAServiceThatShowsNothingHasNoPublicRoute(t *testing.T) {
+	routes, err := gateway.NewKongRouter(public()).Routes(backend())
+	if err != nil || len(routes) != 0 {
+		t.Errorf("routes are %v (%v)", routes, err)
+	}
+	routes, err = pair(t).Routes(backend())
+	if err != nil || len(routes) != 3 {
+		t.Errorf("a pair gives %d objects (%v), want the alias, the plugin and the internal route", len(routes), err)
+	}
+}
+
+// TestPrivatePathsLeadNowhere: on the internal instance too, and with no backend
+// that could answer if the plugin were missing.
+func TestPrivatePathsLeadNowhere(t *testing.T) {
+	routes, err := gateway.NewKongRouter(internal()).Routes(backend())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var route *gatewayv1.HTTPRoute
+	for _, m := range routes {
+		if r, ok := m.Object.(*gatewayv1.HTTPRoute); ok {
+			route = r
+		}
+	}
+	closed := map[string]bool{}
+	for _, rule := range route.Spec.Rules {
+		for _, match := range rule.Matches {
+			if *match.Path.Value != "/" && len(rule.BackendRefs) == 0 && len(rule.Filters) == 1 {
+				closed[*match.Path.Value] = true
+			}
+		}
+	}
+	if !closed["/metrics"] || !closed["/ready"] {
+		t.Errorf("closed are %v", closed)
+	}
+	if _, err := gateway.NewKongRouter(public()).Routes(backend(gateway.Path{Match: gateway.Prefix, Value: "/metrics"})); err == nil {
+		t.Error("a public /metrics is taken")
+	}
+}
+
+func TestKongTrafficRouting(t *testing.T) {
+	p := pair(t)
+	routes, err := p.Routes(backend(gateway.Path{Match: gateway.Exact, Value: "/"}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var config struct {
+		HTTPRouteSelector struct {
+			MatchLabels map[string]string `json:"matchLabels"`
+		} `json:"httpRouteSelector"`
+		Namespace string `json:"namespace"`
+	}
+	if err := json.Unmarshal(p.TrafficRouting("web").Plugins[gateway.PluginName], &config); err != nil {
+		t.Fatal(err)
+	}
+	found := 0
+	for _, m := range routes {
+		if _, ok := m.Object.(*gatewayv1.HTTPRoute); !ok {
+			continue
+		}
+		for key, value := range config.HTTPRouteSelector.MatchLabels {
+			if m.Object.GetLabels()[key] != value || m.Object.GetNamespace() != config.Namespace {
+				t.Errorf("the plugin does not find %s", m.Name)
+			}
+		}
+		found++
+	}
+	if found != 2 || len(config.HTTPRouteSelector.MatchLabels) != 1 {
+		t.Errorf("%d routes, found by %v", found, config.HTTPRouteSelector.MatchLabels)
+	}
+	if p.Port() != 8000 || p.Pods().Namespace != "kong" || p.Internal.Pods().Namespace != "kong-internal" || len(p.WeightRules()) != 1 {
+		t.Errorf("port %d, pods %v and %v", p.Port(), p.Pods(), p.Internal.Pods())
+	}
+}
+
+func TestKongRefusals(t *testing.T) {
+	for want, wrong := range map[string]gateway.KongArgs{
+		"Namespace is":              {},
+		"ReleaseName is":            {},
+		"Class is":                  {},
+		"Replicas is 0":             {},
+		"RouteNamespaces is empty":  {},
+		"CertificateARN is missing": {Public: true},
+		"has no load balancer":      {CertificateARN: pulumi.String("arn:aws:acm")},
+		`is "cert", which is no`:    {Public: true, CertificateARN: pulumi.String("cert")},
+		"that is not public":        {Host: "shop.example.com"},
+		`Host is "Shop"`:            {Public: true, Host: "Shop"},
+		`own namespace "kong"`:      {Namespace: "kong", RouteNamespaces: []string{"kong"}},
+		"ChartRepository is":        {ChartRepository: "http://x"},
+	} {
+		if err := wrong.Validate(); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("want %q in %v", want, err)
+		}
+	}
+	_, err := gateway.NewKongPair(internal(), public())
+	for _, want := range []string{"is not Public", "instance is Public"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("want %q in %v", want, err)
+		}
+	}
+	same := internal()
+	same.Class, same.Namespace = "kong", "kong"
+	_, err = gateway.NewKongPair(public(), same)
+	for _, want := range []string{`the Class "kong"`, `Namespace "kong"`} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("want %q in %v", want, err)
+		}
+	}
+	elsewhere := backend()
+	elsewhere.Namespace = "other"
+	if _, err := gateway.NewKongRouter(internal()).Routes(elsewhere); err == nil || !strings.Contains(err.Error(), `Namespace is "other"`) {
+		t.Errorf("the error is %v", err)
+	}
+}
+
+func TestNewKong(t *testing.T) {
+	recorder, err := infratest.Run(true, func(ctx *pulumi.Context) error {
+		_, err := gateway.NewKong(ctx, "gateway", public())
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	recorder.WellFormed(t)
+	for later, earlier := range map[string]string{
+		"gateway-release": "gateway-network-policy", "gateway-network-policy": "gateway-namespace", "gateway-gateway": "gateway-release",
+		"gateway-prometheus": "gateway-release",
+	} {
+		if !recorder.Waits(t, later, earlier) {
+			t.Errorf("%s does not wait for %s", later, earlier)
+		}
+	}
+	values, _ := recorder.Named(t, "gateway-release").Inputs["values"].(map[string]any)
+	proxy, _ := values["proxy"].(map[string]any)
+	annotations, _ := proxy["annotations"].(map[string]any)
+	if annotations["service.beta.kubernetes.io/aws-load-balancer-ssl-cert"] != "arn:aws:acm:us-east-1:111122223333:certificate/0" {
+		t.Errorf("the proxy's annotations are %v", annotations)
+	}
+}
+
+func TestKongPluginCopiesDeeply(t *testing.T) {
+	parts, err := internal().Installation()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range parts.Objects() {
+		original, ok := m.Object.(*gateway.KongPlugin)
+		if !ok {
+			continue
+		}
+		copied := original.DeepCopyObject().(*gateway.KongPlugin)
+		copied.Labels["global"] = "false"
+		if original.Labels["global"] != "true" {
+			t.Error("a copy shares its labels with the original")
+		}
+	}
+}
+
+func TestGatewayDefinitionsAreTheGatewayAPIs(t *testing.T) {
+	crds, err := gateway.GatewayDefinitions()
+	if err != nil || len(crds) != 6 {
+		t.Errorf("there are %d (%v)", len(crds), err)
+	}
+}

@@ -1,0 +1,145 @@
+package gateway
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/loja-veloz/platform/infra/charts"
+	"github.com/loja-veloz/platform/infra/kube"
+)
+
+// LoadBalancerServiceAccount is the identity that its pod identity role is for.
+const LoadBalancerServiceAccount = "aws-load-balancer-controller"
+
+// LoadBalancerArgs say for which cluster the AWS Load Balancer Controller works.
+type LoadBalancerArgs struct {
+	// Namespace holds the controller; kube-system exists, any other is created.
+	Namespace string
+	// ClusterName is in the tags of everything that it makes.
+	ClusterName string
+	// Region and VPCID are given, for pods cannot ask the instance metadata service:
+	// its hop limit is 1.
+	Region string
+	VPCID  pulumi.StringInput
+	// Replicas is the number of pods, of which one leads.
+	Replicas int32
+	// ChartRepository replaces the chart's own; see kube.Release.
+	ChartRepository string
+	// SkipAwait does not wait until the pods are ready.
+	SkipAwait bool
+}
+
+// LoadBalancer is the installed controller, which makes the load balancers that
+// Services ask for.
+type LoadBalancer struct {
+	pulumi.ResourceState
+}
+
+// NewLoadBalancer installs the controller. Its role is associated with
+// LoadBalancerServiceAccount in Namespace, before or after. Errors name the
+// argument that is wrong.
+func NewLoadBalancer(ctx *pulumi.Context, name string, args *LoadBalancerArgs, opts ...pulumi.ResourceOption) (*LoadBalancer, error) {
+	parts, err := args.Installation()
+	if err != nil {
+		return nil, fmt.Errorf("load balancer controller %s: %w", name, err)
+	}
+	l := &LoadBalancer{}
+	if err := ctx.RegisterComponentResource("loja-veloz:gateway:LoadBalancer", name, l, opts...); err != nil {
+		return nil, fmt.Errorf("registering load balancer controller %s: %w", name, err)
+	}
+	if _, err := kube.ApplyInstallation(ctx, l, name, parts, opts); err != nil {
+		return nil, fmt.Errorf("load balancer controller %s: %w", name, err)
+	}
+	if err := ctx.RegisterResourceOutputs(l, pulumi.Map{}); err != nil {
+		return nil, fmt.Errorf("registering the outputs of load balancer controller %s: %w", name, err)
+	}
+	return l, nil
+}
+
+// Validate reports everything that is wrong with the arguments, one fault per line.
+func (a *LoadBalancerArgs) Validate() error {
+	var faults []error
+	for _, needed := range []struct{ field, value string }{
+		{"Namespace", a.Namespace}, {"ClusterName", a.ClusterName}, {"Region", a.Region},
+	} {
+		if needed.value == "" {
+			faults = append(faults, fmt.Errorf("%s is empty", needed.field))
+		}
+	}
+	if a.VPCID == nil {
+		faults = append(faults, errors.New("VPCID is missing"))
+	}
+	if a.Replicas < 1 {
+		faults = append(faults, fmt.Errorf("Replicas is %d: at least 1 is needed", a.Replicas))
+	}
+	if err := kube.ValidRepository(a.ChartRepository); err != nil {
+		faults = append(faults, fmt.Errorf("ChartRepository %w", err))
+	}
+	return errors.Join(faults...)
+}
+
+// LoadBalancerValues are the chart's values, as far as they are used here. The
+// facts have none of this chart: all were read in its values file.
+type LoadBalancerValues struct {
+	ClusterName    string         `json:"clusterName"`
+	Region         string         `json:"region"`
+	ReplicaCount   int32          `json:"replicaCount"`
+	ServiceAccount ServiceAccount `json:"serviceAccount"`
+	// EnableServiceMutatorWebhook: off, or no Service in the cluster could be made
+	// while the controller is away. Ours ask for it by annotation.
+	EnableServiceMutatorWebhook bool                        `json:"enableServiceMutatorWebhook"`
+	Resources                   corev1.ResourceRequirements `json:"resources"`
+	PodDisruptionBudget         LoadBalancerBudget          `json:"podDisruptionBudget"`
+	PodSecurityContext          *corev1.PodSecurityContext  `json:"podSecurityContext"`
+	SecurityContext             *corev1.SecurityContext     `json:"securityContext"`
+}
+
+// ServiceAccount names a chart's identity.
+type ServiceAccount struct {
+	Create bool   `json:"create"`
+	Name   string `json:"name"`
+}
+
+// LoadBalancerBudget keeps pods during voluntary disruptions.
+type LoadBalancerBudget struct {
+	MaxUnavailable int32 `json:"maxUnavailable"`
+}
+
+// Release gives the Helm release, or every reason why not.
+func (a *LoadBalancerArgs) Release() (*kube.Release, error) {
+	if err := a.Validate(); err != nil {
+		return nil, err
+	}
+	return &kube.Release{
+		Name: "aws-load-balancer-controller", Namespace: a.Namespace,
+		Chart: charts.LoadBalancerController, Repository: a.ChartRepository,
+		Values: LoadBalancerValues{
+			ClusterName: a.ClusterName, Region: a.Region, ReplicaCount: a.Replicas,
+			ServiceAccount:      ServiceAccount{Create: true, Name: LoadBalancerServiceAccount},
+			Resources:           kube.Sizes(50, 96, 256),
+			PodDisruptionBudget: LoadBalancerBudget{MaxUnavailable: 1},
+			PodSecurityContext:  kube.RestrictedPod(),
+			SecurityContext:     kube.RestrictedContainer(),
+		},
+		Overlays: []kube.Overlay{{Path: []string{"vpcId"}, Value: a.VPCID}},
+		Atomic:   true, SkipAwait: a.SkipAwait, TimeoutSeconds: 600, MaxHistory: 5,
+	}, nil
+}
+
+// Installation gives everything that the controller consists of, or every reason
+// why not.
+func (a *LoadBalancerArgs) Installation() (*kube.Installation, error) {
+	release, err := a.Release()
+	if err != nil {
+		return nil, err
+	}
+	parts := &kube.Installation{Release: release}
+	if a.Namespace != metav1.NamespaceSystem {
+		parts.Before = kube.Stages{{{Name: "namespace", Object: kube.RestrictedNamespace(a.Namespace)}}}
+	}
+	return parts, nil
+}

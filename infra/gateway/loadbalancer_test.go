@@ -1,0 +1,59 @@
+package gateway_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
+
+	"github.com/loja-veloz/platform/infra/charts/chartstest"
+	"github.com/loja-veloz/platform/infra/gateway"
+	"github.com/loja-veloz/platform/infra/infratest"
+)
+
+func loadBalancer() *gateway.LoadBalancerArgs {
+	return &gateway.LoadBalancerArgs{
+		Namespace: "aws-load-balancer", ClusterName: "loja-veloz-dev", Region: "us-east-1", VPCID: pulumi.String("vpc-1"), Replicas: 2,
+	}
+}
+
+func TestLoadBalancer(t *testing.T) {
+	parts, err := loadBalancer().Installation()
+	if err != nil {
+		t.Fatal(err)
+	}
+	chartstest.Golden(t, "loadbalancer-values", parts.Release)
+	if len(parts.Objects()) != 1 {
+		t.Errorf("there are %d objects, want the namespace", len(parts.Objects()))
+	}
+	system := loadBalancer()
+	system.Namespace = "kube-system"
+	if parts, err = system.Installation(); err != nil || len(parts.Objects()) != 0 {
+		t.Errorf("kube-system would be created (%v)", err)
+	}
+}
+
+func TestNewLoadBalancer(t *testing.T) {
+	recorder, err := infratest.Run(true, func(ctx *pulumi.Context) error {
+		_, err := gateway.NewLoadBalancer(ctx, "balancer", loadBalancer())
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	recorder.WellFormed(t)
+	if values, _ := recorder.Named(t, "balancer-release").Inputs["values"].(map[string]any); values["vpcId"] != "vpc-1" {
+		t.Errorf("the VPC is %v", values["vpcId"])
+	}
+}
+
+func TestLoadBalancerRefusals(t *testing.T) {
+	err := (&gateway.LoadBalancerArgs{ChartRepository: "http://x"}).Validate()
+	for _, want := range []string{
+		"Namespace is empty", "ClusterName is empty", "Region is empty", "VPCID is missing", "Replicas is 0", "ChartRepository is",
+	} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("not reported: %s", want)
+		}
+	}
+}

@@ -1,0 +1,94 @@
+package identity
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+
+	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
+)
+
+const (
+	// GitHubIssuer is the host of GitHub's token issuer; AWS names the identity
+	// provider, and the condition keys, after it.
+	GitHubIssuer = "token.actions.githubusercontent.com"
+	// GitHubAudience is what aws-actions/configure-aws-credentials asks tokens for.
+	GitHubAudience = "sts.amazonaws.com"
+)
+
+var (
+	githubName = regexp.MustCompile(`^[A-Za-z0-9_.-]+$`)
+	digits     = regexp.MustCompile(`^[1-9][0-9]*$`)
+	// subSuffix admits ":ref:refs/heads/main" and ":environment:prod"; a wildcard
+	// would let other refs in.
+	subSuffix = regexp.MustCompile(`^(:(ref|environment|job_workflow_ref):[A-Za-z0-9_./@-]+|:pull_request)$`)
+)
+
+// GitHubProviderARN names GitHub's identity provider in an account.
+func GitHubProviderARN(account string) string {
+	return fmt.Sprintf("arn:aws:iam::%s:oidc-provider/%s", account, GitHubIssuer)
+}
+
+// GitHubTrust lets jobs of one repository assume a role: those whose token's sub
+// claim ends in one of suffixes, for example ":ref:refs/heads/main" or
+// ":environment:prod". A job that names an environment has no ref in its sub.
+//
+// orgID and repoID are GitHub's numbers for the owner and the repository. Where
+// given, the form of sub that repositories made or renamed since 2026-07-15 send
+// (repo:ORG@ID/REPO@ID:...) is accepted beside the classic one; a deleted and
+// re-registered owner has another number. Both are given, or neither.
+func GitHubTrust(provider pulumi.StringInput, org, repo, orgID, repoID string, suffixes ...string) (PolicyDocument, error) {
+	var faults []error
+	fault := func(field, format string, args ...any) {
+		faults = append(faults, fmt.Errorf("%s %s", field, fmt.Sprintf(format, args...)))
+	}
+	if provider == nil {
+		fault("provider", "is missing")
+	}
+	if !githubName.MatchString(org) {
+		fault("org", "is %q: use GitHub's name of the owner, without wildcards", org)
+	}
+	if !githubName.MatchString(repo) {
+		fault("repo", "is %q: use the repository's name, without owner or wildcards", repo)
+	}
+	if orgID != "" && !digits.MatchString(orgID) {
+		fault("orgID", "is %q: GitHub's ids are numbers", orgID)
+	}
+	if repoID != "" && !digits.MatchString(repoID) {
+		fault("repoID", "is %q: GitHub's ids are numbers", repoID)
+	}
+	if (orgID == "") != (repoID == "") {
+		fault("orgID", "and repoID belong together: give both or neither")
+	}
+	if len(suffixes) == 0 {
+		fault("suffixes", "are missing: every job of the repository, of any branch, would be trusted")
+	}
+	for i, suffix := range suffixes {
+		if !subSuffix.MatchString(suffix) {
+			fault(fmt.Sprintf("suffixes[%d]", i), "is %q: use :ref:..., :environment:... or :pull_request, without wildcards", suffix)
+		}
+	}
+	if err := errors.Join(faults...); err != nil {
+		return PolicyDocument{}, fmt.Errorf("trust of GitHub: %w", err)
+	}
+	subjects := make([]string, 0, 2*len(suffixes))
+	for _, suffix := range suffixes {
+		subjects = append(subjects, "repo:"+org+"/"+repo+suffix)
+		if orgID != "" {
+			subjects = append(subjects, "repo:"+org+"@"+orgID+"/"+repo+"@"+repoID+suffix)
+		}
+	}
+	return PolicyDocument{Statement: []Statement{{
+		Sid: "GitHub", Effect: Allow,
+		Principal: &Principal{Federated: []pulumi.StringInput{provider}},
+		Action:    []string{"sts:AssumeRoleWithWebIdentity"},
+		Condition: Condition{"StringEquals": {
+			GitHubIssuer + ":aud": {GitHubAudience},
+			GitHubIssuer + ":sub": subjects,
+		}},
+	}}}, nil
+}
+
+// policyName is the last part of a policy's ARN.
+func policyName(arn string) string { return arn[strings.LastIndex(arn, "/")+1:] }

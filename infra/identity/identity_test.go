@@ -1,0 +1,253 @@
+package identity_test
+
+import (
+	"encoding/json"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
+
+	"github.com/loja-veloz/platform/infra/identity"
+	"github.com/loja-veloz/platform/infra/infratest"
+)
+
+const (
+	account = "123456789012"
+	region  = "us-east-1"
+	cluster = "loja-veloz-dev"
+)
+
+func text(t *testing.T, d identity.PolicyDocument) string {
+	t.Helper()
+	got, err := d.Text()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return got
+}
+
+func TestDocumentsEncodeTheSameWayEveryTime(t *testing.T) {
+	document := identity.PolicyDocument{Statement: []identity.Statement{{
+		Sid: "One", Effect: identity.Allow, Action: []string{"s3:GetObject"},
+		Principal: &identity.Principal{Service: []string{"a.amazonaws.com"}, AWS: identity.ARNs("arn:1"), Federated: identity.ARNs("arn:2")},
+		Resource:  identity.ARNs("arn:3", "arn:4"),
+		Condition: identity.Condition{"StringLike": {"b": {"<1>"}, "a": {"&2"}}},
+	}, {Sid: "Two", Effect: identity.Deny, Action: []string{"s3:*"}, Resource: identity.ARNs("*")}}}
+	want := `{"Version":"2012-10-17","Statement":[` +
+		`{"Sid":"One","Effect":"Allow","Principal":{"Service":["a.amazonaws.com"],"AWS":["arn:1"],"Federated":["arn:2"]},` +
+		`"Action":["s3:GetObject"],"Resource":["arn:3","arn:4"],"Condition":{"StringLike":{"a":["&2"],"b":["<1>"]}}},` +
+		`{"Sid":"Two","Effect":"Deny","Action":["s3:*"],"Resource":["*"]}]}`
+	for range 20 {
+		if got := text(t, document); got != want {
+			t.Fatalf("got\n%s\nwant\n%s", got, want)
+		}
+	}
+}
+
+func TestTextNeedsPlainARNs(t *testing.T) {
+	document := identity.PolicyDocument{Statement: []identity.Statement{{
+		Effect: identity.Allow, Action: []string{"s3:GetObject"}, Resource: []pulumi.StringInput{pulumi.String("x").ToStringOutput()},
+	}}}
+	if _, err := document.Text(); err == nil {
+		t.Error("an output was taken for plain text")
+	}
+}
+
+func TestValidateNamesEveryFault(t *testing.T) {
+	err := identity.PolicyDocument{Statement: []identity.Statement{
+		{Sid: "A", Effect: "allow", Action: []string{"GetObject"}, Resource: identity.ARNs("arn:x")},
+		{Sid: "A", Effect: identity.Allow, Action: []string{"*"}, Resource: identity.ARNs("*")},
+		{Sid: "B b", Effect: identity.Allow, Action: []string{"ec2:*"}, Resource: identity.ARNs("*"), Condition: identity.Is(map[string]string{"k": "v"})},
+		{Sid: "C", Effect: identity.Allow},
+	}}.Validate()
+	if err == nil {
+		t.Fatal("accepted")
+	}
+	for _, want := range []string{
+		`Statement[0] (A): Effect is "allow"`, `Statement[0] (A): Action holds "GetObject"`,
+		"Statement[1] (A): Sid is used twice", "Statement[1] (A): Action allows everything", `Statement[1] (A): Resource is "*" without a Condition`,
+		"Statement[2] (B b): Sid may hold letters", "Statement[2] (B b): ec2:* on every resource is the whole service",
+		"Statement[3] (C): Action is empty", "Statement[3] (C): Resource is empty",
+	} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("%q is not in\n%s", want, err)
+		}
+	}
+	if (identity.PolicyDocument{}).Validate() == nil {
+		t.Error("an empty document was accepted")
+	}
+}
+
+func readyMade() map[string]identity.PolicyDocument {
+	arns := identity.ARNs("arn:aws:x:us-east-1:" + account + ":y/z")
+	return map[string]identity.PolicyDocument{
+		"LoadBalancerController": identity.LoadBalancerController(account, region, cluster),
+		"ClusterAutoscaler":      identity.ClusterAutoscaler(account, region, cluster),
+		"ExternalSecrets":        identity.ExternalSecrets(region, arns, arns),
+		"ImageUpdater":           identity.ImageUpdater(region, arns),
+		"ImagePush":              identity.ImagePush(region, arns),
+		"PermissionsBoundary":    identity.PermissionsBoundary(account, region),
+		"KeyPolicy":              identity.KeyPolicy(account, region),
+		"PodTrust":               identity.PodTrust(cluster, account, region),
+		"ServiceTrust":           identity.ServiceTrust("ec2.amazonaws.com", nil),
+	}
+}
+
+// IAM counts a role's inline policies without white space, 10,240 characters, and
+// a managed policy's, 6,144.
+func TestReadyMadePolicies(t *testing.T) {
+	for name, document := range readyMade() {
+		if err := document.Validate(); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		limit := 10240
+		if name == "PermissionsBoundary" {
+			limit = 6144
+		}
+		if size := len(text(t, document)); size > limit {
+			t.Errorf("%s has %d characters: IAM takes %d", name, size, limit)
+		}
+	}
+}
+
+// A boundary that lacks an action of a policy silently takes it away.
+func TestBoundaryHoldsEveryReadyMadePolicy(t *testing.T) {
+	var ceiling []string
+	for _, s := range identity.PermissionsBoundary(account, region).Statement {
+		ceiling = append(ceiling, s.Action...)
+	}
+	within := func(action string) bool {
+		return slices.ContainsFunc(ceiling, func(pattern string) bool {
+			prefix, wildcard := strings.CutSuffix(pattern, "*")
+			return action == pattern || wildcard && strings.HasPrefix(action, prefix)
+		})
+	}
+	for name, document := range readyMade() {
+		if name == "KeyPolicy" || name == "ImagePush" || strings.HasSuffix(name, "Trust") {
+			continue // not policies of roles that the environments' stacks make
+		}
+		for _, s := range document.Statement {
+			for _, action := range s.Action {
+				if !within(action) {
+					t.Errorf("%s: %s is outside the boundary", name, action)
+				}
+			}
+		}
+	}
+	for _, action := range []string{"iam:PassRole", "iam:CreateRole", "iam:DeleteRolePermissionsBoundary", "s3:GetObject", "ec2:RunInstances"} {
+		if within(action) {
+			t.Errorf("the boundary admits %s", action)
+		}
+	}
+}
+
+func TestGitHubTrust(t *testing.T) {
+	provider := pulumi.String(identity.GitHubProviderARN(account))
+	subjects := func(orgID, repoID string) []string {
+		t.Helper()
+		document, err := identity.GitHubTrust(provider, "loja-veloz", "platform", orgID, repoID, ":ref:refs/heads/main", ":environment:prod")
+		if err != nil {
+			t.Fatal(err)
+		}
+		var decoded struct {
+			Statement []struct {
+				Principal map[string][]string
+				Condition map[string]map[string][]string
+			}
+		}
+		if err := json.Unmarshal([]byte(text(t, document)), &decoded); err != nil {
+			t.Fatal(err)
+		}
+		if got := decoded.Statement[0].Principal["Federated"]; !slices.Equal(got, []string{"arn:aws:iam::" + account + ":oidc-provider/token.actions.githubusercontent.com"}) {
+			t.Errorf("the provider is %v", got)
+		}
+		equals := decoded.Statement[0].Condition["StringEquals"]
+		if len(decoded.Statement[0].Condition) != 1 || !slices.Equal(equals["token.actions.githubusercontent.com:aud"], []string{"sts.amazonaws.com"}) {
+			t.Errorf("conditions are %v", decoded.Statement[0].Condition)
+		}
+		return equals["token.actions.githubusercontent.com:sub"]
+	}
+	classic := []string{"repo:loja-veloz/platform:ref:refs/heads/main", "repo:loja-veloz/platform:environment:prod"}
+	if got := subjects("", ""); !slices.Equal(got, classic) {
+		t.Errorf("without ids: %v", got)
+	}
+	both := []string{
+		classic[0], "repo:loja-veloz@11/platform@22:ref:refs/heads/main",
+		classic[1], "repo:loja-veloz@11/platform@22:environment:prod",
+	}
+	if got := subjects("11", "22"); !slices.Equal(got, both) {
+		t.Errorf("with ids: %v", got)
+	}
+
+	_, err := identity.GitHubTrust(nil, "loja/*", "*", "x1", "", ":*", "refs/heads/main")
+	if err == nil {
+		t.Fatal("accepted")
+	}
+	for _, want := range []string{"provider is missing", "org is", "repo is", "orgID is", "belong together", "suffixes[0]", "suffixes[1]"} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("%q is not in\n%s", want, err)
+		}
+	}
+	if _, err := identity.GitHubTrust(provider, "a", "b", "", ""); err == nil {
+		t.Error("a whole repository was trusted")
+	}
+}
+
+func podRole() *identity.PodRoleArgs {
+	return &identity.PodRoleArgs{
+		RoleName: cluster + "-autoscaler", ClusterName: pulumi.String(cluster),
+		Cluster: cluster, AccountID: account, Region: region,
+		Namespace: "kube-system", ServiceAccount: "cluster-autoscaler",
+		Policy:              identity.ClusterAutoscaler(account, region, cluster),
+		ManagedPolicies:     []string{identity.EBSCSIPolicy},
+		PermissionsBoundary: "arn:aws:iam::" + account + ":policy/loja-veloz-boundary",
+	}
+}
+
+func TestNewPodRole(t *testing.T) {
+	recorder, err := infratest.Run(false, func(ctx *pulumi.Context) error {
+		_, err := identity.NewPodRole(ctx, "autoscaler", podRole())
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	recorder.WellFormed(t)
+	role := recorder.Named(t, "autoscaler-role")
+	if role.Inputs["permissionsBoundary"] != podRole().PermissionsBoundary || role.Inputs["assumeRolePolicy"] != text(t, identity.PodTrust(cluster, account, region)) {
+		t.Errorf("the role is %v", role.Inputs)
+	}
+	if policy := recorder.Named(t, "autoscaler-policy").Inputs["policy"]; policy != text(t, podRole().Policy) {
+		t.Errorf("its policy is %v", policy)
+	}
+	for _, part := range []string{"autoscaler-policy", "autoscaler-managed-AmazonEBSCSIDriverPolicy"} {
+		if !recorder.Waits(t, "autoscaler-association", part) {
+			t.Errorf("pods get the role before %s", part)
+		}
+	}
+	if account := recorder.Named(t, "autoscaler-association").Inputs["serviceAccount"]; account != "cluster-autoscaler" {
+		t.Errorf("the role goes to %v", account)
+	}
+}
+
+func TestPodRoleRefusesAllFaultsAtOnce(t *testing.T) {
+	err := (&identity.PodRoleArgs{
+		RoleName: strings.Repeat("r", 65), Cluster: cluster, AccountID: "12", Region: "mars", Namespace: "A", ServiceAccount: "",
+		ManagedPolicies: []string{"AdministratorAccess"}, PermissionsBoundary: "boundary",
+		Policy: identity.PolicyDocument{Statement: []identity.Statement{{Effect: identity.Allow, Action: []string{"s3:*"}, Resource: identity.ARNs("*")}}},
+	}).Validate()
+	if err == nil {
+		t.Fatal("accepted")
+	}
+	for _, want := range []string{"RoleName has 65", "ClusterName is missing", "AccountID", "Region", "Namespace", "ServiceAccount", "ManagedPolicies[0]", "PermissionsBoundary", "Policy is refused"} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("%q is not in\n%s", want, err)
+		}
+	}
+	idle := podRole()
+	idle.Policy, idle.ManagedPolicies = identity.PolicyDocument{}, nil
+	if err := idle.Validate(); err == nil || !strings.Contains(err.Error(), "could do nothing") {
+		t.Errorf("a role without policies: %v", err)
+	}
+}

@@ -1,0 +1,220 @@
+package identity
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+
+	"github.com/pulumi/pulumi-aws/sdk/v6/go/aws/eks"
+	"github.com/pulumi/pulumi-aws/sdk/v6/go/aws/iam"
+	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
+)
+
+// maxRoleName is IAM's limit for the name of a role.
+const maxRoleName = 64
+
+var (
+	dnsLabel  = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`)
+	roleName  = regexp.MustCompile(`^[A-Za-z0-9+=,.@_-]+$`)
+	policyARN = regexp.MustCompile(`^arn:aws[a-z-]*:iam::(aws|[0-9]{12}):policy/[A-Za-z0-9+=,.@_/-]+$`)
+	accountID = regexp.MustCompile(`^[0-9]{12}$`)
+	region    = regexp.MustCompile(`^[a-z]{2}(-[a-z]+)+-[0-9]$`)
+)
+
+// PodRoleArgs describes what the pods of one service account may do in AWS.
+type PodRoleArgs struct {
+	// RoleName is the role's name in IAM, 64 characters at most.
+	RoleName string
+	// ClusterName is known early; give the cluster's output, so that the
+	// association waits for the cluster.
+	ClusterName pulumi.StringInput
+	// Cluster, when given, is the plain name of the only cluster that may assume
+	// the role, together with AccountID and Region; without it any cluster of the
+	// account whose owner may associate the role can.
+	Cluster, AccountID, Region string
+	// Namespace and ServiceAccount are whose pods get the role. They need not exist.
+	Namespace, ServiceAccount string
+	// Policy is the role's own policy; empty for none.
+	Policy PolicyDocument
+	// ManagedPolicies are ARNs of AWS's policies.
+	ManagedPolicies []string
+	// PermissionsBoundary is the ARN of the policy that bounds the role; empty for none.
+	PermissionsBoundary string
+}
+
+// PodRole is a role and its association with a service account.
+type PodRole struct {
+	pulumi.ResourceState
+
+	// ARN is the role's; it is known to work once Association exists.
+	ARN  pulumi.StringOutput
+	Name pulumi.StringOutput
+	// Association is what pods have to wait for: one that starts earlier runs
+	// without credentials until it is replaced.
+	Association pulumi.Resource
+}
+
+// Validate reports everything that is wrong with the arguments.
+func (a *PodRoleArgs) Validate() error {
+	var faults []error
+	fault := func(field, format string, args ...any) {
+		faults = append(faults, fmt.Errorf("%s %s", field, fmt.Sprintf(format, args...)))
+	}
+	switch {
+	case !roleName.MatchString(a.RoleName):
+		fault("RoleName", "is %q: use letters, digits and +=,.@_-", a.RoleName)
+	case len(a.RoleName) > maxRoleName:
+		fault("RoleName", "has %d characters: IAM takes %d", len(a.RoleName), maxRoleName)
+	}
+	if a.ClusterName == nil {
+		fault("ClusterName", "is missing")
+	}
+	if a.Cluster != "" {
+		if !accountID.MatchString(a.AccountID) {
+			fault("AccountID", "is %q: an account has 12 digits", a.AccountID)
+		}
+		if !region.MatchString(a.Region) {
+			fault("Region", "is %q, which is no region's name", a.Region)
+		}
+	}
+	if !dnsLabel.MatchString(a.Namespace) {
+		fault("Namespace", "is %q, which is no namespace's name", a.Namespace)
+	}
+	if !dnsLabel.MatchString(a.ServiceAccount) {
+		fault("ServiceAccount", "is %q, which is no service account's name", a.ServiceAccount)
+	}
+	for i, arn := range a.ManagedPolicies {
+		if !policyARN.MatchString(arn) {
+			fault(fmt.Sprintf("ManagedPolicies[%d]", i), "is %q, which is no policy's ARN", arn)
+		}
+	}
+	if a.PermissionsBoundary != "" && !policyARN.MatchString(a.PermissionsBoundary) {
+		fault("PermissionsBoundary", "is %q, which is no policy's ARN", a.PermissionsBoundary)
+	}
+	if len(a.Policy.Statement) > 0 {
+		if err := a.Policy.Validate(); err != nil {
+			fault("Policy", "is refused: %s", err)
+		}
+	} else if len(a.ManagedPolicies) == 0 {
+		fault("Policy", "is empty and so is ManagedPolicies: the role could do nothing")
+	}
+	return errors.Join(faults...)
+}
+
+// PodTrust lets EKS Pod Identity hand a role to pods. With the name of a cluster
+// it does so for that cluster alone.
+func PodTrust(cluster, account, region string) PolicyDocument {
+	statement := Statement{
+		Sid: "Pods", Effect: Allow,
+		Principal: &Principal{Service: []string{"pods.eks.amazonaws.com"}},
+		// The agent tags the session with cluster, namespace and service account.
+		Action: []string{"sts:AssumeRole", "sts:TagSession"},
+	}
+	if cluster != "" {
+		statement.Condition = Condition{
+			"StringEquals": {"aws:SourceAccount": {account}},
+			"ArnEquals":    {"aws:SourceArn": {ClusterARN(account, region, cluster)}},
+		}
+	}
+	return PolicyDocument{Statement: []Statement{statement}}
+}
+
+// ServiceTrust lets an AWS service (ec2.amazonaws.com) assume a role, under a
+// condition or none.
+func ServiceTrust(service string, condition Condition) PolicyDocument {
+	return PolicyDocument{Statement: []Statement{{
+		Sid: "Service", Effect: Allow,
+		Principal: &Principal{Service: []string{service}},
+		Action:    []string{"sts:AssumeRole"},
+		Condition: condition,
+	}}}
+}
+
+// ClusterARN names an EKS cluster.
+func ClusterARN(account, region, cluster string) string {
+	return fmt.Sprintf("arn:aws:eks:%s:%s:cluster/%s", region, account, cluster)
+}
+
+// NewPodRole makes the role, its policies and, last, its association with the
+// service account.
+func NewPodRole(ctx *pulumi.Context, name string, args *PodRoleArgs, opts ...pulumi.ResourceOption) (*PodRole, error) {
+	if err := args.Validate(); err != nil {
+		return nil, fmt.Errorf("pod role %s: %w", name, err)
+	}
+	r := &PodRole{}
+	if err := ctx.RegisterComponentResource("loja-veloz:identity:PodRole", name, r, opts...); err != nil {
+		return nil, fmt.Errorf("registering pod role %s: %w", name, err)
+	}
+	role, policies, err := NewRole(ctx, r, name, &RoleArgs{
+		Name:                args.RoleName,
+		Description:         fmt.Sprintf("Pods of service account %s in namespace %s", args.ServiceAccount, args.Namespace),
+		Trust:               PodTrust(args.Cluster, args.AccountID, args.Region),
+		Policy:              args.Policy,
+		ManagedPolicies:     args.ManagedPolicies,
+		PermissionsBoundary: args.PermissionsBoundary,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("pod role %s: %w", name, err)
+	}
+	association, err := eks.NewPodIdentityAssociation(ctx, name+"-association", &eks.PodIdentityAssociationArgs{
+		ClusterName:    args.ClusterName,
+		Namespace:      pulumi.String(args.Namespace),
+		ServiceAccount: pulumi.String(args.ServiceAccount),
+		RoleArn:        role.Arn,
+	}, pulumi.Parent(r), pulumi.DependsOn(policies))
+	if err != nil {
+		return nil, fmt.Errorf("associating pod role %s: %w", name, err)
+	}
+	r.ARN, r.Name, r.Association = role.Arn, role.Name, association
+	if err := ctx.RegisterResourceOutputs(r, pulumi.Map{"arn": r.ARN, "name": r.Name}); err != nil {
+		return nil, fmt.Errorf("registering the outputs of pod role %s: %w", name, err)
+	}
+	return r, nil
+}
+
+// RoleArgs describes a role of any kind; NewRole makes it.
+type RoleArgs struct {
+	Name, Description   string
+	Trust               PolicyDocument
+	Policy              PolicyDocument
+	ManagedPolicies     []string
+	PermissionsBoundary string
+}
+
+// NewRole makes a role below parent, its inline policy when there is one, and one
+// attachment per managed policy, called <name>-role, -policy and -managed-<policy>.
+// Whoever uses the role waits for the policies too.
+func NewRole(ctx *pulumi.Context, parent pulumi.Resource, name string, args *RoleArgs) (*iam.Role, []pulumi.Resource, error) {
+	roleArgs := &iam.RoleArgs{
+		Name:             pulumi.String(args.Name),
+		Description:      pulumi.String(args.Description),
+		AssumeRolePolicy: args.Trust.JSON(),
+	}
+	if args.PermissionsBoundary != "" {
+		roleArgs.PermissionsBoundary = pulumi.String(args.PermissionsBoundary)
+	}
+	role, err := iam.NewRole(ctx, name+"-role", roleArgs, pulumi.Parent(parent))
+	if err != nil {
+		return nil, nil, fmt.Errorf("making role %s: %w", args.Name, err)
+	}
+	var policies []pulumi.Resource
+	if len(args.Policy.Statement) > 0 {
+		policy, err := iam.NewRolePolicy(ctx, name+"-policy", &iam.RolePolicyArgs{
+			Name: pulumi.String(args.Name), Role: role.Name, Policy: args.Policy.JSON(),
+		}, pulumi.Parent(parent))
+		if err != nil {
+			return nil, nil, fmt.Errorf("giving role %s its policy: %w", args.Name, err)
+		}
+		policies = append(policies, policy)
+	}
+	for _, arn := range args.ManagedPolicies {
+		attachment, err := iam.NewRolePolicyAttachment(ctx, name+"-managed-"+policyName(arn), &iam.RolePolicyAttachmentArgs{
+			Role: role.Name, PolicyArn: pulumi.String(arn),
+		}, pulumi.Parent(parent))
+		if err != nil {
+			return nil, nil, fmt.Errorf("attaching %s to role %s: %w", arn, args.Name, err)
+		}
+		policies = append(policies, attachment)
+	}
+	return role, policies, nil
+}

@@ -1,0 +1,220 @@
+package identity
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
+)
+
+// AWS's own policies that the platform attaches.
+const (
+	// EBSCSIPolicy is for the EBS CSI driver's controller.
+	EBSCSIPolicy = "arn:aws:iam::aws:policy/service-role/AmazonEBSCSIDriverPolicy"
+	// VPCCNIPolicy is for the VPC CNI's DaemonSet, aws-node.
+	VPCCNIPolicy = "arn:aws:iam::aws:policy/AmazonEKS_CNI_Policy"
+	// ClusterPolicy is for the control plane of EKS.
+	ClusterPolicy = "arn:aws:iam::aws:policy/AmazonEKSClusterPolicy"
+	// WorkerNodePolicy and ImagePullPolicy are all that a node needs when its CNI
+	// has a role of its own.
+	WorkerNodePolicy = "arn:aws:iam::aws:policy/AmazonEKSWorkerNodePolicy"
+	ImagePullPolicy  = "arn:aws:iam::aws:policy/AmazonEC2ContainerRegistryPullOnly"
+	// SessionManagerPolicy opens shells on nodes without SSH and without a port.
+	SessionManagerPolicy = "arn:aws:iam::aws:policy/AmazonSSMManagedInstanceCore"
+	// RDSMonitoringPolicy is for RDS's enhanced monitoring.
+	RDSMonitoringPolicy = "arn:aws:iam::aws:policy/service-role/AmazonRDSEnhancedMonitoringRole"
+)
+
+// inRegion keeps what cannot be narrowed by resource in one region.
+func inRegion(region string) Condition { return Is(map[string]string{"aws:RequestedRegion": region}) }
+
+// LoadBalancerController lets the AWS Load Balancer Controller keep network load
+// balancers (Services; not Ingresses, WAF, Shield or Cognito, which the platform
+// does not use). It may change only what carries its cluster's tag. After
+// docs/install/iam_policy.json of kubernetes-sigs/aws-load-balancer-controller,
+// narrowed by ARN and by the tag's value.
+func LoadBalancerController(account, region, cluster string) PolicyDocument {
+	const tag = "elbv2.k8s.aws/cluster"
+	ours := Is(map[string]string{"aws:ResourceTag/" + tag: cluster})
+	asked := Is(map[string]string{"aws:RequestTag/" + tag: cluster})
+	ec2ARN := func(kind string) string { return fmt.Sprintf("arn:aws:ec2:%s:%s:%s/*", region, account, kind) }
+	elbARN := func(kind string) string {
+		return fmt.Sprintf("arn:aws:elasticloadbalancing:%s:%s:%s/*", region, account, kind)
+	}
+	balancers := ARNs(elbARN("loadbalancer/net"))
+	targets := ARNs(elbARN("targetgroup"))
+	listeners := ARNs(elbARN("listener/net"))
+	all := slices.Concat(balancers, targets, listeners)
+	tagOnCreate := func(action ...string) Condition {
+		condition := Is(map[string]string{"aws:RequestTag/" + tag: cluster})
+		condition["StringEquals"]["elasticloadbalancing:CreateAction"] = action
+		return condition
+	}
+	return PolicyDocument{Statement: []Statement{
+		{Sid: "ServiceLinkedRole", Effect: Allow, Action: []string{"iam:CreateServiceLinkedRole"},
+			Resource:  ARNs(fmt.Sprintf("arn:aws:iam::%s:role/aws-service-role/elasticloadbalancing.amazonaws.com/AWSServiceRoleForElasticLoadBalancing", account)),
+			Condition: Is(map[string]string{"iam:AWSServiceName": "elasticloadbalancing.amazonaws.com"})},
+		// AWS has no resource-level permissions for these: they only read.
+		{Sid: "Read", Effect: Allow, Resource: ARNs("*"), Condition: inRegion(region), Action: []string{
+			"ec2:DescribeAccountAttributes", "ec2:DescribeAddresses", "ec2:DescribeAvailabilityZones",
+			"ec2:DescribeInstances", "ec2:DescribeInternetGateways", "ec2:DescribeNetworkInterfaces",
+			"ec2:DescribeRouteTables", "ec2:DescribeSecurityGroups", "ec2:DescribeSubnets", "ec2:DescribeTags",
+			"ec2:DescribeVpcPeeringConnections", "ec2:DescribeVpcs", "ec2:GetSecurityGroupsForVpc",
+			"elasticloadbalancing:DescribeCapacityReservation", "elasticloadbalancing:DescribeListenerAttributes",
+			"elasticloadbalancing:DescribeListenerCertificates", "elasticloadbalancing:DescribeListeners",
+			"elasticloadbalancing:DescribeLoadBalancerAttributes", "elasticloadbalancing:DescribeLoadBalancers",
+			"elasticloadbalancing:DescribeRules", "elasticloadbalancing:DescribeSSLPolicies",
+			"elasticloadbalancing:DescribeTags", "elasticloadbalancing:DescribeTargetGroupAttributes",
+			"elasticloadbalancing:DescribeTargetGroups", "elasticloadbalancing:DescribeTargetHealth",
+			"elasticloadbalancing:DescribeTrustStores",
+		}},
+		// Making a security group is a permission on the group, which is to carry
+		// the tag, and on its VPC, which does not.
+		{Sid: "CreateSecurityGroup", Effect: Allow, Action: []string{"ec2:CreateSecurityGroup"}, Resource: ARNs(ec2ARN("security-group")), Condition: asked},
+		{Sid: "CreateSecurityGroupInVPC", Effect: Allow, Action: []string{"ec2:CreateSecurityGroup"}, Resource: ARNs(ec2ARN("vpc"))},
+		{Sid: "TagNewSecurityGroup", Effect: Allow, Action: []string{"ec2:CreateTags"}, Resource: ARNs(ec2ARN("security-group")),
+			Condition: Is(map[string]string{"ec2:CreateAction": "CreateSecurityGroup", "aws:RequestTag/" + tag: cluster})},
+		{Sid: "ChangeSecurityGroup", Effect: Allow, Resource: ARNs(ec2ARN("security-group")), Condition: ours, Action: []string{
+			"ec2:AuthorizeSecurityGroupIngress", "ec2:CreateTags", "ec2:DeleteSecurityGroup", "ec2:DeleteTags", "ec2:RevokeSecurityGroupIngress",
+		}},
+		// The nodes' group, which EKS made and tagged, has to admit the balancer.
+		{Sid: "AdmitToNodes", Effect: Allow, Resource: ARNs(ec2ARN("security-group")),
+			Action:    []string{"ec2:AuthorizeSecurityGroupIngress", "ec2:RevokeSecurityGroupIngress"},
+			Condition: Is(map[string]string{"aws:ResourceTag/kubernetes.io/cluster/" + cluster: "owned"})},
+		{Sid: "Create", Effect: Allow, Action: []string{"elasticloadbalancing:CreateLoadBalancer", "elasticloadbalancing:CreateTargetGroup"},
+			Resource: slices.Concat(balancers, targets), Condition: asked},
+		{Sid: "CreateListener", Effect: Allow, Action: []string{"elasticloadbalancing:CreateListener"}, Resource: balancers, Condition: ours},
+		{Sid: "TagNew", Effect: Allow, Action: []string{"elasticloadbalancing:AddTags"}, Resource: all,
+			Condition: tagOnCreate("CreateListener", "CreateLoadBalancer", "CreateTargetGroup")},
+		{Sid: "Change", Effect: Allow, Resource: all, Condition: ours, Action: []string{
+			"elasticloadbalancing:AddListenerCertificates", "elasticloadbalancing:AddTags", "elasticloadbalancing:DeleteListener",
+			"elasticloadbalancing:DeleteLoadBalancer", "elasticloadbalancing:DeleteTargetGroup", "elasticloadbalancing:DeregisterTargets",
+			"elasticloadbalancing:ModifyListener", "elasticloadbalancing:ModifyListenerAttributes", "elasticloadbalancing:ModifyLoadBalancerAttributes",
+			"elasticloadbalancing:ModifyTargetGroup", "elasticloadbalancing:ModifyTargetGroupAttributes", "elasticloadbalancing:RegisterTargets",
+			"elasticloadbalancing:RemoveListenerCertificates", "elasticloadbalancing:RemoveTags", "elasticloadbalancing:SetIpAddressType",
+			"elasticloadbalancing:SetSecurityGroups", "elasticloadbalancing:SetSubnets",
+		}},
+	}}
+}
+
+// ClusterAutoscaler lets the cluster autoscaler size the cluster's own node
+// groups: EKS tags their Auto Scaling groups k8s.io/cluster-autoscaler/<cluster>.
+func ClusterAutoscaler(account, region, cluster string) PolicyDocument {
+	return PolicyDocument{Statement: []Statement{
+		// AWS has no resource-level permissions for these: they only read.
+		{Sid: "Read", Effect: Allow, Resource: ARNs("*"), Condition: inRegion(region), Action: []string{
+			"autoscaling:DescribeAutoScalingGroups", "autoscaling:DescribeAutoScalingInstances",
+			"autoscaling:DescribeLaunchConfigurations", "autoscaling:DescribeScalingActivities", "autoscaling:DescribeTags",
+			"ec2:DescribeImages", "ec2:DescribeInstanceTypes", "ec2:DescribeLaunchTemplateVersions",
+			"ec2:GetInstanceTypesFromInstanceRequirements",
+		}},
+		{Sid: "ReadNodeGroups", Effect: Allow, Action: []string{"eks:DescribeNodegroup"},
+			Resource: ARNs(fmt.Sprintf("arn:aws:eks:%s:%s:nodegroup/%s/*/*", region, account, cluster))},
+		{Sid: "Scale", Effect: Allow, Action: []string{"autoscaling:SetDesiredCapacity", "autoscaling:TerminateInstanceInAutoScalingGroup"},
+			Resource:  ARNs(fmt.Sprintf("arn:aws:autoscaling:%s:%s:autoScalingGroup:*:autoScalingGroupName/*", region, account)),
+			Condition: Is(map[string]string{"aws:ResourceTag/k8s.io/cluster-autoscaler/" + cluster: "owned"})},
+	}}
+}
+
+// ExternalSecrets lets External Secrets read the secrets named, and decrypt them
+// with the keys named, through Secrets Manager alone.
+func ExternalSecrets(region string, secrets, keys []pulumi.StringInput) PolicyDocument {
+	document := PolicyDocument{Statement: []Statement{
+		{Sid: "Read", Effect: Allow, Action: []string{"secretsmanager:DescribeSecret", "secretsmanager:GetSecretValue"}, Resource: secrets},
+	}}
+	if len(keys) > 0 {
+		document.Statement = append(document.Statement, Statement{
+			Sid: "Decrypt", Effect: Allow, Action: []string{"kms:Decrypt"}, Resource: keys,
+			Condition: Is(map[string]string{"kms:ViaService": "secretsmanager." + region + ".amazonaws.com"}),
+		})
+	}
+	return document
+}
+
+// registryLogin is what every client of ECR needs; AWS has no resource for it.
+func registryLogin(region string) Statement {
+	return Statement{Sid: "Login", Effect: Allow, Action: []string{"ecr:GetAuthorizationToken"}, Resource: ARNs("*"), Condition: inRegion(region)}
+}
+
+// ImageUpdater lets Argo CD Image Updater find new images in the repositories
+// named by ARN.
+func ImageUpdater(region string, repositories []pulumi.StringInput) PolicyDocument {
+	return PolicyDocument{Statement: []Statement{
+		registryLogin(region),
+		{Sid: "Read", Effect: Allow, Resource: repositories, Action: []string{
+			"ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:DescribeImages", "ecr:DescribeRepositories",
+			"ecr:GetDownloadUrlForLayer", "ecr:ListImages",
+		}},
+	}}
+}
+
+// ImagePush lets CI push to the repositories named by ARN and do nothing else.
+func ImagePush(region string, repositories []pulumi.StringInput) PolicyDocument {
+	return PolicyDocument{Statement: []Statement{
+		registryLogin(region),
+		{Sid: "Push", Effect: Allow, Resource: repositories, Action: []string{
+			"ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:CompleteLayerUpload",
+			"ecr:InitiateLayerUpload", "ecr:PutImage", "ecr:UploadLayerPart",
+		}},
+	}}
+}
+
+// PermissionsBoundary is the most that any role of the platform can ever do,
+// whatever policies are attached to it: what the policies above and AWS's managed
+// ones use, in one region. Above all no role can touch IAM, its own boundary
+// included, except to ask for AWS's service-linked roles.
+func PermissionsBoundary(account, region string) PolicyDocument {
+	return PolicyDocument{Statement: []Statement{
+		// A boundary grants nothing by itself: the roles' own policies name resources.
+		{Sid: "Network", Effect: Allow, Resource: ARNs("*"), Condition: inRegion(region), Action: []string{
+			"ec2:AssignPrivateIpAddresses", "ec2:AttachNetworkInterface", "ec2:AuthorizeSecurityGroupEgress",
+			"ec2:AuthorizeSecurityGroupIngress", "ec2:CreateNetworkInterface", "ec2:CreateNetworkInterfacePermission",
+			"ec2:CreateRoute", "ec2:CreateSecurityGroup", "ec2:CreateTags", "ec2:DeleteNetworkInterface", "ec2:DeleteRoute",
+			"ec2:DeleteSecurityGroup", "ec2:DeleteTags", "ec2:Describe*", "ec2:DetachNetworkInterface", "ec2:Get*",
+			"ec2:ModifyNetworkInterfaceAttribute", "ec2:RevokeSecurityGroupEgress", "ec2:RevokeSecurityGroupIngress",
+			"ec2:UnassignPrivateIpAddresses",
+			"elasticloadbalancing:Add*", "elasticloadbalancing:Create*", "elasticloadbalancing:Delete*",
+			"elasticloadbalancing:Deregister*", "elasticloadbalancing:Describe*", "elasticloadbalancing:Modify*",
+			"elasticloadbalancing:Register*", "elasticloadbalancing:Remove*", "elasticloadbalancing:Set*",
+		}},
+		{Sid: "Machines", Effect: Allow, Resource: ARNs("*"), Condition: inRegion(region), Action: []string{
+			"autoscaling:Describe*", "autoscaling:SetDesiredCapacity", "autoscaling:TerminateInstanceInAutoScalingGroup",
+			"autoscaling:UpdateAutoScalingGroup",
+			"ec2:AttachVolume", "ec2:CreateSnapshot", "ec2:CreateVolume", "ec2:DeleteSnapshot", "ec2:DeleteVolume",
+			"ec2:DetachVolume", "ec2:EnableFastSnapshotRestores", "ec2:ModifyInstanceAttribute", "ec2:ModifyVolume",
+			"ec2messages:AcknowledgeMessage", "ec2messages:DeleteMessage", "ec2messages:FailMessage",
+			"ec2messages:GetEndpoint", "ec2messages:GetMessages", "ec2messages:SendReply",
+			"eks-auth:AssumeRoleForPodIdentity", "eks:Describe*",
+			"ssm:Describe*", "ssm:Get*", "ssm:List*", "ssm:PutComplianceItems", "ssm:PutConfigurePackageResult",
+			"ssm:PutInventory", "ssm:UpdateAssociationStatus", "ssm:UpdateInstanceAssociationStatus", "ssm:UpdateInstanceInformation",
+			"ssmmessages:CreateControlChannel", "ssmmessages:CreateDataChannel", "ssmmessages:OpenControlChannel", "ssmmessages:OpenDataChannel",
+		}},
+		{Sid: "Images", Effect: Allow, Resource: ARNs("*"), Condition: inRegion(region), Action: []string{
+			"ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:BatchImportUpstreamImage", "ecr:CreateRepository",
+			"ecr:Describe*", "ecr:Get*", "ecr:ListImages", "ecr:ReplicateImage", "ecr:TagResource",
+		}},
+		{Sid: "DataAndLogs", Effect: Allow, Resource: ARNs("*"), Condition: inRegion(region), Action: []string{
+			"kms:CreateGrant", "kms:Decrypt", "kms:DescribeKey", "kms:Encrypt", "kms:GenerateDataKey*", "kms:ReEncrypt*", "kms:RetireGrant",
+			"logs:CreateLogDelivery", "logs:CreateLogGroup", "logs:CreateLogStream", "logs:DeleteLogDelivery", "logs:Describe*",
+			"logs:GetLogEvents", "logs:PutLogEvents", "logs:PutRetentionPolicy",
+			"secretsmanager:DescribeSecret", "secretsmanager:GetSecretValue",
+		}},
+		{Sid: "ServiceLinkedRoles", Effect: Allow, Action: []string{"iam:CreateServiceLinkedRole"},
+			Resource: ARNs(fmt.Sprintf("arn:aws:iam::%s:role/aws-service-role/*", account))},
+	}}
+}
+
+// KeyPolicy is the policy of an environment's KMS key. The account's IAM policies
+// decide about people and roles; CloudWatch Logs, which asks for itself, gets the
+// key for log groups of the account and nothing else. It is a resource policy:
+// "*" is the key itself.
+func KeyPolicy(account, region string) PolicyDocument {
+	return PolicyDocument{Statement: []Statement{
+		{Sid: "Account", Effect: Allow, Action: []string{"kms:*"}, Resource: ARNs("*"),
+			Principal: &Principal{AWS: ARNs(fmt.Sprintf("arn:aws:iam::%s:root", account))}},
+		{Sid: "Logs", Effect: Allow, Resource: ARNs("*"),
+			Principal: &Principal{Service: []string{"logs." + region + ".amazonaws.com"}},
+			Action:    []string{"kms:Decrypt", "kms:DescribeKey", "kms:Encrypt", "kms:GenerateDataKey*", "kms:ReEncrypt*"},
+			Condition: Condition{"ArnLike": {"kms:EncryptionContext:aws:logs:arn": {fmt.Sprintf("arn:aws:logs:%s:%s:log-group:*", region, account)}}}},
+	}}
+}

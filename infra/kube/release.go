@@ -1,0 +1,268 @@
+package kube
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"net/url"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
+
+	"github.com/loja-veloz/platform/infra/charts"
+)
+
+// releaseToken is the type of pulumi-kubernetes' Helm Release. Its Go package is
+// not imported: it brings every API group along, 600 CPU seconds of compiling.
+const releaseToken = "kubernetes:helm.sh/v3:Release"
+
+// Release is one installation of a chart. The properties are those of
+// pulumi-kubernetes' kubernetes:helm.sh/v3:Release.
+type Release struct {
+	// Name and Namespace are the release's; charts name their objects after it.
+	Name, Namespace string
+	Chart           charts.Chart
+	// Repository replaces the chart's own: the URL of a mirror (https:// or
+	// oci://), or a folder with <chart>-<version>.tgz files. Empty takes the
+	// chart's own.
+	Repository string
+	// Values is a struct with JSON tags; only the fields that it sets are sent.
+	// Secrets do not belong in it: Helm stores values readable in the cluster.
+	Values any
+	// Overlays lay Inputs over the values, for what exists only after another
+	// resource. Paths begin below values.
+	Overlays []Overlay
+	// CreateNamespace lets Helm make the namespace. Components make their own,
+	// since Helm's would have no Pod Security label.
+	CreateNamespace bool
+	// Atomic takes a failed installation or upgrade back.
+	Atomic bool
+	// SkipAwait does not wait until the chart's objects are ready.
+	SkipAwait bool
+	// SkipCRDs leaves the chart's crds folder out, for the second release of a chart.
+	SkipCRDs bool
+	// TimeoutSeconds is how long the chart's objects may take to get ready; 0 is
+	// Helm's default of 300.
+	TimeoutSeconds int
+	// MaxHistory is how many old revisions Helm keeps, each a Secret; 0 keeps all.
+	MaxHistory int
+}
+
+// HelmRelease is a Release in Pulumi's state.
+type HelmRelease struct {
+	pulumi.CustomResourceState
+}
+
+// Validate reports everything that is wrong with the release, one fault per line.
+func (r *Release) Validate() error {
+	var faults []error
+	if r.Name == "" {
+		faults = append(faults, errors.New("Name is empty"))
+	}
+	if len(r.Name) > 53 {
+		faults = append(faults, fmt.Errorf("Name has %d characters: Helm takes at most 53", len(r.Name)))
+	}
+	if r.Namespace == "" {
+		faults = append(faults, errors.New("Namespace is empty"))
+	}
+	if r.Chart.Name == "" || r.Chart.Version == "" {
+		faults = append(faults, fmt.Errorf("Chart is %q at version %q: both are needed", r.Chart.Name, r.Chart.Version))
+	}
+	if err := ValidRepository(r.Repository); err != nil {
+		faults = append(faults, fmt.Errorf("Repository %w", err))
+	}
+	if r.Repository == "" && r.Chart.Repository == "" {
+		faults = append(faults, errors.New("Repository is empty, and the chart names none"))
+	}
+	if r.TimeoutSeconds < 0 {
+		faults = append(faults, fmt.Errorf("TimeoutSeconds is %d", r.TimeoutSeconds))
+	}
+	return errors.Join(faults...)
+}
+
+// ValidRepository refuses what is neither empty, nor a folder, nor the URL of a
+// repository that Helm takes over an authenticated connection.
+func ValidRepository(repository string) error {
+	scheme, rest, isURL := strings.Cut(repository, "://")
+	if !isURL {
+		return nil
+	}
+	if scheme != "https" && scheme != "oci" {
+		return fmt.Errorf("is %q: use https://, oci:// or a folder", repository)
+	}
+	if u, err := url.Parse(repository); err != nil || u.Host == "" || rest == "" || u.User != nil {
+		return fmt.Errorf("is %q, which is no URL of a host without credentials", repository)
+	}
+	return nil
+}
+
+// source is where Helm finds the chart, and the repository to ask if any.
+func (r *Release) source() (chart, repository string) {
+	switch {
+	case r.Repository == "":
+		return r.Chart.Name, r.Chart.Repository
+	case strings.HasPrefix(r.Repository, "oci://"):
+		return strings.TrimSuffix(r.Repository, "/") + "/" + r.Chart.Name, ""
+	case strings.Contains(r.Repository, "://"):
+		return r.Chart.Name, r.Repository
+	}
+	folder := r.Repository
+	relative := strings.HasPrefix(folder, "./") // path.Join would drop it, and Helm take the rest for a repository's name
+	file := path.Join(folder, r.Chart.Name+"-"+r.Chart.Version+".tgz")
+	if relative {
+		file = "./" + file
+	}
+	return file, ""
+}
+
+// PlainValues gives the values as Helm gets them, without the overlays: only the
+// fields that are set.
+func (r *Release) PlainValues() (map[string]any, error) {
+	values := map[string]any{}
+	if r.Values == nil {
+		return values, nil
+	}
+	raw, err := json.Marshal(r.Values)
+	if err != nil {
+		return nil, fmt.Errorf("encoding the values of release %s: %w", r.Name, err)
+	}
+	if err := json.Unmarshal(raw, &values); err != nil {
+		return nil, fmt.Errorf("the values of release %s are no map: %w", r.Name, err)
+	}
+	dropNulls(values)
+	return values, nil
+}
+
+// RenderedValues gives the values with a stand-in at every overlay's place, for
+// golden files and schemas: an Input cannot be read before the program runs.
+func (r *Release) RenderedValues() (map[string]any, error) {
+	values, err := r.PlainValues()
+	if err != nil {
+		return nil, err
+	}
+	for _, overlay := range r.Overlays {
+		if err := (Overlay{Path: overlay.Path, Value: pulumi.String("(known after another resource)")}).lay(values); err != nil {
+			return nil, fmt.Errorf("release %s: %w", r.Name, err)
+		}
+	}
+	plain := *r
+	plain.Values = values
+	return plain.PlainValues() // once more through JSON, which makes strings of pulumi.Strings
+}
+
+// properties are the resource's inputs.
+func (r *Release) properties() (properties, error) {
+	values, err := r.PlainValues()
+	if err != nil {
+		return nil, err
+	}
+	for _, overlay := range r.Overlays {
+		if err := overlay.lay(values); err != nil {
+			return nil, fmt.Errorf("release %s: %w", r.Name, err)
+		}
+	}
+	chart, repository := r.source()
+	fields := properties{
+		"chart": chart, "version": r.Chart.Version,
+		"name": r.Name, "namespace": r.Namespace,
+		"values": values,
+	}
+	if repository != "" {
+		fields["repositoryOpts"] = map[string]any{"repo": repository}
+	}
+	for key, set := range map[string]bool{
+		"createNamespace": r.CreateNamespace, "atomic": r.Atomic, "skipAwait": r.SkipAwait, "skipCrds": r.SkipCRDs,
+	} {
+		if set {
+			fields[key] = true
+		}
+	}
+	if r.TimeoutSeconds > 0 {
+		fields["timeout"] = r.TimeoutSeconds
+	}
+	if r.MaxHistory > 0 {
+		fields["maxHistory"] = r.MaxHistory
+	}
+	return fields, nil
+}
+
+// Install registers a release as a Pulumi resource called name. Errors name the
+// release and what is wrong with it.
+func Install(ctx *pulumi.Context, name string, release *Release, opts ...pulumi.ResourceOption) (*HelmRelease, error) {
+	if err := release.Validate(); err != nil {
+		return nil, fmt.Errorf("release %s: %w", name, err)
+	}
+	fields, err := release.properties()
+	if err != nil {
+		return nil, err
+	}
+	resource := &HelmRelease{}
+	if err := ctx.RegisterResource(releaseToken, name, fields, resource, opts...); err != nil {
+		return nil, fmt.Errorf("registering release %s: %w", name, err)
+	}
+	return resource, nil
+}
+
+// Installation is what a component made of a chart consists of: objects that have
+// to be there first, such as the namespace, the release, and objects of the kinds
+// that the release defines.
+type Installation struct {
+	Before  Stages
+	Release *Release
+	After   Stages
+	// AfterOverlays lay Inputs over objects of After, by their manifests' names.
+	AfterOverlays map[string][]Overlay
+}
+
+// Objects are all objects in the order in which they come, without the release.
+func (i *Installation) Objects() []Manifest { return append(i.Before.All(), i.After.All()...) }
+
+// ApplyInstallation registers the parts of a component that was itself made with
+// opts, in order, as its children called <component name>-<manifest name>; the
+// release is called <component name>-release.
+func ApplyInstallation(ctx *pulumi.Context, component pulumi.Resource, name string, parts *Installation, opts []pulumi.ResourceOption) (*HelmRelease, error) {
+	for _, manifest := range slices.Sorted(maps.Keys(parts.AfterOverlays)) {
+		if !slices.ContainsFunc(parts.After.All(), func(m Manifest) bool { return m.Name == manifest }) {
+			return nil, fmt.Errorf("an overlay is for %s, which is none of the objects", manifest)
+		}
+	}
+	own, err := pulumi.NewResourceOptions(opts...)
+	if err != nil {
+		return nil, fmt.Errorf("reading the options: %w", err)
+	}
+	before, err := applyStages(ctx, component, name, parts.Before, nil, own.DependsOn)
+	if err != nil {
+		return nil, err
+	}
+	release, err := Install(ctx, name+"-release", parts.Release, pulumi.Parent(component), pulumi.DependsOn(before))
+	if err != nil {
+		return nil, err
+	}
+	if _, err := applyStages(ctx, component, name, parts.After, parts.AfterOverlays, []pulumi.Resource{release}); err != nil {
+		return nil, err
+	}
+	return release, nil
+}
+
+// applyStages registers stage after stage and returns what the next thing has to
+// wait for: the last stage, or what was given if there is none.
+func applyStages(ctx *pulumi.Context, component pulumi.Resource, name string, stages Stages, overlays map[string][]Overlay, before []pulumi.Resource) ([]pulumi.Resource, error) {
+	for _, stage := range stages {
+		var made []pulumi.Resource
+		for _, m := range stage {
+			resource, err := Apply(ctx, name+"-"+m.Name, m.Object, overlays[m.Name],
+				pulumi.Parent(component), pulumi.DependsOn(before), pulumi.IgnoreChanges(m.IgnoreChanges))
+			if err != nil {
+				return nil, err
+			}
+			made = append(made, resource)
+		}
+		if len(made) > 0 {
+			before = made
+		}
+	}
+	return before, nil
+}

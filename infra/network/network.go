@@ -1,0 +1,441 @@
+// Package network makes the VPC of an environment: public, private and isolated
+// database subnets in three zones, NAT, endpoints of AWS's services, flow logs.
+package network
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/pulumi/pulumi-aws/sdk/v6/go/aws/cloudwatch"
+	"github.com/pulumi/pulumi-aws/sdk/v6/go/aws/ec2"
+	"github.com/pulumi/pulumi-aws/sdk/v6/go/aws/vpc"
+	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
+
+	"github.com/loja-veloz/platform/infra/identity"
+)
+
+// Args describes a network.
+type Args struct {
+	// Name is the environment's prefix of names, loja-veloz-dev.
+	Name              string
+	Region, AccountID string
+	// CIDR is the VPC's range, a /16 or /17; see Plan.
+	CIDR string
+	// Taken are the ranges of networks that this one may ever be connected with.
+	Taken []string
+	// Zones are the three availability zones. They are configuration: an answer
+	// from AWS could change, and every subnet with it.
+	Zones []string
+	// NATPerZone makes a NAT gateway in each zone instead of one in the first:
+	// three times the price, and a zone that fails takes no other along.
+	NATPerZone bool
+	// InterfaceEndpoints are AWS services by short name (ecr.api) that are reached
+	// without NAT, for a price per zone and hour. S3 always is, for nothing.
+	InterfaceEndpoints []string
+	// FlowLogDays is how long flow logs are kept; see ValidLogDays.
+	FlowLogDays int
+	// KeyARN is the KMS key of the flow logs; its policy has to admit CloudWatch Logs.
+	KeyARN pulumi.StringInput
+	// ClusterName is the EKS cluster that will find its subnets by tag.
+	ClusterName string
+	// PermissionsBoundary bounds the flow logs' role; empty for none.
+	PermissionsBoundary string
+}
+
+// Network is the VPC. Its subnets are in the order of Args.Zones.
+type Network struct {
+	pulumi.ResourceState
+
+	VPCID           pulumi.StringOutput
+	PublicSubnets   pulumi.StringArrayOutput
+	PrivateSubnets  pulumi.StringArrayOutput
+	DatabaseSubnets pulumi.StringArrayOutput
+	// EndpointSecurityGroup is the group of the interface endpoints.
+	EndpointSecurityGroup pulumi.StringOutput
+	// Routes have to be there before anything in the private subnets reaches AWS:
+	// nodes that start earlier fail to join their cluster. On the way down they
+	// outlive whatever waits for them.
+	Routes []pulumi.Resource
+}
+
+// endpointServices can be reached through an interface endpoint.
+var endpointServices = []string{
+	"autoscaling", "ec2", "ec2messages", "ecr.api", "ecr.dkr", "eks", "eks-auth", "elasticloadbalancing", "kms",
+	"logs", "monitoring", "rds", "secretsmanager", "ssm", "ssmmessages", "sts", "xray",
+}
+
+// logDays are the retentions, in days, that CloudWatch Logs accepts
+// (PutRetentionPolicy in its API reference).
+var logDays = []int{
+	1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653,
+}
+
+// ValidLogDays tells whether CloudWatch Logs can keep logs for so many days.
+func ValidLogDays(days int) bool { return slices.Contains(logDays, days) }
+
+var (
+	regionName  = regexp.MustCompile(`^[a-z]{2}(-[a-z]+)+-[0-9]$`)
+	accountID   = regexp.MustCompile(`^[0-9]{12}$`)
+	prefixName  = regexp.MustCompile(`^[a-z][a-z0-9-]{0,38}[a-z0-9]$`)
+	clusterName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,99}$`)
+	boundaryARN = regexp.MustCompile(`^arn:aws[a-z-]*:iam::[0-9]{12}:policy/.+$`)
+)
+
+// Validate reports everything that is wrong with the arguments.
+func (a *Args) Validate() error {
+	var faults []error
+	fault := func(field, format string, args ...any) {
+		faults = append(faults, fmt.Errorf("%s %s", field, fmt.Sprintf(format, args...)))
+	}
+	if !prefixName.MatchString(a.Name) {
+		fault("Name", "is %q: use 2 to 40 lower-case letters, digits and dashes", a.Name)
+	}
+	if !regionName.MatchString(a.Region) {
+		fault("Region", "is %q, which is no region's name", a.Region)
+	}
+	if !accountID.MatchString(a.AccountID) {
+		fault("AccountID", "is %q: an account has 12 digits", a.AccountID)
+	}
+	if !clusterName.MatchString(a.ClusterName) {
+		fault("ClusterName", "is %q, which EKS does not take", a.ClusterName)
+	}
+	for i, zone := range a.Zones {
+		field := fmt.Sprintf("Zones[%d]", i)
+		if letter, found := strings.CutPrefix(zone, a.Region); !found || len(letter) != 1 || letter < "a" || letter > "z" {
+			fault(field, "is %q, which is no zone of %s", zone, a.Region)
+		}
+		if slices.Contains(a.Zones[:i], zone) {
+			fault(field, "repeats %s", zone)
+		}
+	}
+	if _, err := Plan(a.CIDR, a.Zones, a.Taken...); err != nil {
+		faults = append(faults, err)
+	}
+	for i, service := range a.InterfaceEndpoints {
+		field := fmt.Sprintf("InterfaceEndpoints[%d]", i)
+		if !slices.Contains(endpointServices, service) {
+			fault(field, "is %q: known are %s", service, strings.Join(endpointServices, ", "))
+		}
+		if slices.Contains(a.InterfaceEndpoints[:i], service) {
+			fault(field, "repeats %s", service)
+		}
+	}
+	if !ValidLogDays(a.FlowLogDays) {
+		fault("FlowLogDays", "is %d: CloudWatch Logs keeps for one of %v days", a.FlowLogDays, logDays)
+	}
+	if a.KeyARN == nil {
+		fault("KeyARN", "is missing")
+	}
+	if a.PermissionsBoundary != "" && !boundaryARN.MatchString(a.PermissionsBoundary) {
+		fault("PermissionsBoundary", "is %q, which is no policy's ARN", a.PermissionsBoundary)
+	}
+	return errors.Join(faults...)
+}
+
+// builder makes a network's resources; the first error stops it.
+type builder struct {
+	ctx  *pulumi.Context
+	name string
+	args *Args
+	out  *Network
+	vpc  *ec2.Vpc
+}
+
+// New makes the network.
+func New(ctx *pulumi.Context, name string, args *Args, opts ...pulumi.ResourceOption) (*Network, error) {
+	if err := args.Validate(); err != nil {
+		return nil, fmt.Errorf("network %s: %w", name, err)
+	}
+	zones, err := Plan(args.CIDR, args.Zones, args.Taken...)
+	if err != nil {
+		return nil, fmt.Errorf("network %s: %w", name, err)
+	}
+	n := &Network{}
+	if err := ctx.RegisterComponentResource("loja-veloz:network:Network", name, n, opts...); err != nil {
+		return nil, fmt.Errorf("registering network %s: %w", name, err)
+	}
+	b := &builder{ctx: ctx, name: name, args: args, out: n}
+	for _, step := range []func() error{
+		b.makeVPC,
+		b.makeFlowLogs,
+		func() error { return b.makeSubnets(zones) },
+	} {
+		if err := step(); err != nil {
+			return nil, fmt.Errorf("network %s: %w", name, err)
+		}
+	}
+	if err := ctx.RegisterResourceOutputs(n, pulumi.Map{
+		"vpcId": n.VPCID, "publicSubnets": n.PublicSubnets, "privateSubnets": n.PrivateSubnets, "databaseSubnets": n.DatabaseSubnets,
+	}); err != nil {
+		return nil, fmt.Errorf("registering the outputs of network %s: %w", name, err)
+	}
+	return n, nil
+}
+
+func (b *builder) child() pulumi.ResourceOption { return pulumi.Parent(b.out) }
+
+// tags names a resource after the environment and its part.
+func (b *builder) tags(part string) pulumi.StringMap {
+	return pulumi.StringMap{"Name": pulumi.String(b.args.Name + "-" + part)}
+}
+
+func (b *builder) makeVPC() error {
+	network, err := ec2.NewVpc(b.ctx, b.name+"-vpc", &ec2.VpcArgs{
+		CidrBlock: pulumi.String(b.args.CIDR),
+		// Private names of endpoints, RDS and nodes need both.
+		EnableDnsSupport: pulumi.Bool(true), EnableDnsHostnames: pulumi.Bool(true),
+		Tags: b.tags("vpc"),
+	}, b.child())
+	if err != nil {
+		return fmt.Errorf("making the VPC: %w", err)
+	}
+	b.vpc, b.out.VPCID = network, network.ID().ToStringOutput()
+	// Adopted without rules: whatever is started without a group reaches nothing.
+	if _, err := ec2.NewDefaultSecurityGroup(b.ctx, b.name+"-default", &ec2.DefaultSecurityGroupArgs{
+		VpcId: network.ID(), Tags: b.tags("default-locked"),
+	}, b.child()); err != nil {
+		return fmt.Errorf("locking the default security group: %w", err)
+	}
+	return nil
+}
+
+func (b *builder) makeFlowLogs() error {
+	groupName := "/aws/vpc/" + b.args.Name + "/flow-logs"
+	group, err := cloudwatch.NewLogGroup(b.ctx, b.name+"-flow-logs", &cloudwatch.LogGroupArgs{
+		Name:            pulumi.String(groupName),
+		RetentionInDays: pulumi.Int(b.args.FlowLogDays),
+		KmsKeyId:        b.args.KeyARN.ToStringOutput().ToStringPtrOutput(),
+		Tags:            b.tags("flow-logs"),
+	}, b.child())
+	if err != nil {
+		return fmt.Errorf("making the flow logs' group: %w", err)
+	}
+	groupARN := fmt.Sprintf("arn:aws:logs:%s:%s:log-group:%s", b.args.Region, b.args.AccountID, groupName)
+	role, policies, err := identity.NewRole(b.ctx, b.out, b.name+"-flow-logs", &identity.RoleArgs{
+		Name:        b.args.Name + "-flow-logs",
+		Description: "VPC flow logs to their group",
+		Trust: identity.ServiceTrust("vpc-flow-logs.amazonaws.com",
+			identity.Is(map[string]string{"aws:SourceAccount": b.args.AccountID})),
+		// The group is there: the role needs no right to make one.
+		Policy: identity.PolicyDocument{Statement: []identity.Statement{{
+			Sid: "Write", Effect: identity.Allow,
+			Action:   []string{"logs:CreateLogStream", "logs:DescribeLogGroups", "logs:DescribeLogStreams", "logs:PutLogEvents"},
+			Resource: identity.ARNs(groupARN, groupARN+":*"),
+		}}},
+		PermissionsBoundary: b.args.PermissionsBoundary,
+	})
+	if err != nil {
+		return err
+	}
+	if _, err := ec2.NewFlowLog(b.ctx, b.name+"-flow-log", &ec2.FlowLogArgs{
+		VpcId: b.vpc.ID(), TrafficType: pulumi.String("ALL"),
+		LogDestinationType: pulumi.String("cloud-watch-logs"), LogDestination: group.Arn,
+		IamRoleArn: role.Arn, MaxAggregationInterval: pulumi.Int(600),
+		Tags: b.tags("flow-log"),
+	}, b.child(), pulumi.DependsOn(policies)); err != nil {
+		return fmt.Errorf("turning flow logs on: %w", err)
+	}
+	return nil
+}
+
+// kind is one of the three kinds of subnets.
+type kind struct {
+	name string
+	cidr func(Zone) string
+	tags map[string]string
+}
+
+func (b *builder) makeSubnets(zones []Zone) error {
+	// EKS's load balancer controller finds subnets by these tags. No subnet gives
+	// instances public addresses, the public ones included: NAT gateways and load
+	// balancers bring theirs.
+	shared := "kubernetes.io/cluster/" + b.args.ClusterName
+	public, err := b.subnets(zones, kind{name: "public", cidr: func(z Zone) string { return z.Public.String() },
+		tags: map[string]string{"kubernetes.io/role/elb": "1", shared: "shared"}})
+	if err != nil {
+		return err
+	}
+	privates, err := b.subnets(zones, kind{name: "private", cidr: func(z Zone) string { return z.Private.String() },
+		tags: map[string]string{"kubernetes.io/role/internal-elb": "1", shared: "shared"}})
+	if err != nil {
+		return err
+	}
+	databases, err := b.subnets(zones, kind{name: "database", cidr: func(z Zone) string { return z.Database.String() }})
+	if err != nil {
+		return err
+	}
+	b.out.PublicSubnets, b.out.PrivateSubnets, b.out.DatabaseSubnets = ids(public), ids(privates), ids(databases)
+
+	nats, err := b.makePublicRoutes(zones, public)
+	if err != nil {
+		return err
+	}
+	tables, err := b.makePrivateRoutes(zones, privates, nats)
+	if err != nil {
+		return err
+	}
+	// The database's subnets get no default route: nothing there reaches out.
+	isolated, err := b.table("database", zones, databases)
+	if err != nil {
+		return err
+	}
+	return b.makeEndpoints(append(tables, isolated), privates)
+}
+
+func (b *builder) subnets(zones []Zone, k kind) ([]*ec2.Subnet, error) {
+	made := make([]*ec2.Subnet, len(zones))
+	for i, zone := range zones {
+		part := k.name + "-" + b.letter(zone)
+		tags := b.tags(part)
+		for key, value := range k.tags {
+			tags[key] = pulumi.String(value)
+		}
+		subnet, err := ec2.NewSubnet(b.ctx, b.name+"-"+part, &ec2.SubnetArgs{
+			VpcId: b.vpc.ID(), CidrBlock: pulumi.String(k.cidr(zone)), AvailabilityZone: pulumi.String(zone.Name),
+			MapPublicIpOnLaunch: pulumi.Bool(false), Tags: tags,
+		}, b.child())
+		if err != nil {
+			return nil, fmt.Errorf("making subnet %s: %w", part, err)
+		}
+		made[i] = subnet
+	}
+	return made, nil
+}
+
+// letter is what tells a zone from the others of its region.
+func (b *builder) letter(zone Zone) string { return strings.TrimPrefix(zone.Name, b.args.Region) }
+
+// table makes a route table and associates subnets with it.
+func (b *builder) table(part string, zones []Zone, subnets []*ec2.Subnet) (*ec2.RouteTable, error) {
+	table, err := ec2.NewRouteTable(b.ctx, b.name+"-"+part+"-routes", &ec2.RouteTableArgs{VpcId: b.vpc.ID(), Tags: b.tags(part)}, b.child())
+	if err != nil {
+		return nil, fmt.Errorf("making the %s route table: %w", part, err)
+	}
+	for i, subnet := range subnets {
+		association := b.name + "-" + part + "-association"
+		if len(subnets) > 1 {
+			association += "-" + b.letter(zones[i])
+		}
+		made, err := ec2.NewRouteTableAssociation(b.ctx, association, &ec2.RouteTableAssociationArgs{
+			RouteTableId: table.ID(), SubnetId: subnet.ID(),
+		}, b.child())
+		if err != nil {
+			return nil, fmt.Errorf("associating the %s route table: %w", part, err)
+		}
+		b.out.Routes = append(b.out.Routes, made)
+	}
+	return table, nil
+}
+
+func (b *builder) makePublicRoutes(zones []Zone, public []*ec2.Subnet) ([]*ec2.NatGateway, error) {
+	internet, err := ec2.NewInternetGateway(b.ctx, b.name+"-internet", &ec2.InternetGatewayArgs{VpcId: b.vpc.ID(), Tags: b.tags("internet")}, b.child())
+	if err != nil {
+		return nil, fmt.Errorf("making the internet gateway: %w", err)
+	}
+	table, err := b.table("public", zones, public)
+	if err != nil {
+		return nil, err
+	}
+	route, err := ec2.NewRoute(b.ctx, b.name+"-public-default", &ec2.RouteArgs{
+		RouteTableId: table.ID(), DestinationCidrBlock: pulumi.String("0.0.0.0/0"), GatewayId: internet.ID(),
+	}, b.child())
+	if err != nil {
+		return nil, fmt.Errorf("routing the public subnets out: %w", err)
+	}
+	b.out.Routes = append(b.out.Routes, route)
+	count := 1
+	if b.args.NATPerZone {
+		count = len(zones)
+	}
+	nats := make([]*ec2.NatGateway, count)
+	for i := range nats {
+		part := "nat-" + b.letter(zones[i])
+		address, err := ec2.NewEip(b.ctx, b.name+"-"+part+"-address", &ec2.EipArgs{Domain: pulumi.String("vpc"), Tags: b.tags(part)}, b.child())
+		if err != nil {
+			return nil, fmt.Errorf("reserving the address of %s: %w", part, err)
+		}
+		// A NAT gateway fails to start without a way out.
+		nats[i], err = ec2.NewNatGateway(b.ctx, b.name+"-"+part, &ec2.NatGatewayArgs{
+			AllocationId: address.ID(), SubnetId: public[i].ID(), Tags: b.tags(part),
+		}, b.child(), pulumi.DependsOn([]pulumi.Resource{internet, route}))
+		if err != nil {
+			return nil, fmt.Errorf("making %s: %w", part, err)
+		}
+	}
+	return nats, nil
+}
+
+func (b *builder) makePrivateRoutes(zones []Zone, privates []*ec2.Subnet, nats []*ec2.NatGateway) ([]*ec2.RouteTable, error) {
+	tables := make([]*ec2.RouteTable, len(zones))
+	for i, zone := range zones {
+		part := "private-" + b.letter(zone)
+		table, err := b.table(part, zones[i:i+1], privates[i:i+1])
+		if err != nil {
+			return nil, err
+		}
+		route, err := ec2.NewRoute(b.ctx, b.name+"-"+part+"-default", &ec2.RouteArgs{
+			RouteTableId: table.ID(), DestinationCidrBlock: pulumi.String("0.0.0.0/0"), NatGatewayId: nats[min(i, len(nats)-1)].ID(),
+		}, b.child())
+		if err != nil {
+			return nil, fmt.Errorf("routing %s out: %w", part, err)
+		}
+		b.out.Routes = append(b.out.Routes, route)
+		tables[i] = table
+	}
+	return tables, nil
+}
+
+func (b *builder) makeEndpoints(tables []*ec2.RouteTable, privates []*ec2.Subnet) error {
+	service := func(short string) pulumi.String { return pulumi.String("com.amazonaws." + b.args.Region + "." + short) }
+	tableIDs := make(pulumi.StringArray, len(tables))
+	for i, table := range tables {
+		tableIDs[i] = table.ID()
+	}
+	// The layers of ECR's images come from S3.
+	if _, err := ec2.NewVpcEndpoint(b.ctx, b.name+"-endpoint-s3", &ec2.VpcEndpointArgs{
+		VpcId: b.vpc.ID(), ServiceName: service("s3"), VpcEndpointType: pulumi.String("Gateway"),
+		RouteTableIds: tableIDs, Tags: b.tags("endpoint-s3"),
+	}, b.child()); err != nil {
+		return fmt.Errorf("making the endpoint of s3: %w", err)
+	}
+	group, err := ec2.NewSecurityGroup(b.ctx, b.name+"-endpoints", &ec2.SecurityGroupArgs{
+		Name: pulumi.String(b.args.Name + "-endpoints"), Description: pulumi.String("Endpoints of AWS services"),
+		VpcId: b.vpc.ID(), Tags: b.tags("endpoints"),
+	}, b.child())
+	if err != nil {
+		return fmt.Errorf("making the endpoints' security group: %w", err)
+	}
+	b.out.EndpointSecurityGroup = group.ID().ToStringOutput()
+	if _, err := vpc.NewSecurityGroupIngressRule(b.ctx, b.name+"-endpoints-https", &vpc.SecurityGroupIngressRuleArgs{
+		SecurityGroupId: group.ID(), Description: pulumi.String("HTTPS from the VPC"), IpProtocol: pulumi.String("tcp"),
+		FromPort: pulumi.Int(443), ToPort: pulumi.Int(443), CidrIpv4: pulumi.String(b.args.CIDR), Tags: b.tags("endpoints-https"),
+	}, b.child()); err != nil {
+		return fmt.Errorf("admitting the VPC to the endpoints: %w", err)
+	}
+	for _, short := range b.args.InterfaceEndpoints {
+		part := "endpoint-" + strings.ReplaceAll(short, ".", "-")
+		if _, err := ec2.NewVpcEndpoint(b.ctx, b.name+"-"+part, &ec2.VpcEndpointArgs{
+			VpcId: b.vpc.ID(), ServiceName: service(short), VpcEndpointType: pulumi.String("Interface"),
+			SubnetIds: stringArray(privates), SecurityGroupIds: pulumi.StringArray{group.ID()},
+			PrivateDnsEnabled: pulumi.Bool(true), Tags: b.tags(part),
+		}, b.child()); err != nil {
+			return fmt.Errorf("making the endpoint of %s: %w", short, err)
+		}
+	}
+	return nil
+}
+
+func stringArray(subnets []*ec2.Subnet) pulumi.StringArray {
+	array := make(pulumi.StringArray, len(subnets))
+	for i, subnet := range subnets {
+		array[i] = subnet.ID()
+	}
+	return array
+}
+
+func ids(subnets []*ec2.Subnet) pulumi.StringArrayOutput {
+	return stringArray(subnets).ToStringArrayOutput()
+}

@@ -1,0 +1,124 @@
+package network
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+)
+
+const (
+	// privateBits gives each zone 8,192 addresses for nodes and pods: the VPC CNI
+	// takes them in blocks of 16 (prefix delegation), which have to be contiguous.
+	privateBits = 19
+	// publicBits and databaseBits give 256: load balancers, NAT and RDS need few.
+	publicBits   = 24
+	databaseBits = 24
+	// zoneCount of an environment; four blocks of privateBits make the smallest VPC
+	// that holds them, the fourth for the small subnets.
+	zoneCount    = 3
+	smallestBits = privateBits - 2
+	// largestBits is AWS's limit.
+	largestBits = 16
+	// databaseOffset is where the database's subnets begin in the fourth block, in
+	// /24s; it leaves room for more public ones.
+	databaseOffset = 8
+)
+
+// private are the ranges that AWS suggests for a VPC: RFC 1918, and RFC 6598.
+var private = []netip.Prefix{
+	netip.MustParsePrefix("10.0.0.0/8"),
+	netip.MustParsePrefix("172.16.0.0/12"),
+	netip.MustParsePrefix("192.168.0.0/16"),
+	netip.MustParsePrefix("100.64.0.0/10"),
+}
+
+// unusable are ranges in which a VPC breaks something: the bridge of containers on
+// the nodes, 172.17.0.0/16, and the two from which EKS takes one for Services.
+var unusable = []netip.Prefix{
+	netip.MustParsePrefix("172.17.0.0/16"),
+	netip.MustParsePrefix("172.20.0.0/16"),
+	netip.MustParsePrefix("10.100.0.0/16"),
+}
+
+// Zone is the share of one availability zone.
+type Zone struct {
+	// Name is AWS's, us-east-1a.
+	Name                      string
+	Public, Private, Database netip.Prefix
+}
+
+// Plan divides a VPC's range among zones: a private /19, a public /24 and a
+// database /24 for each. It refuses a range that is too small or larger than AWS
+// takes, one that is not private, and one that overlaps those of other networks
+// or what EKS needs for itself. It reports every fault at once.
+func Plan(cidr string, zones []string, taken ...string) ([]Zone, error) {
+	var faults []error
+	if len(zones) != zoneCount {
+		faults = append(faults, fmt.Errorf("Zones has %d entries: an environment takes %d", len(zones), zoneCount))
+	}
+	vpc, err := parse(cidr)
+	if err != nil {
+		faults = append(faults, fmt.Errorf("CIDR %w", err))
+		return nil, errors.Join(faults...)
+	}
+	if vpc.Bits() > smallestBits {
+		faults = append(faults, fmt.Errorf("CIDR %s is too small: %d private /%d and the small subnets take a /%d", vpc, zoneCount, privateBits, smallestBits))
+	}
+	if vpc.Bits() < largestBits {
+		faults = append(faults, fmt.Errorf("CIDR %s is too large: AWS takes a /%d at most", vpc, largestBits))
+	}
+	if !slices.ContainsFunc(private, func(p netip.Prefix) bool { return p.Contains(vpc.Addr()) && p.Bits() <= vpc.Bits() }) {
+		faults = append(faults, fmt.Errorf("CIDR %s is not private: use a part of %v", vpc, private))
+	}
+	for _, other := range unusable {
+		if vpc.Overlaps(other) {
+			faults = append(faults, fmt.Errorf("CIDR %s overlaps %s, which the cluster uses itself", vpc, other))
+		}
+	}
+	for i, text := range taken {
+		other, err := parse(text)
+		if err != nil {
+			faults = append(faults, fmt.Errorf("Taken[%d] %w", i, err))
+			continue
+		}
+		if vpc.Overlaps(other) {
+			faults = append(faults, fmt.Errorf("CIDR %s overlaps %s (Taken[%d])", vpc, other, i))
+		}
+	}
+	if err := errors.Join(faults...); err != nil {
+		return nil, err
+	}
+	small := block(vpc.Addr(), privateBits, zoneCount)
+	planned := make([]Zone, len(zones))
+	for i, name := range zones {
+		planned[i] = Zone{
+			Name:     name,
+			Private:  block(vpc.Addr(), privateBits, i),
+			Public:   block(small.Addr(), publicBits, i),
+			Database: block(small.Addr(), databaseBits, databaseOffset+i),
+		}
+	}
+	return planned, nil
+}
+
+// parse reads an IPv4 range whose address is its first one.
+func parse(cidr string) (netip.Prefix, error) {
+	prefix, err := netip.ParsePrefix(cidr)
+	switch {
+	case err != nil || !prefix.Addr().Is4():
+		return netip.Prefix{}, fmt.Errorf("is %q, which is no IPv4 range", cidr)
+	case prefix != prefix.Masked():
+		return netip.Prefix{}, fmt.Errorf("is %q: the range begins at %s", cidr, prefix.Masked().Addr())
+	}
+	return prefix, nil
+}
+
+// block is the n-th range of the given size from start on.
+func block(start netip.Addr, bits, n int) netip.Prefix {
+	octets := start.As4()
+	address := binary.BigEndian.Uint32(octets[:]) + uint32(n)<<(32-bits) //nolint:gosec // n is at most 11
+	binary.BigEndian.PutUint32(octets[:], address)
+	return netip.PrefixFrom(netip.AddrFrom4(octets), bits)
+}

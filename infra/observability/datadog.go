@@ -1,0 +1,273 @@
+package observability
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+
+	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/loja-veloz/platform/infra/charts"
+	"github.com/loja-veloz/platform/infra/gateway"
+	"github.com/loja-veloz/platform/infra/kube"
+	"github.com/loja-veloz/platform/infra/secrets"
+)
+
+const (
+	// datadogSecret is the Secret with the keys, which External Secrets writes.
+	datadogSecret = "datadog-secret"
+
+	otlpGRPC = 4317
+	otlpHTTP = 4318
+)
+
+// DatadogArgs say for which cluster Datadog's agent and operator work.
+type DatadogArgs struct {
+	// Namespace is created for both; the operator watches only it.
+	Namespace string
+	// Site is Datadog's, for example datadoghq.com.
+	Site string
+	// ClusterName is the cluster as Datadog calls it.
+	ClusterName string
+	// SecretName is the secret in AWS Secrets Manager with the keys api-key and
+	// app-key, and Store the ClusterSecretStore that reads it.
+	SecretName, Store string
+	// ClusterAgentReplicas is the number of cluster agents; node agents run on every
+	// node.
+	ClusterAgentReplicas int32
+	// ChartRepository replaces the chart's own; see kube.Release.
+	ChartRepository string
+	// SkipAwait does not wait until the pods are ready.
+	SkipAwait bool
+}
+
+// Datadog is the installed agent and operator.
+type Datadog struct {
+	pulumi.ResourceState
+}
+
+// NewDatadog installs the agent, with its OTLP receiver, and the operator for
+// objectives as code. Errors name the argument that is wrong.
+func NewDatadog(ctx *pulumi.Context, name string, args *DatadogArgs, opts ...pulumi.ResourceOption) (*Datadog, error) {
+	parts, err := args.Installation()
+	if err != nil {
+		return nil, fmt.Errorf("datadog %s: %w", name, err)
+	}
+	d := &Datadog{}
+	if err := ctx.RegisterComponentResource("loja-veloz:observability:Datadog", name, d, opts...); err != nil {
+		return nil, fmt.Errorf("registering datadog %s: %w", name, err)
+	}
+	if _, err := kube.ApplyInstallation(ctx, d, name, parts, opts); err != nil {
+		return nil, fmt.Errorf("datadog %s: %w", name, err)
+	}
+	if err := ctx.RegisterResourceOutputs(d, pulumi.Map{}); err != nil {
+		return nil, fmt.Errorf("registering the outputs of datadog %s: %w", name, err)
+	}
+	return d, nil
+}
+
+var (
+	// The agent refuses to start with another name.
+	datadogCluster = regexp.MustCompile(`^[a-z]([a-z0-9-]*[a-z0-9])?(\.[a-z]([a-z0-9-]*[a-z0-9])?)*$`)
+	datadogSite    = regexp.MustCompile(`^([a-z0-9-]+\.)+[a-z]+$`)
+)
+
+// Validate reports everything that is wrong with the arguments, one fault per line.
+func (a *DatadogArgs) Validate() error {
+	var faults []error
+	for _, needed := range []struct{ field, value string }{
+		{"Namespace", a.Namespace}, {"SecretName", a.SecretName}, {"Store", a.Store},
+	} {
+		if needed.value == "" {
+			faults = append(faults, fmt.Errorf("%s is empty", needed.field))
+		}
+	}
+	if !datadogSite.MatchString(a.Site) {
+		faults = append(faults, fmt.Errorf("Site is %q: a host name such as datadoghq.com is expected", a.Site))
+	}
+	if !datadogCluster.MatchString(a.ClusterName) || len(a.ClusterName) > 80 {
+		faults = append(faults, fmt.Errorf("ClusterName is %q: use lower-case letters, digits and dashes, beginning with a letter, at most 80", a.ClusterName))
+	}
+	if a.ClusterAgentReplicas < 1 {
+		faults = append(faults, fmt.Errorf("ClusterAgentReplicas is %d: at least 1 is needed", a.ClusterAgentReplicas))
+	}
+	if err := kube.ValidRepository(a.ChartRepository); err != nil {
+		faults = append(faults, fmt.Errorf("ChartRepository %w", err))
+	}
+	return errors.Join(faults...)
+}
+
+// DatadogValues are the chart's values, as far as they are used here.
+type DatadogValues struct {
+	Registry     string              `json:"registry"`
+	Datadog      DatadogAgentConfig  `json:"datadog"`
+	ClusterAgent DatadogClusterAgent `json:"clusterAgent"`
+	Agents       DatadogNodeAgents   `json:"agents"`
+	Operator     DatadogOperator     `json:"operator"`
+}
+
+// DatadogAgentConfig is what the agents do.
+type DatadogAgentConfig struct {
+	Site                 string         `json:"site"`
+	ClusterName          string         `json:"clusterName"`
+	APIKeyExistingSecret string         `json:"apiKeyExistingSecret"`
+	AppKeyExistingSecret string         `json:"appKeyExistingSecret"`
+	Kubelet              DatadogKubelet `json:"kubelet"`
+	Logs                 DatadogLogs    `json:"logs"`
+	APM                  DatadogAPM     `json:"apm"`
+	OTLP                 DatadogOTLP    `json:"otlp"`
+	// Discovery would add a privileged system-probe container.
+	Discovery Switch `json:"discovery"`
+}
+
+// DatadogKubelet is how the kubelet is asked.
+type DatadogKubelet struct {
+	TLSVerify bool `json:"tlsVerify"`
+}
+
+// DatadogLogs collects what containers write.
+type DatadogLogs struct {
+	Enabled             bool `json:"enabled"`
+	ContainerCollectAll bool `json:"containerCollectAll"`
+}
+
+// DatadogAPM takes traces in Datadog's own protocol.
+type DatadogAPM struct {
+	PortEnabled   bool `json:"portEnabled"`
+	SocketEnabled bool `json:"socketEnabled"`
+}
+
+// DatadogOTLP takes traces and metrics by OTLP.
+type DatadogOTLP struct {
+	Receiver DatadogReceiver `json:"receiver"`
+}
+
+// DatadogReceiver has the protocols.
+type DatadogReceiver struct {
+	Protocols DatadogProtocols `json:"protocols"`
+}
+
+// DatadogProtocols are OTLP's two.
+type DatadogProtocols struct {
+	GRPC DatadogEndpoint `json:"grpc"`
+	HTTP DatadogEndpoint `json:"http"`
+}
+
+// DatadogEndpoint is where one is taken: through the Service datadog, which keeps
+// to the caller's node, and not on a port of the node.
+type DatadogEndpoint struct {
+	Enabled     bool   `json:"enabled"`
+	Endpoint    string `json:"endpoint"`
+	UseHostPort bool   `json:"useHostPort"`
+}
+
+// DatadogClusterAgent asks the API server on behalf of all node agents.
+type DatadogClusterAgent struct {
+	Replicas int32         `json:"replicas"`
+	PDB      DatadogBudget `json:"pdb"`
+	// Resources: read in the chart's values file, not rendered.
+	Resources corev1.ResourceRequirements `json:"resources"`
+}
+
+// DatadogBudget keeps pods during voluntary disruptions.
+type DatadogBudget struct {
+	Create       bool  `json:"create"`
+	MinAvailable int32 `json:"minAvailable,omitempty"`
+}
+
+// DatadogNodeAgents run on every node.
+type DatadogNodeAgents struct {
+	Tolerations []corev1.Toleration `json:"tolerations"`
+}
+
+// DatadogOperator makes monitors, objectives and dashboards of objects in the
+// cluster.
+type DatadogOperator struct {
+	Site                 string      `json:"site"`
+	ClusterName          string      `json:"clusterName"`
+	APIKeyExistingSecret string      `json:"apiKeyExistingSecret"`
+	AppKeyExistingSecret string      `json:"appKeyExistingSecret"`
+	DatadogAgent         Switch      `json:"datadogAgent"`
+	DatadogDashboard     Switch      `json:"datadogDashboard"`
+	DatadogSLO           Switch      `json:"datadogSLO"`
+	DatadogMonitor       Switch      `json:"datadogMonitor"`
+	DatadogCRDs          DatadogCRDs `json:"datadogCRDs"`
+}
+
+// DatadogCRDs says what becomes of the operator's kinds.
+type DatadogCRDs struct {
+	// KeepCRDs: the objectives outlive the release.
+	KeepCRDs bool `json:"keepCrds"`
+}
+
+// Release gives the Helm release, or every reason why not.
+func (a *DatadogArgs) Release() (*kube.Release, error) {
+	if err := a.Validate(); err != nil {
+		return nil, err
+	}
+	endpoint := func(port int) DatadogEndpoint {
+		return DatadogEndpoint{Enabled: true, Endpoint: fmt.Sprintf("0.0.0.0:%d", port)}
+	}
+	budget := DatadogBudget{Create: a.ClusterAgentReplicas > 1}
+	if budget.Create {
+		budget.MinAvailable = 1
+	}
+	return &kube.Release{
+		Name: "datadog", Namespace: a.Namespace,
+		Chart: charts.Datadog, Repository: a.ChartRepository,
+		Values: DatadogValues{
+			Registry: "public.ecr.aws/datadog",
+			Datadog: DatadogAgentConfig{
+				Site: a.Site, ClusterName: a.ClusterName,
+				APIKeyExistingSecret: datadogSecret, AppKeyExistingSecret: datadogSecret,
+				Kubelet: DatadogKubelet{TLSVerify: true},
+				Logs:    DatadogLogs{Enabled: true, ContainerCollectAll: true},
+				APM:     DatadogAPM{PortEnabled: true, SocketEnabled: true},
+				OTLP:    DatadogOTLP{Receiver: DatadogReceiver{Protocols: DatadogProtocols{GRPC: endpoint(otlpGRPC), HTTP: endpoint(otlpHTTP)}}},
+			},
+			ClusterAgent: DatadogClusterAgent{Replicas: a.ClusterAgentReplicas, PDB: budget, Resources: kube.Sizes(100, 192, 512)},
+			Agents:       DatadogNodeAgents{Tolerations: []corev1.Toleration{{Operator: corev1.TolerationOpExists}}},
+			Operator: DatadogOperator{
+				Site: a.Site, ClusterName: a.ClusterName,
+				APIKeyExistingSecret: datadogSecret, AppKeyExistingSecret: datadogSecret,
+				DatadogDashboard: Switch{Enabled: true}, DatadogSLO: Switch{Enabled: true}, DatadogMonitor: Switch{Enabled: true},
+				DatadogCRDs: DatadogCRDs{KeepCRDs: true},
+			},
+		},
+		Atomic: true, SkipAwait: a.SkipAwait, TimeoutSeconds: 900, MaxHistory: 5,
+	}, nil
+}
+
+// Installation gives everything that Datadog consists of, or every reason why
+// not. The agent reads the nodes' /proc, cgroups and logs through hostPath volumes
+// and takes traces on a port of the node, which every standard but "privileged"
+// forbids; hence its namespace is the one that is not restricted.
+func (a *DatadogArgs) Installation() (*kube.Installation, error) {
+	release, err := a.Release()
+	if err != nil {
+		return nil, err
+	}
+	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{
+		Name:   a.Namespace,
+		Labels: map[string]string{"pod-security.kubernetes.io/enforce": "privileged"},
+	}}
+	return &kube.Installation{
+		Before: kube.Stages{
+			{{Name: "namespace", Object: namespace}},
+			{{Name: "external-secret", Object: secrets.NewDatadogSecret(datadogSecret, a.Namespace, a.Store, a.SecretName)}},
+		},
+		Release: release,
+	}, nil
+}
+
+// Endpoint is where services send OTLP over HTTP.
+func (a *DatadogArgs) Endpoint() string {
+	return fmt.Sprintf("http://datadog.%s.svc:%d", a.Namespace, otlpHTTP)
+}
+
+// DatadogAgents are the node agents' pods, which take OTLP.
+func DatadogAgents(namespace string) gateway.Pods {
+	return gateway.Pods{Namespace: namespace, Labels: map[string]string{"app.kubernetes.io/component": "agent", "app.kubernetes.io/instance": "datadog"}}
+}

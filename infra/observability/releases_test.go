@@ -1,0 +1,90 @@
+package observability_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
+
+	"github.com/loja-veloz/platform/infra/charts/chartstest"
+	"github.com/loja-veloz/platform/infra/infratest"
+	"github.com/loja-veloz/platform/infra/observability"
+)
+
+func datadog() *observability.DatadogArgs {
+	return &observability.DatadogArgs{
+		Namespace: "datadog", Site: "datadoghq.com", ClusterName: "loja-veloz-prod",
+		SecretName: "loja-veloz/prod/datadog", Store: "aws-secrets-manager", ClusterAgentReplicas: 2,
+	}
+}
+
+func metricsServerRelease() *observability.MetricsServerReleaseArgs {
+	return &observability.MetricsServerReleaseArgs{Namespace: "kube-system", Replicas: 2}
+}
+
+func TestDatadog(t *testing.T) {
+	parts, err := datadog().Installation()
+	if err != nil {
+		t.Fatal(err)
+	}
+	infratest.Golden(t, "datadog", parts.Objects())
+	chartstest.Golden(t, "datadog-values", parts.Release)
+	if got := datadog().Endpoint(); got != "http://datadog.datadog.svc:4318" {
+		t.Errorf("the endpoint is %s", got)
+	}
+}
+
+func TestMetricsServerRelease(t *testing.T) {
+	release, err := metricsServerRelease().Release()
+	if err != nil {
+		t.Fatal(err)
+	}
+	chartstest.Golden(t, "metrics-server-values", release)
+	one := metricsServerRelease()
+	one.Replicas, one.Namespace = 1, "metrics"
+	parts, err := one.Installation()
+	if err != nil {
+		t.Fatal(err)
+	}
+	chartstest.Golden(t, "metrics-server-1-values", parts.Release)
+	if len(parts.Objects()) != 1 {
+		t.Errorf("there are %d objects, want the namespace", len(parts.Objects()))
+	}
+}
+
+func TestNewReleases(t *testing.T) {
+	recorder, err := infratest.Run(true, func(ctx *pulumi.Context) error {
+		if _, err := observability.NewDatadog(ctx, "datadog", datadog()); err != nil {
+			return err
+		}
+		_, err := observability.NewMetricsServerRelease(ctx, "metrics", metricsServerRelease())
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	recorder.WellFormed(t)
+	for later, earlier := range map[string]string{"datadog-release": "datadog-external-secret", "datadog-external-secret": "datadog-namespace"} {
+		if !recorder.Waits(t, later, earlier) {
+			t.Errorf("%s does not wait for %s", later, earlier)
+		}
+	}
+	recorder.Named(t, "metrics-release")
+}
+
+func TestReleaseRefusals(t *testing.T) {
+	for want, err := range map[string]error{
+		"Namespace is empty":        (&observability.DatadogArgs{}).Validate(),
+		"SecretName is empty":       (&observability.DatadogArgs{}).Validate(),
+		"Store is empty":            (&observability.DatadogArgs{}).Validate(),
+		`Site is ""`:                (&observability.DatadogArgs{}).Validate(),
+		"ClusterAgentReplicas is 0": (&observability.DatadogArgs{}).Validate(),
+		`ClusterName is "BAD_name"`: (&observability.DatadogArgs{ClusterName: "BAD_name"}).Validate(),
+		"Replicas is 0":             (&observability.MetricsServerReleaseArgs{}).Validate(),
+		"ChartRepository is":        (&observability.MetricsServerReleaseArgs{ChartRepository: "http://x"}).Validate(),
+	} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("want %q in %v", want, err)
+		}
+	}
+}

@@ -1,0 +1,164 @@
+package policy
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+)
+
+// document is the part of an IAM policy document that can be too wide. IAM takes
+// a single string for a list of one, and a single statement for a list.
+type document struct {
+	Statement list[statement]
+}
+
+type statement struct {
+	Effect                  string
+	Action, NotAction       list[string]
+	Resource, NotResource   list[string]
+	Principal, NotPrincipal json.RawMessage
+	Condition               map[string]map[string]any
+}
+
+type list[T any] []T
+
+func (l *list[T]) UnmarshalJSON(raw []byte) error {
+	var many []T
+	if err := json.Unmarshal(raw, &many); err == nil {
+		*l = many
+		return nil
+	}
+	var one T
+	if err := json.Unmarshal(raw, &one); err != nil {
+		return err
+	}
+	*l = list[T]{one}
+	return nil
+}
+
+// keyPolicies belong to the key that they are on: their Resource "*" is that key.
+var keyPolicies = map[string]bool{
+	"aws:kms/key:Key": true, "aws:kms/keyPolicy:KeyPolicy": true,
+	"aws:kms/replicaKey:ReplicaKey": true, "aws:kms/externalKey:ExternalKey": true,
+}
+
+func wildcardIAM(_ *Options, r Resource) []finding {
+	if !isAWS(r) {
+		return nil
+	}
+	var found []finding
+	// Every text with a Statement is a policy, whatever the property is called.
+	in(r).walk(func(f field) {
+		raw, ok := f.text()
+		if !ok || !strings.HasPrefix(strings.TrimSpace(raw), "{") || !strings.Contains(raw, `"Statement"`) {
+			return
+		}
+		var policy document
+		if err := json.Unmarshal([]byte(raw), &policy); err != nil {
+			found = append(found, finding{f.path, "is a policy that cannot be read: " + err.Error()})
+			return
+		}
+		for i, s := range policy.Statement {
+			for _, message := range s.faults(keyPolicies[r.Type]) {
+				found = append(found, finding{fmt.Sprintf("%s Statement[%d]", f.path, i), message})
+			}
+		}
+	})
+	return found
+}
+
+func (s *statement) faults(ofKey bool) []string {
+	if s.Effect == "Deny" {
+		return nil // a denial cannot be too wide
+	}
+	var faults []string
+	add := func(format string, args ...any) { faults = append(faults, fmt.Sprintf(format, args...)) }
+	if len(s.NotAction) > 0 {
+		add("allows by NotAction: name what is allowed")
+	}
+	if len(s.NotResource) > 0 {
+		add("allows by NotResource: name what is allowed")
+	}
+	if len(s.NotPrincipal) > 0 {
+		add("allows by NotPrincipal: name who is allowed")
+	}
+	if anyone(s.Principal) && !s.namesCaller() {
+		add("allows any Principal: name who is allowed, or the account in a condition")
+	}
+	wide := false
+	for _, resource := range s.Resource {
+		wide = wide || wildResource(resource)
+	}
+	for _, action := range s.Action {
+		service, operation, _ := strings.Cut(strings.ToLower(action), ":")
+		switch {
+		case service == "*" || operation == "" && strings.Contains(action, "*"):
+			add("allows the Action %s: name the actions", action)
+		case service == "iam" && operation == "*":
+			add("allows the Action %s, and so any other: name the actions", action)
+		case !wide || ofKey:
+		case operation == "passrole" && s.has("iam:PassedToService"):
+		case service == "iam" && operation == "passrole", service == "sts" && strings.HasPrefix(operation, "assumerole"):
+			add("allows %s on every resource: name the roles", action)
+		case strings.ContainsAny(operation, "*?") && !strings.HasPrefix(operation, "describe") && !strings.HasPrefix(operation, "list"):
+			add("allows %s on every resource: name the actions or the resources", action)
+		}
+	}
+	return faults
+}
+
+// anyone tells whether a Principal is "*", on its own or among those of AWS.
+func anyone(raw json.RawMessage) bool {
+	if len(raw) == 0 {
+		return false
+	}
+	var all string
+	if json.Unmarshal(raw, &all) == nil {
+		return all == "*"
+	}
+	var by map[string]list[string]
+	if json.Unmarshal(raw, &by) != nil {
+		return false
+	}
+	for _, principals := range by {
+		for _, principal := range principals {
+			if principal == "*" {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// namesCaller tells whether a condition says who "*" is.
+func (s *statement) namesCaller() bool {
+	for operator, keys := range s.Condition {
+		if !strings.HasPrefix(operator, "StringEquals") && !strings.HasPrefix(operator, "ArnEquals") && !strings.HasPrefix(operator, "ArnLike") {
+			continue
+		}
+		for key := range keys {
+			switch strings.ToLower(key) {
+			case "aws:principalaccount", "aws:principalorgid", "aws:principalarn", "aws:sourceaccount", "aws:sourcearn", "kms:calleraccount":
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func (s *statement) has(condition string) bool {
+	for _, keys := range s.Condition {
+		for key := range keys {
+			if strings.EqualFold(key, condition) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// wildResource tells whether an ARN leaves its resource open altogether.
+func wildResource(arn string) bool {
+	parts := strings.SplitN(arn, ":", 6)
+	return arn == "*" || len(parts) == 6 && parts[5] == "*" || len(parts) < 6 && strings.HasSuffix(arn, "*")
+}

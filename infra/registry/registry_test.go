@@ -1,0 +1,121 @@
+package registry_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
+
+	"github.com/loja-veloz/platform/infra/infratest"
+	"github.com/loja-veloz/platform/infra/registry"
+)
+
+const (
+	key    = "arn:aws:kms:us-east-1:123456789012:key/k"
+	secret = "arn:aws:secretsmanager:us-east-1:123456789012:secret:ecr-pullthroughcache/ghcr-AbCdEf"
+)
+
+func args() *registry.Args {
+	return &registry.Args{
+		Name: "loja-veloz", Region: "us-east-1", AccountID: "123456789012",
+		Repositories: []string{"loja-veloz/sample-web-app", "loja-veloz/pedidos"}, KeyARN: pulumi.String(key), KeepImages: 50,
+		PullThrough: []registry.Upstream{
+			{Host: "quay.io", Prefix: "quay"}, {Host: "registry.k8s.io", Prefix: "k8s"},
+			{Host: "public.ecr.aws", Prefix: "ecr-public"}, {Host: "ghcr.io", Prefix: "ghcr", CredentialARN: secret},
+		},
+		PermissionsBoundary: "arn:aws:iam::123456789012:policy/loja-veloz-boundary", Protect: true,
+	}
+}
+
+func TestRegistry(t *testing.T) {
+	var urls, arns int
+	recorder, err := infratest.Run(false, func(ctx *pulumi.Context) error {
+		made, err := registry.New(ctx, "images", args())
+		if err == nil {
+			urls, arns = len(made.URLs), len(made.ARNs)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	recorder.WellFormed(t)
+	if urls != 2 || arns != 2 {
+		t.Errorf("%d URLs and %d ARNs", urls, arns)
+	}
+	repository := recorder.Named(t, "images-loja-veloz-pedidos").Inputs
+	for field, want := range map[string]any{
+		"name": "loja-veloz/pedidos", "imageTagMutability": "IMMUTABLE", "forceDelete": false,
+		"imageScanningConfiguration": map[string]any{"scanOnPush": true},
+		"encryptionConfigurations":   []any{map[string]any{"encryptionType": "KMS", "kmsKey": key}},
+	} {
+		if fmt.Sprint(repository[field]) != fmt.Sprint(want) {
+			t.Errorf("%s is %v, want %v", field, repository[field], want)
+		}
+	}
+	want := `{"rules":[{"rulePriority":1,"description":"Untagged images go after 7 days","selection":{"tagStatus":"untagged","countType":"sinceImagePushed","countUnit":"days","countNumber":7},"action":{"type":"expire"}},` +
+		`{"rulePriority":2,"description":"The newest 50 images stay","selection":{"tagStatus":"any","countType":"imageCountMoreThan","countNumber":50},"action":{"type":"expire"}}]}`
+	if got := recorder.Named(t, "images-loja-veloz-pedidos-lifecycle").Inputs["policy"]; got != want {
+		t.Errorf("the lifecycle is %v", got)
+	}
+	template := recorder.Named(t, "images-cache-quay-template").Inputs
+	if template["prefix"] != "quay" || template["lifecyclePolicy"] != want || !strings.Contains(fmt.Sprint(template["encryptionConfigurations"]), key) {
+		t.Errorf("the template is %v", template)
+	}
+	for prefix, credential := range map[string]any{"quay": nil, "k8s": nil, "ecr-public": nil, "ghcr": secret} {
+		if rule := recorder.Named(t, "images-cache-"+prefix).Inputs; rule["credentialArn"] != credential || rule["ecrRepositoryPrefix"] != prefix {
+			t.Errorf("the cache %s is %v", prefix, rule)
+		}
+		if !recorder.Waits(t, "images-cache-"+prefix, "images-cache-"+prefix+"-template") || !recorder.Waits(t, "images-cache-"+prefix+"-template", "images-cache-policy") {
+			t.Errorf("the cache %s does not wait for its template, or that for its role", prefix)
+		}
+	}
+	if policy := fmt.Sprint(recorder.Named(t, "images-cache-policy").Inputs["policy"]); strings.Contains(policy, `"*"`) || !strings.Contains(policy, ":repository/quay/*") {
+		t.Errorf("ECR's role may %s", policy)
+	}
+}
+
+func TestWithoutCacheThereIsNoRole(t *testing.T) {
+	a := args()
+	a.PullThrough = nil
+	recorder, err := infratest.Run(true, func(ctx *pulumi.Context) error {
+		_, err := registry.New(ctx, "images", a)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, found := range recorder.Resources() {
+		if found.Type == "aws:iam/role:Role" {
+			t.Errorf("%s is made for nothing", found.Name)
+		}
+	}
+}
+
+func TestValidateReportsAllFaultsAtOnce(t *testing.T) {
+	err := (&registry.Args{
+		Name: "X", Region: "mars", AccountID: "1", Repositories: []string{"Bad", "a/b", "a/b", "ghcr/x", "a-b"}, KeepImages: 3, PermissionsBoundary: "b",
+		PullThrough: []registry.Upstream{
+			{Host: "example.com", Prefix: "ex"}, {Host: "ghcr.io", Prefix: "ghcr"}, {Host: "quay.io", Prefix: "Q", CredentialARN: secret},
+			{Host: "registry-1.docker.io", Prefix: "ex", CredentialARN: "arn:aws:secretsmanager:us-east-1:123456789012:secret:other"},
+			{Host: "ghcr.io", Prefix: "g2", CredentialARN: "secret"},
+		},
+	}).Validate()
+	if err == nil {
+		t.Fatal("accepted")
+	}
+	for _, want := range []string{
+		"Name is", "Region is", "AccountID is", `Repositories[0] is "Bad"`, "Repositories[2] repeats a/b", "Repositories[4] is a-b, which Pulumi cannot tell from a/b", "KeyARN is missing", "KeepImages is 3", "PermissionsBoundary is",
+		`PullThrough[0].Host is "example.com"`, "PullThrough[1].CredentialARN is empty", "PullThrough[1].Prefix is that of repository ghcr/x",
+		"PullThrough[2].CredentialARN is given", `PullThrough[2].Prefix is "Q"`, "PullThrough[3].CredentialARN names the secret other", "PullThrough[3].Prefix repeats ex",
+		"PullThrough[4].CredentialARN is \"secret\"", "PullThrough[4].Host repeats ghcr.io",
+	} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("%q is not in\n%s", want, err)
+		}
+	}
+	if err := args().Validate(); err != nil {
+		t.Errorf("good arguments: %v", err)
+	}
+}

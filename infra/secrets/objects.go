@@ -1,0 +1,229 @@
+package secrets
+
+import (
+	"maps"
+	"slices"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+)
+
+const (
+	apiVersion = "external-secrets.io/v1"
+
+	clusterSecretStore = "ClusterSecretStore"
+	secretStore        = "SecretStore"
+)
+
+// SecretStore is the part of External Secrets' SecretStore and ClusterSecretStore
+// that is used here: AWS Secrets Manager, reached with the operator's own
+// identity. The operator's Go types are not imported: their module brings the
+// clients of every secret store along.
+type SecretStore struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata"`
+	Spec              SecretStoreSpec `json:"spec"`
+}
+
+// SecretStoreSpec says where the secrets are and who may ask for them.
+type SecretStoreSpec struct {
+	Provider Provider `json:"provider"`
+	// Conditions bound who may use a ClusterSecretStore; one of them has to hold.
+	Conditions []Condition `json:"conditions,omitempty"`
+}
+
+// Provider is where the secrets are.
+type Provider struct {
+	AWS AWS `json:"aws"`
+}
+
+// AWS is a secret service of AWS. Without an auth block the operator's pod
+// identity counts.
+type AWS struct {
+	// Service is SecretsManager.
+	Service string `json:"service"`
+	Region  string `json:"region"`
+}
+
+// Condition admits namespaces to a ClusterSecretStore.
+type Condition struct {
+	Namespaces []string `json:"namespaces"`
+}
+
+// NewClusterSecretStore is AWS Secrets Manager in one region, for ExternalSecrets
+// in the namespaces and in no other.
+func NewClusterSecretStore(name, region string, namespaces ...string) *SecretStore {
+	return &SecretStore{
+		TypeMeta:   metav1.TypeMeta{APIVersion: apiVersion, Kind: clusterSecretStore},
+		ObjectMeta: metav1.ObjectMeta{Name: name},
+		Spec: SecretStoreSpec{
+			Provider:   Provider{AWS: AWS{Service: "SecretsManager", Region: region}},
+			Conditions: []Condition{{Namespaces: namespaces}},
+		},
+	}
+}
+
+// NewSecretStore is AWS Secrets Manager in one region, for one namespace.
+func NewSecretStore(name, namespace, region string) *SecretStore {
+	return &SecretStore{
+		TypeMeta:   metav1.TypeMeta{APIVersion: apiVersion, Kind: secretStore},
+		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: namespace},
+		Spec:       SecretStoreSpec{Provider: Provider{AWS: AWS{Service: "SecretsManager", Region: region}}},
+	}
+}
+
+// DeepCopyObject makes SecretStore a runtime.Object.
+func (s *SecretStore) DeepCopyObject() runtime.Object {
+	c := *s
+	c.Labels = maps.Clone(s.Labels)
+	c.Annotations = maps.Clone(s.Annotations)
+	c.Spec.Conditions = slices.Clone(s.Spec.Conditions)
+	for i, condition := range c.Spec.Conditions {
+		c.Spec.Conditions[i].Namespaces = slices.Clone(condition.Namespaces)
+	}
+	return &c
+}
+
+// ExternalSecret is the part of External Secrets' resource that is used here: keys
+// of one Kubernetes Secret, read from a store again and again.
+type ExternalSecret struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata"`
+	Spec              ExternalSecretSpec `json:"spec"`
+}
+
+// ExternalSecretSpec says what to read and what to write.
+type ExternalSecretSpec struct {
+	// RefreshInterval is how often the store is asked again, as a Go duration.
+	RefreshInterval string   `json:"refreshInterval"`
+	SecretStoreRef  StoreRef `json:"secretStoreRef"`
+	Target          Target   `json:"target"`
+	Data            []Datum  `json:"data"`
+}
+
+// StoreRef names the store.
+type StoreRef struct {
+	Name string `json:"name"`
+	Kind string `json:"kind"`
+}
+
+// Target is the Secret that is written.
+type Target struct {
+	Name string `json:"name"`
+	// CreationPolicy Owner: the Secret goes with the ExternalSecret.
+	CreationPolicy string `json:"creationPolicy"`
+	// DeletionPolicy Retain: the Secret stays when it vanishes from the store.
+	DeletionPolicy string    `json:"deletionPolicy"`
+	Template       *Template `json:"template,omitempty"`
+}
+
+// Template makes keys of the Secret out of what was read.
+type Template struct {
+	EngineVersion string            `json:"engineVersion"`
+	Data          map[string]string `json:"data"`
+	Metadata      *Metadata         `json:"metadata,omitempty"`
+}
+
+// Metadata is what the Secret gets beside its keys.
+type Metadata struct {
+	Labels map[string]string `json:"labels"`
+}
+
+// Datum is one key that is read.
+type Datum struct {
+	SecretKey string    `json:"secretKey"`
+	RemoteRef RemoteRef `json:"remoteRef"`
+}
+
+// RemoteRef is a property of a secret in the store that holds a JSON object.
+type RemoteRef struct {
+	// Key is the secret's name or ARN.
+	Key      string `json:"key"`
+	Property string `json:"property,omitempty"`
+}
+
+// Keys gives a datum for each of the properties of one secret, under the same
+// names.
+func Keys(remote string, properties ...string) []Datum {
+	data := make([]Datum, 0, len(properties))
+	for _, property := range properties {
+		data = append(data, Datum{SecretKey: property, RemoteRef: RemoteRef{Key: remote, Property: property}})
+	}
+	return data
+}
+
+// refreshInterval is how long a rotated secret may stay unread: RDS rotates the
+// master password every 7 days and keeps no old one.
+const refreshInterval = "15m"
+
+// NewExternalSecret writes data of a ClusterSecretStore into the Secret of the same
+// name.
+func NewExternalSecret(name, namespace, store string, data ...Datum) *ExternalSecret {
+	return &ExternalSecret{
+		TypeMeta:   metav1.TypeMeta{APIVersion: apiVersion, Kind: "ExternalSecret"},
+		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: namespace},
+		Spec: ExternalSecretSpec{
+			RefreshInterval: refreshInterval,
+			SecretStoreRef:  StoreRef{Name: store, Kind: clusterSecretStore},
+			Target:          Target{Name: name, CreationPolicy: "Owner", DeletionPolicy: "Retain"},
+			Data:            data,
+		},
+	}
+}
+
+// The keys of Datadog's secret, in Secrets Manager and in the cluster.
+const (
+	DatadogAPIKey = "api-key"
+	DatadogAppKey = "app-key"
+)
+
+// NewDatadogSecret is what Datadog's agent and operator read.
+func NewDatadogSecret(name, namespace, store, remote string) *ExternalSecret {
+	return NewExternalSecret(name, namespace, store, Keys(remote, DatadogAPIKey, DatadogAppKey)...)
+}
+
+// NewRolloutsDatadogSecret is what the Rollouts controller's Datadog metrics read
+// in its own namespace: a Secret called datadog that has the API's address beside
+// the keys.
+func NewRolloutsDatadogSecret(namespace, store, remote, site string) *ExternalSecret {
+	secret := NewDatadogSecret("datadog", namespace, store, remote)
+	secret.Spec.Target.Template = &Template{EngineVersion: "v2", Data: map[string]string{
+		"address":     "https://api." + site,
+		DatadogAPIKey: insert(DatadogAPIKey),
+		DatadogAppKey: insert(DatadogAppKey),
+	}}
+	return secret
+}
+
+// insert is the template of one key that was read. A name with a dash is no field
+// of a template, hence the index.
+func insert(key string) string { return `{{ index . "` + key + `" }}` }
+
+// NewRepositorySecret is the user and the password, or token, with which Argo CD
+// and its Image Updater reach a git repository.
+func NewRepositorySecret(name, namespace, store, remote, url string) *ExternalSecret {
+	secret := NewExternalSecret(name, namespace, store, Keys(remote, "username", "password")...)
+	secret.Spec.Target.Template = &Template{
+		EngineVersion: "v2",
+		Data:          map[string]string{"type": "git", "url": url, "username": insert("username"), "password": insert("password")},
+		Metadata:      &Metadata{Labels: map[string]string{"argocd.argoproj.io/secret-type": "repository"}},
+	}
+	return secret
+}
+
+// DeepCopyObject makes ExternalSecret a runtime.Object.
+func (e *ExternalSecret) DeepCopyObject() runtime.Object {
+	c := *e
+	c.Labels = maps.Clone(e.Labels)
+	c.Annotations = maps.Clone(e.Annotations)
+	c.Spec.Data = slices.Clone(e.Spec.Data)
+	if t := e.Spec.Target.Template; t != nil {
+		template := *t
+		template.Data = maps.Clone(t.Data)
+		if t.Metadata != nil {
+			template.Metadata = &Metadata{Labels: maps.Clone(t.Metadata.Labels)}
+		}
+		c.Spec.Target.Template = &template
+	}
+	return &c
+}

@@ -1,0 +1,167 @@
+// Package secrets brings secrets of AWS Secrets Manager into the cluster, where
+// External Secrets writes them into Secrets: they pass neither Pulumi's state nor
+// Helm's values.
+package secrets
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/loja-veloz/platform/infra/charts"
+	"github.com/loja-veloz/platform/infra/kube"
+)
+
+// ServiceAccount is the identity that the operator's pod identity role is for.
+const ServiceAccount = "external-secrets"
+
+// OperatorArgs say where the secrets are and who may have them.
+type OperatorArgs struct {
+	// Namespace is created for the operator.
+	Namespace string
+	// Region is where the secrets are.
+	Region string
+	// Store names the ClusterSecretStore.
+	Store string
+	// Namespaces are those whose ExternalSecrets may read from the store.
+	Namespaces []string
+	// Replicas is the number of pods of the operator, of which one leads, and of its
+	// webhook.
+	Replicas int32
+	// ChartRepository replaces the chart's own; see kube.Release.
+	ChartRepository string
+	// SkipAwait does not wait until the pods are ready.
+	SkipAwait bool
+}
+
+// Operator is the installed operator with its store.
+type Operator struct {
+	pulumi.ResourceState
+}
+
+// NewOperator installs External Secrets and its ClusterSecretStore. The role that
+// may read the secrets is associated with ServiceAccount in Namespace. Errors name
+// the argument that is wrong.
+func NewOperator(ctx *pulumi.Context, name string, args *OperatorArgs, opts ...pulumi.ResourceOption) (*Operator, error) {
+	parts, err := args.Installation()
+	if err != nil {
+		return nil, fmt.Errorf("external secrets %s: %w", name, err)
+	}
+	o := &Operator{}
+	if err := ctx.RegisterComponentResource("loja-veloz:secrets:Operator", name, o, opts...); err != nil {
+		return nil, fmt.Errorf("registering external secrets %s: %w", name, err)
+	}
+	if _, err := kube.ApplyInstallation(ctx, o, name, parts, opts); err != nil {
+		return nil, fmt.Errorf("external secrets %s: %w", name, err)
+	}
+	if err := ctx.RegisterResourceOutputs(o, pulumi.Map{}); err != nil {
+		return nil, fmt.Errorf("registering the outputs of external secrets %s: %w", name, err)
+	}
+	return o, nil
+}
+
+// Validate reports everything that is wrong with the arguments, one fault per line.
+func (a *OperatorArgs) Validate() error {
+	var faults []error
+	for _, needed := range []struct{ field, value string }{
+		{"Namespace", a.Namespace}, {"Region", a.Region}, {"Store", a.Store},
+	} {
+		if needed.value == "" {
+			faults = append(faults, fmt.Errorf("%s is empty", needed.field))
+		}
+	}
+	if len(a.Namespaces) == 0 {
+		faults = append(faults, errors.New("Namespaces is empty: the store would serve nobody"))
+	}
+	if slices.Contains(a.Namespaces, "") {
+		faults = append(faults, errors.New("Namespaces holds an empty name"))
+	}
+	if a.Replicas < 1 {
+		faults = append(faults, fmt.Errorf("Replicas is %d: at least 1 is needed", a.Replicas))
+	}
+	if err := kube.ValidRepository(a.ChartRepository); err != nil {
+		faults = append(faults, fmt.Errorf("ChartRepository %w", err))
+	}
+	return errors.Join(faults...)
+}
+
+// Values are the chart's values, as far as they are used here. The facts have none
+// of this chart: all were read in its values file.
+type Values struct {
+	ReplicaCount        int32                       `json:"replicaCount"`
+	LeaderElect         bool                        `json:"leaderElect"`
+	InstallCRDs         bool                        `json:"installCRDs"`
+	ServiceAccount      Account                     `json:"serviceAccount"`
+	Resources           corev1.ResourceRequirements `json:"resources"`
+	PodDisruptionBudget DisruptionBudget            `json:"podDisruptionBudget"`
+	Webhook             Part                        `json:"webhook"`
+	CertController      Part                        `json:"certController"`
+	// What is not used is off, and with it the right to read Secrets for pushing
+	// them out and to write into every namespace.
+	ProcessClusterExternalSecret bool `json:"processClusterExternalSecret"`
+	ProcessPushSecret            bool `json:"processPushSecret"`
+	ProcessClusterPushSecret     bool `json:"processClusterPushSecret"`
+	ProcessClusterGenerator      bool `json:"processClusterGenerator"`
+}
+
+// Account names an identity.
+type Account struct {
+	Create bool   `json:"create"`
+	Name   string `json:"name"`
+}
+
+// DisruptionBudget keeps pods during voluntary disruptions.
+type DisruptionBudget struct {
+	Enabled      bool  `json:"enabled"`
+	MinAvailable int32 `json:"minAvailable,omitempty"`
+}
+
+// Part is a Deployment beside the operator.
+type Part struct {
+	ReplicaCount        int32                       `json:"replicaCount"`
+	Resources           corev1.ResourceRequirements `json:"resources"`
+	PodDisruptionBudget *DisruptionBudget           `json:"podDisruptionBudget,omitempty"`
+}
+
+// Release gives the Helm release, or every reason why not.
+func (a *OperatorArgs) Release() (*kube.Release, error) {
+	if err := a.Validate(); err != nil {
+		return nil, err
+	}
+	// A budget of one available pod would hold a single one on its node for ever.
+	budget := DisruptionBudget{Enabled: a.Replicas > 1}
+	if budget.Enabled {
+		budget.MinAvailable = 1
+	}
+	return &kube.Release{
+		Name: "external-secrets", Namespace: a.Namespace,
+		Chart: charts.ExternalSecrets, Repository: a.ChartRepository,
+		Values: Values{
+			ReplicaCount: a.Replicas, LeaderElect: true, InstallCRDs: true,
+			ServiceAccount:      Account{Create: true, Name: ServiceAccount},
+			Resources:           kube.Sizes(20, 96, 256),
+			PodDisruptionBudget: budget,
+			Webhook:             Part{ReplicaCount: a.Replicas, Resources: kube.Sizes(10, 64, 128), PodDisruptionBudget: &budget},
+			// It renews the webhook's certificate, for which one pod now and then is enough.
+			CertController: Part{ReplicaCount: 1, Resources: kube.Sizes(10, 64, 192)},
+		},
+		Atomic: true, SkipAwait: a.SkipAwait, TimeoutSeconds: 600, MaxHistory: 5,
+	}, nil
+}
+
+// Installation gives everything that the operator consists of, or every reason
+// why not.
+func (a *OperatorArgs) Installation() (*kube.Installation, error) {
+	release, err := a.Release()
+	if err != nil {
+		return nil, err
+	}
+	return &kube.Installation{
+		Before:  kube.Stages{{{Name: "namespace", Object: kube.RestrictedNamespace(a.Namespace)}}},
+		Release: release,
+		After:   kube.Stages{{{Name: "store", Object: NewClusterSecretStore(a.Store, a.Region, a.Namespaces...)}}},
+	}, nil
+}

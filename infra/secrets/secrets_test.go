@@ -1,0 +1,112 @@
+package secrets_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
+
+	"github.com/loja-veloz/platform/infra/charts/chartstest"
+	"github.com/loja-veloz/platform/infra/infratest"
+	"github.com/loja-veloz/platform/infra/kube"
+	"github.com/loja-veloz/platform/infra/secrets"
+)
+
+func operator() *secrets.OperatorArgs {
+	return &secrets.OperatorArgs{
+		Namespace: "external-secrets", Region: "us-east-1", Store: "aws-secrets-manager",
+		Namespaces: []string{"datadog", "argo-rollouts"}, Replicas: 2,
+	}
+}
+
+func TestOperator(t *testing.T) {
+	parts, err := operator().Installation()
+	if err != nil {
+		t.Fatal(err)
+	}
+	infratest.Golden(t, "operator", parts.Objects())
+	chartstest.Golden(t, "operator-values", parts.Release)
+}
+
+func TestObjects(t *testing.T) {
+	infratest.Golden(t, "objects", []kube.Manifest{
+		{Name: "datadog", Object: secrets.NewDatadogSecret("datadog-secret", "datadog", "aws-secrets-manager", "loja-veloz/prod/datadog")},
+		{Name: "rollouts", Object: secrets.NewRolloutsDatadogSecret("argo-rollouts", "aws-secrets-manager", "loja-veloz/prod/datadog", "datadoghq.com")},
+		{Name: "repository", Object: secrets.NewRepositorySecret("platform", "argocd", "aws-secrets-manager", "loja-veloz/prod/git", "https://github.com/loja-veloz/platform.git")},
+		{Name: "store", Object: secrets.NewSecretStore("aws", "shop", "us-east-1")},
+	})
+}
+
+func TestNewOperator(t *testing.T) {
+	recorder, err := infratest.Run(true, func(ctx *pulumi.Context) error {
+		_, err := secrets.NewOperator(ctx, "secrets", operator())
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	recorder.WellFormed(t)
+	for later, earlier := range map[string]string{"secrets-release": "secrets-namespace", "secrets-store": "secrets-release"} {
+		if !recorder.Waits(t, later, earlier) {
+			t.Errorf("%s does not wait for %s", later, earlier)
+		}
+	}
+}
+
+func TestNewDatabase(t *testing.T) {
+	arn := "arn:aws:secretsmanager:us-east-1:111122223333:secret:rds!db-0"
+	recorder, err := infratest.Run(true, func(ctx *pulumi.Context) error {
+		_, err := secrets.NewDatabase(ctx, "database", &secrets.DatabaseArgs{
+			Name: "postgres-master", Namespace: "database", Store: "aws-secrets-manager", MasterSecretARN: pulumi.String(arn).ToStringOutput(),
+		})
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	recorder.WellFormed(t)
+	spec, _ := recorder.Named(t, "database-external-secret").Inputs["spec"].(map[string]any)
+	data, _ := spec["data"].([]any)
+	if len(data) != 2 {
+		t.Fatalf("data is %v", spec["data"])
+	}
+	for i, key := range []string{"username", "password"} {
+		datum, _ := data[i].(map[string]any)
+		ref, _ := datum["remoteRef"].(map[string]any)
+		if datum["secretKey"] != key || ref["property"] != key || ref["key"] != arn {
+			t.Errorf("datum %d is %v", i, datum)
+		}
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	for want, err := range map[string]error{
+		"Namespace is empty":         (&secrets.OperatorArgs{}).Validate(),
+		"Region is empty":            (&secrets.OperatorArgs{}).Validate(),
+		"Store is empty":             (&secrets.OperatorArgs{}).Validate(),
+		"Namespaces is empty":        (&secrets.OperatorArgs{}).Validate(),
+		"Replicas is 0":              (&secrets.OperatorArgs{}).Validate(),
+		"Namespaces holds":           (&secrets.OperatorArgs{Namespaces: []string{""}}).Validate(),
+		"ChartRepository is":         (&secrets.OperatorArgs{ChartRepository: "http://x"}).Validate(),
+		"Name is empty":              (&secrets.DatabaseArgs{}).Validate(),
+		"MasterSecretARN is missing": (&secrets.DatabaseArgs{}).Validate(),
+	} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("want %q in %v", want, err)
+		}
+	}
+}
+
+func TestCopiesAreDeep(t *testing.T) {
+	store := secrets.NewClusterSecretStore("aws", "us-east-1", "datadog")
+	store.DeepCopyObject().(*secrets.SecretStore).Spec.Conditions[0].Namespaces[0] = "other"
+	if store.Spec.Conditions[0].Namespaces[0] != "datadog" {
+		t.Error("a store's copy shares its conditions")
+	}
+	secret := secrets.NewRolloutsDatadogSecret("argo-rollouts", "aws", "key", "datadoghq.com")
+	copied := secret.DeepCopyObject().(*secrets.ExternalSecret)
+	copied.Spec.Data[0].SecretKey, copied.Spec.Target.Template.Data["address"] = "x", "x"
+	if secret.Spec.Data[0].SecretKey == "x" || secret.Spec.Target.Template.Data["address"] == "x" {
+		t.Error("a secret's copy shares its data")
+	}
+}

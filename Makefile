@@ -1,7 +1,7 @@
 # make help lists what there is. Long work is done by the program loja (tools/).
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help up down wipe status deploy promote abort load new-service env \
+.PHONY: help up down wipe status deploy promote abort load new-service preview env \
 	cluster-up cluster-down cluster-status test lint e2e e2e-full bench generate loja
 
 export GOTOOLCHAIN := local
@@ -35,6 +35,8 @@ load: loja ## drive requests at the gateway [URL_PATH=/] [RATE=20] [REQUESTS=120
 	@$(LOJA) load
 new-service: loja ## scaffold a service NAME=
 	@$(LOJA) new-service
+preview: loja ## the plan of an environment of AWS, without an account STACK= [DIFF=1] [ONLINE=1]
+	@$(LOJA) preview
 env: loja ## exports for plain pulumi and kubectl, for eval
 	@$(LOJA) env
 cluster-up: loja ## the local Kubernetes alone
@@ -63,7 +65,7 @@ lint: loja ## golangci-lint (gofmt, vet and more), shellcheck, actionlint
 		{ echo "shellcheck is missing: install it" >&2; exit 1; }
 	@bin=$$($(LOJA) tool lint) && export PATH="$$bin:$$PATH" && \
 	for dir in apps infra stacks tools; do (cd $$dir && echo "golangci-lint $$dir" && golangci-lint run --build-tags e2e ./...) || exit 1; done && \
-	echo "actionlint, shellcheck" && actionlint && shellcheck .ci/run
+	echo "actionlint, shellcheck" && actionlint && shellcheck .ci/run tools/eks/pulumi-resource-eks
 generate: ## rewrite what is generated: CRDs, docs/parameters.md, golden files
 	go generate ./infra/... ./stacks/...
 	go test $$(find infra stacks -type d -name testdata -printf './%h\n') -update

@@ -70,6 +70,7 @@ func root() *cobra.Command {
 			return p.Abort(ctx, os.Getenv("SERVICE"))
 		}),
 		command("load", "drive a load at the gateway (URL_PATH=/, RATE=20, REQUESTS=1200)", drive),
+		command("preview", "print the plan of an environment of AWS, without an account (STACK=..., ONLINE=1, DIFF=1)", preview),
 		command("bench", "print the numbers of this machine", func(ctx context.Context, p *platform.Platform) error { return p.Bench(ctx) }),
 		command("new-service", "scaffold a service (NAME=...)", func(_ context.Context, p *platform.Platform) error {
 			made, err := scaffold.Service(p.Root, os.Getenv("NAME"))
@@ -111,6 +112,38 @@ func clusterCommand() *cobra.Command {
 		command("status", "print its components, node and pods", func(ctx context.Context, p *platform.Platform) error { return p.ClusterStatus(ctx) }),
 	)
 	return c
+}
+
+func preview(ctx context.Context, p *platform.Platform) error {
+	name := os.Getenv("STACK")
+	if name == "" {
+		return errors.New("STACK is not set: name an environment, for example STACK=dev")
+	}
+	online, err := flag("ONLINE")
+	if err != nil {
+		return err
+	}
+	diff, err := flag("DIFF")
+	if err != nil {
+		return err
+	}
+	var args []string
+	if diff {
+		args = append(args, "--diff")
+	}
+	return p.Preview(ctx, name, online, args...)
+}
+
+// flag reads 0, 1 or nothing from the environment.
+func flag(name string) (bool, error) {
+	switch v := os.Getenv(name); v {
+	case "", "0":
+		return false, nil
+	case "1":
+		return true, nil
+	default:
+		return false, fmt.Errorf("%s is %q: use 0 or 1", name, v)
+	}
 }
 
 // toolCommand builds pinned tools and prints the folder of each, for make.

@@ -58,11 +58,15 @@ func (p *Platform) Bench(ctx context.Context) error {
 	slices.Sort(previews)
 	number("pulumi preview, nothing to recompile, median of 3", "<= 5s", previews[1])
 
-	memory, err := p.Memory()
+	c, err := p.Cluster()
 	if err != nil {
 		return err
 	}
-	number("memory of all that make up leaves running, PSS", "<= 1536 MiB", fmt.Sprintf("%d MiB", memory>>20))
+	components, err := c.Status()
+	if err != nil {
+		return err
+	}
+	number("memory of all that make up leaves running, PSS", "<= 1536 MiB", fmt.Sprintf("%d MiB", memory(components)>>20))
 
 	cpu, err := p.compile(ctx)
 	if err != nil {

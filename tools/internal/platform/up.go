@@ -407,21 +407,13 @@ func (p *Platform) Wipe(ctx context.Context) error {
 	return nil
 }
 
-// Memory is the sum of what the cluster's processes use, in bytes of PSS.
-func (p *Platform) Memory() (int64, error) {
-	c, err := p.Cluster()
-	if err != nil {
-		return 0, err
-	}
-	components, err := c.Status()
-	if err != nil {
-		return 0, err
-	}
+// memory is the sum of what the cluster's processes use, in bytes of PSS.
+func memory(components []cluster.ComponentStatus) int64 {
 	var sum int64
 	for _, s := range components {
 		sum += s.PSS
 	}
-	return sum, nil
+	return sum
 }
 
 // ClusterStatus prints the components, the node and the pods.
@@ -442,7 +434,6 @@ func (p *Platform) ClusterStatus(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		var sum int64
 		var dead []string
 		for _, s := range components {
 			state := fmt.Sprintf("%d processes", len(s.PIDs))
@@ -450,9 +441,8 @@ func (p *Platform) ClusterStatus(ctx context.Context) error {
 				state, dead = "NOT RUNNING", append(dead, s.Name)
 			}
 			p.Out.Plain("%-26s %-14s %6.1f MiB", s.Name, state, float64(s.PSS)/(1<<20))
-			sum += s.PSS
 		}
-		p.Out.Plain("%-26s %-14s %6.1f MiB (PSS)\n", "together", "", float64(sum)/(1<<20))
+		p.Out.Plain("%-26s %-14s %6.1f MiB (PSS)\n", "together", "", float64(memory(components))/(1<<20))
 		if len(dead) > 0 {
 			return fmt.Errorf("not running: %s: make up starts them again; their logs are in %s", strings.Join(dead, ", "), filepath.Join(c.Data, "logs"))
 		}

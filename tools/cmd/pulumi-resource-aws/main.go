@@ -1,0 +1,78 @@
+// Command pulumi-resource-aws is a Pulumi plugin that stands in for pulumi-aws
+// where the released plugin cannot be had; see package standin. Under the names
+// aws and kubectl it stands in for the few commands of those that the EKS
+// component and the kubeconfig of EKS run.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/pulumi/pulumi/sdk/v3/go/common/util/rpcutil"
+	pulumirpc "github.com/pulumi/pulumi/sdk/v3/proto/go"
+	"google.golang.org/grpc"
+
+	"github.com/loja-veloz/platform/tools/internal/standin"
+)
+
+func main() {
+	run := serve
+	switch filepath.Base(os.Args[0]) {
+	case "aws":
+		run = func(args []string) error { return standin.CLI(args, os.Getenv, os.Stdout) }
+	case "kubectl":
+		run = func(args []string) error { return standin.Kubectl(args, os.Stdout) }
+	}
+	if err := run(os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+// serve answers the engine until it closes the plugin's input or ends it. The
+// port goes to standard output, which is how the engine finds the plugin.
+func serve(args []string) error {
+	engine := ""
+	for _, arg := range args {
+		// The engine's address comes after flags, some of which have a value.
+		if !strings.HasPrefix(arg, "-") {
+			engine = arg
+		}
+	}
+	provider, err := standin.NewProvider(engine)
+	if err != nil {
+		return err
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	cancel := make(chan bool)
+	go func() {
+		<-ctx.Done()
+		close(cancel)
+	}()
+	if engine != "" {
+		// An engine that ended without a word takes the plugin with it.
+		if err := rpcutil.Healthcheck(ctx, engine, 5*time.Minute, stop); err != nil {
+			return fmt.Errorf("the engine at %s: %w", engine, err)
+		}
+	}
+	handle, err := rpcutil.ServeWithOptions(rpcutil.ServeOptions{
+		Cancel: cancel,
+		Init: func(s *grpc.Server) error {
+			pulumirpc.RegisterResourceProviderServer(s, provider)
+			return nil
+		},
+		Options: []grpc.ServerOption{grpc.MaxRecvMsgSize(400 << 20)},
+	})
+	if err != nil {
+		return fmt.Errorf("serving the plugin: %w", err)
+	}
+	fmt.Println(handle.Port)
+	return <-handle.Done
+}

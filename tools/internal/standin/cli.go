@@ -1,0 +1,77 @@
+package standin
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+)
+
+// Environment variables with what the stand-in's aws hands to Kubernetes
+// clients: a token, or the files of a client certificate and its key.
+const (
+	TokenVariable       = "LOJA_STANDIN_EKS_TOKEN"
+	CertificateVariable = "LOJA_STANDIN_EKS_CERTIFICATE"
+	KeyVariable         = "LOJA_STANDIN_EKS_KEY"
+)
+
+type credential struct {
+	Kind       string           `json:"kind"`
+	APIVersion string           `json:"apiVersion"`
+	Spec       struct{}         `json:"spec"`
+	Status     credentialStatus `json:"status"`
+}
+
+type credentialStatus struct {
+	Token       string `json:"token,omitempty"`
+	Certificate string `json:"clientCertificateData,omitempty"`
+	Key         string `json:"clientKeyData,omitempty"`
+}
+
+// CLI stands in for the AWS CLI as far as EKS needs it: --version, which the
+// EKS component asks for even in a preview, and eks get-token.
+func CLI(args []string, getenv func(string) string, out io.Writer) error {
+	if slices.Equal(args, []string{"--version"}) {
+		_, err := fmt.Fprintln(out, "aws-cli/2.27.0 stand-in")
+		return err
+	}
+	if len(args) < 2 || !hasSequence(args, "eks", "get-token") {
+		return fmt.Errorf("the stand-in for the AWS CLI has no command %q: it reaches no cloud", args)
+	}
+	c := credential{Kind: "ExecCredential", APIVersion: "client.authentication.k8s.io/v1beta1"}
+	if certificate := getenv(CertificateVariable); certificate != "" {
+		for _, f := range []struct {
+			name string
+			to   *string
+		}{{certificate, &c.Status.Certificate}, {getenv(KeyVariable), &c.Status.Key}} {
+			b, err := os.ReadFile(f.name)
+			if err != nil {
+				return fmt.Errorf("eks get-token: %w", err)
+			}
+			*f.to = string(b)
+		}
+	} else if c.Status.Token = getenv(TokenVariable); c.Status.Token == "" {
+		c.Status.Token = "k8s-aws-v1.stand-in"
+	}
+	return json.NewEncoder(out).Encode(c)
+}
+
+func hasSequence(args []string, want ...string) bool {
+	for i := range args {
+		if len(args[i:]) >= len(want) && slices.Equal(args[i:i+len(want)], want) {
+			return true
+		}
+	}
+	return false
+}
+
+// Kubectl stands in for kubectl where there is none: the EKS component asks for
+// its version in every run, and calls it for nothing that this platform uses.
+func Kubectl(args []string, out io.Writer) error {
+	if !slices.Equal(args, []string{"version", "--client=true", "--output=json"}) {
+		return fmt.Errorf("the stand-in for kubectl has no command %q: install kubectl", args)
+	}
+	_, err := fmt.Fprintln(out, `{"clientVersion": {"major": "1", "minor": "33", "gitVersion": "v1.33.4-stand-in"}}`)
+	return err
+}

@@ -1,0 +1,557 @@
+package standin
+
+import (
+	"context"
+	"encoding/json"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/pulumi/pulumi/sdk/v3/go/common/resource"
+	"github.com/pulumi/pulumi/sdk/v3/go/common/resource/plugin"
+	pulumirpc "github.com/pulumi/pulumi/sdk/v3/proto/go"
+	"google.golang.org/protobuf/types/known/structpb"
+)
+
+var sourceOnce = sync.OnceValues(func() (string, error) {
+	out, err := exec.Command("go", "mod", "download", "-json", Module+"@v"+Version).Output()
+	if err != nil {
+		return "", err
+	}
+	var m struct{ Dir string }
+	return m.Dir, json.Unmarshal(out, &m)
+})
+
+var sharedSource = sync.OnceValue(func() *Source {
+	dir, err := sourceOnce()
+	if err != nil {
+		return nil
+	}
+	return NewSource(dir)
+})
+
+// bench is a provider with a world of its own.
+type bench struct {
+	*testing.T
+	p *Provider
+}
+
+func newBench(t *testing.T) *bench {
+	t.Helper()
+	dir, err := sourceOnce()
+	if err != nil {
+		t.Fatalf("sources of pulumi-aws: %v", err)
+	}
+	t.Setenv(SourceVariable, dir)
+	t.Setenv(WorldVariable, t.TempDir())
+	p, err := NewProvider("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.source = func() (*Source, error) { return sharedSource(), nil }
+	b := &bench{t, p}
+	if _, err := p.Configure(t.Context(), &pulumirpc.ConfigureRequest{Args: b.proto(map[string]any{
+		"region": "sa-east-1", "allowedAccountIds": `["123456789012"]`, "defaultTags": `{"tags":{"Project":"loja"}}`,
+	})}); err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func (b *bench) proto(m any) *structpb.Struct {
+	b.Helper()
+	var props resource.PropertyMap
+	switch m := m.(type) {
+	case resource.PropertyMap:
+		props = m
+	case map[string]any:
+		props = resource.NewPropertyMapFromMap(m)
+	}
+	s, err := plugin.MarshalProperties(props, marshalOptions("test"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	return s
+}
+
+func (b *bench) props(s *structpb.Struct) resource.PropertyMap {
+	b.Helper()
+	m, err := unmarshal("test", s)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return m
+}
+
+func urnOf(tok, name string) string { return "urn:pulumi:dev::test::" + tok + "::" + name }
+
+// refused are the failures of a check, one a line.
+func (b *bench) refused(tok string, inputs any) string {
+	b.Helper()
+	r, err := b.p.Check(context.Background(), &pulumirpc.CheckRequest{Urn: urnOf(tok, "x"), News: b.proto(inputs)})
+	if err != nil {
+		b.Fatal(err)
+	}
+	var all []string
+	for _, f := range r.GetFailures() {
+		all = append(all, f.GetReason())
+	}
+	return strings.Join(all, "\n")
+}
+
+func (b *bench) checked(tok, name string, inputs any) *structpb.Struct {
+	b.Helper()
+	r, err := b.p.Check(context.Background(), &pulumirpc.CheckRequest{Urn: urnOf(tok, name), News: b.proto(inputs)})
+	if err != nil {
+		b.Fatal(err)
+	}
+	for _, f := range r.GetFailures() {
+		b.Errorf("%s: %s", tok, f.GetReason())
+	}
+	return r.GetInputs()
+}
+
+func (b *bench) create(tok, name string, inputs any) (string, resource.PropertyMap) {
+	b.Helper()
+	id, out, err := b.tryCreate(tok, name, inputs)
+	if err != nil {
+		b.Fatalf("%s %s: %v", tok, name, err)
+	}
+	return id, out
+}
+
+func (b *bench) tryCreate(tok, name string, inputs any) (string, resource.PropertyMap, error) {
+	b.Helper()
+	r, err := b.p.Create(context.Background(), &pulumirpc.CreateRequest{Urn: urnOf(tok, name), Properties: b.checked(tok, name, inputs)})
+	if err != nil {
+		return "", nil, err
+	}
+	return r.GetId(), b.props(r.GetProperties()), nil
+}
+
+func (b *bench) delete(tok, name, id string) error {
+	_, err := b.p.Delete(context.Background(), &pulumirpc.DeleteRequest{Urn: urnOf(tok, name), Id: id})
+	return err
+}
+
+func (b *bench) diff(tok string, olds, news any, ignore ...string) *pulumirpc.DiffResponse {
+	b.Helper()
+	r, err := b.p.Diff(context.Background(), &pulumirpc.DiffRequest{Urn: urnOf(tok, "x"), Id: "x", OldInputs: b.proto(olds), News: b.proto(news), IgnoreChanges: ignore})
+	if err != nil {
+		b.Fatal(err)
+	}
+	return r
+}
+
+const (
+	vpcType     = "aws:ec2/vpc:Vpc"
+	subnetType  = "aws:ec2/subnet:Subnet"
+	roleType    = "aws:iam/role:Role"
+	attachType  = "aws:iam/rolePolicyAttachment:RolePolicyAttachment"
+	rdsType     = "aws:rds/instance:Instance"
+	clusterType = "aws:eks/cluster:Cluster"
+	trust       = `{"Version":"2012-10-17","Statement":[]}`
+)
+
+func TestCheckRefusesAllFaultsAtOnce(t *testing.T) {
+	b := newBench(t)
+	got := b.refused("aws:ec2/securityGroup:SecurityGroup", map[string]any{
+		"vpc_id":  "vpc-1",
+		"egress":  []any{map[string]any{"protocol": "-1", "fromPort": 0, "toPort": 0}},
+		"ingress": []any{map[string]any{"protocol": "tcp", "fromPort": true, "cidrBlocks": []any{"10.0.0.1/8", "nonsense"}, "port": 1}},
+		"tags":    []any{"a"},
+	})
+	for _, want := range []string{
+		"vpc_id: aws:ec2/securityGroup:SecurityGroup has no such property; it has vpcId",
+		"ingress[0].fromPort: wants a whole number, has the boolean true",
+		"ingress[0].port: SecurityGroupIngress has no such property",
+		"ingress[0].toPort: is required by SecurityGroupIngress",
+		`ingress[0].cidrBlocks: 10.0.0.1/8 has bits beyond its prefix; the block is 10.0.0.0/8; "nonsense" is not a CIDR block`,
+		"tags: wants a map, has a list",
+	} {
+		if !strings.Contains(got, want) {
+			t.Errorf("missing %q in:\n%s", want, got)
+		}
+	}
+}
+
+func TestCheckRefusals(t *testing.T) {
+	b := newBench(t)
+	for _, tc := range []struct {
+		tok    string
+		inputs map[string]any
+		want   string // empty: accepted
+	}{
+		{"aws:ec2/nothing:Nothing", nil, "has no such type or function: aws:ec2/nothing:Nothing"},
+		{"aws:../../x:X", nil, "has no such type"},
+		{subnetType, map[string]any{}, "vpcId: is required"},
+		{vpcType, map[string]any{"cidrBlock": "10.0.0.0/8"}, "must be between /16 and /28"},
+		{vpcType, map[string]any{"cidrBlock": 10}, "cidrBlock: wants a string, has the number 10"},
+		{vpcType, map[string]any{"cidrBlock": "10.0.0.0/16", "enableDnsSupport": "true"}, ""},
+		{vpcType, map[string]any{"cidrBlock": "10.0.0.0/16", "enableDnsSupport": "yes"}, "enableDnsSupport: wants a boolean"},
+		{vpcType, map[string]any{"cidrBlock": "10.0.0.0/16", "ipv4NetmaskLength": "16"}, ""},
+		{vpcType, map[string]any{"cidrBlock": "10.0.0.0/16", "ipv4NetmaskLength": "many"}, "ipv4NetmaskLength: wants a whole number"},
+		{roleType, map[string]any{"assumeRolePolicy": "{"}, "assumeRolePolicy: is not a JSON object"},
+		{roleType, map[string]any{"assumeRolePolicy": trust, "name": strings.Repeat("a", 65)}, "65 characters, at most 64"},
+		{roleType, map[string]any{"assumeRolePolicy": map[string]any{"Version": "2012-10-17"}}, ""},
+		{attachType, map[string]any{"role": "r", "policyArn": "AdministratorAccess"}, `policyArn: "AdministratorAccess" is not an ARN`},
+		{attachType, map[string]any{"role": "r", "policyArn": "arn:aws:iam::aws:policy/AmazonEKSClusterPolicy"}, ""},
+		{"aws:ecr/repository:Repository", map[string]any{"name": "Loja/Web"}, `"Loja/Web" does not match`},
+		{rdsType, map[string]any{"instanceClass": "db.t4g.micro", "identifier": "loja--db"}, `"loja--db" does not match`},
+		{rdsType, map[string]any{"instanceClass": "db.t4g.micro", "identifier": strings.Repeat("a", 64)}, "at most 63"},
+		{clusterType, map[string]any{"version": "1.20", "roleArn": "arn:aws:iam::123456789012:role/r", "vpcConfig": map[string]any{"subnetIds": []any{"subnet-1"}}}, `version: "1.20" is none of`},
+		{clusterType, map[string]any{"roleArn": "arn:aws:iam::123456789012:role/r"}, "vpcConfig: is required"},
+		{"aws:cloudwatch/logGroup:LogGroup", map[string]any{"retentionInDays": 8}, "retentionInDays: 8 is none of"},
+	} {
+		got := b.refused(tc.tok, tc.inputs)
+		if tc.want == "" && got != "" || !strings.Contains(got, tc.want) {
+			t.Errorf("%s %v: got %q, want %q", tc.tok, tc.inputs, got, tc.want)
+		}
+	}
+}
+
+func TestUnknownsPassAndSecretsAreKept(t *testing.T) {
+	b := newBench(t)
+	inputs := resource.PropertyMap{
+		"instanceClass":       resource.NewProperty("db.t4g.micro"),
+		"identifier":          resource.NewProperty("loja"),
+		"password":            resource.MakeSecret(resource.NewProperty("hunter2")),
+		"username":            resource.NewProperty("app"),
+		"skipFinalSnapshot":   resource.NewProperty(true),
+		"vpcSecurityGroupIds": resource.NewProperty([]resource.PropertyValue{resource.MakeComputed(resource.NewProperty(""))}),
+	}
+	checked := b.props(b.checked(rdsType, "x", inputs))
+	if !checked["password"].IsSecret() || !checked["vpcSecurityGroupIds"].ContainsUnknowns() {
+		t.Errorf("checked: %v", checked)
+	}
+	r, err := b.p.Create(t.Context(), &pulumirpc.CreateRequest{Urn: urnOf(rdsType, "x"), Properties: b.proto(checked), Preview: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := b.props(r.GetProperties())
+	if !out["endpoint"].IsComputed() || !out["arn"].IsComputed() || !out["password"].IsSecret() {
+		t.Errorf("preview: endpoint %v, arn %v, password %v", out["endpoint"], out["arn"], out["password"])
+	}
+	if v := out["identifier"]; !v.IsString() || v.StringValue() != "loja" {
+		t.Errorf("preview: identifier %v", v)
+	}
+	delete(inputs, "vpcSecurityGroupIds")
+	id, out := b.create(rdsType, "x", inputs)
+	if !out["password"].IsSecret() {
+		t.Errorf("password lost its mark: %v", out["password"])
+	}
+	read, err := b.p.Read(t.Context(), &pulumirpc.ReadRequest{Urn: urnOf(rdsType, "x"), Id: id})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !b.props(read.GetInputs())["password"].IsSecret() || !b.props(read.GetProperties())["password"].IsSecret() {
+		t.Error("the password lost its mark in the world")
+	}
+	if got := b.refused(rdsType, resource.PropertyMap{"instanceClass": resource.MakeSecret(resource.NewProperty(1.0))}); !strings.Contains(got, "instanceClass: wants a string") {
+		t.Errorf("an ill-typed secret passed: %q", got)
+	}
+}
+
+func TestReplacements(t *testing.T) {
+	b := newBench(t)
+	for _, tc := range []struct {
+		tok, path  string
+		olds, news map[string]any
+		kind       pulumirpc.PropertyDiff_Kind
+		replaces   bool
+	}{
+		{vpcType, "cidrBlock", map[string]any{"cidrBlock": "10.0.0.0/16"}, map[string]any{"cidrBlock": "10.1.0.0/16"}, pulumirpc.PropertyDiff_UPDATE_REPLACE, true},
+		{vpcType, "tags.Name", map[string]any{"tags": map[string]any{"Name": "a"}}, map[string]any{"tags": map[string]any{"Name": "b"}}, pulumirpc.PropertyDiff_UPDATE, false},
+		{rdsType, "instanceClass", map[string]any{"instanceClass": "a"}, map[string]any{"instanceClass": "b"}, pulumirpc.PropertyDiff_UPDATE, false},
+		{rdsType, "storageEncrypted", map[string]any{}, map[string]any{"storageEncrypted": true}, pulumirpc.PropertyDiff_ADD_REPLACE, true},
+		// In no list: may replace, and is planned so.
+		{rdsType, "domain", map[string]any{}, map[string]any{"domain": "d"}, pulumirpc.PropertyDiff_ADD_REPLACE, true},
+		{"aws:glue/job:Job", "description", map[string]any{"description": "a"}, map[string]any{"description": "b"}, pulumirpc.PropertyDiff_UPDATE_REPLACE, true},
+		{clusterType, "vpcConfig.publicAccessCidrs[0]", map[string]any{"vpcConfig": map[string]any{"publicAccessCidrs": []any{"a"}}}, map[string]any{"vpcConfig": map[string]any{"publicAccessCidrs": []any{"b"}}}, pulumirpc.PropertyDiff_UPDATE, false},
+		{clusterType, "accessConfig.bootstrapClusterCreatorAdminPermissions", map[string]any{"accessConfig": map[string]any{"bootstrapClusterCreatorAdminPermissions": true}}, map[string]any{"accessConfig": map[string]any{"bootstrapClusterCreatorAdminPermissions": false}}, pulumirpc.PropertyDiff_UPDATE_REPLACE, true},
+	} {
+		r := b.diff(tc.tok, tc.olds, tc.news)
+		if got := r.GetDetailedDiff()[tc.path]; got == nil || got.GetKind() != tc.kind || (len(r.GetReplaces()) > 0) != tc.replaces {
+			t.Errorf("%s %s: %v, replaces %v", tc.tok, tc.path, r.GetDetailedDiff(), r.GetReplaces())
+		}
+	}
+	if r := b.diff(vpcType, map[string]any{"cidrBlock": "10.0.0.0/16"}, map[string]any{"cidrBlock": "10.1.0.0/16"}, "cidrBlock"); r.GetChanges() != pulumirpc.DiffResponse_DIFF_NONE {
+		t.Errorf("an ignored change: %v", r)
+	}
+	if r := b.diff(roleType, map[string]any{"name": "a", "path": "/"}, map[string]any{"name": "a", "path": "/b/"}); !r.GetDeleteBeforeReplace() {
+		t.Error("a role of a fixed name must be deleted before it is replaced")
+	}
+}
+
+// Every path of the tables is a property of the type, so that a slip of the
+// pen does not turn a replacement into a surprise.
+func TestTablesNameProperties(t *testing.T) {
+	b := newBench(t)
+	source, _ := b.p.source()
+	has := func(t *Type, path []string) bool {
+		for len(path) > 0 {
+			for t.Kind == List || t.Kind == Map {
+				t = t.Elem
+			}
+			fields, err := t.Fields()
+			f, ok := fields[path[0]]
+			if err != nil || !ok {
+				return false
+			}
+			t, path = f.Type, path[1:]
+		}
+		return true
+	}
+	for tok, c := range changesOf {
+		known, err := source.Resource(tok)
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		if c.source == "" {
+			t.Errorf("%s: no source", tok)
+		}
+		for _, p := range strings.Fields(c.replace + " " + c.update) {
+			path := strings.Split(p, ".")
+			f, ok := known.Inputs[path[0]]
+			if !ok || !has(f.Type, path[1:]) {
+				t.Errorf("%s has no input %s", tok, p)
+			}
+		}
+	}
+	for tok, m := range makes {
+		known, err := source.Resource(tok)
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		for name := range m.outputs {
+			if _, ok := known.Outputs[name]; !ok {
+				t.Errorf("%s has no output %s", tok, name)
+			}
+		}
+		if _, ok := known.Outputs["arn"]; m.arn != "" && !ok {
+			t.Errorf("%s has no arn", tok)
+		}
+		if _, ok := changesOf[tok]; !ok {
+			t.Errorf("%s is made, yet nothing says what replaces it", tok)
+		}
+	}
+	for _, r := range references {
+		known, err := source.Resource(r.from)
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		path := strings.Split(r.property, ".")
+		if f, ok := known.Inputs[path[0]]; !ok || !has(f.Type, path[1:]) {
+			t.Errorf("%s has no input %s", r.from, r.property)
+		}
+	}
+	for _, r := range rules {
+		if r.source == "" {
+			t.Errorf("rule %s: no source", r.path)
+		}
+		for _, tok := range r.types {
+			known, err := source.Resource(tok)
+			if err != nil {
+				t.Error(err)
+			} else if _, ok := known.Inputs[r.path]; !ok {
+				t.Errorf("rule: %s has no input %s", tok, r.path)
+			}
+		}
+	}
+	for tok := range answers {
+		if _, err := source.Function(tok); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestIdsAreDeterministic(t *testing.T) {
+	var first, second []string
+	for _, into := range []*[]string{&first, &second} {
+		b := newBench(t)
+		vpc, out := b.create(vpcType, "vpc", map[string]any{"cidrBlock": "10.0.0.0/16"})
+		role, roleOut := b.create(roleType, "role", map[string]any{"assumeRolePolicy": trust})
+		_, repo := b.create("aws:ecr/repository:Repository", "web", map[string]any{"name": "loja/web"})
+		_, db := b.create(rdsType, "db", map[string]any{"instanceClass": "db.t4g.micro", "identifier": "loja", "manageMasterUserPassword": true})
+		secrets := db["masterUserSecrets"].ArrayValue()[0].ObjectValue()
+		*into = []string{vpc, text(out, "arn"), role, text(roleOut, "arn"), text(repo, "repositoryUrl"), text(db, "endpoint"), text(secrets, "secretArn")}
+		if !strings.HasPrefix(vpc, "vpc-") || len(vpc) != len("vpc-")+17 || text(out, "arn") != "arn:aws:ec2:sa-east-1:123456789012:vpc/"+vpc {
+			t.Errorf("vpc %s, arn %s", vpc, text(out, "arn"))
+		}
+		if text(roleOut, "arn") != "arn:aws:iam::123456789012:role/"+role || !strings.HasPrefix(role, "role-") {
+			t.Errorf("role %s: %s", role, text(roleOut, "arn"))
+		}
+		if got := text(repo, "repositoryUrl"); got != "123456789012.dkr.ecr.sa-east-1.amazonaws.com/loja/web" {
+			t.Errorf("repository: %s", got)
+		}
+		if got := text(db, "endpoint"); got != text(db, "address")+":5432" || !strings.HasPrefix(got, "loja.") {
+			t.Errorf("endpoint: %s", got)
+		}
+		if tags := out["tagsAll"]; !tags.IsObject() || text(tags.ObjectValue(), "Project") != "loja" {
+			t.Errorf("tagsAll: %v", tags)
+		}
+	}
+	if !slices.Equal(first, second) {
+		t.Errorf("%v\n%v", first, second)
+	}
+}
+
+func TestCluster(t *testing.T) {
+	b := newBench(t)
+	vpc, _ := b.create(vpcType, "vpc", map[string]any{"cidrBlock": "10.0.0.0/16"})
+	subnet, _ := b.create(subnetType, "a", map[string]any{"vpcId": vpc, "cidrBlock": "10.0.0.0/24"})
+	_, role := b.create(roleType, "role", map[string]any{"assumeRolePolicy": trust})
+	inputs := map[string]any{"name": "loja", "roleArn": text(role, "arn"), "vpcConfig": map[string]any{"subnetIds": []any{subnet}}}
+	id, out := b.create(clusterType, "cluster", inputs)
+	if id != "loja" || !strings.HasSuffix(text(out, "endpoint"), ".gr7.sa-east-1.eks.amazonaws.com") {
+		t.Errorf("%s %s", id, text(out, "endpoint"))
+	}
+	if v := out["vpcConfig"].ObjectValue(); text(v, "vpcId") != vpc || !strings.HasPrefix(text(v, "clusterSecurityGroupId"), "sg-") {
+		t.Errorf("vpcConfig: %v", v)
+	}
+	if err := b.delete(clusterType, "cluster", id); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv(EndpointVariable, "https://127.0.0.1:6443")
+	t.Setenv(AuthorityVariable, "Q0E=")
+	_, out = b.create(clusterType, "cluster", inputs)
+	if text(out, "endpoint") != "https://127.0.0.1:6443" || text(out["certificateAuthority"].ObjectValue(), "data") != "Q0E=" {
+		t.Errorf("%v", out)
+	}
+}
+
+func TestWorldRefuses(t *testing.T) {
+	b := newBench(t)
+	vpc, _ := b.create(vpcType, "vpc", map[string]any{"cidrBlock": "10.0.0.0/16"})
+	subnet, _ := b.create(subnetType, "a", map[string]any{"vpcId": vpc, "cidrBlock": "10.0.0.0/24"})
+	role, _ := b.create(roleType, "role", map[string]any{"assumeRolePolicy": trust, "name": "r"})
+	b.create(attachType, "attach", map[string]any{"role": role, "policyArn": "arn:aws:iam::aws:policy/AmazonEKSClusterPolicy"})
+	db := map[string]any{"instanceClass": "db.t4g.micro", "identifier": "loja", "deletionProtection": true, "skipFinalSnapshot": true}
+	dbID, _ := b.create(rdsType, "db", db)
+	b.create("aws:secretsmanager/secret:Secret", "s", map[string]any{"name": "s"})
+	wants := func(err error, want string) {
+		t.Helper()
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want %s", err, want)
+		}
+	}
+	for _, tc := range []struct {
+		tok    string
+		inputs map[string]any
+		want   string
+	}{
+		{roleType, map[string]any{"assumeRolePolicy": trust, "name": "r"}, "EntityAlreadyExists"},
+		{rdsType, db, "DBInstanceAlreadyExists"},
+		{"aws:secretsmanager/secret:Secret", map[string]any{"name": "s", "description": "another"}, "ResourceExistsException"},
+		{subnetType, map[string]any{"vpcId": vpc, "cidrBlock": "10.0.0.128/25"}, "InvalidSubnet.Conflict"},
+		{subnetType, map[string]any{"vpcId": vpc, "cidrBlock": "10.1.0.0/24"}, "InvalidSubnet.Range"},
+		{subnetType, map[string]any{"vpcId": "vpc-none", "cidrBlock": "10.1.0.0/24"}, "InvalidVpcID.NotFound"},
+		{attachType, map[string]any{"role": "none", "policyArn": "arn:aws:iam::aws:policy/P"}, "NoSuchEntity"},
+	} {
+		_, _, err := b.tryCreate(tc.tok, "second", tc.inputs)
+		wants(err, tc.want)
+	}
+	wants(b.delete(vpcType, "vpc", vpc), "DependencyViolation")
+	wants(b.delete(roleType, "role", role), "DeleteConflict")
+	wants(b.delete(rdsType, "db", dbID), "InvalidParameterCombination")
+	if err := b.delete(subnetType, "a", subnet); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.delete(vpcType, "vpc", vpc); err != nil {
+		t.Fatal(err)
+	}
+	read, err := b.p.Read(t.Context(), &pulumirpc.ReadRequest{Urn: urnOf(vpcType, "vpc"), Id: vpc})
+	if err != nil || read.GetId() != "" {
+		t.Errorf("a deleted VPC reads as %v, %v", read, err)
+	}
+	// The same object twice is two objects where AWS gives the id.
+	one, _ := b.create(vpcType, "vpc", map[string]any{"cidrBlock": "10.0.0.0/16"})
+	two, _ := b.create(vpcType, "vpc", map[string]any{"cidrBlock": "10.0.0.0/16"})
+	if one == two || one != vpc {
+		t.Errorf("%s, %s, before %s", one, two, vpc)
+	}
+}
+
+func TestUpdateKeepsWhatAWSGave(t *testing.T) {
+	b := newBench(t)
+	tok := "aws:ec2/launchTemplate:LaunchTemplate"
+	id, out := b.create(tok, "lt", map[string]any{"name": "lt", "updateDefaultVersion": true})
+	news := b.checked(tok, "lt", map[string]any{"name": "lt", "updateDefaultVersion": true, "imageId": "ami-1"})
+	r, err := b.p.Update(t.Context(), &pulumirpc.UpdateRequest{Urn: urnOf(tok, "lt"), Id: id, Olds: b.proto(out), News: news})
+	if err != nil {
+		t.Fatal(err)
+	}
+	after := b.props(r.GetProperties())
+	if text(after, "arn") != text(out, "arn") || after["latestVersion"].NumberValue() != 2 || text(after, "imageId") != "ami-1" {
+		t.Errorf("%v", after)
+	}
+	preview, err := b.p.Update(t.Context(), &pulumirpc.UpdateRequest{Urn: urnOf(tok, "lt"), Id: id, Olds: b.proto(out), News: news, Preview: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p := b.props(preview.GetProperties()); !p["latestVersion"].IsComputed() || text(p, "arn") != text(out, "arn") {
+		t.Errorf("%v", p)
+	}
+}
+
+func TestInvokes(t *testing.T) {
+	b := newBench(t)
+	invoke := func(tok string, args map[string]any) (*pulumirpc.InvokeResponse, error) {
+		return b.p.Invoke(t.Context(), &pulumirpc.InvokeRequest{Tok: tok, Args: b.proto(args)})
+	}
+	r, err := invoke("aws:index/getPartition:getPartition", nil)
+	if err != nil || text(b.props(r.GetReturn()), "dnsSuffix") != "amazonaws.com" || text(b.props(r.GetReturn()), "reverseDnsPrefix") != "com.amazonaws" {
+		t.Errorf("%v %v", r, err)
+	}
+	r, err = invoke("aws:index/getCallerIdentity:getCallerIdentity", nil)
+	if err != nil || text(b.props(r.GetReturn()), "accountId") != "123456789012" {
+		t.Errorf("%v %v", r, err)
+	}
+	if r, err = invoke("aws:index/getRegion:getRegion", map[string]any{"nme": "x"}); err != nil || len(r.GetFailures()) != 1 {
+		t.Errorf("%v %v", r, err)
+	}
+	if _, err = invoke("aws:secretsmanager/getRandomPassword:getRandomPassword", nil); err == nil || !strings.Contains(err.Error(), "no answer to aws:secretsmanager/getRandomPassword") {
+		t.Errorf("%v", err)
+	}
+	if _, err = invoke("aws:index/getNothing:getNothing", nil); err == nil {
+		t.Error("an unknown function was answered")
+	}
+}
+
+func TestCreateNeedsAWorld(t *testing.T) {
+	b := newBench(t)
+	if err := os.Unsetenv(WorldVariable); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := b.tryCreate(vpcType, "vpc", map[string]any{"cidrBlock": "10.0.0.0/16"}); err == nil || !strings.Contains(err.Error(), WorldVariable) {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestCLI(t *testing.T) {
+	env := map[string]string{TokenVariable: "t"}
+	var out strings.Builder
+	if err := CLI([]string{"--version"}, func(k string) string { return env[k] }, &out); err != nil || !strings.HasPrefix(out.String(), "aws-cli/2.") {
+		t.Errorf("%v %s", err, out.String())
+	}
+	out.Reset()
+	if err := CLI([]string{"--region", "x", "eks", "get-token", "--cluster-name", "c", "--output", "json"}, func(k string) string { return env[k] }, &out); err != nil {
+		t.Fatal(err)
+	}
+	var c struct {
+		Kind   string
+		Status struct{ Token string }
+	}
+	if err := json.Unmarshal([]byte(out.String()), &c); err != nil || c.Kind != "ExecCredential" || c.Status.Token != "t" {
+		t.Errorf("%v %s", err, out.String())
+	}
+	if err := CLI([]string{"s3", "ls"}, func(k string) string { return env[k] }, &out); err == nil {
+		t.Error("s3 ls was answered")
+	}
+}

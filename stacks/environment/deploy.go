@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/pulumi/pulumi-kubernetes/sdk/v4/go/kubernetes"
@@ -13,46 +14,111 @@ import (
 	"github.com/loja-veloz/platform/infra/gateway"
 	"github.com/loja-veloz/platform/infra/kube"
 	"github.com/loja-veloz/platform/infra/observability"
+	"github.com/loja-veloz/platform/infra/policy"
 	"github.com/loja-veloz/platform/infra/workload"
 	"github.com/loja-veloz/platform/stacks/environment/internal/config"
 )
 
-// deploy turns configuration into resources and returns the stack's outputs, none
-// of them secret. Waits for Rollouts end when interrupt does. Its error has a
+// deploy turns configuration into resources and returns the stack's outputs. Waits for Rollouts end when interrupt does. Its error has a
 // line per fault.
 func deploy(ctx *pulumi.Context, interrupt context.Context, values map[string]string) (pulumi.Map, error) {
+	return deployTo(ctx, interrupt, ctx.Stack(), values)
+}
+
+// deployTo is deploy for the environment called name.
+func deployTo(ctx *pulumi.Context, interrupt context.Context, name string, values map[string]string) (pulumi.Map, error) {
 	cfg, configErr := config.Load(values, sizes(services))
-	p, planErr := newPlan(ctx.Stack(), cfg, services)
+	p, planErr := newPlan(name, cfg, services)
 	if err := errors.Join(configErr, planErr); err != nil {
 		return nil, err
 	}
-	cluster := kube.NewClient(cfg.KubeContext)
-	if cfg.WaitForRollout {
-		p.wait(interrupt, cluster, time.Duration(cfg.RolloutTimeoutSeconds)*time.Second)
+	if err := policy.Enforce(ctx, p.rules(cfg)); err != nil {
+		return nil, err
 	}
-
-	// With an empty kubeconfig the provider takes the environment's, as kubectl
-	// does; with none, the SDK would put KUBECONFIG's value into the state.
-	providerArgs := &kubernetes.ProviderArgs{Kubeconfig: pulumi.String("")}
-	if cfg.KubeContext != "" {
-		providerArgs.Context = pulumi.String(cfg.KubeContext)
-	}
-	provider, err := kubernetes.NewProvider(ctx, "cluster", providerArgs)
+	t, err := p.target(ctx, cfg)
 	if err != nil {
-		return nil, fmt.Errorf("registering the cluster: %w", err)
+		return nil, err
 	}
-	in := pulumi.Provider(provider)
-
+	if cfg.WaitForRollout {
+		p.wait(interrupt, t.client, time.Duration(cfg.RolloutTimeoutSeconds)*time.Second)
+	}
+	in := pulumi.Provider(t.provider)
 	shop, err := workload.NewNamespace(ctx, p.shop, p.shop, in)
 	if err != nil {
 		return nil, err
 	}
+	needed, err := p.install(ctx, t, shop)
+	if err != nil {
+		return nil, err
+	}
+	outputs := pulumi.Map{}
+	url := p.url(cfg)
+	for _, args := range p.workloads {
+		w, err := workload.New(ctx, args.Service, args, in, pulumi.DependsOn(append(needed, shop)))
+		if err != nil {
+			return nil, err
+		}
+		output := pulumi.Map{"image": pulumi.String(args.Image), "version": pulumi.String(w.Version), "phase": w.Phase}
+		if len(args.Public) > 0 {
+			output["url"] = pulumi.String(url + args.Public[0].Value)
+		}
+		outputs[args.Service] = output
+	}
+
+	maps.Copy(t.outputs, pulumi.Map{
+		"gatewayURL": pulumi.String(url),
+		"services":   outputs,
+		"namespaces": pulumi.ToStringMap(p.namespaces()),
+	})
+	return t.outputs, nil
+}
+
+// rules are the platform's policy for this environment.
+func (p *plan) rules(cfg *config.Config) policy.Options {
+	if p.cloud != nil {
+		return p.cloud.rules(cfg)
+	}
+	reason := "its image is built on this machine or taken from upstream by the tag that infra pins"
+	return policy.Options{Exempt: []policy.Exemption{
+		{Rule: policy.ImageDigest, Namespace: gatewayNamespace, Reason: reason},
+		{Rule: policy.ImageDigest, Namespace: rolloutsNamespace, Reason: reason},
+		{Rule: policy.ImageDigest, Namespace: systemNamespace, Reason: reason},
+	}}
+}
+
+// target gives the cluster to deploy to: the cloud's, once it has one, or the one
+// that kubectl would use.
+func (p *plan) target(ctx *pulumi.Context, cfg *config.Config) (*target, error) {
+	if p.cloud != nil {
+		return p.cloud.deploy(ctx)
+	}
+	client := kube.NewClient(cfg.KubeContext)
+	// With an empty kubeconfig the provider takes the environment's, as kubectl
+	// does; with none, the SDK would put KUBECONFIG's value into the state.
+	args := &kubernetes.ProviderArgs{Kubeconfig: pulumi.String("")}
+	if cfg.KubeContext != "" {
+		args.Context = pulumi.String(cfg.KubeContext)
+	}
+	provider, err := kubernetes.NewProvider(ctx, "cluster", args)
+	if err != nil {
+		return nil, fmt.Errorf("registering the cluster: %w", err)
+	}
+	return &target{provider: provider, client: client, outputs: pulumi.Map{"kubeContext": pulumi.String(client.Context())}}, nil
+}
+
+// install puts the controllers into the cluster, and returns what has to be there
+// before a workload is.
+func (p *plan) install(ctx *pulumi.Context, t *target, shop pulumi.Resource) ([]pulumi.Resource, error) {
+	if p.cloud != nil {
+		return p.cloud.install(ctx, t, shop)
+	}
+	in := pulumi.Provider(t.provider)
 	// The gateway's Role is in the shop's namespace.
 	edge, err := gateway.NewTraefik(ctx, "gateway", p.gateway, in, pulumi.DependsOn([]pulumi.Resource{shop}))
 	if err != nil {
 		return nil, err
 	}
-	needed := []pulumi.Resource{shop, edge}
+	needed := []pulumi.Resource{edge}
 	if p.rollouts != nil {
 		rollouts, err := delivery.NewRollouts(ctx, "rollouts", p.rollouts, in)
 		if err != nil {
@@ -65,26 +131,22 @@ func deploy(ctx *pulumi.Context, interrupt context.Context, values map[string]st
 			return nil, err
 		}
 	}
-	outputs := pulumi.Map{}
-	url := fmt.Sprintf("http://localhost:%d", cfg.Gateway.NodePort)
-	for _, args := range p.workloads {
-		w, err := workload.New(ctx, args.Service, args, in, pulumi.DependsOn(needed))
-		if err != nil {
-			return nil, err
-		}
-		output := pulumi.Map{"image": pulumi.String(args.Image), "version": pulumi.String(w.Version), "phase": w.Phase}
-		if len(args.Public) > 0 {
-			output["url"] = pulumi.String(url + args.Public[0].Value)
-		}
-		outputs[args.Service] = output
-	}
+	return needed, nil
+}
 
-	return pulumi.Map{
-		"gatewayURL":  pulumi.String(url),
-		"services":    outputs,
-		"kubeContext": pulumi.String(cluster.Context()),
-		"namespaces": pulumi.ToStringMap(map[string]string{
-			"services": p.shop, "gateway": gatewayNamespace, "delivery": rolloutsNamespace,
-		}),
-	}, nil
+// url is where the shop is reached.
+func (p *plan) url(cfg *config.Config) string {
+	if p.cloud != nil {
+		return "https://" + cfg.Gateway.Host
+	}
+	return fmt.Sprintf("http://localhost:%d", cfg.Gateway.NodePort)
+}
+
+// namespaces are those that people look into, by what they hold.
+func (p *plan) namespaces() map[string]string {
+	all := map[string]string{"services": p.shop, "gateway": gatewayNamespace, "delivery": rolloutsNamespace}
+	if p.cloud != nil {
+		all["gateway"], all["internalGateway"] = kongNamespace, meshNamespace
+	}
+	return all
 }

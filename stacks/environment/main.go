@@ -13,6 +13,7 @@ import (
 
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 
+	"github.com/loja-veloz/platform/infra/policy"
 	"github.com/loja-veloz/platform/infra/workload"
 )
 
@@ -45,7 +46,7 @@ func run(rawConfig string) error {
 		var outputs pulumi.Map
 		outputs, refused = deploy(ctx, interrupt, values)
 		for name, output := range outputs {
-			ctx.Export(name, output)
+			policy.Export(ctx, name, output)
 		}
 		return refused
 	})
@@ -55,6 +56,8 @@ func run(rawConfig string) error {
 		return refused // without what Pulumi wraps around it: a line per fault
 	case errors.As(err, &failed):
 		return failed
+	case policy.Sentences(err) != "":
+		return fmt.Errorf("refused by policy:\n%s", policy.Sentences(err))
 	default:
 		return err
 	}

@@ -28,7 +28,8 @@ const (
 // configuration and complete before the first resource is registered.
 type plan struct {
 	shop          string
-	gateway       *gateway.TraefikArgs
+	cloud         *cloud                           // nil: the cluster exists
+	gateway       *gateway.TraefikArgs             // nil: the cloud brings Kong
 	rollouts      *delivery.RolloutsArgs           // nil: not installed by us
 	metricsServer *observability.MetricsServerArgs // nil: not installed by us
 	workloads     []*workload.Args
@@ -37,31 +38,38 @@ type plan struct {
 // newPlan makes the plan of an environment called name. It reports every
 // component's faults at once.
 func newPlan(name string, cfg *config.Config, services []service) (*plan, error) {
-	p := &plan{
-		shop: shopNamespace,
-		gateway: &gateway.TraefikArgs{
+	p := &plan{shop: shopNamespace}
+	var router gateway.Gateway
+	var internal gateway.Gateway
+	var cloudErr error
+	if cfg.Cloud.Provider == "aws" {
+		var pair gateway.KongPair
+		p.cloud, pair, cloudErr = newCloud(name, cfg)
+		router, internal = pair, pair.Internal
+	} else {
+		p.gateway = &gateway.TraefikArgs{
 			Namespace:            gatewayNamespace,
 			Class:                cfg.Gateway.Class,
 			NodePort:             cfg.Gateway.NodePort,
 			RouteNamespaces:      []string{shopNamespace},
 			Replicas:             cfg.Gateway.Replicas,
 			DefinitionsInstalled: !cfg.Gateway.InstallDefinitions,
-		},
-	}
-	router := gateway.NewTraefikRouter(p.gateway)
-	if cfg.Delivery.InstallRollouts {
-		p.rollouts = &delivery.RolloutsArgs{Namespace: rolloutsNamespace, WeightRules: router.WeightRules(), Replicas: 1}
-	}
-	if cfg.MetricsServer.Install {
-		p.metricsServer = &observability.MetricsServerArgs{Namespace: systemNamespace, KubeletInsecureTLS: cfg.MetricsServer.KubeletInsecureTLS}
+		}
+		router = gateway.NewTraefikRouter(p.gateway)
+		if cfg.Delivery.InstallRollouts {
+			p.rollouts = &delivery.RolloutsArgs{Namespace: rolloutsNamespace, WeightRules: router.WeightRules(), Replicas: 1}
+		}
+		if cfg.MetricsServer.Install {
+			p.metricsServer = &observability.MetricsServerArgs{Namespace: systemNamespace, KubeletInsecureTLS: cfg.MetricsServer.KubeletInsecureTLS}
+		}
 	}
 	for _, s := range services {
-		p.workloads = append(p.workloads, newWorkload(name, cfg, s, router))
+		p.workloads = append(p.workloads, newWorkload(name, cfg, s, router, internal))
 	}
-	return p, errors.Join(workload.Connect(p.workloads), p.validate(cfg))
+	return p, errors.Join(cloudErr, workload.Connect(p.workloads), p.validate(cfg))
 }
 
-func newWorkload(environment string, cfg *config.Config, s service, router gateway.Gateway) *workload.Args {
+func newWorkload(environment string, cfg *config.Config, s service, router, internal gateway.Gateway) *workload.Args {
 	size := cfg.Services[s.name]
 	args := &workload.Args{
 		Service:     s.name,
@@ -84,12 +92,15 @@ func newWorkload(environment string, cfg *config.Config, s service, router gatew
 		Public:  s.public,
 	}
 	for _, callee := range s.calls {
-		args.Calls = append(args.Calls, workload.Call{Service: callee})
+		args.Calls = append(args.Calls, workload.Call{Service: callee, Via: internal})
 	}
 	if cfg.Telemetry.OTLPEndpoint != "" {
 		args.Telemetry = &workload.Telemetry{
 			Endpoint:  cfg.Telemetry.OTLPEndpoint,
 			Collector: gateway.Pods{Namespace: observabilityNamespace, Labels: map[string]string{"app.kubernetes.io/name": "otel-collector"}},
+		}
+		if cfg.Datadog.Install {
+			args.Telemetry.Collector = observability.DatadogAgents(datadogNamespace)
 		}
 	}
 	return args
@@ -99,9 +110,11 @@ func newWorkload(environment string, cfg *config.Config, s service, router gatew
 // configuration's fault and reported there.
 func (p *plan) validate(cfg *config.Config) error {
 	var faults []error
-	if err := p.gateway.Validate(); err != nil {
-		for line := range strings.SplitSeq(err.Error(), "\n") {
-			faults = append(faults, fmt.Errorf("gateway: %s", line))
+	if p.gateway != nil {
+		if err := p.gateway.Validate(); err != nil {
+			for line := range strings.SplitSeq(err.Error(), "\n") {
+				faults = append(faults, fmt.Errorf("gateway: %s", line))
+			}
 		}
 	}
 	for _, w := range p.workloads {
@@ -119,11 +132,15 @@ func (p *plan) wait(interrupt context.Context, cluster workload.Cluster, timeout
 	}
 }
 
-// stages gives every object of the environment, in an order in which they can be
+// stages gives every object that the environment itself makes, charts' objects
+// apart, in an order in which they can be
 // applied one after another.
 func (p *plan) stages() (kube.Stages, error) {
 	all := workload.NamespaceStages(p.shop)
-	components := []interface{ Stages() (kube.Stages, error) }{p.gateway}
+	var components []interface{ Stages() (kube.Stages, error) }
+	if p.gateway != nil {
+		components = append(components, p.gateway)
+	}
 	if p.rollouts != nil {
 		components = append(components, p.rollouts)
 	}

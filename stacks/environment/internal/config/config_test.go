@@ -72,10 +72,10 @@ func TestEveryFaultIsReportedAtOnce(t *testing.T) {
 		`loja-veloz:canary.pauseSeconds is 99999999999: a whole number is expected`,
 		`loja-veloz:canary.weights[1] is "40": a whole number is expected`,
 		`loja-veloz:canary.weights[2] is 60.5: a whole number is expected`,
-		`loja-veloz:canray is unknown; known are kubeContext, images,`,
+		`loja-veloz:canray is unknown; known are cloud, cluster, database, kubeContext, images,`,
 		`loja-veloz:delivery is "{": an object is expected`,
 		`loja-veloz:gateway.class is 7: a string is expected`,
-		`loja-veloz:gateway.nodeport is unknown; known are class, nodePort, replicas`,
+		`loja-veloz:gateway.nodeport is unknown; known are kind, class, nodePort,`,
 		`loja-veloz:metricsServer is true: an object is expected`,
 		`loja-veloz:services.web.env.A is 1: a string is expected`,
 		`loja-veloz:services.web.minReplicas is "2": a whole number is expected`,
@@ -96,6 +96,41 @@ func TestEveryFaultIsReportedAtOnce(t *testing.T) {
 	}
 	if len(lines) != len(want) {
 		t.Errorf("%d faults are reported, want %d:\n%v", len(lines), len(want), err)
+	}
+}
+
+func TestCloudFaults(t *testing.T) {
+	for _, c := range []struct {
+		values map[string]string
+		want   []string
+	}{
+		{
+			map[string]string{"gateway": `{"kind":"kong"}`, "delivery": `{"argoCD":true}`, "datadog": `{"install":true}`},
+			[]string{"gateway.kind is kong, which needs cloud.provider aws", "delivery.argoCD needs", "datadog.install needs"},
+		},
+		{map[string]string{"cloud": `{"provider":"gcp"}`, "gateway": `{"kind":"nginx"}`}, []string{`cloud.provider is "gcp"`, `gateway.kind is "nginx"`}},
+		{
+			map[string]string{"cloud": `{"provider":"aws"}`, "kubeContext": "kind", "delivery": `{"argoCD":true}`, "datadog": `{"install":true}`},
+			[]string{`kubeContext is "kind"`, `cloud.bootstrap is ""`, "in AWS the gateway is kong", "publicAccessCIDRs is empty", "gateway.host is empty", "exactly one of them", "datadog.secretName is missing"},
+		},
+	} {
+		values := map[string]string{"loja-veloz:images": `{"web":"r/web@` + digest + `"}`}
+		for key, value := range c.values {
+			values["loja-veloz:"+key] = value
+		}
+		_, err := Load(values, services)
+		if err == nil {
+			t.Errorf("%v is taken", c.values)
+			continue
+		}
+		for _, want := range c.want {
+			if !strings.Contains(err.Error(), want) {
+				t.Errorf("not reported: %s\nin:\n%v", want, err)
+			}
+		}
+		if n := strings.Count(err.Error(), "\n") + 1; n != len(c.want) {
+			t.Errorf("%d faults are reported, want %d:\n%v", n, len(c.want), err)
+		}
 	}
 }
 

@@ -6,7 +6,10 @@ package config
 // configuration namespace loja-veloz. The defaults are those of the local
 // environment. The doc tags are docs/parameters.md.
 type Config struct {
-	KubeContext           string             `json:"kubeContext" doc:"Context of the kubeconfig to deploy to; empty is its current context."`
+	Cloud                 Cloud              `json:"cloud" doc:"Where the cluster comes from."`
+	Cluster               Cluster            `json:"cluster" doc:"The cluster, where the cloud brings it."`
+	Database              Database           `json:"database" doc:"The database, where the cloud brings it."`
+	KubeContext           string             `json:"kubeContext" doc:"Context of the kubeconfig to deploy to; empty is its current context. Only without a cloud."`
 	Images                map[string]string  `json:"images" doc:"Image of each service, by digest (registry/name@sha256:...). make deploy sets it."`
 	Services              map[string]Service `json:"services" doc:"Sizes and settings of each service."`
 	Canary                Canary             `json:"canary" doc:"How a new version of a service is let in."`
@@ -16,6 +19,61 @@ type Config struct {
 	MetricsServer         MetricsServer      `json:"metricsServer" doc:"The metrics that autoscaling needs."`
 	Delivery              Delivery           `json:"delivery" doc:"What ships new versions."`
 	Telemetry             Telemetry          `json:"telemetry" doc:"Where services send traces."`
+	Datadog               Datadog            `json:"datadog" doc:"Datadog's agent and operator."`
+	Charts                Charts             `json:"charts" doc:"Where Helm charts come from."`
+}
+
+// Cloud is the account and the network, or none of both.
+type Cloud struct {
+	Provider           string   `json:"provider" doc:"none (a cluster that exists) or aws."`
+	AccountID          string   `json:"accountID" doc:"AWS account, 12 digits; any other account is refused."`
+	Region             string   `json:"region" doc:"AWS region, for example us-east-1."`
+	Bootstrap          string   `json:"bootstrap" doc:"Stack with the account's singletons, organization/loja-veloz-bootstrap/STACK."`
+	CIDR               string   `json:"cidr" doc:"IPv4 range of the VPC; a /16 holds the nine subnets."`
+	Zones              []string `json:"zones" doc:"Three availability zones of the region."`
+	NATPerZone         bool     `json:"natPerZone" doc:"A NAT gateway in each zone, so that the loss of one zone takes only itself down; otherwise one in all."`
+	InterfaceEndpoints []string `json:"interfaceEndpoints" doc:"AWS services reached inside the VPC, by short name (ecr.api, ecr.dkr, sts, ...)."`
+	LogDays            int32    `json:"logDays" doc:"Days for which flow logs and the control plane's logs are kept."`
+	Protected          bool     `json:"protected" doc:"Whether what holds data outlives a destroy and a mistake: protection in Pulumi and in AWS, final snapshots."`
+	AllowReplace       []string `json:"allowReplace" doc:"Names of resources that hold data and may nevertheless be replaced or deleted by this update."`
+	Offline            bool     `json:"offline" doc:"Leave out the AWS provider's checks of credentials: for previews without an account. make preview sets it in its copy of the stack file."`
+}
+
+// Cluster is the EKS cluster.
+type Cluster struct {
+	Version           string            `json:"version" doc:"Kubernetes version of EKS, for example 1.33."`
+	PublicAccessCIDRs []string          `json:"publicAccessCIDRs" doc:"IPv4 ranges that may reach the API server from outside; 0.0.0.0/0 is refused."`
+	Admins            []string          `json:"admins" doc:"ARNs of IAM roles that administer the cluster, beside the environment's up role."`
+	Viewers           []string          `json:"viewers" doc:"ARNs of IAM roles that may read, beside the environment's preview role."`
+	InstanceType      string            `json:"instanceType" doc:"EC2 type of the nodes."`
+	MinNodes          int32             `json:"minNodes" doc:"Fewest nodes."`
+	MaxNodes          int32             `json:"maxNodes" doc:"Most nodes that the autoscaler may start."`
+	DiskGiB           int32             `json:"diskGiB" doc:"Root disk of a node, in GiB."`
+	PrefixDelegation  bool              `json:"prefixDelegation" doc:"Hand out /28 prefixes to nodes, for more pods on each."`
+	MaxPods           int32             `json:"maxPods" doc:"Most pods on a node."`
+	Addons            map[string]string `json:"addons" doc:"Version of an EKS add-on, in place of the pinned one."`
+}
+
+// Database is RDS for PostgreSQL.
+type Database struct {
+	InstanceClass   string `json:"instanceClass" doc:"RDS instance class, for example db.t4g.micro."`
+	EngineVersion   string `json:"engineVersion" doc:"PostgreSQL's major version, or a full one."`
+	AllocatedGiB    int32  `json:"allocatedGiB" doc:"Storage at the start, in GiB."`
+	MaxAllocatedGiB int32  `json:"maxAllocatedGiB" doc:"Storage up to which it grows by itself, in GiB."`
+	MultiAZ         bool   `json:"multiAZ" doc:"A standby in a second zone."`
+	BackupDays      int32  `json:"backupDays" doc:"Days for which backups allow a restore to any second."`
+}
+
+// Datadog is the agent on every node and the operator for objectives as code.
+type Datadog struct {
+	Install    bool   `json:"install" doc:"Whether to install Datadog."`
+	Site       string `json:"site" doc:"Datadog site, for example datadoghq.com."`
+	SecretName string `json:"secretName" doc:"Secret in AWS Secrets Manager with the keys api-key and app-key."`
+}
+
+// Charts is where Helm charts come from.
+type Charts struct {
+	Repository string `json:"repository" doc:"Mirror with all charts, a URL or a folder; empty takes each from its project."`
 }
 
 // Service is the part of a service that differs between environments.
@@ -38,8 +96,12 @@ type Canary struct {
 
 // Gateway is the gateway at the edge.
 type Gateway struct {
+	Kind               string `json:"kind" doc:"traefik or kong."`
 	Class              string `json:"class" doc:"Name of the GatewayClass."`
-	NodePort           int32  `json:"nodePort" doc:"Port of every node on which the gateway listens, 30000 to 32767."`
+	NodePort           int32  `json:"nodePort" doc:"traefik: port of every node on which the gateway listens, 30000 to 32767."`
+	Host               string `json:"host" doc:"kong: public name of the shop, for example shop.example.com."`
+	ZoneID             string `json:"zoneID" doc:"kong: Route 53 zone in which the name is proven and led to the load balancer; empty leaves both to you, with certificateARN."`
+	CertificateARN     string `json:"certificateARN" doc:"kong: ACM certificate for the name; empty orders one in zoneID."`
 	Replicas           int32  `json:"replicas" doc:"Pods of the gateway."`
 	InstallDefinitions bool   `json:"installDefinitions" doc:"Whether to install the CustomResourceDefinitions of the Gateway API and of the gateway; false where the cluster has them, which destroy then leaves alone."`
 }
@@ -52,7 +114,18 @@ type MetricsServer struct {
 
 // Delivery is what ships new versions.
 type Delivery struct {
-	InstallRollouts bool `json:"installRollouts" doc:"Whether to install the Argo Rollouts controller; false where the cluster has one."`
+	InstallRollouts bool     `json:"installRollouts" doc:"Whether to install the Argo Rollouts controller; false where the cluster has one."`
+	ArgoCD          bool     `json:"argoCD" doc:"Whether to install Argo CD with Image Updater."`
+	Admins          []string `json:"admins" doc:"Groups of the identity provider that may do everything in Argo CD."`
+	Deployers       []string `json:"deployers" doc:"Groups that may look and synchronise."`
+	Git             Git      `json:"git" doc:"The git repository that Argo CD reads and Image Updater writes digests to."`
+}
+
+// Git is a git repository.
+type Git struct {
+	URL        string `json:"url" doc:"Address of the repository, https://."`
+	Branch     string `json:"branch" doc:"Branch that is deployed."`
+	SecretName string `json:"secretName" doc:"Secret in AWS Secrets Manager with the keys username and password of the repository."`
 }
 
 // Telemetry is where traces go.
@@ -64,13 +137,20 @@ type Telemetry struct {
 // service that exists.
 func Defaults(services map[string]Service) *Config {
 	return &Config{
+		Cloud: Cloud{Provider: "none", CIDR: "10.0.0.0/16", LogDays: 30},
+		Cluster: Cluster{
+			Version: "1.33", InstanceType: "t3.medium", MinNodes: 3, MaxNodes: 6, DiskGiB: 50,
+			PrefixDelegation: true, MaxPods: 110, Addons: map[string]string{},
+		},
+		Database:       Database{InstanceClass: "db.t4g.micro", EngineVersion: "15", AllocatedGiB: 20, MaxAllocatedGiB: 100, BackupDays: 7},
+		Datadog:        Datadog{Site: "datadoghq.com"},
 		Images:         map[string]string{},
 		Services:       services,
 		Canary:         Canary{Weights: []int32{20, 40, 60, 80}, PauseSeconds: 30, ProgressDeadlineSeconds: 120},
 		WaitForRollout: true,
-		Gateway:        Gateway{Class: "traefik", NodePort: 30080, Replicas: 1, InstallDefinitions: true},
+		Gateway:        Gateway{Kind: "traefik", Class: "traefik", NodePort: 30080, Replicas: 1, InstallDefinitions: true},
 		MetricsServer:  MetricsServer{Install: true},
-		Delivery:       Delivery{InstallRollouts: true},
+		Delivery:       Delivery{InstallRollouts: true, Git: Git{Branch: "main"}},
 	}
 }
 

@@ -30,8 +30,62 @@ func (c *Config) validate(services map[string]Service) error {
 				"pulumi config set --path '%s:images.%s' REGISTRY/%s@sha256:DIGEST", Namespace, name, Namespace, name, name))
 		}
 	}
+	faults = append(faults, c.validateCloud()...)
 	if c.RolloutTimeoutSeconds < 0 {
 		faults = append(faults, fmt.Errorf("%s:rolloutTimeoutSeconds is %d: it cannot be negative", Namespace, c.RolloutTimeoutSeconds))
 	}
 	return errors.Join(faults...)
+}
+
+// validateCloud checks what depends on where the cluster comes from.
+func (c *Config) validateCloud() []error {
+	var faults []error
+	fault := func(format string, args ...any) {
+		faults = append(faults, fmt.Errorf(Namespace+":"+format, args...))
+	}
+	switch c.Gateway.Kind {
+	case "traefik", "kong":
+	default:
+		fault("gateway.kind is %q: use traefik or kong", c.Gateway.Kind)
+	}
+	switch c.Cloud.Provider {
+	case "none":
+		// Kong's load balancer, Argo CD's and Datadog's secrets are AWS's.
+		if c.Gateway.Kind == "kong" {
+			fault("gateway.kind is kong, which needs cloud.provider aws")
+		}
+		if c.Delivery.ArgoCD {
+			fault("delivery.argoCD needs cloud.provider aws")
+		}
+		if c.Datadog.Install {
+			fault("datadog.install needs cloud.provider aws")
+		}
+		return faults
+	case "aws":
+	default:
+		fault("cloud.provider is %q: use none or aws", c.Cloud.Provider)
+		return faults
+	}
+	if c.KubeContext != "" {
+		fault("kubeContext is %q: with cloud.provider aws the stack deploys to the cluster that it makes", c.KubeContext)
+	}
+	if len(c.Cluster.PublicAccessCIDRs) == 0 {
+		fault("cluster.publicAccessCIDRs is empty: nobody outside the VPC, CI included, could reach the API server")
+	}
+	if c.Cloud.Bootstrap == "" || strings.Count(c.Cloud.Bootstrap, "/") != 2 {
+		fault("cloud.bootstrap is %q: organization/loja-veloz-bootstrap/STACK is expected", c.Cloud.Bootstrap)
+	}
+	if c.Gateway.Kind != "kong" {
+		fault("gateway.kind is %q: in AWS the gateway is kong", c.Gateway.Kind)
+	}
+	if c.Gateway.Host == "" {
+		fault("gateway.host is empty: the shop needs a public name")
+	}
+	if (c.Gateway.ZoneID == "") == (c.Gateway.CertificateARN == "") {
+		fault("gateway.zoneID and gateway.certificateARN: exactly one of them is needed")
+	}
+	if c.Datadog.Install && c.Datadog.SecretName == "" {
+		fault("datadog.secretName is missing: it names the secret that holds api-key and app-key")
+	}
+	return faults
 }

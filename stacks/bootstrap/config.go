@@ -1,0 +1,293 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
+
+	"github.com/loja-veloz/platform/infra/registry"
+)
+
+const (
+	// project is what every name begins with, and the environments' Pulumi project.
+	project = "loja-veloz"
+	// namespace is this project's own, of its configuration.
+	namespace = project + "-bootstrap"
+	// pipeline takes the place of an environment in the names of CI's roles, so
+	// that no environment's names cover them.
+	pipeline = "ci"
+)
+
+// config is what an account's stack can be told. Defaults are those of Pulumi.yaml.
+type config struct {
+	AccountID, Region string
+	Environments      []string
+	Repositories      []string
+	KeepImages        int
+	GitHub            github
+	// StateBucket is the name of the bucket for state; empty makes one of account
+	// and region, as S3's names are the world's.
+	StateBucket string
+	// StateVersionDays is how long, in days, an overwritten state can be restored.
+	StateVersionDays int
+	// AccessLogBucket takes the state bucket's access log; empty logs none.
+	AccessLogBucket string
+	// HostedZones are ids of Route 53 zones that environments keep records in.
+	HostedZones  []string
+	PullThrough  []registry.Upstream
+	AllowReplace []string
+}
+
+// github is the repository whose jobs may assume roles.
+type github struct {
+	Org, Repo string
+	// OrgID and RepoID are GitHub's numbers for the two.
+	OrgID, RepoID string
+	// Branch is what images are pushed from.
+	Branch string
+}
+
+func defaults() *config {
+	return &config{
+		Environments:     []string{"dev", "prod"},
+		Repositories:     []string{"sample-web-app", "api-gateway", "pedidos", "pagamentos", "estoque"},
+		KeepImages:       50,
+		GitHub:           github{Branch: "main"},
+		StateVersionDays: 90,
+		PullThrough: []registry.Upstream{
+			{Prefix: "quay", Host: "quay.io"},
+			{Prefix: "k8s", Host: "registry.k8s.io"},
+			{Prefix: "ecr-public", Host: "public.ecr.aws"},
+		},
+	}
+}
+
+var (
+	accountForm     = regexp.MustCompile(`^[0-9]{12}$`)
+	regionForm      = regexp.MustCompile(`^[a-z]{2}(-[a-z]+)+-[1-9]$`)
+	environmentForm = regexp.MustCompile(`^[a-z][a-z0-9]{1,11}$`)
+	repositoryForm  = regexp.MustCompile(`^[a-z0-9]+([._-][a-z0-9]+)*$`)
+	bucketForm      = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{1,61}[a-z0-9]$`)
+	githubForm      = regexp.MustCompile(`^[A-Za-z0-9_.-]+$`)
+	branchForm      = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_./-]*$`)
+	idForm          = regexp.MustCompile(`^[1-9][0-9]*$`)
+	zoneForm        = regexp.MustCompile(`^Z[A-Z0-9]{1,31}$`)
+)
+
+// load reads Pulumi's configuration, full keys to values, and reports every fault
+// at once, a line each.
+func load(values map[string]string) (*config, error) {
+	c := defaults()
+	r := &reader{}
+	c.Region = values["aws:region"]
+	r.object(namespace+":", values, map[string]func(path, raw string){
+		"accountId":        r.text(&c.AccountID),
+		"environments":     r.texts(&c.Environments),
+		"repositories":     r.texts(&c.Repositories),
+		"keepImages":       r.number(&c.KeepImages),
+		"stateBucket":      r.text(&c.StateBucket),
+		"stateVersionDays": r.number(&c.StateVersionDays),
+		"accessLogBucket":  r.text(&c.AccessLogBucket),
+		"hostedZones":      r.texts(&c.HostedZones),
+		"allowReplace":     r.texts(&c.AllowReplace),
+		"github": func(path, raw string) {
+			r.nested(path, raw, map[string]func(path, raw string){
+				"org": r.text(&c.GitHub.Org), "repo": r.text(&c.GitHub.Repo), "branch": r.text(&c.GitHub.Branch),
+				"orgId": r.text(&c.GitHub.OrgID), "repoId": r.text(&c.GitHub.RepoID),
+			})
+		},
+		"pullThrough": func(path, raw string) {
+			var items []json.RawMessage
+			if json.Unmarshal([]byte(raw), &items) != nil {
+				r.fault("%s is %s: a list is expected", path, raw)
+				return
+			}
+			c.PullThrough = make([]registry.Upstream, len(items))
+			for i, item := range items {
+				u := &c.PullThrough[i]
+				r.nested(fmt.Sprintf("%s[%d]", path, i), string(item), map[string]func(path, raw string){
+					"prefix": r.text(&u.Prefix), "host": r.text(&u.Host), "credentialArn": r.text(&u.CredentialARN),
+				})
+			}
+		},
+	})
+	c.validate(r)
+	return c, errors.Join(r.faults...)
+}
+
+func (c *config) validate(r *reader) {
+	key := func(name string) string { return namespace + ":" + name }
+	form := func(name, value string, pattern *regexp.Regexp, want string) {
+		if !pattern.MatchString(value) {
+			r.fault("%s is %q: %s", name, value, want)
+		}
+	}
+	form("aws:region", c.Region, regionForm, "a region such as us-east-1 is expected")
+	form(key("accountId"), c.AccountID, accountForm, "an AWS account has 12 digits")
+	if c.AccountID == "000000000000" {
+		r.fault("%s is %s, which is no account", key("accountId"), c.AccountID)
+	}
+	list := func(name string, values []string, pattern *regexp.Regexp, want string) {
+		for i, value := range values {
+			form(fmt.Sprintf("%s[%d]", key(name), i), value, pattern, want)
+			if slices.Contains(values[:i], value) {
+				r.fault("%s[%d] repeats %q", key(name), i, value)
+			}
+		}
+	}
+	list("environments", c.Environments, environmentForm, "2 to 12 lower-case letters and digits are expected, a letter first")
+	list("repositories", c.Repositories, repositoryForm, "a service's name is expected")
+	list("hostedZones", c.HostedZones, zoneForm, "the id of a Route 53 hosted zone begins with Z")
+	if len(c.Environments) == 0 {
+		r.fault("%s is empty: no role would be made", key("environments"))
+	}
+	if len(c.Repositories) == 0 {
+		r.fault("%s is empty: nothing could be pushed", key("repositories"))
+	}
+	for i, name := range c.Environments {
+		if name == pipeline {
+			r.fault("%s[%d] is %q, which CI's own roles are called", key("environments"), i, name)
+		}
+		// IAM compares names by their beginning: the roles of dev could change dev2.
+		for _, other := range c.Environments {
+			if other != name && strings.HasPrefix(other, name) {
+				r.fault("%s: %q begins with %q: one's permissions would reach the other's resources", key("environments"), other, name)
+			}
+		}
+	}
+	form(key("github.org"), c.GitHub.Org, githubForm, "GitHub's name of the owner is expected, without wildcards")
+	form(key("github.repo"), c.GitHub.Repo, githubForm, "the repository's name is expected, without owner or wildcards")
+	form(key("github.branch"), c.GitHub.Branch, branchForm, "a branch is expected, without wildcards")
+	for name, id := range map[string]string{"github.orgId": c.GitHub.OrgID, "github.repoId": c.GitHub.RepoID} {
+		form(key(name), id, idForm, "GitHub's ids are numbers; gh api repos/ORG/REPO --jq .id,.owner.id prints them")
+	}
+	if c.StateBucket == "" {
+		c.StateBucket = fmt.Sprintf("%s-state-%s-%s", project, c.AccountID, c.Region)
+	} else {
+		form(key("stateBucket"), c.StateBucket, bucketForm, "a bucket has 3 to 63 lower-case letters, digits and hyphens")
+	}
+	if c.AccessLogBucket != "" {
+		form(key("accessLogBucket"), c.AccessLogBucket, bucketForm, "a bucket has 3 to 63 lower-case letters, digits and hyphens")
+	}
+	if c.AccessLogBucket != "" && c.AccessLogBucket == c.StateBucket {
+		r.fault("%s is the state bucket: its log would log itself", key("accessLogBucket"))
+	}
+	if c.StateVersionDays < 7 || c.StateVersionDays > 3650 {
+		r.fault("%s is %d: 7 to 3650 days are expected", key("stateVersionDays"), c.StateVersionDays)
+	}
+	if slices.Contains(c.AllowReplace, "*") || slices.Contains(c.AllowReplace, "") {
+		r.fault("%s: name each resource that may be replaced or deleted", key("allowReplace"))
+	}
+	if len(r.faults) == 0 {
+		// What the registry's own rules refuse: too few images, upstreams that ECR
+		// does not know or wants credentials for.
+		if err := c.registry(pulumi.String("")).Validate(); err != nil {
+			for line := range strings.SplitSeq(err.Error(), "\n") {
+				r.fault("%s: the registry's %s", namespace, line)
+			}
+		}
+	}
+	slices.SortStableFunc(r.faults, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
+}
+
+// repository is the name in ECR of a service's repository.
+func repository(service string) string { return project + "/" + service }
+
+// registry describes the account's registry, encrypted with key.
+func (c *config) registry(key pulumi.StringInput) *registry.Args {
+	args := &registry.Args{
+		Name: project, Region: c.Region, AccountID: c.AccountID,
+		KeyARN: key, KeepImages: c.KeepImages, PullThrough: c.PullThrough, Protect: true,
+	}
+	for _, service := range c.Repositories {
+		args.Repositories = append(args.Repositories, repository(service))
+	}
+	return args
+}
+
+// reader decodes and collects faults.
+type reader struct{ faults []error }
+
+func (r *reader) fault(format string, args ...any) {
+	r.faults = append(r.faults, fmt.Errorf(format, args...))
+}
+
+// object hands the values whose keys begin with prefix to their fields.
+func (r *reader) object(prefix string, values map[string]string, fields map[string]func(path, raw string)) {
+	for _, key := range slices.Sorted(maps.Keys(values)) {
+		name, ours := strings.CutPrefix(key, prefix)
+		if !ours {
+			continue // another namespace's
+		}
+		read, known := fields[name]
+		if !known {
+			r.fault("%s is unknown; known are %s", key, strings.Join(slices.Sorted(maps.Keys(fields)), ", "))
+			continue
+		}
+		read(key, values[key])
+	}
+}
+
+// nested reads a JSON object.
+func (r *reader) nested(path, raw string, fields map[string]func(path, raw string)) {
+	var object map[string]json.RawMessage
+	if json.Unmarshal([]byte(raw), &object) != nil {
+		r.fault("%s is %s: an object is expected", path, raw)
+		return
+	}
+	values := map[string]string{}
+	for name, value := range object {
+		values[path+"."+name] = plain(value)
+	}
+	r.object(path+".", values, fields)
+}
+
+// plain is how Pulumi hands over a value at the top: text without quotes. A number
+// keeps its digits, as `pulumi config set --path` makes numbers of GitHub's ids.
+func plain(value json.RawMessage) string {
+	var text string
+	if json.Unmarshal(value, &text) == nil {
+		return text
+	}
+	return string(bytes.TrimSpace(value))
+}
+
+func (r *reader) text(into *string) func(path, raw string) {
+	return func(path, raw string) {
+		if strings.HasPrefix(raw, "{") || strings.HasPrefix(raw, "[") {
+			r.fault("%s is %s: a string is expected", path, raw)
+			return
+		}
+		*into = raw
+	}
+}
+
+func (r *reader) number(into *int) func(path, raw string) {
+	return func(path, raw string) {
+		number, err := strconv.ParseInt(raw, 10, 32)
+		if err != nil {
+			r.fault("%s is %q: a whole number is expected", path, raw)
+			return
+		}
+		*into = int(number)
+	}
+}
+
+func (r *reader) texts(into *[]string) func(path, raw string) {
+	return func(path, raw string) {
+		var list []string
+		if json.Unmarshal([]byte(raw), &list) != nil {
+			r.fault("%s is %s: a list of strings is expected; set one with pulumi config set --path '%s[0]' VALUE", path, raw, path)
+			return
+		}
+		*into = list
+	}
+}

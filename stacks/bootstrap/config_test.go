@@ -1,0 +1,175 @@
+package main
+
+import (
+	"maps"
+	"os"
+	"reflect"
+	"strings"
+	"testing"
+
+	"sigs.k8s.io/yaml"
+
+	"github.com/loja-veloz/platform/infra/infratest"
+)
+
+// good is what Pulumi.account.yaml says, as Pulumi hands it over.
+func good() map[string]string {
+	return map[string]string{
+		"aws:region":                     "us-east-1",
+		"loja-veloz-bootstrap:accountId": "111122223333",
+		"loja-veloz-bootstrap:github":    `{"org":"loja-veloz","orgId":"1234567","repo":"platform","repoId":"7654321"}`,
+	}
+}
+
+func with(changes map[string]string) map[string]string {
+	values := good()
+	maps.Copy(values, changes)
+	return values
+}
+
+func TestTheExampleIsAccepted(t *testing.T) {
+	raw, err := os.ReadFile("Pulumi.account.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var file struct{ Config map[string]any }
+	if err := yaml.UnmarshalStrict(raw, &file); err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]string{}
+	for key, value := range file.Config {
+		if text, ok := value.(string); ok {
+			got[key] = text
+			continue
+		}
+		encoded, err := yaml.Marshal(value)
+		if err != nil {
+			t.Fatal(err)
+		}
+		object, err := yaml.YAMLToJSON(encoded)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got[key] = string(object)
+	}
+	if !reflect.DeepEqual(got, good()) {
+		t.Errorf("Pulumi.account.yaml says %v, the tests %v", got, good())
+	}
+	if _, err := load(got); err != nil {
+		t.Error(err)
+	}
+}
+
+// The defaults are written twice: Pulumi checks a value's type only for keys that
+// it knows, and asks for a value where it has no default.
+func TestThePulumiProjectHasTheSameDefaults(t *testing.T) {
+	raw, err := os.ReadFile("Pulumi.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var file struct {
+		Config map[string]struct{ Default any }
+	}
+	if err := yaml.Unmarshal(raw, &file); err != nil {
+		t.Fatal(err)
+	}
+	values := good()
+	for key, declared := range file.Config {
+		if declared.Default == nil {
+			if values[key] == "" {
+				t.Errorf("%s has neither a default nor a value in the example", key)
+			}
+			continue
+		}
+		encoded, err := yaml.Marshal(declared.Default)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := yaml.YAMLToJSON(encoded)
+		if err != nil {
+			t.Fatal(err)
+		}
+		values[key] = string(text)
+	}
+	want, err := load(good())
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := load(values)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("Pulumi.yaml gives\n%+v\nthe code\n%+v", got, want)
+	}
+}
+
+func TestIDsMayBeNumbers(t *testing.T) {
+	c, err := load(with(map[string]string{"loja-veloz-bootstrap:github": `{"org":"o","repo":"r","orgId":12345678901234567890,"repoId":2}`}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.GitHub.OrgID != "12345678901234567890" || c.GitHub.RepoID != "2" || c.GitHub.Branch != "main" {
+		t.Errorf("github is %+v", c.GitHub)
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	cases := []struct{ name, key, value, want string }{
+		{"account with letters", "accountId", "11112222333x", `accountId is "11112222333x": an AWS account has 12 digits`},
+		{"short account", "accountId", "1", "an AWS account has 12 digits"},
+		{"no account", "accountId", "000000000000", "which is no account"},
+		{"unknown key", "acountId", "1", "acountId is unknown; known are accessLogBucket"},
+		{"unknown key within", "github", `{"org":"o","repo":"r","orgId":"1","repoId":"2","brunch":"x"}`, "github.brunch is unknown"},
+		{"org id", "github", `{"org":"o","repo":"r","orgId":"12x","repoId":"2"}`, `github.orgId is "12x": GitHub's ids are numbers`},
+		{"repo id", "github", `{"org":"o","repo":"r","orgId":"1","repoId":"*"}`, `github.repoId is "*"`},
+		{"wildcard repository", "github", `{"org":"o","repo":"*","orgId":"1","repoId":"2"}`, `github.repo is "*"`},
+		{"wildcard branch", "github", `{"org":"o","repo":"r","orgId":"1","repoId":"2","branch":"*"}`, `github.branch is "*"`},
+		{"github as text", "github", "o/r", "github is o/r: an object is expected"},
+		{"environment", "environments", `["Dev"]`, `environments[0] is "Dev"`},
+		{"environments that overlap", "environments", `["dev","dev2"]`, `"dev2" begins with "dev"`},
+		{"environment twice", "environments", `["dev","dev"]`, `environments[1] repeats "dev"`},
+		{"environment called ci", "environments", `["ci"]`, "which CI's own roles are called"},
+		{"no environments", "environments", `[]`, "environments is empty"},
+		{"environments as text", "environments", "dev", "environments is dev: a list of strings is expected"},
+		{"no repositories", "repositories", `[]`, "repositories is empty"},
+		{"repository", "repositories", `["a b"]`, `repositories[0] is "a b"`},
+		{"images", "keepImages", "0", "the registry's KeepImages is 0"},
+		{"upstream", "pullThrough", `[{"prefix":"x","host":"example.com"}]`, `the registry's PullThrough[0].Host is "example.com"`},
+		{"upstream's key", "pullThrough", `[{"prefix":"x","url":"quay.io"}]`, "pullThrough[0].url is unknown"},
+		{"images as text", "keepImages", "many", `keepImages is "many": a whole number`},
+		{"days", "stateVersionDays", "1", "stateVersionDays is 1"},
+		{"bucket", "stateBucket", "State", `stateBucket is "State"`},
+		{"log of itself", "accessLogBucket", "loja-veloz-state-111122223333-us-east-1", "its log would log itself"},
+		{"zone", "hostedZones", `["example.com"]`, `hostedZones[0] is "example.com"`},
+		{"replace all", "allowReplace", `["*"]`, "name each resource"},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			_, err := load(with(map[string]string{namespace + ":" + c.key: c.value}))
+			if err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("the error is %v, want %q", err, c.want)
+			}
+		})
+	}
+}
+
+func TestEveryFaultIsReportedBeforeAnythingIsRegistered(t *testing.T) {
+	recorder, err := infratest.Run(true, program(map[string]string{
+		"aws:region":                     "mars",
+		"loja-veloz-bootstrap:accountId": "x",
+		"loja-veloz-bootstrap:github":    `{"org":"o","orgId":"a","repoId":"b"}`,
+		"loja-veloz-bootstrap:nothing":   "1",
+	}))
+	if err == nil {
+		t.Fatal("accepted")
+	}
+	for _, want := range []string{`aws:region is "mars"`, "accountId", "github.repo", "github.orgId", "github.repoId", "nothing is unknown"} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("%q is not in\n%v", want, err)
+		}
+	}
+	if made := recorder.Resources(); len(made) > 0 {
+		t.Errorf("%d resources were registered", len(made))
+	}
+}

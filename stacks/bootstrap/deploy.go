@@ -1,0 +1,97 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/pulumi/pulumi-aws/sdk/v6/go/aws"
+	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
+
+	"github.com/loja-veloz/platform/infra/policy"
+	"github.com/loja-veloz/platform/infra/registry"
+)
+
+// tags are laid on everything by the AWS provider. What an account has once
+// belongs to no environment.
+func tags() map[string]string {
+	return map[string]string{"Project": project, "Environment": "shared", "ManagedBy": "pulumi"}
+}
+
+// rules are the platform's, with what this stack is exempt from.
+func rules(c *config) policy.Options {
+	return policy.Options{
+		Protected: true, AllowReplace: c.AllowReplace, DefaultTags: tags(),
+		Exempt: []policy.Exemption{{
+			Rule: policy.WildcardIAM, Resource: "ci-boundary",
+			Reason: "a permissions boundary grants nothing: the roles' own policies name resources",
+		}},
+	}
+}
+
+// deploy turns configuration into resources and exports the stack's outputs, none
+// of them secret. Its error has a line per fault.
+func deploy(ctx *pulumi.Context, values map[string]string) error {
+	c, err := load(values)
+	if err != nil {
+		return err
+	}
+	if err := policy.Enforce(ctx, rules(c)); err != nil {
+		return err
+	}
+	// AllowedAccountIds: with somebody else's credentials nothing is made.
+	provider, err := aws.NewProvider(ctx, "aws", &aws.ProviderArgs{
+		Region:            pulumi.String(c.Region),
+		AllowedAccountIds: pulumi.StringArray{pulumi.String(c.AccountID)},
+		DefaultTags:       aws.ProviderDefaultTagsArgs{Tags: pulumi.ToStringMap(tags())},
+	})
+	if err != nil {
+		return fmt.Errorf("registering the account: %w", err)
+	}
+	in := pulumi.Provider(provider)
+
+	k, err := newKeys(ctx, "keys", c, in)
+	if err != nil {
+		return err
+	}
+	s, err := newState(ctx, "state", c, k.Account, in)
+	if err != nil {
+		return err
+	}
+	images, err := registry.New(ctx, "images", c.registry(k.Account), in)
+	if err != nil {
+		return err
+	}
+	ci, err := newCIRoles(ctx, "ci", c, k, in)
+	if err != nil {
+		return err
+	}
+
+	environments := pulumi.Map{}
+	for _, name := range c.Environments {
+		environments[name] = pulumi.Map{
+			"secretsProvider": pulumi.String(secretsProvider(secretsAlias(name), c.Region)),
+			"keyAlias":        pulumi.String(secretsAlias(name)),
+			"keyARN":          k.ByEnvironment[name],
+			"previewRoleARN":  ci.Preview[name],
+			"upRoleARN":       ci.Up[name],
+		}
+	}
+	outputs := pulumi.Map{
+		"accountId":       pulumi.String(c.AccountID),
+		"region":          pulumi.String(c.Region),
+		"stateBucket":     pulumi.String(c.StateBucket),
+		"backendURL":      pulumi.String(s.BackendURL),
+		"secretsProvider": pulumi.String(secretsProvider(accountAlias, c.Region)),
+		"accountKeyARN":   k.Account,
+		// A service's image is below it: what REGISTRY= takes.
+		"registry":               pulumi.String(fmt.Sprintf("%s.dkr.ecr.%s.amazonaws.com/%s", c.AccountID, c.Region, project)),
+		"repositoryURLs":         images.URLs, // by the repositories' names in ECR
+		"environments":           environments,
+		"pushRoleARN":            ci.Push,
+		"permissionsBoundaryARN": ci.BoundaryARN,
+		"githubProviderARN":      ci.ProviderARN,
+	}
+	for name, output := range outputs {
+		policy.Export(ctx, name, output)
+	}
+	return nil
+}

@@ -1,0 +1,314 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"flag"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
+
+	"github.com/loja-veloz/platform/infra/identity"
+	"github.com/loja-veloz/platform/infra/infratest"
+	"github.com/loja-veloz/platform/infra/policy"
+	"github.com/loja-veloz/platform/infra/policy/policytest"
+)
+
+// golden rewrites testdata; infratest has the flag -update.
+func golden() bool { return flag.Lookup("update").Value.String() == "true" }
+
+func program(values map[string]string) pulumi.RunFunc {
+	return func(ctx *pulumi.Context) error { return deploy(ctx, values) }
+}
+
+func deployed(t *testing.T, values map[string]string) *infratest.Recorder {
+	t.Helper()
+	recorder, err := infratest.Run(false, program(values))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return recorder
+}
+
+func TestTheStackIsWellFormed(t *testing.T) {
+	for _, preview := range []bool{true, false} {
+		recorder, err := infratest.Run(preview, program(good()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		recorder.WellFormed(t)
+	}
+}
+
+// Here the rules are enforced as the engine enforces them.
+func TestNoRuleIsBroken(t *testing.T) {
+	for _, preview := range []bool{true, false} {
+		result, err := policytest.Run(preview, program(good()))
+		if err != nil {
+			t.Fatalf("preview %v: %v", preview, err)
+		}
+		for _, r := range result.Resources {
+			if policy.Stateful(r.Type) && !r.Protect {
+				t.Errorf("%s %s is not protected", r.Type, r.Name)
+			}
+		}
+	}
+}
+
+func TestAReplacementIsAllowedByName(t *testing.T) {
+	values := good()
+	values["loja-veloz-bootstrap:allowReplace"] = `["keys-dev"]`
+	result, err := policytest.Run(false, program(values))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range result.Resources {
+		if policy.Stateful(r.Type) && r.Protect == (r.Name == "keys-dev") {
+			t.Errorf("%s: protect is %v", r.Name, r.Protect)
+		}
+	}
+}
+
+// trusts gives the decoded trust document of every role, by the role's name.
+func trusts(t *testing.T, recorder *infratest.Recorder) map[string]any {
+	t.Helper()
+	documents := map[string]any{}
+	for _, r := range recorder.Resources() {
+		if r.Type != "aws:iam/role:Role" {
+			continue
+		}
+		var document any
+		if err := json.Unmarshal([]byte(r.Inputs["assumeRolePolicy"].(string)), &document); err != nil {
+			t.Fatal(err)
+		}
+		documents[r.Inputs["name"].(string)] = document
+	}
+	return documents
+}
+
+func compare(t *testing.T, file string, value any) {
+	t.Helper()
+	var got bytes.Buffer
+	encoder := json.NewEncoder(&got)
+	encoder.SetEscapeHTML(false)
+	encoder.SetIndent("", "  ")
+	if err := encoder.Encode(value); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join("testdata", file)
+	if golden() {
+		if err := os.MkdirAll("testdata", 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, got.Bytes(), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatalf("reading the golden file: %v (go test -update writes it)", err)
+	}
+	wantLines, gotLines := strings.Split(string(want), "\n"), strings.Split(got.String(), "\n")
+	for i := range max(len(wantLines), len(gotLines)) {
+		if i >= len(wantLines) || i >= len(gotLines) || wantLines[i] != gotLines[i] {
+			t.Errorf("%s differs from line %d on (go test -update accepts it)", path, i+1)
+			return
+		}
+	}
+}
+
+func TestWhoMayAssumeTheRoles(t *testing.T) {
+	documents := trusts(t, deployed(t, good()))
+	want := []string{"loja-veloz-ci-dev-preview", "loja-veloz-ci-dev-up", "loja-veloz-ci-prod-preview", "loja-veloz-ci-prod-up", "loja-veloz-ci-push", "loja-veloz-ecr-cache"}
+	if got := slices.Sorted(maps.Keys(documents)); !slices.Equal(got, want) {
+		t.Errorf("the roles are %v", got)
+	}
+	compare(t, "trust.json", documents)
+}
+
+func TestWhatTheRolesMayDo(t *testing.T) {
+	policies := map[string]any{}
+	for _, r := range deployed(t, good()).Resources() {
+		if r.Type != "aws:iam/rolePolicy:RolePolicy" && r.Type != "aws:iam/policy:Policy" || r.Name == "ci-boundary" {
+			continue
+		}
+		text := r.Inputs["policy"].(string)
+		var document any
+		if err := json.Unmarshal([]byte(text), &document); err != nil {
+			t.Fatal(err)
+		}
+		policies[r.Name] = document
+	}
+	compare(t, "policies.json", policies)
+}
+
+// IAM counts characters without white space: 10,240 for the inline policies of a
+// role, 6,144 for a managed policy.
+func TestPoliciesFitIAM(t *testing.T) {
+	c, err := load(with(map[string]string{
+		"loja-veloz-bootstrap:environments": `["longestnames"]`,
+		"loja-veloz-bootstrap:hostedZones":  `["Z0123456789ABCDEFGHIJ","Z0123456789ABCDEFGHIK","Z0123456789ABCDEFGHIL"]`,
+		"aws:region":                        "ap-southeast-1",
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := pulumi.String("arn:aws:kms:ap-southeast-1:111122223333:key/01234567-89ab-cdef-0123-456789abcdef")
+	a := &access{config: c, accountKey: key}
+	for name, limited := range map[string]struct {
+		document identity.PolicyDocument
+		limit    int
+	}{
+		"up":   {a.upPolicy(key, "longestnames"), 10240},
+		"read": {a.readPolicy(key, "longestnames"), 6144},
+		"push": {a.pushPolicy(), 10240},
+	} {
+		text, err := limited.document.Text()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(text) > limited.limit {
+			t.Errorf("%s has %d characters: IAM takes %d", name, len(text), limited.limit)
+		}
+	}
+}
+
+func actions(d identity.PolicyDocument) []string {
+	var all []string
+	for _, s := range d.Statement {
+		all = append(all, s.Action...)
+	}
+	return all
+}
+
+func TestAPreviewChangesNothing(t *testing.T) {
+	c, err := load(good())
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := &access{config: c, accountKey: pulumi.String("arn:key")}
+	for _, action := range actions(a.readPolicy(pulumi.String("arn:key"), "prod")) {
+		_, verb, _ := strings.Cut(action, ":")
+		if action != "kms:Decrypt" && !strings.HasPrefix(verb, "Describe") && !strings.HasPrefix(verb, "List") && !strings.HasPrefix(verb, "Get") {
+			t.Errorf("a preview may %s", action)
+		}
+		if action == "secretsmanager:GetSecretValue" {
+			t.Error("a preview may read secrets")
+		}
+	}
+}
+
+// An update makes only roles that carry the boundary, and cannot touch its own.
+func TestAnUpdateCannotWidenItself(t *testing.T) {
+	c, err := load(good())
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := &access{config: c, accountKey: pulumi.String("arn:key")}
+	for _, s := range a.upPolicy(pulumi.String("arn:key"), "dev").Statement {
+		for _, action := range s.Action {
+			bounded := len(s.Condition["StringEquals"]["iam:PermissionsBoundary"]) == 1
+			switch action {
+			case "iam:CreateRole", "iam:PutRolePolicy", "iam:AttachRolePolicy", "iam:PutRolePermissionsBoundary":
+				if !bounded {
+					t.Errorf("%s is allowed without the boundary", action)
+				}
+			case "iam:DeleteRolePermissionsBoundary", "iam:CreatePolicyVersion", "iam:CreateUser", "iam:CreateAccessKey", "secretsmanager:GetSecretValue":
+				t.Errorf("%s is allowed", action)
+			}
+			if strings.HasPrefix(action, "iam:") && !strings.HasPrefix(action, "iam:Get") && !strings.HasPrefix(action, "iam:List") {
+				for _, resource := range s.Resource {
+					text := string(resource.(pulumi.String))
+					if !strings.HasPrefix(text, "arn:aws:iam::111122223333:role/loja-veloz-dev-") && !strings.Contains(text, ":role/aws-service-role/") {
+						t.Errorf("%s is allowed on %s", action, text)
+					}
+				}
+			}
+		}
+	}
+}
+
+func TestTheBucketIsClosed(t *testing.T) {
+	values := good()
+	values["loja-veloz-bootstrap:accessLogBucket"] = "logs-of-the-account"
+	recorder := deployed(t, values)
+	types := map[string]int{}
+	for _, r := range recorder.Resources() {
+		types[r.Type]++
+	}
+	for _, token := range []string{
+		"aws:s3/bucketV2:BucketV2", "aws:s3/bucketVersioningV2:BucketVersioningV2", "aws:s3/bucketPublicAccessBlock:BucketPublicAccessBlock",
+		"aws:s3/bucketServerSideEncryptionConfigurationV2:BucketServerSideEncryptionConfigurationV2",
+		"aws:s3/bucketOwnershipControls:BucketOwnershipControls", "aws:s3/bucketPolicy:BucketPolicy",
+		"aws:s3/bucketLifecycleConfigurationV2:BucketLifecycleConfigurationV2", "aws:s3/bucketLoggingV2:BucketLoggingV2",
+	} {
+		if types[token] != 1 {
+			t.Errorf("there are %d of %s", types[token], token)
+		}
+	}
+	if name := recorder.Named(t, "state-bucket").Inputs["bucket"]; name != "loja-veloz-state-111122223333-us-east-1" {
+		t.Errorf("the bucket is called %v", name)
+	}
+	if text := recorder.Named(t, "state-policy").Inputs["policy"].(string); !strings.Contains(text, `"Bool":{"aws:SecureTransport":["false"]}`) || strings.Contains(text, `"Allow"`) {
+		t.Errorf("its policy is %s", text)
+	}
+}
+
+func TestEveryServiceHasARepository(t *testing.T) {
+	values := good()
+	values["loja-veloz-bootstrap:repositories"] = `["pedidos","frete"]`
+	var names []string
+	for _, r := range deployed(t, values).Resources() {
+		if r.Type == "aws:ecr/repository:Repository" {
+			names = append(names, r.Inputs["name"].(string))
+		}
+	}
+	slices.Sort(names)
+	if !slices.Equal(names, []string{"loja-veloz/frete", "loja-veloz/pedidos"}) {
+		t.Errorf("the repositories are %v", names)
+	}
+}
+
+func TestKeysAreOnePerEnvironmentAndOneForTheAccount(t *testing.T) {
+	recorder := deployed(t, good())
+	var aliases []string
+	for _, r := range recorder.Resources() {
+		if r.Type == "aws:kms/alias:Alias" {
+			aliases = append(aliases, r.Inputs["name"].(string))
+		}
+	}
+	slices.Sort(aliases)
+	if !slices.Equal(aliases, []string{"alias/loja-veloz-account", "alias/loja-veloz-dev-secrets", "alias/loja-veloz-prod-secrets"}) {
+		t.Errorf("the keys are called %v", aliases)
+	}
+	if got := secretsProvider(secretsAlias("dev"), "us-east-1"); got != "awskms://alias/loja-veloz-dev-secrets?region=us-east-1" {
+		t.Errorf("the secrets provider is %s", got)
+	}
+}
+
+func TestThePlanIsTheSameOnEveryRun(t *testing.T) {
+	plan := func() string {
+		resources := deployed(t, good()).Resources()
+		slices.SortFunc(resources, func(a, b infratest.Resource) int { return strings.Compare(a.URN, b.URN) })
+		for i := range resources {
+			slices.Sort(resources[i].DependsOn)
+		}
+		raw, err := json.Marshal(resources)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(raw)
+	}
+	first := plan()
+	for range 3 {
+		if plan() != first {
+			t.Fatal("the plan changed without a reason")
+		}
+	}
+}

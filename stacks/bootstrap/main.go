@@ -1,0 +1,45 @@
+// Command bootstrap is the Pulumi program of what an AWS account has once: the
+// bucket for state, keys, image repositories, and the roles of CI. Environments
+// read its outputs by StackReference. docs/aws/bootstrap.md has the first run.
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+
+	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
+
+	"github.com/loja-veloz/platform/infra/policy"
+)
+
+func main() {
+	if err := run(os.Getenv("PULUMI_CONFIG")); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+// run deploys with the configuration that Pulumi's language host hands over: a
+// JSON object of full keys and values.
+func run(rawConfig string) error {
+	values := map[string]string{}
+	if rawConfig != "" {
+		if err := json.Unmarshal([]byte(rawConfig), &values); err != nil {
+			return fmt.Errorf("decoding PULUMI_CONFIG: %w", err)
+		}
+	}
+	var refused error
+	err := pulumi.RunErr(func(ctx *pulumi.Context) error {
+		refused = deploy(ctx, values)
+		return refused
+	})
+	switch {
+	case refused != nil:
+		return refused // without what Pulumi wraps around it: a line per fault
+	case policy.Sentences(err) != "":
+		return fmt.Errorf("refused by policy:\n%s", policy.Sentences(err))
+	default:
+		return err
+	}
+}

@@ -1,0 +1,307 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/pulumi/pulumi-aws/sdk/v6/go/aws/iam"
+	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
+
+	"github.com/loja-veloz/platform/infra/identity"
+)
+
+// ciRoles are the roles that GitHub's jobs assume, without a static secret.
+type ciRoles struct {
+	pulumi.ResourceState
+
+	ProviderARN, BoundaryARN pulumi.StringOutput
+	Push                     pulumi.StringOutput
+	// Preview and Up are by environment.
+	Preview, Up map[string]pulumi.StringOutput
+}
+
+// access is what the documents of roles are made of.
+type access struct {
+	*config
+	accountKey pulumi.StringInput
+}
+
+func (a *access) boundaryARN() string {
+	return fmt.Sprintf("arn:aws:iam::%s:policy/%s-boundary", a.AccountID, project)
+}
+
+// arn names something of the account in its region.
+func (a *access) arn(service, resource string) string {
+	return fmt.Sprintf("arn:aws:%s:%s:%s:%s", service, a.Region, a.AccountID, resource)
+}
+
+// inRegion narrows what AWS gives no resource to.
+func (a *access) inRegion() identity.Condition {
+	return identity.Is(map[string]string{"aws:RequestedRegion": a.Region})
+}
+
+// environmentName is what the names of an environment's resources begin with.
+func environmentName(environment string) string { return project + "-" + environment }
+
+// pushPolicy lets CI push images.
+func (a *access) pushPolicy() identity.PolicyDocument {
+	var repositories []string
+	for _, name := range a.Repositories {
+		repositories = append(repositories, a.arn("ecr", "repository/"+repository(name)))
+	}
+	return identity.ImagePush(a.Region, identity.ARNs(repositories...))
+}
+
+// readState lets a job read what a preview reads: the environment's state, this
+// stack's outputs, and the keys that both are encrypted with. Paths are those of
+// Pulumi's file-shaped backends.
+func (a *access) readState(key pulumi.StringInput, environment string) []identity.Statement {
+	return []identity.Statement{
+		{Sid: "ListState", Effect: identity.Allow, Action: []string{"s3:ListBucket"}, Resource: identity.ARNs(stateARN(a.StateBucket, ""))},
+		{Sid: "ReadState", Effect: identity.Allow, Action: []string{"s3:GetObject"}, Resource: identity.ARNs(
+			stateARN(a.StateBucket, "/.pulumi/meta.yaml"),
+			stateARN(a.StateBucket, "/.pulumi/stacks/"+namespace+"/*"),
+			stateARN(a.StateBucket, "/.pulumi/stacks/"+project+"/"+environment+".json*"),
+			stateARN(a.StateBucket, "/.pulumi/history/"+project+"/"+environment+"/*"),
+			stateARN(a.StateBucket, "/.pulumi/locks/organization/"+project+"/"+environment+"/*"),
+		)},
+		{Sid: "Decrypt", Effect: identity.Allow, Action: []string{"kms:Decrypt", "kms:DescribeKey"}, Resource: []pulumi.StringInput{a.accountKey, key}},
+	}
+}
+
+// describe lets a job look at what an environment is made of; it reads no data.
+func (a *access) describe(environment string) []identity.Statement {
+	name := environmentName(environment)
+	return []identity.Statement{
+		// AWS gives most of these no resource; they read no data.
+		{Sid: "Describe", Effect: identity.Allow, Resource: identity.ARNs("*"), Condition: a.inRegion(), Action: []string{
+			"acm:DescribeCertificate", "acm:ListTagsForCertificate", "autoscaling:Describe*", "ec2:Describe*",
+			"ecr:Describe*", "ecr:ListTagsForResource", "eks:Describe*", "eks:List*", "elasticloadbalancing:Describe*",
+			"kms:DescribeKey", "kms:ListAliases", "logs:Describe*", "logs:ListTagsForResource", "rds:Describe*", "rds:ListTagsForResource",
+		}},
+		{Sid: "DescribeSecrets", Effect: identity.Allow, Action: []string{"secretsmanager:DescribeSecret", "secretsmanager:GetResourcePolicy"},
+			Resource: identity.ARNs(a.arn("secretsmanager", "secret:"+name+"*"), a.arn("secretsmanager", "secret:"+project+"/"+environment+"/*"), a.arn("secretsmanager", "secret:rds!*"))},
+		{Sid: "DescribeRoles", Effect: identity.Allow,
+			Action: []string{"iam:GetRole", "iam:GetRolePolicy", "iam:ListAttachedRolePolicies", "iam:ListInstanceProfilesForRole", "iam:ListRolePolicies", "iam:ListRoleTags"},
+			Resource: identity.ARNs(
+				fmt.Sprintf("arn:aws:iam::%s:role/%s-*", a.AccountID, name),
+				fmt.Sprintf("arn:aws:iam::%s:role/%s-%s-%s-*", a.AccountID, project, pipeline, environment),
+			)},
+	}
+}
+
+// readPolicy is what both a preview and an update need. It is a policy of its own
+// because IAM takes 10,240 characters of inline policies, which upPolicy comes
+// close to.
+func (a *access) readPolicy(key pulumi.StringInput, environment string) identity.PolicyDocument {
+	return identity.PolicyDocument{Statement: append(a.readState(key, environment), a.describe(environment)...)}
+}
+
+// upPolicy lets a job make, change and delete one environment, besides reading it:
+// what can be named by ARN is, what cannot is narrowed by the Environment tag that
+// the AWS provider lays on everything, and what can be neither, by region.
+func (a *access) upPolicy(key pulumi.StringInput, environment string) identity.PolicyDocument {
+	name := environmentName(environment)
+	roles := identity.ARNs(fmt.Sprintf("arn:aws:iam::%s:role/%s-*", a.AccountID, name))
+	ours := identity.Is(map[string]string{"aws:ResourceTag/Environment": environment, "aws:RequestedRegion": a.Region})
+	bounded := identity.Is(map[string]string{"iam:PermissionsBoundary": a.boundaryARN()})
+	named := func(service string, resources ...string) []pulumi.StringInput {
+		var arns []string
+		for _, resource := range resources {
+			arns = append(arns, a.arn(service, resource))
+		}
+		return identity.ARNs(arns...)
+	}
+	statements := []identity.Statement{
+		{Sid: "WriteState", Effect: identity.Allow, Action: []string{"s3:DeleteObject", "s3:PutObject"}, Resource: identity.ARNs(
+			stateARN(a.StateBucket, "/.pulumi/stacks/"+project+"/"+environment+".json*"),
+			stateARN(a.StateBucket, "/.pulumi/history/"+project+"/"+environment+"/*"),
+			stateARN(a.StateBucket, "/.pulumi/backups/"+project+"/"+environment+"/*"),
+			stateARN(a.StateBucket, "/.pulumi/locks/organization/"+project+"/"+environment+"/*"),
+		)},
+		{Sid: "Encrypt", Effect: identity.Allow, Action: []string{"kms:Encrypt", "kms:GenerateDataKey"}, Resource: []pulumi.StringInput{a.accountKey, key}},
+		// Services that encrypt for us (RDS, EKS, EBS, ECR) hold a grant of their own.
+		{Sid: "Grant", Effect: identity.Allow, Action: []string{"kms:CreateGrant"}, Resource: []pulumi.StringInput{key},
+			Condition: identity.Condition{"Bool": {"kms:GrantIsForAWSResource": {"true"}}}},
+
+		{Sid: "MakeNetwork", Effect: identity.Allow, Resource: identity.ARNs("*"), Condition: a.inRegion(), Action: []string{
+			"ec2:AllocateAddress", "ec2:AssociateRouteTable", "ec2:AttachInternetGateway", "ec2:AuthorizeSecurityGroupEgress",
+			"ec2:AuthorizeSecurityGroupIngress", "ec2:CreateFlowLogs", "ec2:CreateInternetGateway", "ec2:CreateLaunchTemplate",
+			"ec2:CreateNatGateway", "ec2:CreateNetworkAcl", "ec2:CreateRoute", "ec2:CreateRouteTable", "ec2:CreateSecurityGroup",
+			"ec2:CreateSubnet", "ec2:CreateVpc", "ec2:CreateVpcEndpoint", "ec2:DisassociateAddress", "ec2:DisassociateRouteTable",
+			"ec2:ReplaceRoute", "ec2:ReplaceRouteTableAssociation", "ec2:RevokeSecurityGroupEgress", "ec2:RevokeSecurityGroupIngress",
+			// EKS starts the nodes with the caller's permissions on the launch template.
+			"ec2:RunInstances",
+		}},
+		{Sid: "Tag", Effect: identity.Allow, Action: []string{"ec2:CreateTags", "ec2:DeleteTags"}, Resource: named("ec2", "*/*"),
+			Condition: identity.Is(map[string]string{"aws:RequestTag/Environment": environment})},
+		{Sid: "ChangeNetwork", Effect: identity.Allow, Resource: named("ec2", "*/*"), Condition: ours, Action: []string{
+			"ec2:CreateLaunchTemplateVersion", "ec2:CreateTags", "ec2:DeleteFlowLogs", "ec2:DeleteInternetGateway", "ec2:DeleteLaunchTemplate",
+			"ec2:DeleteLaunchTemplateVersions", "ec2:DeleteNatGateway", "ec2:DeleteNetworkAcl", "ec2:DeleteRoute", "ec2:DeleteRouteTable",
+			"ec2:DeleteSecurityGroup", "ec2:DeleteSubnet", "ec2:DeleteTags", "ec2:DeleteVpc", "ec2:DeleteVpcEndpoints",
+			"ec2:DetachInternetGateway", "ec2:ModifyLaunchTemplate", "ec2:ModifySecurityGroupRules", "ec2:ModifySubnetAttribute",
+			"ec2:ModifyVpcAttribute", "ec2:ModifyVpcEndpoint", "ec2:ReleaseAddress",
+		}},
+		{Sid: "Cluster", Effect: identity.Allow, Action: []string{
+			"eks:AssociateAccessPolicy", "eks:AssociateEncryptionConfig", "eks:CreateAccessEntry", "eks:CreateAddon", "eks:CreateCluster",
+			"eks:CreateNodegroup", "eks:CreatePodIdentityAssociation", "eks:DeleteAccessEntry", "eks:DeleteAddon", "eks:DeleteCluster",
+			"eks:DeleteNodegroup", "eks:DeletePodIdentityAssociation", "eks:DisassociateAccessPolicy", "eks:TagResource", "eks:UntagResource",
+			"eks:UpdateAccessEntry", "eks:UpdateAddon", "eks:UpdateClusterConfig", "eks:UpdateClusterVersion", "eks:UpdateNodegroupConfig",
+			"eks:UpdateNodegroupVersion", "eks:UpdatePodIdentityAssociation",
+		}, Resource: named("eks", "cluster/"+name+"*", "nodegroup/"+name+"*/*/*", "addon/"+name+"*/*/*", "access-entry/"+name+"*/*", "podidentityassociation/"+name+"*/*")},
+		{Sid: "Database", Effect: identity.Allow, Action: []string{
+			"rds:AddTagsToResource", "rds:CreateDBInstance", "rds:CreateDBParameterGroup", "rds:CreateDBSnapshot", "rds:CreateDBSubnetGroup",
+			"rds:DeleteDBInstance", "rds:DeleteDBParameterGroup", "rds:DeleteDBSubnetGroup", "rds:ModifyDBInstance", "rds:ModifyDBParameterGroup",
+			"rds:ModifyDBSubnetGroup", "rds:RebootDBInstance", "rds:RemoveTagsFromResource", "rds:ResetDBParameterGroup",
+			"rds:RestoreDBInstanceFromDBSnapshot", "rds:RestoreDBInstanceToPointInTime",
+		}, Resource: named("rds", "db:"+name+"*", "pg:"+name+"*", "subgrp:"+name+"*", "snapshot:"+name+"*", "og:default*")},
+		{Sid: "Logs", Effect: identity.Allow, Action: []string{
+			"logs:AssociateKmsKey", "logs:CreateLogGroup", "logs:DeleteLogGroup", "logs:DeleteRetentionPolicy", "logs:DisassociateKmsKey",
+			"logs:PutRetentionPolicy", "logs:TagResource", "logs:UntagResource",
+		}, Resource: named("logs", "log-group:*"+name+"*")},
+		{Sid: "Secrets", Effect: identity.Allow, Action: []string{
+			"secretsmanager:CreateSecret", "secretsmanager:DeleteSecret", "secretsmanager:PutResourcePolicy", "secretsmanager:TagResource",
+			"secretsmanager:UntagResource", "secretsmanager:UpdateSecret",
+		}, Resource: named("secretsmanager", "secret:"+name+"*", "secret:"+project+"/"+environment+"/*")},
+		// RDS makes the master password's secret with its caller's permissions.
+		{Sid: "MasterSecret", Effect: identity.Allow, Action: []string{"secretsmanager:CreateSecret", "secretsmanager:TagResource"},
+			Resource: named("secretsmanager", "secret:rds!*")},
+		{Sid: "Certificates", Effect: identity.Allow, Action: []string{"acm:RequestCertificate"}, Resource: identity.ARNs("*"),
+			Condition: identity.Is(map[string]string{"aws:RequestTag/Environment": environment, "aws:RequestedRegion": a.Region})},
+		{Sid: "ChangeCertificates", Effect: identity.Allow, Condition: ours, Resource: named("acm", "certificate/*"),
+			Action: []string{"acm:AddTagsToCertificate", "acm:DeleteCertificate", "acm:RemoveTagsFromCertificate"}},
+
+		// A role that is made without the boundary, or whose boundary is taken off,
+		// could do what this one cannot.
+		{Sid: "MakeRoles", Effect: identity.Allow, Resource: roles, Condition: bounded, Action: []string{
+			"iam:CreateRole", "iam:DeleteRolePolicy", "iam:PutRolePermissionsBoundary", "iam:PutRolePolicy",
+		}},
+		{Sid: "AttachPolicies", Effect: identity.Allow, Resource: roles, Action: []string{"iam:AttachRolePolicy", "iam:DetachRolePolicy"},
+			Condition: identity.Condition{
+				"StringEquals": {"iam:PermissionsBoundary": {a.boundaryARN()}},
+				"ArnEquals": {"iam:PolicyARN": {
+					identity.ClusterPolicy, identity.EBSCSIPolicy, identity.ImagePullPolicy, identity.RDSMonitoringPolicy,
+					identity.SessionManagerPolicy, identity.VPCCNIPolicy, identity.WorkerNodePolicy,
+				}},
+			}},
+		{Sid: "ChangeRoles", Effect: identity.Allow, Resource: roles, Action: []string{
+			"iam:DeleteRole", "iam:TagRole", "iam:UntagRole", "iam:UpdateAssumeRolePolicy", "iam:UpdateRoleDescription",
+		}},
+		{Sid: "PassRoles", Effect: identity.Allow, Action: []string{"iam:PassRole"}, Resource: roles,
+			Condition: identity.Condition{"StringEquals": {"iam:PassedToService": {
+				"ec2.amazonaws.com", "eks.amazonaws.com", "monitoring.rds.amazonaws.com", "pods.eks.amazonaws.com", "vpc-flow-logs.amazonaws.com",
+			}}}},
+		{Sid: "ServiceLinkedRoles", Effect: identity.Allow, Action: []string{"iam:CreateServiceLinkedRole"},
+			Resource: identity.ARNs(fmt.Sprintf("arn:aws:iam::%s:role/aws-service-role/*", a.AccountID)),
+			Condition: identity.Condition{"StringEquals": {"iam:AWSServiceName": {
+				"autoscaling.amazonaws.com", "eks-nodegroup.amazonaws.com", "eks.amazonaws.com", "elasticloadbalancing.amazonaws.com", "rds.amazonaws.com",
+			}}}},
+	}
+	if len(a.HostedZones) > 0 {
+		var zones []string
+		for _, zone := range a.HostedZones {
+			zones = append(zones, "arn:aws:route53:::hostedzone/"+zone)
+		}
+		statements = append(statements,
+			identity.Statement{Sid: "Records", Effect: identity.Allow, Resource: identity.ARNs(zones...),
+				Action: []string{"route53:ChangeResourceRecordSets", "route53:GetHostedZone", "route53:ListResourceRecordSets"}},
+			identity.Statement{Sid: "RecordChanges", Effect: identity.Allow, Resource: identity.ARNs("arn:aws:route53:::change/*"), Action: []string{"route53:GetChange"}},
+		)
+	}
+	return identity.PolicyDocument{Statement: statements}
+}
+
+// newCIRoles makes GitHub's identity provider, of which an account has one, the
+// boundary, and the roles.
+func newCIRoles(ctx *pulumi.Context, name string, c *config, k *keys, opts ...pulumi.ResourceOption) (*ciRoles, error) {
+	r := &ciRoles{Preview: map[string]pulumi.StringOutput{}, Up: map[string]pulumi.StringOutput{}}
+	if err := ctx.RegisterComponentResource("loja-veloz:bootstrap:CIRoles", name, r, opts...); err != nil {
+		return nil, fmt.Errorf("registering CI's roles: %w", err)
+	}
+	a := &access{config: c, accountKey: k.Account}
+	// Without thumbprints: AWS trusts GitHub's issuer by its certificate authority.
+	provider, err := iam.NewOpenIdConnectProvider(ctx, name+"-github", &iam.OpenIdConnectProviderArgs{
+		Url:           pulumi.String("https://" + identity.GitHubIssuer),
+		ClientIdLists: pulumi.StringArray{pulumi.String(identity.GitHubAudience)},
+		Tags:          pulumi.StringMap{"Name": pulumi.String(project + "-github")},
+	}, pulumi.Parent(r))
+	if err != nil {
+		return nil, fmt.Errorf("trusting GitHub's issuer: %w", err)
+	}
+	boundaryPolicy, err := identity.PermissionsBoundary(c.AccountID, c.Region).Text()
+	if err != nil {
+		return nil, fmt.Errorf("writing the permissions boundary: %w", err)
+	}
+	boundary, err := iam.NewPolicy(ctx, name+"-boundary", &iam.PolicyArgs{
+		Name:        pulumi.String(project + "-boundary"),
+		Description: pulumi.String("The most that a role of an environment can do"),
+		Policy:      pulumi.String(boundaryPolicy),
+	}, pulumi.Parent(r))
+	if err != nil {
+		return nil, fmt.Errorf("making the permissions boundary: %w", err)
+	}
+	r.ProviderARN, r.BoundaryARN = provider.Arn, boundary.Arn
+
+	// The provider's ARN follows from the account, so trust is plain and can be
+	// read in a preview.
+	role := func(part, description, suffix string, policy identity.PolicyDocument) (*iam.Role, error) {
+		trust, err := identity.GitHubTrust(pulumi.String(identity.GitHubProviderARN(c.AccountID)),
+			c.GitHub.Org, c.GitHub.Repo, c.GitHub.OrgID, c.GitHub.RepoID, suffix)
+		if err != nil {
+			return nil, fmt.Errorf("role %s: %w", part, err)
+		}
+		if len(policy.Statement) > 0 {
+			if err := policy.Validate(); err != nil {
+				return nil, fmt.Errorf("policy of role %s: %w", part, err)
+			}
+		}
+		made, _, err := identity.NewRole(ctx, r, name+"-"+part, &identity.RoleArgs{
+			Name: ciName(part), Description: description, Trust: trust, Policy: policy,
+		})
+		return made, err
+	}
+	push, err := role("push", "GitHub pushes images from "+c.GitHub.Branch, ":ref:refs/heads/"+c.GitHub.Branch, a.pushPolicy())
+	if err != nil {
+		return nil, err
+	}
+	r.Push = push.Arn
+	outputs := pulumi.Map{"push": r.Push}
+	for _, environment := range c.Environments {
+		key := k.ByEnvironment[environment]
+		document := a.readPolicy(key, environment)
+		if err := document.Validate(); err != nil {
+			return nil, fmt.Errorf("policy for reading %s: %w", environment, err)
+		}
+		read, err := iam.NewPolicy(ctx, name+"-"+environment+"-read", &iam.PolicyArgs{
+			Name:        pulumi.String(ciName(environment + "-read")),
+			Description: pulumi.String("Reads the state and the description of " + environment),
+			Policy:      document.JSON(),
+		}, pulumi.Parent(r))
+		if err != nil {
+			return nil, fmt.Errorf("making the policy for reading %s: %w", environment, err)
+		}
+		preview, err := role(environment+"-preview", "GitHub previews "+environment, ":environment:preview-"+environment, identity.PolicyDocument{})
+		if err != nil {
+			return nil, err
+		}
+		up, err := role(environment+"-up", "GitHub updates "+environment, ":environment:"+environment, a.upPolicy(key, environment))
+		if err != nil {
+			return nil, err
+		}
+		for part, reader := range map[string]*iam.Role{"preview": preview, "up": up} {
+			if _, err := iam.NewRolePolicyAttachment(ctx, fmt.Sprintf("%s-%s-%s-read", name, environment, part), &iam.RolePolicyAttachmentArgs{
+				Role: reader.Name, PolicyArn: read.Arn,
+			}, pulumi.Parent(r)); err != nil {
+				return nil, fmt.Errorf("letting %s of %s read: %w", part, environment, err)
+			}
+		}
+		r.Preview[environment], r.Up[environment] = preview.Arn, up.Arn
+		outputs[environment] = pulumi.Map{"preview": preview.Arn, "up": up.Arn}
+	}
+	if err := ctx.RegisterResourceOutputs(r, outputs); err != nil {
+		return nil, fmt.Errorf("registering the outputs of CI's roles: %w", err)
+	}
+	return r, nil
+}
+
+// ciName names a role or policy of CI.
+func ciName(part string) string { return project + "-" + pipeline + "-" + part }

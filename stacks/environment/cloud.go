@@ -1,0 +1,454 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/pulumi/pulumi-aws/sdk/v6/go/aws"
+	"github.com/pulumi/pulumi-kubernetes/sdk/v4/go/kubernetes"
+	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
+
+	"github.com/loja-veloz/platform/infra/autoscaling"
+	"github.com/loja-veloz/platform/infra/cluster"
+	"github.com/loja-veloz/platform/infra/database"
+	"github.com/loja-veloz/platform/infra/delivery"
+	"github.com/loja-veloz/platform/infra/dns"
+	"github.com/loja-veloz/platform/infra/gateway"
+	"github.com/loja-veloz/platform/infra/identity"
+	"github.com/loja-veloz/platform/infra/kube"
+	"github.com/loja-veloz/platform/infra/network"
+	"github.com/loja-veloz/platform/infra/observability"
+	"github.com/loja-veloz/platform/infra/policy"
+	"github.com/loja-veloz/platform/infra/secrets"
+	"github.com/loja-veloz/platform/stacks/environment/internal/config"
+)
+
+// Namespaces that an environment has in AWS only.
+const (
+	kongNamespace    = "kong"
+	meshNamespace    = "kong-internal"
+	argoNamespace    = "argocd"
+	secretsNamespace = "external-secrets"
+	datadogNamespace = "datadog"
+	secretStore      = "aws"
+)
+
+// cloud is the part of an environment that AWS brings, complete before the first
+// resource is registered but for what bootstrap and AWS answer.
+type cloud struct {
+	environment string
+	offline     bool
+	tags        map[string]string
+	bootstrap   string
+
+	network     *network.Args
+	cluster     *cluster.Args
+	database    *database.Args
+	certificate *dns.Args // nil: a certificate that exists
+
+	loadBalancer  *gateway.LoadBalancerArgs
+	autoscaler    *autoscaling.Args
+	secrets       *secrets.OperatorArgs
+	metricsServer *observability.MetricsServerReleaseArgs
+	public, mesh  *gateway.KongArgs
+	rollouts      *delivery.RolloutsReleaseArgs
+	argoCD        *delivery.ArgoCDArgs
+	imageUpdater  *delivery.ImageUpdaterArgs
+	datadog       *observability.DatadogArgs
+	datadogSecret string
+
+	// associated are the controllers' roles, which have to be there before their
+	// pods.
+	associated []pulumi.Resource
+}
+
+// loadBalancerPatience is how long the load balancer controller may take: AWS
+// makes a Network Load Balancer in two to three minutes.
+const (
+	loadBalancerPatience = 10 * time.Minute
+	previewPatience      = 15 * time.Second
+)
+
+// later stands in for what only exists once another resource does, so that the
+// rest of the arguments can be judged before the first is registered.
+const later = pulumi.String("arn:aws:known:later")
+
+// newCloud makes the plan of an environment's cloud.
+func newCloud(environment string, cfg *config.Config) (*cloud, gateway.KongPair, error) {
+	name := "loja-veloz-" + environment
+	in, size := cfg.Cloud, cfg.Cluster
+	mirror, skip := cfg.Charts.Repository, !cfg.WaitForRollout
+	c := &cloud{
+		environment: environment, offline: in.Offline, bootstrap: in.Bootstrap,
+		tags: map[string]string{"Project": "loja-veloz", "Environment": environment, "ManagedBy": "pulumi"},
+		network: &network.Args{
+			Name: name, Region: in.Region, AccountID: in.AccountID, CIDR: in.CIDR, Zones: in.Zones, NATPerZone: in.NATPerZone,
+			InterfaceEndpoints: in.InterfaceEndpoints, FlowLogDays: int(in.LogDays), KeyARN: later, ClusterName: name,
+		},
+		cluster: &cluster.Args{
+			Name: name, Version: size.Version, Region: in.Region, AccountID: in.AccountID,
+			VPCID: later, PublicSubnets: pulumi.StringArray{}, PrivateSubnets: pulumi.StringArray{},
+			PublicAccessCIDRs: size.PublicAccessCIDRs, Admins: size.Admins, Viewers: size.Viewers,
+			KeyARN: later, LogDays: int(in.LogDays),
+			Nodes: cluster.Nodes{
+				InstanceType: size.InstanceType, Min: size.MinNodes, Max: size.MaxNodes, Desired: size.MinNodes,
+				DiskGiB: size.DiskGiB, PrefixDelegation: size.PrefixDelegation, MaxPods: size.MaxPods,
+			},
+			Protect: in.Protected,
+		},
+		database: &database.Args{
+			Name: name, VPCID: later, Subnets: pulumi.StringArray{}, ClusterSecurityGroupID: later, KeyARN: later,
+			EngineVersion: cfg.Database.EngineVersion, InstanceClass: cfg.Database.InstanceClass,
+			AllocatedGiB: cfg.Database.AllocatedGiB, MaxAllocatedGiB: cfg.Database.MaxAllocatedGiB,
+			MultiAZ: cfg.Database.MultiAZ, BackupDays: cfg.Database.BackupDays, Protect: in.Protected,
+		},
+		loadBalancer: &gateway.LoadBalancerArgs{
+			Namespace: systemNamespace, ClusterName: name, Region: in.Region, VPCID: later, Replicas: 2, ChartRepository: mirror, SkipAwait: skip,
+		},
+		autoscaler: &autoscaling.Args{
+			Namespace: systemNamespace, ClusterName: name, Region: in.Region, Replicas: 2, ChartRepository: mirror, SkipAwait: skip,
+		},
+		secrets: &secrets.OperatorArgs{
+			Namespace: secretsNamespace, Region: in.Region, Store: secretStore,
+			Namespaces: []string{shopNamespace, datadogNamespace, rolloutsNamespace, argoNamespace}, Replicas: 2, ChartRepository: mirror, SkipAwait: skip,
+		},
+		public: &gateway.KongArgs{
+			Namespace: kongNamespace, ReleaseName: "kong", Class: cfg.Gateway.Class, Public: true, CertificateARN: later,
+			Host: cfg.Gateway.Host, RouteNamespaces: []string{shopNamespace}, ScrapedFrom: datadogNamespace,
+			Replicas: cfg.Gateway.Replicas, ChartRepository: mirror, SkipAwait: skip,
+		},
+		mesh: &gateway.KongArgs{
+			Namespace: meshNamespace, ReleaseName: "kong-internal", Class: cfg.Gateway.Class + "-internal",
+			RouteNamespaces: []string{shopNamespace}, ScrapedFrom: datadogNamespace,
+			Replicas: cfg.Gateway.Replicas, DefinitionsInstalled: true, ChartRepository: mirror, SkipAwait: skip,
+		},
+	}
+	if cfg.Gateway.CertificateARN != "" {
+		c.public.CertificateARN = pulumi.String(cfg.Gateway.CertificateARN)
+	} else {
+		c.certificate = &dns.Args{Host: cfg.Gateway.Host, ZoneID: cfg.Gateway.ZoneID}
+	}
+	if cfg.MetricsServer.Install {
+		c.metricsServer = &observability.MetricsServerReleaseArgs{Namespace: systemNamespace, Replicas: 2, ChartRepository: mirror, SkipAwait: skip}
+	}
+	c.planDelivery(cfg)
+	if cfg.Datadog.Install {
+		c.datadogSecret = cfg.Datadog.SecretName
+		c.datadog = &observability.DatadogArgs{
+			Namespace: datadogNamespace, Site: cfg.Datadog.Site, ClusterName: name,
+			SecretName: cfg.Datadog.SecretName, Store: secretStore, ClusterAgentReplicas: 2, ChartRepository: mirror, SkipAwait: skip,
+		}
+	}
+	router, err := gateway.NewKongPair(c.public, c.mesh)
+	return c, router, errors.Join(err, c.validate())
+}
+
+// planDelivery adds what ships new versions.
+func (c *cloud) planDelivery(cfg *config.Config) {
+	mirror, skip := cfg.Charts.Repository, !cfg.WaitForRollout
+	c.rollouts = &delivery.RolloutsReleaseArgs{Namespace: rolloutsNamespace, Replicas: 2, ChartRepository: mirror, SkipAwait: skip}
+	if cfg.Datadog.Install {
+		c.rollouts.Datadog = &delivery.DatadogMetrics{Site: cfg.Datadog.Site, SecretName: cfg.Datadog.SecretName, Store: secretStore}
+	}
+	if !cfg.Delivery.ArgoCD {
+		return
+	}
+	git := cfg.Delivery.Git
+	c.argoCD = &delivery.ArgoCDArgs{
+		Namespace: argoNamespace, Admins: cfg.Delivery.Admins, Deployers: cfg.Delivery.Deployers, Replicas: 2,
+		Repository:      &delivery.GitRepository{URL: git.URL, SecretName: git.SecretName, Store: secretStore},
+		ChartRepository: mirror, SkipAwait: skip,
+	}
+	c.imageUpdater = &delivery.ImageUpdaterArgs{
+		Namespace: argoNamespace, AccountID: c.cluster.AccountID, Region: c.cluster.Region,
+		Repository: git.URL, Branch: git.Branch,
+		Applications:    []delivery.UpdatedApplication{{NamePattern: shopNamespace, Path: "gitops/" + c.environment, Images: slices.Sorted(maps.Keys(cfg.Services))}},
+		ChartRepository: mirror, SkipAwait: skip,
+	}
+}
+
+// validate asks every component; each fault is led by the component's name.
+func (c *cloud) validate() error {
+	type component struct {
+		name string
+		args interface{ Validate() error }
+	}
+	components := []component{
+		{"network", c.network}, {"cluster", c.cluster}, {"database", c.database},
+		{"load balancer controller", c.loadBalancer}, {"cluster autoscaler", c.autoscaler}, {"external secrets", c.secrets},
+		{"gateway", c.public}, {"internal gateway", c.mesh}, {"rollouts", c.rollouts},
+	}
+	if c.certificate != nil {
+		components = append(components, component{"certificate", c.certificate})
+	}
+	if c.metricsServer != nil {
+		components = append(components, component{"metrics-server", c.metricsServer})
+	}
+	if c.datadog != nil {
+		components = append(components, component{"datadog", c.datadog})
+	}
+	if c.argoCD != nil {
+		components = append(components, component{"argo cd", c.argoCD}, component{"image updater", c.imageUpdater})
+	}
+	var faults []error
+	for _, component := range components {
+		if err := component.args.Validate(); err != nil {
+			for line := range strings.SplitSeq(err.Error(), "\n") {
+				faults = append(faults, fmt.Errorf("%s: %s", component.name, line))
+			}
+		}
+	}
+	if c.environment == "prod" && !c.cluster.Protect {
+		faults = append(faults, errors.New("cloud.protected is false: prod's data has to outlive mistakes"))
+	}
+	return errors.Join(faults...)
+}
+
+// account is what bootstrap made for an environment.
+type account struct {
+	key, up, preview, boundary string
+	repositories               []pulumi.StringInput
+}
+
+// readAccount reads the outputs of bootstrap, which are plain: the program needs
+// them to decide what to register.
+func (c *cloud) readAccount(ctx *pulumi.Context) (*account, error) {
+	ref, err := pulumi.NewStackReference(ctx, c.bootstrap, nil)
+	if err != nil {
+		return nil, fmt.Errorf("reading the stack %s: %w", c.bootstrap, err)
+	}
+	var faults []error
+	output := func(name string) any {
+		details, err := ref.GetOutputDetails(name)
+		switch {
+		case err != nil:
+			faults = append(faults, fmt.Errorf("reading output %s of %s: %w", name, c.bootstrap, err))
+		case details.Value == nil:
+			faults = append(faults, fmt.Errorf("stack %s has no output %s: bring it up first", c.bootstrap, name))
+		}
+		return details.Value
+	}
+	environments, _ := output("environments").(map[string]any)
+	own, found := environments[c.environment].(map[string]any)
+	if !found {
+		faults = append(faults, fmt.Errorf("stack %s knows no environment %s: add it to loja-veloz-bootstrap:environments", c.bootstrap, c.environment))
+	}
+	text := func(value any) string { s, _ := value.(string); return s }
+	a := &account{
+		key: text(own["keyARN"]), up: text(own["upRoleARN"]), preview: text(own["previewRoleARN"]),
+		boundary: text(output("permissionsBoundaryARN")),
+	}
+	repositories, _ := output("repositoryURLs").(map[string]any)
+	for _, name := range slices.Sorted(maps.Keys(repositories)) {
+		a.repositories = append(a.repositories, pulumi.String(fmt.Sprintf("arn:aws:ecr:%s:%s:repository/%s", c.cluster.Region, c.cluster.AccountID, name)))
+	}
+	return a, errors.Join(faults...)
+}
+
+// target is the cluster that an environment is deployed to.
+type target struct {
+	provider pulumi.ProviderResource
+	client   *kube.Client
+	outputs  pulumi.Map
+	// aws is what resources of AWS need, such as the shop's record.
+	aws pulumi.ResourceOption
+}
+
+// deploy makes network, cluster and database, and gives the cluster to deploy to.
+func (c *cloud) deploy(ctx *pulumi.Context) (*target, error) {
+	provider, err := aws.NewProvider(ctx, "aws", &aws.ProviderArgs{
+		Region:                    pulumi.String(c.cluster.Region),
+		AllowedAccountIds:         pulumi.StringArray{pulumi.String(c.cluster.AccountID)},
+		DefaultTags:               aws.ProviderDefaultTagsArgs{Tags: pulumi.ToStringMap(c.tags)},
+		SkipCredentialsValidation: pulumi.Bool(c.offline),
+		SkipRequestingAccountId:   pulumi.Bool(c.offline),
+		SkipMetadataApiCheck:      pulumi.Bool(c.offline),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("registering the account: %w", err)
+	}
+	in := pulumi.Provider(provider)
+	own, err := c.readAccount(ctx)
+	if err != nil {
+		return nil, err
+	}
+	key := pulumi.String(own.key)
+
+	c.network.KeyARN, c.network.PermissionsBoundary = key, own.boundary
+	net, err := network.New(ctx, "network", c.network, in)
+	if err != nil {
+		return nil, err
+	}
+	c.cluster.VPCID, c.cluster.PublicSubnets, c.cluster.PrivateSubnets = net.VPCID, net.PublicSubnets, net.PrivateSubnets
+	c.cluster.Routes, c.cluster.KeyARN, c.cluster.PermissionsBoundary, c.cluster.NodeTags = net.Routes, key, own.boundary, c.tags
+	c.cluster.Admins, c.cluster.Viewers = append(c.cluster.Admins, own.up), append(c.cluster.Viewers, own.preview)
+	eks, err := cluster.New(ctx, "cluster", c.cluster, in)
+	if err != nil {
+		return nil, err
+	}
+	c.database.VPCID, c.database.Subnets, c.database.KeyARN = net.VPCID, net.DatabaseSubnets, key
+	c.database.ClusterSecurityGroupID, c.database.PermissionsBoundary = eks.SecurityGroupID, own.boundary
+	db, err := database.New(ctx, "database", c.database, in)
+	if err != nil {
+		return nil, err
+	}
+	kubernetesProvider, err := kubernetes.NewProvider(ctx, "cluster", &kubernetes.ProviderArgs{
+		Kubeconfig: eks.Kubeconfig, ClusterIdentifier: pulumi.String(c.cluster.Name),
+	}, pulumi.DependsOn(eks.Ready))
+	if err != nil {
+		return nil, fmt.Errorf("registering the cluster: %w", err)
+	}
+
+	kubeconfig := make(chan string, 1)
+	eks.Kubeconfig.ApplyT(func(text string) string {
+		kubeconfig <- text
+		return text
+	})
+	client := kube.NewClientFor(func(ctx context.Context) (string, error) {
+		select {
+		case text := <-kubeconfig:
+			kubeconfig <- text
+			return text, nil
+		case <-ctx.Done():
+			return "", context.Cause(ctx)
+		}
+	})
+
+	if err := c.identities(ctx, eks, own, db, in); err != nil {
+		return nil, err
+	}
+	c.loadBalancer.VPCID = net.VPCID
+	return &target{
+		provider: kubernetesProvider, client: client, aws: in,
+		outputs: pulumi.Map{
+			"clusterName":             eks.Name,
+			"kubeconfig":              eks.Kubeconfig,
+			"databaseEndpoint":        db.Endpoint,
+			"databaseMasterSecretARN": db.MasterSecretARN,
+			"vpcID":                   net.VPCID,
+			"roleARNs": pulumi.Map{
+				"up": pulumi.String(own.up), "preview": pulumi.String(own.preview),
+			},
+		},
+	}, nil
+}
+
+// identities lets the controllers' pods into AWS, before the pods start.
+func (c *cloud) identities(ctx *pulumi.Context, eks *cluster.Cluster, own *account, db *database.Database, in pulumi.ResourceOption) error {
+	account, region, name := c.cluster.AccountID, c.cluster.Region, c.cluster.Name
+	readable := []pulumi.StringInput{db.MasterSecretARN}
+	if c.datadog != nil {
+		// Secrets Manager adds six characters to a secret's name.
+		readable = append(readable, pulumi.String(fmt.Sprintf("arn:aws:secretsmanager:%s:%s:secret:%s-??????", region, account, c.datadogSecret)))
+	}
+	roles := []struct {
+		name, namespace, serviceAccount string
+		policy                          identity.PolicyDocument
+		needed                          bool
+	}{
+		{"load-balancer", systemNamespace, gateway.LoadBalancerServiceAccount, identity.LoadBalancerController(account, region, name), true},
+		{"autoscaler", systemNamespace, autoscaling.ServiceAccount, identity.ClusterAutoscaler(account, region, name), true},
+		{"secrets", secretsNamespace, secrets.ServiceAccount, identity.ExternalSecrets(region, readable, []pulumi.StringInput{pulumi.String(own.key)}), true},
+		{"image-updater", argoNamespace, delivery.ImageUpdaterServiceAccount, identity.ImageUpdater(region, own.repositories), c.imageUpdater != nil},
+	}
+	for _, role := range roles {
+		if !role.needed {
+			continue
+		}
+		pods, err := identity.NewPodRole(ctx, role.name, &identity.PodRoleArgs{
+			RoleName: name + "-" + role.name, ClusterName: eks.Name, Cluster: name, AccountID: account, Region: region,
+			Namespace: role.namespace, ServiceAccount: role.serviceAccount, Policy: role.policy, PermissionsBoundary: own.boundary,
+		}, in)
+		if err != nil {
+			return err
+		}
+		c.associated = append(c.associated, pods.Association)
+	}
+	return nil
+}
+
+// install puts the controllers into the cluster. What it returns has to be there
+// before a workload is.
+func (c *cloud) install(ctx *pulumi.Context, t *target, shop pulumi.Resource) ([]pulumi.Resource, error) {
+	in := pulumi.Provider(t.provider)
+	after := func(needed ...pulumi.Resource) pulumi.ResourceOption {
+		return pulumi.DependsOn(append(needed, c.associated...))
+	}
+	balancer, err := gateway.NewLoadBalancer(ctx, "load-balancer", c.loadBalancer, in, after())
+	if err != nil {
+		return nil, err
+	}
+	if _, err := autoscaling.New(ctx, "autoscaler", c.autoscaler, in, after()); err != nil {
+		return nil, err
+	}
+	store, err := secrets.NewOperator(ctx, "secrets", c.secrets, in, after())
+	if err != nil {
+		return nil, err
+	}
+	if c.metricsServer != nil {
+		if _, err := observability.NewMetricsServerRelease(ctx, "metrics", c.metricsServer, in); err != nil {
+			return nil, err
+		}
+	}
+	if c.datadog != nil {
+		if _, err := observability.NewDatadog(ctx, "datadog", c.datadog, in, after(store)); err != nil {
+			return nil, err
+		}
+	}
+	if c.certificate != nil {
+		certificate, err := dns.NewCertificate(ctx, "certificate", c.certificate, t.aws)
+		if err != nil {
+			return nil, err
+		}
+		c.public.CertificateARN = certificate.ARN
+	}
+	public, err := gateway.NewKong(ctx, "gateway", c.public, in, after(shop, balancer))
+	if err != nil {
+		return nil, err
+	}
+	mesh, err := gateway.NewKong(ctx, "internal-gateway", c.mesh, in, after(shop, public))
+	if err != nil {
+		return nil, err
+	}
+	if c.certificate != nil {
+		patience := loadBalancerPatience
+		if ctx.DryRun() {
+			patience = previewPatience // it is there since the last update
+		}
+		host := public.Release.ID().ApplyT(func(pulumi.ID) (string, error) {
+			return t.client.LoadBalancer(ctx.Context(), c.public.Namespace, c.public.ProxyService(), patience)
+		}).(pulumi.StringOutput)
+		if _, err := dns.NewRecord(ctx, "record", c.certificate, host, t.aws); err != nil {
+			return nil, err
+		}
+	}
+	rollouts, err := delivery.NewRolloutsRelease(ctx, "rollouts", c.rollouts, in, after(store))
+	if err != nil {
+		return nil, err
+	}
+	if c.argoCD != nil {
+		argo, err := delivery.NewArgoCD(ctx, "argocd", c.argoCD, in, after())
+		if err != nil {
+			return nil, err
+		}
+		if _, err := delivery.NewImageUpdater(ctx, "image-updater", c.imageUpdater, in, after(argo)); err != nil {
+			return nil, err
+		}
+	}
+	return []pulumi.Resource{public, mesh, rollouts}, nil
+}
+
+// rules are the platform's for this environment.
+func (c *cloud) rules(cfg *config.Config) policy.Options {
+	return policy.Options{
+		Protected: cfg.Cloud.Protected, AllowReplace: cfg.Cloud.AllowReplace, DefaultTags: c.tags,
+		Exempt: []policy.Exemption{
+			{Rule: policy.PublicIngress, Resource: "gateway-release", Reason: "it is the gateway: the one load balancer that the internet reaches"},
+		},
+	}
+}

@@ -1,0 +1,255 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/pulumi/pulumi/sdk/v3/go/common/resource"
+	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
+	"sigs.k8s.io/yaml"
+
+	"github.com/loja-veloz/platform/infra/cluster"
+	"github.com/loja-veloz/platform/infra/infratest"
+	"github.com/loja-veloz/platform/infra/policy"
+	"github.com/loja-veloz/platform/infra/policy/policytest"
+	"github.com/loja-veloz/platform/stacks/environment/internal/config"
+)
+
+var clouds = []string{"dev", "prod"}
+
+// bootstrapped is what bootstrap made for the environments.
+var bootstrapped = map[string]map[string]any{"organization/loja-veloz-bootstrap/account": {
+	"permissionsBoundaryARN": "arn:aws:iam::111122223333:policy/loja-veloz-boundary",
+	"repositoryURLs":         map[string]any{"sample-web-app": "111122223333.dkr.ecr.us-east-1.amazonaws.com/sample-web-app"},
+	"environments": map[string]any{
+		"dev":  environmentOutputs("dev"),
+		"prod": environmentOutputs("prod"),
+	},
+}}
+
+func environmentOutputs(name string) map[string]any {
+	return map[string]any{
+		"keyARN":         "arn:aws:kms:us-east-1:111122223333:key/00000000-0000-0000-0000-" + (name + "00000000")[:4] + "00000000",
+		"upRoleARN":      "arn:aws:iam::111122223333:role/loja-veloz-ci-" + name + "-up",
+		"previewRoleARN": "arn:aws:iam::111122223333:role/loja-veloz-ci-" + name + "-preview",
+	}
+}
+
+// stackFile reads the configuration of an environment as Pulumi hands it over.
+func stackFile(t *testing.T, name string) map[string]string {
+	t.Helper()
+	raw, err := os.ReadFile("../../Pulumi." + name + ".yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var file struct{ Config map[string]json.RawMessage }
+	if err := yaml.Unmarshal(raw, &file); err != nil {
+		t.Fatal(err)
+	}
+	values := map[string]string{}
+	for key, value := range file.Config {
+		var text string
+		if json.Unmarshal(value, &text) != nil {
+			text = string(value)
+		}
+		values[key] = text
+	}
+	return values
+}
+
+// standIns stand in for bootstrap's outputs, and for the EKS component, which
+// answers with a reference to the cluster that it made.
+type standIns struct{ *infratest.Recorder }
+
+const madeCluster = "made-by-the-component"
+
+func (s standIns) NewResource(args pulumi.MockResourceArgs) (string, resource.PropertyMap, error) {
+	switch {
+	case args.TypeToken == "pulumi:pulumi:StackReference":
+		outputs, there := bootstrapped[args.ID]
+		if !there {
+			return "", nil, fmt.Errorf("there is no stack %s", args.ID)
+		}
+		return args.ID, resource.NewPropertyMapFromMap(map[string]any{"name": args.ID, "outputs": outputs}), nil
+	case args.TypeToken == "kubernetes:helm.sh/v3:Release":
+		_, outputs, err := s.Recorder.NewResource(args)
+		return "", outputs, err // not installed yet, as in a first preview
+	case args.Name == madeCluster:
+		return args.Name, args.Inputs, nil
+	case args.TypeToken == "eks:index:Cluster":
+		id, _, err := s.Recorder.NewResource(args)
+		urn := resource.NewURN("test", "loja-veloz", "", "aws:eks/cluster:Cluster", madeCluster)
+		return id, resource.PropertyMap{"eksCluster": resource.MakeCustomResourceReference(urn, madeCluster, "")}, err
+	}
+	return s.Recorder.NewResource(args)
+}
+
+func inCloud(t *testing.T, name string, values map[string]string) (*infratest.Recorder, error) {
+	t.Helper()
+	recorder := &infratest.Recorder{}
+	err := infratest.RunWith(true, standIns{recorder}, func(ctx *pulumi.Context) error {
+		var made pulumi.CustomResourceState
+		if err := ctx.RegisterResource("aws:eks/cluster:Cluster", madeCluster, pulumi.Map{
+			"name": pulumi.String("loja-veloz-" + name), "endpoint": pulumi.String("https://eks.invalid"),
+			"certificateAuthority": pulumi.StringMap{"data": pulumi.String("Q0E=")},
+			"vpcConfig":            pulumi.Map{"clusterSecurityGroupId": pulumi.String("sg-of-the-cluster"), "subnetIds": pulumi.StringArray{}},
+		}, &made); err != nil {
+			return err
+		}
+		_, err := deployTo(ctx, context.Background(), name, values)
+		return err
+	})
+	return recorder, err
+}
+
+// TestPlansOfTheCloud is what a reviewer reads: the whole of dev and of prod.
+func TestPlansOfTheCloud(t *testing.T) {
+	for _, name := range clouds {
+		recorder, err := inCloud(t, name, stackFile(t, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		recorder.WellFormed(t)
+		recorder.GoldenPlan(t, "plan-"+name)
+
+		cfg, err := config.Load(stackFile(t, name), sizes(services))
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, err := newPlan(name, cfg, services)
+		if err != nil {
+			t.Fatal(err)
+		}
+		rules := p.rules(cfg)
+		if err := policy.Audit(&rules, policytest.Recorded(recorder)); err != nil {
+			t.Errorf("%s breaks rules:\n%v", name, err)
+		}
+	}
+}
+
+func TestThePlanIsTheSameOnEveryRun(t *testing.T) {
+	first, err := inCloud(t, "prod", stackFile(t, "prod"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := inCloud(t, "prod", stackFile(t, "prod"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if first.Plan() != again.Plan() {
+		t.Error("two plans of prod differ")
+	}
+}
+
+// TestFaultsOfTheCloudAreReportedAtOnce: nothing is registered before all are known.
+func TestFaultsOfTheCloudAreReportedAtOnce(t *testing.T) {
+	values := stackFile(t, "prod")
+	maps.Copy(values, map[string]string{
+		"loja-veloz:cloud": `{"provider":"aws","accountID":"12","region":"us-east-1","bootstrap":"organization/loja-veloz-bootstrap/account",
+			"cidr":"10.0.0.0/24","zones":["us-east-1a","eu-west-1b"],"logDays":13}`,
+		"loja-veloz:cluster":  `{"version":"1.12","publicAccessCIDRs":["0.0.0.0/0"],"minNodes":5,"maxNodes":2}`,
+		"loja-veloz:database": `{"engineVersion":"9","instanceClass":"big"}`,
+		"loja-veloz:gateway":  `{"kind":"kong","class":"kong","host":"shop","zoneID":"Z1","replicas":0}`,
+	})
+	recorder, err := inCloud(t, "prod", values)
+	if err == nil {
+		t.Fatal("deployed")
+	}
+	for _, want := range []string{
+		`network: AccountID is "12"`, "network: CIDR", `network: Zones[1] is "eu-west-1b"`, "network: FlowLogDays is 13",
+		`cluster: Version is "1.12"`, "cluster: PublicAccessCIDRs[0] is 0.0.0.0/0", "cluster: Nodes.",
+		"database: EngineVersion", "database: InstanceClass", `gateway: Host is "shop"`, "gateway: Replicas is 0",
+		"cloud.protected is false: prod's data has to outlive mistakes",
+	} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("not reported: %s\nin:\n%v", want, err)
+		}
+	}
+	if n := len(recorder.Resources()); n > 0 {
+		t.Errorf("%d resources are registered", n)
+	}
+}
+
+func TestBootstrapHasToKnowTheEnvironment(t *testing.T) {
+	values := stackFile(t, "dev")
+	_, err := inCloud(t, "staging", values)
+	if err == nil || !strings.Contains(err.Error(), "knows no environment staging") {
+		t.Errorf("the error is %v", err)
+	}
+}
+
+// TestNodesHoldWhatRuns: the fewest nodes of an environment hold every pod that
+// it starts with, by their requests, and the most hold every service at its
+// autoscaler's limit.
+func TestNodesHoldWhatRuns(t *testing.T) {
+	for _, name := range clouds {
+		cfg, err := config.Load(stackFile(t, name), sizes(services))
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, err := newPlan(name, cfg, services)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range []struct {
+			what     string
+			replicas func(config.Service) int32
+			nodes    int32
+		}{
+			{"minNodes", func(s config.Service) int32 { return s.MinReplicas }, cfg.Cluster.MinNodes},
+			{"maxNodes", func(s config.Service) int32 { return s.MaxReplicas }, cfg.Cluster.MaxNodes},
+		} {
+			pods := controllers(p.cloud)
+			for service, size := range cfg.Services {
+				pods.Requests = append(pods.Requests, cluster.Pod{
+					Name: service, Count: c.replicas(size) + 1, MilliCPU: size.MilliCPU, MemoryMiB: size.MemoryMiB, // and a canary's
+				})
+			}
+			needed, err := p.cloud.cluster.Nodes.Fits(pods)
+			if err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+			if needed > c.nodes {
+				t.Errorf("%s: %s is %d, the pods need %d", name, c.what, c.nodes, needed)
+			}
+		}
+	}
+}
+
+// controllers are the pods beside the services', by the requests in the values of
+// their charts; where a chart says none, as the agent's does, by what such pods
+// are known to use.
+func controllers(c *cloud) cluster.Pods {
+	pods := cluster.Pods{Daemons: cluster.SystemDaemons(), Requests: cluster.SystemPods()}
+	add := func(name string, count, milliCPU, memoryMiB int32) {
+		pods.Requests = append(pods.Requests, cluster.Pod{Name: name, Count: count, MilliCPU: milliCPU, MemoryMiB: memoryMiB})
+	}
+	add("load balancer controller", c.loadBalancer.Replicas, 50, 96)
+	add("cluster autoscaler", c.autoscaler.Replicas, 50, 128)
+	add("external secrets", c.secrets.Replicas, 20, 96)
+	add("external secrets webhook", c.secrets.Replicas, 10, 64)
+	add("external secrets certificates", 1, 10, 64)
+	add("kong", c.public.Replicas+c.mesh.Replicas, 300, 768)
+	add("rollouts", c.rollouts.Replicas, 50, 96)
+	add("rollouts dashboard", 1, 10, 64)
+	if c.metricsServer != nil {
+		add("metrics-server", c.metricsServer.Replicas, 50, 96)
+	}
+	if c.argoCD != nil {
+		add("argo cd controller", 1, 100, 384)
+		add("argo cd server, repositories, application sets", 3*c.argoCD.Replicas, 50, 128)
+		add("argo cd redis, notifications", 2, 10, 64)
+		add("image updater", 1, 20, 64)
+	}
+	if c.datadog != nil {
+		pods.Daemons = append(pods.Daemons, cluster.Pod{Name: "datadog agent", MilliCPU: 100, MemoryMiB: 256})
+		add("datadog cluster agent", c.datadog.ClusterAgentReplicas, 100, 192)
+		add("datadog operator", 1, 50, 128)
+	}
+	return pods
+}

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"net/url"
@@ -95,6 +96,40 @@ func TestStrictDryRun(t *testing.T) {
 		}
 	}
 
+	// What charts bring is not there: their definitions are, and ours are sent to them.
+	readCharts(t, server)
+	for _, name := range clouds {
+		t.Run(name, func(t *testing.T) {
+			recorder, err := inCloud(t, name, stackFile(t, name))
+			if err != nil {
+				t.Fatal(err)
+			}
+			var rest []map[string]any
+			for _, r := range recorder.Resources() {
+				switch {
+				case !strings.HasPrefix(r.Type, "kubernetes:") || strings.HasPrefix(r.Type, "kubernetes:helm.sh/"):
+				case r.Inputs["kind"] == "CustomResourceDefinition", r.Inputs["kind"] == "Namespace":
+					if err := server.apply(t.Context(), r.Inputs, false); err != nil {
+						t.Error(err)
+					}
+				default:
+					rest = append(rest, r.Inputs)
+				}
+			}
+			server.waitUntilServed(t, rest)
+			for _, fields := range rest {
+				if err := server.apply(t.Context(), fields, true); err != nil {
+					t.Error(err)
+				}
+				if pod := podOf(fields); pod != nil {
+					if err := server.apply(t.Context(), pod, true); err != nil {
+						t.Error(err)
+					}
+				}
+			}
+		})
+	}
+
 	t.Run("refuses what is wrong", func(t *testing.T) {
 		for _, fields := range rest {
 			if fields["kind"] != "Rollout" {
@@ -114,6 +149,33 @@ func TestStrictDryRun(t *testing.T) {
 		}
 		t.Error("the environment has no Rollout")
 	})
+}
+
+// readCharts creates the definitions that lie with the test charts.
+func readCharts(t *testing.T, server *apiServer) {
+	t.Helper()
+	files := 0
+	err := filepath.WalkDir("../../infra/charts/testcharts", func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() || !strings.Contains(path, "/crds/") {
+			return err
+		}
+		files++
+		raw, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		var definition map[string]any
+		if err := yaml.Unmarshal(raw, &definition); err != nil {
+			return err
+		}
+		return server.apply(t.Context(), definition, false)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if files == 0 {
+		t.Fatal("the test charts have no definitions")
+	}
 }
 
 // readDefinitions adds the CRDs in a folder of a Go module that we build with.

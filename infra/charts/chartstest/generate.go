@@ -1,0 +1,10 @@
+package chartstest
+
+// The definitions that the real charts bring, for objects of ours that are made of
+// them: from the Go modules of their projects, as no chart can be had here.
+//
+//go:generate go run ../../internal/crdgen -module github.com/kong/kubernetes-configuration@v1.0.0 -path config/crd/ingress-controller/configuration.konghq.com_kongclusterplugins.yaml -license Apache-2.0 -out ../testcharts/kong/crds/kongclusterplugins
+//go:generate go run ../../internal/crdgen -module github.com/kong/kubernetes-configuration@v1.0.0 -path config/crd/gateway-operator/configuration.konghq.com_kongplugins.yaml -license Apache-2.0 -out ../testcharts/kong/crds/kongplugins
+//go:generate go run ../../internal/crdgen -module github.com/external-secrets/external-secrets@v1.3.2 -path config/crds/bases/external-secrets.io_clustersecretstores.yaml -license Apache-2.0 -out ../testcharts/external-secrets/crds/clustersecretstores
+//go:generate go run ../../internal/crdgen -module github.com/external-secrets/external-secrets@v1.3.2 -path config/crds/bases/external-secrets.io_externalsecrets.yaml -license Apache-2.0 -out ../testcharts/external-secrets/crds/externalsecrets
+//go:generate go run ../../internal/crdgen -module github.com/argoproj-labs/argocd-image-updater@v1.3.0 -path config/crd/bases/argocd-image-updater.argoproj.io_imageupdaters.yaml -license Apache-2.0 -out ../testcharts/argocd-image-updater/crds

@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help up down wipe status deploy promote abort load new-service preview env \
-	cluster-up cluster-down cluster-status test lint e2e e2e-full bench generate loja
+	cluster-up cluster-down cluster-status test lint e2e e2e-full e2e-aws bench generate loja
 
 export GOTOOLCHAIN := local
 LOJA := .local/loja
@@ -58,6 +58,8 @@ e2e: loja ## the drills on the real cluster, short set; leaves it down
 	@cd tools && GOWORK=off go test -tags e2e -count=1 -v -timeout 60m ./e2e
 e2e-full: loja ## every drill
 	@cd tools && E2E_FULL=1 GOWORK=off go test -tags e2e -count=1 -v -timeout 100m ./e2e
+e2e-aws: loja ## the environment dev whole, against the stand-in for AWS and the local API server
+	@cd tools && E2E_AWS=1 GOWORK=off go test -tags e2e -count=1 -v -timeout 60m -run '^TestAWS$$' ./e2e
 bench: loja ## the numbers: start, memory, preview, compile (stops and starts the cluster)
 	@$(LOJA) bench
 lint: loja ## golangci-lint (gofmt, vet and more), shellcheck, actionlint

@@ -5,6 +5,9 @@ package autoscaling
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
 
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 	corev1 "k8s.io/api/core/v1"
@@ -25,6 +28,9 @@ type Args struct {
 	// k8s.io/cluster-autoscaler/enabled and k8s.io/cluster-autoscaler/<ClusterName>,
 	// which EKS puts on those of managed node groups.
 	ClusterName string
+	// KubernetesVersion is the cluster's minor version, one of charts.Autoscalers:
+	// the autoscaler simulates that version's scheduler.
+	KubernetesVersion string
 	// Region is given, for pods cannot ask the instance metadata service: its hop
 	// limit is 1.
 	Region string
@@ -71,6 +77,10 @@ func (a *Args) Validate() error {
 			faults = append(faults, fmt.Errorf("%s is empty", needed.field))
 		}
 	}
+	if _, known := charts.Autoscalers[a.KubernetesVersion]; !known {
+		faults = append(faults, fmt.Errorf("KubernetesVersion is %q: there are autoscalers for %s",
+			a.KubernetesVersion, strings.Join(slices.Sorted(maps.Keys(charts.Autoscalers)), ", ")))
+	}
 	if a.Replicas < 1 {
 		faults = append(faults, fmt.Errorf("Replicas is %d: at least 1 is needed", a.Replicas))
 	}
@@ -81,7 +91,7 @@ func (a *Args) Validate() error {
 }
 
 // Values are the chart's values, as far as they are used here. The facts have
-// none of this chart: all were read in its values file.
+// none of this chart: all are from its documentation, not rendered.
 type Values struct {
 	AutoDiscovery AutoDiscovery `json:"autoDiscovery"`
 	CloudProvider string        `json:"cloudProvider"`
@@ -150,7 +160,7 @@ func (a *Args) Release() (*kube.Release, error) {
 			CloudProvider:            "aws",
 			AWSRegion:                a.Region,
 			FullnameOverride:         "cluster-autoscaler",
-			Image:                    Image{Tag: charts.Autoscaler.Tag},
+			Image:                    Image{Tag: charts.Autoscalers[a.KubernetesVersion].Tag},
 			ReplicaCount:             a.Replicas,
 			RBAC:                     RBAC{ServiceAccount: Account{Create: true, Name: ServiceAccount}},
 			ExtraArgs:                ExtraArgs{BalanceSimilarNodeGroups: true, Expander: "least-waste"},
@@ -161,6 +171,16 @@ func (a *Args) Release() (*kube.Release, error) {
 		},
 		Atomic: true, SkipAwait: a.SkipAwait, TimeoutSeconds: 600, MaxHistory: 5,
 	}, nil
+}
+
+// Pods are those of the release; nil for arguments that are wrong.
+func (a *Args) Pods() []kube.PodSize {
+	release, err := a.Release()
+	if err != nil {
+		return nil
+	}
+	v := release.Values.(Values)
+	return []kube.PodSize{kube.SizeOf("cluster-autoscaler", v.ReplicaCount, v.Resources)}
 }
 
 // Installation gives everything that the autoscaler consists of, or every reason

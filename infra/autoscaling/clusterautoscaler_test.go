@@ -9,10 +9,11 @@ import (
 	"github.com/loja-veloz/platform/infra/autoscaling"
 	"github.com/loja-veloz/platform/infra/charts/chartstest"
 	"github.com/loja-veloz/platform/infra/infratest"
+	"github.com/loja-veloz/platform/infra/kube"
 )
 
 func args() *autoscaling.Args {
-	return &autoscaling.Args{Namespace: "cluster-autoscaler", ClusterName: "loja-veloz-dev", Region: "us-east-1", Replicas: 2}
+	return &autoscaling.Args{Namespace: "cluster-autoscaler", ClusterName: "loja-veloz-dev", KubernetesVersion: "1.33", Region: "us-east-1", Replicas: 2}
 }
 
 func TestValues(t *testing.T) {
@@ -21,6 +22,28 @@ func TestValues(t *testing.T) {
 		t.Fatal(err)
 	}
 	chartstest.Golden(t, "values", release)
+}
+
+func TestTheImageIsOfTheClustersVersion(t *testing.T) {
+	next := args()
+	next.KubernetesVersion = "1.34"
+	release, err := next.Release()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if tag := release.Values.(autoscaling.Values).Image.Tag; !strings.HasPrefix(tag, "v1.34.") {
+		t.Errorf("it is %s", tag)
+	}
+}
+
+func TestPods(t *testing.T) {
+	pods := args().Pods()
+	if len(pods) != 1 || pods[0] != (kube.PodSize{Name: "cluster-autoscaler", Count: 2, MilliCPU: 50, MemoryMiB: 128}) {
+		t.Errorf("pods are %+v", pods)
+	}
+	if pods := (&autoscaling.Args{}).Pods(); pods != nil {
+		t.Errorf("wrong arguments have the pods %+v", pods)
+	}
 }
 
 func TestNew(t *testing.T) {
@@ -39,7 +62,7 @@ func TestNew(t *testing.T) {
 
 func TestRefusals(t *testing.T) {
 	err := (&autoscaling.Args{ChartRepository: "ftp://x"}).Validate()
-	for _, want := range []string{"Namespace is empty", "ClusterName is empty", "Region is empty", "Replicas is 0", "ChartRepository is"} {
+	for _, want := range []string{"Namespace is empty", "ClusterName is empty", "Region is empty", `KubernetesVersion is "": there are autoscalers for 1.33, 1.34`, "Replicas is 0", "ChartRepository is"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("not reported: %s", want)
 		}

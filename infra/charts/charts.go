@@ -93,9 +93,14 @@ var (
 		Repository: "ghcr.io/argoproj-labs/rollouts-plugin-trafficrouter-gatewayapi", Tag: "v0.15.0",
 		Why: "tested with Rollouts 1.9.1 and controller 3.5.13; from 0.7 on it finds routes by label",
 	}
-
-	Autoscaler = Image{Tag: "v1.33.1", Why: "the newest patch of 1.33 that kOps installs too"}
 )
+
+// Autoscalers are the cluster autoscaler's images by the minor version of
+// Kubernetes whose scheduler they simulate.
+var Autoscalers = map[string]Image{
+	"1.33": {Tag: "v1.33.1", Why: "the newest patch of 1.33 that kOps installs too"},
+	"1.34": {Tag: "v1.34.2", Why: "the newest patch of 1.34 that public manifests are seen to run; not tried here"},
+}
 
 // All lists every chart, for what mirrors or checks them.
 func All() []Chart {

@@ -20,7 +20,16 @@ import (
 
 // images are those that replace a chart's own.
 var images = []charts.Image{
-	charts.KongProxy, charts.KongController, charts.ArgoCDServer, charts.RolloutsController, charts.RolloutsGatewayAPIPlugin, charts.Autoscaler,
+	charts.KongProxy, charts.KongController, charts.ArgoCDServer, charts.RolloutsController, charts.RolloutsGatewayAPIPlugin,
+	charts.Autoscalers["1.33"], charts.Autoscalers["1.34"],
+}
+
+func TestAnAutoscalerIsOfItsKubernetes(t *testing.T) {
+	for version, image := range charts.Autoscalers {
+		if !strings.HasPrefix(image.Tag, "v"+version+".") || !slices.Contains(images, image) {
+			t.Errorf("for %s there is %+v", version, image)
+		}
+	}
 }
 
 func TestEveryChartIsWhole(t *testing.T) {

@@ -3,6 +3,7 @@
 package cluster
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -52,8 +53,8 @@ type Args struct {
 	// PublicAccessCIDRs may reach the API server from outside the VPC. An empty
 	// list makes it private; the whole internet is refused.
 	PublicAccessCIDRs []string
-	// Admins and Viewers are ARNs of roles. Whoever creates the cluster is its
-	// administrator as well: EKS offers no way around it here.
+	// Admins and Viewers are ARNs of roles. Whoever creates the cluster has to be
+	// among the Admins, or will be locked out of it.
 	Admins, Viewers []string
 
 	// KeyARN is the KMS key of Kubernetes' secrets and of the control plane's logs.
@@ -351,13 +352,37 @@ func (b *builder) makeControlPlane() error {
 	if public {
 		inputs.PublicAccessCidrs = pulumi.ToStringArray(b.args.PublicAccessCIDRs)
 	}
-	made, err := eks.NewCluster(b.ctx, b.name+"-eks", inputs, b.child(), protect,
-		pulumi.DependsOn(slices.Concat([]pulumi.Resource{group}, policies)))
+	options := []pulumi.ResourceOption{b.child(), protect, pulumi.DependsOn(slices.Concat([]pulumi.Resource{group}, policies))}
+	if !b.ctx.RunningWithMocks() { // which run no transforms
+		options = append(options, pulumi.Transforms([]pulumi.ResourceTransform{corrected}))
+	}
+	made, err := eks.NewCluster(b.ctx, b.name+"-eks", inputs, options...)
 	if err != nil {
 		return fmt.Errorf("making the control plane: %w", err)
 	}
 	b.read(made)
 	return nil
+}
+
+// corrected changes two things that pulumi-eks has no inputs for. EKS would make
+// whoever creates the cluster its administrator, by an entry that collides with
+// the one among Args.Admins. And the component's own Kubernetes providers would
+// hold their kubeconfig in plain: there is no credential in it, but nobody has to
+// check that if it is a secret as ours is.
+func corrected(_ context.Context, args *pulumi.ResourceTransformArgs) *pulumi.ResourceTransformResult {
+	switch args.Type {
+	case "aws:eks/cluster:Cluster":
+		args.Props["accessConfig"] = pulumi.Map{
+			"authenticationMode": pulumi.String("API"), "bootstrapClusterCreatorAdminPermissions": pulumi.Bool(false),
+		}
+	case "pulumi:providers:kubernetes":
+		if kubeconfig := args.Props["kubeconfig"]; kubeconfig != nil {
+			args.Props["kubeconfig"] = pulumi.ToSecret(kubeconfig)
+		}
+	default:
+		return nil
+	}
+	return &pulumi.ResourceTransformResult{Props: args.Props, Opts: args.Opts}
 }
 
 // read takes what the rest needs out of the component.

@@ -33,7 +33,12 @@ const (
 	minStorageGiB = 20
 	maxStorageGiB = 65536
 
-	maxBackupDays = 35
+	maxBackupDays   = 35
+	maxSnapshotName = 255
+	// freeInsightsDays is how long AWS keeps Performance Insights without charge.
+	freeInsightsDays = 7
+	defaultLogDays   = 30
+
 	// protectedBackupDays is the least for an instance that is worth protecting: a
 	// fault found after a weekend can still be undone.
 	protectedBackupDays = 7
@@ -51,8 +56,9 @@ type Args struct {
 	// KeyARN is the KMS key of data, backups, the master's secret, insights and logs.
 	KeyARN pulumi.StringInput
 
-	// EngineVersion is PostgreSQL's, 15 or 15.8; with the major version alone AWS
-	// picks the minor one.
+	// EngineVersion is PostgreSQL's, 15 or 15.8. With the major version alone AWS
+	// picks the minor one, and upgrades it in the maintenance window; with a minor
+	// version it stays there until this is changed.
 	EngineVersion string
 	// InstanceClass is a machine, db.t4g.medium.
 	InstanceClass string
@@ -63,17 +69,14 @@ type Args struct {
 	MultiAZ bool
 	// BackupDays is how far back a point in time can be restored, 1 to 35.
 	BackupDays int32
-	// AutoMinorVersionUpgrade lets RDS upgrade within the major version, in the
-	// maintenance window.
-	AutoMinorVersionUpgrade bool
-	// InsightsDays is how long Performance Insights are kept: 7, which is free, a
-	// multiple of 31, or 731; 0 turns them off.
+	// InsightsDays is how long Performance Insights are kept: 7, which is free and
+	// what 0 means, a multiple of 31, or 731.
 	InsightsDays int32
 	// MonitoringSeconds is the interval of enhanced monitoring: 1, 5, 10, 15, 30, 60;
 	// 0 turns it off.
 	MonitoringSeconds int32
-	// LogDays is how long PostgreSQL's log is kept in CloudWatch; 0 leaves it on the
-	// instance, where it lives for three days.
+	// LogDays is how long the logs of PostgreSQL and of its upgrades are kept in
+	// CloudWatch; 0 means 30. See network.ValidLogDays.
 	LogDays int
 
 	// PermissionsBoundary bounds the monitoring role; empty for none.
@@ -81,6 +84,11 @@ type Args struct {
 	// Protect refuses deletion, in Pulumi and in AWS, and takes a last snapshot of
 	// an instance that is deleted nevertheless.
 	Protect bool
+	// FinalSnapshot names that last snapshot; empty is <Name>-final. It outlives the
+	// instance, and AWS refuses to delete an instance whose last snapshot would have
+	// the name of one that exists: who rebuilds an environment and means to destroy
+	// it again gives another name, or deletes the old snapshot first.
+	FinalSnapshot string
 }
 
 // Database is the instance.
@@ -100,6 +108,7 @@ var (
 	identifier    = regexp.MustCompile(`^[a-z]([a-z0-9]|-[a-z0-9]){0,49}$`)
 	engineVersion = regexp.MustCompile(`^(1[5-7])(\.[0-9]+)?$`)
 	instanceClass = regexp.MustCompile(`^db\.[a-z][a-z0-9]+\.[a-z0-9]+$`)
+	snapshot      = regexp.MustCompile(`^[A-Za-z]([A-Za-z0-9]|-[A-Za-z0-9]){0,253}$`)
 	boundaryARN   = regexp.MustCompile(`^arn:aws[a-z-]*:iam::[0-9]{12}:policy/.+$`)
 )
 
@@ -141,7 +150,7 @@ func (a *Args) Validate() error {
 		fault("BackupDays", "is %d: a protected instance has backups of at least %d days", a.BackupDays, protectedBackupDays)
 	}
 	if days := a.InsightsDays; days < 0 || days > 731 || days != 0 && days != 7 && days != 731 && days%31 != 0 {
-		fault("InsightsDays", "is %d: use 0, 7, a multiple of 31, or 731", days)
+		fault("InsightsDays", "is %d: use 0 (which means 7), 7, a multiple of 31, or 731", days)
 	}
 	if !slices.Contains([]int32{0, 1, 5, 10, 15, 30, 60}, a.MonitoringSeconds) {
 		fault("MonitoringSeconds", "is %d: use 0, 1, 5, 10, 15, 30 or 60", a.MonitoringSeconds)
@@ -149,11 +158,39 @@ func (a *Args) Validate() error {
 	if a.LogDays != 0 && !network.ValidLogDays(a.LogDays) {
 		fault("LogDays", "is %d, for which CloudWatch Logs keeps nothing: use 0, 1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365 or more", a.LogDays)
 	}
+	if a.FinalSnapshot != "" && (!snapshot.MatchString(a.FinalSnapshot) || len(a.FinalSnapshot) > maxSnapshotName) {
+		fault("FinalSnapshot", "is %q: use at most %d letters, digits and single dashes, beginning with a letter", a.FinalSnapshot, maxSnapshotName)
+	}
 	if a.PermissionsBoundary != "" && !boundaryARN.MatchString(a.PermissionsBoundary) {
 		fault("PermissionsBoundary", "is %q, which is no policy's ARN", a.PermissionsBoundary)
 	}
 	return errors.Join(faults...)
 }
+
+// insightsDays, logDays and finalSnapshot are what counts where nothing is said.
+func (a *Args) insightsDays() int {
+	if a.InsightsDays == 0 {
+		return freeInsightsDays
+	}
+	return int(a.InsightsDays)
+}
+
+func (a *Args) logDays() int {
+	if a.LogDays == 0 {
+		return defaultLogDays
+	}
+	return a.LogDays
+}
+
+func (a *Args) finalSnapshot() string {
+	if a.FinalSnapshot == "" {
+		return a.Name + "-final"
+	}
+	return a.FinalSnapshot
+}
+
+// majorAlone tells whether AWS picks the minor version.
+func (a *Args) majorAlone() bool { return engineVersion.FindStringSubmatch(a.EngineVersion)[2] == "" }
 
 // family names the parameters of a major version.
 func (a *Args) family() string {
@@ -240,17 +277,23 @@ func (b *builder) parameters() (*rds.ParameterGroup, error) {
 	return parameters, nil
 }
 
-// logs makes the group of PostgreSQL's log before RDS does so without an end and
-// without the key.
-func (b *builder) logs() (*cloudwatch.LogGroup, error) {
-	group, err := cloudwatch.NewLogGroup(b.ctx, b.name+"-logs", &cloudwatch.LogGroupArgs{
-		Name:            pulumi.String("/aws/rds/instance/" + b.args.Name + "/postgresql"),
-		RetentionInDays: pulumi.Int(b.args.LogDays), KmsKeyId: b.key(), Tags: b.tags("-postgresql"),
-	}, b.child())
-	if err != nil {
-		return nil, fmt.Errorf("making the log group: %w", err)
+// exported are the logs that RDS has for PostgreSQL.
+var exported = []string{"postgresql", "upgrade"}
+
+// logs makes the logs' groups before RDS does so without an end and without the key.
+func (b *builder) logs() ([]pulumi.Resource, error) {
+	var groups []pulumi.Resource
+	for _, log := range exported {
+		group, err := cloudwatch.NewLogGroup(b.ctx, b.name+"-logs-"+log, &cloudwatch.LogGroupArgs{
+			Name:            pulumi.String("/aws/rds/instance/" + b.args.Name + "/" + log),
+			RetentionInDays: pulumi.Int(b.args.logDays()), KmsKeyId: b.key(), Tags: b.tags("-" + log),
+		}, b.child())
+		if err != nil {
+			return nil, fmt.Errorf("making the group of log %s: %w", log, err)
+		}
+		groups = append(groups, group)
 	}
-	return group, nil
+	return groups, nil
 }
 
 func (b *builder) monitoringRole() (*iam.Role, []pulumi.Resource, error) {
@@ -280,7 +323,7 @@ func (b *builder) makeInstance() error {
 	args := &rds.InstanceArgs{
 		Identifier: pulumi.String(b.args.Name), Engine: pulumi.String("postgres"), EngineVersion: pulumi.String(b.args.EngineVersion),
 		InstanceClass: pulumi.String(b.args.InstanceClass), ParameterGroupName: parameters.Name, CaCertIdentifier: pulumi.String(certificateAuthority),
-		AutoMinorVersionUpgrade: pulumi.Bool(b.args.AutoMinorVersionUpgrade), MultiAz: pulumi.Bool(b.args.MultiAZ),
+		AutoMinorVersionUpgrade: pulumi.Bool(b.args.majorAlone()), MultiAz: pulumi.Bool(b.args.MultiAZ),
 
 		StorageType: pulumi.String("gp3"), AllocatedStorage: pulumi.Int(int(b.args.AllocatedGiB)),
 		StorageEncrypted: pulumi.Bool(true), KmsKeyId: b.key(),
@@ -298,29 +341,22 @@ func (b *builder) makeInstance() error {
 		DeleteAutomatedBackups: pulumi.Bool(!b.args.Protect), DeletionProtection: pulumi.Bool(b.args.Protect),
 		SkipFinalSnapshot: pulumi.Bool(!b.args.Protect),
 
-		PerformanceInsightsEnabled: pulumi.Bool(b.args.InsightsDays > 0),
-		Tags:                       b.tags(""),
+		PerformanceInsightsEnabled: pulumi.Bool(true), PerformanceInsightsKmsKeyId: b.key(),
+		PerformanceInsightsRetentionPeriod: pulumi.Int(b.args.insightsDays()),
+		EnabledCloudwatchLogsExports:       pulumi.ToStringArray(exported),
+		Tags:                               b.tags(""),
 	}
 	if b.args.MaxAllocatedGiB > 0 {
 		args.MaxAllocatedStorage = pulumi.Int(int(b.args.MaxAllocatedGiB))
 	}
 	if b.args.Protect {
-		args.FinalSnapshotIdentifier = pulumi.String(b.args.Name + "-final")
+		args.FinalSnapshotIdentifier = pulumi.String(b.args.finalSnapshot())
 	}
-	if b.args.InsightsDays > 0 {
-		args.PerformanceInsightsKmsKeyId = b.key()
-		args.PerformanceInsightsRetentionPeriod = pulumi.Int(int(b.args.InsightsDays))
+	logs, err := b.logs()
+	if err != nil {
+		return err
 	}
-	// An instance that nobody can reach is not ready.
-	after := []pulumi.Resource{rule}
-	if b.args.LogDays > 0 {
-		logs, err := b.logs()
-		if err != nil {
-			return err
-		}
-		args.EnabledCloudwatchLogsExports = pulumi.StringArray{pulumi.String("postgresql")}
-		after = append(after, logs)
-	}
+	after := slices.Concat(logs, []pulumi.Resource{rule}) // an instance that nobody can reach is not ready
 	if b.args.MonitoringSeconds > 0 {
 		role, policies, err := b.monitoringRole()
 		if err != nil {

@@ -23,7 +23,7 @@ func args() *database.Args {
 		Name: "loja-veloz-prod", VPCID: pulumi.String("vpc-1"), Subnets: pulumi.ToStringArray([]string{"subnet-a", "subnet-b"}),
 		ClusterSecurityGroupID: pulumi.String("sg-nodes"), KeyARN: pulumi.String(key),
 		EngineVersion: "15", InstanceClass: "db.m7g.large", AllocatedGiB: 50, MaxAllocatedGiB: 200, MultiAZ: true, BackupDays: 14,
-		InsightsDays: 7, MonitoringSeconds: 60, LogDays: 30, Protect: true,
+		InsightsDays: 31, MonitoringSeconds: 60, LogDays: 90, Protect: true,
 		PermissionsBoundary: "arn:aws:iam::123456789012:policy/loja-veloz-boundary",
 	}
 }
@@ -87,9 +87,9 @@ func TestProtectedInstance(t *testing.T) {
 		"storageEncrypted": true, "kmsKeyId": key, "manageMasterUserPassword": true, "masterUserSecretKmsKeyId": key, "password": nil,
 		"multiAz": true, "publiclyAccessible": false, "backupRetentionPeriod": 14, "copyTagsToSnapshot": true, "deletionProtection": true,
 		"skipFinalSnapshot": false, "finalSnapshotIdentifier": "loja-veloz-prod-final", "deleteAutomatedBackups": false,
-		"performanceInsightsEnabled": true, "performanceInsightsKmsKeyId": key, "performanceInsightsRetentionPeriod": 7,
-		"monitoringInterval": 60, "caCertIdentifier": "rds-ca-rsa2048-g1", "autoMinorVersionUpgrade": false,
-		"enabledCloudwatchLogsExports": []any{"postgresql"}, "vpcSecurityGroupIds": []any{"db-group-id"},
+		"performanceInsightsEnabled": true, "performanceInsightsKmsKeyId": key, "performanceInsightsRetentionPeriod": 31,
+		"monitoringInterval": 60, "caCertIdentifier": "rds-ca-rsa2048-g1", "autoMinorVersionUpgrade": true,
+		"enabledCloudwatchLogsExports": []any{"postgresql", "upgrade"}, "vpcSecurityGroupIds": []any{"db-group-id"},
 	} {
 		if fmt.Sprint(instance[field]) != fmt.Sprint(want) {
 			t.Errorf("%s is %v, want %v", field, instance[field], want)
@@ -106,10 +106,13 @@ func TestProtectedInstance(t *testing.T) {
 	if rule["referencedSecurityGroupId"] != "sg-nodes" || rule["cidrIpv4"] != nil || rule["fromPort"] != 5432.0 || rule["toPort"] != 5432.0 {
 		t.Errorf("admitted is %v", rule)
 	}
-	if logs := mocks.Named(t, "db-logs").Inputs; logs["retentionInDays"] != 30.0 || logs["kmsKeyId"] != key {
-		t.Errorf("logs are %v", logs)
+	for _, log := range []string{"postgresql", "upgrade"} {
+		if group := mocks.Named(t, "db-logs-"+log).Inputs; group["retentionInDays"] != 90.0 || group["kmsKeyId"] != key ||
+			group["name"] != "/aws/rds/instance/loja-veloz-prod/"+log {
+			t.Errorf("the group of %s is %v", log, group)
+		}
 	}
-	for _, part := range []string{"db-from-cluster", "db-logs", "db-monitoring-managed-AmazonRDSEnhancedMonitoringRole", "db-parameters", "db-subnets"} {
+	for _, part := range []string{"db-from-cluster", "db-logs-postgresql", "db-logs-upgrade", "db-monitoring-managed-AmazonRDSEnhancedMonitoringRole", "db-parameters", "db-subnets"} {
 		if !mocks.Waits(t, "db-instance", part) {
 			t.Errorf("the instance does not wait for %s", part)
 		}
@@ -119,32 +122,47 @@ func TestProtectedInstance(t *testing.T) {
 func TestPlainInstance(t *testing.T) {
 	a := args()
 	a.Protect, a.InsightsDays, a.MonitoringSeconds, a.LogDays, a.MaxAllocatedGiB, a.BackupDays, a.MultiAZ = false, 0, 0, 0, 0, 1, false
+	a.EngineVersion = "15.8"
 	mocks := run(t, a, nil)
 	instance := mocks.Named(t, "db-instance").Inputs
 	for field, want := range map[string]any{
-		"deletionProtection": false, "skipFinalSnapshot": true, "finalSnapshotIdentifier": nil, "performanceInsightsEnabled": false,
-		"monitoringInterval": nil, "enabledCloudwatchLogsExports": nil, "maxAllocatedStorage": nil, "storageEncrypted": true,
+		"deletionProtection": false, "skipFinalSnapshot": true, "finalSnapshotIdentifier": nil, "monitoringInterval": nil,
+		"maxAllocatedStorage": nil, "storageEncrypted": true, "autoMinorVersionUpgrade": false,
+		// What is not said has the default that costs nothing.
+		"performanceInsightsEnabled": true, "performanceInsightsRetentionPeriod": 7, "performanceInsightsKmsKeyId": key,
+		"enabledCloudwatchLogsExports": []any{"postgresql", "upgrade"},
 	} {
 		if fmt.Sprint(instance[field]) != fmt.Sprint(want) {
 			t.Errorf("%s is %v, want %v", field, instance[field], want)
 		}
+	}
+	if days := mocks.Named(t, "db-logs-upgrade").Inputs["retentionInDays"]; days != 30.0 {
+		t.Errorf("logs are kept for %v days", days)
 	}
 	if mocks.protected["db-instance"] {
 		t.Error("the instance is protected")
 	}
 }
 
+func TestTheLastSnapshotCanBeNamed(t *testing.T) {
+	a := args()
+	a.FinalSnapshot = "loja-veloz-prod-final-2"
+	if name := run(t, a, nil).Named(t, "db-instance").Inputs["finalSnapshotIdentifier"]; name != a.FinalSnapshot {
+		t.Errorf("it is called %v", name)
+	}
+}
+
 func TestValidateReportsAllFaultsAtOnce(t *testing.T) {
 	err := (&database.Args{
 		Name: "Loja--", EngineVersion: "9.6", InstanceClass: "t3.medium", AllocatedGiB: 5, MaxAllocatedGiB: 5, BackupDays: 36,
-		InsightsDays: 8, MonitoringSeconds: 2, LogDays: 2, PermissionsBoundary: "b",
+		InsightsDays: 8, MonitoringSeconds: 2, LogDays: 2, PermissionsBoundary: "b", FinalSnapshot: "final--",
 	}).Validate()
 	if err == nil {
 		t.Fatal("accepted")
 	}
 	for _, want := range []string{
 		"Name is", "VPCID is missing", "Subnets is missing", "ClusterSecurityGroupID is missing", "KeyARN is missing", "EngineVersion is", "InstanceClass is",
-		"AllocatedGiB is 5", "MaxAllocatedGiB is 5", "BackupDays is 36", "InsightsDays is 8", "MonitoringSeconds is 2", "LogDays is 2", "PermissionsBoundary is",
+		"AllocatedGiB is 5", "MaxAllocatedGiB is 5", "BackupDays is 36", "InsightsDays is 8", "MonitoringSeconds is 2", "LogDays is 2", `FinalSnapshot is "final--"`, "PermissionsBoundary is",
 	} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%q is not in\n%s", want, err)

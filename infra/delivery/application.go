@@ -65,7 +65,7 @@ type ApplicationArgs struct {
 	// Name is the Application's, and Namespace that of Argo CD.
 	Name, Namespace string
 	// RepoURL, Path and Revision are where the manifests lie: a folder with a
-	// kustomization, so that Image Updater can write digests into it.
+	// kustomization, so that Image Updater can write tags into it.
 	RepoURL, Path, Revision string
 	// Target is the namespace that they go to; it has to exist.
 	Target string

@@ -1,6 +1,7 @@
 package delivery
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/url"
@@ -14,16 +15,15 @@ import (
 	"github.com/loja-veloz/platform/infra/secrets"
 )
 
-// ArgoCDArgs say how to install Argo CD.
+// ArgoCDArgs say how to install Argo CD, which is reached by port-forward.
 type ArgoCDArgs struct {
 	// Namespace is created for it.
 	Namespace string
-	// Host is the name under which it is reached through the gateway, and
-	// IngressClass the gateway's; both or neither. Without them it is reached by
-	// port-forward.
-	Host, IngressClass string
-	// Admins and Deployers are groups of the identity provider: the first may do
-	// everything, the second see and synchronise. Nobody else may do anything.
+	// OIDC is the identity provider; nil leaves the local user admin alone.
+	OIDC *OIDC
+	// Admins and Deployers are groups of the identity provider, and need OIDC: the
+	// first may do everything, the second see and synchronise. Nobody else but the
+	// local user admin may do anything.
 	Admins, Deployers []string
 	// Repository is the git repository that it reads; nil adds none.
 	Repository *GitRepository
@@ -33,6 +33,17 @@ type ArgoCDArgs struct {
 	ChartRepository string
 	// SkipAwait does not wait until the pods are ready.
 	SkipAwait bool
+}
+
+// OIDC is an identity provider. Argo CD asks it for the scopes openid, profile,
+// email and groups, and reads a person's groups in the claim groups.
+type OIDC struct {
+	// Name is on the button, Issuer begins with https://, and ClientID is Argo CD's
+	// own with the provider.
+	Name, Issuer, ClientID string
+	// SecretName is the secret in AWS Secrets Manager with the key clientSecret, and
+	// Store the ClusterSecretStore that reads it.
+	SecretName, Store string
 }
 
 // GitRepository is a git repository and the credentials to it.
@@ -77,15 +88,21 @@ func (a *ArgoCDArgs) Validate() error {
 	if a.Namespace == "" {
 		faults = append(faults, errors.New("Namespace is empty"))
 	}
-	if (a.Host == "") != (a.IngressClass == "") {
-		faults = append(faults, fmt.Errorf("Host is %q and IngressClass is %q: give both or neither", a.Host, a.IngressClass))
-	}
-	for field, groups := range map[string][]string{"Admins": a.Admins, "Deployers": a.Deployers} {
-		for i, group := range groups {
+	for _, list := range []struct {
+		field  string
+		groups []string
+	}{{"Admins", a.Admins}, {"Deployers", a.Deployers}} {
+		if len(list.groups) > 0 && a.OIDC == nil {
+			faults = append(faults, fmt.Errorf("%s has groups, and OIDC is missing: nobody would be in them", list.field))
+		}
+		for i, group := range list.groups {
 			if group == "" || strings.ContainsAny(group, ",\"\n") {
-				faults = append(faults, fmt.Errorf("%s[%d] is %q: a group has no comma, quote or line break", field, i, group))
+				faults = append(faults, fmt.Errorf("%s[%d] is %q: a group has no comma, quote or line break", list.field, i, group))
 			}
 		}
+	}
+	if a.OIDC != nil {
+		faults = append(faults, a.OIDC.validate())
 	}
 	if a.Repository != nil {
 		faults = append(faults, a.Repository.validate())
@@ -97,6 +114,50 @@ func (a *ArgoCDArgs) Validate() error {
 		faults = append(faults, fmt.Errorf("ChartRepository %w", err))
 	}
 	return errors.Join(faults...)
+}
+
+func (o *OIDC) validate() error {
+	var faults []error
+	for _, needed := range []struct{ field, value string }{
+		{"Name", o.Name}, {"ClientID", o.ClientID}, {"SecretName", o.SecretName}, {"Store", o.Store},
+	} {
+		if needed.value == "" {
+			faults = append(faults, fmt.Errorf("OIDC.%s is empty", needed.field))
+		}
+	}
+	if u, err := url.Parse(o.Issuer); err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+		faults = append(faults, fmt.Errorf("OIDC.Issuer is %q: an https:// URL without credentials, query or fragment is expected", o.Issuer))
+	}
+	return errors.Join(faults...)
+}
+
+// ForwardedURL is where Argo CD is through
+// kubectl port-forward -n <Namespace> svc/argocd-server 8080:80
+// and with OIDC has to be: the provider is told ForwardedURL/auth/callback.
+const ForwardedURL = "http://localhost:8080"
+
+// oidcSecret is the Secret with the key secrets.OIDCClientSecret.
+const oidcSecret = "argocd-oidc"
+
+// config is Argo CD's setting oidc.config, which is YAML and so may be JSON.
+func (o *OIDC) config() (string, error) {
+	raw, err := json.Marshal(oidcConfig{
+		Name: o.Name, Issuer: o.Issuer, ClientID: o.ClientID,
+		ClientSecret: "$" + oidcSecret + ":" + secrets.OIDCClientSecret,
+	})
+	if err != nil {
+		return "", fmt.Errorf("encoding oidc.config: %w", err)
+	}
+	return string(raw), nil
+}
+
+type oidcConfig struct {
+	Name     string `json:"name"`
+	Issuer   string `json:"issuer"`
+	ClientID string `json:"clientID"`
+	// ClientSecret names a Secret in Argo CD's namespace and a key of it; Argo CD
+	// reads only Secrets that carry its label.
+	ClientSecret string `json:"clientSecret"`
 }
 
 func (g *GitRepository) validate() error {
@@ -123,12 +184,20 @@ func gitURL(repository string) error {
 }
 
 // ArgoCDValues are the chart's values, as far as they are used here. The
-// components' resources were read in the chart's values file and not rendered.
+// components' resources, redis, notifications and configs.cm are from the chart's
+// documentation, not rendered.
+//
+// The chart's own security contexts satisfy the restricted namespace: redis has its
+// seccomp profile on the pod, all others, the Job that makes redis' password
+// included, on the container.
 type ArgoCDValues struct {
-	Global         ArgoCDGlobal     `json:"global"`
-	Configs        ArgoCDConfigs    `json:"configs"`
-	RedisHA        Switch           `json:"redis-ha"`
-	Dex            Switch           `json:"dex"`
+	Global  ArgoCDGlobal  `json:"global"`
+	Configs ArgoCDConfigs `json:"configs"`
+	RedisHA Switch        `json:"redis-ha"`
+	Redis   ArgoCDRedis   `json:"redis"`
+	Dex     Switch        `json:"dex"`
+	// Notifications: off, for nobody configured where to.
+	Notifications  Switch           `json:"notifications"`
 	Controller     ArgoCDController `json:"controller"`
 	Server         ArgoCDServer     `json:"server"`
 	RepoServer     ArgoCDPart       `json:"repoServer"`
@@ -159,8 +228,16 @@ type ArgoCDLogging struct {
 
 // ArgoCDConfigs are its ConfigMaps.
 type ArgoCDConfigs struct {
+	CM     *ArgoCDCM    `json:"cm,omitempty"`
 	Params ArgoCDParams `json:"params"`
 	RBAC   ArgoCDRBAC   `json:"rbac"`
+}
+
+// ArgoCDCM is its main ConfigMap; the dot belongs to the key.
+type ArgoCDCM struct {
+	// URL is where browsers are, and the provider sends them back to.
+	URL        string `json:"url"`
+	OIDCConfig string `json:"oidc.config"`
 }
 
 // ArgoCDParams are command-line parameters; the dots belong to the key.
@@ -188,15 +265,13 @@ type ArgoCDServer struct {
 	Replicas  int32                       `json:"replicas"`
 	PDB       MinAvailableBudget          `json:"pdb"`
 	Metrics   Switch                      `json:"metrics"`
-	Ingress   ArgoCDIngress               `json:"ingress"`
+	Ingress   Switch                      `json:"ingress"`
 	Resources corev1.ResourceRequirements `json:"resources"`
 }
 
-// ArgoCDIngress is the way in through the gateway, whose load balancer ends TLS.
-type ArgoCDIngress struct {
-	Enabled          bool   `json:"enabled"`
-	IngressClassName string `json:"ingressClassName,omitempty"`
-	Hostname         string `json:"hostname,omitempty"`
+// ArgoCDRedis is its cache, one pod.
+type ArgoCDRedis struct {
+	Resources corev1.ResourceRequirements `json:"resources"`
 }
 
 // ArgoCDPart is another component.
@@ -247,9 +322,13 @@ func (a *ArgoCDArgs) Release() (*kube.Release, error) {
 	if err := a.Validate(); err != nil {
 		return nil, err
 	}
-	domain := a.Host
-	if domain == "" {
-		domain = fmt.Sprintf("argocd-server.%s.svc", a.Namespace)
+	var cm *ArgoCDCM
+	if a.OIDC != nil {
+		config, err := a.OIDC.config()
+		if err != nil {
+			return nil, err
+		}
+		cm = &ArgoCDCM{URL: ForwardedURL, OIDCConfig: config}
 	}
 	part := func(milliCPU, memory, limit int64) ArgoCDPart {
 		return ArgoCDPart{Replicas: a.Replicas, PDB: budgetOf(a.Replicas), Resources: kube.Sizes(milliCPU, memory, limit)}
@@ -259,9 +338,11 @@ func (a *ArgoCDArgs) Release() (*kube.Release, error) {
 		Name: "argocd", Namespace: a.Namespace,
 		Chart: charts.ArgoCD, Repository: a.ChartRepository,
 		Values: ArgoCDValues{
-			Global: ArgoCDGlobal{Domain: domain, Image: Tag{Tag: charts.ArgoCDServer.Tag}, Logging: ArgoCDLogging{Format: "json"}},
+			Global: ArgoCDGlobal{Domain: fmt.Sprintf("argocd-server.%s.svc", a.Namespace), Image: Tag{Tag: charts.ArgoCDServer.Tag}, Logging: ArgoCDLogging{Format: "json"}},
+			Redis:  ArgoCDRedis{Resources: kube.Sizes(20, 64, 256)},
 			Configs: ArgoCDConfigs{
-				// TLS ends before it, at the load balancer or at the port-forward.
+				CM: cm,
+				// The port-forward is the encryption.
 				Params: ArgoCDParams{ServerInsecure: true},
 				RBAC:   ArgoCDRBAC{PolicyCSV: a.policy()},
 			},
@@ -271,7 +352,6 @@ func (a *ArgoCDArgs) Release() (*kube.Release, error) {
 			},
 			Server: ArgoCDServer{
 				Replicas: a.Replicas, PDB: budgetOf(a.Replicas), Metrics: Switch{Enabled: true},
-				Ingress:   ArgoCDIngress{Enabled: a.Host != "", IngressClassName: a.IngressClass, Hostname: a.Host},
 				Resources: kube.Sizes(50, 128, 384),
 			},
 			RepoServer:     part(50, 192, 768),
@@ -281,6 +361,22 @@ func (a *ArgoCDArgs) Release() (*kube.Release, error) {
 	}, nil
 }
 
+// Pods are those of the release; nil for arguments that are wrong.
+func (a *ArgoCDArgs) Pods() []kube.PodSize {
+	release, err := a.Release()
+	if err != nil {
+		return nil
+	}
+	v := release.Values.(ArgoCDValues)
+	return []kube.PodSize{
+		kube.SizeOf("argocd-application-controller", v.Controller.Replicas, v.Controller.Resources),
+		kube.SizeOf("argocd-server", v.Server.Replicas, v.Server.Resources),
+		kube.SizeOf("argocd-repo-server", v.RepoServer.Replicas, v.RepoServer.Resources),
+		kube.SizeOf("argocd-applicationset-controller", v.ApplicationSet.Replicas, v.ApplicationSet.Resources),
+		kube.SizeOf("argocd-redis", 1, v.Redis.Resources), // the chart has one, and no field for it
+	}
+}
+
 // Installation gives everything that Argo CD consists of, or every reason why not.
 func (a *ArgoCDArgs) Installation() (*kube.Installation, error) {
 	release, err := a.Release()
@@ -288,10 +384,19 @@ func (a *ArgoCDArgs) Installation() (*kube.Installation, error) {
 		return nil, err
 	}
 	before := kube.Stages{{{Name: "namespace", Object: kube.RestrictedNamespace(a.Namespace)}}}
+	var read []kube.Manifest
 	if r := a.Repository; r != nil {
-		before = append(before, []kube.Manifest{{
+		read = append(read, kube.Manifest{
 			Name: "repository", Object: secrets.NewRepositorySecret("repository", a.Namespace, r.Store, r.SecretName, r.URL),
-		}})
+		})
+	}
+	if o := a.OIDC; o != nil {
+		read = append(read, kube.Manifest{
+			Name: "oidc", Object: secrets.NewOIDCSecret(oidcSecret, a.Namespace, o.Store, o.SecretName),
+		})
+	}
+	if len(read) > 0 {
+		before = append(before, read)
 	}
 	return &kube.Installation{Before: before, Release: release}, nil
 }

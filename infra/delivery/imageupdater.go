@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"path"
 	"regexp"
 	"slices"
 
@@ -28,13 +29,22 @@ const loginScript = `#!/bin/sh
 HOME=/tmp aws ecr get-authorization-token --region "$AWS_REGION" --output text --query 'authorizationData[].authorizationToken' | base64 -d
 `
 
+// ImageUpdater is the installed updater. For each image it looks in ECR for the
+// tag that was built last, writes it into newTag of the image's entry in the
+// kustomization, and commits that; Argo CD does the rest. It writes no digest: what
+// is deployed this way is named by tag, and as immutable as ECR keeps its tags. What
+// Pulumi deploys is named by digest, and none of the updater's business.
+type ImageUpdater struct {
+	pulumi.ResourceState
+}
+
 // ImageUpdaterArgs say whose images to watch and where to write what is new.
 type ImageUpdaterArgs struct {
 	// Namespace is that of Argo CD and its Applications, which has to exist.
 	Namespace string
 	// AccountID and Region are those of the ECR registry.
 	AccountID, Region string
-	// Repository is the git repository to which digests are written, with the
+	// Repository is the git repository to which tags are written, with the
 	// credentials that Argo CD has for it, and Branch the branch.
 	Repository, Branch string
 	// Applications are the Applications and the images in each.
@@ -54,11 +64,6 @@ type UpdatedApplication struct {
 	Path string
 	// Images are the repositories in ECR, by their names without the registry.
 	Images []string
-}
-
-// ImageUpdater is the installed updater.
-type ImageUpdater struct {
-	pulumi.ResourceState
 }
 
 // NewImageUpdater installs the updater. The role that may read ECR is associated
@@ -130,7 +135,7 @@ type ImageUpdaterValues struct {
 	AuthScripts    ImageUpdaterScripts `json:"authScripts"`
 	ExtraEnv       []corev1.EnvVar     `json:"extraEnv"`
 	ServiceAccount ImageUpdaterAccount `json:"serviceAccount"`
-	// Resources: read in the chart's values file, not rendered.
+	// Resources: from the chart's documentation, not rendered.
 	Resources corev1.ResourceRequirements `json:"resources"`
 }
 
@@ -188,6 +193,16 @@ func (a *ImageUpdaterArgs) Release() (*kube.Release, error) {
 	}, nil
 }
 
+// Pods are those of the release; nil for arguments that are wrong.
+func (a *ImageUpdaterArgs) Pods() []kube.PodSize {
+	release, err := a.Release()
+	if err != nil {
+		return nil
+	}
+	// The chart has one pod, and advises against more.
+	return []kube.PodSize{kube.SizeOf("argocd-image-updater", 1, release.Values.(ImageUpdaterValues).Resources)}
+}
+
 // Installation gives everything that the updater consists of, or every reason why
 // not. Without Applications there is nothing to update yet, and no object of its
 // kind.
@@ -216,7 +231,7 @@ type ImageUpdatesSpec struct {
 	ApplicationRefs []ApplicationRef `json:"applicationRefs"`
 }
 
-// WriteBackConfig is where digests are written.
+// WriteBackConfig is where tags are written.
 type WriteBackConfig struct {
 	Method    string    `json:"method"`
 	GitConfig GitConfig `json:"gitConfig"`
@@ -277,7 +292,7 @@ func (a *ImageUpdaterArgs) updates() *ImageUpdates {
 		for _, image := range app.Images {
 			name := a.registry() + "/" + image
 			ref.Images = append(ref.Images, UpdatedImage{
-				Alias: image, ImageName: name,
+				Alias: path.Base(image), ImageName: name, // an alias has no slash
 				CommonUpdateSettings: UpdateSettings{UpdateStrategy: "newest-build"},
 				ManifestTargets:      UpdateTargets{Kustomize: KustomizeTarget{Name: name}},
 			})

@@ -1,10 +1,12 @@
 package delivery_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
+	corev1 "k8s.io/api/core/v1"
 
 	"github.com/loja-veloz/platform/infra/charts"
 	"github.com/loja-veloz/platform/infra/charts/chartstest"
@@ -20,7 +22,10 @@ const (
 
 func argoCD() *delivery.ArgoCDArgs {
 	return &delivery.ArgoCDArgs{
-		Namespace: "argocd", Host: "argocd.example.com", IngressClass: "kong-internal",
+		Namespace: "argocd",
+		OIDC: &delivery.OIDC{
+			Name: "Company", Issuer: "https://login.example.com", ClientID: "argocd", SecretName: "loja-veloz/prod/argocd-oidc", Store: store,
+		},
 		Admins: []string{"platform-team"}, Deployers: []string{"developers"}, Replicas: 2,
 		Repository: &delivery.GitRepository{URL: repository, SecretName: "loja-veloz/prod/git", Store: store},
 	}
@@ -50,6 +55,58 @@ func TestReleases(t *testing.T) {
 		}
 		infratest.Golden(t, name, parts.Objects())
 		chartstest.Golden(t, name+"-values", parts.Release)
+	}
+}
+
+// TestRestrictedContainers: what the namespace would refuse, the chart's own
+// defaults left aside.
+func TestRestrictedContainers(t *testing.T) {
+	release, err := rolloutsRelease().Release()
+	if err != nil {
+		t.Fatal(err)
+	}
+	values := release.Values.(delivery.RolloutsValues)
+	for name, c := range map[string]*corev1.SecurityContext{
+		"dashboard": values.Dashboard.ContainerSecurityContext, "plugin": values.Controller.InitContainers[0].SecurityContext,
+	} {
+		if c == nil || c.AllowPrivilegeEscalation == nil || *c.AllowPrivilegeEscalation || c.ReadOnlyRootFilesystem == nil || !*c.ReadOnlyRootFilesystem ||
+			c.Capabilities == nil || !slices.Equal(c.Capabilities.Drop, []corev1.Capability{"ALL"}) ||
+			c.SeccompProfile == nil || c.SeccompProfile.Type != corev1.SeccompProfileTypeRuntimeDefault {
+			t.Errorf("the namespace refuses the %s: %+v", name, c)
+		}
+	}
+}
+
+func TestPods(t *testing.T) {
+	pods := slices.Concat(rolloutsRelease().Pods(), argoCD().Pods(), imageUpdater().Pods())
+	want := []kube.PodSize{
+		{Name: "argo-rollouts", Count: 2, MilliCPU: 50, MemoryMiB: 96},
+		{Name: "argo-rollouts-dashboard", Count: 1, MilliCPU: 10, MemoryMiB: 64},
+		{Name: "argocd-application-controller", Count: 1, MilliCPU: 100, MemoryMiB: 384},
+		{Name: "argocd-server", Count: 2, MilliCPU: 50, MemoryMiB: 128},
+		{Name: "argocd-repo-server", Count: 2, MilliCPU: 50, MemoryMiB: 192},
+		{Name: "argocd-applicationset-controller", Count: 2, MilliCPU: 20, MemoryMiB: 96},
+		{Name: "argocd-redis", Count: 1, MilliCPU: 20, MemoryMiB: 64},
+		{Name: "argocd-image-updater", Count: 1, MilliCPU: 20, MemoryMiB: 64},
+	}
+	if !slices.Equal(pods, want) {
+		t.Errorf("pods are %+v", pods)
+	}
+	wrong := slices.Concat((&delivery.RolloutsReleaseArgs{}).Pods(), (&delivery.ArgoCDArgs{}).Pods(), (&delivery.ImageUpdaterArgs{}).Pods())
+	if len(wrong) > 0 {
+		t.Errorf("wrong arguments have the pods %+v", wrong)
+	}
+}
+
+func TestWithoutAProviderThereIsNone(t *testing.T) {
+	local := argoCD()
+	local.OIDC, local.Admins, local.Deployers, local.Repository = nil, nil, nil, nil
+	parts, err := local.Installation()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if parts.Release.Values.(delivery.ArgoCDValues).Configs.CM != nil || len(parts.Objects()) != 1 {
+		t.Errorf("it has a provider: %v", parts.Objects())
 	}
 }
 
@@ -93,7 +150,7 @@ func TestNewReleases(t *testing.T) {
 	}
 	recorder.WellFormed(t)
 	for later, earlier := range map[string]string{
-		"argocd-release": "argocd-repository", "argocd-repository": "argocd-namespace",
+		"argocd-release": "argocd-oidc", "argocd-repository": "argocd-namespace",
 		"updater-release": "argocd-release", "updater-updates": "updater-release",
 		"rollouts-release": "rollouts-datadog", "rollouts-datadog": "rollouts-namespace",
 	} {
@@ -106,23 +163,29 @@ func TestNewReleases(t *testing.T) {
 func TestReleaseRefusals(t *testing.T) {
 	_, application := delivery.NewApplication(&delivery.ApplicationArgs{RepoURL: "git@github.com:x/y"})
 	for want, err := range map[string]error{
-		"Namespace is empty":                    (&delivery.ArgoCDArgs{}).Validate(),
-		"Replicas is 0":                         (&delivery.ArgoCDArgs{}).Validate(),
-		"give both or neither":                  (&delivery.ArgoCDArgs{Host: "x"}).Validate(),
-		`Admins[0] is "a,b"`:                    (&delivery.ArgoCDArgs{Admins: []string{"a,b"}}).Validate(),
-		"Repository.URL is":                     (&delivery.ArgoCDArgs{Repository: &delivery.GitRepository{URL: "https://u:p@x/y"}}).Validate(),
-		"Repository.SecretName is empty":        (&delivery.ArgoCDArgs{Repository: &delivery.GitRepository{}}).Validate(),
-		"Repository.Store is empty":             (&delivery.ArgoCDArgs{Repository: &delivery.GitRepository{}}).Validate(),
-		"AccountID is":                          (&delivery.ImageUpdaterArgs{}).Validate(),
-		"Region is":                             (&delivery.ImageUpdaterArgs{}).Validate(),
-		"Branch is empty":                       (&delivery.ImageUpdaterArgs{Applications: make([]delivery.UpdatedApplication, 1)}).Validate(),
-		"Applications[0].NamePattern is empty":  (&delivery.ImageUpdaterArgs{Applications: make([]delivery.UpdatedApplication, 1)}).Validate(),
-		"Applications[0].Path is empty":         (&delivery.ImageUpdaterArgs{Applications: make([]delivery.UpdatedApplication, 1)}).Validate(),
-		"Applications[0].Images is empty":       (&delivery.ImageUpdaterArgs{Applications: make([]delivery.UpdatedApplication, 1)}).Validate(),
-		"Datadog.Site is empty":                 (&delivery.RolloutsReleaseArgs{Datadog: &delivery.DatadogMetrics{}}).Validate(),
-		"ChartRepository is \"http://x\": use":  (&delivery.RolloutsReleaseArgs{ChartRepository: "http://x"}).Validate(),
-		"Target is empty":                       application,
-		`RepoURL is "git@github.com:x/y": an h`: application,
+		"Namespace is empty":                     (&delivery.ArgoCDArgs{}).Validate(),
+		"Replicas is 0":                          (&delivery.ArgoCDArgs{}).Validate(),
+		"Admins has groups, and OIDC is missing": (&delivery.ArgoCDArgs{Admins: []string{"a"}}).Validate(),
+		"Deployers has groups, and OIDC is":      (&delivery.ArgoCDArgs{Deployers: []string{"a"}}).Validate(),
+		"OIDC.Name is empty":                     (&delivery.ArgoCDArgs{OIDC: &delivery.OIDC{}}).Validate(),
+		"OIDC.ClientID is empty":                 (&delivery.ArgoCDArgs{OIDC: &delivery.OIDC{}}).Validate(),
+		"OIDC.SecretName is empty":               (&delivery.ArgoCDArgs{OIDC: &delivery.OIDC{}}).Validate(),
+		"OIDC.Store is empty":                    (&delivery.ArgoCDArgs{OIDC: &delivery.OIDC{}}).Validate(),
+		`OIDC.Issuer is "http://x"`:              (&delivery.ArgoCDArgs{OIDC: &delivery.OIDC{Issuer: "http://x"}}).Validate(),
+		`Admins[0] is "a,b"`:                     (&delivery.ArgoCDArgs{Admins: []string{"a,b"}}).Validate(),
+		"Repository.URL is":                      (&delivery.ArgoCDArgs{Repository: &delivery.GitRepository{URL: "https://u:p@x/y"}}).Validate(),
+		"Repository.SecretName is empty":         (&delivery.ArgoCDArgs{Repository: &delivery.GitRepository{}}).Validate(),
+		"Repository.Store is empty":              (&delivery.ArgoCDArgs{Repository: &delivery.GitRepository{}}).Validate(),
+		"AccountID is":                           (&delivery.ImageUpdaterArgs{}).Validate(),
+		"Region is":                              (&delivery.ImageUpdaterArgs{}).Validate(),
+		"Branch is empty":                        (&delivery.ImageUpdaterArgs{Applications: make([]delivery.UpdatedApplication, 1)}).Validate(),
+		"Applications[0].NamePattern is empty":   (&delivery.ImageUpdaterArgs{Applications: make([]delivery.UpdatedApplication, 1)}).Validate(),
+		"Applications[0].Path is empty":          (&delivery.ImageUpdaterArgs{Applications: make([]delivery.UpdatedApplication, 1)}).Validate(),
+		"Applications[0].Images is empty":        (&delivery.ImageUpdaterArgs{Applications: make([]delivery.UpdatedApplication, 1)}).Validate(),
+		"Datadog.Site is empty":                  (&delivery.RolloutsReleaseArgs{Datadog: &delivery.DatadogMetrics{}}).Validate(),
+		"ChartRepository is \"http://x\": use":   (&delivery.RolloutsReleaseArgs{ChartRepository: "http://x"}).Validate(),
+		"Target is empty":                        application,
+		`RepoURL is "git@github.com:x/y": an h`:  application,
 	} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("want %q in %v", want, err)

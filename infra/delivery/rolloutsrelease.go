@@ -112,7 +112,7 @@ type RolloutsController struct {
 	TrafficRouterPlugins []RolloutsPlugin   `json:"trafficRouterPlugins"`
 	Volumes              []RolloutsVolume   `json:"volumes"`
 	VolumeMounts         []RolloutsMount    `json:"volumeMounts"`
-	// Resources: read in the chart's values file, not rendered.
+	// Resources: from the chart's documentation, not rendered.
 	Resources corev1.ResourceRequirements `json:"resources"`
 }
 
@@ -149,16 +149,24 @@ type RolloutsProviders struct {
 type RolloutsDashboard struct {
 	Enabled  bool `json:"enabled"`
 	Readonly bool `json:"readonly"`
+	// Resources and ContainerSecurityContext: from the chart's documentation, not
+	// rendered. By default both are empty, and the pod would not be admitted.
+	Resources                corev1.ResourceRequirements `json:"resources"`
+	ContainerSecurityContext *corev1.SecurityContext     `json:"containerSecurityContext"`
 }
+
+// dashboardReplicas is the chart's default.
+const dashboardReplicas = 1
 
 // Release gives the Helm release, or every reason why not.
 func (a *RolloutsReleaseArgs) Release() (*kube.Release, error) {
 	if err := a.Validate(); err != nil {
 		return nil, err
 	}
-	// The namespace admits restricted containers only, and the plugin's image says
-	// nothing of its user.
-	security := kube.RestrictedContainer()
+	// The namespace admits restricted containers only. The chart says runAsNonRoot of
+	// its pods and the rest container by container; the plugin's image says nothing
+	// of its user.
+	security := restricted()
 	security.RunAsNonRoot, security.RunAsUser = new(true), new(kube.NonRoot)
 	copier := corev1.Container{
 		Name:            "copy-" + pluginVolume,
@@ -183,10 +191,33 @@ func (a *RolloutsReleaseArgs) Release() (*kube.Release, error) {
 				Resources:            kube.Sizes(50, 96, 384),
 			},
 			ProviderRBAC: RolloutsProviderRBAC{Providers: RolloutsProviders{GatewayAPI: true}},
-			Dashboard:    RolloutsDashboard{Enabled: true, Readonly: true},
+			Dashboard: RolloutsDashboard{
+				Enabled: true, Readonly: true, Resources: kube.Sizes(10, 64, 192), ContainerSecurityContext: restricted(),
+			},
 		},
 		Atomic: true, SkipAwait: a.SkipAwait, TimeoutSeconds: 600, MaxHistory: 5,
 	}, nil
+}
+
+// restricted is all that the "restricted" standard asks of a container whose pod
+// has no seccomp profile; the user is the image's, by number.
+func restricted() *corev1.SecurityContext {
+	security := kube.RestrictedContainer()
+	security.SeccompProfile = &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault}
+	return security
+}
+
+// Pods are those of the release; nil for arguments that are wrong.
+func (a *RolloutsReleaseArgs) Pods() []kube.PodSize {
+	release, err := a.Release()
+	if err != nil {
+		return nil
+	}
+	v := release.Values.(RolloutsValues)
+	return []kube.PodSize{
+		kube.SizeOf("argo-rollouts", v.Controller.Replicas, v.Controller.Resources),
+		kube.SizeOf("argo-rollouts-dashboard", dashboardReplicas, v.Dashboard.Resources),
+	}
 }
 
 // Installation gives everything that the controller consists of, or every reason

@@ -14,7 +14,8 @@ import (
 
 // Args say which name, in which zone.
 type Args struct {
-	// Host is the full name, for example shop.example.com.
+	// Host is the full name, for example shop.example.com. It has to be below the
+	// zone's apex: its record is a CNAME, which an apex cannot be.
 	Host string
 	// ZoneID is that of the Route 53 hosted zone that Host belongs to.
 	ZoneID string

@@ -189,7 +189,11 @@ func (a *KongArgs) Validate() error {
 }
 
 // KongValues are the chart's values, as far as they are used here. Comments mark
-// the keys that were read in the chart's own values file and not rendered.
+// the keys that are from the chart's documentation and were not rendered.
+//
+// The chart's own security context satisfies the restricted namespace: it is that
+// of every container, of the one that clears old pid files too. Without a database
+// there are no migrations, and nothing waits for one.
 type KongValues struct {
 	ReplicaCount        int32                       `json:"replicaCount"`
 	Image               ChartImage                  `json:"image"`
@@ -201,10 +205,10 @@ type KongValues struct {
 	Resources           corev1.ResourceRequirements `json:"resources"`
 	PodDisruptionBudget KongDisruptionBudget        `json:"podDisruptionBudget"`
 	PodAnnotations      map[string]string           `json:"podAnnotations,omitempty"`
-	// Lifecycle and TerminationGracePeriodSeconds: read, not rendered.
+	// Lifecycle and TerminationGracePeriodSeconds: documented, not rendered.
 	Lifecycle                     *corev1.Lifecycle `json:"lifecycle,omitempty"`
 	TerminationGracePeriodSeconds int64             `json:"terminationGracePeriodSeconds,omitempty"`
-	// TopologySpreadConstraints: read, not rendered.
+	// TopologySpreadConstraints: documented, not rendered.
 	TopologySpreadConstraints []corev1.TopologySpreadConstraint `json:"topologySpreadConstraints,omitempty"`
 }
 
@@ -225,13 +229,17 @@ type Switch struct {
 type KongEnv struct {
 	Database     string `json:"database"`
 	RouterFlavor string `json:"router_flavor"`
+	// PortMaps is from Kong's documentation, not rendered: which port of the load
+	// balancer leads to which of Kong's. Upstreams read it in X-Forwarded-Port. The
+	// chart would name the pods' TLS port, to which nothing leads.
+	PortMaps string `json:"port_maps,omitempty"`
 }
 
 // KongProxy is the proxy's Service.
 type KongProxy struct {
 	Type        string            `json:"type"`
 	Annotations map[string]string `json:"annotations,omitempty"`
-	// HTTP and TLS: read, not rendered.
+	// HTTP and TLS: documented, not rendered.
 	HTTP *KongHTTPListen `json:"http,omitempty"`
 	TLS  *KongTLSListen  `json:"tls,omitempty"`
 }
@@ -254,7 +262,7 @@ type KongController struct {
 	Image ChartImage        `json:"image"`
 	RBAC  KongRBAC          `json:"rbac"`
 	Env   map[string]string `json:"env"`
-	// IngressClass and WatchNamespaces: read, not rendered.
+	// IngressClass and WatchNamespaces: documented, not rendered.
 	IngressClass    string                      `json:"ingressClass"`
 	WatchNamespaces []string                    `json:"watchNamespaces"`
 	Resources       corev1.ResourceRequirements `json:"resources"`
@@ -312,6 +320,8 @@ func (a *KongArgs) Release() (*kube.Release, error) {
 	}
 	if a.Public {
 		a.expose(&values)
+		// Pod after pod waits for the load balancer, which takes minutes for each.
+		release.TimeoutSeconds = 900
 		release.Overlays = []kube.Overlay{{Path: []string{"proxy", "annotations", awsLoadBalancer + "ssl-cert"}, Value: a.CertificateARN}}
 	}
 	release.Values = values
@@ -346,6 +356,9 @@ func (a *KongArgs) expose(values *KongValues) {
 		HTTP: &KongHTTPListen{ServicePort: 0},
 		TLS:  &KongTLSListen{Enabled: new(true), ServicePort: httpsPort, OverrideServiceTargetPort: kongHTTP},
 	}
+	// X-Forwarded-Proto stays http: Kong takes it from the connection, which is plain,
+	// or from a caller that it trusts, and the load balancer sends no such header.
+	values.Env.PortMaps = fmt.Sprintf("%d:%d", httpsPort, kongHTTP)
 	values.Lifecycle = &corev1.Lifecycle{PreStop: &corev1.LifecycleHandler{Exec: &corev1.ExecAction{Command: []string{
 		"kong", "quit", fmt.Sprintf("--wait=%d", drainSeconds), fmt.Sprintf("--timeout=%d", quitSeconds),
 	}}}}
@@ -361,6 +374,17 @@ func (a *KongArgs) controllerName() string {
 	return "konghq.com/kic-gateway-controller-" + a.Class
 }
 
+// Pods are those of the release, the proxy with its controller; nil for arguments
+// that are wrong.
+func (a *KongArgs) Pods() []kube.PodSize {
+	release, err := a.Release()
+	if err != nil {
+		return nil
+	}
+	v := release.Values.(KongValues)
+	return []kube.PodSize{kube.SizeOf(a.ReleaseName+"-kong", v.ReplicaCount, v.Resources, v.IngressController.Resources)}
+}
+
 // Installation gives everything that the instance consists of, or every reason
 // why not.
 func (a *KongArgs) Installation() (*kube.Installation, error) {
@@ -374,9 +398,14 @@ func (a *KongArgs) Installation() (*kube.Installation, error) {
 			return nil, err
 		}
 	}
-	namespace := kube.Manifest{Name: "namespace", Object: kube.RestrictedNamespace(a.Namespace)}
+	namespace := kube.RestrictedNamespace(a.Namespace)
+	if a.Public {
+		// A new pod is not ready before the load balancer has it as a healthy target, so
+		// that no update takes the old ones away too early.
+		namespace.Labels["elbv2.k8s.aws/pod-readiness-gate-inject"] = "enabled"
+	}
 	return &kube.Installation{
-		Before:  kube.Stages{append(crds, namespace), {{Name: "network-policy", Object: a.networkPolicy()}}},
+		Before:  kube.Stages{append(crds, kube.Manifest{Name: "namespace", Object: namespace}), {{Name: "network-policy", Object: a.networkPolicy()}}},
 		Release: release,
 		After:   kube.Stages{a.gateway()},
 	}, nil

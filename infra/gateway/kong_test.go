@@ -11,6 +11,7 @@ import (
 	"github.com/loja-veloz/platform/infra/charts/chartstest"
 	"github.com/loja-veloz/platform/infra/gateway"
 	"github.com/loja-veloz/platform/infra/infratest"
+	"github.com/loja-veloz/platform/infra/kube"
 )
 
 func public() *gateway.KongArgs {
@@ -39,6 +40,16 @@ func TestKong(t *testing.T) {
 	}
 }
 
+func TestPodsCountBothContainers(t *testing.T) {
+	pods := public().Pods()
+	if len(pods) != 1 || pods[0] != (kube.PodSize{Name: "kong-kong", Count: 2, MilliCPU: 300, MemoryMiB: 768}) {
+		t.Errorf("pods are %+v", pods)
+	}
+	if pods := (&gateway.KongArgs{}).Pods(); pods != nil {
+		t.Errorf("wrong arguments have the pods %+v", pods)
+	}
+}
+
 // TestAnInternalKongIsNeverPublic: nothing of it asks for a load balancer.
 func TestAnInternalKongIsNeverPublic(t *testing.T) {
 	release, err := internal().Release()
@@ -53,7 +64,7 @@ func TestAnInternalKongIsNeverPublic(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, word := range []string{"LoadBalancer", "NodePort", "internet-facing", "aws-load-balancer"} {
+	for _, word := range []string{"LoadBalancer", "NodePort", "internet-facing", "aws-load-balancer", "port_maps"} {
 		if strings.Contains(string(raw), word) {
 			t.Errorf("its values say %s", word)
 		}

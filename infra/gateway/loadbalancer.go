@@ -83,7 +83,7 @@ func (a *LoadBalancerArgs) Validate() error {
 }
 
 // LoadBalancerValues are the chart's values, as far as they are used here. The
-// facts have none of this chart: all were read in its values file.
+// facts have none of this chart: all are from its documentation, not rendered.
 type LoadBalancerValues struct {
 	ClusterName    string         `json:"clusterName"`
 	Region         string         `json:"region"`
@@ -128,6 +128,16 @@ func (a *LoadBalancerArgs) Release() (*kube.Release, error) {
 		Overlays: []kube.Overlay{{Path: []string{"vpcId"}, Value: a.VPCID}},
 		Atomic:   true, SkipAwait: a.SkipAwait, TimeoutSeconds: 600, MaxHistory: 5,
 	}, nil
+}
+
+// Pods are those of the release; nil for arguments that are wrong.
+func (a *LoadBalancerArgs) Pods() []kube.PodSize {
+	release, err := a.Release()
+	if err != nil {
+		return nil
+	}
+	v := release.Values.(LoadBalancerValues)
+	return []kube.PodSize{kube.SizeOf("aws-load-balancer-controller", v.ReplicaCount, v.Resources)}
 }
 
 // Installation gives everything that the controller consists of, or every reason

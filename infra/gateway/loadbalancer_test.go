@@ -57,3 +57,14 @@ func TestLoadBalancerRefusals(t *testing.T) {
 		}
 	}
 }
+
+func TestLoadBalancerPods(t *testing.T) {
+	args := &gateway.LoadBalancerArgs{Namespace: "kube-system", ClusterName: "loja-veloz-dev", Region: "us-east-1", VPCID: pulumi.String("vpc-1"), Replicas: 2}
+	pods := args.Pods()
+	if len(pods) != 1 || pods[0].Count != 2 || pods[0].MilliCPU != 50 || pods[0].MemoryMiB != 96 {
+		t.Errorf("pods are %+v", pods)
+	}
+	if pods := (&gateway.LoadBalancerArgs{}).Pods(); pods != nil {
+		t.Errorf("wrong arguments have the pods %+v", pods)
+	}
+}

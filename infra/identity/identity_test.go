@@ -79,6 +79,13 @@ func TestValidateNamesEveryFault(t *testing.T) {
 	}
 }
 
+func bounds() identity.Boundary {
+	return identity.Boundary{
+		Account: account, Region: region, Project: "loja-veloz", Environment: "dev", Shared: "shared",
+		Key: pulumi.String("arn:aws:kms:us-east-1:" + account + ":key/of-dev"),
+	}
+}
+
 func readyMade() map[string]identity.PolicyDocument {
 	arns := identity.ARNs("arn:aws:x:us-east-1:" + account + ":y/z")
 	return map[string]identity.PolicyDocument{
@@ -87,7 +94,7 @@ func readyMade() map[string]identity.PolicyDocument {
 		"ExternalSecrets":        identity.ExternalSecrets(region, arns, arns),
 		"ImageUpdater":           identity.ImageUpdater(region, arns),
 		"ImagePush":              identity.ImagePush(region, arns),
-		"PermissionsBoundary":    identity.PermissionsBoundary(account, region),
+		"PermissionsBoundary":    identity.PermissionsBoundary(bounds()),
 		"KeyPolicy":              identity.KeyPolicy(account, region),
 		"PodTrust":               identity.PodTrust(cluster, account, region),
 		"ServiceTrust":           identity.ServiceTrust("ec2.amazonaws.com", nil),
@@ -114,8 +121,10 @@ func TestReadyMadePolicies(t *testing.T) {
 // A boundary that lacks an action of a policy silently takes it away.
 func TestBoundaryHoldsEveryReadyMadePolicy(t *testing.T) {
 	var ceiling []string
-	for _, s := range identity.PermissionsBoundary(account, region).Statement {
-		ceiling = append(ceiling, s.Action...)
+	for _, s := range identity.PermissionsBoundary(bounds()).Statement {
+		if s.Effect == identity.Allow {
+			ceiling = append(ceiling, s.Action...)
+		}
 	}
 	within := func(action string) bool {
 		return slices.ContainsFunc(ceiling, func(pattern string) bool {
@@ -129,7 +138,7 @@ func TestBoundaryHoldsEveryReadyMadePolicy(t *testing.T) {
 		}
 		for _, s := range document.Statement {
 			for _, action := range s.Action {
-				if !within(action) {
+				if s.Effect == identity.Allow && !within(action) {
 					t.Errorf("%s: %s is outside the boundary", name, action)
 				}
 			}
@@ -139,6 +148,38 @@ func TestBoundaryHoldsEveryReadyMadePolicy(t *testing.T) {
 		if within(action) {
 			t.Errorf("the boundary admits %s", action)
 		}
+	}
+}
+
+// dev's update makes dev's roles: what the boundary admits, it can give itself.
+func TestABoundaryEndsAtItsEnvironment(t *testing.T) {
+	document := identity.PermissionsBoundary(bounds())
+	secrets := "arn:aws:secretsmanager:us-east-1:" + account + ":secret:"
+	denied := false
+	for _, s := range document.Statement {
+		if s.Effect == identity.Deny {
+			denied = slices.Equal(s.Action, []string{"*"}) &&
+				slices.Equal(s.Condition["StringNotEquals"]["aws:ResourceTag/Environment"], []string{"dev", "shared"}) &&
+				slices.Equal(s.Condition["Null"]["aws:ResourceTag/Environment"], []string{"false"})
+			continue
+		}
+		for _, action := range s.Action {
+			for _, resource := range s.Resource {
+				switch arn := string(resource.(pulumi.String)); {
+				case strings.HasPrefix(action, "kms:"):
+					if arn != "arn:aws:kms:us-east-1:"+account+":key/of-dev" {
+						t.Errorf("%s is within the boundary for %s", action, arn)
+					}
+				case !strings.HasPrefix(action, "secretsmanager:"), arn == secrets+"loja-veloz/dev/*":
+				case arn == secrets+"rds!*" && slices.Equal(s.Condition["StringEquals"]["aws:ResourceTag/Environment"], []string{"dev"}):
+				default:
+					t.Errorf("%s is within the boundary for %s under %v", action, arn, s.Condition)
+				}
+			}
+		}
+	}
+	if !denied {
+		t.Error("what carries another environment's tag is not denied")
 	}
 }
 
@@ -201,7 +242,7 @@ func podRole() *identity.PodRoleArgs {
 		Namespace: "kube-system", ServiceAccount: "cluster-autoscaler",
 		Policy:              identity.ClusterAutoscaler(account, region, cluster),
 		ManagedPolicies:     []string{identity.EBSCSIPolicy},
-		PermissionsBoundary: "arn:aws:iam::" + account + ":policy/loja-veloz-boundary",
+		PermissionsBoundary: "arn:aws:iam::" + account + ":policy/loja-veloz-dev-boundary",
 	}
 }
 

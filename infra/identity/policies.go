@@ -159,11 +159,31 @@ func ImagePush(region string, repositories []pulumi.StringInput) PolicyDocument 
 	}}
 }
 
-// PermissionsBoundary is the most that any role of the platform can ever do,
+// Boundary says whose roles a permissions boundary is for.
+type Boundary struct {
+	Account, Region string
+	// Project and Environment begin the names of the environment's secrets
+	// (project/environment/...); Environment is also the value of the tag
+	// Environment on everything that is its own.
+	Project, Environment string
+	// Shared is that tag's value on what all environments use, such as images.
+	Shared string
+	// Key is the ARN of the environment's KMS key.
+	Key pulumi.StringInput
+}
+
+// PermissionsBoundary is the most that any role of an environment can ever do,
 // whatever policies are attached to it: what the policies above and AWS's managed
-// ones use, in one region. Above all no role can touch IAM, its own boundary
-// included, except to ask for AWS's service-linked roles.
-func PermissionsBoundary(account, region string) PolicyDocument {
+// ones use, in one region. No role can touch IAM, its own boundary included,
+// except to ask for AWS's service-linked roles; none reads another environment's
+// secrets, uses its key, or acts on what carries its tag.
+func PermissionsBoundary(b Boundary) PolicyDocument {
+	account, region := b.Account, b.Region
+	const owner = "aws:ResourceTag/Environment"
+	readSecret := []string{"secretsmanager:DescribeSecret", "secretsmanager:GetSecretValue"}
+	secret := func(name string) []pulumi.StringInput {
+		return ARNs(fmt.Sprintf("arn:aws:secretsmanager:%s:%s:secret:%s", region, account, name))
+	}
 	return PolicyDocument{Statement: []Statement{
 		// A boundary grants nothing by itself: the roles' own policies name resources.
 		{Sid: "Network", Effect: Allow, Resource: ARNs("*"), Condition: inRegion(region), Action: []string{
@@ -193,14 +213,25 @@ func PermissionsBoundary(account, region string) PolicyDocument {
 			"ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:BatchImportUpstreamImage", "ecr:CreateRepository",
 			"ecr:Describe*", "ecr:Get*", "ecr:ListImages", "ecr:ReplicateImage", "ecr:TagResource",
 		}},
-		{Sid: "DataAndLogs", Effect: Allow, Resource: ARNs("*"), Condition: inRegion(region), Action: []string{
-			"kms:CreateGrant", "kms:Decrypt", "kms:DescribeKey", "kms:Encrypt", "kms:GenerateDataKey*", "kms:ReEncrypt*", "kms:RetireGrant",
+		{Sid: "Logs", Effect: Allow, Resource: ARNs("*"), Condition: inRegion(region), Action: []string{
 			"logs:CreateLogDelivery", "logs:CreateLogGroup", "logs:CreateLogStream", "logs:DeleteLogDelivery", "logs:Describe*",
 			"logs:GetLogEvents", "logs:PutLogEvents", "logs:PutRetentionPolicy",
-			"secretsmanager:DescribeSecret", "secretsmanager:GetSecretValue",
 		}},
+		{Sid: "Key", Effect: Allow, Resource: []pulumi.StringInput{b.Key}, Action: []string{
+			"kms:CreateGrant", "kms:Decrypt", "kms:DescribeKey", "kms:Encrypt", "kms:GenerateDataKey*", "kms:ReEncrypt*", "kms:RetireGrant",
+		}},
+		{Sid: "Secrets", Effect: Allow, Action: readSecret, Resource: secret(b.Project + "/" + b.Environment + "/*")},
+		// RDS names the master user's secret itself, and gives it the instance's tags
+		// when it makes the instance.
+		{Sid: "MasterSecret", Effect: Allow, Action: readSecret, Resource: secret("rds!*"), Condition: Is(map[string]string{owner: b.Environment})},
 		{Sid: "ServiceLinkedRoles", Effect: Allow, Action: []string{"iam:CreateServiceLinkedRole"},
 			Resource: ARNs(fmt.Sprintf("arn:aws:iam::%s:role/aws-service-role/*", account))},
+		// What EKS, Auto Scaling and controllers make carries no tag of ours and stays
+		// allowed: a condition on a missing tag would take it from its own cluster.
+		{Sid: "OtherEnvironments", Effect: Deny, Action: []string{"*"}, Resource: ARNs("*"), Condition: Condition{
+			"Null":            {owner: {"false"}},
+			"StringNotEquals": {owner: {b.Environment, b.Shared}},
+		}},
 	}}
 }
 

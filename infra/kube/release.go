@@ -4,13 +4,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"net/url"
 	"path"
-	"slices"
 	"strings"
 
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
+	corev1 "k8s.io/api/core/v1"
 
 	"github.com/loja-veloz/platform/infra/charts"
 )
@@ -35,15 +34,10 @@ type Release struct {
 	// Overlays lay Inputs over the values, for what exists only after another
 	// resource. Paths begin below values.
 	Overlays []Overlay
-	// CreateNamespace lets Helm make the namespace. Components make their own,
-	// since Helm's would have no Pod Security label.
-	CreateNamespace bool
 	// Atomic takes a failed installation or upgrade back.
 	Atomic bool
 	// SkipAwait does not wait until the chart's objects are ready.
 	SkipAwait bool
-	// SkipCRDs leaves the chart's crds folder out, for the second release of a chart.
-	SkipCRDs bool
 	// TimeoutSeconds is how long the chart's objects may take to get ready; 0 is
 	// Helm's default of 300.
 	TimeoutSeconds int
@@ -173,9 +167,7 @@ func (r *Release) properties() (properties, error) {
 	if repository != "" {
 		fields["repositoryOpts"] = map[string]any{"repo": repository}
 	}
-	for key, set := range map[string]bool{
-		"createNamespace": r.CreateNamespace, "atomic": r.Atomic, "skipAwait": r.SkipAwait, "skipCrds": r.SkipCRDs,
-	} {
+	for key, set := range map[string]bool{"atomic": r.Atomic, "skipAwait": r.SkipAwait} {
 		if set {
 			fields[key] = true
 		}
@@ -213,8 +205,6 @@ type Installation struct {
 	Before  Stages
 	Release *Release
 	After   Stages
-	// AfterOverlays lay Inputs over objects of After, by their manifests' names.
-	AfterOverlays map[string][]Overlay
 }
 
 // Objects are all objects in the order in which they come, without the release.
@@ -224,16 +214,11 @@ func (i *Installation) Objects() []Manifest { return append(i.Before.All(), i.Af
 // opts, in order, as its children called <component name>-<manifest name>; the
 // release is called <component name>-release.
 func ApplyInstallation(ctx *pulumi.Context, component pulumi.Resource, name string, parts *Installation, opts []pulumi.ResourceOption) (*HelmRelease, error) {
-	for _, manifest := range slices.Sorted(maps.Keys(parts.AfterOverlays)) {
-		if !slices.ContainsFunc(parts.After.All(), func(m Manifest) bool { return m.Name == manifest }) {
-			return nil, fmt.Errorf("an overlay is for %s, which is none of the objects", manifest)
-		}
-	}
 	own, err := pulumi.NewResourceOptions(opts...)
 	if err != nil {
 		return nil, fmt.Errorf("reading the options: %w", err)
 	}
-	before, err := applyStages(ctx, component, name, parts.Before, nil, own.DependsOn)
+	before, err := applyStages(ctx, component, name, parts.Before, own.DependsOn)
 	if err != nil {
 		return nil, err
 	}
@@ -241,7 +226,7 @@ func ApplyInstallation(ctx *pulumi.Context, component pulumi.Resource, name stri
 	if err != nil {
 		return nil, err
 	}
-	if _, err := applyStages(ctx, component, name, parts.After, parts.AfterOverlays, []pulumi.Resource{release}); err != nil {
+	if _, err := applyStages(ctx, component, name, parts.After, []pulumi.Resource{release}); err != nil {
 		return nil, err
 	}
 	return release, nil
@@ -249,11 +234,11 @@ func ApplyInstallation(ctx *pulumi.Context, component pulumi.Resource, name stri
 
 // applyStages registers stage after stage and returns what the next thing has to
 // wait for: the last stage, or what was given if there is none.
-func applyStages(ctx *pulumi.Context, component pulumi.Resource, name string, stages Stages, overlays map[string][]Overlay, before []pulumi.Resource) ([]pulumi.Resource, error) {
+func applyStages(ctx *pulumi.Context, component pulumi.Resource, name string, stages Stages, before []pulumi.Resource) ([]pulumi.Resource, error) {
 	for _, stage := range stages {
 		var made []pulumi.Resource
 		for _, m := range stage {
-			resource, err := Apply(ctx, name+"-"+m.Name, m.Object, overlays[m.Name],
+			resource, err := Apply(ctx, name+"-"+m.Name, m.Object, nil,
 				pulumi.Parent(component), pulumi.DependsOn(before), pulumi.IgnoreChanges(m.IgnoreChanges))
 			if err != nil {
 				return nil, err
@@ -265,4 +250,28 @@ func applyStages(ctx *pulumi.Context, component pulumi.Resource, name string, st
 		}
 	}
 	return before, nil
+}
+
+// PodSize is what the pods of one Deployment, StatefulSet or DaemonSet of a chart
+// ask for, all their containers together: what the scheduler counts.
+type PodSize struct {
+	Name string
+	// Count is the number of pods; 0 for a Daemon.
+	Count int32
+	// MilliCPU, in thousandths of a core, and MemoryMiB are the requests of one pod.
+	MilliCPU, MemoryMiB int64
+	// Daemon: one pod on every node.
+	Daemon bool
+}
+
+// SizeOf adds up the requests of the containers that run side by side in a pod.
+func SizeOf(name string, count int32, containers ...corev1.ResourceRequirements) PodSize {
+	size := PodSize{Name: name, Count: count}
+	var bytes int64
+	for _, container := range containers {
+		size.MilliCPU += container.Requests.Cpu().MilliValue()
+		bytes += container.Requests.Memory().Value()
+	}
+	size.MemoryMiB = (bytes + 1<<20 - 1) >> 20 // rounded up: the scheduler counts bytes
+	return size
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/loja-veloz/platform/infra/charts"
@@ -64,10 +65,10 @@ func TestAReleaseSendsWhatIsSetAndNothingElse(t *testing.T) {
 		t.Errorf("inputs are %v\nwant %v", got, want)
 	}
 	all := sample()
-	all.CreateNamespace, all.Atomic, all.SkipAwait, all.SkipCRDs, all.TimeoutSeconds, all.MaxHistory = true, true, true, true, 600, 5
+	all.Atomic, all.SkipAwait, all.TimeoutSeconds, all.MaxHistory = true, true, 600, 5
 	got := install(t, all)
 	for key, value := range map[string]any{
-		"createNamespace": true, "atomic": true, "skipAwait": true, "skipCrds": true, "timeout": 600.0, "maxHistory": 5.0,
+		"atomic": true, "skipAwait": true, "timeout": 600.0, "maxHistory": 5.0,
 	} {
 		if got[key] != value {
 			t.Errorf("%s is %v, want %v", key, got[key], value)
@@ -137,7 +138,6 @@ func TestAnInstallationGoesInOrder(t *testing.T) {
 	}
 	parts := &kube.Installation{
 		Before: kube.Stages{{object("first")}, {object("second")}}, Release: sample(), After: kube.Stages{{object("last")}},
-		AfterOverlays: map[string][]kube.Overlay{"last": {{Path: []string{"data", "id"}, Value: pulumi.String("7")}}},
 	}
 	program := func(ctx *pulumi.Context) error {
 		component := &pulumi.ResourceState{}
@@ -159,11 +159,13 @@ func TestAnInstallationGoesInOrder(t *testing.T) {
 			t.Errorf("%s does not wait for %s", later, earlier)
 		}
 	}
-	if data, _ := recorder.Named(t, "sample-last").Inputs["data"].(map[string]any); data["id"] != "7" {
-		t.Error("the overlay is missing")
-	}
-	parts.AfterOverlays = map[string][]kube.Overlay{"nobody": nil}
-	if _, err := infratest.Run(true, program); err == nil || !strings.Contains(err.Error(), "nobody") {
-		t.Errorf("the error is %v", err)
+}
+
+func TestSizesAddUp(t *testing.T) {
+	half := kube.Sizes(30, 10, 20)
+	half.Requests[corev1.ResourceMemory] = resource.MustParse("1500Ki")
+	got := kube.SizeOf("pods", 3, kube.Sizes(100, 64, 128), half, corev1.ResourceRequirements{})
+	if want := (kube.PodSize{Name: "pods", Count: 3, MilliCPU: 130, MemoryMiB: 66}); got != want {
+		t.Errorf("got %+v, want %+v", got, want)
 	}
 }

@@ -43,6 +43,9 @@ type Args struct {
 	ClusterName string
 	// PermissionsBoundary bounds the flow logs' role; empty for none.
 	PermissionsBoundary string
+	// Protect keeps Pulumi from deleting or replacing the VPC, in which everything
+	// else is.
+	Protect bool
 }
 
 // Network is the VPC. Its subnets are in the order of Args.Zones.
@@ -188,7 +191,7 @@ func (b *builder) makeVPC() error {
 		// Private names of endpoints, RDS and nodes need both.
 		EnableDnsSupport: pulumi.Bool(true), EnableDnsHostnames: pulumi.Bool(true),
 		Tags: b.tags("vpc"),
-	}, b.child())
+	}, b.child(), pulumi.Protect(b.args.Protect))
 	if err != nil {
 		return fmt.Errorf("making the VPC: %w", err)
 	}

@@ -167,7 +167,7 @@ type DatadogEndpoint struct {
 type DatadogClusterAgent struct {
 	Replicas int32         `json:"replicas"`
 	PDB      DatadogBudget `json:"pdb"`
-	// Resources: read in the chart's values file, not rendered.
+	// Resources: from the chart's documentation, not rendered.
 	Resources corev1.ResourceRequirements `json:"resources"`
 }
 
@@ -180,6 +180,21 @@ type DatadogBudget struct {
 // DatadogNodeAgents run on every node.
 type DatadogNodeAgents struct {
 	Tolerations []corev1.Toleration `json:"tolerations"`
+	// Containers: from the chart's documentation, not rendered.
+	Containers DatadogContainers `json:"containers"`
+}
+
+// DatadogContainers are those of a node agent's pod.
+type DatadogContainers struct {
+	// Agent collects metrics and logs, and takes OTLP.
+	Agent DatadogContainer `json:"agent"`
+	// TraceAgent takes traces in Datadog's own protocol.
+	TraceAgent DatadogContainer `json:"traceAgent"`
+}
+
+// DatadogContainer is one of them.
+type DatadogContainer struct {
+	Resources corev1.ResourceRequirements `json:"resources"`
 }
 
 // DatadogOperator makes monitors, objectives and dashboards of objects in the
@@ -194,6 +209,9 @@ type DatadogOperator struct {
 	DatadogSLO           Switch      `json:"datadogSLO"`
 	DatadogMonitor       Switch      `json:"datadogMonitor"`
 	DatadogCRDs          DatadogCRDs `json:"datadogCRDs"`
+	// ReplicaCount and Resources: from the chart's documentation, not rendered.
+	ReplicaCount int32                       `json:"replicaCount"`
+	Resources    corev1.ResourceRequirements `json:"resources"`
 }
 
 // DatadogCRDs says what becomes of the operator's kinds.
@@ -228,16 +246,39 @@ func (a *DatadogArgs) Release() (*kube.Release, error) {
 				OTLP:    DatadogOTLP{Receiver: DatadogReceiver{Protocols: DatadogProtocols{GRPC: endpoint(otlpGRPC), HTTP: endpoint(otlpHTTP)}}},
 			},
 			ClusterAgent: DatadogClusterAgent{Replicas: a.ClusterAgentReplicas, PDB: budget, Resources: kube.Sizes(100, 192, 512)},
-			Agents:       DatadogNodeAgents{Tolerations: []corev1.Toleration{{Operator: corev1.TolerationOpExists}}},
+			Agents: DatadogNodeAgents{
+				Tolerations: []corev1.Toleration{{Operator: corev1.TolerationOpExists}},
+				Containers: DatadogContainers{
+					Agent:      DatadogContainer{Resources: kube.Sizes(200, 256, 512)},
+					TraceAgent: DatadogContainer{Resources: kube.Sizes(50, 96, 256)},
+				},
+			},
 			Operator: DatadogOperator{
 				Site: a.Site, ClusterName: a.ClusterName,
 				APIKeyExistingSecret: datadogSecret, AppKeyExistingSecret: datadogSecret,
 				DatadogDashboard: Switch{Enabled: true}, DatadogSLO: Switch{Enabled: true}, DatadogMonitor: Switch{Enabled: true},
-				DatadogCRDs: DatadogCRDs{KeepCRDs: true},
+				DatadogCRDs:  DatadogCRDs{KeepCRDs: true},
+				ReplicaCount: 1, Resources: kube.Sizes(20, 96, 256),
 			},
 		},
 		Atomic: true, SkipAwait: a.SkipAwait, TimeoutSeconds: 900, MaxHistory: 5,
 	}, nil
+}
+
+// Pods are those of the release; nil for arguments that are wrong.
+func (a *DatadogArgs) Pods() []kube.PodSize {
+	release, err := a.Release()
+	if err != nil {
+		return nil
+	}
+	v := release.Values.(DatadogValues)
+	node := kube.SizeOf("datadog", 0, v.Agents.Containers.Agent.Resources, v.Agents.Containers.TraceAgent.Resources)
+	node.Daemon = true
+	return []kube.PodSize{
+		node,
+		kube.SizeOf("datadog-cluster-agent", v.ClusterAgent.Replicas, v.ClusterAgent.Resources),
+		kube.SizeOf("datadog-operator", v.Operator.ReplicaCount, v.Operator.Resources),
+	}
 }
 
 // Installation gives everything that Datadog consists of, or every reason why
@@ -260,11 +301,6 @@ func (a *DatadogArgs) Installation() (*kube.Installation, error) {
 		},
 		Release: release,
 	}, nil
-}
-
-// Endpoint is where services send OTLP over HTTP.
-func (a *DatadogArgs) Endpoint() string {
-	return fmt.Sprintf("http://datadog.%s.svc:%d", a.Namespace, otlpHTTP)
 }
 
 // DatadogAgents are the node agents' pods, which take OTLP.

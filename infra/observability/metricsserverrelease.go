@@ -125,6 +125,16 @@ func (a *MetricsServerReleaseArgs) Release() (*kube.Release, error) {
 	}, nil
 }
 
+// Pods are those of the release; nil for arguments that are wrong.
+func (a *MetricsServerReleaseArgs) Pods() []kube.PodSize {
+	release, err := a.Release()
+	if err != nil {
+		return nil
+	}
+	v := release.Values.(MetricsServerValues)
+	return []kube.PodSize{kube.SizeOf(metricsServer, v.Replicas, v.Resources)}
+}
+
 // Installation gives everything that metrics-server consists of, or every reason
 // why not.
 func (a *MetricsServerReleaseArgs) Installation() (*kube.Installation, error) {

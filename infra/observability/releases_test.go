@@ -1,6 +1,7 @@
 package observability_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -8,6 +9,7 @@ import (
 
 	"github.com/loja-veloz/platform/infra/charts/chartstest"
 	"github.com/loja-veloz/platform/infra/infratest"
+	"github.com/loja-veloz/platform/infra/kube"
 	"github.com/loja-veloz/platform/infra/observability"
 )
 
@@ -29,8 +31,21 @@ func TestDatadog(t *testing.T) {
 	}
 	infratest.Golden(t, "datadog", parts.Objects())
 	chartstest.Golden(t, "datadog-values", parts.Release)
-	if got := datadog().Endpoint(); got != "http://datadog.datadog.svc:4318" {
-		t.Errorf("the endpoint is %s", got)
+}
+
+func TestPods(t *testing.T) {
+	pods := append(datadog().Pods(), metricsServerRelease().Pods()...)
+	want := []kube.PodSize{
+		{Name: "datadog", MilliCPU: 250, MemoryMiB: 352, Daemon: true},
+		{Name: "datadog-cluster-agent", Count: 2, MilliCPU: 100, MemoryMiB: 192},
+		{Name: "datadog-operator", Count: 1, MilliCPU: 20, MemoryMiB: 96},
+		{Name: "metrics-server", Count: 2, MilliCPU: 50, MemoryMiB: 96},
+	}
+	if !slices.Equal(pods, want) {
+		t.Errorf("pods are %+v", pods)
+	}
+	if pods := append((&observability.DatadogArgs{}).Pods(), (&observability.MetricsServerReleaseArgs{}).Pods()...); pods != nil {
+		t.Errorf("wrong arguments have the pods %+v", pods)
 	}
 }
 

@@ -85,9 +85,12 @@ func (s *statement) faults(ofKey bool) []string {
 	if anyone(s.Principal) && !s.namesCaller() {
 		add("allows any Principal: name who is allowed, or the account in a condition")
 	}
-	wide := false
+	wide, whole := false, ""
 	for _, resource := range s.Resource {
 		wide = wide || wildResource(resource)
+		if wholeType(resource) {
+			whole = resource
+		}
 	}
 	for _, action := range s.Action {
 		service, operation, _ := strings.Cut(strings.ToLower(action), ":")
@@ -96,7 +99,10 @@ func (s *statement) faults(ofKey bool) []string {
 			add("allows the Action %s: name the actions", action)
 		case service == "iam" && operation == "*":
 			add("allows the Action %s, and so any other: name the actions", action)
-		case !wide || ofKey:
+		case ofKey:
+		case !wide && strings.Trim(operation, "*?") == "" && whole != "":
+			add("allows %s on %s, which is all of a kind: name the actions or the resources", action, whole)
+		case !wide:
 		case operation == "passrole" && s.has("iam:PassedToService"):
 		case service == "iam" && operation == "passrole", service == "sts" && strings.HasPrefix(operation, "assumerole"):
 			add("allows %s on every resource: name the roles", action)
@@ -160,5 +166,27 @@ func (s *statement) has(condition string) bool {
 // wildResource tells whether an ARN leaves its resource open altogether.
 func wildResource(arn string) bool {
 	parts := strings.SplitN(arn, ":", 6)
-	return arn == "*" || len(parts) == 6 && parts[5] == "*" || len(parts) < 6 && strings.HasSuffix(arn, "*")
+	if len(parts) < 6 {
+		return strings.HasSuffix(arn, "*")
+	}
+	return onlyWildcards(parts[5])
+}
+
+// wholeType tells whether an ARN leaves its resource open but for its type, as
+// key/* and secret:* do. S3's ARNs have no type: bucket/* is what is in a bucket.
+func wholeType(arn string) bool {
+	if wildResource(arn) {
+		return true
+	}
+	parts := strings.SplitN(arn, ":", 6)
+	if len(parts) < 6 || parts[2] == "s3" {
+		return false
+	}
+	at := strings.IndexAny(parts[5], "/:")
+	return at >= 0 && onlyWildcards(parts[5][at+1:])
+}
+
+// onlyWildcards is true for *, */*, *:* and the like, not for nothing.
+func onlyWildcards(text string) bool {
+	return strings.ContainsAny(text, "*?") && strings.Trim(text, "*?/:-") == ""
 }

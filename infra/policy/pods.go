@@ -9,8 +9,9 @@ import (
 var byDigest = regexp.MustCompile(`@sha256:[0-9a-f]{64}$`)
 
 // pods gives every pod specification in a Kubernetes object: a Pod's, and those
-// of templates, wherever a kind keeps them. A chart's values are none: its images
-// are pinned with the chart.
+// of templates, wherever a kind keeps them. A Helm release has none: its values are
+// each chart's own form, and what Helm renders from them passes no registration.
+// Its images run by the tags that infra/charts pins, not by digest; Rules says so.
 func pods(r Resource) []field {
 	if !isKubernetes(r) || kind(r.Type) == "CustomResourceDefinition" || kind(r.Type) == "Release" {
 		return nil

@@ -9,6 +9,7 @@ var stateful = map[string]string{
 	"aws:s3/bucket:Bucket":                              "its objects",
 	"aws:ecr/repository:Repository":                     "its images",
 	"aws:eks/cluster:Cluster":                           "everything that runs",
+	"aws:ec2/vpc:Vpc":                                   "the cluster and the database that are in it",
 	"aws:ebs/volume:Volume":                             "its data",
 	"aws:efs/fileSystem:FileSystem":                     "its data",
 	"aws:dynamodb/table:Table":                          "its data",

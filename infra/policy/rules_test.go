@@ -126,6 +126,16 @@ var fixtures = map[string][]fixture{
 		{"everything", rolePolicy, policyText(`{"Effect":"Allow","Action":"*","Resource":"arn:aws:s3:::b/*"}`), "policy Statement[0] allows the Action *"},
 		{"all of IAM", rolePolicy, policyText(`[{"Effect":"Allow","Action":["iam:*"],"Resource":["arn:aws:iam::1:role/x"]}]`), "allows the Action iam:*"},
 		{"a service on everything", rolePolicy, policyText(`[{"Effect":"Allow","Action":["s3:GetObject"],"Resource":"arn:aws:s3:::b/*"},{"Effect":"Allow","Action":["s3:*"],"Resource":["*"]}]`), "policy Statement[1] allows s3:* on every resource"},
+		{"every network resource", rolePolicy, policyText(`{"Effect":"Allow","Action":"ec2:*","Resource":"arn:aws:ec2:us-east-1:1:*/*"}`), "allows ec2:* on every resource"},
+		{"every key", rolePolicy, policyText(`{"Effect":"Allow","Action":"kms:*","Resource":["arn:aws:kms:us-east-1:1:key/of-dev","arn:aws:kms:us-east-1:1:key/*"]}`), "allows kms:* on arn:aws:kms:us-east-1:1:key/*, which is all of a kind"},
+		{"every secret", rolePolicy, policyText(`{"Effect":"Allow","Action":"secretsmanager:*","Resource":"arn:aws:secretsmanager:us-east-1:1:secret:*"}`), "allows secretsmanager:* on arn:aws:secretsmanager:us-east-1:1:secret:*"},
+		{"every log stream", rolePolicy, policyText(`{"Effect":"Allow","Action":"logs:*","Resource":"arn:aws:logs:us-east-1:1:log-group:*:*"}`), "allows logs:* on"},
+		{"every bucket's objects", rolePolicy, policyText(`{"Effect":"Allow","Action":"s3:*","Resource":"arn:aws:s3:::*/*"}`), "allows s3:* on every resource"},
+		{"everything in another spelling", rolePolicy, policyText(`{"Effect":"Allow","Action":"kms:**","Resource":"arn:aws:kms:us-east-1:1:key/?*"}`), "allows kms:** on"},
+		{"one key", rolePolicy, policyText(`{"Effect":"Allow","Action":"kms:*","Resource":"arn:aws:kms:us-east-1:1:key/of-dev"}`), ""},
+		{"secrets of one name", rolePolicy, policyText(`{"Effect":"Allow","Action":"secretsmanager:*","Resource":"arn:aws:secretsmanager:us-east-1:1:secret:loja-veloz/dev/*"}`), ""},
+		{"one bucket's objects", rolePolicy, policyText(`{"Effect":"Allow","Action":"s3:*","Resource":"arn:aws:s3:::b/*"}`), ""},
+		{"named actions on all of a kind", rolePolicy, policyText(`{"Effect":"Allow","Action":["ec2:DeleteVpc"],"Resource":"arn:aws:ec2:us-east-1:1:*/*","Condition":{"StringEquals":{"aws:ResourceTag/Environment":"dev"}}}`), ""},
 		{"reading secrets everywhere", rolePolicy, policyText(`{"Effect":"Allow","Action":"secretsmanager:Get*","Resource":"arn:aws:secretsmanager:us-east-1:1:*"}`), "allows secretsmanager:Get*"},
 		{"passing any role", rolePolicy, policyText(`{"Effect":"Allow","Action":"iam:PassRole","Resource":"*"}`), "allows iam:PassRole on every resource"},
 		{"passing to one service", rolePolicy, policyText(`{"Effect":"Allow","Action":"iam:PassRole","Resource":"*","Condition":{"StringEquals":{"iam:PassedToService":"eks.amazonaws.com"}}}`), ""},
@@ -170,6 +180,7 @@ var fixtures = map[string][]fixture{
 		{"bucket", bucket, `{}`, "protect is not set"},
 		{"repository", repository, `{}`, "protect is not set"},
 		{"cluster", eksCluster, `{}`, "protect is not set"},
+		{"network", "aws:ec2/vpc:Vpc", `{}`, "protect is not set: replacing it would lose the cluster and the database that are in it"},
 		{"role", "aws:iam/role:Role", `{}`, ""},
 	},
 	Tags: {
@@ -257,6 +268,15 @@ func TestEveryRuleHasFixturesThatFailAndThatPass(t *testing.T) {
 		}
 		if rule.Why == "" || rule.Source == "" {
 			t.Errorf("%s does not say why and from where", rule.Name)
+		}
+	}
+}
+
+// What the rules about pods leave out is part of the table.
+func TestChartsImagesAreSaidToBeExempt(t *testing.T) {
+	for _, rule := range Rules() {
+		if says := strings.Contains(rule.Except, "Helm release"); says != (rule.Name == ImageDigest || rule.Name == RestrictedPod) {
+			t.Errorf("%s leaves out %q", rule.Name, rule.Except)
 		}
 	}
 }

@@ -9,14 +9,12 @@ import (
 )
 
 const (
-	apiVersion = "external-secrets.io/v1"
-
+	apiVersion         = "external-secrets.io/v1"
 	clusterSecretStore = "ClusterSecretStore"
-	secretStore        = "SecretStore"
 )
 
-// SecretStore is the part of External Secrets' SecretStore and ClusterSecretStore
-// that is used here: AWS Secrets Manager, reached with the operator's own
+// SecretStore is the part of External Secrets' ClusterSecretStore that is used
+// here: AWS Secrets Manager, reached with the operator's own
 // identity. The operator's Go types are not imported: their module brings the
 // clients of every secret store along.
 type SecretStore struct {
@@ -60,15 +58,6 @@ func NewClusterSecretStore(name, region string, namespaces ...string) *SecretSto
 			Provider:   Provider{AWS: AWS{Service: "SecretsManager", Region: region}},
 			Conditions: []Condition{{Namespaces: namespaces}},
 		},
-	}
-}
-
-// NewSecretStore is AWS Secrets Manager in one region, for one namespace.
-func NewSecretStore(name, namespace, region string) *SecretStore {
-	return &SecretStore{
-		TypeMeta:   metav1.TypeMeta{APIVersion: apiVersion, Kind: secretStore},
-		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: namespace},
-		Spec:       SecretStoreSpec{Provider: Provider{AWS: AWS{Service: "SecretsManager", Region: region}}},
 	}
 }
 
@@ -207,6 +196,22 @@ func NewRepositorySecret(name, namespace, store, remote, url string) *ExternalSe
 		EngineVersion: "v2",
 		Data:          map[string]string{"type": "git", "url": url, "username": insert("username"), "password": insert("password")},
 		Metadata:      &Metadata{Labels: map[string]string{"argocd.argoproj.io/secret-type": "repository"}},
+	}
+	return secret
+}
+
+// OIDCClientSecret is the key of an identity provider's client secret, in Secrets
+// Manager and in the cluster.
+const OIDCClientSecret = "clientSecret"
+
+// NewOIDCSecret is Argo CD's client secret with an identity provider. Without the
+// label Argo CD takes no notice of the Secret.
+func NewOIDCSecret(name, namespace, store, remote string) *ExternalSecret {
+	secret := NewExternalSecret(name, namespace, store, Keys(remote, OIDCClientSecret)...)
+	secret.Spec.Target.Template = &Template{
+		EngineVersion: "v2",
+		Data:          map[string]string{OIDCClientSecret: insert(OIDCClientSecret)},
+		Metadata:      &Metadata{Labels: map[string]string{"app.kubernetes.io/part-of": "argocd"}},
 	}
 	return secret
 }

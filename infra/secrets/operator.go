@@ -89,7 +89,9 @@ func (a *OperatorArgs) Validate() error {
 }
 
 // Values are the chart's values, as far as they are used here. The facts have none
-// of this chart: all were read in its values file.
+// of this chart: all are from its documentation, not rendered. Its own security
+// contexts, which operator, webhook and certificate controller have each, satisfy
+// the restricted namespace.
 type Values struct {
 	ReplicaCount        int32                       `json:"replicaCount"`
 	LeaderElect         bool                        `json:"leaderElect"`
@@ -150,6 +152,20 @@ func (a *OperatorArgs) Release() (*kube.Release, error) {
 		},
 		Atomic: true, SkipAwait: a.SkipAwait, TimeoutSeconds: 600, MaxHistory: 5,
 	}, nil
+}
+
+// Pods are those of the release; nil for arguments that are wrong.
+func (a *OperatorArgs) Pods() []kube.PodSize {
+	release, err := a.Release()
+	if err != nil {
+		return nil
+	}
+	v := release.Values.(Values)
+	return []kube.PodSize{
+		kube.SizeOf("external-secrets", v.ReplicaCount, v.Resources),
+		kube.SizeOf("external-secrets-webhook", v.Webhook.ReplicaCount, v.Webhook.Resources),
+		kube.SizeOf("external-secrets-cert-controller", v.CertController.ReplicaCount, v.CertController.Resources),
+	}
 }
 
 // Installation gives everything that the operator consists of, or every reason

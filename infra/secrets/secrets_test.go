@@ -33,7 +33,7 @@ func TestObjects(t *testing.T) {
 		{Name: "datadog", Object: secrets.NewDatadogSecret("datadog-secret", "datadog", "aws-secrets-manager", "loja-veloz/prod/datadog")},
 		{Name: "rollouts", Object: secrets.NewRolloutsDatadogSecret("argo-rollouts", "aws-secrets-manager", "loja-veloz/prod/datadog", "datadoghq.com")},
 		{Name: "repository", Object: secrets.NewRepositorySecret("platform", "argocd", "aws-secrets-manager", "loja-veloz/prod/git", "https://github.com/loja-veloz/platform.git")},
-		{Name: "store", Object: secrets.NewSecretStore("aws", "shop", "us-east-1")},
+		{Name: "oidc", Object: secrets.NewOIDCSecret("argocd-oidc", "argocd", "aws-secrets-manager", "loja-veloz/prod/argocd-oidc")},
 	})
 }
 
@@ -50,6 +50,17 @@ func TestNewOperator(t *testing.T) {
 		if !recorder.Waits(t, later, earlier) {
 			t.Errorf("%s does not wait for %s", later, earlier)
 		}
+	}
+}
+
+func TestPods(t *testing.T) {
+	pods := operator().Pods()
+	if len(pods) != 3 || pods[0] != (kube.PodSize{Name: "external-secrets", Count: 2, MilliCPU: 20, MemoryMiB: 96}) ||
+		pods[1].Count != 2 || pods[2].Count != 1 {
+		t.Errorf("pods are %+v", pods)
+	}
+	if pods := (&secrets.OperatorArgs{}).Pods(); pods != nil {
+		t.Errorf("wrong arguments have the pods %+v", pods)
 	}
 }
 

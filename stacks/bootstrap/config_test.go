@@ -18,6 +18,8 @@ func good() map[string]string {
 		"aws:region":                     "us-east-1",
 		"loja-veloz-bootstrap:accountId": "111122223333",
 		"loja-veloz-bootstrap:github":    `{"org":"loja-veloz","orgId":"1234567","repo":"platform","repoId":"7654321"}`,
+
+		"loja-veloz-bootstrap:hostedZones": `["Z0DEVEXAMPLE","Z0PRODEXAMPLE"]`,
 	}
 }
 
@@ -73,12 +75,26 @@ func TestThePulumiProjectHasTheSameDefaults(t *testing.T) {
 	if err := yaml.Unmarshal(raw, &file); err != nil {
 		t.Fatal(err)
 	}
+	_, err = load(with(map[string]string{namespace + ":?": "1"}))
+	if err == nil {
+		t.Fatal("an unknown key was accepted")
+	}
+	_, known, _ := strings.Cut(err.Error(), "known are ")
+	for key := range strings.SplitSeq(known, ", ") {
+		if _, declared := file.Config[namespace+":"+key]; !declared {
+			t.Errorf("Pulumi.yaml does not declare %s", key)
+		}
+	}
 	values := good()
 	for key, declared := range file.Config {
 		if declared.Default == nil {
 			if values[key] == "" {
 				t.Errorf("%s has neither a default nor a value in the example", key)
 			}
+			continue
+		}
+		if text, ok := declared.Default.(string); ok {
+			values[key] = text
 			continue
 		}
 		encoded, err := yaml.Marshal(declared.Default)
@@ -91,16 +107,45 @@ func TestThePulumiProjectHasTheSameDefaults(t *testing.T) {
 		}
 		values[key] = string(text)
 	}
-	want, err := load(good())
+	base := good()
+	delete(base, namespace+":hostedZones") // the example's, not the default
+	want, err := load(base)
 	if err != nil {
 		t.Fatal(err)
 	}
+	// An empty default is the same as none.
+	want.HostedZones, want.AllowReplace = []string{}, []string{}
 	got, err := load(values)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("Pulumi.yaml gives\n%+v\nthe code\n%+v", got, want)
+	}
+}
+
+// CI writes records to these zones only.
+func TestTheExampleHasTheEnvironmentsZones(t *testing.T) {
+	c, err := load(good())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, environment := range c.Environments {
+		raw, err := os.ReadFile("../../Pulumi." + environment + ".yaml")
+		if err != nil {
+			t.Fatal(err)
+		}
+		var file struct {
+			Config struct {
+				Gateway struct{ ZoneID string } `json:"loja-veloz:gateway"`
+			}
+		}
+		if err := yaml.Unmarshal(raw, &file); err != nil {
+			t.Fatal(err)
+		}
+		if zone := file.Config.Gateway.ZoneID; zone == "" || zone != c.HostedZones[i] {
+			t.Errorf("the zone of %s is %q, not among %v", environment, zone, c.HostedZones)
+		}
 	}
 }
 

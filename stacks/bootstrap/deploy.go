@@ -10,21 +10,25 @@ import (
 	"github.com/loja-veloz/platform/infra/registry"
 )
 
+// shared takes the place of an environment in the tags of what an account has once.
+const shared = "shared"
+
 // tags are laid on everything by the AWS provider. What an account has once
 // belongs to no environment.
 func tags() map[string]string {
-	return map[string]string{"Project": project, "Environment": "shared", "ManagedBy": "pulumi"}
+	return map[string]string{"Project": project, "Environment": shared, "ManagedBy": "pulumi"}
 }
 
 // rules are the platform's, with what this stack is exempt from.
 func rules(c *config) policy.Options {
-	return policy.Options{
-		Protected: true, AllowReplace: c.AllowReplace, DefaultTags: tags(),
-		Exempt: []policy.Exemption{{
-			Rule: policy.WildcardIAM, Resource: "ci-boundary",
+	o := policy.Options{Protected: true, AllowReplace: c.AllowReplace, DefaultTags: tags()}
+	for _, environment := range c.Environments {
+		o.Exempt = append(o.Exempt, policy.Exemption{
+			Rule: policy.WildcardIAM, Resource: "ci-" + environment + "-boundary",
 			Reason: "a permissions boundary grants nothing: the roles' own policies name resources",
-		}},
+		})
 	}
+	return o
 }
 
 // deploy turns configuration into resources and exports the stack's outputs, none
@@ -68,11 +72,12 @@ func deploy(ctx *pulumi.Context, values map[string]string) error {
 	environments := pulumi.Map{}
 	for _, name := range c.Environments {
 		environments[name] = pulumi.Map{
-			"secretsProvider": pulumi.String(secretsProvider(secretsAlias(name), c.Region)),
-			"keyAlias":        pulumi.String(secretsAlias(name)),
-			"keyARN":          k.ByEnvironment[name],
-			"previewRoleARN":  ci.Preview[name],
-			"upRoleARN":       ci.Up[name],
+			"secretsProvider":        pulumi.String(secretsProvider(secretsAlias(name), c.Region)),
+			"keyAlias":               pulumi.String(secretsAlias(name)),
+			"keyARN":                 k.ByEnvironment[name],
+			"previewRoleARN":         ci.Preview[name],
+			"upRoleARN":              ci.Up[name],
+			"permissionsBoundaryARN": ci.Boundary[name],
 		}
 	}
 	outputs := pulumi.Map{
@@ -83,12 +88,11 @@ func deploy(ctx *pulumi.Context, values map[string]string) error {
 		"secretsProvider": pulumi.String(secretsProvider(accountAlias, c.Region)),
 		"accountKeyARN":   k.Account,
 		// A service's image is below it: what REGISTRY= takes.
-		"registry":               pulumi.String(fmt.Sprintf("%s.dkr.ecr.%s.amazonaws.com/%s", c.AccountID, c.Region, project)),
-		"repositoryURLs":         images.URLs, // by the repositories' names in ECR
-		"environments":           environments,
-		"pushRoleARN":            ci.Push,
-		"permissionsBoundaryARN": ci.BoundaryARN,
-		"githubProviderARN":      ci.ProviderARN,
+		"registry":          pulumi.String(fmt.Sprintf("%s.dkr.ecr.%s.amazonaws.com/%s", c.AccountID, c.Region, project)),
+		"repositoryURLs":    images.URLs, // by the repositories' names in ECR
+		"environments":      environments,
+		"pushRoleARN":       ci.Push,
+		"githubProviderARN": ci.ProviderARN,
 	}
 	for name, output := range outputs {
 		policy.Export(ctx, name, output)

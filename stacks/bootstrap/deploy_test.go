@@ -135,7 +135,7 @@ func TestWhoMayAssumeTheRoles(t *testing.T) {
 func TestWhatTheRolesMayDo(t *testing.T) {
 	policies := map[string]any{}
 	for _, r := range deployed(t, good()).Resources() {
-		if r.Type != "aws:iam/rolePolicy:RolePolicy" && r.Type != "aws:iam/policy:Policy" || r.Name == "ci-boundary" {
+		if r.Type != "aws:iam/rolePolicy:RolePolicy" && r.Type != "aws:iam/policy:Policy" {
 			continue
 		}
 		text := r.Inputs["policy"].(string)
@@ -165,9 +165,11 @@ func TestPoliciesFitIAM(t *testing.T) {
 		document identity.PolicyDocument
 		limit    int
 	}{
-		"up":   {a.upPolicy(key, "longestnames"), 10240},
-		"read": {a.readPolicy(key, "longestnames"), 6144},
-		"push": {a.pushPolicy(), 10240},
+		"up":       {a.upPolicy(key, "longestnames"), 10240},
+		"read":     {a.readPolicy(key, "longestnames"), 6144},
+		"push":     {a.pushPolicy(), 10240},
+		"network":  {a.networkPolicy("longestnames"), 6144},
+		"boundary": {a.boundary(key, "longestnames"), 6144},
 	} {
 		text, err := limited.document.Text()
 		if err != nil {
@@ -206,14 +208,9 @@ func TestAPreviewChangesNothing(t *testing.T) {
 
 // An update makes only roles that carry the boundary, and cannot touch its own.
 func TestAnUpdateCannotWidenItself(t *testing.T) {
-	c, err := load(good())
-	if err != nil {
-		t.Fatal(err)
-	}
-	a := &access{config: c, accountKey: pulumi.String("arn:key")}
-	for _, s := range a.upPolicy(pulumi.String("arn:key"), "dev").Statement {
+	for _, s := range upOf(t, "dev").Statement {
 		for _, action := range s.Action {
-			bounded := len(s.Condition["StringEquals"]["iam:PermissionsBoundary"]) == 1
+			bounded := slices.Equal(s.Condition["StringEquals"]["iam:PermissionsBoundary"], []string{"arn:aws:iam::111122223333:policy/loja-veloz-dev-boundary"})
 			switch action {
 			case "iam:CreateRole", "iam:PutRolePolicy", "iam:AttachRolePolicy", "iam:PutRolePermissionsBoundary":
 				if !bounded {
@@ -230,6 +227,126 @@ func TestAnUpdateCannotWidenItself(t *testing.T) {
 					}
 				}
 			}
+		}
+	}
+}
+
+// EKS's CreateCluster with encryptionConfig does not work with
+// kms:GrantIsForAWSResource.
+func TestAnUpdateMakesGrantsOnItsOwnKeyWithoutCondition(t *testing.T) {
+	found := 0
+	for _, s := range upOf(t, "dev").Statement {
+		if !slices.Contains(s.Action, "kms:CreateGrant") {
+			continue
+		}
+		found++
+		if len(s.Condition) != 0 || len(s.Action) != 1 || len(s.Resource) != 1 || s.Resource[0] != pulumi.String("arn:key-of-dev") {
+			t.Errorf("grants are allowed by %+v", s)
+		}
+	}
+	if found != 1 {
+		t.Errorf("%d statements allow grants", found)
+	}
+}
+
+// upOf is what an update may do besides reading.
+func upOf(t *testing.T, environment string) identity.PolicyDocument {
+	t.Helper()
+	c, err := load(good())
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := &access{config: c, accountKey: pulumi.String("arn:key")}
+	document := a.upPolicy(pulumi.String("arn:key-of-"+environment), environment)
+	document.Statement = append(document.Statement, a.networkPolicy(environment).Statement...)
+	return document
+}
+
+// Whatever changes the network is narrowed by a tag: that of the resource, that of
+// the request on a type which the call can only make, or the lack of any owner.
+func TestAnUpdateLeavesOtherEnvironmentsNetworksAlone(t *testing.T) {
+	// new are the types that a call makes; every other type it is given exists.
+	made := map[string]string{
+		"ec2:AllocateAddress": "elastic-ip", "ec2:CreateInternetGateway": "internet-gateway", "ec2:CreateLaunchTemplate": "launch-template",
+		"ec2:CreateVpc": "vpc", "ec2:CreateNetworkAcl": "network-acl", "ec2:CreateRouteTable": "route-table",
+		"ec2:CreateSecurityGroup": "security-group", "ec2:CreateSubnet": "subnet", "ec2:CreateFlowLogs": "vpc-flow-log",
+		"ec2:CreateNatGateway": "natgateway", "ec2:CreateVpcEndpoint": "vpc-endpoint",
+		"ec2:AuthorizeSecurityGroupIngress": "security-group-rule", "ec2:AuthorizeSecurityGroupEgress": "security-group-rule",
+	}
+	// existing are the types, of those that calls make, that other calls are given.
+	existing := map[string][]string{
+		"ec2:CreateNatGateway": {"elastic-ip", "subnet"}, "ec2:CreateFlowLogs": {"vpc", "subnet"},
+		"ec2:CreateVpcEndpoint": {"vpc", "route-table", "security-group", "subnet"}, "ec2:CreateSubnet": {"vpc"},
+		"ec2:CreateRouteTable": {"vpc"}, "ec2:CreateSecurityGroup": {"vpc"}, "ec2:CreateNetworkAcl": {"vpc"},
+		"ec2:AuthorizeSecurityGroupIngress": {"security-group"}, "ec2:AuthorizeSecurityGroupEgress": {"security-group"},
+	}
+	equal := func(s identity.Statement, operator, key string) bool {
+		return slices.Equal(s.Condition[operator][key], []string{"dev"})
+	}
+	for _, s := range upOf(t, "dev").Statement {
+		for _, action := range s.Action {
+			if !strings.HasPrefix(action, "ec2:") || equal(s, "StringEquals", "aws:ResourceTag/Environment") {
+				continue
+			}
+			var types []string
+			for _, resource := range s.Resource {
+				arn := string(resource.(pulumi.String))
+				kind, _, _ := strings.Cut(arn[strings.LastIndex(arn, ":")+1:], "/")
+				types = append(types, kind)
+			}
+			switch {
+			case action == "ec2:CreateTags" && len(s.Condition["StringLike"]["ec2:CreateAction"]) > 0:
+				if !equal(s, "StringEquals", "aws:RequestTag/Environment") {
+					t.Errorf("%s tags what is new with anything", s.Sid)
+				}
+			case action == "ec2:CreateTags", strings.HasPrefix(action, "ec2:Revoke"):
+				if !slices.Equal(s.Condition["Null"]["aws:ResourceTag/Environment"], []string{"true"}) ||
+					action == "ec2:CreateTags" && !equal(s, "StringEqualsIfExists", "aws:RequestTag/Environment") {
+					t.Errorf("%s: %s reaches what has an owner", s.Sid, action)
+				}
+			case action == "ec2:RunInstances":
+				if !equal(s, "StringEqualsIfExists", "aws:ResourceTag/Environment") || slices.Contains(types, "subnet") || slices.Contains(types, "launch-template") {
+					t.Errorf("%s: machines start in others' subnets", s.Sid)
+				}
+			case !equal(s, "StringEquals", "aws:RequestTag/Environment") || !slices.Contains(types, made[action]):
+				t.Errorf("%s: %s is narrowed by no tag", s.Sid, action)
+			default:
+				for _, kind := range existing[action] {
+					if slices.Contains(types, kind) {
+						t.Errorf("%s: %s reaches any %s", s.Sid, action, kind)
+					}
+				}
+			}
+		}
+	}
+}
+
+// The boundary admits the master secret by its tag.
+func TestAnUpdateTagsNobodyElsesSecrets(t *testing.T) {
+	for _, s := range upOf(t, "dev").Statement {
+		if !slices.Contains(s.Action, "secretsmanager:TagResource") {
+			continue
+		}
+		for _, resource := range s.Resource {
+			name := string(resource.(pulumi.String))
+			if !strings.Contains(name, ":secret:loja-veloz-dev") && !strings.Contains(name, ":secret:loja-veloz/dev/") &&
+				!slices.Equal(s.Condition["StringEqualsIfExists"]["aws:ResourceTag/Environment"], []string{"dev"}) {
+				t.Errorf("%s tags %s", s.Sid, name)
+			}
+		}
+	}
+}
+
+func TestEveryEnvironmentHasItsOwnBoundary(t *testing.T) {
+	recorder := deployed(t, good())
+	for environment, other := range map[string]string{"dev": "prod", "prod": "dev"} {
+		boundary := recorder.Named(t, "ci-"+environment+"-boundary")
+		text := boundary.Inputs["policy"].(string)
+		if boundary.Inputs["name"] != "loja-veloz-"+environment+"-boundary" || !strings.Contains(text, "secret:loja-veloz/"+environment+"/*") || strings.Contains(text, other) {
+			t.Errorf("the boundary of %s is %v: %s", environment, boundary.Inputs["name"], text)
+		}
+		if up := recorder.Named(t, "ci-"+environment+"-up-policy").Inputs["policy"].(string); strings.Contains(up, "-"+other+"-boundary") || !strings.Contains(up, ":policy/loja-veloz-"+environment+"-boundary") {
+			t.Errorf("roles of %s are made under another boundary: %s", environment, up)
 		}
 	}
 }

@@ -13,10 +13,9 @@ import (
 type ciRoles struct {
 	pulumi.ResourceState
 
-	ProviderARN, BoundaryARN pulumi.StringOutput
-	Push                     pulumi.StringOutput
-	// Preview and Up are by environment.
-	Preview, Up map[string]pulumi.StringOutput
+	ProviderARN, Push pulumi.StringOutput
+	// Preview, Up and Boundary are ARNs by environment.
+	Preview, Up, Boundary map[string]pulumi.StringOutput
 }
 
 // access is what the documents of roles are made of.
@@ -25,8 +24,17 @@ type access struct {
 	accountKey pulumi.StringInput
 }
 
-func (a *access) boundaryARN() string {
-	return fmt.Sprintf("arn:aws:iam::%s:policy/%s-boundary", a.AccountID, project)
+func boundaryName(environment string) string { return environmentName(environment) + "-boundary" }
+
+func (a *access) boundaryARN(environment string) string {
+	return fmt.Sprintf("arn:aws:iam::%s:policy/%s", a.AccountID, boundaryName(environment))
+}
+
+// boundary is the most that roles of an environment can do.
+func (a *access) boundary(key pulumi.StringInput, environment string) identity.PolicyDocument {
+	return identity.PermissionsBoundary(identity.Boundary{
+		Account: a.AccountID, Region: a.Region, Project: project, Environment: environment, Shared: shared, Key: key,
+	})
 }
 
 // arn names something of the account in its region.
@@ -90,27 +98,99 @@ func (a *access) describe(environment string) []identity.Statement {
 }
 
 // readPolicy is what both a preview and an update need. It is a policy of its own
-// because IAM takes 10,240 characters of inline policies, which upPolicy comes
-// close to.
+// because IAM takes 10,240 characters of inline policies, which all that an update
+// may do exceeds.
 func (a *access) readPolicy(key pulumi.StringInput, environment string) identity.PolicyDocument {
 	return identity.PolicyDocument{Statement: append(a.readState(key, environment), a.describe(environment)...)}
 }
 
-// upPolicy lets a job make, change and delete one environment, besides reading it:
-// what can be named by ARN is, what cannot is narrowed by the Environment tag that
-// the AWS provider lays on everything, and what can be neither, by region.
+// networkPolicy lets a job make, change and delete the network of one environment.
+// Like readPolicy it is a policy of its own.
+func (a *access) networkPolicy(environment string) identity.PolicyDocument {
+	ours, asked := a.ours(environment), a.asked(environment)
+	return identity.PolicyDocument{Statement: []identity.Statement{
+		// A call that makes something in a VPC asks twice: for what is new, by the tag
+		// that it is to carry, and for the VPC, subnet or group that it goes into, by
+		// the tag that this has (ChangeNetwork). The types of the three statements are
+		// such that none of them admits what exists already.
+		{Sid: "MakeVPC", Effect: identity.Allow, Condition: asked, Action: []string{
+			"ec2:AllocateAddress", "ec2:CreateInternetGateway", "ec2:CreateLaunchTemplate", "ec2:CreateVpc",
+		}, Resource: a.arns("ec2", "elastic-ip/*", "internet-gateway/*", "launch-template/*", "vpc/*")},
+		{Sid: "MakeInVPC", Effect: identity.Allow, Condition: asked, Action: []string{
+			"ec2:CreateNetworkAcl", "ec2:CreateRouteTable", "ec2:CreateSecurityGroup", "ec2:CreateSubnet",
+		}, Resource: a.arns("ec2", "network-acl/*", "route-table/*", "security-group/*", "subnet/*")},
+		{Sid: "MakeInSubnets", Effect: identity.Allow, Condition: asked, Action: []string{
+			"ec2:CreateFlowLogs", "ec2:CreateNatGateway", "ec2:CreateVpcEndpoint",
+		}, Resource: a.arns("ec2", "natgateway/*", "vpc-endpoint/*", "vpc-flow-log/*")},
+		{Sid: "TagNew", Effect: identity.Allow, Action: []string{"ec2:CreateTags"}, Resource: a.arns("ec2", "*/*"),
+			Condition: identity.Condition{
+				"StringEquals": {"aws:RequestTag/Environment": {environment}},
+				"StringLike":   {"ec2:CreateAction": {"AllocateAddress", "AuthorizeSecurityGroup*", "Create*", "RunInstances"}},
+			}},
+		{Sid: "ChangeNetwork", Effect: identity.Allow, Resource: a.arns("ec2", "*/*"), Condition: ours, Action: []string{
+			"ec2:AssociateRouteTable", "ec2:AttachInternetGateway", "ec2:AuthorizeSecurityGroupEgress", "ec2:AuthorizeSecurityGroupIngress",
+			"ec2:CreateFlowLogs", "ec2:CreateLaunchTemplateVersion", "ec2:CreateNatGateway", "ec2:CreateNetworkAcl", "ec2:CreateRoute",
+			"ec2:CreateRouteTable", "ec2:CreateSecurityGroup", "ec2:CreateSubnet", "ec2:CreateTags", "ec2:CreateVpcEndpoint",
+			"ec2:DeleteFlowLogs", "ec2:DeleteInternetGateway", "ec2:DeleteLaunchTemplate", "ec2:DeleteLaunchTemplateVersions",
+			"ec2:DeleteNatGateway", "ec2:DeleteNetworkAcl", "ec2:DeleteRoute", "ec2:DeleteRouteTable", "ec2:DeleteSecurityGroup",
+			"ec2:DeleteSubnet", "ec2:DeleteTags", "ec2:DeleteVpc", "ec2:DeleteVpcEndpoints", "ec2:DetachInternetGateway",
+			"ec2:DisassociateAddress", "ec2:DisassociateRouteTable", "ec2:ModifyLaunchTemplate", "ec2:ModifySecurityGroupRules",
+			"ec2:ModifySubnetAttribute", "ec2:ModifyVpcAttribute", "ec2:ModifyVpcEndpoint", "ec2:ReleaseAddress", "ec2:ReplaceRoute",
+			"ec2:ReplaceRouteTableAssociation", "ec2:RevokeSecurityGroupEgress", "ec2:RevokeSecurityGroupIngress", "ec2:RunInstances",
+		}},
+		// The rule beside its group, which ChangeNetwork decides about.
+		{Sid: "MakeRules", Effect: identity.Allow, Condition: asked, Resource: a.arns("ec2", "security-group-rule/*"),
+			Action: []string{"ec2:AuthorizeSecurityGroupEgress", "ec2:AuthorizeSecurityGroupIngress"}},
+		// AWS makes a VPC's default group without tags: the update takes its rules
+		// away and tags it. Groups of EKS and of the load balancer controller have no
+		// Environment tag either, but ones of their own.
+		{Sid: "AdoptDefaultGroup", Effect: identity.Allow, Resource: a.arns("ec2", "security-group/*"),
+			Action: []string{"ec2:CreateTags", "ec2:RevokeSecurityGroupEgress", "ec2:RevokeSecurityGroupIngress"},
+			Condition: identity.Condition{
+				"Null": {
+					"aws:ResourceTag/Environment": {"true"}, "aws:ResourceTag/aws:eks:cluster-name": {"true"},
+					"aws:ResourceTag/elbv2.k8s.aws/cluster": {"true"},
+				},
+				"StringEqualsIfExists": {"aws:RequestTag/Environment": {environment}},
+			}},
+		// EKS starts the nodes with the caller's permissions on the launch template.
+		// Subnet and template have to be the environment's (ChangeNetwork); a group
+		// outside the subnet's VPC AWS refuses, and EKS's has no Environment tag.
+		{Sid: "StartNodes", Effect: identity.Allow, Action: []string{"ec2:RunInstances"},
+			Resource: append(identity.ARNs(fmt.Sprintf("arn:aws:ec2:%s::image/*", a.Region)),
+				a.arns("ec2", "instance/*", "network-interface/*", "security-group/*", "volume/*")...),
+			Condition: identity.Condition{"StringEqualsIfExists": {"aws:ResourceTag/Environment": {environment}}}},
+	}}
+}
+
+// ours narrows to what carries the environment's tag.
+func (a *access) ours(environment string) identity.Condition {
+	return identity.Is(map[string]string{"aws:ResourceTag/Environment": environment, "aws:RequestedRegion": a.Region})
+}
+
+// asked narrows to calls that make something with the environment's tag.
+func (a *access) asked(environment string) identity.Condition {
+	return identity.Is(map[string]string{"aws:RequestTag/Environment": environment, "aws:RequestedRegion": a.Region})
+}
+
+// arns names several things of a service.
+func (a *access) arns(service string, resources ...string) []pulumi.StringInput {
+	var arns []string
+	for _, resource := range resources {
+		arns = append(arns, a.arn(service, resource))
+	}
+	return identity.ARNs(arns...)
+}
+
+// upPolicy lets a job make, change and delete one environment, besides reading it
+// and its network: what can be named by ARN is, what cannot is narrowed by the
+// Environment tag that the AWS provider lays on everything, and what can be neither,
+// by region.
 func (a *access) upPolicy(key pulumi.StringInput, environment string) identity.PolicyDocument {
 	name := environmentName(environment)
 	roles := identity.ARNs(fmt.Sprintf("arn:aws:iam::%s:role/%s-*", a.AccountID, name))
-	ours := identity.Is(map[string]string{"aws:ResourceTag/Environment": environment, "aws:RequestedRegion": a.Region})
-	bounded := identity.Is(map[string]string{"iam:PermissionsBoundary": a.boundaryARN()})
-	named := func(service string, resources ...string) []pulumi.StringInput {
-		var arns []string
-		for _, resource := range resources {
-			arns = append(arns, a.arn(service, resource))
-		}
-		return identity.ARNs(arns...)
-	}
+	ours, asked := a.ours(environment), a.asked(environment)
+	bounded := identity.Is(map[string]string{"iam:PermissionsBoundary": a.boundaryARN(environment)})
 	statements := []identity.Statement{
 		{Sid: "WriteState", Effect: identity.Allow, Action: []string{"s3:DeleteObject", "s3:PutObject"}, Resource: identity.ARNs(
 			stateARN(a.StateBucket, "/.pulumi/stacks/"+project+"/"+environment+".json*"),
@@ -119,55 +199,39 @@ func (a *access) upPolicy(key pulumi.StringInput, environment string) identity.P
 			stateARN(a.StateBucket, "/.pulumi/locks/organization/"+project+"/"+environment+"/*"),
 		)},
 		{Sid: "Encrypt", Effect: identity.Allow, Action: []string{"kms:Encrypt", "kms:GenerateDataKey"}, Resource: []pulumi.StringInput{a.accountKey, key}},
-		// Services that encrypt for us (RDS, EKS, EBS, ECR) hold a grant of their own.
-		{Sid: "Grant", Effect: identity.Allow, Action: []string{"kms:CreateGrant"}, Resource: []pulumi.StringInput{key},
-			Condition: identity.Condition{"Bool": {"kms:GrantIsForAWSResource": {"true"}}}},
+		// RDS, EKS, EBS and ECR encrypt by grants. kms:GrantIsForAWSResource cannot
+		// narrow this: it is not supported for EKS's CreateCluster with encryptionConfig.
+		{Sid: "Grant", Effect: identity.Allow, Action: []string{"kms:CreateGrant"}, Resource: []pulumi.StringInput{key}},
 
-		{Sid: "MakeNetwork", Effect: identity.Allow, Resource: identity.ARNs("*"), Condition: a.inRegion(), Action: []string{
-			"ec2:AllocateAddress", "ec2:AssociateRouteTable", "ec2:AttachInternetGateway", "ec2:AuthorizeSecurityGroupEgress",
-			"ec2:AuthorizeSecurityGroupIngress", "ec2:CreateFlowLogs", "ec2:CreateInternetGateway", "ec2:CreateLaunchTemplate",
-			"ec2:CreateNatGateway", "ec2:CreateNetworkAcl", "ec2:CreateRoute", "ec2:CreateRouteTable", "ec2:CreateSecurityGroup",
-			"ec2:CreateSubnet", "ec2:CreateVpc", "ec2:CreateVpcEndpoint", "ec2:DisassociateAddress", "ec2:DisassociateRouteTable",
-			"ec2:ReplaceRoute", "ec2:ReplaceRouteTableAssociation", "ec2:RevokeSecurityGroupEgress", "ec2:RevokeSecurityGroupIngress",
-			// EKS starts the nodes with the caller's permissions on the launch template.
-			"ec2:RunInstances",
-		}},
-		{Sid: "Tag", Effect: identity.Allow, Action: []string{"ec2:CreateTags", "ec2:DeleteTags"}, Resource: named("ec2", "*/*"),
-			Condition: identity.Is(map[string]string{"aws:RequestTag/Environment": environment})},
-		{Sid: "ChangeNetwork", Effect: identity.Allow, Resource: named("ec2", "*/*"), Condition: ours, Action: []string{
-			"ec2:CreateLaunchTemplateVersion", "ec2:CreateTags", "ec2:DeleteFlowLogs", "ec2:DeleteInternetGateway", "ec2:DeleteLaunchTemplate",
-			"ec2:DeleteLaunchTemplateVersions", "ec2:DeleteNatGateway", "ec2:DeleteNetworkAcl", "ec2:DeleteRoute", "ec2:DeleteRouteTable",
-			"ec2:DeleteSecurityGroup", "ec2:DeleteSubnet", "ec2:DeleteTags", "ec2:DeleteVpc", "ec2:DeleteVpcEndpoints",
-			"ec2:DetachInternetGateway", "ec2:ModifyLaunchTemplate", "ec2:ModifySecurityGroupRules", "ec2:ModifySubnetAttribute",
-			"ec2:ModifyVpcAttribute", "ec2:ModifyVpcEndpoint", "ec2:ReleaseAddress",
-		}},
 		{Sid: "Cluster", Effect: identity.Allow, Action: []string{
 			"eks:AssociateAccessPolicy", "eks:AssociateEncryptionConfig", "eks:CreateAccessEntry", "eks:CreateAddon", "eks:CreateCluster",
 			"eks:CreateNodegroup", "eks:CreatePodIdentityAssociation", "eks:DeleteAccessEntry", "eks:DeleteAddon", "eks:DeleteCluster",
 			"eks:DeleteNodegroup", "eks:DeletePodIdentityAssociation", "eks:DisassociateAccessPolicy", "eks:TagResource", "eks:UntagResource",
 			"eks:UpdateAccessEntry", "eks:UpdateAddon", "eks:UpdateClusterConfig", "eks:UpdateClusterVersion", "eks:UpdateNodegroupConfig",
 			"eks:UpdateNodegroupVersion", "eks:UpdatePodIdentityAssociation",
-		}, Resource: named("eks", "cluster/"+name+"*", "nodegroup/"+name+"*/*/*", "addon/"+name+"*/*/*", "access-entry/"+name+"*/*", "podidentityassociation/"+name+"*/*")},
+		}, Resource: a.arns("eks", "cluster/"+name+"*", "nodegroup/"+name+"*/*/*", "addon/"+name+"*/*/*", "access-entry/"+name+"*/*", "podidentityassociation/"+name+"*/*")},
 		{Sid: "Database", Effect: identity.Allow, Action: []string{
 			"rds:AddTagsToResource", "rds:CreateDBInstance", "rds:CreateDBParameterGroup", "rds:CreateDBSnapshot", "rds:CreateDBSubnetGroup",
 			"rds:DeleteDBInstance", "rds:DeleteDBParameterGroup", "rds:DeleteDBSubnetGroup", "rds:ModifyDBInstance", "rds:ModifyDBParameterGroup",
 			"rds:ModifyDBSubnetGroup", "rds:RebootDBInstance", "rds:RemoveTagsFromResource", "rds:ResetDBParameterGroup",
 			"rds:RestoreDBInstanceFromDBSnapshot", "rds:RestoreDBInstanceToPointInTime",
-		}, Resource: named("rds", "db:"+name+"*", "pg:"+name+"*", "subgrp:"+name+"*", "snapshot:"+name+"*", "og:default*")},
+		}, Resource: a.arns("rds", "db:"+name+"*", "pg:"+name+"*", "subgrp:"+name+"*", "snapshot:"+name+"*", "og:default*")},
 		{Sid: "Logs", Effect: identity.Allow, Action: []string{
 			"logs:AssociateKmsKey", "logs:CreateLogGroup", "logs:DeleteLogGroup", "logs:DeleteRetentionPolicy", "logs:DisassociateKmsKey",
 			"logs:PutRetentionPolicy", "logs:TagResource", "logs:UntagResource",
-		}, Resource: named("logs", "log-group:*"+name+"*")},
+		}, Resource: a.arns("logs", "log-group:*"+name+"*")},
 		{Sid: "Secrets", Effect: identity.Allow, Action: []string{
 			"secretsmanager:CreateSecret", "secretsmanager:DeleteSecret", "secretsmanager:PutResourcePolicy", "secretsmanager:TagResource",
 			"secretsmanager:UntagResource", "secretsmanager:UpdateSecret",
-		}, Resource: named("secretsmanager", "secret:"+name+"*", "secret:"+project+"/"+environment+"/*")},
-		// RDS makes the master password's secret with its caller's permissions.
+		}, Resource: a.arns("secretsmanager", "secret:"+name+"*", "secret:"+project+"/"+environment+"/*")},
+		// RDS makes the master password's secret with its caller's permissions. The
+		// boundary lets roles read it by its tag, so nobody else's may be tagged.
 		{Sid: "MasterSecret", Effect: identity.Allow, Action: []string{"secretsmanager:CreateSecret", "secretsmanager:TagResource"},
-			Resource: named("secretsmanager", "secret:rds!*")},
+			Resource:  a.arns("secretsmanager", "secret:rds!*"),
+			Condition: identity.Condition{"StringEqualsIfExists": {"aws:ResourceTag/Environment": {environment}}}},
 		{Sid: "Certificates", Effect: identity.Allow, Action: []string{"acm:RequestCertificate"}, Resource: identity.ARNs("*"),
-			Condition: identity.Is(map[string]string{"aws:RequestTag/Environment": environment, "aws:RequestedRegion": a.Region})},
-		{Sid: "ChangeCertificates", Effect: identity.Allow, Condition: ours, Resource: named("acm", "certificate/*"),
+			Condition: asked},
+		{Sid: "ChangeCertificates", Effect: identity.Allow, Condition: ours, Resource: a.arns("acm", "certificate/*"),
 			Action: []string{"acm:AddTagsToCertificate", "acm:DeleteCertificate", "acm:RemoveTagsFromCertificate"}},
 
 		// A role that is made without the boundary, or whose boundary is taken off,
@@ -177,7 +241,7 @@ func (a *access) upPolicy(key pulumi.StringInput, environment string) identity.P
 		}},
 		{Sid: "AttachPolicies", Effect: identity.Allow, Resource: roles, Action: []string{"iam:AttachRolePolicy", "iam:DetachRolePolicy"},
 			Condition: identity.Condition{
-				"StringEquals": {"iam:PermissionsBoundary": {a.boundaryARN()}},
+				"StringEquals": {"iam:PermissionsBoundary": {a.boundaryARN(environment)}},
 				"ArnEquals": {"iam:PolicyARN": {
 					identity.ClusterPolicy, identity.EBSCSIPolicy, identity.ImagePullPolicy, identity.RDSMonitoringPolicy,
 					identity.SessionManagerPolicy, identity.VPCCNIPolicy, identity.WorkerNodePolicy,
@@ -211,9 +275,9 @@ func (a *access) upPolicy(key pulumi.StringInput, environment string) identity.P
 }
 
 // newCIRoles makes GitHub's identity provider, of which an account has one, the
-// boundary, and the roles.
+// boundaries, and the roles.
 func newCIRoles(ctx *pulumi.Context, name string, c *config, k *keys, opts ...pulumi.ResourceOption) (*ciRoles, error) {
-	r := &ciRoles{Preview: map[string]pulumi.StringOutput{}, Up: map[string]pulumi.StringOutput{}}
+	r := &ciRoles{Preview: map[string]pulumi.StringOutput{}, Up: map[string]pulumi.StringOutput{}, Boundary: map[string]pulumi.StringOutput{}}
 	if err := ctx.RegisterComponentResource("loja-veloz:bootstrap:CIRoles", name, r, opts...); err != nil {
 		return nil, fmt.Errorf("registering CI's roles: %w", err)
 	}
@@ -227,19 +291,7 @@ func newCIRoles(ctx *pulumi.Context, name string, c *config, k *keys, opts ...pu
 	if err != nil {
 		return nil, fmt.Errorf("trusting GitHub's issuer: %w", err)
 	}
-	boundaryPolicy, err := identity.PermissionsBoundary(c.AccountID, c.Region).Text()
-	if err != nil {
-		return nil, fmt.Errorf("writing the permissions boundary: %w", err)
-	}
-	boundary, err := iam.NewPolicy(ctx, name+"-boundary", &iam.PolicyArgs{
-		Name:        pulumi.String(project + "-boundary"),
-		Description: pulumi.String("The most that a role of an environment can do"),
-		Policy:      pulumi.String(boundaryPolicy),
-	}, pulumi.Parent(r))
-	if err != nil {
-		return nil, fmt.Errorf("making the permissions boundary: %w", err)
-	}
-	r.ProviderARN, r.BoundaryARN = provider.Arn, boundary.Arn
+	r.ProviderARN = provider.Arn
 
 	// The provider's ARN follows from the account, so trust is plain and can be
 	// read in a preview.
@@ -259,6 +311,18 @@ func newCIRoles(ctx *pulumi.Context, name string, c *config, k *keys, opts ...pu
 		})
 		return made, err
 	}
+	managed := func(part, description string, document identity.PolicyDocument) (*iam.Policy, error) {
+		if err := document.Validate(); err != nil {
+			return nil, fmt.Errorf("policy %s: %w", part, err)
+		}
+		made, err := iam.NewPolicy(ctx, name+"-"+part, &iam.PolicyArgs{
+			Name: pulumi.String(ciName(part)), Description: pulumi.String(description), Policy: document.JSON(),
+		}, pulumi.Parent(r))
+		if err != nil {
+			return nil, fmt.Errorf("making policy %s: %w", part, err)
+		}
+		return made, nil
+	}
 	push, err := role("push", "GitHub pushes images from "+c.GitHub.Branch, ":ref:refs/heads/"+c.GitHub.Branch, a.pushPolicy())
 	if err != nil {
 		return nil, err
@@ -267,17 +331,25 @@ func newCIRoles(ctx *pulumi.Context, name string, c *config, k *keys, opts ...pu
 	outputs := pulumi.Map{"push": r.Push}
 	for _, environment := range c.Environments {
 		key := k.ByEnvironment[environment]
-		document := a.readPolicy(key, environment)
-		if err := document.Validate(); err != nil {
-			return nil, fmt.Errorf("policy for reading %s: %w", environment, err)
+		bounds := a.boundary(key, environment)
+		if err := bounds.Validate(); err != nil {
+			return nil, fmt.Errorf("permissions boundary of %s: %w", environment, err)
 		}
-		read, err := iam.NewPolicy(ctx, name+"-"+environment+"-read", &iam.PolicyArgs{
-			Name:        pulumi.String(ciName(environment + "-read")),
-			Description: pulumi.String("Reads the state and the description of " + environment),
-			Policy:      document.JSON(),
+		boundary, err := iam.NewPolicy(ctx, name+"-"+environment+"-boundary", &iam.PolicyArgs{
+			Name:        pulumi.String(boundaryName(environment)),
+			Description: pulumi.String("The most that a role of " + environment + " can do"),
+			Policy:      bounds.JSON(),
 		}, pulumi.Parent(r))
 		if err != nil {
-			return nil, fmt.Errorf("making the policy for reading %s: %w", environment, err)
+			return nil, fmt.Errorf("making the permissions boundary of %s: %w", environment, err)
+		}
+		read, err := managed(environment+"-read", "Reads the state and the description of "+environment, a.readPolicy(key, environment))
+		if err != nil {
+			return nil, err
+		}
+		network, err := managed(environment+"-network", "Makes and changes the network of "+environment, a.networkPolicy(environment))
+		if err != nil {
+			return nil, err
 		}
 		preview, err := role(environment+"-preview", "GitHub previews "+environment, ":environment:preview-"+environment, identity.PolicyDocument{})
 		if err != nil {
@@ -287,15 +359,21 @@ func newCIRoles(ctx *pulumi.Context, name string, c *config, k *keys, opts ...pu
 		if err != nil {
 			return nil, err
 		}
-		for part, reader := range map[string]*iam.Role{"preview": preview, "up": up} {
-			if _, err := iam.NewRolePolicyAttachment(ctx, fmt.Sprintf("%s-%s-%s-read", name, environment, part), &iam.RolePolicyAttachmentArgs{
-				Role: reader.Name, PolicyArn: read.Arn,
+		for _, attached := range []struct {
+			part   string
+			role   *iam.Role
+			policy *iam.Policy
+		}{
+			{"preview-read", preview, read}, {"up-read", up, read}, {"up-network", up, network},
+		} {
+			if _, err := iam.NewRolePolicyAttachment(ctx, fmt.Sprintf("%s-%s-%s", name, environment, attached.part), &iam.RolePolicyAttachmentArgs{
+				Role: attached.role.Name, PolicyArn: attached.policy.Arn,
 			}, pulumi.Parent(r)); err != nil {
-				return nil, fmt.Errorf("letting %s of %s read: %w", part, environment, err)
+				return nil, fmt.Errorf("attaching %s of %s: %w", attached.part, environment, err)
 			}
 		}
-		r.Preview[environment], r.Up[environment] = preview.Arn, up.Arn
-		outputs[environment] = pulumi.Map{"preview": preview.Arn, "up": up.Arn}
+		r.Preview[environment], r.Up[environment], r.Boundary[environment] = preview.Arn, up.Arn, boundary.Arn
+		outputs[environment] = pulumi.Map{"preview": preview.Arn, "up": up.Arn, "boundary": boundary.Arn}
 	}
 	if err := ctx.RegisterResourceOutputs(r, outputs); err != nil {
 		return nil, fmt.Errorf("registering the outputs of CI's roles: %w", err)

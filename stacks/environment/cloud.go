@@ -25,17 +25,21 @@ import (
 	"github.com/loja-veloz/platform/infra/observability"
 	"github.com/loja-veloz/platform/infra/policy"
 	"github.com/loja-veloz/platform/infra/secrets"
+	"github.com/loja-veloz/platform/infra/workload"
 	"github.com/loja-veloz/platform/stacks/environment/internal/config"
 )
 
 // Namespaces that an environment has in AWS only.
 const (
-	kongNamespace    = "kong"
-	meshNamespace    = "kong-internal"
-	argoNamespace    = "argocd"
-	secretsNamespace = "external-secrets"
-	datadogNamespace = "datadog"
-	secretStore      = "aws"
+	kongNamespace     = "kong"
+	internalNamespace = "kong-internal"
+	argoNamespace     = "argocd"
+	// databaseNamespace is for what makes databases and users: the one place into
+	// which the master user's secret is brought.
+	databaseNamespace = "database"
+	secretsNamespace  = "external-secrets"
+	datadogNamespace  = "datadog"
+	secretStore       = "aws"
 )
 
 // cloud is the part of an environment that AWS brings, complete before the first
@@ -51,20 +55,21 @@ type cloud struct {
 	database    *database.Args
 	certificate *dns.Args // nil: a certificate that exists
 
-	loadBalancer  *gateway.LoadBalancerArgs
-	autoscaler    *autoscaling.Args
-	secrets       *secrets.OperatorArgs
-	metricsServer *observability.MetricsServerReleaseArgs
-	public, mesh  *gateway.KongArgs
-	rollouts      *delivery.RolloutsReleaseArgs
-	argoCD        *delivery.ArgoCDArgs
-	imageUpdater  *delivery.ImageUpdaterArgs
-	datadog       *observability.DatadogArgs
-	datadogSecret string
+	loadBalancer     *gateway.LoadBalancerArgs
+	autoscaler       *autoscaling.Args
+	secrets          *secrets.OperatorArgs
+	metricsServer    *observability.MetricsServerReleaseArgs
+	public, internal *gateway.KongArgs
+	rollouts         *delivery.RolloutsReleaseArgs
+	argoCD           *delivery.ArgoCDArgs
+	imageUpdater     *delivery.ImageUpdaterArgs
+	datadog          *observability.DatadogArgs
 
 	// associated are the controllers' roles, which have to be there before their
 	// pods.
 	associated []pulumi.Resource
+	// masterSecret is where RDS keeps its master user.
+	masterSecret pulumi.StringOutput
 }
 
 // loadBalancerPatience is how long the load balancer controller may take: AWS
@@ -82,13 +87,14 @@ const later = pulumi.String("arn:aws:known:later")
 func newCloud(environment string, cfg *config.Config) (*cloud, gateway.KongPair, error) {
 	name := "loja-veloz-" + environment
 	in, size := cfg.Cloud, cfg.Cluster
-	mirror, skip := cfg.Charts.Repository, !cfg.WaitForRollout
+	mirror, skip := cfg.Charts.Repository, !cfg.Charts.Await
 	c := &cloud{
 		environment: environment, offline: in.Offline, bootstrap: in.Bootstrap,
 		tags: map[string]string{"Project": "loja-veloz", "Environment": environment, "ManagedBy": "pulumi"},
 		network: &network.Args{
 			Name: name, Region: in.Region, AccountID: in.AccountID, CIDR: in.CIDR, Zones: in.Zones, NATPerZone: in.NATPerZone,
 			InterfaceEndpoints: in.InterfaceEndpoints, FlowLogDays: int(in.LogDays), KeyARN: later, ClusterName: name,
+			Taken: in.Taken, Protect: in.Protected,
 		},
 		cluster: &cluster.Args{
 			Name: name, Version: size.Version, Region: in.Region, AccountID: in.AccountID,
@@ -99,31 +105,36 @@ func newCloud(environment string, cfg *config.Config) (*cloud, gateway.KongPair,
 				InstanceType: size.InstanceType, Min: size.MinNodes, Max: size.MaxNodes, Desired: size.MinNodes,
 				DiskGiB: size.DiskGiB, PrefixDelegation: size.PrefixDelegation, MaxPods: size.MaxPods,
 			},
+			Addons: cluster.Addons{
+				VPCCNI: size.Addons["vpc-cni"], PodIdentityAgent: size.Addons["eks-pod-identity-agent"],
+				CoreDNS: size.Addons["coredns"], KubeProxy: size.Addons["kube-proxy"], EBSCSI: size.Addons["aws-ebs-csi-driver"],
+			},
 			Protect: in.Protected,
 		},
 		database: &database.Args{
 			Name: name, VPCID: later, Subnets: pulumi.StringArray{}, ClusterSecurityGroupID: later, KeyARN: later,
 			EngineVersion: cfg.Database.EngineVersion, InstanceClass: cfg.Database.InstanceClass,
 			AllocatedGiB: cfg.Database.AllocatedGiB, MaxAllocatedGiB: cfg.Database.MaxAllocatedGiB,
-			MultiAZ: cfg.Database.MultiAZ, BackupDays: cfg.Database.BackupDays, Protect: in.Protected,
+			MultiAZ: cfg.Database.MultiAZ, BackupDays: cfg.Database.BackupDays, LogDays: int(in.LogDays), Protect: in.Protected,
 		},
 		loadBalancer: &gateway.LoadBalancerArgs{
 			Namespace: systemNamespace, ClusterName: name, Region: in.Region, VPCID: later, Replicas: 2, ChartRepository: mirror, SkipAwait: skip,
 		},
 		autoscaler: &autoscaling.Args{
-			Namespace: systemNamespace, ClusterName: name, Region: in.Region, Replicas: 2, ChartRepository: mirror, SkipAwait: skip,
+			Namespace: systemNamespace, ClusterName: name, KubernetesVersion: size.Version, Region: in.Region, Replicas: 2,
+			ChartRepository: mirror, SkipAwait: skip,
 		},
 		secrets: &secrets.OperatorArgs{
 			Namespace: secretsNamespace, Region: in.Region, Store: secretStore,
-			Namespaces: []string{shopNamespace, datadogNamespace, rolloutsNamespace, argoNamespace}, Replicas: 2, ChartRepository: mirror, SkipAwait: skip,
+			Namespaces: []string{databaseNamespace, datadogNamespace, rolloutsNamespace, argoNamespace}, Replicas: 2, ChartRepository: mirror, SkipAwait: skip,
 		},
 		public: &gateway.KongArgs{
 			Namespace: kongNamespace, ReleaseName: "kong", Class: cfg.Gateway.Class, Public: true, CertificateARN: later,
 			Host: cfg.Gateway.Host, RouteNamespaces: []string{shopNamespace}, ScrapedFrom: datadogNamespace,
-			Replicas: cfg.Gateway.Replicas, ChartRepository: mirror, SkipAwait: skip,
+			Replicas: cfg.Gateway.Replicas, DefinitionsInstalled: !cfg.Gateway.InstallDefinitions, ChartRepository: mirror, SkipAwait: skip,
 		},
-		mesh: &gateway.KongArgs{
-			Namespace: meshNamespace, ReleaseName: "kong-internal", Class: cfg.Gateway.Class + "-internal",
+		internal: &gateway.KongArgs{
+			Namespace: internalNamespace, ReleaseName: "kong-internal", Class: cfg.Gateway.Class + "-internal",
 			RouteNamespaces: []string{shopNamespace}, ScrapedFrom: datadogNamespace,
 			Replicas: cfg.Gateway.Replicas, DefinitionsInstalled: true, ChartRepository: mirror, SkipAwait: skip,
 		},
@@ -138,36 +149,41 @@ func newCloud(environment string, cfg *config.Config) (*cloud, gateway.KongPair,
 	}
 	c.planDelivery(cfg)
 	if cfg.Datadog.Install {
-		c.datadogSecret = cfg.Datadog.SecretName
 		c.datadog = &observability.DatadogArgs{
 			Namespace: datadogNamespace, Site: cfg.Datadog.Site, ClusterName: name,
 			SecretName: cfg.Datadog.SecretName, Store: secretStore, ClusterAgentReplicas: 2, ChartRepository: mirror, SkipAwait: skip,
 		}
 	}
-	router, err := gateway.NewKongPair(c.public, c.mesh)
+	router, err := gateway.NewKongPair(c.public, c.internal)
 	return c, router, errors.Join(err, c.validate())
 }
 
 // planDelivery adds what ships new versions.
 func (c *cloud) planDelivery(cfg *config.Config) {
-	mirror, skip := cfg.Charts.Repository, !cfg.WaitForRollout
-	c.rollouts = &delivery.RolloutsReleaseArgs{Namespace: rolloutsNamespace, Replicas: 2, ChartRepository: mirror, SkipAwait: skip}
-	if cfg.Datadog.Install {
+	mirror, skip := cfg.Charts.Repository, !cfg.Charts.Await
+	if cfg.Delivery.InstallRollouts {
+		c.rollouts = &delivery.RolloutsReleaseArgs{Namespace: rolloutsNamespace, Replicas: 2, ChartRepository: mirror, SkipAwait: skip}
+	}
+	if cfg.Datadog.Install && c.rollouts != nil {
 		c.rollouts.Datadog = &delivery.DatadogMetrics{Site: cfg.Datadog.Site, SecretName: cfg.Datadog.SecretName, Store: secretStore}
 	}
 	if !cfg.Delivery.ArgoCD {
 		return
 	}
 	git := cfg.Delivery.Git
+	var repositories []string
+	for _, service := range slices.Sorted(maps.Keys(cfg.Services)) {
+		repositories = append(repositories, "loja-veloz/"+service) // as bootstrap names them
+	}
 	c.argoCD = &delivery.ArgoCDArgs{
-		Namespace: argoNamespace, Admins: cfg.Delivery.Admins, Deployers: cfg.Delivery.Deployers, Replicas: 2,
+		Namespace: argoNamespace, Replicas: 2,
 		Repository:      &delivery.GitRepository{URL: git.URL, SecretName: git.SecretName, Store: secretStore},
 		ChartRepository: mirror, SkipAwait: skip,
 	}
 	c.imageUpdater = &delivery.ImageUpdaterArgs{
 		Namespace: argoNamespace, AccountID: c.cluster.AccountID, Region: c.cluster.Region,
 		Repository: git.URL, Branch: git.Branch,
-		Applications:    []delivery.UpdatedApplication{{NamePattern: shopNamespace, Path: "gitops/" + c.environment, Images: slices.Sorted(maps.Keys(cfg.Services))}},
+		Applications:    []delivery.UpdatedApplication{{NamePattern: shopNamespace, Path: "gitops/" + c.environment, Images: repositories}},
 		ChartRepository: mirror, SkipAwait: skip,
 	}
 }
@@ -181,7 +197,10 @@ func (c *cloud) validate() error {
 	components := []component{
 		{"network", c.network}, {"cluster", c.cluster}, {"database", c.database},
 		{"load balancer controller", c.loadBalancer}, {"cluster autoscaler", c.autoscaler}, {"external secrets", c.secrets},
-		{"gateway", c.public}, {"internal gateway", c.mesh}, {"rollouts", c.rollouts},
+		{"gateway", c.public}, {"internal gateway", c.internal},
+	}
+	if c.rollouts != nil {
+		components = append(components, component{"rollouts", c.rollouts})
 	}
 	if c.certificate != nil {
 		components = append(components, component{"certificate", c.certificate})
@@ -211,8 +230,9 @@ func (c *cloud) validate() error {
 
 // account is what bootstrap made for an environment.
 type account struct {
-	key, up, preview, boundary string
-	repositories               []pulumi.StringInput
+	key, up, preview, push, boundary string
+	repositories                     []pulumi.StringInput
+	registryURLs                     pulumi.StringMap
 }
 
 // readAccount reads the outputs of bootstrap, which are plain: the program needs
@@ -239,15 +259,32 @@ func (c *cloud) readAccount(ctx *pulumi.Context) (*account, error) {
 		faults = append(faults, fmt.Errorf("stack %s knows no environment %s: add it to loja-veloz-bootstrap:environments", c.bootstrap, c.environment))
 	}
 	text := func(value any) string { s, _ := value.(string); return s }
+	arn := func(name string) string {
+		value := text(own[name])
+		if found && !strings.HasPrefix(value, "arn:aws") {
+			faults = append(faults, fmt.Errorf("stack %s has %v for environments.%s.%s: an ARN is expected", c.bootstrap, own[name], c.environment, name))
+		}
+		return value
+	}
 	a := &account{
-		key: text(own["keyARN"]), up: text(own["upRoleARN"]), preview: text(own["previewRoleARN"]),
-		boundary: text(output("permissionsBoundaryARN")),
+		key: arn("keyARN"), up: arn("upRoleARN"), preview: arn("previewRoleARN"), boundary: arn("permissionsBoundaryARN"),
+		push: text(output("pushRoleARN")),
 	}
 	repositories, _ := output("repositoryURLs").(map[string]any)
+	a.registryURLs = pulumi.StringMap{}
 	for _, name := range slices.Sorted(maps.Keys(repositories)) {
+		a.registryURLs[name] = pulumi.String(text(repositories[name]))
 		a.repositories = append(a.repositories, pulumi.String(fmt.Sprintf("arn:aws:ecr:%s:%s:repository/%s", c.cluster.Region, c.cluster.AccountID, name)))
 	}
 	return a, errors.Join(faults...)
+}
+
+// with adds a role to a list that may have it.
+func with(roles []string, role string) []string {
+	if slices.Contains(roles, role) {
+		return roles
+	}
+	return append(slices.Clone(roles), role)
 }
 
 // target is the cluster that an environment is deployed to.
@@ -261,14 +298,17 @@ type target struct {
 
 // deploy makes network, cluster and database, and gives the cluster to deploy to.
 func (c *cloud) deploy(ctx *pulumi.Context) (*target, error) {
-	provider, err := aws.NewProvider(ctx, "aws", &aws.ProviderArgs{
-		Region:                    pulumi.String(c.cluster.Region),
-		AllowedAccountIds:         pulumi.StringArray{pulumi.String(c.cluster.AccountID)},
-		DefaultTags:               aws.ProviderDefaultTagsArgs{Tags: pulumi.ToStringMap(c.tags)},
-		SkipCredentialsValidation: pulumi.Bool(c.offline),
-		SkipRequestingAccountId:   pulumi.Bool(c.offline),
-		SkipMetadataApiCheck:      pulumi.Bool(c.offline),
-	})
+	args := &aws.ProviderArgs{
+		Region:      pulumi.String(c.cluster.Region),
+		DefaultTags: aws.ProviderDefaultTagsArgs{Tags: pulumi.ToStringMap(c.tags)},
+	}
+	if c.offline {
+		args.SkipCredentialsValidation, args.SkipRequestingAccountId, args.SkipMetadataApiCheck = pulumi.Bool(true), pulumi.Bool(true), pulumi.Bool(true)
+	} else {
+		// With somebody else's credentials nothing is made.
+		args.AllowedAccountIds = pulumi.StringArray{pulumi.String(c.cluster.AccountID)}
+	}
+	provider, err := aws.NewProvider(ctx, "aws", args)
 	if err != nil {
 		return nil, fmt.Errorf("registering the account: %w", err)
 	}
@@ -286,7 +326,7 @@ func (c *cloud) deploy(ctx *pulumi.Context) (*target, error) {
 	}
 	c.cluster.VPCID, c.cluster.PublicSubnets, c.cluster.PrivateSubnets = net.VPCID, net.PublicSubnets, net.PrivateSubnets
 	c.cluster.Routes, c.cluster.KeyARN, c.cluster.PermissionsBoundary, c.cluster.NodeTags = net.Routes, key, own.boundary, c.tags
-	c.cluster.Admins, c.cluster.Viewers = append(c.cluster.Admins, own.up), append(c.cluster.Viewers, own.preview)
+	c.cluster.Admins, c.cluster.Viewers = with(c.cluster.Admins, own.up), with(c.cluster.Viewers, own.preview)
 	eks, err := cluster.New(ctx, "cluster", c.cluster, in)
 	if err != nil {
 		return nil, err
@@ -322,7 +362,7 @@ func (c *cloud) deploy(ctx *pulumi.Context) (*target, error) {
 	if err := c.identities(ctx, eks, own, db, in); err != nil {
 		return nil, err
 	}
-	c.loadBalancer.VPCID = net.VPCID
+	c.loadBalancer.VPCID, c.masterSecret = net.VPCID, db.MasterSecretARN
 	return &target{
 		provider: kubernetesProvider, client: client, aws: in,
 		outputs: pulumi.Map{
@@ -330,9 +370,10 @@ func (c *cloud) deploy(ctx *pulumi.Context) (*target, error) {
 			"kubeconfig":              eks.Kubeconfig,
 			"databaseEndpoint":        db.Endpoint,
 			"databaseMasterSecretARN": db.MasterSecretARN,
+			"registryURLs":            own.registryURLs,
 			"vpcID":                   net.VPCID,
 			"roleARNs": pulumi.Map{
-				"up": pulumi.String(own.up), "preview": pulumi.String(own.preview),
+				"up": pulumi.String(own.up), "preview": pulumi.String(own.preview), "push": pulumi.String(own.push),
 			},
 		},
 	}, nil
@@ -342,9 +383,15 @@ func (c *cloud) deploy(ctx *pulumi.Context) (*target, error) {
 func (c *cloud) identities(ctx *pulumi.Context, eks *cluster.Cluster, own *account, db *database.Database, in pulumi.ResourceOption) error {
 	account, region, name := c.cluster.AccountID, c.cluster.Region, c.cluster.Name
 	readable := []pulumi.StringInput{db.MasterSecretARN}
-	if c.datadog != nil {
+	named := func(secret string) pulumi.StringInput {
 		// Secrets Manager adds six characters to a secret's name.
-		readable = append(readable, pulumi.String(fmt.Sprintf("arn:aws:secretsmanager:%s:%s:secret:%s-??????", region, account, c.datadogSecret)))
+		return pulumi.String(fmt.Sprintf("arn:aws:secretsmanager:%s:%s:secret:%s-??????", region, account, secret))
+	}
+	if c.datadog != nil {
+		readable = append(readable, named(c.datadog.SecretName))
+	}
+	if c.argoCD != nil {
+		readable = append(readable, named(c.argoCD.Repository.SecretName))
 	}
 	roles := []struct {
 		name, namespace, serviceAccount string
@@ -390,6 +437,15 @@ func (c *cloud) install(ctx *pulumi.Context, t *target, shop pulumi.Resource) ([
 	if err != nil {
 		return nil, err
 	}
+	databases, err := workload.NewNamespace(ctx, databaseNamespace, databaseNamespace, in)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := secrets.NewDatabase(ctx, "database-master", &secrets.DatabaseArgs{
+		Name: "database-master", Namespace: databaseNamespace, Store: secretStore, MasterSecretARN: c.masterSecret,
+	}, in, after(store, databases)); err != nil {
+		return nil, err
+	}
 	if c.metricsServer != nil {
 		if _, err := observability.NewMetricsServerRelease(ctx, "metrics", c.metricsServer, in); err != nil {
 			return nil, err
@@ -411,7 +467,7 @@ func (c *cloud) install(ctx *pulumi.Context, t *target, shop pulumi.Resource) ([
 	if err != nil {
 		return nil, err
 	}
-	mesh, err := gateway.NewKong(ctx, "internal-gateway", c.mesh, in, after(shop, public))
+	internal, err := gateway.NewKong(ctx, "internal-gateway", c.internal, in, after(shop, public))
 	if err != nil {
 		return nil, err
 	}
@@ -427,12 +483,16 @@ func (c *cloud) install(ctx *pulumi.Context, t *target, shop pulumi.Resource) ([
 			return nil, err
 		}
 	}
-	rollouts, err := delivery.NewRolloutsRelease(ctx, "rollouts", c.rollouts, in, after(store))
-	if err != nil {
-		return nil, err
+	needed := []pulumi.Resource{public, internal}
+	if c.rollouts != nil {
+		rollouts, err := delivery.NewRolloutsRelease(ctx, "rollouts", c.rollouts, in, after(store))
+		if err != nil {
+			return nil, err
+		}
+		needed = append(needed, rollouts)
 	}
 	if c.argoCD != nil {
-		argo, err := delivery.NewArgoCD(ctx, "argocd", c.argoCD, in, after())
+		argo, err := delivery.NewArgoCD(ctx, "argocd", c.argoCD, in, after(store))
 		if err != nil {
 			return nil, err
 		}
@@ -440,7 +500,7 @@ func (c *cloud) install(ctx *pulumi.Context, t *target, shop pulumi.Resource) ([
 			return nil, err
 		}
 	}
-	return []pulumi.Resource{public, mesh, rollouts}, nil
+	return needed, nil
 }
 
 // rules are the platform's for this environment.

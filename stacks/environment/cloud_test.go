@@ -15,6 +15,7 @@ import (
 
 	"github.com/loja-veloz/platform/infra/cluster"
 	"github.com/loja-veloz/platform/infra/infratest"
+	"github.com/loja-veloz/platform/infra/kube"
 	"github.com/loja-veloz/platform/infra/policy"
 	"github.com/loja-veloz/platform/infra/policy/policytest"
 	"github.com/loja-veloz/platform/stacks/environment/internal/config"
@@ -24,8 +25,8 @@ var clouds = []string{"dev", "prod"}
 
 // bootstrapped is what bootstrap made for the environments.
 var bootstrapped = map[string]map[string]any{"organization/loja-veloz-bootstrap/account": {
-	"permissionsBoundaryARN": "arn:aws:iam::111122223333:policy/loja-veloz-boundary",
-	"repositoryURLs":         map[string]any{"sample-web-app": "111122223333.dkr.ecr.us-east-1.amazonaws.com/sample-web-app"},
+	"pushRoleARN":    "arn:aws:iam::111122223333:role/loja-veloz-ci-push",
+	"repositoryURLs": map[string]any{"loja-veloz/sample-web-app": "111122223333.dkr.ecr.us-east-1.amazonaws.com/loja-veloz/sample-web-app"},
 	"environments": map[string]any{
 		"dev":  environmentOutputs("dev"),
 		"prod": environmentOutputs("prod"),
@@ -34,9 +35,10 @@ var bootstrapped = map[string]map[string]any{"organization/loja-veloz-bootstrap/
 
 func environmentOutputs(name string) map[string]any {
 	return map[string]any{
-		"keyARN":         "arn:aws:kms:us-east-1:111122223333:key/00000000-0000-0000-0000-" + (name + "00000000")[:4] + "00000000",
-		"upRoleARN":      "arn:aws:iam::111122223333:role/loja-veloz-ci-" + name + "-up",
-		"previewRoleARN": "arn:aws:iam::111122223333:role/loja-veloz-ci-" + name + "-preview",
+		"keyARN":                 "arn:aws:kms:us-east-1:111122223333:key/00000000-0000-0000-0000-" + (name + "00000000")[:4] + "00000000",
+		"permissionsBoundaryARN": "arn:aws:iam::111122223333:policy/loja-veloz-" + name + "-boundary",
+		"upRoleARN":              "arn:aws:iam::111122223333:role/loja-veloz-ci-" + name + "-up",
+		"previewRoleARN":         "arn:aws:iam::111122223333:role/loja-veloz-ci-" + name + "-preview",
 	}
 }
 
@@ -86,7 +88,24 @@ func (s standIns) NewResource(args pulumi.MockResourceArgs) (string, resource.Pr
 		urn := resource.NewURN("test", "loja-veloz", "", "aws:eks/cluster:Cluster", madeCluster)
 		return id, resource.PropertyMap{"eksCluster": resource.MakeCustomResourceReference(urn, madeCluster, "")}, err
 	}
-	return s.Recorder.NewResource(args)
+	id, outputs, err := s.Recorder.NewResource(args)
+	if strings.HasPrefix(args.TypeToken, "aws:") {
+		outputs = outputs.Copy()
+		outputs["arn"] = resource.NewProperty("arn:aws:made-up:" + args.Name)
+		maps.Copy(outputs, computed[args.TypeToken])
+	}
+	return id, outputs, err
+}
+
+// computed are outputs that others are given, beside ids and ARNs.
+var computed = map[string]resource.PropertyMap{
+	"aws:rds/instance:Instance": resource.NewPropertyMapFromMap(map[string]any{
+		"address": "db.invalid", "port": 5432, "masterUserSecrets": []any{map[string]any{"secretArn": "arn:aws:secretsmanager:made-up:master"}},
+	}),
+	"aws:ec2/launchTemplate:LaunchTemplate": resource.NewPropertyMapFromMap(map[string]any{"latestVersion": 1}),
+	"aws:acm/certificate:Certificate": resource.NewPropertyMapFromMap(map[string]any{"domainValidationOptions": []any{map[string]any{
+		"resourceRecordName": "_proof.invalid", "resourceRecordType": "CNAME", "resourceRecordValue": "_value.invalid",
+	}}}),
 }
 
 func inCloud(t *testing.T, name string, values map[string]string) (*infratest.Recorder, error) {
@@ -175,6 +194,42 @@ func TestFaultsOfTheCloudAreReportedAtOnce(t *testing.T) {
 	}
 }
 
+// TestOrderInTheCloud: on the way up, and the other way round on the way down.
+func TestOrderInTheCloud(t *testing.T) {
+	recorder, err := inCloud(t, "prod", stackFile(t, "prod"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for later, before := range map[string]string{
+		"gateway-release":        "load-balancer-release", // which has to outlive the Services that it made load balancers for
+		"gateway-gateway":        "gateway-release",
+		"sample-web-app-rollout": "rollouts-release",
+	} {
+		if !recorder.Waits(t, later, before) {
+			t.Errorf("%s does not wait for %s", later, before)
+		}
+	}
+	secrets := 0
+	for _, r := range recorder.Resources() {
+		switch {
+		case r.Type == "kubernetes:external-secrets.io/v1:ExternalSecret":
+			secrets++
+			if !recorder.Waits(t, r.Name, "secrets-release") {
+				t.Errorf("%s does not wait for External Secrets", r.Name)
+			}
+		case strings.HasSuffix(r.Name, "-release") && strings.HasPrefix(r.Type, "kubernetes:helm.sh/"):
+			for _, association := range []string{"load-balancer", "autoscaler", "secrets", "image-updater"} {
+				if r.Name == association+"-release" && !recorder.Waits(t, r.Name, association+"-association") {
+					t.Errorf("the pods of %s may start before their role", r.Name)
+				}
+			}
+		}
+	}
+	if secrets != 4 {
+		t.Errorf("%d secrets are brought into the cluster, want the database's, Argo CD's, and Datadog's twice", secrets)
+	}
+}
+
 func TestBootstrapHasToKnowTheEnvironment(t *testing.T) {
 	values := stackFile(t, "dev")
 	_, err := inCloud(t, "staging", values)
@@ -222,34 +277,19 @@ func TestNodesHoldWhatRuns(t *testing.T) {
 }
 
 // controllers are the pods beside the services', by the requests in the values of
-// their charts; where a chart says none, as the agent's does, by what such pods
-// are known to use.
+// their charts.
 func controllers(c *cloud) cluster.Pods {
 	pods := cluster.Pods{Daemons: cluster.SystemDaemons(), Requests: cluster.SystemPods()}
-	add := func(name string, count, milliCPU, memoryMiB int32) {
-		pods.Requests = append(pods.Requests, cluster.Pod{Name: name, Count: count, MilliCPU: milliCPU, MemoryMiB: memoryMiB})
-	}
-	add("load balancer controller", c.loadBalancer.Replicas, 50, 96)
-	add("cluster autoscaler", c.autoscaler.Replicas, 50, 128)
-	add("external secrets", c.secrets.Replicas, 20, 96)
-	add("external secrets webhook", c.secrets.Replicas, 10, 64)
-	add("external secrets certificates", 1, 10, 64)
-	add("kong", c.public.Replicas+c.mesh.Replicas, 300, 768)
-	add("rollouts", c.rollouts.Replicas, 50, 96)
-	add("rollouts dashboard", 1, 10, 64)
-	if c.metricsServer != nil {
-		add("metrics-server", c.metricsServer.Replicas, 50, 96)
-	}
-	if c.argoCD != nil {
-		add("argo cd controller", 1, 100, 384)
-		add("argo cd server, repositories, application sets", 3*c.argoCD.Replicas, 50, 128)
-		add("argo cd redis, notifications", 2, 10, 64)
-		add("image updater", 1, 20, 64)
-	}
-	if c.datadog != nil {
-		pods.Daemons = append(pods.Daemons, cluster.Pod{Name: "datadog agent", MilliCPU: 100, MemoryMiB: 256})
-		add("datadog cluster agent", c.datadog.ClusterAgentReplicas, 100, 192)
-		add("datadog operator", 1, 50, 128)
+	sized := []interface{ Pods() []kube.PodSize }{c.loadBalancer, c.autoscaler, c.secrets, c.public, c.internal, c.rollouts, c.metricsServer, c.argoCD, c.imageUpdater, c.datadog}
+	for _, component := range sized {
+		for _, p := range component.Pods() {
+			pod := cluster.Pod{Name: p.Name, Count: p.Count, MilliCPU: int32(p.MilliCPU), MemoryMiB: int32(p.MemoryMiB)}
+			if p.Daemon {
+				pods.Daemons = append(pods.Daemons, pod)
+			} else {
+				pods.Requests = append(pods.Requests, pod)
+			}
+		}
 	}
 	return pods
 }

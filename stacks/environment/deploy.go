@@ -146,7 +146,7 @@ func (p *plan) url(cfg *config.Config) string {
 func (p *plan) namespaces() map[string]string {
 	all := map[string]string{"services": p.shop, "gateway": gatewayNamespace, "delivery": rolloutsNamespace}
 	if p.cloud != nil {
-		all["gateway"], all["internalGateway"] = kongNamespace, meshNamespace
+		all["gateway"], all["internalGateway"] = kongNamespace, internalNamespace
 	}
 	return all
 }

@@ -183,7 +183,11 @@ func canaryWeight() (int, error) {
 func kubectl(args ...string) ([]byte, error) {
 	cmd := exec.CommandContext(context.Background(), filepath.Join(".local", "bin", "kubectl"), args...)
 	cmd.Dir = root
-	cmd.Env = append(os.Environ(), "KUBECONFIG="+filepath.Join(".local", "cluster", "kubeconfig"))
+	data := os.Getenv("LOJA_DATA")
+	if data == "" {
+		data = filepath.Join(".local", "cluster")
+	}
+	cmd.Env = append(os.Environ(), "KUBECONFIG="+filepath.Join(data, "kubeconfig"))
 	return cmd.Output()
 }
 

@@ -257,8 +257,8 @@ func (p *Platform) eksComponent(ctx context.Context) (string, error) {
 
 var (
 	// secretValue is an encrypted value of a stack file, which only the
-	// environment's own key opens.
-	secretValue = regexp.MustCompile(`(?m)^(\s*)secure:\s.*$`)
+	// environment's own key opens: on a line of its own or in braces.
+	secretValue = regexp.MustCompile(`(?m):[ \t]*(?:\n[ \t]+secure:[^\n]*|\{[ \t]*secure:[^}\n]*\})`)
 	projectName = regexp.MustCompile(`(?m)^name:\s*(\S+)`)
 	// stackKey is a line of a stack file that names its key.
 	stackKey = regexp.MustCompile(`^(secretsprovider|encryptedkey|encryptionsalt):`)
@@ -300,20 +300,25 @@ func (c *Cloud) Stack(ctx context.Context, project, program, name string, settin
 	if err != nil {
 		return nil, err
 	}
-	var copied strings.Builder
-	for line := range strings.Lines(string(file)) {
-		if !stackKey.MatchString(line) {
-			copied.WriteString(line)
-		}
-	}
-	text := secretValue.ReplaceAllString(copied.String(), "${1}offline: stands in for a secret")
-	if err := os.WriteFile(filepath.Join(s.dir, "Pulumi."+name+".yaml"), []byte(text), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(s.dir, "Pulumi."+name+".yaml"), unlocked(file), 0o600); err != nil {
 		return nil, err
 	}
 	if err := s.Pulumi("stack", "select", "--create", "--stack", name).Run(ctx); err != nil {
 		return nil, err
 	}
 	return s, s.Set(ctx, settings)
+}
+
+// unlocked is a stack file without the key of its environment, and with a text in
+// the place of each secret.
+func unlocked(file []byte) []byte {
+	var kept strings.Builder
+	for line := range strings.Lines(string(file)) {
+		if !stackKey.MatchString(line) {
+			kept.WriteString(line)
+		}
+	}
+	return []byte(secretValue.ReplaceAllString(kept.String(), ": stands-in-for-a-secret"))
 }
 
 // Set changes the stack's configuration, full paths to values.

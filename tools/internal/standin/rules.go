@@ -51,7 +51,7 @@ var rules = []rule{
 	{types: []string{"aws:s3/bucketV2:BucketV2"}, path: "bucket", refuse: name(63, `[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]`), source: "Amazon S3 User Guide, bucket naming rules"},
 
 	{types: []string{"aws:eks/cluster:Cluster"}, path: "name", refuse: name(100, `[0-9A-Za-z][A-Za-z0-9_-]*`), source: "Amazon EKS API, CreateCluster: name"},
-	{types: []string{"aws:eks/cluster:Cluster", "aws:eks/nodeGroup:NodeGroup"}, path: "version", refuse: oneOf("1.29", "1.30", "1.31", "1.32", "1.33"), source: "Amazon EKS User Guide, Kubernetes versions, as of pulumi-aws " + Version},
+	{types: []string{"aws:eks/cluster:Cluster", "aws:eks/nodeGroup:NodeGroup"}, path: "version", refuse: oneOf("1.29", "1.30", "1.31", "1.32", "1.33", "1.34"), source: "Amazon EKS User Guide, Kubernetes versions, as of pulumi-aws " + Version},
 	{types: []string{"aws:eks/nodeGroup:NodeGroup"}, path: "nodeGroupName", refuse: name(63, `[0-9A-Za-z][A-Za-z0-9_-]*`), source: "Amazon EKS API, CreateNodegroup: nodegroupName"},
 	{types: []string{"aws:eks/cluster:Cluster"}, path: "enabledClusterLogTypes", refuse: each(oneOf("api", "audit", "authenticator", "controllerManager", "scheduler")), source: "Amazon EKS API, LogSetup"},
 	{types: []string{"aws:eks/addon:Addon"}, path: "configurationValues", refuse: document, source: "Amazon EKS API, CreateAddon: configurationValues"},

@@ -110,8 +110,8 @@ func TestCloudFaults(t *testing.T) {
 		},
 		{map[string]string{"cloud": `{"provider":"gcp"}`, "gateway": `{"kind":"nginx"}`}, []string{`cloud.provider is "gcp"`, `gateway.kind is "nginx"`}},
 		{
-			map[string]string{"cloud": `{"provider":"aws"}`, "kubeContext": "kind", "delivery": `{"argoCD":true}`, "datadog": `{"install":true}`},
-			[]string{`kubeContext is "kind"`, `cloud.bootstrap is ""`, "in AWS the gateway is kong", "publicAccessCIDRs is empty", "gateway.host is empty", "exactly one of them", "datadog.secretName is missing"},
+			map[string]string{"cloud": `{"provider":"aws"}`, "kubeContext": "kind", "cluster": `{"addons":{"dns":"1"}}`, "metricsServer": `{"kubeletInsecureTLS":true}`, "delivery": `{"argoCD":true}`, "datadog": `{"install":true}`},
+			[]string{`kubeContext is "kind"`, `cloud.bootstrap is ""`, "in AWS the gateway is kong", "cluster.addons.dns is no add-on", "kubeletInsecureTLS is true", "delivery.git: url", "publicAccessCIDRs is empty", "gateway.host is empty", "exactly one of them", "datadog.secretName is missing"},
 		},
 	} {
 		values := map[string]string{"loja-veloz:images": `{"web":"r/web@` + digest + `"}`}

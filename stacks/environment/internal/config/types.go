@@ -30,6 +30,7 @@ type Cloud struct {
 	Region             string   `json:"region" doc:"AWS region, for example us-east-1."`
 	Bootstrap          string   `json:"bootstrap" doc:"Stack with the account's singletons, organization/loja-veloz-bootstrap/STACK."`
 	CIDR               string   `json:"cidr" doc:"IPv4 range of the VPC; a /16 holds the nine subnets."`
+	Taken              []string `json:"taken" doc:"IPv4 ranges that cidr may not overlap: those of the other environments and of networks to connect with."`
 	Zones              []string `json:"zones" doc:"Three availability zones of the region."`
 	NATPerZone         bool     `json:"natPerZone" doc:"A NAT gateway in each zone, so that the loss of one zone takes only itself down; otherwise one in all."`
 	InterfaceEndpoints []string `json:"interfaceEndpoints" doc:"AWS services reached inside the VPC, by short name (ecr.api, ecr.dkr, sts, ...)."`
@@ -51,7 +52,7 @@ type Cluster struct {
 	DiskGiB           int32             `json:"diskGiB" doc:"Root disk of a node, in GiB."`
 	PrefixDelegation  bool              `json:"prefixDelegation" doc:"Hand out /28 prefixes to nodes, for more pods on each."`
 	MaxPods           int32             `json:"maxPods" doc:"Most pods on a node."`
-	Addons            map[string]string `json:"addons" doc:"Version of an EKS add-on, in place of the pinned one."`
+	Addons            map[string]string `json:"addons" doc:"Version of an EKS add-on (vpc-cni, eks-pod-identity-agent, coredns, kube-proxy, aws-ebs-csi-driver), in place of the pinned one."`
 }
 
 // Database is RDS for PostgreSQL.
@@ -74,6 +75,7 @@ type Datadog struct {
 // Charts is where Helm charts come from.
 type Charts struct {
 	Repository string `json:"repository" doc:"Mirror with all charts, a URL or a folder; empty takes each from its project."`
+	Await      bool   `json:"await" doc:"Whether an update waits until what the charts install is ready."`
 }
 
 // Service is the part of a service that differs between environments.
@@ -114,11 +116,10 @@ type MetricsServer struct {
 
 // Delivery is what ships new versions.
 type Delivery struct {
-	InstallRollouts bool     `json:"installRollouts" doc:"Whether to install the Argo Rollouts controller; false where the cluster has one."`
-	ArgoCD          bool     `json:"argoCD" doc:"Whether to install Argo CD with Image Updater."`
-	Admins          []string `json:"admins" doc:"Groups of the identity provider that may do everything in Argo CD."`
-	Deployers       []string `json:"deployers" doc:"Groups that may look and synchronise."`
-	Git             Git      `json:"git" doc:"The git repository that Argo CD reads and Image Updater writes digests to."`
+	InstallRollouts bool `json:"installRollouts" doc:"Whether to install the Argo Rollouts controller; false where the cluster has one."`
+	ArgoCD          bool `json:"argoCD" doc:"Whether to install Argo CD with Image Updater."`
+
+	Git Git `json:"git" doc:"The git repository that Argo CD reads and Image Updater writes digests to."`
 }
 
 // Git is a git repository.
@@ -144,6 +145,7 @@ func Defaults(services map[string]Service) *Config {
 		},
 		Database:       Database{InstanceClass: "db.t4g.micro", EngineVersion: "15", AllocatedGiB: 20, MaxAllocatedGiB: 100, BackupDays: 7},
 		Datadog:        Datadog{Site: "datadoghq.com"},
+		Charts:         Charts{Await: true},
 		Images:         map[string]string{},
 		Services:       services,
 		Canary:         Canary{Weights: []int32{20, 40, 60, 80}, PauseSeconds: 30, ProgressDeadlineSeconds: 120},

@@ -37,6 +37,9 @@ func (c *Config) validate(services map[string]Service) error {
 	return errors.Join(faults...)
 }
 
+// addons are those of EKS that a version can be set for.
+var addons = []string{"aws-ebs-csi-driver", "coredns", "eks-pod-identity-agent", "kube-proxy", "vpc-cni"}
+
 // validateCloud checks what depends on where the cluster comes from.
 func (c *Config) validateCloud() []error {
 	var faults []error
@@ -83,6 +86,21 @@ func (c *Config) validateCloud() []error {
 	}
 	if (c.Gateway.ZoneID == "") == (c.Gateway.CertificateARN == "") {
 		fault("gateway.zoneID and gateway.certificateARN: exactly one of them is needed")
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.Cluster.Addons)) {
+		if !slices.Contains(addons, name) {
+			fault("cluster.addons.%s is no add-on of this platform; there are %s", name, strings.Join(addons, ", "))
+		}
+	}
+	local := Defaults(nil)
+	if c.Gateway.NodePort != local.Gateway.NodePort {
+		fault("gateway.nodePort is %d: kong has a load balancer and no node port", c.Gateway.NodePort)
+	}
+	if c.MetricsServer.KubeletInsecureTLS {
+		fault("metricsServer.kubeletInsecureTLS is true: the kubelets of EKS have certificates of the cluster's authority")
+	}
+	if c.Delivery.ArgoCD && (c.Delivery.Git.URL == "" || c.Delivery.Git.SecretName == "") {
+		fault("delivery.git: url and secretName are needed with argoCD")
 	}
 	if c.Datadog.Install && c.Datadog.SecretName == "" {
 		fault("datadog.secretName is missing: it names the secret that holds api-key and app-key")

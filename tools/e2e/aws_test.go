@@ -1,0 +1,317 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"encoding/json"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/loja-veloz/platform/tools/internal/console"
+	"github.com/loja-veloz/platform/tools/internal/platform"
+	"github.com/loja-veloz/platform/tools/internal/standin"
+)
+
+// testCharts packs the test charts into a folder, as a mirror would hold them.
+// That of Argo Rollouts gets the definitions that infra has anyway.
+func testCharts(t *testing.T) string {
+	t.Helper()
+	to := t.TempDir()
+	sources, err := filepath.Glob(filepath.Join(root, "infra", "charts", "testcharts", "*"))
+	if err != nil || len(sources) == 0 {
+		t.Fatalf("there are no test charts (%v)", err)
+	}
+	for _, source := range sources {
+		name := filepath.Base(source)
+		about, err := os.ReadFile(filepath.Join(source, "Chart.yaml"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		version := regexp.MustCompile(`(?m)^version: (\S+)`).FindSubmatch(about)
+		if version == nil {
+			t.Fatalf("%s names no version", source)
+		}
+		var packed bytes.Buffer
+		zipped := gzip.NewWriter(&packed)
+		archive := tar.NewWriter(zipped)
+		add := func(folder, below string) {
+			err := filepath.WalkDir(folder, func(path string, entry fs.DirEntry, err error) error {
+				if err != nil || entry.IsDir() {
+					return err
+				}
+				content, err := os.ReadFile(path)
+				if err != nil {
+					return err
+				}
+				rel, err := filepath.Rel(folder, path)
+				if err != nil {
+					return err
+				}
+				header := &tar.Header{Name: filepath.ToSlash(filepath.Join(name, below, rel)), Mode: 0o644, Size: int64(len(content))}
+				if err := archive.WriteHeader(header); err != nil {
+					return err
+				}
+				_, err = archive.Write(content)
+				return err
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		add(source, "")
+		if name == "argo-rollouts" {
+			add(filepath.Join(root, "infra", "delivery", "crds"), "crds")
+		}
+		if err := archive.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if err := zipped.Close(); err != nil {
+			t.Fatal(err)
+		}
+		file := filepath.Join(to, fmt.Sprintf("%s-%s.tgz", name, version[1]))
+		if err := os.WriteFile(file, packed.Bytes(), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return to
+}
+
+// must is the output of kubectl.
+func must(t *testing.T, args ...string) string {
+	t.Helper()
+	out, err := kubectl(args...)
+	if err != nil {
+		t.Fatalf("kubectl %s: %v", strings.Join(args, " "), err)
+	}
+	return string(out)
+}
+
+// TestAWS brings the environment dev up whole: the real engine and EKS component,
+// AWS played by the stand-in, and behind the EKS cluster the local API server,
+// into which the charts' stand-ins are installed by the real Helm.
+func TestAWS(t *testing.T) {
+	if os.Getenv("E2E_AWS") == "" {
+		t.Skip("only in make e2e-aws")
+	}
+	// A cluster of its own: what is deployed on the local one stays.
+	data, err := filepath.Abs(filepath.Join(root, ".local", "cluster-e2e-aws"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.RemoveAll(data); err != nil {
+		t.Fatal(err)
+	}
+	mk(t, "down")
+	t.Setenv("LOJA_DATA", data)
+	mk(t, "cluster-up")
+	t.Cleanup(func() {
+		mk(t, "down")
+		if err := os.RemoveAll(data); err != nil {
+			t.Error(err)
+		}
+	})
+	const admin = "stand-in-for-iam"
+	must(t, "-n", "kube-system", "create", "serviceaccount", admin)
+	must(t, "create", "clusterrolebinding", admin, "--clusterrole=cluster-admin", "--serviceaccount=kube-system:"+admin)
+	t.Setenv(standin.TokenVariable, strings.TrimSpace(must(t, "-n", "kube-system", "create", "token", admin, "--duration=2h")))
+	t.Setenv(standin.EndpointVariable, must(t, "config", "view", "--raw", "-o", "jsonpath={.clusters[0].cluster.server}"))
+	t.Setenv(standin.AuthorityVariable, must(t, "config", "view", "--raw", "-o", "jsonpath={.clusters[0].cluster.certificate-authority-data}"))
+
+	p, err := platform.Open(console.New(os.Stdout))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.RemoveAll(p.Local("e2e-aws")); err != nil {
+		t.Fatal(err)
+	}
+	cloud, err := p.OpenCloud(t.Context(), "e2e-aws")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cloud.Bootstrap(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	dev, err := cloud.Stack(t.Context(), p.Root, filepath.Join(p.Root, "stacks", "environment"), "dev", map[string]string{
+		"loja-veloz:charts.repository": testCharts(t), "loja-veloz:waitForRollout": "false", "loja-veloz:charts.await": "false",
+		// No load balancer will be there to lead a record to.
+		"loja-veloz:gateway.zoneID": "", "loja-veloz:gateway.certificateARN": "arn:aws:acm:us-east-1:111122223333:certificate/00000000-0000-0000-0000-000000000000",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	show := func(args ...string) {
+		t.Helper()
+		if err := dev.Show(t.Context(), args...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// refused is what Pulumi says when it does not do what it was told.
+	refused := func(args ...string) string {
+		t.Helper()
+		var out bytes.Buffer
+		command := dev.Pulumi(append(args, "--stack", "dev")...)
+		command.Output = &out
+		if err := command.Run(t.Context()); err == nil {
+			t.Errorf("pulumi %s went through:\n%s", args[0], out.String())
+		}
+		return out.String()
+	}
+	up := []string{"up", "--yes", "--skip-preview"}
+	show(up...)
+	checkDev(t, dev)
+
+	show("preview", "--expect-no-changes")
+
+	set := func(settings map[string]string) {
+		t.Helper()
+		if err := dev.Set(t.Context(), settings); err != nil {
+			t.Fatal(err)
+		}
+	}
+	set(map[string]string{"loja-veloz:services.sample-web-app.maxReplicas": "8"})
+	show(up...)
+	if most := must(t, "-n", "shop", "get", "hpa", "sample-web-app", "-o", "jsonpath={.spec.maxReplicas}"); most != "8" {
+		t.Errorf("the autoscaler's maximum is %s, want 8", most)
+	}
+
+	// Another range replaces the network, and would take cluster and database along.
+	before := worldOf(t, p, "rds/Instance")
+	if before == "" {
+		t.Error("the made-up account has no database")
+	}
+	set(map[string]string{"loja-veloz:cloud.cidr": "10.99.0.0/16"})
+	if out := refused(up...); !strings.Contains(out, "protect") {
+		t.Errorf("a replacement of what holds data is not refused for its protection:\n%s", out)
+	}
+	if after := worldOf(t, p, "rds/Instance"); after != before {
+		t.Errorf("the database has changed:\n%s\n%s", before, after)
+	}
+	set(map[string]string{"loja-veloz:cloud.cidr": "10.20.0.0/16"})
+
+	if out := refused("destroy", "--yes", "--skip-preview"); !strings.Contains(out, "protect") {
+		t.Errorf("a destroy is not refused for protection:\n%s", out)
+	}
+	set(map[string]string{"loja-veloz:cloud.allowReplace[0]": "*"})
+	show(up...)
+	show("destroy", "--yes", "--skip-preview")
+	for name := range strings.Lines(must(t, "get", "namespaces", "-o", "name")) {
+		switch strings.TrimSpace(name) {
+		case "namespace/shop", "namespace/kong", "namespace/kong-internal", "namespace/argocd", "namespace/argo-rollouts", "namespace/datadog", "namespace/external-secrets":
+			t.Errorf("pulumi destroy left %s", name)
+		}
+	}
+	if left := worldOf(t, p, "rds/Instance") + worldOf(t, p, "eks/Cluster") + worldOf(t, p, "ec2/Vpc"); left != "" {
+		t.Errorf("pulumi destroy left in the made-up account:\n%s", left)
+	}
+}
+
+// checkDev looks at the environment as its people do.
+func checkDev(t *testing.T, dev *platform.Stack) {
+	t.Helper()
+	charts := map[string]bool{}
+	for line := range strings.Lines(must(t, "get", "configmaps", "--all-namespaces", "-l", "loja-veloz.dev/test-chart",
+		"-o", `jsonpath={range .items[*]}{.data.chart}{"\n"}{end}`)) {
+		charts[strings.TrimSpace(line)] = true
+	}
+	for _, name := range []string{
+		"kong", "argo-cd", "argocd-image-updater", "argo-rollouts", "datadog", "metrics-server",
+		"external-secrets", "cluster-autoscaler", "aws-load-balancer-controller",
+	} {
+		if !charts[name] {
+			t.Errorf("chart %s is not installed; there are %v", name, charts)
+		}
+	}
+	var values struct {
+		Proxy struct{ Annotations map[string]string }
+	}
+	if err := json.Unmarshal([]byte(must(t, "-n", "kong", "get", "configmap", "kong-values", "-o", `jsonpath={.data.values\.json}`)), &values); err != nil {
+		t.Fatal(err)
+	}
+	if scheme := values.Proxy.Annotations["service.beta.kubernetes.io/aws-load-balancer-scheme"]; scheme != "internet-facing" {
+		t.Errorf("Kong's load balancer is %q, want internet-facing", scheme)
+	}
+	if plugins := must(t, "-n", "shop", "get", "rollout", "sample-web-app", "-o", "jsonpath={.spec.strategy.canary.trafficRouting.plugins}"); !strings.Contains(plugins, "argoproj-labs/gatewayAPI") {
+		t.Errorf("the Rollout's traffic is routed by %q", plugins)
+	}
+	if routes := must(t, "-n", "shop", "get", "httproutes", "-o", "name"); strings.Count(routes, "\n") != 2 {
+		t.Errorf("sample-web-app has the routes\n%swant a public and an internal one", routes)
+	}
+
+	var out bytes.Buffer
+	command := dev.Pulumi("stack", "output", "--json", "--stack", "dev")
+	command.Stdout = &out
+	if err := command.Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	var outputs map[string]any
+	if err := json.Unmarshal(out.Bytes(), &outputs); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"clusterName", "databaseEndpoint", "databaseMasterSecretARN", "gatewayURL", "kubeconfig", "registryURLs", "roleARNs", "services", "vpcID"} {
+		if outputs[name] == nil {
+			t.Errorf("there is no output %s", name)
+		}
+	}
+	if outputs["kubeconfig"] != "[secret]" {
+		t.Errorf("the kubeconfig is shown as %v", outputs["kubeconfig"])
+	}
+	out.Reset()
+	command = dev.Pulumi("stack", "export", "--stack", "dev")
+	command.Stdout = &out
+	if err := command.Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(out.String(), os.Getenv(standin.TokenVariable)) {
+		t.Error("the state holds the cluster's token")
+	}
+	var state struct {
+		Deployment struct {
+			Resources []struct {
+				Type    string
+				Inputs  map[string]any
+				Outputs map[string]any
+			}
+		}
+	}
+	if err := json.Unmarshal(out.Bytes(), &state); err != nil {
+		t.Fatal(err)
+	}
+	seen := 0
+	for _, r := range state.Deployment.Resources {
+		if kubeconfig := r.Outputs["kubeconfig"]; kubeconfig != nil && (r.Type == "pulumi:pulumi:Stack" || r.Type == "pulumi:providers:kubernetes") {
+			seen++
+			if _, plain := kubeconfig.(string); plain {
+				t.Errorf("%s holds the kubeconfig in plain", r.Type)
+			}
+		}
+	}
+	if seen < 2 {
+		t.Errorf("%d resources of the state hold the kubeconfig, want the stack and the provider", seen)
+	}
+}
+
+// worldOf is what the made-up account has of one kind of thing.
+func worldOf(t *testing.T, p *platform.Platform, kind string) string {
+	t.Helper()
+	files, err := filepath.Glob(p.Local("e2e-aws", "world", kind, "*.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var found strings.Builder
+	for _, file := range files {
+		content, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		found.Write(content)
+	}
+	return found.String()
+}

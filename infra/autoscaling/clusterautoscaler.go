@@ -50,19 +50,9 @@ type ClusterAutoscaler struct {
 // New installs the autoscaler. Its role is associated with ServiceAccount in
 // Namespace, before or after. Errors name the argument that is wrong.
 func New(ctx *pulumi.Context, name string, args *Args, opts ...pulumi.ResourceOption) (*ClusterAutoscaler, error) {
-	parts, err := args.Installation()
-	if err != nil {
-		return nil, fmt.Errorf("cluster autoscaler %s: %w", name, err)
-	}
 	c := &ClusterAutoscaler{}
-	if err := ctx.RegisterComponentResource("loja-veloz:autoscaling:ClusterAutoscaler", name, c, opts...); err != nil {
-		return nil, fmt.Errorf("registering cluster autoscaler %s: %w", name, err)
-	}
-	if _, err := kube.ApplyInstallation(ctx, c, name, parts, opts); err != nil {
-		return nil, fmt.Errorf("cluster autoscaler %s: %w", name, err)
-	}
-	if err := ctx.RegisterResourceOutputs(c, pulumi.Map{}); err != nil {
-		return nil, fmt.Errorf("registering the outputs of cluster autoscaler %s: %w", name, err)
+	if _, err := kube.NewChart(ctx, "cluster autoscaler", "loja-veloz:autoscaling:ClusterAutoscaler", name, c, args, opts); err != nil {
+		return nil, err
 	}
 	return c, nil
 }

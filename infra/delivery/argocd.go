@@ -65,19 +65,10 @@ type ArgoCD struct {
 
 // NewArgoCD installs Argo CD. Errors name the argument that is wrong.
 func NewArgoCD(ctx *pulumi.Context, name string, args *ArgoCDArgs, opts ...pulumi.ResourceOption) (*ArgoCD, error) {
-	parts, err := args.Installation()
-	if err != nil {
-		return nil, fmt.Errorf("argo cd %s: %w", name, err)
-	}
 	a := &ArgoCD{}
-	if err := ctx.RegisterComponentResource("loja-veloz:delivery:ArgoCD", name, a, opts...); err != nil {
-		return nil, fmt.Errorf("registering argo cd %s: %w", name, err)
-	}
-	if a.Release, err = kube.ApplyInstallation(ctx, a, name, parts, opts); err != nil {
-		return nil, fmt.Errorf("argo cd %s: %w", name, err)
-	}
-	if err := ctx.RegisterResourceOutputs(a, pulumi.Map{}); err != nil {
-		return nil, fmt.Errorf("registering the outputs of argo cd %s: %w", name, err)
+	var err error
+	if a.Release, err = kube.NewChart(ctx, "argo cd", "loja-veloz:delivery:ArgoCD", name, a, args, opts); err != nil {
+		return nil, err
 	}
 	return a, nil
 }

@@ -70,19 +70,9 @@ type UpdatedApplication struct {
 // with ImageUpdaterServiceAccount in Namespace. Errors name the argument that is
 // wrong.
 func NewImageUpdater(ctx *pulumi.Context, name string, args *ImageUpdaterArgs, opts ...pulumi.ResourceOption) (*ImageUpdater, error) {
-	parts, err := args.Installation()
-	if err != nil {
-		return nil, fmt.Errorf("image updater %s: %w", name, err)
-	}
 	u := &ImageUpdater{}
-	if err := ctx.RegisterComponentResource("loja-veloz:delivery:ImageUpdater", name, u, opts...); err != nil {
-		return nil, fmt.Errorf("registering image updater %s: %w", name, err)
-	}
-	if _, err := kube.ApplyInstallation(ctx, u, name, parts, opts); err != nil {
-		return nil, fmt.Errorf("image updater %s: %w", name, err)
-	}
-	if err := ctx.RegisterResourceOutputs(u, pulumi.Map{}); err != nil {
-		return nil, fmt.Errorf("registering the outputs of image updater %s: %w", name, err)
+	if _, err := kube.NewChart(ctx, "image updater", "loja-veloz:delivery:ImageUpdater", name, u, args, opts); err != nil {
+		return nil, err
 	}
 	return u, nil
 }

@@ -54,19 +54,10 @@ type RolloutsRelease struct {
 // NewRolloutsRelease installs the controller from its chart. Errors name the
 // argument that is wrong.
 func NewRolloutsRelease(ctx *pulumi.Context, name string, args *RolloutsReleaseArgs, opts ...pulumi.ResourceOption) (*RolloutsRelease, error) {
-	parts, err := args.Installation()
-	if err != nil {
-		return nil, fmt.Errorf("rollouts controller %s: %w", name, err)
-	}
 	r := &RolloutsRelease{}
-	if err := ctx.RegisterComponentResource("loja-veloz:delivery:RolloutsRelease", name, r, opts...); err != nil {
-		return nil, fmt.Errorf("registering rollouts controller %s: %w", name, err)
-	}
-	if r.Release, err = kube.ApplyInstallation(ctx, r, name, parts, opts); err != nil {
-		return nil, fmt.Errorf("rollouts controller %s: %w", name, err)
-	}
-	if err := ctx.RegisterResourceOutputs(r, pulumi.Map{}); err != nil {
-		return nil, fmt.Errorf("registering the outputs of rollouts controller %s: %w", name, err)
+	var err error
+	if r.Release, err = kube.NewChart(ctx, "rollouts controller", "loja-veloz:delivery:RolloutsRelease", name, r, args, opts); err != nil {
+		return nil, err
 	}
 	return r, nil
 }

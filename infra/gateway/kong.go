@@ -112,19 +112,10 @@ var (
 // NewKong installs the Gateway API's CRDs, Kong with its controller, its
 // GatewayClass and its Gateway. Errors name the argument that is wrong.
 func NewKong(ctx *pulumi.Context, name string, args *KongArgs, opts ...pulumi.ResourceOption) (*Kong, error) {
-	parts, err := args.Installation()
-	if err != nil {
-		return nil, fmt.Errorf("gateway %s: %w", name, err)
-	}
 	k := &Kong{KongRouter: NewKongRouter(args)}
-	if err := ctx.RegisterComponentResource("loja-veloz:gateway:Kong", name, k, opts...); err != nil {
-		return nil, fmt.Errorf("registering gateway %s: %w", name, err)
-	}
-	if k.Release, err = kube.ApplyInstallation(ctx, k, name, parts, opts); err != nil {
-		return nil, fmt.Errorf("gateway %s: %w", name, err)
-	}
-	if err := ctx.RegisterResourceOutputs(k, pulumi.Map{}); err != nil {
-		return nil, fmt.Errorf("registering the outputs of gateway %s: %w", name, err)
+	var err error
+	if k.Release, err = kube.NewChart(ctx, "gateway", "loja-veloz:gateway:Kong", name, k, args, opts); err != nil {
+		return nil, err
 	}
 	return k, nil
 }

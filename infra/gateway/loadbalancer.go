@@ -43,19 +43,9 @@ type LoadBalancer struct {
 // LoadBalancerServiceAccount in Namespace, before or after. Errors name the
 // argument that is wrong.
 func NewLoadBalancer(ctx *pulumi.Context, name string, args *LoadBalancerArgs, opts ...pulumi.ResourceOption) (*LoadBalancer, error) {
-	parts, err := args.Installation()
-	if err != nil {
-		return nil, fmt.Errorf("load balancer controller %s: %w", name, err)
-	}
 	l := &LoadBalancer{}
-	if err := ctx.RegisterComponentResource("loja-veloz:gateway:LoadBalancer", name, l, opts...); err != nil {
-		return nil, fmt.Errorf("registering load balancer controller %s: %w", name, err)
-	}
-	if _, err := kube.ApplyInstallation(ctx, l, name, parts, opts); err != nil {
-		return nil, fmt.Errorf("load balancer controller %s: %w", name, err)
-	}
-	if err := ctx.RegisterResourceOutputs(l, pulumi.Map{}); err != nil {
-		return nil, fmt.Errorf("registering the outputs of load balancer controller %s: %w", name, err)
+	if _, err := kube.NewChart(ctx, "load balancer controller", "loja-veloz:gateway:LoadBalancer", name, l, args, opts); err != nil {
+		return nil, err
 	}
 	return l, nil
 }

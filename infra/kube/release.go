@@ -210,6 +210,26 @@ type Installation struct {
 // Objects are all objects in the order in which they come, without the release.
 func (i *Installation) Objects() []Manifest { return append(i.Before.All(), i.After.All()...) }
 
+// NewChart registers a component that consists of an Installation: the component
+// itself, and its parts as its children. Errors are led by what it is and its name.
+func NewChart(ctx *pulumi.Context, what, token, name string, component pulumi.ComponentResource, args interface{ Installation() (*Installation, error) }, opts []pulumi.ResourceOption) (*HelmRelease, error) {
+	parts, err := args.Installation()
+	if err != nil {
+		return nil, fmt.Errorf("%s %s: %w", what, name, err)
+	}
+	if err := ctx.RegisterComponentResource(token, name, component, opts...); err != nil {
+		return nil, fmt.Errorf("registering %s %s: %w", what, name, err)
+	}
+	release, err := ApplyInstallation(ctx, component, name, parts, opts)
+	if err != nil {
+		return nil, fmt.Errorf("%s %s: %w", what, name, err)
+	}
+	if err := ctx.RegisterResourceOutputs(component, pulumi.Map{}); err != nil {
+		return nil, fmt.Errorf("registering the outputs of %s %s: %w", what, name, err)
+	}
+	return release, nil
+}
+
 // ApplyInstallation registers the parts of a component that was itself made with
 // opts, in order, as its children called <component name>-<manifest name>; the
 // release is called <component name>-release.

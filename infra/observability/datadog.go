@@ -51,19 +51,9 @@ type Datadog struct {
 // NewDatadog installs the agent, with its OTLP receiver, and the operator for
 // objectives as code. Errors name the argument that is wrong.
 func NewDatadog(ctx *pulumi.Context, name string, args *DatadogArgs, opts ...pulumi.ResourceOption) (*Datadog, error) {
-	parts, err := args.Installation()
-	if err != nil {
-		return nil, fmt.Errorf("datadog %s: %w", name, err)
-	}
 	d := &Datadog{}
-	if err := ctx.RegisterComponentResource("loja-veloz:observability:Datadog", name, d, opts...); err != nil {
-		return nil, fmt.Errorf("registering datadog %s: %w", name, err)
-	}
-	if _, err := kube.ApplyInstallation(ctx, d, name, parts, opts); err != nil {
-		return nil, fmt.Errorf("datadog %s: %w", name, err)
-	}
-	if err := ctx.RegisterResourceOutputs(d, pulumi.Map{}); err != nil {
-		return nil, fmt.Errorf("registering the outputs of datadog %s: %w", name, err)
+	if _, err := kube.NewChart(ctx, "datadog", "loja-veloz:observability:Datadog", name, d, args, opts); err != nil {
+		return nil, err
 	}
 	return d, nil
 }

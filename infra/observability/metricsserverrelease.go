@@ -33,19 +33,9 @@ type MetricsServerRelease struct {
 // NewMetricsServerRelease installs metrics-server from its chart. Errors name the
 // argument that is wrong.
 func NewMetricsServerRelease(ctx *pulumi.Context, name string, args *MetricsServerReleaseArgs, opts ...pulumi.ResourceOption) (*MetricsServerRelease, error) {
-	parts, err := args.Installation()
-	if err != nil {
-		return nil, fmt.Errorf("metrics-server %s: %w", name, err)
-	}
 	m := &MetricsServerRelease{}
-	if err := ctx.RegisterComponentResource("loja-veloz:observability:MetricsServerRelease", name, m, opts...); err != nil {
-		return nil, fmt.Errorf("registering metrics-server %s: %w", name, err)
-	}
-	if _, err := kube.ApplyInstallation(ctx, m, name, parts, opts); err != nil {
-		return nil, fmt.Errorf("metrics-server %s: %w", name, err)
-	}
-	if err := ctx.RegisterResourceOutputs(m, pulumi.Map{}); err != nil {
-		return nil, fmt.Errorf("registering the outputs of metrics-server %s: %w", name, err)
+	if _, err := kube.NewChart(ctx, "metrics-server", "loja-veloz:observability:MetricsServerRelease", name, m, args, opts); err != nil {
+		return nil, err
 	}
 	return m, nil
 }

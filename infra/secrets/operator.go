@@ -46,19 +46,9 @@ type Operator struct {
 // may read the secrets is associated with ServiceAccount in Namespace. Errors name
 // the argument that is wrong.
 func NewOperator(ctx *pulumi.Context, name string, args *OperatorArgs, opts ...pulumi.ResourceOption) (*Operator, error) {
-	parts, err := args.Installation()
-	if err != nil {
-		return nil, fmt.Errorf("external secrets %s: %w", name, err)
-	}
 	o := &Operator{}
-	if err := ctx.RegisterComponentResource("loja-veloz:secrets:Operator", name, o, opts...); err != nil {
-		return nil, fmt.Errorf("registering external secrets %s: %w", name, err)
-	}
-	if _, err := kube.ApplyInstallation(ctx, o, name, parts, opts); err != nil {
-		return nil, fmt.Errorf("external secrets %s: %w", name, err)
-	}
-	if err := ctx.RegisterResourceOutputs(o, pulumi.Map{}); err != nil {
-		return nil, fmt.Errorf("registering the outputs of external secrets %s: %w", name, err)
+	if _, err := kube.NewChart(ctx, "external secrets", "loja-veloz:secrets:Operator", name, o, args, opts); err != nil {
+		return nil, err
 	}
 	return o, nil
 }

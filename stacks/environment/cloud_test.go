@@ -171,6 +171,7 @@ func TestFaultsOfTheCloudAreReportedAtOnce(t *testing.T) {
 	maps.Copy(values, map[string]string{
 		"loja-veloz:cloud": `{"provider":"aws","accountID":"12","region":"us-east-1","bootstrap":"organization/loja-veloz-bootstrap/account",
 			"cidr":"10.0.0.0/24","zones":["us-east-1a","eu-west-1b"],"logDays":13}`,
+		"loja-veloz:datadog":  `{"install":true}`,
 		"loja-veloz:cluster":  `{"version":"1.12","publicAccessCIDRs":["0.0.0.0/0"],"minNodes":5,"maxNodes":2}`,
 		"loja-veloz:database": `{"engineVersion":"9","instanceClass":"big"}`,
 		"loja-veloz:gateway":  `{"kind":"kong","class":"kong","host":"shop","zoneID":"Z1","replicas":0}`,
@@ -180,7 +181,7 @@ func TestFaultsOfTheCloudAreReportedAtOnce(t *testing.T) {
 		t.Fatal("deployed")
 	}
 	for _, want := range []string{
-		`network: AccountID is "12"`, "network: CIDR", `network: Zones[1] is "eu-west-1b"`, "network: FlowLogDays is 13",
+		"loja-veloz:datadog.secretName is missing", `network: AccountID is "12"`, "network: CIDR", `network: Zones[1] is "eu-west-1b"`, "network: FlowLogDays is 13",
 		`cluster: Version is "1.12"`, "cluster: PublicAccessCIDRs[0] is 0.0.0.0/0", "cluster: Nodes.",
 		"database: EngineVersion", "database: InstanceClass", `gateway: Host is "shop"`, "gateway: Replicas is 0",
 		"cloud.protected is false: prod's data has to outlive mistakes",
@@ -227,6 +228,14 @@ func TestOrderInTheCloud(t *testing.T) {
 	}
 	if secrets != 4 {
 		t.Errorf("%d secrets are brought into the cluster, want the database's, Argo CD's, and Datadog's twice", secrets)
+	}
+}
+
+func TestRangesOfTheEnvironmentsDoNotOverlap(t *testing.T) {
+	values := stackFile(t, "dev")
+	values["loja-veloz:cloud"] = strings.Replace(values["loja-veloz:cloud"], "10.20.0.0/16", "10.30.128.0/17", 1)
+	if _, err := inCloud(t, "dev", values); err == nil || !strings.Contains(err.Error(), "10.30.0.0/16") {
+		t.Errorf("a range of prod's gives %v", err)
 	}
 }
 

@@ -84,17 +84,7 @@ func TestStrictDryRun(t *testing.T) {
 	if used != len(upstream) {
 		t.Errorf("the environment deploys %d of the %d definitions that the modules have", used, len(upstream))
 	}
-	server.waitUntilServed(t, rest)
-	for _, fields := range rest {
-		if err := server.apply(t.Context(), fields, true); err != nil {
-			t.Error(err)
-		}
-		if pod := podOf(fields); pod != nil {
-			if err := server.apply(t.Context(), pod, true); err != nil {
-				t.Error(err)
-			}
-		}
-	}
+	server.takes(t, rest)
 
 	// What charts bring is not there: their definitions are, and ours are sent to them.
 	readCharts(t, server)
@@ -116,17 +106,7 @@ func TestStrictDryRun(t *testing.T) {
 					rest = append(rest, r.Inputs)
 				}
 			}
-			server.waitUntilServed(t, rest)
-			for _, fields := range rest {
-				if err := server.apply(t.Context(), fields, true); err != nil {
-					t.Error(err)
-				}
-				if pod := podOf(fields); pod != nil {
-					if err := server.apply(t.Context(), pod, true); err != nil {
-						t.Error(err)
-					}
-				}
-			}
+			server.takes(t, rest)
 		})
 	}
 
@@ -355,6 +335,22 @@ func (s *apiServer) waitUntilServed(t *testing.T, objects []map[string]any) {
 			_, err := s.resource(t.Context(), fields)
 			return err
 		})
+	}
+}
+
+// takes sends objects, and the pods of their templates, as strict dry runs.
+func (s *apiServer) takes(t *testing.T, objects []map[string]any) {
+	t.Helper()
+	s.waitUntilServed(t, objects)
+	for _, fields := range objects {
+		if err := s.apply(t.Context(), fields, true); err != nil {
+			t.Error(err)
+		}
+		if pod := podOf(fields); pod != nil {
+			if err := s.apply(t.Context(), pod, true); err != nil {
+				t.Error(err)
+			}
+		}
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/loja-veloz/platform/tools/internal/console"
 	"github.com/loja-veloz/platform/tools/internal/platform"
@@ -94,12 +95,31 @@ func must(t *testing.T, args ...string) string {
 	return string(out)
 }
 
+// TestPreviewNeedsNoAccount shows the whole plan of each environment of AWS.
+func TestPreviewNeedsNoAccount(t *testing.T) {
+	for _, stack := range []string{"dev", "prod"} {
+		out := start(t, "make", "--no-print-directory", "preview", "STACK="+stack).wait(t, 40*time.Minute, true)
+		for _, want := range []string{"against empty state", "stand-in", " to create", "kubeconfig             : [secret]"} {
+			if !strings.Contains(out, want) {
+				t.Errorf("the preview of %s does not say %q:\n%s", stack, want, out)
+			}
+		}
+		if strings.Contains(out, "warning") {
+			t.Errorf("the preview of %s warns:\n%s", stack, out)
+		}
+	}
+	out := start(t, "make", "--no-print-directory", "preview", "STACK=nope").wait(t, time.Minute, false)
+	if !strings.Contains(out, "STACK=nope has no Pulumi.nope.yaml: there are dev, prod") {
+		t.Errorf("a stack that is not there: %s", out)
+	}
+}
+
 // TestAWS brings the environment dev up whole: the real engine and EKS component,
 // AWS played by the stand-in, and behind the EKS cluster the local API server,
 // into which the charts' stand-ins are installed by the real Helm.
 func TestAWS(t *testing.T) {
-	if os.Getenv("E2E_AWS") == "" {
-		t.Skip("only in make e2e-aws")
+	if os.Getenv("E2E_AWS") == "" && !full {
+		t.Skip("only in make e2e-aws and e2e-full")
 	}
 	// A cluster of its own: what is deployed on the local one stays.
 	data, err := filepath.Abs(filepath.Join(root, ".local", "cluster-e2e-aws"))
@@ -168,6 +188,8 @@ func TestAWS(t *testing.T) {
 	show(up...)
 	checkDev(t, dev)
 
+	show("preview", "--expect-no-changes")
+	show("refresh", "--yes", "--skip-preview")
 	show("preview", "--expect-no-changes")
 
 	set := func(settings map[string]string) {

@@ -225,6 +225,16 @@ func TestUpServesThePage(t *testing.T) {
 	}
 }
 
+// TestAddressesStayHere: no packet to a pod or a Service that is gone leaves the
+// machine, where somebody else might answer it.
+func TestAddressesStayHere(t *testing.T) {
+	for _, address := range []string{"10.214.0.254", "10.215.255.254"} {
+		if out := start(t, "ip", "route", "get", address).wait(t, time.Minute, true); !strings.Contains(out, "dev loja0") {
+			t.Errorf("a packet to %s goes %s", address, out)
+		}
+	}
+}
+
 func TestMetricsReachTheAutoscaler(t *testing.T) {
 	eventually(t, 2*time.Minute, "the autoscaler reads CPU and memory", func() error {
 		out, err := kubectl("-n", "shop", "get", "hpa", service, "-o", "json")

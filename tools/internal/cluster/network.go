@@ -35,8 +35,11 @@ func ip(args ...string) command.Command {
 }
 
 // networkUp gives the node an address on a bridge of its own, since the
-// kubelet refuses one on loopback, and keeps the Service range on it, so that
-// a packet to a Service that does not exist never leaves this machine.
+// kubelet refuses one on loopback, and keeps the ranges of Services and pods on
+// it: each pod has a narrower route of its own, and a packet to one that is gone,
+// or to a Service that does not exist, never leaves this machine. (After a restart
+// Services lead to the pods' old addresses for some seconds. A router out there
+// that answered kept the API server on such a connection for good.)
 func (c *Cluster) networkUp(ctx context.Context) error {
 	if _, err := os.Stat(filepath.Join("/sys/class/net", bridge)); err == nil {
 		return nil
@@ -59,6 +62,7 @@ func (c *Cluster) networkUp(ctx context.Context) error {
 		{"addr", "add", nodeIP + "/24", "dev", bridge},
 		{"link", "set", bridge, "up"},
 		{"route", "add", serviceCIDR, "dev", bridge},
+		{"route", "add", podCIDR, "dev", bridge},
 	} {
 		if err := ip(args...).Run(ctx); err != nil {
 			return err

@@ -97,10 +97,7 @@ type Cluster struct {
 
 var (
 	clusterName = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9-]{0,39}$`)
-	regionName  = regexp.MustCompile(`^[a-z]{2}(-[a-z]+)+-[0-9]$`)
-	accountID   = regexp.MustCompile(`^[0-9]{12}$`)
 	roleARN     = regexp.MustCompile(`^arn:aws[a-z-]*:iam::([0-9]{12}):role/([A-Za-z0-9+=,.@_/-]+)$`)
-	boundaryARN = regexp.MustCompile(`^arn:aws[a-z-]*:iam::[0-9]{12}:policy/.+$`)
 	cachePrefix = regexp.MustCompile(`^[a-z0-9]+([._-][a-z0-9]+)*$`)
 )
 
@@ -116,10 +113,10 @@ func (a *Args) Validate() error {
 	if _, supported := addonVersions[a.Version]; !supported {
 		fault("Version", "is %q: supported are %s", a.Version, strings.Join(Versions(), ", "))
 	}
-	if !regionName.MatchString(a.Region) {
+	if !identity.ValidRegion(a.Region) {
 		fault("Region", "is %q, which is no region's name", a.Region)
 	}
-	if !accountID.MatchString(a.AccountID) {
+	if !identity.ValidAccount(a.AccountID) {
 		fault("AccountID", "is %q: an account has 12 digits", a.AccountID)
 	}
 	for _, input := range []struct {
@@ -141,7 +138,7 @@ func (a *Args) Validate() error {
 	if !network.ValidLogDays(a.LogDays) {
 		fault("LogDays", "is %d, for which CloudWatch Logs keeps nothing: use 1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365 or more", a.LogDays)
 	}
-	if a.PermissionsBoundary != "" && !boundaryARN.MatchString(a.PermissionsBoundary) {
+	if a.PermissionsBoundary != "" && !identity.ValidBoundary(a.PermissionsBoundary) {
 		fault("PermissionsBoundary", "is %q, which is no policy's ARN", a.PermissionsBoundary)
 	}
 	for i, prefix := range a.CachePrefixes {

@@ -109,7 +109,6 @@ var (
 	engineVersion = regexp.MustCompile(`^(1[5-7])(\.[0-9]+)?$`)
 	instanceClass = regexp.MustCompile(`^db\.[a-z][a-z0-9]+\.[a-z0-9]+$`)
 	snapshot      = regexp.MustCompile(`^[A-Za-z]([A-Za-z0-9]|-[A-Za-z0-9]){0,253}$`)
-	boundaryARN   = regexp.MustCompile(`^arn:aws[a-z-]*:iam::[0-9]{12}:policy/.+$`)
 )
 
 // Validate reports everything that is wrong with the arguments.
@@ -161,7 +160,7 @@ func (a *Args) Validate() error {
 	if a.FinalSnapshot != "" && (!snapshot.MatchString(a.FinalSnapshot) || len(a.FinalSnapshot) > maxSnapshotName) {
 		fault("FinalSnapshot", "is %q: use at most %d letters, digits and single dashes, beginning with a letter", a.FinalSnapshot, maxSnapshotName)
 	}
-	if a.PermissionsBoundary != "" && !boundaryARN.MatchString(a.PermissionsBoundary) {
+	if a.PermissionsBoundary != "" && !identity.ValidBoundary(a.PermissionsBoundary) {
 		fault("PermissionsBoundary", "is %q, which is no policy's ARN", a.PermissionsBoundary)
 	}
 	return errors.Join(faults...)

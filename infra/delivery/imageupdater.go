@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"path"
-	"regexp"
 	"slices"
 
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
@@ -14,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/loja-veloz/platform/infra/charts"
+	"github.com/loja-veloz/platform/infra/identity"
 	"github.com/loja-veloz/platform/infra/kube"
 )
 
@@ -77,21 +77,16 @@ func NewImageUpdater(ctx *pulumi.Context, name string, args *ImageUpdaterArgs, o
 	return u, nil
 }
 
-var (
-	accountID  = regexp.MustCompile(`^[0-9]{12}$`)
-	regionName = regexp.MustCompile(`^[a-z]{2}(-[a-z]+)+-[0-9]$`)
-)
-
 // Validate reports everything that is wrong with the arguments, one fault per line.
 func (a *ImageUpdaterArgs) Validate() error {
 	var faults []error
 	if a.Namespace == "" {
 		faults = append(faults, errors.New("Namespace is empty"))
 	}
-	if !accountID.MatchString(a.AccountID) {
+	if !identity.ValidAccount(a.AccountID) {
 		faults = append(faults, fmt.Errorf("AccountID is %q: 12 digits are expected", a.AccountID))
 	}
-	if !regionName.MatchString(a.Region) {
+	if !identity.ValidRegion(a.Region) {
 		faults = append(faults, fmt.Errorf("Region is %q: a region such as us-east-1 is expected", a.Region))
 	}
 	if len(a.Applications) > 0 {

@@ -17,8 +17,6 @@ var (
 	dnsLabel  = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`)
 	roleName  = regexp.MustCompile(`^[A-Za-z0-9+=,.@_-]+$`)
 	policyARN = regexp.MustCompile(`^arn:aws[a-z-]*:iam::(aws|[0-9]{12}):policy/[A-Za-z0-9+=,.@_/-]+$`)
-	accountID = regexp.MustCompile(`^[0-9]{12}$`)
-	region    = regexp.MustCompile(`^[a-z]{2}(-[a-z]+)+-[0-9]$`)
 )
 
 // PodRoleArgs describes what the pods of one service account may do in AWS.
@@ -70,10 +68,10 @@ func (a *PodRoleArgs) Validate() error {
 		fault("ClusterName", "is missing")
 	}
 	if a.Cluster != "" {
-		if !accountID.MatchString(a.AccountID) {
+		if !ValidAccount(a.AccountID) {
 			fault("AccountID", "is %q: an account has 12 digits", a.AccountID)
 		}
-		if !region.MatchString(a.Region) {
+		if !ValidRegion(a.Region) {
 			fault("Region", "is %q, which is no region's name", a.Region)
 		}
 	}

@@ -81,10 +81,7 @@ var (
 	repositoryName = regexp.MustCompile(`^[a-z0-9]+([._-][a-z0-9]+)*(/[a-z0-9]+([._-][a-z0-9]+)*)*$`)
 	cachePrefix    = regexp.MustCompile(`^[a-z0-9]+([._-][a-z0-9]+)*$`)
 	prefixName     = regexp.MustCompile(`^[a-z][a-z0-9-]{0,38}[a-z0-9]$`)
-	regionName     = regexp.MustCompile(`^[a-z]{2}(-[a-z]+)+-[0-9]$`)
-	accountID      = regexp.MustCompile(`^[0-9]{12}$`)
 	secretARN      = regexp.MustCompile(`^arn:aws[a-z-]*:secretsmanager:[a-z0-9-]+:[0-9]{12}:secret:(.+)$`)
-	boundaryARN    = regexp.MustCompile(`^arn:aws[a-z-]*:iam::[0-9]{12}:policy/.+$`)
 )
 
 // Validate reports everything that is wrong with the arguments.
@@ -96,10 +93,10 @@ func (a *Args) Validate() error {
 	if !prefixName.MatchString(a.Name) {
 		fault("Name", "is %q: use 2 to 40 lower-case letters, digits and dashes", a.Name)
 	}
-	if !regionName.MatchString(a.Region) {
+	if !identity.ValidRegion(a.Region) {
 		fault("Region", "is %q, which is no region's name", a.Region)
 	}
-	if !accountID.MatchString(a.AccountID) {
+	if !identity.ValidAccount(a.AccountID) {
 		fault("AccountID", "is %q: an account has 12 digits", a.AccountID)
 	}
 	if len(a.Repositories) == 0 {
@@ -128,7 +125,7 @@ func (a *Args) Validate() error {
 	for i, upstream := range a.PullThrough {
 		a.validateUpstream(i, upstream, fault)
 	}
-	if a.PermissionsBoundary != "" && !boundaryARN.MatchString(a.PermissionsBoundary) {
+	if a.PermissionsBoundary != "" && !identity.ValidBoundary(a.PermissionsBoundary) {
 		fault("PermissionsBoundary", "is %q, which is no policy's ARN", a.PermissionsBoundary)
 	}
 	return errors.Join(faults...)

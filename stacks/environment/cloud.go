@@ -216,11 +216,7 @@ func (c *cloud) validate() error {
 	}
 	var faults []error
 	for _, component := range components {
-		if err := component.args.Validate(); err != nil {
-			for line := range strings.SplitSeq(err.Error(), "\n") {
-				faults = append(faults, fmt.Errorf("%s: %s", component.name, line))
-			}
-		}
+		faults = append(faults, led(component.name, component.args.Validate())...)
 	}
 	if c.environment == "prod" && !c.cluster.Protect {
 		faults = append(faults, errors.New("cloud.protected is false: prod's data has to outlive mistakes"))

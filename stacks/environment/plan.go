@@ -111,11 +111,7 @@ func newWorkload(environment string, cfg *config.Config, s service, router, inte
 func (p *plan) validate(cfg *config.Config) error {
 	var faults []error
 	if p.gateway != nil {
-		if err := p.gateway.Validate(); err != nil {
-			for line := range strings.SplitSeq(err.Error(), "\n") {
-				faults = append(faults, fmt.Errorf("gateway: %s", line))
-			}
-		}
+		faults = append(faults, led("gateway", p.gateway.Validate())...)
 	}
 	for _, w := range p.workloads {
 		if cfg.Images[w.Service] != "" {
@@ -123,6 +119,18 @@ func (p *plan) validate(cfg *config.Config) error {
 		}
 	}
 	return errors.Join(faults...)
+}
+
+// led puts a component's name in front of each of its faults, a line each.
+func led(component string, err error) []error {
+	if err == nil {
+		return nil
+	}
+	var faults []error
+	for line := range strings.SplitSeq(err.Error(), "\n") {
+		faults = append(faults, fmt.Errorf("%s: %s", component, line))
+	}
+	return faults
 }
 
 // wait makes every workload wait for its Rollout, until interrupt is done.

@@ -344,14 +344,7 @@ func (s *Stack) Pulumi(args ...string) command.Command {
 
 // Show runs the CLI on the stack and shows what it says.
 func (s *Stack) Show(ctx context.Context, args ...string) error {
-	c := s.Pulumi(append(args, "--stack", s.name)...)
-	c.Output = s.c.p.Out.Indented()
-	err := c.Run(ctx)
-	var failed *command.Error
-	if errors.As(err, &failed) {
-		return fmt.Errorf("pulumi %s: %w (its output is above)", args[0], failed.Err)
-	}
-	return err
+	return s.c.p.showing(ctx, s.Pulumi(append(args, "--stack", s.name)...), args[0])
 }
 
 // Bootstrap brings the account's singletons up in the made-up world. It does so

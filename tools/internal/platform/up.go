@@ -287,11 +287,17 @@ func (p *Platform) pulumiShown(ctx context.Context, args ...string) error {
 	if err != nil {
 		return err
 	}
+	return p.showing(ctx, c, args[0])
+}
+
+// showing runs pulumi and shows what it says; the error of what it was told to do
+// does not repeat that.
+func (p *Platform) showing(ctx context.Context, c command.Command, told string) error {
 	c.Output = p.Out.Indented()
-	err = c.Run(ctx)
+	err := c.Run(ctx)
 	var failed *command.Error
 	if errors.As(err, &failed) {
-		return fmt.Errorf("pulumi %s: %w (its output is above)", args[0], failed.Err)
+		return fmt.Errorf("pulumi %s: %w (its output is above)", told, failed.Err)
 	}
 	return err
 }

@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"strconv"
+	"time"
 )
 
 // Code names a kind of failure; clients may branch on it.
@@ -16,21 +18,80 @@ type Code string
 
 // The codes of all failures that a client is told of.
 const (
-	Invalid          Code = "invalid_request"
+	Invalid          Code = "invalid_request" // not to be read: syntax, types, unknown members
+	InvalidValue     Code = "invalid_value"   // read, and not acceptable
+	Unauthorized     Code = "unauthorized"
 	NotFound         Code = "not_found"
 	MethodNotAllowed Code = "method_not_allowed"
 	Timeout          Code = "request_timeout"
 	TooLarge         Code = "body_too_large"
+	UnsupportedMedia Code = "unsupported_media_type"
+	RateLimited      Code = "rate_limited"
 	Internal         Code = "internal_error"
+	Unavailable      Code = "unavailable" // something that the service itself needs
+
+	// Of the gateway.
+	Overloaded          Code = "overloaded"
+	UpstreamFailed      Code = "upstream_failed"
+	UpstreamUnavailable Code = "upstream_unavailable"
+	UpstreamTimeout     Code = "upstream_timeout"
+
+	// Of the stock.
+	UnknownSKU          Code = "unknown_sku"
+	InsufficientStock   Code = "insufficient_stock"
+	ReservationMismatch Code = "reservation_mismatch"
+	ReservationReleased Code = "reservation_released"
+	ReservationExpired  Code = "reservation_expired"
+
+	// Of the payments.
+	PaymentMismatch     Code = "payment_mismatch"
+	PaymentVoided       Code = "payment_voided"
+	PaymentState        Code = "payment_state" // not possible in the payment's present state
+	AcquirerUnavailable Code = "acquirer_unavailable"
+
+	// Of the orders, and of whatever takes an Idempotency-Key.
+	IdempotencyKeyReused Code = "idempotency_key_reused"
+	OrderState           Code = "order_state" // not possible in the order's present state
 )
 
 var statuses = map[Code]int{
-	Invalid:          http.StatusBadRequest,
-	NotFound:         http.StatusNotFound,
-	MethodNotAllowed: http.StatusMethodNotAllowed,
-	Timeout:          http.StatusRequestTimeout,
-	TooLarge:         http.StatusRequestEntityTooLarge,
-	Internal:         http.StatusInternalServerError,
+	Invalid:              http.StatusBadRequest,
+	InvalidValue:         http.StatusUnprocessableEntity,
+	Unauthorized:         http.StatusUnauthorized,
+	NotFound:             http.StatusNotFound,
+	MethodNotAllowed:     http.StatusMethodNotAllowed,
+	Timeout:              http.StatusRequestTimeout,
+	TooLarge:             http.StatusRequestEntityTooLarge,
+	UnsupportedMedia:     http.StatusUnsupportedMediaType,
+	RateLimited:          http.StatusTooManyRequests,
+	Internal:             http.StatusInternalServerError,
+	Unavailable:          http.StatusServiceUnavailable,
+	Overloaded:           http.StatusServiceUnavailable,
+	UpstreamFailed:       http.StatusBadGateway,
+	UpstreamUnavailable:  http.StatusServiceUnavailable,
+	UpstreamTimeout:      http.StatusGatewayTimeout,
+	UnknownSKU:           http.StatusUnprocessableEntity,
+	InsufficientStock:    http.StatusConflict,
+	ReservationMismatch:  http.StatusConflict,
+	ReservationReleased:  http.StatusConflict,
+	ReservationExpired:   http.StatusConflict,
+	PaymentMismatch:      http.StatusConflict,
+	PaymentVoided:        http.StatusConflict,
+	PaymentState:         http.StatusConflict,
+	AcquirerUnavailable:  http.StatusServiceUnavailable,
+	IdempotencyKeyReused: http.StatusUnprocessableEntity,
+	OrderState:           http.StatusConflict,
+}
+
+// typePrefix and a code make the type of RFC 9457. It names the kind of failure
+// for good and leads nowhere.
+const typePrefix = "urn:loja-veloz:problem:"
+
+// Field is a part of a request that is wrong: a member of the body by its path
+// (lines[0].quantity), a parameter or a header by its name.
+type Field struct {
+	Name   string `json:"field"`
+	Detail string `json:"detail"`
 }
 
 // Error is a failure that a client is told about. Message is for the client;
@@ -39,6 +100,11 @@ type Error struct {
 	Code    Code
 	Message string
 	Cause   error
+	// Fields are the parts of the request that are at fault, if any is.
+	Fields []Field
+	// RetryAfter is how long a client should wait before it tries again, rounded
+	// up to seconds; 0 says nothing.
+	RetryAfter time.Duration
 }
 
 // New returns an Error without a cause.
@@ -49,6 +115,15 @@ func New(code Code, message string) *Error {
 // Wrap returns an Error with a cause, which no client gets to see.
 func Wrap(code Code, message string, cause error) *Error {
 	return &Error{Code: code, Message: message, Cause: cause}
+}
+
+// At returns an Error about parts of the request.
+func At(code Code, fields ...Field) *Error {
+	message := "The request is not acceptable."
+	if len(fields) > 0 {
+		message = fields[0].Name + " " + fields[0].Detail + "."
+	}
+	return &Error{Code: code, Message: message, Fields: fields}
 }
 
 // Error is the text for logs, cause included.
@@ -99,32 +174,38 @@ func size(bytes int64) string {
 	return fmt.Sprintf("%d bytes", bytes)
 }
 
-// document is the body by RFC 9457. The type is "about:blank", so the title is
-// the status's own phrase; code and request_id are extension members.
-type document struct {
-	Type      string `json:"type"`
-	Title     string `json:"title"`
-	Status    int    `json:"status"`
-	Detail    string `json:"detail"`
-	Code      Code   `json:"code"`
-	RequestID string `json:"request_id,omitempty"`
+// Document is the body by RFC 9457. Title is the status's own phrase; code,
+// request_id and errors are extension members.
+type Document struct {
+	Type      string  `json:"type"`
+	Title     string  `json:"title"`
+	Status    int     `json:"status"`
+	Detail    string  `json:"detail"`
+	Code      Code    `json:"code"`
+	RequestID string  `json:"request_id,omitempty"`
+	Errors    []Field `json:"errors,omitempty"`
 }
 
 // Write answers with e as problem details; the request id is the one that the
 // response's headers already carry.
 func Write(w http.ResponseWriter, e *Error) error {
-	body, err := json.Marshal(document{
-		Type:      "about:blank",
+	body, err := json.Marshal(Document{
+		Type:      typePrefix + string(e.Code),
 		Title:     http.StatusText(e.Status()),
 		Status:    e.Status(),
 		Detail:    e.Message,
 		Code:      e.Code,
 		RequestID: w.Header().Get("X-Request-Id"),
+		Errors:    e.Fields,
 	})
 	if err != nil {
 		return fmt.Errorf("encoding problem details: %w", err)
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
+	if e.RetryAfter > 0 {
+		seconds := (e.RetryAfter + time.Second - 1) / time.Second
+		w.Header().Set("Retry-After", strconv.Itoa(int(seconds)))
+	}
 	w.WriteHeader(e.Status())
 	if _, err := w.Write(append(body, '\n')); err != nil {
 		return fmt.Errorf("writing problem details: %w", err)

@@ -35,7 +35,7 @@ func TestWriteIsProblemDetailsWithoutTheCause(t *testing.T) {
 		t.Fatal(err)
 	}
 	for key, want := range map[string]any{
-		"type": "about:blank", "title": "Not Found", "status": 404.0, "detail": "No such order.",
+		"type": "urn:loja-veloz:problem:not_found", "title": "Not Found", "status": 404.0, "detail": "No such order.",
 		"code": "not_found", "request_id": "r1",
 	} {
 		if got[key] != want {

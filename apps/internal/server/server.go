@@ -15,8 +15,8 @@ import (
 	"time"
 
 	"github.com/gin-gonic/gin"
+	"github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/contrib/instrumentation/github.com/gin-gonic/gin/otelgin"
-	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/loja-veloz/platform/apps/internal/problem"
@@ -46,6 +46,9 @@ type Options struct {
 	BodyLimit int64
 	// ContentSecurityPolicy; "" stands for one that allows nothing.
 	ContentSecurityPolicy string
+	// Explain turns an error that is not a *problem.Error into one, where the
+	// service knows better than that it is internal; nil leaves it as it is.
+	Explain func(err error) *problem.Error
 	// RenderError answers with an error; nil stands for problem details.
 	RenderError func(c *gin.Context, e *problem.Error) error
 }
@@ -123,6 +126,32 @@ func (s *Server) Handle(name, path string, h Handler, methods ...string) {
 	}
 }
 
+// Router is where the servers generated from OpenAPI documents register their
+// routes: a path that takes GET also takes HEAD, and errors that operations leave
+// in the context are answered.
+func (s *Server) Router() gin.IRouter {
+	return headToo{s.engine.Group("", func(c *gin.Context) {
+		c.Next()
+		if last := c.Errors.Last(); last != nil {
+			s.fail(c, last.Err)
+		}
+	})}
+}
+
+type headToo struct{ *gin.RouterGroup }
+
+// GET routes HEAD likewise.
+func (r headToo) GET(path string, handlers ...gin.HandlerFunc) gin.IRoutes {
+	r.HEAD(path, handlers...)
+	return r.RouterGroup.GET(path, handlers...)
+}
+
+// Metrics is where a service registers metrics of its own, to which it adds the
+// label service.
+func (s *Server) Metrics() prometheus.Registerer {
+	return prometheus.WrapRegistererWith(prometheus.Labels{"service": s.settings.Identity.Service}, s.metrics.registry)
+}
+
 // Handler is the whole service as an http.Handler.
 func (s *Server) Handler() http.Handler {
 	return http.MaxBytesHandler(s.engine, s.options.BodyLimit)
@@ -136,6 +165,7 @@ func (s *Server) answer(name string, h Handler) gin.HandlerFunc {
 		defer span.End()
 		c.Request = request.WithContext(ctx)
 		if err := h(c); err != nil {
+			telemetry.Failed(ctx, err)
 			s.fail(c, err)
 		}
 		c.Request = request // the caller goes on in the request's span
@@ -144,14 +174,21 @@ func (s *Server) answer(name string, h Handler) gin.HandlerFunc {
 
 // fail logs err, if it is ours, and answers with it.
 func (s *Server) fail(c *gin.Context, err error) {
-	e := problem.From(err)
+	e := s.explain(err)
 	if e.Status() >= http.StatusInternalServerError {
-		ctx := c.Request.Context()
-		trace.SpanFromContext(ctx).SetStatus(codes.Error, string(e.Code))
-		s.logger.ErrorContext(ctx, "request failed", "error", err.Error(),
+		s.logger.ErrorContext(c.Request.Context(), "request failed", "error", err.Error(),
 			"request_id", c.Writer.Header().Get(requestIDHeader))
 	}
 	s.respond(c, e)
+}
+
+func (s *Server) explain(err error) *problem.Error {
+	if known := new(problem.Error); s.options.Explain != nil && !errors.As(err, &known) {
+		if e := s.options.Explain(err); e != nil {
+			return e
+		}
+	}
+	return problem.From(err)
 }
 
 // respond answers with e. If part of an answer is already out, nothing can be

@@ -6,10 +6,12 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"time"
 
 	"github.com/go-logr/logr"
 	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracegrpc"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
@@ -24,6 +26,7 @@ import (
 	_ "golang.org/x/crypto/x509roots/fallback"
 
 	"github.com/loja-veloz/platform/apps/internal/config"
+	"github.com/loja-veloz/platform/apps/internal/problem"
 )
 
 // scope is the instrumentation scope of the spans that services start.
@@ -136,4 +139,12 @@ func (t *Tracing) Close() {
 // below a handler needs no tracer of its own. The caller ends it.
 func Span(ctx context.Context, name string) (context.Context, trace.Span) {
 	return trace.SpanFromContext(ctx).TracerProvider().Tracer(scope).Start(ctx, name)
+}
+
+// Failed marks the span in ctx as failed, unless err is an answer to a client's
+// mistake. Its text stays out of the span: it may quote what a client sent.
+func Failed(ctx context.Context, err error) {
+	if e := problem.From(err); e.Status() >= http.StatusInternalServerError {
+		trace.SpanFromContext(ctx).SetStatus(codes.Error, string(e.Code))
+	}
 }

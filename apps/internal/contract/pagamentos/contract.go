@@ -1,0 +1,12 @@
+// Package pagamentos is the contract of the service pagamentos: its OpenAPI document,
+// and what is generated from it.
+package pagamentos
+
+import _ "embed" // the document
+
+//go:generate oapi-codegen -config oapi-codegen.yaml openapi.yaml
+
+// Document is the OpenAPI document.
+//
+//go:embed openapi.yaml
+var Document []byte

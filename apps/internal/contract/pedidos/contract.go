@@ -1,0 +1,12 @@
+// Package pedidos is the contract of the service pedidos: its OpenAPI document,
+// and what is generated from it.
+package pedidos
+
+import _ "embed" // the document
+
+//go:generate oapi-codegen -config oapi-codegen.yaml openapi.yaml
+
+// Document is the OpenAPI document.
+//
+//go:embed openapi.yaml
+var Document []byte

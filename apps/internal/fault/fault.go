@@ -1,0 +1,39 @@
+// Package fault has the points of a checkout at which a process can die in the
+// worst way. A drill, whose programs are built with the tag drill, kills the
+// process at one of them; in any other build they do nothing.
+package fault
+
+// Point is a place in the code, between two steps that are not one.
+type Point string
+
+// The points, in the order in which a checkout or its undoing comes by.
+const (
+	OrderStored     Point = "order-stored"     // pedidos: the order is committed, nothing else has happened
+	StockReserved   Point = "stock-reserved"   // estoque: committed, not answered
+	OrderReserved   Point = "order-reserved"   // pedidos: knows that the stock is reserved
+	PaymentIntended Point = "payment-intended" // pagamentos: the intention is committed, the acquirer not called
+	AcquirerCharged Point = "acquirer-charged" // pagamentos: the acquirer has charged, nothing stored about it
+	PaymentStored   Point = "payment-stored"   // pagamentos: committed, not answered
+	OrderPaid       Point = "order-paid"       // pedidos: knows that the payment is captured
+	StockConfirmed  Point = "stock-confirmed"  // estoque: committed, not answered
+	OrderConfirmed  Point = "order-confirmed"  // pedidos: knows that the stock is confirmed, nothing stored
+	OrderFinished   Point = "order-finished"   // pedidos: the end is committed, not answered
+
+	CancelStored     Point = "cancel-stored"     // pedidos: the wish to cancel is committed
+	RefundIntended   Point = "refund-intended"   // pagamentos: the intention is committed
+	AcquirerRefunded Point = "acquirer-refunded" // pagamentos: the acquirer has refunded, nothing stored about it
+	RefundStored     Point = "refund-stored"     // pagamentos: committed, not answered
+	OrderRefunded    Point = "order-refunded"    // pedidos: knows of the refund, nothing stored
+	StockReleased    Point = "stock-released"    // estoque: committed, not answered
+)
+
+// Checkout are the points that an order which is confirmed passes.
+var Checkout = []Point{
+	OrderStored, StockReserved, OrderReserved, PaymentIntended, AcquirerCharged, PaymentStored, OrderPaid,
+	StockConfirmed, OrderConfirmed, OrderFinished,
+}
+
+// Undoing are the points that the cancelling of a confirmed order passes.
+var Undoing = []Point{
+	CancelStored, RefundIntended, AcquirerRefunded, RefundStored, OrderRefunded, StockReleased,
+}

@@ -1,0 +1,63 @@
+// Package money is amounts of money in whole minor units of a currency, such as
+// centavos. There are no fractions and no floating point anywhere.
+package money
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"regexp"
+)
+
+// Money is an amount in minor units of the currency with the given ISO 4217 code.
+type Money struct {
+	Amount   int64  `json:"amount"`
+	Currency string `json:"currency"`
+}
+
+// BRL is an amount in centavos.
+func BRL(amount int64) Money { return Money{amount, "BRL"} }
+
+var code = regexp.MustCompile(`^[A-Z]{3}$`)
+
+// ErrOverflow says that a sum or product does not fit into 64 bits.
+var ErrOverflow = errors.New("the amount is too large")
+
+// CurrencyError says that two amounts are of different currencies.
+type CurrencyError struct{ Left, Right string }
+
+func (e CurrencyError) Error() string {
+	return fmt.Sprintf("amounts in %s and %s do not add up", e.Left, e.Right)
+}
+
+// IsCurrency tells whether code has the form of an ISO 4217 code.
+func IsCurrency(text string) bool { return code.MatchString(text) }
+
+// Plus returns the sum. It fails on different currencies and with ErrOverflow.
+func (m Money) Plus(other Money) (Money, error) {
+	if m.Currency != other.Currency {
+		return Money{}, CurrencyError{m.Currency, other.Currency}
+	}
+	if other.Amount > 0 && m.Amount > math.MaxInt64-other.Amount || other.Amount < 0 && m.Amount < math.MinInt64-other.Amount {
+		return Money{}, ErrOverflow
+	}
+	return Money{m.Amount + other.Amount, m.Currency}, nil
+}
+
+// Times returns the amount times a count that is not negative, or ErrOverflow.
+func (m Money) Times(count int64) (Money, error) {
+	if count < 0 {
+		return Money{}, fmt.Errorf("%d times an amount of money", count)
+	}
+	if count == 0 || m.Amount == 0 {
+		return Money{0, m.Currency}, nil
+	}
+	product := m.Amount * count
+	if product/count != m.Amount || m.Amount == math.MinInt64 {
+		return Money{}, ErrOverflow
+	}
+	return Money{product, m.Currency}, nil
+}
+
+// String is for logs: minor units and currency, 12990 BRL.
+func (m Money) String() string { return fmt.Sprintf("%d %s", m.Amount, m.Currency) }

@@ -1,0 +1,136 @@
+package postgres_test
+
+import (
+	"strings"
+	"testing"
+	"testing/fstest"
+
+	"github.com/loja-veloz/platform/apps/internal/postgres"
+)
+
+func migration(statements string) fstest.MapFS {
+	return fstest.MapFS{"00001_change.sql": {Data: []byte("-- +goose Up\n" + statements + "\n")}}
+}
+
+func TestLintRefusesWhatTheVersionBeforeCannotBear(t *testing.T) {
+	for _, test := range []struct{ sql, want string }{
+		{`DROP TABLE pedidos;`, "DROP"},
+		{`drop view orders;`, "DROP"},
+		{`DROP INDEX by_name;`, "DROP"},
+		{`ALTER TABLE pedidos DROP COLUMN note;`, "DROP"},
+		{`ALTER TABLE pedidos ADD COLUMN a int, DROP note;`, "DROP"},
+		{`ALTER TABLE IF EXISTS ONLY public.pedidos DROP CONSTRAINT pedidos_pkey;`, "DROP"},
+		{`ALTER TABLE pedidos ALTER COLUMN total TYPE bigint;`, "TYPE"},
+		{`ALTER TABLE pedidos ALTER total SET DATA TYPE bigint;`, "TYPE"},
+		{`ALTER TABLE pedidos ALTER total SET NOT NULL;`, "NOT NULL"},
+		{`ALTER TABLE pedidos ALTER total DROP DEFAULT;`, "default"},
+		{`ALTER TABLE pedidos RENAME TO orders;`, "RENAME"},
+		{`ALTER TABLE pedidos RENAME COLUMN a TO b;`, "RENAME"},
+		{`ALTER INDEX by_name RENAME TO by_title;`, "RENAME"},
+		{`ALTER TYPE state RENAME VALUE 'a' TO 'b';`, "RENAME"},
+		{`ALTER TABLE pedidos SET SCHEMA other;`, "SCHEMA"},
+		{`TRUNCATE pedidos;`, "TRUNCATE"},
+		{`DELETE FROM pedidos;`, "DELETE"},
+		{`WITH gone AS (DELETE FROM pedidos RETURNING id) SELECT * FROM gone WHERE id > 1;`, "DELETE"},
+		{`DELETE FROM pedidos USING (SELECT 1 WHERE true) AS one;`, "DELETE"},
+		{`ALTER TABLE pedidos ADD COLUMN note text NOT NULL;`, "without DEFAULT"},
+		{`ALTER TABLE pedidos ADD note text NOT NULL;`, "without DEFAULT"},
+		{`ALTER TABLE pedidos ADD COLUMN note text UNIQUE;`, "constraint"},
+		{`ALTER TABLE pedidos ADD COLUMN seq bigint GENERATED ALWAYS AS IDENTITY;`, "GENERATED"},
+		{`CREATE INDEX by_name ON pedidos (name);`, "CONCURRENTLY"},
+		{`CREATE UNIQUE INDEX IF NOT EXISTS by_name ON ONLY pedidos (name);`, "CONCURRENTLY"},
+		{`CREATE TABLE other (id int); CREATE INDEX ON pedidos (name);`, "CONCURRENTLY"},
+		{`ALTER TABLE pedidos ADD CONSTRAINT positive CHECK (total > 0);`, "NOT VALID"},
+		{`ALTER TABLE pedidos ADD CHECK (total > 0);`, "NOT VALID"},
+		{`ALTER TABLE pedidos ADD CONSTRAINT item FOREIGN KEY (sku) REFERENCES estoque (sku);`, "NOT VALID"},
+		{`ALTER TABLE pedidos ADD CONSTRAINT one UNIQUE (name);`, "USING INDEX"},
+		{"DO $$ BEGIN DROP TABLE pedidos; END $$;", "DO block"},
+		{"DO 'BEGIN EXECUTE ''DR'' || ''OP TABLE pedidos''; END';", "DO block"},
+		{"DO $$ BEGIN DELETE FROM pedidos; UPDATE a SET b = 1 WHERE true; END $$;", "DELETE"},
+
+		// Neither comments nor strings hide a statement, or make a promise.
+		{"/* one /* two */ three */ DROP TABLE pedidos;", "DROP"},
+		{"SELECT '--'; DROP TABLE pedidos;", "DROP"},
+		{"SELECT E'\\'; --'; DROP TABLE pedidos;", "DROP"},
+		{"SELECT $a$ $$ /* $a$; DROP TABLE pedidos;", "DROP"},
+		{"DROP/**/TABLE pedidos;", "DROP"},
+		{"SELECT '\n-- contract\n'; DROP TABLE pedidos;", "DROP"},
+		{"/*\n-- contract\n*/ DROP TABLE pedidos;", "DROP"},
+		{"-- contractor's work\nDROP TABLE pedidos;", "DROP"},
+		{`DELETE FROM pedidos; -- WHERE id = 1`, "DELETE"},
+		{`CREATE TABLE "Pedidos" (id int); ALTER TABLE pedidos DROP note;`, "DROP"},
+		{"DROP TABLE\npedidos", "DROP"},
+	} {
+		err := postgres.Lint(migration(test.sql))
+		if err == nil || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%s\n got %v, want a fault that says %q", test.sql, err, test.want)
+			continue
+		}
+		if err := postgres.Lint(migration("-- contract: nobody uses it since version 3\n" + test.sql)); err != nil {
+			t.Errorf("with -- contract: %s\n got %v, want no fault", test.sql, err)
+		}
+	}
+}
+
+func TestLintLetsPassWhatTheVersionBeforeDoesNotNotice(t *testing.T) {
+	for _, sql := range []string{
+		`CREATE TABLE pedidos (id uuid PRIMARY KEY, total bigint NOT NULL CHECK (total > 0), note text REFERENCES notes ON DELETE CASCADE);`,
+		`CREATE TABLE a (id int); CREATE INDEX ON a (id); ALTER TABLE a ADD COLUMN b int NOT NULL, ADD CONSTRAINT c UNIQUE (b), ALTER b TYPE bigint; DELETE FROM a;`,
+		`CREATE TABLE IF NOT EXISTS public.A (id int); CREATE UNIQUE INDEX by_id ON a (id);`,
+		`ALTER TABLE pedidos ADD COLUMN note text;`,
+		`ALTER TABLE pedidos ADD COLUMN note text NOT NULL DEFAULT 'DROP TABLE; TRUNCATE';`,
+		`ALTER TABLE pedidos ADD COLUMN total numeric(10, 2), ADD COLUMN "drop" text;`,
+		`ALTER TABLE pedidos ALTER note DROP NOT NULL, ALTER note SET DEFAULT '';`,
+		`ALTER TABLE pedidos ADD CONSTRAINT positive CHECK (total > 0) NOT VALID;`,
+		`ALTER TABLE pedidos VALIDATE CONSTRAINT positive;`,
+		`ALTER TABLE pedidos ADD CONSTRAINT one UNIQUE USING INDEX by_name;`,
+		`ALTER TYPE state ADD VALUE 'refunded';`,
+		`DELETE FROM pedidos WHERE id = 1;`,
+		`WITH gone AS (DELETE FROM pedidos WHERE id > 1 RETURNING id) SELECT * FROM gone;`,
+		`GRANT SELECT, DELETE ON pedidos TO someone;`,
+		`CREATE TRIGGER t AFTER DELETE ON pedidos FOR EACH ROW EXECUTE FUNCTION f();`,
+		"CREATE FUNCTION f() RETURNS void LANGUAGE sql AS $$ DELETE FROM pedidos; DROP TABLE pedidos; $$;",
+		"-- DROP TABLE pedidos;\nSELECT 1;",
+		"/* TRUNCATE pedidos; /* nested */ DROP TABLE pedidos; */ SELECT 1;",
+		`SELECT 'a''; DROP TABLE pedidos; --';`,
+		"-- +goose NO TRANSACTION\nCREATE INDEX CONCURRENTLY by_name ON pedidos (name);",
+		"-- +goose NO TRANSACTION\nDROP INDEX CONCURRENTLY by_name;",
+		"CREATE TABLE a (id int);\n-- +goose Down\nDROP TABLE a;",
+	} {
+		if err := postgres.Lint(migration(sql)); err != nil {
+			t.Errorf("%s\n got %v, want no fault", sql, err)
+		}
+	}
+}
+
+func TestLintRefusesFilesThatDoNotFollowOn(t *testing.T) {
+	good := &fstest.MapFile{Data: []byte("-- +goose Up\nCREATE TABLE a (id int);\n")}
+	for _, test := range []struct {
+		files fstest.MapFS
+		want  string
+	}{
+		{fstest.MapFS{}, "no migrations"},
+		{fstest.MapFS{"migrations/00001_a.sql": good}, "at the root"},
+		{fstest.MapFS{"00002_a.sql": good}, "00002_a.sql: number 00001"},
+		{fstest.MapFS{"00001_a.sql": good, "00003_b.sql": good}, "00003_b.sql: number 00002"},
+		{fstest.MapFS{"00001_a.sql": good, "00001_b.sql": good}, "00001_b.sql: number 00002"},
+		{fstest.MapFS{"1_a.sql": good}, "00001_what"},
+		{fstest.MapFS{"00001-a.sql": good}, "00001_what"},
+		{fstest.MapFS{"00001_a.sql": {Data: []byte("CREATE TABLE a (id int);")}}, "+goose Up"},
+		{fstest.MapFS{"00001_a.sql": {Data: []byte("-- +goose Up\n-- to do\n")}}, "no statement"},
+		{fstest.MapFS{"00001_a.sql": {Data: []byte("-- contract\n-- +goose Up\nCREATE INDEX CONCURRENTLY i ON a (b);")}}, "NO TRANSACTION"},
+	} {
+		if err := postgres.Lint(test.files); err == nil || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%v: %v, want a fault that says %q", test.files, err, test.want)
+		}
+	}
+}
+
+func TestLintTellsEveryFaultWithItsLine(t *testing.T) {
+	err := postgres.Lint(migration("SELECT 1;\nDROP TABLE a;\n\nTRUNCATE\n b;"))
+	for _, want := range []string{"00001_change.sql:3: DROP", "00001_change.sql:5: TRUNCATE"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want also %q", err, want)
+		}
+	}
+}

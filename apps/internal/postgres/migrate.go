@@ -1,0 +1,209 @@
+package postgres
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"path"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/jackc/pgx/v5/stdlib"
+	"github.com/pressly/goose/v3"
+	"github.com/pressly/goose/v3/lock"
+)
+
+const (
+	// migrateWait bounds the wait for a server that is not up and for another
+	// migration that runs; both are tried every second.
+	migrateWait = 2 * time.Minute
+	// A migration that waits for a table's lock stops whoever comes after it, so
+	// it gives up early; the job is tried again.
+	migrateLockTimeout = "5s"
+	pollFirst          = 50 * time.Millisecond
+	pollMost           = 2 * time.Second
+)
+
+// lockVersions keeps the runtime role from rewriting the schema's history: as
+// on every table of the owner, it may write there by default.
+const lockVersions = `
+DO $$
+DECLARE entry record;
+BEGIN
+	FOR entry IN
+		SELECT acl.privilege_type, pg_get_userbyid(acl.grantee) AS grantee
+		FROM pg_class, aclexplode(relacl) AS acl
+		WHERE oid = to_regclass('public.goose_db_version') AND acl.grantee NOT IN (0, relowner)
+			AND acl.privilege_type <> 'SELECT'
+	LOOP
+		EXECUTE format('REVOKE %s ON public.goose_db_version FROM %I', entry.privilege_type, entry.grantee);
+	END LOOP;
+END $$`
+
+// Migrate brings the schema of the database at url, the owner role's, to the
+// newest of files: migrations NNNNN_name.sql at the root. Only one process
+// migrates at a time; another waits two minutes at most for its turn, as is
+// waited for a server that is not up. A migration older than the newest applied
+// is refused. A database that is newer than files is left as it is: that is
+// what a service meets that was rolled back.
+func Migrate(ctx context.Context, url string, files fs.FS, logger *slog.Logger) error {
+	if err := checkURL(url); err != nil {
+		return fmt.Errorf("migrating: the database's URL: %w", err)
+	}
+	connConfig, err := pgx.ParseConfig(url)
+	if err != nil {
+		return fmt.Errorf("migrating: reading the database's URL: %w", err)
+	}
+	prepareConn(connConfig, connConfig.User)
+	connConfig.RuntimeParams["lock_timeout"] = migrateLockTimeout
+
+	locker, err := lock.NewPostgresSessionLocker(lock.WithLockTimeout(1, uint64(migrateWait/time.Second)))
+	if err != nil {
+		return fmt.Errorf("migrating: preparing the lock: %w", err)
+	}
+	db := stdlib.OpenDB(*connConfig)
+	defer db.Close()
+	provider, err := goose.NewProvider(goose.DialectPostgres, db, files,
+		goose.WithSessionLocker(locker),
+		goose.WithDisableGlobalRegistry(true),
+		goose.WithLogger(goose.NopLogger()),
+	)
+	if err != nil {
+		return fmt.Errorf("reading the migrations: %w", err)
+	}
+
+	waiting, cancel := context.WithTimeout(ctx, migrateWait)
+	defer cancel()
+	err = poll(waiting, func(ctx context.Context) error {
+		err := db.PingContext(ctx)
+		if err != nil {
+			logger.WarnContext(ctx, "waiting for the database", "error", err.Error())
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("migrating: connecting to %s: %w", Redact(url), err)
+	}
+
+	results, err := provider.Up(ctx)
+	var partial *goose.PartialError
+	if errors.As(err, &partial) {
+		results = partial.Applied
+	}
+	for _, result := range results {
+		logger.InfoContext(ctx, "migrated", "migration", path.Base(result.Source.Path),
+			"version", result.Source.Version, "duration", result.Duration.String())
+	}
+	switch {
+	case partial != nil:
+		return fmt.Errorf("migration %s: %w", path.Base(partial.Failed.Source.Path), partial.Err)
+	case err != nil:
+		return fmt.Errorf("migrating: %w", err)
+	}
+	if err := protectVersions(ctx, db); err != nil {
+		return err
+	}
+	version, err := provider.GetDBVersion(ctx)
+	if err != nil {
+		return fmt.Errorf("reading the schema's version: %w", err)
+	}
+	logger.InfoContext(ctx, "the schema is up to date", "version", version, "applied", len(results))
+	return nil
+}
+
+func protectVersions(ctx context.Context, db *sql.DB) error {
+	tx, err := db.BeginTx(ctx, nil)
+	if err != nil {
+		return fmt.Errorf("protecting the schema's history: %w", err)
+	}
+	defer tx.Rollback() //nolint:errcheck // of no consequence after the commit
+	if _, err := tx.ExecContext(ctx, `SELECT pg_advisory_xact_lock($1)`, lock.DefaultLockID); err != nil {
+		return fmt.Errorf("protecting the schema's history: waiting for another migration: %w", err)
+	}
+	if _, err := tx.ExecContext(ctx, lockVersions); err != nil {
+		return fmt.Errorf("protecting the schema's history: %w", err)
+	}
+	if err := tx.Commit(); err != nil {
+		return fmt.Errorf("protecting the schema's history: %w", err)
+	}
+	return nil
+}
+
+// WaitSchema returns when the database's schema has at least the version of the
+// newest of files, or when ctx is done: then the error says what was there. The
+// server need not be up at first.
+func WaitSchema(ctx context.Context, pool *pgxpool.Pool, files fs.FS) error {
+	needed, err := newest(files)
+	if err != nil {
+		return err
+	}
+	role := pool.Config().ConnConfig.User
+	return poll(ctx, func(ctx context.Context) error {
+		var found int64
+		err := pool.QueryRow(ctx, `SELECT coalesce(max(version_id), 0) FROM goose_db_version WHERE is_applied`).Scan(&found)
+		if Code(err) == undefinedTable {
+			err = nil // never migrated: version 0
+		}
+		switch {
+		case err != nil:
+			return fmt.Errorf("reading the schema's version: %w", err)
+		case found < needed:
+			return fmt.Errorf("the database has schema version %d and version %d is needed: `%s migrate` makes it", found, needed, role)
+		}
+		return nil
+	})
+}
+
+// newest returns the highest version among the migrations.
+func newest(files fs.FS) (int64, error) {
+	names, err := migrationNames(files)
+	if err != nil {
+		return 0, err
+	}
+	if len(names) == 0 {
+		return 0, errors.New("there are no migrations: *.sql has to be at the root")
+	}
+	last := names[len(names)-1]
+	digits, _, _ := strings.Cut(last, "_")
+	version, err := strconv.ParseInt(digits, 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("migration %s: its name does not begin with a version", last)
+	}
+	return version, nil
+}
+
+func migrationNames(files fs.FS) ([]string, error) {
+	names, err := fs.Glob(files, "*.sql")
+	if err != nil {
+		return nil, fmt.Errorf("listing the migrations: %w", err)
+	}
+	return names, nil
+}
+
+// poll calls try until it returns nil or ctx is done, with growing pauses. It
+// returns try's last own error, not the one that ctx's end causes.
+func poll(ctx context.Context, try func(context.Context) error) error {
+	var last error
+	for pause := pollFirst; ; pause = min(2*pause, pollMost) {
+		err := try(ctx)
+		if err == nil {
+			return nil
+		}
+		if last == nil || ctx.Err() == nil {
+			last = err
+		}
+		timer := time.NewTimer(pause)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return last
+		}
+	}
+}

@@ -1,0 +1,782 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"go.opentelemetry.io/otel/trace/noop"
+
+	"github.com/loja-veloz/platform/apps/internal/api"
+	"github.com/loja-veloz/platform/apps/internal/apitest"
+	"github.com/loja-veloz/platform/apps/internal/config"
+	"github.com/loja-veloz/platform/apps/internal/contract/pedidos"
+	"github.com/loja-veloz/platform/apps/internal/money"
+	"github.com/loja-veloz/platform/apps/internal/postgres"
+	"github.com/loja-veloz/platform/apps/internal/postgres/postgrestest"
+	"github.com/loja-veloz/platform/apps/internal/problem"
+	"github.com/loja-veloz/platform/apps/internal/server"
+	"github.com/loja-veloz/platform/apps/pedidos/order"
+)
+
+// deadline is how long a condition may take on a machine that is busy.
+const deadline = 30 * time.Second
+
+// shop plays estoque and pagamentos: it keeps what they would, and fails when a
+// test says so. That they really behave like this is what the drills show, which
+// run the real ones.
+type shop struct {
+	mu       sync.Mutex
+	prices   map[string]money.Money
+	stock    map[uuid.UUID]string
+	payments map[uuid.UUID]string
+	charges  map[uuid.UUID]int
+	calls    map[order.Step]int
+	// before, if set, runs before a call is carried out; after, when it was. An
+	// error is the call's.
+	before, after func(step order.Step, id uuid.UUID) error
+}
+
+func newShop() *shop {
+	return &shop{
+		prices: map[string]money.Money{"SHOE-42": money.BRL(34990), "BOTTLE-750": money.BRL(12990)},
+		stock:  map[uuid.UUID]string{}, payments: map[uuid.UUID]string{}, charges: map[uuid.UUID]int{}, calls: map[order.Step]int{},
+	}
+}
+
+func (s *shop) call(step order.Step, id uuid.UUID, run func() error) error {
+	s.mu.Lock()
+	s.calls[step]++
+	before, after := s.before, s.after
+	s.mu.Unlock()
+	if before != nil {
+		if err := before(step, id); err != nil {
+			return err
+		}
+	}
+	s.mu.Lock()
+	err := run()
+	s.mu.Unlock()
+	if err == nil && after != nil {
+		err = after(step, id)
+	}
+	return err
+}
+
+func (s *shop) Price(_ context.Context, sku string) (money.Money, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	price, there := s.prices[sku]
+	if !there {
+		return money.Money{}, errUnknownSKU
+	}
+	return price, nil
+}
+
+func (s *shop) Reserve(_ context.Context, id uuid.UUID, lines []order.Line) (total money.Money, err error) {
+	err = s.call(order.Reserve, id, func() error {
+		if s.stock[id] == "back" {
+			return refusal{"reservation_released"}
+		}
+		s.stock[id] = "reserved"
+		total = money.BRL(0)
+		for _, line := range lines {
+			cost, err := s.prices[line.SKU].Times(int64(line.Quantity))
+			if err != nil {
+				return err
+			}
+			if total, err = total.Plus(cost); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return total, err
+}
+
+func (s *shop) Confirm(_ context.Context, id uuid.UUID) error {
+	return s.call(order.Confirm, id, func() error {
+		if s.stock[id] == "back" {
+			return refusal{"reservation_released"}
+		}
+		s.stock[id] = "sold"
+		return nil
+	})
+}
+
+func (s *shop) Release(_ context.Context, id uuid.UUID) error {
+	return s.call(order.Release, id, func() error { s.stock[id] = "back"; return nil })
+}
+
+func (s *shop) Pay(_ context.Context, id uuid.UUID, _ money.Money, cardToken string) (declined string, err error) {
+	err = s.call(order.Pay, id, func() error {
+		switch {
+		case s.payments[id] == "void":
+			declined = "payment_voided"
+		case cardToken == "tok_declined":
+			s.payments[id], declined = "declined", "insufficient_funds"
+		case s.payments[id] == "":
+			s.payments[id] = "captured"
+			s.charges[id]++
+		}
+		return nil
+	})
+	return declined, err
+}
+
+func (s *shop) Refund(_ context.Context, id uuid.UUID) (refunded bool, err error) {
+	err = s.call(order.Undo, id, func() error {
+		if s.payments[id] == "captured" || s.payments[id] == "refunded" {
+			s.payments[id], refunded = "refunded", true
+			return nil
+		}
+		s.payments[id] = "void"
+		return nil
+	})
+	return refunded, err
+}
+
+// service is pedidos with a database of its own.
+type service struct {
+	*shop
+	app  *app
+	pool *pgxpool.Pool
+	http http.Handler
+}
+
+func newService(t *testing.T) *service {
+	t.Helper()
+	database := postgrestest.New(t, migrations())
+	if err := migrateJobs(t.Context(), database.OwnerURL, slog.New(slog.DiscardHandler)); err != nil {
+		t.Fatal(err)
+	}
+	return serviceOn(t, newShop(), database.Pool)
+}
+
+// serviceOn is a further process on the same database and shop.
+func serviceOn(t *testing.T, shop *shop, pool *pgxpool.Pool) *service {
+	t.Helper()
+	s := settings{
+		server:  server.Settings{Identity: config.Identity{Service: name, Version: "v", Pod: "p"}},
+		estoque: "http://estoque", pagamentos: "http://pagamentos", lease: 3 * time.Second,
+	}
+	a, err := newApp(s, pool, slog.New(slog.DiscardHandler), noop.NewTracerProvider())
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.checkouts.stock, a.checkouts.payments = shop, shop
+	t.Cleanup(a.checkouts.wait)
+	return &service{shop: shop, app: a, pool: pool, http: apitest.Handler(t, pedidos.Document, a.server.Handler())}
+}
+
+// work runs the service's jobs until the test ends.
+func (s *service) work(t *testing.T) {
+	t.Helper()
+	if err := s.app.jobs.client.Start(context.WithoutCancel(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.app.jobs.client.StopAndCancel(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func (s *service) send(method, path, body string, headers ...string) *httptest.ResponseRecorder {
+	request := httptest.NewRequest(method, path, strings.NewReader(body))
+	if body != "" {
+		request.Header.Set("Content-Type", "application/json")
+	}
+	for i := 0; i < len(headers); i += 2 {
+		request.Header.Set(headers[i], headers[i+1])
+	}
+	recorder := httptest.NewRecorder()
+	s.http.ServeHTTP(recorder, request)
+	return recorder
+}
+
+const oneShoe = `{"lines":[{"sku":"SHOE-42","quantity":1}],"total":{"amount":34990,"currency":"BRL"},"card_token":"tok_approved"}`
+
+func (s *service) place(body, key string) *httptest.ResponseRecorder {
+	return s.send("POST", "/pedidos", body, "Idempotency-Key", key)
+}
+
+func decoded[T any](t *testing.T, recorder *httptest.ResponseRecorder) T {
+	t.Helper()
+	var v T
+	if err := json.Unmarshal(recorder.Body.Bytes(), &v); err != nil {
+		t.Fatalf("%d %s: %v", recorder.Code, recorder.Body, err)
+	}
+	return v
+}
+
+func placedOrder(t *testing.T, recorder *httptest.ResponseRecorder, status int) pedidos.Order {
+	t.Helper()
+	if recorder.Code != status {
+		t.Fatalf("POST /pedidos = %d %s, want %d", recorder.Code, recorder.Body, status)
+	}
+	o := decoded[pedidos.Order](t, recorder)
+	if got := recorder.Header().Get("Location"); got != "/pedidos/"+o.ID.String() {
+		t.Errorf("Location = %q for order %s", got, o.ID)
+	}
+	return o
+}
+
+func (s *service) read(t *testing.T, id uuid.UUID) pedidos.Order {
+	t.Helper()
+	recorder := s.send("GET", "/pedidos/"+id.String(), "")
+	if recorder.Code != http.StatusOK {
+		t.Fatalf("GET order = %d %s", recorder.Code, recorder.Body)
+	}
+	return decoded[pedidos.Order](t, recorder)
+}
+
+func (s *service) eventually(t *testing.T, id uuid.UUID, state order.State) pedidos.Order {
+	t.Helper()
+	var o pedidos.Order
+	for end := time.Now().Add(deadline); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		if o = s.read(t, id); o.State == pedidos.State(state) {
+			return o
+		}
+	}
+	t.Fatalf("order is %s, want %s", o.State, state)
+	return o
+}
+
+func path(o pedidos.Order) string {
+	var states []string
+	for _, t := range o.Transitions {
+		states = append(states, string(t.To))
+	}
+	return strings.Join(states, " ")
+}
+
+func (s *service) ends(t *testing.T, id uuid.UUID, stock, payment string) {
+	t.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stock[id] != stock || s.payments[id] != payment {
+		t.Errorf("stock %q and payment %q, want %q and %q", s.stock[id], s.payments[id], stock, payment)
+	}
+	if s.charges[id] > 1 {
+		t.Errorf("charged %d times", s.charges[id])
+	}
+}
+
+func (s *service) count(t *testing.T, table string) int {
+	t.Helper()
+	var count int
+	if err := s.pool.QueryRow(t.Context(), "SELECT count(*) FROM "+table).Scan(&count); err != nil {
+		t.Fatal(err)
+	}
+	return count
+}
+
+func TestAnOrderIsConfirmed(t *testing.T) {
+	s := newService(t)
+	o := placedOrder(t, s.place(oneShoe, "k1"), http.StatusCreated)
+	if o.State != pedidos.Confirmed || path(o) != "pending reserved paid confirmed" {
+		t.Errorf("order is %s by %s", o.State, path(o))
+	}
+	s.ends(t, o.ID, "sold", "captured")
+	read := s.read(t, o.ID)
+	if want, _ := json.Marshal(o); string(want) != string(must(json.Marshal(read))) {
+		t.Errorf("read\n%s\nplaced\n%s", must(json.Marshal(read)), want)
+	}
+	var token *string
+	if err := s.pool.QueryRow(t.Context(), "SELECT card_token FROM pedidos").Scan(&token); err != nil || token != nil {
+		t.Errorf("the card's token is kept after the end: %v, %v", token, err)
+	}
+}
+
+func must(b []byte, err error) []byte {
+	if err != nil {
+		panic(err)
+	}
+	return b
+}
+
+func TestADeclinedCardFailsTheOrderAndReleasesTheStock(t *testing.T) {
+	s := newService(t)
+	o := placedOrder(t, s.place(strings.Replace(oneShoe, "tok_approved", "tok_declined", 1), "k"), http.StatusCreated)
+	if o.State != pedidos.Failed || o.FailureReason == nil || *o.FailureReason != "insufficient_funds" || path(o) != "pending reserved failed" {
+		t.Errorf("order is %s, %v, by %s", o.State, o.FailureReason, path(o))
+	}
+	s.ends(t, o.ID, "back", "declined")
+}
+
+func TestNoStockFailsTheOrderUncharged(t *testing.T) {
+	s := newService(t)
+	s.before = func(step order.Step, _ uuid.UUID) error {
+		if step == order.Reserve {
+			return refusal{string(problem.InsufficientStock)}
+		}
+		return nil
+	}
+	o := placedOrder(t, s.place(oneShoe, "k"), http.StatusCreated)
+	if o.State != pedidos.Failed || *o.FailureReason != "insufficient_stock" || s.calls[order.Pay] != 0 || s.calls[order.Undo] != 0 {
+		t.Errorf("order is %s by %s; calls %v", o.State, path(o), s.calls)
+	}
+}
+
+func TestAReplayGetsTheSameAnswer(t *testing.T) {
+	s := newService(t)
+	first := s.place(oneShoe, "k")
+	o := placedOrder(t, first, http.StatusCreated)
+	// Whatever has happened since: prices, the order's end, other spaces in the body.
+	s.mu.Lock()
+	s.prices["SHOE-42"] = money.BRL(1)
+	s.mu.Unlock()
+	if got := s.send("POST", "/pedidos/"+o.ID.String()+"/cancel", ""); got.Code != http.StatusOK {
+		t.Fatalf("cancelling = %d %s", got.Code, got.Body)
+	}
+	again := s.place(strings.ReplaceAll(oneShoe, ":", ": "), "k")
+	if again.Code != first.Code || again.Body.String() != first.Body.String() || again.Header().Get("Location") != first.Header().Get("Location") {
+		t.Errorf("first %d %s\nthen  %d %s", first.Code, first.Body, again.Code, again.Body)
+	}
+	if s.charges[o.ID] != 1 || s.count(t, "pedidos") != 1 {
+		t.Errorf("%d charges, %d orders", s.charges[o.ID], s.count(t, "pedidos"))
+	}
+}
+
+func TestAKeyIsForOneBodyAndOneClient(t *testing.T) {
+	s := newService(t)
+	placedOrder(t, s.place(oneShoe, "k"), http.StatusCreated)
+	other := strings.Replace(strings.Replace(oneShoe, `"quantity":1`, `"quantity":2`, 1), "34990", "69980", 1)
+	got := s.place(other, "k")
+	if said := decoded[problem.Document](t, got); got.Code != http.StatusUnprocessableEntity || said.Code != problem.IdempotencyKeyReused {
+		t.Errorf("same key, other body = %d %s", got.Code, got.Body)
+	}
+	if got := s.send("POST", "/pedidos", other, "Idempotency-Key", "k", "Client-Id", "maria"); got.Code != http.StatusCreated {
+		t.Errorf("another client's key = %d %s", got.Code, got.Body)
+	}
+}
+
+func TestManyAtOnceWithOneKeyAreOneOrder(t *testing.T) {
+	s := newService(t)
+	bodies := make([]string, 20)
+	var group sync.WaitGroup
+	for i := range bodies {
+		group.Go(func() { bodies[i] = s.place(oneShoe, "k").Body.String() })
+	}
+	group.Wait()
+	for _, body := range bodies {
+		if body != bodies[0] || !strings.Contains(body, `"state":"confirmed"`) {
+			t.Fatalf("answers differ:\n%s\n%s", bodies[0], body)
+		}
+	}
+	if s.count(t, "pedidos") != 1 || len(s.charges) != 1 {
+		t.Errorf("%d orders, %d charged", s.count(t, "pedidos"), len(s.charges))
+	}
+}
+
+func TestASlowOrderIsAcceptedAndFinishes(t *testing.T) {
+	s := newService(t)
+	release := make(chan struct{})
+	s.before = func(step order.Step, _ uuid.UUID) error {
+		if step == order.Pay {
+			<-release
+		}
+		return nil
+	}
+	first := s.place(oneShoe, "k")
+	o := placedOrder(t, first, http.StatusAccepted)
+	if first.Header().Get("Retry-After") == "" || s.read(t, o.ID).State != pedidos.Reserved {
+		t.Errorf("Retry-After %q, order is %s", first.Header().Get("Retry-After"), s.read(t, o.ID).State)
+	}
+	close(release)
+	done := s.eventually(t, o.ID, order.Confirmed)
+	if path(done) != "pending reserved paid confirmed" {
+		t.Errorf("by %s", path(done))
+	}
+	if again := s.place(oneShoe, "k"); again.Code != first.Code || again.Body.String() != first.Body.String() {
+		t.Errorf("first %d %s\nthen  %d %s", first.Code, first.Body, again.Code, again.Body)
+	}
+}
+
+var errLost = errors.New("connection lost")
+
+// Each step once fails before, and once after it was carried out; the client is
+// answered in time, and the order comes to its end.
+func TestWhatFailsForAMomentIsTriedAgain(t *testing.T) {
+	for _, step := range []order.Step{order.Reserve, order.Pay, order.Confirm} {
+		for _, when := range []string{"before", "after"} {
+			t.Run(fmt.Sprintf("%s %s", when, step), func(t *testing.T) {
+				s := newService(t)
+				var failed sync.Once
+				fail := func(at order.Step, _ uuid.UUID) (err error) {
+					if at == step {
+						failed.Do(func() { err = errLost })
+					}
+					return err
+				}
+				if when == "before" {
+					s.before = fail
+				} else {
+					s.after = fail
+				}
+				o := placedOrder(t, s.place(oneShoe, "k"), http.StatusCreated)
+				if o.State != pedidos.Confirmed {
+					t.Errorf("order is %s", o.State)
+				}
+				s.ends(t, o.ID, "sold", "captured")
+			})
+		}
+	}
+}
+
+func TestALongOutageIsOutlastedByJobs(t *testing.T) {
+	s := newService(t)
+	s.work(t)
+	var mu sync.Mutex
+	down := true
+	s.before = func(step order.Step, _ uuid.UUID) error {
+		mu.Lock()
+		defer mu.Unlock()
+		if down && step == order.Pay {
+			return errLost
+		}
+		return nil
+	}
+	o := placedOrder(t, s.place(oneShoe, "k"), http.StatusAccepted)
+	mu.Lock()
+	down = false
+	mu.Unlock()
+	s.eventually(t, o.ID, order.Confirmed)
+	s.ends(t, o.ID, "sold", "captured")
+}
+
+// The process that took the order is gone, with all that it had not stored.
+func TestAnOrderThatNobodyLooksAfterIsFoundAndFinished(t *testing.T) {
+	s := newService(t)
+	hang := make(chan struct{})
+	defer close(hang)
+	gone := serviceOn(t, newShop(), s.pool)
+	gone.before = func(order.Step, uuid.UUID) error { <-hang; return errLost }
+	o := placedOrder(t, gone.place(oneShoe, "k"), http.StatusAccepted)
+
+	s.work(t)
+	s.eventually(t, o.ID, order.Confirmed)
+	s.ends(t, o.ID, "sold", "captured")
+}
+
+func TestCancelRefundsWhatWasCharged(t *testing.T) {
+	s := newService(t)
+	o := placedOrder(t, s.place(oneShoe, "k"), http.StatusCreated)
+	for range 2 { // again is the same
+		got := s.send("POST", "/pedidos/"+o.ID.String()+"/cancel", "")
+		if got.Code != http.StatusOK || decoded[pedidos.Order](t, got).State != pedidos.Refunded {
+			t.Fatalf("cancel = %d %s", got.Code, got.Body)
+		}
+	}
+	if read := s.read(t, o.ID); path(read) != "pending reserved paid confirmed refunding refunded" || *read.FailureReason != "cancelled_by_client" {
+		t.Errorf("by %s, %v", path(read), read.FailureReason)
+	}
+	s.ends(t, o.ID, "back", "refunded")
+}
+
+func TestCancelOfAnOrderInFlight(t *testing.T) {
+	s := newService(t)
+	s.work(t)
+	reached, release := make(chan struct{}), make(chan struct{})
+	var first sync.Once
+	s.before = func(step order.Step, _ uuid.UUID) error {
+		if step == order.Pay {
+			first.Do(func() { close(reached); <-release })
+		}
+		return nil
+	}
+	answered := make(chan *httptest.ResponseRecorder)
+	go func() { answered <- s.place(oneShoe, "k") }()
+	<-reached
+	var id uuid.UUID
+	if err := s.pool.QueryRow(t.Context(), "SELECT id FROM pedidos").Scan(&id); err != nil {
+		t.Fatal(err)
+	}
+	got := s.send("POST", "/pedidos/"+id.String()+"/cancel", "")
+	if got.Code != http.StatusOK && got.Code != http.StatusAccepted {
+		t.Fatalf("cancel = %d %s", got.Code, got.Body)
+	}
+	close(release)
+	<-answered
+	// The payment was under way when the wish came: it may have been made, and then
+	// it is given back; in no case does it stay.
+	var o pedidos.Order
+	for end := time.Now().Add(deadline); time.Now().Before(end) && !order.State(o.State).Final(); time.Sleep(10 * time.Millisecond) {
+		o = s.read(t, id)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stock[id] != "back" || s.payments[id] == "captured" || o.State != pedidos.Cancelled && o.State != pedidos.Refunded {
+		t.Errorf("order is %s by %s, stock %q, payment %q", o.State, path(o), s.stock[id], s.payments[id])
+	}
+}
+
+func TestAFailedOrderCannotBeCancelled(t *testing.T) {
+	s := newService(t)
+	o := placedOrder(t, s.place(strings.Replace(oneShoe, "tok_approved", "tok_declined", 1), "k"), http.StatusCreated)
+	got := s.send("POST", "/pedidos/"+o.ID.String()+"/cancel", "")
+	if said := decoded[problem.Document](t, got); got.Code != http.StatusConflict || said.Code != problem.OrderState {
+		t.Errorf("cancel = %d %s", got.Code, got.Body)
+	}
+}
+
+func TestOrdersAreSeenByTheirClientOnly(t *testing.T) {
+	s := newService(t)
+	o := placedOrder(t, s.place(oneShoe, "k"), http.StatusCreated)
+	for _, request := range [][2]string{{"GET", ""}, {"POST", "/cancel"}} {
+		if got := s.send(request[0], "/pedidos/"+o.ID.String()+request[1], "", "Client-Id", "maria"); got.Code != http.StatusNotFound {
+			t.Errorf("%s%s by another = %d", request[0], request[1], got.Code)
+		}
+	}
+	if got := s.send("GET", "/pedidos", "", "Client-Id", "maria"); strings.Contains(got.Body.String(), o.ID.String()) {
+		t.Errorf("listed to another: %s", got.Body)
+	}
+}
+
+func TestListGoesThroughAllPagesNewestFirst(t *testing.T) {
+	s := newService(t)
+	var want []string
+	for i := range 7 {
+		o := placedOrder(t, s.place(oneShoe, fmt.Sprint("k", i)), http.StatusCreated)
+		want = append([]string{o.ID.String()}, want...)
+	}
+	var got []string
+	for next := ""; ; {
+		page := decoded[pedidos.OrderPage](t, s.send("GET", "/pedidos?limit=3"+next, ""))
+		for _, o := range page.Items {
+			got = append(got, o.ID.String())
+			if path(o) != "pending reserved paid confirmed" {
+				t.Errorf("listed by %s", path(o))
+			}
+		}
+		if page.NextCursor == nil {
+			break
+		}
+		next = "&cursor=" + *page.NextCursor
+	}
+	if fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Errorf("listed %v, want %v", got, want)
+	}
+}
+
+func TestBadInputNamesTheFieldAndStoresNothing(t *testing.T) {
+	s := newService(t)
+	with := func(old, replacement string) string { return strings.Replace(oneShoe, old, replacement, 1) }
+	tests := []struct {
+		name, body string
+		status     int
+		code       problem.Code
+		field      string
+	}{
+		{"malformed", `{`, 400, problem.Invalid, ""},
+		{"unknown member", with(`"card_token"`, `"discount":1,"card_token"`), 400, problem.Invalid, "discount"},
+		{"wrong type", with(`"quantity":1`, `"quantity":"1"`), 400, problem.Invalid, "lines[0].quantity"},
+		{"fraction", with(`34990`, `349.90`), 400, problem.Invalid, "total.amount"},
+		{"beyond 64 bits", with(`34990`, `349900000000000000000000`), 400, problem.Invalid, "total.amount"},
+		{"invalid UTF-8", with(`tok_approved`, "tok_\xff"), 400, problem.Invalid, ""},
+		{"no lines", with(`{"sku":"SHOE-42","quantity":1}`, ``), 422, problem.InvalidValue, "lines"},
+		{"negative quantity", with(`"quantity":1`, `"quantity":-1`), 422, problem.InvalidValue, "lines[0].quantity"},
+		{"huge quantity", with(`"quantity":1`, `"quantity":2147483647`), 422, problem.InvalidValue, "lines[0].quantity"},
+		{"same SKU twice", with(`{"sku":"SHOE-42","quantity":1}`, `{"sku":"SHOE-42","quantity":1},{"sku":"SHOE-42","quantity":1}`), 422, problem.InvalidValue, "lines[1].sku"},
+		{"unknown SKU", with(`SHOE-42`, `SHOE-43`), 422, problem.UnknownSKU, "lines[0].sku"},
+		{"SQL for a SKU", with(`SHOE-42`, `x'; DROP TABLE pedidos;--`), 422, problem.InvalidValue, "lines[0].sku"},
+		{"NUL in a SKU", with(`SHOE-42`, `SHOE\u0000`), 422, problem.InvalidValue, "lines[0].sku"},
+		{"another total", with(`34990`, `34991`), 422, problem.InvalidValue, "total.amount"},
+		{"nothing to pay", with(`34990`, `0`), 422, problem.InvalidValue, "total.amount"},
+		{"wrong currency", with(`BRL`, `EUR`), 422, problem.InvalidValue, "total.currency"},
+		{"no currency", with(`BRL`, `brl`), 422, problem.InvalidValue, "total.currency"},
+		{"card number", with(`tok_approved`, `4111111111111111`), 422, problem.InvalidValue, "card_token"},
+		{"no token", with(`tok_approved`, ``), 422, problem.InvalidValue, "card_token"},
+		{"too large", with(`tok_approved`, strings.Repeat("x", bodyLimit)), 413, problem.TooLarge, ""},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			got := s.place(test.body, "k")
+			said := decoded[problem.Document](t, got)
+			if got.Code != test.status || said.Code != test.code || said.Type != "urn:loja-veloz:problem:"+string(test.code) {
+				t.Fatalf("= %d %s", got.Code, got.Body)
+			}
+			if test.field != "" && (len(said.Errors) != 1 || said.Errors[0].Name != test.field) {
+				t.Errorf("errors = %+v, want %s", said.Errors, test.field)
+			}
+			if bytes.Contains(got.Body.Bytes(), []byte("4111111111111111")) {
+				t.Errorf("the card number is repeated: %s", got.Body)
+			}
+		})
+	}
+	for _, key := range []string{"", "a b", strings.Repeat("k", 65), "k\"", "ключ"} {
+		got := s.place(oneShoe, key)
+		said := decoded[problem.Document](t, got)
+		if got.Code != http.StatusBadRequest || len(said.Errors) != 1 || said.Errors[0].Name != "Idempotency-Key" {
+			t.Errorf("key %q = %d %s", key, got.Code, got.Body)
+		}
+	}
+	for query, field := range map[string]string{
+		"limit=0": "limit", "limit=101": "limit", "limit=x": "limit", "cursor=x": "cursor", "cursor=%27%3B--": "cursor", "cursor=": "cursor",
+	} {
+		got := s.send("GET", "/pedidos?"+query, "")
+		said := decoded[problem.Document](t, got)
+		if got.Code != 400 && got.Code != 422 || len(said.Errors) != 1 || said.Errors[0].Name != field {
+			t.Errorf("?%s = %d %s", query, got.Code, got.Body)
+		}
+	}
+	for path, status := range map[string]int{"/pedidos/x": 400, "/pedidos/" + uuid.NewString(): 404, "/pedidos/00000000-0000-0000-0000-00000000000g": 400} {
+		if got := s.send("GET", path, ""); got.Code != status {
+			t.Errorf("GET %s = %d %s", path, got.Code, got.Body)
+		}
+	}
+	if got := s.send("DELETE", "/pedidos", ""); got.Code != http.StatusMethodNotAllowed {
+		t.Errorf("DELETE /pedidos = %d", got.Code)
+	}
+	if count := s.count(t, "pedidos"); count != 0 {
+		t.Errorf("%d orders are stored", count)
+	}
+}
+
+func TestMetricsCountStatesAndValue(t *testing.T) {
+	s := newService(t)
+	placedOrder(t, s.place(oneShoe, "k"), http.StatusCreated)
+	request := httptest.NewRequest("GET", "/metrics", nil)
+	recorder := httptest.NewRecorder()
+	s.app.server.Handler().ServeHTTP(recorder, request)
+	for _, want := range []string{
+		`orders_total{service="pedidos",state="confirmed"} 1`, `orders_total{service="pedidos",state="failed"} 0`,
+		`order_value_minor_units_total{currency="BRL",service="pedidos"} 34990`,
+		`http_requests_total{method="POST",route="/pedidos",service="pedidos",status="201"} 1`,
+	} {
+		if !strings.Contains(recorder.Body.String(), want) {
+			t.Errorf("/metrics lacks %s", want)
+		}
+	}
+}
+
+func FuzzPlaceOrder(f *testing.F) {
+	f.Add(oneShoe)
+	f.Add(`{"lines":[{"sku":"SHOE-42","quantity":1e9}],"total":{"amount":-1,"currency":"BRL"},"card_token":""}`)
+	f.Fuzz(func(t *testing.T, body string) {
+		request := httptest.NewRequest("POST", "/", strings.NewReader(body))
+		request.Header.Set("Content-Type", "application/json")
+		var decoded pedidos.OrderRequest
+		err := api.Decode(request, &decoded)
+		if err == nil {
+			err = validate(&decoded)
+		}
+		if err == nil {
+			if decoded.Total.Amount < 1 || len(decoded.Lines) == 0 || len(decoded.Lines) > maxLines || decoded.CardToken == "" {
+				t.Errorf("accepted %s", body)
+			}
+		} else if known := new(problem.Error); !errors.As(err, &known) || known.Status() >= 500 {
+			t.Errorf("%q = %v", body, err)
+		}
+	})
+}
+
+func FuzzCursor(f *testing.F) {
+	f.Add(writeCursor(1))
+	f.Add("MQ")
+	f.Fuzz(func(t *testing.T, cursor string) {
+		if number, err := readCursor(cursor); err == nil && writeCursor(number) != cursor {
+			t.Errorf("%q is another way to write %d", cursor, number)
+		}
+	})
+}
+
+func TestMigrationsKeepTheRules(t *testing.T) {
+	if err := postgres.Lint(migrations()); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestRunReportsEveryFaultAndDoesNotStart(t *testing.T) {
+	env := map[string]string{
+		"PORT": "http", "DATABASE_URL": "mysql://user:hunter2@db/x", "ESTOQUE_URL": "estoque", "PAGAMENTOS_URL": "",
+		"CHECKOUT_LEASE": "1s", "AUDIT_ESTOQUE_DATABASE_URL": "postgres://user:hunter2@db:port/x",
+	}
+	err := run(t.Context(), nil, func(name string) string { return env[name] }, io.Discard)
+	for _, name := range []string{"PORT", "DATABASE_URL", "ESTOQUE_URL", "PAGAMENTOS_URL", "CHECKOUT_LEASE", "AUDIT_ESTOQUE_DATABASE_URL", "AUDIT_PEDIDOS_DATABASE_URL"} {
+		if err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("run = %v, want an error that names %s", err, name)
+		}
+	}
+	if strings.Contains(err.Error(), "hunter2") {
+		t.Errorf("a password is told: %v", err)
+	}
+}
+
+// The whole program: migrate by the owner, serve by the runtime role, stop.
+func TestMigrateThenServe(t *testing.T) {
+	database := postgrestest.New(t, fstest.MapFS{"00001_nothing.sql": {Data: []byte("-- +goose Up\nSELECT 1;\n")}})
+	env := map[string]string{
+		"PORT": "0", "BIND_ADDRESS": "127.0.0.1", "DRAIN_PAUSE": "0s",
+		"ESTOQUE_URL": "http://127.0.0.1:1", "PAGAMENTOS_URL": "http://127.0.0.1:1",
+	}
+	getenv := func(name string) string { return env[name] }
+	// The same history as a database that has none of our tables yet.
+	if _, err := migratedFrom(t, database.OwnerURL).Exec(t.Context(), "DELETE FROM goose_db_version WHERE version_id > 0"); err != nil {
+		t.Fatal(err)
+	}
+	env["DATABASE_URL"] = database.OwnerURL
+	for range 2 { // the second finds nothing to do
+		if err := run(t.Context(), []string{"migrate"}, getenv, io.Discard); err != nil {
+			t.Fatal(err)
+		}
+	}
+	env["DATABASE_URL"] = database.URL
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	stdout, log := io.Pipe()
+	done := make(chan error, 1)
+	go func() {
+		done <- run(ctx, nil, getenv, log)
+		_ = log.Close()
+	}()
+	var address string
+	lines := bufio.NewScanner(stdout)
+	for address == "" && lines.Scan() {
+		var started struct{ Message, Address string }
+		if err := json.Unmarshal(lines.Bytes(), &started); err == nil && started.Message == "listening" {
+			address = started.Address
+		}
+	}
+	if address == "" {
+		t.Fatalf("not listening; run = %v", <-done)
+	}
+	go func() { _, _ = io.Copy(io.Discard, stdout) }()
+	response, err := http.Get("http://" + address + "/pedidos")
+	if err != nil {
+		t.Fatal(err)
+	}
+	response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		t.Errorf("GET /pedidos = %d", response.StatusCode)
+	}
+	stop()
+	if err := <-done; err != nil {
+		t.Errorf("run = %v, want nil", err)
+	}
+}
+
+func migratedFrom(t *testing.T, url string) *pgxpool.Pool {
+	t.Helper()
+	pool, err := pgxpool.New(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(pool.Close)
+	return pool
+}

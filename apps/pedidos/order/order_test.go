@@ -1,0 +1,240 @@
+package order_test
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"pgregory.net/rapid"
+
+	"github.com/loja-veloz/platform/apps/internal/money"
+	"github.com/loja-veloz/platform/apps/pedidos/order"
+)
+
+var start = time.Date(2026, 1, 2, 12, 0, 0, 0, time.UTC)
+
+func placed() *order.Order {
+	return &order.Order{
+		ID: uuid.Must(uuid.NewV7()), State: order.Pending, Total: money.BRL(100), CardToken: "tok",
+		Transitions: []order.Transition{{To: order.Pending, At: start, Reason: "placed"}},
+	}
+}
+
+// world is what the other services hold for one order, by simple rules of their
+// own: the model that the state machine is checked against.
+type world struct {
+	stock   string // "", reserved, sold, back
+	payment string // "", captured, declined, refunded, void
+	charges int
+}
+
+// Whatever the services answer, whenever the client cancels, and however often
+// the process dies and forgets what was not stored: an order comes to an end, and
+// at that end the world agrees with it.
+func TestEveryPathEndsWithStockAndMoneyInPlace(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		stored := *placed()
+		var w world
+		inStock := rapid.Bool().Draw(t, "in stock")
+		approved := rapid.Bool().Draw(t, "approved")
+		soldOut := rapid.Bool().Draw(t, "sold out once it has expired")
+		price := rapid.SampledFrom([]int64{100, 101}).Draw(t, "price")
+		o, at := stored, start
+		for i := 0; ; i++ {
+			if i > 200 {
+				t.Fatalf("no end in sight: %+v, %+v", o, w)
+			}
+			at = at.Add(time.Second)
+			// After a while nothing goes wrong any more.
+			trouble := ""
+			if i < 100 {
+				trouble = rapid.SampledFrom([]string{"", "", "", "", "lost before", "lost after", "crash", "store", "cancel", "expire"}).Draw(t, "trouble")
+			}
+			switch trouble {
+			case "crash": // what was not stored is forgotten
+				o = resumed(stored)
+				continue
+			case "expire":
+				if w.stock == "reserved" {
+					w.stock = "expired"
+				}
+				continue
+			case "store":
+				stored = clone(o)
+				continue
+			case "cancel": // another request has it stored; this process finds out
+				o = resumed(stored)
+				_ = o.Cancel(at)
+				stored = clone(o)
+				continue
+			case "lost before": // the call never arrives
+				continue
+			}
+			step := o.Step()
+			if step == order.Done {
+				stored = clone(o)
+				break
+			}
+			answer := w.carryOut(step, inStock, approved, soldOut)
+			if trouble == "lost after" { // it arrives, its answer does not
+				continue
+			}
+			if err := report(&o, step, answer, money.BRL(price), at); err != nil {
+				t.Fatal(err)
+			}
+		}
+		agree(t, &stored, w)
+	})
+}
+
+func clone(o order.Order) order.Order {
+	o.Transitions = slices.Clone(o.Transitions)
+	return o
+}
+
+// resumed is an order as another process finds it.
+func resumed(o order.Order) order.Order {
+	o = clone(o)
+	o.Uncertain = o.State == order.Pending || o.State == order.Reserved
+	o.GiveUp = ""
+	return o
+}
+
+func (w *world) carryOut(step order.Step, inStock, approved, soldOut bool) string {
+	switch step {
+	case order.Reserve:
+		switch {
+		case w.stock == "back":
+			return "refused"
+		case w.stock == "" && !inStock, w.stock == "expired" && soldOut:
+			return "refused"
+		case w.stock == "", w.stock == "expired":
+			w.stock = "reserved"
+		}
+		return "ok"
+	case order.Pay:
+		switch {
+		case w.payment == "" && approved:
+			w.payment = "captured"
+			w.charges++
+		case w.payment == "":
+			w.payment = "declined"
+		}
+		return w.payment
+	case order.Confirm:
+		if w.stock == "expired" && soldOut || w.stock == "back" {
+			return "refused"
+		}
+		w.stock = "sold"
+		return "ok"
+	case order.Undo:
+		switch w.payment {
+		case "captured":
+			w.payment = "refunded"
+		case "":
+			w.payment = "void"
+		}
+		w.stock = "back"
+		return w.payment
+	}
+	w.stock = "back"
+	return "ok"
+}
+
+func report(o *order.Order, step order.Step, answer string, price money.Money, at time.Time) error {
+	switch {
+	case step == order.Reserve && answer == "ok":
+		return o.Reserved(price, at)
+	case step == order.Reserve:
+		return o.NotReserved("insufficient_stock", at)
+	case step == order.Pay && answer == "captured":
+		return o.Captured(at)
+	case step == order.Pay:
+		o.Declined("insufficient_funds")
+		return nil
+	case step == order.Confirm && answer == "ok":
+		return o.Confirmed(at)
+	case step == order.Confirm:
+		return o.NotConfirmed("reservation_expired", at)
+	case step == order.Release:
+		return o.Released(at)
+	}
+	return o.Undone(answer == "refunded", at)
+}
+
+func agree(t *rapid.T, o *order.Order, w world) {
+	if w.charges > 1 {
+		t.Fatalf("charged %d times", w.charges)
+	}
+	want := map[order.State][2]string{
+		order.Confirmed: {"sold", "captured"},
+		order.Refunded:  {"back", "refunded"},
+	}
+	if both, fixed := want[o.State]; fixed {
+		if w.stock != both[0] || w.payment != both[1] {
+			t.Fatalf("%s, with stock %q and payment %q", o.State, w.stock, w.payment)
+		}
+	} else if w.stock == "reserved" || w.stock == "sold" || w.payment == "captured" {
+		t.Fatalf("%s, with stock %q and payment %q", o.State, w.stock, w.payment)
+	}
+	for i, moved := range o.Transitions {
+		if i > 0 && (moved.From != o.Transitions[i-1].To || moved.At.Before(o.Transitions[i-1].At)) {
+			t.Fatalf("transitions do not follow each other: %+v", o.Transitions)
+		}
+		if moved.Reason == "" {
+			t.Fatalf("a transition without a reason: %+v", moved)
+		}
+	}
+	if o.Transitions[len(o.Transitions)-1].To != o.State {
+		t.Fatalf("state %s, transitions %+v", o.State, o.Transitions)
+	}
+}
+
+func TestNoStateIsLeftAfterItsEnd(t *testing.T) {
+	for _, state := range []order.State{order.Cancelled, order.Refunded, order.Failed} {
+		for _, to := range order.States {
+			o := placed()
+			o.State = state
+			if err := o.Move(to, "test", start); err == nil {
+				t.Errorf("%s became %s", state, to)
+			}
+		}
+	}
+}
+
+func TestOnlyAChargedOrderIsRefunded(t *testing.T) {
+	o := placed()
+	if err := o.Reserved(o.Total, start); err != nil {
+		t.Fatal(err)
+	}
+	if err := o.Cancel(start); err != nil || o.Step() != order.Undo {
+		t.Fatalf("cancelling: %v, next %s", err, o.Step())
+	}
+	if err := o.Undone(false, start); err != nil || o.State != order.Cancelled {
+		t.Errorf("an order that was not charged ended as %s, %v", o.State, err)
+	}
+}
+
+func TestAFailedOrderIsNotCancelled(t *testing.T) {
+	o := placed()
+	if err := o.NotReserved("insufficient_stock", start); err != nil {
+		t.Fatal(err)
+	}
+	if err := o.Cancel(start); err == nil || o.State != order.Failed || o.FailureReason != "insufficient_stock" {
+		t.Errorf("cancelling a failed order: %v, %s %s", err, o.State, o.FailureReason)
+	}
+}
+
+func TestAnotherPriceEndsTheOrderWithoutACharge(t *testing.T) {
+	o := placed()
+	if err := o.Reserved(money.BRL(101), start); err != nil {
+		t.Fatal(err)
+	}
+	if o.Step() != order.Release {
+		t.Fatalf("next is %s, want the release", o.Step())
+	}
+	if err := o.Released(start); err != nil || o.State != order.Failed || o.FailureReason != "price_changed" {
+		t.Errorf("ended as %s, %s, %v", o.State, o.FailureReason, err)
+	}
+}

@@ -1,0 +1,72 @@
+-- name: Place :one
+-- Stores a new order with its first transition. No row: the key is taken.
+WITH placed AS (
+    INSERT INTO pedidos (id, client_id, idempotency_key, request_hash, state, lines, total_amount, total_currency, card_token, attend_at)
+    VALUES (@id, @client_id, @idempotency_key, @request_hash, 'pending', @lines, @total_amount, @total_currency, @card_token,
+            now() + @attend_after::interval)
+    ON CONFLICT (client_id, idempotency_key) DO NOTHING
+    RETURNING id, created_at
+), first AS (
+    INSERT INTO pedido_transitions (pedido_id, position, to_state, at, reason)
+    SELECT id, 0, 'pending', created_at, 'placed' FROM placed
+)
+SELECT created_at FROM placed;
+
+-- name: Save :one
+-- Stores what has become of an order. No row: somebody else has changed it since
+-- it was read. An answer that is there already stays.
+WITH saved AS (
+    UPDATE pedidos SET
+        state = @state, version = version + 1, failure_reason = sqlc.narg(failure_reason),
+        cancel_requested = @cancel_requested,
+        card_token = CASE WHEN @final::boolean THEN NULL ELSE card_token END,
+        attend_at = CASE WHEN @final::boolean THEN NULL ELSE now() + @attend_after::interval END,
+        answer_status = coalesce(answer_status, sqlc.narg(answer_status)),
+        answer_body = coalesce(answer_body, sqlc.narg(answer_body)),
+        updated_at = greatest(updated_at, @updated_at)
+    WHERE id = @id AND version = @version
+    RETURNING id, answer_status, answer_body
+), moved AS (
+    INSERT INTO pedido_transitions (pedido_id, position, from_state, to_state, at, reason)
+    SELECT saved.id, unnest(@positions::integer[]), unnest(@from_states::text[]), unnest(@to_states::text[]),
+           unnest(@ats::timestamptz[]), unnest(@reasons::text[])
+    FROM saved
+)
+SELECT answer_status, answer_body FROM saved;
+
+-- name: OrderByID :one
+SELECT sqlc.embed(pedidos), now()::timestamptz AS read_at FROM pedidos WHERE id = @id;
+
+-- name: OrderByKey :one
+SELECT id, request_hash, state, answer_status, answer_body FROM pedidos
+WHERE client_id = @client_id AND idempotency_key = @idempotency_key;
+
+-- name: OrdersOfClient :many
+SELECT * FROM pedidos WHERE client_id = @client_id AND number < @before::bigint ORDER BY number DESC LIMIT @page;
+
+-- name: TransitionsOf :many
+SELECT * FROM pedido_transitions WHERE pedido_id = ANY(@ids::uuid[]) ORDER BY pedido_id, position;
+
+-- name: Answer :one
+-- Stores what the client is told first, and gives it back, or what it was told
+-- before.
+UPDATE pedidos SET answer_status = coalesce(answer_status, @answer_status::smallint), answer_body = coalesce(answer_body, @answer_body::jsonb)
+WHERE id = @id
+RETURNING answer_status, answer_body;
+
+-- name: TakeOverdue :many
+-- Takes orders that nobody looks after any more.
+UPDATE pedidos SET attend_at = now() + @attend_after::interval
+WHERE id IN (
+    SELECT due.id FROM pedidos AS due WHERE due.attend_at < now()
+    ORDER BY due.attend_at LIMIT @page FOR UPDATE SKIP LOCKED
+)
+RETURNING id;
+
+-- name: RecordAudit :exec
+INSERT INTO pedido_audits (invariant, violations, at)
+SELECT unnest(@invariants::text[]), unnest(@violations::bigint[]), now()
+ON CONFLICT (invariant) DO UPDATE SET violations = excluded.violations, at = excluded.at;
+
+-- name: LastAudit :many
+SELECT * FROM pedido_audits ORDER BY invariant;

@@ -33,10 +33,14 @@ func (s *Server) addProbes() {
 		c.Header("Cache-Control", "no-store")
 		c.JSON(code, probe{status, identity.Service, identity.Version, identity.Pod})
 	}
-	s.Handle("health", healthPath, func(c *gin.Context) error {
-		say(c, http.StatusOK, "ok")
-		return nil
-	}, http.MethodGet)
+	health := s.options.Health
+	if health == nil {
+		health = func(c *gin.Context) error {
+			say(c, http.StatusOK, "ok")
+			return nil
+		}
+	}
+	s.Handle("health", healthPath, health, http.MethodGet)
 	s.Handle("ready", readyPath, func(c *gin.Context) error {
 		if s.draining.Load() {
 			say(c, http.StatusServiceUnavailable, "draining")

@@ -49,6 +49,11 @@ type Options struct {
 	// Explain turns an error that is not a *problem.Error into one, where the
 	// service knows better than that it is internal; nil leaves it as it is.
 	Explain func(err error) *problem.Error
+	// Health answers /health; nil stands for one that says ok.
+	Health Handler
+	// Document is the service's OpenAPI document in YAML, shown at /docs where the
+	// settings allow it; nil is none.
+	Document []byte
 	// RenderError answers with an error; nil stands for problem details.
 	RenderError func(c *gin.Context, e *problem.Error) error
 }
@@ -112,6 +117,9 @@ func New(settings Settings, logger *slog.Logger, provider trace.TracerProvider, 
 		return problem.New(problem.MethodNotAllowed, "This address does not take the method "+methodLabel(c.Request.Method)+".")
 	}))
 	s.addProbes()
+	if settings.Docs && options.Document != nil {
+		s.addDocs()
+	}
 	return s, nil
 }
 
@@ -133,6 +141,7 @@ func (s *Server) Router() gin.IRouter {
 	return headToo{s.engine.Group("", func(c *gin.Context) {
 		c.Next()
 		if last := c.Errors.Last(); last != nil {
+			c.Errors = nil // or the request's span would fail for a client's mistake
 			s.fail(c, last.Err)
 		}
 	})}
@@ -219,7 +228,9 @@ func (s *Server) Run(ctx context.Context) error {
 		WriteTimeout:      writeTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
-		ErrorLog:          slog.NewLogLogger(s.logger.Handler(), slog.LevelWarn),
+		// OPTIONS * is a request like any other, and net/http would answer it.
+		DisableGeneralOptionsHandler: true,
+		ErrorLog:                     slog.NewLogLogger(s.logger.Handler(), slog.LevelWarn),
 	}
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()

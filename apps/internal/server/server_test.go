@@ -17,6 +17,7 @@ import (
 	"go.opentelemetry.io/otel/codes"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
+	"go.opentelemetry.io/otel/trace/noop"
 
 	"github.com/loja-veloz/platform/apps/internal/config"
 	"github.com/loja-veloz/platform/apps/internal/logging"
@@ -360,5 +361,27 @@ func TestProbesAreQuiet(t *testing.T) {
 	}
 	if spans := quiet.spans.GetSpans(); len(spans) > 0 {
 		t.Errorf("probes were traced: %v", spans.Snapshots())
+	}
+}
+
+func TestDocsAreShownWhereTheyAreAllowed(t *testing.T) {
+	for _, allowed := range []bool{true, false} {
+		settings := server.Settings{Identity: config.Identity{Service: "test", Version: "v", Pod: "p"}, Docs: allowed}
+		s, err := server.New(settings, slog.New(slog.DiscardHandler), noop.NewTracerProvider(), server.Options{Document: []byte("openapi: 3.0.3\n")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for path, part := range map[string]string{
+			"/docs/": "swagger-ui", "/docs/openapi.yaml": "openapi: 3.0.3", "/docs/swagger-ui-bundle.js": "",
+		} {
+			recorder := httptest.NewRecorder()
+			s.Handler().ServeHTTP(recorder, httptest.NewRequest("GET", path, nil))
+			if allowed && (recorder.Code != http.StatusOK || !strings.Contains(recorder.Body.String(), part)) {
+				t.Errorf("%s = %d %.200s", path, recorder.Code, recorder.Body)
+			}
+			if !allowed && recorder.Code != http.StatusNotFound {
+				t.Errorf("%s = %d where docs are not allowed", path, recorder.Code)
+			}
+		}
 	}
 }

@@ -16,6 +16,7 @@ type Settings struct {
 	BindAddress     string        // BIND_ADDRESS: IP address to listen on; "" is all of them
 	Port            int           // PORT; 0 takes any free port
 	DrainPause      time.Duration // DRAIN_PAUSE: from unready until the listener closes
+	Docs            bool          // ENABLE_DOCS: show the service's API at /docs
 	ShutdownTimeout time.Duration // SHUTDOWN_TIMEOUT: for requests that still run after that
 }
 
@@ -33,6 +34,7 @@ func ReadSettings(env *config.Reader, service string) Settings {
 		BindAddress:     env.IP("BIND_ADDRESS"),
 		Port:            env.Int("PORT", 8080, 0, 65535),
 		DrainPause:      env.Duration("DRAIN_PAUSE", 3*time.Second, 0, 5*time.Minute),
+		Docs:            env.Choice("ENABLE_DOCS", "false", "true") == "true",
 		ShutdownTimeout: env.Duration("SHUTDOWN_TIMEOUT", 15*time.Second, time.Second, 10*time.Minute),
 	}
 }

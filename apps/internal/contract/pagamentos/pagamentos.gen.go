@@ -85,7 +85,9 @@ type Payment struct {
 	Amount    Money     `json:"amount"`
 	CreatedAt time.Time `json:"created_at"`
 
-	// DeclineReason Example: insufficient_funds
+	// DeclineReason The acquirer's code.
+	//
+	// Example: insufficient_funds
 	DeclineReason *string            `json:"decline_reason,omitempty"`
 	OrderID       openapi_types.UUID `json:"order_id"`
 
@@ -113,7 +115,7 @@ type PaymentRequest struct {
 	Amount  Money `json:"amount"`
 	Capture *bool `json:"capture,omitempty"`
 
-	// CardToken What the acquirer's page gave for the card. Never a card number.
+	// CardToken What the acquirer's page gave for the card. Never a card number; 12 digits in a row are taken for one.
 	CardToken string `json:"card_token"`
 }
 
@@ -215,7 +217,7 @@ func WithRequestEditorFn(fn RequestEditorFn) ClientOption {
 // The interface specification for the client above.
 type ClientInterface interface {
 
-	// ListPayments All payments, newest first. Not for clients.
+	// ListPayments All payments, that of the newest order first. Not for clients.
 	//
 	// Corresponds with GET /pagamentos (the `ListPayments` operationId).
 	ListPayments(ctx context.Context, params *ListPaymentsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
@@ -227,7 +229,7 @@ type ClientInterface interface {
 
 	// PayWithBody Authorise, and unless told otherwise capture, the payment of an order.
 	//
-	// A declined card is a result, not a problem. acquirer_unavailable says that the outcome is not known; the same request again finds it out and charges nothing twice.
+	// A declined card is a result, not a problem. acquirer_unavailable says that the outcome is not known; the same request again finds it out and charges nothing twice. payment_mismatch refuses another amount, card or way of capturing for the same order, payment_voided one whose refund was asked for.
 	//
 	// Takes any type of body and a specified content type.
 	//
@@ -236,7 +238,7 @@ type ClientInterface interface {
 
 	// Pay Authorise, and unless told otherwise capture, the payment of an order.
 	//
-	// A declined card is a result, not a problem. acquirer_unavailable says that the outcome is not known; the same request again finds it out and charges nothing twice.
+	// A declined card is a result, not a problem. acquirer_unavailable says that the outcome is not known; the same request again finds it out and charges nothing twice. payment_mismatch refuses another amount, card or way of capturing for the same order, payment_voided one whose refund was asked for.
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -245,16 +247,20 @@ type ClientInterface interface {
 
 	// Capture Capture what is authorised.
 	//
+	// Captured already is a success. payment_state refuses a payment that was declined, payment_voided one whose refund was asked for.
+	//
 	// Corresponds with POST /pagamentos/{order_id}/capture (the `Capture` operationId).
 	Capture(ctx context.Context, orderID OrderID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// Refund Give a capture back, let an authorisation go, and refuse to charge for this order from now on.
 	//
+	// An outcome that is not known is found out first. Undone already is a success, and a declined payment stays declined. An order that is not known gets a voided payment, so that a late request cannot charge it.
+	//
 	// Corresponds with POST /pagamentos/{order_id}/refund (the `Refund` operationId).
 	Refund(ctx context.Context, orderID OrderID, reqEditors ...RequestEditorFn) (*http.Response, error)
 }
 
-// ListPayments All payments, newest first. Not for clients.
+// ListPayments All payments, that of the newest order first. Not for clients.
 //
 // Corresponds with GET /pagamentos (the `ListPayments` operationId).
 func (c *Client) ListPayments(ctx context.Context, params *ListPaymentsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -286,7 +292,7 @@ func (c *Client) ShowPayment(ctx context.Context, orderID OrderID, reqEditors ..
 
 // PayWithBody Authorise, and unless told otherwise capture, the payment of an order.
 //
-// A declined card is a result, not a problem. acquirer_unavailable says that the outcome is not known; the same request again finds it out and charges nothing twice.
+// A declined card is a result, not a problem. acquirer_unavailable says that the outcome is not known; the same request again finds it out and charges nothing twice. payment_mismatch refuses another amount, card or way of capturing for the same order, payment_voided one whose refund was asked for.
 //
 // Takes any type of body and a specified content type.
 //
@@ -305,7 +311,7 @@ func (c *Client) PayWithBody(ctx context.Context, orderID OrderID, contentType s
 
 // Pay Authorise, and unless told otherwise capture, the payment of an order.
 //
-// A declined card is a result, not a problem. acquirer_unavailable says that the outcome is not known; the same request again finds it out and charges nothing twice.
+// A declined card is a result, not a problem. acquirer_unavailable says that the outcome is not known; the same request again finds it out and charges nothing twice. payment_mismatch refuses another amount, card or way of capturing for the same order, payment_voided one whose refund was asked for.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -324,6 +330,8 @@ func (c *Client) Pay(ctx context.Context, orderID OrderID, body PayJSONRequestBo
 
 // Capture Capture what is authorised.
 //
+// Captured already is a success. payment_state refuses a payment that was declined, payment_voided one whose refund was asked for.
+//
 // Corresponds with POST /pagamentos/{order_id}/capture (the `Capture` operationId).
 func (c *Client) Capture(ctx context.Context, orderID OrderID, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewCaptureRequest(c.Server, orderID)
@@ -338,6 +346,8 @@ func (c *Client) Capture(ctx context.Context, orderID OrderID, reqEditors ...Req
 }
 
 // Refund Give a capture back, let an authorisation go, and refuse to charge for this order from now on.
+//
+// An outcome that is not known is found out first. Undone already is a success, and a declined payment stays declined. An order that is not known gets a voided payment, so that a late request cannot charge it.
 //
 // Corresponds with POST /pagamentos/{order_id}/refund (the `Refund` operationId).
 func (c *Client) Refund(ctx context.Context, orderID OrderID, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -611,7 +621,7 @@ func WithBaseURL(baseURL string) ClientOption {
 // ClientWithResponsesInterface is the interface specification for the client with responses above.
 type ClientWithResponsesInterface interface {
 
-	// ListPaymentsWithResponse All payments, newest first. Not for clients.
+	// ListPaymentsWithResponse All payments, that of the newest order first. Not for clients.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -627,7 +637,7 @@ type ClientWithResponsesInterface interface {
 
 	// PayWithBodyWithResponse Authorise, and unless told otherwise capture, the payment of an order.
 	//
-	// A declined card is a result, not a problem. acquirer_unavailable says that the outcome is not known; the same request again finds it out and charges nothing twice.
+	// A declined card is a result, not a problem. acquirer_unavailable says that the outcome is not known; the same request again finds it out and charges nothing twice. payment_mismatch refuses another amount, card or way of capturing for the same order, payment_voided one whose refund was asked for.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -636,7 +646,7 @@ type ClientWithResponsesInterface interface {
 
 	// PayWithResponse Authorise, and unless told otherwise capture, the payment of an order.
 	//
-	// A declined card is a result, not a problem. acquirer_unavailable says that the outcome is not known; the same request again finds it out and charges nothing twice.
+	// A declined card is a result, not a problem. acquirer_unavailable says that the outcome is not known; the same request again finds it out and charges nothing twice. payment_mismatch refuses another amount, card or way of capturing for the same order, payment_voided one whose refund was asked for.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -645,12 +655,16 @@ type ClientWithResponsesInterface interface {
 
 	// CaptureWithResponse Capture what is authorised.
 	//
+	// Captured already is a success. payment_state refuses a payment that was declined, payment_voided one whose refund was asked for.
+	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /pagamentos/{order_id}/capture (the `Capture` operationId).
 	CaptureWithResponse(ctx context.Context, orderID OrderID, reqEditors ...RequestEditorFn) (*CaptureResponse, error)
 
 	// RefundWithResponse Give a capture back, let an authorisation go, and refuse to charge for this order from now on.
+	//
+	// An outcome that is not known is found out first. Undone already is a success, and a declined payment stays declined. An order that is not known gets a voided payment, so that a late request cannot charge it.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -905,7 +919,7 @@ func (r RefundResponse) ContentType() string {
 	return ""
 }
 
-// ListPaymentsWithResponse All payments, newest first. Not for clients.
+// ListPaymentsWithResponse All payments, that of the newest order first. Not for clients.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -933,7 +947,7 @@ func (c *ClientWithResponses) ShowPaymentWithResponse(ctx context.Context, order
 
 // PayWithBodyWithResponse Authorise, and unless told otherwise capture, the payment of an order.
 //
-// A declined card is a result, not a problem. acquirer_unavailable says that the outcome is not known; the same request again finds it out and charges nothing twice.
+// A declined card is a result, not a problem. acquirer_unavailable says that the outcome is not known; the same request again finds it out and charges nothing twice. payment_mismatch refuses another amount, card or way of capturing for the same order, payment_voided one whose refund was asked for.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -948,7 +962,7 @@ func (c *ClientWithResponses) PayWithBodyWithResponse(ctx context.Context, order
 
 // PayWithResponse Authorise, and unless told otherwise capture, the payment of an order.
 //
-// A declined card is a result, not a problem. acquirer_unavailable says that the outcome is not known; the same request again finds it out and charges nothing twice.
+// A declined card is a result, not a problem. acquirer_unavailable says that the outcome is not known; the same request again finds it out and charges nothing twice. payment_mismatch refuses another amount, card or way of capturing for the same order, payment_voided one whose refund was asked for.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -963,6 +977,8 @@ func (c *ClientWithResponses) PayWithResponse(ctx context.Context, orderID Order
 
 // CaptureWithResponse Capture what is authorised.
 //
+// Captured already is a success. payment_state refuses a payment that was declined, payment_voided one whose refund was asked for.
+//
 // Returns a wrapper object for the known response body format(s).
 //
 // Corresponds with POST /pagamentos/{order_id}/capture (the `Capture` operationId).
@@ -975,6 +991,8 @@ func (c *ClientWithResponses) CaptureWithResponse(ctx context.Context, orderID O
 }
 
 // RefundWithResponse Give a capture back, let an authorisation go, and refuse to charge for this order from now on.
+//
+// An outcome that is not known is found out first. Undone already is a success, and a declined payment stays declined. An order that is not known gets a voided payment, so that a late request cannot charge it.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -1161,7 +1179,7 @@ func ParseRefundResponse(rsp *http.Response) (*RefundResponse, error) {
 
 // ServerInterface represents all server handlers.
 type ServerInterface interface {
-	// ListPayments All payments, newest first. Not for clients.
+	// ListPayments All payments, that of the newest order first. Not for clients.
 	// (GET /pagamentos)
 	ListPayments(c *gin.Context, params ListPaymentsParams)
 	// ShowPayment The payment of an order.
@@ -1570,7 +1588,7 @@ func (response RefunddefaultApplicationProblemPlusJSONResponse) VisitRefundRespo
 
 // StrictServerInterface represents all server handlers.
 type StrictServerInterface interface {
-	// ListPayments All payments, newest first. Not for clients.
+	// ListPayments All payments, that of the newest order first. Not for clients.
 	// (GET /pagamentos)
 	ListPayments(ctx context.Context, request ListPaymentsRequestObject) (ListPaymentsResponseObject, error)
 	// ShowPayment The payment of an order.

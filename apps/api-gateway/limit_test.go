@@ -1,0 +1,150 @@
+package main
+
+import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+)
+
+func TestEachClientHasItsOwnRate(t *testing.T) {
+	g := newGate(t, "RATE_PER_SECOND=1", "RATE_BURST=3", "TRUSTED_PROXIES=1")
+	from := func(address string) reply { return g.get(t, "/estoque", "X-Forwarded-For", address) }
+	for i := range 3 {
+		answer := from("198.51.100.1")
+		if answer.StatusCode != 200 || answer.Header.Get("RateLimit-Limit") != "3" || answer.Header.Get("RateLimit-Remaining") != strconv.Itoa(2-i) {
+			t.Fatalf("request %d = %d %v", i+1, answer.StatusCode, answer.Header)
+		}
+	}
+	// Whatever stands left of the proxy's entry is the sender's invention.
+	answer := from("203.0.113.9, 198.51.100.1")
+	g.wantRefused(t, answer, 429, "rate_limited")
+	if answer.Header.Get("Retry-After") != "1" || answer.Header.Get("RateLimit-Remaining") != "0" || answer.Header.Get("RateLimit-Reset") != "3" {
+		t.Errorf("headers %v", answer.Header)
+	}
+	if answer := from("198.51.100.2"); answer.StatusCode != 200 {
+		t.Errorf("another client = %d", answer.StatusCode)
+	}
+	if got := len(g.backend.requests()); got != 4 {
+		t.Errorf("%d requests went upstream, want 4", got)
+	}
+	if got := g.metric(t, `gateway_rate_limited_total{service="api-gateway"}`); got != "1" {
+		t.Errorf("counted %s", got)
+	}
+	if got := g.metric(t, `gateway_rate_clients{service="api-gateway"}`); got != "2" {
+		t.Errorf("remembers %s clients", got)
+	}
+	if answer := g.get(t, "/health"); answer.StatusCode != 200 {
+		t.Errorf("/health = %d", answer.StatusCode)
+	}
+}
+
+func TestGuessesAtKeysAreLimitedByAddressAndNamesByName(t *testing.T) {
+	g := newGate(t, "RATE_PER_SECOND=1", "RATE_BURST=2", "AUTH=api-key", "API_KEYS=loja:"+digest("right"))
+	for range 2 {
+		g.wantRefused(t, g.get(t, "/estoque", "X-Api-Key", "wrong"), 401, "unauthorized")
+	}
+	g.wantRefused(t, g.get(t, "/estoque", "X-Api-Key", "wrong"), 429, "rate_limited")
+	// Who is known is counted for itself, not with everyone at its address.
+	if answer := g.get(t, "/estoque", "X-Api-Key", "right"); answer.StatusCode != 200 {
+		t.Errorf("a good key = %d", answer.StatusCode)
+	}
+}
+
+func TestClientAddress(t *testing.T) {
+	for _, test := range []struct {
+		proxies   int
+		forwarded []string
+		want      string
+	}{
+		{0, []string{"198.51.100.1"}, "192.0.2.1"},
+		{1, nil, "192.0.2.1"},
+		{1, []string{"198.51.100.1"}, "198.51.100.1"},
+		{1, []string{"10.0.0.1, 198.51.100.1"}, "198.51.100.1"},
+		{1, []string{"10.0.0.1", "198.51.100.1"}, "198.51.100.1"},
+		{2, []string{"10.0.0.1, 198.51.100.1, 10.9.9.9"}, "198.51.100.1"},
+		{2, []string{"10.0.0.1,198.51.100.1", " 10.9.9.9 "}, "198.51.100.1"},
+		{2, []string{"198.51.100.1"}, "192.0.2.1"}, // it passed only one: who wrote that?
+		{1, []string{"198.51.100.1, junk"}, "192.0.2.1"},
+		{1, []string{""}, "192.0.2.1"},
+		{1, []string{"198.51.100.1,"}, "192.0.2.1"},
+		{1, []string{"::ffff:198.51.100.1"}, "198.51.100.1"},
+		{1, []string{"2001:db8:1:2:3:4:5:6"}, "2001:db8:1:2::"},
+		{1, []string{"fe80::1%eth0"}, "fe80::"},
+	} {
+		r := httptest.NewRequest("GET", "/", nil) // from 192.0.2.1
+		r.Header["X-Forwarded-For"] = test.forwarded
+		if got := clientAddress(r, test.proxies); got.String() != test.want {
+			t.Errorf("%d proxies, %q: %s, want %s", test.proxies, test.forwarded, got, test.want)
+		}
+	}
+	r := &http.Request{RemoteAddr: "@", Header: http.Header{}}
+	if got := clientAddress(r, 0); got.IsValid() {
+		t.Errorf("no address at all: %s", got)
+	}
+}
+
+func TestTheTableOfClientsIsBounded(t *testing.T) {
+	l := newLimiter(rateSettings{perSecond: 1, burst: 1, clients: 100})
+	address := func(i int) client { return client{address: netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)})} }
+	for i := range 10_000 {
+		if !l.take(address(i)).allowed {
+			t.Fatalf("client %d was refused its first request", i)
+		}
+		l.take(client{principal: "loja"}) // never away for long
+	}
+	if l.size() != 100 || len(l.buckets) != 100 {
+		t.Errorf("%d and %d clients are remembered, want 100", l.size(), len(l.buckets))
+	}
+	if l.take(client{principal: "loja"}).allowed {
+		t.Error("a busy client was forgotten")
+	}
+}
+
+func TestBucketsFillWithTime(t *testing.T) {
+	l := newLimiter(rateSettings{perSecond: 2, burst: 2, clients: 1})
+	now := time.Unix(1_700_000_000, 0)
+	l.now = func() time.Time { return now }
+	who := client{principal: "loja"}
+	for _, step := range []struct {
+		after     time.Duration
+		allowed   bool
+		remaining int
+		wait      time.Duration
+	}{
+		{0, true, 1, 0}, {0, true, 0, 0}, {0, false, 0, 500 * time.Millisecond},
+		{250 * time.Millisecond, false, 0, 250 * time.Millisecond}, {250 * time.Millisecond, true, 0, 0},
+		{time.Hour, true, 1, 0},
+		{-time.Hour, true, 0, 0}, // a clock that jumps back costs nobody anything
+	} {
+		now = now.Add(step.after)
+		if got := l.take(who); got.allowed != step.allowed || got.remaining != step.remaining || got.wait != step.wait {
+			t.Errorf("after %s: %+v, want %+v", step.after, got, step)
+		}
+	}
+}
+
+func TestTheLimiterIsSafeForManyAtOnce(t *testing.T) {
+	l := newLimiter(rateSettings{perSecond: 1, burst: 50, clients: 8})
+	l.now = func() time.Time { return time.Unix(1_700_000_000, 0) }
+	var allowed [4]int
+	var everyone sync.WaitGroup
+	for worker := range 4 {
+		everyone.Go(func() {
+			for range 100 {
+				if l.take(client{principal: "loja"}).allowed {
+					allowed[worker]++
+				}
+				l.take(client{principal: fmt.Sprint("other-", worker)})
+			}
+		})
+	}
+	everyone.Wait()
+	if sum := allowed[0] + allowed[1] + allowed[2] + allowed[3]; sum != 50 {
+		t.Errorf("%d were allowed, want 50", sum)
+	}
+}

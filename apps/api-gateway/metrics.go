@@ -1,0 +1,115 @@
+package main
+
+import (
+	"errors"
+	"net/http"
+
+	"github.com/failsafe-go/failsafe-go/circuitbreaker"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// metrics of the gateway, beside those of every service.
+type metrics struct {
+	requests *prometheus.CounterVec
+	retries  *prometheus.CounterVec
+	limited  prometheus.Counter
+}
+
+func newMetrics() *metrics {
+	return &metrics{
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "gateway_upstream_requests_total",
+			Help: "Tries to get an answer of an upstream, by what came of them.",
+		}, []string{"upstream", "outcome"}),
+		retries: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "gateway_upstream_retries_total",
+			Help: "Tries after the first.",
+		}, []string{"upstream"}),
+		limited: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "gateway_rate_limited_total",
+			Help: "Requests refused because their client sent too many.",
+		}),
+	}
+}
+
+// register adds them to registry, with the gauges of g.
+func (m *metrics) register(registry prometheus.Registerer, g *gateway) error {
+	faults := []error{registry.Register(m.requests), registry.Register(m.retries), registry.Register(m.limited)}
+	gauge := func(name, help string, labels prometheus.Labels, value func() float64) {
+		faults = append(faults, registry.Register(prometheus.NewGaugeFunc(
+			prometheus.GaugeOpts{Name: name, Help: help, ConstLabels: labels}, value)))
+	}
+	for _, up := range g.upstreams {
+		labels := prometheus.Labels{"upstream": up.name}
+		gauge("gateway_circuit_state", "0 closed, 1 half-open, 2 open.", labels, func() float64 {
+			switch up.breaker.State() {
+			case circuitbreaker.OpenState:
+				return 2
+			case circuitbreaker.HalfOpenState:
+				return 1
+			}
+			return 0
+		})
+		gauge("gateway_bulkhead_in_use", "Requests under way to an upstream.", labels, func() float64 {
+			return float64(up.inUse.Load())
+		})
+	}
+	if g.limiter != nil {
+		gauge("gateway_rate_clients", "Clients that the rate limit remembers.", nil, func() float64 {
+			return float64(g.limiter.size())
+		})
+	}
+	return errors.Join(faults...)
+}
+
+// upstreamCounters are one upstream's counters, looked up once.
+type upstreamCounters struct {
+	ok, clientError, serverError          prometheus.Counter
+	broken, unreachable, timedOut, client prometheus.Counter
+	open, overloaded                      prometheus.Counter
+	retries                               prometheus.Counter
+}
+
+func (m *metrics) of(upstream string) *upstreamCounters {
+	outcome := func(name string) prometheus.Counter { return m.requests.WithLabelValues(upstream, name) }
+	return &upstreamCounters{
+		ok:          outcome("ok"),
+		clientError: outcome("client_error"),
+		serverError: outcome("server_error"),
+		broken:      outcome(broken.String()),
+		unreachable: outcome(unreachable.String()),
+		timedOut:    outcome(timedOut.String()),
+		client:      outcome(clientGone.String()),
+		open:        outcome("circuit_open"),
+		overloaded:  outcome("overloaded"),
+		retries:     m.retries.WithLabelValues(upstream),
+	}
+}
+
+// count counts the outcome of a try, and tells whether the upstream failed.
+func (c *upstreamCounters) count(answer *http.Response, err error) (failed bool) {
+	if err != nil {
+		switch kindOf(err) {
+		case clientGone:
+			c.client.Inc()
+			return false
+		case timedOut:
+			c.timedOut.Inc()
+		case unreachable:
+			c.unreachable.Inc()
+		default:
+			c.broken.Inc()
+		}
+		return true
+	}
+	switch {
+	case answer.StatusCode >= http.StatusInternalServerError:
+		c.serverError.Inc()
+		return answer.StatusCode != http.StatusNotImplemented
+	case answer.StatusCode >= http.StatusBadRequest:
+		c.clientError.Inc()
+	default:
+		c.ok.Inc()
+	}
+	return false
+}

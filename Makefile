@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help up down wipe status deploy promote abort load new-service preview env \
-	cluster-up cluster-down cluster-status test lint e2e e2e-full e2e-aws bench generate loja
+	cluster-up cluster-down cluster-status dev dev-down dev-status trace audit test lint drill e2e e2e-full e2e-aws bench generate loja
 
 export GOTOOLCHAIN := local
 LOJA := .local/loja
@@ -35,6 +35,16 @@ load: loja ## drive requests at the gateway [URL_PATH=/] [RATE=20] [REQUESTS=120
 	@$(LOJA) load
 new-service: loja ## scaffold a service NAME=
 	@$(LOJA) new-service
+dev: loja ## the shop on the host, no cluster: http://localhost:8084 (settings: .env) [DEV_TELEMETRY=off]
+	@$(LOJA) dev
+dev-down: loja ## end it from another terminal
+	@$(LOJA) dev-down
+dev-status: loja ## its processes: port, health, memory
+	@$(LOJA) dev-status
+trace: loja ## the span tree of an order placed on make dev ORDER=
+	@$(LOJA) trace
+audit: loja ## check the shop's invariants in its databases, of make dev or else of the cluster
+	@$(LOJA) audit
 preview: loja ## the plan of an environment of AWS, without an account STACK= [DIFF=1] [ONLINE=1]
 	@$(LOJA) preview
 env: loja ## exports for plain pulumi and kubectl, for eval
@@ -51,12 +61,15 @@ cluster-status: loja ## its components, their memory, node and pods
 RACE := $(shell command -v gcc >/dev/null && echo CGO_ENABLED=1 || echo CGO_ENABLED=0)
 test: loja ## everything that proves the code without a cluster
 	@bin=$$($(LOJA) tool kubernetes) && export LOJA_KUBE_BIN="$$bin" && \
-	(cd apps && GOWORK=off $(RACE) go test $$([ "$(RACE)" = CGO_ENABLED=1 ] && echo -race) ./...) && \
+	bin=$$($(LOJA) tool traefik) && export LOJA_TRAEFIK="$$bin/traefik" && \
+	(cd apps && GOWORK=off $(RACE) ../$(LOJA) postgres run -- go test $$([ "$(RACE)" = CGO_ENABLED=1 ] && echo -race) ./...) && \
 	(cd tools && GOWORK=off go test ./...) && \
 	go test ./infra/... ./stacks/...
-e2e: loja ## the drills on the real cluster, short set; leaves it down
+drill: loja ## kill the shop's processes at every step of a checkout, on the host
+	@cd tools && GOWORK=off go test -tags e2e -count=1 -v -timeout 20m ./drill
+e2e: drill ## the drills on the host and on the real cluster, short set; leaves it down
 	@cd tools && GOWORK=off go test -tags e2e -count=1 -v -timeout 60m ./e2e
-e2e-full: loja ## every drill
+e2e-full: drill ## every drill
 	@cd tools && E2E_FULL=1 GOWORK=off go test -tags e2e -count=1 -v -timeout 100m ./e2e
 e2e-aws: loja ## the environment dev whole, against the stand-in for AWS and the local API server
 	@cd tools && E2E_AWS=1 GOWORK=off go test -tags e2e -count=1 -v -timeout 60m -run '^TestAWS$$' ./e2e
@@ -68,6 +81,7 @@ lint: loja ## golangci-lint (gofmt, vet and more), shellcheck, actionlint
 	@bin=$$($(LOJA) tool lint) && export PATH="$$bin:$$PATH" && \
 	for dir in apps infra stacks tools; do (cd $$dir && echo "golangci-lint $$dir" && golangci-lint run --build-tags e2e ./...) || exit 1; done && \
 	echo "actionlint, shellcheck" && actionlint && shellcheck .ci/run tools/eks/pulumi-resource-eks
-generate: ## rewrite what is generated: CRDs, docs/parameters.md, golden files
+generate: loja ## rewrite what is generated: CRDs, docs/parameters.md, golden files, the services' API and SQL code
+	@bin=$$($(LOJA) tool generators) && cd apps && PATH="$$bin:$$PATH" GOWORK=off go generate ./...
 	go generate ./infra/... ./stacks/...
 	go test $$(find infra stacks -type d -name testdata -printf './%h\n') -update

@@ -78,7 +78,7 @@ func runAdmin(ctx context.Context, env *config.Reader, getenv func(string) strin
 		if len(data["password"]) > 0 {
 			return nil
 		}
-		return map[string][]byte{"password": []byte(newPassword())}
+		return map[string][]byte{"password": []byte(newPassword()), "id": []byte(newID())}
 	})
 	if err != nil {
 		return fmt.Errorf("the server's password: %w", err)

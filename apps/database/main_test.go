@@ -510,6 +510,9 @@ func TestAdminMakesThePasswordOnce(t *testing.T) {
 	if len(password) != 43 || a.writes != 1 {
 		t.Errorf("a password of %d letters after %d writes, want 43 and one", len(password), a.writes)
 	}
+	if id := a.data("shop/postgresql")["id"]; len(id) != 16 || strings.Trim(id, "0123456789abcdef") != "" {
+		t.Errorf("the data's name is %q, want 16 hex digits", id)
+	}
 	if strings.Contains(log.String(), password) {
 		t.Errorf("the log shows the password: %s", &log)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/base64"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -144,4 +145,11 @@ func newPassword() string {
 	secret := make([]byte, 32)
 	rand.Read(secret) //nolint:errcheck // it never fails (Go 1.24)
 	return base64.RawURLEncoding.EncodeToString(secret)
+}
+
+// newID is eight random bytes in a form that a folder's name can have.
+func newID() string {
+	id := make([]byte, 8)
+	rand.Read(id) //nolint:errcheck // it never fails (Go 1.24)
+	return hex.EncodeToString(id)
 }

@@ -36,7 +36,8 @@ type stock interface {
 
 // payments is the service pagamentos, likewise.
 type payments interface {
-	// Pay charges the card, or says why it was declined.
+	// Pay charges the card, or says why it was declined. A refusal is of the
+	// request itself.
 	Pay(ctx context.Context, id uuid.UUID, amount money.Money, cardToken string) (declined string, err error)
 	// Refund makes sure that nothing is charged any more, and says whether
 	// something had been.
@@ -238,6 +239,9 @@ func (cs *checkouts) perform(ctx context.Context, c *checkout, step order.Step, 
 		return c.report(func(o *order.Order, at time.Time) error { return o.Reserved(total, at) })
 	case order.Pay:
 		declined, err := cs.payments.Pay(ctx, o.ID, o.Total, o.CardToken)
+		if refused, reason := isRefusal(err); refused {
+			return c.report(func(o *order.Order, _ time.Time) error { o.Unpayable(reason); return nil })
+		}
 		if err != nil {
 			return err
 		}

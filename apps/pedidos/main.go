@@ -189,7 +189,7 @@ type app struct {
 }
 
 func newApp(s settings, pool *pgxpool.Pool, logger *slog.Logger, provider trace.TracerProvider) (*app, error) {
-	srv, err := server.New(s.server, logger, provider, server.Options{BodyLimit: bodyLimit, Explain: explain})
+	srv, err := server.New(s.server, logger, provider, server.Options{BodyLimit: bodyLimit, Explain: explain, Document: pedidos.Document})
 	if err != nil {
 		return nil, fmt.Errorf("preparing the server: %w", err)
 	}

@@ -333,6 +333,21 @@ func TestNoStockFailsTheOrderUncharged(t *testing.T) {
 	}
 }
 
+func TestAPaymentThatIsRefusedFailsTheOrder(t *testing.T) {
+	s := newService(t)
+	s.before = func(step order.Step, _ uuid.UUID) error {
+		if step == order.Pay {
+			return refusal{string(problem.InvalidValue)}
+		}
+		return nil
+	}
+	o := placedOrder(t, s.place(oneShoe, "k"), http.StatusCreated)
+	if o.State != pedidos.Failed || *o.FailureReason != "invalid_value" {
+		t.Errorf("order is %s by %s", o.State, path(o))
+	}
+	s.ends(t, o.ID, "back", "void")
+}
+
 func TestAReplayGetsTheSameAnswer(t *testing.T) {
 	s := newService(t)
 	first := s.place(oneShoe, "k")

@@ -156,10 +156,7 @@ func (p *pagamentosPayments) Pay(ctx context.Context, id uuid.UUID, amount money
 	}
 	if payment == nil {
 		err := refused("pagamentos", response.StatusCode(), response.ApplicationProblemJSONDefault)
-		if client.Is(err, problem.PaymentVoided) {
-			return string(problem.PaymentVoided), nil
-		}
-		return "", err
+		return "", refusalOn(err, problem.PaymentVoided, problem.PaymentMismatch, problem.Invalid, problem.InvalidValue)
 	}
 	switch payment.State {
 	case pagamentos.Captured:

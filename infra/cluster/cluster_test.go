@@ -77,12 +77,14 @@ func run(t *testing.T, a *cluster.Args, use func(*cluster.Cluster)) *standIn {
 	t.Helper()
 	mocks := &standIn{Recorder: &infratest.Recorder{}, protected: map[string]bool{}, reference: true}
 	err := pulumi.RunErr(func(ctx *pulumi.Context) error {
-		if _, err := awseks.NewCluster(ctx, "made", &awseks.ClusterArgs{
+		before, err := awseks.NewCluster(ctx, "made", &awseks.ClusterArgs{
 			Name: pulumi.String(a.Name), RoleArn: pulumi.String("role"),
 			VpcConfig: awseks.ClusterVpcConfigArgs{ClusterSecurityGroupId: pulumi.String("sg-eks"), SubnetIds: pulumi.StringArray{}},
-		}); err != nil {
+		})
+		if err != nil {
 			return err
 		}
+		infratest.Registered(before)
 		made, err := cluster.New(ctx, "eks", a)
 		if err == nil && use != nil {
 			use(made)

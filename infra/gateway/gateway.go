@@ -1,7 +1,8 @@
-// Package gateway is what stands between callers and services: it routes an
-// allow-list of public paths and splits a service's traffic between its stable
-// and its canary version. Traefik implements it here; the rest of the platform
-// knows only the Gateway interface.
+// Package gateway is what stands between callers and services: a public instance
+// routes an allow-list of paths, an internal one the calls between services, and
+// both split a service's traffic between its stable and its canary version.
+// Traefik and Kong implement it; the rest of the platform knows only the Gateway
+// interface.
 package gateway
 
 import (
@@ -10,7 +11,10 @@ import (
 	"strings"
 
 	rolloutsv1alpha1 "github.com/argoproj/argo-rollouts/pkg/apis/rollouts/v1alpha1"
+	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/loja-veloz/platform/infra/kube"
 )
@@ -64,11 +68,16 @@ const (
 type Path struct {
 	Match Match
 	Value string
+	// Strip is the beginning of Value, by whole path elements, that the service does
+	// not see: /api/orders stripped of /api reaches it as /orders. Empty changes
+	// nothing.
+	Strip string
 }
 
-// private are the paths that every service has for the cluster and that no
-// gateway may show: the numbers of the business, and whether a pod is ready.
-var private = []string{"/metrics", "/ready"}
+// private are the paths that no gateway may show, be it to the public or to other
+// services: the numbers of the business, whether a pod is ready, and what only
+// operators do.
+var private = []string{"/metrics", "/ready", "/admin"}
 
 // Validate checks a service's allow-list and reports everything that is wrong
 // with it, each fault naming the entry by field, for example Public[1].
@@ -85,17 +94,47 @@ func Validate(field string, paths []Path) error {
 			faults = append(faults, fmt.Errorf("%s.Value %q %w", name, path.Value, err))
 			continue
 		}
-		if seen[path] {
+		if err := path.strippable(); err != nil {
+			faults = append(faults, fmt.Errorf("%s.Strip %q %w", name, path.Strip, err))
+			continue
+		}
+		same := Path{Match: path.Match, Value: path.Value}
+		if seen[same] {
 			faults = append(faults, fmt.Errorf("%s repeats %s %q", name, path.Match, path.Value))
 		}
-		seen[path] = true
+		seen[same] = true
 		for _, hidden := range private {
-			if path.admits(hidden) {
+			switch {
+			case same.admits(hidden):
 				faults = append(faults, fmt.Errorf("%s (%s %q) would show %s to the public", name, path.Match, path.Value, hidden))
+			case (Path{Match: path.Match, Value: path.inside()}).admits(hidden):
+				faults = append(faults, fmt.Errorf("%s (%s %q) would show %s to the public, stripped of %s", name, path.Match, path.Value, hidden, path.Strip))
 			}
 		}
 	}
 	return errors.Join(faults...)
+}
+
+// strippable refuses a Strip that Value does not begin with.
+func (p Path) strippable() error {
+	if p.Strip == "" {
+		return nil
+	}
+	if err := wellFormed(p.Strip); err != nil {
+		return err
+	}
+	if p.Strip == "/" || p.Value != p.Strip && !strings.HasPrefix(p.Value, p.Strip+"/") {
+		return fmt.Errorf("is not how %q begins", p.Value)
+	}
+	return nil
+}
+
+// inside is the path, or its prefix, as the service sees it.
+func (p Path) inside() string {
+	if rest := strings.TrimPrefix(p.Value, p.Strip); rest != "" {
+		return rest
+	}
+	return "/"
 }
 
 // wellFormed refuses paths that a router and a service could read differently.
@@ -116,8 +155,91 @@ func wellFormed(path string) error {
 
 // admits tells whether the entry lets through hidden or anything below it.
 func (p Path) admits(hidden string) bool {
-	if p.Value == hidden || strings.HasPrefix(p.Value, hidden+"/") {
-		return true
-	}
-	return p.Match == Prefix && (p.Value == "/" || strings.HasPrefix(hidden, p.Value+"/"))
+	return p.Overlaps(Path{Match: Prefix, Value: hidden})
 }
+
+// Overlaps tells whether there is a path that both entries let through.
+func (p Path) Overlaps(other Path) bool {
+	return p.Value == other.Value || p.covers(other.Value) || other.covers(p.Value)
+}
+
+// covers tells whether value is below a prefix.
+func (p Path) covers(value string) bool {
+	return p.Match == Prefix && (p.Value == "/" || strings.HasPrefix(value, p.Value+"/"))
+}
+
+func (p Path) match() gatewayv1.HTTPRouteMatch {
+	kind := gatewayv1.PathMatchExact
+	if p.Match == Prefix {
+		kind = gatewayv1.PathMatchPathPrefix
+	}
+	return gatewayv1.HTTPRouteMatch{Path: &gatewayv1.HTTPPathMatch{Type: &kind, Value: &p.Value}}
+}
+
+// rewrite gives the service the path without what is stripped.
+func (p Path) rewrite() gatewayv1.HTTPRouteFilter {
+	modifier := &gatewayv1.HTTPPathModifier{Type: gatewayv1.FullPathHTTPPathModifier, ReplaceFullPath: new(p.inside())}
+	if p.Match == Prefix {
+		modifier = &gatewayv1.HTTPPathModifier{Type: gatewayv1.PrefixMatchHTTPPathModifier, ReplacePrefixMatch: new(p.inside())}
+	}
+	return gatewayv1.HTTPRouteFilter{Type: gatewayv1.HTTPRouteFilterURLRewrite, URLRewrite: &gatewayv1.HTTPURLRewriteFilter{Path: modifier}}
+}
+
+// publicRules are the rules of the allow-list: one for all paths that stay as they
+// are, and one for each that is stripped, since the API wants a rule with such a
+// filter to have a single match.
+func (b Backend) publicRules(refs []gatewayv1.HTTPBackendRef) []gatewayv1.HTTPRouteRule {
+	var plain []gatewayv1.HTTPRouteMatch
+	var rules []gatewayv1.HTTPRouteRule
+	for _, path := range b.Public {
+		if path.Strip == "" {
+			plain = append(plain, path.match())
+			continue
+		}
+		rules = append(rules, gatewayv1.HTTPRouteRule{
+			Matches: []gatewayv1.HTTPRouteMatch{path.match()}, Filters: []gatewayv1.HTTPRouteFilter{path.rewrite()}, BackendRefs: refs,
+		})
+	}
+	if len(plain) > 0 {
+		rules = append([]gatewayv1.HTTPRouteRule{{Matches: plain, BackendRefs: refs}}, rules...)
+	}
+	return rules
+}
+
+// internalRules lead to a service every path but the private ones, on which an
+// extension of the gateway's answers.
+func (b Backend) internalRules(refs []gatewayv1.HTTPBackendRef, answer *gatewayv1.LocalObjectReference) []gatewayv1.HTTPRouteRule {
+	hidden := make([]gatewayv1.HTTPRouteMatch, 0, len(private))
+	for _, value := range private {
+		hidden = append(hidden, Path{Match: Prefix, Value: value}.match())
+	}
+	return []gatewayv1.HTTPRouteRule{
+		{Matches: []gatewayv1.HTTPRouteMatch{Path{Match: Prefix, Value: "/"}.match()}, BackendRefs: refs},
+		// The longer path counts. It leads nowhere even without the extension, for it
+		// has no backend.
+		{Matches: hidden, Filters: []gatewayv1.HTTPRouteFilter{{Type: gatewayv1.HTTPRouteFilterExtensionRef, ExtensionRef: answer}}},
+	}
+}
+
+// hiddenName is that of the extension which answers on private paths.
+func (b Backend) hiddenName() string { return b.Service + "-private-paths" }
+
+// alias makes the service's name one of the internal proxy's, so that callers say
+// http://<service>/.
+func (b Backend) alias(proxy string) *corev1.Service {
+	return &corev1.Service{
+		ObjectMeta: metav1.ObjectMeta{Name: b.Service, Namespace: b.Namespace, Labels: b.Labels},
+		Spec:       corev1.ServiceSpec{Type: corev1.ServiceTypeExternalName, ExternalName: proxy + ".svc.cluster.local"},
+	}
+}
+
+// parent names the Gateway that a route belongs to.
+func parent(namespace, name string) gatewayv1.CommonRouteSpec {
+	return gatewayv1.CommonRouteSpec{ParentRefs: []gatewayv1.ParentReference{{
+		Group: new(gatewayv1.Group(gatewayv1.GroupName)), Kind: new(gatewayv1.Kind("Gateway")),
+		Namespace: new(gatewayv1.Namespace(namespace)), Name: gatewayv1.ObjectName(name),
+	}}}
+}
+
+// InternalURL is where services reach a service through the internal instance.
+func InternalURL(service string) string { return "http://" + service }

@@ -4,11 +4,15 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/loja-veloz/platform/infra/gateway"
 	"github.com/loja-veloz/platform/infra/infratest"
@@ -16,6 +20,19 @@ import (
 
 func traefik() *gateway.TraefikArgs {
 	return &gateway.TraefikArgs{Namespace: "gateway", Class: "traefik", NodePort: 30080, RouteNamespaces: []string{"shop"}, Replicas: 1}
+}
+
+func internalTraefik() *gateway.TraefikArgs {
+	return &gateway.TraefikArgs{Namespace: "gateway-internal", Class: "traefik-internal", Internal: true, RouteNamespaces: []string{"shop"}, Replicas: 1, DefinitionsInstalled: true}
+}
+
+func traefiks(t *testing.T) gateway.TraefikPair {
+	t.Helper()
+	pair, err := gateway.NewTraefikPair(traefik(), internalTraefik())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pair
 }
 
 func backend(public ...gateway.Path) gateway.Backend {
@@ -34,9 +51,18 @@ func TestTraefikObjects(t *testing.T) {
 	}
 }
 
+func TestTheInternalTraefik(t *testing.T) {
+	stages, err := internalTraefik().Stages()
+	if err != nil {
+		t.Fatal(err)
+	}
+	infratest.Golden(t, "traefik-internal", stages.All())
+}
+
 func TestRoutes(t *testing.T) {
-	routes, err := gateway.NewTraefikRouter(traefik()).Routes(backend(
-		gateway.Path{Match: gateway.Exact, Value: "/"}, gateway.Path{Match: gateway.Prefix, Value: "/echo"}))
+	routes, err := traefiks(t).Routes(backend(
+		gateway.Path{Match: gateway.Exact, Value: "/"}, gateway.Path{Match: gateway.Prefix, Value: "/echo"},
+		gateway.Path{Match: gateway.Prefix, Value: "/api/orders", Strip: "/api"}, gateway.Path{Match: gateway.Exact, Value: "/api", Strip: "/api"}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -53,6 +79,131 @@ func TestAServiceThatShowsNothingHasWeightsAndNoRoute(t *testing.T) {
 	}
 }
 
+// TestNothingInternalIsPublic: each instance has a class of its own that the other
+// does not see, a Gateway in a namespace that the other does not read, and routes
+// with one parent; the internal one has no port on the nodes.
+func TestNothingInternalIsPublic(t *testing.T) {
+	own := map[string]map[string]string{} // by namespace: what an instance reads
+	for _, args := range []*gateway.TraefikArgs{traefik(), internalTraefik()} {
+		stages, err := args.Stages()
+		if err != nil {
+			t.Fatal(err)
+		}
+		found := map[string]string{}
+		for _, m := range stages.All() {
+			switch o := m.Object.(type) {
+			case *gatewayv1.GatewayClass:
+				found["class"] = fmt.Sprintf("%s labelled %s", o.Name, o.Labels["loja-veloz.dev/gateway-class"])
+			case *gatewayv1.Gateway:
+				found["gateway"] = fmt.Sprintf("%s/%s of %s", o.Namespace, o.Name, o.Spec.GatewayClassName)
+			case *corev1.Service:
+				if args.Internal && (o.Spec.Type != corev1.ServiceTypeClusterIP || o.Spec.Ports[0].NodePort != 0 || len(o.Spec.ExternalIPs) > 0) {
+					t.Errorf("the internal instance has a Service of type %s", o.Spec.Type)
+				}
+			case *appsv1.Deployment:
+				pod := o.Spec.Template.Spec
+				if pod.HostNetwork || pod.Containers[0].Ports[0].HostPort != 0 {
+					t.Errorf("%s is on the node's network", args.Namespace)
+				}
+				for _, argument := range pod.Containers[0].Args {
+					for _, flag := range []string{"kubernetesgateway.namespaces", "kubernetesgateway.labelselector", "kubernetescrd.ingressclass"} {
+						if value, ok := strings.CutPrefix(argument, "--providers."+flag+"="); ok {
+							found[flag] = value
+						}
+					}
+				}
+			}
+		}
+		own[args.Namespace] = found
+	}
+	want := map[string]map[string]string{
+		"gateway": {
+			"class": "traefik labelled traefik", "gateway": "gateway/public of traefik", "kubernetesgateway.namespaces": "gateway,shop",
+			"kubernetesgateway.labelselector": "loja-veloz.dev/gateway-class=traefik", "kubernetescrd.ingressclass": "traefik",
+		},
+		"gateway-internal": {
+			"class": "traefik-internal labelled traefik-internal", "gateway": "gateway-internal/internal of traefik-internal", "kubernetesgateway.namespaces": "gateway-internal,shop",
+			"kubernetesgateway.labelselector": "loja-veloz.dev/gateway-class=traefik-internal", "kubernetescrd.ingressclass": "traefik-internal",
+		},
+	}
+	if !reflect.DeepEqual(own, want) {
+		t.Errorf("the instances are\n%v\nwant\n%v", own, want)
+	}
+
+	routes, err := traefiks(t).Routes(backend(gateway.Path{Match: gateway.Exact, Value: "/"}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var parents []string
+	weighted := 0
+	for _, m := range routes {
+		switch o := m.Object.(type) {
+		case *gatewayv1.HTTPRoute:
+			for _, p := range o.Spec.ParentRefs {
+				parents = append(parents, fmt.Sprintf("%v %s/%s", o.Spec.Hostnames, *p.Namespace, p.Name))
+			}
+			for _, rule := range o.Spec.Rules {
+				for _, ref := range rule.BackendRefs {
+					if *ref.Kind != "TraefikService" || ref.Name != "web" {
+						t.Errorf("%s leads to %s %s past the weights", o.Name, *ref.Kind, ref.Name)
+					}
+				}
+			}
+		case *gateway.TraefikService:
+			weighted++
+		}
+	}
+	if weighted != 1 || !slices.Equal(parents, []string{"[] gateway/public", "[web] gateway-internal/internal"}) {
+		t.Errorf("%d weighted services, routes of %v", weighted, parents)
+	}
+}
+
+// TestAServiceOnlyForOthers has no public route, and its private paths lead nowhere.
+func TestAServiceOnlyForOthers(t *testing.T) {
+	routes, err := traefiks(t).Routes(backend())
+	if err != nil {
+		t.Fatal(err)
+	}
+	closed := map[string]bool{}
+	for _, m := range routes {
+		route, ok := m.Object.(*gatewayv1.HTTPRoute)
+		if !ok {
+			continue
+		}
+		if route.Spec.ParentRefs[0].Name != "internal" {
+			t.Errorf("there is a route %s", route.Name)
+		}
+		for _, rule := range route.Spec.Rules {
+			for _, match := range rule.Matches {
+				closed[*match.Path.Value] = len(rule.BackendRefs) == 0 && len(rule.Filters) == 1
+			}
+		}
+	}
+	if !reflect.DeepEqual(closed, map[string]bool{"/": false, "/metrics": true, "/ready": true, "/admin": true}) {
+		t.Errorf("closed are %v", closed)
+	}
+}
+
+func TestTraefikPairRefusals(t *testing.T) {
+	if _, err := gateway.NewTraefikPair(internalTraefik(), traefik()); err == nil ||
+		!strings.Contains(err.Error(), "the public instance is Internal") || !strings.Contains(err.Error(), "the internal instance is not Internal") {
+		t.Errorf("the error is %v", err)
+	}
+	same := internalTraefik()
+	same.Class, same.Namespace, same.RouteNamespaces = "traefik", "gateway", []string{"other"}
+	_, err := gateway.NewTraefikPair(traefik(), same)
+	for _, want := range []string{`the Class "traefik"`, `Namespace "gateway"`, `route to ["shop"] and ["other"]`} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("want %q in %v", want, err)
+		}
+	}
+	shown := internalTraefik()
+	shown.NodePort = 30081
+	if err := shown.Validate(); err == nil || !strings.Contains(err.Error(), "NodePort is 30081 on an instance that is Internal") {
+		t.Errorf("the error is %v", err)
+	}
+}
+
 func TestRoutesRefuseOneServiceForBoth(t *testing.T) {
 	b := backend()
 	b.CanaryService = b.StableService
@@ -64,10 +215,12 @@ func TestRoutesRefuseOneServiceForBoth(t *testing.T) {
 func TestPublicPaths(t *testing.T) {
 	exact := func(v string) gateway.Path { return gateway.Path{Match: gateway.Exact, Value: v} }
 	prefix := func(v string) gateway.Path { return gateway.Path{Match: gateway.Prefix, Value: v} }
+	stripped := func(m gateway.Match, v, s string) gateway.Path { return gateway.Path{Match: m, Value: v, Strip: s} }
 	for _, allowed := range [][]gateway.Path{
 		nil,
 		{exact("/"), prefix("/echo"), prefix("/static"), exact("/health")},
 		{prefix("/readyz"), prefix("/metrics-of-the-day"), prefix("/api/ready")}, // by whole elements, these are others
+		{stripped(gateway.Prefix, "/api/orders", "/api"), stripped(gateway.Exact, "/api", "/api")},
 	} {
 		if err := gateway.Validate("Public", allowed); err != nil {
 			t.Errorf("%v is refused: %v", allowed, err)
@@ -84,6 +237,14 @@ func TestPublicPaths(t *testing.T) {
 		"not a clean path":      exact("//metrics"),
 		"not plain":             exact("/%6detrics"),
 		"use Exact or Prefix":   {Match: "Regexp", Value: "/.*"},
+
+		`(Prefix "/admin/stock") would show /admin`:                           prefix("/admin/stock"),
+		`(Prefix "/api") would show /metrics to the public, stripped of /api`: stripped(gateway.Prefix, "/api", "/api"),
+		`would show /ready to the public, stripped of /api`:                   stripped(gateway.Exact, "/api/ready", "/api"),
+		`would show /admin to the public, stripped of /api`:                   stripped(gateway.Prefix, "/api/admin", "/api"),
+		`Strip "/ap" is not how "/api/x" begins`:                              stripped(gateway.Prefix, "/api/x", "/ap"),
+		`Strip "/" is not how "/x" begins`:                                    stripped(gateway.Prefix, "/x", "/"),
+		`Strip "/a/" ends with /`:                                             stripped(gateway.Prefix, "/a/b", "/a/"),
 	} {
 		err := gateway.Validate("Public", []gateway.Path{refused})
 		if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "Public[0]") {
@@ -91,7 +252,7 @@ func TestPublicPaths(t *testing.T) {
 		}
 	}
 	err := gateway.Validate("Public", []gateway.Path{prefix("/"), exact("x"), exact("/a"), exact("/a")})
-	if lines := strings.Split(err.Error(), "\n"); len(lines) != 4 || !strings.Contains(lines[3], `Public[3] repeats Exact "/a"`) {
+	if lines := strings.Split(err.Error(), "\n"); len(lines) != 5 || !strings.Contains(lines[4], `Public[3] repeats Exact "/a"`) {
 		t.Errorf("faults are not all reported at once:\n%v", err)
 	}
 }

@@ -508,27 +508,15 @@ func (r KongRouter) Routes(b Backend) ([]kube.Manifest, error) {
 	if len(b.Public) == 0 {
 		return nil, nil
 	}
-	matches := make([]gatewayv1.HTTPRouteMatch, 0, len(b.Public))
-	for _, p := range b.Public {
-		matches = append(matches, p.match())
-	}
 	var hosts []gatewayv1.Hostname
 	if r.host != "" {
 		hosts = []gatewayv1.Hostname{gatewayv1.Hostname(r.host)}
 	}
-	route, err := r.route(b, "route", b.Service, hosts, []gatewayv1.HTTPRouteRule{{Matches: matches, BackendRefs: b.weighted()}})
+	route, err := r.route(b, "route", b.Service, hosts, b.publicRules(b.weighted()))
 	if err != nil {
 		return nil, err
 	}
 	return []kube.Manifest{route}, nil
-}
-
-func (p Path) match() gatewayv1.HTTPRouteMatch {
-	kind := gatewayv1.PathMatchExact
-	if p.Match == Prefix {
-		kind = gatewayv1.PathMatchPathPrefix
-	}
-	return gatewayv1.HTTPRouteMatch{Path: &gatewayv1.HTTPPathMatch{Type: &kind, Value: &p.Value}}
 }
 
 // weighted are both Services of a backend. Group and kind are spelled out: the API
@@ -571,12 +559,9 @@ func (r KongRouter) route(b Backend, resource, prefix string, hosts []gatewayv1.
 				Annotations: map[string]string{"konghq.com/strip-path": "false"},
 			},
 			Spec: gatewayv1.HTTPRouteSpec{
-				CommonRouteSpec: gatewayv1.CommonRouteSpec{ParentRefs: []gatewayv1.ParentReference{{
-					Group: new(gatewayv1.Group(gatewayv1.GroupName)), Kind: new(gatewayv1.Kind("Gateway")),
-					Namespace: new(gatewayv1.Namespace(r.namespace)), Name: gatewayv1.ObjectName(r.class),
-				}}},
-				Hostnames: hosts,
-				Rules:     rules,
+				CommonRouteSpec: parent(r.namespace, r.class),
+				Hostnames:       hosts,
+				Rules:           rules,
 			},
 		},
 		IgnoreChanges: []string{"spec.rules"},
@@ -584,38 +569,21 @@ func (r KongRouter) route(b Backend, resource, prefix string, hosts []gatewayv1.
 }
 
 // internalRoute leads every path of a service but the private ones through the
-// internal instance, under the service's own name: a Service of that name is an
-// alias of the proxy's, so that callers say http://<service>/.
+// internal instance, under the service's own name.
 func (r KongRouter) internalRoute(b Backend) ([]kube.Manifest, error) {
-	hidden := b.Service + "-private-paths"
-	matches := make([]gatewayv1.HTTPRouteMatch, 0, len(private))
-	for _, value := range private {
-		matches = append(matches, Path{Match: Prefix, Value: value}.match())
-	}
-	rules := []gatewayv1.HTTPRouteRule{
-		{Matches: []gatewayv1.HTTPRouteMatch{Path{Match: Prefix, Value: "/"}.match()}, BackendRefs: b.weighted()},
-		// The longer path counts. It leads nowhere even without the plugin, for it
-		// has no backend.
-		{Matches: matches, Filters: []gatewayv1.HTTPRouteFilter{{
-			Type: gatewayv1.HTTPRouteFilterExtensionRef,
-			ExtensionRef: &gatewayv1.LocalObjectReference{
-				Group: kongGroup, Kind: "KongPlugin", Name: gatewayv1.ObjectName(hidden),
-			},
-		}}},
-	}
+	rules := b.internalRules(b.weighted(), &gatewayv1.LocalObjectReference{
+		Group: kongGroup, Kind: "KongPlugin", Name: gatewayv1.ObjectName(b.hiddenName()),
+	})
 	route, err := r.route(b, "internal-route", b.Service+"-internal", []gatewayv1.Hostname{gatewayv1.Hostname(b.Service)}, rules)
 	if err != nil {
 		return nil, err
 	}
-	alias := &corev1.Service{
-		ObjectMeta: metav1.ObjectMeta{Name: b.Service, Namespace: b.Namespace, Labels: b.Labels},
-		Spec: corev1.ServiceSpec{
-			Type:         corev1.ServiceTypeExternalName,
-			ExternalName: fmt.Sprintf("%s-kong-proxy.%s.svc.cluster.local", r.release, r.namespace),
-		},
-	}
-	plugin := newKongPlugin(hidden, b.Namespace, r.class, b.Labels, "request-termination", terminationConfig{StatusCode: 404, Message: "Not Found"})
-	return []kube.Manifest{{Name: "internal-alias", Object: alias}, {Name: "private-paths", Object: plugin}, route}, nil
+	plugin := newKongPlugin(b.hiddenName(), b.Namespace, r.class, b.Labels, "request-termination", terminationConfig{StatusCode: 404, Message: "Not Found"})
+	return []kube.Manifest{
+		{Name: "internal-alias", Object: b.alias(r.release + "-kong-proxy." + r.namespace)},
+		{Name: "private-paths", Object: plugin},
+		route,
+	}, nil
 }
 
 // TrafficRouting lets the plugin find the service's routes by their label: how
@@ -700,6 +668,3 @@ func (p KongPair) Routes(b Backend) ([]kube.Manifest, error) {
 	}
 	return append(internal, public...), nil
 }
-
-// InternalURL is where services reach a service through the internal instance.
-func InternalURL(service string) string { return "http://" + service }

@@ -82,7 +82,8 @@ func pair(t *testing.T) gateway.KongPair {
 
 func TestKongRoutes(t *testing.T) {
 	routes, err := pair(t).Routes(backend(
-		gateway.Path{Match: gateway.Exact, Value: "/"}, gateway.Path{Match: gateway.Prefix, Value: "/echo"}))
+		gateway.Path{Match: gateway.Exact, Value: "/"}, gateway.Path{Match: gateway.Prefix, Value: "/echo"},
+		gateway.Path{Match: gateway.Prefix, Value: "/api/orders", Strip: "/api"}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -140,7 +141,7 @@ func TestPrivatePathsLeadNowhere(t *testing.T) {
 			}
 		}
 	}
-	if !closed["/metrics"] || !closed["/ready"] {
+	if !closed["/metrics"] || !closed["/ready"] || !closed["/admin"] {
 		t.Errorf("closed are %v", closed)
 	}
 	if _, err := gateway.NewKongRouter(public()).Routes(backend(gateway.Path{Match: gateway.Prefix, Value: "/metrics"})); err == nil {

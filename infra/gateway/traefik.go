@@ -4,6 +4,7 @@ import (
 	"embed"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -34,8 +35,13 @@ const (
 	// TraefikVersion is the release whose image and CRDs are installed.
 	TraefikVersion = "v3.6.7"
 
-	// publicGateway is the name of the Gateway object that routes attach to.
-	publicGateway = "public"
+	// The names of the Gateway objects that routes attach to.
+	publicGateway   = "public"
+	internalGateway = "internal"
+
+	// traefikClass labels a GatewayClass with its own name. Traefik's controllers all
+	// have one name; by this label an instance tells its class from another's.
+	traefikClass = "loja-veloz.dev/gateway-class"
 
 	// The Gateway API's listener names the port of Traefik's entry point, not that
 	// of the Service in front of it.
@@ -49,13 +55,18 @@ const (
 	drainGrace  = 10
 )
 
-// TraefikArgs says which gateway to install.
+// TraefikArgs say which Traefik to install: a public one, on a port of every node,
+// or an internal one, which is reachable from nowhere but the cluster.
 type TraefikArgs struct {
-	// Namespace is created for the gateway.
+	// Namespace is created for this instance, which shares it with no other.
 	Namespace string
-	// Class is the name of the GatewayClass.
+	// Class is the name of the GatewayClass; each instance has its own.
 	Class string
-	// NodePort is the port of every node on which the gateway listens (30000-32767).
+	// Internal makes the Service one of type ClusterIP, which only the namespaces
+	// routed to may call.
+	Internal bool
+	// NodePort is the port of every node on which a public gateway listens
+	// (30000-32767).
 	NodePort int32
 	// RouteNamespaces are the namespaces whose services may be routed to. Traefik
 	// can read Secrets, and can do so only in these and its own.
@@ -78,12 +89,16 @@ type Traefik struct {
 // the component so that manifests can be rendered without a cluster.
 type TraefikRouter struct {
 	gatewayNamespace string
+	internal         bool
 }
 
-var _ Gateway = (*Traefik)(nil)
+var (
+	_ Gateway = (*Traefik)(nil)
+	_ Gateway = TraefikPair{}
+)
 
-// NewTraefik installs the CRDs, Traefik, its GatewayClass and the Gateway
-// "public". Errors name the argument that is wrong.
+// NewTraefik installs the CRDs, Traefik, its GatewayClass and its Gateway. Errors
+// name the argument that is wrong.
 func NewTraefik(ctx *pulumi.Context, name string, args *TraefikArgs, opts ...pulumi.ResourceOption) (*Traefik, error) {
 	stages, err := args.Stages()
 	if err != nil {
@@ -104,7 +119,7 @@ func NewTraefik(ctx *pulumi.Context, name string, args *TraefikArgs, opts ...pul
 
 // NewTraefikRouter gives the router for the gateway that args describe.
 func NewTraefikRouter(args *TraefikArgs) TraefikRouter {
-	return TraefikRouter{gatewayNamespace: args.Namespace}
+	return TraefikRouter{gatewayNamespace: args.Namespace, internal: args.Internal}
 }
 
 // Validate reports everything that is wrong with the arguments, one fault per line.
@@ -116,7 +131,10 @@ func (a *TraefikArgs) Validate() error {
 	if a.Class == "" {
 		faults = append(faults, errors.New("Class is empty"))
 	}
-	if a.NodePort < 30000 || a.NodePort > 32767 {
+	switch {
+	case a.Internal && a.NodePort != 0:
+		faults = append(faults, fmt.Errorf("NodePort is %d on an instance that is Internal: every node would show it", a.NodePort))
+	case !a.Internal && (a.NodePort < 30000 || a.NodePort > 32767):
 		faults = append(faults, fmt.Errorf("NodePort is %d: Kubernetes hands out 30000 to 32767", a.NodePort))
 	}
 	if a.Replicas < 1 {
@@ -153,13 +171,29 @@ func (a *TraefikArgs) meta(name string) metav1.ObjectMeta {
 	return metav1.ObjectMeta{Name: name, Namespace: a.Namespace, Labels: traefikLabels}
 }
 
+// role names what instances have beside one another: in the namespaces routed to
+// and in none.
+func (a *TraefikArgs) role() string {
+	if a.Internal {
+		return "traefik-internal"
+	}
+	return "traefik"
+}
+
+func (a *TraefikArgs) gatewayName() string {
+	if a.Internal {
+		return internalGateway
+	}
+	return publicGateway
+}
+
 // access is the identity and what it may read: cluster-wide only what has no
 // namespace.
 func (a *TraefikArgs) access() []kube.Manifest {
 	read := []string{"get", "list", "watch"}
 	account := []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Name: "traefik", Namespace: a.Namespace}}
 	automount := false
-	clusterMeta := metav1.ObjectMeta{Name: "loja-veloz:traefik", Labels: traefikLabels}
+	clusterMeta := metav1.ObjectMeta{Name: "loja-veloz:" + a.role(), Labels: traefikLabels}
 
 	manifests := []kube.Manifest{
 		{Name: "service-account", Object: &corev1.ServiceAccount{ObjectMeta: a.meta("traefik"), AutomountServiceAccountToken: &automount}},
@@ -187,7 +221,7 @@ func (a *TraefikArgs) access() []kube.Manifest {
 			"serverstransports", "serverstransporttcps", "tlsoptions", "tlsstores", "traefikservices"}},
 	}
 	for _, namespace := range a.watched() {
-		meta := metav1.ObjectMeta{Name: "traefik", Namespace: namespace, Labels: traefikLabels}
+		meta := metav1.ObjectMeta{Name: a.role(), Namespace: namespace, Labels: traefikLabels}
 		manifests = append(manifests,
 			kube.Manifest{Name: "role-" + namespace, Object: &rbacv1.Role{ObjectMeta: meta, Rules: rules}},
 			kube.Manifest{Name: "role-binding-" + namespace, Object: &rbacv1.RoleBinding{
@@ -206,7 +240,7 @@ func (a *TraefikArgs) watched() []string {
 // arguments are Traefik's static configuration.
 func (a *TraefikArgs) arguments() []string {
 	namespaces := strings.Join(a.watched(), ",")
-	return []string{
+	arguments := []string{
 		"--global.checknewversion=false",
 		"--global.sendanonymoususage=false",
 		"--log.level=INFO",
@@ -226,18 +260,31 @@ func (a *TraefikArgs) arguments() []string {
 		"--providers.providersthrottleduration=1s",
 		"--providers.kubernetesgateway=true",
 		"--providers.kubernetesgateway.namespaces=" + namespaces,
+		// It filters GatewayClasses, hence Gateways, hence routes.
+		"--providers.kubernetesgateway.labelselector=" + traefikClass + "=" + a.Class,
 		// The HTTPRoutes refer to TraefikServices, which this provider resolves.
 		"--providers.kubernetescrd=true",
 		"--providers.kubernetescrd.namespaces=" + namespaces,
 		"--providers.kubernetescrd.disableclusterscoperesources=true",
+		// TraefikServices, which both instances resolve, have no class. Traefik's own
+		// routes, which nobody here uses, would be served by both without one.
+		"--providers.kubernetescrd.ingressclass=" + a.Class,
 	}
+	// A prefix is stripped from the decoded path, behind the router: with an encoded
+	// slash, /api/orders/..%2f..%2fmetrics would arrive as /metrics.
+	for _, character := range []string{"slash", "backslash", "nullcharacter", "semicolon", "percent", "questionmark", "hash"} {
+		arguments = append(arguments, "--entrypoints.web.http.encodedcharacters.allowencoded"+character+"=false")
+	}
+	return arguments
 }
 
-// proxy is Traefik itself, the class that it answers for and the public Gateway.
+// proxy is Traefik itself, the class that it answers for and its Gateway.
 func (a *TraefikArgs) proxy() []kube.Manifest {
 	selector := map[string]string{"app.kubernetes.io/name": "traefik"}
 	fromSelector := gatewayv1.NamespacesFromSelector
 	className := gatewayv1.ObjectName(a.Class)
+	class := maps.Clone(traefikLabels)
+	class[traefikClass] = a.Class
 	manifests := []kube.Manifest{
 		{Name: "deployment", Object: &appsv1.Deployment{ObjectMeta: a.meta("traefik"), Spec: appsv1.DeploymentSpec{
 			Replicas: &a.Replicas,
@@ -247,18 +294,12 @@ func (a *TraefikArgs) proxy() []kube.Manifest {
 			}},
 			Template: a.pod(),
 		}}},
-		{Name: "service", Object: &corev1.Service{ObjectMeta: a.meta("traefik"), Spec: corev1.ServiceSpec{
-			Type:     corev1.ServiceTypeNodePort,
-			Selector: selector,
-			Ports: []corev1.ServicePort{{
-				Name: "web", Port: 80, TargetPort: intstr.FromString("web"), NodePort: a.NodePort, Protocol: corev1.ProtocolTCP,
-			}},
-		}}},
+		{Name: "service", Object: a.service(selector)},
 		{Name: "class", Object: &gatewayv1.GatewayClass{
-			ObjectMeta: metav1.ObjectMeta{Name: a.Class, Labels: traefikLabels},
+			ObjectMeta: metav1.ObjectMeta{Name: a.Class, Labels: class},
 			Spec:       gatewayv1.GatewayClassSpec{ControllerName: "traefik.io/gateway-controller"},
 		}},
-		{Name: "public", Object: &gatewayv1.Gateway{ObjectMeta: a.meta(publicGateway), Spec: gatewayv1.GatewaySpec{
+		{Name: a.gatewayName(), Object: &gatewayv1.Gateway{ObjectMeta: a.meta(a.gatewayName()), Spec: gatewayv1.GatewaySpec{
 			GatewayClassName: className,
 			Listeners: []gatewayv1.Listener{{
 				Name: "web", Port: webPort, Protocol: gatewayv1.HTTPProtocolType,
@@ -283,16 +324,32 @@ func (a *TraefikArgs) proxy() []kube.Manifest {
 	return append(manifests, kube.Manifest{Name: "network-policy", Object: a.networkPolicy(selector)})
 }
 
-// networkPolicy closes everything but the two entry points. What leaves is open:
-// Traefik calls the API server, whose address no policy can name, and services
-// admit it one by one.
+func (a *TraefikArgs) service(selector map[string]string) *corev1.Service {
+	port := corev1.ServicePort{Name: "web", Port: 80, TargetPort: intstr.FromString("web"), NodePort: a.NodePort, Protocol: corev1.ProtocolTCP}
+	kind := corev1.ServiceTypeNodePort
+	if a.Internal {
+		kind = corev1.ServiceTypeClusterIP
+	}
+	return &corev1.Service{ObjectMeta: a.meta("traefik"), Spec: corev1.ServiceSpec{Type: kind, Selector: selector, Ports: []corev1.ServicePort{port}}}
+}
+
+// networkPolicy closes everything but the web entry point, which an internal
+// instance opens to the services' namespaces alone. What leaves is open: Traefik
+// calls the API server, whose address no policy can name, and services admit it
+// one by one.
 func (a *TraefikArgs) networkPolicy(selector map[string]string) *networkingv1.NetworkPolicy {
+	web := networkingv1.NetworkPolicyIngressRule{
+		Ports: []networkingv1.NetworkPolicyPort{{Protocol: new(corev1.ProtocolTCP), Port: new(intstr.FromInt32(webPort))}},
+	}
+	if a.Internal {
+		web.From = []networkingv1.NetworkPolicyPeer{{NamespaceSelector: &metav1.LabelSelector{
+			MatchExpressions: []metav1.LabelSelectorRequirement{{Key: corev1.LabelMetadataName, Operator: metav1.LabelSelectorOpIn, Values: a.RouteNamespaces}},
+		}}}
+	}
 	return &networkingv1.NetworkPolicy{ObjectMeta: a.meta("traefik"), Spec: networkingv1.NetworkPolicySpec{
 		PodSelector: metav1.LabelSelector{MatchLabels: selector},
 		PolicyTypes: []networkingv1.PolicyType{networkingv1.PolicyTypeIngress},
-		Ingress: []networkingv1.NetworkPolicyIngressRule{
-			{Ports: []networkingv1.NetworkPolicyPort{{Protocol: new(corev1.ProtocolTCP), Port: new(intstr.FromInt32(webPort))}}},
-		},
+		Ingress:     []networkingv1.NetworkPolicyIngressRule{web},
 	}}
 }
 
@@ -341,7 +398,9 @@ func (a *TraefikArgs) pod() corev1.PodTemplateSpec {
 const traefikGroup = "traefik.io"
 
 // Routes gives the weighted service, whose weights belong to Rollouts from the
-// moment it exists, and the route of the public paths.
+// moment it exists, and the route to it: on a public instance of its public paths,
+// if it has any, and on an internal one of all its paths but the private ones,
+// under the service's name.
 func (r TraefikRouter) Routes(b Backend) ([]kube.Manifest, error) {
 	if err := Validate("Public", b.Public); err != nil {
 		return nil, err
@@ -349,10 +408,9 @@ func (r TraefikRouter) Routes(b Backend) ([]kube.Manifest, error) {
 	if b.StableService == b.CanaryService {
 		return nil, fmt.Errorf("StableService and CanaryService are both %q: weights would move nothing", b.StableService)
 	}
-	meta := metav1.ObjectMeta{Name: b.Service, Namespace: b.Namespace, Labels: b.Labels}
 	weighted := &TraefikService{
 		TypeMeta:   metav1.TypeMeta{APIVersion: traefikGroup + "/v1alpha1", Kind: "TraefikService"},
-		ObjectMeta: meta,
+		ObjectMeta: b.meta(b.Service),
 		Spec: TraefikServiceSpec{Weighted: Weighted{Services: []WeightedService{
 			{Kind: "Service", Name: b.StableService, Port: b.Port, Weight: 100},
 			{Kind: "Service", Name: b.CanaryService, Port: b.Port, Weight: 0},
@@ -360,35 +418,40 @@ func (r TraefikRouter) Routes(b Backend) ([]kube.Manifest, error) {
 	}
 	// The list is atomic in the CRD's schema: its owner owns all of it, and a
 	// finer path than this one could not be left alone.
-	manifests := []kube.Manifest{{Name: "weights", Object: weighted, IgnoreChanges: []string{"spec.weighted.services"}}}
-	if len(b.Public) == 0 {
-		return manifests, nil
-	}
+	weights := kube.Manifest{Name: "weights", Object: weighted, IgnoreChanges: []string{"spec.weighted.services"}}
+	return append([]kube.Manifest{weights}, r.routes(b)...), nil
+}
 
-	matches := make([]gatewayv1.HTTPRouteMatch, 0, len(b.Public))
-	for _, path := range b.Public {
-		kind := gatewayv1.PathMatchExact
-		if path.Match == Prefix {
-			kind = gatewayv1.PathMatchPathPrefix
-		}
-		matches = append(matches, gatewayv1.HTTPRouteMatch{Path: &gatewayv1.HTTPPathMatch{Type: &kind, Value: &path.Value}})
-	}
-	route := &gatewayv1.HTTPRoute{ObjectMeta: meta, Spec: gatewayv1.HTTPRouteSpec{
-		CommonRouteSpec: gatewayv1.CommonRouteSpec{ParentRefs: []gatewayv1.ParentReference{{
-			Group: new(gatewayv1.Group(gatewayv1.GroupName)), Kind: new(gatewayv1.Kind("Gateway")),
-			Namespace: new(gatewayv1.Namespace(r.gatewayNamespace)), Name: publicGateway,
-		}}},
-		Rules: []gatewayv1.HTTPRouteRule{{
-			Matches: matches,
-			BackendRefs: []gatewayv1.HTTPBackendRef{{BackendRef: gatewayv1.BackendRef{
-				BackendObjectReference: gatewayv1.BackendObjectReference{
-					Group: new(gatewayv1.Group(traefikGroup)), Kind: new(gatewayv1.Kind("TraefikService")),
-					Name: gatewayv1.ObjectName(b.Service),
-				},
+func (b Backend) meta(name string) metav1.ObjectMeta {
+	return metav1.ObjectMeta{Name: name, Namespace: b.Namespace, Labels: b.Labels}
+}
+
+// routes are those to the weighted service.
+func (r TraefikRouter) routes(b Backend) []kube.Manifest {
+	refs := []gatewayv1.HTTPBackendRef{{BackendRef: gatewayv1.BackendRef{BackendObjectReference: gatewayv1.BackendObjectReference{
+		Group: new(gatewayv1.Group(traefikGroup)), Kind: new(gatewayv1.Kind("TraefikService")), Name: gatewayv1.ObjectName(b.Service),
+	}}}}
+	switch {
+	case r.internal:
+		rules := b.internalRules(refs, &gatewayv1.LocalObjectReference{
+			Group: traefikGroup, Kind: "Middleware", Name: gatewayv1.ObjectName(b.hiddenName()),
+		})
+		return []kube.Manifest{
+			{Name: "internal-alias", Object: b.alias("traefik." + r.gatewayNamespace)},
+			{Name: "private-paths", Object: newNotFound(b.meta(b.hiddenName()))},
+			{Name: "internal-route", Object: &gatewayv1.HTTPRoute{ObjectMeta: b.meta(b.Service + "-internal"), Spec: gatewayv1.HTTPRouteSpec{
+				CommonRouteSpec: parent(r.gatewayNamespace, internalGateway),
+				Hostnames:       []gatewayv1.Hostname{gatewayv1.Hostname(b.Service)},
+				Rules:           rules,
 			}}},
-		}},
-	}}
-	return append(manifests, kube.Manifest{Name: "route", Object: route}), nil
+		}
+	case len(b.Public) == 0:
+		return nil
+	}
+	return []kube.Manifest{{Name: "route", Object: &gatewayv1.HTTPRoute{ObjectMeta: b.meta(b.Service), Spec: gatewayv1.HTTPRouteSpec{
+		CommonRouteSpec: parent(r.gatewayNamespace, publicGateway),
+		Rules:           b.publicRules(refs),
+	}}}}
 }
 
 // TrafficRouting names the service's TraefikService.
@@ -412,3 +475,48 @@ func (r TraefikRouter) Pods() Pods {
 
 // Port is Traefik's web entry point.
 func (TraefikRouter) Port() int32 { return webPort }
+
+// TraefikPair routes every service through the internal instance and, where it has
+// public paths, through the public one too. Both refer to the service's one
+// TraefikService, so that its weights hold for either. Its Pods are those of the
+// public one, from which callers outside come; calls between services go Via
+// Internal.
+type TraefikPair struct {
+	TraefikRouter
+	// Internal routes between services.
+	Internal TraefikRouter
+}
+
+// NewTraefikPair joins two instances. It refuses what would let one answer for the
+// other.
+func NewTraefikPair(public, internal *TraefikArgs) (TraefikPair, error) {
+	var faults []error
+	if public.Internal {
+		faults = append(faults, errors.New("the public instance is Internal"))
+	}
+	if !internal.Internal {
+		faults = append(faults, errors.New("the internal instance is not Internal"))
+	}
+	if public.Class == internal.Class {
+		faults = append(faults, fmt.Errorf("both instances have the Class %q: each would answer for the other's routes", public.Class))
+	}
+	if public.Namespace == internal.Namespace {
+		faults = append(faults, fmt.Errorf("both instances are in Namespace %q: network policies could not tell them apart", public.Namespace))
+	}
+	if !slices.Equal(public.RouteNamespaces, internal.RouteNamespaces) {
+		faults = append(faults, fmt.Errorf("the instances route to %q and %q", public.RouteNamespaces, internal.RouteNamespaces))
+	}
+	if len(faults) > 0 {
+		return TraefikPair{}, errors.Join(faults...)
+	}
+	return TraefikPair{TraefikRouter: NewTraefikRouter(public), Internal: NewTraefikRouter(internal)}, nil
+}
+
+// Routes are the weights and the routes of both instances.
+func (p TraefikPair) Routes(b Backend) ([]kube.Manifest, error) {
+	public, err := p.TraefikRouter.Routes(b)
+	if err != nil {
+		return nil, err
+	}
+	return append(public, p.Internal.routes(b)...), nil
+}

@@ -44,3 +44,40 @@ func (t *TraefikService) DeepCopyObject() runtime.Object {
 	c.Spec.Weighted.Services = slices.Clone(t.Spec.Weighted.Services)
 	return &c
 }
+
+// Middleware is the part of Traefik's custom resource that closes a path.
+type Middleware struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata"`
+	Spec              MiddlewareSpec `json:"spec"`
+}
+
+// MiddlewareSpec holds one kind of middleware.
+type MiddlewareSpec struct {
+	IPAllowList IPAllowList `json:"ipAllowList"`
+}
+
+// IPAllowList answers callers from elsewhere with a status.
+type IPAllowList struct {
+	SourceRange      []string `json:"sourceRange"`
+	RejectStatusCode int      `json:"rejectStatusCode"`
+}
+
+// newNotFound answers 404 to everybody: Traefik has no middleware that just
+// answers, and no caller has the broadcast address.
+func newNotFound(meta metav1.ObjectMeta) *Middleware {
+	return &Middleware{
+		TypeMeta:   metav1.TypeMeta{APIVersion: traefikGroup + "/v1alpha1", Kind: "Middleware"},
+		ObjectMeta: meta,
+		Spec:       MiddlewareSpec{IPAllowList: IPAllowList{SourceRange: []string{"255.255.255.255/32"}, RejectStatusCode: 404}},
+	}
+}
+
+// DeepCopyObject makes Middleware a runtime.Object.
+func (m *Middleware) DeepCopyObject() runtime.Object {
+	c := *m
+	c.Labels = maps.Clone(m.Labels)
+	c.Annotations = maps.Clone(m.Annotations)
+	c.Spec.IPAllowList.SourceRange = slices.Clone(m.Spec.IPAllowList.SourceRange)
+	return &c
+}

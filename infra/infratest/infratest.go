@@ -64,6 +64,17 @@ func RunWith(preview bool, mocks pulumi.MockResourceMonitor, program pulumi.RunF
 	return pulumi.RunErr(program, pulumi.WithMocks(project, stack, mocks), func(info *pulumi.RunInfo) { info.DryRun = preview })
 }
 
+// Registered waits until a resource is: registration goes on in the background, and
+// what refers to a resource by its name does not wait for it.
+func Registered(made pulumi.Resource) {
+	done := make(chan struct{})
+	made.URN().ApplyT(func(pulumi.URN) bool {
+		close(done)
+		return true
+	})
+	<-done
+}
+
 // NewResource records; it is called by Pulumi.
 func (r *Recorder) NewResource(args pulumi.MockResourceArgs) (string, resource.PropertyMap, error) {
 	rpc := args.RegisterRPC

@@ -18,6 +18,7 @@ import (
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 	appsv1 "k8s.io/api/apps/v1"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	policyv1 "k8s.io/api/policy/v1"
@@ -29,6 +30,13 @@ import (
 	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 )
+
+// ReplaceUnready is the annotation that makes a Job which failed, or did not end, a
+// new one with the next update.
+const ReplaceUnready = "pulumi.com/replaceUnready"
+
+// timeoutSeconds is the annotation that says how long the provider waits.
+const timeoutSeconds = "pulumi.com/timeoutSeconds"
 
 // SkipAwait is the annotation that tells the provider not to wait until the
 // object is ready: for Services whose pods come and go with a Rollout, which is
@@ -50,6 +58,8 @@ type Manifest struct {
 	// IgnoreChanges lists property paths that a controller writes: what the
 	// program says about them counts when the object is created and never after.
 	IgnoreChanges []string
+	// Overlays are laid over the object when it is registered.
+	Overlays []Overlay
 }
 
 // Overlay sets one field of an object to a Pulumi Input: for the few values,
@@ -80,6 +90,7 @@ func newScheme() (*runtime.Scheme, error) {
 		corev1.AddToScheme,
 		appsv1.AddToScheme,
 		autoscalingv2.AddToScheme,
+		batchv1.AddToScheme,
 		networkingv1.AddToScheme,
 		policyv1.AddToScheme,
 		rbacv1.AddToScheme,
@@ -214,7 +225,7 @@ func ApplyStages(ctx *pulumi.Context, component pulumi.Resource, name string, st
 	for _, stage := range stages {
 		var resources []*Resource
 		for _, m := range stage {
-			resource, err := Apply(ctx, name+"-"+m.Name, m.Object, nil,
+			resource, err := Apply(ctx, name+"-"+m.Name, m.Object, m.Overlays,
 				pulumi.Parent(component), pulumi.DependsOn(before), pulumi.IgnoreChanges(m.IgnoreChanges))
 			if err != nil {
 				return nil, err

@@ -10,8 +10,8 @@ import (
 	rolloutsv1alpha1 "github.com/argoproj/argo-rollouts/pkg/apis/rollouts/v1alpha1"
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 	appsv1 "k8s.io/api/apps/v1"
-	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	eventsv1 "k8s.io/api/events/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
@@ -58,7 +58,7 @@ func TestEncodeRefuses(t *testing.T) {
 		object kube.Object
 		want   string
 	}{
-		"a group that is not registered": {&batchv1.Job{ObjectMeta: metav1.ObjectMeta{Name: "j"}}, "finding the kind of a *v1.Job"},
+		"a group that is not registered": {&eventsv1.Event{ObjectMeta: metav1.ObjectMeta{Name: "e"}}, "finding the kind of a *v1.Event"},
 		"an object without a name":       {&corev1.ConfigMap{}, "ConfigMap: metadata.name is empty"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -153,4 +153,34 @@ func nulls(path string, value any) []string {
 		}
 	}
 	return paths
+}
+
+// TestJobs: other work is another Job, whose name stays one of an object and a
+// label.
+func TestJobs(t *testing.T) {
+	nameOf := func(image string) string {
+		job, err := kube.NewJob(metav1.ObjectMeta{Name: "web-migrate", Labels: map[string]string{"a": "b"}}, "0123456789ab", 2*time.Minute,
+			corev1.PodSpec{Containers: []corev1.Container{{Name: "c", Image: image}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if job.Spec.Template.Spec.RestartPolicy != corev1.RestartPolicyNever || *job.Spec.ActiveDeadlineSeconds != 120 ||
+			job.Annotations["pulumi.com/replaceUnready"] != "true" || job.Annotations["pulumi.com/timeoutSeconds"] != "180" {
+			t.Errorf("the Job is %+v", job)
+		}
+		if len(job.Name) != len("web-migrate-0123456789ab")+kube.JobSuffix || !strings.HasPrefix(job.Name, "web-migrate-0123456789ab-") {
+			t.Errorf("the Job is called %s", job.Name)
+		}
+		return job.Name
+	}
+	if first, again := nameOf("a"), nameOf("a"); first != again || first == nameOf("b") {
+		t.Error("names do not tell work apart")
+	}
+}
+
+func TestSecretVariable(t *testing.T) {
+	ref := kube.SecretVariable("A", "secret", "key").ValueFrom.SecretKeyRef
+	if ref.Name != "secret" || ref.Key != "key" || ref.Optional != nil {
+		t.Errorf("it is %+v", ref)
+	}
 }

@@ -1,6 +1,13 @@
 package kube
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -51,4 +58,41 @@ func Sizes(milliCPU, memoryMiB, memoryLimitMiB int64) corev1.ResourceRequirement
 		},
 		Limits: corev1.ResourceList{corev1.ResourceMemory: mib(memoryLimitMiB)},
 	}
+}
+
+// NewJob runs a pod to its end, once. A Job cannot be changed: its name ends with
+// version, where that is not empty, and with digits that tell one pod from another,
+// so that other work is another Job, which replaces the old one when it has ended
+// well. An update waits for that; after a failure the next update tries again.
+func NewJob(meta metav1.ObjectMeta, version string, deadline time.Duration, pod corev1.PodSpec) (*batchv1.Job, error) {
+	raw, err := json.Marshal(pod)
+	if err != nil {
+		return nil, fmt.Errorf("encoding the pod of %s: %w", meta.Name, err)
+	}
+	sum := sha256.Sum256(raw)
+	labels := meta.Labels
+	if version != "" {
+		meta.Name += "-" + version
+	}
+	meta.Name += "-" + hex.EncodeToString(sum[:])[:JobSuffix-1]
+	meta.Annotations = map[string]string{ReplaceUnready: "true", timeoutSeconds: fmt.Sprint(int64((deadline + time.Minute) / time.Second))}
+	pod.RestartPolicy = corev1.RestartPolicyNever
+	return &batchv1.Job{ObjectMeta: meta, Spec: batchv1.JobSpec{
+		BackoffLimit:          new(int32(3)),
+		ActiveDeadlineSeconds: new(int64(deadline / time.Second)),
+		Template:              corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: labels}, Spec: pod},
+	}}, nil
+}
+
+// Unawaited makes updates go on without the Job's end.
+func Unawaited(job *batchv1.Job) { job.Annotations = map[string]string{SkipAwait: "true"} }
+
+// JobSuffix is how many characters NewJob appends to a name and its version.
+const JobSuffix = 5
+
+// SecretVariable is an environment variable whose value a Secret has.
+func SecretVariable(name, secret, key string) corev1.EnvVar {
+	return corev1.EnvVar{Name: name, ValueFrom: &corev1.EnvVarSource{SecretKeyRef: &corev1.SecretKeySelector{
+		LocalObjectReference: corev1.LocalObjectReference{Name: secret}, Key: key,
+	}}}
 }

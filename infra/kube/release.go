@@ -258,7 +258,7 @@ func applyStages(ctx *pulumi.Context, component pulumi.Resource, name string, st
 	for _, stage := range stages {
 		var made []pulumi.Resource
 		for _, m := range stage {
-			resource, err := Apply(ctx, name+"-"+m.Name, m.Object, nil,
+			resource, err := Apply(ctx, name+"-"+m.Name, m.Object, m.Overlays,
 				pulumi.Parent(component), pulumi.DependsOn(before), pulumi.IgnoreChanges(m.IgnoreChanges))
 			if err != nil {
 				return nil, err

@@ -90,6 +90,23 @@ func TestNewDatabase(t *testing.T) {
 	}
 }
 
+func TestNewSecret(t *testing.T) {
+	recorder, err := infratest.Run(true, func(ctx *pulumi.Context) error {
+		_, err := secrets.NewSecret(ctx, "stripe", &secrets.SecretArgs{
+			Name: "stripe", Namespace: "shop", Store: "aws", Remote: "loja-veloz/prod/stripe", Keys: []string{"api-key"},
+		})
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	recorder.WellFormed(t)
+	meta, _ := recorder.Named(t, "stripe-external-secret").Inputs["metadata"].(map[string]any)
+	if meta["name"] != "stripe" || meta["namespace"] != "shop" {
+		t.Errorf("metadata is %v", meta)
+	}
+}
+
 func TestRefusals(t *testing.T) {
 	for want, err := range map[string]error{
 		"Namespace is empty":         (&secrets.OperatorArgs{}).Validate(),
@@ -100,6 +117,8 @@ func TestRefusals(t *testing.T) {
 		"Namespaces holds":           (&secrets.OperatorArgs{Namespaces: []string{""}}).Validate(),
 		"ChartRepository is":         (&secrets.OperatorArgs{ChartRepository: "http://x"}).Validate(),
 		"Name is empty":              (&secrets.DatabaseArgs{}).Validate(),
+		"Remote is empty":            (&secrets.SecretArgs{}).Validate(),
+		"Keys is empty":              (&secrets.SecretArgs{}).Validate(),
 		"MasterSecretARN is missing": (&secrets.DatabaseArgs{}).Validate(),
 	} {
 		if err == nil || !strings.Contains(err.Error(), want) {

@@ -77,8 +77,8 @@ func (a *Args) admit(pods gateway.Pods) {
 }
 
 // networkPolicy admits the gateway's pods where the service has public paths and
-// the declared callers, and lets out name resolution, the declared calls and
-// telemetry. Everything else is denied by the policy's being there.
+// the declared callers, and lets out name resolution, the database, the declared
+// calls and telemetry. Everything else is denied by the policy's being there.
 func (a *Args) networkPolicy() (*networkingv1.NetworkPolicy, error) {
 	callers := a.CalledBy
 	if len(a.Public) > 0 {
@@ -88,19 +88,21 @@ func (a *Args) networkPolicy() (*networkingv1.NetworkPolicy, error) {
 	if len(callers) > 0 {
 		ingress = []networkingv1.NetworkPolicyIngressRule{{From: peers(callers...), Ports: tcp(Port)}}
 	}
-	egress := []networkingv1.NetworkPolicyEgressRule{{
-		To: peers(clusterDNS),
-		Ports: []networkingv1.NetworkPolicyPort{
-			{Protocol: new(corev1.ProtocolUDP), Port: new(intstr.FromInt32(53))},
-			{Protocol: new(corev1.ProtocolTCP), Port: new(intstr.FromInt32(53))},
-		},
-	}}
+	egress := []networkingv1.NetworkPolicyEgressRule{toDNS()}
+	if a.Database != nil {
+		egress = append(egress, a.Database.egress())
+	}
+	gateways := map[string]bool{}
 	for _, call := range a.Calls {
 		if call.Via == nil {
 			egress = append(egress, networkingv1.NetworkPolicyEgressRule{To: peers(a.pods(call.Service)), Ports: tcp(Port)})
 			continue
 		}
 		// Which service the call is for is the gateway's to check; its port is its own.
+		if gateways[call.Via.Pods().Namespace] {
+			continue
+		}
+		gateways[call.Via.Pods().Namespace] = true
 		egress = append(egress, networkingv1.NetworkPolicyEgressRule{To: peers(call.Via.Pods()), Ports: tcp(call.Via.Port())})
 	}
 	if a.Telemetry != nil {
@@ -116,6 +118,16 @@ func (a *Args) networkPolicy() (*networkingv1.NetworkPolicy, error) {
 		Ingress:     ingress,
 		Egress:      egress,
 	}}, nil
+}
+
+func toDNS() networkingv1.NetworkPolicyEgressRule {
+	return networkingv1.NetworkPolicyEgressRule{
+		To: peers(clusterDNS),
+		Ports: []networkingv1.NetworkPolicyPort{
+			{Protocol: new(corev1.ProtocolUDP), Port: new(intstr.FromInt32(53))},
+			{Protocol: new(corev1.ProtocolTCP), Port: new(intstr.FromInt32(53))},
+		},
+	}
 }
 
 func peers(pods ...gateway.Pods) []networkingv1.NetworkPolicyPeer {

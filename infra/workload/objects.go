@@ -49,11 +49,17 @@ const (
 )
 
 // rolloutStage is where in Stages the Rollout is, alone.
-const rolloutStage = 1
+func (a *Args) rolloutStage() int {
+	if a.Database != nil {
+		return 2
+	}
+	return 1
+}
 
 // Stages gives everything that a service is made of, or every reason why not:
 // what the Rollout refers to (the controller calls one invalid whose Services or
-// weights are missing), the Rollout, and what refers to it.
+// weights are missing), the change of its schema, the Rollout, and what refers to
+// it.
 func (a *Args) Stages() (kube.Stages, error) {
 	if err := a.Validate(); err != nil {
 		return nil, err
@@ -78,17 +84,24 @@ func (a *Args) Stages() (kube.Stages, error) {
 	for _, template := range a.Canary.Analysis {
 		before = append(before, kube.Manifest{Name: "analysis-" + template.Name, Object: template})
 	}
-	return kube.Stages{
-		before,
-		{{Name: "rollout", Object: a.rollout(hash(config.Data))}},
-		{
+	stages := kube.Stages{before}
+	if a.Database != nil {
+		migration, err := a.migration()
+		if err != nil {
+			return nil, fmt.Errorf("service %s: %w", a.Service, err)
+		}
+		stages[0] = append(stages[0], kube.Manifest{Name: "migrate-network-policy", Object: a.migrationPolicy()})
+		stages = append(stages, []kube.Manifest{{Name: "migrate", Object: migration}})
+	}
+	return append(stages,
+		[]kube.Manifest{{Name: "rollout", Object: a.rollout(hash(config.Data))}},
+		[]kube.Manifest{
 			{Name: "autoscaler", Object: a.autoscaler()},
 			{Name: "disruption-budget", Object: &policyv1.PodDisruptionBudget{ObjectMeta: a.meta(a.Service), Spec: policyv1.PodDisruptionBudgetSpec{
 				MaxUnavailable: new(intstr.FromInt32(1)),
 				Selector:       &metav1.LabelSelector{MatchLabels: a.selector()},
 			}}},
-		},
-	}, nil
+		}), nil
 }
 
 func stable(service string) string { return service + "-stable" }
@@ -104,11 +117,13 @@ func (a *Args) meta(name string) metav1.ObjectMeta {
 	return metav1.ObjectMeta{Name: name, Namespace: a.Namespace, Labels: a.labels()}
 }
 
-// version is the first 12 hex digits of the image's digest, as much as tells
-// builds apart in a log line.
+// versionLength is as many hex digits of the image's digest as tell builds apart
+// in a log line.
+const versionLength = 12
+
 func (a *Args) version() string {
 	_, digest, _ := strings.Cut(a.Image, "@sha256:")
-	return digest[:min(12, len(digest))]
+	return digest[:min(versionLength, len(digest))]
 }
 
 func (a *Args) backend() gateway.Backend {
@@ -217,7 +232,6 @@ func (a *Args) pod() corev1.PodSpec {
 			FailureThreshold: failures,
 		}
 	}
-	version := a.version()
 	spread := func(topology string) corev1.TopologySpreadConstraint {
 		return corev1.TopologySpreadConstraint{
 			MaxSkew: 1, TopologyKey: topology, WhenUnsatisfiable: corev1.ScheduleAnyway,
@@ -237,20 +251,7 @@ func (a *Args) pod() corev1.PodSpec {
 			Name:  "service",
 			Image: a.Image,
 			Ports: []corev1.ContainerPort{{Name: "http", ContainerPort: Port, Protocol: corev1.ProtocolTCP}},
-			Env: []corev1.EnvVar{
-				{Name: "PORT", Value: fmt.Sprint(Port)},
-				{Name: "SERVICE_NAME", Value: a.Service},
-				{Name: "SERVICE_VERSION", Value: version},
-				{Name: "POD_NAME", ValueFrom: &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{APIVersion: "v1", FieldPath: "metadata.name"}}},
-				{Name: "OTEL_RESOURCE_ATTRIBUTES", Value: strings.Join([]string{
-					"service.namespace=" + a.Namespace,
-					"service.version=" + version,
-					"service.instance.id=$(POD_NAME)",
-					"k8s.pod.name=$(POD_NAME)",
-					"deployment.environment.name=" + a.Environment,
-				}, ",")},
-				{Name: "GOMEMLIMIT", Value: fmt.Sprintf("%dMiB", a.Size.MemoryLimitMiB*3/4)},
-			},
+			Env:   a.variables(),
 			EnvFrom: []corev1.EnvFromSource{{ConfigMapRef: &corev1.ConfigMapEnvSource{
 				LocalObjectReference: corev1.LocalObjectReference{Name: a.Service},
 			}}},
@@ -262,6 +263,39 @@ func (a *Args) pod() corev1.PodSpec {
 			// The image has no shell to sleep in; the kubelet does it.
 			Lifecycle: &corev1.Lifecycle{PreStop: &corev1.LifecycleHandler{Sleep: &corev1.SleepAction{Seconds: drainSeconds}}},
 		}},
+	}
+}
+
+// variables are those that the ConfigMap does not hold.
+func (a *Args) variables() []corev1.EnvVar {
+	list := append([]corev1.EnvVar{{Name: "PORT", Value: fmt.Sprint(Port)}}, a.identity()...)
+	list = append(list, corev1.EnvVar{Name: "GOMEMLIMIT", Value: fmt.Sprintf("%dMiB", a.Size.MemoryLimitMiB*3/4)})
+	if a.Database != nil {
+		list = append(list, kube.SecretVariable(databaseURL, a.Database.URL.Secret, a.Database.URL.Key))
+	}
+	for _, name := range slices.Sorted(maps.Keys(a.SecretEnv)) {
+		list = append(list, kube.SecretVariable(name, a.SecretEnv[name].Secret, a.SecretEnv[name].Key))
+	}
+	return list
+}
+
+// databaseURL is the variable with the address of the service's database.
+const databaseURL = "DATABASE_URL"
+
+// identity is what a pod says of itself in logs and traces.
+func (a *Args) identity() []corev1.EnvVar {
+	version := a.version()
+	return []corev1.EnvVar{
+		{Name: "SERVICE_NAME", Value: a.Service},
+		{Name: "SERVICE_VERSION", Value: version},
+		{Name: "POD_NAME", ValueFrom: &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{APIVersion: "v1", FieldPath: "metadata.name"}}},
+		{Name: "OTEL_RESOURCE_ATTRIBUTES", Value: strings.Join([]string{
+			"service.namespace=" + a.Namespace,
+			"service.version=" + version,
+			"service.instance.id=$(POD_NAME)",
+			"k8s.pod.name=$(POD_NAME)",
+			"deployment.environment.name=" + a.Environment,
+		}, ",")},
 	}
 }
 

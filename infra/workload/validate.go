@@ -98,7 +98,25 @@ func (a *Args) validateEnv(f *faults) {
 			f.add("Env", "holds %q, which is no name of an environment variable", name)
 		case slices.Contains(reservedEnv, name):
 			f.add("Env", "sets %s, which the platform sets itself", name)
+		case name == databaseURL:
+			f.add("Env", "sets %s, which is secret: use Database", name)
 		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(a.SecretEnv)) {
+		_, twice := a.Env[name]
+		switch {
+		case !envName.MatchString(name):
+			f.add("SecretEnv", "holds %q, which is no name of an environment variable", name)
+		case slices.Contains(reservedEnv, name), name == databaseURL:
+			f.add("SecretEnv", "sets %s, which the platform sets itself", name)
+		case twice:
+			f.add("SecretEnv", "sets %s, which Env sets too", name)
+		case a.SecretEnv[name].Secret == "" || a.SecretEnv[name].Key == "":
+			f.add("SecretEnv", "names no Secret or no key of it for %s", name)
+		}
+	}
+	if a.Database != nil {
+		a.Database.validate(f)
 	}
 }
 

@@ -42,6 +42,10 @@ type Args struct {
 	// both versions read: a value that only the new version understands needs a
 	// name of its own. Secrets do not belong here.
 	Env map[string]string
+	// SecretEnv are variables whose values Secrets in Namespace have.
+	SecretEnv map[string]SecretKey
+	// Database is the one that the service has to itself; nil: none.
+	Database *Database
 	// Size is how many pods of which size.
 	Size Size
 	// Canary is how a new version is let in.
@@ -60,6 +64,25 @@ type Args struct {
 	Telemetry *Telemetry
 	// Wait makes an update wait until the Rollout is healthy; nil does not.
 	Wait *Wait
+}
+
+// SecretKey is a key of a Secret.
+type SecretKey struct{ Secret, Key string }
+
+// Database is a database with two roles, whose addresses lie in Secrets in the
+// service's namespace. A new image changes its schema (args: migrate) by a Job that
+// has ended before the Rollout changes.
+type Database struct {
+	// URL is the address that the service is given as DATABASE_URL, OwnerURL the one
+	// that the Job is given.
+	URL, OwnerURL SecretKey
+	// Pods are the server's in the cluster; outside it, it has the addresses in CIDRs.
+	Pods  gateway.Pods
+	CIDRs []string
+	// Port is the server's.
+	Port int32
+	// SkipAwait lets the Rollout change without the Job's end.
+	SkipAwait bool
 }
 
 // Size is how many pods a service has and what each of them asks for.
@@ -140,7 +163,7 @@ func New(ctx *pulumi.Context, name string, args *Args, opts ...pulumi.ResourceOp
 	if err != nil {
 		return nil, fmt.Errorf("workload %s: %w", name, err)
 	}
-	rollout := applied[rolloutStage][0]
+	rollout := applied[args.rolloutStage()][0]
 	w.Phase = args.phase(ctx, w, rollout)
 	if err := ctx.RegisterResourceOutputs(w, pulumi.Map{"version": pulumi.String(w.Version), "phase": w.Phase}); err != nil {
 		return nil, fmt.Errorf("registering the outputs of workload %s: %w", name, err)
@@ -171,15 +194,11 @@ func (a *Args) phase(ctx *pulumi.Context, w *Workload, rollout *kube.Resource) p
 // every public path that two services claim.
 func Connect(services []*Args) error {
 	byName := map[string]*Args{}
-	owner := map[gateway.Path]string{}
 	var faults []error
-	for _, s := range services {
+	for i, s := range services {
 		byName[s.Service] = s
-		for i, path := range s.Public {
-			if other, taken := owner[path]; taken && other != s.Service {
-				faults = append(faults, fmt.Errorf("service %s: Public[%d] (%s %q) is a path of service %s", s.Service, i, path.Match, path.Value, other))
-			}
-			owner[path] = s.Service
+		for _, other := range services[:i] {
+			faults = append(faults, s.contested(other)...)
 		}
 	}
 	for _, caller := range services {
@@ -193,4 +212,19 @@ func Connect(services []*Args) error {
 		}
 	}
 	return joined(faults)
+}
+
+// contested are the public paths that another service claims too, wholly or in
+// part.
+func (a *Args) contested(other *Args) []error {
+	var faults []error
+	for i, path := range a.Public {
+		for j, taken := range other.Public {
+			if path.Overlaps(taken) {
+				faults = append(faults, fmt.Errorf("service %s: Public[%d] (%s %q) is a path of service %s: its Public[%d] is %s %q",
+					a.Service, i, path.Match, path.Value, other.Service, j, taken.Match, taken.Value))
+			}
+		}
+	}
+	return faults
 }

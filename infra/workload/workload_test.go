@@ -12,6 +12,7 @@ import (
 
 	"github.com/loja-veloz/platform/infra/gateway"
 	"github.com/loja-veloz/platform/infra/infratest"
+	"github.com/loja-veloz/platform/infra/kube"
 )
 
 const digest = "sha256:fedcba9876543210fedcba9876543210fedcba9876543210fedcba9876543210"
@@ -21,7 +22,12 @@ func valid() *Args {
 	return &Args{
 		Service: "web", Namespace: "shop", Environment: "local",
 		Image: "localhost:5000/web@" + digest, LogFormat: "json",
-		Env:     map[string]string{"GREETING": "hello"},
+		Env:       map[string]string{"GREETING": "hello"},
+		SecretEnv: map[string]SecretKey{"AUDIT_STOCK_URL": {Secret: "auditor-databases", Key: "stock"}},
+		Database: &Database{
+			URL: SecretKey{Secret: "web-database", Key: "url"}, OwnerURL: SecretKey{Secret: "web-database-owner", Key: "url"},
+			Pods: gateway.Pods{Namespace: "database", Labels: map[string]string{"app.kubernetes.io/name": "postgres"}}, Port: 5432,
+		},
 		Size:    Size{MinReplicas: 2, MaxReplicas: 6, MilliCPU: 50, MemoryMiB: 48, MemoryLimitMiB: 128},
 		Canary:  Canary{Weights: []int32{20, 60}, Pause: 30 * time.Second, ProgressDeadline: 2 * time.Minute, Analysis: []*rolloutsv1alpha1.AnalysisTemplate{errorRate()}},
 		Gateway: gateway.NewTraefikRouter(&gateway.TraefikArgs{Namespace: "gateway"}),
@@ -55,12 +61,13 @@ func TestStages(t *testing.T) {
 func TestASmallServiceLeavesOutWhatItDoesNotDeclare(t *testing.T) {
 	args := valid()
 	args.Public, args.Calls, args.Telemetry, args.Env, args.Canary.Analysis = nil, nil, nil, nil, nil
+	args.SecretEnv, args.Database = nil, nil
 	stages, err := args.Stages()
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, m := range stages.All() {
-		if m.Name == "route" || strings.HasPrefix(m.Name, "analysis-") {
+		if m.Name == "route" || strings.HasPrefix(m.Name, "analysis-") || strings.HasPrefix(m.Name, "migrate") {
 			t.Errorf("there is a %s", m.Name)
 		}
 	}
@@ -74,7 +81,7 @@ func TestPodsRollWhenConfigurationChanges(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		rollout := stages[rolloutStage][0].Object.(*rolloutsv1alpha1.Rollout)
+		rollout := stages[args.rolloutStage()][0].Object.(*rolloutsv1alpha1.Rollout)
 		return rollout.Spec.Template.Annotations[configAnnotation]
 	}
 	same := hashOf(func(*Args) {})
@@ -100,48 +107,58 @@ func TestRefusals(t *testing.T) {
 		change func(*Args)
 		want   string
 	}{
-		"no name":                 {func(a *Args) { a.Service = "" }, `(unnamed): Service is ""`},
-		"a name of capitals":      {func(a *Args) { a.Service = "Web" }, `Service is "Web"`},
-		"a long name":             {func(a *Args) { a.Service = strings.Repeat("a", 47) }, "Service has 47 characters"},
-		"a bad namespace":         {func(a *Args) { a.Namespace = "shop_1" }, `Namespace is "shop_1"`},
-		"a bad environment":       {func(a *Args) { a.Environment = "a,b=c" }, `Environment is "a,b=c"`},
-		"no image":                {func(a *Args) { a.Image = "" }, "Image is empty"},
-		"an image by tag":         {func(a *Args) { a.Image = "localhost:5000/web:1.2" }, "Image is \"localhost:5000/web:1.2\": name it by digest"},
-		"a short digest":          {func(a *Args) { a.Image = "localhost:5000/web@sha256:abc" }, "Image is"},
-		"a log format":            {func(a *Args) { a.LogFormat = "xml" }, `LogFormat is "xml"`},
-		"a reserved variable":     {func(a *Args) { a.Env = map[string]string{"PORT": "1"} }, "Env sets PORT"},
-		"a bad variable":          {func(a *Args) { a.Env = map[string]string{"A-B": "1"} }, `Env holds "A-B"`},
-		"no pods":                 {func(a *Args) { a.Size.MinReplicas = 0 }, "Size.MinReplicas is 0"},
-		"min above max":           {func(a *Args) { a.Size.MinReplicas = 7 }, "Size.MinReplicas is 7, more than Size.MaxReplicas (6)"},
-		"no CPU request":          {func(a *Args) { a.Size.MilliCPU = 0 }, "Size.MilliCPU is 0"},
-		"no memory request":       {func(a *Args) { a.Size.MemoryMiB = 0 }, "Size.MemoryMiB is 0"},
-		"limit below request":     {func(a *Args) { a.Size.MemoryLimitMiB = 40 }, "Size.MemoryLimitMiB is 40, less than Size.MemoryMiB (48)"},
-		"no weights":              {func(a *Args) { a.Canary.Weights = nil }, "Canary.Weights is empty"},
-		"a weight of nothing":     {func(a *Args) { a.Canary.Weights = []int32{0, 50} }, "Canary.Weights[0] is 0"},
-		"a weight above all":      {func(a *Args) { a.Canary.Weights = []int32{50, 101} }, "Canary.Weights[1] is 101"},
-		"a step backwards":        {func(a *Args) { a.Canary.Weights = []int32{50, 20} }, "Canary.Weights[1] is 20 after 50"},
-		"a step on the spot":      {func(a *Args) { a.Canary.Weights = []int32{50, 50} }, "Canary.Weights[1] is 50 after 50"},
-		"no pause":                {func(a *Args) { a.Canary.Pause = 0 }, "Canary.Pause is 0s"},
-		"half a second":           {func(a *Args) { a.Canary.Pause = 1500 * time.Millisecond }, "Canary.Pause is 1.5s"},
-		"no time to start":        {func(a *Args) { a.Canary.ProgressDeadline = time.Second }, "Canary.ProgressDeadline is 1s"},
-		"weights and no router":   {func(a *Args) { a.Gateway = nil }, "Gateway is nil"},
-		"a gateway that does not": {func(a *Args) { a.Gateway = unroutable{a.Gateway} }, "Gateway names no traffic routing"},
-		"public metrics":          {func(a *Args) { a.Public = []gateway.Path{{Match: gateway.Exact, Value: "/metrics"}} }, "Public[0]"},
-		"a call of itself":        {func(a *Args) { a.Calls = []Call{{Service: "web"}} }, "Calls[0] names the service itself"},
-		"a call of nobody":        {func(a *Args) { a.Calls = []Call{{}} }, `Calls[0] is ""`},
-		"a caller without labels": {func(a *Args) { a.CalledBy = []gateway.Pods{{Namespace: "shop"}} }, "CalledBy[0] has no namespace or no labels"},
-		"telemetry to nowhere":    {func(a *Args) { a.Telemetry.Endpoint = "collector:4317" }, `Telemetry.Endpoint is "collector:4317"`},
-		"telemetry without port":  {func(a *Args) { a.Telemetry.Endpoint = "http://collector" }, "give its port"},
-		"telemetry to everybody":  {func(a *Args) { a.Telemetry.Collector.Labels = nil }, "Telemetry.Collector has no namespace or no labels"},
-		"a wait on nothing":       {func(a *Args) { a.Wait = &Wait{} }, "Wait.Cluster is nil"},
-		"analysis without metric": {func(a *Args) { a.Canary.Analysis[0].Spec.Metrics = nil }, "Canary.Analysis[0] has no metrics"},
-		"analysis elsewhere":      {func(a *Args) { a.Canary.Analysis[0].Namespace = "other" }, `Canary.Analysis[0] is in namespace "other"`},
-		"analysis run dry":        {func(a *Args) { a.Canary.Analysis[0].Spec.DryRun = []rolloutsv1alpha1.DryRun{{MetricName: "errors"}} }, "dry"},
-		"no condition":            {metric(func(m *rolloutsv1alpha1.Metric) { m.SuccessCondition = "" }), `metric "errors" has neither successCondition nor failureCondition`},
-		"success is true":         {metric(func(m *rolloutsv1alpha1.Metric) { m.SuccessCondition = "true" }), `has successCondition "true"`},
-		"failure is false":        {metric(func(m *rolloutsv1alpha1.Metric) { m.SuccessCondition, m.FailureCondition = "", "false" }), `has failureCondition "false"`},
-		"failures without limit":  {metric(func(m *rolloutsv1alpha1.Metric) { m.FailureLimit = number(-1) }), "negative failureLimit"},
-		"all may fail":            {metric(func(m *rolloutsv1alpha1.Metric) { m.Count, m.FailureLimit = number(5), number(5) }), "tolerates 5 failures of 5 measurements"},
+		"no name":                  {func(a *Args) { a.Service = "" }, `(unnamed): Service is ""`},
+		"a name of capitals":       {func(a *Args) { a.Service = "Web" }, `Service is "Web"`},
+		"a long name":              {func(a *Args) { a.Service = strings.Repeat("a", 47) }, "Service has 47 characters"},
+		"a bad namespace":          {func(a *Args) { a.Namespace = "shop_1" }, `Namespace is "shop_1"`},
+		"a bad environment":        {func(a *Args) { a.Environment = "a,b=c" }, `Environment is "a,b=c"`},
+		"no image":                 {func(a *Args) { a.Image = "" }, "Image is empty"},
+		"an image by tag":          {func(a *Args) { a.Image = "localhost:5000/web:1.2" }, "Image is \"localhost:5000/web:1.2\": name it by digest"},
+		"a short digest":           {func(a *Args) { a.Image = "localhost:5000/web@sha256:abc" }, "Image is"},
+		"a log format":             {func(a *Args) { a.LogFormat = "xml" }, `LogFormat is "xml"`},
+		"a reserved variable":      {func(a *Args) { a.Env = map[string]string{"PORT": "1"} }, "Env sets PORT"},
+		"a bad variable":           {func(a *Args) { a.Env = map[string]string{"A-B": "1"} }, `Env holds "A-B"`},
+		"an address in the open":   {func(a *Args) { a.Env = map[string]string{"DATABASE_URL": "x"} }, "Env sets DATABASE_URL, which is secret"},
+		"a secret of the platform": {func(a *Args) { a.SecretEnv = map[string]SecretKey{"DATABASE_URL": {"a", "b"}} }, "SecretEnv sets DATABASE_URL"},
+		"a secret set twice":       {func(a *Args) { a.SecretEnv = map[string]SecretKey{"GREETING": {"a", "b"}} }, "SecretEnv sets GREETING, which Env sets too"},
+		"a secret without a key":   {func(a *Args) { a.SecretEnv = map[string]SecretKey{"KEY": {Secret: "a"}} }, "SecretEnv names no Secret or no key of it for KEY"},
+		"a bad secret variable":    {func(a *Args) { a.SecretEnv = map[string]SecretKey{"A-B": {"a", "b"}} }, `SecretEnv holds "A-B"`},
+		"no address":               {func(a *Args) { a.Database.URL = SecretKey{} }, "Database.URL names no Secret"},
+		"a service that owns":      {func(a *Args) { a.Database.OwnerURL = a.Database.URL }, "Database.URL is OwnerURL too"},
+		"a database anywhere":      {func(a *Args) { a.Database.Pods.Labels = nil }, "Database.Pods has no namespace or no labels"},
+		"a database on no port":    {func(a *Args) { a.Database.Port = 0 }, "Database.Port is 0"},
+		"a long name of a Job":     {func(a *Args) { a.Service = strings.Repeat("a", 38) }, "at most 37 leave room for the name of the Job"},
+		"no pods":                  {func(a *Args) { a.Size.MinReplicas = 0 }, "Size.MinReplicas is 0"},
+		"min above max":            {func(a *Args) { a.Size.MinReplicas = 7 }, "Size.MinReplicas is 7, more than Size.MaxReplicas (6)"},
+		"no CPU request":           {func(a *Args) { a.Size.MilliCPU = 0 }, "Size.MilliCPU is 0"},
+		"no memory request":        {func(a *Args) { a.Size.MemoryMiB = 0 }, "Size.MemoryMiB is 0"},
+		"limit below request":      {func(a *Args) { a.Size.MemoryLimitMiB = 40 }, "Size.MemoryLimitMiB is 40, less than Size.MemoryMiB (48)"},
+		"no weights":               {func(a *Args) { a.Canary.Weights = nil }, "Canary.Weights is empty"},
+		"a weight of nothing":      {func(a *Args) { a.Canary.Weights = []int32{0, 50} }, "Canary.Weights[0] is 0"},
+		"a weight above all":       {func(a *Args) { a.Canary.Weights = []int32{50, 101} }, "Canary.Weights[1] is 101"},
+		"a step backwards":         {func(a *Args) { a.Canary.Weights = []int32{50, 20} }, "Canary.Weights[1] is 20 after 50"},
+		"a step on the spot":       {func(a *Args) { a.Canary.Weights = []int32{50, 50} }, "Canary.Weights[1] is 50 after 50"},
+		"no pause":                 {func(a *Args) { a.Canary.Pause = 0 }, "Canary.Pause is 0s"},
+		"half a second":            {func(a *Args) { a.Canary.Pause = 1500 * time.Millisecond }, "Canary.Pause is 1.5s"},
+		"no time to start":         {func(a *Args) { a.Canary.ProgressDeadline = time.Second }, "Canary.ProgressDeadline is 1s"},
+		"weights and no router":    {func(a *Args) { a.Gateway = nil }, "Gateway is nil"},
+		"a gateway that does not":  {func(a *Args) { a.Gateway = unroutable{a.Gateway} }, "Gateway names no traffic routing"},
+		"public metrics":           {func(a *Args) { a.Public = []gateway.Path{{Match: gateway.Exact, Value: "/metrics"}} }, "Public[0]"},
+		"a call of itself":         {func(a *Args) { a.Calls = []Call{{Service: "web"}} }, "Calls[0] names the service itself"},
+		"a call of nobody":         {func(a *Args) { a.Calls = []Call{{}} }, `Calls[0] is ""`},
+		"a caller without labels":  {func(a *Args) { a.CalledBy = []gateway.Pods{{Namespace: "shop"}} }, "CalledBy[0] has no namespace or no labels"},
+		"telemetry to nowhere":     {func(a *Args) { a.Telemetry.Endpoint = "collector:4317" }, `Telemetry.Endpoint is "collector:4317"`},
+		"telemetry without port":   {func(a *Args) { a.Telemetry.Endpoint = "http://collector" }, "give its port"},
+		"telemetry to everybody":   {func(a *Args) { a.Telemetry.Collector.Labels = nil }, "Telemetry.Collector has no namespace or no labels"},
+		"a wait on nothing":        {func(a *Args) { a.Wait = &Wait{} }, "Wait.Cluster is nil"},
+		"analysis without metric":  {func(a *Args) { a.Canary.Analysis[0].Spec.Metrics = nil }, "Canary.Analysis[0] has no metrics"},
+		"analysis elsewhere":       {func(a *Args) { a.Canary.Analysis[0].Namespace = "other" }, `Canary.Analysis[0] is in namespace "other"`},
+		"analysis run dry":         {func(a *Args) { a.Canary.Analysis[0].Spec.DryRun = []rolloutsv1alpha1.DryRun{{MetricName: "errors"}} }, "dry"},
+		"no condition":             {metric(func(m *rolloutsv1alpha1.Metric) { m.SuccessCondition = "" }), `metric "errors" has neither successCondition nor failureCondition`},
+		"success is true":          {metric(func(m *rolloutsv1alpha1.Metric) { m.SuccessCondition = "true" }), `has successCondition "true"`},
+		"failure is false":         {metric(func(m *rolloutsv1alpha1.Metric) { m.SuccessCondition, m.FailureCondition = "", "false" }), `has failureCondition "false"`},
+		"failures without limit":   {metric(func(m *rolloutsv1alpha1.Metric) { m.FailureLimit = number(-1) }), "negative failureLimit"},
+		"all may fail":             {metric(func(m *rolloutsv1alpha1.Metric) { m.Count, m.FailureLimit = number(5), number(5) }), "tolerates 5 failures of 5 measurements"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			args := valid()
@@ -193,8 +210,23 @@ func TestConnectAdmitsExactlyTheDeclaredCallers(t *testing.T) {
 	}
 	other := valid()
 	other.Service, other.Calls = "other", nil
-	if err := Connect([]*Args{valid(), other}); err == nil || !strings.Contains(err.Error(), `service other: Public[0] (Exact "/") is a path of service web`) {
+	if err := Connect([]*Args{valid(), other}); err == nil || !strings.Contains(err.Error(), `service other: Public[0] (Exact "/") is a path of service web: its Public[0] is Exact "/"`) {
 		t.Errorf("a path that two services claim gives %v", err)
+	}
+	for claimed, overlaps := range map[gateway.Path]bool{
+		{Match: gateway.Prefix, Value: "/"}:         true,
+		{Match: gateway.Prefix, Value: "/api/a"}:    true,
+		{Match: gateway.Exact, Value: "/api/a/b"}:   true,
+		{Match: gateway.Exact, Value: "/api"}:       true,
+		{Match: gateway.Prefix, Value: "/api-docs"}: false,
+		{Match: gateway.Exact, Value: "/"}:          false,
+	} {
+		first, second := valid(), valid()
+		first.Public, second.Public = []gateway.Path{{Match: gateway.Prefix, Value: "/api"}}, []gateway.Path{claimed}
+		second.Service, first.Calls, second.Calls = "second", nil, nil
+		if err := Connect([]*Args{first, second}); (err != nil) != overlaps {
+			t.Errorf("%v beside Prefix /api gives %v", claimed, err)
+		}
 	}
 }
 
@@ -220,6 +252,9 @@ func TestNewRegistersAWellFormedTree(t *testing.T) {
 			t.Errorf("the Rollout does not wait for %s", needed)
 		}
 	}
+	if !recorder.Waits(t, "web-rollout", "web-migrate") || !recorder.Waits(t, "web-migrate", "web-migrate-network-policy") {
+		t.Error("the Rollout does not wait for its schema")
+	}
 	if !recorder.Waits(t, "web-autoscaler", "web-rollout") {
 		t.Error("the autoscaler does not wait for the Rollout")
 	}
@@ -240,5 +275,65 @@ func TestNamespace(t *testing.T) {
 		return err
 	}); err == nil {
 		t.Error("a namespace of capitals is taken")
+	}
+}
+
+// TestOtherWorkIsAnotherJob: a Job cannot be changed.
+func TestOtherWorkIsAnotherJob(t *testing.T) {
+	nameOf := func(change func(*Args)) string {
+		args := valid()
+		change(args)
+		job, err := args.migration()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return job.Name
+	}
+	same := nameOf(func(*Args) {})
+	if !strings.HasPrefix(same, "web-migrate-fedcba987654-") || len(same) > 63 {
+		t.Errorf("the Job is called %s", same)
+	}
+	if nameOf(func(a *Args) { a.Env["GREETING"] = "good day" }) != same {
+		t.Error("a setting that the Job does not read makes another Job")
+	}
+	for name, change := range map[string]func(*Args){
+		"another image":  func(a *Args) { a.Image = strings.Replace(a.Image, "fedc", "0000", 1) },
+		"another role":   func(a *Args) { a.Database.OwnerURL.Secret = "other" },
+		"another format": func(a *Args) { a.LogFormat = "text" },
+	} {
+		if nameOf(change) == same {
+			t.Errorf("%s makes the same Job", name)
+		}
+	}
+}
+
+// TestNothingSelectsTheMigration: no Service, budget or autoscaler takes its pods
+// for the service's.
+func TestNothingSelectsTheMigration(t *testing.T) {
+	args := valid()
+	job, err := args.migration()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for key, value := range args.selector() {
+		if job.Spec.Template.Labels[key] == value {
+			t.Errorf("the Job's pods have the service's label %s=%s", key, value)
+		}
+	}
+	if job.Annotations[kube.SkipAwait] != "" || job.Annotations[kube.ReplaceUnready] == "" {
+		t.Errorf("nobody waits for the Job: %v", job.Annotations)
+	}
+	args.Database.SkipAwait = true
+	if unawaited, err := args.migration(); err != nil || unawaited.Annotations[kube.SkipAwait] != "true" || unawaited.Annotations[kube.ReplaceUnready] != "" {
+		t.Errorf("the Job is waited for: %v (%v)", unawaited.Annotations, err)
+	}
+	pod := job.Spec.Template.Spec
+	if pod.Containers[0].Image != args.Image || pod.Containers[0].Args[0] != "migrate" {
+		t.Errorf("the Job runs %s %v", pod.Containers[0].Image, pod.Containers[0].Args)
+	}
+	for _, variable := range pod.Containers[0].Env {
+		if ref := variable.ValueFrom; ref != nil && ref.SecretKeyRef != nil && ref.SecretKeyRef.Name != args.Database.OwnerURL.Secret {
+			t.Errorf("the Job is given %s of %s", variable.Name, ref.SecretKeyRef.Name)
+		}
 	}
 }

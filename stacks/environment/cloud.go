@@ -25,7 +25,6 @@ import (
 	"github.com/loja-veloz/platform/infra/observability"
 	"github.com/loja-veloz/platform/infra/policy"
 	"github.com/loja-veloz/platform/infra/secrets"
-	"github.com/loja-veloz/platform/infra/workload"
 	"github.com/loja-veloz/platform/stacks/environment/internal/config"
 )
 
@@ -34,9 +33,6 @@ const (
 	kongNamespace     = "kong"
 	internalNamespace = "kong-internal"
 	argoNamespace     = "argocd"
-	// databaseNamespace is for what makes databases and users: the one place into
-	// which the master user's secret is brought.
-	databaseNamespace = "database"
 	secretsNamespace  = "external-secrets"
 	datadogNamespace  = "datadog"
 	secretStore       = "aws"
@@ -64,13 +60,20 @@ type cloud struct {
 	argoCD           *delivery.ArgoCDArgs
 	imageUpdater     *delivery.ImageUpdaterArgs
 	datadog          *observability.DatadogArgs
+	// shopSecrets are brought for services.
+	shopSecrets []shopSecret
 
 	// associated are the controllers' roles, which have to be there before their
 	// pods.
 	associated []pulumi.Resource
 	// masterSecret is where RDS keeps its master user.
 	masterSecret pulumi.StringOutput
+	// databaseHost is RDS's name.
+	databaseHost pulumi.StringOutput
 }
+
+// shopSecret is a secret of Secrets Manager with one key, which a service is given.
+type shopSecret struct{ name, key, remote string }
 
 // loadBalancerPatience is how long the load balancer controller may take: AWS
 // makes a Network Load Balancer in two to three minutes.
@@ -126,7 +129,7 @@ func newCloud(environment string, cfg *config.Config) (*cloud, gateway.KongPair,
 		},
 		secrets: &secrets.OperatorArgs{
 			Namespace: secretsNamespace, Region: in.Region, Store: secretStore,
-			Namespaces: []string{databaseNamespace, datadogNamespace, rolloutsNamespace, argoNamespace}, Replicas: 2, ChartRepository: mirror, SkipAwait: skip,
+			Namespaces: []string{shopNamespace, databaseNamespace, datadogNamespace, rolloutsNamespace, argoNamespace}, Replicas: 2, ChartRepository: mirror, SkipAwait: skip,
 		},
 		public: &gateway.KongArgs{
 			Namespace: kongNamespace, ReleaseName: "kong", Class: cfg.Gateway.Class, Public: true, CertificateARN: later,
@@ -148,6 +151,12 @@ func newCloud(environment string, cfg *config.Config) (*cloud, gateway.KongPair,
 		c.metricsServer = &observability.MetricsServerReleaseArgs{Namespace: systemNamespace, Replicas: 2, ChartRepository: mirror, SkipAwait: skip}
 	}
 	c.planDelivery(cfg)
+	if cfg.Shop.Acquirer == "stripe" {
+		c.shopSecrets = append(c.shopSecrets, shopSecret{stripeSecret, stripeKey, cfg.Shop.StripeSecretName})
+	}
+	if cfg.Shop.Auth == "api-key" {
+		c.shopSecrets = append(c.shopSecrets, shopSecret{apiKeysSecret, apiKeysKey, cfg.Shop.APIKeysSecretName})
+	}
 	if cfg.Datadog.Install {
 		c.datadog = &observability.DatadogArgs{
 			Namespace: datadogNamespace, Site: cfg.Datadog.Site, ClusterName: name,
@@ -156,6 +165,23 @@ func newCloud(environment string, cfg *config.Config) (*cloud, gateway.KongPair,
 	}
 	router, err := gateway.NewKongPair(c.public, c.internal)
 	return c, router, errors.Join(err, c.validate())
+}
+
+// masterSecret is RDS's superuser in the cluster.
+const masterSecret = "database-master"
+
+// planRoles says where the databases and roles are made: on RDS, in the subnets
+// that are its own.
+func (c *cloud) planRoles(cfg *config.Config, roles *database.RolesArgs) {
+	roles.Host, roles.SSLMode, roles.Secret = later, cfg.Database.SSLMode, masterSecret
+	zones, err := network.Plan(cfg.Cloud.CIDR, cfg.Cloud.Zones, cfg.Cloud.Taken...)
+	if err != nil {
+		roles.CIDRs = []string{cfg.Cloud.CIDR} // the network reports it
+		return
+	}
+	for _, zone := range zones {
+		roles.CIDRs = append(roles.CIDRs, zone.Database.String())
+	}
 }
 
 // planDelivery adds what ships new versions.
@@ -358,7 +384,7 @@ func (c *cloud) deploy(ctx *pulumi.Context) (*target, error) {
 	if err := c.identities(ctx, eks, own, db, in); err != nil {
 		return nil, err
 	}
-	c.loadBalancer.VPCID, c.masterSecret = net.VPCID, db.MasterSecretARN
+	c.loadBalancer.VPCID, c.masterSecret, c.databaseHost = net.VPCID, db.MasterSecretARN, db.Endpoint
 	return &target{
 		provider: kubernetesProvider, client: client, aws: in,
 		outputs: pulumi.Map{
@@ -385,6 +411,9 @@ func (c *cloud) identities(ctx *pulumi.Context, eks *cluster.Cluster, own *accou
 	}
 	if c.datadog != nil {
 		readable = append(readable, named(c.datadog.SecretName))
+	}
+	for _, secret := range c.shopSecrets {
+		readable = append(readable, named(secret.remote))
 	}
 	if c.argoCD != nil {
 		readable = append(readable, named(c.argoCD.Repository.SecretName))
@@ -417,7 +446,7 @@ func (c *cloud) identities(ctx *pulumi.Context, eks *cluster.Cluster, own *accou
 
 // install puts the controllers into the cluster. What it returns has to be there
 // before a workload is.
-func (c *cloud) install(ctx *pulumi.Context, t *target, shop pulumi.Resource) ([]pulumi.Resource, error) {
+func (c *cloud) install(ctx *pulumi.Context, t *target, shop, databases pulumi.Resource, roles *database.RolesArgs) ([]pulumi.Resource, error) {
 	in := pulumi.Provider(t.provider)
 	after := func(needed ...pulumi.Resource) pulumi.ResourceOption {
 		return pulumi.DependsOn(append(needed, c.associated...))
@@ -433,13 +462,8 @@ func (c *cloud) install(ctx *pulumi.Context, t *target, shop pulumi.Resource) ([
 	if err != nil {
 		return nil, err
 	}
-	databases, err := workload.NewNamespace(ctx, databaseNamespace, databaseNamespace, in)
+	needed, err := c.installSecrets(ctx, in, after, store, shop, databases, roles)
 	if err != nil {
-		return nil, err
-	}
-	if _, err := secrets.NewDatabase(ctx, "database-master", &secrets.DatabaseArgs{
-		Name: "database-master", Namespace: databaseNamespace, Store: secretStore, MasterSecretARN: c.masterSecret,
-	}, in, after(store, databases)); err != nil {
 		return nil, err
 	}
 	if c.metricsServer != nil {
@@ -479,7 +503,7 @@ func (c *cloud) install(ctx *pulumi.Context, t *target, shop pulumi.Resource) ([
 			return nil, err
 		}
 	}
-	needed := []pulumi.Resource{public, internal}
+	needed = append(needed, public, internal)
 	if c.rollouts != nil {
 		rollouts, err := delivery.NewRolloutsRelease(ctx, "rollouts", c.rollouts, in, after(store))
 		if err != nil {
@@ -497,6 +521,37 @@ func (c *cloud) install(ctx *pulumi.Context, t *target, shop pulumi.Resource) ([
 		}
 	}
 	return needed, nil
+}
+
+// installSecrets brings the services' secrets and the databases with their roles,
+// and returns what services have to wait for.
+func (c *cloud) installSecrets(ctx *pulumi.Context, in pulumi.ResourceOption, after func(...pulumi.Resource) pulumi.ResourceOption,
+	store, shop, databases pulumi.Resource, roles *database.RolesArgs) ([]pulumi.Resource, error) {
+	var needed []pulumi.Resource
+	for _, secret := range c.shopSecrets {
+		brought, err := secrets.NewSecret(ctx, secret.name, &secrets.SecretArgs{
+			Name: secret.name, Namespace: shopNamespace, Store: secretStore, Remote: secret.remote, Keys: []string{secret.key},
+		}, in, after(store, shop))
+		if err != nil {
+			return nil, err
+		}
+		needed = append(needed, brought)
+	}
+	if roles == nil {
+		return needed, nil
+	}
+	master, err := secrets.NewDatabase(ctx, masterSecret, &secrets.DatabaseArgs{
+		Name: masterSecret, Namespace: databaseNamespace, Store: secretStore, MasterSecretARN: c.masterSecret,
+	}, in, after(store, databases))
+	if err != nil {
+		return nil, err
+	}
+	roles.Host = c.databaseHost
+	made, err := database.NewRoles(ctx, "database-roles", roles, in, after(shop, master))
+	if err != nil {
+		return nil, err
+	}
+	return append(needed, made), nil
 }
 
 // rules are the platform's for this environment.

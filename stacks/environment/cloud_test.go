@@ -120,6 +120,7 @@ func inCloud(t *testing.T, name string, values map[string]string) (*infratest.Re
 		}, &made); err != nil {
 			return err
 		}
+		infratest.Registered(&made)
 		_, err := deployTo(ctx, context.Background(), name, values)
 		return err
 	})
@@ -205,6 +206,9 @@ func TestOrderInTheCloud(t *testing.T) {
 		"gateway-release":        "load-balancer-release", // which has to outlive the Services that it made load balancers for
 		"gateway-gateway":        "gateway-release",
 		"sample-web-app-rollout": "rollouts-release",
+		"pedidos-migrate":        "database-roles-job",
+		"pagamentos-rollout":     "stripe-external-secret",
+		"database-roles-job":     "database-master-external-secret",
 	} {
 		if !recorder.Waits(t, later, before) {
 			t.Errorf("%s does not wait for %s", later, before)
@@ -226,8 +230,8 @@ func TestOrderInTheCloud(t *testing.T) {
 			}
 		}
 	}
-	if secrets != 4 {
-		t.Errorf("%d secrets are brought into the cluster, want the database's, Argo CD's, and Datadog's twice", secrets)
+	if secrets != 6 {
+		t.Errorf("%d secrets are brought into the cluster, want the database's, Stripe's, the API keys, Argo CD's, and Datadog's twice", secrets)
 	}
 }
 

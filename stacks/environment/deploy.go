@@ -10,6 +10,7 @@ import (
 	"github.com/pulumi/pulumi-kubernetes/sdk/v4/go/kubernetes"
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 
+	"github.com/loja-veloz/platform/infra/database"
 	"github.com/loja-veloz/platform/infra/delivery"
 	"github.com/loja-veloz/platform/infra/gateway"
 	"github.com/loja-veloz/platform/infra/kube"
@@ -19,8 +20,8 @@ import (
 	"github.com/loja-veloz/platform/stacks/environment/internal/config"
 )
 
-// deploy turns configuration into resources and returns the stack's outputs. Waits for Rollouts end when interrupt does. Its error has a
-// line per fault.
+// deploy turns configuration into resources and returns the stack's outputs. Waits
+// for Rollouts end when interrupt does. Its error has a line per fault.
 func deploy(ctx *pulumi.Context, interrupt context.Context, values map[string]string) (pulumi.Map, error) {
 	return deployTo(ctx, interrupt, ctx.Stack(), values)
 }
@@ -47,7 +48,13 @@ func deployTo(ctx *pulumi.Context, interrupt context.Context, name string, value
 	if err != nil {
 		return nil, err
 	}
-	needed, err := p.install(ctx, t, shop)
+	var databases pulumi.Resource
+	if p.roles != nil {
+		if databases, err = workload.NewNamespace(ctx, databaseNamespace, databaseNamespace, in); err != nil {
+			return nil, err
+		}
+	}
+	needed, err := p.install(ctx, t, shop, databases)
 	if err != nil {
 		return nil, err
 	}
@@ -81,6 +88,8 @@ func (p *plan) rules(cfg *config.Config) policy.Options {
 	reason := "its image is built on this machine or taken from upstream by the tag that infra pins"
 	return policy.Options{Exempt: []policy.Exemption{
 		{Rule: policy.ImageDigest, Namespace: gatewayNamespace, Reason: reason},
+		{Rule: policy.ImageDigest, Namespace: gatewayInternalNamespace, Reason: reason},
+		{Rule: policy.ImageDigest, Resource: "database-server-server", Reason: reason},
 		{Rule: policy.ImageDigest, Namespace: rolloutsNamespace, Reason: reason},
 		{Rule: policy.ImageDigest, Namespace: systemNamespace, Reason: reason},
 	}}
@@ -108,17 +117,32 @@ func (p *plan) target(ctx *pulumi.Context, cfg *config.Config) (*target, error) 
 
 // install puts the controllers into the cluster, and returns what has to be there
 // before a workload is.
-func (p *plan) install(ctx *pulumi.Context, t *target, shop pulumi.Resource) ([]pulumi.Resource, error) {
+func (p *plan) install(ctx *pulumi.Context, t *target, shop, databases pulumi.Resource) ([]pulumi.Resource, error) {
 	if p.cloud != nil {
-		return p.cloud.install(ctx, t, shop)
+		return p.cloud.install(ctx, t, shop, databases, p.roles)
 	}
 	in := pulumi.Provider(t.provider)
-	// The gateway's Role is in the shop's namespace.
+	// The gateways' Roles are in the shop's namespace.
 	edge, err := gateway.NewTraefik(ctx, "gateway", p.gateway, in, pulumi.DependsOn([]pulumi.Resource{shop}))
 	if err != nil {
 		return nil, err
 	}
-	needed := []pulumi.Resource{edge}
+	inside, err := gateway.NewTraefik(ctx, "internal-gateway", p.internal, in, pulumi.DependsOn([]pulumi.Resource{shop, edge}))
+	if err != nil {
+		return nil, err
+	}
+	needed := []pulumi.Resource{edge, inside}
+	if p.roles != nil {
+		server, err := database.NewServer(ctx, "database-server", p.server, in, pulumi.DependsOn([]pulumi.Resource{databases}))
+		if err != nil {
+			return nil, err
+		}
+		roles, err := database.NewRoles(ctx, "database-roles", p.roles, in, pulumi.DependsOn([]pulumi.Resource{shop, databases, server}))
+		if err != nil {
+			return nil, err
+		}
+		needed = append(needed, roles)
+	}
 	if p.rollouts != nil {
 		rollouts, err := delivery.NewRollouts(ctx, "rollouts", p.rollouts, in)
 		if err != nil {
@@ -144,7 +168,10 @@ func (p *plan) url(cfg *config.Config) string {
 
 // namespaces are those that people look into, by what they hold.
 func (p *plan) namespaces() map[string]string {
-	all := map[string]string{"services": p.shop, "gateway": gatewayNamespace, "delivery": rolloutsNamespace}
+	all := map[string]string{
+		"services": p.shop, "gateway": gatewayNamespace, "internalGateway": gatewayInternalNamespace, "delivery": rolloutsNamespace,
+		"database": databaseNamespace,
+	}
 	if p.cloud != nil {
 		all["gateway"], all["internalGateway"] = kongNamespace, internalNamespace
 	}

@@ -82,6 +82,18 @@ func TestWhatIsNeededComesFirst(t *testing.T) {
 		"sample-web-app-route":   "gateway-crd-httproutes",
 		"sample-web-app-rollout": "rollouts-crd-rollouts",
 		"metrics-api":            "metrics-deployment",
+
+		"internal-gateway-role-shop":     "shop-namespace",
+		"internal-gateway-internal":      "gateway-crd-gateways",
+		"internal-gateway-deployment":    "gateway-crd-traefikservices",
+		"pedidos-internal-route":         "internal-gateway-deployment",
+		"database-server-server":         "database-server-admin-job",
+		"database-server-admin-job":      "database-default-deny",
+		"database-roles-job":             "database-server-server",
+		"database-roles-role":            "shop-namespace",
+		"pedidos-migrate":                "database-roles-job",
+		"pedidos-rollout":                "pedidos-migrate",
+		"sample-web-app-service-account": "database-roles-job",
 	} {
 		if !recorder.Waits(t, object, definition) {
 			t.Errorf("%s does not wait for %s", object, definition)
@@ -102,6 +114,9 @@ func TestWhatControllersWriteIsLeftAlone(t *testing.T) {
 		if r := recorder.Named(t, name); !slices.Equal(r.IgnoreChanges, []string{path}) {
 			t.Errorf("%s ignores changes of %q, want %s", name, r.IgnoreChanges, path)
 		}
+	}
+	if r := recorder.Named(t, "pedidos-internal-route"); len(r.IgnoreChanges) != 0 {
+		t.Errorf("the internal route ignores changes of %q: the weights are in the TraefikService", r.IgnoreChanges)
 	}
 	rollout := recorder.Named(t, "sample-web-app-rollout").Inputs["spec"].(map[string]any)
 	if _, there := rollout["replicas"]; there {
@@ -132,7 +147,7 @@ func TestDeployRefusesAllFaultsAtOnceAndRegistersNothing(t *testing.T) {
 	if err == nil {
 		t.Fatal("deployed")
 	}
-	for _, want := range []string{"imagess is unknown", `waitForRollout is "perhaps"`, "images.sample-web-app is missing", "NodePort is 1"} {
+	for _, want := range []string{"imagess is unknown", `waitForRollout is "perhaps"`, "images.sample-web-app is missing", "images.database is missing", "NodePort is 1"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("not reported: %s\nin:\n%v", want, err)
 		}
@@ -153,5 +168,24 @@ func TestAnUpdateFailsWithTheRolloutItWaitsFor(t *testing.T) {
 	})
 	if err == nil || !strings.Contains(err.Error(), "interrupted") {
 		t.Errorf("the update ends with %v", err)
+	}
+}
+
+// TestNoPasswordPassesThroughPulumi: the program makes no Secret and reads none.
+func TestNoPasswordPassesThroughPulumi(t *testing.T) {
+	local, _, err := registered(t, true, valid(nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	prod, err := inCloud(t, "prod", stackFile(t, "prod"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, recorder := range []*infratest.Recorder{local, prod} {
+		for _, r := range recorder.Resources() {
+			if r.Type == "kubernetes:core/v1:Secret" || strings.HasPrefix(r.Type, "random:") {
+				t.Errorf("%s would be in the state", r.URN)
+			}
+		}
 	}
 }

@@ -19,6 +19,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -44,6 +45,7 @@ func TestStrictDryRun(t *testing.T) {
 	p := planOf(t, map[string]string{
 		"loja-veloz:telemetry": `{"otlpEndpoint": "http://otel-collector.observability:4317"}`,
 		"loja-veloz:gateway":   `{"replicas": 2}`,
+		"loja-veloz:database":  `{"localPath": "/var/lib/loja-veloz/postgres"}`,
 		"loja-veloz:services":  `{"sample-web-app": {"env": {"GREETING": "hello"}}}`,
 	})
 	stages, err := p.stages()
@@ -188,7 +190,8 @@ func readDefinitions(t *testing.T, module, folder string, into map[string]map[st
 func podOf(fields map[string]any) map[string]any {
 	spec, _ := fields["spec"].(map[string]any)
 	template, _ := spec["template"].(map[string]any)
-	if fields["kind"] != "Deployment" && fields["kind"] != "Rollout" || template == nil {
+	kinds := []any{"Deployment", "Rollout", "StatefulSet", "Job"}
+	if !slices.Contains(kinds, fields["kind"]) || template == nil {
 		return nil
 	}
 	meta := fields["metadata"].(map[string]any)
@@ -216,6 +219,8 @@ func clone(t *testing.T, fields map[string]any) map[string]any {
 type apiServer struct {
 	url    string
 	client *http.Client
+	// certificate is the file with its own.
+	certificate string
 	// resources caches discovery: "apiVersion kind" to its resource.
 	resources map[string]apiResource
 }
@@ -252,9 +257,9 @@ func startAPIServer(t *testing.T, bin string) *apiServer {
 		// Nobody makes the ServiceAccounts that a dry run only pretends to create.
 		"--disable-admission-plugins=ServiceAccount")
 
-	server := &apiServer{url: "https://" + port, resources: map[string]apiResource{}}
+	server := &apiServer{url: "https://" + port, certificate: filepath.Join(certificates, "apiserver.crt"), resources: map[string]apiResource{}}
 	waitFor(t, "kube-apiserver to be ready", func() error {
-		certificate, err := os.ReadFile(filepath.Join(certificates, "apiserver.crt"))
+		certificate, err := os.ReadFile(server.certificate)
 		if err != nil {
 			return err
 		}

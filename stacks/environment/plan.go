@@ -4,9 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 	"time"
 
+	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
+
+	"github.com/loja-veloz/platform/infra/database"
 	"github.com/loja-veloz/platform/infra/delivery"
 	"github.com/loja-veloz/platform/infra/gateway"
 	"github.com/loja-veloz/platform/infra/kube"
@@ -17,11 +21,15 @@ import (
 
 // Namespaces of an environment.
 const (
-	shopNamespace          = "shop"
-	gatewayNamespace       = "gateway"
-	rolloutsNamespace      = "argo-rollouts"
-	systemNamespace        = "kube-system"
-	observabilityNamespace = "observability"
+	shopNamespace            = "shop"
+	gatewayNamespace         = "gateway"
+	gatewayInternalNamespace = "gateway-internal"
+	rolloutsNamespace        = "argo-rollouts"
+	systemNamespace          = "kube-system"
+	observabilityNamespace   = "observability"
+	// databaseNamespace is for what makes databases and roles: the one place in which
+	// the superuser's password is. Without a cloud PostgreSQL is there too.
+	databaseNamespace = "database"
 )
 
 // plan is what an environment consists of: plain values, made from the
@@ -30,6 +38,9 @@ type plan struct {
 	shop          string
 	cloud         *cloud                           // nil: the cluster exists
 	gateway       *gateway.TraefikArgs             // nil: the cloud brings Kong
+	internal      *gateway.TraefikArgs             // calls between services
+	server        *database.ServerArgs             // nil: the cloud brings RDS, or nobody has a database
+	roles         *database.RolesArgs              // nil: nobody has a database
 	rollouts      *delivery.RolloutsArgs           // nil: not installed by us
 	metricsServer *observability.MetricsServerArgs // nil: not installed by us
 	workloads     []*workload.Args
@@ -39,34 +50,102 @@ type plan struct {
 // component's faults at once.
 func newPlan(name string, cfg *config.Config, services []service) (*plan, error) {
 	p := &plan{shop: shopNamespace}
-	var router gateway.Gateway
-	var internal gateway.Gateway
-	var cloudErr error
+	var router, internal gateway.Gateway
+	var gatewayErr error
 	if cfg.Cloud.Provider == "aws" {
 		var pair gateway.KongPair
-		p.cloud, pair, cloudErr = newCloud(name, cfg)
+		p.cloud, pair, gatewayErr = newCloud(name, cfg)
 		router, internal = pair, pair.Internal
 	} else {
-		p.gateway = &gateway.TraefikArgs{
-			Namespace:            gatewayNamespace,
-			Class:                cfg.Gateway.Class,
-			NodePort:             cfg.Gateway.NodePort,
-			RouteNamespaces:      []string{shopNamespace},
-			Replicas:             cfg.Gateway.Replicas,
-			DefinitionsInstalled: !cfg.Gateway.InstallDefinitions,
-		}
-		router = gateway.NewTraefikRouter(p.gateway)
-		if cfg.Delivery.InstallRollouts {
-			p.rollouts = &delivery.RolloutsArgs{Namespace: rolloutsNamespace, WeightRules: router.WeightRules(), Replicas: 1}
-		}
-		if cfg.MetricsServer.Install {
-			p.metricsServer = &observability.MetricsServerArgs{Namespace: systemNamespace, KubeletInsecureTLS: cfg.MetricsServer.KubeletInsecureTLS}
-		}
+		var pair gateway.TraefikPair
+		pair, gatewayErr = p.planCluster(cfg)
+		router, internal = pair, pair.Internal
 	}
+	p.planDatabase(cfg, databases(services))
 	for _, s := range services {
-		p.workloads = append(p.workloads, newWorkload(name, cfg, s, router, internal))
+		w := newWorkload(name, cfg, s, router, internal)
+		if s.database {
+			w.Database = p.database(cfg, s.name)
+			p.admit(w.Pods(), w.Migration())
+		}
+		p.workloads = append(p.workloads, w)
 	}
-	return p, errors.Join(cloudErr, workload.Connect(p.workloads), p.validate(cfg))
+	return p, errors.Join(gatewayErr, workload.Connect(p.workloads), p.validate(cfg))
+}
+
+// planCluster adds what a cluster is given that exists.
+func (p *plan) planCluster(cfg *config.Config) (gateway.TraefikPair, error) {
+	p.gateway = &gateway.TraefikArgs{
+		Namespace:            gatewayNamespace,
+		Class:                cfg.Gateway.Class,
+		NodePort:             cfg.Gateway.NodePort,
+		RouteNamespaces:      []string{shopNamespace},
+		Replicas:             cfg.Gateway.Replicas,
+		DefinitionsInstalled: !cfg.Gateway.InstallDefinitions,
+	}
+	p.internal = &gateway.TraefikArgs{
+		Namespace:            gatewayInternalNamespace,
+		Class:                cfg.Gateway.Class + "-internal",
+		Internal:             true,
+		RouteNamespaces:      []string{shopNamespace},
+		Replicas:             cfg.Gateway.Replicas,
+		DefinitionsInstalled: true, // by the public one
+	}
+	pair, err := gateway.NewTraefikPair(p.gateway, p.internal)
+	if cfg.Delivery.InstallRollouts {
+		p.rollouts = &delivery.RolloutsArgs{Namespace: rolloutsNamespace, WeightRules: pair.WeightRules(), Replicas: 1}
+	}
+	if cfg.MetricsServer.Install {
+		p.metricsServer = &observability.MetricsServerArgs{Namespace: systemNamespace, KubeletInsecureTLS: cfg.MetricsServer.KubeletInsecureTLS}
+	}
+	return pair, err
+}
+
+// planDatabase adds what makes the databases of these names and, without a cloud,
+// their server.
+func (p *plan) planDatabase(cfg *config.Config, names []string) {
+	if len(names) == 0 {
+		return
+	}
+	p.roles = &database.RolesArgs{
+		Namespace: databaseNamespace, Image: cfg.Images[config.DatabaseImage], Databases: names, SecretsNamespace: shopNamespace,
+		Port: database.Port, SkipAwait: !cfg.Database.Await,
+	}
+	if p.cloud != nil {
+		p.cloud.planRoles(cfg, p.roles)
+		return
+	}
+	p.server = &database.ServerArgs{
+		Namespace: databaseNamespace, Image: cfg.Images[config.DatabaseImage], StorageGiB: cfg.Database.LocalGiB, LocalPath: cfg.Database.LocalPath,
+	}
+	p.roles.Host, p.roles.SSLMode = pulumi.String(p.server.Host()), "disable" // nothing leaves the cluster
+	p.roles.Secret, p.roles.User, p.roles.Server = database.AdminSecret, database.Superuser, database.ServerLabels()
+	p.admit(gateway.Pods{Namespace: databaseNamespace, Labels: map[string]string{"app.kubernetes.io/name": database.SetupName}})
+}
+
+// admit lets pods connect to the server in the cluster, if there is one.
+func (p *plan) admit(clients ...gateway.Pods) {
+	if p.server == nil {
+		return
+	}
+	for _, client := range clients {
+		p.server.Clients = append(p.server.Clients, database.Client{Namespace: client.Namespace, Labels: client.Labels})
+	}
+}
+
+// database is the one of a service.
+func (p *plan) database(cfg *config.Config, name string) *workload.Database {
+	d := &workload.Database{
+		SkipAwait: !cfg.Database.Await,
+		URL:       workload.SecretKey{Secret: database.RuntimeSecret(name), Key: database.URLKey},
+		OwnerURL:  workload.SecretKey{Secret: database.OwnerSecret(name), Key: database.URLKey},
+		CIDRs:     p.roles.CIDRs,
+		Port:      database.Port,
+	}
+	if p.server != nil {
+		d.Pods = gateway.Pods{Namespace: databaseNamespace, Labels: database.ServerLabels()}
+	}
+	return d
 }
 
 func newWorkload(environment string, cfg *config.Config, s service, router, internal gateway.Gateway) *workload.Args {
@@ -77,7 +156,7 @@ func newWorkload(environment string, cfg *config.Config, s service, router, inte
 		Environment: environment,
 		Image:       cfg.Images[s.name],
 		LogFormat:   size.LogFormat,
-		Env:         size.Env,
+		Env:         map[string]string{},
 		Size: workload.Size{
 			MinReplicas: size.MinReplicas, MaxReplicas: size.MaxReplicas,
 			MilliCPU:  int64(size.MilliCPU),
@@ -91,8 +170,16 @@ func newWorkload(environment string, cfg *config.Config, s service, router, inte
 		Gateway: router,
 		Public:  s.public,
 	}
-	for _, callee := range s.calls {
-		args.Calls = append(args.Calls, workload.Call{Service: callee, Via: internal})
+	if s.env != nil {
+		maps.Copy(args.Env, s.env(cfg))
+	}
+	for _, call := range s.calls {
+		args.Calls = append(args.Calls, workload.Call{Service: call.service, Via: internal})
+		args.Env[call.variable] = gateway.InternalURL(call.service)
+	}
+	maps.Copy(args.Env, size.Env)
+	if s.secrets != nil {
+		args.SecretEnv = s.secrets(cfg)
 	}
 	if cfg.Telemetry.OTLPEndpoint != "" {
 		args.Telemetry = &workload.Telemetry{
@@ -112,6 +199,13 @@ func (p *plan) validate(cfg *config.Config) error {
 	var faults []error
 	if p.gateway != nil {
 		faults = append(faults, led("gateway", p.gateway.Validate())...)
+		faults = append(faults, led("internal gateway", p.internal.Validate())...)
+	}
+	if p.server != nil {
+		faults = append(faults, led("database", p.server.Validate())...)
+	}
+	if p.roles != nil {
+		faults = append(faults, led("databases and roles", p.roles.Validate())...)
 	}
 	for _, w := range p.workloads {
 		if cfg.Images[w.Service] != "" {
@@ -141,13 +235,21 @@ func (p *plan) wait(interrupt context.Context, cluster workload.Cluster, timeout
 }
 
 // stages gives every object that the environment itself makes, charts' objects
-// apart, in an order in which they can be
-// applied one after another.
+// apart, in an order in which they can be applied one after another.
 func (p *plan) stages() (kube.Stages, error) {
 	all := workload.NamespaceStages(p.shop)
 	var components []interface{ Stages() (kube.Stages, error) }
 	if p.gateway != nil {
-		components = append(components, p.gateway)
+		components = append(components, p.gateway, p.internal)
+	}
+	if p.roles != nil {
+		all = append(all, workload.NamespaceStages(databaseNamespace)...)
+	}
+	if p.server != nil {
+		components = append(components, p.server)
+	}
+	if p.roles != nil {
+		components = append(components, p.roles)
 	}
 	if p.rollouts != nil {
 		components = append(components, p.rollouts)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -18,9 +19,12 @@ var (
 	internalPort = reachability.Port{Number: 9000, Protocol: corev1.ProtocolTCP}
 	dnsUDP       = reachability.Port{Number: 53, Protocol: corev1.ProtocolUDP}
 	dnsTCP       = reachability.Port{Number: 53, Protocol: corev1.ProtocolTCP}
+	postgresPort = reachability.Port{Number: 5432, Protocol: corev1.ProtocolTCP}
+	apiPort      = reachability.Port{Number: 443, Protocol: corev1.ProtocolTCP}
+	apiPodPort   = reachability.Port{Number: 6443, Protocol: corev1.ProtocolTCP}
 	otlpGRPC     = reachability.Port{Number: 4317, Protocol: corev1.ProtocolTCP}
 	otlpHTTP     = reachability.Port{Number: 4318, Protocol: corev1.ProtocolTCP}
-	allPorts     = []reachability.Port{httpPort, webPort, internalPort, dnsUDP, dnsTCP, otlpGRPC, otlpHTTP}
+	allPorts     = []reachability.Port{httpPort, webPort, internalPort, dnsUDP, dnsTCP, postgresPort, apiPort, apiPodPort, otlpGRPC, otlpHTTP}
 )
 
 // bystanders are pods that no policy of ours selects: among themselves they do
@@ -33,17 +37,30 @@ var bystanders = []reachability.Pod{
 	{Name: "default-stranger", Namespace: "default", Labels: map[string]string{"app.kubernetes.io/name": "sample-web-app"}},
 }
 
+func named(namespace, name string, ports ...reachability.Port) reachability.Pod {
+	return reachability.Pod{Name: name, Namespace: namespace, Labels: map[string]string{"app.kubernetes.io/name": name}, Ports: ports}
+}
+
 // podsOf are all pods of an environment, and strangers next to them.
 func podsOf(services []service) []reachability.Pod {
+	inside := named("gateway-internal", "traefik", webPort, internalPort)
+	inside.Name = "traefik-internal"
 	pods := append([]reachability.Pod{
-		{Name: "traefik", Namespace: "gateway", Labels: map[string]string{"app.kubernetes.io/name": "traefik"}, Ports: []reachability.Port{webPort, internalPort}},
-		{Name: "gateway-stranger", Namespace: "gateway", Labels: map[string]string{"app": "stranger"}},
-		{Name: "shop-stranger", Namespace: "shop", Labels: map[string]string{"app": "stranger"}},
+		named("gateway", "traefik", webPort, internalPort),
+		inside,
+		named("database", "postgres", postgresPort),
+		named("database", "database-setup", apiPort, apiPodPort),
+		named("database", "database-admin"),
+		named("gateway", "gateway-stranger"),
+		named("gateway-internal", "gateway-internal-stranger"),
+		named("database", "database-stranger"),
+		named("shop", "shop-stranger"),
 	}, bystanders...)
 	for _, s := range services {
-		pods = append(pods, reachability.Pod{
-			Name: s.name, Namespace: "shop", Labels: map[string]string{"app.kubernetes.io/name": s.name}, Ports: []reachability.Port{httpPort},
-		})
+		pods = append(pods, named("shop", s.name, httpPort))
+		if s.database {
+			pods = append(pods, named("shop", s.name+"-migrate"))
+		}
 	}
 	return pods
 }
@@ -53,33 +70,51 @@ func declared(services []service, telemetry bool) []reachability.Edge {
 	var edges []reachability.Edge
 	add := func(from, to string, ports ...reachability.Port) {
 		for _, port := range ports {
-			edges = append(edges, reachability.Edge{From: from, To: to, Port: port})
+			edge := reachability.Edge{From: from, To: to, Port: port}
+			if !slices.Contains(edges, edge) {
+				edges = append(edges, edge)
+			}
 		}
 	}
 	for _, s := range services {
 		if len(s.public) > 0 {
 			add("traefik", s.name, httpPort)
 		}
-		for _, callee := range s.calls {
-			add(s.name, callee, httpPort)
+		for _, call := range s.calls {
+			add(s.name, "traefik-internal", webPort)
+			add("traefik-internal", call.service, httpPort)
 		}
 		add(s.name, "coredns", dnsUDP, dnsTCP)
 		if telemetry {
 			add(s.name, "collector", otlpGRPC)
 		}
+		if s.database {
+			add(s.name, "postgres", postgresPort)
+			add(s.name+"-migrate", "postgres", postgresPort)
+			add(s.name+"-migrate", "coredns", dnsUDP, dnsTCP)
+		}
 	}
-	// Whoever is free to send reaches the edge at its public port, and the bystanders.
-	free := append([]reachability.Pod{{Name: "traefik"}, {Name: "gateway-stranger"}}, bystanders...)
-	for _, from := range free {
+	// Nobody restrains these; whoever is free to send reaches the edge at its public
+	// port, and them.
+	free := append([]reachability.Pod{{Name: "gateway-stranger"}, {Name: "gateway-internal-stranger"}}, bystanders...)
+	for _, from := range append([]reachability.Pod{{Name: "traefik"}, {Name: "traefik-internal"}}, free...) {
 		if from.Name != "traefik" {
 			add(from.Name, "traefik", webPort)
 		}
-		for _, to := range append([]reachability.Pod{{Name: "gateway-stranger"}}, bystanders...) {
+		for _, to := range free {
 			if from.Name != to.Name {
 				add(from.Name, to.Name, allPorts...)
 			}
 		}
 	}
+	// The API server has no address that a policy could name.
+	for _, from := range []string{"database-setup", "database-admin"} {
+		add(from, "coredns", dnsUDP, dnsTCP)
+		for _, to := range free {
+			add(from, to.Name, apiPort, apiPodPort)
+		}
+	}
+	add("database-setup", "postgres", postgresPort)
 	return edges
 }
 
@@ -102,10 +137,11 @@ func policiesOf(t *testing.T, services []service, telemetry bool) []*networkingv
 	return reachability.Policies(stages.All())
 }
 
-// twoServices call one another in one direction, and one of them is not public.
+// twoServices call one another in one direction, and one of them is not public and
+// has a database.
 var twoServices = []service{
-	{name: "orders", public: []gateway.Path{{Match: gateway.Prefix, Value: "/api"}}, calls: []string{"stock"}, size: config.DefaultService()},
-	{name: "stock", size: config.DefaultService()},
+	{name: "orders", public: []gateway.Path{{Match: gateway.Prefix, Value: "/api"}}, calls: []call{{"stock", "STOCK_URL"}}, size: config.DefaultService()},
+	{name: "stock", database: true, size: config.DefaultService()},
 }
 
 func TestPoliciesLetThroughExactlyWhatIsDeclared(t *testing.T) {
@@ -122,10 +158,29 @@ func TestPoliciesLetThroughExactlyWhatIsDeclared(t *testing.T) {
 // TestTheProofCanFail takes away a rule, and a policy, and sees each.
 func TestTheProofCanFail(t *testing.T) {
 	for want, spoil := range map[string]func([]*networkingv1.NetworkPolicy) []*networkingv1.NetworkPolicy{
-		"declared, but not possible: orders -> stock:8080/TCP": func(all []*networkingv1.NetworkPolicy) []*networkingv1.NetworkPolicy {
+		"declared, but not possible: traefik-internal -> stock:8080/TCP": func(all []*networkingv1.NetworkPolicy) []*networkingv1.NetworkPolicy {
 			for _, p := range all {
 				if p.Name == "stock" {
 					p.Spec.Ingress = nil
+				}
+			}
+			return all
+		},
+		"not declared, but possible: orders -> postgres:5432/TCP": func(all []*networkingv1.NetworkPolicy) []*networkingv1.NetworkPolicy {
+			for _, p := range all {
+				switch p.Name {
+				case "postgres":
+					p.Spec.Ingress[0].From = nil
+				case "orders":
+					p.Spec.Egress = []networkingv1.NetworkPolicyEgressRule{{}}
+				}
+			}
+			return all
+		},
+		"not declared, but possible: default-stranger -> traefik-internal:8000/TCP": func(all []*networkingv1.NetworkPolicy) []*networkingv1.NetworkPolicy {
+			for _, p := range all {
+				if p.Namespace == "gateway-internal" {
+					p.Spec.Ingress[0].From = nil
 				}
 			}
 			return all

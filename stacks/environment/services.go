@@ -1,7 +1,11 @@
 package main
 
 import (
+	"strconv"
+
+	"github.com/loja-veloz/platform/infra/database"
 	"github.com/loja-veloz/platform/infra/gateway"
+	"github.com/loja-veloz/platform/infra/workload"
 	"github.com/loja-veloz/platform/stacks/environment/internal/config"
 )
 
@@ -10,11 +14,32 @@ type service struct {
 	name string
 	// public are the paths that the edge answers; anything else is a 404 there.
 	public []gateway.Path
-	// calls names the services that it calls directly.
-	calls []string
+	// calls are the services that it calls, through the internal gateway.
+	calls []call
+	// database gives it one of its own name.
+	database bool
+	// env is further configuration; what services.<name>.env says counts before it.
+	env func(*config.Config) map[string]string
+	// secrets are further variables from Secrets.
+	secrets func(*config.Config) map[string]workload.SecretKey
 	// size is the default of the configuration key services.<name>.
 	size config.Service
 }
+
+// call is a service and the variable that its address is given in.
+type call struct{ service, variable string }
+
+// Secrets that External Secrets brings for services, and their keys, in the
+// cluster and in AWS Secrets Manager.
+const (
+	stripeSecret  = "stripe"
+	stripeKey     = "api-key"
+	apiKeysSecret = "api-keys"
+	apiKeysKey    = "api-keys"
+)
+
+// apiPrefix is what the edge strips before api-gateway.
+const apiPrefix = "/api"
 
 // services are all services of the platform. make new-service adds here.
 var services = []service{
@@ -24,10 +49,81 @@ var services = []service{
 			{Match: gateway.Exact, Value: "/"},
 			{Match: gateway.Prefix, Value: "/echo"},
 			{Match: gateway.Prefix, Value: "/static"},
-			{Match: gateway.Exact, Value: "/health"},
+			{Match: gateway.Prefix, Value: "/checkout"},
+			{Match: gateway.Prefix, Value: "/orders"},
 		},
-		size: config.DefaultService(),
+		calls: []call{{"api-gateway", "API_URL"}},
+		size:  config.DefaultService(),
 	},
+	{
+		name: "api-gateway",
+		// Each resource by itself: /api as a whole would show /api/metrics.
+		public: []gateway.Path{
+			{Match: gateway.Exact, Value: "/health"},
+			{Match: gateway.Prefix, Value: apiPrefix + "/pedidos", Strip: apiPrefix},
+			{Match: gateway.Prefix, Value: apiPrefix + "/pagamentos", Strip: apiPrefix},
+			{Match: gateway.Prefix, Value: apiPrefix + "/estoque", Strip: apiPrefix},
+		},
+		calls: []call{{"pedidos", "PEDIDOS_URL"}, {"pagamentos", "PAGAMENTOS_URL"}, {"estoque", "ESTOQUE_URL"}},
+		env: func(c *config.Config) map[string]string {
+			return map[string]string{"AUTH": c.Shop.Auth, "PUBLIC_PATH": apiPrefix, "ENABLE_DOCS": docs(c)}
+		},
+		secrets: func(c *config.Config) map[string]workload.SecretKey {
+			if c.Shop.Auth != "api-key" {
+				return nil
+			}
+			return map[string]workload.SecretKey{"API_KEYS": {Secret: apiKeysSecret, Key: apiKeysKey}}
+		},
+		size: sized(10),
+	},
+	{
+		name:     "pedidos",
+		calls:    []call{{"pagamentos", "PAGAMENTOS_URL"}, {"estoque", "ESTOQUE_URL"}},
+		database: true,
+		env: func(c *config.Config) map[string]string {
+			return map[string]string{"ENABLE_DOCS": docs(c)}
+		},
+		// It audits all three databases, which the auditor may read.
+		secrets: func(*config.Config) map[string]workload.SecretKey {
+			return map[string]workload.SecretKey{
+				"AUDIT_PEDIDOS_DATABASE_URL":    {Secret: database.AuditorSecret, Key: "pedidos"},
+				"AUDIT_PAGAMENTOS_DATABASE_URL": {Secret: database.AuditorSecret, Key: "pagamentos"},
+				"AUDIT_ESTOQUE_DATABASE_URL":    {Secret: database.AuditorSecret, Key: "estoque"},
+			}
+		},
+		size: sized(8),
+	},
+	{
+		name:     "pagamentos",
+		database: true,
+		env: func(c *config.Config) map[string]string {
+			return map[string]string{"ACQUIRER": c.Shop.Acquirer, "ENABLE_DOCS": docs(c)}
+		},
+		secrets: func(c *config.Config) map[string]workload.SecretKey {
+			if c.Shop.Acquirer != "stripe" {
+				return nil
+			}
+			return map[string]workload.SecretKey{"STRIPE_API_KEY": {Secret: stripeSecret, Key: stripeKey}}
+		},
+		size: sized(6),
+	},
+	{
+		name:     "estoque",
+		database: true,
+		env: func(c *config.Config) map[string]string {
+			return map[string]string{"SEED_CATALOGUE": strconv.FormatBool(c.Shop.SeedCatalogue), "ENABLE_DOCS": docs(c)}
+		},
+		size: sized(6),
+	},
+}
+
+func docs(c *config.Config) string { return strconv.FormatBool(c.Shop.Docs) }
+
+// sized is the usual size with another limit for the autoscaler.
+func sized(most int32) config.Service {
+	size := config.DefaultService()
+	size.MaxReplicas = most
+	return size
 }
 
 // sizes are the services' defaults by name.
@@ -37,4 +133,15 @@ func sizes(services []service) map[string]config.Service {
 		byName[s.name] = s.size
 	}
 	return byName
+}
+
+// databases are the names of the services that have one.
+func databases(services []service) []string {
+	var names []string
+	for _, s := range services {
+		if s.database {
+			names = append(names, s.name)
+		}
+	}
+	return names
 }

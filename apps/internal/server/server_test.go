@@ -372,7 +372,7 @@ func TestDocsAreShownWhereTheyAreAllowed(t *testing.T) {
 			t.Fatal(err)
 		}
 		for path, part := range map[string]string{
-			"/docs/": "swagger-ui", "/docs/openapi.yaml": "openapi: 3.0.3", "/docs/swagger-ui-bundle.js": "",
+			"/docs/": "swagger-ui", "/docs/openapi.yaml": "openapi: 3.0.3", "/docs/swagger-ui-bundle.js": "SwaggerUIBundle", "/docs/swagger-ui.css": ".swagger-ui", "/docs/start.js": "openapi.yaml", "/docs/favicon-32x32.png": "PNG",
 		} {
 			recorder := httptest.NewRecorder()
 			s.Handler().ServeHTTP(recorder, httptest.NewRequest("GET", path, nil))

@@ -160,6 +160,10 @@ func (o *Order) Captured(at time.Time) error {
 // Declined reports that the card was not and will not be charged.
 func (o *Order) Declined(reason string) { o.GiveUp, o.Uncertain = reason, false }
 
+// Unpayable reports that the payment cannot even be asked for. What there may be
+// of one is undone.
+func (o *Order) Unpayable(reason string) { o.GiveUp, o.Uncertain = reason, true }
+
 // Confirmed reports that the stock is sold to this order.
 func (o *Order) Confirmed(at time.Time) error { return o.Move(Confirmed, "stock_confirmed", at) }
 

@@ -15,9 +15,12 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/loja-veloz/platform/tools/internal/checkout"
 	"github.com/loja-veloz/platform/tools/internal/console"
+	"github.com/loja-veloz/platform/tools/internal/dev"
 	"github.com/loja-veloz/platform/tools/internal/load"
 	"github.com/loja-veloz/platform/tools/internal/platform"
+	"github.com/loja-veloz/platform/tools/internal/postgres"
 	"github.com/loja-veloz/platform/tools/internal/scaffold"
 	"github.com/loja-veloz/platform/tools/internal/toolchain"
 )
@@ -28,9 +31,12 @@ func run() int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
 	err := root().ExecuteContext(ctx)
+	var exit postgres.ExitError
 	switch {
 	case err == nil:
 		return 0
+	case errors.As(err, &exit):
+		return int(exit) // of a command that has said why
 	case ctx.Err() != nil:
 		fmt.Fprintln(os.Stderr, "\ninterrupted: what was done so far is kept, the same command goes on from there")
 		return 130
@@ -91,7 +97,23 @@ func root() *cobra.Command {
 			}
 			return nil
 		}),
-		clusterCommand(), toolCommand(),
+		clusterCommand(), toolCommand(), postgresCommand(),
+		command("dev", "run the shop on the host, without a cluster (settings: .env)", runDev),
+		command("dev-down", "end it from another terminal", func(_ context.Context, p *platform.Platform) error { return dev.Down(p.Local("dev"), p.Out) }),
+		command("dev-status", "print its processes", func(ctx context.Context, p *platform.Platform) error { return dev.Status(ctx, p.Local("dev"), p.Out) }),
+		command("audit", "check the shop's invariants in its databases", func(ctx context.Context, p *platform.Platform) error {
+			runs, err := dev.Runs(p.Local("dev"))
+			if err != nil {
+				return err
+			}
+			if runs {
+				return dev.Audit(ctx, p.Local("dev"), p.Out)
+			}
+			return p.Audit(ctx)
+		}),
+		command("trace", "print the span tree of an order's checkout (ORDER=...)", func(ctx context.Context, p *platform.Platform) error {
+			return dev.Trace(ctx, p.Local("dev"), os.Getenv("ORDER"), p.Out)
+		}),
 	)
 	return r
 }
@@ -148,12 +170,12 @@ func flag(name string) (bool, error) {
 
 // toolCommand builds pinned tools and prints the folder of each, for make.
 func toolCommand() *cobra.Command {
-	sets := map[string][]toolchain.Tool{"kubernetes": {toolchain.Kubernetes}, "lint": toolchain.Lint, "pulumi": append(toolchain.Pulumi, toolchain.Ko)}
-	return &cobra.Command{Use: "tool kubernetes|pulumi|lint", Short: "build pinned tools and print their folders, joined as PATH is", Args: cobra.ExactArgs(1),
+	sets := map[string][]toolchain.Tool{"kubernetes": {toolchain.Kubernetes}, "lint": toolchain.Lint, "traefik": {toolchain.Traefik}, "generators": toolchain.Generators, "telemetry": toolchain.Telemetry, "pulumi": append(toolchain.Pulumi, toolchain.Ko)}
+	return &cobra.Command{Use: "tool kubernetes|pulumi|lint|generators|telemetry|traefik", Short: "build pinned tools and print their folders, joined as PATH is", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			tools, ok := sets[args[0]]
 			if !ok {
-				return fmt.Errorf("no tools named %q: there are kubernetes, pulumi, lint", args[0])
+				return fmt.Errorf("no tools named %q: there are kubernetes, pulumi, lint, generators, telemetry, traefik", args[0])
 			}
 			p, err := platform.Open(console.New(os.Stderr))
 			if err != nil {
@@ -173,6 +195,74 @@ func toolCommand() *cobra.Command {
 			fmt.Println(strings.Join(dirs, string(filepath.ListSeparator)))
 			return nil
 		}}
+}
+
+// postgresCommand runs commands beside a PostgreSQL that is theirs alone.
+func postgresCommand() *cobra.Command {
+	ensure := func(ctx context.Context) (postgres.Programs, error) {
+		p, err := platform.Open(console.New(os.Stderr))
+		if err != nil {
+			return postgres.Programs{}, err
+		}
+		return postgres.Ensure(ctx, p.Cache)
+	}
+	run := &cobra.Command{
+		Use: "run -- command [argument...]", Short: "run a command beside a PostgreSQL that is thrown away after it, with " + postgres.URLVariable + " set",
+		Args: cobra.MinimumNArgs(1), RunE: func(cmd *cobra.Command, args []string) error {
+			// Installed before the supervisor starts, which prints nothing but its URL.
+			if _, err := ensure(cmd.Context()); err != nil {
+				return err
+			}
+			self, err := os.Executable()
+			if err != nil {
+				return err
+			}
+			return postgres.Run(cmd.Context(), []string{self, "postgres", "supervise"}, args)
+		},
+	}
+	supervise := &cobra.Command{Use: "supervise", Hidden: true, Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+		programs, err := ensure(cmd.Context())
+		if err != nil {
+			return err
+		}
+		return programs.Supervise(cmd.Context(), os.Stdin, os.Stdout)
+	}}
+	c := &cobra.Command{Use: "postgres", Short: "PostgreSQL on this machine"}
+	c.AddCommand(run, supervise)
+	return c
+}
+
+// runDev runs the shop until the first interrupt, which ends it in order; a second
+// one ends it at once.
+func runDev(ctx context.Context, p *platform.Platform) error {
+	context.AfterFunc(ctx, func() {
+		again := make(chan os.Signal, 1)
+		signal.Notify(again, os.Interrupt, syscall.SIGTERM)
+		<-again
+		os.Exit(130) // which ends every child
+	})
+	services, err := checkout.Services(p.Root)
+	if err != nil {
+		return err
+	}
+	settings, err := dev.ReadSettings(filepath.Join(p.Root, ".env"), os.Getenv, services)
+	if err != nil {
+		return err
+	}
+	s, err := dev.Start(ctx, dev.Options{
+		Dir: p.Local("dev"), Ports: settings.Ports, Services: services, Env: settings.Env, Telemetry: settings.Telemetry, Out: p.Out,
+	})
+	if err != nil {
+		return err
+	}
+	p.Out.Plain("%s", s.Summary())
+	failed := s.Wait(ctx)
+	p.Out.Step("stopping (Ctrl-C once more: at once)")
+	if err := errors.Join(failed, s.Stop()); err != nil {
+		return err
+	}
+	p.Out.Step("stopped; the data stays in %s", p.Local("dev"))
+	return nil
 }
 
 func deploy(ctx context.Context, p *platform.Platform) error {

@@ -5,10 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
-	"strconv"
-	"strings"
 	"time"
+
+	"github.com/loja-veloz/platform/tools/internal/process"
 )
 
 // grace is how long each component may take to end after SIGTERM.
@@ -99,7 +98,7 @@ func (c *Cluster) Status() ([]ComponentStatus, error) {
 	for _, name := range components {
 		s := ComponentStatus{Name: name, PIDs: procs[name]}
 		for _, pid := range s.PIDs {
-			n, err := pss(pid)
+			n, err := process.PSS(pid)
 			if err != nil && !errors.Is(err, os.ErrNotExist) {
 				return nil, err
 			}
@@ -112,17 +111,3 @@ func (c *Cluster) Status() ([]ComponentStatus, error) {
 
 // Running tells whether this checkout's cluster was started.
 func (c *Cluster) Running() (bool, error) { return c.owned() }
-
-func pss(pid int) (int64, error) {
-	b, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "smaps_rollup"))
-	if err != nil {
-		return 0, err
-	}
-	for line := range strings.Lines(string(b)) {
-		var kib int64
-		if n, _ := fmt.Sscanf(line, "Pss: %d kB", &kib); n == 1 {
-			return kib << 10, nil
-		}
-	}
-	return 0, nil
-}

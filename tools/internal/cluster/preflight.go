@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/loja-veloz/platform/tools/internal/command"
+	"github.com/loja-veloz/platform/tools/internal/process"
 )
 
 // Elsewhere is what to do where the local cluster cannot run.
@@ -32,7 +33,7 @@ var ports = []int{2379, 2380, 5000, 10248, 10249, 10256, 10257, 10259, 30080}
 // runs on, with the Debian package that has each.
 var requirements = []struct{ program, pkg string }{
 	{"containerd", "containerd"}, {"runc", "runc"}, {"iptables", "iptables"}, {"conntrack", "conntrack"},
-	{"docker-registry", "docker-registry"}, {"ip", "iproute2"}, {"ss", "iproute2"},
+	{"docker-registry", "docker-registry"}, {"ip", "iproute2"},
 }
 
 // Supported fails where the local cluster cannot run at all.
@@ -60,7 +61,11 @@ func (c *Cluster) preflight(ctx context.Context) error {
 			l.Close()
 			continue
 		}
-		faults = append(faults, fmt.Errorf("port %d on 127.0.0.1 is taken%s: the local cluster needs it", port, holder(ctx, port)))
+		by := ""
+		if holder := process.Holder(port); holder != "" {
+			by = " by " + holder
+		}
+		faults = append(faults, fmt.Errorf("port %d on 127.0.0.1 is taken%s: the local cluster needs it", port, by))
 	}
 	var fs unix.Statfs_t
 	parent := c.Data
@@ -79,16 +84,6 @@ func (c *Cluster) preflight(ctx context.Context) error {
 		faults = append(faults, fmt.Errorf("this machine has iptables rules of another Kubernetes (chains KUBE-*), which this one would overwrite: %s", Elsewhere))
 	}
 	return errors.Join(faults...)
-}
-
-// holder names the process that listens on a port, if that can be seen.
-func holder(ctx context.Context, port int) string {
-	out, err := command.Command{Args: []string{"ss", "-Hltnp", fmt.Sprintf("sport = :%d", port)}}.Text(ctx)
-	if _, users, ok := strings.Cut(out, "users:(("); err == nil && ok {
-		name, _, _ := strings.Cut(users, ")")
-		return " by " + name
-	}
-	return ""
 }
 
 // cniBinDir is where the distribution keeps the CNI plugins.

@@ -9,10 +9,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/loja-veloz/platform/tools/internal/process"
 )
 
 // marker is an environment variable that every process of the cluster carries,
@@ -69,25 +70,9 @@ func (c *Cluster) start(name string, args ...string) error {
 // Processes finds the cluster's processes by component; those inside pods are
 // called containers.
 func Processes() (map[string][]int, error) {
-	found := map[string][]int{}
-	entries, err := os.ReadDir("/proc")
+	found, err := process.Marked(marker)
 	if err != nil {
 		return nil, err
-	}
-	for _, e := range entries {
-		pid, err := strconv.Atoi(e.Name())
-		if err != nil {
-			continue
-		}
-		env, err := os.ReadFile(filepath.Join("/proc", e.Name(), "environ"))
-		if err != nil || len(env) == 0 { // gone, not ours, or a zombie
-			continue
-		}
-		for _, v := range strings.Split(string(env), "\x00") {
-			if name, ok := strings.CutPrefix(v, marker); ok {
-				found[name] = append(found[name], pid)
-			}
-		}
 	}
 	pids, err := cgroupProcesses()
 	if err != nil {

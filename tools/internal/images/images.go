@@ -97,22 +97,41 @@ func (r Registry) Copy(ctx context.Context, upstream string) error {
 	return nil
 }
 
-// A File is one file of an image.
+// A File is one file of an image; one whose path ends with a slash is a folder.
 type File struct {
-	Path string
-	Mode int64
-	Data []byte
+	Path  string
+	Mode  int64
+	Data  []byte
+	Link  string // where it leads to, if it is a symbolic link
+	Owner int    // user and group
+}
+
+// A Process is what an image runs.
+type Process struct {
+	Entrypoint, Args []string
+	User             string // number; empty: User
+	Env              []string
+	StopSignal       string
 }
 
 // Push packs an image of a few files and pushes it under the upstream name, or
 // under this registry's own where that is the host. The same files give the
 // same digest: nothing in the image tells when or where it was made.
 func (r Registry) Push(ctx context.Context, upstream, entrypoint string, files ...File) error {
+	var process Process
+	if entrypoint != "" {
+		process.Entrypoint = []string{entrypoint}
+	}
+	return r.PushProcess(ctx, upstream, process, files...)
+}
+
+// PushProcess is Push for an image with more to say about what it runs.
+func (r Registry) PushProcess(ctx context.Context, upstream string, process Process, files ...File) error {
 	ref, err := r.Local(upstream)
 	if err != nil {
 		return err
 	}
-	img, err := pack(entrypoint, files)
+	img, err := pack(process, files)
 	if err != nil {
 		return fmt.Errorf("packing %s: %w", upstream, err)
 	}
@@ -137,12 +156,12 @@ func Program(binary, at string) (File, error) {
 	return File{Path: strings.TrimPrefix(at, "/"), Mode: 0o755, Data: b}, err
 }
 
-func pack(entrypoint string, files []File) (v1.Image, error) {
+func pack(process Process, files []File) (v1.Image, error) {
 	var buf bytes.Buffer
 	w := tar.NewWriter(&buf)
 	made := map[string]bool{".": true}
 	for _, f := range files {
-		for _, dir := range parents(f.Path) {
+		for _, dir := range parents(strings.TrimSuffix(f.Path, "/")) {
 			if made[dir] {
 				continue
 			}
@@ -151,7 +170,15 @@ func pack(entrypoint string, files []File) (v1.Image, error) {
 				return nil, err
 			}
 		}
-		if err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: f.Path, Mode: f.Mode, Size: int64(len(f.Data)), Format: tar.FormatPAX}); err != nil {
+		header := &tar.Header{Typeflag: tar.TypeReg, Name: f.Path, Mode: f.Mode, Size: int64(len(f.Data)), Uid: f.Owner, Gid: f.Owner, Format: tar.FormatPAX}
+		switch {
+		case f.Link != "":
+			header.Typeflag, header.Linkname, header.Mode = tar.TypeSymlink, f.Link, 0o777
+		case strings.HasSuffix(f.Path, "/"):
+			header.Typeflag = tar.TypeDir
+			made[strings.TrimSuffix(f.Path, "/")] = true
+		}
+		if err := w.WriteHeader(header); err != nil {
 			return nil, err
 		}
 		if _, err := w.Write(f.Data); err != nil {
@@ -179,10 +206,13 @@ func pack(entrypoint string, files []File) (v1.Image, error) {
 	}
 	config = config.DeepCopy()
 	config.OS, config.Architecture = "linux", runtime.GOARCH
-	config.Config.User = User + ":" + User
-	if entrypoint != "" {
-		config.Config.Entrypoint = []string{entrypoint}
+	user := process.User
+	if user == "" {
+		user = User
 	}
+	config.Config.User = user + ":" + user
+	config.Config.Entrypoint, config.Config.Cmd = process.Entrypoint, process.Args
+	config.Config.Env, config.Config.StopSignal = process.Env, process.StopSignal
 	return mutate.ConfigFile(img, config)
 }
 

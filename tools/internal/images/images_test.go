@@ -9,11 +9,11 @@ import (
 
 func TestPackIsReproducibleAndNonRoot(t *testing.T) {
 	files := append(Base(), File{Path: "bin/program", Mode: 0o755, Data: []byte("binary")})
-	first, err := pack("/bin/program", files)
+	first, err := pack(Process{Entrypoint: []string{"/bin/program"}}, files)
 	if err != nil {
 		t.Fatal(err)
 	}
-	second, err := pack("/bin/program", files)
+	second, err := pack(Process{Entrypoint: []string{"/bin/program"}}, files)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -35,7 +35,7 @@ func TestPackIsReproducibleAndNonRoot(t *testing.T) {
 }
 
 func TestPackHasEveryFileAndItsFolders(t *testing.T) {
-	img, err := pack("", []File{{Path: "usr/local/bin/program", Mode: 0o755, Data: []byte("binary")}})
+	img, err := pack(Process{}, []File{{Path: "usr/local/bin/program", Mode: 0o755, Data: []byte("binary")}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/loja-veloz/platform/tools/internal/checkout"
 	"github.com/loja-veloz/platform/tools/internal/load"
 )
 
@@ -24,6 +25,10 @@ type DeployOptions struct {
 // the stack is applied, and the canaries are watched to their end under load.
 func (p *Platform) Deploy(ctx context.Context, o DeployOptions) error {
 	for _, s := range o.Services {
+		// The program that makes the databases has an image, and no canary.
+		if s == checkout.Database {
+			continue
+		}
 		if err := p.checkService(s); err != nil {
 			return err
 		}

@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/loja-veloz/platform/tools/internal/checkout"
 	"github.com/loja-veloz/platform/tools/internal/cluster"
 	"github.com/loja-veloz/platform/tools/internal/command"
 	"github.com/loja-veloz/platform/tools/internal/console"
@@ -43,7 +44,7 @@ type Platform struct {
 // Open finds the checkout from the current folder and reads the settings of
 // the environment: KUBE_CONTEXT, REGISTRY, IMAGES, LOJA_CACHE, LOJA_DATA.
 func Open(out *console.Console) (*Platform, error) {
-	root, err := findRoot()
+	root, err := checkout.Root()
 	if err != nil {
 		return nil, err
 	}
@@ -71,23 +72,6 @@ func Open(out *console.Console) (*Platform, error) {
 		faults = append(faults, errors.New("KUBE_CONTEXT needs REGISTRY=<registry that the cluster pulls from and this machine pushes to>"))
 	}
 	return p, errors.Join(faults...)
-}
-
-func findRoot() (string, error) {
-	dir, err := os.Getwd()
-	if err != nil {
-		return "", err
-	}
-	for d := dir; ; d = filepath.Dir(d) {
-		if _, err := os.Stat(filepath.Join(d, "Pulumi.yaml")); err == nil {
-			if _, err := os.Stat(filepath.Join(d, "tools", "pins")); err == nil {
-				return d, nil
-			}
-		}
-		if d == filepath.Dir(d) {
-			return "", fmt.Errorf("%s is not inside a checkout of Loja Veloz", dir)
-		}
-	}
 }
 
 // Local is the checkout's folder of generated things, ignored by git.
@@ -281,21 +265,8 @@ func (p *Platform) kubectlCommand(args ...string) (command.Command, error) {
 	return p.run(append(full, args...)...)
 }
 
-// Services are the folders of apps that hold a program.
-func (p *Platform) Services() ([]string, error) {
-	mains, err := filepath.Glob(filepath.Join(p.Root, "apps", "*", "main.go"))
-	if err != nil {
-		return nil, err
-	}
-	var names []string
-	for _, m := range mains {
-		names = append(names, filepath.Base(filepath.Dir(m)))
-	}
-	if len(names) == 0 {
-		return nil, fmt.Errorf("no service in %s", filepath.Join(p.Root, "apps"))
-	}
-	return names, nil
-}
+// Services are the folders of apps that hold a program which serves.
+func (p *Platform) Services() ([]string, error) { return checkout.Services(p.Root) }
 
 // checkService fails for a name that is no service.
 func (p *Platform) checkService(name string) error {

@@ -41,7 +41,7 @@ func TestServicesShippedAreThoseWhoseImageChanged(t *testing.T) {
 	}
 }
 
-func checkout(t *testing.T) {
+func newCheckout(t *testing.T) {
 	t.Helper()
 	root := t.TempDir()
 	if err := os.MkdirAll(filepath.Join(root, "tools", "pins", "kubernetes"), 0o755); err != nil {
@@ -57,7 +57,7 @@ func checkout(t *testing.T) {
 }
 
 func TestSettingsThatAreWrongAreNamedAllAtOnce(t *testing.T) {
-	checkout(t)
+	newCheckout(t)
 	t.Setenv("IMAGES", "steal")
 	t.Setenv("REGISTRY", "example.com")
 	_, err := Open(console.New(io.Discard))
@@ -73,7 +73,7 @@ func TestSettingsThatAreWrongAreNamedAllAtOnce(t *testing.T) {
 }
 
 func TestPassphraseIsMadeOnceAndPrivate(t *testing.T) {
-	checkout(t)
+	newCheckout(t)
 	p, err := Open(console.New(io.Discard))
 	if err != nil {
 		t.Fatal(err)
@@ -97,7 +97,7 @@ func TestPassphraseIsMadeOnceAndPrivate(t *testing.T) {
 }
 
 func TestConfigWithAddsOneLine(t *testing.T) {
-	checkout(t)
+	newCheckout(t)
 	p, err := Open(console.New(io.Discard))
 	if err != nil {
 		t.Fatal(err)

@@ -111,7 +111,7 @@ func (p *Platform) OpenCloud(ctx context.Context, dir string) (*Cloud, error) {
 			return nil, err
 		}
 	}
-	component, err := p.eksComponent(ctx)
+	component, err := p.Cache.Install(ctx, toolchain.EKS, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -207,52 +207,6 @@ func (p *Platform) cloudPlugins(ctx context.Context, programs string) error {
 		}
 	}
 	return nil
-}
-
-// eksComponent installs the npm package that holds the EKS component, once per
-// lock file, and returns its folder.
-func (p *Platform) eksComponent(ctx context.Context) (string, error) {
-	if _, err := exec.LookPath("npm"); err != nil {
-		return "", errors.New("npm is not on PATH: the EKS component is an npm package; install Node 20 or newer")
-	}
-	from := filepath.Join(p.Root, "tools", "eks")
-	hash := sha256.New()
-	files := []string{"package.json", "package-lock.json", ".npmrc", "none/package.json"}
-	for _, name := range files {
-		b, err := os.ReadFile(filepath.Join(from, name))
-		if err != nil {
-			return "", err
-		}
-		hash.Write(b)
-	}
-	dir := filepath.Join(p.Cache.Root, "tools", "eks-component-"+hex.EncodeToString(hash.Sum(nil))[:10])
-	if _, err := os.Stat(dir); err == nil {
-		return dir, nil
-	}
-	p.Out.Step("installing the EKS component, once")
-	work := dir + ".building"
-	if err := errors.Join(os.RemoveAll(work), os.MkdirAll(work, 0o755)); err != nil {
-		return "", err
-	}
-	for _, name := range files {
-		b, err := os.ReadFile(filepath.Join(from, name))
-		if err != nil {
-			return "", err
-		}
-		if err := os.MkdirAll(filepath.Dir(filepath.Join(work, name)), 0o755); err != nil {
-			return "", err
-		}
-		if err := os.WriteFile(filepath.Join(work, name), b, 0o644); err != nil {
-			return "", err
-		}
-	}
-	if err := (command.Command{
-		Args: []string{"npm", "ci", "--ignore-scripts", "--omit=dev", "--no-audit", "--no-fund"}, Dir: work,
-		Log: filepath.Join(p.Cache.Root, "logs", "eks-component.log"),
-	}).Run(ctx); err != nil {
-		return "", fmt.Errorf("installing the EKS component: %w", err)
-	}
-	return dir, os.Rename(work, dir)
 }
 
 var (

@@ -12,10 +12,13 @@ import (
 	"strings"
 	"time"
 
+	"github.com/loja-veloz/platform/tools/internal/checkout"
 	"github.com/loja-veloz/platform/tools/internal/cluster"
 	"github.com/loja-veloz/platform/tools/internal/command"
 	"github.com/loja-veloz/platform/tools/internal/console"
+	"github.com/loja-veloz/platform/tools/internal/dev"
 	"github.com/loja-veloz/platform/tools/internal/images"
+	"github.com/loja-veloz/platform/tools/internal/postgres"
 	"github.com/loja-veloz/platform/tools/internal/toolchain"
 )
 
@@ -109,11 +112,8 @@ func (p *Platform) fillRegistry(ctx context.Context) error {
 	if has, err := r.Has(ctx, pauseImage); err != nil {
 		return err
 	} else if !has {
-		binary := p.Local("pause")
-		if err := (command.Command{
-			Args: []string{"go", "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w", "-o", binary, "./pause"},
-			Dir:  filepath.Join(p.Root, "tools"), Env: []string{"CGO_ENABLED=0", "GOWORK=off"},
-		}).Run(ctx); err != nil {
+		binary, err := p.own(ctx, "pause", "./pause")
+		if err != nil {
 			return err
 		}
 		program, err := images.Program(binary, "/pause")
@@ -154,14 +154,46 @@ func (p *Platform) fillRegistry(ctx context.Context) error {
 			return err
 		}
 	}
-	return nil
+	return p.fillPostgres(ctx, r)
 }
 
-// buildServices builds images of the named services, or of all, pushes them and
-// returns their references by digest.
+// fillPostgres puts PostgreSQL's image into the registry.
+func (p *Platform) fillPostgres(ctx context.Context, r images.Registry) error {
+	if has, err := r.Has(ctx, images.PostgreSQL); err != nil || has {
+		return err
+	}
+	if p.ImageSource == "pull" {
+		p.Out.Step("pulling %s", images.PostgreSQL)
+		if err := r.Copy(ctx, images.PostgreSQL); err != nil {
+			return fmt.Errorf("%w (IMAGES=build builds it instead)", err)
+		}
+		return nil
+	}
+	native, err := postgres.Native(ctx, p.Cache)
+	if err != nil {
+		return err
+	}
+	entrypoint, err := p.own(ctx, "postgres-entrypoint", "./cmd/postgres-entrypoint")
+	if err != nil {
+		return err
+	}
+	return r.PushPostgreSQL(ctx, native, entrypoint)
+}
+
+// own builds a static program of tools for an image.
+func (p *Platform) own(ctx context.Context, name, pkg string) (string, error) {
+	binary := p.Local(name)
+	return binary, command.Command{
+		Args: []string{"go", "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w", "-o", binary, pkg},
+		Dir:  filepath.Join(p.Root, "tools"), Env: []string{"CGO_ENABLED=0", "GOWORK=off"},
+	}.Run(ctx)
+}
+
+// buildServices builds images of the named programs of apps, or of all, pushes
+// them and returns their references by digest.
 func (p *Platform) buildServices(ctx context.Context, services []string) (map[string]string, error) {
 	if len(services) == 0 {
-		all, err := p.Services()
+		all, err := checkout.Programs(p.Root)
 		if err != nil {
 			return nil, err
 		}
@@ -212,9 +244,23 @@ func (p *Platform) setImages(ctx context.Context, refs map[string]string) error 
 	for s, ref := range refs {
 		config = append(config, "--plaintext", fmt.Sprintf("%s:images.%s=%s", project, s, ref))
 	}
+	// What only the other kind of cluster has goes.
+	gone := project + ":kubeContext"
 	if p.KubeContext != "" {
 		config = append(config, "--plaintext", project+":kubeContext="+p.KubeContext)
-	} else if err := p.pulumi(ctx, "config", "rm", "--stack", stack, project+":kubeContext"); err != nil {
+		gone = project + ":database.localPath"
+	} else {
+		c, err := p.Cluster()
+		if err != nil {
+			return err
+		}
+		path := filepath.Join(c.Data, "postgres")
+		if err := os.MkdirAll(path, 0o755); err != nil {
+			return fmt.Errorf("the database's folder: %w", err)
+		}
+		config = append(config, "--plaintext", project+":database.localPath="+path)
+	}
+	if err := p.pulumi(ctx, "config", "rm", "--stack", stack, "--path", gone); err != nil {
 		return err
 	}
 	return p.pulumi(ctx, config...)
@@ -401,6 +447,10 @@ func (p *Platform) Wipe(ctx context.Context) error {
 		return err
 	}
 	if err := c.Wipe(); err != nil {
+		return err
+	}
+	// Its data lies in the folder that goes now.
+	if err := dev.Down(p.Local("dev"), p.Out); err != nil {
 		return err
 	}
 	if err := os.RemoveAll(p.Local()); err != nil {

@@ -26,8 +26,9 @@ var name = regexp.MustCompile(`^[a-z][a-z0-9]*(-[a-z0-9]+)*$`)
 
 const longestName = 40
 
-// taken are first parts of paths that another service, or every service, has.
-var taken = []string{"health", "ready", "metrics", "echo", "static", "api", "docs", "internal"}
+// taken are first parts of paths that another service, or every service, has, and
+// the program that makes databases.
+var taken = []string{"health", "ready", "metrics", "admin", "echo", "static", "checkout", "orders", "api", "docs", "internal", "database"}
 
 // Service makes the service's folder under apps and declares it to the stack.
 // It returns the files that it made or changed, and changes nothing if it

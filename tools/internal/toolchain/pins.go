@@ -238,7 +238,8 @@ var rollouts = Tool{
 	Image:   "quay.io/argoproj/argo-rollouts:v1.9.1", Path: "/bin/rollouts-controller",
 }
 
-var traefik = Tool{
+// Traefik is the gateway of the local environment.
+var Traefik = Tool{
 	Name: "traefik", Version: "3.6.7", Pin: "traefik", Package: "github.com/traefik/traefik/v3/cmd/traefik",
 	LDFlags: "-X github.com/traefik/traefik/v3/pkg/version.Version=v3.6.7",
 	Image:   "docker.io/library/traefik:v3.6.7", Path: "/usr/local/bin/traefik",
@@ -267,12 +268,53 @@ var Ko = Tool{Name: "ko", Version: "0.19.1", Pin: "ko", Package: "github.com/goo
 var Pulumi = []Tool{pulumiCLI, pulumiLanguageGo, pulumiKubernetes}
 
 // Images are the tools that run in the cluster.
-var Images = []Tool{coreDNS, metricsServer, rollouts, traefik}
+var Images = []Tool{coreDNS, metricsServer, rollouts, Traefik}
 
 // Lint is what make lint needs beyond the Go toolchain.
 var Lint = []Tool{
 	{Name: "golangci-lint", Version: "2.15.0", Pin: "golangci-lint", Package: "github.com/golangci/golangci-lint/v2/cmd/golangci-lint"},
 	{Name: "actionlint", Version: "1.7.12", Pin: "actionlint", Package: "github.com/rhysd/actionlint/cmd/actionlint"},
+}
+
+// Generators write the code that make generate renews.
+var Generators = []Tool{
+	{Name: "oapi-codegen", Version: "2.8.2", Pin: "oapi-codegen", Package: "github.com/oapi-codegen/oapi-codegen/v2/cmd/oapi-codegen"},
+	{Name: "sqlc", Version: "1.31.1", Pin: "sqlc", Package: "github.com/sqlc-dev/sqlc/cmd/sqlc"},
+}
+
+// Prometheus finds its targets by files and, in a cluster, by the API server.
+var Prometheus = Tool{
+	Name: "prometheus", Version: "3.0.0", Pin: "prometheus", Package: "github.com/prometheus/prometheus/cmd/prometheus",
+	LDFlags: "-X github.com/prometheus/common/version.Version=3.0.0",
+	Files: []File{{
+		Module: "github.com/prometheus/prometheus", Path: "plugins/plugins.go",
+		With: `package plugins
+
+import _ "github.com/prometheus/prometheus/discovery/kubernetes"
+`,
+		Why: "two dozen clouds to find targets in, most of the build; file and static targets are part of the program",
+	}},
+}
+
+// Jaeger is collector, store and query API in one process.
+var Jaeger = Tool{
+	Name: "jaeger-all-in-one", Version: "1.65.0", Pin: "jaeger", Package: "github.com/jaegertracing/jaeger/cmd/all-in-one",
+	LDFlags: "-X github.com/jaegertracing/jaeger/pkg/version.latestVersion=v1.65.0",
+}
+
+// Telemetry is what make dev needs beside the services and their database.
+var Telemetry = []Tool{Prometheus, Jaeger}
+
+// EKS is Pulumi's EKS component and what it loads.
+var EKS = Package{
+	Name: "eks-component", Title: "the EKS component", Folder: "eks",
+	Files: []string{"package.json", "package-lock.json", ".npmrc", "none/package.json"},
+}
+
+// PostgreSQL is the server with initdb, for Linux on amd64 and arm64.
+var PostgreSQL = Package{
+	Name: "postgresql-15.18", Title: "PostgreSQL 15.18", Folder: "postgres",
+	Files: []string{"package.json", "package-lock.json", ".npmrc"},
 }
 
 // InOrder sorts tools so that those of one module graph follow each other.

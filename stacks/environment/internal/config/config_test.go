@@ -12,12 +12,13 @@ var services = map[string]Service{"web": DefaultService()}
 const digest = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
 
 func TestDefaultsAreTheLocalEnvironment(t *testing.T) {
-	c, err := Load(map[string]string{"loja-veloz:images": `{"web":"localhost:5000/web@` + digest + `"}`}, services)
+	c, err := Load(map[string]string{"loja-veloz:images": `{"web":"localhost:5000/web@` + digest + `","database":"localhost:5000/database@` + digest + `"}`}, services)
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := Defaults(map[string]Service{"web": DefaultService()})
 	want.Images["web"] = "localhost:5000/web@" + digest
+	want.Images[DatabaseImage] = "localhost:5000/database@" + digest
 	if !reflect.DeepEqual(c, want) {
 		t.Errorf("loaded\n%+v\nwant\n%+v", c, want)
 	}
@@ -25,7 +26,7 @@ func TestDefaultsAreTheLocalEnvironment(t *testing.T) {
 
 func TestValuesAreLaidOverDefaults(t *testing.T) {
 	c, err := Load(map[string]string{
-		"loja-veloz:images":                `{"web":"r/web@` + digest + `"}`,
+		"loja-veloz:images":                `{"web":"r/web@` + digest + `","database":"r/database@` + digest + `"}`,
 		"loja-veloz:kubeContext":           "42",
 		"loja-veloz:waitForRollout":        "false",
 		"loja-veloz:rolloutTimeoutSeconds": "90",
@@ -72,7 +73,7 @@ func TestEveryFaultIsReportedAtOnce(t *testing.T) {
 		`loja-veloz:canary.pauseSeconds is 99999999999: a whole number is expected`,
 		`loja-veloz:canary.weights[1] is "40": a whole number is expected`,
 		`loja-veloz:canary.weights[2] is 60.5: a whole number is expected`,
-		`loja-veloz:canray is unknown; known are cloud, cluster, database, kubeContext, images,`,
+		`loja-veloz:canray is unknown; known are cloud, cluster, database, kubeContext, shop, images,`,
 		`loja-veloz:delivery is "{": an object is expected`,
 		`loja-veloz:gateway.class is 7: a string is expected`,
 		`loja-veloz:gateway.nodeport is unknown; known are kind, class, nodePort,`,
@@ -83,6 +84,7 @@ func TestEveryFaultIsReportedAtOnce(t *testing.T) {
 		`loja-veloz:images.wbe is for no service of this environment; there are web`,
 		`loja-veloz:services.other is for no service of this environment; there are web`,
 		`loja-veloz:images.web is missing: run make deploy, or pulumi config set --path 'loja-veloz:images.web'`,
+		`loja-veloz:images.database is missing: run make deploy, or pulumi config set --path 'loja-veloz:images.database'`,
 		`loja-veloz:rolloutTimeoutSeconds is -1`,
 	}
 	for _, fault := range want {
@@ -108,13 +110,18 @@ func TestCloudFaults(t *testing.T) {
 			map[string]string{"gateway": `{"kind":"kong"}`, "delivery": `{"argoCD":true}`, "datadog": `{"install":true}`},
 			[]string{"gateway.kind is kong, which needs cloud.provider aws", "delivery.argoCD needs", "datadog.install needs"},
 		},
+		{
+			map[string]string{"shop": `{"acquirer":"stripe","auth":"api-key"}`},
+			[]string{"shop.acquirer is stripe, which needs cloud.provider aws", "shop.auth is api-key, which needs cloud.provider aws"},
+		},
+		{map[string]string{"shop": `{"acquirer":"bank","auth":"basic"}`}, []string{`shop.acquirer is "bank": use simulator or stripe`, `shop.auth is "basic": use off, api-key or jwt`}},
 		{map[string]string{"cloud": `{"provider":"gcp"}`, "gateway": `{"kind":"nginx"}`}, []string{`cloud.provider is "gcp"`, `gateway.kind is "nginx"`}},
 		{
-			map[string]string{"cloud": `{"provider":"aws"}`, "kubeContext": "kind", "cluster": `{"addons":{"dns":"1"}}`, "metricsServer": `{"kubeletInsecureTLS":true}`, "delivery": `{"argoCD":true}`, "datadog": `{"install":true}`},
-			[]string{`kubeContext is "kind"`, `cloud.bootstrap is ""`, "in AWS the gateway is kong", "cluster.addons.dns is no add-on", "kubeletInsecureTLS is true", "delivery.git: url", "publicAccessCIDRs is empty", "gateway.host is empty", "exactly one of them", "datadog.secretName is missing"},
+			map[string]string{"cloud": `{"provider":"aws"}`, "kubeContext": "kind", "database": `{"localPath":"/data","sslMode":"disable"}`, "shop": `{"acquirer":"stripe","auth":"api-key"}`, "cluster": `{"addons":{"dns":"1"}}`, "metricsServer": `{"kubeletInsecureTLS":true}`, "delivery": `{"argoCD":true}`, "datadog": `{"install":true}`},
+			[]string{`kubeContext is "kind"`, `database.localPath is "/data"`, `database.sslMode is "disable"`, "shop.stripeSecretName is missing: shop.acquirer is stripe", "shop.apiKeysSecretName is missing: shop.auth is api-key", `cloud.bootstrap is ""`, "in AWS the gateway is kong", "cluster.addons.dns is no add-on", "kubeletInsecureTLS is true", "delivery.git: url", "publicAccessCIDRs is empty", "gateway.host is empty", "exactly one of them", "datadog.secretName is missing"},
 		},
 	} {
-		values := map[string]string{"loja-veloz:images": `{"web":"r/web@` + digest + `"}`}
+		values := map[string]string{"loja-veloz:images": `{"web":"r/web@` + digest + `","database":"r/database@` + digest + `"}`}
 		for key, value := range c.values {
 			values["loja-veloz:"+key] = value
 		}

@@ -8,9 +8,10 @@ package config
 type Config struct {
 	Cloud                 Cloud              `json:"cloud" doc:"Where the cluster comes from."`
 	Cluster               Cluster            `json:"cluster" doc:"The cluster, where the cloud brings it."`
-	Database              Database           `json:"database" doc:"The database, where the cloud brings it."`
+	Database              Database           `json:"database" doc:"The database."`
 	KubeContext           string             `json:"kubeContext" doc:"Context of the kubeconfig to deploy to; empty is its current context. Only without a cloud."`
-	Images                map[string]string  `json:"images" doc:"Image of each service, by digest (registry/name@sha256:...). make deploy sets it."`
+	Shop                  Shop               `json:"shop" doc:"What the shop does differently in each environment."`
+	Images                map[string]string  `json:"images" doc:"Image of each service, and of database, which makes databases and roles, by digest (registry/name@sha256:...). make deploy sets it."`
 	Services              map[string]Service `json:"services" doc:"Sizes and settings of each service."`
 	Canary                Canary             `json:"canary" doc:"How a new version of a service is let in."`
 	WaitForRollout        bool               `json:"waitForRollout" doc:"Whether an update ends only when every Rollout is healthy, and fails when one is aborted."`
@@ -55,7 +56,12 @@ type Cluster struct {
 	Addons            map[string]string `json:"addons" doc:"Version of an EKS add-on (vpc-cni, eks-pod-identity-agent, coredns, kube-proxy, aws-ebs-csi-driver), in place of the pinned one."`
 }
 
-// Database is RDS for PostgreSQL.
+// DatabaseImage is the key of images with the program that makes databases and
+// roles.
+const DatabaseImage = "database"
+
+// Database is RDS for PostgreSQL where the cloud brings it, and PostgreSQL in the
+// cluster where it does not.
 type Database struct {
 	InstanceClass   string `json:"instanceClass" doc:"RDS instance class, for example db.t4g.micro."`
 	EngineVersion   string `json:"engineVersion" doc:"PostgreSQL's major version, or a full one."`
@@ -63,6 +69,20 @@ type Database struct {
 	MaxAllocatedGiB int32  `json:"maxAllocatedGiB" doc:"Storage up to which it grows by itself, in GiB."`
 	MultiAZ         bool   `json:"multiAZ" doc:"A standby in a second zone."`
 	BackupDays      int32  `json:"backupDays" doc:"Days for which backups allow a restore to any second."`
+	Await           bool   `json:"await" doc:"Whether an update waits for the Jobs that make databases, roles and schemas; false only where nothing runs them."`
+	SSLMode         string `json:"sslMode" doc:"With a cloud: how clients connect, require or verify-full."`
+	LocalPath       string `json:"localPath" doc:"Without a cloud: folder of the node that holds the data, for a cluster without a default StorageClass; make sets it for the bundled one. Empty takes the class."`
+	LocalGiB        int32  `json:"localGiB" doc:"Without a cloud: size of the volume, in GiB."`
+}
+
+// Shop is what the services do differently in each environment.
+type Shop struct {
+	Acquirer          string `json:"acquirer" doc:"simulator, or stripe."`
+	StripeSecretName  string `json:"stripeSecretName" doc:"stripe: secret in AWS Secrets Manager with the key api-key."`
+	Auth              string `json:"auth" doc:"Whom api-gateway lets in: off (everybody), api-key or jwt; further settings of jwt go into services.api-gateway.env."`
+	APIKeysSecretName string `json:"apiKeysSecretName" doc:"api-key: secret in AWS Secrets Manager with the key api-keys."`
+	SeedCatalogue     bool   `json:"seedCatalogue" doc:"Whether an empty catalogue is filled with examples."`
+	Docs              bool   `json:"docs" doc:"Whether services show their OpenAPI document at /docs, inside the cluster."`
 }
 
 // Datadog is the agent on every node and the operator for objectives as code.
@@ -143,7 +163,8 @@ func Defaults(services map[string]Service) *Config {
 			Version: "1.33", InstanceType: "t3.medium", MinNodes: 3, MaxNodes: 6, DiskGiB: 50,
 			PrefixDelegation: true, MaxPods: 110, Addons: map[string]string{},
 		},
-		Database:       Database{InstanceClass: "db.t4g.micro", EngineVersion: "15", AllocatedGiB: 20, MaxAllocatedGiB: 100, BackupDays: 7},
+		Database:       Database{InstanceClass: "db.t4g.micro", EngineVersion: "15", AllocatedGiB: 20, MaxAllocatedGiB: 100, BackupDays: 7, Await: true, SSLMode: "require", LocalGiB: 5},
+		Shop:           Shop{Acquirer: "simulator", Auth: "off", SeedCatalogue: true, Docs: true},
 		Datadog:        Datadog{Site: "datadoghq.com"},
 		Charts:         Charts{Await: true},
 		Images:         map[string]string{},

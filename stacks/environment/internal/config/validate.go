@@ -15,7 +15,7 @@ func (c *Config) validate(services map[string]Service) error {
 	var faults []error
 	known := strings.Join(slices.Sorted(maps.Keys(services)), ", ")
 	for _, name := range slices.Sorted(maps.Keys(c.Images)) {
-		if _, there := services[name]; !there {
+		if _, there := services[name]; !there && name != DatabaseImage {
 			faults = append(faults, fmt.Errorf("%s:images.%s is for no service of this environment; there are %s", Namespace, name, known))
 		}
 	}
@@ -24,17 +24,49 @@ func (c *Config) validate(services map[string]Service) error {
 			faults = append(faults, fmt.Errorf("%s:services.%s is for no service of this environment; there are %s", Namespace, name, known))
 		}
 	}
-	for _, name := range slices.Sorted(maps.Keys(services)) {
+	for _, name := range append(slices.Sorted(maps.Keys(services)), DatabaseImage) {
 		if c.Images[name] == "" {
 			faults = append(faults, fmt.Errorf("%s:images.%s is missing: run make deploy, or "+
 				"pulumi config set --path '%s:images.%s' REGISTRY/%s@sha256:DIGEST", Namespace, name, Namespace, name, name))
 		}
 	}
+	faults = append(faults, c.validateShop()...)
 	faults = append(faults, c.validateCloud()...)
 	if c.RolloutTimeoutSeconds < 0 {
 		faults = append(faults, fmt.Errorf("%s:rolloutTimeoutSeconds is %d: it cannot be negative", Namespace, c.RolloutTimeoutSeconds))
 	}
 	return errors.Join(faults...)
+}
+
+// validateShop checks what secrets the shop needs, which only AWS brings.
+func (c *Config) validateShop() []error {
+	var faults []error
+	fault := func(format string, args ...any) {
+		faults = append(faults, fmt.Errorf(Namespace+":shop."+format, args...))
+	}
+	secret := func(key, value, name, secretName string) {
+		switch {
+		case c.Cloud.Provider == "none":
+			fault("%s is %s, which needs cloud.provider aws", key, value)
+		case secretName == "":
+			fault("%s is missing: shop.%s is %s", name, key, value)
+		}
+	}
+	switch c.Shop.Acquirer {
+	case "simulator":
+	case "stripe":
+		secret("acquirer", "stripe", "stripeSecretName", c.Shop.StripeSecretName)
+	default:
+		fault("acquirer is %q: use simulator or stripe", c.Shop.Acquirer)
+	}
+	switch c.Shop.Auth {
+	case "off", "jwt":
+	case "api-key":
+		secret("auth", "api-key", "apiKeysSecretName", c.Shop.APIKeysSecretName)
+	default:
+		fault("auth is %q: use off, api-key or jwt", c.Shop.Auth)
+	}
+	return faults
 }
 
 // addons are those of EKS that a version can be set for.
@@ -68,6 +100,12 @@ func (c *Config) validateCloud() []error {
 	default:
 		fault("cloud.provider is %q: use none or aws", c.Cloud.Provider)
 		return faults
+	}
+	if c.Database.LocalPath != "" {
+		fault("database.localPath is %q: with cloud.provider aws the data is in RDS", c.Database.LocalPath)
+	}
+	if c.Database.SSLMode != "require" && c.Database.SSLMode != "verify-full" {
+		fault("database.sslMode is %q: use require or verify-full", c.Database.SSLMode)
 	}
 	if c.KubeContext != "" {
 		fault("kubeContext is %q: with cloud.provider aws the stack deploys to the cluster that it makes", c.KubeContext)

@@ -1,0 +1,198 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"log/slog"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/loja-veloz/platform/apps/estoque/migrations"
+	"github.com/loja-veloz/platform/apps/estoque/stock"
+	contract "github.com/loja-veloz/platform/apps/internal/contract/estoque"
+	"github.com/loja-veloz/platform/apps/internal/postgres/postgrestest"
+)
+
+func getenv(values map[string]string) func(string) string {
+	return func(name string) string { return values[name] }
+}
+
+func TestWrongSettingsAreAllNamed(t *testing.T) {
+	for _, args := range [][]string{nil, {"migrate"}} {
+		values := map[string]string{"DATABASE_URL": "postgres://estoque:secret@", "DATABASE_MAX_CONNECTIONS": "0", "SERVICE_NAME": "a b", "LOG_LEVEL": "loud"}
+		names := []string{"DATABASE_URL", "DATABASE_MAX_CONNECTIONS", "SERVICE_NAME", "LOG_LEVEL"}
+		if args == nil {
+			values["PORT"], values["SEED_CATALOGUE"] = "x", "perhaps"
+			names = append(names, "PORT", "SEED_CATALOGUE")
+		}
+		err := run(t.Context(), args, getenv(values), io.Discard)
+		if err == nil {
+			t.Fatal("started with wrong settings")
+		}
+		for _, name := range names {
+			if !strings.Contains(err.Error(), name) {
+				t.Errorf("%q: %s is not named in %v", args, name, err)
+			}
+		}
+		if strings.Contains(err.Error(), "secret") {
+			t.Errorf("the password is shown: %v", err)
+		}
+	}
+	// Only the one argument makes it a migration.
+	if err := run(t.Context(), []string{"migrate", "now"}, getenv(nil), io.Discard); err == nil || !strings.Contains(err.Error(), "DATABASE_URL") || !strings.Contains(err.Error(), `"now"`) {
+		t.Errorf("got %v, want DATABASE_URL and the argument named", err)
+	}
+}
+
+// output takes the log of a service that runs.
+type output struct {
+	mu     sync.Mutex
+	buffer bytes.Buffer
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.buffer.Write(p)
+}
+
+// address returns where the service listens, or "".
+func (o *output) address() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for line := range strings.Lines(o.buffer.String()) {
+		var record struct{ Message, Address string }
+		if json.Unmarshal([]byte(line), &record) == nil && record.Message == "listening" {
+			return "http://" + record.Address
+		}
+	}
+	return ""
+}
+
+func eventually(t *testing.T, what string, condition func() bool) {
+	t.Helper()
+	for end := time.Now().Add(20 * time.Second); !condition(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("waited in vain for %s", what)
+		}
+	}
+}
+
+func TestTheServiceFromMigrationToShutdown(t *testing.T) {
+	db := postgrestest.New(t, nil)
+	log := &output{}
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	done := make(chan error, 1)
+	go func() {
+		done <- run(ctx, nil, getenv(map[string]string{
+			"DATABASE_URL": db.URL, "SEED_CATALOGUE": "true", "BIND_ADDRESS": "127.0.0.1", "PORT": "0", "DRAIN_PAUSE": "0s",
+		}), log)
+	}()
+	time.Sleep(100 * time.Millisecond)
+	if log.address() != "" {
+		t.Error("listening without a schema")
+	}
+	for range 2 { // the second changes nothing
+		if err := run(t.Context(), []string{"migrate"}, getenv(map[string]string{"DATABASE_URL": db.OwnerURL}), io.Discard); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eventually(t, "the service to listen", func() bool { return log.address() != "" })
+
+	client, err := contract.NewClientWithResponses(log.address())
+	if err != nil {
+		t.Fatal(err)
+	}
+	page, err := client.ListItemsWithResponse(ctx, &contract.ListItemsParams{Limit: new(int32(100))})
+	if err != nil || page.JSON200 == nil || len(page.JSON200.Items) < 12 {
+		t.Fatalf("the seeded catalogue: %v, %v", page, err)
+	}
+
+	// The sweep gives back what has expired.
+	order := newOrder()
+	item := page.JSON200.Items[0]
+	body := contract.ReservationRequest{Lines: []contract.ReservationLineRequest{{SKU: item.SKU, Quantity: 7}}, ExpiresInSeconds: new(int32(1))}
+	if made, err := client.ReserveWithResponse(ctx, order, body); err != nil || made.StatusCode() != http.StatusCreated {
+		t.Fatalf("reserving: %v, %v", made, err)
+	}
+	eventually(t, "the reservation to expire", func() bool {
+		shown, err := client.ShowItemWithResponse(ctx, item.SKU)
+		return err == nil && shown.JSON200.Available == item.Available
+	})
+
+	stop()
+	select {
+	case err := <-done:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(20 * time.Second):
+		t.Fatal("the service does not stop")
+	}
+	if strings.Contains(log.buffer.String(), "of-tests") {
+		t.Error("the password is in the log")
+	}
+}
+
+func TestStartToReady(t *testing.T) {
+	db := postgrestest.New(t, migrations.Files)
+	log := &output{}
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	start := time.Now()
+	go func() {
+		done <- run(ctx, nil, getenv(map[string]string{"DATABASE_URL": db.URL, "BIND_ADDRESS": "127.0.0.1", "PORT": "0", "DRAIN_PAUSE": "0s"}), log)
+	}()
+	eventually(t, "the service to listen", func() bool { return log.address() != "" })
+	t.Logf("ready after %s", time.Since(start))
+	stop()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestTheSweepOutlivesAnOutageAndStops(t *testing.T) {
+	db := postgrestest.New(t, migrations.Files)
+	log := &output{}
+	logger := slog.New(slog.NewTextHandler(log, nil))
+	ctx, stop := context.WithCancel(t.Context())
+	owner, err := pgx.Connect(t.Context(), db.OwnerURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer owner.Close(context.Background())
+	admin := func(sql string) {
+		t.Helper()
+		if _, err := owner.Exec(t.Context(), sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	admin(`ALTER TABLE estoque_reservations RENAME TO away`)
+	var sweeping sync.WaitGroup
+	counts := newCounts()
+	sweeping.Go(func() { sweep(ctx, stock.New(db.Pool), counts, logger, time.Millisecond) })
+	said := func(text string) func() bool {
+		return func() bool {
+			log.mu.Lock()
+			defer log.mu.Unlock()
+			return strings.Contains(log.buffer.String(), text)
+		}
+	}
+	eventually(t, "the failure to be told", said("reservations do not expire"))
+	time.Sleep(50 * time.Millisecond)
+	admin(`ALTER TABLE away RENAME TO estoque_reservations`)
+	eventually(t, "the end of the failure to be told", said("reservations expire again"))
+	stop()
+	sweeping.Wait()
+	if n := strings.Count(log.buffer.String(), "do not expire"); n != 1 {
+		t.Errorf("the failure was told %d times:\n%s", n, log.buffer.String())
+	}
+}

@@ -1,0 +1,155 @@
+-- Every statement is a transaction of its own. In all of them a reservation's row
+-- is locked before its items, and items in the order of their SKUs, so that no
+-- two wait for each other. What is decided is decided on locked rows, and what an
+-- item becomes is computed from its locked row too: in an UPDATE, checks see the
+-- row of the statement's snapshot first, which may be of the past by then.
+
+-- name: Reserve :many
+-- One row per line, if all are reserved; else none, and nothing has changed:
+-- because a line is short or its SKU unknown, because the prices have no common
+-- currency, or because the order is known. What is short before it is locked is
+-- not locked.
+WITH wanted AS (
+    SELECT unnest(@skus::text[]) AS sku, unnest(@quantities::bigint[]) AS quantity
+), locked AS MATERIALIZED (
+    SELECT e.sku, w.quantity, e.reserved + w.quantity AS reserved, e.price_amount, e.price_currency
+    FROM wanted AS w JOIN estoque AS e ON e.sku = w.sku
+    WHERE e.on_hand - e.reserved >= w.quantity
+    ORDER BY e.sku
+    FOR NO KEY UPDATE OF e
+), made AS (
+    INSERT INTO estoque_reservations (order_id, state, expires_at)
+    SELECT @order_id, 'reserved', now() + make_interval(secs => @seconds::integer)
+    WHERE (SELECT count(*) = cardinality(@skus::text[]) AND min(l.price_currency) = max(l.price_currency) FROM locked AS l)
+    ON CONFLICT (order_id) DO NOTHING
+    RETURNING expires_at
+), taken AS (
+    UPDATE estoque AS e SET reserved = l.reserved, updated_at = now()
+    FROM locked AS l, made
+    WHERE e.sku = l.sku
+), lines AS (
+    INSERT INTO estoque_reservation_lines (order_id, sku, quantity, price_amount, price_currency)
+    SELECT @order_id, l.sku, l.quantity, l.price_amount, l.price_currency FROM locked AS l, made
+)
+SELECT l.sku, l.quantity::bigint AS quantity, l.price_amount, l.price_currency, m.expires_at
+FROM made AS m, locked AS l;
+
+-- name: ItemsBySKU :many
+SELECT * FROM estoque WHERE sku = ANY(@skus::text[]);
+
+-- name: Move :many
+-- Takes a reservation from one of from_states to to_state, with all that this
+-- does to the items: one row per line. No row, and nothing has changed: the order
+-- is not known or in another state, or the stock is short. What is reserved
+-- already and has not expired is not reserved again.
+WITH held AS MATERIALIZED (
+    SELECT r.order_id, r.state
+    FROM estoque_reservations AS r
+    WHERE r.order_id = @order_id AND r.state = ANY(@from_states::text[])
+          AND NOT (@to_state::text = 'reserved' AND r.state = 'reserved' AND r.expires_at > now())
+    FOR UPDATE
+), locked AS MATERIALIZED (
+    SELECT l.sku, l.quantity, l.price_amount, l.price_currency,
+           e.on_hand + CASE WHEN h.state = 'confirmed' THEN l.quantity ELSE 0 END
+               - CASE WHEN @to_state::text = 'confirmed' THEN l.quantity ELSE 0 END AS on_hand,
+           e.reserved + CASE WHEN @to_state::text = 'reserved' THEN l.quantity ELSE 0 END
+               - CASE WHEN h.state = 'reserved' THEN l.quantity ELSE 0 END AS reserved
+    FROM held AS h
+         JOIN estoque_reservation_lines AS l ON l.order_id = h.order_id
+         JOIN estoque AS e ON e.sku = l.sku
+    ORDER BY e.sku
+    FOR NO KEY UPDATE OF e
+), moved AS (
+    UPDATE estoque_reservations AS r
+    SET state = @to_state, updated_at = now(),
+        expires_at = CASE WHEN @to_state = 'reserved' THEN now() + make_interval(secs => @seconds::integer) ELSE r.expires_at END
+    FROM held AS h
+    WHERE r.order_id = h.order_id AND (SELECT bool_and(l.reserved <= l.on_hand) FROM locked AS l)
+    RETURNING r.expires_at
+), counted AS (
+    UPDATE estoque AS e SET on_hand = l.on_hand, reserved = l.reserved, updated_at = now()
+    FROM locked AS l, moved
+    WHERE e.sku = l.sku
+)
+SELECT l.sku, l.quantity, l.price_amount, l.price_currency, m.expires_at
+FROM moved AS m, locked AS l;
+
+-- name: ReservationByOrder :many
+-- One row per line, or one without SKU if there are no lines. due says that it is
+-- reserved still, and need not be any more.
+SELECT r.state, r.expires_at, (r.state = 'reserved' AND r.expires_at <= now())::boolean AS due,
+       coalesce(l.sku, '')::text AS sku, coalesce(l.quantity, 0)::bigint AS quantity,
+       coalesce(l.price_amount, 0)::bigint AS price_amount, coalesce(l.price_currency, '')::text AS price_currency
+FROM estoque_reservations AS r LEFT JOIN estoque_reservation_lines AS l ON l.order_id = r.order_id
+WHERE r.order_id = @order_id;
+
+-- name: RefuseReservation :execrows
+-- Releases what was never reserved. No row: the order is known.
+INSERT INTO estoque_reservations (order_id, state, expires_at)
+VALUES (@order_id, 'released', now())
+ON CONFLICT (order_id) DO NOTHING;
+
+-- name: Expire :one
+-- Gives back what the reservations that are due longest hold, and returns how
+-- many they were. Those that somebody else is busy with are left to them.
+WITH due AS MATERIALIZED (
+    SELECT r.order_id
+    FROM estoque_reservations AS r
+    WHERE r.state = 'reserved' AND r.expires_at <= now()
+    ORDER BY r.expires_at
+    LIMIT @most
+    FOR UPDATE SKIP LOCKED
+), freed AS MATERIALIZED (
+    SELECT l.sku, sum(l.quantity)::bigint AS quantity
+    FROM due AS d JOIN estoque_reservation_lines AS l ON l.order_id = d.order_id
+    GROUP BY l.sku
+), locked AS MATERIALIZED (
+    SELECT e.sku, e.reserved - f.quantity AS reserved
+    FROM freed AS f JOIN estoque AS e ON e.sku = f.sku
+    ORDER BY e.sku
+    FOR NO KEY UPDATE OF e
+), counted AS (
+    UPDATE estoque AS e SET reserved = l.reserved, updated_at = now()
+    FROM locked AS l
+    WHERE e.sku = l.sku
+), expired AS (
+    UPDATE estoque_reservations AS r SET state = 'expired', updated_at = now()
+    FROM due AS d
+    WHERE r.order_id = d.order_id
+    RETURNING r.order_id
+)
+SELECT count(*) FROM expired;
+
+-- name: TopUp :one
+-- No row: the key is taken, or there is no such item.
+WITH added AS (
+    INSERT INTO estoque_top_ups (key, sku, quantity, reason)
+    SELECT @key, e.sku, @quantity, @reason FROM estoque AS e WHERE e.sku = @sku
+    ON CONFLICT (key) DO NOTHING
+    RETURNING sku, quantity
+)
+UPDATE estoque AS e SET on_hand = e.on_hand + a.quantity, updated_at = now()
+FROM added AS a
+WHERE e.sku = a.sku
+RETURNING e.*;
+
+-- name: TopUpByKey :one
+SELECT * FROM estoque_top_ups WHERE key = @key;
+
+-- name: ItemBySKU :one
+SELECT * FROM estoque WHERE sku = @sku;
+
+-- name: ItemsAfter :many
+SELECT * FROM estoque WHERE sku > @after ORDER BY sku LIMIT @most;
+
+-- name: Units :many
+SELECT sku, (on_hand - reserved)::bigint AS available, reserved FROM estoque ORDER BY sku LIMIT @most;
+
+-- name: Seed :execrows
+-- Into an empty catalogue only. Of two that start at once, the second waits for
+-- the first one's rows and adds none of its own.
+INSERT INTO estoque (sku, name, description, price_amount, price_currency, on_hand)
+SELECT unnest(@skus::text[]), unnest(@names::text[]), unnest(@descriptions::text[]),
+       unnest(@amounts::bigint[]), unnest(@currencies::text[]), unnest(@quantities::bigint[])
+WHERE NOT EXISTS (SELECT FROM estoque)
+ON CONFLICT (sku) DO NOTHING;

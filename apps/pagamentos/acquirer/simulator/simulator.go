@@ -1,0 +1,265 @@
+// Package simulator is an acquirer for environments without one. What it does
+// is chosen by the card token. It stands for a system elsewhere: its books are
+// tables of their own, written in transactions of their own, and a charge that
+// was made stays made even if nobody got the answer.
+package simulator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/loja-veloz/platform/apps/internal/money"
+	"github.com/loja-veloz/platform/apps/pagamentos/acquirer"
+)
+
+// Name of this acquirer.
+const Name = "simulator"
+
+// The card tokens, and what they do. Any other is declined as invalid_token.
+const (
+	Approved          = "tok_approved"
+	DeclinedFunds     = "tok_declined"          // declined: insufficient_funds
+	LostCard          = "tok_lost_card"         // declined: lost_card
+	Slow              = "tok_slow"              // the first answer takes 3 s
+	Timeout           = "tok_timeout"           // charges, and the first answer never arrives
+	TimeoutDeclined   = "tok_timeout_declined"  // declines, and the first answer never arrives
+	Unavailable       = "tok_unavailable"       // refuses the first two calls, charging nothing
+	RefundFailsOnce   = "tok_refund_fails_once" // approved; the first refund is not carried out
+	slowness          = 3 * time.Second         // of Slow
+	unavailableTries  = 2                       // of Unavailable
+	statePending      = "pending"               // called, and not carried out yet
+	stateVoided       = "voided"                // of a charge
+	stateRefunded     = "refunded"              // of a refund
+	insufficientFunds = "insufficient_funds"    // why cards are declined
+	declinedLostCard  = "lost_card"
+	invalidToken      = "invalid_token"
+)
+
+// Simulator implements acquirer.Acquirer.
+type Simulator struct {
+	pool *pgxpool.Pool
+}
+
+// New returns a Simulator that keeps its books by pool.
+func New(pool *pgxpool.Pool) *Simulator { return &Simulator{pool} }
+
+// Name implements acquirer.Acquirer.
+func (s *Simulator) Name() string { return Name }
+
+// judge says what becomes of a card.
+func judge(token string, capture bool) (state acquirer.State, reason string) {
+	switch token {
+	case Approved, Slow, Timeout, Unavailable, RefundFailsOnce:
+		if capture {
+			return acquirer.Captured, ""
+		}
+		return acquirer.Authorised, ""
+	case DeclinedFunds, TimeoutDeclined:
+		return acquirer.Declined, insufficientFunds
+	case LostCard:
+		return acquirer.Declined, declinedLostCard
+	}
+	return acquirer.Declined, invalidToken
+}
+
+// charge writes a charge down, or finds the one that was made with the same key;
+// no row: with other parameters. The setting lasts for this one transaction: a
+// system elsewhere would not make this service's disk wait.
+const charge = `
+WITH local AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true) AS off)
+INSERT INTO simulator_charges AS c (key, reference, order_id, amount, currency, card_token, capture, state, decline_reason)
+SELECT $1, $2, $3, $4, $5, $6, $7, CASE WHEN $10::integer > 0 THEN 'pending' ELSE $8 END, $9 FROM local WHERE off IS NOT NULL
+ON CONFLICT (key) DO UPDATE SET
+	tries = c.tries + 1,
+	state = CASE WHEN c.state = 'pending' AND c.tries >= $10 THEN $8 ELSE c.state END
+WHERE (c.order_id, c.amount, c.currency, c.card_token, c.capture) = ($3, $4, $5, $6, $7)
+RETURNING reference, state, coalesce(decline_reason, ''), tries`
+
+// Authorise implements acquirer.Acquirer.
+func (s *Simulator) Authorise(ctx context.Context, c acquirer.Charge) (acquirer.Result, error) {
+	if c.Key == "" {
+		return acquirer.Result{}, fmt.Errorf("simulator: a charge without a key: %w", acquirer.ErrRefused)
+	}
+	state, reason := judge(c.CardToken, c.Capture)
+	failing := 0
+	if c.CardToken == Unavailable {
+		failing = unavailableTries
+	}
+	var why *string
+	if reason != "" {
+		why = &reason
+	}
+	var (
+		result acquirer.Result
+		stored string
+		tries  int
+	)
+	err := s.pool.QueryRow(ctx, charge, c.Key, "sim_"+uuid.NewString(), c.OrderID, c.Amount.Amount, c.Amount.Currency,
+		c.CardToken, c.Capture, string(state), why, failing).Scan(&result.Reference, &stored, &result.DeclineReason, &tries)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return acquirer.Result{}, fmt.Errorf("simulator: the key was used for another charge: %w", acquirer.ErrRefused)
+	case err != nil:
+		return acquirer.Result{}, unknown("charging", err)
+	case stored == statePending:
+		return acquirer.Result{}, unknown("charging", errors.New("503: come back later"))
+	}
+	// What was answered at first is answered again, whatever became of it since.
+	result.State = state
+
+	if tries > 1 {
+		return result, nil
+	}
+	switch c.CardToken {
+	case Slow:
+		err = wait(ctx, slowness)
+	case Timeout, TimeoutDeclined:
+		<-ctx.Done()
+		err = ctx.Err()
+	}
+	if err != nil {
+		return acquirer.Result{}, unknown("charging", err)
+	}
+	return result, nil
+}
+
+// Capture implements acquirer.Acquirer.
+func (s *Simulator) Capture(ctx context.Context, _, reference string) error {
+	return s.change(ctx, "capturing", reference, string(acquirer.Captured), func(state string) error {
+		if state == stateVoided {
+			return acquirer.ErrVoided
+		}
+		return acquirer.ErrRefused
+	})
+}
+
+// Void implements acquirer.Acquirer.
+func (s *Simulator) Void(ctx context.Context, _, reference string) error {
+	return s.change(ctx, "voiding", reference, stateVoided, func(state string) error {
+		if state == string(acquirer.Captured) {
+			return acquirer.ErrCaptured
+		}
+		return acquirer.ErrRefused
+	})
+}
+
+// change brings an authorised charge to another state; one that is there
+// already stays there.
+func (s *Simulator) change(ctx context.Context, doing, reference, to string, refuse func(state string) error) error {
+	return s.transact(ctx, doing, func(tx pgx.Tx) error {
+		found, err := find(ctx, tx, reference)
+		switch {
+		case err != nil:
+			return err
+		case found.state == to:
+			return nil
+		case found.state != string(acquirer.Authorised):
+			return refuse(found.state)
+		}
+		_, err = tx.Exec(ctx, `UPDATE simulator_charges SET state = $2 WHERE reference = $1`, reference, to)
+		return err
+	})
+}
+
+// Refund implements acquirer.Acquirer.
+func (s *Simulator) Refund(ctx context.Context, key, reference string, amount money.Money) error {
+	pending := false
+	err := s.transact(ctx, "refunding", func(tx pgx.Tx) error {
+		pending = false
+		charged, err := find(ctx, tx, reference)
+		if err != nil {
+			return err
+		}
+		var (
+			ofSame        string
+			sum, sameSum  int64
+			sameState     string
+			alreadyCalled bool
+		)
+		err = tx.QueryRow(ctx, `SELECT reference, amount, state FROM simulator_refunds WHERE key = $1`, key).Scan(&ofSame, &sameSum, &sameState)
+		switch {
+		case err == nil:
+			alreadyCalled = true
+		case !errors.Is(err, pgx.ErrNoRows):
+			return err
+		}
+		if alreadyCalled {
+			if ofSame != reference || sameSum != amount.Amount || charged.currency != amount.Currency {
+				return fmt.Errorf("the key was used for another refund: %w", acquirer.ErrRefused)
+			}
+			_, err = tx.Exec(ctx, `UPDATE simulator_refunds SET state = 'refunded', tries = tries + 1 WHERE key = $1`, key)
+			return err
+		}
+		if err := tx.QueryRow(ctx, `SELECT coalesce(sum(amount), 0)::bigint FROM simulator_refunds WHERE reference = $1`, reference).Scan(&sum); err != nil {
+			return err
+		}
+		if charged.state != string(acquirer.Captured) || charged.currency != amount.Currency ||
+			amount.Amount <= 0 || amount.Amount > charged.amount-sum {
+			return fmt.Errorf("no such amount is captured: %w", acquirer.ErrRefused)
+		}
+		state := stateRefunded
+		if charged.token == RefundFailsOnce {
+			state, pending = statePending, true
+		}
+		_, err = tx.Exec(ctx, `INSERT INTO simulator_refunds (key, reference, amount, state) VALUES ($1, $2, $3, $4)`,
+			key, reference, amount.Amount, state)
+		return err
+	})
+	if err == nil && pending {
+		return unknown("refunding", errors.New("503: come back later"))
+	}
+	return err
+}
+
+type found struct {
+	state, currency, token string
+	amount                 int64
+}
+
+func find(ctx context.Context, tx pgx.Tx, reference string) (found, error) {
+	var f found
+	err := tx.QueryRow(ctx, `SELECT state, currency, card_token, amount FROM simulator_charges WHERE reference = $1 FOR UPDATE`,
+		reference).Scan(&f.state, &f.currency, &f.token, &f.amount)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return f, fmt.Errorf("there is no such charge: %w", acquirer.ErrRefused)
+	}
+	return f, err
+}
+
+// transact keeps the books in a transaction that does not wait for the disk.
+func (s *Simulator) transact(ctx context.Context, doing string, fn func(pgx.Tx) error) error {
+	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, `SET LOCAL synchronous_commit TO off`); err != nil {
+			return err
+		}
+		return fn(tx)
+	})
+	switch {
+	case err == nil:
+		return nil
+	case acquirer.Unknown(err):
+		return unknown(doing, err)
+	}
+	return fmt.Errorf("simulator: %s: %w", doing, err)
+}
+
+func unknown(doing string, err error) error {
+	return fmt.Errorf("simulator: %s: %w: %w", doing, acquirer.ErrUnknown, err)
+}
+
+func wait(ctx context.Context, duration time.Duration) error {
+	timer := time.NewTimer(duration)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

@@ -1,0 +1,411 @@
+package stripe_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/stripe/stripe-mock/embedded"
+	mock "github.com/stripe/stripe-mock/server"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/sdk/trace/tracetest"
+
+	"github.com/loja-veloz/platform/apps/internal/config"
+	"github.com/loja-veloz/platform/apps/internal/money"
+	"github.com/loja-veloz/platform/apps/pagamentos/acquirer"
+	"github.com/loja-veloz/platform/apps/pagamentos/acquirer/acquirertest"
+	"github.com/loja-veloz/platform/apps/pagamentos/acquirer/stripe"
+)
+
+// Payment methods of the stand-in. The first three are Stripe's own names for
+// testing, https://docs.stripe.com/testing#declined-payments
+const (
+	approved    = "pm_card_visa"
+	declined    = "pm_card_visa_chargeDeclinedInsufficientFunds"
+	demanding   = "pm_card_authenticationRequired"
+	unknown     = "pm_of_nobody"
+	silent      = "pm_silent"
+	unavailable = "pm_unavailable"
+	broken      = "pm_broken" // charged, and 500 is what was noted as the answer
+)
+
+const apiKey = "sk_test_0123456789abcdef"
+
+// statefulMock is a tool-grade stand-in for Stripe. stripe-mock, which checks
+// requests against Stripe's OpenAPI document and answers with its fixtures,
+// keeps no state; this stands before it and adds what the service relies on and
+// Stripe documents: idempotency keys, the states of PaymentIntents, declines as
+// 402, and the refusal of what Stripe refuses. What it says of itself is no
+// evidence of what Stripe does.
+type statefulMock struct {
+	t    testing.TB
+	mock http.Handler
+
+	mu      sync.Mutex
+	answers map[string]*answer // by idempotency key
+	intents map[string]map[string]any
+	charges int
+	header  http.Header // of the last request
+}
+
+type answer struct {
+	fingerprint string
+	status      int
+	body        []byte
+	done        bool
+	tries       int
+}
+
+// stripeMock reads its 8 MB of documents once. They may be of a later version of
+// the API than the one that stripe-go asks for.
+var stripeMock = sync.OnceValues(func() (*mock.StubServer, error) {
+	spec, err := mock.LoadSpec(embedded.OpenAPISpec, "")
+	if err != nil {
+		return nil, err
+	}
+	fixtures, err := mock.LoadFixtures(embedded.OpenAPIFixtures, "")
+	if err != nil {
+		return nil, err
+	}
+	return mock.NewStubServer(fixtures, spec, false, false)
+})
+
+func newStatefulMock(t testing.TB) (*statefulMock, *httptest.Server) {
+	t.Helper()
+	stub, err := stripeMock()
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := &statefulMock{t: t, mock: http.HandlerFunc(stub.HandleRequest), answers: map[string]*answer{}, intents: map[string]map[string]any{}}
+	live := httptest.NewServer(m)
+	t.Cleanup(live.Close)
+	return m, live
+}
+
+func refusal(status int, members map[string]any) (int, []byte) {
+	body, _ := json.Marshal(map[string]any{"error": members}) // of texts
+	return status, body
+}
+
+func (m *statefulMock) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	body, _ := io.ReadAll(r.Body) // what is missing is refused
+	form, _ := url.ParseQuery(string(body))
+	key := r.Header.Get("Idempotency-Key")
+	w.Header().Set("Request-Id", "req_stand_in")
+	w.Header().Set("Content-Type", "application/json")
+	say := func(status int, body []byte) {
+		w.WriteHeader(status)
+		_, _ = w.Write(body) // the client may be gone
+	}
+
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.header = r.Header.Clone()
+	if r.Method == http.MethodGet {
+		say(m.search(r))
+		return
+	}
+	if key == "" {
+		say(refusal(400, map[string]any{"type": "invalid_request_error", "message": "the stand-in takes no POST without an Idempotency-Key"}))
+		return
+	}
+	fingerprint := r.URL.Path + "?" + form.Encode()
+	known, found := m.answers[key]
+	switch {
+	case found && known.fingerprint != fingerprint:
+		say(refusal(400, map[string]any{"type": "idempotency_error", "message": "Keys for idempotent requests can only be used with the same parameters they were first used with."}))
+		return
+	case found && known.done:
+		w.Header().Set("Idempotent-Replayed", "true")
+		say(known.status, known.body)
+		return
+	case !found:
+		known = &answer{fingerprint: fingerprint}
+		m.answers[key] = known
+	}
+	known.tries++
+
+	method := form.Get("payment_method")
+	if method == unavailable && known.tries < 3 {
+		say(refusal(503, map[string]any{"type": "api_error", "message": "try again"})) // not noted: nothing began
+		return
+	}
+	known.status, known.body = m.carryOut(r, form, body)
+	known.done = true
+	if method == silent {
+		m.mu.Unlock()
+		select {
+		case <-r.Context().Done():
+		case <-time.After(5 * time.Second):
+		}
+		m.mu.Lock()
+		return
+	}
+	say(known.status, known.body)
+}
+
+// carryOut lets stripe-mock check the request and answer, and puts the state in.
+func (m *statefulMock) carryOut(r *http.Request, form url.Values, body []byte) (int, []byte) {
+	inner := r.Clone(r.Context())
+	inner.Body = io.NopCloser(bytes.NewReader(body))
+	recorder := httptest.NewRecorder()
+	m.mock.ServeHTTP(recorder, inner)
+	if recorder.Code != http.StatusOK {
+		m.t.Logf("stripe-mock refuses %s: %s", r.URL.Path, recorder.Body)
+		return recorder.Code, recorder.Body.Bytes()
+	}
+	object := map[string]any{}
+	if err := json.Unmarshal(recorder.Body.Bytes(), &object); err != nil {
+		m.t.Errorf("stripe-mock's answer: %v", err)
+	}
+	parts := strings.Split(strings.Trim(r.URL.Path, "/"), "/")
+	switch {
+	case len(parts) == 2 && parts[1] == "payment_intents":
+		return m.create(form, object)
+	case len(parts) == 4 && parts[1] == "payment_intents":
+		return m.change(parts[2], parts[3])
+	case len(parts) == 2 && parts[1] == "refunds":
+		return m.refund(form, object)
+	}
+	return refusal(404, map[string]any{"type": "invalid_request_error"})
+}
+
+func encode(object map[string]any) (int, []byte) {
+	body, _ := json.Marshal(object) // was JSON before
+	return http.StatusOK, body
+}
+
+func (m *statefulMock) create(form url.Values, intent map[string]any) (int, []byte) {
+	if currency := form.Get("currency"); currency != strings.ToLower(currency) || len(currency) != 3 {
+		return refusal(400, map[string]any{"type": "invalid_request_error", "param": "currency", "message": "Invalid currency"})
+	}
+	m.charges++
+	amount, _ := strconv.ParseInt(form.Get("amount"), 10, 64) // checked by stripe-mock
+	maps.Copy(intent, map[string]any{
+		"id": fmt.Sprintf("pi_%d", m.charges), "amount": amount, "currency": form.Get("currency"),
+		"metadata": map[string]any{"order_id": form.Get("metadata[order_id]")}, "status": "requires_payment_method", "refunded": false,
+	})
+	m.intents[intent["id"].(string)] = intent
+	switch method := form.Get("payment_method"); method {
+	case unknown:
+		return refusal(400, map[string]any{"type": "invalid_request_error", "code": "resource_missing", "param": "payment_method",
+			"message": "No such PaymentMethod: '" + method + "'"})
+	case declined:
+		return refusal(402, map[string]any{"type": "card_error", "code": "card_declined", "decline_code": "insufficient_funds",
+			"message": "Your card has insufficient funds.", "payment_intent": maps.Clone(intent)})
+	case demanding:
+		return refusal(402, map[string]any{"type": "card_error", "code": "authentication_required", "decline_code": "authentication_required",
+			"message": "Your card was declined. This transaction requires authentication.", "payment_intent": maps.Clone(intent)})
+	}
+	intent["status"] = "succeeded"
+	if form.Get("capture_method") == "manual" {
+		intent["status"] = "requires_capture"
+	}
+	if form.Get("payment_method") == broken {
+		return refusal(500, map[string]any{"type": "api_error", "message": "An unknown error occurred"})
+	}
+	return encode(intent)
+}
+
+func (m *statefulMock) change(id, verb string) (int, []byte) {
+	intent, found := m.intents[id]
+	if !found {
+		return refusal(404, map[string]any{"type": "invalid_request_error", "code": "resource_missing", "param": "intent"})
+	}
+	to := map[string]string{"capture": "succeeded", "cancel": "canceled"}[verb]
+	if intent["status"] != "requires_capture" {
+		return refusal(400, map[string]any{"type": "invalid_request_error", "code": "payment_intent_unexpected_state", "payment_intent": maps.Clone(intent)})
+	}
+	intent["status"] = to
+	return encode(intent)
+}
+
+func (m *statefulMock) refund(form url.Values, refund map[string]any) (int, []byte) {
+	intent, found := m.intents[form.Get("payment_intent")]
+	switch {
+	case !found:
+		return refusal(404, map[string]any{"type": "invalid_request_error", "code": "resource_missing", "param": "payment_intent"})
+	case intent["refunded"] == true:
+		return refusal(400, map[string]any{"type": "invalid_request_error", "code": "charge_already_refunded"})
+	}
+	intent["refunded"] = true
+	refund["status"] = "succeeded"
+	return encode(refund)
+}
+
+func (m *statefulMock) search(r *http.Request) (int, []byte) {
+	data := []any{}
+	for _, intent := range m.intents {
+		order := intent["metadata"].(map[string]any)["order_id"]
+		if r.URL.Query().Get("query") == fmt.Sprintf("metadata['order_id']:'%s'", order) {
+			data = append(data, intent)
+		}
+	}
+	return encode(map[string]any{"object": "search_result", "url": r.URL.Path, "has_more": false, "data": data})
+}
+
+func newStripe(t testing.TB) (*stripe.Stripe, *statefulMock, *tracetest.InMemoryExporter) {
+	t.Helper()
+	m, live := newStatefulMock(t)
+	spans := tracetest.NewInMemoryExporter()
+	provider := sdktrace.NewTracerProvider(sdktrace.WithSyncer(spans))
+	return stripe.New(stripe.Settings{APIKey: apiKey, APIBase: live.URL + "/"}, 2*time.Second, provider), m, spans
+}
+
+func TestItBehavesLikeAnAcquirer(t *testing.T) {
+	a, _, _ := newStripe(t)
+	acquirertest.Run(t, a, acquirertest.Cards{
+		Approved:      approved,
+		Declined:      declined,
+		DeclineReason: "insufficient_funds",
+		Unknown:       unknown,
+		Silent:        silent,
+		Unavailable:   unavailable,
+	})
+}
+
+func newCharge(token string) acquirer.Charge {
+	order := uuid.New()
+	return acquirer.Charge{Key: order.String() + ":authorise", OrderID: order, Amount: money.BRL(12990), CardToken: token, Capture: true}
+}
+
+func TestACardThatDemandsTheShopperIsDeclined(t *testing.T) {
+	a, _, _ := newStripe(t)
+	result, err := a.Authorise(t.Context(), newCharge(demanding))
+	if err != nil || result.State != acquirer.Declined || result.DeclineReason != "authentication_required" || result.Reference == "" {
+		t.Errorf("Authorise = %+v, %v", result, err)
+	}
+}
+
+func TestAForgottenKeyChargesNothingTwice(t *testing.T) {
+	a, m, _ := newStripe(t)
+	c := newCharge(approved)
+	first, err := a.Authorise(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.answers = map[string]*answer{} // as after a day
+	c.Age = 30 * time.Hour
+	again, err := a.Authorise(t.Context(), c)
+	if err != nil || again != first || m.charges != 1 {
+		t.Errorf("a day later: %+v, %v, %d charges; want %+v", again, err, m.charges, first)
+	}
+	late := newCharge(approved)
+	late.Age = 30 * time.Hour
+	if result, err := a.Authorise(t.Context(), late); err != nil || result.State != acquirer.Captured || m.charges != 2 {
+		t.Errorf("one that Stripe never heard of: %+v, %v, %d charges", result, err, m.charges)
+	}
+}
+
+func TestAnErrorThatIsRepeatedIsLookedInto(t *testing.T) {
+	a, m, _ := newStripe(t)
+	c := newCharge(broken)
+	if _, err := a.Authorise(t.Context(), c); !acquirer.Unknown(err) {
+		t.Fatalf("500: %v", err)
+	}
+	result, err := a.Authorise(t.Context(), c)
+	if err != nil || result.State != acquirer.Captured || m.charges != 1 {
+		t.Errorf("500 again: %+v, %v, %d charges", result, err, m.charges)
+	}
+}
+
+func TestWhatLeavesTheService(t *testing.T) {
+	a, m, spans := newStripe(t)
+	provider := sdktrace.NewTracerProvider(sdktrace.WithSyncer(spans))
+	ctx, span := provider.Tracer("test").Start(t.Context(), "request")
+	for range 2 {
+		if _, err := a.Authorise(ctx, newCharge(approved)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	span.End()
+	for _, name := range []string{"Traceparent", "Baggage", "X-Stripe-Client-Telemetry"} {
+		if value := m.header.Get(name); value != "" {
+			t.Errorf("%s: %s was sent to Stripe", name, value)
+		}
+	}
+	if got := m.header.Get("Authorization"); got != "Bearer "+apiKey {
+		t.Errorf("Authorization = %q", got)
+	}
+	for _, span := range spans.GetSpans() {
+		if text := fmt.Sprint(span.Attributes); strings.Contains(text, apiKey) || strings.Contains(text, approved) {
+			t.Errorf("the span %s has a secret: %s", span.Name, text)
+		}
+	}
+}
+
+func TestErrorsSayWhatWasMeantAndNoSecret(t *testing.T) {
+	status, body := 0, ""
+	live := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(status)
+		fmt.Fprint(w, body)
+	}))
+	defer live.Close()
+	a := stripe.New(stripe.Settings{APIKey: apiKey, APIBase: live.URL}, time.Second, sdktrace.NewTracerProvider())
+	for _, test := range []struct {
+		status  int
+		body    string
+		unknown bool
+	}{
+		{401, `{"error":{"type":"invalid_request_error","message":"Invalid API Key provided: ` + apiKey + `"}}`, true},
+		{409, `{"error":{"type":"idempotency_error","code":"idempotency_key_in_use"}}`, true},
+		{429, `{"error":{"type":"invalid_request_error","code":"lock_timeout"}}`, true},
+		{500, `{"error":{"type":"api_error"}}`, true},
+		{502, `<html>bad gateway</html>`, true},
+		{200, `{`, true},
+		{200, `{"id":"pi_1","status":"processing"}`, true},
+		{302, ``, true},
+		{400, `{"error":{"type":"idempotency_error","message":"` + approved + `"}}`, false},
+		{400, `{"error":{"type":"invalid_request_error","code":"parameter_unknown","message":"` + approved + `"}}`, false},
+	} {
+		status, body = test.status, test.body
+		result, err := a.Authorise(t.Context(), newCharge(approved))
+		if err == nil || acquirer.Unknown(err) != test.unknown {
+			t.Errorf("%d %s: %+v, %v", test.status, test.body, result, err)
+			continue
+		}
+		if strings.Contains(err.Error(), apiKey) || strings.Contains(err.Error(), approved) {
+			t.Errorf("%d: the error tells a secret: %v", test.status, err)
+		}
+	}
+	status, body = 400, `{"error":{"type":"invalid_request_error","code":"amount_too_small"}}`
+	if result, err := a.Authorise(t.Context(), newCharge(approved)); err != nil || result.DeclineReason != "amount_too_small" {
+		t.Errorf("an amount that Stripe does not take: %+v, %v", result, err)
+	}
+	live.Close()
+	if _, err := a.Authorise(t.Context(), newCharge(approved)); !acquirer.Unknown(err) {
+		t.Errorf("nobody there: %v", err)
+	}
+}
+
+func TestSettings(t *testing.T) {
+	for _, test := range []struct{ key, base, want string }{
+		{"", "", "STRIPE_API_KEY"},
+		{"pk_test_public", "", "STRIPE_API_KEY"},
+		{apiKey, "localhost", "STRIPE_API_BASE"},
+		{apiKey, "http://localhost:12111", ""},
+	} {
+		env := config.NewReader(nil, func(name string) string {
+			return map[string]string{"STRIPE_API_KEY": test.key, "STRIPE_API_BASE": test.base}[name]
+		})
+		settings := stripe.ReadSettings(env)
+		err := env.Err()
+		if (err == nil) != (test.want == "") || err != nil && (!strings.Contains(err.Error(), test.want) || test.key != "" && strings.Contains(err.Error(), test.key)) {
+			t.Errorf("%+v: %v", test, err)
+		}
+		if text := fmt.Sprintf("%v %+v %#v", settings, settings, settings); test.key != "" && strings.Contains(text, test.key) {
+			t.Errorf("the settings show the key: %s", text)
+		}
+	}
+}

@@ -1,0 +1,112 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/loja-veloz/platform/apps/internal/money"
+	"github.com/loja-veloz/platform/apps/pagamentos/acquirer"
+	"github.com/loja-veloz/platform/apps/pagamentos/payment"
+)
+
+// Outcomes of a call of the acquirer that are errors.
+const (
+	outcomeUnknown = "unknown"
+	outcomeRefused = "refused"
+)
+
+type metrics struct {
+	payments *prometheus.CounterVec
+	calls    *prometheus.HistogramVec
+	overdue  prometheus.Gauge
+}
+
+func newMetrics(registry prometheus.Registerer) *metrics {
+	m := &metrics{
+		payments: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "payments_total",
+			Help: "Payments by what became of them; unknown counts every call whose outcome is not known.",
+		}, []string{"outcome"}),
+		calls: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name:    "acquirer_call_duration_seconds",
+			Help:    "Time that calls of the acquirer took.",
+			Buckets: []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30},
+		}, []string{"operation", "outcome"}),
+		overdue: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "payments_overdue",
+			Help: "Payments that the resolver asked about in vain, as of its last round.",
+		}),
+	}
+	for _, outcome := range []payment.State{payment.Authorised, payment.Captured, payment.Declined, payment.Refunded, payment.Voided, outcomeUnknown} {
+		m.payments.WithLabelValues(string(outcome)) // a series that is there from the start has a rate
+	}
+	registry.MustRegister(m.payments, m.calls, m.overdue)
+	return m
+}
+
+// observed measures and traces the calls of an acquirer.
+type observed struct {
+	acquirer.Acquirer
+	metrics *metrics
+	tracer  trace.Tracer
+}
+
+func observe(next acquirer.Acquirer, m *metrics, provider trace.TracerProvider) acquirer.Acquirer {
+	return observed{next, m, provider.Tracer("github.com/loja-veloz/platform/apps/pagamentos")}
+}
+
+func (o observed) Authorise(ctx context.Context, charge acquirer.Charge) (result acquirer.Result, err error) {
+	err = o.call(ctx, payment.Authorise, func(ctx context.Context) (string, error) {
+		result, err = o.Acquirer.Authorise(ctx, charge)
+		return string(result.State), err
+	})
+	return result, err
+}
+
+func (o observed) Capture(ctx context.Context, key, reference string) error {
+	return o.call(ctx, payment.Capture, func(ctx context.Context) (string, error) {
+		return string(payment.Captured), o.Acquirer.Capture(ctx, key, reference)
+	})
+}
+
+func (o observed) Refund(ctx context.Context, key, reference string, amount money.Money) error {
+	return o.call(ctx, payment.Refund, func(ctx context.Context) (string, error) {
+		return string(payment.Refunded), o.Acquirer.Refund(ctx, key, reference, amount)
+	})
+}
+
+func (o observed) Void(ctx context.Context, key, reference string) error {
+	return o.call(ctx, payment.Void, func(ctx context.Context) (string, error) {
+		return string(payment.Voided), o.Acquirer.Void(ctx, key, reference)
+	})
+}
+
+func (o observed) call(ctx context.Context, step payment.Step, run func(context.Context) (string, error)) error {
+	ctx, span := o.tracer.Start(ctx, "acquirer "+string(step), trace.WithSpanKind(trace.SpanKindClient),
+		trace.WithAttributes(attribute.String("peer.service", o.Name())))
+	defer span.End()
+	start := time.Now()
+	outcome, err := run(ctx)
+	switch {
+	case errors.Is(err, acquirer.ErrVoided):
+		outcome = string(payment.Voided)
+	case errors.Is(err, acquirer.ErrCaptured):
+		outcome = string(payment.Captured)
+	case acquirer.Unknown(err):
+		outcome = outcomeUnknown
+	case err != nil:
+		outcome = outcomeRefused
+	}
+	if outcome == outcomeUnknown || outcome == outcomeRefused {
+		span.SetStatus(codes.Error, outcome)
+	}
+	span.SetAttributes(attribute.String("acquirer.outcome", outcome))
+	o.metrics.calls.WithLabelValues(string(step), outcome).Observe(time.Since(start).Seconds())
+	return err
+}

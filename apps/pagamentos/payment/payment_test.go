@@ -1,0 +1,139 @@
+package payment_test
+
+import (
+	"errors"
+	"slices"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"github.com/loja-veloz/platform/apps/pagamentos/payment"
+)
+
+// card is an acquirer's side of one payment, which may answer or not.
+type card struct {
+	approves, voided   bool
+	charged, captured  int
+	refunded, declined int
+}
+
+// answer carries a step out, at most once, and says where that leads.
+func (c *card) answer(step payment.Step, capture bool) payment.State {
+	switch step {
+	case payment.Authorise:
+		if !c.approves {
+			c.declined = 1
+			return payment.Declined
+		}
+		c.charged = 1
+		if capture {
+			c.captured = 1
+			return payment.Captured
+		}
+		return payment.Authorised
+	case payment.Capture:
+		c.captured = 1
+		return payment.Captured
+	case payment.Void:
+		c.voided = true
+		return payment.Voided
+	case payment.Refund:
+		c.refunded = 1
+		return payment.Refunded
+	}
+	return ""
+}
+
+func TestWhateverIsAskedAndLost(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		acquirer := &card{approves: rapid.Bool().Draw(t, "approves")}
+		now := payment.Standing{State: payment.Authorising, Capture: rapid.Bool().Draw(t, "capture")}
+		asked := now.Capture
+		undo := false
+		seen := []payment.State{now.State}
+		drive := func(lost bool) {
+			step := now.Next()
+			if step == payment.BeginRefund {
+				now = now.AskUndo()
+			} else if step != payment.Nothing {
+				to := acquirer.answer(step, asked)
+				if lost {
+					return // carried out, and the answer never came
+				}
+				next, err := now.Settle(to)
+				if err != nil {
+					t.Fatal(err)
+				}
+				now = next
+			}
+			if last := seen[len(seen)-1]; last != now.State {
+				if slices.Contains(seen, now.State) {
+					t.Fatalf("entered %s twice: %v", now.State, seen)
+				}
+				seen = append(seen, now.State)
+			}
+		}
+		for range rapid.IntRange(0, 12).Draw(t, "steps") {
+			before := now
+			switch rapid.SampledFrom([]string{"drive", "lose", "capture", "undo"}).Draw(t, "what") {
+			case "drive":
+				drive(false)
+			case "lose":
+				drive(true)
+			case "capture":
+				next, err := now.AskCapture()
+				if refused := new(payment.NotPossibleError); err != nil && (!errors.As(err, &refused) || next != before) {
+					t.Fatalf("AskCapture of %+v: %v, and %+v", before, err, next)
+				}
+				now = next
+			case "undo":
+				undo = true
+				now = now.AskUndo()
+				if again := now.AskUndo(); again != now {
+					t.Fatalf("asked twice to undo %+v: %+v", now, again)
+				}
+			}
+			if before.Undo && !now.Undo {
+				t.Fatalf("the wish to undo was lost: %+v, then %+v", before, now)
+			}
+		}
+		// Whatever happened, asking again brings it to an end.
+		for range 10 {
+			drive(false)
+		}
+		if now.Next() != payment.Nothing {
+			t.Fatalf("never comes to an end: %+v", now)
+		}
+		kept := acquirer.captured - acquirer.refunded
+		switch {
+		case kept < 0:
+			t.Fatalf("refunded what was not captured: %+v", acquirer)
+		case undo && (kept != 0 || acquirer.charged == 1 && acquirer.captured == 0 && !acquirer.voided):
+			t.Fatalf("undone, and yet %+v at %+v", acquirer, now)
+		case !undo && now.State == payment.Captured && kept != 1, now.State != payment.Captured && kept != 0:
+			t.Fatalf("%+v, but the acquirer has %+v", now, acquirer)
+		}
+	})
+}
+
+func TestWhatIsNotPossibleIsRefused(t *testing.T) {
+	for _, state := range payment.States {
+		for _, undo := range []bool{false, true} {
+			_, err := payment.Standing{State: state, Undo: undo}.AskCapture()
+			possible := !undo && (state == payment.Authorised || state == payment.Captured)
+			if (err == nil) != possible {
+				t.Errorf("capture while %s, undo %t: %v", state, undo, err)
+			}
+		}
+		for _, to := range payment.States {
+			s := payment.Standing{State: state}
+			next, err := s.Settle(to)
+			if err != nil && next != s {
+				t.Errorf("%s was changed to %s by a refusal", state, next.State)
+			}
+			if err == nil && (state == payment.Declined || state == payment.Refunded || state == payment.Voided) {
+				t.Errorf("%s is final, and became %s", state, to)
+			}
+		}
+	}
+}

@@ -1,0 +1,94 @@
+-- Every change of a payment is one statement and one commit: the row, and by a
+-- CTE its history. age_seconds is how long ago the payment was asked for, by
+-- this server's clock.
+
+-- name: Intend :one
+-- Writes down that the acquirer is going to be asked. No row: it is there already.
+WITH made AS (
+    INSERT INTO pagamentos (order_id, state, amount, currency, capture, card_token, fingerprint, acquirer, due_at)
+    VALUES (@order_id, 'authorising', @amount, @currency, @capture, @card_token::text, @fingerprint, @acquirer,
+        now() + interval '1 minute')
+    ON CONFLICT (order_id) DO NOTHING
+    RETURNING *
+), noted AS (
+    INSERT INTO pagamento_transitions (order_id, to_state) SELECT order_id, state FROM made
+)
+SELECT *, extract(epoch FROM now() - created_at)::bigint AS age_seconds FROM made;
+
+-- name: IntendCapture :one
+-- No row: the payment is not authorised, or is being undone.
+UPDATE pagamentos SET capture = true, due_at = now() + interval '1 minute', attempts = 0, updated_at = now()
+WHERE order_id = @order_id AND state = 'authorised' AND NOT undo AND NOT capture
+RETURNING *, extract(epoch FROM now() - created_at)::bigint AS age_seconds;
+
+-- name: IntendUndo :one
+-- Writes down that the amount is to be given back or never taken. An order that
+-- is not known gets a tombstone. No row: nothing is left to be undone, or it was
+-- asked for before.
+WITH asked AS (
+    INSERT INTO pagamentos AS p (order_id, state, amount, currency, capture, undo, acquirer)
+    VALUES (@order_id, 'voided', 0, 'XXX', false, true, @acquirer)
+    ON CONFLICT (order_id) DO UPDATE SET
+        undo = true,
+        state = CASE p.state WHEN 'captured' THEN 'refunding' ELSE p.state END,
+        due_at = now() + interval '1 minute', attempts = 0, updated_at = now()
+    WHERE p.state = 'captured' OR p.state IN ('authorising', 'authorised') AND NOT p.undo
+    RETURNING *
+), noted AS (
+    INSERT INTO pagamento_transitions (order_id, from_state, to_state)
+    SELECT order_id, CASE state WHEN 'refunding' THEN 'captured' END, state FROM asked
+    WHERE state IN ('refunding', 'voided')
+)
+SELECT *, extract(epoch FROM now() - created_at)::bigint AS age_seconds FROM asked;
+
+-- name: Settle :one
+-- Stores what the acquirer said. No row: the payment is no longer in the state
+-- from which the acquirer was asked; somebody else has stored it.
+WITH changed AS (
+    UPDATE pagamentos AS p SET
+        state = @to_state,
+        card_token = NULL,
+        acquirer_reference = coalesce(sqlc.narg(acquirer_reference), p.acquirer_reference),
+        decline_reason = sqlc.narg(decline_reason),
+        refunded_amount = CASE WHEN @to_state::text = 'refunded' THEN amount ELSE 0 END,
+        due_at = CASE WHEN @to_state::text = 'authorised' AND (capture OR undo) OR @to_state::text = 'captured' AND undo
+            THEN now() + interval '1 minute' END,
+        attempts = 0,
+        updated_at = now()
+    WHERE p.order_id = @order_id AND p.state = @from_state
+    RETURNING *
+), noted AS (
+    INSERT INTO pagamento_transitions (order_id, from_state, to_state) SELECT order_id, @from_state::text, state FROM changed
+)
+SELECT *, extract(epoch FROM now() - created_at)::bigint AS age_seconds FROM changed;
+
+-- name: Payment :one
+SELECT *, extract(epoch FROM now() - created_at)::bigint AS age_seconds FROM pagamentos WHERE order_id = @order_id;
+
+-- name: Payments :many
+-- Order ids are UUIDv7: the newest order comes first.
+SELECT *, extract(epoch FROM now() - created_at)::bigint AS age_seconds FROM pagamentos
+WHERE order_id < @before
+ORDER BY order_id DESC
+LIMIT @most;
+
+-- name: Claim :many
+-- Takes payments that are due, and puts them off for as long as it takes or
+-- fails: 1, 2, 4 ... minutes, an hour at most.
+WITH due AS (
+    SELECT d.order_id FROM pagamentos AS d
+    WHERE d.due_at <= now() AND d.acquirer = @acquirer
+    ORDER BY d.due_at
+    LIMIT @most
+    FOR UPDATE SKIP LOCKED
+)
+UPDATE pagamentos AS p SET
+    due_at = now() + least(interval '1 hour', interval '1 minute' * 2 ^ least(p.attempts, 6)),
+    attempts = p.attempts + 1
+FROM due
+WHERE p.order_id = due.order_id
+RETURNING p.*, extract(epoch FROM now() - p.created_at)::bigint AS age_seconds;
+
+-- name: Overdue :one
+-- How many payments the resolver has asked about in vain.
+SELECT count(*) FROM pagamentos WHERE due_at IS NOT NULL AND attempts > 0;

@@ -1,0 +1,195 @@
+package database_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
+	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+
+	"github.com/loja-veloz/platform/infra/database"
+	"github.com/loja-veloz/platform/infra/infratest"
+	"github.com/loja-veloz/platform/infra/kube"
+)
+
+const image = "localhost:5000/database@sha256:fedcba9876543210fedcba9876543210fedcba9876543210fedcba9876543210"
+
+func server() *database.ServerArgs {
+	return &database.ServerArgs{
+		Namespace: "database", Image: image, StorageGiB: 5, LocalPath: "/srv/postgres",
+		Clients: []database.Client{{Namespace: "shop", Labels: map[string]string{"app.kubernetes.io/name": "orders"}}},
+	}
+}
+
+func roles() *database.RolesArgs {
+	return &database.RolesArgs{
+		Namespace: "database", Image: image, Databases: []string{"orders", "stock"}, SecretsNamespace: "shop",
+		Host: pulumi.String("postgres.database"), Port: database.Port, SSLMode: "disable",
+		Secret: database.AdminSecret, User: database.Superuser, Server: database.ServerLabels(),
+	}
+}
+
+func TestServer(t *testing.T) {
+	stages, err := server().Stages()
+	if err != nil {
+		t.Fatal(err)
+	}
+	infratest.Golden(t, "server", stages.All())
+}
+
+// TestADefaultStorageClass: without a folder there is a claim alone.
+func TestADefaultStorageClass(t *testing.T) {
+	args := server()
+	args.LocalPath = ""
+	stages, err := args.Stages()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range stages.All() {
+		switch o := m.Object.(type) {
+		case *corev1.PersistentVolume:
+			t.Errorf("there is a volume %s", o.Name)
+		case *corev1.PersistentVolumeClaim:
+			if o.Spec.StorageClassName != nil || o.Spec.VolumeName != "" {
+				t.Errorf("the claim asks for %v %q", o.Spec.StorageClassName, o.Spec.VolumeName)
+			}
+		}
+	}
+}
+
+func TestRoles(t *testing.T) {
+	stages, err := roles().Stages()
+	if err != nil {
+		t.Fatal(err)
+	}
+	infratest.Golden(t, "roles", stages.All())
+}
+
+// TestJobsMayOnlyKeepTheirSecrets: no Role reads what it does not write, and none
+// may list.
+func TestJobsMayOnlyKeepTheirSecrets(t *testing.T) {
+	want := map[string]string{
+		"database/database-admin": "postgres-admin",
+		"shop/database-setup":     "auditor-databases,orders-database,orders-database-owner,stock-database,stock-database-owner",
+	}
+	for _, args := range []interface{ Stages() (kube.Stages, error) }{server(), roles()} {
+		stages, err := args.Stages()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range stages.All() {
+			switch o := m.Object.(type) {
+			case *rbacv1.Role:
+				for _, rule := range o.Rules {
+					verbs := strings.Join(rule.Verbs, ",")
+					if strings.Join(rule.Resources, ",") != "secrets" || verbs != "create" && verbs != "get,update" {
+						t.Errorf("%s may %v %v", o.Name, rule.Verbs, rule.Resources)
+					}
+					if names := strings.Join(rule.ResourceNames, ","); verbs != "create" && names != want[o.Namespace+"/"+o.Name] {
+						t.Errorf("%s/%s may read %s", o.Namespace, o.Name, names)
+					}
+				}
+				delete(want, o.Namespace+"/"+o.Name)
+			case *rbacv1.ClusterRole, *rbacv1.ClusterRoleBinding:
+				t.Errorf("%s has rights in the whole cluster", m.Name)
+			}
+		}
+	}
+	if len(want) > 0 {
+		t.Errorf("there is no Role %v", want)
+	}
+}
+
+// TestPasswordsComeFromSecrets: no container is told one.
+func TestPasswordsComeFromSecrets(t *testing.T) {
+	for _, args := range []interface{ Stages() (kube.Stages, error) }{server(), roles()} {
+		stages, err := args.Stages()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range stages.All() {
+			var pod corev1.PodSpec
+			switch o := m.Object.(type) {
+			case *batchv1.Job:
+				pod = o.Spec.Template.Spec
+			case *appsv1.StatefulSet:
+				pod = o.Spec.Template.Spec
+			case *corev1.Secret:
+				t.Errorf("%s would be in the state", m.Name)
+			}
+			for _, container := range pod.Containers {
+				for _, variable := range container.Env {
+					if strings.HasSuffix(variable.Name, "PASSWORD") && variable.Value != "" {
+						t.Errorf("%s: %s has a plain %s", m.Name, container.Name, variable.Name)
+					}
+				}
+			}
+		}
+	}
+}
+
+func TestClusterRefusals(t *testing.T) {
+	everyone := server()
+	everyone.Clients[0].Labels = nil
+	both := roles()
+	both.CIDRs = []string{"10.0.0.0/24"}
+	for want, err := range map[string]error{
+		"Namespace is empty":                   (&database.ServerArgs{}).Validate(),
+		"StorageGiB is 0":                      (&database.ServerArgs{}).Validate(),
+		`LocalPath is "data"`:                  (&database.ServerArgs{LocalPath: "data"}).Validate(),
+		`LocalPath is "/a/../b"`:               (&database.ServerArgs{LocalPath: "/a/../b"}).Validate(),
+		`Image is "x:1": name it by digest`:    (&database.ServerArgs{Image: "x:1"}).Validate(),
+		"Clients[0] has no namespace or no":    everyone.Validate(),
+		"SecretsNamespace is empty":            (&database.RolesArgs{}).Validate(),
+		"Secret is empty":                      (&database.RolesArgs{}).Validate(),
+		"Databases is empty":                   (&database.RolesArgs{}).Validate(),
+		`Databases[1] is "a-b"`:                (&database.RolesArgs{Databases: []string{"a", "a-b"}}).Validate(),
+		"Host is missing":                      (&database.RolesArgs{}).Validate(),
+		"Port is 0":                            (&database.RolesArgs{}).Validate(),
+		`SSLMode is "prefer"`:                  (&database.RolesArgs{SSLMode: "prefer"}).Validate(),
+		"Server and CIDRs: exactly one of":     both.Validate(),
+		`Image is "y:2": name it by digest (r`: (&database.RolesArgs{Image: "y:2"}).Validate(),
+	} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("want %q in %v", want, err)
+		}
+	}
+}
+
+func TestOrderInTheCluster(t *testing.T) {
+	recorder, err := infratest.Run(true, func(ctx *pulumi.Context) error {
+		made, err := database.NewServer(ctx, "server", server())
+		if err != nil {
+			return err
+		}
+		args := roles()
+		args.Host = pulumi.String("db.example").ToStringOutput()
+		_, err = database.NewRoles(ctx, "roles", args, pulumi.DependsOn([]pulumi.Resource{made}))
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	recorder.WellFormed(t)
+	for later, before := range map[string]string{
+		"server-admin-job": "server-admin-role-binding",
+		"server-server":    "server-admin-job",
+		"roles-job":        "roles-address",
+	} {
+		if !recorder.Waits(t, later, before) {
+			t.Errorf("%s does not wait for %s", later, before)
+		}
+	}
+	if data, _ := recorder.Named(t, "roles-address").Inputs["data"].(map[string]any); data["host"] != "db.example" {
+		t.Errorf("the address is %v", data)
+	}
+	if _, err := infratest.Run(true, func(ctx *pulumi.Context) error {
+		_, err := database.NewServer(ctx, "server", &database.ServerArgs{})
+		return err
+	}); err == nil || !strings.Contains(err.Error(), "database server: ") {
+		t.Errorf("the error is %v", err)
+	}
+}

@@ -1,0 +1,279 @@
+package database
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"github.com/loja-veloz/platform/infra/kube"
+)
+
+// Names of the Secrets in which credentials lie, and of their keys.
+const (
+	// AdminSecret has the password of a server in the cluster, under AdminKey, and
+	// under AdminID a name for the data that the password belongs to.
+	AdminSecret = "postgres-admin"
+	AdminKey    = "password"
+	AdminID     = "id"
+	// adminUser is the key of the superuser's name in the Secret of RDS.
+	adminUser = "username"
+	// AuditorSecret has, for each database by its name, the address with which all
+	// of them can be read.
+	AuditorSecret = "auditor-databases"
+	// URLKey is the key of the Secrets of a database.
+	URLKey = "url"
+)
+
+// RuntimeSecret has the address with which a service uses a database.
+func RuntimeSecret(database string) string { return database + "-database" }
+
+// OwnerSecret has the address with which a database's schema is changed.
+func OwnerSecret(database string) string { return database + "-database-owner" }
+
+// jobPatience is how long a Job may take, its retries and the wait for a Secret
+// that External Secrets writes among it.
+const jobPatience = 10 * time.Minute
+
+// RolesArgs say which databases and roles to make on which server.
+type RolesArgs struct {
+	// Namespace is where the Job runs; it exists, and so does Secret in it.
+	Namespace string
+	// Image is apps/database, by digest.
+	Image string
+	// Databases are to be there, each with a role that owns it and one that uses it.
+	Databases []string
+	// SecretsNamespace is where the roles' credentials are written; it exists.
+	SecretsNamespace string
+	// Host and Port are the server's.
+	Host pulumi.StringInput
+	Port int32
+	// SSLMode is libpq's: disable, require, verify-full.
+	SSLMode string
+	// Secret has the password of the server's superuser under the key password, and
+	// the name under username where User is empty.
+	Secret string
+	User   string
+	// Server is where the Job may reach the server: in the cluster the pods with
+	// these labels in Namespace; outside it the addresses in CIDRs.
+	Server map[string]string
+	CIDRs  []string
+	// SkipAwait does not wait for the Job's end.
+	SkipAwait bool
+}
+
+// Roles are databases, their roles and the Secrets with their credentials.
+type Roles struct {
+	pulumi.ResourceState
+}
+
+var (
+	databaseName = regexp.MustCompile(`^[a-z][a-z0-9]{0,30}$`)
+	byDigest     = regexp.MustCompile(`@sha256:[0-9a-f]{64}$`)
+)
+
+// NewRoles makes databases and roles by a Job in the cluster, so that no password
+// passes through Pulumi. Errors name the argument that is wrong.
+func NewRoles(ctx *pulumi.Context, name string, args *RolesArgs, opts ...pulumi.ResourceOption) (*Roles, error) {
+	r := &Roles{}
+	return r, register(ctx, "loja-veloz:database:Roles", name, r, args, opts)
+}
+
+// register makes a component of its stages.
+func register(ctx *pulumi.Context, kind, name string, component pulumi.ComponentResource, args interface{ Stages() (kube.Stages, error) }, opts []pulumi.ResourceOption) error {
+	stages, err := args.Stages()
+	if err != nil {
+		return fmt.Errorf("database %s: %w", name, err)
+	}
+	if err := ctx.RegisterComponentResource(kind, name, component, opts...); err != nil {
+		return fmt.Errorf("registering database %s: %w", name, err)
+	}
+	if _, err := kube.ApplyStages(ctx, component, name, stages, opts); err != nil {
+		return fmt.Errorf("database %s: %w", name, err)
+	}
+	if err := ctx.RegisterResourceOutputs(component, pulumi.Map{}); err != nil {
+		return fmt.Errorf("registering the outputs of database %s: %w", name, err)
+	}
+	return nil
+}
+
+// Validate reports everything that is wrong with the arguments, one fault per line.
+func (a *RolesArgs) Validate() error {
+	faults := missing(map[string]string{"Namespace": a.Namespace, "SecretsNamespace": a.SecretsNamespace, "Secret": a.Secret})
+	faults = append(faults, validImage(a.Image)...)
+	if len(a.Databases) == 0 {
+		faults = append(faults, errors.New("Databases is empty: there is nothing to make"))
+	}
+	for i, name := range a.Databases {
+		if !databaseName.MatchString(name) {
+			faults = append(faults, fmt.Errorf("Databases[%d] is %q: use at most 31 lower-case letters and digits, a letter first", i, name))
+		}
+	}
+	if a.Host == nil {
+		faults = append(faults, errors.New("Host is missing"))
+	}
+	if a.Port < 1 || a.Port > 65535 {
+		faults = append(faults, fmt.Errorf("Port is %d: use 1 to 65535", a.Port))
+	}
+	switch a.SSLMode {
+	case "disable", "require", "verify-full":
+	default:
+		faults = append(faults, fmt.Errorf("SSLMode is %q: use disable, require or verify-full", a.SSLMode))
+	}
+	if (len(a.Server) == 0) == (len(a.CIDRs) == 0) {
+		faults = append(faults, errors.New("Server and CIDRs: exactly one of them is needed, for where the Job may reach the server"))
+	}
+	return errors.Join(faults...)
+}
+
+// missing names empty fields, in their order in the alphabet.
+func missing(fields map[string]string) []error {
+	var faults []error
+	for _, name := range []string{"Namespace", "Secret", "SecretsNamespace"} {
+		if value, there := fields[name]; there && value == "" {
+			faults = append(faults, fmt.Errorf("%s is empty", name))
+		}
+	}
+	return faults
+}
+
+// validImage leaves a missing image to whoever reads the configuration.
+func validImage(image string) []error {
+	if image != "" && !byDigest.MatchString(image) {
+		return []error{fmt.Errorf("Image is %q: name it by digest (registry/name@sha256:...)", image)}
+	}
+	return nil
+}
+
+// jobs is what the Jobs of this package have in common.
+type jobs struct{ namespace, image string }
+
+func labels(name string) map[string]string {
+	return map[string]string{"app.kubernetes.io/name": name, "app.kubernetes.io/part-of": "loja-veloz"}
+}
+
+func (j jobs) meta(name string) metav1.ObjectMeta {
+	return metav1.ObjectMeta{Name: name, Namespace: j.namespace, Labels: labels(name)}
+}
+
+// access lets a Job's pods make Secrets in a namespace, and read and change those
+// of the given names. (Creation cannot be bound to names.)
+func (j jobs) access(name, secrets string, names ...string) []kube.Manifest {
+	meta := metav1.ObjectMeta{Name: name, Namespace: secrets, Labels: labels(name)}
+	return []kube.Manifest{
+		{Name: "service-account", Object: &corev1.ServiceAccount{ObjectMeta: j.meta(name), AutomountServiceAccountToken: new(false)}},
+		{Name: "role", Object: &rbacv1.Role{ObjectMeta: meta, Rules: []rbacv1.PolicyRule{
+			{APIGroups: []string{""}, Resources: []string{"secrets"}, Verbs: []string{"create"}},
+			{APIGroups: []string{""}, Resources: []string{"secrets"}, Verbs: []string{"get", "update"}, ResourceNames: names},
+		}}},
+		{Name: "role-binding", Object: &rbacv1.RoleBinding{
+			ObjectMeta: meta,
+			RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: meta.Name},
+			Subjects:   []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Name: name, Namespace: j.namespace}},
+		}},
+	}
+}
+
+// pod runs one command of apps/database.
+func (j jobs) pod(name, command string, env []corev1.EnvVar) corev1.PodSpec {
+	return corev1.PodSpec{
+		ServiceAccountName:           name,
+		AutomountServiceAccountToken: new(true),
+		EnableServiceLinks:           new(false),
+		SecurityContext:              kube.RestrictedPod(),
+		Containers: []corev1.Container{{
+			Name: "database", Image: j.image, Args: []string{command}, Env: env,
+			Resources: kube.Sizes(20, 24, 96), SecurityContext: kube.RestrictedContainer(),
+		}},
+	}
+}
+
+// policy lets a Job's pods ask for names and reach the API server, whose address
+// no policy can name, beside what else they need; nobody reaches them.
+func (j jobs) policy(name string, more ...networkingv1.NetworkPolicyEgressRule) *networkingv1.NetworkPolicy {
+	dns := networkingv1.NetworkPolicyEgressRule{
+		To: pods("kube-system", map[string]string{"k8s-app": "kube-dns"}),
+		Ports: []networkingv1.NetworkPolicyPort{
+			{Protocol: new(corev1.ProtocolUDP), Port: new(intstr.FromInt32(53))},
+			{Protocol: new(corev1.ProtocolTCP), Port: new(intstr.FromInt32(53))},
+		},
+	}
+	return &networkingv1.NetworkPolicy{ObjectMeta: j.meta(name), Spec: networkingv1.NetworkPolicySpec{
+		PodSelector: metav1.LabelSelector{MatchLabels: map[string]string{"app.kubernetes.io/name": name}},
+		PolicyTypes: []networkingv1.PolicyType{networkingv1.PolicyTypeIngress, networkingv1.PolicyTypeEgress},
+		Egress:      append([]networkingv1.NetworkPolicyEgressRule{dns, {Ports: append(tcp(443), tcp(6443)...)}}, more...),
+	}}
+}
+
+func pods(namespace string, labels map[string]string) []networkingv1.NetworkPolicyPeer {
+	return []networkingv1.NetworkPolicyPeer{{
+		NamespaceSelector: &metav1.LabelSelector{MatchLabels: map[string]string{corev1.LabelMetadataName: namespace}},
+		PodSelector:       &metav1.LabelSelector{MatchLabels: labels},
+	}}
+}
+
+func tcp(port int32) []networkingv1.NetworkPolicyPort {
+	return []networkingv1.NetworkPolicyPort{{Protocol: new(corev1.ProtocolTCP), Port: new(intstr.FromInt32(port))}}
+}
+
+// SetupName is that of the Job's pods, by their label app.kubernetes.io/name.
+const SetupName = "database-setup"
+
+// Stages gives every object, or every reason why not.
+func (a *RolesArgs) Stages() (kube.Stages, error) {
+	if err := a.Validate(); err != nil {
+		return nil, err
+	}
+	j := jobs{a.Namespace, a.Image}
+	names := []string{AuditorSecret}
+	for _, database := range a.Databases {
+		names = append(names, RuntimeSecret(database), OwnerSecret(database))
+	}
+	server := networkingv1.NetworkPolicyEgressRule{Ports: tcp(a.Port)}
+	if len(a.Server) > 0 {
+		server.To = pods(a.Namespace, a.Server)
+	}
+	for _, cidr := range a.CIDRs {
+		server.To = append(server.To, networkingv1.NetworkPolicyPeer{IPBlock: &networkingv1.IPBlock{CIDR: cidr}})
+	}
+	// The address has an object of its own: it may only be known when the server is.
+	address := kube.Manifest{Name: "address", Object: &corev1.ConfigMap{ObjectMeta: j.meta("postgres-address"), Data: map[string]string{"host": ""}}}
+	if host, plain := a.Host.(pulumi.String); plain {
+		address.Object.(*corev1.ConfigMap).Data["host"] = string(host)
+	} else {
+		address.Overlays = []kube.Overlay{{Path: []string{"data", "host"}, Value: a.Host}}
+	}
+	user := kube.SecretVariable("ADMIN_DATABASE_USER", a.Secret, adminUser)
+	if a.User != "" {
+		user = corev1.EnvVar{Name: "ADMIN_DATABASE_USER", Value: a.User}
+	}
+	job, err := kube.NewJob(j.meta(SetupName), "", jobPatience, j.pod(SetupName, "setup", []corev1.EnvVar{
+		{Name: "ADMIN_DATABASE_HOST", ValueFrom: &corev1.EnvVarSource{ConfigMapKeyRef: &corev1.ConfigMapKeySelector{
+			LocalObjectReference: corev1.LocalObjectReference{Name: "postgres-address"}, Key: "host",
+		}}},
+		{Name: "ADMIN_DATABASE_PORT", Value: fmt.Sprint(a.Port)},
+		user,
+		kube.SecretVariable("ADMIN_DATABASE_PASSWORD", a.Secret, AdminKey),
+		{Name: "ADMIN_DATABASE_SSLMODE", Value: a.SSLMode},
+		{Name: "DATABASES", Value: strings.Join(a.Databases, ",")},
+		{Name: "SECRETS_NAMESPACE", Value: a.SecretsNamespace},
+	}))
+	if err != nil {
+		return nil, err
+	}
+	if a.SkipAwait {
+		kube.Unawaited(job)
+	}
+	return kube.Stages{
+		append(j.access(SetupName, a.SecretsNamespace, names...), address, kube.Manifest{Name: "network-policy", Object: j.policy(SetupName, server)}),
+		{{Name: "job", Object: job}},
+	}, nil
+}

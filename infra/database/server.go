@@ -1,0 +1,298 @@
+package database
+
+import (
+	"errors"
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"github.com/loja-veloz/platform/infra/kube"
+)
+
+// MaxConnections is how many a server in the cluster takes.
+const MaxConnections = 250
+
+// Superuser is the one of a server in the cluster.
+const Superuser = "postgres"
+
+const (
+	// PostgresImage is what a server in the cluster runs.
+	PostgresImage = "docker.io/library/postgres:15.18"
+
+	// postgresUser is the user and the group of that image.
+	postgresUser int64 = 999
+
+	serverName = "postgres"
+	adminName  = "database-admin"
+	dataFolder = "/var/lib/postgresql/data"
+	socketDir  = "/var/run/postgresql"
+	secretDir  = "/run/secrets/postgres"
+
+	// stopSeconds is what a shutdown may take: its checkpoint writes what memory
+	// holds.
+	stopSeconds int64 = 60
+)
+
+// ServerArgs describe a PostgreSQL in the cluster, for environments whose cloud
+// brings none. It is one pod and keeps no backups.
+type ServerArgs struct {
+	// Namespace exists, and denies what this component does not declare.
+	Namespace string
+	// Image is apps/database, by digest; it makes the superuser's password.
+	Image string
+	// StorageGiB is the size of the volume.
+	StorageGiB int32
+	// LocalPath is a folder on the node that holds the volume, for clusters without a
+	// default StorageClass; it exists. Empty takes that class.
+	LocalPath string
+	// Clients are the pods that may connect.
+	Clients []Client
+}
+
+// Client selects pods.
+type Client struct {
+	Namespace string
+	Labels    map[string]string
+}
+
+// Server is the installed PostgreSQL.
+type Server struct {
+	pulumi.ResourceState
+}
+
+// NewServer makes the superuser's Secret, by a Job and only if there is none, and
+// PostgreSQL. Errors name the argument that is wrong.
+func NewServer(ctx *pulumi.Context, name string, args *ServerArgs, opts ...pulumi.ResourceOption) (*Server, error) {
+	s := &Server{}
+	return s, register(ctx, "loja-veloz:database:Server", name, s, args, opts)
+}
+
+// Port is where PostgreSQL listens.
+const Port int32 = port
+
+// ServerLabels select the server's pods.
+func ServerLabels() map[string]string { return map[string]string{"app.kubernetes.io/name": serverName} }
+
+// Host is the server's name in the cluster.
+func (a *ServerArgs) Host() string { return serverName + "." + a.Namespace }
+
+// Validate reports everything that is wrong with the arguments, one fault per line.
+func (a *ServerArgs) Validate() error {
+	faults := missing(map[string]string{"Namespace": a.Namespace})
+	faults = append(faults, validImage(a.Image)...)
+	if a.StorageGiB < 1 {
+		faults = append(faults, fmt.Errorf("StorageGiB is %d: at least 1 is needed", a.StorageGiB))
+	}
+	if a.LocalPath != "" && (!path.IsAbs(a.LocalPath) || path.Clean(a.LocalPath) != a.LocalPath || a.LocalPath == "/") {
+		faults = append(faults, fmt.Errorf("LocalPath is %q: an absolute path of a folder is expected", a.LocalPath))
+	}
+	for i, client := range a.Clients {
+		if client.Namespace == "" || len(client.Labels) == 0 {
+			faults = append(faults, fmt.Errorf("Clients[%d] has no namespace or no labels: it would admit every pod", i))
+		}
+	}
+	return errors.Join(faults...)
+}
+
+// Stages gives every object, or every reason why not.
+func (a *ServerArgs) Stages() (kube.Stages, error) {
+	if err := a.Validate(); err != nil {
+		return nil, err
+	}
+	j := jobs{a.Namespace, a.Image}
+	job, err := kube.NewJob(j.meta(adminName), "", jobPatience, j.pod(adminName, "admin", []corev1.EnvVar{
+		{Name: "ADMIN_SECRET", Value: AdminSecret},
+		{Name: "ADMIN_SECRET_NAMESPACE", Value: a.Namespace},
+	}))
+	if err != nil {
+		return nil, err
+	}
+	before := append(j.access(adminName, a.Namespace, AdminSecret), kube.Manifest{Name: "network-policy", Object: j.policy(adminName)})
+	for i := range before {
+		before[i].Name = "admin-" + before[i].Name
+	}
+	return kube.Stages{
+		before,
+		{{Name: "admin-job", Object: job}},
+		append(a.volume(),
+			kube.Manifest{Name: "network-policy", Object: a.networkPolicy()},
+			kube.Manifest{Name: "service-account", Object: &corev1.ServiceAccount{ObjectMeta: a.meta(serverName), AutomountServiceAccountToken: new(false)}},
+			a.service("service", serverName, ""),
+			a.service("service-pods", serverName+"-pods", corev1.ClusterIPNone)),
+		{{Name: "server", Object: a.statefulSet()}},
+	}, nil
+}
+
+func (a *ServerArgs) meta(name string) metav1.ObjectMeta {
+	return metav1.ObjectMeta{Name: name, Namespace: a.Namespace, Labels: labels(serverName)}
+}
+
+// service is not waited for: its pod comes after it.
+func (a *ServerArgs) service(name, object, clusterIP string) kube.Manifest {
+	meta := a.meta(object)
+	meta.Annotations = map[string]string{kube.SkipAwait: "true"}
+	return kube.Manifest{Name: name, Object: &corev1.Service{ObjectMeta: meta, Spec: corev1.ServiceSpec{
+		ClusterIP: clusterIP, Selector: ServerLabels(),
+		Ports: []corev1.ServicePort{{Name: "postgres", Port: Port, TargetPort: intstr.FromString("postgres"), Protocol: corev1.ProtocolTCP}},
+	}}}
+}
+
+// volume is the claim, and with LocalPath the volume behind it, whose folder stays
+// when the volume is deleted. A claim may wait for its first pod, so Pulumi does not
+// wait for it.
+func (a *ServerArgs) volume() []kube.Manifest {
+	size := corev1.ResourceList{corev1.ResourceStorage: *resource.NewQuantity(int64(a.StorageGiB)<<30, resource.BinarySI)}
+	modes := []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce}
+	meta := a.meta("postgres-data")
+	meta.Annotations = map[string]string{kube.SkipAwait: "true"}
+	claim := &corev1.PersistentVolumeClaim{ObjectMeta: meta, Spec: corev1.PersistentVolumeClaimSpec{
+		AccessModes: modes, Resources: corev1.VolumeResourceRequirements{Requests: size},
+	}}
+	manifests := []kube.Manifest{{Name: "claim", Object: claim}}
+	if a.LocalPath == "" {
+		return manifests
+	}
+	name := "loja-veloz-" + a.Namespace + "-postgres"
+	claim.Spec.StorageClassName, claim.Spec.VolumeName = new(""), name
+	volume := &corev1.PersistentVolume{
+		ObjectMeta: metav1.ObjectMeta{Name: name, Labels: labels(serverName)},
+		Spec: corev1.PersistentVolumeSpec{
+			Capacity: size, AccessModes: modes, PersistentVolumeReclaimPolicy: corev1.PersistentVolumeReclaimRetain,
+			ClaimRef: &corev1.ObjectReference{APIVersion: "v1", Kind: "PersistentVolumeClaim", Namespace: a.Namespace, Name: claim.Name},
+			// Not hostPath: the kubelet gives the folder of a local volume to the pod's group.
+			PersistentVolumeSource: corev1.PersistentVolumeSource{Local: &corev1.LocalVolumeSource{Path: a.LocalPath}},
+			// A local volume has to name its nodes. There is one, and this is true of it.
+			NodeAffinity: &corev1.VolumeNodeAffinity{Required: &corev1.NodeSelector{NodeSelectorTerms: []corev1.NodeSelectorTerm{{
+				MatchExpressions: []corev1.NodeSelectorRequirement{{Key: corev1.LabelOSStable, Operator: corev1.NodeSelectorOpIn, Values: []string{"linux"}}},
+			}}}},
+		},
+	}
+	// The binder completes claimRef.
+	return append(manifests, kube.Manifest{Name: "volume", Object: volume, IgnoreChanges: []string{"spec.claimRef"}})
+}
+
+// networkPolicy admits the clients to PostgreSQL, which itself reaches nobody.
+func (a *ServerArgs) networkPolicy() *networkingv1.NetworkPolicy {
+	var from []networkingv1.NetworkPolicyPeer
+	for _, client := range a.Clients {
+		from = append(from, pods(client.Namespace, client.Labels)...)
+	}
+	var ingress []networkingv1.NetworkPolicyIngressRule
+	if len(from) > 0 {
+		ingress = []networkingv1.NetworkPolicyIngressRule{{From: from, Ports: tcp(Port)}}
+	}
+	return &networkingv1.NetworkPolicy{ObjectMeta: a.meta(serverName), Spec: networkingv1.NetworkPolicySpec{
+		PodSelector: metav1.LabelSelector{MatchLabels: ServerLabels()},
+		PolicyTypes: []networkingv1.PolicyType{networkingv1.PolicyTypeIngress, networkingv1.PolicyTypeEgress},
+		Ingress:     ingress,
+	}}
+}
+
+// settings are PostgreSQL's, for many small pools and little memory. The
+// connections are those of every service at its autoscaler's limit.
+var settings = map[string]string{
+	"listen_addresses":        "*",
+	"unix_socket_directories": socketDir,
+	"max_connections":         fmt.Sprint(MaxConnections),
+	"shared_buffers":          "64MB",
+	"effective_cache_size":    "192MB",
+	"work_mem":                "2MB",
+	"maintenance_work_mem":    "32MB",
+	"max_wal_size":            "512MB",
+	"min_wal_size":            "64MB",
+	"checkpoint_timeout":      "15min",
+	"huge_pages":              "off",
+	"jit":                     "off",
+	// A parallel query would want shared memory, of which a pod has little.
+	"max_parallel_workers_per_gather":  "0",
+	"max_parallel_maintenance_workers": "0",
+	"password_encryption":              "scram-sha-256",
+	// Slow statements, without their parameters: those may be secret.
+	"log_min_duration_statement": "1000",
+	"log_parameter_max_length":   "0",
+	"log_timezone":               "UTC",
+	"timezone":                   "UTC",
+}
+
+func arguments() []string {
+	args := []string{"postgres"}
+	var names []string
+	for name := range settings {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		args = append(args, "-c", name+"="+settings[name])
+	}
+	return args
+}
+
+func (a *ServerArgs) statefulSet() *appsv1.StatefulSet {
+	probe := func(period, failures int32) *corev1.Probe {
+		return &corev1.Probe{
+			ProbeHandler:  corev1.ProbeHandler{TCPSocket: &corev1.TCPSocketAction{Port: intstr.FromString("postgres")}},
+			PeriodSeconds: period, TimeoutSeconds: 2, FailureThreshold: failures,
+		}
+	}
+	security := kube.RestrictedPod()
+	security.RunAsUser, security.RunAsGroup, security.FSGroup = new(postgresUser), new(postgresUser), new(postgresUser)
+	// Once, for the empty volume: PostgreSQL refuses data that its group may write.
+	security.FSGroupChangePolicy = new(corev1.FSGroupChangeOnRootMismatch)
+	scratch := func(name string, mib int64) corev1.Volume {
+		return corev1.Volume{Name: name, VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{SizeLimit: resource.NewQuantity(mib<<20, resource.BinarySI)}}}
+	}
+	// Without an id there is one folder for all.
+	id := kube.SecretVariable("DATA_ID", AdminSecret, AdminID)
+	id.ValueFrom.SecretKeyRef.Optional = new(true)
+	container := corev1.Container{
+		Name: serverName, Image: PostgresImage, Args: arguments(),
+		Ports: []corev1.ContainerPort{{Name: "postgres", ContainerPort: Port, Protocol: corev1.ProtocolTCP}},
+		Env: []corev1.EnvVar{
+			// The password lies in the data: a new Secret, which comes with a new
+			// environment, begins a folder of its own.
+			id,
+			{Name: "PGDATA", Value: dataFolder + "/$(DATA_ID)"},
+			{Name: "POSTGRES_PASSWORD_FILE", Value: secretDir + "/" + AdminKey},
+			{Name: "POSTGRES_INITDB_ARGS", Value: strings.Join([]string{"--encoding=UTF8", "--locale=C", "--data-checksums", "--auth-host=scram-sha-256"}, " ")},
+		},
+		Resources: kube.Sizes(50, 96, 512), SecurityContext: kube.RestrictedContainer(),
+		// The first start makes the data; one after a crash replays the log.
+		StartupProbe: probe(1, 300), ReadinessProbe: probe(2, 3), LivenessProbe: probe(10, 6),
+		VolumeMounts: []corev1.VolumeMount{
+			{Name: "data", MountPath: dataFolder}, {Name: "sockets", MountPath: socketDir}, {Name: "scratch", MountPath: "/tmp"},
+			{Name: "admin", MountPath: secretDir, ReadOnly: true},
+		},
+	}
+	return &appsv1.StatefulSet{ObjectMeta: a.meta(serverName), Spec: appsv1.StatefulSetSpec{
+		Replicas: new(int32(1)), ServiceName: serverName + "-pods",
+		Selector: &metav1.LabelSelector{MatchLabels: ServerLabels()},
+		Template: corev1.PodTemplateSpec{
+			ObjectMeta: metav1.ObjectMeta{Labels: labels(serverName)},
+			Spec: corev1.PodSpec{
+				ServiceAccountName:           serverName,
+				AutomountServiceAccountToken: new(false),
+				EnableServiceLinks:           new(false),
+				SecurityContext:              security,
+				// The image's signal to stop is SIGINT: a fast shutdown, which ends sessions.
+				TerminationGracePeriodSeconds: new(stopSeconds),
+				Containers:                    []corev1.Container{container},
+				Volumes: []corev1.Volume{
+					{Name: "data", VolumeSource: corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: "postgres-data"}}},
+					scratch("sockets", 1), scratch("scratch", 64),
+					{Name: "admin", VolumeSource: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{
+						SecretName: AdminSecret, Items: []corev1.KeyToPath{{Key: AdminKey, Path: AdminKey}}, DefaultMode: new(int32(0o440)),
+					}}},
+				},
+			},
+		},
+	}}
+}

@@ -1,0 +1,285 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	appsv1 "k8s.io/api/apps/v1"
+
+	"github.com/loja-veloz/platform/infra/kube"
+)
+
+// TestRequestsThroughBothGateways runs both Traefiks with the arguments that they
+// are deployed with, against a real API server that holds the environment's
+// objects, and looks at what arrives at the services: from outside the allow-list
+// and nothing else, from inside everything but the private paths.
+func TestRequestsThroughBothGateways(t *testing.T) {
+	bin, traefik := os.Getenv("LOJA_KUBE_BIN"), os.Getenv("LOJA_TRAEFIK")
+	if bin == "" || traefik == "" {
+		t.Skip("LOJA_KUBE_BIN or LOJA_TRAEFIK is not set: a folder with kube-apiserver and etcd, and the program traefik")
+	}
+	node := nodeAddress(t)
+	stages, err := planOf(t, nil).stages()
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := startAPIServer(t, bin)
+	programs := map[string][]string{} // arguments by namespace
+	for _, m := range stages.All() {
+		fields, err := kube.Encode(m.Object)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if deployment, ok := m.Object.(*appsv1.Deployment); ok && deployment.Name == "traefik" {
+			programs[deployment.Namespace] = deployment.Spec.Template.Spec.Containers[0].Args
+		}
+		switch fields["kind"] {
+		case "CustomResourceDefinition", "Namespace", "Service", "TraefikService", "Middleware", "GatewayClass", "Gateway", "HTTPRoute":
+			server.waitUntilServed(t, []map[string]any{fields})
+			if err := server.apply(t.Context(), fields, false); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for _, s := range services {
+		for _, version := range []string{"stable", "canary"} {
+			server.serve(t, node, s.name, version)
+		}
+	}
+	public := server.run(t, traefik, programs["gateway"], "127.0.0.2")
+	internal := server.run(t, traefik, programs["gateway-internal"], "127.0.0.3")
+
+	const notFound = "404"
+	for request, want := range map[string]string{
+		"/":                               "sample-web-app /",
+		"/echo":                           "sample-web-app /echo",
+		"/echo/a/b?c=d":                   "sample-web-app /echo/a/b?c=d",
+		"/static/x.css":                   "sample-web-app /static/x.css",
+		"/checkout":                       "sample-web-app /checkout",
+		"/orders/1":                       "sample-web-app /orders/1",
+		"/health":                         "api-gateway /health",
+		"/api/pedidos":                    "api-gateway /pedidos",
+		"/api/pedidos/":                   "api-gateway /pedidos/",
+		"/api/pedidos/1?limit=2":          "api-gateway /pedidos/1?limit=2",
+		"/api/pagamentos/1":               "api-gateway /pagamentos/1",
+		"/api/estoque/A-1":                "api-gateway /estoque/A-1",
+		"/api":                            notFound,
+		"/api/":                           notFound,
+		"/api/metrics":                    notFound,
+		"/api/ready":                      notFound,
+		"/api/health":                     notFound,
+		"/api/docs":                       notFound,
+		"/api/admin/estoque/A-1":          notFound,
+		"/api/pedidosx":                   notFound,
+		"/metrics":                        notFound,
+		"/ready":                          notFound,
+		"/admin":                          notFound,
+		"/pedidos":                        notFound,
+		"/reservations/1":                 notFound,
+		"/api/pedidos/../metrics":         notFound,
+		"/api/pedidos/../../metrics":      notFound,
+		"/api/pedidos/%2e%2e/metrics":     notFound,
+		"/api/pedidos/%2e%2e/../metrics":  notFound,
+		"/api/pedidos/..%2fmetrics":       "400",
+		"/api/pedidos/%2e%2e%2fmetrics":   "400",
+		"/api/pedidos/..%2F..%2Fmetrics":  "400",
+		"/api/pedidos/..%5cmetrics":       "400",
+		"/api/pedidos/..%252fmetrics":     "400",
+		"/api/pedidos//../metrics":        notFound,
+		"/echo/..%2fmetrics":              "400",
+		"/health/../metrics":              notFound,
+		"/orders/../admin/estoque/top-up": notFound,
+	} {
+		for _, host := range []string{"localhost", "pedidos", "estoque", "api-gateway", "pedidos-internal"} {
+			if got := ask(t, public, host, request); got != want {
+				t.Errorf("public, Host %s: %s gives %s, want %s", host, request, got, want)
+			}
+		}
+	}
+	for _, s := range services {
+		for request, want := range map[string]string{
+			"/":                       s.name + " /",
+			"/reservations/1/confirm": s.name + " /reservations/1/confirm",
+			"/health":                 s.name + " /health",
+			"/metrics":                notFound,
+			"/metrics/go":             notFound,
+			"/ready":                  notFound,
+			"/admin/estoque/A-1":      notFound,
+			"/x/../metrics":           notFound,
+			"/x/%2e%2e/admin":         notFound,
+			"/%6detrics":              notFound,
+			"/x/..%2fmetrics":         "400",
+		} {
+			if got := ask(t, internal, s.name, request); got != want {
+				t.Errorf("internal, Host %s: %s gives %s, want %s", s.name, request, got, want)
+			}
+		}
+	}
+	for _, host := range []string{"localhost", "shop", "pedidos-stable"} {
+		if got := ask(t, internal, host, "/"); got != notFound {
+			t.Errorf("internal, Host %s gives %s", host, got)
+		}
+	}
+
+	// One object's weights hold for both kinds of traffic.
+	server.weigh(t, "api-gateway", 0, 100)
+	for what, try := range map[string]func() string{
+		"public":   func() string { return ask(t, public, "localhost", "/api/pedidos") },
+		"internal": func() string { return ask(t, internal, "api-gateway", "/pedidos") },
+	} {
+		waitFor(t, what+" traffic to go to the canary", func() error {
+			if got := try(); got != "api-gateway canary /pedidos" {
+				return fmt.Errorf("it arrives as %q", got)
+			}
+			return nil
+		})
+	}
+}
+
+// nodeAddress is one that endpoints may have: not on loopback.
+func nodeAddress(t *testing.T) string {
+	t.Helper()
+	addresses, err := net.InterfaceAddrs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, address := range addresses {
+		if network, ok := address.(*net.IPNet); ok && network.IP.To4() != nil && network.IP.IsGlobalUnicast() {
+			return network.IP.String()
+		}
+	}
+	t.Skip("this machine has no address but loopback")
+	return ""
+}
+
+// serve answers for one version of a service with what arrived, and makes it its
+// Service's endpoint.
+func (s *apiServer) serve(t *testing.T, node, service, version string) {
+	t.Helper()
+	listener, err := net.Listen("tcp", net.JoinHostPort(node, "0"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := service
+	if version == "canary" {
+		name += " canary"
+	}
+	backend := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { //nolint:gosec // a test's
+		_, _ = fmt.Fprintf(w, "%s %s", name, r.RequestURI)
+	})}
+	go func() { _ = backend.Serve(listener) }()
+	t.Cleanup(func() { _ = backend.Close() })
+	if err := s.apply(t.Context(), map[string]any{
+		"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
+		"metadata": map[string]any{
+			"name": service + "-" + version, "namespace": shopNamespace,
+			"labels": map[string]any{"kubernetes.io/service-name": service + "-" + version},
+		},
+		"endpoints": []any{map[string]any{"addresses": []any{node}, "conditions": map[string]any{"ready": true, "serving": true}}},
+		"ports":     []any{map[string]any{"name": "http", "port": listener.Addr().(*net.TCPAddr).Port, "protocol": "TCP"}},
+	}, false); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// run starts a Traefik with its deployed arguments, on an address of its own (the
+// ports are those that the Gateways name), and waits for its routes.
+func (s *apiServer) run(t *testing.T, program string, args []string, address string) string {
+	t.Helper()
+	dir := t.TempDir()
+	var own []string
+	for _, argument := range args {
+		own = append(own, strings.Replace(argument, ".address=:", ".address="+address+":", 1))
+	}
+	for _, provider := range []string{"kubernetesgateway", "kubernetescrd"} {
+		own = append(own, "--providers."+provider+".endpoint="+s.url, "--providers."+provider+".token="+token,
+			"--providers."+provider+".certauthfilepath="+s.certificate)
+	}
+	log, err := os.Create(filepath.Join(dir, "log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(program, own...)
+	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, log, log
+	if err := cmd.Start(); err != nil {
+		t.Fatalf("starting Traefik: %v", err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+		if raw, err := os.ReadFile(log.Name()); err == nil && t.Failed() {
+			t.Logf("Traefik on %s logged:\n%s", address, raw[max(0, len(raw)-3000):])
+		}
+	})
+	at := address + ":8000"
+	waitFor(t, "Traefik on "+address, func() error {
+		for _, s := range services {
+			host, path := s.name, "/health"
+			if address == "127.0.0.2" {
+				host, path = "localhost", "/health"
+			}
+			request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+at+path, nil)
+			if err != nil {
+				return err
+			}
+			request.Host = host
+			response, err := http.DefaultClient.Do(request)
+			if err != nil {
+				return err
+			}
+			_ = response.Body.Close()
+			if response.StatusCode != http.StatusOK {
+				return fmt.Errorf("%s answers %s", host, response.Status)
+			}
+		}
+		return nil
+	})
+	return at
+}
+
+// weigh moves a service's weights, as Rollouts does.
+func (s *apiServer) weigh(t *testing.T, service string, stable, canary int) {
+	t.Helper()
+	if err := s.apply(t.Context(), map[string]any{
+		"apiVersion": "traefik.io/v1alpha1", "kind": "TraefikService", "metadata": map[string]any{"name": service, "namespace": shopNamespace},
+		"spec": map[string]any{"weighted": map[string]any{"services": []any{
+			map[string]any{"kind": "Service", "name": service + "-stable", "port": 80, "weight": stable},
+			map[string]any{"kind": "Service", "name": service + "-canary", "port": 80, "weight": canary},
+		}}},
+	}, false); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// ask sends a path as it is written and gives what arrived, or the status.
+func ask(t *testing.T, at, host, path string) string {
+	t.Helper()
+	conn, err := net.Dial("tcp", at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	if _, err := fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n", path, host); err != nil {
+		t.Fatal(err)
+	}
+	raw, err := io.ReadAll(conn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	head, body, _ := strings.Cut(string(raw), "\r\n\r\n")
+	fields := strings.Fields(head)
+	if len(fields) < 2 {
+		t.Fatalf("%s answers %q", at, raw)
+	}
+	if fields[1] != "200" {
+		return fields[1]
+	}
+	return body
+}

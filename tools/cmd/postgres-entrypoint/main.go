@@ -1,0 +1,221 @@
+// Command postgres-entrypoint begins the container of the PostgreSQL image that
+// is built here, with what this platform uses of the official image's contract:
+// PGDATA, POSTGRES_USER, POSTGRES_DB, POSTGRES_PASSWORD or
+// POSTGRES_PASSWORD_FILE, POSTGRES_INITDB_ARGS, and the server's own arguments.
+// It fills an empty PGDATA and then becomes the server. It runs as the container's
+// user, which is not root, and writes nothing but PGDATA. Called sh, it is as much
+// of a shell as initdb wants.
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+)
+
+// programs is where the image has the server.
+const programs = "/usr/lib/postgresql/15/bin"
+
+func main() {
+	if filepath.Base(os.Args[0]) == "sh" {
+		err := shell(os.Args[1:])
+		fmt.Fprintf(os.Stderr, "sh: %v\n", err) // or the program would run now
+		os.Exit(127)
+	}
+	err := run(os.Args[1:], programs, os.Getenv, func(program string, args []string) error {
+		return syscall.Exec(program, args, environment(os.Environ()))
+	})
+	fmt.Fprintf(os.Stderr, "postgres-entrypoint: %v\n", err) // or the server would run now
+	os.Exit(1)
+}
+
+func run(args []string, bin string, getenv func(string) string, become func(program string, args []string) error) error {
+	if len(args) == 0 || strings.HasPrefix(args[0], "-") {
+		args = append([]string{"postgres"}, args...)
+	}
+	if args[0] != "postgres" {
+		program, err := exec.LookPath(args[0])
+		if err != nil {
+			return err
+		}
+		return become(program, args)
+	}
+	if os.Geteuid() == 0 {
+		return errors.New("it runs as root, which PostgreSQL refuses: give the container a user, such as 999")
+	}
+	data := getenv("PGDATA")
+	if data == "" {
+		data = "/var/lib/postgresql/data"
+	}
+	if _, err := os.Stat(filepath.Join(data, "PG_VERSION")); errors.Is(err, fs.ErrNotExist) {
+		if err := initialise(data, bin, getenv); err != nil {
+			return err
+		}
+	} else if err != nil {
+		return fmt.Errorf("PGDATA: %w", err)
+	}
+	return become(filepath.Join(bin, "postgres"), append([]string{"postgres", "-D", data}, args[1:]...))
+}
+
+// environment is the server's: without the password, which it has no use for.
+func environment(env []string) []string {
+	return slices.DeleteFunc(slices.Clone(env), func(v string) bool { return strings.HasPrefix(v, "POSTGRES_PASSWORD=") })
+}
+
+// begun is the folder in PGDATA that is filled first. PGDATA may be a volume's own
+// folder, which cannot be put into place by a rename.
+const begun = "initialising"
+
+// initialise fills PGDATA. PG_VERSION, which says that there is data, comes last:
+// what a container that was killed meanwhile has left is removed by the next.
+func initialise(data, bin string, getenv func(string) string) error {
+	password, err := password(getenv)
+	if err != nil {
+		return err
+	}
+	initdbArgs := getenv("POSTGRES_INITDB_ARGS")
+	if strings.ContainsAny(initdbArgs, `'"\`) {
+		return errors.New("POSTGRES_INITDB_ARGS: arguments with quotes or backslashes are not supported by this image")
+	}
+	if err := os.MkdirAll(data, 0o700); err != nil {
+		return fmt.Errorf("PGDATA: %w", err)
+	}
+	entries, err := os.ReadDir(data)
+	if err != nil {
+		return fmt.Errorf("PGDATA: %w", err)
+	}
+	has := func(name string) bool {
+		return slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return e.Name() == name })
+	}
+	for _, e := range entries {
+		if e.Name() == "lost+found" {
+			continue
+		}
+		if !has(begun) {
+			return fmt.Errorf("PGDATA: %s holds no data of PostgreSQL, but %s", data, e.Name())
+		}
+		// The folder itself goes last: without it the rest would be a stranger's.
+		if e.Name() != begun {
+			if err := os.RemoveAll(filepath.Join(data, e.Name())); err != nil {
+				return fmt.Errorf("PGDATA: %w", err)
+			}
+		}
+	}
+	work := filepath.Join(data, begun)
+	if err := os.RemoveAll(work); err != nil {
+		return fmt.Errorf("PGDATA: %w", err)
+	}
+	if err := os.Mkdir(work, 0o700); err != nil {
+		return fmt.Errorf("PGDATA: %w", err)
+	}
+	user := getenv("POSTGRES_USER")
+	if user == "" {
+		user = "postgres"
+	}
+	database := getenv("POSTGRES_DB")
+	if database == "" {
+		database = user
+	}
+	if err := initdb(work, bin, user, password, strings.Fields(initdbArgs)); err != nil {
+		return err
+	}
+	if database != "postgres" {
+		if err := createDatabase(work, bin, user, database); err != nil {
+			return err
+		}
+	}
+	made, err := os.ReadDir(work)
+	if err != nil {
+		return err
+	}
+	for _, e := range made {
+		if e.Name() != "PG_VERSION" {
+			if err := os.Rename(filepath.Join(work, e.Name()), filepath.Join(data, e.Name())); err != nil {
+				return err
+			}
+		}
+	}
+	if err := os.Chmod(data, 0o700); err != nil && !errors.Is(err, fs.ErrPermission) {
+		return err // a volume's folder that is not ours: the server judges its mode
+	}
+	if err := os.Rename(filepath.Join(work, "PG_VERSION"), filepath.Join(data, "PG_VERSION")); err != nil {
+		return err
+	}
+	return os.Remove(work)
+}
+
+func password(getenv func(string) string) (string, error) {
+	value, path := getenv("POSTGRES_PASSWORD"), getenv("POSTGRES_PASSWORD_FILE")
+	switch {
+	case value != "" && path != "":
+		return "", errors.New("POSTGRES_PASSWORD and POSTGRES_PASSWORD_FILE are both set: only one of them can be meant")
+	case path != "":
+		b, err := os.ReadFile(path)
+		if err != nil {
+			return "", fmt.Errorf("POSTGRES_PASSWORD_FILE: %w", err)
+		}
+		value = strings.TrimRight(string(b), "\r\n")
+	}
+	if value == "" {
+		return "", errors.New("the superuser needs a password: set POSTGRES_PASSWORD_FILE or POSTGRES_PASSWORD")
+	}
+	if strings.ContainsAny(value, "\r\n") {
+		return "", errors.New("the superuser's password has more than one line")
+	}
+	return value, nil
+}
+
+// initdb makes the data, and lets clients in from anywhere by password, as the
+// official image does.
+func initdb(data, bin, user, password string, args []string) error {
+	r, w, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	if _, err := w.WriteString(password + "\n"); err != nil {
+		return err
+	}
+	w.Close()
+	cmd := exec.Command(filepath.Join(bin, "initdb"), append([]string{ //nolint:noctx // the container's end is its end
+		"--pgdata=" + data, "--username=" + user, "--pwfile=/proc/self/fd/3", "--no-instructions",
+	}, args...)...)
+	cmd.ExtraFiles = []*os.File{r}
+	cmd.Env = environment(os.Environ())
+	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("initdb: %w", err)
+	}
+	f, err := os.OpenFile(filepath.Join(data, "pg_hba.conf"), os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if _, err := f.WriteString("\nhost all all all scram-sha-256\n"); err != nil {
+		return err
+	}
+	return f.Sync()
+}
+
+// createDatabase uses the server's single-user mode: nobody connects meanwhile.
+func createDatabase(data, bin, user, database string) error {
+	if strings.ContainsAny(database, "\x00\n\r") {
+		return errors.New("POSTGRES_DB: a name of one line is expected")
+	}
+	cmd := exec.Command(filepath.Join(bin, "postgres"), "--single", "-D", data, "postgres") //nolint:noctx // as above
+	cmd.Env = append(environment(os.Environ()), "PGUSER="+user, "USER="+user)
+	cmd.Stdin = strings.NewReader(`CREATE DATABASE "` + strings.ReplaceAll(database, `"`, `""`) + "\"\n")
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := cmd.Run(); err != nil || bytes.Contains(out.Bytes(), []byte("ERROR:")) {
+		return fmt.Errorf("POSTGRES_DB: creating the database: %w\n%s", err, out.Bytes())
+	}
+	return nil
+}

@@ -1,0 +1,360 @@
+//go:build e2e
+
+// Package drill runs the shop's real services on the host, and kills them.
+package drill
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/loja-veloz/platform/tools/internal/console"
+	"github.com/loja-veloz/platform/tools/internal/dev"
+)
+
+// deadline is how long a condition may take on a machine that is busy.
+const deadline = time.Minute
+
+// services are those of the shop that have a part in a checkout.
+var services = []string{"pagamentos", "estoque", "pedidos", "api-gateway"}
+
+// shop is the running stack.
+type shop struct {
+	*dev.Stack
+	dir string
+}
+
+// start runs the shop with the build tag drill. An order that its process has
+// left is looked after three seconds later instead of thirty.
+func start(t *testing.T) shop {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "dev")
+	log := io.Discard
+	if testing.Verbose() {
+		log = t.Output()
+	}
+	stack, err := dev.Start(t.Context(), dev.Options{
+		Dir: dir, Services: services, Tags: []string{"drill"}, Out: console.New(log),
+		Env: map[string][]string{
+			"pedidos": {"CHECKOUT_LEASE=3s", "LOG_LEVEL=warn"}, "estoque": {"LOG_LEVEL=warn"}, "pagamentos": {"LOG_LEVEL=warn"},
+			"api-gateway": {"RATE_PER_SECOND=0", "LOG_LEVEL=error"},
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := stack.StopNow(); err != nil {
+			t.Errorf("stopping the shop: %v", err)
+		}
+	})
+	return shop{stack, dir}
+}
+
+type money struct {
+	Amount   int64  `json:"amount"`
+	Currency string `json:"currency"`
+}
+
+type item struct {
+	SKU       string `json:"sku"`
+	Price     money  `json:"price"`
+	Available int64  `json:"available"`
+}
+
+type order struct {
+	ID            string  `json:"id"`
+	State         string  `json:"state"`
+	FailureReason *string `json:"failure_reason"`
+}
+
+func (o order) final() bool {
+	return slices.Contains([]string{"confirmed", "cancelled", "refunded", "failed"}, o.State)
+}
+
+// client opens a connection for each of many buyers, and keeps it.
+var client = &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 256}}
+
+func (s shop) send(ctx context.Context, method, path, body string, header ...string) (int, []byte, error) {
+	request, err := http.NewRequestWithContext(ctx, method, s.URL("api-gateway")+path, strings.NewReader(body))
+	if err != nil {
+		return 0, nil, err
+	}
+	if body != "" {
+		request.Header.Set("Content-Type", "application/json")
+	}
+	for i := 0; i < len(header); i += 2 {
+		request.Header.Set(header[i], header[i+1])
+	}
+	response, err := client.Do(request)
+	if err != nil {
+		return 0, nil, err
+	}
+	defer response.Body.Close()
+	answer, err := io.ReadAll(response.Body)
+	return response.StatusCode, answer, err
+}
+
+func (s shop) items(t *testing.T) []item {
+	t.Helper()
+	status, body, err := s.send(t.Context(), "GET", "/estoque?limit=100", "")
+	var page struct{ Items []item }
+	if err != nil || status != http.StatusOK || json.Unmarshal(body, &page) != nil {
+		t.Fatalf("GET /estoque = %d %s, %v", status, body, err)
+	}
+	return page.Items
+}
+
+func orderOf(i item, quantity int64, token string) string {
+	return fmt.Sprintf(`{"lines":[{"sku":%q,"quantity":%d}],"total":{"amount":%d,"currency":%q},"card_token":%q}`,
+		i.SKU, quantity, i.Price.Amount*quantity, i.Price.Currency, token)
+}
+
+// place sends the order until it is acknowledged, with the same key each time,
+// as a client does that wants it once.
+func (s shop) place(ctx context.Context, body, key string) (order, error) {
+	var last string
+	for end := time.Now().Add(deadline); time.Now().Before(end) && ctx.Err() == nil; time.Sleep(50 * time.Millisecond) {
+		status, answer, err := s.send(ctx, "POST", "/pedidos", body, "Idempotency-Key", key)
+		if err != nil {
+			last = err.Error()
+			continue
+		}
+		if status == http.StatusCreated || status == http.StatusAccepted {
+			var o order
+			return o, json.Unmarshal(answer, &o)
+		}
+		last = fmt.Sprintf("%d %s", status, answer)
+		if status < 500 && status != http.StatusTooManyRequests {
+			break
+		}
+	}
+	return order{}, fmt.Errorf("order %s is not acknowledged: %s", key, last)
+}
+
+// ends follows an order to its end.
+func (s shop) ends(ctx context.Context, id string) (order, error) {
+	var o order
+	for end := time.Now().Add(deadline); time.Now().Before(end) && ctx.Err() == nil; time.Sleep(50 * time.Millisecond) {
+		status, answer, err := s.send(ctx, "GET", "/pedidos/"+id, "")
+		if err == nil && status == http.StatusNotFound {
+			return o, fmt.Errorf("order %s is lost", id)
+		}
+		if err == nil && status == http.StatusOK && json.Unmarshal(answer, &o) == nil && o.final() {
+			return o, nil
+		}
+	}
+	return o, fmt.Errorf("order %s stays %s", id, o.State)
+}
+
+// audit runs the audit that people run, which fails if an invariant is violated.
+func (s shop) audit(t *testing.T) {
+	t.Helper()
+	secrets := s.Secrets()
+	command := exec.CommandContext(t.Context(), filepath.Join(s.dir, "bin", "pedidos"), "audit")
+	for _, database := range []string{"PEDIDOS", "PAGAMENTOS", "ESTOQUE"} {
+		command.Env = append(command.Env, "AUDIT_"+database+"_DATABASE_URL="+secrets["AUDITOR_"+database+"_DATABASE_URL"])
+	}
+	var out bytes.Buffer
+	command.Stdout, command.Stderr = &out, &out
+	if err := command.Run(); err != nil {
+		t.Errorf("the audit: %v\n%s", err, out.String())
+	} else {
+		t.Logf("the audit:\n%s", out.String())
+	}
+}
+
+// points are the fault points of apps/internal/fault by the service that passes
+// them; checkout says whether placing an order does, or else cancelling one.
+var points = []struct {
+	name, service string
+	checkout      bool
+}{
+	{"order-stored", "pedidos", true}, {"stock-reserved", "estoque", true}, {"order-reserved", "pedidos", true},
+	{"payment-intended", "pagamentos", true}, {"acquirer-charged", "pagamentos", true}, {"payment-stored", "pagamentos", true},
+	{"order-paid", "pedidos", true}, {"stock-confirmed", "estoque", true}, {"order-confirmed", "pedidos", true},
+	{"order-finished", "pedidos", true},
+	{"cancel-stored", "pedidos", false}, {"refund-intended", "pagamentos", false}, {"acquirer-refunded", "pagamentos", false},
+	{"refund-stored", "pagamentos", false}, {"order-refunded", "pedidos", false}, {"stock-released", "estoque", false},
+}
+
+// At every step of a checkout and of its undoing, the process at that step is
+// killed; it is started again, and the order comes to the end that it would have
+// had, charged once.
+func TestKillAtEveryStep(t *testing.T) {
+	s := start(t)
+	goods := s.items(t)
+	for _, point := range points {
+		t.Run(point.name, func(t *testing.T) {
+			body, key, want := orderOf(goods[0], 1, "tok_approved"), "kill-"+point.name, "refunded"
+			var placed order
+			var err error
+			if !point.checkout {
+				if placed, err = s.place(t.Context(), body, key); err == nil {
+					_, err = s.ends(t.Context(), placed.ID)
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := s.Restart(t.Context(), point.service, "FAULT="+point.name, "FAULT_ONCE="+filepath.Join(t.TempDir(), "once")); err != nil {
+				t.Fatal(err)
+			}
+			dead, err := s.Ended(point.service)
+			if err != nil {
+				t.Fatal(err)
+			}
+			asked := make(chan struct{})
+			go func() {
+				defer close(asked)
+				if point.checkout {
+					_, _, _ = s.send(context.WithoutCancel(t.Context()), "POST", "/pedidos", body, "Idempotency-Key", key)
+					return
+				}
+				_, _, _ = s.send(context.WithoutCancel(t.Context()), "POST", "/pedidos/"+placed.ID+"/cancel", "")
+			}()
+			select {
+			case <-dead:
+			case <-time.After(deadline):
+				t.Fatalf("%s lives: the point was not reached", point.service)
+			}
+			if err := s.Restart(t.Context(), point.service, "FAULT="); err != nil {
+				t.Fatal(err)
+			}
+			<-asked
+			if point.checkout {
+				want = "confirmed"
+				if placed, err = s.place(t.Context(), body, key); err != nil {
+					t.Fatal(err)
+				}
+			}
+			// A wish to cancel that was acknowledged by nobody may have been stored or
+			// not; it is repeated, as a client does.
+			if !point.checkout {
+				s.cancel(t, placed.ID)
+			}
+			ended, err := s.ends(t.Context(), placed.ID)
+			if err != nil || ended.State != want {
+				t.Fatalf("the order is %s, %v; want %s", ended.State, err, want)
+			}
+		})
+	}
+	s.audit(t)
+}
+
+func (s shop) cancel(t *testing.T, id string) {
+	t.Helper()
+	var last string
+	for end := time.Now().Add(deadline); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+		status, answer, err := s.send(t.Context(), "POST", "/pedidos/"+id+"/cancel", "")
+		if err == nil && (status == http.StatusOK || status == http.StatusAccepted) {
+			return
+		}
+		last = fmt.Sprintf("%d %s %v", status, answer, err)
+	}
+	t.Fatalf("cancelling: %s", last)
+}
+
+// The last units of an article are sold, each once.
+func TestTwoHundredBuyersOfTheLastTen(t *testing.T) {
+	s := start(t)
+	goods := s.items(t)
+	scarce := slices.IndexFunc(goods, func(i item) bool { return i.Available == 10 })
+	if scarce < 0 {
+		t.Fatalf("no article of which there are 10: %+v", goods)
+	}
+	const buyers = 200
+	ends := make(chan string, buyers)
+	for i := range buyers {
+		go func() {
+			placed, err := s.place(t.Context(), orderOf(goods[scarce], 1, "tok_approved"), fmt.Sprint("buyer-", i))
+			if err == nil {
+				placed, err = s.ends(t.Context(), placed.ID)
+			}
+			switch {
+			case err != nil:
+				ends <- err.Error()
+			case placed.FailureReason != nil:
+				ends <- placed.State + " " + *placed.FailureReason
+			default:
+				ends <- placed.State
+			}
+		}()
+	}
+	count := map[string]int{}
+	for range buyers {
+		count[<-ends]++
+	}
+	if count["confirmed"] != 10 || count["failed insufficient_stock"] != buyers-10 {
+		t.Errorf("%d buyers: %v", buyers, count)
+	}
+	if left := s.items(t)[scarce].Available; left != 0 {
+		t.Errorf("%d are left", left)
+	}
+	s.audit(t)
+}
+
+// PostgreSQL is killed under load and comes back: every order that was
+// acknowledged is there, and comes to its end.
+func TestDatabaseRestartsUnderLoad(t *testing.T) {
+	s := start(t)
+	goods := s.items(t)
+	const buyers, each = 16, 25
+	type result struct {
+		placed order
+		err    error
+	}
+	results := make(chan result, buyers*each)
+	for b := range buyers {
+		go func() {
+			for i := range each {
+				placed, err := s.place(t.Context(), orderOf(goods[(b+i)%len(goods)], 1, "tok_approved"), fmt.Sprintf("load-%d-%d", b, i))
+				results <- result{placed, err}
+			}
+		}()
+	}
+	var acknowledged []order
+	killed := false
+	for range buyers * each {
+		r := <-results
+		if r.err != nil {
+			t.Error(r.err)
+			continue
+		}
+		acknowledged = append(acknowledged, r.placed)
+		if len(acknowledged) < buyers*each/4 || killed {
+			continue
+		}
+		killed = true
+		if err := s.Kill(dev.PostgreSQL); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Restart(t.Context(), dev.PostgreSQL); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !killed {
+		t.Fatal("PostgreSQL was not killed")
+	}
+	seen := map[string]bool{}
+	for _, placed := range acknowledged {
+		ended, err := s.ends(t.Context(), placed.ID)
+		if err != nil || seen[placed.ID] {
+			t.Errorf("order %s: %v; twice: %v", placed.ID, err, seen[placed.ID])
+		}
+		seen[placed.ID] = true
+		if ended.State != "confirmed" && ended.State != "failed" {
+			t.Errorf("order %s is %s", placed.ID, ended.State)
+		}
+	}
+	s.audit(t)
+}

@@ -1,0 +1,176 @@
+package dev
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"os"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/loja-veloz/platform/tools/internal/console"
+)
+
+// A trace is what Jaeger's query API gives of one; times are in microseconds.
+type trace struct {
+	TraceID string
+	Spans   []span
+	// Processes are the services by the key that spans have of them.
+	Processes map[string]struct{ ServiceName string }
+}
+
+type span struct {
+	SpanID, OperationName, ProcessID string
+	StartTime, Duration              int64
+	References                       []struct{ RefType, TraceID, SpanID string }
+	Tags                             []struct {
+		Key   string
+		Value any
+	}
+}
+
+var orderID = regexp.MustCompile(`^[0-9a-fA-F-]{1,64}$`)
+
+// Trace prints the spans of an order's traces as trees.
+func Trace(ctx context.Context, dir, order string, out *console.Console) error {
+	if order == "" {
+		return errors.New("ORDER is not set: name an order by its id, ORDER=0190...")
+	}
+	if !orderID.MatchString(order) {
+		return fmt.Errorf("ORDER=%s is no order's id", order)
+	}
+	dir, err := resolve(dir)
+	if err != nil {
+		return err
+	}
+	if pid, err := owner(dir); err != nil {
+		return err
+	} else if pid == 0 {
+		return errors.New("make dev does not run, and Jaeger with it")
+	}
+	st, err := readState(dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return errors.New("make dev is starting")
+	}
+	if err != nil {
+		return err
+	}
+	i := slices.IndexFunc(st.Components, func(c part) bool { return c.Name == Jaeger })
+	if i < 0 {
+		return errors.New("make dev runs without Jaeger (DEV_TELEMETRY=off)")
+	}
+	traces, err := query(ctx, fmt.Sprintf("http://127.0.0.1:%d", st.Components[i].Port), order)
+	if err != nil {
+		return fmt.Errorf("asking Jaeger: %w", err)
+	}
+	if len(traces) == 0 {
+		return fmt.Errorf("jaeger has no trace of order %s: it keeps the last 20000 in memory, and gets a new one after some seconds", order)
+	}
+	for _, t := range traces {
+		out.Plain("%s", t.tree())
+	}
+	return nil
+}
+
+func query(ctx context.Context, jaeger, order string) ([]trace, error) {
+	tags, err := json.Marshal(map[string]string{"order.id": order})
+	if err != nil {
+		return nil, err
+	}
+	now := time.Now()
+	q := url.Values{
+		"service": {"pedidos"}, "tags": {string(tags)}, "limit": {"50"},
+		"start": {strconv.FormatInt(now.Add(-48*time.Hour).UnixMicro(), 10)}, "end": {strconv.FormatInt(now.Add(time.Minute).UnixMicro(), 10)},
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, jaeger+"/api/traces?"+q.Encode(), nil)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("it answers %s", resp.Status)
+	}
+	var answer struct{ Data []trace }
+	if err := json.NewDecoder(resp.Body).Decode(&answer); err != nil {
+		return nil, err
+	}
+	slices.SortFunc(answer.Data, func(a, b trace) int { return cmp.Compare(a.start(), b.start()) })
+	return answer.Data, nil
+}
+
+func (t trace) start() int64 {
+	var first int64
+	for _, s := range t.Spans {
+		if first == 0 || s.StartTime < first {
+			first = s.StartTime
+		}
+	}
+	return first
+}
+
+// tree is one line per span below the one that caused it: when it began and how
+// long it took in milliseconds, service, name, and its status where that says
+// something.
+func (t trace) tree() string {
+	byID, children := map[string]bool{}, map[string][]span{}
+	for _, s := range t.Spans {
+		byID[s.SpanID] = true
+	}
+	services := map[string]bool{}
+	for _, s := range t.Spans {
+		parent := ""
+		for _, r := range s.References {
+			// A cause that Jaeger has not got, of a caller that exports
+			// nothing, makes a root.
+			if r.TraceID == t.TraceID && byID[r.SpanID] && r.SpanID != s.SpanID {
+				parent = r.SpanID
+				break
+			}
+		}
+		children[parent] = append(children[parent], s)
+		services[t.Processes[s.ProcessID].ServiceName] = true
+	}
+	began := t.start()
+	var b strings.Builder
+	fmt.Fprintf(&b, "trace %s, %s, %d spans of %d services\n", t.TraceID, time.UnixMicro(began).UTC().Format(time.DateTime), len(t.Spans), len(services))
+	fmt.Fprintf(&b, "%10s %10s\n", "at ms", "took ms")
+	var show func(parent string, depth int)
+	show = func(parent string, depth int) {
+		below := children[parent]
+		slices.SortStableFunc(below, func(a, b span) int { return cmp.Compare(a.StartTime, b.StartTime) })
+		for _, s := range below {
+			fmt.Fprintf(&b, "%10.1f %10.1f  %s%s: %s%s\n", float64(s.StartTime-began)/1000, float64(s.Duration)/1000,
+				strings.Repeat("  ", depth), t.Processes[s.ProcessID].ServiceName, s.OperationName, s.outcome())
+			show(s.SpanID, depth+1)
+		}
+	}
+	show("", 0)
+	return b.String()
+}
+
+// outcome are the tags that say how a span went.
+func (s span) outcome() string {
+	text := ""
+	for _, tag := range s.Tags {
+		switch tag.Key {
+		case "http.response.status_code", "error.type", "otel.status_description":
+			text += fmt.Sprintf(" [%v]", tag.Value)
+		case "error":
+			if tag.Value == true {
+				text += " ERROR"
+			}
+		}
+	}
+	return text
+}

@@ -1,0 +1,194 @@
+package postgres
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/loja-veloz/platform/tools/internal/process"
+)
+
+// URLVariable is the variable by which tests find a server that they may fill
+// with databases.
+const URLVariable = "LOJA_POSTGRES_URL"
+
+// An ExitError is the exit code of a command that was run beside a server.
+type ExitError int
+
+func (e ExitError) Error() string { return fmt.Sprintf("exit status %d", int(e)) }
+
+// throwAway are the settings of a server whose data nobody will miss.
+var throwAway = []string{"fsync=off", "full_page_writes=off", "synchronous_commit=on", "max_connections=300", "max_wal_size=4GB"}
+
+// Run runs a command beside a server of its own, whose address URLVariable has,
+// and returns an ExitError if the command fails. A second process, supervise,
+// has the server: it ends the server and removes its data when this process and
+// with it the pipe between them is gone, in whatever way. supervise is the
+// command line that calls Supervise.
+func Run(ctx context.Context, supervise, command []string) error {
+	path, err := exec.LookPath(command[0]) // before anything starts
+	if err != nil {
+		return err
+	}
+	supervisor := exec.Command(supervise[0], supervise[1:]...) //nolint:noctx // it ends by its pipe
+	supervisor.Stderr = os.Stderr
+	supervisor.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // no Ctrl-C reaches it
+	alive, err := supervisor.StdinPipe()
+	if err != nil {
+		return err
+	}
+	out, err := supervisor.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	if err := supervisor.Start(); err != nil {
+		return fmt.Errorf("starting the supervisor of PostgreSQL: %w", err)
+	}
+	var folder string
+	stop := func() error {
+		alive.Close()
+		_, _ = io.Copy(io.Discard, out)
+		err := supervisor.Wait()
+		// Nothing is left to remove unless the supervisor itself was killed.
+		if folder != "" {
+			return errors.Join(err, remove(folder))
+		}
+		return err
+	}
+	line, err := bufio.NewReader(out).ReadString('\n')
+	url, at, ok := strings.Cut(strings.TrimSuffix(line, "\n"), " ")
+	if err != nil || !ok {
+		if failed := stop(); failed != nil {
+			return errors.New("PostgreSQL could not be started") // its supervisor has said why
+		}
+		return ctx.Err()
+	}
+	folder = at
+	if err := ctx.Err(); err != nil {
+		return errors.Join(err, stop())
+	}
+	ran := runBeside(ctx, path, command, url)
+	if err := stop(); err != nil && ran == nil {
+		return fmt.Errorf("removing the server: %w", err)
+	}
+	return ran
+}
+
+// runBeside runs the command in this process's own group, so that a Ctrl-C
+// reaches it as if it had been called directly.
+func runBeside(ctx context.Context, path string, command []string, url string) error {
+	cmd := exec.CommandContext(ctx, path, command[1:]...)
+	cmd.Args[0] = command[0]
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	cmd.Env = append(os.Environ(), URLVariable+"="+url)
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	cmd.WaitDelay = 20 * time.Second
+	if err := process.StartInGroup(cmd, syscall.SIGTERM); err != nil {
+		return fmt.Errorf("starting %s: %w", command[0], err)
+	}
+	err := cmd.Wait()
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) {
+		return err
+	}
+	if status, ok := exit.Sys().(syscall.WaitStatus); ok && status.Signaled() {
+		return ExitError(128 + int(status.Signal()))
+	}
+	return ExitError(exit.ExitCode())
+}
+
+const folderPattern = "loja-postgres-"
+
+// Supervise starts a server in a folder of its own, prints its URL and the folder
+// on one line, and ends and removes both when in comes to its end.
+func (p Programs) Supervise(ctx context.Context, in io.Reader, out io.Writer) error {
+	signal.Ignore(syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	gone := make(chan struct{})
+	go func() {
+		_, _ = io.Copy(io.Discard, in)
+		cancel()
+		close(gone)
+	}()
+	sweep(os.TempDir())
+	folder, err := os.MkdirTemp("", folderPattern)
+	if err != nil {
+		return err
+	}
+	lock, err := lockFolder(folder)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	s, err := p.Start(ctx, Options{Dir: filepath.Join(folder, "data"), Password: NewPassword(), Settings: throwAway})
+	if err != nil {
+		return errors.Join(err, remove(folder))
+	}
+	fmt.Fprintln(out, s.URL("postgres"), folder)
+	select {
+	case <-gone:
+	case <-s.Done():
+		fmt.Fprintf(os.Stderr, "PostgreSQL ended: %v\n%s\n", s.Err(), s.Log())
+		<-gone
+	}
+	return errors.Join(s.StopNow(), remove(folder))
+}
+
+// lockFolder marks a folder as in use while this process lives.
+func lockFolder(folder string) (*os.File, error) {
+	f, err := os.OpenFile(filepath.Join(folder, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
+// sweep removes the folders of supervisors that were killed, if they are this
+// user's. It fails silently: it tidies up after others.
+func sweep(parent string) {
+	folders, err := filepath.Glob(filepath.Join(parent, folderPattern+"*"))
+	if err != nil {
+		return
+	}
+	for _, folder := range folders {
+		info, err := os.Lstat(folder)
+		if err != nil || !info.IsDir() || time.Since(info.ModTime()) < time.Minute {
+			continue
+		}
+		if stat, ok := info.Sys().(*syscall.Stat_t); !ok || int(stat.Uid) != os.Geteuid() {
+			continue
+		}
+		lock, err := lockFolder(folder)
+		if err != nil {
+			continue // in use
+		}
+		_ = remove(folder)
+		lock.Close()
+	}
+}
+
+// remove deletes a supervisor's folder with whatever still runs in it.
+func remove(folder string) error {
+	for _, data := range []string{"data", "data.new"} {
+		dir := filepath.Join(folder, data)
+		if _, err := os.Stat(dir); err != nil {
+			continue
+		}
+		if err := clean(dir); err != nil {
+			return err
+		}
+	}
+	return os.RemoveAll(folder)
+}

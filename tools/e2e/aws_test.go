@@ -160,7 +160,7 @@ func TestAWS(t *testing.T) {
 		t.Fatal(err)
 	}
 	dev, err := cloud.Stack(t.Context(), p.Root, filepath.Join(p.Root, "stacks", "environment"), "dev", map[string]string{
-		"loja-veloz:charts.repository": testCharts(t), "loja-veloz:waitForRollout": "false", "loja-veloz:charts.await": "false",
+		"loja-veloz:charts.repository": testCharts(t), "loja-veloz:waitForRollout": "false", "loja-veloz:charts.await": "false", "loja-veloz:database.await": "false",
 		// No load balancer will be there to lead a record to.
 		"loja-veloz:gateway.zoneID": "", "loja-veloz:gateway.certificateARN": "arn:aws:acm:us-east-1:111122223333:certificate/00000000-0000-0000-0000-000000000000",
 	})

@@ -80,9 +80,9 @@ type Shop struct {
 	Acquirer          string `json:"acquirer" doc:"simulator, or stripe."`
 	StripeSecretName  string `json:"stripeSecretName" doc:"stripe: secret in AWS Secrets Manager with the key api-key."`
 	Auth              string `json:"auth" doc:"Whom api-gateway lets in: off (everybody), api-key or jwt; further settings of jwt go into services.api-gateway.env."`
-	APIKeysSecretName string `json:"apiKeysSecretName" doc:"api-key: secret in AWS Secrets Manager with the key api-keys."`
+	APIKeysSecretName string `json:"apiKeysSecretName" doc:"api-key: secret in AWS Secrets Manager with the keys api-keys (names and hashes, as api-gateway reads them) and storefront (the key that sample-web-app sends)."`
 	SeedCatalogue     bool   `json:"seedCatalogue" doc:"Whether an empty catalogue is filled with examples."`
-	Docs              bool   `json:"docs" doc:"Whether services show their OpenAPI document at /docs, inside the cluster."`
+	Docs              bool   `json:"docs" doc:"Whether services show their OpenAPI document at /docs; api-gateway's is public at /api/docs."`
 }
 
 // Datadog is the agent on every node and the operator for objectives as code.

@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help up down wipe status deploy promote abort load new-service preview env \
-	cluster-up cluster-down cluster-status dev dev-down dev-status trace audit test lint drill e2e e2e-full e2e-aws bench generate loja
+	cluster-up cluster-down cluster-status dev dev-down dev-status trace audit test lint drill e2e e2e-full e2e-aws bench bench-shop generate loja
 
 export GOTOOLCHAIN := local
 LOJA := .local/loja
@@ -81,6 +81,8 @@ lint: loja ## golangci-lint (gofmt, vet and more), shellcheck, actionlint
 	@bin=$$($(LOJA) tool lint) && export PATH="$$bin:$$PATH" && \
 	for dir in apps infra stacks tools; do (cd $$dir && echo "golangci-lint $$dir" && golangci-lint run --build-tags e2e ./...) || exit 1; done && \
 	echo "actionlint, shellcheck" && actionlint && shellcheck .ci/run tools/eks/pulumi-resource-eks
+bench-shop: loja ## the shop's numbers: orders per second against PostgreSQL's ceiling, latency, CPU, memory
+	@$(LOJA) bench-shop
 generate: loja ## rewrite what is generated: CRDs, docs/parameters.md, golden files, the services' API and SQL code
 	@bin=$$($(LOJA) tool generators) && cd apps && PATH="$$bin:$$PATH" GOWORK=off go generate ./...
 	go generate ./infra/... ./stacks/...

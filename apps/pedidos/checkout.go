@@ -319,7 +319,7 @@ func (cs *checkouts) insist(ctx context.Context, c *checkout) error {
 			return nil
 		}
 		if errors.Is(err, errChanged) {
-			err = cs.reload(ctx, c)
+			err = errors.Join(err, cs.reload(ctx, c))
 		}
 		if time.Since(start)+pause > patience {
 			return err

@@ -275,6 +275,41 @@ func TestSecondUpChangesNothing(t *testing.T) {
 	}
 }
 
+// TestOrders places orders at the edge that are confirmed, declined, and cancelled
+// with a refund; the books balance.
+func TestOrders(t *testing.T) {
+	if o := place(t, "tok_approved"); o.State != "confirmed" || o.path() != "pending reserved paid confirmed" {
+		t.Errorf("the order is %s by %s", o.State, o.path())
+	}
+	if o := place(t, "tok_declined"); o.State != "failed" || o.FailureReason != "insufficient_funds" {
+		t.Errorf("with a card that is declined the order is %s, %s", o.State, o.FailureReason)
+	}
+	o := place(t, "tok_approved")
+	response, body := fetch(t, http.MethodPost, url+"/api/pedidos/"+o.ID+"/cancel", "")
+	if response.StatusCode != http.StatusOK && response.StatusCode != http.StatusAccepted {
+		t.Fatalf("cancelling = %s %s", response.Status, body)
+	}
+	if o = ended(t, "/api/pedidos/"+o.ID); o.State != "refunded" || !strings.HasSuffix(o.path(), "confirmed refunding refunded") {
+		t.Errorf("a cancelled order is %s by %s", o.State, o.path())
+	}
+	for _, path := range []string{"/api/metrics", "/api/ready", "/api/reservations/" + o.ID, "/api/admin/estoque/SHOE-VENTO/top-ups", "/admin/estoque", "/api/pagamentos"} {
+		if response, _ := fetch(t, http.MethodGet, url+path, ""); response.StatusCode != http.StatusNotFound {
+			t.Errorf("GET %s at the edge = %s, want 404", path, response.Status)
+		}
+	}
+	mk(t, "audit")
+}
+
+// TestStorefront buys as a shopper does, in a browser.
+func TestStorefront(t *testing.T) {
+	browse(t, url)
+}
+
+// TestCalledServiceIsWeighted: the weights hold for calls between services too.
+func TestCalledServiceIsWeighted(t *testing.T) {
+	shares(t)
+}
+
 // An observation is one answer under load.
 type observation struct {
 	sent    time.Time
@@ -409,6 +444,7 @@ func TestAbortReturnsToStable(t *testing.T) {
 // TestKilledClusterComesBack kills every kind of process at once, as a crash of
 // the machine would, and checks that down leaves nothing and up has the data.
 func TestKilledClusterComesBack(t *testing.T) {
+	sold := place(t, "tok_approved")
 	marker := fmt.Sprintf("marker-%d", os.Getpid())
 	if _, err := kubectl("create", "namespace", marker); err != nil {
 		t.Fatal(err)
@@ -441,6 +477,10 @@ func TestKilledClusterComesBack(t *testing.T) {
 	if _, err := kubectl("delete", "namespace", marker, "--wait=false"); err != nil {
 		t.Errorf("the cluster lost its data: %v", err)
 	}
+	if o := ended(t, "/api/pedidos/"+sold.ID); o.State != "confirmed" {
+		t.Errorf("an order from before is %s", o.State)
+	}
+	mk(t, "audit")
 }
 
 func sysctls(t *testing.T) map[string]string {
@@ -538,6 +578,7 @@ func TestAnotherCluster(t *testing.T) {
 			export KUBECONFIG=`+local+`/cluster/kubeconfig KUBE_CONTEXT=`+cluster.Context+` REGISTRY=`+cluster.Registry+`
 			`+lines).wait(t, 15*time.Minute, true)
 	}
+	volume(t)
 	start(t, "bash", "-ec", `git ls-files -z --cached --others --exclude-standard | xargs -0 cp --parents -t `+checkout).wait(t, time.Minute, true)
 	out := there("make --no-print-directory new-service NAME=wishlist; make --no-print-directory up")
 	if !strings.Contains(out, "port-forward") {
@@ -551,7 +592,7 @@ func TestAnotherCluster(t *testing.T) {
 		}
 		return nil
 	})
-	for path, want := range map[string]string{"/health": `"status":"ok"`, "/wishlist": "wishlist"} {
+	for path, want := range map[string]string{"/health": `"status":"ok"`, "/wishlist": "wishlist", "/api/estoque": "SHOE-VENTO"} {
 		if resp, body := fetch(t, "GET", "http://localhost:30081"+path, ""); resp.StatusCode != http.StatusOK || !strings.Contains(body, want) {
 			t.Errorf("GET %s = %s %s, want 200 and %q", path, resp.Status, body, want)
 		}
@@ -561,6 +602,30 @@ func TestAnotherCluster(t *testing.T) {
 	}
 	there("make --no-print-directory down")
 	leavesNothing(t)
+}
+
+// volume gives the cluster, which has no storage class, room for one claim, as
+// somebody's own cluster has.
+func volume(t *testing.T) {
+	t.Helper()
+	folder := t.TempDir()
+	if err := os.Chmod(folder, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	object := filepath.Join(t.TempDir(), "volume.json")
+	text := fmt.Sprintf(`{"apiVersion":"v1","kind":"PersistentVolume","metadata":{"name":"e2e"},"spec":{"capacity":{"storage":"10Gi"},
+		"accessModes":["ReadWriteOnce"],"persistentVolumeReclaimPolicy":"Retain","hostPath":{"path":%q}}}`, folder)
+	if err := os.WriteFile(object, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := kubectl("apply", "-f", object); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if _, err := kubectl("delete", "persistentvolume", "e2e"); err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 func TestUpAfterDestroy(t *testing.T) {

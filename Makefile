@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help up down wipe status deploy promote abort load new-service preview env \
-	cluster-up cluster-down cluster-status dev dev-down dev-status trace audit test lint drill e2e e2e-full e2e-aws bench bench-shop generate loja
+	cluster-up cluster-down cluster-status dev dev-down dev-status trace audit test lint chromium drill e2e e2e-full e2e-aws bench bench-shop generate loja
 
 export GOTOOLCHAIN := local
 LOJA := .local/loja
@@ -67,9 +67,12 @@ test: loja ## everything that proves the code without a cluster
 	go test ./infra/... ./stacks/...
 drill: loja ## kill the shop's processes at every step of a checkout, on the host
 	@cd tools && GOWORK=off go test -tags e2e -count=1 -v -timeout 20m ./drill
-e2e: drill ## the drills on the host and on the real cluster, short set; leaves it down
+chromium:
+	@command -v chromium >/dev/null || apt-get install -y --no-install-recommends chromium >/dev/null || \
+		{ echo "chromium is missing: install it" >&2; exit 1; }
+e2e: chromium drill ## the drills on the host and on the real cluster, short set; leaves it down
 	@cd tools && GOWORK=off go test -tags e2e -count=1 -v -timeout 60m ./e2e
-e2e-full: drill ## every drill
+e2e-full: chromium drill ## every drill
 	@cd tools && E2E_FULL=1 GOWORK=off go test -tags e2e -count=1 -v -timeout 100m ./e2e
 e2e-aws: loja ## the environment dev whole, against the stand-in for AWS and the local API server
 	@cd tools && E2E_AWS=1 GOWORK=off go test -tags e2e -count=1 -v -timeout 60m -run '^TestAWS$$' ./e2e

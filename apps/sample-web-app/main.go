@@ -1,5 +1,6 @@
-// Command sample-web-app is the shop window of Loja Veloz: a page that says
-// which version and pod served it, and a page that echoes a request.
+// Command sample-web-app is the shop window of Loja Veloz: a page with the goods
+// and an order form that says which version and pod served it, a page that follows
+// an order to its end, and a page that echoes a request.
 package main
 
 import (
@@ -12,6 +13,7 @@ import (
 	"os/signal"
 	"syscall"
 
+	"github.com/gin-gonic/gin"
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/loja-veloz/platform/apps/internal/config"
@@ -21,6 +23,13 @@ import (
 )
 
 const name = "sample-web-app"
+
+// settings of the service.
+type settings struct {
+	server server.Settings
+	api    string // API_URL: where api-gateway is; "": the shop is closed
+	key    string // API_KEY: what api-gateway knows this service by, where it asks
+}
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -34,13 +43,17 @@ func main() {
 // run serves until ctx is done and every request is answered.
 func run(ctx context.Context, args []string, getenv func(string) string, stdout io.Writer) error {
 	env := config.NewReader(args, getenv)
-	settings := server.ReadSettings(env, name)
+	settings := settings{
+		server: server.ReadSettings(env, name),
+		api:    env.HTTPURL("API_URL"),
+		key:    env.Text("API_KEY", ""),
+	}
 	if err := env.Err(); err != nil {
 		return err
 	}
 
-	logger := logging.New(stdout, settings.Log)
-	tracing, err := telemetry.Start(ctx, settings.Telemetry, logger)
+	logger := logging.New(stdout, settings.server.Log)
+	tracing, err := telemetry.Start(ctx, settings.server.Telemetry, logger)
 	if err != nil {
 		return fmt.Errorf("starting telemetry: %w", err)
 	}
@@ -54,16 +67,20 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout 
 }
 
 // newServer wires the pages to their addresses.
-func newServer(settings server.Settings, logger *slog.Logger, provider trace.TracerProvider) (*server.Server, error) {
+func newServer(settings settings, logger *slog.Logger, provider trace.TracerProvider) (*server.Server, error) {
 	static, err := loadAssets()
 	if err != nil {
 		return nil, err
 	}
-	pages, err := loadPages(static, settings.Identity)
+	shop, err := newShop(settings.api, settings.key, logger, provider)
 	if err != nil {
 		return nil, err
 	}
-	srv, err := server.New(settings, logger, provider, server.Options{
+	pages, err := loadPages(static, settings.server.Identity, shop)
+	if err != nil {
+		return nil, err
+	}
+	srv, err := server.New(settings.server, logger, provider, server.Options{
 		BodyLimit:             echoLimit,
 		ContentSecurityPolicy: contentSecurityPolicy,
 		RenderError:           pages.renderError,
@@ -73,6 +90,11 @@ func newServer(settings server.Settings, logger *slog.Logger, provider trace.Tra
 	}
 
 	srv.Handle("window", "/", pages.showWindow, http.MethodGet)
+	srv.Handle("checkout", "/checkout", pages.checkOut, http.MethodPost)
+	// Whoever reloads the form's address by hand wants the window.
+	srv.Handle("checkout", "/checkout", func(c *gin.Context) error { seeOther(c, "/"); return nil }, http.MethodGet)
+	srv.Handle("order", "/orders/:id", pages.showOrder, http.MethodGet)
+	srv.Handle("cancel", "/orders/:id/cancel", pages.cancelOrder, http.MethodPost)
 	srv.Handle("echo", "/echo", pages.showEcho, echoMethods...)
 	srv.Handle("echo", "/echo/*path", pages.showEcho, echoMethods...)
 	srv.Handle("static", "/static/:file", static.serve, http.MethodGet)

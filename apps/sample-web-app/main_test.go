@@ -25,10 +25,17 @@ type app struct {
 	spans   *tracetest.InMemoryExporter
 }
 
-func newApp(t testing.TB) app {
+// newApp is the service while the shop is closed.
+func newApp(t testing.TB) app { return newAppAt(t, "") }
+
+// newAppAt is the service with the API at url.
+func newAppAt(t testing.TB, url string) app {
 	t.Helper()
 	spans := tracetest.NewInMemoryExporter()
-	settings := server.Settings{Identity: config.Identity{Service: name, Version: "0123456789ab", Pod: "sample-web-app-1"}}
+	settings := settings{
+		server: server.Settings{Identity: config.Identity{Service: name, Version: "0123456789ab", Pod: "sample-web-app-1"}},
+		api:    url,
+	}
 	srv, err := newServer(settings, slog.New(slog.DiscardHandler), sdktrace.NewTracerProvider(sdktrace.WithSyncer(spans)))
 	if err != nil {
 		t.Fatal(err)
@@ -60,7 +67,7 @@ func TestWindowSaysWhoServedItAndShowsTheGoods(t *testing.T) {
 	if response.Code != http.StatusOK || response.Header().Get("Content-Type") != "text/html; charset=utf-8" {
 		t.Fatalf("GET / = %d %s", response.Code, response.Header().Get("Content-Type"))
 	}
-	wantIn(t, response.Body.String(), "Loja Veloz", "0123456789ab", "sample-web-app-1", "R$\u00a04.899,00",
+	wantIn(t, response.Body.String(), "Loja Veloz", "0123456789ab", "sample-web-app-1", "R$\u00a04.899,00", "closed at the moment",
 		`<html lang="en">`, `<a class="skip" href="#content">`, `<main id="content"`, `aria-current="page"`)
 	for _, product := range onDisplay {
 		wantIn(t, response.Body.String(), product.Name)
@@ -77,7 +84,7 @@ func TestEachVersionHasItsOwnColour(t *testing.T) {
 	colour := regexp.MustCompile(`hsl\(\d+ `)
 	seen := map[string]bool{}
 	for _, version := range []string{"3fa9c1d07b2e", "9b1deb4d3b7d"} {
-		settings := server.Settings{Identity: config.Identity{Service: name, Version: version, Pod: "p"}}
+		settings := settings{server: server.Settings{Identity: config.Identity{Service: name, Version: version, Pod: "p"}}}
 		srv, err := newServer(settings, slog.New(slog.DiscardHandler), sdktrace.NewTracerProvider())
 		if err != nil {
 			t.Fatal(err)
@@ -90,9 +97,10 @@ func TestEachVersionHasItsOwnColour(t *testing.T) {
 }
 
 func TestHeadAnswersLikeGetWithoutABody(t *testing.T) {
-	live := httptest.NewServer(newApp(t).handler)
+	f := newFakeAPI(t)
+	live := httptest.NewServer(newAppAt(t, f.url).handler)
 	defer live.Close()
-	for _, path := range []string{"/", "/echo", "/static/site.css", "/health", "/ready", "/metrics"} {
+	for _, path := range []string{"/", "/checkout", "/orders/" + f.has(confirmed), "/echo", "/static/site.css", "/health", "/ready", "/metrics"} {
 		response, err := http.Head(live.URL + path)
 		if err != nil {
 			t.Fatal(err)
@@ -106,9 +114,10 @@ func TestHeadAnswersLikeGetWithoutABody(t *testing.T) {
 }
 
 func TestPagesLoadNothingFromElsewhere(t *testing.T) {
-	a := newApp(t)
+	f := newFakeAPI(t)
+	a := newAppAt(t, f.url)
 	external := regexp.MustCompile(`(?i)(https?:)?//[a-z0-9]|\bdata:|<script|\bon[a-z]+=|style=`)
-	for _, path := range []string{"/", "/echo", "/nowhere"} {
+	for _, path := range []string{"/", "/orders/" + f.has(confirmed), "/orders/" + f.has(nil), "/echo", "/nowhere"} {
 		response := a.get(path)
 		// The namespace of an SVG is a name, and is not fetched.
 		page := strings.ReplaceAll(response.Body.String(), "http://www.w3.org/2000/svg", "")
@@ -229,7 +238,7 @@ func TestPricesReadAsBrazilian(t *testing.T) {
 }
 
 func TestRunReportsEveryFaultAndDoesNotStart(t *testing.T) {
-	env := map[string]string{"PORT": "http", "LOG_FORMAT": "xml", "DRAIN_PAUSE": "soon"}
+	env := map[string]string{"PORT": "http", "LOG_FORMAT": "xml", "DRAIN_PAUSE": "soon", "API_URL": "api-gateway:80"}
 	err := run(t.Context(), nil, func(name string) string { return env[name] }, io.Discard)
 	for name := range env {
 		if err == nil || !strings.Contains(err.Error(), name) {

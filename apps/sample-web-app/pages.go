@@ -30,6 +30,8 @@ var templateFiles embed.FS
 type pages struct {
 	templates map[string]*template.Template
 	identity  config.Identity
+	shop      *shop
+	fromHere  *http.CrossOriginProtection // by Sec-Fetch-Site, else by Origin
 }
 
 // view is what the layout and the page in it are rendered from.
@@ -40,14 +42,17 @@ type view struct {
 	Page     any
 }
 
-func loadPages(static assets, identity config.Identity) (*pages, error) {
+func loadPages(static assets, identity config.Identity, shop *shop) (*pages, error) {
 	functions := template.FuncMap{"asset": static.url}
 	layout, err := template.New("layout.html").Funcs(functions).ParseFS(templateFiles, "templates/layout.html")
 	if err != nil {
 		return nil, fmt.Errorf("parsing the layout: %w", err)
 	}
-	p := &pages{templates: map[string]*template.Template{}, identity: identity}
-	for _, name := range []string{"window", "echo", "error"} {
+	p := &pages{
+		templates: map[string]*template.Template{}, identity: identity, shop: shop,
+		fromHere: http.NewCrossOriginProtection(),
+	}
+	for _, name := range []string{"window", "order", "echo", "error"} {
 		page, err := layout.Clone()
 		if err == nil {
 			page, err = page.ParseFS(templateFiles, "templates/"+name+".html")

@@ -8,6 +8,8 @@ import (
 	"strconv"
 
 	"github.com/gin-gonic/gin"
+
+	"github.com/loja-veloz/platform/apps/internal/money"
 )
 
 //go:embed art
@@ -30,9 +32,18 @@ func (r reais) String() string {
 	return fmt.Sprintf("%sR$\u00a0%s,%02d", sign, whole, centavos%100)
 }
 
-// product is an article on display. There is nothing to buy here: the shop has
-// a catalogue of its own.
+// price writes an amount for people; one in a currency that this shop does not
+// deal in stays in minor units, which is odd to read and not wrong.
+func price(m money.Money) string {
+	if m.Currency == "BRL" {
+		return reais(m.Amount).String()
+	}
+	return m.String()
+}
+
+// product is an article as it lies in the window.
 type product struct {
+	SKU   string
 	Name  string
 	Blurb string
 	Price reais
@@ -40,25 +51,60 @@ type product struct {
 }
 
 // Art is the picture as inline SVG, which the style sheet reaches.
-func (p product) Art() (template.HTML, error) {
-	svg, err := artFiles.ReadFile("art/" + p.art + ".svg")
+func (p product) Art() (template.HTML, error) { return picture(p.art) }
+
+func picture(name string) (template.HTML, error) {
+	svg, err := artFiles.ReadFile("art/" + name + ".svg")
 	if err != nil {
-		return "", fmt.Errorf("reading the picture of %q: %w", p.Name, err)
+		return "", fmt.Errorf("reading a picture: %w", err)
 	}
 	return template.HTML(svg), nil //nolint:gosec // compiled in, not input
 }
 
-// onDisplay is what lies in the window.
+// onDisplay is what lies in the window while the shop is closed.
 var onDisplay = []product{
-	{Name: "Vento running shoes", Blurb: "Light as a tailwind, 212 g each.", Price: 34990, art: "shoe"},
-	{Name: "Rápida road bike", Blurb: "Aluminium frame, 18 gears, 8.9 kg.", Price: 489900, art: "bike"},
-	{Name: "Casco city helmet", Blurb: "Ventilated, with a clip-on rear light.", Price: 18990, art: "helmet"},
-	{Name: "Gota bottle, 750 ml", Blurb: "Steel, cold for 24 hours.", Price: 12990, art: "bottle"},
-	{Name: "Trilha daypack, 20 L", Blurb: "Rainproof, with room for a laptop.", Price: 25990, art: "backpack"},
-	{Name: "Centésimo stopwatch", Blurb: "Counts hundredths, forgets none.", Price: 9990, art: "stopwatch"},
+	{SKU: "SHOE-VENTO", Name: "Vento running shoes", Blurb: "Light as a tailwind, 212 g each.", Price: 34990, art: "shoe"},
+	{SKU: "BIKE-RAPIDA", Name: "Rápida road bike", Blurb: "Aluminium frame, 18 gears, 8.9 kg.", Price: 489900, art: "bike"},
+	{SKU: "HELMET-CASCO", Name: "Casco city helmet", Blurb: "Ventilated, with a clip-on rear light.", Price: 18990, art: "helmet"},
+	{SKU: "BOTTLE-GOTA-750", Name: "Gota bottle, 750 ml", Blurb: "Steel, cold for 24 hours.", Price: 12990, art: "bottle"},
+	{SKU: "PACK-TRILHA-20", Name: "Trilha daypack, 20 L", Blurb: "Rainproof, with room for a laptop.", Price: 25990, art: "backpack"},
+	{SKU: "WATCH-CENTESIMO", Name: "Centésimo stopwatch", Blurb: "Counts hundredths, forgets none.", Price: 9990, art: "stopwatch"},
 }
 
-// showWindow is the page at the shop's front door.
+// art has pictures for more of the goods that a local environment sells.
+var art = map[string]string{
+	"BALL-VARZEA": "ball", "GOGGLES-MARE": "goggles", "JACKET-GAROA": "jacket",
+	"MAT-CALMA": "mat", "ROPE-PULO": "rope", "SHIRT-FINAL-93": "shirt",
+}
+
+// artOf is the picture of an article, or one that suits any.
+func artOf(sku string) string {
+	if known, ok := display(sku); ok {
+		return known.art
+	}
+	if name, ok := art[sku]; ok {
+		return name
+	}
+	return "parcel"
+}
+
+// display finds an article among those on display.
+func display(sku string) (product, bool) {
+	for _, p := range onDisplay {
+		if p.SKU == sku {
+			return p, true
+		}
+	}
+	return product{}, false
+}
+
+// showWindow is the page at the shop's front door: the goods and an order form,
+// or, while the API cannot be reached, the goods on display. It is a page in any
+// case.
 func (p *pages) showWindow(c *gin.Context) error {
-	return p.render(c, http.StatusOK, "window", onDisplay)
+	goods, err := p.shop.onSale(c.Request.Context())
+	if err != nil {
+		return p.render(c, http.StatusOK, "window", windowPage{Display: onDisplay})
+	}
+	return p.render(c, http.StatusOK, "window", newForm(goods, emptyBasket(), nil))
 }

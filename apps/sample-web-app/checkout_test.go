@@ -1,0 +1,553 @@
+package main
+
+import (
+	"fmt"
+	"html"
+	"io"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/loja-veloz/platform/apps/internal/contract/estoque"
+	"github.com/loja-veloz/platform/apps/internal/contract/pedidos"
+	"github.com/loja-veloz/platform/apps/internal/money"
+	"github.com/loja-veloz/platform/apps/internal/problem"
+)
+
+var (
+	inputs   = regexp.MustCompile(`<input [^>]*name="([^"]+)"[^>]*>`)
+	value    = regexp.MustCompile(` value="([^"]*)"`)
+	selected = regexp.MustCompile(`<option value="([^"]*)" selected>`)
+)
+
+// fields are what a browser would send of the form in a page.
+func fields(page string) url.Values {
+	form := url.Values{}
+	for _, input := range inputs.FindAllStringSubmatch(page, -1) {
+		text := ""
+		if v := value.FindStringSubmatch(input[0]); v != nil {
+			text = html.UnescapeString(v[1])
+		}
+		form.Set(input[1], text)
+	}
+	if option := selected.FindStringSubmatch(page); option != nil {
+		form.Set("card", option[1])
+	}
+	return form
+}
+
+func (a app) post(path string, form url.Values) *httptest.ResponseRecorder {
+	request := httptest.NewRequest("POST", path, strings.NewReader(form.Encode()))
+	request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	request.Header.Set("Sec-Fetch-Site", "same-origin")
+	return a.send(request)
+}
+
+// with is the form with other values.
+func with(form url.Values, pairs ...string) url.Values {
+	form = maps.Clone(form)
+	for i := 0; i < len(pairs); i += 2 {
+		form.Set(pairs[i], pairs[i+1])
+	}
+	return form
+}
+
+func wantStatus(t *testing.T, response *httptest.ResponseRecorder, status int) {
+	t.Helper()
+	if response.Code != status {
+		t.Fatalf("status %d, want %d:\n%s", response.Code, status, response.Body)
+	}
+	if got := response.Header().Get("Cache-Control"); got != "no-store" {
+		t.Errorf("Cache-Control = %q", got)
+	}
+}
+
+func wantNot(t *testing.T, page string, parts ...string) {
+	t.Helper()
+	for _, part := range parts {
+		if strings.Contains(page, part) {
+			t.Errorf("the page has %q:\n%s", part, page)
+		}
+	}
+}
+
+func TestAnOrderFromTheWindowToItsRefund(t *testing.T) {
+	f := newFakeAPI(t)
+	a := newAppAt(t, f.url)
+	response := a.get("/")
+	wantStatus(t, response, http.StatusOK)
+	page := response.Body.String()
+	wantIn(t, page, "Calma yoga mat", "R$\u00a0349,90", "only 7 left", "sold out", "Test mode",
+		`<label for="quantity-SHOE-VENTO">`, `<label for="card">`, `autocomplete="off"`, "Final of &#39;93 shirt")
+	wantNot(t, page, "closed", `name="quantity-SHIRT-FINAL-93"`, `aria-invalid`, `role="alert"`)
+	for _, known := range cards {
+		wantIn(t, page, `<option value="`+known.Token+`"`, known.Does)
+	}
+	form := fields(page)
+	if len(form) != 6 || form.Get("card") != "tok_approved" { // key, card, and two of each of two articles
+		t.Fatalf("the form has %v", form)
+	}
+
+	form = with(form, "quantity-SHOE-VENTO", "2", "quantity-MAT-CALMA", " 1 ")
+	response = a.post("/checkout", with(form, "action", "total"))
+	wantStatus(t, response, http.StatusOK)
+	wantIn(t, response.Body.String(), "3 things, in total <strong>R$\u00a0869,70", `value="2"`, form.Get("key"))
+	if f.called("POST /pedidos") != 0 {
+		t.Fatal("working out the total placed an order")
+	}
+
+	response = a.post("/checkout", with(fields(response.Body.String()), "action", "order"))
+	wantStatus(t, response, http.StatusSeeOther)
+	path := response.Header().Get("Location")
+	response = a.get(path)
+	wantStatus(t, response, http.StatusOK)
+	wantIn(t, response.Body.String(), "We are working on your order", `<meta http-equiv="refresh" content="2">`, `aria-live="polite"`,
+		"2 × Vento running shoes", "R$\u00a0699,80", "R$\u00a0869,70", "You placed the order.", "<time datetime=")
+	wantNot(t, response.Body.String(), "Cancel and refund")
+
+	f.set(func() {
+		for id, order := range f.orders {
+			confirmed(&order)
+			f.orders[id] = order
+		}
+	})
+	response = a.get(path)
+	wantIn(t, response.Body.String(), "Your order is confirmed", "Your card was charged.", `action="`+path+`/cancel"`, "Cancel and refund")
+	wantNot(t, response.Body.String(), "http-equiv")
+
+	response = a.post(path+"/cancel", nil)
+	wantStatus(t, response, http.StatusSeeOther)
+	if got := response.Header().Get("Location"); got != path {
+		t.Errorf("cancelling leads to %s, want %s", got, path)
+	}
+	response = a.get(path)
+	wantIn(t, response.Body.String(), "Your money is back", "You cancelled the order.", "The money went back to your card.")
+	wantNot(t, response.Body.String(), "http-equiv", "Cancel and refund")
+}
+
+func TestTheSameFormIsTheSameOrder(t *testing.T) {
+	f := newFakeAPI(t)
+	a := newAppAt(t, f.url)
+	form := with(fields(a.get("/").Body.String()), "quantity-SHOE-VENTO", "1", "quantity-MAT-CALMA", "3", "action", "order")
+	var clicks sync.WaitGroup
+	leadTo := make([]string, 8)
+	for i := range leadTo {
+		clicks.Go(func() { leadTo[i] = a.post("/checkout", form).Header().Get("Location") })
+	}
+	clicks.Wait()
+	for _, path := range leadTo {
+		if path == "" || path != leadTo[0] {
+			t.Fatalf("the clicks lead to %q", leadTo)
+		}
+	}
+	if len(f.orders) != 1 {
+		t.Errorf("%d orders", len(f.orders))
+	}
+
+	// From the same page, but something else: nothing is ordered until it is sent
+	// again, and then it is an order of its own.
+	response := a.post("/checkout", with(form, "quantity-SHOE-VENTO", "2"))
+	wantStatus(t, response, http.StatusUnprocessableEntity)
+	wantIn(t, response.Body.String(), "that order stands", `value="2"`)
+	if len(f.orders) != 1 {
+		t.Errorf("%d orders after another one with the same key", len(f.orders))
+	}
+	again := fields(response.Body.String())
+	if again.Get("key") == form.Get("key") {
+		t.Error("the page still has the key of the order")
+	}
+	response = a.post("/checkout", with(again, "action", "order"))
+	if path := response.Header().Get("Location"); path == "" || path == leadTo[0] || len(f.orders) != 2 {
+		t.Errorf("it leads to %q, with %d orders", path, len(f.orders))
+	}
+	if first, second := fields(a.get("/").Body.String()), fields(a.get("/").Body.String()); first.Get("key") == second.Get("key") {
+		t.Error("two windows have one key")
+	}
+}
+
+func TestALostAnswerIsAskedForAgain(t *testing.T) {
+	f := newFakeAPI(t)
+	a := newAppAt(t, f.url)
+	form := with(fields(a.get("/").Body.String()), "quantity-SHOE-VENTO", "1", "card", "tok_slow", "action", "order")
+	listed := f.called("GET /estoque")
+	f.set(func() { f.lose = true })
+	response := a.post("/checkout", form)
+	wantStatus(t, response, http.StatusServiceUnavailable)
+	wantIn(t, response.Body.String(), "never made twice", "Place the order once more", "Vento running shoes", `role="alert"`)
+	if f.called("GET /estoque") != listed {
+		t.Error("the page cost two calls")
+	}
+	// Meanwhile the price changes: the order that may be there is asked for at its own.
+	f.set(func() { f.lose = false; f.goods[2].Price.Amount++ })
+	again := fields(response.Body.String())
+	again.Set("action", "order")
+	if got, want := again.Encode(), with(form).Encode(); !strings.Contains(want, "card=tok_slow") || again.Get("key") != form.Get("key") {
+		t.Fatalf("sent again is %s, want %s", got, want)
+	}
+	response = a.post("/checkout", again)
+	wantStatus(t, response, http.StatusSeeOther)
+	if len(f.orders) != 1 {
+		t.Errorf("%d orders", len(f.orders))
+	}
+}
+
+func TestBadInputComesBackWithWhatToPutRight(t *testing.T) {
+	f := newFakeAPI(t)
+	a := newAppAt(t, f.url)
+	good := with(fields(a.get("/").Body.String()), "quantity-SHOE-VENTO", "1", "action", "order")
+	tests := map[string]struct {
+		change []string
+		want   []string
+	}{
+		"nothing chosen": {[]string{"quantity-SHOE-VENTO", "0"}, []string{`href="#goods"`, "Choose at least one thing", `aria-describedby="goods-bad"`}},
+		"no number":      {[]string{"quantity-SHOE-VENTO", "two"}, []string{`value="two"`, `href="#quantity-SHOE-VENTO"`, `aria-invalid="true" aria-describedby="bad-SHOE-VENTO"`, `id="bad-SHOE-VENTO"`, "Vento running shoes: Enter a whole number from 0 to 100."}},
+		"negative":       {[]string{"quantity-SHOE-VENTO", "-1"}, []string{`value="-1"`, "Enter a whole number"}},
+		"a fraction":     {[]string{"quantity-SHOE-VENTO", "1.5"}, []string{`value="1.5"`, "Enter a whole number"}},
+		"exponent":       {[]string{"quantity-SHOE-VENTO", "1e1"}, []string{`value="1e1"`, "Enter a whole number"}},
+		"a sign":         {[]string{"quantity-SHOE-VENTO", "+1"}, []string{`value="&#43;1"`, "Enter a whole number"}},
+		"other digits":   {[]string{"quantity-SHOE-VENTO", "٣"}, []string{"Enter a whole number"}},
+		"too many":       {[]string{"quantity-SHOE-VENTO", "101"}, []string{`value="101"`, "Enter a whole number"}},
+		"huge":           {[]string{"quantity-SHOE-VENTO", strings.Repeat("9", 1000)}, []string{"Enter a whole number", strings.Repeat("9", 40) + "…"}},
+		"control":        {[]string{"quantity-SHOE-VENTO", "1\x00\u202e"}, []string{`1\u0000\u202e`, "Enter a whole number"}},
+		"no card":        {[]string{"card", ""}, []string{`href="#card"`, "Choose one of the test cards.", `aria-describedby="card-note card-bad"`, `value="1"`}},
+		"another card":   {[]string{"card", "4242424242424242"}, []string{"Choose one of the test cards."}},
+		"no price":       {[]string{"price-SHOE-VENTO", ""}, []string{"The page had no prices", `value="1"`}},
+		"no such price":  {[]string{"price-SHOE-VENTO", "-34990 BRL"}, []string{"The page had no prices"}},
+		"another price":  {[]string{"price-SHOE-VENTO", "1 BRL"}, []string{"A price has changed", `value="1"`, `value="34990 BRL"`}},
+		"huge price":     {[]string{"price-SHOE-VENTO", "999999999999999999999 BRL"}, []string{"The page had no prices"}},
+		"two currencies": {[]string{"price-SHOE-VENTO", "1 USD", "quantity-MAT-CALMA", "1"}, []string{"one by one"}},
+		"no key":         {[]string{"key", ""}, []string{"The page was incomplete"}},
+		"a bad key":      {[]string{"key", "a b\r\nX-Evil: 1"}, []string{"The page was incomplete"}},
+		"unknown SKU":    {[]string{"quantity-NO-SUCH", "1", "price-NO-SUCH", "100 BRL"}, []string{"NO-SUCH is not for sale any more."}},
+		"everything":     {[]string{"quantity-SHOE-VENTO", "x", "quantity-MAT-CALMA", "y", "card", "z"}, []string{`href="#quantity-SHOE-VENTO"`, `href="#quantity-MAT-CALMA"`, `href="#card"`}},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			response := a.post("/checkout", with(good, test.change...))
+			wantStatus(t, response, http.StatusUnprocessableEntity)
+			page := response.Body.String()
+			wantIn(t, page, append(test.want, `role="alert"`, "autofocus", "<title>To put right")...)
+			if strings.Index(page, `role="alert"`) > strings.Index(page, "<h1") {
+				t.Error("what is wrong is not said first")
+			}
+			ids := map[string]int{}
+			for _, id := range regexp.MustCompile(` id="([^"]+)"`).FindAllStringSubmatch(page, -1) {
+				if ids[id[1]]++; ids[id[1]] > 1 {
+					t.Errorf("the id %s is there twice", id[1])
+				}
+			}
+			for _, link := range regexp.MustCompile(` (?:href="#|for="|aria-describedby="|aria-labelledby=")([^"]+)"`).FindAllStringSubmatch(page, -1) {
+				for id := range strings.FieldsSeq(link[1]) {
+					if ids[id] == 0 {
+						t.Errorf("%s leads nowhere", link[0])
+					}
+				}
+			}
+			if key := fields(page).Get("key"); !keyForm.MatchString(key) {
+				t.Errorf("the page has the key %q", key)
+			}
+		})
+	}
+	if len(f.orders) != 0 {
+		t.Errorf("%d orders", len(f.orders))
+	}
+}
+
+func TestMoreThanAnOrderTakes(t *testing.T) {
+	f := newFakeAPI(t)
+	f.goods = nil
+	for i := range 21 {
+		f.goods = append(f.goods, estoque.Item{SKU: fmt.Sprintf("A-%d", i), Name: "A", Price: money.BRL(1), Available: 9})
+	}
+	a := newAppAt(t, f.url)
+	form := fields(a.get("/").Body.String())
+	for i := range 21 {
+		form.Set(fmt.Sprintf("quantity-A-%d", i), "1")
+	}
+	wantIn(t, a.post("/checkout", form).Body.String(), "at most 20 different things")
+	form.Set("quantity-A-0", "")
+	wantStatus(t, a.post("/checkout", form), http.StatusSeeOther)
+}
+
+func TestWhatNoBrowserSends(t *testing.T) {
+	f := newFakeAPI(t)
+	a := newAppAt(t, f.url)
+	good := with(fields(a.get("/").Body.String()), "quantity-SHOE-VENTO", "1").Encode()
+	const kind = "application/x-www-form-urlencoded"
+	tests := []struct {
+		name, kind, body string
+		header           []string
+		status           int
+	}{
+		{"no type", "", good, nil, 415},
+		{"JSON", "application/json", `{}`, nil, 415},
+		{"multipart", "multipart/form-data; boundary=x", "--x--", nil, 415},
+		{"broken escapes", kind, good + "&x=%zz", nil, 400},
+		{"a field twice", kind, good + "&quantity-SHOE-VENTO=2", nil, 400},
+		{"two cards", kind, good + "&card=tok_slow", nil, 400},
+		{"invalid UTF-8", kind, good + "&x=%ff", nil, 400},
+		{"invalid UTF-8 in a name", kind, good + "&%ff=x", nil, 400},
+		{"SQL for a SKU", kind, good + "&quantity-" + url.QueryEscape("'; DROP TABLE estoque; --") + "=1", nil, 400},
+		{"too large", kind, good + "&x=" + strings.Repeat("x", echoLimit), nil, 413},
+		{"nothing", kind, "", nil, 422},
+		{"another site", kind, good, []string{"Sec-Fetch-Site", "cross-site"}, 403},
+		{"a sister site", kind, good, []string{"Sec-Fetch-Site", "same-site"}, 403},
+		{"another origin", kind, good, []string{"Origin", "https://evil.example"}, 403},
+		{"no origin to tell", kind, good, []string{"Origin", "null"}, 403},
+		{"our origin", kind, good, []string{"Origin", "http://example.com"}, 303},
+		{"a program", kind, good, nil, 303},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			before := len(f.orders)
+			request := httptest.NewRequest("POST", "/checkout", strings.NewReader(test.body))
+			request.Header.Set("Content-Type", test.kind)
+			if test.header != nil {
+				request.Header.Set(test.header[0], test.header[1])
+			}
+			wantStatus(t, a.send(request), test.status)
+			if test.status >= 400 && len(f.orders) != before {
+				t.Error("it placed an order")
+			}
+		})
+	}
+	path := "/orders/" + f.has(confirmed)
+	request := httptest.NewRequest("POST", path+"/cancel", nil)
+	request.Header.Set("Sec-Fetch-Site", "cross-site")
+	wantStatus(t, a.send(request), http.StatusForbidden)
+	wantIn(t, a.get(path).Body.String(), "Your order is confirmed")
+}
+
+func TestRefusalsOfTheAPIComeBackToTheForm(t *testing.T) {
+	tests := map[string]struct {
+		refuse error
+		want   []string
+	}{
+		"gone":     {problem.At(problem.UnknownSKU, problem.Field{Name: "lines[1].sku", Detail: "is no article of ours"}), []string{`href="#quantity-SHOE-VENTO"`, "not for sale any more"}},
+		"quantity": {problem.At(problem.InvalidValue, problem.Field{Name: "lines[0].quantity", Detail: "is <b>odd"}), []string{`href="#quantity-MAT-CALMA"`, "is &lt;b&gt;odd"}},
+		"card":     {problem.At(problem.InvalidValue, problem.Field{Name: "card_token", Detail: "is bad"}), []string{`href="#card"`, "This card was not accepted"}},
+		"other":    {problem.At(problem.InvalidValue, problem.Field{Name: "lines[99].sku", Detail: "is far"}), []string{"lines[99].sku is far"}},
+		"no field": {problem.New(problem.InvalidValue, "Not like this."), []string{"Not like this."}},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			f := newFakeAPI(t)
+			a := newAppAt(t, f.url)
+			form := with(fields(a.get("/").Body.String()), "quantity-SHOE-VENTO", "3", "quantity-MAT-CALMA", "4", "card", "tok_slow")
+			// The goods are listed, and orders refused.
+			a2 := newAppAt(t, listingOnly(t, f, test.refuse))
+			response := a2.post("/checkout", form)
+			wantStatus(t, response, http.StatusUnprocessableEntity)
+			wantIn(t, response.Body.String(), append(test.want, `value="3"`, `value="4"`, `<option value="tok_slow" selected>`, form.Get("key"))...)
+		})
+	}
+}
+
+// listingOnly is the API f with every order refused.
+func listingOnly(t *testing.T, f *fakeAPI, refuse error) string {
+	t.Helper()
+	refusing := newFakeAPI(t)
+	refusing.refuse = refuse
+	live := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		to := f.url
+		if r.Method == "POST" {
+			to = refusing.url
+		}
+		request, err := http.NewRequestWithContext(r.Context(), r.Method, to+r.URL.RequestURI(), r.Body)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		request.Header = r.Header
+		response, err := http.DefaultClient.Do(request)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer response.Body.Close()
+		w.Header().Set("Content-Type", response.Header.Get("Content-Type"))
+		w.WriteHeader(response.StatusCode)
+		_, _ = io.Copy(w, response.Body)
+	}))
+	t.Cleanup(live.Close)
+	return live.URL
+}
+
+func TestWithoutTheAPIThereIsAWindow(t *testing.T) {
+	down := httptest.NewServer(nil)
+	down.Close()
+	broken := newFakeAPI(t)
+	broken.refuse = problem.New(problem.UpstreamUnavailable, "estoque is away.")
+	page := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("<html>hello")) }))
+	defer page.Close()
+	for name, url := range map[string]string{"not set": "", "down": down.URL, "refusing": broken.url, "something else": page.URL} {
+		t.Run(name, func(t *testing.T) {
+			a := newAppAt(t, url)
+			response := a.get("/")
+			wantStatus(t, response, http.StatusOK)
+			wantIn(t, response.Body.String(), "closed at the moment", "Vento running shoes", "sample-web-app-1")
+			wantNot(t, response.Body.String(), "<form", "estoque is away")
+
+			form := map[string][]string{"key": {"k"}, "card": {"tok_slow"}, "quantity-SHOE-VENTO": {"2"}, "price-SHOE-VENTO": {"34990 BRL"}}
+			response = a.post("/checkout", form)
+			wantStatus(t, response, http.StatusServiceUnavailable)
+			wantIn(t, response.Body.String(), "never made twice", `value="2"`, `name="key" value="k"`, `<option value="tok_slow" selected>`)
+			response = a.post("/checkout", with(form, "quantity-SHOE-VENTO", "x"))
+			wantStatus(t, response, http.StatusServiceUnavailable)
+			wantIn(t, response.Body.String(), "Nothing was ordered.", `value="x"`, "Enter a whole number")
+			wantNot(t, response.Body.String(), "once more")
+
+			const order = "/orders/01988c5e-7b8a-7c1d-9f00-000000000000"
+			response = a.get(order)
+			wantStatus(t, response, http.StatusServiceUnavailable)
+			wantIn(t, response.Body.String(), "cannot look up your order", `http-equiv="refresh" content="5"`)
+			response = a.post(order+"/cancel", nil)
+			wantStatus(t, response, http.StatusServiceUnavailable)
+			wantIn(t, response.Body.String(), "We do not know yet whether your order was cancelled", `href="`+order+`"`)
+			wantNot(t, response.Body.String(), "http-equiv")
+		})
+	}
+}
+
+func TestTheGoodsAreAskedForOnceASecond(t *testing.T) {
+	f := newFakeAPI(t)
+	a := newAppAt(t, f.url)
+	var lookers sync.WaitGroup
+	for range 50 {
+		lookers.Go(func() { a.get("/") })
+	}
+	lookers.Wait()
+	if got := f.called("GET /estoque"); got < 1 || got > 3 {
+		t.Errorf("50 at once made %d calls", got)
+	}
+	f.set(func() { f.refuse = problem.New(problem.UpstreamUnavailable, "Away.") })
+	time.Sleep(goodsAge + 50*time.Millisecond)
+	for range 20 {
+		wantIn(t, a.get("/").Body.String(), "closed at the moment")
+	}
+	if got := f.called("GET /estoque"); got > 5 {
+		t.Errorf("while it was down %d calls were made", got)
+	}
+	f.set(func() { f.refuse = nil })
+	time.Sleep(goodsAge + 50*time.Millisecond)
+	wantNot(t, a.get("/").Body.String(), "closed")
+}
+
+func TestTheTraceGoesOnInTheAPI(t *testing.T) {
+	f := newFakeAPI(t)
+	a := newAppAt(t, f.url)
+	request := httptest.NewRequest("GET", "/", nil)
+	const trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+	request.Header.Set("Traceparent", "00-"+trace+"-00f067aa0ba902b7-01")
+	a.send(request)
+	if len(f.traces) != 1 || !strings.Contains(f.traces[0], trace) {
+		t.Errorf("Traceparent %q, want trace %s", f.traces, trace)
+	}
+}
+
+func TestPagesCostOneCall(t *testing.T) {
+	f := newFakeAPI(t)
+	a := newAppAt(t, f.url)
+	path := "/orders/" + f.has(confirmed)
+	before := len(f.traces)
+	wantStatus(t, a.get(path), http.StatusOK)
+	if got := len(f.traces) - before; got != 1 {
+		t.Errorf("the page of an order cost %d calls", got)
+	}
+}
+
+func TestOrdersThatAreNotThere(t *testing.T) {
+	f := newFakeAPI(t)
+	a := newAppAt(t, f.url)
+	known := f.has(nil)
+	for _, id := range []string{
+		"01988c5e-7b8a-7c1d-9f00-000000000000", "1", "%3Cscript%3Ealert(1)%3C%2Fscript%3E", strings.ToUpper(known), "{" + known + "}",
+		strings.ReplaceAll(known, "-", ""), "urn:uuid:" + known, "..%2f..%2fmetrics", "%00", "%ff", known + "%20",
+	} {
+		response := a.get("/orders/" + id)
+		wantStatus(t, response, http.StatusNotFound)
+		wantNot(t, response.Body.String(), "<script")
+		wantStatus(t, a.post("/orders/"+id+"/cancel", nil), http.StatusNotFound)
+	}
+	wantStatus(t, a.get("/orders/"), http.StatusNotFound)
+	wantStatus(t, a.get("/orders/"+known+"/cancel"), http.StatusMethodNotAllowed)
+}
+
+func TestEndsAreExplained(t *testing.T) {
+	f := newFakeAPI(t)
+	a := newAppAt(t, f.url)
+	tests := map[string]struct {
+		end  func(*pedidos.Order)
+		want []string
+	}{
+		"declined":    {failed("insufficient_funds"), []string{"did not go through", "not enough money", "Nothing was charged.", "Order again with another card."}},
+		"lost":        {failed("lost_card"), []string{"reported lost"}},
+		"of the bank": {failed("do_not_honor"), []string{"The card was declined: do not honor.", "another card"}},
+		"sold out":    {func(o *pedidos.Order) { becomes(o, pedidos.Failed, "insufficient_stock") }, []string{"Somebody was faster", "what is left"}},
+		"price":       {failed("price_changed"), []string{"A price changed", "new prices"}},
+		"unknown":     {func(o *pedidos.Order) { becomes(o, pedidos.Failed, "moon_phase") }, []string{"The reason given is: moon phase."}},
+		"cancelled":   {func(o *pedidos.Order) { becomes(o, pedidos.Cancelled, "cancelled_by_client") }, []string{"Your order is cancelled", "Nothing was charged."}},
+		"refund":      {func(o *pedidos.Order) { confirmed(o); becomes(o, pedidos.Refunding, "cancelled_by_client") }, []string{"refund is under way", "http-equiv"}},
+		"expired, paid": {func(o *pedidos.Order) {
+			becomes(o, pedidos.Refunding, "reservation_expired")
+			becomes(o, pedidos.Refunded, "payment_refunded")
+		}, []string{"Your money is back", "sold to somebody else"}},
+		"attack":        {failed(`<script>alert(1)</script>"'` + "\u202e"), []string{"&lt;script&gt;", `\u202e`}},
+		"unknown state": {func(o *pedidos.Order) { becomes(o, pedidos.Paid, "payment_captured") }, []string{"We are working on your order", "http-equiv"}},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			response := a.get("/orders/" + f.has(test.end))
+			wantStatus(t, response, http.StatusOK)
+			wantIn(t, response.Body.String(), test.want...)
+			wantNot(t, response.Body.String(), "<script", "Cancel and refund")
+		})
+	}
+	// Cancelling what has failed changes nothing, and leads to the page that says so.
+	path := "/orders/" + f.has(failed("lost_card"))
+	wantStatus(t, a.post(path+"/cancel", nil), http.StatusSeeOther)
+	wantIn(t, a.get(path).Body.String(), "did not go through")
+}
+
+func TestGoodsAndQueriesAreNoMarkup(t *testing.T) {
+	const attack = `"'><script>alert(1)</script>`
+	f := newFakeAPI(t)
+	f.goods = []estoque.Item{{SKU: "A", Name: attack, Description: attack, Price: money.Money{Amount: 1, Currency: "USD"}, Available: 5}}
+	a := newAppAt(t, f.url)
+	response := a.get("/?" + url.QueryEscape(attack) + "=" + url.QueryEscape(attack))
+	wantNot(t, response.Body.String(), "<script")
+	wantIn(t, response.Body.String(), "&lt;script&gt;", "1 USD")
+	form := fields(response.Body.String())
+	for _, field := range []string{"key", "card", "quantity-A", "price-A", "action"} {
+		wantNot(t, a.post("/checkout", with(form, "quantity-A", "1", field, attack)).Body.String(), "<script")
+	}
+	wantNot(t, a.post("/checkout", with(form, "quantity-"+attack, "1")).Body.String(), "<script")
+}
+
+// FuzzCheckout sends any form: it is either an order, or a page without live input.
+func FuzzCheckout(f *testing.F) {
+	f.Add("key=k&card=tok_approved&quantity-SHOE-VENTO=1&price-SHOE-VENTO=34990+BRL")
+	f.Add("key=&card=&quantity-=1&price-=")
+	f.Add("quantity-SHOE-VENTO=%3Cscript%3E&quantity-MAT-CALMA=%ff&action=total")
+	f.Add("key=k&card=tok_slow&quantity-A=1&price-A=1+USD&quantity-B=1&price-B=1+BRL")
+	api := newFakeAPI(f)
+	a := newAppAt(f, api.url)
+	f.Fuzz(func(t *testing.T, content string) {
+		a.spans.Reset()
+		request := httptest.NewRequest("POST", "/checkout", strings.NewReader(content))
+		request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		response := a.send(request)
+		switch response.Code {
+		case 200, 303, 400, 413, 422:
+		default:
+			t.Errorf("%d\n%s", response.Code, response.Body)
+		}
+		wantNot(t, response.Body.String(), "<script", "\x00", "\u202e")
+	})
+}

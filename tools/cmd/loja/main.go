@@ -97,7 +97,7 @@ func root() *cobra.Command {
 			}
 			return nil
 		}),
-		clusterCommand(), toolCommand(), postgresCommand(),
+		clusterCommand(), toolCommand(), postgresCommand(), benchShopCommand(),
 		command("dev", "run the shop on the host, without a cluster (settings: .env)", runDev),
 		command("dev-down", "end it from another terminal", func(_ context.Context, p *platform.Platform) error { return dev.Down(p.Local("dev"), p.Out) }),
 		command("dev-status", "print its processes", func(ctx context.Context, p *platform.Platform) error { return dev.Status(ctx, p.Local("dev"), p.Out) }),

@@ -1,0 +1,100 @@
+package benchshop
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// debian finds programs of Debian's packages: on PATH, where the packages put
+// them, or unpacked into the tool cache: to install nginx or PostgreSQL would
+// start them as services of this machine.
+type debian struct {
+	dir string
+}
+
+// find returns the program's path and the environment that it needs.
+func (d debian) find(ctx context.Context, program string, packages ...string) (string, []string, error) {
+	if path, err := exec.LookPath(program); err == nil {
+		return path, nil, nil
+	}
+	if path := installed("", program); path != "" {
+		return path, nil, nil
+	}
+	if installed(d.dir, program) == "" {
+		if err := d.unpack(ctx, packages); err != nil {
+			return "", nil, fmt.Errorf("%s is not there, and Debian's packages that have it could not be unpacked: %w\ninstall %s", program, err, strings.Join(packages, ", "))
+		}
+	}
+	path := installed(d.dir, program)
+	if path == "" {
+		return "", nil, fmt.Errorf("%s is not in Debian's packages %s", program, strings.Join(packages, ", "))
+	}
+	return path, []string{"LD_LIBRARY_PATH=" + strings.Join(libraries(d.dir), ":")}, nil
+}
+
+func installed(root, program string) string {
+	for _, pattern := range []string{"usr/bin", "usr/sbin", "usr/lib/postgresql/*/bin"} {
+		found, err := filepath.Glob(filepath.Join("/", root, pattern, program))
+		slices.Sort(found)
+		if err == nil && len(found) > 0 {
+			return found[len(found)-1]
+		}
+	}
+	return ""
+}
+
+func libraries(root string) []string {
+	found, err := filepath.Glob(filepath.Join(root, "usr/lib/*-linux-gnu"))
+	if err != nil {
+		return nil
+	}
+	return found
+}
+
+func (d debian) unpack(ctx context.Context, packages []string) error {
+	work, err := os.MkdirTemp("", "loja-debian-")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = os.RemoveAll(work) }()
+	if err := os.Chmod(work, 0o755); err != nil { // apt downloads as a user without rights
+		return err
+	}
+	do := func(name string, args ...string) error {
+		cmd := exec.CommandContext(ctx, name, args...)
+		cmd.Dir = work
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return fmt.Errorf("%s %s: %w\n%s", name, strings.Join(args, " "), err, strings.TrimSpace(string(out)))
+		}
+		return nil
+	}
+	if err := do("apt-get", append([]string{"download", "-q"}, packages...)...); err != nil {
+		if os.Geteuid() != 0 {
+			return err
+		}
+		if err := do("apt-get", "update", "-q"); err != nil {
+			return err
+		}
+		if err := do("apt-get", append([]string{"download", "-q"}, packages...)...); err != nil {
+			return err
+		}
+	}
+	debs, err := filepath.Glob(filepath.Join(work, "*.deb"))
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(d.dir, 0o755); err != nil {
+		return err
+	}
+	for _, deb := range debs {
+		if err := do("dpkg", "-x", deb, d.dir); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,164 @@
+package benchshop
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// A target is what a load is driven at. Requests are written as bytes, because
+// the generator shares the machine with what it measures.
+type target struct {
+	address string
+	request func() []byte
+	// good tells whether an answer is the one that counts.
+	good func(status int, body []byte) bool
+}
+
+// A run is what a load came to.
+type run struct {
+	latencies []time.Duration // of good answers, sorted
+	bad       int
+	why       string // the first that was bad
+	elapsed   time.Duration
+}
+
+func (r run) perSecond() float64 { return float64(len(r.latencies)) / r.elapsed.Seconds() }
+
+// percentile is of good answers, 0 if there are none.
+func (r run) percentile(p float64) time.Duration {
+	if len(r.latencies) == 0 {
+		return 0
+	}
+	return r.latencies[min(len(r.latencies)-1, int(p/100*float64(len(r.latencies))))]
+}
+
+// exchangeTimeout bounds one request.
+const exchangeTimeout = 15 * time.Second
+
+// connection is one that is kept, and made anew where it broke.
+type connection struct {
+	address string
+	conn    net.Conn
+	reader  *bufio.Reader
+}
+
+func (c *connection) close() {
+	if c.conn != nil {
+		c.conn.Close()
+		c.conn = nil
+	}
+}
+
+func (c *connection) exchange(ctx context.Context, request []byte) (status int, body []byte, err error) {
+	defer func() {
+		if err != nil {
+			c.close()
+		}
+	}()
+	if c.conn == nil {
+		if c.conn, err = new(net.Dialer).DialContext(ctx, "tcp4", c.address); err != nil {
+			return 0, nil, err
+		}
+		c.reader = bufio.NewReader(c.conn)
+	}
+	if err := c.conn.SetDeadline(time.Now().Add(exchangeTimeout)); err != nil {
+		return 0, nil, err
+	}
+	if _, err := c.conn.Write(request); err != nil {
+		return 0, nil, err
+	}
+	response, err := http.ReadResponse(c.reader, nil)
+	if err != nil {
+		return 0, nil, err
+	}
+	defer response.Body.Close()
+	if body, err = io.ReadAll(response.Body); err != nil {
+		return 0, nil, err
+	}
+	if response.Close {
+		c.close()
+	}
+	return response.StatusCode, body, nil
+}
+
+// closed has so many clients, each of which sends its next request when it has
+// the answer to the one before.
+func closed(ctx context.Context, t target, clients int, length time.Duration) run {
+	end := time.Now().Add(length)
+	return drive(ctx, t, clients, func() (time.Time, bool) {
+		now := time.Now()
+		return now, now.Before(end)
+	})
+}
+
+// mostWaiting bounds the requests of an open load that are under way, below what
+// api-gateway's bulkhead and Traefik's limit let through.
+const mostWaiting = 120
+
+// open sends requests at a steady rate, whatever becomes of those before. Their
+// latencies are those since they were due, so that a request which found nobody
+// free to send it counts as late.
+func open(ctx context.Context, t target, perSecond float64, length time.Duration) run {
+	start := time.Now()
+	var next atomic.Int64
+	return drive(ctx, t, mostWaiting, func() (time.Time, bool) {
+		due := start.Add(time.Duration(float64(next.Add(1)-1) / perSecond * float64(time.Second)))
+		if due.Sub(start) >= length {
+			return due, false
+		}
+		time.Sleep(time.Until(due))
+		return due, true
+	})
+}
+
+func drive(ctx context.Context, t target, clients int, turn func() (time.Time, bool)) run {
+	var (
+		mu    sync.Mutex
+		total run
+		all   sync.WaitGroup
+	)
+	start := time.Now()
+	for range clients {
+		all.Go(func() {
+			c := connection{address: t.address}
+			defer c.close()
+			var mine run
+			for ctx.Err() == nil {
+				since, more := turn()
+				if !more {
+					break
+				}
+				status, body, err := c.exchange(ctx, t.request())
+				switch {
+				case err != nil:
+					mine.bad++
+					mine.why = err.Error()
+				case !t.good(status, body):
+					mine.bad++
+					mine.why = fmt.Sprintf("%d %.200s", status, body)
+				default:
+					mine.latencies = append(mine.latencies, time.Since(since))
+				}
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			total.latencies = append(total.latencies, mine.latencies...)
+			total.bad += mine.bad
+			if total.why == "" {
+				total.why = mine.why
+			}
+		})
+	}
+	all.Wait()
+	total.elapsed = time.Since(start)
+	slices.Sort(total.latencies)
+	return total
+}

@@ -1,0 +1,107 @@
+package benchshop
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// tick is the unit of /proc/PID/stat, the same on every Linux that Go runs on.
+const tick = 10 * time.Millisecond
+
+// cpu is what a process and its present descendants have used. What those used
+// that have ended is counted where it was waited for.
+func cpu(pid int) (time.Duration, error) {
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		return 0, err
+	}
+	type process struct {
+		parent int
+		ticks  int64
+	}
+	all := map[int]process{}
+	for _, e := range entries {
+		id, err := strconv.Atoi(e.Name())
+		if err != nil {
+			continue
+		}
+		b, err := os.ReadFile(filepath.Join("/proc", e.Name(), "stat"))
+		if err != nil {
+			continue // gone
+		}
+		text := string(b)
+		fields := strings.Fields(text[strings.LastIndexByte(text, ')')+1:]) // the name may hold anything
+		if len(fields) < 15 {
+			continue
+		}
+		var p process
+		p.parent, _ = strconv.Atoi(fields[1])
+		for _, f := range fields[11:15] { // utime, stime, and those of children that have ended
+			n, _ := strconv.ParseInt(f, 10, 64)
+			p.ticks += n
+		}
+		all[id] = p
+	}
+	if _, there := all[pid]; !there {
+		return 0, fmt.Errorf("process %d is gone", pid)
+	}
+	var ticks int64
+	for id, p := range all {
+		for at, n := id, 0; at != 0 && n < 64; at, n = all[at].parent, n+1 {
+			if at == pid {
+				ticks += p.ticks
+				break
+			}
+		}
+	}
+	return time.Duration(ticks) * tick, nil
+}
+
+// memory is a process's resident set and its proportional share, in bytes.
+func memory(pid int) (rss, pss int64, err error) {
+	b, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "smaps_rollup"))
+	if err != nil {
+		return 0, 0, err
+	}
+	for line := range strings.Lines(string(b)) {
+		var kib int64
+		if n, _ := fmt.Sscanf(line, "Rss: %d kB", &kib); n == 1 {
+			rss = kib << 10
+		}
+		if n, _ := fmt.Sscanf(line, "Pss: %d kB", &kib); n == 1 {
+			pss = kib << 10
+		}
+	}
+	if rss == 0 {
+		return 0, 0, errors.New("the kernel tells no memory of process " + strconv.Itoa(pid))
+	}
+	return rss, pss, nil
+}
+
+// machine names the processor, and how busy all of it is.
+func machine() string {
+	name := "unknown processor"
+	if b, err := os.ReadFile("/proc/cpuinfo"); err == nil {
+		for line := range strings.Lines(string(b)) {
+			if k, v, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(k) == "model name" {
+				name = strings.TrimSpace(v)
+				break
+			}
+		}
+	}
+	return name
+}
+
+func loadAverage() string {
+	b, err := os.ReadFile("/proc/loadavg")
+	fields := strings.Fields(string(b))
+	if err != nil || len(fields) < 1 {
+		return "unknown"
+	}
+	return fields[0]
+}

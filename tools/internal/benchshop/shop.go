@@ -1,0 +1,160 @@
+package benchshop
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/loja-veloz/platform/tools/internal/dev"
+)
+
+// databases are the services with one each, of the same name.
+var databases = []string{"pedidos", "pagamentos", "estoque"}
+
+// services are those that an order passes, and the page before them.
+var services = []string{"api-gateway", "pedidos", "estoque", "pagamentos", "sample-web-app"}
+
+// jsonLog has the server log in a form that is read without guessing.
+var jsonLog = []string{"logging_collector=on", "log_destination=jsonlog", "log_directory=log", "log_filename=bench.log"}
+
+// serverLog is where, below the stack's folder.
+func serverLog(dir string) string { return filepath.Join(dir, "postgres", "log", "bench.json") }
+
+// startShop starts it with the durability of production: PostgreSQL as it comes.
+func startShop(ctx context.Context, o Options, dir string) (*dev.Stack, error) {
+	env := map[string][]string{}
+	for _, s := range services {
+		env[s] = append([]string{"LOG_LEVEL=warn"}, o.Env...)
+	}
+	env["api-gateway"] = append(env["api-gateway"], "RATE_PER_SECOND=0")
+	return dev.Start(ctx, dev.Options{Dir: dir, Services: services, Env: env, Postgres: jsonLog, Out: o.Out})
+}
+
+type article struct {
+	SKU   string `json:"sku"`
+	Price struct {
+		Amount   int64  `json:"amount"`
+		Currency string `json:"currency"`
+	} `json:"price"`
+}
+
+// buyers order one unit of a random article each time.
+type buyers struct {
+	stack    *dev.Stack
+	articles []article
+	run      string // of the keys
+	next     atomic.Int64
+}
+
+// plenty is what is added to each article's stock.
+const plenty = 1_000_000
+
+func newBuyers(ctx context.Context, stack *dev.Stack) (*buyers, error) {
+	b := &buyers{stack: stack, run: fmt.Sprint(time.Now().UnixMilli())}
+	var page struct{ Items []article }
+	if err := call(ctx, http.MethodGet, stack.URL("api-gateway")+"/estoque?limit=100", "", nil, &page); err != nil {
+		return nil, err
+	}
+	if b.articles = page.Items; len(b.articles) == 0 {
+		return nil, fmt.Errorf("the shop has no articles")
+	}
+	for _, a := range b.articles {
+		body := fmt.Sprintf(`{"quantity":%d,"reason":"bench-shop"}`, plenty)
+		if err := call(ctx, http.MethodPost, stack.URL("estoque")+"/admin/estoque/"+a.SKU+"/top-ups", body, map[string]string{"Idempotency-Key": "bench-" + a.SKU}, nil); err != nil {
+			return nil, err
+		}
+	}
+	return b, nil
+}
+
+var client = &http.Client{Timeout: 10 * time.Second}
+
+func call(ctx context.Context, method, url, body string, header map[string]string, into any) error {
+	request, err := http.NewRequestWithContext(ctx, method, url, strings.NewReader(body))
+	if err != nil {
+		return err
+	}
+	if body != "" {
+		request.Header.Set("Content-Type", "application/json")
+	}
+	for k, v := range header {
+		request.Header.Set(k, v)
+	}
+	response, err := client.Do(request)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	answer, err := io.ReadAll(response.Body)
+	if err != nil {
+		return err
+	}
+	if response.StatusCode >= 300 {
+		return fmt.Errorf("%s %s = %s %.300s", method, url, response.Status, answer)
+	}
+	if into == nil {
+		return nil
+	}
+	return json.Unmarshal(answer, into)
+}
+
+// order is a new one, with its key.
+func (b *buyers) order(a article) (key, body string) {
+	key = fmt.Sprintf("%s-%d", b.run, b.next.Add(1))
+	return key, fmt.Sprintf(`{"lines":[{"sku":%q,"quantity":1}],"total":{"amount":%d,"currency":%q},"card_token":"tok_approved"}`,
+		a.SKU, a.Price.Amount, a.Price.Currency)
+}
+
+// target has each request place an order through api-gateway; what counts is one
+// that is confirmed when it is answered.
+func (b *buyers) target() target {
+	address := strings.TrimPrefix(b.stack.URL("api-gateway"), "http://")
+	return target{
+		address: address,
+		request: func() []byte {
+			key, body := b.order(b.articles[rand.IntN(len(b.articles))])
+			return fmt.Appendf(nil, "POST /pedidos HTTP/1.1\r\nHost: %s\r\nContent-Type: application/json\r\nIdempotency-Key: %s\r\nContent-Length: %d\r\n\r\n%s",
+				address, key, len(body), body)
+		},
+		good: func(status int, body []byte) bool {
+			return status == http.StatusCreated && bytes.Contains(body, []byte(`"state":"confirmed"`))
+		},
+	}
+}
+
+// place places an order of always the same article, for the record.
+func (b *buyers) place(ctx context.Context) (key, sku string, err error) {
+	a := b.articles[0]
+	key, body := b.order(a)
+	var o struct{ State string }
+	if err := call(ctx, http.MethodPost, b.stack.URL("api-gateway")+"/pedidos", body, map[string]string{"Idempotency-Key": key}, &o); err != nil {
+		return "", "", err
+	}
+	if o.State != "confirmed" {
+		return "", "", fmt.Errorf("the order is %s when it is answered", o.State)
+	}
+	return key, a.SKU, nil
+}
+
+// usage is the CPU time of each component of the stack.
+func usage(stack *dev.Stack) (map[string]time.Duration, error) {
+	used := map[string]time.Duration{}
+	for _, name := range append([]string{dev.PostgreSQL}, services...) {
+		pid, err := stack.PID(name)
+		if err != nil {
+			return nil, err
+		}
+		if used[name], err = cpu(pid); err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	return used, nil
+}

@@ -139,6 +139,7 @@ const readyTimeout = 3 * time.Minute
 func (c *Cluster) wait(ctx context.Context, component string, check func(context.Context) error) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, readyTimeout, fmt.Errorf("not ready after %s", readyTimeout))
 	defer cancel()
+	missing := 0
 	for {
 		err := check(ctx)
 		if err == nil {
@@ -149,7 +150,12 @@ func (c *Cluster) wait(ctx context.Context, component string, check func(context
 			if perr != nil {
 				return perr
 			}
-			if len(procs[component]) == 0 {
+			// A process that has only just been started has no environment yet, by
+			// which it is found: once is not enough.
+			if missing++; len(procs[component]) > 0 {
+				missing = 0
+			}
+			if missing > 1 {
 				return fmt.Errorf("%s ended; the last lines of its log:\n%s", component, c.logTail(component))
 			}
 		}

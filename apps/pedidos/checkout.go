@@ -28,6 +28,8 @@ import (
 type stock interface {
 	// Reserve puts the lines aside, and says what they cost now.
 	Reserve(ctx context.Context, id uuid.UUID, lines []order.Line) (money.Money, error)
+	// Confirm sells what is put aside; errNotReserved if nothing is, as after a
+	// crash of the database, since a reservation waits for no disk.
 	Confirm(ctx context.Context, id uuid.UUID) error
 	Release(ctx context.Context, id uuid.UUID) error
 	// Price is what one unit costs; errUnknownSKU if there is no such article.
@@ -51,6 +53,9 @@ func (r refusal) Error() string { return "refused: " + r.reason }
 
 // errUnknownSKU says that there is no such article.
 var errUnknownSKU = errors.New("unknown SKU")
+
+// errNotReserved says that there is no reservation to confirm.
+var errNotReserved = errors.New("nothing is reserved")
 
 // errChanged says that an order is no longer what was read.
 var errChanged = errors.New("somebody else has changed the order")
@@ -252,6 +257,11 @@ func (cs *checkouts) perform(ctx context.Context, c *checkout, step order.Step, 
 		return c.report((*order.Order).Captured)
 	case order.Confirm:
 		err := cs.stock.Confirm(ctx, o.ID)
+		if errors.Is(err, errNotReserved) {
+			if _, err = cs.stock.Reserve(ctx, o.ID, o.Lines); err == nil {
+				err = cs.stock.Confirm(ctx, o.ID)
+			}
+		}
 		if refused, reason := isRefusal(err); refused {
 			return c.report(func(o *order.Order, at time.Time) error { return o.NotConfirmed(reason, at) })
 		}

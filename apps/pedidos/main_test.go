@@ -110,8 +110,11 @@ func (s *shop) Reserve(_ context.Context, id uuid.UUID, lines []order.Line) (tot
 
 func (s *shop) Confirm(_ context.Context, id uuid.UUID) error {
 	return s.call(order.Confirm, id, func() error {
-		if s.stock[id] == "back" {
+		switch s.stock[id] {
+		case "back":
 			return refusal{"reservation_released"}
+		case "":
+			return errNotReserved
 		}
 		s.stock[id] = "sold"
 		return nil
@@ -331,6 +334,22 @@ func TestNoStockFailsTheOrderUncharged(t *testing.T) {
 	if o.State != pedidos.Failed || *o.FailureReason != "insufficient_stock" || s.calls[order.Pay] != 0 || s.calls[order.Undo] != 0 {
 		t.Errorf("order is %s by %s; calls %v", o.State, path(o), s.calls)
 	}
+}
+
+func TestALostReservationIsMadeAgain(t *testing.T) {
+	s := newService(t)
+	var once sync.Once
+	s.before = func(step order.Step, id uuid.UUID) error {
+		if step == order.Confirm {
+			once.Do(func() { s.mu.Lock(); delete(s.stock, id); s.mu.Unlock() })
+		}
+		return nil
+	}
+	o := placedOrder(t, s.place(oneShoe, "k"), http.StatusCreated)
+	if o.State != pedidos.Confirmed || s.calls[order.Reserve] != 2 {
+		t.Errorf("order is %s; calls %v", o.State, s.calls)
+	}
+	s.ends(t, o.ID, "sold", "captured")
 }
 
 func TestAPaymentThatIsRefusedFailsTheOrder(t *testing.T) {

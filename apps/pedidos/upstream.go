@@ -116,6 +116,9 @@ func (s *estoqueStock) Confirm(ctx context.Context, id uuid.UUID) error {
 	}
 	if response.JSON200 == nil {
 		err := refused("estoque", response.StatusCode(), response.ApplicationProblemJSONDefault)
+		if client.Is(err, problem.NotFound) {
+			return errNotReserved
+		}
 		return refusalOn(err, problem.ReservationExpired, problem.ReservationReleased)
 	}
 	return nil

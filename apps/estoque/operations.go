@@ -18,6 +18,7 @@ import (
 	"github.com/loja-veloz/platform/apps/internal/api"
 	contract "github.com/loja-veloz/platform/apps/internal/contract/estoque"
 	"github.com/loja-veloz/platform/apps/internal/fault"
+	"github.com/loja-veloz/platform/apps/internal/money"
 	"github.com/loja-veloz/platform/apps/internal/postgres"
 	"github.com/loja-veloz/platform/apps/internal/problem"
 	"github.com/loja-veloz/platform/apps/internal/server"
@@ -25,15 +26,19 @@ import (
 
 // What the document allows.
 const (
-	bodyLimit       = 64 << 10 // bytes; the largest reservation has a few KiB
-	mostLines       = 20
-	mostUnits       = 1000
-	defaultKeep     = 900 // seconds
-	mostKeep        = 86400
-	defaultPage     = 20
-	mostPage        = 100
-	mostTopUp       = 1_000_000
-	mostReasonRunes = 200
+	bodyLimit   = 64 << 10 // bytes; the largest reservation has a few KiB
+	mostLines   = 20
+	mostUnits   = 1000
+	defaultKeep = 900 // seconds
+	mostKeep    = 86400
+	defaultPage = 20
+	mostPage    = 100
+	mostTopUp   = 1_000_000
+	// mostPrice is the schema's: so many of the dearest item still fit into an order.
+	mostPrice            = 1_000_000_000_000
+	mostNameRunes        = 100
+	mostDescriptionRunes = 1000
+	mostReasonRunes      = 200
 )
 
 var idempotencyKeyForm = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
@@ -236,6 +241,37 @@ func (o operations) ReleaseReservation(ctx context.Context, request contract.Rel
 		return nil, err
 	}
 	return contract.ReleaseReservation200JSONResponse(answer), nil
+}
+
+// PutItem implements PUT /admin/estoque/{sku}.
+func (o operations) PutItem(ctx context.Context, request contract.PutItemRequestObject) (contract.PutItemResponseObject, error) {
+	body := request.Body
+	faults := checkSKU(request.SKU)
+	text := func(field, value string, least, most int) {
+		length := utf8.RuneCountInString(strings.TrimSpace(value))
+		if length < least || utf8.RuneCountInString(value) > most || strings.ContainsFunc(value, unicode.IsControl) {
+			faults = append(faults, problem.Field{Name: field, Detail: fmt.Sprintf("is not %d to %d characters without control characters", least, most)})
+		}
+	}
+	text("name", body.Name, 1, mostNameRunes)
+	text("description", body.Description, 0, mostDescriptionRunes)
+	if body.Price.Amount < 1 || body.Price.Amount > mostPrice {
+		faults = append(faults, outOfRange("price.amount", 1, mostPrice))
+	}
+	if !money.IsCurrency(body.Price.Currency) {
+		faults = append(faults, problem.Field{Name: "price.currency", Detail: "is no ISO 4217 code such as BRL"})
+	}
+	if len(faults) > 0 {
+		return nil, problem.At(problem.InvalidValue, faults...)
+	}
+	item, made, err := o.goods.Put(ctx, stock.Item{SKU: request.SKU, Name: body.Name, Description: body.Description, Price: body.Price})
+	if err != nil {
+		return nil, err
+	}
+	if made {
+		return contract.PutItem201JSONResponse(itemOf(item)), nil
+	}
+	return contract.PutItem200JSONResponse(itemOf(item)), nil
 }
 
 // TopUp implements POST /admin/estoque/{sku}/top-ups.

@@ -249,6 +249,32 @@ func TestAReservationOverHTTP(t *testing.T) {
 	}
 }
 
+func TestItemsArePutOnSale(t *testing.T) {
+	a := newApp(t)
+	const path, body = "/admin/estoque/NEW-1", `{"name":"Novo","description":"","price":{"amount":990,"currency":"BRL"}}`
+	item := decode[contract.Item](t, a.send("PUT", path, body), http.StatusCreated)
+	if item.SKU != "NEW-1" || item.Available != 0 || item.Price.Amount != 990 {
+		t.Errorf("made %+v", item)
+	}
+	decode[contract.Item](t, a.send("POST", path+"/top-ups", `{"quantity":5,"reason":"first delivery"}`, "Idempotency-Key", "k"), http.StatusCreated)
+	item = decode[contract.Item](t, a.send("PUT", path, strings.Replace(body, "990", "1990", 1)), http.StatusOK)
+	if item.Available != 5 || item.Price.Amount != 1990 {
+		t.Errorf("changed to %+v, want the stock as it was", item)
+	}
+	before := a.stored()
+	for change, field := range map[[2]string]string{
+		{"Novo", " "}: "name", {"Novo", strings.Repeat("x", 101)}: "name", {`"description":""`, `"description":"a\u0000"`}: "description",
+		{"990", "0"}: "price.amount", {"990", "-1"}: "price.amount", {"990", "1000000000001"}: "price.amount", {"BRL", "brl"}: "price.currency",
+	} {
+		refused(t, change[1], a.send("PUT", path, strings.Replace(body, change[0], change[1], 1)), 422, problem.InvalidValue, field)
+	}
+	refused(t, "sku", a.send("PUT", "/admin/estoque/a'b", body), 422, problem.InvalidValue, "sku")
+	refused(t, "stock", a.send("PUT", path, strings.Replace(body, `"name"`, `"available":7,"name"`, 1)), 400, problem.Invalid, "available")
+	if after := a.stored(); after != before {
+		t.Errorf("something was stored:\n%s\n%s", before, after)
+	}
+}
+
 func TestTopUpsOverHTTP(t *testing.T) {
 	a := newApp(t)
 	const path, body = "/admin/estoque/C/top-ups", `{"quantity":5,"reason":"Delivery 4711, não contada"}`

@@ -124,6 +124,13 @@ WITH due AS MATERIALIZED (
 )
 SELECT count(*) FROM expired;
 
+-- name: PutItem :one
+INSERT INTO estoque AS e (sku, name, description, price_amount, price_currency, on_hand)
+VALUES (@sku, @name, @description, @price_amount, @price_currency, 0)
+ON CONFLICT (sku) DO UPDATE SET name = excluded.name, description = excluded.description,
+    price_amount = excluded.price_amount, price_currency = excluded.price_currency, updated_at = now()
+RETURNING sqlc.embed(e), (xmax = 0)::boolean AS made;
+
 -- name: TopUp :one
 -- No row: the key is taken, or there is no such item.
 WITH added AS (

@@ -145,7 +145,7 @@ func (h *handlers) ListPayments(ctx context.Context, request contract.ListPaymen
 	if request.Params.Cursor != nil {
 		var err error
 		if before, err = decodeCursor(*request.Params.Cursor); err != nil {
-			e := problem.At(problem.Invalid, problem.Field{Name: "cursor", Detail: "is not a next_cursor of this list"})
+			e := problem.At(problem.InvalidValue, problem.Field{Name: "cursor", Detail: "is not a next_cursor of this list"})
 			e.Cause = err
 			return nil, e
 		}

@@ -22,6 +22,7 @@ import (
 	"github.com/loja-veloz/platform/apps/internal/apitest"
 	"github.com/loja-veloz/platform/apps/internal/config"
 	contract "github.com/loja-veloz/platform/apps/internal/contract/pagamentos"
+	"github.com/loja-veloz/platform/apps/internal/postgres"
 	"github.com/loja-veloz/platform/apps/internal/postgres/postgrestest"
 	"github.com/loja-veloz/platform/apps/internal/problem"
 	"github.com/loja-veloz/platform/apps/internal/server"
@@ -213,5 +214,11 @@ func (a *app) exec(statement string, args ...any) {
 	a.t.Helper()
 	if _, err := a.database.Pool.Exec(context.Background(), statement, args...); err != nil {
 		a.t.Fatal(err)
+	}
+}
+
+func TestMigrationsKeepTheRules(t *testing.T) {
+	if err := postgres.Lint(migrations.Files); err != nil {
+		t.Error(err)
 	}
 }

@@ -37,8 +37,9 @@ const (
 	name = "pedidos"
 	// bodyLimit in bytes is several times what the largest order takes.
 	bodyLimit = 16 << 10
-	// callTimeout is above what an acquirer takes on a bad day.
-	callTimeout = 10 * time.Second
+	// callTimeout is above the time that pagamentos gives an acquirer, so that it is
+	// pagamentos which says what is not known.
+	callTimeout = 13 * time.Second
 	// schemaTimeout is how long the schema may take to be migrated.
 	schemaTimeout = time.Minute
 )

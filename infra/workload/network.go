@@ -19,6 +19,12 @@ var bothWays = []networkingv1.PolicyType{networkingv1.PolicyTypeIngress, network
 // clusterDNS are the pods that every service asks for names.
 var clusterDNS = gateway.Pods{Namespace: "kube-system", Labels: map[string]string{"k8s-app": "kube-dns"}}
 
+// internet is every IPv4 address without those of private networks (RFC 1918, RFC
+// 6598) and of the node itself, its metadata among them (RFC 1122, RFC 3927).
+var internet = networkingv1.IPBlock{CIDR: "0.0.0.0/0", Except: []string{
+	"10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16",
+}}
+
 // Namespace is where services live.
 type Namespace struct {
 	pulumi.ResourceState
@@ -104,6 +110,9 @@ func (a *Args) networkPolicy() (*networkingv1.NetworkPolicy, error) {
 		}
 		gateways[call.Via.Pods().Namespace] = true
 		egress = append(egress, networkingv1.NetworkPolicyEgressRule{To: peers(call.Via.Pods()), Ports: tcp(call.Via.Port())})
+	}
+	if a.Internet {
+		egress = append(egress, networkingv1.NetworkPolicyEgressRule{To: []networkingv1.NetworkPolicyPeer{{IPBlock: &internet}}, Ports: tcp(443)})
 	}
 	if a.Telemetry != nil {
 		port, err := a.Telemetry.port()

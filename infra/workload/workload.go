@@ -60,6 +60,9 @@ type Args struct {
 	// CalledBy are the pods from which calls are admitted, beside the gateway's
 	// when anything is Public.
 	CalledBy []gateway.Pods
+	// Internet lets the service call addresses outside of the private ranges by
+	// HTTPS, as one needs that uses somebody else's API.
+	Internet bool
 	// Telemetry is where traces go; nil sends none.
 	Telemetry *Telemetry
 	// Wait makes an update wait until the Rollout is healthy; nil does not.

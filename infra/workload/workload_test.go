@@ -1,6 +1,7 @@
 package workload
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -226,6 +227,34 @@ func TestConnectAdmitsExactlyTheDeclaredCallers(t *testing.T) {
 		second.Service, first.Calls, second.Calls = "second", nil, nil
 		if err := Connect([]*Args{first, second}); (err != nil) != overlaps {
 			t.Errorf("%v beside Prefix /api gives %v", claimed, err)
+		}
+	}
+}
+
+// The one service that uses somebody else's API reaches it, and neither the
+// network it is in nor the node's metadata that way.
+func TestInternetIsHTTPSToPublicAddresses(t *testing.T) {
+	for _, allowed := range []bool{true, false} {
+		args := valid()
+		args.Internet = allowed
+		policy, err := args.networkPolicy()
+		if err != nil {
+			t.Fatal(err)
+		}
+		seen := false
+		for _, rule := range policy.Spec.Egress {
+			for _, peer := range rule.To {
+				if peer.IPBlock == nil {
+					continue
+				}
+				seen = true
+				if len(rule.Ports) != 1 || rule.Ports[0].Port.IntValue() != 443 || !slices.Contains(peer.IPBlock.Except, "169.254.0.0/16") || !slices.Contains(peer.IPBlock.Except, "10.0.0.0/8") {
+					t.Errorf("the internet is %+v", rule)
+				}
+			}
+		}
+		if seen != allowed {
+			t.Errorf("Internet %v: a way out is %v", allowed, seen)
 		}
 	}
 }

@@ -178,6 +178,7 @@ func newWorkload(environment string, cfg *config.Config, s service, router, inte
 		args.Env[call.variable] = gateway.InternalURL(call.service)
 	}
 	maps.Copy(args.Env, size.Env)
+	args.Internet = s.internet != nil && s.internet(cfg)
 	if s.secrets != nil {
 		args.SecretEnv = s.secrets(cfg)
 	}

@@ -20,6 +20,8 @@ type service struct {
 	database bool
 	// env is further configuration; what services.<name>.env says counts before it.
 	env func(*config.Config) map[string]string
+	// internet says whether it calls somebody else's API; nil never does.
+	internet func(*config.Config) bool
 	// secrets are further variables from Secrets.
 	secrets func(*config.Config) map[string]workload.SecretKey
 	// size is the default of the configuration key services.<name>.
@@ -108,6 +110,7 @@ var services = []service{
 		env: func(c *config.Config) map[string]string {
 			return map[string]string{"ACQUIRER": c.Shop.Acquirer, "ENABLE_DOCS": docs(c)}
 		},
+		internet: func(c *config.Config) bool { return c.Shop.Acquirer == "stripe" },
 		secrets: func(c *config.Config) map[string]workload.SecretKey {
 			if c.Shop.Acquirer != "stripe" {
 				return nil

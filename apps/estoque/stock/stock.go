@@ -316,6 +316,19 @@ func (s *Stock) Expire(ctx context.Context, most int32) (int64, error) {
 	return expired, nil
 }
 
+// Put sets what is said of an item and what it costs from now on; reservations
+// keep their prices. made says that there was no such item.
+func (s *Stock) Put(ctx context.Context, item Item) (now Item, made bool, err error) {
+	row, err := s.queries.PutItem(ctx, store.PutItemParams{
+		SKU: item.SKU, Name: item.Name, Description: item.Description,
+		PriceAmount: item.Price.Amount, PriceCurrency: item.Price.Currency,
+	})
+	if err != nil {
+		return Item{}, false, fmt.Errorf("putting %s: %w", item.SKU, err)
+	}
+	return itemOf(row.Item), row.Made, nil
+}
+
 // TopUp adds to an item's stock, once per key. made is false if this key has
 // done so before. It returns ErrKeyReused if it did something else then, and
 // ErrNotFound for an item that is not known.

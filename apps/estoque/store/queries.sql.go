@@ -229,6 +229,51 @@ func (q *Queries) Move(ctx context.Context, arg MoveParams) ([]MoveRow, error) {
 	return items, nil
 }
 
+const putItem = `-- name: PutItem :one
+INSERT INTO estoque AS e (sku, name, description, price_amount, price_currency, on_hand)
+VALUES ($1, $2, $3, $4, $5, 0)
+ON CONFLICT (sku) DO UPDATE SET name = excluded.name, description = excluded.description,
+    price_amount = excluded.price_amount, price_currency = excluded.price_currency, updated_at = now()
+RETURNING e.sku, e.name, e.description, e.price_amount, e.price_currency, e.on_hand, e.reserved, e.created_at, e.updated_at, (xmax = 0)::boolean AS made
+`
+
+type PutItemParams struct {
+	SKU           string
+	Name          string
+	Description   string
+	PriceAmount   int64
+	PriceCurrency string
+}
+
+type PutItemRow struct {
+	Item Item
+	Made bool
+}
+
+func (q *Queries) PutItem(ctx context.Context, arg PutItemParams) (PutItemRow, error) {
+	row := q.db.QueryRow(ctx, putItem,
+		arg.SKU,
+		arg.Name,
+		arg.Description,
+		arg.PriceAmount,
+		arg.PriceCurrency,
+	)
+	var i PutItemRow
+	err := row.Scan(
+		&i.Item.SKU,
+		&i.Item.Name,
+		&i.Item.Description,
+		&i.Item.PriceAmount,
+		&i.Item.PriceCurrency,
+		&i.Item.OnHand,
+		&i.Item.Reserved,
+		&i.Item.CreatedAt,
+		&i.Item.UpdatedAt,
+		&i.Made,
+	)
+	return i, err
+}
+
 const refuseReservation = `-- name: RefuseReservation :execrows
 INSERT INTO estoque_reservations (order_id, state, expires_at)
 VALUES ($1, 'released', now())

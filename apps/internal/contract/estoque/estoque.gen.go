@@ -66,6 +66,15 @@ type ItemPage struct {
 	NextCursor *string `json:"next_cursor,omitempty"`
 }
 
+// ItemRequest defines model for ItemRequest.
+type ItemRequest struct {
+	Description string `json:"description"`
+	Name        string `json:"name"`
+
+	// Price An amount in whole minor units of a currency.
+	Price Money `json:"price"`
+}
+
 // Money An amount in whole minor units of a currency.
 type Money = money.Money
 
@@ -140,6 +149,9 @@ type ListItemsParams struct {
 	// Cursor The next_cursor of the page before.
 	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
 }
+
+// PutItemJSONRequestBody defines body for PutItem for application/json ContentType.
+type PutItemJSONRequestBody = ItemRequest
 
 // TopUpJSONRequestBody defines body for TopUp for application/json ContentType.
 type TopUpJSONRequestBody = TopUp
@@ -221,6 +233,20 @@ func WithRequestEditorFn(fn RequestEditorFn) ClientOption {
 // The interface specification for the client above.
 type ClientInterface interface {
 
+	// PutItemWithBody Put an item on sale, or change what is said of it. Its stock stays as it is. Never public.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with PUT /admin/estoque/{sku} (the `PutItem` operationId).
+	PutItemWithBody(ctx context.Context, sku SKU, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// PutItem Put an item on sale, or change what is said of it. Its stock stays as it is. Never public.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with PUT /admin/estoque/{sku} (the `PutItem` operationId).
+	PutItem(ctx context.Context, sku SKU, body PutItemJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// TopUpWithBody Add to an item's stock. Never public.
 	//
 	// Takes any type of body and a specified content type.
@@ -268,6 +294,40 @@ type ClientInterface interface {
 	//
 	// Corresponds with POST /reservations/{order_id}/release (the `ReleaseReservation` operationId).
 	ReleaseReservation(ctx context.Context, orderID OrderID, reqEditors ...RequestEditorFn) (*http.Response, error)
+}
+
+// PutItemWithBody Put an item on sale, or change what is said of it. Its stock stays as it is. Never public.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with PUT /admin/estoque/{sku} (the `PutItem` operationId).
+func (c *Client) PutItemWithBody(ctx context.Context, sku SKU, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPutItemRequestWithBody(c.Server, sku, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// PutItem Put an item on sale, or change what is said of it. Its stock stays as it is. Never public.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with PUT /admin/estoque/{sku} (the `PutItem` operationId).
+func (c *Client) PutItem(ctx context.Context, sku SKU, body PutItemJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPutItemRequest(c.Server, sku, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
 }
 
 // TopUpWithBody Add to an item's stock. Never public.
@@ -396,6 +456,53 @@ func (c *Client) ReleaseReservation(ctx context.Context, orderID OrderID, reqEdi
 		return nil, err
 	}
 	return c.Client.Do(req)
+}
+
+// NewPutItemRequest calls the generic PutItem builder with application/json body
+func NewPutItemRequest(server string, sku SKU, body PutItemJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewPutItemRequestWithBody(server, sku, "application/json", bodyReader)
+}
+
+// NewPutItemRequestWithBody constructs an http.Request for the PutItem method, with any body, and a specified content type
+func NewPutItemRequestWithBody(server string, sku SKU, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "sku", sku, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/admin/estoque/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPut, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
 }
 
 // NewTopUpRequest calls the generic TopUp builder with application/json body
@@ -717,6 +824,20 @@ func WithBaseURL(baseURL string) ClientOption {
 // ClientWithResponsesInterface is the interface specification for the client with responses above.
 type ClientWithResponsesInterface interface {
 
+	// PutItemWithBodyWithResponse Put an item on sale, or change what is said of it. Its stock stays as it is. Never public.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PUT /admin/estoque/{sku} (the `PutItem` operationId).
+	PutItemWithBodyWithResponse(ctx context.Context, sku SKU, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PutItemResponse, error)
+
+	// PutItemWithResponse Put an item on sale, or change what is said of it. Its stock stays as it is. Never public.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PUT /admin/estoque/{sku} (the `PutItem` operationId).
+	PutItemWithResponse(ctx context.Context, sku SKU, body PutItemJSONRequestBody, reqEditors ...RequestEditorFn) (*PutItemResponse, error)
+
 	// TopUpWithBodyWithResponse Add to an item's stock. Never public.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
@@ -772,6 +893,61 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with POST /reservations/{order_id}/release (the `ReleaseReservation` operationId).
 	ReleaseReservationWithResponse(ctx context.Context, orderID OrderID, reqEditors ...RequestEditorFn) (*ReleaseReservationResponse, error)
+}
+
+type PutItemResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Item
+	// JSON201 the response for an HTTP 201 `application/json` response
+	JSON201 *Item
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r PutItemResponse) GetJSON200() *Item {
+	return r.JSON200
+}
+
+// GetJSON201 returns the response for an HTTP 201 `application/json` response
+func (r PutItemResponse) GetJSON201() *Item {
+	return r.JSON201
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r PutItemResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r PutItemResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r PutItemResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r PutItemResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r PutItemResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
 }
 
 type TopUpResponse struct {
@@ -1076,6 +1252,32 @@ func (r ReleaseReservationResponse) ContentType() string {
 	return ""
 }
 
+// PutItemWithBodyWithResponse Put an item on sale, or change what is said of it. Its stock stays as it is. Never public.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PUT /admin/estoque/{sku} (the `PutItem` operationId).
+func (c *ClientWithResponses) PutItemWithBodyWithResponse(ctx context.Context, sku SKU, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PutItemResponse, error) {
+	rsp, err := c.PutItemWithBody(ctx, sku, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePutItemResponse(rsp)
+}
+
+// PutItemWithResponse Put an item on sale, or change what is said of it. Its stock stays as it is. Never public.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PUT /admin/estoque/{sku} (the `PutItem` operationId).
+func (c *ClientWithResponses) PutItemWithResponse(ctx context.Context, sku SKU, body PutItemJSONRequestBody, reqEditors ...RequestEditorFn) (*PutItemResponse, error) {
+	rsp, err := c.PutItem(ctx, sku, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePutItemResponse(rsp)
+}
+
 // TopUpWithBodyWithResponse Add to an item's stock. Never public.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
@@ -1178,6 +1380,46 @@ func (c *ClientWithResponses) ReleaseReservationWithResponse(ctx context.Context
 		return nil, err
 	}
 	return ParseReleaseReservationResponse(rsp)
+}
+
+// ParsePutItemResponse parses an HTTP response from a PutItemWithResponse call
+func ParsePutItemResponse(rsp *http.Response) (*PutItemResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &PutItemResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Item
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 201:
+		var dest Item
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON201 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
 }
 
 // ParseTopUpResponse parses an HTTP response from a TopUpWithResponse call
@@ -1394,6 +1636,9 @@ func ParseReleaseReservationResponse(rsp *http.Response) (*ReleaseReservationRes
 
 // ServerInterface represents all server handlers.
 type ServerInterface interface {
+	// PutItem Put an item on sale, or change what is said of it. Its stock stays as it is. Never public.
+	// (PUT /admin/estoque/{sku})
+	PutItem(c *gin.Context, sku SKU)
 	// TopUp Add to an item's stock. Never public.
 	// (POST /admin/estoque/{sku}/top-ups)
 	TopUp(c *gin.Context, sku SKU, params TopUpParams)
@@ -1422,6 +1667,31 @@ type ServerInterfaceWrapper struct {
 }
 
 type MiddlewareFunc func(c *gin.Context)
+
+// PutItem operation middleware
+func (siw *ServerInterfaceWrapper) PutItem(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "sku" -------------
+	var sku SKU
+
+	err = runtime.BindStyledParameterWithOptions("simple", "sku", c.Param("sku"), &sku, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter sku: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.PutItem(c, sku)
+}
 
 // TopUp operation middleware
 func (siw *ServerInterfaceWrapper) TopUp(c *gin.Context) {
@@ -1642,10 +1912,65 @@ func RegisterHandlersWithOptions(router gin.IRouter, si ServerInterface, options
 	router.PUT(options.BaseURL+"/reservations/:order_id", wrapper.Reserve)
 	router.POST(options.BaseURL+"/reservations/:order_id/confirm", wrapper.ConfirmReservation)
 	router.POST(options.BaseURL+"/reservations/:order_id/release", wrapper.ReleaseReservation)
+	router.PUT(options.BaseURL+"/admin/estoque/:sku", wrapper.PutItem)
 	router.POST(options.BaseURL+"/admin/estoque/:sku/top-ups", wrapper.TopUp)
 }
 
 type ProblemApplicationProblemPlusJSONResponse Problem
+
+type PutItemRequestObject struct {
+	SKU  SKU `json:"sku"`
+	Body *PutItemJSONRequestBody
+}
+
+type PutItemResponseObject interface {
+	VisitPutItemResponse(w http.ResponseWriter) error
+}
+
+type PutItem200JSONResponse Item
+
+func (response PutItem200JSONResponse) VisitPutItemResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PutItem201JSONResponse Item
+
+func (response PutItem201JSONResponse) VisitPutItemResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(201)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PutItemdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response PutItemdefaultApplicationProblemPlusJSONResponse) VisitPutItemResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
 
 type TopUpRequestObject struct {
 	SKU    SKU `json:"sku"`
@@ -1914,6 +2239,9 @@ func (response ReleaseReservationdefaultApplicationProblemPlusJSONResponse) Visi
 
 // StrictServerInterface represents all server handlers.
 type StrictServerInterface interface {
+	// PutItem Put an item on sale, or change what is said of it. Its stock stays as it is. Never public.
+	// (PUT /admin/estoque/{sku})
+	PutItem(ctx context.Context, request PutItemRequestObject) (PutItemResponseObject, error)
 	// TopUp Add to an item's stock. Never public.
 	// (POST /admin/estoque/{sku}/top-ups)
 	TopUp(ctx context.Context, request TopUpRequestObject) (TopUpResponseObject, error)
@@ -1942,6 +2270,22 @@ func NewHandler(operations StrictServerInterface) ServerInterface {
 
 type strictHandler struct {
 	operations StrictServerInterface
+}
+
+func (h strictHandler) PutItem(c *gin.Context, sku SKU) {
+	api.Operation(c, "PutItem", func(ctx context.Context) error {
+		var request PutItemRequestObject
+		request.SKU = sku
+		request.Body = new(PutItemJSONRequestBody)
+		if err := api.Decode(c.Request, request.Body); err != nil {
+			return err
+		}
+		response, err := h.operations.PutItem(ctx, request)
+		if err != nil {
+			return err
+		}
+		return response.VisitPutItemResponse(c.Writer)
+	})
 }
 
 func (h strictHandler) TopUp(c *gin.Context, sku SKU, params TopUpParams) {

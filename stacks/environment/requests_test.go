@@ -75,7 +75,7 @@ func TestRequestsThroughBothGateways(t *testing.T) {
 		"/api/metrics":                    notFound,
 		"/api/ready":                      notFound,
 		"/api/health":                     notFound,
-		"/api/docs":                       notFound,
+		"/api/docs/openapi.yaml":          "api-gateway /docs/openapi.yaml",
 		"/api/admin/estoque/A-1":          notFound,
 		"/api/pedidosx":                   notFound,
 		"/metrics":                        notFound,

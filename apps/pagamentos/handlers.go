@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/loja-veloz/platform/apps/internal/card"
 	contract "github.com/loja-veloz/platform/apps/internal/contract/pagamentos"
 	"github.com/loja-veloz/platform/apps/internal/money"
 	"github.com/loja-veloz/platform/apps/internal/problem"
@@ -24,8 +25,6 @@ const (
 
 	defaultLimit = 20
 	mostLimit    = 100
-	// panDigits is the length of the shortest card numbers in use (ISO/IEC 7812).
-	panDigits = 12
 )
 
 // handlers are the operations of the contract.
@@ -71,7 +70,7 @@ func (h *handlers) wish(request contract.PayRequestObject) (wish, error) {
 		fault("amount.currency", "has to be "+strings.Join(h.currencies, " or "))
 	}
 	switch {
-	case looksLikePAN(body.CardToken):
+	case card.LooksLikeNumber(body.CardToken):
 		fault("card_token", "looks like a card number, which has no place here: send the token that stands for the card")
 	case !cardToken.MatchString(body.CardToken):
 		fault("card_token", "has to be 1 to 64 letters, digits, '-' and '_'")
@@ -85,24 +84,6 @@ func (h *handlers) wish(request contract.PayRequestObject) (wish, error) {
 		token:   body.CardToken,
 		capture: body.Capture == nil || *body.Capture,
 	}, nil
-}
-
-// looksLikePAN tells whether a text has as many digits in a row as a card's
-// number, whatever separates them.
-func looksLikePAN(text string) bool {
-	digits := 0
-	for _, char := range text {
-		switch {
-		case char >= '0' && char <= '9':
-			if digits++; digits >= panDigits {
-				return true
-			}
-		case char == '-' || char == '_' || char == ' ' || char == '.':
-		default:
-			digits = 0
-		}
-	}
-	return false
 }
 
 // Capture takes what is authorised.

@@ -44,12 +44,7 @@ SELECT *, extract(epoch FROM now() - created_at)::bigint AS age_seconds FROM ask
 -- name: Settle :one
 -- Stores what the acquirer said. No row: the payment is no longer in the state
 -- from which the acquirer was asked; somebody else has stored it.
--- The commit waits for no disk: should PostgreSQL crash before it gets there, the
--- intention is still known, and the same call to the acquirer gives the same
--- answer.
-WITH quick AS MATERIALIZED (
-    SELECT set_config('synchronous_commit', 'off', true)
-), changed AS (
+WITH changed AS (
     UPDATE pagamentos AS p SET
         state = @to_state,
         card_token = NULL,
@@ -60,9 +55,8 @@ WITH quick AS MATERIALIZED (
             THEN now() + interval '1 minute' END,
         attempts = 0,
         updated_at = now()
-    FROM quick
     WHERE p.order_id = @order_id AND p.state = @from_state
-    RETURNING p.*
+    RETURNING *
 ), noted AS (
     INSERT INTO pagamento_transitions (order_id, from_state, to_state) SELECT order_id, @from_state::text, state FROM changed
 )

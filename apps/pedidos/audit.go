@@ -83,8 +83,19 @@ func (a *auditor) close() {
 	}
 }
 
+// auditMost is how many orders a serving process audits, which holds a few hundred
+// bytes of each: 100,000 of them are about 40 MB.
+const auditMost = 100_000
+
 // record audits, stores how many violations there are, and logs each.
 func (a *auditor) record(ctx context.Context, queries *store.Queries, logger *slog.Logger) error {
+	var many bool
+	if err := a.databases.Pedidos.QueryRow(ctx, "SELECT count(*) > $1 FROM (SELECT FROM pedidos LIMIT $1 + 1) AS some", auditMost).Scan(&many); err != nil {
+		return fmt.Errorf("auditing: %w", err)
+	}
+	if many {
+		return fmt.Errorf("auditing: there are more than %d orders, too many for a process that serves: run pedidos audit by itself", auditMost)
+	}
 	report, err := audit.Run(ctx, a.databases)
 	if err != nil {
 		return fmt.Errorf("auditing: %w", err)

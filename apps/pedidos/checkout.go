@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -81,7 +82,8 @@ type checkout struct {
 	mu      sync.Mutex // of all that follows
 	order   order.Order
 	version int32
-	stored  int // transitions that the database has
+	stored  int    // transitions that the database has
+	decided string // the GiveUp that the database has
 	// The database's clock, carried on by this process's monotonic one: a clock
 	// that is set does not disorder what happened to an order.
 	read   time.Time
@@ -108,9 +110,10 @@ func (cs *checkouts) load(ctx context.Context, id uuid.UUID) (*checkout, error) 
 		return nil, fmt.Errorf("reading the transitions of order %s: %w", id, err)
 	}
 	c := &checkout{
-		order: toOrder(row.Order, transitions), version: row.Order.Version, stored: len(transitions),
+		order: toOrder(row.Order, transitions), version: row.Order.Version,
 		read: row.ReadAt, readAt: time.Now(),
 	}
+	c.stored, c.decided = len(c.order.Transitions), c.order.GiveUp
 	if row.Order.AnswerStatus != nil {
 		c.answer = answer{int(*row.Order.AnswerStatus), row.Order.AnswerBody}
 	}
@@ -127,8 +130,15 @@ func toOrder(row store.Order, transitions []store.Transition) order.Order {
 	if row.CardToken != nil {
 		o.CardToken = *row.CardToken
 	}
-	if row.FailureReason != nil {
-		o.FailureReason = *row.FailureReason
+	// Before the end, and before the refund, it is why the order will fail.
+	if reason := row.FailureReason; reason != nil && o.Uncertain {
+		o.GiveUp = *reason
+	} else if reason != nil {
+		o.FailureReason = *reason
+	}
+	// The transitions were read after the row: what has come since is left out.
+	for len(transitions) > 1 && transitions[len(transitions)-1].ToState != row.State {
+		transitions = transitions[:len(transitions)-1]
 	}
 	for _, t := range transitions {
 		from := order.State("")
@@ -155,8 +165,8 @@ func (cs *checkouts) saveLocked(ctx context.Context, c *checkout) error {
 		ID: o.ID, Version: c.version, State: string(o.State), CancelRequested: o.CancelRequested,
 		Final: final, AttendAfter: cs.lease, UpdatedAt: o.UpdatedAt,
 	}
-	if o.FailureReason != "" {
-		arguments.FailureReason = &o.FailureReason
+	if reason := cmp.Or(o.FailureReason, o.GiveUp); reason != "" {
+		arguments.FailureReason = &reason
 	}
 	for i, t := range o.Transitions[c.stored:] {
 		arguments.Positions = append(arguments.Positions, int32(c.stored+i)) //nolint:gosec // an order has fewer than ten
@@ -183,7 +193,7 @@ func (cs *checkouts) saveLocked(ctx context.Context, c *checkout) error {
 		cs.metrics.moved(o, t)
 	}
 	c.version++
-	c.stored = len(o.Transitions)
+	c.stored, c.decided = len(o.Transitions), o.GiveUp
 	if row.AnswerStatus != nil {
 		c.answer = answer{int(*row.AnswerStatus), row.AnswerBody}
 	}
@@ -200,7 +210,14 @@ func (cs *checkouts) advance(ctx context.Context, c *checkout) error {
 		if step == order.Done {
 			break
 		}
-		if err := cs.perform(ctx, c, step, o); err != nil {
+		var err error
+		if step == order.Undo || step == order.Release {
+			err = cs.saveProgress(ctx, c) // the decision comes before the deed
+		}
+		if err == nil {
+			err = cs.perform(ctx, c, step, o)
+		}
+		if err != nil {
 			err = fmt.Errorf("order %s, %s: %w", o.ID, step, err)
 			if saveErr := cs.saveProgress(ctx, c); saveErr != nil {
 				return errors.Join(err, saveErr)
@@ -220,7 +237,7 @@ func (cs *checkouts) advance(ctx context.Context, c *checkout) error {
 func (cs *checkouts) saveProgress(ctx context.Context, c *checkout) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.stored == len(c.order.Transitions) {
+	if c.stored == len(c.order.Transitions) && (c.decided == c.order.GiveUp || c.order.State.Final()) {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
@@ -238,7 +255,8 @@ func (cs *checkouts) perform(ctx context.Context, c *checkout, step order.Step, 
 			return c.report(func(o *order.Order, at time.Time) error { return o.NotReserved(reason, at) })
 		}
 		if err != nil {
-			return err
+			// It may yet be carried out, and then nobody would know of it.
+			return errors.Join(err, c.report(func(o *order.Order, _ time.Time) error { o.Uncertain = true; return nil }))
 		}
 		fault.Here(fault.OrderReserved)
 		return c.report(func(o *order.Order, at time.Time) error { return o.Reserved(total, at) })
@@ -351,7 +369,7 @@ func (cs *checkouts) reload(ctx context.Context, c *checkout) error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.order, c.version, c.stored = fresh.order, fresh.version, fresh.stored
+	c.order, c.version, c.stored, c.decided = fresh.order, fresh.version, fresh.stored, fresh.decided
 	c.read, c.readAt, c.answer = fresh.read, fresh.readAt, fresh.answer
 	return nil
 }

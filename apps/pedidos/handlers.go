@@ -17,6 +17,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
+	"github.com/loja-veloz/platform/apps/internal/card"
 	"github.com/loja-veloz/platform/apps/internal/contract/pedidos"
 	"github.com/loja-veloz/platform/apps/internal/fault"
 	"github.com/loja-veloz/platform/apps/internal/money"
@@ -49,8 +50,6 @@ var (
 	clientForm = regexp.MustCompile(`^[A-Za-z0-9._@-]{1,128}$`)
 	skuForm    = regexp.MustCompile(`^[A-Z0-9][A-Z0-9-]{0,31}$`)
 	tokenForm  = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
-	// A run of digits as long as a card number is taken for one.
-	panForm = regexp.MustCompile(`[0-9]{12,}`)
 )
 
 // operations answer the requests of the contract.
@@ -136,6 +135,9 @@ func (o *operations) PlaceOrder(ctx context.Context, request pedidos.PlaceOrderR
 // price gives the order's lines with their prices. The error is what the client
 // is told, unless its key turns out to be known.
 func (o *operations) price(ctx context.Context, body *pedidos.OrderRequest) ([]order.Line, error) {
+	// A replay does not hang on the prices.
+	ctx, cancel := context.WithTimeout(ctx, answerWithin)
+	defer cancel()
 	total := money.Money{Currency: body.Total.Currency}
 	lines := make([]order.Line, 0, len(body.Lines))
 	var faults []problem.Field
@@ -468,7 +470,7 @@ func validate(body *pedidos.OrderRequest) error {
 	switch {
 	case !tokenForm.MatchString(body.CardToken):
 		add("card_token", "has to be 1 to 64 letters, digits, '_' or '-'")
-	case panForm.MatchString(body.CardToken):
+	case card.LooksLikeNumber(body.CardToken):
 		add("card_token", "looks like a card number: only the acquirer's token belongs here")
 	}
 	if len(faults) > 0 {

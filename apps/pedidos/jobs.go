@@ -95,9 +95,9 @@ func newJobs(pool *pgxpool.Pool, cs *checkouts, audit func(context.Context) erro
 		Queues:       map[string]river.QueueConfig{river.QueueDefault: {MaxWorkers: jobsAtOnce}},
 		Workers:      workers,
 		PeriodicJobs: periodic,
-		JobTimeout:   cs.lease,
+		JobTimeout:   auditEvery, // of those that have none of their own
 		// A job whose process was killed is another's after this.
-		RescueStuckJobsAfter:        2 * cs.lease,
+		RescueStuckJobsAfter:        max(2*cs.lease, auditEvery*3/2),
 		CompletedJobRetentionPeriod: 10 * time.Minute,
 		// Rebuilding indexes takes the role that owns them, which this one is not.
 		ReindexerIndexNames: []string{},
@@ -165,6 +165,9 @@ func (w *checkoutWorker) Work(ctx context.Context, job *river.Job[checkoutArgs])
 	}
 	return err
 }
+
+// Timeout is the lease of whoever has taken up an order.
+func (w *checkoutWorker) Timeout(*river.Job[checkoutArgs]) time.Duration { return w.cs.lease }
 
 // NextRetry: after 1, 2, 4 ... 60 s, spread by a quarter so that an outage is not
 // followed by a stampede.

@@ -55,8 +55,9 @@ WHERE id = @id
 RETURNING answer_status, answer_body;
 
 -- name: TakeOverdue :many
--- Takes orders that nobody looks after any more.
-UPDATE pedidos SET attend_at = now() + @attend_after::interval
+-- Takes orders that nobody looks after any more. Should somebody do after all, what
+-- they have found out is not stored: the version is another.
+UPDATE pedidos SET attend_at = now() + @attend_after::interval, version = version + 1
 WHERE id IN (
     SELECT due.id FROM pedidos AS due WHERE due.attend_at < now()
     ORDER BY due.attend_at LIMIT @page FOR UPDATE SKIP LOCKED

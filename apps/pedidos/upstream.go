@@ -101,7 +101,8 @@ func (s *estoqueStock) Reserve(ctx context.Context, id uuid.UUID, lines []order.
 	}
 	if reservation == nil {
 		err := refused("estoque", response.StatusCode(), response.ApplicationProblemJSONDefault)
-		return money.Money{}, refusalOn(err, problem.InsufficientStock, problem.UnknownSKU, problem.ReservationReleased)
+		return money.Money{}, refusalOn(err, problem.InsufficientStock, problem.UnknownSKU, problem.ReservationReleased,
+			problem.ReservationMismatch, problem.Invalid, problem.InvalidValue)
 	}
 	if reservation.Total == nil {
 		return money.Money{}, errors.New("estoque reserved without a total")

@@ -430,9 +430,7 @@ func (q *Queries) Payments(ctx context.Context, arg PaymentsParams) ([]PaymentsR
 }
 
 const settle = `-- name: Settle :one
-WITH quick AS MATERIALIZED (
-    SELECT set_config('synchronous_commit', 'off', true)
-), changed AS (
+WITH changed AS (
     UPDATE pagamentos AS p SET
         state = $1,
         card_token = NULL,
@@ -443,9 +441,8 @@ WITH quick AS MATERIALIZED (
             THEN now() + interval '1 minute' END,
         attempts = 0,
         updated_at = now()
-    FROM quick
     WHERE p.order_id = $4 AND p.state = $5
-    RETURNING p.order_id, p.state, p.amount, p.currency, p.refunded_amount, p.capture, p.undo, p.card_token, p.fingerprint, p.acquirer, p.acquirer_reference, p.decline_reason, p.due_at, p.attempts, p.created_at, p.updated_at
+    RETURNING order_id, state, amount, currency, refunded_amount, capture, undo, card_token, fingerprint, acquirer, acquirer_reference, decline_reason, due_at, attempts, created_at, updated_at
 ), noted AS (
     INSERT INTO pagamento_transitions (order_id, from_state, to_state) SELECT order_id, $5::text, state FROM changed
 )
@@ -482,9 +479,6 @@ type SettleRow struct {
 
 // Stores what the acquirer said. No row: the payment is no longer in the state
 // from which the acquirer was asked; somebody else has stored it.
-// The commit waits for no disk: should PostgreSQL crash before it gets there, the
-// intention is still known, and the same call to the acquirer gives the same
-// answer.
 func (q *Queries) Settle(ctx context.Context, arg SettleParams) (SettleRow, error) {
 	row := q.db.QueryRow(ctx, settle,
 		arg.ToState,

@@ -73,8 +73,9 @@ type Order struct {
 	CancelRequested bool
 	// FailureReason is why the order failed or is refunded, "" if it did not.
 	FailureReason string
-	// GiveUp is why this order will fail once its stock is released. It is not
-	// stored: doing everything again leads to it again.
+	// GiveUp is why this order will fail, once nothing is left of it elsewhere. A
+	// decision that is stored before it is acted on: whoever else is at the order
+	// must not go on to confirm it.
 	GiveUp string
 	// Uncertain says that the order may have been charged without its state saying
 	// so, since another process has had it before. It is not stored.

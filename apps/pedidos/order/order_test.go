@@ -76,8 +76,12 @@ func TestEveryPathEndsWithStockAndMoneyInPlace(t *testing.T) {
 				stored = clone(o)
 				break
 			}
+			if step == order.Undo || step == order.Release {
+				stored = clone(o) // the decision comes before the deed
+			}
 			answer := w.carryOut(step, inStock, approved, soldOut)
 			if trouble == "lost after" { // it arrives, its answer does not
+				o.Uncertain = o.Uncertain || step == order.Reserve
 				continue
 			}
 			if err := report(&o, step, answer, money.BRL(price), at); err != nil {
@@ -85,6 +89,9 @@ func TestEveryPathEndsWithStockAndMoneyInPlace(t *testing.T) {
 			}
 		}
 		agree(t, &stored, w)
+		if stored.State == order.Confirmed && price != stored.Total.Amount {
+			t.Fatalf("confirmed over %v, at a price of %d", stored.Total, price)
+		}
 	})
 }
 
@@ -97,7 +104,9 @@ func clone(o order.Order) order.Order {
 func resumed(o order.Order) order.Order {
 	o = clone(o)
 	o.Uncertain = o.State == order.Pending || o.State == order.Reserved
-	o.GiveUp = ""
+	if !o.Uncertain {
+		o.GiveUp = ""
+	}
 	return o
 }
 

@@ -309,7 +309,7 @@ func (q *Queries) Save(ctx context.Context, arg SaveParams) (SaveRow, error) {
 }
 
 const takeOverdue = `-- name: TakeOverdue :many
-UPDATE pedidos SET attend_at = now() + $1::interval
+UPDATE pedidos SET attend_at = now() + $1::interval, version = version + 1
 WHERE id IN (
     SELECT due.id FROM pedidos AS due WHERE due.attend_at < now()
     ORDER BY due.attend_at LIMIT $2 FOR UPDATE SKIP LOCKED
@@ -322,7 +322,8 @@ type TakeOverdueParams struct {
 	Page        int32
 }
 
-// Takes orders that nobody looks after any more.
+// Takes orders that nobody looks after any more. Should somebody do after all, what
+// they have found out is not stored: the version is another.
 func (q *Queries) TakeOverdue(ctx context.Context, arg TakeOverdueParams) ([]uuid.UUID, error) {
 	rows, err := q.db.Query(ctx, takeOverdue, arg.AttendAfter, arg.Page)
 	if err != nil {

@@ -1,0 +1,35 @@
+package card_test
+
+import (
+	"testing"
+
+	"github.com/loja-veloz/platform/apps/internal/card"
+)
+
+func TestTokensAreNoNumbers(t *testing.T) {
+	for _, token := range []string{"tok_approved", "pm_1NqLkX2eZvKYlo2C", "tok_12345678901", ""} {
+		if card.LooksLikeNumber(token) {
+			t.Errorf("%q was taken for a card's number", token)
+		}
+	}
+}
+
+func FuzzCardNumbers(f *testing.F) {
+	f.Add("tok_", "4111111111111111", "-")
+	f.Fuzz(func(t *testing.T, before, digits, separator string) {
+		number := ""
+		for i := range 16 {
+			digit := byte('0')
+			if i < len(digits) && digits[i] >= '0' && digits[i] <= '9' {
+				digit = digits[i]
+			}
+			number += string(digit)
+			if separator == "-" || separator == "_" || separator == " " {
+				number += separator
+			}
+		}
+		if !card.LooksLikeNumber(before + number) {
+			t.Errorf("%q was not taken for a card's number", before+number)
+		}
+	})
+}

@@ -13,6 +13,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/fstest"
 	"time"
@@ -525,41 +526,43 @@ func TestADecisionAgainstAnOrderOutlivesItsProcess(t *testing.T) {
 	s.ends(t, o.ID, "back", "void")
 }
 
-// Whoever had an order before somebody else took it over stores nothing any more.
+// Whoever had an order before somebody else took it over stores nothing any more:
+// here, the refusal that it got when there was no stock.
 func TestATakeoverFencesThePreviousHolder(t *testing.T) {
 	s := newService(t)
+	slow := serviceOn(t, s.shop, s.pool)
 	reached, release := make(chan struct{}), make(chan struct{})
-	slow := serviceOn(t, newShop(), s.pool)
-	var once sync.Once
-	slow.before = func(step order.Step, _ uuid.UUID) error {
-		if step == order.Reserve {
-			once.Do(func() { close(reached); <-release })
-			return refusal{string(problem.InsufficientStock)}
+	var first, last atomic.Bool // not Once, which lets the others wait
+	s.before = func(step order.Step, _ uuid.UUID) error {
+		switch step {
+		case order.Reserve:
+			if !first.Swap(true) {
+				close(reached)
+				<-release
+				return refusal{string(problem.InsufficientStock)}
+			}
+		case order.Confirm: // all is done but stored: now the other comes with its refusal
+			if !last.Swap(true) {
+				close(release)
+				slow.app.checkouts.wait()
+			}
 		}
 		return nil
 	}
-	answered := make(chan *httptest.ResponseRecorder)
-	go func() { answered <- slow.place(oneShoe, "k") }()
+	answered := make(chan struct{})
+	go func() { slow.place(oneShoe, "k"); close(answered) }()
 	<-reached
 	var id uuid.UUID
 	if err := s.pool.QueryRow(t.Context(), "UPDATE pedidos SET attend_at = now() - interval '1 second' RETURNING id").Scan(&id); err != nil {
 		t.Fatal(err)
 	}
-	taken := make(chan struct{})
-	s.before = func(step order.Step, _ uuid.UUID) error {
-		if step == order.Confirm { // everything is done but stored: now the other comes with its refusal
-			close(release)
-			<-taken
-		}
-		return nil
-	}
 	s.work(t)
-	go func() { <-answered; close(taken) }()
 	done := s.eventually(t, id, order.Confirmed)
 	s.ends(t, id, "sold", "captured")
 	if path(done) != "pending reserved paid confirmed" {
 		t.Errorf("by %s", path(done))
 	}
+	<-answered
 }
 
 // The process that took the order is gone, with all that it had not stored.

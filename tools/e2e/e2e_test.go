@@ -153,33 +153,6 @@ func version(t *testing.T) string {
 	return v
 }
 
-// canaryWeight is that of the canary Service in the gateway, in percent.
-func canaryWeight() (int, error) {
-	out, err := kubectl("-n", "shop", "get", "traefikservice", service, "-o", "json")
-	if err != nil {
-		return 0, err
-	}
-	var ts struct {
-		Spec struct {
-			Weighted struct {
-				Services []struct {
-					Name   string
-					Weight int
-				}
-			}
-		}
-	}
-	if err := json.Unmarshal(out, &ts); err != nil {
-		return 0, err
-	}
-	for _, s := range ts.Spec.Weighted.Services {
-		if s.Name == service+"-canary" {
-			return s.Weight, nil
-		}
-	}
-	return 0, fmt.Errorf("the TraefikService has no canary: %s", out)
-}
-
 func kubectl(args ...string) ([]byte, error) {
 	cmd := exec.CommandContext(context.Background(), filepath.Join(".local", "bin", "kubectl"), args...)
 	cmd.Dir = root
@@ -349,7 +322,7 @@ func TestCanaryFollowsItsWeights(t *testing.T) {
 			}
 			done = true
 		default:
-			if canary, err := canaryWeight(); err == nil && canary != changes[len(changes)-1].canary {
+			if canary, err := weightOf(service); err == nil && canary != changes[len(changes)-1].canary {
 				changes = append(changes, change{time.Now(), canary})
 			}
 			if changes[len(changes)-1].canary == 40 && !refreshing {
@@ -415,7 +388,7 @@ func TestAbortReturnsToStable(t *testing.T) {
 	undo := changePage(t, "abort "+time.Now().String())
 	deploy := start(t, "make", "--no-print-directory", "deploy", "LOAD=off")
 	eventually(t, 3*time.Minute, "the canary gets traffic", func() error {
-		canary, err := canaryWeight()
+		canary, err := weightOf(service)
 		if err == nil && canary != 20 { // 100 may still be the last canary's
 			err = fmt.Errorf("weight %d\n%s", canary, deploy.out.String())
 		}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"pgregory.net/rapid"
 
 	"github.com/loja-veloz/platform/apps/estoque/migrations"
@@ -375,7 +376,10 @@ func TestTheDatabaseIsTheLastLine(t *testing.T) {
 		`UPDATE estoque SET price_amount = -1`:                                       "estoque_price_amount_check",
 		`INSERT INTO estoque_reservations VALUES (gen_random_uuid(), 'sold', now())`: "estoque_reservations_state_check",
 	} {
-		if _, err := s.db.Pool.Exec(t.Context(), statement); !postgres.Check(err, constraint) {
+		_, err := s.db.Pool.Exec(t.Context(), statement)
+		const checkViolation = "23514"
+		var refused *pgconn.PgError
+		if !errors.As(err, &refused) || refused.Code != checkViolation || refused.ConstraintName != constraint {
 			t.Errorf("%s: %v, want it refused by %s", statement, err, constraint)
 		}
 	}

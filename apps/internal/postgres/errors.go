@@ -15,11 +15,6 @@ import (
 // The conditions told apart, by their SQLSTATE:
 // https://www.postgresql.org/docs/15/errcodes-appendix.html
 const (
-	uniqueViolation     = "23505"
-	foreignKeyViolation = "23503"
-	checkViolation      = "23514"
-	serializationFailed = "40001"
-	deadlockDetected    = "40P01"
 	readOnlyTransaction = "25006"
 	undefinedTable      = "42P01"
 	tooManyConnections  = "53300"
@@ -36,23 +31,6 @@ func Code(err error) string {
 		return answer.Code
 	}
 	return ""
-}
-
-// Unique tells whether err says that a row would have broken the unique or
-// primary key constraint, or unique index, of that name.
-func Unique(err error, constraint string) bool { return violates(err, uniqueViolation, constraint) }
-
-// Foreign tells whether err says that a row would have broken the foreign key of that name.
-func Foreign(err error, constraint string) bool {
-	return violates(err, foreignKeyViolation, constraint)
-}
-
-// Check tells whether err says that a row would have broken the check of that name.
-func Check(err error, constraint string) bool { return violates(err, checkViolation, constraint) }
-
-func violates(err error, code, constraint string) bool {
-	var answer *pgconn.PgError
-	return errors.As(err, &answer) && answer.Code == code && answer.ConstraintName == constraint
 }
 
 // Down tells whether err says that the database could not be used at all, now:

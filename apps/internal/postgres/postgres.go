@@ -1,6 +1,6 @@
 // Package postgres is what every service with a database shares: the pool and
-// its settings, transactions that are tried again, the schema's migrations and
-// the rules for them, and the databases' roles.
+// its settings, the schema's migrations and the rules for them, and the databases'
+// roles.
 package postgres
 
 import (

@@ -3,7 +3,6 @@ package postgres_test
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -220,131 +219,6 @@ func TestDownTellsAnUnusableDatabaseFromOtherFailures(t *testing.T) {
 		if got := postgres.Down(test.err); got != test.want || test.want && test.err == nil {
 			t.Errorf("%s: Down(%v) = %t, want %t", name, test.err, got, test.want)
 		}
-	}
-}
-
-func TestConstraintsAreToldByName(t *testing.T) {
-	db := postgrestest.New(t, things)
-	exec := func(sql string) error {
-		_, err := db.Pool.Exec(t.Context(), sql)
-		return fmt.Errorf("saving: %w", err)
-	}
-	unique := exec(`INSERT INTO things (id) VALUES (1), (1)`)
-	check := exec(`INSERT INTO things (id, amount) VALUES (1, -1)`)
-	foreign := exec(`INSERT INTO things (id, parent) VALUES (1, 2)`)
-	if !postgres.Unique(unique, "things_pkey") || postgres.Unique(unique, "other") || postgres.Check(unique, "things_pkey") {
-		t.Errorf("unique: %v", unique)
-	}
-	if !postgres.Check(check, "things_amount") || postgres.Unique(check, "things_amount") {
-		t.Errorf("check: %v", check)
-	}
-	if !postgres.Foreign(foreign, "things_parent") || postgres.Foreign(foreign, "things_amount") {
-		t.Errorf("foreign: %v", foreign)
-	}
-}
-
-func TestTransactRunsAgainWhatTheServerEnded(t *testing.T) {
-	db := postgrestest.New(t, things)
-	ctx := t.Context()
-	if _, err := db.Pool.Exec(ctx, `INSERT INTO things (id) VALUES (1), (2)`); err != nil {
-		t.Fatal(err)
-	}
-	// Each has locked the other's next row before either goes on: a deadlock.
-	add := func(first, second int, locked chan<- bool, other <-chan bool, runs *int) error {
-		return postgres.Transact(ctx, db.Pool, func(tx pgx.Tx) error {
-			*runs++
-			if _, err := tx.Exec(ctx, `UPDATE things SET amount = amount + 1 WHERE id = $1`, first); err != nil {
-				return err
-			}
-			if *runs == 1 {
-				close(locked)
-				<-other
-			}
-			_, err := tx.Exec(ctx, `UPDATE things SET amount = amount + 1 WHERE id = $1`, second)
-			return err
-		})
-	}
-	one, two := make(chan bool), make(chan bool)
-	var runsOne, runsTwo int
-	done := make(chan error)
-	go func() { done <- add(1, 2, one, two, &runsOne) }()
-	errTwo := add(2, 1, two, one, &runsTwo)
-	if err := errors.Join(<-done, errTwo); err != nil {
-		t.Fatal(err)
-	}
-	if runsOne+runsTwo < 3 {
-		t.Errorf("%d and %d runs: there was no deadlock to repair", runsOne, runsTwo)
-	}
-	var sum int
-	if err := db.Pool.QueryRow(ctx, `SELECT sum(amount) FROM things`).Scan(&sum); err != nil || sum != 4 {
-		t.Errorf("sum = %d, %v; want 4: each of both exactly once", sum, err)
-	}
-}
-
-func TestTransactRunsAgainWhatIsNotSerializable(t *testing.T) {
-	db := postgrestest.New(t, things)
-	ctx := t.Context()
-	runs := 0
-	err := postgres.TransactWith(ctx, db.Pool, pgx.TxOptions{IsoLevel: pgx.Serializable}, func(tx pgx.Tx) error {
-		runs++
-		var sum int
-		if err := tx.QueryRow(ctx, `SELECT coalesce(sum(amount), 0) FROM things`).Scan(&sum); err != nil {
-			return err
-		}
-		if runs == 1 { // another one reads the same and writes first
-			err := pgx.BeginTxFunc(ctx, db.Pool, pgx.TxOptions{IsoLevel: pgx.Serializable}, func(other pgx.Tx) error {
-				_, err := other.Exec(ctx, `INSERT INTO things (id, amount) SELECT 1, coalesce(sum(amount), 0) + 1 FROM things`)
-				return err
-			})
-			if err != nil {
-				return err
-			}
-		}
-		_, err := tx.Exec(ctx, `INSERT INTO things (id, amount) VALUES (2, $1)`, sum+1)
-		return err
-	})
-	var second int
-	if scanErr := db.Pool.QueryRow(ctx, `SELECT amount FROM things WHERE id = 2`).Scan(&second); err != nil || scanErr != nil || second != 2 || runs != 2 {
-		t.Errorf("amount = %d after %d runs (%v, %v), want 2 after 2", second, runs, err, scanErr)
-	}
-}
-
-func TestTransactGivesUpAndRollsBack(t *testing.T) {
-	db := postgrestest.New(t, things)
-	ctx := t.Context()
-	runs := 0
-	err := postgres.Transact(ctx, db.Pool, func(tx pgx.Tx) error {
-		runs++
-		if _, err := tx.Exec(ctx, `INSERT INTO things (id) VALUES (1)`); err != nil {
-			return err
-		}
-		return &pgconn.PgError{Code: "40001"}
-	})
-	if runs != 6 || postgres.Code(err) != "40001" {
-		t.Errorf("%d runs, %v; want 6 and the last error", runs, err)
-	}
-	failure := errors.New("no")
-	runs = 0
-	err = postgres.Transact(ctx, db.Pool, func(tx pgx.Tx) error {
-		runs++
-		if _, err := tx.Exec(ctx, `INSERT INTO things (id) VALUES (1)`); err != nil {
-			return err
-		}
-		return failure
-	})
-	if runs != 1 || !errors.Is(err, failure) {
-		t.Errorf("%d runs, %v; want one and its error", runs, err)
-	}
-	var count int
-	if err := db.Pool.QueryRow(ctx, `SELECT count(*) FROM things`).Scan(&count); err != nil || count != 0 {
-		t.Errorf("%d things are left (%v), want none", count, err)
-	}
-	canceled, cancel := context.WithCancel(ctx)
-	if err := postgres.Transact(canceled, db.Pool, func(pgx.Tx) error {
-		cancel()
-		return &pgconn.PgError{Code: "40001"}
-	}); !errors.Is(err, context.Canceled) {
-		t.Errorf("%v, want that it ends with its context", err)
 	}
 }
 

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -86,7 +85,7 @@ func measureFootprint(ctx context.Context, stack *dev.Stack, service, binary str
 	})
 	var times []time.Duration
 	for i := range starts {
-		port, err := freePort(ctx)
+		port, err := process.FreePort(ctx)
 		if err != nil {
 			return f, err
 		}
@@ -140,13 +139,4 @@ func waitFor(ctx context.Context, url string, most time.Duration) error {
 			return err
 		}
 	}
-}
-
-func freePort(ctx context.Context) (int, error) {
-	l, err := new(net.ListenConfig).Listen(ctx, "tcp4", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port, nil
 }

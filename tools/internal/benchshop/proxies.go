@@ -147,7 +147,7 @@ func proxies(ctx context.Context, dir, self, gateway, traefik, nginx string, ngi
 
 	ports := make([]int, 3)
 	for i := range ports {
-		if ports[i], err = freePort(ctx); err != nil {
+		if ports[i], err = process.FreePort(ctx); err != nil {
 			return nil, stop, err
 		}
 	}

@@ -177,7 +177,7 @@ func (s *Server) start(ctx context.Context) error {
 	}
 	for try := 1; ; try++ {
 		if s.options.Port == 0 && try > 1 || s.Port == 0 {
-			port, err := freePort(ctx)
+			port, err := process.FreePort(ctx)
 			if err != nil {
 				return err
 			}
@@ -358,15 +358,6 @@ func (s *Server) Restart(ctx context.Context) error {
 		return fmt.Errorf("PostgreSQL: %w", err)
 	}
 	return nil
-}
-
-func freePort(ctx context.Context) (int, error) {
-	l, err := new(net.ListenConfig).Listen(ctx, "tcp4", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port, nil
 }
 
 // lastLines keeps the end of what was written to it.

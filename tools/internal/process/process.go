@@ -3,9 +3,11 @@
 package process
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -156,6 +158,16 @@ func PSS(pid int) (int64, error) {
 		}
 	}
 	return 0, nil
+}
+
+// FreePort gives a port of 127.0.0.1 on which nobody listens now.
+func FreePort(ctx context.Context) (int, error) {
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp4", "127.0.0.1:0")
+	if err != nil {
+		return 0, err
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port, nil
 }
 
 // Holder names the process that listens on a TCP port of this machine, as

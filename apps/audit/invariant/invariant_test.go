@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/loja-veloz/platform/apps/audit/invariant"
@@ -38,7 +39,7 @@ func newShop(t testing.TB) shop {
 	return s
 }
 
-func exec(t testing.TB, d postgrestest.Database, statements ...string) {
+func exec(t *testing.T, d postgrestest.Database, statements ...string) {
 	t.Helper()
 	for _, statement := range statements {
 		if _, err := d.Pool.Exec(context.Background(), statement); err != nil {
@@ -50,13 +51,18 @@ func exec(t testing.TB, d postgrestest.Database, statements ...string) {
 // waitIdle returns when the audit has read all orders and waits for its second look.
 func waitIdle(t *testing.T, pedidos postgrestest.Database, ended <-chan struct{}) {
 	t.Helper()
+	admin, err := pgx.Connect(t.Context(), pedidos.AdminURL) // who sees the statements of all roles
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer admin.Close(context.Background())
 	for waiting := false; !waiting; {
 		select {
 		case <-ended:
 			t.Fatal("the audit ended without a second look")
 		case <-time.After(10 * time.Millisecond):
 		}
-		if err := pedidos.Pool.QueryRow(t.Context(), `SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database()
+		if err := admin.QueryRow(t.Context(), `SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database()
 			AND state = 'idle in transaction' AND query LIKE '%total_amount%')`).Scan(&waiting); err != nil {
 			t.Fatal(err)
 		}

@@ -1,6 +1,7 @@
 package invariant_test
 
 import (
+	"context"
 	"flag"
 	"fmt"
 	"os"
@@ -10,7 +11,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/loja-veloz/platform/apps/audit/invariant"
+	"github.com/loja-veloz/platform/apps/internal/postgres/postgrestest"
 )
 
 // fill writes n confirmed orders into the three databases.
@@ -18,13 +22,26 @@ func (s shop) fill(t testing.TB, n int) {
 	t.Helper()
 	const id = `('10000000-0000-7000-8000-' || lpad(to_hex(i), 12, '0'))::uuid`
 	from := fmt.Sprintf(` FROM generate_series(1, %d) AS i`, n)
-	exec(t, s.pedidos, `INSERT INTO pedidos (id, client_id, idempotency_key, request_hash, state, lines, total_amount, total_currency)
+	fill := func(d postgrestest.Database, statements ...string) {
+		t.Helper()
+		admin, err := pgx.Connect(t.Context(), d.AdminURL) // without the time limit of a service's statements
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer admin.Close(context.Background())
+		for _, statement := range append(statements, "ANALYZE") {
+			if _, err := admin.Exec(t.Context(), statement); err != nil {
+				t.Fatalf("%s: %v", statement, err)
+			}
+		}
+	}
+	fill(s.pedidos, `INSERT INTO pedidos (id, client_id, idempotency_key, request_hash, state, lines, total_amount, total_currency)
 		SELECT `+id+`, 'c', i::text, '', 'confirmed', '[]', 100, 'BRL'`+from)
-	exec(t, s.pagamentos, `INSERT INTO pagamentos (order_id, state, amount, currency, capture, fingerprint, acquirer, acquirer_reference)
+	fill(s.pagamentos, `INSERT INTO pagamentos (order_id, state, amount, currency, capture, fingerprint, acquirer, acquirer_reference)
 		SELECT `+id+`, 'captured', 100, 'BRL', true, '\x00', 'simulator', 'r' || i`+from,
 		`INSERT INTO simulator_charges (key, reference, order_id, amount, currency, card_token, capture, state)
 		SELECT 'k' || i, 'r' || i, `+id+`, 100, 'BRL', 'tok', true, 'captured'`+from)
-	exec(t, s.estoque, `INSERT INTO estoque_reservations (order_id, state, expires_at) SELECT `+id+`, 'confirmed', now()`+from)
+	fill(s.estoque, `INSERT INTO estoque_reservations (order_id, state, expires_at) SELECT `+id+`, 'confirmed', now()`+from)
 }
 
 // peak runs work and returns by how many bytes the live heap grew meanwhile.

@@ -132,8 +132,8 @@ var services = []service{
 		reads: []read{
 			{"estoque", "AUDIT_ESTOQUE_DATABASE_URL"}, {"pagamentos", "AUDIT_PAGAMENTOS_DATABASE_URL"}, {"pedidos", "AUDIT_PEDIDOS_DATABASE_URL"},
 		},
-		// One run at a time. It needs little: three nodes have no more room.
-		size: config.Service{MinReplicas: 1, MaxReplicas: 1, MilliCPU: 20, MemoryMiB: 32, MemoryLimitMiB: 128, LogFormat: "json"},
+		// One run at a time, of a process that holds some 20 MiB.
+		size: config.Service{MinReplicas: 1, MaxReplicas: 1, MilliCPU: 20, MemoryMiB: 24, MemoryLimitMiB: 128, LogFormat: "json"},
 	},
 }
 

@@ -25,7 +25,7 @@ import (
 const deadline = time.Minute
 
 // services are those of the shop that have a part in a checkout.
-var services = []string{"pagamentos", "estoque", "pedidos", "api-gateway"}
+var services = []string{"pagamentos", "estoque", "pedidos", "api-gateway", "audit"}
 
 // shop is the running stack.
 type shop struct {
@@ -160,7 +160,7 @@ func (s shop) ends(ctx context.Context, id string) (order, error) {
 func (s shop) audit(t *testing.T) {
 	t.Helper()
 	secrets := s.Secrets()
-	command := exec.CommandContext(t.Context(), filepath.Join(s.dir, "bin", "pedidos"), "audit")
+	command := exec.CommandContext(t.Context(), filepath.Join(s.dir, "bin", "audit"))
 	for _, database := range []string{"PEDIDOS", "PAGAMENTOS", "ESTOQUE"} {
 		command.Env = append(command.Env, "AUDIT_"+database+"_DATABASE_URL="+secrets["AUDITOR_"+database+"_DATABASE_URL"])
 	}

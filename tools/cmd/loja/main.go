@@ -241,7 +241,7 @@ func runDev(ctx context.Context, p *platform.Platform) error {
 		<-again
 		os.Exit(130) // which ends every child
 	})
-	services, err := checkout.Services(p.Root)
+	services, err := checkout.HostPrograms(p.Root)
 	if err != nil {
 		return err
 	}

@@ -26,9 +26,13 @@ func Root() (string, error) {
 	}
 }
 
-// Database is the program that makes the services' databases: it runs to its
-// end, so it has an image and no Rollout.
-const Database = "database"
+// Programs that run to their end: they have an image and no Rollout. Database creates
+// the services' databases; Audit checks the shop's invariants, and keeps running in
+// make dev.
+const (
+	Database = "database"
+	Audit    = "audit"
+)
 
 // Programs are the folders of apps that hold a program.
 func Programs(root string) ([]string, error) {
@@ -46,8 +50,14 @@ func Programs(root string) ([]string, error) {
 	return names, nil
 }
 
-// Services are the programs that serve.
+// Services are the programs that have a Rollout.
 func Services(root string) ([]string, error) {
+	names, err := Programs(root)
+	return slices.DeleteFunc(names, func(name string) bool { return name == Database || name == Audit }), err
+}
+
+// HostPrograms are the programs that make dev keeps running.
+func HostPrograms(root string) ([]string, error) {
 	names, err := Programs(root)
 	return slices.DeleteFunc(names, func(name string) bool { return name == Database }), err
 }

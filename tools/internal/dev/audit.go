@@ -6,11 +6,12 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/loja-veloz/platform/tools/internal/checkout"
 	"github.com/loja-veloz/platform/tools/internal/console"
 )
 
-// auditEnv is how the service pedidos is told of the databases that it audits,
-// from the credentials that the program database has written.
+// auditEnv tells the audit its databases, by the credentials that the program database
+// has written.
 func auditEnv(secrets map[string]string) []string {
 	var env []string
 	for _, name := range databases {
@@ -40,7 +41,7 @@ func Audit(ctx context.Context, dir string, out *console.Console) error {
 	if err != nil {
 		return err
 	}
-	c := exec.CommandContext(ctx, filepath.Join(dir, "bin", "pedidos"), "audit")
+	c := exec.CommandContext(ctx, filepath.Join(dir, "bin", checkout.Audit))
 	c.Env = auditEnv(secrets)
 	text, err := c.CombinedOutput()
 	out.Plain("%s", strings.TrimSpace(string(text)))

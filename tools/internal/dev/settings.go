@@ -13,7 +13,7 @@ import (
 
 // Ports are those of make dev.
 var Ports = map[string]int{
-	"api-gateway": 8080, "pedidos": 8081, "pagamentos": 8082, "estoque": 8083, "sample-web-app": 8084,
+	"api-gateway": 8080, "pedidos": 8081, "pagamentos": 8082, "estoque": 8083, "sample-web-app": 8084, "audit": 8085,
 	PostgreSQL: 5432, Jaeger: 16686, otlpHTTP: 4318, otlpGRPC: 4317, Prometheus: 9090,
 }
 
@@ -85,7 +85,7 @@ func ReadSettings(file string, getenv func(string) string, services []string) (S
 	}
 	for _, service := range services {
 		if s.Ports[service] == 0 {
-			s.Ports[service] = 8085 + len(s.Ports) - len(Ports)
+			s.Ports[service] = 8086 + len(s.Ports) - len(Ports)
 		}
 	}
 	taken := map[int]string{}

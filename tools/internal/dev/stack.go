@@ -79,7 +79,7 @@ func Start(ctx context.Context, o Options) (*Stack, error) {
 		o.Dir = filepath.Join(root, ".local", "dev")
 	}
 	if o.Services == nil {
-		if o.Services, err = checkout.Services(root); err != nil {
+		if o.Services, err = checkout.HostPrograms(root); err != nil {
 			return nil, err
 		}
 	}
@@ -397,8 +397,8 @@ func (s *Stack) service(name string) *component {
 	if name == "sample-web-app" && s.ports["api-gateway"] != 0 {
 		env = append(env, "API_URL="+s.URL("api-gateway"))
 	}
-	if name == "pedidos" {
-		env = append(env, auditEnv(s.secrets)...)
+	if name == checkout.Audit {
+		env = append(env, append(auditEnv(s.secrets), "AUDIT_EVERY=1m")...)
 	}
 	if slices.Contains(databases, name) {
 		env = append(env, "DATABASE_URL="+s.secrets[prefix(name)+"DATABASE_URL"])

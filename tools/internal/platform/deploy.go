@@ -25,8 +25,8 @@ type DeployOptions struct {
 // the stack is applied, and the canaries are watched to their end under load.
 func (p *Platform) Deploy(ctx context.Context, o DeployOptions) error {
 	for _, s := range o.Services {
-		// The program that makes the databases has an image, and no canary.
-		if s == checkout.Database {
+		// A program that runs to its end has an image, and no canary.
+		if s == checkout.Database || s == checkout.Audit {
 			continue
 		}
 		if err := p.checkService(s); err != nil {

@@ -74,14 +74,14 @@ func (o *output) close() {
 // A Tail keeps the last lines that are written to it, for the message of a
 // failure. The zero value is ready to use, also by several goroutines.
 type Tail struct {
-	Lines int // how many; 0 means 12
-
 	mu sync.Mutex
 	b  []byte
 }
 
-// tailBytes bounds what a Tail holds to twice as much.
-const tailBytes = 8 << 10
+const (
+	tailLines = 20
+	tailBytes = 8 << 10 // a Tail holds twice as much at most
+)
 
 func (t *Tail) Write(p []byte) (int, error) {
 	t.mu.Lock()
@@ -93,20 +93,16 @@ func (t *Tail) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// String is the lines, indented, or a note that there are none.
+// String is the last 20 lines, indented; it is empty if there are none.
 func (t *Tail) String() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	text := strings.TrimSpace(string(t.b))
 	if text == "" {
-		return "    (it printed nothing)"
-	}
-	n := t.Lines
-	if n == 0 {
-		n = 12
+		return ""
 	}
 	lines := strings.Split(text, "\n")
-	return "    " + strings.Join(lines[max(0, len(lines)-n):], "\n    ")
+	return "    " + strings.Join(lines[max(0, len(lines)-tailLines):], "\n    ")
 }
 
 // TailOf is the last lines of a file as Tail.String shows them, or why the file

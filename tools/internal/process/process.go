@@ -153,18 +153,23 @@ func EndFound(find func() ([]int, error), signal syscall.Signal, grace time.Dura
 
 // PSS is the memory that a process uses, in bytes, with its share of pages that
 // others use too.
-func PSS(pid int) (int64, error) {
+func PSS(pid int) (int64, error) { return memory(pid, "Pss") }
+
+// RSS is the memory of a process that is resident, in bytes.
+func RSS(pid int) (int64, error) { return memory(pid, "Rss") }
+
+func memory(pid int, field string) (int64, error) {
 	b, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "smaps_rollup"))
 	if err != nil {
 		return 0, err
 	}
 	for line := range strings.Lines(string(b)) {
 		var kib int64
-		if n, _ := fmt.Sscanf(line, "Pss: %d kB", &kib); n == 1 {
+		if n, _ := fmt.Sscanf(line, field+": %d kB", &kib); n == 1 {
 			return kib << 10, nil
 		}
 	}
-	return 0, nil
+	return 0, nil // a zombie
 }
 
 // FreePort returns a port of 127.0.0.1 on which nobody listens now.

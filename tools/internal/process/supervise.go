@@ -123,7 +123,12 @@ func (p *Process) Wanted() bool { return p.wanted.Load() }
 
 // LastLines are the last lines of the output, indented, or a note that there is
 // none.
-func (p *Process) LastLines() string { return p.out.tail.String() }
+func (p *Process) LastLines() string {
+	if text := p.out.tail.String(); text != "" {
+		return text
+	}
+	return "    (it printed nothing)"
+}
 
 // Err is how the process ended: nil after exit status 0. It waits for the end.
 func (p *Process) Err() error {
@@ -180,12 +185,16 @@ func (p *Process) End(signal syscall.Signal, grace time.Duration) error {
 	return nil
 }
 
-// Wait returns how the process ended. When ctx ends first, it ends the process
-// as End does and returns the cause.
+// Wait returns nil when the process ends with exit status 0, and what Ended says
+// otherwise. When ctx ends first, it ends the process as End does and returns the
+// cause.
 func (p *Process) Wait(ctx context.Context, signal syscall.Signal, grace time.Duration) error {
 	select {
 	case <-p.done:
-		return p.err
+		if p.err != nil {
+			return p.Ended()
+		}
+		return nil
 	case <-ctx.Done():
 		return errors.Join(context.Cause(ctx), p.End(signal, grace))
 	}

@@ -15,7 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/loja-veloz/platform/tools/internal/checkout"
+	"github.com/loja-veloz/platform/apps/catalogue"
 	"github.com/loja-veloz/platform/tools/internal/console"
 	"github.com/loja-veloz/platform/tools/internal/dev"
 	"github.com/loja-veloz/platform/tools/internal/load"
@@ -79,11 +79,11 @@ func root() *cobra.Command {
 		command("preview", "print the plan of an environment of AWS, without an account (STACK=..., ONLINE=1, DIFF=1)", preview),
 		command("bench", "print the numbers of this machine", func(ctx context.Context, p *platform.Platform) error { return p.Bench(ctx) }),
 		command("new-service", "scaffold a service (NAME=...)", func(_ context.Context, p *platform.Platform) error {
-			made, err := scaffold.Service(p.Root, os.Getenv("NAME"))
+			created, err := scaffold.Service(p.Root, os.Getenv("NAME"))
 			if err != nil {
 				return err
 			}
-			p.Out.Plain("made or changed:\n  %s\nnext: make generate (the plan's golden file), make test, make deploy", strings.Join(made, "\n  "))
+			p.Out.Plain("created:\n  %s\nnext: make generate (the plan's golden file), make test, make deploy", strings.Join(created, "\n  "))
 			return nil
 		}),
 		command("env", "print the exports that plain pulumi and kubectl need", func(_ context.Context, p *platform.Platform) error {
@@ -241,17 +241,16 @@ func runDev(ctx context.Context, p *platform.Platform) error {
 		<-again
 		os.Exit(130) // which ends every child
 	})
-	services, err := checkout.Services(p.Root)
+	programs, err := catalogue.Load(os.DirFS(filepath.Join(p.Root, "apps")))
 	if err != nil {
 		return err
 	}
-	settings, err := dev.ReadSettings(filepath.Join(p.Root, ".env"), os.Getenv, services)
+	options, err := dev.ReadOptions(filepath.Join(p.Root, ".env"), os.Getenv, programs)
 	if err != nil {
 		return err
 	}
-	s, err := dev.Start(ctx, dev.Options{
-		Dir: p.Local("dev"), Ports: settings.Ports, Services: services, Env: settings.Env, Telemetry: settings.Telemetry, Out: p.Out,
-	})
+	options.Dir, options.Out = p.Local("dev"), p.Out
+	s, err := dev.Start(ctx, options)
 	if err != nil {
 		return err
 	}
@@ -303,7 +302,7 @@ func drive(ctx context.Context, p *platform.Platform) error {
 	if err != nil {
 		return err
 	}
-	return p.Load(ctx, load.Target{URL: platform.URL + path, PerSecond: rate, Most: requests})
+	return p.Load(ctx, load.Target{URL: platform.URL + path, PerSecond: rate, Max: requests})
 }
 
 // count reads a positive number from the environment.

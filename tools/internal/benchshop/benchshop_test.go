@@ -17,7 +17,7 @@ const recorded = `{"dbname":"pedidos","message":"execute stmtcache_1: -- name: P
 {"dbname":"pagamentos","mess`
 
 func TestARecordedOrderBecomesAScript(t *testing.T) {
-	statements, err := readLog(strings.NewReader(recorded), map[string]bool{"pedidos": true, "pagamentos": true})
+	statements, err := readLog(strings.NewReader(recorded), []string{"pedidos", "pagamentos"})
 	if err != nil || len(statements) != 3 {
 		t.Fatalf("%d statements, %v", len(statements), err)
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -51,7 +52,7 @@ func (s statement) first() string {
 
 // readLog reads the statements of the shop's databases out of a log of
 // PostgreSQL in JSON.
-func readLog(log io.Reader, databases map[string]bool) ([]statement, error) {
+func readLog(log io.Reader, databases []string) ([]statement, error) {
 	var all []statement
 	lines := bufio.NewScanner(log)
 	lines.Buffer(nil, 1<<20)
@@ -64,7 +65,7 @@ func readLog(log io.Reader, databases map[string]bool) ([]statement, error) {
 		if err := json.Unmarshal(lines.Bytes(), &line); err != nil {
 			continue // being written still
 		}
-		if !databases[line.Database] {
+		if !slices.Contains(databases, line.Database) {
 			continue
 		}
 		kind, text, ok := strings.Cut(line.Message, ": ")

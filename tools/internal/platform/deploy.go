@@ -91,7 +91,7 @@ func (p *Platform) watchAll(ctx context.Context, shipped []string, drive bool) e
 			}
 			p.Out.Step("load on %s: 20 requests/s at %s while the canary runs, 30 min at most (LOAD=off leaves it out)", s, urls[s])
 			loads.Go(func() {
-				r := load.Run(loadCtx, load.Target{URL: urls[s], PerSecond: 20, Most: 30 * 60 * 20})
+				r := load.Run(loadCtx, load.Target{URL: urls[s], PerSecond: 20, Max: 30 * 60 * 20})
 				p.Out.Step("load on %s: %s", s, r)
 			})
 		}

@@ -9,12 +9,11 @@ import (
 	"syscall"
 )
 
-// shell is sh -c for the command lines that initdb makes: a program with quoted
-// arguments and redirections. initdb starts the server through a shell, and the
-// image has no other.
+// shell is sh -c for the command lines of initdb: a program with quoted arguments and
+// redirections. initdb starts the server through a shell, and the image has no other.
 func shell(args []string) error {
 	if len(args) != 2 || args[0] != "-c" {
-		return errors.New("this sh runs nothing but sh -c 'program argument...', for initdb")
+		return errors.New("this sh only runs sh -c 'program argument...', for initdb")
 	}
 	words, redirections, err := split(args[1])
 	if err != nil {
@@ -49,7 +48,7 @@ func shell(args []string) error {
 // dup makes fd a copy of another that the program inherits.
 func dup(of, fd int) error { return syscall.Dup3(of, fd, 0) }
 
-// A redirection is one of a file descriptor: to a file, or to a copy of another.
+// A redirection of a file descriptor, to a file or to a copy of another descriptor.
 type redirection struct {
 	from  int
 	to    string
@@ -57,7 +56,7 @@ type redirection struct {
 	copy  int
 }
 
-// split reads a command line. What it does not know is refused, not guessed.
+// split parses a command line. It refuses what it does not implement.
 func split(line string) (words []string, redirections []redirection, err error) {
 	var word strings.Builder
 	inWord := false

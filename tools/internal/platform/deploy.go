@@ -175,7 +175,7 @@ func (p *Platform) configWith(line string) (string, error) {
 
 // Load drives the given load at a path of the gateway and prints what came back.
 func (p *Platform) Load(ctx context.Context, t load.Target) error {
-	p.Out.Step("load: %d requests, %d/s, at %s", t.Most, t.PerSecond, t.URL)
+	p.Out.Step("load: %d requests, %d/s, at %s", t.Max, t.PerSecond, t.URL)
 	r := load.Run(ctx, t)
 	p.Out.Step("%s", r)
 	if r.Failed > 0 {

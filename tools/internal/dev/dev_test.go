@@ -41,8 +41,8 @@ func options(t *testing.T, env string) (Options, error) {
 	return ReadOptions(file, nothing, shopCatalogue(t))
 }
 
-// TestTheExampleSaysWhatHoldsWithoutIt keeps .env.example whole and true.
-func TestTheExampleSaysWhatHoldsWithoutIt(t *testing.T) {
+// TestTheExampleShowsTheDefaults keeps .env.example complete and true.
+func TestTheExampleShowsTheDefaults(t *testing.T) {
 	want, err := ReadOptions(filepath.Join(t.TempDir(), "none"), nothing, shopCatalogue(t))
 	if err != nil {
 		t.Fatal(err)
@@ -77,7 +77,8 @@ func TestTheExampleSaysWhatHoldsWithoutIt(t *testing.T) {
 }
 
 func TestSettings(t *testing.T) {
-	s, err := options(t, "# mine\nDEV_TELEMETRY=off\nexport DEV_PORT_PEDIDOS = '9081'\nLOG_LEVEL=debug\nPEDIDOS_LOG_LEVEL=warn\nAPI_GATEWAY_RETRIES=0\n")
+	s, err := options(t, "# mine\nDEV_TELEMETRY=off\nexport DEV_PORT_PEDIDOS = '9081'\n"+
+		"LOG_LEVEL=debug\nPEDIDOS_LOG_LEVEL=warn\nAPI_GATEWAY_RETRIES=0\n")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -106,7 +107,7 @@ func TestAllErrorsOfSettingsAreReportedAtOnce(t *testing.T) {
 	}
 	for _, want := range []string{"DEV_TELEMETRY", "DEV_PORT_ESTOQUE", "8082 is already", "TYPO"} {
 		if !strings.Contains(err.Error(), want) {
-			t.Errorf("no word of %s in: %v", want, err)
+			t.Errorf("%s is not named in: %v", want, err)
 		}
 	}
 	if strings.Contains(err.Error(), "secret-value") {
@@ -125,7 +126,7 @@ func TestTheEnvironmentGoesBeforeTheFile(t *testing.T) {
 	}
 }
 
-func TestLinesGetTheServicesForm(t *testing.T) {
+func TestLinesGetTheFormOfTheServices(t *testing.T) {
 	now := time.Date(2024, 1, 1, 12, 0, 0, 0, time.UTC)
 	for line, want := range map[string]string{
 		"2024-01-01 12:00:01 | WARN | pedidos | slow": "2024-01-01 12:00:01 | WARN | pedidos | slow",
@@ -139,7 +140,7 @@ func TestLinesGetTheServicesForm(t *testing.T) {
 	}
 }
 
-// safe is a buffer that several programs may write to.
+// safe is a buffer for several writers.
 type safe struct {
 	mu sync.Mutex
 	b  strings.Builder
@@ -205,15 +206,19 @@ func TestCallersEndBeforeThoseThatTheyCall(t *testing.T) {
 	}
 }
 
-func TestVersionsThatFit(t *testing.T) {
+func TestWhichVersionsFit(t *testing.T) {
 	for text, want := range map[string]bool{
-		"prometheus, version 2.42.0+ds (branch: debian/sid)": true, "prometheus, version 3.1.0": true, "prometheus, version 2.26.0": false, "": false,
+		"prometheus, version 2.42.0+ds (branch: debian/sid)": true, "prometheus, version 3.1.0": true,
+		"prometheus, version 2.26.0": false, "": false,
 	} {
 		if got := versionFits(Prometheus, text); got != want {
 			t.Errorf("Prometheus %q fits: %v", text, got)
 		}
 	}
-	for text, want := range map[string]bool{`{"gitCommit":"","gitVersion":"v1.65.0","buildDate":""}`: true, `{"gitVersion":"v1.22.0"}`: false, `{"gitVersion":"v2.1.0"}`: false} {
+	for text, want := range map[string]bool{
+		`{"gitCommit":"","gitVersion":"v1.65.0","buildDate":""}`: true,
+		`{"gitVersion":"v1.22.0"}`:                               false, `{"gitVersion":"v2.1.0"}`: false,
+	} {
 		if got := versionFits(Jaeger, text); got != want {
 			t.Errorf("Jaeger %q fits: %v", text, got)
 		}
@@ -222,9 +227,12 @@ func TestVersionsThatFit(t *testing.T) {
 
 func TestTraceTree(t *testing.T) {
 	const answer = `{"traceID":"t1","processes":{"p1":{"serviceName":"api-gateway"},"p2":{"serviceName":"pedidos"}},"spans":[
-		{"spanID":"b","operationName":"POST /pedidos","processID":"p2","startTime":1500,"duration":900,"references":[{"refType":"CHILD_OF","traceID":"t1","spanID":"a"}],"tags":[{"key":"http.response.status_code","value":201}]},
-		{"spanID":"a","operationName":"POST /pedidos","processID":"p1","startTime":1000,"duration":2000,"references":[{"refType":"CHILD_OF","traceID":"t1","spanID":"gone"}]},
-		{"spanID":"c","operationName":"INSERT","processID":"p2","startTime":1600,"duration":100,"references":[{"refType":"CHILD_OF","traceID":"t1","spanID":"b"}],"tags":[{"key":"error","value":true}]}]}`
+		{"spanID":"b","operationName":"POST /pedidos","processID":"p2","startTime":1500,"duration":900,
+			"references":[{"refType":"CHILD_OF","traceID":"t1","spanID":"a"}],"tags":[{"key":"http.response.status_code","value":201}]},
+		{"spanID":"a","operationName":"POST /pedidos","processID":"p1","startTime":1000,"duration":2000,
+			"references":[{"refType":"CHILD_OF","traceID":"t1","spanID":"gone"}]},
+		{"spanID":"c","operationName":"INSERT","processID":"p2","startTime":1600,"duration":100,
+			"references":[{"refType":"CHILD_OF","traceID":"t1","spanID":"b"}],"tags":[{"key":"error","value":true}]}]}`
 	var tr trace
 	if err := json.Unmarshal([]byte(answer), &tr); err != nil {
 		t.Fatal(err)
@@ -271,7 +279,8 @@ func TestShop(t *testing.T) {
 		t.Errorf("a second shop in the folder: %v", err)
 	}
 	taken := Options{Dir: filepath.Join(t.TempDir(), "dev"), Programs: o.Programs, Ports: s.ports}
-	if _, err := Start(t.Context(), taken); err == nil || !strings.Contains(err.Error(), "which sample-web-app needs, is taken by sample-web-app (process") {
+	_, err = Start(t.Context(), taken)
+	if err == nil || !strings.Contains(err.Error(), "which sample-web-app needs, is taken by sample-web-app (process") {
 		t.Errorf("a second shop on the ports: %v", err)
 	}
 	var status safe
@@ -279,7 +288,7 @@ func TestShop(t *testing.T) {
 		t.Errorf("status: %v\n%s", err, status.String())
 	}
 
-	// What Kill ends is wanted, and comes back on its port.
+	// An end by Kill is wanted, and the program returns on its port.
 	for _, name := range []string{"sample-web-app", PostgreSQL} {
 		if err := s.Kill(name); err != nil {
 			t.Fatal(err)
@@ -302,7 +311,7 @@ func TestShop(t *testing.T) {
 	}
 	cancel()
 
-	// What somebody else ends is a crash that is told with its last lines.
+	// Any other end is a crash, reported with the last lines.
 	pid, err := s.PID("sample-web-app")
 	if err != nil {
 		t.Fatal(err)
@@ -310,7 +319,8 @@ func TestShop(t *testing.T) {
 	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Wait(t.Context()); err == nil || !strings.Contains(err.Error(), "sample-web-app ended: signal: killed") || !strings.Contains(err.Error(), "listening") {
+	err = s.Wait(t.Context())
+	if err == nil || !strings.Contains(err.Error(), "sample-web-app ended: signal: killed") || !strings.Contains(err.Error(), "listening") {
 		t.Errorf("a crash: %v", err)
 	}
 	stopped = true

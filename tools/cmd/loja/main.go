@@ -15,12 +15,12 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/loja-veloz/platform/tools/internal/checkout"
 	"github.com/loja-veloz/platform/tools/internal/console"
 	"github.com/loja-veloz/platform/tools/internal/dev"
 	"github.com/loja-veloz/platform/tools/internal/load"
 	"github.com/loja-veloz/platform/tools/internal/platform"
 	"github.com/loja-veloz/platform/tools/internal/postgres"
+	"github.com/loja-veloz/platform/tools/internal/repo"
 	"github.com/loja-veloz/platform/tools/internal/scaffold"
 	"github.com/loja-veloz/platform/tools/internal/toolchain"
 )
@@ -241,7 +241,7 @@ func runDev(ctx context.Context, p *platform.Platform) error {
 		<-again
 		os.Exit(130) // which ends every child
 	})
-	services, err := checkout.Services(p.Root)
+	services, err := repo.Services(p.Root)
 	if err != nil {
 		return err
 	}

@@ -20,10 +20,10 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/loja-veloz/platform/tools/internal/checkout"
 	"github.com/loja-veloz/platform/tools/internal/console"
 	"github.com/loja-veloz/platform/tools/internal/postgres"
 	"github.com/loja-veloz/platform/tools/internal/process"
+	"github.com/loja-veloz/platform/tools/internal/repo"
 	"github.com/loja-veloz/platform/tools/internal/toolchain"
 )
 
@@ -68,7 +68,7 @@ type Stack struct {
 // ready. If it fails, nothing runs. Whatever an earlier stack of the same folder
 // left behind, because it was killed, is ended first.
 func Start(ctx context.Context, o Options) (*Stack, error) {
-	root, err := checkout.Root()
+	root, err := repo.Root()
 	if err != nil {
 		return nil, err
 	}
@@ -79,7 +79,7 @@ func Start(ctx context.Context, o Options) (*Stack, error) {
 		o.Dir = filepath.Join(root, ".local", "dev")
 	}
 	if o.Services == nil {
-		if o.Services, err = checkout.Services(root); err != nil {
+		if o.Services, err = repo.Services(root); err != nil {
 			return nil, err
 		}
 	}
@@ -220,7 +220,7 @@ func (s *Stack) build(ctx context.Context) error {
 	}
 	programs := s.order()
 	if len(s.ownDatabases()) > 0 {
-		programs = append(programs, checkout.Database)
+		programs = append(programs, repo.Database)
 	}
 	for _, name := range programs {
 		args = append(args, "./"+name)
@@ -317,13 +317,13 @@ func (s *Stack) setUpDatabases(ctx context.Context) error {
 	}
 	began := time.Now()
 	file := filepath.Join(s.dir, "databases.env")
-	log, err := s.lines(checkout.Database, true)
+	log, err := s.lines(repo.Database, true)
 	if err != nil {
 		return err
 	}
 	defer log.end()
 	env := append(s.baseEnv(), "LOG_FORMAT=text", "ADMIN_DATABASE_URL="+s.server.URL("postgres"), "DATABASES="+strings.Join(names, ","), "SECRETS_FILE="+file)
-	if err := s.run(ctx, log, s.dir, env, s.program(checkout.Database), "setup"); err != nil {
+	if err := s.run(ctx, log, s.dir, env, s.program(repo.Database), "setup"); err != nil {
 		return fmt.Errorf("making the databases: %w; its last lines:\n%s", err, log)
 	}
 	secrets, err := readEnvFile(file)

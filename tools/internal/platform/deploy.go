@@ -10,8 +10,8 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/loja-veloz/platform/tools/internal/checkout"
 	"github.com/loja-veloz/platform/tools/internal/load"
+	"github.com/loja-veloz/platform/tools/internal/repo"
 )
 
 // DeployOptions are what a person chooses about a deploy.
@@ -26,7 +26,7 @@ type DeployOptions struct {
 func (p *Platform) Deploy(ctx context.Context, o DeployOptions) error {
 	for _, s := range o.Services {
 		// The program that makes the databases has an image, and no canary.
-		if s == checkout.Database {
+		if s == repo.Database {
 			continue
 		}
 		if err := p.checkService(s); err != nil {

@@ -15,10 +15,10 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/loja-veloz/platform/tools/internal/checkout"
 	"github.com/loja-veloz/platform/tools/internal/cluster"
 	"github.com/loja-veloz/platform/tools/internal/command"
 	"github.com/loja-veloz/platform/tools/internal/console"
+	"github.com/loja-veloz/platform/tools/internal/repo"
 	"github.com/loja-veloz/platform/tools/internal/toolchain"
 )
 
@@ -44,7 +44,7 @@ type Platform struct {
 // Open finds the checkout from the current folder and reads the settings of
 // the environment: KUBE_CONTEXT, REGISTRY, IMAGES, LOJA_CACHE, LOJA_DATA.
 func Open(out *console.Console) (*Platform, error) {
-	root, err := checkout.Root()
+	root, err := repo.Root()
 	if err != nil {
 		return nil, err
 	}
@@ -266,7 +266,7 @@ func (p *Platform) kubectlCommand(args ...string) (command.Command, error) {
 }
 
 // Services are the folders of apps that hold a program which serves.
-func (p *Platform) Services() ([]string, error) { return checkout.Services(p.Root) }
+func (p *Platform) Services() ([]string, error) { return repo.Services(p.Root) }
 
 // checkService fails for a name that is no service.
 func (p *Platform) checkService(name string) error {

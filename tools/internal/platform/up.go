@@ -12,13 +12,13 @@ import (
 	"strings"
 	"time"
 
-	"github.com/loja-veloz/platform/tools/internal/checkout"
 	"github.com/loja-veloz/platform/tools/internal/cluster"
 	"github.com/loja-veloz/platform/tools/internal/command"
 	"github.com/loja-veloz/platform/tools/internal/console"
 	"github.com/loja-veloz/platform/tools/internal/dev"
 	"github.com/loja-veloz/platform/tools/internal/images"
 	"github.com/loja-veloz/platform/tools/internal/postgres"
+	"github.com/loja-veloz/platform/tools/internal/repo"
 	"github.com/loja-veloz/platform/tools/internal/toolchain"
 )
 
@@ -193,7 +193,7 @@ func (p *Platform) own(ctx context.Context, name, pkg string) (string, error) {
 // them and returns their references by digest.
 func (p *Platform) buildServices(ctx context.Context, services []string) (map[string]string, error) {
 	if len(services) == 0 {
-		all, err := checkout.Programs(p.Root)
+		all, err := repo.Programs(p.Root)
 		if err != nil {
 			return nil, err
 		}

@@ -1,5 +1,5 @@
-// Package checkout finds the repository's checkout and what is in it.
-package checkout
+// Package repo finds the git working tree of this repository and what it holds.
+package repo
 
 import (
 	"fmt"
@@ -8,7 +8,7 @@ import (
 	"slices"
 )
 
-// Root is the checkout that the current folder lies in.
+// Root is the working tree that the current folder lies in.
 func Root() (string, error) {
 	dir, err := os.Getwd()
 	if err != nil {
@@ -21,12 +21,12 @@ func Root() (string, error) {
 			}
 		}
 		if d == filepath.Dir(d) {
-			return "", fmt.Errorf("%s is not inside a checkout of Loja Veloz", dir)
+			return "", fmt.Errorf("%s is not inside the repository of Loja Veloz", dir)
 		}
 	}
 }
 
-// Database is the program that makes the services' databases: it runs to its
+// Database is the program that creates the services' databases: it runs to its
 // end, so it has an image and no Rollout.
 const Database = "database"
 

@@ -117,7 +117,8 @@ func overlapping(ctx context.Context) error {
 func checkNetwork(ctx context.Context) error {
 	rules, err := kubeRules(ctx)
 	if err == nil && rules {
-		err = fmt.Errorf("this machine has iptables rules of another Kubernetes (chains KUBE-*), which this one would overwrite: %s", Elsewhere)
+		err = fmt.Errorf("this machine has iptables rules of another Kubernetes (chains KUBE-*), which this one would overwrite: %s",
+			Elsewhere)
 	}
 	return errors.Join(overlapping(ctx), err)
 }

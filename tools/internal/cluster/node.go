@@ -31,7 +31,8 @@ func (c *Cluster) proxy() part {
 	p := c.daemon(name, defaultGrace, func(context.Context) error {
 		return c.start(name, c.bin(name),
 			"--kubeconfig="+c.userConf("kube-proxy"), "--hostname-override="+NodeName, "--proxy-mode=iptables", "--cluster-cidr="+podCIDR,
-			"--nodeport-addresses=127.0.0.0/8,"+nodeCIDR, "--healthz-bind-address=127.0.0.1:10256", "--metrics-bind-address=127.0.0.1:10249",
+			"--nodeport-addresses=127.0.0.0/8,"+nodeCIDR,
+			"--healthz-bind-address=127.0.0.1:10256", "--metrics-bind-address=127.0.0.1:10249",
 			"--conntrack-max-per-core=0", "--conntrack-tcp-timeout-established=0", "--conntrack-tcp-timeout-close-wait=0",
 		)
 	})

@@ -5,8 +5,13 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
+	"strings"
+
+	"github.com/loja-veloz/platform/apps/catalogue"
 )
+
+// LocalStack is the stack of the local environment, whose file git ignores.
+const LocalStack = "local"
 
 // Root is the working tree that the current folder lies in.
 func Root() (string, error) {
@@ -26,28 +31,50 @@ func Root() (string, error) {
 	}
 }
 
-// Database is the program that creates the services' databases: it runs to its
-// end, so it has an image and no Rollout.
+// Database is the program that creates the services' databases: it runs to its end, so it
+// has an image and no Rollout.
 const Database = "database"
 
-// Programs are the folders of apps that hold a program.
+// Local is a path below the folder of generated things, which git ignores.
+func Local(root string, elem ...string) string {
+	return filepath.Join(append([]string{root, ".local"}, elem...)...)
+}
+
+// Catalogue is what the programs of apps declare about themselves.
+func Catalogue(root string) (*catalogue.Catalogue, error) {
+	return catalogue.Load(os.DirFS(filepath.Join(root, "apps")))
+}
+
+// Programs are the names of all programs of the shop: each has an image.
 func Programs(root string) ([]string, error) {
-	mains, err := filepath.Glob(filepath.Join(root, "apps", "*", "main.go"))
+	c, err := Catalogue(root)
+	if err != nil {
+		return nil, err
+	}
+	return c.Images(), nil
+}
+
+// Services are the names of the programs that serve: each has a Rollout. One comes after
+// those that it calls.
+func Services(root string) ([]string, error) {
+	c, err := Catalogue(root)
+	if err != nil {
+		return nil, err
+	}
+	return catalogue.Names(c.Services()), nil
+}
+
+// AWSStacks are the environments whose stack files are kept in git.
+func AWSStacks(root string) ([]string, error) {
+	files, err := filepath.Glob(filepath.Join(root, "Pulumi.*.yaml"))
 	if err != nil {
 		return nil, err
 	}
 	var names []string
-	for _, m := range mains {
-		names = append(names, filepath.Base(filepath.Dir(m)))
-	}
-	if len(names) == 0 {
-		return nil, fmt.Errorf("no service in %s", filepath.Join(root, "apps"))
+	for _, f := range files {
+		if name := strings.TrimSuffix(strings.TrimPrefix(filepath.Base(f), "Pulumi."), ".yaml"); name != LocalStack {
+			names = append(names, name)
+		}
 	}
 	return names, nil
-}
-
-// Services are the programs that serve.
-func Services(root string) ([]string, error) {
-	names, err := Programs(root)
-	return slices.DeleteFunc(names, func(name string) bool { return name == Database }), err
 }

@@ -181,7 +181,7 @@ func goingBack(p *tab, base string) {
 		p.do(chromedp.Evaluate[chromedp.Void](`document.querySelector("button[value=order]").click()`))
 		p.until("Your order is confirmed")
 		if p.text("location.pathname") != order {
-			p.t.Error("the same form made a second order")
+			p.t.Error("the same form placed a second order")
 		}
 	case p.text(`[...document.querySelectorAll("input[inputmode=numeric]")].map(i => i.value).join("")`) != "":
 		p.t.Error("the form has the old quantities and a new key")
@@ -243,7 +243,7 @@ func newTab(browser context.Context, t *testing.T) *tab {
 		case *audits.EventIssueAdded:
 			details, _ := json.Marshal(event.Issue.Details)
 			if strings.Contains(string(details), "NavigationEntryMarkedSkippable") {
-				return // what a person does to a page lets the browser go back to it; this test is none
+				return // only after a person's own actions does the browser go back to a page
 			}
 			complain("issue %s: %s", event.Issue.Code, details)
 		}

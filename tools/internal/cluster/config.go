@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"bytes"
 	"context"
 	"embed"
 	"os"
@@ -21,35 +22,13 @@ func (c *Cluster) writeConfig(context.Context) error {
 		"Run": runDir, "Data": c.Data, "PKI": c.pki(), "CNIBin": cniBin, "Cgroup": cgroup,
 		"NodeIP": nodeIP, "PodCIDR": podCIDR, "DNSIP": dnsIP, "Registry": Registry,
 	}
-	render := func(name, target string) error {
-		b, err := configFiles.ReadFile("config/" + name)
-		if err != nil {
+	for name, target := range map[string]string{
+		"containerd.toml": "containerd.toml", "kubelet.yaml": "kubelet.yaml", "registry.yaml": "registry.yaml",
+		"cluster.yaml": "cluster.yaml", "cni.conflist": "cni/10-loja.conflist",
+	} {
+		if err := render(name, c.conf(target), values); err != nil {
 			return err
 		}
-		t, err := template.New(name).Option("missingkey=error").Parse(string(b))
-		if err != nil {
-			return err
-		}
-		if err := os.MkdirAll(filepath.Dir(target), 0o700); err != nil {
-			return err
-		}
-		f, err := os.OpenFile(target, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
-		if err != nil {
-			return err
-		}
-		if err := t.Execute(f, values); err != nil {
-			f.Close()
-			return err
-		}
-		return f.Close()
-	}
-	for _, name := range []string{"containerd.toml", "kubelet.yaml", "registry.yaml", "cluster.yaml"} {
-		if err := render(name, c.conf(name)); err != nil {
-			return err
-		}
-	}
-	if err := render("cni.conflist", c.conf("cni/10-loja.conflist")); err != nil {
-		return err
 	}
 	if err := os.WriteFile(c.conf("resolv.conf"), []byte("nameserver "+dnsIP+"\n"), 0o600); err != nil {
 		return err
@@ -59,9 +38,29 @@ func (c *Cluster) writeConfig(context.Context) error {
 		if host == "docker.io" {
 			values["Host"] = "registry-1.docker.io"
 		}
-		if err := render("hosts.toml", c.conf("certs.d/"+host+"/hosts.toml")); err != nil {
+		if err := render("hosts.toml", c.conf("certs.d/"+host+"/hosts.toml"), values); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// render executes a template of config with values, and creates the target's folder.
+func render(name, target string, values map[string]string) error {
+	text, err := configFiles.ReadFile("config/" + name)
+	if err != nil {
+		return err
+	}
+	t, err := template.New(name).Option("missingkey=error").Parse(string(text))
+	if err != nil {
+		return err
+	}
+	var rendered bytes.Buffer
+	if err := t.Execute(&rendered, values); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(target), 0o700); err != nil {
+		return err
+	}
+	return os.WriteFile(target, rendered.Bytes(), 0o600)
 }

@@ -49,7 +49,7 @@ func TestPostgreSQLRunsFromItsImage(t *testing.T) {
 	root := t.TempDir()
 	unpack(t, root)
 	data := filepath.Join(root, "var/lib/postgresql/data")
-	// What a container leaves that was killed while it made the data.
+	// What a container that was killed while it created the data leaves behind.
 	for _, dir := range []string{"one", "one/base", "one/initialising", "one/initialising/global"} {
 		dir = filepath.Join(data, dir)
 		if err := errors.Join(os.Mkdir(dir, 0o700), os.Chown(dir, postgresUser, postgresUser)); err != nil {

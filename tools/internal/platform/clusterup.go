@@ -14,32 +14,19 @@ import (
 	"github.com/loja-veloz/platform/tools/internal/toolchain"
 )
 
-// ClusterUp provides the cluster, its registry and the further tools named.
-func ClusterUp(ctx context.Context, w Workspace, further ...toolchain.Tool) error {
-	if w.bundled() {
-		if err := cluster.Supported(); err != nil {
-			return err
-		}
-	}
-	pull := w.bundled() && pullsImages(ctx, w)
-	if err := provide(ctx, w, append(further, clusterTools(ctx, w, pull)...)); err != nil {
-		return err
-	}
-	if w.bundled() {
-		return startCluster(ctx, w, pull)
-	}
-	w.Out.Step("using the cluster of context %s", w.KubeContext)
-	k, err := openKubectl(w)
-	if err != nil {
-		return err
-	}
-	if _, err := k.Text(ctx, "get", "--raw", "/readyz"); err != nil {
-		return fmt.Errorf("KUBE_CONTEXT=%s: %w", w.KubeContext, err)
-	}
-	return nil
+// ClusterUp brings up the cluster and its registry.
+func ClusterUp(ctx context.Context, w Workspace) error {
+	s := &shipment{w: w}
+	return runSteps(ctx, step{"providing the tools", s.provideTools}, step{"starting the cluster", s.startCluster})
 }
 
-func startCluster(ctx context.Context, w Workspace, pull bool) error {
+// startCluster starts the bundled cluster, or asks another one whether it is ready.
+func (s *shipment) startCluster(ctx context.Context) error {
+	w := s.w
+	if !w.bundled() {
+		w.Out.Step("using the cluster of context %s", w.KubeContext)
+		return askCluster(ctx, w)
+	}
 	c, err := w.cluster()
 	if err != nil {
 		return err
@@ -47,13 +34,24 @@ func startCluster(ctx context.Context, w Workspace, pull bool) error {
 	began := time.Now()
 	w.Out.Step("starting Kubernetes %s", toolchain.KubernetesVersion)
 	fill := images.Controllers{
-		Registry: cluster.Registry, Pull: pull, Cache: w.Cache,
+		Registry: cluster.Registry, Pull: s.pull, Cache: w.Cache,
 		Sources: filepath.Join(w.Root, "tools"), Programs: w.Local(), Out: w.Out,
 	}.Fill
 	if err := c.Up(ctx, fill); err != nil {
-		return fmt.Errorf("local cluster: %w", err)
+		return err
 	}
 	w.Out.Step("the cluster is ready, after %s", console.Round(time.Since(began)))
+	return nil
+}
+
+func askCluster(ctx context.Context, w Workspace) error {
+	k, err := openKubectl(w)
+	if err != nil {
+		return err
+	}
+	if _, err := k.Text(ctx, "get", "--raw", "/readyz"); err != nil {
+		return fmt.Errorf("KUBE_CONTEXT=%s: %w", w.KubeContext, err)
+	}
 	return nil
 }
 

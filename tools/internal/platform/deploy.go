@@ -16,9 +16,10 @@ import (
 // Deploy ships the working tree: it builds and pushes images, applies the stack, and
 // watches the canaries to their end under load.
 func Deploy(ctx context.Context, w Workspace, o settings.Deploy) error {
-	d := &deployment{shipment: shipment{w: w, programs: o.Programs}}
+	d := &deployment{shipment: shipment{w: w, deploys: true, programs: o.Programs}}
 	steps := []step{
-		{"providing the cluster", d.provideCluster},
+		{"providing the tools", d.provideTools},
+		{"starting the cluster", d.startCluster},
 		{"reading the stack's images", d.readImages},
 		{"building the images", d.buildImages},
 		{"configuring the stack", d.configureStack},

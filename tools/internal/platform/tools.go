@@ -10,12 +10,34 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/loja-veloz/platform/tools/internal/cluster"
 	"github.com/loja-veloz/platform/tools/internal/command"
 	"github.com/loja-veloz/platform/tools/internal/images"
 	"github.com/loja-veloz/platform/tools/internal/toolchain"
 )
 
 const providerProgram = "pulumi-resource-kubernetes"
+
+// provideTools builds the tools that this machine lacks for the cluster and, for a deploy,
+// for the stack and the images.
+func (s *shipment) provideTools(ctx context.Context) error {
+	if s.w.bundled() {
+		if err := cluster.Supported(); err != nil {
+			return err
+		}
+		s.pull = pullsImages(ctx, s.w)
+	}
+	tools := clusterTools(ctx, s.w, s.pull)
+	if s.deploys {
+		tools = append(tools, deployTools(ctx, s.w)...)
+	}
+	if err := provide(ctx, s.w, tools); err != nil || !s.deploys {
+		return err
+	}
+	var err error
+	s.pulumi, err = openPulumi(s.w)
+	return err
+}
 
 // provide builds the tools that the cache lacks, and links all into the workspace.
 func provide(ctx context.Context, w Workspace, tools []toolchain.Tool) error {

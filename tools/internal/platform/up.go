@@ -1,18 +1,25 @@
 package platform
 
-import (
-	"context"
-	"fmt"
-	"time"
+import "context"
 
-	"github.com/loja-veloz/platform/tools/internal/process"
-)
+// A shipment is one run of up or deploy: what its steps pass on to each other.
+type shipment struct {
+	w        Workspace
+	deploys  bool     // or else only the cluster is wanted
+	programs []string // to build; none means all
+
+	pull    bool              // controllers' images; since provideTools
+	pulumi  Pulumi            // since provideTools
+	digests map[string]string // references of the images built, by program; since buildImages
+	url     string            // of the gateway; since applyStack
+}
 
 // Up brings the whole local environment up.
 func Up(ctx context.Context, w Workspace) error {
-	s := &shipment{w: w}
+	s := &shipment{w: w, deploys: true}
 	steps := []step{
-		{"providing the cluster", s.provideCluster},
+		{"providing the tools", s.provideTools},
+		{"starting the cluster", s.startCluster},
 		{"building the images", s.buildImages},
 		{"configuring the stack", s.configureStack},
 		{"applying the stack", s.applyStack},
@@ -43,23 +50,3 @@ const upSummary = `
   make down      stop everything, keep the data
 
 This cluster's network does not enforce NetworkPolicies; the tests prove what they allow.`
-
-// applyStack applies the stack, waits for its Rollouts, and learns the gateway's address.
-func (s *shipment) applyStack(ctx context.Context) error {
-	s.w.Out.Step("pulumi up: stack %s", stack)
-	if err := s.pulumi.up(ctx); err != nil {
-		return err
-	}
-	return s.pulumi.output(ctx, "gatewayURL", &s.url)
-}
-
-// awaitPage waits until the gateway serves the page.
-func (s *shipment) awaitPage(ctx context.Context) error {
-	err := process.Await(ctx, 2*time.Minute, 100*time.Millisecond,
-		func(ctx context.Context) error { return process.Answers(ctx, s.url+"/health") }, nil)
-	if err != nil {
-		return fmt.Errorf("the page is %w", err)
-	}
-	s.w.Out.Step("the page is served")
-	return nil
-}

@@ -9,54 +9,7 @@ import (
 	"slices"
 
 	"github.com/loja-veloz/platform/tools/internal/cluster"
-	"github.com/loja-veloz/platform/tools/internal/images"
-	"github.com/loja-veloz/platform/tools/internal/repo"
 )
-
-// A shipment is one run of up or deploy: what its steps hand on to each other.
-type shipment struct {
-	w        Workspace
-	programs []string          // to build; none means all
-	pulumi   Pulumi            // since provideCluster
-	digests  map[string]string // references of the images built, by program
-	url      string            // of the gateway, since applyStack
-}
-
-// provideCluster brings the cluster up with the tools that the further steps need.
-func (s *shipment) provideCluster(ctx context.Context) error {
-	if err := ClusterUp(ctx, s.w, deployTools(ctx, s.w)...); err != nil {
-		return err
-	}
-	var err error
-	s.pulumi, err = openPulumi(s.w)
-	return err
-}
-
-// buildImages builds the programs' images and pushes them.
-func (s *shipment) buildImages(ctx context.Context) error {
-	programs := s.programs
-	if len(programs) == 0 {
-		all, err := repo.Programs(s.w.Root)
-		if err != nil {
-			return err
-		}
-		programs = all
-	}
-	env, err := Environ(s.w)
-	if err != nil {
-		return err
-	}
-	ko := images.Ko{
-		Program: s.w.program("ko"), Registry: s.w.Registry, Apps: filepath.Join(s.w.Root, "apps"), Env: env, Out: s.w.Out,
-	}
-	if !s.w.bundled() { // whose registry has the base image from the start
-		if err := ko.PushBase(ctx); err != nil {
-			return fmt.Errorf("REGISTRY=%s: %w", s.w.Registry, err)
-		}
-	}
-	s.digests, err = ko.Build(ctx, programs)
-	return err
-}
 
 // configureStack selects the stack, which it creates on first use, and writes the images
 // and the cluster into its configuration.

@@ -98,8 +98,9 @@ func (p *Platform) watchAll(ctx context.Context, shipped []string, drive bool) e
 	}
 	errs := make([]error, len(services))
 	var watches sync.WaitGroup
+	reader := p.rollouts()
 	for i, s := range services {
-		watches.Go(func() { errs[i] = p.Watch(ctx, s) })
+		watches.Go(func() { errs[i] = p.watch(ctx, reader, s) })
 	}
 	watches.Wait()
 	stopLoad()

@@ -1,7 +1,6 @@
 package platform
 
 import (
-	"encoding/json"
 	"io"
 	"os"
 	"path/filepath"
@@ -10,28 +9,6 @@ import (
 
 	"github.com/loja-veloz/platform/tools/internal/console"
 )
-
-func TestOutcomeOfARollout(t *testing.T) {
-	for name, c := range map[string]struct {
-		object string
-		done   bool
-		fails  bool
-	}{
-		"healthy":                   {`{"metadata":{"generation":2},"status":{"phase":"Healthy","observedGeneration":"2"}}`, true, false},
-		"healthy before the change": {`{"metadata":{"generation":3},"status":{"phase":"Healthy","observedGeneration":"2"}}`, false, false},
-		"paused between steps":      {`{"metadata":{"generation":2},"status":{"phase":"Paused","observedGeneration":"2"}}`, false, false},
-		"degraded":                  {`{"metadata":{"generation":2},"status":{"phase":"Degraded","observedGeneration":"2","message":"why"}}`, true, true},
-		"aborted":                   {`{"metadata":{"generation":2},"status":{"phase":"Progressing","abort":true,"observedGeneration":"2"}}`, true, true},
-	} {
-		var r rollout
-		if err := json.Unmarshal([]byte(c.object), &r); err != nil {
-			t.Fatal(err)
-		}
-		if done, err := r.outcome(); done != c.done || (err != nil) != c.fails {
-			t.Errorf("%s: outcome is %v, %v, want done %v, failure %v", name, done, err, c.done, c.fails)
-		}
-	}
-}
 
 func TestServicesShippedAreThoseWhoseImageChanged(t *testing.T) {
 	before := map[string]string{"a": "x@1", "b": "x@2"}

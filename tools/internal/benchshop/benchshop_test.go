@@ -34,7 +34,8 @@ func TestARecordedOrderBecomesAScript(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := "\\set seq :seq + 1\n\\set sku random(1, 2)\n" +
-		"INSERT INTO pedidos (id, key, state, note) VALUES ((" + newID + ")::uuid, (" + newKey + ")::text, (:s1p3)::text, (NULL)::text);\n" +
+		"INSERT INTO pedidos (id, key, state, note) VALUES ((" + newID + ")::uuid, (" + newKey + ")::text," +
+		" (:s1p3)::text, (NULL)::text);\n" +
 		"begin;\n" +
 		"UPDATE c SET at = (:s3p3)::text::text WHERE key = ((E'' || " + newID + ` || E'\x3aauthorise'))::text` +
 		" AND sku = ANY((ARRAY[" + anySKU + "])::text[]);\n"

@@ -21,10 +21,10 @@ import (
 	"time"
 
 	"github.com/loja-veloz/platform/apps/catalogue"
-	"github.com/loja-veloz/platform/tools/internal/checkout"
 	"github.com/loja-veloz/platform/tools/internal/console"
 	"github.com/loja-veloz/platform/tools/internal/postgres"
 	"github.com/loja-veloz/platform/tools/internal/process"
+	"github.com/loja-veloz/platform/tools/internal/repo"
 	"github.com/loja-veloz/platform/tools/internal/toolchain"
 )
 
@@ -60,7 +60,7 @@ type Shop struct {
 // it fails, nothing runs. It first ends what an earlier shop of the same folder left
 // because it was killed.
 func Start(ctx context.Context, o Options) (*Shop, error) {
-	root, err := checkout.Root()
+	root, err := repo.Root()
 	if err != nil {
 		return nil, err
 	}

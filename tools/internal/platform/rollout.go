@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 	"time"
 )
@@ -90,29 +89,28 @@ func (r *rollout) outcome() (done bool, err error) {
 	case r.Status.Phase == "Healthy":
 		return true, nil
 	case r.Status.Phase == "Degraded", r.Status.Abort:
-		return true, rolloutError{fmt.Sprintf("the rollout of %s has failed, the stable version serves all traffic: %s", r.Metadata.Name, r.Status.Message)}
+		return true, rolloutError{fmt.Sprintf("the rollout of %s has failed, the stable version serves all traffic: %s",
+			r.Metadata.Name, r.Status.Message)}
 	}
 	return false, nil
 }
 
 // Watch prints each change of a service's Rollout until it is healthy, and
 // fails as soon as it is aborted or degraded, saying why.
-func (p *Platform) Watch(ctx context.Context, service string) error {
-	if err := p.checkService(service); err != nil {
+func Watch(ctx context.Context, w Workspace, service string) error {
+	kubectl, err := openKubectl(w)
+	if err != nil {
 		return err
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	k, err := p.kubectlCommand("-n", namespace, "get", "rollout", service, "-o", "json", "--watch")
-	if err != nil {
-		return err
-	}
-	r, w := io.Pipe()
-	k.Stdout = w
+	k := kubectl.Command("-n", namespace, "get", "rollout", service, "-o", "json", "--watch")
+	r, pipe := io.Pipe()
+	k.Stdout = pipe
 	ended := make(chan error, 1)
 	go func() {
 		err := k.Run(ctx)
-		w.CloseWithError(io.EOF)
+		pipe.CloseWithError(io.EOF)
 		ended <- err
 	}()
 	last := ""
@@ -122,16 +120,17 @@ func (p *Platform) Watch(ctx context.Context, service string) error {
 			if ctx.Err() != nil {
 				return context.Cause(ctx)
 			}
-			return fmt.Errorf("the cluster stopped telling about the rollout of %s: %w", service, errors.Join(<-ended, errUnless(err, io.EOF)))
+			return fmt.Errorf("the cluster stopped telling about the rollout of %s: %w",
+				service, errors.Join(<-ended, errUnless(err, io.EOF)))
 		}
 		if line := ro.line(); line != last && ro.current() {
-			p.Out.Step("%s", line)
+			w.Out.Step("%s", line)
 			last = line
 		}
 		done, err := ro.outcome()
 		if err != nil {
-			if err := p.settled(ctx, service); err != nil {
-				return errors.Join(err, p.reasons(ctx, service, ro.Status.CurrentPodHash))
+			if err := settled(ctx, kubectl, service); err != nil {
+				return errors.Join(err, reasons(ctx, kubectl, service, ro.Status.CurrentPodHash))
 			}
 			continue
 		}
@@ -146,13 +145,13 @@ func (p *Platform) Watch(ctx context.Context, service string) error {
 const settle = 3 * time.Second
 
 // settled returns the Rollout's failure if it still stands after a while.
-func (p *Platform) settled(ctx context.Context, service string) error {
+func settled(ctx context.Context, k Kubectl, service string) error {
 	select {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	case <-time.After(settle):
 	}
-	r, err := p.rollout(ctx, service)
+	r, err := readRollout(ctx, k, service)
 	if err != nil {
 		return err
 	}
@@ -168,8 +167,8 @@ func errUnless(err, expected error) error {
 }
 
 // reasons says what is wrong with the pods of a version, nil if nothing is.
-func (p *Platform) reasons(ctx context.Context, service, hash string) error {
-	out, err := p.kubectl(ctx, "-n", namespace, "get", "pods", "-l", "rollouts-pod-template-hash="+hash, "-o", "json")
+func reasons(ctx context.Context, k Kubectl, service, hash string) error {
+	out, err := k.Text(ctx, "-n", namespace, "get", "pods", "-l", "rollouts-pod-template-hash="+hash, "-o", "json")
 	if err != nil {
 		return err
 	}
@@ -200,15 +199,16 @@ func (p *Platform) reasons(ctx context.Context, service, hash string) error {
 			if w := c.State.Waiting; w != nil {
 				found = append(found, fmt.Errorf("  pod %s: %s: %s (image %s)", pod.Metadata.Name, w.Reason, w.Message, c.Image))
 			} else if t := c.State.Terminated; t != nil {
-				found = append(found, fmt.Errorf("  pod %s: ended with exit code %d, %s (image %s)", pod.Metadata.Name, t.ExitCode, t.Reason, c.Image))
+				found = append(found, fmt.Errorf("  pod %s: ended with exit code %d, %s (image %s)",
+					pod.Metadata.Name, t.ExitCode, t.Reason, c.Image))
 			}
 		}
 	}
 	return errors.Join(found...)
 }
 
-func (p *Platform) rollout(ctx context.Context, service string) (*rollout, error) {
-	out, err := p.kubectl(ctx, "-n", namespace, "get", "rollout", service, "-o", "json")
+func readRollout(ctx context.Context, k Kubectl, service string) (*rollout, error) {
+	out, err := k.Text(ctx, "-n", namespace, "get", "rollout", service, "-o", "json")
 	if err != nil {
 		return nil, err
 	}
@@ -219,63 +219,65 @@ func (p *Platform) rollout(ctx context.Context, service string) (*rollout, error
 	return &r, nil
 }
 
-// Status prints where the Rollouts stand: of one service, or of all.
-func (p *Platform) Status(ctx context.Context, service string) error {
-	services := []string{service}
-	if service == "" {
-		all, err := p.Services()
-		if err != nil {
-			return err
-		}
-		services = all
-	} else if err := p.checkService(service); err != nil {
+// Status prints where the Rollouts of services stand.
+func Status(ctx context.Context, w Workspace, services []string) error {
+	k, err := openKubectl(w)
+	if err != nil {
 		return err
 	}
 	for _, s := range services {
-		r, err := p.rollout(ctx, s)
+		r, err := readRollout(ctx, k, s)
 		if err != nil {
 			return err
 		}
-		p.Out.Plain("%s", r.line())
+		w.Out.Plain("%s", r.line())
 		for _, c := range r.Spec.Template.Spec.Containers {
-			p.Out.Plain("  image %s", c.Image)
+			w.Out.Plain("  image %s", c.Image)
 		}
 	}
 	return nil
 }
 
 // Promote sends a canary to 100 % at once, skipping the steps that are left.
-func (p *Platform) Promote(ctx context.Context, service string) error {
-	if err := p.underWay(ctx, service); err != nil {
+func Promote(ctx context.Context, w Workspace, service string) error {
+	k, err := openKubectl(w)
+	if err != nil {
 		return err
 	}
-	if err := p.patchStatus(ctx, service, `{"status":{"promoteFull":true}}`); err != nil {
+	if err := underWay(ctx, k, service); err != nil {
 		return err
 	}
-	return p.Watch(ctx, service)
+	if err := patchStatus(ctx, k, service, `{"status":{"promoteFull":true}}`); err != nil {
+		return err
+	}
+	return Watch(ctx, w, service)
 }
 
 // Abort ends a canary: the stable version gets all traffic again.
-func (p *Platform) Abort(ctx context.Context, service string) error {
-	if err := p.underWay(ctx, service); err != nil {
+func Abort(ctx context.Context, w Workspace, service string) error {
+	k, err := openKubectl(w)
+	if err != nil {
 		return err
 	}
-	if err := p.patchStatus(ctx, service, `{"status":{"abort":true}}`); err != nil {
+	if err := underWay(ctx, k, service); err != nil {
+		return err
+	}
+	if err := patchStatus(ctx, k, service, `{"status":{"abort":true}}`); err != nil {
 		return err
 	}
 	var failed rolloutError
-	if err := p.Watch(ctx, service); !errors.As(err, &failed) {
+	if err := Watch(ctx, w, service); !errors.As(err, &failed) {
 		return errors.Join(errors.New("the rollout ended before it could be aborted"), err)
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, time.Minute, errors.New("traffic is not back after 1m0s"))
 	defer cancel()
 	for {
-		r, err := p.rollout(ctx, service)
+		r, err := readRollout(ctx, k, service)
 		if err != nil {
 			return errors.Join(context.Cause(ctx), err)
 		}
 		if r.Status.Canary.Weights.Canary.Weight == 0 {
-			p.Out.Step("%s is aborted; the stable version serves all traffic", service)
+			w.Out.Step("%s is aborted; the stable version serves all traffic", service)
 			return nil
 		}
 		select {
@@ -286,11 +288,8 @@ func (p *Platform) Abort(ctx context.Context, service string) error {
 	}
 }
 
-func (p *Platform) underWay(ctx context.Context, service string) error {
-	if err := p.checkService(service); err != nil {
-		return err
-	}
-	r, err := p.observed(ctx, service)
+func underWay(ctx context.Context, k Kubectl, service string) error {
+	r, err := observed(ctx, k, service)
 	if err != nil {
 		return err
 	}
@@ -301,11 +300,12 @@ func (p *Platform) underWay(ctx context.Context, service string) error {
 }
 
 // observed reads a Rollout once its controller has seen the last change of it.
-func (p *Platform) observed(ctx context.Context, service string) (*rollout, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, 20*time.Second, errors.New("the Rollouts controller has not seen the last change after 20s"))
+func observed(ctx context.Context, k Kubectl, service string) (*rollout, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, 20*time.Second,
+		errors.New("the Rollouts controller has not seen the last change after 20s"))
 	defer cancel()
 	for {
-		r, err := p.rollout(ctx, service)
+		r, err := readRollout(ctx, k, service)
 		if err != nil {
 			return nil, err
 		}
@@ -320,19 +320,7 @@ func (p *Platform) observed(ctx context.Context, service string) (*rollout, erro
 	}
 }
 
-func (p *Platform) patchStatus(ctx context.Context, service, patch string) error {
-	_, err := p.kubectl(ctx, "-n", namespace, "patch", "rollout", service, "--subresource=status", "--type=merge", "-p", patch)
+func patchStatus(ctx context.Context, k Kubectl, service, patch string) error {
+	_, err := k.Text(ctx, "-n", namespace, "patch", "rollout", service, "--subresource=status", "--type=merge", "-p", patch)
 	return err
-}
-
-// servicesShipped are the services whose image changes.
-func servicesShipped(before, after map[string]string) []string {
-	var changed []string
-	for s, ref := range after {
-		if before[s] != ref {
-			changed = append(changed, s)
-		}
-	}
-	slices.Sort(changed)
-	return changed
 }

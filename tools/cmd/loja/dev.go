@@ -10,9 +10,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/loja-veloz/platform/apps/catalogue"
 	"github.com/loja-veloz/platform/tools/internal/dev"
 	"github.com/loja-veloz/platform/tools/internal/platform"
+	"github.com/loja-veloz/platform/tools/internal/repo"
 	"github.com/loja-veloz/platform/tools/internal/settings"
 )
 
@@ -55,7 +55,7 @@ func runDev(ctx context.Context, w platform.Workspace) error {
 		<-again
 		os.Exit(130) // which ends every child
 	})
-	programs, err := catalogue.Load(os.DirFS(filepath.Join(w.Root, "apps")))
+	programs, err := repo.Catalogue(w.Root)
 	if err != nil {
 		return err
 	}

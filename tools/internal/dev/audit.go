@@ -10,9 +10,9 @@ import (
 	"strings"
 
 	"github.com/loja-veloz/platform/apps/catalogue"
-	"github.com/loja-veloz/platform/tools/internal/checkout"
 	"github.com/loja-veloz/platform/tools/internal/console"
 	"github.com/loja-veloz/platform/tools/internal/process"
+	"github.com/loja-veloz/platform/tools/internal/repo"
 )
 
 // auditorEnv is the variables with the URLs of the databases that a program reads as
@@ -68,11 +68,11 @@ func Runs(dir string) (bool, error) {
 // Audit checks the shop's invariants in the databases of the folder's shop, prints the
 // report, and fails if one is violated.
 func Audit(ctx context.Context, dir string, out *console.Console) error {
-	root, err := checkout.Root()
+	root, err := repo.Root()
 	if err != nil {
 		return err
 	}
-	c, err := loadCatalogue(root)
+	c, err := repo.Catalogue(root)
 	if err != nil {
 		return err
 	}

@@ -21,10 +21,10 @@ import (
 	"time"
 
 	"github.com/loja-veloz/platform/apps/catalogue"
-	"github.com/loja-veloz/platform/tools/internal/checkout"
 	"github.com/loja-veloz/platform/tools/internal/console"
 	"github.com/loja-veloz/platform/tools/internal/postgres"
 	"github.com/loja-veloz/platform/tools/internal/process"
+	"github.com/loja-veloz/platform/tools/internal/repo"
 	"github.com/loja-veloz/platform/tools/internal/toolchain"
 )
 
@@ -60,7 +60,7 @@ type Shop struct {
 // it fails, nothing runs. It first ends what an earlier shop of the same folder left
 // because it was killed.
 func Start(ctx context.Context, o Options) (*Shop, error) {
-	root, err := checkout.Root()
+	root, err := repo.Root()
 	if err != nil {
 		return nil, err
 	}
@@ -71,7 +71,7 @@ func Start(ctx context.Context, o Options) (*Shop, error) {
 		o.Dir = filepath.Join(root, ".local", "dev")
 	}
 	s := &Shop{root: root, out: o.Out, options: o, ports: map[string]int{}, failed: make(chan error, 1)}
-	if s.catalogue, err = loadCatalogue(root); err != nil {
+	if s.catalogue, err = repo.Catalogue(root); err != nil {
 		return nil, err
 	}
 	if s.declared, err = chosen(s.catalogue, o.Programs); err != nil {
@@ -93,10 +93,6 @@ func Start(ctx context.Context, o Options) (*Shop, error) {
 		return nil, errors.Join(err, s.Stop())
 	}
 	return s, nil
-}
-
-func loadCatalogue(root string) (*catalogue.Catalogue, error) {
-	return catalogue.Load(os.DirFS(filepath.Join(root, "apps")))
 }
 
 // chosen are the named programs in the catalogue's order, or all with a port.

@@ -51,8 +51,8 @@ type Shop struct {
 	postgres  postgres.Programs
 	server    *postgres.Server
 	secrets   map[string]string // by variable, as the setup program writes them: PEDIDOS_DATABASE_URL and so on
-	programs  []*program // in the order of their start
-	failed    chan error // the first end that nobody asked for
+	programs  []*program        // in the order of their start
+	failed    chan error        // the first end that nobody asked for
 }
 
 // Start builds the programs, starts the shop and returns when all of it is ready. If

@@ -308,7 +308,7 @@ func TestCanaryFollowsItsWeights(t *testing.T) {
 	report := make(chan load.Report, 1)
 	go func() {
 		report <- load.Run(loadCtx, load.Target{
-			URL: url + "/", PerSecond: perSecond, Most: 15 * 60 * perSecond,
+			URL: url + "/", PerSecond: perSecond, Max: 15 * 60 * perSecond,
 			Observe: func(sent time.Time, v string) { observed = append(observed, observation{sent, v}) },
 		})
 	}()
@@ -406,7 +406,7 @@ func TestAbortReturnsToStable(t *testing.T) {
 	if !strings.Contains(out, "error: ") || !strings.Contains(out, "abort") {
 		t.Errorf("make deploy does not say that the rollout was aborted:\n%s", out)
 	}
-	r := load.Run(t.Context(), load.Target{URL: url + "/", PerSecond: 100, Most: 300})
+	r := load.Run(t.Context(), load.Target{URL: url + "/", PerSecond: 100, Max: 300})
 	if r.Failed > 0 || r.Versions[stable] != r.Requests {
 		t.Errorf("after the abort not every answer is the stable version's %s: %s", stable, r)
 	}

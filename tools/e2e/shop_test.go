@@ -143,7 +143,7 @@ func shares(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	report := make(chan load.Report, 1)
 	go func() {
-		report <- load.Run(ctx, load.Target{URL: url + "/api/estoque/SHOE-VENTO", PerSecond: perSecond, Most: 15 * 60 * perSecond})
+		report <- load.Run(ctx, load.Target{URL: url + "/api/estoque/SHOE-VENTO", PerSecond: perSecond, Max: 15 * 60 * perSecond})
 	}()
 	deploy := start(t, "make", "--no-print-directory", "deploy", "LOAD=off", "SERVICE=estoque")
 	type sample struct{ stable, canary float64 }

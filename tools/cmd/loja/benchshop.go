@@ -21,7 +21,7 @@ func benchShopCommand() *cobra.Command {
 			})
 		})
 	c.AddCommand(&cobra.Command{Use: "upstream", Hidden: true, Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
-		return benchshop.Upstream(cmd.Context(), os.Stdin, os.Stdout)
+		return benchshop.Upstream(cmd.Context(), os.Stdout)
 	}})
 	return c
 }

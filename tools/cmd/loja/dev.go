@@ -55,17 +55,16 @@ func runDev(ctx context.Context, w platform.Workspace) error {
 		<-again
 		os.Exit(130) // which ends every child
 	})
-	services, err := repo.Services(w.Root)
+	programs, err := repo.Catalogue(w.Root)
 	if err != nil {
 		return err
 	}
-	chosen, err := dev.ReadSettings(filepath.Join(w.Root, ".env"), os.Getenv, services)
+	options, err := dev.ReadOptions(filepath.Join(w.Root, ".env"), os.Getenv, programs)
 	if err != nil {
 		return err
 	}
-	s, err := dev.Start(ctx, dev.Options{
-		Dir: w.Local("dev"), Ports: chosen.Ports, Services: services, Env: chosen.Env, Telemetry: chosen.Telemetry, Out: w.Out,
-	})
+	options.Dir, options.Out = w.Local("dev"), w.Out
+	s, err := dev.Start(ctx, options)
 	if err != nil {
 		return err
 	}

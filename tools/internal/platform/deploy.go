@@ -126,7 +126,7 @@ func startLoads(ctx context.Context, w Workspace, p Pulumi, services []string) (
 		w.Out.Step("load on %s: %d requests/s at %s while the canary runs, for at most %d min (LOAD=off sends none)",
 			s, perSecond, url, maxMinutes)
 		loads.Go(func() {
-			r := load.Run(ctx, load.Target{URL: url, PerSecond: perSecond, Most: maxMinutes * 60 * perSecond})
+			r := load.Run(ctx, load.Target{URL: url, PerSecond: perSecond, Max: maxMinutes * 60 * perSecond})
 			w.Out.Step("load on %s: %s", s, r)
 		})
 	}

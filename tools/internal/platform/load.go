@@ -12,8 +12,8 @@ import (
 // Load sends requests to a path of the gateway, prints what came back, and fails if one
 // failed.
 func Load(ctx context.Context, w Workspace, o settings.Load) error {
-	t := load.Target{URL: URL + o.Path, PerSecond: o.PerSecond, Most: o.Requests}
-	w.Out.Step("load: %d requests, %d/s, at %s", t.Most, t.PerSecond, t.URL)
+	t := load.Target{URL: URL + o.Path, PerSecond: o.PerSecond, Max: o.Requests}
+	w.Out.Step("load: %d requests, %d/s, at %s", t.Max, t.PerSecond, t.URL)
 	r := load.Run(ctx, t)
 	w.Out.Step("%s", r)
 	if r.Failed > 0 {

@@ -164,24 +164,37 @@ func (p *Process) Ready(ctx context.Context, within, every time.Duration, check 
 	return fmt.Errorf("%s is %w\n%s", p.Name, err, p.LastLines())
 }
 
-// End sends the signal, SIGKILL when the grace period is over, and waits for the
-// end. A process that has ended already is no error.
+// End sends the signal to the process and its children, SIGKILL when the grace
+// period is over, and waits for the end. It does nothing if the process has ended.
 func (p *Process) End(signal syscall.Signal, grace time.Duration) error {
 	p.wanted.Store(true)
-	for _, signal := range []syscall.Signal{signal, syscall.SIGKILL} {
-		if err := p.cmd.Process.Signal(signal); err != nil && !errors.Is(err, os.ErrProcessDone) {
-			return fmt.Errorf("ending %s: %w", p.Name, err)
-		}
-		if signal == syscall.SIGKILL {
-			break
-		}
+	if err := p.signal(signal); err != nil {
+		return err
+	}
+	if signal != syscall.SIGKILL {
 		select {
 		case <-p.done:
 			return nil
 		case <-time.After(grace):
 		}
+		if err := p.signal(syscall.SIGKILL); err != nil {
+			return err
+		}
 	}
 	<-p.done
+	return nil
+}
+
+// signal reaches the process group, which is the program's own.
+func (p *Process) signal(signal syscall.Signal) error {
+	select {
+	case <-p.done:
+		return nil
+	default:
+	}
+	if err := syscall.Kill(-p.PID(), signal); err != nil && !errors.Is(err, syscall.ESRCH) {
+		return fmt.Errorf("ending %s: %w", p.Name, err)
+	}
 	return nil
 }
 

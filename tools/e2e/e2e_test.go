@@ -584,7 +584,7 @@ func TestAnotherCluster(t *testing.T) {
 			t.Errorf("GET %s = %s %s, want 200 and %q", path, resp.Status, body, want)
 		}
 	}
-	if out := there("make --no-print-directory status SERVICE=wishlist"); !strings.Contains(out, "wishlist: Healthy") {
+	if out := there("make --no-print-directory status SERVICE=wishlist"); !strings.Contains(out, "wishlist: healthy") {
 		t.Errorf("make status: %s", out)
 	}
 	there("make --no-print-directory down")

@@ -84,6 +84,10 @@ func watchAll(ctx context.Context, w Workspace, p Pulumi, shipped []string, load
 	if err != nil {
 		return err
 	}
+	c, err := openRollouts(w)
+	if err != nil {
+		return err
+	}
 	stopLoads := func() {}
 	if loaded && w.bundled() && len(shipped) > 0 {
 		if stopLoads, err = startLoads(ctx, w, p, shipped); err != nil {
@@ -93,7 +97,7 @@ func watchAll(ctx context.Context, w Workspace, p Pulumi, shipped []string, load
 	errs := make([]error, len(services))
 	var watches sync.WaitGroup
 	for i, s := range services {
-		watches.Go(func() { errs[i] = Watch(ctx, w, s) })
+		watches.Go(func() { errs[i] = c.print(ctx, w, s) })
 	}
 	watches.Wait()
 	stopLoads()

@@ -9,16 +9,15 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/loja-veloz/platform/apps/catalogue"
 	"github.com/loja-veloz/platform/tools/internal/console"
 	"github.com/loja-veloz/platform/tools/internal/dev"
+	"github.com/loja-veloz/platform/tools/internal/repo"
 )
 
 // deadline bounds the wait for a condition; only a hang takes so long.
@@ -30,7 +29,7 @@ const entry = "api-gateway"
 
 func participants(t *testing.T) []string {
 	t.Helper()
-	c, err := catalogue.Load(os.DirFS(filepath.Join("..", "..", "apps")))
+	c, err := repo.Catalogue(filepath.Join("..", ".."))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/loja-veloz/platform/tools/internal/console"
 	"github.com/loja-veloz/platform/tools/internal/dev"
 	"github.com/loja-veloz/platform/tools/internal/process"
+	"github.com/loja-veloz/platform/tools/internal/repo"
 	"github.com/loja-veloz/platform/tools/internal/toolchain"
 )
 
@@ -62,7 +63,7 @@ func Run(ctx context.Context, o Options) (err error) {
 		return err
 	}
 	b := &bench{Options: o, dir: dir}
-	if b.catalogue, err = catalogue.Load(os.DirFS(filepath.Join(o.Root, "apps"))); err != nil {
+	if b.catalogue, err = repo.Catalogue(o.Root); err != nil {
 		return err
 	}
 	began := loadAverage()

@@ -72,7 +72,7 @@ func Audit(ctx context.Context, dir string, out *console.Console) error {
 	if err != nil {
 		return err
 	}
-	c, err := loadCatalogue(root)
+	c, err := repo.Catalogue(root)
 	if err != nil {
 		return err
 	}

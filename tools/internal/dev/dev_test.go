@@ -19,11 +19,12 @@ import (
 	"github.com/loja-veloz/platform/apps/catalogue"
 	"github.com/loja-veloz/platform/tools/internal/console"
 	"github.com/loja-veloz/platform/tools/internal/process"
+	"github.com/loja-veloz/platform/tools/internal/repo"
 )
 
 func shopCatalogue(t *testing.T) *catalogue.Catalogue {
 	t.Helper()
-	c, err := loadCatalogue("../../..")
+	c, err := repo.Catalogue("../../..")
 	if err != nil {
 		t.Fatal(err)
 	}

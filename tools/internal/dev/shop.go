@@ -71,7 +71,7 @@ func Start(ctx context.Context, o Options) (*Shop, error) {
 		o.Dir = filepath.Join(root, ".local", "dev")
 	}
 	s := &Shop{root: root, out: o.Out, options: o, ports: map[string]int{}, failed: make(chan error, 1)}
-	if s.catalogue, err = loadCatalogue(root); err != nil {
+	if s.catalogue, err = repo.Catalogue(root); err != nil {
 		return nil, err
 	}
 	if s.declared, err = chosen(s.catalogue, o.Programs); err != nil {
@@ -93,10 +93,6 @@ func Start(ctx context.Context, o Options) (*Shop, error) {
 		return nil, errors.Join(err, s.Stop())
 	}
 	return s, nil
-}
-
-func loadCatalogue(root string) (*catalogue.Catalogue, error) {
-	return catalogue.Load(os.DirFS(filepath.Join(root, "apps")))
 }
 
 // chosen are the named programs in the catalogue's order, or all with a port.

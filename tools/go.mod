@@ -107,4 +107,5 @@ require (
 )
 
 replace github.com/loja-veloz/platform/apps/catalogue => ../apps/catalogue
+
 replace github.com/loja-veloz/platform/infra/rollout => ../infra/rollout

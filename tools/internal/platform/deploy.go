@@ -97,7 +97,7 @@ func watchAll(ctx context.Context, w Workspace, p Pulumi, shipped []string, load
 	errs := make([]error, len(services))
 	var watches sync.WaitGroup
 	for i, s := range services {
-		watches.Go(func() { errs[i] = c.print(ctx, w, s) })
+		watches.Go(func() { errs[i] = c.show(ctx, s) })
 	}
 	watches.Wait()
 	stopLoads()

@@ -10,11 +10,13 @@ import (
 	"time"
 
 	"github.com/loja-veloz/platform/infra/rollout"
+	"github.com/loja-veloz/platform/tools/internal/console"
 )
 
 // rollouts reads what the judge of Rollouts asks for, by kubectl.
 type rollouts struct {
 	kubectl func(ctx context.Context, args ...string) (string, error)
+	out     *console.Console
 
 	// One reading of all Rollouts serves the watches of all services for half a
 	// poll interval: each start of kubectl takes processor time from the canary.
@@ -26,7 +28,7 @@ type rollouts struct {
 
 func openRollouts(w Workspace) (*rollouts, error) {
 	k, err := openKubectl(w)
-	return &rollouts{kubectl: k.Text}, err
+	return &rollouts{kubectl: k.Text, out: w.Out}, err
 }
 
 // Rollout returns nil without an error when there is none of that name.
@@ -97,6 +99,83 @@ func (c *rollouts) watch(ctx context.Context, service string, say func(line stri
 	return nil
 }
 
+// show watches a service's Rollout and prints each change.
+func (c *rollouts) show(ctx context.Context, service string) error {
+	return c.watch(ctx, service, func(line string) { c.out.Step("%s", line) })
+}
+
+// Status prints where the Rollouts of services are.
+func Status(ctx context.Context, w Workspace, services []string) error {
+	c, err := openRollouts(w)
+	if err != nil {
+		return err
+	}
+	for _, s := range services {
+		r, err := c.one(ctx, s)
+		if err != nil {
+			return err
+		}
+		w.Out.Plain("%s: %s\n  image %s", s, r.Line(), r.Image())
+	}
+	return nil
+}
+
+// Promote sends a canary to 100 % at once, skipping the steps that are left.
+func Promote(ctx context.Context, w Workspace, service string) error {
+	c, err := openRollouts(w)
+	if err != nil {
+		return err
+	}
+	if err := c.underWay(ctx, service); err != nil {
+		return err
+	}
+	if err := c.patchStatus(ctx, service, `{"status":{"promoteFull":true}}`); err != nil {
+		return err
+	}
+	return c.show(ctx, service)
+}
+
+// Abort ends a canary: the stable version gets all traffic again.
+func Abort(ctx context.Context, w Workspace, service string) error {
+	c, err := openRollouts(w)
+	if err != nil {
+		return err
+	}
+	if err := c.underWay(ctx, service); err != nil {
+		return err
+	}
+	if err := c.patchStatus(ctx, service, `{"status":{"abort":true}}`); err != nil {
+		return err
+	}
+	var failed *rollout.Failure
+	if err := c.show(ctx, service); !errors.As(err, &failed) {
+		return errors.Join(errors.New("the rollout ended before it could be aborted"), err)
+	}
+	r, err := c.await(ctx, service, time.Minute, (*rollout.Rollout).StableHasAllTraffic)
+	if err != nil {
+		if r != nil {
+			err = fmt.Errorf("%s is aborted, but %s: %w", service, r.Traffic(), err)
+		}
+		return err
+	}
+	w.Out.Step("%s is aborted; the stable version has all traffic", service)
+	return nil
+}
+
+// underWay fails for a service without a canary that a person could end.
+func (c *rollouts) underWay(ctx context.Context, service string) error {
+	r, err := c.await(ctx, service, 20*time.Second, (*rollout.Rollout).Observed)
+	switch {
+	case err != nil && r != nil:
+		return fmt.Errorf("%s: %s: %w", service, r.Line(), err)
+	case err != nil:
+		return err
+	case !r.UnderWay():
+		return fmt.Errorf("%s has no canary under way: %s", service, r.Line())
+	}
+	return nil
+}
+
 // await reads a Rollout until it is as wanted. After the timeout it fails and
 // returns the Rollout as it was read last.
 func (c *rollouts) await(
@@ -118,4 +197,9 @@ func (c *rollouts) await(
 		case <-time.After(rollout.PollInterval / 2):
 		}
 	}
+}
+
+func (c *rollouts) patchStatus(ctx context.Context, service, patch string) error {
+	_, err := c.kubectl(ctx, "-n", namespace, "patch", "rollout", service, "--subresource=status", "--type=merge", "-p", patch)
+	return err
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/loja-veloz/platform/tools/internal/command"
 	"github.com/loja-veloz/platform/tools/internal/standin"
+	"github.com/loja-veloz/platform/tools/internal/standin/schema"
 	"github.com/loja-veloz/platform/tools/internal/toolchain"
 )
 
@@ -134,14 +135,14 @@ func (p *Platform) OpenCloud(ctx context.Context, dir string) (*Cloud, error) {
 		"PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION=true",
 		"KUBECONFIG=" + filepath.Join(c.dir, "no-kubeconfig"),
 		"AWS_ACCESS_KEY_ID=offline", "AWS_SECRET_ACCESS_KEY=offline", "AWS_EC2_METADATA_DISABLED=true",
-		standin.SourceVariable + "=" + source, standin.WorldVariable + "=" + filepath.Join(c.dir, "world"),
+		schema.SourceVariable + "=" + source, standin.WorldVariable + "=" + filepath.Join(c.dir, "world"),
 		"LOJA_EKS_MODULES=" + component,
 	}
 	return c, nil
 }
 
 // releasedAWS gives the released AWS plugin, if Pulumi has installed it.
-func releasedAWS() bool { _, err := os.Stat(releasedPlugin("aws", standin.Version)); return err == nil }
+func releasedAWS() bool { _, err := os.Stat(releasedPlugin("aws", schema.Version)); return err == nil }
 
 // releasedPlugin is where the user's own Pulumi keeps a plugin.
 func releasedPlugin(name, version string) string {
@@ -178,7 +179,7 @@ func (p *Platform) cloudPlugins(ctx context.Context, programs string) error {
 	links := map[string]string{filepath.Join(programs, "aws"): standIn}
 	plugins := func(home, aws string) {
 		for name, to := range map[string]string{
-			"aws-v" + standin.Version: aws, "eks-v" + standin.ComponentVersion: filepath.Join(p.Root, "tools", "eks", "pulumi-resource-eks"),
+			"aws-v" + schema.Version: aws, "eks-v" + schema.ComponentVersion: filepath.Join(p.Root, "tools", "eks", "pulumi-resource-eks"),
 			"kubernetes-v" + toolchain.KubernetesProviderVersion: kubernetes,
 		} {
 			program, _, _ := strings.Cut(name, "-")
@@ -187,7 +188,7 @@ func (p *Platform) cloudPlugins(ctx context.Context, programs string) error {
 	}
 	plugins("home", standIn)
 	if releasedAWS() {
-		plugins("released", releasedPlugin("aws", standin.Version))
+		plugins("released", releasedPlugin("aws", schema.Version))
 	}
 	if _, err := exec.LookPath("kubectl"); err != nil && !executable(p.Local("bin", "kubectl")) {
 		links[filepath.Join(programs, "kubectl")] = standIn

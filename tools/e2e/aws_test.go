@@ -19,6 +19,8 @@ import (
 
 	"github.com/loja-veloz/platform/tools/internal/console"
 	"github.com/loja-veloz/platform/tools/internal/platform"
+	"github.com/loja-veloz/platform/tools/internal/repo"
+	"github.com/loja-veloz/platform/tools/internal/settings"
 	"github.com/loja-veloz/platform/tools/internal/standin"
 	"github.com/loja-veloz/platform/tools/internal/standin/cli"
 )
@@ -116,6 +118,21 @@ func TestPreviewNeedsNoAccount(t *testing.T) {
 	}
 }
 
+// workspace is this repo with the settings of the environment.
+func workspace(t *testing.T) platform.Workspace {
+	t.Helper()
+	root, err := repo.Root()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := settings.NewReader(root)
+	machine := r.Machine()
+	if err := r.Err(); err != nil {
+		t.Fatal(err)
+	}
+	return platform.Open(root, machine, console.New(os.Stdout))
+}
+
 // TestAWS brings the environment dev up whole: the real engine and EKS component,
 // AWS played by the stand-in, and behind the EKS cluster the local API server,
 // into which the charts' stand-ins are installed by the real Helm.
@@ -147,21 +164,18 @@ func TestAWS(t *testing.T) {
 	t.Setenv(standin.EndpointVariable, must(t, "config", "view", "--raw", "-o", "jsonpath={.clusters[0].cluster.server}"))
 	t.Setenv(standin.AuthorityVariable, must(t, "config", "view", "--raw", "-o", "jsonpath={.clusters[0].cluster.certificate-authority-data}"))
 
-	p, err := platform.Open(console.New(os.Stdout))
-	if err != nil {
+	w := workspace(t)
+	if err := os.RemoveAll(w.Local("e2e-aws")); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.RemoveAll(p.Local("e2e-aws")); err != nil {
-		t.Fatal(err)
-	}
-	cloud, err := p.OpenCloud(t.Context(), "e2e-aws")
+	cloud, err := platform.OpenCloud(t.Context(), w, "e2e-aws")
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := cloud.Bootstrap(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	dev, err := cloud.Stack(t.Context(), p.Root, filepath.Join(p.Root, "stacks", "environment"), "dev", map[string]string{
+	dev, err := cloud.Stack(t.Context(), w.Root, filepath.Join(w.Root, "stacks", "environment"), "dev", map[string]string{
 		"loja-veloz:charts.repository": testCharts(t), "loja-veloz:waitForRollout": "false", "loja-veloz:charts.await": "false", "loja-veloz:database.await": "false",
 		// No load balancer will be there to lead a record to.
 		"loja-veloz:gateway.zoneID": "", "loja-veloz:gateway.certificateARN": "arn:aws:acm:us-east-1:111122223333:certificate/00000000-0000-0000-0000-000000000000",
@@ -207,7 +221,7 @@ func TestAWS(t *testing.T) {
 	}
 
 	// Another range replaces the network, and would take cluster and database along.
-	before := worldOf(t, p, "rds/Instance")
+	before := worldOf(t, w, "rds/Instance")
 	if before == "" {
 		t.Error("the made-up account has no database")
 	}
@@ -215,7 +229,7 @@ func TestAWS(t *testing.T) {
 	if out := refused(up...); !strings.Contains(out, "protect") {
 		t.Errorf("a replacement of what holds data is not refused for its protection:\n%s", out)
 	}
-	if after := worldOf(t, p, "rds/Instance"); after != before {
+	if after := worldOf(t, w, "rds/Instance"); after != before {
 		t.Errorf("the database has changed:\n%s\n%s", before, after)
 	}
 	set(map[string]string{"loja-veloz:cloud.cidr": "10.20.0.0/16"})
@@ -232,7 +246,7 @@ func TestAWS(t *testing.T) {
 			t.Errorf("pulumi destroy left %s", name)
 		}
 	}
-	if left := worldOf(t, p, "rds/Instance") + worldOf(t, p, "eks/Cluster") + worldOf(t, p, "ec2/Vpc"); left != "" {
+	if left := worldOf(t, w, "rds/Instance") + worldOf(t, w, "eks/Cluster") + worldOf(t, w, "ec2/Vpc"); left != "" {
 		t.Errorf("pulumi destroy left in the made-up account:\n%s", left)
 	}
 }
@@ -347,9 +361,9 @@ func checkState(t *testing.T, dev *platform.Stack) {
 }
 
 // worldOf is what the made-up account has of one kind of thing.
-func worldOf(t *testing.T, p *platform.Platform, kind string) string {
+func worldOf(t *testing.T, w platform.Workspace, kind string) string {
 	t.Helper()
-	files, err := filepath.Glob(p.Local("e2e-aws", "world", kind, "*.json"))
+	files, err := filepath.Glob(w.Local("e2e-aws", "world", kind, "*.json"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,17 +5,18 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/loja-veloz/platform/infra/rollout"
+	"github.com/loja-veloz/platform/tools/internal/console"
 )
 
 // rollouts reads what the judge of Rollouts asks for, by kubectl.
 type rollouts struct {
 	kubectl func(ctx context.Context, args ...string) (string, error)
+	out     *console.Console
 
 	// One reading of all Rollouts serves the watches of all services for half a
 	// poll interval: each start of kubectl takes processor time from the canary.
@@ -25,7 +26,10 @@ type rollouts struct {
 	err  error
 }
 
-func (p *Platform) rollouts() *rollouts { return &rollouts{kubectl: p.kubectl} }
+func openRollouts(w Workspace) (*rollouts, error) {
+	k, err := openKubectl(w)
+	return &rollouts{kubectl: k.Text, out: w.Out}, err
+}
 
 // Rollout returns nil without an error when there is none of that name.
 func (c *rollouts) Rollout(ctx context.Context, namespace, name string) (*rollout.Rollout, error) {
@@ -95,56 +99,56 @@ func (c *rollouts) watch(ctx context.Context, service string, say func(line stri
 	return nil
 }
 
-func (p *Platform) watch(ctx context.Context, c *rollouts, service string) error {
-	return c.watch(ctx, service, func(line string) { p.Out.Step("%s", line) })
+// show watches a service's Rollout and prints each change.
+func (c *rollouts) show(ctx context.Context, service string) error {
+	return c.watch(ctx, service, func(line string) { c.out.Step("%s", line) })
 }
 
-// Status prints where the Rollouts are: of one service, or of all.
-func (p *Platform) Status(ctx context.Context, service string) error {
-	services := []string{service}
-	if service == "" {
-		all, err := p.Services()
-		if err != nil {
-			return err
-		}
-		services = all
-	} else if err := p.checkService(service); err != nil {
+// Status prints where the Rollouts of services are.
+func Status(ctx context.Context, w Workspace, services []string) error {
+	c, err := openRollouts(w)
+	if err != nil {
 		return err
 	}
-	c := p.rollouts()
 	for _, s := range services {
 		r, err := c.one(ctx, s)
 		if err != nil {
 			return err
 		}
-		p.Out.Plain("%s: %s\n  image %s", s, r.Line(), r.Image())
+		w.Out.Plain("%s: %s\n  image %s", s, r.Line(), r.Image())
 	}
 	return nil
 }
 
 // Promote sends a canary to 100 % at once, skipping the steps that are left.
-func (p *Platform) Promote(ctx context.Context, service string) error {
-	c := p.rollouts()
-	if err := p.underWay(ctx, c, service); err != nil {
+func Promote(ctx context.Context, w Workspace, service string) error {
+	c, err := openRollouts(w)
+	if err != nil {
 		return err
 	}
-	if err := p.patchStatus(ctx, service, `{"status":{"promoteFull":true}}`); err != nil {
+	if err := c.underWay(ctx, service); err != nil {
 		return err
 	}
-	return p.watch(ctx, c, service)
+	if err := c.patchStatus(ctx, service, `{"status":{"promoteFull":true}}`); err != nil {
+		return err
+	}
+	return c.show(ctx, service)
 }
 
 // Abort ends a canary: the stable version gets all traffic again.
-func (p *Platform) Abort(ctx context.Context, service string) error {
-	c := p.rollouts()
-	if err := p.underWay(ctx, c, service); err != nil {
+func Abort(ctx context.Context, w Workspace, service string) error {
+	c, err := openRollouts(w)
+	if err != nil {
 		return err
 	}
-	if err := p.patchStatus(ctx, service, `{"status":{"abort":true}}`); err != nil {
+	if err := c.underWay(ctx, service); err != nil {
+		return err
+	}
+	if err := c.patchStatus(ctx, service, `{"status":{"abort":true}}`); err != nil {
 		return err
 	}
 	var failed *rollout.Failure
-	if err := p.watch(ctx, c, service); !errors.As(err, &failed) {
+	if err := c.show(ctx, service); !errors.As(err, &failed) {
 		return errors.Join(errors.New("the rollout ended before it could be aborted"), err)
 	}
 	r, err := c.await(ctx, service, time.Minute, (*rollout.Rollout).StableHasAllTraffic)
@@ -154,15 +158,12 @@ func (p *Platform) Abort(ctx context.Context, service string) error {
 		}
 		return err
 	}
-	p.Out.Step("%s is aborted; the stable version has all traffic", service)
+	w.Out.Step("%s is aborted; the stable version has all traffic", service)
 	return nil
 }
 
 // underWay fails for a service without a canary that a person could end.
-func (p *Platform) underWay(ctx context.Context, c *rollouts, service string) error {
-	if err := p.checkService(service); err != nil {
-		return err
-	}
+func (c *rollouts) underWay(ctx context.Context, service string) error {
 	r, err := c.await(ctx, service, 20*time.Second, (*rollout.Rollout).Observed)
 	switch {
 	case err != nil && r != nil:
@@ -198,19 +199,7 @@ func (c *rollouts) await(
 	}
 }
 
-func (p *Platform) patchStatus(ctx context.Context, service, patch string) error {
-	_, err := p.kubectl(ctx, "-n", namespace, "patch", "rollout", service, "--subresource=status", "--type=merge", "-p", patch)
+func (c *rollouts) patchStatus(ctx context.Context, service, patch string) error {
+	_, err := c.kubectl(ctx, "-n", namespace, "patch", "rollout", service, "--subresource=status", "--type=merge", "-p", patch)
 	return err
-}
-
-// servicesShipped are the services whose image changes.
-func servicesShipped(before, after map[string]string) []string {
-	var changed []string
-	for s, ref := range after {
-		if before[s] != ref {
-			changed = append(changed, s)
-		}
-	}
-	slices.Sort(changed)
-	return changed
 }

@@ -1,0 +1,131 @@
+package catalogue
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// declaration is service.yaml as it is written.
+type declaration struct {
+	Kind     Kind                 `yaml:"kind"`
+	Port     int                  `yaml:"port"`
+	Public   []publicPath         `yaml:"public"`
+	Calls    map[string]string    `yaml:"calls"`
+	Database bool                 `yaml:"database"`
+	Reads    map[string]string    `yaml:"reads"`
+	Schedule string               `yaml:"schedule"`
+	Settings map[string]setting   `yaml:"settings"`
+	Secrets  map[string]secretKey `yaml:"secrets"`
+	Internet *struct {
+		When Condition `yaml:"when"`
+	} `yaml:"internet"`
+	Size size `yaml:"size"`
+}
+
+type publicPath struct {
+	Exact  string `yaml:"exact"`
+	Prefix string `yaml:"prefix"`
+	Strip  string `yaml:"strip"`
+}
+
+type setting struct {
+	Default *string `yaml:"default"`
+	Config  string  `yaml:"config"`
+	Host    *string `yaml:"host"`
+}
+
+type secretKey struct {
+	Secret string    `yaml:"secret"`
+	Key    string    `yaml:"key"`
+	When   Condition `yaml:"when"`
+}
+
+type size struct {
+	MinReplicas    int32 `yaml:"minReplicas"`
+	MaxReplicas    int32 `yaml:"maxReplicas"`
+	MilliCPU       int32 `yaml:"milliCPU"`
+	MemoryMiB      int32 `yaml:"memoryMiB"`
+	MemoryLimitMiB int32 `yaml:"memoryLimitMiB"`
+}
+
+// read decodes one file strictly: a key that the declaration does not have is an error,
+// and so is one that stands twice.
+func read(apps fs.FS, file string) (Program, error) {
+	source, err := fs.ReadFile(apps, file)
+	if err != nil {
+		return Program{}, err
+	}
+	d := declaration{Kind: Service, Size: size{MinReplicas: 2, MaxReplicas: 6, MilliCPU: 50, MemoryMiB: 48, MemoryLimitMiB: 128}}
+	decoder := yaml.NewDecoder(bytes.NewReader(source))
+	decoder.KnownFields(true)
+	if err := decoder.Decode(&d); err != nil && !errors.Is(err, io.EOF) {
+		return Program{}, syntaxErrors(file, err)
+	}
+	if err := decoder.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
+		return Program{}, fmt.Errorf("apps/%s: holds more than one YAML document", file)
+	}
+	return d.program(file)
+}
+
+var unknownKey = regexp.MustCompile(`^line (\d+): field (\S+) not found in type .*$`)
+
+// syntaxErrors gives each of the decoder's errors a line of its own, with the file.
+func syntaxErrors(file string, err error) error {
+	var typed *yaml.TypeError
+	if !errors.As(err, &typed) {
+		return fmt.Errorf("apps/%s: %s", file, strings.TrimPrefix(err.Error(), "yaml: "))
+	}
+	var errs []error
+	for _, text := range typed.Errors {
+		text = unknownKey.ReplaceAllString(text, "line $1: the key $2 is not known")
+		errs = append(errs, fmt.Errorf("apps/%s: %s", file, text))
+	}
+	return errors.Join(errs...)
+}
+
+func (d *declaration) program(file string) (Program, error) {
+	p := Program{
+		Name: path.Dir(file), Kind: d.Kind, Port: d.Port, Database: d.Database, Schedule: d.Schedule, Size: Size(d.Size),
+	}
+	var errs []error
+	for i, public := range d.Public {
+		if (public.Exact == "") == (public.Prefix == "") {
+			errs = append(errs, fmt.Errorf("apps/%s: public[%d]: give either exact or prefix", file, i))
+		}
+		p.Public = append(p.Public, Path{
+			Value: public.Exact + public.Prefix, Prefix: public.Prefix != "", Strip: public.Strip,
+		})
+	}
+	for _, service := range slices.Sorted(maps.Keys(d.Calls)) {
+		p.Calls = append(p.Calls, Call{Service: service, Variable: d.Calls[service]})
+	}
+	for _, database := range slices.Sorted(maps.Keys(d.Reads)) {
+		p.Reads = append(p.Reads, Read{Database: database, Variable: d.Reads[database]})
+	}
+	for _, name := range slices.Sorted(maps.Keys(d.Settings)) {
+		s := d.Settings[name]
+		p.Settings = append(p.Settings, Setting{Name: name, Default: s.Default, Config: s.Config, Host: s.Host})
+	}
+	for _, name := range slices.Sorted(maps.Keys(d.Secrets)) {
+		s := d.Secrets[name]
+		p.Secrets = append(p.Secrets, Secret{Name: name, Secret: s.Secret, Key: s.Key, When: s.When})
+	}
+	if d.Internet != nil {
+		when := d.Internet.When
+		if when == nil {
+			when = Condition{}
+		}
+		p.Internet = &when
+	}
+	return p, errors.Join(errs...)
+}

@@ -3,18 +3,16 @@
 package autoscaling
 
 import (
-	"errors"
-	"fmt"
 	"maps"
 	"slices"
 	"strings"
 
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/loja-veloz/platform/infra/charts"
 	"github.com/loja-veloz/platform/infra/kube"
+	"github.com/loja-veloz/platform/infra/validate"
 )
 
 // ServiceAccount is the identity that its pod identity role is for.
@@ -22,8 +20,8 @@ const ServiceAccount = "cluster-autoscaler"
 
 // Spec say which cluster's node groups to scale.
 type Spec struct {
-	// Namespace holds the autoscaler; kube-system exists, any other is created.
-	Namespace string
+	kube.Chart
+
 	// ClusterName finds the Auto Scaling groups: by the tags
 	// k8s.io/cluster-autoscaler/enabled and k8s.io/cluster-autoscaler/<ClusterName>,
 	// which EKS puts on those of managed node groups.
@@ -34,12 +32,6 @@ type Spec struct {
 	// Region is given, for pods cannot ask the instance metadata service: its hop
 	// limit is 1.
 	Region string
-	// Replicas is the number of pods, of which one leads.
-	Replicas int32
-	// ChartRepository replaces the chart's own; see kube.Release.
-	ChartRepository string
-	// SkipAwait does not wait until the pods are ready.
-	SkipAwait bool
 }
 
 // ClusterAutoscaler is the installed autoscaler.
@@ -59,25 +51,15 @@ func New(ctx *pulumi.Context, name string, spec *Spec, opts ...pulumi.ResourceOp
 
 // Validate reports everything that is wrong with the arguments, one fault per line.
 func (s *Spec) Validate() error {
-	var faults []error
-	for _, needed := range []struct{ field, value string }{
-		{"Namespace", s.Namespace}, {"ClusterName", s.ClusterName}, {"Region", s.Region},
-	} {
-		if needed.value == "" {
-			faults = append(faults, fmt.Errorf("%s is empty", needed.field))
-		}
-	}
+	var errs validate.Errors
+	errs.Required("ClusterName", s.ClusterName)
+	errs.Required("Region", s.Region)
 	if _, known := charts.Autoscalers[s.KubernetesVersion]; !known {
-		faults = append(faults, fmt.Errorf("KubernetesVersion is %q: there are autoscalers for %s",
-			s.KubernetesVersion, strings.Join(slices.Sorted(maps.Keys(charts.Autoscalers)), ", ")))
+		errs.Add("KubernetesVersion", "is %q: there are autoscalers for %s",
+			s.KubernetesVersion, strings.Join(slices.Sorted(maps.Keys(charts.Autoscalers)), ", "))
 	}
-	if s.Replicas < 1 {
-		faults = append(faults, fmt.Errorf("Replicas is %d: at least 1 is needed", s.Replicas))
-	}
-	if err := kube.ValidRepository(s.ChartRepository); err != nil {
-		faults = append(faults, fmt.Errorf("ChartRepository %w", err))
-	}
-	return errors.Join(faults...)
+	s.Check(&errs)
+	return errs.Err()
 }
 
 // Values are the chart's values, as far as they are used here. The facts have
@@ -142,25 +124,20 @@ func (s *Spec) Release() (*kube.Release, error) {
 	if err := s.Validate(); err != nil {
 		return nil, err
 	}
-	return &kube.Release{
-		Name: "cluster-autoscaler", Namespace: s.Namespace,
-		Chart: charts.ClusterAutoscaler, Repository: s.ChartRepository,
-		Values: Values{
-			AutoDiscovery:            AutoDiscovery{ClusterName: s.ClusterName},
-			CloudProvider:            "aws",
-			AWSRegion:                s.Region,
-			FullnameOverride:         "cluster-autoscaler",
-			Image:                    Image{Tag: charts.Autoscalers[s.KubernetesVersion].Tag},
-			ReplicaCount:             s.Replicas,
-			RBAC:                     RBAC{ServiceAccount: Account{Create: true, Name: ServiceAccount}},
-			ExtraArgs:                ExtraArgs{BalanceSimilarNodeGroups: true, Expander: "least-waste"},
-			PodDisruptionBudget:      DisruptionBudget{MaxUnavailable: 1},
-			Resources:                kube.Sizes(50, 128, 384),
-			SecurityContext:          kube.RestrictedPod(),
-			ContainerSecurityContext: kube.RestrictedContainer(),
-		},
-		Atomic: true, SkipAwait: s.SkipAwait, TimeoutSeconds: 600, MaxHistory: 5,
-	}, nil
+	return s.NewRelease("cluster-autoscaler", charts.ClusterAutoscaler, 600, Values{
+		AutoDiscovery:            AutoDiscovery{ClusterName: s.ClusterName},
+		CloudProvider:            "aws",
+		AWSRegion:                s.Region,
+		FullnameOverride:         "cluster-autoscaler",
+		Image:                    Image{Tag: charts.Autoscalers[s.KubernetesVersion].Tag},
+		ReplicaCount:             s.Replicas,
+		RBAC:                     RBAC{ServiceAccount: Account{Create: true, Name: ServiceAccount}},
+		ExtraArgs:                ExtraArgs{BalanceSimilarNodeGroups: true, Expander: "least-waste"},
+		PodDisruptionBudget:      DisruptionBudget{MaxUnavailable: 1},
+		Resources:                kube.Sizes(50, 128, 384),
+		SecurityContext:          kube.RestrictedPod(),
+		ContainerSecurityContext: kube.RestrictedContainer(),
+	}), nil
 }
 
 // Pods are those of the release; nil for arguments that are wrong.
@@ -180,9 +157,5 @@ func (s *Spec) Installation() (*kube.Installation, error) {
 	if err != nil {
 		return nil, err
 	}
-	parts := &kube.Installation{Release: release}
-	if s.Namespace != metav1.NamespaceSystem {
-		parts.Before = kube.Stages{{{Name: "namespace", Object: kube.RestrictedNamespace(s.Namespace)}}}
-	}
-	return parts, nil
+	return &kube.Installation{Before: s.NamespaceStages(), Release: release}, nil
 }

@@ -2,7 +2,6 @@ package cluster
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
 	"regexp"
@@ -10,6 +9,8 @@ import (
 	"strings"
 
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
+
+	"github.com/loja-veloz/platform/infra/validate"
 )
 
 // Addons are the versions of EKS's add-ons, v1.20.2-eksbuild.1. Empty ones are
@@ -19,7 +20,7 @@ type Addons struct {
 	VPCCNI, PodIdentityAgent, CoreDNS, KubeProxy, EBSCSI string
 }
 
-// addonVersions are defaults by Kubernetes version, and so the list of versions
+// addonVersions are deerrs by Kubernetes version, and so the list of versions
 // that the platform supports. They are configuration to be checked before the
 // first use in an account, and after that at every upgrade, by
 //
@@ -43,8 +44,8 @@ func Versions() []string { return slices.Sorted(maps.Keys(addonVersions)) }
 
 var addonVersion = regexp.MustCompile(`^v[0-9]+\.[0-9]+\.[0-9]+-eksbuild\.[0-9]+$`)
 
-// or fills empty versions from defaults.
-func (a Addons) or(defaults Addons) Addons {
+// or fills empty versions from deerrs.
+func (a Addons) or(deerrs Addons) Addons {
 	pick := func(own, other string) string {
 		if own != "" {
 			return own
@@ -52,25 +53,25 @@ func (a Addons) or(defaults Addons) Addons {
 		return other
 	}
 	return Addons{
-		VPCCNI: pick(a.VPCCNI, defaults.VPCCNI), PodIdentityAgent: pick(a.PodIdentityAgent, defaults.PodIdentityAgent),
-		CoreDNS: pick(a.CoreDNS, defaults.CoreDNS), KubeProxy: pick(a.KubeProxy, defaults.KubeProxy), EBSCSI: pick(a.EBSCSI, defaults.EBSCSI),
+		VPCCNI: pick(a.VPCCNI, deerrs.VPCCNI), PodIdentityAgent: pick(a.PodIdentityAgent, deerrs.PodIdentityAgent),
+		CoreDNS: pick(a.CoreDNS, deerrs.CoreDNS), KubeProxy: pick(a.KubeProxy, deerrs.KubeProxy), EBSCSI: pick(a.EBSCSI, deerrs.EBSCSI),
 	}
 }
 
 func (a Addons) validate(kubernetes string) error {
-	var faults []error
+	var errs validate.Errors
 	for _, addon := range []struct{ field, version string }{
 		{"VPCCNI", a.VPCCNI}, {"PodIdentityAgent", a.PodIdentityAgent}, {"CoreDNS", a.CoreDNS}, {"KubeProxy", a.KubeProxy}, {"EBSCSI", a.EBSCSI},
 	} {
 		if addon.version != "" && !addonVersion.MatchString(addon.version) {
-			faults = append(faults, fmt.Errorf("Addons.%s is %q: use the form v1.2.3-eksbuild.4", addon.field, addon.version))
+			errs.Join(fmt.Errorf("Addons.%s is %q: use the form v1.2.3-eksbuild.4", addon.field, addon.version))
 		}
 	}
 	// kube-proxy is built from Kubernetes itself.
 	if addonVersion.MatchString(a.KubeProxy) && !strings.HasPrefix(a.KubeProxy, "v"+kubernetes+".") {
-		faults = append(faults, fmt.Errorf("Addons.KubeProxy is %s in a cluster of Kubernetes %s", a.KubeProxy, kubernetes))
+		errs.Add("Addons.KubeProxy", "is %s in a cluster of Kubernetes %s", a.KubeProxy, kubernetes)
 	}
-	return errors.Join(faults...)
+	return errs.Err()
 }
 
 // cniConfiguration is the VPC CNI's: NetworkPolicies are enforced, and with prefix

@@ -18,6 +18,7 @@ import (
 	"github.com/pulumi/pulumi-eks/sdk/v2/go/eks"
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 
+	"github.com/loja-veloz/platform/infra/component"
 	"github.com/loja-veloz/platform/infra/identity"
 	"github.com/loja-veloz/platform/infra/network"
 	"github.com/loja-veloz/platform/infra/validate"
@@ -89,9 +90,7 @@ func (in Inputs) validate() error {
 	errs.Input("PublicSubnets", in.PublicSubnets)
 	errs.Input("PrivateSubnets", in.PrivateSubnets)
 	errs.Input("KeyARN", in.KeyARN)
-	if !identity.ValidBoundary(in.PermissionsBoundary) {
-		errs.Add("PermissionsBoundary", "is %q, which is no policy's ARN", in.PermissionsBoundary)
-	}
+	errs.Boundary("PermissionsBoundary", in.PermissionsBoundary)
 	return errs.Err()
 }
 
@@ -131,48 +130,39 @@ type Cluster struct {
 var (
 	clusterName = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9-]{0,39}$`)
 	roleARN     = regexp.MustCompile(`^arn:aws[a-z-]*:iam::([0-9]{12}):role/([A-Za-z0-9+=,.@_/-]+)$`)
-	cachePrefix = regexp.MustCompile(`^[a-z0-9]+([._-][a-z0-9]+)*$`)
 )
 
 // Validate reports everything that is wrong with the arguments.
 func (s *Spec) Validate() error {
-	var faults []error
-	fault := func(field, format string, args ...any) {
-		faults = append(faults, fmt.Errorf("%s %s", field, fmt.Sprintf(format, args...)))
-	}
+	var errs validate.Errors
 	if !clusterName.MatchString(s.Name) {
-		fault("Name", "is %q: use at most 40 letters, digits and dashes, beginning with a letter", s.Name)
+		errs.Add("Name", "is %q: use at most 40 letters, digits and dashes, beginning with a letter", s.Name)
 	}
 	if _, supported := addonVersions[s.Version]; !supported {
-		fault("Version", "is %q: supported are %s", s.Version, strings.Join(Versions(), ", "))
+		errs.Add("Version", "is %q: supported are %s", s.Version, strings.Join(Versions(), ", "))
 	}
-	if !identity.ValidRegion(s.Region) {
-		fault("Region", "is %q, which is no region's name", s.Region)
-	}
-	if !identity.ValidAccount(s.AccountID) {
-		fault("AccountID", "is %q: an account has 12 digits", s.AccountID)
-	}
+	errs.Account("AccountID", s.AccountID, "Region", s.Region)
 	for i, cidr := range s.PublicAccessCIDRs {
 		if err := validateAllowed(cidr); err != nil {
-			fault(fmt.Sprintf("PublicAccessCIDRs[%d]", i), "%s", err)
+			errs.Add(fmt.Sprintf("PublicAccessCIDRs[%d]", i), "%s", err)
 		}
 	}
-	s.validateAccess(fault)
+	s.validateAccess(&errs)
 	if !network.ValidLogDays(s.LogDays) {
-		fault("LogDays", "is %d, for which CloudWatch Logs keeps nothing: use 1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365 or more", s.LogDays)
+		errs.Add("LogDays", "is %d, for which CloudWatch Logs keeps nothing: use 1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365 or more", s.LogDays)
 	}
 	for i, prefix := range s.CachePrefixes {
-		if !cachePrefix.MatchString(prefix) {
-			fault(fmt.Sprintf("CachePrefixes[%d]", i), "is %q, which is no prefix of repositories", prefix)
+		if !validate.CachePrefix(prefix) {
+			errs.Add(fmt.Sprintf("CachePrefixes[%d]", i), "is %q, which is no prefix of repositories", prefix)
 		}
 	}
 	if err := s.Nodes.validate(); err != nil {
-		faults = append(faults, err)
+		errs.Join(err)
 	}
 	if err := s.Addons.validate(s.Version); err != nil {
-		faults = append(faults, err)
+		errs.Join(err)
 	}
-	return errors.Join(faults...)
+	return errs.Err()
 }
 
 // validateAllowed judges a range of the public endpoint's allow-list. EKS itself
@@ -196,7 +186,7 @@ func validateAllowed(cidr string) error {
 	return nil
 }
 
-func (s *Spec) validateAccess(fault func(field, format string, args ...any)) {
+func (s *Spec) validateAccess(errs *validate.Errors) {
 	seen := map[string]string{}
 	for _, list := range []struct {
 		field string
@@ -205,12 +195,12 @@ func (s *Spec) validateAccess(fault func(field, format string, args ...any)) {
 		for i, arn := range list.arns {
 			field := fmt.Sprintf("%s[%d]", list.field, i)
 			if !roleARN.MatchString(arn) {
-				fault(field, "is %q, which is no role's ARN", arn)
+				errs.Add(field, "is %q, which is no role's ARN", arn)
 				continue
 			}
 			// EKS has one entry per role.
 			if other, found := seen[arn]; found {
-				fault(field, "repeats %s", other)
+				errs.Add(field, "repeats %s", other)
 			}
 			seen[arn] = field
 		}
@@ -262,21 +252,17 @@ func New(ctx *pulumi.Context, name string, spec *Spec, in Inputs, opts ...pulumi
 		return nil, fmt.Errorf("cluster %s: %w", name, err)
 	}
 	c := &Cluster{}
-	if err := ctx.RegisterComponentResource("loja-veloz:cluster:Cluster", name, c, opts...); err != nil {
-		return nil, fmt.Errorf("registering cluster %s: %w", name, err)
-	}
-	b := &builder{ctx: ctx, name: name, spec: spec, in: in, out: c}
-	for _, step := range []func() error{b.makeNodeRole, b.makeControlPlane, b.installNetwork, b.makeNodes, b.installRest} {
-		if err := step(); err != nil {
-			return nil, fmt.Errorf("cluster %s: %w", name, err)
+	return c, component.Register(ctx, "cluster", "loja-veloz:cluster:Cluster", name, c, opts, func() (pulumi.Map, error) {
+		b := &builder{ctx: ctx, name: name, spec: spec, in: in, out: c}
+		for _, step := range []func() error{b.makeNodeRole, b.makeControlPlane, b.installNetwork, b.makeNodes, b.installRest} {
+			if err := step(); err != nil {
+				return nil, err
+			}
 		}
-	}
-	if err := ctx.RegisterResourceOutputs(c, pulumi.Map{
-		"name": c.Name, "endpoint": c.Endpoint, "securityGroupId": c.SecurityGroupID, "kubeconfig": c.Kubeconfig,
-	}); err != nil {
-		return nil, fmt.Errorf("registering the outputs of cluster %s: %w", name, err)
-	}
-	return c, nil
+		return pulumi.Map{
+			"name": c.Name, "endpoint": c.Endpoint, "securityGroupId": c.SecurityGroupID, "kubeconfig": c.Kubeconfig,
+		}, nil
+	})
 }
 
 func (b *builder) child() pulumi.ResourceOption { return pulumi.Parent(b.out) }

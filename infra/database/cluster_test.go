@@ -20,7 +20,7 @@ const image = "localhost:5000/database@sha256:fedcba9876543210fedcba9876543210fe
 func server() *database.ServerSpec {
 	return &database.ServerSpec{
 		Namespace: "database", Image: image, StorageGiB: 5, LocalPath: "/srv/postgres",
-		Clients: []database.Client{{Namespace: "shop", Labels: map[string]string{"app.kubernetes.io/name": "orders"}}},
+		Clients: []kube.PodSelector{{Namespace: "shop", Labels: map[string]string{"app.kubernetes.io/name": "orders"}}},
 	}
 }
 

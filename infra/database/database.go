@@ -14,6 +14,7 @@ import (
 	"github.com/pulumi/pulumi-aws/sdk/v6/go/aws/vpc"
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 
+	"github.com/loja-veloz/platform/infra/component"
 	"github.com/loja-veloz/platform/infra/identity"
 	"github.com/loja-veloz/platform/infra/network"
 	"github.com/loja-veloz/platform/infra/validate"
@@ -102,9 +103,7 @@ func (in Inputs) validate() error {
 	errs.Input("Subnets", in.Subnets)
 	errs.Input("ClusterSecurityGroupID", in.ClusterSecurityGroupID)
 	errs.Input("KeyARN", in.KeyARN)
-	if !identity.ValidBoundary(in.PermissionsBoundary) {
-		errs.Add("PermissionsBoundary", "is %q, which is no policy's ARN", in.PermissionsBoundary)
-	}
+	errs.Boundary("PermissionsBoundary", in.PermissionsBoundary)
 	return errs.Err()
 }
 
@@ -130,44 +129,41 @@ var (
 
 // Validate reports everything that is wrong with the arguments.
 func (s *Spec) Validate() error {
-	var faults []error
-	fault := func(field, format string, args ...any) {
-		faults = append(faults, fmt.Errorf("%s %s", field, fmt.Sprintf(format, args...)))
-	}
+	var errs validate.Errors
 	if !identifier.MatchString(s.Name) {
-		fault("Name", "is %q: use lower-case letters, digits and single dashes, beginning with a letter", s.Name)
+		errs.Add("Name", "is %q: use lower-case letters, digits and single dashes, beginning with a letter", s.Name)
 	}
 	if !engineVersion.MatchString(s.EngineVersion) {
-		fault("EngineVersion", "is %q: use PostgreSQL 15, 16 or 17, with or without the minor version", s.EngineVersion)
+		errs.Add("EngineVersion", "is %q: use PostgreSQL 15, 16 or 17, with or without the minor version", s.EngineVersion)
 	}
 	if !instanceClass.MatchString(s.InstanceClass) {
-		fault("InstanceClass", "is %q, which is no class of instances (db.t4g.medium)", s.InstanceClass)
+		errs.Add("InstanceClass", "is %q, which is no class of instances (db.t4g.medium)", s.InstanceClass)
 	}
 	if s.AllocatedGiB < minStorageGiB || s.AllocatedGiB > maxStorageGiB {
-		fault("AllocatedGiB", "is %d: gp3 has %d to %d", s.AllocatedGiB, minStorageGiB, maxStorageGiB)
+		errs.Add("AllocatedGiB", "is %d: gp3 has %d to %d", s.AllocatedGiB, minStorageGiB, maxStorageGiB)
 	}
 	if s.MaxAllocatedGiB != 0 && (s.MaxAllocatedGiB <= s.AllocatedGiB || s.MaxAllocatedGiB > maxStorageGiB) {
-		fault("MaxAllocatedGiB", "is %d: use 0, or more than AllocatedGiB (%d) up to %d", s.MaxAllocatedGiB, s.AllocatedGiB, maxStorageGiB)
+		errs.Add("MaxAllocatedGiB", "is %d: use 0, or more than AllocatedGiB (%d) up to %d", s.MaxAllocatedGiB, s.AllocatedGiB, maxStorageGiB)
 	}
 	switch {
 	case s.BackupDays < 1 || s.BackupDays > maxBackupDays:
-		fault("BackupDays", "is %d: RDS keeps backups for 1 to %d days", s.BackupDays, maxBackupDays)
+		errs.Add("BackupDays", "is %d: RDS keeps backups for 1 to %d days", s.BackupDays, maxBackupDays)
 	case s.Protect && s.BackupDays < protectedBackupDays:
-		fault("BackupDays", "is %d: a protected instance has backups of at least %d days", s.BackupDays, protectedBackupDays)
+		errs.Add("BackupDays", "is %d: a protected instance has backups of at least %d days", s.BackupDays, protectedBackupDays)
 	}
 	if days := s.InsightsDays; days < 0 || days > 731 || days != 0 && days != 7 && days != 731 && days%31 != 0 {
-		fault("InsightsDays", "is %d: use 0 (which means 7), 7, a multiple of 31, or 731", days)
+		errs.Add("InsightsDays", "is %d: use 0 (which means 7), 7, a multiple of 31, or 731", days)
 	}
 	if !slices.Contains([]int32{0, 1, 5, 10, 15, 30, 60}, s.MonitoringSeconds) {
-		fault("MonitoringSeconds", "is %d: use 0, 1, 5, 10, 15, 30 or 60", s.MonitoringSeconds)
+		errs.Add("MonitoringSeconds", "is %d: use 0, 1, 5, 10, 15, 30 or 60", s.MonitoringSeconds)
 	}
 	if s.LogDays != 0 && !network.ValidLogDays(s.LogDays) {
-		fault("LogDays", "is %d, for which CloudWatch Logs keeps nothing: use 0, 1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365 or more", s.LogDays)
+		errs.Add("LogDays", "is %d, for which CloudWatch Logs keeps nothing: use 0, 1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365 or more", s.LogDays)
 	}
 	if s.FinalSnapshot != "" && (!snapshot.MatchString(s.FinalSnapshot) || len(s.FinalSnapshot) > maxSnapshotName) {
-		fault("FinalSnapshot", "is %q: use at most %d letters, digits and single dashes, beginning with a letter", s.FinalSnapshot, maxSnapshotName)
+		errs.Add("FinalSnapshot", "is %q: use at most %d letters, digits and single dashes, beginning with a letter", s.FinalSnapshot, maxSnapshotName)
 	}
-	return errors.Join(faults...)
+	return errs.Err()
 }
 
 // insightsDays, logDays and finalSnapshot are what counts where nothing is said.
@@ -215,19 +211,15 @@ func New(ctx *pulumi.Context, name string, spec *Spec, in Inputs, opts ...pulumi
 		return nil, fmt.Errorf("database %s: %w", name, err)
 	}
 	d := &Database{}
-	if err := ctx.RegisterComponentResource("loja-veloz:database:Database", name, d, opts...); err != nil {
-		return nil, fmt.Errorf("registering database %s: %w", name, err)
-	}
-	b := &builder{ctx: ctx, name: name, spec: spec, in: in, out: d}
-	if err := b.makeInstance(); err != nil {
-		return nil, fmt.Errorf("database %s: %w", name, err)
-	}
-	if err := ctx.RegisterResourceOutputs(d, pulumi.Map{
-		"endpoint": d.Endpoint, "port": d.Port, "masterSecretArn": d.MasterSecretARN, "securityGroupId": d.SecurityGroupID,
-	}); err != nil {
-		return nil, fmt.Errorf("registering the outputs of database %s: %w", name, err)
-	}
-	return d, nil
+	return d, component.Register(ctx, "database", "loja-veloz:database:Database", name, d, opts, func() (pulumi.Map, error) {
+		b := &builder{ctx: ctx, name: name, spec: spec, in: in, out: d}
+		if err := b.makeInstance(); err != nil {
+			return nil, err
+		}
+		return pulumi.Map{
+			"endpoint": d.Endpoint, "port": d.Port, "masterSecretArn": d.MasterSecretARN, "securityGroupId": d.SecurityGroupID,
+		}, nil
+	})
 }
 
 func (b *builder) child() pulumi.ResourceOption { return pulumi.Parent(b.out) }

@@ -1,7 +1,6 @@
 package database
 
 import (
-	"errors"
 	"fmt"
 	"regexp"
 	"strings"
@@ -12,7 +11,6 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/loja-veloz/platform/infra/kube"
 	"github.com/loja-veloz/platform/infra/validate"
@@ -77,7 +75,6 @@ type Roles struct {
 
 var (
 	databaseName = regexp.MustCompile(`^[a-z][a-z0-9]{0,30}$`)
-	byDigest     = regexp.MustCompile(`@sha256:[0-9a-f]{64}$`)
 )
 
 // NewRoles makes databases and roles by a Job in the cluster, so that no password
@@ -85,71 +82,39 @@ var (
 // wrong.
 func NewRoles(ctx *pulumi.Context, name string, spec *RolesSpec, host pulumi.StringInput, opts ...pulumi.ResourceOption) (*Roles, error) {
 	r := &Roles{}
-	stages, err := spec.Stages(host)
-	return r, register(ctx, "loja-veloz:database:Roles", name, r, stages, err, opts)
-}
-
-// register registers a component that consists of stages, unless there was an error in describing them.
-func register(ctx *pulumi.Context, kind, name string, component pulumi.ComponentResource, stages kube.Stages, err error,
-	opts []pulumi.ResourceOption) error {
-	if err != nil {
-		return fmt.Errorf("database %s: %w", name, err)
+	if _, err := kube.NewComponent(ctx, "database", "loja-veloz:database:Roles", name, r, func() (kube.Stages, error) {
+		return spec.Stages(host)
+	}, opts); err != nil {
+		return nil, err
 	}
-	if err := ctx.RegisterComponentResource(kind, name, component, opts...); err != nil {
-		return fmt.Errorf("registering database %s: %w", name, err)
-	}
-	if _, err := kube.ApplyStages(ctx, component, name, stages, opts); err != nil {
-		return fmt.Errorf("database %s: %w", name, err)
-	}
-	if err := ctx.RegisterResourceOutputs(component, pulumi.Map{}); err != nil {
-		return fmt.Errorf("registering the outputs of database %s: %w", name, err)
-	}
-	return nil
+	return r, nil
 }
 
 // Validate reports everything that is wrong with the arguments, one fault per line.
 func (s *RolesSpec) Validate() error {
-	faults := missing(map[string]string{"Namespace": s.Namespace, "SecretsNamespace": s.SecretsNamespace, "Secret": s.Secret})
-	faults = append(faults, validImage(s.Image)...)
+	var errs validate.Errors
+	errs.Required("Namespace", s.Namespace)
+	errs.Required("SecretsNamespace", s.SecretsNamespace)
+	errs.Required("Secret", s.Secret)
+	errs.Image("Image", s.Image)
 	if len(s.Databases) == 0 {
-		faults = append(faults, errors.New("Databases is empty: there is nothing to make"))
+		errs.Add("Databases", "is empty: there is nothing to make")
 	}
 	for i, name := range s.Databases {
 		if !databaseName.MatchString(name) {
-			faults = append(faults, fmt.Errorf("Databases[%d] is %q: use at most 31 lower-case letters and digits, a letter first", i, name))
+			errs.Join(fmt.Errorf("Databases[%d] is %q: use at most 31 lower-case letters and digits, a letter first", i, name))
 		}
 	}
-	if s.Port < 1 || s.Port > 65535 {
-		faults = append(faults, fmt.Errorf("Port is %d: use 1 to 65535", s.Port))
-	}
+	errs.Port("Port", s.Port)
 	switch s.SSLMode {
 	case "disable", "require", "verify-full":
 	default:
-		faults = append(faults, fmt.Errorf("SSLMode is %q: use disable, require or verify-full", s.SSLMode))
+		errs.Add("SSLMode", "is %q: use disable, require or verify-full", s.SSLMode)
 	}
 	if (len(s.Server) == 0) == (len(s.CIDRs) == 0) {
-		faults = append(faults, errors.New("Server and CIDRs: exactly one of them is needed, for where the Job may reach the server"))
+		errs.Add("Server", "and CIDRs: exactly one of them is needed, for where the Job may reach the server")
 	}
-	return errors.Join(faults...)
-}
-
-// missing names empty fields, in their order in the alphabet.
-func missing(fields map[string]string) []error {
-	var faults []error
-	for _, name := range []string{"Namespace", "Secret", "SecretsNamespace"} {
-		if value, there := fields[name]; there && value == "" {
-			faults = append(faults, fmt.Errorf("%s is empty", name))
-		}
-	}
-	return faults
-}
-
-// validImage leaves a missing image to whoever reads the configuration.
-func validImage(image string) []error {
-	if image != "" && !byDigest.MatchString(image) {
-		return []error{fmt.Errorf("Image is %q: name it by digest (registry/name@sha256:...)", image)}
-	}
-	return nil
+	return errs.Err()
 }
 
 // jobs is what the Jobs of this package have in common.
@@ -198,29 +163,8 @@ func (j jobs) pod(name, command string, env []corev1.EnvVar) corev1.PodSpec {
 // policy lets a Job's pods ask for names and reach the API server, whose address
 // no policy can name, beside what else they need; nobody reaches them.
 func (j jobs) policy(name string, more ...networkingv1.NetworkPolicyEgressRule) *networkingv1.NetworkPolicy {
-	dns := networkingv1.NetworkPolicyEgressRule{
-		To: pods("kube-system", map[string]string{"k8s-app": "kube-dns"}),
-		Ports: []networkingv1.NetworkPolicyPort{
-			{Protocol: new(corev1.ProtocolUDP), Port: new(intstr.FromInt32(53))},
-			{Protocol: new(corev1.ProtocolTCP), Port: new(intstr.FromInt32(53))},
-		},
-	}
-	return &networkingv1.NetworkPolicy{ObjectMeta: j.meta(name), Spec: networkingv1.NetworkPolicySpec{
-		PodSelector: metav1.LabelSelector{MatchLabels: map[string]string{"app.kubernetes.io/name": name}},
-		PolicyTypes: []networkingv1.PolicyType{networkingv1.PolicyTypeIngress, networkingv1.PolicyTypeEgress},
-		Egress:      append([]networkingv1.NetworkPolicyEgressRule{dns, {Ports: append(tcp(443), tcp(6443)...)}}, more...),
-	}}
-}
-
-func pods(namespace string, labels map[string]string) []networkingv1.NetworkPolicyPeer {
-	return []networkingv1.NetworkPolicyPeer{{
-		NamespaceSelector: &metav1.LabelSelector{MatchLabels: map[string]string{corev1.LabelMetadataName: namespace}},
-		PodSelector:       &metav1.LabelSelector{MatchLabels: labels},
-	}}
-}
-
-func tcp(port int32) []networkingv1.NetworkPolicyPort {
-	return []networkingv1.NetworkPolicyPort{{Protocol: new(corev1.ProtocolTCP), Port: new(intstr.FromInt32(port))}}
+	egress := append([]networkingv1.NetworkPolicyEgressRule{kube.ToDNS(), kube.ToAPIServer()}, more...)
+	return kube.IsolatingPolicy(j.meta(name), map[string]string{"app.kubernetes.io/name": name}, nil, egress)
 }
 
 // SetupName is that of the Job's pods, by their label app.kubernetes.io/name.
@@ -239,12 +183,9 @@ func (s *RolesSpec) Stages(host pulumi.StringInput) (kube.Stages, error) {
 	for _, database := range s.Databases {
 		names = append(names, RuntimeSecret(database), OwnerSecret(database))
 	}
-	server := networkingv1.NetworkPolicyEgressRule{Ports: tcp(s.Port)}
+	server := kube.ToCIDRs(s.Port, s.CIDRs...)
 	if len(s.Server) > 0 {
-		server.To = pods(s.Namespace, s.Server)
-	}
-	for _, cidr := range s.CIDRs {
-		server.To = append(server.To, networkingv1.NetworkPolicyPeer{IPBlock: &networkingv1.IPBlock{CIDR: cidr}})
+		server = kube.ToPods(s.Port, kube.PodSelector{Namespace: s.Namespace, Labels: s.Server})
 	}
 	// The address has an object of its own: it may only be known when the server is.
 	address := kube.Manifest{Name: "address", Object: &corev1.ConfigMap{ObjectMeta: j.meta("postgres-address"), Data: map[string]string{"host": ""}}}

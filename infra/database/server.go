@@ -1,7 +1,6 @@
 package database
 
 import (
-	"errors"
 	"fmt"
 	"path"
 	"slices"
@@ -16,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/loja-veloz/platform/infra/kube"
+	"github.com/loja-veloz/platform/infra/validate"
 )
 
 // MaxConnections is how many a server in the cluster takes.
@@ -55,13 +55,7 @@ type ServerSpec struct {
 	// default StorageClass; it exists. Empty takes that class.
 	LocalPath string
 	// Clients are the pods that may connect.
-	Clients []Client
-}
-
-// Client selects pods.
-type Client struct {
-	Namespace string
-	Labels    map[string]string
+	Clients []kube.PodSelector
 }
 
 // Server is the installed PostgreSQL.
@@ -73,8 +67,10 @@ type Server struct {
 // PostgreSQL. Errors name the argument that is wrong.
 func NewServer(ctx *pulumi.Context, name string, spec *ServerSpec, opts ...pulumi.ResourceOption) (*Server, error) {
 	s := &Server{}
-	stages, err := spec.Stages()
-	return s, register(ctx, "loja-veloz:database:Server", name, s, stages, err, opts)
+	if _, err := kube.NewComponent(ctx, "database", "loja-veloz:database:Server", name, s, spec.Stages, opts); err != nil {
+		return nil, err
+	}
+	return s, nil
 }
 
 // Port is where PostgreSQL listens.
@@ -88,20 +84,21 @@ func (s *ServerSpec) Host() string { return serverName + "." + s.Namespace }
 
 // Validate reports everything that is wrong with the arguments, one fault per line.
 func (s *ServerSpec) Validate() error {
-	faults := missing(map[string]string{"Namespace": s.Namespace})
-	faults = append(faults, validImage(s.Image)...)
+	var errs validate.Errors
+	errs.Required("Namespace", s.Namespace)
+	errs.Image("Image", s.Image)
 	if s.StorageGiB < 1 {
-		faults = append(faults, fmt.Errorf("StorageGiB is %d: at least 1 is needed", s.StorageGiB))
+		errs.Add("StorageGiB", "is %d: at least 1 is needed", s.StorageGiB)
 	}
 	if s.LocalPath != "" && (!path.IsAbs(s.LocalPath) || path.Clean(s.LocalPath) != s.LocalPath || s.LocalPath == "/") {
-		faults = append(faults, fmt.Errorf("LocalPath is %q: an absolute path of a folder is expected", s.LocalPath))
+		errs.Add("LocalPath", "is %q: an absolute path of a folder is expected", s.LocalPath)
 	}
 	for i, client := range s.Clients {
-		if client.Namespace == "" || len(client.Labels) == 0 {
-			faults = append(faults, fmt.Errorf("Clients[%d] has no namespace or no labels: it would admit every pod", i))
+		if client.TooWide() {
+			errs.Join(fmt.Errorf("Clients[%d] has no namespace or no labels: it would admit every pod", i))
 		}
 	}
-	return errors.Join(faults...)
+	return errs.Err()
 }
 
 // Stages gives every object, or every reason why not.
@@ -183,19 +180,7 @@ func (s *ServerSpec) volume() []kube.Manifest {
 
 // networkPolicy admits the clients to PostgreSQL, which itself reaches nobody.
 func (s *ServerSpec) networkPolicy() *networkingv1.NetworkPolicy {
-	var from []networkingv1.NetworkPolicyPeer
-	for _, client := range s.Clients {
-		from = append(from, pods(client.Namespace, client.Labels)...)
-	}
-	var ingress []networkingv1.NetworkPolicyIngressRule
-	if len(from) > 0 {
-		ingress = []networkingv1.NetworkPolicyIngressRule{{From: from, Ports: tcp(Port)}}
-	}
-	return &networkingv1.NetworkPolicy{ObjectMeta: s.meta(serverName), Spec: networkingv1.NetworkPolicySpec{
-		PodSelector: metav1.LabelSelector{MatchLabels: ServerLabels()},
-		PolicyTypes: []networkingv1.PolicyType{networkingv1.PolicyTypeIngress, networkingv1.PolicyTypeEgress},
-		Ingress:     ingress,
-	}}
+	return kube.IsolatingPolicy(s.meta(serverName), ServerLabels(), kube.FromPods(Port, s.Clients...), nil)
 }
 
 // settings are PostgreSQL's, for many small pools and little memory. The

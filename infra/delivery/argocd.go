@@ -2,7 +2,6 @@ package delivery
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/url"
 	"strings"
@@ -13,12 +12,13 @@ import (
 	"github.com/loja-veloz/platform/infra/charts"
 	"github.com/loja-veloz/platform/infra/kube"
 	"github.com/loja-veloz/platform/infra/secrets"
+	"github.com/loja-veloz/platform/infra/validate"
 )
 
 // ArgoCDSpec say how to install Argo CD, which is reached by port-forward.
 type ArgoCDSpec struct {
-	// Namespace is created for it.
-	Namespace string
+	kube.Chart
+
 	// OIDC is the identity provider; nil leaves the local user admin alone.
 	OIDC *OIDC
 	// Admins and Deployers are groups of the identity provider, and need OIDC: the
@@ -27,12 +27,6 @@ type ArgoCDSpec struct {
 	Admins, Deployers []string
 	// Repository is the git repository that it reads; nil adds none.
 	Repository *GitRepository
-	// Replicas is the number of pods of what is not the controller, which is alone.
-	Replicas int32
-	// ChartRepository replaces the chart's own; see kube.Release.
-	ChartRepository string
-	// SkipAwait does not wait until the pods are ready.
-	SkipAwait bool
 }
 
 // OIDC is an identity provider. Argo CD asks it for the scopes openid, profile,
@@ -75,51 +69,40 @@ func NewArgoCD(ctx *pulumi.Context, name string, spec *ArgoCDSpec, opts ...pulum
 
 // Validate reports everything that is wrong with the arguments, one fault per line.
 func (s *ArgoCDSpec) Validate() error {
-	var faults []error
-	if s.Namespace == "" {
-		faults = append(faults, errors.New("Namespace is empty"))
-	}
+	var errs validate.Errors
 	for _, list := range []struct {
 		field  string
 		groups []string
 	}{{"Admins", s.Admins}, {"Deployers", s.Deployers}} {
 		if len(list.groups) > 0 && s.OIDC == nil {
-			faults = append(faults, fmt.Errorf("%s has groups, and OIDC is missing: nobody would be in them", list.field))
+			errs.Join(fmt.Errorf("%s has groups, and OIDC is missing: nobody would be in them", list.field))
 		}
 		for i, group := range list.groups {
 			if group == "" || strings.ContainsAny(group, ",\"\n") {
-				faults = append(faults, fmt.Errorf("%s[%d] is %q: a group has no comma, quote or line break", list.field, i, group))
+				errs.Join(fmt.Errorf("%s[%d] is %q: a group has no comma, quote or line break", list.field, i, group))
 			}
 		}
 	}
 	if s.OIDC != nil {
-		faults = append(faults, s.OIDC.validate())
+		errs.Join(s.OIDC.validate())
 	}
 	if s.Repository != nil {
-		faults = append(faults, s.Repository.validate())
+		errs.Join(s.Repository.validate())
 	}
-	if s.Replicas < 1 {
-		faults = append(faults, fmt.Errorf("Replicas is %d: at least 1 is needed", s.Replicas))
-	}
-	if err := kube.ValidRepository(s.ChartRepository); err != nil {
-		faults = append(faults, fmt.Errorf("ChartRepository %w", err))
-	}
-	return errors.Join(faults...)
+	s.Check(&errs)
+	return errs.Err()
 }
 
 func (o *OIDC) validate() error {
-	var faults []error
-	for _, needed := range []struct{ field, value string }{
-		{"Name", o.Name}, {"ClientID", o.ClientID}, {"SecretName", o.SecretName}, {"Store", o.Store},
-	} {
-		if needed.value == "" {
-			faults = append(faults, fmt.Errorf("OIDC.%s is empty", needed.field))
-		}
-	}
+	var errs validate.Errors
+	errs.Required("OIDC.Name", o.Name)
+	errs.Required("OIDC.ClientID", o.ClientID)
+	errs.Required("OIDC.SecretName", o.SecretName)
+	errs.Required("OIDC.Store", o.Store)
 	if u, err := url.Parse(o.Issuer); err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
-		faults = append(faults, fmt.Errorf("OIDC.Issuer is %q: an https:// URL without credentials, query or fragment is expected", o.Issuer))
+		errs.Add("OIDC.Issuer", "is %q: an https:// URL without credentials, query or fragment is expected", o.Issuer)
 	}
-	return errors.Join(faults...)
+	return errs.Err()
 }
 
 // ForwardedURL is where Argo CD is through
@@ -152,17 +135,17 @@ type oidcConfig struct {
 }
 
 func (g *GitRepository) validate() error {
-	var faults []error
+	var errs validate.Errors
 	if err := gitURL(g.URL); err != nil {
-		faults = append(faults, fmt.Errorf("Repository.URL %w", err))
+		errs.Add("Repository.URL", "%s", err)
 	}
 	if g.SecretName == "" {
-		faults = append(faults, errors.New("Repository.SecretName is empty"))
+		errs.Add("Repository.SecretName", "is empty")
 	}
 	if g.Store == "" {
-		faults = append(faults, errors.New("Repository.Store is empty"))
+		errs.Add("Repository.Store", "is empty")
 	}
-	return errors.Join(faults...)
+	return errs.Err()
 }
 
 // gitURL takes the URL of a repository without credentials in it.
@@ -324,32 +307,27 @@ func (s *ArgoCDSpec) Release() (*kube.Release, error) {
 	part := func(milliCPU, memory, limit int64) ArgoCDPart {
 		return ArgoCDPart{Replicas: s.Replicas, PDB: budgetOf(s.Replicas), Resources: kube.Sizes(milliCPU, memory, limit)}
 	}
-	return &kube.Release{
-		// The chart calls its objects argocd-... after the release.
-		Name: "argocd", Namespace: s.Namespace,
-		Chart: charts.ArgoCD, Repository: s.ChartRepository,
-		Values: ArgoCDValues{
-			Global: ArgoCDGlobal{Domain: fmt.Sprintf("argocd-server.%s.svc", s.Namespace), Image: Tag{Tag: charts.ArgoCDServer.Tag}, Logging: ArgoCDLogging{Format: "json"}},
-			Redis:  ArgoCDRedis{Resources: kube.Sizes(20, 64, 256)},
-			Configs: ArgoCDConfigs{
-				CM: cm,
-				// The port-forward is the encryption.
-				Params: ArgoCDParams{ServerInsecure: true},
-				RBAC:   ArgoCDRBAC{PolicyCSV: s.policy()},
-			},
-			Controller: ArgoCDController{
-				Replicas: 1, PDB: MaxUnavailableBudget{Enabled: true, MaxUnavailable: 1},
-				Metrics: Switch{Enabled: true}, Resources: kube.Sizes(100, 384, 1024),
-			},
-			Server: ArgoCDServer{
-				Replicas: s.Replicas, PDB: budgetOf(s.Replicas), Metrics: Switch{Enabled: true},
-				Resources: kube.Sizes(50, 128, 384),
-			},
-			RepoServer:     part(50, 192, 768),
-			ApplicationSet: part(20, 96, 256),
+	// The chart calls its objects argocd-... after the release.
+	return s.NewRelease("argocd", charts.ArgoCD, 900, ArgoCDValues{
+		Global: ArgoCDGlobal{Domain: fmt.Sprintf("argocd-server.%s.svc", s.Namespace), Image: Tag{Tag: charts.ArgoCDServer.Tag}, Logging: ArgoCDLogging{Format: "json"}},
+		Redis:  ArgoCDRedis{Resources: kube.Sizes(20, 64, 256)},
+		Configs: ArgoCDConfigs{
+			CM: cm,
+			// The port-forward is the encryption.
+			Params: ArgoCDParams{ServerInsecure: true},
+			RBAC:   ArgoCDRBAC{PolicyCSV: s.policy()},
 		},
-		Atomic: true, SkipAwait: s.SkipAwait, TimeoutSeconds: 900, MaxHistory: 5,
-	}, nil
+		Controller: ArgoCDController{
+			Replicas: 1, PDB: MaxUnavailableBudget{Enabled: true, MaxUnavailable: 1},
+			Metrics: Switch{Enabled: true}, Resources: kube.Sizes(100, 384, 1024),
+		},
+		Server: ArgoCDServer{
+			Replicas: s.Replicas, PDB: budgetOf(s.Replicas), Metrics: Switch{Enabled: true},
+			Resources: kube.Sizes(50, 128, 384),
+		},
+		RepoServer:     part(50, 192, 768),
+		ApplicationSet: part(20, 96, 256),
+	}), nil
 }
 
 // Pods are those of the release; nil for arguments that are wrong.
@@ -374,7 +352,7 @@ func (s *ArgoCDSpec) Installation() (*kube.Installation, error) {
 	if err != nil {
 		return nil, err
 	}
-	before := kube.Stages{{{Name: "namespace", Object: kube.RestrictedNamespace(s.Namespace)}}}
+	before := s.NamespaceStages()
 	var read []kube.Manifest
 	if r := s.Repository; r != nil {
 		read = append(read, kube.Manifest{

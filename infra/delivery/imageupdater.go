@@ -1,7 +1,6 @@
 package delivery
 
 import (
-	"errors"
 	"fmt"
 	"maps"
 	"path"
@@ -13,8 +12,8 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/loja-veloz/platform/infra/charts"
-	"github.com/loja-veloz/platform/infra/identity"
 	"github.com/loja-veloz/platform/infra/kube"
+	"github.com/loja-veloz/platform/infra/validate"
 )
 
 // ImageUpdaterServiceAccount is the identity that its pod identity role is for.
@@ -40,8 +39,10 @@ type ImageUpdater struct {
 
 // ImageUpdaterSpec say whose images to watch and where to write what is new.
 type ImageUpdaterSpec struct {
-	// Namespace is that of Argo CD and its Applications, which has to exist.
-	Namespace string
+	// Chart's Namespace is that of Argo CD and its Applications, which exists; Replicas is 1, since the updater keeps
+	// what it has seen in memory.
+	kube.Chart
+
 	// AccountID and Region are those of the ECR registry.
 	AccountID, Region string
 	// Repository is the git repository to which tags are written, with the
@@ -49,10 +50,6 @@ type ImageUpdaterSpec struct {
 	Repository, Branch string
 	// Applications are the Applications and the images in each.
 	Applications []UpdatedApplication
-	// ChartRepository replaces the chart's own; see kube.Release.
-	ChartRepository string
-	// SkipAwait does not wait until the pod is ready.
-	SkipAwait bool
 }
 
 // UpdatedApplication is an Application whose images are updated.
@@ -79,39 +76,32 @@ func NewImageUpdater(ctx *pulumi.Context, name string, spec *ImageUpdaterSpec, o
 
 // Validate reports everything that is wrong with the arguments, one fault per line.
 func (s *ImageUpdaterSpec) Validate() error {
-	var faults []error
-	if s.Namespace == "" {
-		faults = append(faults, errors.New("Namespace is empty"))
-	}
-	if !identity.ValidAccount(s.AccountID) {
-		faults = append(faults, fmt.Errorf("AccountID is %q: 12 digits are expected", s.AccountID))
-	}
-	if !identity.ValidRegion(s.Region) {
-		faults = append(faults, fmt.Errorf("Region is %q: a region such as us-east-1 is expected", s.Region))
-	}
+	var errs validate.Errors
+	errs.Account("AccountID", s.AccountID, "Region", s.Region)
 	if len(s.Applications) > 0 {
 		if err := gitURL(s.Repository); err != nil {
-			faults = append(faults, fmt.Errorf("Repository %w", err))
+			errs.Add("Repository", "%s", err)
 		}
 		if s.Branch == "" {
-			faults = append(faults, errors.New("Branch is empty"))
+			errs.Add("Branch", "is empty")
 		}
 	}
 	for i, app := range s.Applications {
 		if app.NamePattern == "" {
-			faults = append(faults, fmt.Errorf("Applications[%d].NamePattern is empty", i))
+			errs.Join(fmt.Errorf("Applications[%d].NamePattern is empty", i))
 		}
 		if app.Path == "" {
-			faults = append(faults, fmt.Errorf("Applications[%d].Path is empty", i))
+			errs.Join(fmt.Errorf("Applications[%d].Path is empty", i))
 		}
 		if len(app.Images) == 0 {
-			faults = append(faults, fmt.Errorf("Applications[%d].Images is empty", i))
+			errs.Join(fmt.Errorf("Applications[%d].Images is empty", i))
 		}
 	}
-	if err := kube.ValidRepository(s.ChartRepository); err != nil {
-		faults = append(faults, fmt.Errorf("ChartRepository %w", err))
+	s.Check(&errs)
+	if s.Replicas > 1 {
+		errs.Add("Replicas", "is %d: the chart runs one pod", s.Replicas)
 	}
-	return errors.Join(faults...)
+	return errs.Err()
 }
 
 // ImageUpdaterValues are the chart's values, as far as they are used here.
@@ -161,21 +151,16 @@ func (s *ImageUpdaterSpec) Release() (*kube.Release, error) {
 		return nil, err
 	}
 	const script = "ecr-login.sh"
-	return &kube.Release{
-		Name: "argocd-image-updater", Namespace: s.Namespace,
-		Chart: charts.ImageUpdater, Repository: s.ChartRepository,
-		Values: ImageUpdaterValues{
-			Config: ImageUpdaterConfig{LogLevel: "info", Registries: []ImageRegistry{{
-				Name: "ECR", APIURL: "https://" + s.registry(), Prefix: s.registry(), Ping: true,
-				Credentials: "ext:/scripts/" + script, CredsExpire: credentialsExpire,
-			}}},
-			AuthScripts:    ImageUpdaterScripts{Enabled: true, Scripts: map[string]string{script: loginScript}},
-			ExtraEnv:       []corev1.EnvVar{{Name: "AWS_REGION", Value: s.Region}},
-			ServiceAccount: ImageUpdaterAccount{Name: ImageUpdaterServiceAccount},
-			Resources:      kube.Sizes(20, 64, 256),
-		},
-		Atomic: true, SkipAwait: s.SkipAwait, TimeoutSeconds: 600, MaxHistory: 5,
-	}, nil
+	return s.NewRelease("argocd-image-updater", charts.ImageUpdater, 600, ImageUpdaterValues{
+		Config: ImageUpdaterConfig{LogLevel: "info", Registries: []ImageRegistry{{
+			Name: "ECR", APIURL: "https://" + s.registry(), Prefix: s.registry(), Ping: true,
+			Credentials: "ext:/scripts/" + script, CredsExpire: credentialsExpire,
+		}}},
+		AuthScripts:    ImageUpdaterScripts{Enabled: true, Scripts: map[string]string{script: loginScript}},
+		ExtraEnv:       []corev1.EnvVar{{Name: "AWS_REGION", Value: s.Region}},
+		ServiceAccount: ImageUpdaterAccount{Name: ImageUpdaterServiceAccount},
+		Resources:      kube.Sizes(20, 64, 256),
+	}), nil
 }
 
 // Pods are those of the release; nil for arguments that are wrong.
@@ -184,8 +169,7 @@ func (s *ImageUpdaterSpec) Pods() []kube.PodSize {
 	if err != nil {
 		return nil
 	}
-	// The chart has one pod, and advises against more.
-	return []kube.PodSize{kube.SizeOf("argocd-image-updater", 1, release.Values.(ImageUpdaterValues).Resources)}
+	return []kube.PodSize{kube.SizeOf("argocd-image-updater", s.Replicas, release.Values.(ImageUpdaterValues).Resources)}
 }
 
 // Installation gives everything that the updater consists of, or every reason why

@@ -22,26 +22,26 @@ const (
 
 func argoCD() *delivery.ArgoCDSpec {
 	return &delivery.ArgoCDSpec{
-		Namespace: "argocd",
-		OIDC: &delivery.OIDC{
+
+		Chart: kube.Chart{Namespace: "argocd", Replicas: 2}, OIDC: &delivery.OIDC{
 			Name: "Company", Issuer: "https://login.example.com", ClientID: "argocd", SecretName: "loja-veloz/prod/argocd-oidc", Store: store,
 		},
-		Admins: []string{"platform-team"}, Deployers: []string{"developers"}, Replicas: 2,
+		Admins: []string{"platform-team"}, Deployers: []string{"developers"},
 		Repository: &delivery.GitRepository{URL: repository, SecretName: "loja-veloz/prod/git", Store: store},
 	}
 }
 
 func imageUpdater() *delivery.ImageUpdaterSpec {
 	return &delivery.ImageUpdaterSpec{
-		Namespace: "argocd", AccountID: "111122223333", Region: "us-east-1", Repository: repository, Branch: "main",
+		Chart: kube.Chart{Namespace: "argocd", Replicas: 1}, AccountID: "111122223333", Region: "us-east-1", Repository: repository, Branch: "main",
 		Applications: []delivery.UpdatedApplication{{NamePattern: "sample-web-app", Path: "deploy/prod/sample-web-app", Images: []string{"sample-web-app"}}},
 	}
 }
 
 func rolloutsRelease() *delivery.RolloutsReleaseSpec {
 	return &delivery.RolloutsReleaseSpec{
-		Namespace: "argo-rollouts", Replicas: 2,
-		Datadog: &delivery.DatadogMetrics{Site: "datadoghq.com", SecretName: "loja-veloz/prod/datadog", Store: store},
+
+		Chart: kube.Chart{Namespace: "argo-rollouts", Replicas: 2}, Datadog: &delivery.DatadogMetrics{Site: "datadoghq.com", SecretName: "loja-veloz/prod/datadog", Store: store},
 	}
 }
 
@@ -167,7 +167,7 @@ func TestReleaseRefusals(t *testing.T) {
 		"Applications[0].Path is empty":          (&delivery.ImageUpdaterSpec{Applications: make([]delivery.UpdatedApplication, 1)}).Validate(),
 		"Applications[0].Images is empty":        (&delivery.ImageUpdaterSpec{Applications: make([]delivery.UpdatedApplication, 1)}).Validate(),
 		"Datadog.Site is empty":                  (&delivery.RolloutsReleaseSpec{Datadog: &delivery.DatadogMetrics{}}).Validate(),
-		"ChartRepository is \"http://x\": use":   (&delivery.RolloutsReleaseSpec{ChartRepository: "http://x"}).Validate(),
+		"ChartRepository is \"http://x\": use":   (&delivery.RolloutsReleaseSpec{Chart: kube.Chart{ChartRepository: "http://x"}}).Validate(),
 		`Repository.URL is "git@github.com:x/y"`: (&delivery.ArgoCDSpec{Repository: &delivery.GitRepository{URL: "git@github.com:x/y"}}).Validate(),
 	} {
 		if err == nil || !strings.Contains(err.Error(), want) {

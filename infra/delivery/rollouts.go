@@ -5,7 +5,6 @@ package delivery
 
 import (
 	"embed"
-	"errors"
 	"fmt"
 	"slices"
 
@@ -13,12 +12,13 @@ import (
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
-	networkingv1 "k8s.io/api/networking/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/loja-veloz/platform/infra/kube"
+
+	"github.com/loja-veloz/platform/infra/validate"
 )
 
 //go:generate go run ../internal/crdgen -module github.com/argoproj/argo-rollouts@v1.9.1 -path manifests/crds -license Apache-2.0 -out crds
@@ -54,19 +54,9 @@ type Rollouts struct {
 // NewRollouts installs the CRDs and the controller, and is done when the
 // controller is ready. Errors name the argument that is wrong.
 func NewRollouts(ctx *pulumi.Context, name string, spec *RolloutsSpec, opts ...pulumi.ResourceOption) (*Rollouts, error) {
-	stages, err := spec.Stages()
-	if err != nil {
-		return nil, fmt.Errorf("rollouts controller %s: %w", name, err)
-	}
 	r := &Rollouts{}
-	if err := ctx.RegisterComponentResource("loja-veloz:delivery:Rollouts", name, r, opts...); err != nil {
-		return nil, fmt.Errorf("registering rollouts controller %s: %w", name, err)
-	}
-	if _, err := kube.ApplyStages(ctx, r, name, stages, opts); err != nil {
-		return nil, fmt.Errorf("rollouts controller %s: %w", name, err)
-	}
-	if err := ctx.RegisterResourceOutputs(r, pulumi.Map{}); err != nil {
-		return nil, fmt.Errorf("registering the outputs of rollouts controller %s: %w", name, err)
+	if _, err := kube.NewComponent(ctx, "rollouts controller", "loja-veloz:delivery:Rollouts", name, r, spec.Stages, opts); err != nil {
+		return nil, err
 	}
 	return r, nil
 }
@@ -85,17 +75,13 @@ func (s *RolloutsSpec) Stages() (kube.Stages, error) {
 }
 
 func (s *RolloutsSpec) validate() error {
-	var faults []error
-	if s.Namespace == "" {
-		faults = append(faults, errors.New("Namespace is empty"))
-	}
-	if s.Replicas < 1 {
-		faults = append(faults, fmt.Errorf("Replicas is %d: at least 1 is needed", s.Replicas))
-	}
+	var errs validate.Errors
+	errs.Required("Namespace", s.Namespace)
+	errs.Replicas("Replicas", s.Replicas)
 	if len(s.WeightRules) == 0 {
-		faults = append(faults, errors.New("WeightRules is empty: the controller could move no weight"))
+		errs.Add("WeightRules", "is empty: the controller could move no weight")
 	}
-	return errors.Join(faults...)
+	return errs.Err()
 }
 
 var controllerLabels = map[string]string{
@@ -166,7 +152,7 @@ func (s *RolloutsSpec) arguments() []string {
 		fmt.Sprintf("--metricsPort=%d", metricsPort),
 		// One replica waits for no lease after a crash; Recreate keeps it alone.
 		fmt.Sprintf("--leader-elect=%t", s.Replicas > 1),
-		// Workers are for clusters of hundreds of services (the defaults are 10 and 30).
+		// Workers are for clusters of hundreds of services (the deerrs are 10 and 30).
 		"--rollout-threads=2",
 		"--analysis-threads=2",
 		"--experiment-threads=1",
@@ -223,9 +209,6 @@ func (s *RolloutsSpec) controller() []kube.Manifest {
 			Template: corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: controllerLabels}, Spec: pod},
 		}}},
 		// Nothing calls the controller; Prometheus is admitted when it arrives.
-		{Name: "network-policy", Object: &networkingv1.NetworkPolicy{ObjectMeta: s.meta(objectName), Spec: networkingv1.NetworkPolicySpec{
-			PodSelector: metav1.LabelSelector{MatchLabels: selector},
-			PolicyTypes: []networkingv1.PolicyType{networkingv1.PolicyTypeIngress},
-		}}},
+		{Name: "network-policy", Object: kube.IngressPolicy(s.meta(objectName), selector)},
 	}
 }

@@ -1,7 +1,6 @@
 package delivery
 
 import (
-	"errors"
 	"fmt"
 
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
@@ -11,6 +10,7 @@ import (
 	"github.com/loja-veloz/platform/infra/gateway"
 	"github.com/loja-veloz/platform/infra/kube"
 	"github.com/loja-veloz/platform/infra/secrets"
+	"github.com/loja-veloz/platform/infra/validate"
 )
 
 const (
@@ -22,16 +22,10 @@ const (
 // RolloutsReleaseSpec say how to install the controller from its chart, with the
 // plugin that moves weights in HTTPRoutes.
 type RolloutsReleaseSpec struct {
-	// Namespace is created for the controller.
-	Namespace string
-	// Replicas is the number of controller pods, of which one leads.
-	Replicas int32
+	kube.Chart
+
 	// Datadog is where analyses ask for metrics; nil is nowhere.
 	Datadog *DatadogMetrics
-	// ChartRepository replaces the chart's own; see kube.Release.
-	ChartRepository string
-	// SkipAwait does not wait until the pods are ready.
-	SkipAwait bool
 }
 
 // DatadogMetrics is an account of Datadog.
@@ -64,26 +58,14 @@ func NewRolloutsRelease(ctx *pulumi.Context, name string, spec *RolloutsReleaseS
 
 // Validate reports everything that is wrong with the arguments, one fault per line.
 func (s *RolloutsReleaseSpec) Validate() error {
-	var faults []error
-	if s.Namespace == "" {
-		faults = append(faults, errors.New("Namespace is empty"))
-	}
-	if s.Replicas < 1 {
-		faults = append(faults, fmt.Errorf("Replicas is %d: at least 1 is needed", s.Replicas))
-	}
+	var errs validate.Errors
 	if d := s.Datadog; d != nil {
-		for _, needed := range []struct{ field, value string }{
-			{"Site", d.Site}, {"SecretName", d.SecretName}, {"Store", d.Store},
-		} {
-			if needed.value == "" {
-				faults = append(faults, fmt.Errorf("Datadog.%s is empty", needed.field))
-			}
-		}
+		errs.Required("Datadog.Site", d.Site)
+		errs.Required("Datadog.SecretName", d.SecretName)
+		errs.Required("Datadog.Store", d.Store)
 	}
-	if err := kube.ValidRepository(s.ChartRepository); err != nil {
-		faults = append(faults, fmt.Errorf("ChartRepository %w", err))
-	}
-	return errors.Join(faults...)
+	s.Check(&errs)
+	return errs.Err()
 }
 
 // RolloutsValues are the chart's values, as far as they are used here.
@@ -168,26 +150,21 @@ func (s *RolloutsReleaseSpec) Release() (*kube.Release, error) {
 		Resources:       kube.Sizes(10, 32, 128),
 		SecurityContext: security,
 	}
-	return &kube.Release{
-		Name: objectName, Namespace: s.Namespace,
-		Chart: charts.Rollouts, Repository: s.ChartRepository,
-		Values: RolloutsValues{
-			Controller: RolloutsController{
-				Image: Tag{Tag: charts.RolloutsController.Tag}, Replicas: s.Replicas, PDB: budgetOf(s.Replicas),
-				Metrics:              Switch{Enabled: true},
-				InitContainers:       []corev1.Container{copier},
-				TrafficRouterPlugins: []RolloutsPlugin{{Name: gateway.PluginName, Location: "file://" + pluginFolder + "/" + pluginFile}},
-				Volumes:              []RolloutsVolume{{Name: pluginVolume}},
-				VolumeMounts:         []RolloutsMount{{Name: pluginVolume, MountPath: pluginFolder}},
-				Resources:            kube.Sizes(50, 96, 384),
-			},
-			ProviderRBAC: RolloutsProviderRBAC{Providers: RolloutsProviders{GatewayAPI: true}},
-			Dashboard: RolloutsDashboard{
-				Enabled: true, Readonly: true, Resources: kube.Sizes(10, 64, 192), ContainerSecurityContext: restricted(),
-			},
+	return s.NewRelease(objectName, charts.Rollouts, 600, RolloutsValues{
+		Controller: RolloutsController{
+			Image: Tag{Tag: charts.RolloutsController.Tag}, Replicas: s.Replicas, PDB: budgetOf(s.Replicas),
+			Metrics:              Switch{Enabled: true},
+			InitContainers:       []corev1.Container{copier},
+			TrafficRouterPlugins: []RolloutsPlugin{{Name: gateway.PluginName, Location: "file://" + pluginFolder + "/" + pluginFile}},
+			Volumes:              []RolloutsVolume{{Name: pluginVolume}},
+			VolumeMounts:         []RolloutsMount{{Name: pluginVolume, MountPath: pluginFolder}},
+			Resources:            kube.Sizes(50, 96, 384),
 		},
-		Atomic: true, SkipAwait: s.SkipAwait, TimeoutSeconds: 600, MaxHistory: 5,
-	}, nil
+		ProviderRBAC: RolloutsProviderRBAC{Providers: RolloutsProviders{GatewayAPI: true}},
+		Dashboard: RolloutsDashboard{
+			Enabled: true, Readonly: true, Resources: kube.Sizes(10, 64, 192), ContainerSecurityContext: restricted(),
+		},
+	}), nil
 }
 
 // restricted is all that the "restricted" standard asks of a container whose pod
@@ -218,7 +195,7 @@ func (s *RolloutsReleaseSpec) Installation() (*kube.Installation, error) {
 	if err != nil {
 		return nil, err
 	}
-	before := kube.Stages{{{Name: "namespace", Object: kube.RestrictedNamespace(s.Namespace)}}}
+	before := s.NamespaceStages()
 	if d := s.Datadog; d != nil {
 		before = append(before, []kube.Manifest{{
 			Name: "datadog", Object: secrets.NewRolloutsDatadogSecret(s.Namespace, d.Store, d.SecretName, d.Site),

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -17,11 +16,11 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/util/intstr"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/loja-veloz/platform/infra/charts"
 	"github.com/loja-veloz/platform/infra/kube"
+	"github.com/loja-veloz/platform/infra/validate"
 )
 
 const (
@@ -54,8 +53,8 @@ const (
 // Network Load Balancer, or an internal one, which is reachable from nowhere but
 // the cluster.
 type KongSpec struct {
-	// Namespace is created for this instance, which shares it with no other.
-	Namespace string
+	kube.Chart
+
 	// ReleaseName is that of the Helm release; the proxy's Service is
 	// <release>-kong-proxy.
 	ReleaseName string
@@ -73,15 +72,9 @@ type KongSpec struct {
 	RouteNamespaces []string
 	// ScrapedFrom is the namespace whose pods may read the metrics; empty is none.
 	ScrapedFrom string
-	// Replicas is the number of pods.
-	Replicas int32
 	// DefinitionsInstalled: another component brings the CustomResourceDefinitions
 	// of the Gateway API.
 	DefinitionsInstalled bool
-	// ChartRepository replaces the chart's own; see kube.Release.
-	ChartRepository string
-	// SkipAwait does not wait until the pods are ready.
-	SkipAwait bool
 }
 
 // Kong is an installed instance.
@@ -130,45 +123,32 @@ func NewKongRouter(spec *KongSpec) KongRouter {
 	return r
 }
 
-var (
-	objectName = regexp.MustCompile(`^[a-z]([-a-z0-9]*[a-z0-9])?$`)
-	hostName   = regexp.MustCompile(`^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]{2,63}$`)
-)
-
 // ProxyService is the Service through which requests come in, and which is given
 // the load balancer of a public instance.
 func (s *KongSpec) ProxyService() string { return s.ReleaseName + "-kong-proxy" }
 
 // Validate reports everything that is wrong with the arguments, one fault per line.
 func (s *KongSpec) Validate() error {
-	var faults []error
-	add := func(format string, args ...any) { faults = append(faults, fmt.Errorf(format, args...)) }
+	var errs validate.Errors
 	for _, name := range []struct{ field, value string }{
-		{"Namespace", s.Namespace}, {"ReleaseName", s.ReleaseName}, {"Class", s.Class},
+		{"ReleaseName", s.ReleaseName}, {"Class", s.Class},
 	} {
-		if !objectName.MatchString(name.value) {
-			add("%s is %q: use lower-case letters, digits and dashes, beginning with a letter", name.field, name.value)
-		}
+		errs.Name(name.field, name.value)
 	}
 	if !s.Public && s.Host != "" {
-		add("Host is %q on an instance that is not public: its routes go by service", s.Host)
+		errs.Add("Host", "is %q on an instance that is not public: its routes go by service", s.Host)
 	}
-	if s.Host != "" && !hostName.MatchString(s.Host) {
-		add("Host is %q: a full DNS name such as shop.example.com is expected", s.Host)
-	}
-	if s.Replicas < 1 {
-		add("Replicas is %d: at least 1 is needed", s.Replicas)
+	if s.Host != "" && !validate.HostName(s.Host) {
+		errs.Add("Host", "is %q: a full DNS name such as shop.example.com is expected", s.Host)
 	}
 	if len(s.RouteNamespaces) == 0 {
-		add("RouteNamespaces is empty: the gateway would route to nothing")
+		errs.Add("RouteNamespaces", "is empty: the gateway would route to nothing")
 	}
 	if slices.Contains(s.RouteNamespaces, s.Namespace) {
-		add("RouteNamespaces holds the gateway's own namespace %q", s.Namespace)
+		errs.Add("RouteNamespaces", "holds the gateway's own namespace %q", s.Namespace)
 	}
-	if err := kube.ValidRepository(s.ChartRepository); err != nil {
-		add("ChartRepository %w", err)
-	}
-	return errors.Join(faults...)
+	s.Check(&errs)
+	return errs.Err()
 }
 
 // validateCertificate judges the certificate of an instance.
@@ -308,10 +288,7 @@ func (s *KongSpec) release() *kube.Release {
 			LabelSelector: &metav1.LabelSelector{MatchLabels: NewKongRouter(s).Pods().Labels},
 		}},
 	}
-	release := &kube.Release{
-		Name: s.ReleaseName, Namespace: s.Namespace, Chart: charts.Kong, Repository: s.ChartRepository,
-		Atomic: true, SkipAwait: s.SkipAwait, TimeoutSeconds: 600, MaxHistory: 5,
-	}
+	release := s.NewRelease(s.ReleaseName, charts.Kong, 600, nil)
 	if s.Public {
 		s.expose(&values)
 		// Pod after pod waits for the load balancer, which takes minutes for each.
@@ -439,10 +416,8 @@ func (s *KongSpec) gateway() []kube.Manifest {
 	listener := gatewayv1.Listener{
 		Name: "http", Port: httpPort, Protocol: gatewayv1.HTTPProtocolType,
 		AllowedRoutes: &gatewayv1.AllowedRoutes{Namespaces: &gatewayv1.RouteNamespaces{
-			From: new(gatewayv1.NamespacesFromSelector),
-			Selector: &metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{{
-				Key: corev1.LabelMetadataName, Operator: metav1.LabelSelectorOpIn, Values: s.RouteNamespaces,
-			}}},
+			From:     new(gatewayv1.NamespacesFromSelector),
+			Selector: kube.Namespaces(s.RouteNamespaces...),
 		}},
 	}
 	if s.Public {
@@ -468,30 +443,18 @@ func (s *KongSpec) gateway() []kube.Manifest {
 // services' namespaces otherwise, the metrics to the scraper and to the load
 // balancer's health checks, and the webhook, whose caller no policy can name.
 func (s *KongSpec) networkPolicy() *networkingv1.NetworkPolicy {
-	port := func(n int32) []networkingv1.NetworkPolicyPort {
-		return []networkingv1.NetworkPolicyPort{{Protocol: new(corev1.ProtocolTCP), Port: new(intstr.FromInt32(n))}}
-	}
-	namespaces := func(names ...string) []networkingv1.NetworkPolicyPeer {
-		return []networkingv1.NetworkPolicyPeer{{NamespaceSelector: &metav1.LabelSelector{
-			MatchExpressions: []metav1.LabelSelectorRequirement{{Key: corev1.LabelMetadataName, Operator: metav1.LabelSelectorOpIn, Values: names}},
-		}}}
-	}
-	proxy := networkingv1.NetworkPolicyIngressRule{Ports: port(kongHTTP)}
+	proxy := kube.FromAnywhere(kongHTTP)
 	if !s.Public {
-		proxy.From = namespaces(s.RouteNamespaces...)
+		proxy = kube.FromNamespaces(kongHTTP, s.RouteNamespaces...)
 	}
-	rules := []networkingv1.NetworkPolicyIngressRule{proxy, {Ports: port(kongWebhook)}}
+	rules := []networkingv1.NetworkPolicyIngressRule{proxy, kube.FromAnywhere(kongWebhook)}
 	switch {
 	case s.Public: // the load balancer's health checks come from its own addresses
-		rules = append(rules, networkingv1.NetworkPolicyIngressRule{Ports: port(kongStatus)})
+		rules = append(rules, kube.FromAnywhere(kongStatus))
 	case s.ScrapedFrom != "":
-		rules = append(rules, networkingv1.NetworkPolicyIngressRule{From: namespaces(s.ScrapedFrom), Ports: port(kongStatus)})
+		rules = append(rules, kube.FromNamespaces(kongStatus, s.ScrapedFrom))
 	}
-	return &networkingv1.NetworkPolicy{ObjectMeta: s.meta("kong"), Spec: networkingv1.NetworkPolicySpec{
-		PodSelector: metav1.LabelSelector{MatchLabels: NewKongRouter(s).Pods().Labels},
-		PolicyTypes: []networkingv1.PolicyType{networkingv1.PolicyTypeIngress},
-		Ingress:     rules,
-	}}
+	return kube.IngressPolicy(s.meta("kong"), NewKongRouter(s).Pods().Labels, rules...)
 }
 
 // Routes gives the route of a service: on a public instance of its public paths,
@@ -616,8 +579,8 @@ func (KongRouter) WeightRules() []rbacv1.PolicyRule {
 }
 
 // Pods are Kong's.
-func (r KongRouter) Pods() Pods {
-	return Pods{Namespace: r.namespace, Labels: map[string]string{
+func (r KongRouter) Pods() kube.PodSelector {
+	return kube.PodSelector{Namespace: r.namespace, Labels: map[string]string{
 		"app.kubernetes.io/name": "kong", "app.kubernetes.io/instance": r.release,
 	}}
 }
@@ -638,25 +601,25 @@ type KongPair struct {
 // NewKongPair joins two instances. It refuses what would let one answer for the
 // other.
 func NewKongPair(public, internal *KongSpec) (KongPair, error) {
-	var faults []error
+	var errs validate.Errors
 	if !public.Public {
-		faults = append(faults, errors.New("the public instance is not Public"))
+		errs.Join(errors.New("the public instance is not Public"))
 	}
 	if internal.Public {
-		faults = append(faults, errors.New("the internal instance is Public"))
+		errs.Join(errors.New("the internal instance is Public"))
 	}
 	if public.Class == internal.Class {
-		faults = append(faults, fmt.Errorf("both instances have the Class %q: each would answer for the other's routes", public.Class))
+		errs.Join(fmt.Errorf("both instances have the Class %q: each would answer for the other's routes", public.Class))
 	}
 	if public.Namespace == internal.Namespace {
-		faults = append(faults, fmt.Errorf("both instances are in Namespace %q: network policies could not tell them apart", public.Namespace))
+		errs.Join(fmt.Errorf("both instances are in Namespace %q: network policies could not tell them apart", public.Namespace))
 	}
 	pair := KongPair{KongRouter: NewKongRouter(public), Internal: NewKongRouter(internal)}
 	if pair.routeNamespace != pair.Internal.routeNamespace {
-		faults = append(faults, fmt.Errorf("the instances route to %q and %q", pair.routeNamespace, pair.Internal.routeNamespace))
+		errs.Join(fmt.Errorf("the instances route to %q and %q", pair.routeNamespace, pair.Internal.routeNamespace))
 	}
-	if len(faults) > 0 {
-		return KongPair{}, errors.Join(faults...)
+	if err := errs.Err(); err != nil {
+		return KongPair{}, err
 	}
 	return pair, nil
 }

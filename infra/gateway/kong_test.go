@@ -16,7 +16,7 @@ import (
 
 func public() *gateway.KongSpec {
 	return &gateway.KongSpec{
-		Namespace: "kong", ReleaseName: "kong", Class: "kong", Public: true, Host: "shop.example.com", Replicas: 2,
+		Chart: kube.Chart{Namespace: "kong", Replicas: 2}, ReleaseName: "kong", Class: "kong", Public: true, Host: "shop.example.com",
 		RouteNamespaces: []string{"shop"}, ScrapedFrom: "datadog",
 	}
 }
@@ -25,7 +25,7 @@ const certificate = pulumi.String("arn:aws:acm:us-east-1:111122223333:certificat
 
 func internal() *gateway.KongSpec {
 	return &gateway.KongSpec{
-		Namespace: "kong-internal", ReleaseName: "kong-internal", Class: "kong-internal", Replicas: 2,
+		Chart: kube.Chart{Namespace: "kong-internal", Replicas: 2}, ReleaseName: "kong-internal", Class: "kong-internal",
 		RouteNamespaces: []string{"shop"}, ScrapedFrom: "datadog", DefinitionsInstalled: true,
 	}
 }
@@ -197,8 +197,8 @@ func TestKongRefusals(t *testing.T) {
 		"RouteNamespaces is empty": {},
 		"that is not public":       {Host: "shop.example.com"},
 		`Host is "Shop"`:           {Public: true, Host: "Shop"},
-		`own namespace "kong"`:     {Namespace: "kong", RouteNamespaces: []string{"kong"}},
-		"ChartRepository is":       {ChartRepository: "http://x"},
+		`own namespace "kong"`:     {Chart: kube.Chart{Namespace: "kong"}, RouteNamespaces: []string{"kong"}},
+		"ChartRepository is":       {Chart: kube.Chart{ChartRepository: "http://x"}},
 	} {
 		if err := wrong.Validate(); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("want %q in %v", want, err)

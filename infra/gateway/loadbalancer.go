@@ -1,12 +1,8 @@
 package gateway
 
 import (
-	"errors"
-	"fmt"
-
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/loja-veloz/platform/infra/charts"
 	"github.com/loja-veloz/platform/infra/kube"
@@ -18,19 +14,13 @@ const LoadBalancerServiceAccount = "aws-load-balancer-controller"
 
 // LoadBalancerSpec say for which cluster the AWS Load Balancer Controller works.
 type LoadBalancerSpec struct {
-	// Namespace holds the controller; kube-system exists, any other is created.
-	Namespace string
+	kube.Chart
+
 	// ClusterName is in the tags of everything that it makes.
 	ClusterName string
 	// Region is given, for pods cannot ask the instance metadata service: its hop
 	// limit is 1.
 	Region string
-	// Replicas is the number of pods, of which one leads.
-	Replicas int32
-	// ChartRepository replaces the chart's own; see kube.Release.
-	ChartRepository string
-	// SkipAwait does not wait until the pods are ready.
-	SkipAwait bool
 }
 
 // LoadBalancer is the installed controller, which makes the load balancers that
@@ -55,21 +45,11 @@ func NewLoadBalancer(ctx *pulumi.Context, name string, spec *LoadBalancerSpec, v
 
 // Validate reports everything that is wrong with the arguments, one fault per line.
 func (s *LoadBalancerSpec) Validate() error {
-	var faults []error
-	for _, needed := range []struct{ field, value string }{
-		{"Namespace", s.Namespace}, {"ClusterName", s.ClusterName}, {"Region", s.Region},
-	} {
-		if needed.value == "" {
-			faults = append(faults, fmt.Errorf("%s is empty", needed.field))
-		}
-	}
-	if s.Replicas < 1 {
-		faults = append(faults, fmt.Errorf("Replicas is %d: at least 1 is needed", s.Replicas))
-	}
-	if err := kube.ValidRepository(s.ChartRepository); err != nil {
-		faults = append(faults, fmt.Errorf("ChartRepository %w", err))
-	}
-	return errors.Join(faults...)
+	var errs validate.Errors
+	errs.Required("ClusterName", s.ClusterName)
+	errs.Required("Region", s.Region)
+	s.Check(&errs)
+	return errs.Err()
 }
 
 // LoadBalancerValues are the chart's values, as far as they are used here. The
@@ -101,19 +81,14 @@ type LoadBalancerBudget struct {
 
 // release is the Helm release of a valid specification, but for the VPC.
 func (s *LoadBalancerSpec) release() *kube.Release {
-	return &kube.Release{
-		Name: "aws-load-balancer-controller", Namespace: s.Namespace,
-		Chart: charts.LoadBalancerController, Repository: s.ChartRepository,
-		Values: LoadBalancerValues{
-			ClusterName: s.ClusterName, Region: s.Region, ReplicaCount: s.Replicas,
-			ServiceAccount:      ServiceAccount{Create: true, Name: LoadBalancerServiceAccount},
-			Resources:           kube.Sizes(50, 96, 256),
-			PodDisruptionBudget: LoadBalancerBudget{MaxUnavailable: 1},
-			PodSecurityContext:  kube.RestrictedPod(),
-			SecurityContext:     kube.RestrictedContainer(),
-		},
-		Atomic: true, SkipAwait: s.SkipAwait, TimeoutSeconds: 600, MaxHistory: 5,
-	}
+	return s.NewRelease("aws-load-balancer-controller", charts.LoadBalancerController, 600, LoadBalancerValues{
+		ClusterName: s.ClusterName, Region: s.Region, ReplicaCount: s.Replicas,
+		ServiceAccount:      ServiceAccount{Create: true, Name: LoadBalancerServiceAccount},
+		Resources:           kube.Sizes(50, 96, 256),
+		PodDisruptionBudget: LoadBalancerBudget{MaxUnavailable: 1},
+		PodSecurityContext:  kube.RestrictedPod(),
+		SecurityContext:     kube.RestrictedContainer(),
+	})
 }
 
 // Pods are those of the release; nil for arguments that are wrong.
@@ -136,9 +111,5 @@ func (s *LoadBalancerSpec) Installation(vpcID pulumi.StringInput) (*kube.Install
 	}
 	release := s.release()
 	release.Overlays = []kube.Overlay{{Path: []string{"vpcId"}, Value: vpcID}}
-	parts := &kube.Installation{Release: release}
-	if s.Namespace != metav1.NamespaceSystem {
-		parts.Before = kube.Stages{{{Name: "namespace", Object: kube.RestrictedNamespace(s.Namespace)}}}
-	}
-	return parts, nil
+	return &kube.Installation{Before: s.NamespaceStages(), Release: release}, nil
 }

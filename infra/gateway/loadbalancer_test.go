@@ -9,13 +9,14 @@ import (
 	"github.com/loja-veloz/platform/infra/charts/chartstest"
 	"github.com/loja-veloz/platform/infra/gateway"
 	"github.com/loja-veloz/platform/infra/infratest"
+	"github.com/loja-veloz/platform/infra/kube"
 )
 
 const vpc = pulumi.String("vpc-1")
 
 func loadBalancer() *gateway.LoadBalancerSpec {
 	return &gateway.LoadBalancerSpec{
-		Namespace: "aws-load-balancer", ClusterName: "loja-veloz-dev", Region: "us-east-1", Replicas: 2,
+		Chart: kube.Chart{Namespace: "aws-load-balancer", Replicas: 2}, ClusterName: "loja-veloz-dev", Region: "us-east-1",
 	}
 }
 
@@ -50,7 +51,7 @@ func TestNewLoadBalancer(t *testing.T) {
 }
 
 func TestLoadBalancerRefusals(t *testing.T) {
-	_, err := (&gateway.LoadBalancerSpec{ChartRepository: "http://x"}).Installation(nil)
+	_, err := (&gateway.LoadBalancerSpec{Chart: kube.Chart{ChartRepository: "http://x"}}).Installation(nil)
 	for _, want := range []string{
 		"Namespace is empty", "ClusterName is empty", "Region is empty", "VPCID is missing", "Replicas is 0", "ChartRepository is",
 	} {
@@ -61,7 +62,7 @@ func TestLoadBalancerRefusals(t *testing.T) {
 }
 
 func TestLoadBalancerPods(t *testing.T) {
-	args := &gateway.LoadBalancerSpec{Namespace: "kube-system", ClusterName: "loja-veloz-dev", Region: "us-east-1", Replicas: 2}
+	args := &gateway.LoadBalancerSpec{Chart: kube.Chart{Namespace: "kube-system", Replicas: 2}, ClusterName: "loja-veloz-dev", Region: "us-east-1"}
 	pods := args.Pods()
 	if len(pods) != 1 || pods[0].Count != 2 || pods[0].MilliCPU != 50 || pods[0].MemoryMiB != 96 {
 		t.Errorf("pods are %+v", pods)

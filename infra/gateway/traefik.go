@@ -20,6 +20,8 @@ import (
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/loja-veloz/platform/infra/kube"
+
+	"github.com/loja-veloz/platform/infra/validate"
 )
 
 //go:generate go run ../internal/crdgen -module github.com/traefik/traefik/v3@v3.6.7 -path docs/content/reference/dynamic-configuration/kubernetes-crd-definition-v1.yml -license MIT -out traefik-crds
@@ -100,19 +102,9 @@ var (
 // NewTraefik installs the CRDs, Traefik, its GatewayClass and its Gateway. Errors
 // name the argument that is wrong.
 func NewTraefik(ctx *pulumi.Context, name string, spec *TraefikSpec, opts ...pulumi.ResourceOption) (*Traefik, error) {
-	stages, err := spec.Stages()
-	if err != nil {
-		return nil, fmt.Errorf("gateway %s: %w", name, err)
-	}
 	t := &Traefik{TraefikRouter: NewTraefikRouter(spec)}
-	if err := ctx.RegisterComponentResource("loja-veloz:gateway:Traefik", name, t, opts...); err != nil {
-		return nil, fmt.Errorf("registering gateway %s: %w", name, err)
-	}
-	if _, err := kube.ApplyStages(ctx, t, name, stages, opts); err != nil {
-		return nil, fmt.Errorf("gateway %s: %w", name, err)
-	}
-	if err := ctx.RegisterResourceOutputs(t, pulumi.Map{}); err != nil {
-		return nil, fmt.Errorf("registering the outputs of gateway %s: %w", name, err)
+	if _, err := kube.NewComponent(ctx, "gateway", "loja-veloz:gateway:Traefik", name, t, spec.Stages, opts); err != nil {
+		return nil, err
 	}
 	return t, nil
 }
@@ -124,29 +116,23 @@ func NewTraefikRouter(spec *TraefikSpec) TraefikRouter {
 
 // Validate reports everything that is wrong with the arguments, one fault per line.
 func (s *TraefikSpec) Validate() error {
-	var faults []error
-	if s.Namespace == "" {
-		faults = append(faults, errors.New("Namespace is empty"))
-	}
-	if s.Class == "" {
-		faults = append(faults, errors.New("Class is empty"))
-	}
+	var errs validate.Errors
+	errs.Required("Namespace", s.Namespace)
+	errs.Required("Class", s.Class)
 	switch {
 	case s.Internal && s.NodePort != 0:
-		faults = append(faults, fmt.Errorf("NodePort is %d on an instance that is Internal: every node would show it", s.NodePort))
+		errs.Add("NodePort", "is %d on an instance that is Internal: every node would show it", s.NodePort)
 	case !s.Internal && (s.NodePort < 30000 || s.NodePort > 32767):
-		faults = append(faults, fmt.Errorf("NodePort is %d: Kubernetes hands out 30000 to 32767", s.NodePort))
+		errs.Add("NodePort", "is %d: Kubernetes hands out 30000 to 32767", s.NodePort)
 	}
-	if s.Replicas < 1 {
-		faults = append(faults, fmt.Errorf("Replicas is %d: at least 1 is needed", s.Replicas))
-	}
+	errs.Replicas("Replicas", s.Replicas)
 	if len(s.RouteNamespaces) == 0 {
-		faults = append(faults, errors.New("RouteNamespaces is empty: the gateway would route to nothing"))
+		errs.Add("RouteNamespaces", "is empty: the gateway would route to nothing")
 	}
 	if slices.Contains(s.RouteNamespaces, s.Namespace) {
-		faults = append(faults, fmt.Errorf("RouteNamespaces holds the gateway's own namespace %q", s.Namespace))
+		errs.Add("RouteNamespaces", "holds the gateway's own namespace %q", s.Namespace)
 	}
-	return errors.Join(faults...)
+	return errs.Err()
 }
 
 // Stages gives every object of the gateway, or every reason why not.
@@ -304,10 +290,8 @@ func (s *TraefikSpec) proxy() []kube.Manifest {
 			Listeners: []gatewayv1.Listener{{
 				Name: "web", Port: webPort, Protocol: gatewayv1.HTTPProtocolType,
 				AllowedRoutes: &gatewayv1.AllowedRoutes{Namespaces: &gatewayv1.RouteNamespaces{
-					From: &fromSelector,
-					Selector: &metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{{
-						Key: corev1.LabelMetadataName, Operator: metav1.LabelSelectorOpIn, Values: s.RouteNamespaces,
-					}}},
+					From:     &fromSelector,
+					Selector: kube.Namespaces(s.RouteNamespaces...),
 				}},
 			}},
 		}}},
@@ -338,19 +322,11 @@ func (s *TraefikSpec) service(selector map[string]string) *corev1.Service {
 // calls the API server, whose address no policy can name, and services admit it
 // one by one.
 func (s *TraefikSpec) networkPolicy(selector map[string]string) *networkingv1.NetworkPolicy {
-	web := networkingv1.NetworkPolicyIngressRule{
-		Ports: []networkingv1.NetworkPolicyPort{{Protocol: new(corev1.ProtocolTCP), Port: new(intstr.FromInt32(webPort))}},
-	}
+	web := kube.FromAnywhere(webPort)
 	if s.Internal {
-		web.From = []networkingv1.NetworkPolicyPeer{{NamespaceSelector: &metav1.LabelSelector{
-			MatchExpressions: []metav1.LabelSelectorRequirement{{Key: corev1.LabelMetadataName, Operator: metav1.LabelSelectorOpIn, Values: s.RouteNamespaces}},
-		}}}
+		web = kube.FromNamespaces(webPort, s.RouteNamespaces...)
 	}
-	return &networkingv1.NetworkPolicy{ObjectMeta: s.meta("traefik"), Spec: networkingv1.NetworkPolicySpec{
-		PodSelector: metav1.LabelSelector{MatchLabels: selector},
-		PolicyTypes: []networkingv1.PolicyType{networkingv1.PolicyTypeIngress},
-		Ingress:     []networkingv1.NetworkPolicyIngressRule{web},
-	}}
+	return kube.IngressPolicy(s.meta("traefik"), selector, web)
 }
 
 func (s *TraefikSpec) pod() corev1.PodTemplateSpec {
@@ -469,8 +445,8 @@ func (TraefikRouter) WeightRules() []rbacv1.PolicyRule {
 }
 
 // Pods are Traefik's.
-func (r TraefikRouter) Pods() Pods {
-	return Pods{Namespace: r.gatewayNamespace, Labels: map[string]string{"app.kubernetes.io/name": "traefik"}}
+func (r TraefikRouter) Pods() kube.PodSelector {
+	return kube.PodSelector{Namespace: r.gatewayNamespace, Labels: map[string]string{"app.kubernetes.io/name": "traefik"}}
 }
 
 // Port is Traefik's web entry point.
@@ -490,24 +466,24 @@ type TraefikPair struct {
 // NewTraefikPair joins two instances. It refuses what would let one answer for the
 // other.
 func NewTraefikPair(public, internal *TraefikSpec) (TraefikPair, error) {
-	var faults []error
+	var errs validate.Errors
 	if public.Internal {
-		faults = append(faults, errors.New("the public instance is Internal"))
+		errs.Join(errors.New("the public instance is Internal"))
 	}
 	if !internal.Internal {
-		faults = append(faults, errors.New("the internal instance is not Internal"))
+		errs.Join(errors.New("the internal instance is not Internal"))
 	}
 	if public.Class == internal.Class {
-		faults = append(faults, fmt.Errorf("both instances have the Class %q: each would answer for the other's routes", public.Class))
+		errs.Join(fmt.Errorf("both instances have the Class %q: each would answer for the other's routes", public.Class))
 	}
 	if public.Namespace == internal.Namespace {
-		faults = append(faults, fmt.Errorf("both instances are in Namespace %q: network policies could not tell them apart", public.Namespace))
+		errs.Join(fmt.Errorf("both instances are in Namespace %q: network policies could not tell them apart", public.Namespace))
 	}
 	if !slices.Equal(public.RouteNamespaces, internal.RouteNamespaces) {
-		faults = append(faults, fmt.Errorf("the instances route to %q and %q", public.RouteNamespaces, internal.RouteNamespaces))
+		errs.Join(fmt.Errorf("the instances route to %q and %q", public.RouteNamespaces, internal.RouteNamespaces))
 	}
-	if len(faults) > 0 {
-		return TraefikPair{}, errors.Join(faults...)
+	if err := errs.Err(); err != nil {
+		return TraefikPair{}, err
 	}
 	return TraefikPair{TraefikRouter: NewTraefikRouter(public), Internal: NewTraefikRouter(internal)}, nil
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/pulumi/pulumi-aws/sdk/v6/go/aws/iam"
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 
+	"github.com/loja-veloz/platform/infra/component"
 	"github.com/loja-veloz/platform/infra/validate"
 )
 
@@ -16,7 +17,6 @@ import (
 const maxRoleName = 64
 
 var (
-	dnsLabel  = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`)
 	roleName  = regexp.MustCompile(`^[A-Za-z0-9+=,.@_-]+$`)
 	policyARN = regexp.MustCompile(`^arn:aws[a-z-]*:iam::(aws|[0-9]{12}):policy/[A-Za-z0-9+=,.@_/-]+$`)
 )
@@ -59,36 +59,28 @@ type PodRole struct {
 
 // Validate reports everything that is wrong with the arguments.
 func (s *PodRoleSpec) Validate() error {
-	var faults []error
-	fault := func(field, format string, args ...any) {
-		faults = append(faults, fmt.Errorf("%s %s", field, fmt.Sprintf(format, args...)))
-	}
+	var errs validate.Errors
 	switch {
 	case !roleName.MatchString(s.RoleName):
-		fault("RoleName", "is %q: use letters, digits and +=,.@_-", s.RoleName)
+		errs.Add("RoleName", "is %q: use letters, digits and +=,.@_-", s.RoleName)
 	case len(s.RoleName) > maxRoleName:
-		fault("RoleName", "has %d characters: IAM takes %d", len(s.RoleName), maxRoleName)
+		errs.Add("RoleName", "has %d characters: IAM takes %d", len(s.RoleName), maxRoleName)
 	}
 	if s.Cluster != "" {
-		if !ValidAccount(s.AccountID) {
-			fault("AccountID", "is %q: an account has 12 digits", s.AccountID)
-		}
-		if !ValidRegion(s.Region) {
-			fault("Region", "is %q, which is no region's name", s.Region)
-		}
+		errs.Account("AccountID", s.AccountID, "Region", s.Region)
 	}
-	if !dnsLabel.MatchString(s.Namespace) {
-		fault("Namespace", "is %q, which is no namespace's name", s.Namespace)
+	if !validate.DNSLabel(s.Namespace) {
+		errs.Add("Namespace", "is %q, which is no namespace's name", s.Namespace)
 	}
-	if !dnsLabel.MatchString(s.ServiceAccount) {
-		fault("ServiceAccount", "is %q, which is no service account's name", s.ServiceAccount)
+	if !validate.DNSLabel(s.ServiceAccount) {
+		errs.Add("ServiceAccount", "is %q, which is no service account's name", s.ServiceAccount)
 	}
 	for i, arn := range s.ManagedPolicies {
 		if !policyARN.MatchString(arn) {
-			fault(fmt.Sprintf("ManagedPolicies[%d]", i), "is %q, which is no policy's ARN", arn)
+			errs.Add(fmt.Sprintf("ManagedPolicies[%d]", i), "is %q, which is no policy's ARN", arn)
 		}
 	}
-	return errors.Join(faults...)
+	return errs.Err()
 }
 
 func (in PodRoleInputs) validate(spec *PodRoleSpec) error {
@@ -149,34 +141,30 @@ func NewPodRole(ctx *pulumi.Context, name string, spec *PodRoleSpec, in PodRoleI
 		return nil, fmt.Errorf("pod role %s: %w", name, err)
 	}
 	r := &PodRole{}
-	if err := ctx.RegisterComponentResource("loja-veloz:identity:PodRole", name, r, opts...); err != nil {
-		return nil, fmt.Errorf("registering pod role %s: %w", name, err)
-	}
-	role, policies, err := NewRole(ctx, r, name, &RoleArgs{
-		Name:                spec.RoleName,
-		Description:         fmt.Sprintf("Pods of service account %s in namespace %s", spec.ServiceAccount, spec.Namespace),
-		Trust:               PodTrust(spec.Cluster, spec.AccountID, spec.Region),
-		Policy:              in.Policy,
-		ManagedPolicies:     spec.ManagedPolicies,
-		PermissionsBoundary: in.PermissionsBoundary,
+	return r, component.Register(ctx, "pod role", "loja-veloz:identity:PodRole", name, r, opts, func() (pulumi.Map, error) {
+		role, policies, err := NewRole(ctx, r, name, &RoleArgs{
+			Name:                spec.RoleName,
+			Description:         fmt.Sprintf("Pods of service account %s in namespace %s", spec.ServiceAccount, spec.Namespace),
+			Trust:               PodTrust(spec.Cluster, spec.AccountID, spec.Region),
+			Policy:              in.Policy,
+			ManagedPolicies:     spec.ManagedPolicies,
+			PermissionsBoundary: in.PermissionsBoundary,
+		})
+		if err != nil {
+			return nil, err
+		}
+		association, err := eks.NewPodIdentityAssociation(ctx, name+"-association", &eks.PodIdentityAssociationArgs{
+			ClusterName:    in.ClusterName,
+			Namespace:      pulumi.String(spec.Namespace),
+			ServiceAccount: pulumi.String(spec.ServiceAccount),
+			RoleArn:        role.Arn,
+		}, pulumi.Parent(r), pulumi.DependsOn(policies))
+		if err != nil {
+			return nil, fmt.Errorf("associating the role: %w", err)
+		}
+		r.ARN, r.Name, r.Association = role.Arn, role.Name, association
+		return pulumi.Map{"arn": r.ARN, "name": r.Name}, nil
 	})
-	if err != nil {
-		return nil, fmt.Errorf("pod role %s: %w", name, err)
-	}
-	association, err := eks.NewPodIdentityAssociation(ctx, name+"-association", &eks.PodIdentityAssociationArgs{
-		ClusterName:    in.ClusterName,
-		Namespace:      pulumi.String(spec.Namespace),
-		ServiceAccount: pulumi.String(spec.ServiceAccount),
-		RoleArn:        role.Arn,
-	}, pulumi.Parent(r), pulumi.DependsOn(policies))
-	if err != nil {
-		return nil, fmt.Errorf("associating pod role %s: %w", name, err)
-	}
-	r.ARN, r.Name, r.Association = role.Arn, role.Name, association
-	if err := ctx.RegisterResourceOutputs(r, pulumi.Map{"arn": r.ARN, "name": r.Name}); err != nil {
-		return nil, fmt.Errorf("registering the outputs of pod role %s: %w", name, err)
-	}
-	return r, nil
 }
 
 // RoleArgs describes a role of any kind; NewRole makes it.

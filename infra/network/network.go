@@ -14,6 +14,7 @@ import (
 	"github.com/pulumi/pulumi-aws/sdk/v6/go/aws/vpc"
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 
+	"github.com/loja-veloz/platform/infra/component"
 	"github.com/loja-veloz/platform/infra/identity"
 	"github.com/loja-veloz/platform/infra/validate"
 )
@@ -56,9 +57,7 @@ type Inputs struct {
 func (in Inputs) validate() error {
 	var errs validate.Errors
 	errs.Input("KeyARN", in.KeyARN)
-	if !identity.ValidBoundary(in.PermissionsBoundary) {
-		errs.Add("PermissionsBoundary", "is %q, which is no policy's ARN", in.PermissionsBoundary)
-	}
+	errs.Boundary("PermissionsBoundary", in.PermissionsBoundary)
 	return errs.Err()
 }
 
@@ -94,53 +93,44 @@ var logDays = []int{
 func ValidLogDays(days int) bool { return slices.Contains(logDays, days) }
 
 var (
-	prefixName  = regexp.MustCompile(`^[a-z][a-z0-9-]{0,38}[a-z0-9]$`)
 	clusterName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,99}$`)
 )
 
 // Validate reports everything that is wrong with the arguments.
 func (s *Spec) Validate() error {
-	var faults []error
-	fault := func(field, format string, args ...any) {
-		faults = append(faults, fmt.Errorf("%s %s", field, fmt.Sprintf(format, args...)))
+	var errs validate.Errors
+	if !validate.AWSPrefix(s.Name) {
+		errs.Add("Name", "is %q: use 2 to 40 lower-case letters, digits and dashes", s.Name)
 	}
-	if !prefixName.MatchString(s.Name) {
-		fault("Name", "is %q: use 2 to 40 lower-case letters, digits and dashes", s.Name)
-	}
-	if !identity.ValidRegion(s.Region) {
-		fault("Region", "is %q, which is no region's name", s.Region)
-	}
-	if !identity.ValidAccount(s.AccountID) {
-		fault("AccountID", "is %q: an account has 12 digits", s.AccountID)
-	}
+	errs.Account("AccountID", s.AccountID, "Region", s.Region)
 	if !clusterName.MatchString(s.ClusterName) {
-		fault("ClusterName", "is %q, which EKS does not take", s.ClusterName)
+		errs.Add("ClusterName", "is %q, which EKS does not take", s.ClusterName)
 	}
 	for i, zone := range s.Zones {
 		field := fmt.Sprintf("Zones[%d]", i)
 		if letter, found := strings.CutPrefix(zone, s.Region); !found || len(letter) != 1 || letter < "a" || letter > "z" {
-			fault(field, "is %q, which is no zone of %s", zone, s.Region)
+			errs.Add(field, "is %q, which is no zone of %s", zone, s.Region)
 		}
 		if slices.Contains(s.Zones[:i], zone) {
-			fault(field, "repeats %s", zone)
+			errs.Add(field, "repeats %s", zone)
 		}
 	}
 	if _, err := Plan(s.CIDR, s.Zones, s.Taken...); err != nil {
-		faults = append(faults, err)
+		errs.Join(err)
 	}
 	for i, service := range s.InterfaceEndpoints {
 		field := fmt.Sprintf("InterfaceEndpoints[%d]", i)
 		if !slices.Contains(endpointServices, service) {
-			fault(field, "is %q: known are %s", service, strings.Join(endpointServices, ", "))
+			errs.Add(field, "is %q: known are %s", service, strings.Join(endpointServices, ", "))
 		}
 		if slices.Contains(s.InterfaceEndpoints[:i], service) {
-			fault(field, "repeats %s", service)
+			errs.Add(field, "repeats %s", service)
 		}
 	}
 	if !ValidLogDays(s.FlowLogDays) {
-		fault("FlowLogDays", "is %d: CloudWatch Logs keeps for one of %v days", s.FlowLogDays, logDays)
+		errs.Add("FlowLogDays", "is %d: CloudWatch Logs keeps for one of %v days", s.FlowLogDays, logDays)
 	}
-	return errors.Join(faults...)
+	return errs.Err()
 }
 
 // builder makes a network's resources; the first error stops it.
@@ -163,25 +153,21 @@ func New(ctx *pulumi.Context, name string, spec *Spec, in Inputs, opts ...pulumi
 		return nil, fmt.Errorf("network %s: %w", name, err)
 	}
 	n := &Network{}
-	if err := ctx.RegisterComponentResource("loja-veloz:network:Network", name, n, opts...); err != nil {
-		return nil, fmt.Errorf("registering network %s: %w", name, err)
-	}
-	b := &builder{ctx: ctx, name: name, spec: spec, in: in, out: n}
-	for _, step := range []func() error{
-		b.makeVPC,
-		b.makeFlowLogs,
-		func() error { return b.makeSubnets(zones) },
-	} {
-		if err := step(); err != nil {
-			return nil, fmt.Errorf("network %s: %w", name, err)
+	return n, component.Register(ctx, "network", "loja-veloz:network:Network", name, n, opts, func() (pulumi.Map, error) {
+		b := &builder{ctx: ctx, name: name, spec: spec, in: in, out: n}
+		for _, step := range []func() error{
+			b.makeVPC,
+			b.makeFlowLogs,
+			func() error { return b.makeSubnets(zones) },
+		} {
+			if err := step(); err != nil {
+				return nil, err
+			}
 		}
-	}
-	if err := ctx.RegisterResourceOutputs(n, pulumi.Map{
-		"vpcId": n.VPCID, "publicSubnets": n.PublicSubnets, "privateSubnets": n.PrivateSubnets, "databaseSubnets": n.DatabaseSubnets,
-	}); err != nil {
-		return nil, fmt.Errorf("registering the outputs of network %s: %w", name, err)
-	}
-	return n, nil
+		return pulumi.Map{
+			"vpcId": n.VPCID, "publicSubnets": n.PublicSubnets, "privateSubnets": n.PrivateSubnets, "databaseSubnets": n.DatabaseSubnets,
+		}, nil
+	})
 }
 
 func (b *builder) child() pulumi.ResourceOption { return pulumi.Parent(b.out) }

@@ -2,10 +2,11 @@ package network
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
+
+	"github.com/loja-veloz/platform/infra/validate"
 )
 
 const (
@@ -54,40 +55,40 @@ type Zone struct {
 // takes, one that is not private, and one that overlaps those of other networks
 // or what EKS needs for itself. It reports every fault at once.
 func Plan(cidr string, zones []string, taken ...string) ([]Zone, error) {
-	var faults []error
+	var errs validate.Errors
 	if len(zones) != zoneCount {
-		faults = append(faults, fmt.Errorf("Zones has %d entries: an environment takes %d", len(zones), zoneCount))
+		errs.Add("Zones", "has %d entries: an environment takes %d", len(zones), zoneCount)
 	}
 	vpc, err := parse(cidr)
 	if err != nil {
-		faults = append(faults, fmt.Errorf("CIDR %w", err))
-		return nil, errors.Join(faults...)
+		errs.Add("CIDR", "%s", err)
+		return nil, errs.Err()
 	}
 	if vpc.Bits() > smallestBits {
-		faults = append(faults, fmt.Errorf("CIDR %s is too small: %d private /%d and the small subnets take a /%d", vpc, zoneCount, privateBits, smallestBits))
+		errs.Add("CIDR", "%s is too small: %d private /%d and the small subnets take a /%d", vpc, zoneCount, privateBits, smallestBits)
 	}
 	if vpc.Bits() < largestBits {
-		faults = append(faults, fmt.Errorf("CIDR %s is too large: AWS takes a /%d at most", vpc, largestBits))
+		errs.Add("CIDR", "%s is too large: AWS takes a /%d at most", vpc, largestBits)
 	}
 	if !slices.ContainsFunc(private, func(p netip.Prefix) bool { return p.Contains(vpc.Addr()) && p.Bits() <= vpc.Bits() }) {
-		faults = append(faults, fmt.Errorf("CIDR %s is not private: use a part of %v", vpc, private))
+		errs.Add("CIDR", "%s is not private: use a part of %v", vpc, private)
 	}
 	for _, other := range unusable {
 		if vpc.Overlaps(other) {
-			faults = append(faults, fmt.Errorf("CIDR %s overlaps %s, which the cluster uses itself", vpc, other))
+			errs.Add("CIDR", "%s overlaps %s, which the cluster uses itself", vpc, other)
 		}
 	}
 	for i, text := range taken {
 		other, err := parse(text)
 		if err != nil {
-			faults = append(faults, fmt.Errorf("Taken[%d] %w", i, err))
+			errs.Join(fmt.Errorf("Taken[%d] %w", i, err))
 			continue
 		}
 		if vpc.Overlaps(other) {
-			faults = append(faults, fmt.Errorf("CIDR %s overlaps %s (Taken[%d])", vpc, other, i))
+			errs.Add("CIDR", "%s overlaps %s (Taken[%d])", vpc, other, i)
 		}
 	}
-	if err := errors.Join(faults...); err != nil {
+	if err := errs.Err(); err != nil {
 		return nil, err
 	}
 	small := block(vpc.Addr(), privateBits, zoneCount)

@@ -1,7 +1,6 @@
 package observability
 
 import (
-	"errors"
 	"fmt"
 	"regexp"
 
@@ -10,9 +9,9 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/loja-veloz/platform/infra/charts"
-	"github.com/loja-veloz/platform/infra/gateway"
 	"github.com/loja-veloz/platform/infra/kube"
 	"github.com/loja-veloz/platform/infra/secrets"
+	"github.com/loja-veloz/platform/infra/validate"
 )
 
 const (
@@ -25,8 +24,8 @@ const (
 
 // DatadogSpec say for which cluster Datadog's agent and operator work.
 type DatadogSpec struct {
-	// Namespace is created for both; the operator watches only it.
-	Namespace string
+	kube.Chart
+
 	// Site is Datadog's, for example datadoghq.com.
 	Site string
 	// ClusterName is the cluster as Datadog calls it.
@@ -34,13 +33,6 @@ type DatadogSpec struct {
 	// SecretName is the secret in AWS Secrets Manager with the keys api-key and
 	// app-key, and Store the ClusterSecretStore that reads it.
 	SecretName, Store string
-	// ClusterAgentReplicas is the number of cluster agents; node agents run on every
-	// node.
-	ClusterAgentReplicas int32
-	// ChartRepository replaces the chart's own; see kube.Release.
-	ChartRepository string
-	// SkipAwait does not wait until the pods are ready.
-	SkipAwait bool
 }
 
 // Datadog is the installed agent and operator.
@@ -66,27 +58,17 @@ var (
 
 // Validate reports everything that is wrong with the arguments, one fault per line.
 func (s *DatadogSpec) Validate() error {
-	var faults []error
-	for _, needed := range []struct{ field, value string }{
-		{"Namespace", s.Namespace}, {"SecretName", s.SecretName}, {"Store", s.Store},
-	} {
-		if needed.value == "" {
-			faults = append(faults, fmt.Errorf("%s is empty", needed.field))
-		}
-	}
+	var errs validate.Errors
+	errs.Required("SecretName", s.SecretName)
+	errs.Required("Store", s.Store)
 	if !datadogSite.MatchString(s.Site) {
-		faults = append(faults, fmt.Errorf("Site is %q: a host name such as datadoghq.com is expected", s.Site))
+		errs.Add("Site", "is %q: a host name such as datadoghq.com is expected", s.Site)
 	}
 	if !datadogCluster.MatchString(s.ClusterName) || len(s.ClusterName) > 80 {
-		faults = append(faults, fmt.Errorf("ClusterName is %q: use lower-case letters, digits and dashes, beginning with a letter, at most 80", s.ClusterName))
+		errs.Add("ClusterName", "is %q: use lower-case letters, digits and dashes, beginning with a letter, at most 80", s.ClusterName)
 	}
-	if s.ClusterAgentReplicas < 1 {
-		faults = append(faults, fmt.Errorf("ClusterAgentReplicas is %d: at least 1 is needed", s.ClusterAgentReplicas))
-	}
-	if err := kube.ValidRepository(s.ChartRepository); err != nil {
-		faults = append(faults, fmt.Errorf("ChartRepository %w", err))
-	}
-	return errors.Join(faults...)
+	s.Check(&errs)
+	return errs.Err()
 }
 
 // DatadogValues are the chart's values, as far as they are used here.
@@ -218,41 +200,36 @@ func (s *DatadogSpec) Release() (*kube.Release, error) {
 	endpoint := func(port int) DatadogEndpoint {
 		return DatadogEndpoint{Enabled: true, Endpoint: fmt.Sprintf("0.0.0.0:%d", port)}
 	}
-	budget := DatadogBudget{Create: s.ClusterAgentReplicas > 1}
+	budget := DatadogBudget{Create: s.Replicas > 1}
 	if budget.Create {
 		budget.MinAvailable = 1
 	}
-	return &kube.Release{
-		Name: "datadog", Namespace: s.Namespace,
-		Chart: charts.Datadog, Repository: s.ChartRepository,
-		Values: DatadogValues{
-			Registry: "public.ecr.aws/datadog",
-			Datadog: DatadogAgentConfig{
-				Site: s.Site, ClusterName: s.ClusterName,
-				APIKeyExistingSecret: datadogSecret, AppKeyExistingSecret: datadogSecret,
-				Kubelet: DatadogKubelet{TLSVerify: true},
-				Logs:    DatadogLogs{Enabled: true, ContainerCollectAll: true},
-				APM:     DatadogAPM{PortEnabled: true, SocketEnabled: true},
-				OTLP:    DatadogOTLP{Receiver: DatadogReceiver{Protocols: DatadogProtocols{GRPC: endpoint(otlpGRPC), HTTP: endpoint(otlpHTTP)}}},
-			},
-			ClusterAgent: DatadogClusterAgent{Replicas: s.ClusterAgentReplicas, PDB: budget, Resources: kube.Sizes(100, 192, 512)},
-			Agents: DatadogNodeAgents{
-				Tolerations: []corev1.Toleration{{Operator: corev1.TolerationOpExists}},
-				Containers: DatadogContainers{
-					Agent:      DatadogContainer{Resources: kube.Sizes(200, 256, 512)},
-					TraceAgent: DatadogContainer{Resources: kube.Sizes(50, 96, 256)},
-				},
-			},
-			Operator: DatadogOperator{
-				Site: s.Site, ClusterName: s.ClusterName,
-				APIKeyExistingSecret: datadogSecret, AppKeyExistingSecret: datadogSecret,
-				DatadogDashboard: Switch{Enabled: true}, DatadogSLO: Switch{Enabled: true}, DatadogMonitor: Switch{Enabled: true},
-				DatadogCRDs:  DatadogCRDs{KeepCRDs: true},
-				ReplicaCount: 1, Resources: kube.Sizes(20, 96, 256),
+	return s.NewRelease("datadog", charts.Datadog, 900, DatadogValues{
+		Registry: "public.ecr.aws/datadog",
+		Datadog: DatadogAgentConfig{
+			Site: s.Site, ClusterName: s.ClusterName,
+			APIKeyExistingSecret: datadogSecret, AppKeyExistingSecret: datadogSecret,
+			Kubelet: DatadogKubelet{TLSVerify: true},
+			Logs:    DatadogLogs{Enabled: true, ContainerCollectAll: true},
+			APM:     DatadogAPM{PortEnabled: true, SocketEnabled: true},
+			OTLP:    DatadogOTLP{Receiver: DatadogReceiver{Protocols: DatadogProtocols{GRPC: endpoint(otlpGRPC), HTTP: endpoint(otlpHTTP)}}},
+		},
+		ClusterAgent: DatadogClusterAgent{Replicas: s.Replicas, PDB: budget, Resources: kube.Sizes(100, 192, 512)},
+		Agents: DatadogNodeAgents{
+			Tolerations: []corev1.Toleration{{Operator: corev1.TolerationOpExists}},
+			Containers: DatadogContainers{
+				Agent:      DatadogContainer{Resources: kube.Sizes(200, 256, 512)},
+				TraceAgent: DatadogContainer{Resources: kube.Sizes(50, 96, 256)},
 			},
 		},
-		Atomic: true, SkipAwait: s.SkipAwait, TimeoutSeconds: 900, MaxHistory: 5,
-	}, nil
+		Operator: DatadogOperator{
+			Site: s.Site, ClusterName: s.ClusterName,
+			APIKeyExistingSecret: datadogSecret, AppKeyExistingSecret: datadogSecret,
+			DatadogDashboard: Switch{Enabled: true}, DatadogSLO: Switch{Enabled: true}, DatadogMonitor: Switch{Enabled: true},
+			DatadogCRDs:  DatadogCRDs{KeepCRDs: true},
+			ReplicaCount: 1, Resources: kube.Sizes(20, 96, 256),
+		},
+	}), nil
 }
 
 // Pods are those of the release; nil for arguments that are wrong.
@@ -294,6 +271,6 @@ func (s *DatadogSpec) Installation() (*kube.Installation, error) {
 }
 
 // DatadogAgents are the node agents' pods, which take OTLP.
-func DatadogAgents(namespace string) gateway.Pods {
-	return gateway.Pods{Namespace: namespace, Labels: map[string]string{"app.kubernetes.io/component": "agent", "app.kubernetes.io/instance": "datadog"}}
+func DatadogAgents(namespace string) kube.PodSelector {
+	return kube.PodSelector{Namespace: namespace, Labels: map[string]string{"app.kubernetes.io/component": "agent", "app.kubernetes.io/instance": "datadog"}}
 }

@@ -45,19 +45,9 @@ type MetricsServer struct {
 // NewMetricsServer installs metrics-server and is done when it has measured the
 // nodes for the first time, about 20 seconds after it started.
 func NewMetricsServer(ctx *pulumi.Context, name string, spec *MetricsServerSpec, opts ...pulumi.ResourceOption) (*MetricsServer, error) {
-	stages, err := spec.Stages()
-	if err != nil {
-		return nil, fmt.Errorf("metrics-server %s: %w", name, err)
-	}
 	m := &MetricsServer{}
-	if err := ctx.RegisterComponentResource("loja-veloz:observability:MetricsServer", name, m, opts...); err != nil {
-		return nil, fmt.Errorf("registering metrics-server %s: %w", name, err)
-	}
-	if _, err := kube.ApplyStages(ctx, m, name, stages, opts); err != nil {
-		return nil, fmt.Errorf("metrics-server %s: %w", name, err)
-	}
-	if err := ctx.RegisterResourceOutputs(m, pulumi.Map{}); err != nil {
-		return nil, fmt.Errorf("registering the outputs of metrics-server %s: %w", name, err)
+	if _, err := kube.NewComponent(ctx, "metrics-server", "loja-veloz:observability:MetricsServer", name, m, spec.Stages, opts); err != nil {
+		return nil, err
 	}
 	return m, nil
 }

@@ -1,28 +1,18 @@
 package observability
 
 import (
-	"errors"
-	"fmt"
-
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/loja-veloz/platform/infra/charts"
 	"github.com/loja-veloz/platform/infra/kube"
+	"github.com/loja-veloz/platform/infra/validate"
 )
 
 // MetricsServerReleaseSpec say how to install metrics-server from its chart, in
 // clusters whose kubelets' certificates the cluster's CA signed, as EKS's are.
 type MetricsServerReleaseSpec struct {
-	// Namespace holds metrics-server; kube-system exists, any other is created.
-	Namespace string
-	// Replicas is the number of pods.
-	Replicas int32
-	// ChartRepository replaces the chart's own; see kube.Release.
-	ChartRepository string
-	// SkipAwait does not wait until the pods are ready.
-	SkipAwait bool
+	kube.Chart
 }
 
 // MetricsServerRelease is the metrics API, installed from the chart.
@@ -42,17 +32,9 @@ func NewMetricsServerRelease(ctx *pulumi.Context, name string, spec *MetricsServ
 
 // Validate reports everything that is wrong with the arguments, one fault per line.
 func (s *MetricsServerReleaseSpec) Validate() error {
-	var faults []error
-	if s.Namespace == "" {
-		faults = append(faults, errors.New("Namespace is empty"))
-	}
-	if s.Replicas < 1 {
-		faults = append(faults, fmt.Errorf("Replicas is %d: at least 1 is needed", s.Replicas))
-	}
-	if err := kube.ValidRepository(s.ChartRepository); err != nil {
-		faults = append(faults, fmt.Errorf("ChartRepository %w", err))
-	}
-	return errors.Join(faults...)
+	var errs validate.Errors
+	s.Check(&errs)
+	return errs.Err()
 }
 
 // MetricsServerValues are the chart's values, as far as they are used here.
@@ -101,18 +83,13 @@ func (s *MetricsServerReleaseSpec) Release() (*kube.Release, error) {
 	if err := s.Validate(); err != nil {
 		return nil, err
 	}
-	return &kube.Release{
-		Name: metricsServer, Namespace: s.Namespace,
-		Chart: charts.MetricsServer, Repository: s.ChartRepository,
-		Values: MetricsServerValues{
-			Replicas: s.Replicas, PodDisruptionBudget: budgetOf(s.Replicas),
-			Resources:  kube.Sizes(50, 96, 256),
-			Metrics:    Switch{Enabled: true},
-			TLS:        MetricsServerTLS{Type: "helm"},
-			APIService: MetricsServerAPIService{InsecureSkipTLSVerify: false},
-		},
-		Atomic: true, SkipAwait: s.SkipAwait, TimeoutSeconds: 600, MaxHistory: 5,
-	}, nil
+	return s.NewRelease(metricsServer, charts.MetricsServer, 600, MetricsServerValues{
+		Replicas: s.Replicas, PodDisruptionBudget: budgetOf(s.Replicas),
+		Resources:  kube.Sizes(50, 96, 256),
+		Metrics:    Switch{Enabled: true},
+		TLS:        MetricsServerTLS{Type: "helm"},
+		APIService: MetricsServerAPIService{InsecureSkipTLSVerify: false},
+	}), nil
 }
 
 // Pods are those of the release; nil for arguments that are wrong.
@@ -132,9 +109,5 @@ func (s *MetricsServerReleaseSpec) Installation() (*kube.Installation, error) {
 	if err != nil {
 		return nil, err
 	}
-	parts := &kube.Installation{Release: release}
-	if s.Namespace != metav1.NamespaceSystem {
-		parts.Before = kube.Stages{{{Name: "namespace", Object: kube.RestrictedNamespace(s.Namespace)}}}
-	}
-	return parts, nil
+	return &kube.Installation{Before: s.NamespaceStages(), Release: release}, nil
 }

@@ -15,13 +15,13 @@ import (
 
 func datadog() *observability.DatadogSpec {
 	return &observability.DatadogSpec{
-		Namespace: "datadog", Site: "datadoghq.com", ClusterName: "loja-veloz-prod",
-		SecretName: "loja-veloz/prod/datadog", Store: "aws-secrets-manager", ClusterAgentReplicas: 2,
+		Chart: kube.Chart{Namespace: "datadog", Replicas: 2}, Site: "datadoghq.com", ClusterName: "loja-veloz-prod",
+		SecretName: "loja-veloz/prod/datadog", Store: "aws-secrets-manager",
 	}
 }
 
 func metricsServerRelease() *observability.MetricsServerReleaseSpec {
-	return &observability.MetricsServerReleaseSpec{Namespace: "kube-system", Replicas: 2}
+	return &observability.MetricsServerReleaseSpec{Chart: kube.Chart{Namespace: "kube-system", Replicas: 2}}
 }
 
 func TestDatadog(t *testing.T) {
@@ -89,14 +89,14 @@ func TestNewReleases(t *testing.T) {
 
 func TestReleaseRefusals(t *testing.T) {
 	for want, err := range map[string]error{
-		"Namespace is empty":        (&observability.DatadogSpec{}).Validate(),
-		"SecretName is empty":       (&observability.DatadogSpec{}).Validate(),
-		"Store is empty":            (&observability.DatadogSpec{}).Validate(),
-		`Site is ""`:                (&observability.DatadogSpec{}).Validate(),
-		"ClusterAgentReplicas is 0": (&observability.DatadogSpec{}).Validate(),
-		`ClusterName is "BAD_name"`: (&observability.DatadogSpec{ClusterName: "BAD_name"}).Validate(),
-		"Replicas is 0":             (&observability.MetricsServerReleaseSpec{}).Validate(),
-		"ChartRepository is":        (&observability.MetricsServerReleaseSpec{ChartRepository: "http://x"}).Validate(),
+		"Namespace is empty":                  (&observability.DatadogSpec{}).Validate(),
+		"SecretName is empty":                 (&observability.DatadogSpec{}).Validate(),
+		"Store is empty":                      (&observability.DatadogSpec{}).Validate(),
+		`Site is ""`:                          (&observability.DatadogSpec{}).Validate(),
+		"Replicas is 0: at least 1 is needed": (&observability.DatadogSpec{}).Validate(),
+		`ClusterName is "BAD_name"`:           (&observability.DatadogSpec{ClusterName: "BAD_name"}).Validate(),
+		"Replicas is 0":                       (&observability.MetricsServerReleaseSpec{}).Validate(),
+		"ChartRepository is":                  (&observability.MetricsServerReleaseSpec{Chart: kube.Chart{ChartRepository: "http://x"}}).Validate(),
 	} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("want %q in %v", want, err)

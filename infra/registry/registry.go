@@ -4,7 +4,6 @@ package registry
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"regexp"
 	"strings"
@@ -12,6 +11,7 @@ import (
 	"github.com/pulumi/pulumi-aws/sdk/v6/go/aws/ecr"
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 
+	"github.com/loja-veloz/platform/infra/component"
 	"github.com/loja-veloz/platform/infra/identity"
 	"github.com/loja-veloz/platform/infra/validate"
 )
@@ -75,82 +75,72 @@ type Registry struct {
 
 var (
 	repositoryName = regexp.MustCompile(`^[a-z0-9]+([._-][a-z0-9]+)*(/[a-z0-9]+([._-][a-z0-9]+)*)*$`)
-	cachePrefix    = regexp.MustCompile(`^[a-z0-9]+([._-][a-z0-9]+)*$`)
-	prefixName     = regexp.MustCompile(`^[a-z][a-z0-9-]{0,38}[a-z0-9]$`)
 	secretARN      = regexp.MustCompile(`^arn:aws[a-z-]*:secretsmanager:[a-z0-9-]+:[0-9]{12}:secret:(.+)$`)
 )
 
 // Validate reports everything that is wrong with the arguments.
 func (s *Spec) Validate() error {
-	var faults []error
-	fault := func(field, format string, args ...any) {
-		faults = append(faults, fmt.Errorf("%s %s", field, fmt.Sprintf(format, args...)))
+	var errs validate.Errors
+	if !validate.AWSPrefix(s.Name) {
+		errs.Add("Name", "is %q: use 2 to 40 lower-case letters, digits and dashes", s.Name)
 	}
-	if !prefixName.MatchString(s.Name) {
-		fault("Name", "is %q: use 2 to 40 lower-case letters, digits and dashes", s.Name)
-	}
-	if !identity.ValidRegion(s.Region) {
-		fault("Region", "is %q, which is no region's name", s.Region)
-	}
-	if !identity.ValidAccount(s.AccountID) {
-		fault("AccountID", "is %q: an account has 12 digits", s.AccountID)
-	}
+	errs.Account("AccountID", s.AccountID, "Region", s.Region)
 	if len(s.Repositories) == 0 {
-		fault("Repositories", "is empty")
+		errs.Add("Repositories", "is empty")
 	}
 	for i, repository := range s.Repositories {
 		field := fmt.Sprintf("Repositories[%d]", i)
 		if !repositoryName.MatchString(repository) || len(repository) < 2 || len(repository) > 256 {
-			fault(field, "is %q: use 2 to 256 lower-case letters, digits, and . _ - / between them", repository)
+			errs.Add(field, "is %q: use 2 to 256 lower-case letters, digits, and . _ - / between them", repository)
 		}
 		for _, other := range s.Repositories[:i] {
 			switch {
 			case other == repository:
-				fault(field, "repeats %s", other)
+				errs.Add(field, "repeats %s", other)
 			case childName(other) == childName(repository):
-				fault(field, "is %s, which Pulumi cannot tell from %s", repository, other)
+				errs.Add(field, "is %s, which Pulumi cannot tell from %s", repository, other)
 			}
 		}
 	}
 	if s.KeepImages < minKept {
-		fault("KeepImages", "is %d: keep at least %d, to roll back to", s.KeepImages, minKept)
+		errs.Add("KeepImages", "is %d: keep at least %d, to roll back to", s.KeepImages, minKept)
 	}
 	for i, upstream := range s.PullThrough {
-		s.validateUpstream(i, upstream, fault)
+		s.validateUpstream(i, upstream, &errs)
 	}
-	return errors.Join(faults...)
+	return errs.Err()
 }
 
-func (s *Spec) validateUpstream(i int, upstream Upstream, fault func(field, format string, args ...any)) {
+func (s *Spec) validateUpstream(i int, upstream Upstream, errs *validate.Errors) {
 	field := fmt.Sprintf("PullThrough[%d].", i)
 	needsCredential, known := upstreams[upstream.Host]
 	match := secretARN.FindStringSubmatch(upstream.CredentialARN)
 	switch {
 	case !known:
-		fault(field+"Host", "is %q: known are ghcr.io, public.ecr.aws, quay.io, registry-1.docker.io (Docker Hub), registry.k8s.io", upstream.Host)
+		errs.Add(field+"Host", "is %q: known are ghcr.io, public.ecr.aws, quay.io, registry-1.docker.io (Docker Hub), registry.k8s.io", upstream.Host)
 	case needsCredential && upstream.CredentialARN == "":
-		fault(field+"CredentialARN", "is empty: %s is cached with credentials only", upstream.Host)
+		errs.Add(field+"CredentialARN", "is empty: %s is cached with credentials only", upstream.Host)
 	case !needsCredential && upstream.CredentialARN != "":
-		fault(field+"CredentialARN", "is given: %s takes none", upstream.Host)
+		errs.Add(field+"CredentialARN", "is given: %s takes none", upstream.Host)
 	case needsCredential && match == nil:
-		fault(field+"CredentialARN", "is %q, which is no secret's ARN", upstream.CredentialARN)
+		errs.Add(field+"CredentialARN", "is %q, which is no secret's ARN", upstream.CredentialARN)
 	case needsCredential && !strings.HasPrefix(match[1], credentialPrefix):
-		fault(field+"CredentialARN", "names the secret %s: ECR reads those that begin with %s", match[1], credentialPrefix)
+		errs.Add(field+"CredentialARN", "names the secret %s: ECR reads those that begin with %s", match[1], credentialPrefix)
 	}
-	if !cachePrefix.MatchString(upstream.Prefix) || len(upstream.Prefix) < 2 || len(upstream.Prefix) > 30 {
-		fault(field+"Prefix", "is %q: use 2 to 30 lower-case letters, digits, and . _ - between them", upstream.Prefix)
+	if !validate.CachePrefix(upstream.Prefix) || len(upstream.Prefix) < 2 || len(upstream.Prefix) > 30 {
+		errs.Add(field+"Prefix", "is %q: use 2 to 30 lower-case letters, digits, and . _ - between them", upstream.Prefix)
 	}
 	for _, other := range s.PullThrough[:i] {
 		if other.Prefix == upstream.Prefix {
-			fault(field+"Prefix", "repeats %s", other.Prefix)
+			errs.Add(field+"Prefix", "repeats %s", other.Prefix)
 		}
 		if other.Host == upstream.Host {
-			fault(field+"Host", "repeats %s", other.Host)
+			errs.Add(field+"Host", "repeats %s", other.Host)
 		}
 	}
 	for _, repository := range s.Repositories {
 		if strings.HasPrefix(repository, upstream.Prefix+"/") {
-			fault(field+"Prefix", "is that of repository %s, which is no cache", repository)
+			errs.Add(field+"Prefix", "is that of repository %s, which is no cache", repository)
 		}
 	}
 }
@@ -216,22 +206,18 @@ func New(ctx *pulumi.Context, name string, spec *Spec, keyARN pulumi.StringInput
 		return nil, fmt.Errorf("registry %s: %w", name, err)
 	}
 	r := &Registry{URLs: pulumi.StringMap{}, ARNs: pulumi.StringMap{}}
-	if err := ctx.RegisterComponentResource("loja-veloz:registry:Registry", name, r, opts...); err != nil {
-		return nil, fmt.Errorf("registering registry %s: %w", name, err)
-	}
-	b := &builder{ctx: ctx, name: name, spec: spec, keyARN: keyARN, out: r, lifecycle: pulumi.String(policy)}
-	for _, repository := range spec.Repositories {
-		if err := b.makeRepository(repository); err != nil {
-			return nil, fmt.Errorf("registry %s: %w", name, err)
+	return r, component.Register(ctx, "registry", "loja-veloz:registry:Registry", name, r, opts, func() (pulumi.Map, error) {
+		b := &builder{ctx: ctx, name: name, spec: spec, keyARN: keyARN, out: r, lifecycle: pulumi.String(policy)}
+		for _, repository := range spec.Repositories {
+			if err := b.makeRepository(repository); err != nil {
+				return nil, err
+			}
 		}
-	}
-	if err := b.makeCache(); err != nil {
-		return nil, fmt.Errorf("registry %s: %w", name, err)
-	}
-	if err := ctx.RegisterResourceOutputs(r, pulumi.Map{"urls": r.URLs, "arns": r.ARNs}); err != nil {
-		return nil, fmt.Errorf("registering the outputs of registry %s: %w", name, err)
-	}
-	return r, nil
+		if err := b.makeCache(); err != nil {
+			return nil, err
+		}
+		return pulumi.Map{"urls": r.URLs, "arns": r.ARNs}, nil
+	})
 }
 
 // childName is a repository's part of the names of its resources.

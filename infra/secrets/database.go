@@ -1,9 +1,6 @@
 package secrets
 
 import (
-	"errors"
-	"fmt"
-
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 
 	"github.com/loja-veloz/platform/infra/kube"
@@ -30,36 +27,25 @@ type Database struct {
 // argument that is wrong.
 func NewDatabase(ctx *pulumi.Context, name string, spec *DatabaseSpec, masterSecretARN pulumi.StringInput,
 	opts ...pulumi.ResourceOption) (*Database, error) {
-	var errs validate.Errors
-	errs.Join(spec.Validate())
-	errs.Input("MasterSecretARN", masterSecretARN)
-	if err := errs.Err(); err != nil {
-		return nil, fmt.Errorf("database secret %s: %w", name, err)
-	}
 	d := &Database{}
-	if err := ctx.RegisterComponentResource("loja-veloz:secrets:Database", name, d, opts...); err != nil {
-		return nil, fmt.Errorf("registering database secret %s: %w", name, err)
-	}
-	if _, err := kube.ApplyStages(ctx, d, name, spec.stages(masterSecretARN), opts); err != nil {
-		return nil, fmt.Errorf("database secret %s: %w", name, err)
-	}
-	if err := ctx.RegisterResourceOutputs(d, pulumi.Map{}); err != nil {
-		return nil, fmt.Errorf("registering the outputs of database secret %s: %w", name, err)
+	if _, err := kube.NewComponent(ctx, "database secret", "loja-veloz:secrets:Database", name, d, func() (kube.Stages, error) {
+		var errs validate.Errors
+		errs.Join(spec.Validate())
+		errs.Input("MasterSecretARN", masterSecretARN)
+		return spec.stages(masterSecretARN), errs.Err()
+	}, opts); err != nil {
+		return nil, err
 	}
 	return d, nil
 }
 
 // Validate reports everything that is wrong with the arguments, one fault per line.
 func (s *DatabaseSpec) Validate() error {
-	var faults []error
-	for _, needed := range []struct{ field, value string }{
-		{"Name", s.Name}, {"Namespace", s.Namespace}, {"Store", s.Store},
-	} {
-		if needed.value == "" {
-			faults = append(faults, fmt.Errorf("%s is empty", needed.field))
-		}
-	}
-	return errors.Join(faults...)
+	var errs validate.Errors
+	errs.Required("Name", s.Name)
+	errs.Required("Namespace", s.Namespace)
+	errs.Required("Store", s.Store)
+	return errs.Err()
 }
 
 // databaseKeys are what RDS writes into its secret.

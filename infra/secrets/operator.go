@@ -4,8 +4,6 @@
 package secrets
 
 import (
-	"errors"
-	"fmt"
 	"slices"
 
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
@@ -13,6 +11,7 @@ import (
 
 	"github.com/loja-veloz/platform/infra/charts"
 	"github.com/loja-veloz/platform/infra/kube"
+	"github.com/loja-veloz/platform/infra/validate"
 )
 
 // ServiceAccount is the identity that the operator's pod identity role is for.
@@ -20,21 +19,14 @@ const ServiceAccount = "external-secrets"
 
 // OperatorSpec say where the secrets are and who may have them.
 type OperatorSpec struct {
-	// Namespace is created for the operator.
-	Namespace string
+	kube.Chart
+
 	// Region is where the secrets are.
 	Region string
 	// Store names the ClusterSecretStore.
 	Store string
 	// Namespaces are those whose ExternalSecrets may read from the store.
 	Namespaces []string
-	// Replicas is the number of pods of the operator, of which one leads, and of its
-	// webhook.
-	Replicas int32
-	// ChartRepository replaces the chart's own; see kube.Release.
-	ChartRepository string
-	// SkipAwait does not wait until the pods are ready.
-	SkipAwait bool
 }
 
 // Operator is the installed operator with its store.
@@ -55,27 +47,17 @@ func NewOperator(ctx *pulumi.Context, name string, spec *OperatorSpec, opts ...p
 
 // Validate reports everything that is wrong with the arguments, one fault per line.
 func (s *OperatorSpec) Validate() error {
-	var faults []error
-	for _, needed := range []struct{ field, value string }{
-		{"Namespace", s.Namespace}, {"Region", s.Region}, {"Store", s.Store},
-	} {
-		if needed.value == "" {
-			faults = append(faults, fmt.Errorf("%s is empty", needed.field))
-		}
-	}
+	var errs validate.Errors
+	errs.Required("Region", s.Region)
+	errs.Required("Store", s.Store)
 	if len(s.Namespaces) == 0 {
-		faults = append(faults, errors.New("Namespaces is empty: the store would serve nobody"))
+		errs.Add("Namespaces", "is empty: the store would serve nobody")
 	}
 	if slices.Contains(s.Namespaces, "") {
-		faults = append(faults, errors.New("Namespaces holds an empty name"))
+		errs.Add("Namespaces", "holds an empty name")
 	}
-	if s.Replicas < 1 {
-		faults = append(faults, fmt.Errorf("Replicas is %d: at least 1 is needed", s.Replicas))
-	}
-	if err := kube.ValidRepository(s.ChartRepository); err != nil {
-		faults = append(faults, fmt.Errorf("ChartRepository %w", err))
-	}
-	return errors.Join(faults...)
+	s.Check(&errs)
+	return errs.Err()
 }
 
 // Values are the chart's values, as far as they are used here. The facts have none
@@ -128,20 +110,15 @@ func (s *OperatorSpec) Release() (*kube.Release, error) {
 	if budget.Enabled {
 		budget.MinAvailable = 1
 	}
-	return &kube.Release{
-		Name: "external-secrets", Namespace: s.Namespace,
-		Chart: charts.ExternalSecrets, Repository: s.ChartRepository,
-		Values: Values{
-			ReplicaCount: s.Replicas, LeaderElect: true, InstallCRDs: true,
-			ServiceAccount:      Account{Create: true, Name: ServiceAccount},
-			Resources:           kube.Sizes(20, 96, 256),
-			PodDisruptionBudget: budget,
-			Webhook:             Part{ReplicaCount: s.Replicas, Resources: kube.Sizes(10, 64, 128), PodDisruptionBudget: &budget},
-			// It renews the webhook's certificate, for which one pod now and then is enough.
-			CertController: Part{ReplicaCount: 1, Resources: kube.Sizes(10, 64, 192)},
-		},
-		Atomic: true, SkipAwait: s.SkipAwait, TimeoutSeconds: 600, MaxHistory: 5,
-	}, nil
+	return s.NewRelease("external-secrets", charts.ExternalSecrets, 600, Values{
+		ReplicaCount: s.Replicas, LeaderElect: true, InstallCRDs: true,
+		ServiceAccount:      Account{Create: true, Name: ServiceAccount},
+		Resources:           kube.Sizes(20, 96, 256),
+		PodDisruptionBudget: budget,
+		Webhook:             Part{ReplicaCount: s.Replicas, Resources: kube.Sizes(10, 64, 128), PodDisruptionBudget: &budget},
+		// It renews the webhook's certificate, for which one pod now and then is enough.
+		CertController: Part{ReplicaCount: 1, Resources: kube.Sizes(10, 64, 192)},
+	}), nil
 }
 
 // Pods are those of the release; nil for arguments that are wrong.
@@ -166,7 +143,7 @@ func (s *OperatorSpec) Installation() (*kube.Installation, error) {
 		return nil, err
 	}
 	return &kube.Installation{
-		Before:  kube.Stages{{{Name: "namespace", Object: kube.RestrictedNamespace(s.Namespace)}}},
+		Before:  s.NamespaceStages(),
 		Release: release,
 		After:   kube.Stages{{{Name: "store", Object: NewClusterSecretStore(s.Store, s.Region, s.Namespaces...)}}},
 	}, nil

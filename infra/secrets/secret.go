@@ -1,12 +1,11 @@
 package secrets
 
 import (
-	"errors"
-	"fmt"
-
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 
 	"github.com/loja-veloz/platform/infra/kube"
+
+	"github.com/loja-veloz/platform/infra/validate"
 )
 
 // SecretSpec say which keys of which secret to bring where.
@@ -30,36 +29,27 @@ type Secret struct {
 // NewSecret brings a secret into the cluster. Errors name the argument that is
 // wrong.
 func NewSecret(ctx *pulumi.Context, name string, spec *SecretSpec, opts ...pulumi.ResourceOption) (*Secret, error) {
-	if err := spec.Validate(); err != nil {
-		return nil, fmt.Errorf("secret %s: %w", name, err)
-	}
 	s := &Secret{}
-	if err := ctx.RegisterComponentResource("loja-veloz:secrets:Secret", name, s, opts...); err != nil {
-		return nil, fmt.Errorf("registering secret %s: %w", name, err)
-	}
-	object := NewExternalSecret(spec.Name, spec.Namespace, spec.Store, Keys(spec.Remote, spec.Keys...)...)
-	stages := kube.Stages{{{Name: "external-secret", Object: object}}}
-	if _, err := kube.ApplyStages(ctx, s, name, stages, opts); err != nil {
-		return nil, fmt.Errorf("secret %s: %w", name, err)
-	}
-	if err := ctx.RegisterResourceOutputs(s, pulumi.Map{}); err != nil {
-		return nil, fmt.Errorf("registering the outputs of secret %s: %w", name, err)
+	if _, err := kube.NewComponent(ctx, "secret", "loja-veloz:secrets:Secret", name, s, spec.stages, opts); err != nil {
+		return nil, err
 	}
 	return s, nil
 }
 
 // Validate reports everything that is wrong with the arguments, one fault per line.
 func (s *SecretSpec) Validate() error {
-	var faults []error
-	for _, needed := range []struct{ field, value string }{
-		{"Name", s.Name}, {"Namespace", s.Namespace}, {"Store", s.Store}, {"Remote", s.Remote},
-	} {
-		if needed.value == "" {
-			faults = append(faults, fmt.Errorf("%s is empty", needed.field))
-		}
-	}
+	var errs validate.Errors
+	errs.Required("Name", s.Name)
+	errs.Required("Namespace", s.Namespace)
+	errs.Required("Store", s.Store)
+	errs.Required("Remote", s.Remote)
 	if len(s.Keys) == 0 {
-		faults = append(faults, errors.New("Keys is empty: the Secret would hold nothing"))
+		errs.Add("Keys", "is empty: the Secret would hold nothing")
 	}
-	return errors.Join(faults...)
+	return errs.Err()
+}
+
+func (s *SecretSpec) stages() (kube.Stages, error) {
+	object := NewExternalSecret(s.Name, s.Namespace, s.Store, Keys(s.Remote, s.Keys...)...)
+	return kube.Stages{{{Name: "external-secret", Object: object}}}, s.Validate()
 }

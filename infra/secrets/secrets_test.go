@@ -14,8 +14,8 @@ import (
 
 func operator() *secrets.OperatorSpec {
 	return &secrets.OperatorSpec{
-		Namespace: "external-secrets", Region: "us-east-1", Store: "aws-secrets-manager",
-		Namespaces: []string{"datadog", "argo-rollouts"}, Replicas: 2,
+		Chart: kube.Chart{Namespace: "external-secrets", Replicas: 2}, Region: "us-east-1", Store: "aws-secrets-manager",
+		Namespaces: []string{"datadog", "argo-rollouts"},
 	}
 }
 
@@ -119,7 +119,7 @@ func TestRefusals(t *testing.T) {
 		"Namespaces is empty":        (&secrets.OperatorSpec{}).Validate(),
 		"Replicas is 0":              (&secrets.OperatorSpec{}).Validate(),
 		"Namespaces holds":           (&secrets.OperatorSpec{Namespaces: []string{""}}).Validate(),
-		"ChartRepository is":         (&secrets.OperatorSpec{ChartRepository: "http://x"}).Validate(),
+		"ChartRepository is":         (&secrets.OperatorSpec{Chart: kube.Chart{ChartRepository: "http://x"}}).Validate(),
 		"Name is empty":              (&secrets.DatabaseSpec{}).Validate(),
 		"Remote is empty":            (&secrets.SecretSpec{}).Validate(),
 		"Keys is empty":              (&secrets.SecretSpec{}).Validate(),

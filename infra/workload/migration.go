@@ -9,8 +9,8 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"github.com/loja-veloz/platform/infra/gateway"
 	"github.com/loja-veloz/platform/infra/kube"
+	"github.com/loja-veloz/platform/infra/validate"
 )
 
 const (
@@ -28,10 +28,10 @@ const (
 
 // Migration are the pods that change the schema. They have a name of their own:
 // the service's Services, budget and autoscaler do not select them.
-func (s *Spec) Migration() gateway.Pods { return s.pods(s.Service + migrateSuffix) }
+func (s *Spec) Migration() kube.PodSelector { return s.pods(s.Service + migrateSuffix) }
 
 // Pods are the service's.
-func (s *Spec) Pods() gateway.Pods { return s.pods(s.Service) }
+func (s *Spec) Pods() kube.PodSelector { return s.pods(s.Service) }
 
 func (s *Spec) migrationMeta() metav1.ObjectMeta {
 	meta := s.meta(s.Service + migrateSuffix)
@@ -65,44 +65,34 @@ func (s *Spec) migration() (*batchv1.Job, error) {
 
 // migrationPolicy lets those pods ask for names and reach the database.
 func (s *Spec) migrationPolicy() *networkingv1.NetworkPolicy {
-	return &networkingv1.NetworkPolicy{ObjectMeta: s.migrationMeta(), Spec: networkingv1.NetworkPolicySpec{
-		PodSelector: metav1.LabelSelector{MatchLabels: s.Migration().Labels},
-		PolicyTypes: bothWays,
-		Egress:      []networkingv1.NetworkPolicyEgressRule{toDNS(), s.Database.egress()},
-	}}
+	return kube.IsolatingPolicy(s.migrationMeta(), s.Migration().Labels, nil, []networkingv1.NetworkPolicyEgressRule{kube.ToDNS(), s.Database.egress()})
 }
 
 // egress leads to the database's server.
 func (d *Database) egress() networkingv1.NetworkPolicyEgressRule {
-	rule := networkingv1.NetworkPolicyEgressRule{Ports: tcp(d.Port)}
-	if len(d.CIDRs) == 0 {
-		rule.To = peers(d.Pods)
+	if len(d.CIDRs) > 0 {
+		return kube.ToCIDRs(d.Port, d.CIDRs...)
 	}
-	for _, cidr := range d.CIDRs {
-		rule.To = append(rule.To, networkingv1.NetworkPolicyPeer{IPBlock: &networkingv1.IPBlock{CIDR: cidr}})
-	}
-	return rule
+	return kube.ToPods(d.Port, d.Pods)
 }
 
-func (d *Database) validate(f *faults) {
+func (d *Database) validate(errs *validate.Errors, service string) {
 	for _, address := range []struct {
 		field string
 		key   SecretKey
 	}{{"Database.URL", d.URL}, {"Database.OwnerURL", d.OwnerURL}} {
 		if address.key.Secret == "" || address.key.Key == "" {
-			f.add(address.field, "names no Secret or no key of it")
+			errs.Add(address.field, "names no Secret or no key of it")
 		}
 	}
 	if d.URL == d.OwnerURL && d.URL != (SecretKey{}) {
-		f.add("Database.URL", "is OwnerURL too: the service could change its schema")
+		errs.Add("Database.URL", "is OwnerURL too: the service could change its schema")
 	}
-	if len(d.CIDRs) == 0 && (d.Pods.Namespace == "" || len(d.Pods.Labels) == 0) {
-		f.add("Database.Pods", "has no namespace or no labels, and there are no CIDRs: queries could leave to every pod")
+	if len(d.CIDRs) == 0 && d.Pods.TooWide() {
+		errs.Add("Database.Pods", "has no namespace or no labels, and there are no CIDRs: queries could leave to every pod")
 	}
-	if d.Port < 1 || d.Port > 65535 {
-		f.add("Database.Port", "is %d: use 1 to 65535", d.Port)
-	}
-	if len(f.service) > maxMigrateName {
-		f.add("Service", "has %d characters: at most %d leave room for the name of the Job that changes its schema", len(f.service), maxMigrateName)
+	errs.Port("Database.Port", d.Port)
+	if len(service) > maxMigrateName {
+		errs.Add("Service", "has %d characters: at most %d leave room for the name of the Job that changes its schema", len(service), maxMigrateName)
 	}
 }

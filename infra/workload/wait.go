@@ -9,6 +9,8 @@ import (
 
 	rolloutsv1alpha1 "github.com/argoproj/argo-rollouts/pkg/apis/rollouts/v1alpha1"
 	corev1 "k8s.io/api/core/v1"
+
+	"github.com/loja-veloz/platform/infra/validate"
 )
 
 const (
@@ -56,12 +58,12 @@ type clock struct {
 	sleep func(context.Context, time.Duration) error
 }
 
-func (w *Wait) validate(f *faults) {
+func (w *Wait) validate(errs *validate.Errors) {
 	if w.Cluster == nil {
-		f.add("Wait.Cluster", "is nil: there is nothing to ask")
+		errs.Add("Wait.Cluster", "is nil: there is nothing to ask")
 	}
 	if w.Timeout < 0 {
-		f.add("Wait.Timeout", "is %s: it cannot be negative", w.Timeout)
+		errs.Add("Wait.Timeout", "is %s: it cannot be negative", w.Timeout)
 	}
 }
 

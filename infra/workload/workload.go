@@ -4,12 +4,14 @@
 package workload
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
 	rolloutsv1alpha1 "github.com/argoproj/argo-rollouts/pkg/apis/rollouts/v1alpha1"
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 
+	"github.com/loja-veloz/platform/infra/component"
 	"github.com/loja-veloz/platform/infra/gateway"
 	"github.com/loja-veloz/platform/infra/kube"
 )
@@ -26,7 +28,7 @@ const (
 )
 
 // Spec describe a service. New and Stages refuse what is wrong with them, all
-// faults at once, each naming its field.
+// errs at once, each naming its field.
 type Spec struct {
 	// Service names the service and its objects (a DNS label of at most 46 characters).
 	Service string
@@ -59,7 +61,7 @@ type Spec struct {
 	Calls []Call
 	// CalledBy are the pods from which calls are admitted, beside the gateway's
 	// when anything is Public.
-	CalledBy []gateway.Pods
+	CalledBy []kube.PodSelector
 	// Internet lets the service call addresses outside of the private ranges by
 	// HTTPS, as one needs that uses somebody else's API.
 	Internet bool
@@ -80,7 +82,7 @@ type Database struct {
 	// that the Job is given.
 	URL, OwnerURL SecretKey
 	// Pods are the server's in the cluster; outside it, it has the addresses in CIDRs.
-	Pods  gateway.Pods
+	Pods  kube.PodSelector
 	CIDRs []string
 	// Port is the server's.
 	Port int32
@@ -127,7 +129,7 @@ type Telemetry struct {
 	// Endpoint is the OTLP address that services are given, http://host:4317 or 4318.
 	Endpoint string
 	// Collector are its pods, to which spans may leave.
-	Collector gateway.Pods
+	Collector kube.PodSelector
 }
 
 // Workload is a deployed service.
@@ -159,19 +161,15 @@ func New(ctx *pulumi.Context, name string, spec *Spec, opts ...pulumi.ResourceOp
 		return nil, err
 	}
 	w := &Workload{Version: spec.version()}
-	if err := ctx.RegisterComponentResource("loja-veloz:workload:Workload", name, w, opts...); err != nil {
-		return nil, fmt.Errorf("registering workload %s: %w", name, err)
-	}
-	applied, err := kube.ApplyStages(ctx, w, name, stages, opts)
-	if err != nil {
-		return nil, fmt.Errorf("workload %s: %w", name, err)
-	}
-	rollout := applied[spec.rolloutStage()][0]
-	w.Phase = spec.phase(ctx, w, rollout)
-	if err := ctx.RegisterResourceOutputs(w, pulumi.Map{"version": pulumi.String(w.Version), "phase": w.Phase}); err != nil {
-		return nil, fmt.Errorf("registering the outputs of workload %s: %w", name, err)
-	}
-	return w, nil
+	return w, component.Register(ctx, "workload", "loja-veloz:workload:Workload", name, w, opts, func() (pulumi.Map, error) {
+		applied, err := kube.ApplyStages(ctx, w, name, stages, opts)
+		if err != nil {
+			return nil, err
+		}
+		rollout := applied[spec.rolloutStage()][0]
+		w.Phase = spec.phase(ctx, w, rollout)
+		return pulumi.Map{"version": pulumi.String(w.Version), "phase": w.Phase}, nil
+	})
 }
 
 // phase waits for the Rollout once the API server has it, unless this is a
@@ -197,37 +195,37 @@ func (s *Spec) phase(ctx *pulumi.Context, w *Workload, rollout *kube.Resource) p
 // every public path that two services claim.
 func Connect(services []*Spec) error {
 	byName := map[string]*Spec{}
-	var faults []error
+	var errs []error
 	for i, s := range services {
 		byName[s.Service] = s
 		for _, other := range services[:i] {
-			faults = append(faults, s.contested(other)...)
+			errs = append(errs, s.contested(other)...)
 		}
 	}
 	for _, caller := range services {
 		for i, call := range caller.Calls {
 			callee, there := byName[call.Service]
 			if !there {
-				faults = append(faults, fmt.Errorf("service %s: Calls[%d] names %q, which is no service of this environment", caller.Service, i, call.Service))
+				errs = append(errs, fmt.Errorf("service %s: Calls[%d] names %q, which is no service of this environment", caller.Service, i, call.Service))
 				continue
 			}
 			callee.admit(caller.from(call))
 		}
 	}
-	return joined(faults)
+	return errors.Join(errs...)
 }
 
 // contested are the public paths that another service claims too, wholly or in
 // part.
 func (s *Spec) contested(other *Spec) []error {
-	var faults []error
+	var errs []error
 	for i, path := range s.Public {
 		for j, taken := range other.Public {
 			if path.Overlaps(taken) {
-				faults = append(faults, fmt.Errorf("service %s: Public[%d] (%s %q) is a path of service %s: its Public[%d] is %s %q",
+				errs = append(errs, fmt.Errorf("service %s: Public[%d] (%s %q) is a path of service %s: its Public[%d] is %s %q",
 					s.Service, i, path.Match, path.Value, other.Service, j, taken.Match, taken.Value))
 			}
 		}
 	}
-	return faults
+	return errs
 }

@@ -27,7 +27,7 @@ func valid() *Spec {
 		SecretEnv: map[string]SecretKey{"AUDIT_STOCK_URL": {Secret: "auditor-databases", Key: "stock"}},
 		Database: &Database{
 			URL: SecretKey{Secret: "web-database", Key: "url"}, OwnerURL: SecretKey{Secret: "web-database-owner", Key: "url"},
-			Pods: gateway.Pods{Namespace: "database", Labels: map[string]string{"app.kubernetes.io/name": "postgres"}}, Port: 5432,
+			Pods: kube.PodSelector{Namespace: "database", Labels: map[string]string{"app.kubernetes.io/name": "postgres"}}, Port: 5432,
 		},
 		Size:    Size{MinReplicas: 2, MaxReplicas: 6, MilliCPU: 50, MemoryMiB: 48, MemoryLimitMiB: 128},
 		Canary:  Canary{Weights: []int32{20, 60}, Pause: 30 * time.Second, ProgressDeadline: 2 * time.Minute, Analysis: []*rolloutsv1alpha1.AnalysisTemplate{errorRate()}},
@@ -36,7 +36,7 @@ func valid() *Spec {
 		Calls:   []Call{{Service: "stock"}},
 		Telemetry: &Telemetry{
 			Endpoint:  "http://otel-collector.observability:4317",
-			Collector: gateway.Pods{Namespace: "observability", Labels: map[string]string{"app.kubernetes.io/name": "otel-collector"}},
+			Collector: kube.PodSelector{Namespace: "observability", Labels: map[string]string{"app.kubernetes.io/name": "otel-collector"}},
 		},
 	}
 }
@@ -147,7 +147,7 @@ func TestRefusals(t *testing.T) {
 		"public metrics":           {func(a *Spec) { a.Public = []gateway.Path{{Match: gateway.Exact, Value: "/metrics"}} }, "Public[0]"},
 		"a call of itself":         {func(a *Spec) { a.Calls = []Call{{Service: "web"}} }, "Calls[0] names the service itself"},
 		"a call of nobody":         {func(a *Spec) { a.Calls = []Call{{}} }, `Calls[0] is ""`},
-		"a caller without labels":  {func(a *Spec) { a.CalledBy = []gateway.Pods{{Namespace: "shop"}} }, "CalledBy[0] has no namespace or no labels"},
+		"a caller without labels":  {func(a *Spec) { a.CalledBy = []kube.PodSelector{{Namespace: "shop"}} }, "CalledBy[0] has no namespace or no labels"},
 		"telemetry to nowhere":     {func(a *Spec) { a.Telemetry.Endpoint = "collector:4317" }, `Telemetry.Endpoint is "collector:4317"`},
 		"telemetry without port":   {func(a *Spec) { a.Telemetry.Endpoint = "http://collector" }, "give its port"},
 		"telemetry to everybody":   {func(a *Spec) { a.Telemetry.Collector.Labels = nil }, "Telemetry.Collector has no namespace or no labels"},

@@ -93,7 +93,7 @@ const (
 func newCloud(environment string, cfg *config.Config) (*cloud, gateway.KongPair, error) {
 	name := "loja-veloz-" + environment
 	in, size := cfg.Cloud, cfg.Cluster
-	mirror, skip := cfg.Charts.Repository, !cfg.Charts.Await
+	chart := charts(cfg)
 	tags := map[string]string{"Project": "loja-veloz", "Environment": environment, "ManagedBy": "pulumi"}
 	c := &cloud{
 		environment: environment, offline: in.Offline, bootstrap: in.Bootstrap,
@@ -123,25 +123,24 @@ func newCloud(environment string, cfg *config.Config) (*cloud, gateway.KongPair,
 			MultiAZ: cfg.Database.MultiAZ, BackupDays: cfg.Database.BackupDays, LogDays: int(in.LogDays), Protect: in.Protected,
 		},
 		loadBalancer: &gateway.LoadBalancerSpec{
-			Namespace: systemNamespace, ClusterName: name, Region: in.Region, Replicas: 2, ChartRepository: mirror, SkipAwait: skip,
+			Chart: chart(systemNamespace, 2), ClusterName: name, Region: in.Region,
 		},
 		autoscaler: &autoscaling.Spec{
-			Namespace: systemNamespace, ClusterName: name, KubernetesVersion: size.Version, Region: in.Region, Replicas: 2,
-			ChartRepository: mirror, SkipAwait: skip,
+			Chart: chart(systemNamespace, 2), ClusterName: name, KubernetesVersion: size.Version, Region: in.Region,
 		},
 		secrets: &secrets.OperatorSpec{
-			Namespace: secretsNamespace, Region: in.Region, Store: secretStore,
-			Namespaces: []string{shopNamespace, databaseNamespace, datadogNamespace, rolloutsNamespace, argoNamespace}, Replicas: 2, ChartRepository: mirror, SkipAwait: skip,
+			Chart: chart(secretsNamespace, 2), Region: in.Region, Store: secretStore,
+			Namespaces: []string{shopNamespace, databaseNamespace, datadogNamespace, rolloutsNamespace, argoNamespace},
 		},
 		public: &gateway.KongSpec{
-			Namespace: kongNamespace, ReleaseName: "kong", Class: cfg.Gateway.Class, Public: true,
+			Chart: chart(kongNamespace, cfg.Gateway.Replicas), ReleaseName: "kong", Class: cfg.Gateway.Class, Public: true,
 			Host: cfg.Gateway.Host, RouteNamespaces: []string{shopNamespace}, ScrapedFrom: datadogNamespace,
-			Replicas: cfg.Gateway.Replicas, DefinitionsInstalled: !cfg.Gateway.InstallDefinitions, ChartRepository: mirror, SkipAwait: skip,
+			DefinitionsInstalled: !cfg.Gateway.InstallDefinitions,
 		},
 		internal: &gateway.KongSpec{
-			Namespace: internalNamespace, ReleaseName: "kong-internal", Class: cfg.Gateway.Class + "-internal",
+			Chart: chart(internalNamespace, cfg.Gateway.Replicas), ReleaseName: "kong-internal", Class: cfg.Gateway.Class + "-internal",
 			RouteNamespaces: []string{shopNamespace}, ScrapedFrom: datadogNamespace,
-			Replicas: cfg.Gateway.Replicas, DefinitionsInstalled: true, ChartRepository: mirror, SkipAwait: skip,
+			DefinitionsInstalled: true,
 		},
 	}
 	if cfg.Gateway.CertificateARN != "" {
@@ -150,7 +149,7 @@ func newCloud(environment string, cfg *config.Config) (*cloud, gateway.KongPair,
 		c.certificate = &dns.Spec{Host: cfg.Gateway.Host, ZoneID: cfg.Gateway.ZoneID}
 	}
 	if cfg.MetricsServer.Install {
-		c.metricsServer = &observability.MetricsServerReleaseSpec{Namespace: systemNamespace, Replicas: 2, ChartRepository: mirror, SkipAwait: skip}
+		c.metricsServer = &observability.MetricsServerReleaseSpec{Chart: chart(systemNamespace, 2)}
 	}
 	c.planDelivery(cfg)
 	if cfg.Shop.Acquirer == "stripe" {
@@ -161,12 +160,21 @@ func newCloud(environment string, cfg *config.Config) (*cloud, gateway.KongPair,
 	}
 	if cfg.Datadog.Install {
 		c.datadog = &observability.DatadogSpec{
-			Namespace: datadogNamespace, Site: cfg.Datadog.Site, ClusterName: name,
-			SecretName: cfg.Datadog.SecretName, Store: secretStore, ClusterAgentReplicas: 2, ChartRepository: mirror, SkipAwait: skip,
+			Chart: chart(datadogNamespace, 2), Site: cfg.Datadog.Site, ClusterName: name,
+			SecretName: cfg.Datadog.SecretName, Store: secretStore,
 		}
 	}
 	router, err := gateway.NewKongPair(c.public, c.internal)
 	return c, router, errors.Join(err, c.validate())
+}
+
+// charts gives what each chart is told, by its namespace and number of pods.
+func charts(cfg *config.Config) func(namespace string, replicas int32) kube.Chart {
+	return func(namespace string, replicas int32) kube.Chart {
+		return kube.Chart{
+			Namespace: namespace, Replicas: replicas, ChartRepository: cfg.Charts.Repository, SkipAwait: !cfg.Charts.Await,
+		}
+	}
 }
 
 // masterSecret is RDS's superuser in the cluster.
@@ -188,9 +196,9 @@ func (c *cloud) planRoles(cfg *config.Config, roles *database.RolesSpec) {
 
 // planDelivery adds what ships new versions.
 func (c *cloud) planDelivery(cfg *config.Config) {
-	mirror, skip := cfg.Charts.Repository, !cfg.Charts.Await
+	chart := charts(cfg)
 	if cfg.Delivery.InstallRollouts {
-		c.rollouts = &delivery.RolloutsReleaseSpec{Namespace: rolloutsNamespace, Replicas: 2, ChartRepository: mirror, SkipAwait: skip}
+		c.rollouts = &delivery.RolloutsReleaseSpec{Chart: chart(rolloutsNamespace, 2)}
 	}
 	if cfg.Datadog.Install && c.rollouts != nil {
 		c.rollouts.Datadog = &delivery.DatadogMetrics{Site: cfg.Datadog.Site, SecretName: cfg.Datadog.SecretName, Store: secretStore}
@@ -204,15 +212,13 @@ func (c *cloud) planDelivery(cfg *config.Config) {
 		repositories = append(repositories, "loja-veloz/"+service) // as bootstrap names them
 	}
 	c.argoCD = &delivery.ArgoCDSpec{
-		Namespace: argoNamespace, Replicas: 2,
-		Repository:      &delivery.GitRepository{URL: git.URL, SecretName: git.SecretName, Store: secretStore},
-		ChartRepository: mirror, SkipAwait: skip,
+
+		Chart: chart(argoNamespace, 2), Repository: &delivery.GitRepository{URL: git.URL, SecretName: git.SecretName, Store: secretStore},
 	}
 	c.imageUpdater = &delivery.ImageUpdaterSpec{
-		Namespace: argoNamespace, AccountID: c.cluster.AccountID, Region: c.cluster.Region,
+		Chart: chart(argoNamespace, 1), AccountID: c.cluster.AccountID, Region: c.cluster.Region,
 		Repository: git.URL, Branch: git.Branch,
-		Applications:    []delivery.UpdatedApplication{{NamePattern: shopNamespace, Path: "gitops/" + c.environment, Images: repositories}},
-		ChartRepository: mirror, SkipAwait: skip,
+		Applications: []delivery.UpdatedApplication{{NamePattern: shopNamespace, Path: "gitops/" + c.environment, Images: repositories}},
 	}
 }
 

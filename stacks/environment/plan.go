@@ -120,17 +120,15 @@ func (p *plan) planDatabase(cfg *config.Config, names []string) {
 	}
 	p.roles.SSLMode = "disable" // nothing leaves the cluster
 	p.roles.Secret, p.roles.User, p.roles.Server = database.AdminSecret, database.Superuser, database.ServerLabels()
-	p.admit(gateway.Pods{Namespace: databaseNamespace, Labels: map[string]string{"app.kubernetes.io/name": database.SetupName}})
+	p.admit(kube.PodSelector{Namespace: databaseNamespace, Labels: map[string]string{"app.kubernetes.io/name": database.SetupName}})
 }
 
 // admit lets pods connect to the server in the cluster, if there is one.
-func (p *plan) admit(clients ...gateway.Pods) {
+func (p *plan) admit(clients ...kube.PodSelector) {
 	if p.server == nil {
 		return
 	}
-	for _, client := range clients {
-		p.server.Clients = append(p.server.Clients, database.Client{Namespace: client.Namespace, Labels: client.Labels})
-	}
+	p.server.Clients = append(p.server.Clients, clients...)
 }
 
 // database is the one of a service.
@@ -143,7 +141,7 @@ func (p *plan) database(cfg *config.Config, name string) *workload.Database {
 		Port:      database.Port,
 	}
 	if p.server != nil {
-		d.Pods = gateway.Pods{Namespace: databaseNamespace, Labels: database.ServerLabels()}
+		d.Pods = kube.PodSelector{Namespace: databaseNamespace, Labels: database.ServerLabels()}
 	}
 	return d
 }
@@ -185,7 +183,7 @@ func newWorkload(environment string, cfg *config.Config, s service, router, inte
 	if cfg.Telemetry.OTLPEndpoint != "" {
 		args.Telemetry = &workload.Telemetry{
 			Endpoint:  cfg.Telemetry.OTLPEndpoint,
-			Collector: gateway.Pods{Namespace: observabilityNamespace, Labels: map[string]string{"app.kubernetes.io/name": "otel-collector"}},
+			Collector: kube.PodSelector{Namespace: observabilityNamespace, Labels: map[string]string{"app.kubernetes.io/name": "otel-collector"}},
 		}
 		if cfg.Datadog.Install {
 			args.Telemetry.Collector = observability.DatadogAgents(datadogNamespace)

@@ -43,13 +43,14 @@ type ClusterAutoscaler struct {
 // Namespace, before or after. Errors name the argument that is wrong.
 func New(ctx *pulumi.Context, name string, spec *Spec, opts ...pulumi.ResourceOption) (*ClusterAutoscaler, error) {
 	c := &ClusterAutoscaler{}
-	if _, err := kube.NewChart(ctx, "cluster autoscaler", "loja-veloz:autoscaling:ClusterAutoscaler", name, c, spec.Installation, opts); err != nil {
+	if _, err := kube.NewChart(ctx, "cluster autoscaler", "loja-veloz:autoscaling:ClusterAutoscaler", name, c, spec.Installation,
+		opts); err != nil {
 		return nil, err
 	}
 	return c, nil
 }
 
-// Validate reports everything that is wrong with the arguments, one fault per line.
+// Validate reports everything that is wrong with the arguments, one error per line.
 func (s *Spec) Validate() error {
 	var errs validate.Errors
 	errs.Required("ClusterName", s.ClusterName)

@@ -13,7 +13,8 @@ import (
 )
 
 func args() *autoscaling.Spec {
-	return &autoscaling.Spec{Chart: kube.Chart{Namespace: "cluster-autoscaler", Replicas: 2}, ClusterName: "loja-veloz-dev", KubernetesVersion: "1.33", Region: "us-east-1"}
+	return &autoscaling.Spec{Chart: kube.Chart{Namespace: "cluster-autoscaler", Replicas: 2}, ClusterName: "loja-veloz-dev",
+		KubernetesVersion: "1.33", Region: "us-east-1"}
 }
 
 func TestValues(t *testing.T) {
@@ -62,7 +63,8 @@ func TestNew(t *testing.T) {
 
 func TestRefusals(t *testing.T) {
 	err := (&autoscaling.Spec{Chart: kube.Chart{ChartRepository: "ftp://x"}}).Validate()
-	for _, want := range []string{"Namespace is empty", "ClusterName is empty", "Region is empty", `KubernetesVersion is "": there are autoscalers for 1.33, 1.34`, "Replicas is 0", "ChartRepository is"} {
+	for _, want := range []string{"Namespace is empty", "ClusterName is empty", "Region is empty",
+		`KubernetesVersion is "": there are autoscalers for 1.33, 1.34`, "Replicas is 0", "ChartRepository is"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("not reported: %s", want)
 		}

@@ -20,7 +20,7 @@ type Addons struct {
 	VPCCNI, PodIdentityAgent, CoreDNS, KubeProxy, EBSCSI string
 }
 
-// addonVersions are deerrs by Kubernetes version, and so the list of versions
+// addonVersions are defaults by Kubernetes version, and so the list of versions
 // that the platform supports. They are configuration to be checked before the
 // first use in an account, and after that at every upgrade, by
 //
@@ -44,8 +44,8 @@ func Versions() []string { return slices.Sorted(maps.Keys(addonVersions)) }
 
 var addonVersion = regexp.MustCompile(`^v[0-9]+\.[0-9]+\.[0-9]+-eksbuild\.[0-9]+$`)
 
-// or fills empty versions from deerrs.
-func (a Addons) or(deerrs Addons) Addons {
+// or fills empty versions from defaults.
+func (a Addons) or(defaults Addons) Addons {
 	pick := func(own, other string) string {
 		if own != "" {
 			return own
@@ -53,8 +53,8 @@ func (a Addons) or(deerrs Addons) Addons {
 		return other
 	}
 	return Addons{
-		VPCCNI: pick(a.VPCCNI, deerrs.VPCCNI), PodIdentityAgent: pick(a.PodIdentityAgent, deerrs.PodIdentityAgent),
-		CoreDNS: pick(a.CoreDNS, deerrs.CoreDNS), KubeProxy: pick(a.KubeProxy, deerrs.KubeProxy), EBSCSI: pick(a.EBSCSI, deerrs.EBSCSI),
+		VPCCNI: pick(a.VPCCNI, defaults.VPCCNI), PodIdentityAgent: pick(a.PodIdentityAgent, defaults.PodIdentityAgent),
+		CoreDNS: pick(a.CoreDNS, defaults.CoreDNS), KubeProxy: pick(a.KubeProxy, defaults.KubeProxy), EBSCSI: pick(a.EBSCSI, defaults.EBSCSI),
 	}
 }
 

@@ -193,7 +193,8 @@ func (n Nodes) Fits(pods Pods) (int32, error) {
 		free.Pods--
 	}
 	if free.MilliCPU < 0 || free.MemoryMiB < 0 || free.Pods < 0 {
-		return 0, fmt.Errorf("the daemons alone need more than a %s offers: %d mCPU, %d MiB and %d pods are left", n.InstanceType, free.MilliCPU, free.MemoryMiB, free.Pods)
+		return 0, fmt.Errorf("the daemons alone need more than a %s offers: %d mCPU, %d MiB and %d pods are left", n.InstanceType, free.MilliCPU,
+			free.MemoryMiB, free.Pods)
 	}
 	var errs []error
 	for _, p := range pods.Requests {

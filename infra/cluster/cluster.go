@@ -1,4 +1,4 @@
-// Package cluster makes an EKS cluster: control plane, managed nodes and the
+// Package cluster creates an EKS cluster: control plane, managed nodes and the
 // add-ons without which nothing else runs.
 package cluster
 
@@ -149,11 +149,12 @@ func (s *Spec) Validate() error {
 	}
 	s.validateAccess(&errs)
 	if !network.ValidLogDays(s.LogDays) {
-		errs.Add("LogDays", "is %d, for which CloudWatch Logs keeps nothing: use 1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365 or more", s.LogDays)
+		errs.Add("LogDays", "is %d, for which CloudWatch Logs keeps nothing: use 1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365 or more",
+			s.LogDays)
 	}
 	for i, prefix := range s.CachePrefixes {
 		if !validate.CachePrefix(prefix) {
-			errs.Add(fmt.Sprintf("CachePrefixes[%d]", i), "is %q, which is no prefix of repositories", prefix)
+			errs.Add(fmt.Sprintf("CachePrefixes[%d]", i), "is %q, which is not a prefix of repositories", prefix)
 		}
 	}
 	if err := s.Nodes.validate(); err != nil {
@@ -171,7 +172,7 @@ func validateAllowed(cidr string) error {
 	prefix, err := netip.ParsePrefix(cidr)
 	switch {
 	case err != nil:
-		return fmt.Errorf("is %q, which is no range of addresses", cidr)
+		return fmt.Errorf("is %q, which is not a range of addresses", cidr)
 	case prefix.Bits() == 0:
 		return fmt.Errorf("is %s: the API server is not for the whole internet", cidr)
 	case !prefix.Addr().Is4():
@@ -244,7 +245,7 @@ type builder struct {
 	nodePolicies, network []pulumi.Resource
 }
 
-// New makes the cluster: control plane, then the network add-ons, nodes, and the
+// New creates the cluster: control plane, then the network add-ons, nodes, and the
 // add-ons that run on them.
 func New(ctx *pulumi.Context, name string, spec *Spec, in Inputs, opts ...pulumi.ResourceOption) (*Cluster, error) {
 	spec = spec.with(in)
@@ -307,7 +308,7 @@ func (b *builder) makeControlPlane() error {
 		Tags:            b.tags("logs"),
 	}, b.child(), protect)
 	if err != nil {
-		return fmt.Errorf("making the control plane's log group: %w", err)
+		return fmt.Errorf("creating the control plane's log group: %w", err)
 	}
 	role, policies, err := identity.NewRole(b.ctx, b.out, b.name+"-control-plane", &identity.RoleArgs{
 		Name: b.spec.Name + "-control-plane", Description: "Control plane of cluster " + b.spec.Name,
@@ -363,7 +364,7 @@ func (b *builder) makeControlPlane() error {
 	}
 	made, err := eks.NewCluster(b.ctx, b.name+"-eks", inputs, options...)
 	if err != nil {
-		return fmt.Errorf("making the control plane: %w", err)
+		return fmt.Errorf("creating the control plane: %w", err)
 	}
 	b.read(made)
 	return nil
@@ -520,7 +521,7 @@ func (b *builder) makeNodes() error {
 		TagSpecifications: specifications, Tags: b.tags("nodes"),
 	}, b.child())
 	if err != nil {
-		return fmt.Errorf("making the nodes' launch template: %w", err)
+		return fmt.Errorf("creating the nodes' launch template: %w", err)
 	}
 	version := template.LatestVersion.ApplyT(func(number int) string { return fmt.Sprint(number) }).(pulumi.StringOutput)
 	tags := b.tags("nodes")
@@ -536,14 +537,15 @@ func (b *builder) makeNodes() error {
 		InstanceTypes:  pulumi.StringArray{pulumi.String(b.spec.Nodes.InstanceType)},
 		LaunchTemplate: awseks.NodeGroupLaunchTemplateArgs{Id: template.ID(), Version: version},
 		ScalingConfig: awseks.NodeGroupScalingConfigArgs{
-			MinSize: pulumi.Int(int(b.spec.Nodes.Min)), MaxSize: pulumi.Int(int(b.spec.Nodes.Max)), DesiredSize: pulumi.Int(int(b.spec.Nodes.Desired)),
+			MinSize: pulumi.Int(int(b.spec.Nodes.Min)),
+			MaxSize: pulumi.Int(int(b.spec.Nodes.Max)), DesiredSize: pulumi.Int(int(b.spec.Nodes.Desired)),
 		},
 		UpdateConfig: awseks.NodeGroupUpdateConfigArgs{MaxUnavailable: pulumi.Int(1)},
 		Tags:         tags,
 	}, b.child(), pulumi.DependsOn(slices.Concat(b.network, b.nodePolicies, b.in.Routes)),
 		pulumi.IgnoreChanges([]string{"scalingConfig.desiredSize"}))
 	if err != nil {
-		return fmt.Errorf("making the node group: %w", err)
+		return fmt.Errorf("creating the node group: %w", err)
 	}
 	b.out.NodeGroup, b.out.Ready = group, append(slices.Clone(b.network), group)
 	return nil

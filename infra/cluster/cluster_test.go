@@ -221,7 +221,8 @@ func TestNodeGroup(t *testing.T) {
 	if template["imageId"] != nil || template["instanceType"] != nil || len(template["tagSpecifications"].([]any)) != 3 {
 		t.Errorf("the template is %v", template)
 	}
-	if policy := fmt.Sprint(mocks.Named(t, "eks-node-policy").Inputs["policy"]); !strings.Contains(policy, "arn:aws:ecr:us-east-1:"+account+":repository/quay/*") {
+	if policy := fmt.Sprint(mocks.Named(t, "eks-node-policy").Inputs["policy"]); !strings.Contains(policy,
+		"arn:aws:ecr:us-east-1:"+account+":repository/quay/*") {
 		t.Errorf("the cache is filled by %s", policy)
 	}
 	for _, found := range mocks.Resources() {
@@ -350,7 +351,8 @@ func TestUserData(t *testing.T) {
 		t.Fatal(err)
 	}
 	kubelet := config.Spec.Kubelet.Config
-	if config.Kind != "NodeConfig" || kubelet.MaxPods != 40 || kubelet.KubeReserved["memory"] != "695Mi" || kubelet.KubeReserved["cpu"] != "70m" {
+	if config.Kind != "NodeConfig" || kubelet.MaxPods != 40 || kubelet.KubeReserved["memory"] != "695Mi" ||
+		kubelet.KubeReserved["cpu"] != "70m" {
 		t.Errorf("nodes are configured %+v", config)
 	}
 	if _, err := parts.NextPart(); err != io.EOF {

@@ -99,20 +99,21 @@ func (n Nodes) nodeConfig() (nodeConfig, error) {
 	if err != nil {
 		return nodeConfig{}, err
 	}
-	return nodeConfig{APIVersion: "node.eks.aws/v1alpha1", Kind: "NodeConfig", Spec: nodeConfigSpec{Kubelet: kubeletOptions{Config: kubeletConfig{
-		MaxPods: pods,
-		KubeReserved: map[string]string{
-			"cpu":               fmt.Sprintf("%dm", reserved.MilliCPU),
-			"memory":            fmt.Sprintf("%dMi", reserved.MemoryMiB),
-			"ephemeral-storage": ephemeralReserved,
-		},
-		// Setting one threshold unsets the kubelet's deerrs: all are named.
-		EvictionHard: map[string]string{
-			"memory.available":  fmt.Sprintf("%dMi", evictionMiB),
-			"nodefs.available":  "10%",
-			"nodefs.inodesFree": "5%",
-		},
-	}}}}, nil
+	return nodeConfig{APIVersion: "node.eks.aws/v1alpha1", Kind: "NodeConfig",
+		Spec: nodeConfigSpec{Kubelet: kubeletOptions{Config: kubeletConfig{
+			MaxPods: pods,
+			KubeReserved: map[string]string{
+				"cpu":               fmt.Sprintf("%dm", reserved.MilliCPU),
+				"memory":            fmt.Sprintf("%dMi", reserved.MemoryMiB),
+				"ephemeral-storage": ephemeralReserved,
+			},
+			// Setting one threshold unsets the kubelet's defaults: all are named.
+			EvictionHard: map[string]string{
+				"memory.available":  fmt.Sprintf("%dMi", evictionMiB),
+				"nodefs.available":  "10%",
+				"nodefs.inodesFree": "5%",
+			},
+		}}}}, nil
 }
 
 // UserData is what a node is started with: a MIME message, in base64, with one

@@ -1,4 +1,4 @@
-// Package database makes the PostgreSQL instance of an environment on RDS.
+// Package database creates the PostgreSQL instance of an environment on RDS.
 package database
 
 import (
@@ -137,7 +137,7 @@ func (s *Spec) Validate() error {
 		errs.Add("EngineVersion", "is %q: use PostgreSQL 15, 16 or 17, with or without the minor version", s.EngineVersion)
 	}
 	if !instanceClass.MatchString(s.InstanceClass) {
-		errs.Add("InstanceClass", "is %q, which is no class of instances (db.t4g.medium)", s.InstanceClass)
+		errs.Add("InstanceClass", "is %q, which is not a class of instances (db.t4g.medium)", s.InstanceClass)
 	}
 	if s.AllocatedGiB < minStorageGiB || s.AllocatedGiB > maxStorageGiB {
 		errs.Add("AllocatedGiB", "is %d: gp3 has %d to %d", s.AllocatedGiB, minStorageGiB, maxStorageGiB)
@@ -158,10 +158,12 @@ func (s *Spec) Validate() error {
 		errs.Add("MonitoringSeconds", "is %d: use 0, 1, 5, 10, 15, 30 or 60", s.MonitoringSeconds)
 	}
 	if s.LogDays != 0 && !network.ValidLogDays(s.LogDays) {
-		errs.Add("LogDays", "is %d, for which CloudWatch Logs keeps nothing: use 0, 1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365 or more", s.LogDays)
+		errs.Add("LogDays", "is %d, for which CloudWatch Logs keeps nothing: use 0, 1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365 or more",
+			s.LogDays)
 	}
 	if s.FinalSnapshot != "" && (!snapshot.MatchString(s.FinalSnapshot) || len(s.FinalSnapshot) > maxSnapshotName) {
-		errs.Add("FinalSnapshot", "is %q: use at most %d letters, digits and single dashes, beginning with a letter", s.FinalSnapshot, maxSnapshotName)
+		errs.Add("FinalSnapshot", "is %q: use at most %d letters, digits and single dashes, beginning with a letter", s.FinalSnapshot,
+			maxSnapshotName)
 	}
 	return errs.Err()
 }
@@ -205,7 +207,7 @@ type builder struct {
 	out  *Database
 }
 
-// New makes the instance.
+// New creates the instance.
 func New(ctx *pulumi.Context, name string, spec *Spec, in Inputs, opts ...pulumi.ResourceOption) (*Database, error) {
 	if err := errors.Join(spec.Validate(), in.validate()); err != nil {
 		return nil, fmt.Errorf("database %s: %w", name, err)
@@ -240,7 +242,7 @@ func (b *builder) securityGroup() (*ec2.SecurityGroup, pulumi.Resource, error) {
 		VpcId: b.in.VPCID.ToStringOutput().ToStringPtrOutput(), Tags: b.tags("-database"),
 	}, b.child())
 	if err != nil {
-		return nil, nil, fmt.Errorf("making the security group: %w", err)
+		return nil, nil, fmt.Errorf("creating the security group: %w", err)
 	}
 	rule, err := vpc.NewSecurityGroupIngressRule(b.ctx, b.name+"-from-cluster", &vpc.SecurityGroupIngressRuleArgs{
 		SecurityGroupId: group.ID(), Description: pulumi.String("PostgreSQL from the cluster"),
@@ -268,7 +270,7 @@ func (b *builder) parameters() (*rds.ParameterGroup, error) {
 		Tags: b.tags("-" + family),
 	}, b.child())
 	if err != nil {
-		return nil, fmt.Errorf("making the parameters: %w", err)
+		return nil, fmt.Errorf("creating the parameters: %w", err)
 	}
 	return parameters, nil
 }
@@ -285,7 +287,7 @@ func (b *builder) logs() ([]pulumi.Resource, error) {
 			RetentionInDays: pulumi.Int(b.spec.logDays()), KmsKeyId: b.key(), Tags: b.tags("-" + log),
 		}, b.child())
 		if err != nil {
-			return nil, fmt.Errorf("making the group of log %s: %w", log, err)
+			return nil, fmt.Errorf("creating the group of log %s: %w", log, err)
 		}
 		groups = append(groups, group)
 	}
@@ -314,11 +316,12 @@ func (b *builder) makeInstance() error {
 		Name: pulumi.String(b.spec.Name), Description: pulumi.String("Isolated subnets"), SubnetIds: b.in.Subnets, Tags: b.tags("-database"),
 	}, b.child())
 	if err != nil {
-		return fmt.Errorf("making the subnet group: %w", err)
+		return fmt.Errorf("creating the subnet group: %w", err)
 	}
 	args := &rds.InstanceArgs{
 		Identifier: pulumi.String(b.spec.Name), Engine: pulumi.String("postgres"), EngineVersion: pulumi.String(b.spec.EngineVersion),
-		InstanceClass: pulumi.String(b.spec.InstanceClass), ParameterGroupName: parameters.Name, CaCertIdentifier: pulumi.String(certificateAuthority),
+		InstanceClass:      pulumi.String(b.spec.InstanceClass),
+		ParameterGroupName: parameters.Name, CaCertIdentifier: pulumi.String(certificateAuthority),
 		AutoMinorVersionUpgrade: pulumi.Bool(b.spec.majorAlone()), MultiAz: pulumi.Bool(b.spec.MultiAZ),
 
 		StorageType: pulumi.String("gp3"), AllocatedStorage: pulumi.Int(int(b.spec.AllocatedGiB)),
@@ -364,7 +367,7 @@ func (b *builder) makeInstance() error {
 	}
 	instance, err := rds.NewInstance(b.ctx, b.name+"-instance", args, b.child(), pulumi.Protect(b.spec.Protect), pulumi.DependsOn(after))
 	if err != nil {
-		return fmt.Errorf("making the instance: %w", err)
+		return fmt.Errorf("creating the instance: %w", err)
 	}
 	b.out.Endpoint, b.out.Port, b.out.SecurityGroupID = instance.Address, instance.Port, group.ID().ToStringOutput()
 	b.out.MasterSecretARN = instance.MasterUserSecrets.ApplyT(func(secrets []rds.InstanceMasterUserSecret) (string, error) {

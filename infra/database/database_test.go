@@ -117,7 +117,8 @@ func TestProtectedInstance(t *testing.T) {
 			t.Errorf("the group of %s is %v", log, group)
 		}
 	}
-	for _, part := range []string{"db-from-cluster", "db-logs-postgresql", "db-logs-upgrade", "db-monitoring-managed-AmazonRDSEnhancedMonitoringRole", "db-parameters", "db-subnets"} {
+	for _, part := range []string{"db-from-cluster", "db-logs-postgresql", "db-logs-upgrade",
+		"db-monitoring-managed-AmazonRDSEnhancedMonitoringRole", "db-parameters", "db-subnets"} {
 		if !mocks.Waits(t, "db-instance", part) {
 			t.Errorf("the instance does not wait for %s", part)
 		}

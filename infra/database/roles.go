@@ -77,7 +77,7 @@ var (
 	databaseName = regexp.MustCompile(`^[a-z][a-z0-9]{0,30}$`)
 )
 
-// NewRoles makes databases and roles by a Job in the cluster, so that no password
+// NewRoles creates databases and roles by a Job in the cluster, so that no password
 // passes through Pulumi. The host is the server's. Errors name the argument that is
 // wrong.
 func NewRoles(ctx *pulumi.Context, name string, spec *RolesSpec, host pulumi.StringInput, opts ...pulumi.ResourceOption) (*Roles, error) {
@@ -90,7 +90,7 @@ func NewRoles(ctx *pulumi.Context, name string, spec *RolesSpec, host pulumi.Str
 	return r, nil
 }
 
-// Validate reports everything that is wrong with the arguments, one fault per line.
+// Validate reports everything that is wrong with the arguments, one error per line.
 func (s *RolesSpec) Validate() error {
 	var errs validate.Errors
 	errs.Required("Namespace", s.Namespace)
@@ -188,7 +188,8 @@ func (s *RolesSpec) Stages(host pulumi.StringInput) (kube.Stages, error) {
 		server = kube.ToPods(s.Port, kube.PodSelector{Namespace: s.Namespace, Labels: s.Server})
 	}
 	// The address has an object of its own: it may only be known when the server is.
-	address := kube.Manifest{Name: "address", Object: &corev1.ConfigMap{ObjectMeta: j.meta("postgres-address"), Data: map[string]string{"host": ""}}}
+	address := kube.Manifest{Name: "address", Object: &corev1.ConfigMap{ObjectMeta: j.meta("postgres-address"),
+		Data: map[string]string{"host": ""}}}
 	if known, plain := host.(pulumi.String); plain {
 		address.Object.(*corev1.ConfigMap).Data["host"] = string(known)
 	} else {
@@ -216,7 +217,8 @@ func (s *RolesSpec) Stages(host pulumi.StringInput) (kube.Stages, error) {
 		kube.Unawaited(job)
 	}
 	return kube.Stages{
-		append(j.access(SetupName, s.SecretsNamespace, names...), address, kube.Manifest{Name: "network-policy", Object: j.policy(SetupName, server)}),
+		append(j.access(SetupName, s.SecretsNamespace, names...), address,
+			kube.Manifest{Name: "network-policy", Object: j.policy(SetupName, server)}),
 		{{Name: "job", Object: job}},
 	}, nil
 }

@@ -63,7 +63,7 @@ type Server struct {
 	pulumi.ResourceState
 }
 
-// NewServer makes the superuser's Secret, by a Job and only if there is none, and
+// NewServer creates the superuser's Secret, by a Job and only if there is none, and
 // PostgreSQL. Errors name the argument that is wrong.
 func NewServer(ctx *pulumi.Context, name string, spec *ServerSpec, opts ...pulumi.ResourceOption) (*Server, error) {
 	s := &Server{}
@@ -82,7 +82,7 @@ func ServerLabels() map[string]string { return map[string]string{"app.kubernetes
 // Host is the server's name in the cluster.
 func (s *ServerSpec) Host() string { return serverName + "." + s.Namespace }
 
-// Validate reports everything that is wrong with the arguments, one fault per line.
+// Validate reports everything that is wrong with the arguments, one error per line.
 func (s *ServerSpec) Validate() error {
 	var errs validate.Errors
 	errs.Required("Namespace", s.Namespace)
@@ -123,7 +123,8 @@ func (s *ServerSpec) Stages() (kube.Stages, error) {
 		{{Name: "admin-job", Object: job}},
 		append(s.volume(),
 			kube.Manifest{Name: "network-policy", Object: s.networkPolicy()},
-			kube.Manifest{Name: "service-account", Object: &corev1.ServiceAccount{ObjectMeta: s.meta(serverName), AutomountServiceAccountToken: new(false)}},
+			kube.Manifest{Name: "service-account", Object: &corev1.ServiceAccount{ObjectMeta: s.meta(serverName),
+				AutomountServiceAccountToken: new(false)}},
 			s.service("service", serverName, ""),
 			s.service("service-pods", serverName+"-pods", corev1.ClusterIPNone)),
 		{{Name: "server", Object: s.statefulSet()}},
@@ -170,7 +171,8 @@ func (s *ServerSpec) volume() []kube.Manifest {
 			PersistentVolumeSource: corev1.PersistentVolumeSource{Local: &corev1.LocalVolumeSource{Path: s.LocalPath}},
 			// A local volume has to name its nodes. There is one, and this is true of it.
 			NodeAffinity: &corev1.VolumeNodeAffinity{Required: &corev1.NodeSelector{NodeSelectorTerms: []corev1.NodeSelectorTerm{{
-				MatchExpressions: []corev1.NodeSelectorRequirement{{Key: corev1.LabelOSStable, Operator: corev1.NodeSelectorOpIn, Values: []string{"linux"}}},
+				MatchExpressions: []corev1.NodeSelectorRequirement{{Key: corev1.LabelOSStable, Operator: corev1.NodeSelectorOpIn,
+					Values: []string{"linux"}}},
 			}}}},
 		},
 	}
@@ -234,7 +236,9 @@ func (s *ServerSpec) statefulSet() *appsv1.StatefulSet {
 	// Once, for the empty volume: PostgreSQL refuses data that its group may write.
 	security.FSGroupChangePolicy = new(corev1.FSGroupChangeOnRootMismatch)
 	scratch := func(name string, mib int64) corev1.Volume {
-		return corev1.Volume{Name: name, VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{SizeLimit: resource.NewQuantity(mib<<20, resource.BinarySI)}}}
+		return corev1.Volume{Name: name, VolumeSource: corev1.VolumeSource{
+			EmptyDir: &corev1.EmptyDirVolumeSource{SizeLimit: resource.NewQuantity(mib<<20, resource.BinarySI)},
+		}}
 	}
 	// Without an id there is one folder for all.
 	id := kube.SecretVariable("DATA_ID", AdminSecret, AdminID)
@@ -248,7 +252,8 @@ func (s *ServerSpec) statefulSet() *appsv1.StatefulSet {
 			id,
 			{Name: "PGDATA", Value: dataFolder + "/$(DATA_ID)"},
 			{Name: "POSTGRES_PASSWORD_FILE", Value: secretDir + "/" + AdminKey},
-			{Name: "POSTGRES_INITDB_ARGS", Value: strings.Join([]string{"--encoding=UTF8", "--locale=C", "--data-checksums", "--auth-host=scram-sha-256"}, " ")},
+			{Name: "POSTGRES_INITDB_ARGS", Value: strings.Join([]string{"--encoding=UTF8", "--locale=C", "--data-checksums",
+				"--auth-host=scram-sha-256"}, " ")},
 		},
 		Resources: kube.Sizes(50, 96, 512), SecurityContext: kube.RestrictedContainer(),
 		// The first start makes the data; one after a crash replays the log.
@@ -272,7 +277,9 @@ func (s *ServerSpec) statefulSet() *appsv1.StatefulSet {
 				TerminationGracePeriodSeconds: new(stopSeconds),
 				Containers:                    []corev1.Container{container},
 				Volumes: []corev1.Volume{
-					{Name: "data", VolumeSource: corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: "postgres-data"}}},
+					{Name: "data", VolumeSource: corev1.VolumeSource{
+						PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: "postgres-data"},
+					}},
 					scratch("sockets", 1), scratch("scratch", 64),
 					{Name: "admin", VolumeSource: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{
 						SecretName: AdminSecret, Items: []corev1.KeyToPath{{Key: AdminKey, Path: AdminKey}}, DefaultMode: new(int32(0o440)),

@@ -67,7 +67,7 @@ func NewArgoCD(ctx *pulumi.Context, name string, spec *ArgoCDSpec, opts ...pulum
 	return a, nil
 }
 
-// Validate reports everything that is wrong with the arguments, one fault per line.
+// Validate reports everything that is wrong with the arguments, one error per line.
 func (s *ArgoCDSpec) Validate() error {
 	var errs validate.Errors
 	for _, list := range []struct {
@@ -99,7 +99,8 @@ func (o *OIDC) validate() error {
 	errs.Required("OIDC.ClientID", o.ClientID)
 	errs.Required("OIDC.SecretName", o.SecretName)
 	errs.Required("OIDC.Store", o.Store)
-	if u, err := url.Parse(o.Issuer); err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+	if u, err := url.Parse(o.Issuer); err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" ||
+		u.Fragment != "" {
 		errs.Add("OIDC.Issuer", "is %q: an https:// URL without credentials, query or fragment is expected", o.Issuer)
 	}
 	return errs.Err()
@@ -309,8 +310,9 @@ func (s *ArgoCDSpec) Release() (*kube.Release, error) {
 	}
 	// The chart calls its objects argocd-... after the release.
 	return s.NewRelease("argocd", charts.ArgoCD, 900, ArgoCDValues{
-		Global: ArgoCDGlobal{Domain: fmt.Sprintf("argocd-server.%s.svc", s.Namespace), Image: Tag{Tag: charts.ArgoCDServer.Tag}, Logging: ArgoCDLogging{Format: "json"}},
-		Redis:  ArgoCDRedis{Resources: kube.Sizes(20, 64, 256)},
+		Global: ArgoCDGlobal{Domain: fmt.Sprintf("argocd-server.%s.svc", s.Namespace), Image: Tag{Tag: charts.ArgoCDServer.Tag},
+			Logging: ArgoCDLogging{Format: "json"}},
+		Redis: ArgoCDRedis{Resources: kube.Sizes(20, 64, 256)},
 		Configs: ArgoCDConfigs{
 			CM: cm,
 			// The port-forward is the encryption.

@@ -74,7 +74,7 @@ func NewImageUpdater(ctx *pulumi.Context, name string, spec *ImageUpdaterSpec, o
 	return u, nil
 }
 
-// Validate reports everything that is wrong with the arguments, one fault per line.
+// Validate reports everything that is wrong with the arguments, one error per line.
 func (s *ImageUpdaterSpec) Validate() error {
 	var errs validate.Errors
 	errs.Account("AccountID", s.AccountID, "Region", s.Region)

@@ -34,14 +34,16 @@ func argoCD() *delivery.ArgoCDSpec {
 func imageUpdater() *delivery.ImageUpdaterSpec {
 	return &delivery.ImageUpdaterSpec{
 		Chart: kube.Chart{Namespace: "argocd", Replicas: 1}, AccountID: "111122223333", Region: "us-east-1", Repository: repository, Branch: "main",
-		Applications: []delivery.UpdatedApplication{{NamePattern: "sample-web-app", Path: "deploy/prod/sample-web-app", Images: []string{"sample-web-app"}}},
+		Applications: []delivery.UpdatedApplication{{NamePattern: "sample-web-app", Path: "deploy/prod/sample-web-app",
+			Images: []string{"sample-web-app"}}},
 	}
 }
 
 func rolloutsRelease() *delivery.RolloutsReleaseSpec {
 	return &delivery.RolloutsReleaseSpec{
 
-		Chart: kube.Chart{Namespace: "argo-rollouts", Replicas: 2}, Datadog: &delivery.DatadogMetrics{Site: "datadoghq.com", SecretName: "loja-veloz/prod/datadog", Store: store},
+		Chart: kube.Chart{Namespace: "argo-rollouts", Replicas: 2}, Datadog: &delivery.DatadogMetrics{Site: "datadoghq.com",
+			SecretName: "loja-veloz/prod/datadog", Store: store},
 	}
 }
 
@@ -69,7 +71,8 @@ func TestRestrictedContainers(t *testing.T) {
 	for name, c := range map[string]*corev1.SecurityContext{
 		"dashboard": values.Dashboard.ContainerSecurityContext, "plugin": values.Controller.InitContainers[0].SecurityContext,
 	} {
-		if c == nil || c.AllowPrivilegeEscalation == nil || *c.AllowPrivilegeEscalation || c.ReadOnlyRootFilesystem == nil || !*c.ReadOnlyRootFilesystem ||
+		if c == nil || c.AllowPrivilegeEscalation == nil || *c.AllowPrivilegeEscalation || c.ReadOnlyRootFilesystem == nil ||
+			!*c.ReadOnlyRootFilesystem ||
 			c.Capabilities == nil || !slices.Equal(c.Capabilities.Drop, []corev1.Capability{"ALL"}) ||
 			c.SeccompProfile == nil || c.SeccompProfile.Type != corev1.SeccompProfileTypeRuntimeDefault {
 			t.Errorf("the namespace refuses the %s: %+v", name, c)

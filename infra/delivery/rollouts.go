@@ -104,10 +104,12 @@ func (s *RolloutsSpec) access() []kube.Manifest {
 	canaries := []rbacv1.PolicyRule{
 		{APIGroups: []string{rollouts.Group}, Resources: []string{"rollouts"}, Verbs: append(slices.Clone(read), "update", "patch")},
 		{APIGroups: []string{rollouts.Group}, Resources: []string{"rollouts/status", "rollouts/finalizers"}, Verbs: []string{"update", "patch"}},
-		{APIGroups: []string{rollouts.Group}, Resources: []string{"analysisruns", "analysisruns/finalizers", "experiments", "experiments/finalizers"},
+		{APIGroups: []string{rollouts.Group}, Resources: []string{"analysisruns", "analysisruns/finalizers", "experiments",
+			"experiments/finalizers"},
 			Verbs: append(slices.Clone(read), "create", "update", "patch", "delete")},
 		{APIGroups: []string{rollouts.Group}, Resources: []string{"analysistemplates", "clusteranalysistemplates"}, Verbs: read},
-		{APIGroups: []string{"apps"}, Resources: []string{"replicasets"}, Verbs: append(slices.Clone(read), "create", "update", "patch", "delete")},
+		{APIGroups: []string{"apps"}, Resources: []string{"replicasets"},
+			Verbs: append(slices.Clone(read), "create", "update", "patch", "delete")},
 		// The selectors of stable and canary Services.
 		{APIGroups: []string{""}, Resources: []string{"services"}, Verbs: append(slices.Clone(read), "patch")},
 		// The labels of stable and canary pods; restarts evict.
@@ -152,7 +154,7 @@ func (s *RolloutsSpec) arguments() []string {
 		fmt.Sprintf("--metricsPort=%d", metricsPort),
 		// One replica waits for no lease after a crash; Recreate keeps it alone.
 		fmt.Sprintf("--leader-elect=%t", s.Replicas > 1),
-		// Workers are for clusters of hundreds of services (the deerrs are 10 and 30).
+		// Workers are for clusters of hundreds of services (the defaults are 10 and 30).
 		"--rollout-threads=2",
 		"--analysis-threads=2",
 		"--experiment-threads=1",
@@ -198,7 +200,8 @@ func (s *RolloutsSpec) controller() []kube.Manifest {
 	}
 	for i, path := range scratch {
 		volume := fmt.Sprintf("scratch-%d", i)
-		pod.Volumes = append(pod.Volumes, corev1.Volume{Name: volume, VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}})
+		pod.Volumes = append(pod.Volumes, corev1.Volume{Name: volume,
+			VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}})
 		pod.Containers[0].VolumeMounts = append(pod.Containers[0].VolumeMounts, corev1.VolumeMount{Name: volume, MountPath: path})
 	}
 	return []kube.Manifest{

@@ -47,16 +47,18 @@ type RolloutsRelease struct {
 
 // NewRolloutsRelease installs the controller from its chart. Errors name the
 // argument that is wrong.
-func NewRolloutsRelease(ctx *pulumi.Context, name string, spec *RolloutsReleaseSpec, opts ...pulumi.ResourceOption) (*RolloutsRelease, error) {
+func NewRolloutsRelease(ctx *pulumi.Context, name string, spec *RolloutsReleaseSpec, opts ...pulumi.ResourceOption) (*RolloutsRelease,
+	error) {
 	r := &RolloutsRelease{}
 	var err error
-	if r.Release, err = kube.NewChart(ctx, "rollouts controller", "loja-veloz:delivery:RolloutsRelease", name, r, spec.Installation, opts); err != nil {
+	if r.Release, err = kube.NewChart(ctx, "rollouts controller", "loja-veloz:delivery:RolloutsRelease", name, r, spec.Installation,
+		opts); err != nil {
 		return nil, err
 	}
 	return r, nil
 }
 
-// Validate reports everything that is wrong with the arguments, one fault per line.
+// Validate reports everything that is wrong with the arguments, one error per line.
 func (s *RolloutsReleaseSpec) Validate() error {
 	var errs validate.Errors
 	if d := s.Datadog; d != nil {

@@ -29,7 +29,7 @@ const recordTTL = 60
 
 var zoneID = regexp.MustCompile(`^Z[A-Z0-9]{1,31}$`)
 
-// Validate reports everything that is wrong with the arguments, one fault per line.
+// Validate reports everything that is wrong with the arguments, one error per line.
 func (s *Spec) Validate() error {
 	var errs validate.Errors
 	if !validate.HostName(s.Host) {
@@ -66,10 +66,13 @@ func NewCertificate(ctx *pulumi.Context, name string, spec *Spec, opts ...pulumi
 			return nil, fmt.Errorf("requesting the certificate: %w", err)
 		}
 		proof := certificate.DomainValidationOptions.Index(pulumi.Int(0))
+		recordType := proof.ResourceRecordType().Elem().ApplyT(func(t string) route53.RecordType {
+			return route53.RecordType(t)
+		}).(route53.RecordTypeOutput)
 		record, err := route53.NewRecord(ctx, name+"-proof", &route53.RecordArgs{
 			ZoneId:  pulumi.String(spec.ZoneID),
 			Name:    proof.ResourceRecordName().Elem(),
-			Type:    proof.ResourceRecordType().Elem().ApplyT(func(t string) route53.RecordType { return route53.RecordType(t) }).(route53.RecordTypeOutput),
+			Type:    recordType,
 			Records: pulumi.StringArray{proof.ResourceRecordValue().Elem()},
 			Ttl:     pulumi.Int(recordTTL),
 		}, pulumi.Parent(c))

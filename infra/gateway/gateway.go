@@ -74,7 +74,7 @@ type Path struct {
 var private = []string{"/metrics", "/ready", "/admin"}
 
 // Validate checks a service's allow-list and reports everything that is wrong
-// with it, each fault naming the entry by field, for example Public[1].
+// with it, each error naming the entry by field, for example Public[1].
 func Validate(field string, paths []Path) error {
 	var errs []error
 	seen := map[Path]bool{}
@@ -102,7 +102,8 @@ func Validate(field string, paths []Path) error {
 			case same.admits(hidden):
 				errs = append(errs, fmt.Errorf("%s (%s %q) would show %s to the public", name, path.Match, path.Value, hidden))
 			case (Path{Match: path.Match, Value: path.inside()}).admits(hidden):
-				errs = append(errs, fmt.Errorf("%s (%s %q) would show %s to the public, stripped of %s", name, path.Match, path.Value, hidden, path.Strip))
+				errs = append(errs, fmt.Errorf("%s (%s %q) would show %s to the public, stripped of %s", name, path.Match, path.Value, hidden,
+					path.Strip))
 			}
 		}
 	}

@@ -103,7 +103,8 @@ var (
 // GatewayClass and its Gateway. CertificateARN is the ACM certificate with which the
 // load balancer of a public instance answers on 443; an internal instance takes nil.
 // Errors name the argument that is wrong.
-func NewKong(ctx *pulumi.Context, name string, spec *KongSpec, certificateARN pulumi.StringInput, opts ...pulumi.ResourceOption) (*Kong, error) {
+func NewKong(ctx *pulumi.Context, name string, spec *KongSpec, certificateARN pulumi.StringInput, opts ...pulumi.ResourceOption) (*Kong,
+	error) {
 	k := &Kong{KongRouter: NewKongRouter(spec)}
 	var err error
 	if k.Release, err = kube.NewChart(ctx, "gateway", "loja-veloz:gateway:Kong", name, k, func() (*kube.Installation, error) {
@@ -127,7 +128,7 @@ func NewKongRouter(spec *KongSpec) KongRouter {
 // the load balancer of a public instance.
 func (s *KongSpec) ProxyService() string { return s.ReleaseName + "-kong-proxy" }
 
-// Validate reports everything that is wrong with the arguments, one fault per line.
+// Validate reports everything that is wrong with the arguments, one error per line.
 func (s *KongSpec) Validate() error {
 	var errs validate.Errors
 	for _, name := range []struct{ field, value string }{
@@ -160,7 +161,7 @@ func (s *KongSpec) validateCertificate(arn pulumi.StringInput) error {
 	case !s.Public && arn != nil:
 		return errors.New("CertificateARN is set on an instance that has no load balancer")
 	case isPlain && !strings.HasPrefix(string(plain), "arn:aws"):
-		return fmt.Errorf("CertificateARN is %q, which is no ARN", string(plain))
+		return fmt.Errorf("CertificateARN is %q, which is not an ARN", string(plain))
 	}
 	return nil
 }
@@ -281,7 +282,8 @@ func (s *KongSpec) release() *kube.Release {
 		Resources:           kube.Sizes(200, 512, 1024),
 		PodDisruptionBudget: KongDisruptionBudget{Enabled: true, MaxUnavailable: 1},
 		PodAnnotations: map[string]string{
-			"ad.datadoghq.com/proxy.checks": fmt.Sprintf(`{"kong":{"init_config":{},"instances":[{"openmetrics_endpoint":"http://%%%%host%%%%:%d/metrics"}]}}`, kongStatus),
+			"ad.datadoghq.com/proxy.checks": fmt.Sprintf(
+				`{"kong":{"init_config":{},"instances":[{"openmetrics_endpoint":"http://%%%%host%%%%:%d/metrics"}]}}`, kongStatus),
 		},
 		TopologySpreadConstraints: []corev1.TopologySpreadConstraint{{
 			MaxSkew: 1, TopologyKey: corev1.LabelTopologyZone, WhenUnsatisfiable: corev1.ScheduleAnyway,
@@ -378,7 +380,8 @@ func (s *KongSpec) Installation(certificateARN pulumi.StringInput) (*kube.Instal
 		namespace.Labels["elbv2.k8s.aws/pod-readiness-gate-inject"] = "enabled"
 	}
 	return &kube.Installation{
-		Before:  kube.Stages{append(crds, kube.Manifest{Name: "namespace", Object: namespace}), {{Name: "network-policy", Object: s.networkPolicy()}}},
+		Before: kube.Stages{append(crds, kube.Manifest{Name: "namespace", Object: namespace}),
+			{{Name: "network-policy", Object: s.networkPolicy()}}},
 		Release: release,
 		After:   kube.Stages{s.gateway()},
 	}, nil
@@ -507,7 +510,8 @@ func (b Backend) weighted() []gatewayv1.HTTPBackendRef {
 // owner owns all of it, and only the whole list can be left alone. Other rules
 // therefore are another route: the resource and the object are named after what
 // they say, and the new one replaces the old.
-func (r KongRouter) route(b Backend, resource, prefix string, hosts []gatewayv1.Hostname, rules []gatewayv1.HTTPRouteRule) (kube.Manifest, error) {
+func (r KongRouter) route(b Backend, resource, prefix string, hosts []gatewayv1.Hostname, rules []gatewayv1.HTTPRouteRule) (kube.Manifest,
+	error) {
 	raw, err := json.Marshal(rules)
 	if err != nil {
 		return kube.Manifest{}, fmt.Errorf("encoding the rules of %s: %w", b.Service, err)
@@ -546,7 +550,8 @@ func (r KongRouter) internalRoute(b Backend) ([]kube.Manifest, error) {
 	if err != nil {
 		return nil, err
 	}
-	plugin := newKongPlugin(b.hiddenName(), b.Namespace, r.class, b.Labels, "request-termination", terminationConfig{StatusCode: 404, Message: "Not Found"})
+	plugin := newKongPlugin(b.hiddenName(), b.Namespace, r.class, b.Labels, "request-termination",
+		terminationConfig{StatusCode: 404, Message: "Not Found"})
 	return []kube.Manifest{
 		{Name: "internal-alias", Object: b.alias(r.release + "-kong-proxy." + r.namespace)},
 		{Name: "private-paths", Object: plugin},

@@ -210,7 +210,7 @@ func TestKongRefusals(t *testing.T) {
 	}{
 		"CertificateARN is missing": {public(), nil},
 		"has no load balancer":      {internal(), certificate},
-		`is "cert", which is no`:    {public(), pulumi.String("cert")},
+		`is "cert", which is not`:   {public(), pulumi.String("cert")},
 	} {
 		if _, err := wrong.spec.Installation(wrong.certificate); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("want %q in %v", want, err)

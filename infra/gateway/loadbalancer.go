@@ -35,15 +35,16 @@ type LoadBalancer struct {
 func NewLoadBalancer(ctx *pulumi.Context, name string, spec *LoadBalancerSpec, vpcID pulumi.StringInput,
 	opts ...pulumi.ResourceOption) (*LoadBalancer, error) {
 	l := &LoadBalancer{}
-	if _, err := kube.NewChart(ctx, "load balancer controller", "loja-veloz:gateway:LoadBalancer", name, l, func() (*kube.Installation, error) {
-		return spec.Installation(vpcID)
-	}, opts); err != nil {
+	if _, err := kube.NewChart(ctx, "load balancer controller", "loja-veloz:gateway:LoadBalancer", name, l,
+		func() (*kube.Installation, error) {
+			return spec.Installation(vpcID)
+		}, opts); err != nil {
 		return nil, err
 	}
 	return l, nil
 }
 
-// Validate reports everything that is wrong with the arguments, one fault per line.
+// Validate reports everything that is wrong with the arguments, one error per line.
 func (s *LoadBalancerSpec) Validate() error {
 	var errs validate.Errors
 	errs.Required("ClusterName", s.ClusterName)

@@ -62,7 +62,8 @@ func TestLoadBalancerRefusals(t *testing.T) {
 }
 
 func TestLoadBalancerPods(t *testing.T) {
-	args := &gateway.LoadBalancerSpec{Chart: kube.Chart{Namespace: "kube-system", Replicas: 2}, ClusterName: "loja-veloz-dev", Region: "us-east-1"}
+	args := &gateway.LoadBalancerSpec{Chart: kube.Chart{Namespace: "kube-system", Replicas: 2}, ClusterName: "loja-veloz-dev",
+		Region: "us-east-1"}
 	pods := args.Pods()
 	if len(pods) != 1 || pods[0].Count != 2 || pods[0].MilliCPU != 50 || pods[0].MemoryMiB != 96 {
 		t.Errorf("pods are %+v", pods)

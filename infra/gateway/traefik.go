@@ -114,7 +114,7 @@ func NewTraefikRouter(spec *TraefikSpec) TraefikRouter {
 	return TraefikRouter{gatewayNamespace: spec.Namespace, internal: spec.Internal}
 }
 
-// Validate reports everything that is wrong with the arguments, one fault per line.
+// Validate reports everything that is wrong with the arguments, one error per line.
 func (s *TraefikSpec) Validate() error {
 	var errs validate.Errors
 	errs.Required("Namespace", s.Namespace)
@@ -314,7 +314,8 @@ func (s *TraefikSpec) service(selector map[string]string) *corev1.Service {
 	if s.Internal {
 		kind = corev1.ServiceTypeClusterIP
 	}
-	return &corev1.Service{ObjectMeta: s.meta("traefik"), Spec: corev1.ServiceSpec{Type: kind, Selector: selector, Ports: []corev1.ServicePort{port}}}
+	return &corev1.Service{ObjectMeta: s.meta("traefik"),
+		Spec: corev1.ServiceSpec{Type: kind, Selector: selector, Ports: []corev1.ServicePort{port}}}
 }
 
 // networkPolicy closes everything but the web entry point, which an internal

@@ -58,7 +58,8 @@ func TestValidateNamesEveryFault(t *testing.T) {
 	err := identity.PolicyDocument{Statement: []identity.Statement{
 		{Sid: "A", Effect: "allow", Action: []string{"GetObject"}, Resource: identity.ARNs("arn:x")},
 		{Sid: "A", Effect: identity.Allow, Action: []string{"*"}, Resource: identity.ARNs("*")},
-		{Sid: "B b", Effect: identity.Allow, Action: []string{"ec2:*"}, Resource: identity.ARNs("*"), Condition: identity.Is(map[string]string{"k": "v"})},
+		{Sid: "B b", Effect: identity.Allow, Action: []string{"ec2:*"}, Resource: identity.ARNs("*"),
+			Condition: identity.Is(map[string]string{"k": "v"})},
 		{Sid: "C", Effect: identity.Allow},
 	}}.Validate()
 	if err == nil {
@@ -144,7 +145,8 @@ func TestBoundaryHoldsEveryReadyMadePolicy(t *testing.T) {
 			}
 		}
 	}
-	for _, action := range []string{"iam:PassRole", "iam:CreateRole", "iam:DeleteRolePermissionsBoundary", "s3:GetObject", "ec2:RunInstances"} {
+	for _, action := range []string{"iam:PassRole", "iam:CreateRole", "iam:DeleteRolePermissionsBoundary", "s3:GetObject",
+		"ec2:RunInstances"} {
 		if within(action) {
 			t.Errorf("the boundary admits %s", action)
 		}
@@ -200,11 +202,13 @@ func TestGitHubTrust(t *testing.T) {
 		if err := json.Unmarshal([]byte(text(t, document)), &decoded); err != nil {
 			t.Fatal(err)
 		}
-		if got := decoded.Statement[0].Principal["Federated"]; !slices.Equal(got, []string{"arn:aws:iam::" + account + ":oidc-provider/token.actions.githubusercontent.com"}) {
+		if got := decoded.Statement[0].Principal["Federated"]; !slices.Equal(got,
+			[]string{"arn:aws:iam::" + account + ":oidc-provider/token.actions.githubusercontent.com"}) {
 			t.Errorf("the provider is %v", got)
 		}
 		equals := decoded.Statement[0].Condition["StringEquals"]
-		if len(decoded.Statement[0].Condition) != 1 || !slices.Equal(equals["token.actions.githubusercontent.com:aud"], []string{"sts.amazonaws.com"}) {
+		if len(decoded.Statement[0].Condition) != 1 || !slices.Equal(equals["token.actions.githubusercontent.com:aud"],
+			[]string{"sts.amazonaws.com"}) {
 			t.Errorf("conditions are %v", decoded.Statement[0].Condition)
 		}
 		return equals["token.actions.githubusercontent.com:sub"]
@@ -261,7 +265,8 @@ func TestNewPodRole(t *testing.T) {
 	}
 	recorder.WellFormed(t)
 	role := recorder.Named(t, "autoscaler-role")
-	if role.Inputs["permissionsBoundary"] != podRoleInputs().PermissionsBoundary || role.Inputs["assumeRolePolicy"] != text(t, identity.PodTrust(cluster, account, region)) {
+	if role.Inputs["permissionsBoundary"] != podRoleInputs().PermissionsBoundary || role.Inputs["assumeRolePolicy"] != text(t,
+		identity.PodTrust(cluster, account, region)) {
 		t.Errorf("the role is %v", role.Inputs)
 	}
 	if policy := recorder.Named(t, "autoscaler-policy").Inputs["policy"]; policy != text(t, podRoleInputs().Policy) {
@@ -296,7 +301,8 @@ func TestPodRoleRefusesAllFaultsAtOnce(t *testing.T) {
 	if err == nil {
 		t.Fatal("accepted")
 	}
-	for _, want := range []string{"RoleName has 65", "ClusterName is missing", "AccountID", "Region", "Namespace", "ServiceAccount", "ManagedPolicies[0]", "PermissionsBoundary", "Policy is refused"} {
+	for _, want := range []string{"RoleName has 65", "ClusterName is missing", "AccountID", "Region", "Namespace", "ServiceAccount",
+		"ManagedPolicies[0]", "PermissionsBoundary", "Policy is refused"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%q is not in\n%s", want, err)
 		}

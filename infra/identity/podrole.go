@@ -70,14 +70,14 @@ func (s *PodRoleSpec) Validate() error {
 		errs.Account("AccountID", s.AccountID, "Region", s.Region)
 	}
 	if !validate.DNSLabel(s.Namespace) {
-		errs.Add("Namespace", "is %q, which is no namespace's name", s.Namespace)
+		errs.Add("Namespace", "is %q, which is not the name of a namespace", s.Namespace)
 	}
 	if !validate.DNSLabel(s.ServiceAccount) {
-		errs.Add("ServiceAccount", "is %q, which is no service account's name", s.ServiceAccount)
+		errs.Add("ServiceAccount", "is %q, which is not the name of a service account", s.ServiceAccount)
 	}
 	for i, arn := range s.ManagedPolicies {
 		if !policyARN.MatchString(arn) {
-			errs.Add(fmt.Sprintf("ManagedPolicies[%d]", i), "is %q, which is no policy's ARN", arn)
+			errs.Add(fmt.Sprintf("ManagedPolicies[%d]", i), "is %q, which is not the ARN of a policy", arn)
 		}
 	}
 	return errs.Err()
@@ -87,7 +87,7 @@ func (in PodRoleInputs) validate(spec *PodRoleSpec) error {
 	var errs validate.Errors
 	errs.Input("ClusterName", in.ClusterName)
 	if !policyARN.MatchString(in.PermissionsBoundary) {
-		errs.Add("PermissionsBoundary", "is %q, which is no policy's ARN", in.PermissionsBoundary)
+		errs.Add("PermissionsBoundary", "is %q, which is not the ARN of a policy", in.PermissionsBoundary)
 	}
 	if len(in.Policy.Statement) > 0 {
 		if err := in.Policy.Validate(); err != nil {
@@ -133,7 +133,7 @@ func ClusterARN(account, region, cluster string) string {
 	return fmt.Sprintf("arn:aws:eks:%s:%s:cluster/%s", region, account, cluster)
 }
 
-// NewPodRole makes the role, its policies and, last, its association with the
+// NewPodRole creates the role, its policies and, last, its association with the
 // service account.
 func NewPodRole(ctx *pulumi.Context, name string, spec *PodRoleSpec, in PodRoleInputs,
 	opts ...pulumi.ResourceOption) (*PodRole, error) {
@@ -176,7 +176,7 @@ type RoleArgs struct {
 	PermissionsBoundary string
 }
 
-// NewRole makes a role below parent, its inline policy when there is one, and one
+// NewRole creates a role below parent, its inline policy when there is one, and one
 // attachment per managed policy, called <name>-role, -policy and -managed-<policy>.
 // Whoever uses the role waits for the policies too.
 func NewRole(ctx *pulumi.Context, parent pulumi.Resource, name string, args *RoleArgs) (*iam.Role, []pulumi.Resource, error) {
@@ -190,7 +190,7 @@ func NewRole(ctx *pulumi.Context, parent pulumi.Resource, name string, args *Rol
 	}
 	role, err := iam.NewRole(ctx, name+"-role", roleArgs, pulumi.Parent(parent))
 	if err != nil {
-		return nil, nil, fmt.Errorf("making role %s: %w", args.Name, err)
+		return nil, nil, fmt.Errorf("creating role %s: %w", args.Name, err)
 	}
 	var policies []pulumi.Resource
 	if len(args.Policy.Statement) > 0 {

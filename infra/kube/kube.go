@@ -217,7 +217,8 @@ func (s Stages) All() []Manifest { return slices.Concat(s...) }
 // opts: as its children, called <component name>-<manifest name>, and depending
 // on what opts depend on, which Pulumi does not hand down by itself. It returns
 // the resources by stage.
-func ApplyStages(ctx *pulumi.Context, parent pulumi.Resource, name string, stages Stages, opts []pulumi.ResourceOption) ([][]*Resource, error) {
+func ApplyStages(ctx *pulumi.Context, parent pulumi.Resource, name string, stages Stages, opts []pulumi.ResourceOption) ([][]*Resource,
+	error) {
 	own, err := pulumi.NewResourceOptions(opts...)
 	if err != nil {
 		return nil, fmt.Errorf("reading the options: %w", err)

@@ -20,7 +20,8 @@ func (p PodSelector) TooWide() bool { return p.Namespace == "" || len(p.Labels) 
 var ClusterDNS = PodSelector{Namespace: metav1.NamespaceSystem, Labels: map[string]string{"k8s-app": "kube-dns"}}
 
 // IngressPolicy admits to the pods with the labels what the rules say and nothing else. What leaves them is open.
-func IngressPolicy(meta metav1.ObjectMeta, labels map[string]string, ingress ...networkingv1.NetworkPolicyIngressRule) *networkingv1.NetworkPolicy {
+func IngressPolicy(meta metav1.ObjectMeta, labels map[string]string,
+	ingress ...networkingv1.NetworkPolicyIngressRule) *networkingv1.NetworkPolicy {
 	return &networkingv1.NetworkPolicy{ObjectMeta: meta, Spec: networkingv1.NetworkPolicySpec{
 		PodSelector: metav1.LabelSelector{MatchLabels: labels},
 		PolicyTypes: []networkingv1.PolicyType{networkingv1.PolicyTypeIngress},

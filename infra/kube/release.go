@@ -52,7 +52,7 @@ type HelmRelease struct {
 	pulumi.CustomResourceState
 }
 
-// Validate reports everything that is wrong with the release, one fault per line.
+// Validate reports everything that is wrong with the release, one error per line.
 func (r *Release) Validate() error {
 	var errs validate.Errors
 	errs.Required("Name", r.Name)
@@ -86,7 +86,7 @@ func ValidRepository(repository string) error {
 		return fmt.Errorf("is %q: use https://, oci:// or a folder", repository)
 	}
 	if u, err := url.Parse(repository); err != nil || u.Host == "" || rest == "" || u.User != nil {
-		return fmt.Errorf("is %q, which is no URL of a host without credentials", repository)
+		return fmt.Errorf("is %q, which is not the URL of a host without credentials", repository)
 	}
 	return nil
 }
@@ -227,7 +227,8 @@ func NewChart(ctx *pulumi.Context, what, token, name string, c pulumi.ComponentR
 // applyInstallation registers the parts of a component that was itself made with
 // opts, in order, as its children called <component name>-<manifest name>; the
 // release is called <component name>-release.
-func applyInstallation(ctx *pulumi.Context, parent pulumi.Resource, name string, parts *Installation, opts []pulumi.ResourceOption) (*HelmRelease, error) {
+func applyInstallation(ctx *pulumi.Context, parent pulumi.Resource, name string, parts *Installation,
+	opts []pulumi.ResourceOption) (*HelmRelease, error) {
 	own, err := pulumi.NewResourceOptions(opts...)
 	if err != nil {
 		return nil, fmt.Errorf("reading the options: %w", err)

@@ -1,4 +1,4 @@
-// Package network makes the VPC of an environment: public, private and isolated
+// Package network creates the VPC of an environment: public, private and isolated
 // database subnets in three zones, NAT, endpoints of AWS's services, flow logs.
 package network
 
@@ -109,7 +109,7 @@ func (s *Spec) Validate() error {
 	for i, zone := range s.Zones {
 		field := fmt.Sprintf("Zones[%d]", i)
 		if letter, found := strings.CutPrefix(zone, s.Region); !found || len(letter) != 1 || letter < "a" || letter > "z" {
-			errs.Add(field, "is %q, which is no zone of %s", zone, s.Region)
+			errs.Add(field, "is %q, which is not a zone of %s", zone, s.Region)
 		}
 		if slices.Contains(s.Zones[:i], zone) {
 			errs.Add(field, "repeats %s", zone)
@@ -143,7 +143,7 @@ type builder struct {
 	vpc  *ec2.Vpc
 }
 
-// New makes the network.
+// New creates the network.
 func New(ctx *pulumi.Context, name string, spec *Spec, in Inputs, opts ...pulumi.ResourceOption) (*Network, error) {
 	if err := errors.Join(spec.Validate(), in.validate()); err != nil {
 		return nil, fmt.Errorf("network %s: %w", name, err)
@@ -185,7 +185,7 @@ func (b *builder) makeVPC() error {
 		Tags: b.tags("vpc"),
 	}, b.child(), pulumi.Protect(b.spec.Protect))
 	if err != nil {
-		return fmt.Errorf("making the VPC: %w", err)
+		return fmt.Errorf("creating the VPC: %w", err)
 	}
 	b.vpc, b.out.VPCID = network, network.ID().ToStringOutput()
 	// Adopted without rules: whatever is started without a group reaches nothing.
@@ -206,7 +206,7 @@ func (b *builder) makeFlowLogs() error {
 		Tags:            b.tags("flow-logs"),
 	}, b.child())
 	if err != nil {
-		return fmt.Errorf("making the flow logs' group: %w", err)
+		return fmt.Errorf("creating the flow logs' group: %w", err)
 	}
 	groupARN := fmt.Sprintf("arn:aws:logs:%s:%s:log-group:%s", b.spec.Region, b.spec.AccountID, groupName)
 	role, policies, err := identity.NewRole(b.ctx, b.out, b.name+"-flow-logs", &identity.RoleArgs{
@@ -293,7 +293,7 @@ func (b *builder) subnets(zones []Zone, k kind) ([]*ec2.Subnet, error) {
 			MapPublicIpOnLaunch: pulumi.Bool(false), Tags: tags,
 		}, b.child())
 		if err != nil {
-			return nil, fmt.Errorf("making subnet %s: %w", part, err)
+			return nil, fmt.Errorf("creating subnet %s: %w", part, err)
 		}
 		made[i] = subnet
 	}
@@ -307,7 +307,7 @@ func (b *builder) letter(zone Zone) string { return strings.TrimPrefix(zone.Name
 func (b *builder) table(part string, zones []Zone, subnets []*ec2.Subnet) (*ec2.RouteTable, error) {
 	table, err := ec2.NewRouteTable(b.ctx, b.name+"-"+part+"-routes", &ec2.RouteTableArgs{VpcId: b.vpc.ID(), Tags: b.tags(part)}, b.child())
 	if err != nil {
-		return nil, fmt.Errorf("making the %s route table: %w", part, err)
+		return nil, fmt.Errorf("creating the %s route table: %w", part, err)
 	}
 	for i, subnet := range subnets {
 		association := b.name + "-" + part + "-association"
@@ -326,9 +326,10 @@ func (b *builder) table(part string, zones []Zone, subnets []*ec2.Subnet) (*ec2.
 }
 
 func (b *builder) makePublicRoutes(zones []Zone, public []*ec2.Subnet) ([]*ec2.NatGateway, error) {
-	internet, err := ec2.NewInternetGateway(b.ctx, b.name+"-internet", &ec2.InternetGatewayArgs{VpcId: b.vpc.ID(), Tags: b.tags("internet")}, b.child())
+	internet, err := ec2.NewInternetGateway(b.ctx, b.name+"-internet", &ec2.InternetGatewayArgs{VpcId: b.vpc.ID(), Tags: b.tags("internet")},
+		b.child())
 	if err != nil {
-		return nil, fmt.Errorf("making the internet gateway: %w", err)
+		return nil, fmt.Errorf("creating the internet gateway: %w", err)
 	}
 	table, err := b.table("public", zones, public)
 	if err != nil {
@@ -357,7 +358,7 @@ func (b *builder) makePublicRoutes(zones []Zone, public []*ec2.Subnet) ([]*ec2.N
 			AllocationId: address.ID(), SubnetId: public[i].ID(), Tags: b.tags(part),
 		}, b.child(), pulumi.DependsOn([]pulumi.Resource{internet, route}))
 		if err != nil {
-			return nil, fmt.Errorf("making %s: %w", part, err)
+			return nil, fmt.Errorf("creating %s: %w", part, err)
 		}
 	}
 	return nats, nil
@@ -394,14 +395,14 @@ func (b *builder) makeEndpoints(tables []*ec2.RouteTable, privates []*ec2.Subnet
 		VpcId: b.vpc.ID(), ServiceName: service("s3"), VpcEndpointType: pulumi.String("Gateway"),
 		RouteTableIds: tableIDs, Tags: b.tags("endpoint-s3"),
 	}, b.child()); err != nil {
-		return fmt.Errorf("making the endpoint of s3: %w", err)
+		return fmt.Errorf("creating the endpoint of s3: %w", err)
 	}
 	group, err := ec2.NewSecurityGroup(b.ctx, b.name+"-endpoints", &ec2.SecurityGroupArgs{
 		Name: pulumi.String(b.spec.Name + "-endpoints"), Description: pulumi.String("Endpoints of AWS services"),
 		VpcId: b.vpc.ID(), Tags: b.tags("endpoints"),
 	}, b.child())
 	if err != nil {
-		return fmt.Errorf("making the endpoints' security group: %w", err)
+		return fmt.Errorf("creating the endpoints' security group: %w", err)
 	}
 	b.out.EndpointSecurityGroup = group.ID().ToStringOutput()
 	if _, err := vpc.NewSecurityGroupIngressRule(b.ctx, b.name+"-endpoints-https", &vpc.SecurityGroupIngressRuleArgs{
@@ -417,7 +418,7 @@ func (b *builder) makeEndpoints(tables []*ec2.RouteTable, privates []*ec2.Subnet
 			SubnetIds: stringArray(privates), SecurityGroupIds: pulumi.StringArray{group.ID()},
 			PrivateDnsEnabled: pulumi.Bool(true), Tags: b.tags(part),
 		}, b.child()); err != nil {
-			return fmt.Errorf("making the endpoint of %s: %w", short, err)
+			return fmt.Errorf("creating the endpoint of %s: %w", short, err)
 		}
 	}
 	return nil

@@ -53,7 +53,7 @@ type Zone struct {
 // Plan divides a VPC's range among zones: a private /19, a public /24 and a
 // database /24 for each. It refuses a range that is too small or larger than AWS
 // takes, one that is not private, and one that overlaps those of other networks
-// or what EKS needs for itself. It reports every fault at once.
+// or what EKS needs for itself. It reports every error at once.
 func Plan(cidr string, zones []string, taken ...string) ([]Zone, error) {
 	var errs validate.Errors
 	if len(zones) != zoneCount {
@@ -109,7 +109,7 @@ func parse(cidr string) (netip.Prefix, error) {
 	prefix, err := netip.ParsePrefix(cidr)
 	switch {
 	case err != nil || !prefix.Addr().Is4():
-		return netip.Prefix{}, fmt.Errorf("is %q, which is no IPv4 range", cidr)
+		return netip.Prefix{}, fmt.Errorf("is %q, which is not an IPv4 range", cidr)
 	case prefix != prefix.Masked():
 		return netip.Prefix{}, fmt.Errorf("is %q: the range begins at %s", cidr, prefix.Masked().Addr())
 	}

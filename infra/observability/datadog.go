@@ -56,7 +56,7 @@ var (
 	datadogSite    = regexp.MustCompile(`^([a-z0-9-]+\.)+[a-z]+$`)
 )
 
-// Validate reports everything that is wrong with the arguments, one fault per line.
+// Validate reports everything that is wrong with the arguments, one error per line.
 func (s *DatadogSpec) Validate() error {
 	var errs validate.Errors
 	errs.Required("SecretName", s.SecretName)
@@ -272,5 +272,6 @@ func (s *DatadogSpec) Installation() (*kube.Installation, error) {
 
 // DatadogAgents are the node agents' pods, which take OTLP.
 func DatadogAgents(namespace string) kube.PodSelector {
-	return kube.PodSelector{Namespace: namespace, Labels: map[string]string{"app.kubernetes.io/component": "agent", "app.kubernetes.io/instance": "datadog"}}
+	return kube.PodSelector{Namespace: namespace, Labels: map[string]string{"app.kubernetes.io/component": "agent",
+		"app.kubernetes.io/instance": "datadog"}}
 }

@@ -95,7 +95,8 @@ func (s *MetricsServerSpec) access() []kube.Manifest {
 			ObjectMeta: clusterMeta("loja-veloz:metrics-server"), RoleRef: role("ClusterRole", "loja-veloz:metrics-server"), Subjects: account}},
 		// An extension API server asks the real one who its callers are.
 		{Name: "auth-delegator", Object: &rbacv1.ClusterRoleBinding{
-			ObjectMeta: clusterMeta("loja-veloz:metrics-server:auth-delegator"), RoleRef: role("ClusterRole", "system:auth-delegator"), Subjects: account}},
+			ObjectMeta: clusterMeta("loja-veloz:metrics-server:auth-delegator"), RoleRef: role("ClusterRole",
+				"system:auth-delegator"), Subjects: account}},
 		{Name: "auth-reader", Object: &rbacv1.RoleBinding{
 			ObjectMeta: metav1.ObjectMeta{Name: "loja-veloz:metrics-server:auth-reader", Namespace: "kube-system", Labels: metricsLabels},
 			RoleRef:    role("Role", "extension-apiserver-authentication-reader"), Subjects: account}},
@@ -117,7 +118,8 @@ func (s *MetricsServerSpec) server() []kube.Manifest {
 	}
 	probe := func(path string, period, failures int32) *corev1.Probe {
 		return &corev1.Probe{
-			ProbeHandler:     corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: path, Port: intstr.FromString("https"), Scheme: corev1.URISchemeHTTPS}},
+			ProbeHandler: corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: path, Port: intstr.FromString("https"),
+				Scheme: corev1.URISchemeHTTPS}},
 			PeriodSeconds:    period,
 			FailureThreshold: failures,
 		}

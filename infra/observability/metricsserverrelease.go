@@ -22,15 +22,17 @@ type MetricsServerRelease struct {
 
 // NewMetricsServerRelease installs metrics-server from its chart. Errors name the
 // argument that is wrong.
-func NewMetricsServerRelease(ctx *pulumi.Context, name string, spec *MetricsServerReleaseSpec, opts ...pulumi.ResourceOption) (*MetricsServerRelease, error) {
+func NewMetricsServerRelease(ctx *pulumi.Context, name string, spec *MetricsServerReleaseSpec,
+	opts ...pulumi.ResourceOption) (*MetricsServerRelease, error) {
 	m := &MetricsServerRelease{}
-	if _, err := kube.NewChart(ctx, "metrics-server", "loja-veloz:observability:MetricsServerRelease", name, m, spec.Installation, opts); err != nil {
+	if _, err := kube.NewChart(ctx, "metrics-server", "loja-veloz:observability:MetricsServerRelease", name, m, spec.Installation,
+		opts); err != nil {
 		return nil, err
 	}
 	return m, nil
 }
 
-// Validate reports everything that is wrong with the arguments, one fault per line.
+// Validate reports everything that is wrong with the arguments, one error per line.
 func (s *MetricsServerReleaseSpec) Validate() error {
 	var errs validate.Errors
 	s.Check(&errs)

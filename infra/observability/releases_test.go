@@ -79,7 +79,8 @@ func TestNewReleases(t *testing.T) {
 		t.Fatal(err)
 	}
 	recorder.WellFormed(t)
-	for later, earlier := range map[string]string{"datadog-release": "datadog-external-secret", "datadog-external-secret": "datadog-namespace"} {
+	for later, earlier := range map[string]string{"datadog-release": "datadog-external-secret",
+		"datadog-external-secret": "datadog-namespace"} {
 		if !recorder.Waits(t, later, earlier) {
 			t.Errorf("%s does not wait for %s", later, earlier)
 		}

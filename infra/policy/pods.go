@@ -79,9 +79,11 @@ func restrictedContainer(pod, own field) []finding {
 	for _, f := range []field{own.at("runAsUser"), pod.at("runAsUser")} {
 		demand(f, !f.there || !f.value.IsNumber() || f.value.NumberValue() != 0, "is 0, which is root")
 	}
-	demand(own.at("allowPrivilegeEscalation"), own.at("allowPrivilegeEscalation").is(false) && own.at("allowPrivilegeEscalation").there, "is not false")
+	demand(own.at("allowPrivilegeEscalation"), own.at("allowPrivilegeEscalation").is(false) && own.at("allowPrivilegeEscalation").there,
+		"is not false")
 	demand(own.at("privileged"), !own.at("privileged").there || own.at("privileged").is(false), "is true")
-	demand(own.at("readOnlyRootFilesystem"), own.at("readOnlyRootFilesystem").is(true), "is not true: mount an emptyDir where files are written")
+	demand(own.at("readOnlyRootFilesystem"), own.at("readOnlyRootFilesystem").is(true),
+		"is not true: mount an emptyDir where files are written")
 	dropped := false
 	for _, capability := range own.at("capabilities").at("drop").items() {
 		text, _ := capability.text()

@@ -1,4 +1,4 @@
-// Package registry makes the account's image repositories in ECR and its cache of
+// Package registry creates the account's image repositories in ECR and its cache of
 // public registries.
 package registry
 
@@ -117,13 +117,14 @@ func (s *Spec) validateUpstream(i int, upstream Upstream, errs *validate.Errors)
 	match := secretARN.FindStringSubmatch(upstream.CredentialARN)
 	switch {
 	case !known:
-		errs.Add(field+"Host", "is %q: known are ghcr.io, public.ecr.aws, quay.io, registry-1.docker.io (Docker Hub), registry.k8s.io", upstream.Host)
+		errs.Add(field+"Host", "is %q: known are ghcr.io, public.ecr.aws, quay.io, registry-1.docker.io (Docker Hub), registry.k8s.io",
+			upstream.Host)
 	case needsCredential && upstream.CredentialARN == "":
 		errs.Add(field+"CredentialARN", "is empty: %s is cached with credentials only", upstream.Host)
 	case !needsCredential && upstream.CredentialARN != "":
 		errs.Add(field+"CredentialARN", "is given: %s takes none", upstream.Host)
 	case needsCredential && match == nil:
-		errs.Add(field+"CredentialARN", "is %q, which is no secret's ARN", upstream.CredentialARN)
+		errs.Add(field+"CredentialARN", "is %q, which is not the ARN of a secret", upstream.CredentialARN)
 	case needsCredential && !strings.HasPrefix(match[1], credentialPrefix):
 		errs.Add(field+"CredentialARN", "names the secret %s: ECR reads those that begin with %s", match[1], credentialPrefix)
 	}
@@ -192,7 +193,7 @@ type builder struct {
 	lifecycle pulumi.String
 }
 
-// New makes the repositories and the cache. KeyARN is the KMS key of the images, of
+// New creates the repositories and the cache. KeyARN is the KMS key of the images, of
 // both kinds.
 func New(ctx *pulumi.Context, name string, spec *Spec, keyARN pulumi.StringInput, opts ...pulumi.ResourceOption) (*Registry, error) {
 	var errs validate.Errors
@@ -239,7 +240,7 @@ func (b *builder) makeRepository(repository string) error {
 		Tags:        pulumi.StringMap{"Name": pulumi.String(repository)},
 	}, b.child(), pulumi.Protect(b.spec.Protect))
 	if err != nil {
-		return fmt.Errorf("making repository %s: %w", repository, err)
+		return fmt.Errorf("creating repository %s: %w", repository, err)
 	}
 	if _, err := ecr.NewLifecyclePolicy(b.ctx, child+"-lifecycle", &ecr.LifecyclePolicyArgs{
 		Repository: made.Name, Policy: b.lifecycle,
@@ -250,7 +251,7 @@ func (b *builder) makeRepository(repository string) error {
 	return nil
 }
 
-// makeCache makes a rule per upstream, and before it the template after which ECR
+// makeCache creates a rule per upstream, and before it the template after which ECR
 // makes its repositories: without one they are encrypted by AWS's key and keep
 // everything.
 func (b *builder) makeCache() error {
@@ -282,13 +283,15 @@ func (b *builder) makeCache() error {
 			AppliedFors: pulumi.StringArray{pulumi.String("PULL_THROUGH_CACHE")},
 			// What upstream moves has to move here.
 			ImageTagMutability: pulumi.String("MUTABLE"),
-			EncryptionConfigurations: ecr.RepositoryCreationTemplateEncryptionConfigurationArray{ecr.RepositoryCreationTemplateEncryptionConfigurationArgs{
-				EncryptionType: pulumi.String(encryption), KmsKey: b.keyARN.ToStringOutput().ToStringPtrOutput(),
-			}},
+			EncryptionConfigurations: ecr.RepositoryCreationTemplateEncryptionConfigurationArray{
+				ecr.RepositoryCreationTemplateEncryptionConfigurationArgs{
+					EncryptionType: pulumi.String(encryption), KmsKey: b.keyARN.ToStringOutput().ToStringPtrOutput(),
+				},
+			},
 			LifecyclePolicy: b.lifecycle, CustomRoleArn: role.Arn,
 		}, b.child(), pulumi.DependsOn(policies))
 		if err != nil {
-			return fmt.Errorf("making the template of the cache of %s: %w", upstream.Host, err)
+			return fmt.Errorf("creating the template of the cache of %s: %w", upstream.Host, err)
 		}
 		rule := &ecr.PullThroughCacheRuleArgs{
 			EcrRepositoryPrefix: pulumi.String(upstream.Prefix), UpstreamRegistryUrl: pulumi.String(upstream.Host),

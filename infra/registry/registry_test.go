@@ -60,18 +60,22 @@ func TestRegistry(t *testing.T) {
 		t.Errorf("the lifecycle is %v", got)
 	}
 	template := recorder.Named(t, "images-cache-quay-template").Inputs
-	if template["prefix"] != "quay" || template["lifecyclePolicy"] != want || !strings.Contains(fmt.Sprint(template["encryptionConfigurations"]), key) {
+	if template["prefix"] != "quay" || template["lifecyclePolicy"] != want ||
+		!strings.Contains(fmt.Sprint(template["encryptionConfigurations"]), key) {
 		t.Errorf("the template is %v", template)
 	}
 	for prefix, credential := range map[string]any{"quay": nil, "k8s": nil, "ecr-public": nil, "ghcr": secret} {
-		if rule := recorder.Named(t, "images-cache-"+prefix).Inputs; rule["credentialArn"] != credential || rule["ecrRepositoryPrefix"] != prefix {
+		if rule := recorder.Named(t, "images-cache-"+prefix).Inputs; rule["credentialArn"] != credential ||
+			rule["ecrRepositoryPrefix"] != prefix {
 			t.Errorf("the cache %s is %v", prefix, rule)
 		}
-		if !recorder.Waits(t, "images-cache-"+prefix, "images-cache-"+prefix+"-template") || !recorder.Waits(t, "images-cache-"+prefix+"-template", "images-cache-policy") {
+		if !recorder.Waits(t, "images-cache-"+prefix, "images-cache-"+prefix+"-template") || !recorder.Waits(t,
+			"images-cache-"+prefix+"-template", "images-cache-policy") {
 			t.Errorf("the cache %s does not wait for its template, or that for its role", prefix)
 		}
 	}
-	if policy := fmt.Sprint(recorder.Named(t, "images-cache-policy").Inputs["policy"]); strings.Contains(policy, `"*"`) || !strings.Contains(policy, ":repository/quay/*") {
+	if policy := fmt.Sprint(recorder.Named(t, "images-cache-policy").Inputs["policy"]); strings.Contains(policy, `"*"`) ||
+		!strings.Contains(policy, ":repository/quay/*") {
 		t.Errorf("ECR's role may %s", policy)
 	}
 }

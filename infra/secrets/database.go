@@ -39,7 +39,7 @@ func NewDatabase(ctx *pulumi.Context, name string, spec *DatabaseSpec, masterSec
 	return d, nil
 }
 
-// Validate reports everything that is wrong with the arguments, one fault per line.
+// Validate reports everything that is wrong with the arguments, one error per line.
 func (s *DatabaseSpec) Validate() error {
 	var errs validate.Errors
 	errs.Required("Name", s.Name)

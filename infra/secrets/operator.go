@@ -45,7 +45,7 @@ func NewOperator(ctx *pulumi.Context, name string, spec *OperatorSpec, opts ...p
 	return o, nil
 }
 
-// Validate reports everything that is wrong with the arguments, one fault per line.
+// Validate reports everything that is wrong with the arguments, one error per line.
 func (s *OperatorSpec) Validate() error {
 	var errs validate.Errors
 	errs.Required("Region", s.Region)

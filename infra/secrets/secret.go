@@ -36,7 +36,7 @@ func NewSecret(ctx *pulumi.Context, name string, spec *SecretSpec, opts ...pulum
 	return s, nil
 }
 
-// Validate reports everything that is wrong with the arguments, one fault per line.
+// Validate reports everything that is wrong with the arguments, one error per line.
 func (s *SecretSpec) Validate() error {
 	var errs validate.Errors
 	errs.Required("Name", s.Name)

@@ -31,8 +31,10 @@ func TestOperator(t *testing.T) {
 func TestObjects(t *testing.T) {
 	infratest.Golden(t, "objects", []kube.Manifest{
 		{Name: "datadog", Object: secrets.NewDatadogSecret("datadog-secret", "datadog", "aws-secrets-manager", "loja-veloz/prod/datadog")},
-		{Name: "rollouts", Object: secrets.NewRolloutsDatadogSecret("argo-rollouts", "aws-secrets-manager", "loja-veloz/prod/datadog", "datadoghq.com")},
-		{Name: "repository", Object: secrets.NewRepositorySecret("platform", "argocd", "aws-secrets-manager", "loja-veloz/prod/git", "https://github.com/loja-veloz/platform.git")},
+		{Name: "rollouts", Object: secrets.NewRolloutsDatadogSecret("argo-rollouts", "aws-secrets-manager", "loja-veloz/prod/datadog",
+			"datadoghq.com")},
+		{Name: "repository", Object: secrets.NewRepositorySecret("platform", "argocd", "aws-secrets-manager", "loja-veloz/prod/git",
+			"https://github.com/loja-veloz/platform.git")},
 		{Name: "oidc", Object: secrets.NewOIDCSecret("argocd-oidc", "argocd", "aws-secrets-manager", "loja-veloz/prod/argocd-oidc")},
 	})
 }

@@ -43,7 +43,8 @@ func TestForms(t *testing.T) {
 		{"Boundary", validate.Boundary, []string{"arn:aws:iam::123456789012:policy/b"}, []string{"", "b", "arn:aws:iam::aws:policy/b"}},
 		{"AWSPrefix", validate.AWSPrefix, []string{"loja-veloz-dev"}, []string{"", "a", "1a", "a-", "A1"}},
 		{"CachePrefix", validate.CachePrefix, []string{"quay", "ecr-public"}, []string{"", "Quay", "quay/"}},
-		{"ByDigest", validate.ByDigest, []string{"r/i@sha256:0123456789012345678901234567890123456789012345678901234567890123"}, []string{"", "r/i:1", "r/i@sha256:0"}},
+		{"ByDigest", validate.ByDigest, []string{"r/i@sha256:0123456789012345678901234567890123456789012345678901234567890123"},
+			[]string{"", "r/i:1", "r/i@sha256:0"}},
 	} {
 		for _, name := range c.good {
 			if !c.valid(name) {

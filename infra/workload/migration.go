@@ -65,7 +65,8 @@ func (s *Spec) migration() (*batchv1.Job, error) {
 
 // migrationPolicy lets those pods ask for names and reach the database.
 func (s *Spec) migrationPolicy() *networkingv1.NetworkPolicy {
-	return kube.IsolatingPolicy(s.migrationMeta(), s.Migration().Labels, nil, []networkingv1.NetworkPolicyEgressRule{kube.ToDNS(), s.Database.egress()})
+	return kube.IsolatingPolicy(s.migrationMeta(), s.Migration().Labels, nil,
+		[]networkingv1.NetworkPolicyEgressRule{kube.ToDNS(), s.Database.egress()})
 }
 
 // egress leads to the database's server.
@@ -93,6 +94,7 @@ func (d *Database) validate(errs *validate.Errors, service string) {
 	}
 	errs.Port("Database.Port", d.Port)
 	if len(service) > maxMigrateName {
-		errs.Add("Service", "has %d characters: at most %d leave room for the name of the Job that changes its schema", len(service), maxMigrateName)
+		errs.Add("Service", "has %d characters: at most %d leave room for the name of the Job that changes its schema", len(service),
+			maxMigrateName)
 	}
 }

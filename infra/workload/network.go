@@ -23,7 +23,7 @@ type Namespace struct {
 	pulumi.ResourceState
 }
 
-// NewNamespace makes a namespace that admits only restricted pods and in which,
+// NewNamespace creates a namespace that admits only restricted pods and in which,
 // both ways, no traffic is allowed that a service's own policy does not declare.
 func NewNamespace(ctx *pulumi.Context, name string, namespace string, opts ...pulumi.ResourceOption) (*Namespace, error) {
 	if !validate.DNSLabel(namespace) {
@@ -94,7 +94,8 @@ func (s *Spec) networkPolicy() (*networkingv1.NetworkPolicy, error) {
 		egress = append(egress, kube.ToPods(call.Via.Port(), call.Via.Pods()))
 	}
 	if s.Internet {
-		egress = append(egress, networkingv1.NetworkPolicyEgressRule{To: []networkingv1.NetworkPolicyPeer{{IPBlock: &internet}}, Ports: kube.TCP(443)})
+		egress = append(egress, networkingv1.NetworkPolicyEgressRule{To: []networkingv1.NetworkPolicyPeer{{IPBlock: &internet}},
+			Ports: kube.TCP(443)})
 	}
 	if s.Telemetry != nil {
 		port, err := s.Telemetry.port()

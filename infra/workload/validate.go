@@ -33,7 +33,7 @@ var reservedEnv = []string{
 	"OTEL_SERVICE_NAME", "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_RESOURCE_ATTRIBUTES", "GOMEMLIMIT",
 }
 
-// Validate reports everything that is wrong with the arguments, one fault per line.
+// Validate reports everything that is wrong with the arguments, one error per line.
 func (s *Spec) Validate() error {
 	name := s.Service
 	if name == "" {
@@ -82,7 +82,7 @@ func (s *Spec) validateEnv(errs *validate.Errors) {
 	for _, name := range slices.Sorted(maps.Keys(s.Env)) {
 		switch {
 		case !envName.MatchString(name):
-			errs.Add("Env", "holds %q, which is no name of an environment variable", name)
+			errs.Add("Env", "holds %q, which is not the name of an environment variable", name)
 		case slices.Contains(reservedEnv, name):
 			errs.Add("Env", "sets %s, which the platform sets itself", name)
 		case name == databaseURL:
@@ -93,7 +93,7 @@ func (s *Spec) validateEnv(errs *validate.Errors) {
 		_, twice := s.Env[name]
 		switch {
 		case !envName.MatchString(name):
-			errs.Add("SecretEnv", "holds %q, which is no name of an environment variable", name)
+			errs.Add("SecretEnv", "holds %q, which is not the name of an environment variable", name)
 		case slices.Contains(reservedEnv, name), name == databaseURL:
 			errs.Add("SecretEnv", "sets %s, which the platform sets itself", name)
 		case twice:
@@ -206,7 +206,7 @@ func (s *Spec) validateTraffic(errs *validate.Errors) {
 			errs.Add(fmt.Sprintf("Calls[%d]", i), "names the service itself")
 		}
 		if !validate.DNSLabel(call.Service) {
-			errs.Add(fmt.Sprintf("Calls[%d]", i), "is %q, which is no name of a service", call.Service)
+			errs.Add(fmt.Sprintf("Calls[%d]", i), "is %q, which is not the name of a service", call.Service)
 		}
 	}
 	for i, pods := range s.CalledBy {

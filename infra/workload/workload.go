@@ -28,7 +28,7 @@ const (
 )
 
 // Spec describe a service. New and Stages refuse what is wrong with them, all
-// errs at once, each naming its field.
+// errors at once, each naming its field.
 type Spec struct {
 	// Service names the service and its objects (a DNS label of at most 46 characters).
 	Service string
@@ -206,7 +206,8 @@ func Connect(services []*Spec) error {
 		for i, call := range caller.Calls {
 			callee, there := byName[call.Service]
 			if !there {
-				errs = append(errs, fmt.Errorf("service %s: Calls[%d] names %q, which is no service of this environment", caller.Service, i, call.Service))
+				errs = append(errs, fmt.Errorf("service %s: Calls[%d] names %q, which is not a service of this environment", caller.Service, i,
+					call.Service))
 				continue
 			}
 			callee.admit(caller.from(call))

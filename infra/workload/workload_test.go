@@ -29,8 +29,9 @@ func valid() *Spec {
 			URL: SecretKey{Secret: "web-database", Key: "url"}, OwnerURL: SecretKey{Secret: "web-database-owner", Key: "url"},
 			Pods: kube.PodSelector{Namespace: "database", Labels: map[string]string{"app.kubernetes.io/name": "postgres"}}, Port: 5432,
 		},
-		Size:    Size{MinReplicas: 2, MaxReplicas: 6, MilliCPU: 50, MemoryMiB: 48, MemoryLimitMiB: 128},
-		Canary:  Canary{Weights: []int32{20, 60}, Pause: 30 * time.Second, ProgressDeadline: 2 * time.Minute, Analysis: []*rolloutsv1alpha1.AnalysisTemplate{errorRate()}},
+		Size: Size{MinReplicas: 2, MaxReplicas: 6, MilliCPU: 50, MemoryMiB: 48, MemoryLimitMiB: 128},
+		Canary: Canary{Weights: []int32{20, 60}, Pause: 30 * time.Second, ProgressDeadline: 2 * time.Minute,
+			Analysis: []*rolloutsv1alpha1.AnalysisTemplate{errorRate()}},
 		Gateway: gateway.NewTraefikRouter(&gateway.TraefikSpec{Namespace: "gateway"}),
 		Public:  []gateway.Path{{Match: gateway.Exact, Value: "/"}},
 		Calls:   []Call{{Service: "stock"}},
@@ -46,7 +47,8 @@ func errorRate() *rolloutsv1alpha1.AnalysisTemplate {
 		ObjectMeta: metav1.ObjectMeta{Name: "web-errors", Namespace: "shop"},
 		Spec: rolloutsv1alpha1.AnalysisTemplateSpec{Metrics: []rolloutsv1alpha1.Metric{{
 			Name: "errors", Interval: "30s", SuccessCondition: "result[0] < 0.001",
-			Provider: rolloutsv1alpha1.MetricProvider{Prometheus: &rolloutsv1alpha1.PrometheusMetric{Address: "http://prometheus:9090", Query: "errors"}},
+			Provider: rolloutsv1alpha1.MetricProvider{Prometheus: &rolloutsv1alpha1.PrometheusMetric{Address: "http://prometheus:9090",
+				Query: "errors"}},
 		}}},
 	}
 }
@@ -108,58 +110,67 @@ func TestRefusals(t *testing.T) {
 		change func(*Spec)
 		want   string
 	}{
-		"no name":                  {func(a *Spec) { a.Service = "" }, `(unnamed): Service is ""`},
-		"a name of capitals":       {func(a *Spec) { a.Service = "Web" }, `Service is "Web"`},
-		"a long name":              {func(a *Spec) { a.Service = strings.Repeat("a", 47) }, "Service has 47 characters"},
-		"a bad namespace":          {func(a *Spec) { a.Namespace = "shop_1" }, `Namespace is "shop_1"`},
-		"a bad environment":        {func(a *Spec) { a.Environment = "a,b=c" }, `Environment is "a,b=c"`},
-		"no image":                 {func(a *Spec) { a.Image = "" }, "Image is empty"},
-		"an image by tag":          {func(a *Spec) { a.Image = "localhost:5000/web:1.2" }, "Image is \"localhost:5000/web:1.2\": name it by digest"},
-		"a short digest":           {func(a *Spec) { a.Image = "localhost:5000/web@sha256:abc" }, "Image is"},
-		"a log format":             {func(a *Spec) { a.LogFormat = "xml" }, `LogFormat is "xml"`},
-		"a reserved variable":      {func(a *Spec) { a.Env = map[string]string{"PORT": "1"} }, "Env sets PORT"},
-		"a bad variable":           {func(a *Spec) { a.Env = map[string]string{"A-B": "1"} }, `Env holds "A-B"`},
-		"an address in the open":   {func(a *Spec) { a.Env = map[string]string{"DATABASE_URL": "x"} }, "Env sets DATABASE_URL, which is secret"},
-		"a secret of the platform": {func(a *Spec) { a.SecretEnv = map[string]SecretKey{"DATABASE_URL": {"a", "b"}} }, "SecretEnv sets DATABASE_URL"},
-		"a secret set twice":       {func(a *Spec) { a.SecretEnv = map[string]SecretKey{"GREETING": {"a", "b"}} }, "SecretEnv sets GREETING, which Env sets too"},
-		"a secret without a key":   {func(a *Spec) { a.SecretEnv = map[string]SecretKey{"KEY": {Secret: "a"}} }, "SecretEnv names no Secret or no key of it for KEY"},
-		"a bad secret variable":    {func(a *Spec) { a.SecretEnv = map[string]SecretKey{"A-B": {"a", "b"}} }, `SecretEnv holds "A-B"`},
-		"no address":               {func(a *Spec) { a.Database.URL = SecretKey{} }, "Database.URL names no Secret"},
-		"a service that owns":      {func(a *Spec) { a.Database.OwnerURL = a.Database.URL }, "Database.URL is OwnerURL too"},
-		"a database anywhere":      {func(a *Spec) { a.Database.Pods.Labels = nil }, "Database.Pods has no namespace or no labels"},
-		"a database on no port":    {func(a *Spec) { a.Database.Port = 0 }, "Database.Port is 0"},
-		"a long name of a Job":     {func(a *Spec) { a.Service = strings.Repeat("a", 38) }, "at most 37 leave room for the name of the Job"},
-		"no pods":                  {func(a *Spec) { a.Size.MinReplicas = 0 }, "Size.MinReplicas is 0"},
-		"min above max":            {func(a *Spec) { a.Size.MinReplicas = 7 }, "Size.MinReplicas is 7, more than Size.MaxReplicas (6)"},
-		"no CPU request":           {func(a *Spec) { a.Size.MilliCPU = 0 }, "Size.MilliCPU is 0"},
-		"no memory request":        {func(a *Spec) { a.Size.MemoryMiB = 0 }, "Size.MemoryMiB is 0"},
-		"limit below request":      {func(a *Spec) { a.Size.MemoryLimitMiB = 40 }, "Size.MemoryLimitMiB is 40, less than Size.MemoryMiB (48)"},
-		"no weights":               {func(a *Spec) { a.Canary.Weights = nil }, "Canary.Weights is empty"},
-		"a weight of nothing":      {func(a *Spec) { a.Canary.Weights = []int32{0, 50} }, "Canary.Weights[0] is 0"},
-		"a weight above all":       {func(a *Spec) { a.Canary.Weights = []int32{50, 101} }, "Canary.Weights[1] is 101"},
-		"a step backwards":         {func(a *Spec) { a.Canary.Weights = []int32{50, 20} }, "Canary.Weights[1] is 20 after 50"},
-		"a step on the spot":       {func(a *Spec) { a.Canary.Weights = []int32{50, 50} }, "Canary.Weights[1] is 50 after 50"},
-		"no pause":                 {func(a *Spec) { a.Canary.Pause = 0 }, "Canary.Pause is 0s"},
-		"half a second":            {func(a *Spec) { a.Canary.Pause = 1500 * time.Millisecond }, "Canary.Pause is 1.5s"},
-		"no time to start":         {func(a *Spec) { a.Canary.ProgressDeadline = time.Second }, "Canary.ProgressDeadline is 1s"},
-		"weights and no router":    {func(a *Spec) { a.Gateway = nil }, "Gateway is nil"},
-		"a gateway that does not":  {func(a *Spec) { a.Gateway = unroutable{a.Gateway} }, "Gateway names no traffic routing"},
-		"public metrics":           {func(a *Spec) { a.Public = []gateway.Path{{Match: gateway.Exact, Value: "/metrics"}} }, "Public[0]"},
-		"a call of itself":         {func(a *Spec) { a.Calls = []Call{{Service: "web"}} }, "Calls[0] names the service itself"},
-		"a call of nobody":         {func(a *Spec) { a.Calls = []Call{{}} }, `Calls[0] is ""`},
-		"a caller without labels":  {func(a *Spec) { a.CalledBy = []kube.PodSelector{{Namespace: "shop"}} }, "CalledBy[0] has no namespace or no labels"},
-		"telemetry to nowhere":     {func(a *Spec) { a.Telemetry.Endpoint = "collector:4317" }, `Telemetry.Endpoint is "collector:4317"`},
-		"telemetry without port":   {func(a *Spec) { a.Telemetry.Endpoint = "http://collector" }, "give its port"},
-		"telemetry to everybody":   {func(a *Spec) { a.Telemetry.Collector.Labels = nil }, "Telemetry.Collector has no namespace or no labels"},
-		"a wait on nothing":        {func(a *Spec) { a.Wait = &Wait{} }, "Wait.Cluster is nil"},
-		"analysis without metric":  {func(a *Spec) { a.Canary.Analysis[0].Spec.Metrics = nil }, "Canary.Analysis[0] has no metrics"},
-		"analysis elsewhere":       {func(a *Spec) { a.Canary.Analysis[0].Namespace = "other" }, `Canary.Analysis[0] is in namespace "other"`},
-		"analysis run dry":         {func(a *Spec) { a.Canary.Analysis[0].Spec.DryRun = []rolloutsv1alpha1.DryRun{{MetricName: "errors"}} }, "dry"},
-		"no condition":             {metric(func(m *rolloutsv1alpha1.Metric) { m.SuccessCondition = "" }), `metric "errors" has neither successCondition nor failureCondition`},
-		"success is true":          {metric(func(m *rolloutsv1alpha1.Metric) { m.SuccessCondition = "true" }), `has successCondition "true"`},
-		"failure is false":         {metric(func(m *rolloutsv1alpha1.Metric) { m.SuccessCondition, m.FailureCondition = "", "false" }), `has failureCondition "false"`},
-		"failures without limit":   {metric(func(m *rolloutsv1alpha1.Metric) { m.FailureLimit = number(-1) }), "negative failureLimit"},
-		"all may fail":             {metric(func(m *rolloutsv1alpha1.Metric) { m.Count, m.FailureLimit = number(5), number(5) }), "tolerates 5 failures of 5 measurements"},
+		"no name":            {func(a *Spec) { a.Service = "" }, `(unnamed): Service is ""`},
+		"a name of capitals": {func(a *Spec) { a.Service = "Web" }, `Service is "Web"`},
+		"a long name":        {func(a *Spec) { a.Service = strings.Repeat("a", 47) }, "Service has 47 characters"},
+		"a bad namespace":    {func(a *Spec) { a.Namespace = "shop_1" }, `Namespace is "shop_1"`},
+		"a bad environment":  {func(a *Spec) { a.Environment = "a,b=c" }, `Environment is "a,b=c"`},
+		"no image":           {func(a *Spec) { a.Image = "" }, "Image is empty"},
+		"an image by tag": {func(a *Spec) { a.Image = "localhost:5000/web:1.2" },
+			"Image is \"localhost:5000/web:1.2\": name it by digest"},
+		"a short digest":         {func(a *Spec) { a.Image = "localhost:5000/web@sha256:abc" }, "Image is"},
+		"a log format":           {func(a *Spec) { a.LogFormat = "xml" }, `LogFormat is "xml"`},
+		"a reserved variable":    {func(a *Spec) { a.Env = map[string]string{"PORT": "1"} }, "Env sets PORT"},
+		"a bad variable":         {func(a *Spec) { a.Env = map[string]string{"A-B": "1"} }, `Env holds "A-B"`},
+		"an address in the open": {func(a *Spec) { a.Env = map[string]string{"DATABASE_URL": "x"} }, "Env sets DATABASE_URL, which is secret"},
+		"a secret of the platform": {func(a *Spec) { a.SecretEnv = map[string]SecretKey{"DATABASE_URL": {"a", "b"}} },
+			"SecretEnv sets DATABASE_URL"},
+		"a secret set twice": {func(a *Spec) { a.SecretEnv = map[string]SecretKey{"GREETING": {"a", "b"}} },
+			"SecretEnv sets GREETING, which Env sets too"},
+		"a secret without a key": {func(a *Spec) { a.SecretEnv = map[string]SecretKey{"KEY": {Secret: "a"}} },
+			"SecretEnv names no Secret or no key of it for KEY"},
+		"a bad secret variable":   {func(a *Spec) { a.SecretEnv = map[string]SecretKey{"A-B": {"a", "b"}} }, `SecretEnv holds "A-B"`},
+		"no address":              {func(a *Spec) { a.Database.URL = SecretKey{} }, "Database.URL names no Secret"},
+		"a service that owns":     {func(a *Spec) { a.Database.OwnerURL = a.Database.URL }, "Database.URL is OwnerURL too"},
+		"a database anywhere":     {func(a *Spec) { a.Database.Pods.Labels = nil }, "Database.Pods has no namespace or no labels"},
+		"a database on no port":   {func(a *Spec) { a.Database.Port = 0 }, "Database.Port is 0"},
+		"a long name of a Job":    {func(a *Spec) { a.Service = strings.Repeat("a", 38) }, "at most 37 leave room for the name of the Job"},
+		"no pods":                 {func(a *Spec) { a.Size.MinReplicas = 0 }, "Size.MinReplicas is 0"},
+		"min above max":           {func(a *Spec) { a.Size.MinReplicas = 7 }, "Size.MinReplicas is 7, more than Size.MaxReplicas (6)"},
+		"no CPU request":          {func(a *Spec) { a.Size.MilliCPU = 0 }, "Size.MilliCPU is 0"},
+		"no memory request":       {func(a *Spec) { a.Size.MemoryMiB = 0 }, "Size.MemoryMiB is 0"},
+		"limit below request":     {func(a *Spec) { a.Size.MemoryLimitMiB = 40 }, "Size.MemoryLimitMiB is 40, less than Size.MemoryMiB (48)"},
+		"no weights":              {func(a *Spec) { a.Canary.Weights = nil }, "Canary.Weights is empty"},
+		"a weight of nothing":     {func(a *Spec) { a.Canary.Weights = []int32{0, 50} }, "Canary.Weights[0] is 0"},
+		"a weight above all":      {func(a *Spec) { a.Canary.Weights = []int32{50, 101} }, "Canary.Weights[1] is 101"},
+		"a step backwards":        {func(a *Spec) { a.Canary.Weights = []int32{50, 20} }, "Canary.Weights[1] is 20 after 50"},
+		"a step on the spot":      {func(a *Spec) { a.Canary.Weights = []int32{50, 50} }, "Canary.Weights[1] is 50 after 50"},
+		"no pause":                {func(a *Spec) { a.Canary.Pause = 0 }, "Canary.Pause is 0s"},
+		"half a second":           {func(a *Spec) { a.Canary.Pause = 1500 * time.Millisecond }, "Canary.Pause is 1.5s"},
+		"no time to start":        {func(a *Spec) { a.Canary.ProgressDeadline = time.Second }, "Canary.ProgressDeadline is 1s"},
+		"weights and no router":   {func(a *Spec) { a.Gateway = nil }, "Gateway is nil"},
+		"a gateway that does not": {func(a *Spec) { a.Gateway = unroutable{a.Gateway} }, "Gateway names no traffic routing"},
+		"public metrics":          {func(a *Spec) { a.Public = []gateway.Path{{Match: gateway.Exact, Value: "/metrics"}} }, "Public[0]"},
+		"a call of itself":        {func(a *Spec) { a.Calls = []Call{{Service: "web"}} }, "Calls[0] names the service itself"},
+		"a call of nobody":        {func(a *Spec) { a.Calls = []Call{{}} }, `Calls[0] is ""`},
+		"a caller without labels": {func(a *Spec) { a.CalledBy = []kube.PodSelector{{Namespace: "shop"}} },
+			"CalledBy[0] has no namespace or no labels"},
+		"telemetry to nowhere":    {func(a *Spec) { a.Telemetry.Endpoint = "collector:4317" }, `Telemetry.Endpoint is "collector:4317"`},
+		"telemetry without port":  {func(a *Spec) { a.Telemetry.Endpoint = "http://collector" }, "give its port"},
+		"telemetry to everybody":  {func(a *Spec) { a.Telemetry.Collector.Labels = nil }, "Telemetry.Collector has no namespace or no labels"},
+		"a wait on nothing":       {func(a *Spec) { a.Wait = &Wait{} }, "Wait.Cluster is nil"},
+		"analysis without metric": {func(a *Spec) { a.Canary.Analysis[0].Spec.Metrics = nil }, "Canary.Analysis[0] has no metrics"},
+		"analysis elsewhere":      {func(a *Spec) { a.Canary.Analysis[0].Namespace = "other" }, `Canary.Analysis[0] is in namespace "other"`},
+		"analysis run dry": {func(a *Spec) { a.Canary.Analysis[0].Spec.DryRun = []rolloutsv1alpha1.DryRun{{MetricName: "errors"}} },
+			"dry"},
+		"no condition": {metric(func(m *rolloutsv1alpha1.Metric) { m.SuccessCondition = "" }),
+			`metric "errors" has neither successCondition nor failureCondition`},
+		"success is true": {metric(func(m *rolloutsv1alpha1.Metric) { m.SuccessCondition = "true" }), `has successCondition "true"`},
+		"failure is false": {metric(func(m *rolloutsv1alpha1.Metric) { m.SuccessCondition, m.FailureCondition = "", "false" }),
+			`has failureCondition "false"`},
+		"failures without limit": {metric(func(m *rolloutsv1alpha1.Metric) { m.FailureLimit = number(-1) }), "negative failureLimit"},
+		"all may fail": {metric(func(m *rolloutsv1alpha1.Metric) { m.Count, m.FailureLimit = number(5), number(5) }),
+			"tolerates 5 failures of 5 measurements"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			args := valid()
@@ -211,7 +222,8 @@ func TestConnectAdmitsExactlyTheDeclaredCallers(t *testing.T) {
 	}
 	other := valid()
 	other.Service, other.Calls = "other", nil
-	if err := Connect([]*Spec{valid(), other}); err == nil || !strings.Contains(err.Error(), `service other: Public[0] (Exact "/") is a path of service web: its Public[0] is Exact "/"`) {
+	if err := Connect([]*Spec{valid(), other}); err == nil || !strings.Contains(err.Error(),
+		`service other: Public[0] (Exact "/") is a path of service web: its Public[0] is Exact "/"`) {
 		t.Errorf("a path that two services claim gives %v", err)
 	}
 	for claimed, overlaps := range map[gateway.Path]bool{
@@ -248,7 +260,8 @@ func TestInternetIsHTTPSToPublicAddresses(t *testing.T) {
 					continue
 				}
 				seen = true
-				if len(rule.Ports) != 1 || rule.Ports[0].Port.IntValue() != 443 || !slices.Contains(peer.IPBlock.Except, "169.254.0.0/16") || !slices.Contains(peer.IPBlock.Except, "10.0.0.0/8") {
+				if len(rule.Ports) != 1 || rule.Ports[0].Port.IntValue() != 443 || !slices.Contains(peer.IPBlock.Except, "169.254.0.0/16") ||
+					!slices.Contains(peer.IPBlock.Except, "10.0.0.0/8") {
 					t.Errorf("the internet is %+v", rule)
 				}
 			}
@@ -353,7 +366,8 @@ func TestNothingSelectsTheMigration(t *testing.T) {
 		t.Errorf("nobody waits for the Job: %v", job.Annotations)
 	}
 	args.Database.SkipAwait = true
-	if unawaited, err := args.migration(); err != nil || unawaited.Annotations[kube.SkipAwait] != "true" || unawaited.Annotations[kube.ReplaceUnready] != "" {
+	if unawaited, err := args.migration(); err != nil || unawaited.Annotations[kube.SkipAwait] != "true" ||
+		unawaited.Annotations[kube.ReplaceUnready] != "" {
 		t.Errorf("the Job is waited for: %v (%v)", unawaited.Annotations, err)
 	}
 	pod := job.Spec.Template.Spec

@@ -126,7 +126,7 @@ func (c *Config) validateCloud() []error {
 		fault("gateway.zoneID and gateway.certificateARN: exactly one of them is needed")
 	}
 	if arn := c.Gateway.CertificateARN; arn != "" && !strings.HasPrefix(arn, "arn:aws") {
-		fault("gateway.certificateARN is %q, which is no ARN", arn)
+		fault("gateway.certificateARN is %q, which is not an ARN", arn)
 	}
 	for _, name := range slices.Sorted(maps.Keys(c.Cluster.Addons)) {
 		if !slices.Contains(addons, name) {

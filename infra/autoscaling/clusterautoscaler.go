@@ -3,27 +3,25 @@
 package autoscaling
 
 import (
-	"errors"
-	"fmt"
 	"maps"
 	"slices"
 	"strings"
 
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/loja-veloz/platform/infra/charts"
 	"github.com/loja-veloz/platform/infra/kube"
+	"github.com/loja-veloz/platform/infra/validate"
 )
 
 // ServiceAccount is the identity that its pod identity role is for.
 const ServiceAccount = "cluster-autoscaler"
 
-// Args say which cluster's node groups to scale.
-type Args struct {
-	// Namespace holds the autoscaler; kube-system exists, any other is created.
-	Namespace string
+// Spec say which cluster's node groups to scale.
+type Spec struct {
+	kube.Chart
+
 	// ClusterName finds the Auto Scaling groups: by the tags
 	// k8s.io/cluster-autoscaler/enabled and k8s.io/cluster-autoscaler/<ClusterName>,
 	// which EKS puts on those of managed node groups.
@@ -34,12 +32,6 @@ type Args struct {
 	// Region is given, for pods cannot ask the instance metadata service: its hop
 	// limit is 1.
 	Region string
-	// Replicas is the number of pods, of which one leads.
-	Replicas int32
-	// ChartRepository replaces the chart's own; see kube.Release.
-	ChartRepository string
-	// SkipAwait does not wait until the pods are ready.
-	SkipAwait bool
 }
 
 // ClusterAutoscaler is the installed autoscaler.
@@ -49,35 +41,26 @@ type ClusterAutoscaler struct {
 
 // New installs the autoscaler. Its role is associated with ServiceAccount in
 // Namespace, before or after. Errors name the argument that is wrong.
-func New(ctx *pulumi.Context, name string, args *Args, opts ...pulumi.ResourceOption) (*ClusterAutoscaler, error) {
+func New(ctx *pulumi.Context, name string, spec *Spec, opts ...pulumi.ResourceOption) (*ClusterAutoscaler, error) {
 	c := &ClusterAutoscaler{}
-	if _, err := kube.NewChart(ctx, "cluster autoscaler", "loja-veloz:autoscaling:ClusterAutoscaler", name, c, args, opts); err != nil {
+	if _, err := kube.NewChart(ctx, "cluster autoscaler", "loja-veloz:autoscaling:ClusterAutoscaler", name, c, spec.Installation,
+		opts); err != nil {
 		return nil, err
 	}
 	return c, nil
 }
 
-// Validate reports everything that is wrong with the arguments, one fault per line.
-func (a *Args) Validate() error {
-	var faults []error
-	for _, needed := range []struct{ field, value string }{
-		{"Namespace", a.Namespace}, {"ClusterName", a.ClusterName}, {"Region", a.Region},
-	} {
-		if needed.value == "" {
-			faults = append(faults, fmt.Errorf("%s is empty", needed.field))
-		}
+// Validate reports everything that is wrong with the arguments, one error per line.
+func (s *Spec) Validate() error {
+	var errs validate.Errors
+	errs.Required("ClusterName", s.ClusterName)
+	errs.Required("Region", s.Region)
+	if _, known := charts.Autoscalers[s.KubernetesVersion]; !known {
+		errs.Add("KubernetesVersion", "is %q: there are autoscalers for %s",
+			s.KubernetesVersion, strings.Join(slices.Sorted(maps.Keys(charts.Autoscalers)), ", "))
 	}
-	if _, known := charts.Autoscalers[a.KubernetesVersion]; !known {
-		faults = append(faults, fmt.Errorf("KubernetesVersion is %q: there are autoscalers for %s",
-			a.KubernetesVersion, strings.Join(slices.Sorted(maps.Keys(charts.Autoscalers)), ", ")))
-	}
-	if a.Replicas < 1 {
-		faults = append(faults, fmt.Errorf("Replicas is %d: at least 1 is needed", a.Replicas))
-	}
-	if err := kube.ValidRepository(a.ChartRepository); err != nil {
-		faults = append(faults, fmt.Errorf("ChartRepository %w", err))
-	}
-	return errors.Join(faults...)
+	s.Check(&errs)
+	return errs.Err()
 }
 
 // Values are the chart's values, as far as they are used here. The facts have
@@ -138,34 +121,29 @@ type DisruptionBudget struct {
 }
 
 // Release gives the Helm release, or every reason why not.
-func (a *Args) Release() (*kube.Release, error) {
-	if err := a.Validate(); err != nil {
+func (s *Spec) Release() (*kube.Release, error) {
+	if err := s.Validate(); err != nil {
 		return nil, err
 	}
-	return &kube.Release{
-		Name: "cluster-autoscaler", Namespace: a.Namespace,
-		Chart: charts.ClusterAutoscaler, Repository: a.ChartRepository,
-		Values: Values{
-			AutoDiscovery:            AutoDiscovery{ClusterName: a.ClusterName},
-			CloudProvider:            "aws",
-			AWSRegion:                a.Region,
-			FullnameOverride:         "cluster-autoscaler",
-			Image:                    Image{Tag: charts.Autoscalers[a.KubernetesVersion].Tag},
-			ReplicaCount:             a.Replicas,
-			RBAC:                     RBAC{ServiceAccount: Account{Create: true, Name: ServiceAccount}},
-			ExtraArgs:                ExtraArgs{BalanceSimilarNodeGroups: true, Expander: "least-waste"},
-			PodDisruptionBudget:      DisruptionBudget{MaxUnavailable: 1},
-			Resources:                kube.Sizes(50, 128, 384),
-			SecurityContext:          kube.RestrictedPod(),
-			ContainerSecurityContext: kube.RestrictedContainer(),
-		},
-		Atomic: true, SkipAwait: a.SkipAwait, TimeoutSeconds: 600, MaxHistory: 5,
-	}, nil
+	return s.NewRelease("cluster-autoscaler", charts.ClusterAutoscaler, 600, Values{
+		AutoDiscovery:            AutoDiscovery{ClusterName: s.ClusterName},
+		CloudProvider:            "aws",
+		AWSRegion:                s.Region,
+		FullnameOverride:         "cluster-autoscaler",
+		Image:                    Image{Tag: charts.Autoscalers[s.KubernetesVersion].Tag},
+		ReplicaCount:             s.Replicas,
+		RBAC:                     RBAC{ServiceAccount: Account{Create: true, Name: ServiceAccount}},
+		ExtraArgs:                ExtraArgs{BalanceSimilarNodeGroups: true, Expander: "least-waste"},
+		PodDisruptionBudget:      DisruptionBudget{MaxUnavailable: 1},
+		Resources:                kube.Sizes(50, 128, 384),
+		SecurityContext:          kube.RestrictedPod(),
+		ContainerSecurityContext: kube.RestrictedContainer(),
+	}), nil
 }
 
 // Pods are those of the release; nil for arguments that are wrong.
-func (a *Args) Pods() []kube.PodSize {
-	release, err := a.Release()
+func (s *Spec) Pods() []kube.PodSize {
+	release, err := s.Release()
 	if err != nil {
 		return nil
 	}
@@ -175,14 +153,10 @@ func (a *Args) Pods() []kube.PodSize {
 
 // Installation gives everything that the autoscaler consists of, or every reason
 // why not.
-func (a *Args) Installation() (*kube.Installation, error) {
-	release, err := a.Release()
+func (s *Spec) Installation() (*kube.Installation, error) {
+	release, err := s.Release()
 	if err != nil {
 		return nil, err
 	}
-	parts := &kube.Installation{Release: release}
-	if a.Namespace != metav1.NamespaceSystem {
-		parts.Before = kube.Stages{{{Name: "namespace", Object: kube.RestrictedNamespace(a.Namespace)}}}
-	}
-	return parts, nil
+	return &kube.Installation{Before: s.NamespaceStages(), Release: release}, nil
 }

@@ -37,7 +37,8 @@ var (
 	Kong = Chart{
 		Name: "kong", Repository: "https://charts.konghq.com",
 		Version: "3.4.1", AppVersion: "3.9", SeedVersion: "2.33.0",
-		Why: "the seed's brings Kong 3.5, whose images are end of life and removed, and controller 3.0, which stops applying any configuration when the stable and the canary Service select the same pods, as they do outside a canary",
+		Why: "the seed's brings Kong 3.5, whose images are end of life and removed, and controller 3.0, " +
+			"which stops applying any configuration when the stable and the canary Service select the same pods, as they do outside a canary",
 	}
 	LoadBalancerController = Chart{
 		Name: "aws-load-balancer-controller", Repository: "https://aws.github.io/eks-charts",
@@ -67,7 +68,8 @@ var (
 	Datadog = Chart{
 		Name: "datadog", Repository: "https://helm.datadoghq.com",
 		Version: "3.240.0", AppVersion: "7.81.1", SeedVersion: "3.49.0",
-		Why: "the seed's brings Agent 7.49.1; from 7.66 on spans of HTTP servers that arrive by OTLP are named http.server.request, which the objectives' queries ask for",
+		Why: "the seed's brings Agent 7.49.1; from 7.66 on spans of HTTP servers that arrive by OTLP " +
+			"are named http.server.request, which the objectives' queries ask for",
 	}
 	ClusterAutoscaler = Chart{
 		Name: "cluster-autoscaler", Repository: "https://kubernetes.github.io/autoscaler",
@@ -77,7 +79,8 @@ var (
 	ExternalSecrets = Chart{
 		Name: "external-secrets", Repository: "https://charts.external-secrets.io",
 		Version: "1.3.2", AppVersion: "v1.3.2",
-		Why: "the newest whose definitions lie in a Go module, so that our stores and secrets are tried against them; 0.19 and older are end of life",
+		Why: "the newest whose definitions lie in a Go module, " +
+			"so that our stores and secrets are tried against them; 0.19 and older are end of life",
 	}
 )
 

@@ -36,7 +36,8 @@ func TestEveryChartIsWhole(t *testing.T) {
 	semantic := regexp.MustCompile(`^[0-9]+\.[0-9]+\.[0-9]+$`)
 	seen := map[string]bool{}
 	for _, chart := range charts.All() {
-		if chart.Name == "" || chart.AppVersion == "" || !semantic.MatchString(chart.Version) || !strings.HasPrefix(chart.Repository, "https://") {
+		if chart.Name == "" || chart.AppVersion == "" || !semantic.MatchString(chart.Version) || !strings.HasPrefix(chart.Repository,
+			"https://") {
 			t.Errorf("the chart is not whole: %+v", chart)
 		}
 		if chart.SeedVersion != "" && !semantic.MatchString(chart.SeedVersion) || chart.SeedVersion == chart.Version {
@@ -55,7 +56,8 @@ func TestEveryChartIsWhole(t *testing.T) {
 			t.Errorf("the image is not whole: %+v", image)
 		}
 	}
-	if got := charts.RolloutsGatewayAPIPlugin.Reference(); !strings.HasPrefix(got, "ghcr.io/") || !strings.HasSuffix(got, ":"+charts.RolloutsGatewayAPIPlugin.Tag) {
+	if got := charts.RolloutsGatewayAPIPlugin.Reference(); !strings.HasPrefix(got, "ghcr.io/") || !strings.HasSuffix(got,
+		":"+charts.RolloutsGatewayAPIPlugin.Tag) {
 		t.Errorf("the reference is %s", got)
 	}
 }

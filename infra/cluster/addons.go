@@ -2,7 +2,6 @@ package cluster
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
 	"regexp"
@@ -10,6 +9,8 @@ import (
 	"strings"
 
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
+
+	"github.com/loja-veloz/platform/infra/validate"
 )
 
 // Addons are the versions of EKS's add-ons, v1.20.2-eksbuild.1. Empty ones are
@@ -58,19 +59,19 @@ func (a Addons) or(defaults Addons) Addons {
 }
 
 func (a Addons) validate(kubernetes string) error {
-	var faults []error
+	var errs validate.Errors
 	for _, addon := range []struct{ field, version string }{
 		{"VPCCNI", a.VPCCNI}, {"PodIdentityAgent", a.PodIdentityAgent}, {"CoreDNS", a.CoreDNS}, {"KubeProxy", a.KubeProxy}, {"EBSCSI", a.EBSCSI},
 	} {
 		if addon.version != "" && !addonVersion.MatchString(addon.version) {
-			faults = append(faults, fmt.Errorf("Addons.%s is %q: use the form v1.2.3-eksbuild.4", addon.field, addon.version))
+			errs.Join(fmt.Errorf("Addons.%s is %q: use the form v1.2.3-eksbuild.4", addon.field, addon.version))
 		}
 	}
 	// kube-proxy is built from Kubernetes itself.
 	if addonVersion.MatchString(a.KubeProxy) && !strings.HasPrefix(a.KubeProxy, "v"+kubernetes+".") {
-		faults = append(faults, fmt.Errorf("Addons.KubeProxy is %s in a cluster of Kubernetes %s", a.KubeProxy, kubernetes))
+		errs.Add("Addons.KubeProxy", "is %s in a cluster of Kubernetes %s", a.KubeProxy, kubernetes)
 	}
-	return errors.Join(faults...)
+	return errs.Err()
 }
 
 // cniConfiguration is the VPC CNI's: NetworkPolicies are enforced, and with prefix

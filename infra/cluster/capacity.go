@@ -193,16 +193,17 @@ func (n Nodes) Fits(pods Pods) (int32, error) {
 		free.Pods--
 	}
 	if free.MilliCPU < 0 || free.MemoryMiB < 0 || free.Pods < 0 {
-		return 0, fmt.Errorf("the daemons alone need more than a %s offers: %d mCPU, %d MiB and %d pods are left", n.InstanceType, free.MilliCPU, free.MemoryMiB, free.Pods)
+		return 0, fmt.Errorf("the daemons alone need more than a %s offers: %d mCPU, %d MiB and %d pods are left", n.InstanceType, free.MilliCPU,
+			free.MemoryMiB, free.Pods)
 	}
-	var faults []error
+	var errs []error
 	for _, p := range pods.Requests {
 		if p.MilliCPU > free.MilliCPU || p.MemoryMiB > free.MemoryMiB || free.Pods < 1 {
-			faults = append(faults, fmt.Errorf("%s (%d mCPU, %d MiB) is larger than what daemons leave of a %s: %d mCPU, %d MiB, %d pods",
+			errs = append(errs, fmt.Errorf("%s (%d mCPU, %d MiB) is larger than what daemons leave of a %s: %d mCPU, %d MiB, %d pods",
 				p.Name, p.MilliCPU, p.MemoryMiB, n.InstanceType, free.MilliCPU, free.MemoryMiB, free.Pods))
 		}
 	}
-	if err := errors.Join(faults...); err != nil {
+	if err := errors.Join(errs...); err != nil {
 		return 0, err
 	}
 	// The share of a node that a pod takes, by what it takes most of.

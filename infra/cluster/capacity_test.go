@@ -35,7 +35,8 @@ func TestAllocatable(t *testing.T) {
 	}{
 		// 4096 - 307 for the hypervisor - (255 + 11×17) reserved - 100 before eviction.
 		{cluster.Nodes{InstanceType: "t3.medium"}, cluster.Capacity{MilliCPU: 1930, MemoryMiB: 3247, Pods: 17}},
-		{cluster.Nodes{InstanceType: "t3.medium", PrefixDelegation: true, MaxPods: 40}, cluster.Capacity{MilliCPU: 1930, MemoryMiB: 2994, Pods: 40}},
+		{cluster.Nodes{InstanceType: "t3.medium", PrefixDelegation: true, MaxPods: 40},
+			cluster.Capacity{MilliCPU: 1930, MemoryMiB: 2994, Pods: 40}},
 		{cluster.Nodes{InstanceType: "t3.2xlarge", PrefixDelegation: true}, cluster.Capacity{MilliCPU: 7910, MemoryMiB: 28746, Pods: 110}},
 	} {
 		if got, err := test.nodes.Allocatable(); err != nil || got != test.want {
@@ -51,20 +52,23 @@ func TestFits(t *testing.T) {
 		pods  cluster.Pods
 		want  int32
 	}{
-		"nothing":          {medium, cluster.Pods{}, 0},
-		"by number":        {medium, cluster.Pods{Requests: []cluster.Pod{{Name: "a", Count: 18}}}, 2},
-		"daemons count":    {medium, cluster.Pods{Daemons: []cluster.Pod{{Name: "d"}}, Requests: []cluster.Pod{{Name: "a", Count: 17}}}, 2},
-		"by processors":    {medium, cluster.Pods{Requests: []cluster.Pod{{Name: "a", Count: 3, MilliCPU: 900}}}, 2},
-		"by memory":        {medium, cluster.Pods{Requests: []cluster.Pod{{Name: "a", Count: 5, MemoryMiB: 1600}}}, 3},
-		"apart":            {medium, cluster.Pods{Requests: []cluster.Pod{{Name: "a", Count: 3, Apart: true}, {Name: "b", Count: 2, Apart: true}}}, 3},
-		"small fill gaps":  {medium, cluster.Pods{Requests: []cluster.Pod{{Name: "s", Count: 2, MilliCPU: 400}, {Name: "l", Count: 2, MilliCPU: 1500}}}, 2},
+		"nothing":       {medium, cluster.Pods{}, 0},
+		"by number":     {medium, cluster.Pods{Requests: []cluster.Pod{{Name: "a", Count: 18}}}, 2},
+		"daemons count": {medium, cluster.Pods{Daemons: []cluster.Pod{{Name: "d"}}, Requests: []cluster.Pod{{Name: "a", Count: 17}}}, 2},
+		"by processors": {medium, cluster.Pods{Requests: []cluster.Pod{{Name: "a", Count: 3, MilliCPU: 900}}}, 2},
+		"by memory":     {medium, cluster.Pods{Requests: []cluster.Pod{{Name: "a", Count: 5, MemoryMiB: 1600}}}, 3},
+		"apart": {medium, cluster.Pods{Requests: []cluster.Pod{{Name: "a", Count: 3, Apart: true},
+			{Name: "b", Count: 2, Apart: true}}}, 3},
+		"small fill gaps": {medium, cluster.Pods{Requests: []cluster.Pod{{Name: "s", Count: 2, MilliCPU: 400},
+			{Name: "l", Count: 2, MilliCPU: 1500}}}, 2},
 		"the system alone": {medium, cluster.Pods{Daemons: cluster.SystemDaemons(), Requests: cluster.SystemPods()}, 2},
 	} {
 		if got, err := test.nodes.Fits(test.pods); err != nil || got != test.want {
 			t.Errorf("%s: %d nodes (%v), want %d", name, got, err, test.want)
 		}
 	}
-	_, err := medium.Fits(cluster.Pods{Requests: []cluster.Pod{{Name: "giant", Count: 1, MilliCPU: 4000}, {Name: "fat", Count: 1, MemoryMiB: 5000}}})
+	_, err := medium.Fits(cluster.Pods{Requests: []cluster.Pod{{Name: "giant", Count: 1, MilliCPU: 4000},
+		{Name: "fat", Count: 1, MemoryMiB: 5000}}})
 	if err == nil || !strings.Contains(err.Error(), "giant") || !strings.Contains(err.Error(), "fat") {
 		t.Errorf("pods that fit nowhere: %v", err)
 	}

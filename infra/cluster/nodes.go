@@ -2,11 +2,12 @@ package cluster
 
 import (
 	"encoding/base64"
-	"errors"
 	"fmt"
 	"strings"
 
 	"sigs.k8s.io/yaml"
+
+	"github.com/loja-veloz/platform/infra/validate"
 )
 
 const (
@@ -40,32 +41,29 @@ type Nodes struct {
 }
 
 func (n Nodes) validate() error {
-	var faults []error
-	fault := func(field, format string, args ...any) {
-		faults = append(faults, fmt.Errorf("Nodes.%s %s", field, fmt.Sprintf(format, args...)))
-	}
+	errs := validate.Errors{Prefix: "Nodes."}
 	limit, err := PodsByAddresses(n.InstanceType, n.PrefixDelegation)
 	if err != nil {
-		fault("InstanceType", "%s", err)
+		errs.Add("InstanceType", "%s", err)
 	} else if n.MaxPods < 0 || n.MaxPods > limit {
-		fault("MaxPods", "is %d: a %s has addresses for %d pods (prefix delegation: %t)", n.MaxPods, n.InstanceType, limit, n.PrefixDelegation)
+		errs.Add("MaxPods", "is %d: a %s has addresses for %d pods (prefix delegation: %t)", n.MaxPods, n.InstanceType, limit, n.PrefixDelegation)
 	}
 	if n.Min < 1 {
-		fault("Min", "is %d: at least 1 node is needed", n.Min)
+		errs.Add("Min", "is %d: at least 1 node is needed", n.Min)
 	}
 	if n.Max < n.Min {
-		fault("Max", "is %d, less than Nodes.Min (%d)", n.Max, n.Min)
+		errs.Add("Max", "is %d, less than Nodes.Min (%d)", n.Max, n.Min)
 	}
 	if n.Max > maxNodes {
-		fault("Max", "is %d: EKS allows %d nodes in a group", n.Max, maxNodes)
+		errs.Add("Max", "is %d: EKS allows %d nodes in a group", n.Max, maxNodes)
 	}
 	if n.Desired < n.Min || n.Desired > n.Max {
-		fault("Desired", "is %d, not between Nodes.Min (%d) and Nodes.Max (%d)", n.Desired, n.Min, n.Max)
+		errs.Add("Desired", "is %d, not between Nodes.Min (%d) and Nodes.Max (%d)", n.Desired, n.Min, n.Max)
 	}
 	if n.DiskGiB < minDiskGiB || n.DiskGiB > maxDiskGiB {
-		fault("DiskGiB", "is %d: use %d to %d", n.DiskGiB, minDiskGiB, maxDiskGiB)
+		errs.Add("DiskGiB", "is %d: use %d to %d", n.DiskGiB, minDiskGiB, maxDiskGiB)
 	}
-	return errors.Join(faults...)
+	return errs.Err()
 }
 
 // The part of nodeadm's NodeConfig that the platform sets. EKS adds the cluster's
@@ -101,20 +99,21 @@ func (n Nodes) nodeConfig() (nodeConfig, error) {
 	if err != nil {
 		return nodeConfig{}, err
 	}
-	return nodeConfig{APIVersion: "node.eks.aws/v1alpha1", Kind: "NodeConfig", Spec: nodeConfigSpec{Kubelet: kubeletOptions{Config: kubeletConfig{
-		MaxPods: pods,
-		KubeReserved: map[string]string{
-			"cpu":               fmt.Sprintf("%dm", reserved.MilliCPU),
-			"memory":            fmt.Sprintf("%dMi", reserved.MemoryMiB),
-			"ephemeral-storage": ephemeralReserved,
-		},
-		// Setting one threshold unsets the kubelet's defaults: all are named.
-		EvictionHard: map[string]string{
-			"memory.available":  fmt.Sprintf("%dMi", evictionMiB),
-			"nodefs.available":  "10%",
-			"nodefs.inodesFree": "5%",
-		},
-	}}}}, nil
+	return nodeConfig{APIVersion: "node.eks.aws/v1alpha1", Kind: "NodeConfig",
+		Spec: nodeConfigSpec{Kubelet: kubeletOptions{Config: kubeletConfig{
+			MaxPods: pods,
+			KubeReserved: map[string]string{
+				"cpu":               fmt.Sprintf("%dm", reserved.MilliCPU),
+				"memory":            fmt.Sprintf("%dMi", reserved.MemoryMiB),
+				"ephemeral-storage": ephemeralReserved,
+			},
+			// Setting one threshold unsets the kubelet's defaults: all are named.
+			EvictionHard: map[string]string{
+				"memory.available":  fmt.Sprintf("%dMi", evictionMiB),
+				"nodefs.available":  "10%",
+				"nodefs.inodesFree": "5%",
+			},
+		}}}}, nil
 }
 
 // UserData is what a node is started with: a MIME message, in base64, with one

@@ -18,12 +18,17 @@ const (
 	secret = "arn:aws:secretsmanager:us-east-1:123456789012:secret:rds!db-1"
 )
 
-func args() *database.Args {
-	return &database.Args{
-		Name: "loja-veloz-prod", VPCID: pulumi.String("vpc-1"), Subnets: pulumi.ToStringArray([]string{"subnet-a", "subnet-b"}),
-		ClusterSecurityGroupID: pulumi.String("sg-nodes"), KeyARN: pulumi.String(key),
-		EngineVersion: "15", InstanceClass: "db.m7g.large", AllocatedGiB: 50, MaxAllocatedGiB: 200, MultiAZ: true, BackupDays: 14,
+func args() *database.Spec {
+	return &database.Spec{
+		Name: "loja-veloz-prod", EngineVersion: "15", InstanceClass: "db.m7g.large", AllocatedGiB: 50, MaxAllocatedGiB: 200, MultiAZ: true, BackupDays: 14,
 		InsightsDays: 31, MonitoringSeconds: 60, LogDays: 90, Protect: true,
+	}
+}
+
+func inputs() database.Inputs {
+	return database.Inputs{
+		VPCID: pulumi.String("vpc-1"), Subnets: pulumi.ToStringArray([]string{"subnet-a", "subnet-b"}),
+		ClusterSecurityGroupID: pulumi.String("sg-nodes"), KeyARN: pulumi.String(key),
 		PermissionsBoundary: "arn:aws:iam::123456789012:policy/loja-veloz-boundary",
 	}
 }
@@ -50,11 +55,11 @@ func (m *withSecret) NewResource(args pulumi.MockResourceArgs) (string, resource
 	return id, outputs, err
 }
 
-func run(t *testing.T, a *database.Args, use func(*database.Database)) *withSecret {
+func run(t *testing.T, s *database.Spec, use func(*database.Database)) *withSecret {
 	t.Helper()
 	mocks := &withSecret{Recorder: &infratest.Recorder{}, protected: map[string]bool{}}
 	err := pulumi.RunErr(func(ctx *pulumi.Context) error {
-		made, err := database.New(ctx, "db", a)
+		made, err := database.New(ctx, "db", s, inputs())
 		if err == nil && use != nil {
 			use(made)
 		}
@@ -112,7 +117,8 @@ func TestProtectedInstance(t *testing.T) {
 			t.Errorf("the group of %s is %v", log, group)
 		}
 	}
-	for _, part := range []string{"db-from-cluster", "db-logs-postgresql", "db-logs-upgrade", "db-monitoring-managed-AmazonRDSEnhancedMonitoringRole", "db-parameters", "db-subnets"} {
+	for _, part := range []string{"db-from-cluster", "db-logs-postgresql", "db-logs-upgrade",
+		"db-monitoring-managed-AmazonRDSEnhancedMonitoringRole", "db-parameters", "db-subnets"} {
 		if !mocks.Waits(t, "db-instance", part) {
 			t.Errorf("the instance does not wait for %s", part)
 		}
@@ -152,11 +158,20 @@ func TestTheLastSnapshotCanBeNamed(t *testing.T) {
 	}
 }
 
+// refused gives the error of New.
+func refused(spec *database.Spec, in database.Inputs) error {
+	_, err := infratest.Run(true, func(ctx *pulumi.Context) error {
+		_, err := database.New(ctx, "db", spec, in)
+		return err
+	})
+	return err
+}
+
 func TestValidateReportsAllFaultsAtOnce(t *testing.T) {
-	err := (&database.Args{
+	err := refused(&database.Spec{
 		Name: "Loja--", EngineVersion: "9.6", InstanceClass: "t3.medium", AllocatedGiB: 5, MaxAllocatedGiB: 5, BackupDays: 36,
-		InsightsDays: 8, MonitoringSeconds: 2, LogDays: 2, PermissionsBoundary: "b", FinalSnapshot: "final--",
-	}).Validate()
+		InsightsDays: 8, MonitoringSeconds: 2, LogDays: 2, FinalSnapshot: "final--",
+	}, database.Inputs{PermissionsBoundary: "b"})
 	if err == nil {
 		t.Fatal("accepted")
 	}

@@ -1,7 +1,6 @@
 package database
 
 import (
-	"errors"
 	"fmt"
 	"regexp"
 	"strings"
@@ -12,9 +11,9 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/loja-veloz/platform/infra/kube"
+	"github.com/loja-veloz/platform/infra/validate"
 )
 
 // Names of the Secrets in which credentials lie, and of their keys.
@@ -43,8 +42,8 @@ func OwnerSecret(database string) string { return database + "-database-owner" }
 // that External Secrets writes among it.
 const jobPatience = 10 * time.Minute
 
-// RolesArgs say which databases and roles to make on which server.
-type RolesArgs struct {
+// RolesSpec say which databases and roles to make on which server.
+type RolesSpec struct {
 	// Namespace is where the Job runs; it exists, and so does Secret in it.
 	Namespace string
 	// Image is apps/database, by digest.
@@ -53,8 +52,7 @@ type RolesArgs struct {
 	Databases []string
 	// SecretsNamespace is where the roles' credentials are written; it exists.
 	SecretsNamespace string
-	// Host and Port are the server's.
-	Host pulumi.StringInput
+	// Port is the server's.
 	Port int32
 	// SSLMode is libpq's: disable, require, verify-full.
 	SSLMode string
@@ -77,80 +75,46 @@ type Roles struct {
 
 var (
 	databaseName = regexp.MustCompile(`^[a-z][a-z0-9]{0,30}$`)
-	byDigest     = regexp.MustCompile(`@sha256:[0-9a-f]{64}$`)
 )
 
-// NewRoles makes databases and roles by a Job in the cluster, so that no password
-// passes through Pulumi. Errors name the argument that is wrong.
-func NewRoles(ctx *pulumi.Context, name string, args *RolesArgs, opts ...pulumi.ResourceOption) (*Roles, error) {
+// NewRoles creates databases and roles by a Job in the cluster, so that no password
+// passes through Pulumi. The host is the server's. Errors name the argument that is
+// wrong.
+func NewRoles(ctx *pulumi.Context, name string, spec *RolesSpec, host pulumi.StringInput, opts ...pulumi.ResourceOption) (*Roles, error) {
 	r := &Roles{}
-	return r, register(ctx, "loja-veloz:database:Roles", name, r, args, opts)
+	if _, err := kube.NewComponent(ctx, "database", "loja-veloz:database:Roles", name, r, func() (kube.Stages, error) {
+		return spec.Stages(host)
+	}, opts); err != nil {
+		return nil, err
+	}
+	return r, nil
 }
 
-// register makes a component of its stages.
-func register(ctx *pulumi.Context, kind, name string, component pulumi.ComponentResource, args interface{ Stages() (kube.Stages, error) }, opts []pulumi.ResourceOption) error {
-	stages, err := args.Stages()
-	if err != nil {
-		return fmt.Errorf("database %s: %w", name, err)
+// Validate reports everything that is wrong with the arguments, one error per line.
+func (s *RolesSpec) Validate() error {
+	var errs validate.Errors
+	errs.Required("Namespace", s.Namespace)
+	errs.Required("SecretsNamespace", s.SecretsNamespace)
+	errs.Required("Secret", s.Secret)
+	errs.Image("Image", s.Image)
+	if len(s.Databases) == 0 {
+		errs.Add("Databases", "is empty: there is nothing to make")
 	}
-	if err := ctx.RegisterComponentResource(kind, name, component, opts...); err != nil {
-		return fmt.Errorf("registering database %s: %w", name, err)
-	}
-	if _, err := kube.ApplyStages(ctx, component, name, stages, opts); err != nil {
-		return fmt.Errorf("database %s: %w", name, err)
-	}
-	if err := ctx.RegisterResourceOutputs(component, pulumi.Map{}); err != nil {
-		return fmt.Errorf("registering the outputs of database %s: %w", name, err)
-	}
-	return nil
-}
-
-// Validate reports everything that is wrong with the arguments, one fault per line.
-func (a *RolesArgs) Validate() error {
-	faults := missing(map[string]string{"Namespace": a.Namespace, "SecretsNamespace": a.SecretsNamespace, "Secret": a.Secret})
-	faults = append(faults, validImage(a.Image)...)
-	if len(a.Databases) == 0 {
-		faults = append(faults, errors.New("Databases is empty: there is nothing to make"))
-	}
-	for i, name := range a.Databases {
+	for i, name := range s.Databases {
 		if !databaseName.MatchString(name) {
-			faults = append(faults, fmt.Errorf("Databases[%d] is %q: use at most 31 lower-case letters and digits, a letter first", i, name))
+			errs.Join(fmt.Errorf("Databases[%d] is %q: use at most 31 lower-case letters and digits, a letter first", i, name))
 		}
 	}
-	if a.Host == nil {
-		faults = append(faults, errors.New("Host is missing"))
-	}
-	if a.Port < 1 || a.Port > 65535 {
-		faults = append(faults, fmt.Errorf("Port is %d: use 1 to 65535", a.Port))
-	}
-	switch a.SSLMode {
+	errs.Port("Port", s.Port)
+	switch s.SSLMode {
 	case "disable", "require", "verify-full":
 	default:
-		faults = append(faults, fmt.Errorf("SSLMode is %q: use disable, require or verify-full", a.SSLMode))
+		errs.Add("SSLMode", "is %q: use disable, require or verify-full", s.SSLMode)
 	}
-	if (len(a.Server) == 0) == (len(a.CIDRs) == 0) {
-		faults = append(faults, errors.New("Server and CIDRs: exactly one of them is needed, for where the Job may reach the server"))
+	if (len(s.Server) == 0) == (len(s.CIDRs) == 0) {
+		errs.Add("Server", "and CIDRs: exactly one of them is needed, for where the Job may reach the server")
 	}
-	return errors.Join(faults...)
-}
-
-// missing names empty fields, in their order in the alphabet.
-func missing(fields map[string]string) []error {
-	var faults []error
-	for _, name := range []string{"Namespace", "Secret", "SecretsNamespace"} {
-		if value, there := fields[name]; there && value == "" {
-			faults = append(faults, fmt.Errorf("%s is empty", name))
-		}
-	}
-	return faults
-}
-
-// validImage leaves a missing image to whoever reads the configuration.
-func validImage(image string) []error {
-	if image != "" && !byDigest.MatchString(image) {
-		return []error{fmt.Errorf("Image is %q: name it by digest (registry/name@sha256:...)", image)}
-	}
-	return nil
+	return errs.Err()
 }
 
 // jobs is what the Jobs of this package have in common.
@@ -199,81 +163,62 @@ func (j jobs) pod(name, command string, env []corev1.EnvVar) corev1.PodSpec {
 // policy lets a Job's pods ask for names and reach the API server, whose address
 // no policy can name, beside what else they need; nobody reaches them.
 func (j jobs) policy(name string, more ...networkingv1.NetworkPolicyEgressRule) *networkingv1.NetworkPolicy {
-	dns := networkingv1.NetworkPolicyEgressRule{
-		To: pods("kube-system", map[string]string{"k8s-app": "kube-dns"}),
-		Ports: []networkingv1.NetworkPolicyPort{
-			{Protocol: new(corev1.ProtocolUDP), Port: new(intstr.FromInt32(53))},
-			{Protocol: new(corev1.ProtocolTCP), Port: new(intstr.FromInt32(53))},
-		},
-	}
-	return &networkingv1.NetworkPolicy{ObjectMeta: j.meta(name), Spec: networkingv1.NetworkPolicySpec{
-		PodSelector: metav1.LabelSelector{MatchLabels: map[string]string{"app.kubernetes.io/name": name}},
-		PolicyTypes: []networkingv1.PolicyType{networkingv1.PolicyTypeIngress, networkingv1.PolicyTypeEgress},
-		Egress:      append([]networkingv1.NetworkPolicyEgressRule{dns, {Ports: append(tcp(443), tcp(6443)...)}}, more...),
-	}}
-}
-
-func pods(namespace string, labels map[string]string) []networkingv1.NetworkPolicyPeer {
-	return []networkingv1.NetworkPolicyPeer{{
-		NamespaceSelector: &metav1.LabelSelector{MatchLabels: map[string]string{corev1.LabelMetadataName: namespace}},
-		PodSelector:       &metav1.LabelSelector{MatchLabels: labels},
-	}}
-}
-
-func tcp(port int32) []networkingv1.NetworkPolicyPort {
-	return []networkingv1.NetworkPolicyPort{{Protocol: new(corev1.ProtocolTCP), Port: new(intstr.FromInt32(port))}}
+	egress := append([]networkingv1.NetworkPolicyEgressRule{kube.ToDNS(), kube.ToAPIServer()}, more...)
+	return kube.IsolatingPolicy(j.meta(name), map[string]string{"app.kubernetes.io/name": name}, nil, egress)
 }
 
 // SetupName is that of the Job's pods, by their label app.kubernetes.io/name.
 const SetupName = "database-setup"
 
-// Stages gives every object, or every reason why not.
-func (a *RolesArgs) Stages() (kube.Stages, error) {
-	if err := a.Validate(); err != nil {
+// Stages gives every object, or every reason why not. The host is the server's.
+func (s *RolesSpec) Stages(host pulumi.StringInput) (kube.Stages, error) {
+	var errs validate.Errors
+	errs.Join(s.Validate())
+	errs.Input("Host", host)
+	if err := errs.Err(); err != nil {
 		return nil, err
 	}
-	j := jobs{a.Namespace, a.Image}
+	j := jobs{s.Namespace, s.Image}
 	names := []string{AuditorSecret}
-	for _, database := range a.Databases {
+	for _, database := range s.Databases {
 		names = append(names, RuntimeSecret(database), OwnerSecret(database))
 	}
-	server := networkingv1.NetworkPolicyEgressRule{Ports: tcp(a.Port)}
-	if len(a.Server) > 0 {
-		server.To = pods(a.Namespace, a.Server)
-	}
-	for _, cidr := range a.CIDRs {
-		server.To = append(server.To, networkingv1.NetworkPolicyPeer{IPBlock: &networkingv1.IPBlock{CIDR: cidr}})
+	server := kube.ToCIDRs(s.Port, s.CIDRs...)
+	if len(s.Server) > 0 {
+		server = kube.ToPods(s.Port, kube.PodSelector{Namespace: s.Namespace, Labels: s.Server})
 	}
 	// The address has an object of its own: it may only be known when the server is.
-	address := kube.Manifest{Name: "address", Object: &corev1.ConfigMap{ObjectMeta: j.meta("postgres-address"), Data: map[string]string{"host": ""}}}
-	if host, plain := a.Host.(pulumi.String); plain {
-		address.Object.(*corev1.ConfigMap).Data["host"] = string(host)
+	address := kube.Manifest{Name: "address", Object: &corev1.ConfigMap{ObjectMeta: j.meta("postgres-address"),
+		Data: map[string]string{"host": ""}}}
+	if known, plain := host.(pulumi.String); plain {
+		address.Object.(*corev1.ConfigMap).Data["host"] = string(known)
 	} else {
-		address.Overlays = []kube.Overlay{{Path: []string{"data", "host"}, Value: a.Host}}
+		address.Overlays = []kube.Overlay{{Path: []string{"data", "host"}, Value: host}}
 	}
-	user := kube.SecretVariable("ADMIN_DATABASE_USER", a.Secret, adminUser)
-	if a.User != "" {
-		user = corev1.EnvVar{Name: "ADMIN_DATABASE_USER", Value: a.User}
+	user := kube.SecretVariable("ADMIN_DATABASE_USER", s.Secret, adminUser)
+	if s.User != "" {
+		user = corev1.EnvVar{Name: "ADMIN_DATABASE_USER", Value: s.User}
 	}
 	job, err := kube.NewJob(j.meta(SetupName), "", jobPatience, j.pod(SetupName, "setup", []corev1.EnvVar{
 		{Name: "ADMIN_DATABASE_HOST", ValueFrom: &corev1.EnvVarSource{ConfigMapKeyRef: &corev1.ConfigMapKeySelector{
 			LocalObjectReference: corev1.LocalObjectReference{Name: "postgres-address"}, Key: "host",
 		}}},
-		{Name: "ADMIN_DATABASE_PORT", Value: fmt.Sprint(a.Port)},
+		{Name: "ADMIN_DATABASE_PORT", Value: fmt.Sprint(s.Port)},
 		user,
-		kube.SecretVariable("ADMIN_DATABASE_PASSWORD", a.Secret, AdminKey),
-		{Name: "ADMIN_DATABASE_SSLMODE", Value: a.SSLMode},
-		{Name: "DATABASES", Value: strings.Join(a.Databases, ",")},
-		{Name: "SECRETS_NAMESPACE", Value: a.SecretsNamespace},
+		kube.SecretVariable("ADMIN_DATABASE_PASSWORD", s.Secret, AdminKey),
+		{Name: "ADMIN_DATABASE_SSLMODE", Value: s.SSLMode},
+		{Name: "DATABASES", Value: strings.Join(s.Databases, ",")},
+		{Name: "SECRETS_NAMESPACE", Value: s.SecretsNamespace},
 	}))
 	if err != nil {
 		return nil, err
 	}
-	if a.SkipAwait {
+	if s.SkipAwait {
 		kube.Unawaited(job)
 	}
 	return kube.Stages{
-		append(j.access(SetupName, a.SecretsNamespace, names...), address, kube.Manifest{Name: "network-policy", Object: j.policy(SetupName, server)}),
+		append(j.access(SetupName, s.SecretsNamespace, names...), address,
+			kube.Manifest{Name: "network-policy", Object: j.policy(SetupName, server)}),
 		{{Name: "job", Object: job}},
 	}, nil
 }

@@ -2,7 +2,6 @@ package delivery
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/url"
 	"strings"
@@ -13,12 +12,13 @@ import (
 	"github.com/loja-veloz/platform/infra/charts"
 	"github.com/loja-veloz/platform/infra/kube"
 	"github.com/loja-veloz/platform/infra/secrets"
+	"github.com/loja-veloz/platform/infra/validate"
 )
 
-// ArgoCDArgs say how to install Argo CD, which is reached by port-forward.
-type ArgoCDArgs struct {
-	// Namespace is created for it.
-	Namespace string
+// ArgoCDSpec say how to install Argo CD, which is reached by port-forward.
+type ArgoCDSpec struct {
+	kube.Chart
+
 	// OIDC is the identity provider; nil leaves the local user admin alone.
 	OIDC *OIDC
 	// Admins and Deployers are groups of the identity provider, and need OIDC: the
@@ -27,12 +27,6 @@ type ArgoCDArgs struct {
 	Admins, Deployers []string
 	// Repository is the git repository that it reads; nil adds none.
 	Repository *GitRepository
-	// Replicas is the number of pods of what is not the controller, which is alone.
-	Replicas int32
-	// ChartRepository replaces the chart's own; see kube.Release.
-	ChartRepository string
-	// SkipAwait does not wait until the pods are ready.
-	SkipAwait bool
 }
 
 // OIDC is an identity provider. Argo CD asks it for the scopes openid, profile,
@@ -64,62 +58,52 @@ type ArgoCD struct {
 }
 
 // NewArgoCD installs Argo CD. Errors name the argument that is wrong.
-func NewArgoCD(ctx *pulumi.Context, name string, args *ArgoCDArgs, opts ...pulumi.ResourceOption) (*ArgoCD, error) {
+func NewArgoCD(ctx *pulumi.Context, name string, spec *ArgoCDSpec, opts ...pulumi.ResourceOption) (*ArgoCD, error) {
 	a := &ArgoCD{}
 	var err error
-	if a.Release, err = kube.NewChart(ctx, "argo cd", "loja-veloz:delivery:ArgoCD", name, a, args, opts); err != nil {
+	if a.Release, err = kube.NewChart(ctx, "argo cd", "loja-veloz:delivery:ArgoCD", name, a, spec.Installation, opts); err != nil {
 		return nil, err
 	}
 	return a, nil
 }
 
-// Validate reports everything that is wrong with the arguments, one fault per line.
-func (a *ArgoCDArgs) Validate() error {
-	var faults []error
-	if a.Namespace == "" {
-		faults = append(faults, errors.New("Namespace is empty"))
-	}
+// Validate reports everything that is wrong with the arguments, one error per line.
+func (s *ArgoCDSpec) Validate() error {
+	var errs validate.Errors
 	for _, list := range []struct {
 		field  string
 		groups []string
-	}{{"Admins", a.Admins}, {"Deployers", a.Deployers}} {
-		if len(list.groups) > 0 && a.OIDC == nil {
-			faults = append(faults, fmt.Errorf("%s has groups, and OIDC is missing: nobody would be in them", list.field))
+	}{{"Admins", s.Admins}, {"Deployers", s.Deployers}} {
+		if len(list.groups) > 0 && s.OIDC == nil {
+			errs.Join(fmt.Errorf("%s has groups, and OIDC is missing: nobody would be in them", list.field))
 		}
 		for i, group := range list.groups {
 			if group == "" || strings.ContainsAny(group, ",\"\n") {
-				faults = append(faults, fmt.Errorf("%s[%d] is %q: a group has no comma, quote or line break", list.field, i, group))
+				errs.Join(fmt.Errorf("%s[%d] is %q: a group has no comma, quote or line break", list.field, i, group))
 			}
 		}
 	}
-	if a.OIDC != nil {
-		faults = append(faults, a.OIDC.validate())
+	if s.OIDC != nil {
+		errs.Join(s.OIDC.validate())
 	}
-	if a.Repository != nil {
-		faults = append(faults, a.Repository.validate())
+	if s.Repository != nil {
+		errs.Join(s.Repository.validate())
 	}
-	if a.Replicas < 1 {
-		faults = append(faults, fmt.Errorf("Replicas is %d: at least 1 is needed", a.Replicas))
-	}
-	if err := kube.ValidRepository(a.ChartRepository); err != nil {
-		faults = append(faults, fmt.Errorf("ChartRepository %w", err))
-	}
-	return errors.Join(faults...)
+	s.Check(&errs)
+	return errs.Err()
 }
 
 func (o *OIDC) validate() error {
-	var faults []error
-	for _, needed := range []struct{ field, value string }{
-		{"Name", o.Name}, {"ClientID", o.ClientID}, {"SecretName", o.SecretName}, {"Store", o.Store},
-	} {
-		if needed.value == "" {
-			faults = append(faults, fmt.Errorf("OIDC.%s is empty", needed.field))
-		}
+	var errs validate.Errors
+	errs.Required("OIDC.Name", o.Name)
+	errs.Required("OIDC.ClientID", o.ClientID)
+	errs.Required("OIDC.SecretName", o.SecretName)
+	errs.Required("OIDC.Store", o.Store)
+	if u, err := url.Parse(o.Issuer); err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" ||
+		u.Fragment != "" {
+		errs.Add("OIDC.Issuer", "is %q: an https:// URL without credentials, query or fragment is expected", o.Issuer)
 	}
-	if u, err := url.Parse(o.Issuer); err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
-		faults = append(faults, fmt.Errorf("OIDC.Issuer is %q: an https:// URL without credentials, query or fragment is expected", o.Issuer))
-	}
-	return errors.Join(faults...)
+	return errs.Err()
 }
 
 // ForwardedURL is where Argo CD is through
@@ -152,17 +136,17 @@ type oidcConfig struct {
 }
 
 func (g *GitRepository) validate() error {
-	var faults []error
+	var errs validate.Errors
 	if err := gitURL(g.URL); err != nil {
-		faults = append(faults, fmt.Errorf("Repository.URL %w", err))
+		errs.Add("Repository.URL", "%s", err)
 	}
 	if g.SecretName == "" {
-		faults = append(faults, errors.New("Repository.SecretName is empty"))
+		errs.Add("Repository.SecretName", "is empty")
 	}
 	if g.Store == "" {
-		faults = append(faults, errors.New("Repository.Store is empty"))
+		errs.Add("Repository.Store", "is empty")
 	}
-	return errors.Join(faults...)
+	return errs.Err()
 }
 
 // gitURL takes the URL of a repository without credentials in it.
@@ -294,67 +278,63 @@ func budgetOf(replicas int32) MinAvailableBudget {
 }
 
 // policy gives the groups their roles.
-func (a *ArgoCDArgs) policy() string {
+func (s *ArgoCDSpec) policy() string {
 	var csv strings.Builder
 	for _, verb := range []string{"get", "sync"} {
 		fmt.Fprintf(&csv, "p, role:deployer, applications, %s, */*, allow\n", verb)
 	}
-	for _, group := range a.Deployers {
+	for _, group := range s.Deployers {
 		fmt.Fprintf(&csv, "g, %s, role:deployer\n", group)
 	}
-	for _, group := range a.Admins {
+	for _, group := range s.Admins {
 		fmt.Fprintf(&csv, "g, %s, role:admin\n", group)
 	}
 	return csv.String()
 }
 
 // Release gives the Helm release, or every reason why not.
-func (a *ArgoCDArgs) Release() (*kube.Release, error) {
-	if err := a.Validate(); err != nil {
+func (s *ArgoCDSpec) Release() (*kube.Release, error) {
+	if err := s.Validate(); err != nil {
 		return nil, err
 	}
 	var cm *ArgoCDCM
-	if a.OIDC != nil {
-		config, err := a.OIDC.config()
+	if s.OIDC != nil {
+		config, err := s.OIDC.config()
 		if err != nil {
 			return nil, err
 		}
 		cm = &ArgoCDCM{URL: ForwardedURL, OIDCConfig: config}
 	}
 	part := func(milliCPU, memory, limit int64) ArgoCDPart {
-		return ArgoCDPart{Replicas: a.Replicas, PDB: budgetOf(a.Replicas), Resources: kube.Sizes(milliCPU, memory, limit)}
+		return ArgoCDPart{Replicas: s.Replicas, PDB: budgetOf(s.Replicas), Resources: kube.Sizes(milliCPU, memory, limit)}
 	}
-	return &kube.Release{
-		// The chart calls its objects argocd-... after the release.
-		Name: "argocd", Namespace: a.Namespace,
-		Chart: charts.ArgoCD, Repository: a.ChartRepository,
-		Values: ArgoCDValues{
-			Global: ArgoCDGlobal{Domain: fmt.Sprintf("argocd-server.%s.svc", a.Namespace), Image: Tag{Tag: charts.ArgoCDServer.Tag}, Logging: ArgoCDLogging{Format: "json"}},
-			Redis:  ArgoCDRedis{Resources: kube.Sizes(20, 64, 256)},
-			Configs: ArgoCDConfigs{
-				CM: cm,
-				// The port-forward is the encryption.
-				Params: ArgoCDParams{ServerInsecure: true},
-				RBAC:   ArgoCDRBAC{PolicyCSV: a.policy()},
-			},
-			Controller: ArgoCDController{
-				Replicas: 1, PDB: MaxUnavailableBudget{Enabled: true, MaxUnavailable: 1},
-				Metrics: Switch{Enabled: true}, Resources: kube.Sizes(100, 384, 1024),
-			},
-			Server: ArgoCDServer{
-				Replicas: a.Replicas, PDB: budgetOf(a.Replicas), Metrics: Switch{Enabled: true},
-				Resources: kube.Sizes(50, 128, 384),
-			},
-			RepoServer:     part(50, 192, 768),
-			ApplicationSet: part(20, 96, 256),
+	// The chart calls its objects argocd-... after the release.
+	return s.NewRelease("argocd", charts.ArgoCD, 900, ArgoCDValues{
+		Global: ArgoCDGlobal{Domain: fmt.Sprintf("argocd-server.%s.svc", s.Namespace), Image: Tag{Tag: charts.ArgoCDServer.Tag},
+			Logging: ArgoCDLogging{Format: "json"}},
+		Redis: ArgoCDRedis{Resources: kube.Sizes(20, 64, 256)},
+		Configs: ArgoCDConfigs{
+			CM: cm,
+			// The port-forward is the encryption.
+			Params: ArgoCDParams{ServerInsecure: true},
+			RBAC:   ArgoCDRBAC{PolicyCSV: s.policy()},
 		},
-		Atomic: true, SkipAwait: a.SkipAwait, TimeoutSeconds: 900, MaxHistory: 5,
-	}, nil
+		Controller: ArgoCDController{
+			Replicas: 1, PDB: MaxUnavailableBudget{Enabled: true, MaxUnavailable: 1},
+			Metrics: Switch{Enabled: true}, Resources: kube.Sizes(100, 384, 1024),
+		},
+		Server: ArgoCDServer{
+			Replicas: s.Replicas, PDB: budgetOf(s.Replicas), Metrics: Switch{Enabled: true},
+			Resources: kube.Sizes(50, 128, 384),
+		},
+		RepoServer:     part(50, 192, 768),
+		ApplicationSet: part(20, 96, 256),
+	}), nil
 }
 
 // Pods are those of the release; nil for arguments that are wrong.
-func (a *ArgoCDArgs) Pods() []kube.PodSize {
-	release, err := a.Release()
+func (s *ArgoCDSpec) Pods() []kube.PodSize {
+	release, err := s.Release()
 	if err != nil {
 		return nil
 	}
@@ -369,21 +349,21 @@ func (a *ArgoCDArgs) Pods() []kube.PodSize {
 }
 
 // Installation gives everything that Argo CD consists of, or every reason why not.
-func (a *ArgoCDArgs) Installation() (*kube.Installation, error) {
-	release, err := a.Release()
+func (s *ArgoCDSpec) Installation() (*kube.Installation, error) {
+	release, err := s.Release()
 	if err != nil {
 		return nil, err
 	}
-	before := kube.Stages{{{Name: "namespace", Object: kube.RestrictedNamespace(a.Namespace)}}}
+	before := s.NamespaceStages()
 	var read []kube.Manifest
-	if r := a.Repository; r != nil {
+	if r := s.Repository; r != nil {
 		read = append(read, kube.Manifest{
-			Name: "repository", Object: secrets.NewRepositorySecret("repository", a.Namespace, r.Store, r.SecretName, r.URL),
+			Name: "repository", Object: secrets.NewRepositorySecret("repository", s.Namespace, r.Store, r.SecretName, r.URL),
 		})
 	}
-	if o := a.OIDC; o != nil {
+	if o := s.OIDC; o != nil {
 		read = append(read, kube.Manifest{
-			Name: "oidc", Object: secrets.NewOIDCSecret(oidcSecret, a.Namespace, o.Store, o.SecretName),
+			Name: "oidc", Object: secrets.NewOIDCSecret(oidcSecret, s.Namespace, o.Store, o.SecretName),
 		})
 	}
 	if len(read) > 0 {

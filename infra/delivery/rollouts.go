@@ -5,7 +5,6 @@ package delivery
 
 import (
 	"embed"
-	"errors"
 	"fmt"
 	"slices"
 
@@ -13,12 +12,13 @@ import (
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
-	networkingv1 "k8s.io/api/networking/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/loja-veloz/platform/infra/kube"
+
+	"github.com/loja-veloz/platform/infra/validate"
 )
 
 //go:generate go run ../internal/crdgen -module github.com/argoproj/argo-rollouts@v1.9.1 -path manifests/crds -license Apache-2.0 -out crds
@@ -35,8 +35,8 @@ const (
 	objectName  = "argo-rollouts"
 )
 
-// RolloutsArgs says which controller to install.
-type RolloutsArgs struct {
+// RolloutsSpec says which controller to install.
+type RolloutsSpec struct {
 	// Namespace is created for the controller.
 	Namespace string
 	// WeightRules is what the gateway in use lets the controller do to move weights.
@@ -53,49 +53,35 @@ type Rollouts struct {
 
 // NewRollouts installs the CRDs and the controller, and is done when the
 // controller is ready. Errors name the argument that is wrong.
-func NewRollouts(ctx *pulumi.Context, name string, args *RolloutsArgs, opts ...pulumi.ResourceOption) (*Rollouts, error) {
-	stages, err := args.Stages()
-	if err != nil {
-		return nil, fmt.Errorf("rollouts controller %s: %w", name, err)
-	}
+func NewRollouts(ctx *pulumi.Context, name string, spec *RolloutsSpec, opts ...pulumi.ResourceOption) (*Rollouts, error) {
 	r := &Rollouts{}
-	if err := ctx.RegisterComponentResource("loja-veloz:delivery:Rollouts", name, r, opts...); err != nil {
-		return nil, fmt.Errorf("registering rollouts controller %s: %w", name, err)
-	}
-	if _, err := kube.ApplyStages(ctx, r, name, stages, opts); err != nil {
-		return nil, fmt.Errorf("rollouts controller %s: %w", name, err)
-	}
-	if err := ctx.RegisterResourceOutputs(r, pulumi.Map{}); err != nil {
-		return nil, fmt.Errorf("registering the outputs of rollouts controller %s: %w", name, err)
+	if _, err := kube.NewComponent(ctx, "rollouts controller", "loja-veloz:delivery:Rollouts", name, r, spec.Stages, opts); err != nil {
+		return nil, err
 	}
 	return r, nil
 }
 
 // Stages gives every object of the controller, or every reason why not.
-func (a *RolloutsArgs) Stages() (kube.Stages, error) {
-	if err := a.validate(); err != nil {
+func (s *RolloutsSpec) Stages() (kube.Stages, error) {
+	if err := s.validate(); err != nil {
 		return nil, err
 	}
 	crds, err := kube.Definitions(definitions)
 	if err != nil {
 		return nil, err
 	}
-	namespace := kube.Manifest{Name: "namespace", Object: kube.RestrictedNamespace(a.Namespace)}
-	return kube.Stages{append(crds, namespace), a.access(), a.controller()}, nil
+	namespace := kube.Manifest{Name: "namespace", Object: kube.RestrictedNamespace(s.Namespace)}
+	return kube.Stages{append(crds, namespace), s.access(), s.controller()}, nil
 }
 
-func (a *RolloutsArgs) validate() error {
-	var faults []error
-	if a.Namespace == "" {
-		faults = append(faults, errors.New("Namespace is empty"))
+func (s *RolloutsSpec) validate() error {
+	var errs validate.Errors
+	errs.Required("Namespace", s.Namespace)
+	errs.Replicas("Replicas", s.Replicas)
+	if len(s.WeightRules) == 0 {
+		errs.Add("WeightRules", "is empty: the controller could move no weight")
 	}
-	if a.Replicas < 1 {
-		faults = append(faults, fmt.Errorf("Replicas is %d: at least 1 is needed", a.Replicas))
-	}
-	if len(a.WeightRules) == 0 {
-		faults = append(faults, errors.New("WeightRules is empty: the controller could move no weight"))
-	}
-	return errors.Join(faults...)
+	return errs.Err()
 }
 
 var controllerLabels = map[string]string{
@@ -103,25 +89,27 @@ var controllerLabels = map[string]string{
 	"app.kubernetes.io/component": "rollouts-controller",
 }
 
-func (a *RolloutsArgs) meta(name string) metav1.ObjectMeta {
-	return metav1.ObjectMeta{Name: name, Namespace: a.Namespace, Labels: controllerLabels}
+func (s *RolloutsSpec) meta(name string) metav1.ObjectMeta {
+	return metav1.ObjectMeta{Name: name, Namespace: s.Namespace, Labels: controllerLabels}
 }
 
 // access is the identity and what it may do: what the controller of this version
 // calls when it runs canaries, and nothing for the meshes that are not here.
 // Secrets and ConfigMaps it reads only in its own namespace, where notification
 // and plugin configuration would lie; it starts without either.
-func (a *RolloutsArgs) access() []kube.Manifest {
+func (s *RolloutsSpec) access() []kube.Manifest {
 	read := []string{"get", "list", "watch"}
-	account := []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Name: objectName, Namespace: a.Namespace}}
+	account := []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Name: objectName, Namespace: s.Namespace}}
 	clusterMeta := metav1.ObjectMeta{Name: "loja-veloz:" + objectName, Labels: controllerLabels}
 	canaries := []rbacv1.PolicyRule{
 		{APIGroups: []string{rollouts.Group}, Resources: []string{"rollouts"}, Verbs: append(slices.Clone(read), "update", "patch")},
 		{APIGroups: []string{rollouts.Group}, Resources: []string{"rollouts/status", "rollouts/finalizers"}, Verbs: []string{"update", "patch"}},
-		{APIGroups: []string{rollouts.Group}, Resources: []string{"analysisruns", "analysisruns/finalizers", "experiments", "experiments/finalizers"},
+		{APIGroups: []string{rollouts.Group}, Resources: []string{"analysisruns", "analysisruns/finalizers", "experiments",
+			"experiments/finalizers"},
 			Verbs: append(slices.Clone(read), "create", "update", "patch", "delete")},
 		{APIGroups: []string{rollouts.Group}, Resources: []string{"analysistemplates", "clusteranalysistemplates"}, Verbs: read},
-		{APIGroups: []string{"apps"}, Resources: []string{"replicasets"}, Verbs: append(slices.Clone(read), "create", "update", "patch", "delete")},
+		{APIGroups: []string{"apps"}, Resources: []string{"replicasets"},
+			Verbs: append(slices.Clone(read), "create", "update", "patch", "delete")},
 		// The selectors of stable and canary Services.
 		{APIGroups: []string{""}, Resources: []string{"services"}, Verbs: append(slices.Clone(read), "patch")},
 		// The labels of stable and canary pods; restarts evict.
@@ -133,29 +121,29 @@ func (a *RolloutsArgs) access() []kube.Manifest {
 		{APIGroups: []string{"batch"}, Resources: []string{"jobs"}, Verbs: read},
 	}
 	own := []rbacv1.PolicyRule{{APIGroups: []string{""}, Resources: []string{"secrets", "configmaps"}, Verbs: read}}
-	if a.Replicas > 1 {
+	if s.Replicas > 1 {
 		own = append(own, rbacv1.PolicyRule{
 			APIGroups: []string{"coordination.k8s.io"}, Resources: []string{"leases"}, Verbs: []string{"create", "get", "update"},
 		})
 	}
 	return []kube.Manifest{
-		{Name: "service-account", Object: &corev1.ServiceAccount{ObjectMeta: a.meta(objectName), AutomountServiceAccountToken: new(false)}},
-		{Name: "cluster-role", Object: &rbacv1.ClusterRole{ObjectMeta: clusterMeta, Rules: append(canaries, a.WeightRules...)}},
+		{Name: "service-account", Object: &corev1.ServiceAccount{ObjectMeta: s.meta(objectName), AutomountServiceAccountToken: new(false)}},
+		{Name: "cluster-role", Object: &rbacv1.ClusterRole{ObjectMeta: clusterMeta, Rules: append(canaries, s.WeightRules...)}},
 		{Name: "cluster-role-binding", Object: &rbacv1.ClusterRoleBinding{
 			ObjectMeta: clusterMeta,
 			RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: clusterMeta.Name},
 			Subjects:   account,
 		}},
-		{Name: "role", Object: &rbacv1.Role{ObjectMeta: a.meta(objectName), Rules: own}},
+		{Name: "role", Object: &rbacv1.Role{ObjectMeta: s.meta(objectName), Rules: own}},
 		{Name: "role-binding", Object: &rbacv1.RoleBinding{
-			ObjectMeta: a.meta(objectName),
+			ObjectMeta: s.meta(objectName),
 			RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: objectName},
 			Subjects:   account,
 		}},
 	}
 }
 
-func (a *RolloutsArgs) arguments() []string {
+func (s *RolloutsSpec) arguments() []string {
 	return []string{
 		"--loglevel=info",
 		"--logformat=json",
@@ -165,7 +153,7 @@ func (a *RolloutsArgs) arguments() []string {
 		fmt.Sprintf("--healthzPort=%d", healthPort),
 		fmt.Sprintf("--metricsPort=%d", metricsPort),
 		// One replica waits for no lease after a crash; Recreate keeps it alone.
-		fmt.Sprintf("--leader-elect=%t", a.Replicas > 1),
+		fmt.Sprintf("--leader-elect=%t", s.Replicas > 1),
 		// Workers are for clusters of hundreds of services (the defaults are 10 and 30).
 		"--rollout-threads=2",
 		"--analysis-threads=2",
@@ -176,10 +164,10 @@ func (a *RolloutsArgs) arguments() []string {
 	}
 }
 
-func (a *RolloutsArgs) controller() []kube.Manifest {
+func (s *RolloutsSpec) controller() []kube.Manifest {
 	selector := map[string]string{"app.kubernetes.io/name": objectName}
 	strategy := appsv1.DeploymentStrategy{Type: appsv1.RecreateDeploymentStrategyType}
-	if a.Replicas > 1 {
+	if s.Replicas > 1 {
 		strategy.Type = appsv1.RollingUpdateDeploymentStrategyType
 	}
 	probe := func(period int32) *corev1.Probe {
@@ -198,7 +186,7 @@ func (a *RolloutsArgs) controller() []kube.Manifest {
 		Containers: []corev1.Container{{
 			Name:  objectName,
 			Image: "quay.io/argoproj/argo-rollouts:" + RolloutsVersion,
-			Args:  a.arguments(),
+			Args:  s.arguments(),
 			Env:   []corev1.EnvVar{{Name: "GOMEMLIMIT", Value: "160MiB"}, {Name: "GOGC", Value: "50"}},
 			Ports: []corev1.ContainerPort{
 				{Name: "healthz", ContainerPort: healthPort, Protocol: corev1.ProtocolTCP},
@@ -212,20 +200,18 @@ func (a *RolloutsArgs) controller() []kube.Manifest {
 	}
 	for i, path := range scratch {
 		volume := fmt.Sprintf("scratch-%d", i)
-		pod.Volumes = append(pod.Volumes, corev1.Volume{Name: volume, VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}})
+		pod.Volumes = append(pod.Volumes, corev1.Volume{Name: volume,
+			VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}})
 		pod.Containers[0].VolumeMounts = append(pod.Containers[0].VolumeMounts, corev1.VolumeMount{Name: volume, MountPath: path})
 	}
 	return []kube.Manifest{
-		{Name: "deployment", Object: &appsv1.Deployment{ObjectMeta: a.meta(objectName), Spec: appsv1.DeploymentSpec{
-			Replicas: &a.Replicas,
+		{Name: "deployment", Object: &appsv1.Deployment{ObjectMeta: s.meta(objectName), Spec: appsv1.DeploymentSpec{
+			Replicas: &s.Replicas,
 			Selector: &metav1.LabelSelector{MatchLabels: selector},
 			Strategy: strategy,
 			Template: corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: controllerLabels}, Spec: pod},
 		}}},
 		// Nothing calls the controller; Prometheus is admitted when it arrives.
-		{Name: "network-policy", Object: &networkingv1.NetworkPolicy{ObjectMeta: a.meta(objectName), Spec: networkingv1.NetworkPolicySpec{
-			PodSelector: metav1.LabelSelector{MatchLabels: selector},
-			PolicyTypes: []networkingv1.PolicyType{networkingv1.PolicyTypeIngress},
-		}}},
+		{Name: "network-policy", Object: kube.IngressPolicy(s.meta(objectName), selector)},
 	}
 }

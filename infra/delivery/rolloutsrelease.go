@@ -1,7 +1,6 @@
 package delivery
 
 import (
-	"errors"
 	"fmt"
 
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
@@ -11,6 +10,7 @@ import (
 	"github.com/loja-veloz/platform/infra/gateway"
 	"github.com/loja-veloz/platform/infra/kube"
 	"github.com/loja-veloz/platform/infra/secrets"
+	"github.com/loja-veloz/platform/infra/validate"
 )
 
 const (
@@ -19,19 +19,13 @@ const (
 	pluginFolder = "/plugins"
 )
 
-// RolloutsReleaseArgs say how to install the controller from its chart, with the
+// RolloutsReleaseSpec say how to install the controller from its chart, with the
 // plugin that moves weights in HTTPRoutes.
-type RolloutsReleaseArgs struct {
-	// Namespace is created for the controller.
-	Namespace string
-	// Replicas is the number of controller pods, of which one leads.
-	Replicas int32
+type RolloutsReleaseSpec struct {
+	kube.Chart
+
 	// Datadog is where analyses ask for metrics; nil is nowhere.
 	Datadog *DatadogMetrics
-	// ChartRepository replaces the chart's own; see kube.Release.
-	ChartRepository string
-	// SkipAwait does not wait until the pods are ready.
-	SkipAwait bool
 }
 
 // DatadogMetrics is an account of Datadog.
@@ -53,37 +47,27 @@ type RolloutsRelease struct {
 
 // NewRolloutsRelease installs the controller from its chart. Errors name the
 // argument that is wrong.
-func NewRolloutsRelease(ctx *pulumi.Context, name string, args *RolloutsReleaseArgs, opts ...pulumi.ResourceOption) (*RolloutsRelease, error) {
+func NewRolloutsRelease(ctx *pulumi.Context, name string, spec *RolloutsReleaseSpec, opts ...pulumi.ResourceOption) (*RolloutsRelease,
+	error) {
 	r := &RolloutsRelease{}
 	var err error
-	if r.Release, err = kube.NewChart(ctx, "rollouts controller", "loja-veloz:delivery:RolloutsRelease", name, r, args, opts); err != nil {
+	if r.Release, err = kube.NewChart(ctx, "rollouts controller", "loja-veloz:delivery:RolloutsRelease", name, r, spec.Installation,
+		opts); err != nil {
 		return nil, err
 	}
 	return r, nil
 }
 
-// Validate reports everything that is wrong with the arguments, one fault per line.
-func (a *RolloutsReleaseArgs) Validate() error {
-	var faults []error
-	if a.Namespace == "" {
-		faults = append(faults, errors.New("Namespace is empty"))
+// Validate reports everything that is wrong with the arguments, one error per line.
+func (s *RolloutsReleaseSpec) Validate() error {
+	var errs validate.Errors
+	if d := s.Datadog; d != nil {
+		errs.Required("Datadog.Site", d.Site)
+		errs.Required("Datadog.SecretName", d.SecretName)
+		errs.Required("Datadog.Store", d.Store)
 	}
-	if a.Replicas < 1 {
-		faults = append(faults, fmt.Errorf("Replicas is %d: at least 1 is needed", a.Replicas))
-	}
-	if d := a.Datadog; d != nil {
-		for _, needed := range []struct{ field, value string }{
-			{"Site", d.Site}, {"SecretName", d.SecretName}, {"Store", d.Store},
-		} {
-			if needed.value == "" {
-				faults = append(faults, fmt.Errorf("Datadog.%s is empty", needed.field))
-			}
-		}
-	}
-	if err := kube.ValidRepository(a.ChartRepository); err != nil {
-		faults = append(faults, fmt.Errorf("ChartRepository %w", err))
-	}
-	return errors.Join(faults...)
+	s.Check(&errs)
+	return errs.Err()
 }
 
 // RolloutsValues are the chart's values, as far as they are used here.
@@ -150,8 +134,8 @@ type RolloutsDashboard struct {
 const dashboardReplicas = 1
 
 // Release gives the Helm release, or every reason why not.
-func (a *RolloutsReleaseArgs) Release() (*kube.Release, error) {
-	if err := a.Validate(); err != nil {
+func (s *RolloutsReleaseSpec) Release() (*kube.Release, error) {
+	if err := s.Validate(); err != nil {
 		return nil, err
 	}
 	// The namespace admits restricted containers only. The chart says runAsNonRoot of
@@ -168,26 +152,21 @@ func (a *RolloutsReleaseArgs) Release() (*kube.Release, error) {
 		Resources:       kube.Sizes(10, 32, 128),
 		SecurityContext: security,
 	}
-	return &kube.Release{
-		Name: objectName, Namespace: a.Namespace,
-		Chart: charts.Rollouts, Repository: a.ChartRepository,
-		Values: RolloutsValues{
-			Controller: RolloutsController{
-				Image: Tag{Tag: charts.RolloutsController.Tag}, Replicas: a.Replicas, PDB: budgetOf(a.Replicas),
-				Metrics:              Switch{Enabled: true},
-				InitContainers:       []corev1.Container{copier},
-				TrafficRouterPlugins: []RolloutsPlugin{{Name: gateway.PluginName, Location: "file://" + pluginFolder + "/" + pluginFile}},
-				Volumes:              []RolloutsVolume{{Name: pluginVolume}},
-				VolumeMounts:         []RolloutsMount{{Name: pluginVolume, MountPath: pluginFolder}},
-				Resources:            kube.Sizes(50, 96, 384),
-			},
-			ProviderRBAC: RolloutsProviderRBAC{Providers: RolloutsProviders{GatewayAPI: true}},
-			Dashboard: RolloutsDashboard{
-				Enabled: true, Readonly: true, Resources: kube.Sizes(10, 64, 192), ContainerSecurityContext: restricted(),
-			},
+	return s.NewRelease(objectName, charts.Rollouts, 600, RolloutsValues{
+		Controller: RolloutsController{
+			Image: Tag{Tag: charts.RolloutsController.Tag}, Replicas: s.Replicas, PDB: budgetOf(s.Replicas),
+			Metrics:              Switch{Enabled: true},
+			InitContainers:       []corev1.Container{copier},
+			TrafficRouterPlugins: []RolloutsPlugin{{Name: gateway.PluginName, Location: "file://" + pluginFolder + "/" + pluginFile}},
+			Volumes:              []RolloutsVolume{{Name: pluginVolume}},
+			VolumeMounts:         []RolloutsMount{{Name: pluginVolume, MountPath: pluginFolder}},
+			Resources:            kube.Sizes(50, 96, 384),
 		},
-		Atomic: true, SkipAwait: a.SkipAwait, TimeoutSeconds: 600, MaxHistory: 5,
-	}, nil
+		ProviderRBAC: RolloutsProviderRBAC{Providers: RolloutsProviders{GatewayAPI: true}},
+		Dashboard: RolloutsDashboard{
+			Enabled: true, Readonly: true, Resources: kube.Sizes(10, 64, 192), ContainerSecurityContext: restricted(),
+		},
+	}), nil
 }
 
 // restricted is all that the "restricted" standard asks of a container whose pod
@@ -199,8 +178,8 @@ func restricted() *corev1.SecurityContext {
 }
 
 // Pods are those of the release; nil for arguments that are wrong.
-func (a *RolloutsReleaseArgs) Pods() []kube.PodSize {
-	release, err := a.Release()
+func (s *RolloutsReleaseSpec) Pods() []kube.PodSize {
+	release, err := s.Release()
 	if err != nil {
 		return nil
 	}
@@ -213,15 +192,15 @@ func (a *RolloutsReleaseArgs) Pods() []kube.PodSize {
 
 // Installation gives everything that the controller consists of, or every reason
 // why not.
-func (a *RolloutsReleaseArgs) Installation() (*kube.Installation, error) {
-	release, err := a.Release()
+func (s *RolloutsReleaseSpec) Installation() (*kube.Installation, error) {
+	release, err := s.Release()
 	if err != nil {
 		return nil, err
 	}
-	before := kube.Stages{{{Name: "namespace", Object: kube.RestrictedNamespace(a.Namespace)}}}
-	if d := a.Datadog; d != nil {
+	before := s.NamespaceStages()
+	if d := s.Datadog; d != nil {
 		before = append(before, []kube.Manifest{{
-			Name: "datadog", Object: secrets.NewRolloutsDatadogSecret(a.Namespace, d.Store, d.SecretName, d.Site),
+			Name: "datadog", Object: secrets.NewRolloutsDatadogSecret(s.Namespace, d.Store, d.SecretName, d.Site),
 		}})
 	}
 	return &kube.Installation{Before: before, Release: release}, nil

@@ -29,15 +29,9 @@ type Gateway interface {
 	// WeightRules is what the Rollouts controller may do to move them.
 	WeightRules() []rbacv1.PolicyRule
 	// Pods are the pods from which requests reach the services.
-	Pods() Pods
+	Pods() kube.PodSelector
 	// Port is the port of those pods on which calls are taken.
 	Port() int32
-}
-
-// Pods selects the pods of a component by namespace and labels.
-type Pods struct {
-	Namespace string
-	Labels    map[string]string
 }
 
 // Backend is a service as the gateway sees it: two Kubernetes Services of the
@@ -80,39 +74,40 @@ type Path struct {
 var private = []string{"/metrics", "/ready", "/admin"}
 
 // Validate checks a service's allow-list and reports everything that is wrong
-// with it, each fault naming the entry by field, for example Public[1].
+// with it, each error naming the entry by field, for example Public[1].
 func Validate(field string, paths []Path) error {
-	var faults []error
+	var errs []error
 	seen := map[Path]bool{}
 	for i, path := range paths {
 		name := fmt.Sprintf("%s[%d]", field, i)
 		if path.Match != Exact && path.Match != Prefix {
-			faults = append(faults, fmt.Errorf("%s.Match is %q: use Exact or Prefix", name, path.Match))
+			errs = append(errs, fmt.Errorf("%s.Match is %q: use Exact or Prefix", name, path.Match))
 			continue
 		}
 		if err := wellFormed(path.Value); err != nil {
-			faults = append(faults, fmt.Errorf("%s.Value %q %w", name, path.Value, err))
+			errs = append(errs, fmt.Errorf("%s.Value %q %w", name, path.Value, err))
 			continue
 		}
 		if err := path.strippable(); err != nil {
-			faults = append(faults, fmt.Errorf("%s.Strip %q %w", name, path.Strip, err))
+			errs = append(errs, fmt.Errorf("%s.Strip %q %w", name, path.Strip, err))
 			continue
 		}
 		same := Path{Match: path.Match, Value: path.Value}
 		if seen[same] {
-			faults = append(faults, fmt.Errorf("%s repeats %s %q", name, path.Match, path.Value))
+			errs = append(errs, fmt.Errorf("%s repeats %s %q", name, path.Match, path.Value))
 		}
 		seen[same] = true
 		for _, hidden := range private {
 			switch {
 			case same.admits(hidden):
-				faults = append(faults, fmt.Errorf("%s (%s %q) would show %s to the public", name, path.Match, path.Value, hidden))
+				errs = append(errs, fmt.Errorf("%s (%s %q) would show %s to the public", name, path.Match, path.Value, hidden))
 			case (Path{Match: path.Match, Value: path.inside()}).admits(hidden):
-				faults = append(faults, fmt.Errorf("%s (%s %q) would show %s to the public, stripped of %s", name, path.Match, path.Value, hidden, path.Strip))
+				errs = append(errs, fmt.Errorf("%s (%s %q) would show %s to the public, stripped of %s", name, path.Match, path.Value, hidden,
+					path.Strip))
 			}
 		}
 	}
-	return errors.Join(faults...)
+	return errors.Join(errs...)
 }
 
 // strippable refuses a Strip that Value does not begin with.

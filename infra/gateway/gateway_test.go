@@ -18,12 +18,13 @@ import (
 	"github.com/loja-veloz/platform/infra/infratest"
 )
 
-func traefik() *gateway.TraefikArgs {
-	return &gateway.TraefikArgs{Namespace: "gateway", Class: "traefik", NodePort: 30080, RouteNamespaces: []string{"shop"}, Replicas: 1}
+func traefik() *gateway.TraefikSpec {
+	return &gateway.TraefikSpec{Namespace: "gateway", Class: "traefik", NodePort: 30080, RouteNamespaces: []string{"shop"}, Replicas: 1}
 }
 
-func internalTraefik() *gateway.TraefikArgs {
-	return &gateway.TraefikArgs{Namespace: "gateway-internal", Class: "traefik-internal", Internal: true, RouteNamespaces: []string{"shop"}, Replicas: 1, DefinitionsInstalled: true}
+func internalTraefik() *gateway.TraefikSpec {
+	return &gateway.TraefikSpec{Namespace: "gateway-internal", Class: "traefik-internal", Internal: true, RouteNamespaces: []string{"shop"},
+		Replicas: 1, DefinitionsInstalled: true}
 }
 
 func traefiks(t *testing.T) gateway.TraefikPair {
@@ -36,7 +37,8 @@ func traefiks(t *testing.T) gateway.TraefikPair {
 }
 
 func backend(public ...gateway.Path) gateway.Backend {
-	return gateway.Backend{Service: "web", Namespace: "shop", StableService: "web-stable", CanaryService: "web-canary", Port: 80, Public: public}
+	return gateway.Backend{Service: "web", Namespace: "shop", StableService: "web-stable", CanaryService: "web-canary", Port: 80,
+		Public: public}
 }
 
 func TestTraefikObjects(t *testing.T) {
@@ -62,7 +64,8 @@ func TestTheInternalTraefik(t *testing.T) {
 func TestRoutes(t *testing.T) {
 	routes, err := traefiks(t).Routes(backend(
 		gateway.Path{Match: gateway.Exact, Value: "/"}, gateway.Path{Match: gateway.Prefix, Value: "/echo"},
-		gateway.Path{Match: gateway.Prefix, Value: "/api/orders", Strip: "/api"}, gateway.Path{Match: gateway.Exact, Value: "/api", Strip: "/api"}))
+		gateway.Path{Match: gateway.Prefix, Value: "/api/orders", Strip: "/api"}, gateway.Path{Match: gateway.Exact, Value: "/api",
+			Strip: "/api"}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -84,7 +87,7 @@ func TestAServiceThatShowsNothingHasWeightsAndNoRoute(t *testing.T) {
 // with one parent; the internal one has no port on the nodes.
 func TestNothingInternalIsPublic(t *testing.T) {
 	own := map[string]map[string]string{} // by namespace: what an instance reads
-	for _, args := range []*gateway.TraefikArgs{traefik(), internalTraefik()} {
+	for _, args := range []*gateway.TraefikSpec{traefik(), internalTraefik()} {
 		stages, err := args.Stages()
 		if err != nil {
 			t.Fatal(err)
@@ -186,7 +189,8 @@ func TestAServiceOnlyForOthers(t *testing.T) {
 
 func TestTraefikPairRefusals(t *testing.T) {
 	if _, err := gateway.NewTraefikPair(internalTraefik(), traefik()); err == nil ||
-		!strings.Contains(err.Error(), "the public instance is Internal") || !strings.Contains(err.Error(), "the internal instance is not Internal") {
+		!strings.Contains(err.Error(), "the public instance is Internal") || !strings.Contains(err.Error(),
+		"the internal instance is not Internal") {
 		t.Errorf("the error is %v", err)
 	}
 	same := internalTraefik()
@@ -258,7 +262,7 @@ func TestPublicPaths(t *testing.T) {
 }
 
 func TestTraefikRefusals(t *testing.T) {
-	err := (&gateway.TraefikArgs{NodePort: 80}).Validate()
+	err := (&gateway.TraefikSpec{NodePort: 80}).Validate()
 	if err == nil {
 		t.Fatal("it is taken")
 	}

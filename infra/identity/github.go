@@ -1,12 +1,13 @@
 package identity
 
 import (
-	"errors"
 	"fmt"
 	"regexp"
 	"strings"
 
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
+
+	"github.com/loja-veloz/platform/infra/validate"
 )
 
 const (
@@ -39,37 +40,34 @@ func GitHubProviderARN(account string) string {
 // (repo:ORG@ID/REPO@ID:...) is accepted beside the classic one; a deleted and
 // re-registered owner has another number. Both are given, or neither.
 func GitHubTrust(provider pulumi.StringInput, org, repo, orgID, repoID string, suffixes ...string) (PolicyDocument, error) {
-	var faults []error
-	fault := func(field, format string, args ...any) {
-		faults = append(faults, fmt.Errorf("%s %s", field, fmt.Sprintf(format, args...)))
-	}
+	var errs validate.Errors
 	if provider == nil {
-		fault("provider", "is missing")
+		errs.Add("provider", "is missing")
 	}
 	if !githubName.MatchString(org) {
-		fault("org", "is %q: use GitHub's name of the owner, without wildcards", org)
+		errs.Add("org", "is %q: use GitHub's name of the owner, without wildcards", org)
 	}
 	if !githubName.MatchString(repo) {
-		fault("repo", "is %q: use the repository's name, without owner or wildcards", repo)
+		errs.Add("repo", "is %q: use the repository's name, without owner or wildcards", repo)
 	}
 	if orgID != "" && !digits.MatchString(orgID) {
-		fault("orgID", "is %q: GitHub's ids are numbers", orgID)
+		errs.Add("orgID", "is %q: GitHub's ids are numbers", orgID)
 	}
 	if repoID != "" && !digits.MatchString(repoID) {
-		fault("repoID", "is %q: GitHub's ids are numbers", repoID)
+		errs.Add("repoID", "is %q: GitHub's ids are numbers", repoID)
 	}
 	if (orgID == "") != (repoID == "") {
-		fault("orgID", "and repoID belong together: give both or neither")
+		errs.Add("orgID", "and repoID belong together: give both or neither")
 	}
 	if len(suffixes) == 0 {
-		fault("suffixes", "are missing: every job of the repository, of any branch, would be trusted")
+		errs.Add("suffixes", "are missing: every job of the repository, of any branch, would be trusted")
 	}
 	for i, suffix := range suffixes {
 		if !subSuffix.MatchString(suffix) {
-			fault(fmt.Sprintf("suffixes[%d]", i), "is %q: use :ref:..., :environment:... or :pull_request, without wildcards", suffix)
+			errs.Add(fmt.Sprintf("suffixes[%d]", i), "is %q: use :ref:..., :environment:... or :pull_request, without wildcards", suffix)
 		}
 	}
-	if err := errors.Join(faults...); err != nil {
+	if err := errs.Err(); err != nil {
 		return PolicyDocument{}, fmt.Errorf("trust of GitHub: %w", err)
 	}
 	subjects := make([]string, 0, 2*len(suffixes))

@@ -58,7 +58,8 @@ func TestValidateNamesEveryFault(t *testing.T) {
 	err := identity.PolicyDocument{Statement: []identity.Statement{
 		{Sid: "A", Effect: "allow", Action: []string{"GetObject"}, Resource: identity.ARNs("arn:x")},
 		{Sid: "A", Effect: identity.Allow, Action: []string{"*"}, Resource: identity.ARNs("*")},
-		{Sid: "B b", Effect: identity.Allow, Action: []string{"ec2:*"}, Resource: identity.ARNs("*"), Condition: identity.Is(map[string]string{"k": "v"})},
+		{Sid: "B b", Effect: identity.Allow, Action: []string{"ec2:*"}, Resource: identity.ARNs("*"),
+			Condition: identity.Is(map[string]string{"k": "v"})},
 		{Sid: "C", Effect: identity.Allow},
 	}}.Validate()
 	if err == nil {
@@ -144,7 +145,8 @@ func TestBoundaryHoldsEveryReadyMadePolicy(t *testing.T) {
 			}
 		}
 	}
-	for _, action := range []string{"iam:PassRole", "iam:CreateRole", "iam:DeleteRolePermissionsBoundary", "s3:GetObject", "ec2:RunInstances"} {
+	for _, action := range []string{"iam:PassRole", "iam:CreateRole", "iam:DeleteRolePermissionsBoundary", "s3:GetObject",
+		"ec2:RunInstances"} {
 		if within(action) {
 			t.Errorf("the boundary admits %s", action)
 		}
@@ -200,11 +202,13 @@ func TestGitHubTrust(t *testing.T) {
 		if err := json.Unmarshal([]byte(text(t, document)), &decoded); err != nil {
 			t.Fatal(err)
 		}
-		if got := decoded.Statement[0].Principal["Federated"]; !slices.Equal(got, []string{"arn:aws:iam::" + account + ":oidc-provider/token.actions.githubusercontent.com"}) {
+		if got := decoded.Statement[0].Principal["Federated"]; !slices.Equal(got,
+			[]string{"arn:aws:iam::" + account + ":oidc-provider/token.actions.githubusercontent.com"}) {
 			t.Errorf("the provider is %v", got)
 		}
 		equals := decoded.Statement[0].Condition["StringEquals"]
-		if len(decoded.Statement[0].Condition) != 1 || !slices.Equal(equals["token.actions.githubusercontent.com:aud"], []string{"sts.amazonaws.com"}) {
+		if len(decoded.Statement[0].Condition) != 1 || !slices.Equal(equals["token.actions.githubusercontent.com:aud"],
+			[]string{"sts.amazonaws.com"}) {
 			t.Errorf("conditions are %v", decoded.Statement[0].Condition)
 		}
 		return equals["token.actions.githubusercontent.com:sub"]
@@ -235,20 +239,25 @@ func TestGitHubTrust(t *testing.T) {
 	}
 }
 
-func podRole() *identity.PodRoleArgs {
-	return &identity.PodRoleArgs{
-		RoleName: cluster + "-autoscaler", ClusterName: pulumi.String(cluster),
-		Cluster: cluster, AccountID: account, Region: region,
+func podRole() *identity.PodRoleSpec {
+	return &identity.PodRoleSpec{
+		RoleName: cluster + "-autoscaler", Cluster: cluster, AccountID: account, Region: region,
 		Namespace: "kube-system", ServiceAccount: "cluster-autoscaler",
+		ManagedPolicies: []string{identity.EBSCSIPolicy},
+	}
+}
+
+func podRoleInputs() identity.PodRoleInputs {
+	return identity.PodRoleInputs{
+		ClusterName:         pulumi.String(cluster),
 		Policy:              identity.ClusterAutoscaler(account, region, cluster),
-		ManagedPolicies:     []string{identity.EBSCSIPolicy},
 		PermissionsBoundary: "arn:aws:iam::" + account + ":policy/loja-veloz-dev-boundary",
 	}
 }
 
 func TestNewPodRole(t *testing.T) {
 	recorder, err := infratest.Run(false, func(ctx *pulumi.Context) error {
-		_, err := identity.NewPodRole(ctx, "autoscaler", podRole())
+		_, err := identity.NewPodRole(ctx, "autoscaler", podRole(), podRoleInputs())
 		return err
 	})
 	if err != nil {
@@ -256,10 +265,11 @@ func TestNewPodRole(t *testing.T) {
 	}
 	recorder.WellFormed(t)
 	role := recorder.Named(t, "autoscaler-role")
-	if role.Inputs["permissionsBoundary"] != podRole().PermissionsBoundary || role.Inputs["assumeRolePolicy"] != text(t, identity.PodTrust(cluster, account, region)) {
+	if role.Inputs["permissionsBoundary"] != podRoleInputs().PermissionsBoundary || role.Inputs["assumeRolePolicy"] != text(t,
+		identity.PodTrust(cluster, account, region)) {
 		t.Errorf("the role is %v", role.Inputs)
 	}
-	if policy := recorder.Named(t, "autoscaler-policy").Inputs["policy"]; policy != text(t, podRole().Policy) {
+	if policy := recorder.Named(t, "autoscaler-policy").Inputs["policy"]; policy != text(t, podRoleInputs().Policy) {
 		t.Errorf("its policy is %v", policy)
 	}
 	for _, part := range []string{"autoscaler-policy", "autoscaler-managed-AmazonEBSCSIDriverPolicy"} {
@@ -272,23 +282,34 @@ func TestNewPodRole(t *testing.T) {
 	}
 }
 
+// newPodRole gives the error of NewPodRole.
+func newPodRole(spec *identity.PodRoleSpec, in identity.PodRoleInputs) error {
+	_, err := infratest.Run(true, func(ctx *pulumi.Context) error {
+		_, err := identity.NewPodRole(ctx, "role", spec, in)
+		return err
+	})
+	return err
+}
+
 func TestPodRoleRefusesAllFaultsAtOnce(t *testing.T) {
-	err := (&identity.PodRoleArgs{
+	err := newPodRole(&identity.PodRoleSpec{
 		RoleName: strings.Repeat("r", 65), Cluster: cluster, AccountID: "12", Region: "mars", Namespace: "A", ServiceAccount: "",
-		ManagedPolicies: []string{"AdministratorAccess"}, PermissionsBoundary: "boundary",
-		Policy: identity.PolicyDocument{Statement: []identity.Statement{{Effect: identity.Allow, Action: []string{"s3:*"}, Resource: identity.ARNs("*")}}},
-	}).Validate()
+		ManagedPolicies: []string{"AdministratorAccess"},
+	}, identity.PodRoleInputs{PermissionsBoundary: "boundary", Policy: identity.PolicyDocument{Statement: []identity.Statement{
+		{Effect: identity.Allow, Action: []string{"s3:*"}, Resource: identity.ARNs("*")},
+	}}})
 	if err == nil {
 		t.Fatal("accepted")
 	}
-	for _, want := range []string{"RoleName has 65", "ClusterName is missing", "AccountID", "Region", "Namespace", "ServiceAccount", "ManagedPolicies[0]", "PermissionsBoundary", "Policy is refused"} {
+	for _, want := range []string{"RoleName has 65", "ClusterName is missing", "AccountID", "Region", "Namespace", "ServiceAccount",
+		"ManagedPolicies[0]", "PermissionsBoundary", "Policy is refused"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%q is not in\n%s", want, err)
 		}
 	}
-	idle := podRole()
-	idle.Policy, idle.ManagedPolicies = identity.PolicyDocument{}, nil
-	if err := idle.Validate(); err == nil || !strings.Contains(err.Error(), "could do nothing") {
+	idle, in := podRole(), podRoleInputs()
+	in.Policy, idle.ManagedPolicies = identity.PolicyDocument{}, nil
+	if err := newPodRole(idle, in); err == nil || !strings.Contains(err.Error(), "could do nothing") {
 		t.Errorf("a role without policies: %v", err)
 	}
 }

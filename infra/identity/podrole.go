@@ -8,35 +8,40 @@ import (
 	"github.com/pulumi/pulumi-aws/sdk/v6/go/aws/eks"
 	"github.com/pulumi/pulumi-aws/sdk/v6/go/aws/iam"
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
+
+	"github.com/loja-veloz/platform/infra/component"
+	"github.com/loja-veloz/platform/infra/validate"
 )
 
 // maxRoleName is IAM's limit for the name of a role.
 const maxRoleName = 64
 
 var (
-	dnsLabel  = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`)
 	roleName  = regexp.MustCompile(`^[A-Za-z0-9+=,.@_-]+$`)
 	policyARN = regexp.MustCompile(`^arn:aws[a-z-]*:iam::(aws|[0-9]{12}):policy/[A-Za-z0-9+=,.@_/-]+$`)
 )
 
-// PodRoleArgs describes what the pods of one service account may do in AWS.
-type PodRoleArgs struct {
+// PodRoleSpec describes what the pods of one service account may do in AWS.
+type PodRoleSpec struct {
 	// RoleName is the role's name in IAM, 64 characters at most.
 	RoleName string
-	// ClusterName is known early; give the cluster's output, so that the
-	// association waits for the cluster.
-	ClusterName pulumi.StringInput
 	// Cluster, when given, is the plain name of the only cluster that may assume
 	// the role, together with AccountID and Region; without it any cluster of the
 	// account whose owner may associate the role can.
 	Cluster, AccountID, Region string
 	// Namespace and ServiceAccount are whose pods get the role. They need not exist.
 	Namespace, ServiceAccount string
-	// Policy is the role's own policy; empty for none.
-	Policy PolicyDocument
 	// ManagedPolicies are ARNs of AWS's policies.
 	ManagedPolicies []string
-	// PermissionsBoundary is the ARN of the policy that bounds the role; empty for none.
+}
+
+// PodRoleInputs are what other resources produce for a pod role. Every field is needed but Policy.
+type PodRoleInputs struct {
+	// ClusterName is the cluster's output, so that the association waits for the cluster.
+	ClusterName pulumi.StringInput
+	// Policy is the role's own policy, which may name other resources; empty for none.
+	Policy PolicyDocument
+	// PermissionsBoundary is the ARN of the policy that bounds the role.
 	PermissionsBoundary string
 }
 
@@ -53,50 +58,45 @@ type PodRole struct {
 }
 
 // Validate reports everything that is wrong with the arguments.
-func (a *PodRoleArgs) Validate() error {
-	var faults []error
-	fault := func(field, format string, args ...any) {
-		faults = append(faults, fmt.Errorf("%s %s", field, fmt.Sprintf(format, args...)))
-	}
+func (s *PodRoleSpec) Validate() error {
+	var errs validate.Errors
 	switch {
-	case !roleName.MatchString(a.RoleName):
-		fault("RoleName", "is %q: use letters, digits and +=,.@_-", a.RoleName)
-	case len(a.RoleName) > maxRoleName:
-		fault("RoleName", "has %d characters: IAM takes %d", len(a.RoleName), maxRoleName)
+	case !roleName.MatchString(s.RoleName):
+		errs.Add("RoleName", "is %q: use letters, digits and +=,.@_-", s.RoleName)
+	case len(s.RoleName) > maxRoleName:
+		errs.Add("RoleName", "has %d characters: IAM takes %d", len(s.RoleName), maxRoleName)
 	}
-	if a.ClusterName == nil {
-		fault("ClusterName", "is missing")
+	if s.Cluster != "" {
+		errs.Account("AccountID", s.AccountID, "Region", s.Region)
 	}
-	if a.Cluster != "" {
-		if !ValidAccount(a.AccountID) {
-			fault("AccountID", "is %q: an account has 12 digits", a.AccountID)
-		}
-		if !ValidRegion(a.Region) {
-			fault("Region", "is %q, which is no region's name", a.Region)
-		}
+	if !validate.DNSLabel(s.Namespace) {
+		errs.Add("Namespace", "is %q, which is not the name of a namespace", s.Namespace)
 	}
-	if !dnsLabel.MatchString(a.Namespace) {
-		fault("Namespace", "is %q, which is no namespace's name", a.Namespace)
+	if !validate.DNSLabel(s.ServiceAccount) {
+		errs.Add("ServiceAccount", "is %q, which is not the name of a service account", s.ServiceAccount)
 	}
-	if !dnsLabel.MatchString(a.ServiceAccount) {
-		fault("ServiceAccount", "is %q, which is no service account's name", a.ServiceAccount)
-	}
-	for i, arn := range a.ManagedPolicies {
+	for i, arn := range s.ManagedPolicies {
 		if !policyARN.MatchString(arn) {
-			fault(fmt.Sprintf("ManagedPolicies[%d]", i), "is %q, which is no policy's ARN", arn)
+			errs.Add(fmt.Sprintf("ManagedPolicies[%d]", i), "is %q, which is not the ARN of a policy", arn)
 		}
 	}
-	if a.PermissionsBoundary != "" && !policyARN.MatchString(a.PermissionsBoundary) {
-		fault("PermissionsBoundary", "is %q, which is no policy's ARN", a.PermissionsBoundary)
+	return errs.Err()
+}
+
+func (in PodRoleInputs) validate(spec *PodRoleSpec) error {
+	var errs validate.Errors
+	errs.Input("ClusterName", in.ClusterName)
+	if !policyARN.MatchString(in.PermissionsBoundary) {
+		errs.Add("PermissionsBoundary", "is %q, which is not the ARN of a policy", in.PermissionsBoundary)
 	}
-	if len(a.Policy.Statement) > 0 {
-		if err := a.Policy.Validate(); err != nil {
-			fault("Policy", "is refused: %s", err)
+	if len(in.Policy.Statement) > 0 {
+		if err := in.Policy.Validate(); err != nil {
+			errs.Add("Policy", "is refused: %s", err)
 		}
-	} else if len(a.ManagedPolicies) == 0 {
-		fault("Policy", "is empty and so is ManagedPolicies: the role could do nothing")
+	} else if len(spec.ManagedPolicies) == 0 {
+		errs.Add("Policy", "is empty and so is ManagedPolicies: the role could do nothing")
 	}
-	return errors.Join(faults...)
+	return errs.Err()
 }
 
 // PodTrust lets EKS Pod Identity hand a role to pods. With the name of a cluster
@@ -133,41 +133,38 @@ func ClusterARN(account, region, cluster string) string {
 	return fmt.Sprintf("arn:aws:eks:%s:%s:cluster/%s", region, account, cluster)
 }
 
-// NewPodRole makes the role, its policies and, last, its association with the
+// NewPodRole creates the role, its policies and, last, its association with the
 // service account.
-func NewPodRole(ctx *pulumi.Context, name string, args *PodRoleArgs, opts ...pulumi.ResourceOption) (*PodRole, error) {
-	if err := args.Validate(); err != nil {
+func NewPodRole(ctx *pulumi.Context, name string, spec *PodRoleSpec, in PodRoleInputs,
+	opts ...pulumi.ResourceOption) (*PodRole, error) {
+	if err := errors.Join(spec.Validate(), in.validate(spec)); err != nil {
 		return nil, fmt.Errorf("pod role %s: %w", name, err)
 	}
 	r := &PodRole{}
-	if err := ctx.RegisterComponentResource("loja-veloz:identity:PodRole", name, r, opts...); err != nil {
-		return nil, fmt.Errorf("registering pod role %s: %w", name, err)
-	}
-	role, policies, err := NewRole(ctx, r, name, &RoleArgs{
-		Name:                args.RoleName,
-		Description:         fmt.Sprintf("Pods of service account %s in namespace %s", args.ServiceAccount, args.Namespace),
-		Trust:               PodTrust(args.Cluster, args.AccountID, args.Region),
-		Policy:              args.Policy,
-		ManagedPolicies:     args.ManagedPolicies,
-		PermissionsBoundary: args.PermissionsBoundary,
+	return r, component.Register(ctx, "pod role", "loja-veloz:identity:PodRole", name, r, opts, func() (pulumi.Map, error) {
+		role, policies, err := NewRole(ctx, r, name, &RoleArgs{
+			Name:                spec.RoleName,
+			Description:         fmt.Sprintf("Pods of service account %s in namespace %s", spec.ServiceAccount, spec.Namespace),
+			Trust:               PodTrust(spec.Cluster, spec.AccountID, spec.Region),
+			Policy:              in.Policy,
+			ManagedPolicies:     spec.ManagedPolicies,
+			PermissionsBoundary: in.PermissionsBoundary,
+		})
+		if err != nil {
+			return nil, err
+		}
+		association, err := eks.NewPodIdentityAssociation(ctx, name+"-association", &eks.PodIdentityAssociationArgs{
+			ClusterName:    in.ClusterName,
+			Namespace:      pulumi.String(spec.Namespace),
+			ServiceAccount: pulumi.String(spec.ServiceAccount),
+			RoleArn:        role.Arn,
+		}, pulumi.Parent(r), pulumi.DependsOn(policies))
+		if err != nil {
+			return nil, fmt.Errorf("associating the role: %w", err)
+		}
+		r.ARN, r.Name, r.Association = role.Arn, role.Name, association
+		return pulumi.Map{"arn": r.ARN, "name": r.Name}, nil
 	})
-	if err != nil {
-		return nil, fmt.Errorf("pod role %s: %w", name, err)
-	}
-	association, err := eks.NewPodIdentityAssociation(ctx, name+"-association", &eks.PodIdentityAssociationArgs{
-		ClusterName:    args.ClusterName,
-		Namespace:      pulumi.String(args.Namespace),
-		ServiceAccount: pulumi.String(args.ServiceAccount),
-		RoleArn:        role.Arn,
-	}, pulumi.Parent(r), pulumi.DependsOn(policies))
-	if err != nil {
-		return nil, fmt.Errorf("associating pod role %s: %w", name, err)
-	}
-	r.ARN, r.Name, r.Association = role.Arn, role.Name, association
-	if err := ctx.RegisterResourceOutputs(r, pulumi.Map{"arn": r.ARN, "name": r.Name}); err != nil {
-		return nil, fmt.Errorf("registering the outputs of pod role %s: %w", name, err)
-	}
-	return r, nil
 }
 
 // RoleArgs describes a role of any kind; NewRole makes it.
@@ -179,7 +176,7 @@ type RoleArgs struct {
 	PermissionsBoundary string
 }
 
-// NewRole makes a role below parent, its inline policy when there is one, and one
+// NewRole creates a role below parent, its inline policy when there is one, and one
 // attachment per managed policy, called <name>-role, -policy and -managed-<policy>.
 // Whoever uses the role waits for the policies too.
 func NewRole(ctx *pulumi.Context, parent pulumi.Resource, name string, args *RoleArgs) (*iam.Role, []pulumi.Resource, error) {
@@ -193,7 +190,7 @@ func NewRole(ctx *pulumi.Context, parent pulumi.Resource, name string, args *Rol
 	}
 	role, err := iam.NewRole(ctx, name+"-role", roleArgs, pulumi.Parent(parent))
 	if err != nil {
-		return nil, nil, fmt.Errorf("making role %s: %w", args.Name, err)
+		return nil, nil, fmt.Errorf("creating role %s: %w", args.Name, err)
 	}
 	var policies []pulumi.Resource
 	if len(args.Policy.Statement) > 0 {

@@ -52,7 +52,8 @@ func LoadBalancerController(account, region, cluster string) PolicyDocument {
 	}
 	return PolicyDocument{Statement: []Statement{
 		{Sid: "ServiceLinkedRole", Effect: Allow, Action: []string{"iam:CreateServiceLinkedRole"},
-			Resource:  ARNs(fmt.Sprintf("arn:aws:iam::%s:role/aws-service-role/elasticloadbalancing.amazonaws.com/AWSServiceRoleForElasticLoadBalancing", account)),
+			Resource: ARNs(fmt.Sprintf(
+				"arn:aws:iam::%s:role/aws-service-role/elasticloadbalancing.amazonaws.com/AWSServiceRoleForElasticLoadBalancing", account)),
 			Condition: Is(map[string]string{"iam:AWSServiceName": "elasticloadbalancing.amazonaws.com"})},
 		// AWS has no resource-level permissions for these: they only read.
 		{Sid: "Read", Effect: Allow, Resource: ARNs("*"), Condition: inRegion(region), Action: []string{
@@ -70,7 +71,8 @@ func LoadBalancerController(account, region, cluster string) PolicyDocument {
 		}},
 		// Making a security group is a permission on the group, which is to carry
 		// the tag, and on its VPC, which does not.
-		{Sid: "CreateSecurityGroup", Effect: Allow, Action: []string{"ec2:CreateSecurityGroup"}, Resource: ARNs(ec2ARN("security-group")), Condition: asked},
+		{Sid: "CreateSecurityGroup", Effect: Allow, Action: []string{"ec2:CreateSecurityGroup"}, Resource: ARNs(ec2ARN("security-group")),
+			Condition: asked},
 		{Sid: "CreateSecurityGroupInVPC", Effect: Allow, Action: []string{"ec2:CreateSecurityGroup"}, Resource: ARNs(ec2ARN("vpc"))},
 		{Sid: "TagNewSecurityGroup", Effect: Allow, Action: []string{"ec2:CreateTags"}, Resource: ARNs(ec2ARN("security-group")),
 			Condition: Is(map[string]string{"ec2:CreateAction": "CreateSecurityGroup", "aws:RequestTag/" + tag: cluster})},
@@ -89,7 +91,8 @@ func LoadBalancerController(account, region, cluster string) PolicyDocument {
 		{Sid: "Change", Effect: Allow, Resource: all, Condition: ours, Action: []string{
 			"elasticloadbalancing:AddListenerCertificates", "elasticloadbalancing:AddTags", "elasticloadbalancing:DeleteListener",
 			"elasticloadbalancing:DeleteLoadBalancer", "elasticloadbalancing:DeleteTargetGroup", "elasticloadbalancing:DeregisterTargets",
-			"elasticloadbalancing:ModifyListener", "elasticloadbalancing:ModifyListenerAttributes", "elasticloadbalancing:ModifyLoadBalancerAttributes",
+			"elasticloadbalancing:ModifyListener", "elasticloadbalancing:ModifyListenerAttributes",
+			"elasticloadbalancing:ModifyLoadBalancerAttributes",
 			"elasticloadbalancing:ModifyTargetGroup", "elasticloadbalancing:ModifyTargetGroupAttributes", "elasticloadbalancing:RegisterTargets",
 			"elasticloadbalancing:RemoveListenerCertificates", "elasticloadbalancing:RemoveTags", "elasticloadbalancing:SetIpAddressType",
 			"elasticloadbalancing:SetSecurityGroups", "elasticloadbalancing:SetSubnets",
@@ -133,7 +136,8 @@ func ExternalSecrets(region string, secrets, keys []pulumi.StringInput) PolicyDo
 
 // registryLogin is what every client of ECR needs; AWS has no resource for it.
 func registryLogin(region string) Statement {
-	return Statement{Sid: "Login", Effect: Allow, Action: []string{"ecr:GetAuthorizationToken"}, Resource: ARNs("*"), Condition: inRegion(region)}
+	return Statement{Sid: "Login", Effect: Allow, Action: []string{"ecr:GetAuthorizationToken"}, Resource: ARNs("*"),
+		Condition: inRegion(region)}
 }
 
 // ImageUpdater lets Argo CD Image Updater find new images in the repositories
@@ -223,7 +227,8 @@ func PermissionsBoundary(b Boundary) PolicyDocument {
 		{Sid: "Secrets", Effect: Allow, Action: readSecret, Resource: secret(b.Project + "/" + b.Environment + "/*")},
 		// RDS names the master user's secret itself, and gives it the instance's tags
 		// when it makes the instance.
-		{Sid: "MasterSecret", Effect: Allow, Action: readSecret, Resource: secret("rds!*"), Condition: Is(map[string]string{owner: b.Environment})},
+		{Sid: "MasterSecret", Effect: Allow, Action: readSecret, Resource: secret("rds!*"),
+			Condition: Is(map[string]string{owner: b.Environment})},
 		{Sid: "ServiceLinkedRoles", Effect: Allow, Action: []string{"iam:CreateServiceLinkedRole"},
 			Resource: ARNs(fmt.Sprintf("arn:aws:iam::%s:role/aws-service-role/*", account))},
 		// What EKS, Auto Scaling and controllers make carries no tag of ours and stays
@@ -246,6 +251,7 @@ func KeyPolicy(account, region string) PolicyDocument {
 		{Sid: "Logs", Effect: Allow, Resource: ARNs("*"),
 			Principal: &Principal{Service: []string{"logs." + region + ".amazonaws.com"}},
 			Action:    []string{"kms:Decrypt", "kms:DescribeKey", "kms:Encrypt", "kms:GenerateDataKey*", "kms:ReEncrypt*"},
-			Condition: Condition{"ArnLike": {"kms:EncryptionContext:aws:logs:arn": {fmt.Sprintf("arn:aws:logs:%s:%s:log-group:*", region, account)}}}},
+			Condition: Condition{"ArnLike": {"kms:EncryptionContext:aws:logs:arn": {fmt.Sprintf("arn:aws:logs:%s:%s:log-group:*", region,
+				account)}}}},
 	}}
 }

@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
+
+	"github.com/loja-veloz/platform/infra/validate"
 )
 
 const (
@@ -174,12 +176,12 @@ func (d PolicyDocument) Text() (string, error) {
 // anyone means to: an Allow on every resource has to have a condition, and no
 // Allow on every resource covers a whole service.
 func (d PolicyDocument) Validate() error {
-	var faults []error
+	var errs validate.Errors
 	fault := func(i int, format string, args ...any) {
-		faults = append(faults, fmt.Errorf("Statement[%d] (%s): %s", i, d.Statement[i].Sid, fmt.Sprintf(format, args...)))
+		errs.Join(fmt.Errorf("Statement[%d] (%s): %s", i, d.Statement[i].Sid, fmt.Sprintf(format, args...)))
 	}
 	if len(d.Statement) == 0 {
-		faults = append(faults, errors.New("Statement is empty: the policy grants nothing"))
+		errs.Add("Statement", "is empty: the policy grants nothing")
 	}
 	sids := map[string]bool{}
 	for i, s := range d.Statement {
@@ -218,5 +220,5 @@ func (d PolicyDocument) Validate() error {
 			fault(i, "Resource is \"*\" without a Condition")
 		}
 	}
-	return errors.Join(faults...)
+	return errs.Err()
 }

@@ -96,7 +96,8 @@ func (c *Client) Pods(ctx context.Context, namespace, selector string) ([]corev1
 // LoadBalancer waits for the address that a Service of type LoadBalancer was
 // given, and returns its host name. It fails after timeout.
 func (c *Client) LoadBalancer(ctx context.Context, namespace, name string, timeout time.Duration) (string, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("Service %s in namespace %s has no load balancer after %s", name, namespace, timeout))
+	ctx, cancel := context.WithTimeoutCause(ctx, timeout,
+		fmt.Errorf("Service %s in namespace %s has no load balancer after %s", name, namespace, timeout))
 	defer cancel()
 	path := fmt.Sprintf("/api/v1/namespaces/%s/services/%s", url.PathEscape(namespace), url.PathEscape(name))
 	for {
@@ -143,7 +144,7 @@ func (c *Client) get(ctx context.Context, path string, query url.Values, into an
 	address.RawQuery = query.Encode()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address.String(), nil)
 	if err != nil {
-		return fmt.Errorf("making the request: %w", err)
+		return fmt.Errorf("creating the request: %w", err)
 	}
 	request.Header.Set("Accept", "application/json")
 	response, err := client.Do(request)

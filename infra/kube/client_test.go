@@ -121,7 +121,8 @@ func TestALoadBalancerIsWaitedFor(t *testing.T) {
 	if host, err := client.LoadBalancer(t.Context(), "kong", "proxy", time.Minute); err != nil || host != "nlb.example.com" {
 		t.Errorf("the load balancer is %q, %v", host, err)
 	}
-	if _, err := client.LoadBalancer(t.Context(), "kong", "new", time.Millisecond); err == nil || !strings.Contains(err.Error(), "Service new in namespace kong has no load balancer after 1ms") {
+	if _, err := client.LoadBalancer(t.Context(), "kong", "new", time.Millisecond); err == nil || !strings.Contains(err.Error(),
+		"Service new in namespace kong has no load balancer after 1ms") {
 		t.Errorf("a Service without one: %v", err)
 	}
 }

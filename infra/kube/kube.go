@@ -29,6 +29,8 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"github.com/loja-veloz/platform/infra/component"
 )
 
 // ReplaceUnready is the annotation that makes a Job which failed, or did not end, a
@@ -215,30 +217,54 @@ func (s Stages) All() []Manifest { return slices.Concat(s...) }
 // opts: as its children, called <component name>-<manifest name>, and depending
 // on what opts depend on, which Pulumi does not hand down by itself. It returns
 // the resources by stage.
-func ApplyStages(ctx *pulumi.Context, component pulumi.Resource, name string, stages Stages, opts []pulumi.ResourceOption) ([][]*Resource, error) {
+func ApplyStages(ctx *pulumi.Context, parent pulumi.Resource, name string, stages Stages, opts []pulumi.ResourceOption) ([][]*Resource,
+	error) {
 	own, err := pulumi.NewResourceOptions(opts...)
 	if err != nil {
 		return nil, fmt.Errorf("reading the options: %w", err)
 	}
-	before := own.DependsOn
+	applied, _, err := applyStages(ctx, parent, name, stages, own.DependsOn)
+	return applied, err
+}
+
+// applyStages registers stage after stage. It returns the resources by stage, and what comes next has to wait for:
+// the last stage, or what was given if there is none.
+func applyStages(ctx *pulumi.Context, parent pulumi.Resource, name string, stages Stages,
+	before []pulumi.Resource) ([][]*Resource, []pulumi.Resource, error) {
 	applied := make([][]*Resource, 0, len(stages))
 	for _, stage := range stages {
 		var resources []*Resource
+		var next []pulumi.Resource
 		for _, m := range stage {
 			resource, err := Apply(ctx, name+"-"+m.Name, m.Object, m.Overlays,
-				pulumi.Parent(component), pulumi.DependsOn(before), pulumi.IgnoreChanges(m.IgnoreChanges))
+				pulumi.Parent(parent), pulumi.DependsOn(before), pulumi.IgnoreChanges(m.IgnoreChanges))
 			if err != nil {
-				return nil, err
+				return nil, nil, err
 			}
-			resources = append(resources, resource)
+			resources, next = append(resources, resource), append(next, resource)
 		}
 		applied = append(applied, resources)
-		before = nil
-		for _, resource := range resources {
-			before = append(before, resource)
+		if len(next) > 0 {
+			before = next
 		}
 	}
-	return applied, nil
+	return applied, before, nil
+}
+
+// NewComponent registers a component that consists of objects: the component itself, and the objects as its children.
+// It returns the objects by stage. Errors begin with what the component is and its name.
+func NewComponent(ctx *pulumi.Context, what, token, name string, c pulumi.ComponentResource, describe func() (Stages, error),
+	opts []pulumi.ResourceOption) ([][]*Resource, error) {
+	stages, err := describe()
+	if err != nil {
+		return nil, fmt.Errorf("%s %s: %w", what, name, err)
+	}
+	var applied [][]*Resource
+	err = component.Register(ctx, what, token, name, c, opts, func() (pulumi.Map, error) {
+		applied, err = ApplyStages(ctx, c, name, stages, opts)
+		return pulumi.Map{}, err
+	})
+	return applied, err
 }
 
 func (o Overlay) lay(fields map[string]any) error {

@@ -132,7 +132,8 @@ func TestDefinitions(t *testing.T) {
 	if len(manifests) != 1 || manifests[0].Name != "crd-widgets" || manifests[0].Object.GetName() != "widgets.example.com" {
 		t.Errorf("manifests are %+v", manifests)
 	}
-	if _, err := kube.Definitions(fstest.MapFS{"crds/bad.yaml": {Data: []byte("a: [")}}); err == nil || !strings.Contains(err.Error(), "bad.yaml") {
+	if _, err := kube.Definitions(fstest.MapFS{"crds/bad.yaml": {Data: []byte("a: [")}}); err == nil || !strings.Contains(err.Error(),
+		"bad.yaml") {
 		t.Errorf("a malformed file gives %v", err)
 	}
 }

@@ -2,7 +2,6 @@ package kube
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/url"
 	"path"
@@ -12,6 +11,9 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/loja-veloz/platform/infra/charts"
+	"github.com/loja-veloz/platform/infra/component"
+
+	"github.com/loja-veloz/platform/infra/validate"
 )
 
 // releaseToken is the type of pulumi-kubernetes' Helm Release. Its Go package is
@@ -50,31 +52,27 @@ type HelmRelease struct {
 	pulumi.CustomResourceState
 }
 
-// Validate reports everything that is wrong with the release, one fault per line.
+// Validate reports everything that is wrong with the release, one error per line.
 func (r *Release) Validate() error {
-	var faults []error
-	if r.Name == "" {
-		faults = append(faults, errors.New("Name is empty"))
-	}
+	var errs validate.Errors
+	errs.Required("Name", r.Name)
 	if len(r.Name) > 53 {
-		faults = append(faults, fmt.Errorf("Name has %d characters: Helm takes at most 53", len(r.Name)))
+		errs.Add("Name", "has %d characters: Helm takes at most 53", len(r.Name))
 	}
-	if r.Namespace == "" {
-		faults = append(faults, errors.New("Namespace is empty"))
-	}
+	errs.Required("Namespace", r.Namespace)
 	if r.Chart.Name == "" || r.Chart.Version == "" {
-		faults = append(faults, fmt.Errorf("Chart is %q at version %q: both are needed", r.Chart.Name, r.Chart.Version))
+		errs.Add("Chart", "is %q at version %q: both are needed", r.Chart.Name, r.Chart.Version)
 	}
 	if err := ValidRepository(r.Repository); err != nil {
-		faults = append(faults, fmt.Errorf("Repository %w", err))
+		errs.Add("Repository", "%s", err)
 	}
 	if r.Repository == "" && r.Chart.Repository == "" {
-		faults = append(faults, errors.New("Repository is empty, and the chart names none"))
+		errs.Add("Repository", "is empty, and the chart names none")
 	}
 	if r.TimeoutSeconds < 0 {
-		faults = append(faults, fmt.Errorf("TimeoutSeconds is %d", r.TimeoutSeconds))
+		errs.Add("TimeoutSeconds", "is %d", r.TimeoutSeconds)
 	}
-	return errors.Join(faults...)
+	return errs.Err()
 }
 
 // ValidRepository refuses what is neither empty, nor a folder, nor the URL of a
@@ -88,7 +86,7 @@ func ValidRepository(repository string) error {
 		return fmt.Errorf("is %q: use https://, oci:// or a folder", repository)
 	}
 	if u, err := url.Parse(repository); err != nil || u.Host == "" || rest == "" || u.User != nil {
-		return fmt.Errorf("is %q, which is no URL of a host without credentials", repository)
+		return fmt.Errorf("is %q, which is not the URL of a host without credentials", repository)
 	}
 	return nil
 }
@@ -211,65 +209,42 @@ type Installation struct {
 func (i *Installation) Objects() []Manifest { return append(i.Before.All(), i.After.All()...) }
 
 // NewChart registers a component that consists of an Installation: the component
-// itself, and its parts as its children. Errors are led by what it is and its name.
-func NewChart(ctx *pulumi.Context, what, token, name string, component pulumi.ComponentResource, args interface{ Installation() (*Installation, error) }, opts []pulumi.ResourceOption) (*HelmRelease, error) {
-	parts, err := args.Installation()
+// itself, and its parts as its children. Errors begin with what it is and its name.
+func NewChart(ctx *pulumi.Context, what, token, name string, c pulumi.ComponentResource,
+	installation func() (*Installation, error), opts []pulumi.ResourceOption) (*HelmRelease, error) {
+	parts, err := installation()
 	if err != nil {
 		return nil, fmt.Errorf("%s %s: %w", what, name, err)
 	}
-	if err := ctx.RegisterComponentResource(token, name, component, opts...); err != nil {
-		return nil, fmt.Errorf("registering %s %s: %w", what, name, err)
-	}
-	release, err := ApplyInstallation(ctx, component, name, parts, opts)
-	if err != nil {
-		return nil, fmt.Errorf("%s %s: %w", what, name, err)
-	}
-	if err := ctx.RegisterResourceOutputs(component, pulumi.Map{}); err != nil {
-		return nil, fmt.Errorf("registering the outputs of %s %s: %w", what, name, err)
-	}
-	return release, nil
+	var release *HelmRelease
+	err = component.Register(ctx, what, token, name, c, opts, func() (pulumi.Map, error) {
+		release, err = applyInstallation(ctx, c, name, parts, opts)
+		return pulumi.Map{}, err
+	})
+	return release, err
 }
 
-// ApplyInstallation registers the parts of a component that was itself made with
+// applyInstallation registers the parts of a component that was itself made with
 // opts, in order, as its children called <component name>-<manifest name>; the
 // release is called <component name>-release.
-func ApplyInstallation(ctx *pulumi.Context, component pulumi.Resource, name string, parts *Installation, opts []pulumi.ResourceOption) (*HelmRelease, error) {
+func applyInstallation(ctx *pulumi.Context, parent pulumi.Resource, name string, parts *Installation,
+	opts []pulumi.ResourceOption) (*HelmRelease, error) {
 	own, err := pulumi.NewResourceOptions(opts...)
 	if err != nil {
 		return nil, fmt.Errorf("reading the options: %w", err)
 	}
-	before, err := applyStages(ctx, component, name, parts.Before, own.DependsOn)
+	_, before, err := applyStages(ctx, parent, name, parts.Before, own.DependsOn)
 	if err != nil {
 		return nil, err
 	}
-	release, err := Install(ctx, name+"-release", parts.Release, pulumi.Parent(component), pulumi.DependsOn(before))
+	release, err := Install(ctx, name+"-release", parts.Release, pulumi.Parent(parent), pulumi.DependsOn(before))
 	if err != nil {
 		return nil, err
 	}
-	if _, err := applyStages(ctx, component, name, parts.After, []pulumi.Resource{release}); err != nil {
+	if _, _, err := applyStages(ctx, parent, name, parts.After, []pulumi.Resource{release}); err != nil {
 		return nil, err
 	}
 	return release, nil
-}
-
-// applyStages registers stage after stage and returns what the next thing has to
-// wait for: the last stage, or what was given if there is none.
-func applyStages(ctx *pulumi.Context, component pulumi.Resource, name string, stages Stages, before []pulumi.Resource) ([]pulumi.Resource, error) {
-	for _, stage := range stages {
-		var made []pulumi.Resource
-		for _, m := range stage {
-			resource, err := Apply(ctx, name+"-"+m.Name, m.Object, m.Overlays,
-				pulumi.Parent(component), pulumi.DependsOn(before), pulumi.IgnoreChanges(m.IgnoreChanges))
-			if err != nil {
-				return nil, err
-			}
-			made = append(made, resource)
-		}
-		if len(made) > 0 {
-			before = made
-		}
-	}
-	return before, nil
 }
 
 // PodSize is what the pods of one Deployment, StatefulSet or DaemonSet of a chart

@@ -1,4 +1,4 @@
-// Package network makes the VPC of an environment: public, private and isolated
+// Package network creates the VPC of an environment: public, private and isolated
 // database subnets in three zones, NAT, endpoints of AWS's services, flow logs.
 package network
 
@@ -14,11 +14,13 @@ import (
 	"github.com/pulumi/pulumi-aws/sdk/v6/go/aws/vpc"
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 
+	"github.com/loja-veloz/platform/infra/component"
 	"github.com/loja-veloz/platform/infra/identity"
+	"github.com/loja-veloz/platform/infra/validate"
 )
 
-// Args describes a network.
-type Args struct {
+// Spec describes a network.
+type Spec struct {
 	// Name is the environment's prefix of names, loja-veloz-dev.
 	Name              string
 	Region, AccountID string
@@ -37,18 +39,29 @@ type Args struct {
 	InterfaceEndpoints []string
 	// FlowLogDays is how long flow logs are kept; see ValidLogDays.
 	FlowLogDays int
-	// KeyARN is the KMS key of the flow logs; its policy has to admit CloudWatch Logs.
-	KeyARN pulumi.StringInput
 	// ClusterName is the EKS cluster that will find its subnets by tag.
 	ClusterName string
-	// PermissionsBoundary bounds the flow logs' role; empty for none.
-	PermissionsBoundary string
 	// Protect keeps Pulumi from deleting or replacing the VPC, in which everything
 	// else is.
 	Protect bool
 }
 
-// Network is the VPC. Its subnets are in the order of Args.Zones.
+// Inputs are what other resources produce for a network. Every field is needed.
+type Inputs struct {
+	// KeyARN is the KMS key of the flow logs; its policy has to admit CloudWatch Logs.
+	KeyARN pulumi.StringInput
+	// PermissionsBoundary is the ARN of the policy that bounds the flow logs' role.
+	PermissionsBoundary string
+}
+
+func (in Inputs) validate() error {
+	var errs validate.Errors
+	errs.Input("KeyARN", in.KeyARN)
+	errs.Boundary("PermissionsBoundary", in.PermissionsBoundary)
+	return errs.Err()
+}
+
+// Network is the VPC. Its subnets are in the order of Spec.Zones.
 type Network struct {
 	pulumi.ResourceState
 
@@ -80,117 +93,99 @@ var logDays = []int{
 func ValidLogDays(days int) bool { return slices.Contains(logDays, days) }
 
 var (
-	prefixName  = regexp.MustCompile(`^[a-z][a-z0-9-]{0,38}[a-z0-9]$`)
 	clusterName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,99}$`)
 )
 
 // Validate reports everything that is wrong with the arguments.
-func (a *Args) Validate() error {
-	var faults []error
-	fault := func(field, format string, args ...any) {
-		faults = append(faults, fmt.Errorf("%s %s", field, fmt.Sprintf(format, args...)))
+func (s *Spec) Validate() error {
+	var errs validate.Errors
+	if !validate.AWSPrefix(s.Name) {
+		errs.Add("Name", "is %q: use 2 to 40 lower-case letters, digits and dashes", s.Name)
 	}
-	if !prefixName.MatchString(a.Name) {
-		fault("Name", "is %q: use 2 to 40 lower-case letters, digits and dashes", a.Name)
+	errs.Account("AccountID", s.AccountID, "Region", s.Region)
+	if !clusterName.MatchString(s.ClusterName) {
+		errs.Add("ClusterName", "is %q, which EKS does not take", s.ClusterName)
 	}
-	if !identity.ValidRegion(a.Region) {
-		fault("Region", "is %q, which is no region's name", a.Region)
-	}
-	if !identity.ValidAccount(a.AccountID) {
-		fault("AccountID", "is %q: an account has 12 digits", a.AccountID)
-	}
-	if !clusterName.MatchString(a.ClusterName) {
-		fault("ClusterName", "is %q, which EKS does not take", a.ClusterName)
-	}
-	for i, zone := range a.Zones {
+	for i, zone := range s.Zones {
 		field := fmt.Sprintf("Zones[%d]", i)
-		if letter, found := strings.CutPrefix(zone, a.Region); !found || len(letter) != 1 || letter < "a" || letter > "z" {
-			fault(field, "is %q, which is no zone of %s", zone, a.Region)
+		if letter, found := strings.CutPrefix(zone, s.Region); !found || len(letter) != 1 || letter < "a" || letter > "z" {
+			errs.Add(field, "is %q, which is not a zone of %s", zone, s.Region)
 		}
-		if slices.Contains(a.Zones[:i], zone) {
-			fault(field, "repeats %s", zone)
+		if slices.Contains(s.Zones[:i], zone) {
+			errs.Add(field, "repeats %s", zone)
 		}
 	}
-	if _, err := Plan(a.CIDR, a.Zones, a.Taken...); err != nil {
-		faults = append(faults, err)
+	if _, err := Plan(s.CIDR, s.Zones, s.Taken...); err != nil {
+		errs.Join(err)
 	}
-	for i, service := range a.InterfaceEndpoints {
+	for i, service := range s.InterfaceEndpoints {
 		field := fmt.Sprintf("InterfaceEndpoints[%d]", i)
 		if !slices.Contains(endpointServices, service) {
-			fault(field, "is %q: known are %s", service, strings.Join(endpointServices, ", "))
+			errs.Add(field, "is %q: known are %s", service, strings.Join(endpointServices, ", "))
 		}
-		if slices.Contains(a.InterfaceEndpoints[:i], service) {
-			fault(field, "repeats %s", service)
+		if slices.Contains(s.InterfaceEndpoints[:i], service) {
+			errs.Add(field, "repeats %s", service)
 		}
 	}
-	if !ValidLogDays(a.FlowLogDays) {
-		fault("FlowLogDays", "is %d: CloudWatch Logs keeps for one of %v days", a.FlowLogDays, logDays)
+	if !ValidLogDays(s.FlowLogDays) {
+		errs.Add("FlowLogDays", "is %d: CloudWatch Logs keeps for one of %v days", s.FlowLogDays, logDays)
 	}
-	if a.KeyARN == nil {
-		fault("KeyARN", "is missing")
-	}
-	if a.PermissionsBoundary != "" && !identity.ValidBoundary(a.PermissionsBoundary) {
-		fault("PermissionsBoundary", "is %q, which is no policy's ARN", a.PermissionsBoundary)
-	}
-	return errors.Join(faults...)
+	return errs.Err()
 }
 
 // builder makes a network's resources; the first error stops it.
 type builder struct {
 	ctx  *pulumi.Context
 	name string
-	args *Args
+	spec *Spec
+	in   Inputs
 	out  *Network
 	vpc  *ec2.Vpc
 }
 
-// New makes the network.
-func New(ctx *pulumi.Context, name string, args *Args, opts ...pulumi.ResourceOption) (*Network, error) {
-	if err := args.Validate(); err != nil {
+// New creates the network.
+func New(ctx *pulumi.Context, name string, spec *Spec, in Inputs, opts ...pulumi.ResourceOption) (*Network, error) {
+	if err := errors.Join(spec.Validate(), in.validate()); err != nil {
 		return nil, fmt.Errorf("network %s: %w", name, err)
 	}
-	zones, err := Plan(args.CIDR, args.Zones, args.Taken...)
+	zones, err := Plan(spec.CIDR, spec.Zones, spec.Taken...)
 	if err != nil {
 		return nil, fmt.Errorf("network %s: %w", name, err)
 	}
 	n := &Network{}
-	if err := ctx.RegisterComponentResource("loja-veloz:network:Network", name, n, opts...); err != nil {
-		return nil, fmt.Errorf("registering network %s: %w", name, err)
-	}
-	b := &builder{ctx: ctx, name: name, args: args, out: n}
-	for _, step := range []func() error{
-		b.makeVPC,
-		b.makeFlowLogs,
-		func() error { return b.makeSubnets(zones) },
-	} {
-		if err := step(); err != nil {
-			return nil, fmt.Errorf("network %s: %w", name, err)
+	return n, component.Register(ctx, "network", "loja-veloz:network:Network", name, n, opts, func() (pulumi.Map, error) {
+		b := &builder{ctx: ctx, name: name, spec: spec, in: in, out: n}
+		for _, step := range []func() error{
+			b.makeVPC,
+			b.makeFlowLogs,
+			func() error { return b.makeSubnets(zones) },
+		} {
+			if err := step(); err != nil {
+				return nil, err
+			}
 		}
-	}
-	if err := ctx.RegisterResourceOutputs(n, pulumi.Map{
-		"vpcId": n.VPCID, "publicSubnets": n.PublicSubnets, "privateSubnets": n.PrivateSubnets, "databaseSubnets": n.DatabaseSubnets,
-	}); err != nil {
-		return nil, fmt.Errorf("registering the outputs of network %s: %w", name, err)
-	}
-	return n, nil
+		return pulumi.Map{
+			"vpcId": n.VPCID, "publicSubnets": n.PublicSubnets, "privateSubnets": n.PrivateSubnets, "databaseSubnets": n.DatabaseSubnets,
+		}, nil
+	})
 }
 
 func (b *builder) child() pulumi.ResourceOption { return pulumi.Parent(b.out) }
 
 // tags names a resource after the environment and its part.
 func (b *builder) tags(part string) pulumi.StringMap {
-	return pulumi.StringMap{"Name": pulumi.String(b.args.Name + "-" + part)}
+	return pulumi.StringMap{"Name": pulumi.String(b.spec.Name + "-" + part)}
 }
 
 func (b *builder) makeVPC() error {
 	network, err := ec2.NewVpc(b.ctx, b.name+"-vpc", &ec2.VpcArgs{
-		CidrBlock: pulumi.String(b.args.CIDR),
+		CidrBlock: pulumi.String(b.spec.CIDR),
 		// Private names of endpoints, RDS and nodes need both.
 		EnableDnsSupport: pulumi.Bool(true), EnableDnsHostnames: pulumi.Bool(true),
 		Tags: b.tags("vpc"),
-	}, b.child(), pulumi.Protect(b.args.Protect))
+	}, b.child(), pulumi.Protect(b.spec.Protect))
 	if err != nil {
-		return fmt.Errorf("making the VPC: %w", err)
+		return fmt.Errorf("creating the VPC: %w", err)
 	}
 	b.vpc, b.out.VPCID = network, network.ID().ToStringOutput()
 	// Adopted without rules: whatever is started without a group reaches nothing.
@@ -203,29 +198,29 @@ func (b *builder) makeVPC() error {
 }
 
 func (b *builder) makeFlowLogs() error {
-	groupName := "/aws/vpc/" + b.args.Name + "/flow-logs"
+	groupName := "/aws/vpc/" + b.spec.Name + "/flow-logs"
 	group, err := cloudwatch.NewLogGroup(b.ctx, b.name+"-flow-logs", &cloudwatch.LogGroupArgs{
 		Name:            pulumi.String(groupName),
-		RetentionInDays: pulumi.Int(b.args.FlowLogDays),
-		KmsKeyId:        b.args.KeyARN.ToStringOutput().ToStringPtrOutput(),
+		RetentionInDays: pulumi.Int(b.spec.FlowLogDays),
+		KmsKeyId:        b.in.KeyARN.ToStringOutput().ToStringPtrOutput(),
 		Tags:            b.tags("flow-logs"),
 	}, b.child())
 	if err != nil {
-		return fmt.Errorf("making the flow logs' group: %w", err)
+		return fmt.Errorf("creating the flow logs' group: %w", err)
 	}
-	groupARN := fmt.Sprintf("arn:aws:logs:%s:%s:log-group:%s", b.args.Region, b.args.AccountID, groupName)
+	groupARN := fmt.Sprintf("arn:aws:logs:%s:%s:log-group:%s", b.spec.Region, b.spec.AccountID, groupName)
 	role, policies, err := identity.NewRole(b.ctx, b.out, b.name+"-flow-logs", &identity.RoleArgs{
-		Name:        b.args.Name + "-flow-logs",
+		Name:        b.spec.Name + "-flow-logs",
 		Description: "VPC flow logs to their group",
 		Trust: identity.ServiceTrust("vpc-flow-logs.amazonaws.com",
-			identity.Is(map[string]string{"aws:SourceAccount": b.args.AccountID})),
+			identity.Is(map[string]string{"aws:SourceAccount": b.spec.AccountID})),
 		// The group is there: the role needs no right to make one.
 		Policy: identity.PolicyDocument{Statement: []identity.Statement{{
 			Sid: "Write", Effect: identity.Allow,
 			Action:   []string{"logs:CreateLogStream", "logs:DescribeLogGroups", "logs:DescribeLogStreams", "logs:PutLogEvents"},
 			Resource: identity.ARNs(groupARN, groupARN+":*"),
 		}}},
-		PermissionsBoundary: b.args.PermissionsBoundary,
+		PermissionsBoundary: b.in.PermissionsBoundary,
 	})
 	if err != nil {
 		return err
@@ -252,7 +247,7 @@ func (b *builder) makeSubnets(zones []Zone) error {
 	// EKS's load balancer controller finds subnets by these tags. No subnet gives
 	// instances public addresses, the public ones included: NAT gateways and load
 	// balancers bring theirs.
-	shared := "kubernetes.io/cluster/" + b.args.ClusterName
+	shared := "kubernetes.io/cluster/" + b.spec.ClusterName
 	public, err := b.subnets(zones, kind{name: "public", cidr: func(z Zone) string { return z.Public.String() },
 		tags: map[string]string{"kubernetes.io/role/elb": "1", shared: "shared"}})
 	if err != nil {
@@ -298,7 +293,7 @@ func (b *builder) subnets(zones []Zone, k kind) ([]*ec2.Subnet, error) {
 			MapPublicIpOnLaunch: pulumi.Bool(false), Tags: tags,
 		}, b.child())
 		if err != nil {
-			return nil, fmt.Errorf("making subnet %s: %w", part, err)
+			return nil, fmt.Errorf("creating subnet %s: %w", part, err)
 		}
 		made[i] = subnet
 	}
@@ -306,13 +301,13 @@ func (b *builder) subnets(zones []Zone, k kind) ([]*ec2.Subnet, error) {
 }
 
 // letter is what tells a zone from the others of its region.
-func (b *builder) letter(zone Zone) string { return strings.TrimPrefix(zone.Name, b.args.Region) }
+func (b *builder) letter(zone Zone) string { return strings.TrimPrefix(zone.Name, b.spec.Region) }
 
 // table makes a route table and associates subnets with it.
 func (b *builder) table(part string, zones []Zone, subnets []*ec2.Subnet) (*ec2.RouteTable, error) {
 	table, err := ec2.NewRouteTable(b.ctx, b.name+"-"+part+"-routes", &ec2.RouteTableArgs{VpcId: b.vpc.ID(), Tags: b.tags(part)}, b.child())
 	if err != nil {
-		return nil, fmt.Errorf("making the %s route table: %w", part, err)
+		return nil, fmt.Errorf("creating the %s route table: %w", part, err)
 	}
 	for i, subnet := range subnets {
 		association := b.name + "-" + part + "-association"
@@ -331,9 +326,10 @@ func (b *builder) table(part string, zones []Zone, subnets []*ec2.Subnet) (*ec2.
 }
 
 func (b *builder) makePublicRoutes(zones []Zone, public []*ec2.Subnet) ([]*ec2.NatGateway, error) {
-	internet, err := ec2.NewInternetGateway(b.ctx, b.name+"-internet", &ec2.InternetGatewayArgs{VpcId: b.vpc.ID(), Tags: b.tags("internet")}, b.child())
+	internet, err := ec2.NewInternetGateway(b.ctx, b.name+"-internet", &ec2.InternetGatewayArgs{VpcId: b.vpc.ID(), Tags: b.tags("internet")},
+		b.child())
 	if err != nil {
-		return nil, fmt.Errorf("making the internet gateway: %w", err)
+		return nil, fmt.Errorf("creating the internet gateway: %w", err)
 	}
 	table, err := b.table("public", zones, public)
 	if err != nil {
@@ -347,7 +343,7 @@ func (b *builder) makePublicRoutes(zones []Zone, public []*ec2.Subnet) ([]*ec2.N
 	}
 	b.out.Routes = append(b.out.Routes, route)
 	count := 1
-	if b.args.NATPerZone {
+	if b.spec.NATPerZone {
 		count = len(zones)
 	}
 	nats := make([]*ec2.NatGateway, count)
@@ -362,7 +358,7 @@ func (b *builder) makePublicRoutes(zones []Zone, public []*ec2.Subnet) ([]*ec2.N
 			AllocationId: address.ID(), SubnetId: public[i].ID(), Tags: b.tags(part),
 		}, b.child(), pulumi.DependsOn([]pulumi.Resource{internet, route}))
 		if err != nil {
-			return nil, fmt.Errorf("making %s: %w", part, err)
+			return nil, fmt.Errorf("creating %s: %w", part, err)
 		}
 	}
 	return nats, nil
@@ -389,7 +385,7 @@ func (b *builder) makePrivateRoutes(zones []Zone, privates []*ec2.Subnet, nats [
 }
 
 func (b *builder) makeEndpoints(tables []*ec2.RouteTable, privates []*ec2.Subnet) error {
-	service := func(short string) pulumi.String { return pulumi.String("com.amazonaws." + b.args.Region + "." + short) }
+	service := func(short string) pulumi.String { return pulumi.String("com.amazonaws." + b.spec.Region + "." + short) }
 	tableIDs := make(pulumi.StringArray, len(tables))
 	for i, table := range tables {
 		tableIDs[i] = table.ID()
@@ -399,30 +395,30 @@ func (b *builder) makeEndpoints(tables []*ec2.RouteTable, privates []*ec2.Subnet
 		VpcId: b.vpc.ID(), ServiceName: service("s3"), VpcEndpointType: pulumi.String("Gateway"),
 		RouteTableIds: tableIDs, Tags: b.tags("endpoint-s3"),
 	}, b.child()); err != nil {
-		return fmt.Errorf("making the endpoint of s3: %w", err)
+		return fmt.Errorf("creating the endpoint of s3: %w", err)
 	}
 	group, err := ec2.NewSecurityGroup(b.ctx, b.name+"-endpoints", &ec2.SecurityGroupArgs{
-		Name: pulumi.String(b.args.Name + "-endpoints"), Description: pulumi.String("Endpoints of AWS services"),
+		Name: pulumi.String(b.spec.Name + "-endpoints"), Description: pulumi.String("Endpoints of AWS services"),
 		VpcId: b.vpc.ID(), Tags: b.tags("endpoints"),
 	}, b.child())
 	if err != nil {
-		return fmt.Errorf("making the endpoints' security group: %w", err)
+		return fmt.Errorf("creating the endpoints' security group: %w", err)
 	}
 	b.out.EndpointSecurityGroup = group.ID().ToStringOutput()
 	if _, err := vpc.NewSecurityGroupIngressRule(b.ctx, b.name+"-endpoints-https", &vpc.SecurityGroupIngressRuleArgs{
 		SecurityGroupId: group.ID(), Description: pulumi.String("HTTPS from the VPC"), IpProtocol: pulumi.String("tcp"),
-		FromPort: pulumi.Int(443), ToPort: pulumi.Int(443), CidrIpv4: pulumi.String(b.args.CIDR), Tags: b.tags("endpoints-https"),
+		FromPort: pulumi.Int(443), ToPort: pulumi.Int(443), CidrIpv4: pulumi.String(b.spec.CIDR), Tags: b.tags("endpoints-https"),
 	}, b.child()); err != nil {
 		return fmt.Errorf("admitting the VPC to the endpoints: %w", err)
 	}
-	for _, short := range b.args.InterfaceEndpoints {
+	for _, short := range b.spec.InterfaceEndpoints {
 		part := "endpoint-" + strings.ReplaceAll(short, ".", "-")
 		if _, err := ec2.NewVpcEndpoint(b.ctx, b.name+"-"+part, &ec2.VpcEndpointArgs{
 			VpcId: b.vpc.ID(), ServiceName: service(short), VpcEndpointType: pulumi.String("Interface"),
 			SubnetIds: stringArray(privates), SecurityGroupIds: pulumi.StringArray{group.ID()},
 			PrivateDnsEnabled: pulumi.Bool(true), Tags: b.tags(part),
 		}, b.child()); err != nil {
-			return fmt.Errorf("making the endpoint of %s: %w", short, err)
+			return fmt.Errorf("creating the endpoint of %s: %w", short, err)
 		}
 	}
 	return nil

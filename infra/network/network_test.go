@@ -14,12 +14,18 @@ import (
 
 var zones = []string{"us-east-1a", "us-east-1b", "us-east-1c"}
 
-func args() *network.Args {
-	return &network.Args{
+func args() *network.Spec {
+	return &network.Spec{
 		Name: "loja-veloz-dev", Region: "us-east-1", AccountID: "123456789012",
 		CIDR: "10.20.0.0/16", Taken: []string{"10.30.0.0/16"}, Zones: zones,
 		InterfaceEndpoints: []string{"ecr.api", "sts"}, FlowLogDays: 30,
-		KeyARN: pulumi.String("arn:aws:kms:us-east-1:123456789012:key/k"), ClusterName: "loja-veloz-dev",
+		ClusterName: "loja-veloz-dev",
+	}
+}
+
+func inputs() network.Inputs {
+	return network.Inputs{
+		KeyARN:              pulumi.String("arn:aws:kms:us-east-1:123456789012:key/k"),
 		PermissionsBoundary: "arn:aws:iam::123456789012:policy/loja-veloz-boundary",
 	}
 }
@@ -30,9 +36,12 @@ func TestPlan(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []network.Zone{
-		{Name: "us-east-1a", Private: netip.MustParsePrefix("10.20.0.0/19"), Public: netip.MustParsePrefix("10.20.96.0/24"), Database: netip.MustParsePrefix("10.20.104.0/24")},
-		{Name: "us-east-1b", Private: netip.MustParsePrefix("10.20.32.0/19"), Public: netip.MustParsePrefix("10.20.97.0/24"), Database: netip.MustParsePrefix("10.20.105.0/24")},
-		{Name: "us-east-1c", Private: netip.MustParsePrefix("10.20.64.0/19"), Public: netip.MustParsePrefix("10.20.98.0/24"), Database: netip.MustParsePrefix("10.20.106.0/24")},
+		{Name: "us-east-1a", Private: netip.MustParsePrefix("10.20.0.0/19"), Public: netip.MustParsePrefix("10.20.96.0/24"),
+			Database: netip.MustParsePrefix("10.20.104.0/24")},
+		{Name: "us-east-1b", Private: netip.MustParsePrefix("10.20.32.0/19"), Public: netip.MustParsePrefix("10.20.97.0/24"),
+			Database: netip.MustParsePrefix("10.20.105.0/24")},
+		{Name: "us-east-1c", Private: netip.MustParsePrefix("10.20.64.0/19"), Public: netip.MustParsePrefix("10.20.98.0/24"),
+			Database: netip.MustParsePrefix("10.20.106.0/24")},
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("got\n%v\nwant\n%v", got, want)
@@ -41,7 +50,8 @@ func TestPlan(t *testing.T) {
 
 // Whatever range is accepted, its subnets lie in it and apart.
 func TestPlannedSubnetsAreDisjoint(t *testing.T) {
-	for _, cidr := range []string{"10.0.0.0/16", "10.0.128.0/17", "172.16.0.0/16", "172.31.128.0/17", "192.168.0.0/17", "192.168.0.0/16", "100.127.0.0/16", "10.255.0.0/16"} {
+	for _, cidr := range []string{"10.0.0.0/16", "10.0.128.0/17", "172.16.0.0/16", "172.31.128.0/17", "192.168.0.0/17", "192.168.0.0/16",
+		"100.127.0.0/16", "10.255.0.0/16"} {
 		planned, err := network.Plan(cidr, zones)
 		if err != nil {
 			t.Errorf("%s: %v", cidr, err)
@@ -67,8 +77,8 @@ func TestPlannedSubnetsAreDisjoint(t *testing.T) {
 
 func TestPlanRefuses(t *testing.T) {
 	for cidr, want := range map[string]string{
-		"":                "no IPv4 range",
-		"fd00::/16":       "no IPv4 range",
+		"":                "not an IPv4 range",
+		"fd00::/16":       "not an IPv4 range",
 		"10.0.1.0/16":     "begins at 10.0.0.0",
 		"10.0.0.0/18":     "too small",
 		"10.0.0.0/15":     "too large",
@@ -82,16 +92,26 @@ func TestPlanRefuses(t *testing.T) {
 			t.Errorf("%q: %v, want %q", cidr, err, want)
 		}
 	}
-	if _, err := network.Plan("10.0.0.0/16", zones[:2], "nonsense"); err == nil || !strings.Contains(err.Error(), "Zones has 2") || !strings.Contains(err.Error(), "Taken[0]") {
+	if _, err := network.Plan("10.0.0.0/16", zones[:2], "nonsense"); err == nil || !strings.Contains(err.Error(), "Zones has 2") ||
+		!strings.Contains(err.Error(), "Taken[0]") {
 		t.Errorf("two zones and nonsense: %v", err)
 	}
 }
 
+// refused gives the error of New.
+func refused(spec *network.Spec, in network.Inputs) error {
+	_, err := infratest.Run(true, func(ctx *pulumi.Context) error {
+		_, err := network.New(ctx, "net", spec, in)
+		return err
+	})
+	return err
+}
+
 func TestValidateReportsAllFaultsAtOnce(t *testing.T) {
-	err := (&network.Args{
+	err := refused(&network.Spec{
 		Name: "X", Region: "mars", AccountID: "12", CIDR: "10.0.0.0/24", Zones: []string{"us-east-1a", "us-east-1a"},
-		InterfaceEndpoints: []string{"ecr", "sts", "sts"}, FlowLogDays: 31, PermissionsBoundary: "b",
-	}).Validate()
+		InterfaceEndpoints: []string{"ecr", "sts", "sts"}, FlowLogDays: 31,
+	}, network.Inputs{PermissionsBoundary: "b"})
 	if err == nil {
 		t.Fatal("accepted")
 	}
@@ -108,10 +128,10 @@ func TestValidateReportsAllFaultsAtOnce(t *testing.T) {
 	}
 }
 
-func run(t *testing.T, a *network.Args) *infratest.Recorder {
+func run(t *testing.T, s *network.Spec) *infratest.Recorder {
 	t.Helper()
 	recorder, err := infratest.Run(false, func(ctx *pulumi.Context) error {
-		_, err := network.New(ctx, "net", a)
+		_, err := network.New(ctx, "net", s, inputs())
 		return err
 	})
 	if err != nil {
@@ -151,7 +171,8 @@ func TestNetwork(t *testing.T) {
 	// Only the public table leads to the internet, and the database's nowhere.
 	for _, route := range ofType(recorder, "aws:ec2/route:Route") {
 		public := route.Name == "net-public-default"
-		if (route.Inputs["gatewayId"] != nil) != public || (route.Inputs["natGatewayId"] == "net-nat-a-id") == public || route.Inputs["routeTableId"] == "net-database-routes-id" {
+		if (route.Inputs["gatewayId"] != nil) != public || (route.Inputs["natGatewayId"] == "net-nat-a-id") == public ||
+			route.Inputs["routeTableId"] == "net-database-routes-id" {
 			t.Errorf("%s is %v", route.Name, route.Inputs)
 		}
 	}
@@ -169,13 +190,16 @@ func TestNetwork(t *testing.T) {
 	if tables := recorder.Named(t, "net-endpoint-s3").Inputs["routeTableIds"].([]any); len(tables) != 4 {
 		t.Errorf("S3 is reached from %v", tables)
 	}
-	if endpoint := recorder.Named(t, "net-endpoint-ecr-api").Inputs; endpoint["serviceName"] != "com.amazonaws.us-east-1.ecr.api" || endpoint["privateDnsEnabled"] != true {
+	if endpoint := recorder.Named(t, "net-endpoint-ecr-api").Inputs; endpoint["serviceName"] != "com.amazonaws.us-east-1.ecr.api" ||
+		endpoint["privateDnsEnabled"] != true {
 		t.Errorf("the endpoint of ECR is %v", endpoint)
 	}
-	if rule := recorder.Named(t, "net-endpoints-https").Inputs; rule["cidrIpv4"] != "10.20.0.0/16" || rule["fromPort"] != 443.0 || rule["toPort"] != 443.0 {
+	if rule := recorder.Named(t, "net-endpoints-https").Inputs; rule["cidrIpv4"] != "10.20.0.0/16" || rule["fromPort"] != 443.0 ||
+		rule["toPort"] != 443.0 {
 		t.Errorf("endpoints admit %v", rule)
 	}
-	for _, order := range [][2]string{{"net-nat-a", "net-internet"}, {"net-nat-a", "net-public-default"}, {"net-flow-log", "net-flow-logs-policy"}} {
+	for _, order := range [][2]string{{"net-nat-a", "net-internet"}, {"net-nat-a", "net-public-default"},
+		{"net-flow-log", "net-flow-logs-policy"}} {
 		if !recorder.Waits(t, order[0], order[1]) {
 			t.Errorf("%s does not wait for %s", order[0], order[1])
 		}

@@ -2,10 +2,11 @@ package network
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
+
+	"github.com/loja-veloz/platform/infra/validate"
 )
 
 const (
@@ -52,42 +53,42 @@ type Zone struct {
 // Plan divides a VPC's range among zones: a private /19, a public /24 and a
 // database /24 for each. It refuses a range that is too small or larger than AWS
 // takes, one that is not private, and one that overlaps those of other networks
-// or what EKS needs for itself. It reports every fault at once.
+// or what EKS needs for itself. It reports every error at once.
 func Plan(cidr string, zones []string, taken ...string) ([]Zone, error) {
-	var faults []error
+	var errs validate.Errors
 	if len(zones) != zoneCount {
-		faults = append(faults, fmt.Errorf("Zones has %d entries: an environment takes %d", len(zones), zoneCount))
+		errs.Add("Zones", "has %d entries: an environment takes %d", len(zones), zoneCount)
 	}
 	vpc, err := parse(cidr)
 	if err != nil {
-		faults = append(faults, fmt.Errorf("CIDR %w", err))
-		return nil, errors.Join(faults...)
+		errs.Add("CIDR", "%s", err)
+		return nil, errs.Err()
 	}
 	if vpc.Bits() > smallestBits {
-		faults = append(faults, fmt.Errorf("CIDR %s is too small: %d private /%d and the small subnets take a /%d", vpc, zoneCount, privateBits, smallestBits))
+		errs.Add("CIDR", "%s is too small: %d private /%d and the small subnets take a /%d", vpc, zoneCount, privateBits, smallestBits)
 	}
 	if vpc.Bits() < largestBits {
-		faults = append(faults, fmt.Errorf("CIDR %s is too large: AWS takes a /%d at most", vpc, largestBits))
+		errs.Add("CIDR", "%s is too large: AWS takes a /%d at most", vpc, largestBits)
 	}
 	if !slices.ContainsFunc(private, func(p netip.Prefix) bool { return p.Contains(vpc.Addr()) && p.Bits() <= vpc.Bits() }) {
-		faults = append(faults, fmt.Errorf("CIDR %s is not private: use a part of %v", vpc, private))
+		errs.Add("CIDR", "%s is not private: use a part of %v", vpc, private)
 	}
 	for _, other := range unusable {
 		if vpc.Overlaps(other) {
-			faults = append(faults, fmt.Errorf("CIDR %s overlaps %s, which the cluster uses itself", vpc, other))
+			errs.Add("CIDR", "%s overlaps %s, which the cluster uses itself", vpc, other)
 		}
 	}
 	for i, text := range taken {
 		other, err := parse(text)
 		if err != nil {
-			faults = append(faults, fmt.Errorf("Taken[%d] %w", i, err))
+			errs.Join(fmt.Errorf("Taken[%d] %w", i, err))
 			continue
 		}
 		if vpc.Overlaps(other) {
-			faults = append(faults, fmt.Errorf("CIDR %s overlaps %s (Taken[%d])", vpc, other, i))
+			errs.Add("CIDR", "%s overlaps %s (Taken[%d])", vpc, other, i)
 		}
 	}
-	if err := errors.Join(faults...); err != nil {
+	if err := errs.Err(); err != nil {
 		return nil, err
 	}
 	small := block(vpc.Addr(), privateBits, zoneCount)
@@ -108,7 +109,7 @@ func parse(cidr string) (netip.Prefix, error) {
 	prefix, err := netip.ParsePrefix(cidr)
 	switch {
 	case err != nil || !prefix.Addr().Is4():
-		return netip.Prefix{}, fmt.Errorf("is %q, which is no IPv4 range", cidr)
+		return netip.Prefix{}, fmt.Errorf("is %q, which is not an IPv4 range", cidr)
 	case prefix != prefix.Masked():
 		return netip.Prefix{}, fmt.Errorf("is %q: the range begins at %s", cidr, prefix.Masked().Addr())
 	}

@@ -1,7 +1,6 @@
 package observability
 
 import (
-	"errors"
 	"fmt"
 	"regexp"
 
@@ -10,9 +9,9 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/loja-veloz/platform/infra/charts"
-	"github.com/loja-veloz/platform/infra/gateway"
 	"github.com/loja-veloz/platform/infra/kube"
 	"github.com/loja-veloz/platform/infra/secrets"
+	"github.com/loja-veloz/platform/infra/validate"
 )
 
 const (
@@ -23,10 +22,10 @@ const (
 	otlpHTTP = 4318
 )
 
-// DatadogArgs say for which cluster Datadog's agent and operator work.
-type DatadogArgs struct {
-	// Namespace is created for both; the operator watches only it.
-	Namespace string
+// DatadogSpec say for which cluster Datadog's agent and operator work.
+type DatadogSpec struct {
+	kube.Chart
+
 	// Site is Datadog's, for example datadoghq.com.
 	Site string
 	// ClusterName is the cluster as Datadog calls it.
@@ -34,13 +33,6 @@ type DatadogArgs struct {
 	// SecretName is the secret in AWS Secrets Manager with the keys api-key and
 	// app-key, and Store the ClusterSecretStore that reads it.
 	SecretName, Store string
-	// ClusterAgentReplicas is the number of cluster agents; node agents run on every
-	// node.
-	ClusterAgentReplicas int32
-	// ChartRepository replaces the chart's own; see kube.Release.
-	ChartRepository string
-	// SkipAwait does not wait until the pods are ready.
-	SkipAwait bool
 }
 
 // Datadog is the installed agent and operator.
@@ -50,9 +42,9 @@ type Datadog struct {
 
 // NewDatadog installs the agent, with its OTLP receiver, and the operator for
 // objectives as code. Errors name the argument that is wrong.
-func NewDatadog(ctx *pulumi.Context, name string, args *DatadogArgs, opts ...pulumi.ResourceOption) (*Datadog, error) {
+func NewDatadog(ctx *pulumi.Context, name string, spec *DatadogSpec, opts ...pulumi.ResourceOption) (*Datadog, error) {
 	d := &Datadog{}
-	if _, err := kube.NewChart(ctx, "datadog", "loja-veloz:observability:Datadog", name, d, args, opts); err != nil {
+	if _, err := kube.NewChart(ctx, "datadog", "loja-veloz:observability:Datadog", name, d, spec.Installation, opts); err != nil {
 		return nil, err
 	}
 	return d, nil
@@ -64,29 +56,19 @@ var (
 	datadogSite    = regexp.MustCompile(`^([a-z0-9-]+\.)+[a-z]+$`)
 )
 
-// Validate reports everything that is wrong with the arguments, one fault per line.
-func (a *DatadogArgs) Validate() error {
-	var faults []error
-	for _, needed := range []struct{ field, value string }{
-		{"Namespace", a.Namespace}, {"SecretName", a.SecretName}, {"Store", a.Store},
-	} {
-		if needed.value == "" {
-			faults = append(faults, fmt.Errorf("%s is empty", needed.field))
-		}
+// Validate reports everything that is wrong with the arguments, one error per line.
+func (s *DatadogSpec) Validate() error {
+	var errs validate.Errors
+	errs.Required("SecretName", s.SecretName)
+	errs.Required("Store", s.Store)
+	if !datadogSite.MatchString(s.Site) {
+		errs.Add("Site", "is %q: a host name such as datadoghq.com is expected", s.Site)
 	}
-	if !datadogSite.MatchString(a.Site) {
-		faults = append(faults, fmt.Errorf("Site is %q: a host name such as datadoghq.com is expected", a.Site))
+	if !datadogCluster.MatchString(s.ClusterName) || len(s.ClusterName) > 80 {
+		errs.Add("ClusterName", "is %q: use lower-case letters, digits and dashes, beginning with a letter, at most 80", s.ClusterName)
 	}
-	if !datadogCluster.MatchString(a.ClusterName) || len(a.ClusterName) > 80 {
-		faults = append(faults, fmt.Errorf("ClusterName is %q: use lower-case letters, digits and dashes, beginning with a letter, at most 80", a.ClusterName))
-	}
-	if a.ClusterAgentReplicas < 1 {
-		faults = append(faults, fmt.Errorf("ClusterAgentReplicas is %d: at least 1 is needed", a.ClusterAgentReplicas))
-	}
-	if err := kube.ValidRepository(a.ChartRepository); err != nil {
-		faults = append(faults, fmt.Errorf("ChartRepository %w", err))
-	}
-	return errors.Join(faults...)
+	s.Check(&errs)
+	return errs.Err()
 }
 
 // DatadogValues are the chart's values, as far as they are used here.
@@ -211,53 +193,48 @@ type DatadogCRDs struct {
 }
 
 // Release gives the Helm release, or every reason why not.
-func (a *DatadogArgs) Release() (*kube.Release, error) {
-	if err := a.Validate(); err != nil {
+func (s *DatadogSpec) Release() (*kube.Release, error) {
+	if err := s.Validate(); err != nil {
 		return nil, err
 	}
 	endpoint := func(port int) DatadogEndpoint {
 		return DatadogEndpoint{Enabled: true, Endpoint: fmt.Sprintf("0.0.0.0:%d", port)}
 	}
-	budget := DatadogBudget{Create: a.ClusterAgentReplicas > 1}
+	budget := DatadogBudget{Create: s.Replicas > 1}
 	if budget.Create {
 		budget.MinAvailable = 1
 	}
-	return &kube.Release{
-		Name: "datadog", Namespace: a.Namespace,
-		Chart: charts.Datadog, Repository: a.ChartRepository,
-		Values: DatadogValues{
-			Registry: "public.ecr.aws/datadog",
-			Datadog: DatadogAgentConfig{
-				Site: a.Site, ClusterName: a.ClusterName,
-				APIKeyExistingSecret: datadogSecret, AppKeyExistingSecret: datadogSecret,
-				Kubelet: DatadogKubelet{TLSVerify: true},
-				Logs:    DatadogLogs{Enabled: true, ContainerCollectAll: true},
-				APM:     DatadogAPM{PortEnabled: true, SocketEnabled: true},
-				OTLP:    DatadogOTLP{Receiver: DatadogReceiver{Protocols: DatadogProtocols{GRPC: endpoint(otlpGRPC), HTTP: endpoint(otlpHTTP)}}},
-			},
-			ClusterAgent: DatadogClusterAgent{Replicas: a.ClusterAgentReplicas, PDB: budget, Resources: kube.Sizes(100, 192, 512)},
-			Agents: DatadogNodeAgents{
-				Tolerations: []corev1.Toleration{{Operator: corev1.TolerationOpExists}},
-				Containers: DatadogContainers{
-					Agent:      DatadogContainer{Resources: kube.Sizes(200, 256, 512)},
-					TraceAgent: DatadogContainer{Resources: kube.Sizes(50, 96, 256)},
-				},
-			},
-			Operator: DatadogOperator{
-				Site: a.Site, ClusterName: a.ClusterName,
-				APIKeyExistingSecret: datadogSecret, AppKeyExistingSecret: datadogSecret,
-				DatadogDashboard: Switch{Enabled: true}, DatadogSLO: Switch{Enabled: true}, DatadogMonitor: Switch{Enabled: true},
-				DatadogCRDs:  DatadogCRDs{KeepCRDs: true},
-				ReplicaCount: 1, Resources: kube.Sizes(20, 96, 256),
+	return s.NewRelease("datadog", charts.Datadog, 900, DatadogValues{
+		Registry: "public.ecr.aws/datadog",
+		Datadog: DatadogAgentConfig{
+			Site: s.Site, ClusterName: s.ClusterName,
+			APIKeyExistingSecret: datadogSecret, AppKeyExistingSecret: datadogSecret,
+			Kubelet: DatadogKubelet{TLSVerify: true},
+			Logs:    DatadogLogs{Enabled: true, ContainerCollectAll: true},
+			APM:     DatadogAPM{PortEnabled: true, SocketEnabled: true},
+			OTLP:    DatadogOTLP{Receiver: DatadogReceiver{Protocols: DatadogProtocols{GRPC: endpoint(otlpGRPC), HTTP: endpoint(otlpHTTP)}}},
+		},
+		ClusterAgent: DatadogClusterAgent{Replicas: s.Replicas, PDB: budget, Resources: kube.Sizes(100, 192, 512)},
+		Agents: DatadogNodeAgents{
+			Tolerations: []corev1.Toleration{{Operator: corev1.TolerationOpExists}},
+			Containers: DatadogContainers{
+				Agent:      DatadogContainer{Resources: kube.Sizes(200, 256, 512)},
+				TraceAgent: DatadogContainer{Resources: kube.Sizes(50, 96, 256)},
 			},
 		},
-		Atomic: true, SkipAwait: a.SkipAwait, TimeoutSeconds: 900, MaxHistory: 5,
-	}, nil
+		Operator: DatadogOperator{
+			Site: s.Site, ClusterName: s.ClusterName,
+			APIKeyExistingSecret: datadogSecret, AppKeyExistingSecret: datadogSecret,
+			DatadogDashboard: Switch{Enabled: true}, DatadogSLO: Switch{Enabled: true}, DatadogMonitor: Switch{Enabled: true},
+			DatadogCRDs:  DatadogCRDs{KeepCRDs: true},
+			ReplicaCount: 1, Resources: kube.Sizes(20, 96, 256),
+		},
+	}), nil
 }
 
 // Pods are those of the release; nil for arguments that are wrong.
-func (a *DatadogArgs) Pods() []kube.PodSize {
-	release, err := a.Release()
+func (s *DatadogSpec) Pods() []kube.PodSize {
+	release, err := s.Release()
 	if err != nil {
 		return nil
 	}
@@ -275,25 +252,26 @@ func (a *DatadogArgs) Pods() []kube.PodSize {
 // not. The agent reads the nodes' /proc, cgroups and logs through hostPath volumes
 // and takes traces on a port of the node, which every standard but "privileged"
 // forbids; hence its namespace is the one that is not restricted.
-func (a *DatadogArgs) Installation() (*kube.Installation, error) {
-	release, err := a.Release()
+func (s *DatadogSpec) Installation() (*kube.Installation, error) {
+	release, err := s.Release()
 	if err != nil {
 		return nil, err
 	}
 	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{
-		Name:   a.Namespace,
+		Name:   s.Namespace,
 		Labels: map[string]string{"pod-security.kubernetes.io/enforce": "privileged"},
 	}}
 	return &kube.Installation{
 		Before: kube.Stages{
 			{{Name: "namespace", Object: namespace}},
-			{{Name: "external-secret", Object: secrets.NewDatadogSecret(datadogSecret, a.Namespace, a.Store, a.SecretName)}},
+			{{Name: "external-secret", Object: secrets.NewDatadogSecret(datadogSecret, s.Namespace, s.Store, s.SecretName)}},
 		},
 		Release: release,
 	}, nil
 }
 
 // DatadogAgents are the node agents' pods, which take OTLP.
-func DatadogAgents(namespace string) gateway.Pods {
-	return gateway.Pods{Namespace: namespace, Labels: map[string]string{"app.kubernetes.io/component": "agent", "app.kubernetes.io/instance": "datadog"}}
+func DatadogAgents(namespace string) kube.PodSelector {
+	return kube.PodSelector{Namespace: namespace, Labels: map[string]string{"app.kubernetes.io/component": "agent",
+		"app.kubernetes.io/instance": "datadog"}}
 }

@@ -22,7 +22,8 @@ func encryption(_ *Options, r Resource) []finding {
 		key("kmsKeyId")
 	case "aws:ec2/launchTemplate:LaunchTemplate":
 		devices := props.at("blockDeviceMappings")
-		demand(devices, devices.unknown() || len(devices.items()) > 0, "is empty: without it the root volume is as the account's default says, which is not encrypted")
+		demand(devices, devices.unknown() || len(devices.items()) > 0,
+			"is empty: without it the root volume is as the account's default says, which is not encrypted")
 		for _, device := range devices.items() {
 			if ebs := device.at("ebs"); ebs.there {
 				volume(ebs)
@@ -37,19 +38,22 @@ func encryption(_ *Options, r Resource) []finding {
 		demand(configurations, configurations.unknown() || len(configurations.items()) > 0, "is missing: images are encrypted with KMS")
 		for _, c := range configurations.items() {
 			text, _ := c.at("encryptionType").text()
-			demand(c.at("encryptionType"), text == "KMS" || c.at("encryptionType").unknown(), fmt.Sprintf("is %q: images are encrypted with KMS", text))
+			demand(c.at("encryptionType"), text == "KMS" || c.at("encryptionType").unknown(),
+				fmt.Sprintf("is %q: images are encrypted with KMS", text))
 		}
 	case "aws:s3/bucketServerSideEncryptionConfigurationV2:BucketServerSideEncryptionConfigurationV2":
 		for _, rule := range props.at("rules").items() {
 			by := rule.at("applyServerSideEncryptionByDefault")
 			text, _ := by.at("sseAlgorithm").text()
-			demand(by.at("sseAlgorithm"), text == "aws:kms" || text == "aws:kms:dsse" || by.at("sseAlgorithm").unknown(), fmt.Sprintf("is %q: buckets are encrypted with KMS", text))
+			demand(by.at("sseAlgorithm"), text == "aws:kms" || text == "aws:kms:dsse" || by.at("sseAlgorithm").unknown(),
+				fmt.Sprintf("is %q: buckets are encrypted with KMS", text))
 		}
 	case "aws:cloudwatch/logGroup:LogGroup", "aws:secretsmanager/secret:Secret":
 		key("kmsKeyId")
 	case "aws:eks/cluster:Cluster":
 		secrets := props.at("encryptionConfig")
-		demand(secrets, secrets.unknown() || secrets.at("provider").at("keyArn").set(), "has no provider.keyArn: Kubernetes Secrets are encrypted with a key of ours")
+		demand(secrets, secrets.unknown() || secrets.at("provider").at("keyArn").set(),
+			"has no provider.keyArn: Kubernetes Secrets are encrypted with a key of ours")
 	case "eks:index:Cluster":
 		key("encryptionConfigKeyArn")
 	case "aws:kms/key:Key":

@@ -34,7 +34,8 @@ func provided(ctx *pulumi.Context, o policy.Options) (pulumi.ResourceOption, err
 		return nil, err
 	}
 	provider := &pulumi.ProviderResourceState{}
-	err := ctx.RegisterResource("pulumi:providers:aws", "aws", inputs{"defaultTags": `{"tags":{"Project":"p","Environment":"e","ManagedBy":"pulumi"}}`}, provider)
+	err := ctx.RegisterResource("pulumi:providers:aws", "aws",
+		inputs{"defaultTags": `{"tags":{"Project":"p","Environment":"e","ManagedBy":"pulumi"}}`}, provider)
 	return pulumi.Provider(provider), err
 }
 
@@ -80,7 +81,8 @@ func TestEnforceSeesSecretsAndUnknowns(t *testing.T) {
 			return err
 		}
 		// A policy that the preview cannot know.
-		return register(ctx, "aws:iam/policy:Policy", "policy", inputs{"policy": pulumi.Sprintf(`{"Statement":{"Effect":"Allow","Action":"*","Resource":"%s"}}`, key.ID())}, aws)
+		return register(ctx, "aws:iam/policy:Policy", "policy",
+			inputs{"policy": pulumi.Sprintf(`{"Statement":{"Effect":"Allow","Action":"*","Resource":"%s"}}`, key.ID())}, aws)
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -100,7 +102,8 @@ func TestWhatAPreviewCannotKnowIsJudgedByTheUpdate(t *testing.T) {
 		if err := ctx.RegisterResource("aws:kms/key:Key", "key", inputs{"enableKeyRotation": true}, key, aws); err != nil {
 			return err
 		}
-		return register(ctx, "aws:iam/policy:Policy", "policy", inputs{"policy": pulumi.Sprintf(`{"Statement":{"Effect":"Allow","Action":"*","Resource":"%s"}}`, key.ID())}, aws)
+		return register(ctx, "aws:iam/policy:Policy", "policy",
+			inputs{"policy": pulumi.Sprintf(`{"Statement":{"Effect":"Allow","Action":"*","Resource":"%s"}}`, key.ID())}, aws)
 	})
 	if !strings.Contains(policy.Sentences(err), "allows the Action *") {
 		t.Errorf("the error is %v", err)
@@ -131,11 +134,14 @@ func TestStatefulResourcesAreProtectedUnlessNamed(t *testing.T) {
 	}{
 		{"policy protects where the program does not", policy.Options{}, nil, map[string]bool{"kept": true, "moved": true}, ""},
 		{"the flag lifts it", policy.Options{AllowReplace: []string{"moved"}}, nil, map[string]bool{"kept": true, "moved": false}, ""},
-		{"also what the program set", policy.Options{AllowReplace: []string{"moved"}}, []pulumi.ResourceOption{pulumi.Protect(true)}, map[string]bool{"kept": true, "moved": false}, ""},
+		{"also what the program set", policy.Options{AllowReplace: []string{"moved"}}, []pulumi.ResourceOption{pulumi.Protect(true)},
+			map[string]bool{"kept": true, "moved": false}, ""},
 		{"for all", policy.Options{AllowReplace: []string{"*"}}, nil, map[string]bool{"kept": false, "moved": false}, ""},
-		{"a protected environment says so itself", policy.Options{Protected: true}, []pulumi.ResourceOption{pulumi.Protect(true)}, map[string]bool{"kept": true, "moved": true}, ""},
+		{"a protected environment says so itself", policy.Options{Protected: true}, []pulumi.ResourceOption{pulumi.Protect(true)},
+			map[string]bool{"kept": true, "moved": true}, ""},
 		{"or is refused", policy.Options{Protected: true}, nil, nil, "protect is not set"},
-		{"and names what it replaces", policy.Options{Protected: true, AllowReplace: []string{"*"}}, nil, nil, "a protected environment names each resource"},
+		{"and names what it replaces", policy.Options{Protected: true, AllowReplace: []string{"*"}}, nil, nil,
+			"a protected environment names each resource"},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
@@ -173,7 +179,8 @@ func TestExportRefusesAPlainCredential(t *testing.T) {
 		})
 		return err
 	}
-	if err := export("deploy", pulumi.Map{"url": pulumi.String(token)}); !strings.Contains(policy.Sentences(err), "deploy.url is a GitHub token and not marked secret") {
+	if err := export("deploy", pulumi.Map{"url": pulumi.String(token)}); !strings.Contains(policy.Sentences(err),
+		"deploy.url is a GitHub token and not marked secret") {
 		t.Errorf("the error is %v", err)
 	}
 	if err := export("adminPassword", pulumi.String("x")); err == nil {
@@ -236,7 +243,8 @@ func TestWhatTheRecorderKeptIsAudited(t *testing.T) {
 		t.Fatal(err)
 	}
 	err = policy.Audit(&policy.Options{}, policytest.Recorded(recorder))
-	if err == nil || strings.Contains(err.Error(), `"marked": password`) || !strings.Contains(err.Error(), `"plain": password is called password`) {
+	if err == nil || strings.Contains(err.Error(), `"marked": password`) || !strings.Contains(err.Error(),
+		`"plain": password is called password`) {
 		t.Errorf("the audit says %v", err)
 	}
 }

@@ -2,11 +2,10 @@ package policy
 
 import (
 	"fmt"
-	"regexp"
 	"strings"
-)
 
-var byDigest = regexp.MustCompile(`@sha256:[0-9a-f]{64}$`)
+	"github.com/loja-veloz/platform/infra/validate"
+)
 
 // pods gives every pod specification in a Kubernetes object: a Pod's, and those
 // of templates, wherever a kind keeps them. A Helm release has none: its values are
@@ -38,7 +37,7 @@ func imageDigest(_ *Options, r Resource) []finding {
 	for _, pod := range pods(r) {
 		for _, container := range containers(pod) {
 			image := container.at("image")
-			if text, ok := image.text(); !image.unknown() && (!ok || !byDigest.MatchString(text)) {
+			if text, ok := image.text(); !image.unknown() && (!ok || !validate.ByDigest(text)) {
 				found = append(found, finding{image.path, fmt.Sprintf("is %q: name the image by digest, registry/name@sha256:...", text)})
 			}
 		}
@@ -80,9 +79,11 @@ func restrictedContainer(pod, own field) []finding {
 	for _, f := range []field{own.at("runAsUser"), pod.at("runAsUser")} {
 		demand(f, !f.there || !f.value.IsNumber() || f.value.NumberValue() != 0, "is 0, which is root")
 	}
-	demand(own.at("allowPrivilegeEscalation"), own.at("allowPrivilegeEscalation").is(false) && own.at("allowPrivilegeEscalation").there, "is not false")
+	demand(own.at("allowPrivilegeEscalation"), own.at("allowPrivilegeEscalation").is(false) && own.at("allowPrivilegeEscalation").there,
+		"is not false")
 	demand(own.at("privileged"), !own.at("privileged").there || own.at("privileged").is(false), "is true")
-	demand(own.at("readOnlyRootFilesystem"), own.at("readOnlyRootFilesystem").is(true), "is not true: mount an emptyDir where files are written")
+	demand(own.at("readOnlyRootFilesystem"), own.at("readOnlyRootFilesystem").is(true),
+		"is not true: mount an emptyDir where files are written")
 	dropped := false
 	for _, capability := range own.at("capabilities").at("drop").items() {
 		text, _ := capability.text()

@@ -106,18 +106,23 @@ func (v Violation) String() string {
 }
 
 // chartImages is said of the rules about pods: see pods.
-const chartImages = "the pods of a Helm release: a chart's own images run by the tags that infra/charts pins, with the pod specification of the chart's version"
+const chartImages = "the pods of a Helm release: a chart's own images run by the tags that infra/charts pins, " +
+	"with the pod specification of the chart's version"
 
 // Rules is the table of all rules, in the order in which they are checked.
 func Rules() []Rule {
 	return []Rule{
 		{PublicIngress, "only the gateway is reached from everywhere", "issue 3; AWS Security Hub EC2.18, RDS.2, EKS.1, S3.8", "", publicIngress},
-		{WildcardIAM, "a role can do what it is for and no more", "issue 3; AWS Security Hub IAM.1, IAM.21; IAM User Guide, policy elements", "", wildcardIAM},
-		{Encryption, "what is stored is encrypted, with a key that is ours to revoke", "issue 3; AWS Security Hub RDS.3, EC2.7, ECR.5, EKS.3, KMS.4, S3.17", "", encryption},
+		{WildcardIAM, "a role can do what it is for and no more", "issue 3; AWS Security Hub IAM.1, IAM.21; IAM User Guide, policy elements", "",
+			wildcardIAM},
+		{Encryption, "what is stored is encrypted, with a key that is ours to revoke",
+			"issue 3; AWS Security Hub RDS.3, EC2.7, ECR.5, EKS.3, KMS.4, S3.17", "", encryption},
 		{Protected, "data survives a wrong diff", "issue 3; Pulumi's protect option", "", protected},
 		{Tags, "what costs money says whose it is", "issue 3; infra's provider sets DefaultTags", "", tags},
-		{ImageDigest, "what was tested is what runs", "issue 3; docs of Kubernetes, Images: an image by digest never changes", chartImages, imageDigest},
-		{RestrictedPod, "a broken service breaks nothing else", "issue 3; Kubernetes Pod Security Standards, restricted, and a read-only root file system", chartImages, restrictedPod},
+		{ImageDigest, "what was tested is what runs", "issue 3; docs of Kubernetes, Images: an image by digest never changes", chartImages,
+			imageDigest},
+		{RestrictedPod, "a broken service breaks nothing else",
+			"issue 3; Kubernetes Pod Security Standards, restricted, and a read-only root file system", chartImages, restrictedPod},
 		{PlainSecret, "state, logs and diffs show no credential", "issue 3; Pulumi encrypts only what is marked secret", "", plainSecret},
 	}
 }
@@ -145,7 +150,8 @@ func (o *Options) Validate() error {
 	for i, exempt := range o.Exempt {
 		field := fmt.Sprintf("Exempt[%d]", i)
 		if !known[exempt.Rule] {
-			faults = append(faults, fmt.Errorf("%s.Rule is %q: there are %s", field, exempt.Rule, strings.Join(slices.Sorted(maps.Keys(known)), ", ")))
+			faults = append(faults, fmt.Errorf("%s.Rule is %q: there are %s", field, exempt.Rule,
+				strings.Join(slices.Sorted(maps.Keys(known)), ", ")))
 		}
 		if exempt.Rule == Protected {
 			faults = append(faults, fmt.Errorf("%s.Rule is %s: use AllowReplace", field, Protected))

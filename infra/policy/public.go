@@ -119,7 +119,8 @@ func publicObject(props field) []finding {
 		switch scheme, _ := annotations.at(schemeAnnotation).text(); {
 		case scheme == "internal" || annotations.unknown() || scheme == "internet-facing": // found above
 		default:
-			found = append(found, finding{f.at("type").path, "is LoadBalancer without the annotation " + schemeAnnotation + ": internal: only the gateway may be public"})
+			found = append(found, finding{f.at("type").path,
+				"is LoadBalancer without the annotation " + schemeAnnotation + ": internal: only the gateway may be public"})
 		}
 	})
 	return found

@@ -27,7 +27,8 @@ var credentials = []struct {
 
 // secretName is the last part of a property's path, or an environment variable,
 // that holds a secret and not the name of one.
-var secretName = regexp.MustCompile(`(?i)(pass(word|wd|phrase)|secret[_-]?(string|binary|access[_-]?key)|api[_-]?key|app[_-]?key|private[_-]?key|client[_-]?secret|(auth|access|refresh|bearer|session)[_-]?token|^token|[a-z]Token|[_-]token)$`)
+var secretName = regexp.MustCompile(`(?i)(pass(word|wd|phrase)|secret[_-]?(string|binary|access[_-]?key)|` +
+	`api[_-]?key|app[_-]?key|private[_-]?key|client[_-]?secret|(auth|access|refresh|bearer|session)[_-]?token|^token|[a-z]Token|[_-]token)$`)
 
 // references are kinds whose texts name secrets and never are any.
 var references = []string{"ExternalSecret", "SecretStore", "ClusterSecretStore", "CustomResourceDefinition"}

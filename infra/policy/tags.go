@@ -38,7 +38,8 @@ func tags(o *Options, r Resource) []finding {
 		if !f.there || f.unknown() || known && text != "" && (o.DefaultTags == nil || text == o.DefaultTags[tag]) {
 			continue
 		}
-		found = append(found, finding{f.path, fmt.Sprintf("is %q: a resource does not change what the provider says (%q)", text, o.DefaultTags[tag])})
+		found = append(found, finding{f.path, fmt.Sprintf("is %q: a resource does not change what the provider says (%q)", text,
+			o.DefaultTags[tag])})
 	}
 	return found
 }

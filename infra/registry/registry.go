@@ -1,10 +1,9 @@
-// Package registry makes the account's image repositories in ECR and its cache of
+// Package registry creates the account's image repositories in ECR and its cache of
 // public registries.
 package registry
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"regexp"
 	"strings"
@@ -12,7 +11,9 @@ import (
 	"github.com/pulumi/pulumi-aws/sdk/v6/go/aws/ecr"
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 
+	"github.com/loja-veloz/platform/infra/component"
 	"github.com/loja-veloz/platform/infra/identity"
+	"github.com/loja-veloz/platform/infra/validate"
 )
 
 const (
@@ -27,22 +28,17 @@ const (
 	credentialPrefix = "ecr-pullthroughcache/"
 )
 
-// Args describes a registry.
-type Args struct {
+// Spec describes a registry.
+type Spec struct {
 	// Name is the prefix of the names of roles, loja-veloz.
 	Name              string
 	Region, AccountID string
 	// Repositories are made as they are named, loja-veloz/sample-web-app.
 	Repositories []string
-	// KeyARN is the KMS key of the images, of both kinds.
-	KeyARN pulumi.StringInput
 	// KeepImages is how many images a repository keeps, cached ones too.
 	KeepImages int
 	// PullThrough are the registries that are cached.
 	PullThrough []Upstream
-	// PermissionsBoundary bounds the role that makes repositories for cached images;
-	// empty for none.
-	PermissionsBoundary string
 	// Protect keeps Pulumi from deleting repositories. With images in it ECR does
 	// not delete one anyway.
 	Protect bool
@@ -79,88 +75,73 @@ type Registry struct {
 
 var (
 	repositoryName = regexp.MustCompile(`^[a-z0-9]+([._-][a-z0-9]+)*(/[a-z0-9]+([._-][a-z0-9]+)*)*$`)
-	cachePrefix    = regexp.MustCompile(`^[a-z0-9]+([._-][a-z0-9]+)*$`)
-	prefixName     = regexp.MustCompile(`^[a-z][a-z0-9-]{0,38}[a-z0-9]$`)
 	secretARN      = regexp.MustCompile(`^arn:aws[a-z-]*:secretsmanager:[a-z0-9-]+:[0-9]{12}:secret:(.+)$`)
 )
 
 // Validate reports everything that is wrong with the arguments.
-func (a *Args) Validate() error {
-	var faults []error
-	fault := func(field, format string, args ...any) {
-		faults = append(faults, fmt.Errorf("%s %s", field, fmt.Sprintf(format, args...)))
+func (s *Spec) Validate() error {
+	var errs validate.Errors
+	if !validate.AWSPrefix(s.Name) {
+		errs.Add("Name", "is %q: use 2 to 40 lower-case letters, digits and dashes", s.Name)
 	}
-	if !prefixName.MatchString(a.Name) {
-		fault("Name", "is %q: use 2 to 40 lower-case letters, digits and dashes", a.Name)
+	errs.Account("AccountID", s.AccountID, "Region", s.Region)
+	if len(s.Repositories) == 0 {
+		errs.Add("Repositories", "is empty")
 	}
-	if !identity.ValidRegion(a.Region) {
-		fault("Region", "is %q, which is no region's name", a.Region)
-	}
-	if !identity.ValidAccount(a.AccountID) {
-		fault("AccountID", "is %q: an account has 12 digits", a.AccountID)
-	}
-	if len(a.Repositories) == 0 {
-		fault("Repositories", "is empty")
-	}
-	for i, repository := range a.Repositories {
+	for i, repository := range s.Repositories {
 		field := fmt.Sprintf("Repositories[%d]", i)
 		if !repositoryName.MatchString(repository) || len(repository) < 2 || len(repository) > 256 {
-			fault(field, "is %q: use 2 to 256 lower-case letters, digits, and . _ - / between them", repository)
+			errs.Add(field, "is %q: use 2 to 256 lower-case letters, digits, and . _ - / between them", repository)
 		}
-		for _, other := range a.Repositories[:i] {
+		for _, other := range s.Repositories[:i] {
 			switch {
 			case other == repository:
-				fault(field, "repeats %s", other)
+				errs.Add(field, "repeats %s", other)
 			case childName(other) == childName(repository):
-				fault(field, "is %s, which Pulumi cannot tell from %s", repository, other)
+				errs.Add(field, "is %s, which Pulumi cannot tell from %s", repository, other)
 			}
 		}
 	}
-	if a.KeyARN == nil {
-		fault("KeyARN", "is missing")
+	if s.KeepImages < minKept {
+		errs.Add("KeepImages", "is %d: keep at least %d, to roll back to", s.KeepImages, minKept)
 	}
-	if a.KeepImages < minKept {
-		fault("KeepImages", "is %d: keep at least %d, to roll back to", a.KeepImages, minKept)
+	for i, upstream := range s.PullThrough {
+		s.validateUpstream(i, upstream, &errs)
 	}
-	for i, upstream := range a.PullThrough {
-		a.validateUpstream(i, upstream, fault)
-	}
-	if a.PermissionsBoundary != "" && !identity.ValidBoundary(a.PermissionsBoundary) {
-		fault("PermissionsBoundary", "is %q, which is no policy's ARN", a.PermissionsBoundary)
-	}
-	return errors.Join(faults...)
+	return errs.Err()
 }
 
-func (a *Args) validateUpstream(i int, upstream Upstream, fault func(field, format string, args ...any)) {
+func (s *Spec) validateUpstream(i int, upstream Upstream, errs *validate.Errors) {
 	field := fmt.Sprintf("PullThrough[%d].", i)
 	needsCredential, known := upstreams[upstream.Host]
 	match := secretARN.FindStringSubmatch(upstream.CredentialARN)
 	switch {
 	case !known:
-		fault(field+"Host", "is %q: known are ghcr.io, public.ecr.aws, quay.io, registry-1.docker.io (Docker Hub), registry.k8s.io", upstream.Host)
+		errs.Add(field+"Host", "is %q: known are ghcr.io, public.ecr.aws, quay.io, registry-1.docker.io (Docker Hub), registry.k8s.io",
+			upstream.Host)
 	case needsCredential && upstream.CredentialARN == "":
-		fault(field+"CredentialARN", "is empty: %s is cached with credentials only", upstream.Host)
+		errs.Add(field+"CredentialARN", "is empty: %s is cached with credentials only", upstream.Host)
 	case !needsCredential && upstream.CredentialARN != "":
-		fault(field+"CredentialARN", "is given: %s takes none", upstream.Host)
+		errs.Add(field+"CredentialARN", "is given: %s takes none", upstream.Host)
 	case needsCredential && match == nil:
-		fault(field+"CredentialARN", "is %q, which is no secret's ARN", upstream.CredentialARN)
+		errs.Add(field+"CredentialARN", "is %q, which is not the ARN of a secret", upstream.CredentialARN)
 	case needsCredential && !strings.HasPrefix(match[1], credentialPrefix):
-		fault(field+"CredentialARN", "names the secret %s: ECR reads those that begin with %s", match[1], credentialPrefix)
+		errs.Add(field+"CredentialARN", "names the secret %s: ECR reads those that begin with %s", match[1], credentialPrefix)
 	}
-	if !cachePrefix.MatchString(upstream.Prefix) || len(upstream.Prefix) < 2 || len(upstream.Prefix) > 30 {
-		fault(field+"Prefix", "is %q: use 2 to 30 lower-case letters, digits, and . _ - between them", upstream.Prefix)
+	if !validate.CachePrefix(upstream.Prefix) || len(upstream.Prefix) < 2 || len(upstream.Prefix) > 30 {
+		errs.Add(field+"Prefix", "is %q: use 2 to 30 lower-case letters, digits, and . _ - between them", upstream.Prefix)
 	}
-	for _, other := range a.PullThrough[:i] {
+	for _, other := range s.PullThrough[:i] {
 		if other.Prefix == upstream.Prefix {
-			fault(field+"Prefix", "repeats %s", other.Prefix)
+			errs.Add(field+"Prefix", "repeats %s", other.Prefix)
 		}
 		if other.Host == upstream.Host {
-			fault(field+"Host", "repeats %s", other.Host)
+			errs.Add(field+"Host", "repeats %s", other.Host)
 		}
 	}
-	for _, repository := range a.Repositories {
+	for _, repository := range s.Repositories {
 		if strings.HasPrefix(repository, upstream.Prefix+"/") {
-			fault(field+"Prefix", "is that of repository %s, which is no cache", repository)
+			errs.Add(field+"Prefix", "is that of repository %s, which is no cache", repository)
 		}
 	}
 }
@@ -206,37 +187,38 @@ func Lifecycle(keep int) (string, error) {
 type builder struct {
 	ctx       *pulumi.Context
 	name      string
-	args      *Args
+	spec      *Spec
+	keyARN    pulumi.StringInput
 	out       *Registry
 	lifecycle pulumi.String
 }
 
-// New makes the repositories and the cache.
-func New(ctx *pulumi.Context, name string, args *Args, opts ...pulumi.ResourceOption) (*Registry, error) {
-	if err := args.Validate(); err != nil {
+// New creates the repositories and the cache. KeyARN is the KMS key of the images, of
+// both kinds.
+func New(ctx *pulumi.Context, name string, spec *Spec, keyARN pulumi.StringInput, opts ...pulumi.ResourceOption) (*Registry, error) {
+	var errs validate.Errors
+	errs.Join(spec.Validate())
+	errs.Input("KeyARN", keyARN)
+	if err := errs.Err(); err != nil {
 		return nil, fmt.Errorf("registry %s: %w", name, err)
 	}
-	policy, err := Lifecycle(args.KeepImages)
+	policy, err := Lifecycle(spec.KeepImages)
 	if err != nil {
 		return nil, fmt.Errorf("registry %s: %w", name, err)
 	}
 	r := &Registry{URLs: pulumi.StringMap{}, ARNs: pulumi.StringMap{}}
-	if err := ctx.RegisterComponentResource("loja-veloz:registry:Registry", name, r, opts...); err != nil {
-		return nil, fmt.Errorf("registering registry %s: %w", name, err)
-	}
-	b := &builder{ctx: ctx, name: name, args: args, out: r, lifecycle: pulumi.String(policy)}
-	for _, repository := range args.Repositories {
-		if err := b.makeRepository(repository); err != nil {
-			return nil, fmt.Errorf("registry %s: %w", name, err)
+	return r, component.Register(ctx, "registry", "loja-veloz:registry:Registry", name, r, opts, func() (pulumi.Map, error) {
+		b := &builder{ctx: ctx, name: name, spec: spec, keyARN: keyARN, out: r, lifecycle: pulumi.String(policy)}
+		for _, repository := range spec.Repositories {
+			if err := b.makeRepository(repository); err != nil {
+				return nil, err
+			}
 		}
-	}
-	if err := b.makeCache(); err != nil {
-		return nil, fmt.Errorf("registry %s: %w", name, err)
-	}
-	if err := ctx.RegisterResourceOutputs(r, pulumi.Map{"urls": r.URLs, "arns": r.ARNs}); err != nil {
-		return nil, fmt.Errorf("registering the outputs of registry %s: %w", name, err)
-	}
-	return r, nil
+		if err := b.makeCache(); err != nil {
+			return nil, err
+		}
+		return pulumi.Map{"urls": r.URLs, "arns": r.ARNs}, nil
+	})
 }
 
 // childName is a repository's part of the names of its resources.
@@ -252,13 +234,13 @@ func (b *builder) makeRepository(repository string) error {
 		ImageTagMutability:         pulumi.String("IMMUTABLE"),
 		ImageScanningConfiguration: ecr.RepositoryImageScanningConfigurationArgs{ScanOnPush: pulumi.Bool(true)},
 		EncryptionConfigurations: ecr.RepositoryEncryptionConfigurationArray{ecr.RepositoryEncryptionConfigurationArgs{
-			EncryptionType: pulumi.String(encryption), KmsKey: b.args.KeyARN.ToStringOutput().ToStringPtrOutput(),
+			EncryptionType: pulumi.String(encryption), KmsKey: b.keyARN.ToStringOutput().ToStringPtrOutput(),
 		}},
 		ForceDelete: pulumi.Bool(false),
 		Tags:        pulumi.StringMap{"Name": pulumi.String(repository)},
-	}, b.child(), pulumi.Protect(b.args.Protect))
+	}, b.child(), pulumi.Protect(b.spec.Protect))
 	if err != nil {
-		return fmt.Errorf("making repository %s: %w", repository, err)
+		return fmt.Errorf("creating repository %s: %w", repository, err)
 	}
 	if _, err := ecr.NewLifecyclePolicy(b.ctx, child+"-lifecycle", &ecr.LifecyclePolicyArgs{
 		Repository: made.Name, Policy: b.lifecycle,
@@ -269,46 +251,47 @@ func (b *builder) makeRepository(repository string) error {
 	return nil
 }
 
-// makeCache makes a rule per upstream, and before it the template after which ECR
+// makeCache creates a rule per upstream, and before it the template after which ECR
 // makes its repositories: without one they are encrypted by AWS's key and keep
 // everything.
 func (b *builder) makeCache() error {
-	if len(b.args.PullThrough) == 0 {
+	if len(b.spec.PullThrough) == 0 {
 		return nil
 	}
-	repositories := make([]string, len(b.args.PullThrough))
-	for i, upstream := range b.args.PullThrough {
-		repositories[i] = fmt.Sprintf("arn:aws:ecr:%s:%s:repository/%s/*", b.args.Region, b.args.AccountID, upstream.Prefix)
+	repositories := make([]string, len(b.spec.PullThrough))
+	for i, upstream := range b.spec.PullThrough {
+		repositories[i] = fmt.Sprintf("arn:aws:ecr:%s:%s:repository/%s/*", b.spec.Region, b.spec.AccountID, upstream.Prefix)
 	}
 	// ECR asks for a role where a template names a key.
 	role, policies, err := identity.NewRole(b.ctx, b.out, b.name+"-cache", &identity.RoleArgs{
-		Name: b.args.Name + "-ecr-cache", Description: "ECR makes repositories for cached images",
-		Trust: identity.ServiceTrust("ecr.amazonaws.com", identity.Is(map[string]string{"aws:SourceAccount": b.args.AccountID})),
+		Name: b.spec.Name + "-ecr-cache", Description: "ECR makes repositories for cached images",
+		Trust: identity.ServiceTrust("ecr.amazonaws.com", identity.Is(map[string]string{"aws:SourceAccount": b.spec.AccountID})),
 		Policy: identity.PolicyDocument{Statement: []identity.Statement{
 			{Sid: "Repositories", Effect: identity.Allow, Action: []string{"ecr:CreateRepository", "ecr:ReplicateImage", "ecr:TagResource"},
 				Resource: identity.ARNs(repositories...)},
 			{Sid: "Key", Effect: identity.Allow, Action: []string{"kms:CreateGrant", "kms:DescribeKey", "kms:RetireGrant"},
-				Resource: []pulumi.StringInput{b.args.KeyARN}},
+				Resource: []pulumi.StringInput{b.keyARN}},
 		}},
-		PermissionsBoundary: b.args.PermissionsBoundary,
 	})
 	if err != nil {
 		return err
 	}
-	for _, upstream := range b.args.PullThrough {
+	for _, upstream := range b.spec.PullThrough {
 		child := b.name + "-cache-" + upstream.Prefix
 		template, err := ecr.NewRepositoryCreationTemplate(b.ctx, child+"-template", &ecr.RepositoryCreationTemplateArgs{
 			Prefix: pulumi.String(upstream.Prefix), Description: pulumi.String("Images of " + upstream.Host),
 			AppliedFors: pulumi.StringArray{pulumi.String("PULL_THROUGH_CACHE")},
 			// What upstream moves has to move here.
 			ImageTagMutability: pulumi.String("MUTABLE"),
-			EncryptionConfigurations: ecr.RepositoryCreationTemplateEncryptionConfigurationArray{ecr.RepositoryCreationTemplateEncryptionConfigurationArgs{
-				EncryptionType: pulumi.String(encryption), KmsKey: b.args.KeyARN.ToStringOutput().ToStringPtrOutput(),
-			}},
+			EncryptionConfigurations: ecr.RepositoryCreationTemplateEncryptionConfigurationArray{
+				ecr.RepositoryCreationTemplateEncryptionConfigurationArgs{
+					EncryptionType: pulumi.String(encryption), KmsKey: b.keyARN.ToStringOutput().ToStringPtrOutput(),
+				},
+			},
 			LifecyclePolicy: b.lifecycle, CustomRoleArn: role.Arn,
 		}, b.child(), pulumi.DependsOn(policies))
 		if err != nil {
-			return fmt.Errorf("making the template of the cache of %s: %w", upstream.Host, err)
+			return fmt.Errorf("creating the template of the cache of %s: %w", upstream.Host, err)
 		}
 		rule := &ecr.PullThroughCacheRuleArgs{
 			EcrRepositoryPrefix: pulumi.String(upstream.Prefix), UpstreamRegistryUrl: pulumi.String(upstream.Host),

@@ -4,8 +4,6 @@
 package secrets
 
 import (
-	"errors"
-	"fmt"
 	"slices"
 
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
@@ -13,28 +11,22 @@ import (
 
 	"github.com/loja-veloz/platform/infra/charts"
 	"github.com/loja-veloz/platform/infra/kube"
+	"github.com/loja-veloz/platform/infra/validate"
 )
 
 // ServiceAccount is the identity that the operator's pod identity role is for.
 const ServiceAccount = "external-secrets"
 
-// OperatorArgs say where the secrets are and who may have them.
-type OperatorArgs struct {
-	// Namespace is created for the operator.
-	Namespace string
+// OperatorSpec say where the secrets are and who may have them.
+type OperatorSpec struct {
+	kube.Chart
+
 	// Region is where the secrets are.
 	Region string
 	// Store names the ClusterSecretStore.
 	Store string
 	// Namespaces are those whose ExternalSecrets may read from the store.
 	Namespaces []string
-	// Replicas is the number of pods of the operator, of which one leads, and of its
-	// webhook.
-	Replicas int32
-	// ChartRepository replaces the chart's own; see kube.Release.
-	ChartRepository string
-	// SkipAwait does not wait until the pods are ready.
-	SkipAwait bool
 }
 
 // Operator is the installed operator with its store.
@@ -45,37 +37,27 @@ type Operator struct {
 // NewOperator installs External Secrets and its ClusterSecretStore. The role that
 // may read the secrets is associated with ServiceAccount in Namespace. Errors name
 // the argument that is wrong.
-func NewOperator(ctx *pulumi.Context, name string, args *OperatorArgs, opts ...pulumi.ResourceOption) (*Operator, error) {
+func NewOperator(ctx *pulumi.Context, name string, spec *OperatorSpec, opts ...pulumi.ResourceOption) (*Operator, error) {
 	o := &Operator{}
-	if _, err := kube.NewChart(ctx, "external secrets", "loja-veloz:secrets:Operator", name, o, args, opts); err != nil {
+	if _, err := kube.NewChart(ctx, "external secrets", "loja-veloz:secrets:Operator", name, o, spec.Installation, opts); err != nil {
 		return nil, err
 	}
 	return o, nil
 }
 
-// Validate reports everything that is wrong with the arguments, one fault per line.
-func (a *OperatorArgs) Validate() error {
-	var faults []error
-	for _, needed := range []struct{ field, value string }{
-		{"Namespace", a.Namespace}, {"Region", a.Region}, {"Store", a.Store},
-	} {
-		if needed.value == "" {
-			faults = append(faults, fmt.Errorf("%s is empty", needed.field))
-		}
+// Validate reports everything that is wrong with the arguments, one error per line.
+func (s *OperatorSpec) Validate() error {
+	var errs validate.Errors
+	errs.Required("Region", s.Region)
+	errs.Required("Store", s.Store)
+	if len(s.Namespaces) == 0 {
+		errs.Add("Namespaces", "is empty: the store would serve nobody")
 	}
-	if len(a.Namespaces) == 0 {
-		faults = append(faults, errors.New("Namespaces is empty: the store would serve nobody"))
+	if slices.Contains(s.Namespaces, "") {
+		errs.Add("Namespaces", "holds an empty name")
 	}
-	if slices.Contains(a.Namespaces, "") {
-		faults = append(faults, errors.New("Namespaces holds an empty name"))
-	}
-	if a.Replicas < 1 {
-		faults = append(faults, fmt.Errorf("Replicas is %d: at least 1 is needed", a.Replicas))
-	}
-	if err := kube.ValidRepository(a.ChartRepository); err != nil {
-		faults = append(faults, fmt.Errorf("ChartRepository %w", err))
-	}
-	return errors.Join(faults...)
+	s.Check(&errs)
+	return errs.Err()
 }
 
 // Values are the chart's values, as far as they are used here. The facts have none
@@ -119,34 +101,29 @@ type Part struct {
 }
 
 // Release gives the Helm release, or every reason why not.
-func (a *OperatorArgs) Release() (*kube.Release, error) {
-	if err := a.Validate(); err != nil {
+func (s *OperatorSpec) Release() (*kube.Release, error) {
+	if err := s.Validate(); err != nil {
 		return nil, err
 	}
 	// A budget of one available pod would hold a single one on its node for ever.
-	budget := DisruptionBudget{Enabled: a.Replicas > 1}
+	budget := DisruptionBudget{Enabled: s.Replicas > 1}
 	if budget.Enabled {
 		budget.MinAvailable = 1
 	}
-	return &kube.Release{
-		Name: "external-secrets", Namespace: a.Namespace,
-		Chart: charts.ExternalSecrets, Repository: a.ChartRepository,
-		Values: Values{
-			ReplicaCount: a.Replicas, LeaderElect: true, InstallCRDs: true,
-			ServiceAccount:      Account{Create: true, Name: ServiceAccount},
-			Resources:           kube.Sizes(20, 96, 256),
-			PodDisruptionBudget: budget,
-			Webhook:             Part{ReplicaCount: a.Replicas, Resources: kube.Sizes(10, 64, 128), PodDisruptionBudget: &budget},
-			// It renews the webhook's certificate, for which one pod now and then is enough.
-			CertController: Part{ReplicaCount: 1, Resources: kube.Sizes(10, 64, 192)},
-		},
-		Atomic: true, SkipAwait: a.SkipAwait, TimeoutSeconds: 600, MaxHistory: 5,
-	}, nil
+	return s.NewRelease("external-secrets", charts.ExternalSecrets, 600, Values{
+		ReplicaCount: s.Replicas, LeaderElect: true, InstallCRDs: true,
+		ServiceAccount:      Account{Create: true, Name: ServiceAccount},
+		Resources:           kube.Sizes(20, 96, 256),
+		PodDisruptionBudget: budget,
+		Webhook:             Part{ReplicaCount: s.Replicas, Resources: kube.Sizes(10, 64, 128), PodDisruptionBudget: &budget},
+		// It renews the webhook's certificate, for which one pod now and then is enough.
+		CertController: Part{ReplicaCount: 1, Resources: kube.Sizes(10, 64, 192)},
+	}), nil
 }
 
 // Pods are those of the release; nil for arguments that are wrong.
-func (a *OperatorArgs) Pods() []kube.PodSize {
-	release, err := a.Release()
+func (s *OperatorSpec) Pods() []kube.PodSize {
+	release, err := s.Release()
 	if err != nil {
 		return nil
 	}
@@ -160,14 +137,14 @@ func (a *OperatorArgs) Pods() []kube.PodSize {
 
 // Installation gives everything that the operator consists of, or every reason
 // why not.
-func (a *OperatorArgs) Installation() (*kube.Installation, error) {
-	release, err := a.Release()
+func (s *OperatorSpec) Installation() (*kube.Installation, error) {
+	release, err := s.Release()
 	if err != nil {
 		return nil, err
 	}
 	return &kube.Installation{
-		Before:  kube.Stages{{{Name: "namespace", Object: kube.RestrictedNamespace(a.Namespace)}}},
+		Before:  s.NamespaceStages(),
 		Release: release,
-		After:   kube.Stages{{{Name: "store", Object: NewClusterSecretStore(a.Store, a.Region, a.Namespaces...)}}},
+		After:   kube.Stages{{{Name: "store", Object: NewClusterSecretStore(s.Store, s.Region, s.Namespaces...)}}},
 	}, nil
 }

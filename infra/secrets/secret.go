@@ -1,16 +1,15 @@
 package secrets
 
 import (
-	"errors"
-	"fmt"
-
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 
 	"github.com/loja-veloz/platform/infra/kube"
+
+	"github.com/loja-veloz/platform/infra/validate"
 )
 
-// SecretArgs say which keys of which secret to bring where.
-type SecretArgs struct {
+// SecretSpec say which keys of which secret to bring where.
+type SecretSpec struct {
 	// Name and Namespace are those of the Secret; the namespace has to exist and to
 	// be among the store's.
 	Name, Namespace string
@@ -29,37 +28,28 @@ type Secret struct {
 
 // NewSecret brings a secret into the cluster. Errors name the argument that is
 // wrong.
-func NewSecret(ctx *pulumi.Context, name string, args *SecretArgs, opts ...pulumi.ResourceOption) (*Secret, error) {
-	if err := args.Validate(); err != nil {
-		return nil, fmt.Errorf("secret %s: %w", name, err)
-	}
+func NewSecret(ctx *pulumi.Context, name string, spec *SecretSpec, opts ...pulumi.ResourceOption) (*Secret, error) {
 	s := &Secret{}
-	if err := ctx.RegisterComponentResource("loja-veloz:secrets:Secret", name, s, opts...); err != nil {
-		return nil, fmt.Errorf("registering secret %s: %w", name, err)
-	}
-	object := NewExternalSecret(args.Name, args.Namespace, args.Store, Keys(args.Remote, args.Keys...)...)
-	stages := kube.Stages{{{Name: "external-secret", Object: object}}}
-	if _, err := kube.ApplyStages(ctx, s, name, stages, opts); err != nil {
-		return nil, fmt.Errorf("secret %s: %w", name, err)
-	}
-	if err := ctx.RegisterResourceOutputs(s, pulumi.Map{}); err != nil {
-		return nil, fmt.Errorf("registering the outputs of secret %s: %w", name, err)
+	if _, err := kube.NewComponent(ctx, "secret", "loja-veloz:secrets:Secret", name, s, spec.stages, opts); err != nil {
+		return nil, err
 	}
 	return s, nil
 }
 
-// Validate reports everything that is wrong with the arguments, one fault per line.
-func (a *SecretArgs) Validate() error {
-	var faults []error
-	for _, needed := range []struct{ field, value string }{
-		{"Name", a.Name}, {"Namespace", a.Namespace}, {"Store", a.Store}, {"Remote", a.Remote},
-	} {
-		if needed.value == "" {
-			faults = append(faults, fmt.Errorf("%s is empty", needed.field))
-		}
+// Validate reports everything that is wrong with the arguments, one error per line.
+func (s *SecretSpec) Validate() error {
+	var errs validate.Errors
+	errs.Required("Name", s.Name)
+	errs.Required("Namespace", s.Namespace)
+	errs.Required("Store", s.Store)
+	errs.Required("Remote", s.Remote)
+	if len(s.Keys) == 0 {
+		errs.Add("Keys", "is empty: the Secret would hold nothing")
 	}
-	if len(a.Keys) == 0 {
-		faults = append(faults, errors.New("Keys is empty: the Secret would hold nothing"))
-	}
-	return errors.Join(faults...)
+	return errs.Err()
+}
+
+func (s *SecretSpec) stages() (kube.Stages, error) {
+	object := NewExternalSecret(s.Name, s.Namespace, s.Store, Keys(s.Remote, s.Keys...)...)
+	return kube.Stages{{{Name: "external-secret", Object: object}}}, s.Validate()
 }

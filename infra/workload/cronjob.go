@@ -13,8 +13,8 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"github.com/loja-veloz/platform/infra/gateway"
 	"github.com/loja-veloz/platform/infra/kube"
+	"github.com/loja-veloz/platform/infra/validate"
 )
 
 // maxCronJobName leaves room for what the controller appends to the names of Jobs
@@ -27,9 +27,9 @@ const (
 	keptFailures  int32 = 3
 )
 
-// CronJobArgs describe a program that runs on a schedule and ends. NewCronJob and Stages
-// refuse what is wrong with them, all faults at once, each naming its field.
-type CronJobArgs struct {
+// CronJobSpec describe a program that runs on a schedule and ends. NewCronJob and Stages
+// refuse what is wrong with them, all errors at once, each naming its field.
+type CronJobSpec struct {
 	// Name of the program and its objects, a DNS label of at most 52 characters.
 	Name string
 	// Namespace exists.
@@ -61,7 +61,7 @@ type CronJobArgs struct {
 // DatabaseServer is where a database server is reached: its pods in the cluster, or the
 // addresses in CIDRs.
 type DatabaseServer struct {
-	Pods  gateway.Pods
+	Pods  kube.PodSelector
 	CIDRs []string
 	Port  int32
 }
@@ -72,8 +72,8 @@ type CronJob struct {
 }
 
 // NewCronJob deploys a scheduled program. Errors name it and the argument that is wrong.
-func NewCronJob(ctx *pulumi.Context, name string, args *CronJobArgs, opts ...pulumi.ResourceOption) (*CronJob, error) {
-	stages, err := args.Stages()
+func NewCronJob(ctx *pulumi.Context, name string, spec *CronJobSpec, opts ...pulumi.ResourceOption) (*CronJob, error) {
+	stages, err := spec.Stages()
 	if err != nil {
 		return nil, err
 	}
@@ -91,22 +91,22 @@ func NewCronJob(ctx *pulumi.Context, name string, args *CronJobArgs, opts ...pul
 }
 
 // Stages gives the program's objects, or every reason why not.
-func (a *CronJobArgs) Stages() (kube.Stages, error) {
-	if err := a.Validate(); err != nil {
+func (s *CronJobSpec) Stages() (kube.Stages, error) {
+	if err := s.Validate(); err != nil {
 		return nil, err
 	}
-	policy, err := a.networkPolicy()
+	policy, err := s.networkPolicy()
 	if err != nil {
-		return nil, fmt.Errorf("cronjob %s: %w", a.Name, err)
+		return nil, fmt.Errorf("cronjob %s: %w", s.Name, err)
 	}
-	meta := a.pods().meta(a.Name)
+	meta := s.pods().meta(s.Name)
 	return kube.Stages{
 		{
 			{Name: "service-account", Object: &corev1.ServiceAccount{ObjectMeta: meta, AutomountServiceAccountToken: new(false)}},
 			{Name: "network-policy", Object: policy},
 		},
 		{{Name: "cronjob", Object: &batchv1.CronJob{ObjectMeta: meta, Spec: batchv1.CronJobSpec{
-			Schedule:                   a.Schedule,
+			Schedule:                   s.Schedule,
 			TimeZone:                   new("Etc/UTC"),
 			ConcurrencyPolicy:          batchv1.ForbidConcurrent,
 			StartingDeadlineSeconds:    new(int64(time.Minute / time.Second)),
@@ -114,102 +114,102 @@ func (a *CronJobArgs) Stages() (kube.Stages, error) {
 			FailedJobsHistoryLimit:     new(keptFailures),
 			JobTemplate: batchv1.JobTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: meta.Labels}, Spec: batchv1.JobSpec{
 				BackoffLimit:          new(int32(0)),
-				ActiveDeadlineSeconds: new(int64(a.Deadline / time.Second)),
-				Template:              corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: meta.Labels}, Spec: a.pod()},
+				ActiveDeadlineSeconds: new(int64(s.Deadline / time.Second)),
+				Template:              corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: meta.Labels}, Spec: s.pod()},
 			}},
 		}}}},
 	}, nil
 }
 
 // Pods are those of every run.
-func (a *CronJobArgs) Pods() gateway.Pods { return a.pods().Pods() }
+func (s *CronJobSpec) Pods() kube.PodSelector { return s.pods().Pods() }
 
 // pods describes the pods as those of a service, with which they share labels, identity
 // and checks.
-func (a *CronJobArgs) pods() *Args {
-	return &Args{
-		Service: a.Name, Namespace: a.Namespace, Environment: a.Environment, Image: a.Image, LogFormat: a.LogFormat,
-		Env: a.Env, SecretEnv: a.SecretEnv, Telemetry: a.Telemetry,
+func (s *CronJobSpec) pods() *Spec {
+	return &Spec{
+		Service: s.Name, Namespace: s.Namespace, Environment: s.Environment, Image: s.Image, LogFormat: s.LogFormat,
+		Env: s.Env, SecretEnv: s.SecretEnv, Telemetry: s.Telemetry,
 	}
 }
 
-func (a *CronJobArgs) pod() corev1.PodSpec {
-	env := a.pods().identity()
-	env = append(env, corev1.EnvVar{Name: "GOMEMLIMIT", Value: fmt.Sprintf("%dMiB", a.MemoryLimitMiB*3/4)})
-	data := a.pods().configMap().Data
+func (s *CronJobSpec) pod() corev1.PodSpec {
+	env := s.pods().identity()
+	env = append(env, corev1.EnvVar{Name: "GOMEMLIMIT", Value: fmt.Sprintf("%dMiB", s.MemoryLimitMiB*3/4)})
+	data := s.pods().configMap().Data
 	for _, name := range slices.Sorted(maps.Keys(data)) {
 		env = append(env, corev1.EnvVar{Name: name, Value: data[name]})
 	}
-	for _, name := range slices.Sorted(maps.Keys(a.SecretEnv)) {
-		env = append(env, kube.SecretVariable(name, a.SecretEnv[name].Secret, a.SecretEnv[name].Key))
+	for _, name := range slices.Sorted(maps.Keys(s.SecretEnv)) {
+		env = append(env, kube.SecretVariable(name, s.SecretEnv[name].Secret, s.SecretEnv[name].Key))
 	}
 	return corev1.PodSpec{
 		RestartPolicy:                corev1.RestartPolicyNever,
-		ServiceAccountName:           a.Name,
+		ServiceAccountName:           s.Name,
 		AutomountServiceAccountToken: new(false),
 		EnableServiceLinks:           new(false),
 		SecurityContext:              kube.RestrictedPod(),
 		Containers: []corev1.Container{{
-			Name: a.Name, Image: a.Image, Env: env,
-			Resources:       kube.Sizes(a.MilliCPU, a.MemoryMiB, a.MemoryLimitMiB),
+			Name: s.Name, Image: s.Image, Env: env,
+			Resources:       kube.Sizes(s.MilliCPU, s.MemoryMiB, s.MemoryLimitMiB),
 			SecurityContext: kube.RestrictedContainer(),
 		}},
 	}
 }
 
 // networkPolicy lets out name resolution, the database and telemetry, and nothing in.
-func (a *CronJobArgs) networkPolicy() (*networkingv1.NetworkPolicy, error) {
-	pods := a.pods()
-	if a.Database != nil {
-		pods.Database = &Database{Pods: a.Database.Pods, CIDRs: a.Database.CIDRs, Port: a.Database.Port}
+func (s *CronJobSpec) networkPolicy() (*networkingv1.NetworkPolicy, error) {
+	pods := s.pods()
+	if s.Database != nil {
+		pods.Database = &Database{Pods: s.Database.Pods, CIDRs: s.Database.CIDRs, Port: s.Database.Port}
 	}
 	return pods.networkPolicy()
 }
 
-// Validate reports everything that is wrong with the arguments, one fault per line.
-func (a *CronJobArgs) Validate() error {
-	name := a.Name
+// Validate reports everything that is wrong with the arguments, one error per line.
+func (s *CronJobSpec) Validate() error {
+	name := s.Name
 	if name == "" {
 		name = "(unnamed)"
 	}
-	f := &faults{service: name}
-	for _, label := range []struct{ field, value string }{{"Name", a.Name}, {"Namespace", a.Namespace}, {"Environment", a.Environment}} {
-		if !dnsLabel.MatchString(label.value) {
-			f.add(label.field, "is %q: use lower-case letters, digits and dashes, beginning with a letter", label.value)
+	errs := &validate.Errors{Prefix: "service " + name + ": "}
+	for _, label := range []struct{ field, value string }{{"Name", s.Name}, {"Namespace", s.Namespace}, {"Environment", s.Environment}} {
+		if !validate.DNSLabel(label.value) {
+			errs.Add(label.field, "is %q: use lower-case letters, digits and dashes, beginning with a letter", label.value)
 		}
 	}
-	if len(a.Name) > maxCronJobName {
-		f.add("Name", "has %d characters: at most %d leave room for the names of Jobs", len(a.Name), maxCronJobName)
+	if len(s.Name) > maxCronJobName {
+		errs.Add("Name", "has %d characters: at most %d leave room for the names of Jobs", len(s.Name), maxCronJobName)
 	}
-	if a.LogFormat != "json" && a.LogFormat != "text" {
-		f.add("LogFormat", "is %q: use json or text", a.LogFormat)
+	if s.LogFormat != "json" && s.LogFormat != "text" {
+		errs.Add("LogFormat", "is %q: use json or text", s.LogFormat)
 	}
-	if len(strings.Fields(a.Schedule)) != 5 {
-		f.add("Schedule", "is %q: use cron's five fields, such as \"*/5 * * * *\"", a.Schedule)
+	if len(strings.Fields(s.Schedule)) != 5 {
+		errs.Add("Schedule", "is %q: use cron's five fields, such as \"*/5 * * * *\"", s.Schedule)
 	}
-	if a.Deadline < time.Second || a.Deadline%time.Second != 0 {
-		f.add("Deadline", "is %s: use whole seconds, at least 1", a.Deadline)
+	if s.Deadline < time.Second || s.Deadline%time.Second != 0 {
+		errs.Add("Deadline", "is %s: use whole seconds, at least 1", s.Deadline)
 	}
-	if a.MilliCPU < 1 {
-		f.add("MilliCPU", "is %d: use at least 1", a.MilliCPU)
+	if s.MilliCPU < 1 {
+		errs.Add("MilliCPU", "is %d: use at least 1", s.MilliCPU)
 	}
-	if a.MemoryMiB < 1 || a.MemoryLimitMiB < a.MemoryMiB {
-		f.add("MemoryLimitMiB", "is %d with MemoryMiB %d: use at least 1 MiB, and no limit below the request", a.MemoryLimitMiB, a.MemoryMiB)
+	if s.MemoryMiB < 1 || s.MemoryLimitMiB < s.MemoryMiB {
+		errs.Add("MemoryLimitMiB", "is %d with MemoryMiB %d: use at least 1 MiB, and no limit below the request", s.MemoryLimitMiB, s.MemoryMiB)
 	}
-	pods := a.pods()
-	pods.validateImage(f)
-	pods.validateEnv(f)
-	pods.validateTelemetry(f)
-	a.Database.validate(f)
-	return joined(f.list)
+	pods := s.pods()
+	pods.validateImage(errs)
+	pods.validateEnv(errs)
+	pods.validateTelemetry(errs)
+	s.Database.validate(errs)
+	return errs.Err()
 }
 
-func (d *DatabaseServer) validate(f *faults) {
+func (d *DatabaseServer) validate(errs *validate.Errors) {
 	switch {
 	case d == nil:
-	case len(d.CIDRs) == 0 && (d.Pods.Namespace == "" || len(d.Pods.Labels) == 0):
-		f.add("Database", "has no CIDRs, and no namespace or no labels of pods: queries could leave to every pod")
+	case len(d.CIDRs) == 0 && d.Pods.TooWide():
+		errs.Add("Database", "has no CIDRs, and no namespace or no labels of pods: queries could leave to every pod")
 	case d.Port < 1 || d.Port > 65535:
-		f.add("Database.Port", "is %d: use 1 to 65535", d.Port)
+		errs.Add("Database.Port", "is %d: use 1 to 65535", d.Port)
 	}
 }

@@ -8,20 +8,20 @@ import (
 	batchv1 "k8s.io/api/batch/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 
-	"github.com/loja-veloz/platform/infra/gateway"
 	"github.com/loja-veloz/platform/infra/infratest"
+	"github.com/loja-veloz/platform/infra/kube"
 )
 
 // validCronJob describes a scheduled program with everything that one can have.
-func validCronJob() *CronJobArgs {
-	return &CronJobArgs{
+func validCronJob() *CronJobSpec {
+	return &CronJobSpec{
 		Name: "audit", Namespace: "shop", Environment: "local",
 		Image: "localhost:5000/audit@" + digest, LogFormat: "json",
 		Schedule: "* * * * *", Deadline: 10 * time.Minute,
 		Env:       map[string]string{"GREETING": "hello"},
 		SecretEnv: map[string]SecretKey{"AUDIT_STOCK_DATABASE_URL": {Secret: "auditor-databases", Key: "stock"}},
 		Database: &DatabaseServer{
-			Pods: gateway.Pods{Namespace: "database", Labels: map[string]string{"app.kubernetes.io/name": "postgres"}}, Port: 5432,
+			Pods: kube.PodSelector{Namespace: "database", Labels: map[string]string{"app.kubernetes.io/name": "postgres"}}, Port: 5432,
 		},
 		MilliCPU: 50, MemoryMiB: 48, MemoryLimitMiB: 128,
 		Telemetry: valid().Telemetry,
@@ -71,25 +71,25 @@ func TestADatabaseOutsideTheClusterIsReachedByItsAddresses(t *testing.T) {
 // reported has to name the program and the field.
 func TestRefusalsOfACronJob(t *testing.T) {
 	for name, test := range map[string]struct {
-		change func(*CronJobArgs)
+		change func(*CronJobSpec)
 		want   string
 	}{
-		"no name":             {func(a *CronJobArgs) { a.Name = "" }, `(unnamed): Name is ""`},
-		"a long name":         {func(a *CronJobArgs) { a.Name = strings.Repeat("a", 53) }, "Name has 53 characters"},
-		"a bad namespace":     {func(a *CronJobArgs) { a.Namespace = "shop_1" }, `Namespace is "shop_1"`},
-		"a bad environment":   {func(a *CronJobArgs) { a.Environment = "a,b=c" }, `Environment is "a,b=c"`},
-		"an image by tag":     {func(a *CronJobArgs) { a.Image = "localhost:5000/audit:1.2" }, `Image is "localhost:5000/audit:1.2"`},
-		"a log format":        {func(a *CronJobArgs) { a.LogFormat = "xml" }, `LogFormat is "xml"`},
-		"four fields":         {func(a *CronJobArgs) { a.Schedule = "* * * *" }, `Schedule is "* * * *"`},
-		"no deadline":         {func(a *CronJobArgs) { a.Deadline = 0 }, "Deadline is 0s"},
-		"half a second":       {func(a *CronJobArgs) { a.Deadline = 1500 * time.Millisecond }, "Deadline is 1.5s"},
-		"a reserved variable": {func(a *CronJobArgs) { a.Env = map[string]string{"GOMEMLIMIT": "1"} }, "Env sets GOMEMLIMIT"},
-		"no key of a Secret":  {func(a *CronJobArgs) { a.SecretEnv["A"] = SecretKey{Secret: "s"} }, "no key of it for A"},
-		"no CPU":              {func(a *CronJobArgs) { a.MilliCPU = 0 }, "MilliCPU is 0"},
-		"a low limit":         {func(a *CronJobArgs) { a.MemoryLimitMiB = 1 }, "MemoryLimitMiB is 1"},
-		"every pod":           {func(a *CronJobArgs) { a.Database.Pods.Labels = nil }, "Database has no CIDRs"},
-		"no port":             {func(a *CronJobArgs) { a.Database.Port = 0 }, "Database.Port is 0"},
-		"no port of OTLP":     {func(a *CronJobArgs) { a.Telemetry.Endpoint = "http://collector" }, `Telemetry.Endpoint is "http://collector"`},
+		"no name":             {func(a *CronJobSpec) { a.Name = "" }, `(unnamed): Name is ""`},
+		"a long name":         {func(a *CronJobSpec) { a.Name = strings.Repeat("a", 53) }, "Name has 53 characters"},
+		"a bad namespace":     {func(a *CronJobSpec) { a.Namespace = "shop_1" }, `Namespace is "shop_1"`},
+		"a bad environment":   {func(a *CronJobSpec) { a.Environment = "a,b=c" }, `Environment is "a,b=c"`},
+		"an image by tag":     {func(a *CronJobSpec) { a.Image = "localhost:5000/audit:1.2" }, `Image is "localhost:5000/audit:1.2"`},
+		"a log format":        {func(a *CronJobSpec) { a.LogFormat = "xml" }, `LogFormat is "xml"`},
+		"four fields":         {func(a *CronJobSpec) { a.Schedule = "* * * *" }, `Schedule is "* * * *"`},
+		"no deadline":         {func(a *CronJobSpec) { a.Deadline = 0 }, "Deadline is 0s"},
+		"half a second":       {func(a *CronJobSpec) { a.Deadline = 1500 * time.Millisecond }, "Deadline is 1.5s"},
+		"a reserved variable": {func(a *CronJobSpec) { a.Env = map[string]string{"GOMEMLIMIT": "1"} }, "Env sets GOMEMLIMIT"},
+		"no key of a Secret":  {func(a *CronJobSpec) { a.SecretEnv["A"] = SecretKey{Secret: "s"} }, "SecretEnv names no Secret or no key of it for A"},
+		"no CPU":              {func(a *CronJobSpec) { a.MilliCPU = 0 }, "MilliCPU is 0"},
+		"a low limit":         {func(a *CronJobSpec) { a.MemoryLimitMiB = 1 }, "MemoryLimitMiB is 1"},
+		"every pod":           {func(a *CronJobSpec) { a.Database.Pods.Labels = nil }, "Database has no CIDRs"},
+		"no port":             {func(a *CronJobSpec) { a.Database.Port = 0 }, "Database.Port is 0"},
+		"no port of OTLP":     {func(a *CronJobSpec) { a.Telemetry.Endpoint = "http://collector" }, `Telemetry.Endpoint is "http://collector"`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			args := validCronJob()

@@ -9,8 +9,8 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"github.com/loja-veloz/platform/infra/gateway"
 	"github.com/loja-veloz/platform/infra/kube"
+	"github.com/loja-veloz/platform/infra/validate"
 )
 
 const (
@@ -28,81 +28,73 @@ const (
 
 // Migration are the pods that change the schema. They have a name of their own:
 // the service's Services, budget and autoscaler do not select them.
-func (a *Args) Migration() gateway.Pods { return a.pods(a.Service + migrateSuffix) }
+func (s *Spec) Migration() kube.PodSelector { return s.pods(s.Service + migrateSuffix) }
 
 // Pods are the service's.
-func (a *Args) Pods() gateway.Pods { return a.pods(a.Service) }
+func (s *Spec) Pods() kube.PodSelector { return s.pods(s.Service) }
 
-func (a *Args) migrationMeta() metav1.ObjectMeta {
-	meta := a.meta(a.Service + migrateSuffix)
-	meta.Labels[nameLabel] = a.Service + migrateSuffix
+func (s *Spec) migrationMeta() metav1.ObjectMeta {
+	meta := s.meta(s.Service + migrateSuffix)
+	meta.Labels[nameLabel] = s.Service + migrateSuffix
 	return meta
 }
 
 // migration changes the schema, as the role that owns it, with the image that is
 // about to be let in.
-func (a *Args) migration() (*batchv1.Job, error) {
-	job, err := kube.NewJob(a.migrationMeta(), a.version(), migratePatience, corev1.PodSpec{
-		ServiceAccountName:           a.Service,
+func (s *Spec) migration() (*batchv1.Job, error) {
+	job, err := kube.NewJob(s.migrationMeta(), s.version(), migratePatience, corev1.PodSpec{
+		ServiceAccountName:           s.Service,
 		AutomountServiceAccountToken: new(false),
 		EnableServiceLinks:           new(false),
 		SecurityContext:              kube.RestrictedPod(),
 		Containers: []corev1.Container{{
-			Name: migrateArgument, Image: a.Image, Args: []string{migrateArgument},
-			Env: append(a.identity(),
-				corev1.EnvVar{Name: "LOG_FORMAT", Value: a.LogFormat},
-				corev1.EnvVar{Name: "GOMEMLIMIT", Value: fmt.Sprintf("%dMiB", a.Size.MemoryLimitMiB*3/4)},
-				kube.SecretVariable(databaseURL, a.Database.OwnerURL.Secret, a.Database.OwnerURL.Key)),
-			Resources:       kube.Sizes(a.Size.MilliCPU, a.Size.MemoryMiB, a.Size.MemoryLimitMiB),
+			Name: migrateArgument, Image: s.Image, Args: []string{migrateArgument},
+			Env: append(s.identity(),
+				corev1.EnvVar{Name: "LOG_FORMAT", Value: s.LogFormat},
+				corev1.EnvVar{Name: "GOMEMLIMIT", Value: fmt.Sprintf("%dMiB", s.Size.MemoryLimitMiB*3/4)},
+				kube.SecretVariable(databaseURL, s.Database.OwnerURL.Secret, s.Database.OwnerURL.Key)),
+			Resources:       kube.Sizes(s.Size.MilliCPU, s.Size.MemoryMiB, s.Size.MemoryLimitMiB),
 			SecurityContext: kube.RestrictedContainer(),
 		}},
 	})
-	if err == nil && a.Database.SkipAwait {
+	if err == nil && s.Database.SkipAwait {
 		kube.Unawaited(job)
 	}
 	return job, err
 }
 
 // migrationPolicy lets those pods ask for names and reach the database.
-func (a *Args) migrationPolicy() *networkingv1.NetworkPolicy {
-	return &networkingv1.NetworkPolicy{ObjectMeta: a.migrationMeta(), Spec: networkingv1.NetworkPolicySpec{
-		PodSelector: metav1.LabelSelector{MatchLabels: a.Migration().Labels},
-		PolicyTypes: bothWays,
-		Egress:      []networkingv1.NetworkPolicyEgressRule{toDNS(), a.Database.egress()},
-	}}
+func (s *Spec) migrationPolicy() *networkingv1.NetworkPolicy {
+	return kube.IsolatingPolicy(s.migrationMeta(), s.Migration().Labels, nil,
+		[]networkingv1.NetworkPolicyEgressRule{kube.ToDNS(), s.Database.egress()})
 }
 
 // egress leads to the database's server.
 func (d *Database) egress() networkingv1.NetworkPolicyEgressRule {
-	rule := networkingv1.NetworkPolicyEgressRule{Ports: tcp(d.Port)}
-	if len(d.CIDRs) == 0 {
-		rule.To = peers(d.Pods)
+	if len(d.CIDRs) > 0 {
+		return kube.ToCIDRs(d.Port, d.CIDRs...)
 	}
-	for _, cidr := range d.CIDRs {
-		rule.To = append(rule.To, networkingv1.NetworkPolicyPeer{IPBlock: &networkingv1.IPBlock{CIDR: cidr}})
-	}
-	return rule
+	return kube.ToPods(d.Port, d.Pods)
 }
 
-func (d *Database) validate(f *faults) {
+func (d *Database) validate(errs *validate.Errors, service string) {
 	for _, address := range []struct {
 		field string
 		key   SecretKey
 	}{{"Database.URL", d.URL}, {"Database.OwnerURL", d.OwnerURL}} {
 		if address.key.Secret == "" || address.key.Key == "" {
-			f.add(address.field, "names no Secret or no key of it")
+			errs.Add(address.field, "names no Secret or no key of it")
 		}
 	}
 	if d.URL == d.OwnerURL && d.URL != (SecretKey{}) {
-		f.add("Database.URL", "is OwnerURL too: the service could change its schema")
+		errs.Add("Database.URL", "is OwnerURL too: the service could change its schema")
 	}
-	if len(d.CIDRs) == 0 && (d.Pods.Namespace == "" || len(d.Pods.Labels) == 0) {
-		f.add("Database.Pods", "has no namespace or no labels, and there are no CIDRs: queries could leave to every pod")
+	if len(d.CIDRs) == 0 && d.Pods.TooWide() {
+		errs.Add("Database.Pods", "has no namespace or no labels, and there are no CIDRs: queries could leave to every pod")
 	}
-	if d.Port < 1 || d.Port > 65535 {
-		f.add("Database.Port", "is %d: use 1 to 65535", d.Port)
-	}
-	if len(f.service) > maxMigrateName {
-		f.add("Service", "has %d characters: at most %d leave room for the name of the Job that changes its schema", len(f.service), maxMigrateName)
+	errs.Port("Database.Port", d.Port)
+	if len(service) > maxMigrateName {
+		errs.Add("Service", "has %d characters: at most %d leave room for the name of the Job that changes its schema", len(service),
+			maxMigrateName)
 	}
 }

@@ -14,6 +14,7 @@ import (
 	rolloutsv1alpha1 "github.com/argoproj/argo-rollouts/pkg/apis/rollouts/v1alpha1"
 
 	"github.com/loja-veloz/platform/infra/gateway"
+	"github.com/loja-veloz/platform/infra/validate"
 )
 
 // maxNameLength leaves room for what Kubernetes and Rollouts append to a
@@ -21,8 +22,7 @@ import (
 const maxNameLength = 46
 
 var (
-	dnsLabel = regexp.MustCompile(`^[a-z]([-a-z0-9]*[a-z0-9])?$`)
-	envName  = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+	envName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 	// byDigest admits registry/path@sha256:..., with a port and without a tag.
 	byDigest = regexp.MustCompile(`^[a-zA-Z0-9.-]+(:[0-9]+)?(/[a-z0-9._-]+)+@sha256:[0-9a-f]{64}$`)
 )
@@ -33,154 +33,141 @@ var reservedEnv = []string{
 	"OTEL_SERVICE_NAME", "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_RESOURCE_ATTRIBUTES", "GOMEMLIMIT",
 }
 
-// faults collects what is wrong, each with the field that it is about.
-type faults struct {
-	service string
-	list    []error
-}
-
-func (f *faults) add(field, format string, args ...any) {
-	f.list = append(f.list, fmt.Errorf("service %s: %s %s", f.service, field, fmt.Sprintf(format, args...)))
-}
-
-// joined is errors.Join of a list that may be empty.
-func joined(list []error) error { return errors.Join(list...) }
-
-// Validate reports everything that is wrong with the arguments, one fault per line.
-func (a *Args) Validate() error {
-	name := a.Service
+// Validate reports everything that is wrong with the arguments, one error per line.
+func (s *Spec) Validate() error {
+	name := s.Service
 	if name == "" {
 		name = "(unnamed)"
 	}
-	f := &faults{service: name}
+	errs := &validate.Errors{Prefix: "service " + name + ": "}
 	switch {
-	case !dnsLabel.MatchString(a.Service):
-		f.add("Service", "is %q: use lower-case letters, digits and dashes, beginning with a letter", a.Service)
-	case len(a.Service) > maxNameLength:
-		f.add("Service", "has %d characters: at most %d leave room for suffixes", len(a.Service), maxNameLength)
+	case !validate.DNSLabel(s.Service):
+		errs.Add("Service", "is %q: use lower-case letters, digits and dashes, beginning with a letter", s.Service)
+	case len(s.Service) > maxNameLength:
+		errs.Add("Service", "has %d characters: at most %d leave room for suffixes", len(s.Service), maxNameLength)
 	}
-	if !dnsLabel.MatchString(a.Namespace) {
-		f.add("Namespace", "is %q: use lower-case letters, digits and dashes, beginning with a letter", a.Namespace)
+	if !validate.DNSLabel(s.Namespace) {
+		errs.Add("Namespace", "is %q: use lower-case letters, digits and dashes, beginning with a letter", s.Namespace)
 	}
-	if !dnsLabel.MatchString(a.Environment) {
-		f.add("Environment", "is %q: use lower-case letters, digits and dashes, beginning with a letter", a.Environment)
+	if !validate.DNSLabel(s.Environment) {
+		errs.Add("Environment", "is %q: use lower-case letters, digits and dashes, beginning with a letter", s.Environment)
 	}
-	a.validateImage(f)
-	if a.LogFormat != "json" && a.LogFormat != "text" {
-		f.add("LogFormat", "is %q: use json or text", a.LogFormat)
+	s.validateImage(errs)
+	if s.LogFormat != "json" && s.LogFormat != "text" {
+		errs.Add("LogFormat", "is %q: use json or text", s.LogFormat)
 	}
-	a.validateEnv(f)
-	a.Size.validate(f)
-	a.Canary.validate(f, a.Namespace)
-	a.validateTraffic(f)
-	a.validateTelemetry(f)
-	if a.Wait != nil {
-		a.Wait.validate(f)
+	s.validateEnv(errs)
+	s.Size.validate(errs)
+	s.Canary.validate(errs, s.Namespace)
+	s.validateTraffic(errs)
+	s.validateTelemetry(errs)
+	if s.Wait != nil {
+		s.Wait.validate(errs)
 	}
-	return joined(f.list)
+	return errs.Err()
 }
 
-func (a *Args) validateImage(f *faults) {
+func (s *Spec) validateImage(errs *validate.Errors) {
 	switch {
-	case a.Image == "":
-		f.add("Image", "is empty")
-	case !strings.Contains(a.Image, "@sha256:"):
-		f.add("Image", "is %q: name it by digest (registry/name@sha256:...), a tag can change under a canary", a.Image)
-	case !byDigest.MatchString(a.Image):
-		f.add("Image", "is %q, which is not of the form registry/name@sha256:<64 hex digits>", a.Image)
+	case s.Image == "":
+		errs.Add("Image", "is empty")
+	case !strings.Contains(s.Image, "@sha256:"):
+		errs.Add("Image", "is %q: name it by digest (registry/name@sha256:...), a tag can change under a canary", s.Image)
+	case !byDigest.MatchString(s.Image):
+		errs.Add("Image", "is %q, which is not of the form registry/name@sha256:<64 hex digits>", s.Image)
 	}
 }
 
-func (a *Args) validateEnv(f *faults) {
-	for _, name := range slices.Sorted(maps.Keys(a.Env)) {
+func (s *Spec) validateEnv(errs *validate.Errors) {
+	for _, name := range slices.Sorted(maps.Keys(s.Env)) {
 		switch {
 		case !envName.MatchString(name):
-			f.add("Env", "holds %q, which is no name of an environment variable", name)
+			errs.Add("Env", "holds %q, which is not the name of an environment variable", name)
 		case slices.Contains(reservedEnv, name):
-			f.add("Env", "sets %s, which the platform sets itself", name)
+			errs.Add("Env", "sets %s, which the platform sets itself", name)
 		case name == databaseURL:
-			f.add("Env", "sets %s, which is secret: use Database", name)
+			errs.Add("Env", "sets %s, which is secret: use Database", name)
 		}
 	}
-	for _, name := range slices.Sorted(maps.Keys(a.SecretEnv)) {
-		_, twice := a.Env[name]
+	for _, name := range slices.Sorted(maps.Keys(s.SecretEnv)) {
+		_, twice := s.Env[name]
 		switch {
 		case !envName.MatchString(name):
-			f.add("SecretEnv", "holds %q, which is no name of an environment variable", name)
+			errs.Add("SecretEnv", "holds %q, which is not the name of an environment variable", name)
 		case slices.Contains(reservedEnv, name), name == databaseURL:
-			f.add("SecretEnv", "sets %s, which the platform sets itself", name)
+			errs.Add("SecretEnv", "sets %s, which the platform sets itself", name)
 		case twice:
-			f.add("SecretEnv", "sets %s, which Env sets too", name)
-		case a.SecretEnv[name].Secret == "" || a.SecretEnv[name].Key == "":
-			f.add("SecretEnv", "names no Secret or no key of it for %s", name)
+			errs.Add("SecretEnv", "sets %s, which Env sets too", name)
+		case s.SecretEnv[name].Secret == "" || s.SecretEnv[name].Key == "":
+			errs.Add("SecretEnv", "names no Secret or no key of it for %s", name)
 		}
 	}
-	if a.Database != nil {
-		a.Database.validate(f)
+	if s.Database != nil {
+		s.Database.validate(errs, s.Service)
 	}
 }
 
-func (s Size) validate(f *faults) {
+func (s Size) validate(errs *validate.Errors) {
 	if s.MinReplicas < 1 {
-		f.add("Size.MinReplicas", "is %d: at least 1 is needed", s.MinReplicas)
+		errs.Add("Size.MinReplicas", "is %d: at least 1 is needed", s.MinReplicas)
 	}
 	if s.MinReplicas > s.MaxReplicas {
-		f.add("Size.MinReplicas", "is %d, more than Size.MaxReplicas (%d)", s.MinReplicas, s.MaxReplicas)
+		errs.Add("Size.MinReplicas", "is %d, more than Size.MaxReplicas (%d)", s.MinReplicas, s.MaxReplicas)
 	}
 	if s.MilliCPU < 1 {
-		f.add("Size.MilliCPU", "is %d: the autoscaler needs a CPU request to measure against", s.MilliCPU)
+		errs.Add("Size.MilliCPU", "is %d: the autoscaler needs a CPU request to measure against", s.MilliCPU)
 	}
 	if s.MemoryMiB < 1 {
-		f.add("Size.MemoryMiB", "is %d: the autoscaler needs a memory request to measure against", s.MemoryMiB)
+		errs.Add("Size.MemoryMiB", "is %d: the autoscaler needs a memory request to measure against", s.MemoryMiB)
 	}
 	if s.MemoryLimitMiB < s.MemoryMiB {
-		f.add("Size.MemoryLimitMiB", "is %d, less than Size.MemoryMiB (%d)", s.MemoryLimitMiB, s.MemoryMiB)
+		errs.Add("Size.MemoryLimitMiB", "is %d, less than Size.MemoryMiB (%d)", s.MemoryLimitMiB, s.MemoryMiB)
 	}
 }
 
-func (c Canary) validate(f *faults, namespace string) {
+func (c Canary) validate(errs *validate.Errors, namespace string) {
 	if len(c.Weights) == 0 {
-		f.add("Canary.Weights", "is empty: a new version would get all traffic at once")
+		errs.Add("Canary.Weights", "is empty: a new version would get all traffic at once")
 	}
 	last := int32(0)
 	for i, weight := range c.Weights {
 		field := fmt.Sprintf("Canary.Weights[%d]", i)
 		switch {
 		case weight < 1 || weight > 100:
-			f.add(field, "is %d: weights are percent, 1 to 100", weight)
+			errs.Add(field, "is %d: weights are percent, 1 to 100", weight)
 		case weight <= last:
-			f.add(field, "is %d after %d: a canary's steps rise", weight, last)
+			errs.Add(field, "is %d after %d: a canary's steps rise", weight, last)
 		}
 		last = max(last, weight)
 	}
 	if c.Pause < time.Second || c.Pause%time.Second != 0 {
-		f.add("Canary.Pause", "is %s: use whole seconds, at least 1", c.Pause)
+		errs.Add("Canary.Pause", "is %s: use whole seconds, at least 1", c.Pause)
 	}
 	if c.ProgressDeadline < 10*time.Second || c.ProgressDeadline%time.Second != 0 {
-		f.add("Canary.ProgressDeadline", "is %s: use whole seconds, at least 10, or pods that start well are given up", c.ProgressDeadline)
+		errs.Add("Canary.ProgressDeadline", "is %s: use whole seconds, at least 10, or pods that start well are given up", c.ProgressDeadline)
 	}
 	for i, template := range c.Analysis {
 		field := fmt.Sprintf("Canary.Analysis[%d]", i)
 		if template == nil {
-			f.add(field, "is nil")
+			errs.Add(field, "is nil")
 			continue
 		}
 		if template.Name == "" {
-			f.add(field, "has no name")
+			errs.Add(field, "has no name")
 		}
 		if template.Namespace != namespace {
-			f.add(field, "is in namespace %q, not with its Rollout in %q", template.Namespace, namespace)
+			errs.Add(field, "is in namespace %q, not with its Rollout in %q", template.Namespace, namespace)
 		}
 		if len(template.Spec.Metrics) == 0 {
-			f.add(field, "has no metrics: it would always pass")
+			errs.Add(field, "has no metrics: it would always pass")
 		}
 		for _, metric := range template.Spec.Metrics {
 			if reason := alwaysPasses(metric); reason != "" {
-				f.add(field, "metric %q %s: it would always pass", metric.Name, reason)
+				errs.Add(field, "metric %q %s: it would always pass", metric.Name, reason)
 			}
 		}
 		for _, dry := range template.Spec.DryRun {
-			f.add(field, "runs metric %q dry: its failure would abort nothing", dry.MetricName)
+			errs.Add(field, "runs metric %q dry: its failure would abort nothing", dry.MetricName)
 		}
 	}
 }
@@ -207,41 +194,37 @@ func alwaysPasses(m rolloutsv1alpha1.Metric) string {
 	return ""
 }
 
-func (a *Args) validateTraffic(f *faults) {
-	if a.Gateway == nil {
-		f.add("Gateway", "is nil: Canary.Weights without a router would only move pods, not traffic")
-	} else if routing := a.Gateway.TrafficRouting(a.Service); routing == nil {
-		f.add("Gateway", "names no traffic routing: Canary.Weights would only move pods, not traffic")
+func (s *Spec) validateTraffic(errs *validate.Errors) {
+	if s.Gateway == nil {
+		errs.Add("Gateway", "is nil: Canary.Weights without a router would only move pods, not traffic")
+	} else if routing := s.Gateway.TrafficRouting(s.Service); routing == nil {
+		errs.Add("Gateway", "names no traffic routing: Canary.Weights would only move pods, not traffic")
 	}
-	if err := gateway.Validate("Public", a.Public); err != nil {
-		for _, line := range strings.Split(err.Error(), "\n") {
-			f.list = append(f.list, fmt.Errorf("service %s: %s", f.service, line))
+	errs.Join(gateway.Validate("Public", s.Public))
+	for i, call := range s.Calls {
+		if call.Service == s.Service {
+			errs.Add(fmt.Sprintf("Calls[%d]", i), "names the service itself")
+		}
+		if !validate.DNSLabel(call.Service) {
+			errs.Add(fmt.Sprintf("Calls[%d]", i), "is %q, which is not the name of a service", call.Service)
 		}
 	}
-	for i, call := range a.Calls {
-		if call.Service == a.Service {
-			f.add(fmt.Sprintf("Calls[%d]", i), "names the service itself")
-		}
-		if !dnsLabel.MatchString(call.Service) {
-			f.add(fmt.Sprintf("Calls[%d]", i), "is %q, which is no name of a service", call.Service)
-		}
-	}
-	for i, pods := range a.CalledBy {
+	for i, pods := range s.CalledBy {
 		if pods.Namespace == "" || len(pods.Labels) == 0 {
-			f.add(fmt.Sprintf("CalledBy[%d]", i), "has no namespace or no labels: it would admit every pod")
+			errs.Add(fmt.Sprintf("CalledBy[%d]", i), "has no namespace or no labels: it would admit every pod")
 		}
 	}
 }
 
-func (a *Args) validateTelemetry(f *faults) {
-	if a.Telemetry == nil {
+func (s *Spec) validateTelemetry(errs *validate.Errors) {
+	if s.Telemetry == nil {
 		return
 	}
-	if _, err := a.Telemetry.port(); err != nil {
-		f.add("Telemetry.Endpoint", "is %q: %s", a.Telemetry.Endpoint, err)
+	if _, err := s.Telemetry.port(); err != nil {
+		errs.Add("Telemetry.Endpoint", "is %q: %s", s.Telemetry.Endpoint, err)
 	}
-	if a.Telemetry.Collector.Namespace == "" || len(a.Telemetry.Collector.Labels) == 0 {
-		f.add("Telemetry.Collector", "has no namespace or no labels: spans could leave to every pod")
+	if s.Telemetry.Collector.Namespace == "" || len(s.Telemetry.Collector.Labels) == 0 {
+		errs.Add("Telemetry.Collector", "has no namespace or no labels: spans could leave to every pod")
 	}
 }
 

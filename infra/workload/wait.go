@@ -10,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/loja-veloz/platform/infra/rollout"
+	"github.com/loja-veloz/platform/infra/validate"
 )
 
 // Cluster reads what the wait needs; *kube.Client is one.
@@ -30,12 +31,12 @@ type Wait struct {
 	Timeout time.Duration
 }
 
-func (w *Wait) validate(f *faults) {
+func (w *Wait) validate(errs *validate.Errors) {
 	if w.Cluster == nil {
-		f.add("Wait.Cluster", "is nil: there is nothing to ask")
+		errs.Add("Wait.Cluster", "is nil: there is nothing to ask")
 	}
 	if w.Timeout < 0 {
-		f.add("Wait.Timeout", "is %s: it cannot be negative", w.Timeout)
+		errs.Add("Wait.Timeout", "is %s: it cannot be negative", w.Timeout)
 	}
 }
 

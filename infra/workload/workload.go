@@ -4,12 +4,14 @@
 package workload
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
 	rolloutsv1alpha1 "github.com/argoproj/argo-rollouts/pkg/apis/rollouts/v1alpha1"
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 
+	"github.com/loja-veloz/platform/infra/component"
 	"github.com/loja-veloz/platform/infra/gateway"
 	"github.com/loja-veloz/platform/infra/kube"
 )
@@ -25,9 +27,9 @@ const (
 	readinessPath = "/ready"
 )
 
-// Args describe a service. New and Stages refuse what is wrong with them, all
-// faults at once, each naming its field.
-type Args struct {
+// Spec describe a service. New and Stages refuse what is wrong with them, all
+// errors at once, each naming its field.
+type Spec struct {
 	// Service names the service and its objects (a DNS label of at most 46 characters).
 	Service string
 	// Namespace has to exist; NewNamespace makes one.
@@ -59,7 +61,7 @@ type Args struct {
 	Calls []Call
 	// CalledBy are the pods from which calls are admitted, beside the gateway's
 	// when anything is Public.
-	CalledBy []gateway.Pods
+	CalledBy []kube.PodSelector
 	// Internet lets the service call addresses outside of the private ranges by
 	// HTTPS, as one needs that uses somebody else's API.
 	Internet bool
@@ -80,7 +82,7 @@ type Database struct {
 	// that the Job is given.
 	URL, OwnerURL SecretKey
 	// Pods are the server's in the cluster; outside it, it has the addresses in CIDRs.
-	Pods  gateway.Pods
+	Pods  kube.PodSelector
 	CIDRs []string
 	// Port is the server's.
 	Port int32
@@ -127,7 +129,7 @@ type Telemetry struct {
 	// Endpoint is the OTLP address that services are given, http://host:4317 or 4318.
 	Endpoint string
 	// Collector are its pods, to which spans may leave.
-	Collector gateway.Pods
+	Collector kube.PodSelector
 }
 
 // Workload is a deployed service.
@@ -153,38 +155,34 @@ func (e *RolloutError) Error() string { return e.Service + ": " + e.Cause.Error(
 func (e *RolloutError) Unwrap() error { return e.Cause }
 
 // New deploys a service. Errors name the service and the argument that is wrong.
-func New(ctx *pulumi.Context, name string, args *Args, opts ...pulumi.ResourceOption) (*Workload, error) {
-	stages, err := args.Stages()
+func New(ctx *pulumi.Context, name string, spec *Spec, opts ...pulumi.ResourceOption) (*Workload, error) {
+	stages, err := spec.Stages()
 	if err != nil {
 		return nil, err
 	}
-	w := &Workload{Version: args.version()}
-	if err := ctx.RegisterComponentResource("loja-veloz:workload:Workload", name, w, opts...); err != nil {
-		return nil, fmt.Errorf("registering workload %s: %w", name, err)
-	}
-	applied, err := kube.ApplyStages(ctx, w, name, stages, opts)
-	if err != nil {
-		return nil, fmt.Errorf("workload %s: %w", name, err)
-	}
-	rollout := applied[args.rolloutStage()][0]
-	w.Phase = args.phase(ctx, w, rollout)
-	if err := ctx.RegisterResourceOutputs(w, pulumi.Map{"version": pulumi.String(w.Version), "phase": w.Phase}); err != nil {
-		return nil, fmt.Errorf("registering the outputs of workload %s: %w", name, err)
-	}
-	return w, nil
+	w := &Workload{Version: spec.version()}
+	return w, component.Register(ctx, "workload", "loja-veloz:workload:Workload", name, w, opts, func() (pulumi.Map, error) {
+		applied, err := kube.ApplyStages(ctx, w, name, stages, opts)
+		if err != nil {
+			return nil, err
+		}
+		rollout := applied[spec.rolloutStage()][0]
+		w.Phase = spec.phase(ctx, w, rollout)
+		return pulumi.Map{"version": pulumi.String(w.Version), "phase": w.Phase}, nil
+	})
 }
 
 // phase waits for the Rollout once the API server has it, unless this is a
 // preview or nobody asked to wait.
-func (a *Args) phase(ctx *pulumi.Context, w *Workload, rollout *kube.Resource) pulumi.StringOutput {
-	if a.Wait == nil || ctx.DryRun() {
+func (s *Spec) phase(ctx *pulumi.Context, w *Workload, rollout *kube.Resource) pulumi.StringOutput {
+	if s.Wait == nil || ctx.DryRun() {
 		return pulumi.String("").ToStringOutput()
 	}
 	return rollout.ID().ApplyT(func(pulumi.ID) (string, error) {
 		progress := func(line string) { _ = ctx.Log.Info(line, &pulumi.LogArgs{Resource: w}) }
-		phase, err := a.Wait.Until(ctx.Context(), a.Namespace, a.Service, progress)
+		phase, err := s.Wait.Until(ctx.Context(), s.Namespace, s.Service, progress)
 		if err != nil {
-			return "", &RolloutError{Service: a.Service, Cause: err}
+			return "", &RolloutError{Service: s.Service, Cause: err}
 		}
 		return phase, nil
 	}).(pulumi.StringOutput)
@@ -193,39 +191,40 @@ func (a *Args) phase(ctx *pulumi.Context, w *Workload, rollout *kube.Resource) p
 // Connect fills in, for every call that a service declares, the caller among the
 // callee's CalledBy. It reports every call to a service that is not there, and
 // every public path that two services claim.
-func Connect(services []*Args) error {
-	byName := map[string]*Args{}
-	var faults []error
+func Connect(services []*Spec) error {
+	byName := map[string]*Spec{}
+	var errs []error
 	for i, s := range services {
 		byName[s.Service] = s
 		for _, other := range services[:i] {
-			faults = append(faults, s.contested(other)...)
+			errs = append(errs, s.contested(other)...)
 		}
 	}
 	for _, caller := range services {
 		for i, call := range caller.Calls {
 			callee, there := byName[call.Service]
 			if !there {
-				faults = append(faults, fmt.Errorf("service %s: Calls[%d] names %q, which is no service of this environment", caller.Service, i, call.Service))
+				errs = append(errs, fmt.Errorf("service %s: Calls[%d] names %q, which is not a service of this environment", caller.Service, i,
+					call.Service))
 				continue
 			}
 			callee.admit(caller.from(call))
 		}
 	}
-	return joined(faults)
+	return errors.Join(errs...)
 }
 
 // contested are the public paths that another service claims too, wholly or in
 // part.
-func (a *Args) contested(other *Args) []error {
-	var faults []error
-	for i, path := range a.Public {
+func (s *Spec) contested(other *Spec) []error {
+	var errs []error
+	for i, path := range s.Public {
 		for j, taken := range other.Public {
 			if path.Overlaps(taken) {
-				faults = append(faults, fmt.Errorf("service %s: Public[%d] (%s %q) is a path of service %s: its Public[%d] is %s %q",
-					a.Service, i, path.Match, path.Value, other.Service, j, taken.Match, taken.Value))
+				errs = append(errs, fmt.Errorf("service %s: Public[%d] (%s %q) is a path of service %s: its Public[%d] is %s %q",
+					s.Service, i, path.Match, path.Value, other.Service, j, taken.Match, taken.Value))
 			}
 		}
 	}
-	return faults
+	return errs
 }

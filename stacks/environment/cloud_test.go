@@ -277,7 +277,7 @@ func TestNodesHoldWhatRuns(t *testing.T) {
 			pods := controllers(p.cloud)
 			for service, size := range cfg.Services {
 				count := c.replicas(size) + 1 // and a canary's
-				if slices.ContainsFunc(p.cronJobs, func(job *workload.CronJobArgs) bool { return job.Name == service }) {
+				if slices.ContainsFunc(p.cronJobs, func(job *workload.CronJobSpec) bool { return job.Name == service }) {
 					count = 1 // one run at a time
 				}
 				pods.Requests = append(pods.Requests, cluster.Pod{Name: service, Count: count, MilliCPU: size.MilliCPU, MemoryMiB: size.MemoryMiB})

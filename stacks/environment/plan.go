@@ -37,14 +37,14 @@ const (
 type plan struct {
 	shop          string
 	cloud         *cloud                           // nil: the cluster exists
-	gateway       *gateway.TraefikArgs             // nil: the cloud brings Kong
-	internal      *gateway.TraefikArgs             // calls between services
-	server        *database.ServerArgs             // nil: the cloud brings RDS, or nobody has a database
-	roles         *database.RolesArgs              // nil: nobody has a database
-	rollouts      *delivery.RolloutsArgs           // nil: not installed by us
-	metricsServer *observability.MetricsServerArgs // nil: not installed by us
-	workloads     []*workload.Args
-	cronJobs      []*workload.CronJobArgs
+	gateway       *gateway.TraefikSpec             // nil: the cloud brings Kong
+	internal      *gateway.TraefikSpec             // calls between services
+	server        *database.ServerSpec             // nil: the cloud brings RDS, or nobody has a database
+	roles         *database.RolesSpec              // nil: nobody has a database
+	rollouts      *delivery.RolloutsSpec           // nil: not installed by us
+	metricsServer *observability.MetricsServerSpec // nil: not installed by us
+	workloads     []*workload.Spec
+	cronJobs      []*workload.CronJobSpec
 }
 
 // newPlan makes the plan of an environment called name. It reports every
@@ -82,7 +82,7 @@ func newPlan(name string, cfg *config.Config, services []service) (*plan, error)
 
 // planCluster adds what a cluster is given that exists.
 func (p *plan) planCluster(cfg *config.Config) (gateway.TraefikPair, error) {
-	p.gateway = &gateway.TraefikArgs{
+	p.gateway = &gateway.TraefikSpec{
 		Namespace:            gatewayNamespace,
 		Class:                cfg.Gateway.Class,
 		NodePort:             cfg.Gateway.NodePort,
@@ -90,7 +90,7 @@ func (p *plan) planCluster(cfg *config.Config) (gateway.TraefikPair, error) {
 		Replicas:             cfg.Gateway.Replicas,
 		DefinitionsInstalled: !cfg.Gateway.InstallDefinitions,
 	}
-	p.internal = &gateway.TraefikArgs{
+	p.internal = &gateway.TraefikSpec{
 		Namespace:            gatewayInternalNamespace,
 		Class:                cfg.Gateway.Class + "-internal",
 		Internal:             true,
@@ -100,10 +100,10 @@ func (p *plan) planCluster(cfg *config.Config) (gateway.TraefikPair, error) {
 	}
 	pair, err := gateway.NewTraefikPair(p.gateway, p.internal)
 	if cfg.Delivery.InstallRollouts {
-		p.rollouts = &delivery.RolloutsArgs{Namespace: rolloutsNamespace, WeightRules: pair.WeightRules(), Replicas: 1}
+		p.rollouts = &delivery.RolloutsSpec{Namespace: rolloutsNamespace, WeightRules: pair.WeightRules(), Replicas: 1}
 	}
 	if cfg.MetricsServer.Install {
-		p.metricsServer = &observability.MetricsServerArgs{Namespace: systemNamespace, KubeletInsecureTLS: cfg.MetricsServer.KubeletInsecureTLS}
+		p.metricsServer = &observability.MetricsServerSpec{Namespace: systemNamespace, KubeletInsecureTLS: cfg.MetricsServer.KubeletInsecureTLS}
 	}
 	return pair, err
 }
@@ -114,7 +114,7 @@ func (p *plan) planDatabase(cfg *config.Config, names []string) {
 	if len(names) == 0 {
 		return
 	}
-	p.roles = &database.RolesArgs{
+	p.roles = &database.RolesSpec{
 		Namespace: databaseNamespace, Image: cfg.Images[config.DatabaseImage], Databases: names, SecretsNamespace: shopNamespace,
 		Port: database.Port, SkipAwait: !cfg.Database.Await,
 	}
@@ -122,22 +122,20 @@ func (p *plan) planDatabase(cfg *config.Config, names []string) {
 		p.cloud.planRoles(cfg, p.roles)
 		return
 	}
-	p.server = &database.ServerArgs{
+	p.server = &database.ServerSpec{
 		Namespace: databaseNamespace, Image: cfg.Images[config.DatabaseImage], StorageGiB: cfg.Database.LocalGiB, LocalPath: cfg.Database.LocalPath,
 	}
-	p.roles.Host, p.roles.SSLMode = pulumi.String(p.server.Host()), "disable" // nothing leaves the cluster
+	p.roles.SSLMode = "disable" // nothing leaves the cluster
 	p.roles.Secret, p.roles.User, p.roles.Server = database.AdminSecret, database.Superuser, database.ServerLabels()
-	p.admit(gateway.Pods{Namespace: databaseNamespace, Labels: map[string]string{"app.kubernetes.io/name": database.SetupName}})
+	p.admit(kube.PodSelector{Namespace: databaseNamespace, Labels: map[string]string{"app.kubernetes.io/name": database.SetupName}})
 }
 
 // admit lets pods connect to the server in the cluster, if there is one.
-func (p *plan) admit(clients ...gateway.Pods) {
+func (p *plan) admit(clients ...kube.PodSelector) {
 	if p.server == nil {
 		return
 	}
-	for _, client := range clients {
-		p.server.Clients = append(p.server.Clients, database.Client{Namespace: client.Namespace, Labels: client.Labels})
-	}
+	p.server.Clients = append(p.server.Clients, clients...)
 }
 
 // database is the one of a service.
@@ -150,14 +148,14 @@ func (p *plan) database(cfg *config.Config, name string) *workload.Database {
 		Port:      database.Port,
 	}
 	if p.server != nil {
-		d.Pods = gateway.Pods{Namespace: databaseNamespace, Labels: database.ServerLabels()}
+		d.Pods = kube.PodSelector{Namespace: databaseNamespace, Labels: database.ServerLabels()}
 	}
 	return d
 }
 
-func newWorkload(environment string, cfg *config.Config, s service, router, internal gateway.Gateway) *workload.Args {
+func newWorkload(environment string, cfg *config.Config, s service, router, internal gateway.Gateway) *workload.Spec {
 	size := cfg.Services[s.name]
-	args := &workload.Args{
+	args := &workload.Spec{
 		Service:     s.name,
 		Namespace:   shopNamespace,
 		Environment: environment,
@@ -196,9 +194,9 @@ func newWorkload(environment string, cfg *config.Config, s service, router, inte
 // cronJobDeadline is longer than a program gives itself, so that the program says why it ends.
 const cronJobDeadline = 11 * time.Minute
 
-func (p *plan) newCronJob(environment string, cfg *config.Config, s service) *workload.CronJobArgs {
+func (p *plan) newCronJob(environment string, cfg *config.Config, s service) *workload.CronJobSpec {
 	size := cfg.Services[s.name]
-	args := &workload.CronJobArgs{
+	args := &workload.CronJobSpec{
 		Name:        s.name,
 		Namespace:   shopNamespace,
 		Environment: environment,
@@ -218,7 +216,7 @@ func (p *plan) newCronJob(environment string, cfg *config.Config, s service) *wo
 	if len(s.reads) > 0 && p.roles != nil {
 		args.Database = &workload.DatabaseServer{CIDRs: p.roles.CIDRs, Port: database.Port}
 		if p.server != nil {
-			args.Database.Pods = gateway.Pods{Namespace: databaseNamespace, Labels: database.ServerLabels()}
+			args.Database.Pods = kube.PodSelector{Namespace: databaseNamespace, Labels: database.ServerLabels()}
 		}
 	}
 	return args
@@ -231,7 +229,7 @@ func telemetry(cfg *config.Config) *workload.Telemetry {
 	}
 	t := &workload.Telemetry{
 		Endpoint:  cfg.Telemetry.OTLPEndpoint,
-		Collector: gateway.Pods{Namespace: observabilityNamespace, Labels: map[string]string{"app.kubernetes.io/name": "otel-collector"}},
+		Collector: kube.PodSelector{Namespace: observabilityNamespace, Labels: map[string]string{"app.kubernetes.io/name": "otel-collector"}},
 	}
 	if cfg.Datadog.Install {
 		t.Collector = observability.DatadogAgents(datadogNamespace)
@@ -300,7 +298,7 @@ func (p *plan) stages() (kube.Stages, error) {
 		components = append(components, p.server)
 	}
 	if p.roles != nil {
-		components = append(components, p.roles)
+		components = append(components, rolesStages{p.roles, p.databaseHost()})
 	}
 	if p.rollouts != nil {
 		components = append(components, p.rollouts)
@@ -322,4 +320,20 @@ func (p *plan) stages() (kube.Stages, error) {
 		all = append(all, stages...)
 	}
 	return all, nil
+}
+
+// rolesStages are those of the databases' roles on a server of a known name.
+type rolesStages struct {
+	spec *database.RolesSpec
+	host pulumi.String
+}
+
+func (r rolesStages) Stages() (kube.Stages, error) { return r.spec.Stages(r.host) }
+
+// databaseHost is the server's name: RDS's is known when it exists.
+func (p *plan) databaseHost() pulumi.String {
+	if p.server == nil {
+		return "database.invalid"
+	}
+	return pulumi.String(p.server.Host())
 }

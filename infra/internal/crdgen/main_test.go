@@ -89,7 +89,8 @@ spec:
 }
 
 func TestRefusals(t *testing.T) {
-	if err := run([]string{"-module", "example.com/m@v1.0.0", "-path", "crds", "-license", "MIT"}); err == nil || !strings.Contains(err.Error(), "-out is missing") {
+	if err := run([]string{"-module", "example.com/m@v1.0.0", "-path", "crds", "-license", "MIT"}); err == nil ||
+		!strings.Contains(err.Error(), "-out is missing") {
 		t.Errorf("without -out: %v", err)
 	}
 	if _, err := strip(map[string]any{"kind": "CustomResourceDefinition"}); err == nil {

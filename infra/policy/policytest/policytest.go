@@ -145,7 +145,8 @@ func (e *engine) RegisterResource(ctx context.Context, in *pulumirpc.RegisterRes
 			protect = answer.Options.GetProtect()
 		}
 	}
-	inputs, err := plugin.UnmarshalProperties(object, plugin.MarshalOptions{KeepUnknowns: true, KeepSecrets: true, KeepResources: true, KeepOutputValues: true})
+	inputs, err := plugin.UnmarshalProperties(object, plugin.MarshalOptions{KeepUnknowns: true, KeepSecrets: true, KeepResources: true,
+		KeepOutputValues: true})
 	if err != nil {
 		return nil, err
 	}

@@ -182,13 +182,11 @@ func (a *Args) phase(ctx *pulumi.Context, w *Workload, rollout *kube.Resource) p
 	}
 	return rollout.ID().ApplyT(func(pulumi.ID) (string, error) {
 		progress := func(line string) { _ = ctx.Log.Info(line, &pulumi.LogArgs{Resource: w}) }
-		phase, err := a.Wait.Until(ctx.Context(), Target{
-			Namespace: a.Namespace, Name: a.Service, Image: a.Image, Timeout: a.Canary.patience(),
-		}, progress)
+		phase, err := a.Wait.Until(ctx.Context(), a.Namespace, a.Service, progress)
 		if err != nil {
 			return "", &RolloutError{Service: a.Service, Cause: err}
 		}
-		return string(phase), nil
+		return phase, nil
 	}).(pulumi.StringOutput)
 }
 

@@ -58,7 +58,7 @@ type github struct {
 func defaults() *config {
 	return &config{
 		Environments:     []string{"dev", "prod"},
-		Repositories:     []string{"sample-web-app", "api-gateway", "pedidos", "pagamentos", "estoque", "database"},
+		Repositories:     []string{"sample-web-app", "api-gateway", "pedidos", "pagamentos", "estoque", "audit", "database"},
 		KeepImages:       50,
 		GitHub:           github{Branch: "main"},
 		StateVersionDays: 90,

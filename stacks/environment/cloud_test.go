@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -18,6 +19,7 @@ import (
 	"github.com/loja-veloz/platform/infra/kube"
 	"github.com/loja-veloz/platform/infra/policy"
 	"github.com/loja-veloz/platform/infra/policy/policytest"
+	"github.com/loja-veloz/platform/infra/workload"
 	"github.com/loja-veloz/platform/stacks/environment/internal/config"
 )
 
@@ -274,9 +276,11 @@ func TestNodesHoldWhatRuns(t *testing.T) {
 		} {
 			pods := controllers(p.cloud)
 			for service, size := range cfg.Services {
-				pods.Requests = append(pods.Requests, cluster.Pod{
-					Name: service, Count: c.replicas(size) + 1, MilliCPU: size.MilliCPU, MemoryMiB: size.MemoryMiB, // and a canary's
-				})
+				count := c.replicas(size) + 1 // and a canary's
+				if slices.ContainsFunc(p.cronJobs, func(job *workload.CronJobArgs) bool { return job.Name == service }) {
+					count = 1 // one run at a time
+				}
+				pods.Requests = append(pods.Requests, cluster.Pod{Name: service, Count: count, MilliCPU: size.MilliCPU, MemoryMiB: size.MemoryMiB})
 			}
 			needed, err := p.cloud.cluster.Nodes.Fits(pods)
 			if err != nil {

@@ -71,6 +71,11 @@ func deployTo(ctx *pulumi.Context, interrupt context.Context, name string, value
 		}
 		outputs[args.Service] = output
 	}
+	for _, args := range p.cronJobs {
+		if _, err := workload.NewCronJob(ctx, args.Name, args, in, pulumi.DependsOn(append(needed, shop))); err != nil {
+			return nil, err
+		}
+	}
 
 	maps.Copy(t.outputs, pulumi.Map{
 		"gatewayURL": pulumi.String(url),

@@ -44,6 +44,7 @@ type plan struct {
 	rollouts      *delivery.RolloutsArgs           // nil: not installed by us
 	metricsServer *observability.MetricsServerArgs // nil: not installed by us
 	workloads     []*workload.Args
+	cronJobs      []*workload.CronJobArgs
 }
 
 // newPlan makes the plan of an environment called name. It reports every
@@ -63,6 +64,12 @@ func newPlan(name string, cfg *config.Config, services []service) (*plan, error)
 	}
 	p.planDatabase(cfg, databases(services))
 	for _, s := range services {
+		if s.schedule != "" {
+			job := p.newCronJob(name, cfg, s)
+			p.admit(job.Pods())
+			p.cronJobs = append(p.cronJobs, job)
+			continue
+		}
 		w := newWorkload(name, cfg, s, router, internal)
 		if s.database {
 			w.Database = p.database(cfg, s.name)
@@ -182,16 +189,54 @@ func newWorkload(environment string, cfg *config.Config, s service, router, inte
 	if s.secrets != nil {
 		args.SecretEnv = s.secrets(cfg)
 	}
-	if cfg.Telemetry.OTLPEndpoint != "" {
-		args.Telemetry = &workload.Telemetry{
-			Endpoint:  cfg.Telemetry.OTLPEndpoint,
-			Collector: gateway.Pods{Namespace: observabilityNamespace, Labels: map[string]string{"app.kubernetes.io/name": "otel-collector"}},
-		}
-		if cfg.Datadog.Install {
-			args.Telemetry.Collector = observability.DatadogAgents(datadogNamespace)
+	args.Telemetry = telemetry(cfg)
+	return args
+}
+
+// cronJobDeadline is longer than a program gives itself, so that the program says why it ends.
+const cronJobDeadline = 11 * time.Minute
+
+func (p *plan) newCronJob(environment string, cfg *config.Config, s service) *workload.CronJobArgs {
+	size := cfg.Services[s.name]
+	args := &workload.CronJobArgs{
+		Name:        s.name,
+		Namespace:   shopNamespace,
+		Environment: environment,
+		Image:       cfg.Images[s.name],
+		LogFormat:   size.LogFormat,
+		Schedule:    s.schedule,
+		Deadline:    cronJobDeadline,
+		Env:         size.Env,
+		SecretEnv:   map[string]workload.SecretKey{},
+		MilliCPU:    int64(size.MilliCPU),
+		MemoryMiB:   int64(size.MemoryMiB), MemoryLimitMiB: int64(size.MemoryLimitMiB),
+		Telemetry: telemetry(cfg),
+	}
+	for _, r := range s.reads {
+		args.SecretEnv[r.variable] = workload.SecretKey{Secret: database.AuditorSecret, Key: r.database}
+	}
+	if len(s.reads) > 0 && p.roles != nil {
+		args.Database = &workload.DatabaseServer{CIDRs: p.roles.CIDRs, Port: database.Port}
+		if p.server != nil {
+			args.Database.Pods = gateway.Pods{Namespace: databaseNamespace, Labels: database.ServerLabels()}
 		}
 	}
 	return args
+}
+
+// telemetry is where programs send traces and metrics; nil: nowhere.
+func telemetry(cfg *config.Config) *workload.Telemetry {
+	if cfg.Telemetry.OTLPEndpoint == "" {
+		return nil
+	}
+	t := &workload.Telemetry{
+		Endpoint:  cfg.Telemetry.OTLPEndpoint,
+		Collector: gateway.Pods{Namespace: observabilityNamespace, Labels: map[string]string{"app.kubernetes.io/name": "otel-collector"}},
+	}
+	if cfg.Datadog.Install {
+		t.Collector = observability.DatadogAgents(datadogNamespace)
+	}
+	return t
 }
 
 // validate asks every component. A service without an image is the
@@ -211,6 +256,11 @@ func (p *plan) validate(cfg *config.Config) error {
 	for _, w := range p.workloads {
 		if cfg.Images[w.Service] != "" {
 			faults = append(faults, w.Validate())
+		}
+	}
+	for _, job := range p.cronJobs {
+		if job.Image != "" {
+			faults = append(faults, job.Validate())
 		}
 	}
 	return errors.Join(faults...)
@@ -260,6 +310,9 @@ func (p *plan) stages() (kube.Stages, error) {
 	}
 	for _, w := range p.workloads {
 		components = append(components, w)
+	}
+	for _, job := range p.cronJobs {
+		components = append(components, job)
 	}
 	for _, component := range components {
 		stages, err := component.Stages()

@@ -88,6 +88,9 @@ func declared(services []service, telemetry bool) []reachability.Edge {
 		if telemetry {
 			add(s.name, "collector", otlpGRPC)
 		}
+		if len(s.reads) > 0 {
+			add(s.name, "postgres", postgresPort)
+		}
 		if s.database {
 			add(s.name, "postgres", postgresPort)
 			add(s.name+"-migrate", "postgres", postgresPort)

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -48,7 +49,7 @@ func TestRequestsThroughBothGateways(t *testing.T) {
 			}
 		}
 	}
-	for _, s := range services {
+	for _, s := range serving() {
 		for _, version := range []string{"stable", "canary"} {
 			server.serve(t, node, s.name, version)
 		}
@@ -103,7 +104,7 @@ func TestRequestsThroughBothGateways(t *testing.T) {
 			}
 		}
 	}
-	for _, s := range services {
+	for _, s := range serving() {
 		for request, want := range map[string]string{
 			"/":                       s.name + " /",
 			"/reservations/1/confirm": s.name + " /reservations/1/confirm",
@@ -220,7 +221,7 @@ func (s *apiServer) run(t *testing.T, program string, args []string, address str
 	})
 	at := address + ":8000"
 	waitFor(t, "Traefik on "+address, func() error {
-		for _, s := range services {
+		for _, s := range serving() {
 			host, path := s.name, "/health"
 			if address == "127.0.0.2" {
 				host, path = "localhost", "/health"
@@ -282,4 +283,9 @@ func ask(t *testing.T, at, host, path string) string {
 		return fields[1]
 	}
 	return body
+}
+
+// serving are the services that answer requests.
+func serving() []service {
+	return slices.DeleteFunc(slices.Clone(services), func(s service) bool { return s.schedule != "" })
 }

@@ -3,7 +3,6 @@ package main
 import (
 	"strconv"
 
-	"github.com/loja-veloz/platform/infra/database"
 	"github.com/loja-veloz/platform/infra/gateway"
 	"github.com/loja-veloz/platform/infra/workload"
 	"github.com/loja-veloz/platform/stacks/environment/internal/config"
@@ -18,6 +17,11 @@ type service struct {
 	calls []call
 	// database gives it one of its own name.
 	database bool
+	// schedule makes it a program that runs at these times and ends, in cron's five
+	// fields; "" runs it all the time.
+	schedule string
+	// reads are databases of other services that it reads as auditor.
+	reads []read
 	// env is further configuration; what services.<name>.env says counts before it.
 	env func(*config.Config) map[string]string
 	// internet says whether it calls somebody else's API; nil never does.
@@ -30,6 +34,9 @@ type service struct {
 
 // call is a service and the variable that its address is given in.
 type call struct{ service, variable string }
+
+// read is a database and the variable that its URL is given in.
+type read struct{ database, variable string }
 
 // Secrets that External Secrets brings for services, and their keys, in the
 // cluster and in AWS Secrets Manager.
@@ -94,14 +101,6 @@ var services = []service{
 		env: func(c *config.Config) map[string]string {
 			return map[string]string{"ENABLE_DOCS": docs(c)}
 		},
-		// It audits all three databases, which the auditor may read.
-		secrets: func(*config.Config) map[string]workload.SecretKey {
-			return map[string]workload.SecretKey{
-				"AUDIT_PEDIDOS_DATABASE_URL":    {Secret: database.AuditorSecret, Key: "pedidos"},
-				"AUDIT_PAGAMENTOS_DATABASE_URL": {Secret: database.AuditorSecret, Key: "pagamentos"},
-				"AUDIT_ESTOQUE_DATABASE_URL":    {Secret: database.AuditorSecret, Key: "estoque"},
-			}
-		},
 		size: sized(8),
 	},
 	{
@@ -126,6 +125,15 @@ var services = []service{
 			return map[string]string{"SEED_CATALOGUE": strconv.FormatBool(c.Shop.SeedCatalogue), "ENABLE_DOCS": docs(c)}
 		},
 		size: sized(6),
+	},
+	{
+		name:     "audit",
+		schedule: "* * * * *",
+		reads: []read{
+			{"estoque", "AUDIT_ESTOQUE_DATABASE_URL"}, {"pagamentos", "AUDIT_PAGAMENTOS_DATABASE_URL"}, {"pedidos", "AUDIT_PEDIDOS_DATABASE_URL"},
+		},
+		// One run at a time, of a process that holds some 20 MiB.
+		size: config.Service{MinReplicas: 1, MaxReplicas: 1, MilliCPU: 20, MemoryMiB: 24, MemoryLimitMiB: 128, LogFormat: "json"},
 	},
 }
 

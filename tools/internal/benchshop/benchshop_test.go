@@ -9,15 +9,20 @@ import (
 	"time"
 )
 
-const recorded = `{"dbname":"pedidos","message":"execute stmtcache_1: -- name: Place :one\nINSERT INTO pedidos (id, key, state, note) VALUES ($1, $2, $3, $4)","detail":"parameters: $1 = '01a201e9-50e5-776f-8942-6dd07ea1e141', $2 = 'key-1', $3 = 'it''s, $4 = new', $4 = NULL"}
-{"dbname":"postgres","message":"execute <unnamed>: SELECT 1"}
-{"dbname":"pedidos","message":"duration: 1 ms"}
-{"dbname":"pedidos","message":"statement: begin"}
-{"dbname":"pagamentos","message":"execute stmtcache_2: UPDATE c SET at = $3::text WHERE key = $1 AND sku = ANY($2)","detail":"parameters: $1 = '01a201e9-50e5-776f-8942-6dd07ea1e141:authorise', $2 = '{SHOE}', $3 = '10:00:00'"}
-{"dbname":"pagamentos","mess`
+var recorded = strings.Join([]string{
+	`{"dbname":"pedidos","message":"execute stmtcache_1: ` +
+		`-- name: Place :one\nINSERT INTO pedidos (id, key, state, note) VALUES ($1, $2, $3, $4)",` +
+		`"detail":"parameters: $1 = '01a201e9-50e5-776f-8942-6dd07ea1e141', $2 = 'key-1', $3 = 'it''s, $4 = new', $4 = NULL"}`,
+	`{"dbname":"postgres","message":"execute <unnamed>: SELECT 1"}`,
+	`{"dbname":"pedidos","message":"duration: 1 ms"}`,
+	`{"dbname":"pedidos","message":"statement: begin"}`,
+	`{"dbname":"pagamentos","message":"execute stmtcache_2: UPDATE c SET at = $3::text WHERE key = $1 AND sku = ANY($2)",` +
+		`"detail":"parameters: $1 = '01a201e9-50e5-776f-8942-6dd07ea1e141:authorise', $2 = '{SHOE}', $3 = '10:00:00'"}`,
+	`{"dbname":"pagamentos","mess`,
+}, "\n")
 
 func TestARecordedOrderBecomesAScript(t *testing.T) {
-	statements, err := readLog(strings.NewReader(recorded), map[string]bool{"pedidos": true, "pagamentos": true})
+	statements, err := readLog(strings.NewReader(recorded), []string{"pedidos", "pagamentos"})
 	if err != nil || len(statements) != 3 {
 		t.Fatalf("%d statements, %v", len(statements), err)
 	}
@@ -29,9 +34,11 @@ func TestARecordedOrderBecomesAScript(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := "\\set seq :seq + 1\n\\set sku random(1, 2)\n" +
-		"INSERT INTO pedidos (id, key, state, note) VALUES ((" + newID + ")::uuid, (" + newKey + ")::text, (:s1p3)::text, (NULL)::text);\n" +
+		"INSERT INTO pedidos (id, key, state, note) VALUES ((" + newID + ")::uuid, (" + newKey + ")::text," +
+		" (:s1p3)::text, (NULL)::text);\n" +
 		"begin;\n" +
-		"UPDATE c SET at = (:s3p3)::text::text WHERE key = ((E'' || " + newID + ` || E'\x3aauthorise'))::text AND sku = ANY((ARRAY[` + anySKU + "])::text[]);\n"
+		"UPDATE c SET at = (:s3p3)::text::text WHERE key = ((E'' || " + newID + ` || E'\x3aauthorise'))::text` +
+		" AND sku = ANY((ARRAY[" + anySKU + "])::text[]);\n"
 	if script != want {
 		t.Errorf("the script is\n%s\nwant\n%s", script, want)
 	}
@@ -39,7 +46,7 @@ func TestARecordedOrderBecomesAScript(t *testing.T) {
 		t.Errorf("variables: %s", got)
 	}
 	if got := statements[0].first(); !strings.HasPrefix(got, "Place (INSERT INTO pedidos") {
-		t.Errorf("for people: %s", got)
+		t.Errorf("in one line: %s", got)
 	}
 }
 
@@ -51,8 +58,8 @@ func TestParametersThatAreCutOffAreRefused(t *testing.T) {
 	}
 }
 
-// An open load counts from when a request was due: one that is held up makes
-// those behind it late too.
+// An open load measures from when a request was due: a delay also counts for the
+// requests that wait behind it.
 func TestOpenLoadLeavesNoWaitingOut(t *testing.T) {
 	l, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
@@ -60,7 +67,7 @@ func TestOpenLoadLeavesNoWaitingOut(t *testing.T) {
 	}
 	began := time.Now()
 	s := &http.Server{Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
-		time.Sleep(time.Until(began.Add(400 * time.Millisecond))) // everybody waits at first
+		time.Sleep(time.Until(began.Add(400 * time.Millisecond))) // every request waits at first
 	})}
 	go func() { _ = s.Serve(l) }()
 	defer func() { _ = s.Close() }()

@@ -56,7 +56,7 @@ func newOperations(cs *checkouts) *operations {
 // explain maps a database outage to 503 with Retry-After.
 func explain(err error) *problem.Error {
 	if postgres.Down(err) {
-		e := problem.Wrap(problem.Unavailable, "Orders are temporarily unavailable. Retry with the same Idempotency-Key.", err)
+		e := problem.Wrap(problem.Unavailable, "Orders are temporarily unavailable. Retry the same request.", err)
 		e.RetryAfter = 2 * time.Second
 		return e
 	}

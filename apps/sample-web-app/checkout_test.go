@@ -330,7 +330,7 @@ func TestRefusalsOfTheAPIComeBackToTheForm(t *testing.T) {
 		refuse error
 		want   []string
 	}{
-		"gone":     {problem.At(problem.UnknownSKU, problem.Field{Name: "lines[1].sku", Detail: "is no article of ours"}), []string{`href="#quantity-SHOE-VENTO"`, "not for sale any more"}},
+		"gone":     {problem.At(problem.UnknownSKU, problem.Field{Name: "lines[1].sku", Detail: "is not a known SKU"}), []string{`href="#quantity-SHOE-VENTO"`, "not for sale any more"}},
 		"quantity": {problem.At(problem.InvalidValue, problem.Field{Name: "lines[0].quantity", Detail: "is <b>odd"}), []string{`href="#quantity-MAT-CALMA"`, "is &lt;b&gt;odd"}},
 		"card":     {problem.At(problem.InvalidValue, problem.Field{Name: "card_token", Detail: "is bad"}), []string{`href="#card"`, "This card was not accepted"}},
 		"other":    {problem.At(problem.InvalidValue, problem.Field{Name: "lines[99].sku", Detail: "is far"}), []string{"lines[99].sku is far"}},

@@ -105,7 +105,7 @@ func serve(ctx context.Context, settings settings, logger *slog.Logger, provider
 		logger.InfoContext(ctx, "the catalogue is there", "added", added)
 	}
 
-	counts := newCounts()
+	counts := stock.NewCounts()
 	srv, err := newServer(settings.server, logger, provider, goods, counts)
 	if err != nil {
 		return err

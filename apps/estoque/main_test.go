@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
 	"github.com/loja-veloz/platform/apps/estoque/migrations"
@@ -117,7 +118,7 @@ func TestTheServiceFromMigrationToShutdown(t *testing.T) {
 	}
 
 	// The sweep gives back what has expired.
-	order := newOrder()
+	order := uuid.Must(uuid.NewV7())
 	item := page.JSON200.Items[0]
 	body := contract.ReservationRequest{Lines: []contract.ReservationLineRequest{{SKU: item.SKU, Quantity: 7}}, ExpiresInSeconds: new(int32(1))}
 	if made, err := client.ReserveWithResponse(ctx, order, body); err != nil || made.StatusCode() != http.StatusCreated {
@@ -177,7 +178,7 @@ func TestTheSweepOutlivesAnOutageAndStops(t *testing.T) {
 	}
 	admin(`ALTER TABLE estoque_reservations RENAME TO away`)
 	var sweeping sync.WaitGroup
-	counts := newCounts()
+	counts := stock.NewCounts()
 	sweeping.Go(func() { sweep(ctx, stock.New(db.Pool), counts, logger, time.Millisecond) })
 	said := func(text string) func() bool {
 		return func() bool {

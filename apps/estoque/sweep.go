@@ -16,7 +16,7 @@ const (
 
 // sweep gives back what expired reservations hold, until ctx is done. Replicas
 // may all do so: none waits for another, and their pauses differ.
-func sweep(ctx context.Context, goods *stock.Stock, counts *counts, logger *slog.Logger, pause time.Duration) {
+func sweep(ctx context.Context, goods *stock.Stock, counts *stock.Counts, logger *slog.Logger, pause time.Duration) {
 	failing := false
 	for {
 		timer := time.NewTimer(pause/2 + rand.N(pause))
@@ -29,7 +29,7 @@ func sweep(ctx context.Context, goods *stock.Stock, counts *counts, logger *slog
 		for expired := int64(sweepBatch); expired == sweepBatch; {
 			var err error
 			expired, err = goods.Expire(ctx, sweepBatch)
-			counts.expired(expired)
+			counts.Expired(expired)
 			switch {
 			case ctx.Err() != nil:
 				return

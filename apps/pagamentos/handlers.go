@@ -2,30 +2,23 @@ package main
 
 import (
 	"context"
-	"encoding/base64"
 	"fmt"
-	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/google/uuid"
 
-	"github.com/loja-veloz/platform/apps/internal/card"
 	contract "github.com/loja-veloz/platform/apps/internal/contract/pagamentos"
 	"github.com/loja-veloz/platform/apps/internal/money"
+	"github.com/loja-veloz/platform/apps/internal/page"
 	"github.com/loja-veloz/platform/apps/internal/problem"
+	"github.com/loja-veloz/platform/apps/internal/value"
 	"github.com/loja-veloz/platform/apps/pagamentos/store"
 )
 
-const (
-	// mostAmount in minor units: eight digits are what Stripe takes,
-	// https://docs.stripe.com/currencies#minimum-and-maximum-charge-amounts
-	mostAmount = 99_999_999
-
-	defaultLimit = 20
-	mostLimit    = 100
-)
+// maxAmount in minor units: Stripe takes eight digits,
+// https://docs.stripe.com/currencies#minimum-and-maximum-charge-amounts
+const maxAmount = 99_999_999
 
 // handlers are the operations of the contract.
 type handlers struct {
@@ -51,37 +44,25 @@ func (h *handlers) Pay(ctx context.Context, request contract.PayRequestObject) (
 	return contract.Pay201JSONResponse(document(paid)), nil
 }
 
-var cardToken = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
-
-// wish is what a request asks for, if that is acceptable. No detail repeats a
-// token: it may be what should never have been sent.
+// wish reads what a request asks for.
 func (h *handlers) wish(request contract.PayRequestObject) (wish, error) {
 	body := request.Body
-	var faults []problem.Field
-	fault := func(name, detail string) { faults = append(faults, problem.Field{Name: name, Detail: detail}) }
-
-	if body.Amount.Amount < 1 || body.Amount.Amount > mostAmount {
-		fault("amount.amount", "has to be from 1 to "+strconv.Itoa(mostAmount)+", in minor units")
+	var errs problem.Fields
+	errs.Range("amount.amount", body.Amount.Amount, 1, maxAmount)
+	if !slices.Contains(h.currencies, body.Amount.Currency) {
+		errs.Add("amount.currency", "must be "+strings.Join(h.currencies, " or "))
 	}
-	switch {
-	case !money.IsCurrency(body.Amount.Currency):
-		fault("amount.currency", "has to be a code of three capital letters such as BRL")
-	case !slices.Contains(h.currencies, body.Amount.Currency):
-		fault("amount.currency", "has to be "+strings.Join(h.currencies, " or "))
+	token, err := value.ParseCardToken(body.CardToken)
+	if err != nil {
+		errs.Add("card_token", err.Error())
 	}
-	switch {
-	case card.LooksLikeNumber(body.CardToken):
-		fault("card_token", "looks like a card number, which has no place here: send the token that stands for the card")
-	case !cardToken.MatchString(body.CardToken):
-		fault("card_token", "has to be 1 to 64 letters, digits, '-' and '_'")
-	}
-	if len(faults) > 0 {
-		return wish{}, problem.At(problem.InvalidValue, faults...)
+	if err := errs.Err(problem.InvalidValue); err != nil {
+		return wish{}, err
 	}
 	return wish{
 		order:   request.OrderID,
 		amount:  body.Amount,
-		token:   body.CardToken,
+		token:   token,
 		capture: body.Capture == nil || *body.Capture,
 	}, nil
 }
@@ -115,46 +96,27 @@ func (h *handlers) ShowPayment(ctx context.Context, request contract.ShowPayment
 
 // ListPayments shows a page of payments.
 func (h *handlers) ListPayments(ctx context.Context, request contract.ListPaymentsRequestObject) (contract.ListPaymentsResponseObject, error) {
-	limit := int32(defaultLimit)
-	if request.Params.Limit != nil {
-		limit = *request.Params.Limit
+	asked, err := paymentList.Request(request.Params.Limit, request.Params.Cursor)
+	if err != nil {
+		return nil, err
 	}
-	if limit < 1 || limit > mostLimit {
-		return nil, problem.At(problem.InvalidValue, problem.Field{Name: "limit", Detail: "has to be from 1 to " + strconv.Itoa(mostLimit)})
-	}
-	before := uuid.Max
-	if request.Params.Cursor != nil {
-		var err error
-		if before, err = decodeCursor(*request.Params.Cursor); err != nil {
-			e := problem.At(problem.InvalidValue, problem.Field{Name: "cursor", Detail: "is not a next_cursor of this list"})
-			e.Cause = err
-			return nil, e
-		}
-	}
-	found, err := h.payments.store.Payments(ctx, store.PaymentsParams{Before: before, Most: limit + 1})
+	rows, err := h.payments.store.Payments(ctx, store.PaymentsParams{Before: asked.After, Most: asked.Limit + 1})
 	if err != nil {
 		return nil, fmt.Errorf("listing payments: %w", err)
 	}
-	page := contract.PaymentPage{Items: []contract.Payment{}}
-	for i, one := range found {
-		if i == int(limit) {
-			page.NextCursor = new(encodeCursor(found[i-1].OrderID))
-			break
-		}
-		page.Items = append(page.Items, document(row(one)))
+	rows, next := page.Cut(paymentList, asked, rows, func(p store.PaymentsRow) uuid.UUID { return p.OrderID })
+	answer := contract.ListPayments200JSONResponse{Items: []contract.Payment{}, NextCursor: next}
+	for _, one := range rows {
+		answer.Items = append(answer.Items, document(row(one)))
 	}
-	return contract.ListPayments200JSONResponse(page), nil
+	return answer, nil
 }
 
-// A cursor is the id of the last order on the page.
-func encodeCursor(last uuid.UUID) string { return base64.RawURLEncoding.EncodeToString(last[:]) }
-
-func decodeCursor(text string) (uuid.UUID, error) {
-	raw, err := base64.RawURLEncoding.Strict().DecodeString(text)
-	if err != nil {
-		return uuid.UUID{}, fmt.Errorf("decoding the cursor: %w", err)
-	}
-	return uuid.FromBytes(raw)
+// paymentList is ordered by the orders' ids, newest first.
+var paymentList = page.List[uuid.UUID]{
+	First:  uuid.Max,
+	Format: func(order uuid.UUID) string { return string(order[:]) },
+	Parse:  func(text string) (uuid.UUID, error) { return uuid.FromBytes([]byte(text)) },
 }
 
 // document is a payment as clients see it.

@@ -244,10 +244,10 @@ func FuzzPay(f *testing.F) {
 
 func FuzzCursor(f *testing.F) {
 	f.Add("")
-	f.Add(encodeCursor(uuid.Max))
+	f.Add(paymentList.Cursor(uuid.Max))
 	f.Fuzz(func(t *testing.T, text string) {
-		if order, err := decodeCursor(text); err == nil && encodeCursor(order) != text {
-			t.Errorf("the cursor %q is read as that of %s", text, order)
+		if asked, err := paymentList.Request(nil, &text); err == nil && paymentList.Cursor(asked.After) != text {
+			t.Errorf("the cursor %q is read as that of %s", text, asked.After)
 		}
 	})
 }

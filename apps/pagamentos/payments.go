@@ -19,6 +19,7 @@ import (
 	"github.com/loja-veloz/platform/apps/internal/fault"
 	"github.com/loja-veloz/platform/apps/internal/money"
 	"github.com/loja-veloz/platform/apps/internal/problem"
+	"github.com/loja-veloz/platform/apps/internal/value"
 	"github.com/loja-veloz/platform/apps/pagamentos/acquirer"
 	"github.com/loja-veloz/platform/apps/pagamentos/payment"
 	"github.com/loja-veloz/platform/apps/pagamentos/store"
@@ -79,7 +80,7 @@ func newPayments(pool *pgxpool.Pool, cards acquirer.Acquirer, timeout time.Durat
 type wish struct {
 	order   uuid.UUID
 	amount  money.Money
-	token   string
+	token   value.CardToken
 	capture bool
 }
 
@@ -87,7 +88,7 @@ type wish struct {
 func (w wish) fingerprint() []byte {
 	hash := sha256.New()
 	for _, part := range []string{
-		w.order.String(), strconv.FormatInt(w.amount.Amount, 10), w.amount.Currency, w.token, strconv.FormatBool(w.capture),
+		w.order.String(), strconv.FormatInt(w.amount.Amount, 10), w.amount.Currency, string(w.token), strconv.FormatBool(w.capture),
 	} {
 		fmt.Fprintf(hash, "%d:%s,", len(part), part)
 	}
@@ -102,7 +103,7 @@ func (p *payments) pay(ctx context.Context, w wish) (paid row, asked bool, err e
 		Amount:      w.amount.Amount,
 		Currency:    w.amount.Currency,
 		Capture:     w.capture,
-		CardToken:   w.token,
+		CardToken:   string(w.token),
 		Fingerprint: w.fingerprint(),
 		Acquirer:    p.acquirer.Name(),
 	})

@@ -4,25 +4,24 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
 	"net/http"
-	"regexp"
 	"strconv"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
-	"github.com/loja-veloz/platform/apps/internal/card"
 	"github.com/loja-veloz/platform/apps/internal/contract/pedidos"
 	"github.com/loja-veloz/platform/apps/internal/fault"
 	"github.com/loja-veloz/platform/apps/internal/money"
+	"github.com/loja-veloz/platform/apps/internal/page"
 	"github.com/loja-veloz/platform/apps/internal/postgres"
 	"github.com/loja-veloz/platform/apps/internal/problem"
+	"github.com/loja-veloz/platform/apps/internal/value"
 	"github.com/loja-veloz/platform/apps/pedidos/order"
 	"github.com/loja-veloz/platform/apps/pedidos/store"
 )
@@ -39,17 +38,7 @@ const (
 	maxQuantity = 100
 	// maxAtOnce bounds the orders that a process carries to their ends at once;
 	// more than that would only wait for connections to the database.
-	maxAtOnce   = 256
-	anonymous   = "anonymous"
-	defaultPage = 20
-	maxPage     = 100
-)
-
-var (
-	keyForm    = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
-	clientForm = regexp.MustCompile(`^[A-Za-z0-9._@-]{1,128}$`)
-	skuForm    = regexp.MustCompile(`^[A-Z0-9][A-Z0-9-]{0,31}$`)
-	tokenForm  = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
+	maxAtOnce = 256
 )
 
 // operations answer the requests of the contract.
@@ -64,10 +53,10 @@ func newOperations(cs *checkouts) *operations {
 	return &operations{checkouts: cs, slots: make(chan struct{}, maxAtOnce)}
 }
 
-// explain makes of a database that cannot be used what a client can act on.
+// explain maps a database outage to 503 with Retry-After.
 func explain(err error) *problem.Error {
 	if postgres.Down(err) {
-		e := problem.Wrap(problem.Unavailable, "Orders cannot be handled at the moment. The same request can be sent again.", err)
+		e := problem.Wrap(problem.Unavailable, "Orders are temporarily unavailable. Retry the same request.", err)
 		e.RetryAfter = 2 * time.Second
 		return e
 	}
@@ -81,9 +70,9 @@ func (o *operations) PlaceOrder(ctx context.Context, request pedidos.PlaceOrderR
 	if err != nil {
 		return nil, err
 	}
-	key := request.Params.IdempotencyKey
-	if !keyForm.MatchString(key) {
-		return nil, problem.At(problem.Invalid, problem.Field{Name: "Idempotency-Key", Detail: "has to be 1 to 64 letters, digits, '.', '_' or '-'"})
+	key, err := value.ParseIdempotencyKey(request.Params.IdempotencyKey)
+	if err != nil {
+		return nil, problem.At(problem.Invalid, problem.Field{Name: "Idempotency-Key", Detail: err.Error()})
 	}
 	if err := validate(request.Body); err != nil {
 		return nil, err
@@ -95,9 +84,9 @@ func (o *operations) PlaceOrder(ctx context.Context, request pedidos.PlaceOrderR
 	select {
 	case o.slots <- struct{}{}:
 	case <-ctx.Done():
-		return nil, problem.Wrap(problem.Timeout, "The request was given up.", ctx.Err())
+		return nil, problem.Wrap(problem.Timeout, "The client gave up the request.", ctx.Err())
 	case <-time.After(answerWithin / 2):
-		e := problem.New(problem.Overloaded, "Too many orders are under way. The same request can be sent again.")
+		e := problem.New(problem.Overloaded, "Too many orders are in progress. Retry with the same Idempotency-Key.")
 		e.RetryAfter = time.Second
 		return nil, e
 	}
@@ -144,17 +133,17 @@ func (o *operations) price(ctx context.Context, body *pedidos.OrderRequest) ([]o
 	for i, asked := range body.Lines {
 		price, err := o.checkouts.stock.Price(ctx, asked.SKU)
 		if errors.Is(err, errUnknownSKU) {
-			faults = append(faults, problem.Field{Name: fmt.Sprintf("lines[%d].sku", i), Detail: "is no article of ours"})
+			faults = append(faults, problem.Field{Name: fmt.Sprintf("lines[%d].sku", i), Detail: "is not a known SKU"})
 			continue
 		}
 		if err != nil {
-			e := problem.Wrap(problem.Unavailable, "The prices cannot be had at the moment. The same request can be sent again.", err)
+			e := problem.Wrap(problem.Unavailable, "Prices are temporarily unavailable. Retry with the same Idempotency-Key.", err)
 			e.RetryAfter = 2 * time.Second
 			return nil, e
 		}
 		cost, err := price.Times(int64(asked.Quantity))
 		if err == nil && price.Currency != total.Currency {
-			return nil, problem.At(problem.InvalidValue, problem.Field{Name: "total.currency", Detail: "is not the currency of the prices, " + price.Currency})
+			return nil, problem.At(problem.InvalidValue, problem.Field{Name: "total.currency", Detail: "must be the currency of the prices, " + price.Currency})
 		}
 		if err == nil {
 			total, err = total.Plus(cost)
@@ -175,10 +164,10 @@ func (o *operations) price(ctx context.Context, body *pedidos.OrderRequest) ([]o
 
 // place stores the order. It returns neither an order nor an error if the key is
 // taken.
-func (o *operations) place(ctx context.Context, client, key string, hash []byte, body *pedidos.OrderRequest, lines []order.Line, priced error) (*checkout, error) {
+func (o *operations) place(ctx context.Context, client value.ClientID, key value.IdempotencyKey, hash []byte, body *pedidos.OrderRequest, lines []order.Line, priced error) (*checkout, error) {
 	if priced != nil {
 		// What was answered once is answered again, whatever prices are now.
-		_, err := o.checkouts.queries.OrderByKey(ctx, store.OrderByKeyParams{ClientID: client, IdempotencyKey: key})
+		_, err := o.checkouts.queries.OrderByKey(ctx, store.OrderByKeyParams{ClientID: string(client), IdempotencyKey: string(key)})
 		if err == nil {
 			return nil, nil
 		}
@@ -192,7 +181,7 @@ func (o *operations) place(ctx context.Context, client, key string, hash []byte,
 		return nil, fmt.Errorf("making an order's id: %w", err)
 	}
 	created, err := o.checkouts.queries.Place(ctx, store.PlaceParams{
-		ID: id, ClientID: client, IdempotencyKey: key, RequestHash: hash, Lines: lines,
+		ID: id, ClientID: string(client), IdempotencyKey: string(key), RequestHash: hash, Lines: lines,
 		TotalAmount: body.Total.Amount, TotalCurrency: body.Total.Currency, CardToken: &body.CardToken,
 		AttendAfter: o.checkouts.lease,
 	})
@@ -205,7 +194,7 @@ func (o *operations) place(ctx context.Context, client, key string, hash []byte,
 	o.checkouts.metrics.orders.WithLabelValues(string(order.Pending)).Inc()
 	return &checkout{
 		order: order.Order{
-			ID: id, ClientID: client, State: order.Pending, Lines: lines, Total: body.Total, CardToken: body.CardToken,
+			ID: id, ClientID: string(client), State: order.Pending, Lines: lines, Total: body.Total, CardToken: body.CardToken,
 			CreatedAt: created, UpdatedAt: created,
 			Transitions: []order.Transition{{To: order.Pending, At: created, Reason: "placed"}},
 		},
@@ -248,15 +237,15 @@ func (o *operations) tell(ctx context.Context, shown pedidos.Order) (answer, err
 }
 
 // replay answers a key that is known.
-func (o *operations) replay(ctx context.Context, start time.Time, client, key string, hash []byte) (pedidos.PlaceOrderResponseObject, error) {
+func (o *operations) replay(ctx context.Context, start time.Time, client value.ClientID, key value.IdempotencyKey, hash []byte) (pedidos.PlaceOrderResponseObject, error) {
 	for {
-		row, err := o.checkouts.queries.OrderByKey(ctx, store.OrderByKeyParams{ClientID: client, IdempotencyKey: key})
+		row, err := o.checkouts.queries.OrderByKey(ctx, store.OrderByKeyParams{ClientID: string(client), IdempotencyKey: string(key)})
 		if err != nil {
 			return nil, fmt.Errorf("reading the order of a key: %w", err)
 		}
 		mark(ctx, row.ID)
 		if !bytes.Equal(row.RequestHash, hash) {
-			return nil, problem.At(problem.IdempotencyKeyReused, problem.Field{Name: "Idempotency-Key", Detail: "belongs to an order with another body"})
+			return nil, problem.At(problem.IdempotencyKeyReused, problem.Field{Name: "Idempotency-Key", Detail: "has been used for an order with a different body"})
 		}
 		if row.AnswerStatus != nil {
 			return placed(answer{int(*row.AnswerStatus), row.AnswerBody})
@@ -274,7 +263,7 @@ func (o *operations) replay(ctx context.Context, start time.Time, client, key st
 		}
 		select {
 		case <-ctx.Done():
-			return nil, problem.Wrap(problem.Timeout, "The request was given up.", ctx.Err())
+			return nil, problem.Wrap(problem.Timeout, "The client gave up the request.", ctx.Err())
 		case <-time.After(50 * time.Millisecond):
 		}
 	}
@@ -311,7 +300,7 @@ func (o *operations) own(ctx context.Context, id uuid.UUID, header *string) (*ch
 	}
 	mark(ctx, id)
 	c, err := o.checkouts.load(ctx, id)
-	if errors.Is(err, pgx.ErrNoRows) || err == nil && c.order.ClientID != client {
+	if errors.Is(err, pgx.ErrNoRows) || err == nil && c.order.ClientID != string(client) {
 		return nil, problem.New(problem.NotFound, "There is no such order.")
 	}
 	return c, err
@@ -323,27 +312,18 @@ func (o *operations) ListOrders(ctx context.Context, request pedidos.ListOrdersR
 	if err != nil {
 		return nil, err
 	}
-	page := int32(defaultPage)
-	if limit := request.Params.Limit; limit != nil {
-		if page = *limit; page < 1 || page > maxPage {
-			return nil, problem.At(problem.InvalidValue, problem.Field{Name: "limit", Detail: fmt.Sprintf("is not from 1 to %d", maxPage)})
-		}
+	asked, err := orderList.Request(request.Params.Limit, request.Params.Cursor)
+	if err != nil {
+		return nil, err
 	}
-	before := int64(math.MaxInt64)
-	if cursor := request.Params.Cursor; cursor != nil {
-		if before, err = readCursor(*cursor); err != nil {
-			return nil, problem.At(problem.InvalidValue, problem.Field{Name: "cursor", Detail: "is none that was given out here"})
-		}
-	}
-	rows, err := o.checkouts.queries.OrdersOfClient(ctx, store.OrdersOfClientParams{ClientID: client, Before: before, Page: page + 1})
+	rows, err := o.checkouts.queries.OrdersOfClient(ctx, store.OrdersOfClientParams{
+		ClientID: string(client), Before: asked.After, Page: asked.Limit + 1,
+	})
 	if err != nil {
 		return nil, fmt.Errorf("listing orders: %w", err)
 	}
-	answer := pedidos.ListOrders200JSONResponse{Items: []pedidos.Order{}}
-	if len(rows) > int(page) {
-		rows = rows[:page]
-		answer.NextCursor = new(writeCursor(rows[page-1].Number))
-	}
+	rows, next := page.Cut(orderList, asked, rows, func(row store.Order) int64 { return row.Number })
+	answer := pedidos.ListOrders200JSONResponse{Items: []pedidos.Order{}, NextCursor: next}
 	ids := make([]uuid.UUID, 0, len(rows))
 	for _, row := range rows {
 		ids = append(ids, row.ID)
@@ -363,22 +343,17 @@ func (o *operations) ListOrders(ctx context.Context, request pedidos.ListOrdersR
 	return answer, nil
 }
 
-// A cursor is the number of the last order shown, in a form that invites nobody
-// to reckon with it.
-func writeCursor(number int64) string {
-	return base64.RawURLEncoding.EncodeToString([]byte(strconv.FormatInt(number, 36)))
-}
-
-func readCursor(cursor string) (int64, error) {
-	raw, err := base64.RawURLEncoding.Strict().DecodeString(cursor)
-	if err != nil {
-		return 0, fmt.Errorf("decoding a cursor: %w", err)
-	}
-	number, err := strconv.ParseInt(string(raw), 36, 64)
-	if err != nil || number < 1 || writeCursor(number) != cursor {
-		return 0, errors.New("no cursor")
-	}
-	return number, nil
+// orderList is ordered by the orders' numbers, newest first.
+var orderList = page.List[int64]{
+	First:  math.MaxInt64,
+	Format: func(number int64) string { return strconv.FormatInt(number, 36) },
+	Parse: func(text string) (int64, error) {
+		number, err := strconv.ParseInt(text, 36, 64)
+		if err == nil && number < 1 {
+			err = strconv.ErrRange
+		}
+		return number, err
+	},
 }
 
 // CancelOrder records the wish, and then carries it out.
@@ -427,56 +402,48 @@ func (o *operations) wish(ctx context.Context, id uuid.UUID, header *string) (*c
 			return nil, err
 		}
 		if err := ctx.Err(); err != nil {
-			return nil, problem.Wrap(problem.Timeout, "The request was given up.", err)
+			return nil, problem.Wrap(problem.Timeout, "The client gave up the request.", err)
 		}
 	}
 }
 
-func clientID(header *string) (string, error) {
+func clientID(header *string) (value.ClientID, error) {
 	if header == nil {
-		return anonymous, nil
+		return value.Anonymous, nil
 	}
-	if !clientForm.MatchString(*header) {
-		return "", problem.At(problem.Invalid, problem.Field{Name: "Client-Id", Detail: "has to be 1 to 128 letters, digits, '.', '_', '@' or '-'"})
+	client, err := value.ParseClientID(*header)
+	if err != nil {
+		return "", problem.At(problem.Invalid, problem.Field{Name: "Client-Id", Detail: err.Error()})
 	}
-	return *header, nil
+	return client, nil
 }
 
 // validate reports everything that is wrong with the body by itself.
 func validate(body *pedidos.OrderRequest) error {
-	var faults []problem.Field
-	add := func(name, detail string) { faults = append(faults, problem.Field{Name: name, Detail: detail}) }
+	var errs problem.Fields
 	if len(body.Lines) < 1 || len(body.Lines) > maxLines {
-		add("lines", fmt.Sprintf("has to have 1 to %d entries", maxLines))
+		errs.Add("lines", fmt.Sprintf("must have 1 to %d entries", maxLines))
 	}
 	seen := map[string]bool{}
 	for i, line := range body.Lines[:min(len(body.Lines), maxLines)] {
-		if !skuForm.MatchString(line.SKU) {
-			add(fmt.Sprintf("lines[%d].sku", i), "has to be 1 to 32 capital letters, digits or '-'")
+		if _, err := value.ParseSKU(line.SKU); err != nil {
+			errs.Add(fmt.Sprintf("lines[%d].sku", i), err.Error())
 		} else if seen[line.SKU] {
-			add(fmt.Sprintf("lines[%d].sku", i), "is there twice")
+			errs.Add(fmt.Sprintf("lines[%d].sku", i), "occurs twice")
 		}
 		seen[line.SKU] = true
-		if line.Quantity < 1 || line.Quantity > maxQuantity {
-			add(fmt.Sprintf("lines[%d].quantity", i), fmt.Sprintf("is not from 1 to %d", maxQuantity))
-		}
+		errs.Range(fmt.Sprintf("lines[%d].quantity", i), int64(line.Quantity), 1, maxQuantity)
 	}
 	if body.Total.Amount < 1 {
-		add("total.amount", "is not positive")
+		errs.Add("total.amount", "must be positive")
 	}
 	if !money.IsCurrency(body.Total.Currency) {
-		add("total.currency", "is no ISO 4217 code such as BRL")
+		errs.Add("total.currency", money.WrongCurrency)
 	}
-	switch {
-	case !tokenForm.MatchString(body.CardToken):
-		add("card_token", "has to be 1 to 64 letters, digits, '_' or '-'")
-	case card.LooksLikeNumber(body.CardToken):
-		add("card_token", "looks like a card number: only the acquirer's token belongs here")
+	if _, err := value.ParseCardToken(body.CardToken); err != nil {
+		errs.Add("card_token", err.Error())
 	}
-	if len(faults) > 0 {
-		return problem.At(problem.InvalidValue, faults...)
-	}
-	return nil
+	return errs.Err(problem.InvalidValue)
 }
 
 // fingerprint tells bodies apart by what they say, not by their spaces.

@@ -793,11 +793,11 @@ func FuzzPlaceOrder(f *testing.F) {
 }
 
 func FuzzCursor(f *testing.F) {
-	f.Add(writeCursor(1))
+	f.Add(orderList.Cursor(1))
 	f.Add("MQ")
 	f.Fuzz(func(t *testing.T, cursor string) {
-		if number, err := readCursor(cursor); err == nil && writeCursor(number) != cursor {
-			t.Errorf("%q is another way to write %d", cursor, number)
+		if asked, err := orderList.Request(nil, &cursor); err == nil && orderList.Cursor(asked.After) != cursor {
+			t.Errorf("%q is another way to write %d", cursor, asked.After)
 		}
 	})
 }

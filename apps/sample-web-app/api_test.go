@@ -144,7 +144,7 @@ func (o fakeOrders) PlaceOrder(_ context.Context, request pedidos.PlaceOrderRequ
 			}
 		}
 		if at < 0 {
-			return nil, problem.At(problem.UnknownSKU, problem.Field{Name: fmt.Sprintf("lines[%d].sku", i), Detail: "is no article of ours"})
+			return nil, problem.At(problem.UnknownSKU, problem.Field{Name: fmt.Sprintf("lines[%d].sku", i), Detail: "is not a known SKU"})
 		}
 		order.Total.Amount += int64(l.Quantity) * o.goods[at].Price.Amount
 		order.Lines = append(order.Lines, pedidos.OrderLine{SKU: l.SKU, Quantity: l.Quantity, Price: o.goods[at].Price})

@@ -23,6 +23,7 @@ import (
 	"github.com/loja-veloz/platform/apps/internal/money"
 	"github.com/loja-veloz/platform/apps/internal/problem"
 	"github.com/loja-veloz/platform/apps/internal/telemetry"
+	"github.com/loja-veloz/platform/apps/internal/value"
 )
 
 // Names of the form's fields. Those of an article end with its SKU.
@@ -43,8 +44,6 @@ const (
 )
 
 var (
-	skuForm   = regexp.MustCompile(`^[A-Z0-9][A-Z0-9-]{0,31}$`)
-	keyForm   = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
 	priceForm = regexp.MustCompile(`^([0-9]{1,15}) ([A-Z]{3})$`)
 	countForm = regexp.MustCompile(`^[0-9]{1,3}$`)
 )
@@ -181,7 +180,7 @@ func readForm(r *http.Request) (url.Values, error) {
 func readBasket(form url.Values) (basket, []fault, error) {
 	b := basket{key: form.Get(fieldKey), card: form.Get(fieldCard), typed: map[string]string{}, seen: map[string]money.Money{}, total: form.Get(fieldAction) == actionTotal}
 	var faults []fault
-	if !keyForm.MatchString(b.key) {
+	if _, err := value.ParseIdempotencyKey(b.key); err != nil {
 		b.key = rand.Text()
 		faults = append(faults, fault{"", "The page was incomplete. Please check your order and place it again."})
 	}
@@ -191,7 +190,7 @@ func readBasket(form url.Values) (basket, []fault, error) {
 		if !ok {
 			continue
 		}
-		if !skuForm.MatchString(sku) {
+		if _, err := value.ParseSKU(sku); err != nil {
 			return basket{}, nil, problem.New(problem.Invalid, "The form could not be read: "+printable(shorten(name))+".")
 		}
 		typed := strings.TrimSpace(values[0])

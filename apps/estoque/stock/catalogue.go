@@ -8,11 +8,11 @@ import (
 	"github.com/loja-veloz/platform/apps/internal/money"
 )
 
-// plenty is more than tests and benchmarks buy of an item before somebody tops up.
+// plenty is more than tests and benchmarks buy of an item between two top-ups.
 const plenty = 10_000
 
-// catalogue is what the shop sells where it has nothing else to sell. The first
-// six are those in the window of sample-web-app.
+// catalogue is sold in environments that have no items of their own. Its first six
+// are those in the window of sample-web-app.
 var catalogue = []Item{
 	{"SHOE-VENTO", "Vento running shoes", "Light as a tailwind, 212 g each.", money.BRL(34990), plenty},
 	{"BIKE-RAPIDA", "Rápida road bike", "Aluminium frame, 18 gears, 8.9 kg.", money.BRL(489900), plenty},
@@ -33,7 +33,7 @@ var catalogue = []Item{
 func (s *Stock) Seed(ctx context.Context) (int64, error) {
 	var seed store.SeedParams
 	for _, item := range catalogue {
-		seed.SKUs = append(seed.SKUs, item.SKU)
+		seed.SKUs = append(seed.SKUs, string(item.SKU))
 		seed.Names = append(seed.Names, item.Name)
 		seed.Descriptions = append(seed.Descriptions, item.Description)
 		seed.Amounts = append(seed.Amounts, item.Price.Amount)

@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/loja-veloz/platform/apps/estoque/stock"
+	"github.com/loja-veloz/platform/apps/internal/value"
 )
 
 // flights counts what a client sends and then waits for: round trips.
@@ -80,9 +81,9 @@ func BenchmarkCheckout(b *testing.B) {
 	}{{"twelve items", 12}, {"one item", 1}} {
 		b.Run(items.name, func(b *testing.B) {
 			s, ctx := open(b), b.Context()
-			var skus []string
+			var skus []value.SKU
 			for i := range items.count {
-				skus = append(skus, string(rune('A'+i)))
+				skus = append(skus, value.SKU(rune('A'+i)))
 				s.add(b, skus[i], 1000, 1_000_000_000)
 			}
 			var next atomic.Int64

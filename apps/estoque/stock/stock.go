@@ -1,10 +1,11 @@
 // Package stock keeps items and what orders hold of them. Every change is one
-// statement, and so one round trip and one commit; more is only asked where there
-// was nothing to change. The database's locks and constraints see to it that
-// nothing is sold twice, and its clock alone decides what has expired.
+// statement, and so one round trip and one commit; further statements only find out
+// why nothing changed. The database's locks and constraints keep stock from being
+// sold twice, and its clock alone decides what has expired.
 package stock
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/loja-veloz/platform/apps/estoque/store"
 	"github.com/loja-veloz/platform/apps/internal/money"
+	"github.com/loja-veloz/platform/apps/internal/value"
 )
 
 // State of a reservation.
@@ -33,14 +35,15 @@ const (
 
 // Item is an article and how much there is of it.
 type Item struct {
-	SKU, Name, Description string
-	Price                  money.Money
-	Available              int64 // units that can still be reserved
+	SKU               value.SKU
+	Name, Description string
+	Price             money.Money
+	Available         int64 // units that can still be reserved
 }
 
 // Line is what an order wants of one item.
 type Line struct {
-	SKU      string
+	SKU      value.SKU
 	Quantity int64
 }
 
@@ -50,8 +53,8 @@ type PricedLine struct {
 	Price money.Money
 }
 
-// Reservation is what an order holds. Its lines are in the order of their SKUs;
-// one that was released before it was made has none.
+// Reservation is what an order holds. Its lines are in the order of their SKUs. A
+// reservation that was released before the order reserved anything has none.
 type Reservation struct {
 	OrderID   uuid.UUID
 	State     State
@@ -60,10 +63,11 @@ type Reservation struct {
 	due       bool      // to expire with the next sweep
 }
 
-// add adds a line, which may come in any order, where it belongs.
+// add inserts a line in the order of SKUs.
 func (r *Reservation) add(sku string, quantity, amount int64, currency string) {
-	at, _ := slices.BinarySearchFunc(r.Lines, sku, func(line PricedLine, sku string) int { return strings.Compare(line.SKU, sku) })
-	r.Lines = slices.Insert(r.Lines, at, PricedLine{Line{sku, quantity}, money.Money{Amount: amount, Currency: currency}})
+	line := PricedLine{Line{value.SKU(sku), quantity}, money.Money{Amount: amount, Currency: currency}}
+	at, _ := slices.BinarySearchFunc(r.Lines, line, func(a, b PricedLine) int { return cmp.Compare(a.SKU, b.SKU) })
+	r.Lines = slices.Insert(r.Lines, at, line)
 }
 
 // Total is the price of all lines, or nil if there are none.
@@ -82,7 +86,7 @@ func (r Reservation) Total() (*money.Money, error) {
 	return total, nil
 }
 
-// The refusals. Nothing has been stored when one of them is returned.
+// The refusals. A method that returns one has stored nothing.
 var (
 	ErrNotFound   = errors.New("not found")
 	ErrReleased   = errors.New("the reservation was released")
@@ -91,23 +95,30 @@ var (
 	ErrKeyReused  = errors.New("the key was used for another top-up")
 )
 
-// UnknownError says which SKUs are no item's.
-type UnknownError struct{ SKUs []string }
+// UnknownError says which SKUs no item has.
+type UnknownError struct{ SKUs []value.SKU }
 
-func (e *UnknownError) Error() string { return "unknown SKU " + strings.Join(e.SKUs, ", ") }
+func (e *UnknownError) Error() string { return "unknown SKU " + join(e.SKUs) }
 
-// ShortError says which items there is too little of, and how much there is.
-type ShortError struct{ Available map[string]int64 }
+// Has tells whether sku is among them.
+func (e *UnknownError) Has(sku value.SKU) bool { return slices.Contains(e.SKUs, sku) }
 
-func (e *ShortError) Error() string {
-	return "too little of " + strings.Join(slices.Sorted(maps.Keys(e.Available)), ", ")
+func join(skus []value.SKU) string {
+	return strings.Trim(fmt.Sprint(skus), "[]")
 }
 
-// errUnsettled says that a reservation changed under every try to move it.
-var errUnsettled = errors.New("the reservation is changed by others all the time")
+// ShortError says which items there is too little of, and how much there is.
+type ShortError struct{ Available map[value.SKU]int64 }
 
-// tries bounds how often an operation begins anew because what was in its way is
-// gone when it looks for the reason.
+func (e *ShortError) Error() string {
+	return "too little of " + join(slices.Sorted(maps.Keys(e.Available)))
+}
+
+// errUnsettled says that a reservation changed during every try to move it.
+var errUnsettled = errors.New("other requests keep changing the reservation")
+
+// tries bounds how often an operation starts over because the obstacle is gone by
+// the time it looks for the reason.
 const tries = 10
 
 // Stock is the items and reservations in a database.
@@ -116,17 +127,17 @@ type Stock struct{ queries *store.Queries }
 // New returns the stock in db, a pool.
 func New(db store.DBTX) *Stock { return &Stock{store.New(db)} }
 
-// Reserve takes all the lines, of which no two have the same SKU, for the order,
-// or none. made is false if the order had them already. A reservation that has
-// expired is made again, at its first prices.
+// Reserve takes all lines for the order, or none; no two may have the same SKU.
+// created is false if the order had reserved them already. Of an expired
+// reservation it takes the lines again, at the first prices.
 //
 // It returns an *UnknownError, a *ShortError, ErrCurrencies, ErrMismatch if the
 // order has reserved something else, and ErrReleased.
-func (s *Stock) Reserve(ctx context.Context, order uuid.UUID, lines []Line, keep time.Duration) (r Reservation, made bool, err error) {
-	lines = slices.SortedFunc(slices.Values(lines), func(a, b Line) int { return strings.Compare(a.SKU, b.SKU) })
+func (s *Stock) Reserve(ctx context.Context, order uuid.UUID, lines []Line, keep time.Duration) (r Reservation, created bool, err error) {
+	lines = slices.SortedFunc(slices.Values(lines), func(a, b Line) int { return cmp.Compare(a.SKU, b.SKU) })
 	wanted := store.ReserveParams{OrderID: order, Seconds: int32(keep / time.Second)}
 	for _, line := range lines {
-		wanted.SKUs = append(wanted.SKUs, line.SKU)
+		wanted.SKUs = append(wanted.SKUs, string(line.SKU))
 		wanted.Quantities = append(wanted.Quantities, line.Quantity)
 	}
 	for range tries {
@@ -141,23 +152,22 @@ func (s *Stock) Reserve(ctx context.Context, order uuid.UUID, lines []Line, keep
 			}
 			return r, true, nil
 		}
-		// Nothing has been done. Why not is found out at leisure.
-		r, made, err := s.again(ctx, order, lines, keep)
+		// No row changed. Find out why, outside the hot path.
+		r, created, err := s.again(ctx, order, lines, keep)
 		if errors.Is(err, ErrNotFound) {
 			err = s.shortage(ctx, lines)
 			if err == nil {
-				continue // what was short has come back
+				continue // the missing units have come back
 			}
 		}
-		return r, made, err
+		return r, created, err
 	}
 	return Reservation{}, false, fmt.Errorf("reserving for order %s: %w", order, errUnsettled)
 }
 
-// again is Reserve for an order that is known; ErrNotFound says that it is not.
-func (s *Stock) again(ctx context.Context, order uuid.UUID, lines []Line, keep time.Duration) (r Reservation, made bool, err error) {
-	// The lines never change: they are compared before what has expired is
-	// reserved again.
+// again is Reserve for an order that has a reservation; else it returns ErrNotFound.
+func (s *Stock) again(ctx context.Context, order uuid.UUID, lines []Line, keep time.Duration) (r Reservation, created bool, err error) {
+	// Compare the lines, which never change, before reserving them again.
 	r, err = s.read(ctx, order)
 	switch {
 	case err != nil:
@@ -165,7 +175,7 @@ func (s *Stock) again(ctx context.Context, order uuid.UUID, lines []Line, keep t
 	case r.State != Released && !slices.EqualFunc(lines, r.Lines, func(l Line, p PricedLine) bool { return l == p.Line }):
 		return Reservation{}, false, ErrMismatch
 	case r.due, r.State == Expired:
-		r, made, err = s.move(ctx, order, Reserved, keep, Reserved, Expired)
+		r, created, err = s.move(ctx, order, Reserved, keep, Reserved, Expired)
 	}
 	switch {
 	case err != nil:
@@ -173,26 +183,26 @@ func (s *Stock) again(ctx context.Context, order uuid.UUID, lines []Line, keep t
 	case r.State == Released:
 		return Reservation{}, false, ErrReleased
 	}
-	return r, made, nil
+	return r, created, nil
 }
 
-// shortage says why the lines cannot be reserved, or nil if now they can.
+// shortage returns why the lines cannot be reserved, or nil if by now they can.
 func (s *Stock) shortage(ctx context.Context, lines []Line) error {
 	var skus []string
 	for _, line := range lines {
-		skus = append(skus, line.SKU)
+		skus = append(skus, string(line.SKU))
 	}
 	rows, err := s.queries.ItemsBySKU(ctx, skus)
 	if err != nil {
 		return fmt.Errorf("reading what is short: %w", err)
 	}
-	items, currencies := map[string]Item{}, map[string]bool{}
+	items, currencies := map[value.SKU]Item{}, map[string]bool{}
 	for _, row := range rows {
-		items[row.SKU] = itemOf(row)
+		items[value.SKU(row.SKU)] = itemOf(row)
 		currencies[row.PriceCurrency] = true
 	}
-	var unknown []string
-	short := map[string]int64{}
+	var unknown []value.SKU
+	short := map[value.SKU]int64{}
 	for _, line := range lines {
 		switch item, known := items[line.SKU]; {
 		case !known:
@@ -212,9 +222,9 @@ func (s *Stock) shortage(ctx context.Context, lines []Line) error {
 	return nil
 }
 
-// Confirm takes what is reserved out of the stock. What has expired is taken if
-// it is still there, else the error is a *ShortError. moved is false if it was
-// confirmed before. It returns ErrReleased and ErrNotFound.
+// Confirm takes the reserved units out of the stock, also those of an expired
+// reservation if they are still there. moved is false if it was confirmed before.
+// It returns a *ShortError, ErrReleased and ErrNotFound.
 func (s *Stock) Confirm(ctx context.Context, order uuid.UUID) (r Reservation, moved bool, err error) {
 	r, moved, err = s.move(ctx, order, Confirmed, 0, Reserved, Expired)
 	switch {
@@ -226,8 +236,8 @@ func (s *Stock) Confirm(ctx context.Context, order uuid.UUID) (r Reservation, mo
 	return r, moved, nil
 }
 
-// Release gives back whatever the order holds, and lets it reserve nothing any
-// more. moved is false if it was released before.
+// Release gives back whatever the order holds and keeps it from reserving again.
+// moved is false if it was released before.
 func (s *Stock) Release(ctx context.Context, order uuid.UUID) (r Reservation, moved bool, err error) {
 	for range tries {
 		r, moved, err = s.move(ctx, order, Released, 0, Reserved, Confirmed, Expired)
@@ -244,15 +254,17 @@ func (s *Stock) Release(ctx context.Context, order uuid.UUID) (r Reservation, mo
 		if refused > 0 {
 			return Reservation{OrderID: order, State: Released}, true, nil
 		}
-		err = errUnsettled // reserved just now: look again
+		err = errUnsettled // another request has just reserved: look again
 	}
 	return Reservation{}, false, fmt.Errorf("releasing order %s: %w", order, err)
 }
 
-// move takes a reservation that is in one of the states from to another one, and
-// returns what it is then; moved is false if it is in none of them. It returns
-// ErrNotFound, and a *ShortError where the stock is short.
-func (s *Stock) move(ctx context.Context, order uuid.UUID, to State, keep time.Duration, from ...State) (r Reservation, moved bool, err error) {
+// move takes a reservation from one of the states in from to another one and returns
+// it as it is then; moved is false if it is in none of them. It returns ErrNotFound,
+// and a *ShortError if there are too few units.
+func (s *Stock) move(
+	ctx context.Context, order uuid.UUID, to State, keep time.Duration, from ...State,
+) (r Reservation, moved bool, err error) {
 	params := store.MoveParams{OrderID: order, ToState: string(to), Seconds: int32(keep / time.Second)}
 	for _, state := range from {
 		params.FromStates = append(params.FromStates, string(state))
@@ -269,7 +281,7 @@ func (s *Stock) move(ctx context.Context, order uuid.UUID, to State, keep time.D
 			}
 			return r, true, nil
 		}
-		// Nothing has been done. Why not is found out at leisure.
+		// No row changed. Find out why, outside the hot path.
 		r, err := s.read(ctx, order)
 		if err != nil || r.State == to || !slices.Contains(from, r.State) {
 			return r, false, err
@@ -283,7 +295,7 @@ func (s *Stock) move(ctx context.Context, order uuid.UUID, to State, keep time.D
 				return Reservation{}, false, err
 			}
 		}
-		// It came to this state, or the stock came back, in between.
+		// Since then it has come to this state, or the units have come back.
 	}
 	return Reservation{}, false, errUnsettled
 }
@@ -306,21 +318,20 @@ func (s *Stock) read(ctx context.Context, order uuid.UUID) (Reservation, error) 
 	return r, nil
 }
 
-// Expire gives back what at most that many of the reservations hold that have
-// expired, and returns how many they were.
-func (s *Stock) Expire(ctx context.Context, most int32) (int64, error) {
-	expired, err := s.queries.Expire(ctx, most)
+// Expire gives back the units of at most max expired reservations, and returns how
+// many those were.
+func (s *Stock) Expire(ctx context.Context, max int32) (int64, error) {
+	expired, err := s.queries.Expire(ctx, max)
 	if err != nil {
 		return 0, fmt.Errorf("expiring reservations: %w", err)
 	}
 	return expired, nil
 }
 
-// Put sets what is said of an item and what it costs from now on; reservations
-// keep their prices. made says that there was no such item.
-func (s *Stock) Put(ctx context.Context, item Item) (now Item, made bool, err error) {
+// Put creates or changes an item. A new price is for future reservations only.
+func (s *Stock) Put(ctx context.Context, item Item) (now Item, created bool, err error) {
 	row, err := s.queries.PutItem(ctx, store.PutItemParams{
-		SKU: item.SKU, Name: item.Name, Description: item.Description,
+		SKU: string(item.SKU), Name: item.Name, Description: item.Description,
 		PriceAmount: item.Price.Amount, PriceCurrency: item.Price.Currency,
 	})
 	if err != nil {
@@ -329,24 +340,28 @@ func (s *Stock) Put(ctx context.Context, item Item) (now Item, made bool, err er
 	return itemOf(row.Item), row.Made, nil
 }
 
-// TopUp adds to an item's stock, once per key. made is false if this key has
-// done so before. It returns ErrKeyReused if it did something else then, and
-// ErrNotFound for an item that is not known.
-func (s *Stock) TopUp(ctx context.Context, key string, line Line, reason string) (item Item, made bool, err error) {
-	row, err := s.queries.TopUp(ctx, store.TopUpParams{Key: key, SKU: line.SKU, Quantity: line.Quantity, Reason: reason})
+// TopUp adds to an item's stock, once per key; created is false if this key has done
+// so before. It returns ErrKeyReused if the key belongs to a different top-up, and
+// ErrNotFound if there is no such item.
+func (s *Stock) TopUp(
+	ctx context.Context, key value.IdempotencyKey, line Line, reason string,
+) (item Item, created bool, err error) {
+	row, err := s.queries.TopUp(ctx, store.TopUpParams{
+		Key: string(key), SKU: string(line.SKU), Quantity: line.Quantity, Reason: reason,
+	})
 	if err == nil {
 		return itemOf(row), true, nil
 	}
 	if !errors.Is(err, pgx.ErrNoRows) {
 		return Item{}, false, fmt.Errorf("topping up %s: %w", line.SKU, err)
 	}
-	before, err := s.queries.TopUpByKey(ctx, key)
+	before, err := s.queries.TopUpByKey(ctx, string(key))
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		return Item{}, false, ErrNotFound
 	case err != nil:
-		return Item{}, false, fmt.Errorf("reading the top-up of before: %w", err)
-	case before.SKU != line.SKU || before.Quantity != line.Quantity || before.Reason != reason:
+		return Item{}, false, fmt.Errorf("reading the earlier top-up: %w", err)
+	case before.SKU != string(line.SKU) || before.Quantity != line.Quantity || before.Reason != reason:
 		return Item{}, false, ErrKeyReused
 	}
 	item, err = s.Item(ctx, line.SKU)
@@ -354,8 +369,8 @@ func (s *Stock) TopUp(ctx context.Context, key string, line Line, reason string)
 }
 
 // Item returns one item, or ErrNotFound.
-func (s *Stock) Item(ctx context.Context, sku string) (Item, error) {
-	row, err := s.queries.ItemBySKU(ctx, sku)
+func (s *Stock) Item(ctx context.Context, sku value.SKU) (Item, error) {
+	row, err := s.queries.ItemBySKU(ctx, string(sku))
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		return Item{}, ErrNotFound
@@ -365,9 +380,9 @@ func (s *Stock) Item(ctx context.Context, sku string) (Item, error) {
 	return itemOf(row), nil
 }
 
-// Items returns at most that many items whose SKU comes after the given one.
-func (s *Stock) Items(ctx context.Context, after string, most int32) ([]Item, error) {
-	rows, err := s.queries.ItemsAfter(ctx, store.ItemsAfterParams{After: after, Most: most})
+// Items returns at most max items whose SKUs come after the given one.
+func (s *Stock) Items(ctx context.Context, after value.SKU, max int32) ([]Item, error) {
+	rows, err := s.queries.ItemsAfter(ctx, store.ItemsAfterParams{After: string(after), Most: max})
 	if err != nil {
 		return nil, fmt.Errorf("listing items: %w", err)
 	}
@@ -378,15 +393,15 @@ func (s *Stock) Items(ctx context.Context, after string, most int32) ([]Item, er
 	return items, nil
 }
 
-// Units is how much of an item can be had, and how much is kept for orders.
+// Units counts an item's units by whether an order holds them.
 type Units struct {
 	SKU                 string
 	Available, Reserved int64
 }
 
-// Units returns the units of at most that many items.
-func (s *Stock) Units(ctx context.Context, most int32) ([]Units, error) {
-	rows, err := s.queries.Units(ctx, most)
+// Units returns the units of at most max items.
+func (s *Stock) Units(ctx context.Context, max int32) ([]Units, error) {
+	rows, err := s.queries.Units(ctx, max)
 	if err != nil {
 		return nil, fmt.Errorf("counting the stock: %w", err)
 	}
@@ -399,7 +414,7 @@ func (s *Stock) Units(ctx context.Context, most int32) ([]Units, error) {
 
 func itemOf(row store.Item) Item {
 	return Item{
-		SKU: row.SKU, Name: row.Name, Description: row.Description,
+		SKU: value.SKU(row.SKU), Name: row.Name, Description: row.Description,
 		Price:     money.Money{Amount: row.PriceAmount, Currency: row.PriceCurrency},
 		Available: row.OnHand - row.Reserved,
 	}

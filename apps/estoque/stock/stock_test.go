@@ -21,41 +21,42 @@ import (
 	"github.com/loja-veloz/platform/apps/internal/money"
 	"github.com/loja-veloz/platform/apps/internal/postgres"
 	"github.com/loja-veloz/platform/apps/internal/postgres/postgrestest"
+	"github.com/loja-veloz/platform/apps/internal/value"
 )
 
 const keep = 15 * time.Minute
 
-// shop is a stock with what the tests need to look behind it.
-type shop struct {
+// warehouse is a stock with what the tests need to look behind it.
+type warehouse struct {
 	*stock.Stock
 	db postgrestest.Database
 }
 
-func open(t testing.TB) shop {
+func open(t testing.TB) warehouse {
 	t.Helper()
 	db := postgrestest.New(t, migrations.Files)
-	return shop{stock.New(db.Pool), db}
+	return warehouse{stock.New(db.Pool), db}
 }
 
-func (s shop) exec(t testing.TB, sql string, args ...any) {
+func (s warehouse) exec(t testing.TB, sql string, args ...any) {
 	t.Helper()
 	if _, err := s.db.Pool.Exec(context.Background(), sql, args...); err != nil {
 		t.Fatalf("%s: %v", sql, err)
 	}
 }
 
-func (s shop) add(t testing.TB, sku string, price, units int64) {
+func (s warehouse) add(t testing.TB, sku value.SKU, price, units int64) {
 	t.Helper()
 	s.exec(t, `INSERT INTO estoque (sku, name, description, price_amount, price_currency, on_hand) VALUES ($1, $1, '', $2, 'BRL', $3)`, sku, price, units)
 }
 
 // overdue lets the order's reservation expire in the past.
-func (s shop) overdue(t testing.TB, order uuid.UUID) {
+func (s warehouse) overdue(t testing.TB, order uuid.UUID) {
 	t.Helper()
 	s.exec(t, `UPDATE estoque_reservations SET expires_at = now() - interval '1 second' WHERE order_id = $1`, order)
 }
 
-func (s shop) units(t testing.TB, sku string) (onHand, reserved int64) {
+func (s warehouse) units(t testing.TB, sku value.SKU) (onHand, reserved int64) {
 	t.Helper()
 	err := s.db.Pool.QueryRow(context.Background(), `SELECT on_hand, reserved FROM estoque WHERE sku = $1`, sku).Scan(&onHand, &reserved)
 	if err != nil {
@@ -64,7 +65,7 @@ func (s shop) units(t testing.TB, sku string) (onHand, reserved int64) {
 	return onHand, reserved
 }
 
-func (s shop) want(t testing.TB, sku string, onHand, reserved int64) {
+func (s warehouse) want(t testing.TB, sku value.SKU, onHand, reserved int64) {
 	t.Helper()
 	if h, r := s.units(t, sku); h != onHand || r != reserved {
 		t.Errorf("%s has %d on hand and %d reserved, want %d and %d", sku, h, r, onHand, reserved)
@@ -156,16 +157,16 @@ func TestARefusalStoresNothing(t *testing.T) {
 		t.Errorf("two currencies: %v", err)
 	}
 	_, _, err := s.Reserve(ctx, id(), []stock.Line{{"B", 1}, {"A", 6}}, keep)
-	if !errors.As(err, &short) || !maps.Equal(short.Available, map[string]int64{"A": 5, "B": 0}) {
+	if !errors.As(err, &short) || !maps.Equal(short.Available, map[value.SKU]int64{"A": 5, "B": 0}) {
 		t.Errorf("both lines short: %v", err)
 	}
 	_, _, err = s.Reserve(ctx, id(), []stock.Line{{"A", 5}, {"B", 1}}, keep)
-	if !errors.As(err, &short) || !maps.Equal(short.Available, map[string]int64{"B": 0}) {
+	if !errors.As(err, &short) || !maps.Equal(short.Available, map[value.SKU]int64{"B": 0}) {
 		t.Errorf("one line short: %v", err)
 	}
 	var unknown *stock.UnknownError
 	_, _, err = s.Reserve(ctx, id(), []stock.Line{{"A", 1}, {"C", 1}, {"'; DROP TABLE estoque; --", 1}}, keep)
-	if !errors.As(err, &unknown) || !slices.Equal(unknown.SKUs, []string{"'; DROP TABLE estoque; --", "C"}) {
+	if !errors.As(err, &unknown) || !slices.Equal(unknown.SKUs, []value.SKU{"'; DROP TABLE estoque; --", "C"}) {
 		t.Errorf("unknown items: %v", err)
 	}
 	if _, _, err := s.Confirm(ctx, id()); !errors.Is(err, stock.ErrNotFound) {
@@ -240,7 +241,7 @@ func TestExpiry(t *testing.T) {
 	rival := id()
 	must[stock.Reservation](t)(reserve(rival, []stock.Line{{"A", 3}}))
 	var short *stock.ShortError
-	if _, _, err := s.Confirm(ctx, order); !errors.As(err, &short) || !maps.Equal(short.Available, map[string]int64{"A": 2}) {
+	if _, _, err := s.Confirm(ctx, order); !errors.As(err, &short) || !maps.Equal(short.Available, map[value.SKU]int64{"A": 2}) {
 		t.Errorf("confirming when the units are gone: %v", err)
 	}
 	if _, _, err := reserve(order, lines); !errors.As(err, &short) {
@@ -415,7 +416,7 @@ func TestManyBuyersOfTheLastUnits(t *testing.T) {
 
 func TestOppositeOrdersOfLinesDoNotDeadlock(t *testing.T) {
 	s, ctx := open(t), t.Context()
-	skus := []string{"A", "B", "C", "D"}
+	skus := []value.SKU{"A", "B", "C", "D"}
 	for _, sku := range skus {
 		s.add(t, sku, 1, 1_000_000)
 	}
@@ -604,7 +605,7 @@ func TestConfirmationWaitsForTheSweep(t *testing.T) {
 
 // model is the stock as one would keep it in one's head.
 type model struct {
-	onHand map[string]int64
+	onHand map[value.SKU]int64
 	orders map[uuid.UUID]*modelOrder
 }
 
@@ -615,7 +616,7 @@ type modelOrder struct {
 }
 
 // held is what the orders in one of the states have of an item.
-func (m model) held(sku string, state stock.State) (sum int64) {
+func (m model) held(sku value.SKU, state stock.State) (sum int64) {
 	for _, order := range m.orders {
 		for _, line := range order.lines {
 			if line.SKU == sku && order.state == state {
@@ -642,10 +643,10 @@ func TestStockAgainstAModel(t *testing.T) {
 	var round int
 	rapid.Check(t, func(rt *rapid.T) {
 		round++
-		m := model{map[string]int64{}, map[uuid.UUID]*modelOrder{}}
-		var skus []string
+		m := model{map[value.SKU]int64{}, map[uuid.UUID]*modelOrder{}}
+		var skus []value.SKU
 		for i := range 3 {
-			sku := fmt.Sprintf("R%d-%d", round, i)
+			sku := value.SKU(fmt.Sprintf("R%d-%d", round, i))
 			units := rapid.Int64Range(0, 8).Draw(rt, "units")
 			s.add(t, sku, 100, units)
 			m.onHand[sku] = units
@@ -766,7 +767,7 @@ func TestStockAgainstAModel(t *testing.T) {
 				line := stock.Line{SKU: rapid.SampledFrom(skus).Draw(rt, "sku"), Quantity: rapid.Int64Range(1, 3).Draw(rt, "quantity")}
 				key := uuid.NewString()
 				for range rapid.IntRange(1, 2).Draw(rt, "times") {
-					if _, _, err := s.TopUp(ctx, key, line, "more"); err != nil {
+					if _, _, err := s.TopUp(ctx, value.IdempotencyKey(key), line, "more"); err != nil {
 						rt.Fatal(err)
 					}
 				}

@@ -30,6 +30,10 @@ func (e CurrencyError) Error() string {
 	return fmt.Sprintf("amounts in %s and %s do not add up", e.Left, e.Right)
 }
 
+// WrongCurrency completes a sentence that begins with the name of a field whose text
+// is not a currency.
+const WrongCurrency = "must be an ISO 4217 code of three capital letters, such as BRL"
+
 // IsCurrency tells whether code has the form of an ISO 4217 code.
 func IsCurrency(text string) bool { return code.MatchString(text) }
 

@@ -126,6 +126,27 @@ func At(code Code, fields ...Field) *Error {
 	return &Error{Code: code, Message: message, Fields: fields}
 }
 
+// Fields collects the parts of a request that are wrong.
+type Fields []Field
+
+// Add adds a part. The detail completes a sentence that begins with its name.
+func (f *Fields) Add(name, detail string) { *f = append(*f, Field{name, detail}) }
+
+// Range adds a number that is not from min to max.
+func (f *Fields) Range(name string, value, min, max int64) {
+	if value < min || value > max {
+		f.Add(name, fmt.Sprintf("must be from %d to %d", min, max))
+	}
+}
+
+// Err is an Error about all of them, or nil if there are none.
+func (f Fields) Err(code Code) error {
+	if len(f) == 0 {
+		return nil
+	}
+	return At(code, f...)
+}
+
 // Error is the text for logs, cause included.
 func (e *Error) Error() string {
 	if e.Cause == nil {

@@ -1,8 +1,7 @@
-package main
+package httpapi
 
 import (
 	"bytes"
-	"context"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -14,11 +13,9 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/otel/trace/noop"
 
 	"github.com/loja-veloz/platform/apps/estoque/migrations"
@@ -30,6 +27,7 @@ import (
 	"github.com/loja-veloz/platform/apps/internal/postgres/postgrestest"
 	"github.com/loja-veloz/platform/apps/internal/problem"
 	"github.com/loja-veloz/platform/apps/internal/server"
+	"github.com/loja-veloz/platform/apps/internal/value"
 )
 
 // app is the whole service on a database of its own, held to its document.
@@ -54,11 +52,16 @@ func newApp(t testing.TB) app {
 
 func newHandler(t testing.TB, goods *stock.Stock) http.Handler {
 	t.Helper()
-	settings := server.Settings{Identity: config.Identity{Service: name, Version: "0123456789ab", Pod: "estoque-1"}}
-	srv, err := newServer(settings, slog.New(slog.DiscardHandler), noop.NewTracerProvider(), goods, newCounts())
+	settings := server.Settings{Identity: config.Identity{Service: "estoque", Version: "0123456789ab", Pod: "estoque-1"}}
+	srv, err := server.New(settings, slog.New(slog.DiscardHandler), noop.NewTracerProvider(), server.Options{
+		BodyLimit: BodyLimit, Explain: Explain, Document: contract.Document,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
+	counts := stock.NewCounts()
+	srv.Metrics().MustRegister(counts, stock.NewUnits(goods))
+	Register(srv.Router(), goods, counts)
 	return srv.Handler()
 }
 
@@ -374,7 +377,7 @@ func TestBadInputStoresNothing(t *testing.T) {
 	}
 	refused(t, "two unknown", put(`{"lines":[{"sku":"Z","quantity":1},{"sku":"A","quantity":1},{"sku":"Y","quantity":1}]}`), 422, problem.UnknownSKU, "lines[0].sku", "lines[2].sku")
 	refused(t, "two short", put(`{"lines":[{"sku":"C","quantity":1},{"sku":"A","quantity":1},{"sku":"B","quantity":11}]}`), 409, problem.InsufficientStock, "lines[0].quantity", "lines[2].quantity")
-	refused(t, "too large", put(`{"lines":[],"x":"`+strings.Repeat("x", bodyLimit)+`"}`), 413, problem.TooLarge)
+	refused(t, "too large", put(`{"lines":[],"x":"`+strings.Repeat("x", BodyLimit)+`"}`), 413, problem.TooLarge)
 	refused(t, "no body", a.send("PUT", path, "", "Content-Type", "application/json"), 400, problem.Invalid)
 	refused(t, "not JSON", a.send("PUT", path, line(`"A"`, `1`), "Content-Type", "text/plain"), 415, problem.UnsupportedMedia)
 
@@ -397,7 +400,7 @@ func TestBadInputStoresNothing(t *testing.T) {
 	}
 	encode := base64.RawURLEncoding.EncodeToString
 	for _, cursor := range []string{"A", "", encode([]byte("A")), encode([]byte("estoque:")), encode([]byte("estoque:a")),
-		encode([]byte("estoque:A\x00")), encode([]byte("pedidos:A")), encode([]byte("estoque:'--")), cursorAfter("A") + "=", "%ff%00"} {
+		encode([]byte("estoque:A\x00")), encode([]byte("pedidos:A")), encode([]byte("estoque:'--")), itemList.Cursor("A") + "=", "%ff%00"} {
 		refused(t, "cursor "+cursor, a.send("GET", "/estoque?cursor="+cursor, ""), 422, problem.InvalidValue, "cursor")
 	}
 	refused(t, "method", a.send("DELETE", path, ""), 405, problem.MethodNotAllowed)
@@ -478,46 +481,6 @@ func TestADatabaseThatIsDown(t *testing.T) {
 	}
 }
 
-func TestTheStockInTheMetricsIsReadNowAndThen(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		asked, down := 0, false
-		u := newUnits(nil)
-		u.count = func(ctx context.Context) ([]stock.Units, error) {
-			asked++
-			if down {
-				<-ctx.Done()
-				return nil, ctx.Err()
-			}
-			return []stock.Units{{SKU: "A", Available: int64(asked), Reserved: 1}}, nil
-		}
-		want := func(moment string, questions, items int) {
-			t.Helper()
-			series := make(chan prometheus.Metric, 10)
-			u.Collect(series)
-			if got := len(series); got != 2*items || asked != questions {
-				t.Errorf("%s: %d series after %d questions, want %d after %d", moment, got, asked, 2*items, questions)
-			}
-		}
-		want("at first", 1, 1)
-		want("at once", 1, 1)
-		time.Sleep(6 * time.Second)
-		want("later", 2, 1)
-		down = true
-		time.Sleep(6 * time.Second)
-		start := time.Now()
-		want("down", 3, 1)
-		if took := time.Since(start); took > unitsTimeout {
-			t.Errorf("a scrape waited %s", took)
-		}
-		want("down, at once", 3, 1)
-		time.Sleep(time.Minute)
-		want("down for long", 4, 0)
-		down = false
-		time.Sleep(6 * time.Second)
-		want("up again", 5, 1)
-	})
-}
-
 func FuzzReservation(f *testing.F) {
 	a := newApp(f)
 	for _, seed := range []string{`{"lines":[{"sku":"A","quantity":1}]}`, `{"lines":[{"sku":"A","quantity":1},{"sku":"B","quantity":1000}],"expires_in_seconds":1}`,
@@ -560,7 +523,7 @@ func FuzzTopUp(f *testing.F) {
 
 func FuzzList(f *testing.F) {
 	a := newApp(f)
-	f.Add("A", "20", cursorAfter("A"))
+	f.Add("A", "20", itemList.Cursor("A"))
 	f.Add("\x00", "-1", "ZXN0b3F1ZTpB")
 	f.Add("' OR 1=1", "1e3", "\xff")
 	f.Fuzz(func(t *testing.T, sku, limit, cursor string) {
@@ -583,12 +546,16 @@ func FuzzList(f *testing.F) {
 }
 
 func FuzzCursor(f *testing.F) {
-	f.Add(cursorAfter("A"))
+	f.Add(itemList.Cursor("A"))
 	f.Add("")
 	f.Add("ZXN0b3F1ZTpB=")
 	f.Fuzz(func(t *testing.T, cursor string) {
-		if sku, ok := readCursor(cursor); ok && (cursorAfter(sku) != cursor || !skuForm.MatchString(sku)) {
-			t.Errorf("%q was read as %q", cursor, sku)
+		asked, err := itemList.Request(nil, &cursor)
+		if err != nil {
+			return
+		}
+		if _, err := value.ParseSKU(string(asked.After)); err != nil || itemList.Cursor(asked.After) != cursor {
+			t.Errorf("%q was read as %q", cursor, asked.After)
 		}
 	})
 }

@@ -1,14 +1,10 @@
-package card_test
+package value
 
-import (
-	"testing"
-
-	"github.com/loja-veloz/platform/apps/internal/card"
-)
+import "testing"
 
 func TestTokensAreNoNumbers(t *testing.T) {
 	for _, token := range []string{"tok_approved", "pm_1NqLkX2eZvKYlo2C", "tok_12345678901", ""} {
-		if card.LooksLikeNumber(token) {
+		if looksLikeCardNumber(token) {
 			t.Errorf("%q was taken for a card's number", token)
 		}
 	}
@@ -28,7 +24,7 @@ func FuzzCardNumbers(f *testing.F) {
 				number += separator
 			}
 		}
-		if !card.LooksLikeNumber(before + number) {
+		if !looksLikeCardNumber(before + number) {
 			t.Errorf("%q was not taken for a card's number", before+number)
 		}
 	})

@@ -1,0 +1,125 @@
+package stock
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Counts is the metric reservations_total, by outcome.
+type Counts struct{ *prometheus.CounterVec }
+
+// The outcomes of reservations_total in addition to the states.
+const (
+	outcomeRepeated = "repeated" // the same request again, with the same answer
+	outcomeShort    = "short"
+	outcomeRefused  = "refused" // for any other reason
+	outcomeFailed   = "failed"
+)
+
+// NewCounts returns the metric with a series for each outcome.
+func NewCounts() *Counts {
+	c := &Counts{prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "reservations_total",
+		Help: "Outcomes of reserving, confirming, releasing and expiring.",
+	}, []string{"outcome"})}
+	for _, outcome := range []string{
+		string(Reserved), string(Confirmed), string(Released), string(Expired),
+		outcomeRepeated, outcomeShort, outcomeRefused, outcomeFailed,
+	} {
+		c.WithLabelValues(outcome)
+	}
+	return c
+}
+
+// Expired counts n reservations that have expired.
+func (c *Counts) Expired(n int64) { c.WithLabelValues(string(Expired)).Add(float64(n)) }
+
+// Refused counts a request that did not reach the stock.
+func (c *Counts) Refused() { c.WithLabelValues(outcomeRefused).Inc() }
+
+// Moved counts a request to move a reservation to a state, by what came of it.
+func (c *Counts) Moved(to State, moved bool, err error) {
+	outcome := string(to)
+	var short *ShortError
+	var unknown *UnknownError
+	switch {
+	case errors.As(err, &short):
+		outcome = outcomeShort
+	case errors.As(err, &unknown), errors.Is(err, ErrCurrencies), errors.Is(err, ErrMismatch),
+		errors.Is(err, ErrReleased), errors.Is(err, ErrNotFound):
+		outcome = outcomeRefused
+	case err != nil:
+		outcome = outcomeFailed
+	case !moved:
+		outcome = outcomeRepeated
+	}
+	c.WithLabelValues(outcome).Inc()
+}
+
+const (
+	unitsAge     = 5 * time.Second        // how old the figures may be while the database is up
+	unitsKept    = time.Minute            // and while it is down
+	unitsTimeout = 500 * time.Millisecond // how long a scrape waits for the database
+	unitsItems   = 1000                   // bounds the time series, whatever the catalogue
+)
+
+// unitsCollector shows the stock by item, as it is in the database: every replica
+// shows the same.
+type unitsCollector struct {
+	count func(context.Context) ([]Units, error)
+	desc  *prometheus.Desc
+
+	mu    sync.Mutex // of what follows
+	last  []Units
+	tried time.Time
+	read  time.Time
+}
+
+// NewUnits returns the metric stock_units.
+func NewUnits(goods *Stock) prometheus.Collector {
+	return newUnits(func(ctx context.Context) ([]Units, error) { return goods.Units(ctx, unitsItems) })
+}
+
+func newUnits(count func(context.Context) ([]Units, error)) *unitsCollector {
+	return &unitsCollector{
+		count: count,
+		desc: prometheus.NewDesc("stock_units",
+			"Units of an item that are available, and that are reserved for orders; the same from every replica.",
+			[]string{"sku", "kind"}, nil),
+	}
+}
+
+// Describe implements prometheus.Collector.
+func (u *unitsCollector) Describe(out chan<- *prometheus.Desc) { out <- u.desc }
+
+// Collect implements prometheus.Collector.
+func (u *unitsCollector) Collect(out chan<- prometheus.Metric) {
+	for _, item := range u.current() {
+		out <- prometheus.MustNewConstMetric(u.desc, prometheus.GaugeValue, float64(item.Available), item.SKU, "available")
+		out <- prometheus.MustNewConstMetric(u.desc, prometheus.GaugeValue, float64(item.Reserved), item.SKU, "reserved")
+	}
+}
+
+// current reads the units again once the last ones are old. It asks a database that
+// is down no more often, and after a while shows nothing.
+func (u *unitsCollector) current() []Units {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if time.Since(u.tried) > unitsAge {
+		ctx, cancel := context.WithTimeout(context.Background(), unitsTimeout)
+		defer cancel()
+		fresh, err := u.count(ctx)
+		u.tried = time.Now()
+		if err == nil {
+			u.last, u.read = fresh, u.tried
+		}
+	}
+	if time.Since(u.read) > unitsKept {
+		u.last = nil
+	}
+	return u.last
+}

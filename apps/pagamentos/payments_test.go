@@ -257,7 +257,7 @@ func TestTheResolverRunsUntilItIsStopped(t *testing.T) {
 		a.payments.resolve(ctx, 10*time.Millisecond)
 		close(done)
 	}()
-	for end := time.Now().Add(20 * time.Second); a.show(order).payment.State != contract.Captured; time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); a.show(order).payment.State != contract.Captured; time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("not resolved")
 		}
@@ -311,7 +311,7 @@ func TestAChargeIsFollowedAfterItsClientHasGone(t *testing.T) {
 		t.Errorf("the client that has gone got %v", e)
 	}
 	close(hold.release)
-	for end := time.Now().Add(20 * time.Second); a.show(order).payment.State != contract.Captured; time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); a.show(order).payment.State != contract.Captured; time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("the outcome was not stored")
 		}

@@ -34,8 +34,8 @@ import (
 	"github.com/loja-veloz/platform/apps/pedidos/order"
 )
 
-// deadline is how long a condition may take on a machine that is busy.
-const deadline = 30 * time.Second
+// deadline bounds the wait for a condition; only a hang takes so long.
+const deadline = time.Minute
 
 // shop plays estoque and pagamentos: it keeps what they would, and fails when a
 // test says so. That they really behave like this is what the drills show, which

@@ -267,7 +267,7 @@ func newTab(browser context.Context, t *testing.T) *tab {
 
 // within bounds what a page may take.
 func (p *tab) within() (context.Context, context.CancelFunc) {
-	return context.WithTimeout(p.ctx, 20*time.Second)
+	return context.WithTimeout(p.ctx, time.Minute)
 }
 
 func (p *tab) do(actions ...chromedp.Action[chromedp.Void]) {
@@ -334,7 +334,7 @@ func (p *tab) follow(key string) {
 // wait is for a condition to come true, also across pages.
 func (p *tab) wait(what, condition string) {
 	p.t.Helper()
-	deadline := time.Now().Add(40 * time.Second)
+	deadline := time.Now().Add(2 * time.Minute)
 	for {
 		ctx, cancel := p.within()
 		// Between two pages there is nothing to evaluate in.

@@ -46,7 +46,7 @@ type Server struct {
 // NewPassword returns a random password.
 func NewPassword() string {
 	b := make([]byte, 24)
-	rand.Read(b) //nolint:errcheck // it never fails (Go 1.24)
+	rand.Read(b)
 	return base64.RawURLEncoding.EncodeToString(b)
 }
 

@@ -18,6 +18,7 @@ import (
 	"github.com/pulumi/pulumi-eks/sdk/v2/go/eks"
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 
+	"github.com/loja-veloz/platform/infra/form"
 	"github.com/loja-veloz/platform/infra/identity"
 	"github.com/loja-veloz/platform/infra/network"
 )
@@ -113,10 +114,10 @@ func (a *Args) Validate() error {
 	if _, supported := addonVersions[a.Version]; !supported {
 		fault("Version", "is %q: supported are %s", a.Version, strings.Join(Versions(), ", "))
 	}
-	if !identity.ValidRegion(a.Region) {
+	if !form.ValidRegion(a.Region) {
 		fault("Region", "is %q, which is no region's name", a.Region)
 	}
-	if !identity.ValidAccount(a.AccountID) {
+	if !form.ValidAccount(a.AccountID) {
 		fault("AccountID", "is %q: an account has 12 digits", a.AccountID)
 	}
 	for _, input := range []struct {
@@ -138,7 +139,7 @@ func (a *Args) Validate() error {
 	if !network.ValidLogDays(a.LogDays) {
 		fault("LogDays", "is %d, for which CloudWatch Logs keeps nothing: use 1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365 or more", a.LogDays)
 	}
-	if a.PermissionsBoundary != "" && !identity.ValidBoundary(a.PermissionsBoundary) {
+	if a.PermissionsBoundary != "" && !form.ValidBoundary(a.PermissionsBoundary) {
 		fault("PermissionsBoundary", "is %q, which is no policy's ARN", a.PermissionsBoundary)
 	}
 	for i, prefix := range a.CachePrefixes {

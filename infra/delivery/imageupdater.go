@@ -13,7 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/loja-veloz/platform/infra/charts"
-	"github.com/loja-veloz/platform/infra/identity"
+	"github.com/loja-veloz/platform/infra/form"
 	"github.com/loja-veloz/platform/infra/kube"
 )
 
@@ -83,10 +83,10 @@ func (a *ImageUpdaterArgs) Validate() error {
 	if a.Namespace == "" {
 		faults = append(faults, errors.New("Namespace is empty"))
 	}
-	if !identity.ValidAccount(a.AccountID) {
+	if !form.ValidAccount(a.AccountID) {
 		faults = append(faults, fmt.Errorf("AccountID is %q: 12 digits are expected", a.AccountID))
 	}
-	if !identity.ValidRegion(a.Region) {
+	if !form.ValidRegion(a.Region) {
 		faults = append(faults, fmt.Errorf("Region is %q: a region such as us-east-1 is expected", a.Region))
 	}
 	if len(a.Applications) > 0 {

@@ -8,6 +8,8 @@ import (
 	"github.com/pulumi/pulumi-aws/sdk/v6/go/aws/eks"
 	"github.com/pulumi/pulumi-aws/sdk/v6/go/aws/iam"
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
+
+	"github.com/loja-veloz/platform/infra/form"
 )
 
 // maxRoleName is IAM's limit for the name of a role.
@@ -68,10 +70,10 @@ func (a *PodRoleArgs) Validate() error {
 		fault("ClusterName", "is missing")
 	}
 	if a.Cluster != "" {
-		if !ValidAccount(a.AccountID) {
+		if !form.ValidAccount(a.AccountID) {
 			fault("AccountID", "is %q: an account has 12 digits", a.AccountID)
 		}
-		if !ValidRegion(a.Region) {
+		if !form.ValidRegion(a.Region) {
 			fault("Region", "is %q, which is no region's name", a.Region)
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/pulumi/pulumi-aws/sdk/v6/go/aws/ecr"
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 
+	"github.com/loja-veloz/platform/infra/form"
 	"github.com/loja-veloz/platform/infra/identity"
 )
 
@@ -93,10 +94,10 @@ func (a *Args) Validate() error {
 	if !prefixName.MatchString(a.Name) {
 		fault("Name", "is %q: use 2 to 40 lower-case letters, digits and dashes", a.Name)
 	}
-	if !identity.ValidRegion(a.Region) {
+	if !form.ValidRegion(a.Region) {
 		fault("Region", "is %q, which is no region's name", a.Region)
 	}
-	if !identity.ValidAccount(a.AccountID) {
+	if !form.ValidAccount(a.AccountID) {
 		fault("AccountID", "is %q: an account has 12 digits", a.AccountID)
 	}
 	if len(a.Repositories) == 0 {
@@ -125,7 +126,7 @@ func (a *Args) Validate() error {
 	for i, upstream := range a.PullThrough {
 		a.validateUpstream(i, upstream, fault)
 	}
-	if a.PermissionsBoundary != "" && !identity.ValidBoundary(a.PermissionsBoundary) {
+	if a.PermissionsBoundary != "" && !form.ValidBoundary(a.PermissionsBoundary) {
 		fault("PermissionsBoundary", "is %q, which is no policy's ARN", a.PermissionsBoundary)
 	}
 	return errors.Join(faults...)

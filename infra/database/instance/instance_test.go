@@ -1,4 +1,4 @@
-package database_test
+package instance_test
 
 import (
 	"fmt"
@@ -9,7 +9,7 @@ import (
 	"github.com/pulumi/pulumi/sdk/v3/go/common/resource"
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 
-	"github.com/loja-veloz/platform/infra/database"
+	"github.com/loja-veloz/platform/infra/database/instance"
 	"github.com/loja-veloz/platform/infra/infratest"
 )
 
@@ -18,8 +18,8 @@ const (
 	secret = "arn:aws:secretsmanager:us-east-1:123456789012:secret:rds!db-1"
 )
 
-func args() *database.Args {
-	return &database.Args{
+func args() *instance.Args {
+	return &instance.Args{
 		Name: "loja-veloz-prod", VPCID: pulumi.String("vpc-1"), Subnets: pulumi.ToStringArray([]string{"subnet-a", "subnet-b"}),
 		ClusterSecurityGroupID: pulumi.String("sg-nodes"), KeyARN: pulumi.String(key),
 		EngineVersion: "15", InstanceClass: "db.m7g.large", AllocatedGiB: 50, MaxAllocatedGiB: 200, MultiAZ: true, BackupDays: 14,
@@ -50,11 +50,11 @@ func (m *withSecret) NewResource(args pulumi.MockResourceArgs) (string, resource
 	return id, outputs, err
 }
 
-func run(t *testing.T, a *database.Args, use func(*database.Database)) *withSecret {
+func run(t *testing.T, a *instance.Args, use func(*instance.Database)) *withSecret {
 	t.Helper()
 	mocks := &withSecret{Recorder: &infratest.Recorder{}, protected: map[string]bool{}}
 	err := pulumi.RunErr(func(ctx *pulumi.Context) error {
-		made, err := database.New(ctx, "db", a)
+		made, err := instance.New(ctx, "db", a)
 		if err == nil && use != nil {
 			use(made)
 		}
@@ -70,7 +70,7 @@ func run(t *testing.T, a *database.Args, use func(*database.Database)) *withSecr
 func TestProtectedInstance(t *testing.T) {
 	var mu sync.Mutex
 	var got []any
-	mocks := run(t, args(), func(d *database.Database) {
+	mocks := run(t, args(), func(d *instance.Database) {
 		pulumi.All(d.Endpoint, d.Port, d.MasterSecretARN).ApplyT(func(values []any) error {
 			mu.Lock()
 			defer mu.Unlock()
@@ -153,7 +153,7 @@ func TestTheLastSnapshotCanBeNamed(t *testing.T) {
 }
 
 func TestValidateReportsAllFaultsAtOnce(t *testing.T) {
-	err := (&database.Args{
+	err := (&instance.Args{
 		Name: "Loja--", EngineVersion: "9.6", InstanceClass: "t3.medium", AllocatedGiB: 5, MaxAllocatedGiB: 5, BackupDays: 36,
 		InsightsDays: 8, MonitoringSeconds: 2, LogDays: 2, PermissionsBoundary: "b", FinalSnapshot: "final--",
 	}).Validate()

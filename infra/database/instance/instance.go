@@ -1,5 +1,5 @@
-// Package database makes the PostgreSQL instance of an environment on RDS.
-package database
+// Package instance creates the PostgreSQL instance of an environment on RDS.
+package instance
 
 import (
 	"errors"
@@ -14,6 +14,7 @@ import (
 	"github.com/pulumi/pulumi-aws/sdk/v6/go/aws/vpc"
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 
+	"github.com/loja-veloz/platform/infra/form"
 	"github.com/loja-veloz/platform/infra/identity"
 	"github.com/loja-veloz/platform/infra/network"
 )
@@ -160,7 +161,7 @@ func (a *Args) Validate() error {
 	if a.FinalSnapshot != "" && (!snapshot.MatchString(a.FinalSnapshot) || len(a.FinalSnapshot) > maxSnapshotName) {
 		fault("FinalSnapshot", "is %q: use at most %d letters, digits and single dashes, beginning with a letter", a.FinalSnapshot, maxSnapshotName)
 	}
-	if a.PermissionsBoundary != "" && !identity.ValidBoundary(a.PermissionsBoundary) {
+	if a.PermissionsBoundary != "" && !form.ValidBoundary(a.PermissionsBoundary) {
 		fault("PermissionsBoundary", "is %q, which is no policy's ARN", a.PermissionsBoundary)
 	}
 	return errors.Join(faults...)

@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help up down wipe status deploy promote abort load new-service preview env \
-	cluster-up cluster-down cluster-status dev dev-down dev-status trace audit test lint chromium drill e2e e2e-full e2e-aws bench bench-shop generate loja
+	cluster-up cluster-down cluster-status dev dev-down dev-status trace audit test lint ci chromium drill e2e e2e-full e2e-aws bench bench-shop generate loja
 
 export GOTOOLCHAIN := local
 LOJA := .local/loja
@@ -56,15 +56,19 @@ cluster-down: loja ## stop it and keep its data
 cluster-status: loja ## its components, their memory, node and pods
 	@$(LOJA) cluster status
 
-# apps and tools are tested as they are built, each by its own go.sum; infra and
-# stacks as Pulumi builds them, in the workspace.
+# apps, tools and the two small modules are tested as they are built, each by its own
+# go.sum; infra and stacks as Pulumi builds them, in the workspace. One module's
+# failure does not hide another's.
 RACE := $(shell command -v gcc >/dev/null && echo CGO_ENABLED=1 || echo CGO_ENABLED=0)
 test: loja ## everything that proves the code without a cluster
 	@bin=$$($(LOJA) tool kubernetes) && export LOJA_KUBE_BIN="$$bin" && \
-	bin=$$($(LOJA) tool traefik) && export LOJA_TRAEFIK="$$bin/traefik" && \
-	(cd apps && GOWORK=off $(RACE) ../$(LOJA) postgres run -- go test $$([ "$(RACE)" = CGO_ENABLED=1 ] && echo -race) ./...) && \
-	(cd tools && GOWORK=off go test ./...) && \
-	go test ./infra/... ./stacks/...
+	bin=$$($(LOJA) tool traefik) && export LOJA_TRAEFIK="$$bin/traefik" || exit 1; \
+	failed=""; \
+	for dir in apps/catalogue infra/rollout tools; do (cd $$dir && GOWORK=off go test ./...) || failed="$$failed $$dir"; done; \
+	(cd apps && GOWORK=off $(RACE) ../$(LOJA) postgres run -- go test $$([ "$(RACE)" = CGO_ENABLED=1 ] && echo -race) ./...) || failed="$$failed apps"; \
+	go test ./infra/... || failed="$$failed infra"; \
+	go test ./stacks/... || failed="$$failed stacks"; \
+	[ -z "$$failed" ] || { echo "tests failed in:$$failed" >&2; exit 1; }
 drill: loja ## kill the shop's processes at every step of a checkout, on the host
 	@cd tools && GOWORK=off go test -tags e2e -count=1 -v -timeout 20m ./drill
 chromium:
@@ -82,8 +86,10 @@ lint: loja ## golangci-lint (gofmt, vet and more), shellcheck, actionlint
 	@command -v shellcheck >/dev/null || apt-get install -y --no-install-recommends shellcheck >/dev/null || \
 		{ echo "shellcheck is missing: install it" >&2; exit 1; }
 	@bin=$$($(LOJA) tool lint) && export PATH="$$bin:$$PATH" && \
-	for dir in apps infra stacks tools; do (cd $$dir && echo "golangci-lint $$dir" && golangci-lint run --build-tags e2e ./...) || exit 1; done && \
+	for dir in apps apps/catalogue infra infra/rollout stacks tools; do (cd $$dir && echo "golangci-lint $$dir" && golangci-lint run --build-tags e2e ./...) || exit 1; done && \
 	echo "actionlint, shellcheck" && actionlint && shellcheck .ci/run tools/eks/pulumi-resource-eks
+ci: ## everything that a change must pass: lint, test, e2e, e2e-aws
+	@bash .ci/run
 bench-shop: loja ## the shop's numbers: orders per second against PostgreSQL's ceiling, latency, CPU, memory
 	@$(LOJA) bench-shop
 generate: loja ## rewrite what is generated: CRDs, docs/parameters.md, golden files, the services' API and SQL code

@@ -20,8 +20,8 @@ import (
 // ServiceAccount is the identity that its pod identity role is for.
 const ServiceAccount = "cluster-autoscaler"
 
-// Args say which cluster's node groups to scale.
-type Args struct {
+// Spec say which cluster's node groups to scale.
+type Spec struct {
 	// Namespace holds the autoscaler; kube-system exists, any other is created.
 	Namespace string
 	// ClusterName finds the Auto Scaling groups: by the tags
@@ -49,32 +49,32 @@ type ClusterAutoscaler struct {
 
 // New installs the autoscaler. Its role is associated with ServiceAccount in
 // Namespace, before or after. Errors name the argument that is wrong.
-func New(ctx *pulumi.Context, name string, args *Args, opts ...pulumi.ResourceOption) (*ClusterAutoscaler, error) {
+func New(ctx *pulumi.Context, name string, spec *Spec, opts ...pulumi.ResourceOption) (*ClusterAutoscaler, error) {
 	c := &ClusterAutoscaler{}
-	if _, err := kube.NewChart(ctx, "cluster autoscaler", "loja-veloz:autoscaling:ClusterAutoscaler", name, c, args, opts); err != nil {
+	if _, err := kube.NewChart(ctx, "cluster autoscaler", "loja-veloz:autoscaling:ClusterAutoscaler", name, c, spec.Installation, opts); err != nil {
 		return nil, err
 	}
 	return c, nil
 }
 
 // Validate reports everything that is wrong with the arguments, one fault per line.
-func (a *Args) Validate() error {
+func (s *Spec) Validate() error {
 	var faults []error
 	for _, needed := range []struct{ field, value string }{
-		{"Namespace", a.Namespace}, {"ClusterName", a.ClusterName}, {"Region", a.Region},
+		{"Namespace", s.Namespace}, {"ClusterName", s.ClusterName}, {"Region", s.Region},
 	} {
 		if needed.value == "" {
 			faults = append(faults, fmt.Errorf("%s is empty", needed.field))
 		}
 	}
-	if _, known := charts.Autoscalers[a.KubernetesVersion]; !known {
+	if _, known := charts.Autoscalers[s.KubernetesVersion]; !known {
 		faults = append(faults, fmt.Errorf("KubernetesVersion is %q: there are autoscalers for %s",
-			a.KubernetesVersion, strings.Join(slices.Sorted(maps.Keys(charts.Autoscalers)), ", ")))
+			s.KubernetesVersion, strings.Join(slices.Sorted(maps.Keys(charts.Autoscalers)), ", ")))
 	}
-	if a.Replicas < 1 {
-		faults = append(faults, fmt.Errorf("Replicas is %d: at least 1 is needed", a.Replicas))
+	if s.Replicas < 1 {
+		faults = append(faults, fmt.Errorf("Replicas is %d: at least 1 is needed", s.Replicas))
 	}
-	if err := kube.ValidRepository(a.ChartRepository); err != nil {
+	if err := kube.ValidRepository(s.ChartRepository); err != nil {
 		faults = append(faults, fmt.Errorf("ChartRepository %w", err))
 	}
 	return errors.Join(faults...)
@@ -138,20 +138,20 @@ type DisruptionBudget struct {
 }
 
 // Release gives the Helm release, or every reason why not.
-func (a *Args) Release() (*kube.Release, error) {
-	if err := a.Validate(); err != nil {
+func (s *Spec) Release() (*kube.Release, error) {
+	if err := s.Validate(); err != nil {
 		return nil, err
 	}
 	return &kube.Release{
-		Name: "cluster-autoscaler", Namespace: a.Namespace,
-		Chart: charts.ClusterAutoscaler, Repository: a.ChartRepository,
+		Name: "cluster-autoscaler", Namespace: s.Namespace,
+		Chart: charts.ClusterAutoscaler, Repository: s.ChartRepository,
 		Values: Values{
-			AutoDiscovery:            AutoDiscovery{ClusterName: a.ClusterName},
+			AutoDiscovery:            AutoDiscovery{ClusterName: s.ClusterName},
 			CloudProvider:            "aws",
-			AWSRegion:                a.Region,
+			AWSRegion:                s.Region,
 			FullnameOverride:         "cluster-autoscaler",
-			Image:                    Image{Tag: charts.Autoscalers[a.KubernetesVersion].Tag},
-			ReplicaCount:             a.Replicas,
+			Image:                    Image{Tag: charts.Autoscalers[s.KubernetesVersion].Tag},
+			ReplicaCount:             s.Replicas,
 			RBAC:                     RBAC{ServiceAccount: Account{Create: true, Name: ServiceAccount}},
 			ExtraArgs:                ExtraArgs{BalanceSimilarNodeGroups: true, Expander: "least-waste"},
 			PodDisruptionBudget:      DisruptionBudget{MaxUnavailable: 1},
@@ -159,13 +159,13 @@ func (a *Args) Release() (*kube.Release, error) {
 			SecurityContext:          kube.RestrictedPod(),
 			ContainerSecurityContext: kube.RestrictedContainer(),
 		},
-		Atomic: true, SkipAwait: a.SkipAwait, TimeoutSeconds: 600, MaxHistory: 5,
+		Atomic: true, SkipAwait: s.SkipAwait, TimeoutSeconds: 600, MaxHistory: 5,
 	}, nil
 }
 
 // Pods are those of the release; nil for arguments that are wrong.
-func (a *Args) Pods() []kube.PodSize {
-	release, err := a.Release()
+func (s *Spec) Pods() []kube.PodSize {
+	release, err := s.Release()
 	if err != nil {
 		return nil
 	}
@@ -175,14 +175,14 @@ func (a *Args) Pods() []kube.PodSize {
 
 // Installation gives everything that the autoscaler consists of, or every reason
 // why not.
-func (a *Args) Installation() (*kube.Installation, error) {
-	release, err := a.Release()
+func (s *Spec) Installation() (*kube.Installation, error) {
+	release, err := s.Release()
 	if err != nil {
 		return nil, err
 	}
 	parts := &kube.Installation{Release: release}
-	if a.Namespace != metav1.NamespaceSystem {
-		parts.Before = kube.Stages{{{Name: "namespace", Object: kube.RestrictedNamespace(a.Namespace)}}}
+	if s.Namespace != metav1.NamespaceSystem {
+		parts.Before = kube.Stages{{{Name: "namespace", Object: kube.RestrictedNamespace(s.Namespace)}}}
 	}
 	return parts, nil
 }

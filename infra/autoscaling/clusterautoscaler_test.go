@@ -12,8 +12,8 @@ import (
 	"github.com/loja-veloz/platform/infra/kube"
 )
 
-func args() *autoscaling.Args {
-	return &autoscaling.Args{Namespace: "cluster-autoscaler", ClusterName: "loja-veloz-dev", KubernetesVersion: "1.33", Region: "us-east-1", Replicas: 2}
+func args() *autoscaling.Spec {
+	return &autoscaling.Spec{Namespace: "cluster-autoscaler", ClusterName: "loja-veloz-dev", KubernetesVersion: "1.33", Region: "us-east-1", Replicas: 2}
 }
 
 func TestValues(t *testing.T) {
@@ -41,7 +41,7 @@ func TestPods(t *testing.T) {
 	if len(pods) != 1 || pods[0] != (kube.PodSize{Name: "cluster-autoscaler", Count: 2, MilliCPU: 50, MemoryMiB: 128}) {
 		t.Errorf("pods are %+v", pods)
 	}
-	if pods := (&autoscaling.Args{}).Pods(); pods != nil {
+	if pods := (&autoscaling.Spec{}).Pods(); pods != nil {
 		t.Errorf("wrong arguments have the pods %+v", pods)
 	}
 }
@@ -61,7 +61,7 @@ func TestNew(t *testing.T) {
 }
 
 func TestRefusals(t *testing.T) {
-	err := (&autoscaling.Args{ChartRepository: "ftp://x"}).Validate()
+	err := (&autoscaling.Spec{ChartRepository: "ftp://x"}).Validate()
 	for _, want := range []string{"Namespace is empty", "ClusterName is empty", "Region is empty", `KubernetesVersion is "": there are autoscalers for 1.33, 1.34`, "Replicas is 0", "ChartRepository is"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("not reported: %s", want)

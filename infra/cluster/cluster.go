@@ -21,6 +21,7 @@ import (
 	"github.com/loja-veloz/platform/infra/form"
 	"github.com/loja-veloz/platform/infra/identity"
 	"github.com/loja-veloz/platform/infra/network"
+	"github.com/loja-veloz/platform/infra/validate"
 )
 
 const (
@@ -38,28 +39,20 @@ const (
 // logTypes are all of the control plane's logs.
 var logTypes = []string{"api", "audit", "authenticator", "controllerManager", "scheduler"}
 
-// Args describes a cluster.
-type Args struct {
+// Spec describes a cluster.
+type Spec struct {
 	// Name is the cluster's, and the prefix of its roles' names.
 	Name string
 	// Version of Kubernetes, 1.33; see Versions.
 	Version           string
 	Region, AccountID string
 
-	VPCID                         pulumi.StringInput
-	PublicSubnets, PrivateSubnets pulumi.StringArrayInput
-	// Routes are what nodes need before they can reach AWS: Network.Routes.
-	Routes []pulumi.Resource
-
 	// PublicAccessCIDRs may reach the API server from outside the VPC. An empty
 	// list makes it private; the whole internet is refused.
 	PublicAccessCIDRs []string
-	// Admins and Viewers are ARNs of roles. Whoever creates the cluster has to be
-	// among the Admins, or will be locked out of it.
+	// Admins and Viewers are ARNs of roles, in addition to those of Inputs.
 	Admins, Viewers []string
 
-	// KeyARN is the KMS key of Kubernetes' secrets and of the control plane's logs.
-	KeyARN pulumi.StringInput
 	// LogDays is how long the control plane's logs are kept; see network.ValidLogDays.
 	LogDays int
 
@@ -72,10 +65,50 @@ type Args struct {
 	// an image makes its repository, which takes a right that AWS's pull policy lacks.
 	CachePrefixes []string
 
-	// PermissionsBoundary bounds every role made here; empty for none.
-	PermissionsBoundary string
 	// Protect keeps Pulumi from deleting the control plane and its logs.
 	Protect bool
+}
+
+// Inputs are what other resources produce for a cluster. Every field is needed but Routes and Viewers.
+type Inputs struct {
+	VPCID                         pulumi.StringInput
+	PublicSubnets, PrivateSubnets pulumi.StringArrayInput
+	// Routes are what nodes need before they can reach AWS: Network.Routes.
+	Routes []pulumi.Resource
+	// KeyARN is the KMS key of Kubernetes' secrets and of the control plane's logs.
+	KeyARN pulumi.StringInput
+	// Admins and Viewers are ARNs of roles; a role that Spec names too counts once. The role that creates the
+	// cluster has to be among the Admins of either, or it is locked out.
+	Admins, Viewers []string
+	// PermissionsBoundary is the ARN of the policy that bounds every role of the cluster.
+	PermissionsBoundary string
+}
+
+func (in Inputs) validate() error {
+	var errs validate.Errors
+	errs.Input("VPCID", in.VPCID)
+	errs.Input("PublicSubnets", in.PublicSubnets)
+	errs.Input("PrivateSubnets", in.PrivateSubnets)
+	errs.Input("KeyARN", in.KeyARN)
+	if !form.ValidBoundary(in.PermissionsBoundary) {
+		errs.Add("PermissionsBoundary", "is %q, which is no policy's ARN", in.PermissionsBoundary)
+	}
+	return errs.Err()
+}
+
+// with gives the specification with the roles of the inputs among its own.
+func (s Spec) with(in Inputs) *Spec {
+	union := func(roles, more []string) []string {
+		all := slices.Clone(roles)
+		for _, role := range more {
+			if !slices.Contains(all, role) {
+				all = append(all, role)
+			}
+		}
+		return all
+	}
+	s.Admins, s.Viewers = union(s.Admins, in.Admins), union(s.Viewers, in.Viewers)
+	return &s
 }
 
 // Cluster is an EKS cluster with nodes that are ready for pods.
@@ -103,54 +136,41 @@ var (
 )
 
 // Validate reports everything that is wrong with the arguments.
-func (a *Args) Validate() error {
+func (s *Spec) Validate() error {
 	var faults []error
 	fault := func(field, format string, args ...any) {
 		faults = append(faults, fmt.Errorf("%s %s", field, fmt.Sprintf(format, args...)))
 	}
-	if !clusterName.MatchString(a.Name) {
-		fault("Name", "is %q: use at most 40 letters, digits and dashes, beginning with a letter", a.Name)
+	if !clusterName.MatchString(s.Name) {
+		fault("Name", "is %q: use at most 40 letters, digits and dashes, beginning with a letter", s.Name)
 	}
-	if _, supported := addonVersions[a.Version]; !supported {
-		fault("Version", "is %q: supported are %s", a.Version, strings.Join(Versions(), ", "))
+	if _, supported := addonVersions[s.Version]; !supported {
+		fault("Version", "is %q: supported are %s", s.Version, strings.Join(Versions(), ", "))
 	}
-	if !form.ValidRegion(a.Region) {
-		fault("Region", "is %q, which is no region's name", a.Region)
+	if !form.ValidRegion(s.Region) {
+		fault("Region", "is %q, which is no region's name", s.Region)
 	}
-	if !form.ValidAccount(a.AccountID) {
-		fault("AccountID", "is %q: an account has 12 digits", a.AccountID)
+	if !form.ValidAccount(s.AccountID) {
+		fault("AccountID", "is %q: an account has 12 digits", s.AccountID)
 	}
-	for _, input := range []struct {
-		field   string
-		missing bool
-	}{
-		{"VPCID", a.VPCID == nil}, {"PublicSubnets", a.PublicSubnets == nil}, {"PrivateSubnets", a.PrivateSubnets == nil}, {"KeyARN", a.KeyARN == nil},
-	} {
-		if input.missing {
-			fault(input.field, "is missing")
-		}
-	}
-	for i, cidr := range a.PublicAccessCIDRs {
+	for i, cidr := range s.PublicAccessCIDRs {
 		if err := validateAllowed(cidr); err != nil {
 			fault(fmt.Sprintf("PublicAccessCIDRs[%d]", i), "%s", err)
 		}
 	}
-	a.validateAccess(fault)
-	if !network.ValidLogDays(a.LogDays) {
-		fault("LogDays", "is %d, for which CloudWatch Logs keeps nothing: use 1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365 or more", a.LogDays)
+	s.validateAccess(fault)
+	if !network.ValidLogDays(s.LogDays) {
+		fault("LogDays", "is %d, for which CloudWatch Logs keeps nothing: use 1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365 or more", s.LogDays)
 	}
-	if a.PermissionsBoundary != "" && !form.ValidBoundary(a.PermissionsBoundary) {
-		fault("PermissionsBoundary", "is %q, which is no policy's ARN", a.PermissionsBoundary)
-	}
-	for i, prefix := range a.CachePrefixes {
+	for i, prefix := range s.CachePrefixes {
 		if !cachePrefix.MatchString(prefix) {
 			fault(fmt.Sprintf("CachePrefixes[%d]", i), "is %q, which is no prefix of repositories", prefix)
 		}
 	}
-	if err := a.Nodes.validate(); err != nil {
+	if err := s.Nodes.validate(); err != nil {
 		faults = append(faults, err)
 	}
-	if err := a.Addons.validate(a.Version); err != nil {
+	if err := s.Addons.validate(s.Version); err != nil {
 		faults = append(faults, err)
 	}
 	return errors.Join(faults...)
@@ -177,12 +197,12 @@ func validateAllowed(cidr string) error {
 	return nil
 }
 
-func (a *Args) validateAccess(fault func(field, format string, args ...any)) {
+func (s *Spec) validateAccess(fault func(field, format string, args ...any)) {
 	seen := map[string]string{}
 	for _, list := range []struct {
 		field string
 		arns  []string
-	}{{"Admins", a.Admins}, {"Viewers", a.Viewers}} {
+	}{{"Admins", s.Admins}, {"Viewers", s.Viewers}} {
 		for i, arn := range list.arns {
 			field := fmt.Sprintf("%s[%d]", list.field, i)
 			if !roleARN.MatchString(arn) {
@@ -205,7 +225,7 @@ func entryName(arn string) string {
 }
 
 // accessEntries lets people and CI in by role; nodes get theirs from pulumi-eks.
-func (a *Args) accessEntries() map[string]eks.AccessEntryArgs {
+func (s *Spec) accessEntries() map[string]eks.AccessEntryArgs {
 	entries := map[string]eks.AccessEntryArgs{}
 	add := func(kind, policy string, arns []string) {
 		for _, arn := range arns {
@@ -218,8 +238,8 @@ func (a *Args) accessEntries() map[string]eks.AccessEntryArgs {
 			}
 		}
 	}
-	add("admin", adminPolicy, a.Admins)
-	add("viewer", viewPolicy, a.Viewers)
+	add("admin", adminPolicy, s.Admins)
+	add("viewer", viewPolicy, s.Viewers)
 	return entries
 }
 
@@ -227,7 +247,8 @@ func (a *Args) accessEntries() map[string]eks.AccessEntryArgs {
 type builder struct {
 	ctx      *pulumi.Context
 	name     string
-	args     *Args
+	spec     *Spec
+	in       Inputs
 	out      *Cluster
 	nodeRole *iam.Role
 	// nodePolicies and network are what nodes need before they start.
@@ -236,15 +257,16 @@ type builder struct {
 
 // New makes the cluster: control plane, then the network add-ons, nodes, and the
 // add-ons that run on them.
-func New(ctx *pulumi.Context, name string, args *Args, opts ...pulumi.ResourceOption) (*Cluster, error) {
-	if err := args.Validate(); err != nil {
+func New(ctx *pulumi.Context, name string, spec *Spec, in Inputs, opts ...pulumi.ResourceOption) (*Cluster, error) {
+	spec = spec.with(in)
+	if err := errors.Join(spec.Validate(), in.validate()); err != nil {
 		return nil, fmt.Errorf("cluster %s: %w", name, err)
 	}
 	c := &Cluster{}
 	if err := ctx.RegisterComponentResource("loja-veloz:cluster:Cluster", name, c, opts...); err != nil {
 		return nil, fmt.Errorf("registering cluster %s: %w", name, err)
 	}
-	b := &builder{ctx: ctx, name: name, args: args, out: c}
+	b := &builder{ctx: ctx, name: name, spec: spec, in: in, out: c}
 	for _, step := range []func() error{b.makeNodeRole, b.makeControlPlane, b.installNetwork, b.makeNodes, b.installRest} {
 		if err := step(); err != nil {
 			return nil, fmt.Errorf("cluster %s: %w", name, err)
@@ -261,23 +283,23 @@ func New(ctx *pulumi.Context, name string, args *Args, opts ...pulumi.ResourceOp
 func (b *builder) child() pulumi.ResourceOption { return pulumi.Parent(b.out) }
 
 func (b *builder) tags(part string) pulumi.StringMap {
-	return pulumi.StringMap{"Name": pulumi.String(b.args.Name + "-" + part)}
+	return pulumi.StringMap{"Name": pulumi.String(b.spec.Name + "-" + part)}
 }
 
 func (b *builder) makeNodeRole() error {
 	args := &identity.RoleArgs{
-		Name: b.args.Name + "-node", Description: "Nodes of cluster " + b.args.Name,
+		Name: b.spec.Name + "-node", Description: "Nodes of cluster " + b.spec.Name,
 		Trust:               identity.ServiceTrust("ec2.amazonaws.com", nil),
 		ManagedPolicies:     []string{identity.WorkerNodePolicy, identity.ImagePullPolicy},
-		PermissionsBoundary: b.args.PermissionsBoundary,
+		PermissionsBoundary: b.in.PermissionsBoundary,
 	}
-	if b.args.Nodes.SessionManager {
+	if b.spec.Nodes.SessionManager {
 		args.ManagedPolicies = append(args.ManagedPolicies, identity.SessionManagerPolicy)
 	}
-	if len(b.args.CachePrefixes) > 0 {
+	if len(b.spec.CachePrefixes) > 0 {
 		var repositories []string
-		for _, prefix := range b.args.CachePrefixes {
-			repositories = append(repositories, fmt.Sprintf("arn:aws:ecr:%s:%s:repository/%s/*", b.args.Region, b.args.AccountID, prefix))
+		for _, prefix := range b.spec.CachePrefixes {
+			repositories = append(repositories, fmt.Sprintf("arn:aws:ecr:%s:%s:repository/%s/*", b.spec.Region, b.spec.AccountID, prefix))
 		}
 		args.Policy = identity.PolicyDocument{Statement: []identity.Statement{{
 			Sid: "FillCache", Effect: identity.Allow, Action: []string{"ecr:BatchImportUpstreamImage", "ecr:CreateRepository"},
@@ -290,12 +312,12 @@ func (b *builder) makeNodeRole() error {
 }
 
 func (b *builder) makeControlPlane() error {
-	key := b.args.KeyARN.ToStringOutput().ToStringPtrOutput()
-	protect := pulumi.Protect(b.args.Protect)
+	key := b.in.KeyARN.ToStringOutput().ToStringPtrOutput()
+	protect := pulumi.Protect(b.spec.Protect)
 	// EKS would make this group itself, without an end to its logs and without the key.
 	group, err := cloudwatch.NewLogGroup(b.ctx, b.name+"-logs", &cloudwatch.LogGroupArgs{
-		Name:            pulumi.String("/aws/eks/" + b.args.Name + "/cluster"),
-		RetentionInDays: pulumi.Int(b.args.LogDays),
+		Name:            pulumi.String("/aws/eks/" + b.spec.Name + "/cluster"),
+		RetentionInDays: pulumi.Int(b.spec.LogDays),
 		KmsKeyId:        key,
 		Tags:            b.tags("logs"),
 	}, b.child(), protect)
@@ -303,10 +325,10 @@ func (b *builder) makeControlPlane() error {
 		return fmt.Errorf("making the control plane's log group: %w", err)
 	}
 	role, policies, err := identity.NewRole(b.ctx, b.out, b.name+"-control-plane", &identity.RoleArgs{
-		Name: b.args.Name + "-control-plane", Description: "Control plane of cluster " + b.args.Name,
+		Name: b.spec.Name + "-control-plane", Description: "Control plane of cluster " + b.spec.Name,
 		Trust:               identity.ServiceTrust("eks.amazonaws.com", nil),
 		ManagedPolicies:     []string{identity.ClusterPolicy},
-		PermissionsBoundary: b.args.PermissionsBoundary,
+		PermissionsBoundary: b.in.PermissionsBoundary,
 	})
 	if err != nil {
 		return err
@@ -315,7 +337,7 @@ func (b *builder) makeControlPlane() error {
 	// nothing about the order of deletion: a cluster that outlived its role's policy
 	// could not be deleted, and one that outlived its log group would make it again.
 	// What the cluster's own inputs are derived from does reach it.
-	name := group.Name.ApplyT(func(string) string { return b.args.Name }).(pulumi.StringOutput)
+	name := group.Name.ApplyT(func(string) string { return b.spec.Name }).(pulumi.StringOutput)
 	waits := []any{role}
 	for _, policy := range policies {
 		if attachment, ok := policy.(*iam.RolePolicyAttachment); ok {
@@ -330,15 +352,15 @@ func (b *builder) makeControlPlane() error {
 		return ready, nil
 	}).(iam.RoleOutput)
 
-	public := len(b.args.PublicAccessCIDRs) > 0
+	public := len(b.spec.PublicAccessCIDRs) > 0
 	mode, off, on := eks.AuthenticationModeApi, false, true
 	inputs := &eks.ClusterArgs{
-		Name: name, Version: pulumi.String(b.args.Version),
-		VpcId: b.args.VPCID.ToStringOutput(), PublicSubnetIds: b.args.PublicSubnets, PrivateSubnetIds: b.args.PrivateSubnets,
+		Name: name, Version: pulumi.String(b.spec.Version),
+		VpcId: b.in.VPCID.ToStringOutput(), PublicSubnetIds: b.in.PublicSubnets, PrivateSubnetIds: b.in.PrivateSubnets,
 		EndpointPrivateAccess: pulumi.Bool(true), EndpointPublicAccess: pulumi.Bool(public),
 		EnabledClusterLogTypes: pulumi.ToStringArray(logTypes),
 		EncryptionConfigKeyArn: key,
-		AuthenticationMode:     &mode, AccessEntries: b.args.accessEntries(),
+		AuthenticationMode:     &mode, AccessEntries: b.spec.accessEntries(),
 		ServiceRole: serviceRole, InstanceRole: b.nodeRole,
 		// Controllers are identified by pod, not by an OIDC provider of the cluster.
 		CreateOidcProvider: pulumi.Bool(off),
@@ -348,7 +370,7 @@ func (b *builder) makeControlPlane() error {
 		ProviderCredentialOpts: eks.KubeconfigOptionsArgs{},
 	}
 	if public {
-		inputs.PublicAccessCidrs = pulumi.ToStringArray(b.args.PublicAccessCIDRs)
+		inputs.PublicAccessCidrs = pulumi.ToStringArray(b.spec.PublicAccessCIDRs)
 	}
 	options := []pulumi.ResourceOption{b.child(), protect, pulumi.DependsOn(slices.Concat([]pulumi.Resource{group}, policies))}
 	if !b.ctx.RunningWithMocks() { // which run no transforms
@@ -364,7 +386,7 @@ func (b *builder) makeControlPlane() error {
 
 // corrected changes two things that pulumi-eks has no inputs for. EKS would make
 // whoever creates the cluster its administrator, by an entry that collides with
-// the one among Args.Admins. And the component's own Kubernetes providers would
+// the one among Spec.Admins. And the component's own Kubernetes providers would
 // hold their kubeconfig in plain: there is no credential in it, but nobody has to
 // check that if it is a secret as ours is.
 func corrected(_ context.Context, args *pulumi.ResourceTransformArgs) *pulumi.ResourceTransformResult {
@@ -388,7 +410,7 @@ func (b *builder) read(packaged *eks.Cluster) {
 	property := func(get func(*awseks.Cluster) pulumi.StringOutput) pulumi.StringOutput {
 		return packaged.EksCluster.ApplyT(func(made *awseks.Cluster) (pulumi.StringOutput, error) {
 			if made == nil {
-				return pulumi.StringOutput{}, fmt.Errorf("the component of cluster %s returned no cluster", b.args.Name)
+				return pulumi.StringOutput{}, fmt.Errorf("the component of cluster %s returned no cluster", b.spec.Name)
 			}
 			return get(made), nil
 		}).(pulumi.StringOutput)
@@ -407,7 +429,7 @@ func (b *builder) read(packaged *eks.Cluster) {
 		if !isText || !alsoText {
 			return "", fmt.Errorf("endpoint and certificate authority are a %T and a %T", parts[0], parts[1])
 		}
-		return Kubeconfig(b.args.Name, b.args.Region, endpoint, authority)
+		return Kubeconfig(b.spec.Name, b.spec.Region, endpoint, authority)
 	}).(pulumi.StringOutput)
 	b.out.Kubeconfig = pulumi.ToSecret(text).(pulumi.StringOutput)
 }
@@ -427,12 +449,12 @@ func nested(made *awseks.Cluster, field pulumi.StringPtrOutput) pulumi.StringOut
 
 // podRole gives the add-on's service account in kube-system a role.
 func (b *builder) podRole(addon, serviceAccount, policy string) (pulumi.Resource, error) {
-	role, err := identity.NewPodRole(b.ctx, b.name+"-"+addon, &identity.PodRoleArgs{
-		RoleName: b.args.Name + "-" + addon, ClusterName: b.out.Name,
-		Cluster: b.args.Name, AccountID: b.args.AccountID, Region: b.args.Region,
+	role, err := identity.NewPodRole(b.ctx, b.name+"-"+addon, &identity.PodRoleSpec{
+		RoleName: b.spec.Name + "-" + addon,
+		Cluster:  b.spec.Name, AccountID: b.spec.AccountID, Region: b.spec.Region,
 		Namespace: "kube-system", ServiceAccount: serviceAccount,
-		ManagedPolicies: []string{policy}, PermissionsBoundary: b.args.PermissionsBoundary,
-	}, b.child())
+		ManagedPolicies: []string{policy},
+	}, identity.PodRoleInputs{ClusterName: b.out.Name, PermissionsBoundary: b.in.PermissionsBoundary}, b.child())
 	if err != nil {
 		return nil, err
 	}
@@ -459,8 +481,8 @@ func (b *builder) install(a addon) (pulumi.Resource, error) {
 // installNetwork brings what a node needs to become ready: these DaemonSets wait
 // for nodes, not nodes for their absence.
 func (b *builder) installNetwork() error {
-	versions := b.args.Addons.or(addonVersions[b.args.Version])
-	configuration, err := b.args.Nodes.cniConfiguration()
+	versions := b.spec.Addons.or(addonVersions[b.spec.Version])
+	configuration, err := b.spec.Nodes.cniConfiguration()
 	if err != nil {
 		return err
 	}
@@ -482,12 +504,12 @@ func (b *builder) installNetwork() error {
 }
 
 func (b *builder) makeNodes() error {
-	userData, err := b.args.Nodes.UserData()
+	userData, err := b.spec.Nodes.UserData()
 	if err != nil {
 		return err
 	}
 	nodeTags := b.tags("node")
-	for key, value := range b.args.NodeTags {
+	for key, value := range b.spec.NodeTags {
 		nodeTags[key] = pulumi.String(value)
 	}
 	var specifications ec2.LaunchTemplateTagSpecificationArray
@@ -496,7 +518,7 @@ func (b *builder) makeNodes() error {
 	}
 	// No ImageId: EKS then picks the image of its version, and adds to the user data.
 	template, err := ec2.NewLaunchTemplate(b.ctx, b.name+"-nodes-template", &ec2.LaunchTemplateArgs{
-		Name: pulumi.String(b.args.Name + "-nodes"), UpdateDefaultVersion: pulumi.Bool(true),
+		Name: pulumi.String(b.spec.Name + "-nodes"), UpdateDefaultVersion: pulumi.Bool(true),
 		UserData: pulumi.String(userData), EbsOptimized: pulumi.String("true"),
 		// Pods are one hop further than the node: its role is not theirs.
 		MetadataOptions: ec2.LaunchTemplateMetadataOptionsArgs{
@@ -506,7 +528,7 @@ func (b *builder) makeNodes() error {
 			DeviceName: pulumi.String("/dev/xvda"),
 			// Under AWS's own EBS key: another one's policy would have to admit Auto Scaling.
 			Ebs: ec2.LaunchTemplateBlockDeviceMappingEbsArgs{
-				Encrypted: pulumi.String("true"), VolumeType: pulumi.String("gp3"), VolumeSize: pulumi.Int(int(b.args.Nodes.DiskGiB)),
+				Encrypted: pulumi.String("true"), VolumeType: pulumi.String("gp3"), VolumeSize: pulumi.Int(int(b.spec.Nodes.DiskGiB)),
 				DeleteOnTermination: pulumi.String("true"),
 			},
 		}},
@@ -520,20 +542,20 @@ func (b *builder) makeNodes() error {
 	// The autoscaler finds Auto Scaling groups by these tags, which EKS puts there
 	// for its managed groups; here they show people that it does.
 	tags["k8s.io/cluster-autoscaler/enabled"] = pulumi.String("true")
-	tags["k8s.io/cluster-autoscaler/"+b.args.Name] = pulumi.String("owned")
+	tags["k8s.io/cluster-autoscaler/"+b.spec.Name] = pulumi.String("owned")
 	// The group's name is left to Pulumi: nothing refers to it, and when machines
 	// or disks change the new group stands before the old one goes.
 	group, err := awseks.NewNodeGroup(b.ctx, b.name+"-nodes", &awseks.NodeGroupArgs{
-		ClusterName: b.out.Name, NodeRoleArn: b.nodeRole.Arn, SubnetIds: b.args.PrivateSubnets,
-		AmiType: pulumi.String(amiType), Version: pulumi.String(b.args.Version),
-		InstanceTypes:  pulumi.StringArray{pulumi.String(b.args.Nodes.InstanceType)},
+		ClusterName: b.out.Name, NodeRoleArn: b.nodeRole.Arn, SubnetIds: b.in.PrivateSubnets,
+		AmiType: pulumi.String(amiType), Version: pulumi.String(b.spec.Version),
+		InstanceTypes:  pulumi.StringArray{pulumi.String(b.spec.Nodes.InstanceType)},
 		LaunchTemplate: awseks.NodeGroupLaunchTemplateArgs{Id: template.ID(), Version: version},
 		ScalingConfig: awseks.NodeGroupScalingConfigArgs{
-			MinSize: pulumi.Int(int(b.args.Nodes.Min)), MaxSize: pulumi.Int(int(b.args.Nodes.Max)), DesiredSize: pulumi.Int(int(b.args.Nodes.Desired)),
+			MinSize: pulumi.Int(int(b.spec.Nodes.Min)), MaxSize: pulumi.Int(int(b.spec.Nodes.Max)), DesiredSize: pulumi.Int(int(b.spec.Nodes.Desired)),
 		},
 		UpdateConfig: awseks.NodeGroupUpdateConfigArgs{MaxUnavailable: pulumi.Int(1)},
 		Tags:         tags,
-	}, b.child(), pulumi.DependsOn(slices.Concat(b.network, b.nodePolicies, b.args.Routes)),
+	}, b.child(), pulumi.DependsOn(slices.Concat(b.network, b.nodePolicies, b.in.Routes)),
 		pulumi.IgnoreChanges([]string{"scalingConfig.desiredSize"}))
 	if err != nil {
 		return fmt.Errorf("making the node group: %w", err)
@@ -545,7 +567,7 @@ func (b *builder) makeNodes() error {
 // installRest brings what runs on nodes: EKS calls an add-on without a running pod
 // degraded.
 func (b *builder) installRest() error {
-	versions := b.args.Addons.or(addonVersions[b.args.Version])
+	versions := b.spec.Addons.or(addonVersions[b.spec.Version])
 	association, err := b.podRole("ebs-csi", "ebs-csi-controller-sa", identity.EBSCSIPolicy)
 	if err != nil {
 		return err

@@ -29,15 +29,23 @@ const (
 	viewer  = "arn:aws:iam::" + account + ":role/preview-dev"
 )
 
-func args() *cluster.Args {
-	return &cluster.Args{
+func args() *cluster.Spec {
+	return &cluster.Spec{
 		Name: "loja-veloz-dev", Version: "1.33", Region: "us-east-1", AccountID: account,
-		VPCID: pulumi.String("vpc-1"), PublicSubnets: pulumi.ToStringArray([]string{"subnet-p"}), PrivateSubnets: pulumi.ToStringArray([]string{"subnet-a", "subnet-b"}),
 		PublicAccessCIDRs: []string{"203.0.113.0/24"}, Admins: []string{admin}, Viewers: []string{viewer},
-		KeyARN: pulumi.String(key), LogDays: 90,
+		LogDays:  90,
 		Nodes:    cluster.Nodes{InstanceType: "t3.medium", Min: 2, Max: 6, Desired: 3, DiskGiB: 50, PrefixDelegation: true, MaxPods: 40},
 		NodeTags: map[string]string{"Environment": "dev"}, CachePrefixes: []string{"quay"},
-		PermissionsBoundary: "arn:aws:iam::" + account + ":policy/loja-veloz-boundary", Protect: true,
+		Protect: true,
+	}
+}
+
+// inputs names the admin that the specification names too.
+func inputs() cluster.Inputs {
+	return cluster.Inputs{
+		VPCID: pulumi.String("vpc-1"), PublicSubnets: pulumi.ToStringArray([]string{"subnet-p"}),
+		PrivateSubnets: pulumi.ToStringArray([]string{"subnet-a", "subnet-b"}), KeyARN: pulumi.String(key), Admins: []string{admin},
+		PermissionsBoundary: "arn:aws:iam::" + account + ":policy/loja-veloz-boundary",
 	}
 }
 
@@ -73,19 +81,19 @@ func (s *standIn) NewResource(args pulumi.MockResourceArgs) (string, resource.Pr
 
 // run makes a cluster in an update, in which the engine has already made the one
 // that the component refers to.
-func run(t *testing.T, a *cluster.Args, use func(*cluster.Cluster)) *standIn {
+func run(t *testing.T, s *cluster.Spec, use func(*cluster.Cluster)) *standIn {
 	t.Helper()
 	mocks := &standIn{Recorder: &infratest.Recorder{}, protected: map[string]bool{}, reference: true}
 	err := pulumi.RunErr(func(ctx *pulumi.Context) error {
 		before, err := awseks.NewCluster(ctx, "made", &awseks.ClusterArgs{
-			Name: pulumi.String(a.Name), RoleArn: pulumi.String("role"),
+			Name: pulumi.String(s.Name), RoleArn: pulumi.String("role"),
 			VpcConfig: awseks.ClusterVpcConfigArgs{ClusterSecurityGroupId: pulumi.String("sg-eks"), SubnetIds: pulumi.StringArray{}},
 		})
 		if err != nil {
 			return err
 		}
 		infratest.Registered(before)
-		made, err := cluster.New(ctx, "eks", a)
+		made, err := cluster.New(ctx, "eks", s, inputs())
 		if err == nil && use != nil {
 			use(made)
 		}
@@ -99,7 +107,7 @@ func run(t *testing.T, a *cluster.Args, use func(*cluster.Cluster)) *standIn {
 
 func TestPreviewIsWellFormed(t *testing.T) {
 	recorder, err := infratest.Run(true, func(ctx *pulumi.Context) error {
-		_, err := cluster.New(ctx, "eks", args())
+		_, err := cluster.New(ctx, "eks", args(), inputs())
 		return err
 	})
 	if err != nil {
@@ -217,7 +225,7 @@ func TestNodeGroup(t *testing.T) {
 		t.Errorf("the cache is filled by %s", policy)
 	}
 	for _, found := range mocks.Resources() {
-		if found.Type == "aws:iam/role:Role" && found.Inputs["permissionsBoundary"] != args().PermissionsBoundary {
+		if found.Type == "aws:iam/role:Role" && found.Inputs["permissionsBoundary"] != inputs().PermissionsBoundary {
 			t.Errorf("%s is not bounded", found.Name)
 		}
 	}
@@ -268,7 +276,7 @@ func TestOutputs(t *testing.T) {
 func TestComponentWithoutClusterIsAnError(t *testing.T) {
 	mocks := &standIn{Recorder: &infratest.Recorder{}, protected: map[string]bool{}}
 	err := pulumi.RunErr(func(ctx *pulumi.Context) error {
-		_, err := cluster.New(ctx, "eks", args())
+		_, err := cluster.New(ctx, "eks", args(), inputs())
 		return err
 	}, pulumi.WithMocks("loja-veloz", "test", mocks))
 	if err == nil || !strings.Contains(err.Error(), "returned no cluster") {
@@ -350,15 +358,24 @@ func TestUserData(t *testing.T) {
 	}
 }
 
+// refused gives the error of New.
+func refused(spec *cluster.Spec, in cluster.Inputs) error {
+	_, err := infratest.Run(true, func(ctx *pulumi.Context) error {
+		_, err := cluster.New(ctx, "eks", spec, in)
+		return err
+	})
+	return err
+}
+
 func TestValidateReportsAllFaultsAtOnce(t *testing.T) {
-	err := (&cluster.Args{
+	err := refused(&cluster.Spec{
 		Name: "1-bad_name", Version: "1.12", Region: "mars", AccountID: "12",
 		PublicAccessCIDRs: []string{"0.0.0.0/0", "::/0", "nonsense", "203.0.113.9/24", "0.0.0.0/1", "10.1.0.0/16", "2001:db8::/32"},
 		Admins:            []string{"arn:aws:iam::12:role/x", admin}, Viewers: []string{admin},
-		LogDays: 2, PermissionsBoundary: "b", CachePrefixes: []string{"Quay/"},
+		LogDays: 2, CachePrefixes: []string{"Quay/"},
 		Nodes:  cluster.Nodes{InstanceType: "t3.medium", Min: 5, Max: 3, Desired: 9, DiskGiB: 1, MaxPods: 40},
 		Addons: cluster.Addons{VPCCNI: "latest", KubeProxy: "v1.32.0-eksbuild.1"},
-	}).Validate()
+	}, cluster.Inputs{PermissionsBoundary: "b"})
 	if err == nil {
 		t.Fatal("accepted")
 	}

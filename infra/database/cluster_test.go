@@ -17,17 +17,23 @@ import (
 
 const image = "localhost:5000/database@sha256:fedcba9876543210fedcba9876543210fedcba9876543210fedcba9876543210"
 
-func server() *database.ServerArgs {
-	return &database.ServerArgs{
+func server() *database.ServerSpec {
+	return &database.ServerSpec{
 		Namespace: "database", Image: image, StorageGiB: 5, LocalPath: "/srv/postgres",
 		Clients: []database.Client{{Namespace: "shop", Labels: map[string]string{"app.kubernetes.io/name": "orders"}}},
 	}
 }
 
-func roles() *database.RolesArgs {
-	return &database.RolesArgs{
+// host is the server's name.
+const host = pulumi.String("postgres.database")
+
+// onHost describes the roles on host.
+func onHost() (kube.Stages, error) { return roles().Stages(host) }
+
+func roles() *database.RolesSpec {
+	return &database.RolesSpec{
 		Namespace: "database", Image: image, Databases: []string{"orders", "stock"}, SecretsNamespace: "shop",
-		Host: pulumi.String("postgres.database"), Port: database.Port, SSLMode: "disable",
+		Port: database.Port, SSLMode: "disable",
 		Secret: database.AdminSecret, User: database.Superuser, Server: database.ServerLabels(),
 	}
 }
@@ -61,7 +67,7 @@ func TestADefaultStorageClass(t *testing.T) {
 }
 
 func TestRoles(t *testing.T) {
-	stages, err := roles().Stages()
+	stages, err := roles().Stages(host)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,8 +81,8 @@ func TestJobsMayOnlyKeepTheirSecrets(t *testing.T) {
 		"database/database-admin": "postgres-admin",
 		"shop/database-setup":     "auditor-databases,orders-database,orders-database-owner,stock-database,stock-database-owner",
 	}
-	for _, args := range []interface{ Stages() (kube.Stages, error) }{server(), roles()} {
-		stages, err := args.Stages()
+	for _, describe := range []func() (kube.Stages, error){server().Stages, onHost} {
+		stages, err := describe()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -105,8 +111,8 @@ func TestJobsMayOnlyKeepTheirSecrets(t *testing.T) {
 
 // TestPasswordsComeFromSecrets: no container is told one.
 func TestPasswordsComeFromSecrets(t *testing.T) {
-	for _, args := range []interface{ Stages() (kube.Stages, error) }{server(), roles()} {
-		stages, err := args.Stages()
+	for _, describe := range []func() (kube.Stages, error){server().Stages, onHost} {
+		stages, err := describe()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -136,22 +142,23 @@ func TestClusterRefusals(t *testing.T) {
 	everyone.Clients[0].Labels = nil
 	both := roles()
 	both.CIDRs = []string{"10.0.0.0/24"}
+	_, forgotten := roles().Stages(nil)
 	for want, err := range map[string]error{
-		"Namespace is empty":                   (&database.ServerArgs{}).Validate(),
-		"StorageGiB is 0":                      (&database.ServerArgs{}).Validate(),
-		`LocalPath is "data"`:                  (&database.ServerArgs{LocalPath: "data"}).Validate(),
-		`LocalPath is "/a/../b"`:               (&database.ServerArgs{LocalPath: "/a/../b"}).Validate(),
-		`Image is "x:1": name it by digest`:    (&database.ServerArgs{Image: "x:1"}).Validate(),
+		"Namespace is empty":                   (&database.ServerSpec{}).Validate(),
+		"StorageGiB is 0":                      (&database.ServerSpec{}).Validate(),
+		`LocalPath is "data"`:                  (&database.ServerSpec{LocalPath: "data"}).Validate(),
+		`LocalPath is "/a/../b"`:               (&database.ServerSpec{LocalPath: "/a/../b"}).Validate(),
+		`Image is "x:1": name it by digest`:    (&database.ServerSpec{Image: "x:1"}).Validate(),
 		"Clients[0] has no namespace or no":    everyone.Validate(),
-		"SecretsNamespace is empty":            (&database.RolesArgs{}).Validate(),
-		"Secret is empty":                      (&database.RolesArgs{}).Validate(),
-		"Databases is empty":                   (&database.RolesArgs{}).Validate(),
-		`Databases[1] is "a-b"`:                (&database.RolesArgs{Databases: []string{"a", "a-b"}}).Validate(),
-		"Host is missing":                      (&database.RolesArgs{}).Validate(),
-		"Port is 0":                            (&database.RolesArgs{}).Validate(),
-		`SSLMode is "prefer"`:                  (&database.RolesArgs{SSLMode: "prefer"}).Validate(),
+		"SecretsNamespace is empty":            (&database.RolesSpec{}).Validate(),
+		"Secret is empty":                      (&database.RolesSpec{}).Validate(),
+		"Databases is empty":                   (&database.RolesSpec{}).Validate(),
+		`Databases[1] is "a-b"`:                (&database.RolesSpec{Databases: []string{"a", "a-b"}}).Validate(),
+		"Host is missing":                      forgotten,
+		"Port is 0":                            (&database.RolesSpec{}).Validate(),
+		`SSLMode is "prefer"`:                  (&database.RolesSpec{SSLMode: "prefer"}).Validate(),
 		"Server and CIDRs: exactly one of":     both.Validate(),
-		`Image is "y:2": name it by digest (r`: (&database.RolesArgs{Image: "y:2"}).Validate(),
+		`Image is "y:2": name it by digest (r`: (&database.RolesSpec{Image: "y:2"}).Validate(),
 	} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("want %q in %v", want, err)
@@ -165,9 +172,7 @@ func TestOrderInTheCluster(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		args := roles()
-		args.Host = pulumi.String("db.example").ToStringOutput()
-		_, err = database.NewRoles(ctx, "roles", args, pulumi.DependsOn([]pulumi.Resource{made}))
+		_, err = database.NewRoles(ctx, "roles", roles(), pulumi.String("db.example").ToStringOutput(), pulumi.DependsOn([]pulumi.Resource{made}))
 		return err
 	})
 	if err != nil {
@@ -187,7 +192,7 @@ func TestOrderInTheCluster(t *testing.T) {
 		t.Errorf("the address is %v", data)
 	}
 	if _, err := infratest.Run(true, func(ctx *pulumi.Context) error {
-		_, err := database.NewServer(ctx, "server", &database.ServerArgs{})
+		_, err := database.NewServer(ctx, "server", &database.ServerSpec{})
 		return err
 	}); err == nil || !strings.Contains(err.Error(), "database server: ") {
 		t.Errorf("the error is %v", err)

@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/loja-veloz/platform/infra/kube"
+	"github.com/loja-veloz/platform/infra/validate"
 )
 
 // Names of the Secrets in which credentials lie, and of their keys.
@@ -43,8 +44,8 @@ func OwnerSecret(database string) string { return database + "-database-owner" }
 // that External Secrets writes among it.
 const jobPatience = 10 * time.Minute
 
-// RolesArgs say which databases and roles to make on which server.
-type RolesArgs struct {
+// RolesSpec say which databases and roles to make on which server.
+type RolesSpec struct {
 	// Namespace is where the Job runs; it exists, and so does Secret in it.
 	Namespace string
 	// Image is apps/database, by digest.
@@ -53,8 +54,7 @@ type RolesArgs struct {
 	Databases []string
 	// SecretsNamespace is where the roles' credentials are written; it exists.
 	SecretsNamespace string
-	// Host and Port are the server's.
-	Host pulumi.StringInput
+	// Port is the server's.
 	Port int32
 	// SSLMode is libpq's: disable, require, verify-full.
 	SSLMode string
@@ -81,15 +81,17 @@ var (
 )
 
 // NewRoles makes databases and roles by a Job in the cluster, so that no password
-// passes through Pulumi. Errors name the argument that is wrong.
-func NewRoles(ctx *pulumi.Context, name string, args *RolesArgs, opts ...pulumi.ResourceOption) (*Roles, error) {
+// passes through Pulumi. The host is the server's. Errors name the argument that is
+// wrong.
+func NewRoles(ctx *pulumi.Context, name string, spec *RolesSpec, host pulumi.StringInput, opts ...pulumi.ResourceOption) (*Roles, error) {
 	r := &Roles{}
-	return r, register(ctx, "loja-veloz:database:Roles", name, r, args, opts)
+	stages, err := spec.Stages(host)
+	return r, register(ctx, "loja-veloz:database:Roles", name, r, stages, err, opts)
 }
 
-// register makes a component of its stages.
-func register(ctx *pulumi.Context, kind, name string, component pulumi.ComponentResource, args interface{ Stages() (kube.Stages, error) }, opts []pulumi.ResourceOption) error {
-	stages, err := args.Stages()
+// register registers a component that consists of stages, unless there was an error in describing them.
+func register(ctx *pulumi.Context, kind, name string, component pulumi.ComponentResource, stages kube.Stages, err error,
+	opts []pulumi.ResourceOption) error {
 	if err != nil {
 		return fmt.Errorf("database %s: %w", name, err)
 	}
@@ -106,29 +108,26 @@ func register(ctx *pulumi.Context, kind, name string, component pulumi.Component
 }
 
 // Validate reports everything that is wrong with the arguments, one fault per line.
-func (a *RolesArgs) Validate() error {
-	faults := missing(map[string]string{"Namespace": a.Namespace, "SecretsNamespace": a.SecretsNamespace, "Secret": a.Secret})
-	faults = append(faults, validImage(a.Image)...)
-	if len(a.Databases) == 0 {
+func (s *RolesSpec) Validate() error {
+	faults := missing(map[string]string{"Namespace": s.Namespace, "SecretsNamespace": s.SecretsNamespace, "Secret": s.Secret})
+	faults = append(faults, validImage(s.Image)...)
+	if len(s.Databases) == 0 {
 		faults = append(faults, errors.New("Databases is empty: there is nothing to make"))
 	}
-	for i, name := range a.Databases {
+	for i, name := range s.Databases {
 		if !databaseName.MatchString(name) {
 			faults = append(faults, fmt.Errorf("Databases[%d] is %q: use at most 31 lower-case letters and digits, a letter first", i, name))
 		}
 	}
-	if a.Host == nil {
-		faults = append(faults, errors.New("Host is missing"))
+	if s.Port < 1 || s.Port > 65535 {
+		faults = append(faults, fmt.Errorf("Port is %d: use 1 to 65535", s.Port))
 	}
-	if a.Port < 1 || a.Port > 65535 {
-		faults = append(faults, fmt.Errorf("Port is %d: use 1 to 65535", a.Port))
-	}
-	switch a.SSLMode {
+	switch s.SSLMode {
 	case "disable", "require", "verify-full":
 	default:
-		faults = append(faults, fmt.Errorf("SSLMode is %q: use disable, require or verify-full", a.SSLMode))
+		faults = append(faults, fmt.Errorf("SSLMode is %q: use disable, require or verify-full", s.SSLMode))
 	}
-	if (len(a.Server) == 0) == (len(a.CIDRs) == 0) {
+	if (len(s.Server) == 0) == (len(s.CIDRs) == 0) {
 		faults = append(faults, errors.New("Server and CIDRs: exactly one of them is needed, for where the Job may reach the server"))
 	}
 	return errors.Join(faults...)
@@ -227,53 +226,56 @@ func tcp(port int32) []networkingv1.NetworkPolicyPort {
 // SetupName is that of the Job's pods, by their label app.kubernetes.io/name.
 const SetupName = "database-setup"
 
-// Stages gives every object, or every reason why not.
-func (a *RolesArgs) Stages() (kube.Stages, error) {
-	if err := a.Validate(); err != nil {
+// Stages gives every object, or every reason why not. The host is the server's.
+func (s *RolesSpec) Stages(host pulumi.StringInput) (kube.Stages, error) {
+	var errs validate.Errors
+	errs.Join(s.Validate())
+	errs.Input("Host", host)
+	if err := errs.Err(); err != nil {
 		return nil, err
 	}
-	j := jobs{a.Namespace, a.Image}
+	j := jobs{s.Namespace, s.Image}
 	names := []string{AuditorSecret}
-	for _, database := range a.Databases {
+	for _, database := range s.Databases {
 		names = append(names, RuntimeSecret(database), OwnerSecret(database))
 	}
-	server := networkingv1.NetworkPolicyEgressRule{Ports: tcp(a.Port)}
-	if len(a.Server) > 0 {
-		server.To = pods(a.Namespace, a.Server)
+	server := networkingv1.NetworkPolicyEgressRule{Ports: tcp(s.Port)}
+	if len(s.Server) > 0 {
+		server.To = pods(s.Namespace, s.Server)
 	}
-	for _, cidr := range a.CIDRs {
+	for _, cidr := range s.CIDRs {
 		server.To = append(server.To, networkingv1.NetworkPolicyPeer{IPBlock: &networkingv1.IPBlock{CIDR: cidr}})
 	}
 	// The address has an object of its own: it may only be known when the server is.
 	address := kube.Manifest{Name: "address", Object: &corev1.ConfigMap{ObjectMeta: j.meta("postgres-address"), Data: map[string]string{"host": ""}}}
-	if host, plain := a.Host.(pulumi.String); plain {
-		address.Object.(*corev1.ConfigMap).Data["host"] = string(host)
+	if known, plain := host.(pulumi.String); plain {
+		address.Object.(*corev1.ConfigMap).Data["host"] = string(known)
 	} else {
-		address.Overlays = []kube.Overlay{{Path: []string{"data", "host"}, Value: a.Host}}
+		address.Overlays = []kube.Overlay{{Path: []string{"data", "host"}, Value: host}}
 	}
-	user := kube.SecretVariable("ADMIN_DATABASE_USER", a.Secret, adminUser)
-	if a.User != "" {
-		user = corev1.EnvVar{Name: "ADMIN_DATABASE_USER", Value: a.User}
+	user := kube.SecretVariable("ADMIN_DATABASE_USER", s.Secret, adminUser)
+	if s.User != "" {
+		user = corev1.EnvVar{Name: "ADMIN_DATABASE_USER", Value: s.User}
 	}
 	job, err := kube.NewJob(j.meta(SetupName), "", jobPatience, j.pod(SetupName, "setup", []corev1.EnvVar{
 		{Name: "ADMIN_DATABASE_HOST", ValueFrom: &corev1.EnvVarSource{ConfigMapKeyRef: &corev1.ConfigMapKeySelector{
 			LocalObjectReference: corev1.LocalObjectReference{Name: "postgres-address"}, Key: "host",
 		}}},
-		{Name: "ADMIN_DATABASE_PORT", Value: fmt.Sprint(a.Port)},
+		{Name: "ADMIN_DATABASE_PORT", Value: fmt.Sprint(s.Port)},
 		user,
-		kube.SecretVariable("ADMIN_DATABASE_PASSWORD", a.Secret, AdminKey),
-		{Name: "ADMIN_DATABASE_SSLMODE", Value: a.SSLMode},
-		{Name: "DATABASES", Value: strings.Join(a.Databases, ",")},
-		{Name: "SECRETS_NAMESPACE", Value: a.SecretsNamespace},
+		kube.SecretVariable("ADMIN_DATABASE_PASSWORD", s.Secret, AdminKey),
+		{Name: "ADMIN_DATABASE_SSLMODE", Value: s.SSLMode},
+		{Name: "DATABASES", Value: strings.Join(s.Databases, ",")},
+		{Name: "SECRETS_NAMESPACE", Value: s.SecretsNamespace},
 	}))
 	if err != nil {
 		return nil, err
 	}
-	if a.SkipAwait {
+	if s.SkipAwait {
 		kube.Unawaited(job)
 	}
 	return kube.Stages{
-		append(j.access(SetupName, a.SecretsNamespace, names...), address, kube.Manifest{Name: "network-policy", Object: j.policy(SetupName, server)}),
+		append(j.access(SetupName, s.SecretsNamespace, names...), address, kube.Manifest{Name: "network-policy", Object: j.policy(SetupName, server)}),
 		{{Name: "job", Object: job}},
 	}, nil
 }

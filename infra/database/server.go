@@ -44,9 +44,9 @@ const (
 	stopSeconds int64 = 60
 )
 
-// ServerArgs describe a PostgreSQL in the cluster, for environments whose cloud
+// ServerSpec describe a PostgreSQL in the cluster, for environments whose cloud
 // brings none. It is one pod and keeps no backups.
-type ServerArgs struct {
+type ServerSpec struct {
 	// Namespace exists, and denies what this component does not declare.
 	Namespace string
 	// Image is apps/database, by digest; it makes the superuser's password.
@@ -73,9 +73,10 @@ type Server struct {
 
 // NewServer makes the superuser's Secret, by a Job and only if there is none, and
 // PostgreSQL. Errors name the argument that is wrong.
-func NewServer(ctx *pulumi.Context, name string, args *ServerArgs, opts ...pulumi.ResourceOption) (*Server, error) {
+func NewServer(ctx *pulumi.Context, name string, spec *ServerSpec, opts ...pulumi.ResourceOption) (*Server, error) {
 	s := &Server{}
-	return s, register(ctx, "loja-veloz:database:Server", name, s, args, opts)
+	stages, err := spec.Stages()
+	return s, register(ctx, "loja-veloz:database:Server", name, s, stages, err, opts)
 }
 
 // Port is where PostgreSQL listens.
@@ -85,19 +86,19 @@ const Port int32 = 5432
 func ServerLabels() map[string]string { return map[string]string{"app.kubernetes.io/name": serverName} }
 
 // Host is the server's name in the cluster.
-func (a *ServerArgs) Host() string { return serverName + "." + a.Namespace }
+func (s *ServerSpec) Host() string { return serverName + "." + s.Namespace }
 
 // Validate reports everything that is wrong with the arguments, one fault per line.
-func (a *ServerArgs) Validate() error {
-	faults := missing(map[string]string{"Namespace": a.Namespace})
-	faults = append(faults, validImage(a.Image)...)
-	if a.StorageGiB < 1 {
-		faults = append(faults, fmt.Errorf("StorageGiB is %d: at least 1 is needed", a.StorageGiB))
+func (s *ServerSpec) Validate() error {
+	faults := missing(map[string]string{"Namespace": s.Namespace})
+	faults = append(faults, validImage(s.Image)...)
+	if s.StorageGiB < 1 {
+		faults = append(faults, fmt.Errorf("StorageGiB is %d: at least 1 is needed", s.StorageGiB))
 	}
-	if a.LocalPath != "" && (!path.IsAbs(a.LocalPath) || path.Clean(a.LocalPath) != a.LocalPath || a.LocalPath == "/") {
-		faults = append(faults, fmt.Errorf("LocalPath is %q: an absolute path of a folder is expected", a.LocalPath))
+	if s.LocalPath != "" && (!path.IsAbs(s.LocalPath) || path.Clean(s.LocalPath) != s.LocalPath || s.LocalPath == "/") {
+		faults = append(faults, fmt.Errorf("LocalPath is %q: an absolute path of a folder is expected", s.LocalPath))
 	}
-	for i, client := range a.Clients {
+	for i, client := range s.Clients {
 		if client.Namespace == "" || len(client.Labels) == 0 {
 			faults = append(faults, fmt.Errorf("Clients[%d] has no namespace or no labels: it would admit every pod", i))
 		}
@@ -106,41 +107,41 @@ func (a *ServerArgs) Validate() error {
 }
 
 // Stages gives every object, or every reason why not.
-func (a *ServerArgs) Stages() (kube.Stages, error) {
-	if err := a.Validate(); err != nil {
+func (s *ServerSpec) Stages() (kube.Stages, error) {
+	if err := s.Validate(); err != nil {
 		return nil, err
 	}
-	j := jobs{a.Namespace, a.Image}
+	j := jobs{s.Namespace, s.Image}
 	job, err := kube.NewJob(j.meta(adminName), "", jobPatience, j.pod(adminName, "admin", []corev1.EnvVar{
 		{Name: "ADMIN_SECRET", Value: AdminSecret},
-		{Name: "ADMIN_SECRET_NAMESPACE", Value: a.Namespace},
+		{Name: "ADMIN_SECRET_NAMESPACE", Value: s.Namespace},
 	}))
 	if err != nil {
 		return nil, err
 	}
-	before := append(j.access(adminName, a.Namespace, AdminSecret), kube.Manifest{Name: "network-policy", Object: j.policy(adminName)})
+	before := append(j.access(adminName, s.Namespace, AdminSecret), kube.Manifest{Name: "network-policy", Object: j.policy(adminName)})
 	for i := range before {
 		before[i].Name = "admin-" + before[i].Name
 	}
 	return kube.Stages{
 		before,
 		{{Name: "admin-job", Object: job}},
-		append(a.volume(),
-			kube.Manifest{Name: "network-policy", Object: a.networkPolicy()},
-			kube.Manifest{Name: "service-account", Object: &corev1.ServiceAccount{ObjectMeta: a.meta(serverName), AutomountServiceAccountToken: new(false)}},
-			a.service("service", serverName, ""),
-			a.service("service-pods", serverName+"-pods", corev1.ClusterIPNone)),
-		{{Name: "server", Object: a.statefulSet()}},
+		append(s.volume(),
+			kube.Manifest{Name: "network-policy", Object: s.networkPolicy()},
+			kube.Manifest{Name: "service-account", Object: &corev1.ServiceAccount{ObjectMeta: s.meta(serverName), AutomountServiceAccountToken: new(false)}},
+			s.service("service", serverName, ""),
+			s.service("service-pods", serverName+"-pods", corev1.ClusterIPNone)),
+		{{Name: "server", Object: s.statefulSet()}},
 	}, nil
 }
 
-func (a *ServerArgs) meta(name string) metav1.ObjectMeta {
-	return metav1.ObjectMeta{Name: name, Namespace: a.Namespace, Labels: labels(serverName)}
+func (s *ServerSpec) meta(name string) metav1.ObjectMeta {
+	return metav1.ObjectMeta{Name: name, Namespace: s.Namespace, Labels: labels(serverName)}
 }
 
 // service is not waited for: its pod comes after it.
-func (a *ServerArgs) service(name, object, clusterIP string) kube.Manifest {
-	meta := a.meta(object)
+func (s *ServerSpec) service(name, object, clusterIP string) kube.Manifest {
+	meta := s.meta(object)
 	meta.Annotations = map[string]string{kube.SkipAwait: "true"}
 	return kube.Manifest{Name: name, Object: &corev1.Service{ObjectMeta: meta, Spec: corev1.ServiceSpec{
 		ClusterIP: clusterIP, Selector: ServerLabels(),
@@ -151,27 +152,27 @@ func (a *ServerArgs) service(name, object, clusterIP string) kube.Manifest {
 // volume is the claim, and with LocalPath the volume behind it, whose folder stays
 // when the volume is deleted. A claim may wait for its first pod, so Pulumi does not
 // wait for it.
-func (a *ServerArgs) volume() []kube.Manifest {
-	size := corev1.ResourceList{corev1.ResourceStorage: *resource.NewQuantity(int64(a.StorageGiB)<<30, resource.BinarySI)}
+func (s *ServerSpec) volume() []kube.Manifest {
+	size := corev1.ResourceList{corev1.ResourceStorage: *resource.NewQuantity(int64(s.StorageGiB)<<30, resource.BinarySI)}
 	modes := []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce}
-	meta := a.meta("postgres-data")
+	meta := s.meta("postgres-data")
 	meta.Annotations = map[string]string{kube.SkipAwait: "true"}
 	claim := &corev1.PersistentVolumeClaim{ObjectMeta: meta, Spec: corev1.PersistentVolumeClaimSpec{
 		AccessModes: modes, Resources: corev1.VolumeResourceRequirements{Requests: size},
 	}}
 	manifests := []kube.Manifest{{Name: "claim", Object: claim}}
-	if a.LocalPath == "" {
+	if s.LocalPath == "" {
 		return manifests
 	}
-	name := "loja-veloz-" + a.Namespace + "-postgres"
+	name := "loja-veloz-" + s.Namespace + "-postgres"
 	claim.Spec.StorageClassName, claim.Spec.VolumeName = new(""), name
 	volume := &corev1.PersistentVolume{
 		ObjectMeta: metav1.ObjectMeta{Name: name, Labels: labels(serverName)},
 		Spec: corev1.PersistentVolumeSpec{
 			Capacity: size, AccessModes: modes, PersistentVolumeReclaimPolicy: corev1.PersistentVolumeReclaimRetain,
-			ClaimRef: &corev1.ObjectReference{APIVersion: "v1", Kind: "PersistentVolumeClaim", Namespace: a.Namespace, Name: claim.Name},
+			ClaimRef: &corev1.ObjectReference{APIVersion: "v1", Kind: "PersistentVolumeClaim", Namespace: s.Namespace, Name: claim.Name},
 			// Not hostPath: the kubelet gives the folder of a local volume to the pod's group.
-			PersistentVolumeSource: corev1.PersistentVolumeSource{Local: &corev1.LocalVolumeSource{Path: a.LocalPath}},
+			PersistentVolumeSource: corev1.PersistentVolumeSource{Local: &corev1.LocalVolumeSource{Path: s.LocalPath}},
 			// A local volume has to name its nodes. There is one, and this is true of it.
 			NodeAffinity: &corev1.VolumeNodeAffinity{Required: &corev1.NodeSelector{NodeSelectorTerms: []corev1.NodeSelectorTerm{{
 				MatchExpressions: []corev1.NodeSelectorRequirement{{Key: corev1.LabelOSStable, Operator: corev1.NodeSelectorOpIn, Values: []string{"linux"}}},
@@ -183,16 +184,16 @@ func (a *ServerArgs) volume() []kube.Manifest {
 }
 
 // networkPolicy admits the clients to PostgreSQL, which itself reaches nobody.
-func (a *ServerArgs) networkPolicy() *networkingv1.NetworkPolicy {
+func (s *ServerSpec) networkPolicy() *networkingv1.NetworkPolicy {
 	var from []networkingv1.NetworkPolicyPeer
-	for _, client := range a.Clients {
+	for _, client := range s.Clients {
 		from = append(from, pods(client.Namespace, client.Labels)...)
 	}
 	var ingress []networkingv1.NetworkPolicyIngressRule
 	if len(from) > 0 {
 		ingress = []networkingv1.NetworkPolicyIngressRule{{From: from, Ports: tcp(Port)}}
 	}
-	return &networkingv1.NetworkPolicy{ObjectMeta: a.meta(serverName), Spec: networkingv1.NetworkPolicySpec{
+	return &networkingv1.NetworkPolicy{ObjectMeta: s.meta(serverName), Spec: networkingv1.NetworkPolicySpec{
 		PodSelector: metav1.LabelSelector{MatchLabels: ServerLabels()},
 		PolicyTypes: []networkingv1.PolicyType{networkingv1.PolicyTypeIngress, networkingv1.PolicyTypeEgress},
 		Ingress:     ingress,
@@ -238,7 +239,7 @@ func arguments() []string {
 	return args
 }
 
-func (a *ServerArgs) statefulSet() *appsv1.StatefulSet {
+func (s *ServerSpec) statefulSet() *appsv1.StatefulSet {
 	probe := func(period, failures int32) *corev1.Probe {
 		return &corev1.Probe{
 			ProbeHandler:  corev1.ProbeHandler{TCPSocket: &corev1.TCPSocketAction{Port: intstr.FromString("postgres")}},
@@ -274,7 +275,7 @@ func (a *ServerArgs) statefulSet() *appsv1.StatefulSet {
 			{Name: "admin", MountPath: secretDir, ReadOnly: true},
 		},
 	}
-	return &appsv1.StatefulSet{ObjectMeta: a.meta(serverName), Spec: appsv1.StatefulSetSpec{
+	return &appsv1.StatefulSet{ObjectMeta: s.meta(serverName), Spec: appsv1.StatefulSetSpec{
 		Replicas: new(int32(1)), ServiceName: serverName + "-pods",
 		Selector: &metav1.LabelSelector{MatchLabels: ServerLabels()},
 		Template: corev1.PodTemplateSpec{

@@ -15,8 +15,8 @@ import (
 	"github.com/loja-veloz/platform/infra/secrets"
 )
 
-// ArgoCDArgs say how to install Argo CD, which is reached by port-forward.
-type ArgoCDArgs struct {
+// ArgoCDSpec say how to install Argo CD, which is reached by port-forward.
+type ArgoCDSpec struct {
 	// Namespace is created for it.
 	Namespace string
 	// OIDC is the identity provider; nil leaves the local user admin alone.
@@ -64,26 +64,26 @@ type ArgoCD struct {
 }
 
 // NewArgoCD installs Argo CD. Errors name the argument that is wrong.
-func NewArgoCD(ctx *pulumi.Context, name string, args *ArgoCDArgs, opts ...pulumi.ResourceOption) (*ArgoCD, error) {
+func NewArgoCD(ctx *pulumi.Context, name string, spec *ArgoCDSpec, opts ...pulumi.ResourceOption) (*ArgoCD, error) {
 	a := &ArgoCD{}
 	var err error
-	if a.Release, err = kube.NewChart(ctx, "argo cd", "loja-veloz:delivery:ArgoCD", name, a, args, opts); err != nil {
+	if a.Release, err = kube.NewChart(ctx, "argo cd", "loja-veloz:delivery:ArgoCD", name, a, spec.Installation, opts); err != nil {
 		return nil, err
 	}
 	return a, nil
 }
 
 // Validate reports everything that is wrong with the arguments, one fault per line.
-func (a *ArgoCDArgs) Validate() error {
+func (s *ArgoCDSpec) Validate() error {
 	var faults []error
-	if a.Namespace == "" {
+	if s.Namespace == "" {
 		faults = append(faults, errors.New("Namespace is empty"))
 	}
 	for _, list := range []struct {
 		field  string
 		groups []string
-	}{{"Admins", a.Admins}, {"Deployers", a.Deployers}} {
-		if len(list.groups) > 0 && a.OIDC == nil {
+	}{{"Admins", s.Admins}, {"Deployers", s.Deployers}} {
+		if len(list.groups) > 0 && s.OIDC == nil {
 			faults = append(faults, fmt.Errorf("%s has groups, and OIDC is missing: nobody would be in them", list.field))
 		}
 		for i, group := range list.groups {
@@ -92,16 +92,16 @@ func (a *ArgoCDArgs) Validate() error {
 			}
 		}
 	}
-	if a.OIDC != nil {
-		faults = append(faults, a.OIDC.validate())
+	if s.OIDC != nil {
+		faults = append(faults, s.OIDC.validate())
 	}
-	if a.Repository != nil {
-		faults = append(faults, a.Repository.validate())
+	if s.Repository != nil {
+		faults = append(faults, s.Repository.validate())
 	}
-	if a.Replicas < 1 {
-		faults = append(faults, fmt.Errorf("Replicas is %d: at least 1 is needed", a.Replicas))
+	if s.Replicas < 1 {
+		faults = append(faults, fmt.Errorf("Replicas is %d: at least 1 is needed", s.Replicas))
 	}
-	if err := kube.ValidRepository(a.ChartRepository); err != nil {
+	if err := kube.ValidRepository(s.ChartRepository); err != nil {
 		faults = append(faults, fmt.Errorf("ChartRepository %w", err))
 	}
 	return errors.Join(faults...)
@@ -294,67 +294,67 @@ func budgetOf(replicas int32) MinAvailableBudget {
 }
 
 // policy gives the groups their roles.
-func (a *ArgoCDArgs) policy() string {
+func (s *ArgoCDSpec) policy() string {
 	var csv strings.Builder
 	for _, verb := range []string{"get", "sync"} {
 		fmt.Fprintf(&csv, "p, role:deployer, applications, %s, */*, allow\n", verb)
 	}
-	for _, group := range a.Deployers {
+	for _, group := range s.Deployers {
 		fmt.Fprintf(&csv, "g, %s, role:deployer\n", group)
 	}
-	for _, group := range a.Admins {
+	for _, group := range s.Admins {
 		fmt.Fprintf(&csv, "g, %s, role:admin\n", group)
 	}
 	return csv.String()
 }
 
 // Release gives the Helm release, or every reason why not.
-func (a *ArgoCDArgs) Release() (*kube.Release, error) {
-	if err := a.Validate(); err != nil {
+func (s *ArgoCDSpec) Release() (*kube.Release, error) {
+	if err := s.Validate(); err != nil {
 		return nil, err
 	}
 	var cm *ArgoCDCM
-	if a.OIDC != nil {
-		config, err := a.OIDC.config()
+	if s.OIDC != nil {
+		config, err := s.OIDC.config()
 		if err != nil {
 			return nil, err
 		}
 		cm = &ArgoCDCM{URL: ForwardedURL, OIDCConfig: config}
 	}
 	part := func(milliCPU, memory, limit int64) ArgoCDPart {
-		return ArgoCDPart{Replicas: a.Replicas, PDB: budgetOf(a.Replicas), Resources: kube.Sizes(milliCPU, memory, limit)}
+		return ArgoCDPart{Replicas: s.Replicas, PDB: budgetOf(s.Replicas), Resources: kube.Sizes(milliCPU, memory, limit)}
 	}
 	return &kube.Release{
 		// The chart calls its objects argocd-... after the release.
-		Name: "argocd", Namespace: a.Namespace,
-		Chart: charts.ArgoCD, Repository: a.ChartRepository,
+		Name: "argocd", Namespace: s.Namespace,
+		Chart: charts.ArgoCD, Repository: s.ChartRepository,
 		Values: ArgoCDValues{
-			Global: ArgoCDGlobal{Domain: fmt.Sprintf("argocd-server.%s.svc", a.Namespace), Image: Tag{Tag: charts.ArgoCDServer.Tag}, Logging: ArgoCDLogging{Format: "json"}},
+			Global: ArgoCDGlobal{Domain: fmt.Sprintf("argocd-server.%s.svc", s.Namespace), Image: Tag{Tag: charts.ArgoCDServer.Tag}, Logging: ArgoCDLogging{Format: "json"}},
 			Redis:  ArgoCDRedis{Resources: kube.Sizes(20, 64, 256)},
 			Configs: ArgoCDConfigs{
 				CM: cm,
 				// The port-forward is the encryption.
 				Params: ArgoCDParams{ServerInsecure: true},
-				RBAC:   ArgoCDRBAC{PolicyCSV: a.policy()},
+				RBAC:   ArgoCDRBAC{PolicyCSV: s.policy()},
 			},
 			Controller: ArgoCDController{
 				Replicas: 1, PDB: MaxUnavailableBudget{Enabled: true, MaxUnavailable: 1},
 				Metrics: Switch{Enabled: true}, Resources: kube.Sizes(100, 384, 1024),
 			},
 			Server: ArgoCDServer{
-				Replicas: a.Replicas, PDB: budgetOf(a.Replicas), Metrics: Switch{Enabled: true},
+				Replicas: s.Replicas, PDB: budgetOf(s.Replicas), Metrics: Switch{Enabled: true},
 				Resources: kube.Sizes(50, 128, 384),
 			},
 			RepoServer:     part(50, 192, 768),
 			ApplicationSet: part(20, 96, 256),
 		},
-		Atomic: true, SkipAwait: a.SkipAwait, TimeoutSeconds: 900, MaxHistory: 5,
+		Atomic: true, SkipAwait: s.SkipAwait, TimeoutSeconds: 900, MaxHistory: 5,
 	}, nil
 }
 
 // Pods are those of the release; nil for arguments that are wrong.
-func (a *ArgoCDArgs) Pods() []kube.PodSize {
-	release, err := a.Release()
+func (s *ArgoCDSpec) Pods() []kube.PodSize {
+	release, err := s.Release()
 	if err != nil {
 		return nil
 	}
@@ -369,21 +369,21 @@ func (a *ArgoCDArgs) Pods() []kube.PodSize {
 }
 
 // Installation gives everything that Argo CD consists of, or every reason why not.
-func (a *ArgoCDArgs) Installation() (*kube.Installation, error) {
-	release, err := a.Release()
+func (s *ArgoCDSpec) Installation() (*kube.Installation, error) {
+	release, err := s.Release()
 	if err != nil {
 		return nil, err
 	}
-	before := kube.Stages{{{Name: "namespace", Object: kube.RestrictedNamespace(a.Namespace)}}}
+	before := kube.Stages{{{Name: "namespace", Object: kube.RestrictedNamespace(s.Namespace)}}}
 	var read []kube.Manifest
-	if r := a.Repository; r != nil {
+	if r := s.Repository; r != nil {
 		read = append(read, kube.Manifest{
-			Name: "repository", Object: secrets.NewRepositorySecret("repository", a.Namespace, r.Store, r.SecretName, r.URL),
+			Name: "repository", Object: secrets.NewRepositorySecret("repository", s.Namespace, r.Store, r.SecretName, r.URL),
 		})
 	}
-	if o := a.OIDC; o != nil {
+	if o := s.OIDC; o != nil {
 		read = append(read, kube.Manifest{
-			Name: "oidc", Object: secrets.NewOIDCSecret(oidcSecret, a.Namespace, o.Store, o.SecretName),
+			Name: "oidc", Object: secrets.NewOIDCSecret(oidcSecret, s.Namespace, o.Store, o.SecretName),
 		})
 	}
 	if len(read) > 0 {

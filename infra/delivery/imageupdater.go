@@ -38,8 +38,8 @@ type ImageUpdater struct {
 	pulumi.ResourceState
 }
 
-// ImageUpdaterArgs say whose images to watch and where to write what is new.
-type ImageUpdaterArgs struct {
+// ImageUpdaterSpec say whose images to watch and where to write what is new.
+type ImageUpdaterSpec struct {
 	// Namespace is that of Argo CD and its Applications, which has to exist.
 	Namespace string
 	// AccountID and Region are those of the ECR registry.
@@ -69,35 +69,35 @@ type UpdatedApplication struct {
 // NewImageUpdater installs the updater. The role that may read ECR is associated
 // with ImageUpdaterServiceAccount in Namespace. Errors name the argument that is
 // wrong.
-func NewImageUpdater(ctx *pulumi.Context, name string, args *ImageUpdaterArgs, opts ...pulumi.ResourceOption) (*ImageUpdater, error) {
+func NewImageUpdater(ctx *pulumi.Context, name string, spec *ImageUpdaterSpec, opts ...pulumi.ResourceOption) (*ImageUpdater, error) {
 	u := &ImageUpdater{}
-	if _, err := kube.NewChart(ctx, "image updater", "loja-veloz:delivery:ImageUpdater", name, u, args, opts); err != nil {
+	if _, err := kube.NewChart(ctx, "image updater", "loja-veloz:delivery:ImageUpdater", name, u, spec.Installation, opts); err != nil {
 		return nil, err
 	}
 	return u, nil
 }
 
 // Validate reports everything that is wrong with the arguments, one fault per line.
-func (a *ImageUpdaterArgs) Validate() error {
+func (s *ImageUpdaterSpec) Validate() error {
 	var faults []error
-	if a.Namespace == "" {
+	if s.Namespace == "" {
 		faults = append(faults, errors.New("Namespace is empty"))
 	}
-	if !form.ValidAccount(a.AccountID) {
-		faults = append(faults, fmt.Errorf("AccountID is %q: 12 digits are expected", a.AccountID))
+	if !form.ValidAccount(s.AccountID) {
+		faults = append(faults, fmt.Errorf("AccountID is %q: 12 digits are expected", s.AccountID))
 	}
-	if !form.ValidRegion(a.Region) {
-		faults = append(faults, fmt.Errorf("Region is %q: a region such as us-east-1 is expected", a.Region))
+	if !form.ValidRegion(s.Region) {
+		faults = append(faults, fmt.Errorf("Region is %q: a region such as us-east-1 is expected", s.Region))
 	}
-	if len(a.Applications) > 0 {
-		if err := gitURL(a.Repository); err != nil {
+	if len(s.Applications) > 0 {
+		if err := gitURL(s.Repository); err != nil {
 			faults = append(faults, fmt.Errorf("Repository %w", err))
 		}
-		if a.Branch == "" {
+		if s.Branch == "" {
 			faults = append(faults, errors.New("Branch is empty"))
 		}
 	}
-	for i, app := range a.Applications {
+	for i, app := range s.Applications {
 		if app.NamePattern == "" {
 			faults = append(faults, fmt.Errorf("Applications[%d].NamePattern is empty", i))
 		}
@@ -108,7 +108,7 @@ func (a *ImageUpdaterArgs) Validate() error {
 			faults = append(faults, fmt.Errorf("Applications[%d].Images is empty", i))
 		}
 	}
-	if err := kube.ValidRepository(a.ChartRepository); err != nil {
+	if err := kube.ValidRepository(s.ChartRepository); err != nil {
 		faults = append(faults, fmt.Errorf("ChartRepository %w", err))
 	}
 	return errors.Join(faults...)
@@ -151,36 +151,36 @@ type ImageUpdaterAccount struct {
 	Name string `json:"name"`
 }
 
-func (a *ImageUpdaterArgs) registry() string {
-	return fmt.Sprintf("%s.dkr.ecr.%s.amazonaws.com", a.AccountID, a.Region)
+func (s *ImageUpdaterSpec) registry() string {
+	return fmt.Sprintf("%s.dkr.ecr.%s.amazonaws.com", s.AccountID, s.Region)
 }
 
 // Release gives the Helm release, or every reason why not.
-func (a *ImageUpdaterArgs) Release() (*kube.Release, error) {
-	if err := a.Validate(); err != nil {
+func (s *ImageUpdaterSpec) Release() (*kube.Release, error) {
+	if err := s.Validate(); err != nil {
 		return nil, err
 	}
 	const script = "ecr-login.sh"
 	return &kube.Release{
-		Name: "argocd-image-updater", Namespace: a.Namespace,
-		Chart: charts.ImageUpdater, Repository: a.ChartRepository,
+		Name: "argocd-image-updater", Namespace: s.Namespace,
+		Chart: charts.ImageUpdater, Repository: s.ChartRepository,
 		Values: ImageUpdaterValues{
 			Config: ImageUpdaterConfig{LogLevel: "info", Registries: []ImageRegistry{{
-				Name: "ECR", APIURL: "https://" + a.registry(), Prefix: a.registry(), Ping: true,
+				Name: "ECR", APIURL: "https://" + s.registry(), Prefix: s.registry(), Ping: true,
 				Credentials: "ext:/scripts/" + script, CredsExpire: credentialsExpire,
 			}}},
 			AuthScripts:    ImageUpdaterScripts{Enabled: true, Scripts: map[string]string{script: loginScript}},
-			ExtraEnv:       []corev1.EnvVar{{Name: "AWS_REGION", Value: a.Region}},
+			ExtraEnv:       []corev1.EnvVar{{Name: "AWS_REGION", Value: s.Region}},
 			ServiceAccount: ImageUpdaterAccount{Name: ImageUpdaterServiceAccount},
 			Resources:      kube.Sizes(20, 64, 256),
 		},
-		Atomic: true, SkipAwait: a.SkipAwait, TimeoutSeconds: 600, MaxHistory: 5,
+		Atomic: true, SkipAwait: s.SkipAwait, TimeoutSeconds: 600, MaxHistory: 5,
 	}, nil
 }
 
 // Pods are those of the release; nil for arguments that are wrong.
-func (a *ImageUpdaterArgs) Pods() []kube.PodSize {
-	release, err := a.Release()
+func (s *ImageUpdaterSpec) Pods() []kube.PodSize {
+	release, err := s.Release()
 	if err != nil {
 		return nil
 	}
@@ -191,14 +191,14 @@ func (a *ImageUpdaterArgs) Pods() []kube.PodSize {
 // Installation gives everything that the updater consists of, or every reason why
 // not. Without Applications there is nothing to update yet, and no object of its
 // kind.
-func (a *ImageUpdaterArgs) Installation() (*kube.Installation, error) {
-	release, err := a.Release()
+func (s *ImageUpdaterSpec) Installation() (*kube.Installation, error) {
+	release, err := s.Release()
 	if err != nil {
 		return nil, err
 	}
 	parts := &kube.Installation{Release: release}
-	if len(a.Applications) > 0 {
-		parts.After = kube.Stages{{{Name: "updates", Object: a.updates()}}}
+	if len(s.Applications) > 0 {
+		parts.After = kube.Stages{{{Name: "updates", Object: s.updates()}}}
 	}
 	return parts, nil
 }
@@ -262,20 +262,20 @@ type KustomizeTarget struct {
 // updates follows the images by the time at which they were built: their tags are
 // commits, which have no order. CI has to set SOURCE_DATE_EPOCH, for ko otherwise
 // dates every image 1970.
-func (a *ImageUpdaterArgs) updates() *ImageUpdates {
+func (s *ImageUpdaterSpec) updates() *ImageUpdates {
 	updates := &ImageUpdates{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "argocd-image-updater.argoproj.io/v1alpha1", Kind: "ImageUpdater"},
-		ObjectMeta: metav1.ObjectMeta{Name: "loja-veloz", Namespace: a.Namespace},
+		ObjectMeta: metav1.ObjectMeta{Name: "loja-veloz", Namespace: s.Namespace},
 	}
-	for _, app := range a.Applications {
+	for _, app := range s.Applications {
 		ref := ApplicationRef{
 			NamePattern: app.NamePattern,
 			WriteBackConfig: WriteBackConfig{Method: "git", GitConfig: GitConfig{
-				Repository: a.Repository, Branch: a.Branch, WriteBackTarget: "kustomization:/" + app.Path,
+				Repository: s.Repository, Branch: s.Branch, WriteBackTarget: "kustomization:/" + app.Path,
 			}},
 		}
 		for _, image := range app.Images {
-			name := a.registry() + "/" + image
+			name := s.registry() + "/" + image
 			ref.Images = append(ref.Images, UpdatedImage{
 				Alias: path.Base(image), ImageName: name, // an alias has no slash
 				CommonUpdateSettings: UpdateSettings{UpdateStrategy: "newest-build"},

@@ -20,8 +20,8 @@ const (
 	store      = "aws-secrets-manager"
 )
 
-func argoCD() *delivery.ArgoCDArgs {
-	return &delivery.ArgoCDArgs{
+func argoCD() *delivery.ArgoCDSpec {
+	return &delivery.ArgoCDSpec{
 		Namespace: "argocd",
 		OIDC: &delivery.OIDC{
 			Name: "Company", Issuer: "https://login.example.com", ClientID: "argocd", SecretName: "loja-veloz/prod/argocd-oidc", Store: store,
@@ -31,15 +31,15 @@ func argoCD() *delivery.ArgoCDArgs {
 	}
 }
 
-func imageUpdater() *delivery.ImageUpdaterArgs {
-	return &delivery.ImageUpdaterArgs{
+func imageUpdater() *delivery.ImageUpdaterSpec {
+	return &delivery.ImageUpdaterSpec{
 		Namespace: "argocd", AccountID: "111122223333", Region: "us-east-1", Repository: repository, Branch: "main",
 		Applications: []delivery.UpdatedApplication{{NamePattern: "sample-web-app", Path: "deploy/prod/sample-web-app", Images: []string{"sample-web-app"}}},
 	}
 }
 
-func rolloutsRelease() *delivery.RolloutsReleaseArgs {
-	return &delivery.RolloutsReleaseArgs{
+func rolloutsRelease() *delivery.RolloutsReleaseSpec {
+	return &delivery.RolloutsReleaseSpec{
 		Namespace: "argo-rollouts", Replicas: 2,
 		Datadog: &delivery.DatadogMetrics{Site: "datadoghq.com", SecretName: "loja-veloz/prod/datadog", Store: store},
 	}
@@ -92,7 +92,7 @@ func TestPods(t *testing.T) {
 	if !slices.Equal(pods, want) {
 		t.Errorf("pods are %+v", pods)
 	}
-	wrong := slices.Concat((&delivery.RolloutsReleaseArgs{}).Pods(), (&delivery.ArgoCDArgs{}).Pods(), (&delivery.ImageUpdaterArgs{}).Pods())
+	wrong := slices.Concat((&delivery.RolloutsReleaseSpec{}).Pods(), (&delivery.ArgoCDSpec{}).Pods(), (&delivery.ImageUpdaterSpec{}).Pods())
 	if len(wrong) > 0 {
 		t.Errorf("wrong arguments have the pods %+v", wrong)
 	}
@@ -115,21 +115,6 @@ func TestWithoutAProviderThereIsNone(t *testing.T) {
 func TestTheVersionsAreOne(t *testing.T) {
 	if charts.RolloutsController.Tag != delivery.RolloutsVersion {
 		t.Errorf("the chart runs %s, the manifests %s", charts.RolloutsController.Tag, delivery.RolloutsVersion)
-	}
-}
-
-func TestApplication(t *testing.T) {
-	application, err := delivery.NewApplication(&delivery.ApplicationArgs{
-		Name: "sample-web-app", Namespace: "argocd", RepoURL: repository, Path: "deploy/prod/sample-web-app", Revision: "main", Target: "shop",
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	infratest.Golden(t, "application", []kube.Manifest{{Name: "application", Object: application}})
-	copied := application.DeepCopyObject().(*delivery.Application)
-	copied.Spec.IgnoreDifferences[0].JQPathExpressions[0], copied.Spec.SyncPolicy.Automated.Prune = "x", false
-	if application.Spec.IgnoreDifferences[0].JQPathExpressions[0] == "x" || !application.Spec.SyncPolicy.Automated.Prune {
-		t.Error("a copy shares with the original")
 	}
 }
 
@@ -161,31 +146,29 @@ func TestNewReleases(t *testing.T) {
 }
 
 func TestReleaseRefusals(t *testing.T) {
-	_, application := delivery.NewApplication(&delivery.ApplicationArgs{RepoURL: "git@github.com:x/y"})
 	for want, err := range map[string]error{
-		"Namespace is empty":                     (&delivery.ArgoCDArgs{}).Validate(),
-		"Replicas is 0":                          (&delivery.ArgoCDArgs{}).Validate(),
-		"Admins has groups, and OIDC is missing": (&delivery.ArgoCDArgs{Admins: []string{"a"}}).Validate(),
-		"Deployers has groups, and OIDC is":      (&delivery.ArgoCDArgs{Deployers: []string{"a"}}).Validate(),
-		"OIDC.Name is empty":                     (&delivery.ArgoCDArgs{OIDC: &delivery.OIDC{}}).Validate(),
-		"OIDC.ClientID is empty":                 (&delivery.ArgoCDArgs{OIDC: &delivery.OIDC{}}).Validate(),
-		"OIDC.SecretName is empty":               (&delivery.ArgoCDArgs{OIDC: &delivery.OIDC{}}).Validate(),
-		"OIDC.Store is empty":                    (&delivery.ArgoCDArgs{OIDC: &delivery.OIDC{}}).Validate(),
-		`OIDC.Issuer is "http://x"`:              (&delivery.ArgoCDArgs{OIDC: &delivery.OIDC{Issuer: "http://x"}}).Validate(),
-		`Admins[0] is "a,b"`:                     (&delivery.ArgoCDArgs{Admins: []string{"a,b"}}).Validate(),
-		"Repository.URL is":                      (&delivery.ArgoCDArgs{Repository: &delivery.GitRepository{URL: "https://u:p@x/y"}}).Validate(),
-		"Repository.SecretName is empty":         (&delivery.ArgoCDArgs{Repository: &delivery.GitRepository{}}).Validate(),
-		"Repository.Store is empty":              (&delivery.ArgoCDArgs{Repository: &delivery.GitRepository{}}).Validate(),
-		"AccountID is":                           (&delivery.ImageUpdaterArgs{}).Validate(),
-		"Region is":                              (&delivery.ImageUpdaterArgs{}).Validate(),
-		"Branch is empty":                        (&delivery.ImageUpdaterArgs{Applications: make([]delivery.UpdatedApplication, 1)}).Validate(),
-		"Applications[0].NamePattern is empty":   (&delivery.ImageUpdaterArgs{Applications: make([]delivery.UpdatedApplication, 1)}).Validate(),
-		"Applications[0].Path is empty":          (&delivery.ImageUpdaterArgs{Applications: make([]delivery.UpdatedApplication, 1)}).Validate(),
-		"Applications[0].Images is empty":        (&delivery.ImageUpdaterArgs{Applications: make([]delivery.UpdatedApplication, 1)}).Validate(),
-		"Datadog.Site is empty":                  (&delivery.RolloutsReleaseArgs{Datadog: &delivery.DatadogMetrics{}}).Validate(),
-		"ChartRepository is \"http://x\": use":   (&delivery.RolloutsReleaseArgs{ChartRepository: "http://x"}).Validate(),
-		"Target is empty":                        application,
-		`RepoURL is "git@github.com:x/y": an h`:  application,
+		"Namespace is empty":                     (&delivery.ArgoCDSpec{}).Validate(),
+		"Replicas is 0":                          (&delivery.ArgoCDSpec{}).Validate(),
+		"Admins has groups, and OIDC is missing": (&delivery.ArgoCDSpec{Admins: []string{"a"}}).Validate(),
+		"Deployers has groups, and OIDC is":      (&delivery.ArgoCDSpec{Deployers: []string{"a"}}).Validate(),
+		"OIDC.Name is empty":                     (&delivery.ArgoCDSpec{OIDC: &delivery.OIDC{}}).Validate(),
+		"OIDC.ClientID is empty":                 (&delivery.ArgoCDSpec{OIDC: &delivery.OIDC{}}).Validate(),
+		"OIDC.SecretName is empty":               (&delivery.ArgoCDSpec{OIDC: &delivery.OIDC{}}).Validate(),
+		"OIDC.Store is empty":                    (&delivery.ArgoCDSpec{OIDC: &delivery.OIDC{}}).Validate(),
+		`OIDC.Issuer is "http://x"`:              (&delivery.ArgoCDSpec{OIDC: &delivery.OIDC{Issuer: "http://x"}}).Validate(),
+		`Admins[0] is "a,b"`:                     (&delivery.ArgoCDSpec{Admins: []string{"a,b"}}).Validate(),
+		"Repository.URL is":                      (&delivery.ArgoCDSpec{Repository: &delivery.GitRepository{URL: "https://u:p@x/y"}}).Validate(),
+		"Repository.SecretName is empty":         (&delivery.ArgoCDSpec{Repository: &delivery.GitRepository{}}).Validate(),
+		"Repository.Store is empty":              (&delivery.ArgoCDSpec{Repository: &delivery.GitRepository{}}).Validate(),
+		"AccountID is":                           (&delivery.ImageUpdaterSpec{}).Validate(),
+		"Region is":                              (&delivery.ImageUpdaterSpec{}).Validate(),
+		"Branch is empty":                        (&delivery.ImageUpdaterSpec{Applications: make([]delivery.UpdatedApplication, 1)}).Validate(),
+		"Applications[0].NamePattern is empty":   (&delivery.ImageUpdaterSpec{Applications: make([]delivery.UpdatedApplication, 1)}).Validate(),
+		"Applications[0].Path is empty":          (&delivery.ImageUpdaterSpec{Applications: make([]delivery.UpdatedApplication, 1)}).Validate(),
+		"Applications[0].Images is empty":        (&delivery.ImageUpdaterSpec{Applications: make([]delivery.UpdatedApplication, 1)}).Validate(),
+		"Datadog.Site is empty":                  (&delivery.RolloutsReleaseSpec{Datadog: &delivery.DatadogMetrics{}}).Validate(),
+		"ChartRepository is \"http://x\": use":   (&delivery.RolloutsReleaseSpec{ChartRepository: "http://x"}).Validate(),
+		`Repository.URL is "git@github.com:x/y"`: (&delivery.ArgoCDSpec{Repository: &delivery.GitRepository{URL: "git@github.com:x/y"}}).Validate(),
 	} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("want %q in %v", want, err)

@@ -35,8 +35,8 @@ const (
 	objectName  = "argo-rollouts"
 )
 
-// RolloutsArgs says which controller to install.
-type RolloutsArgs struct {
+// RolloutsSpec says which controller to install.
+type RolloutsSpec struct {
 	// Namespace is created for the controller.
 	Namespace string
 	// WeightRules is what the gateway in use lets the controller do to move weights.
@@ -53,8 +53,8 @@ type Rollouts struct {
 
 // NewRollouts installs the CRDs and the controller, and is done when the
 // controller is ready. Errors name the argument that is wrong.
-func NewRollouts(ctx *pulumi.Context, name string, args *RolloutsArgs, opts ...pulumi.ResourceOption) (*Rollouts, error) {
-	stages, err := args.Stages()
+func NewRollouts(ctx *pulumi.Context, name string, spec *RolloutsSpec, opts ...pulumi.ResourceOption) (*Rollouts, error) {
+	stages, err := spec.Stages()
 	if err != nil {
 		return nil, fmt.Errorf("rollouts controller %s: %w", name, err)
 	}
@@ -72,27 +72,27 @@ func NewRollouts(ctx *pulumi.Context, name string, args *RolloutsArgs, opts ...p
 }
 
 // Stages gives every object of the controller, or every reason why not.
-func (a *RolloutsArgs) Stages() (kube.Stages, error) {
-	if err := a.validate(); err != nil {
+func (s *RolloutsSpec) Stages() (kube.Stages, error) {
+	if err := s.validate(); err != nil {
 		return nil, err
 	}
 	crds, err := kube.Definitions(definitions)
 	if err != nil {
 		return nil, err
 	}
-	namespace := kube.Manifest{Name: "namespace", Object: kube.RestrictedNamespace(a.Namespace)}
-	return kube.Stages{append(crds, namespace), a.access(), a.controller()}, nil
+	namespace := kube.Manifest{Name: "namespace", Object: kube.RestrictedNamespace(s.Namespace)}
+	return kube.Stages{append(crds, namespace), s.access(), s.controller()}, nil
 }
 
-func (a *RolloutsArgs) validate() error {
+func (s *RolloutsSpec) validate() error {
 	var faults []error
-	if a.Namespace == "" {
+	if s.Namespace == "" {
 		faults = append(faults, errors.New("Namespace is empty"))
 	}
-	if a.Replicas < 1 {
-		faults = append(faults, fmt.Errorf("Replicas is %d: at least 1 is needed", a.Replicas))
+	if s.Replicas < 1 {
+		faults = append(faults, fmt.Errorf("Replicas is %d: at least 1 is needed", s.Replicas))
 	}
-	if len(a.WeightRules) == 0 {
+	if len(s.WeightRules) == 0 {
 		faults = append(faults, errors.New("WeightRules is empty: the controller could move no weight"))
 	}
 	return errors.Join(faults...)
@@ -103,17 +103,17 @@ var controllerLabels = map[string]string{
 	"app.kubernetes.io/component": "rollouts-controller",
 }
 
-func (a *RolloutsArgs) meta(name string) metav1.ObjectMeta {
-	return metav1.ObjectMeta{Name: name, Namespace: a.Namespace, Labels: controllerLabels}
+func (s *RolloutsSpec) meta(name string) metav1.ObjectMeta {
+	return metav1.ObjectMeta{Name: name, Namespace: s.Namespace, Labels: controllerLabels}
 }
 
 // access is the identity and what it may do: what the controller of this version
 // calls when it runs canaries, and nothing for the meshes that are not here.
 // Secrets and ConfigMaps it reads only in its own namespace, where notification
 // and plugin configuration would lie; it starts without either.
-func (a *RolloutsArgs) access() []kube.Manifest {
+func (s *RolloutsSpec) access() []kube.Manifest {
 	read := []string{"get", "list", "watch"}
-	account := []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Name: objectName, Namespace: a.Namespace}}
+	account := []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Name: objectName, Namespace: s.Namespace}}
 	clusterMeta := metav1.ObjectMeta{Name: "loja-veloz:" + objectName, Labels: controllerLabels}
 	canaries := []rbacv1.PolicyRule{
 		{APIGroups: []string{rollouts.Group}, Resources: []string{"rollouts"}, Verbs: append(slices.Clone(read), "update", "patch")},
@@ -133,29 +133,29 @@ func (a *RolloutsArgs) access() []kube.Manifest {
 		{APIGroups: []string{"batch"}, Resources: []string{"jobs"}, Verbs: read},
 	}
 	own := []rbacv1.PolicyRule{{APIGroups: []string{""}, Resources: []string{"secrets", "configmaps"}, Verbs: read}}
-	if a.Replicas > 1 {
+	if s.Replicas > 1 {
 		own = append(own, rbacv1.PolicyRule{
 			APIGroups: []string{"coordination.k8s.io"}, Resources: []string{"leases"}, Verbs: []string{"create", "get", "update"},
 		})
 	}
 	return []kube.Manifest{
-		{Name: "service-account", Object: &corev1.ServiceAccount{ObjectMeta: a.meta(objectName), AutomountServiceAccountToken: new(false)}},
-		{Name: "cluster-role", Object: &rbacv1.ClusterRole{ObjectMeta: clusterMeta, Rules: append(canaries, a.WeightRules...)}},
+		{Name: "service-account", Object: &corev1.ServiceAccount{ObjectMeta: s.meta(objectName), AutomountServiceAccountToken: new(false)}},
+		{Name: "cluster-role", Object: &rbacv1.ClusterRole{ObjectMeta: clusterMeta, Rules: append(canaries, s.WeightRules...)}},
 		{Name: "cluster-role-binding", Object: &rbacv1.ClusterRoleBinding{
 			ObjectMeta: clusterMeta,
 			RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: clusterMeta.Name},
 			Subjects:   account,
 		}},
-		{Name: "role", Object: &rbacv1.Role{ObjectMeta: a.meta(objectName), Rules: own}},
+		{Name: "role", Object: &rbacv1.Role{ObjectMeta: s.meta(objectName), Rules: own}},
 		{Name: "role-binding", Object: &rbacv1.RoleBinding{
-			ObjectMeta: a.meta(objectName),
+			ObjectMeta: s.meta(objectName),
 			RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: objectName},
 			Subjects:   account,
 		}},
 	}
 }
 
-func (a *RolloutsArgs) arguments() []string {
+func (s *RolloutsSpec) arguments() []string {
 	return []string{
 		"--loglevel=info",
 		"--logformat=json",
@@ -165,7 +165,7 @@ func (a *RolloutsArgs) arguments() []string {
 		fmt.Sprintf("--healthzPort=%d", healthPort),
 		fmt.Sprintf("--metricsPort=%d", metricsPort),
 		// One replica waits for no lease after a crash; Recreate keeps it alone.
-		fmt.Sprintf("--leader-elect=%t", a.Replicas > 1),
+		fmt.Sprintf("--leader-elect=%t", s.Replicas > 1),
 		// Workers are for clusters of hundreds of services (the defaults are 10 and 30).
 		"--rollout-threads=2",
 		"--analysis-threads=2",
@@ -176,10 +176,10 @@ func (a *RolloutsArgs) arguments() []string {
 	}
 }
 
-func (a *RolloutsArgs) controller() []kube.Manifest {
+func (s *RolloutsSpec) controller() []kube.Manifest {
 	selector := map[string]string{"app.kubernetes.io/name": objectName}
 	strategy := appsv1.DeploymentStrategy{Type: appsv1.RecreateDeploymentStrategyType}
-	if a.Replicas > 1 {
+	if s.Replicas > 1 {
 		strategy.Type = appsv1.RollingUpdateDeploymentStrategyType
 	}
 	probe := func(period int32) *corev1.Probe {
@@ -198,7 +198,7 @@ func (a *RolloutsArgs) controller() []kube.Manifest {
 		Containers: []corev1.Container{{
 			Name:  objectName,
 			Image: "quay.io/argoproj/argo-rollouts:" + RolloutsVersion,
-			Args:  a.arguments(),
+			Args:  s.arguments(),
 			Env:   []corev1.EnvVar{{Name: "GOMEMLIMIT", Value: "160MiB"}, {Name: "GOGC", Value: "50"}},
 			Ports: []corev1.ContainerPort{
 				{Name: "healthz", ContainerPort: healthPort, Protocol: corev1.ProtocolTCP},
@@ -216,14 +216,14 @@ func (a *RolloutsArgs) controller() []kube.Manifest {
 		pod.Containers[0].VolumeMounts = append(pod.Containers[0].VolumeMounts, corev1.VolumeMount{Name: volume, MountPath: path})
 	}
 	return []kube.Manifest{
-		{Name: "deployment", Object: &appsv1.Deployment{ObjectMeta: a.meta(objectName), Spec: appsv1.DeploymentSpec{
-			Replicas: &a.Replicas,
+		{Name: "deployment", Object: &appsv1.Deployment{ObjectMeta: s.meta(objectName), Spec: appsv1.DeploymentSpec{
+			Replicas: &s.Replicas,
 			Selector: &metav1.LabelSelector{MatchLabels: selector},
 			Strategy: strategy,
 			Template: corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: controllerLabels}, Spec: pod},
 		}}},
 		// Nothing calls the controller; Prometheus is admitted when it arrives.
-		{Name: "network-policy", Object: &networkingv1.NetworkPolicy{ObjectMeta: a.meta(objectName), Spec: networkingv1.NetworkPolicySpec{
+		{Name: "network-policy", Object: &networkingv1.NetworkPolicy{ObjectMeta: s.meta(objectName), Spec: networkingv1.NetworkPolicySpec{
 			PodSelector: metav1.LabelSelector{MatchLabels: selector},
 			PolicyTypes: []networkingv1.PolicyType{networkingv1.PolicyTypeIngress},
 		}}},

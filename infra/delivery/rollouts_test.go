@@ -14,8 +14,8 @@ import (
 	"github.com/loja-veloz/platform/infra/infratest"
 )
 
-func args() *delivery.RolloutsArgs {
-	return &delivery.RolloutsArgs{Namespace: "argo-rollouts", WeightRules: gateway.TraefikRouter{}.WeightRules(), Replicas: 1}
+func args() *delivery.RolloutsSpec {
+	return &delivery.RolloutsSpec{Namespace: "argo-rollouts", WeightRules: gateway.TraefikRouter{}.WeightRules(), Replicas: 1}
 }
 
 func TestRolloutsObjects(t *testing.T) {
@@ -58,7 +58,7 @@ func TestRightsAreBounded(t *testing.T) {
 }
 
 func TestRefusals(t *testing.T) {
-	_, err := (&delivery.RolloutsArgs{}).Stages()
+	_, err := (&delivery.RolloutsSpec{}).Stages()
 	if err == nil {
 		t.Fatal("it is taken")
 	}

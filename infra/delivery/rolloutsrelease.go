@@ -19,9 +19,9 @@ const (
 	pluginFolder = "/plugins"
 )
 
-// RolloutsReleaseArgs say how to install the controller from its chart, with the
+// RolloutsReleaseSpec say how to install the controller from its chart, with the
 // plugin that moves weights in HTTPRoutes.
-type RolloutsReleaseArgs struct {
+type RolloutsReleaseSpec struct {
 	// Namespace is created for the controller.
 	Namespace string
 	// Replicas is the number of controller pods, of which one leads.
@@ -53,25 +53,25 @@ type RolloutsRelease struct {
 
 // NewRolloutsRelease installs the controller from its chart. Errors name the
 // argument that is wrong.
-func NewRolloutsRelease(ctx *pulumi.Context, name string, args *RolloutsReleaseArgs, opts ...pulumi.ResourceOption) (*RolloutsRelease, error) {
+func NewRolloutsRelease(ctx *pulumi.Context, name string, spec *RolloutsReleaseSpec, opts ...pulumi.ResourceOption) (*RolloutsRelease, error) {
 	r := &RolloutsRelease{}
 	var err error
-	if r.Release, err = kube.NewChart(ctx, "rollouts controller", "loja-veloz:delivery:RolloutsRelease", name, r, args, opts); err != nil {
+	if r.Release, err = kube.NewChart(ctx, "rollouts controller", "loja-veloz:delivery:RolloutsRelease", name, r, spec.Installation, opts); err != nil {
 		return nil, err
 	}
 	return r, nil
 }
 
 // Validate reports everything that is wrong with the arguments, one fault per line.
-func (a *RolloutsReleaseArgs) Validate() error {
+func (s *RolloutsReleaseSpec) Validate() error {
 	var faults []error
-	if a.Namespace == "" {
+	if s.Namespace == "" {
 		faults = append(faults, errors.New("Namespace is empty"))
 	}
-	if a.Replicas < 1 {
-		faults = append(faults, fmt.Errorf("Replicas is %d: at least 1 is needed", a.Replicas))
+	if s.Replicas < 1 {
+		faults = append(faults, fmt.Errorf("Replicas is %d: at least 1 is needed", s.Replicas))
 	}
-	if d := a.Datadog; d != nil {
+	if d := s.Datadog; d != nil {
 		for _, needed := range []struct{ field, value string }{
 			{"Site", d.Site}, {"SecretName", d.SecretName}, {"Store", d.Store},
 		} {
@@ -80,7 +80,7 @@ func (a *RolloutsReleaseArgs) Validate() error {
 			}
 		}
 	}
-	if err := kube.ValidRepository(a.ChartRepository); err != nil {
+	if err := kube.ValidRepository(s.ChartRepository); err != nil {
 		faults = append(faults, fmt.Errorf("ChartRepository %w", err))
 	}
 	return errors.Join(faults...)
@@ -150,8 +150,8 @@ type RolloutsDashboard struct {
 const dashboardReplicas = 1
 
 // Release gives the Helm release, or every reason why not.
-func (a *RolloutsReleaseArgs) Release() (*kube.Release, error) {
-	if err := a.Validate(); err != nil {
+func (s *RolloutsReleaseSpec) Release() (*kube.Release, error) {
+	if err := s.Validate(); err != nil {
 		return nil, err
 	}
 	// The namespace admits restricted containers only. The chart says runAsNonRoot of
@@ -169,11 +169,11 @@ func (a *RolloutsReleaseArgs) Release() (*kube.Release, error) {
 		SecurityContext: security,
 	}
 	return &kube.Release{
-		Name: objectName, Namespace: a.Namespace,
-		Chart: charts.Rollouts, Repository: a.ChartRepository,
+		Name: objectName, Namespace: s.Namespace,
+		Chart: charts.Rollouts, Repository: s.ChartRepository,
 		Values: RolloutsValues{
 			Controller: RolloutsController{
-				Image: Tag{Tag: charts.RolloutsController.Tag}, Replicas: a.Replicas, PDB: budgetOf(a.Replicas),
+				Image: Tag{Tag: charts.RolloutsController.Tag}, Replicas: s.Replicas, PDB: budgetOf(s.Replicas),
 				Metrics:              Switch{Enabled: true},
 				InitContainers:       []corev1.Container{copier},
 				TrafficRouterPlugins: []RolloutsPlugin{{Name: gateway.PluginName, Location: "file://" + pluginFolder + "/" + pluginFile}},
@@ -186,7 +186,7 @@ func (a *RolloutsReleaseArgs) Release() (*kube.Release, error) {
 				Enabled: true, Readonly: true, Resources: kube.Sizes(10, 64, 192), ContainerSecurityContext: restricted(),
 			},
 		},
-		Atomic: true, SkipAwait: a.SkipAwait, TimeoutSeconds: 600, MaxHistory: 5,
+		Atomic: true, SkipAwait: s.SkipAwait, TimeoutSeconds: 600, MaxHistory: 5,
 	}, nil
 }
 
@@ -199,8 +199,8 @@ func restricted() *corev1.SecurityContext {
 }
 
 // Pods are those of the release; nil for arguments that are wrong.
-func (a *RolloutsReleaseArgs) Pods() []kube.PodSize {
-	release, err := a.Release()
+func (s *RolloutsReleaseSpec) Pods() []kube.PodSize {
+	release, err := s.Release()
 	if err != nil {
 		return nil
 	}
@@ -213,15 +213,15 @@ func (a *RolloutsReleaseArgs) Pods() []kube.PodSize {
 
 // Installation gives everything that the controller consists of, or every reason
 // why not.
-func (a *RolloutsReleaseArgs) Installation() (*kube.Installation, error) {
-	release, err := a.Release()
+func (s *RolloutsReleaseSpec) Installation() (*kube.Installation, error) {
+	release, err := s.Release()
 	if err != nil {
 		return nil, err
 	}
-	before := kube.Stages{{{Name: "namespace", Object: kube.RestrictedNamespace(a.Namespace)}}}
-	if d := a.Datadog; d != nil {
+	before := kube.Stages{{{Name: "namespace", Object: kube.RestrictedNamespace(s.Namespace)}}}
+	if d := s.Datadog; d != nil {
 		before = append(before, []kube.Manifest{{
-			Name: "datadog", Object: secrets.NewRolloutsDatadogSecret(a.Namespace, d.Store, d.SecretName, d.Site),
+			Name: "datadog", Object: secrets.NewRolloutsDatadogSecret(s.Namespace, d.Store, d.SecretName, d.Site),
 		}})
 	}
 	return &kube.Installation{Before: before, Release: release}, nil

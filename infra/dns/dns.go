@@ -12,8 +12,8 @@ import (
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 )
 
-// Args say which name, in which zone.
-type Args struct {
+// Spec say which name, in which zone.
+type Spec struct {
 	// Host is the full name, for example shop.example.com. It has to be below the
 	// zone's apex: its record is a CNAME, which an apex cannot be.
 	Host string
@@ -31,13 +31,13 @@ var (
 )
 
 // Validate reports everything that is wrong with the arguments, one fault per line.
-func (a *Args) Validate() error {
+func (s *Spec) Validate() error {
 	var faults []error
-	if !hostName.MatchString(a.Host) || len(a.Host) > 253 {
-		faults = append(faults, fmt.Errorf("Host is %q: a full DNS name such as shop.example.com is expected", a.Host))
+	if !hostName.MatchString(s.Host) || len(s.Host) > 253 {
+		faults = append(faults, fmt.Errorf("Host is %q: a full DNS name such as shop.example.com is expected", s.Host))
 	}
-	if !zoneID.MatchString(a.ZoneID) {
-		faults = append(faults, fmt.Errorf("ZoneID is %q: the id of a Route 53 hosted zone begins with Z", a.ZoneID))
+	if !zoneID.MatchString(s.ZoneID) {
+		faults = append(faults, fmt.Errorf("ZoneID is %q: the id of a Route 53 hosted zone begins with Z", s.ZoneID))
 	}
 	return errors.Join(faults...)
 }
@@ -52,8 +52,8 @@ type Certificate struct {
 
 // NewCertificate orders a certificate, proves over DNS that the name is ours, and
 // is done when it is issued. AWS renews it as long as the record stands.
-func NewCertificate(ctx *pulumi.Context, name string, args *Args, opts ...pulumi.ResourceOption) (*Certificate, error) {
-	if err := args.Validate(); err != nil {
+func NewCertificate(ctx *pulumi.Context, name string, spec *Spec, opts ...pulumi.ResourceOption) (*Certificate, error) {
+	if err := spec.Validate(); err != nil {
 		return nil, fmt.Errorf("certificate %s: %w", name, err)
 	}
 	c := &Certificate{}
@@ -61,16 +61,16 @@ func NewCertificate(ctx *pulumi.Context, name string, args *Args, opts ...pulumi
 		return nil, fmt.Errorf("registering certificate %s: %w", name, err)
 	}
 	certificate, err := acm.NewCertificate(ctx, name+"-certificate", &acm.CertificateArgs{
-		DomainName:       pulumi.String(args.Host),
+		DomainName:       pulumi.String(spec.Host),
 		ValidationMethod: pulumi.String("DNS"),
-		Tags:             pulumi.StringMap{"Name": pulumi.String(args.Host)},
+		Tags:             pulumi.StringMap{"Name": pulumi.String(spec.Host)},
 	}, pulumi.Parent(c))
 	if err != nil {
 		return nil, fmt.Errorf("registering certificate %s: %w", name, err)
 	}
 	proof := certificate.DomainValidationOptions.Index(pulumi.Int(0))
 	record, err := route53.NewRecord(ctx, name+"-proof", &route53.RecordArgs{
-		ZoneId:  pulumi.String(args.ZoneID),
+		ZoneId:  pulumi.String(spec.ZoneID),
 		Name:    proof.ResourceRecordName().Elem(),
 		Type:    proof.ResourceRecordType().Elem().ApplyT(func(t string) route53.RecordType { return route53.RecordType(t) }).(route53.RecordTypeOutput),
 		Records: pulumi.StringArray{proof.ResourceRecordValue().Elem()},
@@ -97,8 +97,8 @@ func NewCertificate(ctx *pulumi.Context, name string, args *Args, opts ...pulumi
 type Record struct{ pulumi.ResourceState }
 
 // NewRecord leads the name to target, the host name of a load balancer.
-func NewRecord(ctx *pulumi.Context, name string, args *Args, target pulumi.StringInput, opts ...pulumi.ResourceOption) (*Record, error) {
-	if err := args.Validate(); err != nil {
+func NewRecord(ctx *pulumi.Context, name string, spec *Spec, target pulumi.StringInput, opts ...pulumi.ResourceOption) (*Record, error) {
+	if err := spec.Validate(); err != nil {
 		return nil, fmt.Errorf("record %s: %w", name, err)
 	}
 	r := &Record{}
@@ -106,7 +106,7 @@ func NewRecord(ctx *pulumi.Context, name string, args *Args, target pulumi.Strin
 		return nil, fmt.Errorf("registering record %s: %w", name, err)
 	}
 	if _, err := route53.NewRecord(ctx, name+"-cname", &route53.RecordArgs{
-		ZoneId: pulumi.String(args.ZoneID), Name: pulumi.String(args.Host), Type: route53.RecordTypeCNAME,
+		ZoneId: pulumi.String(spec.ZoneID), Name: pulumi.String(spec.Host), Type: route53.RecordTypeCNAME,
 		Records: pulumi.StringArray{target}, Ttl: pulumi.Int(recordTTL),
 	}, pulumi.Parent(r)); err != nil {
 		return nil, fmt.Errorf("registering record %s: %w", name, err)

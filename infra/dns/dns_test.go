@@ -11,7 +11,7 @@ import (
 )
 
 func TestANameGetsACertificateAndARecord(t *testing.T) {
-	args := &dns.Args{Host: "shop.example.com", ZoneID: "Z0123456789ABC"}
+	args := &dns.Spec{Host: "shop.example.com", ZoneID: "Z0123456789ABC"}
 	recorder, err := infratest.Run(true, func(ctx *pulumi.Context) error {
 		if _, err := dns.NewCertificate(ctx, "edge", args); err != nil {
 			return err
@@ -33,7 +33,7 @@ func TestANameGetsACertificateAndARecord(t *testing.T) {
 }
 
 func TestRefusals(t *testing.T) {
-	err := (&dns.Args{Host: "Shop", ZoneID: "example.com"}).Validate()
+	err := (&dns.Spec{Host: "Shop", ZoneID: "example.com"}).Validate()
 	for _, want := range []string{`Host is "Shop"`, `ZoneID is "example.com"`} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("not reported: %s in %v", want, err)

@@ -18,12 +18,12 @@ import (
 	"github.com/loja-veloz/platform/infra/infratest"
 )
 
-func traefik() *gateway.TraefikArgs {
-	return &gateway.TraefikArgs{Namespace: "gateway", Class: "traefik", NodePort: 30080, RouteNamespaces: []string{"shop"}, Replicas: 1}
+func traefik() *gateway.TraefikSpec {
+	return &gateway.TraefikSpec{Namespace: "gateway", Class: "traefik", NodePort: 30080, RouteNamespaces: []string{"shop"}, Replicas: 1}
 }
 
-func internalTraefik() *gateway.TraefikArgs {
-	return &gateway.TraefikArgs{Namespace: "gateway-internal", Class: "traefik-internal", Internal: true, RouteNamespaces: []string{"shop"}, Replicas: 1, DefinitionsInstalled: true}
+func internalTraefik() *gateway.TraefikSpec {
+	return &gateway.TraefikSpec{Namespace: "gateway-internal", Class: "traefik-internal", Internal: true, RouteNamespaces: []string{"shop"}, Replicas: 1, DefinitionsInstalled: true}
 }
 
 func traefiks(t *testing.T) gateway.TraefikPair {
@@ -84,7 +84,7 @@ func TestAServiceThatShowsNothingHasWeightsAndNoRoute(t *testing.T) {
 // with one parent; the internal one has no port on the nodes.
 func TestNothingInternalIsPublic(t *testing.T) {
 	own := map[string]map[string]string{} // by namespace: what an instance reads
-	for _, args := range []*gateway.TraefikArgs{traefik(), internalTraefik()} {
+	for _, args := range []*gateway.TraefikSpec{traefik(), internalTraefik()} {
 		stages, err := args.Stages()
 		if err != nil {
 			t.Fatal(err)
@@ -258,7 +258,7 @@ func TestPublicPaths(t *testing.T) {
 }
 
 func TestTraefikRefusals(t *testing.T) {
-	err := (&gateway.TraefikArgs{NodePort: 80}).Validate()
+	err := (&gateway.TraefikSpec{NodePort: 80}).Validate()
 	if err == nil {
 		t.Fatal("it is taken")
 	}

@@ -50,10 +50,10 @@ const (
 	weightsLabel = "loja-veloz.dev/weights-of"
 )
 
-// KongArgs say which Kong to install: a public one, behind an internet-facing
+// KongSpec say which Kong to install: a public one, behind an internet-facing
 // Network Load Balancer, or an internal one, which is reachable from nowhere but
 // the cluster.
-type KongArgs struct {
+type KongSpec struct {
 	// Namespace is created for this instance, which shares it with no other.
 	Namespace string
 	// ReleaseName is that of the Helm release; the proxy's Service is
@@ -65,9 +65,6 @@ type KongArgs struct {
 	// Public gives the instance the load balancer. Without it the Service is of
 	// type ClusterIP.
 	Public bool
-	// CertificateARN is the ACM certificate with which the load balancer answers on
-	// 443. Needed when Public, and only then.
-	CertificateARN pulumi.StringInput
 	// Host is the name under which the public paths are answered; empty answers
 	// under any. An internal instance has none: its routes go by service.
 	Host string
@@ -110,21 +107,25 @@ var (
 )
 
 // NewKong installs the Gateway API's CRDs, Kong with its controller, its
-// GatewayClass and its Gateway. Errors name the argument that is wrong.
-func NewKong(ctx *pulumi.Context, name string, args *KongArgs, opts ...pulumi.ResourceOption) (*Kong, error) {
-	k := &Kong{KongRouter: NewKongRouter(args)}
+// GatewayClass and its Gateway. CertificateARN is the ACM certificate with which the
+// load balancer of a public instance answers on 443; an internal instance takes nil.
+// Errors name the argument that is wrong.
+func NewKong(ctx *pulumi.Context, name string, spec *KongSpec, certificateARN pulumi.StringInput, opts ...pulumi.ResourceOption) (*Kong, error) {
+	k := &Kong{KongRouter: NewKongRouter(spec)}
 	var err error
-	if k.Release, err = kube.NewChart(ctx, "gateway", "loja-veloz:gateway:Kong", name, k, args, opts); err != nil {
+	if k.Release, err = kube.NewChart(ctx, "gateway", "loja-veloz:gateway:Kong", name, k, func() (*kube.Installation, error) {
+		return spec.Installation(certificateARN)
+	}, opts); err != nil {
 		return nil, err
 	}
 	return k, nil
 }
 
 // NewKongRouter gives the router for the instance that args describe.
-func NewKongRouter(args *KongArgs) KongRouter {
-	r := KongRouter{namespace: args.Namespace, release: args.ReleaseName, class: args.Class, host: args.Host, public: args.Public}
-	if len(args.RouteNamespaces) > 0 {
-		r.routeNamespace = args.RouteNamespaces[0]
+func NewKongRouter(spec *KongSpec) KongRouter {
+	r := KongRouter{namespace: spec.Namespace, release: spec.ReleaseName, class: spec.Class, host: spec.Host, public: spec.Public}
+	if len(spec.RouteNamespaces) > 0 {
+		r.routeNamespace = spec.RouteNamespaces[0]
 	}
 	return r
 }
@@ -136,47 +137,52 @@ var (
 
 // ProxyService is the Service through which requests come in, and which is given
 // the load balancer of a public instance.
-func (a *KongArgs) ProxyService() string { return a.ReleaseName + "-kong-proxy" }
+func (s *KongSpec) ProxyService() string { return s.ReleaseName + "-kong-proxy" }
 
 // Validate reports everything that is wrong with the arguments, one fault per line.
-func (a *KongArgs) Validate() error {
+func (s *KongSpec) Validate() error {
 	var faults []error
 	add := func(format string, args ...any) { faults = append(faults, fmt.Errorf(format, args...)) }
 	for _, name := range []struct{ field, value string }{
-		{"Namespace", a.Namespace}, {"ReleaseName", a.ReleaseName}, {"Class", a.Class},
+		{"Namespace", s.Namespace}, {"ReleaseName", s.ReleaseName}, {"Class", s.Class},
 	} {
 		if !objectName.MatchString(name.value) {
 			add("%s is %q: use lower-case letters, digits and dashes, beginning with a letter", name.field, name.value)
 		}
 	}
-	if a.Public && a.CertificateARN == nil {
-		add("CertificateARN is missing: the load balancer takes HTTPS only")
+	if !s.Public && s.Host != "" {
+		add("Host is %q on an instance that is not public: its routes go by service", s.Host)
 	}
-	if !a.Public && a.CertificateARN != nil {
-		add("CertificateARN is set on an instance that has no load balancer")
+	if s.Host != "" && !hostName.MatchString(s.Host) {
+		add("Host is %q: a full DNS name such as shop.example.com is expected", s.Host)
 	}
-	if arn, plain := a.CertificateARN.(pulumi.String); plain && !strings.HasPrefix(string(arn), "arn:aws") {
-		add("CertificateARN is %q, which is no ARN", string(arn))
+	if s.Replicas < 1 {
+		add("Replicas is %d: at least 1 is needed", s.Replicas)
 	}
-	if !a.Public && a.Host != "" {
-		add("Host is %q on an instance that is not public: its routes go by service", a.Host)
-	}
-	if a.Host != "" && !hostName.MatchString(a.Host) {
-		add("Host is %q: a full DNS name such as shop.example.com is expected", a.Host)
-	}
-	if a.Replicas < 1 {
-		add("Replicas is %d: at least 1 is needed", a.Replicas)
-	}
-	if len(a.RouteNamespaces) == 0 {
+	if len(s.RouteNamespaces) == 0 {
 		add("RouteNamespaces is empty: the gateway would route to nothing")
 	}
-	if slices.Contains(a.RouteNamespaces, a.Namespace) {
-		add("RouteNamespaces holds the gateway's own namespace %q", a.Namespace)
+	if slices.Contains(s.RouteNamespaces, s.Namespace) {
+		add("RouteNamespaces holds the gateway's own namespace %q", s.Namespace)
 	}
-	if err := kube.ValidRepository(a.ChartRepository); err != nil {
+	if err := kube.ValidRepository(s.ChartRepository); err != nil {
 		add("ChartRepository %w", err)
 	}
 	return errors.Join(faults...)
+}
+
+// validateCertificate judges the certificate of an instance.
+func (s *KongSpec) validateCertificate(arn pulumi.StringInput) error {
+	plain, isPlain := arn.(pulumi.String)
+	switch {
+	case s.Public && arn == nil:
+		return errors.New("CertificateARN is missing: the load balancer takes HTTPS only")
+	case !s.Public && arn != nil:
+		return errors.New("CertificateARN is set on an instance that has no load balancer")
+	case isPlain && !strings.HasPrefix(string(plain), "arn:aws"):
+		return fmt.Errorf("CertificateARN is %q, which is no ARN", string(plain))
+	}
+	return nil
 }
 
 // KongValues are the chart's values, as far as they are used here. Comments mark
@@ -270,13 +276,10 @@ type KongDisruptionBudget struct {
 	MaxUnavailable int32 `json:"maxUnavailable,omitempty"`
 }
 
-// Release gives the Helm release, or every reason why not.
-func (a *KongArgs) Release() (*kube.Release, error) {
-	if err := a.Validate(); err != nil {
-		return nil, err
-	}
+// release is the Helm release of a valid specification, but for the certificate.
+func (s *KongSpec) release() *kube.Release {
 	values := KongValues{
-		ReplicaCount: a.Replicas,
+		ReplicaCount: s.Replicas,
 		Image:        chartImage(charts.KongProxy),
 		// The controller generates expressions, and the default router takes none.
 		Env: KongEnv{Database: "off", RouterFlavor: "expressions"},
@@ -289,10 +292,10 @@ func (a *KongArgs) Release() (*kube.Release, error) {
 				// Pods that are going away stay in the upstream, at weight 0, until they went.
 				"enable_drain_support": "true",
 				// Two instances with one controller name would answer for each other's Gateways.
-				"gateway_api_controller_name": a.controllerName(),
+				"gateway_api_controller_name": s.controllerName(),
 			},
-			IngressClass:    a.Class,
-			WatchNamespaces: append([]string{a.Namespace}, a.RouteNamespaces...),
+			IngressClass:    s.Class,
+			WatchNamespaces: append([]string{s.Namespace}, s.RouteNamespaces...),
 			Resources:       kube.Sizes(100, 256, 512),
 		},
 		Resources:           kube.Sizes(200, 512, 1024),
@@ -302,28 +305,27 @@ func (a *KongArgs) Release() (*kube.Release, error) {
 		},
 		TopologySpreadConstraints: []corev1.TopologySpreadConstraint{{
 			MaxSkew: 1, TopologyKey: corev1.LabelTopologyZone, WhenUnsatisfiable: corev1.ScheduleAnyway,
-			LabelSelector: &metav1.LabelSelector{MatchLabels: NewKongRouter(a).Pods().Labels},
+			LabelSelector: &metav1.LabelSelector{MatchLabels: NewKongRouter(s).Pods().Labels},
 		}},
 	}
 	release := &kube.Release{
-		Name: a.ReleaseName, Namespace: a.Namespace, Chart: charts.Kong, Repository: a.ChartRepository,
-		Atomic: true, SkipAwait: a.SkipAwait, TimeoutSeconds: 600, MaxHistory: 5,
+		Name: s.ReleaseName, Namespace: s.Namespace, Chart: charts.Kong, Repository: s.ChartRepository,
+		Atomic: true, SkipAwait: s.SkipAwait, TimeoutSeconds: 600, MaxHistory: 5,
 	}
-	if a.Public {
-		a.expose(&values)
+	if s.Public {
+		s.expose(&values)
 		// Pod after pod waits for the load balancer, which takes minutes for each.
 		release.TimeoutSeconds = 900
-		release.Overlays = []kube.Overlay{{Path: []string{"proxy", "annotations", awsLoadBalancer + "ssl-cert"}, Value: a.CertificateARN}}
 	}
 	release.Values = values
-	return release, nil
+	return release
 }
 
 const awsLoadBalancer = "service.beta.kubernetes.io/aws-load-balancer-"
 
 // expose puts the load balancer before the proxy. It ends TLS; port 80 is closed,
 // for behind one Service Kong could not tell it from 443 to redirect it.
-func (a *KongArgs) expose(values *KongValues) {
+func (s *KongSpec) expose(values *KongValues) {
 	values.Proxy = KongProxy{
 		Type: string(corev1.ServiceTypeLoadBalancer),
 		Annotations: map[string]string{
@@ -358,47 +360,50 @@ func (a *KongArgs) expose(values *KongValues) {
 
 // controllerName tells the instances' controllers apart. Kong's default is the
 // public one's, so that documentation and dashboards fit.
-func (a *KongArgs) controllerName() string {
-	if a.Public {
+func (s *KongSpec) controllerName() string {
+	if s.Public {
 		return "konghq.com/kic-gateway-controller"
 	}
-	return "konghq.com/kic-gateway-controller-" + a.Class
+	return "konghq.com/kic-gateway-controller-" + s.Class
 }
 
 // Pods are those of the release, the proxy with its controller; nil for arguments
 // that are wrong.
-func (a *KongArgs) Pods() []kube.PodSize {
-	release, err := a.Release()
-	if err != nil {
+func (s *KongSpec) Pods() []kube.PodSize {
+	if s.Validate() != nil {
 		return nil
 	}
-	v := release.Values.(KongValues)
-	return []kube.PodSize{kube.SizeOf(a.ReleaseName+"-kong", v.ReplicaCount, v.Resources, v.IngressController.Resources)}
+	v := s.release().Values.(KongValues)
+	return []kube.PodSize{kube.SizeOf(s.ReleaseName+"-kong", v.ReplicaCount, v.Resources, v.IngressController.Resources)}
 }
 
 // Installation gives everything that the instance consists of, or every reason
-// why not.
-func (a *KongArgs) Installation() (*kube.Installation, error) {
-	release, err := a.Release()
-	if err != nil {
+// why not. The certificate is that of NewKong.
+func (s *KongSpec) Installation(certificateARN pulumi.StringInput) (*kube.Installation, error) {
+	if err := errors.Join(s.Validate(), s.validateCertificate(certificateARN)); err != nil {
 		return nil, err
 	}
+	release := s.release()
+	if s.Public {
+		release.Overlays = []kube.Overlay{{Path: []string{"proxy", "annotations", awsLoadBalancer + "ssl-cert"}, Value: certificateARN}}
+	}
 	var crds []kube.Manifest
-	if !a.DefinitionsInstalled {
+	if !s.DefinitionsInstalled {
+		var err error
 		if crds, err = GatewayDefinitions(); err != nil {
 			return nil, err
 		}
 	}
-	namespace := kube.RestrictedNamespace(a.Namespace)
-	if a.Public {
+	namespace := kube.RestrictedNamespace(s.Namespace)
+	if s.Public {
 		// A new pod is not ready before the load balancer has it as a healthy target, so
 		// that no update takes the old ones away too early.
 		namespace.Labels["elbv2.k8s.aws/pod-readiness-gate-inject"] = "enabled"
 	}
 	return &kube.Installation{
-		Before:  kube.Stages{append(crds, kube.Manifest{Name: "namespace", Object: namespace}), {{Name: "network-policy", Object: a.networkPolicy()}}},
+		Before:  kube.Stages{append(crds, kube.Manifest{Name: "namespace", Object: namespace}), {{Name: "network-policy", Object: s.networkPolicy()}}},
 		Release: release,
-		After:   kube.Stages{a.gateway()},
+		After:   kube.Stages{s.gateway()},
 	}, nil
 }
 
@@ -413,18 +418,18 @@ func GatewayDefinitions() ([]kube.Manifest, error) {
 	}), nil
 }
 
-func (a *KongArgs) labels() map[string]string {
+func (s *KongSpec) labels() map[string]string {
 	return map[string]string{"app.kubernetes.io/part-of": "loja-veloz", "app.kubernetes.io/component": "gateway"}
 }
 
-func (a *KongArgs) meta(name string) metav1.ObjectMeta {
-	return metav1.ObjectMeta{Name: name, Namespace: a.Namespace, Labels: a.labels()}
+func (s *KongSpec) meta(name string) metav1.ObjectMeta {
+	return metav1.ObjectMeta{Name: name, Namespace: s.Namespace, Labels: s.labels()}
 }
 
 // gateway is the class that this instance answers for, its Gateway, and the
 // plugin that measures.
-func (a *KongArgs) gateway() []kube.Manifest {
-	class := metav1.ObjectMeta{Name: a.Class, Labels: a.labels(), Annotations: map[string]string{
+func (s *KongSpec) gateway() []kube.Manifest {
+	class := metav1.ObjectMeta{Name: s.Class, Labels: s.labels(), Annotations: map[string]string{
 		// The chart runs the proxy; the controller is not to make one per Gateway.
 		"konghq.com/gatewayclass-unmanaged": "true",
 	}}
@@ -436,24 +441,24 @@ func (a *KongArgs) gateway() []kube.Manifest {
 		AllowedRoutes: &gatewayv1.AllowedRoutes{Namespaces: &gatewayv1.RouteNamespaces{
 			From: new(gatewayv1.NamespacesFromSelector),
 			Selector: &metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{{
-				Key: corev1.LabelMetadataName, Operator: metav1.LabelSelectorOpIn, Values: a.RouteNamespaces,
+				Key: corev1.LabelMetadataName, Operator: metav1.LabelSelectorOpIn, Values: s.RouteNamespaces,
 			}}},
 		}},
 	}
-	if a.Public {
+	if s.Public {
 		listener.Port = httpsPort
 	}
 	return []kube.Manifest{
 		{Name: "class", Object: &gatewayv1.GatewayClass{
 			ObjectMeta: class,
-			Spec:       gatewayv1.GatewayClassSpec{ControllerName: gatewayv1.GatewayController(a.controllerName())},
+			Spec:       gatewayv1.GatewayClassSpec{ControllerName: gatewayv1.GatewayController(s.controllerName())},
 		}},
-		{Name: "gateway", Object: &gatewayv1.Gateway{ObjectMeta: a.meta(a.Class), Spec: gatewayv1.GatewaySpec{
-			GatewayClassName: gatewayv1.ObjectName(a.Class),
+		{Name: "gateway", Object: &gatewayv1.Gateway{ObjectMeta: s.meta(s.Class), Spec: gatewayv1.GatewaySpec{
+			GatewayClassName: gatewayv1.ObjectName(s.Class),
 			Listeners:        []gatewayv1.Listener{listener},
 		}}},
 		// Cluster-scoped, hence named after the class.
-		{Name: "prometheus", Object: newKongClusterPlugin(a.Class+"-prometheus", a.Class, "prometheus", prometheusConfig{
+		{Name: "prometheus", Object: newKongClusterPlugin(s.Class+"-prometheus", s.Class, "prometheus", prometheusConfig{
 			StatusCodeMetrics: true, LatencyMetrics: true, BandwidthMetrics: true, UpstreamHealthMetrics: true,
 		})},
 	}
@@ -462,7 +467,7 @@ func (a *KongArgs) gateway() []kube.Manifest {
 // networkPolicy opens the proxy to everyone when the instance is public and to the
 // services' namespaces otherwise, the metrics to the scraper and to the load
 // balancer's health checks, and the webhook, whose caller no policy can name.
-func (a *KongArgs) networkPolicy() *networkingv1.NetworkPolicy {
+func (s *KongSpec) networkPolicy() *networkingv1.NetworkPolicy {
 	port := func(n int32) []networkingv1.NetworkPolicyPort {
 		return []networkingv1.NetworkPolicyPort{{Protocol: new(corev1.ProtocolTCP), Port: new(intstr.FromInt32(n))}}
 	}
@@ -472,18 +477,18 @@ func (a *KongArgs) networkPolicy() *networkingv1.NetworkPolicy {
 		}}}
 	}
 	proxy := networkingv1.NetworkPolicyIngressRule{Ports: port(kongHTTP)}
-	if !a.Public {
-		proxy.From = namespaces(a.RouteNamespaces...)
+	if !s.Public {
+		proxy.From = namespaces(s.RouteNamespaces...)
 	}
 	rules := []networkingv1.NetworkPolicyIngressRule{proxy, {Ports: port(kongWebhook)}}
 	switch {
-	case a.Public: // the load balancer's health checks come from its own addresses
+	case s.Public: // the load balancer's health checks come from its own addresses
 		rules = append(rules, networkingv1.NetworkPolicyIngressRule{Ports: port(kongStatus)})
-	case a.ScrapedFrom != "":
-		rules = append(rules, networkingv1.NetworkPolicyIngressRule{From: namespaces(a.ScrapedFrom), Ports: port(kongStatus)})
+	case s.ScrapedFrom != "":
+		rules = append(rules, networkingv1.NetworkPolicyIngressRule{From: namespaces(s.ScrapedFrom), Ports: port(kongStatus)})
 	}
-	return &networkingv1.NetworkPolicy{ObjectMeta: a.meta("kong"), Spec: networkingv1.NetworkPolicySpec{
-		PodSelector: metav1.LabelSelector{MatchLabels: NewKongRouter(a).Pods().Labels},
+	return &networkingv1.NetworkPolicy{ObjectMeta: s.meta("kong"), Spec: networkingv1.NetworkPolicySpec{
+		PodSelector: metav1.LabelSelector{MatchLabels: NewKongRouter(s).Pods().Labels},
 		PolicyTypes: []networkingv1.PolicyType{networkingv1.PolicyTypeIngress},
 		Ingress:     rules,
 	}}
@@ -632,7 +637,7 @@ type KongPair struct {
 
 // NewKongPair joins two instances. It refuses what would let one answer for the
 // other.
-func NewKongPair(public, internal *KongArgs) (KongPair, error) {
+func NewKongPair(public, internal *KongSpec) (KongPair, error) {
 	var faults []error
 	if !public.Public {
 		faults = append(faults, errors.New("the public instance is not Public"))

@@ -14,24 +14,28 @@ import (
 	"github.com/loja-veloz/platform/infra/kube"
 )
 
-func public() *gateway.KongArgs {
-	return &gateway.KongArgs{
+func public() *gateway.KongSpec {
+	return &gateway.KongSpec{
 		Namespace: "kong", ReleaseName: "kong", Class: "kong", Public: true, Host: "shop.example.com", Replicas: 2,
-		CertificateARN:  pulumi.String("arn:aws:acm:us-east-1:111122223333:certificate/0"),
 		RouteNamespaces: []string{"shop"}, ScrapedFrom: "datadog",
 	}
 }
 
-func internal() *gateway.KongArgs {
-	return &gateway.KongArgs{
+const certificate = pulumi.String("arn:aws:acm:us-east-1:111122223333:certificate/0")
+
+func internal() *gateway.KongSpec {
+	return &gateway.KongSpec{
 		Namespace: "kong-internal", ReleaseName: "kong-internal", Class: "kong-internal", Replicas: 2,
 		RouteNamespaces: []string{"shop"}, ScrapedFrom: "datadog", DefinitionsInstalled: true,
 	}
 }
 
 func TestKong(t *testing.T) {
-	for name, args := range map[string]*gateway.KongArgs{"kong-public": public(), "kong-internal": internal()} {
-		parts, err := args.Installation()
+	for name, instance := range map[string]struct {
+		spec        *gateway.KongSpec
+		certificate pulumi.StringInput
+	}{"kong-public": {public(), certificate}, "kong-internal": {internal(), nil}} {
+		parts, err := instance.spec.Installation(instance.certificate)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -45,18 +49,18 @@ func TestPodsCountBothContainers(t *testing.T) {
 	if len(pods) != 1 || pods[0] != (kube.PodSize{Name: "kong-kong", Count: 2, MilliCPU: 300, MemoryMiB: 768}) {
 		t.Errorf("pods are %+v", pods)
 	}
-	if pods := (&gateway.KongArgs{}).Pods(); pods != nil {
+	if pods := (&gateway.KongSpec{}).Pods(); pods != nil {
 		t.Errorf("wrong arguments have the pods %+v", pods)
 	}
 }
 
 // TestAnInternalKongIsNeverPublic: nothing of it asks for a load balancer.
 func TestAnInternalKongIsNeverPublic(t *testing.T) {
-	release, err := internal().Release()
+	parts, err := internal().Installation(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	values, err := release.RenderedValues()
+	values, err := parts.Release.RenderedValues()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -185,21 +189,30 @@ func TestKongTrafficRouting(t *testing.T) {
 }
 
 func TestKongRefusals(t *testing.T) {
-	for want, wrong := range map[string]gateway.KongArgs{
-		"Namespace is":              {},
-		"ReleaseName is":            {},
-		"Class is":                  {},
-		"Replicas is 0":             {},
-		"RouteNamespaces is empty":  {},
-		"CertificateARN is missing": {Public: true},
-		"has no load balancer":      {CertificateARN: pulumi.String("arn:aws:acm")},
-		`is "cert", which is no`:    {Public: true, CertificateARN: pulumi.String("cert")},
-		"that is not public":        {Host: "shop.example.com"},
-		`Host is "Shop"`:            {Public: true, Host: "Shop"},
-		`own namespace "kong"`:      {Namespace: "kong", RouteNamespaces: []string{"kong"}},
-		"ChartRepository is":        {ChartRepository: "http://x"},
+	for want, wrong := range map[string]gateway.KongSpec{
+		"Namespace is":             {},
+		"ReleaseName is":           {},
+		"Class is":                 {},
+		"Replicas is 0":            {},
+		"RouteNamespaces is empty": {},
+		"that is not public":       {Host: "shop.example.com"},
+		`Host is "Shop"`:           {Public: true, Host: "Shop"},
+		`own namespace "kong"`:     {Namespace: "kong", RouteNamespaces: []string{"kong"}},
+		"ChartRepository is":       {ChartRepository: "http://x"},
 	} {
 		if err := wrong.Validate(); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("want %q in %v", want, err)
+		}
+	}
+	for want, wrong := range map[string]struct {
+		spec        *gateway.KongSpec
+		certificate pulumi.StringInput
+	}{
+		"CertificateARN is missing": {public(), nil},
+		"has no load balancer":      {internal(), certificate},
+		`is "cert", which is no`:    {public(), pulumi.String("cert")},
+	} {
+		if _, err := wrong.spec.Installation(wrong.certificate); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("want %q in %v", want, err)
 		}
 	}
@@ -226,7 +239,7 @@ func TestKongRefusals(t *testing.T) {
 
 func TestNewKong(t *testing.T) {
 	recorder, err := infratest.Run(true, func(ctx *pulumi.Context) error {
-		_, err := gateway.NewKong(ctx, "gateway", public())
+		_, err := gateway.NewKong(ctx, "gateway", public(), certificate)
 		return err
 	})
 	if err != nil {
@@ -250,7 +263,7 @@ func TestNewKong(t *testing.T) {
 }
 
 func TestKongPluginCopiesDeeply(t *testing.T) {
-	parts, err := internal().Installation()
+	parts, err := internal().Installation(nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,9 +11,9 @@ import (
 	"github.com/loja-veloz/platform/infra/workload"
 )
 
-func service(t *testing.T, name string, public ...gateway.Path) *workload.Args {
+func service(t *testing.T, name string, public ...gateway.Path) *workload.Spec {
 	t.Helper()
-	return &workload.Args{
+	return &workload.Spec{
 		Service: name, Namespace: "shop", Environment: "dev", LogFormat: "json",
 		Image:   "registry.example.com/" + name + "@sha256:0123456789012345678901234567890123456789012345678901234567890123",
 		Size:    workload.Size{MinReplicas: 2, MaxReplicas: 6, MilliCPU: 50, MemoryMiB: 48, MemoryLimitMiB: 128},
@@ -27,15 +27,15 @@ func service(t *testing.T, name string, public ...gateway.Path) *workload.Args {
 func TestCallsPassTheInternalGateway(t *testing.T) {
 	shop, stock := service(t, "shop", gateway.Path{Match: gateway.Prefix, Value: "/api"}), service(t, "stock")
 	shop.Calls = []workload.Call{{Service: "stock", Via: pair(t).Internal}}
-	if err := workload.Connect([]*workload.Args{shop, stock}); err != nil {
+	if err := workload.Connect([]*workload.Spec{shop, stock}); err != nil {
 		t.Fatal(err)
 	}
 	for _, s := range []struct {
-		args     *workload.Args
+		spec     *workload.Spec
 		routes   int
 		admitted []string
 	}{{shop, 2, []string{"kong"}}, {stock, 1, []string{"kong-internal"}}} {
-		stages, err := s.args.Stages()
+		stages, err := s.spec.Stages()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -53,7 +53,7 @@ func TestCallsPassTheInternalGateway(t *testing.T) {
 			}
 		}
 		if routes != s.routes || len(admitted) != 1 || admitted[0] != s.admitted[0] {
-			t.Errorf("%s has %d routes and admits %v", s.args.Service, routes, admitted)
+			t.Errorf("%s has %d routes and admits %v", s.spec.Service, routes, admitted)
 		}
 	}
 	if url := gateway.InternalURL("stock"); url != "http://stock" {

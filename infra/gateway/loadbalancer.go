@@ -10,21 +10,21 @@ import (
 
 	"github.com/loja-veloz/platform/infra/charts"
 	"github.com/loja-veloz/platform/infra/kube"
+	"github.com/loja-veloz/platform/infra/validate"
 )
 
 // LoadBalancerServiceAccount is the identity that its pod identity role is for.
 const LoadBalancerServiceAccount = "aws-load-balancer-controller"
 
-// LoadBalancerArgs say for which cluster the AWS Load Balancer Controller works.
-type LoadBalancerArgs struct {
+// LoadBalancerSpec say for which cluster the AWS Load Balancer Controller works.
+type LoadBalancerSpec struct {
 	// Namespace holds the controller; kube-system exists, any other is created.
 	Namespace string
 	// ClusterName is in the tags of everything that it makes.
 	ClusterName string
-	// Region and VPCID are given, for pods cannot ask the instance metadata service:
-	// its hop limit is 1.
+	// Region is given, for pods cannot ask the instance metadata service: its hop
+	// limit is 1.
 	Region string
-	VPCID  pulumi.StringInput
 	// Replicas is the number of pods, of which one leads.
 	Replicas int32
 	// ChartRepository replaces the chart's own; see kube.Release.
@@ -40,33 +40,33 @@ type LoadBalancer struct {
 }
 
 // NewLoadBalancer installs the controller. Its role is associated with
-// LoadBalancerServiceAccount in Namespace, before or after. Errors name the
-// argument that is wrong.
-func NewLoadBalancer(ctx *pulumi.Context, name string, args *LoadBalancerArgs, opts ...pulumi.ResourceOption) (*LoadBalancer, error) {
+// LoadBalancerServiceAccount in Namespace, before or after. VPCID is the cluster's.
+// Errors name the argument that is wrong.
+func NewLoadBalancer(ctx *pulumi.Context, name string, spec *LoadBalancerSpec, vpcID pulumi.StringInput,
+	opts ...pulumi.ResourceOption) (*LoadBalancer, error) {
 	l := &LoadBalancer{}
-	if _, err := kube.NewChart(ctx, "load balancer controller", "loja-veloz:gateway:LoadBalancer", name, l, args, opts); err != nil {
+	if _, err := kube.NewChart(ctx, "load balancer controller", "loja-veloz:gateway:LoadBalancer", name, l, func() (*kube.Installation, error) {
+		return spec.Installation(vpcID)
+	}, opts); err != nil {
 		return nil, err
 	}
 	return l, nil
 }
 
 // Validate reports everything that is wrong with the arguments, one fault per line.
-func (a *LoadBalancerArgs) Validate() error {
+func (s *LoadBalancerSpec) Validate() error {
 	var faults []error
 	for _, needed := range []struct{ field, value string }{
-		{"Namespace", a.Namespace}, {"ClusterName", a.ClusterName}, {"Region", a.Region},
+		{"Namespace", s.Namespace}, {"ClusterName", s.ClusterName}, {"Region", s.Region},
 	} {
 		if needed.value == "" {
 			faults = append(faults, fmt.Errorf("%s is empty", needed.field))
 		}
 	}
-	if a.VPCID == nil {
-		faults = append(faults, errors.New("VPCID is missing"))
+	if s.Replicas < 1 {
+		faults = append(faults, fmt.Errorf("Replicas is %d: at least 1 is needed", s.Replicas))
 	}
-	if a.Replicas < 1 {
-		faults = append(faults, fmt.Errorf("Replicas is %d: at least 1 is needed", a.Replicas))
-	}
-	if err := kube.ValidRepository(a.ChartRepository); err != nil {
+	if err := kube.ValidRepository(s.ChartRepository); err != nil {
 		faults = append(faults, fmt.Errorf("ChartRepository %w", err))
 	}
 	return errors.Join(faults...)
@@ -99,47 +99,46 @@ type LoadBalancerBudget struct {
 	MaxUnavailable int32 `json:"maxUnavailable"`
 }
 
-// Release gives the Helm release, or every reason why not.
-func (a *LoadBalancerArgs) Release() (*kube.Release, error) {
-	if err := a.Validate(); err != nil {
-		return nil, err
-	}
+// release is the Helm release of a valid specification, but for the VPC.
+func (s *LoadBalancerSpec) release() *kube.Release {
 	return &kube.Release{
-		Name: "aws-load-balancer-controller", Namespace: a.Namespace,
-		Chart: charts.LoadBalancerController, Repository: a.ChartRepository,
+		Name: "aws-load-balancer-controller", Namespace: s.Namespace,
+		Chart: charts.LoadBalancerController, Repository: s.ChartRepository,
 		Values: LoadBalancerValues{
-			ClusterName: a.ClusterName, Region: a.Region, ReplicaCount: a.Replicas,
+			ClusterName: s.ClusterName, Region: s.Region, ReplicaCount: s.Replicas,
 			ServiceAccount:      ServiceAccount{Create: true, Name: LoadBalancerServiceAccount},
 			Resources:           kube.Sizes(50, 96, 256),
 			PodDisruptionBudget: LoadBalancerBudget{MaxUnavailable: 1},
 			PodSecurityContext:  kube.RestrictedPod(),
 			SecurityContext:     kube.RestrictedContainer(),
 		},
-		Overlays: []kube.Overlay{{Path: []string{"vpcId"}, Value: a.VPCID}},
-		Atomic:   true, SkipAwait: a.SkipAwait, TimeoutSeconds: 600, MaxHistory: 5,
-	}, nil
+		Atomic: true, SkipAwait: s.SkipAwait, TimeoutSeconds: 600, MaxHistory: 5,
+	}
 }
 
 // Pods are those of the release; nil for arguments that are wrong.
-func (a *LoadBalancerArgs) Pods() []kube.PodSize {
-	release, err := a.Release()
-	if err != nil {
+func (s *LoadBalancerSpec) Pods() []kube.PodSize {
+	if s.Validate() != nil {
 		return nil
 	}
-	v := release.Values.(LoadBalancerValues)
+	v := s.release().Values.(LoadBalancerValues)
 	return []kube.PodSize{kube.SizeOf("aws-load-balancer-controller", v.ReplicaCount, v.Resources)}
 }
 
 // Installation gives everything that the controller consists of, or every reason
-// why not.
-func (a *LoadBalancerArgs) Installation() (*kube.Installation, error) {
-	release, err := a.Release()
-	if err != nil {
+// why not. VPCID is the cluster's.
+func (s *LoadBalancerSpec) Installation(vpcID pulumi.StringInput) (*kube.Installation, error) {
+	var errs validate.Errors
+	errs.Join(s.Validate())
+	errs.Input("VPCID", vpcID)
+	if err := errs.Err(); err != nil {
 		return nil, err
 	}
+	release := s.release()
+	release.Overlays = []kube.Overlay{{Path: []string{"vpcId"}, Value: vpcID}}
 	parts := &kube.Installation{Release: release}
-	if a.Namespace != metav1.NamespaceSystem {
-		parts.Before = kube.Stages{{{Name: "namespace", Object: kube.RestrictedNamespace(a.Namespace)}}}
+	if s.Namespace != metav1.NamespaceSystem {
+		parts.Before = kube.Stages{{{Name: "namespace", Object: kube.RestrictedNamespace(s.Namespace)}}}
 	}
 	return parts, nil
 }

@@ -11,14 +11,16 @@ import (
 	"github.com/loja-veloz/platform/infra/infratest"
 )
 
-func loadBalancer() *gateway.LoadBalancerArgs {
-	return &gateway.LoadBalancerArgs{
-		Namespace: "aws-load-balancer", ClusterName: "loja-veloz-dev", Region: "us-east-1", VPCID: pulumi.String("vpc-1"), Replicas: 2,
+const vpc = pulumi.String("vpc-1")
+
+func loadBalancer() *gateway.LoadBalancerSpec {
+	return &gateway.LoadBalancerSpec{
+		Namespace: "aws-load-balancer", ClusterName: "loja-veloz-dev", Region: "us-east-1", Replicas: 2,
 	}
 }
 
 func TestLoadBalancer(t *testing.T) {
-	parts, err := loadBalancer().Installation()
+	parts, err := loadBalancer().Installation(vpc)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -28,14 +30,14 @@ func TestLoadBalancer(t *testing.T) {
 	}
 	system := loadBalancer()
 	system.Namespace = "kube-system"
-	if parts, err = system.Installation(); err != nil || len(parts.Objects()) != 0 {
+	if parts, err = system.Installation(vpc); err != nil || len(parts.Objects()) != 0 {
 		t.Errorf("kube-system would be created (%v)", err)
 	}
 }
 
 func TestNewLoadBalancer(t *testing.T) {
 	recorder, err := infratest.Run(true, func(ctx *pulumi.Context) error {
-		_, err := gateway.NewLoadBalancer(ctx, "balancer", loadBalancer())
+		_, err := gateway.NewLoadBalancer(ctx, "balancer", loadBalancer(), vpc)
 		return err
 	})
 	if err != nil {
@@ -48,7 +50,7 @@ func TestNewLoadBalancer(t *testing.T) {
 }
 
 func TestLoadBalancerRefusals(t *testing.T) {
-	err := (&gateway.LoadBalancerArgs{ChartRepository: "http://x"}).Validate()
+	_, err := (&gateway.LoadBalancerSpec{ChartRepository: "http://x"}).Installation(nil)
 	for _, want := range []string{
 		"Namespace is empty", "ClusterName is empty", "Region is empty", "VPCID is missing", "Replicas is 0", "ChartRepository is",
 	} {
@@ -59,12 +61,12 @@ func TestLoadBalancerRefusals(t *testing.T) {
 }
 
 func TestLoadBalancerPods(t *testing.T) {
-	args := &gateway.LoadBalancerArgs{Namespace: "kube-system", ClusterName: "loja-veloz-dev", Region: "us-east-1", VPCID: pulumi.String("vpc-1"), Replicas: 2}
+	args := &gateway.LoadBalancerSpec{Namespace: "kube-system", ClusterName: "loja-veloz-dev", Region: "us-east-1", Replicas: 2}
 	pods := args.Pods()
 	if len(pods) != 1 || pods[0].Count != 2 || pods[0].MilliCPU != 50 || pods[0].MemoryMiB != 96 {
 		t.Errorf("pods are %+v", pods)
 	}
-	if pods := (&gateway.LoadBalancerArgs{}).Pods(); pods != nil {
+	if pods := (&gateway.LoadBalancerSpec{}).Pods(); pods != nil {
 		t.Errorf("wrong arguments have the pods %+v", pods)
 	}
 }

@@ -55,9 +55,9 @@ const (
 	drainGrace  = 10
 )
 
-// TraefikArgs say which Traefik to install: a public one, on a port of every node,
+// TraefikSpec say which Traefik to install: a public one, on a port of every node,
 // or an internal one, which is reachable from nowhere but the cluster.
-type TraefikArgs struct {
+type TraefikSpec struct {
 	// Namespace is created for this instance, which shares it with no other.
 	Namespace string
 	// Class is the name of the GatewayClass; each instance has its own.
@@ -99,12 +99,12 @@ var (
 
 // NewTraefik installs the CRDs, Traefik, its GatewayClass and its Gateway. Errors
 // name the argument that is wrong.
-func NewTraefik(ctx *pulumi.Context, name string, args *TraefikArgs, opts ...pulumi.ResourceOption) (*Traefik, error) {
-	stages, err := args.Stages()
+func NewTraefik(ctx *pulumi.Context, name string, spec *TraefikSpec, opts ...pulumi.ResourceOption) (*Traefik, error) {
+	stages, err := spec.Stages()
 	if err != nil {
 		return nil, fmt.Errorf("gateway %s: %w", name, err)
 	}
-	t := &Traefik{TraefikRouter: NewTraefikRouter(args)}
+	t := &Traefik{TraefikRouter: NewTraefikRouter(spec)}
 	if err := ctx.RegisterComponentResource("loja-veloz:gateway:Traefik", name, t, opts...); err != nil {
 		return nil, fmt.Errorf("registering gateway %s: %w", name, err)
 	}
@@ -118,70 +118,70 @@ func NewTraefik(ctx *pulumi.Context, name string, args *TraefikArgs, opts ...pul
 }
 
 // NewTraefikRouter gives the router for the gateway that args describe.
-func NewTraefikRouter(args *TraefikArgs) TraefikRouter {
-	return TraefikRouter{gatewayNamespace: args.Namespace, internal: args.Internal}
+func NewTraefikRouter(spec *TraefikSpec) TraefikRouter {
+	return TraefikRouter{gatewayNamespace: spec.Namespace, internal: spec.Internal}
 }
 
 // Validate reports everything that is wrong with the arguments, one fault per line.
-func (a *TraefikArgs) Validate() error {
+func (s *TraefikSpec) Validate() error {
 	var faults []error
-	if a.Namespace == "" {
+	if s.Namespace == "" {
 		faults = append(faults, errors.New("Namespace is empty"))
 	}
-	if a.Class == "" {
+	if s.Class == "" {
 		faults = append(faults, errors.New("Class is empty"))
 	}
 	switch {
-	case a.Internal && a.NodePort != 0:
-		faults = append(faults, fmt.Errorf("NodePort is %d on an instance that is Internal: every node would show it", a.NodePort))
-	case !a.Internal && (a.NodePort < 30000 || a.NodePort > 32767):
-		faults = append(faults, fmt.Errorf("NodePort is %d: Kubernetes hands out 30000 to 32767", a.NodePort))
+	case s.Internal && s.NodePort != 0:
+		faults = append(faults, fmt.Errorf("NodePort is %d on an instance that is Internal: every node would show it", s.NodePort))
+	case !s.Internal && (s.NodePort < 30000 || s.NodePort > 32767):
+		faults = append(faults, fmt.Errorf("NodePort is %d: Kubernetes hands out 30000 to 32767", s.NodePort))
 	}
-	if a.Replicas < 1 {
-		faults = append(faults, fmt.Errorf("Replicas is %d: at least 1 is needed", a.Replicas))
+	if s.Replicas < 1 {
+		faults = append(faults, fmt.Errorf("Replicas is %d: at least 1 is needed", s.Replicas))
 	}
-	if len(a.RouteNamespaces) == 0 {
+	if len(s.RouteNamespaces) == 0 {
 		faults = append(faults, errors.New("RouteNamespaces is empty: the gateway would route to nothing"))
 	}
-	if slices.Contains(a.RouteNamespaces, a.Namespace) {
-		faults = append(faults, fmt.Errorf("RouteNamespaces holds the gateway's own namespace %q", a.Namespace))
+	if slices.Contains(s.RouteNamespaces, s.Namespace) {
+		faults = append(faults, fmt.Errorf("RouteNamespaces holds the gateway's own namespace %q", s.Namespace))
 	}
 	return errors.Join(faults...)
 }
 
 // Stages gives every object of the gateway, or every reason why not.
-func (a *TraefikArgs) Stages() (kube.Stages, error) {
-	if err := a.Validate(); err != nil {
+func (s *TraefikSpec) Stages() (kube.Stages, error) {
+	if err := s.Validate(); err != nil {
 		return nil, err
 	}
 	var crds []kube.Manifest
-	if !a.DefinitionsInstalled {
+	if !s.DefinitionsInstalled {
 		var err error
 		if crds, err = kube.Definitions(definitions); err != nil {
 			return nil, err
 		}
 	}
-	namespace := kube.Manifest{Name: "namespace", Object: kube.RestrictedNamespace(a.Namespace)}
-	return kube.Stages{append(crds, namespace), a.access(), a.proxy()}, nil
+	namespace := kube.Manifest{Name: "namespace", Object: kube.RestrictedNamespace(s.Namespace)}
+	return kube.Stages{append(crds, namespace), s.access(), s.proxy()}, nil
 }
 
 var traefikLabels = map[string]string{"app.kubernetes.io/name": "traefik", "app.kubernetes.io/component": "gateway"}
 
-func (a *TraefikArgs) meta(name string) metav1.ObjectMeta {
-	return metav1.ObjectMeta{Name: name, Namespace: a.Namespace, Labels: traefikLabels}
+func (s *TraefikSpec) meta(name string) metav1.ObjectMeta {
+	return metav1.ObjectMeta{Name: name, Namespace: s.Namespace, Labels: traefikLabels}
 }
 
 // role names what instances have beside one another: in the namespaces routed to
 // and in none.
-func (a *TraefikArgs) role() string {
-	if a.Internal {
+func (s *TraefikSpec) role() string {
+	if s.Internal {
 		return "traefik-internal"
 	}
 	return "traefik"
 }
 
-func (a *TraefikArgs) gatewayName() string {
-	if a.Internal {
+func (s *TraefikSpec) gatewayName() string {
+	if s.Internal {
 		return internalGateway
 	}
 	return publicGateway
@@ -189,14 +189,14 @@ func (a *TraefikArgs) gatewayName() string {
 
 // access is the identity and what it may read: cluster-wide only what has no
 // namespace.
-func (a *TraefikArgs) access() []kube.Manifest {
+func (s *TraefikSpec) access() []kube.Manifest {
 	read := []string{"get", "list", "watch"}
-	account := []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Name: "traefik", Namespace: a.Namespace}}
+	account := []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Name: "traefik", Namespace: s.Namespace}}
 	automount := false
-	clusterMeta := metav1.ObjectMeta{Name: "loja-veloz:" + a.role(), Labels: traefikLabels}
+	clusterMeta := metav1.ObjectMeta{Name: "loja-veloz:" + s.role(), Labels: traefikLabels}
 
 	manifests := []kube.Manifest{
-		{Name: "service-account", Object: &corev1.ServiceAccount{ObjectMeta: a.meta("traefik"), AutomountServiceAccountToken: &automount}},
+		{Name: "service-account", Object: &corev1.ServiceAccount{ObjectMeta: s.meta("traefik"), AutomountServiceAccountToken: &automount}},
 		{Name: "cluster-role", Object: &rbacv1.ClusterRole{ObjectMeta: clusterMeta, Rules: []rbacv1.PolicyRule{
 			{APIGroups: []string{""}, Resources: []string{"namespaces"}, Verbs: read},
 			{APIGroups: []string{gatewayv1.GroupName}, Resources: []string{"gatewayclasses"}, Verbs: read},
@@ -220,8 +220,8 @@ func (a *TraefikArgs) access() []kube.Manifest {
 			"ingressroutes", "ingressroutetcps", "ingressrouteudps", "middlewares", "middlewaretcps",
 			"serverstransports", "serverstransporttcps", "tlsoptions", "tlsstores", "traefikservices"}},
 	}
-	for _, namespace := range a.watched() {
-		meta := metav1.ObjectMeta{Name: a.role(), Namespace: namespace, Labels: traefikLabels}
+	for _, namespace := range s.watched() {
+		meta := metav1.ObjectMeta{Name: s.role(), Namespace: namespace, Labels: traefikLabels}
 		manifests = append(manifests,
 			kube.Manifest{Name: "role-" + namespace, Object: &rbacv1.Role{ObjectMeta: meta, Rules: rules}},
 			kube.Manifest{Name: "role-binding-" + namespace, Object: &rbacv1.RoleBinding{
@@ -233,13 +233,13 @@ func (a *TraefikArgs) access() []kube.Manifest {
 	return manifests
 }
 
-func (a *TraefikArgs) watched() []string {
-	return append([]string{a.Namespace}, a.RouteNamespaces...)
+func (s *TraefikSpec) watched() []string {
+	return append([]string{s.Namespace}, s.RouteNamespaces...)
 }
 
 // arguments are Traefik's static configuration.
-func (a *TraefikArgs) arguments() []string {
-	namespaces := strings.Join(a.watched(), ",")
+func (s *TraefikSpec) arguments() []string {
+	namespaces := strings.Join(s.watched(), ",")
 	arguments := []string{
 		"--global.checknewversion=false",
 		"--global.sendanonymoususage=false",
@@ -261,14 +261,14 @@ func (a *TraefikArgs) arguments() []string {
 		"--providers.kubernetesgateway=true",
 		"--providers.kubernetesgateway.namespaces=" + namespaces,
 		// It filters GatewayClasses, hence Gateways, hence routes.
-		"--providers.kubernetesgateway.labelselector=" + traefikClass + "=" + a.Class,
+		"--providers.kubernetesgateway.labelselector=" + traefikClass + "=" + s.Class,
 		// The HTTPRoutes refer to TraefikServices, which this provider resolves.
 		"--providers.kubernetescrd=true",
 		"--providers.kubernetescrd.namespaces=" + namespaces,
 		"--providers.kubernetescrd.disableclusterscoperesources=true",
 		// TraefikServices, which both instances resolve, have no class. Traefik's own
 		// routes, which nobody here uses, would be served by both without one.
-		"--providers.kubernetescrd.ingressclass=" + a.Class,
+		"--providers.kubernetescrd.ingressclass=" + s.Class,
 	}
 	// A prefix is stripped from the decoded path, behind the router: with an encoded
 	// slash, /api/orders/..%2f..%2fmetrics would arrive as /metrics.
@@ -279,81 +279,81 @@ func (a *TraefikArgs) arguments() []string {
 }
 
 // proxy is Traefik itself, the class that it answers for and its Gateway.
-func (a *TraefikArgs) proxy() []kube.Manifest {
+func (s *TraefikSpec) proxy() []kube.Manifest {
 	selector := map[string]string{"app.kubernetes.io/name": "traefik"}
 	fromSelector := gatewayv1.NamespacesFromSelector
-	className := gatewayv1.ObjectName(a.Class)
+	className := gatewayv1.ObjectName(s.Class)
 	class := maps.Clone(traefikLabels)
-	class[traefikClass] = a.Class
+	class[traefikClass] = s.Class
 	manifests := []kube.Manifest{
-		{Name: "deployment", Object: &appsv1.Deployment{ObjectMeta: a.meta("traefik"), Spec: appsv1.DeploymentSpec{
-			Replicas: &a.Replicas,
+		{Name: "deployment", Object: &appsv1.Deployment{ObjectMeta: s.meta("traefik"), Spec: appsv1.DeploymentSpec{
+			Replicas: &s.Replicas,
 			Selector: &metav1.LabelSelector{MatchLabels: selector},
 			Strategy: appsv1.DeploymentStrategy{Type: appsv1.RollingUpdateDeploymentStrategyType, RollingUpdate: &appsv1.RollingUpdateDeployment{
 				MaxUnavailable: new(intstr.FromInt32(0)), MaxSurge: new(intstr.FromInt32(1)),
 			}},
-			Template: a.pod(),
+			Template: s.pod(),
 		}}},
-		{Name: "service", Object: a.service(selector)},
+		{Name: "service", Object: s.service(selector)},
 		{Name: "class", Object: &gatewayv1.GatewayClass{
-			ObjectMeta: metav1.ObjectMeta{Name: a.Class, Labels: class},
+			ObjectMeta: metav1.ObjectMeta{Name: s.Class, Labels: class},
 			Spec:       gatewayv1.GatewayClassSpec{ControllerName: "traefik.io/gateway-controller"},
 		}},
-		{Name: a.gatewayName(), Object: &gatewayv1.Gateway{ObjectMeta: a.meta(a.gatewayName()), Spec: gatewayv1.GatewaySpec{
+		{Name: s.gatewayName(), Object: &gatewayv1.Gateway{ObjectMeta: s.meta(s.gatewayName()), Spec: gatewayv1.GatewaySpec{
 			GatewayClassName: className,
 			Listeners: []gatewayv1.Listener{{
 				Name: "web", Port: webPort, Protocol: gatewayv1.HTTPProtocolType,
 				AllowedRoutes: &gatewayv1.AllowedRoutes{Namespaces: &gatewayv1.RouteNamespaces{
 					From: &fromSelector,
 					Selector: &metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{{
-						Key: corev1.LabelMetadataName, Operator: metav1.LabelSelectorOpIn, Values: a.RouteNamespaces,
+						Key: corev1.LabelMetadataName, Operator: metav1.LabelSelectorOpIn, Values: s.RouteNamespaces,
 					}}},
 				}},
 			}},
 		}}},
 	}
-	if a.Replicas > 1 {
+	if s.Replicas > 1 {
 		manifests = append(manifests, kube.Manifest{Name: "disruption-budget", Object: &policyv1.PodDisruptionBudget{
-			ObjectMeta: a.meta("traefik"),
+			ObjectMeta: s.meta("traefik"),
 			Spec: policyv1.PodDisruptionBudgetSpec{
 				MaxUnavailable: new(intstr.FromInt32(1)),
 				Selector:       &metav1.LabelSelector{MatchLabels: selector},
 			},
 		}})
 	}
-	return append(manifests, kube.Manifest{Name: "network-policy", Object: a.networkPolicy(selector)})
+	return append(manifests, kube.Manifest{Name: "network-policy", Object: s.networkPolicy(selector)})
 }
 
-func (a *TraefikArgs) service(selector map[string]string) *corev1.Service {
-	port := corev1.ServicePort{Name: "web", Port: 80, TargetPort: intstr.FromString("web"), NodePort: a.NodePort, Protocol: corev1.ProtocolTCP}
+func (s *TraefikSpec) service(selector map[string]string) *corev1.Service {
+	port := corev1.ServicePort{Name: "web", Port: 80, TargetPort: intstr.FromString("web"), NodePort: s.NodePort, Protocol: corev1.ProtocolTCP}
 	kind := corev1.ServiceTypeNodePort
-	if a.Internal {
+	if s.Internal {
 		kind = corev1.ServiceTypeClusterIP
 	}
-	return &corev1.Service{ObjectMeta: a.meta("traefik"), Spec: corev1.ServiceSpec{Type: kind, Selector: selector, Ports: []corev1.ServicePort{port}}}
+	return &corev1.Service{ObjectMeta: s.meta("traefik"), Spec: corev1.ServiceSpec{Type: kind, Selector: selector, Ports: []corev1.ServicePort{port}}}
 }
 
 // networkPolicy closes everything but the web entry point, which an internal
 // instance opens to the services' namespaces alone. What leaves is open: Traefik
 // calls the API server, whose address no policy can name, and services admit it
 // one by one.
-func (a *TraefikArgs) networkPolicy(selector map[string]string) *networkingv1.NetworkPolicy {
+func (s *TraefikSpec) networkPolicy(selector map[string]string) *networkingv1.NetworkPolicy {
 	web := networkingv1.NetworkPolicyIngressRule{
 		Ports: []networkingv1.NetworkPolicyPort{{Protocol: new(corev1.ProtocolTCP), Port: new(intstr.FromInt32(webPort))}},
 	}
-	if a.Internal {
+	if s.Internal {
 		web.From = []networkingv1.NetworkPolicyPeer{{NamespaceSelector: &metav1.LabelSelector{
-			MatchExpressions: []metav1.LabelSelectorRequirement{{Key: corev1.LabelMetadataName, Operator: metav1.LabelSelectorOpIn, Values: a.RouteNamespaces}},
+			MatchExpressions: []metav1.LabelSelectorRequirement{{Key: corev1.LabelMetadataName, Operator: metav1.LabelSelectorOpIn, Values: s.RouteNamespaces}},
 		}}}
 	}
-	return &networkingv1.NetworkPolicy{ObjectMeta: a.meta("traefik"), Spec: networkingv1.NetworkPolicySpec{
+	return &networkingv1.NetworkPolicy{ObjectMeta: s.meta("traefik"), Spec: networkingv1.NetworkPolicySpec{
 		PodSelector: metav1.LabelSelector{MatchLabels: selector},
 		PolicyTypes: []networkingv1.PolicyType{networkingv1.PolicyTypeIngress},
 		Ingress:     []networkingv1.NetworkPolicyIngressRule{web},
 	}}
 }
 
-func (a *TraefikArgs) pod() corev1.PodTemplateSpec {
+func (s *TraefikSpec) pod() corev1.PodTemplateSpec {
 	probe := func(period, failures int32) *corev1.Probe {
 		return &corev1.Probe{
 			ProbeHandler:     corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: "/ping", Port: intstr.FromString("internal")}},
@@ -365,7 +365,7 @@ func (a *TraefikArgs) pod() corev1.PodTemplateSpec {
 	container := corev1.Container{
 		Name:  "traefik",
 		Image: "docker.io/library/traefik:" + TraefikVersion,
-		Args:  a.arguments(),
+		Args:  s.arguments(),
 		Env: []corev1.EnvVar{
 			// The limit below counts all memory, this one what Go's collector sees: it
 			// works harder from here on instead of the pod being killed.
@@ -489,7 +489,7 @@ type TraefikPair struct {
 
 // NewTraefikPair joins two instances. It refuses what would let one answer for the
 // other.
-func NewTraefikPair(public, internal *TraefikArgs) (TraefikPair, error) {
+func NewTraefikPair(public, internal *TraefikSpec) (TraefikPair, error) {
 	var faults []error
 	if public.Internal {
 		faults = append(faults, errors.New("the public instance is Internal"))

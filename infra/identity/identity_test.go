@@ -235,20 +235,25 @@ func TestGitHubTrust(t *testing.T) {
 	}
 }
 
-func podRole() *identity.PodRoleArgs {
-	return &identity.PodRoleArgs{
-		RoleName: cluster + "-autoscaler", ClusterName: pulumi.String(cluster),
-		Cluster: cluster, AccountID: account, Region: region,
+func podRole() *identity.PodRoleSpec {
+	return &identity.PodRoleSpec{
+		RoleName: cluster + "-autoscaler", Cluster: cluster, AccountID: account, Region: region,
 		Namespace: "kube-system", ServiceAccount: "cluster-autoscaler",
+		ManagedPolicies: []string{identity.EBSCSIPolicy},
+	}
+}
+
+func podRoleInputs() identity.PodRoleInputs {
+	return identity.PodRoleInputs{
+		ClusterName:         pulumi.String(cluster),
 		Policy:              identity.ClusterAutoscaler(account, region, cluster),
-		ManagedPolicies:     []string{identity.EBSCSIPolicy},
 		PermissionsBoundary: "arn:aws:iam::" + account + ":policy/loja-veloz-dev-boundary",
 	}
 }
 
 func TestNewPodRole(t *testing.T) {
 	recorder, err := infratest.Run(false, func(ctx *pulumi.Context) error {
-		_, err := identity.NewPodRole(ctx, "autoscaler", podRole())
+		_, err := identity.NewPodRole(ctx, "autoscaler", podRole(), podRoleInputs())
 		return err
 	})
 	if err != nil {
@@ -256,10 +261,10 @@ func TestNewPodRole(t *testing.T) {
 	}
 	recorder.WellFormed(t)
 	role := recorder.Named(t, "autoscaler-role")
-	if role.Inputs["permissionsBoundary"] != podRole().PermissionsBoundary || role.Inputs["assumeRolePolicy"] != text(t, identity.PodTrust(cluster, account, region)) {
+	if role.Inputs["permissionsBoundary"] != podRoleInputs().PermissionsBoundary || role.Inputs["assumeRolePolicy"] != text(t, identity.PodTrust(cluster, account, region)) {
 		t.Errorf("the role is %v", role.Inputs)
 	}
-	if policy := recorder.Named(t, "autoscaler-policy").Inputs["policy"]; policy != text(t, podRole().Policy) {
+	if policy := recorder.Named(t, "autoscaler-policy").Inputs["policy"]; policy != text(t, podRoleInputs().Policy) {
 		t.Errorf("its policy is %v", policy)
 	}
 	for _, part := range []string{"autoscaler-policy", "autoscaler-managed-AmazonEBSCSIDriverPolicy"} {
@@ -272,12 +277,22 @@ func TestNewPodRole(t *testing.T) {
 	}
 }
 
+// newPodRole gives the error of NewPodRole.
+func newPodRole(spec *identity.PodRoleSpec, in identity.PodRoleInputs) error {
+	_, err := infratest.Run(true, func(ctx *pulumi.Context) error {
+		_, err := identity.NewPodRole(ctx, "role", spec, in)
+		return err
+	})
+	return err
+}
+
 func TestPodRoleRefusesAllFaultsAtOnce(t *testing.T) {
-	err := (&identity.PodRoleArgs{
+	err := newPodRole(&identity.PodRoleSpec{
 		RoleName: strings.Repeat("r", 65), Cluster: cluster, AccountID: "12", Region: "mars", Namespace: "A", ServiceAccount: "",
-		ManagedPolicies: []string{"AdministratorAccess"}, PermissionsBoundary: "boundary",
-		Policy: identity.PolicyDocument{Statement: []identity.Statement{{Effect: identity.Allow, Action: []string{"s3:*"}, Resource: identity.ARNs("*")}}},
-	}).Validate()
+		ManagedPolicies: []string{"AdministratorAccess"},
+	}, identity.PodRoleInputs{PermissionsBoundary: "boundary", Policy: identity.PolicyDocument{Statement: []identity.Statement{
+		{Effect: identity.Allow, Action: []string{"s3:*"}, Resource: identity.ARNs("*")},
+	}}})
 	if err == nil {
 		t.Fatal("accepted")
 	}
@@ -286,9 +301,9 @@ func TestPodRoleRefusesAllFaultsAtOnce(t *testing.T) {
 			t.Errorf("%q is not in\n%s", want, err)
 		}
 	}
-	idle := podRole()
-	idle.Policy, idle.ManagedPolicies = identity.PolicyDocument{}, nil
-	if err := idle.Validate(); err == nil || !strings.Contains(err.Error(), "could do nothing") {
+	idle, in := podRole(), podRoleInputs()
+	in.Policy, idle.ManagedPolicies = identity.PolicyDocument{}, nil
+	if err := newPodRole(idle, in); err == nil || !strings.Contains(err.Error(), "could do nothing") {
 		t.Errorf("a role without policies: %v", err)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 
 	"github.com/loja-veloz/platform/infra/form"
+	"github.com/loja-veloz/platform/infra/validate"
 )
 
 // maxRoleName is IAM's limit for the name of a role.
@@ -21,24 +22,27 @@ var (
 	policyARN = regexp.MustCompile(`^arn:aws[a-z-]*:iam::(aws|[0-9]{12}):policy/[A-Za-z0-9+=,.@_/-]+$`)
 )
 
-// PodRoleArgs describes what the pods of one service account may do in AWS.
-type PodRoleArgs struct {
+// PodRoleSpec describes what the pods of one service account may do in AWS.
+type PodRoleSpec struct {
 	// RoleName is the role's name in IAM, 64 characters at most.
 	RoleName string
-	// ClusterName is known early; give the cluster's output, so that the
-	// association waits for the cluster.
-	ClusterName pulumi.StringInput
 	// Cluster, when given, is the plain name of the only cluster that may assume
 	// the role, together with AccountID and Region; without it any cluster of the
 	// account whose owner may associate the role can.
 	Cluster, AccountID, Region string
 	// Namespace and ServiceAccount are whose pods get the role. They need not exist.
 	Namespace, ServiceAccount string
-	// Policy is the role's own policy; empty for none.
-	Policy PolicyDocument
 	// ManagedPolicies are ARNs of AWS's policies.
 	ManagedPolicies []string
-	// PermissionsBoundary is the ARN of the policy that bounds the role; empty for none.
+}
+
+// PodRoleInputs are what other resources produce for a pod role. Every field is needed but Policy.
+type PodRoleInputs struct {
+	// ClusterName is the cluster's output, so that the association waits for the cluster.
+	ClusterName pulumi.StringInput
+	// Policy is the role's own policy, which may name other resources; empty for none.
+	Policy PolicyDocument
+	// PermissionsBoundary is the ARN of the policy that bounds the role.
 	PermissionsBoundary string
 }
 
@@ -55,50 +59,53 @@ type PodRole struct {
 }
 
 // Validate reports everything that is wrong with the arguments.
-func (a *PodRoleArgs) Validate() error {
+func (s *PodRoleSpec) Validate() error {
 	var faults []error
 	fault := func(field, format string, args ...any) {
 		faults = append(faults, fmt.Errorf("%s %s", field, fmt.Sprintf(format, args...)))
 	}
 	switch {
-	case !roleName.MatchString(a.RoleName):
-		fault("RoleName", "is %q: use letters, digits and +=,.@_-", a.RoleName)
-	case len(a.RoleName) > maxRoleName:
-		fault("RoleName", "has %d characters: IAM takes %d", len(a.RoleName), maxRoleName)
+	case !roleName.MatchString(s.RoleName):
+		fault("RoleName", "is %q: use letters, digits and +=,.@_-", s.RoleName)
+	case len(s.RoleName) > maxRoleName:
+		fault("RoleName", "has %d characters: IAM takes %d", len(s.RoleName), maxRoleName)
 	}
-	if a.ClusterName == nil {
-		fault("ClusterName", "is missing")
-	}
-	if a.Cluster != "" {
-		if !form.ValidAccount(a.AccountID) {
-			fault("AccountID", "is %q: an account has 12 digits", a.AccountID)
+	if s.Cluster != "" {
+		if !form.ValidAccount(s.AccountID) {
+			fault("AccountID", "is %q: an account has 12 digits", s.AccountID)
 		}
-		if !form.ValidRegion(a.Region) {
-			fault("Region", "is %q, which is no region's name", a.Region)
+		if !form.ValidRegion(s.Region) {
+			fault("Region", "is %q, which is no region's name", s.Region)
 		}
 	}
-	if !dnsLabel.MatchString(a.Namespace) {
-		fault("Namespace", "is %q, which is no namespace's name", a.Namespace)
+	if !dnsLabel.MatchString(s.Namespace) {
+		fault("Namespace", "is %q, which is no namespace's name", s.Namespace)
 	}
-	if !dnsLabel.MatchString(a.ServiceAccount) {
-		fault("ServiceAccount", "is %q, which is no service account's name", a.ServiceAccount)
+	if !dnsLabel.MatchString(s.ServiceAccount) {
+		fault("ServiceAccount", "is %q, which is no service account's name", s.ServiceAccount)
 	}
-	for i, arn := range a.ManagedPolicies {
+	for i, arn := range s.ManagedPolicies {
 		if !policyARN.MatchString(arn) {
 			fault(fmt.Sprintf("ManagedPolicies[%d]", i), "is %q, which is no policy's ARN", arn)
 		}
 	}
-	if a.PermissionsBoundary != "" && !policyARN.MatchString(a.PermissionsBoundary) {
-		fault("PermissionsBoundary", "is %q, which is no policy's ARN", a.PermissionsBoundary)
-	}
-	if len(a.Policy.Statement) > 0 {
-		if err := a.Policy.Validate(); err != nil {
-			fault("Policy", "is refused: %s", err)
-		}
-	} else if len(a.ManagedPolicies) == 0 {
-		fault("Policy", "is empty and so is ManagedPolicies: the role could do nothing")
-	}
 	return errors.Join(faults...)
+}
+
+func (in PodRoleInputs) validate(spec *PodRoleSpec) error {
+	var errs validate.Errors
+	errs.Input("ClusterName", in.ClusterName)
+	if !policyARN.MatchString(in.PermissionsBoundary) {
+		errs.Add("PermissionsBoundary", "is %q, which is no policy's ARN", in.PermissionsBoundary)
+	}
+	if len(in.Policy.Statement) > 0 {
+		if err := in.Policy.Validate(); err != nil {
+			errs.Add("Policy", "is refused: %s", err)
+		}
+	} else if len(spec.ManagedPolicies) == 0 {
+		errs.Add("Policy", "is empty and so is ManagedPolicies: the role could do nothing")
+	}
+	return errs.Err()
 }
 
 // PodTrust lets EKS Pod Identity hand a role to pods. With the name of a cluster
@@ -137,8 +144,9 @@ func ClusterARN(account, region, cluster string) string {
 
 // NewPodRole makes the role, its policies and, last, its association with the
 // service account.
-func NewPodRole(ctx *pulumi.Context, name string, args *PodRoleArgs, opts ...pulumi.ResourceOption) (*PodRole, error) {
-	if err := args.Validate(); err != nil {
+func NewPodRole(ctx *pulumi.Context, name string, spec *PodRoleSpec, in PodRoleInputs,
+	opts ...pulumi.ResourceOption) (*PodRole, error) {
+	if err := errors.Join(spec.Validate(), in.validate(spec)); err != nil {
 		return nil, fmt.Errorf("pod role %s: %w", name, err)
 	}
 	r := &PodRole{}
@@ -146,20 +154,20 @@ func NewPodRole(ctx *pulumi.Context, name string, args *PodRoleArgs, opts ...pul
 		return nil, fmt.Errorf("registering pod role %s: %w", name, err)
 	}
 	role, policies, err := NewRole(ctx, r, name, &RoleArgs{
-		Name:                args.RoleName,
-		Description:         fmt.Sprintf("Pods of service account %s in namespace %s", args.ServiceAccount, args.Namespace),
-		Trust:               PodTrust(args.Cluster, args.AccountID, args.Region),
-		Policy:              args.Policy,
-		ManagedPolicies:     args.ManagedPolicies,
-		PermissionsBoundary: args.PermissionsBoundary,
+		Name:                spec.RoleName,
+		Description:         fmt.Sprintf("Pods of service account %s in namespace %s", spec.ServiceAccount, spec.Namespace),
+		Trust:               PodTrust(spec.Cluster, spec.AccountID, spec.Region),
+		Policy:              in.Policy,
+		ManagedPolicies:     spec.ManagedPolicies,
+		PermissionsBoundary: in.PermissionsBoundary,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("pod role %s: %w", name, err)
 	}
 	association, err := eks.NewPodIdentityAssociation(ctx, name+"-association", &eks.PodIdentityAssociationArgs{
-		ClusterName:    args.ClusterName,
-		Namespace:      pulumi.String(args.Namespace),
-		ServiceAccount: pulumi.String(args.ServiceAccount),
+		ClusterName:    in.ClusterName,
+		Namespace:      pulumi.String(spec.Namespace),
+		ServiceAccount: pulumi.String(spec.ServiceAccount),
 		RoleArn:        role.Arn,
 	}, pulumi.Parent(r), pulumi.DependsOn(policies))
 	if err != nil {

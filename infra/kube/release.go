@@ -211,9 +211,10 @@ type Installation struct {
 func (i *Installation) Objects() []Manifest { return append(i.Before.All(), i.After.All()...) }
 
 // NewChart registers a component that consists of an Installation: the component
-// itself, and its parts as its children. Errors are led by what it is and its name.
-func NewChart(ctx *pulumi.Context, what, token, name string, component pulumi.ComponentResource, args interface{ Installation() (*Installation, error) }, opts []pulumi.ResourceOption) (*HelmRelease, error) {
-	parts, err := args.Installation()
+// itself, and its parts as its children. Errors begin with what it is and its name.
+func NewChart(ctx *pulumi.Context, what, token, name string, component pulumi.ComponentResource,
+	installation func() (*Installation, error), opts []pulumi.ResourceOption) (*HelmRelease, error) {
+	parts, err := installation()
 	if err != nil {
 		return nil, fmt.Errorf("%s %s: %w", what, name, err)
 	}

@@ -16,10 +16,11 @@ import (
 
 	"github.com/loja-veloz/platform/infra/form"
 	"github.com/loja-veloz/platform/infra/identity"
+	"github.com/loja-veloz/platform/infra/validate"
 )
 
-// Args describes a network.
-type Args struct {
+// Spec describes a network.
+type Spec struct {
 	// Name is the environment's prefix of names, loja-veloz-dev.
 	Name              string
 	Region, AccountID string
@@ -38,18 +39,31 @@ type Args struct {
 	InterfaceEndpoints []string
 	// FlowLogDays is how long flow logs are kept; see ValidLogDays.
 	FlowLogDays int
-	// KeyARN is the KMS key of the flow logs; its policy has to admit CloudWatch Logs.
-	KeyARN pulumi.StringInput
 	// ClusterName is the EKS cluster that will find its subnets by tag.
 	ClusterName string
-	// PermissionsBoundary bounds the flow logs' role; empty for none.
-	PermissionsBoundary string
 	// Protect keeps Pulumi from deleting or replacing the VPC, in which everything
 	// else is.
 	Protect bool
 }
 
-// Network is the VPC. Its subnets are in the order of Args.Zones.
+// Inputs are what other resources produce for a network. Every field is needed.
+type Inputs struct {
+	// KeyARN is the KMS key of the flow logs; its policy has to admit CloudWatch Logs.
+	KeyARN pulumi.StringInput
+	// PermissionsBoundary is the ARN of the policy that bounds the flow logs' role.
+	PermissionsBoundary string
+}
+
+func (in Inputs) validate() error {
+	var errs validate.Errors
+	errs.Input("KeyARN", in.KeyARN)
+	if !form.ValidBoundary(in.PermissionsBoundary) {
+		errs.Add("PermissionsBoundary", "is %q, which is no policy's ARN", in.PermissionsBoundary)
+	}
+	return errs.Err()
+}
+
+// Network is the VPC. Its subnets are in the order of Spec.Zones.
 type Network struct {
 	pulumi.ResourceState
 
@@ -86,52 +100,46 @@ var (
 )
 
 // Validate reports everything that is wrong with the arguments.
-func (a *Args) Validate() error {
+func (s *Spec) Validate() error {
 	var faults []error
 	fault := func(field, format string, args ...any) {
 		faults = append(faults, fmt.Errorf("%s %s", field, fmt.Sprintf(format, args...)))
 	}
-	if !prefixName.MatchString(a.Name) {
-		fault("Name", "is %q: use 2 to 40 lower-case letters, digits and dashes", a.Name)
+	if !prefixName.MatchString(s.Name) {
+		fault("Name", "is %q: use 2 to 40 lower-case letters, digits and dashes", s.Name)
 	}
-	if !form.ValidRegion(a.Region) {
-		fault("Region", "is %q, which is no region's name", a.Region)
+	if !form.ValidRegion(s.Region) {
+		fault("Region", "is %q, which is no region's name", s.Region)
 	}
-	if !form.ValidAccount(a.AccountID) {
-		fault("AccountID", "is %q: an account has 12 digits", a.AccountID)
+	if !form.ValidAccount(s.AccountID) {
+		fault("AccountID", "is %q: an account has 12 digits", s.AccountID)
 	}
-	if !clusterName.MatchString(a.ClusterName) {
-		fault("ClusterName", "is %q, which EKS does not take", a.ClusterName)
+	if !clusterName.MatchString(s.ClusterName) {
+		fault("ClusterName", "is %q, which EKS does not take", s.ClusterName)
 	}
-	for i, zone := range a.Zones {
+	for i, zone := range s.Zones {
 		field := fmt.Sprintf("Zones[%d]", i)
-		if letter, found := strings.CutPrefix(zone, a.Region); !found || len(letter) != 1 || letter < "a" || letter > "z" {
-			fault(field, "is %q, which is no zone of %s", zone, a.Region)
+		if letter, found := strings.CutPrefix(zone, s.Region); !found || len(letter) != 1 || letter < "a" || letter > "z" {
+			fault(field, "is %q, which is no zone of %s", zone, s.Region)
 		}
-		if slices.Contains(a.Zones[:i], zone) {
+		if slices.Contains(s.Zones[:i], zone) {
 			fault(field, "repeats %s", zone)
 		}
 	}
-	if _, err := Plan(a.CIDR, a.Zones, a.Taken...); err != nil {
+	if _, err := Plan(s.CIDR, s.Zones, s.Taken...); err != nil {
 		faults = append(faults, err)
 	}
-	for i, service := range a.InterfaceEndpoints {
+	for i, service := range s.InterfaceEndpoints {
 		field := fmt.Sprintf("InterfaceEndpoints[%d]", i)
 		if !slices.Contains(endpointServices, service) {
 			fault(field, "is %q: known are %s", service, strings.Join(endpointServices, ", "))
 		}
-		if slices.Contains(a.InterfaceEndpoints[:i], service) {
+		if slices.Contains(s.InterfaceEndpoints[:i], service) {
 			fault(field, "repeats %s", service)
 		}
 	}
-	if !ValidLogDays(a.FlowLogDays) {
-		fault("FlowLogDays", "is %d: CloudWatch Logs keeps for one of %v days", a.FlowLogDays, logDays)
-	}
-	if a.KeyARN == nil {
-		fault("KeyARN", "is missing")
-	}
-	if a.PermissionsBoundary != "" && !form.ValidBoundary(a.PermissionsBoundary) {
-		fault("PermissionsBoundary", "is %q, which is no policy's ARN", a.PermissionsBoundary)
+	if !ValidLogDays(s.FlowLogDays) {
+		fault("FlowLogDays", "is %d: CloudWatch Logs keeps for one of %v days", s.FlowLogDays, logDays)
 	}
 	return errors.Join(faults...)
 }
@@ -140,17 +148,18 @@ func (a *Args) Validate() error {
 type builder struct {
 	ctx  *pulumi.Context
 	name string
-	args *Args
+	spec *Spec
+	in   Inputs
 	out  *Network
 	vpc  *ec2.Vpc
 }
 
 // New makes the network.
-func New(ctx *pulumi.Context, name string, args *Args, opts ...pulumi.ResourceOption) (*Network, error) {
-	if err := args.Validate(); err != nil {
+func New(ctx *pulumi.Context, name string, spec *Spec, in Inputs, opts ...pulumi.ResourceOption) (*Network, error) {
+	if err := errors.Join(spec.Validate(), in.validate()); err != nil {
 		return nil, fmt.Errorf("network %s: %w", name, err)
 	}
-	zones, err := Plan(args.CIDR, args.Zones, args.Taken...)
+	zones, err := Plan(spec.CIDR, spec.Zones, spec.Taken...)
 	if err != nil {
 		return nil, fmt.Errorf("network %s: %w", name, err)
 	}
@@ -158,7 +167,7 @@ func New(ctx *pulumi.Context, name string, args *Args, opts ...pulumi.ResourceOp
 	if err := ctx.RegisterComponentResource("loja-veloz:network:Network", name, n, opts...); err != nil {
 		return nil, fmt.Errorf("registering network %s: %w", name, err)
 	}
-	b := &builder{ctx: ctx, name: name, args: args, out: n}
+	b := &builder{ctx: ctx, name: name, spec: spec, in: in, out: n}
 	for _, step := range []func() error{
 		b.makeVPC,
 		b.makeFlowLogs,
@@ -180,16 +189,16 @@ func (b *builder) child() pulumi.ResourceOption { return pulumi.Parent(b.out) }
 
 // tags names a resource after the environment and its part.
 func (b *builder) tags(part string) pulumi.StringMap {
-	return pulumi.StringMap{"Name": pulumi.String(b.args.Name + "-" + part)}
+	return pulumi.StringMap{"Name": pulumi.String(b.spec.Name + "-" + part)}
 }
 
 func (b *builder) makeVPC() error {
 	network, err := ec2.NewVpc(b.ctx, b.name+"-vpc", &ec2.VpcArgs{
-		CidrBlock: pulumi.String(b.args.CIDR),
+		CidrBlock: pulumi.String(b.spec.CIDR),
 		// Private names of endpoints, RDS and nodes need both.
 		EnableDnsSupport: pulumi.Bool(true), EnableDnsHostnames: pulumi.Bool(true),
 		Tags: b.tags("vpc"),
-	}, b.child(), pulumi.Protect(b.args.Protect))
+	}, b.child(), pulumi.Protect(b.spec.Protect))
 	if err != nil {
 		return fmt.Errorf("making the VPC: %w", err)
 	}
@@ -204,29 +213,29 @@ func (b *builder) makeVPC() error {
 }
 
 func (b *builder) makeFlowLogs() error {
-	groupName := "/aws/vpc/" + b.args.Name + "/flow-logs"
+	groupName := "/aws/vpc/" + b.spec.Name + "/flow-logs"
 	group, err := cloudwatch.NewLogGroup(b.ctx, b.name+"-flow-logs", &cloudwatch.LogGroupArgs{
 		Name:            pulumi.String(groupName),
-		RetentionInDays: pulumi.Int(b.args.FlowLogDays),
-		KmsKeyId:        b.args.KeyARN.ToStringOutput().ToStringPtrOutput(),
+		RetentionInDays: pulumi.Int(b.spec.FlowLogDays),
+		KmsKeyId:        b.in.KeyARN.ToStringOutput().ToStringPtrOutput(),
 		Tags:            b.tags("flow-logs"),
 	}, b.child())
 	if err != nil {
 		return fmt.Errorf("making the flow logs' group: %w", err)
 	}
-	groupARN := fmt.Sprintf("arn:aws:logs:%s:%s:log-group:%s", b.args.Region, b.args.AccountID, groupName)
+	groupARN := fmt.Sprintf("arn:aws:logs:%s:%s:log-group:%s", b.spec.Region, b.spec.AccountID, groupName)
 	role, policies, err := identity.NewRole(b.ctx, b.out, b.name+"-flow-logs", &identity.RoleArgs{
-		Name:        b.args.Name + "-flow-logs",
+		Name:        b.spec.Name + "-flow-logs",
 		Description: "VPC flow logs to their group",
 		Trust: identity.ServiceTrust("vpc-flow-logs.amazonaws.com",
-			identity.Is(map[string]string{"aws:SourceAccount": b.args.AccountID})),
+			identity.Is(map[string]string{"aws:SourceAccount": b.spec.AccountID})),
 		// The group is there: the role needs no right to make one.
 		Policy: identity.PolicyDocument{Statement: []identity.Statement{{
 			Sid: "Write", Effect: identity.Allow,
 			Action:   []string{"logs:CreateLogStream", "logs:DescribeLogGroups", "logs:DescribeLogStreams", "logs:PutLogEvents"},
 			Resource: identity.ARNs(groupARN, groupARN+":*"),
 		}}},
-		PermissionsBoundary: b.args.PermissionsBoundary,
+		PermissionsBoundary: b.in.PermissionsBoundary,
 	})
 	if err != nil {
 		return err
@@ -253,7 +262,7 @@ func (b *builder) makeSubnets(zones []Zone) error {
 	// EKS's load balancer controller finds subnets by these tags. No subnet gives
 	// instances public addresses, the public ones included: NAT gateways and load
 	// balancers bring theirs.
-	shared := "kubernetes.io/cluster/" + b.args.ClusterName
+	shared := "kubernetes.io/cluster/" + b.spec.ClusterName
 	public, err := b.subnets(zones, kind{name: "public", cidr: func(z Zone) string { return z.Public.String() },
 		tags: map[string]string{"kubernetes.io/role/elb": "1", shared: "shared"}})
 	if err != nil {
@@ -307,7 +316,7 @@ func (b *builder) subnets(zones []Zone, k kind) ([]*ec2.Subnet, error) {
 }
 
 // letter is what tells a zone from the others of its region.
-func (b *builder) letter(zone Zone) string { return strings.TrimPrefix(zone.Name, b.args.Region) }
+func (b *builder) letter(zone Zone) string { return strings.TrimPrefix(zone.Name, b.spec.Region) }
 
 // table makes a route table and associates subnets with it.
 func (b *builder) table(part string, zones []Zone, subnets []*ec2.Subnet) (*ec2.RouteTable, error) {
@@ -348,7 +357,7 @@ func (b *builder) makePublicRoutes(zones []Zone, public []*ec2.Subnet) ([]*ec2.N
 	}
 	b.out.Routes = append(b.out.Routes, route)
 	count := 1
-	if b.args.NATPerZone {
+	if b.spec.NATPerZone {
 		count = len(zones)
 	}
 	nats := make([]*ec2.NatGateway, count)
@@ -390,7 +399,7 @@ func (b *builder) makePrivateRoutes(zones []Zone, privates []*ec2.Subnet, nats [
 }
 
 func (b *builder) makeEndpoints(tables []*ec2.RouteTable, privates []*ec2.Subnet) error {
-	service := func(short string) pulumi.String { return pulumi.String("com.amazonaws." + b.args.Region + "." + short) }
+	service := func(short string) pulumi.String { return pulumi.String("com.amazonaws." + b.spec.Region + "." + short) }
 	tableIDs := make(pulumi.StringArray, len(tables))
 	for i, table := range tables {
 		tableIDs[i] = table.ID()
@@ -403,7 +412,7 @@ func (b *builder) makeEndpoints(tables []*ec2.RouteTable, privates []*ec2.Subnet
 		return fmt.Errorf("making the endpoint of s3: %w", err)
 	}
 	group, err := ec2.NewSecurityGroup(b.ctx, b.name+"-endpoints", &ec2.SecurityGroupArgs{
-		Name: pulumi.String(b.args.Name + "-endpoints"), Description: pulumi.String("Endpoints of AWS services"),
+		Name: pulumi.String(b.spec.Name + "-endpoints"), Description: pulumi.String("Endpoints of AWS services"),
 		VpcId: b.vpc.ID(), Tags: b.tags("endpoints"),
 	}, b.child())
 	if err != nil {
@@ -412,11 +421,11 @@ func (b *builder) makeEndpoints(tables []*ec2.RouteTable, privates []*ec2.Subnet
 	b.out.EndpointSecurityGroup = group.ID().ToStringOutput()
 	if _, err := vpc.NewSecurityGroupIngressRule(b.ctx, b.name+"-endpoints-https", &vpc.SecurityGroupIngressRuleArgs{
 		SecurityGroupId: group.ID(), Description: pulumi.String("HTTPS from the VPC"), IpProtocol: pulumi.String("tcp"),
-		FromPort: pulumi.Int(443), ToPort: pulumi.Int(443), CidrIpv4: pulumi.String(b.args.CIDR), Tags: b.tags("endpoints-https"),
+		FromPort: pulumi.Int(443), ToPort: pulumi.Int(443), CidrIpv4: pulumi.String(b.spec.CIDR), Tags: b.tags("endpoints-https"),
 	}, b.child()); err != nil {
 		return fmt.Errorf("admitting the VPC to the endpoints: %w", err)
 	}
-	for _, short := range b.args.InterfaceEndpoints {
+	for _, short := range b.spec.InterfaceEndpoints {
 		part := "endpoint-" + strings.ReplaceAll(short, ".", "-")
 		if _, err := ec2.NewVpcEndpoint(b.ctx, b.name+"-"+part, &ec2.VpcEndpointArgs{
 			VpcId: b.vpc.ID(), ServiceName: service(short), VpcEndpointType: pulumi.String("Interface"),

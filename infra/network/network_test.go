@@ -14,12 +14,18 @@ import (
 
 var zones = []string{"us-east-1a", "us-east-1b", "us-east-1c"}
 
-func args() *network.Args {
-	return &network.Args{
+func args() *network.Spec {
+	return &network.Spec{
 		Name: "loja-veloz-dev", Region: "us-east-1", AccountID: "123456789012",
 		CIDR: "10.20.0.0/16", Taken: []string{"10.30.0.0/16"}, Zones: zones,
 		InterfaceEndpoints: []string{"ecr.api", "sts"}, FlowLogDays: 30,
-		KeyARN: pulumi.String("arn:aws:kms:us-east-1:123456789012:key/k"), ClusterName: "loja-veloz-dev",
+		ClusterName: "loja-veloz-dev",
+	}
+}
+
+func inputs() network.Inputs {
+	return network.Inputs{
+		KeyARN:              pulumi.String("arn:aws:kms:us-east-1:123456789012:key/k"),
 		PermissionsBoundary: "arn:aws:iam::123456789012:policy/loja-veloz-boundary",
 	}
 }
@@ -87,11 +93,20 @@ func TestPlanRefuses(t *testing.T) {
 	}
 }
 
+// refused gives the error of New.
+func refused(spec *network.Spec, in network.Inputs) error {
+	_, err := infratest.Run(true, func(ctx *pulumi.Context) error {
+		_, err := network.New(ctx, "net", spec, in)
+		return err
+	})
+	return err
+}
+
 func TestValidateReportsAllFaultsAtOnce(t *testing.T) {
-	err := (&network.Args{
+	err := refused(&network.Spec{
 		Name: "X", Region: "mars", AccountID: "12", CIDR: "10.0.0.0/24", Zones: []string{"us-east-1a", "us-east-1a"},
-		InterfaceEndpoints: []string{"ecr", "sts", "sts"}, FlowLogDays: 31, PermissionsBoundary: "b",
-	}).Validate()
+		InterfaceEndpoints: []string{"ecr", "sts", "sts"}, FlowLogDays: 31,
+	}, network.Inputs{PermissionsBoundary: "b"})
 	if err == nil {
 		t.Fatal("accepted")
 	}
@@ -108,10 +123,10 @@ func TestValidateReportsAllFaultsAtOnce(t *testing.T) {
 	}
 }
 
-func run(t *testing.T, a *network.Args) *infratest.Recorder {
+func run(t *testing.T, s *network.Spec) *infratest.Recorder {
 	t.Helper()
 	recorder, err := infratest.Run(false, func(ctx *pulumi.Context) error {
-		_, err := network.New(ctx, "net", a)
+		_, err := network.New(ctx, "net", s, inputs())
 		return err
 	})
 	if err != nil {

@@ -23,8 +23,8 @@ const (
 	otlpHTTP = 4318
 )
 
-// DatadogArgs say for which cluster Datadog's agent and operator work.
-type DatadogArgs struct {
+// DatadogSpec say for which cluster Datadog's agent and operator work.
+type DatadogSpec struct {
 	// Namespace is created for both; the operator watches only it.
 	Namespace string
 	// Site is Datadog's, for example datadoghq.com.
@@ -50,9 +50,9 @@ type Datadog struct {
 
 // NewDatadog installs the agent, with its OTLP receiver, and the operator for
 // objectives as code. Errors name the argument that is wrong.
-func NewDatadog(ctx *pulumi.Context, name string, args *DatadogArgs, opts ...pulumi.ResourceOption) (*Datadog, error) {
+func NewDatadog(ctx *pulumi.Context, name string, spec *DatadogSpec, opts ...pulumi.ResourceOption) (*Datadog, error) {
 	d := &Datadog{}
-	if _, err := kube.NewChart(ctx, "datadog", "loja-veloz:observability:Datadog", name, d, args, opts); err != nil {
+	if _, err := kube.NewChart(ctx, "datadog", "loja-veloz:observability:Datadog", name, d, spec.Installation, opts); err != nil {
 		return nil, err
 	}
 	return d, nil
@@ -65,25 +65,25 @@ var (
 )
 
 // Validate reports everything that is wrong with the arguments, one fault per line.
-func (a *DatadogArgs) Validate() error {
+func (s *DatadogSpec) Validate() error {
 	var faults []error
 	for _, needed := range []struct{ field, value string }{
-		{"Namespace", a.Namespace}, {"SecretName", a.SecretName}, {"Store", a.Store},
+		{"Namespace", s.Namespace}, {"SecretName", s.SecretName}, {"Store", s.Store},
 	} {
 		if needed.value == "" {
 			faults = append(faults, fmt.Errorf("%s is empty", needed.field))
 		}
 	}
-	if !datadogSite.MatchString(a.Site) {
-		faults = append(faults, fmt.Errorf("Site is %q: a host name such as datadoghq.com is expected", a.Site))
+	if !datadogSite.MatchString(s.Site) {
+		faults = append(faults, fmt.Errorf("Site is %q: a host name such as datadoghq.com is expected", s.Site))
 	}
-	if !datadogCluster.MatchString(a.ClusterName) || len(a.ClusterName) > 80 {
-		faults = append(faults, fmt.Errorf("ClusterName is %q: use lower-case letters, digits and dashes, beginning with a letter, at most 80", a.ClusterName))
+	if !datadogCluster.MatchString(s.ClusterName) || len(s.ClusterName) > 80 {
+		faults = append(faults, fmt.Errorf("ClusterName is %q: use lower-case letters, digits and dashes, beginning with a letter, at most 80", s.ClusterName))
 	}
-	if a.ClusterAgentReplicas < 1 {
-		faults = append(faults, fmt.Errorf("ClusterAgentReplicas is %d: at least 1 is needed", a.ClusterAgentReplicas))
+	if s.ClusterAgentReplicas < 1 {
+		faults = append(faults, fmt.Errorf("ClusterAgentReplicas is %d: at least 1 is needed", s.ClusterAgentReplicas))
 	}
-	if err := kube.ValidRepository(a.ChartRepository); err != nil {
+	if err := kube.ValidRepository(s.ChartRepository); err != nil {
 		faults = append(faults, fmt.Errorf("ChartRepository %w", err))
 	}
 	return errors.Join(faults...)
@@ -211,31 +211,31 @@ type DatadogCRDs struct {
 }
 
 // Release gives the Helm release, or every reason why not.
-func (a *DatadogArgs) Release() (*kube.Release, error) {
-	if err := a.Validate(); err != nil {
+func (s *DatadogSpec) Release() (*kube.Release, error) {
+	if err := s.Validate(); err != nil {
 		return nil, err
 	}
 	endpoint := func(port int) DatadogEndpoint {
 		return DatadogEndpoint{Enabled: true, Endpoint: fmt.Sprintf("0.0.0.0:%d", port)}
 	}
-	budget := DatadogBudget{Create: a.ClusterAgentReplicas > 1}
+	budget := DatadogBudget{Create: s.ClusterAgentReplicas > 1}
 	if budget.Create {
 		budget.MinAvailable = 1
 	}
 	return &kube.Release{
-		Name: "datadog", Namespace: a.Namespace,
-		Chart: charts.Datadog, Repository: a.ChartRepository,
+		Name: "datadog", Namespace: s.Namespace,
+		Chart: charts.Datadog, Repository: s.ChartRepository,
 		Values: DatadogValues{
 			Registry: "public.ecr.aws/datadog",
 			Datadog: DatadogAgentConfig{
-				Site: a.Site, ClusterName: a.ClusterName,
+				Site: s.Site, ClusterName: s.ClusterName,
 				APIKeyExistingSecret: datadogSecret, AppKeyExistingSecret: datadogSecret,
 				Kubelet: DatadogKubelet{TLSVerify: true},
 				Logs:    DatadogLogs{Enabled: true, ContainerCollectAll: true},
 				APM:     DatadogAPM{PortEnabled: true, SocketEnabled: true},
 				OTLP:    DatadogOTLP{Receiver: DatadogReceiver{Protocols: DatadogProtocols{GRPC: endpoint(otlpGRPC), HTTP: endpoint(otlpHTTP)}}},
 			},
-			ClusterAgent: DatadogClusterAgent{Replicas: a.ClusterAgentReplicas, PDB: budget, Resources: kube.Sizes(100, 192, 512)},
+			ClusterAgent: DatadogClusterAgent{Replicas: s.ClusterAgentReplicas, PDB: budget, Resources: kube.Sizes(100, 192, 512)},
 			Agents: DatadogNodeAgents{
 				Tolerations: []corev1.Toleration{{Operator: corev1.TolerationOpExists}},
 				Containers: DatadogContainers{
@@ -244,20 +244,20 @@ func (a *DatadogArgs) Release() (*kube.Release, error) {
 				},
 			},
 			Operator: DatadogOperator{
-				Site: a.Site, ClusterName: a.ClusterName,
+				Site: s.Site, ClusterName: s.ClusterName,
 				APIKeyExistingSecret: datadogSecret, AppKeyExistingSecret: datadogSecret,
 				DatadogDashboard: Switch{Enabled: true}, DatadogSLO: Switch{Enabled: true}, DatadogMonitor: Switch{Enabled: true},
 				DatadogCRDs:  DatadogCRDs{KeepCRDs: true},
 				ReplicaCount: 1, Resources: kube.Sizes(20, 96, 256),
 			},
 		},
-		Atomic: true, SkipAwait: a.SkipAwait, TimeoutSeconds: 900, MaxHistory: 5,
+		Atomic: true, SkipAwait: s.SkipAwait, TimeoutSeconds: 900, MaxHistory: 5,
 	}, nil
 }
 
 // Pods are those of the release; nil for arguments that are wrong.
-func (a *DatadogArgs) Pods() []kube.PodSize {
-	release, err := a.Release()
+func (s *DatadogSpec) Pods() []kube.PodSize {
+	release, err := s.Release()
 	if err != nil {
 		return nil
 	}
@@ -275,19 +275,19 @@ func (a *DatadogArgs) Pods() []kube.PodSize {
 // not. The agent reads the nodes' /proc, cgroups and logs through hostPath volumes
 // and takes traces on a port of the node, which every standard but "privileged"
 // forbids; hence its namespace is the one that is not restricted.
-func (a *DatadogArgs) Installation() (*kube.Installation, error) {
-	release, err := a.Release()
+func (s *DatadogSpec) Installation() (*kube.Installation, error) {
+	release, err := s.Release()
 	if err != nil {
 		return nil, err
 	}
 	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{
-		Name:   a.Namespace,
+		Name:   s.Namespace,
 		Labels: map[string]string{"pod-security.kubernetes.io/enforce": "privileged"},
 	}}
 	return &kube.Installation{
 		Before: kube.Stages{
 			{{Name: "namespace", Object: namespace}},
-			{{Name: "external-secret", Object: secrets.NewDatadogSecret(datadogSecret, a.Namespace, a.Store, a.SecretName)}},
+			{{Name: "external-secret", Object: secrets.NewDatadogSecret(datadogSecret, s.Namespace, s.Store, s.SecretName)}},
 		},
 		Release: release,
 	}, nil

@@ -27,8 +27,8 @@ const (
 	kubeletCA     = "/etc/kubelet-ca"
 )
 
-// MetricsServerArgs says how metrics-server reaches the kubelets.
-type MetricsServerArgs struct {
+// MetricsServerSpec says how metrics-server reaches the kubelets.
+type MetricsServerSpec struct {
 	// Namespace has to exist; kube-system is the usual one.
 	Namespace string
 	// KubeletInsecureTLS takes kubelets' certificates unverified, for clusters
@@ -44,8 +44,8 @@ type MetricsServer struct {
 
 // NewMetricsServer installs metrics-server and is done when it has measured the
 // nodes for the first time, about 20 seconds after it started.
-func NewMetricsServer(ctx *pulumi.Context, name string, args *MetricsServerArgs, opts ...pulumi.ResourceOption) (*MetricsServer, error) {
-	stages, err := args.Stages()
+func NewMetricsServer(ctx *pulumi.Context, name string, spec *MetricsServerSpec, opts ...pulumi.ResourceOption) (*MetricsServer, error) {
+	stages, err := spec.Stages()
 	if err != nil {
 		return nil, fmt.Errorf("metrics-server %s: %w", name, err)
 	}
@@ -65,21 +65,21 @@ func NewMetricsServer(ctx *pulumi.Context, name string, args *MetricsServerArgs,
 // Stages gives every object of metrics-server. The API service is last, and so
 // the first to go: while one is registered and dead, no namespace of the cluster
 // can be deleted.
-func (a *MetricsServerArgs) Stages() (kube.Stages, error) {
-	if a.Namespace == "" {
+func (s *MetricsServerSpec) Stages() (kube.Stages, error) {
+	if s.Namespace == "" {
 		return nil, errors.New("Namespace is empty")
 	}
-	return kube.Stages{a.access(), a.server(), a.api()}, nil
+	return kube.Stages{s.access(), s.server(), s.api()}, nil
 }
 
 var metricsLabels = map[string]string{"app.kubernetes.io/name": metricsServer}
 
-func (a *MetricsServerArgs) meta(name string) metav1.ObjectMeta {
-	return metav1.ObjectMeta{Name: name, Namespace: a.Namespace, Labels: metricsLabels}
+func (s *MetricsServerSpec) meta(name string) metav1.ObjectMeta {
+	return metav1.ObjectMeta{Name: name, Namespace: s.Namespace, Labels: metricsLabels}
 }
 
-func (a *MetricsServerArgs) access() []kube.Manifest {
-	account := []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Name: metricsServer, Namespace: a.Namespace}}
+func (s *MetricsServerSpec) access() []kube.Manifest {
+	account := []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Name: metricsServer, Namespace: s.Namespace}}
 	clusterMeta := func(name string) metav1.ObjectMeta { return metav1.ObjectMeta{Name: name, Labels: metricsLabels} }
 	role := func(kind, name string) rbacv1.RoleRef {
 		return rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: kind, Name: name}
@@ -93,7 +93,7 @@ func (a *MetricsServerArgs) access() []kube.Manifest {
 	}
 	read := []string{"get", "list", "watch"}
 	return []kube.Manifest{
-		{Name: "service-account", Object: &corev1.ServiceAccount{ObjectMeta: a.meta(metricsServer), AutomountServiceAccountToken: new(false)}},
+		{Name: "service-account", Object: &corev1.ServiceAccount{ObjectMeta: s.meta(metricsServer), AutomountServiceAccountToken: new(false)}},
 		{Name: "reader-role", Object: &rbacv1.ClusterRole{ObjectMeta: reader, Rules: []rbacv1.PolicyRule{
 			{APIGroups: []string{metricsGroup}, Resources: []string{"pods", "nodes"}, Verbs: read},
 		}}},
@@ -112,11 +112,11 @@ func (a *MetricsServerArgs) access() []kube.Manifest {
 	}
 }
 
-func (a *MetricsServerArgs) server() []kube.Manifest {
+func (s *MetricsServerSpec) server() []kube.Manifest {
 	trust := "--kubelet-certificate-authority=" + kubeletCA + "/ca.crt"
 	volumes := []corev1.Volume{{Name: "certificates", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}}}
 	mounts := []corev1.VolumeMount{{Name: "certificates", MountPath: "/tmp"}}
-	if a.KubeletInsecureTLS {
+	if s.KubeletInsecureTLS {
 		trust = "--kubelet-insecure-tls"
 	} else {
 		// Kubernetes puts its CA into this ConfigMap in every namespace.
@@ -159,14 +159,14 @@ func (a *MetricsServerArgs) server() []kube.Manifest {
 		}},
 	}
 	return []kube.Manifest{
-		{Name: "deployment", Object: &appsv1.Deployment{ObjectMeta: a.meta(metricsServer), Spec: appsv1.DeploymentSpec{
+		{Name: "deployment", Object: &appsv1.Deployment{ObjectMeta: s.meta(metricsServer), Spec: appsv1.DeploymentSpec{
 			Selector: &metav1.LabelSelector{MatchLabels: metricsLabels},
 			Strategy: appsv1.DeploymentStrategy{Type: appsv1.RollingUpdateDeploymentStrategyType, RollingUpdate: &appsv1.RollingUpdateDeployment{
 				MaxUnavailable: new(intstr.FromInt32(0)),
 			}},
 			Template: corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: metricsLabels}, Spec: pod},
 		}}},
-		{Name: "service", Object: &corev1.Service{ObjectMeta: a.meta(metricsServer), Spec: corev1.ServiceSpec{
+		{Name: "service", Object: &corev1.Service{ObjectMeta: s.meta(metricsServer), Spec: corev1.ServiceSpec{
 			Selector: metricsLabels,
 			Ports:    []corev1.ServicePort{{Name: "https", Port: 443, TargetPort: intstr.FromString("https"), Protocol: corev1.ProtocolTCP}},
 		}}},
@@ -176,14 +176,14 @@ func (a *MetricsServerArgs) server() []kube.Manifest {
 // api registers the metrics API. The API server takes metrics-server's
 // certificate unverified, as upstream's manifests have it: the server makes a new
 // one at every start.
-func (a *MetricsServerArgs) api() []kube.Manifest {
+func (s *MetricsServerSpec) api() []kube.Manifest {
 	return []kube.Manifest{{Name: "api", Object: &apiregistrationv1.APIService{
 		ObjectMeta: metav1.ObjectMeta{Name: "v1beta1." + metricsGroup, Labels: metricsLabels},
 		Spec: apiregistrationv1.APIServiceSpec{
 			Group: metricsGroup, Version: "v1beta1",
 			GroupPriorityMinimum: 100, VersionPriority: 100,
 			InsecureSkipTLSVerify: true,
-			Service:               &apiregistrationv1.ServiceReference{Name: metricsServer, Namespace: a.Namespace},
+			Service:               &apiregistrationv1.ServiceReference{Name: metricsServer, Namespace: s.Namespace},
 		},
 	}}}
 }

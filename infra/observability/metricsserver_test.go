@@ -13,7 +13,7 @@ import (
 )
 
 func TestMetricsServerObjects(t *testing.T) {
-	stages, err := (&observability.MetricsServerArgs{Namespace: "kube-system"}).Stages()
+	stages, err := (&observability.MetricsServerSpec{Namespace: "kube-system"}).Stages()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -25,7 +25,7 @@ func TestKubeletsAreVerifiedUnlessToldOtherwise(t *testing.T) {
 		false: "--kubelet-certificate-authority=/etc/kubelet-ca/ca.crt",
 		true:  "--kubelet-insecure-tls",
 	} {
-		stages, err := (&observability.MetricsServerArgs{Namespace: "kube-system", KubeletInsecureTLS: insecure}).Stages()
+		stages, err := (&observability.MetricsServerSpec{Namespace: "kube-system", KubeletInsecureTLS: insecure}).Stages()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -47,7 +47,7 @@ func TestKubeletsAreVerifiedUnlessToldOtherwise(t *testing.T) {
 
 func TestNewMetricsServer(t *testing.T) {
 	recorder, err := infratest.Run(true, func(ctx *pulumi.Context) error {
-		_, err := observability.NewMetricsServer(ctx, "metrics", &observability.MetricsServerArgs{Namespace: "kube-system"})
+		_, err := observability.NewMetricsServer(ctx, "metrics", &observability.MetricsServerSpec{Namespace: "kube-system"})
 		return err
 	})
 	if err != nil {
@@ -58,7 +58,7 @@ func TestNewMetricsServer(t *testing.T) {
 		t.Error("the API is registered before there is a server, and outlives it")
 	}
 	_, err = infratest.Run(true, func(ctx *pulumi.Context) error {
-		_, err := observability.NewMetricsServer(ctx, "metrics", &observability.MetricsServerArgs{})
+		_, err := observability.NewMetricsServer(ctx, "metrics", &observability.MetricsServerSpec{})
 		return err
 	})
 	if err == nil || !strings.Contains(err.Error(), "Namespace is empty") {

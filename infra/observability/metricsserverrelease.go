@@ -12,9 +12,9 @@ import (
 	"github.com/loja-veloz/platform/infra/kube"
 )
 
-// MetricsServerReleaseArgs say how to install metrics-server from its chart, in
+// MetricsServerReleaseSpec say how to install metrics-server from its chart, in
 // clusters whose kubelets' certificates the cluster's CA signed, as EKS's are.
-type MetricsServerReleaseArgs struct {
+type MetricsServerReleaseSpec struct {
 	// Namespace holds metrics-server; kube-system exists, any other is created.
 	Namespace string
 	// Replicas is the number of pods.
@@ -32,24 +32,24 @@ type MetricsServerRelease struct {
 
 // NewMetricsServerRelease installs metrics-server from its chart. Errors name the
 // argument that is wrong.
-func NewMetricsServerRelease(ctx *pulumi.Context, name string, args *MetricsServerReleaseArgs, opts ...pulumi.ResourceOption) (*MetricsServerRelease, error) {
+func NewMetricsServerRelease(ctx *pulumi.Context, name string, spec *MetricsServerReleaseSpec, opts ...pulumi.ResourceOption) (*MetricsServerRelease, error) {
 	m := &MetricsServerRelease{}
-	if _, err := kube.NewChart(ctx, "metrics-server", "loja-veloz:observability:MetricsServerRelease", name, m, args, opts); err != nil {
+	if _, err := kube.NewChart(ctx, "metrics-server", "loja-veloz:observability:MetricsServerRelease", name, m, spec.Installation, opts); err != nil {
 		return nil, err
 	}
 	return m, nil
 }
 
 // Validate reports everything that is wrong with the arguments, one fault per line.
-func (a *MetricsServerReleaseArgs) Validate() error {
+func (s *MetricsServerReleaseSpec) Validate() error {
 	var faults []error
-	if a.Namespace == "" {
+	if s.Namespace == "" {
 		faults = append(faults, errors.New("Namespace is empty"))
 	}
-	if a.Replicas < 1 {
-		faults = append(faults, fmt.Errorf("Replicas is %d: at least 1 is needed", a.Replicas))
+	if s.Replicas < 1 {
+		faults = append(faults, fmt.Errorf("Replicas is %d: at least 1 is needed", s.Replicas))
 	}
-	if err := kube.ValidRepository(a.ChartRepository); err != nil {
+	if err := kube.ValidRepository(s.ChartRepository); err != nil {
 		faults = append(faults, fmt.Errorf("ChartRepository %w", err))
 	}
 	return errors.Join(faults...)
@@ -97,27 +97,27 @@ type MetricsServerAPIService struct {
 }
 
 // Release gives the Helm release, or every reason why not.
-func (a *MetricsServerReleaseArgs) Release() (*kube.Release, error) {
-	if err := a.Validate(); err != nil {
+func (s *MetricsServerReleaseSpec) Release() (*kube.Release, error) {
+	if err := s.Validate(); err != nil {
 		return nil, err
 	}
 	return &kube.Release{
-		Name: metricsServer, Namespace: a.Namespace,
-		Chart: charts.MetricsServer, Repository: a.ChartRepository,
+		Name: metricsServer, Namespace: s.Namespace,
+		Chart: charts.MetricsServer, Repository: s.ChartRepository,
 		Values: MetricsServerValues{
-			Replicas: a.Replicas, PodDisruptionBudget: budgetOf(a.Replicas),
+			Replicas: s.Replicas, PodDisruptionBudget: budgetOf(s.Replicas),
 			Resources:  kube.Sizes(50, 96, 256),
 			Metrics:    Switch{Enabled: true},
 			TLS:        MetricsServerTLS{Type: "helm"},
 			APIService: MetricsServerAPIService{InsecureSkipTLSVerify: false},
 		},
-		Atomic: true, SkipAwait: a.SkipAwait, TimeoutSeconds: 600, MaxHistory: 5,
+		Atomic: true, SkipAwait: s.SkipAwait, TimeoutSeconds: 600, MaxHistory: 5,
 	}, nil
 }
 
 // Pods are those of the release; nil for arguments that are wrong.
-func (a *MetricsServerReleaseArgs) Pods() []kube.PodSize {
-	release, err := a.Release()
+func (s *MetricsServerReleaseSpec) Pods() []kube.PodSize {
+	release, err := s.Release()
 	if err != nil {
 		return nil
 	}
@@ -127,14 +127,14 @@ func (a *MetricsServerReleaseArgs) Pods() []kube.PodSize {
 
 // Installation gives everything that metrics-server consists of, or every reason
 // why not.
-func (a *MetricsServerReleaseArgs) Installation() (*kube.Installation, error) {
-	release, err := a.Release()
+func (s *MetricsServerReleaseSpec) Installation() (*kube.Installation, error) {
+	release, err := s.Release()
 	if err != nil {
 		return nil, err
 	}
 	parts := &kube.Installation{Release: release}
-	if a.Namespace != metav1.NamespaceSystem {
-		parts.Before = kube.Stages{{{Name: "namespace", Object: kube.RestrictedNamespace(a.Namespace)}}}
+	if s.Namespace != metav1.NamespaceSystem {
+		parts.Before = kube.Stages{{{Name: "namespace", Object: kube.RestrictedNamespace(s.Namespace)}}}
 	}
 	return parts, nil
 }

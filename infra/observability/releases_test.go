@@ -13,15 +13,15 @@ import (
 	"github.com/loja-veloz/platform/infra/observability"
 )
 
-func datadog() *observability.DatadogArgs {
-	return &observability.DatadogArgs{
+func datadog() *observability.DatadogSpec {
+	return &observability.DatadogSpec{
 		Namespace: "datadog", Site: "datadoghq.com", ClusterName: "loja-veloz-prod",
 		SecretName: "loja-veloz/prod/datadog", Store: "aws-secrets-manager", ClusterAgentReplicas: 2,
 	}
 }
 
-func metricsServerRelease() *observability.MetricsServerReleaseArgs {
-	return &observability.MetricsServerReleaseArgs{Namespace: "kube-system", Replicas: 2}
+func metricsServerRelease() *observability.MetricsServerReleaseSpec {
+	return &observability.MetricsServerReleaseSpec{Namespace: "kube-system", Replicas: 2}
 }
 
 func TestDatadog(t *testing.T) {
@@ -44,7 +44,7 @@ func TestPods(t *testing.T) {
 	if !slices.Equal(pods, want) {
 		t.Errorf("pods are %+v", pods)
 	}
-	if pods := append((&observability.DatadogArgs{}).Pods(), (&observability.MetricsServerReleaseArgs{}).Pods()...); pods != nil {
+	if pods := append((&observability.DatadogSpec{}).Pods(), (&observability.MetricsServerReleaseSpec{}).Pods()...); pods != nil {
 		t.Errorf("wrong arguments have the pods %+v", pods)
 	}
 }
@@ -89,14 +89,14 @@ func TestNewReleases(t *testing.T) {
 
 func TestReleaseRefusals(t *testing.T) {
 	for want, err := range map[string]error{
-		"Namespace is empty":        (&observability.DatadogArgs{}).Validate(),
-		"SecretName is empty":       (&observability.DatadogArgs{}).Validate(),
-		"Store is empty":            (&observability.DatadogArgs{}).Validate(),
-		`Site is ""`:                (&observability.DatadogArgs{}).Validate(),
-		"ClusterAgentReplicas is 0": (&observability.DatadogArgs{}).Validate(),
-		`ClusterName is "BAD_name"`: (&observability.DatadogArgs{ClusterName: "BAD_name"}).Validate(),
-		"Replicas is 0":             (&observability.MetricsServerReleaseArgs{}).Validate(),
-		"ChartRepository is":        (&observability.MetricsServerReleaseArgs{ChartRepository: "http://x"}).Validate(),
+		"Namespace is empty":        (&observability.DatadogSpec{}).Validate(),
+		"SecretName is empty":       (&observability.DatadogSpec{}).Validate(),
+		"Store is empty":            (&observability.DatadogSpec{}).Validate(),
+		`Site is ""`:                (&observability.DatadogSpec{}).Validate(),
+		"ClusterAgentReplicas is 0": (&observability.DatadogSpec{}).Validate(),
+		`ClusterName is "BAD_name"`: (&observability.DatadogSpec{ClusterName: "BAD_name"}).Validate(),
+		"Replicas is 0":             (&observability.MetricsServerReleaseSpec{}).Validate(),
+		"ChartRepository is":        (&observability.MetricsServerReleaseSpec{ChartRepository: "http://x"}).Validate(),
 	} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("want %q in %v", want, err)

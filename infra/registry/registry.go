@@ -14,6 +14,7 @@ import (
 
 	"github.com/loja-veloz/platform/infra/form"
 	"github.com/loja-veloz/platform/infra/identity"
+	"github.com/loja-veloz/platform/infra/validate"
 )
 
 const (
@@ -28,22 +29,17 @@ const (
 	credentialPrefix = "ecr-pullthroughcache/"
 )
 
-// Args describes a registry.
-type Args struct {
+// Spec describes a registry.
+type Spec struct {
 	// Name is the prefix of the names of roles, loja-veloz.
 	Name              string
 	Region, AccountID string
 	// Repositories are made as they are named, loja-veloz/sample-web-app.
 	Repositories []string
-	// KeyARN is the KMS key of the images, of both kinds.
-	KeyARN pulumi.StringInput
 	// KeepImages is how many images a repository keeps, cached ones too.
 	KeepImages int
 	// PullThrough are the registries that are cached.
 	PullThrough []Upstream
-	// PermissionsBoundary bounds the role that makes repositories for cached images;
-	// empty for none.
-	PermissionsBoundary string
 	// Protect keeps Pulumi from deleting repositories. With images in it ECR does
 	// not delete one anyway.
 	Protect bool
@@ -86,29 +82,29 @@ var (
 )
 
 // Validate reports everything that is wrong with the arguments.
-func (a *Args) Validate() error {
+func (s *Spec) Validate() error {
 	var faults []error
 	fault := func(field, format string, args ...any) {
 		faults = append(faults, fmt.Errorf("%s %s", field, fmt.Sprintf(format, args...)))
 	}
-	if !prefixName.MatchString(a.Name) {
-		fault("Name", "is %q: use 2 to 40 lower-case letters, digits and dashes", a.Name)
+	if !prefixName.MatchString(s.Name) {
+		fault("Name", "is %q: use 2 to 40 lower-case letters, digits and dashes", s.Name)
 	}
-	if !form.ValidRegion(a.Region) {
-		fault("Region", "is %q, which is no region's name", a.Region)
+	if !form.ValidRegion(s.Region) {
+		fault("Region", "is %q, which is no region's name", s.Region)
 	}
-	if !form.ValidAccount(a.AccountID) {
-		fault("AccountID", "is %q: an account has 12 digits", a.AccountID)
+	if !form.ValidAccount(s.AccountID) {
+		fault("AccountID", "is %q: an account has 12 digits", s.AccountID)
 	}
-	if len(a.Repositories) == 0 {
+	if len(s.Repositories) == 0 {
 		fault("Repositories", "is empty")
 	}
-	for i, repository := range a.Repositories {
+	for i, repository := range s.Repositories {
 		field := fmt.Sprintf("Repositories[%d]", i)
 		if !repositoryName.MatchString(repository) || len(repository) < 2 || len(repository) > 256 {
 			fault(field, "is %q: use 2 to 256 lower-case letters, digits, and . _ - / between them", repository)
 		}
-		for _, other := range a.Repositories[:i] {
+		for _, other := range s.Repositories[:i] {
 			switch {
 			case other == repository:
 				fault(field, "repeats %s", other)
@@ -117,22 +113,16 @@ func (a *Args) Validate() error {
 			}
 		}
 	}
-	if a.KeyARN == nil {
-		fault("KeyARN", "is missing")
+	if s.KeepImages < minKept {
+		fault("KeepImages", "is %d: keep at least %d, to roll back to", s.KeepImages, minKept)
 	}
-	if a.KeepImages < minKept {
-		fault("KeepImages", "is %d: keep at least %d, to roll back to", a.KeepImages, minKept)
-	}
-	for i, upstream := range a.PullThrough {
-		a.validateUpstream(i, upstream, fault)
-	}
-	if a.PermissionsBoundary != "" && !form.ValidBoundary(a.PermissionsBoundary) {
-		fault("PermissionsBoundary", "is %q, which is no policy's ARN", a.PermissionsBoundary)
+	for i, upstream := range s.PullThrough {
+		s.validateUpstream(i, upstream, fault)
 	}
 	return errors.Join(faults...)
 }
 
-func (a *Args) validateUpstream(i int, upstream Upstream, fault func(field, format string, args ...any)) {
+func (s *Spec) validateUpstream(i int, upstream Upstream, fault func(field, format string, args ...any)) {
 	field := fmt.Sprintf("PullThrough[%d].", i)
 	needsCredential, known := upstreams[upstream.Host]
 	match := secretARN.FindStringSubmatch(upstream.CredentialARN)
@@ -151,7 +141,7 @@ func (a *Args) validateUpstream(i int, upstream Upstream, fault func(field, form
 	if !cachePrefix.MatchString(upstream.Prefix) || len(upstream.Prefix) < 2 || len(upstream.Prefix) > 30 {
 		fault(field+"Prefix", "is %q: use 2 to 30 lower-case letters, digits, and . _ - between them", upstream.Prefix)
 	}
-	for _, other := range a.PullThrough[:i] {
+	for _, other := range s.PullThrough[:i] {
 		if other.Prefix == upstream.Prefix {
 			fault(field+"Prefix", "repeats %s", other.Prefix)
 		}
@@ -159,7 +149,7 @@ func (a *Args) validateUpstream(i int, upstream Upstream, fault func(field, form
 			fault(field+"Host", "repeats %s", other.Host)
 		}
 	}
-	for _, repository := range a.Repositories {
+	for _, repository := range s.Repositories {
 		if strings.HasPrefix(repository, upstream.Prefix+"/") {
 			fault(field+"Prefix", "is that of repository %s, which is no cache", repository)
 		}
@@ -207,17 +197,22 @@ func Lifecycle(keep int) (string, error) {
 type builder struct {
 	ctx       *pulumi.Context
 	name      string
-	args      *Args
+	spec      *Spec
+	keyARN    pulumi.StringInput
 	out       *Registry
 	lifecycle pulumi.String
 }
 
-// New makes the repositories and the cache.
-func New(ctx *pulumi.Context, name string, args *Args, opts ...pulumi.ResourceOption) (*Registry, error) {
-	if err := args.Validate(); err != nil {
+// New makes the repositories and the cache. KeyARN is the KMS key of the images, of
+// both kinds.
+func New(ctx *pulumi.Context, name string, spec *Spec, keyARN pulumi.StringInput, opts ...pulumi.ResourceOption) (*Registry, error) {
+	var errs validate.Errors
+	errs.Join(spec.Validate())
+	errs.Input("KeyARN", keyARN)
+	if err := errs.Err(); err != nil {
 		return nil, fmt.Errorf("registry %s: %w", name, err)
 	}
-	policy, err := Lifecycle(args.KeepImages)
+	policy, err := Lifecycle(spec.KeepImages)
 	if err != nil {
 		return nil, fmt.Errorf("registry %s: %w", name, err)
 	}
@@ -225,8 +220,8 @@ func New(ctx *pulumi.Context, name string, args *Args, opts ...pulumi.ResourceOp
 	if err := ctx.RegisterComponentResource("loja-veloz:registry:Registry", name, r, opts...); err != nil {
 		return nil, fmt.Errorf("registering registry %s: %w", name, err)
 	}
-	b := &builder{ctx: ctx, name: name, args: args, out: r, lifecycle: pulumi.String(policy)}
-	for _, repository := range args.Repositories {
+	b := &builder{ctx: ctx, name: name, spec: spec, keyARN: keyARN, out: r, lifecycle: pulumi.String(policy)}
+	for _, repository := range spec.Repositories {
 		if err := b.makeRepository(repository); err != nil {
 			return nil, fmt.Errorf("registry %s: %w", name, err)
 		}
@@ -253,11 +248,11 @@ func (b *builder) makeRepository(repository string) error {
 		ImageTagMutability:         pulumi.String("IMMUTABLE"),
 		ImageScanningConfiguration: ecr.RepositoryImageScanningConfigurationArgs{ScanOnPush: pulumi.Bool(true)},
 		EncryptionConfigurations: ecr.RepositoryEncryptionConfigurationArray{ecr.RepositoryEncryptionConfigurationArgs{
-			EncryptionType: pulumi.String(encryption), KmsKey: b.args.KeyARN.ToStringOutput().ToStringPtrOutput(),
+			EncryptionType: pulumi.String(encryption), KmsKey: b.keyARN.ToStringOutput().ToStringPtrOutput(),
 		}},
 		ForceDelete: pulumi.Bool(false),
 		Tags:        pulumi.StringMap{"Name": pulumi.String(repository)},
-	}, b.child(), pulumi.Protect(b.args.Protect))
+	}, b.child(), pulumi.Protect(b.spec.Protect))
 	if err != nil {
 		return fmt.Errorf("making repository %s: %w", repository, err)
 	}
@@ -274,29 +269,28 @@ func (b *builder) makeRepository(repository string) error {
 // makes its repositories: without one they are encrypted by AWS's key and keep
 // everything.
 func (b *builder) makeCache() error {
-	if len(b.args.PullThrough) == 0 {
+	if len(b.spec.PullThrough) == 0 {
 		return nil
 	}
-	repositories := make([]string, len(b.args.PullThrough))
-	for i, upstream := range b.args.PullThrough {
-		repositories[i] = fmt.Sprintf("arn:aws:ecr:%s:%s:repository/%s/*", b.args.Region, b.args.AccountID, upstream.Prefix)
+	repositories := make([]string, len(b.spec.PullThrough))
+	for i, upstream := range b.spec.PullThrough {
+		repositories[i] = fmt.Sprintf("arn:aws:ecr:%s:%s:repository/%s/*", b.spec.Region, b.spec.AccountID, upstream.Prefix)
 	}
 	// ECR asks for a role where a template names a key.
 	role, policies, err := identity.NewRole(b.ctx, b.out, b.name+"-cache", &identity.RoleArgs{
-		Name: b.args.Name + "-ecr-cache", Description: "ECR makes repositories for cached images",
-		Trust: identity.ServiceTrust("ecr.amazonaws.com", identity.Is(map[string]string{"aws:SourceAccount": b.args.AccountID})),
+		Name: b.spec.Name + "-ecr-cache", Description: "ECR makes repositories for cached images",
+		Trust: identity.ServiceTrust("ecr.amazonaws.com", identity.Is(map[string]string{"aws:SourceAccount": b.spec.AccountID})),
 		Policy: identity.PolicyDocument{Statement: []identity.Statement{
 			{Sid: "Repositories", Effect: identity.Allow, Action: []string{"ecr:CreateRepository", "ecr:ReplicateImage", "ecr:TagResource"},
 				Resource: identity.ARNs(repositories...)},
 			{Sid: "Key", Effect: identity.Allow, Action: []string{"kms:CreateGrant", "kms:DescribeKey", "kms:RetireGrant"},
-				Resource: []pulumi.StringInput{b.args.KeyARN}},
+				Resource: []pulumi.StringInput{b.keyARN}},
 		}},
-		PermissionsBoundary: b.args.PermissionsBoundary,
 	})
 	if err != nil {
 		return err
 	}
-	for _, upstream := range b.args.PullThrough {
+	for _, upstream := range b.spec.PullThrough {
 		child := b.name + "-cache-" + upstream.Prefix
 		template, err := ecr.NewRepositoryCreationTemplate(b.ctx, child+"-template", &ecr.RepositoryCreationTemplateArgs{
 			Prefix: pulumi.String(upstream.Prefix), Description: pulumi.String("Images of " + upstream.Host),
@@ -304,7 +298,7 @@ func (b *builder) makeCache() error {
 			// What upstream moves has to move here.
 			ImageTagMutability: pulumi.String("MUTABLE"),
 			EncryptionConfigurations: ecr.RepositoryCreationTemplateEncryptionConfigurationArray{ecr.RepositoryCreationTemplateEncryptionConfigurationArgs{
-				EncryptionType: pulumi.String(encryption), KmsKey: b.args.KeyARN.ToStringOutput().ToStringPtrOutput(),
+				EncryptionType: pulumi.String(encryption), KmsKey: b.keyARN.ToStringOutput().ToStringPtrOutput(),
 			}},
 			LifecyclePolicy: b.lifecycle, CustomRoleArn: role.Arn,
 		}, b.child(), pulumi.DependsOn(policies))

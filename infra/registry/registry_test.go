@@ -16,22 +16,22 @@ const (
 	secret = "arn:aws:secretsmanager:us-east-1:123456789012:secret:ecr-pullthroughcache/ghcr-AbCdEf"
 )
 
-func args() *registry.Args {
-	return &registry.Args{
+func args() *registry.Spec {
+	return &registry.Spec{
 		Name: "loja-veloz", Region: "us-east-1", AccountID: "123456789012",
-		Repositories: []string{"loja-veloz/sample-web-app", "loja-veloz/pedidos"}, KeyARN: pulumi.String(key), KeepImages: 50,
+		Repositories: []string{"loja-veloz/sample-web-app", "loja-veloz/pedidos"}, KeepImages: 50,
 		PullThrough: []registry.Upstream{
 			{Host: "quay.io", Prefix: "quay"}, {Host: "registry.k8s.io", Prefix: "k8s"},
 			{Host: "public.ecr.aws", Prefix: "ecr-public"}, {Host: "ghcr.io", Prefix: "ghcr", CredentialARN: secret},
 		},
-		PermissionsBoundary: "arn:aws:iam::123456789012:policy/loja-veloz-boundary", Protect: true,
+		Protect: true,
 	}
 }
 
 func TestRegistry(t *testing.T) {
 	var urls, arns int
 	recorder, err := infratest.Run(false, func(ctx *pulumi.Context) error {
-		made, err := registry.New(ctx, "images", args())
+		made, err := registry.New(ctx, "images", args(), pulumi.String(key))
 		if err == nil {
 			urls, arns = len(made.URLs), len(made.ARNs)
 		}
@@ -80,7 +80,7 @@ func TestWithoutCacheThereIsNoRole(t *testing.T) {
 	a := args()
 	a.PullThrough = nil
 	recorder, err := infratest.Run(true, func(ctx *pulumi.Context) error {
-		_, err := registry.New(ctx, "images", a)
+		_, err := registry.New(ctx, "images", a, pulumi.String(key))
 		return err
 	})
 	if err != nil {
@@ -94,19 +94,23 @@ func TestWithoutCacheThereIsNoRole(t *testing.T) {
 }
 
 func TestValidateReportsAllFaultsAtOnce(t *testing.T) {
-	err := (&registry.Args{
-		Name: "X", Region: "mars", AccountID: "1", Repositories: []string{"Bad", "a/b", "a/b", "ghcr/x", "a-b"}, KeepImages: 3, PermissionsBoundary: "b",
+	spec := &registry.Spec{
+		Name: "X", Region: "mars", AccountID: "1", Repositories: []string{"Bad", "a/b", "a/b", "ghcr/x", "a-b"}, KeepImages: 3,
 		PullThrough: []registry.Upstream{
 			{Host: "example.com", Prefix: "ex"}, {Host: "ghcr.io", Prefix: "ghcr"}, {Host: "quay.io", Prefix: "Q", CredentialARN: secret},
 			{Host: "registry-1.docker.io", Prefix: "ex", CredentialARN: "arn:aws:secretsmanager:us-east-1:123456789012:secret:other"},
 			{Host: "ghcr.io", Prefix: "g2", CredentialARN: "secret"},
 		},
-	}).Validate()
+	}
+	_, err := infratest.Run(true, func(ctx *pulumi.Context) error {
+		_, err := registry.New(ctx, "images", spec, nil)
+		return err
+	})
 	if err == nil {
 		t.Fatal("accepted")
 	}
 	for _, want := range []string{
-		"Name is", "Region is", "AccountID is", `Repositories[0] is "Bad"`, "Repositories[2] repeats a/b", "Repositories[4] is a-b, which Pulumi cannot tell from a/b", "KeyARN is missing", "KeepImages is 3", "PermissionsBoundary is",
+		"Name is", "Region is", "AccountID is", `Repositories[0] is "Bad"`, "Repositories[2] repeats a/b", "Repositories[4] is a-b, which Pulumi cannot tell from a/b", "KeyARN is missing", "KeepImages is 3",
 		`PullThrough[0].Host is "example.com"`, "PullThrough[1].CredentialARN is empty", "PullThrough[1].Prefix is that of repository ghcr/x",
 		"PullThrough[2].CredentialARN is given", `PullThrough[2].Prefix is "Q"`, "PullThrough[3].CredentialARN names the secret other", "PullThrough[3].Prefix repeats ex",
 		"PullThrough[4].CredentialARN is \"secret\"", "PullThrough[4].Host repeats ghcr.io",

@@ -7,18 +7,16 @@ import (
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 
 	"github.com/loja-veloz/platform/infra/kube"
+	"github.com/loja-veloz/platform/infra/validate"
 )
 
-// DatabaseArgs say which database's master user to bring where.
-type DatabaseArgs struct {
+// DatabaseSpec say which database's master user to bring where.
+type DatabaseSpec struct {
 	// Name and Namespace are those of the Secret; the namespace has to exist and to
 	// be among the store's.
 	Name, Namespace string
 	// Store is the ClusterSecretStore.
 	Store string
-	// MasterSecretARN is the secret in which RDS keeps its master user and rotates
-	// its password.
-	MasterSecretARN pulumi.StringInput
 }
 
 // Database is the master user's Secret, for what makes databases and users: keys
@@ -27,21 +25,22 @@ type Database struct {
 	pulumi.ResourceState
 }
 
-// NewDatabase brings the master user into the cluster. Errors name the argument
-// that is wrong.
-func NewDatabase(ctx *pulumi.Context, name string, args *DatabaseArgs, opts ...pulumi.ResourceOption) (*Database, error) {
-	if err := args.Validate(); err != nil {
+// NewDatabase brings the master user into the cluster. MasterSecretARN is the secret
+// in which RDS keeps its master user and rotates its password. Errors name the
+// argument that is wrong.
+func NewDatabase(ctx *pulumi.Context, name string, spec *DatabaseSpec, masterSecretARN pulumi.StringInput,
+	opts ...pulumi.ResourceOption) (*Database, error) {
+	var errs validate.Errors
+	errs.Join(spec.Validate())
+	errs.Input("MasterSecretARN", masterSecretARN)
+	if err := errs.Err(); err != nil {
 		return nil, fmt.Errorf("database secret %s: %w", name, err)
 	}
 	d := &Database{}
 	if err := ctx.RegisterComponentResource("loja-veloz:secrets:Database", name, d, opts...); err != nil {
 		return nil, fmt.Errorf("registering database secret %s: %w", name, err)
 	}
-	own, err := pulumi.NewResourceOptions(opts...)
-	if err != nil {
-		return nil, fmt.Errorf("reading the options: %w", err)
-	}
-	if _, err := kube.Apply(ctx, name+"-external-secret", args.Secret(), args.Overlays(), pulumi.Parent(d), pulumi.DependsOn(own.DependsOn)); err != nil {
+	if _, err := kube.ApplyStages(ctx, d, name, spec.stages(masterSecretARN), opts); err != nil {
 		return nil, fmt.Errorf("database secret %s: %w", name, err)
 	}
 	if err := ctx.RegisterResourceOutputs(d, pulumi.Map{}); err != nil {
@@ -51,17 +50,14 @@ func NewDatabase(ctx *pulumi.Context, name string, args *DatabaseArgs, opts ...p
 }
 
 // Validate reports everything that is wrong with the arguments, one fault per line.
-func (a *DatabaseArgs) Validate() error {
+func (s *DatabaseSpec) Validate() error {
 	var faults []error
 	for _, needed := range []struct{ field, value string }{
-		{"Name", a.Name}, {"Namespace", a.Namespace}, {"Store", a.Store},
+		{"Name", s.Name}, {"Namespace", s.Namespace}, {"Store", s.Store},
 	} {
 		if needed.value == "" {
 			faults = append(faults, fmt.Errorf("%s is empty", needed.field))
 		}
-	}
-	if a.MasterSecretARN == nil {
-		faults = append(faults, errors.New("MasterSecretARN is missing"))
 	}
 	return errors.Join(faults...)
 }
@@ -69,19 +65,19 @@ func (a *DatabaseArgs) Validate() error {
 // databaseKeys are what RDS writes into its secret.
 var databaseKeys = []string{"username", "password"}
 
-// Secret is the object without the ARN, which Overlays lay over it.
-func (a *DatabaseArgs) Secret() *ExternalSecret {
-	return NewExternalSecret(a.Name, a.Namespace, a.Store, Keys("", databaseKeys...)...)
-}
-
-// Overlays put the ARN in. Lists are laid over whole.
-func (a *DatabaseArgs) Overlays() []kube.Overlay {
+// stages are the ExternalSecret, with the ARN laid over it: over the whole list, since
+// an overlay does not enter lists.
+func (s *DatabaseSpec) stages(masterSecretARN pulumi.StringInput) kube.Stages {
 	data := pulumi.Array{}
 	for _, key := range databaseKeys {
 		data = append(data, pulumi.Map{
 			"secretKey": pulumi.String(key),
-			"remoteRef": pulumi.Map{"key": a.MasterSecretARN, "property": pulumi.String(key)},
+			"remoteRef": pulumi.Map{"key": masterSecretARN, "property": pulumi.String(key)},
 		})
 	}
-	return []kube.Overlay{{Path: []string{"spec", "data"}, Value: data}}
+	return kube.Stages{{{
+		Name:     "external-secret",
+		Object:   NewExternalSecret(s.Name, s.Namespace, s.Store, Keys("", databaseKeys...)...),
+		Overlays: []kube.Overlay{{Path: []string{"spec", "data"}, Value: data}},
+	}}}
 }

@@ -18,8 +18,8 @@ import (
 // ServiceAccount is the identity that the operator's pod identity role is for.
 const ServiceAccount = "external-secrets"
 
-// OperatorArgs say where the secrets are and who may have them.
-type OperatorArgs struct {
+// OperatorSpec say where the secrets are and who may have them.
+type OperatorSpec struct {
 	// Namespace is created for the operator.
 	Namespace string
 	// Region is where the secrets are.
@@ -45,34 +45,34 @@ type Operator struct {
 // NewOperator installs External Secrets and its ClusterSecretStore. The role that
 // may read the secrets is associated with ServiceAccount in Namespace. Errors name
 // the argument that is wrong.
-func NewOperator(ctx *pulumi.Context, name string, args *OperatorArgs, opts ...pulumi.ResourceOption) (*Operator, error) {
+func NewOperator(ctx *pulumi.Context, name string, spec *OperatorSpec, opts ...pulumi.ResourceOption) (*Operator, error) {
 	o := &Operator{}
-	if _, err := kube.NewChart(ctx, "external secrets", "loja-veloz:secrets:Operator", name, o, args, opts); err != nil {
+	if _, err := kube.NewChart(ctx, "external secrets", "loja-veloz:secrets:Operator", name, o, spec.Installation, opts); err != nil {
 		return nil, err
 	}
 	return o, nil
 }
 
 // Validate reports everything that is wrong with the arguments, one fault per line.
-func (a *OperatorArgs) Validate() error {
+func (s *OperatorSpec) Validate() error {
 	var faults []error
 	for _, needed := range []struct{ field, value string }{
-		{"Namespace", a.Namespace}, {"Region", a.Region}, {"Store", a.Store},
+		{"Namespace", s.Namespace}, {"Region", s.Region}, {"Store", s.Store},
 	} {
 		if needed.value == "" {
 			faults = append(faults, fmt.Errorf("%s is empty", needed.field))
 		}
 	}
-	if len(a.Namespaces) == 0 {
+	if len(s.Namespaces) == 0 {
 		faults = append(faults, errors.New("Namespaces is empty: the store would serve nobody"))
 	}
-	if slices.Contains(a.Namespaces, "") {
+	if slices.Contains(s.Namespaces, "") {
 		faults = append(faults, errors.New("Namespaces holds an empty name"))
 	}
-	if a.Replicas < 1 {
-		faults = append(faults, fmt.Errorf("Replicas is %d: at least 1 is needed", a.Replicas))
+	if s.Replicas < 1 {
+		faults = append(faults, fmt.Errorf("Replicas is %d: at least 1 is needed", s.Replicas))
 	}
-	if err := kube.ValidRepository(a.ChartRepository); err != nil {
+	if err := kube.ValidRepository(s.ChartRepository); err != nil {
 		faults = append(faults, fmt.Errorf("ChartRepository %w", err))
 	}
 	return errors.Join(faults...)
@@ -119,34 +119,34 @@ type Part struct {
 }
 
 // Release gives the Helm release, or every reason why not.
-func (a *OperatorArgs) Release() (*kube.Release, error) {
-	if err := a.Validate(); err != nil {
+func (s *OperatorSpec) Release() (*kube.Release, error) {
+	if err := s.Validate(); err != nil {
 		return nil, err
 	}
 	// A budget of one available pod would hold a single one on its node for ever.
-	budget := DisruptionBudget{Enabled: a.Replicas > 1}
+	budget := DisruptionBudget{Enabled: s.Replicas > 1}
 	if budget.Enabled {
 		budget.MinAvailable = 1
 	}
 	return &kube.Release{
-		Name: "external-secrets", Namespace: a.Namespace,
-		Chart: charts.ExternalSecrets, Repository: a.ChartRepository,
+		Name: "external-secrets", Namespace: s.Namespace,
+		Chart: charts.ExternalSecrets, Repository: s.ChartRepository,
 		Values: Values{
-			ReplicaCount: a.Replicas, LeaderElect: true, InstallCRDs: true,
+			ReplicaCount: s.Replicas, LeaderElect: true, InstallCRDs: true,
 			ServiceAccount:      Account{Create: true, Name: ServiceAccount},
 			Resources:           kube.Sizes(20, 96, 256),
 			PodDisruptionBudget: budget,
-			Webhook:             Part{ReplicaCount: a.Replicas, Resources: kube.Sizes(10, 64, 128), PodDisruptionBudget: &budget},
+			Webhook:             Part{ReplicaCount: s.Replicas, Resources: kube.Sizes(10, 64, 128), PodDisruptionBudget: &budget},
 			// It renews the webhook's certificate, for which one pod now and then is enough.
 			CertController: Part{ReplicaCount: 1, Resources: kube.Sizes(10, 64, 192)},
 		},
-		Atomic: true, SkipAwait: a.SkipAwait, TimeoutSeconds: 600, MaxHistory: 5,
+		Atomic: true, SkipAwait: s.SkipAwait, TimeoutSeconds: 600, MaxHistory: 5,
 	}, nil
 }
 
 // Pods are those of the release; nil for arguments that are wrong.
-func (a *OperatorArgs) Pods() []kube.PodSize {
-	release, err := a.Release()
+func (s *OperatorSpec) Pods() []kube.PodSize {
+	release, err := s.Release()
 	if err != nil {
 		return nil
 	}
@@ -160,14 +160,14 @@ func (a *OperatorArgs) Pods() []kube.PodSize {
 
 // Installation gives everything that the operator consists of, or every reason
 // why not.
-func (a *OperatorArgs) Installation() (*kube.Installation, error) {
-	release, err := a.Release()
+func (s *OperatorSpec) Installation() (*kube.Installation, error) {
+	release, err := s.Release()
 	if err != nil {
 		return nil, err
 	}
 	return &kube.Installation{
-		Before:  kube.Stages{{{Name: "namespace", Object: kube.RestrictedNamespace(a.Namespace)}}},
+		Before:  kube.Stages{{{Name: "namespace", Object: kube.RestrictedNamespace(s.Namespace)}}},
 		Release: release,
-		After:   kube.Stages{{{Name: "store", Object: NewClusterSecretStore(a.Store, a.Region, a.Namespaces...)}}},
+		After:   kube.Stages{{{Name: "store", Object: NewClusterSecretStore(s.Store, s.Region, s.Namespaces...)}}},
 	}, nil
 }

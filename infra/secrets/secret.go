@@ -9,8 +9,8 @@ import (
 	"github.com/loja-veloz/platform/infra/kube"
 )
 
-// SecretArgs say which keys of which secret to bring where.
-type SecretArgs struct {
+// SecretSpec say which keys of which secret to bring where.
+type SecretSpec struct {
 	// Name and Namespace are those of the Secret; the namespace has to exist and to
 	// be among the store's.
 	Name, Namespace string
@@ -29,15 +29,15 @@ type Secret struct {
 
 // NewSecret brings a secret into the cluster. Errors name the argument that is
 // wrong.
-func NewSecret(ctx *pulumi.Context, name string, args *SecretArgs, opts ...pulumi.ResourceOption) (*Secret, error) {
-	if err := args.Validate(); err != nil {
+func NewSecret(ctx *pulumi.Context, name string, spec *SecretSpec, opts ...pulumi.ResourceOption) (*Secret, error) {
+	if err := spec.Validate(); err != nil {
 		return nil, fmt.Errorf("secret %s: %w", name, err)
 	}
 	s := &Secret{}
 	if err := ctx.RegisterComponentResource("loja-veloz:secrets:Secret", name, s, opts...); err != nil {
 		return nil, fmt.Errorf("registering secret %s: %w", name, err)
 	}
-	object := NewExternalSecret(args.Name, args.Namespace, args.Store, Keys(args.Remote, args.Keys...)...)
+	object := NewExternalSecret(spec.Name, spec.Namespace, spec.Store, Keys(spec.Remote, spec.Keys...)...)
 	stages := kube.Stages{{{Name: "external-secret", Object: object}}}
 	if _, err := kube.ApplyStages(ctx, s, name, stages, opts); err != nil {
 		return nil, fmt.Errorf("secret %s: %w", name, err)
@@ -49,16 +49,16 @@ func NewSecret(ctx *pulumi.Context, name string, args *SecretArgs, opts ...pulum
 }
 
 // Validate reports everything that is wrong with the arguments, one fault per line.
-func (a *SecretArgs) Validate() error {
+func (s *SecretSpec) Validate() error {
 	var faults []error
 	for _, needed := range []struct{ field, value string }{
-		{"Name", a.Name}, {"Namespace", a.Namespace}, {"Store", a.Store}, {"Remote", a.Remote},
+		{"Name", s.Name}, {"Namespace", s.Namespace}, {"Store", s.Store}, {"Remote", s.Remote},
 	} {
 		if needed.value == "" {
 			faults = append(faults, fmt.Errorf("%s is empty", needed.field))
 		}
 	}
-	if len(a.Keys) == 0 {
+	if len(s.Keys) == 0 {
 		faults = append(faults, errors.New("Keys is empty: the Secret would hold nothing"))
 	}
 	return errors.Join(faults...)

@@ -12,8 +12,8 @@ import (
 	"github.com/loja-veloz/platform/infra/secrets"
 )
 
-func operator() *secrets.OperatorArgs {
-	return &secrets.OperatorArgs{
+func operator() *secrets.OperatorSpec {
+	return &secrets.OperatorSpec{
 		Namespace: "external-secrets", Region: "us-east-1", Store: "aws-secrets-manager",
 		Namespaces: []string{"datadog", "argo-rollouts"}, Replicas: 2,
 	}
@@ -59,7 +59,7 @@ func TestPods(t *testing.T) {
 		pods[1].Count != 2 || pods[2].Count != 1 {
 		t.Errorf("pods are %+v", pods)
 	}
-	if pods := (&secrets.OperatorArgs{}).Pods(); pods != nil {
+	if pods := (&secrets.OperatorSpec{}).Pods(); pods != nil {
 		t.Errorf("wrong arguments have the pods %+v", pods)
 	}
 }
@@ -67,9 +67,9 @@ func TestPods(t *testing.T) {
 func TestNewDatabase(t *testing.T) {
 	arn := "arn:aws:secretsmanager:us-east-1:111122223333:secret:rds!db-0"
 	recorder, err := infratest.Run(true, func(ctx *pulumi.Context) error {
-		_, err := secrets.NewDatabase(ctx, "database", &secrets.DatabaseArgs{
-			Name: "postgres-master", Namespace: "database", Store: "aws-secrets-manager", MasterSecretARN: pulumi.String(arn).ToStringOutput(),
-		})
+		_, err := secrets.NewDatabase(ctx, "database", &secrets.DatabaseSpec{
+			Name: "postgres-master", Namespace: "database", Store: "aws-secrets-manager",
+		}, pulumi.String(arn).ToStringOutput())
 		return err
 	})
 	if err != nil {
@@ -92,7 +92,7 @@ func TestNewDatabase(t *testing.T) {
 
 func TestNewSecret(t *testing.T) {
 	recorder, err := infratest.Run(true, func(ctx *pulumi.Context) error {
-		_, err := secrets.NewSecret(ctx, "stripe", &secrets.SecretArgs{
+		_, err := secrets.NewSecret(ctx, "stripe", &secrets.SecretSpec{
 			Name: "stripe", Namespace: "shop", Store: "aws", Remote: "loja-veloz/prod/stripe", Keys: []string{"api-key"},
 		})
 		return err
@@ -108,18 +108,22 @@ func TestNewSecret(t *testing.T) {
 }
 
 func TestRefusals(t *testing.T) {
+	_, forgotten := infratest.Run(true, func(ctx *pulumi.Context) error {
+		_, err := secrets.NewDatabase(ctx, "database", &secrets.DatabaseSpec{}, nil)
+		return err
+	})
 	for want, err := range map[string]error{
-		"Namespace is empty":         (&secrets.OperatorArgs{}).Validate(),
-		"Region is empty":            (&secrets.OperatorArgs{}).Validate(),
-		"Store is empty":             (&secrets.OperatorArgs{}).Validate(),
-		"Namespaces is empty":        (&secrets.OperatorArgs{}).Validate(),
-		"Replicas is 0":              (&secrets.OperatorArgs{}).Validate(),
-		"Namespaces holds":           (&secrets.OperatorArgs{Namespaces: []string{""}}).Validate(),
-		"ChartRepository is":         (&secrets.OperatorArgs{ChartRepository: "http://x"}).Validate(),
-		"Name is empty":              (&secrets.DatabaseArgs{}).Validate(),
-		"Remote is empty":            (&secrets.SecretArgs{}).Validate(),
-		"Keys is empty":              (&secrets.SecretArgs{}).Validate(),
-		"MasterSecretARN is missing": (&secrets.DatabaseArgs{}).Validate(),
+		"Namespace is empty":         (&secrets.OperatorSpec{}).Validate(),
+		"Region is empty":            (&secrets.OperatorSpec{}).Validate(),
+		"Store is empty":             (&secrets.OperatorSpec{}).Validate(),
+		"Namespaces is empty":        (&secrets.OperatorSpec{}).Validate(),
+		"Replicas is 0":              (&secrets.OperatorSpec{}).Validate(),
+		"Namespaces holds":           (&secrets.OperatorSpec{Namespaces: []string{""}}).Validate(),
+		"ChartRepository is":         (&secrets.OperatorSpec{ChartRepository: "http://x"}).Validate(),
+		"Name is empty":              (&secrets.DatabaseSpec{}).Validate(),
+		"Remote is empty":            (&secrets.SecretSpec{}).Validate(),
+		"Keys is empty":              (&secrets.SecretSpec{}).Validate(),
+		"MasterSecretARN is missing": forgotten,
 	} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("want %q in %v", want, err)

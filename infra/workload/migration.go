@@ -28,47 +28,47 @@ const (
 
 // Migration are the pods that change the schema. They have a name of their own:
 // the service's Services, budget and autoscaler do not select them.
-func (a *Args) Migration() gateway.Pods { return a.pods(a.Service + migrateSuffix) }
+func (s *Spec) Migration() gateway.Pods { return s.pods(s.Service + migrateSuffix) }
 
 // Pods are the service's.
-func (a *Args) Pods() gateway.Pods { return a.pods(a.Service) }
+func (s *Spec) Pods() gateway.Pods { return s.pods(s.Service) }
 
-func (a *Args) migrationMeta() metav1.ObjectMeta {
-	meta := a.meta(a.Service + migrateSuffix)
-	meta.Labels[nameLabel] = a.Service + migrateSuffix
+func (s *Spec) migrationMeta() metav1.ObjectMeta {
+	meta := s.meta(s.Service + migrateSuffix)
+	meta.Labels[nameLabel] = s.Service + migrateSuffix
 	return meta
 }
 
 // migration changes the schema, as the role that owns it, with the image that is
 // about to be let in.
-func (a *Args) migration() (*batchv1.Job, error) {
-	job, err := kube.NewJob(a.migrationMeta(), a.version(), migratePatience, corev1.PodSpec{
-		ServiceAccountName:           a.Service,
+func (s *Spec) migration() (*batchv1.Job, error) {
+	job, err := kube.NewJob(s.migrationMeta(), s.version(), migratePatience, corev1.PodSpec{
+		ServiceAccountName:           s.Service,
 		AutomountServiceAccountToken: new(false),
 		EnableServiceLinks:           new(false),
 		SecurityContext:              kube.RestrictedPod(),
 		Containers: []corev1.Container{{
-			Name: migrateArgument, Image: a.Image, Args: []string{migrateArgument},
-			Env: append(a.identity(),
-				corev1.EnvVar{Name: "LOG_FORMAT", Value: a.LogFormat},
-				corev1.EnvVar{Name: "GOMEMLIMIT", Value: fmt.Sprintf("%dMiB", a.Size.MemoryLimitMiB*3/4)},
-				kube.SecretVariable(databaseURL, a.Database.OwnerURL.Secret, a.Database.OwnerURL.Key)),
-			Resources:       kube.Sizes(a.Size.MilliCPU, a.Size.MemoryMiB, a.Size.MemoryLimitMiB),
+			Name: migrateArgument, Image: s.Image, Args: []string{migrateArgument},
+			Env: append(s.identity(),
+				corev1.EnvVar{Name: "LOG_FORMAT", Value: s.LogFormat},
+				corev1.EnvVar{Name: "GOMEMLIMIT", Value: fmt.Sprintf("%dMiB", s.Size.MemoryLimitMiB*3/4)},
+				kube.SecretVariable(databaseURL, s.Database.OwnerURL.Secret, s.Database.OwnerURL.Key)),
+			Resources:       kube.Sizes(s.Size.MilliCPU, s.Size.MemoryMiB, s.Size.MemoryLimitMiB),
 			SecurityContext: kube.RestrictedContainer(),
 		}},
 	})
-	if err == nil && a.Database.SkipAwait {
+	if err == nil && s.Database.SkipAwait {
 		kube.Unawaited(job)
 	}
 	return job, err
 }
 
 // migrationPolicy lets those pods ask for names and reach the database.
-func (a *Args) migrationPolicy() *networkingv1.NetworkPolicy {
-	return &networkingv1.NetworkPolicy{ObjectMeta: a.migrationMeta(), Spec: networkingv1.NetworkPolicySpec{
-		PodSelector: metav1.LabelSelector{MatchLabels: a.Migration().Labels},
+func (s *Spec) migrationPolicy() *networkingv1.NetworkPolicy {
+	return &networkingv1.NetworkPolicy{ObjectMeta: s.migrationMeta(), Spec: networkingv1.NetworkPolicySpec{
+		PodSelector: metav1.LabelSelector{MatchLabels: s.Migration().Labels},
 		PolicyTypes: bothWays,
-		Egress:      []networkingv1.NetworkPolicyEgressRule{toDNS(), a.Database.egress()},
+		Egress:      []networkingv1.NetworkPolicyEgressRule{toDNS(), s.Database.egress()},
 	}}
 }
 

@@ -61,47 +61,47 @@ func NamespaceStages(namespace string) kube.Stages {
 }
 
 // from are the pods that a call of this service comes from.
-func (a *Args) from(call Call) gateway.Pods {
+func (s *Spec) from(call Call) gateway.Pods {
 	if call.Via != nil {
 		return call.Via.Pods()
 	}
-	return a.pods(a.Service)
+	return s.pods(s.Service)
 }
 
-func (a *Args) pods(service string) gateway.Pods {
-	return gateway.Pods{Namespace: a.Namespace, Labels: map[string]string{nameLabel: service}}
+func (s *Spec) pods(service string) gateway.Pods {
+	return gateway.Pods{Namespace: s.Namespace, Labels: map[string]string{nameLabel: service}}
 }
 
 // admit adds pods to CalledBy, once.
-func (a *Args) admit(pods gateway.Pods) {
-	for _, known := range a.CalledBy {
+func (s *Spec) admit(pods gateway.Pods) {
+	for _, known := range s.CalledBy {
 		if known.Namespace == pods.Namespace && maps.Equal(known.Labels, pods.Labels) {
 			return
 		}
 	}
-	a.CalledBy = append(a.CalledBy, pods)
+	s.CalledBy = append(s.CalledBy, pods)
 }
 
 // networkPolicy admits the gateway's pods where the service has public paths and
 // the declared callers, and lets out name resolution, the database, the declared
 // calls and telemetry. Everything else is denied by the policy's being there.
-func (a *Args) networkPolicy() (*networkingv1.NetworkPolicy, error) {
-	callers := a.CalledBy
-	if len(a.Public) > 0 {
-		callers = append([]gateway.Pods{a.Gateway.Pods()}, callers...)
+func (s *Spec) networkPolicy() (*networkingv1.NetworkPolicy, error) {
+	callers := s.CalledBy
+	if len(s.Public) > 0 {
+		callers = append([]gateway.Pods{s.Gateway.Pods()}, callers...)
 	}
 	var ingress []networkingv1.NetworkPolicyIngressRule
 	if len(callers) > 0 {
 		ingress = []networkingv1.NetworkPolicyIngressRule{{From: peers(callers...), Ports: tcp(Port)}}
 	}
 	egress := []networkingv1.NetworkPolicyEgressRule{toDNS()}
-	if a.Database != nil {
-		egress = append(egress, a.Database.egress())
+	if s.Database != nil {
+		egress = append(egress, s.Database.egress())
 	}
 	gateways := map[string]bool{}
-	for _, call := range a.Calls {
+	for _, call := range s.Calls {
 		if call.Via == nil {
-			egress = append(egress, networkingv1.NetworkPolicyEgressRule{To: peers(a.pods(call.Service)), Ports: tcp(Port)})
+			egress = append(egress, networkingv1.NetworkPolicyEgressRule{To: peers(s.pods(call.Service)), Ports: tcp(Port)})
 			continue
 		}
 		// Which service the call is for is the gateway's to check; its port is its own.
@@ -111,18 +111,18 @@ func (a *Args) networkPolicy() (*networkingv1.NetworkPolicy, error) {
 		gateways[call.Via.Pods().Namespace] = true
 		egress = append(egress, networkingv1.NetworkPolicyEgressRule{To: peers(call.Via.Pods()), Ports: tcp(call.Via.Port())})
 	}
-	if a.Internet {
+	if s.Internet {
 		egress = append(egress, networkingv1.NetworkPolicyEgressRule{To: []networkingv1.NetworkPolicyPeer{{IPBlock: &internet}}, Ports: tcp(443)})
 	}
-	if a.Telemetry != nil {
-		port, err := a.Telemetry.port()
+	if s.Telemetry != nil {
+		port, err := s.Telemetry.port()
 		if err != nil {
 			return nil, fmt.Errorf("Telemetry.Endpoint: %w", err)
 		}
-		egress = append(egress, networkingv1.NetworkPolicyEgressRule{To: peers(a.Telemetry.Collector), Ports: tcp(port)})
+		egress = append(egress, networkingv1.NetworkPolicyEgressRule{To: peers(s.Telemetry.Collector), Ports: tcp(port)})
 	}
-	return &networkingv1.NetworkPolicy{ObjectMeta: a.meta(a.Service), Spec: networkingv1.NetworkPolicySpec{
-		PodSelector: metav1.LabelSelector{MatchLabels: a.selector()},
+	return &networkingv1.NetworkPolicy{ObjectMeta: s.meta(s.Service), Spec: networkingv1.NetworkPolicySpec{
+		PodSelector: metav1.LabelSelector{MatchLabels: s.selector()},
 		PolicyTypes: bothWays,
 		Ingress:     ingress,
 		Egress:      egress,

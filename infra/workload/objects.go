@@ -49,8 +49,8 @@ const (
 )
 
 // rolloutStage is where in Stages the Rollout is, alone.
-func (a *Args) rolloutStage() int {
-	if a.Database != nil {
+func (s *Spec) rolloutStage() int {
+	if s.Database != nil {
 		return 2
 	}
 	return 1
@@ -60,46 +60,46 @@ func (a *Args) rolloutStage() int {
 // what the Rollout refers to (the controller calls one invalid whose Services or
 // weights are missing), the change of its schema, the Rollout, and what refers to
 // it.
-func (a *Args) Stages() (kube.Stages, error) {
-	if err := a.Validate(); err != nil {
+func (s *Spec) Stages() (kube.Stages, error) {
+	if err := s.Validate(); err != nil {
 		return nil, err
 	}
-	routes, err := a.Gateway.Routes(a.backend())
+	routes, err := s.Gateway.Routes(s.backend())
 	if err != nil {
-		return nil, fmt.Errorf("service %s: %w", a.Service, err)
+		return nil, fmt.Errorf("service %s: %w", s.Service, err)
 	}
-	policies, err := a.networkPolicy()
+	policies, err := s.networkPolicy()
 	if err != nil {
-		return nil, fmt.Errorf("service %s: %w", a.Service, err)
+		return nil, fmt.Errorf("service %s: %w", s.Service, err)
 	}
-	config := a.configMap()
+	config := s.configMap()
 	before := []kube.Manifest{
-		{Name: "service-account", Object: &corev1.ServiceAccount{ObjectMeta: a.meta(a.Service), AutomountServiceAccountToken: new(false)}},
+		{Name: "service-account", Object: &corev1.ServiceAccount{ObjectMeta: s.meta(s.Service), AutomountServiceAccountToken: new(false)}},
 		{Name: "config", Object: config},
 		{Name: "network-policy", Object: policies},
-		a.service(stable(a.Service)),
-		a.service(canary(a.Service)),
+		s.service(stable(s.Service)),
+		s.service(canary(s.Service)),
 	}
 	before = append(before, routes...)
-	for _, template := range a.Canary.Analysis {
+	for _, template := range s.Canary.Analysis {
 		before = append(before, kube.Manifest{Name: "analysis-" + template.Name, Object: template})
 	}
 	stages := kube.Stages{before}
-	if a.Database != nil {
-		migration, err := a.migration()
+	if s.Database != nil {
+		migration, err := s.migration()
 		if err != nil {
-			return nil, fmt.Errorf("service %s: %w", a.Service, err)
+			return nil, fmt.Errorf("service %s: %w", s.Service, err)
 		}
-		stages[0] = append(stages[0], kube.Manifest{Name: "migrate-network-policy", Object: a.migrationPolicy()})
+		stages[0] = append(stages[0], kube.Manifest{Name: "migrate-network-policy", Object: s.migrationPolicy()})
 		stages = append(stages, []kube.Manifest{{Name: "migrate", Object: migration}})
 	}
 	return append(stages,
-		[]kube.Manifest{{Name: "rollout", Object: a.rollout(hash(config.Data))}},
+		[]kube.Manifest{{Name: "rollout", Object: s.rollout(hash(config.Data))}},
 		[]kube.Manifest{
-			{Name: "autoscaler", Object: a.autoscaler()},
-			{Name: "disruption-budget", Object: &policyv1.PodDisruptionBudget{ObjectMeta: a.meta(a.Service), Spec: policyv1.PodDisruptionBudgetSpec{
+			{Name: "autoscaler", Object: s.autoscaler()},
+			{Name: "disruption-budget", Object: &policyv1.PodDisruptionBudget{ObjectMeta: s.meta(s.Service), Spec: policyv1.PodDisruptionBudgetSpec{
 				MaxUnavailable: new(intstr.FromInt32(1)),
-				Selector:       &metav1.LabelSelector{MatchLabels: a.selector()},
+				Selector:       &metav1.LabelSelector{MatchLabels: s.selector()},
 			}}},
 		}), nil
 }
@@ -107,43 +107,43 @@ func (a *Args) Stages() (kube.Stages, error) {
 func stable(service string) string { return service + "-stable" }
 func canary(service string) string { return service + "-canary" }
 
-func (a *Args) selector() map[string]string { return map[string]string{nameLabel: a.Service} }
+func (s *Spec) selector() map[string]string { return map[string]string{nameLabel: s.Service} }
 
-func (a *Args) labels() map[string]string {
-	return map[string]string{nameLabel: a.Service, "app.kubernetes.io/part-of": "loja-veloz"}
+func (s *Spec) labels() map[string]string {
+	return map[string]string{nameLabel: s.Service, "app.kubernetes.io/part-of": "loja-veloz"}
 }
 
-func (a *Args) meta(name string) metav1.ObjectMeta {
-	return metav1.ObjectMeta{Name: name, Namespace: a.Namespace, Labels: a.labels()}
+func (s *Spec) meta(name string) metav1.ObjectMeta {
+	return metav1.ObjectMeta{Name: name, Namespace: s.Namespace, Labels: s.labels()}
 }
 
 // versionLength is as many hex digits of the image's digest as tell builds apart
 // in a log line.
 const versionLength = 12
 
-func (a *Args) version() string {
-	_, digest, _ := strings.Cut(a.Image, "@sha256:")
+func (s *Spec) version() string {
+	_, digest, _ := strings.Cut(s.Image, "@sha256:")
 	return digest[:min(versionLength, len(digest))]
 }
 
-func (a *Args) backend() gateway.Backend {
+func (s *Spec) backend() gateway.Backend {
 	return gateway.Backend{
-		Service: a.Service, Namespace: a.Namespace, Labels: a.labels(),
-		StableService: stable(a.Service), CanaryService: canary(a.Service), Port: ServicePort,
-		Public: a.Public,
+		Service: s.Service, Namespace: s.Namespace, Labels: s.labels(),
+		StableService: stable(s.Service), CanaryService: canary(s.Service), Port: ServicePort,
+		Public: s.Public,
 	}
 }
 
 // service selects the pods of both versions until Rollouts, which from then on
 // owns the selector, narrows it to one. It is not waited for: the canary's has
 // pods only during a canary.
-func (a *Args) service(name string) kube.Manifest {
-	meta := a.meta(name)
+func (s *Spec) service(name string) kube.Manifest {
+	meta := s.meta(name)
 	meta.Annotations = map[string]string{kube.SkipAwait: "true"}
 	return kube.Manifest{
-		Name: "service-" + strings.TrimPrefix(name, a.Service+"-"),
+		Name: "service-" + strings.TrimPrefix(name, s.Service+"-"),
 		Object: &corev1.Service{ObjectMeta: meta, Spec: corev1.ServiceSpec{
-			Selector: a.selector(),
+			Selector: s.selector(),
 			Ports:    []corev1.ServicePort{{Name: "http", Port: ServicePort, TargetPort: intstr.FromString("http"), Protocol: corev1.ProtocolTCP}},
 		}},
 		IgnoreChanges: []string{"spec.selector"},
@@ -151,17 +151,17 @@ func (a *Args) service(name string) kube.Manifest {
 }
 
 // configMap holds what may differ between environments.
-func (a *Args) configMap() *corev1.ConfigMap {
+func (s *Spec) configMap() *corev1.ConfigMap {
 	data := map[string]string{
-		"LOG_FORMAT":        a.LogFormat,
-		"OTEL_SERVICE_NAME": a.Service,
+		"LOG_FORMAT":        s.LogFormat,
+		"OTEL_SERVICE_NAME": s.Service,
 	}
-	if a.Telemetry != nil {
-		data["OTEL_EXPORTER_OTLP_ENDPOINT"] = a.Telemetry.Endpoint
-		data["OTEL_EXPORTER_OTLP_PROTOCOL"] = a.Telemetry.protocol()
+	if s.Telemetry != nil {
+		data["OTEL_EXPORTER_OTLP_ENDPOINT"] = s.Telemetry.Endpoint
+		data["OTEL_EXPORTER_OTLP_PROTOCOL"] = s.Telemetry.protocol()
 	}
-	maps.Copy(data, a.Env)
-	return &corev1.ConfigMap{ObjectMeta: a.meta(a.Service), Data: data}
+	maps.Copy(data, s.Env)
+	return &corev1.ConfigMap{ObjectMeta: s.meta(s.Service), Data: data}
 }
 
 // hash is stable over the order of a map.
@@ -174,27 +174,27 @@ func hash(data map[string]string) string {
 }
 
 // rollout leaves replicas out: they belong to the autoscaler.
-func (a *Args) rollout(configHash string) *rolloutsv1alpha1.Rollout {
-	steps := make([]rolloutsv1alpha1.CanaryStep, 0, 2*len(a.Canary.Weights))
-	for _, weight := range a.Canary.Weights {
+func (s *Spec) rollout(configHash string) *rolloutsv1alpha1.Rollout {
+	steps := make([]rolloutsv1alpha1.CanaryStep, 0, 2*len(s.Canary.Weights))
+	for _, weight := range s.Canary.Weights {
 		steps = append(steps,
 			rolloutsv1alpha1.CanaryStep{SetWeight: &weight},
-			rolloutsv1alpha1.CanaryStep{Pause: &rolloutsv1alpha1.RolloutPause{Duration: new(intstr.FromInt32(seconds(a.Canary.Pause)))}})
+			rolloutsv1alpha1.CanaryStep{Pause: &rolloutsv1alpha1.RolloutPause{Duration: new(intstr.FromInt32(seconds(s.Canary.Pause)))}})
 	}
 	role := func(name string) *rolloutsv1alpha1.PodTemplateMetadata {
 		return &rolloutsv1alpha1.PodTemplateMetadata{Labels: map[string]string{roleLabel: name}}
 	}
-	return &rolloutsv1alpha1.Rollout{ObjectMeta: a.meta(a.Service), Spec: rolloutsv1alpha1.RolloutSpec{
-		Selector:                &metav1.LabelSelector{MatchLabels: a.selector()},
+	return &rolloutsv1alpha1.Rollout{ObjectMeta: s.meta(s.Service), Spec: rolloutsv1alpha1.RolloutSpec{
+		Selector:                &metav1.LabelSelector{MatchLabels: s.selector()},
 		RevisionHistoryLimit:    new(int32(3)),
-		ProgressDeadlineSeconds: new(seconds(a.Canary.ProgressDeadline)),
+		ProgressDeadlineSeconds: new(seconds(s.Canary.ProgressDeadline)),
 		ProgressDeadlineAbort:   true,
 		Strategy: rolloutsv1alpha1.RolloutStrategy{Canary: &rolloutsv1alpha1.CanaryStrategy{
-			StableService:  stable(a.Service),
-			CanaryService:  canary(a.Service),
-			TrafficRouting: a.Gateway.TrafficRouting(a.Service),
+			StableService:  stable(s.Service),
+			CanaryService:  canary(s.Service),
+			TrafficRouting: s.Gateway.TrafficRouting(s.Service),
 			Steps:          steps,
-			Analysis:       a.analysis(),
+			Analysis:       s.analysis(),
 			MaxSurge:       new(intstr.FromInt32(1)),
 			MaxUnavailable: new(intstr.FromInt32(0)),
 			// Stable keeps all its pods until the end, so that an abort is served at once.
@@ -205,25 +205,25 @@ func (a *Args) rollout(configHash string) *rolloutsv1alpha1.Rollout {
 			CanaryMetadata:             role("canary"),
 		}},
 		Template: corev1.PodTemplateSpec{
-			ObjectMeta: metav1.ObjectMeta{Labels: a.labels(), Annotations: map[string]string{configAnnotation: configHash}},
-			Spec:       a.pod(),
+			ObjectMeta: metav1.ObjectMeta{Labels: s.labels(), Annotations: map[string]string{configAnnotation: configHash}},
+			Spec:       s.pod(),
 		},
 	}}
 }
 
 // analysis runs every template in the background from the first weight on.
-func (a *Args) analysis() *rolloutsv1alpha1.RolloutAnalysisBackground {
-	if len(a.Canary.Analysis) == 0 {
+func (s *Spec) analysis() *rolloutsv1alpha1.RolloutAnalysisBackground {
+	if len(s.Canary.Analysis) == 0 {
 		return nil
 	}
 	background := &rolloutsv1alpha1.RolloutAnalysisBackground{StartingStep: new(int32(1))}
-	for _, template := range a.Canary.Analysis {
+	for _, template := range s.Canary.Analysis {
 		background.Templates = append(background.Templates, rolloutsv1alpha1.AnalysisTemplateRef{TemplateName: template.Name})
 	}
 	return background
 }
 
-func (a *Args) pod() corev1.PodSpec {
+func (s *Spec) pod() corev1.PodSpec {
 	probe := func(path string, period, failures int32) *corev1.Probe {
 		return &corev1.Probe{
 			ProbeHandler:     corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: path, Port: intstr.FromString("http")}},
@@ -235,13 +235,13 @@ func (a *Args) pod() corev1.PodSpec {
 	spread := func(topology string) corev1.TopologySpreadConstraint {
 		return corev1.TopologySpreadConstraint{
 			MaxSkew: 1, TopologyKey: topology, WhenUnsatisfiable: corev1.ScheduleAnyway,
-			LabelSelector: &metav1.LabelSelector{MatchLabels: a.selector()},
+			LabelSelector: &metav1.LabelSelector{MatchLabels: s.selector()},
 			// Stable and canary are spread each by itself.
 			MatchLabelKeys: []string{rolloutsv1alpha1.DefaultRolloutUniqueLabelKey},
 		}
 	}
 	return corev1.PodSpec{
-		ServiceAccountName:            a.Service,
+		ServiceAccountName:            s.Service,
 		AutomountServiceAccountToken:  new(false),
 		EnableServiceLinks:            new(false),
 		SecurityContext:               kube.RestrictedPod(),
@@ -249,13 +249,13 @@ func (a *Args) pod() corev1.PodSpec {
 		TopologySpreadConstraints:     []corev1.TopologySpreadConstraint{spread(corev1.LabelHostname), spread(corev1.LabelTopologyZone)},
 		Containers: []corev1.Container{{
 			Name:  "service",
-			Image: a.Image,
+			Image: s.Image,
 			Ports: []corev1.ContainerPort{{Name: "http", ContainerPort: Port, Protocol: corev1.ProtocolTCP}},
-			Env:   a.variables(),
+			Env:   s.variables(),
 			EnvFrom: []corev1.EnvFromSource{{ConfigMapRef: &corev1.ConfigMapEnvSource{
-				LocalObjectReference: corev1.LocalObjectReference{Name: a.Service},
+				LocalObjectReference: corev1.LocalObjectReference{Name: s.Service},
 			}}},
-			Resources:       kube.Sizes(a.Size.MilliCPU, a.Size.MemoryMiB, a.Size.MemoryLimitMiB),
+			Resources:       kube.Sizes(s.Size.MilliCPU, s.Size.MemoryMiB, s.Size.MemoryLimitMiB),
 			SecurityContext: kube.RestrictedContainer(),
 			StartupProbe:    probe(livenessPath, 1, 30),
 			ReadinessProbe:  probe(readinessPath, 2, 2),
@@ -267,14 +267,14 @@ func (a *Args) pod() corev1.PodSpec {
 }
 
 // variables are those that the ConfigMap does not hold.
-func (a *Args) variables() []corev1.EnvVar {
-	list := append([]corev1.EnvVar{{Name: "PORT", Value: fmt.Sprint(Port)}}, a.identity()...)
-	list = append(list, corev1.EnvVar{Name: "GOMEMLIMIT", Value: fmt.Sprintf("%dMiB", a.Size.MemoryLimitMiB*3/4)})
-	if a.Database != nil {
-		list = append(list, kube.SecretVariable(databaseURL, a.Database.URL.Secret, a.Database.URL.Key))
+func (s *Spec) variables() []corev1.EnvVar {
+	list := append([]corev1.EnvVar{{Name: "PORT", Value: fmt.Sprint(Port)}}, s.identity()...)
+	list = append(list, corev1.EnvVar{Name: "GOMEMLIMIT", Value: fmt.Sprintf("%dMiB", s.Size.MemoryLimitMiB*3/4)})
+	if s.Database != nil {
+		list = append(list, kube.SecretVariable(databaseURL, s.Database.URL.Secret, s.Database.URL.Key))
 	}
-	for _, name := range slices.Sorted(maps.Keys(a.SecretEnv)) {
-		list = append(list, kube.SecretVariable(name, a.SecretEnv[name].Secret, a.SecretEnv[name].Key))
+	for _, name := range slices.Sorted(maps.Keys(s.SecretEnv)) {
+		list = append(list, kube.SecretVariable(name, s.SecretEnv[name].Secret, s.SecretEnv[name].Key))
 	}
 	return list
 }
@@ -283,35 +283,35 @@ func (a *Args) variables() []corev1.EnvVar {
 const databaseURL = "DATABASE_URL"
 
 // identity is what a pod says of itself in logs and traces.
-func (a *Args) identity() []corev1.EnvVar {
-	version := a.version()
+func (s *Spec) identity() []corev1.EnvVar {
+	version := s.version()
 	return []corev1.EnvVar{
-		{Name: "SERVICE_NAME", Value: a.Service},
+		{Name: "SERVICE_NAME", Value: s.Service},
 		{Name: "SERVICE_VERSION", Value: version},
 		{Name: "POD_NAME", ValueFrom: &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{APIVersion: "v1", FieldPath: "metadata.name"}}},
 		{Name: "OTEL_RESOURCE_ATTRIBUTES", Value: strings.Join([]string{
-			"service.namespace=" + a.Namespace,
+			"service.namespace=" + s.Namespace,
 			"service.version=" + version,
 			"service.instance.id=$(POD_NAME)",
 			"k8s.pod.name=$(POD_NAME)",
-			"deployment.environment.name=" + a.Environment,
+			"deployment.environment.name=" + s.Environment,
 		}, ",")},
 	}
 }
 
-func (a *Args) autoscaler() *autoscalingv2.HorizontalPodAutoscaler {
+func (s *Spec) autoscaler() *autoscalingv2.HorizontalPodAutoscaler {
 	metric := func(resource corev1.ResourceName, percent int32) autoscalingv2.MetricSpec {
 		return autoscalingv2.MetricSpec{Type: autoscalingv2.ResourceMetricSourceType, Resource: &autoscalingv2.ResourceMetricSource{
 			Name:   resource,
 			Target: autoscalingv2.MetricTarget{Type: autoscalingv2.UtilizationMetricType, AverageUtilization: &percent},
 		}}
 	}
-	return &autoscalingv2.HorizontalPodAutoscaler{ObjectMeta: a.meta(a.Service), Spec: autoscalingv2.HorizontalPodAutoscalerSpec{
+	return &autoscalingv2.HorizontalPodAutoscaler{ObjectMeta: s.meta(s.Service), Spec: autoscalingv2.HorizontalPodAutoscalerSpec{
 		ScaleTargetRef: autoscalingv2.CrossVersionObjectReference{
-			APIVersion: rolloutsv1alpha1.SchemeGroupVersion.String(), Kind: rollouts.RolloutKind, Name: a.Service,
+			APIVersion: rolloutsv1alpha1.SchemeGroupVersion.String(), Kind: rollouts.RolloutKind, Name: s.Service,
 		},
-		MinReplicas: &a.Size.MinReplicas,
-		MaxReplicas: a.Size.MaxReplicas,
+		MinReplicas: &s.Size.MinReplicas,
+		MaxReplicas: s.Size.MaxReplicas,
 		Metrics:     []autoscalingv2.MetricSpec{metric(corev1.ResourceCPU, cpuTarget), metric(corev1.ResourceMemory, memoryTarget)},
 	}}
 }

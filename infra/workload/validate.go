@@ -47,52 +47,52 @@ func (f *faults) add(field, format string, args ...any) {
 func joined(list []error) error { return errors.Join(list...) }
 
 // Validate reports everything that is wrong with the arguments, one fault per line.
-func (a *Args) Validate() error {
-	name := a.Service
+func (s *Spec) Validate() error {
+	name := s.Service
 	if name == "" {
 		name = "(unnamed)"
 	}
 	f := &faults{service: name}
 	switch {
-	case !dnsLabel.MatchString(a.Service):
-		f.add("Service", "is %q: use lower-case letters, digits and dashes, beginning with a letter", a.Service)
-	case len(a.Service) > maxNameLength:
-		f.add("Service", "has %d characters: at most %d leave room for suffixes", len(a.Service), maxNameLength)
+	case !dnsLabel.MatchString(s.Service):
+		f.add("Service", "is %q: use lower-case letters, digits and dashes, beginning with a letter", s.Service)
+	case len(s.Service) > maxNameLength:
+		f.add("Service", "has %d characters: at most %d leave room for suffixes", len(s.Service), maxNameLength)
 	}
-	if !dnsLabel.MatchString(a.Namespace) {
-		f.add("Namespace", "is %q: use lower-case letters, digits and dashes, beginning with a letter", a.Namespace)
+	if !dnsLabel.MatchString(s.Namespace) {
+		f.add("Namespace", "is %q: use lower-case letters, digits and dashes, beginning with a letter", s.Namespace)
 	}
-	if !dnsLabel.MatchString(a.Environment) {
-		f.add("Environment", "is %q: use lower-case letters, digits and dashes, beginning with a letter", a.Environment)
+	if !dnsLabel.MatchString(s.Environment) {
+		f.add("Environment", "is %q: use lower-case letters, digits and dashes, beginning with a letter", s.Environment)
 	}
-	a.validateImage(f)
-	if a.LogFormat != "json" && a.LogFormat != "text" {
-		f.add("LogFormat", "is %q: use json or text", a.LogFormat)
+	s.validateImage(f)
+	if s.LogFormat != "json" && s.LogFormat != "text" {
+		f.add("LogFormat", "is %q: use json or text", s.LogFormat)
 	}
-	a.validateEnv(f)
-	a.Size.validate(f)
-	a.Canary.validate(f, a.Namespace)
-	a.validateTraffic(f)
-	a.validateTelemetry(f)
-	if a.Wait != nil {
-		a.Wait.validate(f)
+	s.validateEnv(f)
+	s.Size.validate(f)
+	s.Canary.validate(f, s.Namespace)
+	s.validateTraffic(f)
+	s.validateTelemetry(f)
+	if s.Wait != nil {
+		s.Wait.validate(f)
 	}
 	return joined(f.list)
 }
 
-func (a *Args) validateImage(f *faults) {
+func (s *Spec) validateImage(f *faults) {
 	switch {
-	case a.Image == "":
+	case s.Image == "":
 		f.add("Image", "is empty")
-	case !strings.Contains(a.Image, "@sha256:"):
-		f.add("Image", "is %q: name it by digest (registry/name@sha256:...), a tag can change under a canary", a.Image)
-	case !byDigest.MatchString(a.Image):
-		f.add("Image", "is %q, which is not of the form registry/name@sha256:<64 hex digits>", a.Image)
+	case !strings.Contains(s.Image, "@sha256:"):
+		f.add("Image", "is %q: name it by digest (registry/name@sha256:...), a tag can change under a canary", s.Image)
+	case !byDigest.MatchString(s.Image):
+		f.add("Image", "is %q, which is not of the form registry/name@sha256:<64 hex digits>", s.Image)
 	}
 }
 
-func (a *Args) validateEnv(f *faults) {
-	for _, name := range slices.Sorted(maps.Keys(a.Env)) {
+func (s *Spec) validateEnv(f *faults) {
+	for _, name := range slices.Sorted(maps.Keys(s.Env)) {
 		switch {
 		case !envName.MatchString(name):
 			f.add("Env", "holds %q, which is no name of an environment variable", name)
@@ -102,8 +102,8 @@ func (a *Args) validateEnv(f *faults) {
 			f.add("Env", "sets %s, which is secret: use Database", name)
 		}
 	}
-	for _, name := range slices.Sorted(maps.Keys(a.SecretEnv)) {
-		_, twice := a.Env[name]
+	for _, name := range slices.Sorted(maps.Keys(s.SecretEnv)) {
+		_, twice := s.Env[name]
 		switch {
 		case !envName.MatchString(name):
 			f.add("SecretEnv", "holds %q, which is no name of an environment variable", name)
@@ -111,12 +111,12 @@ func (a *Args) validateEnv(f *faults) {
 			f.add("SecretEnv", "sets %s, which the platform sets itself", name)
 		case twice:
 			f.add("SecretEnv", "sets %s, which Env sets too", name)
-		case a.SecretEnv[name].Secret == "" || a.SecretEnv[name].Key == "":
+		case s.SecretEnv[name].Secret == "" || s.SecretEnv[name].Key == "":
 			f.add("SecretEnv", "names no Secret or no key of it for %s", name)
 		}
 	}
-	if a.Database != nil {
-		a.Database.validate(f)
+	if s.Database != nil {
+		s.Database.validate(f)
 	}
 }
 
@@ -207,40 +207,40 @@ func alwaysPasses(m rolloutsv1alpha1.Metric) string {
 	return ""
 }
 
-func (a *Args) validateTraffic(f *faults) {
-	if a.Gateway == nil {
+func (s *Spec) validateTraffic(f *faults) {
+	if s.Gateway == nil {
 		f.add("Gateway", "is nil: Canary.Weights without a router would only move pods, not traffic")
-	} else if routing := a.Gateway.TrafficRouting(a.Service); routing == nil {
+	} else if routing := s.Gateway.TrafficRouting(s.Service); routing == nil {
 		f.add("Gateway", "names no traffic routing: Canary.Weights would only move pods, not traffic")
 	}
-	if err := gateway.Validate("Public", a.Public); err != nil {
+	if err := gateway.Validate("Public", s.Public); err != nil {
 		for _, line := range strings.Split(err.Error(), "\n") {
 			f.list = append(f.list, fmt.Errorf("service %s: %s", f.service, line))
 		}
 	}
-	for i, call := range a.Calls {
-		if call.Service == a.Service {
+	for i, call := range s.Calls {
+		if call.Service == s.Service {
 			f.add(fmt.Sprintf("Calls[%d]", i), "names the service itself")
 		}
 		if !dnsLabel.MatchString(call.Service) {
 			f.add(fmt.Sprintf("Calls[%d]", i), "is %q, which is no name of a service", call.Service)
 		}
 	}
-	for i, pods := range a.CalledBy {
+	for i, pods := range s.CalledBy {
 		if pods.Namespace == "" || len(pods.Labels) == 0 {
 			f.add(fmt.Sprintf("CalledBy[%d]", i), "has no namespace or no labels: it would admit every pod")
 		}
 	}
 }
 
-func (a *Args) validateTelemetry(f *faults) {
-	if a.Telemetry == nil {
+func (s *Spec) validateTelemetry(f *faults) {
+	if s.Telemetry == nil {
 		return
 	}
-	if _, err := a.Telemetry.port(); err != nil {
-		f.add("Telemetry.Endpoint", "is %q: %s", a.Telemetry.Endpoint, err)
+	if _, err := s.Telemetry.port(); err != nil {
+		f.add("Telemetry.Endpoint", "is %q: %s", s.Telemetry.Endpoint, err)
 	}
-	if a.Telemetry.Collector.Namespace == "" || len(a.Telemetry.Collector.Labels) == 0 {
+	if s.Telemetry.Collector.Namespace == "" || len(s.Telemetry.Collector.Labels) == 0 {
 		f.add("Telemetry.Collector", "has no namespace or no labels: spans could leave to every pod")
 	}
 }

@@ -25,9 +25,9 @@ const (
 	readinessPath = "/ready"
 )
 
-// Args describe a service. New and Stages refuse what is wrong with them, all
+// Spec describe a service. New and Stages refuse what is wrong with them, all
 // faults at once, each naming its field.
-type Args struct {
+type Spec struct {
 	// Service names the service and its objects (a DNS label of at most 46 characters).
 	Service string
 	// Namespace has to exist; NewNamespace makes one.
@@ -153,12 +153,12 @@ func (e *RolloutError) Error() string { return e.Service + ": " + e.Cause.Error(
 func (e *RolloutError) Unwrap() error { return e.Cause }
 
 // New deploys a service. Errors name the service and the argument that is wrong.
-func New(ctx *pulumi.Context, name string, args *Args, opts ...pulumi.ResourceOption) (*Workload, error) {
-	stages, err := args.Stages()
+func New(ctx *pulumi.Context, name string, spec *Spec, opts ...pulumi.ResourceOption) (*Workload, error) {
+	stages, err := spec.Stages()
 	if err != nil {
 		return nil, err
 	}
-	w := &Workload{Version: args.version()}
+	w := &Workload{Version: spec.version()}
 	if err := ctx.RegisterComponentResource("loja-veloz:workload:Workload", name, w, opts...); err != nil {
 		return nil, fmt.Errorf("registering workload %s: %w", name, err)
 	}
@@ -166,8 +166,8 @@ func New(ctx *pulumi.Context, name string, args *Args, opts ...pulumi.ResourceOp
 	if err != nil {
 		return nil, fmt.Errorf("workload %s: %w", name, err)
 	}
-	rollout := applied[args.rolloutStage()][0]
-	w.Phase = args.phase(ctx, w, rollout)
+	rollout := applied[spec.rolloutStage()][0]
+	w.Phase = spec.phase(ctx, w, rollout)
 	if err := ctx.RegisterResourceOutputs(w, pulumi.Map{"version": pulumi.String(w.Version), "phase": w.Phase}); err != nil {
 		return nil, fmt.Errorf("registering the outputs of workload %s: %w", name, err)
 	}
@@ -176,17 +176,17 @@ func New(ctx *pulumi.Context, name string, args *Args, opts ...pulumi.ResourceOp
 
 // phase waits for the Rollout once the API server has it, unless this is a
 // preview or nobody asked to wait.
-func (a *Args) phase(ctx *pulumi.Context, w *Workload, rollout *kube.Resource) pulumi.StringOutput {
-	if a.Wait == nil || ctx.DryRun() {
+func (s *Spec) phase(ctx *pulumi.Context, w *Workload, rollout *kube.Resource) pulumi.StringOutput {
+	if s.Wait == nil || ctx.DryRun() {
 		return pulumi.String("").ToStringOutput()
 	}
 	return rollout.ID().ApplyT(func(pulumi.ID) (string, error) {
 		progress := func(line string) { _ = ctx.Log.Info(line, &pulumi.LogArgs{Resource: w}) }
-		phase, err := a.Wait.Until(ctx.Context(), Target{
-			Namespace: a.Namespace, Name: a.Service, Image: a.Image, Timeout: a.Canary.patience(),
+		phase, err := s.Wait.Until(ctx.Context(), Target{
+			Namespace: s.Namespace, Name: s.Service, Image: s.Image, Timeout: s.Canary.patience(),
 		}, progress)
 		if err != nil {
-			return "", &RolloutError{Service: a.Service, Cause: err}
+			return "", &RolloutError{Service: s.Service, Cause: err}
 		}
 		return string(phase), nil
 	}).(pulumi.StringOutput)
@@ -195,8 +195,8 @@ func (a *Args) phase(ctx *pulumi.Context, w *Workload, rollout *kube.Resource) p
 // Connect fills in, for every call that a service declares, the caller among the
 // callee's CalledBy. It reports every call to a service that is not there, and
 // every public path that two services claim.
-func Connect(services []*Args) error {
-	byName := map[string]*Args{}
+func Connect(services []*Spec) error {
+	byName := map[string]*Spec{}
 	var faults []error
 	for i, s := range services {
 		byName[s.Service] = s
@@ -219,13 +219,13 @@ func Connect(services []*Args) error {
 
 // contested are the public paths that another service claims too, wholly or in
 // part.
-func (a *Args) contested(other *Args) []error {
+func (s *Spec) contested(other *Spec) []error {
 	var faults []error
-	for i, path := range a.Public {
+	for i, path := range s.Public {
 		for j, taken := range other.Public {
 			if path.Overlaps(taken) {
 				faults = append(faults, fmt.Errorf("service %s: Public[%d] (%s %q) is a path of service %s: its Public[%d] is %s %q",
-					a.Service, i, path.Match, path.Value, other.Service, j, taken.Match, taken.Value))
+					s.Service, i, path.Match, path.Value, other.Service, j, taken.Match, taken.Value))
 			}
 		}
 	}

@@ -19,8 +19,8 @@ import (
 const digest = "sha256:fedcba9876543210fedcba9876543210fedcba9876543210fedcba9876543210"
 
 // valid describes a service with everything that one can have.
-func valid() *Args {
-	return &Args{
+func valid() *Spec {
+	return &Spec{
 		Service: "web", Namespace: "shop", Environment: "local",
 		Image: "localhost:5000/web@" + digest, LogFormat: "json",
 		Env:       map[string]string{"GREETING": "hello"},
@@ -31,7 +31,7 @@ func valid() *Args {
 		},
 		Size:    Size{MinReplicas: 2, MaxReplicas: 6, MilliCPU: 50, MemoryMiB: 48, MemoryLimitMiB: 128},
 		Canary:  Canary{Weights: []int32{20, 60}, Pause: 30 * time.Second, ProgressDeadline: 2 * time.Minute, Analysis: []*rolloutsv1alpha1.AnalysisTemplate{errorRate()}},
-		Gateway: gateway.NewTraefikRouter(&gateway.TraefikArgs{Namespace: "gateway"}),
+		Gateway: gateway.NewTraefikRouter(&gateway.TraefikSpec{Namespace: "gateway"}),
 		Public:  []gateway.Path{{Match: gateway.Exact, Value: "/"}},
 		Calls:   []Call{{Service: "stock"}},
 		Telemetry: &Telemetry{
@@ -75,7 +75,7 @@ func TestASmallServiceLeavesOutWhatItDoesNotDeclare(t *testing.T) {
 }
 
 func TestPodsRollWhenConfigurationChanges(t *testing.T) {
-	hashOf := func(change func(*Args)) string {
+	hashOf := func(change func(*Spec)) string {
 		args := valid()
 		change(args)
 		stages, err := args.Stages()
@@ -85,14 +85,14 @@ func TestPodsRollWhenConfigurationChanges(t *testing.T) {
 		rollout := stages[args.rolloutStage()][0].Object.(*rolloutsv1alpha1.Rollout)
 		return rollout.Spec.Template.Annotations[configAnnotation]
 	}
-	same := hashOf(func(*Args) {})
-	if hashOf(func(*Args) {}) != same {
+	same := hashOf(func(*Spec) {})
+	if hashOf(func(*Spec) {}) != same {
 		t.Error("the hash of one configuration is not stable")
 	}
-	if hashOf(func(a *Args) { a.Env["GREETING"] = "good day" }) == same {
+	if hashOf(func(a *Spec) { a.Env["GREETING"] = "good day" }) == same {
 		t.Error("the hash does not see the environment's variables")
 	}
-	if hashOf(func(a *Args) { a.LogFormat = "text" }) == same {
+	if hashOf(func(a *Spec) { a.LogFormat = "text" }) == same {
 		t.Error("the hash does not see the log format")
 	}
 }
@@ -100,61 +100,61 @@ func TestPodsRollWhenConfigurationChanges(t *testing.T) {
 // TestRefusals has one case for each thing that can be wrong; what is reported
 // has to name the service and the field.
 func TestRefusals(t *testing.T) {
-	metric := func(change func(*rolloutsv1alpha1.Metric)) func(*Args) {
-		return func(a *Args) { change(&a.Canary.Analysis[0].Spec.Metrics[0]) }
+	metric := func(change func(*rolloutsv1alpha1.Metric)) func(*Spec) {
+		return func(a *Spec) { change(&a.Canary.Analysis[0].Spec.Metrics[0]) }
 	}
 	number := func(n int32) *intstr.IntOrString { v := intstr.FromInt32(n); return &v }
 	for name, test := range map[string]struct {
-		change func(*Args)
+		change func(*Spec)
 		want   string
 	}{
-		"no name":                  {func(a *Args) { a.Service = "" }, `(unnamed): Service is ""`},
-		"a name of capitals":       {func(a *Args) { a.Service = "Web" }, `Service is "Web"`},
-		"a long name":              {func(a *Args) { a.Service = strings.Repeat("a", 47) }, "Service has 47 characters"},
-		"a bad namespace":          {func(a *Args) { a.Namespace = "shop_1" }, `Namespace is "shop_1"`},
-		"a bad environment":        {func(a *Args) { a.Environment = "a,b=c" }, `Environment is "a,b=c"`},
-		"no image":                 {func(a *Args) { a.Image = "" }, "Image is empty"},
-		"an image by tag":          {func(a *Args) { a.Image = "localhost:5000/web:1.2" }, "Image is \"localhost:5000/web:1.2\": name it by digest"},
-		"a short digest":           {func(a *Args) { a.Image = "localhost:5000/web@sha256:abc" }, "Image is"},
-		"a log format":             {func(a *Args) { a.LogFormat = "xml" }, `LogFormat is "xml"`},
-		"a reserved variable":      {func(a *Args) { a.Env = map[string]string{"PORT": "1"} }, "Env sets PORT"},
-		"a bad variable":           {func(a *Args) { a.Env = map[string]string{"A-B": "1"} }, `Env holds "A-B"`},
-		"an address in the open":   {func(a *Args) { a.Env = map[string]string{"DATABASE_URL": "x"} }, "Env sets DATABASE_URL, which is secret"},
-		"a secret of the platform": {func(a *Args) { a.SecretEnv = map[string]SecretKey{"DATABASE_URL": {"a", "b"}} }, "SecretEnv sets DATABASE_URL"},
-		"a secret set twice":       {func(a *Args) { a.SecretEnv = map[string]SecretKey{"GREETING": {"a", "b"}} }, "SecretEnv sets GREETING, which Env sets too"},
-		"a secret without a key":   {func(a *Args) { a.SecretEnv = map[string]SecretKey{"KEY": {Secret: "a"}} }, "SecretEnv names no Secret or no key of it for KEY"},
-		"a bad secret variable":    {func(a *Args) { a.SecretEnv = map[string]SecretKey{"A-B": {"a", "b"}} }, `SecretEnv holds "A-B"`},
-		"no address":               {func(a *Args) { a.Database.URL = SecretKey{} }, "Database.URL names no Secret"},
-		"a service that owns":      {func(a *Args) { a.Database.OwnerURL = a.Database.URL }, "Database.URL is OwnerURL too"},
-		"a database anywhere":      {func(a *Args) { a.Database.Pods.Labels = nil }, "Database.Pods has no namespace or no labels"},
-		"a database on no port":    {func(a *Args) { a.Database.Port = 0 }, "Database.Port is 0"},
-		"a long name of a Job":     {func(a *Args) { a.Service = strings.Repeat("a", 38) }, "at most 37 leave room for the name of the Job"},
-		"no pods":                  {func(a *Args) { a.Size.MinReplicas = 0 }, "Size.MinReplicas is 0"},
-		"min above max":            {func(a *Args) { a.Size.MinReplicas = 7 }, "Size.MinReplicas is 7, more than Size.MaxReplicas (6)"},
-		"no CPU request":           {func(a *Args) { a.Size.MilliCPU = 0 }, "Size.MilliCPU is 0"},
-		"no memory request":        {func(a *Args) { a.Size.MemoryMiB = 0 }, "Size.MemoryMiB is 0"},
-		"limit below request":      {func(a *Args) { a.Size.MemoryLimitMiB = 40 }, "Size.MemoryLimitMiB is 40, less than Size.MemoryMiB (48)"},
-		"no weights":               {func(a *Args) { a.Canary.Weights = nil }, "Canary.Weights is empty"},
-		"a weight of nothing":      {func(a *Args) { a.Canary.Weights = []int32{0, 50} }, "Canary.Weights[0] is 0"},
-		"a weight above all":       {func(a *Args) { a.Canary.Weights = []int32{50, 101} }, "Canary.Weights[1] is 101"},
-		"a step backwards":         {func(a *Args) { a.Canary.Weights = []int32{50, 20} }, "Canary.Weights[1] is 20 after 50"},
-		"a step on the spot":       {func(a *Args) { a.Canary.Weights = []int32{50, 50} }, "Canary.Weights[1] is 50 after 50"},
-		"no pause":                 {func(a *Args) { a.Canary.Pause = 0 }, "Canary.Pause is 0s"},
-		"half a second":            {func(a *Args) { a.Canary.Pause = 1500 * time.Millisecond }, "Canary.Pause is 1.5s"},
-		"no time to start":         {func(a *Args) { a.Canary.ProgressDeadline = time.Second }, "Canary.ProgressDeadline is 1s"},
-		"weights and no router":    {func(a *Args) { a.Gateway = nil }, "Gateway is nil"},
-		"a gateway that does not":  {func(a *Args) { a.Gateway = unroutable{a.Gateway} }, "Gateway names no traffic routing"},
-		"public metrics":           {func(a *Args) { a.Public = []gateway.Path{{Match: gateway.Exact, Value: "/metrics"}} }, "Public[0]"},
-		"a call of itself":         {func(a *Args) { a.Calls = []Call{{Service: "web"}} }, "Calls[0] names the service itself"},
-		"a call of nobody":         {func(a *Args) { a.Calls = []Call{{}} }, `Calls[0] is ""`},
-		"a caller without labels":  {func(a *Args) { a.CalledBy = []gateway.Pods{{Namespace: "shop"}} }, "CalledBy[0] has no namespace or no labels"},
-		"telemetry to nowhere":     {func(a *Args) { a.Telemetry.Endpoint = "collector:4317" }, `Telemetry.Endpoint is "collector:4317"`},
-		"telemetry without port":   {func(a *Args) { a.Telemetry.Endpoint = "http://collector" }, "give its port"},
-		"telemetry to everybody":   {func(a *Args) { a.Telemetry.Collector.Labels = nil }, "Telemetry.Collector has no namespace or no labels"},
-		"a wait on nothing":        {func(a *Args) { a.Wait = &Wait{} }, "Wait.Cluster is nil"},
-		"analysis without metric":  {func(a *Args) { a.Canary.Analysis[0].Spec.Metrics = nil }, "Canary.Analysis[0] has no metrics"},
-		"analysis elsewhere":       {func(a *Args) { a.Canary.Analysis[0].Namespace = "other" }, `Canary.Analysis[0] is in namespace "other"`},
-		"analysis run dry":         {func(a *Args) { a.Canary.Analysis[0].Spec.DryRun = []rolloutsv1alpha1.DryRun{{MetricName: "errors"}} }, "dry"},
+		"no name":                  {func(a *Spec) { a.Service = "" }, `(unnamed): Service is ""`},
+		"a name of capitals":       {func(a *Spec) { a.Service = "Web" }, `Service is "Web"`},
+		"a long name":              {func(a *Spec) { a.Service = strings.Repeat("a", 47) }, "Service has 47 characters"},
+		"a bad namespace":          {func(a *Spec) { a.Namespace = "shop_1" }, `Namespace is "shop_1"`},
+		"a bad environment":        {func(a *Spec) { a.Environment = "a,b=c" }, `Environment is "a,b=c"`},
+		"no image":                 {func(a *Spec) { a.Image = "" }, "Image is empty"},
+		"an image by tag":          {func(a *Spec) { a.Image = "localhost:5000/web:1.2" }, "Image is \"localhost:5000/web:1.2\": name it by digest"},
+		"a short digest":           {func(a *Spec) { a.Image = "localhost:5000/web@sha256:abc" }, "Image is"},
+		"a log format":             {func(a *Spec) { a.LogFormat = "xml" }, `LogFormat is "xml"`},
+		"a reserved variable":      {func(a *Spec) { a.Env = map[string]string{"PORT": "1"} }, "Env sets PORT"},
+		"a bad variable":           {func(a *Spec) { a.Env = map[string]string{"A-B": "1"} }, `Env holds "A-B"`},
+		"an address in the open":   {func(a *Spec) { a.Env = map[string]string{"DATABASE_URL": "x"} }, "Env sets DATABASE_URL, which is secret"},
+		"a secret of the platform": {func(a *Spec) { a.SecretEnv = map[string]SecretKey{"DATABASE_URL": {"a", "b"}} }, "SecretEnv sets DATABASE_URL"},
+		"a secret set twice":       {func(a *Spec) { a.SecretEnv = map[string]SecretKey{"GREETING": {"a", "b"}} }, "SecretEnv sets GREETING, which Env sets too"},
+		"a secret without a key":   {func(a *Spec) { a.SecretEnv = map[string]SecretKey{"KEY": {Secret: "a"}} }, "SecretEnv names no Secret or no key of it for KEY"},
+		"a bad secret variable":    {func(a *Spec) { a.SecretEnv = map[string]SecretKey{"A-B": {"a", "b"}} }, `SecretEnv holds "A-B"`},
+		"no address":               {func(a *Spec) { a.Database.URL = SecretKey{} }, "Database.URL names no Secret"},
+		"a service that owns":      {func(a *Spec) { a.Database.OwnerURL = a.Database.URL }, "Database.URL is OwnerURL too"},
+		"a database anywhere":      {func(a *Spec) { a.Database.Pods.Labels = nil }, "Database.Pods has no namespace or no labels"},
+		"a database on no port":    {func(a *Spec) { a.Database.Port = 0 }, "Database.Port is 0"},
+		"a long name of a Job":     {func(a *Spec) { a.Service = strings.Repeat("a", 38) }, "at most 37 leave room for the name of the Job"},
+		"no pods":                  {func(a *Spec) { a.Size.MinReplicas = 0 }, "Size.MinReplicas is 0"},
+		"min above max":            {func(a *Spec) { a.Size.MinReplicas = 7 }, "Size.MinReplicas is 7, more than Size.MaxReplicas (6)"},
+		"no CPU request":           {func(a *Spec) { a.Size.MilliCPU = 0 }, "Size.MilliCPU is 0"},
+		"no memory request":        {func(a *Spec) { a.Size.MemoryMiB = 0 }, "Size.MemoryMiB is 0"},
+		"limit below request":      {func(a *Spec) { a.Size.MemoryLimitMiB = 40 }, "Size.MemoryLimitMiB is 40, less than Size.MemoryMiB (48)"},
+		"no weights":               {func(a *Spec) { a.Canary.Weights = nil }, "Canary.Weights is empty"},
+		"a weight of nothing":      {func(a *Spec) { a.Canary.Weights = []int32{0, 50} }, "Canary.Weights[0] is 0"},
+		"a weight above all":       {func(a *Spec) { a.Canary.Weights = []int32{50, 101} }, "Canary.Weights[1] is 101"},
+		"a step backwards":         {func(a *Spec) { a.Canary.Weights = []int32{50, 20} }, "Canary.Weights[1] is 20 after 50"},
+		"a step on the spot":       {func(a *Spec) { a.Canary.Weights = []int32{50, 50} }, "Canary.Weights[1] is 50 after 50"},
+		"no pause":                 {func(a *Spec) { a.Canary.Pause = 0 }, "Canary.Pause is 0s"},
+		"half a second":            {func(a *Spec) { a.Canary.Pause = 1500 * time.Millisecond }, "Canary.Pause is 1.5s"},
+		"no time to start":         {func(a *Spec) { a.Canary.ProgressDeadline = time.Second }, "Canary.ProgressDeadline is 1s"},
+		"weights and no router":    {func(a *Spec) { a.Gateway = nil }, "Gateway is nil"},
+		"a gateway that does not":  {func(a *Spec) { a.Gateway = unroutable{a.Gateway} }, "Gateway names no traffic routing"},
+		"public metrics":           {func(a *Spec) { a.Public = []gateway.Path{{Match: gateway.Exact, Value: "/metrics"}} }, "Public[0]"},
+		"a call of itself":         {func(a *Spec) { a.Calls = []Call{{Service: "web"}} }, "Calls[0] names the service itself"},
+		"a call of nobody":         {func(a *Spec) { a.Calls = []Call{{}} }, `Calls[0] is ""`},
+		"a caller without labels":  {func(a *Spec) { a.CalledBy = []gateway.Pods{{Namespace: "shop"}} }, "CalledBy[0] has no namespace or no labels"},
+		"telemetry to nowhere":     {func(a *Spec) { a.Telemetry.Endpoint = "collector:4317" }, `Telemetry.Endpoint is "collector:4317"`},
+		"telemetry without port":   {func(a *Spec) { a.Telemetry.Endpoint = "http://collector" }, "give its port"},
+		"telemetry to everybody":   {func(a *Spec) { a.Telemetry.Collector.Labels = nil }, "Telemetry.Collector has no namespace or no labels"},
+		"a wait on nothing":        {func(a *Spec) { a.Wait = &Wait{} }, "Wait.Cluster is nil"},
+		"analysis without metric":  {func(a *Spec) { a.Canary.Analysis[0].Spec.Metrics = nil }, "Canary.Analysis[0] has no metrics"},
+		"analysis elsewhere":       {func(a *Spec) { a.Canary.Analysis[0].Namespace = "other" }, `Canary.Analysis[0] is in namespace "other"`},
+		"analysis run dry":         {func(a *Spec) { a.Canary.Analysis[0].Spec.DryRun = []rolloutsv1alpha1.DryRun{{MetricName: "errors"}} }, "dry"},
 		"no condition":             {metric(func(m *rolloutsv1alpha1.Metric) { m.SuccessCondition = "" }), `metric "errors" has neither successCondition nor failureCondition`},
 		"success is true":          {metric(func(m *rolloutsv1alpha1.Metric) { m.SuccessCondition = "true" }), `has successCondition "true"`},
 		"failure is false":         {metric(func(m *rolloutsv1alpha1.Metric) { m.SuccessCondition, m.FailureCondition = "", "false" }), `has failureCondition "false"`},
@@ -196,7 +196,7 @@ func TestConnectAdmitsExactlyTheDeclaredCallers(t *testing.T) {
 	web, stock := valid(), valid()
 	stock.Service, stock.Calls, stock.Public = "stock", nil, nil
 	web.Calls = append(web.Calls, Call{Service: "stock", Via: web.Gateway}, Call{Service: "stock"})
-	if err := Connect([]*Args{web, stock}); err != nil {
+	if err := Connect([]*Spec{web, stock}); err != nil {
 		t.Fatal(err)
 	}
 	if len(web.CalledBy) != 0 {
@@ -206,12 +206,12 @@ func TestConnectAdmitsExactlyTheDeclaredCallers(t *testing.T) {
 		t.Errorf("stock is called by %v, want web's pods and the gateway's", stock.CalledBy)
 	}
 	web.Calls = []Call{{Service: "stcok"}}
-	if err := Connect([]*Args{web, stock}); err == nil || !strings.Contains(err.Error(), `service web: Calls[0] names "stcok"`) {
+	if err := Connect([]*Spec{web, stock}); err == nil || !strings.Contains(err.Error(), `service web: Calls[0] names "stcok"`) {
 		t.Errorf("a call of an unknown service gives %v", err)
 	}
 	other := valid()
 	other.Service, other.Calls = "other", nil
-	if err := Connect([]*Args{valid(), other}); err == nil || !strings.Contains(err.Error(), `service other: Public[0] (Exact "/") is a path of service web: its Public[0] is Exact "/"`) {
+	if err := Connect([]*Spec{valid(), other}); err == nil || !strings.Contains(err.Error(), `service other: Public[0] (Exact "/") is a path of service web: its Public[0] is Exact "/"`) {
 		t.Errorf("a path that two services claim gives %v", err)
 	}
 	for claimed, overlaps := range map[gateway.Path]bool{
@@ -225,7 +225,7 @@ func TestConnectAdmitsExactlyTheDeclaredCallers(t *testing.T) {
 		first, second := valid(), valid()
 		first.Public, second.Public = []gateway.Path{{Match: gateway.Prefix, Value: "/api"}}, []gateway.Path{claimed}
 		second.Service, first.Calls, second.Calls = "second", nil, nil
-		if err := Connect([]*Args{first, second}); (err != nil) != overlaps {
+		if err := Connect([]*Spec{first, second}); (err != nil) != overlaps {
 			t.Errorf("%v beside Prefix /api gives %v", claimed, err)
 		}
 	}
@@ -309,7 +309,7 @@ func TestNamespace(t *testing.T) {
 
 // TestOtherWorkIsAnotherJob: a Job cannot be changed.
 func TestOtherWorkIsAnotherJob(t *testing.T) {
-	nameOf := func(change func(*Args)) string {
+	nameOf := func(change func(*Spec)) string {
 		args := valid()
 		change(args)
 		job, err := args.migration()
@@ -318,17 +318,17 @@ func TestOtherWorkIsAnotherJob(t *testing.T) {
 		}
 		return job.Name
 	}
-	same := nameOf(func(*Args) {})
+	same := nameOf(func(*Spec) {})
 	if !strings.HasPrefix(same, "web-migrate-fedcba987654-") || len(same) > 63 {
 		t.Errorf("the Job is called %s", same)
 	}
-	if nameOf(func(a *Args) { a.Env["GREETING"] = "good day" }) != same {
+	if nameOf(func(a *Spec) { a.Env["GREETING"] = "good day" }) != same {
 		t.Error("a setting that the Job does not read makes another Job")
 	}
-	for name, change := range map[string]func(*Args){
-		"another image":  func(a *Args) { a.Image = strings.Replace(a.Image, "fedc", "0000", 1) },
-		"another role":   func(a *Args) { a.Database.OwnerURL.Secret = "other" },
-		"another format": func(a *Args) { a.LogFormat = "text" },
+	for name, change := range map[string]func(*Spec){
+		"another image":  func(a *Spec) { a.Image = strings.Replace(a.Image, "fedc", "0000", 1) },
+		"another role":   func(a *Spec) { a.Database.OwnerURL.Secret = "other" },
+		"another format": func(a *Spec) { a.LogFormat = "text" },
 	} {
 		if nameOf(change) == same {
 			t.Errorf("%s makes the same Job", name)

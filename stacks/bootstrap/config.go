@@ -11,8 +11,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
-
 	"github.com/loja-veloz/platform/infra/registry"
 )
 
@@ -189,7 +187,7 @@ func (c *config) validate(r *reader) {
 	if len(r.faults) == 0 {
 		// What the registry's own rules refuse: too few images, upstreams that ECR
 		// does not know or wants credentials for.
-		if err := c.registry(pulumi.String("")).Validate(); err != nil {
+		if err := c.registry().Validate(); err != nil {
 			for line := range strings.SplitSeq(err.Error(), "\n") {
 				r.fault("%s: the registry's %s", namespace, line)
 			}
@@ -201,16 +199,16 @@ func (c *config) validate(r *reader) {
 // repository is the name in ECR of a service's repository.
 func repository(service string) string { return project + "/" + service }
 
-// registry describes the account's registry, encrypted with key.
-func (c *config) registry(key pulumi.StringInput) *registry.Args {
-	args := &registry.Args{
+// registry describes the account's registry.
+func (c *config) registry() *registry.Spec {
+	spec := &registry.Spec{
 		Name: project, Region: c.Region, AccountID: c.AccountID,
-		KeyARN: key, KeepImages: c.KeepImages, PullThrough: c.PullThrough, Protect: true,
+		KeepImages: c.KeepImages, PullThrough: c.PullThrough, Protect: true,
 	}
 	for _, service := range c.Repositories {
-		args.Repositories = append(args.Repositories, repository(service))
+		spec.Repositories = append(spec.Repositories, repository(service))
 	}
-	return args
+	return spec
 }
 
 // reader decodes and collects faults.

@@ -60,7 +60,7 @@ func deploy(ctx *pulumi.Context, values map[string]string) error {
 	if err != nil {
 		return err
 	}
-	images, err := registry.New(ctx, "images", c.registry(k.Account), in)
+	images, err := registry.New(ctx, "images", c.registry(), k.Account, in)
 	if err != nil {
 		return err
 	}

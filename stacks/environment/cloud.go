@@ -16,6 +16,7 @@ import (
 	"github.com/loja-veloz/platform/infra/autoscaling"
 	"github.com/loja-veloz/platform/infra/cluster"
 	"github.com/loja-veloz/platform/infra/database"
+	"github.com/loja-veloz/platform/infra/database/instance"
 	"github.com/loja-veloz/platform/infra/delivery"
 	"github.com/loja-veloz/platform/infra/dns"
 	"github.com/loja-veloz/platform/infra/gateway"
@@ -46,26 +47,30 @@ type cloud struct {
 	tags        map[string]string
 	bootstrap   string
 
-	network     *network.Args
-	cluster     *cluster.Args
-	database    *database.Args
-	certificate *dns.Args // nil: a certificate that exists
+	network     *network.Spec
+	cluster     *cluster.Spec
+	database    *instance.Spec
+	certificate *dns.Spec // nil: a certificate that exists
+	// certificateARN is the certificate that exists.
+	certificateARN pulumi.StringInput
 
-	loadBalancer     *gateway.LoadBalancerArgs
-	autoscaler       *autoscaling.Args
-	secrets          *secrets.OperatorArgs
-	metricsServer    *observability.MetricsServerReleaseArgs
-	public, internal *gateway.KongArgs
-	rollouts         *delivery.RolloutsReleaseArgs
-	argoCD           *delivery.ArgoCDArgs
-	imageUpdater     *delivery.ImageUpdaterArgs
-	datadog          *observability.DatadogArgs
+	loadBalancer     *gateway.LoadBalancerSpec
+	autoscaler       *autoscaling.Spec
+	secrets          *secrets.OperatorSpec
+	metricsServer    *observability.MetricsServerReleaseSpec
+	public, internal *gateway.KongSpec
+	rollouts         *delivery.RolloutsReleaseSpec
+	argoCD           *delivery.ArgoCDSpec
+	imageUpdater     *delivery.ImageUpdaterSpec
+	datadog          *observability.DatadogSpec
 	// shopSecrets are brought for services.
 	shopSecrets []shopSecret
 
 	// associated are the controllers' roles, which have to be there before their
 	// pods.
 	associated []pulumi.Resource
+	// vpcID is the network's.
+	vpcID pulumi.StringOutput
 	// masterSecret is where RDS keeps its master user.
 	masterSecret pulumi.StringOutput
 	// databaseHost is RDS's name.
@@ -85,28 +90,24 @@ const (
 	previewPatience      = 15 * time.Second
 )
 
-// later stands in for what only exists once another resource does, so that the
-// rest of the arguments can be judged before the first is registered.
-const later = pulumi.String("arn:aws:known:later")
-
 // newCloud makes the plan of an environment's cloud.
 func newCloud(environment string, cfg *config.Config) (*cloud, gateway.KongPair, error) {
 	name := "loja-veloz-" + environment
 	in, size := cfg.Cloud, cfg.Cluster
 	mirror, skip := cfg.Charts.Repository, !cfg.Charts.Await
+	tags := map[string]string{"Project": "loja-veloz", "Environment": environment, "ManagedBy": "pulumi"}
 	c := &cloud{
 		environment: environment, offline: in.Offline, bootstrap: in.Bootstrap,
-		tags: map[string]string{"Project": "loja-veloz", "Environment": environment, "ManagedBy": "pulumi"},
-		network: &network.Args{
+		tags: tags,
+		network: &network.Spec{
 			Name: name, Region: in.Region, AccountID: in.AccountID, CIDR: in.CIDR, Zones: in.Zones, NATPerZone: in.NATPerZone,
-			InterfaceEndpoints: in.InterfaceEndpoints, FlowLogDays: int(in.LogDays), KeyARN: later, ClusterName: name,
+			InterfaceEndpoints: in.InterfaceEndpoints, FlowLogDays: int(in.LogDays), ClusterName: name,
 			Taken: in.Taken, Protect: in.Protected,
 		},
-		cluster: &cluster.Args{
+		cluster: &cluster.Spec{
 			Name: name, Version: size.Version, Region: in.Region, AccountID: in.AccountID,
-			VPCID: later, PublicSubnets: pulumi.StringArray{}, PrivateSubnets: pulumi.StringArray{},
 			PublicAccessCIDRs: size.PublicAccessCIDRs, Admins: size.Admins, Viewers: size.Viewers,
-			KeyARN: later, LogDays: int(in.LogDays),
+			LogDays: int(in.LogDays), NodeTags: tags,
 			Nodes: cluster.Nodes{
 				InstanceType: size.InstanceType, Min: size.MinNodes, Max: size.MaxNodes, Desired: size.MinNodes,
 				DiskGiB: size.DiskGiB, PrefixDelegation: size.PrefixDelegation, MaxPods: size.MaxPods,
@@ -117,41 +118,40 @@ func newCloud(environment string, cfg *config.Config) (*cloud, gateway.KongPair,
 			},
 			Protect: in.Protected,
 		},
-		database: &database.Args{
-			Name: name, VPCID: later, Subnets: pulumi.StringArray{}, ClusterSecurityGroupID: later, KeyARN: later,
-			EngineVersion: cfg.Database.EngineVersion, InstanceClass: cfg.Database.InstanceClass,
+		database: &instance.Spec{
+			Name: name, EngineVersion: cfg.Database.EngineVersion, InstanceClass: cfg.Database.InstanceClass,
 			AllocatedGiB: cfg.Database.AllocatedGiB, MaxAllocatedGiB: cfg.Database.MaxAllocatedGiB,
 			MultiAZ: cfg.Database.MultiAZ, BackupDays: cfg.Database.BackupDays, LogDays: int(in.LogDays), Protect: in.Protected,
 		},
-		loadBalancer: &gateway.LoadBalancerArgs{
-			Namespace: systemNamespace, ClusterName: name, Region: in.Region, VPCID: later, Replicas: 2, ChartRepository: mirror, SkipAwait: skip,
+		loadBalancer: &gateway.LoadBalancerSpec{
+			Namespace: systemNamespace, ClusterName: name, Region: in.Region, Replicas: 2, ChartRepository: mirror, SkipAwait: skip,
 		},
-		autoscaler: &autoscaling.Args{
+		autoscaler: &autoscaling.Spec{
 			Namespace: systemNamespace, ClusterName: name, KubernetesVersion: size.Version, Region: in.Region, Replicas: 2,
 			ChartRepository: mirror, SkipAwait: skip,
 		},
-		secrets: &secrets.OperatorArgs{
+		secrets: &secrets.OperatorSpec{
 			Namespace: secretsNamespace, Region: in.Region, Store: secretStore,
 			Namespaces: []string{shopNamespace, databaseNamespace, datadogNamespace, rolloutsNamespace, argoNamespace}, Replicas: 2, ChartRepository: mirror, SkipAwait: skip,
 		},
-		public: &gateway.KongArgs{
-			Namespace: kongNamespace, ReleaseName: "kong", Class: cfg.Gateway.Class, Public: true, CertificateARN: later,
+		public: &gateway.KongSpec{
+			Namespace: kongNamespace, ReleaseName: "kong", Class: cfg.Gateway.Class, Public: true,
 			Host: cfg.Gateway.Host, RouteNamespaces: []string{shopNamespace}, ScrapedFrom: datadogNamespace,
 			Replicas: cfg.Gateway.Replicas, DefinitionsInstalled: !cfg.Gateway.InstallDefinitions, ChartRepository: mirror, SkipAwait: skip,
 		},
-		internal: &gateway.KongArgs{
+		internal: &gateway.KongSpec{
 			Namespace: internalNamespace, ReleaseName: "kong-internal", Class: cfg.Gateway.Class + "-internal",
 			RouteNamespaces: []string{shopNamespace}, ScrapedFrom: datadogNamespace,
 			Replicas: cfg.Gateway.Replicas, DefinitionsInstalled: true, ChartRepository: mirror, SkipAwait: skip,
 		},
 	}
 	if cfg.Gateway.CertificateARN != "" {
-		c.public.CertificateARN = pulumi.String(cfg.Gateway.CertificateARN)
+		c.certificateARN = pulumi.String(cfg.Gateway.CertificateARN)
 	} else {
-		c.certificate = &dns.Args{Host: cfg.Gateway.Host, ZoneID: cfg.Gateway.ZoneID}
+		c.certificate = &dns.Spec{Host: cfg.Gateway.Host, ZoneID: cfg.Gateway.ZoneID}
 	}
 	if cfg.MetricsServer.Install {
-		c.metricsServer = &observability.MetricsServerReleaseArgs{Namespace: systemNamespace, Replicas: 2, ChartRepository: mirror, SkipAwait: skip}
+		c.metricsServer = &observability.MetricsServerReleaseSpec{Namespace: systemNamespace, Replicas: 2, ChartRepository: mirror, SkipAwait: skip}
 	}
 	c.planDelivery(cfg)
 	if cfg.Shop.Acquirer == "stripe" {
@@ -161,7 +161,7 @@ func newCloud(environment string, cfg *config.Config) (*cloud, gateway.KongPair,
 		c.shopSecrets = append(c.shopSecrets, shopSecret{apiKeysSecret, cfg.Shop.APIKeysSecretName, []string{apiKeysKey, storefrontKey}})
 	}
 	if cfg.Datadog.Install {
-		c.datadog = &observability.DatadogArgs{
+		c.datadog = &observability.DatadogSpec{
 			Namespace: datadogNamespace, Site: cfg.Datadog.Site, ClusterName: name,
 			SecretName: cfg.Datadog.SecretName, Store: secretStore, ClusterAgentReplicas: 2, ChartRepository: mirror, SkipAwait: skip,
 		}
@@ -175,8 +175,8 @@ const masterSecret = "database-master"
 
 // planRoles says where the databases and roles are made: on RDS, in the subnets
 // that are its own.
-func (c *cloud) planRoles(cfg *config.Config, roles *database.RolesArgs) {
-	roles.Host, roles.SSLMode, roles.Secret = later, cfg.Database.SSLMode, masterSecret
+func (c *cloud) planRoles(cfg *config.Config, roles *database.RolesSpec) {
+	roles.SSLMode, roles.Secret = cfg.Database.SSLMode, masterSecret
 	zones, err := network.Plan(cfg.Cloud.CIDR, cfg.Cloud.Zones, cfg.Cloud.Taken...)
 	if err != nil {
 		roles.CIDRs = []string{cfg.Cloud.CIDR} // the network reports it
@@ -191,7 +191,7 @@ func (c *cloud) planRoles(cfg *config.Config, roles *database.RolesArgs) {
 func (c *cloud) planDelivery(cfg *config.Config) {
 	mirror, skip := cfg.Charts.Repository, !cfg.Charts.Await
 	if cfg.Delivery.InstallRollouts {
-		c.rollouts = &delivery.RolloutsReleaseArgs{Namespace: rolloutsNamespace, Replicas: 2, ChartRepository: mirror, SkipAwait: skip}
+		c.rollouts = &delivery.RolloutsReleaseSpec{Namespace: rolloutsNamespace, Replicas: 2, ChartRepository: mirror, SkipAwait: skip}
 	}
 	if cfg.Datadog.Install && c.rollouts != nil {
 		c.rollouts.Datadog = &delivery.DatadogMetrics{Site: cfg.Datadog.Site, SecretName: cfg.Datadog.SecretName, Store: secretStore}
@@ -204,12 +204,12 @@ func (c *cloud) planDelivery(cfg *config.Config) {
 	for _, service := range slices.Sorted(maps.Keys(cfg.Services)) {
 		repositories = append(repositories, "loja-veloz/"+service) // as bootstrap names them
 	}
-	c.argoCD = &delivery.ArgoCDArgs{
+	c.argoCD = &delivery.ArgoCDSpec{
 		Namespace: argoNamespace, Replicas: 2,
 		Repository:      &delivery.GitRepository{URL: git.URL, SecretName: git.SecretName, Store: secretStore},
 		ChartRepository: mirror, SkipAwait: skip,
 	}
-	c.imageUpdater = &delivery.ImageUpdaterArgs{
+	c.imageUpdater = &delivery.ImageUpdaterSpec{
 		Namespace: argoNamespace, AccountID: c.cluster.AccountID, Region: c.cluster.Region,
 		Repository: git.URL, Branch: git.Branch,
 		Applications:    []delivery.UpdatedApplication{{NamePattern: shopNamespace, Path: "gitops/" + c.environment, Images: repositories}},
@@ -221,7 +221,7 @@ func (c *cloud) planDelivery(cfg *config.Config) {
 func (c *cloud) validate() error {
 	type component struct {
 		name string
-		args interface{ Validate() error }
+		spec interface{ Validate() error }
 	}
 	components := []component{
 		{"network", c.network}, {"cluster", c.cluster}, {"database", c.database},
@@ -245,7 +245,7 @@ func (c *cloud) validate() error {
 	}
 	var faults []error
 	for _, component := range components {
-		faults = append(faults, led(component.name, component.args.Validate())...)
+		faults = append(faults, led(component.name, component.spec.Validate())...)
 	}
 	if c.environment == "prod" && !c.cluster.Protect {
 		faults = append(faults, errors.New("cloud.protected is false: prod's data has to outlive mistakes"))
@@ -304,14 +304,6 @@ func (c *cloud) readAccount(ctx *pulumi.Context) (*account, error) {
 	return a, errors.Join(faults...)
 }
 
-// with adds a role to a list that may have it.
-func with(roles []string, role string) []string {
-	if slices.Contains(roles, role) {
-		return roles
-	}
-	return append(slices.Clone(roles), role)
-}
-
 // target is the cluster that an environment is deployed to.
 type target struct {
 	provider pulumi.ProviderResource
@@ -344,21 +336,21 @@ func (c *cloud) deploy(ctx *pulumi.Context) (*target, error) {
 	}
 	key := pulumi.String(own.key)
 
-	c.network.KeyARN, c.network.PermissionsBoundary = key, own.boundary
-	net, err := network.New(ctx, "network", c.network, in)
+	net, err := network.New(ctx, "network", c.network, network.Inputs{KeyARN: key, PermissionsBoundary: own.boundary}, in)
 	if err != nil {
 		return nil, err
 	}
-	c.cluster.VPCID, c.cluster.PublicSubnets, c.cluster.PrivateSubnets = net.VPCID, net.PublicSubnets, net.PrivateSubnets
-	c.cluster.Routes, c.cluster.KeyARN, c.cluster.PermissionsBoundary, c.cluster.NodeTags = net.Routes, key, own.boundary, c.tags
-	c.cluster.Admins, c.cluster.Viewers = with(c.cluster.Admins, own.up), with(c.cluster.Viewers, own.preview)
-	eks, err := cluster.New(ctx, "cluster", c.cluster, in)
+	eks, err := cluster.New(ctx, "cluster", c.cluster, cluster.Inputs{
+		VPCID: net.VPCID, PublicSubnets: net.PublicSubnets, PrivateSubnets: net.PrivateSubnets, Routes: net.Routes, KeyARN: key,
+		Admins: []string{own.up}, Viewers: []string{own.preview}, PermissionsBoundary: own.boundary,
+	}, in)
 	if err != nil {
 		return nil, err
 	}
-	c.database.VPCID, c.database.Subnets, c.database.KeyARN = net.VPCID, net.DatabaseSubnets, key
-	c.database.ClusterSecurityGroupID, c.database.PermissionsBoundary = eks.SecurityGroupID, own.boundary
-	db, err := database.New(ctx, "database", c.database, in)
+	db, err := instance.New(ctx, "database", c.database, instance.Inputs{
+		VPCID: net.VPCID, Subnets: net.DatabaseSubnets, ClusterSecurityGroupID: eks.SecurityGroupID, KeyARN: key,
+		PermissionsBoundary: own.boundary,
+	}, in)
 	if err != nil {
 		return nil, err
 	}
@@ -387,7 +379,7 @@ func (c *cloud) deploy(ctx *pulumi.Context) (*target, error) {
 	if err := c.identities(ctx, eks, own, db, in); err != nil {
 		return nil, err
 	}
-	c.loadBalancer.VPCID, c.masterSecret, c.databaseHost = net.VPCID, db.MasterSecretARN, db.Endpoint
+	c.vpcID, c.masterSecret, c.databaseHost = net.VPCID, db.MasterSecretARN, db.Endpoint
 	return &target{
 		provider: kubernetesProvider, client: client, aws: in,
 		outputs: pulumi.Map{
@@ -405,7 +397,7 @@ func (c *cloud) deploy(ctx *pulumi.Context) (*target, error) {
 }
 
 // identities lets the controllers' pods into AWS, before the pods start.
-func (c *cloud) identities(ctx *pulumi.Context, eks *cluster.Cluster, own *account, db *database.Database, in pulumi.ResourceOption) error {
+func (c *cloud) identities(ctx *pulumi.Context, eks *cluster.Cluster, own *account, db *instance.Database, in pulumi.ResourceOption) error {
 	account, region, name := c.cluster.AccountID, c.cluster.Region, c.cluster.Name
 	readable := []pulumi.StringInput{db.MasterSecretARN}
 	named := func(secret string) pulumi.StringInput {
@@ -435,10 +427,10 @@ func (c *cloud) identities(ctx *pulumi.Context, eks *cluster.Cluster, own *accou
 		if !role.needed {
 			continue
 		}
-		pods, err := identity.NewPodRole(ctx, role.name, &identity.PodRoleArgs{
-			RoleName: name + "-" + role.name, ClusterName: eks.Name, Cluster: name, AccountID: account, Region: region,
-			Namespace: role.namespace, ServiceAccount: role.serviceAccount, Policy: role.policy, PermissionsBoundary: own.boundary,
-		}, in)
+		pods, err := identity.NewPodRole(ctx, role.name, &identity.PodRoleSpec{
+			RoleName: name + "-" + role.name, Cluster: name, AccountID: account, Region: region,
+			Namespace: role.namespace, ServiceAccount: role.serviceAccount,
+		}, identity.PodRoleInputs{ClusterName: eks.Name, Policy: role.policy, PermissionsBoundary: own.boundary}, in)
 		if err != nil {
 			return err
 		}
@@ -449,12 +441,12 @@ func (c *cloud) identities(ctx *pulumi.Context, eks *cluster.Cluster, own *accou
 
 // install puts the controllers into the cluster. What it returns has to be there
 // before a workload is.
-func (c *cloud) install(ctx *pulumi.Context, t *target, shop, databases pulumi.Resource, roles *database.RolesArgs) ([]pulumi.Resource, error) {
+func (c *cloud) install(ctx *pulumi.Context, t *target, shop, databases pulumi.Resource, roles *database.RolesSpec) ([]pulumi.Resource, error) {
 	in := pulumi.Provider(t.provider)
 	after := func(needed ...pulumi.Resource) pulumi.ResourceOption {
 		return pulumi.DependsOn(append(needed, c.associated...))
 	}
-	balancer, err := gateway.NewLoadBalancer(ctx, "load-balancer", c.loadBalancer, in, after())
+	balancer, err := gateway.NewLoadBalancer(ctx, "load-balancer", c.loadBalancer, c.vpcID, in, after())
 	if err != nil {
 		return nil, err
 	}
@@ -484,13 +476,13 @@ func (c *cloud) install(ctx *pulumi.Context, t *target, shop, databases pulumi.R
 		if err != nil {
 			return nil, err
 		}
-		c.public.CertificateARN = certificate.ARN
+		c.certificateARN = certificate.ARN
 	}
-	public, err := gateway.NewKong(ctx, "gateway", c.public, in, after(shop, balancer))
+	public, err := gateway.NewKong(ctx, "gateway", c.public, c.certificateARN, in, after(shop, balancer))
 	if err != nil {
 		return nil, err
 	}
-	internal, err := gateway.NewKong(ctx, "internal-gateway", c.internal, in, after(shop, public))
+	internal, err := gateway.NewKong(ctx, "internal-gateway", c.internal, nil, in, after(shop, public))
 	if err != nil {
 		return nil, err
 	}
@@ -529,10 +521,10 @@ func (c *cloud) install(ctx *pulumi.Context, t *target, shop, databases pulumi.R
 // installSecrets brings the services' secrets and the databases with their roles,
 // and returns what services have to wait for.
 func (c *cloud) installSecrets(ctx *pulumi.Context, in pulumi.ResourceOption, after func(...pulumi.Resource) pulumi.ResourceOption,
-	store, shop, databases pulumi.Resource, roles *database.RolesArgs) ([]pulumi.Resource, error) {
+	store, shop, databases pulumi.Resource, roles *database.RolesSpec) ([]pulumi.Resource, error) {
 	var needed []pulumi.Resource
 	for _, secret := range c.shopSecrets {
-		brought, err := secrets.NewSecret(ctx, secret.name, &secrets.SecretArgs{
+		brought, err := secrets.NewSecret(ctx, secret.name, &secrets.SecretSpec{
 			Name: secret.name, Namespace: shopNamespace, Store: secretStore, Remote: secret.remote, Keys: secret.keys,
 		}, in, after(store, shop))
 		if err != nil {
@@ -543,14 +535,13 @@ func (c *cloud) installSecrets(ctx *pulumi.Context, in pulumi.ResourceOption, af
 	if roles == nil {
 		return needed, nil
 	}
-	master, err := secrets.NewDatabase(ctx, masterSecret, &secrets.DatabaseArgs{
-		Name: masterSecret, Namespace: databaseNamespace, Store: secretStore, MasterSecretARN: c.masterSecret,
-	}, in, after(store, databases))
+	master, err := secrets.NewDatabase(ctx, masterSecret, &secrets.DatabaseSpec{
+		Name: masterSecret, Namespace: databaseNamespace, Store: secretStore,
+	}, c.masterSecret, in, after(store, databases))
 	if err != nil {
 		return nil, err
 	}
-	roles.Host = c.databaseHost
-	made, err := database.NewRoles(ctx, "database-roles", roles, in, after(shop, master))
+	made, err := database.NewRoles(ctx, "database-roles", roles, c.databaseHost, in, after(shop, master))
 	if err != nil {
 		return nil, err
 	}

@@ -137,7 +137,7 @@ func (p *plan) install(ctx *pulumi.Context, t *target, shop, databases pulumi.Re
 		if err != nil {
 			return nil, err
 		}
-		roles, err := database.NewRoles(ctx, "database-roles", p.roles, in, pulumi.DependsOn([]pulumi.Resource{shop, databases, server}))
+		roles, err := database.NewRoles(ctx, "database-roles", p.roles, p.databaseHost(), in, pulumi.DependsOn([]pulumi.Resource{shop, databases, server}))
 		if err != nil {
 			return nil, err
 		}

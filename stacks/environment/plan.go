@@ -37,13 +37,13 @@ const (
 type plan struct {
 	shop          string
 	cloud         *cloud                           // nil: the cluster exists
-	gateway       *gateway.TraefikArgs             // nil: the cloud brings Kong
-	internal      *gateway.TraefikArgs             // calls between services
-	server        *database.ServerArgs             // nil: the cloud brings RDS, or nobody has a database
-	roles         *database.RolesArgs              // nil: nobody has a database
-	rollouts      *delivery.RolloutsArgs           // nil: not installed by us
-	metricsServer *observability.MetricsServerArgs // nil: not installed by us
-	workloads     []*workload.Args
+	gateway       *gateway.TraefikSpec             // nil: the cloud brings Kong
+	internal      *gateway.TraefikSpec             // calls between services
+	server        *database.ServerSpec             // nil: the cloud brings RDS, or nobody has a database
+	roles         *database.RolesSpec              // nil: nobody has a database
+	rollouts      *delivery.RolloutsSpec           // nil: not installed by us
+	metricsServer *observability.MetricsServerSpec // nil: not installed by us
+	workloads     []*workload.Spec
 }
 
 // newPlan makes the plan of an environment called name. It reports every
@@ -75,7 +75,7 @@ func newPlan(name string, cfg *config.Config, services []service) (*plan, error)
 
 // planCluster adds what a cluster is given that exists.
 func (p *plan) planCluster(cfg *config.Config) (gateway.TraefikPair, error) {
-	p.gateway = &gateway.TraefikArgs{
+	p.gateway = &gateway.TraefikSpec{
 		Namespace:            gatewayNamespace,
 		Class:                cfg.Gateway.Class,
 		NodePort:             cfg.Gateway.NodePort,
@@ -83,7 +83,7 @@ func (p *plan) planCluster(cfg *config.Config) (gateway.TraefikPair, error) {
 		Replicas:             cfg.Gateway.Replicas,
 		DefinitionsInstalled: !cfg.Gateway.InstallDefinitions,
 	}
-	p.internal = &gateway.TraefikArgs{
+	p.internal = &gateway.TraefikSpec{
 		Namespace:            gatewayInternalNamespace,
 		Class:                cfg.Gateway.Class + "-internal",
 		Internal:             true,
@@ -93,10 +93,10 @@ func (p *plan) planCluster(cfg *config.Config) (gateway.TraefikPair, error) {
 	}
 	pair, err := gateway.NewTraefikPair(p.gateway, p.internal)
 	if cfg.Delivery.InstallRollouts {
-		p.rollouts = &delivery.RolloutsArgs{Namespace: rolloutsNamespace, WeightRules: pair.WeightRules(), Replicas: 1}
+		p.rollouts = &delivery.RolloutsSpec{Namespace: rolloutsNamespace, WeightRules: pair.WeightRules(), Replicas: 1}
 	}
 	if cfg.MetricsServer.Install {
-		p.metricsServer = &observability.MetricsServerArgs{Namespace: systemNamespace, KubeletInsecureTLS: cfg.MetricsServer.KubeletInsecureTLS}
+		p.metricsServer = &observability.MetricsServerSpec{Namespace: systemNamespace, KubeletInsecureTLS: cfg.MetricsServer.KubeletInsecureTLS}
 	}
 	return pair, err
 }
@@ -107,7 +107,7 @@ func (p *plan) planDatabase(cfg *config.Config, names []string) {
 	if len(names) == 0 {
 		return
 	}
-	p.roles = &database.RolesArgs{
+	p.roles = &database.RolesSpec{
 		Namespace: databaseNamespace, Image: cfg.Images[config.DatabaseImage], Databases: names, SecretsNamespace: shopNamespace,
 		Port: database.Port, SkipAwait: !cfg.Database.Await,
 	}
@@ -115,10 +115,10 @@ func (p *plan) planDatabase(cfg *config.Config, names []string) {
 		p.cloud.planRoles(cfg, p.roles)
 		return
 	}
-	p.server = &database.ServerArgs{
+	p.server = &database.ServerSpec{
 		Namespace: databaseNamespace, Image: cfg.Images[config.DatabaseImage], StorageGiB: cfg.Database.LocalGiB, LocalPath: cfg.Database.LocalPath,
 	}
-	p.roles.Host, p.roles.SSLMode = pulumi.String(p.server.Host()), "disable" // nothing leaves the cluster
+	p.roles.SSLMode = "disable" // nothing leaves the cluster
 	p.roles.Secret, p.roles.User, p.roles.Server = database.AdminSecret, database.Superuser, database.ServerLabels()
 	p.admit(gateway.Pods{Namespace: databaseNamespace, Labels: map[string]string{"app.kubernetes.io/name": database.SetupName}})
 }
@@ -148,9 +148,9 @@ func (p *plan) database(cfg *config.Config, name string) *workload.Database {
 	return d
 }
 
-func newWorkload(environment string, cfg *config.Config, s service, router, internal gateway.Gateway) *workload.Args {
+func newWorkload(environment string, cfg *config.Config, s service, router, internal gateway.Gateway) *workload.Spec {
 	size := cfg.Services[s.name]
-	args := &workload.Args{
+	args := &workload.Spec{
 		Service:     s.name,
 		Namespace:   shopNamespace,
 		Environment: environment,
@@ -250,7 +250,7 @@ func (p *plan) stages() (kube.Stages, error) {
 		components = append(components, p.server)
 	}
 	if p.roles != nil {
-		components = append(components, p.roles)
+		components = append(components, rolesStages{p.roles, p.databaseHost()})
 	}
 	if p.rollouts != nil {
 		components = append(components, p.rollouts)
@@ -269,4 +269,20 @@ func (p *plan) stages() (kube.Stages, error) {
 		all = append(all, stages...)
 	}
 	return all, nil
+}
+
+// rolesStages are those of the databases' roles on a server of a known name.
+type rolesStages struct {
+	spec *database.RolesSpec
+	host pulumi.String
+}
+
+func (r rolesStages) Stages() (kube.Stages, error) { return r.spec.Stages(r.host) }
+
+// databaseHost is the server's name: RDS's is known when it exists.
+func (p *plan) databaseHost() pulumi.String {
+	if p.server == nil {
+		return "database.invalid"
+	}
+	return pulumi.String(p.server.Host())
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/loja-veloz/platform/infra/form"
 	"github.com/loja-veloz/platform/infra/identity"
 	"github.com/loja-veloz/platform/infra/network"
+	"github.com/loja-veloz/platform/infra/validate"
 )
 
 const (
@@ -45,17 +46,10 @@ const (
 	protectedBackupDays = 7
 )
 
-// Args describes an instance.
-type Args struct {
+// Spec describes an instance.
+type Spec struct {
 	// Name is the instance's identifier, loja-veloz-dev, and the prefix of the rest.
-	Name  string
-	VPCID pulumi.StringInput
-	// Subnets are the isolated ones, in two zones at least.
-	Subnets pulumi.StringArrayInput
-	// ClusterSecurityGroupID is the group whose members may connect: the nodes'.
-	ClusterSecurityGroupID pulumi.StringInput
-	// KeyARN is the KMS key of data, backups, the master's secret, insights and logs.
-	KeyARN pulumi.StringInput
+	Name string
 
 	// EngineVersion is PostgreSQL's, 15 or 15.8. With the major version alone AWS
 	// picks the minor one, and upgrades it in the maintenance window; with a minor
@@ -80,8 +74,6 @@ type Args struct {
 	// CloudWatch; 0 means 30. See network.ValidLogDays.
 	LogDays int
 
-	// PermissionsBoundary bounds the monitoring role; empty for none.
-	PermissionsBoundary string
 	// Protect refuses deletion, in Pulumi and in AWS, and takes a last snapshot of
 	// an instance that is deleted nevertheless.
 	Protect bool
@@ -90,6 +82,31 @@ type Args struct {
 	// the name of one that exists: who rebuilds an environment and means to destroy
 	// it again gives another name, or deletes the old snapshot first.
 	FinalSnapshot string
+}
+
+// Inputs are what other resources produce for an instance. Every field is needed.
+type Inputs struct {
+	VPCID pulumi.StringInput
+	// Subnets are the isolated ones, in two zones at least.
+	Subnets pulumi.StringArrayInput
+	// ClusterSecurityGroupID is the group whose members may connect: the nodes'.
+	ClusterSecurityGroupID pulumi.StringInput
+	// KeyARN is the KMS key of data, backups, the master's secret, insights and logs.
+	KeyARN pulumi.StringInput
+	// PermissionsBoundary is the ARN of the policy that bounds the monitoring role.
+	PermissionsBoundary string
+}
+
+func (in Inputs) validate() error {
+	var errs validate.Errors
+	errs.Input("VPCID", in.VPCID)
+	errs.Input("Subnets", in.Subnets)
+	errs.Input("ClusterSecurityGroupID", in.ClusterSecurityGroupID)
+	errs.Input("KeyARN", in.KeyARN)
+	if !form.ValidBoundary(in.PermissionsBoundary) {
+		errs.Add("PermissionsBoundary", "is %q, which is no policy's ARN", in.PermissionsBoundary)
+	}
+	return errs.Err()
 }
 
 // Database is the instance.
@@ -113,108 +130,96 @@ var (
 )
 
 // Validate reports everything that is wrong with the arguments.
-func (a *Args) Validate() error {
+func (s *Spec) Validate() error {
 	var faults []error
 	fault := func(field, format string, args ...any) {
 		faults = append(faults, fmt.Errorf("%s %s", field, fmt.Sprintf(format, args...)))
 	}
-	if !identifier.MatchString(a.Name) {
-		fault("Name", "is %q: use lower-case letters, digits and single dashes, beginning with a letter", a.Name)
+	if !identifier.MatchString(s.Name) {
+		fault("Name", "is %q: use lower-case letters, digits and single dashes, beginning with a letter", s.Name)
 	}
-	for _, input := range []struct {
-		field   string
-		missing bool
-	}{
-		{"VPCID", a.VPCID == nil}, {"Subnets", a.Subnets == nil}, {"ClusterSecurityGroupID", a.ClusterSecurityGroupID == nil}, {"KeyARN", a.KeyARN == nil},
-	} {
-		if input.missing {
-			fault(input.field, "is missing")
-		}
+	if !engineVersion.MatchString(s.EngineVersion) {
+		fault("EngineVersion", "is %q: use PostgreSQL 15, 16 or 17, with or without the minor version", s.EngineVersion)
 	}
-	if !engineVersion.MatchString(a.EngineVersion) {
-		fault("EngineVersion", "is %q: use PostgreSQL 15, 16 or 17, with or without the minor version", a.EngineVersion)
+	if !instanceClass.MatchString(s.InstanceClass) {
+		fault("InstanceClass", "is %q, which is no class of instances (db.t4g.medium)", s.InstanceClass)
 	}
-	if !instanceClass.MatchString(a.InstanceClass) {
-		fault("InstanceClass", "is %q, which is no class of instances (db.t4g.medium)", a.InstanceClass)
+	if s.AllocatedGiB < minStorageGiB || s.AllocatedGiB > maxStorageGiB {
+		fault("AllocatedGiB", "is %d: gp3 has %d to %d", s.AllocatedGiB, minStorageGiB, maxStorageGiB)
 	}
-	if a.AllocatedGiB < minStorageGiB || a.AllocatedGiB > maxStorageGiB {
-		fault("AllocatedGiB", "is %d: gp3 has %d to %d", a.AllocatedGiB, minStorageGiB, maxStorageGiB)
-	}
-	if a.MaxAllocatedGiB != 0 && (a.MaxAllocatedGiB <= a.AllocatedGiB || a.MaxAllocatedGiB > maxStorageGiB) {
-		fault("MaxAllocatedGiB", "is %d: use 0, or more than AllocatedGiB (%d) up to %d", a.MaxAllocatedGiB, a.AllocatedGiB, maxStorageGiB)
+	if s.MaxAllocatedGiB != 0 && (s.MaxAllocatedGiB <= s.AllocatedGiB || s.MaxAllocatedGiB > maxStorageGiB) {
+		fault("MaxAllocatedGiB", "is %d: use 0, or more than AllocatedGiB (%d) up to %d", s.MaxAllocatedGiB, s.AllocatedGiB, maxStorageGiB)
 	}
 	switch {
-	case a.BackupDays < 1 || a.BackupDays > maxBackupDays:
-		fault("BackupDays", "is %d: RDS keeps backups for 1 to %d days", a.BackupDays, maxBackupDays)
-	case a.Protect && a.BackupDays < protectedBackupDays:
-		fault("BackupDays", "is %d: a protected instance has backups of at least %d days", a.BackupDays, protectedBackupDays)
+	case s.BackupDays < 1 || s.BackupDays > maxBackupDays:
+		fault("BackupDays", "is %d: RDS keeps backups for 1 to %d days", s.BackupDays, maxBackupDays)
+	case s.Protect && s.BackupDays < protectedBackupDays:
+		fault("BackupDays", "is %d: a protected instance has backups of at least %d days", s.BackupDays, protectedBackupDays)
 	}
-	if days := a.InsightsDays; days < 0 || days > 731 || days != 0 && days != 7 && days != 731 && days%31 != 0 {
+	if days := s.InsightsDays; days < 0 || days > 731 || days != 0 && days != 7 && days != 731 && days%31 != 0 {
 		fault("InsightsDays", "is %d: use 0 (which means 7), 7, a multiple of 31, or 731", days)
 	}
-	if !slices.Contains([]int32{0, 1, 5, 10, 15, 30, 60}, a.MonitoringSeconds) {
-		fault("MonitoringSeconds", "is %d: use 0, 1, 5, 10, 15, 30 or 60", a.MonitoringSeconds)
+	if !slices.Contains([]int32{0, 1, 5, 10, 15, 30, 60}, s.MonitoringSeconds) {
+		fault("MonitoringSeconds", "is %d: use 0, 1, 5, 10, 15, 30 or 60", s.MonitoringSeconds)
 	}
-	if a.LogDays != 0 && !network.ValidLogDays(a.LogDays) {
-		fault("LogDays", "is %d, for which CloudWatch Logs keeps nothing: use 0, 1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365 or more", a.LogDays)
+	if s.LogDays != 0 && !network.ValidLogDays(s.LogDays) {
+		fault("LogDays", "is %d, for which CloudWatch Logs keeps nothing: use 0, 1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365 or more", s.LogDays)
 	}
-	if a.FinalSnapshot != "" && (!snapshot.MatchString(a.FinalSnapshot) || len(a.FinalSnapshot) > maxSnapshotName) {
-		fault("FinalSnapshot", "is %q: use at most %d letters, digits and single dashes, beginning with a letter", a.FinalSnapshot, maxSnapshotName)
-	}
-	if a.PermissionsBoundary != "" && !form.ValidBoundary(a.PermissionsBoundary) {
-		fault("PermissionsBoundary", "is %q, which is no policy's ARN", a.PermissionsBoundary)
+	if s.FinalSnapshot != "" && (!snapshot.MatchString(s.FinalSnapshot) || len(s.FinalSnapshot) > maxSnapshotName) {
+		fault("FinalSnapshot", "is %q: use at most %d letters, digits and single dashes, beginning with a letter", s.FinalSnapshot, maxSnapshotName)
 	}
 	return errors.Join(faults...)
 }
 
 // insightsDays, logDays and finalSnapshot are what counts where nothing is said.
-func (a *Args) insightsDays() int {
-	if a.InsightsDays == 0 {
+func (s *Spec) insightsDays() int {
+	if s.InsightsDays == 0 {
 		return freeInsightsDays
 	}
-	return int(a.InsightsDays)
+	return int(s.InsightsDays)
 }
 
-func (a *Args) logDays() int {
-	if a.LogDays == 0 {
+func (s *Spec) logDays() int {
+	if s.LogDays == 0 {
 		return defaultLogDays
 	}
-	return a.LogDays
+	return s.LogDays
 }
 
-func (a *Args) finalSnapshot() string {
-	if a.FinalSnapshot == "" {
-		return a.Name + "-final"
+func (s *Spec) finalSnapshot() string {
+	if s.FinalSnapshot == "" {
+		return s.Name + "-final"
 	}
-	return a.FinalSnapshot
+	return s.FinalSnapshot
 }
 
 // majorAlone tells whether AWS picks the minor version.
-func (a *Args) majorAlone() bool { return engineVersion.FindStringSubmatch(a.EngineVersion)[2] == "" }
+func (s *Spec) majorAlone() bool { return engineVersion.FindStringSubmatch(s.EngineVersion)[2] == "" }
 
 // family names the parameters of a major version.
-func (a *Args) family() string {
-	return "postgres" + engineVersion.FindStringSubmatch(a.EngineVersion)[1]
+func (s *Spec) family() string {
+	return "postgres" + engineVersion.FindStringSubmatch(s.EngineVersion)[1]
 }
 
 // builder makes an instance's resources.
 type builder struct {
 	ctx  *pulumi.Context
 	name string
-	args *Args
+	spec *Spec
+	in   Inputs
 	out  *Database
 }
 
 // New makes the instance.
-func New(ctx *pulumi.Context, name string, args *Args, opts ...pulumi.ResourceOption) (*Database, error) {
-	if err := args.Validate(); err != nil {
+func New(ctx *pulumi.Context, name string, spec *Spec, in Inputs, opts ...pulumi.ResourceOption) (*Database, error) {
+	if err := errors.Join(spec.Validate(), in.validate()); err != nil {
 		return nil, fmt.Errorf("database %s: %w", name, err)
 	}
 	d := &Database{}
 	if err := ctx.RegisterComponentResource("loja-veloz:database:Database", name, d, opts...); err != nil {
 		return nil, fmt.Errorf("registering database %s: %w", name, err)
 	}
-	b := &builder{ctx: ctx, name: name, args: args, out: d}
+	b := &builder{ctx: ctx, name: name, spec: spec, in: in, out: d}
 	if err := b.makeInstance(); err != nil {
 		return nil, fmt.Errorf("database %s: %w", name, err)
 	}
@@ -229,26 +234,26 @@ func New(ctx *pulumi.Context, name string, args *Args, opts ...pulumi.ResourceOp
 func (b *builder) child() pulumi.ResourceOption { return pulumi.Parent(b.out) }
 
 func (b *builder) tags(suffix string) pulumi.StringMap {
-	return pulumi.StringMap{"Name": pulumi.String(b.args.Name + suffix)}
+	return pulumi.StringMap{"Name": pulumi.String(b.spec.Name + suffix)}
 }
 
 func (b *builder) key() pulumi.StringPtrOutput {
-	return b.args.KeyARN.ToStringOutput().ToStringPtrOutput()
+	return b.in.KeyARN.ToStringOutput().ToStringPtrOutput()
 }
 
 // securityGroup admits the cluster's nodes to PostgreSQL, and nothing else; the
 // instance itself reaches nobody.
 func (b *builder) securityGroup() (*ec2.SecurityGroup, pulumi.Resource, error) {
 	group, err := ec2.NewSecurityGroup(b.ctx, b.name+"-group", &ec2.SecurityGroupArgs{
-		Name: pulumi.String(b.args.Name + "-database"), Description: pulumi.String("PostgreSQL, for the cluster"),
-		VpcId: b.args.VPCID.ToStringOutput().ToStringPtrOutput(), Tags: b.tags("-database"),
+		Name: pulumi.String(b.spec.Name + "-database"), Description: pulumi.String("PostgreSQL, for the cluster"),
+		VpcId: b.in.VPCID.ToStringOutput().ToStringPtrOutput(), Tags: b.tags("-database"),
 	}, b.child())
 	if err != nil {
 		return nil, nil, fmt.Errorf("making the security group: %w", err)
 	}
 	rule, err := vpc.NewSecurityGroupIngressRule(b.ctx, b.name+"-from-cluster", &vpc.SecurityGroupIngressRuleArgs{
 		SecurityGroupId: group.ID(), Description: pulumi.String("PostgreSQL from the cluster"),
-		ReferencedSecurityGroupId: b.args.ClusterSecurityGroupID.ToStringOutput().ToStringPtrOutput(),
+		ReferencedSecurityGroupId: b.in.ClusterSecurityGroupID.ToStringOutput().ToStringPtrOutput(),
 		IpProtocol:                pulumi.String("tcp"), FromPort: pulumi.Int(port), ToPort: pulumi.Int(port),
 		Tags: b.tags("-database-from-cluster"),
 	}, b.child())
@@ -259,11 +264,11 @@ func (b *builder) securityGroup() (*ec2.SecurityGroup, pulumi.Resource, error) {
 }
 
 func (b *builder) parameters() (*rds.ParameterGroup, error) {
-	family := b.args.family()
+	family := b.spec.family()
 	// The name tells the major version: an upgrade brings a new group beside the
 	// old one, which is in use until then.
 	parameters, err := rds.NewParameterGroup(b.ctx, b.name+"-parameters", &rds.ParameterGroupArgs{
-		Name: pulumi.String(b.args.Name + "-" + family), Family: pulumi.String(family), Description: pulumi.String("PostgreSQL over TLS only"),
+		Name: pulumi.String(b.spec.Name + "-" + family), Family: pulumi.String(family), Description: pulumi.String("PostgreSQL over TLS only"),
 		Parameters: rds.ParameterGroupParameterArray{
 			rds.ParameterGroupParameterArgs{Name: pulumi.String("rds.force_ssl"), Value: pulumi.String("1")},
 			// Milliseconds: statements slower than a second are logged.
@@ -285,8 +290,8 @@ func (b *builder) logs() ([]pulumi.Resource, error) {
 	var groups []pulumi.Resource
 	for _, log := range exported {
 		group, err := cloudwatch.NewLogGroup(b.ctx, b.name+"-logs-"+log, &cloudwatch.LogGroupArgs{
-			Name:            pulumi.String("/aws/rds/instance/" + b.args.Name + "/" + log),
-			RetentionInDays: pulumi.Int(b.args.logDays()), KmsKeyId: b.key(), Tags: b.tags("-" + log),
+			Name:            pulumi.String("/aws/rds/instance/" + b.spec.Name + "/" + log),
+			RetentionInDays: pulumi.Int(b.spec.logDays()), KmsKeyId: b.key(), Tags: b.tags("-" + log),
 		}, b.child())
 		if err != nil {
 			return nil, fmt.Errorf("making the group of log %s: %w", log, err)
@@ -298,10 +303,10 @@ func (b *builder) logs() ([]pulumi.Resource, error) {
 
 func (b *builder) monitoringRole() (*iam.Role, []pulumi.Resource, error) {
 	return identity.NewRole(b.ctx, b.out, b.name+"-monitoring", &identity.RoleArgs{
-		Name: b.args.Name + "-rds-monitoring", Description: "Enhanced monitoring of " + b.args.Name,
+		Name: b.spec.Name + "-rds-monitoring", Description: "Enhanced monitoring of " + b.spec.Name,
 		Trust:               identity.ServiceTrust("monitoring.rds.amazonaws.com", nil),
 		ManagedPolicies:     []string{identity.RDSMonitoringPolicy},
-		PermissionsBoundary: b.args.PermissionsBoundary,
+		PermissionsBoundary: b.in.PermissionsBoundary,
 	})
 }
 
@@ -315,17 +320,17 @@ func (b *builder) makeInstance() error {
 		return err
 	}
 	subnets, err := rds.NewSubnetGroup(b.ctx, b.name+"-subnets", &rds.SubnetGroupArgs{
-		Name: pulumi.String(b.args.Name), Description: pulumi.String("Isolated subnets"), SubnetIds: b.args.Subnets, Tags: b.tags("-database"),
+		Name: pulumi.String(b.spec.Name), Description: pulumi.String("Isolated subnets"), SubnetIds: b.in.Subnets, Tags: b.tags("-database"),
 	}, b.child())
 	if err != nil {
 		return fmt.Errorf("making the subnet group: %w", err)
 	}
 	args := &rds.InstanceArgs{
-		Identifier: pulumi.String(b.args.Name), Engine: pulumi.String("postgres"), EngineVersion: pulumi.String(b.args.EngineVersion),
-		InstanceClass: pulumi.String(b.args.InstanceClass), ParameterGroupName: parameters.Name, CaCertIdentifier: pulumi.String(certificateAuthority),
-		AutoMinorVersionUpgrade: pulumi.Bool(b.args.majorAlone()), MultiAz: pulumi.Bool(b.args.MultiAZ),
+		Identifier: pulumi.String(b.spec.Name), Engine: pulumi.String("postgres"), EngineVersion: pulumi.String(b.spec.EngineVersion),
+		InstanceClass: pulumi.String(b.spec.InstanceClass), ParameterGroupName: parameters.Name, CaCertIdentifier: pulumi.String(certificateAuthority),
+		AutoMinorVersionUpgrade: pulumi.Bool(b.spec.majorAlone()), MultiAz: pulumi.Bool(b.spec.MultiAZ),
 
-		StorageType: pulumi.String("gp3"), AllocatedStorage: pulumi.Int(int(b.args.AllocatedGiB)),
+		StorageType: pulumi.String("gp3"), AllocatedStorage: pulumi.Int(int(b.spec.AllocatedGiB)),
 		StorageEncrypted: pulumi.Bool(true), KmsKeyId: b.key(),
 
 		// RDS makes the password, keeps it in Secrets Manager and changes it: it is
@@ -336,44 +341,44 @@ func (b *builder) makeInstance() error {
 		Port: pulumi.Int(port), PubliclyAccessible: pulumi.Bool(false),
 
 		// In UTC, at night in Brazil, and not at the same time.
-		BackupRetentionPeriod: pulumi.Int(int(b.args.BackupDays)), BackupWindow: pulumi.String("05:00-06:00"),
+		BackupRetentionPeriod: pulumi.Int(int(b.spec.BackupDays)), BackupWindow: pulumi.String("05:00-06:00"),
 		MaintenanceWindow: pulumi.String("sun:06:30-sun:07:30"), CopyTagsToSnapshot: pulumi.Bool(true),
-		DeleteAutomatedBackups: pulumi.Bool(!b.args.Protect), DeletionProtection: pulumi.Bool(b.args.Protect),
-		SkipFinalSnapshot: pulumi.Bool(!b.args.Protect),
+		DeleteAutomatedBackups: pulumi.Bool(!b.spec.Protect), DeletionProtection: pulumi.Bool(b.spec.Protect),
+		SkipFinalSnapshot: pulumi.Bool(!b.spec.Protect),
 
 		PerformanceInsightsEnabled: pulumi.Bool(true), PerformanceInsightsKmsKeyId: b.key(),
-		PerformanceInsightsRetentionPeriod: pulumi.Int(b.args.insightsDays()),
+		PerformanceInsightsRetentionPeriod: pulumi.Int(b.spec.insightsDays()),
 		EnabledCloudwatchLogsExports:       pulumi.ToStringArray(exported),
 		Tags:                               b.tags(""),
 	}
-	if b.args.MaxAllocatedGiB > 0 {
-		args.MaxAllocatedStorage = pulumi.Int(int(b.args.MaxAllocatedGiB))
+	if b.spec.MaxAllocatedGiB > 0 {
+		args.MaxAllocatedStorage = pulumi.Int(int(b.spec.MaxAllocatedGiB))
 	}
-	if b.args.Protect {
-		args.FinalSnapshotIdentifier = pulumi.String(b.args.finalSnapshot())
+	if b.spec.Protect {
+		args.FinalSnapshotIdentifier = pulumi.String(b.spec.finalSnapshot())
 	}
 	logs, err := b.logs()
 	if err != nil {
 		return err
 	}
 	after := slices.Concat(logs, []pulumi.Resource{rule}) // an instance that nobody can reach is not ready
-	if b.args.MonitoringSeconds > 0 {
+	if b.spec.MonitoringSeconds > 0 {
 		role, policies, err := b.monitoringRole()
 		if err != nil {
 			return err
 		}
-		args.MonitoringInterval = pulumi.Int(int(b.args.MonitoringSeconds))
+		args.MonitoringInterval = pulumi.Int(int(b.spec.MonitoringSeconds))
 		args.MonitoringRoleArn = role.Arn
 		after = append(after, policies...)
 	}
-	instance, err := rds.NewInstance(b.ctx, b.name+"-instance", args, b.child(), pulumi.Protect(b.args.Protect), pulumi.DependsOn(after))
+	instance, err := rds.NewInstance(b.ctx, b.name+"-instance", args, b.child(), pulumi.Protect(b.spec.Protect), pulumi.DependsOn(after))
 	if err != nil {
 		return fmt.Errorf("making the instance: %w", err)
 	}
 	b.out.Endpoint, b.out.Port, b.out.SecurityGroupID = instance.Address, instance.Port, group.ID().ToStringOutput()
 	b.out.MasterSecretARN = instance.MasterUserSecrets.ApplyT(func(secrets []rds.InstanceMasterUserSecret) (string, error) {
 		if len(secrets) == 0 || secrets[0].SecretArn == nil {
-			return "", fmt.Errorf("instance %s has no secret of its master", b.args.Name)
+			return "", fmt.Errorf("instance %s has no secret of its master", b.spec.Name)
 		}
 		return *secrets[0].SecretArn, nil
 	}).(pulumi.StringOutput)

@@ -18,12 +18,17 @@ const (
 	secret = "arn:aws:secretsmanager:us-east-1:123456789012:secret:rds!db-1"
 )
 
-func args() *instance.Args {
-	return &instance.Args{
-		Name: "loja-veloz-prod", VPCID: pulumi.String("vpc-1"), Subnets: pulumi.ToStringArray([]string{"subnet-a", "subnet-b"}),
-		ClusterSecurityGroupID: pulumi.String("sg-nodes"), KeyARN: pulumi.String(key),
-		EngineVersion: "15", InstanceClass: "db.m7g.large", AllocatedGiB: 50, MaxAllocatedGiB: 200, MultiAZ: true, BackupDays: 14,
+func args() *instance.Spec {
+	return &instance.Spec{
+		Name: "loja-veloz-prod", EngineVersion: "15", InstanceClass: "db.m7g.large", AllocatedGiB: 50, MaxAllocatedGiB: 200, MultiAZ: true, BackupDays: 14,
 		InsightsDays: 31, MonitoringSeconds: 60, LogDays: 90, Protect: true,
+	}
+}
+
+func inputs() instance.Inputs {
+	return instance.Inputs{
+		VPCID: pulumi.String("vpc-1"), Subnets: pulumi.ToStringArray([]string{"subnet-a", "subnet-b"}),
+		ClusterSecurityGroupID: pulumi.String("sg-nodes"), KeyARN: pulumi.String(key),
 		PermissionsBoundary: "arn:aws:iam::123456789012:policy/loja-veloz-boundary",
 	}
 }
@@ -50,11 +55,11 @@ func (m *withSecret) NewResource(args pulumi.MockResourceArgs) (string, resource
 	return id, outputs, err
 }
 
-func run(t *testing.T, a *instance.Args, use func(*instance.Database)) *withSecret {
+func run(t *testing.T, s *instance.Spec, use func(*instance.Database)) *withSecret {
 	t.Helper()
 	mocks := &withSecret{Recorder: &infratest.Recorder{}, protected: map[string]bool{}}
 	err := pulumi.RunErr(func(ctx *pulumi.Context) error {
-		made, err := instance.New(ctx, "db", a)
+		made, err := instance.New(ctx, "db", s, inputs())
 		if err == nil && use != nil {
 			use(made)
 		}
@@ -152,11 +157,20 @@ func TestTheLastSnapshotCanBeNamed(t *testing.T) {
 	}
 }
 
+// refused gives the error of New.
+func refused(spec *instance.Spec, in instance.Inputs) error {
+	_, err := infratest.Run(true, func(ctx *pulumi.Context) error {
+		_, err := instance.New(ctx, "db", spec, in)
+		return err
+	})
+	return err
+}
+
 func TestValidateReportsAllFaultsAtOnce(t *testing.T) {
-	err := (&instance.Args{
+	err := refused(&instance.Spec{
 		Name: "Loja--", EngineVersion: "9.6", InstanceClass: "t3.medium", AllocatedGiB: 5, MaxAllocatedGiB: 5, BackupDays: 36,
-		InsightsDays: 8, MonitoringSeconds: 2, LogDays: 2, PermissionsBoundary: "b", FinalSnapshot: "final--",
-	}).Validate()
+		InsightsDays: 8, MonitoringSeconds: 2, LogDays: 2, FinalSnapshot: "final--",
+	}, instance.Inputs{PermissionsBoundary: "b"})
 	if err == nil {
 		t.Fatal("accepted")
 	}

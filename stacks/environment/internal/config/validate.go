@@ -125,6 +125,9 @@ func (c *Config) validateCloud() []error {
 	if (c.Gateway.ZoneID == "") == (c.Gateway.CertificateARN == "") {
 		fault("gateway.zoneID and gateway.certificateARN: exactly one of them is needed")
 	}
+	if arn := c.Gateway.CertificateARN; arn != "" && !strings.HasPrefix(arn, "arn:aws") {
+		fault("gateway.certificateARN is %q, which is no ARN", arn)
+	}
 	for _, name := range slices.Sorted(maps.Keys(c.Cluster.Addons)) {
 		if !slices.Contains(addons, name) {
 			fault("cluster.addons.%s is no add-on of this platform; there are %s", name, strings.Join(addons, ", "))

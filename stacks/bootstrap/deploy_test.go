@@ -23,7 +23,7 @@ import (
 func golden() bool { return flag.Lookup("update").Value.String() == "true" }
 
 func program(values map[string]string) pulumi.RunFunc {
-	return func(ctx *pulumi.Context) error { return deploy(ctx, values) }
+	return func(ctx *pulumi.Context) error { return deploy(ctx, values, programs) }
 }
 
 func deployed(t *testing.T, values map[string]string) *infratest.Recorder {
@@ -155,7 +155,7 @@ func TestPoliciesFitIAM(t *testing.T) {
 		"loja-veloz-bootstrap:environments": `["longestnames"]`,
 		"loja-veloz-bootstrap:hostedZones":  `["Z0123456789ABCDEFGHIJ","Z0123456789ABCDEFGHIK","Z0123456789ABCDEFGHIL"]`,
 		"aws:region":                        "ap-southeast-1",
-	}))
+	}), programs)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -190,7 +190,7 @@ func actions(d identity.PolicyDocument) []string {
 }
 
 func TestAPreviewChangesNothing(t *testing.T) {
-	c, err := load(good())
+	c, err := load(good(), programs)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -252,7 +252,7 @@ func TestAnUpdateMakesGrantsOnItsOwnKeyWithoutCondition(t *testing.T) {
 // upOf is what an update may do besides reading.
 func upOf(t *testing.T, environment string) identity.PolicyDocument {
 	t.Helper()
-	c, err := load(good())
+	c, err := load(good(), programs)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -377,11 +377,13 @@ func TestTheBucketIsClosed(t *testing.T) {
 	}
 }
 
-func TestEveryServiceHasARepository(t *testing.T) {
-	values := good()
-	values["loja-veloz-bootstrap:repositories"] = `["pedidos","frete"]`
+func TestEveryProgramHasARepository(t *testing.T) {
+	recorder, err := infratest.Run(false, func(ctx *pulumi.Context) error { return deploy(ctx, good(), []string{"pedidos", "frete"}) })
+	if err != nil {
+		t.Fatal(err)
+	}
 	var names []string
-	for _, r := range deployed(t, values).Resources() {
+	for _, r := range recorder.Resources() {
 		if r.Type == "aws:ecr/repository:Repository" {
 			names = append(names, r.Inputs["name"].(string))
 		}

@@ -42,16 +42,12 @@ func TestStrictDryRun(t *testing.T) {
 	if bin == "" {
 		t.Skip("LOJA_KUBE_BIN is not set: run make test, which builds kube-apiserver and etcd and sets it")
 	}
-	p := planOf(t, map[string]string{
+	stages := objectsOf(t, map[string]string{
 		"loja-veloz:telemetry": `{"otlpEndpoint": "http://otel-collector.observability:4317"}`,
 		"loja-veloz:gateway":   `{"replicas": 2}`,
 		"loja-veloz:database":  `{"localPath": "/var/lib/loja-veloz/postgres"}`,
 		"loja-veloz:services":  `{"sample-web-app": {"env": {"GREETING": "hello"}}}`,
 	})
-	stages, err := p.stages()
-	if err != nil {
-		t.Fatal(err)
-	}
 	server := startAPIServer(t, bin)
 
 	// What others need is really created: the definitions, and the namespaces.

@@ -4,6 +4,7 @@ go 1.26.0
 
 require (
 	github.com/argoproj/argo-rollouts v1.9.1
+	github.com/loja-veloz/platform/infra/rollout v0.0.0
 	github.com/mattfenwick/cyclonus v0.5.6
 	github.com/pulumi/pulumi-aws/sdk/v6 v6.83.0
 	github.com/pulumi/pulumi-eks/sdk/v2 v2.8.1
@@ -138,3 +139,5 @@ require (
 )
 
 replace k8s.io/kubelet => k8s.io/kubelet v0.34.1
+
+replace github.com/loja-veloz/platform/infra/rollout => ./rollout

@@ -49,15 +49,6 @@ func (attendArgs) Kind() string { return "attend" }
 // InsertOpts: the next one comes soon enough.
 func (attendArgs) InsertOpts() river.InsertOpts { return river.InsertOpts{MaxAttempts: 1} }
 
-// auditArgs are the periodic job that checks the invariants.
-type auditArgs struct{}
-
-// Kind names the job in the database.
-func (auditArgs) Kind() string { return "audit" }
-
-// InsertOpts: the next one comes soon enough.
-func (auditArgs) InsertOpts() river.InsertOpts { return river.InsertOpts{MaxAttempts: 1} }
-
 // jobs are the queue in the database.
 type jobs struct {
 	client *river.Client[pgx.Tx]
@@ -68,12 +59,13 @@ type jobs struct {
 const (
 	attendEvery = 2 * time.Second
 	attendPage  = 200
-	auditEvery  = time.Minute
 	jobsAtOnce  = 8
+	// jobTimeout is that of jobs without one of their own.
+	jobTimeout = time.Minute
 )
 
-// newJobs makes the queue and gives it to cs. audit may be nil.
-func newJobs(pool *pgxpool.Pool, cs *checkouts, audit func(context.Context) error, provider trace.TracerProvider, logger *slog.Logger) (*jobs, error) {
+// newJobs makes the queue and gives it to cs.
+func newJobs(pool *pgxpool.Pool, cs *checkouts, provider trace.TracerProvider, logger *slog.Logger) (*jobs, error) {
 	j := &jobs{tracer: provider.Tracer("github.com/loja-veloz/platform/apps/pedidos")}
 	workers := river.NewWorkers()
 	river.AddWorker(workers, &checkoutWorker{cs: cs, jobs: j})
@@ -85,19 +77,13 @@ func newJobs(pool *pgxpool.Pool, cs *checkouts, audit func(context.Context) erro
 			return attendArgs{}, nil
 		}, &river.PeriodicJobOpts{RunOnStart: true}),
 	}
-	if audit != nil {
-		river.AddWorker(workers, river.WorkFunc(func(ctx context.Context, _ *river.Job[auditArgs]) error { return audit(ctx) }))
-		periodic = append(periodic, river.NewPeriodicJob(river.PeriodicInterval(auditEvery), func() (river.JobArgs, *river.InsertOpts) {
-			return auditArgs{}, nil
-		}, &river.PeriodicJobOpts{RunOnStart: true}))
-	}
 	client, err := river.NewClient(riverpgxv5.New(pool), &river.Config{
 		Queues:       map[string]river.QueueConfig{river.QueueDefault: {MaxWorkers: jobsAtOnce}},
 		Workers:      workers,
 		PeriodicJobs: periodic,
-		JobTimeout:   auditEvery, // of those that have none of their own
+		JobTimeout:   jobTimeout,
 		// A job whose process was killed is another's after this.
-		RescueStuckJobsAfter:        max(2*cs.lease, auditEvery*3/2),
+		RescueStuckJobsAfter:        max(2*cs.lease, jobTimeout*3/2),
 		CompletedJobRetentionPeriod: 10 * time.Minute,
 		// Rebuilding indexes takes the role that owns them, which this one is not.
 		ReindexerIndexNames: []string{},

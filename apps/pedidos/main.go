@@ -71,7 +71,6 @@ type settings struct {
 	estoque    string
 	pagamentos string
 	lease      time.Duration
-	audit      auditSettings
 }
 
 func readSettings(args []string, getenv func(string) string) (settings, error) {
@@ -82,7 +81,6 @@ func readSettings(args []string, getenv func(string) string) (settings, error) {
 		estoque:    env.HTTPURL("ESTOQUE_URL"),
 		pagamentos: env.HTTPURL("PAGAMENTOS_URL"),
 		lease:      env.Duration("CHECKOUT_LEASE", 30*time.Second, 3*time.Second, 10*time.Minute),
-		audit:      readAuditSettings(env),
 	}
 	for variable, value := range map[string]string{"ESTOQUE_URL": s.estoque, "PAGAMENTOS_URL": s.pagamentos} {
 		if value == "" {
@@ -95,13 +93,8 @@ func readSettings(args []string, getenv func(string) string) (settings, error) {
 // run serves until ctx is done and every request is answered, or carries out the
 // subcommand in args.
 func run(ctx context.Context, args []string, getenv func(string) string, stdout io.Writer) error {
-	if len(args) > 0 {
-		switch args[0] {
-		case "migrate":
-			return migrate(ctx, args[1:], getenv, stdout)
-		case "audit":
-			return auditOnce(ctx, args[1:], getenv, stdout)
-		}
+	if len(args) > 0 && args[0] == "migrate" {
+		return migrate(ctx, args[1:], getenv, stdout)
 	}
 	s, err := readSettings(args, getenv)
 	if err != nil {
@@ -186,7 +179,6 @@ type app struct {
 	server    *server.Server
 	checkouts *checkouts
 	jobs      *jobs
-	close     func()
 }
 
 func newApp(s settings, pool *pgxpool.Pool, logger *slog.Logger, provider trace.TracerProvider) (*app, error) {
@@ -208,18 +200,8 @@ func newApp(s settings, pool *pgxpool.Pool, logger *slog.Logger, provider trace.
 		pool: pool, queries: queries, stock: stock, payments: payments,
 		metrics: newMetrics(srv.Metrics()), logger: logger, lease: s.lease,
 	}
-	a := &app{server: srv, checkouts: cs, close: func() {}}
-	var audit func(context.Context) error
-	if s.audit.configured() {
-		auditor, err := newAuditor(s.audit)
-		if err != nil {
-			return nil, err
-		}
-		a.close = auditor.close
-		srv.Metrics().MustRegister(newAuditMetrics(queries))
-		audit = func(ctx context.Context) error { return auditor.record(ctx, queries, logger) }
-	}
-	if a.jobs, err = newJobs(pool, cs, audit, provider, logger); err != nil {
+	a := &app{server: srv, checkouts: cs}
+	if a.jobs, err = newJobs(pool, cs, provider, logger); err != nil {
 		return nil, err
 	}
 	srv.Metrics().MustRegister(postgres.NewMetrics(pool))
@@ -232,7 +214,6 @@ func newApp(s settings, pool *pgxpool.Pool, logger *slog.Logger, provider trace.
 // carried on are given a moment; what does not make it is resumed by the next
 // process.
 func (a *app) run(ctx context.Context) error {
-	defer a.close()
 	working, stopWorking := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopWorking()
 	if err := a.jobs.client.Start(working); err != nil {

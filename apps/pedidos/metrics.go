@@ -1,13 +1,9 @@
 package main
 
 import (
-	"context"
-	"time"
-
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/loja-veloz/platform/apps/pedidos/order"
-	"github.com/loja-veloz/platform/apps/pedidos/store"
 )
 
 // metrics are the business's own.
@@ -38,47 +34,5 @@ func (m *metrics) moved(o *order.Order, t order.Transition) {
 	m.orders.WithLabelValues(string(t.To)).Inc()
 	if t.To == order.Confirmed {
 		m.value.WithLabelValues(o.Total.Currency).Add(float64(o.Total.Amount))
-	}
-}
-
-// auditMetrics shows what the last audit found, whichever replica made it.
-type auditMetrics struct {
-	queries    *store.Queries
-	violations *prometheus.Desc
-	lastRun    *prometheus.Desc
-}
-
-func newAuditMetrics(queries *store.Queries) *auditMetrics {
-	return &auditMetrics{
-		queries:    queries,
-		violations: prometheus.NewDesc("audit_violations", "Violations of an invariant that the last audit found.", []string{"invariant"}, nil),
-		lastRun:    prometheus.NewDesc("audit_last_run_timestamp_seconds", "When the last audit ended.", nil, nil),
-	}
-}
-
-// Describe implements prometheus.Collector.
-func (a *auditMetrics) Describe(descs chan<- *prometheus.Desc) {
-	descs <- a.violations
-	descs <- a.lastRun
-}
-
-// Collect implements prometheus.Collector. Without the database there are no
-// values, which is what an alert on absence looks for.
-func (a *auditMetrics) Collect(metrics chan<- prometheus.Metric) {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-	defer cancel()
-	rows, err := a.queries.LastAudit(ctx)
-	if err != nil {
-		return
-	}
-	var last time.Time
-	for _, row := range rows {
-		metrics <- prometheus.MustNewConstMetric(a.violations, prometheus.GaugeValue, float64(row.Violations), row.Invariant)
-		if row.At.After(last) {
-			last = row.At
-		}
-	}
-	if !last.IsZero() {
-		metrics <- prometheus.MustNewConstMetric(a.lastRun, prometheus.GaugeValue, float64(last.Unix()))
 	}
 }

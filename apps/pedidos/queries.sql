@@ -63,11 +63,3 @@ WHERE id IN (
     ORDER BY due.attend_at LIMIT @page FOR UPDATE SKIP LOCKED
 )
 RETURNING id;
-
--- name: RecordAudit :exec
-INSERT INTO pedido_audits (invariant, violations, at)
-SELECT unnest(@invariants::text[]), unnest(@violations::bigint[]), now()
-ON CONFLICT (invariant) DO UPDATE SET violations = excluded.violations, at = excluded.at;
-
--- name: LastAudit :many
-SELECT * FROM pedido_audits ORDER BY invariant;

@@ -317,10 +317,3 @@ func (s *Spec) autoscaler() *autoscalingv2.HorizontalPodAutoscaler {
 }
 
 func seconds(d time.Duration) int32 { return int32(d / time.Second) }
-
-// patience is how long an update may take: every pause, a quarter of a minute for
-// the pods of each weight, and one progress deadline for those that do not come.
-func (c Canary) patience() time.Duration {
-	steps := time.Duration(len(c.Weights))
-	return steps*(c.Pause+15*time.Second) + c.ProgressDeadline + time.Minute
-}

@@ -1,11 +1,14 @@
 package workload
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
-	"slices"
+	"fmt"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	rolloutsv1alpha1 "github.com/argoproj/argo-rollouts/pkg/apis/rollouts/v1alpha1"
@@ -13,50 +16,28 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/loja-veloz/platform/infra/infratest"
+	"github.com/loja-veloz/platform/infra/rollout/rollouttest"
 )
 
 // fakeCluster shows one state after another, the last one for ever.
 type fakeCluster struct {
 	rollouts []*rolloutsv1alpha1.Rollout
-	err      error
-	pods     []corev1.Pod
-	run      *rolloutsv1alpha1.AnalysisRun
 	asked    int
-	selector string
 }
 
 func (f *fakeCluster) Rollout(context.Context, string, string) (*rolloutsv1alpha1.Rollout, error) {
-	if f.err != nil {
-		return nil, f.err
-	}
 	r := f.rollouts[min(f.asked, len(f.rollouts)-1)]
 	f.asked++
 	return r, nil
 }
 
-func (f *fakeCluster) Pods(_ context.Context, _, selector string) ([]corev1.Pod, error) {
-	f.selector = selector
-	return f.pods, nil
-}
+func (f *fakeCluster) Pods(context.Context, string, string) ([]corev1.Pod, error) { return nil, nil }
 
 func (f *fakeCluster) AnalysisRun(context.Context, string, string) (*rolloutsv1alpha1.AnalysisRun, error) {
-	return f.run, nil
+	return nil, errors.New("no AnalysisRun was asked for")
 }
 
-// fakeTime passes only while somebody sleeps.
-type fakeTime struct{ now time.Time }
-
-func (f *fakeTime) clock() clock {
-	return clock{
-		now: func() time.Time { return f.now },
-		sleep: func(ctx context.Context, d time.Duration) error {
-			f.now = f.now.Add(d)
-			return ctx.Err()
-		},
-	}
-}
-
-// state makes a Rollout that its controller has seen.
+// state is a Rollout that its controller has seen.
 func state(phase rolloutsv1alpha1.RolloutPhase, change func(*rolloutsv1alpha1.Rollout)) *rolloutsv1alpha1.Rollout {
 	r := &rolloutsv1alpha1.Rollout{}
 	r.Name, r.Generation = "web", 7
@@ -68,15 +49,52 @@ func state(phase rolloutsv1alpha1.RolloutPhase, change func(*rolloutsv1alpha1.Ro
 	return r
 }
 
-// until runs a wait and returns how long it took, what it said and how it ended.
-func until(t *testing.T, cluster *fakeCluster) (time.Duration, []string, error) {
-	t.Helper()
-	now := &fakeTime{now: time.Unix(0, 0)}
-	began := now.now
-	var lines []string
-	w := &Wait{Cluster: cluster, Timeout: 5 * time.Minute, clock: now.clock()}
-	_, err := w.Until(t.Context(), Target{Namespace: "shop", Name: "web", Image: "r/web@" + digest}, func(line string) { lines = append(lines, line) })
-	return now.now.Sub(began), lines, err
+func TestUpSaysTheSentencesOfTheJudge(t *testing.T) {
+	rollouttest.Run(t, func(ctx context.Context, c *rollouttest.Case, progress func(string)) error {
+		_, err := (&Wait{Cluster: typedCase{c}}).Until(ctx, "shop", "web", progress)
+		if err != nil {
+			return &RolloutError{Service: "web", Cause: err}
+		}
+		return nil
+	})
+}
+
+// typedCase shows the objects of a case as client-go does. It refuses fields that
+// Kubernetes does not have.
+type typedCase struct{ *rollouttest.Case }
+
+func (c typedCase) Rollout(context.Context, string, string) (*rolloutsv1alpha1.Rollout, error) {
+	if c.Silent != nil {
+		return nil, c.Silent
+	}
+	var r *rolloutsv1alpha1.Rollout
+	err := strictly(c.Next(), &r)
+	return r, err
+}
+
+func (c typedCase) Pods(_ context.Context, namespace, selector string) ([]corev1.Pod, error) {
+	if namespace != "shop" || selector != "app.kubernetes.io/name=web,rollouts-pod-template-hash=new" {
+		return nil, fmt.Errorf("the pods asked for are %s in %s", selector, namespace)
+	}
+	pods := make([]corev1.Pod, len(c.Case.Pods))
+	for i := range pods {
+		if err := strictly(c.Case.Pods[i], &pods[i]); err != nil {
+			return nil, err
+		}
+	}
+	return pods, nil
+}
+
+func (c typedCase) AnalysisRun(_ context.Context, _, name string) (*rolloutsv1alpha1.AnalysisRun, error) {
+	run := &rolloutsv1alpha1.AnalysisRun{}
+	err := strictly(c.Analyses[name], run)
+	return run, err
+}
+
+func strictly(object json.RawMessage, into any) error {
+	d := json.NewDecoder(bytes.NewReader(object))
+	d.DisallowUnknownFields()
+	return d.Decode(into)
 }
 
 func paused(step int32, weight int32) *rolloutsv1alpha1.Rollout {
@@ -88,89 +106,15 @@ func paused(step int32, weight int32) *rolloutsv1alpha1.Rollout {
 	})
 }
 
-func TestWaitEndsWhenTheNewVersionIsHealthy(t *testing.T) {
-	unseen := state(rolloutsv1alpha1.RolloutPhaseHealthy, func(r *rolloutsv1alpha1.Rollout) { r.Status.ObservedGeneration = "6" })
-	cluster := &fakeCluster{rollouts: []*rolloutsv1alpha1.Rollout{unseen, paused(1, 20), paused(1, 20), paused(7, 80), state(rolloutsv1alpha1.RolloutPhaseHealthy, nil)}}
-	_, lines, err := until(t, cluster)
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := []string{
-		"web: the Rollouts controller has not seen the update yet",
-		"web: step 2 of 8, 20 % of the traffic to the new version, 1 pods updated, 3 available, CanaryPauseStep",
-		"web: step 8 of 8, 80 % of the traffic to the new version, 1 pods updated, 3 available, CanaryPauseStep",
-		"web: healthy: the new version has all traffic",
-	}
-	if !slices.Equal(lines, want) {
-		t.Errorf("progress is\n%s\nwant\n%s", strings.Join(lines, "\n"), strings.Join(want, "\n"))
-	}
-}
-
-func aborted(r *rolloutsv1alpha1.Rollout) {
-	r.Status.Abort = true
-	r.Status.Message = "RolloutAborted: Rollout aborted update to revision 2"
-}
-
-func TestWaitFailsSoonAfterAnAbortAndNamesTheImageThatDoesNotStart(t *testing.T) {
-	pod := corev1.Pod{Status: corev1.PodStatus{ContainerStatuses: []corev1.ContainerStatus{{
-		Image: "localhost:5000/web@" + digest, State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "ImagePullBackOff"}},
-	}}}}
-	cluster := &fakeCluster{
-		rollouts: []*rolloutsv1alpha1.Rollout{paused(1, 20), state(rolloutsv1alpha1.RolloutPhaseDegraded, aborted)},
-		pods:     []corev1.Pod{pod, pod},
-	}
-	took, _, err := until(t, cluster)
-	if err == nil {
-		t.Fatal("an abort is taken for success")
-	}
-	for _, want := range []string{"aborted, the stable version has all traffic", "aborted update to revision 2", "2 of 2 new pods ImagePullBackOff: localhost:5000/web@" + digest} {
-		if !strings.Contains(err.Error(), want) {
-			t.Errorf("the error does not say %q:\n%v", want, err)
-		}
-	}
-	if took > 10*time.Second {
-		t.Errorf("it took %s, more than 10 s", took)
-	}
-	if cluster.selector != "app.kubernetes.io/name=web,rollouts-pod-template-hash=abc" {
-		t.Errorf("the pods asked for are %s", cluster.selector)
-	}
-}
-
-func TestWaitNamesTheMetricThatFailed(t *testing.T) {
-	cluster := &fakeCluster{
-		rollouts: []*rolloutsv1alpha1.Rollout{paused(1, 20), state(rolloutsv1alpha1.RolloutPhaseDegraded, func(r *rolloutsv1alpha1.Rollout) {
-			aborted(r)
-			r.Status.Canary.CurrentBackgroundAnalysisRunStatus = &rolloutsv1alpha1.RolloutAnalysisRunStatus{Name: "web-1", Status: rolloutsv1alpha1.AnalysisPhaseFailed}
-		})},
-		run: &rolloutsv1alpha1.AnalysisRun{Status: rolloutsv1alpha1.AnalysisRunStatus{MetricResults: []rolloutsv1alpha1.MetricResult{
-			{Name: "latency", Phase: rolloutsv1alpha1.AnalysisPhaseSuccessful},
-			{Name: "errors", Phase: rolloutsv1alpha1.AnalysisPhaseFailed, Measurements: []rolloutsv1alpha1.Measurement{{Value: "[0.31]"}}},
-		}}},
-	}
-	_, _, err := until(t, cluster)
-	if err == nil || !strings.Contains(err.Error(), `metric "errors": Failed (last value [0.31])`) || strings.Contains(err.Error(), "latency") {
-		t.Errorf("the error is %v", err)
-	}
-}
-
-func TestWaitSaysHowToRetryAnImageThatWasAlreadyAborted(t *testing.T) {
-	cluster := &fakeCluster{rollouts: []*rolloutsv1alpha1.Rollout{state(rolloutsv1alpha1.RolloutPhaseDegraded, aborted)}}
-	_, _, err := until(t, cluster)
-	if err == nil || !strings.Contains(err.Error(), "was already aborted here") || !strings.Contains(err.Error(), "kubectl -n shop patch rollout web") {
-		t.Errorf("the error is %v", err)
-	}
-}
-
-func TestWaitDoesNotBelieveAFailureThatPasses(t *testing.T) {
-	invalid := state(rolloutsv1alpha1.RolloutPhaseDegraded, nil)
-	cluster := &fakeCluster{rollouts: []*rolloutsv1alpha1.Rollout{invalid, invalid, paused(1, 20), invalid, state(rolloutsv1alpha1.RolloutPhaseHealthy, nil)}}
-	if _, _, err := until(t, cluster); err != nil {
-		t.Errorf("it fails with %v", err)
-	}
-}
-
 func TestWaitGivesUpWhenTheTimeIsOver(t *testing.T) {
-	took, _, err := until(t, &fakeCluster{rollouts: []*rolloutsv1alpha1.Rollout{paused(1, 20)}})
+	var took time.Duration
+	var err error
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		w := &Wait{Cluster: &fakeCluster{rollouts: []*rolloutsv1alpha1.Rollout{paused(1, 20)}}, Timeout: 5 * time.Minute}
+		_, err = w.Until(t.Context(), "shop", "web", func(string) {})
+		took = time.Since(began)
+	})
 	if err == nil || !strings.Contains(err.Error(), "not healthy after 5m0s: CanaryPauseStep") {
 		t.Errorf("the error is %v", err)
 	}
@@ -179,26 +123,10 @@ func TestWaitGivesUpWhenTheTimeIsOver(t *testing.T) {
 	}
 }
 
-func TestWaitToleratesASilentClusterForAWhile(t *testing.T) {
-	took, lines, err := until(t, &fakeCluster{err: errors.New("connection refused")})
-	if err == nil || !strings.Contains(err.Error(), "has not answered for 30s: connection refused") || took != unreachable {
-		t.Errorf("after %s the error is %v", took, err)
-	}
-	if len(lines) != 1 {
-		t.Errorf("it says %q", lines)
-	}
-}
-
-func TestWaitFailsWhenTheRolloutIsDeleted(t *testing.T) {
-	if _, _, err := until(t, &fakeCluster{rollouts: []*rolloutsv1alpha1.Rollout{nil}}); err == nil || !strings.Contains(err.Error(), "was deleted") {
-		t.Errorf("the error is %v", err)
-	}
-}
-
 func TestWaitCanBeInterrupted(t *testing.T) {
 	interrupt, stop := context.WithCancel(t.Context())
 	w := &Wait{Cluster: &fakeCluster{rollouts: []*rolloutsv1alpha1.Rollout{paused(1, 20)}}, Context: interrupt, Timeout: time.Hour}
-	_, err := w.Until(t.Context(), Target{Name: "web"}, func(string) { stop() })
+	_, err := w.Until(t.Context(), "shop", "web", func(string) { stop() })
 	if err == nil || !strings.Contains(err.Error(), "interrupted; the update goes on in the cluster (step 2 of 8") {
 		t.Errorf("the error is %v", err)
 	}
@@ -208,7 +136,7 @@ func TestNewWaitsInUpdatesAndNotInPreviews(t *testing.T) {
 	program := func(cluster *fakeCluster) pulumi.RunFunc {
 		return func(ctx *pulumi.Context) error {
 			args := valid()
-			args.Wait = &Wait{Cluster: cluster, clock: (&fakeTime{}).clock()}
+			args.Wait = &Wait{Cluster: cluster}
 			_, err := New(ctx, "web", args)
 			return err
 		}

@@ -182,13 +182,11 @@ func (s *Spec) phase(ctx *pulumi.Context, w *Workload, rollout *kube.Resource) p
 	}
 	return rollout.ID().ApplyT(func(pulumi.ID) (string, error) {
 		progress := func(line string) { _ = ctx.Log.Info(line, &pulumi.LogArgs{Resource: w}) }
-		phase, err := s.Wait.Until(ctx.Context(), Target{
-			Namespace: s.Namespace, Name: s.Service, Image: s.Image, Timeout: s.Canary.patience(),
-		}, progress)
+		phase, err := s.Wait.Until(ctx.Context(), s.Namespace, s.Service, progress)
 		if err != nil {
 			return "", &RolloutError{Service: s.Service, Cause: err}
 		}
-		return string(phase), nil
+		return phase, nil
 	}).(pulumi.StringOutput)
 }
 

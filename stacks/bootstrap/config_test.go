@@ -24,7 +24,7 @@ func good() map[string]string {
 }
 
 // programs are those of the catalogue.
-var programs = []string{"api-gateway", "database", "estoque", "pagamentos", "pedidos", "sample-web-app"}
+var programs = []string{"api-gateway", "audit", "database", "estoque", "pagamentos", "pedidos", "sample-web-app"}
 
 func with(changes map[string]string) map[string]string {
 	values := good()

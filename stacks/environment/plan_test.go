@@ -93,6 +93,13 @@ func objects(t *testing.T, values map[string]string, programs *catalogue.Catalog
 		}
 		all = append(all, stages...)
 	}
+	for _, job := range p.CronJobs {
+		stages, err := job.Stages()
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, stages...)
+	}
 	return all
 }
 
@@ -200,7 +207,8 @@ func TestConnectionsSuffice(t *testing.T) {
 		planned(t, name, c.values, shop, c.target)
 		c.values["loja-veloz:services"] = `{"pedidos": {"env": {"DATABASE_MAX_CONNECTIONS": "60"}}}`
 		_, _, _, err := program.Load(name, c.values, shop, c.target)
-		for _, want := range []string{"9 pods of pedidos with 60 each", "7 pods of estoque with 8 each", "3 migrations", accepted[name]} {
+		for _, want := range []string{"9 pods of pedidos with 60 each", "7 pods of estoque with 8 each", "3 migrations",
+			"2 runs of audit with 2 in each of 3 databases", accepted[name]} {
 			if err == nil || !strings.Contains(err.Error(), want) {
 				t.Errorf("%s with larger pools: not reported: %s\nin:\n%v", name, want, err)
 			}

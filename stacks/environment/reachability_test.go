@@ -63,6 +63,9 @@ func podsOf(programs *catalogue.Catalogue) []reachability.Pod {
 			pods = append(pods, named("shop", s.Name+"-migrate"))
 		}
 	}
+	for _, job := range programs.CronJobs() {
+		pods = append(pods, named("shop", job.Name, httpPort))
+	}
 	return pods
 }
 
@@ -93,6 +96,15 @@ func declared(programs *catalogue.Catalogue, telemetry bool) []reachability.Edge
 			add(s.Name, "postgres", postgresPort)
 			add(s.Name+"-migrate", "postgres", postgresPort)
 			add(s.Name+"-migrate", "coredns", dnsUDP, dnsTCP)
+		}
+	}
+	for _, job := range programs.CronJobs() {
+		add(job.Name, "coredns", dnsUDP, dnsTCP)
+		if len(job.Reads) > 0 {
+			add(job.Name, "postgres", postgresPort)
+		}
+		if telemetry {
+			add(job.Name, "collector", otlpGRPC)
 		}
 	}
 	// Nobody restrains these; whoever is free to send reaches the edge at its public

@@ -4,13 +4,11 @@
 package drill
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -19,45 +17,62 @@ import (
 
 	"github.com/loja-veloz/platform/tools/internal/console"
 	"github.com/loja-veloz/platform/tools/internal/dev"
+	"github.com/loja-veloz/platform/tools/internal/repo"
 )
 
-// deadline is how long a condition may take on a machine that is busy.
+// deadline bounds the wait for a condition; only a hang takes so long.
 const deadline = time.Minute
 
-// services are those of the shop that have a part in a checkout.
-var services = []string{"pagamentos", "estoque", "pedidos", "api-gateway"}
+// entry is the service that buyers order from. It and what it calls, directly or not,
+// take part in a checkout.
+const entry = "api-gateway"
 
-// shop is the running stack.
-type shop struct {
-	*dev.Stack
-	dir string
+func participants(t *testing.T) []string {
+	t.Helper()
+	c, err := repo.Catalogue(filepath.Join("..", ".."))
+	if err != nil {
+		t.Fatal(err)
+	}
+	taking := map[string]bool{entry: true}
+	var names []string
+	for _, p := range slices.Backward(c.Services()) { // callers first
+		if !taking[p.Name] {
+			continue
+		}
+		names = append(names, p.Name)
+		for _, call := range p.Calls {
+			taking[call.Service] = true
+		}
+	}
+	return names
 }
 
-// start runs the shop with the build tag drill. An order that its process has
-// left is looked after three seconds later instead of thirty.
+type shop struct{ *dev.Shop }
+
+// start runs the shop with the build tag drill. An order whose process has died is
+// taken over after three seconds instead of thirty.
 func start(t *testing.T) shop {
 	t.Helper()
-	dir := filepath.Join(t.TempDir(), "dev")
 	log := io.Discard
 	if testing.Verbose() {
 		log = t.Output()
 	}
-	stack, err := dev.Start(t.Context(), dev.Options{
-		Dir: dir, Services: services, Tags: []string{"drill"}, Out: console.New(log),
+	running, err := dev.Start(t.Context(), dev.Options{
+		Dir: filepath.Join(t.TempDir(), "dev"), Programs: participants(t), Tags: []string{"drill"}, Out: console.New(log),
 		Env: map[string][]string{
 			"pedidos": {"CHECKOUT_LEASE=3s", "LOG_LEVEL=warn"}, "estoque": {"LOG_LEVEL=warn"}, "pagamentos": {"LOG_LEVEL=warn"},
-			"api-gateway": {"RATE_PER_SECOND=0", "LOG_LEVEL=error"},
+			entry: {"RATE_PER_SECOND=0", "LOG_LEVEL=error"},
 		},
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := stack.StopNow(); err != nil {
+		if err := running.StopNow(); err != nil {
 			t.Errorf("stopping the shop: %v", err)
 		}
 	})
-	return shop{stack, dir}
+	return shop{running}
 }
 
 type money struct {
@@ -81,11 +96,11 @@ func (o order) final() bool {
 	return slices.Contains([]string{"confirmed", "cancelled", "refunded", "failed"}, o.State)
 }
 
-// client opens a connection for each of many buyers, and keeps it.
+// client keeps a connection for each of many buyers.
 var client = &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 256}}
 
 func (s shop) send(ctx context.Context, method, path, body string, header ...string) (int, []byte, error) {
-	request, err := http.NewRequestWithContext(ctx, method, s.URL("api-gateway")+path, strings.NewReader(body))
+	request, err := http.NewRequestWithContext(ctx, method, s.URL(entry)+path, strings.NewReader(body))
 	if err != nil {
 		return 0, nil, err
 	}
@@ -119,8 +134,8 @@ func orderOf(i item, quantity int64, token string) string {
 		i.SKU, quantity, i.Price.Amount*quantity, i.Price.Currency, token)
 }
 
-// place sends the order until it is acknowledged, with the same key each time,
-// as a client does that wants it once.
+// place sends the order until it is acknowledged, with the same key each time, as a
+// client does that wants it once.
 func (s shop) place(ctx context.Context, body, key string) (order, error) {
 	var last string
 	for end := time.Now().Add(deadline); time.Now().Before(end) && ctx.Err() == nil; time.Sleep(50 * time.Millisecond) {
@@ -141,7 +156,7 @@ func (s shop) place(ctx context.Context, body, key string) (order, error) {
 	return order{}, fmt.Errorf("order %s is not acknowledged: %s", key, last)
 }
 
-// ends follows an order to its end.
+// ends waits until an order is in a final state.
 func (s shop) ends(ctx context.Context, id string) (order, error) {
 	var o order
 	for end := time.Now().Add(deadline); time.Now().Before(end) && ctx.Err() == nil; time.Sleep(50 * time.Millisecond) {
@@ -156,25 +171,19 @@ func (s shop) ends(ctx context.Context, id string) (order, error) {
 	return o, fmt.Errorf("order %s stays %s", id, o.State)
 }
 
-// audit runs the audit that people run, which fails if an invariant is violated.
+// audit fails if an invariant is violated.
 func (s shop) audit(t *testing.T) {
 	t.Helper()
-	secrets := s.Secrets()
-	command := exec.CommandContext(t.Context(), filepath.Join(s.dir, "bin", "pedidos"), "audit")
-	for _, database := range []string{"PEDIDOS", "PAGAMENTOS", "ESTOQUE"} {
-		command.Env = append(command.Env, "AUDIT_"+database+"_DATABASE_URL="+secrets["AUDITOR_"+database+"_DATABASE_URL"])
-	}
-	var out bytes.Buffer
-	command.Stdout, command.Stderr = &out, &out
-	if err := command.Run(); err != nil {
-		t.Errorf("the audit: %v\n%s", err, out.String())
+	report, err := s.Audit(t.Context())
+	if err != nil || report == "" {
+		t.Errorf("the audit: %v\n%s", err, report)
 	} else {
-		t.Logf("the audit:\n%s", out.String())
+		t.Logf("the audit:\n%s", report)
 	}
 }
 
-// points are the fault points of apps/internal/fault by the service that passes
-// them; checkout says whether placing an order does, or else cancelling one.
+// points are the fault points of apps/internal/fault and the services that pass them:
+// when an order is placed if checkout is set, otherwise when one is cancelled.
 var points = []struct {
 	name, service string
 	checkout      bool
@@ -187,9 +196,9 @@ var points = []struct {
 	{"refund-stored", "pagamentos", false}, {"order-refunded", "pedidos", false}, {"stock-released", "estoque", false},
 }
 
-// At every step of a checkout and of its undoing, the process at that step is
-// killed; it is started again, and the order comes to the end that it would have
-// had, charged once.
+// At every step of a checkout and of a cancellation, the process at that step is
+// killed. It is started again, and the order reaches the state that it would have
+// reached, charged once.
 func TestKillAtEveryStep(t *testing.T) {
 	s := start(t)
 	goods := s.items(t)
@@ -237,8 +246,8 @@ func TestKillAtEveryStep(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			// A wish to cancel that was acknowledged by nobody may have been stored or
-			// not; it is repeated, as a client does.
+			// A cancellation that was not acknowledged may have been stored or not; the
+			// client repeats it.
 			if !point.checkout {
 				s.cancel(t, placed.ID)
 			}
@@ -264,7 +273,7 @@ func (s shop) cancel(t *testing.T, id string) {
 	t.Fatalf("cancelling: %s", last)
 }
 
-// The last units of an article are sold, each once.
+// Of the last units of an article, each is sold once.
 func TestTwoHundredBuyersOfTheLastTen(t *testing.T) {
 	s := start(t)
 	goods := s.items(t)
@@ -303,8 +312,8 @@ func TestTwoHundredBuyersOfTheLastTen(t *testing.T) {
 	s.audit(t)
 }
 
-// PostgreSQL is killed under load and comes back: every order that was
-// acknowledged is there, and comes to its end.
+// PostgreSQL is killed under load and started again: every acknowledged order is
+// there, and reaches a final state.
 func TestDatabaseRestartsUnderLoad(t *testing.T) {
 	s := start(t)
 	goods := s.items(t)

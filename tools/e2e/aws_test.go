@@ -12,12 +12,15 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/loja-veloz/platform/tools/internal/console"
 	"github.com/loja-veloz/platform/tools/internal/platform"
+	"github.com/loja-veloz/platform/tools/internal/repo"
+	"github.com/loja-veloz/platform/tools/internal/settings"
 	"github.com/loja-veloz/platform/tools/internal/standin"
 )
 
@@ -114,6 +117,21 @@ func TestPreviewNeedsNoAccount(t *testing.T) {
 	}
 }
 
+// workspace is this repo with the settings of the environment.
+func workspace(t *testing.T) platform.Workspace {
+	t.Helper()
+	root, err := repo.Root()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := settings.NewReader(root)
+	machine := r.Machine()
+	if err := r.Err(); err != nil {
+		t.Fatal(err)
+	}
+	return platform.Open(root, machine, console.New(os.Stdout))
+}
+
 // TestAWS brings the environment dev up whole: the real engine and EKS component,
 // AWS played by the stand-in, and behind the EKS cluster the local API server,
 // into which the charts' stand-ins are installed by the real Helm.
@@ -145,21 +163,18 @@ func TestAWS(t *testing.T) {
 	t.Setenv(standin.EndpointVariable, must(t, "config", "view", "--raw", "-o", "jsonpath={.clusters[0].cluster.server}"))
 	t.Setenv(standin.AuthorityVariable, must(t, "config", "view", "--raw", "-o", "jsonpath={.clusters[0].cluster.certificate-authority-data}"))
 
-	p, err := platform.Open(console.New(os.Stdout))
-	if err != nil {
+	w := workspace(t)
+	if err := os.RemoveAll(w.Local("e2e-aws")); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.RemoveAll(p.Local("e2e-aws")); err != nil {
-		t.Fatal(err)
-	}
-	cloud, err := p.OpenCloud(t.Context(), "e2e-aws")
+	cloud, err := platform.OpenCloud(t.Context(), w, "e2e-aws")
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := cloud.Bootstrap(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	dev, err := cloud.Stack(t.Context(), p.Root, filepath.Join(p.Root, "stacks", "environment"), "dev", map[string]string{
+	dev, err := cloud.Stack(t.Context(), w.Root, filepath.Join(w.Root, "stacks", "environment"), "dev", map[string]string{
 		"loja-veloz:charts.repository": testCharts(t), "loja-veloz:waitForRollout": "false", "loja-veloz:charts.await": "false", "loja-veloz:database.await": "false",
 		// No load balancer will be there to lead a record to.
 		"loja-veloz:gateway.zoneID": "", "loja-veloz:gateway.certificateARN": "arn:aws:acm:us-east-1:111122223333:certificate/00000000-0000-0000-0000-000000000000",
@@ -205,7 +220,7 @@ func TestAWS(t *testing.T) {
 	}
 
 	// Another range replaces the network, and would take cluster and database along.
-	before := worldOf(t, p, "rds/Instance")
+	before := worldOf(t, w, "rds/Instance")
 	if before == "" {
 		t.Error("the made-up account has no database")
 	}
@@ -213,7 +228,7 @@ func TestAWS(t *testing.T) {
 	if out := refused(up...); !strings.Contains(out, "protect") {
 		t.Errorf("a replacement of what holds data is not refused for its protection:\n%s", out)
 	}
-	if after := worldOf(t, p, "rds/Instance"); after != before {
+	if after := worldOf(t, w, "rds/Instance"); after != before {
 		t.Errorf("the database has changed:\n%s\n%s", before, after)
 	}
 	set(map[string]string{"loja-veloz:cloud.cidr": "10.20.0.0/16"})
@@ -230,7 +245,7 @@ func TestAWS(t *testing.T) {
 			t.Errorf("pulumi destroy left %s", name)
 		}
 	}
-	if left := worldOf(t, p, "rds/Instance") + worldOf(t, p, "eks/Cluster") + worldOf(t, p, "ec2/Vpc"); left != "" {
+	if left := worldOf(t, w, "rds/Instance") + worldOf(t, w, "eks/Cluster") + worldOf(t, w, "ec2/Vpc"); left != "" {
 		t.Errorf("pulumi destroy left in the made-up account:\n%s", left)
 	}
 }
@@ -263,9 +278,7 @@ func checkDev(t *testing.T, dev *platform.Stack) {
 	if plugins := must(t, "-n", "shop", "get", "rollout", "sample-web-app", "-o", "jsonpath={.spec.strategy.canary.trafficRouting.plugins}"); !strings.Contains(plugins, "argoproj-labs/gatewayAPI") {
 		t.Errorf("the Rollout's traffic is routed by %q", plugins)
 	}
-	if routes := must(t, "-n", "shop", "get", "httproutes", "-o", "name"); strings.Count(routes, "\n") != 2 {
-		t.Errorf("sample-web-app has the routes\n%swant a public and an internal one", routes)
-	}
+	checkState(t, dev)
 
 	var out bytes.Buffer
 	command := dev.Pulumi("stack", "output", "--json", "--stack", "dev")
@@ -285,8 +298,13 @@ func checkDev(t *testing.T, dev *platform.Stack) {
 	if outputs["kubeconfig"] != "[secret]" {
 		t.Errorf("the kubeconfig is shown as %v", outputs["kubeconfig"])
 	}
-	out.Reset()
-	command = dev.Pulumi("stack", "export", "--stack", "dev")
+}
+
+// checkState compares the state with the cluster, and looks for credentials in it.
+func checkState(t *testing.T, dev *platform.Stack) {
+	t.Helper()
+	var out bytes.Buffer
+	command := dev.Pulumi("stack", "export", "--stack", "dev")
 	command.Stdout = &out
 	if err := command.Run(t.Context()); err != nil {
 		t.Fatal(err)
@@ -298,13 +316,34 @@ func checkDev(t *testing.T, dev *platform.Stack) {
 		Deployment struct {
 			Resources []struct {
 				Type    string
-				Inputs  map[string]any
+				Inputs  json.RawMessage
 				Outputs map[string]any
 			}
 		}
 	}
 	if err := json.Unmarshal(out.Bytes(), &state); err != nil {
 		t.Fatal(err)
+	}
+	var planned []string
+	for _, r := range state.Deployment.Resources {
+		if !strings.HasSuffix(r.Type, ":HTTPRoute") {
+			continue
+		}
+		var route struct {
+			Metadata struct{ Namespace, Name string }
+		}
+		if err := json.Unmarshal(r.Inputs, &route); err != nil {
+			t.Fatal(err)
+		}
+		if route.Metadata.Namespace == "shop" {
+			planned = append(planned, route.Metadata.Name)
+		}
+	}
+	slices.Sort(planned)
+	routes := strings.Fields(must(t, "-n", "shop", "get", "httproutes", "-o", `jsonpath={.items[*].metadata.name}`))
+	slices.Sort(routes)
+	if len(planned) == 0 || !slices.Equal(routes, planned) {
+		t.Errorf("the shop has the routes %v, the state lists %v", routes, planned)
 	}
 	seen := 0
 	for _, r := range state.Deployment.Resources {
@@ -321,9 +360,9 @@ func checkDev(t *testing.T, dev *platform.Stack) {
 }
 
 // worldOf is what the made-up account has of one kind of thing.
-func worldOf(t *testing.T, p *platform.Platform, kind string) string {
+func worldOf(t *testing.T, w platform.Workspace, kind string) string {
 	t.Helper()
-	files, err := filepath.Glob(p.Local("e2e-aws", "world", kind, "*.json"))
+	files, err := filepath.Glob(w.Local("e2e-aws", "world", kind, "*.json"))
 	if err != nil {
 		t.Fatal(err)
 	}

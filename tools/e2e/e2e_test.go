@@ -38,14 +38,15 @@ var full = os.Getenv("E2E_FULL") != ""
 // TestMain leaves the machine without the cluster that the tests started.
 func TestMain(m *testing.M) {
 	code := m.Run()
-	if out, err := exec.CommandContext(context.Background(), "make", "-C", root, "--no-print-directory", "down").CombinedOutput(); err != nil {
+	down := exec.CommandContext(context.Background(), "make", "-C", root, "--no-print-directory", "down")
+	if out, err := down.CombinedOutput(); err != nil {
 		fmt.Printf("make down after the tests: %v\n%s", err, out)
 		code = 1
 	}
 	os.Exit(code)
 }
 
-// run is a command that runs in the checkout, with what it printed.
+// run is a command that runs in the repo, with its output.
 type run struct {
 	cmd *exec.Cmd
 	out lockedBuffer
@@ -66,7 +67,7 @@ func start(t *testing.T, args ...string) *run {
 	return r
 }
 
-// wait is for the end of the command, which must succeed or fail as told.
+// wait waits for the end of the command, which must succeed or else must fail.
 func (r *run) wait(t *testing.T, limit time.Duration, wantSuccess bool) string {
 	t.Helper()
 	select {
@@ -127,7 +128,7 @@ func eventually(t *testing.T, limit time.Duration, what string, check func() err
 	}
 }
 
-// changePage makes the next build of the page a new version, until the test ends.
+// changePage turns the next build of the page into a new version, until the test ends.
 func changePage(t *testing.T, text string) (undo func()) {
 	t.Helper()
 	path := filepath.Join(root, "apps", service, "static", "e2e.css")
@@ -168,7 +169,8 @@ func TestUpServesThePage(t *testing.T) {
 	mk(t, "up")
 	resp, body := fetch(t, "GET", url+"/", "")
 	v := resp.Header.Get(load.VersionHeader)
-	if resp.StatusCode != http.StatusOK || v == "" || !strings.Contains(body, v) || !strings.Contains(body, resp.Header.Get("Service-Pod")) {
+	if resp.StatusCode != http.StatusOK || v == "" ||
+		!strings.Contains(body, v) || !strings.Contains(body, resp.Header.Get("Service-Pod")) {
 		t.Errorf("GET / = %s, version %q: want 200 and a page that names version and pod", resp.Status, v)
 	}
 	resp, body = fetch(t, "POST", url+"/echo?q=%3Cb%3E", "hello <script>")
@@ -184,7 +186,7 @@ func TestUpServesThePage(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		// By hand, for a client would clean the path.
+		// By hand, because a client would clean the path.
 		fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", path)
 		resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
 		if err != nil {
@@ -198,8 +200,8 @@ func TestUpServesThePage(t *testing.T) {
 	}
 }
 
-// TestAddressesStayHere: no packet to a pod or a Service that is gone leaves the
-// machine, where somebody else might answer it.
+// TestAddressesStayHere: a packet to a pod or a Service that is gone does not leave this
+// machine; outside, something else might answer it.
 func TestAddressesStayHere(t *testing.T) {
 	for _, address := range []string{"10.214.0.254", "10.215.255.254"} {
 		if out := start(t, "ip", "route", "get", address).wait(t, time.Minute, true); !strings.Contains(out, "dev loja0") {
@@ -239,7 +241,8 @@ func TestMetricsReachTheAutoscaler(t *testing.T) {
 }
 
 func TestSecondUpChangesNothing(t *testing.T) {
-	out := shell(t, "pulumi up --yes --skip-preview --expect-no-changes -s local && pulumi preview --expect-no-changes -s local && pulumi stack output -s local gatewayURL")
+	out := shell(t, "pulumi up --yes --skip-preview --expect-no-changes -s local && "+
+		"pulumi preview --expect-no-changes -s local && pulumi stack output -s local gatewayURL")
 	if !strings.Contains(out, url) {
 		t.Errorf("the stack's output gatewayURL is not %s:\n%s", url, out)
 	}
@@ -265,7 +268,10 @@ func TestOrders(t *testing.T) {
 	if o = ended(t, "/api/pedidos/"+o.ID); o.State != "refunded" || !strings.HasSuffix(o.path(), "confirmed refunding refunded") {
 		t.Errorf("a cancelled order is %s by %s", o.State, o.path())
 	}
-	for _, path := range []string{"/api/metrics", "/api/ready", "/api/reservations/" + o.ID, "/api/admin/estoque/SHOE-VENTO/top-ups", "/admin/estoque", "/api/pagamentos"} {
+	for _, path := range []string{
+		"/api/metrics", "/api/ready", "/api/reservations/" + o.ID,
+		"/api/admin/estoque/SHOE-VENTO/top-ups", "/admin/estoque", "/api/pagamentos",
+	} {
 		if response, _ := fetch(t, http.MethodGet, url+path, ""); response.StatusCode != http.StatusNotFound {
 			t.Errorf("GET %s at the edge = %s, want 404", path, response.Status)
 		}
@@ -301,9 +307,10 @@ func TestCanaryFollowsItsWeights(t *testing.T) {
 	var observed []observation
 	report := make(chan load.Report, 1)
 	go func() {
-		report <- load.Run(loadCtx, load.Target{URL: url + "/", PerSecond: perSecond, Most: 15 * 60 * perSecond, Observe: func(sent time.Time, v string) {
-			observed = append(observed, observation{sent, v})
-		}})
+		report <- load.Run(loadCtx, load.Target{
+			URL: url + "/", PerSecond: perSecond, Max: 15 * 60 * perSecond,
+			Observe: func(sent time.Time, v string) { observed = append(observed, observation{sent, v}) },
+		})
 	}()
 
 	type change struct {
@@ -399,7 +406,7 @@ func TestAbortReturnsToStable(t *testing.T) {
 	if !strings.Contains(out, "error: ") || !strings.Contains(out, "abort") {
 		t.Errorf("make deploy does not say that the rollout was aborted:\n%s", out)
 	}
-	r := load.Run(t.Context(), load.Target{URL: url + "/", PerSecond: 100, Most: 300})
+	r := load.Run(t.Context(), load.Target{URL: url + "/", PerSecond: 100, Max: 300})
 	if r.Failed > 0 || r.Versions[stable] != r.Requests {
 		t.Errorf("after the abort not every answer is the stable version's %s: %s", stable, r)
 	}
@@ -427,7 +434,8 @@ func TestKilledClusterComesBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	var victims []int
-	for _, name := range []string{"etcd", "kube-apiserver", "kubelet", "containerd", "docker-registry", "containers"} { // containerd's shims among them
+	// containerd's shims are among the containers.
+	for _, name := range []string{"etcd", "kube-apiserver", "kubelet", "containerd", "docker-registry", "containers"} {
 		if len(procs[name]) == 0 {
 			t.Fatalf("%s does not run", name)
 		}
@@ -439,8 +447,9 @@ func TestKilledClusterComesBack(t *testing.T) {
 			t.Errorf("killing process %d: %v", pid, err)
 		}
 	}
-	if out := start(t, "make", "--no-print-directory", "cluster-status").wait(t, time.Minute, false); !strings.Contains(out, "NOT RUNNING") {
-		t.Errorf("make cluster-status does not tell what does not run:\n%s", out)
+	out := start(t, "make", "--no-print-directory", "cluster-status").wait(t, time.Minute, false)
+	if !strings.Contains(out, "NOT RUNNING") {
+		t.Errorf("make cluster-status does not name what does not run:\n%s", out)
 	}
 	before := sysctls(t)
 	mk(t, "down") // fails by itself if anything is left
@@ -502,8 +511,10 @@ func TestImageThatDoesNotStart(t *testing.T) {
 		t.Skip("only in make e2e-full")
 	}
 	stable := version(t)
-	shell(t, `cp Pulumi.local.yaml .local/before.yaml; pulumi config set -s local --path 'loja-veloz:images.`+service+`' localhost:5000/`+service+`@sha256:`+strings.Repeat("0", 64))
-	out := start(t, "bash", "-ec", `eval "$(make --no-print-directory env)"; pulumi up --yes --skip-preview -s local`).wait(t, 15*time.Minute, false)
+	shell(t, `cp Pulumi.local.yaml .local/before.yaml; pulumi config set -s local --path 'loja-veloz:images.`+service+
+		`' localhost:5000/`+service+`@sha256:`+strings.Repeat("0", 64))
+	out := start(t, "bash", "-ec", `eval "$(make --no-print-directory env)"; pulumi up --yes --skip-preview -s local`).
+		wait(t, 15*time.Minute, false)
 	if !strings.Contains(out, "ImagePull") {
 		t.Errorf("pulumi up does not name the pods' trouble:\n%s", out)
 	}
@@ -536,24 +547,25 @@ func leavesNothing(t *testing.T) {
 	}
 }
 
-// TestAnotherCluster uses the cluster, now empty, as somebody would who has one
-// of their own, from a copy of the checkout in which a service was added.
+// TestAnotherCluster uses the cluster, which is empty now, as if it were the user's own, from
+// a copy of the repo in which a service was added.
 func TestAnotherCluster(t *testing.T) {
 	if !full {
 		t.Skip("only in make e2e-full")
 	}
-	checkout := t.TempDir()
+	repo := t.TempDir()
 	local, err := filepath.Abs(filepath.Join(root, ".local"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	there := func(lines string) string {
-		return start(t, "bash", "-ec", `cd `+checkout+`
+		return start(t, "bash", "-ec", `cd `+repo+`
 			export KUBECONFIG=`+local+`/cluster/kubeconfig KUBE_CONTEXT=`+cluster.Context+` REGISTRY=`+cluster.Registry+`
 			`+lines).wait(t, 15*time.Minute, true)
 	}
 	volume(t)
-	start(t, "bash", "-ec", `git ls-files -z --cached --others --exclude-standard | xargs -0 cp --parents -t `+checkout).wait(t, time.Minute, true)
+	start(t, "bash", "-ec", `git ls-files -z --cached --others --exclude-standard | xargs -0 cp --parents -t `+repo).
+		wait(t, time.Minute, true)
 	out := there("make --no-print-directory new-service NAME=wishlist; make --no-print-directory up")
 	if !strings.Contains(out, "port-forward") {
 		t.Errorf("make up does not say how to reach the page:\n%s", out)
@@ -567,19 +579,19 @@ func TestAnotherCluster(t *testing.T) {
 		return nil
 	})
 	for path, want := range map[string]string{"/health": `"status":"ok"`, "/wishlist": "wishlist", "/api/estoque": "SHOE-VENTO"} {
-		if resp, body := fetch(t, "GET", "http://localhost:30081"+path, ""); resp.StatusCode != http.StatusOK || !strings.Contains(body, want) {
+		resp, body := fetch(t, "GET", "http://localhost:30081"+path, "")
+		if resp.StatusCode != http.StatusOK || !strings.Contains(body, want) {
 			t.Errorf("GET %s = %s %s, want 200 and %q", path, resp.Status, body, want)
 		}
 	}
-	if out := there("make --no-print-directory status SERVICE=wishlist"); !strings.Contains(out, "wishlist: Healthy") {
+	if out := there("make --no-print-directory status SERVICE=wishlist"); !strings.Contains(out, "wishlist: healthy") {
 		t.Errorf("make status: %s", out)
 	}
 	there("make --no-print-directory down")
 	leavesNothing(t)
 }
 
-// volume gives the cluster, which has no storage class, room for one claim, as
-// somebody's own cluster has.
+// volume gives the cluster, which has no storage class, a volume for one claim.
 func volume(t *testing.T) {
 	t.Helper()
 	folder := t.TempDir()

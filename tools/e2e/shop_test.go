@@ -54,7 +54,7 @@ func place(t *testing.T, token string) order {
 	return ended(t, response.Header.Get("Location"))
 }
 
-// ended is the order at a path of the edge, once it is at its end.
+// ended is the order at a path of the edge, once its state is final.
 func ended(t *testing.T, path string) order {
 	t.Helper()
 	var o order
@@ -76,8 +76,8 @@ func ended(t *testing.T, path string) order {
 	return o
 }
 
-// change makes the next build of a service that is not sample-web-app another
-// version, until the test ends.
+// change turns the next build of a service other than sample-web-app into a new version,
+// until the test ends.
 func change(t *testing.T, service string) {
 	t.Helper()
 	path := filepath.Join(root, "apps", service, "e2e.go")
@@ -126,7 +126,8 @@ func answered() (stable, canary float64, err error) {
 
 // weightOf is the canary's weight of a service, in percent.
 func weightOf(service string) (int, error) {
-	out, err := kubectl("-n", "shop", "get", "traefikservice", service, "-o", `jsonpath={.spec.weighted.services[?(@.name=="`+service+`-canary")].weight}`)
+	out, err := kubectl("-n", "shop", "get", "traefikservice", service, "-o",
+		`jsonpath={.spec.weighted.services[?(@.name=="`+service+`-canary")].weight}`)
 	if err != nil {
 		return 0, err
 	}
@@ -142,7 +143,7 @@ func shares(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	report := make(chan load.Report, 1)
 	go func() {
-		report <- load.Run(ctx, load.Target{URL: url + "/api/estoque/SHOE-VENTO", PerSecond: perSecond, Most: 15 * 60 * perSecond})
+		report <- load.Run(ctx, load.Target{URL: url + "/api/estoque/SHOE-VENTO", PerSecond: perSecond, Max: 15 * 60 * perSecond})
 	}()
 	deploy := start(t, "make", "--no-print-directory", "deploy", "LOAD=off", "SERVICE=estoque")
 	type sample struct{ stable, canary float64 }
@@ -178,13 +179,14 @@ func shares(t *testing.T) {
 			t.Errorf("weight %d was seen %d times", weight, len(samples))
 			continue
 		}
-		// The first look at a weight may be before the gateway has heard of it.
+		// The first sample of a weight may be from before the gateway applies it.
 		from, to := samples[1], samples[len(samples)-1]
 		stable, canary := to.stable-from.stable, to.canary-from.canary
 		share := 100 * canary / max(1, stable+canary)
 		t.Logf("weight %d: the canary answered %.1f %% of %.0f calls", weight, share, stable+canary)
 		if share < float64(weight)-tolerance || share > float64(weight)+tolerance || stable+canary < 300 {
-			t.Errorf("weight %d: the canary answered %.1f %% of %.0f calls, want within %.0f points", weight, share, stable+canary, tolerance)
+			t.Errorf("weight %d: the canary answered %.1f %% of %.0f calls, want within %.0f points",
+				weight, share, stable+canary, tolerance)
 		}
 	}
 }

@@ -181,7 +181,7 @@ func goingBack(p *tab, base string) {
 		p.do(chromedp.Evaluate[chromedp.Void](`document.querySelector("button[value=order]").click()`))
 		p.until("Your order is confirmed")
 		if p.text("location.pathname") != order {
-			p.t.Error("the same form made a second order")
+			p.t.Error("the same form placed a second order")
 		}
 	case p.text(`[...document.querySelectorAll("input[inputmode=numeric]")].map(i => i.value).join("")`) != "":
 		p.t.Error("the form has the old quantities and a new key")
@@ -236,13 +236,14 @@ func newTab(browser context.Context, t *testing.T) *tab {
 		case *runtime.EventExceptionThrown:
 			complain("exception: %s", event.ExceptionDetails.Text)
 		case *cdplog.EventEntryAdded:
-			if expected := p.refused && event.Entry.Source == cdplog.EntrySourceNetwork && strings.Contains(event.Entry.Text, "422"); !expected {
+			expected := p.refused && event.Entry.Source == cdplog.EntrySourceNetwork && strings.Contains(event.Entry.Text, "422")
+			if !expected {
 				complain("%s %s: %s", event.Entry.Source, event.Entry.Level, event.Entry.Text)
 			}
 		case *audits.EventIssueAdded:
 			details, _ := json.Marshal(event.Issue.Details)
 			if strings.Contains(string(details), "NavigationEntryMarkedSkippable") {
-				return // what a person does to a page lets the browser go back to it; this test is none
+				return // only after a person's own actions does the browser go back to a page
 			}
 			complain("issue %s: %s", event.Issue.Code, details)
 		}
@@ -388,7 +389,8 @@ func (p *tab) tabTo(selector string) {
 // until waits until the page, which may reload itself, has the heading.
 func (p *tab) until(heading string) {
 	p.t.Helper()
-	p.wait("the heading "+heading, fmt.Sprintf(`document.readyState === "complete" && document.querySelector("h1").innerText === %q`, heading))
+	p.wait("the heading "+heading,
+		fmt.Sprintf(`document.readyState === "complete" && document.querySelector("h1").innerText === %q`, heading))
 }
 
 // fits checks that nothing is wider than the screen.
@@ -419,7 +421,8 @@ func (p *tab) accessible() {
 		role, name := axText(n.Role), axText(n.Name)
 		count[role]++
 		switch role {
-		case "button", "link", "textbox", "spinbutton", "combobox", "checkbox", "radio", "listbox", "menuitem", "form", "group", "region", "navigation", "alert":
+		case "button", "link", "textbox", "spinbutton", "combobox", "checkbox", "radio", "listbox", "menuitem",
+			"form", "group", "region", "navigation", "alert":
 			if name == "" {
 				p.t.Errorf("%s: a %s has no name", p.text("location.pathname"), role)
 			}

@@ -59,16 +59,22 @@ type Settings struct {
 // SERVICE_NAME. A fault of the URL is told without the URL.
 func ReadSettings(env *config.Reader) Settings {
 	settings := Settings{
-		URL:            env.Text("DATABASE_URL", ""),
+		URL:            ReadURL(env, "DATABASE_URL"),
 		MaxConnections: int32(env.Int("DATABASE_MAX_CONNECTIONS", defaultMaxConnections, 1, mostConnections)),
 		Application:    env.Text("SERVICE_NAME", ""),
 	}
-	if settings.URL == "" {
-		env.Reject("DATABASE_URL", "required: postgres://user:password@host:port/database")
-	} else if err := checkURL(settings.URL); err != nil {
-		env.Reject("DATABASE_URL", "%s", err)
-	}
 	return settings
+}
+
+// ReadURL reads the URL of a database, which is required. A fault is told without it.
+func ReadURL(env *config.Reader, variable string) string {
+	raw := env.Text(variable, "")
+	if raw == "" {
+		env.Reject(variable, "required: postgres://user:password@host:port/database")
+	} else if err := checkURL(raw); err != nil {
+		env.Reject(variable, "%s", err)
+	}
+	return raw
 }
 
 // checkURL says what is wrong with a URL in words that hold no part of it.

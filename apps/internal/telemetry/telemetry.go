@@ -1,5 +1,5 @@
-// Package telemetry sends a service's traces over OTLP. It is configured by the
-// standard OTEL_* variables and nothing else.
+// Package telemetry sends a service's traces, and the metrics of a program that ends,
+// over OTLP. It is configured by the standard OTEL_* variables and nothing else.
 package telemetry
 
 import (
@@ -35,7 +35,7 @@ const scope = "github.com/loja-veloz/platform/apps"
 // flushTimeout bounds how long an unreachable collector can delay a shutdown.
 const flushTimeout = 5 * time.Second
 
-// Settings of the trace export.
+// Settings of the export of a signal.
 type Settings struct {
 	Identity config.Identity
 	Export   bool
@@ -46,16 +46,21 @@ type Settings struct {
 // OTEL_EXPORTER_OTLP_ENDPOINT or OTEL_EXPORTER_OTLP_TRACES_ENDPOINT is set and
 // neither OTEL_SDK_DISABLED=true nor OTEL_TRACES_EXPORTER=none says otherwise.
 func ReadSettings(env *config.Reader, identity config.Identity) Settings {
+	return readExport(env, identity, "TRACES")
+}
+
+// readExport reads the variables of a signal, and those of all signals.
+func readExport(env *config.Reader, identity config.Identity, signal string) Settings {
 	disabled := env.Choice("OTEL_SDK_DISABLED", "false", "true") == "true"
-	exporter := env.Choice("OTEL_TRACES_EXPORTER", "otlp", "none")
+	exporter := env.Choice("OTEL_"+signal+"_EXPORTER", "otlp", "none")
 	// The exporter would quietly fall back to localhost on a URL it cannot read.
 	endpoint := env.HTTPURL("OTEL_EXPORTER_OTLP_ENDPOINT")
-	if traces := env.HTTPURL("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"); traces != "" {
-		endpoint = traces
+	if own := env.HTTPURL("OTEL_EXPORTER_OTLP_" + signal + "_ENDPOINT"); own != "" {
+		endpoint = own
 	}
 	protocol := env.Choice("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf", "grpc")
-	if env.Text("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "") != "" {
-		protocol = env.Choice("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "http/protobuf", "grpc")
+	if own := "OTEL_EXPORTER_OTLP_" + signal + "_PROTOCOL"; env.Text(own, "") != "" {
+		protocol = env.Choice(own, "http/protobuf", "grpc")
 	}
 	return Settings{
 		Identity: identity,
@@ -95,18 +100,9 @@ func Start(ctx context.Context, settings Settings, logger *slog.Logger) (*Tracin
 		}, nil
 	}
 
-	// Later sources win, so the environment can override what the code knows.
-	res, err := resource.New(ctx,
-		resource.WithTelemetrySDK(),
-		resource.WithAttributes(
-			semconv.ServiceName(settings.Identity.Service),
-			semconv.ServiceVersion(settings.Identity.Version),
-			semconv.ServiceInstanceID(settings.Identity.Pod),
-		),
-		resource.WithFromEnv(),
-	)
+	res, err := describe(ctx, settings.Identity)
 	if err != nil {
-		return nil, fmt.Errorf("describing the process for traces (OTEL_RESOURCE_ATTRIBUTES): %w", err)
+		return nil, err
 	}
 	exporter, err := newExporter(ctx, settings.Protocol)
 	if err != nil {
@@ -116,6 +112,24 @@ func Start(ctx context.Context, settings Settings, logger *slog.Logger) (*Tracin
 		Provider: sdktrace.NewTracerProvider(sdktrace.WithResource(res), sdktrace.WithBatcher(exporter)),
 		logger:   logger,
 	}, nil
+}
+
+// describe says which process sends the telemetry.
+func describe(ctx context.Context, identity config.Identity) (*resource.Resource, error) {
+	// Later sources win, so the environment can override what the code knows.
+	res, err := resource.New(ctx,
+		resource.WithTelemetrySDK(),
+		resource.WithAttributes(
+			semconv.ServiceName(identity.Service),
+			semconv.ServiceVersion(identity.Version),
+			semconv.ServiceInstanceID(identity.Pod),
+		),
+		resource.WithFromEnv(),
+	)
+	if err != nil {
+		return nil, fmt.Errorf("describing the process for telemetry (OTEL_RESOURCE_ATTRIBUTES): %w", err)
+	}
+	return res, nil
 }
 
 func newExporter(ctx context.Context, protocol string) (*otlptrace.Exporter, error) {

@@ -39,30 +39,6 @@ func (q *Queries) Answer(ctx context.Context, arg AnswerParams) (AnswerRow, erro
 	return i, err
 }
 
-const lastAudit = `-- name: LastAudit :many
-SELECT invariant, violations, at FROM pedido_audits ORDER BY invariant
-`
-
-func (q *Queries) LastAudit(ctx context.Context) ([]Audit, error) {
-	rows, err := q.db.Query(ctx, lastAudit)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var items []Audit
-	for rows.Next() {
-		var i Audit
-		if err := rows.Scan(&i.Invariant, &i.Violations, &i.At); err != nil {
-			return nil, err
-		}
-		items = append(items, i)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
-}
-
 const orderByID = `-- name: OrderByID :one
 SELECT pedidos.id, pedidos.number, pedidos.client_id, pedidos.idempotency_key, pedidos.request_hash, pedidos.state, pedidos.version, pedidos.lines, pedidos.total_amount, pedidos.total_currency, pedidos.card_token, pedidos.cancel_requested, pedidos.failure_reason, pedidos.answer_status, pedidos.answer_body, pedidos.attend_at, pedidos.created_at, pedidos.updated_at, now()::timestamptz AS read_at FROM pedidos WHERE id = $1
 `
@@ -221,22 +197,6 @@ func (q *Queries) Place(ctx context.Context, arg PlaceParams) (time.Time, error)
 	var created_at time.Time
 	err := row.Scan(&created_at)
 	return created_at, err
-}
-
-const recordAudit = `-- name: RecordAudit :exec
-INSERT INTO pedido_audits (invariant, violations, at)
-SELECT unnest($1::text[]), unnest($2::bigint[]), now()
-ON CONFLICT (invariant) DO UPDATE SET violations = excluded.violations, at = excluded.at
-`
-
-type RecordAuditParams struct {
-	Invariants []string
-	Violations []int64
-}
-
-func (q *Queries) RecordAudit(ctx context.Context, arg RecordAuditParams) error {
-	_, err := q.db.Exec(ctx, recordAudit, arg.Invariants, arg.Violations)
-	return err
 }
 
 const save = `-- name: Save :one

@@ -1,14 +1,15 @@
-// Command postgres-entrypoint begins the container of the PostgreSQL image that
-// is built here, with what this platform uses of the official image's contract:
-// PGDATA, POSTGRES_USER, POSTGRES_DB, POSTGRES_PASSWORD or
-// POSTGRES_PASSWORD_FILE, POSTGRES_INITDB_ARGS, and the server's own arguments.
-// It fills an empty PGDATA and then becomes the server. It runs as the container's
-// user, which is not root, and writes nothing but PGDATA. Called sh, it is as much
-// of a shell as initdb wants.
+// Command postgres-entrypoint is the entrypoint of the PostgreSQL image that this
+// repository builds. It implements what the platform uses of the official image's
+// contract: PGDATA, POSTGRES_USER, POSTGRES_DB, POSTGRES_PASSWORD or
+// POSTGRES_PASSWORD_FILE, POSTGRES_INITDB_ARGS, and the server's own arguments. It fills
+// an empty PGDATA and then becomes the server. It runs as the container's user, which
+// must not be root, and writes only to PGDATA. Called as sh, it is the shell that initdb
+// needs.
 package main
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -20,19 +21,19 @@ import (
 	"syscall"
 )
 
-// programs is where the image has the server.
+// programs is the folder of the server in the image.
 const programs = "/usr/lib/postgresql/15/bin"
 
 func main() {
 	if filepath.Base(os.Args[0]) == "sh" {
 		err := shell(os.Args[1:])
-		fmt.Fprintf(os.Stderr, "sh: %v\n", err) // or the program would run now
+		fmt.Fprintf(os.Stderr, "sh: %v\n", err) // without an error the program would run now
 		os.Exit(127)
 	}
 	err := run(os.Args[1:], programs, os.Getenv, func(program string, args []string) error {
 		return syscall.Exec(program, args, environment(os.Environ()))
 	})
-	fmt.Fprintf(os.Stderr, "postgres-entrypoint: %v\n", err) // or the server would run now
+	fmt.Fprintf(os.Stderr, "postgres-entrypoint: %v\n", err) // without an error the server would run now
 	os.Exit(1)
 }
 
@@ -48,7 +49,7 @@ func run(args []string, bin string, getenv func(string) string, become func(prog
 		return become(program, args)
 	}
 	if os.Geteuid() == 0 {
-		return errors.New("it runs as root, which PostgreSQL refuses: give the container a user, such as 999")
+		return errors.New("PostgreSQL refuses to run as root: give the container a user, such as 999")
 	}
 	data := getenv("PGDATA")
 	if data == "" {
@@ -64,17 +65,17 @@ func run(args []string, bin string, getenv func(string) string, become func(prog
 	return become(filepath.Join(bin, "postgres"), append([]string{"postgres", "-D", data}, args[1:]...))
 }
 
-// environment is the server's: without the password, which it has no use for.
+// environment is the server's, without the password, which it does not need.
 func environment(env []string) []string {
 	return slices.DeleteFunc(slices.Clone(env), func(v string) bool { return strings.HasPrefix(v, "POSTGRES_PASSWORD=") })
 }
 
-// begun is the folder in PGDATA that is filled first. PGDATA may be a volume's own
-// folder, which cannot be put into place by a rename.
+// begun is the folder in PGDATA in which the data is created. PGDATA itself may be the
+// folder of a volume, which a rename cannot replace.
 const begun = "initialising"
 
-// initialise fills PGDATA. PG_VERSION, which says that there is data, comes last:
-// what a container that was killed meanwhile has left is removed by the next.
+// initialise fills PGDATA. PG_VERSION, which says that there is data, comes last: the
+// next container removes what a killed one has left.
 func initialise(data, bin string, getenv func(string) string) error {
 	password, err := password(getenv)
 	if err != nil {
@@ -84,12 +85,31 @@ func initialise(data, bin string, getenv func(string) string) error {
 	if strings.ContainsAny(initdbArgs, `'"\`) {
 		return errors.New("POSTGRES_INITDB_ARGS: arguments with quotes or backslashes are not supported by this image")
 	}
-	if err := os.MkdirAll(data, 0o700); err != nil {
+	work := filepath.Join(data, begun)
+	if err := prepare(data, work); err != nil {
 		return fmt.Errorf("PGDATA: %w", err)
+	}
+	user := cmp.Or(getenv("POSTGRES_USER"), "postgres")
+	if err := initdb(work, bin, user, password, strings.Fields(initdbArgs)); err != nil {
+		return err
+	}
+	if database := cmp.Or(getenv("POSTGRES_DB"), user); database != "postgres" {
+		if err := createDatabase(work, bin, user, database); err != nil {
+			return err
+		}
+	}
+	return publish(data, work)
+}
+
+// prepare creates an empty work folder in PGDATA, and removes what a killed container
+// left there. It refuses files that are not of such a container.
+func prepare(data, work string) error {
+	if err := os.MkdirAll(data, 0o700); err != nil {
+		return err
 	}
 	entries, err := os.ReadDir(data)
 	if err != nil {
-		return fmt.Errorf("PGDATA: %w", err)
+		return err
 	}
 	has := func(name string) bool {
 		return slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return e.Name() == name })
@@ -99,43 +119,28 @@ func initialise(data, bin string, getenv func(string) string) error {
 			continue
 		}
 		if !has(begun) {
-			return fmt.Errorf("PGDATA: %s holds no data of PostgreSQL, but %s", data, e.Name())
+			return fmt.Errorf("%s holds no data of PostgreSQL, but %s", data, e.Name())
 		}
-		// The folder itself goes last: without it the rest would be a stranger's.
+		// The work folder goes last: without it the other files would be refused.
 		if e.Name() != begun {
 			if err := os.RemoveAll(filepath.Join(data, e.Name())); err != nil {
-				return fmt.Errorf("PGDATA: %w", err)
+				return err
 			}
 		}
 	}
-	work := filepath.Join(data, begun)
 	if err := os.RemoveAll(work); err != nil {
-		return fmt.Errorf("PGDATA: %w", err)
-	}
-	if err := os.Mkdir(work, 0o700); err != nil {
-		return fmt.Errorf("PGDATA: %w", err)
-	}
-	user := getenv("POSTGRES_USER")
-	if user == "" {
-		user = "postgres"
-	}
-	database := getenv("POSTGRES_DB")
-	if database == "" {
-		database = user
-	}
-	if err := initdb(work, bin, user, password, strings.Fields(initdbArgs)); err != nil {
 		return err
 	}
-	if database != "postgres" {
-		if err := createDatabase(work, bin, user, database); err != nil {
-			return err
-		}
-	}
-	made, err := os.ReadDir(work)
+	return os.Mkdir(work, 0o700)
+}
+
+// publish moves the data from the work folder to PGDATA.
+func publish(data, work string) error {
+	created, err := os.ReadDir(work)
 	if err != nil {
 		return err
 	}
-	for _, e := range made {
+	for _, e := range created {
 		if e.Name() != "PG_VERSION" {
 			if err := os.Rename(filepath.Join(work, e.Name()), filepath.Join(data, e.Name())); err != nil {
 				return err
@@ -143,7 +148,7 @@ func initialise(data, bin string, getenv func(string) string) error {
 		}
 	}
 	if err := os.Chmod(data, 0o700); err != nil && !errors.Is(err, fs.ErrPermission) {
-		return err // a volume's folder that is not ours: the server judges its mode
+		return err // a volume's folder may belong to another user: the server judges its mode
 	}
 	if err := os.Rename(filepath.Join(work, "PG_VERSION"), filepath.Join(data, "PG_VERSION")); err != nil {
 		return err
@@ -155,7 +160,7 @@ func password(getenv func(string) string) (string, error) {
 	value, path := getenv("POSTGRES_PASSWORD"), getenv("POSTGRES_PASSWORD_FILE")
 	switch {
 	case value != "" && path != "":
-		return "", errors.New("POSTGRES_PASSWORD and POSTGRES_PASSWORD_FILE are both set: only one of them can be meant")
+		return "", errors.New("POSTGRES_PASSWORD and POSTGRES_PASSWORD_FILE are both set: set one of them")
 	case path != "":
 		b, err := os.ReadFile(path)
 		if err != nil {
@@ -172,7 +177,7 @@ func password(getenv func(string) string) (string, error) {
 	return value, nil
 }
 
-// initdb makes the data, and lets clients in from anywhere by password, as the
+// initdb creates the data, and allows clients from any address with a password, as the
 // official image does.
 func initdb(data, bin, user, password string, args []string) error {
 	r, w, err := os.Pipe()
@@ -184,7 +189,7 @@ func initdb(data, bin, user, password string, args []string) error {
 		return err
 	}
 	w.Close()
-	cmd := exec.Command(filepath.Join(bin, "initdb"), append([]string{ //nolint:noctx // the container's end is its end
+	cmd := exec.Command(filepath.Join(bin, "initdb"), append([]string{ //nolint:noctx // it ends with the container
 		"--pgdata=" + data, "--username=" + user, "--pwfile=/proc/self/fd/3", "--no-instructions",
 	}, args...)...)
 	cmd.ExtraFiles = []*os.File{r}
@@ -204,10 +209,10 @@ func initdb(data, bin, user, password string, args []string) error {
 	return f.Sync()
 }
 
-// createDatabase uses the server's single-user mode: nobody connects meanwhile.
+// createDatabase uses the server's single-user mode, in which nobody else connects.
 func createDatabase(data, bin, user, database string) error {
 	if strings.ContainsAny(database, "\x00\n\r") {
-		return errors.New("POSTGRES_DB: a name of one line is expected")
+		return errors.New("POSTGRES_DB: the name has more than one line")
 	}
 	cmd := exec.Command(filepath.Join(bin, "postgres"), "--single", "-D", data, "postgres") //nolint:noctx // as above
 	cmd.Env = append(environment(os.Environ()), "PGUSER="+user, "USER="+user)

@@ -9,10 +9,11 @@ import (
 
 func TestCommandLinesOfInitdb(t *testing.T) {
 	for line, want := range map[string]string{
-		`"/usr/lib/postgresql/15/bin/postgres" -V`:                                         `/usr/lib/postgresql/15/bin/postgres|-V`,
-		`"/bin/postgres" --single -F -O -j -c search_path=pg_catalog template1 >/dev/null`: `/bin/postgres|--single|-F|-O|-j|-c|search_path=pg_catalog|template1|1>/dev/null`,
-		`"/bin/postgres" --check -c a=1 < "/dev/null" > "/dev/null" 2>&1`:                  `/bin/postgres|--check|-c|a=1|0>/dev/null|1>/dev/null|2>&1`,
-		`'/a b/postgres' "a \"b\"" ''`:                                                     `/a b/postgres|a "b"|`,
+		`"/usr/lib/postgresql/15/bin/postgres" -V`: `/usr/lib/postgresql/15/bin/postgres|-V`,
+		`"/bin/postgres" --single -F -O -j -c search_path=pg_catalog template1 >/dev/null`: `/bin/postgres|--single|-F|-O|-j|` +
+			`-c|search_path=pg_catalog|template1|1>/dev/null`,
+		`"/bin/postgres" --check -c a=1 < "/dev/null" > "/dev/null" 2>&1`: `/bin/postgres|--check|-c|a=1|0>/dev/null|1>/dev/null|2>&1`,
+		`'/a b/postgres' "a \"b\"" ''`:                                    `/a b/postgres|a "b"|`,
 	} {
 		words, redirections, err := split(line)
 		if err != nil {
@@ -37,7 +38,7 @@ func TestCommandLinesOfInitdb(t *testing.T) {
 	}
 }
 
-func TestFaultsAreNamed(t *testing.T) {
+func TestErrorsAreNamed(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "password")
 	if err := os.WriteFile(file, []byte("one\ntwo\n"), 0o600); err != nil {
 		t.Fatal(err)

@@ -9,12 +9,11 @@ import (
 	"syscall"
 )
 
-// shell is sh -c for the command lines that initdb makes: a program with quoted
-// arguments and redirections. initdb starts the server through a shell, and the
-// image has no other.
+// shell is sh -c for the command lines of initdb: a program with quoted arguments and
+// redirections. initdb starts the server through a shell, and the image has no other.
 func shell(args []string) error {
 	if len(args) != 2 || args[0] != "-c" {
-		return errors.New("this sh runs nothing but sh -c 'program argument...', for initdb")
+		return errors.New("this sh only runs sh -c 'program argument...', for initdb")
 	}
 	words, redirections, err := split(args[1])
 	if err != nil {
@@ -49,7 +48,7 @@ func shell(args []string) error {
 // dup makes fd a copy of another that the program inherits.
 func dup(of, fd int) error { return syscall.Dup3(of, fd, 0) }
 
-// A redirection is one of a file descriptor: to a file, or to a copy of another.
+// A redirection of a file descriptor, to a file or to a copy of another descriptor.
 type redirection struct {
 	from  int
 	to    string
@@ -57,79 +56,107 @@ type redirection struct {
 	copy  int
 }
 
-// split reads a command line. What it does not know is refused, not guessed.
-func split(line string) (words []string, redirections []redirection, err error) {
-	var word strings.Builder
-	inWord := false
-	var pending *redirection // whose file is the next word
-	end := func() {
-		if !inWord {
-			return
-		}
-		if pending != nil {
-			pending.to = word.String()
-			redirections = append(redirections, *pending)
-			pending = nil
-		} else {
-			words = append(words, word.String())
-		}
-		word.Reset()
-		inWord = false
-	}
-	for i := 0; i < len(line); i++ {
-		switch c := line[i]; c {
-		case ' ', '\t', '\n':
-			end()
-		case '\'':
-			n := strings.IndexByte(line[i+1:], '\'')
-			if n < 0 {
-				return nil, nil, errors.New("a quote without its end")
-			}
-			word.WriteString(line[i+1 : i+1+n])
-			i, inWord = i+1+n, true
-		case '"':
-			inWord = true
-			for i++; ; i++ {
-				if i >= len(line) {
-					return nil, nil, errors.New("a quote without its end")
-				}
-				if line[i] == '"' {
-					break
-				}
-				if line[i] == '\\' && i+1 < len(line) && strings.IndexByte(`\"$`+"`", line[i+1]) >= 0 {
-					i++
-				} else if line[i] == '$' || line[i] == '`' {
-					return nil, nil, fmt.Errorf("%q is not supported", line[i])
-				}
-				word.WriteByte(line[i])
-			}
-		case '<', '>':
-			r := redirection{from: 1, flags: os.O_WRONLY | os.O_CREATE | os.O_TRUNC}
-			if c == '<' {
-				r = redirection{from: 0, flags: os.O_RDONLY}
-			}
-			if word.String() == "2" {
-				r.from, inWord = 2, false
-				word.Reset()
-			}
-			end()
-			if strings.HasPrefix(line[i+1:], "&1") {
-				r.copy = 1
-				redirections = append(redirections, r)
-				i += 2
-				continue
-			}
-			pending = &r
-		case ';', '&', '|', '(', ')', '$', '`', '*', '?', '\\', '#', '~':
-			return nil, nil, fmt.Errorf("%q is not supported", c)
-		default:
-			word.WriteByte(c)
-			inWord = true
+// split parses a command line. It refuses what it does not implement.
+func split(line string) ([]string, []redirection, error) {
+	p := parser{rest: line}
+	for p.rest != "" {
+		if err := p.step(); err != nil {
+			return nil, nil, err
 		}
 	}
-	end()
-	if pending != nil {
+	p.endWord()
+	if p.pending != nil {
 		return nil, nil, errors.New("a redirection to nowhere")
 	}
-	return words, redirections, nil
+	return p.words, p.redirections, nil
+}
+
+type parser struct {
+	rest         string
+	words        []string
+	redirections []redirection
+	word         strings.Builder
+	inWord       bool         // word may be empty, as in ''
+	pending      *redirection // its file is the next word
+}
+
+// step consumes a character, a quoted part of a word or a redirection's operator.
+func (p *parser) step() error {
+	c := p.rest[0]
+	p.rest = p.rest[1:]
+	switch c {
+	case ' ', '\t', '\n':
+		p.endWord()
+	case '\'':
+		text, rest, ok := strings.Cut(p.rest, "'")
+		if !ok {
+			return errNoEnd
+		}
+		p.word.WriteString(text)
+		p.rest, p.inWord = rest, true
+	case '"':
+		return p.doubleQuoted()
+	case '<', '>':
+		p.redirection(c)
+	case ';', '&', '|', '(', ')', '$', '`', '*', '?', '\\', '#', '~':
+		return fmt.Errorf("%q is not supported", c)
+	default:
+		p.word.WriteByte(c)
+		p.inWord = true
+	}
+	return nil
+}
+
+var errNoEnd = errors.New("a quote without its end")
+
+func (p *parser) doubleQuoted() error {
+	p.inWord = true
+	for i := 0; i < len(p.rest); i++ {
+		c := p.rest[i]
+		switch {
+		case c == '"':
+			p.rest = p.rest[i+1:]
+			return nil
+		case c == '\\' && i+1 < len(p.rest) && strings.IndexByte(`\"$`+"`", p.rest[i+1]) >= 0:
+			i++
+			c = p.rest[i]
+		case c == '$' || c == '`':
+			return fmt.Errorf("%q is not supported", c)
+		}
+		p.word.WriteByte(c)
+	}
+	return errNoEnd
+}
+
+func (p *parser) redirection(operator byte) {
+	r := redirection{from: 1, flags: os.O_WRONLY | os.O_CREATE | os.O_TRUNC}
+	if operator == '<' {
+		r = redirection{from: 0, flags: os.O_RDONLY}
+	}
+	if p.word.String() == "2" {
+		r.from, p.inWord = 2, false
+		p.word.Reset()
+	}
+	p.endWord()
+	if rest, ok := strings.CutPrefix(p.rest, "&1"); ok {
+		r.copy, p.rest = 1, rest
+		p.redirections = append(p.redirections, r)
+		return
+	}
+	p.pending = &r
+}
+
+func (p *parser) endWord() {
+	if !p.inWord {
+		return
+	}
+	if p.pending != nil {
+		p.pending.to = p.word.String()
+		p.redirections = append(p.redirections, *p.pending)
+		p.pending = nil
+	} else {
+		p.words = append(p.words, p.word.String())
+	}
+	p.word.Reset()
+	p.inWord = false
 }

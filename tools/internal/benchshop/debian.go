@@ -8,11 +8,13 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/loja-veloz/platform/tools/internal/command"
 )
 
-// debian finds programs of Debian's packages: on PATH, where the packages put
-// them, or unpacked into the tool cache: to install nginx or PostgreSQL would
-// start them as services of this machine.
+// debian finds programs of Debian's packages on PATH or where the packages install
+// them, and otherwise unpacks them into the tool cache: installing nginx or PostgreSQL
+// would start them as services of this machine.
 type debian struct {
 	dir string
 }
@@ -27,7 +29,8 @@ func (d debian) find(ctx context.Context, program string, packages ...string) (s
 	}
 	if installed(d.dir, program) == "" {
 		if err := d.unpack(ctx, packages); err != nil {
-			return "", nil, fmt.Errorf("%s is not there, and Debian's packages that have it could not be unpacked: %w\ninstall %s", program, err, strings.Join(packages, ", "))
+			return "", nil, fmt.Errorf("%s is not installed, and unpacking it from Debian's packages failed: %w\ninstall %s",
+				program, err, strings.Join(packages, ", "))
 		}
 	}
 	path := installed(d.dir, program)
@@ -66,12 +69,7 @@ func (d debian) unpack(ctx context.Context, packages []string) error {
 		return err
 	}
 	do := func(name string, args ...string) error {
-		cmd := exec.CommandContext(ctx, name, args...)
-		cmd.Dir = work
-		if out, err := cmd.CombinedOutput(); err != nil {
-			return fmt.Errorf("%s %s: %w\n%s", name, strings.Join(args, " "), err, strings.TrimSpace(string(out)))
-		}
-		return nil
+		return command.Command{Args: append([]string{name}, args...), Dir: work}.Run(ctx)
 	}
 	if err := do("apt-get", append([]string{"download", "-q"}, packages...)...); err != nil {
 		if os.Geteuid() != 0 {

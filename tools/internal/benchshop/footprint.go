@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,32 +15,29 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/loja-veloz/platform/tools/internal/command"
 	"github.com/loja-veloz/platform/tools/internal/dev"
 	"github.com/loja-veloz/platform/tools/internal/process"
 )
 
-// A footprint is what a service takes without any work.
+// A footprint is what an idle service needs.
 type footprint struct {
 	rss, pss     int64
 	ready        time.Duration
 	binary, gzip int64
 }
 
-// release builds the services as their images have them: see .ko.yaml.
-func release(ctx context.Context, root, dir string) error {
-	args := []string{"build", "-buildvcs=false", "-trimpath", "-tags=nomsgpack,grpcnotrace", "-ldflags=-s -w", "-o", dir + "/"}
-	for _, s := range services {
+// release builds the services as for their images: see .ko.yaml.
+func (b *bench) release(ctx context.Context) error {
+	args := []string{"go", "build", "-buildvcs=false", "-trimpath", "-tags=nomsgpack,grpcnotrace", "-ldflags=-s -w",
+		"-o", filepath.Join(b.dir, "release") + "/"}
+	for _, s := range b.services() {
 		args = append(args, "./"+s)
 	}
-	cmd := exec.CommandContext(ctx, "go", args...)
-	cmd.Dir, cmd.Env = filepath.Join(root, "apps"), append(os.Environ(), "GOWORK=off", "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("building the services as for images: %w\n%s", err, out)
-	}
-	return nil
+	return command.Command{Args: args, Dir: filepath.Join(b.Root, "apps"), Env: []string{"GOWORK=off", "CGO_ENABLED=0"}}.Run(ctx)
 }
 
-// sizes are a file's and that of it compressed as a layer is.
+// sizes returns the size of a file, and of the file compressed as an image's layer.
 func sizes(path string) (plain, compressed int64, err error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -49,7 +45,7 @@ func sizes(path string) (plain, compressed int64, err error) {
 	}
 	defer f.Close()
 	var n counter
-	w, err := gzip.NewWriterLevel(&n, gzip.BestSpeed) // what go-containerregistry, and so ko, takes
+	w, err := gzip.NewWriterLevel(&n, gzip.BestSpeed) // the level of go-containerregistry, which ko uses
 	if err != nil {
 		return 0, 0, err
 	}
@@ -64,15 +60,15 @@ func (c *counter) Write(p []byte) (int, error) { *c += counter(len(p)); return l
 // starts is how often a service is started; the median counts.
 const starts = 5
 
-// measureFootprint starts the service's release beside the shop's own process,
-// with its environment but for the port, several times.
-func measureFootprint(ctx context.Context, stack *dev.Stack, service, binary string) (footprint, error) {
+// measureFootprint starts the service's release several times, in addition to the
+// shop's own process and with the same environment except the port.
+func measureFootprint(ctx context.Context, shop *dev.Shop, service, binary string) (footprint, error) {
 	var f footprint
 	var err error
 	if f.binary, f.gzip, err = sizes(binary); err != nil {
 		return f, err
 	}
-	pid, err := stack.PID(service)
+	pid, err := shop.PID(service)
 	if err != nil {
 		return f, err
 	}
@@ -85,58 +81,47 @@ func measureFootprint(ctx context.Context, stack *dev.Stack, service, binary str
 	})
 	var times []time.Duration
 	for i := range starts {
-		port, err := process.FreePort(ctx)
+		ready, err := f.start(ctx, service, binary, env, i == starts-1)
 		if err != nil {
 			return f, err
 		}
-		cmd := exec.Command(binary) //nolint:noctx // it is ended below
-		cmd.Env = append(slices.Clone(env), "PORT="+strconv.Itoa(port))
-		began := time.Now()
-		if err := process.Start(cmd, syscall.SIGKILL); err != nil {
-			return f, fmt.Errorf("starting %s: %w", service, err)
-		}
-		stop := func() error {
-			err := process.End([]int{cmd.Process.Pid}, syscall.SIGTERM, 10*time.Second)
-			_ = cmd.Wait()
-			return err
-		}
-		url := fmt.Sprintf("http://127.0.0.1:%d/ready", port)
-		if err := waitFor(ctx, url, 20*time.Second); err != nil {
-			return f, errors.Join(fmt.Errorf("%s: %w", service, err), stop())
-		}
-		times = append(times, time.Since(began))
-		if i == starts-1 {
-			if err = sleep(ctx, 5*time.Second); err == nil {
-				f.rss, f.pss, err = memory(cmd.Process.Pid)
-			}
-		}
-		if err := errors.Join(err, stop()); err != nil {
-			return f, err
-		}
+		times = append(times, ready)
 	}
-	slices.Sort(times)
-	f.ready = times[len(times)/2]
+	f.ready = median(times)
 	return f, nil
 }
 
-// waitFor asks every 2 ms until the address answers 200.
-func waitFor(ctx context.Context, url string, most time.Duration) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, most, fmt.Errorf("%s does not answer 200 within %s", url, most))
-	defer cancel()
-	for {
-		request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-		if err != nil {
-			return err
-		}
-		response, err := client.Do(request)
-		if err == nil {
-			response.Body.Close()
-			if response.StatusCode == http.StatusOK {
-				return nil
-			}
-		}
-		if err := sleep(ctx, 2*time.Millisecond); err != nil {
-			return err
-		}
+// start starts the service until it is ready, and measures its memory if told to.
+func (f *footprint) start(ctx context.Context, service, binary string, env []string, measure bool) (ready time.Duration, err error) {
+	port, err := process.FreePort(ctx)
+	if err != nil {
+		return 0, err
 	}
+	cmd := exec.Command(binary) //nolint:noctx // its supervisor ends it
+	cmd.Env = append(slices.Clone(env), "PORT="+strconv.Itoa(port))
+	run, err := process.Run(process.Spec{Name: service, Cmd: cmd})
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, run.End(syscall.SIGTERM, 10*time.Second)) }()
+	if err := answers(ctx, run, fmt.Sprintf("http://127.0.0.1:%d/ready", port)); err != nil {
+		return 0, err
+	}
+	ready = time.Since(run.Began)
+	if !measure {
+		return ready, nil
+	}
+	if err := sleep(ctx, 5*time.Second); err != nil {
+		return 0, err
+	}
+	if f.rss, err = process.RSS(run.PID()); err != nil {
+		return 0, err
+	}
+	f.pss, err = process.PSS(run.PID())
+	return ready, err
+}
+
+// answers waits until a process answers 200, and asks every 2 ms.
+func answers(ctx context.Context, run *process.Process, url string) error {
+	return run.Ready(ctx, time.Minute, 2*time.Millisecond, func(ctx context.Context) error { return process.Answers(ctx, url) })
 }

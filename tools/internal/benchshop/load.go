@@ -13,26 +13,26 @@ import (
 	"time"
 )
 
-// A target is what a load is driven at. Requests are written as bytes, because
-// the generator shares the machine with what it measures.
+// A target receives a load. Requests are written as bytes, because the generator
+// shares the machine with what it measures.
 type target struct {
 	address string
 	request func() []byte
-	// good tells whether an answer is the one that counts.
+	// good reports whether an answer counts as a success.
 	good func(status int, body []byte) bool
 }
 
-// A run is what a load came to.
+// A run is the result of a load.
 type run struct {
 	latencies []time.Duration // of good answers, sorted
 	bad       int
-	why       string // the first that was bad
+	why       string // the first bad answer
 	elapsed   time.Duration
 }
 
 func (r run) perSecond() float64 { return float64(len(r.latencies)) / r.elapsed.Seconds() }
 
-// percentile is of good answers, 0 if there are none.
+// percentile is the latency of good answers, 0 if there are none.
 func (r run) percentile(p float64) time.Duration {
 	if len(r.latencies) == 0 {
 		return 0
@@ -43,7 +43,7 @@ func (r run) percentile(p float64) time.Duration {
 // exchangeTimeout bounds one request.
 const exchangeTimeout = 15 * time.Second
 
-// connection is one that is kept, and made anew where it broke.
+// connection is kept between requests, and opened again after an error.
 type connection struct {
 	address string
 	conn    net.Conn
@@ -89,8 +89,8 @@ func (c *connection) exchange(ctx context.Context, request []byte) (status int, 
 	return response.StatusCode, body, nil
 }
 
-// closed has so many clients, each of which sends its next request when it has
-// the answer to the one before.
+// closed sends a load from so many clients, each of which sends its next request when
+// it has the answer to the previous one.
 func closed(ctx context.Context, t target, clients int, length time.Duration) run {
 	end := time.Now().Add(length)
 	return drive(ctx, t, clients, func() (time.Time, bool) {
@@ -99,17 +99,17 @@ func closed(ctx context.Context, t target, clients int, length time.Duration) ru
 	})
 }
 
-// mostWaiting bounds the requests of an open load that are under way, below what
-// api-gateway's bulkhead and Traefik's limit let through.
-const mostWaiting = 120
+// maxWaiting bounds the requests of an open load that wait for their answers. It is
+// below what api-gateway's bulkhead and Traefik's limit allow.
+const maxWaiting = 120
 
-// open sends requests at a steady rate, whatever becomes of those before. Their
-// latencies are those since they were due, so that a request which found nobody
-// free to send it counts as late.
+// open sends requests at a steady rate and does not wait for answers. A latency is
+// measured from when the request was due, so that one which no client was free to send
+// counts as late.
 func open(ctx context.Context, t target, perSecond float64, length time.Duration) run {
 	start := time.Now()
 	var next atomic.Int64
-	return drive(ctx, t, mostWaiting, func() (time.Time, bool) {
+	return drive(ctx, t, maxWaiting, func() (time.Time, bool) {
 		due := start.Add(time.Duration(float64(next.Add(1)-1) / perSecond * float64(time.Second)))
 		if due.Sub(start) >= length {
 			return due, false

@@ -1,7 +1,6 @@
 package benchshop
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -13,8 +12,8 @@ import (
 // tick is the unit of /proc/PID/stat, the same on every Linux that Go runs on.
 const tick = 10 * time.Millisecond
 
-// cpu is what a process and its present descendants have used. What those used
-// that have ended is counted where it was waited for.
+// cpu is the CPU time of a process and its present descendants. That of a descendant
+// that has ended counts if its parent waited for it.
 func cpu(pid int) (time.Duration, error) {
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
@@ -48,7 +47,7 @@ func cpu(pid int) (time.Duration, error) {
 		all[id] = p
 	}
 	if _, there := all[pid]; !there {
-		return 0, fmt.Errorf("process %d is gone", pid)
+		return 0, fmt.Errorf("process %d has ended", pid)
 	}
 	var ticks int64
 	for id, p := range all {
@@ -62,28 +61,7 @@ func cpu(pid int) (time.Duration, error) {
 	return time.Duration(ticks) * tick, nil
 }
 
-// memory is a process's resident set and its proportional share, in bytes.
-func memory(pid int) (rss, pss int64, err error) {
-	b, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "smaps_rollup"))
-	if err != nil {
-		return 0, 0, err
-	}
-	for line := range strings.Lines(string(b)) {
-		var kib int64
-		if n, _ := fmt.Sscanf(line, "Rss: %d kB", &kib); n == 1 {
-			rss = kib << 10
-		}
-		if n, _ := fmt.Sscanf(line, "Pss: %d kB", &kib); n == 1 {
-			pss = kib << 10
-		}
-	}
-	if rss == 0 {
-		return 0, 0, errors.New("the kernel tells no memory of process " + strconv.Itoa(pid))
-	}
-	return rss, pss, nil
-}
-
-// machine names the processor, and how busy all of it is.
+// machine names the processor.
 func machine() string {
 	name := "unknown processor"
 	if b, err := os.ReadFile("/proc/cpuinfo"); err == nil {

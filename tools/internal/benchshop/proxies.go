@@ -1,7 +1,6 @@
 package benchshop
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -12,31 +11,29 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strings"
+	"sync"
 	"syscall"
 	"time"
 
 	"github.com/loja-veloz/platform/tools/internal/process"
 )
 
-// Upstream is the tiny service behind the proxies. It prints its address and
-// serves until its input ends.
-func Upstream(ctx context.Context, in io.Reader, out io.Writer) error {
+// Upstream is the tiny service behind the proxies. It prints its address and serves
+// until ctx ends.
+func Upstream(ctx context.Context, out io.Writer) error {
 	l, err := new(net.ListenConfig).Listen(ctx, "tcp4", "127.0.0.1:0")
 	if err != nil {
 		return err
 	}
-	const body = `{"sku":"SHOE-VENTO","name":"Vento running shoes","description":"Light as a tailwind, 212 g each.","price":{"amount":34990,"currency":"BRL"},"available":7}`
+	const body = `{"sku":"SHOE-VENTO","name":"Vento running shoes","description":"Light as a tailwind, 212 g each.",` +
+		`"price":{"amount":34990,"currency":"BRL"},"available":7}`
 	s := &http.Server{ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		w.Header().Set("Service-Version", "1")
 		_, _ = io.WriteString(w, body)
 	})}
 	fmt.Fprintln(out, l.Addr())
-	go func() {
-		_, _ = io.Copy(io.Discard, in)
-		_ = s.Close()
-	}()
+	context.AfterFunc(ctx, func() { _ = s.Close() })
 	if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 		return err
 	}
@@ -51,18 +48,25 @@ metrics: {prometheus: {addEntryPointsLabels: true, addServicesLabels: true, addR
 global: {checkNewVersion: false, sendAnonymousUsage: false}
 `
 
-// The same work as api-gateway's, as far as Traefik's middlewares do it.
+// Traefik does the same work as api-gateway as far as its middlewares allow.
 const traefikDynamic = "http:\n" +
 	"  routers:\n" +
-	"    estoque: {rule: \"PathPrefix(`/estoque`) && (Method(`GET`) || Method(`HEAD`))\", service: estoque, entryPoints: [web], middlewares: [rate, flight, breaker, retry, headers]}\n" +
-	`  services:
+	"    estoque:\n" +
+	"      rule: \"PathPrefix(`/estoque`) && (Method(`GET`) || Method(`HEAD`))\"\n" +
+	`      service: estoque
+      entryPoints: [web]
+      middlewares: [rate, flight, breaker, retry, headers]
+  services:
     estoque: {loadBalancer: {servers: [{url: "http://%[1]s"}]}}
   middlewares:
     rate: {rateLimit: {average: 1000000, burst: 1000000}}
     flight: {inFlightReq: {amount: 128}}
     breaker: {circuitBreaker: {expression: "NetworkErrorRatio() > 0.5"}}
     retry: {retry: {attempts: 3, initialInterval: 25ms}}
-    headers: {headers: {customResponseHeaders: {X-Content-Type-Options: nosniff, Referrer-Policy: strict-origin-when-cross-origin}, customRequestHeaders: {Client-Id: anonymous}}}
+    headers:
+      headers:
+        customResponseHeaders: {X-Content-Type-Options: nosniff, Referrer-Policy: strict-origin-when-cross-origin}
+        customRequestHeaders: {Client-Id: anonymous}
 `
 
 const nginxConfig = `daemon off;
@@ -86,7 +90,7 @@ http {
 }
 `
 
-// A proxy is one that is measured.
+// A proxy that is measured, or the upstream itself.
 type proxy struct {
 	name    string
 	address string
@@ -97,111 +101,130 @@ type proxy struct {
 	p50, p99     []time.Duration // at half load
 }
 
-// proxies starts the upstream and what stands before it.
-func proxies(ctx context.Context, dir, self, gateway, traefik, nginx string, nginxEnv []string) (list []*proxy, stop func() error, err error) {
-	var running []*exec.Cmd
-	var alive io.Closer
-	stop = func() error {
-		if alive != nil {
-			alive.Close()
-		}
-		var pids []int
-		for _, c := range running {
-			pids = append(pids, c.Process.Pid)
-		}
-		err := process.End(pids, syscall.SIGTERM, 5*time.Second)
-		for _, c := range running {
-			_ = c.Wait()
-		}
+// proxies are the upstream and what stands before it.
+type proxies struct {
+	dir     string
+	list    []*proxy // the upstream, api-gateway, Traefik, nginx
+	running []*process.Process
+}
+
+func (p *proxies) stop() error {
+	var failed error
+	for _, run := range p.running {
+		failed = errors.Join(failed, run.End(syscall.SIGTERM, 5*time.Second))
+	}
+	return failed
+}
+
+// start starts all of them; gatewayEnv is api-gateway's environment before the upstream
+// at a URL.
+func (p *proxies) start(
+	ctx context.Context, self string, gatewayEnv func(url string, port int) []string, gateway, traefik, nginx string, nginxEnv []string,
+) error {
+	address, err := p.upstream(ctx, self)
+	if err != nil {
 		return err
 	}
-	start := func(name string, log io.Writer, env []string, args ...string) (int, error) {
-		cmd := exec.Command(args[0], args[1:]...) //nolint:noctx // stop ends it
-		cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr = dir, append([]string{"PATH=" + os.Getenv("PATH")}, env...), nil, log
-		// SIGTERM, because nginx's workers do not end with a master that is killed.
-		if err := process.Start(cmd, syscall.SIGTERM); err != nil {
-			return 0, fmt.Errorf("starting %s: %w", name, err)
-		}
-		running = append(running, cmd)
-		return cmd.Process.Pid, nil
-	}
-	upstream := exec.Command(self, "bench-shop", "upstream") //nolint:noctx // it ends with its input
-	in, err := upstream.StdinPipe()
-	if err != nil {
-		return nil, stop, err
-	}
-	alive = in
-	out, err := upstream.StdoutPipe()
-	if err != nil {
-		return nil, stop, err
-	}
-	if err := process.Start(upstream, syscall.SIGKILL); err != nil {
-		return nil, stop, fmt.Errorf("starting the upstream: %w", err)
-	}
-	running = append(running, upstream)
-	var address string
-	if _, err := fmt.Fscan(out, &address); err != nil {
-		return nil, stop, fmt.Errorf("the upstream tells no address: %w", err)
-	}
-	list = append(list, &proxy{name: "direct", address: address, pid: upstream.Process.Pid})
-
 	ports := make([]int, 3)
 	for i := range ports {
 		if ports[i], err = process.FreePort(ctx); err != nil {
-			return nil, stop, err
+			return err
 		}
-	}
-	files := map[string]string{
-		"traefik.yaml": fmt.Sprintf(traefikStatic, ports[1], filepath.Join(dir, "dynamic.yaml")),
-		"dynamic.yaml": fmt.Sprintf(traefikDynamic, address),
 	}
 	user := ""
 	if os.Geteuid() == 0 {
-		user = "user root;\n" // of the workers, which could not enter the folder else
+		user = "user root;\n" // of the workers, which cannot enter the folder otherwise
 	}
-	files["nginx.conf"] = fmt.Sprintf(nginxConfig, ports[2], address, dir, user)
+	files := map[string]string{
+		"traefik.yaml": fmt.Sprintf(traefikStatic, ports[1], filepath.Join(p.dir, "dynamic.yaml")),
+		"dynamic.yaml": fmt.Sprintf(traefikDynamic, address),
+		"nginx.conf":   fmt.Sprintf(nginxConfig, ports[2], address, p.dir, user),
+	}
 	for name, text := range files {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
-			return nil, stop, err
+		if err := os.WriteFile(filepath.Join(p.dir, name), []byte(text), 0o600); err != nil {
+			return err
 		}
 	}
-	url := "http://" + address
-	for i, p := range []struct {
+	for i, spec := range []struct {
 		name string
 		env  []string
 		args []string
 	}{
-		{"api-gateway", []string{
-			"AUTH=off", "ESTOQUE_URL=" + url, "PEDIDOS_URL=" + url, "PAGAMENTOS_URL=" + url, "RATE_PER_SECOND=1000000",
-			"BIND_ADDRESS=127.0.0.1", fmt.Sprint("PORT=", ports[0]), "DRAIN_PAUSE=0s", "LOG_FORMAT=json", "LOG_LEVEL=info",
-		}, []string{gateway}},
-		{"Traefik", []string{"HOME=" + dir}, []string{traefik, "--configFile=" + filepath.Join(dir, "traefik.yaml")}},
-		{"nginx", nginxEnv, []string{nginx, "-p", dir, "-e", "stderr", "-c", filepath.Join(dir, "nginx.conf")}},
+		{gatewayName, gatewayEnv("http://"+address, ports[0]), []string{gateway}},
+		{"Traefik", []string{"HOME=" + p.dir}, []string{traefik, "--configFile=" + filepath.Join(p.dir, "traefik.yaml")}},
+		{"nginx", nginxEnv, []string{nginx, "-p", p.dir, "-e", "stderr", "-c", filepath.Join(p.dir, "nginx.conf")}},
 	} {
-		var log bytes.Buffer
-		pid, err := start(p.name, &log, p.env, p.args...)
+		run, err := p.run(spec.name, nil, spec.env, spec.args...)
 		if err != nil {
-			return nil, stop, err
+			return err
 		}
 		at := fmt.Sprintf("127.0.0.1:%d", ports[i])
-		if err := waitFor(ctx, "http://"+at+"/estoque/SHOE-VENTO", 20*time.Second); err != nil {
-			err = errors.Join(fmt.Errorf("%s: %w", p.name, err), stop())
-			return nil, func() error { return nil }, fmt.Errorf("%w\n%s", err, strings.TrimSpace(log.String()))
+		if err := answers(ctx, run, "http://"+at+"/estoque/SHOE-VENTO"); err != nil {
+			return err
 		}
-		list = append(list, &proxy{name: p.name, address: at, pid: pid})
+		p.list = append(p.list, &proxy{name: spec.name, address: at, pid: run.PID()})
 	}
-	return list, stop, nil
+	return nil
+}
+
+func (p *proxies) run(name string, line func(string), env []string, args ...string) (*process.Process, error) {
+	cmd := exec.Command(args[0], args[1:]...) //nolint:noctx // its supervisor ends it
+	cmd.Dir, cmd.Env = p.dir, append([]string{"PATH=" + os.Getenv("PATH")}, env...)
+	// SIGTERM, because nginx's workers do not end with a master that is killed.
+	run, err := process.Run(process.Spec{Name: name, Cmd: cmd, Line: line, OnDeath: syscall.SIGTERM})
+	if err == nil {
+		p.running = append(p.running, run)
+	}
+	return run, err
+}
+
+// upstream starts the service behind the proxies, and returns its address, which is
+// the first line that it prints.
+func (p *proxies) upstream(ctx context.Context, self string) (string, error) {
+	lines := make(chan string, 1)
+	var once sync.Once
+	run, err := p.run("upstream", func(line string) { once.Do(func() { lines <- line }) }, nil, self, "bench-shop", "upstream")
+	if err != nil {
+		return "", err
+	}
+	select {
+	case address := <-lines:
+		p.list = append(p.list, &proxy{name: "direct", address: address, pid: run.PID()})
+		return address, nil
+	case <-run.Done():
+		return "", run.Ended()
+	case <-ctx.Done():
+		return "", context.Cause(ctx)
+	}
+}
+
+// gatewayEnv is the environment of an api-gateway all of whose upstreams are one.
+func (b *bench) gatewayEnv() func(url string, port int) []string {
+	return func(url string, port int) []string {
+		env := []string{
+			"AUTH=off", "RATE_PER_SECOND=1000000", "BIND_ADDRESS=127.0.0.1", fmt.Sprint("PORT=", port), "DRAIN_PAUSE=0s",
+			"LOG_FORMAT=json", "LOG_LEVEL=info",
+		}
+		gateway, _ := b.catalogue.Program(gatewayName)
+		for _, call := range gateway.Calls {
+			env = append(env, call.Variable+"="+url)
+		}
+		return env
+	}
 }
 
 func (p *proxy) target() target {
 	request := []byte("GET /estoque/SHOE-VENTO HTTP/1.1\r\nHost: " + p.address + "\r\nUser-Agent: bench-shop\r\nAccept: */*\r\n\r\n")
-	return target{address: p.address, request: func() []byte { return request }, good: func(status int, _ []byte) bool { return status == http.StatusOK }}
+	return target{
+		address: p.address, request: func() []byte { return request },
+		good: func(status int, _ []byte) bool { return status == http.StatusOK },
+	}
 }
 
 // proxyClients is how many connections the load at a proxy has.
 const proxyClients = 16
 
-// compare drives the same load at each in turn, several times.
+// compare sends the same load to each in turn, several times.
 func compare(ctx context.Context, list []*proxy, length time.Duration, note func(format string, args ...any)) error {
 	measure := func(p *proxy, do func() run) (run, float64, error) {
 		before, err := cpu(p.pid)

@@ -7,11 +7,12 @@ import (
 	"fmt"
 	"io"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 )
 
-// A statement is one that the server logged while an order was placed.
+// A statement that the server logged while an order was placed.
 type statement struct {
 	database string
 	text     string
@@ -29,8 +30,7 @@ func (s statement) bare() string {
 	return strings.TrimSuffix(strings.TrimSpace(comment.ReplaceAllString(s.text, "")), ";")
 }
 
-// first is the statement in a line, for people: how it begins, and what it is
-// called in queries.sql.
+// first shows the statement in one line: its name in queries.sql, and how it begins.
 func (s statement) first() string {
 	name, text := "", s.text
 	if rest, ok := strings.CutPrefix(text, "-- name: "); ok {
@@ -49,9 +49,9 @@ func (s statement) first() string {
 	return text + " ..."
 }
 
-// readLog reads the statements of the shop's databases out of a log of
-// PostgreSQL in JSON.
-func readLog(log io.Reader, databases map[string]bool) ([]statement, error) {
+// readLog reads the statements of the shop's databases from a log of PostgreSQL in
+// JSON.
+func readLog(log io.Reader, databases []string) ([]statement, error) {
 	var all []statement
 	lines := bufio.NewScanner(log)
 	lines.Buffer(nil, 1<<20)
@@ -62,9 +62,9 @@ func readLog(log io.Reader, databases map[string]bool) ([]statement, error) {
 			Detail   string `json:"detail"`
 		}
 		if err := json.Unmarshal(lines.Bytes(), &line); err != nil {
-			continue // being written still
+			continue // the server is still writing it
 		}
-		if !databases[line.Database] {
+		if !slices.Contains(databases, line.Database) {
 			continue
 		}
 		kind, text, ok := strings.Cut(line.Message, ": ")
@@ -98,7 +98,7 @@ func readParams(text string) ([]param, error) {
 			continue
 		}
 		if !strings.HasPrefix(rest, "'") {
-			return nil, fmt.Errorf("%q is no quoted value", rest)
+			return nil, fmt.Errorf("%q is not a quoted value", rest)
 		}
 		var value strings.Builder
 		i := 1
@@ -121,7 +121,7 @@ func readParams(text string) ([]param, error) {
 	return params, nil
 }
 
-// signature is what two recordings of the same work have in common.
+// signature is equal for two recordings of the same work.
 func signature(statements []statement) string {
 	var b strings.Builder
 	for _, s := range statements {
@@ -133,13 +133,13 @@ func signature(statements []statement) string {
 // An example is the order whose statements are replayed.
 type example struct {
 	key, sku   string
-	skus       []string // of which each replay takes one at random
+	skus       []string // each replay takes one of them at random
 	statements []statement
 }
 
-// Expressions of values that are new for each replay. They are computed by the
-// server from numbers that pgbench counts by itself, so that they cost no
-// statement of their own. An id grows with time as those of orders do.
+// Expressions of values that are new for each replay. The server computes them from
+// numbers that pgbench counts by itself, so that they cost no statement. An id grows
+// with time as those of orders do.
 const (
 	newID  = "(lpad(to_hex(:seq::bigint), 16, '0') || lpad(to_hex(:client_id::bigint), 16, '0'))"
 	newKey = "('bench-' || :seq::bigint || '-' || :client_id::bigint)"
@@ -152,11 +152,10 @@ var (
 	comment     = regexp.MustCompile(`(?m)^\s*--.*$`)
 )
 
-// script makes of the statements a script for pgbench, and the variables that it
-// needs. A statement's text stays as it is, but for parameters that have to be
-// others each time. pgbench makes a parameter of each place where a variable
-// stands, so that each is given its type. Each statement is a transaction of its
-// own where it was one.
+// script turns the statements into a script for pgbench, and returns the variables that
+// it needs. The text of a statement stays the same except for parameters that have to
+// differ each time. pgbench turns each use of a variable into a parameter, so each gets
+// its type. A statement that was a transaction of its own stays one.
 func (e example) script() (script string, variables []string, err error) {
 	var b strings.Builder
 	fmt.Fprintf(&b, "\\set seq :seq + 1\n\\set sku random(1, %d)\n", len(e.skus))
@@ -173,7 +172,7 @@ func (e example) script() (script string, variables []string, err error) {
 			value := e.fresh(p.value)
 			switch {
 			case p.null:
-				value = "NULL" // of which pgbench has no variable
+				value = "NULL" // which no variable of pgbench can hold
 			case value == "":
 				value = fmt.Sprintf(":s%dp%d", i+1, n)
 			}
@@ -192,8 +191,8 @@ func (e example) script() (script string, variables []string, err error) {
 	return b.String(), variables, nil
 }
 
-// fresh is the expression that stands for a value which must not be the same for
-// two orders, or "". Documents stay: nothing is looked up by what is in them.
+// fresh is the expression for a value that must differ between two orders, or "". JSON
+// documents stay the same: nothing is looked up by their content.
 func (e example) fresh(value string) string {
 	id := anID.FindStringIndex(value)
 	switch {

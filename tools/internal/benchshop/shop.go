@@ -16,26 +16,25 @@ import (
 	"github.com/loja-veloz/platform/tools/internal/dev"
 )
 
-// databases are the services with one each, of the same name.
-var databases = []string{"pedidos", "pagamentos", "estoque"}
+// gatewayName is the service through which buyers order.
+const gatewayName = "api-gateway"
 
-// services are those that an order passes, and the page before them.
-var services = []string{"api-gateway", "pedidos", "estoque", "pagamentos", "sample-web-app"}
-
-// jsonLog has the server log in a form that is read without guessing.
+// jsonLog has the server log in a form that is parsed without guessing.
 var jsonLog = []string{"logging_collector=on", "log_destination=jsonlog", "log_directory=log", "log_filename=bench.log"}
 
-// serverLog is where, below the stack's folder.
+// serverLog is the path of that log below the shop's folder.
 func serverLog(dir string) string { return filepath.Join(dir, "postgres", "log", "bench.json") }
 
-// startShop starts it with the durability of production: PostgreSQL as it comes.
-func startShop(ctx context.Context, o Options, dir string) (*dev.Stack, error) {
+func (b *bench) shopDir() string { return filepath.Join(b.dir, "shop") }
+
+// startShop starts the shop with the durability of production: PostgreSQL's defaults.
+func (b *bench) startShop(ctx context.Context) (*dev.Shop, error) {
 	env := map[string][]string{}
-	for _, s := range services {
-		env[s] = append([]string{"LOG_LEVEL=warn"}, o.Env...)
+	for _, s := range b.services() {
+		env[s] = append([]string{"LOG_LEVEL=warn"}, b.Env...)
 	}
-	env["api-gateway"] = append(env["api-gateway"], "RATE_PER_SECOND=0")
-	return dev.Start(ctx, dev.Options{Dir: dir, Services: services, Env: env, Postgres: jsonLog, Out: o.Out})
+	env[gatewayName] = append(env[gatewayName], "RATE_PER_SECOND=0")
+	return dev.Start(ctx, dev.Options{Dir: b.shopDir(), Programs: b.services(), Env: env, Postgres: jsonLog, Out: b.Out})
 }
 
 type article struct {
@@ -48,19 +47,19 @@ type article struct {
 
 // buyers order one unit of a random article each time.
 type buyers struct {
-	stack    *dev.Stack
+	shop     *dev.Shop
 	articles []article
-	run      string // of the keys
+	run      string // in each key
 	next     atomic.Int64
 }
 
-// plenty is what is added to each article's stock.
+// plenty is added to the stock of each article.
 const plenty = 1_000_000
 
-func newBuyers(ctx context.Context, stack *dev.Stack) (*buyers, error) {
-	b := &buyers{stack: stack, run: fmt.Sprint(time.Now().UnixMilli())}
+func newBuyers(ctx context.Context, shop *dev.Shop) (*buyers, error) {
+	b := &buyers{shop: shop, run: fmt.Sprint(time.Now().UnixMilli())}
 	var page struct{ Items []article }
-	if err := call(ctx, http.MethodGet, stack.URL("api-gateway")+"/estoque?limit=100", "", nil, &page); err != nil {
+	if err := call(ctx, http.MethodGet, shop.URL(gatewayName)+"/estoque?limit=100", "", nil, &page); err != nil {
 		return nil, err
 	}
 	if b.articles = page.Items; len(b.articles) == 0 {
@@ -68,7 +67,8 @@ func newBuyers(ctx context.Context, stack *dev.Stack) (*buyers, error) {
 	}
 	for _, a := range b.articles {
 		body := fmt.Sprintf(`{"quantity":%d,"reason":"bench-shop"}`, plenty)
-		if err := call(ctx, http.MethodPost, stack.URL("estoque")+"/admin/estoque/"+a.SKU+"/top-ups", body, map[string]string{"Idempotency-Key": "bench-" + a.SKU}, nil); err != nil {
+		key := map[string]string{"Idempotency-Key": "bench-" + a.SKU}
+		if err := call(ctx, http.MethodPost, shop.URL("estoque")+"/admin/estoque/"+a.SKU+"/top-ups", body, key, nil); err != nil {
 			return nil, err
 		}
 	}
@@ -106,23 +106,23 @@ func call(ctx context.Context, method, url, body string, header map[string]strin
 	return json.Unmarshal(answer, into)
 }
 
-// order is a new one, with its key.
+// order is the body of a new order and its key.
 func (b *buyers) order(a article) (key, body string) {
 	key = fmt.Sprintf("%s-%d", b.run, b.next.Add(1))
 	return key, fmt.Sprintf(`{"lines":[{"sku":%q,"quantity":1}],"total":{"amount":%d,"currency":%q},"card_token":"tok_approved"}`,
 		a.SKU, a.Price.Amount, a.Price.Currency)
 }
 
-// target has each request place an order through api-gateway; what counts is one
-// that is confirmed when it is answered.
+// target places an order through api-gateway with each request. An answer is good if
+// the order is confirmed in it.
 func (b *buyers) target() target {
-	address := strings.TrimPrefix(b.stack.URL("api-gateway"), "http://")
+	address := strings.TrimPrefix(b.shop.URL(gatewayName), "http://")
 	return target{
 		address: address,
 		request: func() []byte {
 			key, body := b.order(b.articles[rand.IntN(len(b.articles))])
-			return fmt.Appendf(nil, "POST /pedidos HTTP/1.1\r\nHost: %s\r\nContent-Type: application/json\r\nIdempotency-Key: %s\r\nContent-Length: %d\r\n\r\n%s",
-				address, key, len(body), body)
+			return fmt.Appendf(nil, "POST /pedidos HTTP/1.1\r\nHost: %s\r\nContent-Type: application/json\r\n"+
+				"Idempotency-Key: %s\r\nContent-Length: %d\r\n\r\n%s", address, key, len(body), body)
 		},
 		good: func(status int, body []byte) bool {
 			return status == http.StatusCreated && bytes.Contains(body, []byte(`"state":"confirmed"`))
@@ -130,12 +130,13 @@ func (b *buyers) target() target {
 	}
 }
 
-// place places an order of always the same article, for the record.
+// place places an order, always of the same article, to be recorded.
 func (b *buyers) place(ctx context.Context) (key, sku string, err error) {
 	a := b.articles[0]
 	key, body := b.order(a)
 	var o struct{ State string }
-	if err := call(ctx, http.MethodPost, b.stack.URL("api-gateway")+"/pedidos", body, map[string]string{"Idempotency-Key": key}, &o); err != nil {
+	header := map[string]string{"Idempotency-Key": key}
+	if err := call(ctx, http.MethodPost, b.shop.URL(gatewayName)+"/pedidos", body, header, &o); err != nil {
 		return "", "", err
 	}
 	if o.State != "confirmed" {
@@ -144,11 +145,11 @@ func (b *buyers) place(ctx context.Context) (key, sku string, err error) {
 	return key, a.SKU, nil
 }
 
-// usage is the CPU time of each component of the stack.
-func usage(stack *dev.Stack) (map[string]time.Duration, error) {
+// usage is the CPU time of each process of the shop.
+func (b *bench) usage(shop *dev.Shop) (map[string]time.Duration, error) {
 	used := map[string]time.Duration{}
-	for _, name := range append([]string{dev.PostgreSQL}, services...) {
-		pid, err := stack.PID(name)
+	for _, name := range append([]string{dev.PostgreSQL}, b.services()...) {
+		pid, err := shop.PID(name)
 		if err != nil {
 			return nil, err
 		}

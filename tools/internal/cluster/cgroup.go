@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"os"
@@ -14,7 +15,10 @@ import (
 const cgroupRoot = "/sys/fs/cgroup"
 
 // cgroupControllers are the version 1 hierarchies that the kubelet looks for.
-var cgroupControllers = []string{"cpu", "cpuacct", "cpuset", "memory", "pids", "systemd", "hugetlb", "blkio", "devices", "freezer", "net_cls", "net_prio", "perf_event", "rdma"}
+var cgroupControllers = []string{
+	"cpu", "cpuacct", "cpuset", "memory", "pids", "systemd", "hugetlb", "blkio", "devices", "freezer",
+	"net_cls", "net_prio", "perf_event", "rdma",
+}
 
 func cgroupVersion2() bool {
 	_, err := os.Stat(filepath.Join(cgroupRoot, "cgroup.controllers"))
@@ -23,7 +27,7 @@ func cgroupVersion2() bool {
 
 const subtreeControl = cgroupRoot + "/cgroup.subtree_control"
 
-// addedControllers notes which controllers cgroupUp has switched on.
+// addedControllers is the file with the controllers that cgroupUp has switched on.
 func addedControllers() string { return filepath.Join(runDir, "cgroup-controllers") }
 
 // cgroupDirs are the folders that hold this cluster's control groups.
@@ -41,8 +45,8 @@ func cgroupDirs() []string {
 	return dirs
 }
 
-// cgroupUp makes the control group under which the kubelet puts all pods.
-func cgroupUp() error {
+// cgroupUp creates the control group below which the kubelet puts all pods.
+func cgroupUp(context.Context) error {
 	if cgroupVersion2() {
 		before, err := os.ReadFile(subtreeControl)
 		if err != nil {
@@ -99,7 +103,7 @@ func cgroupProcesses() ([]int, error) {
 			}
 			b, err := os.ReadFile(path)
 			if errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ENODEV) {
-				return nil // the group ended meanwhile
+				return nil // the group has ended since
 			}
 			if err != nil {
 				return err
@@ -120,8 +124,15 @@ func cgroupProcesses() ([]int, error) {
 	return pids, nil
 }
 
+func cgroupLeft(context.Context) ([]string, error) {
+	return slices.DeleteFunc(cgroupDirs(), func(dir string) bool {
+		_, err := os.Stat(dir)
+		return err != nil
+	}), nil
+}
+
 // cgroupDown removes the control groups, children first.
-func cgroupDown() error {
+func cgroupDown(context.Context) error {
 	var failed error
 	for _, dir := range cgroupDirs() {
 		var all []string

@@ -1,26 +1,26 @@
-// Package cluster runs a real single-node Kubernetes on this machine without
-// systemd, Docker or an image registry elsewhere: etcd, the control plane, a
-// kubelet on containerd and a registry on localhost, as plain processes with
-// every address on loopback and on links that it made.
+// Package cluster runs a real single-node Kubernetes on this machine without systemd,
+// Docker or a remote image registry: etcd, the control plane, a kubelet on containerd and
+// a registry on localhost, as plain processes that listen only on loopback and on links
+// that the cluster creates. It is a list of parts (part.go): Up, Down, Status and
+// Leftovers walk that list.
 package cluster
 
 import (
 	"context"
-	"embed"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
-	"text/template"
-	"time"
+	"slices"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/loja-veloz/platform/tools/internal/command"
 	"github.com/loja-veloz/platform/tools/internal/console"
 )
 
-// Addresses and names of the local cluster. The ranges lie in 10.0.0.0/8 and
-// stay on this machine: nothing masquerades them and nothing routes them out.
+// Addresses and names of the local cluster. The ranges lie in 10.0.0.0/8 and stay on this
+// machine: nothing masquerades them and nothing routes them out.
 const (
 	NodeName    = "loja"
 	Context     = "loja-veloz" // of the kubeconfig
@@ -33,9 +33,10 @@ const (
 	dnsIP       = "10.215.0.10"
 	cgroup      = "loja-veloz"
 	runDir      = "/run/loja-veloz"
+	gatewayPort = 30080 // NodePort of the gateway's Service
 )
 
-// A Cluster is the one local cluster of a checkout.
+// A Cluster is the one local cluster of a repo. A machine has at most one.
 type Cluster struct {
 	Data string // folder of what outlives a stop
 	Bin  string // folder with the Kubernetes programs
@@ -50,62 +51,82 @@ func (c *Cluster) logs() string         { return filepath.Join(c.Data, "logs") }
 func (c *Cluster) bin(n string) string  { return filepath.Join(c.Bin, n) }
 func (c *Cluster) conf(n string) string { return filepath.Join(runDir, n) }
 
-// Up starts whatever is not running and returns when the node is ready. images
-// is called once the registry answers and before pods start: it puts the
-// images there that the cluster itself needs.
+// Kubectl is a kubectl command against this cluster.
+func (c *Cluster) Kubectl(args ...string) command.Command {
+	return command.Command{Args: append([]string{c.bin("kubectl"), "--kubeconfig=" + c.Kubeconfig()}, args...)}
+}
+
+// Up starts each part that does not run, and returns when the node is ready. images is
+// called once the registry answers and before pods start: it puts the images there that
+// the cluster itself needs.
 func (c *Cluster) Up(ctx context.Context, images func(context.Context) error) error {
-	running, err := c.owned()
+	running, err := c.Running()
 	if err != nil {
 		return err
 	}
 	if err := c.claimData(); err != nil {
 		return err
 	}
+	parts := c.parts(images)
 	if !running {
-		if err := c.preflight(ctx); err != nil {
+		if err := c.preflight(ctx, parts); err != nil {
 			return err
 		}
-		if err := os.MkdirAll(runDir, 0o700); err != nil {
-			return err
-		}
-		if err := os.WriteFile(ownerFile(), []byte(c.Data), 0o600); err != nil {
+		if err := c.claimMachine(); err != nil {
 			return err
 		}
 	}
-	for _, dir := range []string{c.logs(), c.pki()} {
-		if err := os.MkdirAll(dir, 0o700); err != nil {
-			return fmt.Errorf("making the cluster's folders: %w", err)
-		}
-	}
-	for _, step := range []struct {
-		what string
-		do   func(context.Context) error
-	}{
-		{"making certificates", c.certificates},
-		{"writing configuration", c.writeConfig},
-		{"setting up the network", c.networkUp},
-		{"making control groups", func(context.Context) error { return cgroupUp() }},
-		{"starting etcd, containerd and the registry", c.startBase},
-		{"starting the API server", c.startAPIServer},
-		{"filling the registry", images},
-		{"starting the node", c.startNode},
-		{"starting cluster DNS", c.startDNS},
-	} {
-		if err := step.do(ctx); err != nil {
-			return fmt.Errorf("%s: %w", step.what, err)
-		}
-	}
-	return nil
+	return bringUp(ctx, parts)
 }
 
-// dataMarker is a file that tells a folder of ours from any other.
+// Down ends the cluster and leaves no process, mount, link, route, rule or file outside
+// Data behind, whatever state the cluster is in. The data is kept.
+func (c *Cluster) Down(ctx context.Context) error {
+	if running, err := c.Running(); err != nil || !running {
+		return err
+	}
+	if err := Supported(); err != nil {
+		return err
+	}
+	if err := takeDown(ctx, c.parts(nil)); err != nil {
+		return fmt.Errorf("stopping the cluster: %w\nrun `make down` again: it retries what it could not remove", err)
+	}
+	return os.RemoveAll(runDir)
+}
+
+// Leftovers lists what a stopped cluster must not leave on this machine.
+func (c *Cluster) Leftovers(ctx context.Context) ([]string, error) {
+	left, err := leftovers(ctx, c.parts(nil))
+	if _, missing := os.Stat(runDir); missing == nil {
+		left = append(left, runDir)
+	}
+	return left, err
+}
+
+// Status reports the parts that consist of processes, in the order in which they go down.
+func (c *Cluster) Status() ([]ProcessStatus, error) {
+	var all []ProcessStatus
+	for _, p := range slices.Backward(c.parts(nil)) {
+		if p.pids == nil {
+			continue
+		}
+		s, err := status(p)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, s)
+	}
+	return all, nil
+}
+
+// dataMarker is a file that distinguishes the cluster's data folder from any other.
 const dataMarker = ".loja-veloz"
 
-// claimData makes the data folder, and refuses one that holds other things:
-// wipe deletes it whole.
+// claimData creates the data folder, and refuses one that holds other things: wipe
+// deletes all of it.
 func (c *Cluster) claimData() error {
 	if err := os.MkdirAll(c.Data, 0o700); err != nil {
-		return fmt.Errorf("making the cluster's data folder: %w", err)
+		return fmt.Errorf("creating the cluster's data folder: %w", err)
 	}
 	entries, err := os.ReadDir(c.Data)
 	if err != nil {
@@ -118,11 +139,41 @@ func (c *Cluster) claimData() error {
 	return os.WriteFile(marker, nil, 0o600)
 }
 
+// minFree is the free disk space, in bytes, that the cluster's data needs: images, etcd
+// and some days of logs.
+const minFree = 2 << 30
+
+func (c *Cluster) checkSpace(context.Context) error {
+	var fs unix.Statfs_t
+	parent := c.Data
+	for unix.Statfs(parent, &fs) != nil && parent != "/" {
+		parent = filepath.Dir(parent)
+	}
+	if free := fs.Bavail * uint64(fs.Bsize); free < minFree {
+		return fmt.Errorf("%s has %d MiB free, the local cluster needs %d MiB: free some, or set LOJA_DATA to a folder on a larger disk",
+			parent, free>>20, minFree>>20)
+	}
+	return nil
+}
+
+func (c *Cluster) createFolders(context.Context) error {
+	return errors.Join(os.MkdirAll(c.logs(), 0o700), os.MkdirAll(c.pki(), 0o700))
+}
+
 func ownerFile() string { return filepath.Join(runDir, "owner") }
 
-// owned tells whether this checkout's cluster was started, and fails if another
-// checkout's was.
-func (c *Cluster) owned() (bool, error) {
+// claimMachine notes whose cluster this machine runs. Down undoes it last, by deleting
+// the run folder, once nothing else is left.
+func (c *Cluster) claimMachine() error {
+	if err := os.MkdirAll(runDir, 0o700); err != nil {
+		return err
+	}
+	return os.WriteFile(ownerFile(), []byte(c.Data), 0o600)
+}
+
+// Running reports whether this repo's cluster was started, and fails if another repo's
+// was.
+func (c *Cluster) Running() (bool, error) {
 	b, err := os.ReadFile(ownerFile())
 	if errors.Is(err, os.ErrNotExist) {
 		procs, err := Processes()
@@ -132,204 +183,14 @@ func (c *Cluster) owned() (bool, error) {
 		return false, fmt.Errorf("the local cluster belongs to root: %w", err)
 	}
 	if owner := string(b); owner != c.Data {
-		return false, fmt.Errorf("another checkout's cluster runs on this machine, with its data in %s: run `make down` there first", owner)
+		return false, fmt.Errorf("another repo's cluster runs on this machine, with its data in %s: run `make down` there first", owner)
 	}
 	return true, nil
 }
 
-//go:embed config
-var configFiles embed.FS
-
-// writeConfig renders every file under config into the run folder.
-func (c *Cluster) writeConfig(context.Context) error {
-	cniBin, err := cniBinDir()
-	if err != nil {
-		return err
-	}
-	values := map[string]string{
-		"Run": runDir, "Data": c.Data, "PKI": c.pki(), "CNIBin": cniBin, "Cgroup": cgroup,
-		"NodeIP": nodeIP, "PodCIDR": podCIDR, "DNSIP": dnsIP, "Registry": Registry,
-	}
-	render := func(name, target string) error {
-		b, err := configFiles.ReadFile("config/" + name)
-		if err != nil {
-			return err
-		}
-		t, err := template.New(name).Option("missingkey=error").Parse(string(b))
-		if err != nil {
-			return err
-		}
-		if err := os.MkdirAll(filepath.Dir(target), 0o700); err != nil {
-			return err
-		}
-		f, err := os.OpenFile(target, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
-		if err != nil {
-			return err
-		}
-		if err := t.Execute(f, values); err != nil {
-			f.Close()
-			return err
-		}
-		return f.Close()
-	}
-	for _, name := range []string{"containerd.toml", "kubelet.yaml", "registry.yaml", "cluster.yaml"} {
-		if err := render(name, c.conf(name)); err != nil {
-			return err
-		}
-	}
-	if err := render("cni.conflist", c.conf("cni/10-loja.conflist")); err != nil {
-		return err
-	}
-	if err := os.WriteFile(c.conf("resolv.conf"), []byte("nameserver "+dnsIP+"\n"), 0o600); err != nil {
-		return err
-	}
-	for _, host := range []string{"docker.io", "quay.io", "registry.k8s.io", "ghcr.io"} {
-		values["Host"] = host
-		if host == "docker.io" {
-			values["Host"] = "registry-1.docker.io"
-		}
-		if err := render("hosts.toml", c.conf("certs.d/"+host+"/hosts.toml")); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (c *Cluster) startBase(ctx context.Context) error {
-	pki := c.pki()
-	if err := c.start("etcd", c.bin("etcd"),
-		"--name="+NodeName, "--data-dir="+filepath.Join(c.Data, "etcd"),
-		"--listen-client-urls=https://127.0.0.1:2379", "--advertise-client-urls=https://127.0.0.1:2379",
-		"--listen-peer-urls=https://127.0.0.1:2380", "--initial-advertise-peer-urls=https://127.0.0.1:2380",
-		"--initial-cluster="+NodeName+"=https://127.0.0.1:2380",
-		"--client-cert-auth", "--trusted-ca-file="+pki+"/etcd/ca.crt",
-		"--cert-file="+pki+"/etcd/server.crt", "--key-file="+pki+"/etcd/server.key",
-		"--peer-client-cert-auth", "--peer-trusted-ca-file="+pki+"/etcd/ca.crt",
-		"--peer-cert-file="+pki+"/etcd/peer.crt", "--peer-key-file="+pki+"/etcd/peer.key",
-		"--auto-compaction-retention=1", "--snapshot-count=10000", "--log-level=warn",
-	); err != nil {
-		return err
-	}
-	if err := c.start("docker-registry", "docker-registry", "serve", c.conf("registry.yaml")); err != nil {
-		return err
-	}
-	if err := c.start("containerd", "containerd", "--config="+c.conf("containerd.toml")); err != nil {
-		return err
-	}
-	return c.waitHTTP(ctx, "docker-registry", "http://"+Registry+"/v2/")
-}
-
-func (c *Cluster) startAPIServer(ctx context.Context) error {
-	pki := c.pki()
-	if err := c.start("kube-apiserver", c.bin("kube-apiserver"),
-		"--advertise-address="+nodeIP, "--bind-address="+nodeIP, "--secure-port=6443",
-		"--allow-privileged=true", "--authorization-mode=Node,RBAC", "--enable-admission-plugins=NodeRestriction",
-		"--anonymous-auth=true", // RBAC leaves anonymous callers the health endpoints alone
-		"--client-ca-file="+pki+"/ca.crt", "--tls-cert-file="+pki+"/apiserver.crt", "--tls-private-key-file="+pki+"/apiserver.key",
-		"--etcd-servers=https://127.0.0.1:2379", "--etcd-cafile="+pki+"/etcd/ca.crt",
-		"--etcd-certfile="+pki+"/apiserver-etcd-client.crt", "--etcd-keyfile="+pki+"/apiserver-etcd-client.key",
-		"--kubelet-certificate-authority="+pki+"/ca.crt", "--kubelet-preferred-address-types=InternalIP",
-		"--kubelet-client-certificate="+pki+"/apiserver-kubelet-client.crt", "--kubelet-client-key="+pki+"/apiserver-kubelet-client.key",
-		"--proxy-client-cert-file="+pki+"/front-proxy-client.crt", "--proxy-client-key-file="+pki+"/front-proxy-client.key",
-		"--requestheader-client-ca-file="+pki+"/front-proxy-ca.crt", "--requestheader-allowed-names=front-proxy-client",
-		"--requestheader-extra-headers-prefix=X-Remote-Extra-", "--requestheader-group-headers=X-Remote-Group", "--requestheader-username-headers=X-Remote-User",
-		"--service-account-issuer=https://kubernetes.default.svc.cluster.local",
-		"--service-account-key-file="+pki+"/sa.pub", "--service-account-signing-key-file="+pki+"/sa.key",
-		"--service-cluster-ip-range="+serviceCIDR, "--profiling=false", "--event-ttl=30m",
-		"--max-requests-inflight=100", "--max-mutating-requests-inflight=50",
-	); err != nil {
-		return err
-	}
-	return c.wait(ctx, "kube-apiserver", func(ctx context.Context) error {
-		_, err := c.Kubectl("get", "--raw", "/readyz").Text(ctx)
-		return err
-	})
-}
-
-func (c *Cluster) startNode(ctx context.Context) error {
-	conf := func(n string) string { return filepath.Join(c.Data, n+".conf") }
-	if err := c.start("kube-controller-manager", c.bin("kube-controller-manager"),
-		"--kubeconfig="+conf("controller-manager"), "--authentication-kubeconfig="+conf("controller-manager"), "--authorization-kubeconfig="+conf("controller-manager"),
-		"--bind-address=127.0.0.1", "--leader-elect=false", "--profiling=false",
-		"--allocate-node-cidrs=true", "--cluster-cidr="+podCIDR, "--node-cidr-mask-size=24", "--service-cluster-ip-range="+serviceCIDR,
-		"--root-ca-file="+c.pki()+"/ca.crt", "--service-account-private-key-file="+c.pki()+"/sa.key", "--use-service-account-credentials=true",
-		"--cluster-signing-cert-file="+c.pki()+"/ca.crt", "--cluster-signing-key-file="+c.pki()+"/ca.key",
-		"--controllers=*,bootstrap-signer-controller,token-cleaner-controller",
-	); err != nil {
-		return err
-	}
-	if err := c.start("kube-scheduler", c.bin("kube-scheduler"),
-		"--kubeconfig="+conf("scheduler"), "--authentication-kubeconfig="+conf("scheduler"), "--authorization-kubeconfig="+conf("scheduler"),
-		"--bind-address=127.0.0.1", "--leader-elect=false", "--profiling=false",
-	); err != nil {
-		return err
-	}
-	if err := c.waitSocket(ctx, "containerd", filepath.Join(runDir, "containerd.sock")); err != nil {
-		return err
-	}
-	if err := c.start("kubelet", c.bin("kubelet"),
-		"--config="+c.conf("kubelet.yaml"), "--kubeconfig="+conf("kubelet"), "--root-dir="+filepath.Join(c.Data, "kubelet"),
-		"--hostname-override="+NodeName, "--node-ip="+nodeIP,
-	); err != nil {
-		return err
-	}
-	if err := c.start("kube-proxy", c.bin("kube-proxy"),
-		"--kubeconfig="+conf("kube-proxy"), "--hostname-override="+NodeName, "--proxy-mode=iptables", "--cluster-cidr="+podCIDR,
-		"--nodeport-addresses=127.0.0.0/8,"+nodeCIDR, "--healthz-bind-address=127.0.0.1:10256", "--metrics-bind-address=127.0.0.1:10249",
-		"--conntrack-max-per-core=0", "--conntrack-tcp-timeout-established=0", "--conntrack-tcp-timeout-close-wait=0",
-	); err != nil {
-		return err
-	}
-	return c.wait(ctx, "kubelet", func(ctx context.Context) error {
-		out, err := c.Kubectl("get", "node", NodeName, "-o", `jsonpath={range .status.conditions[?(@.type=="Ready")]}{.status} {.message}{end}`).Text(ctx)
-		if err != nil {
-			return err
-		}
-		if !strings.HasPrefix(out, "True") {
-			return fmt.Errorf("node %s is not ready: %s", NodeName, out)
-		}
-		return c.nodeFresh(ctx)
-	})
-}
-
-// nodeFresh fails while the node's state is that of an earlier run.
-func (c *Cluster) nodeFresh(ctx context.Context) error {
-	out, err := c.Kubectl("get", "node", NodeName, "-o", `jsonpath={.status.conditions[?(@.type=="Ready")].lastHeartbeatTime}`).Text(ctx)
-	if err != nil {
-		return err
-	}
-	seen, err := time.Parse(time.RFC3339, out)
-	if err != nil {
-		return fmt.Errorf("node %s: heartbeat %q: %w", NodeName, out, err)
-	}
-	began, err := startTime("kubelet")
-	if err != nil {
-		return err
-	}
-	if seen.Before(began.Add(-time.Second)) {
-		return fmt.Errorf("node %s has not reported since the kubelet started", NodeName)
-	}
-	return nil
-}
-
-func (c *Cluster) startDNS(ctx context.Context) error {
-	if _, err := c.Kubectl("apply", "--server-side", "--force-conflicts", "-f", c.conf("cluster.yaml")).Text(ctx); err != nil {
-		return err
-	}
-	return c.wait(ctx, "", func(ctx context.Context) error {
-		_, err := c.Kubectl("-n", "kube-system", "rollout", "status", "deployment/coredns", "--timeout=1s").Text(ctx)
-		return err
-	})
-}
-
-// Kubectl is a kubectl command against this cluster.
-func (c *Cluster) Kubectl(args ...string) command.Command {
-	return command.Command{Args: append([]string{c.bin("kubectl"), "--kubeconfig=" + c.Kubeconfig()}, args...)}
-}
-
 // Wipe deletes the cluster's data. The cluster must be down.
 func (c *Cluster) Wipe() error {
-	if running, err := c.owned(); err != nil {
+	if running, err := c.Running(); err != nil {
 		return err
 	} else if running {
 		return errors.New("the cluster still runs: run `make down` first")

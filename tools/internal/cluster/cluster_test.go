@@ -49,7 +49,10 @@ func TestDataFolderIsClaimedAgain(t *testing.T) {
 
 func TestRenewalKeepsTheAuthorities(t *testing.T) {
 	c := testCluster(t)
-	keep := []string{"pki/ca.crt", "pki/ca.key", "pki/front-proxy-ca.crt", "pki/front-proxy-ca.key", "pki/etcd/ca.crt", "pki/etcd/ca.key", "pki/sa.key", "pki/sa.pub"}
+	keep := []string{
+		"pki/ca.crt", "pki/ca.key", "pki/front-proxy-ca.crt", "pki/front-proxy-ca.key",
+		"pki/etcd/ca.crt", "pki/etcd/ca.key", "pki/sa.key", "pki/sa.pub",
+	}
 	leaves := []string{"pki/apiserver.crt", "pki/apiserver.key", "pki/etcd/server.crt", "pki/etcd/server.key", "kubelet.conf"}
 	for _, f := range append(keep, leaves...) {
 		path := filepath.Join(c.Data, f)

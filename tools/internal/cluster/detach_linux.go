@@ -10,7 +10,7 @@ import (
 func detach(mount string) error {
 	err := unix.Unmount(mount, unix.MNT_DETACH)
 	if errors.Is(err, unix.EINVAL) {
-		return nil // no mount any more
+		return nil // it is no longer a mount
 	}
 	return err
 }

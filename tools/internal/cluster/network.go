@@ -1,7 +1,6 @@
 package cluster
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -15,13 +14,16 @@ import (
 	"github.com/loja-veloz/platform/tools/internal/command"
 )
 
-// sysctls are the kernel settings that the kubelet and kube-proxy change; they
-// are noted before and restored after.
+var networkPrograms = []requirement{{"ip", "iproute2"}, {"iptables", "iptables"}}
+
+// sysctls are the kernel settings that the kubelet and kube-proxy change. They are saved
+// before and restored after.
 var sysctls = []string{
 	"net.ipv4.ip_forward", "net.ipv4.conf.all.route_localnet", "net.ipv4.vs.conntrack",
 	"vm.overcommit_memory", "vm.panic_on_oom", "kernel.panic", "kernel.panic_on_oops",
 	"kernel.keys.root_maxkeys", "kernel.keys.root_maxbytes",
-	"net.netfilter.nf_conntrack_max", "net.netfilter.nf_conntrack_tcp_timeout_established", "net.netfilter.nf_conntrack_tcp_timeout_close_wait",
+	"net.netfilter.nf_conntrack_max",
+	"net.netfilter.nf_conntrack_tcp_timeout_established", "net.netfilter.nf_conntrack_tcp_timeout_close_wait",
 }
 
 const forwardChain = "KUBE-LOJA-FORWARD"
@@ -34,12 +36,12 @@ func ip(args ...string) command.Command {
 	return command.Command{Args: append([]string{"ip"}, args...)}
 }
 
-// networkUp gives the node an address on a bridge of its own, since the
-// kubelet refuses one on loopback, and keeps the ranges of Services and pods on
-// it: each pod has a narrower route of its own, and a packet to one that is gone,
-// or to a Service that does not exist, never leaves this machine. (After a restart
-// Services lead to the pods' old addresses for some seconds. A router out there
-// that answered kept the API server on such a connection for good.)
+// networkUp gives the node an address on a bridge of its own, because the kubelet refuses
+// one on loopback, and routes the ranges of Services and pods to that bridge. Each pod has
+// a narrower route of its own; a packet to a pod that is gone, or to a Service that does
+// not exist, never leaves this machine. (After a restart Services point to the pods' old
+// addresses for some seconds. When a router outside answered such a packet, the API server
+// kept that connection forever.)
 func (c *Cluster) networkUp(ctx context.Context) error {
 	if _, err := os.Stat(filepath.Join("/sys/class/net", bridge)); err == nil {
 		return nil
@@ -68,8 +70,8 @@ func (c *Cluster) networkUp(ctx context.Context) error {
 			return err
 		}
 	}
-	// Where the machine's own rules drop what it forwards, as Docker's do, pods
-	// would not reach each other. The chain's name makes removeRules find it.
+	// Pods would not reach each other if the machine's own rules drop forwarded packets,
+	// as Docker's do. removeRules finds the chain by its name.
 	for _, args := range [][]string{
 		{"-N", forwardChain},
 		{"-A", forwardChain, "-s", podCIDR, "-j", "ACCEPT"},
@@ -110,13 +112,43 @@ func overlapping(ctx context.Context) error {
 	return nil
 }
 
-// networkDown removes the links, rules and settings that the cluster made.
+// checkNetwork refuses a machine that uses the cluster's ranges, or on which another
+// Kubernetes has its rules.
+func checkNetwork(ctx context.Context) error {
+	rules, err := kubeRules(ctx)
+	if err == nil && rules {
+		err = fmt.Errorf("this machine has iptables rules of another Kubernetes (chains KUBE-*), which this one would overwrite: %s",
+			Elsewhere)
+	}
+	return errors.Join(overlapping(ctx), err)
+}
+
+func networkLeft(ctx context.Context) ([]string, error) {
+	links, err := ourLinks(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var left []string
+	for _, l := range links {
+		left = append(left, "link "+l)
+	}
+	if err := overlapping(ctx); err != nil {
+		left = append(left, err.Error())
+	}
+	rules, err := kubeRules(ctx)
+	if rules {
+		left = append(left, "iptables chains KUBE-*")
+	}
+	return left, err
+}
+
+// networkDown removes the cluster's links and rules and restores the kernel settings.
 func networkDown(ctx context.Context) error {
 	var failed error
 	links, err := ourLinks(ctx)
 	failed = errors.Join(failed, err)
 	for _, link := range links {
-		// A pod's link goes with its network namespace, maybe meanwhile.
+		// A pod's link vanishes with its network namespace, perhaps just now.
 		if err := ip("link", "del", link).Run(ctx); err != nil {
 			if _, gone := os.Stat(filepath.Join("/sys/class/net", link)); gone == nil {
 				failed = errors.Join(failed, err)
@@ -145,8 +177,8 @@ func networkDown(ctx context.Context) error {
 	return failed
 }
 
-// ourLinks are the bridge and the host's ends of the pods' links: the CNI
-// plugin gives each of those the gateway's address of the pod range.
+// ourLinks are the bridge and the host's ends of the pods' links, to each of which the CNI
+// plugin gives the gateway's address of the pod range.
 func ourLinks(ctx context.Context) ([]string, error) {
 	out, err := ip("-j", "-4", "addr", "show").Text(ctx)
 	if err != nil {
@@ -175,12 +207,12 @@ func ourLinks(ctx context.Context) ([]string, error) {
 	return ours, nil
 }
 
-// removeRules removes the chains of kube-proxy and the kubelet, and the rules
-// that lead to them.
+// removeRules removes the chains of kube-proxy and the kubelet, and the rules that jump
+// to them.
 func removeRules(ctx context.Context, family, table string) error {
 	out, err := command.Command{Args: []string{family + "-save", "-t", table}}.Text(ctx)
 	if err != nil {
-		return nil //nolint:nilerr // no such table on this kernel: nothing is in it
+		return nil //nolint:nilerr // this kernel has no such table, so there is nothing to remove
 	}
 	restore := &strings.Builder{}
 	fmt.Fprintf(restore, "*%s\n", table)
@@ -207,44 +239,8 @@ func removeRules(ctx context.Context, family, table string) error {
 	return command.Command{Args: []string{family + "-restore", "--noflush"}, Stdin: strings.NewReader(restore.String())}.Run(ctx)
 }
 
-// kubeRules tells whether this machine has rules of some Kubernetes.
+// kubeRules reports whether this machine has rules of any Kubernetes.
 func kubeRules(ctx context.Context) (bool, error) {
 	out, err := command.Command{Args: []string{"iptables-save"}}.Text(ctx)
 	return strings.Contains(out, "\n:KUBE-"), err
-}
-
-// unmount detaches every mount below the given folders, innermost first.
-func unmount(dirs ...string) error {
-	mounts, err := mountsBelow(dirs...)
-	if err != nil {
-		return err
-	}
-	var failed error
-	for _, m := range slices.Backward(mounts) {
-		if err := detach(m); err != nil {
-			failed = errors.Join(failed, fmt.Errorf("unmounting %s: %w", m, err))
-		}
-	}
-	return failed
-}
-
-func mountsBelow(dirs ...string) ([]string, error) {
-	f, err := os.Open("/proc/self/mountinfo")
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	var mounts []string
-	for s := bufio.NewScanner(f); s.Scan(); {
-		fields := strings.Fields(s.Text())
-		if len(fields) < 5 {
-			continue
-		}
-		// proc(5): blanks in a path are written as octal escapes.
-		path := strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(fields[4])
-		if slices.ContainsFunc(dirs, func(d string) bool { return strings.HasPrefix(path, d+"/") }) {
-			mounts = append(mounts, path)
-		}
-	}
-	return mounts, nil
 }

@@ -15,6 +15,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -22,12 +23,12 @@ import (
 	"github.com/loja-veloz/platform/tools/internal/toolchain"
 )
 
-// renewBefore is how long before the end of the leaf certificates, which
-// kubeadm makes for a year, they are made anew.
+// renewBefore is how long before their expiry leaf certificates, which kubeadm issues for
+// a year, are renewed.
 const renewBefore = 60 * 24 * time.Hour
 
-// certificates lets kubeadm make whatever of the cluster's PKI is missing, and
-// makes leaf certificates anew that end soon.
+// certificates lets kubeadm create what is missing of the cluster's PKI, and renews leaf
+// certificates that expire soon.
 func (c *Cluster) certificates(ctx context.Context) error {
 	expires, err := notAfter(filepath.Join(c.pki(), "apiserver.crt"))
 	if err == nil && time.Until(expires) > renewBefore {
@@ -90,8 +91,8 @@ apiServer: {certSANs: [localhost, 127.0.0.1]}
 `, nodeIP, NodeName, runDir, Context, toolchain.KubernetesVersion, c.pki(), serviceCIDR, podCIDR)
 }
 
-// removeLeaves deletes every certificate but the authorities, and every
-// kubeconfig made from one.
+// removeLeaves deletes every certificate except the authorities', and the kubeconfigs that
+// contain one.
 func (c *Cluster) removeLeaves() error {
 	leaves, err := filepath.Glob(filepath.Join(c.pki(), "*.crt"))
 	if err != nil {
@@ -105,7 +106,7 @@ func (c *Cluster) removeLeaves() error {
 	if err != nil {
 		return err
 	}
-	for _, path := range append(append(leaves, etcd...), confs...) {
+	for _, path := range slices.Concat(leaves, etcd, confs) {
 		if strings.HasSuffix(path, "ca.crt") {
 			continue
 		}
@@ -149,10 +150,10 @@ func (c *Cluster) kubeletCertificate() error {
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(filepath.Join(c.pki(), "kubelet.key"), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600); err != nil {
-		return err
+	write := func(file, kind string, content []byte) error {
+		return os.WriteFile(filepath.Join(c.pki(), file), pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: content}), 0o600)
 	}
-	return os.WriteFile(filepath.Join(c.pki(), "kubelet.crt"), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert}), 0o600)
+	return errors.Join(write("kubelet.key", "PRIVATE KEY", der), write("kubelet.crt", "CERTIFICATE", cert))
 }
 
 func notAfter(path string) (time.Time, error) {

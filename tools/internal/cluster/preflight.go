@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -12,110 +11,85 @@ import (
 	"slices"
 	"strings"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/loja-veloz/platform/tools/internal/command"
-	"github.com/loja-veloz/platform/tools/internal/process"
 )
 
-// Elsewhere is what to do where the local cluster cannot run.
+// Elsewhere tells what to do on a machine where the local cluster cannot run.
 const Elsewhere = "use any other cluster instead: KUBE_CONTEXT=<context of your kubeconfig> make up (kind, minikube, k3d, a shared one)"
 
-// minFree is the free disk space that the cluster's data wants: images, etcd
-// and some days of logs.
-const minFree = 2 << 30
-
-// ports of the cluster's components on loopback, and the node port of the
-// gateway.
-var ports = []int{2379, 2380, 5000, 10248, 10249, 10256, 10257, 10259, 30080}
-
-// requirements are the programs of the Linux distribution that the cluster
-// runs on, with the Debian package that has each.
-var requirements = []struct{ program, pkg string }{
-	{"containerd", "containerd"}, {"runc", "runc"}, {"iptables", "iptables"}, {"conntrack", "conntrack"},
-	{"docker-registry", "docker-registry"}, {"ip", "iproute2"},
-}
-
-// Supported fails where the local cluster cannot run at all.
+// Supported refuses a machine where the local cluster cannot run at all.
 func Supported() error {
 	if runtime.GOOS != "linux" {
-		return fmt.Errorf("the local cluster needs Linux, this is %s: %s", runtime.GOOS, Elsewhere)
+		return fmt.Errorf("the local cluster needs Linux, this machine runs %s: %s", runtime.GOOS, Elsewhere)
 	}
 	if os.Geteuid() != 0 {
-		return fmt.Errorf("the local cluster needs root, for it runs containers and sets up links: run as root, or %s", Elsewhere)
+		return fmt.Errorf("the local cluster needs root to run containers and to create links: run as root, or %s", Elsewhere)
 	}
 	return nil
 }
 
-func (c *Cluster) preflight(ctx context.Context) error {
+// preflight refuses a machine on which a part cannot start, before anything is started.
+func (c *Cluster) preflight(ctx context.Context, parts []part) error {
 	if err := Supported(); err != nil {
 		return err
 	}
-	if err := c.install(ctx); err != nil {
+	// The checks run some of these programs.
+	if err := c.install(ctx, missingPackages(parts)); err != nil {
 		return err
 	}
-	var faults []error
-	for _, port := range ports {
-		l, err := new(net.ListenConfig).Listen(ctx, "tcp4", fmt.Sprintf("127.0.0.1:%d", port))
-		if err == nil {
-			l.Close()
-			continue
+	return checkAll(ctx, parts)
+}
+
+// cniPlugin is the CNI plugin that the cluster uses.
+const cniPlugin = "ptp"
+
+// A requirement is a program of the Linux distribution, on PATH or a CNI plugin, with the
+// Debian package that has it.
+type requirement struct{ program, pkg string }
+
+func (r requirement) present() bool {
+	if r.program == cniPlugin {
+		_, err := cniBinDir()
+		return err == nil
+	}
+	_, err := exec.LookPath(r.program)
+	return err == nil
+}
+
+// missingPackages are those of the programs that the parts need and this machine lacks.
+func missingPackages(parts []part) []string {
+	var missing []string
+	for _, p := range parts {
+		for _, r := range p.needs {
+			if !r.present() && !slices.Contains(missing, r.pkg) {
+				missing = append(missing, r.pkg)
+			}
 		}
-		by := ""
-		if holder := process.Holder(port); holder != "" {
-			by = " by " + holder
-		}
-		faults = append(faults, fmt.Errorf("port %d on 127.0.0.1 is taken%s: the local cluster needs it", port, by))
 	}
-	var fs unix.Statfs_t
-	parent := c.Data
-	for unix.Statfs(parent, &fs) != nil && parent != "/" {
-		parent = filepath.Dir(parent)
-	}
-	if free := fs.Bavail * uint64(fs.Bsize); free < minFree {
-		faults = append(faults, fmt.Errorf("%s has %d MiB free, the local cluster needs %d MiB: free some, or set LOJA_DATA to a folder on a larger disk", parent, free>>20, minFree>>20))
-	}
-	if err := overlapping(ctx); err != nil {
-		faults = append(faults, err)
-	}
-	if rules, err := kubeRules(ctx); err != nil {
-		faults = append(faults, err)
-	} else if rules {
-		faults = append(faults, fmt.Errorf("this machine has iptables rules of another Kubernetes (chains KUBE-*), which this one would overwrite: %s", Elsewhere))
-	}
-	return errors.Join(faults...)
+	return missing
 }
 
 // cniBinDir is where the distribution keeps the CNI plugins.
 func cniBinDir() (string, error) {
 	for _, dir := range []string{"/usr/lib/cni", "/opt/cni/bin", "/usr/libexec/cni"} {
-		if _, err := os.Stat(filepath.Join(dir, "ptp")); err == nil {
+		if _, err := os.Stat(filepath.Join(dir, cniPlugin)); err == nil {
 			return dir, nil
 		}
 	}
 	return "", errors.New("the CNI plugin ptp is missing: install containernetworking-plugins")
 }
 
-// install adds the distribution's packages that are missing, where that is
-// Debian or one of its kin.
-func (c *Cluster) install(ctx context.Context) error {
-	var missing []string
-	for _, r := range requirements {
-		if _, err := exec.LookPath(r.program); err != nil && !slices.Contains(missing, r.pkg) {
-			missing = append(missing, r.pkg)
-		}
-	}
-	if _, err := cniBinDir(); err != nil {
-		missing = append(missing, "containernetworking-plugins")
-	}
+// install adds packages of the distribution, if that is Debian or derived from it.
+func (c *Cluster) install(ctx context.Context, missing []string) error {
 	if len(missing) == 0 {
 		return nil
 	}
 	if _, err := exec.LookPath("apt-get"); err != nil {
-		return fmt.Errorf("missing: %s, and there is no apt-get to install them: install them with this system's package manager, or %s", strings.Join(missing, ", "), Elsewhere)
+		return fmt.Errorf("missing: %s, and there is no apt-get to install them: install them with this system's package manager, or %s",
+			strings.Join(missing, ", "), Elsewhere)
 	}
 	c.Out.Step("installing Debian packages: %s", strings.Join(missing, ", "))
-	// The packages' own services must not start beside the cluster's.
+	// The packages' own services must not start: they would take the cluster's ports.
 	const policy, ours = "/usr/sbin/policy-rc.d", "#!/bin/sh\n# of loja-veloz, while it installs packages\nexit 101\n"
 	if b, err := os.ReadFile(policy); errors.Is(err, os.ErrNotExist) || string(b) == ours {
 		if err := os.WriteFile(policy, []byte(ours), 0o755); err != nil {

@@ -4,71 +4,70 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"syscall"
 	"time"
 
 	"github.com/loja-veloz/platform/tools/internal/process"
 )
 
-// marker is an environment variable that every process of the cluster carries,
-// with the component's name, so that all of them are found again whoever died
-// and whatever file was lost. Containers do not inherit it: they are found by
-// their control group.
+// marker is an environment variable that every process of the cluster carries, with the
+// name of its part as value, so that all are found again after any crash and without any
+// file. Containers do not inherit it: their control group finds them. The variable keeps
+// its name, by which down also finds the processes of a cluster that an older version
+// started.
 const marker = "LOJA_VELOZ_COMPONENT="
 
-// components in the order in which they are stopped.
-var components = []string{
-	"kubelet", "kube-proxy", "kube-scheduler", "kube-controller-manager",
-	"containers", "containerd", "kube-apiserver", "docker-registry", "etcd",
-}
+// containers is the name of the part that consists of all processes in pods.
+const containers = "containers"
 
-// goSettings trade a little CPU for memory: the control plane of one node
-// holds few objects, and half of Go's default heap growth is waste here.
+// goSettings trade a little CPU for memory: the control plane of one node holds few
+// objects, for which half of Go's default heap growth is enough.
 var goSettings = []string{"GOGC=50"}
 
-// start starts a component unless it runs, as a process that outlives this one.
-func (c *Cluster) start(name string, args ...string) error {
-	procs, err := Processes()
-	if err != nil {
-		return err
-	}
-	if len(procs[name]) > 0 {
-		return nil
-	}
-	path, err := exec.LookPath(args[0])
-	if err != nil {
-		return err
-	}
-	logPath := filepath.Join(c.logs(), name+".log")
-	// The log of the run before may tell why it ended.
-	if err := os.Rename(logPath, logPath+".previous"); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
-	log, err := os.OpenFile(logPath, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	defer log.Close()
-	cmd := exec.Command(path, args[1:]...) //nolint:noctx // it outlives this program
-	cmd.Args[0] = args[0]
-	cmd.Dir = c.Data
-	cmd.Env = append(append(os.Environ(), goSettings...), marker+name)
-	cmd.Stdout, cmd.Stderr = log, log
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	if err := cmd.Start(); err != nil {
-		return fmt.Errorf("starting %s: %w", name, err)
-	}
-	return cmd.Process.Release()
+// defaultGrace is how long a process may take to end after SIGTERM, before SIGKILL.
+const defaultGrace = 3 * time.Second
+
+// daemon is a part that is one program, which outlives this one.
+func (c *Cluster) daemon(name string, grace time.Duration, up func(context.Context) error) part {
+	return withProcesses(part{name: name, up: up}, grace)
 }
 
-// Processes finds the cluster's processes by component; those inside pods are
-// called containers.
+// withProcesses adds to a part that its processes are found, ended and looked for.
+func withProcesses(p part, grace time.Duration) part {
+	p.pids = func() ([]int, error) {
+		all, err := Processes()
+		return all[p.name], err
+	}
+	p.down = func(context.Context) error { return process.EndFound(p.pids, syscall.SIGTERM, grace) }
+	p.left = func(context.Context) ([]string, error) {
+		pids, err := p.pids()
+		if err != nil || len(pids) == 0 {
+			return nil, err
+		}
+		return []string{fmt.Sprintf("processes of %s: %v", p.name, pids)}, nil
+	}
+	return p
+}
+
+// start starts the program of a part unless it runs.
+func (c *Cluster) start(name string, args ...string) error {
+	all, err := Processes()
+	if err != nil || len(all[name]) > 0 {
+		return err
+	}
+	cmd := exec.Command(args[0], args[1:]...) //nolint:noctx // it outlives this program
+	cmd.Dir = c.Data
+	cmd.Env = append(os.Environ(), goSettings...)
+	return process.Detach(process.Spec{Name: name, Cmd: cmd, Mark: marker + name, Log: c.log(name)})
+}
+
+func (c *Cluster) log(name string) string { return filepath.Join(c.logs(), name+".log") }
+
+// Processes finds the cluster's processes by the name of their part; those inside pods
+// are called containers.
 func Processes() (map[string][]int, error) {
 	found, err := process.Marked(marker)
 	if err != nil {
@@ -79,130 +78,76 @@ func Processes() (map[string][]int, error) {
 		return nil, err
 	}
 	if len(pids) > 0 {
-		found["containers"] = pids
+		found[containers] = pids
 	}
 	return found, nil
 }
 
-// stop ends the processes of a component: SIGTERM, and SIGKILL for those that
-// have not ended after the grace period.
-func stop(name string, grace time.Duration) error {
-	signal, deadline := syscall.SIGTERM, time.Now().Add(grace)
-	for {
-		procs, err := Processes()
-		if err != nil {
-			return err
-		}
-		pids := procs[name]
-		if len(pids) == 0 {
-			return nil
-		}
-		if signal != 0 {
-			for _, pid := range pids {
-				if err := syscall.Kill(pid, signal); err != nil && !errors.Is(err, syscall.ESRCH) {
-					return fmt.Errorf("ending %s (%d): %w", name, pid, err)
-				}
-			}
-		}
-		signal = 0
-		if time.Now().After(deadline) {
-			signal = syscall.SIGKILL
-		}
-		if time.Now().After(deadline.Add(10 * time.Second)) {
-			return fmt.Errorf("%s does not end: processes %v", name, pids)
-		}
-		time.Sleep(50 * time.Millisecond)
-	}
-}
-
-// startTime is when the component's first process began.
+// startTime is when the first process of a part began.
 func startTime(name string) (time.Time, error) {
-	procs, err := Processes()
+	all, err := Processes()
 	if err != nil {
 		return time.Time{}, err
 	}
-	if len(procs[name]) == 0 {
+	if len(all[name]) == 0 {
 		return time.Time{}, fmt.Errorf("%s does not run", name)
 	}
-	info, err := os.Stat(fmt.Sprintf("/proc/%d", procs[name][0]))
+	info, err := os.Stat(fmt.Sprintf("/proc/%d", all[name][0]))
 	if err != nil {
 		return time.Time{}, err
 	}
 	return info.ModTime(), nil
 }
 
-// readyTimeout bounds each wait for a part of the cluster. On a loaded machine
-// of two cores the slowest, the API server, took 12 s.
+// readyTimeout bounds each wait for a part of the cluster. On a loaded machine with two
+// cores the slowest one, the API server, took 12 s.
 const readyTimeout = 3 * time.Minute
 
-// wait polls until check passes. It fails early when the component ends.
-func (c *Cluster) wait(ctx context.Context, component string, check func(context.Context) error) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, readyTimeout, fmt.Errorf("not ready after %s", readyTimeout))
-	defer cancel()
+// await polls check until it passes. It fails early when the named process ends; an
+// empty name is for what no single process decides.
+func (c *Cluster) await(ctx context.Context, name string, check func(context.Context) error) error {
 	missing := 0
-	for {
-		err := check(ctx)
-		if err == nil {
+	err := process.Await(ctx, readyTimeout, 200*time.Millisecond, check, func() error {
+		if name == "" {
 			return nil
 		}
-		if component != "" {
-			procs, perr := Processes()
-			if perr != nil {
-				return perr
-			}
-			// A process that has only just been started has no environment yet, by
-			// which it is found: once is not enough.
-			if missing++; len(procs[component]) > 0 {
-				missing = 0
-			}
-			if missing > 1 {
-				return fmt.Errorf("%s ended; the last lines of its log:\n%s", component, c.logTail(component))
-			}
+		all, err := Processes()
+		if err != nil {
+			return err
 		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("%w: %w\nthe logs are in %s", context.Cause(ctx), err, c.logs())
-		case <-time.After(200 * time.Millisecond):
+		// A process that has just been started has no environment yet, by which it is
+		// found: missing it once proves nothing.
+		if missing++; len(all[name]) > 0 {
+			missing = 0
 		}
-	}
-}
-
-func (c *Cluster) waitHTTP(ctx context.Context, component, url string) error {
-	return c.wait(ctx, component, func(ctx context.Context) error { return Answers(ctx, url) })
-}
-
-// Answers fails unless a GET of the address is answered with 200.
-func Answers(ctx context.Context, url string) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+		if missing > 1 {
+			return fmt.Errorf("%s ended; the last lines of its log:\n%s", name, process.TailOf(c.log(name)))
+		}
+		return nil
+	})
 	if err != nil {
-		return err
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return err
-	}
-	resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s answers %s", url, resp.Status)
+		return fmt.Errorf("%w\nthe logs are in %s", err, c.logs())
 	}
 	return nil
 }
 
-func (c *Cluster) waitSocket(ctx context.Context, component, path string) error {
-	return c.wait(ctx, component, func(ctx context.Context) error {
-		conn, err := new(net.Dialer).DialContext(ctx, "unix", path)
-		if err != nil {
-			return err
-		}
-		return conn.Close()
-	})
+// A ProcessStatus is one line of the cluster's status.
+type ProcessStatus struct {
+	Name string // of the part
+	PIDs []int  // empty if the part does not run
+	PSS  int64  // bytes of memory, with the share of pages that others use too
 }
 
-func (c *Cluster) logTail(component string) string {
-	b, err := os.ReadFile(filepath.Join(c.logs(), component+".log"))
-	if err != nil {
-		return err.Error()
+// status reports the parts that consist of processes, the last to come up first.
+func status(p part) (ProcessStatus, error) {
+	pids, err := p.pids()
+	s := ProcessStatus{Name: p.name, PIDs: pids}
+	for _, pid := range pids {
+		n, err := process.PSS(pid)
+		if err != nil && !errors.Is(err, os.ErrNotExist) && !errors.Is(err, syscall.ESRCH) {
+			return s, err
+		}
+		s.PSS += n
 	}
-	lines := strings.Split(strings.TrimSpace(string(b)), "\n")
-	return "    " + strings.Join(lines[max(0, len(lines)-8):], "\n    ")
+	return s, err
 }

@@ -1,5 +1,5 @@
-// Package command runs other programs so that a failure says which one, why
-// and where its whole output is, and so that a cancelled context ends the
+// Package command runs other programs to their end. A failure names the program,
+// its last lines and the file with its whole output; a cancelled context ends the
 // program and its children.
 package command
 
@@ -14,31 +14,33 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/loja-veloz/platform/tools/internal/process"
 )
 
 // A Command is a program to run to its end.
 type Command struct {
 	Args   []string
 	Dir    string
-	Env    []string // beside the environment of this process
+	Env    []string // in addition to the environment of this process
 	Stdin  io.Reader
-	Log    string    // file that gets the whole output; its folder is made
+	Log    string    // file that gets the whole output; Run creates its folder
 	Output io.Writer // also gets the output
-	Stdout io.Writer // gets standard output alone, which then goes nowhere else
+	Stdout io.Writer // gets standard output, which then goes nowhere else
 }
 
-// Error is a program that did not end well.
+// Error is a program that failed.
 type Error struct {
 	Args []string
 	Err  error
-	Tail string // last lines of its output
+	Tail string // last lines of its output, indented
 	Log  string // file with all of it, if any
 }
 
 func (e *Error) Error() string {
 	s := fmt.Sprintf("%s: %v", strings.Join(e.Args[:min(len(e.Args), 3)], " "), e.Err)
 	if e.Tail != "" {
-		s += "\n" + indent(e.Tail)
+		s += "\n" + e.Tail
 	}
 	if e.Log != "" {
 		s += "\nthe whole output is in " + e.Log
@@ -52,7 +54,7 @@ func (e *Error) Unwrap() error { return e.Err }
 // ended first.
 func (c Command) Run(ctx context.Context) error {
 	cmd := c.prepare(ctx)
-	tail := &tailWriter{}
+	tail := &process.Tail{}
 	writers := []io.Writer{tail}
 	if c.Output != nil {
 		writers = append(writers, c.Output)
@@ -77,13 +79,13 @@ func (c Command) Run(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return fmt.Errorf("%s: %w", filepath.Base(c.Args[0]), context.Cause(ctx))
 		}
-		return &Error{Args: append([]string{filepath.Base(c.Args[0])}, c.Args[1:]...), Err: err, Tail: tail.String(), Log: c.Log}
+		args := append([]string{filepath.Base(c.Args[0])}, c.Args[1:]...)
+		return &Error{Args: args, Err: err, Tail: tail.String(), Log: c.Log}
 	}
 	return nil
 }
 
-// Text runs the program and returns its standard output without the last
-// line's end.
+// Text runs the program and returns its standard output without trailing line ends.
 func (c Command) Text(ctx context.Context) (string, error) {
 	var out bytes.Buffer
 	c.Stdout = &out
@@ -95,30 +97,10 @@ func (c Command) prepare(ctx context.Context) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, c.Args[0], c.Args[1:]...)
 	cmd.Dir, cmd.Stdin = c.Dir, c.Stdin
 	cmd.Env = append(os.Environ(), c.Env...)
-	// A group of its own: a Ctrl-C reaches this program alone, which then
-	// ends its children in order.
+	// A process group of its own: a Ctrl-C reaches only this program, which then ends
+	// its children in order.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGINT) }
 	cmd.WaitDelay = time.Minute // pulumi finishes what it has begun, then saves its state
 	return cmd
 }
-
-// tailWriter keeps the last lines that were written to it.
-type tailWriter struct{ b []byte }
-
-const tailBytes = 2000
-
-func (t *tailWriter) Write(p []byte) (int, error) {
-	t.b = append(t.b, p...)
-	if len(t.b) > 2*tailBytes {
-		t.b = append(t.b[:0], t.b[len(t.b)-tailBytes:]...)
-	}
-	return len(p), nil
-}
-
-func (t *tailWriter) String() string {
-	lines := strings.Split(strings.TrimSpace(string(t.b)), "\n")
-	return strings.Join(lines[max(0, len(lines)-12):], "\n")
-}
-
-func indent(s string) string { return "    " + strings.ReplaceAll(s, "\n", "\n    ") }

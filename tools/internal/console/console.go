@@ -1,4 +1,4 @@
-// Package console prints what a long run is doing, with the time since it began.
+// Package console prints the steps of a long run, with the time since it began.
 package console
 
 import (
@@ -16,7 +16,7 @@ type Console struct {
 	start time.Time
 }
 
-// New starts the clock.
+// New returns a Console whose elapsed time begins now.
 func New(out io.Writer) *Console { return &Console{out: out, start: time.Now()} }
 
 // Step prints one line: [  1m05s] text.
@@ -26,7 +26,7 @@ func (c *Console) Step(format string, args ...any) {
 	fmt.Fprintf(c.out, "[%7s] %s\n", Round(time.Since(c.start)), fmt.Sprintf(format, args...))
 }
 
-// Plain prints text as it is, for results that people copy.
+// Plain prints text without the time, for results that people copy.
 func (c *Console) Plain(format string, args ...any) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -44,7 +44,7 @@ func Round(d time.Duration) time.Duration {
 	return d.Round(time.Second)
 }
 
-// Indented is a writer whose lines appear under the last step.
+// Indented returns a writer whose lines are indented below the last step.
 func (c *Console) Indented() io.Writer { return &indented{c: c, fresh: true} }
 
 type indented struct {

@@ -13,32 +13,42 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"testing/fstest"
 	"time"
 
+	"github.com/loja-veloz/platform/apps/catalogue"
 	"github.com/loja-veloz/platform/tools/internal/console"
 	"github.com/loja-veloz/platform/tools/internal/process"
+	"github.com/loja-veloz/platform/tools/internal/repo"
 )
 
-var all = []string{"api-gateway", "estoque", "pagamentos", "pedidos", "sample-web-app"}
+func shopCatalogue(t *testing.T) *catalogue.Catalogue {
+	t.Helper()
+	c, err := repo.Catalogue("../../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
 
 func nothing(string) string { return "" }
 
-func settings(t *testing.T, env string) (Settings, error) {
+func options(t *testing.T, env string) (Options, error) {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), ".env")
 	if err := os.WriteFile(file, []byte(env), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return ReadSettings(file, nothing, all)
+	return ReadOptions(file, nothing, shopCatalogue(t))
 }
 
-// TestTheExampleSaysWhatHoldsWithoutIt keeps .env.example whole and true.
-func TestTheExampleSaysWhatHoldsWithoutIt(t *testing.T) {
-	want, err := ReadSettings(filepath.Join(t.TempDir(), "none"), nothing, all)
+// TestTheExampleShowsTheDefaults keeps .env.example complete and true.
+func TestTheExampleShowsTheDefaults(t *testing.T) {
+	want, err := ReadOptions(filepath.Join(t.TempDir(), "none"), nothing, shopCatalogue(t))
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := ReadSettings("../../../.env.example", nothing, all)
+	got, err := ReadOptions("../../../.env.example", nothing, shopCatalogue(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -52,11 +62,13 @@ func TestTheExampleSaysWhatHoldsWithoutIt(t *testing.T) {
 		t.Fatal(err)
 	}
 	names := []string{"DEV_TELEMETRY"}
-	for _, k := range knobs {
-		names = append(names, k.name)
+	for _, p := range listening(shopCatalogue(t)) {
+		for _, setting := range settings(p) {
+			names = append(names, setting.Name)
+		}
 	}
-	for name := range Ports {
-		names = append(names, "DEV_PORT_"+strings.TrimSuffix(prefix(name), "_"))
+	for name := range ports {
+		names = append(names, portVariable(name))
 	}
 	for _, name := range names {
 		if !strings.Contains(string(text), "\n"+name+"=") {
@@ -66,7 +78,8 @@ func TestTheExampleSaysWhatHoldsWithoutIt(t *testing.T) {
 }
 
 func TestSettings(t *testing.T) {
-	s, err := settings(t, "# mine\nDEV_TELEMETRY=off\nexport DEV_PORT_PEDIDOS = '9081'\nLOG_LEVEL=debug\nPEDIDOS_LOG_LEVEL=warn\nAPI_GATEWAY_RETRIES=0\n")
+	s, err := options(t, "# mine\nDEV_TELEMETRY=off\nexport DEV_PORT_PEDIDOS = '9081'\n"+
+		"LOG_LEVEL=debug\nPEDIDOS_LOG_LEVEL=warn\nAPI_GATEWAY_RETRIES=0\n")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -84,18 +97,18 @@ func TestSettings(t *testing.T) {
 	}
 }
 
-func TestFaultsOfSettingsAreNamedAllAtOnce(t *testing.T) {
-	_, err := settings(t, "DEV_TELEMETRY=maybe\nDEV_PORT_ESTOQUE=x\nDEV_PORT_PEDIDOS=8082\nTYPO=secret-value\nno assignment\n")
+func TestAllErrorsOfSettingsAreReportedAtOnce(t *testing.T) {
+	_, err := options(t, "DEV_TELEMETRY=maybe\nDEV_PORT_ESTOQUE=x\nDEV_PORT_PEDIDOS=8082\nTYPO=secret-value\nno assignment\n")
 	if err == nil || !strings.Contains(err.Error(), "line 5") {
 		t.Fatalf("a line without =: %v", err)
 	}
-	_, err = settings(t, "DEV_TELEMETRY=maybe\nDEV_PORT_ESTOQUE=x\nDEV_PORT_PEDIDOS=8082\nTYPO=secret-value\n")
+	_, err = options(t, "DEV_TELEMETRY=maybe\nDEV_PORT_ESTOQUE=x\nDEV_PORT_PEDIDOS=8082\nTYPO=secret-value\n")
 	if err == nil {
-		t.Fatal("no fault")
+		t.Fatal("no error")
 	}
 	for _, want := range []string{"DEV_TELEMETRY", "DEV_PORT_ESTOQUE", "8082 is already", "TYPO"} {
 		if !strings.Contains(err.Error(), want) {
-			t.Errorf("no word of %s in: %v", want, err)
+			t.Errorf("%s is not named in: %v", want, err)
 		}
 	}
 	if strings.Contains(err.Error(), "secret-value") {
@@ -108,13 +121,13 @@ func TestTheEnvironmentGoesBeforeTheFile(t *testing.T) {
 	if err := os.WriteFile(file, []byte("DEV_TELEMETRY=on\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s, err := ReadSettings(file, func(name string) string { return map[string]string{"DEV_TELEMETRY": "off"}[name] }, all)
+	s, err := ReadOptions(file, func(name string) string { return map[string]string{"DEV_TELEMETRY": "off"}[name] }, shopCatalogue(t))
 	if err != nil || s.Telemetry {
 		t.Errorf("telemetry %v, %v", s.Telemetry, err)
 	}
 }
 
-func TestLinesGetTheServicesForm(t *testing.T) {
+func TestLinesGetTheFormOfTheServices(t *testing.T) {
 	now := time.Date(2024, 1, 1, 12, 0, 0, 0, time.UTC)
 	for line, want := range map[string]string{
 		"2024-01-01 12:00:01 | WARN | pedidos | slow": "2024-01-01 12:00:01 | WARN | pedidos | slow",
@@ -128,7 +141,7 @@ func TestLinesGetTheServicesForm(t *testing.T) {
 	}
 }
 
-// safe is a buffer that several programs may write to.
+// safe is a buffer for several writers.
 type safe struct {
 	mu sync.Mutex
 	b  strings.Builder
@@ -137,55 +150,76 @@ type safe struct {
 func (s *safe) Write(p []byte) (int, error) { s.mu.Lock(); defer s.mu.Unlock(); return s.b.Write(p) }
 func (s *safe) String() string              { s.mu.Lock(); defer s.mu.Unlock(); return s.b.String() }
 
-func TestLinesDoNotMix(t *testing.T) {
-	var out safe
-	dir := t.TempDir()
-	if err := os.Mkdir(filepath.Join(dir, "logs"), 0o755); err != nil {
+// TestAProgramGetsWhatItDeclares takes a service that nobody has written yet.
+func TestAProgramGetsWhatItDeclares(t *testing.T) {
+	c, err := catalogue.Load(fstest.MapFS{
+		"stock/service.yaml":   {Data: []byte("port: 9001\ndatabase: true")},
+		"ratings/service.yaml": {Data: []byte("port: 9002")},
+		"reviews/service.yaml": {Data: []byte(`
+port: 9003
+calls: {stock: STOCK_URL, ratings: RATINGS_URL}
+reads: {stock: AUDIT_STOCK_URL}
+settings: {MODE: {host: fast}, LIMIT: {default: "9"}}
+`)},
+	})
+	if err != nil {
 		t.Fatal(err)
 	}
-	s := &Stack{dir: dir, out: console.New(&out)}
-	var writers sync.WaitGroup
-	for _, name := range []string{"a", "b"} {
-		l, err := s.lines(name, false)
-		if err != nil {
-			t.Fatal(err)
-		}
-		writers.Go(func() {
-			defer l.end()
-			for range 200 {
-				for _, piece := range []string{name + name, name, name + "\n" + name, "!\n"} {
-					_, _ = l.Write([]byte(piece))
-				}
-			}
-			_, _ = l.Write([]byte(name + " without an end"))
-		})
+	declared, err := chosen(c, []string{"reviews", "stock"})
+	if err != nil || !slices.Equal(catalogue.Names(declared), []string{"stock", "reviews"}) {
+		t.Fatalf("chosen: %v, %v; want the called service first", catalogue.Names(declared), err)
 	}
-	writers.Wait()
-	count := map[string]int{}
-	for line := range strings.Lines(out.String()) {
-		_, text, _ := strings.Cut(line, " | INFO | ")
-		count[text]++
+	s := &Shop{
+		declared: declared, ports: map[string]int{"stock": 9001, "reviews": 9003},
+		secrets: map[string]string{"STOCK_DATABASE_URL": "of stock", "AUDITOR_STOCK_DATABASE_URL": "of the auditor"},
+		options: Options{Env: map[string][]string{"reviews": {"MODE=slow"}}},
 	}
-	want := map[string]int{"a | aaaa\n": 200, "b | bbbb\n": 200, "a | a!\n": 200, "b | b!\n": 200, "a | a without an end\n": 1, "b | b without an end\n": 1}
-	for text, n := range want {
-		if count[text] != n {
-			t.Errorf("%d lines %q, want %d", count[text], text, n)
-		}
+	want := "PORT=9003 BIND_ADDRESS=127.0.0.1 LOG_FORMAT=text DRAIN_PAUSE=0s POD_NAME=reviews LOG_LEVEL=info MODE=fast " +
+		"STOCK_URL=http://127.0.0.1:9001 AUDIT_STOCK_URL=of the auditor MODE=slow"
+	if got := strings.Join(s.service(declared[1]).env, " "); got != want {
+		t.Errorf("reviews gets\n%s\nwant\n%s", got, want)
 	}
-	if len(count) != len(want) {
-		t.Errorf("other lines: %v", count)
+	if env := s.service(declared[0]).env; !slices.Contains(env, "DATABASE_URL=of stock") {
+		t.Errorf("stock gets %v", env)
+	}
+	if _, err := chosen(c, []string{"ghost"}); err == nil || !strings.Contains(err.Error(), "ghost") {
+		t.Errorf("an unknown program: %v", err)
+	}
+	if got := auditors(c, []string{"stock"}); len(got) != 1 || got[0].Name != "reviews" || len(auditors(c, nil)) > 0 {
+		t.Errorf("auditors: %v", catalogue.Names(got))
 	}
 }
 
-func TestVersionsThatFit(t *testing.T) {
+func TestCallersEndBeforeThoseThatTheyCall(t *testing.T) {
+	groups := callersFirst(listening(shopCatalogue(t)))
+	at := map[string]int{}
+	for i, group := range groups {
+		for _, name := range group {
+			at[name] = i
+		}
+	}
+	for _, p := range listening(shopCatalogue(t)) {
+		for _, call := range p.Calls {
+			if at[p.Name] >= at[call.Service] {
+				t.Errorf("%s ends no earlier than %s, which it calls: %v", p.Name, call.Service, groups)
+			}
+		}
+	}
+}
+
+func TestWhichVersionsFit(t *testing.T) {
 	for text, want := range map[string]bool{
-		"prometheus, version 2.42.0+ds (branch: debian/sid)": true, "prometheus, version 3.1.0": true, "prometheus, version 2.26.0": false, "": false,
+		"prometheus, version 2.42.0+ds (branch: debian/sid)": true, "prometheus, version 3.1.0": true,
+		"prometheus, version 2.26.0": false, "": false,
 	} {
 		if got := versionFits(Prometheus, text); got != want {
 			t.Errorf("Prometheus %q fits: %v", text, got)
 		}
 	}
-	for text, want := range map[string]bool{`{"gitCommit":"","gitVersion":"v1.65.0","buildDate":""}`: true, `{"gitVersion":"v1.22.0"}`: false, `{"gitVersion":"v2.1.0"}`: false} {
+	for text, want := range map[string]bool{
+		`{"gitCommit":"","gitVersion":"v1.65.0","buildDate":""}`: true,
+		`{"gitVersion":"v1.22.0"}`:                               false, `{"gitVersion":"v2.1.0"}`: false,
+	} {
 		if got := versionFits(Jaeger, text); got != want {
 			t.Errorf("Jaeger %q fits: %v", text, got)
 		}
@@ -194,9 +228,12 @@ func TestVersionsThatFit(t *testing.T) {
 
 func TestTraceTree(t *testing.T) {
 	const answer = `{"traceID":"t1","processes":{"p1":{"serviceName":"api-gateway"},"p2":{"serviceName":"pedidos"}},"spans":[
-		{"spanID":"b","operationName":"POST /pedidos","processID":"p2","startTime":1500,"duration":900,"references":[{"refType":"CHILD_OF","traceID":"t1","spanID":"a"}],"tags":[{"key":"http.response.status_code","value":201}]},
-		{"spanID":"a","operationName":"POST /pedidos","processID":"p1","startTime":1000,"duration":2000,"references":[{"refType":"CHILD_OF","traceID":"t1","spanID":"gone"}]},
-		{"spanID":"c","operationName":"INSERT","processID":"p2","startTime":1600,"duration":100,"references":[{"refType":"CHILD_OF","traceID":"t1","spanID":"b"}],"tags":[{"key":"error","value":true}]}]}`
+		{"spanID":"b","operationName":"POST /pedidos","processID":"p2","startTime":1500,"duration":900,
+			"references":[{"refType":"CHILD_OF","traceID":"t1","spanID":"a"}],"tags":[{"key":"http.response.status_code","value":201}]},
+		{"spanID":"a","operationName":"POST /pedidos","processID":"p1","startTime":1000,"duration":2000,
+			"references":[{"refType":"CHILD_OF","traceID":"t1","spanID":"gone"}]},
+		{"spanID":"c","operationName":"INSERT","processID":"p2","startTime":1600,"duration":100,
+			"references":[{"refType":"CHILD_OF","traceID":"t1","spanID":"b"}],"tags":[{"key":"error","value":true}]}]}`
 	var tr trace
 	if err := json.Unmarshal([]byte(answer), &tr); err != nil {
 		t.Fatal(err)
@@ -212,13 +249,14 @@ func TestTraceTree(t *testing.T) {
 	}
 }
 
-func get(url string) error { return answers(context.Background(), url) }
-
-// TestStack runs the shop window beside PostgreSQL through what a day may bring.
-func TestStack(t *testing.T) {
+// TestShop runs PostgreSQL and one service through starts, kills and a crash.
+func TestShop(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "dev")
 	var out safe
-	o := Options{Dir: dir, Services: []string{"sample-web-app"}, Env: map[string][]string{"sample-web-app": {"SERVICE_VERSION=tested"}}, Postgres: []string{"fsync=off"}, Out: console.New(&out)}
+	o := Options{
+		Dir: dir, Programs: []string{"sample-web-app"}, Postgres: []string{"fsync=off"}, Out: console.New(&out),
+		Env: map[string][]string{"sample-web-app": {"SERVICE_VERSION=tested"}},
+	}
 	s, err := Start(t.Context(), o)
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out.String())
@@ -239,18 +277,19 @@ func TestStack(t *testing.T) {
 		t.Errorf("the service got no settings: its version is %q", v)
 	}
 	if _, err := Start(t.Context(), o); err == nil || !strings.Contains(err.Error(), "runs already") {
-		t.Errorf("a second stack in the folder: %v", err)
+		t.Errorf("a second shop in the folder: %v", err)
 	}
-	taken := Options{Dir: filepath.Join(t.TempDir(), "dev"), Services: o.Services, Ports: s.ports}
-	if _, err := Start(t.Context(), taken); err == nil || !strings.Contains(err.Error(), "which sample-web-app needs, is taken by sample-web-app (process") {
-		t.Errorf("a second stack on the ports: %v", err)
+	taken := Options{Dir: filepath.Join(t.TempDir(), "dev"), Programs: o.Programs, Ports: s.ports}
+	_, err = Start(t.Context(), taken)
+	if err == nil || !strings.Contains(err.Error(), "which sample-web-app needs, is taken by sample-web-app (process") {
+		t.Errorf("a second shop on the ports: %v", err)
 	}
 	var status safe
 	if err := Status(t.Context(), dir, console.New(&status)); err != nil || !strings.Contains(status.String(), "sample-web-app") {
 		t.Errorf("status: %v\n%s", err, status.String())
 	}
 
-	// What Kill ends is wanted, and comes back on its port.
+	// An end by Kill is wanted, and the program returns on its port.
 	for _, name := range []string{"sample-web-app", PostgreSQL} {
 		if err := s.Kill(name); err != nil {
 			t.Fatal(err)
@@ -264,7 +303,7 @@ func TestStack(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := get(web + "/ready"); err != nil {
+	if err := process.Answers(t.Context(), web+"/ready"); err != nil {
 		t.Error(err)
 	}
 	brief, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
@@ -273,7 +312,7 @@ func TestStack(t *testing.T) {
 	}
 	cancel()
 
-	// What somebody else ends is a crash that is told with its last lines.
+	// Any other end is a crash, reported with the last lines.
 	pid, err := s.PID("sample-web-app")
 	if err != nil {
 		t.Fatal(err)
@@ -281,7 +320,8 @@ func TestStack(t *testing.T) {
 	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Wait(t.Context()); err == nil || !strings.Contains(err.Error(), "sample-web-app ended: signal: killed") || !strings.Contains(err.Error(), "listening") {
+	err = s.Wait(t.Context())
+	if err == nil || !strings.Contains(err.Error(), "sample-web-app ended: signal: killed") || !strings.Contains(err.Error(), "listening") {
 		t.Errorf("a crash: %v", err)
 	}
 	stopped = true

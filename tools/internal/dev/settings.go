@@ -9,15 +9,11 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/loja-veloz/platform/apps/catalogue"
 )
 
-// Ports are those of make dev.
-var Ports = map[string]int{
-	"api-gateway": 8080, "pedidos": 8081, "pagamentos": 8082, "estoque": 8083, "sample-web-app": 8084,
-	PostgreSQL: 5432, Jaeger: 16686, otlpHTTP: 4318, otlpGRPC: 4317, Prometheus: 9090,
-}
-
-// Names of the components that are no services, and of Jaeger's further ports.
+// Names of what runs besides the catalogue's programs, and of Jaeger's further ports.
 const (
 	PostgreSQL = "postgresql"
 	Jaeger     = "jaeger"
@@ -26,105 +22,142 @@ const (
 	otlpGRPC   = "jaeger-otlp-grpc"
 )
 
-// A knob is a setting of services that make dev gives them.
-type knob struct {
-	name     string
-	value    string   // unless .env or the environment has another
-	services []string // that get it; none means all
+// ports are the defaults of what runs besides the catalogue's programs.
+var ports = map[string]int{PostgreSQL: 5432, Jaeger: 16686, otlpHTTP: 4318, otlpGRPC: 4317, Prometheus: 9090}
+
+var logLevel = "info"
+
+// settings are the variables that make dev passes on to a program: those that its
+// declaration lists, and the level of every program's log.
+func settings(p catalogue.Program) []catalogue.Setting {
+	all := append([]catalogue.Setting{{Name: "LOG_LEVEL", Host: &logLevel}}, p.Settings...)
+	for _, secret := range p.Secrets {
+		all = append(all, catalogue.Setting{Name: secret.Name})
+	}
+	return all
 }
 
-var knobs = []knob{
-	{"LOG_LEVEL", "info", nil},
-	{"ENABLE_DOCS", "true", []string{"api-gateway", "pedidos", "pagamentos", "estoque"}},
-	{"DATABASE_MAX_CONNECTIONS", "8", []string{"pedidos", "pagamentos", "estoque"}},
-	{"SEED_CATALOGUE", "true", []string{"estoque"}},
-	{"ACQUIRER", "simulator", []string{"pagamentos"}},
-	{"STRIPE_API_KEY", "", []string{"pagamentos"}},
-	{"STRIPE_API_BASE", "", []string{"pagamentos"}},
-	{"AUTH", "off", []string{"api-gateway"}},
-	{"CORS_ORIGINS", "", []string{"api-gateway"}},
+// environment is a program's settings as NAME=value. read returns the value that a
+// person chose, or unset; an empty value leaves the variable out.
+func environment(p catalogue.Program, read func(name, unset string) string) []string {
+	var env []string
+	for _, setting := range settings(p) {
+		unset := ""
+		if setting.Host != nil {
+			unset = *setting.Host
+		}
+		if value := read(setting.Name, unset); value != "" {
+			env = append(env, setting.Name+"="+value)
+		}
+	}
+	return env
 }
 
-// Settings are what a person chooses about make dev.
-type Settings struct {
-	Telemetry bool
-	Ports     map[string]int
-	Env       map[string][]string // by service
-}
-
-// prefix is how a service's or a port's name begins a variable.
+// prefix is how the variables of one program begin.
 func prefix(name string) string { return strings.ToUpper(strings.ReplaceAll(name, "-", "_")) + "_" }
 
-// ReadSettings reads the env file, if there is one, and what the environment says
-// instead: DEV_TELEMETRY, DEV_PORT_<NAME>, the knobs, and any setting of one
-// service as <SERVICE>_<SETTING>.
-func ReadSettings(file string, getenv func(string) string, services []string) (Settings, error) {
-	s := Settings{Telemetry: true, Ports: maps.Clone(Ports), Env: map[string][]string{}}
+func portVariable(name string) string { return "DEV_PORT_" + strings.TrimSuffix(prefix(name), "_") }
+
+// ReadOptions reads the settings of make dev: Ports, Env and Telemetry of its Options.
+// They come from variables of the environment or, where those are not set, from the
+// file, if it exists: DEV_TELEMETRY, DEV_PORT_<NAME>, each setting that a program
+// declares, and in the file any setting of one program as <PROGRAM>_<SETTING>. It
+// reports all errors at once.
+func ReadOptions(file string, getenv func(string) string, c *catalogue.Catalogue) (Options, error) {
 	values, err := readEnvFile(file)
 	if err != nil {
-		return s, err
+		return Options{}, err
 	}
-	known := map[string]bool{"DEV_TELEMETRY": true}
-	read := func(name, unset string) string {
-		known[name] = true
-		if v := getenv(name); v != "" {
-			return v
-		}
-		if v := values[name]; v != "" {
-			return v
-		}
-		return unset
+	r := settingsReader{file: file, values: values, getenv: getenv, known: map[string]bool{}}
+	programs := listening(c)
+	o := Options{Telemetry: r.telemetry(), Ports: r.ports(programs), Env: map[string][]string{}}
+	for _, p := range programs {
+		o.Env[p.Name] = environment(p, r.read)
 	}
-	var faults []error
-	switch v := read("DEV_TELEMETRY", "on"); v {
-	case "on":
-	case "off":
-		s.Telemetry = false
-	default:
-		faults = append(faults, fmt.Errorf("DEV_TELEMETRY is %q: use on or off", v))
-	}
-	for _, service := range services {
-		if s.Ports[service] == 0 {
-			s.Ports[service] = 8085 + len(s.Ports) - len(Ports)
-		}
-	}
-	taken := map[int]string{}
-	for _, name := range slices.Sorted(maps.Keys(s.Ports)) {
-		variable := "DEV_PORT_" + strings.TrimSuffix(prefix(name), "_")
-		port, err := strconv.Atoi(read(variable, strconv.Itoa(s.Ports[name])))
-		if err != nil || port < 1 || port > 65535 {
-			faults = append(faults, fmt.Errorf("%s is %q: a port is a number from 1 to 65535", variable, read(variable, "")))
-			continue
-		}
-		if other := taken[port]; other != "" {
-			faults = append(faults, fmt.Errorf("%s: port %d is already %s's", variable, port, other))
-		}
-		s.Ports[name], taken[port] = port, name
-	}
-	for _, k := range knobs {
-		value := read(k.name, k.value)
-		for _, service := range services {
-			if value != "" && (k.services == nil || slices.Contains(k.services, service)) {
-				s.Env[service] = append(s.Env[service], k.name+"="+value)
-			}
-		}
-	}
-	for _, name := range slices.Sorted(maps.Keys(values)) {
-		if known[name] {
-			continue
-		}
-		i := slices.IndexFunc(services, func(service string) bool { return strings.HasPrefix(name, prefix(service)) })
-		if i < 0 {
-			faults = append(faults, fmt.Errorf("%s: %s is no setting of make dev; a setting of one service is written as %s%s", file, name, prefix("pedidos"), name))
-			continue
-		}
-		s.Env[services[i]] = append(s.Env[services[i]], strings.TrimPrefix(name, prefix(services[i]))+"="+values[name])
-	}
-	return s, errors.Join(faults...)
+	r.ofOneProgram(programs, o.Env)
+	return o, errors.Join(r.errs...)
 }
 
-// readEnvFile reads lines of NAME=value; # begins a comment line. Values may be
-// in quotes, and are never printed.
+// listening are the programs that make dev runs: those with a port on the host.
+func listening(c *catalogue.Catalogue) []catalogue.Program {
+	return slices.DeleteFunc(c.Programs(), func(p catalogue.Program) bool { return p.Port == 0 })
+}
+
+type settingsReader struct {
+	file   string
+	values map[string]string // of the file
+	getenv func(string) string
+	known  map[string]bool // the names that were read
+	errs   []error
+}
+
+func (r *settingsReader) read(name, unset string) string {
+	r.known[name] = true
+	if v := r.getenv(name); v != "" {
+		return v
+	}
+	if v := r.values[name]; v != "" {
+		return v
+	}
+	return unset
+}
+
+func (r *settingsReader) errorf(format string, args ...any) {
+	r.errs = append(r.errs, fmt.Errorf(format, args...))
+}
+
+func (r *settingsReader) telemetry() bool {
+	v := r.read("DEV_TELEMETRY", "on")
+	if v != "on" && v != "off" {
+		r.errorf("DEV_TELEMETRY is %q: use on or off", v)
+	}
+	return v == "on"
+}
+
+func (r *settingsReader) ports(programs []catalogue.Program) map[string]int {
+	all := maps.Clone(ports)
+	for _, p := range programs {
+		all[p.Name] = p.Port
+	}
+	taken := map[int]string{}
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		variable := portVariable(name)
+		value := r.read(variable, strconv.Itoa(all[name]))
+		port, err := strconv.Atoi(value)
+		switch other := taken[port]; {
+		case err != nil || port < 1 || port > 65535:
+			r.errorf("%s is %q: a port is a number from 1 to 65535", variable, value)
+		case other != "":
+			r.errorf("%s: port %d is already the port of %s", variable, port, other)
+		default:
+			all[name], taken[port] = port, name
+		}
+	}
+	return all
+}
+
+// ofOneProgram adds the settings whose names begin with a program's.
+func (r *settingsReader) ofOneProgram(programs []catalogue.Program, env map[string][]string) {
+	for _, name := range slices.Sorted(maps.Keys(r.values)) {
+		if r.known[name] {
+			continue
+		}
+		program := "" // the longest name that fits: one may begin with another
+		for _, p := range programs {
+			if strings.HasPrefix(name, prefix(p.Name)) && len(p.Name) > len(program) {
+				program = p.Name
+			}
+		}
+		if program == "" {
+			r.errorf("%s: %s is not a setting of make dev; a setting of one program is written as %s%s", r.file, name, prefix("pedidos"), name)
+			continue
+		}
+		env[program] = append(env[program], strings.TrimPrefix(name, prefix(program))+"="+r.values[name])
+	}
+}
+
+// readEnvFile reads lines of NAME=value; # begins a comment line. Values may be in
+// quotes. An error never contains a value. A file that does not exist has no lines.
 func readEnvFile(path string) (map[string]string, error) {
 	b, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -133,7 +166,7 @@ func readEnvFile(path string) (map[string]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	values, faults, n := map[string]string{}, []error{}, 0
+	values, errs, n := map[string]string{}, []error{}, 0
 	for line := range strings.Lines(string(b)) {
 		n++
 		line = strings.TrimSpace(line)
@@ -145,7 +178,7 @@ func readEnvFile(path string) (map[string]string, error) {
 		if !ok || name == "" || strings.ContainsFunc(name, func(r rune) bool {
 			return r != '_' && (r < '0' || r > '9') && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z')
 		}) {
-			faults = append(faults, fmt.Errorf("%s: line %d is not of the form NAME=value", path, n))
+			errs = append(errs, fmt.Errorf("%s: line %d is not of the form NAME=value", path, n))
 			continue
 		}
 		if len(value) > 1 && (value[0] == '"' || value[0] == '\'') && value[len(value)-1] == value[0] {
@@ -153,5 +186,5 @@ func readEnvFile(path string) (map[string]string, error) {
 		}
 		values[name] = value
 	}
-	return values, errors.Join(faults...)
+	return values, errors.Join(errs...)
 }

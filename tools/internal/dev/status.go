@@ -5,11 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -18,38 +16,27 @@ import (
 	"github.com/loja-veloz/platform/tools/internal/process"
 )
 
-const (
-	stateFile = "state.json"
-	lockFile  = "lock"
-)
+const stateFile = "state.json"
 
-// state is what other processes know of a stack that runs. It has no secret.
-type state struct {
-	Components []part
-	Ports      map[string]int
-}
+// state is what a running shop tells other processes. It holds no secret.
+type state struct{ Programs []running }
 
-type part struct {
+type running struct {
 	Name    string
 	PID     int
 	Port    int
-	Ready   string // URL
+	Ready   string // URL that answers 200 while the program is ready; of PostgreSQL empty
 	Started time.Time
 }
 
 // record writes the state file.
-func (s *Stack) record() error {
-	st := state{Ports: s.ports}
-	s.mu.Lock()
-	st.Components = append(st.Components, part{Name: PostgreSQL, PID: s.server.PID(), Port: s.server.Port, Started: s.began})
-	for _, name := range append(s.order(), Prometheus, Jaeger) {
-		if c := s.components[name]; c != nil {
-			c.mu.Lock()
-			st.Components = append(st.Components, part{Name: name, PID: c.cmd.Process.Pid, Port: c.port, Ready: c.ready, Started: c.began})
-			c.mu.Unlock()
-		}
+func (s *Shop) record() error {
+	server := s.server.Process()
+	st := state{[]running{{Name: PostgreSQL, PID: server.PID(), Port: s.server.Port, Started: server.Began}}}
+	for _, p := range s.programs {
+		run := p.process.Load()
+		st.Programs = append(st.Programs, running{Name: p.name, PID: run.PID(), Port: p.port, Ready: p.ready, Started: run.Began})
 	}
-	s.mu.Unlock()
 	b, err := json.Marshal(st)
 	if err != nil {
 		return err
@@ -61,63 +48,28 @@ func (s *Stack) record() error {
 	return os.Rename(path+".new", path)
 }
 
+// readState reads what the running shop of a folder has recorded.
 func readState(dir string) (state, error) {
 	var st state
+	pid, err := process.LockHolder(dir)
+	if err != nil {
+		return st, err
+	}
+	if pid == 0 {
+		return st, errors.New("make dev does not run")
+	}
 	b, err := os.ReadFile(filepath.Join(dir, stateFile))
+	if errors.Is(err, os.ErrNotExist) {
+		return st, errors.New("make dev is starting")
+	}
 	if err != nil {
 		return st, err
 	}
 	return st, json.Unmarshal(b, &st)
 }
 
-// take locks the folder for this process, which its end, whatever it is, undoes.
-func take(dir string) (*os.File, error) {
-	f, err := os.OpenFile(filepath.Join(dir, lockFile), os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		owner, _ := io.ReadAll(f)
-		f.Close()
-		if errors.Is(err, syscall.EWOULDBLOCK) {
-			return nil, fmt.Errorf("it runs already, by process %s: make dev-down ends it", strings.TrimSpace(string(owner)))
-		}
-		return nil, fmt.Errorf("locking %s: %w", f.Name(), err)
-	}
-	if err := errors.Join(f.Truncate(0), write(f, strconv.Itoa(os.Getpid()))); err != nil {
-		f.Close()
-		return nil, err
-	}
-	return f, nil
-}
-
-func write(f *os.File, text string) error {
-	_, err := f.WriteAt([]byte(text), 0)
-	return err
-}
-
-// owner is the process whose stack of the folder runs, 0 if none does.
-func owner(dir string) (int, error) {
-	f, err := os.OpenFile(filepath.Join(dir, lockFile), os.O_RDWR, 0)
-	if errors.Is(err, os.ErrNotExist) {
-		return 0, nil
-	}
-	if err != nil {
-		return 0, err
-	}
-	defer f.Close()
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err == nil {
-		return 0, nil
-	}
-	b, err := io.ReadAll(f)
-	if err != nil {
-		return 0, err
-	}
-	return strconv.Atoi(strings.TrimSpace(string(b)))
-}
-
-// sweep ends what a stack whose owner was killed left running. Whoever calls it
-// holds the folder's lock.
+// sweep ends what a shop whose owner was killed left running. The caller holds the
+// folder's lock.
 func sweep(dir string) error {
 	marked, err := process.Marked(marker)
 	if err != nil {
@@ -128,8 +80,7 @@ func sweep(dir string) error {
 	if err != nil {
 		return err
 	}
-	// PostgreSQL cleans up after itself on SIGQUIT, and so does nothing else
-	// that outlives this.
+	// PostgreSQL cleans up after itself on SIGQUIT; nothing else needs to.
 	if err := process.End(server, syscall.SIGQUIT, 5*time.Second); err != nil {
 		return err
 	}
@@ -142,9 +93,9 @@ func sweep(dir string) error {
 	return nil
 }
 
-// Down ends the stack of the folder, from whatever process.
+// Down ends the shop of the folder, which may run in any process.
 func Down(dir string, out *console.Console) error {
-	if _, err := os.Stat(filepath.Join(dir, lockFile)); errors.Is(err, os.ErrNotExist) {
+	if _, err := os.Stat(dir); errors.Is(err, os.ErrNotExist) {
 		out.Step("make dev does not run")
 		return nil
 	}
@@ -152,24 +103,13 @@ func Down(dir string, out *console.Console) error {
 	if err != nil {
 		return err
 	}
-	pid, err := owner(dir)
+	pid, err := process.LockHolder(dir)
 	if err != nil {
 		return err
 	}
-	ran := pid != 0
-	if ran {
-		if err := syscall.Kill(pid, syscall.SIGTERM); err != nil && !errors.Is(err, syscall.ESRCH) {
-			return fmt.Errorf("ending make dev, process %d: %w", pid, err)
-		}
-		for deadline := time.Now().Add(90 * time.Second); pid != 0; time.Sleep(50 * time.Millisecond) {
-			if pid, err = owner(dir); err != nil {
-				return err
-			}
-			if time.Now().After(deadline) {
-				if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
-					return err
-				}
-			}
+	if pid != 0 {
+		if err := process.End([]int{pid}, syscall.SIGTERM, 90*time.Second); err != nil {
+			return fmt.Errorf("ending make dev: %w", err)
 		}
 		out.Step("make dev has ended; its data stays in %s", dir)
 	}
@@ -177,75 +117,80 @@ func Down(dir string, out *console.Console) error {
 	if err != nil {
 		return err
 	}
-	defer lock.Close()
 	marked, err := process.Marked(marker)
 	if err != nil {
-		return err
+		return errors.Join(err, lock.Release())
 	}
 	left := marked[dir]
 	switch {
 	case len(left) > 0:
-		out.Step("ending %d processes that a make dev left behind which was killed", len(left))
-	case !ran:
+		out.Step("ending %d processes that a killed make dev left", len(left))
+	case pid == 0:
 		out.Step("make dev does not run")
 	}
-	return sweep(dir)
+	return errors.Join(sweep(dir), lock.Release())
 }
 
-// Status prints the components of the folder's stack; it fails if one of them is
-// not well.
+// Status prints the programs of the folder's shop; it fails if one of them is not
+// ready.
 func Status(ctx context.Context, dir string, out *console.Console) error {
 	dir, err := resolve(dir)
 	if err != nil {
 		return err
 	}
-	pid, err := owner(dir)
-	if err != nil {
-		return err
-	}
-	if pid == 0 {
-		return errors.New("make dev does not run")
-	}
 	st, err := readState(dir)
-	if errors.Is(err, os.ErrNotExist) {
-		return errors.New("make dev is starting")
-	}
 	if err != nil {
 		return err
 	}
-	out.Plain("%-16s %6s %8s  %-9s %10s  %s", "component", "port", "process", "health", "memory", "up")
+	out.Plain("%-16s %6s %8s  %-9s %10s  %s", "program", "port", "process", "health", "memory", "up")
 	var sum int64
-	var ill []string
-	for _, c := range st.Components {
-		health, pids := "ready", []int{c.PID}
-		if c.Name == PostgreSQL {
-			if pids, err = process.In(filepath.Join(dir, "postgres")); err != nil {
-				return err
-			}
-		}
-		switch {
-		case process.Dead(c.PID):
-			health, pids = "ENDED", nil
-		case c.Ready != "" && answers(ctx, c.Ready) != nil:
-			health = "NOT READY"
-		}
+	var failing []string
+	for _, p := range st.Programs {
+		health := p.health(ctx)
 		if health != "ready" {
-			ill = append(ill, c.Name)
+			failing = append(failing, p.Name)
 		}
-		var memory int64
-		for _, pid := range pids {
-			n, err := process.PSS(pid)
-			if err != nil && !errors.Is(err, os.ErrNotExist) && !errors.Is(err, syscall.ESRCH) {
-				return err
-			}
-			memory += n
+		memory, err := p.memory(dir)
+		if err != nil {
+			return err
 		}
 		sum += memory
-		out.Plain("%-16s %6d %8d  %-9s %6.1f MiB  %s", c.Name, c.Port, c.PID, health, float64(memory)/(1<<20), time.Since(c.Started).Round(time.Second))
+		up := time.Since(p.Started).Round(time.Second)
+		out.Plain("%-16s %6d %8d  %-9s %6.1f MiB  %s", p.Name, p.Port, p.PID, health, float64(memory)/(1<<20), up)
 	}
-	out.Plain("%-16s %6s %8s  %-9s %6.1f MiB (PSS)", "together", "", "", "", float64(sum)/(1<<20))
-	if len(ill) > 0 {
-		return fmt.Errorf("not well: %s; their logs are in %s", strings.Join(ill, ", "), filepath.Join(dir, "logs"))
+	out.Plain("%-16s %6s %8s  %-9s %6.1f MiB (PSS)", "sum", "", "", "", float64(sum)/(1<<20))
+	if len(failing) > 0 {
+		return fmt.Errorf("not ready: %s; their logs are in %s", strings.Join(failing, ", "), filepath.Join(dir, "logs"))
 	}
 	return nil
+}
+
+func (p running) health(ctx context.Context) string {
+	switch {
+	case process.Dead(p.PID):
+		return "ENDED"
+	case p.Ready != "" && process.Answers(ctx, p.Ready) != nil:
+		return "NOT READY"
+	}
+	return "ready"
+}
+
+// memory is the PSS of a program in bytes, 0 once it has ended.
+func (p running) memory(dir string) (int64, error) {
+	pids := []int{p.PID}
+	if p.Name == PostgreSQL {
+		var err error
+		if pids, err = process.In(filepath.Join(dir, "postgres")); err != nil {
+			return 0, err
+		}
+	}
+	var sum int64
+	for _, pid := range pids {
+		n, err := process.PSS(pid)
+		if err != nil && !errors.Is(err, os.ErrNotExist) && !errors.Is(err, syscall.ESRCH) {
+			return 0, err
+		}
+		sum += n
+	}
+	return sum, nil
 }

@@ -12,12 +12,13 @@ import (
 	"strings"
 	"time"
 
+	"github.com/loja-veloz/platform/apps/catalogue"
 	"github.com/loja-veloz/platform/tools/internal/command"
 	"github.com/loja-veloz/platform/tools/internal/toolchain"
 )
 
-// telemetryTools are the paths of Prometheus and Jaeger: of PATH where they fit,
-// built otherwise.
+// telemetryTools returns the paths of Prometheus and Jaeger: those on PATH where the
+// version fits, and built ones otherwise.
 func telemetryTools(ctx context.Context, cache *toolchain.Cache) (map[string]string, error) {
 	found := map[string]string{}
 	var missing []toolchain.Tool
@@ -41,8 +42,9 @@ var (
 	jaegerVersion     = regexp.MustCompile(`"gitVersion":"v1\.(\d+)\.`)
 )
 
-// fits tells whether a program of PATH does what make dev wants: Prometheus from
-// 2.40 on, Jaeger from 1.50 on, which takes OTLP without being asked.
+// fits reports whether a program on PATH has a version that make dev can use:
+// Prometheus 2.40 or newer, Jaeger 1.50 or newer of the 1 line, which receives OTLP by
+// default.
 func fits(ctx context.Context, name, path string) bool {
 	args := []string{path, "--version"}
 	if name == Jaeger {
@@ -67,47 +69,42 @@ func versionFits(name, text string) bool {
 	return m != nil && (number(m[1]) >= 3 || number(m[1]) == 2 && number(m[2]) >= 40)
 }
 
-// telemetry are Prometheus, which asks every service for its metrics, and Jaeger,
-// which takes their traces.
-func (s *Stack) telemetry(tools map[string]string) []*component {
-	if !s.options.Telemetry {
-		return nil
-	}
+// telemetry is Jaeger, which receives traces, and Prometheus, which scrapes every
+// program.
+func (s *Shop) telemetry(tools map[string]string) []*program {
 	at := func(port string) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(s.ports[port])) }
-	const any = "127.0.0.1:0"
-	config := filepath.Join(s.dir, "prometheus.yml")
-	return []*component{
+	const anyPort = "127.0.0.1:0"
+	return []*program{
 		{
-			name: Jaeger, port: s.ports[Jaeger], quiet: true, grace: 300 * time.Millisecond, ready: s.URL(Jaeger) + "/api/services",
-			// Its traces lie in memory: there is nothing to wait for at its end.
+			name: Jaeger, port: s.ports[Jaeger], quiet: true, ready: s.URL(Jaeger) + "/api/services",
+			grace: 300 * time.Millisecond, // its traces are in memory: there is nothing to save
 			args: []string{
 				tools[Jaeger], "--memory.max-traces=20000", "--query.http-server.host-port=" + at(Jaeger),
 				"--collector.otlp.http.host-port=" + at(otlpHTTP), "--collector.otlp.grpc.host-port=" + at(otlpGRPC),
-				"--query.grpc-server.host-port=" + any, "--collector.grpc-server.host-port=" + any,
-				"--collector.http-server.host-port=" + any, "--admin.http.host-port=" + any,
+				"--query.grpc-server.host-port=" + anyPort, "--collector.grpc-server.host-port=" + anyPort,
+				"--collector.http-server.host-port=" + anyPort, "--admin.http.host-port=" + anyPort,
 			},
 		},
 		{
-			name: Prometheus, port: s.ports[Prometheus], quiet: true, grace: 10 * time.Second, ready: s.URL(Prometheus) + "/-/ready",
+			name: Prometheus, port: s.ports[Prometheus], quiet: true, ready: s.URL(Prometheus) + "/-/ready", grace: 10 * time.Second,
 			args: []string{
-				tools[Prometheus], "--config.file=" + config, "--web.listen-address=" + at(Prometheus),
+				tools[Prometheus], "--config.file=" + s.prometheusConfig(), "--web.listen-address=" + at(Prometheus),
 				"--storage.tsdb.path=" + filepath.Join(s.dir, "prometheus"), "--storage.tsdb.retention.time=1d",
-				"--storage.tsdb.no-lockfile", // the stack's own lock guards the folder
+				"--storage.tsdb.no-lockfile", // the shop's own lock guards the folder
 				"--enable-feature=exemplar-storage",
 			},
 		},
 	}
 }
 
-// scrapeConfig writes whom Prometheus asks.
-func (s *Stack) scrapeConfig() error {
-	if !s.options.Telemetry {
-		return nil
-	}
+func (s *Shop) prometheusConfig() string { return filepath.Join(s.dir, "prometheus.yml") }
+
+// scrapeConfig writes what Prometheus scrapes.
+func (s *Shop) scrapeConfig() error {
 	var b strings.Builder
 	b.WriteString("global: {scrape_interval: 5s, scrape_timeout: 4s}\nscrape_configs:\n")
-	for _, name := range append(s.order(), Prometheus) {
+	for _, name := range append(catalogue.Names(s.declared), Prometheus) {
 		fmt.Fprintf(&b, "  - job_name: %s\n    static_configs: [{targets: ['127.0.0.1:%d']}]\n", name, s.ports[name])
 	}
-	return os.WriteFile(filepath.Join(s.dir, "prometheus.yml"), []byte(b.String()), 0o600)
+	return os.WriteFile(s.prometheusConfig(), []byte(b.String()), 0o600)
 }

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"os"
 	"regexp"
 	"slices"
 	"strconv"
@@ -18,11 +17,11 @@ import (
 	"github.com/loja-veloz/platform/tools/internal/console"
 )
 
-// A trace is what Jaeger's query API gives of one; times are in microseconds.
+// A trace as Jaeger's query API returns it; times are in microseconds.
 type trace struct {
 	TraceID string
 	Spans   []span
-	// Processes are the services by the key that spans have of them.
+	// Processes are the services by the key that spans refer to them with.
 	Processes map[string]struct{ ServiceName string }
 }
 
@@ -38,40 +37,34 @@ type span struct {
 
 var orderID = regexp.MustCompile(`^[0-9a-fA-F-]{1,64}$`)
 
+var client = &http.Client{Timeout: 10 * time.Second}
+
 // Trace prints the spans of an order's traces as trees.
 func Trace(ctx context.Context, dir, order string, out *console.Console) error {
 	if order == "" {
 		return errors.New("ORDER is not set: name an order by its id, ORDER=0190...")
 	}
 	if !orderID.MatchString(order) {
-		return fmt.Errorf("ORDER=%s is no order's id", order)
+		return fmt.Errorf("ORDER=%s is not the id of an order", order)
 	}
 	dir, err := resolve(dir)
 	if err != nil {
 		return err
 	}
-	if pid, err := owner(dir); err != nil {
-		return err
-	} else if pid == 0 {
-		return errors.New("make dev does not run, and Jaeger with it")
-	}
 	st, err := readState(dir)
-	if errors.Is(err, os.ErrNotExist) {
-		return errors.New("make dev is starting")
-	}
 	if err != nil {
 		return err
 	}
-	i := slices.IndexFunc(st.Components, func(c part) bool { return c.Name == Jaeger })
+	i := slices.IndexFunc(st.Programs, func(p running) bool { return p.Name == Jaeger })
 	if i < 0 {
 		return errors.New("make dev runs without Jaeger (DEV_TELEMETRY=off)")
 	}
-	traces, err := query(ctx, fmt.Sprintf("http://127.0.0.1:%d", st.Components[i].Port), order)
+	traces, err := query(ctx, fmt.Sprintf("http://127.0.0.1:%d", st.Programs[i].Port), order)
 	if err != nil {
 		return fmt.Errorf("asking Jaeger: %w", err)
 	}
 	if len(traces) == 0 {
-		return fmt.Errorf("jaeger has no trace of order %s: it keeps the last 20000 in memory, and gets a new one after some seconds", order)
+		return fmt.Errorf("jaeger has no trace of order %s: it keeps the last 20000 in memory, and receives a new one after some seconds", order)
 	}
 	for _, t := range traces {
 		out.Plain("%s", t.tree())
@@ -87,7 +80,8 @@ func query(ctx context.Context, jaeger, order string) ([]trace, error) {
 	now := time.Now()
 	q := url.Values{
 		"service": {"pedidos"}, "tags": {string(tags)}, "limit": {"50"},
-		"start": {strconv.FormatInt(now.Add(-48*time.Hour).UnixMicro(), 10)}, "end": {strconv.FormatInt(now.Add(time.Minute).UnixMicro(), 10)},
+		"start": {strconv.FormatInt(now.Add(-48*time.Hour).UnixMicro(), 10)},
+		"end":   {strconv.FormatInt(now.Add(time.Minute).UnixMicro(), 10)},
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, jaeger+"/api/traces?"+q.Encode(), nil)
 	if err != nil {
@@ -119,9 +113,8 @@ func (t trace) start() int64 {
 	return first
 }
 
-// tree is one line per span below the one that caused it: when it began and how
-// long it took in milliseconds, service, name, and its status where that says
-// something.
+// tree has a line for each span, below the span that caused it: when it began and how
+// long it took in milliseconds, service, name, and status if it has one.
 func (t trace) tree() string {
 	byID, children := map[string]bool{}, map[string][]span{}
 	for _, s := range t.Spans {
@@ -131,8 +124,8 @@ func (t trace) tree() string {
 	for _, s := range t.Spans {
 		parent := ""
 		for _, r := range s.References {
-			// A cause that Jaeger has not got, of a caller that exports
-			// nothing, makes a root.
+			// A span is a root if Jaeger lacks its cause, because the caller
+			// exports nothing.
 			if r.TraceID == t.TraceID && byID[r.SpanID] && r.SpanID != s.SpanID {
 				parent = r.SpanID
 				break
@@ -143,7 +136,8 @@ func (t trace) tree() string {
 	}
 	began := t.start()
 	var b strings.Builder
-	fmt.Fprintf(&b, "trace %s, %s, %d spans of %d services\n", t.TraceID, time.UnixMicro(began).UTC().Format(time.DateTime), len(t.Spans), len(services))
+	at := time.UnixMicro(began).UTC().Format(time.DateTime)
+	fmt.Fprintf(&b, "trace %s, %s, %d spans of %d services\n", t.TraceID, at, len(t.Spans), len(services))
 	fmt.Fprintf(&b, "%10s %10s\n", "at ms", "took ms")
 	var show func(parent string, depth int)
 	show = func(parent string, depth int) {
@@ -159,7 +153,7 @@ func (t trace) tree() string {
 	return b.String()
 }
 
-// outcome are the tags that say how a span went.
+// outcome is the tags that say how the span ended.
 func (s span) outcome() string {
 	text := ""
 	for _, tag := range s.Tags {

@@ -1,7 +1,6 @@
-// Package images fills the registry on localhost: with images packed from the
-// tools that were built here, or copied from the registries upstream where
-// this machine reaches them. Manifests keep the upstream names; containerd
-// asks this registry first.
+// Package images fills a registry: with images packed from the tools that were built here,
+// or copied from the upstream registries, and with those of the shop's programs. Manifests
+// keep the upstream names; containerd asks the registry on localhost first.
 package images
 
 import (
@@ -33,11 +32,11 @@ import (
 // User is the non-root user of every image, and its group.
 const User = "65532"
 
-// A Registry is the one on localhost, host:port.
+// A Registry is the host:port of one without TLS or credentials of its own.
 type Registry string
 
-// Local is where an upstream image lies in this registry: containerd's mirrors
-// keep the repository's name and drop the host.
+// Local is the name of an upstream image in this registry: containerd's mirrors keep the
+// repository's name and drop the host.
 func (r Registry) Local(upstream string) (name.Reference, error) {
 	ref, err := name.ParseReference(upstream)
 	if err != nil {
@@ -46,7 +45,7 @@ func (r Registry) Local(upstream string) (name.Reference, error) {
 	return name.ParseReference(fmt.Sprintf("%s/%s:%s", r, ref.Context().RepositoryStr(), ref.Identifier()), name.Insecure)
 }
 
-// Has tells whether the registry holds the upstream image.
+// Has reports whether the registry holds the upstream image.
 func (r Registry) Has(ctx context.Context, upstream string) (bool, error) {
 	ref, err := r.Local(upstream)
 	if err != nil {
@@ -60,7 +59,7 @@ func (r Registry) Has(ctx context.Context, upstream string) (bool, error) {
 	return err == nil, err
 }
 
-// Reachable tells whether the upstream registries answer for all these tools'
+// Reachable reports whether the upstream registries answer for all these tools'
 // images within three seconds.
 func Reachable(ctx context.Context, tools []toolchain.Tool) bool {
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
@@ -102,7 +101,7 @@ type File struct {
 	Path  string
 	Mode  int64
 	Data  []byte
-	Link  string // where it leads to, if it is a symbolic link
+	Link  string // target, if it is a symbolic link
 	Owner int    // user and group
 }
 
@@ -114,9 +113,9 @@ type Process struct {
 	StopSignal       string
 }
 
-// Push packs an image of a few files and pushes it under the upstream name, or
-// under this registry's own where that is the host. The same files give the
-// same digest: nothing in the image tells when or where it was made.
+// Push packs an image of a few files and pushes it under the upstream name, or under this
+// registry's own if that is the host. The same files give the same digest: the image has no
+// time and no path of this machine.
 func (r Registry) Push(ctx context.Context, upstream, entrypoint string, files ...File) error {
 	var process Process
 	if entrypoint != "" {
@@ -141,12 +140,16 @@ func (r Registry) PushProcess(ctx context.Context, upstream string, process Proc
 	return nil
 }
 
-// Base are the files under every service's image: its user. Root certificates come with the program (package
-// x509roots/fallback), so that the image is the same wherever it is built.
+// Base are the files below every service's image: its user. Root certificates are part of
+// the program (package x509roots/fallback), so that the image is the same on every machine.
 func Base() []File {
+	const (
+		users  = "root:x:0:0:root:/root:/sbin/nologin\nnonroot:x:" + User + ":" + User + ":nonroot:/:/sbin/nologin\n"
+		groups = "root:x:0:\nnonroot:x:" + User + ":\n"
+	)
 	return []File{
-		{Path: "etc/passwd", Mode: 0o644, Data: []byte("root:x:0:0:root:/root:/sbin/nologin\nnonroot:x:" + User + ":" + User + ":nonroot:/:/sbin/nologin\n")},
-		{Path: "etc/group", Mode: 0o644, Data: []byte("root:x:0:\nnonroot:x:" + User + ":\n")},
+		{Path: "etc/passwd", Mode: 0o644, Data: []byte(users)},
+		{Path: "etc/group", Mode: 0o644, Data: []byte(groups)},
 	}
 }
 
@@ -157,39 +160,12 @@ func Program(binary, at string) (File, error) {
 }
 
 func pack(process Process, files []File) (v1.Image, error) {
-	var buf bytes.Buffer
-	w := tar.NewWriter(&buf)
-	made := map[string]bool{".": true}
-	for _, f := range files {
-		for _, dir := range parents(strings.TrimSuffix(f.Path, "/")) {
-			if made[dir] {
-				continue
-			}
-			made[dir] = true
-			if err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeDir, Name: dir + "/", Mode: 0o755, Format: tar.FormatPAX}); err != nil {
-				return nil, err
-			}
-		}
-		header := &tar.Header{Typeflag: tar.TypeReg, Name: f.Path, Mode: f.Mode, Size: int64(len(f.Data)), Uid: f.Owner, Gid: f.Owner, Format: tar.FormatPAX}
-		switch {
-		case f.Link != "":
-			header.Typeflag, header.Linkname, header.Mode = tar.TypeSymlink, f.Link, 0o777
-		case strings.HasSuffix(f.Path, "/"):
-			header.Typeflag = tar.TypeDir
-			made[strings.TrimSuffix(f.Path, "/")] = true
-		}
-		if err := w.WriteHeader(header); err != nil {
-			return nil, err
-		}
-		if _, err := w.Write(f.Data); err != nil {
-			return nil, err
-		}
-	}
-	if err := w.Close(); err != nil {
+	content, err := archive(files)
+	if err != nil {
 		return nil, err
 	}
 	layer, err := tarball.LayerFromOpener(
-		func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(buf.Bytes())), nil },
+		func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(content)), nil },
 		// The registry is on this machine: fast beats small.
 		tarball.WithCompressionLevel(1), tarball.WithMediaType(types.OCILayer),
 	)
@@ -214,6 +190,44 @@ func pack(process Process, files []File) (v1.Image, error) {
 	config.Config.Entrypoint, config.Config.Cmd = process.Entrypoint, process.Args
 	config.Config.Env, config.Config.StopSignal = process.Env, process.StopSignal
 	return mutate.ConfigFile(img, config)
+}
+
+// archive is the tar archive of files, with the folders above them.
+func archive(files []File) ([]byte, error) {
+	var buf bytes.Buffer
+	w := tar.NewWriter(&buf)
+	written := map[string]bool{".": true}
+	for _, f := range files {
+		for _, dir := range parents(strings.TrimSuffix(f.Path, "/")) {
+			if written[dir] {
+				continue
+			}
+			written[dir] = true
+			if err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeDir, Name: dir + "/", Mode: 0o755, Format: tar.FormatPAX}); err != nil {
+				return nil, err
+			}
+		}
+		header := &tar.Header{
+			Typeflag: tar.TypeReg, Name: f.Path, Mode: f.Mode, Size: int64(len(f.Data)), Uid: f.Owner, Gid: f.Owner, Format: tar.FormatPAX,
+		}
+		switch {
+		case f.Link != "":
+			header.Typeflag, header.Linkname, header.Mode = tar.TypeSymlink, f.Link, 0o777
+		case strings.HasSuffix(f.Path, "/"):
+			header.Typeflag = tar.TypeDir
+			written[strings.TrimSuffix(f.Path, "/")] = true
+		}
+		if err := w.WriteHeader(header); err != nil {
+			return nil, err
+		}
+		if _, err := w.Write(f.Data); err != nil {
+			return nil, err
+		}
+	}
+	if err := w.Close(); err != nil {
+		return nil, err
+	}
+	return buf.Bytes(), nil
 }
 
 // parents are the folders above a path, outermost first.

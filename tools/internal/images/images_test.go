@@ -30,7 +30,7 @@ func TestPackIsReproducibleAndNonRoot(t *testing.T) {
 		t.Errorf("the image runs as %q, want %s:%s", config.Config.User, User, User)
 	}
 	if !config.Created.IsZero() {
-		t.Errorf("the image tells when it was made: %s", config.Created)
+		t.Errorf("the image has a time of creation: %s", config.Created)
 	}
 }
 

@@ -22,9 +22,8 @@ const (
 	postgresEntrypoint = "/usr/local/bin/postgres-entrypoint"
 )
 
-// PushPostgreSQL packs the image from the pinned binaries, the libraries of this
-// machine that they are linked to, and the program that begins the container.
-// native has bin, lib and share.
+// PushPostgreSQL packs the image from the pinned binaries, this machine's libraries that they
+// are linked to, and the container's first program. native has bin, lib and share.
 func (r Registry) PushPostgreSQL(ctx context.Context, native, entrypoint string) error {
 	files, err := postgresFiles(ctx, native, entrypoint)
 	if err != nil {
@@ -46,8 +45,8 @@ func postgresProcess() Process {
 
 func postgresFiles(ctx context.Context, native, entrypoint string) ([]File, error) {
 	files := []File{
-		// initdb wants a name for its user; the others are those of pods that
-		// say nothing about 999.
+		// initdb needs a name for its user; the others are the users of pods that do not
+		// select 999.
 		{Path: "etc/passwd", Mode: 0o644, Data: []byte("root:x:0:0:root:/root:/sbin/nologin\n" +
 			"postgres:x:999:999:PostgreSQL:/var/lib/postgresql:/sbin/nologin\n" +
 			"nonroot:x:" + User + ":" + User + ":nonroot:/:/sbin/nologin\nnobody:x:65534:65534:nobody:/:/sbin/nologin\n")},
@@ -99,8 +98,8 @@ func postgresFiles(ctx context.Context, native, entrypoint string) ([]File, erro
 	return append(files, libraries...), err
 }
 
-// inImage leaves out what compilers and embedded SQL need, and the languages that
-// would want this machine's Perl, Python or Tcl.
+// inImage leaves out what compilers and embedded SQL need, and the languages that would
+// need this machine's Perl, Python or Tcl.
 func inImage(rel string) bool {
 	name := filepath.Base(rel)
 	for _, prefix := range []string{"libecpg", "libpgtypes", "plperl", "plpython", "pltcl"} {
@@ -108,14 +107,17 @@ func inImage(rel string) bool {
 			return false
 		}
 	}
-	return rel != "pg-symlinks.json" && !strings.HasSuffix(rel, ".a") && !strings.Contains(rel, "/pkgconfig/") && !strings.Contains(rel, "/pgxs/")
+	return rel != "pg-symlinks.json" && !strings.HasSuffix(rel, ".a") &&
+		!strings.Contains(rel, "/pkgconfig/") && !strings.Contains(rel, "/pgxs/")
 }
 
-// hostLibraries are the files outside the package that the programs load: the C
-// library and its kin, where this machine's loader finds them, which comes along.
+// hostLibraries are the files outside the package that the programs load: the C library and
+// others, as this machine's loader finds them, and the loader.
 func hostLibraries(ctx context.Context, native string, programs []string) ([]File, error) {
-	out, err := command.Command{Args: append([]string{"ldd"}, programs...), Env: []string{"LD_LIBRARY_PATH=", "LD_PRELOAD=", "LC_ALL=C"}}.Text(ctx)
-	var failed *command.Error // of a library that is no program; the text says all
+	out, err := command.Command{
+		Args: append([]string{"ldd"}, programs...), Env: []string{"LD_LIBRARY_PATH=", "LD_PRELOAD=", "LC_ALL=C"},
+	}.Text(ctx)
+	var failed *command.Error // for a library that is not a program; the output is complete
 	if err != nil && !errors.As(err, &failed) {
 		return nil, err
 	}
@@ -134,8 +136,8 @@ func hostLibraries(ctx context.Context, native string, programs []string) ([]Fil
 	return files, nil
 }
 
-// loaded reads ldd's answer. A library that initdb or postgres lacks is a fault;
-// one that only an extension lacks is that extension's.
+// loaded reads ldd's output. A missing library is an error if initdb or postgres needs it,
+// not if only an extension does.
 func loaded(ldd, native string) ([]string, error) {
 	found := map[string]bool{}
 	essential := false
@@ -146,7 +148,7 @@ func loaded(ldd, native string) ([]string, error) {
 		}
 		name, rest, arrow := strings.Cut(strings.TrimSpace(line), " => ")
 		if !arrow {
-			rest = name // the loader itself, by its whole path
+			rest = name // the loader itself, by its absolute path
 		}
 		path, _, _ := strings.Cut(rest, " (")
 		switch {

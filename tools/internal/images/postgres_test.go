@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -35,7 +34,8 @@ func TestLddIsRead(t *testing.T) {
 	if got := strings.Join(paths, " "); err != nil || got != "/lib/x86_64-linux-gnu/libc.so.6 /lib64/ld-linux-x86-64.so.2" {
 		t.Errorf("loaded = %q, %v", got, err)
 	}
-	if _, err := loaded("/n/bin/postgres:\n\tlibstdc++.so.6 => not found\n", "/n"); err == nil || !strings.Contains(err.Error(), "libstdc++.so.6") {
+	_, err = loaded("/n/bin/postgres:\n\tlibstdc++.so.6 => not found\n", "/n")
+	if err == nil || !strings.Contains(err.Error(), "libstdc++.so.6") {
 		t.Errorf("a library that PostgreSQL lacks: %v", err)
 	}
 }
@@ -49,13 +49,17 @@ func TestPostgreSQLRunsFromItsImage(t *testing.T) {
 	root := t.TempDir()
 	unpack(t, root)
 	data := filepath.Join(root, "var/lib/postgresql/data")
-	// What a container leaves that was killed while it made the data.
+	// What a container that was killed while it created the data leaves behind.
 	for _, dir := range []string{"one", "one/base", "one/initialising", "one/initialising/global"} {
-		if err := errors.Join(os.Mkdir(filepath.Join(data, dir), 0o700), os.Chown(filepath.Join(data, dir), postgresUser, postgresUser)); err != nil {
+		dir = filepath.Join(data, dir)
+		if err := errors.Join(os.Mkdir(dir, 0o700), os.Chown(dir, postgresUser, postgresUser)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	port := freePort(t)
+	port, err := process.FreePort(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
 	t.Cleanup(func() { // whatever failed
 		pids, err := process.In(filepath.Join(data, "one"))
 		if err := errors.Join(err, process.End(pids, syscall.SIGQUIT, 5*time.Second)); err != nil {
@@ -64,10 +68,16 @@ func TestPostgreSQLRunsFromItsImage(t *testing.T) {
 	})
 	start := func() (*exec.Cmd, *bytes.Buffer) {
 		t.Helper()
-		cmd := exec.Command(postgresEntrypoint, "postgres", "-c", fmt.Sprintf("port=%d", port), "-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=/var/run/postgresql")
+		cmd := exec.Command(postgresEntrypoint, "postgres", "-c", fmt.Sprintf("port=%d", port),
+			"-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=/var/run/postgresql")
 		cmd.Dir = "/"
-		cmd.Env = slices.Concat(postgresProcess().Env, []string{"POSTGRES_PASSWORD=secret", "POSTGRES_DB=shop", "PGDATA=/var/lib/postgresql/data/one", "POSTGRES_INITDB_ARGS=--encoding=UTF8 --locale=C --no-sync"})
-		cmd.SysProcAttr = &syscall.SysProcAttr{Chroot: root, Credential: &syscall.Credential{Uid: postgresUser, Gid: postgresUser, Groups: []uint32{}}}
+		cmd.Env = slices.Concat(postgresProcess().Env, []string{
+			"POSTGRES_PASSWORD=secret", "POSTGRES_DB=shop", "PGDATA=/var/lib/postgresql/data/one",
+			"POSTGRES_INITDB_ARGS=--encoding=UTF8 --locale=C --no-sync",
+		})
+		cmd.SysProcAttr = &syscall.SysProcAttr{
+			Chroot: root, Credential: &syscall.Credential{Uid: postgresUser, Gid: postgresUser, Groups: []uint32{}},
+		}
 		cmd.Path = postgresEntrypoint
 		cmd.Err = nil
 		var out bytes.Buffer
@@ -188,14 +198,4 @@ func unpack(t *testing.T, root string) {
 			}
 		})
 	}
-}
-
-func freePort(t *testing.T) int {
-	t.Helper()
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
 }

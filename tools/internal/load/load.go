@@ -1,5 +1,5 @@
-// Package load drives a steady, bounded load at a service and counts what
-// comes back, by the version that answered.
+// Package load sends a steady, bounded load to a service and counts the answers by the
+// version that sent them.
 package load
 
 import (
@@ -17,18 +17,19 @@ import (
 // VersionHeader is the response header by which every service names its version.
 const VersionHeader = "Service-Version"
 
-// A Target is what to call, how often and how many times in all.
+// A Target is what to call, how often and how many times.
 type Target struct {
 	URL       string
 	PerSecond int
-	Most      int // requests in all
+	Max       int // requests in all
 	Header    map[string]string
-	// Observe, if set, is told each answer as it comes: when its request was
-	// sent, and the version that answered ("" where it failed).
+	// Observe, if set, is called with each answer: when its request was sent, and the
+	// version that answered, "" if the request failed.
 	Observe func(sent time.Time, version string)
 }
 
-// A Report sums up a run. A request has failed unless its answer is 2xx or 3xx.
+// A Report sums up a run. A request has failed unless the status of its answer is 2xx
+// or 3xx.
 type Report struct {
 	Requests, Failed int
 	Versions         map[string]int // answers by Service-Version
@@ -37,7 +38,8 @@ type Report struct {
 }
 
 func (r Report) String() string {
-	s := fmt.Sprintf("%d requests, %d failed, p50 %s, p99 %s", r.Requests, r.Failed, r.P50.Round(100*time.Microsecond), r.P99.Round(100*time.Microsecond))
+	round := func(d time.Duration) time.Duration { return d.Round(100 * time.Microsecond) }
+	s := fmt.Sprintf("%d requests, %d failed, p50 %s, p99 %s", r.Requests, r.Failed, round(r.P50), round(r.P99))
 	for _, v := range slices.Sorted(maps.Keys(r.Versions)) {
 		s += fmt.Sprintf(", version %s %d (%.1f %%)", v, r.Versions[v], 100*float64(r.Versions[v])/float64(max(1, r.Requests)))
 	}
@@ -47,18 +49,19 @@ func (r Report) String() string {
 	return s
 }
 
-// Run drives the load until Most requests were sent or ctx ends, and returns
-// when the last answer is in.
+// Run sends the load until Max requests were sent or ctx ends, and returns after the
+// last answer.
 func Run(ctx context.Context, t Target) Report {
 	target := vegeta.Target{Method: "GET", URL: t.URL, Header: map[string][]string{}}
 	for k, v := range t.Header {
 		target.Header.Set(k, v)
 	}
-	// Connections are not kept: each request is balanced anew, as those of
-	// many shoppers are.
+	// Connections are not kept, so that each request is balanced on its own, as those
+	// of many shoppers are.
 	attacker := vegeta.NewAttacker(vegeta.KeepAlive(false), vegeta.Timeout(10*time.Second), vegeta.Redirects(vegeta.NoFollow))
+	length := time.Duration(t.Max) * time.Second / time.Duration(t.PerSecond)
 	rate := vegeta.Rate{Freq: t.PerSecond, Per: time.Second}
-	results := attacker.Attack(vegeta.NewStaticTargeter(target), rate, time.Duration(t.Most)*time.Second/time.Duration(t.PerSecond), "load")
+	results := attacker.Attack(vegeta.NewStaticTargeter(target), rate, length, "load")
 	var once sync.Once
 	stop := context.AfterFunc(ctx, func() { once.Do(func() { attacker.Stop() }) })
 	defer stop()

@@ -2,6 +2,7 @@ package platform
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -12,81 +13,94 @@ import (
 	"github.com/loja-veloz/platform/tools/internal/console"
 )
 
-// Bench measures this machine and prints each number beside its goal. It stops
+// Bench measures this machine and prints each number with its goal. It stops
 // and starts the cluster, and leaves it up.
-func (p *Platform) Bench(ctx context.Context) error {
-	if p.KubeContext != "" {
-		return fmt.Errorf("KUBE_CONTEXT is set: the numbers are those of the bundled cluster")
+func Bench(ctx context.Context, w Workspace) error {
+	if !w.bundled() {
+		return errors.New("KUBE_CONTEXT is set: the numbers are those of the bundled cluster")
 	}
-	if err := p.Up(ctx); err != nil {
+	if err := Up(ctx, w); err != nil {
 		return err
 	}
 	var lines []string
 	number := func(name, goal string, value any) {
 		lines = append(lines, fmt.Sprintf("%-52s %-14v goal %s", name, value, goal))
 	}
-	timed := func(do func(context.Context) error) (time.Duration, error) {
-		began := time.Now()
-		err := do(ctx)
-		return console.Round(time.Since(began)), err
-	}
-	if err := p.Down(ctx); err != nil {
+	if err := Down(ctx, w); err != nil {
 		return err
 	}
-	alone, err := timed(func(ctx context.Context) error { return p.ClusterUp(ctx) })
+	alone, err := timed(func() error { return ClusterUp(ctx, w) })
 	if err != nil {
 		return err
 	}
 	number("cluster alone, from down to ready", "<= 30s", alone)
-	if err := p.Down(ctx); err != nil {
+	if err := Down(ctx, w); err != nil {
 		return err
 	}
-	whole, err := timed(p.Up)
+	whole, err := timed(func() error { return Up(ctx, w) })
 	if err != nil {
 		return err
 	}
 	number("second make up, from down to the page served", "<= 1m0s", whole)
 
-	var previews []time.Duration
-	for range 3 {
-		d, err := timed(func(ctx context.Context) error { return p.pulumi(ctx, "preview", "--stack", stack) })
-		if err != nil {
-			return err
-		}
-		previews = append(previews, d)
-	}
-	slices.Sort(previews)
-	number("pulumi preview, nothing to recompile, median of 3", "<= 5s", previews[1])
-
-	c, err := p.Cluster()
+	preview, err := medianPreview(ctx, w)
 	if err != nil {
 		return err
 	}
-	components, err := c.Status()
+	number("pulumi preview, nothing to recompile, median of 3", "<= 5s", preview)
+
+	c, err := w.cluster()
 	if err != nil {
 		return err
 	}
-	number("memory of all that make up leaves running, PSS", "<= 1536 MiB", fmt.Sprintf("%d MiB", memory(components)>>20))
+	processes, err := c.Status()
+	if err != nil {
+		return err
+	}
+	number("memory of all that make up leaves running, PSS", "<= 1536 MiB", fmt.Sprintf("%d MiB", memory(processes)>>20))
 
-	cpu, err := p.compile(ctx)
+	cpu, err := compile(ctx, w.Root)
 	if err != nil {
 		return err
 	}
 	number("compiling the Pulumi program from an empty cache, CPU", "<= 2m30s", console.Round(cpu))
-	p.Out.Plain("\n%s", strings.Join(lines, "\n"))
+	w.Out.Plain("\n%s", strings.Join(lines, "\n"))
 	return nil
 }
 
-// compile builds the Pulumi program with an empty build cache and returns the
-// CPU time that took.
-func (p *Platform) compile(ctx context.Context) (time.Duration, error) {
+func timed(do func() error) (time.Duration, error) {
+	began := time.Now()
+	err := do()
+	return console.Round(time.Since(began)), err
+}
+
+// medianPreview is the middle time of three previews.
+func medianPreview(ctx context.Context, w Workspace) (time.Duration, error) {
+	p, err := openPulumi(w)
+	if err != nil {
+		return 0, err
+	}
+	var times []time.Duration
+	for range 3 {
+		took, err := timed(func() error { return p.run(ctx, "preview", "--stack", stack) })
+		if err != nil {
+			return 0, err
+		}
+		times = append(times, took)
+	}
+	slices.Sort(times)
+	return times[1], nil
+}
+
+// compile builds the Pulumi program with an empty build cache and returns the CPU time.
+func compile(ctx context.Context, root string) (time.Duration, error) {
 	cache, err := os.MkdirTemp("", "loja-bench")
 	if err != nil {
 		return 0, err
 	}
 	defer func() { _ = os.RemoveAll(cache) }()
 	cmd := exec.CommandContext(ctx, "go", "build", "-o", os.DevNull, "./stacks/environment")
-	cmd.Dir, cmd.Env = p.Root, append(os.Environ(), "GOCACHE="+cache)
+	cmd.Dir, cmd.Env = root, append(os.Environ(), "GOCACHE="+cache)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return 0, fmt.Errorf("compiling the Pulumi program: %w\n%s", err, out)
 	}

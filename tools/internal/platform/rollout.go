@@ -5,334 +5,201 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"slices"
 	"strings"
+	"sync"
 	"time"
+
+	"github.com/loja-veloz/platform/infra/rollout"
+	"github.com/loja-veloz/platform/tools/internal/console"
 )
 
-// rollout is the part of an Argo Rollout that people watch.
-type rollout struct {
-	Metadata struct {
-		Name       string `json:"name"`
-		Generation int64  `json:"generation"`
-	} `json:"metadata"`
-	Spec struct {
-		Template struct {
-			Spec struct {
-				Containers []struct {
-					Image string `json:"image"`
-				} `json:"containers"`
-			} `json:"spec"`
-		} `json:"template"`
-		Strategy struct {
-			Canary struct {
-				Steps []json.RawMessage `json:"steps"`
-			} `json:"canary"`
-		} `json:"strategy"`
-	} `json:"spec"`
-	Status struct {
-		Abort              bool   `json:"abort"`
-		Phase              string `json:"phase"`
-		Message            string `json:"message"`
-		ObservedGeneration string `json:"observedGeneration"`
-		CurrentStepIndex   *int   `json:"currentStepIndex"`
-		CurrentPodHash     string `json:"currentPodHash"`
-		StableRS           string `json:"stableRS"`
-		Replicas           int    `json:"replicas"`
-		AvailableReplicas  int    `json:"availableReplicas"`
-		UpdatedReplicas    int    `json:"updatedReplicas"`
-		Canary             struct {
-			Weights struct {
-				Canary struct {
-					Weight int `json:"weight"`
-				} `json:"canary"`
-			} `json:"weights"`
-		} `json:"canary"`
-	} `json:"status"`
+// rollouts reads what the judge of Rollouts asks for, by kubectl.
+type rollouts struct {
+	kubectl func(ctx context.Context, args ...string) (string, error)
+	out     *console.Console
+
+	// One reading of all Rollouts serves the watches of all services for half a
+	// poll interval: each start of kubectl takes processor time from the canary.
+	mu   sync.Mutex
+	read time.Time
+	list []rollout.Rollout
+	err  error
 }
 
-// line says where the Rollout stands.
-func (r *rollout) line() string {
-	steps := len(r.Spec.Strategy.Canary.Steps)
-	step := steps
-	if r.Status.CurrentStepIndex != nil {
-		step = *r.Status.CurrentStepIndex
-	}
-	weight := r.Status.Canary.Weights.Canary.Weight
-	if r.Status.CurrentPodHash == r.Status.StableRS && !r.Status.Abort {
-		weight = 100
-	}
-	s := fmt.Sprintf("%s: %-11s step %d/%d  new version gets %3d %%  pods %d new, %d in all, %d available",
-		r.Metadata.Name, r.Status.Phase, step, steps, weight, r.Status.UpdatedReplicas, r.Status.Replicas, r.Status.AvailableReplicas)
-	if r.Status.Message != "" && r.Status.Phase != "Progressing" {
-		s += "  (" + r.Status.Message + ")"
-	}
-	return s
+func openRollouts(w Workspace) (*rollouts, error) {
+	k, err := openKubectl(w)
+	return &rollouts{kubectl: k.Text, out: w.Out}, err
 }
 
-// current tells whether the controller has seen the object as it is now.
-func (r *rollout) current() bool {
-	return r.Status.ObservedGeneration == fmt.Sprint(r.Metadata.Generation)
+// Rollout returns nil without an error when there is none of that name.
+func (c *rollouts) Rollout(ctx context.Context, namespace, name string) (*rollout.Rollout, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if time.Since(c.read) >= rollout.PollInterval/2 {
+		var list struct{ Items []rollout.Rollout }
+		c.err = c.get(ctx, &list, namespace, "rollouts")
+		c.list, c.read = list.Items, time.Now()
+	}
+	if c.err != nil {
+		return nil, c.err
+	}
+	for i := range c.list {
+		if c.list[i].Metadata.Name == name {
+			return &c.list[i], nil
+		}
+	}
+	return nil, nil
 }
 
-// rolloutError is a canary that did not end well.
-type rolloutError struct{ reason string }
-
-func (e rolloutError) Error() string { return e.reason }
-
-// outcome judges a Rollout: done when healthy, an error when aborted or
-// degraded.
-func (r *rollout) outcome() (done bool, err error) {
-	switch {
-	case !r.current():
-		return false, nil
-	case r.Status.Phase == "Healthy":
-		return true, nil
-	case r.Status.Phase == "Degraded", r.Status.Abort:
-		return true, rolloutError{fmt.Sprintf("the rollout of %s has failed, the stable version serves all traffic: %s", r.Metadata.Name, r.Status.Message)}
-	}
-	return false, nil
+// Pods lists by label selector.
+func (c *rollouts) Pods(ctx context.Context, namespace, selector string) ([]rollout.Pod, error) {
+	var list struct{ Items []rollout.Pod }
+	err := c.get(ctx, &list, namespace, "pods", "-l", selector)
+	return list.Items, err
 }
 
-// Watch prints each change of a service's Rollout until it is healthy, and
-// fails as soon as it is aborted or degraded, saying why.
-func (p *Platform) Watch(ctx context.Context, service string) error {
-	if err := p.checkService(service); err != nil {
-		return err
-	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	k, err := p.kubectlCommand("-n", namespace, "get", "rollout", service, "-o", "json", "--watch")
+// AnalysisRun reads one AnalysisRun.
+func (c *rollouts) AnalysisRun(ctx context.Context, namespace, name string) (*rollout.AnalysisRun, error) {
+	var run rollout.AnalysisRun
+	err := c.get(ctx, &run, namespace, "analysisrun", name)
+	return &run, err
+}
+
+func (c *rollouts) get(ctx context.Context, object any, namespace string, what ...string) error {
+	args := append([]string{"--request-timeout=10s", "-n", namespace, "get", "-o", "json"}, what...)
+	out, err := c.kubectl(ctx, args...)
 	if err != nil {
 		return err
 	}
-	r, w := io.Pipe()
-	k.Stdout = w
-	ended := make(chan error, 1)
-	go func() {
-		err := k.Run(ctx)
-		w.CloseWithError(io.EOF)
-		ended <- err
-	}()
-	last := ""
-	for d := json.NewDecoder(r); ; {
-		var ro rollout
-		if err := d.Decode(&ro); err != nil {
-			if ctx.Err() != nil {
-				return context.Cause(ctx)
-			}
-			return fmt.Errorf("the cluster stopped telling about the rollout of %s: %w", service, errors.Join(<-ended, errUnless(err, io.EOF)))
-		}
-		if line := ro.line(); line != last && ro.current() {
-			p.Out.Step("%s", line)
-			last = line
-		}
-		done, err := ro.outcome()
-		if err != nil {
-			if err := p.settled(ctx, service); err != nil {
-				return errors.Join(err, p.reasons(ctx, service, ro.Status.CurrentPodHash))
-			}
-			continue
-		}
-		if done {
-			return nil
-		}
+	if err := json.Unmarshal([]byte(out), object); err != nil {
+		return fmt.Errorf("reading %s: %w", strings.Join(what, " "), err)
 	}
+	return nil
 }
 
-// settle is how long a failure must stand: right after a change the controller
-// still shows the abort before it. infra/workload waits as long.
-const settle = 3 * time.Second
-
-// settled returns the Rollout's failure if it still stands after a while.
-func (p *Platform) settled(ctx context.Context, service string) error {
-	select {
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-time.After(settle):
+// one reads the Rollout of a service that must have one.
+func (c *rollouts) one(ctx context.Context, service string) (*rollout.Rollout, error) {
+	r, err := c.Rollout(ctx, namespace, service)
+	if err == nil && r == nil {
+		err = fmt.Errorf("there is no Rollout %s in namespace %s", service, namespace)
 	}
-	r, err := p.rollout(ctx, service)
+	return r, err
+}
+
+// watch reports each change of a service's Rollout until it is healthy. Its errors
+// are those of rollout.Watch, with the service's name.
+func (c *rollouts) watch(ctx context.Context, service string, say func(line string)) error {
+	w := rollout.Watch{
+		Cluster: c, Namespace: namespace, Name: service,
+		Progress: func(line string) { say(service + ": " + line) },
+	}
+	if _, err := w.Until(ctx); err != nil {
+		return fmt.Errorf("%s: %w", service, err)
+	}
+	return nil
+}
+
+// show watches a service's Rollout and prints each change.
+func (c *rollouts) show(ctx context.Context, service string) error {
+	return c.watch(ctx, service, func(line string) { c.out.Step("%s", line) })
+}
+
+// Status prints where the Rollouts of services are.
+func Status(ctx context.Context, w Workspace, services []string) error {
+	c, err := openRollouts(w)
 	if err != nil {
-		return err
-	}
-	_, err = r.outcome()
-	return err
-}
-
-func errUnless(err, expected error) error {
-	if errors.Is(err, expected) {
-		return nil
-	}
-	return err
-}
-
-// reasons says what is wrong with the pods of a version, nil if nothing is.
-func (p *Platform) reasons(ctx context.Context, service, hash string) error {
-	out, err := p.kubectl(ctx, "-n", namespace, "get", "pods", "-l", "rollouts-pod-template-hash="+hash, "-o", "json")
-	if err != nil {
-		return err
-	}
-	var pods struct {
-		Items []struct {
-			Metadata struct{ Name string }
-			Status   struct {
-				Phase             string
-				ContainerStatuses []struct {
-					Image string
-					State struct {
-						Waiting    *struct{ Reason, Message string }
-						Terminated *struct {
-							Reason   string
-							ExitCode int
-						}
-					}
-				}
-			}
-		}
-	}
-	if err := json.Unmarshal([]byte(out), &pods); err != nil {
-		return fmt.Errorf("reading the pods of %s: %w", service, err)
-	}
-	var found []error
-	for _, pod := range pods.Items {
-		for _, c := range pod.Status.ContainerStatuses {
-			if w := c.State.Waiting; w != nil {
-				found = append(found, fmt.Errorf("  pod %s: %s: %s (image %s)", pod.Metadata.Name, w.Reason, w.Message, c.Image))
-			} else if t := c.State.Terminated; t != nil {
-				found = append(found, fmt.Errorf("  pod %s: ended with exit code %d, %s (image %s)", pod.Metadata.Name, t.ExitCode, t.Reason, c.Image))
-			}
-		}
-	}
-	return errors.Join(found...)
-}
-
-func (p *Platform) rollout(ctx context.Context, service string) (*rollout, error) {
-	out, err := p.kubectl(ctx, "-n", namespace, "get", "rollout", service, "-o", "json")
-	if err != nil {
-		return nil, err
-	}
-	var r rollout
-	if err := json.Unmarshal([]byte(out), &r); err != nil {
-		return nil, fmt.Errorf("reading the rollout of %s: %w", service, err)
-	}
-	return &r, nil
-}
-
-// Status prints where the Rollouts stand: of one service, or of all.
-func (p *Platform) Status(ctx context.Context, service string) error {
-	services := []string{service}
-	if service == "" {
-		all, err := p.Services()
-		if err != nil {
-			return err
-		}
-		services = all
-	} else if err := p.checkService(service); err != nil {
 		return err
 	}
 	for _, s := range services {
-		r, err := p.rollout(ctx, s)
+		r, err := c.one(ctx, s)
 		if err != nil {
 			return err
 		}
-		p.Out.Plain("%s", r.line())
-		for _, c := range r.Spec.Template.Spec.Containers {
-			p.Out.Plain("  image %s", c.Image)
-		}
+		w.Out.Plain("%s: %s\n  image %s", s, r.Line(), r.Image())
 	}
 	return nil
 }
 
 // Promote sends a canary to 100 % at once, skipping the steps that are left.
-func (p *Platform) Promote(ctx context.Context, service string) error {
-	if err := p.underWay(ctx, service); err != nil {
-		return err
-	}
-	if err := p.patchStatus(ctx, service, `{"status":{"promoteFull":true}}`); err != nil {
-		return err
-	}
-	return p.Watch(ctx, service)
-}
-
-// Abort ends a canary: the stable version gets all traffic again.
-func (p *Platform) Abort(ctx context.Context, service string) error {
-	if err := p.underWay(ctx, service); err != nil {
-		return err
-	}
-	if err := p.patchStatus(ctx, service, `{"status":{"abort":true}}`); err != nil {
-		return err
-	}
-	var failed rolloutError
-	if err := p.Watch(ctx, service); !errors.As(err, &failed) {
-		return errors.Join(errors.New("the rollout ended before it could be aborted"), err)
-	}
-	ctx, cancel := context.WithTimeoutCause(ctx, time.Minute, errors.New("traffic is not back after 1m0s"))
-	defer cancel()
-	for {
-		r, err := p.rollout(ctx, service)
-		if err != nil {
-			return errors.Join(context.Cause(ctx), err)
-		}
-		if r.Status.Canary.Weights.Canary.Weight == 0 {
-			p.Out.Step("%s is aborted; the stable version serves all traffic", service)
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-time.After(200 * time.Millisecond):
-		}
-	}
-}
-
-func (p *Platform) underWay(ctx context.Context, service string) error {
-	if err := p.checkService(service); err != nil {
-		return err
-	}
-	r, err := p.observed(ctx, service)
+func Promote(ctx context.Context, w Workspace, service string) error {
+	c, err := openRollouts(w)
 	if err != nil {
 		return err
 	}
-	if r.Status.CurrentPodHash == r.Status.StableRS || r.Status.Abort {
-		return fmt.Errorf("%s has no canary under way: %s", service, strings.TrimSpace(r.line()))
+	if err := c.underWay(ctx, service); err != nil {
+		return err
+	}
+	if err := c.patchStatus(ctx, service, `{"status":{"promoteFull":true}}`); err != nil {
+		return err
+	}
+	return c.show(ctx, service)
+}
+
+// Abort ends a canary: the stable version gets all traffic again.
+func Abort(ctx context.Context, w Workspace, service string) error {
+	c, err := openRollouts(w)
+	if err != nil {
+		return err
+	}
+	if err := c.underWay(ctx, service); err != nil {
+		return err
+	}
+	if err := c.patchStatus(ctx, service, `{"status":{"abort":true}}`); err != nil {
+		return err
+	}
+	var failed *rollout.Failure
+	if err := c.show(ctx, service); !errors.As(err, &failed) {
+		return errors.Join(errors.New("the rollout ended before it could be aborted"), err)
+	}
+	r, err := c.await(ctx, service, time.Minute, (*rollout.Rollout).StableHasAllTraffic)
+	if err != nil {
+		if r != nil {
+			err = fmt.Errorf("%s is aborted, but %s: %w", service, r.Traffic(), err)
+		}
+		return err
+	}
+	w.Out.Step("%s is aborted; the stable version has all traffic", service)
+	return nil
+}
+
+// underWay fails for a service without a canary that a person could end.
+func (c *rollouts) underWay(ctx context.Context, service string) error {
+	r, err := c.await(ctx, service, 20*time.Second, (*rollout.Rollout).Observed)
+	switch {
+	case err != nil && r != nil:
+		return fmt.Errorf("%s: %s: %w", service, r.Line(), err)
+	case err != nil:
+		return err
+	case !r.UnderWay():
+		return fmt.Errorf("%s has no canary under way: %s", service, r.Line())
 	}
 	return nil
 }
 
-// observed reads a Rollout once its controller has seen the last change of it.
-func (p *Platform) observed(ctx context.Context, service string) (*rollout, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, 20*time.Second, errors.New("the Rollouts controller has not seen the last change after 20s"))
+// await reads a Rollout until it is as wanted. After the timeout it fails and
+// returns the Rollout as it was read last.
+func (c *rollouts) await(
+	ctx context.Context, service string, timeout time.Duration, wanted func(*rollout.Rollout) bool,
+) (*rollout.Rollout, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("gave up after %s", timeout))
 	defer cancel()
 	for {
-		r, err := p.rollout(ctx, service)
-		if err != nil {
-			return nil, err
-		}
-		if r.current() {
+		r, err := c.one(ctx, service)
+		switch {
+		case err != nil:
+			return nil, errors.Join(context.Cause(ctx), err)
+		case wanted(r):
 			return r, nil
 		}
 		select {
 		case <-ctx.Done():
-			return nil, context.Cause(ctx)
-		case <-time.After(200 * time.Millisecond):
+			return r, context.Cause(ctx)
+		case <-time.After(rollout.PollInterval / 2):
 		}
 	}
 }
 
-func (p *Platform) patchStatus(ctx context.Context, service, patch string) error {
-	_, err := p.kubectl(ctx, "-n", namespace, "patch", "rollout", service, "--subresource=status", "--type=merge", "-p", patch)
+func (c *rollouts) patchStatus(ctx context.Context, service, patch string) error {
+	_, err := c.kubectl(ctx, "-n", namespace, "patch", "rollout", service, "--subresource=status", "--type=merge", "-p", patch)
 	return err
-}
-
-// servicesShipped are the services whose image changes.
-func servicesShipped(before, after map[string]string) []string {
-	var changed []string
-	for s, ref := range after {
-		if before[s] != ref {
-			changed = append(changed, s)
-		}
-	}
-	slices.Sort(changed)
-	return changed
 }

@@ -17,31 +17,30 @@ import (
 	"github.com/loja-veloz/platform/tools/internal/process"
 )
 
-// URLVariable is the variable by which tests find a server that they may fill
-// with databases.
+// URLVariable is the variable with the URL of a server in which tests may create
+// databases.
 const URLVariable = "LOJA_POSTGRES_URL"
 
-// An ExitError is the exit code of a command that was run beside a server.
+// An ExitError is the exit code of a command that Run ran.
 type ExitError int
 
 func (e ExitError) Error() string { return fmt.Sprintf("exit status %d", int(e)) }
 
-// throwAway are the settings of a server whose data nobody will miss.
+// throwAway are the settings of a server whose data is removed with it.
 var throwAway = []string{"fsync=off", "full_page_writes=off", "synchronous_commit=on", "max_connections=300", "max_wal_size=4GB"}
 
-// Run runs a command beside a server of its own, whose address URLVariable has,
-// and returns an ExitError if the command fails. A second process, supervise,
-// has the server: it ends the server and removes its data when this process and
-// with it the pipe between them is gone, in whatever way. supervise is the
-// command line that calls Supervise.
+// Run starts a server for one command, which finds it by URLVariable, and returns an
+// ExitError if the command fails. A second process runs the server, with the command
+// line supervise, which has to call Supervise: it ends the server and removes its data
+// when this process dies in any way, because that closes the pipe between them.
 func Run(ctx context.Context, supervise, command []string) error {
 	path, err := exec.LookPath(command[0]) // before anything starts
 	if err != nil {
 		return err
 	}
-	supervisor := exec.Command(supervise[0], supervise[1:]...) //nolint:noctx // it ends by its pipe
+	supervisor := exec.Command(supervise[0], supervise[1:]...) //nolint:noctx // it ends when its pipe closes
 	supervisor.Stderr = os.Stderr
-	supervisor.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // no Ctrl-C reaches it
+	supervisor.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // so that a Ctrl-C does not reach it
 	alive, err := supervisor.StdinPipe()
 	if err != nil {
 		return err
@@ -58,7 +57,7 @@ func Run(ctx context.Context, supervise, command []string) error {
 		alive.Close()
 		_, _ = io.Copy(io.Discard, out)
 		err := supervisor.Wait()
-		// Nothing is left to remove unless the supervisor itself was killed.
+		// There is something left only if the supervisor itself was killed.
 		if folder != "" {
 			return errors.Join(err, remove(folder))
 		}
@@ -68,7 +67,7 @@ func Run(ctx context.Context, supervise, command []string) error {
 	url, at, ok := strings.Cut(strings.TrimSuffix(line, "\n"), " ")
 	if err != nil || !ok {
 		if failed := stop(); failed != nil {
-			return errors.New("PostgreSQL could not be started") // its supervisor has said why
+			return errors.New("PostgreSQL could not be started") // the supervisor has printed why
 		}
 		return ctx.Err()
 	}
@@ -83,8 +82,8 @@ func Run(ctx context.Context, supervise, command []string) error {
 	return ran
 }
 
-// runBeside runs the command in this process's own group, so that a Ctrl-C
-// reaches it as if it had been called directly.
+// runBeside runs the command in this process's group, so that a Ctrl-C reaches it as
+// if it had been called directly.
 func runBeside(ctx context.Context, path string, command []string, url string) error {
 	cmd := exec.CommandContext(ctx, path, command[1:]...)
 	cmd.Args[0] = command[0]
@@ -108,8 +107,8 @@ func runBeside(ctx context.Context, path string, command []string, url string) e
 
 const folderPattern = "loja-postgres-"
 
-// Supervise starts a server in a folder of its own, prints its URL and the folder
-// on one line, and ends and removes both when in comes to its end.
+// Supervise starts a server in a temporary folder, prints its URL and the folder on
+// one line, and removes both when in ends.
 func (p Programs) Supervise(ctx context.Context, in io.Reader, out io.Writer) error {
 	signal.Ignore(syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
@@ -124,11 +123,11 @@ func (p Programs) Supervise(ctx context.Context, in io.Reader, out io.Writer) er
 	if err != nil {
 		return err
 	}
-	lock, err := lockFolder(folder)
+	lock, err := process.LockFolder(folder)
 	if err != nil {
 		return err
 	}
-	defer lock.Close()
+	defer lock.Release() //nolint:errcheck // this process ends
 	s, err := p.Start(ctx, Options{Dir: filepath.Join(folder, "data"), Password: NewPassword(), Settings: throwAway})
 	if err != nil {
 		return errors.Join(err, remove(folder))
@@ -136,27 +135,15 @@ func (p Programs) Supervise(ctx context.Context, in io.Reader, out io.Writer) er
 	fmt.Fprintln(out, s.URL("postgres"), folder)
 	select {
 	case <-gone:
-	case <-s.Done():
-		fmt.Fprintf(os.Stderr, "PostgreSQL ended: %v\n%s\n", s.Err(), s.Log())
+	case <-s.Process().Done():
+		fmt.Fprintln(os.Stderr, s.Process().Ended())
 		<-gone
 	}
 	return errors.Join(s.StopNow(), remove(folder))
 }
 
-// lockFolder marks a folder as in use while this process lives.
-func lockFolder(folder string) (*os.File, error) {
-	f, err := os.OpenFile(filepath.Join(folder, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		return nil, errors.Join(err, f.Close())
-	}
-	return f, nil
-}
-
-// sweep removes the folders of supervisors that were killed, if they are this
-// user's. It fails silently: it tidies up after others.
+// sweep removes the folders of this user's supervisors that were killed. An error
+// there does not concern the caller, so it reports none.
 func sweep(parent string) {
 	folders, err := filepath.Glob(filepath.Join(parent, folderPattern+"*"))
 	if err != nil {
@@ -170,16 +157,16 @@ func sweep(parent string) {
 		if stat, ok := info.Sys().(*syscall.Stat_t); !ok || int(stat.Uid) != os.Geteuid() {
 			continue
 		}
-		lock, err := lockFolder(folder)
+		lock, err := process.LockFolder(folder)
 		if err != nil {
 			continue // in use
 		}
 		_ = remove(folder)
-		lock.Close()
+		_ = lock.Release()
 	}
 }
 
-// remove deletes a supervisor's folder with whatever still runs in it.
+// remove deletes a supervisor's folder and ends what still runs in it.
 func remove(folder string) error {
 	for _, data := range []string{"data", "data.new"} {
 		dir := filepath.Join(folder, data)

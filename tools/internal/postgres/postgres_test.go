@@ -85,8 +85,7 @@ func TestServerThroughKillsAndRestarts(t *testing.T) {
 	if err := os.MkdirAll(filepath.Join(dir+".new", "base"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	var log bytes.Buffer
-	s, err := p.Start(t.Context(), Options{Dir: dir, Password: "secret", Settings: []string{"fsync=off"}, Log: &log})
+	s, err := p.Start(t.Context(), Options{Dir: dir, Password: "secret", Settings: []string{"fsync=off"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -97,7 +96,7 @@ func TestServerThroughKillsAndRestarts(t *testing.T) {
 	})
 	connects(t, s.Port)
 	if os.Geteuid() == 0 {
-		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.PID()))
+		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.Process().PID()))
 		if err != nil || !strings.Contains(string(status), "Uid:\t65534\t65534\t65534\t65534") {
 			t.Errorf("the server runs with rights: %v\n%s", err, status)
 		}
@@ -118,15 +117,15 @@ func TestServerThroughKillsAndRestarts(t *testing.T) {
 	connects(t, s.Port)
 
 	// Somebody else kills it: Done says so, and it was not wanted.
-	if err := syscall.Kill(s.PID(), syscall.SIGKILL); err != nil {
+	if err := syscall.Kill(s.Process().PID(), syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
 	select {
-	case <-s.Done():
-	case <-time.After(10 * time.Second):
+	case <-s.Process().Done():
+	case <-time.After(time.Minute):
 		t.Fatal("its end goes unnoticed")
 	}
-	if s.Wanted() {
+	if s.Process().Wanted() {
 		t.Error("a kill from outside counts as wanted")
 	}
 	if err := s.Restart(t.Context()); err != nil {
@@ -135,7 +134,7 @@ func TestServerThroughKillsAndRestarts(t *testing.T) {
 	if err := s.Stop(); err != nil {
 		t.Fatal(err)
 	}
-	if !s.Wanted() {
+	if !s.Process().Wanted() {
 		t.Error("a stop does not count as wanted")
 	}
 	if _, err := os.Stat(filepath.Join(dir, "postmaster.pid")); !errors.Is(err, os.ErrNotExist) {
@@ -167,7 +166,7 @@ func TestRunPassesTheExitCodeOnAndLeavesNothing(t *testing.T) {
 	}
 	nothing := func(what string) {
 		t.Helper()
-		deadline := time.Now().Add(20 * time.Second)
+		deadline := time.Now().Add(time.Minute)
 		for {
 			left, err := filepath.Glob(filepath.Join(tmp, "*"))
 			if err != nil {
@@ -228,11 +227,11 @@ func TestFoldersOfKilledSupervisorsAreSwept(t *testing.T) {
 			t.Fatal(err)
 		}
 		if name == "loja-postgres-used" {
-			lock, err := lockFolder(dir)
+			lock, err := process.LockFolder(dir)
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer lock.Close()
+			defer func() { _ = lock.Release() }()
 		}
 		if name != "loja-postgres-new" {
 			if err := os.Chtimes(dir, old, old); err != nil {

@@ -1,6 +1,6 @@
-// Package postgres runs PostgreSQL 15 on this machine: the pinned server, with
-// its data wherever the caller wants, as a process that ends with this one. As
-// root, whom the server refuses, it is run as a user without rights.
+// Package postgres runs the pinned PostgreSQL 15 on this machine, with its data where
+// the caller wants it, as a process that ends with this one. The server refuses to run
+// as root: root runs it as a user without rights.
 package postgres
 
 import (
@@ -18,20 +18,19 @@ import (
 	"github.com/loja-veloz/platform/tools/internal/toolchain"
 )
 
-// Version is the major version of the server, which data directories have to
-// have.
+// Version is the major version of the server and of its data directories.
 const Version = "15"
 
-// unprivileged is the user, and the group, that the server is run as by root:
-// nobody, on every Linux; it needs no entry in /etc/passwd.
+// unprivileged is the user and group as which root runs the server: nobody, on every
+// Linux. It needs no entry in /etc/passwd.
 const unprivileged = 65534
 
-// Programs are initdb and postgres where the server's user reaches them.
+// Programs are initdb and postgres, in a folder that the server's user can read.
 type Programs struct {
 	native string // with bin, lib and share
 }
 
-// Ensure installs the programs where that was not done yet.
+// Ensure installs the programs unless they are installed.
 func Ensure(ctx context.Context, cache *toolchain.Cache) (Programs, error) {
 	native, err := Native(ctx, cache)
 	if err != nil {
@@ -40,10 +39,10 @@ func Ensure(ctx context.Context, cache *toolchain.Cache) (Programs, error) {
 	if os.Geteuid() != 0 {
 		return Programs{native}, nil
 	}
-	// The cache most likely lies below /root, which is closed to others.
+	// The cache is usually below /root, which is closed to others.
 	native, err = publish(native, "/var/tmp")
 	if err != nil {
-		return Programs{}, fmt.Errorf("copying PostgreSQL to where a user without rights reaches it: %w", err)
+		return Programs{}, fmt.Errorf("copying PostgreSQL to a folder that a user without rights can read: %w", err)
 	}
 	return Programs{native}, nil
 }
@@ -59,8 +58,8 @@ func Native(ctx context.Context, cache *toolchain.Cache) (string, error) {
 	return filepath.Join(dir, within, "native"), err
 }
 
-// link makes the symbolic links that an npm archive cannot hold and that a
-// script of the package would make, which is not run.
+// link creates the symbolic links that an npm archive cannot hold. A script of the
+// package would create them too, but it is not run.
 func link(dir string) error {
 	b, err := os.ReadFile(filepath.Join(dir, "native", "pg-symlinks.json"))
 	if err != nil {
@@ -85,13 +84,13 @@ func link(dir string) error {
 	return nil
 }
 
-// publish copies the programs to a folder below parent that only root can change
-// and everybody can read, once, and returns it. Its name tells the version.
+// publish copies the programs once to a folder below parent that only root can change
+// and everybody can read, and returns it. Its name contains the version.
 func publish(native, parent string) (string, error) {
 	install := native // the name of the installation: the folder above node_modules
 	for filepath.Base(install) != "node_modules" {
 		if install == filepath.Dir(install) {
-			return "", fmt.Errorf("%s lies in no installation", native)
+			return "", fmt.Errorf("%s is not inside an installation by npm", native)
 		}
 		install = filepath.Dir(install)
 	}
@@ -113,8 +112,8 @@ func publish(native, parent string) (string, error) {
 	return target, vouch(target)
 }
 
-// vouch fails unless path is a folder that only root can change: parent is open
-// to everybody, who may have made one of that name.
+// vouch fails unless path is a folder that only root can change: anybody may have
+// created one of that name, because the parent is open to everybody.
 func vouch(path string) error {
 	info, err := os.Lstat(path)
 	if err != nil {
@@ -122,12 +121,13 @@ func vouch(path string) error {
 	}
 	stat, ok := info.Sys().(*syscall.Stat_t)
 	if !info.IsDir() || !ok || int(stat.Uid) != os.Geteuid() || info.Mode().Perm()&0o022 != 0 {
-		return fmt.Errorf("%s is not a folder that root made, or others may change it: remove it", path)
+		return fmt.Errorf("%s does not belong to root, or others may change it: remove it", path)
 	}
 	return nil
 }
 
-// copyTree copies what the server needs; static libraries are for compilers.
+// copyTree copies the installation without its static libraries, which only compilers
+// need.
 func copyTree(to, from string) error {
 	return filepath.WalkDir(from, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
@@ -146,7 +146,7 @@ func copyTree(to, from string) error {
 			if err := os.MkdirAll(target, 0o755); err != nil {
 				return err
 			}
-			return os.Chmod(target, 0o755) // whatever the umask
+			return os.Chmod(target, 0o755) // independent of the umask
 		case info.Mode()&fs.ModeSymlink != 0:
 			link, err := os.Readlink(path)
 			if err != nil {

@@ -1,22 +1,20 @@
 package postgres
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"net"
 	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -26,48 +24,40 @@ import (
 
 // Options of a server.
 type Options struct {
-	Dir      string   // its data; made and filled where it is missing
-	Port     int      // on 127.0.0.1; 0 takes a free one
-	Password string   // of the superuser postgres, with which the data was made
-	Settings []string // name=value, over postgresql.conf
-	Env      []string // beside what the server needs
-	Log      io.Writer
+	Dir      string            // the data directory, created where it is missing
+	Port     int               // on 127.0.0.1; 0 takes a free one
+	Password string            // of the superuser postgres; has to be that of the first start
+	Settings []string          // name=value, over postgresql.conf
+	Mark     string            // see process.Spec
+	Log      string            // see process.Spec
+	Line     func(line string) // see process.Spec
 }
 
-// A Server is one that runs, or ran.
+// A Server is a running server of one data directory, or one that has ended.
 type Server struct {
 	Dir  string
 	Port int
 
 	programs Programs
 	options  Options
-	run      atomic.Pointer[run]
+	process  atomic.Pointer[process.Process]
 }
 
-// A run is one process of a server, from its start to its end.
-type run struct {
-	cmd    *exec.Cmd
-	wanted atomic.Bool   // its end
-	done   chan struct{} // closed when the process has ended
-	err    error         // then: how
-	last   *lastLines
-}
-
-// NewPassword makes one.
+// NewPassword returns a random password.
 func NewPassword() string {
 	b := make([]byte, 24)
 	rand.Read(b) //nolint:errcheck // it never fails (Go 1.24)
 	return base64.RawURLEncoding.EncodeToString(b)
 }
 
-// startTimeout bounds the start: recovery from a crash replays the log since the
-// last checkpoint.
+// startTimeout bounds the start, in which a server that was killed replays its log
+// since the last checkpoint.
 const startTimeout = 2 * time.Minute
 
-// Start makes the data if there is none, starts the server and returns when it
-// takes connections. Whatever an earlier server of the same data left behind is
-// ended and removed first: that nobody else uses them is the caller's to know.
-// The server is shut down at once when this process dies.
+// Start creates the data directory if there is none, starts the server and returns
+// when it accepts connections. It first ends and removes what an earlier server of
+// the same data left behind; the caller has to know that nobody else uses it. The
+// server is shut down at once when this process dies.
 func (p Programs) Start(ctx context.Context, o Options) (*Server, error) {
 	dir, err := filepath.Abs(o.Dir)
 	if err != nil {
@@ -80,9 +70,6 @@ func (p Programs) Start(ctx context.Context, o Options) (*Server, error) {
 		dir = filepath.Join(parent, filepath.Base(dir)) // as /proc names it
 	}
 	o.Dir = dir
-	if o.Log == nil {
-		o.Log = io.Discard
-	}
 	if err := p.initialise(ctx, o); err != nil {
 		return nil, fmt.Errorf("PostgreSQL: %w", err)
 	}
@@ -93,13 +80,13 @@ func (p Programs) Start(ctx context.Context, o Options) (*Server, error) {
 	return s, nil
 }
 
-// initialise fills the data directory, at a name of its own first: what an
-// interrupted run leaves is not taken for a whole one.
+// initialise creates the data directory unless it exists. It does so under another
+// name first, so that what an interrupted run leaves is not taken for a whole one.
 func (p Programs) initialise(ctx context.Context, o Options) error {
 	version, err := os.ReadFile(filepath.Join(o.Dir, "PG_VERSION"))
 	if err == nil {
 		if v := strings.TrimSpace(string(version)); v != Version {
-			return fmt.Errorf("%s holds data of version %s, this is %s: move it away, or dump and load it", o.Dir, v, Version)
+			return fmt.Errorf("%s holds data of version %s, this is version %s: move it away, or dump and load it", o.Dir, v, Version)
 		}
 		return nil
 	}
@@ -113,6 +100,13 @@ func (p Programs) initialise(ctx context.Context, o Options) error {
 	if err := os.Mkdir(work, 0o700); err != nil {
 		return err
 	}
+	if err := p.initdb(ctx, work, o); err != nil {
+		return err
+	}
+	return os.Rename(work, o.Dir)
+}
+
+func (p Programs) initdb(ctx context.Context, dir string, o Options) error {
 	password, err := os.CreateTemp("", "loja-")
 	if err != nil {
 		return err
@@ -125,11 +119,11 @@ func (p Programs) initialise(ctx context.Context, o Options) error {
 		return err
 	}
 	if os.Geteuid() == 0 {
-		if err := errors.Join(os.Chown(work, unprivileged, unprivileged), password.Chown(unprivileged, unprivileged)); err != nil {
+		if err := errors.Join(os.Chown(dir, unprivileged, unprivileged), password.Chown(unprivileged, unprivileged)); err != nil {
 			return err
 		}
 	}
-	folder, err := os.Open(work)
+	folder, err := os.Open(dir)
 	if err != nil {
 		return err
 	}
@@ -138,32 +132,26 @@ func (p Programs) initialise(ctx context.Context, o Options) error {
 		"--pgdata=" + inherited(0), "--pwfile=" + inherited(1), "--username=postgres", "--encoding=UTF8", "--locale=C",
 		"--auth-host=scram-sha-256", "--auth-local=scram-sha-256", "--no-instructions",
 	}
-	for _, s := range o.Settings {
-		if s == "fsync=off" {
-			args = append(args, "--no-sync")
-		}
+	if slices.Contains(o.Settings, "fsync=off") {
+		args = append(args, "--no-sync")
 	}
-	cmd := p.command(ctx, "initdb", o.Env, args...)
+	cmd := p.command("initdb", args...)
 	cmd.ExtraFiles = []*os.File{folder, password}
-	var out bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &out
-	if err := process.Start(cmd, syscall.SIGKILL); err != nil {
-		return fmt.Errorf("starting initdb: %w", err)
+	run, err := process.Run(process.Spec{Name: "initdb", Cmd: cmd, Mark: o.Mark})
+	if err != nil {
+		return err
 	}
-	if err := cmd.Wait(); err != nil {
-		return fmt.Errorf("initdb: %w\n%s", err, strings.TrimSpace(out.String()))
-	}
-	return os.Rename(work, o.Dir)
+	return run.Wait(ctx, syscall.SIGKILL, 0)
 }
 
-// inherited is the path of the nth of a command's ExtraFiles. It leads to the
-// file whatever folders above it are closed to the server's user.
+// inherited is the path of the nth of a command's ExtraFiles. The server's user
+// reaches the file by it even where a folder above is closed to that user.
 func inherited(n int) string { return "/proc/self/fd/" + strconv.Itoa(3+n) }
 
-func (p Programs) command(ctx context.Context, program string, env []string, args ...string) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, filepath.Join(p.native, "bin", program), args...)
+func (p Programs) command(program string, args ...string) *exec.Cmd {
+	cmd := exec.Command(filepath.Join(p.native, "bin", program), args...) //nolint:noctx // its supervisor ends it
 	cmd.Dir = "/"
-	cmd.Env = append([]string{"LC_ALL=C", "TZ=UTC", "PATH=/usr/bin:/bin"}, env...)
+	cmd.Env = []string{"LC_ALL=C", "TZ=UTC", "PATH=/usr/bin:/bin"}
 	cmd.SysProcAttr = &syscall.SysProcAttr{}
 	if os.Geteuid() == 0 {
 		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: unprivileged, Gid: unprivileged, Groups: []uint32{}}
@@ -184,7 +172,7 @@ func (s *Server) start(ctx context.Context) error {
 			s.Port = port
 		}
 		err := s.launch(ctx)
-		// Another process may have taken the port that was free before.
+		// Another process may have taken the port meanwhile.
 		if err == nil || s.options.Port != 0 || try == 3 || !strings.Contains(err.Error(), "could not bind") {
 			return err
 		}
@@ -199,50 +187,41 @@ func (s *Server) launch(ctx context.Context) error {
 	defer folder.Close()
 	args := []string{
 		"-D", inherited(0), "-p", strconv.Itoa(s.Port),
-		"-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=",
-		"-c", "timezone=UTC", "-c", "log_timezone=UTC", "-c", "log_line_prefix=", "-c", "logging_collector=off", "-c", "log_checkpoints=off",
+		"-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=", "-c", "timezone=UTC", "-c", "log_timezone=UTC",
+		"-c", "log_line_prefix=", "-c", "logging_collector=off", "-c", "log_checkpoints=off",
 	}
 	for _, setting := range s.options.Settings {
 		args = append(args, "-c", setting)
 	}
-	// Not of ctx: the server is stopped in its own order.
-	r := &run{
-		cmd:  s.programs.command(context.WithoutCancel(ctx), "postgres", s.options.Env, args...),
-		done: make(chan struct{}), last: &lastLines{},
+	cmd := s.programs.command("postgres", args...)
+	cmd.ExtraFiles = []*os.File{folder}
+	run, err := process.Run(process.Spec{
+		Name: "postgresql", Cmd: cmd, Mark: s.options.Mark, Log: s.options.Log, Line: s.options.Line, OnDeath: syscall.SIGQUIT,
+	})
+	if err != nil {
+		return err
 	}
-	r.cmd.ExtraFiles = []*os.File{folder}
-	r.cmd.Stdout = io.MultiWriter(r.last, s.options.Log)
-	r.cmd.Stderr = r.cmd.Stdout
-	r.cmd.WaitDelay = 5 * time.Second
-	if err := process.Start(r.cmd, syscall.SIGQUIT); err != nil {
-		return fmt.Errorf("starting it: %w", err)
-	}
-	s.run.Store(r)
-	go func() {
-		r.err = r.cmd.Wait()
-		close(r.done)
-	}()
-	ctx, cancel := context.WithTimeoutCause(ctx, startTimeout, fmt.Errorf("it takes no connections after %s", startTimeout))
-	defer cancel()
-	for !s.ready() {
-		select {
-		case <-r.done:
-			return fmt.Errorf("it ended: %w\n%s", s.Err(), r.last)
-		case <-ctx.Done():
-			return errors.Join(fmt.Errorf("%w\n%s", context.Cause(ctx), r.last), s.Stop())
-		case <-time.After(10 * time.Millisecond):
+	s.process.Store(run)
+	err = run.Ready(ctx, startTimeout, 10*time.Millisecond, s.ready)
+	select {
+	case <-run.Done():
+	default:
+		if err != nil {
+			err = errors.Join(err, s.Stop())
 		}
+	}
+	return err
+}
+
+// ready reads the server's state from its own file.
+func (s *Server) ready(context.Context) error {
+	if lines := pidFile(s.Dir); len(lines) < 8 || lines[0] != strconv.Itoa(s.Process().PID()) || lines[7] != "ready" {
+		return errors.New("it does not accept connections")
 	}
 	return nil
 }
 
-// ready reads the file that the server tells its state by.
-func (s *Server) ready() bool {
-	lines := pidFile(s.Dir)
-	return len(lines) > 7 && lines[0] == strconv.Itoa(s.PID()) && lines[7] == "ready"
-}
-
-// pidFile are the lines of postmaster.pid: process, folder, start, port, socket,
+// pidFile returns the lines of postmaster.pid: process, folder, start, port, socket,
 // address, key and id of the shared memory, state.
 func pidFile(dir string) []string {
 	b, err := os.ReadFile(filepath.Join(dir, "postmaster.pid"))
@@ -256,8 +235,8 @@ func pidFile(dir string) []string {
 	return lines
 }
 
-// clean ends the processes that work in a data directory and removes the lock and
-// the shared memory of a server that could not do so itself.
+// clean ends the processes of a data directory and removes the lock file and shared
+// memory that a killed server left.
 func clean(dir string) error {
 	pids, err := process.In(dir)
 	if err != nil {
@@ -279,28 +258,11 @@ func clean(dir string) error {
 	return nil
 }
 
-// PID is the process.
-func (s *Server) PID() int { return s.run.Load().cmd.Process.Pid }
+// Process is the server's main process, of the last start.
+func (s *Server) Process() *process.Process { return s.process.Load() }
 
-// PIDs are its process and those of its sessions and workers.
+// PIDs are the ids of the main process, sessions and workers.
 func (s *Server) PIDs() ([]int, error) { return process.In(s.Dir) }
-
-// Done is closed when the server's present process has ended.
-func (s *Server) Done() <-chan struct{} { return s.run.Load().done }
-
-// Wanted tells whether the end of the present process was asked for.
-func (s *Server) Wanted() bool { return s.run.Load().wanted.Load() }
-
-// Err is how the process ended; to be asked after Done.
-func (s *Server) Err() error {
-	if err := s.run.Load().err; err != nil {
-		return err
-	}
-	return errors.New("exit status 0")
-}
-
-// Log are the last lines that the server logged.
-func (s *Server) Log() string { return s.run.Load().last.String() }
 
 // URL is the address of a database for the superuser postgres.
 func (s *Server) URL(database string) string {
@@ -311,45 +273,30 @@ func (s *Server) URL(database string) string {
 	return u.String()
 }
 
-// Stop shuts the server down with a checkpoint; sessions are ended. What takes
-// longer than half a minute is cut short, which the next start recovers from.
+// Stop ends all sessions and shuts the server down with a checkpoint. After half a
+// minute it kills the server, which recovers at the next start.
 func (s *Server) Stop() error { return s.end(syscall.SIGINT, 30*time.Second) }
 
-// StopNow shuts it down without a checkpoint.
+// StopNow shuts the server down without a checkpoint.
 func (s *Server) StopNow() error { return s.end(syscall.SIGQUIT, 5*time.Second) }
 
-func (s *Server) end(signal syscall.Signal, grace time.Duration) error {
-	r := s.run.Load()
-	r.wanted.Store(true)
-	if err := r.cmd.Process.Signal(signal); err != nil && !errors.Is(err, os.ErrProcessDone) {
-		return err
-	}
-	select {
-	case <-r.done:
-	case <-time.After(grace):
-	}
-	return s.Kill()
-}
-
 // Kill ends the server and its sessions as a failure of the machine would.
-func (s *Server) Kill() error {
-	r := s.run.Load()
-	r.wanted.Store(true)
-	if err := r.cmd.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
+func (s *Server) Kill() error { return s.end(syscall.SIGKILL, 0) }
+
+func (s *Server) end(signal syscall.Signal, grace time.Duration) error {
+	sessions := make(chan error, 1)
+	if signal == syscall.SIGKILL { // which the sessions of a server that is killed do not notice at once
+		go func() { sessions <- process.EndFound(s.PIDs, signal, 0) }()
+	} else {
+		sessions <- nil
+	}
+	if err := errors.Join(s.process.Load().End(signal, grace), <-sessions); err != nil {
 		return err
 	}
-	pids, err := process.In(s.Dir)
-	if err != nil {
-		return err
-	}
-	if err := process.End(pids, syscall.SIGKILL, 0); err != nil {
-		return err
-	}
-	<-r.done
 	return clean(s.Dir)
 }
 
-// Restart starts the server again on the same port, ending it first if it runs.
+// Restart starts the server again on the same port, and ends it first if it runs.
 func (s *Server) Restart(ctx context.Context) error {
 	if err := s.StopNow(); err != nil {
 		return err
@@ -358,27 +305,4 @@ func (s *Server) Restart(ctx context.Context) error {
 		return fmt.Errorf("PostgreSQL: %w", err)
 	}
 	return nil
-}
-
-// lastLines keeps the end of what was written to it.
-type lastLines struct {
-	mu sync.Mutex
-	b  []byte
-}
-
-func (l *lastLines) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.b = append(l.b, p...)
-	if len(l.b) > 8000 {
-		l.b = append(l.b[:0], l.b[len(l.b)-4000:]...)
-	}
-	return len(p), nil
-}
-
-func (l *lastLines) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	lines := strings.Split(strings.TrimSpace(string(l.b)), "\n")
-	return "    " + strings.Join(lines[max(0, len(lines)-8):], "\n    ")
 }

@@ -1,5 +1,7 @@
-// Package process starts programs that end with this one, finds processes again
-// by what they carry in their environment, and says which of them holds a port.
+// Package process supervises programs: it starts those that end with this process
+// (Run) and those that outlive it (Detach), keeps their logs and last lines, waits
+// until they are ready, ends them, and finds them again by a variable of their
+// environment. It also locks folders, and names the process that holds a port.
 package process
 
 import (
@@ -12,15 +14,16 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"time"
 )
 
-// starter is one thread that starts all programs which end with this process:
-// the kernel sends their signal when the thread ends that started them, and
-// this one never does.
+// starter is one thread that starts all programs which end with this process: the
+// kernel sends their signal when the thread that started them ends, and this one
+// never does.
 var starter = make(chan func())
 
 func init() {
@@ -32,9 +35,8 @@ func init() {
 	}()
 }
 
-// Start starts a program in a group of its own, so that a Ctrl-C does not reach
-// it, and has the kernel send it the signal when this process dies, in whatever
-// way.
+// Start starts a program in a process group of its own, so that a Ctrl-C does not
+// reach it, and has the kernel send it the signal when this process dies in any way.
 func Start(cmd *exec.Cmd, onDeath syscall.Signal) error {
 	if cmd.SysProcAttr == nil {
 		cmd.SysProcAttr = &syscall.SysProcAttr{}
@@ -54,9 +56,9 @@ func StartInGroup(cmd *exec.Cmd, onDeath syscall.Signal) error {
 	return <-started
 }
 
-// Marked finds processes by a variable of their environment, such as NAME=, and
-// returns their ids by its value. Those whose environment this user may not see
-// are not found.
+// Marked finds processes by a variable of their environment, given as NAME=, and
+// returns their ids by its value. It does not find those whose environment this
+// user may not read.
 func Marked(variable string) (map[string][]int, error) {
 	found := map[string][]int{}
 	err := each(func(pid int, dir string) {
@@ -73,7 +75,7 @@ func Marked(variable string) (map[string][]int, error) {
 	return found, err
 }
 
-// In finds the processes that work in a folder.
+// In finds the processes whose working folder it is.
 func In(folder string) ([]int, error) {
 	var pids []int
 	err := each(func(pid int, dir string) {
@@ -100,8 +102,7 @@ func each(visit func(pid int, dir string)) error {
 	return nil
 }
 
-// Dead tells whether the process has ended, also if nobody has taken notice of
-// it yet.
+// Dead reports whether the process has ended; a zombie has.
 func Dead(pid int) bool {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
@@ -112,28 +113,34 @@ func Dead(pid int) bool {
 	return strings.HasPrefix(rest, "Z") || strings.HasPrefix(rest, "X")
 }
 
-// End sends processes the signal, and SIGKILL to those that live after the grace
+// End sends the processes the signal, SIGKILL to those that live after the grace
 // period, and waits for their ends.
 func End(pids []int, signal syscall.Signal, grace time.Duration) error {
+	return EndFound(func() ([]int, error) { return pids, nil }, signal, grace)
+}
+
+// EndFound ends processes as End does until find returns none that lives, for
+// those that may start others meanwhile.
+func EndFound(find func() ([]int, error), signal syscall.Signal, grace time.Duration) error {
 	deadline := time.Now().Add(grace)
 	for {
-		var living []int
-		for _, pid := range pids {
-			if Dead(pid) {
-				continue
-			}
-			living = append(living, pid)
+		found, err := find()
+		if err != nil {
+			return err
+		}
+		living := slices.DeleteFunc(slices.Clone(found), Dead)
+		if len(living) == 0 {
+			return nil
+		}
+		for _, pid := range living {
 			if signal == 0 {
-				continue
+				break
 			}
 			if err := syscall.Kill(pid, signal); err != nil && !errors.Is(err, syscall.ESRCH) {
 				return fmt.Errorf("ending process %d: %w", pid, err)
 			}
 		}
-		if len(living) == 0 {
-			return nil
-		}
-		pids, signal = living, 0
+		signal = 0
 		if time.Now().After(deadline) {
 			signal = syscall.SIGKILL
 		}
@@ -144,23 +151,28 @@ func End(pids []int, signal syscall.Signal, grace time.Duration) error {
 	}
 }
 
-// PSS is the memory that a process uses, in bytes, pages that it shares counted
-// in parts.
-func PSS(pid int) (int64, error) {
+// PSS is the memory that a process uses, in bytes, with its share of pages that
+// others use too.
+func PSS(pid int) (int64, error) { return memory(pid, "Pss") }
+
+// RSS is the memory of a process that is resident, in bytes.
+func RSS(pid int) (int64, error) { return memory(pid, "Rss") }
+
+func memory(pid int, field string) (int64, error) {
 	b, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "smaps_rollup"))
 	if err != nil {
 		return 0, err
 	}
 	for line := range strings.Lines(string(b)) {
 		var kib int64
-		if n, _ := fmt.Sscanf(line, "Pss: %d kB", &kib); n == 1 {
+		if n, _ := fmt.Sscanf(line, field+": %d kB", &kib); n == 1 {
 			return kib << 10, nil
 		}
 	}
-	return 0, nil
+	return 0, nil // a zombie
 }
 
-// FreePort gives a port of 127.0.0.1 on which nobody listens now.
+// FreePort returns a port of 127.0.0.1 on which nobody listens now.
 func FreePort(ctx context.Context) (int, error) {
 	l, err := new(net.ListenConfig).Listen(ctx, "tcp4", "127.0.0.1:0")
 	if err != nil {
@@ -171,7 +183,7 @@ func FreePort(ctx context.Context) (int, error) {
 }
 
 // Holder names the process that listens on a TCP port of this machine, as
-// name (process 123), or is empty where that cannot be seen.
+// "name (process 123)"; it is empty where this user cannot see that.
 func Holder(port int) string {
 	sockets := listening(port)
 	if len(sockets) == 0 {
@@ -197,7 +209,7 @@ func Holder(port int) string {
 	return holder
 }
 
-// listening are the sockets that listen on a port, as links of /proc/PID/fd
+// listening returns the sockets that listen on a port, as links of /proc/PID/fd
 // name them.
 func listening(port int) map[string]bool {
 	sockets := map[string]bool{}

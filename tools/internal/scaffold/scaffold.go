@@ -1,4 +1,4 @@
-// Package scaffold makes new services.
+// Package scaffold creates new services.
 package scaffold
 
 import (
@@ -6,106 +6,90 @@ import (
 	"embed"
 	"errors"
 	"fmt"
-	"go/ast"
-	"go/format"
-	"go/parser"
-	"go/token"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
+	"strings"
 	"text/template"
+
+	"github.com/loja-veloz/platform/apps/catalogue"
 )
 
 //go:embed template
 var templates embed.FS
 
-// name is what a service may be called: it is a label of DNS, a folder and a
-// Kubernetes object, and stays short since Rollouts appends to it.
-var name = regexp.MustCompile(`^[a-z][a-z0-9]*(-[a-z0-9]+)*$`)
+// reserved are first segments of paths that every service answers itself, or that no
+// service may show.
+var reserved = []string{"health", "ready", "metrics", "docs", "admin"}
 
-const longestName = 40
+// firstPort is where the search for a port of the host begins.
+const firstPort = 8081
 
-// taken are first parts of paths that another service, or every service, has, and
-// the program that makes databases.
-var taken = []string{"health", "ready", "metrics", "admin", "echo", "static", "checkout", "orders", "api", "docs", "internal", "database"}
-
-// Service makes the service's folder under apps and declares it to the stack.
-// It returns the files that it made or changed, and changes nothing if it
-// fails.
-func Service(root, service string) ([]string, error) {
-	if !name.MatchString(service) || len(service) > longestName {
-		return nil, fmt.Errorf("NAME=%q is no name of a service: lower-case letters, digits and single hyphens, a letter first, %d characters at most", service, longestName)
+// Service creates apps/NAME with main.go, main_test.go and service.yaml, by which
+// everything else finds the service, and returns the paths of the three. If it fails,
+// it leaves nothing behind.
+func Service(root, name string) ([]string, error) {
+	if err := catalogue.CheckName(name); err != nil {
+		return nil, fmt.Errorf("NAME=%w", err)
 	}
-	if slices.Contains(taken, service) {
-		return nil, fmt.Errorf("NAME=%s: the path /%s has another use", service, service)
-	}
-	dir := filepath.Join(root, "apps", service)
-	if _, err := os.Stat(dir); err == nil {
-		return nil, fmt.Errorf("NAME=%s: apps/%s exists already", service, service)
-	}
-	declared := filepath.Join(root, "stacks", "environment", "services.go")
-	source, err := os.ReadFile(declared)
+	apps := filepath.Join(root, "apps")
+	c, err := catalogue.Load(os.DirFS(apps))
 	if err != nil {
 		return nil, err
 	}
-	changed, err := declare(source, service)
-	if err != nil {
-		return nil, fmt.Errorf("declaring %s in %s: %w", service, declared, err)
+	if slices.Contains(reserved, name) {
+		return nil, fmt.Errorf("NAME=%s: every service has its own path /%s", name, name)
 	}
-	files := map[string][]byte{}
-	for _, file := range []string{"main.go", "main_test.go"} {
-		t, err := template.ParseFS(templates, "template/"+file+".tmpl")
-		if err != nil {
-			return nil, err
+	for _, p := range c.Programs() {
+		if slices.ContainsFunc(p.Public, func(path catalogue.Path) bool { return firstSegment(path.Value) == name }) {
+			return nil, fmt.Errorf("NAME=%s: the path /%s belongs to %s", name, name, p.Name)
 		}
-		var b bytes.Buffer
-		if err := t.Execute(&b, struct{ Name string }{service}); err != nil {
-			return nil, err
-		}
-		files[filepath.Join(dir, file)] = b.Bytes()
 	}
+	dir := filepath.Join(apps, name)
 	if err := os.Mkdir(dir, 0o755); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("NAME=%s: %w", name, err)
 	}
-	made := []string{declared}
-	for path, b := range files {
-		if err := os.WriteFile(path, b, 0o644); err != nil {
-			return nil, errors.Join(err, os.RemoveAll(dir))
-		}
-		made = append(made, path)
-	}
-	if err := os.WriteFile(declared, changed, 0o644); err != nil {
+	created, err := write(dir, struct {
+		Name string
+		Port int
+	}{name, freePort(c)})
+	if err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
-	return made, nil
+	return created, nil
 }
 
-// declare appends the service to the stack's list of services.
-func declare(source []byte, service string) ([]byte, error) {
-	fset := token.NewFileSet()
-	file, err := parser.ParseFile(fset, "services.go", source, parser.ParseComments)
+func firstSegment(path string) string {
+	first, _, _ := strings.Cut(strings.TrimPrefix(path, "/"), "/")
+	return first
+}
+
+// freePort is the first port of the host that no program has.
+func freePort(c *catalogue.Catalogue) int {
+	port := firstPort
+	for slices.ContainsFunc(c.Programs(), func(p catalogue.Program) bool { return p.Port == port }) {
+		port++
+	}
+	return port
+}
+
+// write executes the templates.
+func write(dir string, data any) ([]string, error) {
+	all, err := template.ParseFS(templates, "template/*.tmpl")
 	if err != nil {
 		return nil, err
 	}
-	var list *ast.CompositeLit
-	ast.Inspect(file, func(n ast.Node) bool {
-		if v, ok := n.(*ast.ValueSpec); ok && v.Names[0].Name == "services" && len(v.Values) == 1 {
-			list, _ = v.Values[0].(*ast.CompositeLit)
+	var created []string
+	for _, file := range []string{"main.go", "main_test.go", catalogue.File} {
+		var b bytes.Buffer
+		if err := all.ExecuteTemplate(&b, file+".tmpl", data); err != nil {
+			return nil, err
 		}
-		return list == nil
-	})
-	if list == nil {
-		return nil, errors.New("it has no list called services")
+		path := filepath.Join(dir, file)
+		if err := os.WriteFile(path, b.Bytes(), 0o644); err != nil {
+			return nil, err
+		}
+		created = append(created, path)
 	}
-	entry := fmt.Sprintf(`	{
-		name: %q,
-		public: []gateway.Path{
-			{Match: gateway.Prefix, Value: %q},
-		},
-		size: config.DefaultService(),
-	},
-`, service, "/"+service)
-	end := fset.Position(list.Rbrace).Offset
-	return format.Source(append(append(append([]byte{}, source[:end]...), entry...), source[end:]...))
+	return created, nil
 }

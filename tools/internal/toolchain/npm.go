@@ -13,8 +13,8 @@ import (
 	"github.com/loja-veloz/platform/tools/internal/command"
 )
 
-// A Package is one pinned npm package with what it needs. Its lock file vouches
-// for every archive; no script of a package is run.
+// A Package is a pinned npm package with its dependencies. Its lock file has the checksum
+// of every archive; no script of a package runs.
 type Package struct {
 	Name   string   // of its folder in the cache
 	Title  string   // what people call it
@@ -22,8 +22,8 @@ type Package struct {
 	Files  []string // that npm reads there
 }
 
-// Install installs a package, once per lock file, and returns the folder that
-// has its node_modules. finish, if any, completes a new one.
+// Install installs a package, once for each lock file, and returns the folder with its
+// node_modules. finish, if not nil, completes a new folder.
 func (c *Cache) Install(ctx context.Context, p Package, finish func(dir string) error) (string, error) {
 	from := filepath.Join(c.Pins, "..", p.Folder)
 	content, hash := map[string][]byte{}, sha256.New()
@@ -42,13 +42,13 @@ func (c *Cache) Install(ctx context.Context, p Package, finish func(dir string) 
 	if _, err := exec.LookPath("npm"); err != nil {
 		return "", fmt.Errorf("npm is not on PATH: %s is an npm package; install Node 20 or newer", p.Title)
 	}
-	unlock, err := c.lock(ctx)
+	release, err := c.lock(ctx)
 	if err != nil {
 		return "", err
 	}
-	defer unlock()
+	defer release()
 	if _, err := os.Stat(dir); err == nil {
-		return dir, nil // by whoever held the lock
+		return dir, nil // the process that held the lock has installed it
 	}
 	c.Out.Step("installing %s, once", p.Title)
 	work := dir + ".building"

@@ -2,27 +2,26 @@ package toolchain
 
 import "slices"
 
-// A Tool is one pinned third-party program. It is built from the Go module
-// proxy alone, from the go.mod in its Pin folder, so that go.sum vouches for
-// every line of it.
+// A Tool is a pinned third-party program. Its only source is the Go module proxy, by the
+// go.mod in its Pin folder, so that go.sum has the checksum of every line.
 type Tool struct {
 	Name    string   // binary that the build writes
 	Version string   // version of the program, as its project numbers it
 	Pin     string   // folder under tools/pins
 	Package string   // main package
-	LDFlags string   // -X settings beside -s -w
-	Links   []string // other names of the same binary, which behaves by argv[0]
+	LDFlags string   // -X settings, in addition to -s -w
+	Links   []string // further names of the binary, which selects its program by argv[0]
 	Files   []File   // upstream source files that the build sees changed
 	Image   string   // upstream name of the image that the cluster runs, if any
-	Path    string   // where the binary lies in that image
+	Path    string   // of the binary in that image
 }
 
-// A File changes one file of an upstream module: the build takes the module
-// from a changed copy; the module cache stays as downloaded.
+// A File changes one file of an upstream module. The build uses a changed copy of the
+// module; the module cache stays as downloaded.
 type File struct {
 	Module, Path string
-	From         string      // another file of the module that Path is filled from
-	Replace      [][2]string // old text, new text; an old text that is missing fails the build
+	From         string      // another file of the module, whose content Path gets
+	Replace      [][2]string // old and new text; the build fails if an old text is missing
 	With         string      // the whole new text
 	Why          string
 }
@@ -42,10 +41,10 @@ var Kubernetes = Tool{
 
 const pulumiModule = "github.com/pulumi/pulumi/pkg/v3"
 
-// pulumiCLI is built without what this platform never calls and what takes half
-// of the build: the clients of Azure and Google Cloud (state lies in files or
-// S3, secrets under a passphrase or AWS KMS) and the command pulumi api. Who
-// wants those puts a released pulumi on PATH, which is then used instead.
+// pulumiCLI is built without what this platform never calls and what takes half of the
+// build: the clients of Azure and Google Cloud (state is in files or S3, secrets are under a
+// passphrase or AWS KMS) and the command pulumi api. A released pulumi on PATH, which has
+// them, is used instead.
 var pulumiCLI = Tool{
 	Name: "pulumi", Version: "3.258.0", Pin: "pulumi", Package: pulumiModule + "/cmd/pulumi",
 	LDFlags: "-X github.com/pulumi/pulumi/sdk/v3/go/common/version.Version=v3.258.0",
@@ -56,8 +55,18 @@ var pulumiCLI = Tool{
 				{"\t\"gocloud.dev/blob/azureblob\"  // driver for azblob://\n", ""},
 				{"\t\"gocloud.dev/blob/gcsblob\"    // driver for gs://\n", ""},
 				{"\t\"github.com/pulumi/pulumi/pkg/v3/authhelpers\"\n", ""},
-				{"if p.Scheme == gcsblob.Scheme {\n\t\tblobmux, err = authhelpers.GoogleCredentialsMux(ctx)\n", "if p.Scheme == \"gs\" || p.Scheme == \"azblob\" {\n\t\terr = fmt.Errorf(\"this build of pulumi has no %s:// backend\", p.Scheme)\n"},
-				{"\tif p.Scheme == azureblob.Scheme {\n\t\tblobmux = &blob.URLMux{}\n\t\tblobmux.RegisterBucket(azureblob.Scheme, &azureblob.URLOpener{\n\t\t\tMakeClient:        azureblob.NewDefaultClient,\n\t\t\tServiceURLOptions: *azureblob.NewDefaultServiceURLOptions(),\n\t\t})\n\t}\n", ""},
+				{
+					"if p.Scheme == gcsblob.Scheme {\n\t\tblobmux, err = authhelpers.GoogleCredentialsMux(ctx)\n",
+					"if p.Scheme == \"gs\" || p.Scheme == \"azblob\" {\n" +
+						"\t\terr = fmt.Errorf(\"this build of pulumi has no %s:// backend\", p.Scheme)\n",
+				},
+				{
+					"\tif p.Scheme == azureblob.Scheme {\n\t\tblobmux = &blob.URLMux{}\n" +
+						"\t\tblobmux.RegisterBucket(azureblob.Scheme, &azureblob.URLOpener{\n" +
+						"\t\t\tMakeClient:        azureblob.NewDefaultClient,\n" +
+						"\t\t\tServiceURLOptions: *azureblob.NewDefaultServiceURLOptions(),\n\t\t})\n\t}\n",
+					"",
+				},
 			},
 			Why: "clients of Azure and Google Cloud",
 		},
@@ -69,14 +78,25 @@ var pulumiCLI = Tool{
 				{"\t_ \"gocloud.dev/secrets/hashivault\"    // support for hashivault://\n", ""},
 				{"\t\"google.golang.org/api/cloudkms/v1\"\n", ""},
 				{"\t\"github.com/pulumi/pulumi/pkg/v3/authhelpers\"\n", ""},
-				{"\tcase gcpkms.Scheme:\n\t\tcredentials, err := authhelpers.ResolveGoogleCredentials(ctx, cloudkms.CloudkmsScope)\n\t\tif err != nil {\n\t\t\treturn nil, fmt.Errorf(\"missing google credentials: %w\", err)\n\t\t}\n\n\t\tkmsClient, _, err := gcpkms.Dial(ctx, credentials.TokenSource)\n\t\tif err != nil {\n\t\t\treturn nil, fmt.Errorf(\"failed to connect to gcpkms: %w\", err)\n\t\t}\n\t\topener := gcpkms.URLOpener{\n\t\t\tClient: kmsClient,\n\t\t}\n\n\t\treturn opener.OpenKeeperURL(ctx, u)\n", "\tcase \"gcpkms\", \"azurekeyvault\", \"hashivault\":\n\t\treturn nil, fmt.Errorf(\"this build of pulumi has no %s:// secrets\", u.Scheme)\n"},
+				{
+					"\tcase gcpkms.Scheme:\n" +
+						"\t\tcredentials, err := authhelpers.ResolveGoogleCredentials(ctx, cloudkms.CloudkmsScope)\n" +
+						"\t\tif err != nil {\n\t\t\treturn nil, fmt.Errorf(\"missing google credentials: %w\", err)\n" +
+						"\t\t}\n\n\t\tkmsClient, _, err := gcpkms.Dial(ctx, credentials.TokenSource)\n" +
+						"\t\tif err != nil {\n\t\t\treturn nil, fmt.Errorf(\"failed to connect to gcpkms: %w\", err)\n" +
+						"\t\t}\n\t\topener := gcpkms.URLOpener{\n\t\t\tClient: kmsClient,\n\t\t}\n\n" +
+						"\t\treturn opener.OpenKeeperURL(ctx, u)\n",
+					"\tcase \"gcpkms\", \"azurekeyvault\", \"hashivault\":\n" +
+						"\t\treturn nil, fmt.Errorf(\"this build of pulumi has no %s:// secrets\", u.Scheme)\n",
+				},
 			},
 			Why: "clients of Azure, Google Cloud and Vault",
 		},
 		{
 			Module: pulumiModule, Path: "logging/encrypted.go",
 			Replace: [][2]string{{"Level: slog.LevelDebug,", "Level: slog.LevelWarn,"}},
-			Why:     "every run would keep a debug log of all it sees, 15 MB and half of a preview's CPU time here; -v=9 --logtostderr shows it when wanted",
+			Why: "every run would keep a debug log of all it sees, 15 MB and half of a preview's CPU time here; -v=9 " +
+				"--logtostderr shows it when wanted",
 		},
 		{
 			Module: pulumiModule, Path: "operations/operations_gcp.go",
@@ -105,7 +125,8 @@ func GCPOperationsProvider(context.Context, map[config.Key]string, *Resource) (P
 			Replace: [][2]string{{"[]ParamSpec `json:\"parameters,omitempty\"`", "[]any `json:\"parameters,omitempty\"`"}},
 			Why:     "its type went with pulumi api; the field is printed by that alone",
 		},
-	}, without("cmd/pulumi/cloud", "cloud", "api", "describe", "describe_markdown", "encoding", "fields", "format", "list", "paginate", "pathmatch", "schema", "spec", "spec_fetch")...),
+	}, without("cmd/pulumi/cloud", "cloud", "api", "describe", "describe_markdown", "encoding", "fields", "format", "list",
+		"paginate", "pathmatch", "schema", "spec", "spec_fetch")...),
 }
 
 // without empties files of a package of the Pulumi CLI.
@@ -139,7 +160,11 @@ var pulumiLanguageGo = Tool{
 	program, err := compileProgram(req.Program, buildTarget)
 `},
 			{"\tif host.buildTarget == \"\" {\n\t\t// If there is no", "\tif buildTarget == \"\" {\n\t\t// If there is no"},
-			{"\t\"github.com/pulumi/pulumi/sdk/v3/go/common/version\"\n", "\t\"github.com/pulumi/pulumi/sdk/v3/go/common/version\"\n\t\"github.com/pulumi/pulumi/sdk/v3/go/common/workspace\"\n"},
+			{
+				"\t\"github.com/pulumi/pulumi/sdk/v3/go/common/version\"\n",
+				"\t\"github.com/pulumi/pulumi/sdk/v3/go/common/version\"\n" +
+					"\t\"github.com/pulumi/pulumi/sdk/v3/go/common/workspace\"\n",
+			},
 		},
 		Why: "today's CLI no longer passes the project's runtime options as flags, which is how this host takes them",
 	}},
@@ -157,8 +182,9 @@ var pulumiKubernetes = Tool{
 	Files: []File{
 		{
 			Module: kubernetesProviderModule, Path: "cmd/pulumi-resource-kubernetes/schema-embed.json",
-			From: "cmd/pulumi-resource-kubernetes/schema.json", Replace: [][2]string{{"{\n", "{\n    \"version\": \"" + KubernetesProviderVersion + "\",\n"}},
-			Why: "the release process derives this file and does not commit it",
+			From:    "cmd/pulumi-resource-kubernetes/schema.json",
+			Replace: [][2]string{{"{\n", "{\n    \"version\": \"" + KubernetesProviderVersion + "\",\n"}},
+			Why:     "the release process derives this file and does not commit it",
 		},
 		{
 			Module: kubernetesProviderModule, Path: "cmd/pulumi-resource-kubernetes/terraform-mapping-embed.json",
@@ -181,9 +207,14 @@ var pulumiKubernetes = Tool{
 		{
 			Module: kubernetesProviderModule, Path: "pkg/await/condition/deleted.go",
 			Replace: [][2]string{
-				{"\tr, _ := status.Compute(uns)\n\tif r.Message != \"\" {", "\tr, err := status.Compute(uns)\n\tif err == nil && r.Message != \"\" {"},
+				{
+					"\tr, _ := status.Compute(uns)\n\tif r.Message != \"\" {",
+					"\tr, err := status.Compute(uns)\n\tif err == nil && r.Message != \"\" {",
+				},
 				{"\t\"sync/atomic\"\n", "\t\"sync/atomic\"\n\t\"time\"\n"},
-				{"\tdc.refreshClusterState()\n\tif dc.deleted.Load() {\n\t\t// Already deleted, nothing more to do. Our informer will get cleaned up\n\t\t// when its context is canceled.\n\t\treturn\n\t}\n\n\twg.Wait()\n", `	watched := make(chan struct{})
+				{"\tdc.refreshClusterState()\n\tif dc.deleted.Load() {\n" +
+					"\t\t// Already deleted, nothing more to do. Our informer will get cleaned up\n\t\t// when its context is canceled.\n" +
+					"\t\treturn\n\t}\n\n\twg.Wait()\n", `	watched := make(chan struct{})
 	go func() {
 		wg.Wait()
 		close(watched)
@@ -201,7 +232,10 @@ var pulumiKubernetes = Tool{
 	}
 `},
 			},
-			Why: "a Rollout counts its generations in a string, which the status library refuses, and the provider crashed on the result that it then lacks; and it asked once whether the object is gone and otherwise waited for an event; an object that ended after the question and before the watch's first list gave none, and pulumi destroy waited ten minutes",
+			Why: "a Rollout counts its generations in a string, which the status library refuses, and the provider " +
+				"crashed on the result that it then lacks; and it asked once whether the object is gone and " +
+				"otherwise waited for an event; an object that ended after the question and before the watch's first " +
+				"list gave none, and pulumi destroy waited ten minutes",
 		},
 	},
 }
@@ -262,7 +296,10 @@ func NewDNSChallengeProviderByName(name string) (challenge.Provider, error) {
 }
 
 // Ko builds images of Go programs.
-var Ko = Tool{Name: "ko", Version: "0.19.1", Pin: "ko", Package: "github.com/google/ko", LDFlags: "-X github.com/google/ko/pkg/commands.Version=0.19.1"}
+var Ko = Tool{
+	Name: "ko", Version: "0.19.1", Pin: "ko", Package: "github.com/google/ko",
+	LDFlags: "-X github.com/google/ko/pkg/commands.Version=0.19.1",
+}
 
 // Pulumi is the CLI with its Go language host and the Kubernetes provider.
 var Pulumi = []Tool{pulumiCLI, pulumiLanguageGo, pulumiKubernetes}
@@ -276,7 +313,7 @@ var Lint = []Tool{
 	{Name: "actionlint", Version: "1.7.12", Pin: "actionlint", Package: "github.com/rhysd/actionlint/cmd/actionlint"},
 }
 
-// Generators write the code that make generate renews.
+// Generators are what make generate runs.
 var Generators = []Tool{
 	{Name: "oapi-codegen", Version: "2.8.2", Pin: "oapi-codegen", Package: "github.com/oapi-codegen/oapi-codegen/v2/cmd/oapi-codegen"},
 	{Name: "sqlc", Version: "1.31.1", Pin: "sqlc", Package: "github.com/sqlc-dev/sqlc/cmd/sqlc"},
@@ -302,7 +339,7 @@ var Jaeger = Tool{
 	LDFlags: "-X github.com/jaegertracing/jaeger/pkg/version.latestVersion=v1.65.0",
 }
 
-// Telemetry is what make dev needs beside the services and their database.
+// Telemetry is what make dev runs in addition to the services and their database.
 var Telemetry = []Tool{Prometheus, Jaeger}
 
 // EKS is Pulumi's EKS component and what it loads.

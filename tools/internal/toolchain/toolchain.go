@@ -1,6 +1,5 @@
-// Package toolchain provides the programs that the platform runs on, pinned:
-// it takes a fitting one from PATH or builds it from its Go module, and caches
-// the result by version outside the checkout.
+// Package toolchain provides the pinned programs that the platform runs on: it builds each
+// from its Go module, and caches the result by version outside the repo.
 package toolchain
 
 import (
@@ -18,18 +17,17 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/loja-veloz/platform/tools/internal/command"
 	"github.com/loja-veloz/platform/tools/internal/console"
+	"github.com/loja-veloz/platform/tools/internal/process"
 )
 
-// A Cache holds built tools, one folder per tool, version and content of its
-// pin.
+// A Cache holds built tools, one folder for each tool, version and content of the pin.
 type Cache struct {
 	Root string // folder of the cache
-	Pins string // the checkout's tools/pins
+	Pins string // the repo's folder tools/pins
 	Out  *console.Console
 }
 
@@ -40,12 +38,12 @@ func DefaultRoot() (string, error) {
 	}
 	dir, err := os.UserCacheDir()
 	if err != nil {
-		return "", fmt.Errorf("no place for built tools: %w (set LOJA_CACHE)", err)
+		return "", fmt.Errorf("no folder for built tools: %w (set LOJA_CACHE)", err)
 	}
 	return filepath.Join(dir, "loja-veloz"), nil
 }
 
-// Dir is where a tool's binary lies once built.
+// Dir is the folder of a tool's binary once it is built.
 func (c *Cache) Dir(t Tool) (string, error) {
 	h := sha256.New()
 	fmt.Fprintln(h, runtime.Version(), runtime.GOOS, runtime.GOARCH, t.Package, t.LDFlags, t.Links)
@@ -74,7 +72,7 @@ func (c *Cache) Binary(t Tool, name string) (string, error) {
 	return filepath.Join(dir, name), err
 }
 
-// Has tells whether all these tools are built.
+// Has reports whether all these tools are built.
 func (c *Cache) Has(tools ...Tool) bool {
 	return !slices.ContainsFunc(tools, func(t Tool) bool {
 		path, err := c.Binary(t, t.Name)
@@ -85,9 +83,8 @@ func (c *Cache) Has(tools ...Tool) bool {
 	})
 }
 
-// Ensure builds those of the tools that the cache does not hold. An
-// interrupted build goes on where it was, since the Go build cache keeps each
-// compiled package.
+// Ensure builds the tools that the cache lacks. An interrupted build resumes, because the
+// Go build cache keeps each compiled package.
 func (c *Cache) Ensure(ctx context.Context, tools ...Tool) error {
 	var missing []Tool
 	for _, t := range tools {
@@ -101,11 +98,11 @@ func (c *Cache) Ensure(ctx context.Context, tools ...Tool) error {
 	if err := checkGo(ctx); err != nil {
 		return err
 	}
-	unlock, err := c.lock(ctx)
+	release, err := c.lock(ctx)
 	if err != nil {
 		return err
 	}
-	defer unlock()
+	defer release()
 
 	prefetch, stop := context.WithCancel(ctx)
 	defer stop()
@@ -124,35 +121,22 @@ func (c *Cache) Ensure(ctx context.Context, tools ...Tool) error {
 	return nil
 }
 
-func (c *Cache) lock(ctx context.Context) (func(), error) {
+// lock takes the cache's lock: two repos must not build at once.
+func (c *Cache) lock(ctx context.Context) (release func(), err error) {
 	if err := os.MkdirAll(c.Root, 0o755); err != nil {
 		return nil, err
 	}
-	f, err := os.OpenFile(filepath.Join(c.Root, "build.lock"), os.O_CREATE|os.O_RDWR, 0o644)
+	lock, err := process.AwaitLock(ctx, c.Root, func(held *process.HeldError) {
+		c.Out.Step("process %d builds tools in %s: waiting for it", held.PID, c.Root)
+	})
 	if err != nil {
 		return nil, err
 	}
-	for said := false; ; said = true {
-		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-		if err == nil {
-			return func() { f.Close() }, nil
-		}
-		if !errors.Is(err, syscall.EWOULDBLOCK) {
-			return nil, fmt.Errorf("locking %s: %w", f.Name(), err)
-		}
-		if !said {
-			c.Out.Step("another build holds %s, waiting for it", f.Name())
-		}
-		select {
-		case <-ctx.Done():
-			return nil, context.Cause(ctx)
-		case <-time.After(time.Second):
-		}
-	}
+	return func() { _ = lock.Release() }, nil
 }
 
-// download fetches the modules of later builds while the first one compiles.
-// Its errors do not matter here: the build itself meets and reports them.
+// download fetches the modules of further builds while the first one compiles. It ignores
+// errors: the build itself meets and reports them.
 func (c *Cache) download(ctx context.Context, tools []Tool) {
 	for _, t := range tools {
 		_ = command.Command{
@@ -173,7 +157,6 @@ func (c *Cache) build(ctx context.Context, t Tool, i int, all []Tool) error {
 	if err := os.MkdirAll(work, 0o755); err != nil {
 		return err
 	}
-	log := filepath.Join(c.Root, "logs", t.Name+".log")
 	label := fmt.Sprintf("[%d/%d] %s %s", i+1, len(all), t.Name, t.Version)
 	rest := ""
 	if i+1 < len(all) {
@@ -189,29 +172,7 @@ func (c *Cache) build(ctx context.Context, t Tool, i int, all []Tool) error {
 	if err != nil {
 		return fmt.Errorf("building %s: %w", t.Name, err)
 	}
-	counter := &lineCounter{}
-	var total atomic.Int64
-	go func() { total.Store(c.packages(ctx, t, modfile)) }()
-	done := make(chan struct{})
-	go func() {
-		began, tick := time.Now(), time.NewTicker(20*time.Second)
-		defer tick.Stop()
-		for {
-			select {
-			case <-done:
-				return
-			case <-tick.C:
-				c.Out.Step("%s: %s in %s", label, progress(counter.n.Load(), total.Load()), console.Round(time.Since(began)))
-			}
-		}
-	}()
-	err = command.Command{
-		Args: []string{"go", "build", "-v", "-trimpath", "-buildvcs=false", "-modfile", modfile,
-			"-ldflags", strings.TrimSpace("-s -w " + t.LDFlags), "-o", filepath.Join(work, t.Name), t.Package},
-		Dir: filepath.Join(c.Pins, t.Pin), Env: buildEnv, Log: log, Output: counter,
-	}.Run(ctx)
-	close(done)
-	if err != nil {
+	if err := c.compile(ctx, t, work, modfile, label); err != nil {
 		return fmt.Errorf("building %s %s: %w%s", t.Name, t.Version, err, advice(err))
 	}
 	for _, link := range t.Links {
@@ -227,7 +188,33 @@ func (c *Cache) build(ctx context.Context, t Tool, i int, all []Tool) error {
 	return os.Rename(work, dir)
 }
 
-// packages counts what a build has to compile at most, 0 if that cannot be told.
+// compile builds a tool into the folder work, and tells every 20 s how far it is.
+func (c *Cache) compile(ctx context.Context, t Tool, work, modfile, label string) error {
+	counter := &lineCounter{}
+	var total atomic.Int64
+	go func() { total.Store(c.packages(ctx, t, modfile)) }()
+	done := make(chan struct{})
+	defer close(done)
+	go func() {
+		began, tick := time.Now(), time.NewTicker(20*time.Second)
+		defer tick.Stop()
+		for {
+			select {
+			case <-done:
+				return
+			case <-tick.C:
+				c.Out.Step("%s: %s in %s", label, progress(counter.n.Load(), total.Load()), console.Round(time.Since(began)))
+			}
+		}
+	}()
+	return command.Command{
+		Args: []string{"go", "build", "-v", "-trimpath", "-buildvcs=false", "-modfile", modfile,
+			"-ldflags", strings.TrimSpace("-s -w " + t.LDFlags), "-o", filepath.Join(work, t.Name), t.Package},
+		Dir: filepath.Join(c.Pins, t.Pin), Env: buildEnv, Log: filepath.Join(c.Root, "logs", t.Name+".log"), Output: counter,
+	}.Run(ctx)
+}
+
+// packages counts the packages of a build, 0 if go list fails.
 func (c *Cache) packages(ctx context.Context, t Tool, modfile string) int64 {
 	var counter lineCounter
 	if err := (command.Command{
@@ -239,8 +226,8 @@ func (c *Cache) packages(ctx context.Context, t Tool, modfile string) int64 {
 	return counter.n.Load()
 }
 
-// progress says how many packages are compiled, and of how many: of at most so
-// many, since the compiler passes over what earlier builds have left in its cache.
+// progress tells how many packages are compiled, and the maximum: the compiler skips what
+// earlier builds have left in its cache.
 func progress(compiled, total int64) string {
 	if total == 0 {
 		return fmt.Sprintf("%d packages compiled", compiled)
@@ -248,9 +235,8 @@ func progress(compiled, total int64) string {
 	return fmt.Sprintf("%d of at most %d packages compiled", compiled, total)
 }
 
-// modfile writes a copy of the pin's go.mod in which the modules that the tool
-// changes are replaced by changed copies, and returns its path. Without changes
-// it is the pin's own.
+// modfile writes a copy of the pin's go.mod in which changed copies replace the modules
+// that the tool changes, and returns its path. Without changes it is the pin's own.
 func (c *Cache) modfile(ctx context.Context, t Tool, work string) (string, error) {
 	pin := filepath.Join(c.Pins, t.Pin)
 	if len(t.Files) == 0 {
@@ -309,11 +295,11 @@ func (f File) write(original, dir string) error {
 	}
 	for _, r := range f.Replace {
 		if !strings.Contains(text, r[0]) {
-			return fmt.Errorf("%s/%s no longer has the text %q that is to be replaced", f.Module, f.Path, r[0])
+			return fmt.Errorf("%s/%s no longer has the text %q, which the pin replaces", f.Module, f.Path, r[0])
 		}
 		n := -1
 		if f.From != "" {
-			n = 1 // a derived file: its head only
+			n = 1 // of a derived file only the head changes
 		}
 		text = strings.Replace(text, r[0], r[1], n)
 	}
@@ -357,7 +343,7 @@ func (c *Cache) fetch(ctx context.Context, t Tool, module string) (string, error
 	return m.Dir, nil
 }
 
-// advice says what to do about a failed build.
+// advice tells what to do about a failed build.
 func advice(err error) string {
 	var e *command.Error
 	if !errors.As(err, &e) {
@@ -368,13 +354,14 @@ func advice(err error) string {
 	}
 	switch {
 	case has("no space left on device"):
-		return "\nThe disk is full: a first build needs about 18 GB for the Go caches, the tools and the cluster. Free some and run it again; it goes on where it was."
+		return "\nThe disk is full: a first build needs about 18 GB for the Go caches, the tools and the cluster. " +
+			"Free some and run the command again; it resumes."
 	case has("no such host", "connection refused", "i/o timeout", "network is unreachable", "TLS handshake timeout", "server misbehaving"):
-		return "\nThe Go module proxy cannot be reached: check the network (go env GOPROXY) and run it again; it goes on where it was."
+		return "\nThe Go module proxy cannot be reached: check the network (go env GOPROXY) and run the command again; it resumes."
 	case has("signal: killed", "cannot allocate memory"):
-		return "\nThe compiler was ended, most likely for lack of memory. Run it again; it goes on where it was."
+		return "\nThe compiler was ended, most likely for lack of memory. Run the command again; it resumes."
 	}
-	return "\nRun it again; it goes on where it was. If it fails the same way, the log above says why."
+	return "\nRun the command again; it resumes. If it fails the same way, the log above says why."
 }
 
 func checkGo(ctx context.Context) error {

@@ -21,6 +21,9 @@ import (
 // Name of this acquirer.
 const Name = "simulator"
 
+// StateRefunded is the state of a refund that was carried out, in simulator_refunds.
+const StateRefunded = "refunded"
+
 // The card tokens, and what they do. Any other is declined as invalid_token.
 const (
 	Approved          = "tok_approved"
@@ -35,7 +38,6 @@ const (
 	unavailableTries  = 2                       // of Unavailable
 	statePending      = "pending"               // called, and not carried out yet
 	stateVoided       = "voided"                // of a charge
-	stateRefunded     = "refunded"              // of a refund
 	insufficientFunds = "insufficient_funds"    // why cards are declined
 	declinedLostCard  = "lost_card"
 	invalidToken      = "invalid_token"
@@ -203,7 +205,7 @@ func (s *Simulator) Refund(ctx context.Context, key, reference string, amount mo
 			amount.Amount <= 0 || amount.Amount > charged.amount-sum {
 			return fmt.Errorf("no such amount is captured: %w", acquirer.ErrRefused)
 		}
-		state := stateRefunded
+		state := StateRefunded
 		if charged.token == RefundFailsOnce {
 			state, pending = statePending, true
 		}

@@ -35,6 +35,11 @@ func (t *Target) checkNodes(p *plan.Plan) error {
 				MilliCPU: int32(w.Size.MilliCPU), MemoryMiB: int32(w.Size.MemoryMiB), // #nosec G115 -- read as 32 bits
 			})
 		}
+		for _, job := range p.CronJobs { // one run at a time
+			pods.Requests = append(pods.Requests, cluster.Pod{
+				Name: job.Name, Count: 1, MilliCPU: int32(job.MilliCPU), MemoryMiB: int32(job.MemoryMiB), // #nosec G115 -- read as 32 bits
+			})
+		}
 		needed, err := t.cluster.Nodes.Fits(pods)
 		switch {
 		case err != nil:

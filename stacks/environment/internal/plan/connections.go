@@ -16,6 +16,10 @@ const (
 	defaultPool = 8
 	// reservedConnections is PostgreSQL's default of superuser_reserved_connections.
 	reservedConnections = 3
+	// auditConnections is how many connections a program opens to each database that it
+	// reads as auditor; auditRuns is how many run at a time: the scheduled one, and one
+	// that a person starts.
+	auditConnections, auditRuns = 2, 2
 )
 
 // checkConnections refuses pools that, with every service at its autoscaler's limit and a
@@ -43,7 +47,7 @@ func checkConnections(cfg *config.Config, programs *catalogue.Catalogue, server 
 			add(pods*pool, "%d pods of %s with %d each", pods, program.Name, pool)
 		}
 		if reads := len(program.Reads); reads > 0 {
-			add(pods*reads, "%d auditing pods of %s with %d each", pods, program.Name, reads)
+			add(auditRuns*auditConnections*reads, "%d runs of %s with %d in each of %d databases", auditRuns, program.Name, auditConnections, reads)
 		}
 	}
 	add(databases, "%d migrations", databases)

@@ -58,6 +58,7 @@ type Plan struct {
 	// Roles describes the databases and their roles; nil if no program has a database.
 	Roles     *database.RolesSpec
 	Workloads []*workload.Spec
+	CronJobs  []*workload.CronJobSpec
 	// Secrets are those that the programs read besides their databases': the names in
 	// ShopNamespace, with the keys, sorted.
 	Secrets map[string][]string
@@ -76,8 +77,10 @@ func New(environment string, cfg *config.Config, programs *catalogue.Catalogue, 
 		})
 	}
 	for _, program := range programs.Services() {
-		w := p.workload(environment, cfg, program, site)
-		p.Workloads = append(p.Workloads, w)
+		p.Workloads = append(p.Workloads, p.workload(environment, cfg, program, site))
+	}
+	for _, program := range programs.CronJobs() {
+		p.CronJobs = append(p.CronJobs, p.cronJob(environment, cfg, program, site))
 	}
 	return p, errors.Join(workload.Connect(p.Workloads), p.validate(cfg), checkConnections(cfg, programs, site.Server))
 }
@@ -117,14 +120,50 @@ func (p *Plan) workload(environment string, cfg *config.Config, program catalogu
 	for _, call := range program.Calls {
 		w.Calls = append(w.Calls, workload.Call{Service: call.Service, Via: site.Internal})
 	}
-	if cfg.Telemetry.OTLPEndpoint != "" {
-		w.Telemetry = &workload.Telemetry{Endpoint: cfg.Telemetry.OTLPEndpoint, Collector: site.Collector}
-	}
+	w.Telemetry = telemetry(cfg, site)
 	if program.Database {
 		w.Database = p.database(cfg, program.Name, site.Server)
 		p.DatabaseClients = append(p.DatabaseClients, w.Pods(), w.Migration())
 	}
 	return w
+}
+
+// cronJobDeadline is longer than a program gives itself, so that the program can say why
+// it ends.
+const cronJobDeadline = 11 * time.Minute
+
+func (p *Plan) cronJob(environment string, cfg *config.Config, program catalogue.Program, site Site) *workload.CronJobSpec {
+	size := cfg.Services[program.Name]
+	job := &workload.CronJobSpec{
+		Name:        program.Name,
+		Namespace:   ShopNamespace,
+		Environment: environment,
+		Image:       cfg.Images[program.Name],
+		LogFormat:   size.LogFormat,
+		Schedule:    program.Schedule,
+		Deadline:    cronJobDeadline,
+		Env:         variables(cfg, program),
+		SecretEnv:   p.secrets(cfg, program),
+		MilliCPU:    int64(size.MilliCPU),
+		MemoryMiB:   int64(size.MemoryMiB), MemoryLimitMiB: int64(size.MemoryLimitMiB),
+		Telemetry: telemetry(cfg, site),
+	}
+	if len(program.Reads) > 0 {
+		job.Database = &workload.DatabaseServer{CIDRs: site.Server.CIDRs, Port: database.Port}
+		if len(site.Server.Labels) > 0 {
+			job.Database.Pods = gateway.Pods{Namespace: DatabaseNamespace, Labels: site.Server.Labels}
+		}
+		p.DatabaseClients = append(p.DatabaseClients, job.Pods())
+	}
+	return job
+}
+
+// telemetry is where programs send traces and metrics; nil sends none.
+func telemetry(cfg *config.Config, site Site) *workload.Telemetry {
+	if cfg.Telemetry.OTLPEndpoint == "" {
+		return nil
+	}
+	return &workload.Telemetry{Endpoint: cfg.Telemetry.OTLPEndpoint, Collector: site.Collector}
 }
 
 // variables are those of a program's declaration, under the ones of services.NAME.env.
@@ -200,6 +239,11 @@ func (p *Plan) validate(cfg *config.Config) error {
 	for _, w := range p.Workloads {
 		if cfg.Images[w.Service] != "" {
 			errs = append(errs, w.Validate())
+		}
+	}
+	for _, job := range p.CronJobs {
+		if job.Image != "" {
+			errs = append(errs, job.Validate())
 		}
 	}
 	return errors.Join(errs...)

@@ -129,6 +129,11 @@ func Deploy(ctx *pulumi.Context, interrupt context.Context, environment string, 
 		}
 		services[spec.Service] = output
 	}
+	for _, spec := range p.CronJobs {
+		if _, err := workload.NewCronJob(ctx, spec.Name, spec, in, pulumi.DependsOn(append(needed, namespaces.Shop))); err != nil {
+			return nil, err
+		}
+	}
 	outputs := cluster.Outputs()
 	maps.Copy(outputs, pulumi.Map{
 		"gatewayURL": pulumi.String(target.URL()),

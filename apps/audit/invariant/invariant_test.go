@@ -1,0 +1,234 @@
+package invariant_test
+
+import (
+	"context"
+	"errors"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/loja-veloz/platform/apps/audit/invariant"
+	"github.com/loja-veloz/platform/apps/internal/postgres/postgrestest"
+)
+
+// shop is the three databases with the services' own schemas.
+type shop struct {
+	pedidos, pagamentos, estoque postgrestest.Database
+	databases                    invariant.Databases
+}
+
+func newShop(t testing.TB) shop {
+	t.Helper()
+	database := func(service string) (postgrestest.Database, *pgxpool.Pool) {
+		d := postgrestest.New(t, os.DirFS("../../"+service+"/migrations"))
+		pool, err := pgxpool.New(t.Context(), d.AuditorURL) // the role that the audit has
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(pool.Close)
+		return d, pool
+	}
+	var s shop
+	s.pedidos, s.databases.Pedidos = database("pedidos")
+	s.pagamentos, s.databases.Pagamentos = database("pagamentos")
+	s.estoque, s.databases.Estoque = database("estoque")
+	return s
+}
+
+func exec(t *testing.T, d postgrestest.Database, statements ...string) {
+	t.Helper()
+	for _, statement := range statements {
+		if _, err := d.Pool.Exec(context.Background(), statement); err != nil {
+			t.Fatalf("%s: %v", statement, err)
+		}
+	}
+}
+
+// waitIdle returns when the audit has read all orders and waits for its second look.
+func waitIdle(t *testing.T, pedidos postgrestest.Database, ended <-chan struct{}) {
+	t.Helper()
+	admin, err := pgx.Connect(t.Context(), pedidos.AdminURL) // who sees the statements of all roles
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer admin.Close(context.Background())
+	for waiting := false; !waiting; {
+		select {
+		case <-ended:
+			t.Fatal("the audit ended without a second look")
+		case <-time.After(10 * time.Millisecond):
+		}
+		if err := admin.QueryRow(t.Context(), `SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database()
+			AND state = 'idle in transaction' AND query LIKE '%total_amount%')`).Scan(&waiting); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+const (
+	firstID  = "00000000-0000-7000-8000-000000000001"
+	secondID = "00000000-0000-7000-8000-000000000002"
+)
+
+// sell writes two orders that ended well: one confirmed, one refunded.
+func (s shop) sell(t *testing.T) {
+	t.Helper()
+	exec(t, s.estoque,
+		`INSERT INTO estoque (sku, name, description, price_amount, price_currency, on_hand) VALUES ('SHOE', 'Shoe', '', 100, 'BRL', 9)`,
+		`INSERT INTO estoque_reservations (order_id, state, expires_at) VALUES ('`+firstID+`', 'confirmed', now()), ('`+secondID+`', 'released', now())`,
+		`INSERT INTO estoque_reservation_lines VALUES ('`+firstID+`', 'SHOE', 1, 100, 'BRL')`)
+	exec(t, s.pagamentos,
+		`INSERT INTO pagamentos (order_id, state, amount, currency, refunded_amount, capture, fingerprint, acquirer, acquirer_reference) VALUES
+			('`+firstID+`', 'captured', 100, 'BRL', 0, true, '\x00', 'simulator', 'r1'), ('`+secondID+`', 'refunded', 100, 'BRL', 100, true, '\x00', 'simulator', 'r2')`,
+		`INSERT INTO simulator_charges (key, reference, order_id, amount, currency, card_token, capture, state) VALUES
+			('k1', 'r1', '`+firstID+`', 100, 'BRL', 'tok', true, 'captured'), ('k2', 'r2', '`+secondID+`', 100, 'BRL', 'tok', true, 'captured')`,
+		`INSERT INTO simulator_refunds (key, reference, amount, state) VALUES ('k2', 'r2', 100, 'refunded')`)
+	exec(t, s.pedidos,
+		`INSERT INTO pedidos (id, client_id, idempotency_key, request_hash, state, lines, total_amount, total_currency) VALUES
+			('`+firstID+`', 'c', '1', '', 'confirmed', '[]', 100, 'BRL'), ('`+secondID+`', 'c', '2', '', 'refunded', '[]', 100, 'BRL')`)
+}
+
+func TestASoundShopHasNoViolations(t *testing.T) {
+	t.Parallel()
+	s := newShop(t)
+	s.sell(t)
+	report, err := invariant.Check(t.Context(), s.databases)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var text strings.Builder
+	if err := report.Print(&text); err != nil || strings.Contains(text.String(), "VIOLATED") {
+		t.Errorf("%v\n%s", err, text.String())
+	}
+	if report.Orders != 2 || report.Confirmed["BRL"] != 100 || report.Held["BRL"] != 100 {
+		t.Errorf("report = %+v", report)
+	}
+}
+
+// Each case breaks one rule, and the report names that rule.
+func TestEveryBrokenRuleIsReported(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name    string
+		breakIt func(t *testing.T, s shop)
+		want    invariant.Invariant
+	}{
+		{"an item has reserved what no reservation holds", func(t *testing.T, s shop) {
+			exec(t, s.estoque, `UPDATE estoque SET reserved = 1`)
+		}, invariant.StockAddsUp},
+		{"a capture without an order", func(t *testing.T, s shop) {
+			exec(t, s.pagamentos, `INSERT INTO pagamentos (order_id, state, amount, currency, capture, fingerprint, acquirer, acquirer_reference)
+				VALUES ('00000000-0000-7000-8000-000000000003', 'captured', 1, 'BRL', true, '\x00', 'stripe', 'r3')`)
+		}, invariant.CaptureHasOrder},
+		{"a capture for a failed order", func(t *testing.T, s shop) {
+			exec(t, s.pedidos, `UPDATE pedidos SET state = 'failed' WHERE id = '`+firstID+`'`)
+		}, invariant.CaptureHasOrder},
+		{"a confirmed order is not charged", func(t *testing.T, s shop) {
+			exec(t, s.pagamentos, `DELETE FROM pagamentos WHERE order_id = '`+firstID+`'`, `DELETE FROM simulator_charges WHERE order_id = '`+firstID+`'`)
+		}, invariant.OrderIsCharged},
+		{"charged twice", func(t *testing.T, s shop) {
+			exec(t, s.pagamentos, `INSERT INTO simulator_charges (key, reference, order_id, amount, currency, card_token, capture, state)
+				VALUES ('k3', 'r3', '`+firstID+`', 100, 'BRL', 'tok', true, 'captured')`)
+		}, invariant.ChargedOnce},
+		{"a charge that no payment knows", func(t *testing.T, s shop) {
+			exec(t, s.pagamentos, `INSERT INTO simulator_charges (key, reference, order_id, amount, currency, card_token, capture, state)
+				VALUES ('k3', 'r3', '00000000-0000-7000-8000-000000000003', 100, 'BRL', 'tok', true, 'captured')`)
+		}, invariant.ChargedOnce},
+		{"a refund that the acquirer has not made", func(t *testing.T, s shop) {
+			exec(t, s.pagamentos, `DELETE FROM simulator_refunds`)
+		}, invariant.ChargedOnce},
+		{"stock of a confirmed order given back", func(t *testing.T, s shop) {
+			exec(t, s.estoque, `UPDATE estoque_reservations SET state = 'released'`)
+		}, invariant.StockMatchesOrder},
+		{"stock of a refunded order not given back", func(t *testing.T, s shop) {
+			exec(t, s.estoque, `UPDATE estoque_reservations SET state = 'confirmed'`)
+		}, invariant.StockMatchesOrder},
+		{"the books do not balance", func(t *testing.T, s shop) {
+			exec(t, s.pedidos, `UPDATE pedidos SET total_amount = 99 WHERE id = '`+firstID+`'`)
+		}, invariant.BooksBalance},
+		{"an order is forgotten", func(t *testing.T, s shop) {
+			exec(t, s.pedidos, `INSERT INTO pedidos (id, client_id, idempotency_key, request_hash, state, lines, total_amount, total_currency, attend_at)
+				VALUES ('00000000-0000-7000-8000-000000000003', 'c', '3', '', 'pending', '[]', 100, 'BRL', now() - interval '1 hour')`)
+		}, invariant.OrdersEnd},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			s := newShop(t)
+			s.sell(t)
+			test.breakIt(t, s)
+			report, err := invariant.Check(t.Context(), s.databases)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if report.Violations[test.want].Total == 0 {
+				t.Errorf("%s is not reported: %+v", test.want, report.Violations)
+			}
+			var text strings.Builder
+			if err := report.Print(&text); !errors.Is(err, invariant.ErrViolated) || !strings.Contains(text.String(), "VIOLATED "+string(test.want)) {
+				t.Errorf("printed, with %v:\n%s", err, text.String())
+			}
+		})
+	}
+}
+
+func TestAnOrderInFlightIsNoViolation(t *testing.T) {
+	t.Parallel()
+	s := newShop(t)
+	s.sell(t)
+	exec(t, s.pedidos, `UPDATE pedidos SET state = 'pending', attend_at = now() + interval '30 seconds' WHERE id = '`+firstID+`'`)
+	report, err := invariant.Check(t.Context(), s.databases)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := report.Print(&strings.Builder{}); err != nil || report.InFlight != 1 {
+		t.Errorf("%v: %+v", err, report)
+	}
+}
+
+// What the first look finds is no violation if it is gone at the second one: an order
+// that moved between the snapshots of two databases contradicts itself only once.
+func TestAContradictionThatIsGoneIsNoViolation(t *testing.T) {
+	t.Parallel()
+	s := newShop(t)
+	s.sell(t)
+	exec(t, s.pedidos, `UPDATE pedidos SET state = 'failed', total_amount = 99 WHERE id = '`+firstID+`'`)
+	done := make(chan struct{})
+	var report *invariant.Report
+	var err error
+	go func() {
+		defer close(done)
+		report, err = invariant.Check(t.Context(), s.databases)
+	}()
+	waitIdle(t, s.pedidos, done)
+	exec(t, s.pedidos, `UPDATE pedidos SET state = 'confirmed', total_amount = 100 WHERE id = '`+firstID+`'`)
+	<-done
+	if err != nil || len(report.Violations) > 0 {
+		t.Errorf("%v: %+v", err, report)
+	}
+}
+
+// The books of a busy shop are checked too: an order in flight is left out of both sides.
+func TestTheBooksAreCheckedWhileOrdersAreInFlight(t *testing.T) {
+	t.Parallel()
+	s := newShop(t)
+	s.sell(t)
+	exec(t, s.pedidos, `INSERT INTO pedidos (id, client_id, idempotency_key, request_hash, state, lines, total_amount, total_currency, attend_at)
+		VALUES ('00000000-0000-7000-8000-000000000003', 'c', '3', '', 'reserved', '[]', 70, 'BRL', now() + interval '30 seconds')`)
+	exec(t, s.pagamentos, `INSERT INTO pagamentos (order_id, state, amount, currency, capture, fingerprint, acquirer, acquirer_reference)
+		VALUES ('00000000-0000-7000-8000-000000000003', 'captured', 70, 'BRL', true, '\x00', 'stripe', 'r3')`)
+	report, err := invariant.Check(t.Context(), s.databases)
+	if err != nil || len(report.Violations) > 0 || report.Held["BRL"] != 170 {
+		t.Fatalf("an order in flight counts: %v, %+v", err, report)
+	}
+	exec(t, s.pedidos, `UPDATE pedidos SET total_amount = 99 WHERE id = '`+firstID+`'`)
+	report, err = invariant.Check(t.Context(), s.databases)
+	want := invariant.Violation{Subject: "BRL", Detail: "captured minus refunded differs from the confirmed orders by 1"}
+	if v := report.Violations[invariant.BooksBalance]; err != nil || v.Total != 1 || v.Listed[0] != want {
+		t.Errorf("%v: %+v", err, report.Violations)
+	}
+}

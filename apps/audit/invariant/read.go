@@ -1,0 +1,225 @@
+package invariant
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/loja-veloz/platform/apps/estoque/stock"
+	"github.com/loja-veloz/platform/apps/pagamentos/acquirer"
+	"github.com/loja-veloz/platform/apps/pagamentos/acquirer/simulator"
+)
+
+// overdue is how long after its lease an order may wait until a process takes it up.
+const overdue = 5 * time.Minute
+
+// The statements deliver rows in the order of the orders' ids, so that three streams
+// of them can be merged. %s is a condition on the id.
+const (
+	ordersSQL = `
+		SELECT id, state, total_amount, total_currency, coalesce(attend_at < now() - $1::interval, false)
+		FROM pedidos WHERE %s ORDER BY id`
+	// The simulated acquirer's books: an entry for each charge and for each refund.
+	paymentsSQL = `
+		WITH charge AS (
+			SELECT reference, order_id, amount FROM simulator_charges AS c WHERE state = $1 AND %[1]s
+		), entry AS (
+			SELECT order_id, 1 AS charges, amount FROM charge
+			UNION ALL
+			SELECT order_id, 0, -r.amount FROM charge JOIN simulator_refunds AS r USING (reference) WHERE r.state = $2
+		), book AS (
+			SELECT order_id, sum(charges)::bigint AS charges, sum(amount)::bigint AS booked FROM entry GROUP BY order_id
+		), payment AS (
+			SELECT order_id, state, amount, refunded_amount, currency FROM pagamentos WHERE %[1]s
+		)
+		SELECT order_id, coalesce(state, ''), coalesce(amount, 0), coalesce(refunded_amount, 0), coalesce(currency, ''),
+			coalesce(charges, 0), coalesce(booked, 0)
+		FROM payment FULL JOIN book USING (order_id) ORDER BY order_id`
+	reservationsSQL = `SELECT order_id, state FROM estoque_reservations WHERE %s ORDER BY order_id`
+	itemsSQL        = `
+		SELECT sku, on_hand, reserved, coalesce(held, 0)::bigint
+		FROM estoque LEFT JOIN (
+			SELECT l.sku, sum(l.quantity) AS held FROM estoque_reservation_lines AS l
+			JOIN estoque_reservations AS r USING (order_id) WHERE r.state = $1 GROUP BY l.sku
+		) AS h USING (sku)
+		WHERE on_hand < 0 OR reserved < 0 OR reserved > on_hand OR reserved <> coalesce(held, 0)
+		ORDER BY sku`
+)
+
+// Databases are the three to be read, each as a role that may read all tables.
+type Databases struct{ Pedidos, Pagamentos, Estoque *pgxpool.Pool }
+
+// snapshots are one transaction of each database, in which nothing changes.
+type snapshots struct{ pedidos, pagamentos, estoque pgx.Tx }
+
+// begin takes the snapshots within moments of each other, that of the orders last: an
+// order is stored before anything is done for it.
+func (d Databases) begin(ctx context.Context) (s snapshots, err error) {
+	for _, database := range []struct {
+		pool *pgxpool.Pool
+		tx   *pgx.Tx
+		name string
+	}{{d.Estoque, &s.estoque, "estoque"}, {d.Pagamentos, &s.pagamentos, "pagamentos"}, {d.Pedidos, &s.pedidos, "pedidos"}} {
+		tx, err := database.pool.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly})
+		if err == nil {
+			*database.tx = tx
+			// The context bounds a statement. The limits of a service's sessions would end one
+			// that reads a large table, or a transaction that waits for the other databases.
+			_, err = tx.Exec(ctx, `SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0;
+				SELECT pg_current_snapshot()`)
+		}
+		if err != nil {
+			s.end(ctx)
+			return snapshots{}, fmt.Errorf("reading the database %s: %w", database.name, err)
+		}
+	}
+	return s, nil
+}
+
+// end gives up the snapshots; there is nothing to commit.
+func (s snapshots) end(ctx context.Context) {
+	for _, tx := range []pgx.Tx{s.estoque, s.pagamentos, s.pedidos} {
+		if tx != nil {
+			_ = tx.Rollback(ctx)
+		}
+	}
+}
+
+// records calls visit with each order that one of the databases knows, in the order of
+// their ids; with ids, with these orders only. It holds one row of each database at a
+// time. The record is valid during the call.
+func (s snapshots) records(ctx context.Context, ids []uuid.UUID, visit func(*record) error) error {
+	// of gives a statement the condition on the id in column; ids come after its arguments.
+	of := func(statement, column string, args ...any) (string, []any) {
+		if ids == nil {
+			return fmt.Sprintf(statement, "true"), args
+		}
+		return fmt.Sprintf(statement, fmt.Sprintf("%s = ANY($%d)", column, len(args)+1)), append(args, ids)
+	}
+	var orders stream[orderRow]
+	var payments stream[paymentRow]
+	var reservations stream[stock.State]
+	defer func() { orders.close(); payments.close(); reservations.close() }()
+	statement, args := of(ordersSQL, "id", overdue)
+	err := orders.open(ctx, s.pedidos, "orders", statement, args,
+		func(o *orderRow) []any { return []any{&o.state, &o.total, &o.currency, &o.overdue} })
+	if err != nil {
+		return err
+	}
+	statement, args = of(paymentsSQL, "order_id", acquirer.Captured, simulator.StateRefunded)
+	if err := payments.open(ctx, s.pagamentos, "payments", statement, args, func(p *paymentRow) []any {
+		return []any{&p.state, &p.amount, &p.refunded, &p.currency, &p.charges, &p.booked}
+	}); err != nil {
+		return err
+	}
+	statement, args = of(reservationsSQL, "order_id")
+	if err := reservations.open(ctx, s.estoque, "reservations", statement, args,
+		func(state *stock.State) []any { return []any{state} }); err != nil {
+		return err
+	}
+	var r record
+	for {
+		id, more := first(orders.head(), payments.head(), reservations.head())
+		if !more {
+			return nil
+		}
+		r = record{id: id}
+		if err := errors.Join(orders.take(id, &r.order), payments.take(id, &r.payment), reservations.take(id, &r.reservation)); err != nil {
+			return err
+		}
+		if err := visit(&r); err != nil {
+			return err
+		}
+	}
+}
+
+// items reports each article whose quantities contradict its reservations. One
+// statement sees all of them at one moment.
+func (s snapshots) items(ctx context.Context, report *Report) error {
+	rows, err := s.estoque.Query(ctx, itemsSQL, stock.Reserved)
+	if err != nil {
+		return fmt.Errorf("reading the stock: %w", err)
+	}
+	var sku string
+	var onHand, reserved, held int64
+	if _, err = pgx.ForEachRow(rows, []any{&sku, &onHand, &reserved, &held}, func() error {
+		report.add(StockAddsUp, sku, fmt.Sprintf("%d on hand, %d reserved, reservations hold %d", onHand, reserved, held))
+		return nil
+	}); err != nil {
+		return fmt.Errorf("reading the stock: %w", err)
+	}
+	return nil
+}
+
+// stream is the rows of a statement, each with the id of an order, of which it holds
+// the next one. The server sends no more than the connection's buffers take.
+type stream[T any] struct {
+	what   string
+	rows   pgx.Rows
+	id     uuid.UUID
+	row    T
+	fields []any // of id and row
+	ended  bool
+}
+
+func (s *stream[T]) open(ctx context.Context, tx pgx.Tx, what, statement string, args []any, fields func(*T) []any) error {
+	rows, err := tx.Query(ctx, statement, args...)
+	if err != nil {
+		return fmt.Errorf("reading the %s: %w", what, err)
+	}
+	s.what, s.rows, s.fields = what, rows, append([]any{&s.id}, fields(&s.row)...)
+	return s.next()
+}
+
+func (s *stream[T]) next() error {
+	if s.rows.Next() {
+		if err := s.rows.Scan(s.fields...); err != nil {
+			return fmt.Errorf("reading the %s: %w", s.what, err)
+		}
+		return nil
+	}
+	s.ended = true
+	if err := s.rows.Err(); err != nil {
+		return fmt.Errorf("reading the %s: %w", s.what, err)
+	}
+	return nil
+}
+
+// head is the id of the next row; nil after the last one.
+func (s *stream[T]) head() *uuid.UUID {
+	if s.ended {
+		return nil
+	}
+	return &s.id
+}
+
+// take moves the next row to into, if it is of the order id.
+func (s *stream[T]) take(id uuid.UUID, into *T) error {
+	if s.ended || s.id != id {
+		return nil
+	}
+	*into = s.row
+	return s.next()
+}
+
+func (s *stream[T]) close() {
+	if s.rows != nil {
+		s.rows.Close()
+	}
+}
+
+// first is the smallest of the ids, in PostgreSQL's order of them.
+func first(ids ...*uuid.UUID) (smallest uuid.UUID, found bool) {
+	for _, id := range ids {
+		if id != nil && (!found || bytes.Compare(id[:], smallest[:]) < 0) {
+			smallest, found = *id, true
+		}
+	}
+	return smallest, found
+}

@@ -1,0 +1,119 @@
+package invariant
+
+import (
+	"fmt"
+
+	"github.com/google/uuid"
+
+	"github.com/loja-veloz/platform/apps/estoque/stock"
+	"github.com/loja-veloz/platform/apps/pagamentos/payment"
+	"github.com/loja-veloz/platform/apps/pedidos/order"
+)
+
+// record is what the three databases hold of one order. A part that a database does
+// not have is zero; each has a state otherwise.
+type record struct {
+	id          uuid.UUID
+	order       orderRow
+	payment     paymentRow
+	reservation stock.State
+}
+
+type orderRow struct {
+	state    order.State
+	total    int64
+	currency string
+	overdue  bool // its lease has been over for long
+}
+
+// paymentRow is a payment with what the simulated acquirer's own books say of it.
+// The books of another acquirer are not in a database.
+type paymentRow struct {
+	state            payment.State
+	amount, refunded int64
+	currency         string
+	charges, booked  int64
+}
+
+// held is what was captured and not refunded.
+func (p paymentRow) held() int64 {
+	if p.state == payment.Captured || p.state == payment.Refunding {
+		return p.amount - p.refunded
+	}
+	return 0
+}
+
+// confirmed is the total of a confirmed order.
+func (o orderRow) confirmed() int64 {
+	if o.state == order.Confirmed {
+		return o.total
+	}
+	return 0
+}
+
+func (r *record) inFlight() bool { return r.order.state != "" && !r.order.state.Final() }
+
+// violated calls found for each rule of a single order that the record breaks.
+func (r *record) violated(found func(rule Invariant, detail string)) {
+	r.checkOrder(found)
+	r.checkPayment(found)
+	r.checkReservation(found)
+}
+
+func (r *record) checkOrder(found func(Invariant, string)) {
+	o, p := r.order, r.payment
+	if r.inFlight() && o.overdue {
+		found(OrdersEnd, fmt.Sprintf("%s, and no process works on it", o.state))
+	}
+	charged := p.state == payment.Captured && p.amount == o.total && p.currency == o.currency
+	if (o.state == order.Paid || o.state == order.Confirmed) && !charged {
+		found(OrderIsCharged, fmt.Sprintf("%s over %d %s, the payment is %q over %d %s",
+			o.state, o.total, o.currency, p.state, p.amount, p.currency))
+	}
+}
+
+func (r *record) checkPayment(found func(Invariant, string)) {
+	o, p := r.order, r.payment
+	held := p.held()
+	switch {
+	case held > 0 && o.state == "":
+		found(CaptureHasOrder, fmt.Sprintf("%d %s captured for no order", held, p.currency))
+	case held > 0 && o.state.Final() && o.state != order.Confirmed:
+		found(CaptureHasOrder, fmt.Sprintf("%d %s captured for an order that is %s", held, p.currency, o.state))
+	}
+	settled := p.state != payment.Authorising && p.state != payment.Refunding
+	switch {
+	case p.charges > 0 && p.state == "":
+		found(ChargedOnce, "the acquirer has a charge without a payment")
+	case p.charges > 1:
+		found(ChargedOnce, fmt.Sprintf("the acquirer has charged %d times", p.charges))
+	case p.charges > 0 && settled && p.booked != held:
+		found(ChargedOnce, fmt.Sprintf("the acquirer holds %d, the payment says %d", p.booked, held))
+	}
+}
+
+func (r *record) checkReservation(found func(Invariant, string)) {
+	state := r.order.state
+	holds := r.reservation == stock.Reserved || r.reservation == stock.Confirmed
+	switch {
+	case state == "" && holds:
+		found(StockMatchesOrder, fmt.Sprintf("a reservation is %s for no order", r.reservation))
+	case state == order.Confirmed && r.reservation != stock.Confirmed:
+		found(StockMatchesOrder, fmt.Sprintf("confirmed, and its stock is %q", r.reservation))
+	case state.Final() && state != order.Confirmed && holds:
+		found(StockMatchesOrder, fmt.Sprintf("%s, and its stock is %s", state, r.reservation))
+	}
+}
+
+// imbalance is what the order's payment holds beyond the order's value, by currency.
+// An order in flight has none.
+func (r *record) imbalance() map[string]int64 {
+	held, confirmed := r.payment.held(), r.order.confirmed()
+	if r.inFlight() || held == confirmed && (held == 0 || r.payment.currency == r.order.currency) {
+		return nil
+	}
+	by := map[string]int64{}
+	by[r.payment.currency] += held
+	by[r.order.currency] -= confirmed
+	return by
+}

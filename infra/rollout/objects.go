@@ -1,0 +1,106 @@
+package rollout
+
+import "encoding/json"
+
+// A Rollout holds the fields of an Argo Rollout that decide how its update goes.
+// The objects of this file decode from the API server's JSON: encoding/json finds
+// Kubernetes's names whatever their case.
+type Rollout struct {
+	Metadata struct {
+		Namespace, Name string
+		Generation      int64
+	}
+	Spec struct {
+		Template struct {
+			Spec struct {
+				// Containers: the first one is the service's.
+				Containers []struct{ Image string }
+			}
+		}
+		// ProgressDeadlineSeconds is 600 when it is not set.
+		ProgressDeadlineSeconds *int64
+		Strategy                struct {
+			Canary struct{ Steps []Step }
+		}
+	}
+	Status struct {
+		Abort bool
+		// Phase is Progressing, Paused, Healthy or Degraded, and true only for
+		// the generation observed.
+		Phase, Message     string
+		ObservedGeneration string
+		// StableRS is the hash of the stable pod template, empty until a first
+		// version is healthy.
+		CurrentPodHash, StableRS           string
+		CurrentStepIndex                   *int
+		UpdatedReplicas, AvailableReplicas int
+		PauseConditions                    []struct{ Reason string }
+		Canary                             struct {
+			// Weights is nil while no traffic router has been set.
+			Weights                            *Weights
+			CurrentBackgroundAnalysisRunStatus *AnalysisRunStatus
+			CurrentStepAnalysisRunStatus       *AnalysisRunStatus
+		}
+	}
+}
+
+// A Step is one step of a canary.
+type Step struct {
+	SetWeight *int
+	Pause     *struct {
+		// Duration is a number of seconds or a text such as "30s"; without it
+		// the pause lasts until a person ends it.
+		Duration json.RawMessage
+	}
+}
+
+// Weights are the shares of the traffic that the traffic router was given.
+type Weights struct {
+	Canary struct {
+		Weight          int // in percent
+		PodTemplateHash string
+	}
+}
+
+// An AnalysisRunStatus is what a Rollout says of one of its AnalysisRuns.
+type AnalysisRunStatus struct{ Name, Status string }
+
+// An AnalysisRun holds the metrics that were measured.
+type AnalysisRun struct {
+	Status struct{ MetricResults []Metric }
+}
+
+// A Metric is the result of one metric of an AnalysisRun.
+type Metric struct {
+	Name, Phase, Message string
+	Measurements         []struct{ Value string }
+}
+
+// A Pod holds the fields that say why a pod does not serve.
+type Pod struct {
+	Status struct {
+		ContainerStatuses []Container
+		Conditions        []struct{ Type, Status, Message string }
+	}
+}
+
+// A Container is the state of one container of a Pod.
+type Container struct {
+	Image     string
+	Ready     bool
+	State     ContainerState
+	LastState ContainerState
+}
+
+// A ContainerState has at most one field set.
+type ContainerState struct {
+	Running    *struct{}
+	Waiting    *struct{ Reason string }
+	Terminated *Termination
+}
+
+// A Termination says how a container ended.
+type Termination struct {
+	ExitCode int
+	Reason   string
+}

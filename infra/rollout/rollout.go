@@ -1,0 +1,137 @@
+// Package rollout judges an Argo Rollout: how far its update is, whether it has
+// failed, and why. pulumi up and make deploy read the objects each in their own way
+// and show the sentences of this package.
+package rollout
+
+import (
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// The phases of a Rollout, an AnalysisRun or a metric that decide.
+const (
+	healthy    = "Healthy"
+	degraded   = "Degraded"
+	successful = "Successful"
+)
+
+// Observed tells whether the controller has seen the object as it is now. Until
+// then the status belongs to an earlier update.
+func (r *Rollout) Observed() bool {
+	return r.Status.ObservedGeneration == strconv.FormatInt(r.Metadata.Generation, 10)
+}
+
+// Image is the service's image.
+func (r *Rollout) Image() string {
+	if c := r.Spec.Template.Spec.Containers; len(c) > 0 {
+		return c[0].Image
+	}
+	return ""
+}
+
+func (r *Rollout) failed() bool {
+	return r.Observed() && (r.Status.Abort || r.Status.Phase == degraded)
+}
+
+func (r *Rollout) healthy() bool {
+	return r.Observed() && !r.failed() && r.Status.Phase == healthy
+}
+
+// UnderWay tells whether a canary can still be promoted or aborted.
+func (r *Rollout) UnderWay() bool {
+	return r.Status.CurrentPodHash != r.Status.StableRS && !r.Status.Abort
+}
+
+// StableHasAllTraffic tells whether the traffic router sends no request to the
+// canary. An abort alone does not: Argo Rollouts 1.9.1 keeps the canary's weight
+// until the stable ReplicaSet is fully available, and for as long as a paused
+// Rollout's size changes.
+func (r *Rollout) StableHasAllTraffic() bool {
+	w := r.Status.Canary.Weights
+	return r.Status.StableRS != "" && w != nil && w.Canary.Weight == 0
+}
+
+// Traffic says who serves an update that has failed.
+func (r *Rollout) Traffic() string {
+	w := r.Status.Canary.Weights
+	switch {
+	case r.StableHasAllTraffic():
+		return "the stable version has all traffic"
+	case r.Status.StableRS == "":
+		return "there is no stable version yet"
+	case w == nil:
+		return "the Rollout does not say how the traffic is divided"
+	case w.Canary.PodTemplateHash != "" && w.Canary.PodTemplateHash != r.Status.CurrentPodHash:
+		return fmt.Sprintf("an earlier new version still has %d %% of the traffic", w.Canary.Weight)
+	}
+	return fmt.Sprintf("the new version still has %d %% of the traffic", w.Canary.Weight)
+}
+
+// Line says in one line where the Rollout is.
+func (r *Rollout) Line() string {
+	switch {
+	case !r.Observed():
+		return "the Rollouts controller has not seen the update yet"
+	case r.healthy():
+		return "healthy: the new version has all traffic"
+	}
+	var parts []string
+	switch {
+	case r.Status.Abort:
+		parts = append(parts, "aborted", r.Traffic())
+	case r.failed():
+		parts = append(parts, "degraded", r.Traffic())
+	default:
+		parts = r.progress()
+	}
+	parts = append(parts, fmt.Sprintf("%d pods updated, %d available", r.Status.UpdatedReplicas, r.Status.AvailableReplicas))
+	if r.Status.Message != "" {
+		parts = append(parts, r.Status.Message)
+	}
+	return strings.Join(parts, ", ")
+}
+
+// progress is the step and the weight of a canary. A first version has neither:
+// the controller skips the steps.
+func (r *Rollout) progress() []string {
+	var parts []string
+	if steps := len(r.Spec.Strategy.Canary.Steps); steps > 0 && r.Status.CurrentStepIndex != nil && r.Status.StableRS != "" {
+		parts = append(parts, fmt.Sprintf("step %d of %d", min(*r.Status.CurrentStepIndex+1, steps), steps))
+	}
+	if w := r.Status.Canary.Weights; w != nil {
+		parts = append(parts, fmt.Sprintf("%d %% of the traffic to the new version", w.Canary.Weight))
+	}
+	return parts
+}
+
+// patience is how long an update may take: every pause, a quarter of a minute for
+// each weight's pods, the controller's own deadline, and a minute in reserve.
+func (r *Rollout) patience() time.Duration {
+	deadline := 10 * time.Minute // the controller's default
+	if s := r.Spec.ProgressDeadlineSeconds; s != nil {
+		deadline = time.Duration(*s) * time.Second
+	}
+	total := deadline + time.Minute
+	for _, step := range r.Spec.Strategy.Canary.Steps {
+		if step.SetWeight != nil {
+			total += 15 * time.Second
+		}
+		if step.Pause != nil {
+			total += pause(step.Pause.Duration)
+		}
+	}
+	return total
+}
+
+// pause reads a duration; a pause that only a person ends counts as none.
+func pause(duration json.RawMessage) time.Duration {
+	text := strings.Trim(string(duration), `"`)
+	if seconds, err := strconv.Atoi(text); err == nil {
+		return time.Duration(seconds) * time.Second
+	}
+	d, _ := time.ParseDuration(text) // the controller has judged it
+	return d
+}

@@ -1,0 +1,68 @@
+// Package rollouttest is the table of cases that every reader of Rollouts shows
+// the same sentence for.
+package rollouttest
+
+import (
+	"context"
+	"encoding/json"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// Image is the one that the Rollouts of the cases run.
+const Image = "localhost:5000/web@sha256:1"
+
+// A Case is what a cluster shows of the Rollout web in the namespace shop, and what
+// a person who waits for it reads.
+type Case struct {
+	Name string
+	// Rollouts are shown one after another, the last one for ever; null is a
+	// Rollout that does not exist.
+	Rollouts []json.RawMessage
+	Pods     []json.RawMessage
+	Analyses map[string]json.RawMessage // AnalysisRuns by name
+	// Silent is the error of every reading of the Rollout.
+	Silent error
+
+	Lines []string // of progress
+	Error string   // the final one, empty when the update succeeds
+	// Takes is how long the wait lasts; zero is not judged.
+	Takes time.Duration
+}
+
+// Next is the Rollout that the cluster shows at this reading.
+func (c *Case) Next() json.RawMessage {
+	r := c.Rollouts[0]
+	if len(c.Rollouts) > 1 {
+		c.Rollouts = c.Rollouts[1:]
+	}
+	return r
+}
+
+// Run runs every case through a reader, which waits for the Rollout.
+func Run(t *testing.T, wait func(ctx context.Context, c *Case, progress func(line string)) error) {
+	for _, c := range Cases() {
+		t.Run(c.Name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				began := time.Now()
+				var lines []string
+				err := wait(t.Context(), &c, func(line string) { lines = append(lines, line) })
+				if took := time.Since(began); c.Takes > 0 && took != c.Takes {
+					t.Errorf("the wait took %s, want %s", took, c.Takes)
+				}
+				if !slices.Equal(lines, c.Lines) {
+					t.Errorf("the progress is\n%s\nwant\n%s", strings.Join(lines, "\n"), strings.Join(c.Lines, "\n"))
+				}
+				switch {
+				case c.Error == "" && err != nil:
+					t.Errorf("the wait fails with: %v", err)
+				case c.Error != "" && (err == nil || err.Error() != c.Error):
+					t.Errorf("the wait ends with\n%v\nwant\n%s", err, c.Error)
+				}
+			})
+		})
+	}
+}

@@ -1,0 +1,158 @@
+package rollouttest
+
+import (
+	"encoding/json"
+	"errors"
+	"slices"
+	"time"
+)
+
+// Cases are a fresh copy of the table.
+func Cases() []Case {
+	return slices.Concat(progressCases(), failureCases(), reasonCases(), patienceCases())
+}
+
+const (
+	spec = `{"template":{"spec":{"containers":[{"name":"web","image":"` + Image + `"}]}},"progressDeadlineSeconds":120,
+		"strategy":{"canary":{"steps":[{"setWeight":20},{"pause":{"duration":30}},{"setWeight":60},{"pause":{"duration":"30s"}}]}}}`
+	atTwenty = `"currentPodHash":"new","stableRS":"old","currentStepIndex":1,"updatedReplicas":1,"availableReplicas":3,` + weight20
+	weight20 = `"canary":{"weights":{"canary":{"weight":20,"podTemplateHash":"new"},"stable":{"weight":80}}}`
+	weight0  = `"canary":{"weights":{"canary":{"weight":0,"podTemplateHash":"new"},"stable":{"weight":100}}}`
+	given    = `"currentPodHash":"new","stableRS":"old",`
+	message  = "RolloutAborted: Rollout aborted update to revision 2"
+	aborted  = given + `"phase":"Degraded","abort":true,"message":"` + message + `"`
+	atStep   = "web: step 2 of 4, 20 % of the traffic to the new version, 1 pods updated, 3 available, CanaryPauseStep"
+	update   = "web: the update to " + Image
+	wasTaken = update + " was aborted, the stable version has all traffic: " + message
+)
+
+// seen is a Rollout whose controller has seen its last change.
+func seen(status string) json.RawMessage {
+	return json.RawMessage(`{"metadata":{"namespace":"shop","name":"web","generation":7},"spec":` + spec +
+		`,"status":{"observedGeneration":"7",` + status + `}}`)
+}
+
+func paused() json.RawMessage {
+	return seen(`"phase":"Paused","message":"CanaryPauseStep",` + atTwenty)
+}
+
+func container(state string) []json.RawMessage {
+	pod := json.RawMessage(`{"status":{"containerStatuses":[{"name":"web","image":"` + Image + `",` + state + `}]}}`)
+	return []json.RawMessage{pod, pod}
+}
+
+func progressCases() []Case {
+	healthy := seen(`"phase":"Healthy","currentPodHash":"new","stableRS":"new"`)
+	unseen := json.RawMessage(`{"metadata":{"name":"web","generation":7},"spec":` + spec +
+		`,"status":{"observedGeneration":"6","phase":"Healthy"}}`)
+	invalid := seen(`"phase":"Degraded","message":"InvalidSpec: Service web-canary not found",` + given + weight0)
+	return []Case{{
+		Name: "healthy", Rollouts: []json.RawMessage{unseen, paused(), paused(), healthy},
+		Lines: []string{"web: the Rollouts controller has not seen the update yet", atStep, "web: healthy: the new version has all traffic"},
+	}, {
+		Name: "first version", Rollouts: []json.RawMessage{
+			seen(`"phase":"Progressing","message":"more replicas need to be updated","currentPodHash":"new","currentStepIndex":4`), healthy,
+		},
+		Lines: []string{"web: 0 pods updated, 0 available, more replicas need to be updated", "web: healthy: the new version has all traffic"},
+	}, {
+		Name: "failure that passes", Rollouts: []json.RawMessage{invalid, invalid, paused(), invalid, invalid, healthy},
+		Lines: []string{atStep, "web: healthy: the new version has all traffic"},
+	}}
+}
+
+func failureCases() []Case {
+	const retry = `kubectl -n shop patch rollout web --subresource=status --type=merge -p '{"status":{"abort":false}}'`
+	const resume = `kubectl -n shop patch rollout web --subresource=status --type=merge -p '{"status":{"pauseConditions":null}}'`
+	stuck := `"phase":"Paused","abort":true,"message":"InconclusiveAnalysisRun",` +
+		`"pauseConditions":[{"reason":"InconclusiveAnalysisRun","startTime":null}],` + atTwenty
+	return []Case{{
+		Name: "aborted", Rollouts: []json.RawMessage{paused(), seen(aborted + "," + weight0)}, Takes: 4 * time.Second,
+		Lines: []string{atStep}, Error: wasTaken,
+	}, {
+		Name: "aborted, and the canary keeps its weight", Rollouts: []json.RawMessage{paused(), seen(aborted + "," + weight20)},
+		Lines: []string{atStep},
+		Error: update + " was aborted, the new version still has 20 % of the traffic: " + message,
+	}, {
+		Name: "aborted, and another version keeps its weight", Rollouts: []json.RawMessage{paused(), seen(aborted + "," +
+			`"canary":{"weights":{"canary":{"weight":40,"podTemplateHash":"other"},"stable":{"weight":60}}}`)},
+		Lines: []string{atStep},
+		Error: update + " was aborted, an earlier new version still has 40 % of the traffic: " + message,
+	}, {
+		Name: "aborted without weights", Rollouts: []json.RawMessage{paused(), seen(aborted)},
+		Lines: []string{atStep},
+		Error: update + " was aborted, the Rollout does not say how the traffic is divided: " + message,
+	}, {
+		Name: "abort that a resized pause holds up", Rollouts: []json.RawMessage{paused(), seen(stuck)},
+		Lines: []string{atStep},
+		Error: update + " was aborted, the new version still has 20 % of the traffic: InconclusiveAnalysisRun. " +
+			"The controller does not take the traffic back while the Rollout is paused and its size changes. End the pause: " + resume,
+	}, {
+		Name: "aborted before", Rollouts: []json.RawMessage{seen(aborted + "," + weight0)},
+		Error: "web: image " + Image + " was already aborted here and is not retried automatically, the stable version has all traffic: " +
+			message + ". Deploy another version, or retry this one: " + retry,
+	}, {
+		Name: "degraded", Rollouts: []json.RawMessage{
+			paused(), seen(`"phase":"Degraded","message":"ProgressDeadlineExceeded: why.",` + atTwenty),
+		},
+		Lines: []string{atStep},
+		Error: update + " is degraded, the new version still has 20 % of the traffic: ProgressDeadlineExceeded: why",
+	}, {
+		Name: "degraded first version without a reason", Rollouts: []json.RawMessage{seen(`"phase":"Degraded","currentPodHash":"new"`)},
+		Error: update + " is degraded, there is no stable version yet: the Rollout is Degraded and gives no reason",
+	}, {
+		Name: "deleted", Rollouts: []json.RawMessage{paused(), json.RawMessage("null")},
+		Lines: []string{atStep},
+		Error: "web: Rollout web in namespace shop was deleted while it was waited for",
+	}}
+}
+
+func reasonCases() []Case {
+	failing := func(name string, pods []json.RawMessage, reason string) Case {
+		return Case{
+			Name: name, Rollouts: []json.RawMessage{paused(), seen(aborted + "," + weight0)}, Pods: pods,
+			Lines: []string{atStep}, Error: wasTaken + "; " + reason,
+		}
+	}
+	analysed := func(name, kind, run, reason string) Case {
+		c := failing(name, nil, reason)
+		c.Rollouts[1] = seen(aborted + `,"canary":{"weights":{"canary":{"weight":0},"stable":{"weight":100}},"` +
+			kind + `":{"name":"run-1","status":"Failed"}}`)
+		c.Analyses = map[string]json.RawMessage{"run-1": json.RawMessage(run)}
+		return c
+	}
+	return []Case{
+		failing("image that cannot be pulled", container(`"ready":false,"state":{"waiting":{"reason":"ImagePullBackOff"}}`),
+			"2 of 2 new pods ImagePullBackOff: "+Image),
+		failing("crash loop", container(`"ready":false,"state":{"waiting":{"reason":"CrashLoopBackOff"}},`+
+			`"lastState":{"terminated":{"exitCode":3,"reason":"Error"}}`), "2 of 2 new pods CrashLoopBackOff (exit code 3, Error): "+Image),
+		failing("ended", container(`"ready":false,"state":{"terminated":{"exitCode":137,"reason":"OOMKilled"}}`),
+			"2 of 2 new pods ended with code 137 (OOMKilled): "+Image),
+		failing("not ready", append(container(`"ready":false,"state":{"running":{}}`), container(`"ready":true,"state":{"running":{}}`)...),
+			"2 of 4 new pods running but not ready: "+Image),
+		failing("not scheduled", []json.RawMessage{json.RawMessage(
+			`{"status":{"conditions":[{"type":"PodScheduled","status":"False","message":"0/1 nodes are available: 1 Insufficient cpu."}]}}`)},
+			"1 of 1 new pods not scheduled: 0/1 nodes are available: 1 Insufficient cpu."),
+		analysed("failed metric of the background analysis", "currentBackgroundAnalysisRunStatus",
+			`{"status":{"metricResults":[{"name":"latency","phase":"Successful"},
+			{"name":"errors","phase":"Failed","message":"too many",
+			"measurements":[{"phase":"Successful","value":"[0.01]"},{"phase":"Failed","value":"[0.31]"}]}]}}`,
+			`metric "errors": Failed, too many (last value [0.31])`),
+		analysed("failed metric of a step's analysis", "currentStepAnalysisRunStatus",
+			`{"status":{"metricResults":[{"name":"errors","phase":"Running"},{"name":"latency","phase":"Error","message":"no such host"}]}}`,
+			`metric "latency": Error, no such host`),
+	}
+}
+
+func patienceCases() []Case {
+	refused := errors.New("connection refused")
+	return []Case{{
+		Name: "silent API server", Silent: refused, Takes: 30 * time.Second,
+		Lines: []string{"web: the cluster does not answer: connection refused"},
+		Error: "web: the cluster has not answered for 30s: connection refused",
+	}, {
+		// Two weights of 15 s, two pauses of 30 s, the controller's deadline and a minute.
+		Name: "no end", Rollouts: []json.RawMessage{paused()}, Takes: 4*time.Minute + 30*time.Second,
+		Lines: []string{atStep},
+		Error: "web: not healthy after 4m30s: CanaryPauseStep",
+	}}
+}

@@ -1,0 +1,193 @@
+package rollout
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+)
+
+const (
+	// PollInterval is the time between two looks. It is short against the 10
+	// seconds within which a failed update is reported.
+	PollInterval = time.Second
+	// settle is how long a failure has to last before it is believed: the
+	// controller shows the last update's abort, or a Service that it has not seen
+	// yet, for a moment.
+	settle = 3 * time.Second
+	// unreachable is how long the API server may fail to answer.
+	unreachable = 30 * time.Second
+)
+
+// A Cluster reads what a Watch judges.
+type Cluster interface {
+	// Rollout returns nil without an error when there is none of that name.
+	Rollout(ctx context.Context, namespace, name string) (*Rollout, error)
+	// Pods lists by label selector.
+	Pods(ctx context.Context, namespace, selector string) ([]Pod, error)
+	AnalysisRun(ctx context.Context, namespace, name string) (*AnalysisRun, error)
+}
+
+// A Watch follows one update of a Rollout to its end.
+type Watch struct {
+	Cluster         Cluster
+	Namespace, Name string
+	// Timeout bounds the watch; zero takes it from the canary's steps.
+	Timeout time.Duration
+	// Progress gets a line, without the name, whenever it differs from the last one.
+	Progress func(line string)
+
+	began time.Time
+	last  string
+	// moved: the Rollout was seen in a state other than failed.
+	moved bool
+	// failedSince and silentSince are when the Rollout first looked failed, and
+	// when the API server stopped answering, without a break since.
+	failedSince, silentSince time.Time
+}
+
+// A Failure says that an update was aborted or is degraded, and why.
+type Failure struct{ sentence string }
+
+func (f *Failure) Error() string { return f.sentence }
+
+// Until polls until the Rollout that the API server has now is healthy, and returns
+// it. It fails, saying why, within 10 seconds of the Rollout's abort or degradation
+// (a *Failure), when the time is over, when the Rollout is deleted, when the API
+// server does not answer for 30 seconds, and when ctx ends.
+func (w *Watch) Until(ctx context.Context) (*Rollout, error) {
+	w.began = time.Now()
+	for {
+		r, err := w.Cluster.Rollout(ctx, w.Namespace, w.Name)
+		if ctx.Err() == nil {
+			if done, err := w.judge(ctx, r, err); done || err != nil {
+				return r, err
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return nil, w.interrupted()
+		case <-time.After(PollInterval):
+		}
+	}
+}
+
+func (w *Watch) interrupted() error {
+	last := w.last
+	if last == "" {
+		last = "its state is not known yet"
+	}
+	return fmt.Errorf("the wait was interrupted; the update goes on in the cluster (%s)", last)
+}
+
+// judge decides on one look at the Rollout.
+func (w *Watch) judge(ctx context.Context, r *Rollout, unread error) (done bool, err error) {
+	now := time.Now()
+	if unread != nil {
+		return false, w.silent(now, unread)
+	}
+	w.silentSince = time.Time{}
+	switch {
+	case r == nil:
+		return false, fmt.Errorf("Rollout %s in namespace %s was deleted while it was waited for", w.Name, w.Namespace)
+	case r.healthy():
+		w.say(r.Line())
+		return true, nil
+	case r.failed():
+		if w.failedSince.IsZero() {
+			w.failedSince = now
+		}
+		if now.Sub(w.failedSince) >= settle {
+			return false, w.failure(ctx, r)
+		}
+	default:
+		w.moved, w.failedSince = w.moved || r.Observed(), time.Time{}
+		w.say(r.Line())
+	}
+	timeout := w.Timeout
+	if timeout == 0 {
+		timeout = r.patience()
+	}
+	if now.Sub(w.began) >= timeout {
+		return false, fmt.Errorf("not healthy after %s: %s", timeout, w.reasons(ctx, r))
+	}
+	return false, nil
+}
+
+func (w *Watch) silent(now time.Time, err error) error {
+	if w.silentSince.IsZero() {
+		w.silentSince = now
+	}
+	if now.Sub(w.silentSince) >= unreachable {
+		return fmt.Errorf("the cluster has not answered for %s: %w", unreachable, err)
+	}
+	w.say("the cluster does not answer: " + err.Error())
+	return nil
+}
+
+func (w *Watch) say(line string) {
+	if line != w.last {
+		w.last = line
+		w.Progress(line)
+	}
+}
+
+// failure is the sentence that says why an update ended badly.
+func (w *Watch) failure(ctx context.Context, r *Rollout) error {
+	reasons := w.reasons(ctx, r)
+	var sentence string
+	switch {
+	case r.Status.Abort && !w.moved:
+		sentence = fmt.Sprintf("image %s was already aborted here and is not retried automatically, %s: %s. "+
+			"Deploy another version, or retry this one: %s", r.Image(), r.Traffic(), reasons, w.patch("abort", "false"))
+	case r.Status.Abort:
+		sentence = fmt.Sprintf("the update to %s was aborted, %s: %s", r.Image(), r.Traffic(), reasons)
+	default:
+		sentence = fmt.Sprintf("the update to %s is degraded, %s: %s", r.Image(), r.Traffic(), reasons)
+	}
+	if r.Status.Abort && !r.StableHasAllTraffic() && len(r.Status.PauseConditions) > 0 {
+		sentence += ". The controller does not take the traffic back while the Rollout is paused and its size changes. " +
+			"End the pause: " + w.patch("pauseConditions", "null")
+	}
+	return &Failure{sentence}
+}
+
+// patch is the command that changes one field of the status.
+func (w *Watch) patch(field, value string) string {
+	return fmt.Sprintf(`kubectl -n %s patch rollout %s --subresource=status --type=merge -p '{"status":{"%s":%s}}'`,
+		w.Namespace, w.Name, field, value)
+}
+
+// reasons gathers what is known about a Rollout that is not well: what the
+// controller says, which metrics failed, which pods do not serve.
+func (w *Watch) reasons(ctx context.Context, r *Rollout) string {
+	var reasons []string
+	if r.Status.Message != "" {
+		reasons = append(reasons, strings.TrimSuffix(r.Status.Message, "."))
+	}
+	canary := r.Status.Canary
+	for _, run := range []*AnalysisRunStatus{canary.CurrentBackgroundAnalysisRunStatus, canary.CurrentStepAnalysisRunStatus} {
+		if run == nil || !ended(run.Status) || run.Status == successful {
+			continue
+		}
+		read, err := w.Cluster.AnalysisRun(ctx, w.Namespace, run.Name)
+		if err != nil {
+			reasons = append(reasons, fmt.Sprintf("AnalysisRun %s is %s (%v)", run.Name, run.Status, err))
+			continue
+		}
+		reasons = append(reasons, read.failedMetrics()...)
+	}
+	selector := "app.kubernetes.io/name=" + w.Name
+	if r.Status.CurrentPodHash != "" {
+		selector += ",rollouts-pod-template-hash=" + r.Status.CurrentPodHash
+	}
+	pods, err := w.Cluster.Pods(ctx, w.Namespace, selector)
+	if err != nil {
+		reasons = append(reasons, fmt.Sprintf("its pods could not be listed: %v", err))
+	}
+	reasons = append(reasons, failingPods(pods)...)
+	if len(reasons) == 0 {
+		return fmt.Sprintf("the Rollout is %s and gives no reason", r.Status.Phase)
+	}
+	return strings.Join(reasons, "; ")
+}

@@ -1,0 +1,114 @@
+package dev
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/loja-veloz/platform/apps/catalogue"
+	"github.com/loja-veloz/platform/tools/internal/console"
+	"github.com/loja-veloz/platform/tools/internal/postgres"
+)
+
+// databases are those of the programs that run.
+func (s *Shop) databases() []string {
+	var names []string
+	for _, p := range s.declared {
+		if p.Database {
+			names = append(names, p.Name)
+		}
+	}
+	return names
+}
+
+// setupPrograms run to their ends before all others, if there is a database to set up.
+func (s *Shop) setupPrograms() []catalogue.Program {
+	if len(s.databases()) == 0 {
+		return nil
+	}
+	return slices.DeleteFunc(s.catalogue.Programs(), func(p catalogue.Program) bool { return p.Kind != catalogue.Setup })
+}
+
+func (s *Shop) startPostgres(ctx context.Context) error {
+	password, err := s.password()
+	if err != nil {
+		return err
+	}
+	began := time.Now()
+	s.server, err = s.postgres.Start(ctx, postgres.Options{
+		Dir: filepath.Join(s.dir, "postgres"), Port: s.ports[PostgreSQL], Password: password,
+		Settings: append([]string{"max_connections=200"}, s.options.Postgres...),
+		Mark:     marker + s.dir, Log: s.log(PostgreSQL), Line: s.show(PostgreSQL),
+	})
+	if err != nil {
+		return err
+	}
+	s.watch(s.server.Process())
+	s.out.Step("PostgreSQL is ready on port %d (%s)", s.server.Port, console.Round(time.Since(began)))
+	return nil
+}
+
+// password is the superuser's; it is created with the data directory.
+func (s *Shop) password() (string, error) {
+	path, data := filepath.Join(s.dir, "postgres-password"), filepath.Join(s.dir, "postgres")
+	b, err := os.ReadFile(path)
+	if err == nil {
+		return strings.TrimSpace(string(b)), nil
+	}
+	if !errors.Is(err, os.ErrNotExist) {
+		return "", err
+	}
+	if _, err := os.Stat(data); err == nil {
+		return "", fmt.Errorf("%s is missing, and without it nobody can open %s: delete both", path, data)
+	}
+	password := postgres.NewPassword()
+	return password, os.WriteFile(path, []byte(password+"\n"), 0o600)
+}
+
+// setUpDatabases creates databases and roles and migrates the schemas.
+func (s *Shop) setUpDatabases(ctx context.Context) error {
+	began := time.Now()
+	names, file := s.databases(), filepath.Join(s.dir, "databases.env")
+	for _, p := range s.setupPrograms() {
+		env := []string{"ADMIN_DATABASE_URL=" + s.server.URL("postgres"), "DATABASES=" + strings.Join(names, ","), "SECRETS_FILE=" + file}
+		if err := s.runToEnd(ctx, p.Name, env, s.binary(p.Name), "setup"); err != nil {
+			return fmt.Errorf("creating the databases: %w", err)
+		}
+	}
+	if len(names) == 0 {
+		return nil
+	}
+	var err error
+	if s.secrets, err = readEnvFile(file); err != nil {
+		return err
+	}
+	errs := make([]error, len(names))
+	var all sync.WaitGroup
+	for i, name := range names {
+		all.Go(func() { errs[i] = s.migrate(ctx, name) })
+	}
+	all.Wait()
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	s.out.Step("databases are created and migrated: %s (%s)", strings.Join(names, ", "), console.Round(time.Since(began)))
+	return nil
+}
+
+// migrate brings the schema of one database up to date, as its owner.
+func (s *Shop) migrate(ctx context.Context, name string) error {
+	owner := s.secrets[prefix(name)+"DATABASE_OWNER_URL"]
+	if owner == "" || s.secrets[prefix(name)+"DATABASE_URL"] == "" {
+		return fmt.Errorf("databases.env has no %[1]sDATABASE_URL and %[1]sDATABASE_OWNER_URL", prefix(name))
+	}
+	if err := s.runToEnd(ctx, name+"-migrate", []string{"DATABASE_URL=" + owner}, s.binary(name), "migrate"); err != nil {
+		return fmt.Errorf("migrating the database of %s: %w", name, err)
+	}
+	return nil
+}

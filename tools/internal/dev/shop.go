@@ -1,0 +1,480 @@
+// Package dev runs the shop on the host without a cluster: PostgreSQL, the programs
+// of the catalogue that have a port, and, if wanted, Prometheus and Jaeger, as
+// processes that end with this one. make dev uses it, and so do drills and benchmarks.
+package dev
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/loja-veloz/platform/apps/catalogue"
+	"github.com/loja-veloz/platform/tools/internal/console"
+	"github.com/loja-veloz/platform/tools/internal/postgres"
+	"github.com/loja-veloz/platform/tools/internal/process"
+	"github.com/loja-veloz/platform/tools/internal/repo"
+	"github.com/loja-veloz/platform/tools/internal/toolchain"
+)
+
+// Options of a shop. All may be left out.
+type Options struct {
+	Dir       string              // data, logs, programs; .local/dev of the repo unless set
+	Ports     map[string]int      // by program; one that is missing or 0 gets a free port
+	Programs  []string            // that run; nil is every program of the catalogue with a port
+	Tags      []string            // build tags of the programs
+	Env       map[string][]string // NAME=value by program, over what the catalogue and the shop set
+	Postgres  []string            // name=value settings of the server
+	Telemetry bool                // whether Prometheus and Jaeger run too
+	Out       *console.Console    // gets steps and the lines of all programs; nil is nowhere
+}
+
+// A Shop is a running shop.
+type Shop struct {
+	root, dir string
+	out       *console.Console
+	options   Options
+	lock      *process.Lock
+	catalogue *catalogue.Catalogue
+	declared  []catalogue.Program // those that run; called before caller
+	ports     map[string]int
+	postgres  postgres.Programs
+	server    *postgres.Server
+	secrets   map[string]string
+	programs  []*program // in the order of their start
+	failed    chan error // the first end that nobody asked for
+}
+
+// Start builds the programs, starts the shop and returns when all of it is ready. If
+// it fails, nothing runs. It first ends what an earlier shop of the same folder left
+// because it was killed.
+func Start(ctx context.Context, o Options) (*Shop, error) {
+	root, err := repo.Root()
+	if err != nil {
+		return nil, err
+	}
+	if o.Out == nil {
+		o.Out = console.New(io.Discard)
+	}
+	if o.Dir == "" {
+		o.Dir = filepath.Join(root, ".local", "dev")
+	}
+	s := &Shop{root: root, out: o.Out, options: o, ports: map[string]int{}, failed: make(chan error, 1)}
+	if s.catalogue, err = repo.Catalogue(root); err != nil {
+		return nil, err
+	}
+	if s.declared, err = chosen(s.catalogue, o.Programs); err != nil {
+		return nil, err
+	}
+	if s.dir, err = resolve(o.Dir); err != nil {
+		return nil, err
+	}
+	if s.lock, err = take(s.dir); err != nil {
+		return nil, err
+	}
+	if err := s.startAll(ctx); err != nil {
+		if s.server != nil {
+			s.out.Step("stopping what was started")
+		}
+		if cause := context.Cause(ctx); cause != nil {
+			err = cause // the errors that it caused do not matter
+		}
+		return nil, errors.Join(err, s.Stop())
+	}
+	return s, nil
+}
+
+// chosen are the named programs in the catalogue's order, or all with a port.
+func chosen(c *catalogue.Catalogue, names []string) ([]catalogue.Program, error) {
+	all := listening(c)
+	if names == nil {
+		return all, nil
+	}
+	for _, name := range names {
+		if !slices.Contains(catalogue.Names(all), name) {
+			return nil, fmt.Errorf("%s is not a program with a port: there are %s", name, strings.Join(catalogue.Names(all), ", "))
+		}
+	}
+	return slices.DeleteFunc(all, func(p catalogue.Program) bool { return !slices.Contains(names, p.Name) }), nil
+}
+
+// resolve creates the folder and names it as /proc does.
+func resolve(dir string) (string, error) {
+	for _, sub := range []string{"logs", "bin"} {
+		if err := os.MkdirAll(filepath.Join(dir, sub), 0o755); err != nil {
+			return "", err
+		}
+	}
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return "", err
+	}
+	return filepath.EvalSymlinks(dir)
+}
+
+// take locks the folder for this process.
+func take(dir string) (*process.Lock, error) {
+	lock, err := process.LockFolder(dir)
+	var held *process.HeldError
+	if errors.As(err, &held) {
+		return nil, fmt.Errorf("make dev runs already, as process %d: make dev-down ends it", held.PID)
+	}
+	return lock, err
+}
+
+func (s *Shop) startAll(ctx context.Context) error {
+	if err := sweep(s.dir); err != nil {
+		return err
+	}
+	if err := s.choosePorts(ctx); err != nil {
+		return err
+	}
+	tools, err := s.tools(ctx)
+	if err != nil {
+		return err
+	}
+	if err := s.build(ctx); err != nil {
+		return err
+	}
+	if err := s.startPostgres(ctx); err != nil {
+		return err
+	}
+	if err := s.setUpDatabases(ctx); err != nil {
+		return err
+	}
+	if s.options.Telemetry {
+		if err := s.scrapeConfig(); err != nil {
+			return err
+		}
+		s.programs = s.telemetry(tools)
+	}
+	for _, p := range s.declared {
+		s.programs = append(s.programs, s.service(p))
+	}
+	if err := s.startPrograms(ctx); err != nil {
+		return err
+	}
+	return s.record()
+}
+
+// tools provides what runs besides the catalogue's programs, and returns the paths of
+// Prometheus and Jaeger.
+func (s *Shop) tools(ctx context.Context) (map[string]string, error) {
+	cacheRoot, err := toolchain.DefaultRoot()
+	if err != nil {
+		return nil, err
+	}
+	cache := &toolchain.Cache{Root: cacheRoot, Pins: filepath.Join(s.root, "tools", "pins"), Out: s.out}
+	if s.postgres, err = postgres.Ensure(ctx, cache); err != nil || !s.options.Telemetry {
+		return nil, err
+	}
+	return telemetryTools(ctx, cache)
+}
+
+// choosePorts gives each program its port, and fails if one is in use.
+func (s *Shop) choosePorts(ctx context.Context) error {
+	names := append([]string{PostgreSQL}, catalogue.Names(s.declared)...)
+	if s.options.Telemetry {
+		names = append(names, Jaeger, otlpHTTP, otlpGRPC, Prometheus)
+	}
+	var errs []error
+	var listeners []net.Listener // open until all ports are chosen, so that none is chosen twice
+	defer func() {
+		for _, l := range listeners {
+			l.Close()
+		}
+	}()
+	for _, name := range names {
+		port := s.options.Ports[name]
+		l, err := new(net.ListenConfig).Listen(ctx, "tcp4", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+		switch {
+		case errors.Is(err, syscall.EADDRINUSE):
+			by := process.Holder(port)
+			if by == "" {
+				by = "a process of another user"
+			}
+			errs = append(errs, fmt.Errorf("port %d on 127.0.0.1, which %s needs, is taken by %s", port, name, by))
+		case err != nil:
+			errs = append(errs, fmt.Errorf("port %d on 127.0.0.1, which %s needs: %w", port, name, err))
+		default:
+			listeners = append(listeners, l)
+			s.ports[name] = l.Addr().(*net.TCPAddr).Port
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// build compiles what runs, what sets the databases up, and what audits them.
+func (s *Shop) build(ctx context.Context) error {
+	began := time.Now()
+	programs := catalogue.Names(s.declared)
+	for _, p := range append(s.setupPrograms(), auditors(s.catalogue, s.databases())...) {
+		if !slices.Contains(programs, p.Name) {
+			programs = append(programs, p.Name)
+		}
+	}
+	args := []string{"go", "build", "-buildvcs=false", "-o", filepath.Join(s.dir, "bin") + "/"}
+	if len(s.options.Tags) > 0 {
+		args = append(args, "-tags", strings.Join(s.options.Tags, ","))
+	}
+	for _, name := range programs {
+		args = append(args, "./"+name)
+	}
+	s.out.Step("building %s", strings.Join(programs, ", "))
+	cmd := exec.Command(args[0], args[1:]...) //nolint:noctx // its supervisor ends it
+	cmd.Dir, cmd.Env = filepath.Join(s.root, "apps"), append(os.Environ(), "GOWORK=off", "CGO_ENABLED=0")
+	run, err := process.Run(process.Spec{Name: "go build", Cmd: cmd, Mark: marker + s.dir, Log: s.log("build")})
+	if err != nil {
+		return err
+	}
+	if err := run.Wait(ctx, syscall.SIGTERM, 5*time.Second); err != nil {
+		return fmt.Errorf("building %s: %w", strings.Join(programs, ", "), err)
+	}
+	s.out.Step("built (%s)", console.Round(time.Since(began)))
+	return nil
+}
+
+// startPrograms starts all programs and waits until each is ready.
+func (s *Shop) startPrograms(ctx context.Context) error {
+	began := time.Now()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	for _, p := range s.programs {
+		if err := s.start(p); err != nil {
+			return err
+		}
+	}
+	var all sync.WaitGroup
+	errs := make(chan error, len(s.programs))
+	for _, p := range s.programs {
+		all.Go(func() {
+			if err := p.waitReady(ctx); err != nil {
+				errs <- err
+				cancel(err) // the first one says why; the others need not be awaited
+			}
+		})
+	}
+	all.Wait()
+	close(errs)
+	if err := <-errs; err != nil {
+		return err
+	}
+	s.out.Step("all programs are ready (%s)", console.Round(time.Since(began)))
+	return nil
+}
+
+// Summary lists the addresses.
+func (s *Shop) Summary() string {
+	var b strings.Builder
+	b.WriteByte('\n')
+	for _, p := range slices.Backward(s.declared) {
+		fmt.Fprintf(&b, "  %-16s %s/\n", p.Name, s.URL(p.Name))
+	}
+	fmt.Fprintf(&b, "  %-16s 127.0.0.1:%d, URLs with passwords in %s/databases.env\n", "PostgreSQL", s.ports[PostgreSQL], s.dir)
+	if s.options.Telemetry {
+		fmt.Fprintf(&b, "  %-16s %s/, traces to %s\n", "Jaeger", s.URL(Jaeger), s.URL(otlpHTTP))
+		fmt.Fprintf(&b, "  %-16s %s/\n", "Prometheus", s.URL(Prometheus))
+	}
+	b.WriteString("\n  Ctrl-C or make dev-down ends it; make dev-status: what runs; make trace ORDER=<id>: an order's spans\n")
+	return b.String()
+}
+
+// Wait returns nil when ctx ends, or says which program ended before that and why. An
+// end by Kill or Restart does not count.
+func (s *Shop) Wait(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return nil
+	case err := <-s.failed:
+		return err
+	}
+}
+
+// URL is the address of a program, without a slash at its end.
+func (s *Shop) URL(name string) string {
+	return "http://" + net.JoinHostPort("127.0.0.1", strconv.Itoa(s.ports[name]))
+}
+
+// DatabaseURL is the URL of a database for the superuser. It is a secret.
+func (s *Shop) DatabaseURL(database string) string { return s.server.URL(database) }
+
+// Secrets are the credentials of the databases by name, as the setup program writes
+// them: PEDIDOS_DATABASE_URL, PEDIDOS_DATABASE_OWNER_URL, AUDITOR_PEDIDOS_DATABASE_URL
+// and so on.
+func (s *Shop) Secrets() map[string]string { return maps.Clone(s.secrets) }
+
+func (s *Shop) program(name string) (*program, error) {
+	var names []string
+	for _, p := range s.programs {
+		if p.name == name {
+			return p, nil
+		}
+		names = append(names, p.name)
+	}
+	return nil, fmt.Errorf("%q does not run in this shop: there are %s, %s", name, PostgreSQL, strings.Join(names, ", "))
+}
+
+func (s *Shop) process(name string) (*process.Process, error) {
+	if name == PostgreSQL {
+		return s.server.Process(), nil
+	}
+	p, err := s.program(name)
+	if err != nil {
+		return nil, err
+	}
+	return p.process.Load(), nil
+}
+
+// PID is the process of a program; of PostgreSQL the main one.
+func (s *Shop) PID(name string) (int, error) {
+	run, err := s.process(name)
+	if err != nil {
+		return 0, err
+	}
+	return run.PID(), nil
+}
+
+// Ended returns a channel that is closed when the present process of a program ends.
+func (s *Shop) Ended(name string) (<-chan struct{}, error) {
+	run, err := s.process(name)
+	if err != nil {
+		return nil, err
+	}
+	return run.Done(), nil
+}
+
+// Kill ends a program by SIGKILL; PostgreSQL with all its sessions.
+func (s *Shop) Kill(name string) error {
+	if name == PostgreSQL {
+		return s.server.Kill()
+	}
+	p, err := s.program(name)
+	if err != nil {
+		return err
+	}
+	return p.end(syscall.SIGKILL)
+}
+
+// Restart starts a program again and waits until it is ready. It first ends one that
+// runs: a service as a deployment does, PostgreSQL without a checkpoint. The variables
+// are added to a service's environment for this start and all that follow.
+func (s *Shop) Restart(ctx context.Context, name string, env ...string) error {
+	if name == PostgreSQL {
+		if err := s.server.Restart(ctx); err != nil {
+			return err
+		}
+		s.watch(s.server.Process())
+		return s.record()
+	}
+	p, err := s.program(name)
+	if err != nil {
+		return err
+	}
+	if err := p.end(syscall.SIGTERM); err != nil {
+		return err
+	}
+	p.env = append(p.env, env...)
+	if err := s.start(p); err != nil {
+		return err
+	}
+	if err := p.waitReady(ctx); err != nil {
+		return err
+	}
+	return s.record()
+}
+
+// Stop ends the shop in order: each service finishes its requests before those that it
+// calls end, then Prometheus and Jaeger end, then PostgreSQL.
+func (s *Shop) Stop() error {
+	failed := s.endAll(s.stopOrder(), syscall.SIGTERM)
+	if s.server != nil {
+		failed = errors.Join(failed, s.server.Stop())
+	}
+	return errors.Join(failed, s.release())
+}
+
+// StopNow ends the shop by SIGKILL, PostgreSQL without a checkpoint.
+func (s *Shop) StopNow() error {
+	failed := s.endAll([][]*program{s.programs}, syscall.SIGKILL)
+	if s.server != nil {
+		failed = errors.Join(failed, s.server.StopNow())
+	}
+	return errors.Join(failed, s.release())
+}
+
+// release removes what tells others that the shop runs.
+func (s *Shop) release() error {
+	err := os.Remove(filepath.Join(s.dir, stateFile))
+	if errors.Is(err, os.ErrNotExist) {
+		err = nil
+	}
+	return errors.Join(err, s.lock.Release())
+}
+
+func (s *Shop) endAll(groups [][]*program, signal syscall.Signal) error {
+	var failed error
+	for _, group := range groups {
+		errs := make([]error, len(group))
+		var all sync.WaitGroup
+		for i, p := range group {
+			all.Go(func() { errs[i] = p.end(signal) })
+		}
+		all.Wait()
+		failed = errors.Join(failed, errors.Join(errs...))
+	}
+	return failed
+}
+
+// stopOrder groups the programs: those of a group end together, callers before those
+// that they call, and Prometheus and Jaeger last.
+func (s *Shop) stopOrder() [][]*program {
+	var groups [][]*program
+	left := slices.Clone(s.programs)
+	for _, names := range callersFirst(s.declared) {
+		var group []*program
+		left = slices.DeleteFunc(left, func(p *program) bool {
+			if !slices.Contains(names, p.name) {
+				return false
+			}
+			group = append(group, p)
+			return true
+		})
+		groups = append(groups, group)
+	}
+	return append(groups, left)
+}
+
+// callersFirst groups names of programs so that each group holds those that no program
+// of a following group calls.
+func callersFirst(programs []catalogue.Program) [][]string {
+	var groups [][]string
+	for left := slices.Clone(programs); len(left) > 0; {
+		called := func(p catalogue.Program) bool {
+			return slices.ContainsFunc(left, func(caller catalogue.Program) bool {
+				return slices.ContainsFunc(caller.Calls, func(call catalogue.Call) bool { return call.Service == p.Name })
+			})
+		}
+		var group []string
+		var rest []catalogue.Program
+		for _, p := range left {
+			if called(p) {
+				rest = append(rest, p)
+			} else {
+				group = append(group, p.Name)
+			}
+		}
+		groups, left = append(groups, group), rest
+	}
+	return groups
+}

@@ -1,0 +1,100 @@
+package images
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+
+	"github.com/loja-veloz/platform/tools/internal/command"
+	"github.com/loja-veloz/platform/tools/internal/console"
+	"github.com/loja-veloz/platform/tools/internal/postgres"
+	"github.com/loja-veloz/platform/tools/internal/toolchain"
+)
+
+const pauseImage = "registry.k8s.io/pause:3.10"
+
+// Controllers are the images that the local cluster and its controllers run from.
+type Controllers struct {
+	Registry Registry
+	Pull     bool // copy them from upstream, instead of packing what was built here
+	Cache    *toolchain.Cache
+	Sources  string // folder of the Go module that has pause and postgres-entrypoint
+	Programs string // folder for these programs, once built
+	Out      *console.Console
+}
+
+// Fill puts those images into the registry that it lacks.
+func (c Controllers) Fill(ctx context.Context) error {
+	if err := c.put(ctx, pauseImage, false, c.pushPause); err != nil {
+		return err
+	}
+	if err := c.Registry.PushBase(ctx); err != nil {
+		return err
+	}
+	for _, t := range toolchain.Images {
+		if err := c.put(ctx, t.Image, c.Pull, func(ctx context.Context) error { return c.pushTool(ctx, t) }); err != nil {
+			return err
+		}
+	}
+	return c.put(ctx, PostgreSQL, c.Pull, c.pushPostgreSQL)
+}
+
+// put pulls an image, or packs and pushes it, unless the registry has it.
+func (c Controllers) put(ctx context.Context, image string, pull bool, push func(context.Context) error) error {
+	if has, err := c.Registry.Has(ctx, image); err != nil || has {
+		return err
+	}
+	if !pull {
+		return push(ctx)
+	}
+	c.Out.Step("pulling %s", image)
+	if err := c.Registry.Copy(ctx, image); err != nil {
+		return fmt.Errorf("%w (IMAGES=build builds it instead)", err)
+	}
+	return nil
+}
+
+func (c Controllers) pushPause(ctx context.Context) error {
+	binary, err := c.build(ctx, "pause", "./pause")
+	if err != nil {
+		return err
+	}
+	program, err := Program(binary, "/pause")
+	if err != nil {
+		return err
+	}
+	return c.Registry.Push(ctx, pauseImage, "/pause", program)
+}
+
+func (c Controllers) pushTool(ctx context.Context, t toolchain.Tool) error {
+	binary, err := c.Cache.Binary(t, t.Name)
+	if err != nil {
+		return err
+	}
+	program, err := Program(binary, t.Path)
+	if err != nil {
+		return err
+	}
+	return c.Registry.Push(ctx, t.Image, t.Path, append(Base(), program)...)
+}
+
+func (c Controllers) pushPostgreSQL(ctx context.Context) error {
+	native, err := postgres.Native(ctx, c.Cache)
+	if err != nil {
+		return err
+	}
+	entrypoint, err := c.build(ctx, "postgres-entrypoint", "./cmd/postgres-entrypoint")
+	if err != nil {
+		return err
+	}
+	return c.Registry.PushPostgreSQL(ctx, native, entrypoint)
+}
+
+// build builds a static program for an image.
+func (c Controllers) build(ctx context.Context, name, pkg string) (string, error) {
+	binary := filepath.Join(c.Programs, name)
+	return binary, command.Command{
+		Args: []string{"go", "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w", "-o", binary, pkg},
+		Dir:  c.Sources, Env: []string{"CGO_ENABLED=0", "GOWORK=off"},
+	}.Run(ctx)
+}

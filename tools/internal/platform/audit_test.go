@@ -1,0 +1,27 @@
+package platform
+
+import "testing"
+
+func TestHowAJobEnds(t *testing.T) {
+	for _, test := range []struct {
+		name, conditions string
+		ended            bool
+		failure          string
+	}{
+		{"it runs", ``, false, ""},
+		{"its pods still end", `{"type":"FailureTarget","status":"True","reason":"BackoffLimitExceeded"}`, false, ""},
+		{"it ended well", `{"type":"SuccessCriteriaMet","status":"True"},{"type":"Complete","status":"True"}`, true, ""},
+		{"it failed", `{"type":"Failed","status":"True","reason":"BackoffLimitExceeded","message":"Job has reached the specified backoff limit"}`,
+			true, "BackoffLimitExceeded: Job has reached the specified backoff limit"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			ended, failure, err := jobEnd(`{"status":{"conditions":[` + test.conditions + `]}}`)
+			if err != nil || ended != test.ended || failure != test.failure {
+				t.Errorf("jobEnd = %v, %q, %v", ended, failure, err)
+			}
+		})
+	}
+	if _, _, err := jobEnd("error"); err == nil {
+		t.Error("what is not JSON is taken for a Job")
+	}
+}

@@ -1,0 +1,115 @@
+package platform
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/loja-veloz/platform/tools/internal/cluster"
+	"github.com/loja-veloz/platform/tools/internal/console"
+	"github.com/loja-veloz/platform/tools/internal/images"
+	"github.com/loja-veloz/platform/tools/internal/toolchain"
+)
+
+// ClusterUp brings up the cluster and its registry.
+func ClusterUp(ctx context.Context, w Workspace) error {
+	s := &shipment{w: w}
+	return runSteps(ctx, step{"providing the tools", s.provideTools}, step{"starting the cluster", s.startCluster})
+}
+
+// startCluster starts the bundled cluster, or asks another one whether it is ready.
+func (s *shipment) startCluster(ctx context.Context) error {
+	w := s.w
+	if !w.bundled() {
+		w.Out.Step("using the cluster of context %s", w.KubeContext)
+		return askCluster(ctx, w)
+	}
+	c, err := w.cluster()
+	if err != nil {
+		return err
+	}
+	began := time.Now()
+	w.Out.Step("starting Kubernetes %s", toolchain.KubernetesVersion)
+	fill := images.Controllers{
+		Registry: cluster.Registry, Pull: s.pull, Cache: w.Cache,
+		Sources: filepath.Join(w.Root, "tools"), Programs: w.Local(), Out: w.Out,
+	}.Fill
+	if err := c.Up(ctx, fill); err != nil {
+		return err
+	}
+	w.Out.Step("the cluster is ready, after %s", console.Round(time.Since(began)))
+	return nil
+}
+
+func askCluster(ctx context.Context, w Workspace) error {
+	k, err := openKubectl(w)
+	if err != nil {
+		return err
+	}
+	if _, err := k.Text(ctx, "get", "--raw", "/readyz"); err != nil {
+		return fmt.Errorf("KUBE_CONTEXT=%s: %w", w.KubeContext, err)
+	}
+	return nil
+}
+
+// ClusterStatus prints the cluster's processes, its node and its pods.
+func ClusterStatus(ctx context.Context, w Workspace) error {
+	if w.bundled() {
+		if err := processStatus(w); err != nil {
+			return err
+		}
+	}
+	k, err := openKubectl(w)
+	if err != nil {
+		return err
+	}
+	out, err := k.Text(ctx, "get", "nodes,pods", "--all-namespaces", "-o", "wide")
+	if err != nil {
+		return err
+	}
+	w.Out.Plain("%s", out)
+	return nil
+}
+
+// processStatus prints the bundled cluster's processes, and fails if one does not run.
+func processStatus(w Workspace) error {
+	c, err := w.cluster()
+	if err != nil {
+		return err
+	}
+	if running, err := c.Running(); err != nil {
+		return err
+	} else if !running {
+		return errors.New("the local cluster does not run: make up starts it")
+	}
+	processes, err := c.Status()
+	if err != nil {
+		return err
+	}
+	var dead []string
+	for _, s := range processes {
+		state := fmt.Sprintf("%d processes", len(s.PIDs))
+		if len(s.PIDs) == 0 {
+			state, dead = "NOT RUNNING", append(dead, s.Name)
+		}
+		w.Out.Plain("%-26s %-14s %6.1f MiB", s.Name, state, float64(s.PSS)/(1<<20))
+	}
+	w.Out.Plain("%-26s %-14s %6.1f MiB (PSS)\n", "together", "", float64(memory(processes))/(1<<20))
+	if len(dead) > 0 {
+		return fmt.Errorf("not running: %s: make up starts them again; their logs are in %s",
+			strings.Join(dead, ", "), filepath.Join(c.Data, "logs"))
+	}
+	return nil
+}
+
+// memory is the sum of what the cluster's processes use, in bytes of PSS.
+func memory(processes []cluster.ProcessStatus) int64 {
+	var sum int64
+	for _, s := range processes {
+		sum += s.PSS
+	}
+	return sum
+}

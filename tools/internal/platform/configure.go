@@ -1,0 +1,64 @@
+package platform
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/loja-veloz/platform/tools/internal/cluster"
+)
+
+// configureStack selects the stack, which it creates on first use, and writes the images
+// and the cluster into its configuration.
+func (s *shipment) configureStack(ctx context.Context) error {
+	if err := s.pulumi.run(ctx, "stack", "select", "--create", stack); err != nil {
+		return err
+	}
+	if err := s.sameCluster(ctx); err != nil {
+		return err
+	}
+	config := []string{"config", "set-all", "--stack", stack, "--path"}
+	set := func(key, value string) { config = append(config, "--plaintext", project+":"+key+"="+value) }
+	for _, program := range slices.Sorted(maps.Keys(s.digests)) {
+		set("images."+program, s.digests[program])
+	}
+	obsolete := "kubeContext" // a key of the other kind of cluster
+	if s.w.bundled() {
+		folder := filepath.Join(s.w.Data, "postgres")
+		if err := os.MkdirAll(folder, 0o755); err != nil {
+			return fmt.Errorf("creating the database's folder: %w", err)
+		}
+		set("database.localPath", folder)
+	} else {
+		set("kubeContext", s.w.KubeContext)
+		obsolete = "database.localPath"
+	}
+	if err := s.pulumi.run(ctx, "config", "rm", "--stack", stack, "--path", project+":"+obsolete); err != nil {
+		return err
+	}
+	return s.pulumi.run(ctx, config...)
+}
+
+// sameCluster fails if the stack has resources on another cluster than the one selected
+// now: Pulumi would lose track of them.
+func (s *shipment) sameCluster(ctx context.Context) error {
+	var on string
+	if err := s.pulumi.output(ctx, "kubeContext", &on); err != nil || on == "" {
+		return err // without the output nothing is deployed
+	}
+	want := s.w.KubeContext
+	if want == "" {
+		want = cluster.Context
+	}
+	if on == want {
+		return nil
+	}
+	undo := "KUBE_CONTEXT=" + on + " make down"
+	if on == cluster.Context {
+		undo = "make wipe"
+	}
+	return fmt.Errorf("the stack %s is deployed to the cluster %s, not to %s: take it down there first (%s)", stack, on, want, undo)
+}

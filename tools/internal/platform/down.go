@@ -1,0 +1,72 @@
+package platform
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/loja-veloz/platform/tools/internal/dev"
+)
+
+// Down stops the bundled cluster and keeps its data; on another cluster it destroys the
+// stack.
+func Down(ctx context.Context, w Workspace) error {
+	if !w.bundled() {
+		w.Out.Step("pulumi destroy: stack %s", stack)
+		p, err := openPulumi(w)
+		if err != nil {
+			return err
+		}
+		return p.change(ctx, "destroy")
+	}
+	c, err := w.cluster()
+	if err != nil {
+		return err
+	}
+	if running, err := c.Running(); err != nil {
+		return err
+	} else if !running {
+		w.Out.Step("the local cluster does not run")
+		return nil
+	}
+	if err := c.Down(ctx); err != nil {
+		return err
+	}
+	left, err := c.Leftovers(ctx)
+	if err != nil {
+		return err
+	}
+	if len(left) > 0 {
+		return fmt.Errorf("the cluster is stopped but left behind:\n  %s", strings.Join(left, "\n  "))
+	}
+	w.Out.Step("the local cluster is stopped; its data stays in %s", c.Data)
+	return nil
+}
+
+// Wipe deletes the environment's data and everything generated: cluster, state, passphrase
+// and stack file. The tool cache stays.
+func Wipe(ctx context.Context, w Workspace) error {
+	if err := Down(ctx, w); err != nil {
+		return err
+	}
+	c, err := w.cluster()
+	if err != nil {
+		return err
+	}
+	if err := c.Wipe(); err != nil {
+		return err
+	}
+	// Its data lies in the folder that is deleted next.
+	if err := dev.Down(w.Local("dev"), w.Out); err != nil {
+		return err
+	}
+	if err := os.RemoveAll(w.Local()); err != nil {
+		return err
+	}
+	if err := removeFile(stackFile(w)); err != nil {
+		return err
+	}
+	w.Out.Step("the data of the local environment is deleted")
+	return nil
+}

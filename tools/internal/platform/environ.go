@@ -1,0 +1,60 @@
+package platform
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"os"
+)
+
+// Environ is what plain pulumi and kubectl need to work on the local environment. On first
+// use it creates the passphrase of the stack's secrets, mode 0600.
+func Environ(w Workspace) ([]string, error) {
+	if err := createPassphrase(w); err != nil {
+		return nil, err
+	}
+	kubeconfig, err := w.kubeconfig()
+	if err != nil {
+		return nil, err
+	}
+	env := []string{
+		"PATH=" + w.Local("bin") + string(os.PathListSeparator) + os.Getenv("PATH"),
+		"KUBECONFIG=" + kubeconfig,
+		"PULUMI_BACKEND_URL=file://" + w.Local("state"),
+		"PULUMI_CONFIG_PASSPHRASE_FILE=" + passphrase(w),
+		"PULUMI_SKIP_UPDATE_CHECK=true",
+	}
+	if executable(w.Local("bin", "pulumi")) {
+		// That home has the plugins already: there is nothing to download.
+		env = append(env, "PULUMI_HOME="+pulumiHome(w), "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION=true")
+	}
+	return env, nil
+}
+
+func passphrase(w Workspace) string { return w.Local("passphrase") }
+
+func createPassphrase(w Workspace) error {
+	if _, err := os.Stat(passphrase(w)); !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	if err := os.MkdirAll(w.Local("state"), 0o700); err != nil {
+		return err
+	}
+	secret := make([]byte, 24)
+	if _, err := rand.Read(secret); err != nil {
+		return err
+	}
+	if err := os.WriteFile(passphrase(w), []byte(hex.EncodeToString(secret)), 0o600); err != nil {
+		return err
+	}
+	// A stack file of another passphrase cannot be read with this one.
+	return removeFile(stackFile(w))
+}
+
+// removeFile deletes a file that may be missing.
+func removeFile(path string) error {
+	if err := os.Remove(path); !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return nil
+}

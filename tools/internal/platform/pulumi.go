@@ -1,0 +1,167 @@
+package platform
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/loja-veloz/platform/tools/internal/command"
+	"github.com/loja-veloz/platform/tools/internal/console"
+)
+
+// Pulumi runs the CLI on the stack of the local environment.
+type Pulumi struct {
+	base      command.Command
+	stackFile string // generated, ignored by git
+	state     string // folder of the backend
+	once      string // path of a stack file for one command
+	out       *console.Console
+}
+
+// openPulumi finds the CLI: after the tools are provided.
+func openPulumi(w Workspace) (Pulumi, error) {
+	env, err := Environ(w)
+	return Pulumi{
+		base:      command.Command{Args: []string{w.program("pulumi"), "--non-interactive"}, Dir: w.Root, Env: env},
+		stackFile: stackFile(w), state: w.Local("state"), once: w.Local("Pulumi.once.yaml"), out: w.Out,
+	}, err
+}
+
+func stackFile(w Workspace) string { return filepath.Join(w.Root, "Pulumi."+stack+".yaml") }
+
+func (p Pulumi) command(args ...string) command.Command {
+	c := p.base
+	c.Args = append(c.Args[:len(c.Args):len(c.Args)], args...)
+	return c
+}
+
+func (p Pulumi) run(ctx context.Context, args ...string) error { return p.command(args...).Run(ctx) }
+
+// change runs up or destroy and shows what Pulumi says.
+func (p Pulumi) change(ctx context.Context, verb string, args ...string) error {
+	if err := p.removeDeadLock(ctx); err != nil {
+		return err
+	}
+	args = append(append([]string{verb}, args...), "--stack", stack, "--yes", "--skip-preview")
+	return show(ctx, p.command(args...), "pulumi "+verb, p.out)
+}
+
+func (p Pulumi) up(ctx context.Context, args ...string) error {
+	return p.change(ctx, "up", append([]string{"--suppress-permalink=true"}, args...)...)
+}
+
+// show runs a command and prints its output as it comes; its error does not repeat that.
+func show(ctx context.Context, c command.Command, title string, out *console.Console) error {
+	c.Output = out.Indented()
+	err := c.Run(ctx)
+	var failed *command.Error
+	if errors.As(err, &failed) {
+		return fmt.Errorf("%s: %w (its output is above)", title, failed.Err)
+	}
+	return err
+}
+
+// removeDeadLock unlocks the stack if a pulumi on this machine that holds the lock was
+// killed. The lock of one that lives stays.
+func (p Pulumi) removeDeadLock(ctx context.Context) error {
+	locks, err := filepath.Glob(filepath.Join(p.state, ".pulumi", "locks", "*", project, stack, "*.json"))
+	if err != nil {
+		return err
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		return err
+	}
+	for _, lock := range locks {
+		b, err := os.ReadFile(lock)
+		if errors.Is(err, os.ErrNotExist) {
+			continue // its owner has just ended
+		}
+		if err != nil {
+			return err
+		}
+		var owner struct {
+			PID      int    `json:"pid"`
+			Hostname string `json:"hostname"`
+		}
+		if err := json.Unmarshal(b, &owner); err != nil {
+			return fmt.Errorf("lock %s: %w", lock, err)
+		}
+		if owner.Hostname != host {
+			return fmt.Errorf("the stack is locked by process %d on %s", owner.PID, owner.Hostname)
+		}
+		if name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", owner.PID)); err == nil && strings.TrimSpace(string(name)) == "pulumi" {
+			return fmt.Errorf("another pulumi (process %d) works on the stack: wait for it to end", owner.PID)
+		}
+		p.out.Step("unlocking the stack: process %d, which held the lock, was killed", owner.PID)
+		if err := p.run(ctx, "cancel", "--yes", "--stack", stack); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// output reads an output of the stack into v, which keeps its value if the stack has no
+// such output.
+func (p Pulumi) output(ctx context.Context, name string, v any) error {
+	text, err := p.command("stack", "output", "--json", "--stack", stack).Text(ctx)
+	if err != nil {
+		return err
+	}
+	var outputs map[string]json.RawMessage
+	if err := json.Unmarshal([]byte(text), &outputs); err != nil {
+		return fmt.Errorf("reading the stack's outputs: %w", err)
+	}
+	if outputs[name] == nil {
+		return nil
+	}
+	if err := json.Unmarshal(outputs[name], v); err != nil {
+		return fmt.Errorf("reading the stack's output %s: %w", name, err)
+	}
+	return nil
+}
+
+// images are the references in the stack's configuration, by program; none before the
+// stack exists.
+func (p Pulumi) images(ctx context.Context) (map[string]string, error) {
+	if _, err := os.Stat(p.stackFile); errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	out, err := p.command("config", "--stack", stack, "--json").Text(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var config map[string]struct {
+		ObjectValue json.RawMessage `json:"objectValue"`
+	}
+	if err := json.Unmarshal([]byte(out), &config); err != nil {
+		return nil, fmt.Errorf("reading the stack's configuration: %w", err)
+	}
+	raw := config[project+":images"].ObjectValue
+	if raw == nil {
+		return nil, nil
+	}
+	var refs map[string]string
+	if err := json.Unmarshal(raw, &refs); err != nil {
+		return nil, fmt.Errorf("reading %s:images: %w", project, err)
+	}
+	return refs, nil
+}
+
+// configWith copies the stack file with one more line of configuration, for one command;
+// the stack's own file stays as it is.
+func (p Pulumi) configWith(line string) (string, error) {
+	b, err := os.ReadFile(p.stackFile)
+	if err != nil {
+		return "", err
+	}
+	text := strings.Replace(string(b), "config:\n", "config:\n  "+project+":"+line+"\n", 1)
+	if text == string(b) {
+		return "", fmt.Errorf("%s has no configuration", p.stackFile)
+	}
+	return p.once, os.WriteFile(p.once, []byte(text), 0o600)
+}

@@ -1,0 +1,187 @@
+package settings
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/loja-veloz/platform/tools/internal/cluster"
+	"github.com/loja-veloz/platform/tools/internal/repo"
+	"github.com/loja-veloz/platform/tools/internal/toolchain"
+)
+
+// Machine is what every command reads.
+type Machine struct {
+	// KubeContext (KUBE_CONTEXT) is a context of the user's kubeconfig; empty means the
+	// bundled cluster.
+	KubeContext string
+	// Registry (REGISTRY) gets the services' images. It is the bundled cluster's own, and
+	// required with KUBE_CONTEXT.
+	Registry string
+	// Images (IMAGES) says how controllers' images get into the bundled cluster's registry:
+	// build, pull, or auto: pull if they are not built yet and the upstream registries answer.
+	Images string
+	// Data (LOJA_DATA) is the folder of the bundled cluster's data; by default
+	// .local/cluster in the repo.
+	Data string
+	// Cache (LOJA_CACHE) is the folder of built tools; by default loja-veloz in the user's
+	// cache folder.
+	Cache string
+}
+
+// Machine reads KUBE_CONTEXT, REGISTRY, IMAGES, LOJA_DATA and LOJA_CACHE.
+func (r *Reader) Machine() Machine {
+	m := Machine{
+		KubeContext: os.Getenv("KUBE_CONTEXT"), Registry: strings.TrimSuffix(os.Getenv("REGISTRY"), "/"),
+		Images: r.choice("IMAGES", "auto", "build", "pull"),
+	}
+	switch {
+	case m.KubeContext == "" && m.Registry != "":
+		r.refuse("REGISTRY goes with KUBE_CONTEXT: the bundled cluster has a registry of its own")
+	case m.KubeContext == "":
+		m.Registry = cluster.Registry
+	case m.Registry == "":
+		r.refuse("KUBE_CONTEXT needs REGISTRY=<registry that the cluster pulls from and this machine pushes to>")
+	}
+	data := os.Getenv("LOJA_DATA")
+	if data == "" {
+		data = repo.Local(r.root, "cluster")
+	}
+	var err error
+	if m.Data, err = filepath.Abs(data); err != nil {
+		r.refuse("LOJA_DATA: %w", err)
+	}
+	if m.Cache, err = toolchain.DefaultRoot(); err != nil {
+		r.refuse("LOJA_CACHE: %w", err)
+	}
+	return m
+}
+
+// None is what a command reads that has no settings of its own.
+type None struct{}
+
+// None reads nothing.
+func (*Reader) None() None { return None{} }
+
+// Deploy is what a person chooses about a deploy.
+type Deploy struct {
+	Programs []string // SERVICE: to build; none means all
+	Wait     bool     // WAIT, on unless 0: watch the canaries to their end
+	Load     bool     // LOAD, on unless off: send requests to each service shipped
+}
+
+// Deploy reads SERVICE, WAIT and LOAD. Every program has an image to ship, also those
+// that have no Rollout.
+func (r *Reader) Deploy() Deploy {
+	d := Deploy{Wait: r.flag("WAIT", true), Load: r.choice("LOAD", "on", "off") == "on"}
+	if name := r.program(repo.Programs); name != "" {
+		d.Programs = []string{name}
+	}
+	return d
+}
+
+// Service reads SERVICE, which is required.
+func (r *Reader) Service() string {
+	name := r.program(repo.Services)
+	if name == "" {
+		if all, err := repo.Services(r.root); err == nil {
+			r.refuse("SERVICE is not set: name one of %s", strings.Join(all, ", "))
+		}
+	}
+	return name
+}
+
+// Services are SERVICE alone, or all if it is not set.
+func (r *Reader) Services() []string {
+	if name := r.program(repo.Services); name != "" {
+		return []string{name}
+	}
+	all, err := repo.Services(r.root)
+	if err != nil {
+		r.errs = append(r.errs, err)
+	}
+	return all
+}
+
+// program reads SERVICE, which is one of known if it is set.
+func (r *Reader) program(known func(root string) ([]string, error)) string {
+	name := os.Getenv("SERVICE")
+	if name == "" {
+		return ""
+	}
+	all, err := known(r.root)
+	if err != nil {
+		r.errs = append(r.errs, err)
+	} else if !slices.Contains(all, name) {
+		r.refuse("SERVICE=%s is not a service: there are %s", name, strings.Join(all, ", "))
+	}
+	return name
+}
+
+// Load is what load sends to the gateway.
+type Load struct {
+	Path      string // URL_PATH, / unless set
+	PerSecond int    // RATE: requests per second, 20 unless set, at most 1000
+	Requests  int    // REQUESTS: in all, 1200 unless set, at most 100,000
+}
+
+// Load reads URL_PATH, RATE and REQUESTS.
+func (r *Reader) Load() Load {
+	path := os.Getenv("URL_PATH")
+	if path == "" {
+		path = "/"
+	}
+	if !strings.HasPrefix(path, "/") {
+		r.refuse("URL_PATH is %q: it begins with /", path)
+	}
+	return Load{Path: path, PerSecond: r.count("RATE", 20, 1000), Requests: r.count("REQUESTS", 1200, 100_000)}
+}
+
+// Preview is what a person chooses about the plan of an AWS environment.
+type Preview struct {
+	Stack  string // STACK
+	Diff   bool   // DIFF=1: show every input
+	Online bool   // ONLINE=1: compare with the real state, with the user's credentials
+}
+
+// Preview reads STACK, which is required, DIFF and ONLINE.
+func (r *Reader) Preview() Preview {
+	p := Preview{Stack: os.Getenv("STACK"), Diff: r.flag("DIFF", false), Online: r.flag("ONLINE", false)}
+	stacks, err := repo.AWSStacks(r.root)
+	switch {
+	case err != nil:
+		r.errs = append(r.errs, err)
+	case p.Stack == "":
+		r.refuse("STACK is not set: name an environment, for example STACK=dev")
+	case !slices.Contains(stacks, p.Stack):
+		r.refuse("STACK=%s has no Pulumi.%s.yaml: there are %s (the local environment: pulumi preview -s local)",
+			p.Stack, p.Stack, strings.Join(stacks, ", "))
+	}
+	if p.Online && os.Getenv("PULUMI_BACKEND_URL") == "" {
+		r.refuse("ONLINE=1 needs PULUMI_BACKEND_URL, the backendURL that stacks/bootstrap prints, and AWS credentials")
+	}
+	return p
+}
+
+// BenchShop is what a person chooses about the shop's benchmark.
+type BenchShop struct {
+	Short bool     // SHORT=1: a trial
+	Only  []string // ONLY: parts of it, separated by commas; none means all
+	Env   []string // BENCH_ENV: variables of the services, separated by blanks
+}
+
+// BenchShop reads SHORT, ONLY and BENCH_ENV.
+func (r *Reader) BenchShop() BenchShop {
+	b := BenchShop{Short: r.flag("SHORT", false), Env: strings.Fields(os.Getenv("BENCH_ENV"))}
+	if only := os.Getenv("ONLY"); only != "" {
+		b.Only = strings.Split(only, ",")
+	}
+	return b
+}
+
+// NewService reads NAME, the name of the service to create; the scaffold judges it.
+func (*Reader) NewService() string { return os.Getenv("NAME") }
+
+// Order reads ORDER, the id of an order; an unknown one is not found.
+func (*Reader) Order() string { return os.Getenv("ORDER") }

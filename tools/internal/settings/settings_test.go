@@ -1,0 +1,118 @@
+package settings
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/loja-veloz/platform/tools/internal/repo"
+)
+
+func newReader(t *testing.T) *Reader {
+	t.Helper()
+	root := t.TempDir()
+	for path, text := range map[string]string{
+		"Pulumi.dev.yaml": "", "Pulumi.prod.yaml": "", "Pulumi.local.yaml": "",
+		"apps/shop/service.yaml": "port: 8081", "apps/database/service.yaml": "kind: setup",
+	} {
+		path = filepath.Join(root, path)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, v := range []string{
+		"KUBE_CONTEXT", "REGISTRY", "IMAGES", "LOJA_DATA", "SERVICE", "WAIT", "LOAD", "URL_PATH", "RATE", "REQUESTS",
+		"STACK", "DIFF", "ONLINE",
+	} {
+		t.Setenv(v, "")
+	}
+	return NewReader(root)
+}
+
+func TestDefaults(t *testing.T) {
+	r := newReader(t)
+	m, deploy, load := r.Machine(), r.Deploy(), r.Load()
+	if err := r.Err(); err != nil {
+		t.Fatal(err)
+	}
+	if m.Registry != "localhost:5000" || m.Images != "auto" || m.Data != repo.Local(r.root, "cluster") {
+		t.Errorf("the machine is %+v", m)
+	}
+	if len(deploy.Programs) > 0 || !deploy.Wait || !deploy.Load {
+		t.Errorf("a deploy is %+v", deploy)
+	}
+	if load != (Load{Path: "/", PerSecond: 20, Requests: 1200}) {
+		t.Errorf("a load is %+v", load)
+	}
+	if got := r.Services(); len(got) != 1 || got[0] != "shop" {
+		t.Errorf("services are %v", got)
+	}
+}
+
+// refused checks that the error names every variable.
+func refused(t *testing.T, r *Reader, variables ...string) {
+	t.Helper()
+	err := r.Err()
+	if err == nil {
+		t.Fatalf("%v are accepted", variables)
+	}
+	for _, v := range variables {
+		if !strings.Contains(err.Error(), v) {
+			t.Errorf("the error does not name %s: %v", v, err)
+		}
+	}
+}
+
+func TestSettingsThatAreWrongAreNamedAllAtOnce(t *testing.T) {
+	r := newReader(t)
+	for name, v := range map[string]string{
+		"IMAGES": "steal", "REGISTRY": "example.com", "SERVICE": "shoop", "WAIT": "no", "LOAD": "0",
+		"URL_PATH": "x", "RATE": "1001", "REQUESTS": "many", "STACK": "nope", "DIFF": "yes", "ONLINE": "2",
+	} {
+		t.Setenv(name, v)
+	}
+	r.Machine()
+	r.Deploy()
+	r.Load()
+	r.Preview()
+	refused(t, r, "IMAGES", "REGISTRY", "SERVICE=shoop", "WAIT", "LOAD", "URL_PATH", "RATE", "REQUESTS", "DIFF", "ONLINE",
+		"STACK=nope has no Pulumi.nope.yaml: there are dev, prod")
+}
+
+func TestAnotherClusterNeedsARegistry(t *testing.T) {
+	r := newReader(t)
+	t.Setenv("KUBE_CONTEXT", "kind")
+	r.Machine()
+	refused(t, r, "REGISTRY")
+}
+
+func TestOnlyAServiceHasACanary(t *testing.T) {
+	r := newReader(t)
+	t.Setenv("SERVICE", "database")
+	if d := r.Deploy(); r.Err() != nil || len(d.Programs) != 1 {
+		t.Errorf("deploying database: %v, %v", d, r.Err())
+	}
+	r.Service()
+	refused(t, r, "SERVICE=database is not a service: there are shop")
+}
+
+func TestACanaryNeedsAName(t *testing.T) {
+	r := newReader(t)
+	r.Service()
+	refused(t, r, "SERVICE is not set: name one of shop")
+}
+
+func TestOnlineNeedsABackend(t *testing.T) {
+	r := newReader(t)
+	t.Setenv("STACK", "dev")
+	t.Setenv("ONLINE", "1")
+	t.Setenv("PULUMI_BACKEND_URL", "")
+	if p := r.Preview(); p.Stack != "dev" || !p.Online {
+		t.Errorf("the preview is %+v", p)
+	}
+	refused(t, r, "PULUMI_BACKEND_URL")
+}

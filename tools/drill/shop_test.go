@@ -215,7 +215,8 @@ func TestKillAtEveryStep(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			if err := s.Restart(t.Context(), point.service, "FAULT="+point.name, "FAULT_ONCE="+filepath.Join(t.TempDir(), "once")); err != nil {
+			once := "FAULT_ONCE=" + filepath.Join(t.TempDir(), "once")
+			if err := s.Restart(t.Context(), point.service, "FAULT="+point.name, once); err != nil {
 				t.Fatal(err)
 			}
 			dead, err := s.Ended(point.service)

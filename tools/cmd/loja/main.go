@@ -124,7 +124,7 @@ func newService(_ context.Context, w platform.Workspace, name string) error {
 	if err != nil {
 		return err
 	}
-	w.Out.Plain("created or changed:\n  %s\nnext: make generate (the plan's golden file), make test, make deploy", strings.Join(files, "\n  "))
+	w.Out.Plain("created:\n  %s\nnext: make generate (the plan's golden file), make test, make deploy", strings.Join(files, "\n  "))
 	return nil
 }
 

@@ -45,7 +45,7 @@ func shell(args []string) error {
 	return syscall.Exec(program, words, os.Environ())
 }
 
-// dup makes fd a copy of another that the program inherits.
+// dup turns fd into a copy of another descriptor, which the program inherits.
 func dup(of, fd int) error { return syscall.Dup3(of, fd, 0) }
 
 // A redirection of a file descriptor, to a file or to a copy of another descriptor.

@@ -34,7 +34,8 @@ func TestARecordedOrderBecomesAScript(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := "\\set seq :seq + 1\n\\set sku random(1, 2)\n" +
-		"INSERT INTO pedidos (id, key, state, note) VALUES ((" + newID + ")::uuid, (" + newKey + ")::text, (:s1p3)::text, (NULL)::text);\n" +
+		"INSERT INTO pedidos (id, key, state, note) VALUES ((" + newID + ")::uuid, (" + newKey + ")::text," +
+		" (:s1p3)::text, (NULL)::text);\n" +
 		"begin;\n" +
 		"UPDATE c SET at = (:s3p3)::text::text WHERE key = ((E'' || " + newID + ` || E'\x3aauthorise'))::text` +
 		" AND sku = ANY((ARRAY[" + anySKU + "])::text[]);\n"
@@ -45,7 +46,7 @@ func TestARecordedOrderBecomesAScript(t *testing.T) {
 		t.Errorf("variables: %s", got)
 	}
 	if got := statements[0].first(); !strings.HasPrefix(got, "Place (INSERT INTO pedidos") {
-		t.Errorf("for people: %s", got)
+		t.Errorf("in one line: %s", got)
 	}
 }
 
@@ -57,8 +58,8 @@ func TestParametersThatAreCutOffAreRefused(t *testing.T) {
 	}
 }
 
-// An open load counts from when a request was due: one that is held up makes
-// those behind it late too.
+// An open load measures from when a request was due: a delay also counts for the
+// requests that wait behind it.
 func TestOpenLoadLeavesNoWaitingOut(t *testing.T) {
 	l, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
@@ -66,7 +67,7 @@ func TestOpenLoadLeavesNoWaitingOut(t *testing.T) {
 	}
 	began := time.Now()
 	s := &http.Server{Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
-		time.Sleep(time.Until(began.Add(400 * time.Millisecond))) // everybody waits at first
+		time.Sleep(time.Until(began.Add(400 * time.Millisecond))) // every request waits at first
 	})}
 	go func() { _ = s.Serve(l) }()
 	defer func() { _ = s.Close() }()

@@ -201,6 +201,9 @@ func (o *ordersRun) round(ctx context.Context, n int) error {
 	if err != nil {
 		return err
 	}
+	if same.orders == 0 || o.last.orders == 0 {
+		return fmt.Errorf("pgbench replayed no order within %s: the machine is too busy to compare with", o.length)
+	}
 	o.placed += int64(len(shop.latencies) + shop.bad)
 	o.same, o.best = o.same+same.orders, o.best+o.last.orders
 	o.sameSyncs += after.minus(before).syncs

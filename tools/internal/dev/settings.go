@@ -149,7 +149,8 @@ func (r *settingsReader) ofOneProgram(programs []catalogue.Program, env map[stri
 			}
 		}
 		if program == "" {
-			r.errorf("%s: %s is not a setting of make dev; a setting of one program is written as %s%s", r.file, name, prefix("pedidos"), name)
+			r.errorf("%s: %s is not a setting of make dev; a setting of one program is written as %s%s",
+				r.file, name, prefix("pedidos"), name)
 			continue
 		}
 		env[program] = append(env[program], strings.TrimPrefix(name, prefix(program))+"="+r.values[name])

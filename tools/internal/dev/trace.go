@@ -64,7 +64,8 @@ func Trace(ctx context.Context, dir, order string, out *console.Console) error {
 		return fmt.Errorf("asking Jaeger: %w", err)
 	}
 	if len(traces) == 0 {
-		return fmt.Errorf("jaeger has no trace of order %s: it keeps the last 20000 in memory, and receives a new one after some seconds", order)
+		return fmt.Errorf("jaeger has no trace of order %s: it keeps the last 20000 in memory, and receives a new one after some seconds",
+			order)
 	}
 	for _, t := range traces {
 		out.Plain("%s", t.tree())

@@ -7,9 +7,11 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/loja-veloz/platform/tools/internal/process"
 )
 
-// auditor is the CronJob that checks the shop's invariants.
+// auditor is the program that audits, and its CronJob.
 const auditor = "audit"
 
 // auditPatience is longer than the CronJob's own limit for a run, and than it takes to
@@ -32,22 +34,20 @@ func Audit(ctx context.Context, w Workspace) (err error) {
 		_, deleteErr := k.Text(context.WithoutCancel(ctx), "-n", namespace, "delete", "job", job, "--ignore-not-found", "--wait=false")
 		err = errors.Join(err, deleteErr)
 	}()
-	ctx, cancel := context.WithTimeoutCause(ctx, auditPatience, fmt.Errorf("the job %s has not ended after %s", job, auditPatience))
-	defer cancel()
 	var failure string
-	for ended := false; !ended; {
+	err = process.Await(ctx, auditPatience, time.Second, func(ctx context.Context) error {
 		text, err := k.Text(ctx, "-n", namespace, "get", "job", job, "-o", "json")
 		if err != nil {
-			return errors.Join(context.Cause(ctx), fmt.Errorf("watching the job %s: %w", job, err))
-		}
-		if ended, failure, err = jobEnd(text); err != nil {
 			return err
 		}
-		select {
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-time.After(time.Second):
+		var ended bool
+		if ended, failure, err = jobEnd(text); err == nil && !ended {
+			err = errors.New("it has not ended")
 		}
+		return err
+	}, nil)
+	if err != nil {
+		return fmt.Errorf("watching the job %s: %w", job, err)
 	}
 	log, err := k.Text(ctx, "-n", namespace, "logs", "job/"+job)
 	w.Out.Plain("%s", strings.TrimSpace(log))
@@ -57,7 +57,7 @@ func Audit(ctx context.Context, w Workspace) (err error) {
 	return err
 }
 
-// jobEnd says whether a Job has ended and, if it failed, why.
+// jobEnd reports whether a Job has ended and, if it failed, why.
 func jobEnd(text string) (ended bool, failure string, err error) {
 	var job struct {
 		Status struct {

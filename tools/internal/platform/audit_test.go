@@ -11,7 +11,8 @@ func TestHowAJobEnds(t *testing.T) {
 		{"it runs", ``, false, ""},
 		{"its pods still end", `{"type":"FailureTarget","status":"True","reason":"BackoffLimitExceeded"}`, false, ""},
 		{"it ended well", `{"type":"SuccessCriteriaMet","status":"True"},{"type":"Complete","status":"True"}`, true, ""},
-		{"it failed", `{"type":"Failed","status":"True","reason":"BackoffLimitExceeded","message":"Job has reached the specified backoff limit"}`,
+		{"it failed", `{"type":"Failed","status":"True","reason":"BackoffLimitExceeded",` +
+			`"message":"Job has reached the specified backoff limit"}`,
 			true, "BackoffLimitExceeded: Job has reached the specified backoff limit"},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -309,6 +309,6 @@ func TestLinksStayInThePackage(t *testing.T) {
 	}
 	write(`[{"source":"../../etc/passwd","target":"native/lib/b.so"}]`)
 	if err := link(dir); err == nil {
-		t.Error("a link out of the package is made")
+		t.Error("a link that leads out of the package is created")
 	}
 }

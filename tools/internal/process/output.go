@@ -19,7 +19,7 @@ func RotateLog(path string) (*os.File, error) {
 }
 
 // output is what a supervised program writes to: the log file, the last lines,
-// and whole lines to whoever shows them.
+// and a function that gets whole lines.
 type output struct {
 	mu   sync.Mutex
 	file *os.File

@@ -31,10 +31,6 @@ func Root() (string, error) {
 	}
 }
 
-// Database is the program that creates the services' databases: it runs to its end, so it
-// has an image and no Rollout.
-const Database = "database"
-
 // Local is a path below the folder of generated things, which git ignores.
 func Local(root string, elem ...string) string {
 	return filepath.Join(append([]string{root, ".local"}, elem...)...)

@@ -153,7 +153,9 @@ func TestTheExampleHasTheEnvironmentsZones(t *testing.T) {
 }
 
 func TestIDsMayBeNumbers(t *testing.T) {
-	c, err := load(with(map[string]string{"loja-veloz-bootstrap:github": `{"org":"o","repo":"r","orgId":12345678901234567890,"repoId":2}`}), programs)
+	c, err := load(with(map[string]string{
+		"loja-veloz-bootstrap:github": `{"org":"o","repo":"r","orgId":12345678901234567890,"repoId":2}`,
+	}), programs)
 	if err != nil {
 		t.Fatal(err)
 	}

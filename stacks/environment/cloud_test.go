@@ -177,7 +177,8 @@ func TestFaultsOfTheCloudAreReportedAtOnce(t *testing.T) {
 		t.Fatal("deployed")
 	}
 	for _, want := range []string{
-		"loja-veloz:datadog.secretName is missing", `network: AccountID is "12"`, "network: CIDR", `network: Zones[1] is "eu-west-1b"`, "network: FlowLogDays is 13",
+		"loja-veloz:datadog.secretName is missing", `network: AccountID is "12"`, "network: CIDR",
+		`network: Zones[1] is "eu-west-1b"`, "network: FlowLogDays is 13",
 		`cluster: Version is "1.12"`, "cluster: PublicAccessCIDRs[0] is 0.0.0.0/0", "cluster: Nodes.",
 		"database: EngineVersion", "database: InstanceClass", `gateway: Host is "shop"`, "gateway: Replicas is 0",
 		"cloud.protected is false: with database.multiAZ the data has to outlive mistakes",
@@ -226,7 +227,8 @@ func TestOrderInTheCloud(t *testing.T) {
 		}
 	}
 	if secrets != 6 {
-		t.Errorf("%d secrets are brought into the cluster, want the database's, Stripe's, the API keys, Argo CD's, and Datadog's twice", secrets)
+		t.Errorf("%d secrets are brought into the cluster, want the database's, Stripe's, the API keys, Argo CD's, and Datadog's twice",
+			secrets)
 	}
 }
 
@@ -254,8 +256,9 @@ func TestNodesHoldWhatRuns(t *testing.T) {
 			t.Errorf("%s is refused: %v", name, err)
 		}
 		values := stackFile(t, name)
-		values["loja-veloz:cluster"] = strings.NewReplacer(`"minNodes":3`, `"minNodes":1`, `"maxNodes":6`, `"maxNodes":2`, `"maxNodes":12`, `"maxNodes":2`).
-			Replace(values["loja-veloz:cluster"])
+		values["loja-veloz:cluster"] = strings.NewReplacer(
+			`"minNodes":3`, `"minNodes":1`, `"maxNodes":6`, `"maxNodes":2`, `"maxNodes":12`, `"maxNodes":2`,
+		).Replace(values["loja-veloz:cluster"])
 		_, _, _, err := program.Load(name, values, shop, aws.New)
 		for _, want := range []string{"cluster.minNodes is 1, and ", "cluster.maxNodes is 2, and ", " pods request ", "a t3.medium offers "} {
 			if err == nil || !strings.Contains(err.Error(), want) {

@@ -146,7 +146,9 @@ func TestDeployRefusesAllFaultsAtOnceAndRegistersNothing(t *testing.T) {
 	if err == nil {
 		t.Fatal("deployed")
 	}
-	for _, want := range []string{"imagess is unknown", `waitForRollout is "perhaps"`, "images.sample-web-app is missing", "images.database is missing", "NodePort is 1"} {
+	for _, want := range []string{
+		"imagess is unknown", `waitForRollout is "perhaps"`, "images.sample-web-app is missing", "images.database is missing", "NodePort is 1",
+	} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("not reported: %s\nin:\n%v", want, err)
 		}

@@ -242,7 +242,8 @@ func startAPIServer(t *testing.T, bin string) *apiServer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	keyFile := write(t, dir, "service-accounts.key", pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(key)}))
+	encoded := pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(key)})
+	keyFile := write(t, dir, "service-accounts.key", encoded)
 	tokens := write(t, dir, "tokens.csv", []byte(token+",dry-run,dry-run,system:masters\n"))
 	_, portNumber, _ := net.SplitHostPort(port)
 	certificates := filepath.Join(dir, "certificates")
@@ -253,7 +254,9 @@ func startAPIServer(t *testing.T, bin string) *apiServer {
 		// Nobody makes the ServiceAccounts that a dry run only pretends to create.
 		"--disable-admission-plugins=ServiceAccount")
 
-	server := &apiServer{url: "https://" + port, certificate: filepath.Join(certificates, "apiserver.crt"), resources: map[string]apiResource{}}
+	server := &apiServer{
+		url: "https://" + port, certificate: filepath.Join(certificates, "apiserver.crt"), resources: map[string]apiResource{},
+	}
 	waitFor(t, "kube-apiserver to be ready", func() error {
 		certificate, err := os.ReadFile(server.certificate)
 		if err != nil {

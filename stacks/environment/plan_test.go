@@ -51,7 +51,8 @@ func imagesOf(programs *catalogue.Catalogue) map[string]string {
 }
 
 // planned plans an environment.
-func planned(t *testing.T, name string, values map[string]string, programs *catalogue.Catalogue, target program.NewTarget) (*plan.Plan, program.Target) {
+func planned(t *testing.T, name string, values map[string]string, programs *catalogue.Catalogue,
+	target program.NewTarget) (*plan.Plan, program.Target) {
 	t.Helper()
 	_, p, at, err := program.Load(name, values, programs, target)
 	if err != nil {
@@ -246,7 +247,8 @@ func TestShopOfEachEnvironment(t *testing.T) {
 		t.Errorf("local: sample-web-app has %v", e)
 	}
 	prod, _ := planned(t, "prod", stackFile(t, "prod"), shop, aws.New)
-	if e := env(prod, "pagamentos"); e["ACQUIRER"] != "stripe" || e["ENABLE_DOCS"] != "false" || secret(t, prod, "pagamentos", "STRIPE_API_KEY") != "stripe" {
+	if e := env(prod, "pagamentos"); e["ACQUIRER"] != "stripe" || e["ENABLE_DOCS"] != "false" ||
+		secret(t, prod, "pagamentos", "STRIPE_API_KEY") != "stripe" {
 		t.Errorf("prod: pagamentos has %v", e)
 	}
 	if e := env(prod, "estoque"); e["SEED_CATALOGUE"] != "false" {

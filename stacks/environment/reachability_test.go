@@ -33,7 +33,10 @@ var (
 var bystanders = []reachability.Pod{
 	{Name: "coredns", Namespace: "kube-system", Labels: map[string]string{"k8s-app": "kube-dns"}, Ports: []reachability.Port{dnsUDP, dnsTCP}},
 	{Name: "kube-system-other", Namespace: "kube-system", Labels: map[string]string{"app": "other"}},
-	{Name: "collector", Namespace: "observability", Labels: map[string]string{"app.kubernetes.io/name": "otel-collector"}, Ports: []reachability.Port{otlpGRPC, otlpHTTP}},
+	{
+		Name: "collector", Namespace: "observability", Labels: map[string]string{"app.kubernetes.io/name": "otel-collector"},
+		Ports: []reachability.Port{otlpGRPC, otlpHTTP},
+	},
 	{Name: "observability-other", Namespace: "observability", Labels: map[string]string{"app": "other"}},
 	{Name: "default-stranger", Namespace: "default", Labels: map[string]string{"app.kubernetes.io/name": "sample-web-app"}},
 }

@@ -246,7 +246,8 @@ func (s *apiServer) run(t *testing.T, program string, args []string, address str
 func (s *apiServer) weigh(t *testing.T, service string, stable, canary int) {
 	t.Helper()
 	if err := s.apply(t.Context(), map[string]any{
-		"apiVersion": "traefik.io/v1alpha1", "kind": "TraefikService", "metadata": map[string]any{"name": service, "namespace": plan.ShopNamespace},
+		"apiVersion": "traefik.io/v1alpha1", "kind": "TraefikService",
+		"metadata": map[string]any{"name": service, "namespace": plan.ShopNamespace},
 		"spec": map[string]any{"weighted": map[string]any{"services": []any{
 			map[string]any{"kind": "Service", "name": service + "-stable", "port": 80, "weight": stable},
 			map[string]any{"kind": "Service", "name": service + "-canary", "port": 80, "weight": canary},

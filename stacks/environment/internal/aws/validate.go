@@ -31,7 +31,8 @@ func (t *Target) Validate(p *plan.Plan) error {
 		components = append(components, plan.Component{Name: "datadog", Spec: t.datadog})
 	}
 	if t.argoCD != nil {
-		components = append(components, plan.Component{Name: "argo cd", Spec: t.argoCD}, plan.Component{Name: "image updater", Spec: t.imageUpdater})
+		components = append(components,
+			plan.Component{Name: "argo cd", Spec: t.argoCD}, plan.Component{Name: "image updater", Spec: t.imageUpdater})
 	}
 	return errors.Join(validate(t.cfg), t.validateSecrets(p), t.routerErr, plan.Validate(components), t.checkNodes(p))
 }
@@ -42,7 +43,8 @@ func (t *Target) validateSecrets(p *plan.Plan) error {
 	brought := t.shopSecrets(p)
 	for _, name := range slices.Sorted(maps.Keys(p.Secrets)) {
 		if !slices.ContainsFunc(brought, func(s secret) bool { return s.name == name }) {
-			errs = append(errs, fmt.Errorf("the Secret %s, which a program reads, has no counterpart in Secrets Manager: known are stripe and api-keys", name))
+			errs = append(errs, fmt.Errorf("the Secret %s, which a program reads, has no counterpart in Secrets Manager: "+
+				"known are stripe and api-keys", name))
 		}
 	}
 	return errors.Join(errs...)

@@ -81,7 +81,8 @@ func run(values map[string]string, target NewTarget) error {
 
 // Load reads the configuration and plans the environment of this name for a target. Its
 // error has a line for everything that is wrong with either.
-func Load(environment string, values map[string]string, programs *catalogue.Catalogue, newTarget NewTarget) (*config.Config, *plan.Plan, Target, error) {
+func Load(environment string, values map[string]string, programs *catalogue.Catalogue,
+	newTarget NewTarget) (*config.Config, *plan.Plan, Target, error) {
 	cfg, configErr := config.Load(values, programs)
 	target := newTarget(environment, cfg)
 	p, planErr := plan.New(environment, cfg, programs, target.Site())

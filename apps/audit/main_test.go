@@ -53,7 +53,9 @@ func captureForNoOrder(t *testing.T, pagamentos postgrestest.Database) {
 func TestRunReportsEveryFaultAndDoesNotStart(t *testing.T) {
 	env := map[string]string{"AUDIT_ESTOQUE_DATABASE_URL": "postgres://user:hunter2@db:port/x", "AUDIT_EVERY": "often"}
 	err := run(t.Context(), []string{"once"}, get(env), io.Discard)
-	for _, name := range []string{"once", "AUDIT_PEDIDOS_DATABASE_URL", "AUDIT_PAGAMENTOS_DATABASE_URL", "AUDIT_ESTOQUE_DATABASE_URL", "AUDIT_EVERY"} {
+	for _, name := range []string{
+		"once", "AUDIT_PEDIDOS_DATABASE_URL", "AUDIT_PAGAMENTOS_DATABASE_URL", "AUDIT_ESTOQUE_DATABASE_URL", "AUDIT_EVERY",
+	} {
 		if err == nil || !strings.Contains(err.Error(), name) {
 			t.Errorf("run = %v, want an error that names %s", err, name)
 		}

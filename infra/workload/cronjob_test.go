@@ -84,7 +84,7 @@ func TestRefusalsOfACronJob(t *testing.T) {
 		"no deadline":         {func(a *CronJobSpec) { a.Deadline = 0 }, "Deadline is 0s"},
 		"half a second":       {func(a *CronJobSpec) { a.Deadline = 1500 * time.Millisecond }, "Deadline is 1.5s"},
 		"a reserved variable": {func(a *CronJobSpec) { a.Env = map[string]string{"GOMEMLIMIT": "1"} }, "Env sets GOMEMLIMIT"},
-		"no key of a Secret":  {func(a *CronJobSpec) { a.SecretEnv["A"] = SecretKey{Secret: "s"} }, "SecretEnv names no Secret or no key of it for A"},
+		"no key of a Secret":  {func(a *CronJobSpec) { a.SecretEnv["A"] = SecretKey{Secret: "s"} }, "no key of it for A"},
 		"no CPU":              {func(a *CronJobSpec) { a.MilliCPU = 0 }, "MilliCPU is 0"},
 		"a low limit":         {func(a *CronJobSpec) { a.MemoryLimitMiB = 1 }, "MemoryLimitMiB is 1"},
 		"every pod":           {func(a *CronJobSpec) { a.Database.Pods.Labels = nil }, "Database has no CIDRs"},

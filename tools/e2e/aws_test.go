@@ -22,6 +22,7 @@ import (
 	"github.com/loja-veloz/platform/tools/internal/repo"
 	"github.com/loja-veloz/platform/tools/internal/settings"
 	"github.com/loja-veloz/platform/tools/internal/standin"
+	"github.com/loja-veloz/platform/tools/internal/standin/cli"
 )
 
 // testCharts packs the test charts into a folder, as a mirror would hold them.
@@ -159,7 +160,7 @@ func TestAWS(t *testing.T) {
 	const admin = "stand-in-for-iam"
 	must(t, "-n", "kube-system", "create", "serviceaccount", admin)
 	must(t, "create", "clusterrolebinding", admin, "--clusterrole=cluster-admin", "--serviceaccount=kube-system:"+admin)
-	t.Setenv(standin.TokenVariable, strings.TrimSpace(must(t, "-n", "kube-system", "create", "token", admin, "--duration=2h")))
+	t.Setenv(cli.TokenVariable, strings.TrimSpace(must(t, "-n", "kube-system", "create", "token", admin, "--duration=2h")))
 	t.Setenv(standin.EndpointVariable, must(t, "config", "view", "--raw", "-o", "jsonpath={.clusters[0].cluster.server}"))
 	t.Setenv(standin.AuthorityVariable, must(t, "config", "view", "--raw", "-o", "jsonpath={.clusters[0].cluster.certificate-authority-data}"))
 
@@ -309,7 +310,7 @@ func checkState(t *testing.T, dev *platform.Stack) {
 	if err := command.Run(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if strings.Contains(out.String(), os.Getenv(standin.TokenVariable)) {
+	if strings.Contains(out.String(), os.Getenv(cli.TokenVariable)) {
 		t.Error("the state holds the cluster's token")
 	}
 	var state struct {

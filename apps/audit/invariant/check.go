@@ -35,7 +35,10 @@ func Check(ctx context.Context, databases Databases) (*Report, error) {
 	if err := s.items(ctx, report); err != nil {
 		return nil, err
 	}
-	l := later{databases: databases, report: report, due: began.Add(recheckAfter), rules: map[uuid.UUID][]Invariant{}, books: map[string]int64{}}
+	l := later{
+		databases: databases, report: report, due: began.Add(recheckAfter),
+		rules: map[uuid.UUID][]Invariant{}, books: map[string]int64{},
+	}
 	if err := s.records(ctx, nil, func(r *record) error {
 		report.count(r)
 		r.violated(func(rule Invariant, _ string) { l.suspect(r.id, rule) })

@@ -78,12 +78,16 @@ const (
 func (s shop) sell(t *testing.T) {
 	t.Helper()
 	exec(t, s.estoque,
-		`INSERT INTO estoque (sku, name, description, price_amount, price_currency, on_hand) VALUES ('SHOE', 'Shoe', '', 100, 'BRL', 9)`,
-		`INSERT INTO estoque_reservations (order_id, state, expires_at) VALUES ('`+firstID+`', 'confirmed', now()), ('`+secondID+`', 'released', now())`,
+		`INSERT INTO estoque (sku, name, description, price_amount, price_currency, on_hand)
+			VALUES ('SHOE', 'Shoe', '', 100, 'BRL', 9)`,
+		`INSERT INTO estoque_reservations (order_id, state, expires_at) VALUES
+			('`+firstID+`', 'confirmed', now()), ('`+secondID+`', 'released', now())`,
 		`INSERT INTO estoque_reservation_lines VALUES ('`+firstID+`', 'SHOE', 1, 100, 'BRL')`)
 	exec(t, s.pagamentos,
-		`INSERT INTO pagamentos (order_id, state, amount, currency, refunded_amount, capture, fingerprint, acquirer, acquirer_reference) VALUES
-			('`+firstID+`', 'captured', 100, 'BRL', 0, true, '\x00', 'simulator', 'r1'), ('`+secondID+`', 'refunded', 100, 'BRL', 100, true, '\x00', 'simulator', 'r2')`,
+		`INSERT INTO pagamentos
+			(order_id, state, amount, currency, refunded_amount, capture, fingerprint, acquirer, acquirer_reference) VALUES
+			('`+firstID+`', 'captured', 100, 'BRL', 0, true, '\x00', 'simulator', 'r1'),
+			('`+secondID+`', 'refunded', 100, 'BRL', 100, true, '\x00', 'simulator', 'r2')`,
 		`INSERT INTO simulator_charges (key, reference, order_id, amount, currency, card_token, capture, state) VALUES
 			('k1', 'r1', '`+firstID+`', 100, 'BRL', 'tok', true, 'captured'), ('k2', 'r2', '`+secondID+`', 100, 'BRL', 'tok', true, 'captured')`,
 		`INSERT INTO simulator_refunds (key, reference, amount, state) VALUES ('k2', 'r2', 100, 'refunded')`)
@@ -128,7 +132,8 @@ func TestEveryBrokenRuleIsReported(t *testing.T) {
 			exec(t, s.pedidos, `UPDATE pedidos SET state = 'failed' WHERE id = '`+firstID+`'`)
 		}, invariant.CaptureHasOrder},
 		{"a confirmed order is not charged", func(t *testing.T, s shop) {
-			exec(t, s.pagamentos, `DELETE FROM pagamentos WHERE order_id = '`+firstID+`'`, `DELETE FROM simulator_charges WHERE order_id = '`+firstID+`'`)
+			exec(t, s.pagamentos, `DELETE FROM pagamentos WHERE order_id = '`+firstID+`'`,
+				`DELETE FROM simulator_charges WHERE order_id = '`+firstID+`'`)
 		}, invariant.OrderIsCharged},
 		{"charged twice", func(t *testing.T, s shop) {
 			exec(t, s.pagamentos, `INSERT INTO simulator_charges (key, reference, order_id, amount, currency, card_token, capture, state)
@@ -151,7 +156,8 @@ func TestEveryBrokenRuleIsReported(t *testing.T) {
 			exec(t, s.pedidos, `UPDATE pedidos SET total_amount = 99 WHERE id = '`+firstID+`'`)
 		}, invariant.BooksBalance},
 		{"an order is forgotten", func(t *testing.T, s shop) {
-			exec(t, s.pedidos, `INSERT INTO pedidos (id, client_id, idempotency_key, request_hash, state, lines, total_amount, total_currency, attend_at)
+			exec(t, s.pedidos, `INSERT INTO pedidos
+				(id, client_id, idempotency_key, request_hash, state, lines, total_amount, total_currency, attend_at)
 				VALUES ('00000000-0000-7000-8000-000000000003', 'c', '3', '', 'pending', '[]', 100, 'BRL', now() - interval '1 hour')`)
 		}, invariant.OrdersEnd},
 	}
@@ -169,7 +175,8 @@ func TestEveryBrokenRuleIsReported(t *testing.T) {
 				t.Errorf("%s is not reported: %+v", test.want, report.Violations)
 			}
 			var text strings.Builder
-			if err := report.Print(&text); !errors.Is(err, invariant.ErrViolated) || !strings.Contains(text.String(), "VIOLATED "+string(test.want)) {
+			err = report.Print(&text)
+			if !errors.Is(err, invariant.ErrViolated) || !strings.Contains(text.String(), "VIOLATED "+string(test.want)) {
 				t.Errorf("printed, with %v:\n%s", err, text.String())
 			}
 		})
@@ -217,7 +224,8 @@ func TestTheBooksAreCheckedWhileOrdersAreInFlight(t *testing.T) {
 	t.Parallel()
 	s := newShop(t)
 	s.sell(t)
-	exec(t, s.pedidos, `INSERT INTO pedidos (id, client_id, idempotency_key, request_hash, state, lines, total_amount, total_currency, attend_at)
+	exec(t, s.pedidos, `INSERT INTO pedidos
+				(id, client_id, idempotency_key, request_hash, state, lines, total_amount, total_currency, attend_at)
 		VALUES ('00000000-0000-7000-8000-000000000003', 'c', '3', '', 'reserved', '[]', 70, 'BRL', now() + interval '30 seconds')`)
 	exec(t, s.pagamentos, `INSERT INTO pagamentos (order_id, state, amount, currency, capture, fingerprint, acquirer, acquirer_reference)
 		VALUES ('00000000-0000-7000-8000-000000000003', 'captured', 70, 'BRL', true, '\x00', 'stripe', 'r3')`)

@@ -19,15 +19,16 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/loja-veloz/platform/tools/internal/standin"
+	"github.com/loja-veloz/platform/tools/internal/standin/cli"
 )
 
 func main() {
 	run := serve
 	switch filepath.Base(os.Args[0]) {
 	case "aws":
-		run = func(args []string) error { return standin.CLI(args, os.Getenv, os.Stdout) }
+		run = func(args []string) error { return cli.AWS(args, os.Getenv, os.Stdout) }
 	case "kubectl":
-		run = func(args []string) error { return standin.Kubectl(args, os.Stdout) }
+		run = func(args []string) error { return cli.Kubectl(args, os.Stdout) }
 	}
 	if err := run(os.Args[1:]); err != nil {
 		fmt.Fprintln(os.Stderr, err)

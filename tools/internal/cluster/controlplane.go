@@ -10,32 +10,36 @@ import (
 
 func (c *Cluster) etcd() part {
 	pki := c.pki()
-	p := c.daemon("etcd", 10*time.Second, func(context.Context) error {
-		return c.start("etcd", c.bin("etcd"),
-			"--name="+NodeName, "--data-dir="+filepath.Join(c.Data, "etcd"),
-			"--listen-client-urls=https://127.0.0.1:2379", "--advertise-client-urls=https://127.0.0.1:2379",
-			"--listen-peer-urls=https://127.0.0.1:2380", "--initial-advertise-peer-urls=https://127.0.0.1:2380",
-			"--initial-cluster="+NodeName+"=https://127.0.0.1:2380",
-			"--client-cert-auth", "--trusted-ca-file="+pki+"/etcd/ca.crt",
-			"--cert-file="+pki+"/etcd/server.crt", "--key-file="+pki+"/etcd/server.key",
-			"--peer-client-cert-auth", "--peer-trusted-ca-file="+pki+"/etcd/ca.crt",
-			"--peer-cert-file="+pki+"/etcd/peer.crt", "--peer-key-file="+pki+"/etcd/peer.key",
-			"--auto-compaction-retention=1", "--snapshot-count=10000", "--log-level=warn",
-		)
-	})
-	p.ports = []int{2379, 2380}
-	return p
+	return withProcesses(part{
+		name:  "etcd",
+		ports: []int{2379, 2380},
+		up: func(context.Context) error {
+			return c.start("etcd", c.bin("etcd"),
+				"--name="+NodeName, "--data-dir="+filepath.Join(c.Data, "etcd"),
+				"--listen-client-urls=https://127.0.0.1:2379", "--advertise-client-urls=https://127.0.0.1:2379",
+				"--listen-peer-urls=https://127.0.0.1:2380", "--initial-advertise-peer-urls=https://127.0.0.1:2380",
+				"--initial-cluster="+NodeName+"=https://127.0.0.1:2380",
+				"--client-cert-auth", "--trusted-ca-file="+pki+"/etcd/ca.crt",
+				"--cert-file="+pki+"/etcd/server.crt", "--key-file="+pki+"/etcd/server.key",
+				"--peer-client-cert-auth", "--peer-trusted-ca-file="+pki+"/etcd/ca.crt",
+				"--peer-cert-file="+pki+"/etcd/peer.crt", "--peer-key-file="+pki+"/etcd/peer.key",
+				"--auto-compaction-retention=1", "--snapshot-count=10000", "--log-level=warn",
+			)
+		},
+	}, 10*time.Second)
 }
 
 const registryProcess = "docker-registry"
 
 func (c *Cluster) registry() part {
-	p := c.daemon(registryProcess, defaultGrace, func(context.Context) error {
-		return c.start(registryProcess, "docker-registry", "serve", c.conf("registry.yaml"))
-	})
-	p.needs = []requirement{{"docker-registry", "docker-registry"}}
-	p.ports = []int{5000}
-	return p
+	return withProcesses(part{
+		name:  registryProcess,
+		needs: []requirement{{"docker-registry", "docker-registry"}},
+		ports: []int{5000},
+		up: func(context.Context) error {
+			return c.start(registryProcess, "docker-registry", "serve", c.conf("registry.yaml"))
+		},
+	}, defaultGrace)
 }
 
 // fillRegistry waits for the registry and puts the images there that the cluster itself
@@ -51,63 +55,72 @@ func (c *Cluster) fillRegistry(ctx context.Context, images func(context.Context)
 func (c *Cluster) apiServer() part {
 	const name = "kube-apiserver"
 	pki := c.pki()
-	return c.daemon(name, defaultGrace, func(ctx context.Context) error {
-		if err := c.start(name, c.bin(name),
-			"--advertise-address="+nodeIP, "--bind-address="+nodeIP, "--secure-port=6443",
-			"--allow-privileged=true", "--authorization-mode=Node,RBAC", "--enable-admission-plugins=NodeRestriction",
-			"--anonymous-auth=true", // RBAC leaves anonymous callers only the health endpoints
-			"--client-ca-file="+pki+"/ca.crt", "--tls-cert-file="+pki+"/apiserver.crt", "--tls-private-key-file="+pki+"/apiserver.key",
-			"--etcd-servers=https://127.0.0.1:2379", "--etcd-cafile="+pki+"/etcd/ca.crt",
-			"--etcd-certfile="+pki+"/apiserver-etcd-client.crt", "--etcd-keyfile="+pki+"/apiserver-etcd-client.key",
-			"--kubelet-certificate-authority="+pki+"/ca.crt", "--kubelet-preferred-address-types=InternalIP",
-			"--kubelet-client-certificate="+pki+"/apiserver-kubelet-client.crt",
-			"--kubelet-client-key="+pki+"/apiserver-kubelet-client.key",
-			"--proxy-client-cert-file="+pki+"/front-proxy-client.crt", "--proxy-client-key-file="+pki+"/front-proxy-client.key",
-			"--requestheader-client-ca-file="+pki+"/front-proxy-ca.crt", "--requestheader-allowed-names=front-proxy-client",
-			"--requestheader-extra-headers-prefix=X-Remote-Extra-", "--requestheader-group-headers=X-Remote-Group",
-			"--requestheader-username-headers=X-Remote-User",
-			"--service-account-issuer=https://kubernetes.default.svc.cluster.local",
-			"--service-account-key-file="+pki+"/sa.pub", "--service-account-signing-key-file="+pki+"/sa.key",
-			"--service-cluster-ip-range="+serviceCIDR, "--profiling=false", "--event-ttl=30m",
-			"--max-requests-inflight=100", "--max-mutating-requests-inflight=50",
-		); err != nil {
-			return err
-		}
-		return c.await(ctx, name, func(ctx context.Context) error {
-			_, err := c.Kubectl("get", "--raw", "/readyz").Text(ctx)
-			return err
-		})
-	})
+	return withProcesses(part{
+		name: name,
+		up: func(ctx context.Context) error {
+			if err := c.start(name, c.bin(name),
+				"--advertise-address="+nodeIP, "--bind-address="+nodeIP, "--secure-port=6443",
+				"--allow-privileged=true", "--authorization-mode=Node,RBAC", "--enable-admission-plugins=NodeRestriction",
+				"--anonymous-auth=true", // RBAC leaves anonymous callers only the health endpoints
+				"--client-ca-file="+pki+"/ca.crt", "--tls-cert-file="+pki+"/apiserver.crt", "--tls-private-key-file="+pki+"/apiserver.key",
+				"--etcd-servers=https://127.0.0.1:2379", "--etcd-cafile="+pki+"/etcd/ca.crt",
+				"--etcd-certfile="+pki+"/apiserver-etcd-client.crt", "--etcd-keyfile="+pki+"/apiserver-etcd-client.key",
+				"--kubelet-certificate-authority="+pki+"/ca.crt", "--kubelet-preferred-address-types=InternalIP",
+				"--kubelet-client-certificate="+pki+"/apiserver-kubelet-client.crt",
+				"--kubelet-client-key="+pki+"/apiserver-kubelet-client.key",
+				"--proxy-client-cert-file="+pki+"/front-proxy-client.crt", "--proxy-client-key-file="+pki+"/front-proxy-client.key",
+				"--requestheader-client-ca-file="+pki+"/front-proxy-ca.crt", "--requestheader-allowed-names=front-proxy-client",
+				"--requestheader-extra-headers-prefix=X-Remote-Extra-", "--requestheader-group-headers=X-Remote-Group",
+				"--requestheader-username-headers=X-Remote-User",
+				"--service-account-issuer=https://kubernetes.default.svc.cluster.local",
+				"--service-account-key-file="+pki+"/sa.pub", "--service-account-signing-key-file="+pki+"/sa.key",
+				"--service-cluster-ip-range="+serviceCIDR, "--profiling=false", "--event-ttl=30m",
+				"--max-requests-inflight=100", "--max-mutating-requests-inflight=50",
+			); err != nil {
+				return err
+			}
+			return c.await(ctx, name, func(ctx context.Context) error {
+				_, err := c.Kubectl("get", "--raw", "/readyz").Text(ctx)
+				return err
+			})
+		},
+	}, defaultGrace)
 }
 
 func (c *Cluster) controllerManager() part {
 	const name = "kube-controller-manager"
 	conf, pki := c.userConf("controller-manager"), c.pki()
-	p := c.daemon(name, defaultGrace, func(context.Context) error {
-		return c.start(name, c.bin(name),
-			"--kubeconfig="+conf, "--authentication-kubeconfig="+conf, "--authorization-kubeconfig="+conf,
-			"--bind-address=127.0.0.1", "--leader-elect=false", "--profiling=false",
-			"--allocate-node-cidrs=true", "--cluster-cidr="+podCIDR, "--node-cidr-mask-size=24", "--service-cluster-ip-range="+serviceCIDR,
-			"--root-ca-file="+pki+"/ca.crt", "--service-account-private-key-file="+pki+"/sa.key", "--use-service-account-credentials=true",
-			"--cluster-signing-cert-file="+pki+"/ca.crt", "--cluster-signing-key-file="+pki+"/ca.key",
-			"--controllers=*,bootstrap-signer-controller,token-cleaner-controller",
-		)
-	})
-	p.ports = []int{10257}
-	return p
+	return withProcesses(part{
+		name:  name,
+		ports: []int{10257},
+		up: func(context.Context) error {
+			return c.start(name, c.bin(name),
+				"--kubeconfig="+conf, "--authentication-kubeconfig="+conf, "--authorization-kubeconfig="+conf,
+				"--bind-address=127.0.0.1", "--leader-elect=false", "--profiling=false",
+				"--allocate-node-cidrs=true", "--cluster-cidr="+podCIDR, "--node-cidr-mask-size=24",
+				"--service-cluster-ip-range="+serviceCIDR,
+				"--root-ca-file="+pki+"/ca.crt", "--service-account-private-key-file="+pki+"/sa.key",
+				"--use-service-account-credentials=true",
+				"--cluster-signing-cert-file="+pki+"/ca.crt", "--cluster-signing-key-file="+pki+"/ca.key",
+				"--controllers=*,bootstrap-signer-controller,token-cleaner-controller",
+			)
+		},
+	}, defaultGrace)
 }
 
 func (c *Cluster) scheduler() part {
 	const name = "kube-scheduler"
 	conf := c.userConf("scheduler")
-	p := c.daemon(name, defaultGrace, func(context.Context) error {
-		return c.start(name, c.bin(name),
-			"--kubeconfig="+conf, "--authentication-kubeconfig="+conf, "--authorization-kubeconfig="+conf,
-			"--bind-address=127.0.0.1", "--leader-elect=false", "--profiling=false",
-		)
-	})
-	p.ports = []int{10259}
-	return p
+	return withProcesses(part{
+		name:  name,
+		ports: []int{10259},
+		up: func(context.Context) error {
+			return c.start(name, c.bin(name),
+				"--kubeconfig="+conf, "--authentication-kubeconfig="+conf, "--authorization-kubeconfig="+conf,
+				"--bind-address=127.0.0.1", "--leader-elect=false", "--profiling=false",
+			)
+		},
+	}, defaultGrace)
 }
 
 // userConf is the kubeconfig of one of the cluster's own users.

@@ -15,11 +15,13 @@ const (
 )
 
 func (c *Cluster) containerd() part {
-	p := c.daemon(containerdProcess, 2*time.Second, func(context.Context) error {
-		return c.start(containerdProcess, "containerd", "--config="+c.conf("containerd.toml"))
-	})
-	p.needs = []requirement{{"containerd", "containerd"}, {"runc", "runc"}, {cniPlugin, "containernetworking-plugins"}}
-	return p
+	return withProcesses(part{
+		name:  containerdProcess,
+		needs: []requirement{{"containerd", "containerd"}, {"runc", "runc"}, {cniPlugin, "containernetworking-plugins"}},
+		up: func(context.Context) error {
+			return c.start(containerdProcess, "containerd", "--config="+c.conf("containerd.toml"))
+		},
+	}, 2*time.Second)
 }
 
 // containers are all processes in pods, which the kubelet starts. They end before the
@@ -28,31 +30,36 @@ func (c *Cluster) containers() part { return withProcesses(part{name: containers
 
 func (c *Cluster) proxy() part {
 	const name = "kube-proxy"
-	p := c.daemon(name, defaultGrace, func(context.Context) error {
-		return c.start(name, c.bin(name),
-			"--kubeconfig="+c.userConf("kube-proxy"), "--hostname-override="+NodeName, "--proxy-mode=iptables", "--cluster-cidr="+podCIDR,
-			"--nodeport-addresses=127.0.0.0/8,"+nodeCIDR,
-			"--healthz-bind-address=127.0.0.1:10256", "--metrics-bind-address=127.0.0.1:10249",
-			"--conntrack-max-per-core=0", "--conntrack-tcp-timeout-established=0", "--conntrack-tcp-timeout-close-wait=0",
-		)
-	})
-	p.needs = []requirement{{"conntrack", "conntrack"}}
-	p.ports = []int{10249, 10256, gatewayPort}
-	return p
+	return withProcesses(part{
+		name:  name,
+		needs: []requirement{{"conntrack", "conntrack"}},
+		ports: []int{10249, 10256, gatewayPort},
+		up: func(context.Context) error {
+			return c.start(name, c.bin(name),
+				"--kubeconfig="+c.userConf("kube-proxy"), "--hostname-override="+NodeName,
+				"--proxy-mode=iptables", "--cluster-cidr="+podCIDR,
+				"--nodeport-addresses=127.0.0.0/8,"+nodeCIDR,
+				"--healthz-bind-address=127.0.0.1:10256", "--metrics-bind-address=127.0.0.1:10249",
+				"--conntrack-max-per-core=0", "--conntrack-tcp-timeout-established=0", "--conntrack-tcp-timeout-close-wait=0",
+			)
+		},
+	}, defaultGrace)
 }
 
 func (c *Cluster) kubelet() part {
-	p := c.daemon(kubeletProcess, defaultGrace, func(ctx context.Context) error {
-		if err := c.await(ctx, containerdProcess, accepts(filepath.Join(runDir, "containerd.sock"))); err != nil {
-			return err
-		}
-		return c.start(kubeletProcess, c.bin("kubelet"),
-			"--config="+c.conf("kubelet.yaml"), "--kubeconfig="+c.userConf("kubelet"), "--root-dir="+filepath.Join(c.Data, "kubelet"),
-			"--hostname-override="+NodeName, "--node-ip="+nodeIP,
-		)
-	})
-	p.ports = []int{10248}
-	return p
+	return withProcesses(part{
+		name:  kubeletProcess,
+		ports: []int{10248},
+		up: func(ctx context.Context) error {
+			if err := c.await(ctx, containerdProcess, accepts(filepath.Join(runDir, "containerd.sock"))); err != nil {
+				return err
+			}
+			return c.start(kubeletProcess, c.bin("kubelet"),
+				"--config="+c.conf("kubelet.yaml"), "--kubeconfig="+c.userConf("kubelet"), "--root-dir="+filepath.Join(c.Data, "kubelet"),
+				"--hostname-override="+NodeName, "--node-ip="+nodeIP,
+			)
+		},
+	}, defaultGrace)
 }
 
 // accepts returns a check that passes once a Unix socket accepts connections.

@@ -30,12 +30,8 @@ var goSettings = []string{"GOGC=50"}
 // defaultGrace is how long a process may take to end after SIGTERM, before SIGKILL.
 const defaultGrace = 3 * time.Second
 
-// daemon is a part that is one program, which outlives this one.
-func (c *Cluster) daemon(name string, grace time.Duration, up func(context.Context) error) part {
-	return withProcesses(part{name: name, up: up}, grace)
-}
-
-// withProcesses adds to a part that its processes are found, ended and looked for.
+// withProcesses completes a part that consists of processes, which outlive this one: how
+// to find them, to end them with a grace period, and to see whether any is left.
 func withProcesses(p part, grace time.Duration) part {
 	p.pids = func() ([]int, error) {
 		all, err := Processes()

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"net"
 	"os"
 	"os/exec"
@@ -51,9 +50,9 @@ type Shop struct {
 	ports     map[string]int
 	postgres  postgres.Programs
 	server    *postgres.Server
-	secrets   map[string]string
-	programs  []*program // in the order of their start
-	failed    chan error // the first end that nobody asked for
+	secrets   map[string]string // by variable, as the setup program writes them: PEDIDOS_DATABASE_URL and so on
+	programs  []*program        // in the order of their start
+	failed    chan error        // the first end that nobody asked for
 }
 
 // Start builds the programs, starts the shop and returns when all of it is ready. If
@@ -308,11 +307,6 @@ func (s *Shop) URL(name string) string {
 
 // DatabaseURL is the URL of a database for the superuser. It is a secret.
 func (s *Shop) DatabaseURL(database string) string { return s.server.URL(database) }
-
-// Secrets are the credentials of the databases by name, as the setup program writes
-// them: PEDIDOS_DATABASE_URL, PEDIDOS_DATABASE_OWNER_URL, AUDITOR_PEDIDOS_DATABASE_URL
-// and so on.
-func (s *Shop) Secrets() map[string]string { return maps.Clone(s.secrets) }
 
 func (s *Shop) program(name string) (*program, error) {
 	var names []string

@@ -61,7 +61,17 @@ func postgresFiles(ctx context.Context, native, entrypoint string) ([]File, erro
 		return nil, err
 	}
 	files = append(files, program, File{Path: "bin/sh", Link: postgresEntrypoint})
-	var linked []string
+	programs, linked, err := nativeFiles(native)
+	if err != nil {
+		return nil, err
+	}
+	libraries, err := hostLibraries(ctx, native, linked)
+	return slices.Concat(files, programs, libraries), err
+}
+
+// nativeFiles are the files of the package that the image has, and the paths of those that
+// are programs or libraries.
+func nativeFiles(native string) (files []File, linked []string, err error) {
 	err = filepath.WalkDir(native, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
@@ -91,11 +101,7 @@ func postgresFiles(ctx context.Context, native, entrypoint string) ([]File, erro
 		files = append(files, f)
 		return nil
 	})
-	if err != nil {
-		return nil, err
-	}
-	libraries, err := hostLibraries(ctx, native, linked)
-	return append(files, libraries...), err
+	return files, linked, err
 }
 
 // inImage leaves out what compilers and embedded SQL need, and the languages that would

@@ -15,6 +15,7 @@ import (
 
 	"github.com/loja-veloz/platform/tools/internal/command"
 	"github.com/loja-veloz/platform/tools/internal/standin"
+	"github.com/loja-veloz/platform/tools/internal/standin/schema"
 	"github.com/loja-veloz/platform/tools/internal/toolchain"
 )
 
@@ -68,14 +69,14 @@ func OpenCloud(ctx context.Context, w Workspace, dir string) (*Cloud, error) {
 		"PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION=true",
 		"KUBECONFIG=" + filepath.Join(c.dir, "no-kubeconfig"),
 		"AWS_ACCESS_KEY_ID=offline", "AWS_SECRET_ACCESS_KEY=offline", "AWS_EC2_METADATA_DISABLED=true",
-		standin.SourceVariable + "=" + source, standin.WorldVariable + "=" + filepath.Join(c.dir, "world"),
+		schema.SourceVariable + "=" + source, standin.WorldVariable + "=" + filepath.Join(c.dir, "world"),
 		"LOJA_EKS_MODULES=" + component,
 	}
 	return c, nil
 }
 
 // releasedAWS reports whether Pulumi has installed the released AWS plugin.
-func releasedAWS() bool { _, err := os.Stat(releasedPlugin("aws", standin.Version)); return err == nil }
+func releasedAWS() bool { _, err := os.Stat(releasedPlugin("aws", schema.Version)); return err == nil }
 
 // releasedPlugin is the path of a plugin of the user's own Pulumi.
 func releasedPlugin(name, version string) string {
@@ -111,8 +112,8 @@ func cloudPlugins(ctx context.Context, w Workspace, programs string) error {
 	links := map[string]string{filepath.Join(programs, "aws"): standIn}
 	plugins := func(home, aws string) {
 		for name, to := range map[string]string{
-			"aws-v" + standin.Version:                            aws,
-			"eks-v" + standin.ComponentVersion:                   filepath.Join(w.Root, "tools", "eks", "pulumi-resource-eks"),
+			"aws-v" + schema.Version:                             aws,
+			"eks-v" + schema.ComponentVersion:                    filepath.Join(w.Root, "tools", "eks", "pulumi-resource-eks"),
 			"kubernetes-v" + toolchain.KubernetesProviderVersion: kubernetes,
 		} {
 			program, _, _ := strings.Cut(name, "-")
@@ -121,7 +122,7 @@ func cloudPlugins(ctx context.Context, w Workspace, programs string) error {
 	}
 	plugins("home", standIn)
 	if releasedAWS() {
-		plugins("released", releasedPlugin("aws", standin.Version))
+		plugins("released", releasedPlugin("aws", schema.Version))
 	}
 	if _, err := exec.LookPath("kubectl"); err != nil && !executable(w.Local("bin", "kubectl")) {
 		links[filepath.Join(programs, "kubectl")] = standIn

@@ -9,9 +9,9 @@ import (
 	"sync"
 )
 
-// RotateLog opens a new, empty log file and keeps the one of the run before,
+// rotateLog opens a new, empty log file and keeps the one of the run before,
 // which may tell why that ended, as path.previous.
-func RotateLog(path string) (*os.File, error) {
+func rotateLog(path string) (*os.File, error) {
 	if err := os.Rename(path, path+".previous"); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}

@@ -57,7 +57,7 @@ func Run(s Spec) (*Process, error) {
 	out := &output{line: s.Line}
 	if s.Log != "" {
 		var err error
-		if out.file, err = RotateLog(s.Log); err != nil {
+		if out.file, err = rotateLog(s.Log); err != nil {
 			return nil, err
 		}
 	}
@@ -89,7 +89,7 @@ func Run(s Spec) (*Process, error) {
 // Detach starts a program in a session of its own that outlives this process,
 // with its output in the log file.
 func Detach(s Spec) error {
-	log, err := RotateLog(s.Log)
+	log, err := rotateLog(s.Log)
 	if err != nil {
 		return err
 	}

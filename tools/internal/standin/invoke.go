@@ -7,8 +7,10 @@ import (
 	"strings"
 
 	"github.com/pulumi/pulumi/sdk/v3/go/common/resource"
-	"github.com/pulumi/pulumi/sdk/v3/go/common/resource/plugin"
 	pulumirpc "github.com/pulumi/pulumi/sdk/v3/proto/go"
+
+	"github.com/loja-veloz/platform/tools/internal/standin/check"
+	"github.com/loja-veloz/platform/tools/internal/standin/value"
 )
 
 // answers are the functions that the stand-in knows how to answer: those that
@@ -23,7 +25,7 @@ var answers = map[string]func(*Provider, resource.PropertyMap) (map[string]any, 
 	},
 	"aws:index/getRegion:getRegion": func(p *Provider, args resource.PropertyMap) (map[string]any, error) {
 		region := p.region
-		if name := text(args, "name"); name != "" {
+		if name := value.Text(args, "name"); name != "" {
 			region = name
 		}
 		return map[string]any{"id": region, "name": region, "description": region, "endpoint": "ec2." + region + "." + p.dnsSuffix()}, nil
@@ -48,12 +50,12 @@ var answers = map[string]func(*Provider, resource.PropertyMap) (map[string]any, 
 		return map[string]any{"id": "stand-in", "tags": tags}, nil
 	},
 	"aws:ec2/getAmi:getAmi": func(p *Provider, args resource.PropertyMap) (map[string]any, error) {
-		id := "ami-" + digest(fmt.Sprint(plainMap(args).Mappable()), p.region)[:17]
+		id := "ami-" + digest(fmt.Sprint(value.PlainMap(args).Mappable()), p.region)[:17]
 		return map[string]any{"id": id, "imageId": id, "architecture": "x86_64", "ownerId": p.account, "state": "available", "rootDeviceName": "/dev/xvda",
 			"arn": fmt.Sprintf("arn:%s:ec2:%s::image/%s", p.partition(), p.region, id)}, nil
 	},
 	"aws:ssm/getParameter:getParameter": func(p *Provider, args resource.PropertyMap) (map[string]any, error) {
-		name := text(args, "name")
+		name := value.Text(args, "name")
 		value := "ami-" + digest(name, p.region)[:17]
 		if !strings.HasPrefix(name, "/aws/service/") {
 			return nil, fmt.Errorf("ParameterNotFound: %s: the stand-in has AWS's public parameters only", name)
@@ -62,22 +64,22 @@ var answers = map[string]func(*Provider, resource.PropertyMap) (map[string]any, 
 			"arn": fmt.Sprintf("arn:%s:ssm:%s::parameter%s", p.partition(), p.region, name)}, nil
 	},
 	"aws:eks/getClusterAuth:getClusterAuth": func(_ *Provider, args resource.PropertyMap) (map[string]any, error) {
-		name := text(args, "name")
+		name := value.Text(args, "name")
 		return map[string]any{"id": name, "name": name, "token": "k8s-aws-v1." + digest(name)}, nil
 	},
 	"aws:eks/getCluster:getCluster": func(_ *Provider, args resource.PropertyMap) (map[string]any, error) {
-		return existing("aws:eks/cluster:Cluster", func(o *Object) bool { return o.ID == text(args, "name") }, "ResourceNotFoundException: no cluster "+text(args, "name"))
+		return existing("aws:eks/cluster:Cluster", func(o *Object) bool { return o.ID == value.Text(args, "name") }, "ResourceNotFoundException: no cluster "+value.Text(args, "name"))
 	},
 	"aws:ec2/getVpc:getVpc": func(_ *Provider, args resource.PropertyMap) (map[string]any, error) {
-		if flag(args, "default") {
+		if value.Flag(args, "default") {
 			return nil, errors.New("no matching EC2 VPC: the stand-in's account has no default VPC")
 		}
 		return existing("aws:ec2/vpc:Vpc", func(o *Object) bool {
-			return o.ID == text(args, "id") || text(args, "id") == "" && text(o.Inputs, "cidrBlock") == text(args, "cidrBlock") && text(args, "cidrBlock") != ""
+			return o.ID == value.Text(args, "id") || value.Text(args, "id") == "" && value.Text(o.Inputs, "cidrBlock") == value.Text(args, "cidrBlock") && value.Text(args, "cidrBlock") != ""
 		}, "no matching EC2 VPC")
 	},
 	"aws:ec2/getSubnet:getSubnet": func(_ *Provider, args resource.PropertyMap) (map[string]any, error) {
-		return existing("aws:ec2/subnet:Subnet", func(o *Object) bool { return o.ID == text(args, "id") }, "no matching EC2 Subnet: "+text(args, "id"))
+		return existing("aws:ec2/subnet:Subnet", func(o *Object) bool { return o.ID == value.Text(args, "id") }, "no matching EC2 Subnet: "+value.Text(args, "id"))
 	},
 	"aws:ec2/getSubnets:getSubnets": func(p *Provider, args resource.PropertyMap) (map[string]any, error) {
 		w, err := OpenWorld()
@@ -89,24 +91,24 @@ var answers = map[string]func(*Provider, resource.PropertyMap) (map[string]any, 
 			return nil, err
 		}
 		vpc := ""
-		if filters := plain(args["filters"]); filters.IsArray() {
+		if filters := value.Plain(args["filters"]); filters.IsArray() {
 			for _, f := range filters.ArrayValue() {
-				if !f.IsObject() || text(f.ObjectValue(), "name") != "vpc-id" || len(texts(f.ObjectValue(), "values")) != 1 {
+				if !f.IsObject() || value.Text(f.ObjectValue(), "name") != "vpc-id" || len(value.Texts(f.ObjectValue(), "values")) != 1 {
 					return nil, errors.New("the stand-in filters subnets by one vpc-id only")
 				}
-				vpc = texts(f.ObjectValue(), "values")[0]
+				vpc = value.Texts(f.ObjectValue(), "values")[0]
 			}
 		}
 		ids := []any{}
 		for _, o := range all {
-			if vpc == "" || text(o.Inputs, "vpcId") == vpc {
+			if vpc == "" || value.Text(o.Inputs, "vpcId") == vpc {
 				ids = append(ids, o.ID)
 			}
 		}
 		return map[string]any{"id": p.region, "ids": ids}, nil
 	},
 	"aws:iam/getRole:getRole": func(_ *Provider, args resource.PropertyMap) (map[string]any, error) {
-		return existing("aws:iam/role:Role", func(o *Object) bool { return o.ID == text(args, "name") }, "NoSuchEntity: no role "+text(args, "name"))
+		return existing("aws:iam/role:Role", func(o *Object) bool { return o.ID == value.Text(args, "name") }, "NoSuchEntity: no role "+value.Text(args, "name"))
 	},
 }
 
@@ -122,7 +124,7 @@ func existing(tok string, fits func(*Object) bool, missing string) (map[string]a
 	}
 	for _, o := range all {
 		if fits(o) {
-			out := plainMap(o.Outputs).Mappable()
+			out := value.PlainMap(o.Outputs).Mappable()
 			out["id"] = o.ID
 			return out, nil
 		}
@@ -132,7 +134,7 @@ func existing(tok string, fits func(*Object) bool, missing string) (map[string]a
 
 // Invoke answers a function, after checking its arguments.
 func (p *Provider) Invoke(_ context.Context, req *pulumirpc.InvokeRequest) (*pulumirpc.InvokeResponse, error) {
-	args, err := unmarshal("arguments", req.GetArgs())
+	args, err := value.Unmarshal("arguments", req.GetArgs())
 	if err != nil {
 		return nil, err
 	}
@@ -150,12 +152,12 @@ func (p *Provider) Invoke(_ context.Context, req *pulumirpc.InvokeRequest) (*pul
 			required = append(required, name)
 		}
 	}
-	var c checker
-	if args, err = c.checkProperties("", req.GetTok(), args, known.Inputs, required); err != nil {
+	var c check.Failures
+	if args, err = c.Properties("", req.GetTok(), args, known.Inputs, required); err != nil {
 		return nil, err
 	}
-	if len(c.failures) > 0 {
-		return &pulumirpc.InvokeResponse{Failures: c.proto()}, nil
+	if len(c) > 0 {
+		return &pulumirpc.InvokeResponse{Failures: proto(c)}, nil
 	}
 	answer := answers[req.GetTok()]
 	if answer == nil {
@@ -165,6 +167,6 @@ func (p *Provider) Invoke(_ context.Context, req *pulumirpc.InvokeRequest) (*pul
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", req.GetTok(), err)
 	}
-	marshaled, err := plugin.MarshalProperties(resource.NewPropertyMapFromMap(result), marshalOptions("result"))
+	marshaled, err := value.Marshal("result", resource.NewPropertyMapFromMap(result))
 	return &pulumirpc.InvokeResponse{Return: marshaled}, err
 }

@@ -11,6 +11,9 @@ import (
 	"strings"
 
 	"github.com/pulumi/pulumi/sdk/v3/go/common/resource"
+
+	"github.com/loja-veloz/platform/tools/internal/standin/schema"
+	"github.com/loja-veloz/platform/tools/internal/standin/value"
 )
 
 // Environment variables that put a real Kubernetes API behind EKS clusters:
@@ -84,11 +87,11 @@ var makes = map[string]made{
 	"aws:ec2/flowLog:FlowLog": {id: "fl-{hex17}", arn: ec2Arn + "vpc-flow-log/{id}", outputs: map[string]string{"logFormat": "", "logGroupName": ""}},
 	"aws:ec2/launchTemplate:LaunchTemplate": {id: "lt-{hex17}", arn: ec2Arn + "launch-template/{id}", unique: "{name}", exists: "InvalidLaunchTemplateName.AlreadyExistsException", more: func(m *making) {
 		latest := 1.0
-		if v := plain(m.old["latestVersion"]); m.update && v.IsNumber() {
+		if v := value.Plain(m.old["latestVersion"]); m.update && v.IsNumber() {
 			latest = v.NumberValue() + 1
 		}
 		m.set("latestVersion", resource.NewProperty(latest))
-		if flag(m.object.Inputs, "updateDefaultVersion") || !m.update {
+		if value.Flag(m.object.Inputs, "updateDefaultVersion") || !m.update {
 			m.set("defaultVersion", resource.NewProperty(latest))
 		}
 	}},
@@ -99,7 +102,7 @@ var makes = map[string]made{
 	"aws:eks/nodeGroup:NodeGroup": {id: "{clusterName}:{nodeGroupName}", arn: eksArn + "nodegroup/{clusterName}/{nodeGroupName}/{uuid}", name: "nodeGroupName", exists: "ResourceInUseException", outputs: map[string]string{
 		"status": "ACTIVE", "amiType": "AL2023_x86_64_STANDARD", "capacityType": "ON_DEMAND", "releaseVersion": "1.33.0-20260101", "version": "1.33",
 	}, more: func(m *making) {
-		m.set("resources", list(record("autoscalingGroups", list(record("name", resource.NewProperty(m.expand("eks-{nodeGroupName}-{uuid}")))))))
+		m.set("resources", value.List(record("autoscalingGroups", value.List(record("name", resource.NewProperty(m.expand("eks-{nodeGroupName}-{uuid}")))))))
 	}},
 	"aws:eks/addon:Addon": {id: "{clusterName}:{addonName}", arn: eksArn + "addon/{clusterName}/{addonName}/{uuid}", exists: "ResourceInUseException", outputs: map[string]string{
 		"createdAt": "2026-01-01T00:00:00Z", "modifiedAt": "2026-01-01T00:00:00Z", "addonVersion": "v1.0.0-eksbuild.1",
@@ -133,14 +136,14 @@ var makes = map[string]made{
 		"backupWindow": "03:00-04:00", "maintenanceWindow": "mon:04:30-mon:05:30", "caCertIdentifier": "rds-ca-rsa2048-g1", "networkType": "IPV4",
 		"parameterGroupName": "default.{engine}", "storageType": "gp2", "licenseModel": "postgresql-license",
 	}, more: func(m *making) {
-		if flag(m.object.Inputs, "manageMasterUserPassword") {
+		if value.Flag(m.object.Inputs, "manageMasterUserPassword") {
 			key := m.expand("{masterUserSecretKmsKeyId|arn:{partition}:kms:{region}:{account}:alias/aws/secretsmanager}")
-			m.set("masterUserSecrets", list(record(
+			m.set("masterUserSecrets", value.List(record(
 				"kmsKeyId", resource.NewProperty(key),
 				"secretArn", resource.NewProperty(m.expand("arn:{partition}:secretsmanager:{region}:{account}:secret:rds!{id}-{hex6}")),
 				"secretStatus", resource.NewProperty("active"))))
 		} else if !m.preview {
-			m.set("masterUserSecrets", list())
+			m.set("masterUserSecrets", value.List())
 		}
 	}},
 	"aws:rds/subnetGroup:SubnetGroup": {id: "{name}", arn: "arn:{partition}:rds:{region}:{account}:subgrp:{name}", lower: true, exists: "DBSubnetGroupAlreadyExists", outputs: map[string]string{
@@ -149,9 +152,9 @@ var makes = map[string]made{
 	"aws:rds/parameterGroup:ParameterGroup": {id: "{name}", arn: "arn:{partition}:rds:{region}:{account}:pg:{name}", lower: true, exists: "DBParameterGroupAlreadyExists", outputs: map[string]string{"description": "Managed by Pulumi"}},
 	"aws:kms/key:Key":                       {id: "{uuid}", arn: "arn:{partition}:kms:{region}:{account}:key/{id}", outputs: map[string]string{"keyId": "{id}"}},
 	"aws:kms/alias:Alias": {id: "{name}", arn: "arn:{partition}:kms:{region}:{account}:{name}", exists: "AlreadyExistsException", more: func(m *making) {
-		target := text(m.object.Inputs, "targetKeyId")
+		target := value.Text(m.object.Inputs, "targetKeyId")
 		if target == "" {
-			m.set("targetKeyArn", resource.MakeComputed(resource.NewProperty("")))
+			m.set("targetKeyArn", value.Unknown())
 		} else if strings.HasPrefix(target, "arn:") {
 			m.set("targetKeyArn", resource.NewProperty(target))
 		} else {
@@ -187,18 +190,18 @@ var makes = map[string]made{
 		"arn": "{secretId}", "versionId": "{uuid}",
 	}, more: func(m *making) {
 		if !m.object.Inputs.HasValue("versionStages") {
-			m.set("versionStages", list(resource.NewProperty("AWSCURRENT")))
+			m.set("versionStages", value.List(resource.NewProperty("AWSCURRENT")))
 		}
 	}},
 	"aws:route53/zone:Zone": {id: "Z{upper20}", arn: "arn:{partition}:route53:::hostedzone/{id}", name: "-", outputs: map[string]string{"zoneId": "{id}", "primaryNameServer": "ns-1.awsdns-01.org", "comment": "Managed by Pulumi"}, more: func(m *making) {
-		m.set("nameServers", list(resource.NewProperty("ns-1.awsdns-01.org"), resource.NewProperty("ns-2.awsdns-02.net")))
+		m.set("nameServers", value.List(resource.NewProperty("ns-1.awsdns-01.org"), resource.NewProperty("ns-2.awsdns-02.net")))
 	}},
 	"aws:route53/record:Record": {id: "{zoneId}_{name}_{type}", exists: "InvalidChangeBatch", outputs: map[string]string{"fqdn": "{name}"}},
 	"aws:acm/certificate:Certificate": {id: "{arn}", arn: "arn:{partition}:acm:{region}:{account}:certificate/{uuid}", outputs: map[string]string{
 		"status": "PENDING_VALIDATION", "type": "AMAZON_ISSUED", "keyAlgorithm": "RSA_2048", "notAfter": "", "notBefore": "", "renewalEligibility": "INELIGIBLE",
 	}, more: func(m *making) {
 		var options []resource.PropertyValue
-		for _, domain := range append([]string{text(m.object.Inputs, "domainName")}, texts(m.object.Inputs, "subjectAlternativeNames")...) {
+		for _, domain := range append([]string{value.Text(m.object.Inputs, "domainName")}, value.Texts(m.object.Inputs, "subjectAlternativeNames")...) {
 			if domain == "" {
 				continue
 			}
@@ -213,11 +216,11 @@ var makes = map[string]made{
 			for i := range options {
 				o := options[i].ObjectValue()
 				for _, k := range []resource.PropertyKey{"resourceRecordName", "resourceRecordType", "resourceRecordValue"} {
-					o[k] = resource.MakeComputed(resource.NewProperty(""))
+					o[k] = value.Unknown()
 				}
 			}
 		}
-		m.out["domainValidationOptions"] = list(options...)
+		m.out["domainValidationOptions"] = value.List(options...)
 	}},
 	"aws:acm/certificateValidation:CertificateValidation": {id: "{uuid}"},
 	"aws:cloudformation/stack:Stack":                      {id: "arn:{partition}:cloudformation:{region}:{account}:stack/{name}/{uuid}", unique: "{name}", exists: "AlreadyExistsException"},
@@ -236,14 +239,14 @@ func makeCluster(m *making) {
 	ca := record("data", resource.NewProperty(authority))
 	m.set("endpoint", resource.NewProperty(endpoint))
 	m.set("certificateAuthority", ca)
-	m.set("certificateAuthorities", list(ca))
-	m.set("identities", list(record("oidcs", list(record("issuer", resource.NewProperty(m.expand("https://oidc.eks.{region}.{dns}/id/{upper32}")))))))
+	m.set("certificateAuthorities", value.List(ca))
+	m.set("identities", value.List(record("oidcs", value.List(record("issuer", resource.NewProperty(m.expand("https://oidc.eks.{region}.{dns}/id/{upper32}")))))))
 	vpc := resource.PropertyMap{}
 	if v := m.out["vpcConfig"]; v.IsObject() {
 		vpc = v.ObjectValue().Copy()
 	}
 	vpc["clusterSecurityGroupId"] = m.later(resource.NewProperty(m.expand("sg-{hex17}")))
-	vpc["vpcId"] = m.later(resource.NewProperty(m.vpcOf(texts(vpc, "subnetIds"))))
+	vpc["vpcId"] = m.later(resource.NewProperty(m.vpcOf(value.Texts(vpc, "subnetIds"))))
 	m.out["vpcConfig"] = resource.NewProperty(vpc)
 	network := resource.PropertyMap{"ipFamily": resource.NewProperty("ipv4"), "serviceIpv4Cidr": m.later(resource.NewProperty("172.20.0.0/16"))}
 	if v := m.out["kubernetesNetworkConfig"]; v.IsObject() {
@@ -259,7 +262,7 @@ func (m *making) vpcOf(subnets []string) string {
 	if w, err := OpenWorld(); err == nil && !m.preview {
 		for _, id := range subnets {
 			if s, err := w.Get("aws:ec2/subnet:Subnet", id); err == nil && s != nil {
-				return text(s.Inputs, "vpcId")
+				return value.Text(s.Inputs, "vpcId")
 			}
 		}
 	}
@@ -269,17 +272,13 @@ func (m *making) vpcOf(subnets []string) string {
 // later is a value that AWS gives on creation, unknown in a preview of it.
 func (m *making) later(v resource.PropertyValue) resource.PropertyValue {
 	if m.preview && !m.update {
-		return resource.MakeComputed(resource.NewProperty(""))
+		return value.Unknown()
 	}
 	return v
 }
 
 func (m *making) set(name string, v resource.PropertyValue) {
 	m.out[resource.PropertyKey(name)] = m.later(v)
-}
-
-func list(items ...resource.PropertyValue) resource.PropertyValue {
-	return resource.NewProperty(append([]resource.PropertyValue{}, items...))
 }
 
 // record is an object of names and values in turn.
@@ -348,7 +347,7 @@ func (m *making) value(name string) string {
 		d := digest("uuid", seed)
 		return d[:8] + "-" + d[8:12] + "-4" + d[13:16] + "-a" + d[17:20] + "-" + d[20:32]
 	case "host":
-		return strings.TrimPrefix(text(m.object.Inputs, "url"), "https://")
+		return strings.TrimPrefix(value.Text(m.object.Inputs, "url"), "https://")
 	}
 	if match := derived.FindStringSubmatch(name); match != nil {
 		n, _ := strconv.Atoi(match[2])
@@ -368,7 +367,7 @@ func (m *making) value(name string) string {
 		return d[:n]
 	}
 	for _, from := range []resource.PropertyMap{m.object.Inputs, m.out} {
-		switch v := plain(from[resource.PropertyKey(name)]); {
+		switch v := value.Plain(from[resource.PropertyKey(name)]); {
 		case v.IsString():
 			return v.StringValue()
 		case v.IsNumber():
@@ -379,14 +378,14 @@ func (m *making) value(name string) string {
 }
 
 // typed gives a template's result the type of its property.
-func typed(s string, t *Type) resource.PropertyValue {
+func typed(s string, t *schema.Type) resource.PropertyValue {
 	if t != nil {
 		switch t.Kind {
-		case Integer, Number:
+		case schema.Integer, schema.Number:
 			if n, err := strconv.ParseFloat(s, 64); err == nil {
 				return resource.NewProperty(n)
 			}
-		case Boolean:
+		case schema.Boolean:
 			return resource.NewProperty(s == "true")
 		}
 	}
@@ -395,7 +394,7 @@ func typed(s string, t *Type) resource.PropertyValue {
 
 // identify gives an object its id, which is its name where AWS names it so,
 // or derives from the URN, the inputs and how many such objects went before.
-func (m *making) identify(known *Resource) error {
+func (m *making) identify(known *schema.Resource) error {
 	how, ok := makes[m.object.Type]
 	if !ok {
 		how.id = "{name|" + strings.ToLower(known.Token[strings.LastIndex(known.Token, ":")+1:]) + "-{hex17}}"
@@ -412,7 +411,7 @@ func (m *making) identify(known *Resource) error {
 }
 
 // outputs of an object that exists, or in a preview of one that would.
-func (m *making) outputs(known *Resource) resource.PropertyMap {
+func (m *making) outputs(known *schema.Resource) resource.PropertyMap {
 	how := makes[m.object.Type]
 	m.out = resource.PropertyMap{}
 	unknown := m.preview && !m.update
@@ -438,7 +437,7 @@ func (m *making) outputs(known *Resource) resource.PropertyMap {
 			continue
 		}
 		if unknown {
-			m.out[key] = resource.MakeComputed(resource.NewProperty(""))
+			m.out[key] = value.Unknown()
 			continue
 		}
 		// A property that was made up once keeps its value.
@@ -489,17 +488,17 @@ func (m *making) outputs(known *Resource) resource.PropertyMap {
 }
 
 // zero is the empty value of a property that nothing is known about.
-func zero(t *Type) (resource.PropertyValue, bool) {
+func zero(t *schema.Type) (resource.PropertyValue, bool) {
 	switch t.Kind {
-	case String:
+	case schema.String:
 		return resource.NewProperty(""), true
-	case Integer, Number:
+	case schema.Integer, schema.Number:
 		return resource.NewProperty(0.0), true
-	case Boolean:
+	case schema.Boolean:
 		return resource.NewProperty(false), true
-	case List:
-		return list(), true
-	case Map:
+	case schema.List:
+		return value.List(), true
+	case schema.Map:
 		return resource.NewProperty(resource.PropertyMap{}), true
 	}
 	return resource.PropertyValue{}, false

@@ -1,3 +1,7 @@
+// Package standin is a Pulumi plugin that stands in for pulumi-aws where the
+// released plugin cannot be had. It reaches no cloud. Its types come from package
+// schema; what AWS itself would refuse, replace or answer is in tables with their
+// sources.
 package standin
 
 import (
@@ -19,16 +23,20 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/emptypb"
 	"google.golang.org/protobuf/types/known/structpb"
+
+	"github.com/loja-veloz/platform/tools/internal/standin/check"
+	"github.com/loja-veloz/platform/tools/internal/standin/schema"
+	"github.com/loja-veloz/platform/tools/internal/standin/value"
 )
 
 // Notice is what the plugin says of itself when it is configured.
-const Notice = "stand-in for pulumi-aws " + Version + ": no cloud is reached"
+const Notice = "stand-in for pulumi-aws " + schema.Version + ": no cloud is reached"
 
 // A Provider serves Pulumi's protocol for resource plugins.
 type Provider struct {
 	pulumirpc.UnimplementedResourceProviderServer
 
-	source func() (*Source, error)
+	source func() (*schema.Source, error)
 
 	mutex       sync.Mutex
 	engine      pulumirpc.EngineClient
@@ -40,12 +48,12 @@ type Provider struct {
 // NewProvider answers the engine at an address; none means that nothing is
 // logged. The sources are looked for when the first type is asked for.
 func NewProvider(engine string) (*Provider, error) {
-	p := &Provider{source: sync.OnceValues(func() (*Source, error) {
-		dir, err := SourceDir(context.Background())
+	p := &Provider{source: sync.OnceValues(func() (*schema.Source, error) {
+		dir, err := schema.SourceDir(context.Background())
 		if err != nil {
 			return nil, err
 		}
-		return NewSource(dir), nil
+		return schema.NewSource(dir), nil
 	}), account: "000000000000", region: "us-east-1"}
 	return p, p.attach(engine)
 }
@@ -99,12 +107,12 @@ func (p *Provider) Attach(_ context.Context, req *pulumirpc.PluginAttach) (*empt
 
 // GetPluginInfo says which plugin is stood in for.
 func (p *Provider) GetPluginInfo(context.Context, *emptypb.Empty) (*pulumirpc.PluginInfo, error) {
-	return &pulumirpc.PluginInfo{Version: Version}, nil
+	return &pulumirpc.PluginInfo{Version: schema.Version}, nil
 }
 
 // GetSchema has the name and version only: programs bring their own types.
 func (p *Provider) GetSchema(context.Context, *pulumirpc.GetSchemaRequest) (*pulumirpc.GetSchemaResponse, error) {
-	return &pulumirpc.GetSchemaResponse{Schema: `{"name":"aws","version":"` + Version + `","description":"` + Notice + `"}`}, nil
+	return &pulumirpc.GetSchemaResponse{Schema: `{"name":"aws","version":"` + schema.Version + `","description":"` + Notice + `"}`}, nil
 }
 
 // Cancel has nothing to cancel: no call takes long.
@@ -116,12 +124,12 @@ func (p *Provider) Cancel(context.Context, *emptypb.Empty) (*emptypb.Empty, erro
 const providerType = "pulumi:providers:aws"
 
 // decodeConfig turns what SDKs send as JSON in a string back into values.
-func decodeConfig(props resource.PropertyMap, fields map[string]Field) resource.PropertyMap {
+func decodeConfig(props resource.PropertyMap, fields map[string]schema.Field) resource.PropertyMap {
 	decoded := resource.PropertyMap{}
 	for k, v := range props {
 		f, known := fields[string(k)]
 		secret := v.IsSecret()
-		if inner := plain(v); known && f.Type.Kind != String && inner.IsString() {
+		if inner := value.Plain(v); known && f.Type.Kind != schema.String && inner.IsString() {
 			var value any
 			if json.Unmarshal([]byte(inner.StringValue()), &value) == nil {
 				v = resource.NewPropertyValue(value)
@@ -137,7 +145,7 @@ func decodeConfig(props resource.PropertyMap, fields map[string]Field) resource.
 
 // CheckConfig checks the provider's own configuration.
 func (p *Provider) CheckConfig(_ context.Context, req *pulumirpc.CheckRequest) (*pulumirpc.CheckResponse, error) {
-	news, err := unmarshal("config", req.GetNews())
+	news, err := value.Unmarshal("config", req.GetNews())
 	if err != nil {
 		return nil, err
 	}
@@ -149,26 +157,26 @@ func (p *Provider) CheckConfig(_ context.Context, req *pulumirpc.CheckRequest) (
 	if err != nil {
 		return nil, err
 	}
-	var c checker
+	var c check.Failures
 	values := decodeConfig(news, known.Inputs)
 	delete(values, "version")
 	delete(values, "pluginDownloadURL")
-	if _, err := c.checkProperties("", "the provider aws", values, known.Inputs, nil); err != nil {
+	if _, err := c.Properties("", "the provider aws", values, known.Inputs, nil); err != nil {
 		return nil, err
 	}
-	if text(values, "region") == "" && !values["region"].ContainsUnknowns() {
-		c.fail("region", "no region: set the configuration aws:region, or AWS_REGION")
+	if value.Text(values, "region") == "" && !values["region"].ContainsUnknowns() {
+		c.Add("region", "no region: set the configuration aws:region, or AWS_REGION")
 	}
-	return &pulumirpc.CheckResponse{Inputs: req.GetNews(), Failures: c.proto()}, nil
+	return &pulumirpc.CheckResponse{Inputs: req.GetNews(), Failures: proto(c)}, nil
 }
 
 // DiffConfig updates a provider in place, whatever changes.
 func (p *Provider) DiffConfig(_ context.Context, req *pulumirpc.DiffRequest) (*pulumirpc.DiffResponse, error) {
-	olds, err := unmarshal("olds", firstStruct(req.GetOldInputs(), req.GetOlds()))
+	olds, err := value.Unmarshal("olds", firstStruct(req.GetOldInputs(), req.GetOlds()))
 	if err != nil {
 		return nil, err
 	}
-	news, err := unmarshal("news", req.GetNews())
+	news, err := value.Unmarshal("news", req.GetNews())
 	if err != nil {
 		return nil, err
 	}
@@ -184,7 +192,7 @@ func (p *Provider) DiffConfig(_ context.Context, req *pulumirpc.DiffRequest) (*p
 
 // Configure takes the region, the account and the default tags.
 func (p *Provider) Configure(ctx context.Context, req *pulumirpc.ConfigureRequest) (*pulumirpc.ConfigureResponse, error) {
-	args, err := unmarshal("config", req.GetArgs())
+	args, err := value.Unmarshal("config", req.GetArgs())
 	if err != nil {
 		return nil, err
 	}
@@ -198,15 +206,15 @@ func (p *Provider) Configure(ctx context.Context, req *pulumirpc.ConfigureReques
 	}
 	args = decodeConfig(args, known.Inputs)
 	p.mutex.Lock()
-	if region := text(args, "region"); region != "" {
+	if region := value.Text(args, "region"); region != "" {
 		p.region = region
 	}
-	if accounts := texts(args, "allowedAccountIds"); len(accounts) > 0 {
+	if accounts := value.Texts(args, "allowedAccountIds"); len(accounts) > 0 {
 		p.account = accounts[0]
 	}
 	p.defaultTags = map[string]string{}
-	if v := plain(args["defaultTags"]); v.IsObject() {
-		if tags := plain(v.ObjectValue()["tags"]); tags.IsObject() {
+	if v := value.Plain(args["defaultTags"]); v.IsObject() {
+		if tags := value.Plain(v.ObjectValue()["tags"]); tags.IsObject() {
 			for k, v := range tags.ObjectValue() {
 				if v.IsString() {
 					p.defaultTags[string(k)] = v.StringValue()
@@ -224,11 +232,11 @@ func (p *Provider) Configure(ctx context.Context, req *pulumirpc.ConfigureReques
 func (p *Provider) Check(_ context.Context, req *pulumirpc.CheckRequest) (*pulumirpc.CheckResponse, error) {
 	urn := resource.URN(req.GetUrn())
 	tok := string(urn.Type())
-	olds, err := unmarshal("olds", req.GetOlds())
+	olds, err := value.Unmarshal("olds", req.GetOlds())
 	if err != nil {
 		return nil, err
 	}
-	news, err := unmarshal("news", req.GetNews())
+	news, err := value.Unmarshal("news", req.GetNews())
 	if err != nil {
 		return nil, err
 	}
@@ -237,14 +245,14 @@ func (p *Provider) Check(_ context.Context, req *pulumirpc.CheckRequest) (*pulum
 		return nil, err
 	}
 	known, err := source.Resource(tok)
-	if errors.Is(err, ErrUnknown) {
+	if errors.Is(err, schema.ErrUnknown) {
 		return &pulumirpc.CheckResponse{Inputs: req.GetNews(), Failures: []*pulumirpc.CheckFailure{{Reason: err.Error()}}}, nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	var c checker
-	inputs, err := c.checkProperties("", tok, news, known.Inputs, known.Required)
+	var c check.Failures
+	inputs, err := c.Properties("", tok, news, known.Inputs, known.Required)
 	if err != nil {
 		return nil, err
 	}
@@ -252,12 +260,12 @@ func (p *Provider) Check(_ context.Context, req *pulumirpc.CheckRequest) (*pulum
 		return nil, err
 	}
 	p.tagIt(known, inputs)
-	c.refuse(tok, inputs)
-	checked, err := plugin.MarshalProperties(inputs, marshalOptions("inputs"))
+	refuse(&c, tok, inputs)
+	checked, err := value.Marshal("inputs", inputs)
 	if err != nil {
 		return nil, err
 	}
-	return &pulumirpc.CheckResponse{Inputs: checked, Failures: c.proto()}, nil
+	return &pulumirpc.CheckResponse{Inputs: checked, Failures: proto(c)}, nil
 }
 
 // defaultsKey lists the inputs that the plugin chose, as pulumi-aws does.
@@ -265,7 +273,7 @@ const defaultsKey = "__defaults"
 
 // nameIt names a resource that has no name, by its URN: the real plugin's
 // suffix is random, but a plan must be the same on every run.
-func (p *Provider) nameIt(urn resource.URN, known *Resource, olds, inputs resource.PropertyMap) error {
+func (p *Provider) nameIt(urn resource.URN, known *schema.Resource, olds, inputs resource.PropertyMap) error {
 	how := makes[known.Token]
 	property := how.name
 	if property == "" {
@@ -273,7 +281,7 @@ func (p *Provider) nameIt(urn resource.URN, known *Resource, olds, inputs resour
 	}
 	key := resource.PropertyKey(property)
 	field, has := known.Inputs[property]
-	if !has || !field.Optional || field.Type.Kind != String {
+	if !has || !field.Optional || field.Type.Kind != schema.String {
 		return nil
 	}
 	if _, given := inputs[key]; given {
@@ -282,7 +290,7 @@ func (p *Provider) nameIt(urn resource.URN, known *Resource, olds, inputs resour
 	if _, given := inputs[key+"Prefix"]; given {
 		return nil
 	}
-	inputs[defaultsKey] = list(resource.NewProperty(property))
+	inputs[defaultsKey] = value.List(resource.NewProperty(property))
 	if old, ok := olds[key]; ok && named(olds, property) {
 		inputs[key] = old
 		return nil
@@ -314,7 +322,7 @@ func (p *Provider) nameIt(urn resource.URN, known *Resource, olds, inputs resour
 		}
 		taken := false
 		for _, o := range all {
-			taken = taken || text(o.Inputs, property) == name
+			taken = taken || value.Text(o.Inputs, property) == name
 		}
 		if !taken {
 			return nil
@@ -324,7 +332,7 @@ func (p *Provider) nameIt(urn resource.URN, known *Resource, olds, inputs resour
 
 // named tells whether the plugin itself chose a property.
 func named(inputs resource.PropertyMap, property string) bool {
-	for _, d := range texts(inputs, defaultsKey) {
+	for _, d := range value.Texts(inputs, defaultsKey) {
 		if d == property {
 			return true
 		}
@@ -333,12 +341,12 @@ func named(inputs resource.PropertyMap, property string) bool {
 }
 
 // tagIt adds tagsAll: the provider's default tags under the resource's own.
-func (p *Provider) tagIt(known *Resource, inputs resource.PropertyMap) {
+func (p *Provider) tagIt(known *schema.Resource, inputs resource.PropertyMap) {
 	if _, has := known.Outputs["tagsAll"]; !has {
 		return
 	}
 	own, given := inputs["tags"]
-	if given && unmarked(own).IsComputed() {
+	if given && value.Unmarked(own).IsComputed() {
 		inputs["tagsAll"] = own
 		return
 	}
@@ -346,7 +354,7 @@ func (p *Provider) tagIt(known *Resource, inputs resource.PropertyMap) {
 	for k, v := range p.defaultTags {
 		all[resource.PropertyKey(k)] = resource.NewProperty(v)
 	}
-	if v := unmarked(own); v.IsObject() {
+	if v := value.Unmarked(own); v.IsObject() {
 		for k, tag := range v.ObjectValue() {
 			all[k] = tag
 		}
@@ -364,16 +372,16 @@ func (p *Provider) tagIt(known *Resource, inputs resource.PropertyMap) {
 func (p *Provider) Diff(ctx context.Context, req *pulumirpc.DiffRequest) (*pulumirpc.DiffResponse, error) {
 	urn := resource.URN(req.GetUrn())
 	tok := string(urn.Type())
-	olds, err := unmarshal("olds", firstStruct(req.GetOldInputs(), req.GetOlds()))
+	olds, err := value.Unmarshal("olds", firstStruct(req.GetOldInputs(), req.GetOlds()))
 	if err != nil {
 		return nil, err
 	}
-	news, err := unmarshal("news", req.GetNews())
+	news, err := value.Unmarshal("news", req.GetNews())
 	if err != nil {
 		return nil, err
 	}
 	response := &pulumirpc.DiffResponse{Changes: pulumirpc.DiffResponse_DIFF_NONE, HasDetailedDiff: true, DetailedDiff: map[string]*pulumirpc.PropertyDiff{}}
-	d := withoutInternal(plainMap(olds)).Diff(withoutInternal(plainMap(news)))
+	d := value.Public(value.PlainMap(olds)).Diff(value.Public(value.PlainMap(news)))
 	if d == nil {
 		return response, nil
 	}
@@ -449,14 +457,14 @@ func (p *Provider) Create(_ context.Context, req *pulumirpc.CreateRequest) (*pul
 	if err != nil {
 		return nil, err
 	}
-	inputs, err := unmarshal("inputs", req.GetProperties())
+	inputs, err := value.Unmarshal("inputs", req.GetProperties())
 	if err != nil {
 		return nil, err
 	}
 	o := &Object{Type: tok, URN: string(urn), Inputs: inputs}
 	m := &making{provider: p, object: o, preview: req.GetPreview(), out: resource.PropertyMap{}}
 	if req.GetPreview() {
-		outputs, err := plugin.MarshalProperties(m.outputs(known), marshalOptions("outputs"))
+		outputs, err := value.Marshal("outputs", m.outputs(known))
 		return &pulumirpc.CreateResponse{Properties: outputs}, err
 	}
 	w, err := OpenWorld()
@@ -478,7 +486,7 @@ func (p *Provider) Create(_ context.Context, req *pulumirpc.CreateRequest) (*pul
 				taken["unique "+other.Unique] = other
 			}
 		}
-		marshaled, err := plugin.MarshalProperties(plainMap(withoutInternal(inputs)), marshalOptions("seed"))
+		marshaled, err := value.Marshal("seed", value.PlainMap(value.Public(inputs)))
 		if err != nil {
 			return err
 		}
@@ -508,7 +516,7 @@ func (p *Provider) Create(_ context.Context, req *pulumirpc.CreateRequest) (*pul
 	if err != nil {
 		return nil, err
 	}
-	outputs, err := plugin.MarshalProperties(o.Outputs, marshalOptions("outputs"))
+	outputs, err := value.Marshal("outputs", o.Outputs)
 	return &pulumirpc.CreateResponse{Id: o.ID, Properties: outputs}, err
 }
 
@@ -528,11 +536,11 @@ func (p *Provider) Update(_ context.Context, req *pulumirpc.UpdateRequest) (*pul
 	if err != nil {
 		return nil, err
 	}
-	olds, err := unmarshal("olds", req.GetOlds())
+	olds, err := value.Unmarshal("olds", req.GetOlds())
 	if err != nil {
 		return nil, err
 	}
-	news, err := unmarshal("news", req.GetNews())
+	news, err := value.Unmarshal("news", req.GetNews())
 	if err != nil {
 		return nil, err
 	}
@@ -542,7 +550,7 @@ func (p *Provider) Update(_ context.Context, req *pulumirpc.UpdateRequest) (*pul
 		// Without the seed, what was made up stays as it was.
 		m.preview = false
 		out := m.kept(known)
-		outputs, err := plugin.MarshalProperties(out, marshalOptions("outputs"))
+		outputs, err := value.Marshal("outputs", out)
 		return &pulumirpc.UpdateResponse{Properties: outputs}, err
 	}
 	w, err := OpenWorld()
@@ -579,12 +587,12 @@ func (p *Provider) Update(_ context.Context, req *pulumirpc.UpdateRequest) (*pul
 	if err != nil {
 		return nil, err
 	}
-	outputs, err := plugin.MarshalProperties(o.Outputs, marshalOptions("outputs"))
+	outputs, err := value.Marshal("outputs", o.Outputs)
 	return &pulumirpc.UpdateResponse{Properties: outputs}, err
 }
 
 // kept are the outputs of an update in a preview: new inputs over old outputs.
-func (m *making) kept(known *Resource) resource.PropertyMap {
+func (m *making) kept(known *schema.Resource) resource.PropertyMap {
 	out := m.old.Copy()
 	for name, f := range known.Inputs {
 		if _, given := m.object.Inputs[resource.PropertyKey(name)]; !given && !known.Outputs[name].Computed && f.Type != nil {
@@ -596,7 +604,7 @@ func (m *making) kept(known *Resource) resource.PropertyMap {
 			continue
 		}
 		// What AWS adds to an object stays.
-		if was := unmarked(out[k]); was.IsObject() && unmarked(v).IsObject() && !v.IsSecret() && k != "tags" && k != "tagsAll" {
+		if was := value.Unmarked(out[k]); was.IsObject() && value.Unmarked(v).IsObject() && !v.IsSecret() && k != "tags" && k != "tagsAll" {
 			merged := was.ObjectValue().Copy()
 			for key, value := range v.ObjectValue() {
 				merged[key] = value
@@ -606,7 +614,7 @@ func (m *making) kept(known *Resource) resource.PropertyMap {
 		out[k] = v
 	}
 	if m.object.Type == "aws:ec2/launchTemplate:LaunchTemplate" {
-		out["latestVersion"] = resource.MakeComputed(resource.NewProperty(""))
+		out["latestVersion"] = value.Unknown()
 	}
 	return out
 }
@@ -647,15 +655,15 @@ func (p *Provider) Read(_ context.Context, req *pulumirpc.ReadRequest) (*pulumir
 	if o == nil {
 		return &pulumirpc.ReadResponse{}, nil
 	}
-	inputs, err := plugin.MarshalProperties(o.Inputs, marshalOptions("inputs"))
+	inputs, err := value.Marshal("inputs", o.Inputs)
 	if err != nil {
 		return nil, err
 	}
-	outputs, err := plugin.MarshalProperties(o.Outputs, marshalOptions("outputs"))
+	outputs, err := value.Marshal("outputs", o.Outputs)
 	return &pulumirpc.ReadResponse{Id: o.ID, Inputs: inputs, Properties: outputs}, err
 }
 
-func (p *Provider) known(tok string) (*Resource, error) {
+func (p *Provider) known(tok string) (*schema.Resource, error) {
 	source, err := p.source()
 	if err != nil {
 		return nil, err
@@ -663,19 +671,12 @@ func (p *Provider) known(tok string) (*Resource, error) {
 	return source.Resource(tok)
 }
 
-func (c *checker) proto() []*pulumirpc.CheckFailure {
+func proto(c check.Failures) []*pulumirpc.CheckFailure {
 	var all []*pulumirpc.CheckFailure
-	for _, f := range c.failures {
+	for _, f := range c {
 		all = append(all, &pulumirpc.CheckFailure{Property: f.Path, Reason: f.Path + ": " + f.Reason})
 	}
 	return all
-}
-
-func unmarshal(label string, s *structpb.Struct) (resource.PropertyMap, error) {
-	if s == nil {
-		return resource.PropertyMap{}, nil
-	}
-	return plugin.UnmarshalProperties(s, marshalOptions(label))
 }
 
 func firstStruct(all ...*structpb.Struct) *structpb.Struct {
@@ -685,16 +686,6 @@ func firstStruct(all ...*structpb.Struct) *structpb.Struct {
 		}
 	}
 	return nil
-}
-
-func withoutInternal(m resource.PropertyMap) resource.PropertyMap {
-	result := resource.PropertyMap{}
-	for k, v := range m {
-		if !strings.HasPrefix(string(k), "__") {
-			result[k] = v
-		}
-	}
-	return result
 }
 
 func rootOf(path string) string {

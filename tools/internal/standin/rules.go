@@ -10,6 +10,10 @@ import (
 	"strings"
 
 	"github.com/pulumi/pulumi/sdk/v3/go/common/resource"
+
+	"github.com/loja-veloz/platform/tools/internal/standin/check"
+	"github.com/loja-veloz/platform/tools/internal/standin/schema"
+	"github.com/loja-veloz/platform/tools/internal/standin/value"
 )
 
 // A rule refuses values that the types allow and AWS does not. Paths name
@@ -51,7 +55,7 @@ var rules = []rule{
 	{types: []string{"aws:s3/bucketV2:BucketV2"}, path: "bucket", refuse: name(63, `[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]`), source: "Amazon S3 User Guide, bucket naming rules"},
 
 	{types: []string{"aws:eks/cluster:Cluster"}, path: "name", refuse: name(100, `[0-9A-Za-z][A-Za-z0-9_-]*`), source: "Amazon EKS API, CreateCluster: name"},
-	{types: []string{"aws:eks/cluster:Cluster", "aws:eks/nodeGroup:NodeGroup"}, path: "version", refuse: oneOf("1.29", "1.30", "1.31", "1.32", "1.33", "1.34"), source: "Amazon EKS User Guide, Kubernetes versions, as of pulumi-aws " + Version},
+	{types: []string{"aws:eks/cluster:Cluster", "aws:eks/nodeGroup:NodeGroup"}, path: "version", refuse: oneOf("1.29", "1.30", "1.31", "1.32", "1.33", "1.34"), source: "Amazon EKS User Guide, Kubernetes versions, as of pulumi-aws " + schema.Version},
 	{types: []string{"aws:eks/nodeGroup:NodeGroup"}, path: "nodeGroupName", refuse: name(63, `[0-9A-Za-z][A-Za-z0-9_-]*`), source: "Amazon EKS API, CreateNodegroup: nodegroupName"},
 	{types: []string{"aws:eks/cluster:Cluster"}, path: "enabledClusterLogTypes", refuse: each(oneOf("api", "audit", "authenticator", "controllerManager", "scheduler")), source: "Amazon EKS API, LogSetup"},
 	{types: []string{"aws:eks/addon:Addon"}, path: "configurationValues", refuse: document, source: "Amazon EKS API, CreateAddon: configurationValues"},
@@ -70,7 +74,7 @@ var rules = []rule{
 var arnPattern = regexp.MustCompile(`^arn:aws[a-z-]*:[a-z0-9-]+:[a-z0-9-]*:([0-9]{12}|aws|):.+$`)
 
 // refuse adds what AWS would refuse of a resource's inputs.
-func (c *checker) refuse(tok string, inputs resource.PropertyMap) {
+func refuse(c *check.Failures, tok string, inputs resource.PropertyMap) {
 	walk("", "", resource.NewProperty(inputs), func(path, pattern string, v resource.PropertyValue) {
 		last := pattern[strings.LastIndex(pattern, ".")+1:]
 		// A tag or label may have any name.
@@ -78,7 +82,7 @@ func (c *checker) refuse(tok string, inputs resource.PropertyMap) {
 			return
 		}
 		if v.IsString() && (last == "arn" || strings.HasSuffix(last, "Arn")) && !arnPattern.MatchString(v.StringValue()) {
-			c.fail(path, "%q is not an ARN (IAM User Guide, Amazon Resource Names)", v.StringValue())
+			c.Add(path, "%q is not an ARN (IAM User Guide, Amazon Resource Names)", v.StringValue())
 		}
 		for _, r := range rules {
 			if len(r.types) > 0 && !slices.Contains(r.types, tok) {
@@ -88,7 +92,7 @@ func (c *checker) refuse(tok string, inputs resource.PropertyMap) {
 				continue
 			}
 			if why := r.refuse(v); why != "" {
-				c.fail(path, "%s (%s)", why, r.source)
+				c.Add(path, "%s (%s)", why, r.source)
 			}
 		}
 	})
@@ -96,7 +100,7 @@ func (c *checker) refuse(tok string, inputs resource.PropertyMap) {
 
 // walk visits every known value with its path and its path without indices.
 func walk(path, pattern string, v resource.PropertyValue, visit func(path, pattern string, v resource.PropertyValue)) {
-	v = unmarked(v)
+	v = value.Unmarked(v)
 	if pattern != "" && !v.IsComputed() && !v.IsNull() {
 		visit(path, pattern, v)
 	}
@@ -108,7 +112,7 @@ func walk(path, pattern string, v resource.PropertyValue, visit func(path, patte
 	case v.IsObject():
 		for _, key := range v.ObjectValue().StableKeys() {
 			if !strings.HasPrefix(string(key), "__") {
-				walk(joinKey(path, string(key)), join(pattern, string(key)), v.ObjectValue()[key], visit)
+				walk(value.JoinKey(path, string(key)), value.Join(pattern, string(key)), v.ObjectValue()[key], visit)
 			}
 		}
 	}
@@ -116,18 +120,11 @@ func walk(path, pattern string, v resource.PropertyValue, visit func(path, patte
 
 // walkItem goes into the objects of a list, whose rules are the list's own.
 func walkItem(path, pattern string, v resource.PropertyValue, visit func(path, pattern string, v resource.PropertyValue)) {
-	if v = unmarked(v); v.IsObject() {
+	if v = value.Unmarked(v); v.IsObject() {
 		for _, key := range v.ObjectValue().StableKeys() {
-			walk(joinKey(path, string(key)), join(pattern, string(key)), v.ObjectValue()[key], visit)
+			walk(value.JoinKey(path, string(key)), value.Join(pattern, string(key)), v.ObjectValue()[key], visit)
 		}
 	}
-}
-
-func unmarked(v resource.PropertyValue) resource.PropertyValue {
-	for v.IsSecret() {
-		v = v.SecretValue().Element
-	}
-	return v
 }
 
 func cidr(low, high int) func(resource.PropertyValue) string {
@@ -155,7 +152,7 @@ func each(one func(resource.PropertyValue) string) func(resource.PropertyValue) 
 		}
 		var all []string
 		for _, item := range v.ArrayValue() {
-			if item = unmarked(item); item.IsComputed() {
+			if item = value.Unmarked(item); item.IsComputed() {
 				continue
 			}
 			if why := one(item); why != "" {

@@ -11,13 +11,16 @@ import (
 	"testing"
 
 	"github.com/pulumi/pulumi/sdk/v3/go/common/resource"
-	"github.com/pulumi/pulumi/sdk/v3/go/common/resource/plugin"
 	pulumirpc "github.com/pulumi/pulumi/sdk/v3/proto/go"
 	"google.golang.org/protobuf/types/known/structpb"
+
+	"github.com/loja-veloz/platform/tools/internal/standin/cli"
+	"github.com/loja-veloz/platform/tools/internal/standin/schema"
+	"github.com/loja-veloz/platform/tools/internal/standin/value"
 )
 
 var sourceOnce = sync.OnceValues(func() (string, error) {
-	out, err := exec.Command("go", "mod", "download", "-json", Module+"@v"+Version).Output()
+	out, err := exec.Command("go", "mod", "download", "-json", schema.Module+"@v"+schema.Version).Output()
 	if err != nil {
 		return "", err
 	}
@@ -25,12 +28,12 @@ var sourceOnce = sync.OnceValues(func() (string, error) {
 	return m.Dir, json.Unmarshal(out, &m)
 })
 
-var sharedSource = sync.OnceValue(func() *Source {
+var sharedSource = sync.OnceValue(func() *schema.Source {
 	dir, err := sourceOnce()
 	if err != nil {
 		return nil
 	}
-	return NewSource(dir)
+	return schema.NewSource(dir)
 })
 
 // bench is a provider with a world of its own.
@@ -45,13 +48,13 @@ func newBench(t *testing.T) *bench {
 	if err != nil {
 		t.Fatalf("sources of pulumi-aws: %v", err)
 	}
-	t.Setenv(SourceVariable, dir)
+	t.Setenv(schema.SourceVariable, dir)
 	t.Setenv(WorldVariable, t.TempDir())
 	p, err := NewProvider("")
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.source = func() (*Source, error) { return sharedSource(), nil }
+	p.source = func() (*schema.Source, error) { return sharedSource(), nil }
 	b := &bench{t, p}
 	if _, err := p.Configure(t.Context(), &pulumirpc.ConfigureRequest{Args: b.proto(map[string]any{
 		"region": "sa-east-1", "allowedAccountIds": `["123456789012"]`, "defaultTags": `{"tags":{"Project":"loja"}}`,
@@ -70,7 +73,7 @@ func (b *bench) proto(m any) *structpb.Struct {
 	case map[string]any:
 		props = resource.NewPropertyMapFromMap(m)
 	}
-	s, err := plugin.MarshalProperties(props, marshalOptions("test"))
+	s, err := value.Marshal("test", props)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -79,7 +82,7 @@ func (b *bench) proto(m any) *structpb.Struct {
 
 func (b *bench) props(s *structpb.Struct) resource.PropertyMap {
 	b.Helper()
-	m, err := unmarshal("test", s)
+	m, err := value.Unmarshal("test", s)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -221,7 +224,7 @@ func TestUnknownsPassAndSecretsAreKept(t *testing.T) {
 		"password":            resource.MakeSecret(resource.NewProperty("hunter2")),
 		"username":            resource.NewProperty("app"),
 		"skipFinalSnapshot":   resource.NewProperty(true),
-		"vpcSecurityGroupIds": resource.NewProperty([]resource.PropertyValue{resource.MakeComputed(resource.NewProperty(""))}),
+		"vpcSecurityGroupIds": resource.NewProperty([]resource.PropertyValue{value.Unknown()}),
 	}
 	checked := b.props(b.checked(rdsType, "x", inputs))
 	if !checked["password"].IsSecret() || !checked["vpcSecurityGroupIds"].ContainsUnknowns() {
@@ -291,9 +294,9 @@ func TestReplacements(t *testing.T) {
 func TestTablesNameProperties(t *testing.T) {
 	b := newBench(t)
 	source, _ := b.p.source()
-	has := func(t *Type, path []string) bool {
+	has := func(t *schema.Type, path []string) bool {
 		for len(path) > 0 {
-			for t.Kind == List || t.Kind == Map {
+			for t.Kind == schema.List || t.Kind == schema.Map {
 				t = t.Elem
 			}
 			fields, err := t.Fields()
@@ -380,20 +383,20 @@ func TestIdsAreDeterministic(t *testing.T) {
 		_, repo := b.create("aws:ecr/repository:Repository", "web", map[string]any{"name": "loja/web"})
 		_, db := b.create(rdsType, "db", map[string]any{"instanceClass": "db.t4g.micro", "identifier": "loja", "manageMasterUserPassword": true})
 		secrets := db["masterUserSecrets"].ArrayValue()[0].ObjectValue()
-		*into = []string{vpc, text(out, "arn"), role, text(roleOut, "arn"), text(repo, "repositoryUrl"), text(db, "endpoint"), text(secrets, "secretArn")}
-		if !strings.HasPrefix(vpc, "vpc-") || len(vpc) != len("vpc-")+17 || text(out, "arn") != "arn:aws:ec2:sa-east-1:123456789012:vpc/"+vpc {
-			t.Errorf("vpc %s, arn %s", vpc, text(out, "arn"))
+		*into = []string{vpc, value.Text(out, "arn"), role, value.Text(roleOut, "arn"), value.Text(repo, "repositoryUrl"), value.Text(db, "endpoint"), value.Text(secrets, "secretArn")}
+		if !strings.HasPrefix(vpc, "vpc-") || len(vpc) != len("vpc-")+17 || value.Text(out, "arn") != "arn:aws:ec2:sa-east-1:123456789012:vpc/"+vpc {
+			t.Errorf("vpc %s, arn %s", vpc, value.Text(out, "arn"))
 		}
-		if text(roleOut, "arn") != "arn:aws:iam::123456789012:role/"+role || !strings.HasPrefix(role, "role-") {
-			t.Errorf("role %s: %s", role, text(roleOut, "arn"))
+		if value.Text(roleOut, "arn") != "arn:aws:iam::123456789012:role/"+role || !strings.HasPrefix(role, "role-") {
+			t.Errorf("role %s: %s", role, value.Text(roleOut, "arn"))
 		}
-		if got := text(repo, "repositoryUrl"); got != "123456789012.dkr.ecr.sa-east-1.amazonaws.com/loja/web" {
+		if got := value.Text(repo, "repositoryUrl"); got != "123456789012.dkr.ecr.sa-east-1.amazonaws.com/loja/web" {
 			t.Errorf("repository: %s", got)
 		}
-		if got := text(db, "endpoint"); got != text(db, "address")+":5432" || !strings.HasPrefix(got, "loja.") {
+		if got := value.Text(db, "endpoint"); got != value.Text(db, "address")+":5432" || !strings.HasPrefix(got, "loja.") {
 			t.Errorf("endpoint: %s", got)
 		}
-		if tags := out["tagsAll"]; !tags.IsObject() || text(tags.ObjectValue(), "Project") != "loja" {
+		if tags := out["tagsAll"]; !tags.IsObject() || value.Text(tags.ObjectValue(), "Project") != "loja" {
 			t.Errorf("tagsAll: %v", tags)
 		}
 	}
@@ -407,12 +410,12 @@ func TestCluster(t *testing.T) {
 	vpc, _ := b.create(vpcType, "vpc", map[string]any{"cidrBlock": "10.0.0.0/16"})
 	subnet, _ := b.create(subnetType, "a", map[string]any{"vpcId": vpc, "cidrBlock": "10.0.0.0/24"})
 	_, role := b.create(roleType, "role", map[string]any{"assumeRolePolicy": trust})
-	inputs := map[string]any{"name": "loja", "roleArn": text(role, "arn"), "vpcConfig": map[string]any{"subnetIds": []any{subnet}}}
+	inputs := map[string]any{"name": "loja", "roleArn": value.Text(role, "arn"), "vpcConfig": map[string]any{"subnetIds": []any{subnet}}}
 	id, out := b.create(clusterType, "cluster", inputs)
-	if id != "loja" || !strings.HasSuffix(text(out, "endpoint"), ".gr7.sa-east-1.eks.amazonaws.com") {
-		t.Errorf("%s %s", id, text(out, "endpoint"))
+	if id != "loja" || !strings.HasSuffix(value.Text(out, "endpoint"), ".gr7.sa-east-1.eks.amazonaws.com") {
+		t.Errorf("%s %s", id, value.Text(out, "endpoint"))
 	}
-	if v := out["vpcConfig"].ObjectValue(); text(v, "vpcId") != vpc || !strings.HasPrefix(text(v, "clusterSecurityGroupId"), "sg-") {
+	if v := out["vpcConfig"].ObjectValue(); value.Text(v, "vpcId") != vpc || !strings.HasPrefix(value.Text(v, "clusterSecurityGroupId"), "sg-") {
 		t.Errorf("vpcConfig: %v", v)
 	}
 	if err := b.delete(clusterType, "cluster", id); err != nil {
@@ -421,7 +424,7 @@ func TestCluster(t *testing.T) {
 	t.Setenv(EndpointVariable, "https://127.0.0.1:6443")
 	t.Setenv(AuthorityVariable, "Q0E=")
 	_, out = b.create(clusterType, "cluster", inputs)
-	if text(out, "endpoint") != "https://127.0.0.1:6443" || text(out["certificateAuthority"].ObjectValue(), "data") != "Q0E=" {
+	if value.Text(out, "endpoint") != "https://127.0.0.1:6443" || value.Text(out["certificateAuthority"].ObjectValue(), "data") != "Q0E=" {
 		t.Errorf("%v", out)
 	}
 }
@@ -488,14 +491,14 @@ func TestUpdateKeepsWhatAWSGave(t *testing.T) {
 		t.Fatal(err)
 	}
 	after := b.props(r.GetProperties())
-	if text(after, "arn") != text(out, "arn") || after["latestVersion"].NumberValue() != 2 || text(after, "imageId") != "ami-1" {
+	if value.Text(after, "arn") != value.Text(out, "arn") || after["latestVersion"].NumberValue() != 2 || value.Text(after, "imageId") != "ami-1" {
 		t.Errorf("%v", after)
 	}
 	preview, err := b.p.Update(t.Context(), &pulumirpc.UpdateRequest{Urn: urnOf(tok, "lt"), Id: id, Olds: b.proto(out), News: news, Preview: true})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if p := b.props(preview.GetProperties()); !p["latestVersion"].IsComputed() || text(p, "arn") != text(out, "arn") {
+	if p := b.props(preview.GetProperties()); !p["latestVersion"].IsComputed() || value.Text(p, "arn") != value.Text(out, "arn") {
 		t.Errorf("%v", p)
 	}
 }
@@ -506,11 +509,11 @@ func TestInvokes(t *testing.T) {
 		return b.p.Invoke(t.Context(), &pulumirpc.InvokeRequest{Tok: tok, Args: b.proto(args)})
 	}
 	r, err := invoke("aws:index/getPartition:getPartition", nil)
-	if err != nil || text(b.props(r.GetReturn()), "dnsSuffix") != "amazonaws.com" || text(b.props(r.GetReturn()), "reverseDnsPrefix") != "com.amazonaws" {
+	if err != nil || value.Text(b.props(r.GetReturn()), "dnsSuffix") != "amazonaws.com" || value.Text(b.props(r.GetReturn()), "reverseDnsPrefix") != "com.amazonaws" {
 		t.Errorf("%v %v", r, err)
 	}
 	r, err = invoke("aws:index/getCallerIdentity:getCallerIdentity", nil)
-	if err != nil || text(b.props(r.GetReturn()), "accountId") != "123456789012" {
+	if err != nil || value.Text(b.props(r.GetReturn()), "accountId") != "123456789012" {
 		t.Errorf("%v %v", r, err)
 	}
 	if r, err = invoke("aws:index/getRegion:getRegion", map[string]any{"nme": "x"}); err != nil || len(r.GetFailures()) != 1 {
@@ -535,13 +538,13 @@ func TestCreateNeedsAWorld(t *testing.T) {
 }
 
 func TestCLI(t *testing.T) {
-	env := map[string]string{TokenVariable: "t"}
+	env := map[string]string{cli.TokenVariable: "t"}
 	var out strings.Builder
-	if err := CLI([]string{"--version"}, func(k string) string { return env[k] }, &out); err != nil || !strings.HasPrefix(out.String(), "aws-cli/2.") {
+	if err := cli.AWS([]string{"--version"}, func(k string) string { return env[k] }, &out); err != nil || !strings.HasPrefix(out.String(), "aws-cli/2.") {
 		t.Errorf("%v %s", err, out.String())
 	}
 	out.Reset()
-	if err := CLI([]string{"--region", "x", "eks", "get-token", "--cluster-name", "c", "--output", "json"}, func(k string) string { return env[k] }, &out); err != nil {
+	if err := cli.AWS([]string{"--region", "x", "eks", "get-token", "--cluster-name", "c", "--output", "json"}, func(k string) string { return env[k] }, &out); err != nil {
 		t.Fatal(err)
 	}
 	var c struct {
@@ -551,7 +554,7 @@ func TestCLI(t *testing.T) {
 	if err := json.Unmarshal([]byte(out.String()), &c); err != nil || c.Kind != "ExecCredential" || c.Status.Token != "t" {
 		t.Errorf("%v %s", err, out.String())
 	}
-	if err := CLI([]string{"s3", "ls"}, func(k string) string { return env[k] }, &out); err == nil {
+	if err := cli.AWS([]string{"s3", "ls"}, func(k string) string { return env[k] }, &out); err == nil {
 		t.Error("s3 ls was answered")
 	}
 }

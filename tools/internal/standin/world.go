@@ -14,9 +14,10 @@ import (
 	"syscall"
 
 	"github.com/pulumi/pulumi/sdk/v3/go/common/resource"
-	"github.com/pulumi/pulumi/sdk/v3/go/common/resource/plugin"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/types/known/structpb"
+
+	"github.com/loja-veloz/platform/tools/internal/standin/value"
 )
 
 // WorldVariable names the environment variable with the folder that holds what
@@ -126,7 +127,7 @@ func readObject(file string) (*Object, error) {
 		if err := protojson.Unmarshal(p.from, &s); err != nil {
 			return nil, fmt.Errorf("the stand-in's world: %s: %w", file, err)
 		}
-		m, err := plugin.UnmarshalProperties(&s, marshalOptions("world"))
+		m, err := value.Unmarshal("world", &s)
 		if err != nil {
 			return nil, fmt.Errorf("the stand-in's world: %s: %w", file, err)
 		}
@@ -143,7 +144,7 @@ func (w *World) Put(o *Object) error {
 		from resource.PropertyMap
 		to   *json.RawMessage
 	}{{o.Inputs, &f.Inputs}, {o.Outputs, &f.Outputs}} {
-		s, err := plugin.MarshalProperties(p.from, marshalOptions("world"))
+		s, err := value.Marshal("world", p.from)
 		if err != nil {
 			return fmt.Errorf("the stand-in's world: %w", err)
 		}
@@ -231,17 +232,17 @@ func (r reference) named(inputs resource.PropertyMap) []string {
 	at := inputs
 	path := strings.Split(r.property, ".")
 	for _, part := range path[:len(path)-1] {
-		v := plain(at[resource.PropertyKey(part)])
+		v := value.Plain(at[resource.PropertyKey(part)])
 		if !v.IsObject() {
 			return nil
 		}
 		at = v.ObjectValue()
 	}
 	last := path[len(path)-1]
-	if s := text(at, last); s != "" {
+	if s := value.Text(at, last); s != "" {
 		return []string{s}
 	}
-	return texts(at, last)
+	return value.Texts(at, last)
 }
 
 func (r reference) is(o *Object, named string) bool {
@@ -249,9 +250,9 @@ func (r reference) is(o *Object, named string) bool {
 	case "id":
 		return o.ID == named
 	case "id or arn":
-		return o.ID == named || text(o.Outputs, "arn") == named
+		return o.ID == named || value.Text(o.Outputs, "arn") == named
 	}
-	return text(o.Outputs, r.by) == named
+	return value.Text(o.Outputs, r.by) == named
 }
 
 // refuseCreate is why AWS would not create this, or nil.
@@ -284,18 +285,18 @@ func (w *World) refuseCreate(tok string, inputs resource.PropertyMap) error {
 //
 // Source: Amazon EC2 API, CreateSubnet: InvalidSubnet.Range, InvalidSubnet.Conflict.
 func (w *World) refuseSubnet(inputs resource.PropertyMap) error {
-	if text(inputs, "cidrBlock") == "" {
+	if value.Text(inputs, "cidrBlock") == "" {
 		return nil // IPv6 only
 	}
-	block, err := netip.ParsePrefix(text(inputs, "cidrBlock"))
+	block, err := netip.ParsePrefix(value.Text(inputs, "cidrBlock"))
 	if err != nil {
 		return fmt.Errorf("InvalidParameterValue: cidrBlock: %w", err)
 	}
-	vpc, err := w.Get("aws:ec2/vpc:Vpc", text(inputs, "vpcId"))
+	vpc, err := w.Get("aws:ec2/vpc:Vpc", value.Text(inputs, "vpcId"))
 	if err != nil || vpc == nil {
 		return err
 	}
-	if whole, err := netip.ParsePrefix(text(vpc.Inputs, "cidrBlock")); err == nil && (!whole.Contains(block.Addr()) || whole.Bits() > block.Bits()) {
+	if whole, err := netip.ParsePrefix(value.Text(vpc.Inputs, "cidrBlock")); err == nil && (!whole.Contains(block.Addr()) || whole.Bits() > block.Bits()) {
 		return fmt.Errorf("InvalidSubnet.Range: cidrBlock: %s is outside its VPC's %s", block, whole)
 	}
 	others, err := w.All("aws:ec2/subnet:Subnet")
@@ -303,8 +304,8 @@ func (w *World) refuseSubnet(inputs resource.PropertyMap) error {
 		return err
 	}
 	for _, o := range others {
-		other, err := netip.ParsePrefix(text(o.Inputs, "cidrBlock"))
-		if err == nil && text(o.Inputs, "vpcId") == vpc.ID && other.Overlaps(block) {
+		other, err := netip.ParsePrefix(value.Text(o.Inputs, "cidrBlock"))
+		if err == nil && value.Text(o.Inputs, "vpcId") == vpc.ID && other.Overlaps(block) {
 			return fmt.Errorf("InvalidSubnet.Conflict: cidrBlock: %s overlaps %s of %s", block, other, o.ID)
 		}
 	}
@@ -315,10 +316,10 @@ func (w *World) refuseSubnet(inputs resource.PropertyMap) error {
 func (w *World) refuseDelete(o *Object) error {
 	switch o.Type {
 	case "aws:rds/instance:Instance":
-		if flag(o.Outputs, "deletionProtection") {
+		if value.Flag(o.Outputs, "deletionProtection") {
 			return fmt.Errorf("InvalidParameterCombination: cannot delete protected DB instance %s, disable deletionProtection first", o.ID)
 		}
-		if !flag(o.Outputs, "skipFinalSnapshot") && text(o.Outputs, "finalSnapshotIdentifier") == "" {
+		if !value.Flag(o.Outputs, "skipFinalSnapshot") && value.Text(o.Outputs, "finalSnapshotIdentifier") == "" {
 			return fmt.Errorf("finalSnapshotIdentifier is required of %s when skipFinalSnapshot is false", o.ID)
 		}
 	case "aws:route53/zone:Zone":
@@ -327,7 +328,7 @@ func (w *World) refuseDelete(o *Object) error {
 			return err
 		}
 		for _, r := range records {
-			if text(r.Inputs, "zoneId") == o.ID && !flag(o.Outputs, "forceDestroy") {
+			if value.Text(r.Inputs, "zoneId") == o.ID && !value.Flag(o.Outputs, "forceDestroy") {
 				return fmt.Errorf("HostedZoneNotEmpty: %s still has %s", o.ID, r.ID)
 			}
 		}
@@ -349,8 +350,4 @@ func (w *World) refuseDelete(o *Object) error {
 		}
 	}
 	return nil
-}
-
-func marshalOptions(label string) plugin.MarshalOptions {
-	return plugin.MarshalOptions{Label: label, KeepUnknowns: true, KeepSecrets: true, SkipNulls: true}
 }

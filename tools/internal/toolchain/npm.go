@@ -25,17 +25,10 @@ type Package struct {
 // Install installs a package, once for each lock file, and returns the folder with its
 // node_modules. finish, if not nil, completes a new folder.
 func (c *Cache) Install(ctx context.Context, p Package, finish func(dir string) error) (string, error) {
-	from := filepath.Join(c.Pins, "..", p.Folder)
-	content, hash := map[string][]byte{}, sha256.New()
-	for _, name := range p.Files {
-		b, err := os.ReadFile(filepath.Join(from, name))
-		if err != nil {
-			return "", fmt.Errorf("pin of %s: %w", p.Title, err)
-		}
-		content[name] = b
-		hash.Write(b)
+	content, dir, err := c.locate(p)
+	if err != nil {
+		return "", err
 	}
-	dir := filepath.Join(c.Root, "tools", p.Name+"-"+hex.EncodeToString(hash.Sum(nil))[:10])
 	if _, err := os.Stat(dir); err == nil {
 		return dir, nil
 	}
@@ -73,4 +66,19 @@ func (c *Cache) Install(ctx context.Context, p Package, finish func(dir string) 
 		}
 	}
 	return dir, os.Rename(work, dir)
+}
+
+// locate reads the files that npm reads, and names the package's folder by their hash.
+func (c *Cache) locate(p Package) (content map[string][]byte, dir string, err error) {
+	hash := sha256.New()
+	content = map[string][]byte{}
+	for _, name := range p.Files {
+		b, err := os.ReadFile(filepath.Join(c.Pins, "..", p.Folder, name))
+		if err != nil {
+			return nil, "", fmt.Errorf("pin of %s: %w", p.Title, err)
+		}
+		content[name] = b
+		hash.Write(b)
+	}
+	return content, filepath.Join(c.Root, "tools", p.Name+"-"+hex.EncodeToString(hash.Sum(nil))[:10]), nil
 }

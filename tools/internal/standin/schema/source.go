@@ -1,12 +1,6 @@
-// Package standin is a Pulumi plugin that stands in for pulumi-aws where the
-// released plugin cannot be had. It reaches no cloud. What it knows of
-// resource types it reads from the Go sources of pulumi-aws's SDK, so that it
-// accepts what those types accept and nothing else; what AWS itself would
-// refuse, replace or answer is in small tables with their sources.
-package standin
+package schema
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -18,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -67,72 +62,8 @@ func SourceDir(ctx context.Context) (string, error) {
 	return "", fmt.Errorf("no sources of %s v%s (set %s to their folder): %w", Module, Version, SourceVariable, err)
 }
 
-// A Kind is what a property's value must be.
-type Kind int
-
-// The kinds of the SDK's plain Go types.
-const (
-	Any Kind = iota // interface{}: a string, or an object that becomes JSON
-	String
-	Integer
-	Number
-	Boolean
-	List
-	Map
-	Nested
-	File // an asset or archive
-)
-
-func (k Kind) String() string {
-	return [...]string{"any value", "a string", "a whole number", "a number", "a boolean", "a list", "a map", "an object", "an asset or archive"}[k]
-}
-
-// A Type is the type of a property. Fields of an object are read on demand,
-// since objects refer to each other.
-type Type struct {
-	Kind   Kind
-	Elem   *Type // of a list or map
-	object *object
-}
-
-type object struct {
-	source *Source
-	pkg    string
-	name   string
-}
-
-// A Field is one property of a resource, function or nested object.
-type Field struct {
-	Type     *Type
-	Optional bool // for a nested object: the Go field is a pointer, list or map
-	Computed bool // for a resource's output: always set, though it may not be an input
-}
-
-// Fields of an object, by property.
-func (t *Type) Fields() (map[string]Field, error) {
-	if t.object == nil {
-		return nil, nil
-	}
-	return t.object.source.structOf(t.object.pkg, t.object.name)
-}
-
-// A Resource is what is known of a resource type.
-type Resource struct {
-	Token         string
-	Inputs        map[string]Field
-	Required      []string
-	Outputs       map[string]Field // of the state, inputs among them
-	SecretOutputs []string
-}
-
-// A Function is what is known of a function.
-type Function struct {
-	Token  string
-	Inputs map[string]Field
-}
-
-// A Source reads types from the SDK's sources, each once and only when asked
-// for. It is safe for concurrent use.
+// A Source reads types from the SDK's sources, each once and on
+// demand. It is safe for concurrent use.
 type Source struct {
 	dir       string // of the module
 	mutex     sync.Mutex
@@ -181,33 +112,9 @@ func (s *Source) find(tok string) (pkg, file string, err error) {
 		return "", "", err
 	}
 	if s.tokens[pkg] == nil {
-		files, err := filepath.Glob(filepath.Join(s.folder(pkg), "*.go"))
-		if err != nil {
+		if s.tokens[pkg], err = registered(s.folder(pkg)); err != nil {
 			return "", "", err
 		}
-		index := map[string]string{}
-		for _, f := range files {
-			if strings.HasPrefix(filepath.Base(f), "pulumi") {
-				continue
-			}
-			b, err := os.ReadFile(f)
-			if err != nil {
-				return "", "", fmt.Errorf("sources of pulumi-aws: %w", err)
-			}
-			for _, call := range []string{`ctx.RegisterResource("`, `ctx.Invoke("`} {
-				for rest := b; ; {
-					i := bytes.Index(rest, []byte(call))
-					if i < 0 {
-						break
-					}
-					rest = rest[i+len(call):]
-					if end := bytes.IndexByte(rest, '"'); end > 0 {
-						index[string(rest[:end])] = f
-					}
-				}
-			}
-		}
-		s.tokens[pkg] = index
 	}
 	file, ok := s.tokens[pkg][tok]
 	if !ok {
@@ -215,6 +122,31 @@ func (s *Source) find(tok string) (pkg, file string, err error) {
 	}
 	return pkg, file, nil
 }
+
+// registered are the tokens of a package's resources and functions, with the file
+// that calls the engine with each.
+func registered(folder string) (map[string]string, error) {
+	files, err := filepath.Glob(filepath.Join(folder, "*.go"))
+	if err != nil {
+		return nil, err
+	}
+	index := map[string]string{}
+	for _, f := range files {
+		if strings.HasPrefix(filepath.Base(f), "pulumi") {
+			continue
+		}
+		b, err := os.ReadFile(f)
+		if err != nil {
+			return nil, fmt.Errorf("sources of pulumi-aws: %w", err)
+		}
+		for _, match := range calls.FindAllSubmatch(b, -1) {
+			index[string(match[1])] = f
+		}
+	}
+	return index, nil
+}
+
+var calls = regexp.MustCompile(`ctx\.(?:RegisterResource|Invoke)\("([^"]+)"`)
 
 func (s *Source) parse(file string) (*ast.File, error) {
 	if f := s.files[file]; f != nil {
@@ -251,56 +183,71 @@ func (s *Source) Resource(tok string) (*Resource, error) {
 		return nil, fmt.Errorf("%w type: %s", ErrUnknown, tok)
 	}
 	name := strings.TrimPrefix(constructor.Name.Name, "New")
-	r := &Resource{Token: tok}
+	r := &Resource{Token: tok, Outputs: map[string]Field{}}
 	goNames := map[string]string{}
-	inputs := structsIn(f)[lowerFirst(name)+"Args"]
+	structs := structsIn(f)
+	inputs := structs[lowerFirst(name)+"Args"]
 	if inputs == nil {
 		return nil, fmt.Errorf("sources of pulumi-aws: %s has no arguments", tok)
 	}
 	r.Inputs = s.fields(pkg, inputs, goNames)
-	r.Outputs = map[string]Field{}
-	if state := structsIn(f)[lowerFirst(name)+"State"]; state != nil {
+	if state := structs[lowerFirst(name)+"State"]; state != nil {
 		r.Outputs = s.fields(pkg, state, nil)
 	}
-	if result := structsIn(f)[name]; result != nil {
-		for _, field := range result.Fields.List {
-			property := tag(field)
-			known, ok := r.Outputs[property]
-			selector, isSelector := field.Type.(*ast.SelectorExpr)
-			if !ok || !isSelector {
-				continue
-			}
-			switch selector.Sel.Name {
-			case "StringOutput", "IntOutput", "BoolOutput", "Float64Output":
-				known.Computed = true
-				r.Outputs[property] = known
-			}
+	if result := structs[name]; result != nil {
+		r.markComputed(result)
+	}
+	r.readConstructor(constructor, goNames)
+	s.resources[tok] = r
+	return r, nil
+}
+
+// markComputed marks the outputs that are always set: their Go type is no pointer.
+func (r *Resource) markComputed(result *ast.StructType) {
+	for _, field := range result.Fields.List {
+		property := tag(field)
+		known, ok := r.Outputs[property]
+		selector, isSelector := field.Type.(*ast.SelectorExpr)
+		if !ok || !isSelector {
+			continue
+		}
+		switch selector.Sel.Name {
+		case "StringOutput", "IntOutput", "BoolOutput", "Float64Output":
+			known.Computed = true
+			r.Outputs[property] = known
 		}
 	}
+}
+
+// readConstructor finds the arguments that a constructor requires and the outputs
+// that it declares secret.
+func (r *Resource) readConstructor(constructor *ast.FuncDecl, goNames map[string]string) {
 	ast.Inspect(constructor, func(n ast.Node) bool {
 		switch n := n.(type) {
 		case *ast.IfStmt:
-			if field := nilChecked(n.Cond); field != "" && returns(n.Body) {
-				if property := goNames[field]; property != "" {
-					r.Required = append(r.Required, property)
-				}
+			if property := goNames[nilChecked(n.Cond)]; property != "" && returns(n.Body) {
+				r.Required = append(r.Required, property)
 			}
 		case *ast.CallExpr:
 			if called(n) == "AdditionalSecretOutputs" {
-				ast.Inspect(n, func(n ast.Node) bool {
-					if lit, ok := n.(*ast.BasicLit); ok && lit.Kind == token.STRING {
-						if v, err := strconv.Unquote(lit.Value); err == nil {
-							r.SecretOutputs = append(r.SecretOutputs, v)
-						}
-					}
-					return true
-				})
+				r.SecretOutputs = append(r.SecretOutputs, stringsIn(n)...)
 			}
 		}
 		return true
 	})
-	s.resources[tok] = r
-	return r, nil
+}
+
+func stringsIn(n ast.Node) []string {
+	var all []string
+	ast.Inspect(n, func(n ast.Node) bool {
+		if lit, ok := n.(*ast.BasicLit); ok && lit.Kind == token.STRING {
+			if v, err := strconv.Unquote(lit.Value); err == nil {
+				all = append(all, v)
+			}
+		}
+		return true
+	})
+	return all
 }
 
 // Function is what the SDK says of a function's arguments.
@@ -336,9 +283,8 @@ func (s *Source) Function(tok string) (*Function, error) {
 	return fn, nil
 }
 
-// structOf is the fields of a nested object. The caller may or may not hold
-// no lock: objects are read while values are checked, never while a resource
-// is read.
+// structOf is the fields of a nested object. It takes the lock: objects are read
+// while values are checked, never while a resource is read.
 func (s *Source) structOf(pkg, name string) (map[string]Field, error) {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()

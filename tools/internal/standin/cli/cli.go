@@ -1,4 +1,6 @@
-package standin
+// Package cli stands in for the few commands of the AWS CLI and of kubectl that the
+// EKS component and EKS's kubeconfig run.
+package cli
 
 import (
 	"encoding/json"
@@ -8,7 +10,7 @@ import (
 	"slices"
 )
 
-// Environment variables with what the stand-in's aws hands to Kubernetes
+// Environment variables with what the stand-in hands to Kubernetes
 // clients: a token, or the files of a client certificate and its key.
 const (
 	TokenVariable       = "LOJA_STANDIN_EKS_TOKEN"
@@ -29,9 +31,9 @@ type credentialStatus struct {
 	Key         string `json:"clientKeyData,omitempty"`
 }
 
-// CLI stands in for the AWS CLI as far as EKS needs it: --version, which the
+// AWS stands in for the AWS CLI as far as EKS needs it: --version, which the
 // EKS component asks for even in a preview, and eks get-token.
-func CLI(args []string, getenv func(string) string, out io.Writer) error {
+func AWS(args []string, getenv func(string) string, out io.Writer) error {
 	if slices.Equal(args, []string{"--version"}) {
 		_, err := fmt.Fprintln(out, "aws-cli/2.27.0 stand-in")
 		return err

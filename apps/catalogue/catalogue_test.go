@@ -128,7 +128,7 @@ func TestWhatIsRefused(t *testing.T) {
 		"calls nobody":          {"port: 8081\ncalls: {ghost: GHOST_URL}", "calls: there is no program ghost"},
 		"reads no database":     {"port: 8081\nreads: {other: URL}", "reads: there is no program other with a database"},
 		"variable":              {"port: 8081\nsettings: {auth: {default: x}}", `"auth" is not the name of a variable`},
-		"variable twice":        {"port: 8081\ncalls: {other: URL}\nsettings: {URL: {default: x}}", "settings.URL: URL is already set by calls.other"},
+		"variable twice":        {"port: 8081\ncalls: {other: A}\nsettings: {A: {default: x}}", "A is already set by calls.other"},
 		"default and config":    {"port: 8081\nsettings: {A: {default: x, config: shop.a}}", "settings.A: give either default or config"},
 		"config key":            {"port: 8081\nsettings: {A: {config: shop}}", `settings.A.config: "shop" is not a configuration key`},
 		"condition":             {"port: 8081\ninternet: {when: {acquirer: x}}", "internet.when: \"acquirer\" is not a configuration key"},

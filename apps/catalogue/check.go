@@ -22,8 +22,8 @@ var (
 // CheckName says what is wrong with the name of a program, or nothing.
 func CheckName(name string) error {
 	if !nameForm.MatchString(name) || len(name) > maxName {
-		return fmt.Errorf("%q is not a valid name: use lower-case letters, digits and single hyphens, a letter first, at most %d characters",
-			name, maxName)
+		return fmt.Errorf("%q is not a valid name: use lower-case letters, digits and single hyphens, a letter first, "+
+			"at most %d characters", name, maxName)
 	}
 	return nil
 }
@@ -225,8 +225,8 @@ func cycle(waiting []Program) error {
 	var walk []string
 	for name := waiting[0].Name; ; {
 		if i := slices.Index(walk, name); i >= 0 {
-			circle := append(walk[i:], name)
-			return fmt.Errorf("apps/%s/%s: calls: a circle, in which nothing can start first: %s", name, File, strings.Join(circle, " > "))
+			circle := strings.Join(append(walk[i:len(walk):len(walk)], name), " > ")
+			return fmt.Errorf("apps/%s/%s: calls: a circle, in which nothing can start first: %s", name, File, circle)
 		}
 		walk = append(walk, name)
 		for _, call := range byName[name].Calls {

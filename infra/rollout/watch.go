@@ -46,14 +46,14 @@ type Watch struct {
 	failedSince, silentSince time.Time
 }
 
-// A Failure says that an update was aborted or is degraded, and why.
-type Failure struct{ sentence string }
+// A FailureError says that an update was aborted or is degraded, and why.
+type FailureError struct{ sentence string }
 
-func (f *Failure) Error() string { return f.sentence }
+func (f *FailureError) Error() string { return f.sentence }
 
 // Until polls until the Rollout that the API server has now is healthy, and returns
 // it. It fails, saying why, within 10 seconds of the Rollout's abort or degradation
-// (a *Failure), when the time is over, when the Rollout is deleted, when the API
+// (a *FailureError), when the time is over, when the Rollout is deleted, when the API
 // server does not answer for 30 seconds, and when ctx ends.
 func (w *Watch) Until(ctx context.Context) (*Rollout, error) {
 	w.began = time.Now()
@@ -149,7 +149,7 @@ func (w *Watch) failure(ctx context.Context, r *Rollout) error {
 		sentence += ". The controller does not take the traffic back while the Rollout is paused and its size changes. " +
 			"End the pause: " + w.patch("pauseConditions", "null")
 	}
-	return &Failure{sentence}
+	return &FailureError{sentence}
 }
 
 // patch is the command that changes one field of the status.

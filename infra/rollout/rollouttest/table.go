@@ -48,12 +48,16 @@ func progressCases() []Case {
 	invalid := seen(`"phase":"Degraded","message":"InvalidSpec: Service web-canary not found",` + given + weight0)
 	return []Case{{
 		Name: "healthy", Rollouts: []json.RawMessage{unseen, paused(), paused(), healthy},
-		Lines: []string{"web: the Rollouts controller has not seen the update yet", atStep, "web: healthy: the new version has all traffic"},
+		Lines: []string{
+			"web: the Rollouts controller has not seen the update yet", atStep, "web: healthy: the new version has all traffic",
+		},
 	}, {
 		Name: "first version", Rollouts: []json.RawMessage{
 			seen(`"phase":"Progressing","message":"more replicas need to be updated","currentPodHash":"new","currentStepIndex":4`), healthy,
 		},
-		Lines: []string{"web: 0 pods updated, 0 available, more replicas need to be updated", "web: healthy: the new version has all traffic"},
+		Lines: []string{
+			"web: 0 pods updated, 0 available, more replicas need to be updated", "web: healthy: the new version has all traffic",
+		},
 	}, {
 		Name: "failure that passes", Rollouts: []json.RawMessage{invalid, invalid, paused(), invalid, invalid, healthy},
 		Lines: []string{atStep, "web: healthy: the new version has all traffic"},
@@ -130,7 +134,8 @@ func reasonCases() []Case {
 		failing("not ready", append(container(`"ready":false,"state":{"running":{}}`), container(`"ready":true,"state":{"running":{}}`)...),
 			"2 of 4 new pods running but not ready: "+Image),
 		failing("not scheduled", []json.RawMessage{json.RawMessage(
-			`{"status":{"conditions":[{"type":"PodScheduled","status":"False","message":"0/1 nodes are available: 1 Insufficient cpu."}]}}`)},
+			`{"status":{"conditions":[{"type":"PodScheduled","status":"False",
+			"message":"0/1 nodes are available: 1 Insufficient cpu."}]}}`)},
 			"1 of 1 new pods not scheduled: 0/1 nodes are available: 1 Insufficient cpu."),
 		analysed("failed metric of the background analysis", "currentBackgroundAnalysisRunStatus",
 			`{"status":{"metricResults":[{"name":"latency","phase":"Successful"},
@@ -138,7 +143,8 @@ func reasonCases() []Case {
 			"measurements":[{"phase":"Successful","value":"[0.01]"},{"phase":"Failed","value":"[0.31]"}]}]}}`,
 			`metric "errors": Failed, too many (last value [0.31])`),
 		analysed("failed metric of a step's analysis", "currentStepAnalysisRunStatus",
-			`{"status":{"metricResults":[{"name":"errors","phase":"Running"},{"name":"latency","phase":"Error","message":"no such host"}]}}`,
+			`{"status":{"metricResults":[{"name":"errors","phase":"Running"},
+			{"name":"latency","phase":"Error","message":"no such host"}]}}`,
 			`metric "latency": Error, no such host`),
 	}
 }

@@ -147,7 +147,7 @@ func Abort(ctx context.Context, w Workspace, service string) error {
 	if err := c.patchStatus(ctx, service, `{"status":{"abort":true}}`); err != nil {
 		return err
 	}
-	var failed *rollout.Failure
+	var failed *rollout.FailureError
 	if err := c.show(ctx, service); !errors.As(err, &failed) {
 		return errors.Join(errors.New("the rollout ended before it could be aborted"), err)
 	}

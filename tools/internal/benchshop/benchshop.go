@@ -211,7 +211,7 @@ func (b *bench) gateway(ctx context.Context, traefik, nginx string, nginxEnv []s
 	b.Out.Step("api-gateway, Traefik and nginx before one upstream")
 	p := proxies{dir: b.dir}
 	defer func() { err = errors.Join(err, p.stop()) }()
-	if err := p.start(ctx, self, b.gatewayEnv(), filepath.Join(b.dir, "release", gatewayName), traefik, nginx, nginxEnv); err != nil {
+	if err := p.start(ctx, self, b.gatewayEnv, filepath.Join(b.dir, "release", gatewayName), traefik, nginx, nginxEnv); err != nil {
 		return err
 	}
 	if err := compare(ctx, p.list, b.length(5*time.Second), b.Out.Step); err != nil {

@@ -80,7 +80,7 @@ func (o *ordersRun) analyze(ctx context.Context, databases ...string) error {
 func (o *ordersRun) place(ctx context.Context, clients int, length time.Duration) (run, error) {
 	r := closed(ctx, o.buyers.target(), clients, length)
 	o.note(fmt.Sprintf("%d buyers", clients), r)
-	return r, cause(ctx, ctx.Err())
+	return r, context.Cause(ctx)
 }
 
 func (o *ordersRun) note(what string, r run) {
@@ -297,7 +297,7 @@ func (o *ordersRun) latencyAtHalfLoad(ctx context.Context) error {
 	o.Out.Step("latency at %.0f orders/s", o.halfLoad())
 	o.late = open(ctx, o.buyers.target(), o.halfLoad(), o.bench.length(20*time.Second))
 	o.note("at half load", o.late)
-	return cause(ctx, ctx.Err())
+	return context.Cause(ctx)
 }
 
 // percent is each value in percent of the other's of the same round.

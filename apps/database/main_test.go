@@ -536,7 +536,7 @@ func TestFaultsOfTheSettingsAreToldByName(t *testing.T) {
 		change map[string]string
 		want   []string
 	}{
-		{nil, nil, []string{"setup or admin"}},
+		{nil, nil, []string{"admin or setup"}},
 		{[]string{"start"}, nil, []string{`"start"`}},
 		{[]string{"setup", "-v"}, nil, []string{`"-v"`}},
 		{[]string{"setup"}, map[string]string{"ADMIN_DATABASE_URL": "", "DATABASES": "", "SECRETS_FILE": "", "WAIT_TIMEOUT": "soon"}, []string{

@@ -67,6 +67,8 @@ func main() {
 // settings are the service's own.
 type settings struct {
 	server     server.Settings
+	log        logging.Settings
+	traces     telemetry.Settings
 	database   postgres.Settings
 	estoque    string
 	pagamentos string
@@ -82,6 +84,8 @@ func readSettings(args []string, getenv func(string) string) (settings, error) {
 		pagamentos: env.HTTPURL("PAGAMENTOS_URL"),
 		lease:      env.Duration("CHECKOUT_LEASE", 30*time.Second, 3*time.Second, 10*time.Minute),
 	}
+	s.log = logging.ReadSettings(env, s.server.Identity.Service)
+	s.traces = telemetry.ReadSettings(env, s.server.Identity)
 	for variable, value := range map[string]string{"ESTOQUE_URL": s.estoque, "PAGAMENTOS_URL": s.pagamentos} {
 		if value == "" {
 			env.Reject(variable, "missing")
@@ -100,8 +104,8 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout 
 	if err != nil {
 		return err
 	}
-	logger := logging.New(stdout, s.server.Log)
-	tracing, err := telemetry.Start(ctx, s.server.Telemetry, logger)
+	logger := logging.New(stdout, s.log)
+	tracing, err := telemetry.Start(ctx, s.traces, logger)
 	if err != nil {
 		return fmt.Errorf("starting telemetry: %w", err)
 	}

@@ -559,3 +559,15 @@ func FuzzCursor(f *testing.F) {
 		}
 	})
 }
+
+func TestTheDocumentGivesTheSameLimits(t *testing.T) {
+	apitest.CheckLimits(t, contract.Document, map[string]apitest.Limit{
+		"ItemRequest.name":                      {Min: 1, Max: maxName},
+		"ItemRequest.description":               {Max: maxDescription},
+		"ReservationLineRequest.quantity":       {Min: 1, Max: maxUnits},
+		"ReservationRequest.lines":              {Min: 1, Max: maxLines},
+		"ReservationRequest.expires_in_seconds": {Min: 1, Max: maxKeep, Default: defaultKeep},
+		"TopUp.quantity":                        {Min: 1, Max: maxTopUp},
+		"TopUp.reason":                          {Min: 1, Max: maxReason},
+	})
+}

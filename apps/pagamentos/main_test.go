@@ -28,6 +28,7 @@ import (
 	"github.com/loja-veloz/platform/apps/internal/service"
 	"github.com/loja-veloz/platform/apps/pagamentos/acquirer"
 	"github.com/loja-veloz/platform/apps/pagamentos/acquirer/simulator"
+	"github.com/loja-veloz/platform/apps/pagamentos/charging"
 	"github.com/loja-veloz/platform/apps/pagamentos/migrations"
 )
 
@@ -38,7 +39,7 @@ type app struct {
 	handler  http.Handler // held to the contract
 	bare     http.Handler
 	frame    *service.Frame
-	payments *payments
+	payments *charging.Payments
 	spans    *tracetest.InMemoryExporter
 	log      *logBuffer
 }
@@ -63,7 +64,7 @@ func newAppOn(t testing.TB, database postgrestest.Database, wrap ...func(acquire
 
 func newTestServer(
 	t testing.TB, frame *service.Frame, pool *pgxpool.Pool, wrap ...func(acquirer.Acquirer) acquirer.Acquirer,
-) (*server.Server, *payments) {
+) (*server.Server, *charging.Payments) {
 	t.Helper()
 	s := settings{
 		acquirer:   simulator.Name,

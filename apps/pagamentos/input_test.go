@@ -16,6 +16,7 @@ import (
 	"github.com/loja-veloz/platform/apps/internal/postgres/postgrestest"
 	"github.com/loja-veloz/platform/apps/internal/problem"
 	"github.com/loja-veloz/platform/apps/pagamentos/acquirer/simulator"
+	"github.com/loja-veloz/platform/apps/pagamentos/httpapi"
 )
 
 var noTraces = sdktrace.NewTracerProvider(sdktrace.WithSampler(sdktrace.NeverSample()))
@@ -72,7 +73,7 @@ func TestBadInputIsRefusedAndNothingStored(t *testing.T) {
 		{`{`, "", 400},
 		{`{} {}`, "", 400},
 		{"{\"card_token\":\"\xff\"}", "", 400},
-		{strings.Repeat(" ", bodyLimit) + `{}`, "", 413},
+		{strings.Repeat(" ", httpapi.BodyLimit) + `{}`, "", 413},
 	} {
 		got := a.send("PUT", "/pagamentos/"+newOrder(t).String(), test.body)
 		field := ""
@@ -104,7 +105,9 @@ func TestBadInputIsRefusedAndNothingStored(t *testing.T) {
 	a.wantProblem("DELETE", a.send("DELETE", "/pagamentos/"+newOrder(t).String(), ""), 405, problem.MethodNotAllowed)
 
 	var stored int
-	if err := a.database.Pool.QueryRow(t.Context(), `SELECT (SELECT count(*) FROM pagamentos) + (SELECT count(*) FROM simulator_charges)`).Scan(&stored); err != nil || stored != 0 {
+	err := a.database.Pool.QueryRow(t.Context(),
+		`SELECT (SELECT count(*) FROM pagamentos) + (SELECT count(*) FROM simulator_charges)`).Scan(&stored)
+	if err != nil || stored != 0 {
 		t.Errorf("%d rows were stored, %v", stored, err)
 	}
 	if log := a.log.String(); strings.Contains(log, "1111") || strings.Contains(log, "tok_") {
@@ -176,7 +179,8 @@ func TestRunNamesEveryFaultOfTheSettings(t *testing.T) {
 		t.Errorf("run = %v, want STRIPE_API_KEY named", err)
 	}
 	env = map[string]string{"ACQUIRER": "paypal", "DATABASE_URL": "postgres://a:b@b/c"}
-	if err = run(t.Context(), nil, func(name string) string { return env[name] }, io.Discard); err == nil || !strings.Contains(err.Error(), `"paypal"`) {
+	err = run(t.Context(), nil, func(name string) string { return env[name] }, io.Discard)
+	if err == nil || !strings.Contains(err.Error(), `"paypal"`) {
 		t.Errorf("run = %v", err)
 	}
 }
@@ -199,7 +203,7 @@ func TestRunMigratesServesAndStops(t *testing.T) {
 	done := make(chan error, 1)
 	go func() { done <- run(ctx, nil, getenv, log) }()
 	address := ""
-	for end := time.Now().Add(20 * time.Second); address == "" && time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); address == "" && time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 		if _, after, found := strings.Cut(log.String(), "127.0.0.1:"); found {
 			address, _, _ = strings.Cut("127.0.0.1:"+after, "\n")
 			address, _, _ = strings.Cut(address, " ")
@@ -238,16 +242,6 @@ func FuzzPay(f *testing.F) {
 		// 503: a token that the simulator is silent for.
 		if code := recorder.Code; code >= 500 && code != http.StatusServiceUnavailable {
 			t.Errorf("PUT %q = %d %s", body, code, recorder.Body)
-		}
-	})
-}
-
-func FuzzCursor(f *testing.F) {
-	f.Add("")
-	f.Add(paymentList.Cursor(uuid.Max))
-	f.Fuzz(func(t *testing.T, text string) {
-		if asked, err := paymentList.Request(nil, &text); err == nil && paymentList.Cursor(asked.After) != text {
-			t.Errorf("the cursor %q is read as that of %s", text, asked.After)
 		}
 	})
 }

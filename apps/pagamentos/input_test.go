@@ -168,7 +168,9 @@ func TestWithoutItsDatabaseItSaysSo(t *testing.T) {
 func TestRunNamesEveryFaultOfTheSettings(t *testing.T) {
 	env := map[string]string{"PORT": "no", "CURRENCIES": "BRL,brl", "ACQUIRER_TIMEOUT": "1h", "DATABASE_MAX_CONNECTIONS": "0"}
 	err := run(t.Context(), []string{"extra"}, func(name string) string { return env[name] }, io.Discard)
-	for _, name := range []string{"PORT", "CURRENCIES", "ACQUIRER_TIMEOUT", "ACQUIRER:", "DATABASE_URL", "DATABASE_MAX_CONNECTIONS", `"extra"`} {
+	for _, name := range []string{
+		"PORT", "CURRENCIES", "ACQUIRER_TIMEOUT", "ACQUIRER:", "DATABASE_URL", "DATABASE_MAX_CONNECTIONS", `"extra"`,
+	} {
 		if err == nil || !strings.Contains(err.Error(), name) {
 			t.Errorf("run = %v, want %s named", err, name)
 		}

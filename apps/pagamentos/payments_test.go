@@ -308,7 +308,9 @@ func TestAChargeIsFollowedAfterItsClientHasGone(t *testing.T) {
 	ctx, leave := context.WithCancel(t.Context())
 	done := make(chan error)
 	go func() {
-		_, _, err := a.payments.Pay(ctx, charging.Request{OrderID: order, Amount: money.BRL(price), CardToken: simulator.Approved, Capture: true})
+		_, _, err := a.payments.Pay(ctx, charging.Request{
+			OrderID: order, Amount: money.BRL(price), CardToken: simulator.Approved, Capture: true,
+		})
 		done <- err
 	}()
 	<-hold.entered

@@ -21,7 +21,7 @@ import (
 
 var noTraces = sdktrace.NewTracerProvider(sdktrace.WithSampler(sdktrace.NeverSample()))
 
-// get returns a page, of the contract or not.
+// get returns the body of a path, whether or not the document has it.
 func (a *app) get(path string) string {
 	recorder := httptest.NewRecorder()
 	a.bare.ServeHTTP(recorder, httptest.NewRequestWithContext(context.Background(), "GET", path, nil))
@@ -156,7 +156,7 @@ func TestListGoesFromNewToOldPageByPage(t *testing.T) {
 	}
 }
 
-func TestWithoutItsDatabaseItSaysSo(t *testing.T) {
+func TestADatabaseOutageIsAServerError(t *testing.T) {
 	a := newApp(t)
 	a.database.Pool.Close()
 	got := a.pay(newOrder(t), simulator.Approved)
@@ -165,7 +165,7 @@ func TestWithoutItsDatabaseItSaysSo(t *testing.T) {
 	}
 }
 
-func TestRunNamesEveryFaultOfTheSettings(t *testing.T) {
+func TestRunNamesEveryWrongSetting(t *testing.T) {
 	env := map[string]string{"PORT": "no", "CURRENCIES": "BRL,brl", "ACQUIRER_TIMEOUT": "1h", "DATABASE_MAX_CONNECTIONS": "0"}
 	err := run(t.Context(), []string{"extra"}, func(name string) string { return env[name] }, io.Discard)
 	for _, name := range []string{
@@ -241,7 +241,7 @@ func FuzzPay(f *testing.F) {
 		request.Header.Set("Content-Type", "application/json")
 		recorder := httptest.NewRecorder()
 		a.bare.ServeHTTP(recorder, request)
-		// 503: a token that the simulator is silent for.
+		// 503: a token for which the simulator does not answer.
 		if code := recorder.Code; code >= 500 && code != http.StatusServiceUnavailable {
 			t.Errorf("PUT %q = %d %s", body, code, recorder.Body)
 		}

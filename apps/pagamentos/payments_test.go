@@ -68,7 +68,7 @@ func TestAPaymentFromChargeToRefund(t *testing.T) {
 	}
 }
 
-func TestAnAuthorisationIsCapturedOrLetGo(t *testing.T) {
+func TestAnAuthorisationIsCapturedOrReleased(t *testing.T) {
 	a, kept, gone := newApp(t), newOrder(t), newOrder(t)
 	a.want("PUT", a.hold(kept, simulator.Approved), 201, contract.Authorised)
 	a.wantProblem("PUT with capture", a.pay(kept, simulator.Approved), 409, problem.PaymentMismatch)
@@ -126,7 +126,7 @@ func TestAnotherPaymentForTheSameOrderIsRefused(t *testing.T) {
 	}
 }
 
-func TestARefundOfWhatNeverWasKeepsItFromHappening(t *testing.T) {
+func TestARefundOfAnUnknownOrderPreventsItsCharge(t *testing.T) {
 	a, order := newApp(t), newOrder(t)
 	for range 2 {
 		got := a.refund(order)
@@ -144,7 +144,7 @@ func TestARefundOfWhatNeverWasKeepsItFromHappening(t *testing.T) {
 	a.wantProblem("GET of nothing", a.show(newOrder(t)), 404, problem.NotFound)
 }
 
-func TestAnUnknownOutcomeIsFoundOut(t *testing.T) {
+func TestRepeatingTheRequestFindsTheOutcome(t *testing.T) {
 	a := newApp(t)
 	for token, want := range map[string]contract.PaymentState{
 		simulator.Timeout: contract.Captured, simulator.TimeoutDeclined: contract.Declined, simulator.Slow: contract.Captured,
@@ -200,7 +200,7 @@ func TestARefundThatFailsIsRepeated(t *testing.T) {
 	}
 }
 
-func TestTheResolverFinishesWhatNobodyAsksAbout(t *testing.T) {
+func TestTheResolverFinishesAbandonedPayments(t *testing.T) {
 	a := newApp(t)
 	lost, refunding, undone, settled := newOrder(t), newOrder(t), newOrder(t), newOrder(t)
 	a.wantProblem("PUT", a.pay(lost, simulator.Timeout), 503, problem.AcquirerUnavailable)
@@ -272,7 +272,7 @@ func TestTheResolverRunsUntilItIsStopped(t *testing.T) {
 	<-done
 }
 
-// stage is an acquirer that holds its calls until it is told otherwise.
+// stage is an acquirer that holds each call until the test releases it.
 type stage struct {
 	acquirer.Acquirer
 	entered, release chan struct{}
@@ -301,7 +301,7 @@ func TestNoTransactionIsOpenWhileTheAcquirerIsCalled(t *testing.T) {
 	a.want("PUT", <-done, 201, contract.Captured)
 }
 
-func TestAChargeIsFollowedAfterItsClientHasGone(t *testing.T) {
+func TestAChargeContinuesAfterItsClientDisconnects(t *testing.T) {
 	hold := &stage{entered: make(chan struct{}, 9), release: make(chan struct{})}
 	a := newApp(t, func(next acquirer.Acquirer) acquirer.Acquirer { hold.Acquirer = next; return hold })
 	order := newOrder(t)
@@ -326,7 +326,7 @@ func TestAChargeIsFollowedAfterItsClientHasGone(t *testing.T) {
 	}
 }
 
-func TestFiftyAtOnceChargeOnce(t *testing.T) {
+func TestFiftyConcurrentRequestsChargeOnce(t *testing.T) {
 	a, order := newApp(t), newOrder(t)
 	other := newAppOn(t, a.database) // another process
 	answers := make(chan answer, 50)
@@ -334,7 +334,7 @@ func TestFiftyAtOnceChargeOnce(t *testing.T) {
 		go func() {
 			got := []*app{a, other}[i%2].pay(order, simulator.Approved)
 			for end := time.Now().Add(time.Minute); got.status == 503 && time.Now().Before(end); {
-				got = a.pay(order, simulator.Approved) // on a busy machine: not known yet
+				got = a.pay(order, simulator.Approved) // not known yet, on a busy machine
 			}
 			answers <- got
 		}()
@@ -354,7 +354,7 @@ func TestFiftyAtOnceChargeOnce(t *testing.T) {
 	}
 }
 
-func TestChargesAndRefundsAtOnceEndUndone(t *testing.T) {
+func TestConcurrentChargesAndRefundsEndUndone(t *testing.T) {
 	a := newApp(t)
 	other := newAppOn(t, a.database)
 	for range 8 {
@@ -381,7 +381,7 @@ func TestChargesAndRefundsAtOnceEndUndone(t *testing.T) {
 	}
 }
 
-// lossy is an acquirer on a bad line: some calls do not arrive, and some answers.
+// lossy is an acquirer on a bad line, which loses some calls and some answers.
 type lossy struct {
 	acquirer.Acquirer
 	rate float64
@@ -420,7 +420,7 @@ func (l *lossy) Refund(ctx context.Context, key, reference string, amount money.
 	return err
 }
 
-func TestWhateverIsLostTheBooksAgree(t *testing.T) {
+func TestTheBooksAgreeWhateverIsLost(t *testing.T) {
 	line := &lossy{rate: 0.4}
 	a := newApp(t, func(next acquirer.Acquirer) acquirer.Acquirer { line.Acquirer = next; return line })
 	rapid.Check(t, func(t *rapid.T) {
@@ -449,7 +449,7 @@ func TestWhateverIsLostTheBooksAgree(t *testing.T) {
 		steps := rapid.SliceOfN(rapid.SampledFrom([]string{"pay", "capture", "refund", "resolve"}), 1, 8).Draw(t, "steps")
 		line.rate = 0.4
 		for i, step := range steps {
-			// What may well be going on at the same time.
+			// Another request at the same time.
 			var both sync.WaitGroup
 			if i+1 < len(steps) && i%3 == 2 {
 				both.Go(func() { a.send("PUT", "/pagamentos/"+order.String(), payBody(token, capture)) })
@@ -464,7 +464,7 @@ func TestWhateverIsLostTheBooksAgree(t *testing.T) {
 		for range 6 {
 			got := do("resolve")
 			if got.status == 404 {
-				return // nobody has asked for anything that leaves a trace
+				return // no step has stored anything
 			}
 			now = got.payment
 		}
@@ -520,7 +520,7 @@ func TestSpans(t *testing.T) {
 	}
 }
 
-// BenchmarkPay is a captured payment each, through the whole service.
+// BenchmarkPay captures one payment per iteration through the whole service.
 func BenchmarkPay(b *testing.B) {
 	database := postgrestest.New(b, migrations.Files)
 	frame := service.New(server.Settings{}, slog.New(slog.DiscardHandler), noTraces)
@@ -537,9 +537,9 @@ func BenchmarkPay(b *testing.B) {
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "payments/s")
 }
 
-func TestACallThatTheAcquirerRefusesIsLeftForAPerson(t *testing.T) {
+func TestACallThatTheAcquirerRefusesIsLeftForAnOperator(t *testing.T) {
 	a, order := newApp(t), newOrder(t)
-	// Somebody has used the order's key for something else.
+	// The order's key has been used for another call.
 	_, err := simulator.New(a.database.Pool).Authorise(t.Context(), acquirer.Charge{
 		Key: order.String() + ":authorise", OrderID: order, Amount: money.BRL(1), CardToken: simulator.Approved, Capture: true,
 	})
@@ -563,7 +563,7 @@ func TestAnAuthorisationThatHasRunOutIsVoided(t *testing.T) {
 	a.wantProblem("capture", a.capture(order), 409, problem.PaymentVoided)
 	a.want("GET", a.show(order), 200, contract.Voided)
 
-	// And one that somebody captured elsewhere is refunded, not let go.
+	// An authorisation that was captured elsewhere is refunded, not released.
 	a.want("PUT", a.hold(taken, simulator.Approved), 201, contract.Authorised)
 	a.exec(`UPDATE simulator_charges SET state = 'captured' WHERE order_id = $1`, taken)
 	a.want("refund", a.refund(taken), 200, contract.Refunded)

@@ -30,11 +30,11 @@ import (
 	"github.com/loja-veloz/platform/apps/internal/value"
 )
 
-// app is the whole service on a database of its own, held to its document.
+// app is the whole service on a database of its own, checked against its document.
 type app struct {
 	t       testing.TB
 	handler http.Handler
-	bare    http.Handler // not held to the document, for what is not in it
+	bare    http.Handler // not checked against the document
 	db      postgrestest.Database
 	goods   *stock.Stock
 }
@@ -215,9 +215,10 @@ func TestAReservationOverHTTP(t *testing.T) {
 	refused(t, "reserving", a.send("PUT", reservationPath(order), body), 409, problem.ReservationReleased)
 	refused(t, "confirming nothing", a.send("POST", reservationPath(newOrder())+"/confirm", ""), 404, problem.NotFound)
 
-	// The document lets expires_in_seconds out, and so does null.
+	// expires_in_seconds may be absent or null.
 	null := newOrder()
-	r = decode[contract.Reservation](t, a.send("PUT", reservationPath(null), `{"lines":[{"sku":"B","quantity":2}],"expires_in_seconds":null}`),
+	r = decode[contract.Reservation](t, a.send("PUT", reservationPath(null),
+		`{"lines":[{"sku":"B","quantity":2}],"expires_in_seconds":null}`),
 		http.StatusCreated)
 	if left := time.Until(*r.ExpiresAt); left < 14*time.Minute || left > 16*time.Minute {
 		t.Errorf("by default a reservation expires in %s", left)
@@ -275,7 +276,8 @@ func TestItemsArePutOnSale(t *testing.T) {
 	before := a.stored()
 	for change, field := range map[[2]string]string{
 		{"Novo", " "}: "name", {"Novo", strings.Repeat("x", 101)}: "name", {`"description":""`, `"description":"a\u0000"`}: "description",
-		{"990", "0"}: "price.amount", {"990", "-1"}: "price.amount", {"990", "1000000000001"}: "price.amount", {"BRL", "brl"}: "price.currency",
+		{"990", "0"}: "price.amount", {"990", "-1"}: "price.amount", {"990", "1000000000001"}: "price.amount",
+		{"BRL", "brl"}: "price.currency",
 	} {
 		refused(t, change[1], a.send("PUT", path, strings.Replace(body, change[0], change[1], 1)), 422, problem.InvalidValue, field)
 	}
@@ -310,8 +312,9 @@ func TestTopUpsOverHTTP(t *testing.T) {
 	for body, field := range map[string]string{
 		`{"quantity":0,"reason":"x"}`: "quantity", `{"quantity":-1,"reason":"x"}`: "quantity",
 		`{"quantity":1000001,"reason":"x"}`: "quantity",
-		`{"quantity":1}`:                    "reason", `{"quantity":1,"reason":" "}`: "reason", `{"quantity":1,"reason":"a\u0000b"}`: "reason",
-		`{"quantity":1,"reason":"a\nb"}`: "reason", `{"quantity":1,"reason":"` + strings.Repeat("é", 201) + `"}`: "reason",
+		`{"quantity":1}`:                    "reason", `{"quantity":1,"reason":" "}`: "reason",
+		`{"quantity":1,"reason":"a\u0000b"}`: "reason",
+		`{"quantity":1,"reason":"a\nb"}`:     "reason", `{"quantity":1,"reason":"` + strings.Repeat("é", 201) + `"}`: "reason",
 	} {
 		refused(t, body, a.send("POST", path, body, "Idempotency-Key", "k3"), 422, problem.InvalidValue, field)
 	}
@@ -343,7 +346,7 @@ func TestBadInputStoresNothing(t *testing.T) {
 		return `{"lines":[` + strings.Join(lines, ",") + `]}`
 	}
 
-	for body, fields := range map[string][]string{ // not to be read
+	for body, fields := range map[string][]string{ // cannot be read
 		"lines":                     nil,
 		`{"lines":[`:                nil,
 		`[]`:                        nil,
@@ -383,7 +386,8 @@ func TestBadInputStoresNothing(t *testing.T) {
 		refused(t, body, put(body), 422, problem.InvalidValue, fields...)
 	}
 	for _, sku := range []string{
-		`"Z"`, `"a"`, `""`, `"A\u0000"`, `"A "`, `"A\n"`, `"'; DROP TABLE estoque; --"`, `"` + strings.Repeat("A", 33) + `"`, `"Ç"`, `"../A"`,
+		`"Z"`, `"a"`, `""`, `"A\u0000"`, `"A "`, `"A\n"`, `"'; DROP TABLE estoque; --"`,
+		`"` + strings.Repeat("A", 33) + `"`, `"Ç"`, `"../A"`,
 	} {
 		refused(t, sku, put(line(sku, "1")), 422, problem.UnknownSKU, "lines[0].sku")
 	}

@@ -30,7 +30,9 @@ func getenv(values map[string]string) func(string) string {
 
 func TestWrongSettingsAreAllNamed(t *testing.T) {
 	for _, args := range [][]string{nil, {"migrate"}} {
-		values := map[string]string{"DATABASE_URL": "postgres://estoque:secret@", "DATABASE_MAX_CONNECTIONS": "0", "SERVICE_NAME": "a b", "LOG_LEVEL": "loud"}
+		values := map[string]string{
+			"DATABASE_URL": "postgres://estoque:secret@", "DATABASE_MAX_CONNECTIONS": "0", "SERVICE_NAME": "a b", "LOG_LEVEL": "loud",
+		}
 		names := []string{"DATABASE_URL", "DATABASE_MAX_CONNECTIONS", "SERVICE_NAME", "LOG_LEVEL"}
 		if args == nil {
 			values["PORT"], values["SEED_CATALOGUE"] = "x", "perhaps"
@@ -50,7 +52,8 @@ func TestWrongSettingsAreAllNamed(t *testing.T) {
 		}
 	}
 	// Only the one argument makes it a migration.
-	if err := run(t.Context(), []string{"migrate", "now"}, getenv(nil), io.Discard); err == nil || !strings.Contains(err.Error(), "DATABASE_URL") || !strings.Contains(err.Error(), `"now"`) {
+	err := run(t.Context(), []string{"migrate", "now"}, getenv(nil), io.Discard)
+	if err == nil || !strings.Contains(err.Error(), "DATABASE_URL") || !strings.Contains(err.Error(), `"now"`) {
 		t.Errorf("got %v, want DATABASE_URL and the argument named", err)
 	}
 }
@@ -123,7 +126,9 @@ func TestTheServiceFromMigrationToShutdown(t *testing.T) {
 	// The sweep gives back what has expired.
 	order := uuid.Must(uuid.NewV7())
 	item := page.JSON200.Items[0]
-	body := contract.ReservationRequest{Lines: []contract.ReservationLineRequest{{SKU: item.SKU, Quantity: 7}}, ExpiresInSeconds: new(int32(1))}
+	body := contract.ReservationRequest{
+		Lines: []contract.ReservationLineRequest{{SKU: item.SKU, Quantity: 7}}, ExpiresInSeconds: new(int32(1)),
+	}
 	if made, err := client.ReserveWithResponse(ctx, order, body); err != nil || made.StatusCode() != http.StatusCreated {
 		t.Fatalf("reserving: %v, %v", made, err)
 	}
@@ -153,7 +158,9 @@ func TestStartToReady(t *testing.T) {
 	done := make(chan error, 1)
 	start := time.Now()
 	go func() {
-		done <- run(ctx, nil, getenv(map[string]string{"DATABASE_URL": db.URL, "BIND_ADDRESS": "127.0.0.1", "PORT": "0", "DRAIN_PAUSE": "0s"}), log)
+		done <- run(ctx, nil, getenv(map[string]string{
+			"DATABASE_URL": db.URL, "BIND_ADDRESS": "127.0.0.1", "PORT": "0", "DRAIN_PAUSE": "0s",
+		}), log)
 	}()
 	eventually(t, "the service to listen", func() bool { return log.address() != "" })
 	t.Logf("ready after %s", time.Since(start))

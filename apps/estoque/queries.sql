@@ -1,16 +1,15 @@
--- Every statement is a transaction of its own. In all of them a reservation's row
--- is locked before its items, and items in the order of their SKUs, so that no
--- two wait for each other. What is decided is decided on locked rows, and what an
--- item becomes is computed from its locked row too: in an UPDATE, checks see the
--- row of the statement's snapshot first, which may be of the past by then.
+-- Every statement is a transaction of its own. Each locks a reservation's row before
+-- its items, and the items in the order of their SKUs, so that no two statements
+-- deadlock. Each decides on locked rows, and computes an item's new values from its
+-- locked row: the conditions of an UPDATE first see the statement's snapshot, which
+-- may be out of date by then.
 
 -- name: Reserve :many
--- One row per line, if all are reserved; else none, and nothing has changed:
--- because a line is short or its SKU unknown, because the prices have no common
--- currency, or because the order is known. What is short before it is locked is
--- not locked.
--- The commit waits for no disk: should PostgreSQL crash before it gets there, no
--- unit is sold yet, and who confirms finds no reservation and makes it again.
+-- One row per line if all lines are reserved. No row, and nothing has changed: a line
+-- is short, a SKU is unknown, the prices are in different currencies, or the order
+-- has a reservation. An item that is short in the snapshot is not locked.
+-- The commit does not wait for the disk. If a crash of PostgreSQL loses it, no unit
+-- is sold yet: the caller that confirms finds no reservation and reserves again.
 WITH quick AS MATERIALIZED (
     SELECT set_config('synchronous_commit', 'off', true)
 ), wanted AS (
@@ -21,7 +20,7 @@ WITH quick AS MATERIALIZED (
     WHERE e.on_hand - e.reserved >= w.quantity
     ORDER BY e.sku
     FOR NO KEY UPDATE OF e
-), made AS (
+), created AS (
     INSERT INTO estoque_reservations (order_id, state, expires_at)
     SELECT @order_id, 'reserved', now() + make_interval(secs => @seconds::integer)
     WHERE (SELECT count(*) = cardinality(@skus::text[]) AND min(l.price_currency) = max(l.price_currency) FROM locked AS l)
@@ -29,23 +28,23 @@ WITH quick AS MATERIALIZED (
     RETURNING expires_at
 ), taken AS (
     UPDATE estoque AS e SET reserved = l.reserved, updated_at = now()
-    FROM locked AS l, made
+    FROM locked AS l, created
     WHERE e.sku = l.sku
 ), lines AS (
     INSERT INTO estoque_reservation_lines (order_id, sku, quantity, price_amount, price_currency)
-    SELECT @order_id, l.sku, l.quantity, l.price_amount, l.price_currency FROM locked AS l, made
+    SELECT @order_id, l.sku, l.quantity, l.price_amount, l.price_currency FROM locked AS l, created
 )
 SELECT l.sku, l.quantity::bigint AS quantity, l.price_amount, l.price_currency, m.expires_at
-FROM made AS m, locked AS l;
+FROM created AS m, locked AS l;
 
 -- name: ItemsBySKU :many
 SELECT * FROM estoque WHERE sku = ANY(@skus::text[]);
 
 -- name: Move :many
--- Takes a reservation from one of from_states to to_state, with all that this
--- does to the items: one row per line. No row, and nothing has changed: the order
--- is not known or in another state, or the stock is short. What is reserved
--- already and has not expired is not reserved again.
+-- Moves a reservation from one of from_states to to_state and updates the items: one
+-- row per line. No row, and nothing has changed: the order has no reservation or it
+-- is in another state, or the stock is short. A reservation that has not expired is
+-- not reserved again.
 WITH held AS MATERIALIZED (
     SELECT r.order_id, r.state
     FROM estoque_reservations AS r
@@ -79,8 +78,8 @@ SELECT l.sku, l.quantity, l.price_amount, l.price_currency, m.expires_at
 FROM moved AS m, locked AS l;
 
 -- name: ReservationByOrder :many
--- One row per line, or one without SKU if there are no lines. due says that it is
--- reserved still, and need not be any more.
+-- One row per line, or one row without SKU if there are no lines. due: it is still
+-- reserved, though its time is over.
 SELECT r.state, r.expires_at, (r.state = 'reserved' AND r.expires_at <= now())::boolean AS due,
        coalesce(l.sku, '')::text AS sku, coalesce(l.quantity, 0)::bigint AS quantity,
        coalesce(l.price_amount, 0)::bigint AS price_amount, coalesce(l.price_currency, '')::text AS price_currency
@@ -88,20 +87,20 @@ FROM estoque_reservations AS r LEFT JOIN estoque_reservation_lines AS l ON l.ord
 WHERE r.order_id = @order_id;
 
 -- name: RefuseReservation :execrows
--- Releases what was never reserved. No row: the order is known.
+-- Releases an order that has reserved nothing. No row: the order has a reservation.
 INSERT INTO estoque_reservations (order_id, state, expires_at)
 VALUES (@order_id, 'released', now())
 ON CONFLICT (order_id) DO NOTHING;
 
 -- name: Expire :one
--- Gives back what the reservations that are due longest hold, and returns how
--- many they were. Those that somebody else is busy with are left to them.
+-- Expires the reservations whose time has been over the longest, gives their units
+-- back, and returns their number. It skips those that another transaction has locked.
 WITH due AS MATERIALIZED (
     SELECT r.order_id
     FROM estoque_reservations AS r
     WHERE r.state = 'reserved' AND r.expires_at <= now()
     ORDER BY r.expires_at
-    LIMIT @most
+    LIMIT @max_rows
     FOR UPDATE SKIP LOCKED
 ), freed AS MATERIALIZED (
     SELECT l.sku, sum(l.quantity)::bigint AS quantity
@@ -129,10 +128,10 @@ INSERT INTO estoque AS e (sku, name, description, price_amount, price_currency, 
 VALUES (@sku, @name, @description, @price_amount, @price_currency, 0)
 ON CONFLICT (sku) DO UPDATE SET name = excluded.name, description = excluded.description,
     price_amount = excluded.price_amount, price_currency = excluded.price_currency, updated_at = now()
-RETURNING sqlc.embed(e), (xmax = 0)::boolean AS made;
+RETURNING sqlc.embed(e), (xmax = 0)::boolean AS created;
 
 -- name: TopUp :one
--- No row: the key is taken, or there is no such item.
+-- No row: the key has been used, or there is no such item.
 WITH added AS (
     INSERT INTO estoque_top_ups (key, sku, quantity, reason)
     SELECT @key, e.sku, @quantity, @reason FROM estoque AS e WHERE e.sku = @sku
@@ -151,14 +150,14 @@ SELECT * FROM estoque_top_ups WHERE key = @key;
 SELECT * FROM estoque WHERE sku = @sku;
 
 -- name: ItemsAfter :many
-SELECT * FROM estoque WHERE sku > @after ORDER BY sku LIMIT @most;
+SELECT * FROM estoque WHERE sku > @after ORDER BY sku LIMIT @max_rows;
 
 -- name: Units :many
-SELECT sku, (on_hand - reserved)::bigint AS available, reserved FROM estoque ORDER BY sku LIMIT @most;
+SELECT sku, (on_hand - reserved)::bigint AS available, reserved FROM estoque ORDER BY sku LIMIT @max_rows;
 
 -- name: Seed :execrows
--- Into an empty catalogue only. Of two that start at once, the second waits for
--- the first one's rows and adds none of its own.
+-- Fills an empty catalogue only. Of two processes that start at the same time, the
+-- second waits for the first and adds nothing.
 INSERT INTO estoque (sku, name, description, price_amount, price_currency, on_hand)
 SELECT unnest(@skus::text[]), unnest(@names::text[]), unnest(@descriptions::text[]),
        unnest(@amounts::bigint[]), unnest(@currencies::text[]), unnest(@quantities::bigint[])

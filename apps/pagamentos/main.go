@@ -6,7 +6,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"io"
 	"slices"
 	"strings"
@@ -15,13 +14,9 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"go.opentelemetry.io/otel/trace"
 
-	"github.com/loja-veloz/platform/apps/internal/api"
 	"github.com/loja-veloz/platform/apps/internal/config"
-	contract "github.com/loja-veloz/platform/apps/internal/contract/pagamentos"
 	"github.com/loja-veloz/platform/apps/internal/money"
 	"github.com/loja-veloz/platform/apps/internal/postgres"
-	"github.com/loja-veloz/platform/apps/internal/problem"
-	"github.com/loja-veloz/platform/apps/internal/server"
 	"github.com/loja-veloz/platform/apps/internal/service"
 	"github.com/loja-veloz/platform/apps/pagamentos/acquirer"
 	"github.com/loja-veloz/platform/apps/pagamentos/acquirer/simulator"
@@ -31,8 +26,10 @@ import (
 
 const name = "pagamentos"
 
-// bodyLimit in bytes is several times what the only request body takes.
-const bodyLimit = 16 << 10
+// resolveInterval is the mean pause between two rounds of the resolver.
+const resolveInterval = 15 * time.Second
+
+//go:generate sqlc generate
 
 var run = service.Commands{"": serve, "migrate": postgres.MigrateCommand(name, migrations.Files)}.Run
 
@@ -82,7 +79,7 @@ func readSettings(env *config.Reader) settings {
 	for _, currency := range strings.Split(env.Text("CURRENCIES", "BRL"), ",") {
 		currency = strings.TrimSpace(currency)
 		if !money.IsCurrency(currency) || slices.Contains(s.currencies, currency) {
-			env.Reject("CURRENCIES", "%q is not the code of a currency such as BRL, or is there twice", currency)
+			env.Reject("CURRENCIES", "%q is a duplicate or not an ISO 4217 code such as BRL", currency)
 		}
 		s.currencies = append(s.currencies, currency)
 	}
@@ -94,28 +91,4 @@ func newAcquirer(s settings, pool *pgxpool.Pool, provider trace.TracerProvider) 
 		return stripe.New(s.stripe, s.timeout, provider)
 	}
 	return simulator.New(pool)
-}
-
-// newServer wires the operations to their addresses.
-func newServer(frame *service.Frame, s settings, pool *pgxpool.Pool, cards acquirer.Acquirer) (*server.Server, *payments, error) {
-	srv, err := frame.NewServer(server.Options{BodyLimit: bodyLimit, Explain: explain, Document: contract.Document})
-	if err != nil {
-		return nil, nil, err
-	}
-	metrics := newMetrics(srv.Metrics())
-	srv.Metrics().MustRegister(postgres.NewMetrics(pool))
-	payments := newPayments(pool, observe(cards, metrics, frame.Provider), s.timeout, metrics, frame.Logger, frame.Provider)
-	contract.RegisterHandlersWithOptions(srv.Router(), contract.NewHandler(&handlers{payments, s.currencies}),
-		contract.GinServerOptions{ErrorHandler: api.ParameterError})
-	return srv, payments, nil
-}
-
-// explain maps a database outage to 503 with Retry-After.
-func explain(err error) *problem.Error {
-	if !postgres.Down(err) && !errors.Is(err, errStore) {
-		return nil
-	}
-	e := problem.Wrap(problem.Unavailable, "The service cannot reach its database. Please try again in a moment.", err)
-	e.RetryAfter = time.Second
-	return e
 }

@@ -28,23 +28,23 @@ import (
 	"github.com/loja-veloz/platform/apps/internal/service"
 	"github.com/loja-veloz/platform/apps/pagamentos/acquirer"
 	"github.com/loja-veloz/platform/apps/pagamentos/acquirer/simulator"
+	"github.com/loja-veloz/platform/apps/pagamentos/charging"
 	"github.com/loja-veloz/platform/apps/pagamentos/migrations"
 )
 
-// app is the whole service on a database of its own, held to its contract.
+// app is the whole service on a database of its own, checked against its document.
 type app struct {
 	t        testing.TB
 	database postgrestest.Database
-	handler  http.Handler // held to the contract
+	handler  http.Handler // checked against the document
 	bare     http.Handler
 	frame    *service.Frame
-	payments *payments
+	payments *charging.Payments
 	spans    *tracetest.InMemoryExporter
 	log      *logBuffer
 }
 
-// newApp returns the service with the simulated acquirer, or with what wrap
-// makes of it.
+// newApp returns the service with the simulated acquirer, wrapped by wrap.
 func newApp(t testing.TB, wrap ...func(acquirer.Acquirer) acquirer.Acquirer) *app {
 	t.Helper()
 	return newAppOn(t, postgrestest.New(t, migrations.Files), wrap...)
@@ -63,7 +63,7 @@ func newAppOn(t testing.TB, database postgrestest.Database, wrap ...func(acquire
 
 func newTestServer(
 	t testing.TB, frame *service.Frame, pool *pgxpool.Pool, wrap ...func(acquirer.Acquirer) acquirer.Acquirer,
-) (*server.Server, *payments) {
+) (*server.Server, *charging.Payments) {
 	t.Helper()
 	s := settings{
 		acquirer:   simulator.Name,
@@ -98,7 +98,7 @@ func (b *logBuffer) String() string {
 	return b.text.String()
 }
 
-// answer is a response, read as whatever it is.
+// answer is a response, decoded as a payment or a problem.
 type answer struct {
 	status  int
 	header  http.Header
@@ -180,7 +180,7 @@ func (a *app) wantProblem(what string, got answer, status int, code problem.Code
 	}
 }
 
-// books is what the acquirer's own ledger has of an order.
+// books is what the acquirer's ledger holds of an order.
 type books struct {
 	charges, held, captured, refunded, refunds int64
 }

@@ -12,7 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/uuid"
 	"go.opentelemetry.io/otel/trace"
 	"pgregory.net/rapid"
 
@@ -24,9 +23,9 @@ import (
 	"github.com/loja-veloz/platform/apps/internal/service"
 	"github.com/loja-veloz/platform/apps/pagamentos/acquirer"
 	"github.com/loja-veloz/platform/apps/pagamentos/acquirer/simulator"
+	"github.com/loja-veloz/platform/apps/pagamentos/charging"
+	"github.com/loja-veloz/platform/apps/pagamentos/httpapi"
 	"github.com/loja-veloz/platform/apps/pagamentos/migrations"
-	"github.com/loja-veloz/platform/apps/pagamentos/payment"
-	"github.com/loja-veloz/platform/apps/pagamentos/store"
 )
 
 func TestAPaymentFromChargeToRefund(t *testing.T) {
@@ -69,7 +68,7 @@ func TestAPaymentFromChargeToRefund(t *testing.T) {
 	}
 }
 
-func TestAnAuthorisationIsCapturedOrLetGo(t *testing.T) {
+func TestAnAuthorisationIsCapturedOrReleased(t *testing.T) {
 	a, kept, gone := newApp(t), newOrder(t), newOrder(t)
 	a.want("PUT", a.hold(kept, simulator.Approved), 201, contract.Authorised)
 	a.wantProblem("PUT with capture", a.pay(kept, simulator.Approved), 409, problem.PaymentMismatch)
@@ -127,7 +126,7 @@ func TestAnotherPaymentForTheSameOrderIsRefused(t *testing.T) {
 	}
 }
 
-func TestARefundOfWhatNeverWasKeepsItFromHappening(t *testing.T) {
+func TestARefundOfAnUnknownOrderPreventsItsCharge(t *testing.T) {
 	a, order := newApp(t), newOrder(t)
 	for range 2 {
 		got := a.refund(order)
@@ -145,7 +144,7 @@ func TestARefundOfWhatNeverWasKeepsItFromHappening(t *testing.T) {
 	a.wantProblem("GET of nothing", a.show(newOrder(t)), 404, problem.NotFound)
 }
 
-func TestAnUnknownOutcomeIsFoundOut(t *testing.T) {
+func TestRepeatingTheRequestFindsTheOutcome(t *testing.T) {
 	a := newApp(t)
 	for token, want := range map[string]contract.PaymentState{
 		simulator.Timeout: contract.Captured, simulator.TimeoutDeclined: contract.Declined, simulator.Slow: contract.Captured,
@@ -180,7 +179,7 @@ func TestARefundBeforeTheOutcomeIsKnown(t *testing.T) {
 		t.Errorf("the acquirer has %+v", got)
 	}
 
-	// The wish outlasts the request that made it.
+	// The intention outlasts its request.
 	a.wantProblem("PUT", a.pay(away, simulator.Unavailable), 503, problem.AcquirerUnavailable)
 	a.wantProblem("refund", a.refund(away), 503, problem.AcquirerUnavailable)
 	a.wantProblem("PUT again", a.pay(away, simulator.Unavailable), 409, problem.PaymentVoided)
@@ -201,7 +200,7 @@ func TestARefundThatFailsIsRepeated(t *testing.T) {
 	}
 }
 
-func TestTheResolverFinishesWhatNobodyAsksAbout(t *testing.T) {
+func TestTheResolverFinishesAbandonedPayments(t *testing.T) {
 	a := newApp(t)
 	lost, refunding, undone, settled := newOrder(t), newOrder(t), newOrder(t), newOrder(t)
 	a.wantProblem("PUT", a.pay(lost, simulator.Timeout), 503, problem.AcquirerUnavailable)
@@ -211,31 +210,33 @@ func TestTheResolverFinishesWhatNobodyAsksAbout(t *testing.T) {
 	a.wantProblem("refund", a.refund(undone), 503, problem.AcquirerUnavailable)
 	a.want("PUT", a.pay(settled, simulator.Approved), 201, contract.Captured)
 
-	if n, err := a.payments.resolveDue(t.Context()); n != 0 || err != nil {
+	if n, err := a.payments.ResolveDue(t.Context()); n != 0 || err != nil {
 		t.Fatalf("%d were taken up within the minute, %v", n, err)
 	}
 	a.exec(`UPDATE pagamentos SET due_at = now() - interval '1 second' WHERE due_at IS NOT NULL`)
-	if n, err := a.payments.resolveDue(t.Context()); n != 3 || err != nil {
+	if n, err := a.payments.ResolveDue(t.Context()); n != 3 || err != nil {
 		t.Fatalf("%d were taken up, %v; want 3", n, err)
 	}
 	a.want("GET", a.show(lost), 200, contract.Captured)
 	a.want("GET", a.show(refunding), 200, contract.Refunded)
 	a.want("GET", a.show(undone), 200, contract.Refunded)
 	a.want("GET", a.show(settled), 200, contract.Captured)
-	if n, err := a.payments.resolveDue(t.Context()); n != 0 || err != nil {
+	if n, err := a.payments.ResolveDue(t.Context()); n != 0 || err != nil {
 		t.Fatalf("%d were taken up again, %v", n, err)
 	}
 
-	// One that cannot be resolved is put off, by more each time.
+	// A payment that cannot be resolved is postponed, longer each time.
 	stubborn := newOrder(t)
 	a.wantProblem("PUT", a.pay(stubborn, simulator.Unavailable), 503, problem.AcquirerUnavailable)
 	a.exec(`UPDATE pagamentos SET due_at = now() - interval '1 second', attempts = 3 WHERE order_id = $1`, stubborn)
-	if n, err := a.payments.resolveDue(t.Context()); n != 1 || err != nil {
+	if n, err := a.payments.ResolveDue(t.Context()); n != 1 || err != nil {
 		t.Fatalf("%d were taken up, %v", n, err)
 	}
 	var minutes float64
-	if err := a.database.Pool.QueryRow(t.Context(), `SELECT extract(epoch FROM due_at - now()) / 60 FROM pagamentos WHERE order_id = $1`, stubborn).Scan(&minutes); err != nil || minutes < 7 || minutes > 8 {
-		t.Errorf("put off by %.1f minutes after 4 tries, %v; want 8", minutes, err)
+	err := a.database.Pool.QueryRow(t.Context(), `SELECT extract(epoch FROM due_at - now()) / 60 FROM pagamentos WHERE order_id = $1`,
+		stubborn).Scan(&minutes)
+	if err != nil || minutes < 7 || minutes > 8 {
+		t.Errorf("postponed by %.1f minutes after 4 tries, %v; want 8", minutes, err)
 	}
 	metrics := a.get("/metrics")
 	for _, line := range []string{
@@ -271,7 +272,7 @@ func TestTheResolverRunsUntilItIsStopped(t *testing.T) {
 	<-done
 }
 
-// stage is an acquirer that holds its calls until it is told otherwise.
+// stage is an acquirer that holds each call until the test releases it.
 type stage struct {
 	acquirer.Acquirer
 	entered, release chan struct{}
@@ -300,19 +301,21 @@ func TestNoTransactionIsOpenWhileTheAcquirerIsCalled(t *testing.T) {
 	a.want("PUT", <-done, 201, contract.Captured)
 }
 
-func TestAChargeIsFollowedAfterItsClientHasGone(t *testing.T) {
+func TestAChargeContinuesAfterItsClientDisconnects(t *testing.T) {
 	hold := &stage{entered: make(chan struct{}, 9), release: make(chan struct{})}
 	a := newApp(t, func(next acquirer.Acquirer) acquirer.Acquirer { hold.Acquirer = next; return hold })
 	order := newOrder(t)
 	ctx, leave := context.WithCancel(t.Context())
 	done := make(chan error)
 	go func() {
-		_, _, err := a.payments.pay(ctx, wish{order, money.BRL(price), simulator.Approved, true})
+		_, _, err := a.payments.Pay(ctx, charging.Request{
+			OrderID: order, Amount: money.BRL(price), CardToken: simulator.Approved, Capture: true,
+		})
 		done <- err
 	}()
 	<-hold.entered
 	leave()
-	if e := problem.From(<-done); e.Code != problem.AcquirerUnavailable {
+	if e := httpapi.Explain(<-done); e == nil || e.Code != problem.AcquirerUnavailable {
 		t.Errorf("the client that has gone got %v", e)
 	}
 	close(hold.release)
@@ -323,7 +326,7 @@ func TestAChargeIsFollowedAfterItsClientHasGone(t *testing.T) {
 	}
 }
 
-func TestFiftyAtOnceChargeOnce(t *testing.T) {
+func TestFiftyConcurrentRequestsChargeOnce(t *testing.T) {
 	a, order := newApp(t), newOrder(t)
 	other := newAppOn(t, a.database) // another process
 	answers := make(chan answer, 50)
@@ -331,7 +334,7 @@ func TestFiftyAtOnceChargeOnce(t *testing.T) {
 		go func() {
 			got := []*app{a, other}[i%2].pay(order, simulator.Approved)
 			for end := time.Now().Add(time.Minute); got.status == 503 && time.Now().Before(end); {
-				got = a.pay(order, simulator.Approved) // on a busy machine: not known yet
+				got = a.pay(order, simulator.Approved) // not known yet, on a busy machine
 			}
 			answers <- got
 		}()
@@ -351,7 +354,7 @@ func TestFiftyAtOnceChargeOnce(t *testing.T) {
 	}
 }
 
-func TestChargesAndRefundsAtOnceEndUndone(t *testing.T) {
+func TestConcurrentChargesAndRefundsEndUndone(t *testing.T) {
 	a := newApp(t)
 	other := newAppOn(t, a.database)
 	for range 8 {
@@ -378,7 +381,7 @@ func TestChargesAndRefundsAtOnceEndUndone(t *testing.T) {
 	}
 }
 
-// lossy is an acquirer on a bad line: some calls do not arrive, and some answers.
+// lossy is an acquirer on a bad line, which loses some calls and some answers.
 type lossy struct {
 	acquirer.Acquirer
 	rate float64
@@ -417,13 +420,15 @@ func (l *lossy) Refund(ctx context.Context, key, reference string, amount money.
 	return err
 }
 
-func TestWhateverIsLostTheBooksAgree(t *testing.T) {
+func TestTheBooksAgreeWhateverIsLost(t *testing.T) {
 	line := &lossy{rate: 0.4}
 	a := newApp(t, func(next acquirer.Acquirer) acquirer.Acquirer { line.Acquirer = next; return line })
 	rapid.Check(t, func(t *rapid.T) {
 		order := newOrder(a.t)
 		capture := rapid.Bool().Draw(t, "capture")
-		token := rapid.SampledFrom([]string{simulator.Approved, simulator.DeclinedFunds, simulator.Unavailable, simulator.RefundFailsOnce}).Draw(t, "token")
+		token := rapid.SampledFrom([]string{
+			simulator.Approved, simulator.DeclinedFunds, simulator.Unavailable, simulator.RefundFailsOnce,
+		}).Draw(t, "token")
 		undo := false
 		do := func(what string) answer {
 			switch what {
@@ -436,7 +441,7 @@ func TestWhateverIsLostTheBooksAgree(t *testing.T) {
 				return a.refund(order)
 			}
 			a.exec(`UPDATE pagamentos SET due_at = now() WHERE order_id = $1 AND due_at IS NOT NULL`, order)
-			if _, err := a.payments.resolveDue(context.Background()); err != nil {
+			if _, err := a.payments.ResolveDue(context.Background()); err != nil {
 				t.Fatal(err)
 			}
 			return a.show(order)
@@ -444,7 +449,7 @@ func TestWhateverIsLostTheBooksAgree(t *testing.T) {
 		steps := rapid.SliceOfN(rapid.SampledFrom([]string{"pay", "capture", "refund", "resolve"}), 1, 8).Draw(t, "steps")
 		line.rate = 0.4
 		for i, step := range steps {
-			// What may well be going on at the same time.
+			// Another request at the same time.
 			var both sync.WaitGroup
 			if i+1 < len(steps) && i%3 == 2 {
 				both.Go(func() { a.send("PUT", "/pagamentos/"+order.String(), payBody(token, capture)) })
@@ -459,7 +464,7 @@ func TestWhateverIsLostTheBooksAgree(t *testing.T) {
 		for range 6 {
 			got := do("resolve")
 			if got.status == 404 {
-				return // nobody has asked for anything that leaves a trace
+				return // no step has stored anything
 			}
 			now = got.payment
 		}
@@ -485,75 +490,13 @@ func TestWhateverIsLostTheBooksAgree(t *testing.T) {
 	})
 }
 
-// What the statements do to a payment is what the state machine says.
-func TestTheStoreAgreesWithTheStateMachine(t *testing.T) {
-	database := postgrestest.New(t, migrations.Files)
-	queries := store.New(database.Pool)
-	put := func(s payment.Standing) uuid.UUID {
-		order := newOrder(t)
-		_, err := database.Pool.Exec(t.Context(), `
-			INSERT INTO pagamentos (order_id, state, amount, currency, refunded_amount, capture, undo, card_token, fingerprint, acquirer, acquirer_reference, decline_reason, due_at)
-			VALUES ($1, $2, 100, 'BRL', CASE $2 WHEN 'refunded' THEN 100 ELSE 0 END, $3, $4, CASE $2 WHEN 'authorising' THEN 'tok' END, '\x00', 'simulator', 'r',
-				CASE $2 WHEN 'declined' THEN 'd' END, CASE WHEN $5 THEN now() END)`,
-			order, string(s.State), s.Capture, s.Undo, s.Next() != payment.Nothing)
-		if err != nil {
-			t.Fatalf("%+v: %v", s, err)
-		}
-		return order
-	}
-	check := func(what string, before payment.Standing, order uuid.UUID, want payment.Standing) {
-		t.Helper()
-		got, err := queries.Payment(t.Context(), order)
-		if err != nil || standing(got) != want {
-			t.Errorf("%s of %+v: %+v, %v; want %+v", what, before, standing(got), err, want)
-		}
-		if (got.DueAt != nil) != (want.Next() != payment.Nothing) {
-			t.Errorf("%s of %+v: due at %v, though %q is next", what, before, got.DueAt, want.Next())
-		}
-	}
-	for _, state := range payment.States {
-		for _, flags := range [][2]bool{{false, false}, {true, false}, {false, true}, {true, true}} {
-			before := payment.Standing{State: state, Capture: flags[0], Undo: flags[1]}
-
-			order := put(before)
-			_, _ = queries.IntendUndo(t.Context(), store.IntendUndoParams{OrderID: order, Acquirer: simulator.Name}) // no row: no change
-			check("undo", before, order, before.AskUndo())
-
-			order = put(before)
-			_, _ = queries.IntendCapture(t.Context(), order) // likewise
-			after, err := before.AskCapture()
-			if err != nil {
-				after = before
-			}
-			check("capture", before, order, after)
-
-			for _, to := range payment.States {
-				after, err := before.Settle(to)
-				if err != nil {
-					continue
-				}
-				reason := ""
-				if to == payment.Declined {
-					reason = "d"
-				}
-				order := put(before)
-				_, err = queries.Settle(t.Context(), store.SettleParams{OrderID: order, FromState: string(state), ToState: string(to), DeclineReason: optional(reason)})
-				if err != nil {
-					t.Errorf("%+v to %s: %v", before, to, err)
-				}
-				check(fmt.Sprintf("settling to %s", to), before, order, after)
-			}
-		}
-	}
-}
-
 func TestAPaymentOfAnotherAcquirerIsLeftAlone(t *testing.T) {
 	a, order := newApp(t), newOrder(t)
 	a.want("PUT", a.pay(order, simulator.Approved), 201, contract.Captured)
 	a.exec(`UPDATE pagamentos SET acquirer = 'stripe'`)
 	a.wantProblem("refund", a.refund(order), 503, problem.AcquirerUnavailable)
 	a.exec(`UPDATE pagamentos SET due_at = now()`)
-	if n, err := a.payments.resolveDue(t.Context()); n != 0 || err != nil {
+	if n, err := a.payments.ResolveDue(t.Context()); n != 0 || err != nil {
 		t.Errorf("%d were taken up, %v", n, err)
 	}
 }
@@ -577,7 +520,7 @@ func TestSpans(t *testing.T) {
 	}
 }
 
-// BenchmarkPay is a captured payment each, through the whole service.
+// BenchmarkPay captures one payment per iteration through the whole service.
 func BenchmarkPay(b *testing.B) {
 	database := postgrestest.New(b, migrations.Files)
 	frame := service.New(server.Settings{}, slog.New(slog.DiscardHandler), noTraces)
@@ -594,9 +537,9 @@ func BenchmarkPay(b *testing.B) {
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "payments/s")
 }
 
-func TestACallThatTheAcquirerRefusesIsLeftForAPerson(t *testing.T) {
+func TestACallThatTheAcquirerRefusesIsLeftForAnOperator(t *testing.T) {
 	a, order := newApp(t), newOrder(t)
-	// Somebody has used the order's key for something else.
+	// The order's key has been used for another call.
 	_, err := simulator.New(a.database.Pool).Authorise(t.Context(), acquirer.Charge{
 		Key: order.String() + ":authorise", OrderID: order, Amount: money.BRL(1), CardToken: simulator.Approved, Capture: true,
 	})
@@ -620,7 +563,7 @@ func TestAnAuthorisationThatHasRunOutIsVoided(t *testing.T) {
 	a.wantProblem("capture", a.capture(order), 409, problem.PaymentVoided)
 	a.want("GET", a.show(order), 200, contract.Voided)
 
-	// And one that somebody captured elsewhere is refunded, not let go.
+	// An authorisation that was captured elsewhere is refunded, not released.
 	a.want("PUT", a.hold(taken, simulator.Approved), 201, contract.Authorised)
 	a.exec(`UPDATE simulator_charges SET state = 'captured' WHERE order_id = $1`, taken)
 	a.want("refund", a.refund(taken), 200, contract.Refunded)

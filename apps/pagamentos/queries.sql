@@ -1,19 +1,18 @@
--- Every change of a payment is one statement and one commit: the row, and by a
--- CTE its history. age_seconds is how long ago the payment was asked for, by
--- this server's clock.
+-- Each change of a payment is one statement: it writes the row and the history.
+-- age_seconds is the time since the payment was requested, by this server's clock.
 
 -- name: Intend :one
--- Writes down that the acquirer is going to be asked. No row: it is there already.
-WITH made AS (
+-- Stores the intention to charge. No row: the order has a payment already.
+WITH intended AS (
     INSERT INTO pagamentos (order_id, state, amount, currency, capture, card_token, fingerprint, acquirer, due_at)
     VALUES (@order_id, 'authorising', @amount, @currency, @capture, @card_token::text, @fingerprint, @acquirer,
         now() + interval '1 minute')
     ON CONFLICT (order_id) DO NOTHING
     RETURNING *
-), noted AS (
-    INSERT INTO pagamento_transitions (order_id, to_state) SELECT order_id, state FROM made
+), logged AS (
+    INSERT INTO pagamento_transitions (order_id, to_state) SELECT order_id, state FROM intended
 )
-SELECT *, extract(epoch FROM now() - created_at)::bigint AS age_seconds FROM made;
+SELECT *, extract(epoch FROM now() - created_at)::bigint AS age_seconds FROM intended;
 
 -- name: IntendCapture :one
 -- No row: the payment is not authorised, or is being undone.
@@ -22,10 +21,9 @@ WHERE order_id = @order_id AND state = 'authorised' AND NOT undo AND NOT capture
 RETURNING *, extract(epoch FROM now() - created_at)::bigint AS age_seconds;
 
 -- name: IntendUndo :one
--- Writes down that the amount is to be given back or never taken. An order that
--- is not known gets a tombstone. No row: nothing is left to be undone, or it was
--- asked for before.
-WITH asked AS (
+-- Stores the intention to undo the payment. An order without a payment gets a
+-- voided one. No row: there is nothing to undo, or the intention is stored already.
+WITH intended AS (
     INSERT INTO pagamentos AS p (order_id, state, amount, currency, capture, undo, acquirer)
     VALUES (@order_id, 'voided', 0, 'XXX', false, true, @acquirer)
     ON CONFLICT (order_id) DO UPDATE SET
@@ -34,16 +32,16 @@ WITH asked AS (
         due_at = now() + interval '1 minute', attempts = 0, updated_at = now()
     WHERE p.state = 'captured' OR p.state IN ('authorising', 'authorised') AND NOT p.undo
     RETURNING *
-), noted AS (
+), logged AS (
     INSERT INTO pagamento_transitions (order_id, from_state, to_state)
-    SELECT order_id, CASE state WHEN 'refunding' THEN 'captured' END, state FROM asked
+    SELECT order_id, CASE state WHEN 'refunding' THEN 'captured' END, state FROM intended
     WHERE state IN ('refunding', 'voided')
 )
-SELECT *, extract(epoch FROM now() - created_at)::bigint AS age_seconds FROM asked;
+SELECT *, extract(epoch FROM now() - created_at)::bigint AS age_seconds FROM intended;
 
 -- name: Settle :one
--- Stores what the acquirer said. No row: the payment is no longer in the state
--- from which the acquirer was asked; somebody else has stored it.
+-- Stores the acquirer's answer. No row: the payment has left the state in which the
+-- acquirer was called, because another request or process stored the answer.
 WITH changed AS (
     UPDATE pagamentos AS p SET
         state = @to_state,
@@ -57,7 +55,7 @@ WITH changed AS (
         updated_at = now()
     WHERE p.order_id = @order_id AND p.state = @from_state
     RETURNING *
-), noted AS (
+), logged AS (
     INSERT INTO pagamento_transitions (order_id, from_state, to_state) SELECT order_id, @from_state::text, state FROM changed
 )
 SELECT *, extract(epoch FROM now() - created_at)::bigint AS age_seconds FROM changed;
@@ -66,20 +64,20 @@ SELECT *, extract(epoch FROM now() - created_at)::bigint AS age_seconds FROM cha
 SELECT *, extract(epoch FROM now() - created_at)::bigint AS age_seconds FROM pagamentos WHERE order_id = @order_id;
 
 -- name: Payments :many
--- Order ids are UUIDv7: the newest order comes first.
+-- Newest order first: order ids are UUIDv7.
 SELECT *, extract(epoch FROM now() - created_at)::bigint AS age_seconds FROM pagamentos
 WHERE order_id < @before
 ORDER BY order_id DESC
-LIMIT @most;
+LIMIT @max_rows;
 
 -- name: Claim :many
--- Takes payments that are due, and puts them off for as long as it takes or
--- fails: 1, 2, 4 ... minutes, an hour at most.
+-- Takes payments that are due and postpones them: by 1, 2, 4 ... minutes, at most
+-- by an hour.
 WITH due AS (
     SELECT d.order_id FROM pagamentos AS d
     WHERE d.due_at <= now() AND d.acquirer = @acquirer
     ORDER BY d.due_at
-    LIMIT @most
+    LIMIT @max_rows
     FOR UPDATE SKIP LOCKED
 )
 UPDATE pagamentos AS p SET
@@ -90,5 +88,5 @@ WHERE p.order_id = due.order_id
 RETURNING p.*, extract(epoch FROM now() - p.created_at)::bigint AS age_seconds;
 
 -- name: Overdue :one
--- How many payments the resolver has asked about in vain.
+-- Payments that the resolver has tried at least once and not finished.
 SELECT count(*) FROM pagamentos WHERE due_at IS NOT NULL AND attempts > 0;

@@ -344,7 +344,7 @@ func viewReservation(r stock.Reservation) (contract.Reservation, error) {
 	answer := contract.Reservation{OrderID: r.OrderID, State: contract.ReservationState(r.State), Lines: []contract.ReservationLine{}}
 	for _, line := range r.Lines {
 		answer.Lines = append(answer.Lines, contract.ReservationLine{
-			SKU: string(line.SKU), Quantity: int32(line.Quantity), Price: line.Price, //nolint:gosec // at most maxUnits
+			SKU: string(line.SKU), Quantity: int32(line.Quantity), Price: line.Price,
 		})
 	}
 	var err error

@@ -30,11 +30,11 @@ import (
 	"github.com/loja-veloz/platform/apps/internal/value"
 )
 
-// app is the whole service on a database of its own, held to its document.
+// app is the whole service on a database of its own, checked against its document.
 type app struct {
 	t       testing.TB
 	handler http.Handler
-	bare    http.Handler // not held to the document, for what is not in it
+	bare    http.Handler // not checked against the document
 	db      postgrestest.Database
 	goods   *stock.Stock
 }
@@ -78,7 +78,8 @@ func (a app) stored() string {
 	var all string
 	err := a.db.Pool.QueryRow(a.t.Context(), `SELECT concat_ws('|',
 		(SELECT json_agg(e ORDER BY sku) FROM estoque AS e), (SELECT json_agg(r ORDER BY order_id) FROM estoque_reservations AS r),
-		(SELECT json_agg(l ORDER BY order_id, sku) FROM estoque_reservation_lines AS l), (SELECT json_agg(t ORDER BY key) FROM estoque_top_ups AS t))`).Scan(&all)
+		(SELECT json_agg(l ORDER BY order_id, sku) FROM estoque_reservation_lines AS l),
+		(SELECT json_agg(t ORDER BY key) FROM estoque_top_ups AS t))`).Scan(&all)
 	if err != nil {
 		a.t.Fatal(err)
 	}
@@ -165,7 +166,8 @@ func TestItems(t *testing.T) {
 		t.Errorf("the pages list %q", skus)
 	}
 	response := a.send("GET", "/estoque/B", "")
-	if got := strings.TrimSpace(response.Body.String()); got != `{"available":10,"description":"Second.","name":"Item B","price":{"amount":250,"currency":"BRL"},"sku":"B"}` {
+	const want = `{"available":10,"description":"Second.","name":"Item B","price":{"amount":250,"currency":"BRL"},"sku":"B"}`
+	if got := strings.TrimSpace(response.Body.String()); got != want {
 		t.Errorf("GET /estoque/B = %s", got)
 	}
 	if got := response.Header().Get("Cache-Control"); got != "no-store" {
@@ -184,14 +186,16 @@ func TestAReservationOverHTTP(t *testing.T) {
 	a, order := newApp(t), newOrder()
 	body := `{"lines":[{"sku":"B","quantity":2},{"sku":"A","quantity":1}],"expires_in_seconds":60}`
 	r := decode[contract.Reservation](t, a.send("PUT", reservationPath(order), body), http.StatusCreated)
-	if r.OrderID != order || r.State != contract.Reserved || r.Total.Amount != 1500 || len(r.Lines) != 2 || r.Lines[1].Price.Amount != 250 || r.ExpiresAt == nil {
+	if r.OrderID != order || r.State != contract.Reserved || r.Total.Amount != 1500 || len(r.Lines) != 2 ||
+		r.Lines[1].Price.Amount != 250 || r.ExpiresAt == nil {
 		t.Errorf("reserved %+v", r)
 	}
 	again := decode[contract.Reservation](t, a.send("PUT", reservationPath(order), body), http.StatusOK)
 	if !again.ExpiresAt.Equal(*r.ExpiresAt) {
 		t.Errorf("the same again expires at %s, not %s", again.ExpiresAt, r.ExpiresAt)
 	}
-	refused(t, "other lines", a.send("PUT", reservationPath(order), `{"lines":[{"sku":"A","quantity":1}]}`), 409, problem.ReservationMismatch, "lines")
+	refused(t, "other lines", a.send("PUT", reservationPath(order), `{"lines":[{"sku":"A","quantity":1}]}`),
+		409, problem.ReservationMismatch, "lines")
 	if item := decode[contract.Item](t, a.send("GET", "/estoque/B", ""), http.StatusOK); item.Available != 8 {
 		t.Errorf("%d of B are left, want 8", item.Available)
 	}
@@ -211,16 +215,19 @@ func TestAReservationOverHTTP(t *testing.T) {
 	refused(t, "reserving", a.send("PUT", reservationPath(order), body), 409, problem.ReservationReleased)
 	refused(t, "confirming nothing", a.send("POST", reservationPath(newOrder())+"/confirm", ""), 404, problem.NotFound)
 
-	// The document lets expires_in_seconds out, and so does null.
+	// expires_in_seconds may be absent or null.
 	null := newOrder()
-	r = decode[contract.Reservation](t, a.send("PUT", reservationPath(null), `{"lines":[{"sku":"B","quantity":2}],"expires_in_seconds":null}`), http.StatusCreated)
+	r = decode[contract.Reservation](t, a.send("PUT", reservationPath(null),
+		`{"lines":[{"sku":"B","quantity":2}],"expires_in_seconds":null}`),
+		http.StatusCreated)
 	if left := time.Until(*r.ExpiresAt); left < 14*time.Minute || left > 16*time.Minute {
 		t.Errorf("by default a reservation expires in %s", left)
 	}
 	a.send("POST", reservationPath(null)+"/release", "")
 
 	late := newOrder()
-	if r := decode[contract.Reservation](t, a.send("POST", reservationPath(late)+"/release", ""), http.StatusOK); r.State != contract.Released || len(r.Lines) != 0 || r.Total != nil {
+	r = decode[contract.Reservation](t, a.send("POST", reservationPath(late)+"/release", ""), http.StatusOK)
+	if r.State != contract.Released || len(r.Lines) != 0 || r.Total != nil {
 		t.Errorf("the tombstone is %+v", r)
 	}
 	refused(t, "reserving late", a.send("PUT", reservationPath(late), body), 409, problem.ReservationReleased)
@@ -234,7 +241,8 @@ func TestAReservationOverHTTP(t *testing.T) {
 	rival := newOrder()
 	a.send("PUT", reservationPath(rival), `{"lines":[{"sku":"B","quantity":1}]}`)
 	refused(t, "confirming what is gone", a.send("POST", reservationPath(expired)+"/confirm", ""), 409, problem.ReservationExpired)
-	refused(t, "reserving what is gone", a.send("PUT", reservationPath(expired), `{"lines":[{"sku":"B","quantity":10}]}`), 409, problem.InsufficientStock, "lines[0].quantity")
+	refused(t, "reserving what is gone", a.send("PUT", reservationPath(expired), `{"lines":[{"sku":"B","quantity":10}]}`),
+		409, problem.InsufficientStock, "lines[0].quantity")
 	a.send("POST", reservationPath(rival)+"/release", "")
 	decode[contract.Reservation](t, a.send("POST", reservationPath(expired)+"/confirm", ""), http.StatusOK)
 
@@ -259,7 +267,8 @@ func TestItemsArePutOnSale(t *testing.T) {
 	if item.SKU != "NEW-1" || item.Available != 0 || item.Price.Amount != 990 {
 		t.Errorf("made %+v", item)
 	}
-	decode[contract.Item](t, a.send("POST", path+"/top-ups", `{"quantity":5,"reason":"first delivery"}`, "Idempotency-Key", "k"), http.StatusCreated)
+	decode[contract.Item](t, a.send("POST", path+"/top-ups", `{"quantity":5,"reason":"first delivery"}`, "Idempotency-Key", "k"),
+		http.StatusCreated)
 	item = decode[contract.Item](t, a.send("PUT", path, strings.Replace(body, "990", "1990", 1)), http.StatusOK)
 	if item.Available != 5 || item.Price.Amount != 1990 {
 		t.Errorf("changed to %+v, want the stock as it was", item)
@@ -267,7 +276,8 @@ func TestItemsArePutOnSale(t *testing.T) {
 	before := a.stored()
 	for change, field := range map[[2]string]string{
 		{"Novo", " "}: "name", {"Novo", strings.Repeat("x", 101)}: "name", {`"description":""`, `"description":"a\u0000"`}: "description",
-		{"990", "0"}: "price.amount", {"990", "-1"}: "price.amount", {"990", "1000000000001"}: "price.amount", {"BRL", "brl"}: "price.currency",
+		{"990", "0"}: "price.amount", {"990", "-1"}: "price.amount", {"990", "1000000000001"}: "price.amount",
+		{"BRL", "brl"}: "price.currency",
 	} {
 		refused(t, change[1], a.send("PUT", path, strings.Replace(body, change[0], change[1], 1)), 422, problem.InvalidValue, field)
 	}
@@ -300,15 +310,18 @@ func TestTopUpsOverHTTP(t *testing.T) {
 		refused(t, "key "+key, a.send("POST", path, body, "Idempotency-Key", key), 422, problem.InvalidValue, "Idempotency-Key")
 	}
 	for body, field := range map[string]string{
-		`{"quantity":0,"reason":"x"}`: "quantity", `{"quantity":-1,"reason":"x"}`: "quantity", `{"quantity":1000001,"reason":"x"}`: "quantity",
-		`{"quantity":1}`: "reason", `{"quantity":1,"reason":" "}`: "reason", `{"quantity":1,"reason":"a\u0000b"}`: "reason",
-		`{"quantity":1,"reason":"a\nb"}`: "reason", `{"quantity":1,"reason":"` + strings.Repeat("é", 201) + `"}`: "reason",
+		`{"quantity":0,"reason":"x"}`: "quantity", `{"quantity":-1,"reason":"x"}`: "quantity",
+		`{"quantity":1000001,"reason":"x"}`: "quantity",
+		`{"quantity":1}`:                    "reason", `{"quantity":1,"reason":" "}`: "reason",
+		`{"quantity":1,"reason":"a\u0000b"}`: "reason",
+		`{"quantity":1,"reason":"a\nb"}`:     "reason", `{"quantity":1,"reason":"` + strings.Repeat("é", 201) + `"}`: "reason",
 	} {
 		refused(t, body, a.send("POST", path, body, "Idempotency-Key", "k3"), 422, problem.InvalidValue, field)
 	}
 	for body, field := range map[string]string{
 		`{"quantity":1,"reason":7}`: "reason", `{"quantity":1e99,"reason":"x"}`: "quantity", `{"quantity":1.5,"reason":"x"}`: "quantity",
-		`{"quantity":1,"reason":"x","sku":"A"}`: "sku", `{"quantity":1,"Reason":"x"}`: "Reason", `{"quantity":99999999999,"reason":"x"}`: "quantity",
+		`{"quantity":1,"reason":"x","sku":"A"}`: "sku", `{"quantity":1,"Reason":"x"}`: "Reason",
+		`{"quantity":99999999999,"reason":"x"}`: "quantity",
 	} {
 		refused(t, body, a.send("POST", path, body, "Idempotency-Key", "k3"), 400, problem.Invalid, field)
 	}
@@ -333,7 +346,7 @@ func TestBadInputStoresNothing(t *testing.T) {
 		return `{"lines":[` + strings.Join(lines, ",") + `]}`
 	}
 
-	for body, fields := range map[string][]string{ // not to be read
+	for body, fields := range map[string][]string{ // cannot be read
 		"lines":                     nil,
 		`{"lines":[`:                nil,
 		`[]`:                        nil,
@@ -372,23 +385,30 @@ func TestBadInputStoresNothing(t *testing.T) {
 	} {
 		refused(t, body, put(body), 422, problem.InvalidValue, fields...)
 	}
-	for _, sku := range []string{`"Z"`, `"a"`, `""`, `"A\u0000"`, `"A "`, `"A\n"`, `"'; DROP TABLE estoque; --"`, `"` + strings.Repeat("A", 33) + `"`, `"Ç"`, `"../A"`} {
+	for _, sku := range []string{
+		`"Z"`, `"a"`, `""`, `"A\u0000"`, `"A "`, `"A\n"`, `"'; DROP TABLE estoque; --"`,
+		`"` + strings.Repeat("A", 33) + `"`, `"Ç"`, `"../A"`,
+	} {
 		refused(t, sku, put(line(sku, "1")), 422, problem.UnknownSKU, "lines[0].sku")
 	}
-	refused(t, "two unknown", put(`{"lines":[{"sku":"Z","quantity":1},{"sku":"A","quantity":1},{"sku":"Y","quantity":1}]}`), 422, problem.UnknownSKU, "lines[0].sku", "lines[2].sku")
-	refused(t, "two short", put(`{"lines":[{"sku":"C","quantity":1},{"sku":"A","quantity":1},{"sku":"B","quantity":11}]}`), 409, problem.InsufficientStock, "lines[0].quantity", "lines[2].quantity")
+	refused(t, "two unknown", put(`{"lines":[{"sku":"Z","quantity":1},{"sku":"A","quantity":1},{"sku":"Y","quantity":1}]}`),
+		422, problem.UnknownSKU, "lines[0].sku", "lines[2].sku")
+	refused(t, "two short", put(`{"lines":[{"sku":"C","quantity":1},{"sku":"A","quantity":1},{"sku":"B","quantity":11}]}`),
+		409, problem.InsufficientStock, "lines[0].quantity", "lines[2].quantity")
 	refused(t, "too large", put(`{"lines":[],"x":"`+strings.Repeat("x", BodyLimit)+`"}`), 413, problem.TooLarge)
 	refused(t, "no body", a.send("PUT", path, "", "Content-Type", "application/json"), 400, problem.Invalid)
 	refused(t, "not JSON", a.send("PUT", path, line(`"A"`, `1`), "Content-Type", "text/plain"), 415, problem.UnsupportedMedia)
 
 	for _, order := range []string{"7", "\xff", "\x00", "' OR 1=1 --", uuid.NewString() + "0"} {
 		for _, request := range [][2]string{{"PUT", ""}, {"POST", "/confirm"}, {"POST", "/release"}} {
-			refused(t, request[0]+" order "+order, a.send(request[0], "/reservations/"+order+request[1], line(`"A"`, `1`)), 400, problem.Invalid, "order_id")
+			refused(t, request[0]+" order "+order, a.send(request[0], "/reservations/"+order+request[1], line(`"A"`, `1`)),
+				400, problem.Invalid, "order_id")
 		}
 	}
 	for _, sku := range []string{"a", "A B", "\x00", "\xff\xfe", "'; DROP TABLE estoque; --", strings.Repeat("A", 33)} {
 		refused(t, "sku "+sku, a.send("GET", "/estoque/"+sku, ""), 422, problem.InvalidValue, "sku")
-		refused(t, "sku "+sku, a.send("POST", "/admin/estoque/"+sku+"/top-ups", `{"quantity":1,"reason":"x"}`, "Idempotency-Key", "k"), 422, problem.InvalidValue, "sku")
+		refused(t, "sku "+sku, a.send("POST", "/admin/estoque/"+sku+"/top-ups", `{"quantity":1,"reason":"x"}`, "Idempotency-Key", "k"),
+			422, problem.InvalidValue, "sku")
 	}
 	refused(t, "unknown item", a.send("GET", "/estoque/Z", ""), 404, problem.NotFound)
 
@@ -464,7 +484,9 @@ func TestADatabaseThatIsDown(t *testing.T) {
 	defer pool.Close()
 	bare := newHandler(t, stock.New(pool))
 	a := app{t: t, handler: apitest.Handler(t, contract.Document, bare), bare: bare}
-	for method, path := range map[string]string{"GET": "/estoque", "PUT": reservationPath(newOrder()), "POST": reservationPath(newOrder()) + "/release"} {
+	for method, path := range map[string]string{
+		"GET": "/estoque", "PUT": reservationPath(newOrder()), "POST": reservationPath(newOrder()) + "/release",
+	} {
 		response := a.send(method, path, `{"lines":[{"sku":"A","quantity":1}]}`)
 		refused(t, method+" "+path, response, 503, problem.Unavailable)
 		if response.Header().Get("Retry-After") != "1" || strings.Contains(response.Body.String(), "127.0.0.1") {
@@ -483,8 +505,11 @@ func TestADatabaseThatIsDown(t *testing.T) {
 
 func FuzzReservation(f *testing.F) {
 	a := newApp(f)
-	for _, seed := range []string{`{"lines":[{"sku":"A","quantity":1}]}`, `{"lines":[{"sku":"A","quantity":1},{"sku":"B","quantity":1000}],"expires_in_seconds":1}`,
-		`{"lines":[{"sku":"A\u0000","quantity":-1}]}`, `{"lines":null}`, `{"expires_in_seconds":null}`, "\xff", `{"lines":[{"sku":"\ud800","quantity":1e2}]}`} {
+	for _, seed := range []string{
+		`{"lines":[{"sku":"A","quantity":1}]}`, `{"lines":[{"sku":"A","quantity":1},{"sku":"B","quantity":1000}],"expires_in_seconds":1}`,
+		`{"lines":[{"sku":"A\u0000","quantity":-1}]}`, `{"lines":null}`, `{"expires_in_seconds":null}`, "\xff",
+		`{"lines":[{"sku":"\ud800","quantity":1e2}]}`,
+	} {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
@@ -557,5 +582,17 @@ func FuzzCursor(f *testing.F) {
 		if _, err := value.ParseSKU(string(asked.After)); err != nil || itemList.Cursor(asked.After) != cursor {
 			t.Errorf("%q was read as %q", cursor, asked.After)
 		}
+	})
+}
+
+func TestTheDocumentGivesTheSameLimits(t *testing.T) {
+	apitest.CheckLimits(t, contract.Document, map[string]apitest.Limit{
+		"ItemRequest.name":                      {Min: 1, Max: maxName},
+		"ItemRequest.description":               {Max: maxDescription},
+		"ReservationLineRequest.quantity":       {Min: 1, Max: maxUnits},
+		"ReservationRequest.lines":              {Min: 1, Max: maxLines},
+		"ReservationRequest.expires_in_seconds": {Min: 1, Max: maxKeep, Default: defaultKeep},
+		"TopUp.quantity":                        {Min: 1, Max: maxTopUp},
+		"TopUp.reason":                          {Min: 1, Max: maxReason},
 	})
 }

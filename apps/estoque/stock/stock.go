@@ -337,7 +337,7 @@ func (s *Stock) Put(ctx context.Context, item Item) (now Item, created bool, err
 	if err != nil {
 		return Item{}, false, fmt.Errorf("putting %s: %w", item.SKU, err)
 	}
-	return itemOf(row.Item), row.Made, nil
+	return itemOf(row.Item), row.Created, nil
 }
 
 // TopUp adds to an item's stock, once per key; created is false if this key has done
@@ -382,7 +382,7 @@ func (s *Stock) Item(ctx context.Context, sku value.SKU) (Item, error) {
 
 // Items returns at most max items whose SKUs come after the given one.
 func (s *Stock) Items(ctx context.Context, after value.SKU, max int32) ([]Item, error) {
-	rows, err := s.queries.ItemsAfter(ctx, store.ItemsAfterParams{After: string(after), Most: max})
+	rows, err := s.queries.ItemsAfter(ctx, store.ItemsAfterParams{After: string(after), MaxRows: max})
 	if err != nil {
 		return nil, fmt.Errorf("listing items: %w", err)
 	}

@@ -47,7 +47,8 @@ func (s warehouse) exec(t testing.TB, sql string, args ...any) {
 
 func (s warehouse) add(t testing.TB, sku value.SKU, price, units int64) {
 	t.Helper()
-	s.exec(t, `INSERT INTO estoque (sku, name, description, price_amount, price_currency, on_hand) VALUES ($1, $1, '', $2, 'BRL', $3)`, sku, price, units)
+	s.exec(t, `INSERT INTO estoque (sku, name, description, price_amount, price_currency, on_hand)
+		VALUES ($1, $1, '', $2, 'BRL', $3)`, sku, price, units)
 }
 
 // overdue lets the order's reservation expire in the past.
@@ -96,7 +97,8 @@ func TestAnOrderFromReservationToTheEnd(t *testing.T) {
 	s.add(t, "B", 250, 5)
 
 	r, made, err := s.Reserve(ctx, order, []stock.Line{{"B", 2}, {"A", 1}}, keep)
-	if err != nil || !made || r.State != stock.Reserved || len(r.Lines) != 2 || r.Lines[0].SKU != "A" || r.Lines[1].Price != money.BRL(250) {
+	if err != nil || !made || r.State != stock.Reserved || len(r.Lines) != 2 ||
+		r.Lines[0].SKU != "A" || r.Lines[1].Price != money.BRL(250) {
 		t.Fatalf("reserved %+v, %t, %v", r, made, err)
 	}
 	if total, err := r.Total(); err != nil || *total != money.BRL(1500) {
@@ -173,7 +175,9 @@ func TestARefusalStoresNothing(t *testing.T) {
 		t.Errorf("confirming nothing: %v", err)
 	}
 	var rows int
-	if err := s.db.Pool.QueryRow(ctx, `SELECT (SELECT count(*) FROM estoque_reservations) + (SELECT count(*) FROM estoque_reservation_lines)`).Scan(&rows); err != nil || rows != 0 {
+	err = s.db.Pool.QueryRow(ctx, `SELECT (SELECT count(*) FROM estoque_reservations)
+		+ (SELECT count(*) FROM estoque_reservation_lines)`).Scan(&rows)
+	if err != nil || rows != 0 {
 		t.Errorf("%d rows (%v) were stored", rows, err)
 	}
 	s.want(t, "A", 5, 0)
@@ -573,7 +577,8 @@ func TestConfirmationWaitsForTheSweep(t *testing.T) {
 				result <- err
 			}()
 			waiting := func() (n int) {
-				err := s.db.Pool.QueryRow(ctx, `SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()`).Scan(&n)
+				err := s.db.Pool.QueryRow(ctx, `SELECT count(*) FROM pg_stat_activity
+					WHERE wait_event_type = 'Lock' AND datname = current_database()`).Scan(&n)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -665,7 +670,9 @@ func TestStockAgainstAModel(t *testing.T) {
 				for _, sku := range rapid.SliceOfNDistinct(rapid.SampledFrom(skus), 1, 3, rapid.ID).Draw(rt, "skus") {
 					lines = append(lines, stock.Line{SKU: sku, Quantity: rapid.Int64Range(1, 4).Draw(rt, "quantity")})
 				}
-				sorted := slices.SortedFunc(slices.Values(lines), func(a, b stock.Line) int { return int(a.SKU[len(a.SKU)-1]) - int(b.SKU[len(b.SKU)-1]) })
+				sorted := slices.SortedFunc(slices.Values(lines), func(a, b stock.Line) int {
+					return int(a.SKU[len(a.SKU)-1]) - int(b.SKU[len(b.SKU)-1])
+				})
 				known := m.orders[order]
 				if known != nil && rapid.Bool().Draw(rt, "same lines") {
 					lines, sorted = known.lines, known.lines

@@ -42,10 +42,10 @@ WITH due AS MATERIALIZED (
 SELECT count(*) FROM expired
 `
 
-// Gives back what the reservations that are due longest hold, and returns how
-// many they were. Those that somebody else is busy with are left to them.
-func (q *Queries) Expire(ctx context.Context, most int32) (int64, error) {
-	row := q.db.QueryRow(ctx, expire, most)
+// Expires the reservations whose time has been over the longest, gives their units
+// back, and returns their number. It skips those that another transaction has locked.
+func (q *Queries) Expire(ctx context.Context, maxRows int32) (int64, error) {
+	row := q.db.QueryRow(ctx, expire, maxRows)
 	var count int64
 	err := row.Scan(&count)
 	return count, err
@@ -77,12 +77,12 @@ SELECT sku, name, description, price_amount, price_currency, on_hand, reserved, 
 `
 
 type ItemsAfterParams struct {
-	After string
-	Most  int32
+	After   string
+	MaxRows int32
 }
 
 func (q *Queries) ItemsAfter(ctx context.Context, arg ItemsAfterParams) ([]Item, error) {
-	rows, err := q.db.Query(ctx, itemsAfter, arg.After, arg.Most)
+	rows, err := q.db.Query(ctx, itemsAfter, arg.After, arg.MaxRows)
 	if err != nil {
 		return nil, err
 	}
@@ -194,10 +194,10 @@ type MoveRow struct {
 	ExpiresAt     time.Time
 }
 
-// Takes a reservation from one of from_states to to_state, with all that this
-// does to the items: one row per line. No row, and nothing has changed: the order
-// is not known or in another state, or the stock is short. What is reserved
-// already and has not expired is not reserved again.
+// Moves a reservation from one of from_states to to_state and updates the items: one
+// row per line. No row, and nothing has changed: the order has no reservation or it
+// is in another state, or the stock is short. A reservation that has not expired is
+// not reserved again.
 func (q *Queries) Move(ctx context.Context, arg MoveParams) ([]MoveRow, error) {
 	rows, err := q.db.Query(ctx, move,
 		arg.OrderID,
@@ -234,7 +234,7 @@ INSERT INTO estoque AS e (sku, name, description, price_amount, price_currency, 
 VALUES ($1, $2, $3, $4, $5, 0)
 ON CONFLICT (sku) DO UPDATE SET name = excluded.name, description = excluded.description,
     price_amount = excluded.price_amount, price_currency = excluded.price_currency, updated_at = now()
-RETURNING e.sku, e.name, e.description, e.price_amount, e.price_currency, e.on_hand, e.reserved, e.created_at, e.updated_at, (xmax = 0)::boolean AS made
+RETURNING e.sku, e.name, e.description, e.price_amount, e.price_currency, e.on_hand, e.reserved, e.created_at, e.updated_at, (xmax = 0)::boolean AS created
 `
 
 type PutItemParams struct {
@@ -246,8 +246,8 @@ type PutItemParams struct {
 }
 
 type PutItemRow struct {
-	Item Item
-	Made bool
+	Item    Item
+	Created bool
 }
 
 func (q *Queries) PutItem(ctx context.Context, arg PutItemParams) (PutItemRow, error) {
@@ -269,7 +269,7 @@ func (q *Queries) PutItem(ctx context.Context, arg PutItemParams) (PutItemRow, e
 		&i.Item.Reserved,
 		&i.Item.CreatedAt,
 		&i.Item.UpdatedAt,
-		&i.Made,
+		&i.Created,
 	)
 	return i, err
 }
@@ -280,7 +280,7 @@ VALUES ($1, 'released', now())
 ON CONFLICT (order_id) DO NOTHING
 `
 
-// Releases what was never reserved. No row: the order is known.
+// Releases an order that has reserved nothing. No row: the order has a reservation.
 func (q *Queries) RefuseReservation(ctx context.Context, orderID uuid.UUID) (int64, error) {
 	result, err := q.db.Exec(ctx, refuseReservation, orderID)
 	if err != nil {
@@ -307,8 +307,8 @@ type ReservationByOrderRow struct {
 	PriceCurrency string
 }
 
-// One row per line, or one without SKU if there are no lines. due says that it is
-// reserved still, and need not be any more.
+// One row per line, or one row without SKU if there are no lines. due: it is still
+// reserved, though its time is over.
 func (q *Queries) ReservationByOrder(ctx context.Context, orderID uuid.UUID) ([]ReservationByOrderRow, error) {
 	rows, err := q.db.Query(ctx, reservationByOrder, orderID)
 	if err != nil {
@@ -349,7 +349,7 @@ WITH quick AS MATERIALIZED (
     WHERE e.on_hand - e.reserved >= w.quantity
     ORDER BY e.sku
     FOR NO KEY UPDATE OF e
-), made AS (
+), created AS (
     INSERT INTO estoque_reservations (order_id, state, expires_at)
     SELECT $3, 'reserved', now() + make_interval(secs => $4::integer)
     WHERE (SELECT count(*) = cardinality($1::text[]) AND min(l.price_currency) = max(l.price_currency) FROM locked AS l)
@@ -357,14 +357,14 @@ WITH quick AS MATERIALIZED (
     RETURNING expires_at
 ), taken AS (
     UPDATE estoque AS e SET reserved = l.reserved, updated_at = now()
-    FROM locked AS l, made
+    FROM locked AS l, created
     WHERE e.sku = l.sku
 ), lines AS (
     INSERT INTO estoque_reservation_lines (order_id, sku, quantity, price_amount, price_currency)
-    SELECT $3, l.sku, l.quantity, l.price_amount, l.price_currency FROM locked AS l, made
+    SELECT $3, l.sku, l.quantity, l.price_amount, l.price_currency FROM locked AS l, created
 )
 SELECT l.sku, l.quantity::bigint AS quantity, l.price_amount, l.price_currency, m.expires_at
-FROM made AS m, locked AS l
+FROM created AS m, locked AS l
 `
 
 type ReserveParams struct {
@@ -382,17 +382,16 @@ type ReserveRow struct {
 	ExpiresAt     time.Time
 }
 
-// Every statement is a transaction of its own. In all of them a reservation's row
-// is locked before its items, and items in the order of their SKUs, so that no
-// two wait for each other. What is decided is decided on locked rows, and what an
-// item becomes is computed from its locked row too: in an UPDATE, checks see the
-// row of the statement's snapshot first, which may be of the past by then.
-// One row per line, if all are reserved; else none, and nothing has changed:
-// because a line is short or its SKU unknown, because the prices have no common
-// currency, or because the order is known. What is short before it is locked is
-// not locked.
-// The commit waits for no disk: should PostgreSQL crash before it gets there, no
-// unit is sold yet, and who confirms finds no reservation and makes it again.
+// Every statement is a transaction of its own. Each locks a reservation's row before
+// its items, and the items in the order of their SKUs, so that no two statements
+// deadlock. Each decides on locked rows, and computes an item's new values from its
+// locked row: the conditions of an UPDATE first see the statement's snapshot, which
+// may be out of date by then.
+// One row per line if all lines are reserved. No row, and nothing has changed: a line
+// is short, a SKU is unknown, the prices are in different currencies, or the order
+// has a reservation. An item that is short in the snapshot is not locked.
+// The commit does not wait for the disk. If a crash of PostgreSQL loses it, no unit
+// is sold yet: the caller that confirms finds no reservation and reserves again.
 func (q *Queries) Reserve(ctx context.Context, arg ReserveParams) ([]ReserveRow, error) {
 	rows, err := q.db.Query(ctx, reserve,
 		arg.SKUs,
@@ -441,8 +440,8 @@ type SeedParams struct {
 	Quantities   []int64
 }
 
-// Into an empty catalogue only. Of two that start at once, the second waits for
-// the first one's rows and adds none of its own.
+// Fills an empty catalogue only. Of two processes that start at the same time, the
+// second waits for the first and adds nothing.
 func (q *Queries) Seed(ctx context.Context, arg SeedParams) (int64, error) {
 	result, err := q.db.Exec(ctx, seed,
 		arg.SKUs,
@@ -478,7 +477,7 @@ type TopUpParams struct {
 	SKU      string
 }
 
-// No row: the key is taken, or there is no such item.
+// No row: the key has been used, or there is no such item.
 func (q *Queries) TopUp(ctx context.Context, arg TopUpParams) (Item, error) {
 	row := q.db.QueryRow(ctx, topUp,
 		arg.Key,
@@ -528,8 +527,8 @@ type UnitsRow struct {
 	Reserved  int64
 }
 
-func (q *Queries) Units(ctx context.Context, most int32) ([]UnitsRow, error) {
-	rows, err := q.db.Query(ctx, units, most)
+func (q *Queries) Units(ctx context.Context, maxRows int32) ([]UnitsRow, error) {
+	rows, err := q.db.Query(ctx, units, maxRows)
 	if err != nil {
 		return nil, err
 	}

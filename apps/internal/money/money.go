@@ -1,5 +1,5 @@
 // Package money is amounts of money in whole minor units of a currency, such as
-// centavos. There are no fractions and no floating point anywhere.
+// centavos: no fractions, no floating point.
 package money
 
 import (
@@ -23,18 +23,18 @@ var code = regexp.MustCompile(`^[A-Z]{3}$`)
 // ErrOverflow says that a sum or product does not fit into 64 bits.
 var ErrOverflow = errors.New("the amount is too large")
 
-// CurrencyError says that two amounts are of different currencies.
+// CurrencyError says that two amounts are in different currencies.
 type CurrencyError struct{ Left, Right string }
 
 func (e CurrencyError) Error() string {
-	return fmt.Sprintf("amounts in %s and %s do not add up", e.Left, e.Right)
+	return fmt.Sprintf("cannot add amounts in %s and %s", e.Left, e.Right)
 }
 
 // WrongCurrency completes a sentence that begins with the name of a field whose text
 // is not a currency.
 const WrongCurrency = "must be an ISO 4217 code of three capital letters, such as BRL"
 
-// IsCurrency tells whether code has the form of an ISO 4217 code.
+// IsCurrency tells whether text has the form of an ISO 4217 code.
 func IsCurrency(text string) bool { return code.MatchString(text) }
 
 // Plus returns the sum. It fails on different currencies and with ErrOverflow.
@@ -51,7 +51,7 @@ func (m Money) Plus(other Money) (Money, error) {
 // Times returns the amount times a count that is not negative, or ErrOverflow.
 func (m Money) Times(count int64) (Money, error) {
 	if count < 0 {
-		return Money{}, fmt.Errorf("%d times an amount of money", count)
+		return Money{}, fmt.Errorf("cannot multiply an amount by %d", count)
 	}
 	if count == 0 || m.Amount == 0 {
 		return Money{0, m.Currency}, nil

@@ -1,6 +1,6 @@
-// Package problem is the one way in which services say that something went
-// wrong: an Error with a code for machines and a sentence for people, written
-// as problem details (RFC 9457). What caused it stays in the service's logs.
+// Package problem is how services report failures: an Error with a code for machines and
+// a sentence for people, written as problem details (RFC 9457). The cause goes to the
+// service's logs only.
 package problem
 
 import (
@@ -16,10 +16,10 @@ import (
 // Code names a kind of failure; clients may branch on it.
 type Code string
 
-// The codes of all failures that a client is told of.
+// The codes of all failures that clients see.
 const (
-	Invalid          Code = "invalid_request" // not to be read: syntax, types, unknown members
-	InvalidValue     Code = "invalid_value"   // read, and not acceptable
+	Invalid          Code = "invalid_request" // cannot be read: syntax, types, unknown members
+	InvalidValue     Code = "invalid_value"   // a value is not acceptable
 	Unauthorized     Code = "unauthorized"
 	NotFound         Code = "not_found"
 	MethodNotAllowed Code = "method_not_allowed"
@@ -28,7 +28,7 @@ const (
 	UnsupportedMedia Code = "unsupported_media_type"
 	RateLimited      Code = "rate_limited"
 	Internal         Code = "internal_error"
-	Unavailable      Code = "unavailable" // something that the service itself needs
+	Unavailable      Code = "unavailable" // a dependency of the service is down
 
 	// Of the gateway.
 	Overloaded          Code = "overloaded"
@@ -46,12 +46,12 @@ const (
 	// Of the payments.
 	PaymentMismatch     Code = "payment_mismatch"
 	PaymentVoided       Code = "payment_voided"
-	PaymentState        Code = "payment_state" // not possible in the payment's present state
+	PaymentState        Code = "payment_state" // the payment's state does not allow the operation
 	AcquirerUnavailable Code = "acquirer_unavailable"
 
-	// Of the orders, and of whatever takes an Idempotency-Key.
+	// Of the orders, and of every operation with an Idempotency-Key.
 	IdempotencyKeyReused Code = "idempotency_key_reused"
-	OrderState           Code = "order_state" // not possible in the order's present state
+	OrderState           Code = "order_state" // the order's state does not allow the operation
 )
 
 var statuses = map[Code]int{
@@ -83,27 +83,25 @@ var statuses = map[Code]int{
 	OrderState:           http.StatusConflict,
 }
 
-// typePrefix and a code make the type of RFC 9457. It names the kind of failure
-// for good and leads nowhere.
+// typePrefix and a code form the type of RFC 9457: a stable name, not a URL to open.
 const typePrefix = "urn:loja-veloz:problem:"
 
-// Field is a part of a request that is wrong: a member of the body by its path
+// Field is a wrong part of a request: a member of the body by its path
 // (lines[0].quantity), a parameter or a header by its name.
 type Field struct {
 	Name   string `json:"field"`
 	Detail string `json:"detail"`
 }
 
-// Error is a failure that a client is told about. Message is for the client;
-// Cause is for the logs.
+// Error is a failure that a client sees. Message is for the client, Cause for the logs.
 type Error struct {
 	Code    Code
 	Message string
 	Cause   error
-	// Fields are the parts of the request that are at fault, if any is.
+	// Fields are the wrong parts of the request, if any.
 	Fields []Field
-	// RetryAfter is how long a client should wait before it tries again, rounded
-	// up to seconds; 0 says nothing.
+	// RetryAfter is how long a client should wait before a retry, rounded up to seconds;
+	// 0 omits the header.
 	RetryAfter time.Duration
 }
 
@@ -112,12 +110,12 @@ func New(code Code, message string) *Error {
 	return &Error{Code: code, Message: message}
 }
 
-// Wrap returns an Error with a cause, which no client gets to see.
+// Wrap returns an Error with a cause, which clients never see.
 func Wrap(code Code, message string, cause error) *Error {
 	return &Error{Code: code, Message: message, Cause: cause}
 }
 
-// At returns an Error about parts of the request.
+// At returns an Error about wrong parts of the request.
 func At(code Code, fields ...Field) *Error {
 	message := "The request is not acceptable."
 	if len(fields) > 0 {
@@ -126,20 +124,20 @@ func At(code Code, fields ...Field) *Error {
 	return &Error{Code: code, Message: message, Fields: fields}
 }
 
-// Fields collects the parts of a request that are wrong.
+// Fields collects the wrong parts of a request.
 type Fields []Field
 
 // Add adds a part. The detail completes a sentence that begins with its name.
 func (f *Fields) Add(name, detail string) { *f = append(*f, Field{name, detail}) }
 
-// Range adds a number that is not from min to max.
+// Range adds a number that is less than min or greater than max.
 func (f *Fields) Range(name string, value, min, max int64) {
 	if value < min || value > max {
 		f.Add(name, fmt.Sprintf("must be from %d to %d", min, max))
 	}
 }
 
-// Err is an Error about all of them, or nil if there are none.
+// Err returns an Error about all of them, or nil if there are none.
 func (f Fields) Err(code Code) error {
 	if len(f) == 0 {
 		return nil
@@ -147,7 +145,7 @@ func (f Fields) Err(code Code) error {
 	return At(code, f...)
 }
 
-// Error is the text for logs, cause included.
+// Error is the text for logs, with the cause.
 func (e *Error) Error() string {
 	if e.Cause == nil {
 		return fmt.Sprintf("%s: %s", e.Code, e.Message)
@@ -157,7 +155,7 @@ func (e *Error) Error() string {
 
 func (e *Error) Unwrap() error { return e.Cause }
 
-// Status is the HTTP status for the error's code; 500 for one that is unknown.
+// Status is the HTTP status of the error's code; 500 for an unknown code.
 func (e *Error) Status() int {
 	if status, ok := statuses[e.Code]; ok {
 		return status
@@ -165,27 +163,26 @@ func (e *Error) Status() int {
 	return http.StatusInternalServerError
 }
 
-// From finds the Error in err's chain. Anything else is an internal error whose
-// text is for the logs alone.
+// From returns the Error in err's chain, or else an internal error with err as its cause.
 func From(err error) *Error {
 	var known *Error
 	if errors.As(err, &known) {
 		return known
 	}
-	return Wrap(Internal, "Something went wrong on our side. Please try again in a moment.", err)
+	return Wrap(Internal, "The service failed. Retry, and report the request_id if it fails again.", err)
 }
 
-// FromBody explains why a request's body could not be read: over the limit set
-// by http.MaxBytesReader, too slow, or broken off.
+// FromBody returns why a request's body could not be read: larger than the limit of
+// http.MaxBytesReader, too slow, or incomplete.
 func FromBody(err error) *Error {
 	var tooLarge *http.MaxBytesError
 	switch {
 	case errors.As(err, &tooLarge):
-		return Wrap(TooLarge, fmt.Sprintf("The request's body is larger than the %s that are accepted.", size(tooLarge.Limit)), err)
+		return Wrap(TooLarge, fmt.Sprintf("The request body is larger than %s.", size(tooLarge.Limit)), err)
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		return Wrap(Timeout, "The request's body did not arrive in time.", err)
+		return Wrap(Timeout, "The request body did not arrive in time.", err)
 	}
-	return Wrap(Invalid, "The request's body could not be read to its end.", err)
+	return Wrap(Invalid, "The request body is incomplete.", err)
 }
 
 func size(bytes int64) string {
@@ -195,7 +192,7 @@ func size(bytes int64) string {
 	return fmt.Sprintf("%d bytes", bytes)
 }
 
-// Document is the body by RFC 9457. Title is the status's own phrase; code,
+// Document is the body of RFC 9457. Title is the status's standard phrase; code,
 // request_id and errors are extension members.
 type Document struct {
 	Type      string  `json:"type"`
@@ -207,8 +204,8 @@ type Document struct {
 	Errors    []Field `json:"errors,omitempty"`
 }
 
-// Write answers with e as problem details; the request id is the one that the
-// response's headers already carry.
+// Write answers with e as problem details. The request id comes from the response's
+// header X-Request-Id, which must be set.
 func Write(w http.ResponseWriter, e *Error) error {
 	body, err := json.Marshal(Document{
 		Type:      typePrefix + string(e.Code),

@@ -1,49 +1,74 @@
-// Package payment is the state machine of a payment: what may be asked of it,
-// what is left to be done about it, and where an acquirer's answer leads. It
+// Package payment is a payment and its state machine: the operations that each state
+// allows, the step that is next, and the state that an acquirer's answer leads to. It
 // knows neither the database nor the acquirer.
 package payment
 
-import "fmt"
+import (
+	"fmt"
+	"time"
 
-// State is how far a payment is.
+	"github.com/google/uuid"
+
+	"github.com/loja-veloz/platform/apps/internal/money"
+	"github.com/loja-veloz/platform/apps/internal/value"
+)
+
+// Payment is the payment of an order.
+type Payment struct {
+	Standing
+	OrderID           uuid.UUID
+	Amount            money.Money
+	Refunded          money.Money     // in the amount's currency
+	CardToken         value.CardToken // erased once the card is charged or declined
+	Fingerprint       []byte          // of the request; nil if the order was undone before it was charged
+	Acquirer          string
+	AcquirerReference string // "" if the acquirer has given none
+	DeclineReason     string // "" unless declined
+	Attempts          int32  // of the resolver, since the payment last changed
+	Age               time.Duration
+	CreatedAt         time.Time
+	UpdatedAt         time.Time
+}
+
+// State is how far a payment has come.
 type State string
 
 // The states. Declined, refunded and voided are final.
 const (
-	Authorising State = "authorising" // the acquirer is asked, or was and the answer is not known
+	Authorising State = "authorising" // to be charged; the acquirer's answer is not known
 	Authorised  State = "authorised"
 	Captured    State = "captured"
 	Declined    State = "declined"
-	Refunding   State = "refunding" // likewise for the refund
+	Refunding   State = "refunding" // to be refunded; the acquirer's answer is not known
 	Refunded    State = "refunded"
-	Voided      State = "voided" // an authorisation let go, or an order that is never to be charged
+	Voided      State = "voided" // an authorisation was released, or the order is never to be charged
 )
 
-// States are all of them.
+// States are all states.
 var States = []State{Authorising, Authorised, Captured, Declined, Refunding, Refunded, Voided}
 
-// Standing is what is stored of a payment and decides what happens to it.
+// Standing is the part of a payment that decides what happens to it.
 type Standing struct {
 	State   State
 	Capture bool // the amount is to be captured
-	Undo    bool // the amount is to be given back, or never taken; not to be withdrawn
+	Undo    bool // the amount is to be given back, or never taken; never unset
 }
 
-// Step is what is to be done next.
+// Step is one step of a payment.
 type Step string
 
-// The steps. Each but BeginRefund is a call of the acquirer.
+// The steps. Each except BeginRefund is a call of the acquirer.
 const (
 	Nothing     Step = ""
 	Authorise   Step = "authorise"
 	Capture     Step = "capture"
 	Void        Step = "void"
-	BeginRefund Step = "begin refund" // write down that the refund is going to be asked for
+	BeginRefund Step = "begin refund" // store the intention to refund
 	Refund      Step = "refund"
 )
 
-// Next tells what is left to be done. A capture that was asked for may have
-// happened, so it is brought to its end even if it is to be undone then.
+// Next is the next step. A capture that was requested may have happened: it is
+// finished even if the payment is then undone.
 func (s Standing) Next() Step {
 	switch {
 	case s.State == Authorising:
@@ -65,18 +90,18 @@ func (s Standing) Undone() bool {
 	return s.Undo || s.State == Refunding || s.State == Refunded || s.State == Voided
 }
 
-// NotPossibleError says that what was asked for cannot be in the payment's state.
+// NotPossibleError says that the payment's state does not allow an operation.
 type NotPossibleError struct {
-	Wish  string
-	State State
+	Operation string
+	State     State
 }
 
 func (e *NotPossibleError) Error() string {
-	return fmt.Sprintf("%s is not possible: the payment is %s", e.Wish, e.State)
+	return fmt.Sprintf("%s is not possible: the payment is %s", e.Operation, e.State)
 }
 
-// AskCapture is the wish to have an authorised amount captured. A payment that
-// is captured already stays as it is.
+// AskCapture requests the capture of an authorised amount. A captured payment stays
+// as it is.
 func (s Standing) AskCapture() (Standing, error) {
 	switch {
 	case s.State == Captured && !s.Undo:
@@ -88,7 +113,7 @@ func (s Standing) AskCapture() (Standing, error) {
 	return s, &NotPossibleError{"a capture", s.State}
 }
 
-// AskUndo is the wish to have the payment undone, which is always possible.
+// AskUndo requests that the payment be undone, which is always possible.
 func (s Standing) AskUndo() Standing {
 	switch s.State {
 	case Authorising, Authorised:
@@ -99,23 +124,23 @@ func (s Standing) AskUndo() Standing {
 	return s
 }
 
-// leads has the states to which the acquirer's answer to a step leads. An
-// authorisation that has run out cannot be captured any more, and is voided.
-var leads = map[Step][]State{
+// outcomes are the states that the acquirer's answer to a step can lead to. Capturing
+// an authorisation that has expired voids the payment.
+var outcomes = map[Step][]State{
 	Authorise: {Authorised, Captured, Declined},
 	Capture:   {Captured, Voided},
 	Void:      {Voided, Captured},
 	Refund:    {Refunded},
 }
 
-// Settle is the payment after the acquirer has answered the next step.
+// Settle is the payment after the acquirer has answered the call of the next step.
 func (s Standing) Settle(to State) (Standing, error) {
 	step := s.Next()
-	for _, possible := range leads[step] {
+	for _, possible := range outcomes[step] {
 		if to == possible {
 			s.State = to
 			return s, nil
 		}
 	}
-	return s, fmt.Errorf("a payment that is %s does not become %s by the step %q", s.State, to, step)
+	return s, fmt.Errorf("the step %[3]q cannot take a payment from %[1]s to %[2]s", s.State, to, step)
 }

@@ -30,7 +30,7 @@ RETURNING p.order_id, p.state, p.amount, p.currency, p.refunded_amount, p.captur
 
 type ClaimParams struct {
 	Acquirer string
-	Most     int32
+	MaxRows  int32
 }
 
 type ClaimRow struct {
@@ -53,10 +53,10 @@ type ClaimRow struct {
 	AgeSeconds        int64
 }
 
-// Takes payments that are due, and puts them off for as long as it takes or
-// fails: 1, 2, 4 ... minutes, an hour at most.
+// Takes payments that are due and postpones them: by 1, 2, 4 ... minutes, at most
+// by an hour.
 func (q *Queries) Claim(ctx context.Context, arg ClaimParams) ([]ClaimRow, error) {
-	rows, err := q.db.Query(ctx, claim, arg.Acquirer, arg.Most)
+	rows, err := q.db.Query(ctx, claim, arg.Acquirer, arg.MaxRows)
 	if err != nil {
 		return nil, err
 	}
@@ -95,16 +95,16 @@ func (q *Queries) Claim(ctx context.Context, arg ClaimParams) ([]ClaimRow, error
 
 const intend = `-- name: Intend :one
 
-WITH made AS (
+WITH intended AS (
     INSERT INTO pagamentos (order_id, state, amount, currency, capture, card_token, fingerprint, acquirer, due_at)
     VALUES ($1, 'authorising', $2, $3, $4, $5::text, $6, $7,
         now() + interval '1 minute')
     ON CONFLICT (order_id) DO NOTHING
     RETURNING order_id, state, amount, currency, refunded_amount, capture, undo, card_token, fingerprint, acquirer, acquirer_reference, decline_reason, due_at, attempts, created_at, updated_at
-), noted AS (
-    INSERT INTO pagamento_transitions (order_id, to_state) SELECT order_id, state FROM made
+), logged AS (
+    INSERT INTO pagamento_transitions (order_id, to_state) SELECT order_id, state FROM intended
 )
-SELECT order_id, state, amount, currency, refunded_amount, capture, undo, card_token, fingerprint, acquirer, acquirer_reference, decline_reason, due_at, attempts, created_at, updated_at, extract(epoch FROM now() - created_at)::bigint AS age_seconds FROM made
+SELECT order_id, state, amount, currency, refunded_amount, capture, undo, card_token, fingerprint, acquirer, acquirer_reference, decline_reason, due_at, attempts, created_at, updated_at, extract(epoch FROM now() - created_at)::bigint AS age_seconds FROM intended
 `
 
 type IntendParams struct {
@@ -137,10 +137,9 @@ type IntendRow struct {
 	AgeSeconds        int64
 }
 
-// Every change of a payment is one statement and one commit: the row, and by a
-// CTE its history. age_seconds is how long ago the payment was asked for, by
-// this server's clock.
-// Writes down that the acquirer is going to be asked. No row: it is there already.
+// Each change of a payment is one statement: it writes the row and the history.
+// age_seconds is the time since the payment was requested, by this server's clock.
+// Stores the intention to charge. No row: the order has a payment already.
 func (q *Queries) Intend(ctx context.Context, arg IntendParams) (IntendRow, error) {
 	row := q.db.QueryRow(ctx, intend,
 		arg.OrderID,
@@ -227,7 +226,7 @@ func (q *Queries) IntendCapture(ctx context.Context, orderID uuid.UUID) (IntendC
 }
 
 const intendUndo = `-- name: IntendUndo :one
-WITH asked AS (
+WITH intended AS (
     INSERT INTO pagamentos AS p (order_id, state, amount, currency, capture, undo, acquirer)
     VALUES ($1, 'voided', 0, 'XXX', false, true, $2)
     ON CONFLICT (order_id) DO UPDATE SET
@@ -236,12 +235,12 @@ WITH asked AS (
         due_at = now() + interval '1 minute', attempts = 0, updated_at = now()
     WHERE p.state = 'captured' OR p.state IN ('authorising', 'authorised') AND NOT p.undo
     RETURNING order_id, state, amount, currency, refunded_amount, capture, undo, card_token, fingerprint, acquirer, acquirer_reference, decline_reason, due_at, attempts, created_at, updated_at
-), noted AS (
+), logged AS (
     INSERT INTO pagamento_transitions (order_id, from_state, to_state)
-    SELECT order_id, CASE state WHEN 'refunding' THEN 'captured' END, state FROM asked
+    SELECT order_id, CASE state WHEN 'refunding' THEN 'captured' END, state FROM intended
     WHERE state IN ('refunding', 'voided')
 )
-SELECT order_id, state, amount, currency, refunded_amount, capture, undo, card_token, fingerprint, acquirer, acquirer_reference, decline_reason, due_at, attempts, created_at, updated_at, extract(epoch FROM now() - created_at)::bigint AS age_seconds FROM asked
+SELECT order_id, state, amount, currency, refunded_amount, capture, undo, card_token, fingerprint, acquirer, acquirer_reference, decline_reason, due_at, attempts, created_at, updated_at, extract(epoch FROM now() - created_at)::bigint AS age_seconds FROM intended
 `
 
 type IntendUndoParams struct {
@@ -269,9 +268,8 @@ type IntendUndoRow struct {
 	AgeSeconds        int64
 }
 
-// Writes down that the amount is to be given back or never taken. An order that
-// is not known gets a tombstone. No row: nothing is left to be undone, or it was
-// asked for before.
+// Stores the intention to undo the payment. An order without a payment gets a
+// voided one. No row: there is nothing to undo, or the intention is stored already.
 func (q *Queries) IntendUndo(ctx context.Context, arg IntendUndoParams) (IntendUndoRow, error) {
 	row := q.db.QueryRow(ctx, intendUndo, arg.OrderID, arg.Acquirer)
 	var i IntendUndoRow
@@ -301,7 +299,7 @@ const overdue = `-- name: Overdue :one
 SELECT count(*) FROM pagamentos WHERE due_at IS NOT NULL AND attempts > 0
 `
 
-// How many payments the resolver has asked about in vain.
+// Payments that the resolver has tried at least once and not finished.
 func (q *Queries) Overdue(ctx context.Context) (int64, error) {
 	row := q.db.QueryRow(ctx, overdue)
 	var count int64
@@ -366,8 +364,8 @@ LIMIT $2
 `
 
 type PaymentsParams struct {
-	Before uuid.UUID
-	Most   int32
+	Before  uuid.UUID
+	MaxRows int32
 }
 
 type PaymentsRow struct {
@@ -390,9 +388,9 @@ type PaymentsRow struct {
 	AgeSeconds        int64
 }
 
-// Order ids are UUIDv7: the newest order comes first.
+// Newest order first: order ids are UUIDv7.
 func (q *Queries) Payments(ctx context.Context, arg PaymentsParams) ([]PaymentsRow, error) {
-	rows, err := q.db.Query(ctx, payments, arg.Before, arg.Most)
+	rows, err := q.db.Query(ctx, payments, arg.Before, arg.MaxRows)
 	if err != nil {
 		return nil, err
 	}
@@ -443,7 +441,7 @@ WITH changed AS (
         updated_at = now()
     WHERE p.order_id = $4 AND p.state = $5
     RETURNING order_id, state, amount, currency, refunded_amount, capture, undo, card_token, fingerprint, acquirer, acquirer_reference, decline_reason, due_at, attempts, created_at, updated_at
-), noted AS (
+), logged AS (
     INSERT INTO pagamento_transitions (order_id, from_state, to_state) SELECT order_id, $5::text, state FROM changed
 )
 SELECT order_id, state, amount, currency, refunded_amount, capture, undo, card_token, fingerprint, acquirer, acquirer_reference, decline_reason, due_at, attempts, created_at, updated_at, extract(epoch FROM now() - created_at)::bigint AS age_seconds FROM changed
@@ -477,8 +475,8 @@ type SettleRow struct {
 	AgeSeconds        int64
 }
 
-// Stores what the acquirer said. No row: the payment is no longer in the state
-// from which the acquirer was asked; somebody else has stored it.
+// Stores the acquirer's answer. No row: the payment has left the state in which the
+// acquirer was called, because another request or process stored the answer.
 func (q *Queries) Settle(ctx context.Context, arg SettleParams) (SettleRow, error) {
 	row := q.db.QueryRow(ctx, settle,
 		arg.ToState,

@@ -83,10 +83,10 @@ type Problem = problem.Document
 
 // Reservation defines model for Reservation.
 type Reservation struct {
-	// ExpiresAt Of a reservation that is neither confirmed nor released.
+	// ExpiresAt Absent once the reservation is confirmed or released.
 	ExpiresAt *time.Time `json:"expires_at,omitempty"`
 
-	// Lines In the order of their SKUs. None if it was released before it was made.
+	// Lines In the order of their SKUs. Empty if the order was released before it reserved anything.
 	Lines   []ReservationLine  `json:"lines"`
 	OrderID openapi_types.UUID `json:"order_id"`
 	State   ReservationState   `json:"state"`
@@ -98,7 +98,7 @@ type ReservationState string
 
 // ReservationLine defines model for ReservationLine.
 type ReservationLine struct {
-	// Price Of one unit, when the order reserved it first.
+	// Price The price of one unit when the order first reserved it.
 	Price    Money  `json:"price"`
 	Quantity int32  `json:"quantity"`
 	SKU      string `json:"sku"`
@@ -108,7 +108,7 @@ type ReservationLine struct {
 type ReservationLineRequest struct {
 	Quantity int32 `json:"quantity"`
 
-	// SKU One that no item has, of whatever form, is refused as unknown_sku.
+	// SKU Any text that is not the SKU of an item is refused as unknown_sku.
 	SKU string `json:"sku"`
 }
 
@@ -146,7 +146,7 @@ type ListItemsParams struct {
 	// Limit Entries per page.
 	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
 
-	// Cursor The next_cursor of the page before.
+	// Cursor The next_cursor of the previous page.
 	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
 }
 
@@ -233,70 +233,70 @@ func WithRequestEditorFn(fn RequestEditorFn) ClientOption {
 // The interface specification for the client above.
 type ClientInterface interface {
 
-	// PutItemWithBody Put an item on sale, or change what is said of it. Its stock stays as it is. Never public.
+	// PutItemWithBody Create or change an item. Its stock stays as it is. Internal.
 	//
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with PUT /admin/estoque/{sku} (the `PutItem` operationId).
 	PutItemWithBody(ctx context.Context, sku SKU, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// PutItem Put an item on sale, or change what is said of it. Its stock stays as it is. Never public.
+	// PutItem Create or change an item. Its stock stays as it is. Internal.
 	//
 	// Takes a body of the `application/json` content type.
 	//
 	// Corresponds with PUT /admin/estoque/{sku} (the `PutItem` operationId).
 	PutItem(ctx context.Context, sku SKU, body PutItemJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// TopUpWithBody Add to an item's stock. Never public.
+	// TopUpWithBody Add units to an item's stock. Internal.
 	//
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with POST /admin/estoque/{sku}/top-ups (the `TopUp` operationId).
 	TopUpWithBody(ctx context.Context, sku SKU, params *TopUpParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// TopUp Add to an item's stock. Never public.
+	// TopUp Add units to an item's stock. Internal.
 	//
 	// Takes a body of the `application/json` content type.
 	//
 	// Corresponds with POST /admin/estoque/{sku}/top-ups (the `TopUp` operationId).
 	TopUp(ctx context.Context, sku SKU, params *TopUpParams, body TopUpJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// ListItems All items, by SKU.
+	// ListItems List all items, in the order of their SKUs.
 	//
 	// Corresponds with GET /estoque (the `ListItems` operationId).
 	ListItems(ctx context.Context, params *ListItemsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// ShowItem One item.
+	// ShowItem Show an item.
 	//
 	// Corresponds with GET /estoque/{sku} (the `ShowItem` operationId).
 	ShowItem(ctx context.Context, sku SKU, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// ReserveWithBody Reserve every line of an order, or none. One that has expired is made again, at its first prices.
+	// ReserveWithBody Reserve all lines of an order, or none. An expired reservation is renewed at its first prices.
 	//
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with PUT /reservations/{order_id} (the `Reserve` operationId).
 	ReserveWithBody(ctx context.Context, orderID OrderID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// Reserve Reserve every line of an order, or none. One that has expired is made again, at its first prices.
+	// Reserve Reserve all lines of an order, or none. An expired reservation is renewed at its first prices.
 	//
 	// Takes a body of the `application/json` content type.
 	//
 	// Corresponds with PUT /reservations/{order_id} (the `Reserve` operationId).
 	Reserve(ctx context.Context, orderID OrderID, body ReserveJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// ConfirmReservation Take what was reserved out of the stock. What has expired is taken too, if it is still there.
+	// ConfirmReservation Take the reserved units out of the stock, also those of an expired reservation if they are still available.
 	//
 	// Corresponds with POST /reservations/{order_id}/confirm (the `ConfirmReservation` operationId).
 	ConfirmReservation(ctx context.Context, orderID OrderID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// ReleaseReservation Give everything back, also what was confirmed, and refuse to reserve for this order again.
+	// ReleaseReservation Give all units back, confirmed ones too, and never reserve for this order again.
 	//
 	// Corresponds with POST /reservations/{order_id}/release (the `ReleaseReservation` operationId).
 	ReleaseReservation(ctx context.Context, orderID OrderID, reqEditors ...RequestEditorFn) (*http.Response, error)
 }
 
-// PutItemWithBody Put an item on sale, or change what is said of it. Its stock stays as it is. Never public.
+// PutItemWithBody Create or change an item. Its stock stays as it is. Internal.
 //
 // Takes any type of body and a specified content type.
 //
@@ -313,7 +313,7 @@ func (c *Client) PutItemWithBody(ctx context.Context, sku SKU, contentType strin
 	return c.Client.Do(req)
 }
 
-// PutItem Put an item on sale, or change what is said of it. Its stock stays as it is. Never public.
+// PutItem Create or change an item. Its stock stays as it is. Internal.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -330,7 +330,7 @@ func (c *Client) PutItem(ctx context.Context, sku SKU, body PutItemJSONRequestBo
 	return c.Client.Do(req)
 }
 
-// TopUpWithBody Add to an item's stock. Never public.
+// TopUpWithBody Add units to an item's stock. Internal.
 //
 // Takes any type of body and a specified content type.
 //
@@ -347,7 +347,7 @@ func (c *Client) TopUpWithBody(ctx context.Context, sku SKU, params *TopUpParams
 	return c.Client.Do(req)
 }
 
-// TopUp Add to an item's stock. Never public.
+// TopUp Add units to an item's stock. Internal.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -364,7 +364,7 @@ func (c *Client) TopUp(ctx context.Context, sku SKU, params *TopUpParams, body T
 	return c.Client.Do(req)
 }
 
-// ListItems All items, by SKU.
+// ListItems List all items, in the order of their SKUs.
 //
 // Corresponds with GET /estoque (the `ListItems` operationId).
 func (c *Client) ListItems(ctx context.Context, params *ListItemsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -379,7 +379,7 @@ func (c *Client) ListItems(ctx context.Context, params *ListItemsParams, reqEdit
 	return c.Client.Do(req)
 }
 
-// ShowItem One item.
+// ShowItem Show an item.
 //
 // Corresponds with GET /estoque/{sku} (the `ShowItem` operationId).
 func (c *Client) ShowItem(ctx context.Context, sku SKU, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -394,7 +394,7 @@ func (c *Client) ShowItem(ctx context.Context, sku SKU, reqEditors ...RequestEdi
 	return c.Client.Do(req)
 }
 
-// ReserveWithBody Reserve every line of an order, or none. One that has expired is made again, at its first prices.
+// ReserveWithBody Reserve all lines of an order, or none. An expired reservation is renewed at its first prices.
 //
 // Takes any type of body and a specified content type.
 //
@@ -411,7 +411,7 @@ func (c *Client) ReserveWithBody(ctx context.Context, orderID OrderID, contentTy
 	return c.Client.Do(req)
 }
 
-// Reserve Reserve every line of an order, or none. One that has expired is made again, at its first prices.
+// Reserve Reserve all lines of an order, or none. An expired reservation is renewed at its first prices.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -428,7 +428,7 @@ func (c *Client) Reserve(ctx context.Context, orderID OrderID, body ReserveJSONR
 	return c.Client.Do(req)
 }
 
-// ConfirmReservation Take what was reserved out of the stock. What has expired is taken too, if it is still there.
+// ConfirmReservation Take the reserved units out of the stock, also those of an expired reservation if they are still available.
 //
 // Corresponds with POST /reservations/{order_id}/confirm (the `ConfirmReservation` operationId).
 func (c *Client) ConfirmReservation(ctx context.Context, orderID OrderID, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -443,7 +443,7 @@ func (c *Client) ConfirmReservation(ctx context.Context, orderID OrderID, reqEdi
 	return c.Client.Do(req)
 }
 
-// ReleaseReservation Give everything back, also what was confirmed, and refuse to reserve for this order again.
+// ReleaseReservation Give all units back, confirmed ones too, and never reserve for this order again.
 //
 // Corresponds with POST /reservations/{order_id}/release (the `ReleaseReservation` operationId).
 func (c *Client) ReleaseReservation(ctx context.Context, orderID OrderID, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -824,70 +824,70 @@ func WithBaseURL(baseURL string) ClientOption {
 // ClientWithResponsesInterface is the interface specification for the client with responses above.
 type ClientWithResponsesInterface interface {
 
-	// PutItemWithBodyWithResponse Put an item on sale, or change what is said of it. Its stock stays as it is. Never public.
+	// PutItemWithBodyWithResponse Create or change an item. Its stock stays as it is. Internal.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with PUT /admin/estoque/{sku} (the `PutItem` operationId).
 	PutItemWithBodyWithResponse(ctx context.Context, sku SKU, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PutItemResponse, error)
 
-	// PutItemWithResponse Put an item on sale, or change what is said of it. Its stock stays as it is. Never public.
+	// PutItemWithResponse Create or change an item. Its stock stays as it is. Internal.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with PUT /admin/estoque/{sku} (the `PutItem` operationId).
 	PutItemWithResponse(ctx context.Context, sku SKU, body PutItemJSONRequestBody, reqEditors ...RequestEditorFn) (*PutItemResponse, error)
 
-	// TopUpWithBodyWithResponse Add to an item's stock. Never public.
+	// TopUpWithBodyWithResponse Add units to an item's stock. Internal.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /admin/estoque/{sku}/top-ups (the `TopUp` operationId).
 	TopUpWithBodyWithResponse(ctx context.Context, sku SKU, params *TopUpParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*TopUpResponse, error)
 
-	// TopUpWithResponse Add to an item's stock. Never public.
+	// TopUpWithResponse Add units to an item's stock. Internal.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /admin/estoque/{sku}/top-ups (the `TopUp` operationId).
 	TopUpWithResponse(ctx context.Context, sku SKU, params *TopUpParams, body TopUpJSONRequestBody, reqEditors ...RequestEditorFn) (*TopUpResponse, error)
 
-	// ListItemsWithResponse All items, by SKU.
+	// ListItemsWithResponse List all items, in the order of their SKUs.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /estoque (the `ListItems` operationId).
 	ListItemsWithResponse(ctx context.Context, params *ListItemsParams, reqEditors ...RequestEditorFn) (*ListItemsResponse, error)
 
-	// ShowItemWithResponse One item.
+	// ShowItemWithResponse Show an item.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /estoque/{sku} (the `ShowItem` operationId).
 	ShowItemWithResponse(ctx context.Context, sku SKU, reqEditors ...RequestEditorFn) (*ShowItemResponse, error)
 
-	// ReserveWithBodyWithResponse Reserve every line of an order, or none. One that has expired is made again, at its first prices.
+	// ReserveWithBodyWithResponse Reserve all lines of an order, or none. An expired reservation is renewed at its first prices.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with PUT /reservations/{order_id} (the `Reserve` operationId).
 	ReserveWithBodyWithResponse(ctx context.Context, orderID OrderID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ReserveResponse, error)
 
-	// ReserveWithResponse Reserve every line of an order, or none. One that has expired is made again, at its first prices.
+	// ReserveWithResponse Reserve all lines of an order, or none. An expired reservation is renewed at its first prices.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with PUT /reservations/{order_id} (the `Reserve` operationId).
 	ReserveWithResponse(ctx context.Context, orderID OrderID, body ReserveJSONRequestBody, reqEditors ...RequestEditorFn) (*ReserveResponse, error)
 
-	// ConfirmReservationWithResponse Take what was reserved out of the stock. What has expired is taken too, if it is still there.
+	// ConfirmReservationWithResponse Take the reserved units out of the stock, also those of an expired reservation if they are still available.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /reservations/{order_id}/confirm (the `ConfirmReservation` operationId).
 	ConfirmReservationWithResponse(ctx context.Context, orderID OrderID, reqEditors ...RequestEditorFn) (*ConfirmReservationResponse, error)
 
-	// ReleaseReservationWithResponse Give everything back, also what was confirmed, and refuse to reserve for this order again.
+	// ReleaseReservationWithResponse Give all units back, confirmed ones too, and never reserve for this order again.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -1252,7 +1252,7 @@ func (r ReleaseReservationResponse) ContentType() string {
 	return ""
 }
 
-// PutItemWithBodyWithResponse Put an item on sale, or change what is said of it. Its stock stays as it is. Never public.
+// PutItemWithBodyWithResponse Create or change an item. Its stock stays as it is. Internal.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -1265,7 +1265,7 @@ func (c *ClientWithResponses) PutItemWithBodyWithResponse(ctx context.Context, s
 	return ParsePutItemResponse(rsp)
 }
 
-// PutItemWithResponse Put an item on sale, or change what is said of it. Its stock stays as it is. Never public.
+// PutItemWithResponse Create or change an item. Its stock stays as it is. Internal.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -1278,7 +1278,7 @@ func (c *ClientWithResponses) PutItemWithResponse(ctx context.Context, sku SKU, 
 	return ParsePutItemResponse(rsp)
 }
 
-// TopUpWithBodyWithResponse Add to an item's stock. Never public.
+// TopUpWithBodyWithResponse Add units to an item's stock. Internal.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -1291,7 +1291,7 @@ func (c *ClientWithResponses) TopUpWithBodyWithResponse(ctx context.Context, sku
 	return ParseTopUpResponse(rsp)
 }
 
-// TopUpWithResponse Add to an item's stock. Never public.
+// TopUpWithResponse Add units to an item's stock. Internal.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -1304,7 +1304,7 @@ func (c *ClientWithResponses) TopUpWithResponse(ctx context.Context, sku SKU, pa
 	return ParseTopUpResponse(rsp)
 }
 
-// ListItemsWithResponse All items, by SKU.
+// ListItemsWithResponse List all items, in the order of their SKUs.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -1317,7 +1317,7 @@ func (c *ClientWithResponses) ListItemsWithResponse(ctx context.Context, params 
 	return ParseListItemsResponse(rsp)
 }
 
-// ShowItemWithResponse One item.
+// ShowItemWithResponse Show an item.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -1330,7 +1330,7 @@ func (c *ClientWithResponses) ShowItemWithResponse(ctx context.Context, sku SKU,
 	return ParseShowItemResponse(rsp)
 }
 
-// ReserveWithBodyWithResponse Reserve every line of an order, or none. One that has expired is made again, at its first prices.
+// ReserveWithBodyWithResponse Reserve all lines of an order, or none. An expired reservation is renewed at its first prices.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -1343,7 +1343,7 @@ func (c *ClientWithResponses) ReserveWithBodyWithResponse(ctx context.Context, o
 	return ParseReserveResponse(rsp)
 }
 
-// ReserveWithResponse Reserve every line of an order, or none. One that has expired is made again, at its first prices.
+// ReserveWithResponse Reserve all lines of an order, or none. An expired reservation is renewed at its first prices.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -1356,7 +1356,7 @@ func (c *ClientWithResponses) ReserveWithResponse(ctx context.Context, orderID O
 	return ParseReserveResponse(rsp)
 }
 
-// ConfirmReservationWithResponse Take what was reserved out of the stock. What has expired is taken too, if it is still there.
+// ConfirmReservationWithResponse Take the reserved units out of the stock, also those of an expired reservation if they are still available.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -1369,7 +1369,7 @@ func (c *ClientWithResponses) ConfirmReservationWithResponse(ctx context.Context
 	return ParseConfirmReservationResponse(rsp)
 }
 
-// ReleaseReservationWithResponse Give everything back, also what was confirmed, and refuse to reserve for this order again.
+// ReleaseReservationWithResponse Give all units back, confirmed ones too, and never reserve for this order again.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -1636,25 +1636,25 @@ func ParseReleaseReservationResponse(rsp *http.Response) (*ReleaseReservationRes
 
 // ServerInterface represents all server handlers.
 type ServerInterface interface {
-	// PutItem Put an item on sale, or change what is said of it. Its stock stays as it is. Never public.
+	// PutItem Create or change an item. Its stock stays as it is. Internal.
 	// (PUT /admin/estoque/{sku})
 	PutItem(c *gin.Context, sku SKU)
-	// TopUp Add to an item's stock. Never public.
+	// TopUp Add units to an item's stock. Internal.
 	// (POST /admin/estoque/{sku}/top-ups)
 	TopUp(c *gin.Context, sku SKU, params TopUpParams)
-	// ListItems All items, by SKU.
+	// ListItems List all items, in the order of their SKUs.
 	// (GET /estoque)
 	ListItems(c *gin.Context, params ListItemsParams)
-	// ShowItem One item.
+	// ShowItem Show an item.
 	// (GET /estoque/{sku})
 	ShowItem(c *gin.Context, sku SKU)
-	// Reserve Reserve every line of an order, or none. One that has expired is made again, at its first prices.
+	// Reserve Reserve all lines of an order, or none. An expired reservation is renewed at its first prices.
 	// (PUT /reservations/{order_id})
 	Reserve(c *gin.Context, orderID OrderID)
-	// ConfirmReservation Take what was reserved out of the stock. What has expired is taken too, if it is still there.
+	// ConfirmReservation Take the reserved units out of the stock, also those of an expired reservation if they are still available.
 	// (POST /reservations/{order_id}/confirm)
 	ConfirmReservation(c *gin.Context, orderID OrderID)
-	// ReleaseReservation Give everything back, also what was confirmed, and refuse to reserve for this order again.
+	// ReleaseReservation Give all units back, confirmed ones too, and never reserve for this order again.
 	// (POST /reservations/{order_id}/release)
 	ReleaseReservation(c *gin.Context, orderID OrderID)
 }
@@ -2239,25 +2239,25 @@ func (response ReleaseReservationdefaultApplicationProblemPlusJSONResponse) Visi
 
 // StrictServerInterface represents all server handlers.
 type StrictServerInterface interface {
-	// PutItem Put an item on sale, or change what is said of it. Its stock stays as it is. Never public.
+	// PutItem Create or change an item. Its stock stays as it is. Internal.
 	// (PUT /admin/estoque/{sku})
 	PutItem(ctx context.Context, request PutItemRequestObject) (PutItemResponseObject, error)
-	// TopUp Add to an item's stock. Never public.
+	// TopUp Add units to an item's stock. Internal.
 	// (POST /admin/estoque/{sku}/top-ups)
 	TopUp(ctx context.Context, request TopUpRequestObject) (TopUpResponseObject, error)
-	// ListItems All items, by SKU.
+	// ListItems List all items, in the order of their SKUs.
 	// (GET /estoque)
 	ListItems(ctx context.Context, request ListItemsRequestObject) (ListItemsResponseObject, error)
-	// ShowItem One item.
+	// ShowItem Show an item.
 	// (GET /estoque/{sku})
 	ShowItem(ctx context.Context, request ShowItemRequestObject) (ShowItemResponseObject, error)
-	// Reserve Reserve every line of an order, or none. One that has expired is made again, at its first prices.
+	// Reserve Reserve all lines of an order, or none. An expired reservation is renewed at its first prices.
 	// (PUT /reservations/{order_id})
 	Reserve(ctx context.Context, request ReserveRequestObject) (ReserveResponseObject, error)
-	// ConfirmReservation Take what was reserved out of the stock. What has expired is taken too, if it is still there.
+	// ConfirmReservation Take the reserved units out of the stock, also those of an expired reservation if they are still available.
 	// (POST /reservations/{order_id}/confirm)
 	ConfirmReservation(ctx context.Context, request ConfirmReservationRequestObject) (ConfirmReservationResponseObject, error)
-	// ReleaseReservation Give everything back, also what was confirmed, and refuse to reserve for this order again.
+	// ReleaseReservation Give all units back, confirmed ones too, and never reserve for this order again.
 	// (POST /reservations/{order_id}/release)
 	ReleaseReservation(ctx context.Context, request ReleaseReservationRequestObject) (ReleaseReservationResponseObject, error)
 }

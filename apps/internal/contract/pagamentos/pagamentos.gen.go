@@ -81,11 +81,11 @@ type Payment struct {
 	Acquirer          PaymentAcquirer `json:"acquirer"`
 	AcquirerReference *string         `json:"acquirer_reference,omitempty"`
 
-	// Amount Absent amounts of a tombstone are 0 XXX.
+	// Amount 0 XXX if the order was undone before it was charged.
 	Amount    Money     `json:"amount"`
 	CreatedAt time.Time `json:"created_at"`
 
-	// DeclineReason The acquirer's code.
+	// DeclineReason The acquirer's code for the reason.
 	//
 	// Example: insufficient_funds
 	DeclineReason *string            `json:"decline_reason,omitempty"`
@@ -115,7 +115,7 @@ type PaymentRequest struct {
 	Amount  Money `json:"amount"`
 	Capture *bool `json:"capture,omitempty"`
 
-	// CardToken What the acquirer's page gave for the card. Never a card number; 12 digits in a row are taken for one.
+	// CardToken The acquirer's token for the card. Never a card number: 12 digits in a row are refused as one.
 	CardToken string `json:"card_token"`
 }
 
@@ -136,7 +136,7 @@ type ListPaymentsParams struct {
 	// Limit Entries per page.
 	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
 
-	// Cursor The next_cursor of the page before.
+	// Cursor The next_cursor of the previous page.
 	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
 }
 
@@ -217,50 +217,50 @@ func WithRequestEditorFn(fn RequestEditorFn) ClientOption {
 // The interface specification for the client above.
 type ClientInterface interface {
 
-	// ListPayments All payments, that of the newest order first. Not for clients.
+	// ListPayments List all payments, newest order first. Internal.
 	//
 	// Corresponds with GET /pagamentos (the `ListPayments` operationId).
 	ListPayments(ctx context.Context, params *ListPaymentsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// ShowPayment The payment of an order.
+	// ShowPayment Show the payment of an order.
 	//
 	// Corresponds with GET /pagamentos/{order_id} (the `ShowPayment` operationId).
 	ShowPayment(ctx context.Context, orderID OrderID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// PayWithBody Authorise, and unless told otherwise capture, the payment of an order.
+	// PayWithBody Charge an order. With capture false, only authorise the amount.
 	//
-	// A declined card is a result, not a problem. acquirer_unavailable says that the outcome is not known; the same request again finds it out and charges nothing twice. payment_mismatch refuses another amount, card or way of capturing for the same order, payment_voided one whose refund was asked for.
+	// A declined card is a result, not a problem. acquirer_unavailable means that the outcome is not known; retry the same request, which charges nothing twice. payment_mismatch means that the order has a payment with a different amount, card token or capture, payment_voided that the payment has been undone.
 	//
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with PUT /pagamentos/{order_id} (the `Pay` operationId).
 	PayWithBody(ctx context.Context, orderID OrderID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// Pay Authorise, and unless told otherwise capture, the payment of an order.
+	// Pay Charge an order. With capture false, only authorise the amount.
 	//
-	// A declined card is a result, not a problem. acquirer_unavailable says that the outcome is not known; the same request again finds it out and charges nothing twice. payment_mismatch refuses another amount, card or way of capturing for the same order, payment_voided one whose refund was asked for.
+	// A declined card is a result, not a problem. acquirer_unavailable means that the outcome is not known; retry the same request, which charges nothing twice. payment_mismatch means that the order has a payment with a different amount, card token or capture, payment_voided that the payment has been undone.
 	//
 	// Takes a body of the `application/json` content type.
 	//
 	// Corresponds with PUT /pagamentos/{order_id} (the `Pay` operationId).
 	Pay(ctx context.Context, orderID OrderID, body PayJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// Capture Capture what is authorised.
+	// Capture Capture an authorised payment.
 	//
-	// Captured already is a success. payment_state refuses a payment that was declined, payment_voided one whose refund was asked for.
+	// Succeeds if the payment is captured already. payment_state means that the payment was declined, payment_voided that it has been undone.
 	//
 	// Corresponds with POST /pagamentos/{order_id}/capture (the `Capture` operationId).
 	Capture(ctx context.Context, orderID OrderID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// Refund Give a capture back, let an authorisation go, and refuse to charge for this order from now on.
+	// Refund Undo the payment of an order, and never charge the order again.
 	//
-	// An outcome that is not known is found out first. Undone already is a success, and a declined payment stays declined. An order that is not known gets a voided payment, so that a late request cannot charge it.
+	// Refunds a capture or releases an authorisation, after finding out an outcome that is not known. Succeeds if the payment is undone already; a declined payment stays declined. An order without a payment gets a voided one, so that a late request cannot charge it.
 	//
 	// Corresponds with POST /pagamentos/{order_id}/refund (the `Refund` operationId).
 	Refund(ctx context.Context, orderID OrderID, reqEditors ...RequestEditorFn) (*http.Response, error)
 }
 
-// ListPayments All payments, that of the newest order first. Not for clients.
+// ListPayments List all payments, newest order first. Internal.
 //
 // Corresponds with GET /pagamentos (the `ListPayments` operationId).
 func (c *Client) ListPayments(ctx context.Context, params *ListPaymentsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -275,7 +275,7 @@ func (c *Client) ListPayments(ctx context.Context, params *ListPaymentsParams, r
 	return c.Client.Do(req)
 }
 
-// ShowPayment The payment of an order.
+// ShowPayment Show the payment of an order.
 //
 // Corresponds with GET /pagamentos/{order_id} (the `ShowPayment` operationId).
 func (c *Client) ShowPayment(ctx context.Context, orderID OrderID, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -290,9 +290,9 @@ func (c *Client) ShowPayment(ctx context.Context, orderID OrderID, reqEditors ..
 	return c.Client.Do(req)
 }
 
-// PayWithBody Authorise, and unless told otherwise capture, the payment of an order.
+// PayWithBody Charge an order. With capture false, only authorise the amount.
 //
-// A declined card is a result, not a problem. acquirer_unavailable says that the outcome is not known; the same request again finds it out and charges nothing twice. payment_mismatch refuses another amount, card or way of capturing for the same order, payment_voided one whose refund was asked for.
+// A declined card is a result, not a problem. acquirer_unavailable means that the outcome is not known; retry the same request, which charges nothing twice. payment_mismatch means that the order has a payment with a different amount, card token or capture, payment_voided that the payment has been undone.
 //
 // Takes any type of body and a specified content type.
 //
@@ -309,9 +309,9 @@ func (c *Client) PayWithBody(ctx context.Context, orderID OrderID, contentType s
 	return c.Client.Do(req)
 }
 
-// Pay Authorise, and unless told otherwise capture, the payment of an order.
+// Pay Charge an order. With capture false, only authorise the amount.
 //
-// A declined card is a result, not a problem. acquirer_unavailable says that the outcome is not known; the same request again finds it out and charges nothing twice. payment_mismatch refuses another amount, card or way of capturing for the same order, payment_voided one whose refund was asked for.
+// A declined card is a result, not a problem. acquirer_unavailable means that the outcome is not known; retry the same request, which charges nothing twice. payment_mismatch means that the order has a payment with a different amount, card token or capture, payment_voided that the payment has been undone.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -328,9 +328,9 @@ func (c *Client) Pay(ctx context.Context, orderID OrderID, body PayJSONRequestBo
 	return c.Client.Do(req)
 }
 
-// Capture Capture what is authorised.
+// Capture Capture an authorised payment.
 //
-// Captured already is a success. payment_state refuses a payment that was declined, payment_voided one whose refund was asked for.
+// Succeeds if the payment is captured already. payment_state means that the payment was declined, payment_voided that it has been undone.
 //
 // Corresponds with POST /pagamentos/{order_id}/capture (the `Capture` operationId).
 func (c *Client) Capture(ctx context.Context, orderID OrderID, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -345,9 +345,9 @@ func (c *Client) Capture(ctx context.Context, orderID OrderID, reqEditors ...Req
 	return c.Client.Do(req)
 }
 
-// Refund Give a capture back, let an authorisation go, and refuse to charge for this order from now on.
+// Refund Undo the payment of an order, and never charge the order again.
 //
-// An outcome that is not known is found out first. Undone already is a success, and a declined payment stays declined. An order that is not known gets a voided payment, so that a late request cannot charge it.
+// Refunds a capture or releases an authorisation, after finding out an outcome that is not known. Succeeds if the payment is undone already; a declined payment stays declined. An order without a payment gets a voided one, so that a late request cannot charge it.
 //
 // Corresponds with POST /pagamentos/{order_id}/refund (the `Refund` operationId).
 func (c *Client) Refund(ctx context.Context, orderID OrderID, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -621,50 +621,50 @@ func WithBaseURL(baseURL string) ClientOption {
 // ClientWithResponsesInterface is the interface specification for the client with responses above.
 type ClientWithResponsesInterface interface {
 
-	// ListPaymentsWithResponse All payments, that of the newest order first. Not for clients.
+	// ListPaymentsWithResponse List all payments, newest order first. Internal.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /pagamentos (the `ListPayments` operationId).
 	ListPaymentsWithResponse(ctx context.Context, params *ListPaymentsParams, reqEditors ...RequestEditorFn) (*ListPaymentsResponse, error)
 
-	// ShowPaymentWithResponse The payment of an order.
+	// ShowPaymentWithResponse Show the payment of an order.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /pagamentos/{order_id} (the `ShowPayment` operationId).
 	ShowPaymentWithResponse(ctx context.Context, orderID OrderID, reqEditors ...RequestEditorFn) (*ShowPaymentResponse, error)
 
-	// PayWithBodyWithResponse Authorise, and unless told otherwise capture, the payment of an order.
+	// PayWithBodyWithResponse Charge an order. With capture false, only authorise the amount.
 	//
-	// A declined card is a result, not a problem. acquirer_unavailable says that the outcome is not known; the same request again finds it out and charges nothing twice. payment_mismatch refuses another amount, card or way of capturing for the same order, payment_voided one whose refund was asked for.
+	// A declined card is a result, not a problem. acquirer_unavailable means that the outcome is not known; retry the same request, which charges nothing twice. payment_mismatch means that the order has a payment with a different amount, card token or capture, payment_voided that the payment has been undone.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with PUT /pagamentos/{order_id} (the `Pay` operationId).
 	PayWithBodyWithResponse(ctx context.Context, orderID OrderID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PayResponse, error)
 
-	// PayWithResponse Authorise, and unless told otherwise capture, the payment of an order.
+	// PayWithResponse Charge an order. With capture false, only authorise the amount.
 	//
-	// A declined card is a result, not a problem. acquirer_unavailable says that the outcome is not known; the same request again finds it out and charges nothing twice. payment_mismatch refuses another amount, card or way of capturing for the same order, payment_voided one whose refund was asked for.
+	// A declined card is a result, not a problem. acquirer_unavailable means that the outcome is not known; retry the same request, which charges nothing twice. payment_mismatch means that the order has a payment with a different amount, card token or capture, payment_voided that the payment has been undone.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with PUT /pagamentos/{order_id} (the `Pay` operationId).
 	PayWithResponse(ctx context.Context, orderID OrderID, body PayJSONRequestBody, reqEditors ...RequestEditorFn) (*PayResponse, error)
 
-	// CaptureWithResponse Capture what is authorised.
+	// CaptureWithResponse Capture an authorised payment.
 	//
-	// Captured already is a success. payment_state refuses a payment that was declined, payment_voided one whose refund was asked for.
+	// Succeeds if the payment is captured already. payment_state means that the payment was declined, payment_voided that it has been undone.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /pagamentos/{order_id}/capture (the `Capture` operationId).
 	CaptureWithResponse(ctx context.Context, orderID OrderID, reqEditors ...RequestEditorFn) (*CaptureResponse, error)
 
-	// RefundWithResponse Give a capture back, let an authorisation go, and refuse to charge for this order from now on.
+	// RefundWithResponse Undo the payment of an order, and never charge the order again.
 	//
-	// An outcome that is not known is found out first. Undone already is a success, and a declined payment stays declined. An order that is not known gets a voided payment, so that a late request cannot charge it.
+	// Refunds a capture or releases an authorisation, after finding out an outcome that is not known. Succeeds if the payment is undone already; a declined payment stays declined. An order without a payment gets a voided one, so that a late request cannot charge it.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -919,7 +919,7 @@ func (r RefundResponse) ContentType() string {
 	return ""
 }
 
-// ListPaymentsWithResponse All payments, that of the newest order first. Not for clients.
+// ListPaymentsWithResponse List all payments, newest order first. Internal.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -932,7 +932,7 @@ func (c *ClientWithResponses) ListPaymentsWithResponse(ctx context.Context, para
 	return ParseListPaymentsResponse(rsp)
 }
 
-// ShowPaymentWithResponse The payment of an order.
+// ShowPaymentWithResponse Show the payment of an order.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -945,9 +945,9 @@ func (c *ClientWithResponses) ShowPaymentWithResponse(ctx context.Context, order
 	return ParseShowPaymentResponse(rsp)
 }
 
-// PayWithBodyWithResponse Authorise, and unless told otherwise capture, the payment of an order.
+// PayWithBodyWithResponse Charge an order. With capture false, only authorise the amount.
 //
-// A declined card is a result, not a problem. acquirer_unavailable says that the outcome is not known; the same request again finds it out and charges nothing twice. payment_mismatch refuses another amount, card or way of capturing for the same order, payment_voided one whose refund was asked for.
+// A declined card is a result, not a problem. acquirer_unavailable means that the outcome is not known; retry the same request, which charges nothing twice. payment_mismatch means that the order has a payment with a different amount, card token or capture, payment_voided that the payment has been undone.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -960,9 +960,9 @@ func (c *ClientWithResponses) PayWithBodyWithResponse(ctx context.Context, order
 	return ParsePayResponse(rsp)
 }
 
-// PayWithResponse Authorise, and unless told otherwise capture, the payment of an order.
+// PayWithResponse Charge an order. With capture false, only authorise the amount.
 //
-// A declined card is a result, not a problem. acquirer_unavailable says that the outcome is not known; the same request again finds it out and charges nothing twice. payment_mismatch refuses another amount, card or way of capturing for the same order, payment_voided one whose refund was asked for.
+// A declined card is a result, not a problem. acquirer_unavailable means that the outcome is not known; retry the same request, which charges nothing twice. payment_mismatch means that the order has a payment with a different amount, card token or capture, payment_voided that the payment has been undone.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -975,9 +975,9 @@ func (c *ClientWithResponses) PayWithResponse(ctx context.Context, orderID Order
 	return ParsePayResponse(rsp)
 }
 
-// CaptureWithResponse Capture what is authorised.
+// CaptureWithResponse Capture an authorised payment.
 //
-// Captured already is a success. payment_state refuses a payment that was declined, payment_voided one whose refund was asked for.
+// Succeeds if the payment is captured already. payment_state means that the payment was declined, payment_voided that it has been undone.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -990,9 +990,9 @@ func (c *ClientWithResponses) CaptureWithResponse(ctx context.Context, orderID O
 	return ParseCaptureResponse(rsp)
 }
 
-// RefundWithResponse Give a capture back, let an authorisation go, and refuse to charge for this order from now on.
+// RefundWithResponse Undo the payment of an order, and never charge the order again.
 //
-// An outcome that is not known is found out first. Undone already is a success, and a declined payment stays declined. An order that is not known gets a voided payment, so that a late request cannot charge it.
+// Refunds a capture or releases an authorisation, after finding out an outcome that is not known. Succeeds if the payment is undone already; a declined payment stays declined. An order without a payment gets a voided one, so that a late request cannot charge it.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -1179,19 +1179,19 @@ func ParseRefundResponse(rsp *http.Response) (*RefundResponse, error) {
 
 // ServerInterface represents all server handlers.
 type ServerInterface interface {
-	// ListPayments All payments, that of the newest order first. Not for clients.
+	// ListPayments List all payments, newest order first. Internal.
 	// (GET /pagamentos)
 	ListPayments(c *gin.Context, params ListPaymentsParams)
-	// ShowPayment The payment of an order.
+	// ShowPayment Show the payment of an order.
 	// (GET /pagamentos/{order_id})
 	ShowPayment(c *gin.Context, orderID OrderID)
-	// Pay Authorise, and unless told otherwise capture, the payment of an order.
+	// Pay Charge an order. With capture false, only authorise the amount.
 	// (PUT /pagamentos/{order_id})
 	Pay(c *gin.Context, orderID OrderID)
-	// Capture Capture what is authorised.
+	// Capture Capture an authorised payment.
 	// (POST /pagamentos/{order_id}/capture)
 	Capture(c *gin.Context, orderID OrderID)
-	// Refund Give a capture back, let an authorisation go, and refuse to charge for this order from now on.
+	// Refund Undo the payment of an order, and never charge the order again.
 	// (POST /pagamentos/{order_id}/refund)
 	Refund(c *gin.Context, orderID OrderID)
 }
@@ -1588,19 +1588,19 @@ func (response RefunddefaultApplicationProblemPlusJSONResponse) VisitRefundRespo
 
 // StrictServerInterface represents all server handlers.
 type StrictServerInterface interface {
-	// ListPayments All payments, that of the newest order first. Not for clients.
+	// ListPayments List all payments, newest order first. Internal.
 	// (GET /pagamentos)
 	ListPayments(ctx context.Context, request ListPaymentsRequestObject) (ListPaymentsResponseObject, error)
-	// ShowPayment The payment of an order.
+	// ShowPayment Show the payment of an order.
 	// (GET /pagamentos/{order_id})
 	ShowPayment(ctx context.Context, request ShowPaymentRequestObject) (ShowPaymentResponseObject, error)
-	// Pay Authorise, and unless told otherwise capture, the payment of an order.
+	// Pay Charge an order. With capture false, only authorise the amount.
 	// (PUT /pagamentos/{order_id})
 	Pay(ctx context.Context, request PayRequestObject) (PayResponseObject, error)
-	// Capture Capture what is authorised.
+	// Capture Capture an authorised payment.
 	// (POST /pagamentos/{order_id}/capture)
 	Capture(ctx context.Context, request CaptureRequestObject) (CaptureResponseObject, error)
-	// Refund Give a capture back, let an authorisation go, and refuse to charge for this order from now on.
+	// Refund Undo the payment of an order, and never charge the order again.
 	// (POST /pagamentos/{order_id}/refund)
 	Refund(ctx context.Context, request RefundRequestObject) (RefundResponseObject, error)
 }

@@ -65,7 +65,7 @@ type Money = money.Money
 type Order struct {
 	CreatedAt time.Time `json:"created_at"`
 
-	// FailureReason Of an order that failed or was refunded.
+	// FailureReason Why the order failed or was refunded.
 	//
 	// Example: insufficient_stock
 	FailureReason *string            `json:"failure_reason,omitempty"`
@@ -101,13 +101,13 @@ type OrderPage struct {
 
 // OrderRequest defines model for OrderRequest.
 type OrderRequest struct {
-	// CardToken What the acquirer's page gave for the card. Never a card number.
+	// CardToken The acquirer's token for the card. Never a card number: 12 digits in a row are refused as one.
 	CardToken string `json:"card_token"`
 
-	// Lines No SKU twice.
+	// Lines No two lines may have the same SKU.
 	Lines []OrderLineRequest `json:"lines"`
 
-	// Total What the shopper has seen and agrees to pay.
+	// Total The total that the shopper agreed to pay.
 	Total Money `json:"total"`
 }
 
@@ -144,31 +144,31 @@ type ListOrdersParams struct {
 	// Limit Entries per page.
 	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
 
-	// Cursor The next_cursor of the page before.
+	// Cursor The next_cursor of the previous page.
 	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
 
-	// ClientID Who asks. api-gateway sets it; orders of others are not to be seen.
+	// ClientID The client, set by api-gateway. A client sees only its own orders.
 	ClientID *ClientID `json:"Client-Id,omitempty"`
 }
 
 // PlaceOrderParams defines parameters for PlaceOrder.
 type PlaceOrderParams struct {
-	// IdempotencyKey Made by the client, one per order that it wants.
+	// IdempotencyKey Chosen by the client, a new one for each order.
 	IdempotencyKey string `json:"Idempotency-Key"`
 
-	// ClientID Who asks. api-gateway sets it; orders of others are not to be seen.
+	// ClientID The client, set by api-gateway. A client sees only its own orders.
 	ClientID *ClientID `json:"Client-Id,omitempty"`
 }
 
 // ShowOrderParams defines parameters for ShowOrder.
 type ShowOrderParams struct {
-	// ClientID Who asks. api-gateway sets it; orders of others are not to be seen.
+	// ClientID The client, set by api-gateway. A client sees only its own orders.
 	ClientID *ClientID `json:"Client-Id,omitempty"`
 }
 
 // CancelOrderParams defines parameters for CancelOrder.
 type CancelOrderParams struct {
-	// ClientID Who asks. api-gateway sets it; orders of others are not to be seen.
+	// ClientID The client, set by api-gateway. A client sees only its own orders.
 	ClientID *ClientID `json:"Client-Id,omitempty"`
 }
 
@@ -249,14 +249,14 @@ func WithRequestEditorFn(fn RequestEditorFn) ClientOption {
 // The interface specification for the client above.
 type ClientInterface interface {
 
-	// ListOrders The client's orders, newest first.
+	// ListOrders List the client's orders, newest first.
 	//
 	// Corresponds with GET /pedidos (the `ListOrders` operationId).
 	ListOrders(ctx context.Context, params *ListOrdersParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// PlaceOrderWithBody Place an order.
 	//
-	// The same key and body give the same answer again, whatever has happened since. The same key with another body is refused (idempotency_key_reused).
+	// A repeated request with the same key and body returns the same order. The same key with a different body is refused (idempotency_key_reused).
 	//
 	// Takes any type of body and a specified content type.
 	//
@@ -265,25 +265,25 @@ type ClientInterface interface {
 
 	// PlaceOrder Place an order.
 	//
-	// The same key and body give the same answer again, whatever has happened since. The same key with another body is refused (idempotency_key_reused).
+	// A repeated request with the same key and body returns the same order. The same key with a different body is refused (idempotency_key_reused).
 	//
 	// Takes a body of the `application/json` content type.
 	//
 	// Corresponds with POST /pedidos (the `PlaceOrder` operationId).
 	PlaceOrder(ctx context.Context, params *PlaceOrderParams, body PlaceOrderJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// ShowOrder One order.
+	// ShowOrder Show an order.
 	//
 	// Corresponds with GET /pedidos/{order_id} (the `ShowOrder` operationId).
 	ShowOrder(ctx context.Context, orderID OrderID, params *ShowOrderParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// CancelOrder Cancel an order; what was charged is refunded.
+	// CancelOrder Cancel an order. A charge is refunded.
 	//
 	// Corresponds with POST /pedidos/{order_id}/cancel (the `CancelOrder` operationId).
 	CancelOrder(ctx context.Context, orderID OrderID, params *CancelOrderParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 }
 
-// ListOrders The client's orders, newest first.
+// ListOrders List the client's orders, newest first.
 //
 // Corresponds with GET /pedidos (the `ListOrders` operationId).
 func (c *Client) ListOrders(ctx context.Context, params *ListOrdersParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -300,7 +300,7 @@ func (c *Client) ListOrders(ctx context.Context, params *ListOrdersParams, reqEd
 
 // PlaceOrderWithBody Place an order.
 //
-// The same key and body give the same answer again, whatever has happened since. The same key with another body is refused (idempotency_key_reused).
+// A repeated request with the same key and body returns the same order. The same key with a different body is refused (idempotency_key_reused).
 //
 // Takes any type of body and a specified content type.
 //
@@ -319,7 +319,7 @@ func (c *Client) PlaceOrderWithBody(ctx context.Context, params *PlaceOrderParam
 
 // PlaceOrder Place an order.
 //
-// The same key and body give the same answer again, whatever has happened since. The same key with another body is refused (idempotency_key_reused).
+// A repeated request with the same key and body returns the same order. The same key with a different body is refused (idempotency_key_reused).
 //
 // Takes a body of the `application/json` content type.
 //
@@ -336,7 +336,7 @@ func (c *Client) PlaceOrder(ctx context.Context, params *PlaceOrderParams, body 
 	return c.Client.Do(req)
 }
 
-// ShowOrder One order.
+// ShowOrder Show an order.
 //
 // Corresponds with GET /pedidos/{order_id} (the `ShowOrder` operationId).
 func (c *Client) ShowOrder(ctx context.Context, orderID OrderID, params *ShowOrderParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -351,7 +351,7 @@ func (c *Client) ShowOrder(ctx context.Context, orderID OrderID, params *ShowOrd
 	return c.Client.Do(req)
 }
 
-// CancelOrder Cancel an order; what was charged is refunded.
+// CancelOrder Cancel an order. A charge is refunded.
 //
 // Corresponds with POST /pedidos/{order_id}/cancel (the `CancelOrder` operationId).
 func (c *Client) CancelOrder(ctx context.Context, orderID OrderID, params *CancelOrderParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -653,7 +653,7 @@ func WithBaseURL(baseURL string) ClientOption {
 // ClientWithResponsesInterface is the interface specification for the client with responses above.
 type ClientWithResponsesInterface interface {
 
-	// ListOrdersWithResponse The client's orders, newest first.
+	// ListOrdersWithResponse List the client's orders, newest first.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -662,7 +662,7 @@ type ClientWithResponsesInterface interface {
 
 	// PlaceOrderWithBodyWithResponse Place an order.
 	//
-	// The same key and body give the same answer again, whatever has happened since. The same key with another body is refused (idempotency_key_reused).
+	// A repeated request with the same key and body returns the same order. The same key with a different body is refused (idempotency_key_reused).
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -671,21 +671,21 @@ type ClientWithResponsesInterface interface {
 
 	// PlaceOrderWithResponse Place an order.
 	//
-	// The same key and body give the same answer again, whatever has happened since. The same key with another body is refused (idempotency_key_reused).
+	// A repeated request with the same key and body returns the same order. The same key with a different body is refused (idempotency_key_reused).
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /pedidos (the `PlaceOrder` operationId).
 	PlaceOrderWithResponse(ctx context.Context, params *PlaceOrderParams, body PlaceOrderJSONRequestBody, reqEditors ...RequestEditorFn) (*PlaceOrderResponse, error)
 
-	// ShowOrderWithResponse One order.
+	// ShowOrderWithResponse Show an order.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /pedidos/{order_id} (the `ShowOrder` operationId).
 	ShowOrderWithResponse(ctx context.Context, orderID OrderID, params *ShowOrderParams, reqEditors ...RequestEditorFn) (*ShowOrderResponse, error)
 
-	// CancelOrderWithResponse Cancel an order; what was charged is refunded.
+	// CancelOrderWithResponse Cancel an order. A charge is refunded.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -914,7 +914,7 @@ func (r CancelOrderResponse) ContentType() string {
 	return ""
 }
 
-// ListOrdersWithResponse The client's orders, newest first.
+// ListOrdersWithResponse List the client's orders, newest first.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -929,7 +929,7 @@ func (c *ClientWithResponses) ListOrdersWithResponse(ctx context.Context, params
 
 // PlaceOrderWithBodyWithResponse Place an order.
 //
-// The same key and body give the same answer again, whatever has happened since. The same key with another body is refused (idempotency_key_reused).
+// A repeated request with the same key and body returns the same order. The same key with a different body is refused (idempotency_key_reused).
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -944,7 +944,7 @@ func (c *ClientWithResponses) PlaceOrderWithBodyWithResponse(ctx context.Context
 
 // PlaceOrderWithResponse Place an order.
 //
-// The same key and body give the same answer again, whatever has happened since. The same key with another body is refused (idempotency_key_reused).
+// A repeated request with the same key and body returns the same order. The same key with a different body is refused (idempotency_key_reused).
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -957,7 +957,7 @@ func (c *ClientWithResponses) PlaceOrderWithResponse(ctx context.Context, params
 	return ParsePlaceOrderResponse(rsp)
 }
 
-// ShowOrderWithResponse One order.
+// ShowOrderWithResponse Show an order.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -970,7 +970,7 @@ func (c *ClientWithResponses) ShowOrderWithResponse(ctx context.Context, orderID
 	return ParseShowOrderResponse(rsp)
 }
 
-// CancelOrderWithResponse Cancel an order; what was charged is refunded.
+// CancelOrderWithResponse Cancel an order. A charge is refunded.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -1161,16 +1161,16 @@ func ParseCancelOrderResponse(rsp *http.Response) (*CancelOrderResponse, error) 
 
 // ServerInterface represents all server handlers.
 type ServerInterface interface {
-	// ListOrders The client's orders, newest first.
+	// ListOrders List the client's orders, newest first.
 	// (GET /pedidos)
 	ListOrders(c *gin.Context, params ListOrdersParams)
 	// PlaceOrder Place an order.
 	// (POST /pedidos)
 	PlaceOrder(c *gin.Context, params PlaceOrderParams)
-	// ShowOrder One order.
+	// ShowOrder Show an order.
 	// (GET /pedidos/{order_id})
 	ShowOrder(c *gin.Context, orderID OrderID, params ShowOrderParams)
-	// CancelOrder Cancel an order; what was charged is refunded.
+	// CancelOrder Cancel an order. A charge is refunded.
 	// (POST /pedidos/{order_id}/cancel)
 	CancelOrder(c *gin.Context, orderID OrderID, params CancelOrderParams)
 }
@@ -1648,16 +1648,16 @@ func (response CancelOrderdefaultApplicationProblemPlusJSONResponse) VisitCancel
 
 // StrictServerInterface represents all server handlers.
 type StrictServerInterface interface {
-	// ListOrders The client's orders, newest first.
+	// ListOrders List the client's orders, newest first.
 	// (GET /pedidos)
 	ListOrders(ctx context.Context, request ListOrdersRequestObject) (ListOrdersResponseObject, error)
 	// PlaceOrder Place an order.
 	// (POST /pedidos)
 	PlaceOrder(ctx context.Context, request PlaceOrderRequestObject) (PlaceOrderResponseObject, error)
-	// ShowOrder One order.
+	// ShowOrder Show an order.
 	// (GET /pedidos/{order_id})
 	ShowOrder(ctx context.Context, request ShowOrderRequestObject) (ShowOrderResponseObject, error)
-	// CancelOrder Cancel an order; what was charged is refunded.
+	// CancelOrder Cancel an order. A charge is refunded.
 	// (POST /pedidos/{order_id}/cancel)
 	CancelOrder(ctx context.Context, request CancelOrderRequestObject) (CancelOrderResponseObject, error)
 }

@@ -1,5 +1,5 @@
-// Package acquirertest is what every acquirer has to do, so that none drifts
-// from what the service relies on.
+// Package acquirertest is the suite that every acquirer passes: it holds each to
+// what the service relies on.
 package acquirertest
 
 import (
@@ -15,170 +15,204 @@ import (
 	"github.com/loja-veloz/platform/apps/pagamentos/acquirer"
 )
 
-// Cards are tokens that an acquirer's test mode knows.
+// Cards are card tokens of an acquirer's test mode.
 type Cards struct {
 	Approved      string
 	Declined      string
 	DeclineReason string // of Declined
-	Unknown       string // a token of no card: declined as invalid_token
-	// Silent is charged, and the first answer takes longer than patience.
+	Unknown       string // not a card: declined as invalid_token
+	// Silent is charged; the first answer takes longer than patience.
 	Silent string
-	// Unavailable is refused at first, charging nothing, and then approved.
+	// Unavailable is approved after some calls that fail and charge nothing.
 	Unavailable string
 }
 
-// patience is how long the suite waits for Silent; others answer in time.
+// patience is how long the suite waits for Silent.
 const patience = 300 * time.Millisecond
 
 var price = money.BRL(12990)
 
 // Run runs the suite.
 func Run(t *testing.T, a acquirer.Acquirer, cards Cards) {
-	charge := func(token string, capture bool) acquirer.Charge {
-		order, err := uuid.NewV7()
-		if err != nil {
-			t.Fatal(err)
-		}
-		return acquirer.Charge{Key: order.String() + ":authorise", OrderID: order, Amount: price, CardToken: token, Capture: capture}
+	for _, test := range []struct {
+		name string
+		run  func(suite)
+	}{
+		{"approve", suite.testApprove},
+		{"capture later", suite.testCaptureLater},
+		{"void", suite.testVoid},
+		{"decline", suite.testDecline},
+		{"refund", suite.testRefund},
+		{"a key is for one call", suite.testKeyReused},
+		{"no answer", suite.testNoAnswer},
+		{"unavailable", suite.testUnavailable},
+		{"a charge that is not there", suite.testMissingCharge},
+		{"all at once", suite.testConcurrent},
+	} {
+		t.Run(test.name, func(t *testing.T) { test.run(suite{t, a, cards}) })
 	}
-	authorise := func(t *testing.T, c acquirer.Charge, want acquirer.State) acquirer.Result {
-		t.Helper()
-		result, err := a.Authorise(t.Context(), c)
-		if err != nil || result.State != want {
-			t.Fatalf("Authorise = %+v, %v; want it %s", result, err, want)
-		}
-		if want != acquirer.Declined && (result.Reference == "" || result.DeclineReason != "") {
-			t.Fatalf("Authorise = %+v: want a reference and no reason", result)
-		}
-		return result
-	}
-	is := func(t *testing.T, doing string, err, want error) {
-		t.Helper()
-		if !errors.Is(err, want) {
-			t.Fatalf("%s: %v, want %v", doing, err, want)
-		}
-	}
+}
 
-	t.Run("approve", func(t *testing.T) {
-		c := charge(cards.Approved, true)
-		first := authorise(t, c, acquirer.Captured)
-		if again := authorise(t, c, acquirer.Captured); again != first {
-			t.Errorf("the same call again gave %+v, and %+v at first", again, first)
+// suite is one test of an acquirer.
+type suite struct {
+	t *testing.T
+	acquirer.Acquirer
+	cards Cards
+}
+
+// charge is a charge of a new order.
+func (s suite) charge(token string, capture bool) acquirer.Charge {
+	order := uuid.Must(uuid.NewV7())
+	return acquirer.Charge{Key: order.String() + ":authorise", OrderID: order, Amount: price, CardToken: token, Capture: capture}
+}
+
+func (s suite) authorise(c acquirer.Charge, want acquirer.State) acquirer.Result {
+	s.t.Helper()
+	result, err := s.Authorise(s.t.Context(), c)
+	if err != nil || result.State != want {
+		s.t.Fatalf("Authorise = %+v, %v; want it %s", result, err, want)
+	}
+	if want != acquirer.Declined && (result.Reference == "" || result.DeclineReason != "") {
+		s.t.Fatalf("Authorise = %+v: want a reference and no reason", result)
+	}
+	return result
+}
+
+func (s suite) is(doing string, err, want error) {
+	s.t.Helper()
+	if !errors.Is(err, want) {
+		s.t.Fatalf("%s: %v, want %v", doing, err, want)
+	}
+}
+
+func (s suite) testApprove() {
+	c := s.charge(s.cards.Approved, true)
+	first := s.authorise(c, acquirer.Captured)
+	if again := s.authorise(c, acquirer.Captured); again != first {
+		s.t.Errorf("the same call again gave %+v, the first call %+v", again, first)
+	}
+	if other := s.authorise(s.charge(s.cards.Approved, true), acquirer.Captured); other.Reference == first.Reference {
+		s.t.Errorf("two orders share the charge %s", other.Reference)
+	}
+}
+
+func (s suite) testCaptureLater() {
+	c := s.charge(s.cards.Approved, false)
+	held := s.authorise(c, acquirer.Authorised)
+	for range 2 {
+		s.is("Capture", s.Capture(s.t.Context(), c.OrderID.String()+":capture", held.Reference), nil)
+	}
+	s.is("Void of a capture", s.Void(s.t.Context(), c.OrderID.String()+":void", held.Reference), acquirer.ErrCaptured)
+	s.is("Refund", s.Refund(s.t.Context(), c.OrderID.String()+":refund", held.Reference, price), nil)
+	// The answer is the first call's outcome, not the present state.
+	if again := s.authorise(c, acquirer.Authorised); again != held {
+		s.t.Errorf("the same call again gave %+v, the first call %+v", again, held)
+	}
+}
+
+func (s suite) testVoid() {
+	c := s.charge(s.cards.Approved, false)
+	held := s.authorise(c, acquirer.Authorised)
+	for range 2 {
+		s.is("Void", s.Void(s.t.Context(), c.OrderID.String()+":void", held.Reference), nil)
+	}
+	s.is("Capture of a voided charge", s.Capture(s.t.Context(), c.OrderID.String()+":capture", held.Reference), acquirer.ErrVoided)
+}
+
+func (s suite) testDecline() {
+	c := s.charge(s.cards.Declined, true)
+	first := s.authorise(c, acquirer.Declined)
+	if first.DeclineReason != s.cards.DeclineReason {
+		s.t.Errorf("declined for %q, want %q", first.DeclineReason, s.cards.DeclineReason)
+	}
+	if again := s.authorise(c, acquirer.Declined); again != first {
+		s.t.Errorf("the same call again gave %+v, the first call %+v", again, first)
+	}
+	if none := s.authorise(s.charge(s.cards.Unknown, true), acquirer.Declined); none.DeclineReason != "invalid_token" {
+		s.t.Errorf("an unknown token is declined for %q", none.DeclineReason)
+	}
+}
+
+func (s suite) testRefund() {
+	c := s.charge(s.cards.Approved, true)
+	taken := s.authorise(c, acquirer.Captured)
+	for range 2 {
+		s.is("Refund", s.Refund(s.t.Context(), c.OrderID.String()+":refund", taken.Reference, price), nil)
+	}
+	s.is("Refund with the key of a different refund",
+		s.Refund(s.t.Context(), c.OrderID.String()+":refund", taken.Reference, money.BRL(1)), acquirer.ErrRefused)
+}
+
+func (s suite) testKeyReused() {
+	c := s.charge(s.cards.Approved, true)
+	s.authorise(c, acquirer.Captured)
+	for name, change := range map[string]func(*acquirer.Charge){
+		"amount":  func(c *acquirer.Charge) { c.Amount = money.BRL(price.Amount + 1) },
+		"capture": func(c *acquirer.Charge) { c.Capture = false },
+		"card":    func(c *acquirer.Charge) { c.CardToken = s.cards.Declined },
+	} {
+		other := c
+		change(&other)
+		if result, err := s.Authorise(s.t.Context(), other); !errors.Is(err, acquirer.ErrRefused) {
+			s.t.Errorf("another %s with the same key: %+v, %v", name, result, err)
 		}
-		if other := authorise(t, charge(cards.Approved, true), acquirer.Captured); other.Reference == first.Reference {
-			t.Errorf("two orders share the charge %s", other.Reference)
+	}
+}
+
+func (s suite) testNoAnswer() {
+	c := s.charge(s.cards.Silent, true)
+	ctx, cancel := context.WithTimeout(s.t.Context(), patience)
+	defer cancel()
+	if result, err := s.Authorise(ctx, c); !acquirer.Unknown(err) || strings.Contains(err.Error(), s.cards.Silent) {
+		s.t.Fatalf("Authorise without an answer = %+v, %v", result, err)
+	}
+	first := s.authorise(c, acquirer.Captured)
+	if again := s.authorise(c, acquirer.Captured); again != first {
+		s.t.Errorf("the same call again gave %+v, the first call %+v", again, first)
+	}
+}
+
+func (s suite) testUnavailable() {
+	c := s.charge(s.cards.Unavailable, true)
+	if result, err := s.Authorise(s.t.Context(), c); !acquirer.Unknown(err) {
+		s.t.Fatalf("Authorise while unavailable = %+v, %v", result, err)
+	}
+	var err error
+	for range 5 {
+		if _, err = s.Authorise(s.t.Context(), c); err == nil {
+			return
 		}
-	})
-	t.Run("capture later", func(t *testing.T) {
-		c := charge(cards.Approved, false)
-		held := authorise(t, c, acquirer.Authorised)
-		for range 2 {
-			is(t, "Capture", a.Capture(t.Context(), c.OrderID.String()+":capture", held.Reference), nil)
-		}
-		is(t, "Void of a capture", a.Void(t.Context(), c.OrderID.String()+":void", held.Reference), acquirer.ErrCaptured)
-		is(t, "Refund", a.Refund(t.Context(), c.OrderID.String()+":refund", held.Reference, price), nil)
-		// What is answered is the first call's outcome, not what became of it.
-		if again := authorise(t, c, acquirer.Authorised); again != held {
-			t.Errorf("the same call again gave %+v, and %+v at first", again, held)
-		}
-	})
-	t.Run("void", func(t *testing.T) {
-		c := charge(cards.Approved, false)
-		held := authorise(t, c, acquirer.Authorised)
-		for range 2 {
-			is(t, "Void", a.Void(t.Context(), c.OrderID.String()+":void", held.Reference), nil)
-		}
-		is(t, "Capture of what is let go", a.Capture(t.Context(), c.OrderID.String()+":capture", held.Reference), acquirer.ErrVoided)
-	})
-	t.Run("decline", func(t *testing.T) {
-		c := charge(cards.Declined, true)
-		first := authorise(t, c, acquirer.Declined)
-		if first.DeclineReason != cards.DeclineReason {
-			t.Errorf("declined for %q, want %q", first.DeclineReason, cards.DeclineReason)
-		}
-		if again := authorise(t, c, acquirer.Declined); again != first {
-			t.Errorf("the same call again gave %+v, and %+v at first", again, first)
-		}
-		if none := authorise(t, charge(cards.Unknown, true), acquirer.Declined); none.DeclineReason != "invalid_token" {
-			t.Errorf("a token of no card is declined for %q", none.DeclineReason)
-		}
-	})
-	t.Run("refund", func(t *testing.T) {
-		c := charge(cards.Approved, true)
-		taken := authorise(t, c, acquirer.Captured)
-		for range 2 {
-			is(t, "Refund", a.Refund(t.Context(), c.OrderID.String()+":refund", taken.Reference, price), nil)
-		}
-		is(t, "Refund with the key of another",
-			a.Refund(t.Context(), c.OrderID.String()+":refund", taken.Reference, money.BRL(1)), acquirer.ErrRefused)
-	})
-	t.Run("a key is for one call", func(t *testing.T) {
-		c := charge(cards.Approved, true)
-		authorise(t, c, acquirer.Captured)
-		for name, change := range map[string]func(*acquirer.Charge){
-			"amount":  func(c *acquirer.Charge) { c.Amount = money.BRL(price.Amount + 1) },
-			"capture": func(c *acquirer.Charge) { c.Capture = false },
-			"card":    func(c *acquirer.Charge) { c.CardToken = cards.Declined },
-		} {
-			other := c
-			change(&other)
-			if result, err := a.Authorise(t.Context(), other); !errors.Is(err, acquirer.ErrRefused) {
-				t.Errorf("another %s with the same key: %+v, %v", name, result, err)
-			}
-		}
-	})
-	t.Run("no answer", func(t *testing.T) {
-		c := charge(cards.Silent, true)
-		ctx, cancel := context.WithTimeout(t.Context(), patience)
-		defer cancel()
-		if result, err := a.Authorise(ctx, c); !acquirer.Unknown(err) || strings.Contains(err.Error(), cards.Silent) {
-			t.Fatalf("Authorise without an answer = %+v, %v", result, err)
-		}
-		first := authorise(t, c, acquirer.Captured)
-		if again := authorise(t, c, acquirer.Captured); again != first {
-			t.Errorf("the same call again gave %+v, and %+v", first, again)
-		}
-	})
-	t.Run("unavailable", func(t *testing.T) {
-		c := charge(cards.Unavailable, true)
-		if result, err := a.Authorise(t.Context(), c); !acquirer.Unknown(err) {
-			t.Fatalf("Authorise while unavailable = %+v, %v", result, err)
-		}
-		var err error
-		for range 5 {
-			if _, err = a.Authorise(t.Context(), c); err == nil {
-				return
-			}
-		}
-		t.Errorf("it stays unavailable: %v", err)
-	})
-	t.Run("a charge that is not there", func(t *testing.T) {
-		order := uuid.NewString()
-		is(t, "Capture", a.Capture(t.Context(), order+":capture", "pi_nowhere"), acquirer.ErrRefused)
-		is(t, "Void", a.Void(t.Context(), order+":void", "pi_nowhere"), acquirer.ErrRefused)
-		is(t, "Refund", a.Refund(t.Context(), order+":refund", "pi_nowhere", price), acquirer.ErrRefused)
-	})
-	t.Run("all at once", func(t *testing.T) {
-		c := charge(cards.Approved, true)
-		references := make(chan string, 8)
-		for range cap(references) {
-			go func() {
-				// A call may say that another one with its key is under way.
-				for try := 0; ; try++ {
-					result, err := a.Authorise(t.Context(), c)
-					if err == nil || !acquirer.Unknown(err) || try == 100 {
-						references <- result.Reference
-						return
-					}
-					time.Sleep(5 * time.Millisecond)
+	}
+	s.t.Errorf("it stays unavailable: %v", err)
+}
+
+func (s suite) testMissingCharge() {
+	order := uuid.NewString()
+	s.is("Capture", s.Capture(s.t.Context(), order+":capture", "pi_nowhere"), acquirer.ErrRefused)
+	s.is("Void", s.Void(s.t.Context(), order+":void", "pi_nowhere"), acquirer.ErrRefused)
+	s.is("Refund", s.Refund(s.t.Context(), order+":refund", "pi_nowhere", price), acquirer.ErrRefused)
+}
+
+func (s suite) testConcurrent() {
+	c := s.charge(s.cards.Approved, true)
+	references := make(chan string, 8)
+	for range cap(references) {
+		go func() {
+			// A call may fail while another call with its key runs.
+			for try := 0; ; try++ {
+				result, err := s.Authorise(s.t.Context(), c)
+				if err == nil || !acquirer.Unknown(err) || try == 100 {
+					references <- result.Reference
+					return
 				}
-			}()
-		}
-		first := <-references
-		for range cap(references) - 1 {
-			if next := <-references; next != first || first == "" {
-				t.Errorf("one order, and the charges %q and %q", first, next)
+				time.Sleep(5 * time.Millisecond)
 			}
+		}()
+	}
+	first := <-references
+	for range cap(references) - 1 {
+		if next := <-references; next != first || first == "" {
+			s.t.Errorf("one order, and the charges %q and %q", first, next)
 		}
-	})
+	}
 }

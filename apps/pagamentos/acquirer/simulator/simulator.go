@@ -1,7 +1,7 @@
-// Package simulator is an acquirer for environments without one. What it does
-// is chosen by the card token. It stands for a system elsewhere: its books are
-// tables of their own, written in transactions of their own, and a charge that
-// was made stays made even if nobody got the answer.
+// Package simulator is an acquirer for environments without one. The card token
+// chooses what it does. It stands for a system elsewhere: its books are tables of their
+// own, written in transactions of their own, and a charge stands even if its answer is
+// lost.
 package simulator
 
 import (
@@ -21,10 +21,10 @@ import (
 // Name of this acquirer.
 const Name = "simulator"
 
-// StateRefunded is the state of a refund that was carried out, in simulator_refunds.
+// StateRefunded is the state of a completed refund in simulator_refunds.
 const StateRefunded = "refunded"
 
-// The card tokens, and what they do. Any other is declined as invalid_token.
+// The card tokens. Any other token is declined as invalid_token.
 const (
 	Approved          = "tok_approved"
 	DeclinedFunds     = "tok_declined"          // declined: insufficient_funds
@@ -32,11 +32,11 @@ const (
 	Slow              = "tok_slow"              // the first answer takes 3 s
 	Timeout           = "tok_timeout"           // charges, and the first answer never arrives
 	TimeoutDeclined   = "tok_timeout_declined"  // declines, and the first answer never arrives
-	Unavailable       = "tok_unavailable"       // refuses the first two calls, charging nothing
-	RefundFailsOnce   = "tok_refund_fails_once" // approved; the first refund is not carried out
+	Unavailable       = "tok_unavailable"       // the first two calls fail and charge nothing
+	RefundFailsOnce   = "tok_refund_fails_once" // approved; the first refund fails
 	slowness          = 3 * time.Second         // of Slow
 	unavailableTries  = 2                       // of Unavailable
-	statePending      = "pending"               // called, and not carried out yet
+	statePending      = "pending"               // of a charge or refund whose calls have failed so far
 	stateVoided       = "voided"                // of a charge
 	insufficientFunds = "insufficient_funds"    // why cards are declined
 	declinedLostCard  = "lost_card"
@@ -48,13 +48,13 @@ type Simulator struct {
 	pool *pgxpool.Pool
 }
 
-// New returns a Simulator that keeps its books by pool.
+// New returns a Simulator that keeps its books in pool.
 func New(pool *pgxpool.Pool) *Simulator { return &Simulator{pool} }
 
 // Name implements acquirer.Acquirer.
 func (s *Simulator) Name() string { return Name }
 
-// judge says what becomes of a card.
+// judge decides the outcome of charging a card.
 func judge(token string, capture bool) (state acquirer.State, reason string) {
 	switch token {
 	case Approved, Slow, Timeout, Unavailable, RefundFailsOnce:
@@ -70,9 +70,9 @@ func judge(token string, capture bool) (state acquirer.State, reason string) {
 	return acquirer.Declined, invalidToken
 }
 
-// charge writes a charge down, or finds the one that was made with the same key;
-// no row: with other parameters. The setting lasts for this one transaction: a
-// system elsewhere would not make this service's disk wait.
+// charge stores a charge, or finds the one with the same key. No row: the key was used
+// with other parameters. The commit does not wait for the disk, since a system elsewhere
+// would not use this service's disk.
 const charge = `
 WITH local AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true) AS off)
 INSERT INTO simulator_charges AS c (key, reference, order_id, amount, currency, card_token, capture, state, decline_reason)
@@ -110,9 +110,9 @@ func (s *Simulator) Authorise(ctx context.Context, c acquirer.Charge) (acquirer.
 	case err != nil:
 		return acquirer.Result{}, unknown("charging", err)
 	case stored == statePending:
-		return acquirer.Result{}, unknown("charging", errors.New("503: come back later"))
+		return acquirer.Result{}, unknown("charging", errUnavailable)
 	}
-	// What was answered at first is answered again, whatever became of it since.
+	// The answer is that of the first call, not the present state.
 	result.State = state
 
 	if tries > 1 {
@@ -151,8 +151,8 @@ func (s *Simulator) Void(ctx context.Context, _, reference string) error {
 	})
 }
 
-// change brings an authorised charge to another state; one that is there
-// already stays there.
+// change moves an authorised charge to another state. A charge that is in that state
+// stays as it is.
 func (s *Simulator) change(ctx context.Context, doing, reference, to string, refuse func(state string) error) error {
 	return s.transact(ctx, doing, func(tx pgx.Tx) error {
 		found, err := find(ctx, tx, reference)
@@ -179,31 +179,29 @@ func (s *Simulator) Refund(ctx context.Context, key, reference string, amount mo
 			return err
 		}
 		var (
-			ofSame        string
-			sum, sameSum  int64
-			sameState     string
-			alreadyCalled bool
+			before        string
+			beforeAmount  int64
+			refundedSoFar int64
 		)
-		err = tx.QueryRow(ctx, `SELECT reference, amount, state FROM simulator_refunds WHERE key = $1`, key).Scan(&ofSame, &sameSum, &sameState)
+		err = tx.QueryRow(ctx, `SELECT reference, amount FROM simulator_refunds WHERE key = $1`, key).Scan(&before, &beforeAmount)
 		switch {
 		case err == nil:
-			alreadyCalled = true
-		case !errors.Is(err, pgx.ErrNoRows):
-			return err
-		}
-		if alreadyCalled {
-			if ofSame != reference || sameSum != amount.Amount || charged.currency != amount.Currency {
+			if before != reference || beforeAmount != amount.Amount || charged.currency != amount.Currency {
 				return fmt.Errorf("the key was used for another refund: %w", acquirer.ErrRefused)
 			}
 			_, err = tx.Exec(ctx, `UPDATE simulator_refunds SET state = 'refunded', tries = tries + 1 WHERE key = $1`, key)
 			return err
+		case !errors.Is(err, pgx.ErrNoRows):
+			return err
 		}
-		if err := tx.QueryRow(ctx, `SELECT coalesce(sum(amount), 0)::bigint FROM simulator_refunds WHERE reference = $1`, reference).Scan(&sum); err != nil {
+		err = tx.QueryRow(ctx, `SELECT coalesce(sum(amount), 0)::bigint FROM simulator_refunds WHERE reference = $1`,
+			reference).Scan(&refundedSoFar)
+		if err != nil {
 			return err
 		}
 		if charged.state != string(acquirer.Captured) || charged.currency != amount.Currency ||
-			amount.Amount <= 0 || amount.Amount > charged.amount-sum {
-			return fmt.Errorf("no such amount is captured: %w", acquirer.ErrRefused)
+			amount.Amount <= 0 || amount.Amount > charged.amount-refundedSoFar {
+			return fmt.Errorf("the amount is not captured, or has been refunded: %w", acquirer.ErrRefused)
 		}
 		state := StateRefunded
 		if charged.token == RefundFailsOnce {
@@ -214,7 +212,7 @@ func (s *Simulator) Refund(ctx context.Context, key, reference string, amount mo
 		return err
 	})
 	if err == nil && pending {
-		return unknown("refunding", errors.New("503: come back later"))
+		return unknown("refunding", errUnavailable)
 	}
 	return err
 }
@@ -234,7 +232,7 @@ func find(ctx context.Context, tx pgx.Tx, reference string) (found, error) {
 	return f, err
 }
 
-// transact keeps the books in a transaction that does not wait for the disk.
+// transact runs fn in a transaction whose commit does not wait for the disk.
 func (s *Simulator) transact(ctx context.Context, doing string, fn func(pgx.Tx) error) error {
 	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, `SET LOCAL synchronous_commit TO off`); err != nil {
@@ -250,6 +248,8 @@ func (s *Simulator) transact(ctx context.Context, doing string, fn func(pgx.Tx) 
 	}
 	return fmt.Errorf("simulator: %s: %w", doing, err)
 }
+
+var errUnavailable = errors.New("503: try again")
 
 func unknown(doing string, err error) error {
 	return fmt.Errorf("simulator: %s: %w: %w", doing, acquirer.ErrUnknown, err)

@@ -36,7 +36,8 @@ func TestTokensDoWhatTheySay(t *testing.T) {
 		return acquirer.Charge{Key: order.String(), OrderID: order, Amount: money.BRL(100), CardToken: token, Capture: true}
 	}
 	inBooks := func(c acquirer.Charge) (state string, tries int) {
-		if err := database.Pool.QueryRow(t.Context(), `SELECT state, tries FROM simulator_charges WHERE key = $1`, c.Key).Scan(&state, &tries); err != nil {
+		err := database.Pool.QueryRow(t.Context(), `SELECT state, tries FROM simulator_charges WHERE key = $1`, c.Key).Scan(&state, &tries)
+		if err != nil {
 			t.Fatal(err)
 		}
 		return state, tries

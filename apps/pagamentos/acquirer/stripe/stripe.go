@@ -1,6 +1,5 @@
-// Package stripe is the acquirer Stripe: a payment is a PaymentIntent that is
-// confirmed as it is made, by a payment method that the shop's page got for the
-// card.
+// Package stripe is the acquirer Stripe. A payment is a PaymentIntent that is confirmed
+// on creation, with the payment method that the shop's page got for the card.
 package stripe
 
 import (
@@ -48,17 +47,17 @@ const (
 // Settings of the account.
 type Settings struct {
 	APIKey  string // STRIPE_API_KEY: a secret
-	APIBase string // STRIPE_API_BASE: where the API is; "" is Stripe's own
+	APIBase string // STRIPE_API_BASE: URL of the API; "" is Stripe's own
 }
 
-// ReadSettings reads the settings. No fault quotes the key.
+// ReadSettings reads the settings. No error quotes the key.
 func ReadSettings(env *config.Reader) Settings {
 	settings := Settings{APIKey: env.Text("STRIPE_API_KEY", ""), APIBase: env.HTTPURL("STRIPE_API_BASE")}
 	switch {
 	case settings.APIKey == "":
 		env.Reject("STRIPE_API_KEY", "required with ACQUIRER=stripe: the secret key of the account")
 	case !strings.HasPrefix(settings.APIKey, "sk_") && !strings.HasPrefix(settings.APIKey, "rk_"):
-		env.Reject("STRIPE_API_KEY", "is no secret or restricted key: those begin with sk_ or rk_")
+		env.Reject("STRIPE_API_KEY", "is not a secret or restricted key, which begin with sk_ or rk_")
 	}
 	return settings
 }
@@ -66,19 +65,18 @@ func ReadSettings(env *config.Reader) Settings {
 // String shows the settings without the key.
 func (s Settings) String() string { return "{APIBase:" + s.APIBase + "}" }
 
-// GoString is String, so that %#v shows no key either.
+// GoString is String: %#v shows no key either.
 func (s Settings) GoString() string { return s.String() }
 
-// Stripe implements acquirer.Acquirer. It calls four operations by way of the
-// backend: a stripe.Client holds all of the API and makes the program larger by
-// 6 MB.
+// Stripe implements acquirer.Acquirer. It calls Stripe's backend directly: a
+// stripe.Client links the whole API, 6 MB more of program for four operations.
 type Stripe struct {
 	api stripe.Backend
 	key string
 }
 
-// New returns a Stripe whose calls take at most timeout. It retries nothing: the
-// service does, with the same key.
+// New returns a Stripe whose calls take at most timeout. It does not retry: the service
+// does, with the same key.
 func New(settings Settings, timeout time.Duration, provider trace.TracerProvider) *Stripe {
 	transport := &http.Transport{
 		Proxy:                 http.ProxyFromEnvironment,
@@ -92,13 +90,13 @@ func New(settings Settings, timeout time.Duration, provider trace.TracerProvider
 	backend := &stripe.BackendConfig{
 		HTTPClient: &http.Client{
 			Timeout: timeout,
-			// Spans, but no trace context: what happens in the shop is not told.
+			// Spans, but no trace context: Stripe learns nothing of the shop's requests.
 			Transport: otelhttp.NewTransport(transport, otelhttp.WithTracerProvider(provider),
 				otelhttp.WithPropagators(propagation.NewCompositeTextMapPropagator())),
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
 		EnableTelemetry: new(false),
-		// Errors are returned; Stripe's texts quote tokens, so they are not logged.
+		// Stripe's texts quote tokens: errors are returned, and nothing is logged.
 		LeveledLogger:     &stripe.LeveledLogger{Level: stripe.LevelNull},
 		MaxNetworkRetries: new(int64(0)),
 	}
@@ -121,18 +119,18 @@ func (s *Stripe) call(ctx context.Context, method, path, key string, params stri
 	return s.api.Call(method, path, s.key, params, into)
 }
 
-// post has an intent made or changed.
+// post creates or changes an intent.
 func (s *Stripe) post(ctx context.Context, path, key string, params stripe.ParamsContainer) (*stripe.PaymentIntent, error) {
 	intent := &stripe.PaymentIntent{}
 	err := s.call(ctx, http.MethodPost, path, key, params, intent)
 	return intent, err
 }
 
-// Authorise implements acquirer.Acquirer. The shopper is not there to be asked
-// for anything: a card that demands it is declined.
+// Authorise implements acquirer.Acquirer. A card that requires the shopper to
+// authenticate is declined: the shopper is not present.
 func (s *Stripe) Authorise(ctx context.Context, charge acquirer.Charge) (acquirer.Result, error) {
 	if charge.Age > keyLife {
-		// The key may be forgotten, and would charge once more.
+		// Stripe may have dropped the key: the same call would charge again.
 		intent, err := s.find(ctx, charge.OrderID)
 		if err != nil || intent != nil {
 			return s.result(ctx, intent, err)
@@ -155,7 +153,7 @@ func (s *Stripe) Authorise(ctx context.Context, charge acquirer.Charge) (acquire
 	})
 	if failure := apiError(err); failure != nil && failure.HTTPStatusCode >= http.StatusInternalServerError &&
 		failure.LastResponse != nil && failure.LastResponse.Header.Get(replayed) == "true" {
-		// Stripe failed midway and repeats that as long as it knows the key.
+		// Stripe failed halfway, and repeats that answer as long as it keeps the key.
 		found, lookup := s.find(ctx, charge.OrderID)
 		if lookup == nil && found != nil {
 			intent, err = found, nil
@@ -164,7 +162,7 @@ func (s *Stripe) Authorise(ctx context.Context, charge acquirer.Charge) (acquire
 	return s.result(ctx, intent, err)
 }
 
-// result is what an answer to Authorise means.
+// result translates an answer to Authorise.
 func (s *Stripe) result(ctx context.Context, intent *stripe.PaymentIntent, err error) (acquirer.Result, error) {
 	if err != nil {
 		return declined(err)
@@ -180,9 +178,9 @@ func (s *Stripe) result(ctx context.Context, intent *stripe.PaymentIntent, err e
 	case stripe.PaymentIntentStatusCanceled:
 		result.State, result.DeclineReason = acquirer.Declined, cancelled
 	case stripe.PaymentIntentStatusRequiresAction, stripe.PaymentIntentStatusRequiresConfirmation:
-		// It must not come to life later.
+		// Cancel it, so that it is never charged.
 		if err := s.cancel(ctx, intent.ID+":abandon", intent.ID); err != nil {
-			return acquirer.Result{}, explain("giving a charge up", err)
+			return acquirer.Result{}, explain("cancelling an unfinished charge", err)
 		}
 		result.State, result.DeclineReason = acquirer.Declined, authenticationRequired
 	default:
@@ -191,8 +189,8 @@ func (s *Stripe) result(ctx context.Context, intent *stripe.PaymentIntent, err e
 	return result, nil
 }
 
-// declined turns those errors into results that say that this card is not
-// charged, now or later.
+// declined turns the errors that mean that this card will never be charged into
+// results.
 func declined(err error) (acquirer.Result, error) {
 	failure := apiError(err)
 	if failure == nil {
@@ -205,7 +203,8 @@ func declined(err error) (acquirer.Result, error) {
 	switch {
 	case failure.Type == stripe.ErrorTypeCard:
 		result.DeclineReason = reason(failure)
-	case failure.Type == stripe.ErrorTypeInvalidRequest && failure.Code == stripe.ErrorCodeResourceMissing && failure.Param == "payment_method":
+	case failure.Type == stripe.ErrorTypeInvalidRequest && failure.Code == stripe.ErrorCodeResourceMissing &&
+		failure.Param == "payment_method":
 		result.DeclineReason = invalidToken
 	case failure.Type == stripe.ErrorTypeInvalidRequest && slices.Contains(unchargeable, failure.Code):
 		result.DeclineReason = string(failure.Code)
@@ -215,8 +214,8 @@ func declined(err error) (acquirer.Result, error) {
 	return result, nil
 }
 
-// unchargeable are the errors of a request that are about the amount or the
-// payment method, not about how the service asks.
+// unchargeable are the codes of requests that Stripe refuses because of the amount or
+// the payment method, not because of a bug in the service.
 var unchargeable = []stripe.ErrorCode{
 	stripe.ErrorCodeAmountTooLarge,
 	stripe.ErrorCodeAmountTooSmall,
@@ -226,7 +225,7 @@ var unchargeable = []stripe.ErrorCode{
 	stripe.ErrorCodePaymentIntentPaymentAttemptFailed,
 }
 
-// reason is Stripe's decline code, or the error's code where there is none.
+// reason is Stripe's decline code, or else the error's code.
 func reason(failure *stripe.Error) string {
 	switch {
 	case failure == nil:
@@ -241,8 +240,8 @@ func reason(failure *stripe.Error) string {
 	return "declined"
 }
 
-// find returns the intent made for an order, the one that holds money if there
-// are several, or nil.
+// find returns the intent of an order, or nil. Of several it returns the one that holds
+// money.
 func (s *Stripe) find(ctx context.Context, order uuid.UUID) (*stripe.PaymentIntent, error) {
 	page := &stripe.PaymentIntentSearchResult{}
 	err := s.call(ctx, http.MethodGet, intentsPath+"/search", "", &searchParams{
@@ -261,7 +260,7 @@ func (s *Stripe) find(ctx context.Context, order uuid.UUID) (*stripe.PaymentInte
 	return best, nil
 }
 
-// searchParams are those of a search whose first page is enough.
+// searchParams are the parameters of a search for one page.
 type searchParams struct {
 	stripe.Params `form:"*"`
 	Query         string `form:"query"`
@@ -303,33 +302,34 @@ func (s *Stripe) cancel(ctx context.Context, key, reference string) error {
 	return err
 }
 
-// stateOf is the intent's state by an answer, or by a refusal for that state.
+// stateOf is the intent's state, from an answer or from a refusal because of it.
 func stateOf(intent *stripe.PaymentIntent, err error) stripe.PaymentIntentStatus {
 	if err == nil {
 		return intent.Status
 	}
-	if failure := apiError(err); failure != nil && failure.Code == stripe.ErrorCodePaymentIntentUnexpectedState && failure.PaymentIntent != nil {
+	failure := apiError(err)
+	if failure != nil && failure.Code == stripe.ErrorCodePaymentIntentUnexpectedState && failure.PaymentIntent != nil {
 		return failure.PaymentIntent.Status
 	}
 	return ""
 }
 
-// Refund implements acquirer.Acquirer. A refund that is on its way is one.
+// Refund implements acquirer.Acquirer. A pending refund counts as refunded.
 func (s *Stripe) Refund(ctx context.Context, key, reference string, amount money.Money) error {
-	made := &stripe.Refund{}
+	refund := &stripe.Refund{}
 	err := s.call(ctx, http.MethodPost, "/v1/refunds", key, &stripe.RefundCreateParams{
 		PaymentIntent: new(reference),
 		Amount:        new(amount.Amount),
-	}, made)
+	}, refund)
 	if failure := apiError(err); failure != nil && failure.Code == stripe.ErrorCodeChargeAlreadyRefunded {
-		return nil // in Stripe's dashboard, or with a key that it has forgotten
+		return nil // from Stripe's dashboard, or with a key that Stripe has dropped
 	}
 	if err != nil {
 		return explain("refunding", err)
 	}
-	switch made.Status {
+	switch refund.Status {
 	case stripe.RefundStatusFailed, stripe.RefundStatusCanceled:
-		return fmt.Errorf("stripe: refunding: the refund %s is %s: %w", made.ID, made.Status, acquirer.ErrRefused)
+		return fmt.Errorf("stripe: refunding: the refund %s is %s: %w", refund.ID, refund.Status, acquirer.ErrRefused)
 	}
 	return nil
 }
@@ -340,8 +340,7 @@ func apiError(err error) *stripe.Error {
 	return failure
 }
 
-// explain says what an error means, in words without Stripe's own message: that
-// one quotes tokens.
+// explain translates an error without Stripe's message, which quotes tokens.
 func explain(doing string, err error) error {
 	if err == nil {
 		return nil

@@ -87,7 +87,9 @@ func newStatefulMock(t testing.TB) (*statefulMock, *httptest.Server) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := &statefulMock{t: t, mock: http.HandlerFunc(stub.HandleRequest), answers: map[string]*answer{}, intents: map[string]map[string]any{}}
+	m := &statefulMock{
+		t: t, mock: http.HandlerFunc(stub.HandleRequest), answers: map[string]*answer{}, intents: map[string]map[string]any{},
+	}
 	live := httptest.NewServer(m)
 	t.Cleanup(live.Close)
 	return m, live
@@ -117,14 +119,19 @@ func (m *statefulMock) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if key == "" {
-		say(refusal(400, map[string]any{"type": "invalid_request_error", "message": "the stand-in takes no POST without an Idempotency-Key"}))
+		say(refusal(400, map[string]any{
+			"type": "invalid_request_error", "message": "the stand-in takes no POST without an Idempotency-Key",
+		}))
 		return
 	}
 	fingerprint := r.URL.Path + "?" + form.Encode()
 	known, found := m.answers[key]
 	switch {
 	case found && known.fingerprint != fingerprint:
-		say(refusal(400, map[string]any{"type": "idempotency_error", "message": "Keys for idempotent requests can only be used with the same parameters they were first used with."}))
+		say(refusal(400, map[string]any{
+			"type":    "idempotency_error",
+			"message": "Keys for idempotent requests can only be used with the same parameters they were first used with.",
+		}))
 		return
 	case found && known.done:
 		w.Header().Set("Idempotent-Replayed", "true")
@@ -205,7 +212,8 @@ func (m *statefulMock) create(form url.Values, intent map[string]any) (int, []by
 		return refusal(402, map[string]any{"type": "card_error", "code": "card_declined", "decline_code": "insufficient_funds",
 			"message": "Your card has insufficient funds.", "payment_intent": maps.Clone(intent)})
 	case demanding:
-		return refusal(402, map[string]any{"type": "card_error", "code": "authentication_required", "decline_code": "authentication_required",
+		return refusal(402, map[string]any{
+			"type": "card_error", "code": "authentication_required", "decline_code": "authentication_required",
 			"message": "Your card was declined. This transaction requires authentication.", "payment_intent": maps.Clone(intent)})
 	}
 	intent["status"] = "succeeded"
@@ -225,7 +233,9 @@ func (m *statefulMock) change(id, verb string) (int, []byte) {
 	}
 	to := map[string]string{"capture": "succeeded", "cancel": "canceled"}[verb]
 	if intent["status"] != "requires_capture" {
-		return refusal(400, map[string]any{"type": "invalid_request_error", "code": "payment_intent_unexpected_state", "payment_intent": maps.Clone(intent)})
+		return refusal(400, map[string]any{
+			"type": "invalid_request_error", "code": "payment_intent_unexpected_state", "payment_intent": maps.Clone(intent),
+		})
 	}
 	intent["status"] = to
 	return encode(intent)
@@ -401,7 +411,8 @@ func TestSettings(t *testing.T) {
 		})
 		settings := stripe.ReadSettings(env)
 		err := env.Err()
-		if (err == nil) != (test.want == "") || err != nil && (!strings.Contains(err.Error(), test.want) || test.key != "" && strings.Contains(err.Error(), test.key)) {
+		if (err == nil) != (test.want == "") ||
+			err != nil && (!strings.Contains(err.Error(), test.want) || test.key != "" && strings.Contains(err.Error(), test.key)) {
 			t.Errorf("%+v: %v", test, err)
 		}
 		if text := fmt.Sprintf("%v %+v %#v", settings, settings, settings); test.key != "" && strings.Contains(text, test.key) {

@@ -1,4 +1,4 @@
-package main
+package charging
 
 import (
 	"context"
@@ -15,50 +15,53 @@ import (
 	"github.com/loja-veloz/platform/apps/pagamentos/payment"
 )
 
-// Outcomes of a call of the acquirer that are errors.
+// The outcomes of a call of the acquirer that are errors.
 const (
 	outcomeUnknown = "unknown"
 	outcomeRefused = "refused"
 )
 
-type metrics struct {
+// Metrics are those of payments and of the calls of the acquirer.
+type Metrics struct {
 	payments *prometheus.CounterVec
 	calls    *prometheus.HistogramVec
 	overdue  prometheus.Gauge
 }
 
-func newMetrics(registry prometheus.Registerer) *metrics {
-	m := &metrics{
+// NewMetrics returns the metrics, registered, with a series for each outcome.
+func NewMetrics(registry prometheus.Registerer) *Metrics {
+	m := &Metrics{
 		payments: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "payments_total",
-			Help: "Payments by what became of them; unknown counts every call whose outcome is not known.",
+			Help: "States that payments entered; unknown counts calls of the acquirer whose outcome is not known.",
 		}, []string{"outcome"}),
 		calls: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "acquirer_call_duration_seconds",
-			Help:    "Time that calls of the acquirer took.",
+			Help:    "Duration of calls of the acquirer.",
 			Buckets: []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30},
 		}, []string{"operation", "outcome"}),
 		overdue: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "payments_overdue",
-			Help: "Payments that the resolver asked about in vain, as of its last round.",
+			Help: "Payments that the resolver has tried and not finished, as of its last round.",
 		}),
 	}
-	for _, outcome := range []payment.State{payment.Authorised, payment.Captured, payment.Declined, payment.Refunded, payment.Voided, outcomeUnknown} {
-		m.payments.WithLabelValues(string(outcome)) // a series that is there from the start has a rate
+	for _, outcome := range []payment.State{
+		payment.Authorised, payment.Captured, payment.Declined, payment.Refunded, payment.Voided, outcomeUnknown,
+	} {
+		m.payments.WithLabelValues(string(outcome))
 	}
 	registry.MustRegister(m.payments, m.calls, m.overdue)
 	return m
 }
 
+// entered counts a payment that has entered a state.
+func (m *Metrics) entered(state payment.State) { m.payments.WithLabelValues(string(state)).Inc() }
+
 // observed measures and traces the calls of an acquirer.
 type observed struct {
 	acquirer.Acquirer
-	metrics *metrics
+	metrics *Metrics
 	tracer  trace.Tracer
-}
-
-func observe(next acquirer.Acquirer, m *metrics, provider trace.TracerProvider) acquirer.Acquirer {
-	return observed{next, m, provider.Tracer("github.com/loja-veloz/platform/apps/pagamentos")}
 }
 
 func (o observed) Authorise(ctx context.Context, charge acquirer.Charge) (result acquirer.Result, err error) {

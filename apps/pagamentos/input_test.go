@@ -16,11 +16,12 @@ import (
 	"github.com/loja-veloz/platform/apps/internal/postgres/postgrestest"
 	"github.com/loja-veloz/platform/apps/internal/problem"
 	"github.com/loja-veloz/platform/apps/pagamentos/acquirer/simulator"
+	"github.com/loja-veloz/platform/apps/pagamentos/httpapi"
 )
 
 var noTraces = sdktrace.NewTracerProvider(sdktrace.WithSampler(sdktrace.NeverSample()))
 
-// get returns a page, of the contract or not.
+// get returns the body of a path, whether or not the document has it.
 func (a *app) get(path string) string {
 	recorder := httptest.NewRecorder()
 	a.bare.ServeHTTP(recorder, httptest.NewRequestWithContext(context.Background(), "GET", path, nil))
@@ -72,7 +73,7 @@ func TestBadInputIsRefusedAndNothingStored(t *testing.T) {
 		{`{`, "", 400},
 		{`{} {}`, "", 400},
 		{"{\"card_token\":\"\xff\"}", "", 400},
-		{strings.Repeat(" ", bodyLimit) + `{}`, "", 413},
+		{strings.Repeat(" ", httpapi.BodyLimit) + `{}`, "", 413},
 	} {
 		got := a.send("PUT", "/pagamentos/"+newOrder(t).String(), test.body)
 		field := ""
@@ -104,7 +105,9 @@ func TestBadInputIsRefusedAndNothingStored(t *testing.T) {
 	a.wantProblem("DELETE", a.send("DELETE", "/pagamentos/"+newOrder(t).String(), ""), 405, problem.MethodNotAllowed)
 
 	var stored int
-	if err := a.database.Pool.QueryRow(t.Context(), `SELECT (SELECT count(*) FROM pagamentos) + (SELECT count(*) FROM simulator_charges)`).Scan(&stored); err != nil || stored != 0 {
+	err := a.database.Pool.QueryRow(t.Context(),
+		`SELECT (SELECT count(*) FROM pagamentos) + (SELECT count(*) FROM simulator_charges)`).Scan(&stored)
+	if err != nil || stored != 0 {
 		t.Errorf("%d rows were stored, %v", stored, err)
 	}
 	if log := a.log.String(); strings.Contains(log, "1111") || strings.Contains(log, "tok_") {
@@ -153,7 +156,7 @@ func TestListGoesFromNewToOldPageByPage(t *testing.T) {
 	}
 }
 
-func TestWithoutItsDatabaseItSaysSo(t *testing.T) {
+func TestADatabaseOutageIsAServerError(t *testing.T) {
 	a := newApp(t)
 	a.database.Pool.Close()
 	got := a.pay(newOrder(t), simulator.Approved)
@@ -162,10 +165,12 @@ func TestWithoutItsDatabaseItSaysSo(t *testing.T) {
 	}
 }
 
-func TestRunNamesEveryFaultOfTheSettings(t *testing.T) {
+func TestRunNamesEveryWrongSetting(t *testing.T) {
 	env := map[string]string{"PORT": "no", "CURRENCIES": "BRL,brl", "ACQUIRER_TIMEOUT": "1h", "DATABASE_MAX_CONNECTIONS": "0"}
 	err := run(t.Context(), []string{"extra"}, func(name string) string { return env[name] }, io.Discard)
-	for _, name := range []string{"PORT", "CURRENCIES", "ACQUIRER_TIMEOUT", "ACQUIRER:", "DATABASE_URL", "DATABASE_MAX_CONNECTIONS", `"extra"`} {
+	for _, name := range []string{
+		"PORT", "CURRENCIES", "ACQUIRER_TIMEOUT", "ACQUIRER:", "DATABASE_URL", "DATABASE_MAX_CONNECTIONS", `"extra"`,
+	} {
 		if err == nil || !strings.Contains(err.Error(), name) {
 			t.Errorf("run = %v, want %s named", err, name)
 		}
@@ -176,7 +181,8 @@ func TestRunNamesEveryFaultOfTheSettings(t *testing.T) {
 		t.Errorf("run = %v, want STRIPE_API_KEY named", err)
 	}
 	env = map[string]string{"ACQUIRER": "paypal", "DATABASE_URL": "postgres://a:b@b/c"}
-	if err = run(t.Context(), nil, func(name string) string { return env[name] }, io.Discard); err == nil || !strings.Contains(err.Error(), `"paypal"`) {
+	err = run(t.Context(), nil, func(name string) string { return env[name] }, io.Discard)
+	if err == nil || !strings.Contains(err.Error(), `"paypal"`) {
 		t.Errorf("run = %v", err)
 	}
 }
@@ -235,19 +241,9 @@ func FuzzPay(f *testing.F) {
 		request.Header.Set("Content-Type", "application/json")
 		recorder := httptest.NewRecorder()
 		a.bare.ServeHTTP(recorder, request)
-		// 503: a token that the simulator is silent for.
+		// 503: a token for which the simulator does not answer.
 		if code := recorder.Code; code >= 500 && code != http.StatusServiceUnavailable {
 			t.Errorf("PUT %q = %d %s", body, code, recorder.Body)
-		}
-	})
-}
-
-func FuzzCursor(f *testing.F) {
-	f.Add("")
-	f.Add(paymentList.Cursor(uuid.Max))
-	f.Fuzz(func(t *testing.T, text string) {
-		if asked, err := paymentList.Request(nil, &text); err == nil && paymentList.Cursor(asked.After) != text {
-			t.Errorf("the cursor %q is read as that of %s", text, asked.After)
 		}
 	})
 }

@@ -1,0 +1,236 @@
+// Package charging carries payments out: one per order, charged at most once. It
+// commits each intention before it calls the acquirer, so that the same request, a
+// later one about the order, or the resolver can finish what a crash interrupts.
+package charging
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/subtle"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"go.opentelemetry.io/otel/trace"
+	"golang.org/x/sync/singleflight"
+
+	"github.com/loja-veloz/platform/apps/internal/fault"
+	"github.com/loja-veloz/platform/apps/internal/money"
+	"github.com/loja-veloz/platform/apps/internal/value"
+	"github.com/loja-veloz/platform/apps/pagamentos/acquirer"
+	"github.com/loja-veloz/platform/apps/pagamentos/payment"
+	"github.com/loja-veloz/platform/apps/pagamentos/store"
+)
+
+// The errors that a caller can act on, in addition to *payment.NotPossibleError.
+var (
+	ErrNotFound = errors.New("the order has no payment")
+	ErrMismatch = errors.New("the order has a payment with another amount, card or capture")
+	ErrUndone   = errors.New("the payment has been undone")
+	// ErrOutcomeUnknown says that the acquirer may have done what it was asked for.
+	// The same call again finds out, and charges nothing twice.
+	ErrOutcomeUnknown = errors.New("the outcome is not known")
+	// ErrNotStored says that the acquirer has answered and the database has not
+	// stored that. The same call again does both.
+	ErrNotStored = errors.New("the acquirer's answer is not stored")
+)
+
+// Payments are the payments in a database, and the acquirer that charges them.
+type Payments struct {
+	store    *store.Queries
+	acquirer acquirer.Acquirer
+	timeout  time.Duration
+	metrics  *Metrics
+	logger   *slog.Logger
+	tracer   trace.Tracer
+	// flights lets the requests of this process that need the same step of the same
+	// payment share one call. Across processes the acquirer's idempotency keys do.
+	flights singleflight.Group
+}
+
+// New returns the payments in pool. A call of the acquirer takes at most timeout.
+func New(
+	pool *pgxpool.Pool, cards acquirer.Acquirer, timeout time.Duration, m *Metrics, logger *slog.Logger, provider trace.TracerProvider,
+) *Payments {
+	tracer := provider.Tracer("github.com/loja-veloz/platform/apps/pagamentos")
+	return &Payments{
+		store: store.New(pool), acquirer: observed{cards, m, tracer}, timeout: timeout, metrics: m, logger: logger, tracer: tracer,
+	}
+}
+
+// Request is what an order is charged with.
+type Request struct {
+	OrderID   uuid.UUID
+	Amount    money.Money
+	CardToken value.CardToken
+	Capture   bool // at once; otherwise the amount is only authorised
+}
+
+// fingerprint identifies a request after its token has been erased.
+func (r Request) fingerprint() []byte {
+	hash := sha256.New()
+	for _, part := range []string{
+		r.OrderID.String(), strconv.FormatInt(r.Amount.Amount, 10), r.Amount.Currency, string(r.CardToken), strconv.FormatBool(r.Capture),
+	} {
+		fmt.Fprintf(hash, "%d:%s,", len(part), part)
+	}
+	return hash.Sum(nil)
+}
+
+// Pay charges an order, or finds out the outcome of an earlier charge. created is
+// false if the order had a payment already. A declined card is a result.
+//
+// It returns ErrMismatch, ErrUndone, ErrOutcomeUnknown and ErrNotStored.
+func (p *Payments) Pay(ctx context.Context, r Request) (paid payment.Payment, created bool, err error) {
+	row, err := p.store.Intend(ctx, store.IntendParams{
+		OrderID:     r.OrderID,
+		Amount:      r.Amount.Amount,
+		Currency:    r.Amount.Currency,
+		Capture:     r.Capture,
+		CardToken:   string(r.CardToken),
+		Fingerprint: r.fingerprint(),
+		Acquirer:    p.acquirer.Name(),
+	})
+	switch {
+	case err == nil:
+		paid, created = paymentOf(store.PaymentRow(row)), true
+		fault.Here(fault.PaymentIntended)
+	case errors.Is(err, pgx.ErrNoRows):
+		if paid, err = p.Payment(ctx, r.OrderID); err != nil {
+			return payment.Payment{}, false, err
+		}
+		if paid.Fingerprint != nil && subtle.ConstantTimeCompare(paid.Fingerprint, r.fingerprint()) == 0 {
+			return payment.Payment{}, false, ErrMismatch
+		}
+	default:
+		return payment.Payment{}, false, fmt.Errorf("storing the intention to charge: %w", err)
+	}
+	if paid, err = p.advance(ctx, paid); err != nil {
+		return payment.Payment{}, false, err
+	}
+	if paid.Undone() {
+		return payment.Payment{}, false, ErrUndone
+	}
+	return paid, created, nil
+}
+
+// Capture takes an authorised amount; a captured payment stays as it is.
+//
+// It returns ErrNotFound, ErrUndone, ErrOutcomeUnknown, ErrNotStored and a
+// *payment.NotPossibleError.
+func (p *Payments) Capture(ctx context.Context, order uuid.UUID) (payment.Payment, error) {
+	found, err := p.Payment(ctx, order)
+	if err != nil {
+		return payment.Payment{}, err
+	}
+	if found, err = p.advance(ctx, found); err != nil { // the authorisation may be unfinished
+		return payment.Payment{}, err
+	}
+	if found.State == payment.Authorised && !found.Undo {
+		row, err := p.store.IntendCapture(ctx, order)
+		switch {
+		case err == nil:
+			found = paymentOf(store.PaymentRow(row))
+		case !errors.Is(err, pgx.ErrNoRows):
+			return payment.Payment{}, fmt.Errorf("storing the intention to capture: %w", err)
+		default: // another request was faster
+			if found, err = p.Payment(ctx, order); err != nil {
+				return payment.Payment{}, err
+			}
+		}
+		if found, err = p.advance(ctx, found); err != nil {
+			return payment.Payment{}, err
+		}
+	}
+	if found.Undone() {
+		return payment.Payment{}, ErrUndone
+	}
+	if _, err := found.AskCapture(); err != nil {
+		return payment.Payment{}, err
+	}
+	return found, nil
+}
+
+// Refund undoes a payment: it refunds a capture, releases an authorisation, and keeps
+// an order without a payment from being charged.
+//
+// It returns ErrOutcomeUnknown and ErrNotStored; the intention is stored by then.
+func (p *Payments) Refund(ctx context.Context, order uuid.UUID) (payment.Payment, error) {
+	found, err := p.intendUndo(ctx, order, p.acquirer.Name())
+	if err != nil {
+		return payment.Payment{}, err
+	}
+	return p.advance(ctx, found)
+}
+
+// intendUndo stores the intention to undo a payment.
+func (p *Payments) intendUndo(ctx context.Context, order uuid.UUID, acquirerName string) (payment.Payment, error) {
+	row, err := p.store.IntendUndo(ctx, store.IntendUndoParams{OrderID: order, Acquirer: acquirerName})
+	switch {
+	case errors.Is(err, pgx.ErrNoRows): // stored before, or nothing to undo
+		return p.Payment(ctx, order)
+	case err != nil:
+		return payment.Payment{}, fmt.Errorf("storing the intention to refund: %w", err)
+	}
+	fault.Here(fault.RefundIntended)
+	if row.State == string(payment.Voided) { // the order had no payment
+		p.metrics.entered(payment.Voided)
+	}
+	return paymentOf(store.PaymentRow(row)), nil
+}
+
+// Payment reads the payment of an order as it is stored, or returns ErrNotFound.
+func (p *Payments) Payment(ctx context.Context, order uuid.UUID) (payment.Payment, error) {
+	row, err := p.store.Payment(ctx, order)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return payment.Payment{}, ErrNotFound
+	case err != nil:
+		return payment.Payment{}, fmt.Errorf("reading the payment: %w", err)
+	}
+	return paymentOf(row), nil
+}
+
+// Payments reads at most max payments of orders whose ids come before the given one,
+// from the newest to the oldest.
+func (p *Payments) Payments(ctx context.Context, before uuid.UUID, max int32) ([]payment.Payment, error) {
+	rows, err := p.store.Payments(ctx, store.PaymentsParams{Before: before, MaxRows: max})
+	if err != nil {
+		return nil, fmt.Errorf("listing payments: %w", err)
+	}
+	found := make([]payment.Payment, len(rows))
+	for i, row := range rows {
+		found[i] = paymentOf(store.PaymentRow(row))
+	}
+	return found, nil
+}
+
+// paymentOf is a row in the domain's terms.
+func paymentOf(row store.PaymentRow) payment.Payment {
+	text := func(s *string) string {
+		if s == nil {
+			return ""
+		}
+		return *s
+	}
+	return payment.Payment{
+		OrderID:           row.OrderID,
+		Standing:          payment.Standing{State: payment.State(row.State), Capture: row.Capture, Undo: row.Undo},
+		Amount:            money.Money{Amount: row.Amount, Currency: row.Currency},
+		Refunded:          money.Money{Amount: row.RefundedAmount, Currency: row.Currency},
+		CardToken:         value.CardToken(text(row.CardToken)),
+		Fingerprint:       row.Fingerprint,
+		Acquirer:          row.Acquirer,
+		AcquirerReference: text(row.AcquirerReference),
+		DeclineReason:     text(row.DeclineReason),
+		Attempts:          row.Attempts,
+		Age:               time.Duration(row.AgeSeconds) * time.Second,
+		CreatedAt:         row.CreatedAt,
+		UpdatedAt:         row.UpdatedAt,
+	}
+}

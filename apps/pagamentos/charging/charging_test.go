@@ -1,0 +1,80 @@
+package charging
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/google/uuid"
+
+	"github.com/loja-veloz/platform/apps/internal/postgres/postgrestest"
+	"github.com/loja-veloz/platform/apps/pagamentos/acquirer/simulator"
+	"github.com/loja-veloz/platform/apps/pagamentos/migrations"
+	"github.com/loja-veloz/platform/apps/pagamentos/payment"
+	"github.com/loja-veloz/platform/apps/pagamentos/store"
+)
+
+// What the statements do to a payment is what the state machine says.
+func TestTheStoreAgreesWithTheStateMachine(t *testing.T) {
+	database := postgrestest.New(t, migrations.Files)
+	queries := store.New(database.Pool)
+	put := func(s payment.Standing) uuid.UUID {
+		order := uuid.Must(uuid.NewV7())
+		_, err := database.Pool.Exec(t.Context(), `
+			INSERT INTO pagamentos (order_id, state, amount, currency, refunded_amount, capture, undo, card_token, fingerprint,
+				acquirer, acquirer_reference, decline_reason, due_at)
+			VALUES ($1, $2, 100, 'BRL', CASE $2 WHEN 'refunded' THEN 100 ELSE 0 END, $3, $4,
+				CASE $2 WHEN 'authorising' THEN 'tok' END, '\x00', 'simulator', 'r',
+				CASE $2 WHEN 'declined' THEN 'd' END, CASE WHEN $5 THEN now() END)`,
+			order, string(s.State), s.Capture, s.Undo, s.Next() != payment.Nothing)
+		if err != nil {
+			t.Fatalf("%+v: %v", s, err)
+		}
+		return order
+	}
+	check := func(what string, before payment.Standing, order uuid.UUID, want payment.Standing) {
+		t.Helper()
+		got, err := queries.Payment(t.Context(), order)
+		if err != nil || paymentOf(got).Standing != want {
+			t.Errorf("%s of %+v: %+v, %v; want %+v", what, before, paymentOf(got).Standing, err, want)
+		}
+		if (got.DueAt != nil) != (want.Next() != payment.Nothing) {
+			t.Errorf("%s of %+v: due at %v, though %q is next", what, before, got.DueAt, want.Next())
+		}
+	}
+	for _, state := range payment.States {
+		for _, flags := range [][2]bool{{false, false}, {true, false}, {false, true}, {true, true}} {
+			before := payment.Standing{State: state, Capture: flags[0], Undo: flags[1]}
+
+			order := put(before)
+			_, _ = queries.IntendUndo(t.Context(), store.IntendUndoParams{OrderID: order, Acquirer: simulator.Name}) // no row: no change
+			check("undo", before, order, before.AskUndo())
+
+			order = put(before)
+			_, _ = queries.IntendCapture(t.Context(), order) // likewise
+			after, err := before.AskCapture()
+			if err != nil {
+				after = before
+			}
+			check("capture", before, order, after)
+
+			for _, to := range payment.States {
+				after, err := before.Settle(to)
+				if err != nil {
+					continue
+				}
+				reason := ""
+				if to == payment.Declined {
+					reason = "d"
+				}
+				order := put(before)
+				_, err = queries.Settle(t.Context(), store.SettleParams{
+					OrderID: order, FromState: string(state), ToState: string(to), DeclineReason: optional(reason),
+				})
+				if err != nil {
+					t.Errorf("%+v to %s: %v", before, to, err)
+				}
+				check(fmt.Sprintf("settling to %s", to), before, order, after)
+			}
+		}
+	}
+}

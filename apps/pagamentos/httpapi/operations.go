@@ -1,0 +1,184 @@
+// Package httpapi is pagamentos' HTTP API, as its OpenAPI document describes it.
+package httpapi
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/gin-gonic/gin"
+	"github.com/google/uuid"
+
+	"github.com/loja-veloz/platform/apps/internal/api"
+	contract "github.com/loja-veloz/platform/apps/internal/contract/pagamentos"
+	"github.com/loja-veloz/platform/apps/internal/page"
+	"github.com/loja-veloz/platform/apps/internal/postgres"
+	"github.com/loja-veloz/platform/apps/internal/problem"
+	"github.com/loja-veloz/platform/apps/internal/value"
+	"github.com/loja-veloz/platform/apps/pagamentos/charging"
+	"github.com/loja-veloz/platform/apps/pagamentos/payment"
+)
+
+// BodyLimit in bytes is several times what the only request body takes.
+const BodyLimit = 16 << 10
+
+// maxAmount in minor units: Stripe takes eight digits,
+// https://docs.stripe.com/currencies#minimum-and-maximum-charge-amounts
+const maxAmount = 99_999_999
+
+// retryAfter is the Retry-After of failures that pass.
+const retryAfter = time.Second
+
+// Register serves the operations on router. Payments are in one of currencies.
+func Register(router gin.IRouter, payments *charging.Payments, currencies []string) {
+	contract.RegisterHandlersWithOptions(router, contract.NewHandler(operations{payments, currencies}),
+		contract.GinServerOptions{ErrorHandler: api.ParameterError})
+}
+
+// Explain maps the errors of payments, and a database that is down, to problems.
+func Explain(err error) *problem.Error {
+	var impossible *payment.NotPossibleError
+	switch {
+	case errors.Is(err, charging.ErrOutcomeUnknown): // first: its cause may be a database
+		e := problem.Wrap(problem.AcquirerUnavailable,
+			"The outcome of the payment is not known yet. Retry the same request: nothing is charged twice.", err)
+		e.RetryAfter = retryAfter
+		return e
+	case errors.Is(err, charging.ErrNotFound):
+		return problem.New(problem.NotFound, "This order has no payment.")
+	case errors.Is(err, charging.ErrMismatch):
+		return problem.New(problem.PaymentMismatch, "This order has a payment with a different amount, card token or capture.")
+	case errors.Is(err, charging.ErrUndone):
+		return problem.New(problem.PaymentVoided, "This order's payment has been undone. The order cannot be charged again.")
+	case errors.As(err, &impossible):
+		return problem.Wrap(problem.PaymentState, "The payment cannot be captured: it is "+string(impossible.State)+".", err)
+	case postgres.Down(err), errors.Is(err, charging.ErrNotStored):
+		e := problem.Wrap(problem.Unavailable, "Payments are temporarily unavailable. Retry the same request.", err)
+		e.RetryAfter = retryAfter
+		return e
+	}
+	return nil
+}
+
+// operations are those of the document.
+type operations struct {
+	payments   *charging.Payments
+	currencies []string
+}
+
+var _ contract.StrictServerInterface = operations{}
+
+// Pay implements PUT /pagamentos/{order_id}.
+func (o operations) Pay(ctx context.Context, request contract.PayRequestObject) (contract.PayResponseObject, error) {
+	asked, err := o.readRequest(request)
+	if err != nil {
+		return nil, err
+	}
+	paid, created, err := o.payments.Pay(ctx, asked)
+	switch {
+	case err != nil:
+		return nil, err
+	case created:
+		return contract.Pay201JSONResponse(view(paid)), nil
+	}
+	return contract.Pay200JSONResponse(view(paid)), nil
+}
+
+func (o operations) readRequest(request contract.PayRequestObject) (charging.Request, error) {
+	body := request.Body
+	var errs problem.Fields
+	errs.Range("amount.amount", body.Amount.Amount, 1, maxAmount)
+	if !slices.Contains(o.currencies, body.Amount.Currency) {
+		errs.Add("amount.currency", "must be "+strings.Join(o.currencies, " or "))
+	}
+	token, err := value.ParseCardToken(body.CardToken)
+	if err != nil {
+		errs.Add("card_token", err.Error())
+	}
+	if err := errs.Err(problem.InvalidValue); err != nil {
+		return charging.Request{}, err
+	}
+	return charging.Request{
+		OrderID: request.OrderID, Amount: body.Amount, CardToken: token, Capture: body.Capture == nil || *body.Capture,
+	}, nil
+}
+
+// Capture implements POST /pagamentos/{order_id}/capture.
+func (o operations) Capture(ctx context.Context, request contract.CaptureRequestObject) (contract.CaptureResponseObject, error) {
+	captured, err := o.payments.Capture(ctx, request.OrderID)
+	if err != nil {
+		return nil, err
+	}
+	return contract.Capture200JSONResponse(view(captured)), nil
+}
+
+// Refund implements POST /pagamentos/{order_id}/refund.
+func (o operations) Refund(ctx context.Context, request contract.RefundRequestObject) (contract.RefundResponseObject, error) {
+	undone, err := o.payments.Refund(ctx, request.OrderID)
+	if err != nil {
+		return nil, err
+	}
+	return contract.Refund200JSONResponse(view(undone)), nil
+}
+
+// ShowPayment implements GET /pagamentos/{order_id}.
+func (o operations) ShowPayment(
+	ctx context.Context, request contract.ShowPaymentRequestObject,
+) (contract.ShowPaymentResponseObject, error) {
+	found, err := o.payments.Payment(ctx, request.OrderID)
+	if err != nil {
+		return nil, err
+	}
+	return contract.ShowPayment200JSONResponse(view(found)), nil
+}
+
+// ListPayments implements GET /pagamentos.
+func (o operations) ListPayments(
+	ctx context.Context, request contract.ListPaymentsRequestObject,
+) (contract.ListPaymentsResponseObject, error) {
+	asked, err := paymentList.Request(request.Params.Limit, request.Params.Cursor)
+	if err != nil {
+		return nil, err
+	}
+	found, err := o.payments.Payments(ctx, asked.After, asked.Limit+1)
+	if err != nil {
+		return nil, err
+	}
+	found, next := page.Cut(paymentList, asked, found, func(p payment.Payment) uuid.UUID { return p.OrderID })
+	answer := contract.ListPayments200JSONResponse{Items: []contract.Payment{}, NextCursor: next}
+	for _, one := range found {
+		answer.Items = append(answer.Items, view(one))
+	}
+	return answer, nil
+}
+
+// paymentList is ordered by the orders' ids, newest first.
+var paymentList = page.List[uuid.UUID]{
+	First:  uuid.Max,
+	Format: func(order uuid.UUID) string { return string(order[:]) },
+	Parse:  func(text string) (uuid.UUID, error) { return uuid.FromBytes([]byte(text)) },
+}
+
+// view is a payment as clients see it.
+func view(p payment.Payment) contract.Payment {
+	return contract.Payment{
+		OrderID:           p.OrderID,
+		State:             contract.PaymentState(p.State),
+		Amount:            p.Amount,
+		Refunded:          p.Refunded,
+		DeclineReason:     optional(p.DeclineReason),
+		Acquirer:          contract.PaymentAcquirer(p.Acquirer),
+		AcquirerReference: optional(p.AcquirerReference),
+		CreatedAt:         p.CreatedAt.UTC(),
+		UpdatedAt:         p.UpdatedAt.UTC(),
+	}
+}
+
+func optional(text string) *string {
+	if text == "" {
+		return nil
+	}
+	return &text
+}

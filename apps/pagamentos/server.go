@@ -1,0 +1,40 @@
+package main
+
+import (
+	"context"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	contract "github.com/loja-veloz/platform/apps/internal/contract/pagamentos"
+	"github.com/loja-veloz/platform/apps/internal/postgres"
+	"github.com/loja-veloz/platform/apps/internal/server"
+	"github.com/loja-veloz/platform/apps/internal/service"
+	"github.com/loja-veloz/platform/apps/pagamentos/acquirer"
+	"github.com/loja-veloz/platform/apps/pagamentos/charging"
+	"github.com/loja-veloz/platform/apps/pagamentos/httpapi"
+)
+
+func newServer(
+	frame *service.Frame, s settings, pool *pgxpool.Pool, cards acquirer.Acquirer,
+) (*server.Server, *charging.Payments, error) {
+	srv, err := frame.NewServer(server.Options{
+		BodyLimit: httpapi.BodyLimit, Explain: httpapi.Explain, Document: contract.Document,
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	srv.Metrics().MustRegister(postgres.NewMetrics(pool))
+	payments := charging.New(pool, cards, s.timeout, charging.NewMetrics(srv.Metrics()), frame.Logger, frame.Provider)
+	httpapi.Register(srv.Router(), payments, s.currencies)
+	return srv, payments, nil
+}
+
+// newResolver returns the loop that finishes payments whose request has not, after a
+// crash or because no client asked again.
+func newResolver(frame *service.Frame, payments *charging.Payments, interval time.Duration) service.Worker {
+	return frame.Loop("resolve-payments", interval, func(ctx context.Context) error {
+		_, err := payments.ResolveDue(ctx)
+		return err
+	})
+}

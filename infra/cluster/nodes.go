@@ -36,8 +36,6 @@ type Nodes struct {
 	// MaxPods is the most pods a node runs; 0 is as many as it has addresses for.
 	// Each costs 11 MiB of what the node reserves.
 	MaxPods int32
-	// SessionManager opens shells on nodes through AWS Systems Manager.
-	SessionManager bool
 }
 
 func (n Nodes) validate() error {

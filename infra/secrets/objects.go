@@ -200,22 +200,6 @@ func NewRepositorySecret(name, namespace, store, remote, url string) *ExternalSe
 	return secret
 }
 
-// OIDCClientSecret is the key of an identity provider's client secret, in Secrets
-// Manager and in the cluster.
-const OIDCClientSecret = "clientSecret"
-
-// NewOIDCSecret is Argo CD's client secret with an identity provider. Without the
-// label Argo CD takes no notice of the Secret.
-func NewOIDCSecret(name, namespace, store, remote string) *ExternalSecret {
-	secret := NewExternalSecret(name, namespace, store, Keys(remote, OIDCClientSecret)...)
-	secret.Spec.Target.Template = &Template{
-		EngineVersion: "v2",
-		Data:          map[string]string{OIDCClientSecret: insert(OIDCClientSecret)},
-		Metadata:      &Metadata{Labels: map[string]string{"app.kubernetes.io/part-of": "argocd"}},
-	}
-	return secret
-}
-
 // DeepCopyObject makes ExternalSecret a runtime.Object.
 func (e *ExternalSecret) DeepCopyObject() runtime.Object {
 	c := *e

@@ -60,6 +60,7 @@ require (
 	github.com/josharian/intern v1.0.0 // indirect
 	github.com/json-iterator/go v1.1.12 // indirect
 	github.com/kevinburke/ssh_config v1.2.0 // indirect
+	github.com/loja-veloz/platform/apps/catalogue v0.0.0
 	github.com/loja-veloz/platform/infra/rollout v0.0.0 // indirect
 	github.com/lucasb-eyer/go-colorful v1.2.0 // indirect
 	github.com/mailru/easyjson v0.9.0 // indirect
@@ -142,5 +143,7 @@ require (
 replace github.com/loja-veloz/platform/infra => ../infra
 
 replace k8s.io/kubelet => k8s.io/kubelet v0.34.1
+
+replace github.com/loja-veloz/platform/apps/catalogue => ../apps/catalogue
 
 replace github.com/loja-veloz/platform/infra/rollout => ../infra/rollout

@@ -14,6 +14,8 @@ import (
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 
 	"github.com/loja-veloz/platform/apps/internal/config"
+	"github.com/loja-veloz/platform/apps/internal/server"
+	"github.com/loja-veloz/platform/apps/internal/service"
 )
 
 // benchmark sends GETs one after the other over one connection; client and
@@ -67,7 +69,8 @@ func benchmarkServer(b *testing.B, upstream string, provider trace.TracerProvide
 	if err := env.Err(); err != nil {
 		b.Fatal(err)
 	}
-	srv, err := newServer(settings, slog.New(slog.NewJSONHandler(io.Discard, nil)), provider)
+	frame := service.New(server.ReadSettings(env, name), slog.New(slog.NewJSONHandler(io.Discard, nil)), provider)
+	srv, err := newServer(frame, settings)
 	if err != nil {
 		b.Fatal(err)
 	}

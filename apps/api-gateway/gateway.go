@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"io"
-	"log/slog"
 	"net/http"
 	"net/netip"
 	"slices"
@@ -12,10 +11,10 @@ import (
 	"time"
 
 	"github.com/gin-gonic/gin"
-	"go.opentelemetry.io/otel/trace"
 
 	"github.com/loja-veloz/platform/apps/internal/problem"
 	"github.com/loja-veloz/platform/apps/internal/server"
+	"github.com/loja-veloz/platform/apps/internal/service"
 )
 
 // scope is the instrumentation scope of the gateway's spans.
@@ -48,16 +47,16 @@ type gateway struct {
 	health    *deepHealth
 }
 
-func newGateway(settings settings, provider trace.TracerProvider, logger *slog.Logger) *gateway {
+func newGateway(frame *service.Frame, settings settings) *gateway {
 	g := &gateway{settings: settings, upstreams: map[string]*upstream{}, metrics: newMetrics()}
 	if settings.rate.perSecond > 0 {
 		g.limiter = newLimiter(settings.rate)
 	}
-	tracer := provider.Tracer(scope)
+	tracer := frame.Provider.Tracer(scope)
 	for name, base := range settings.upstreams {
-		g.upstreams[name] = newUpstream(name, base, settings, tracer, logger, g.metrics)
+		g.upstreams[name] = newUpstream(name, base, settings, tracer, frame.Logger, g.metrics)
 	}
-	g.health = newDeepHealth(settings.server.Identity, g.upstreams)
+	g.health = newDeepHealth(frame.Settings.Identity, g.upstreams)
 	return g
 }
 

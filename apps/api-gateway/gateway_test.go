@@ -19,6 +19,8 @@ import (
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 
 	"github.com/loja-veloz/platform/apps/internal/config"
+	"github.com/loja-veloz/platform/apps/internal/server"
+	"github.com/loja-veloz/platform/apps/internal/service"
 )
 
 // seen is a request as an upstream got it.
@@ -98,7 +100,9 @@ func newGateTo(t testing.TB, b *backend, upstream string, variables ...string) *
 		t.Fatal(err)
 	}
 	spans := tracetest.NewInMemoryExporter()
-	srv, err := newServer(settings, slog.New(slog.DiscardHandler), sdktrace.NewTracerProvider(sdktrace.WithSyncer(spans)))
+	frame := service.New(server.ReadSettings(env, name), slog.New(slog.DiscardHandler),
+		sdktrace.NewTracerProvider(sdktrace.WithSyncer(spans)))
+	srv, err := newServer(frame, settings)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -186,7 +190,7 @@ func (g *gate) metric(t testing.TB, series string) string {
 // eventually waits for a condition that another goroutine brings about.
 func eventually(t testing.TB, what string, condition func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for !condition() {
 		if time.Now().After(deadline) {
 			t.Fatalf("never: %s", what)

@@ -13,6 +13,8 @@ import (
 	"go.opentelemetry.io/otel/trace/noop"
 
 	"github.com/loja-veloz/platform/apps/internal/config"
+	"github.com/loja-veloz/platform/apps/internal/server"
+	"github.com/loja-veloz/platform/apps/internal/service"
 )
 
 func TestHealthOfItsOwnAsksNobody(t *testing.T) {
@@ -33,7 +35,8 @@ func TestDeepHealth(t *testing.T) {
 	if err := env.Err(); err != nil {
 		t.Fatal(err)
 	}
-	gateway := newGateway(settings, noop.NewTracerProvider(), slog.New(slog.DiscardHandler))
+	frame := service.New(server.ReadSettings(env, name), slog.New(slog.DiscardHandler), noop.NewTracerProvider())
+	gateway := newGateway(frame, settings)
 	var moved atomic.Int64
 	start := time.Now()
 	gateway.health.now = func() time.Time { return start.Add(time.Duration(moved.Load())) }

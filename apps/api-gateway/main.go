@@ -1,67 +1,46 @@
-// Command api-gateway is the one entry of Loja Veloz's API. It lets through what
-// clients may do and nothing else, says who asks, keeps a caller within its rate
-// and a failing service from pulling the others down.
+// Command api-gateway is the only entry of Loja Veloz's API. It forwards the requests
+// that clients may make and refuses all others, tells services who the client is, limits
+// each client's rate, and keeps a failing service from affecting the others.
 package main
 
 import (
 	"context"
-	"fmt"
 	"io"
-	"log/slog"
-	"os"
-	"os/signal"
-	"syscall"
-
-	"go.opentelemetry.io/otel/trace"
 
 	"github.com/loja-veloz/platform/apps/internal/config"
 	contract "github.com/loja-veloz/platform/apps/internal/contract/gateway"
-	"github.com/loja-veloz/platform/apps/internal/logging"
 	"github.com/loja-veloz/platform/apps/internal/server"
-	"github.com/loja-veloz/platform/apps/internal/telemetry"
+	"github.com/loja-veloz/platform/apps/internal/service"
 )
 
 const name = "api-gateway"
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop) // a second signal ends the process at once
-	if err := run(ctx, os.Args[1:], os.Getenv, os.Stdout); err != nil {
-		fmt.Fprintf(os.Stderr, "%s: %v\n", name, err)
-		os.Exit(1)
-	}
-}
+var run = service.Commands{"": serve}.Run
 
-// run serves until ctx is done and every request is answered.
-func run(ctx context.Context, args []string, getenv func(string) string, stdout io.Writer) error {
-	env := config.NewReader(args, getenv)
+func main() { service.Main(name, run) }
+
+func serve(ctx context.Context, env *config.Reader, stdout io.Writer) error {
 	settings := readSettings(env)
-	if err := env.Err(); err != nil {
-		return err
-	}
-
-	logger := logging.New(stdout, settings.server.Log)
-	tracing, err := telemetry.Start(ctx, settings.server.Telemetry, logger)
-	if err != nil {
-		return fmt.Errorf("starting telemetry: %w", err)
-	}
-	defer tracing.Close()
-
-	srv, err := newServer(settings, logger, tracing.Provider)
+	frame, err := service.Start(ctx, name, env, stdout)
 	if err != nil {
 		return err
 	}
-	return srv.Run(ctx)
+	defer frame.Close()
+	srv, err := newServer(frame, settings)
+	if err != nil {
+		return err
+	}
+	return frame.Serve(ctx, srv)
 }
 
 // newServer wires the gateway to the addresses that clients may use.
-func newServer(settings settings, logger *slog.Logger, provider trace.TracerProvider) (*server.Server, error) {
-	g := newGateway(settings, provider, logger)
-	srv, err := server.New(settings.server, logger, provider, server.Options{
+func newServer(frame *service.Frame, settings settings) (*server.Server, error) {
+	g := newGateway(frame, settings)
+	srv, err := frame.NewServer(server.Options{
 		BodyLimit: settings.bodyLimit, Health: g.health.serve, Document: contract.Document,
 	})
 	if err != nil {
-		return nil, fmt.Errorf("preparing the server: %w", err)
+		return nil, err
 	}
 	if err := g.register(srv); err != nil {
 		return nil, err

@@ -9,14 +9,11 @@ import (
 	"time"
 
 	"github.com/loja-veloz/platform/apps/internal/config"
-	"github.com/loja-veloz/platform/apps/internal/server"
 )
 
-// settings of the gateway, beside those of every service. All have safe defaults
-// but the upstreams' addresses and AUTH, which each environment has to say.
+// settings are the gateway's own. All have safe defaults except the upstreams' addresses
+// and AUTH, which each environment must set.
 type settings struct {
-	server server.Settings
-
 	upstreams map[string]*url.URL // ESTOQUE_URL, PAGAMENTOS_URL, PEDIDOS_URL
 	// publicPath (PUBLIC_PATH) is what the edge strips before a request gets
 	// here, such as /api: Location headers get it back.
@@ -57,7 +54,6 @@ type retrySettings struct {
 // readSettings reads everything; faults are env's to report.
 func readSettings(env *config.Reader) settings {
 	s := settings{
-		server: server.ReadSettings(env, name),
 		upstreams: map[string]*url.URL{
 			"estoque":    upstreamURL(env, "ESTOQUE_URL"),
 			"pagamentos": upstreamURL(env, "PAGAMENTOS_URL"),

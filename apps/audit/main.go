@@ -10,9 +10,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"os"
-	"os/signal"
-	"syscall"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -21,9 +18,9 @@ import (
 
 	"github.com/loja-veloz/platform/apps/audit/invariant"
 	"github.com/loja-veloz/platform/apps/internal/config"
-	"github.com/loja-veloz/platform/apps/internal/logging"
 	"github.com/loja-veloz/platform/apps/internal/postgres"
 	"github.com/loja-veloz/platform/apps/internal/server"
+	"github.com/loja-veloz/platform/apps/internal/service"
 	"github.com/loja-veloz/platform/apps/internal/telemetry"
 )
 
@@ -35,58 +32,48 @@ const (
 	connections = 2
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop) // a second signal ends the process at once
-	if err := run(ctx, os.Args[1:], os.Getenv, os.Stdout); err != nil {
-		fmt.Fprintf(os.Stderr, "%s: %v\n", name, err)
-		os.Exit(1)
-	}
-}
+var run = service.Commands{"": audit}.Run
+
+func main() { service.Main(name, run) }
 
 type settings struct {
-	server                       server.Settings
-	push                         telemetry.Settings
 	pedidos, pagamentos, estoque string        // AUDIT_..._DATABASE_URL: as the role auditor
 	every                        time.Duration // AUDIT_EVERY: time between audits; 0 audits once and ends
 }
 
-func readSettings(args []string, getenv func(string) string) (settings, error) {
-	env := config.NewReader(args, getenv)
-	s := settings{
-		server:     server.ReadSettings(env, name),
+func readSettings(env *config.Reader) settings {
+	return settings{
 		pedidos:    postgres.ReadURL(env, "AUDIT_PEDIDOS_DATABASE_URL"),
 		pagamentos: postgres.ReadURL(env, "AUDIT_PAGAMENTOS_DATABASE_URL"),
 		estoque:    postgres.ReadURL(env, "AUDIT_ESTOQUE_DATABASE_URL"),
 		every:      env.Duration("AUDIT_EVERY", 0, time.Second, 24*time.Hour),
 	}
-	s.push = telemetry.ReadMetricSettings(env, s.server.Identity)
-	return s, env.Err()
 }
 
-// run audits once and prints the report, or serves until ctx is done.
-func run(ctx context.Context, args []string, getenv func(string) string, stdout io.Writer) error {
-	s, err := readSettings(args, getenv)
+// audit audits once and prints the report, or serves until ctx is done.
+func audit(ctx context.Context, env *config.Reader, stdout io.Writer) error {
+	s, push := readSettings(env), telemetry.ReadMetricSettings(env, env.Identity(name))
+	frame, err := service.Start(ctx, name, env, stdout)
 	if err != nil {
 		return err
 	}
-	logger := logging.New(stdout, s.server.Log)
-	databases, closeAll, err := open(ctx, s, logger)
+	defer frame.Close()
+	databases, closeAll, err := open(ctx, s, frame.Logger)
 	if err != nil {
 		return err
 	}
 	defer closeAll()
 	if s.every > 0 {
-		return serve(ctx, s, databases, logger)
+		return serve(ctx, frame, databases, s.every)
 	}
 	registry := prometheus.NewRegistry()
 	report, err := check(ctx, databases, newMetrics(registry))
 	if err != nil {
 		return err
 	}
-	// A collector that is away makes no audit fail.
-	if err := telemetry.PushMetrics(ctx, s.push, registry); err != nil {
-		logger.WarnContext(ctx, "the audit's metrics are lost", "error", err.Error())
+	// An unreachable collector does not make the audit fail.
+	if err := telemetry.PushMetrics(ctx, push, registry); err != nil {
+		frame.Logger.WarnContext(ctx, "the audit's metrics are lost", "error", err.Error())
 	}
 	return report.Print(stdout)
 }
@@ -128,37 +115,20 @@ func check(ctx context.Context, databases invariant.Databases, m *metrics) (*inv
 }
 
 // serve audits at once and then regularly, logs each violation, and serves the metrics.
-func serve(ctx context.Context, s settings, databases invariant.Databases, logger *slog.Logger) error {
-	srv, err := server.New(s.server, logger, noop.NewTracerProvider(), server.Options{})
+func serve(ctx context.Context, frame *service.Frame, databases invariant.Databases, every time.Duration) error {
+	srv, err := frame.NewServer(server.Options{})
 	if err != nil {
-		return fmt.Errorf("preparing the server: %w", err)
+		return err
 	}
 	m := newMetrics(srv.Metrics())
-	ctx, cancel := context.WithCancel(ctx)
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		for {
-			report, err := check(ctx, databases, m)
-			switch {
-			case ctx.Err() != nil:
-				return
-			case err != nil:
-				logger.ErrorContext(ctx, "the audit failed", "error", err.Error())
-			default:
-				logReport(ctx, logger, report)
-			}
-			select {
-			case <-ctx.Done():
-				return
-			case <-time.After(s.every):
-			}
+	work := func(ctx context.Context) error {
+		report, err := check(ctx, databases, m)
+		if err == nil {
+			logReport(ctx, frame.Logger, report)
 		}
-	}()
-	err = srv.Run(ctx)
-	cancel()
-	<-ended
-	return err
+		return err
+	}
+	return frame.Serve(ctx, srv, frame.LoopNow("audit", every, work))
 }
 
 func logReport(ctx context.Context, logger *slog.Logger, report *invariant.Report) {

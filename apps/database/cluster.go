@@ -37,10 +37,10 @@ type cluster struct {
 
 // readCluster reads what every pod has: KUBERNETES_SERVICE_HOST and _PORT and
 // the mounted token and certificate (SERVICE_ACCOUNT_DIRECTORY, for tests).
-func readCluster(env *config.Reader, getenv func(string) string) *cluster {
-	host, port := getenv("KUBERNETES_SERVICE_HOST"), getenv("KUBERNETES_SERVICE_PORT")
+func readCluster(env *config.Reader) *cluster {
+	host, port := env.Text("KUBERNETES_SERVICE_HOST", ""), env.Text("KUBERNETES_SERVICE_PORT", "")
 	if host == "" || port == "" {
-		env.Reject("KUBERNETES_SERVICE_HOST", "it and KUBERNETES_SERVICE_PORT are not set: Secrets are only made from within a pod")
+		env.Reject("KUBERNETES_SERVICE_HOST", "it and KUBERNETES_SERVICE_PORT are not set: Secrets can be written only from within a pod")
 		return nil
 	}
 	directory := env.Text("SERVICE_ACCOUNT_DIRECTORY", serviceAccountDirectory)

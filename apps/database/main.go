@@ -1,53 +1,31 @@
-// Command database prepares the PostgreSQL server for the services: `database
-// setup` makes their databases and roles and says where to find them, in Secrets
-// or in an env file; `database admin` makes the password of the server in a
-// local cluster. Both may be run again at any time, also two at once.
+// Command database prepares the PostgreSQL server for the services. `database setup`
+// creates their databases and roles and writes the credentials into Secrets or into an
+// env file; `database admin` creates the password of the server in a local cluster. Both
+// can run again at any time, even concurrently.
 package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
-	"os"
-	"os/signal"
-	"syscall"
 	"time"
 
 	"github.com/loja-veloz/platform/apps/internal/config"
 	"github.com/loja-veloz/platform/apps/internal/logging"
+	"github.com/loja-veloz/platform/apps/internal/service"
 )
 
 const name = "database"
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop) // a second signal ends the process at once
-	if err := run(ctx, os.Args[1:], os.Getenv, os.Stdout); err != nil {
-		fmt.Fprintf(os.Stderr, "%s: %v\n", name, err)
-		os.Exit(1)
-	}
-}
+var run = service.Commands{"setup": runSetup, "admin": runAdmin}.Run
 
-func run(ctx context.Context, args []string, getenv func(string) string, stdout io.Writer) error {
-	if len(args) == 0 {
-		return errors.New("a command is missing: setup or admin")
-	}
-	env := config.NewReader(args[1:], getenv)
-	switch args[0] {
-	case "setup":
-		return runSetup(ctx, env, getenv, stdout)
-	case "admin":
-		return runAdmin(ctx, env, getenv, stdout)
-	}
-	return fmt.Errorf("command %q: it is setup or admin", args[0])
-}
+func main() { service.Main(name, run) }
 
-func runSetup(ctx context.Context, env *config.Reader, getenv func(string) string, stdout io.Writer) error {
+func runSetup(ctx context.Context, env *config.Reader, stdout io.Writer) error {
 	settings := readSettings(env)
 	var secrets store = &envFile{path: settings.File, auditor: settings.Auditor}
 	if settings.Namespace != "" {
-		secrets = &secretStore{cluster: readCluster(env, getenv), namespace: settings.Namespace, auditor: settings.Auditor}
+		secrets = &secretStore{cluster: readCluster(env), namespace: settings.Namespace, auditor: settings.Auditor}
 	}
 	if err := env.Err(); err != nil {
 		return err
@@ -55,9 +33,9 @@ func runSetup(ctx context.Context, env *config.Reader, getenv func(string) strin
 	return setup(ctx, settings, secrets, logging.New(stdout, settings.Log))
 }
 
-// runAdmin makes the Secret ADMIN_SECRET in ADMIN_SECRET_NAMESPACE, with a new
-// password under the key password, unless there is one.
-func runAdmin(ctx context.Context, env *config.Reader, getenv func(string) string, stdout io.Writer) error {
+// runAdmin creates the Secret ADMIN_SECRET in ADMIN_SECRET_NAMESPACE, with a new
+// password under the key password, unless it exists.
+func runAdmin(ctx context.Context, env *config.Reader, stdout io.Writer) error {
 	secret := env.Text("ADMIN_SECRET", "")
 	namespace := env.Text("ADMIN_SECRET_NAMESPACE", "")
 	for variable, value := range map[string]string{"ADMIN_SECRET": secret, "ADMIN_SECRET_NAMESPACE": namespace} {
@@ -67,7 +45,7 @@ func runAdmin(ctx context.Context, env *config.Reader, getenv func(string) strin
 	}
 	wait := env.Duration("WAIT_TIMEOUT", 2*time.Minute, time.Second, time.Hour)
 	logger := logging.New(stdout, logging.ReadSettings(env, name))
-	cluster := readCluster(env, getenv)
+	cluster := readCluster(env)
 	if err := env.Err(); err != nil {
 		return err
 	}

@@ -344,6 +344,7 @@ func TestTheTokenIsReadAnew(t *testing.T) {
 func TestWhatTheAPIRefusesIsToldAtOnce(t *testing.T) {
 	s, a := newClusterShop(t)
 	a.write("token", "stolen")
+	s.env["WAIT_TIMEOUT"] = "5m" // which a refusal that is tried again would use up
 	started := time.Now()
 	err := s.run(t.Context(), "setup")
 	if err == nil || !strings.Contains(err.Error(), "401") || !strings.Contains(err.Error(), s.pedidosSecret) || strings.Contains(err.Error(), "stolen") {
@@ -355,7 +356,7 @@ func TestWhatTheAPIRefusesIsToldAtOnce(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "404") || !strings.Contains(err.Error(), `namespaces "nowhere" not found`) {
 		t.Errorf("%v, want 404 of the namespace", err)
 	}
-	if took := time.Since(started); took > 15*time.Second {
+	if took := time.Since(started); took > 2*time.Minute {
 		t.Errorf("it took %s: a refusal was tried again", took)
 	}
 	var databases int
@@ -536,7 +537,7 @@ func TestFaultsOfTheSettingsAreToldByName(t *testing.T) {
 		change map[string]string
 		want   []string
 	}{
-		{nil, nil, []string{"setup or admin"}},
+		{nil, nil, []string{"admin or setup"}},
 		{[]string{"start"}, nil, []string{`"start"`}},
 		{[]string{"setup", "-v"}, nil, []string{`"-v"`}},
 		{[]string{"setup"}, map[string]string{"ADMIN_DATABASE_URL": "", "DATABASES": "", "SECRETS_FILE": "", "WAIT_TIMEOUT": "soon"}, []string{

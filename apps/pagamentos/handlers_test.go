@@ -199,7 +199,7 @@ func TestRunMigratesServesAndStops(t *testing.T) {
 	done := make(chan error, 1)
 	go func() { done <- run(ctx, nil, getenv, log) }()
 	address := ""
-	for end := time.Now().Add(20 * time.Second); address == "" && time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); address == "" && time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 		if _, after, found := strings.Cut(log.String(), "127.0.0.1:"); found {
 			address, _, _ = strings.Cut("127.0.0.1:"+after, "\n")
 			address, _, _ = strings.Cut(address, " ")

@@ -17,7 +17,6 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
-	"go.opentelemetry.io/otel/trace"
 
 	"github.com/loja-veloz/platform/apps/internal/apitest"
 	"github.com/loja-veloz/platform/apps/internal/config"
@@ -26,6 +25,7 @@ import (
 	"github.com/loja-veloz/platform/apps/internal/postgres/postgrestest"
 	"github.com/loja-veloz/platform/apps/internal/problem"
 	"github.com/loja-veloz/platform/apps/internal/server"
+	"github.com/loja-veloz/platform/apps/internal/service"
 	"github.com/loja-veloz/platform/apps/pagamentos/acquirer"
 	"github.com/loja-veloz/platform/apps/pagamentos/acquirer/simulator"
 	"github.com/loja-veloz/platform/apps/pagamentos/migrations"
@@ -37,6 +37,7 @@ type app struct {
 	database postgrestest.Database
 	handler  http.Handler // held to the contract
 	bare     http.Handler
+	frame    *service.Frame
 	payments *payments
 	spans    *tracetest.InMemoryExporter
 	log      *logBuffer
@@ -53,24 +54,27 @@ func newAppOn(t testing.TB, database postgrestest.Database, wrap ...func(acquire
 	t.Helper()
 	spans := tracetest.NewInMemoryExporter()
 	log := &logBuffer{}
-	srv, payments := newTestServer(t, database.Pool, slog.New(slog.NewTextHandler(log, nil)),
-		sdktrace.NewTracerProvider(sdktrace.WithSyncer(spans)), wrap...)
-	return &app{t, database, apitest.Handler(t, contract.Document, srv.Handler()), srv.Handler(), payments, spans, log}
+	frame := service.New(
+		server.Settings{Identity: config.Identity{Service: name, Version: "0123456789ab", Pod: "pagamentos-1"}},
+		slog.New(slog.NewTextHandler(log, nil)), sdktrace.NewTracerProvider(sdktrace.WithSyncer(spans)))
+	srv, payments := newTestServer(t, frame, database.Pool, wrap...)
+	return &app{t, database, apitest.Handler(t, contract.Document, srv.Handler()), srv.Handler(), frame, payments, spans, log}
 }
 
-func newTestServer(t testing.TB, pool *pgxpool.Pool, logger *slog.Logger, provider trace.TracerProvider, wrap ...func(acquirer.Acquirer) acquirer.Acquirer) (*server.Server, *payments) {
+func newTestServer(
+	t testing.TB, frame *service.Frame, pool *pgxpool.Pool, wrap ...func(acquirer.Acquirer) acquirer.Acquirer,
+) (*server.Server, *payments) {
 	t.Helper()
 	s := settings{
-		server:     server.Settings{Identity: config.Identity{Service: name, Version: "0123456789ab", Pod: "pagamentos-1"}},
 		acquirer:   simulator.Name,
 		timeout:    400 * time.Millisecond,
 		currencies: []string{"BRL"},
 	}
-	cards := newAcquirer(s, pool, provider)
+	cards := newAcquirer(s, pool, frame.Provider)
 	for _, one := range wrap {
 		cards = one(cards)
 	}
-	srv, payments, err := newServer(s, pool, cards, logger, provider)
+	srv, payments, err := newServer(frame, s, pool, cards)
 	if err != nil {
 		t.Fatal(err)
 	}

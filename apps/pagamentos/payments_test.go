@@ -20,6 +20,8 @@ import (
 	"github.com/loja-veloz/platform/apps/internal/money"
 	"github.com/loja-veloz/platform/apps/internal/postgres/postgrestest"
 	"github.com/loja-veloz/platform/apps/internal/problem"
+	"github.com/loja-veloz/platform/apps/internal/server"
+	"github.com/loja-veloz/platform/apps/internal/service"
 	"github.com/loja-veloz/platform/apps/pagamentos/acquirer"
 	"github.com/loja-veloz/platform/apps/pagamentos/acquirer/simulator"
 	"github.com/loja-veloz/platform/apps/pagamentos/migrations"
@@ -253,11 +255,14 @@ func TestTheResolverRunsUntilItIsStopped(t *testing.T) {
 	a.exec(`UPDATE pagamentos SET due_at = now()`)
 	ctx, stop := context.WithCancel(t.Context())
 	done := make(chan struct{})
+	resolve := newResolver(a.frame, a.payments, 10*time.Millisecond)
 	go func() {
-		a.payments.resolve(ctx, 10*time.Millisecond)
+		if err := resolve(ctx); err != nil {
+			t.Error(err)
+		}
 		close(done)
 	}()
-	for end := time.Now().Add(20 * time.Second); a.show(order).payment.State != contract.Captured; time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); a.show(order).payment.State != contract.Captured; time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("not resolved")
 		}
@@ -311,7 +316,7 @@ func TestAChargeIsFollowedAfterItsClientHasGone(t *testing.T) {
 		t.Errorf("the client that has gone got %v", e)
 	}
 	close(hold.release)
-	for end := time.Now().Add(20 * time.Second); a.show(order).payment.State != contract.Captured; time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); a.show(order).payment.State != contract.Captured; time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("the outcome was not stored")
 		}
@@ -575,7 +580,8 @@ func TestSpans(t *testing.T) {
 // BenchmarkPay is a captured payment each, through the whole service.
 func BenchmarkPay(b *testing.B) {
 	database := postgrestest.New(b, migrations.Files)
-	srv, _ := newTestServer(b, database.Pool, slog.New(slog.DiscardHandler), noTraces)
+	frame := service.New(server.Settings{}, slog.New(slog.DiscardHandler), noTraces)
+	srv, _ := newTestServer(b, frame, database.Pool)
 	a := &app{t: b, database: database, handler: srv.Handler()}
 	b.SetParallelism(8)
 	b.RunParallel(func(pb *testing.PB) {

@@ -2,48 +2,38 @@ package main
 
 import (
 	"context"
-	"math/rand/v2"
 	"sync"
 	"time"
 
 	"go.opentelemetry.io/otel/codes"
 
 	"github.com/loja-veloz/platform/apps/internal/problem"
+	"github.com/loja-veloz/platform/apps/internal/service"
 	"github.com/loja-veloz/platform/apps/pagamentos/store"
 )
 
 const (
-	// resolveEvery is the pause between two rounds of the resolver.
-	resolveEvery = 15 * time.Second
-	// resolveMost is how many payments one round takes, one after the other in
-	// each of resolveWorkers. Others wait for the next round, or are taken by
-	// another process.
-	resolveMost    = 32
+	resolveInterval = 15 * time.Second
+	// maxResolve is how many payments a round takes, which resolveWorkers share. The
+	// others wait for the next round of this process or another.
+	maxResolve     = 32
 	resolveWorkers = 4
 )
 
-// resolve brings payments to an end that were left in the middle, by a crash or
-// because nobody asked again, until ctx is done.
-func (p *payments) resolve(ctx context.Context, every time.Duration) {
-	for {
-		pause := time.NewTimer(every/2 + rand.N(every)) // processes take turns
-		select {
-		case <-ctx.Done():
-			pause.Stop()
-			return
-		case <-pause.C:
-		}
-		if _, err := p.resolveDue(ctx); err != nil && ctx.Err() == nil {
-			p.logger.WarnContext(ctx, "payments could not be resolved", "error", err.Error())
-		}
-	}
+// newResolver returns the loop that finishes payments whose request has not, after
+// a crash or because no client asked again.
+func newResolver(frame *service.Frame, p *payments, interval time.Duration) service.Worker {
+	return frame.Loop("resolve-payments", interval, func(ctx context.Context) error {
+		_, err := p.resolveDue(ctx)
+		return err
+	})
 }
 
-// resolveDue takes up the payments that are due now, and says how many. Each is
-// put off first, by more each time: nobody else takes it up meanwhile, and one
-// that cannot be resolved is no burden.
+// resolveDue takes up the payments that are due now and returns their number. It
+// first postpones each, longer each time: no other process takes it up meanwhile,
+// and a payment that cannot be resolved costs ever less.
 func (p *payments) resolveDue(ctx context.Context) (int, error) {
-	due, err := p.store.Claim(ctx, store.ClaimParams{Acquirer: p.acquirer.Name(), Most: resolveMost})
+	due, err := p.store.Claim(ctx, store.ClaimParams{Acquirer: p.acquirer.Name(), Most: maxResolve})
 	if err != nil {
 		return 0, err
 	}
@@ -59,7 +49,7 @@ func (p *payments) resolveDue(ctx context.Context) (int, error) {
 	for _, one := range due {
 		select {
 		case work <- row(one):
-		case <-ctx.Done(): // what was not taken up is due again
+		case <-ctx.Done(): // what no worker took becomes due again
 		}
 	}
 	close(work)

@@ -22,39 +22,43 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"go.opentelemetry.io/otel/trace/noop"
 
-	"github.com/loja-veloz/platform/apps/internal/api"
 	"github.com/loja-veloz/platform/apps/internal/apitest"
 	"github.com/loja-veloz/platform/apps/internal/config"
-	"github.com/loja-veloz/platform/apps/internal/contract/pedidos"
+	contract "github.com/loja-veloz/platform/apps/internal/contract/pedidos"
 	"github.com/loja-veloz/platform/apps/internal/money"
 	"github.com/loja-veloz/platform/apps/internal/postgres"
 	"github.com/loja-veloz/platform/apps/internal/postgres/postgrestest"
 	"github.com/loja-veloz/platform/apps/internal/problem"
 	"github.com/loja-veloz/platform/apps/internal/server"
+	"github.com/loja-veloz/platform/apps/internal/service"
+	"github.com/loja-veloz/platform/apps/internal/value"
+	"github.com/loja-veloz/platform/apps/pedidos/checkout"
+	"github.com/loja-veloz/platform/apps/pedidos/httpapi"
+	"github.com/loja-veloz/platform/apps/pedidos/jobs"
+	"github.com/loja-veloz/platform/apps/pedidos/migrations"
 	"github.com/loja-veloz/platform/apps/pedidos/order"
 )
 
-// deadline is how long a condition may take on a machine that is busy.
-const deadline = 30 * time.Second
+// deadline ends a test that hangs.
+const deadline = time.Minute
 
-// shop plays estoque and pagamentos: it keeps what they would, and fails when a
-// test says so. That they really behave like this is what the drills show, which
-// run the real ones.
+// shop is a fake of estoque and pagamentos. It stores what they would, and fails when
+// a test says so. The drills run the real ones.
 type shop struct {
 	mu       sync.Mutex
-	prices   map[string]money.Money
+	prices   map[value.SKU]money.Money
 	stock    map[uuid.UUID]string
 	payments map[uuid.UUID]string
 	charges  map[uuid.UUID]int
 	calls    map[order.Step]int
-	// before, if set, runs before a call is carried out; after, when it was. An
-	// error is the call's.
+	// before, if set, runs before a call takes effect, after runs after it did. An
+	// error of either is the call's.
 	before, after func(step order.Step, id uuid.UUID) error
 }
 
 func newShop() *shop {
 	return &shop{
-		prices: map[string]money.Money{"SHOE-42": money.BRL(34990), "BOTTLE-750": money.BRL(12990)},
+		prices: map[value.SKU]money.Money{"SHOE-42": money.BRL(34990), "BOTTLE-750": money.BRL(12990)},
 		stock:  map[uuid.UUID]string{}, payments: map[uuid.UUID]string{}, charges: map[uuid.UUID]int{}, calls: map[order.Step]int{},
 	}
 }
@@ -78,12 +82,12 @@ func (s *shop) call(step order.Step, id uuid.UUID, run func() error) error {
 	return err
 }
 
-func (s *shop) Price(_ context.Context, sku string) (money.Money, error) {
+func (s *shop) Price(_ context.Context, sku value.SKU) (money.Money, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	price, there := s.prices[sku]
 	if !there {
-		return money.Money{}, errUnknownSKU
+		return money.Money{}, checkout.ErrUnknownSKU
 	}
 	return price, nil
 }
@@ -91,7 +95,7 @@ func (s *shop) Price(_ context.Context, sku string) (money.Money, error) {
 func (s *shop) Reserve(_ context.Context, id uuid.UUID, lines []order.Line) (total money.Money, err error) {
 	err = s.call(order.Reserve, id, func() error {
 		if s.stock[id] == "back" {
-			return refusal{"reservation_released"}
+			return checkout.RefusalError{Reason: "reservation_released"}
 		}
 		s.stock[id] = "reserved"
 		total = money.BRL(0)
@@ -113,9 +117,9 @@ func (s *shop) Confirm(_ context.Context, id uuid.UUID) error {
 	return s.call(order.Confirm, id, func() error {
 		switch s.stock[id] {
 		case "back":
-			return refusal{"reservation_released"}
+			return checkout.RefusalError{Reason: "reservation_released"}
 		case "":
-			return errNotReserved
+			return checkout.ErrNotReserved
 		}
 		s.stock[id] = "sold"
 		return nil
@@ -126,12 +130,12 @@ func (s *shop) Release(_ context.Context, id uuid.UUID) error {
 	return s.call(order.Release, id, func() error { s.stock[id] = "back"; return nil })
 }
 
-func (s *shop) Pay(_ context.Context, id uuid.UUID, _ money.Money, cardToken string) (declined string, err error) {
+func (s *shop) Pay(_ context.Context, id uuid.UUID, _ money.Money, card value.CardToken) (declined string, err error) {
 	err = s.call(order.Pay, id, func() error {
 		switch {
 		case s.payments[id] == "void":
 			declined = "payment_voided"
-		case cardToken == "tok_declined":
+		case card == "tok_declined":
 			s.payments[id], declined = "declined", "insufficient_funds"
 		case s.payments[id] == "":
 			s.payments[id] = "captured"
@@ -154,53 +158,53 @@ func (s *shop) Refund(_ context.Context, id uuid.UUID) (refunded bool, err error
 	return refunded, err
 }
 
-// service is pedidos with a database of its own.
-type service struct {
+// instance is one process of pedidos.
+type instance struct {
 	*shop
 	app  *app
 	pool *pgxpool.Pool
 	http http.Handler
 }
 
-func newService(t *testing.T) *service {
+// newInstance returns an instance with a database of its own.
+func newInstance(t *testing.T) *instance {
 	t.Helper()
-	database := postgrestest.New(t, migrations())
-	if err := migrateJobs(t.Context(), database.OwnerURL, slog.New(slog.DiscardHandler)); err != nil {
+	database := postgrestest.New(t, migrations.Files)
+	if err := jobs.Migrate(t.Context(), database.OwnerURL, slog.New(slog.DiscardHandler)); err != nil {
 		t.Fatal(err)
 	}
-	return serviceOn(t, newShop(), database.Pool)
+	return instanceOn(t, newShop(), database.Pool)
 }
 
-// serviceOn is a further process on the same database and shop.
-func serviceOn(t *testing.T, shop *shop, pool *pgxpool.Pool) *service {
+// instanceOn returns a further instance on the same database and shop.
+func instanceOn(t *testing.T, shop *shop, pool *pgxpool.Pool) *instance {
 	t.Helper()
-	s := settings{
-		server:  server.Settings{Identity: config.Identity{Service: name, Version: "v", Pod: "p"}},
-		estoque: "http://estoque", pagamentos: "http://pagamentos", lease: 3 * time.Second,
-	}
-	a, err := newApp(s, pool, slog.New(slog.DiscardHandler), noop.NewTracerProvider())
+	frame := service.New(server.Settings{Identity: config.Identity{Service: name, Version: "v", Pod: "p"}},
+		slog.New(slog.DiscardHandler), noop.NewTracerProvider())
+	a, err := newApp(frame, pool, shop, shop, 3*time.Second)
 	if err != nil {
 		t.Fatal(err)
 	}
-	a.checkouts.stock, a.checkouts.payments = shop, shop
-	t.Cleanup(a.checkouts.wait)
-	return &service{shop: shop, app: a, pool: pool, http: apitest.Handler(t, pedidos.Document, a.server.Handler())}
+	t.Cleanup(a.orders.Wait)
+	return &instance{shop: shop, app: a, pool: pool, http: apitest.Handler(t, contract.Document, a.server.Handler())}
 }
 
-// work runs the service's jobs until the test ends.
-func (s *service) work(t *testing.T) {
+// work runs the instance's workers until the test ends.
+func (s *instance) work(t *testing.T) {
 	t.Helper()
-	if err := s.app.jobs.client.Start(context.WithoutCancel(t.Context())); err != nil {
-		t.Fatal(err)
+	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
+	var running sync.WaitGroup
+	for _, work := range s.app.workers {
+		running.Go(func() {
+			if err := work(ctx); err != nil {
+				t.Error(err)
+			}
+		})
 	}
-	t.Cleanup(func() {
-		if err := s.app.jobs.client.StopAndCancel(context.Background()); err != nil {
-			t.Error(err)
-		}
-	})
+	t.Cleanup(func() { stop(); running.Wait() })
 }
 
-func (s *service) send(method, path, body string, headers ...string) *httptest.ResponseRecorder {
+func (s *instance) send(method, path, body string, headers ...string) *httptest.ResponseRecorder {
 	request := httptest.NewRequest(method, path, strings.NewReader(body))
 	if body != "" {
 		request.Header.Set("Content-Type", "application/json")
@@ -215,7 +219,7 @@ func (s *service) send(method, path, body string, headers ...string) *httptest.R
 
 const oneShoe = `{"lines":[{"sku":"SHOE-42","quantity":1}],"total":{"amount":34990,"currency":"BRL"},"card_token":"tok_approved"}`
 
-func (s *service) place(body, key string) *httptest.ResponseRecorder {
+func (s *instance) place(body, key string) *httptest.ResponseRecorder {
 	return s.send("POST", "/pedidos", body, "Idempotency-Key", key)
 }
 
@@ -228,32 +232,32 @@ func decoded[T any](t *testing.T, recorder *httptest.ResponseRecorder) T {
 	return v
 }
 
-func placedOrder(t *testing.T, recorder *httptest.ResponseRecorder, status int) pedidos.Order {
+func placedOrder(t *testing.T, recorder *httptest.ResponseRecorder, status int) contract.Order {
 	t.Helper()
 	if recorder.Code != status {
 		t.Fatalf("POST /pedidos = %d %s, want %d", recorder.Code, recorder.Body, status)
 	}
-	o := decoded[pedidos.Order](t, recorder)
+	o := decoded[contract.Order](t, recorder)
 	if got := recorder.Header().Get("Location"); got != "/pedidos/"+o.ID.String() {
 		t.Errorf("Location = %q for order %s", got, o.ID)
 	}
 	return o
 }
 
-func (s *service) read(t *testing.T, id uuid.UUID) pedidos.Order {
+func (s *instance) read(t *testing.T, id uuid.UUID) contract.Order {
 	t.Helper()
 	recorder := s.send("GET", "/pedidos/"+id.String(), "")
 	if recorder.Code != http.StatusOK {
 		t.Fatalf("GET order = %d %s", recorder.Code, recorder.Body)
 	}
-	return decoded[pedidos.Order](t, recorder)
+	return decoded[contract.Order](t, recorder)
 }
 
-func (s *service) eventually(t *testing.T, id uuid.UUID, state order.State) pedidos.Order {
+func (s *instance) eventually(t *testing.T, id uuid.UUID, state order.State) contract.Order {
 	t.Helper()
-	var o pedidos.Order
+	var o contract.Order
 	for end := time.Now().Add(deadline); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
-		if o = s.read(t, id); o.State == pedidos.State(state) {
+		if o = s.read(t, id); o.State == contract.State(state) {
 			return o
 		}
 	}
@@ -261,7 +265,7 @@ func (s *service) eventually(t *testing.T, id uuid.UUID, state order.State) pedi
 	return o
 }
 
-func path(o pedidos.Order) string {
+func path(o contract.Order) string {
 	var states []string
 	for _, t := range o.Transitions {
 		states = append(states, string(t.To))
@@ -269,7 +273,7 @@ func path(o pedidos.Order) string {
 	return strings.Join(states, " ")
 }
 
-func (s *service) ends(t *testing.T, id uuid.UUID, stock, payment string) {
+func (s *instance) ends(t *testing.T, id uuid.UUID, stock, payment string) {
 	t.Helper()
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -281,7 +285,7 @@ func (s *service) ends(t *testing.T, id uuid.UUID, stock, payment string) {
 	}
 }
 
-func (s *service) count(t *testing.T, table string) int {
+func (s *instance) count(t *testing.T, table string) int {
 	t.Helper()
 	var count int
 	if err := s.pool.QueryRow(t.Context(), "SELECT count(*) FROM "+table).Scan(&count); err != nil {
@@ -291,9 +295,9 @@ func (s *service) count(t *testing.T, table string) int {
 }
 
 func TestAnOrderIsConfirmed(t *testing.T) {
-	s := newService(t)
+	s := newInstance(t)
 	o := placedOrder(t, s.place(oneShoe, "k1"), http.StatusCreated)
-	if o.State != pedidos.Confirmed || path(o) != "pending reserved paid confirmed" {
+	if o.State != contract.Confirmed || path(o) != "pending reserved paid confirmed" {
 		t.Errorf("order is %s by %s", o.State, path(o))
 	}
 	s.ends(t, o.ID, "sold", "captured")
@@ -303,7 +307,7 @@ func TestAnOrderIsConfirmed(t *testing.T) {
 	}
 	var token *string
 	if err := s.pool.QueryRow(t.Context(), "SELECT card_token FROM pedidos").Scan(&token); err != nil || token != nil {
-		t.Errorf("the card's token is kept after the end: %v, %v", token, err)
+		t.Errorf("the card token is still stored after the end: %v, %v", token, err)
 	}
 }
 
@@ -315,30 +319,31 @@ func must(b []byte, err error) []byte {
 }
 
 func TestADeclinedCardFailsTheOrderAndReleasesTheStock(t *testing.T) {
-	s := newService(t)
+	s := newInstance(t)
 	o := placedOrder(t, s.place(strings.Replace(oneShoe, "tok_approved", "tok_declined", 1), "k"), http.StatusCreated)
-	if o.State != pedidos.Failed || o.FailureReason == nil || *o.FailureReason != "insufficient_funds" || path(o) != "pending reserved failed" {
+	if o.State != contract.Failed || o.FailureReason == nil || *o.FailureReason != "insufficient_funds" ||
+		path(o) != "pending reserved failed" {
 		t.Errorf("order is %s, %v, by %s", o.State, o.FailureReason, path(o))
 	}
 	s.ends(t, o.ID, "back", "declined")
 }
 
 func TestNoStockFailsTheOrderUncharged(t *testing.T) {
-	s := newService(t)
+	s := newInstance(t)
 	s.before = func(step order.Step, _ uuid.UUID) error {
 		if step == order.Reserve {
-			return refusal{string(problem.InsufficientStock)}
+			return checkout.RefusalError{Reason: string(problem.InsufficientStock)}
 		}
 		return nil
 	}
 	o := placedOrder(t, s.place(oneShoe, "k"), http.StatusCreated)
-	if o.State != pedidos.Failed || *o.FailureReason != "insufficient_stock" || s.calls[order.Pay] != 0 || s.calls[order.Undo] != 0 {
+	if o.State != contract.Failed || *o.FailureReason != "insufficient_stock" || s.calls[order.Pay] != 0 || s.calls[order.Undo] != 0 {
 		t.Errorf("order is %s by %s; calls %v", o.State, path(o), s.calls)
 	}
 }
 
-func TestALostReservationIsMadeAgain(t *testing.T) {
-	s := newService(t)
+func TestALostReservationIsRepeated(t *testing.T) {
+	s := newInstance(t)
 	var once sync.Once
 	s.before = func(step order.Step, id uuid.UUID) error {
 		if step == order.Confirm {
@@ -347,32 +352,32 @@ func TestALostReservationIsMadeAgain(t *testing.T) {
 		return nil
 	}
 	o := placedOrder(t, s.place(oneShoe, "k"), http.StatusCreated)
-	if o.State != pedidos.Confirmed || s.calls[order.Reserve] != 2 {
+	if o.State != contract.Confirmed || s.calls[order.Reserve] != 2 {
 		t.Errorf("order is %s; calls %v", o.State, s.calls)
 	}
 	s.ends(t, o.ID, "sold", "captured")
 }
 
 func TestAPaymentThatIsRefusedFailsTheOrder(t *testing.T) {
-	s := newService(t)
+	s := newInstance(t)
 	s.before = func(step order.Step, _ uuid.UUID) error {
 		if step == order.Pay {
-			return refusal{string(problem.InvalidValue)}
+			return checkout.RefusalError{Reason: string(problem.InvalidValue)}
 		}
 		return nil
 	}
 	o := placedOrder(t, s.place(oneShoe, "k"), http.StatusCreated)
-	if o.State != pedidos.Failed || *o.FailureReason != "invalid_value" {
+	if o.State != contract.Failed || *o.FailureReason != "invalid_value" {
 		t.Errorf("order is %s by %s", o.State, path(o))
 	}
 	s.ends(t, o.ID, "back", "void")
 }
 
 func TestAReplayGetsTheSameAnswer(t *testing.T) {
-	s := newService(t)
+	s := newInstance(t)
 	first := s.place(oneShoe, "k")
 	o := placedOrder(t, first, http.StatusCreated)
-	// Whatever has happened since: prices, the order's end, other spaces in the body.
+	// Since then the price and the order's state have changed, and the body has other white space.
 	s.mu.Lock()
 	s.prices["SHOE-42"] = money.BRL(1)
 	s.mu.Unlock()
@@ -380,7 +385,8 @@ func TestAReplayGetsTheSameAnswer(t *testing.T) {
 		t.Fatalf("cancelling = %d %s", got.Code, got.Body)
 	}
 	again := s.place(strings.ReplaceAll(oneShoe, ":", ": "), "k")
-	if again.Code != first.Code || again.Body.String() != first.Body.String() || again.Header().Get("Location") != first.Header().Get("Location") {
+	if again.Code != first.Code || again.Body.String() != first.Body.String() ||
+		again.Header().Get("Location") != first.Header().Get("Location") {
 		t.Errorf("first %d %s\nthen  %d %s", first.Code, first.Body, again.Code, again.Body)
 	}
 	if s.charges[o.ID] != 1 || s.count(t, "pedidos") != 1 {
@@ -389,11 +395,12 @@ func TestAReplayGetsTheSameAnswer(t *testing.T) {
 }
 
 func TestAKeyIsForOneBodyAndOneClient(t *testing.T) {
-	s := newService(t)
+	s := newInstance(t)
 	placedOrder(t, s.place(oneShoe, "k"), http.StatusCreated)
 	other := strings.Replace(strings.Replace(oneShoe, `"quantity":1`, `"quantity":2`, 1), "34990", "69980", 1)
 	got := s.place(other, "k")
-	if said := decoded[problem.Document](t, got); got.Code != http.StatusUnprocessableEntity || said.Code != problem.IdempotencyKeyReused {
+	document := decoded[problem.Document](t, got)
+	if got.Code != http.StatusUnprocessableEntity || document.Code != problem.IdempotencyKeyReused {
 		t.Errorf("same key, other body = %d %s", got.Code, got.Body)
 	}
 	if got := s.send("POST", "/pedidos", other, "Idempotency-Key", "k", "Client-Id", "maria"); got.Code != http.StatusCreated {
@@ -402,7 +409,7 @@ func TestAKeyIsForOneBodyAndOneClient(t *testing.T) {
 }
 
 func TestManyAtOnceWithOneKeyAreOneOrder(t *testing.T) {
-	s := newService(t)
+	s := newInstance(t)
 	bodies := make([]string, 20)
 	var group sync.WaitGroup
 	for i := range bodies {
@@ -420,7 +427,7 @@ func TestManyAtOnceWithOneKeyAreOneOrder(t *testing.T) {
 }
 
 func TestASlowOrderIsAcceptedAndFinishes(t *testing.T) {
-	s := newService(t)
+	s := newInstance(t)
 	release := make(chan struct{})
 	s.before = func(step order.Step, _ uuid.UUID) error {
 		if step == order.Pay {
@@ -430,7 +437,7 @@ func TestASlowOrderIsAcceptedAndFinishes(t *testing.T) {
 	}
 	first := s.place(oneShoe, "k")
 	o := placedOrder(t, first, http.StatusAccepted)
-	if first.Header().Get("Retry-After") == "" || s.read(t, o.ID).State != pedidos.Reserved {
+	if first.Header().Get("Retry-After") == "" || s.read(t, o.ID).State != contract.Reserved {
 		t.Errorf("Retry-After %q, order is %s", first.Header().Get("Retry-After"), s.read(t, o.ID).State)
 	}
 	close(release)
@@ -445,13 +452,13 @@ func TestASlowOrderIsAcceptedAndFinishes(t *testing.T) {
 
 var errLost = errors.New("connection lost")
 
-// Each step once fails before, and once after it was carried out; the client is
-// answered in time, and the order comes to its end.
-func TestWhatFailsForAMomentIsTriedAgain(t *testing.T) {
+// Each step fails once, before or after it takes effect. The client is answered in
+// time with the order at its end.
+func TestAStepThatFailsOnceIsRetried(t *testing.T) {
 	for _, step := range []order.Step{order.Reserve, order.Pay, order.Confirm} {
 		for _, when := range []string{"before", "after"} {
 			t.Run(fmt.Sprintf("%s %s", when, step), func(t *testing.T) {
-				s := newService(t)
+				s := newInstance(t)
 				var failed sync.Once
 				fail := func(at order.Step, _ uuid.UUID) (err error) {
 					if at == step {
@@ -465,7 +472,7 @@ func TestWhatFailsForAMomentIsTriedAgain(t *testing.T) {
 					s.after = fail
 				}
 				o := placedOrder(t, s.place(oneShoe, "k"), http.StatusCreated)
-				if o.State != pedidos.Confirmed {
+				if o.State != contract.Confirmed {
 					t.Errorf("order is %s", o.State)
 				}
 				s.ends(t, o.ID, "sold", "captured")
@@ -475,7 +482,7 @@ func TestWhatFailsForAMomentIsTriedAgain(t *testing.T) {
 }
 
 func TestALongOutageIsOutlastedByJobs(t *testing.T) {
-	s := newService(t)
+	s := newInstance(t)
 	s.work(t)
 	var mu sync.Mutex
 	down := true
@@ -495,10 +502,10 @@ func TestALongOutageIsOutlastedByJobs(t *testing.T) {
 	s.ends(t, o.ID, "sold", "captured")
 }
 
-// The price has changed since the client was told one, and what undoes the order
-// fails for a while: whoever goes on with it does not charge.
+// The price changes after the client has seen it, and undoing the order fails for a
+// while. The process that takes the order over must not charge it.
 func TestADecisionAgainstAnOrderOutlivesItsProcess(t *testing.T) {
-	s := newService(t)
+	s := newInstance(t)
 	s.work(t)
 	var mu sync.Mutex
 	down := true
@@ -526,25 +533,25 @@ func TestADecisionAgainstAnOrderOutlivesItsProcess(t *testing.T) {
 	s.ends(t, o.ID, "back", "void")
 }
 
-// Whoever had an order before somebody else took it over stores nothing any more:
-// here, the refusal that it got when there was no stock.
+// A process whose order was taken over can store nothing about it any more: here, a
+// refusal of the stock.
 func TestATakeoverFencesThePreviousHolder(t *testing.T) {
-	s := newService(t)
-	slow := serviceOn(t, s.shop, s.pool)
+	s := newInstance(t)
+	slow := instanceOn(t, s.shop, s.pool)
 	reached, release := make(chan struct{}), make(chan struct{})
-	var first, last atomic.Bool // not Once, which lets the others wait
+	var first, last atomic.Bool // a sync.Once would block the second call
 	s.before = func(step order.Step, _ uuid.UUID) error {
 		switch step {
 		case order.Reserve:
 			if !first.Swap(true) {
 				close(reached)
 				<-release
-				return refusal{string(problem.InsufficientStock)}
+				return checkout.RefusalError{Reason: string(problem.InsufficientStock)}
 			}
-		case order.Confirm: // all is done but stored: now the other comes with its refusal
+		case order.Confirm: // only saving is left: now the slow process gets its refusal
 			if !last.Swap(true) {
 				close(release)
-				slow.app.checkouts.wait()
+				slow.app.orders.Wait()
 			}
 		}
 		return nil
@@ -553,7 +560,8 @@ func TestATakeoverFencesThePreviousHolder(t *testing.T) {
 	go func() { slow.place(oneShoe, "k"); close(answered) }()
 	<-reached
 	var id uuid.UUID
-	if err := s.pool.QueryRow(t.Context(), "UPDATE pedidos SET attend_at = now() - interval '1 second' RETURNING id").Scan(&id); err != nil {
+	const expire = "UPDATE pedidos SET attend_at = now() - interval '1 second' RETURNING id"
+	if err := s.pool.QueryRow(t.Context(), expire).Scan(&id); err != nil {
 		t.Fatal(err)
 	}
 	s.work(t)
@@ -565,12 +573,12 @@ func TestATakeoverFencesThePreviousHolder(t *testing.T) {
 	<-answered
 }
 
-// The process that took the order is gone, with all that it had not stored.
-func TestAnOrderThatNobodyLooksAfterIsFoundAndFinished(t *testing.T) {
-	s := newService(t)
+// The process that took the order never returns, and has stored nothing since.
+func TestAnOverdueOrderIsFoundAndFinished(t *testing.T) {
+	s := newInstance(t)
 	hang := make(chan struct{})
 	defer close(hang)
-	gone := serviceOn(t, newShop(), s.pool)
+	gone := instanceOn(t, newShop(), s.pool)
 	gone.before = func(order.Step, uuid.UUID) error { <-hang; return errLost }
 	o := placedOrder(t, gone.place(oneShoe, "k"), http.StatusAccepted)
 
@@ -580,22 +588,23 @@ func TestAnOrderThatNobodyLooksAfterIsFoundAndFinished(t *testing.T) {
 }
 
 func TestCancelRefundsWhatWasCharged(t *testing.T) {
-	s := newService(t)
+	s := newInstance(t)
 	o := placedOrder(t, s.place(oneShoe, "k"), http.StatusCreated)
-	for range 2 { // again is the same
+	for range 2 { // repeating it changes nothing
 		got := s.send("POST", "/pedidos/"+o.ID.String()+"/cancel", "")
-		if got.Code != http.StatusOK || decoded[pedidos.Order](t, got).State != pedidos.Refunded {
+		if got.Code != http.StatusOK || decoded[contract.Order](t, got).State != contract.Refunded {
 			t.Fatalf("cancel = %d %s", got.Code, got.Body)
 		}
 	}
-	if read := s.read(t, o.ID); path(read) != "pending reserved paid confirmed refunding refunded" || *read.FailureReason != "cancelled_by_client" {
+	if read := s.read(t, o.ID); path(read) != "pending reserved paid confirmed refunding refunded" ||
+		*read.FailureReason != "cancelled_by_client" {
 		t.Errorf("by %s, %v", path(read), read.FailureReason)
 	}
 	s.ends(t, o.ID, "back", "refunded")
 }
 
 func TestCancelOfAnOrderInFlight(t *testing.T) {
-	s := newService(t)
+	s := newInstance(t)
 	s.work(t)
 	reached, release := make(chan struct{}), make(chan struct{})
 	var first sync.Once
@@ -618,43 +627,43 @@ func TestCancelOfAnOrderInFlight(t *testing.T) {
 	}
 	close(release)
 	<-answered
-	// The payment was under way when the wish came: it may have been made, and then
-	// it is given back; in no case does it stay.
-	var o pedidos.Order
+	// The payment was in progress when the client cancelled: the card may have been
+	// charged, and then is refunded. No charge remains.
+	var o contract.Order
 	for end := time.Now().Add(deadline); time.Now().Before(end) && !order.State(o.State).Final(); time.Sleep(10 * time.Millisecond) {
 		o = s.read(t, id)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.stock[id] != "back" || s.payments[id] == "captured" || o.State != pedidos.Cancelled && o.State != pedidos.Refunded {
+	if s.stock[id] != "back" || s.payments[id] == "captured" || o.State != contract.Cancelled && o.State != contract.Refunded {
 		t.Errorf("order is %s by %s, stock %q, payment %q", o.State, path(o), s.stock[id], s.payments[id])
 	}
 }
 
 func TestAFailedOrderCannotBeCancelled(t *testing.T) {
-	s := newService(t)
+	s := newInstance(t)
 	o := placedOrder(t, s.place(strings.Replace(oneShoe, "tok_approved", "tok_declined", 1), "k"), http.StatusCreated)
 	got := s.send("POST", "/pedidos/"+o.ID.String()+"/cancel", "")
-	if said := decoded[problem.Document](t, got); got.Code != http.StatusConflict || said.Code != problem.OrderState {
+	if document := decoded[problem.Document](t, got); got.Code != http.StatusConflict || document.Code != problem.OrderState {
 		t.Errorf("cancel = %d %s", got.Code, got.Body)
 	}
 }
 
 func TestOrdersAreSeenByTheirClientOnly(t *testing.T) {
-	s := newService(t)
+	s := newInstance(t)
 	o := placedOrder(t, s.place(oneShoe, "k"), http.StatusCreated)
 	for _, request := range [][2]string{{"GET", ""}, {"POST", "/cancel"}} {
 		if got := s.send(request[0], "/pedidos/"+o.ID.String()+request[1], "", "Client-Id", "maria"); got.Code != http.StatusNotFound {
-			t.Errorf("%s%s by another = %d", request[0], request[1], got.Code)
+			t.Errorf("%s%s by another client = %d", request[0], request[1], got.Code)
 		}
 	}
 	if got := s.send("GET", "/pedidos", "", "Client-Id", "maria"); strings.Contains(got.Body.String(), o.ID.String()) {
-		t.Errorf("listed to another: %s", got.Body)
+		t.Errorf("another client sees it: %s", got.Body)
 	}
 }
 
 func TestListGoesThroughAllPagesNewestFirst(t *testing.T) {
-	s := newService(t)
+	s := newInstance(t)
 	var want []string
 	for i := range 7 {
 		o := placedOrder(t, s.place(oneShoe, fmt.Sprint("k", i)), http.StatusCreated)
@@ -662,7 +671,7 @@ func TestListGoesThroughAllPagesNewestFirst(t *testing.T) {
 	}
 	var got []string
 	for next := ""; ; {
-		page := decoded[pedidos.OrderPage](t, s.send("GET", "/pedidos?limit=3"+next, ""))
+		page := decoded[contract.OrderPage](t, s.send("GET", "/pedidos?limit=3"+next, ""))
 		for _, o := range page.Items {
 			got = append(got, o.ID.String())
 			if path(o) != "pending reserved paid confirmed" {
@@ -680,7 +689,8 @@ func TestListGoesThroughAllPagesNewestFirst(t *testing.T) {
 }
 
 func TestBadInputNamesTheFieldAndStoresNothing(t *testing.T) {
-	s := newService(t)
+	s := newInstance(t)
+	const shoe = `{"sku":"SHOE-42","quantity":1}`
 	with := func(old, replacement string) string { return strings.Replace(oneShoe, old, replacement, 1) }
 	tests := []struct {
 		name, body string
@@ -694,10 +704,10 @@ func TestBadInputNamesTheFieldAndStoresNothing(t *testing.T) {
 		{"fraction", with(`34990`, `349.90`), 400, problem.Invalid, "total.amount"},
 		{"beyond 64 bits", with(`34990`, `349900000000000000000000`), 400, problem.Invalid, "total.amount"},
 		{"invalid UTF-8", with(`tok_approved`, "tok_\xff"), 400, problem.Invalid, ""},
-		{"no lines", with(`{"sku":"SHOE-42","quantity":1}`, ``), 422, problem.InvalidValue, "lines"},
+		{"no lines", with(shoe, ``), 422, problem.InvalidValue, "lines"},
 		{"negative quantity", with(`"quantity":1`, `"quantity":-1`), 422, problem.InvalidValue, "lines[0].quantity"},
 		{"huge quantity", with(`"quantity":1`, `"quantity":2147483647`), 422, problem.InvalidValue, "lines[0].quantity"},
-		{"same SKU twice", with(`{"sku":"SHOE-42","quantity":1}`, `{"sku":"SHOE-42","quantity":1},{"sku":"SHOE-42","quantity":1}`), 422, problem.InvalidValue, "lines[1].sku"},
+		{"same SKU twice", with(shoe, shoe+","+shoe), 422, problem.InvalidValue, "lines[1].sku"},
 		{"unknown SKU", with(`SHOE-42`, `SHOE-43`), 422, problem.UnknownSKU, "lines[0].sku"},
 		{"SQL for a SKU", with(`SHOE-42`, `x'; DROP TABLE pedidos;--`), 422, problem.InvalidValue, "lines[0].sku"},
 		{"NUL in a SKU", with(`SHOE-42`, `SHOE\u0000`), 422, problem.InvalidValue, "lines[0].sku"},
@@ -708,40 +718,43 @@ func TestBadInputNamesTheFieldAndStoresNothing(t *testing.T) {
 		{"card number", with(`tok_approved`, `4111111111111111`), 422, problem.InvalidValue, "card_token"},
 		{"card number in groups", with(`tok_approved`, `4111-1111-1111-1111`), 422, problem.InvalidValue, "card_token"},
 		{"no token", with(`tok_approved`, ``), 422, problem.InvalidValue, "card_token"},
-		{"too large", with(`tok_approved`, strings.Repeat("x", bodyLimit)), 413, problem.TooLarge, ""},
+		{"too large", with(`tok_approved`, strings.Repeat("x", httpapi.BodyLimit)), 413, problem.TooLarge, ""},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			got := s.place(test.body, "k")
-			said := decoded[problem.Document](t, got)
-			if got.Code != test.status || said.Code != test.code || said.Type != "urn:loja-veloz:problem:"+string(test.code) {
+			document := decoded[problem.Document](t, got)
+			if got.Code != test.status || document.Code != test.code || document.Type != "urn:loja-veloz:problem:"+string(test.code) {
 				t.Fatalf("= %d %s", got.Code, got.Body)
 			}
-			if test.field != "" && (len(said.Errors) != 1 || said.Errors[0].Name != test.field) {
-				t.Errorf("errors = %+v, want %s", said.Errors, test.field)
+			if test.field != "" && (len(document.Errors) != 1 || document.Errors[0].Name != test.field) {
+				t.Errorf("errors = %+v, want %s", document.Errors, test.field)
 			}
 			if bytes.Contains(got.Body.Bytes(), []byte("1111")) {
-				t.Errorf("the card number is repeated: %s", got.Body)
+				t.Errorf("the answer shows the card number: %s", got.Body)
 			}
 		})
 	}
 	for _, key := range []string{"", "a b", strings.Repeat("k", 65), "k\"", "ключ"} {
 		got := s.place(oneShoe, key)
-		said := decoded[problem.Document](t, got)
-		if got.Code != http.StatusBadRequest || len(said.Errors) != 1 || said.Errors[0].Name != "Idempotency-Key" {
+		document := decoded[problem.Document](t, got)
+		if got.Code != http.StatusBadRequest || len(document.Errors) != 1 || document.Errors[0].Name != "Idempotency-Key" {
 			t.Errorf("key %q = %d %s", key, got.Code, got.Body)
 		}
 	}
 	for query, field := range map[string]string{
-		"limit=0": "limit", "limit=101": "limit", "limit=x": "limit", "cursor=x": "cursor", "cursor=%27%3B--": "cursor", "cursor=": "cursor",
+		"limit=0": "limit", "limit=101": "limit", "limit=x": "limit",
+		"cursor=x": "cursor", "cursor=%27%3B--": "cursor", "cursor=": "cursor",
 	} {
 		got := s.send("GET", "/pedidos?"+query, "")
-		said := decoded[problem.Document](t, got)
-		if got.Code != 400 && got.Code != 422 || len(said.Errors) != 1 || said.Errors[0].Name != field {
+		document := decoded[problem.Document](t, got)
+		if got.Code != 400 && got.Code != 422 || len(document.Errors) != 1 || document.Errors[0].Name != field {
 			t.Errorf("?%s = %d %s", query, got.Code, got.Body)
 		}
 	}
-	for path, status := range map[string]int{"/pedidos/x": 400, "/pedidos/" + uuid.NewString(): 404, "/pedidos/00000000-0000-0000-0000-00000000000g": 400} {
+	for path, status := range map[string]int{
+		"/pedidos/x": 400, "/pedidos/" + uuid.NewString(): 404, "/pedidos/00000000-0000-0000-0000-00000000000g": 400,
+	} {
 		if got := s.send("GET", path, ""); got.Code != status {
 			t.Errorf("GET %s = %d %s", path, got.Code, got.Body)
 		}
@@ -755,7 +768,7 @@ func TestBadInputNamesTheFieldAndStoresNothing(t *testing.T) {
 }
 
 func TestMetricsCountStatesAndValue(t *testing.T) {
-	s := newService(t)
+	s := newInstance(t)
 	placedOrder(t, s.place(oneShoe, "k"), http.StatusCreated)
 	request := httptest.NewRequest("GET", "/metrics", nil)
 	recorder := httptest.NewRecorder()
@@ -771,39 +784,8 @@ func TestMetricsCountStatesAndValue(t *testing.T) {
 	}
 }
 
-func FuzzPlaceOrder(f *testing.F) {
-	f.Add(oneShoe)
-	f.Add(`{"lines":[{"sku":"SHOE-42","quantity":1e9}],"total":{"amount":-1,"currency":"BRL"},"card_token":""}`)
-	f.Fuzz(func(t *testing.T, body string) {
-		request := httptest.NewRequest("POST", "/", strings.NewReader(body))
-		request.Header.Set("Content-Type", "application/json")
-		var decoded pedidos.OrderRequest
-		err := api.Decode(request, &decoded)
-		if err == nil {
-			err = validate(&decoded)
-		}
-		if err == nil {
-			if decoded.Total.Amount < 1 || len(decoded.Lines) == 0 || len(decoded.Lines) > maxLines || decoded.CardToken == "" {
-				t.Errorf("accepted %s", body)
-			}
-		} else if known := new(problem.Error); !errors.As(err, &known) || known.Status() >= 500 {
-			t.Errorf("%q = %v", body, err)
-		}
-	})
-}
-
-func FuzzCursor(f *testing.F) {
-	f.Add(orderList.Cursor(1))
-	f.Add("MQ")
-	f.Fuzz(func(t *testing.T, cursor string) {
-		if asked, err := orderList.Request(nil, &cursor); err == nil && orderList.Cursor(asked.After) != cursor {
-			t.Errorf("%q is another way to write %d", cursor, asked.After)
-		}
-	})
-}
-
 func TestMigrationsKeepTheRules(t *testing.T) {
-	if err := postgres.Lint(migrations()); err != nil {
+	if err := postgres.Lint(migrations.Files); err != nil {
 		t.Error(err)
 	}
 }
@@ -820,7 +802,7 @@ func TestRunReportsEveryFaultAndDoesNotStart(t *testing.T) {
 		}
 	}
 	if strings.Contains(err.Error(), "hunter2") {
-		t.Errorf("a password is told: %v", err)
+		t.Errorf("the error shows a password: %v", err)
 	}
 }
 
@@ -832,12 +814,12 @@ func TestMigrateThenServe(t *testing.T) {
 		"ESTOQUE_URL": "http://127.0.0.1:1", "PAGAMENTOS_URL": "http://127.0.0.1:1",
 	}
 	getenv := func(name string) string { return env[name] }
-	// The same history as a database that has none of our tables yet.
+	// Empty the history, as in a database without our tables.
 	if _, err := migratedFrom(t, database.OwnerURL).Exec(t.Context(), "DELETE FROM goose_db_version WHERE version_id > 0"); err != nil {
 		t.Fatal(err)
 	}
 	env["DATABASE_URL"] = database.OwnerURL
-	for range 2 { // the second finds nothing to do
+	for range 2 { // the second has nothing to do
 		if err := run(t.Context(), []string{"migrate"}, getenv, io.Discard); err != nil {
 			t.Fatal(err)
 		}

@@ -1,7 +1,8 @@
 -- name: Place :one
--- Stores a new order with its first transition. No row: the key is taken.
+-- Stores a new order with its first transition. No row means that the key is known.
 WITH placed AS (
-    INSERT INTO pedidos (id, client_id, idempotency_key, request_hash, state, lines, total_amount, total_currency, card_token, attend_at)
+    INSERT INTO pedidos (id, client_id, idempotency_key, request_hash, state, lines,
+                         total_amount, total_currency, card_token, attend_at)
     VALUES (@id, @client_id, @idempotency_key, @request_hash, 'pending', @lines, @total_amount, @total_currency, @card_token,
             now() + @attend_after::interval)
     ON CONFLICT (client_id, idempotency_key) DO NOTHING
@@ -13,8 +14,8 @@ WITH placed AS (
 SELECT created_at FROM placed;
 
 -- name: Save :one
--- Stores what has become of an order. No row: somebody else has changed it since
--- it was read. An answer that is there already stays.
+-- Stores what has become of an order. No row means that it has changed since it was
+-- read. A stored answer stays.
 WITH saved AS (
     UPDATE pedidos SET
         state = @state, version = version + 1, failure_reason = sqlc.narg(failure_reason),
@@ -48,15 +49,16 @@ SELECT * FROM pedidos WHERE client_id = @client_id AND number < @before::bigint 
 SELECT * FROM pedido_transitions WHERE pedido_id = ANY(@ids::uuid[]) ORDER BY pedido_id, position;
 
 -- name: Answer :one
--- Stores what the client is told first, and gives it back, or what it was told
--- before.
-UPDATE pedidos SET answer_status = coalesce(answer_status, @answer_status::smallint), answer_body = coalesce(answer_body, @answer_body::jsonb)
+-- Stores the first answer to the client, unless there is one, and returns the stored
+-- answer.
+UPDATE pedidos SET answer_status = coalesce(answer_status, @answer_status::smallint),
+    answer_body = coalesce(answer_body, @answer_body::jsonb)
 WHERE id = @id
 RETURNING answer_status, answer_body;
 
 -- name: TakeOverdue :many
--- Takes orders that nobody looks after any more. Should somebody do after all, what
--- they have found out is not stored: the version is another.
+-- Takes orders whose lease is over. A process that still works on one of them can
+-- store nothing, since the version has changed.
 UPDATE pedidos SET attend_at = now() + @attend_after::interval, version = version + 1
 WHERE id IN (
     SELECT due.id FROM pedidos AS due WHERE due.attend_at < now()

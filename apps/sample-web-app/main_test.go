@@ -17,6 +17,7 @@ import (
 
 	"github.com/loja-veloz/platform/apps/internal/config"
 	"github.com/loja-veloz/platform/apps/internal/server"
+	"github.com/loja-veloz/platform/apps/internal/service"
 )
 
 // app is the whole service, as it serves, with what it traced.
@@ -32,11 +33,10 @@ func newApp(t testing.TB) app { return newAppAt(t, "") }
 func newAppAt(t testing.TB, url string) app {
 	t.Helper()
 	spans := tracetest.NewInMemoryExporter()
-	settings := settings{
-		server: server.Settings{Identity: config.Identity{Service: name, Version: "0123456789ab", Pod: "sample-web-app-1"}},
-		api:    url,
-	}
-	srv, err := newServer(settings, slog.New(slog.DiscardHandler), sdktrace.NewTracerProvider(sdktrace.WithSyncer(spans)))
+	frame := service.New(
+		server.Settings{Identity: config.Identity{Service: name, Version: "0123456789ab", Pod: "sample-web-app-1"}},
+		slog.New(slog.DiscardHandler), sdktrace.NewTracerProvider(sdktrace.WithSyncer(spans)))
+	srv, err := newServer(frame, settings{api: url})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -84,8 +84,9 @@ func TestEachVersionHasItsOwnColour(t *testing.T) {
 	colour := regexp.MustCompile(`hsl\(\d+ `)
 	seen := map[string]bool{}
 	for _, version := range []string{"3fa9c1d07b2e", "9b1deb4d3b7d"} {
-		settings := settings{server: server.Settings{Identity: config.Identity{Service: name, Version: version, Pod: "p"}}}
-		srv, err := newServer(settings, slog.New(slog.DiscardHandler), sdktrace.NewTracerProvider())
+		frame := service.New(server.Settings{Identity: config.Identity{Service: name, Version: version, Pod: "p"}},
+			slog.New(slog.DiscardHandler), sdktrace.NewTracerProvider())
+		srv, err := newServer(frame, settings{})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -1,3 +1,5 @@
+// Package database runs PostgreSQL in the cluster, and creates databases and roles on any
+// server. Package instance below it creates a server on RDS.
 package database
 
 import (
@@ -74,7 +76,7 @@ func NewServer(ctx *pulumi.Context, name string, spec *ServerSpec, opts ...pulum
 }
 
 // Port is where PostgreSQL listens.
-const Port int32 = port
+const Port int32 = 5432
 
 // ServerLabels select the server's pods.
 func ServerLabels() map[string]string { return map[string]string{"app.kubernetes.io/name": serverName} }

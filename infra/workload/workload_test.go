@@ -121,6 +121,7 @@ func TestRefusals(t *testing.T) {
 		"a short digest":         {func(a *Spec) { a.Image = "localhost:5000/web@sha256:abc" }, "Image is"},
 		"a log format":           {func(a *Spec) { a.LogFormat = "xml" }, `LogFormat is "xml"`},
 		"a reserved variable":    {func(a *Spec) { a.Env = map[string]string{"PORT": "1"} }, "Env sets PORT"},
+		"the protocol of traces": {func(a *Spec) { a.Env = map[string]string{"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"} }, "Env sets OTEL_EXPORTER_OTLP_PROTOCOL"},
 		"a bad variable":         {func(a *Spec) { a.Env = map[string]string{"A-B": "1"} }, `Env holds "A-B"`},
 		"an address in the open": {func(a *Spec) { a.Env = map[string]string{"DATABASE_URL": "x"} }, "Env sets DATABASE_URL, which is secret"},
 		"a secret of the platform": {func(a *Spec) { a.SecretEnv = map[string]SecretKey{"DATABASE_URL": {"a", "b"}} },

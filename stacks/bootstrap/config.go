@@ -24,15 +24,16 @@ const (
 	pipeline = "ci"
 )
 
-// config is what an account's stack can be told. Defaults are those of Pulumi.yaml.
+// config is the configuration of an account's stack. Deerrs are those of Pulumi.yaml.
 type config struct {
 	AccountID, Region string
 	Environments      []string
-	Repositories      []string
-	KeepImages        int
-	GitHub            github
-	// StateBucket is the name of the bucket for state; empty makes one of account
-	// and region, as S3's names are the world's.
+	// Repositories are the programs of the catalogue: each has one in ECR.
+	Repositories []string
+	KeepImages   int
+	GitHub       github
+	// StateBucket is the name of the bucket for state; empty derives one from
+	// account and region, as names in S3 are global.
 	StateBucket string
 	// StateVersionDays is how long, in days, an overwritten state can be restored.
 	StateVersionDays int
@@ -53,10 +54,9 @@ type github struct {
 	Branch string
 }
 
-func defaults() *config {
+func deerrs() *config {
 	return &config{
 		Environments:     []string{"dev", "prod"},
-		Repositories:     []string{"sample-web-app", "api-gateway", "pedidos", "pagamentos", "estoque", "audit", "database"},
 		KeepImages:       50,
 		GitHub:           github{Branch: "main"},
 		StateVersionDays: 90,
@@ -72,7 +72,6 @@ var (
 	accountForm     = regexp.MustCompile(`^[0-9]{12}$`)
 	regionForm      = regexp.MustCompile(`^[a-z]{2}(-[a-z]+)+-[1-9]$`)
 	environmentForm = regexp.MustCompile(`^[a-z][a-z0-9]{1,11}$`)
-	repositoryForm  = regexp.MustCompile(`^[a-z0-9]+([._-][a-z0-9]+)*$`)
 	bucketForm      = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{1,61}[a-z0-9]$`)
 	githubForm      = regexp.MustCompile(`^[A-Za-z0-9_.-]+$`)
 	branchForm      = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_./-]*$`)
@@ -80,16 +79,16 @@ var (
 	zoneForm        = regexp.MustCompile(`^Z[A-Z0-9]{1,31}$`)
 )
 
-// load reads Pulumi's configuration, full keys to values, and reports every fault
-// at once, a line each.
-func load(values map[string]string) (*config, error) {
-	c := defaults()
+// load reads Pulumi's configuration, full keys to values, for the programs of the
+// catalogue. It reports every error at once, a line each.
+func load(values map[string]string, programs []string) (*config, error) {
+	c := deerrs()
+	c.Repositories = programs
 	r := &reader{}
 	c.Region = values["aws:region"]
 	r.object(namespace+":", values, map[string]func(path, raw string){
 		"accountId":        r.text(&c.AccountID),
 		"environments":     r.texts(&c.Environments),
-		"repositories":     r.texts(&c.Repositories),
 		"keepImages":       r.number(&c.KeepImages),
 		"stateBucket":      r.text(&c.StateBucket),
 		"stateVersionDays": r.number(&c.StateVersionDays),
@@ -105,7 +104,7 @@ func load(values map[string]string) (*config, error) {
 		"pullThrough": func(path, raw string) {
 			var items []json.RawMessage
 			if json.Unmarshal([]byte(raw), &items) != nil {
-				r.fault("%s is %s: a list is expected", path, raw)
+				r.add("%s is %s: a list is expected", path, raw)
 				return
 			}
 			c.PullThrough = make([]registry.Upstream, len(items))
@@ -118,46 +117,42 @@ func load(values map[string]string) (*config, error) {
 		},
 	})
 	c.validate(r)
-	return c, errors.Join(r.faults...)
+	return c, errors.Join(r.errs...)
 }
 
 func (c *config) validate(r *reader) {
 	key := func(name string) string { return namespace + ":" + name }
 	form := func(name, value string, pattern *regexp.Regexp, want string) {
 		if !pattern.MatchString(value) {
-			r.fault("%s is %q: %s", name, value, want)
+			r.add("%s is %q: %s", name, value, want)
 		}
 	}
 	form("aws:region", c.Region, regionForm, "a region such as us-east-1 is expected")
 	form(key("accountId"), c.AccountID, accountForm, "an AWS account has 12 digits")
 	if c.AccountID == "000000000000" {
-		r.fault("%s is %s, which is no account", key("accountId"), c.AccountID)
+		r.add("%s is %s, which is not an account", key("accountId"), c.AccountID)
 	}
 	list := func(name string, values []string, pattern *regexp.Regexp, want string) {
 		for i, value := range values {
 			form(fmt.Sprintf("%s[%d]", key(name), i), value, pattern, want)
 			if slices.Contains(values[:i], value) {
-				r.fault("%s[%d] repeats %q", key(name), i, value)
+				r.add("%s[%d] repeats %q", key(name), i, value)
 			}
 		}
 	}
 	list("environments", c.Environments, environmentForm, "2 to 12 lower-case letters and digits are expected, a letter first")
-	list("repositories", c.Repositories, repositoryForm, "a service's name is expected")
 	list("hostedZones", c.HostedZones, zoneForm, "the id of a Route 53 hosted zone begins with Z")
 	if len(c.Environments) == 0 {
-		r.fault("%s is empty: no role would be made", key("environments"))
-	}
-	if len(c.Repositories) == 0 {
-		r.fault("%s is empty: nothing could be pushed", key("repositories"))
+		r.add("%s is empty: no role would be created", key("environments"))
 	}
 	for i, name := range c.Environments {
 		if name == pipeline {
-			r.fault("%s[%d] is %q, which CI's own roles are called", key("environments"), i, name)
+			r.add("%s[%d] is %q, which CI's own roles are called", key("environments"), i, name)
 		}
 		// IAM compares names by their beginning: the roles of dev could change dev2.
 		for _, other := range c.Environments {
 			if other != name && strings.HasPrefix(other, name) {
-				r.fault("%s: %q begins with %q: one's permissions would reach the other's resources", key("environments"), other, name)
+				r.add("%s: %q begins with %q: one's permissions would reach the other's resources", key("environments"), other, name)
 			}
 		}
 	}
@@ -176,28 +171,28 @@ func (c *config) validate(r *reader) {
 		form(key("accessLogBucket"), c.AccessLogBucket, bucketForm, "a bucket has 3 to 63 lower-case letters, digits and hyphens")
 	}
 	if c.AccessLogBucket != "" && c.AccessLogBucket == c.StateBucket {
-		r.fault("%s is the state bucket: its log would log itself", key("accessLogBucket"))
+		r.add("%s is the state bucket: its log would log itself", key("accessLogBucket"))
 	}
 	if c.StateVersionDays < 7 || c.StateVersionDays > 3650 {
-		r.fault("%s is %d: 7 to 3650 days are expected", key("stateVersionDays"), c.StateVersionDays)
+		r.add("%s is %d: 7 to 3650 days are expected", key("stateVersionDays"), c.StateVersionDays)
 	}
 	if slices.Contains(c.AllowReplace, "*") || slices.Contains(c.AllowReplace, "") {
-		r.fault("%s: name each resource that may be replaced or deleted", key("allowReplace"))
+		r.add("%s: name each resource that may be replaced or deleted", key("allowReplace"))
 	}
-	if len(r.faults) == 0 {
+	if len(r.errs) == 0 {
 		// What the registry's own rules refuse: too few images, upstreams that ECR
 		// does not know or wants credentials for.
 		if err := c.registry().Validate(); err != nil {
 			for line := range strings.SplitSeq(err.Error(), "\n") {
-				r.fault("%s: the registry's %s", namespace, line)
+				r.add("%s: the registry's %s", namespace, line)
 			}
 		}
 	}
-	slices.SortStableFunc(r.faults, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
+	slices.SortStableFunc(r.errs, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
 }
 
-// repository is the name in ECR of a service's repository.
-func repository(service string) string { return project + "/" + service }
+// repository is the name in ECR of a program's repository.
+func repository(program string) string { return project + "/" + program }
 
 // registry describes the account's registry.
 func (c *config) registry() *registry.Spec {
@@ -205,17 +200,17 @@ func (c *config) registry() *registry.Spec {
 		Name: project, Region: c.Region, AccountID: c.AccountID,
 		KeepImages: c.KeepImages, PullThrough: c.PullThrough, Protect: true,
 	}
-	for _, service := range c.Repositories {
-		spec.Repositories = append(spec.Repositories, repository(service))
+	for _, program := range c.Repositories {
+		spec.Repositories = append(spec.Repositories, repository(program))
 	}
 	return spec
 }
 
-// reader decodes and collects faults.
-type reader struct{ faults []error }
+// reader decodes and collects errors.
+type reader struct{ errs []error }
 
-func (r *reader) fault(format string, args ...any) {
-	r.faults = append(r.faults, fmt.Errorf(format, args...))
+func (r *reader) add(format string, args ...any) {
+	r.errs = append(r.errs, fmt.Errorf(format, args...))
 }
 
 // object hands the values whose keys begin with prefix to their fields.
@@ -227,7 +222,7 @@ func (r *reader) object(prefix string, values map[string]string, fields map[stri
 		}
 		read, known := fields[name]
 		if !known {
-			r.fault("%s is unknown; known are %s", key, strings.Join(slices.Sorted(maps.Keys(fields)), ", "))
+			r.add("%s is unknown; known are %s", key, strings.Join(slices.Sorted(maps.Keys(fields)), ", "))
 			continue
 		}
 		read(key, values[key])
@@ -238,7 +233,7 @@ func (r *reader) object(prefix string, values map[string]string, fields map[stri
 func (r *reader) nested(path, raw string, fields map[string]func(path, raw string)) {
 	var object map[string]json.RawMessage
 	if json.Unmarshal([]byte(raw), &object) != nil {
-		r.fault("%s is %s: an object is expected", path, raw)
+		r.add("%s is %s: an object is expected", path, raw)
 		return
 	}
 	values := map[string]string{}
@@ -261,7 +256,7 @@ func plain(value json.RawMessage) string {
 func (r *reader) text(into *string) func(path, raw string) {
 	return func(path, raw string) {
 		if strings.HasPrefix(raw, "{") || strings.HasPrefix(raw, "[") {
-			r.fault("%s is %s: a string is expected", path, raw)
+			r.add("%s is %s: a string is expected", path, raw)
 			return
 		}
 		*into = raw
@@ -272,7 +267,7 @@ func (r *reader) number(into *int) func(path, raw string) {
 	return func(path, raw string) {
 		number, err := strconv.ParseInt(raw, 10, 32)
 		if err != nil {
-			r.fault("%s is %q: a whole number is expected", path, raw)
+			r.add("%s is %q: a whole number is expected", path, raw)
 			return
 		}
 		*into = int(number)
@@ -283,7 +278,7 @@ func (r *reader) texts(into *[]string) func(path, raw string) {
 	return func(path, raw string) {
 		var list []string
 		if json.Unmarshal([]byte(raw), &list) != nil {
-			r.fault("%s is %s: a list of strings is expected; set one with pulumi config set --path '%s[0]' VALUE", path, raw, path)
+			r.add("%s is %s: a list of strings is expected; set one with pulumi config set --path '%s[0]' VALUE", path, raw, path)
 			return
 		}
 		*into = list

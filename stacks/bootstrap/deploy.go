@@ -31,17 +31,17 @@ func rules(c *config) policy.Options {
 	return o
 }
 
-// deploy turns configuration into resources and exports the stack's outputs, none
-// of them secret. Its error has a line per fault.
-func deploy(ctx *pulumi.Context, values map[string]string) error {
-	c, err := load(values)
+// deploy turns configuration into resources and exports the stack's outputs, none of them
+// secret. programs are those that have an image. Its error has a line for each.
+func deploy(ctx *pulumi.Context, values map[string]string, programs []string) error {
+	c, err := load(values, programs)
 	if err != nil {
 		return err
 	}
 	if err := policy.Enforce(ctx, rules(c)); err != nil {
 		return err
 	}
-	// AllowedAccountIds: with somebody else's credentials nothing is made.
+	// AllowedAccountIds: credentials of another account create nothing.
 	provider, err := aws.NewProvider(ctx, "aws", &aws.ProviderArgs{
 		Region:            pulumi.String(c.Region),
 		AllowedAccountIds: pulumi.StringArray{pulumi.String(c.AccountID)},
@@ -87,7 +87,7 @@ func deploy(ctx *pulumi.Context, values map[string]string) error {
 		"backendURL":      pulumi.String(s.BackendURL),
 		"secretsProvider": pulumi.String(secretsProvider(accountAlias, c.Region)),
 		"accountKeyARN":   k.Account,
-		// A service's image is below it: what REGISTRY= takes.
+		// A program's image is below it: what REGISTRY= takes.
 		"registry":          pulumi.String(fmt.Sprintf("%s.dkr.ecr.%s.amazonaws.com/%s", c.AccountID, c.Region, project)),
 		"repositoryURLs":    images.URLs, // by the repositories' names in ECR
 		"environments":      environments,

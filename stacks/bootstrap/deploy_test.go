@@ -23,7 +23,7 @@ import (
 func golden() bool { return flag.Lookup("update").Value.String() == "true" }
 
 func program(values map[string]string) pulumi.RunFunc {
-	return func(ctx *pulumi.Context) error { return deploy(ctx, values) }
+	return func(ctx *pulumi.Context) error { return deploy(ctx, values, programs) }
 }
 
 func deployed(t *testing.T, values map[string]string) *infratest.Recorder {
@@ -125,7 +125,10 @@ func compare(t *testing.T, file string, value any) {
 
 func TestWhoMayAssumeTheRoles(t *testing.T) {
 	documents := trusts(t, deployed(t, good()))
-	want := []string{"loja-veloz-ci-dev-preview", "loja-veloz-ci-dev-up", "loja-veloz-ci-prod-preview", "loja-veloz-ci-prod-up", "loja-veloz-ci-push", "loja-veloz-ecr-cache"}
+	want := []string{
+		"loja-veloz-ci-dev-preview", "loja-veloz-ci-dev-up", "loja-veloz-ci-prod-preview", "loja-veloz-ci-prod-up",
+		"loja-veloz-ci-push", "loja-veloz-ecr-cache",
+	}
 	if got := slices.Sorted(maps.Keys(documents)); !slices.Equal(got, want) {
 		t.Errorf("the roles are %v", got)
 	}
@@ -155,7 +158,7 @@ func TestPoliciesFitIAM(t *testing.T) {
 		"loja-veloz-bootstrap:environments": `["longestnames"]`,
 		"loja-veloz-bootstrap:hostedZones":  `["Z0123456789ABCDEFGHIJ","Z0123456789ABCDEFGHIK","Z0123456789ABCDEFGHIL"]`,
 		"aws:region":                        "ap-southeast-1",
-	}))
+	}), programs)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -190,14 +193,15 @@ func actions(d identity.PolicyDocument) []string {
 }
 
 func TestAPreviewChangesNothing(t *testing.T) {
-	c, err := load(good())
+	c, err := load(good(), programs)
 	if err != nil {
 		t.Fatal(err)
 	}
 	a := &access{config: c, accountKey: pulumi.String("arn:key")}
 	for _, action := range actions(a.readPolicy(pulumi.String("arn:key"), "prod")) {
 		_, verb, _ := strings.Cut(action, ":")
-		if action != "kms:Decrypt" && !strings.HasPrefix(verb, "Describe") && !strings.HasPrefix(verb, "List") && !strings.HasPrefix(verb, "Get") {
+		if action != "kms:Decrypt" && !strings.HasPrefix(verb, "Describe") && !strings.HasPrefix(verb, "List") &&
+			!strings.HasPrefix(verb, "Get") {
 			t.Errorf("a preview may %s", action)
 		}
 		if action == "secretsmanager:GetSecretValue" {
@@ -210,13 +214,15 @@ func TestAPreviewChangesNothing(t *testing.T) {
 func TestAnUpdateCannotWidenItself(t *testing.T) {
 	for _, s := range upOf(t, "dev").Statement {
 		for _, action := range s.Action {
-			bounded := slices.Equal(s.Condition["StringEquals"]["iam:PermissionsBoundary"], []string{"arn:aws:iam::111122223333:policy/loja-veloz-dev-boundary"})
+			bounded := slices.Equal(s.Condition["StringEquals"]["iam:PermissionsBoundary"],
+				[]string{"arn:aws:iam::111122223333:policy/loja-veloz-dev-boundary"})
 			switch action {
 			case "iam:CreateRole", "iam:PutRolePolicy", "iam:AttachRolePolicy", "iam:PutRolePermissionsBoundary":
 				if !bounded {
 					t.Errorf("%s is allowed without the boundary", action)
 				}
-			case "iam:DeleteRolePermissionsBoundary", "iam:CreatePolicyVersion", "iam:CreateUser", "iam:CreateAccessKey", "secretsmanager:GetSecretValue":
+			case "iam:DeleteRolePermissionsBoundary", "iam:CreatePolicyVersion", "iam:CreateUser", "iam:CreateAccessKey",
+				"secretsmanager:GetSecretValue":
 				t.Errorf("%s is allowed", action)
 			}
 			if strings.HasPrefix(action, "iam:") && !strings.HasPrefix(action, "iam:Get") && !strings.HasPrefix(action, "iam:List") {
@@ -252,7 +258,7 @@ func TestAnUpdateMakesGrantsOnItsOwnKeyWithoutCondition(t *testing.T) {
 // upOf is what an update may do besides reading.
 func upOf(t *testing.T, environment string) identity.PolicyDocument {
 	t.Helper()
-	c, err := load(good())
+	c, err := load(good(), programs)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -305,7 +311,8 @@ func TestAnUpdateLeavesOtherEnvironmentsNetworksAlone(t *testing.T) {
 					t.Errorf("%s: %s reaches what has an owner", s.Sid, action)
 				}
 			case action == "ec2:RunInstances":
-				if !equal(s, "StringEqualsIfExists", "aws:ResourceTag/Environment") || slices.Contains(types, "subnet") || slices.Contains(types, "launch-template") {
+				if !equal(s, "StringEqualsIfExists", "aws:ResourceTag/Environment") || slices.Contains(types, "subnet") ||
+					slices.Contains(types, "launch-template") {
 					t.Errorf("%s: machines start in others' subnets", s.Sid)
 				}
 			case !equal(s, "StringEquals", "aws:RequestTag/Environment") || !slices.Contains(types, made[action]):
@@ -342,10 +349,12 @@ func TestEveryEnvironmentHasItsOwnBoundary(t *testing.T) {
 	for environment, other := range map[string]string{"dev": "prod", "prod": "dev"} {
 		boundary := recorder.Named(t, "ci-"+environment+"-boundary")
 		text := boundary.Inputs["policy"].(string)
-		if boundary.Inputs["name"] != "loja-veloz-"+environment+"-boundary" || !strings.Contains(text, "secret:loja-veloz/"+environment+"/*") || strings.Contains(text, other) {
+		if boundary.Inputs["name"] != "loja-veloz-"+environment+"-boundary" ||
+			!strings.Contains(text, "secret:loja-veloz/"+environment+"/*") || strings.Contains(text, other) {
 			t.Errorf("the boundary of %s is %v: %s", environment, boundary.Inputs["name"], text)
 		}
-		if up := recorder.Named(t, "ci-"+environment+"-up-policy").Inputs["policy"].(string); strings.Contains(up, "-"+other+"-boundary") || !strings.Contains(up, ":policy/loja-veloz-"+environment+"-boundary") {
+		up := recorder.Named(t, "ci-"+environment+"-up-policy").Inputs["policy"].(string)
+		if strings.Contains(up, "-"+other+"-boundary") || !strings.Contains(up, ":policy/loja-veloz-"+environment+"-boundary") {
 			t.Errorf("roles of %s are made under another boundary: %s", environment, up)
 		}
 	}
@@ -372,16 +381,19 @@ func TestTheBucketIsClosed(t *testing.T) {
 	if name := recorder.Named(t, "state-bucket").Inputs["bucket"]; name != "loja-veloz-state-111122223333-us-east-1" {
 		t.Errorf("the bucket is called %v", name)
 	}
-	if text := recorder.Named(t, "state-policy").Inputs["policy"].(string); !strings.Contains(text, `"Bool":{"aws:SecureTransport":["false"]}`) || strings.Contains(text, `"Allow"`) {
+	text := recorder.Named(t, "state-policy").Inputs["policy"].(string)
+	if !strings.Contains(text, `"Bool":{"aws:SecureTransport":["false"]}`) || strings.Contains(text, `"Allow"`) {
 		t.Errorf("its policy is %s", text)
 	}
 }
 
-func TestEveryServiceHasARepository(t *testing.T) {
-	values := good()
-	values["loja-veloz-bootstrap:repositories"] = `["pedidos","frete"]`
+func TestEveryProgramHasARepository(t *testing.T) {
+	recorder, err := infratest.Run(false, func(ctx *pulumi.Context) error { return deploy(ctx, good(), []string{"pedidos", "frete"}) })
+	if err != nil {
+		t.Fatal(err)
+	}
 	var names []string
-	for _, r := range deployed(t, values).Resources() {
+	for _, r := range recorder.Resources() {
 		if r.Type == "aws:ecr/repository:Repository" {
 			names = append(names, r.Inputs["name"].(string))
 		}

@@ -11,6 +11,7 @@ import (
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 
 	"github.com/loja-veloz/platform/infra/policy"
+	"github.com/loja-veloz/platform/stacks/internal/repo"
 )
 
 func main() {
@@ -29,14 +30,18 @@ func run(rawConfig string) error {
 			return fmt.Errorf("decoding PULUMI_CONFIG: %w", err)
 		}
 	}
+	programs, err := repo.Catalogue()
+	if err != nil {
+		return err
+	}
 	var refused error
-	err := pulumi.RunErr(func(ctx *pulumi.Context) error {
-		refused = deploy(ctx, values)
+	err = pulumi.RunErr(func(ctx *pulumi.Context) error {
+		refused = deploy(ctx, values, programs.Images())
 		return refused
 	})
 	switch {
 	case refused != nil:
-		return refused // without what Pulumi wraps around it: a line per fault
+		return refused // without what Pulumi wraps around it: a line per error
 	case policy.Sentences(err) != "":
 		return fmt.Errorf("refused by policy:\n%s", policy.Sentences(err))
 	default:

@@ -72,7 +72,8 @@ func (a *access) readState(key pulumi.StringInput, environment string) []identit
 			stateARN(a.StateBucket, "/.pulumi/history/"+project+"/"+environment+"/*"),
 			stateARN(a.StateBucket, "/.pulumi/locks/organization/"+project+"/"+environment+"/*"),
 		)},
-		{Sid: "Decrypt", Effect: identity.Allow, Action: []string{"kms:Decrypt", "kms:DescribeKey"}, Resource: []pulumi.StringInput{a.accountKey, key}},
+		{Sid: "Decrypt", Effect: identity.Allow, Action: []string{"kms:Decrypt", "kms:DescribeKey"},
+			Resource: []pulumi.StringInput{a.accountKey, key}},
 	}
 }
 
@@ -87,9 +88,14 @@ func (a *access) describe(environment string) []identity.Statement {
 			"kms:DescribeKey", "kms:ListAliases", "logs:Describe*", "logs:ListTagsForResource", "rds:Describe*", "rds:ListTagsForResource",
 		}},
 		{Sid: "DescribeSecrets", Effect: identity.Allow, Action: []string{"secretsmanager:DescribeSecret", "secretsmanager:GetResourcePolicy"},
-			Resource: identity.ARNs(a.arn("secretsmanager", "secret:"+name+"*"), a.arn("secretsmanager", "secret:"+project+"/"+environment+"/*"), a.arn("secretsmanager", "secret:rds!*"))},
+			Resource: identity.ARNs(
+				a.arn("secretsmanager", "secret:"+name+"*"), a.arn("secretsmanager", "secret:"+project+"/"+environment+"/*"),
+				a.arn("secretsmanager", "secret:rds!*"))},
 		{Sid: "DescribeRoles", Effect: identity.Allow,
-			Action: []string{"iam:GetRole", "iam:GetRolePolicy", "iam:ListAttachedRolePolicies", "iam:ListInstanceProfilesForRole", "iam:ListRolePolicies", "iam:ListRoleTags"},
+			Action: []string{
+				"iam:GetRole", "iam:GetRolePolicy", "iam:ListAttachedRolePolicies", "iam:ListInstanceProfilesForRole",
+				"iam:ListRolePolicies", "iam:ListRoleTags",
+			},
 			Resource: identity.ARNs(
 				fmt.Sprintf("arn:aws:iam::%s:role/%s-*", a.AccountID, name),
 				fmt.Sprintf("arn:aws:iam::%s:role/%s-%s-%s-*", a.AccountID, project, pipeline, environment),
@@ -198,7 +204,8 @@ func (a *access) upPolicy(key pulumi.StringInput, environment string) identity.P
 			stateARN(a.StateBucket, "/.pulumi/backups/"+project+"/"+environment+"/*"),
 			stateARN(a.StateBucket, "/.pulumi/locks/organization/"+project+"/"+environment+"/*"),
 		)},
-		{Sid: "Encrypt", Effect: identity.Allow, Action: []string{"kms:Encrypt", "kms:GenerateDataKey"}, Resource: []pulumi.StringInput{a.accountKey, key}},
+		{Sid: "Encrypt", Effect: identity.Allow, Action: []string{"kms:Encrypt", "kms:GenerateDataKey"},
+			Resource: []pulumi.StringInput{a.accountKey, key}},
 		// RDS, EKS, EBS and ECR encrypt by grants. kms:GrantIsForAWSResource cannot
 		// narrow this: it is not supported for EKS's CreateCluster with encryptionConfig.
 		{Sid: "Grant", Effect: identity.Allow, Action: []string{"kms:CreateGrant"}, Resource: []pulumi.StringInput{key}},
@@ -209,7 +216,8 @@ func (a *access) upPolicy(key pulumi.StringInput, environment string) identity.P
 			"eks:DeleteNodegroup", "eks:DeletePodIdentityAssociation", "eks:DisassociateAccessPolicy", "eks:TagResource", "eks:UntagResource",
 			"eks:UpdateAccessEntry", "eks:UpdateAddon", "eks:UpdateClusterConfig", "eks:UpdateClusterVersion", "eks:UpdateNodegroupConfig",
 			"eks:UpdateNodegroupVersion", "eks:UpdatePodIdentityAssociation",
-		}, Resource: a.arns("eks", "cluster/"+name+"*", "nodegroup/"+name+"*/*/*", "addon/"+name+"*/*/*", "access-entry/"+name+"*/*", "podidentityassociation/"+name+"*/*")},
+		}, Resource: a.arns("eks", "cluster/"+name+"*", "nodegroup/"+name+"*/*/*", "addon/"+name+"*/*/*",
+			"access-entry/"+name+"*/*", "podidentityassociation/"+name+"*/*")},
 		{Sid: "Database", Effect: identity.Allow, Action: []string{
 			"rds:AddTagsToResource", "rds:CreateDBInstance", "rds:CreateDBParameterGroup", "rds:CreateDBSnapshot", "rds:CreateDBSubnetGroup",
 			"rds:DeleteDBInstance", "rds:DeleteDBParameterGroup", "rds:DeleteDBSubnetGroup", "rds:ModifyDBInstance", "rds:ModifyDBParameterGroup",
@@ -257,7 +265,8 @@ func (a *access) upPolicy(key pulumi.StringInput, environment string) identity.P
 		{Sid: "ServiceLinkedRoles", Effect: identity.Allow, Action: []string{"iam:CreateServiceLinkedRole"},
 			Resource: identity.ARNs(fmt.Sprintf("arn:aws:iam::%s:role/aws-service-role/*", a.AccountID)),
 			Condition: identity.Condition{"StringEquals": {"iam:AWSServiceName": {
-				"autoscaling.amazonaws.com", "eks-nodegroup.amazonaws.com", "eks.amazonaws.com", "elasticloadbalancing.amazonaws.com", "rds.amazonaws.com",
+				"autoscaling.amazonaws.com", "eks-nodegroup.amazonaws.com", "eks.amazonaws.com",
+				"elasticloadbalancing.amazonaws.com", "rds.amazonaws.com",
 			}}}},
 	}
 	if len(a.HostedZones) > 0 {
@@ -268,7 +277,8 @@ func (a *access) upPolicy(key pulumi.StringInput, environment string) identity.P
 		statements = append(statements,
 			identity.Statement{Sid: "Records", Effect: identity.Allow, Resource: identity.ARNs(zones...),
 				Action: []string{"route53:ChangeResourceRecordSets", "route53:GetHostedZone", "route53:ListResourceRecordSets"}},
-			identity.Statement{Sid: "RecordChanges", Effect: identity.Allow, Resource: identity.ARNs("arn:aws:route53:::change/*"), Action: []string{"route53:GetChange"}},
+			identity.Statement{Sid: "RecordChanges", Effect: identity.Allow, Resource: identity.ARNs("arn:aws:route53:::change/*"),
+				Action: []string{"route53:GetChange"}},
 		)
 	}
 	return identity.PolicyDocument{Statement: statements}
@@ -351,7 +361,8 @@ func newCIRoles(ctx *pulumi.Context, name string, c *config, k *keys, opts ...pu
 		if err != nil {
 			return nil, err
 		}
-		preview, err := role(environment+"-preview", "GitHub previews "+environment, ":environment:preview-"+environment, identity.PolicyDocument{})
+		preview, err := role(environment+"-preview", "GitHub previews "+environment, ":environment:preview-"+environment,
+			identity.PolicyDocument{})
 		if err != nil {
 			return nil, err
 		}

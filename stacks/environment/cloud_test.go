@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"os"
-	"slices"
 	"strings"
 	"testing"
 
@@ -14,13 +13,11 @@ import (
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 	"sigs.k8s.io/yaml"
 
-	"github.com/loja-veloz/platform/infra/cluster"
 	"github.com/loja-veloz/platform/infra/infratest"
-	"github.com/loja-veloz/platform/infra/kube"
 	"github.com/loja-veloz/platform/infra/policy"
 	"github.com/loja-veloz/platform/infra/policy/policytest"
-	"github.com/loja-veloz/platform/infra/workload"
-	"github.com/loja-veloz/platform/stacks/environment/internal/config"
+	"github.com/loja-veloz/platform/stacks/environment/internal/aws"
+	"github.com/loja-veloz/platform/stacks/environment/internal/program"
 )
 
 var clouds = []string{"dev", "prod"}
@@ -123,7 +120,7 @@ func inCloud(t *testing.T, name string, values map[string]string) (*infratest.Re
 			return err
 		}
 		infratest.Registered(&made)
-		_, err := deployTo(ctx, context.Background(), name, values)
+		_, err := program.Deploy(ctx, context.Background(), name, values, shop, aws.New)
 		return err
 	})
 	return recorder, err
@@ -139,15 +136,11 @@ func TestPlansOfTheCloud(t *testing.T) {
 		recorder.WellFormed(t)
 		recorder.GoldenPlan(t, "plan-"+name)
 
-		cfg, err := config.Load(stackFile(t, name), sizes(services))
+		_, _, target, err := program.Load(name, stackFile(t, name), shop, aws.New)
 		if err != nil {
 			t.Fatal(err)
 		}
-		p, err := newPlan(name, cfg, services)
-		if err != nil {
-			t.Fatal(err)
-		}
-		rules := p.rules(cfg)
+		rules := target.Policy()
 		if err := policy.Audit(&rules, policytest.Recorded(recorder)); err != nil {
 			t.Errorf("%s breaks rules:\n%v", name, err)
 		}
@@ -176,18 +169,19 @@ func TestFaultsOfTheCloudAreReportedAtOnce(t *testing.T) {
 			"cidr":"10.0.0.0/24","zones":["us-east-1a","eu-west-1b"],"logDays":13}`,
 		"loja-veloz:datadog":  `{"install":true}`,
 		"loja-veloz:cluster":  `{"version":"1.12","publicAccessCIDRs":["0.0.0.0/0"],"minNodes":5,"maxNodes":2}`,
-		"loja-veloz:database": `{"engineVersion":"9","instanceClass":"big"}`,
-		"loja-veloz:gateway":  `{"kind":"kong","class":"kong","host":"shop","zoneID":"Z1","replicas":0}`,
+		"loja-veloz:database": `{"engineVersion":"9","instanceClass":"big","multiAZ":true}`,
+		"loja-veloz:gateway":  `{"class":"kong","host":"shop","zoneID":"Z1","replicas":0}`,
 	})
 	recorder, err := inCloud(t, "prod", values)
 	if err == nil {
 		t.Fatal("deployed")
 	}
 	for _, want := range []string{
-		"loja-veloz:datadog.secretName is missing", `network: AccountID is "12"`, "network: CIDR", `network: Zones[1] is "eu-west-1b"`, "network: FlowLogDays is 13",
+		"loja-veloz:datadog.secretName is missing", `network: AccountID is "12"`, "network: CIDR",
+		`network: Zones[1] is "eu-west-1b"`, "network: FlowLogDays is 13",
 		`cluster: Version is "1.12"`, "cluster: PublicAccessCIDRs[0] is 0.0.0.0/0", "cluster: Nodes.",
 		"database: EngineVersion", "database: InstanceClass", `gateway: Host is "shop"`, "gateway: Replicas is 0",
-		"cloud.protected is false: prod's data has to outlive mistakes",
+		"cloud.protected is false: with database.multiAZ the data has to outlive mistakes",
 	} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("not reported: %s\nin:\n%v", want, err)
@@ -233,7 +227,8 @@ func TestOrderInTheCloud(t *testing.T) {
 		}
 	}
 	if secrets != 6 {
-		t.Errorf("%d secrets are brought into the cluster, want the database's, Stripe's, the API keys, Argo CD's, and Datadog's twice", secrets)
+		t.Errorf("%d secrets are brought into the cluster, want the database's, Stripe's, the API keys, Argo CD's, and Datadog's twice",
+			secrets)
 	}
 }
 
@@ -253,60 +248,22 @@ func TestBootstrapHasToKnowTheEnvironment(t *testing.T) {
 	}
 }
 
-// TestNodesHoldWhatRuns: the fewest nodes of an environment hold every pod that
-// it starts with, by their requests, and the most hold every service at its
-// autoscaler's limit.
+// TestNodesHoldWhatRuns: the fewest nodes of an environment hold every pod that it starts
+// with, and the most hold every service at its autoscaler's limit, or the plan is refused.
 func TestNodesHoldWhatRuns(t *testing.T) {
 	for _, name := range clouds {
-		cfg, err := config.Load(stackFile(t, name), sizes(services))
-		if err != nil {
-			t.Fatal(err)
+		if _, _, _, err := program.Load(name, stackFile(t, name), shop, aws.New); err != nil {
+			t.Errorf("%s is refused: %v", name, err)
 		}
-		p, err := newPlan(name, cfg, services)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, c := range []struct {
-			what     string
-			replicas func(config.Service) int32
-			nodes    int32
-		}{
-			{"minNodes", func(s config.Service) int32 { return s.MinReplicas }, cfg.Cluster.MinNodes},
-			{"maxNodes", func(s config.Service) int32 { return s.MaxReplicas }, cfg.Cluster.MaxNodes},
-		} {
-			pods := controllers(p.cloud)
-			for service, size := range cfg.Services {
-				count := c.replicas(size) + 1 // and a canary's
-				if slices.ContainsFunc(p.cronJobs, func(job *workload.CronJobSpec) bool { return job.Name == service }) {
-					count = 1 // one run at a time
-				}
-				pods.Requests = append(pods.Requests, cluster.Pod{Name: service, Count: count, MilliCPU: size.MilliCPU, MemoryMiB: size.MemoryMiB})
-			}
-			needed, err := p.cloud.cluster.Nodes.Fits(pods)
-			if err != nil {
-				t.Errorf("%s: %v", name, err)
-			}
-			if needed > c.nodes {
-				t.Errorf("%s: %s is %d, the pods need %d", name, c.what, c.nodes, needed)
+		values := stackFile(t, name)
+		values["loja-veloz:cluster"] = strings.NewReplacer(
+			`"minNodes":3`, `"minNodes":1`, `"maxNodes":6`, `"maxNodes":2`, `"maxNodes":12`, `"maxNodes":2`,
+		).Replace(values["loja-veloz:cluster"])
+		_, _, _, err := program.Load(name, values, shop, aws.New)
+		for _, want := range []string{"cluster.minNodes is 1, and ", "cluster.maxNodes is 2, and ", " pods request ", "a t3.medium offers "} {
+			if err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("%s with too few nodes: not reported: %s\nin:\n%v", name, want, err)
 			}
 		}
 	}
-}
-
-// controllers are the pods beside the services', by the requests in the values of
-// their charts.
-func controllers(c *cloud) cluster.Pods {
-	pods := cluster.Pods{Daemons: cluster.SystemDaemons(), Requests: cluster.SystemPods()}
-	sized := []interface{ Pods() []kube.PodSize }{c.loadBalancer, c.autoscaler, c.secrets, c.public, c.internal, c.rollouts, c.metricsServer, c.argoCD, c.imageUpdater, c.datadog}
-	for _, component := range sized {
-		for _, p := range component.Pods() {
-			pod := cluster.Pod{Name: p.Name, Count: p.Count, MilliCPU: int32(p.MilliCPU), MemoryMiB: int32(p.MemoryMiB)}
-			if p.Daemon {
-				pods.Daemons = append(pods.Daemons, pod)
-			} else {
-				pods.Requests = append(pods.Requests, pod)
-			}
-		}
-	}
-	return pods
 }

@@ -10,6 +10,8 @@ import (
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 
 	"github.com/loja-veloz/platform/infra/infratest"
+	"github.com/loja-veloz/platform/stacks/environment/internal/local"
+	"github.com/loja-veloz/platform/stacks/environment/internal/program"
 )
 
 // registered runs the program against mocks, without a cluster.
@@ -18,7 +20,7 @@ func registered(t *testing.T, preview bool, values map[string]string) (*infrates
 	t.Setenv("KUBECONFIG", filepath.Join(t.TempDir(), "none"))
 	outputs := make(chan map[string]any, 1)
 	recorder, err := infratest.Run(preview, func(ctx *pulumi.Context) error {
-		exports, err := deploy(ctx, context.Background(), values)
+		exports, err := program.Deploy(ctx, context.Background(), "local", values, shop, local.New)
 		if err != nil {
 			return err
 		}
@@ -41,10 +43,7 @@ func TestDeployRegistersAWellFormedTree(t *testing.T) {
 	}
 	recorder.WellFormed(t)
 
-	stages, err := planOf(t, nil).stages()
-	if err != nil {
-		t.Fatal(err)
-	}
+	stages := objectsOf(t, nil)
 	objects := 0
 	for _, r := range recorder.Resources() {
 		if !strings.HasPrefix(r.Type, "kubernetes:") {
@@ -147,7 +146,9 @@ func TestDeployRefusesAllFaultsAtOnceAndRegistersNothing(t *testing.T) {
 	if err == nil {
 		t.Fatal("deployed")
 	}
-	for _, want := range []string{"imagess is unknown", `waitForRollout is "perhaps"`, "images.sample-web-app is missing", "images.database is missing", "NodePort is 1"} {
+	for _, want := range []string{
+		"imagess is unknown", `waitForRollout is "perhaps"`, "images.sample-web-app is missing", "images.database is missing", "NodePort is 1",
+	} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("not reported: %s\nin:\n%v", want, err)
 		}
@@ -163,7 +164,7 @@ func TestAnUpdateFailsWithTheRolloutItWaitsFor(t *testing.T) {
 	stop()
 	t.Setenv("KUBECONFIG", filepath.Join(t.TempDir(), "none"))
 	_, err := infratest.Run(false, func(ctx *pulumi.Context) error {
-		_, err := deploy(ctx, interrupt, valid(nil))
+		_, err := program.Deploy(ctx, interrupt, "local", valid(nil), shop, local.New)
 		return err
 	})
 	if err == nil || !strings.Contains(err.Error(), "interrupted") {
@@ -173,7 +174,7 @@ func TestAnUpdateFailsWithTheRolloutItWaitsFor(t *testing.T) {
 
 // TestNoPasswordPassesThroughPulumi: the program makes no Secret and reads none.
 func TestNoPasswordPassesThroughPulumi(t *testing.T) {
-	local, _, err := registered(t, true, valid(nil))
+	here, _, err := registered(t, true, valid(nil))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -181,7 +182,7 @@ func TestNoPasswordPassesThroughPulumi(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, recorder := range []*infratest.Recorder{local, prod} {
+	for _, recorder := range []*infratest.Recorder{here, prod} {
 		for _, r := range recorder.Resources() {
 			if r.Type == "kubernetes:core/v1:Secret" || strings.HasPrefix(r.Type, "random:") {
 				t.Errorf("%s would be in the state", r.URN)

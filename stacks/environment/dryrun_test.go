@@ -42,16 +42,12 @@ func TestStrictDryRun(t *testing.T) {
 	if bin == "" {
 		t.Skip("LOJA_KUBE_BIN is not set: run make test, which builds kube-apiserver and etcd and sets it")
 	}
-	p := planOf(t, map[string]string{
+	stages := objectsOf(t, map[string]string{
 		"loja-veloz:telemetry": `{"otlpEndpoint": "http://otel-collector.observability:4317"}`,
 		"loja-veloz:gateway":   `{"replicas": 2}`,
 		"loja-veloz:database":  `{"localPath": "/var/lib/loja-veloz/postgres"}`,
 		"loja-veloz:services":  `{"sample-web-app": {"env": {"GREETING": "hello"}}}`,
 	})
-	stages, err := p.stages()
-	if err != nil {
-		t.Fatal(err)
-	}
 	server := startAPIServer(t, bin)
 
 	// What others need is really created: the definitions, and the namespaces.
@@ -246,7 +242,8 @@ func startAPIServer(t *testing.T, bin string) *apiServer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	keyFile := write(t, dir, "service-accounts.key", pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(key)}))
+	encoded := pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(key)})
+	keyFile := write(t, dir, "service-accounts.key", encoded)
 	tokens := write(t, dir, "tokens.csv", []byte(token+",dry-run,dry-run,system:masters\n"))
 	_, portNumber, _ := net.SplitHostPort(port)
 	certificates := filepath.Join(dir, "certificates")
@@ -257,7 +254,9 @@ func startAPIServer(t *testing.T, bin string) *apiServer {
 		// Nobody makes the ServiceAccounts that a dry run only pretends to create.
 		"--disable-admission-plugins=ServiceAccount")
 
-	server := &apiServer{url: "https://" + port, certificate: filepath.Join(certificates, "apiserver.crt"), resources: map[string]apiResource{}}
+	server := &apiServer{
+		url: "https://" + port, certificate: filepath.Join(certificates, "apiserver.crt"), resources: map[string]apiResource{},
+	}
 	waitFor(t, "kube-apiserver to be ready", func() error {
 		certificate, err := os.ReadFile(server.certificate)
 		if err != nil {

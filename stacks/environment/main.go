@@ -1,64 +1,28 @@
-// Command environment is the Pulumi program of one environment: configuration
-// in, components composed, outputs out.
+// Command environment is the Pulumi program of one environment: configuration in,
+// components composed, outputs out. It deploys to a cluster that exists. Where the
+// configuration names AWS it becomes command aws, so that only who deploys there compiles
+// the SDK of AWS.
 package main
 
 import (
-	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
-	"os/signal"
-	"syscall"
 
-	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
-
-	"github.com/loja-veloz/platform/infra/policy"
-	"github.com/loja-veloz/platform/infra/workload"
+	"github.com/loja-veloz/platform/stacks/environment/internal/config"
+	"github.com/loja-veloz/platform/stacks/environment/internal/local"
+	"github.com/loja-veloz/platform/stacks/environment/internal/program"
 )
 
 //go:generate go run ./internal/parameters ../../docs/parameters.md
 
 func main() {
-	if err := run(os.Getenv("PULUMI_CONFIG")); err != nil {
+	values, err := program.Values()
+	if err == nil && config.Provider(values) == "aws" {
+		err = becomeAWS()
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-}
-
-// run deploys with the configuration that Pulumi's language host hands over: a
-// JSON object of full keys and values.
-func run(rawConfig string) error {
-	values := map[string]string{}
-	if rawConfig != "" {
-		if err := json.Unmarshal([]byte(rawConfig), &values); err != nil {
-			return fmt.Errorf("decoding PULUMI_CONFIG: %w", err)
-		}
-	}
-	// The first Ctrl-C ends the wait for Rollouts with a sentence; a second one
-	// ends the program as usual.
-	interrupt, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	context.AfterFunc(interrupt, stop)
-
-	var refused error
-	err := pulumi.RunErr(func(ctx *pulumi.Context) error {
-		var outputs pulumi.Map
-		outputs, refused = deploy(ctx, interrupt, values)
-		for name, output := range outputs {
-			policy.Export(ctx, name, output)
-		}
-		return refused
-	})
-	var failed *workload.RolloutError
-	switch {
-	case refused != nil:
-		return refused // without what Pulumi wraps around it: a line per fault
-	case errors.As(err, &failed):
-		return failed
-	case policy.Sentences(err) != "":
-		return fmt.Errorf("refused by policy:\n%s", policy.Sentences(err))
-	default:
-		return err
-	}
+	program.Main(local.New)
 }

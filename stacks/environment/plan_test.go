@@ -5,20 +5,25 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 
-	"github.com/loja-veloz/platform/infra/database"
+	"github.com/loja-veloz/platform/apps/catalogue"
 	"github.com/loja-veloz/platform/infra/infratest"
-	"github.com/loja-veloz/platform/stacks/environment/internal/config"
+	"github.com/loja-veloz/platform/infra/kube"
+	"github.com/loja-veloz/platform/infra/workload"
+	"github.com/loja-veloz/platform/stacks/environment/internal/aws"
+	"github.com/loja-veloz/platform/stacks/environment/internal/local"
+	"github.com/loja-veloz/platform/stacks/environment/internal/plan"
+	"github.com/loja-veloz/platform/stacks/environment/internal/program"
+	"github.com/loja-veloz/platform/stacks/internal/repo"
 )
 
 const image = "localhost:5000/sample-web-app@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
 
 // valid is the smallest configuration that deploys, with more laid over it.
 func valid(more map[string]string) map[string]string {
-	b, err := json.Marshal(imagesOf(services))
+	b, err := json.Marshal(imagesOf(shop))
 	if err != nil {
 		panic(err) // a map of strings always encodes
 	}
@@ -27,50 +32,90 @@ func valid(more map[string]string) map[string]string {
 	return values
 }
 
-// imagesOf has an image for each service, those that make new-service adds too.
-func imagesOf(services []service) map[string]string {
-	all := map[string]string{}
-	for _, s := range services {
-		all[s.name] = strings.Replace(image, "sample-web-app", s.name, 1)
+// shop is the catalogue of this repository.
+var shop = func() *catalogue.Catalogue {
+	c, err := repo.Catalogue()
+	if err != nil {
+		panic(err)
 	}
-	all[config.DatabaseImage] = strings.Replace(image, "sample-web-app", config.DatabaseImage, 1)
+	return c
+}()
+
+// imagesOf has an image for each program.
+func imagesOf(programs *catalogue.Catalogue) map[string]string {
+	all := map[string]string{}
+	for _, name := range programs.Images() {
+		all[name] = strings.Replace(image, "sample-web-app", name, 1)
+	}
 	return all
 }
 
-// planOf plans the environment with the smallest configuration and more.
-func planOf(t *testing.T, more map[string]string) *plan {
+// planned plans an environment.
+func planned(t *testing.T, name string, values map[string]string, programs *catalogue.Catalogue,
+	target program.NewTarget) (*plan.Plan, program.Target) {
 	t.Helper()
-	cfg, err := config.Load(valid(more), sizes(services))
+	_, p, at, err := program.Load(name, values, programs, target)
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := newPlan("local", cfg, services)
-	if err != nil {
-		t.Fatal(err)
-	}
+	return p, at
+}
+
+// planOf plans the local environment with the smallest configuration and more.
+func planOf(t *testing.T, more map[string]string) *plan.Plan {
+	t.Helper()
+	p, _ := planned(t, "local", valid(more), shop, local.New)
 	return p
 }
 
-func TestObjectsOfTheLocalEnvironment(t *testing.T) {
-	stages, err := planOf(t, nil).stages()
+// objectsOf are the objects of the local environment with the smallest configuration and
+// more.
+func objectsOf(t *testing.T, more map[string]string) kube.Stages {
+	t.Helper()
+	return objects(t, valid(more), shop)
+}
+
+func objects(t *testing.T, values map[string]string, programs *catalogue.Catalogue) kube.Stages {
+	t.Helper()
+	p, target := planned(t, "local", values, programs, local.New)
+	all := workload.NamespaceStages(plan.ShopNamespace)
+	if p.Roles != nil {
+		all = append(all, workload.NamespaceStages(plan.DatabaseNamespace)...)
+	}
+	installed, err := target.(*local.Target).Stages(p)
 	if err != nil {
 		t.Fatal(err)
 	}
-	infratest.Golden(t, "local", stages.All())
+	all = append(all, installed...)
+	for _, w := range p.Workloads {
+		stages, err := w.Stages()
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, stages...)
+	}
+	for _, job := range p.CronJobs {
+		stages, err := job.Stages()
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, stages...)
+	}
+	return all
+}
+
+func TestObjectsOfTheLocalEnvironment(t *testing.T) {
+	infratest.Golden(t, "local", objectsOf(t, nil).All())
 }
 
 func TestPlanReportsTheFaultsOfEveryComponent(t *testing.T) {
-	cfg, err := config.Load(valid(map[string]string{
+	_, _, _, err := program.Load("local", valid(map[string]string{
 		"loja-veloz:gateway":   `{"nodePort": 80, "replicas": 0}`,
 		"loja-veloz:database":  `{"localPath": "data", "localGiB": 0}`,
 		"loja-veloz:canary":    `{"weights": [50, 20, 120]}`,
 		"loja-veloz:services":  `{"sample-web-app": {"minReplicas": 9}}`,
 		"loja-veloz:telemetry": `{"otlpEndpoint": "collector"}`,
-	}), sizes(services))
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, err = newPlan("local", cfg, services)
+	}), shop, local.New)
 	if err == nil {
 		t.Fatal("the plan is taken")
 	}
@@ -86,15 +131,11 @@ func TestPlanReportsTheFaultsOfEveryComponent(t *testing.T) {
 }
 
 func TestWhatIsNotInstalledIsLeftOut(t *testing.T) {
-	p := planOf(t, map[string]string{
+	stages := objectsOf(t, map[string]string{
 		"loja-veloz:metricsServer": `{"install": false}`,
 		"loja-veloz:delivery":      `{"installRollouts": false}`,
 		"loja-veloz:gateway":       `{"installDefinitions": false}`,
 	})
-	stages, err := p.stages()
-	if err != nil {
-		t.Fatal(err)
-	}
 	for _, m := range stages.All() {
 		name := m.Object.GetName()
 		if name == "metrics-server" || name == "argo-rollouts" || strings.HasPrefix(m.Name, "crd-") {
@@ -107,16 +148,18 @@ func TestWhatIsNotInstalledIsLeftOut(t *testing.T) {
 // service sees: nothing of metrics, readiness or administration is on it.
 func TestEveryPublicPath(t *testing.T) {
 	var got []string
-	for _, s := range services {
-		for _, path := range s.public {
-			got = append(got, strings.TrimSpace(fmt.Sprintf("%s %s %s %s", s.name, path.Match, path.Value, path.Strip)))
+	for _, w := range planOf(t, nil).Workloads {
+		for _, path := range w.Public {
+			got = append(got, strings.TrimSpace(fmt.Sprintf("%s %s %s %s", w.Service, path.Match, path.Value, path.Strip)))
 		}
 	}
 	want := []string{
-		"sample-web-app Exact /", "sample-web-app Prefix /echo", "sample-web-app Prefix /static", "sample-web-app Prefix /checkout", "sample-web-app Prefix /orders",
-		"api-gateway Exact /health", "api-gateway Prefix /api/pedidos /api", "api-gateway Prefix /api/pagamentos /api", "api-gateway Prefix /api/estoque /api",
+		"api-gateway Exact /health", "api-gateway Prefix /api/pedidos /api", "api-gateway Prefix /api/pagamentos /api",
+		"api-gateway Prefix /api/estoque /api", "api-gateway Prefix /api/docs /api",
+		"sample-web-app Exact /", "sample-web-app Prefix /echo", "sample-web-app Prefix /static", "sample-web-app Prefix /checkout",
+		"sample-web-app Prefix /orders",
 	}
-	if !slices.Equal(got[:min(len(want), len(got))], want) {
+	if !slices.Equal(got, want) {
 		t.Errorf("public are\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
 }
@@ -124,16 +167,9 @@ func TestEveryPublicPath(t *testing.T) {
 // TestNothingIsDirect: every call between services goes through the internal
 // gateway, in every environment.
 func TestNothingIsDirect(t *testing.T) {
-	for name, values := range map[string]map[string]string{"local": valid(nil), "dev": stackFile(t, "dev"), "prod": stackFile(t, "prod")} {
-		cfg, err := config.Load(values, sizes(services))
-		if err != nil {
-			t.Fatal(err)
-		}
-		p, err := newPlan(name, cfg, services)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, w := range p.workloads {
+	for name, c := range environments(t) {
+		p, _ := planned(t, name, c.values, shop, c.target)
+		for _, w := range p.Workloads {
 			for _, call := range w.Calls {
 				if call.Via == nil || !strings.HasSuffix(call.Via.Pods().Namespace, "-internal") {
 					t.Errorf("%s: %s calls %s past the internal gateway", name, w.Service, call.Service)
@@ -148,41 +184,43 @@ func TestNothingIsDirect(t *testing.T) {
 	}
 }
 
+// environments are all of this repository.
+func environments(t *testing.T) map[string]environment {
+	t.Helper()
+	return map[string]environment{
+		"local": {valid(nil), local.New}, "dev": {stackFile(t, "dev"), aws.New}, "prod": {stackFile(t, "prod"), aws.New},
+	}
+}
+
+type environment struct {
+	values map[string]string
+	target program.NewTarget
+}
+
 // TestConnectionsSuffice: at every autoscaler's limit, with a canary's pod of each
-// service, the pools and the audit fit into the server's connections.
+// service, the pools and the audit fit into the server's connections, or the plan is
+// refused with the sum.
 func TestConnectionsSuffice(t *testing.T) {
-	// RDS: memory / 9531392, of which some is the system's.
-	most := map[string]int{"local": database.MaxConnections, "dev": 100, "prod": 400}
-	for name, values := range map[string]map[string]string{"local": valid(nil), "dev": stackFile(t, "dev"), "prod": stackFile(t, "prod")} {
-		cfg, err := config.Load(values, sizes(services))
-		if err != nil {
-			t.Fatal(err)
-		}
-		needed := 5 // setup, a migration, a person
-		for _, s := range services {
-			const looks, runs = 2, 2 // of the audit; a person may start one more
-			needed += looks * runs * len(s.reads)
-			if !s.database {
-				continue
+	accepted := map[string]string{
+		"local": "PostgreSQL in the cluster accepts 250", "dev": "a db.t4g.micro accepts 101", "prod": "a db.t4g.medium accepts 405",
+	}
+	for name, c := range environments(t) {
+		planned(t, name, c.values, shop, c.target)
+		c.values["loja-veloz:services"] = `{"pedidos": {"env": {"DATABASE_MAX_CONNECTIONS": "60"}}}`
+		_, _, _, err := program.Load(name, c.values, shop, c.target)
+		for _, want := range []string{"9 pods of pedidos with 60 each", "7 pods of estoque with 8 each", "3 migrations",
+			"2 runs of audit with 2 in each of 3 databases", accepted[name]} {
+			if err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("%s with larger pools: not reported: %s\nin:\n%v", name, want, err)
 			}
-			pool := 8
-			if value := cfg.Services[s.name].Env["DATABASE_MAX_CONNECTIONS"]; value != "" {
-				if pool, err = strconv.Atoi(value); err != nil {
-					t.Fatal(err)
-				}
-			}
-			needed += int(cfg.Services[s.name].MaxReplicas+1) * pool
-		}
-		if needed > most[name] {
-			t.Errorf("%s: %d connections may be opened, the server takes %d", name, needed, most[name])
 		}
 	}
 }
 
 func TestShopOfEachEnvironment(t *testing.T) {
-	secret := func(t *testing.T, p *plan, service, variable string) string {
+	secret := func(t *testing.T, p *plan.Plan, service, variable string) string {
 		t.Helper()
-		for _, w := range p.workloads {
+		for _, w := range p.Workloads {
 			if w.Service == service {
 				return w.SecretEnv[variable].Secret
 			}
@@ -190,39 +228,33 @@ func TestShopOfEachEnvironment(t *testing.T) {
 		t.Fatalf("there is no %s", service)
 		return ""
 	}
-	env := func(p *plan, service string) map[string]string {
-		for _, w := range p.workloads {
+	env := func(p *plan.Plan, service string) map[string]string {
+		for _, w := range p.Workloads {
 			if w.Service == service {
 				return w.Env
 			}
 		}
 		return nil
 	}
-	local := planOf(t, nil)
-	if e := env(local, "pagamentos"); e["ACQUIRER"] != "simulator" || secret(t, local, "pagamentos", "STRIPE_API_KEY") != "" {
+	here := planOf(t, nil)
+	if e := env(here, "pagamentos"); e["ACQUIRER"] != "simulator" || secret(t, here, "pagamentos", "STRIPE_API_KEY") != "" {
 		t.Errorf("local: pagamentos has %v", e)
 	}
-	if e := env(local, "estoque"); e["SEED_CATALOGUE"] != "true" || e["ENABLE_DOCS"] != "true" {
+	if e := env(here, "estoque"); e["SEED_CATALOGUE"] != "true" || e["ENABLE_DOCS"] != "true" {
 		t.Errorf("local: estoque has %v", e)
 	}
-	if e := env(local, "sample-web-app"); e["API_URL"] != "http://api-gateway" {
+	if e := env(here, "sample-web-app"); e["API_URL"] != "http://api-gateway" {
 		t.Errorf("local: sample-web-app has %v", e)
 	}
-	cfg, err := config.Load(stackFile(t, "prod"), sizes(services))
-	if err != nil {
-		t.Fatal(err)
-	}
-	prod, err := newPlan("prod", cfg, services)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if e := env(prod, "pagamentos"); e["ACQUIRER"] != "stripe" || e["ENABLE_DOCS"] != "false" || secret(t, prod, "pagamentos", "STRIPE_API_KEY") != "stripe" {
+	prod, _ := planned(t, "prod", stackFile(t, "prod"), shop, aws.New)
+	if e := env(prod, "pagamentos"); e["ACQUIRER"] != "stripe" || e["ENABLE_DOCS"] != "false" ||
+		secret(t, prod, "pagamentos", "STRIPE_API_KEY") != "stripe" {
 		t.Errorf("prod: pagamentos has %v", e)
 	}
 	if e := env(prod, "estoque"); e["SEED_CATALOGUE"] != "false" {
 		t.Errorf("prod: estoque has %v", e)
 	}
-	if prod.server != nil || len(prod.roles.CIDRs) != 3 || prod.roles.SSLMode != "require" {
-		t.Errorf("prod: the roles are made by %+v", prod.roles)
+	if len(prod.Roles.Server) != 0 || len(prod.Roles.CIDRs) != 3 || prod.Roles.SSLMode != "require" {
+		t.Errorf("prod: the roles are made by %+v", prod.Roles)
 	}
 }

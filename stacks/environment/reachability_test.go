@@ -1,16 +1,17 @@
 package main
 
 import (
+	"encoding/json"
 	"slices"
 	"strings"
 	"testing"
+	"testing/fstest"
 
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 
-	"github.com/loja-veloz/platform/infra/gateway"
+	"github.com/loja-veloz/platform/apps/catalogue"
 	"github.com/loja-veloz/platform/infra/infratest/reachability"
-	"github.com/loja-veloz/platform/stacks/environment/internal/config"
 )
 
 var (
@@ -32,7 +33,10 @@ var (
 var bystanders = []reachability.Pod{
 	{Name: "coredns", Namespace: "kube-system", Labels: map[string]string{"k8s-app": "kube-dns"}, Ports: []reachability.Port{dnsUDP, dnsTCP}},
 	{Name: "kube-system-other", Namespace: "kube-system", Labels: map[string]string{"app": "other"}},
-	{Name: "collector", Namespace: "observability", Labels: map[string]string{"app.kubernetes.io/name": "otel-collector"}, Ports: []reachability.Port{otlpGRPC, otlpHTTP}},
+	{
+		Name: "collector", Namespace: "observability", Labels: map[string]string{"app.kubernetes.io/name": "otel-collector"},
+		Ports: []reachability.Port{otlpGRPC, otlpHTTP},
+	},
 	{Name: "observability-other", Namespace: "observability", Labels: map[string]string{"app": "other"}},
 	{Name: "default-stranger", Namespace: "default", Labels: map[string]string{"app.kubernetes.io/name": "sample-web-app"}},
 }
@@ -42,7 +46,7 @@ func named(namespace, name string, ports ...reachability.Port) reachability.Pod 
 }
 
 // podsOf are all pods of an environment, and strangers next to them.
-func podsOf(services []service) []reachability.Pod {
+func podsOf(programs *catalogue.Catalogue) []reachability.Pod {
 	inside := named("gateway-internal", "traefik", webPort, internalPort)
 	inside.Name = "traefik-internal"
 	pods := append([]reachability.Pod{
@@ -56,17 +60,20 @@ func podsOf(services []service) []reachability.Pod {
 		named("database", "database-stranger"),
 		named("shop", "shop-stranger"),
 	}, bystanders...)
-	for _, s := range services {
-		pods = append(pods, named("shop", s.name, httpPort))
-		if s.database {
-			pods = append(pods, named("shop", s.name+"-migrate"))
+	for _, s := range programs.Services() {
+		pods = append(pods, named("shop", s.Name, httpPort))
+		if s.Database {
+			pods = append(pods, named("shop", s.Name+"-migrate"))
 		}
+	}
+	for _, job := range programs.CronJobs() {
+		pods = append(pods, named("shop", job.Name, httpPort))
 	}
 	return pods
 }
 
-// declared is the call graph as services.go and the configuration have it.
-func declared(services []service, telemetry bool) []reachability.Edge {
+// declared is the call graph as the catalogue and the configuration have it.
+func declared(programs *catalogue.Catalogue, telemetry bool) []reachability.Edge {
 	var edges []reachability.Edge
 	add := func(from, to string, ports ...reachability.Port) {
 		for _, port := range ports {
@@ -76,25 +83,31 @@ func declared(services []service, telemetry bool) []reachability.Edge {
 			}
 		}
 	}
-	for _, s := range services {
-		if len(s.public) > 0 {
-			add("traefik", s.name, httpPort)
+	for _, s := range programs.Services() {
+		if len(s.Public) > 0 {
+			add("traefik", s.Name, httpPort)
 		}
-		for _, call := range s.calls {
-			add(s.name, "traefik-internal", webPort)
-			add("traefik-internal", call.service, httpPort)
+		for _, call := range s.Calls {
+			add(s.Name, "traefik-internal", webPort)
+			add("traefik-internal", call.Service, httpPort)
 		}
-		add(s.name, "coredns", dnsUDP, dnsTCP)
+		add(s.Name, "coredns", dnsUDP, dnsTCP)
 		if telemetry {
-			add(s.name, "collector", otlpGRPC)
+			add(s.Name, "collector", otlpGRPC)
 		}
-		if len(s.reads) > 0 {
-			add(s.name, "postgres", postgresPort)
+		if s.Database {
+			add(s.Name, "postgres", postgresPort)
+			add(s.Name+"-migrate", "postgres", postgresPort)
+			add(s.Name+"-migrate", "coredns", dnsUDP, dnsTCP)
 		}
-		if s.database {
-			add(s.name, "postgres", postgresPort)
-			add(s.name+"-migrate", "postgres", postgresPort)
-			add(s.name+"-migrate", "coredns", dnsUDP, dnsTCP)
+	}
+	for _, job := range programs.CronJobs() {
+		add(job.Name, "coredns", dnsUDP, dnsTCP)
+		if len(job.Reads) > 0 {
+			add(job.Name, "postgres", postgresPort)
+		}
+		if telemetry {
+			add(job.Name, "collector", otlpGRPC)
 		}
 	}
 	// Nobody restrains these; whoever is free to send reaches the edge at its public
@@ -122,36 +135,38 @@ func declared(services []service, telemetry bool) []reachability.Edge {
 }
 
 // policiesOf are the policies of an environment with these services.
-func policiesOf(t *testing.T, services []service, telemetry bool) []*networkingv1.NetworkPolicy {
+func policiesOf(t *testing.T, programs *catalogue.Catalogue, telemetry bool) []*networkingv1.NetworkPolicy {
 	t.Helper()
-	cfg := config.Defaults(sizes(services))
-	cfg.Images = imagesOf(services)
+	images, err := json.Marshal(imagesOf(programs))
+	if err != nil {
+		t.Fatal(err)
+	}
+	values := map[string]string{"loja-veloz:images": string(images)}
 	if telemetry {
-		cfg.Telemetry.OTLPEndpoint = "http://otel-collector.observability:4317"
+		values["loja-veloz:telemetry"] = `{"otlpEndpoint":"http://otel-collector.observability:4317"}`
 	}
-	p, err := newPlan("test", cfg, services)
-	if err != nil {
-		t.Fatal(err)
-	}
-	stages, err := p.stages()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return reachability.Policies(stages.All())
+	return reachability.Policies(objects(t, values, programs).All())
 }
 
 // twoServices call one another in one direction, and one of them is not public and
 // has a database.
-var twoServices = []service{
-	{name: "orders", public: []gateway.Path{{Match: gateway.Prefix, Value: "/api"}}, calls: []call{{"stock", "STOCK_URL"}}, size: config.DefaultService()},
-	{name: "stock", database: true, size: config.DefaultService()},
-}
+var twoServices = func() *catalogue.Catalogue {
+	c, err := catalogue.Load(fstest.MapFS{
+		"orders/service.yaml":   {Data: []byte("port: 8081\npublic: [{prefix: /api}]\ncalls: {stock: STOCK_URL}\n")},
+		"stock/service.yaml":    {Data: []byte("port: 8082\ndatabase: true\n")},
+		"database/service.yaml": {Data: []byte("kind: setup\n")},
+	})
+	if err != nil {
+		panic(err)
+	}
+	return c
+}()
 
 func TestPoliciesLetThroughExactlyWhatIsDeclared(t *testing.T) {
-	for name, services := range map[string][]service{"the environment": services, "two services": twoServices} {
+	for name, programs := range map[string]*catalogue.Catalogue{"the environment": shop, "two services": twoServices} {
 		for _, telemetry := range []bool{false, true} {
-			policies := policiesOf(t, services, telemetry)
-			if diff := reachability.Difference(declared(services, telemetry), reachability.Compute(policies, podsOf(services))); diff != "" {
+			policies := policiesOf(t, programs, telemetry)
+			if diff := reachability.Difference(declared(programs, telemetry), reachability.Compute(policies, podsOf(programs))); diff != "" {
 				t.Errorf("%s, telemetry %t:\n%s", name, telemetry, diff)
 			}
 		}

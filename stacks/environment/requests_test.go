@@ -8,13 +8,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 
 	appsv1 "k8s.io/api/apps/v1"
 
 	"github.com/loja-veloz/platform/infra/kube"
+	"github.com/loja-veloz/platform/stacks/environment/internal/plan"
 )
 
 // TestRequestsThroughBothGateways runs both Traefiks with the arguments that they
@@ -27,10 +27,7 @@ func TestRequestsThroughBothGateways(t *testing.T) {
 		t.Skip("LOJA_KUBE_BIN or LOJA_TRAEFIK is not set: a folder with kube-apiserver and etcd, and the program traefik")
 	}
 	node := nodeAddress(t)
-	stages, err := planOf(t, nil).stages()
-	if err != nil {
-		t.Fatal(err)
-	}
+	stages := objectsOf(t, nil)
 	server := startAPIServer(t, bin)
 	programs := map[string][]string{} // arguments by namespace
 	for _, m := range stages.All() {
@@ -49,9 +46,9 @@ func TestRequestsThroughBothGateways(t *testing.T) {
 			}
 		}
 	}
-	for _, s := range serving() {
+	for _, service := range shop.Services() {
 		for _, version := range []string{"stable", "canary"} {
-			server.serve(t, node, s.name, version)
+			server.serve(t, node, service.Name, version)
 		}
 	}
 	public := server.run(t, traefik, programs["gateway"], "127.0.0.2")
@@ -104,11 +101,11 @@ func TestRequestsThroughBothGateways(t *testing.T) {
 			}
 		}
 	}
-	for _, s := range serving() {
+	for _, service := range shop.Services() {
 		for request, want := range map[string]string{
-			"/":                       s.name + " /",
-			"/reservations/1/confirm": s.name + " /reservations/1/confirm",
-			"/health":                 s.name + " /health",
+			"/":                       service.Name + " /",
+			"/reservations/1/confirm": service.Name + " /reservations/1/confirm",
+			"/health":                 service.Name + " /health",
 			"/metrics":                notFound,
 			"/metrics/go":             notFound,
 			"/ready":                  notFound,
@@ -118,8 +115,8 @@ func TestRequestsThroughBothGateways(t *testing.T) {
 			"/%6detrics":              notFound,
 			"/x/..%2fmetrics":         "400",
 		} {
-			if got := ask(t, internal, s.name, request); got != want {
-				t.Errorf("internal, Host %s: %s gives %s, want %s", s.name, request, got, want)
+			if got := ask(t, internal, service.Name, request); got != want {
+				t.Errorf("internal, Host %s: %s gives %s, want %s", service.Name, request, got, want)
 			}
 		}
 	}
@@ -180,7 +177,7 @@ func (s *apiServer) serve(t *testing.T, node, service, version string) {
 	if err := s.apply(t.Context(), map[string]any{
 		"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
 		"metadata": map[string]any{
-			"name": service + "-" + version, "namespace": shopNamespace,
+			"name": service + "-" + version, "namespace": plan.ShopNamespace,
 			"labels": map[string]any{"kubernetes.io/service-name": service + "-" + version},
 		},
 		"endpoints": []any{map[string]any{"addresses": []any{node}, "conditions": map[string]any{"ready": true, "serving": true}}},
@@ -221,8 +218,8 @@ func (s *apiServer) run(t *testing.T, program string, args []string, address str
 	})
 	at := address + ":8000"
 	waitFor(t, "Traefik on "+address, func() error {
-		for _, s := range serving() {
-			host, path := s.name, "/health"
+		for _, service := range shop.Services() {
+			host, path := service.Name, "/health"
 			if address == "127.0.0.2" {
 				host, path = "localhost", "/health"
 			}
@@ -249,7 +246,8 @@ func (s *apiServer) run(t *testing.T, program string, args []string, address str
 func (s *apiServer) weigh(t *testing.T, service string, stable, canary int) {
 	t.Helper()
 	if err := s.apply(t.Context(), map[string]any{
-		"apiVersion": "traefik.io/v1alpha1", "kind": "TraefikService", "metadata": map[string]any{"name": service, "namespace": shopNamespace},
+		"apiVersion": "traefik.io/v1alpha1", "kind": "TraefikService",
+		"metadata": map[string]any{"name": service, "namespace": plan.ShopNamespace},
 		"spec": map[string]any{"weighted": map[string]any{"services": []any{
 			map[string]any{"kind": "Service", "name": service + "-stable", "port": 80, "weight": stable},
 			map[string]any{"kind": "Service", "name": service + "-canary", "port": 80, "weight": canary},
@@ -283,9 +281,4 @@ func ask(t *testing.T, at, host, path string) string {
 		return fields[1]
 	}
 	return body
-}
-
-// serving are the services that answer requests.
-func serving() []service {
-	return slices.DeleteFunc(slices.Clone(services), func(s service) bool { return s.schedule != "" })
 }

@@ -14,6 +14,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/loja-veloz/platform/tools/internal/toolchain"
 )
 
 const root = "../.."
@@ -185,12 +187,12 @@ func literal(expression ast.Expr) string {
 
 var variable = regexp.MustCompile(`^[A-Z][A-Z0-9_]{2,}$`)
 
-// variables are the environment variables that programs of apps read by config.Reader.
-func variables(t *testing.T) map[string]bool {
+// variables are the environment variables that Go files of the folders read: the first
+// arguments of the readers.
+func variables(t *testing.T, readers []string, folders ...string) map[string]bool {
 	t.Helper()
-	readers := []string{"Text", "Label", "Int", "Duration", "Choice", "HTTPURL", "IP", "Float", "Bool", "List", "Secret"}
 	found := map[string]bool{}
-	for _, file := range sources(t, "apps") {
+	for _, file := range sources(t, folders...) {
 		ast.Inspect(file, func(n ast.Node) bool {
 			call, ok := n.(*ast.CallExpr)
 			if !ok || len(call.Args) == 0 {
@@ -206,10 +208,38 @@ func variables(t *testing.T) map[string]bool {
 	return found
 }
 
+func TestCommandsSettingsAreDocumented(t *testing.T) {
+	known := variables(t, []string{"Getenv", "choice", "flag", "count", "read"},
+		"tools/internal/settings", "tools/internal/toolchain", "tools/internal/dev")
+	delete(known, "PULUMI_BACKEND_URL") // Pulumi's own
+	_, table, _ := strings.Cut(read(t, "docs/commands.md"), "\n## Settings\n")
+	rows := ""
+	for line := range strings.Lines(table) {
+		if strings.HasPrefix(line, "| `") {
+			rows += strings.SplitN(line, "|", 3)[1]
+		}
+	}
+	compare(t, "the code", "docs/commands.md", known, all("`([A-Z][A-Z0-9_]+)`", rows))
+}
+
+func TestPinsAreDocumented(t *testing.T) {
+	table := read(t, "docs/toolchain.md")
+	for _, tool := range slices.Concat([]toolchain.Tool{toolchain.Kubernetes, toolchain.Ko}, toolchain.Pulumi,
+		toolchain.Images, toolchain.Lint, toolchain.Generators, toolchain.Telemetry) {
+		if !strings.Contains(table, " | "+tool.Version+" | `"+tool.Pin+"` | ") {
+			t.Errorf("docs/toolchain.md has no row with the version %s of %s and its pin %s", tool.Version, tool.Name, tool.Pin)
+		}
+	}
+	if !strings.Contains(read(t, "docs/local-cluster.md"), "Kubernetes "+toolchain.KubernetesVersion) {
+		t.Errorf("docs/local-cluster.md does not name Kubernetes %s", toolchain.KubernetesVersion)
+	}
+}
+
 func TestServicesSettingsAreDocumented(t *testing.T) {
 	page := read(t, "apps/README.md") + read(t, "apps/api-gateway/README.md")
 	documented := all("`([A-Z][A-Z0-9_]{2,})`", page)
-	for _, name := range slices.Sorted(maps.Keys(variables(t))) {
+	readers := []string{"Text", "Label", "Int", "Duration", "Choice", "HTTPURL", "IP", "Float", "Bool", "List", "Secret"}
+	for _, name := range slices.Sorted(maps.Keys(variables(t, readers, "apps"))) {
 		if !documented[name] {
 			t.Errorf("a service reads %s, which neither apps/README.md nor apps/api-gateway/README.md documents", name)
 		}

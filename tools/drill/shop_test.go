@@ -97,7 +97,7 @@ func (o order) final() bool {
 }
 
 // client keeps a connection for each of many buyers.
-var client = &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 256}}
+var client = &http.Client{Timeout: time.Minute, Transport: &http.Transport{MaxIdleConnsPerHost: 256}}
 
 func (s shop) send(ctx context.Context, method, path, body string, header ...string) (int, []byte, error) {
 	request, err := http.NewRequestWithContext(ctx, method, s.URL(entry)+path, strings.NewReader(body))

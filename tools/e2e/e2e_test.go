@@ -572,7 +572,7 @@ func TestAnotherCluster(t *testing.T) {
 	}
 	forward := start(t, filepath.Join(local, "bin", "kubectl"), "--kubeconfig="+filepath.Join(local, "cluster", "kubeconfig"),
 		"-n", "gateway", "port-forward", "service/traefik", "30081:80")
-	eventually(t, 30*time.Second, "the port is forwarded", func() error {
+	eventually(t, time.Minute, "the port is forwarded", func() error {
 		if !strings.Contains(forward.out.String(), "Forwarding from") {
 			return errors.New(forward.out.String())
 		}

@@ -108,13 +108,19 @@ func orderByKeyboard(p *tab, base string) {
 	}
 }
 
-func declined(p *tab, base string) {
+// fill opens the shop without scripts, and chooses a quantity and a card by typing.
+func (p *tab) fill(base, quantity, card string) {
+	p.t.Helper()
 	call(p, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: true})
 	p.open(base + "/")
 	p.tabTo("input[inputmode=numeric]")
-	p.press("2")
+	p.press(quantity)
 	p.tabTo("#card")
-	p.press("tok_d") // as one chooses by typing
+	p.press(card)
+}
+
+func declined(p *tab, base string) {
+	p.fill(base, "2", "tok_d")
 	if card := p.text(`document.querySelector("#card").value`); card != "tok_declined" {
 		p.t.Fatalf("the card that is chosen is %s, want tok_declined", card)
 	}
@@ -129,12 +135,7 @@ func declined(p *tab, base string) {
 
 // slowly orders with a card that takes longer than the API lets a client wait.
 func slowly(p *tab, base string) {
-	call(p, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: true})
-	p.open(base + "/")
-	p.tabTo("input[inputmode=numeric]")
-	p.press("1")
-	p.tabTo("#card")
-	p.press("tok_s")
+	p.fill(base, "1", "tok_s")
 	p.tabTo("button[value=order]")
 	p.follow(kb.Enter)
 	if heading := p.text(`document.querySelector("h1").innerText`); heading != "We are working on your order" {
@@ -267,7 +268,7 @@ func newTab(browser context.Context, t *testing.T) *tab {
 
 // within bounds what a page may take.
 func (p *tab) within() (context.Context, context.CancelFunc) {
-	return context.WithTimeout(p.ctx, 20*time.Second)
+	return context.WithTimeout(p.ctx, time.Minute)
 }
 
 func (p *tab) do(actions ...chromedp.Action[chromedp.Void]) {
@@ -334,7 +335,7 @@ func (p *tab) follow(key string) {
 // wait is for a condition to come true, also across pages.
 func (p *tab) wait(what, condition string) {
 	p.t.Helper()
-	deadline := time.Now().Add(40 * time.Second)
+	deadline := time.Now().Add(2 * time.Minute)
 	for {
 		ctx, cancel := p.within()
 		// Between two pages there is nothing to evaluate in.

@@ -579,7 +579,7 @@ func TestConfirmationWaitsForTheSweep(t *testing.T) {
 				}
 				return n
 			}
-			for end := time.Now().Add(20 * time.Second); waiting() == 0; time.Sleep(5 * time.Millisecond) {
+			for end := time.Now().Add(time.Minute); waiting() == 0; time.Sleep(5 * time.Millisecond) {
 				if time.Now().After(end) {
 					t.Fatal("confirming did not wait for the sweep")
 				}

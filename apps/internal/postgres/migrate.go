@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"path"
@@ -17,6 +18,10 @@ import (
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/pressly/goose/v3"
 	"github.com/pressly/goose/v3/lock"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/loja-veloz/platform/apps/internal/config"
+	"github.com/loja-veloz/platform/apps/internal/logging"
 )
 
 const (
@@ -26,8 +31,10 @@ const (
 	// A migration that waits for a table's lock stops whoever comes after it, so
 	// it gives up early; the job is tried again.
 	migrateLockTimeout = "5s"
-	pollFirst          = 50 * time.Millisecond
-	pollMost           = 2 * time.Second
+	// schemaTimeout is how long a service waits for its database and its schema.
+	schemaTimeout = time.Minute
+	pollFirst     = 50 * time.Millisecond
+	pollMost      = 2 * time.Second
 )
 
 // lockVersions keeps the runtime role from rewriting the schema's history: as
@@ -133,6 +140,45 @@ func protectVersions(ctx context.Context, db *sql.DB) error {
 		return fmt.Errorf("protecting the schema's history: %w", err)
 	}
 	return nil
+}
+
+// MigrateCommand returns the command that migrates the database at DATABASE_URL to
+// the newest of files, after it has run first, in their order, with that URL.
+func MigrateCommand(
+	name string, files fs.FS, first ...func(ctx context.Context, url string, logger *slog.Logger) error,
+) func(ctx context.Context, env *config.Reader, stdout io.Writer) error {
+	return func(ctx context.Context, env *config.Reader, stdout io.Writer) error {
+		log := logging.ReadSettings(env, env.Identity(name).Service)
+		database := ReadSettings(env)
+		if err := env.Err(); err != nil {
+			return err
+		}
+		logger := logging.New(stdout, log)
+		for _, run := range first {
+			if err := run(ctx, database.URL, logger); err != nil {
+				return err
+			}
+		}
+		return Migrate(ctx, database.URL, files, logger)
+	}
+}
+
+// Connect opens the pool as Open does, and waits up to a minute until the schema
+// has the version of the newest of files.
+func Connect(
+	ctx context.Context, settings Settings, files fs.FS, logger *slog.Logger, provider trace.TracerProvider,
+) (*pgxpool.Pool, error) {
+	pool, err := Open(ctx, settings, logger, provider)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, schemaTimeout)
+	defer cancel()
+	if err := WaitSchema(ctx, pool, files); err != nil {
+		pool.Close()
+		return nil, fmt.Errorf("waiting for the schema: %w", err)
+	}
+	return pool, nil
 }
 
 // WaitSchema returns when the database's schema has at least the version of the

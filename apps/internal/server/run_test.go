@@ -18,8 +18,8 @@ import (
 	"github.com/loja-veloz/platform/apps/internal/server"
 )
 
-// deadline is how long a condition may take on a machine that is busy.
-const deadline = 20 * time.Second
+// deadline bounds the wait for a condition; only a hang takes so long.
+const deadline = time.Minute
 
 // running is a server on a free port of the loopback interface.
 type running struct {

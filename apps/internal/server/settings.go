@@ -4,20 +4,16 @@ import (
 	"time"
 
 	"github.com/loja-veloz/platform/apps/internal/config"
-	"github.com/loja-veloz/platform/apps/internal/logging"
-	"github.com/loja-veloz/platform/apps/internal/telemetry"
 )
 
-// Settings are what every service reads from its environment.
+// Settings of a service's server.
 type Settings struct {
 	Identity        config.Identity
-	Log             logging.Settings
-	Telemetry       telemetry.Settings
-	BindAddress     string        // BIND_ADDRESS: IP address to listen on; "" is all of them
-	Port            int           // PORT; 0 takes any free port
-	DrainPause      time.Duration // DRAIN_PAUSE: from unready until the listener closes
-	Docs            bool          // ENABLE_DOCS: show the service's API at /docs
-	ShutdownTimeout time.Duration // SHUTDOWN_TIMEOUT: for requests that still run after that
+	BindAddress     string        // BIND_ADDRESS: IP address to listen on; "" (default) is all of them
+	Port            int           // PORT: 8080; 0 takes any free port
+	DrainPause      time.Duration // DRAIN_PAUSE: 3s, from unready until the listener closes
+	Docs            bool          // ENABLE_DOCS: false; show the service's API at /docs
+	ShutdownTimeout time.Duration // SHUTDOWN_TIMEOUT: 15s, for requests that still run after that
 }
 
 // ReadSettings reads the settings; service is the default of SERVICE_NAME.
@@ -26,11 +22,8 @@ type Settings struct {
 // within the 30 s that Kubernetes grants by default, with room for a preStop
 // pause. The drain pause is what a gateway needs to hear that the pod left.
 func ReadSettings(env *config.Reader, service string) Settings {
-	identity := env.Identity(service)
 	return Settings{
-		Identity:        identity,
-		Log:             logging.ReadSettings(env, identity.Service),
-		Telemetry:       telemetry.ReadSettings(env, identity),
+		Identity:        env.Identity(service),
 		BindAddress:     env.IP("BIND_ADDRESS"),
 		Port:            env.Int("PORT", 8080, 0, 65535),
 		DrainPause:      env.Duration("DRAIN_PAUSE", 3*time.Second, 0, 5*time.Minute),

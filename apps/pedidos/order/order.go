@@ -10,6 +10,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/loja-veloz/platform/apps/internal/money"
+	"github.com/loja-veloz/platform/apps/internal/value"
 )
 
 // State is where an order stands.
@@ -17,20 +18,20 @@ type State string
 
 // The states. Confirmed is the end of an order that nobody cancels.
 const (
-	Pending   State = "pending"   // acknowledged, nothing done yet that is known of
-	Reserved  State = "reserved"  // its stock is put aside
+	Pending   State = "pending"   // acknowledged; no step is known to be done
+	Reserved  State = "reserved"  // its stock is reserved
 	Paid      State = "paid"      // its payment is captured
-	Confirmed State = "confirmed" // its stock is taken out: sold
-	Cancelled State = "cancelled" // by the client, before it was charged
-	Refunding State = "refunding" // charged, and on the way back
+	Confirmed State = "confirmed" // its stock is sold
+	Cancelled State = "cancelled" // by the client; nothing is charged
+	Refunding State = "refunding" // charged; the refund is not known to be done
 	Refunded  State = "refunded"
 	Failed    State = "failed" // never charged; FailureReason says why
 )
 
-// States are all of them.
+// States are all states.
 var States = []State{Pending, Reserved, Paid, Confirmed, Cancelled, Refunding, Refunded, Failed}
 
-// next are the states that may follow each other.
+// next are the states that may follow each state.
 var next = map[State][]State{
 	Pending:   {Reserved, Cancelled, Failed, Refunding},
 	Reserved:  {Paid, Cancelled, Failed, Refunding},
@@ -39,14 +40,14 @@ var next = map[State][]State{
 	Refunding: {Refunded},
 }
 
-// Final tells whether an order in this state needs nothing more done.
+// Final tells whether an order in this state needs no further step.
 func (s State) Final() bool {
 	return s == Confirmed || s == Cancelled || s == Refunded || s == Failed
 }
 
-// Line is one article of an order, at the price that was agreed on.
+// Line is one item of an order, at the agreed price of one unit.
 type Line struct {
-	SKU      string      `json:"sku"`
+	SKU      value.SKU   `json:"sku"`
 	Quantity int32       `json:"quantity"`
 	Price    money.Money `json:"price"`
 }
@@ -61,45 +62,47 @@ type Transition struct {
 
 // Order is one order.
 type Order struct {
-	ID       uuid.UUID
-	ClientID string
+	ID uuid.UUID
+	// Number orders a client's orders by age; 0 until the order is read from the store.
+	Number   int64
+	ClientID value.ClientID
 	State    State
 	Lines    []Line
 	Total    money.Money
 	// CardToken stands for the card at the acquirer. It is kept until the order is
-	// final, since only the same call again finds out what became of a payment.
-	CardToken string
-	// CancelRequested is the client's wish; it is not taken back.
+	// final, since only a repetition of the same payment tells what became of it.
+	CardToken value.CardToken
+	// CancelRequested is the client's wish. It cannot be taken back.
 	CancelRequested bool
-	// FailureReason is why the order failed or is refunded, "" if it did not.
+	// FailureReason is why the order failed or is refunded; "" for other orders.
 	FailureReason string
-	// GiveUp is why this order will fail, once nothing is left of it elsewhere. A
-	// decision that is stored before it is acted on: whoever else is at the order
-	// must not go on to confirm it.
+	// GiveUp is why this order will fail once its stock and its payment are undone; ""
+	// for other orders. The decision is stored before it is acted on, so that a
+	// process that takes the order over does not confirm it.
 	GiveUp string
-	// Uncertain says that the order may have been charged without its state saying
-	// so, since another process has had it before. It is not stored.
+	// Uncertain says that the order may have been charged although its state does not
+	// say so, since another process had it before. It is not stored.
 	Uncertain   bool
 	CreatedAt   time.Time
 	UpdatedAt   time.Time
 	Transitions []Transition
 }
 
-// Step is what has to be done next for an order.
+// Step is a piece of work for an order.
 type Step string
 
-// The steps. All but Done are calls to other services that may be made any number
-// of times.
+// The steps. All but Done are calls of other services that may be repeated any
+// number of times.
 const (
-	Reserve Step = "reserve" // put the stock aside
+	Reserve Step = "reserve" // reserve the stock
 	Pay     Step = "pay"     // charge the card
-	Confirm Step = "confirm" // take the stock out for good
-	Undo    Step = "undo"    // give the money back, so that there is none to lose, then the stock
-	Release Step = "release" // give the stock back, nothing having been charged
+	Confirm Step = "confirm" // sell the stock
+	Undo    Step = "undo"    // give back the money, then the stock
+	Release Step = "release" // give back the stock; nothing was charged
 	Done    Step = "done"
 )
 
-// Step says what has to be done next.
+// Step returns the next step.
 func (o *Order) Step() Step {
 	switch {
 	case o.State.Final():
@@ -116,7 +119,7 @@ func (o *Order) Step() Step {
 	return Confirm
 }
 
-// Move puts the order into another state. It fails when that may not follow the
+// Move puts the order into another state. It fails if that state may not follow the
 // present one.
 func (o *Order) Move(to State, reason string, at time.Time) error {
 	if !slices.Contains(next[o.State], to) {
@@ -130,8 +133,8 @@ func (o *Order) Move(to State, reason string, at time.Time) error {
 	return nil
 }
 
-// Reserved reports that the stock is put aside, for the given total. One that
-// differs from what was agreed on ends the order.
+// Reserved reports that the stock is reserved and costs total. If that is not the
+// agreed total, the order will fail.
 func (o *Order) Reserved(total money.Money, at time.Time) error {
 	if err := o.Move(Reserved, "stock_reserved", at); err != nil {
 		return err
@@ -142,8 +145,8 @@ func (o *Order) Reserved(total money.Money, at time.Time) error {
 	return nil
 }
 
-// NotReserved reports that the stock was refused, and that none is put aside. It
-// may have been before, for long enough to be charged and to expire since.
+// NotReserved reports that the stock was refused, so that none is reserved. If the
+// order is uncertain, an earlier reservation may have been charged and expired.
 func (o *Order) NotReserved(reason string, at time.Time) error {
 	if o.Uncertain {
 		o.GiveUp = reason
@@ -161,20 +164,20 @@ func (o *Order) Captured(at time.Time) error {
 // Declined reports that the card was not and will not be charged.
 func (o *Order) Declined(reason string) { o.GiveUp, o.Uncertain = reason, false }
 
-// Unpayable reports that the payment cannot even be asked for. What there may be
-// of one is undone.
+// Unpayable reports that pagamentos refuses the payment. The order is undone, since
+// an earlier payment may exist.
 func (o *Order) Unpayable(reason string) { o.GiveUp, o.Uncertain = reason, true }
 
 // Confirmed reports that the stock is sold to this order.
 func (o *Order) Confirmed(at time.Time) error { return o.Move(Confirmed, "stock_confirmed", at) }
 
-// NotConfirmed reports that the stock is gone although it was paid for.
+// NotConfirmed reports that the stock is gone although the order is paid.
 func (o *Order) NotConfirmed(reason string, at time.Time) error { return o.Move(Refunding, reason, at) }
 
 const byClient = "cancelled_by_client"
 
-// Cancel records the client's wish. It fails for an order that has failed; one
-// that is cancelled or refunded already stays as it is.
+// Cancel records the client's wish. It fails for a failed order. A cancelled or
+// refunded order stays as it is.
 func (o *Order) Cancel(at time.Time) error {
 	switch o.State {
 	case Failed:
@@ -189,8 +192,8 @@ func (o *Order) Cancel(at time.Time) error {
 	return nil
 }
 
-// Undone reports that there is neither a charge nor a reservation any more;
-// refunded says whether there had been a charge.
+// Undone reports that nothing is charged or reserved any more. The argument refunded
+// says whether there was a charge.
 func (o *Order) Undone(refunded bool, at time.Time) error {
 	const refund = "payment_refunded"
 	reason, end := o.GiveUp, Failed
@@ -209,5 +212,5 @@ func (o *Order) Undone(refunded bool, at time.Time) error {
 	return o.Move(Refunded, refund, at)
 }
 
-// Released reports that the stock is given back for an order that gave up.
+// Released reports that the stock of an order that gave up is given back.
 func (o *Order) Released(at time.Time) error { return o.Move(Failed, o.GiveUp, at) }

@@ -21,38 +21,40 @@ func placed() *order.Order {
 	}
 }
 
-// world is what the other services hold for one order, by simple rules of their
-// own: the model that the state machine is checked against.
+// world is what the other services hold for one order: the model that the state
+// machine is checked against.
 type world struct {
 	stock   string // "", reserved, sold, back
 	payment string // "", captured, declined, refunded, void
 	charges int
 }
 
-// Whatever the services answer, whenever the client cancels, and however often
-// the process dies and forgets what was not stored: an order comes to an end, and
-// at that end the world agrees with it.
+// Whatever the services answer, whenever the client cancels, and however often the
+// process dies and loses what is not stored: every order ends, and then stock and
+// payment agree with its state.
 func TestEveryPathEndsWithStockAndMoneyInPlace(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		stored := *placed()
 		var w world
 		inStock := rapid.Bool().Draw(t, "in stock")
 		approved := rapid.Bool().Draw(t, "approved")
-		soldOut := rapid.Bool().Draw(t, "sold out once it has expired")
+		soldOut := rapid.Bool().Draw(t, "sold out after expiry")
 		price := rapid.SampledFrom([]int64{100, 101}).Draw(t, "price")
 		o, at := stored, start
 		for i := 0; ; i++ {
 			if i > 200 {
-				t.Fatalf("no end in sight: %+v, %+v", o, w)
+				t.Fatalf("the order does not end: %+v, %+v", o, w)
 			}
 			at = at.Add(time.Second)
-			// After a while nothing goes wrong any more.
+			// Nothing fails after a while, so that the order can end.
 			trouble := ""
 			if i < 100 {
-				trouble = rapid.SampledFrom([]string{"", "", "", "", "lost before", "lost after", "crash", "store", "cancel", "expire"}).Draw(t, "trouble")
+				trouble = rapid.SampledFrom([]string{
+					"", "", "", "", "lost before", "lost after", "crash", "store", "cancel", "expire",
+				}).Draw(t, "trouble")
 			}
 			switch trouble {
-			case "crash": // what was not stored is forgotten
+			case "crash": // loses what is not stored
 				o = resumed(stored)
 				continue
 			case "expire":
@@ -63,7 +65,7 @@ func TestEveryPathEndsWithStockAndMoneyInPlace(t *testing.T) {
 			case "store":
 				stored = clone(o)
 				continue
-			case "cancel": // another request has it stored; this process finds out
+			case "cancel": // another request stores the wish; this process finds it
 				o = resumed(stored)
 				_ = o.Cancel(at)
 				stored = clone(o)
@@ -77,10 +79,10 @@ func TestEveryPathEndsWithStockAndMoneyInPlace(t *testing.T) {
 				break
 			}
 			if step == order.Undo || step == order.Release {
-				stored = clone(o) // the decision comes before the deed
+				stored = clone(o) // the decision is stored before it is acted on
 			}
 			answer := w.carryOut(step, inStock, approved, soldOut)
-			if trouble == "lost after" { // it arrives, its answer does not
+			if trouble == "lost after" { // the call arrives, its answer does not
 				o.Uncertain = o.Uncertain || step == order.Reserve
 				continue
 			}
@@ -100,7 +102,7 @@ func clone(o order.Order) order.Order {
 	return o
 }
 
-// resumed is an order as another process finds it.
+// resumed is an order as another process reads it.
 func resumed(o order.Order) order.Order {
 	o = clone(o)
 	o.Uncertain = o.State == order.Pending || o.State == order.Reserved
@@ -200,7 +202,7 @@ func agree(t *rapid.T, o *order.Order, w world) {
 	}
 }
 
-func TestNoStateIsLeftAfterItsEnd(t *testing.T) {
+func TestAFinalStateIsNotLeft(t *testing.T) {
 	for _, state := range []order.State{order.Cancelled, order.Refunded, order.Failed} {
 		for _, to := range order.States {
 			o := placed()

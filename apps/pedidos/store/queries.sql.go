@@ -14,7 +14,8 @@ import (
 )
 
 const answer = `-- name: Answer :one
-UPDATE pedidos SET answer_status = coalesce(answer_status, $1::smallint), answer_body = coalesce(answer_body, $2::jsonb)
+UPDATE pedidos SET answer_status = coalesce(answer_status, $1::smallint),
+    answer_body = coalesce(answer_body, $2::jsonb)
 WHERE id = $3
 RETURNING answer_status, answer_body
 `
@@ -30,8 +31,8 @@ type AnswerRow struct {
 	AnswerBody   []byte
 }
 
-// Stores what the client is told first, and gives it back, or what it was told
-// before.
+// Stores the first answer to the client, unless there is one, and returns the stored
+// answer.
 func (q *Queries) Answer(ctx context.Context, arg AnswerParams) (AnswerRow, error) {
 	row := q.db.QueryRow(ctx, answer, arg.AnswerStatus, arg.AnswerBody, arg.ID)
 	var i AnswerRow
@@ -157,7 +158,8 @@ func (q *Queries) OrdersOfClient(ctx context.Context, arg OrdersOfClientParams) 
 
 const place = `-- name: Place :one
 WITH placed AS (
-    INSERT INTO pedidos (id, client_id, idempotency_key, request_hash, state, lines, total_amount, total_currency, card_token, attend_at)
+    INSERT INTO pedidos (id, client_id, idempotency_key, request_hash, state, lines,
+                         total_amount, total_currency, card_token, attend_at)
     VALUES ($1, $2, $3, $4, 'pending', $5, $6, $7, $8,
             now() + $9::interval)
     ON CONFLICT (client_id, idempotency_key) DO NOTHING
@@ -181,7 +183,7 @@ type PlaceParams struct {
 	AttendAfter    time.Duration
 }
 
-// Stores a new order with its first transition. No row: the key is taken.
+// Stores a new order with its first transition. No row means that the key is known.
 func (q *Queries) Place(ctx context.Context, arg PlaceParams) (time.Time, error) {
 	row := q.db.QueryRow(ctx, place,
 		arg.ID,
@@ -243,8 +245,8 @@ type SaveRow struct {
 	AnswerBody   []byte
 }
 
-// Stores what has become of an order. No row: somebody else has changed it since
-// it was read. An answer that is there already stays.
+// Stores what has become of an order. No row means that it has changed since it was
+// read. A stored answer stays.
 func (q *Queries) Save(ctx context.Context, arg SaveParams) (SaveRow, error) {
 	row := q.db.QueryRow(ctx, save,
 		arg.State,
@@ -282,8 +284,8 @@ type TakeOverdueParams struct {
 	Page        int32
 }
 
-// Takes orders that nobody looks after any more. Should somebody do after all, what
-// they have found out is not stored: the version is another.
+// Takes orders whose lease is over. A process that still works on one of them can
+// store nothing, since the version has changed.
 func (q *Queries) TakeOverdue(ctx context.Context, arg TakeOverdueParams) ([]uuid.UUID, error) {
 	rows, err := q.db.Query(ctx, takeOverdue, arg.AttendAfter, arg.Page)
 	if err != nil {

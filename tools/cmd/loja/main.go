@@ -112,7 +112,7 @@ func clusterCommand() *cobra.Command {
 		}
 	}
 	c.AddCommand(
-		plain("up", "start it", bundled(func(ctx context.Context, w platform.Workspace) error { return platform.ClusterUp(ctx, w) })),
+		plain("up", "start it", bundled(platform.ClusterUp)),
 		plain("down", "stop it, keep its data", bundled(platform.Down)),
 		plain("status", "print its processes, node and pods", platform.ClusterStatus),
 	)

@@ -211,7 +211,7 @@ func (b *bench) gateway(ctx context.Context, traefik, nginx string, nginxEnv []s
 	b.Out.Step("api-gateway, Traefik and nginx before one upstream")
 	p := proxies{dir: b.dir}
 	defer func() { err = errors.Join(err, p.stop()) }()
-	if err := p.start(ctx, self, b.gatewayEnv(), filepath.Join(b.dir, "release", gatewayName), traefik, nginx, nginxEnv); err != nil {
+	if err := p.start(ctx, self, b.gatewayEnv, filepath.Join(b.dir, "release", gatewayName), traefik, nginx, nginxEnv); err != nil {
 		return err
 	}
 	if err := compare(ctx, p.list, b.length(5*time.Second), b.Out.Step); err != nil {
@@ -232,13 +232,13 @@ func (b *bench) compared(direct *proxy, list []*proxy) {
 			if p == ours {
 				goal, met = "below Traefik's", median(of(ours)) < median(of(theirs))
 			}
-			b.table.row(p.name+": CPU per request at "+what, spread(of(p), "%.0f")+" µs", goal, met)
+			b.table.row(p.name+": CPU per request at "+what, spread(of(p))+" µs", goal, met)
 		}
 	}
 	cost("saturation", func(p *proxy) []float64 { return p.cpu })
 	cost("half load", func(p *proxy) []float64 { return p.cpuHalf })
 	for _, p := range append([]*proxy{direct}, list...) {
-		b.table.row(p.name+": requests per second at saturation", spread(p.rate, "%.0f"), "", true)
+		b.table.row(p.name+": requests per second at saturation", spread(p.rate), "", true)
 	}
 	for _, p := range list {
 		p50, p99 := median(p.p50)-median(direct.p50), median(p.p99)-median(direct.p99)
@@ -251,8 +251,8 @@ func (b *bench) compared(direct *proxy, list []*proxy) {
 }
 
 // spread shows the median, the minimum and the maximum.
-func spread(values []float64, format string) string {
-	return fmt.Sprintf(format+" ("+format+" to "+format+")", median(values), slices.Min(values), slices.Max(values))
+func spread(values []float64) string {
+	return fmt.Sprintf("%.0f (%.0f to %.0f)", median(values), slices.Min(values), slices.Max(values))
 }
 
 // table is the result, in Markdown.

@@ -80,7 +80,7 @@ func (o *ordersRun) analyze(ctx context.Context, databases ...string) error {
 func (o *ordersRun) place(ctx context.Context, clients int, length time.Duration) (run, error) {
 	r := closed(ctx, o.buyers.target(), clients, length)
 	o.note(fmt.Sprintf("%d buyers", clients), r)
-	return r, cause(ctx, ctx.Err())
+	return r, context.Cause(ctx)
 }
 
 func (o *ordersRun) note(what string, r run) {
@@ -297,7 +297,7 @@ func (o *ordersRun) latencyAtHalfLoad(ctx context.Context) error {
 	o.Out.Step("latency at %.0f orders/s", o.halfLoad())
 	o.late = open(ctx, o.buyers.target(), o.halfLoad(), o.bench.length(20*time.Second))
 	o.note("at half load", o.late)
-	return cause(ctx, ctx.Err())
+	return context.Cause(ctx)
 }
 
 // percent is each value in percent of the other's of the same round.
@@ -313,11 +313,11 @@ func (o *ordersRun) rows() {
 	t := &o.table
 	ofSame, ofBest := percent(o.shopRate, o.sameRate), percent(o.shopRate, o.bestRate)
 	t.head("Orders, through api-gateway, confirmed when answered")
-	t.row(fmt.Sprintf("orders per second, %d buyers", o.clients), spread(o.shopRate, "%.0f"), "", true)
-	t.row(fmt.Sprintf("pgbench's replays per second, %d clients", o.clients), spread(o.sameRate, "%.0f"), "", true)
-	t.row(fmt.Sprintf("pgbench's replays per second, its best: %d clients", o.replayClients), spread(o.bestRate, "%.0f"), "", true)
-	t.row("orders of the replays by as many clients", spread(ofSame, "%.0f")+" %", ">= 50 %", median(ofSame) >= 50)
-	t.row("orders of the replays at their best", spread(ofBest, "%.0f")+" %", ">= 50 %", median(ofBest) >= 50)
+	t.row(fmt.Sprintf("orders per second, %d buyers", o.clients), spread(o.shopRate), "", true)
+	t.row(fmt.Sprintf("pgbench's replays per second, %d clients", o.clients), spread(o.sameRate), "", true)
+	t.row(fmt.Sprintf("pgbench's replays per second, its best: %d clients", o.replayClients), spread(o.bestRate), "", true)
+	t.row("orders of the replays by as many clients", spread(ofSame)+" %", ">= 50 %", median(ofSame) >= 50)
+	t.row("orders of the replays at their best", spread(ofBest)+" %", ">= 50 %", median(ofBest) >= 50)
 	p99 := o.late.percentile(99)
 	t.row(fmt.Sprintf("POST /pedidos at %.0f/s: p50, p95, p99", o.halfLoad()),
 		fmt.Sprintf("%s, %s, %s", milliseconds(o.late.percentile(50)), milliseconds(o.late.percentile(95)), milliseconds(p99)),

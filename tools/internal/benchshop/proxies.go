@@ -199,18 +199,16 @@ func (p *proxies) upstream(ctx context.Context, self string) (string, error) {
 }
 
 // gatewayEnv is the environment of an api-gateway all of whose upstreams are one.
-func (b *bench) gatewayEnv() func(url string, port int) []string {
-	return func(url string, port int) []string {
-		env := []string{
-			"AUTH=off", "RATE_PER_SECOND=1000000", "BIND_ADDRESS=127.0.0.1", fmt.Sprint("PORT=", port), "DRAIN_PAUSE=0s",
-			"LOG_FORMAT=json", "LOG_LEVEL=info",
-		}
-		gateway, _ := b.catalogue.Program(gatewayName)
-		for _, call := range gateway.Calls {
-			env = append(env, call.Variable+"="+url)
-		}
-		return env
+func (b *bench) gatewayEnv(url string, port int) []string {
+	env := []string{
+		"AUTH=off", "RATE_PER_SECOND=1000000", "BIND_ADDRESS=127.0.0.1", fmt.Sprint("PORT=", port), "DRAIN_PAUSE=0s",
+		"LOG_FORMAT=json", "LOG_LEVEL=info",
 	}
+	gateway, _ := b.catalogue.Program(gatewayName)
+	for _, call := range gateway.Calls {
+		env = append(env, call.Variable+"="+url)
+	}
+	return env
 }
 
 func (p *proxy) target() target {

@@ -2,7 +2,6 @@ package cluster
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -137,13 +136,9 @@ type ProcessStatus struct {
 // status reports the parts that consist of processes, the last to come up first.
 func status(p part) (ProcessStatus, error) {
 	pids, err := p.pids()
-	s := ProcessStatus{Name: p.name, PIDs: pids}
-	for _, pid := range pids {
-		n, err := process.PSS(pid)
-		if err != nil && !errors.Is(err, os.ErrNotExist) && !errors.Is(err, syscall.ESRCH) {
-			return s, err
-		}
-		s.PSS += n
+	if err != nil {
+		return ProcessStatus{}, err
 	}
-	return s, err
+	pss, err := process.PSS(pids...)
+	return ProcessStatus{p.name, pids, pss}, err
 }

@@ -2,6 +2,7 @@ package dev
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"os"
@@ -67,7 +68,7 @@ func (s *Shop) password() (string, error) {
 	if _, err := os.Stat(data); err == nil {
 		return "", fmt.Errorf("%s is missing, and without it nobody can open %s: delete both", path, data)
 	}
-	password := postgres.NewPassword()
+	password := rand.Text()
 	return password, os.WriteFile(path, []byte(password+"\n"), 0o600)
 }
 

@@ -184,13 +184,5 @@ func (p running) memory(dir string) (int64, error) {
 			return 0, err
 		}
 	}
-	var sum int64
-	for _, pid := range pids {
-		n, err := process.PSS(pid)
-		if err != nil && !errors.Is(err, os.ErrNotExist) && !errors.Is(err, syscall.ESRCH) {
-			return 0, err
-		}
-		sum += n
-	}
-	return sum, nil
+	return process.PSS(pids...)
 }

@@ -62,7 +62,7 @@ func TestPostgreSQLRunsFromItsImage(t *testing.T) {
 	}
 	t.Cleanup(func() { // whatever failed
 		pids, err := process.In(filepath.Join(data, "one"))
-		if err := errors.Join(err, process.End(pids, syscall.SIGQUIT, 5*time.Second)); err != nil {
+		if err := errors.Join(err, process.End(pids, syscall.SIGQUIT, time.Minute)); err != nil {
 			t.Error(err)
 		}
 	})
@@ -85,7 +85,7 @@ func TestPostgreSQLRunsFromItsImage(t *testing.T) {
 		if err := process.Start(cmd, syscall.SIGKILL); err != nil {
 			t.Fatal(err)
 		}
-		deadline := time.Now().Add(time.Minute)
+		deadline := time.Now().Add(3 * time.Minute)
 		for {
 			b, _ := os.ReadFile(filepath.Join(data, "one", "postmaster.pid"))
 			if strings.HasPrefix(string(b), fmt.Sprintln(cmd.Process.Pid)) && strings.Contains(string(b), "ready") {

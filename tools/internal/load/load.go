@@ -8,7 +8,6 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	vegeta "github.com/tsenart/vegeta/v12/lib"
@@ -62,8 +61,7 @@ func Run(ctx context.Context, t Target) Report {
 	length := time.Duration(t.Max) * time.Second / time.Duration(t.PerSecond)
 	rate := vegeta.Rate{Freq: t.PerSecond, Per: time.Second}
 	results := attacker.Attack(vegeta.NewStaticTargeter(target), rate, length, "load")
-	var once sync.Once
-	stop := context.AfterFunc(ctx, func() { once.Do(func() { attacker.Stop() }) })
+	stop := context.AfterFunc(ctx, func() { attacker.Stop() })
 	defer stop()
 
 	var m vegeta.Metrics

@@ -41,9 +41,7 @@ func createPassphrase(w Workspace) error {
 		return err
 	}
 	secret := make([]byte, 24)
-	if _, err := rand.Read(secret); err != nil {
-		return err
-	}
+	rand.Read(secret)
 	if err := os.WriteFile(passphrase(w), []byte(hex.EncodeToString(secret)), 0o600); err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@ package postgres
 import (
 	"bufio"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -128,7 +129,7 @@ func (p Programs) Supervise(ctx context.Context, in io.Reader, out io.Writer) er
 		return err
 	}
 	defer lock.Release() //nolint:errcheck // this process ends
-	s, err := p.Start(ctx, Options{Dir: filepath.Join(folder, "data"), Password: NewPassword(), Settings: throwAway})
+	s, err := p.Start(ctx, Options{Dir: filepath.Join(folder, "data"), Password: rand.Text(), Settings: throwAway})
 	if err != nil {
 		return errors.Join(err, remove(folder))
 	}

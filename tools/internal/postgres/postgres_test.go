@@ -262,20 +262,20 @@ func TestOnlyFoldersOfOurOwnAreTrusted(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(native, "bin", "postgres"), []byte("x"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	got, err := publish(native, parent)
+	got, err := publish(t.Context(), native, parent)
 	if err != nil || got != filepath.Join(parent, "loja-veloz-postgresql-1-abc") {
 		t.Fatalf("publish = %s, %v", got, err)
 	}
 	if info, err := os.Stat(filepath.Join(got, "bin", "postgres")); err != nil || info.Mode().Perm() != 0o755 {
 		t.Errorf("the program: %v, %v", info, err)
 	}
-	if _, err := publish(native, parent); err != nil {
+	if _, err := publish(t.Context(), native, parent); err != nil {
 		t.Errorf("a second time: %v", err)
 	}
 	if err := os.Chmod(got, 0o777); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := publish(native, parent); err == nil {
+	if _, err := publish(t.Context(), native, parent); err == nil {
 		t.Error("a folder that everybody may change is trusted")
 	}
 	if err := os.RemoveAll(got); err != nil {
@@ -284,7 +284,7 @@ func TestOnlyFoldersOfOurOwnAreTrusted(t *testing.T) {
 	if err := os.Symlink(native, got); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := publish(native, parent); err == nil {
+	if _, err := publish(t.Context(), native, parent); err == nil {
 		t.Error("a link is trusted")
 	}
 }

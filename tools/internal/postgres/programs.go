@@ -12,9 +12,9 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"strings"
 	"syscall"
 
+	"github.com/loja-veloz/platform/tools/internal/command"
 	"github.com/loja-veloz/platform/tools/internal/toolchain"
 )
 
@@ -40,7 +40,7 @@ func Ensure(ctx context.Context, cache *toolchain.Cache) (Programs, error) {
 		return Programs{native}, nil
 	}
 	// The cache is usually below /root, which is closed to others.
-	native, err = publish(native, "/var/tmp")
+	native, err = publish(ctx, native, "/var/tmp")
 	if err != nil {
 		return Programs{}, fmt.Errorf("copying PostgreSQL to a folder that a user without rights can read: %w", err)
 	}
@@ -86,7 +86,7 @@ func link(dir string) error {
 
 // publish copies the programs once to a folder below parent that only root can change
 // and everybody can read, and returns it. Its name contains the version.
-func publish(native, parent string) (string, error) {
+func publish(ctx context.Context, native, parent string) (string, error) {
 	install := native // the name of the installation: the folder above node_modules
 	for filepath.Base(install) != "node_modules" {
 		if install == filepath.Dir(install) {
@@ -103,7 +103,11 @@ func publish(native, parent string) (string, error) {
 		return "", err
 	}
 	defer func() { _ = os.RemoveAll(work) }()
-	if err := copyTree(work, native); err != nil {
+	if err := os.CopyFS(work, os.DirFS(native)); err != nil {
+		return "", err
+	}
+	// The umask shall not decide who can read it.
+	if err := (command.Command{Args: []string{"chmod", "-R", "u=rwX,go=rX", work}}).Run(ctx); err != nil {
 		return "", err
 	}
 	if err := os.Rename(work, target); err != nil && vouch(target) != nil {
@@ -124,49 +128,4 @@ func vouch(path string) error {
 		return fmt.Errorf("%s does not belong to root, or others may change it: remove it", path)
 	}
 	return nil
-}
-
-// copyTree copies the installation without its static libraries, which only compilers
-// need.
-func copyTree(to, from string) error {
-	return filepath.WalkDir(from, func(path string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		rel, err := filepath.Rel(from, path)
-		if err != nil {
-			return err
-		}
-		target := filepath.Join(to, rel)
-		info, err := d.Info()
-		switch {
-		case err != nil:
-			return err
-		case d.IsDir():
-			if err := os.MkdirAll(target, 0o755); err != nil {
-				return err
-			}
-			return os.Chmod(target, 0o755) // independent of the umask
-		case info.Mode()&fs.ModeSymlink != 0:
-			link, err := os.Readlink(path)
-			if err != nil {
-				return err
-			}
-			return os.Symlink(link, target)
-		case strings.HasSuffix(path, ".a"):
-			return nil
-		}
-		b, err := os.ReadFile(path)
-		if err != nil {
-			return err
-		}
-		mode := fs.FileMode(0o644)
-		if info.Mode()&0o111 != 0 {
-			mode = 0o755
-		}
-		if err := os.WriteFile(target, b, mode); err != nil {
-			return err
-		}
-		return os.Chmod(target, mode)
-	})
 }

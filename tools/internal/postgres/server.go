@@ -2,8 +2,6 @@ package postgres
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -41,13 +39,6 @@ type Server struct {
 	programs Programs
 	options  Options
 	process  atomic.Pointer[process.Process]
-}
-
-// NewPassword returns a random password.
-func NewPassword() string {
-	b := make([]byte, 24)
-	rand.Read(b) //nolint:errcheck // it never fails (Go 1.24)
-	return base64.RawURLEncoding.EncodeToString(b)
 }
 
 // startTimeout bounds the start, in which a server that was killed replays its log

@@ -151,9 +151,19 @@ func EndFound(find func() ([]int, error), signal syscall.Signal, grace time.Dura
 	}
 }
 
-// PSS is the memory that a process uses, in bytes, with its share of pages that
-// others use too.
-func PSS(pid int) (int64, error) { return memory(pid, "Pss") }
+// PSS is the memory that processes use, in bytes, with their share of pages that others
+// use too. A process that has ended uses none.
+func PSS(pids ...int) (int64, error) {
+	var sum int64
+	for _, pid := range pids {
+		n, err := memory(pid, "Pss")
+		if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ESRCH) {
+			return sum, err
+		}
+		sum += n
+	}
+	return sum, nil
+}
 
 // RSS is the memory of a process that is resident, in bytes.
 func RSS(pid int) (int64, error) { return memory(pid, "Rss") }

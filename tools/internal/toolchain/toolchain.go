@@ -9,7 +9,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -258,7 +257,7 @@ func (c *Cache) modfile(ctx context.Context, t Tool, work string) (string, error
 			if err := os.RemoveAll(dir); err != nil {
 				return "", err
 			}
-			if err := copyTree(dir, original); err != nil {
+			if err := os.CopyFS(dir, os.DirFS(original)); err != nil {
 				return "", err
 			}
 			copies[f.Module] = dir
@@ -304,28 +303,6 @@ func (f File) write(original, dir string) error {
 		text = strings.Replace(text, r[0], r[1], n)
 	}
 	return os.WriteFile(filepath.Join(dir, f.Path), []byte(text), 0o644)
-}
-
-// copyTree copies a module out of the read-only module cache.
-func copyTree(to, from string) error {
-	return filepath.WalkDir(from, func(path string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		rel, err := filepath.Rel(from, path)
-		if err != nil {
-			return err
-		}
-		target := filepath.Join(to, rel)
-		if d.IsDir() {
-			return os.MkdirAll(target, 0o755)
-		}
-		b, err := os.ReadFile(path)
-		if err != nil {
-			return err
-		}
-		return os.WriteFile(target, b, 0o644)
-	})
 }
 
 func (c *Cache) fetch(ctx context.Context, t Tool, module string) (string, error) {

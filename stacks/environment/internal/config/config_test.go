@@ -5,14 +5,27 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"testing/fstest"
+
+	"github.com/loja-veloz/platform/apps/catalogue"
 )
 
-var services = map[string]Service{"web": DefaultService()}
+var programs = func() *catalogue.Catalogue {
+	c, err := catalogue.Load(fstest.MapFS{
+		"web/service.yaml": {Data: []byte("port: 8084\n")}, "database/service.yaml": {Data: []byte("kind: setup\n")},
+	})
+	if err != nil {
+		panic(err)
+	}
+	return c
+}()
 
 const digest = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
 
 func TestDefaultsAreTheLocalEnvironment(t *testing.T) {
-	c, err := Load(map[string]string{"loja-veloz:images": `{"web":"localhost:5000/web@` + digest + `","database":"localhost:5000/database@` + digest + `"}`}, services)
+	c, err := Load(map[string]string{
+		"loja-veloz:images": `{"web":"localhost:5000/web@` + digest + `","database":"localhost:5000/database@` + digest + `"}`,
+	}, programs)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -34,7 +47,7 @@ func TestValuesAreLaidOverDefaults(t *testing.T) {
 		"loja-veloz:services":              `{"web":{"maxReplicas":9,"env":{"A":"b"}}}`,
 		"aws:region":                       "eu-west-1",
 		"loja-velozer:x":                   "not ours",
-	}, services)
+	}, programs)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -48,12 +61,12 @@ func TestValuesAreLaidOverDefaults(t *testing.T) {
 	if c.KubeContext != "42" || c.WaitForRollout || c.RolloutTimeoutSeconds != 90 {
 		t.Errorf("scalars are %q %v %d", c.KubeContext, c.WaitForRollout, c.RolloutTimeoutSeconds)
 	}
-	if services["web"].MaxReplicas != 6 {
+	if web, _ := programs.Program("web"); web.Size.MaxReplicas != 6 {
 		t.Error("the defaults were changed")
 	}
 }
 
-func TestEveryFaultIsReportedAtOnce(t *testing.T) {
+func TestEveryErrorIsReportedAtOnce(t *testing.T) {
 	_, err := Load(map[string]string{
 		"loja-veloz:canray":                "{}",
 		"loja-veloz:gateway":               `{"nodeport":1,"class":7}`,
@@ -64,7 +77,7 @@ func TestEveryFaultIsReportedAtOnce(t *testing.T) {
 		"loja-veloz:services":              `{"web":{"minReplicas":"2","env":{"A":1}},"other":{}}`,
 		"loja-veloz:waitForRollout":        "yes",
 		"loja-veloz:rolloutTimeoutSeconds": "-1",
-	}, services)
+	}, programs)
 	if err == nil {
 		t.Fatal("loaded")
 	}
@@ -76,13 +89,13 @@ func TestEveryFaultIsReportedAtOnce(t *testing.T) {
 		`loja-veloz:canray is unknown; known are cloud, cluster, database, kubeContext, shop, images,`,
 		`loja-veloz:delivery is "{": an object is expected`,
 		`loja-veloz:gateway.class is 7: a string is expected`,
-		`loja-veloz:gateway.nodeport is unknown; known are kind, class, nodePort,`,
+		`loja-veloz:gateway.nodeport is unknown; known are class, nodePort,`,
 		`loja-veloz:metricsServer is true: an object is expected`,
 		`loja-veloz:services.web.env.A is 1: a string is expected`,
 		`loja-veloz:services.web.minReplicas is "2": a whole number is expected`,
 		`loja-veloz:waitForRollout is "yes": true or false is expected`,
-		`loja-veloz:images.wbe is for no service of this environment; there are web`,
-		`loja-veloz:services.other is for no service of this environment; there are web`,
+		`loja-veloz:images.wbe is for no program of this environment; known are database, web`,
+		`loja-veloz:services.other is for no service of this environment; known are web`,
 		`loja-veloz:images.web is missing: run make deploy, or pulumi config set --path 'loja-veloz:images.web'`,
 		`loja-veloz:images.database is missing: run make deploy, or pulumi config set --path 'loja-veloz:images.database'`,
 		`loja-veloz:rolloutTimeoutSeconds is -1`,
@@ -97,35 +110,27 @@ func TestEveryFaultIsReportedAtOnce(t *testing.T) {
 		}
 	}
 	if len(lines) != len(want) {
-		t.Errorf("%d faults are reported, want %d:\n%v", len(lines), len(want), err)
+		t.Errorf("%d errors are reported, want %d:\n%v", len(lines), len(want), err)
 	}
 }
 
-func TestCloudFaults(t *testing.T) {
+func TestUnknownWordsAreReported(t *testing.T) {
 	for _, c := range []struct {
 		values map[string]string
 		want   []string
 	}{
 		{
-			map[string]string{"gateway": `{"kind":"kong"}`, "delivery": `{"argoCD":true}`, "datadog": `{"install":true}`},
-			[]string{"gateway.kind is kong, which needs cloud.provider aws", "delivery.argoCD needs", "datadog.install needs"},
+			map[string]string{"shop": `{"acquirer":"bank","auth":"basic"}`},
+			[]string{`shop.acquirer is "bank": use simulator or stripe`, `shop.auth is "basic": use off, api-key or jwt`},
 		},
-		{
-			map[string]string{"shop": `{"acquirer":"stripe","auth":"api-key"}`},
-			[]string{"shop.acquirer is stripe, which needs cloud.provider aws", "shop.auth is api-key, which needs cloud.provider aws"},
-		},
-		{map[string]string{"shop": `{"acquirer":"bank","auth":"basic"}`}, []string{`shop.acquirer is "bank": use simulator or stripe`, `shop.auth is "basic": use off, api-key or jwt`}},
-		{map[string]string{"cloud": `{"provider":"gcp"}`, "gateway": `{"kind":"nginx"}`}, []string{`cloud.provider is "gcp"`, `gateway.kind is "nginx"`}},
-		{
-			map[string]string{"cloud": `{"provider":"aws"}`, "kubeContext": "kind", "database": `{"localPath":"/data","sslMode":"disable"}`, "shop": `{"acquirer":"stripe","auth":"api-key"}`, "cluster": `{"addons":{"dns":"1"}}`, "metricsServer": `{"kubeletInsecureTLS":true}`, "delivery": `{"argoCD":true}`, "datadog": `{"install":true}`},
-			[]string{`kubeContext is "kind"`, `database.localPath is "/data"`, `database.sslMode is "disable"`, "shop.stripeSecretName is missing: shop.acquirer is stripe", "shop.apiKeysSecretName is missing: shop.auth is api-key", `cloud.bootstrap is ""`, "in AWS the gateway is kong", "cluster.addons.dns is no add-on", "kubeletInsecureTLS is true", "delivery.git: url", "publicAccessCIDRs is empty", "gateway.host is empty", "exactly one of them", "datadog.secretName is missing"},
-		},
+		{map[string]string{"cloud": `{"provider":"gcp"}`}, []string{`cloud.provider is "gcp": use none or aws`}},
+		{map[string]string{"gateway": `{"kind":"kong"}`}, []string{"gateway.kind is unknown"}},
 	} {
 		values := map[string]string{"loja-veloz:images": `{"web":"r/web@` + digest + `","database":"r/database@` + digest + `"}`}
 		for key, value := range c.values {
 			values["loja-veloz:"+key] = value
 		}
-		_, err := Load(values, services)
+		_, err := Load(values, programs)
 		if err == nil {
 			t.Errorf("%v is taken", c.values)
 			continue
@@ -136,7 +141,55 @@ func TestCloudFaults(t *testing.T) {
 			}
 		}
 		if n := strings.Count(err.Error(), "\n") + 1; n != len(c.want) {
-			t.Errorf("%d faults are reported, want %d:\n%v", n, len(c.want), err)
+			t.Errorf("%d errors are reported, want %d:\n%v", n, len(c.want), err)
+		}
+	}
+}
+
+// TestADeclarationNamesKeysThatExist: a key of a section, or of nothing, is refused with
+// the file and the field.
+func TestADeclarationNamesKeysThatExist(t *testing.T) {
+	wrong, err := catalogue.Load(fstest.MapFS{"web/service.yaml": {Data: []byte(`port: 8084
+settings: {DOCS: {config: shop.docs}, AUTH: {config: shop.aut}, WEIGHTS: {config: canary.weights}}
+secrets: {KEY: {secret: s, key: k, when: {shop.acquier: stripe}}}
+internet: {when: {shop.acquirer.name: stripe}}
+`)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = Load(map[string]string{"loja-veloz:images": `{"web":"r/web@` + digest + `"}`}, wrong)
+	if err == nil {
+		t.Fatal("loaded")
+	}
+	lines := strings.Split(err.Error(), "\n")
+	for i, want := range []string{
+		"apps/web/service.yaml: settings.AUTH.config: shop.aut is not a key",
+		"apps/web/service.yaml: settings.WEIGHTS.config: canary.weights is not a key",
+		"apps/web/service.yaml: secrets.KEY.when: shop.acquier is not a key",
+		"apps/web/service.yaml: internet.when: shop.acquirer.name is not a key",
+	} {
+		if i >= len(lines) || !strings.HasPrefix(lines[i], want) {
+			t.Errorf("not reported: %s\nin:\n%v", want, err)
+		}
+	}
+	if len(lines) != 4 {
+		t.Errorf("%d errors are reported, want 4:\n%v", len(lines), err)
+	}
+}
+
+func TestLookup(t *testing.T) {
+	c := Defaults(nil)
+	for key, want := range map[string]string{"shop.auth": "off", "shop.docs": "true", "cluster.maxNodes": "6", "kubeContext": ""} {
+		if got, known := c.Lookup(key); !known || got != want {
+			t.Errorf("%s is %q (%v), want %q", key, got, known, want)
+		}
+	}
+}
+
+func TestProviderIsReadAlone(t *testing.T) {
+	for cloud, want := range map[string]string{"": "", `{"provider":"aws","taken":1}`: "aws", `{"provider":7}`: "", "{": ""} {
+		if got := Provider(map[string]string{"loja-veloz:cloud": cloud}); got != want {
+			t.Errorf("the provider of %q is %q, want %q", cloud, got, want)
 		}
 	}
 }

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/loja-veloz/platform/apps/catalogue"
 )
 
 // Namespace is the prefix of our keys; those of others, such as the providers',
@@ -17,12 +19,12 @@ import (
 const Namespace = "loja-veloz"
 
 // Load reads Pulumi's raw configuration, full keys to values, structured values
-// as JSON. It reports, in one error with a line per fault, every unknown key,
-// every value of a wrong type and everything that Validate finds; the
+// as JSON. It reports, in one error with a line per error, every unknown key,
+// every value of a wrong type and everything that validate finds; the
 // configuration that it could read is returned nevertheless, so that the caller
-// can go on looking for faults.
-func Load(values map[string]string, services map[string]Service) (*Config, error) {
-	c := Defaults(maps.Clone(services))
+// can look for more errors.
+func Load(values map[string]string, programs *catalogue.Catalogue) (*Config, error) {
+	c := Defaults(services(programs))
 	r := &reader{}
 	root := reflect.ValueOf(c).Elem()
 	for _, key := range slices.Sorted(maps.Keys(values)) {
@@ -32,19 +34,19 @@ func Load(values map[string]string, services map[string]Service) (*Config, error
 		}
 		field, ok := fieldNamed(root, name)
 		if !ok {
-			r.fault("%s is unknown; known are %s", key, strings.Join(names(root.Type()), ", "))
+			r.add("%s is unknown; known are %s", key, strings.Join(names(root.Type()), ", "))
 			continue
 		}
 		r.top(key, values[key], field)
 	}
-	return c, errors.Join(errors.Join(r.faults...), c.validate(services))
+	return c, errors.Join(errors.Join(r.errs...), c.validate(programs))
 }
 
-// reader decodes and collects faults.
-type reader struct{ faults []error }
+// reader decodes and collects errors.
+type reader struct{ errs []error }
 
-func (r *reader) fault(format string, args ...any) {
-	r.faults = append(r.faults, fmt.Errorf(format, args...))
+func (r *reader) add(format string, args ...any) {
+	r.errs = append(r.errs, fmt.Errorf(format, args...))
 }
 
 // top decodes a whole key. Pulumi hands over scalars as plain text and
@@ -62,7 +64,7 @@ func (r *reader) top(path, raw string, into reflect.Value) {
 	decoder.UseNumber()
 	var value any
 	if err := decoder.Decode(&value); err != nil {
-		r.fault("%s is %q: %s is expected; set parts of it with pulumi config set --path", path, raw, expected(into))
+		r.add("%s is %q: %s is expected; set parts of it with pulumi config set --path", path, raw, expected(into))
 		return
 	}
 	r.value(path, value, into)
@@ -122,7 +124,7 @@ func (r *reader) value(path string, value any, into reflect.Value) {
 		}
 	}
 	if !ok {
-		r.fault("%s is %s: %s is expected", path, shown(value), expected(into))
+		r.add("%s is %s: %s is expected", path, shown(value), expected(into))
 	}
 }
 
@@ -148,7 +150,7 @@ func (r *reader) fields(path string, fields map[string]any, into reflect.Value) 
 	for _, key := range slices.Sorted(maps.Keys(fields)) {
 		field, ok := fieldNamed(into, key)
 		if !ok {
-			r.fault("%s.%s is unknown; known are %s", path, key, strings.Join(names(into.Type()), ", "))
+			r.add("%s.%s is unknown; known are %s", path, key, strings.Join(names(into.Type()), ", "))
 			continue
 		}
 		r.value(path+"."+key, fields[key], field)
@@ -194,4 +196,14 @@ func shown(value any) string {
 		return fmt.Sprintf("%v", value)
 	}
 	return string(raw)
+}
+
+// Provider reads cloud.provider alone, before anything else is. It is empty for a
+// configuration that Load refuses.
+func Provider(values map[string]string) string {
+	var cloud struct{ Provider string }
+	if json.Unmarshal([]byte(values[Namespace+":cloud"]), &cloud) != nil {
+		return ""
+	}
+	return cloud.Provider
 }

@@ -9,11 +9,11 @@ type Config struct {
 	Cloud                 Cloud              `json:"cloud" doc:"Where the cluster comes from."`
 	Cluster               Cluster            `json:"cluster" doc:"The cluster, where the cloud brings it."`
 	Database              Database           `json:"database" doc:"The database."`
-	KubeContext           string             `json:"kubeContext" doc:"Context of the kubeconfig to deploy to; empty is its current context. Only without a cloud."`
+	KubeContext           string             `json:"kubeContext" doc:"Context of the kubeconfig to deploy to; empty is its current context. Local only."`
 	Shop                  Shop               `json:"shop" doc:"What the shop does differently in each environment."`
-	Images                map[string]string  `json:"images" doc:"Image of each service, and of database, which makes databases and roles, by digest (registry/name@sha256:...). make deploy sets it."`
+	Images                map[string]string  `json:"images" doc:"Image of each service, and of database, which creates databases and roles, by digest (registry/name@sha256:...). make deploy sets it."`
 	Services              map[string]Service `json:"services" doc:"Sizes and settings of each service."`
-	Canary                Canary             `json:"canary" doc:"How a new version of a service is let in."`
+	Canary                Canary             `json:"canary" doc:"How a new version of a service takes over traffic."`
 	WaitForRollout        bool               `json:"waitForRollout" doc:"Whether an update ends only when every Rollout is healthy, and fails when one is aborted."`
 	RolloutTimeoutSeconds int32              `json:"rolloutTimeoutSeconds" doc:"Longest wait for a Rollout, in seconds; 0 takes it from the canary's steps."`
 	Gateway               Gateway            `json:"gateway" doc:"The gateway that shows the public paths."`
@@ -24,7 +24,7 @@ type Config struct {
 	Charts                Charts             `json:"charts" doc:"Where Helm charts come from."`
 }
 
-// Cloud is the account and the network, or none of both.
+// Cloud is the account and the network; a local environment has neither.
 type Cloud struct {
 	Provider           string   `json:"provider" doc:"none (a cluster that exists) or aws."`
 	AccountID          string   `json:"accountID" doc:"AWS account, 12 digits; any other account is refused."`
@@ -36,7 +36,7 @@ type Cloud struct {
 	NATPerZone         bool     `json:"natPerZone" doc:"A NAT gateway in each zone, so that the loss of one zone takes only itself down; otherwise one in all."`
 	InterfaceEndpoints []string `json:"interfaceEndpoints" doc:"AWS services reached inside the VPC, by short name (ecr.api, ecr.dkr, sts, ...)."`
 	LogDays            int32    `json:"logDays" doc:"Days for which flow logs and the control plane's logs are kept."`
-	Protected          bool     `json:"protected" doc:"Whether what holds data outlives a destroy and a mistake: protection in Pulumi and in AWS, final snapshots."`
+	Protected          bool     `json:"protected" doc:"Whether what holds data outlives a destroy and a mistake: protection in Pulumi and in AWS, final snapshots. Required with database.multiAZ."`
 	AllowReplace       []string `json:"allowReplace" doc:"Names of resources that hold data and may nevertheless be replaced or deleted by this update."`
 	Offline            bool     `json:"offline" doc:"Leave out the AWS provider's checks of credentials: for previews without an account. make preview sets it in its copy of the stack file."`
 }
@@ -45,23 +45,22 @@ type Cloud struct {
 type Cluster struct {
 	Version           string            `json:"version" doc:"Kubernetes version of EKS, for example 1.33."`
 	PublicAccessCIDRs []string          `json:"publicAccessCIDRs" doc:"IPv4 ranges that may reach the API server from outside; 0.0.0.0/0 is refused."`
-	Admins            []string          `json:"admins" doc:"ARNs of IAM roles that administer the cluster, beside the environment's up role."`
-	Viewers           []string          `json:"viewers" doc:"ARNs of IAM roles that may read, beside the environment's preview role."`
+	Admins            []string          `json:"admins" doc:"ARNs of IAM roles that administer the cluster, in addition to the environment's up role."`
+	Viewers           []string          `json:"viewers" doc:"ARNs of IAM roles that may read, in addition to the environment's preview role."`
 	InstanceType      string            `json:"instanceType" doc:"EC2 type of the nodes."`
-	MinNodes          int32             `json:"minNodes" doc:"Fewest nodes."`
-	MaxNodes          int32             `json:"maxNodes" doc:"Most nodes that the autoscaler may start."`
+	MinNodes          int32             `json:"minNodes" doc:"Minimum of nodes."`
+	MaxNodes          int32             `json:"maxNodes" doc:"Maximum of nodes that the autoscaler may start."`
 	DiskGiB           int32             `json:"diskGiB" doc:"Root disk of a node, in GiB."`
 	PrefixDelegation  bool              `json:"prefixDelegation" doc:"Hand out /28 prefixes to nodes, for more pods on each."`
-	MaxPods           int32             `json:"maxPods" doc:"Most pods on a node."`
+	MaxPods           int32             `json:"maxPods" doc:"Maximum of pods on a node."`
 	Addons            map[string]string `json:"addons" doc:"Version of an EKS add-on (vpc-cni, eks-pod-identity-agent, coredns, kube-proxy, aws-ebs-csi-driver), in place of the pinned one."`
 }
 
-// DatabaseImage is the key of images with the program that makes databases and
-// roles.
+// DatabaseImage is the key in images of the program that creates databases and roles.
 const DatabaseImage = "database"
 
-// Database is RDS for PostgreSQL where the cloud brings it, and PostgreSQL in the
-// cluster where it does not.
+// Database is RDS for PostgreSQL in AWS, and PostgreSQL in the cluster of a local
+// environment.
 type Database struct {
 	InstanceClass   string `json:"instanceClass" doc:"RDS instance class, for example db.t4g.micro."`
 	EngineVersion   string `json:"engineVersion" doc:"PostgreSQL's major version, or a full one."`
@@ -69,17 +68,17 @@ type Database struct {
 	MaxAllocatedGiB int32  `json:"maxAllocatedGiB" doc:"Storage up to which it grows by itself, in GiB."`
 	MultiAZ         bool   `json:"multiAZ" doc:"A standby in a second zone."`
 	BackupDays      int32  `json:"backupDays" doc:"Days for which backups allow a restore to any second."`
-	Await           bool   `json:"await" doc:"Whether an update waits for the Jobs that make databases, roles and schemas; false only where nothing runs them."`
-	SSLMode         string `json:"sslMode" doc:"With a cloud: how clients connect, require or verify-full."`
-	LocalPath       string `json:"localPath" doc:"Without a cloud: folder of the node that holds the data, for a cluster without a default StorageClass; make sets it for the bundled one. Empty takes the class."`
-	LocalGiB        int32  `json:"localGiB" doc:"Without a cloud: size of the volume, in GiB."`
+	Await           bool   `json:"await" doc:"Whether an update waits for the Jobs that create databases, roles and schemas; false only where nothing runs them."`
+	SSLMode         string `json:"sslMode" doc:"AWS: how clients connect, require or verify-full."`
+	LocalPath       string `json:"localPath" doc:"Local: folder of the node that holds the data, for a cluster without a default StorageClass; make sets it for the bundled one. Empty takes the class."`
+	LocalGiB        int32  `json:"localGiB" doc:"Local: size of the volume, in GiB."`
 }
 
 // Shop is what the services do differently in each environment.
 type Shop struct {
 	Acquirer          string `json:"acquirer" doc:"simulator, or stripe."`
 	StripeSecretName  string `json:"stripeSecretName" doc:"stripe: secret in AWS Secrets Manager with the key api-key."`
-	Auth              string `json:"auth" doc:"Whom api-gateway lets in: off (everybody), api-key or jwt; further settings of jwt go into services.api-gateway.env."`
+	Auth              string `json:"auth" doc:"Who may use the API: off (everybody), api-key or jwt; further settings of jwt go into services.api-gateway.env."`
 	APIKeysSecretName string `json:"apiKeysSecretName" doc:"api-key: secret in AWS Secrets Manager with the keys api-keys (names and hashes, as api-gateway reads them) and storefront (the key that sample-web-app sends)."`
 	SeedCatalogue     bool   `json:"seedCatalogue" doc:"Whether an empty catalogue is filled with examples."`
 	Docs              bool   `json:"docs" doc:"Whether services show their OpenAPI document at /docs; api-gateway's is public at /api/docs."`
@@ -100,8 +99,8 @@ type Charts struct {
 
 // Service is the part of a service that differs between environments.
 type Service struct {
-	MinReplicas    int32             `json:"minReplicas" doc:"Fewest pods, at least 1."`
-	MaxReplicas    int32             `json:"maxReplicas" doc:"Most pods that the autoscaler may start."`
+	MinReplicas    int32             `json:"minReplicas" doc:"Minimum of pods, at least 1."`
+	MaxReplicas    int32             `json:"maxReplicas" doc:"Maximum of pods that the autoscaler may start."`
 	MilliCPU       int32             `json:"milliCPU" doc:"CPU request of a pod, in thousandths of a core."`
 	MemoryMiB      int32             `json:"memoryMiB" doc:"Memory request of a pod, in MiB."`
 	MemoryLimitMiB int32             `json:"memoryLimitMiB" doc:"Memory limit of a pod, in MiB."`
@@ -118,12 +117,11 @@ type Canary struct {
 
 // Gateway is the gateway at the edge.
 type Gateway struct {
-	Kind               string `json:"kind" doc:"traefik or kong."`
 	Class              string `json:"class" doc:"Name of the GatewayClass."`
-	NodePort           int32  `json:"nodePort" doc:"traefik: port of every node on which the gateway listens, 30000 to 32767."`
-	Host               string `json:"host" doc:"kong: public name of the shop, for example shop.example.com."`
-	ZoneID             string `json:"zoneID" doc:"kong: Route 53 zone in which the name is proven and led to the load balancer; empty leaves both to you, with certificateARN."`
-	CertificateARN     string `json:"certificateARN" doc:"kong: ACM certificate for the name; empty orders one in zoneID."`
+	NodePort           int32  `json:"nodePort" doc:"Local: port of every node on which the gateway listens, 30000 to 32767."`
+	Host               string `json:"host" doc:"AWS: public name of the shop, for example shop.example.com."`
+	ZoneID             string `json:"zoneID" doc:"AWS: Route 53 zone for the record of host and for the proof that the certificate needs; empty leaves both to you, with certificateARN."`
+	CertificateARN     string `json:"certificateARN" doc:"AWS: ACM certificate for host; empty orders one in zoneID."`
 	Replicas           int32  `json:"replicas" doc:"Pods of the gateway."`
 	InstallDefinitions bool   `json:"installDefinitions" doc:"Whether to install the CustomResourceDefinitions of the Gateway API and of the gateway; false where the cluster has them, which destroy then leaves alone."`
 }
@@ -163,7 +161,10 @@ func Defaults(services map[string]Service) *Config {
 			Version: "1.33", InstanceType: "t3.medium", MinNodes: 3, MaxNodes: 6, DiskGiB: 50,
 			PrefixDelegation: true, MaxPods: 110, Addons: map[string]string{},
 		},
-		Database:       Database{InstanceClass: "db.t4g.micro", EngineVersion: "15", AllocatedGiB: 20, MaxAllocatedGiB: 100, BackupDays: 7, Await: true, SSLMode: "require", LocalGiB: 5},
+		Database: Database{
+			InstanceClass: "db.t4g.micro", EngineVersion: "15", AllocatedGiB: 20, MaxAllocatedGiB: 100, BackupDays: 7,
+			Await: true, SSLMode: "require", LocalGiB: 5,
+		},
 		Shop:           Shop{Acquirer: "simulator", Auth: "off", SeedCatalogue: true, Docs: true},
 		Datadog:        Datadog{Site: "datadoghq.com"},
 		Charts:         Charts{Await: true},
@@ -171,7 +172,7 @@ func Defaults(services map[string]Service) *Config {
 		Services:       services,
 		Canary:         Canary{Weights: []int32{20, 40, 60, 80}, PauseSeconds: 30, ProgressDeadlineSeconds: 120},
 		WaitForRollout: true,
-		Gateway:        Gateway{Kind: "traefik", Class: "traefik", NodePort: 30080, Replicas: 1, InstallDefinitions: true},
+		Gateway:        Gateway{Class: "traefik", NodePort: 30080, Replicas: 1, InstallDefinitions: true},
 		MetricsServer:  MetricsServer{Install: true},
 		Delivery:       Delivery{InstallRollouts: true, Git: Git{Branch: "main"}},
 	}

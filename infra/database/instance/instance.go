@@ -1,5 +1,5 @@
-// Package database creates the PostgreSQL instance of an environment on RDS.
-package database
+// Package instance creates the PostgreSQL instance of an environment on RDS.
+package instance
 
 import (
 	"errors"

@@ -1,4 +1,4 @@
-package database_test
+package instance_test
 
 import (
 	"fmt"
@@ -9,7 +9,7 @@ import (
 	"github.com/pulumi/pulumi/sdk/v3/go/common/resource"
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 
-	"github.com/loja-veloz/platform/infra/database"
+	"github.com/loja-veloz/platform/infra/database/instance"
 	"github.com/loja-veloz/platform/infra/infratest"
 )
 
@@ -18,15 +18,15 @@ const (
 	secret = "arn:aws:secretsmanager:us-east-1:123456789012:secret:rds!db-1"
 )
 
-func args() *database.Spec {
-	return &database.Spec{
+func args() *instance.Spec {
+	return &instance.Spec{
 		Name: "loja-veloz-prod", EngineVersion: "15", InstanceClass: "db.m7g.large", AllocatedGiB: 50, MaxAllocatedGiB: 200, MultiAZ: true, BackupDays: 14,
 		InsightsDays: 31, MonitoringSeconds: 60, LogDays: 90, Protect: true,
 	}
 }
 
-func inputs() database.Inputs {
-	return database.Inputs{
+func inputs() instance.Inputs {
+	return instance.Inputs{
 		VPCID: pulumi.String("vpc-1"), Subnets: pulumi.ToStringArray([]string{"subnet-a", "subnet-b"}),
 		ClusterSecurityGroupID: pulumi.String("sg-nodes"), KeyARN: pulumi.String(key),
 		PermissionsBoundary: "arn:aws:iam::123456789012:policy/loja-veloz-boundary",
@@ -55,11 +55,11 @@ func (m *withSecret) NewResource(args pulumi.MockResourceArgs) (string, resource
 	return id, outputs, err
 }
 
-func run(t *testing.T, s *database.Spec, use func(*database.Database)) *withSecret {
+func run(t *testing.T, s *instance.Spec, use func(*instance.Database)) *withSecret {
 	t.Helper()
 	mocks := &withSecret{Recorder: &infratest.Recorder{}, protected: map[string]bool{}}
 	err := pulumi.RunErr(func(ctx *pulumi.Context) error {
-		made, err := database.New(ctx, "db", s, inputs())
+		made, err := instance.New(ctx, "db", s, inputs())
 		if err == nil && use != nil {
 			use(made)
 		}
@@ -75,7 +75,7 @@ func run(t *testing.T, s *database.Spec, use func(*database.Database)) *withSecr
 func TestProtectedInstance(t *testing.T) {
 	var mu sync.Mutex
 	var got []any
-	mocks := run(t, args(), func(d *database.Database) {
+	mocks := run(t, args(), func(d *instance.Database) {
 		pulumi.All(d.Endpoint, d.Port, d.MasterSecretARN).ApplyT(func(values []any) error {
 			mu.Lock()
 			defer mu.Unlock()
@@ -159,19 +159,19 @@ func TestTheLastSnapshotCanBeNamed(t *testing.T) {
 }
 
 // refused gives the error of New.
-func refused(spec *database.Spec, in database.Inputs) error {
+func refused(spec *instance.Spec, in instance.Inputs) error {
 	_, err := infratest.Run(true, func(ctx *pulumi.Context) error {
-		_, err := database.New(ctx, "db", spec, in)
+		_, err := instance.New(ctx, "db", spec, in)
 		return err
 	})
 	return err
 }
 
 func TestValidateReportsAllFaultsAtOnce(t *testing.T) {
-	err := refused(&database.Spec{
+	err := refused(&instance.Spec{
 		Name: "Loja--", EngineVersion: "9.6", InstanceClass: "t3.medium", AllocatedGiB: 5, MaxAllocatedGiB: 5, BackupDays: 36,
 		InsightsDays: 8, MonitoringSeconds: 2, LogDays: 2, FinalSnapshot: "final--",
-	}, database.Inputs{PermissionsBoundary: "b"})
+	}, instance.Inputs{PermissionsBoundary: "b"})
 	if err == nil {
 		t.Fatal("accepted")
 	}

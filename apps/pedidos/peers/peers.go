@@ -1,4 +1,6 @@
-package main
+// Package peers calls the services estoque and pagamentos for a checkout, and tells
+// their refusals from failures that may pass.
+package peers
 
 import (
 	"context"
@@ -16,43 +18,49 @@ import (
 	"github.com/loja-veloz/platform/apps/internal/contract/pagamentos"
 	"github.com/loja-veloz/platform/apps/internal/money"
 	"github.com/loja-veloz/platform/apps/internal/problem"
+	"github.com/loja-veloz/platform/apps/internal/value"
+	"github.com/loja-veloz/platform/apps/pedidos/checkout"
 	"github.com/loja-veloz/platform/apps/pedidos/order"
 )
 
-// priceAge is how old a price may be when an order is taken. The reservation's
-// own price decides in the end.
+// priceAge is the maximum age of a price when an order is placed. The price at the
+// reservation decides.
 const priceAge = 2 * time.Second
 
-// estoqueStock is the service estoque over HTTP.
-type estoqueStock struct {
+// Stock is the service estoque over HTTP.
+type Stock struct {
 	client *estoque.ClientWithResponses
 	mu     sync.Mutex
-	prices map[string]priced // only of articles that exist
+	prices map[value.SKU]priced // of items that exist
 	flight singleflight.Group
 }
+
+var _ checkout.Stock = (*Stock)(nil)
 
 type priced struct {
 	money.Money
 	at time.Time
 }
 
-func newEstoque(url string, doer *http.Client) (*estoqueStock, error) {
+// NewStock returns the service estoque at url.
+func NewStock(url string, doer *http.Client) (*Stock, error) {
 	c, err := estoque.NewClientWithResponses(url, estoque.WithHTTPClient(doer))
 	if err != nil {
 		return nil, fmt.Errorf("ESTOQUE_URL: %w", err)
 	}
-	return &estoqueStock{client: c, prices: map[string]priced{}}, nil
+	return &Stock{client: c, prices: map[value.SKU]priced{}}, nil
 }
 
-func (s *estoqueStock) Price(ctx context.Context, sku string) (money.Money, error) {
+// Price implements checkout.Stock. It may be priceAge old.
+func (s *Stock) Price(ctx context.Context, sku value.SKU) (money.Money, error) {
 	s.mu.Lock()
 	known, there := s.prices[sku]
 	s.mu.Unlock()
 	if there && time.Since(known.at) < priceAge {
 		return known.Money, nil
 	}
-	// One call for all who wait; it is not given up with the first of them.
-	result := s.flight.DoChan(sku, func() (any, error) { return s.fetchPrice(context.WithoutCancel(ctx), sku) })
+	// Concurrent requests share one call, which goes on when the first of them ends.
+	result := s.flight.DoChan(string(sku), func() (any, error) { return s.fetchPrice(context.WithoutCancel(ctx), sku) })
 	select {
 	case <-ctx.Done():
 		return money.Money{}, ctx.Err()
@@ -64,8 +72,8 @@ func (s *estoqueStock) Price(ctx context.Context, sku string) (money.Money, erro
 	}
 }
 
-func (s *estoqueStock) fetchPrice(ctx context.Context, sku string) (money.Money, error) {
-	response, err := s.client.ShowItemWithResponse(ctx, sku)
+func (s *Stock) fetchPrice(ctx context.Context, sku value.SKU) (money.Money, error) {
+	response, err := s.client.ShowItemWithResponse(ctx, string(sku))
 	if err != nil {
 		return money.Money{}, fmt.Errorf("asking estoque for %s: %w", sku, err)
 	}
@@ -75,7 +83,7 @@ func (s *estoqueStock) fetchPrice(ctx context.Context, sku string) (money.Money,
 			s.mu.Lock()
 			delete(s.prices, sku)
 			s.mu.Unlock()
-			return money.Money{}, errUnknownSKU
+			return money.Money{}, checkout.ErrUnknownSKU
 		}
 		return money.Money{}, err
 	}
@@ -86,10 +94,11 @@ func (s *estoqueStock) fetchPrice(ctx context.Context, sku string) (money.Money,
 	return price, nil
 }
 
-func (s *estoqueStock) Reserve(ctx context.Context, id uuid.UUID, lines []order.Line) (money.Money, error) {
+// Reserve implements checkout.Stock.
+func (s *Stock) Reserve(ctx context.Context, id uuid.UUID, lines []order.Line) (money.Money, error) {
 	body := estoque.ReservationRequest{}
 	for _, line := range lines {
-		body.Lines = append(body.Lines, estoque.ReservationLineRequest{SKU: line.SKU, Quantity: line.Quantity})
+		body.Lines = append(body.Lines, estoque.ReservationLineRequest{SKU: string(line.SKU), Quantity: line.Quantity})
 	}
 	response, err := s.client.ReserveWithResponse(ctx, id, body)
 	if err != nil {
@@ -110,7 +119,8 @@ func (s *estoqueStock) Reserve(ctx context.Context, id uuid.UUID, lines []order.
 	return *reservation.Total, nil
 }
 
-func (s *estoqueStock) Confirm(ctx context.Context, id uuid.UUID) error {
+// Confirm implements checkout.Stock.
+func (s *Stock) Confirm(ctx context.Context, id uuid.UUID) error {
 	response, err := s.client.ConfirmReservationWithResponse(ctx, id)
 	if err != nil {
 		return fmt.Errorf("confirming the reservation: %w", err)
@@ -118,14 +128,15 @@ func (s *estoqueStock) Confirm(ctx context.Context, id uuid.UUID) error {
 	if response.JSON200 == nil {
 		err := refused("estoque", response.StatusCode(), response.ApplicationProblemJSONDefault)
 		if client.Is(err, problem.NotFound) {
-			return errNotReserved
+			return checkout.ErrNotReserved
 		}
 		return refusalOn(err, problem.ReservationExpired, problem.ReservationReleased)
 	}
 	return nil
 }
 
-func (s *estoqueStock) Release(ctx context.Context, id uuid.UUID) error {
+// Release implements checkout.Stock.
+func (s *Stock) Release(ctx context.Context, id uuid.UUID) error {
 	response, err := s.client.ReleaseReservationWithResponse(ctx, id)
 	if err != nil {
 		return fmt.Errorf("releasing the reservation: %w", err)
@@ -136,21 +147,25 @@ func (s *estoqueStock) Release(ctx context.Context, id uuid.UUID) error {
 	return nil
 }
 
-// pagamentosPayments is the service pagamentos over HTTP.
-type pagamentosPayments struct {
+// Payments is the service pagamentos over HTTP.
+type Payments struct {
 	client *pagamentos.ClientWithResponses
 }
 
-func newPagamentos(url string, doer *http.Client) (*pagamentosPayments, error) {
+var _ checkout.Payments = (*Payments)(nil)
+
+// NewPayments returns the service pagamentos at url.
+func NewPayments(url string, doer *http.Client) (*Payments, error) {
 	c, err := pagamentos.NewClientWithResponses(url, pagamentos.WithHTTPClient(doer))
 	if err != nil {
 		return nil, fmt.Errorf("PAGAMENTOS_URL: %w", err)
 	}
-	return &pagamentosPayments{c}, nil
+	return &Payments{c}, nil
 }
 
-func (p *pagamentosPayments) Pay(ctx context.Context, id uuid.UUID, amount money.Money, cardToken string) (string, error) {
-	response, err := p.client.PayWithResponse(ctx, id, pagamentos.PaymentRequest{Amount: amount, CardToken: cardToken})
+// Pay implements checkout.Payments.
+func (p *Payments) Pay(ctx context.Context, id uuid.UUID, amount money.Money, card value.CardToken) (string, error) {
+	response, err := p.client.PayWithResponse(ctx, id, pagamentos.PaymentRequest{Amount: amount, CardToken: string(card)})
 	if err != nil {
 		return "", fmt.Errorf("paying: %w", err)
 	}
@@ -174,7 +189,8 @@ func (p *pagamentosPayments) Pay(ctx context.Context, id uuid.UUID, amount money
 	return "", fmt.Errorf("the payment is %s", payment.State)
 }
 
-func (p *pagamentosPayments) Refund(ctx context.Context, id uuid.UUID) (bool, error) {
+// Refund implements checkout.Payments.
+func (p *Payments) Refund(ctx context.Context, id uuid.UUID) (bool, error) {
 	response, err := p.client.RefundWithResponse(ctx, id)
 	if err != nil {
 		return false, fmt.Errorf("refunding: %w", err)
@@ -191,16 +207,16 @@ func (p *pagamentosPayments) Refund(ctx context.Context, id uuid.UUID) (bool, er
 	return false, fmt.Errorf("the payment is %s", response.JSON200.State)
 }
 
-func refused(service string, status int, said *problem.Document) error {
-	return &client.RefusedError{Service: service, Status: status, Problem: said}
+func refused(service string, status int, document *problem.Document) error {
+	return &client.RefusedError{Service: service, Status: status, Problem: document}
 }
 
-// refusalOn makes a refusal of err if it has one of the codes, with the code as
-// its reason.
+// refusalOn returns err as a RefusalError if it has one of the codes, which is then
+// the reason.
 func refusalOn(err error, codes ...problem.Code) error {
 	for _, code := range codes {
 		if client.Is(err, code) {
-			return refusal{string(code)}
+			return checkout.RefusalError{Reason: string(code)}
 		}
 	}
 	return err

@@ -1,0 +1,314 @@
+package checkout
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/loja-veloz/platform/apps/internal/fault"
+	"github.com/loja-veloz/platform/apps/internal/money"
+	"github.com/loja-veloz/platform/apps/internal/value"
+	"github.com/loja-veloz/platform/apps/pedidos/order"
+	"github.com/loja-veloz/platform/apps/pedidos/store"
+)
+
+// attempt is one process's attempt to carry one order to its end.
+type attempt struct {
+	mu      sync.Mutex // guards all fields
+	order   order.Order
+	version int32
+	stored  int    // number of transitions in the database
+	decided string // GiveUp in the database
+	// read is the database's time when this process's clock was at readAt. The
+	// monotonic clock continues it, so that setting a clock disorders no transitions.
+	read   time.Time
+	readAt time.Time
+	answer Answer
+}
+
+func (a *attempt) now() time.Time { return a.read.Add(time.Since(a.readAt)) }
+
+// load reads an order.
+func (s *Service) load(ctx context.Context, id uuid.UUID) (*attempt, error) {
+	row, err := s.Queries.OrderByID(ctx, id)
+	if err != nil {
+		return nil, fmt.Errorf("reading order %s: %w", id, err)
+	}
+	transitions, err := s.Queries.TransitionsOf(ctx, []uuid.UUID{id})
+	if err != nil {
+		return nil, fmt.Errorf("reading the transitions of order %s: %w", id, err)
+	}
+	a := &attempt{
+		order: toOrder(row.Order, transitions), version: row.Order.Version,
+		read: row.ReadAt, readAt: time.Now(), answer: toAnswer(row.Order.AnswerStatus, row.Order.AnswerBody),
+	}
+	a.stored, a.decided = len(a.order.Transitions), a.order.GiveUp
+	return a, nil
+}
+
+func toOrder(row store.Order, transitions []store.Transition) order.Order {
+	o := order.Order{
+		ID: row.ID, Number: row.Number, ClientID: value.ClientID(row.ClientID), State: order.State(row.State), Lines: row.Lines,
+		Total:           money.Money{Amount: row.TotalAmount, Currency: row.TotalCurrency},
+		Uncertain:       row.State == string(order.Pending) || row.State == string(order.Reserved),
+		CancelRequested: row.CancelRequested, CreatedAt: row.CreatedAt, UpdatedAt: row.UpdatedAt,
+	}
+	if row.CardToken != nil {
+		o.CardToken = value.CardToken(*row.CardToken)
+	}
+	// Before the end and before a refund, the column holds why the order will fail.
+	if reason := row.FailureReason; reason != nil && o.Uncertain {
+		o.GiveUp = *reason
+	} else if reason != nil {
+		o.FailureReason = *reason
+	}
+	// The transitions were read after the row. Leave out newer ones.
+	for len(transitions) > 1 && transitions[len(transitions)-1].ToState != row.State {
+		transitions = transitions[:len(transitions)-1]
+	}
+	for _, t := range transitions {
+		from := order.State("")
+		if t.FromState != nil {
+			from = order.State(*t.FromState)
+		}
+		o.Transitions = append(o.Transitions, order.Transition{From: from, To: order.State(t.ToState), At: t.At, Reason: t.Reason})
+	}
+	return o
+}
+
+// save stores what has become of the order since it was read or saved. It fails
+// with errChanged if the stored order has changed meanwhile. The caller holds a.mu.
+func (s *Service) save(ctx context.Context, a *attempt) error {
+	o := &a.order
+	final := o.State.Final()
+	arguments := store.SaveParams{
+		ID: o.ID, Version: a.version, State: string(o.State), CancelRequested: o.CancelRequested,
+		Final: final, AttendAfter: s.Lease, UpdatedAt: o.UpdatedAt,
+	}
+	if reason := cmp.Or(o.FailureReason, o.GiveUp); reason != "" {
+		arguments.FailureReason = &reason
+	}
+	for i, t := range o.Transitions[a.stored:] {
+		arguments.Positions = append(arguments.Positions, int32(a.stored+i))
+		arguments.FromStates = append(arguments.FromStates, string(t.From))
+		arguments.ToStates = append(arguments.ToStates, string(t.To))
+		arguments.Ats = append(arguments.Ats, t.At)
+		arguments.Reasons = append(arguments.Reasons, t.Reason)
+	}
+	if final {
+		body, err := s.Encode(o)
+		if err != nil {
+			return fmt.Errorf("encoding order %s: %w", o.ID, err)
+		}
+		arguments.AnswerStatus, arguments.AnswerBody = new(int16(statusFinal)), body
+	}
+	row, err := s.Queries.Save(ctx, arguments)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return errChanged
+	}
+	if err != nil {
+		return fmt.Errorf("saving order %s: %w", o.ID, err)
+	}
+	for _, t := range o.Transitions[a.stored:] {
+		s.metrics.moved(o, t)
+	}
+	a.version++
+	a.stored, a.decided = len(o.Transitions), o.GiveUp
+	if row.AnswerStatus != nil {
+		a.answer = toAnswer(row.AnswerStatus, row.AnswerBody)
+	}
+	return nil
+}
+
+// advance takes step after step until the order's end is stored. If a step fails,
+// it stores how far the order came.
+func (s *Service) advance(ctx context.Context, a *attempt) error {
+	for {
+		a.mu.Lock()
+		step, o := a.order.Step(), a.order
+		a.mu.Unlock()
+		if step == order.Done {
+			break
+		}
+		var err error
+		if step == order.Undo || step == order.Release {
+			err = s.saveProgress(ctx, a) // persist the decision before acting on it: a takeover must see it
+		}
+		if err == nil {
+			err = s.perform(ctx, a, step, o)
+		}
+		if err != nil {
+			err = fmt.Errorf("order %s, %s: %w", o.ID, step, err)
+			if saveErr := s.saveProgress(ctx, a); saveErr != nil {
+				return errors.Join(err, saveErr)
+			}
+			return err
+		}
+	}
+	if err := s.saveProgress(ctx, a); err != nil {
+		return err
+	}
+	fault.Here(fault.OrderFinished)
+	return nil
+}
+
+// saveProgress saves if there is anything to save, even if ctx is done.
+func (s *Service) saveProgress(ctx context.Context, a *attempt) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.stored == len(a.order.Transitions) && (a.decided == a.order.GiveUp || a.order.State.Final()) {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), saveTimeout)
+	defer cancel()
+	return s.save(ctx, a)
+}
+
+// perform makes the calls of one step with a copy of the order, and reports the
+// outcome to the order itself.
+func (s *Service) perform(ctx context.Context, a *attempt, step order.Step, o order.Order) error {
+	switch step {
+	case order.Reserve:
+		total, err := s.Stock.Reserve(ctx, o.ID, o.Lines)
+		if refused, reason := isRefusal(err); refused {
+			return a.report(func(o *order.Order, at time.Time) error { return o.NotReserved(reason, at) })
+		}
+		if err != nil {
+			// The request may still arrive and take effect.
+			return errors.Join(err, a.report(func(o *order.Order, _ time.Time) error { o.Uncertain = true; return nil }))
+		}
+		fault.Here(fault.OrderReserved)
+		return a.report(func(o *order.Order, at time.Time) error { return o.Reserved(total, at) })
+	case order.Pay:
+		declined, err := s.Payments.Pay(ctx, o.ID, o.Total, o.CardToken)
+		if refused, reason := isRefusal(err); refused {
+			return a.report(func(o *order.Order, _ time.Time) error { o.Unpayable(reason); return nil })
+		}
+		if err != nil {
+			return err
+		}
+		if declined != "" {
+			return a.report(func(o *order.Order, _ time.Time) error { o.Declined(declined); return nil })
+		}
+		fault.Here(fault.OrderPaid)
+		return a.report((*order.Order).Captured)
+	case order.Confirm:
+		err := s.Stock.Confirm(ctx, o.ID)
+		if errors.Is(err, ErrNotReserved) {
+			if _, err = s.Stock.Reserve(ctx, o.ID, o.Lines); err == nil {
+				err = s.Stock.Confirm(ctx, o.ID)
+			}
+		}
+		if refused, reason := isRefusal(err); refused {
+			return a.report(func(o *order.Order, at time.Time) error { return o.NotConfirmed(reason, at) })
+		}
+		if err != nil {
+			return err
+		}
+		fault.Here(fault.OrderConfirmed)
+		return a.report((*order.Order).Confirmed)
+	case order.Release:
+		if err := s.Stock.Release(ctx, o.ID); err != nil {
+			return err
+		}
+		return a.report((*order.Order).Released)
+	}
+	refunded, err := s.Payments.Refund(ctx, o.ID)
+	if err != nil {
+		return err
+	}
+	fault.Here(fault.OrderRefunded)
+	if err := s.Stock.Release(ctx, o.ID); err != nil {
+		return err
+	}
+	return a.report(func(o *order.Order, at time.Time) error { return o.Undone(refunded, at) })
+}
+
+// report applies the outcome of a step to the order.
+func (a *attempt) report(outcome func(o *order.Order, at time.Time) error) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return outcome(&a.order, a.now())
+}
+
+func isRefusal(err error) (bool, string) {
+	var refused RefusalError
+	if errors.As(err, &refused) {
+		return true, refused.Reason
+	}
+	return false, ""
+}
+
+// patience is how long a process retries a failed step before it leaves the order
+// to a job.
+const patience = 2 * time.Second
+
+// begin carries an order on in the background, after the request in ctx has ended
+// too. It closes the channel when the order is at its end or left to a job.
+func (s *Service) begin(ctx context.Context, a *attempt) <-chan struct{} {
+	done := make(chan struct{})
+	s.running.Go(func() {
+		defer close(done)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.Lease*2/3)
+		defer cancel()
+		if err := s.insist(ctx, a); err != nil {
+			s.handOver(ctx, a, err)
+		}
+	})
+	return done
+}
+
+// insist advances, and retries for a short while.
+func (s *Service) insist(ctx context.Context, a *attempt) error {
+	start, pause := time.Now(), 40*time.Millisecond
+	for {
+		err := s.advance(ctx, a)
+		if err == nil {
+			return nil
+		}
+		if errors.Is(err, errChanged) {
+			err = errors.Join(err, s.reload(ctx, a))
+		}
+		if time.Since(start)+pause > patience {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(pause/2 + rand.N(pause)): //nolint:gosec // spreads retries
+		}
+		pause *= 2
+	}
+}
+
+// reload replaces what this attempt knows by what is stored.
+func (s *Service) reload(ctx context.Context, a *attempt) error {
+	fresh, err := s.load(ctx, a.order.ID) // an order's id does not change
+	if err != nil {
+		return err
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.order, a.version, a.stored, a.decided = fresh.order, fresh.version, fresh.stored, fresh.decided
+	a.read, a.readAt, a.answer = fresh.read, fresh.readAt, fresh.answer
+	return nil
+}
+
+// handOver leaves an order to a job. If that fails too, another process finds the
+// order once its lease is over.
+func (s *Service) handOver(ctx context.Context, a *attempt, cause error) {
+	s.Logger.WarnContext(ctx, "leaving an order to a job", "order", a.order.ID.String(), "error", cause.Error())
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), saveTimeout)
+	defer cancel()
+	if err := s.Queue.Enqueue(ctx, a.order.ID); err != nil {
+		s.Logger.WarnContext(ctx, "storing the job failed: the order waits until its lease is over",
+			"order", a.order.ID.String(), "error", err.Error())
+	}
+}

@@ -1,0 +1,230 @@
+package checkout
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/loja-veloz/platform/apps/internal/fault"
+	"github.com/loja-veloz/platform/apps/internal/money"
+	"github.com/loja-veloz/platform/apps/internal/value"
+	"github.com/loja-veloz/platform/apps/pedidos/order"
+	"github.com/loja-veloz/platform/apps/pedidos/store"
+)
+
+// Request is a client's request for an order.
+type Request struct {
+	Client value.ClientID
+	Key    value.IdempotencyKey
+	// Fingerprint is the same for two requests if they say the same.
+	Fingerprint []byte
+	Lines       []order.Line // without prices
+	Total       money.Money  // what the client has seen and agrees to pay
+	Card        value.CardToken
+}
+
+// Answer is what a client was told first about its order.
+type Answer struct {
+	Final bool   // the order had come to its end
+	Body  []byte // the order as Config.Encode wrote it; nil: nothing was told yet
+}
+
+// The column answer_status holds the HTTP status of the first answer.
+const (
+	statusFinal    = http.StatusCreated
+	statusAccepted = http.StatusAccepted
+)
+
+func toAnswer(status *int16, body []byte) Answer {
+	if status == nil {
+		return Answer{}
+	}
+	return Answer{Final: *status == statusFinal, Body: body}
+}
+
+// Place stores the order and carries it to its end. A request with a known key gets
+// the first answer again. It fails with a *LineError, a *WrongTotalError,
+// ErrKeyReused, ErrPrices, ErrBusy or ErrAbandoned, and has then stored nothing.
+func (s *Service) Place(ctx context.Context, r Request) (Answer, error) {
+	start := time.Now()
+	select {
+	case s.slots <- struct{}{}:
+	case <-ctx.Done():
+		return Answer{}, fmt.Errorf("%w: %w", ErrAbandoned, ctx.Err())
+	case <-time.After(answerWithin / 2):
+		return Answer{}, ErrBusy
+	}
+	free := func() { <-s.slots }
+
+	a, err := s.place(ctx, r)
+	if err != nil {
+		free()
+		return Answer{}, err
+	}
+	if a == nil {
+		free()
+		return s.replay(ctx, start, r)
+	}
+	mark(ctx, a.order.ID)
+	fault.Here(fault.OrderStored)
+	done := s.begin(ctx, a)
+	go func() { <-done; free() }()
+	await(ctx, done, answerWithin-time.Since(start)) // if the client goes away, the order goes on
+	a.mu.Lock()
+	told := a.answer
+	a.mu.Unlock()
+	if told.Body != nil {
+		return told, nil
+	}
+	return s.accept(ctx, a)
+}
+
+// place prices and stores the order. It returns neither an order nor an error if
+// the key is known.
+func (s *Service) place(ctx context.Context, r Request) (*attempt, error) {
+	lines, priced := s.price(ctx, r)
+	if priced != nil {
+		// A repeated request gets its first answer, whatever the prices are now.
+		_, err := s.Queries.OrderByKey(ctx, store.OrderByKeyParams{ClientID: string(r.Client), IdempotencyKey: string(r.Key)})
+		if err == nil {
+			return nil, nil
+		}
+		if !errors.Is(err, pgx.ErrNoRows) {
+			return nil, fmt.Errorf("looking for the key: %w", err)
+		}
+		return nil, priced
+	}
+	id, err := uuid.NewV7()
+	if err != nil {
+		return nil, fmt.Errorf("creating an order's id: %w", err)
+	}
+	created, err := s.Queries.Place(ctx, store.PlaceParams{
+		ID: id, ClientID: string(r.Client), IdempotencyKey: string(r.Key), RequestHash: r.Fingerprint, Lines: lines,
+		TotalAmount: r.Total.Amount, TotalCurrency: r.Total.Currency, CardToken: new(string(r.Card)), AttendAfter: s.Lease,
+	})
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("storing the order: %w", err)
+	}
+	a := &attempt{
+		order: order.Order{
+			ID: id, ClientID: r.Client, State: order.Pending, Lines: lines, Total: r.Total, CardToken: r.Card,
+			CreatedAt: created, UpdatedAt: created,
+			Transitions: []order.Transition{{To: order.Pending, At: created, Reason: "placed"}},
+		},
+		stored: 1, read: created, readAt: time.Now(),
+	}
+	s.metrics.moved(&a.order, a.order.Transitions[0])
+	return a, nil
+}
+
+// price returns the order's lines with their prices.
+func (s *Service) price(ctx context.Context, r Request) ([]order.Line, error) {
+	// A repeated request needs no prices, so it must not wait for them.
+	ctx, cancel := context.WithTimeout(ctx, answerWithin)
+	defer cancel()
+	total := money.Money{Currency: r.Total.Currency}
+	lines := make([]order.Line, 0, len(r.Lines))
+	var unknown []int
+	for i, line := range r.Lines {
+		price, err := s.Stock.Price(ctx, line.SKU)
+		if errors.Is(err, ErrUnknownSKU) {
+			unknown = append(unknown, i)
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrPrices, err)
+		}
+		cost, err := price.Times(int64(line.Quantity))
+		if err == nil && price.Currency != total.Currency {
+			return nil, &WrongTotalError{price}
+		}
+		if err == nil {
+			total, err = total.Plus(cost)
+		}
+		if err != nil {
+			return nil, &LineError{[]int{i}, ErrTooLarge}
+		}
+		line.Price = price
+		lines = append(lines, line)
+	}
+	if len(unknown) > 0 {
+		return nil, &LineError{unknown, ErrUnknownSKU}
+	}
+	if total != r.Total {
+		return nil, &WrongTotalError{total}
+	}
+	return lines, nil
+}
+
+// accept answers that the order goes on. It stores what has become of the order so
+// far, so that reading the order shows no less than the answer.
+func (s *Service) accept(ctx context.Context, a *attempt) (Answer, error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), saveTimeout)
+	defer cancel()
+	if err := s.saveProgress(ctx, a); err != nil && !errors.Is(err, errChanged) {
+		return Answer{}, err
+	}
+	a.mu.Lock()
+	o, told := a.order, a.answer
+	a.mu.Unlock()
+	if told.Body != nil {
+		return told, nil
+	}
+	return s.tell(ctx, &o)
+}
+
+// tell stores what a client is told about its order, or returns what it was told
+// before.
+func (s *Service) tell(ctx context.Context, o *order.Order) (Answer, error) {
+	status := int16(statusAccepted)
+	if o.State.Final() {
+		status = statusFinal
+	}
+	body, err := s.Encode(o)
+	if err != nil {
+		return Answer{}, fmt.Errorf("encoding order %s: %w", o.ID, err)
+	}
+	row, err := s.Queries.Answer(ctx, store.AnswerParams{ID: o.ID, AnswerStatus: status, AnswerBody: body})
+	if err != nil {
+		return Answer{}, fmt.Errorf("storing the answer for order %s: %w", o.ID, err)
+	}
+	return toAnswer(row.AnswerStatus, row.AnswerBody), nil
+}
+
+// replay answers a request whose key is known.
+func (s *Service) replay(ctx context.Context, start time.Time, r Request) (Answer, error) {
+	for {
+		row, err := s.Queries.OrderByKey(ctx, store.OrderByKeyParams{ClientID: string(r.Client), IdempotencyKey: string(r.Key)})
+		if err != nil {
+			return Answer{}, fmt.Errorf("reading the order of a key: %w", err)
+		}
+		mark(ctx, row.ID)
+		if !bytes.Equal(row.RequestHash, r.Fingerprint) {
+			return Answer{}, ErrKeyReused
+		}
+		if row.AnswerStatus != nil {
+			return toAnswer(row.AnswerStatus, row.AnswerBody), nil
+		}
+		if time.Since(start) >= answerWithin {
+			a, err := s.load(ctx, row.ID)
+			if err != nil {
+				return Answer{}, err
+			}
+			return s.tell(ctx, &a.order)
+		}
+		select {
+		case <-ctx.Done():
+			return Answer{}, fmt.Errorf("%w: %w", ErrAbandoned, ctx.Err())
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}

@@ -1,0 +1,299 @@
+// Package httpapi is the HTTP API of pedidos, as its OpenAPI document describes it.
+package httpapi
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"strconv"
+	"time"
+
+	"github.com/gin-gonic/gin"
+
+	"github.com/loja-veloz/platform/apps/internal/api"
+	contract "github.com/loja-veloz/platform/apps/internal/contract/pedidos"
+	"github.com/loja-veloz/platform/apps/internal/money"
+	"github.com/loja-veloz/platform/apps/internal/page"
+	"github.com/loja-veloz/platform/apps/internal/postgres"
+	"github.com/loja-veloz/platform/apps/internal/problem"
+	"github.com/loja-veloz/platform/apps/internal/value"
+	"github.com/loja-veloz/platform/apps/pedidos/checkout"
+	"github.com/loja-veloz/platform/apps/pedidos/order"
+)
+
+// BodyLimit in bytes is several times the size of the largest order.
+const BodyLimit = 16 << 10
+
+// Limits of the OpenAPI document.
+const (
+	maxLines    = 20
+	maxQuantity = 100 // of a line
+)
+
+const (
+	// acceptedRetry is the Retry-After in seconds of an order that is not at its end.
+	acceptedRetry = 1
+	// unavailableFor is the Retry-After while the database or the prices are away.
+	unavailableFor = 2 * time.Second
+	// busyFor is the Retry-After while too many orders are in progress.
+	busyFor = time.Second
+)
+
+// Register serves the operations on router.
+func Register(router gin.IRouter, orders *checkout.Service) {
+	contract.RegisterHandlersWithOptions(router, contract.NewHandler(operations{orders}),
+		contract.GinServerOptions{ErrorHandler: api.ParameterError})
+}
+
+// Explain maps a database outage to 503 with Retry-After.
+func Explain(err error) *problem.Error {
+	if !postgres.Down(err) {
+		return nil
+	}
+	e := problem.Wrap(problem.Unavailable, "Orders are temporarily unavailable. Retry the same request.", err)
+	e.RetryAfter = unavailableFor
+	return e
+}
+
+// operations are those of the document.
+type operations struct{ orders *checkout.Service }
+
+var _ contract.StrictServerInterface = operations{}
+
+// PlaceOrder implements POST /pedidos.
+func (o operations) PlaceOrder(ctx context.Context, request contract.PlaceOrderRequestObject) (contract.PlaceOrderResponseObject, error) {
+	client, err := clientID(request.Params.ClientID)
+	if err != nil {
+		return nil, err
+	}
+	key, err := value.ParseIdempotencyKey(request.Params.IdempotencyKey)
+	if err != nil {
+		return nil, problem.At(problem.Invalid, problem.Field{Name: "Idempotency-Key", Detail: err.Error()})
+	}
+	asked, err := readOrder(request.Body)
+	if err != nil {
+		return nil, err
+	}
+	asked.Client, asked.Key = client, key
+	if asked.Fingerprint, err = fingerprint(request.Body); err != nil {
+		return nil, err
+	}
+	told, err := o.orders.Place(ctx, asked)
+	if err != nil {
+		return nil, explainPlace(err, asked)
+	}
+	var shown contract.Order
+	if err := json.Unmarshal(told.Body, &shown); err != nil {
+		return nil, fmt.Errorf("decoding a stored answer: %w", err)
+	}
+	location := "/pedidos/" + shown.ID.String()
+	if told.Final {
+		return contract.PlaceOrder201JSONResponse{Body: shown, Headers: contract.PlaceOrder201ResponseHeaders{Location: &location}}, nil
+	}
+	return contract.PlaceOrder202JSONResponse{Body: shown, Headers: contract.PlaceOrder202ResponseHeaders{
+		Location: &location, RetryAfter: new(int32(acceptedRetry)),
+	}}, nil
+}
+
+// explain maps what a checkout refuses to its problem.
+func explain(err error) error {
+	switch {
+	case errors.Is(err, checkout.ErrNotFound):
+		return problem.New(problem.NotFound, "There is no such order.")
+	case errors.Is(err, checkout.ErrFailed):
+		return problem.Wrap(problem.OrderState, "The order has failed: nothing was charged, and there is nothing to cancel.", err)
+	case errors.Is(err, checkout.ErrKeyReused):
+		return problem.At(problem.IdempotencyKeyReused,
+			problem.Field{Name: "Idempotency-Key", Detail: "has been used for an order with a different body"})
+	case errors.Is(err, checkout.ErrAbandoned):
+		return problem.Wrap(problem.Timeout, "The client gave up the request.", err)
+	case errors.Is(err, checkout.ErrBusy):
+		e := problem.New(problem.Overloaded, "Too many orders are in progress. Retry with the same Idempotency-Key.")
+		e.RetryAfter = busyFor
+		return e
+	case errors.Is(err, checkout.ErrPrices):
+		e := problem.Wrap(problem.Unavailable, "Prices are temporarily unavailable. Retry with the same Idempotency-Key.", err)
+		e.RetryAfter = unavailableFor
+		return e
+	}
+	return err
+}
+
+// explainPlace names the fields that a checkout refused.
+func explainPlace(err error, asked checkout.Request) error {
+	var lines *checkout.LineError
+	var total *checkout.WrongTotalError
+	var errs problem.Fields
+	switch {
+	case errors.As(err, &lines) && errors.Is(err, checkout.ErrUnknownSKU):
+		for _, i := range lines.Lines {
+			errs.Add(fmt.Sprintf("lines[%d].sku", i), "is not a known SKU")
+		}
+		return errs.Err(problem.UnknownSKU)
+	case errors.As(err, &lines):
+		for _, i := range lines.Lines {
+			errs.Add(fmt.Sprintf("lines[%d].quantity", i), "raises the total above the maximum")
+		}
+	case errors.As(err, &total) && total.Cost.Currency != asked.Total.Currency:
+		errs.Add("total.currency", "must be the currency of the prices, "+total.Cost.Currency)
+	case errors.As(err, &total):
+		errs.Add("total.amount", fmt.Sprintf("is not what the lines cost, %d", total.Cost.Amount))
+	default:
+		return explain(err)
+	}
+	return errs.Err(problem.InvalidValue)
+}
+
+// ShowOrder implements GET /pedidos/{order_id}.
+func (o operations) ShowOrder(ctx context.Context, request contract.ShowOrderRequestObject) (contract.ShowOrderResponseObject, error) {
+	client, err := clientID(request.Params.ClientID)
+	if err != nil {
+		return nil, err
+	}
+	found, err := o.orders.Show(ctx, client, request.OrderID)
+	if err != nil {
+		return nil, explain(err)
+	}
+	return contract.ShowOrder200JSONResponse(view(&found)), nil
+}
+
+// ListOrders implements GET /pedidos.
+func (o operations) ListOrders(ctx context.Context, request contract.ListOrdersRequestObject) (contract.ListOrdersResponseObject, error) {
+	client, err := clientID(request.Params.ClientID)
+	if err != nil {
+		return nil, err
+	}
+	asked, err := orderList.Request(request.Params.Limit, request.Params.Cursor)
+	if err != nil {
+		return nil, err
+	}
+	orders, err := o.orders.List(ctx, client, asked.After, asked.Limit+1)
+	if err != nil {
+		return nil, err
+	}
+	orders, next := page.Cut(orderList, asked, orders, func(o order.Order) int64 { return o.Number })
+	answer := contract.ListOrders200JSONResponse{Items: []contract.Order{}, NextCursor: next}
+	for _, o := range orders {
+		answer.Items = append(answer.Items, view(&o))
+	}
+	return answer, nil
+}
+
+// orderList is ordered by the orders' numbers, newest first.
+var orderList = page.List[int64]{
+	First:  math.MaxInt64,
+	Format: func(number int64) string { return strconv.FormatInt(number, 36) },
+	Parse: func(text string) (int64, error) {
+		number, err := strconv.ParseInt(text, 36, 64)
+		if err == nil && number < 1 {
+			err = strconv.ErrRange
+		}
+		return number, err
+	},
+}
+
+// CancelOrder implements POST /pedidos/{order_id}/cancel.
+func (o operations) CancelOrder(
+	ctx context.Context, request contract.CancelOrderRequestObject,
+) (contract.CancelOrderResponseObject, error) {
+	client, err := clientID(request.Params.ClientID)
+	if err != nil {
+		return nil, err
+	}
+	cancelled, err := o.orders.Cancel(ctx, client, request.OrderID)
+	if err != nil {
+		return nil, explain(err)
+	}
+	if cancelled.State.Final() {
+		return contract.CancelOrder200JSONResponse(view(&cancelled)), nil
+	}
+	return contract.CancelOrder202JSONResponse(view(&cancelled)), nil
+}
+
+func clientID(header *string) (value.ClientID, error) {
+	if header == nil {
+		return value.Anonymous, nil
+	}
+	client, err := value.ParseClientID(*header)
+	if err != nil {
+		return "", problem.At(problem.Invalid, problem.Field{Name: "Client-Id", Detail: err.Error()})
+	}
+	return client, nil
+}
+
+// readOrder checks everything about an order that needs no look at the stock.
+func readOrder(body *contract.OrderRequest) (checkout.Request, error) {
+	var errs problem.Fields
+	asked := checkout.Request{Total: body.Total}
+	if len(body.Lines) < 1 || len(body.Lines) > maxLines {
+		errs.Add("lines", fmt.Sprintf("must have 1 to %d entries", maxLines))
+	}
+	seen := map[string]bool{}
+	for i, line := range body.Lines[:min(len(body.Lines), maxLines)] {
+		sku, err := value.ParseSKU(line.SKU)
+		if err != nil {
+			errs.Add(fmt.Sprintf("lines[%d].sku", i), err.Error())
+		} else if seen[line.SKU] {
+			errs.Add(fmt.Sprintf("lines[%d].sku", i), "occurs twice")
+		}
+		seen[line.SKU] = true
+		errs.Range(fmt.Sprintf("lines[%d].quantity", i), int64(line.Quantity), 1, maxQuantity)
+		asked.Lines = append(asked.Lines, order.Line{SKU: sku, Quantity: line.Quantity})
+	}
+	if body.Total.Amount < 1 {
+		errs.Add("total.amount", "must be positive")
+	}
+	if !money.IsCurrency(body.Total.Currency) {
+		errs.Add("total.currency", money.WrongCurrency)
+	}
+	card, err := value.ParseCardToken(body.CardToken)
+	if err != nil {
+		errs.Add("card_token", err.Error())
+	}
+	asked.Card = card
+	return asked, errs.Err(problem.InvalidValue)
+}
+
+// fingerprint is the same for bodies that differ only in white space or in the order
+// of their members.
+func fingerprint(body *contract.OrderRequest) ([]byte, error) {
+	canonical, err := json.Marshal(body)
+	if err != nil {
+		return nil, fmt.Errorf("encoding the request: %w", err)
+	}
+	sum := sha256.Sum256(canonical)
+	return sum[:], nil
+}
+
+// Encode writes an order as a client sees it.
+func Encode(o *order.Order) ([]byte, error) { return json.Marshal(view(o)) }
+
+// view is an order as the contract shows it.
+func view(o *order.Order) contract.Order {
+	shown := contract.Order{
+		ID: o.ID, State: contract.State(o.State), Total: o.Total,
+		Lines: make([]contract.OrderLine, 0, len(o.Lines)), Transitions: make([]contract.Transition, 0, len(o.Transitions)),
+		CreatedAt: o.CreatedAt.UTC(), UpdatedAt: cut(o.UpdatedAt),
+	}
+	for _, line := range o.Lines {
+		shown.Lines = append(shown.Lines, contract.OrderLine{SKU: string(line.SKU), Quantity: line.Quantity, Price: line.Price})
+	}
+	for _, t := range o.Transitions {
+		moved := contract.Transition{To: contract.State(t.To), At: cut(t.At), Reason: t.Reason}
+		if t.From != "" {
+			moved.From = new(contract.State(t.From))
+		}
+		shown.Transitions = append(shown.Transitions, moved)
+	}
+	if o.FailureReason != "" {
+		shown.FailureReason = &o.FailureReason
+	}
+	return shown
+}
+
+// cut shows a time that is not stored yet as it will be read: PostgreSQL keeps
+// microseconds.
+func cut(at time.Time) time.Time { return at.UTC().Truncate(time.Microsecond) }

@@ -1,0 +1,45 @@
+package httpapi
+
+import (
+	"errors"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/loja-veloz/platform/apps/internal/api"
+	contract "github.com/loja-veloz/platform/apps/internal/contract/pedidos"
+	"github.com/loja-veloz/platform/apps/internal/problem"
+)
+
+const oneShoe = `{"lines":[{"sku":"SHOE-42","quantity":1}],"total":{"amount":34990,"currency":"BRL"},"card_token":"tok_approved"}`
+
+func FuzzPlaceOrder(f *testing.F) {
+	f.Add(oneShoe)
+	f.Add(`{"lines":[{"sku":"SHOE-42","quantity":1e9}],"total":{"amount":-1,"currency":"BRL"},"card_token":""}`)
+	f.Fuzz(func(t *testing.T, body string) {
+		request := httptest.NewRequest("POST", "/", strings.NewReader(body))
+		request.Header.Set("Content-Type", "application/json")
+		var decoded contract.OrderRequest
+		err := api.Decode(request, &decoded)
+		if err == nil {
+			_, err = readOrder(&decoded)
+		}
+		if err == nil {
+			if decoded.Total.Amount < 1 || len(decoded.Lines) == 0 || len(decoded.Lines) > maxLines || decoded.CardToken == "" {
+				t.Errorf("accepted %s", body)
+			}
+		} else if known := new(problem.Error); !errors.As(err, &known) || known.Status() >= 500 {
+			t.Errorf("%q = %v", body, err)
+		}
+	})
+}
+
+func FuzzCursor(f *testing.F) {
+	f.Add(orderList.Cursor(1))
+	f.Add("MQ")
+	f.Fuzz(func(t *testing.T, cursor string) {
+		if asked, err := orderList.Request(nil, &cursor); err == nil && orderList.Cursor(asked.After) != cursor {
+			t.Errorf("%q is another way to write %d", cursor, asked.After)
+		}
+	})
+}

@@ -1,0 +1,246 @@
+// Package jobs keeps a queue in the database of the orders that are to be carried on,
+// and works on it.
+package jobs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/riverqueue/river"
+	"github.com/riverqueue/river/riverdriver/riverpgxv5"
+	"github.com/riverqueue/river/rivermigrate"
+	"github.com/riverqueue/river/rivertype"
+	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/loja-veloz/platform/apps/internal/service"
+	"github.com/loja-veloz/platform/apps/internal/telemetry"
+	"github.com/loja-veloz/platform/apps/pedidos/store"
+)
+
+// checkoutArgs are the arguments of a job that carries one order to its end. An order
+// has at most one such job that is not done.
+type checkoutArgs struct {
+	OrderID uuid.UUID `json:"order_id" river:"unique"`
+	// Trace is the traceparent of the request or job that stored this job.
+	Trace string `json:"trace,omitempty"`
+}
+
+// kind names the jobs in the database, in logs and in metrics.
+const kind = "checkout"
+
+// Kind implements river.JobArgs.
+func (checkoutArgs) Kind() string { return kind }
+
+// InsertOpts limits the attempts: an order whose job has used them up stays overdue,
+// and gets another job.
+func (checkoutArgs) InsertOpts() river.InsertOpts {
+	return river.InsertOpts{MaxAttempts: 25, UniqueOpts: river.UniqueOpts{ByArgs: true, ByState: []rivertype.JobState{
+		rivertype.JobStateAvailable, rivertype.JobStatePending, rivertype.JobStateRetryable,
+		rivertype.JobStateRunning, rivertype.JobStateScheduled,
+	}}}
+}
+
+const (
+	// attendEvery is the time between two searches for overdue orders, attendPage the
+	// maximum number of orders that a search takes.
+	attendEvery = 2 * time.Second
+	attendPage  = 200
+	// maxAtOnce is the maximum number of jobs that a process works on at once.
+	maxAtOnce = 8
+	// stopTimeout is how long jobs may go on when the process stops.
+	stopTimeout = 5 * time.Second
+)
+
+// Queue stores jobs. It implements checkout.Queue.
+type Queue struct {
+	pool   *pgxpool.Pool
+	client *river.Client[pgx.Tx] // inserts only
+}
+
+// NewQueue returns the queue in the database of pool.
+func NewQueue(pool *pgxpool.Pool, logger *slog.Logger) (*Queue, error) {
+	client, err := river.NewClient(riverpgxv5.New(pool), &river.Config{Logger: slog.New(quiet{logger.Handler()})})
+	if err != nil {
+		return nil, fmt.Errorf("preparing the queue: %w", err)
+	}
+	return &Queue{pool, client}, nil
+}
+
+// Enqueue implements checkout.Queue.
+func (q *Queue) Enqueue(ctx context.Context, id uuid.UUID) error {
+	if _, err := q.client.Insert(ctx, checkoutArgs{OrderID: id, Trace: traceparent(ctx)}, nil); err != nil {
+		return fmt.Errorf("storing a job for order %s: %w", id, err)
+	}
+	return nil
+}
+
+// attend stores jobs for overdue orders, in the transaction that extends their leases.
+func (q *Queue) attend(ctx context.Context, lease time.Duration) error {
+	err := pgx.BeginFunc(ctx, q.pool, func(tx pgx.Tx) error {
+		// A job that waits for its next attempt is not disturbed: it is unique.
+		ids, err := store.New(tx).TakeOverdue(ctx, store.TakeOverdueParams{AttendAfter: 2 * lease, Page: attendPage})
+		if err != nil || len(ids) == 0 {
+			return err
+		}
+		inserts := make([]river.InsertManyParams, 0, len(ids))
+		for _, id := range ids {
+			inserts = append(inserts, river.InsertManyParams{Args: checkoutArgs{OrderID: id}})
+		}
+		_, err = q.client.InsertManyTx(ctx, tx, inserts)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("storing jobs for overdue orders: %w", err)
+	}
+	return nil
+}
+
+// Workers returns the workers that carry on the orders in the queue and put overdue
+// orders into it. resume carries one order to its end; a job may take lease for it.
+func (q *Queue) Workers(
+	frame *service.Frame, lease time.Duration, resume func(ctx context.Context, id uuid.UUID) error,
+) ([]service.Worker, error) {
+	frame.Failures.Expect(kind)
+	workers := river.NewWorkers()
+	river.AddWorker(workers, &worker{
+		resume: resume, tracer: frame.Provider.Tracer("github.com/loja-veloz/platform/apps/pedidos"),
+	})
+	client, err := river.NewClient(riverpgxv5.New(q.pool), &river.Config{
+		Queues:       map[string]river.QueueConfig{river.QueueDefault: {MaxWorkers: maxAtOnce}},
+		Workers:      workers,
+		ErrorHandler: errorHandler{frame.Failures},
+		JobTimeout:   lease,
+		// A job whose process was killed starts again after this time.
+		RescueStuckJobsAfter:        2 * lease,
+		CompletedJobRetentionPeriod: 10 * time.Minute,
+		// Only the role that owns the indexes can rebuild them; the service is another.
+		ReindexerIndexNames: []string{},
+		Logger:              slog.New(quiet{frame.Logger.Handler()}),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("preparing the jobs: %w", err)
+	}
+	attend := func(ctx context.Context) error { return q.attend(ctx, lease) }
+	return []service.Worker{
+		func(ctx context.Context) error { return work(ctx, client) },
+		frame.Loop("attend", attendEvery, attend),
+	}, nil
+}
+
+// work works on jobs until ctx is done. It cancels jobs that go on for too long after
+// that; another process resumes their orders.
+func work(ctx context.Context, client *river.Client[pgx.Tx]) error {
+	if err := client.Start(context.WithoutCancel(ctx)); err != nil {
+		return fmt.Errorf("starting the jobs: %w", err)
+	}
+	<-ctx.Done()
+	stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
+	defer cancel()
+	if client.Stop(stopping) == nil {
+		return nil
+	}
+	if err := client.StopAndCancel(context.WithoutCancel(ctx)); err != nil {
+		return fmt.Errorf("stopping the jobs: %w", err)
+	}
+	return nil
+}
+
+// errorHandler records the failures of jobs, which River itself logs as information.
+type errorHandler struct{ failures *service.Failures }
+
+// HandleError implements river.ErrorHandler.
+func (h errorHandler) HandleError(ctx context.Context, job *rivertype.JobRow, err error) *river.ErrorHandlerResult {
+	h.failures.Failed(ctx, job.Kind, err, slog.Int64("job", job.ID), slog.Int("attempt", job.Attempt))
+	return nil
+}
+
+// HandlePanic implements river.ErrorHandler.
+func (h errorHandler) HandlePanic(ctx context.Context, job *rivertype.JobRow, cause any, stack string) *river.ErrorHandlerResult {
+	return h.HandleError(ctx, job, fmt.Errorf("panic: %v\n%s", cause, stack))
+}
+
+// worker works on the jobs that carry orders on.
+type worker struct {
+	river.WorkerDefaults[checkoutArgs]
+	resume func(ctx context.Context, id uuid.UUID) error
+	tracer trace.Tracer
+}
+
+// Work carries the order on.
+func (w *worker) Work(ctx context.Context, job *river.Job[checkoutArgs]) error {
+	ctx = propagation.TraceContext{}.Extract(ctx, propagation.MapCarrier{"traceparent": job.Args.Trace})
+	ctx, span := w.tracer.Start(ctx, "job "+kind, trace.WithSpanKind(trace.SpanKindConsumer))
+	defer span.End()
+	err := w.resume(ctx, job.Args.OrderID)
+	if err != nil {
+		telemetry.Failed(ctx, err)
+	}
+	return err
+}
+
+// NextRetry is after 1, 2, 4 ... 60 s, spread by a quarter, so that the end of an
+// outage does not bring all orders at once.
+func (w *worker) NextRetry(job *river.Job[checkoutArgs]) time.Time {
+	pause := min(time.Second<<min(job.Attempt-1, 6), time.Minute)
+	return time.Now().Add(pause*3/4 + rand.N(pause/2)) //nolint:gosec // spreads retries
+}
+
+func traceparent(ctx context.Context) string {
+	carrier := propagation.MapCarrier{}
+	propagation.TraceContext{}.Inject(ctx, carrier)
+	return carrier["traceparent"]
+}
+
+// quiet keeps River's lines below WARN out of the logs.
+type quiet struct{ slog.Handler }
+
+func (q quiet) Enabled(ctx context.Context, level slog.Level) bool {
+	return level >= slog.LevelWarn && q.Handler.Enabled(ctx, level)
+}
+
+func (q quiet) WithAttrs(attrs []slog.Attr) slog.Handler { return quiet{q.Handler.WithAttrs(attrs)} }
+func (q quiet) WithGroup(name string) slog.Handler       { return quiet{q.Handler.WithGroup(name)} }
+
+// migrationLock is the advisory lock of Migrate: River does not keep two migrations
+// from running at once.
+const migrationLock = 0x70656469646f73
+
+// Migrate creates River's tables in the database at url, the owner role's, or brings
+// them up to date.
+func Migrate(ctx context.Context, url string, logger *slog.Logger) (err error) {
+	pool, err := pgxpool.New(ctx, url)
+	if err != nil {
+		return errors.New("migrating the jobs: DATABASE_URL cannot be used")
+	}
+	defer pool.Close()
+	err = pool.AcquireFunc(ctx, func(conn *pgxpool.Conn) error {
+		if _, err := conn.Exec(ctx, "SELECT pg_advisory_lock($1)", migrationLock); err != nil {
+			return fmt.Errorf("waiting for another migration: %w", err)
+		}
+		defer func() { _ = conn.Conn().Close(context.WithoutCancel(ctx)) }() // releases the lock
+		migrator, err := rivermigrate.New(riverpgxv5.New(pool), &rivermigrate.Config{Logger: slog.New(quiet{logger.Handler()})})
+		if err != nil {
+			return fmt.Errorf("preparing: %w", err)
+		}
+		result, err := migrator.Migrate(ctx, rivermigrate.DirectionUp, nil)
+		if err != nil {
+			return fmt.Errorf("applying: %w", err)
+		}
+		for _, version := range result.Versions {
+			logger.InfoContext(ctx, "jobs migrated", "version", version.Version)
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("migrating the jobs: %w", err)
+	}
+	return nil
+}

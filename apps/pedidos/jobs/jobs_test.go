@@ -1,0 +1,81 @@
+package jobs
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"go.opentelemetry.io/otel/trace/noop"
+
+	"github.com/loja-veloz/platform/apps/internal/config"
+	"github.com/loja-veloz/platform/apps/internal/postgres/postgrestest"
+	"github.com/loja-veloz/platform/apps/internal/server"
+	"github.com/loja-veloz/platform/apps/internal/service"
+)
+
+// River hands a job's failure to the error handler before it stores it, so the log is
+// complete when the count is there.
+func TestAFailedJobIsLoggedAsAnErrorAndCounted(t *testing.T) {
+	for name, resume := range map[string]func(context.Context, uuid.UUID) error{
+		"it failed":   func(context.Context, uuid.UUID) error { return errors.New("it failed") },
+		"it panicked": func(context.Context, uuid.UUID) error { panic("it panicked") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			database := postgrestest.New(t, nil)
+			if err := Migrate(t.Context(), database.OwnerURL, slog.New(slog.DiscardHandler)); err != nil {
+				t.Fatal(err)
+			}
+			var log bytes.Buffer
+			frame := service.New(server.Settings{Identity: config.Identity{Service: "pedidos", Version: "v", Pod: "p"}},
+				slog.New(slog.NewTextHandler(&log, nil)), noop.NewTracerProvider())
+			srv, err := frame.NewServer(server.Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			queue, err := NewQueue(database.Pool, frame.Logger)
+			if err != nil {
+				t.Fatal(err)
+			}
+			workers, err := queue.Workers(frame, 3*time.Second, resume)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := queue.Enqueue(t.Context(), uuid.New()); err != nil {
+				t.Fatal(err)
+			}
+			ctx, stop := context.WithCancel(t.Context())
+			defer stop()
+			var running sync.WaitGroup
+			running.Go(func() {
+				if err := workers[0](ctx); err != nil { // the other one looks for overdue orders
+					t.Error(err)
+				}
+			})
+			const want = `background_failures_total{service="pedidos",task="checkout"} 1`
+			var metrics string
+			for end := time.Now().Add(time.Minute); !strings.Contains(metrics, want) && time.Now().Before(end); {
+				time.Sleep(10 * time.Millisecond)
+				recorder := httptest.NewRecorder()
+				srv.Handler().ServeHTTP(recorder, httptest.NewRequest("GET", "/metrics", nil))
+				metrics = recorder.Body.String()
+			}
+			stop()
+			running.Wait()
+			if !strings.Contains(metrics, want) {
+				t.Errorf("/metrics lacks %s", want)
+			}
+			for _, want := range []string{"level=ERROR", "task=checkout", name} {
+				if !strings.Contains(log.String(), want) {
+					t.Errorf("the log lacks %s:\n%s", want, log.String())
+				}
+			}
+		})
+	}
+}

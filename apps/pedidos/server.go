@@ -1,0 +1,47 @@
+package main
+
+import (
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	contract "github.com/loja-veloz/platform/apps/internal/contract/pedidos"
+	"github.com/loja-veloz/platform/apps/internal/postgres"
+	"github.com/loja-veloz/platform/apps/internal/server"
+	"github.com/loja-veloz/platform/apps/internal/service"
+	"github.com/loja-veloz/platform/apps/pedidos/checkout"
+	"github.com/loja-veloz/platform/apps/pedidos/httpapi"
+	"github.com/loja-veloz/platform/apps/pedidos/jobs"
+	"github.com/loja-veloz/platform/apps/pedidos/store"
+)
+
+// app is the whole service.
+type app struct {
+	server  *server.Server
+	orders  *checkout.Service
+	workers []service.Worker
+}
+
+func newApp(
+	frame *service.Frame, pool *pgxpool.Pool, stock checkout.Stock, payments checkout.Payments, lease time.Duration,
+) (*app, error) {
+	srv, err := frame.NewServer(server.Options{BodyLimit: httpapi.BodyLimit, Explain: httpapi.Explain, Document: contract.Document})
+	if err != nil {
+		return nil, err
+	}
+	queue, err := jobs.NewQueue(pool, frame.Logger)
+	if err != nil {
+		return nil, err
+	}
+	orders := checkout.New(checkout.Config{
+		Queries: store.New(pool), Stock: stock, Payments: payments, Queue: queue, Encode: httpapi.Encode,
+		Lease: lease, Logger: frame.Logger, Registry: srv.Metrics(),
+	})
+	workers, err := queue.Workers(frame, lease, orders.Resume)
+	if err != nil {
+		return nil, err
+	}
+	srv.Metrics().MustRegister(postgres.NewMetrics(pool))
+	httpapi.Register(srv.Router(), orders)
+	return &app{srv, orders, append(workers, orders.Drain)}, nil
+}

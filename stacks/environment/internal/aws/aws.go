@@ -1,0 +1,246 @@
+// Package aws deploys an environment to an EKS cluster of its own, with Kong, RDS and the
+// secrets of Secrets Manager.
+package aws
+
+import (
+	"maps"
+	"slices"
+
+	"github.com/loja-veloz/platform/infra/autoscaling"
+	"github.com/loja-veloz/platform/infra/cluster"
+	"github.com/loja-veloz/platform/infra/database/instance"
+	"github.com/loja-veloz/platform/infra/delivery"
+	"github.com/loja-veloz/platform/infra/dns"
+	"github.com/loja-veloz/platform/infra/gateway"
+	"github.com/loja-veloz/platform/infra/kube"
+	"github.com/loja-veloz/platform/infra/network"
+	"github.com/loja-veloz/platform/infra/observability"
+	"github.com/loja-veloz/platform/infra/policy"
+	"github.com/loja-veloz/platform/infra/secrets"
+	"github.com/loja-veloz/platform/stacks/environment/internal/config"
+	"github.com/loja-veloz/platform/stacks/environment/internal/plan"
+	"github.com/loja-veloz/platform/stacks/environment/internal/program"
+)
+
+const (
+	kongNamespace     = "kong"
+	internalNamespace = "kong-internal"
+	argoNamespace     = "argocd"
+	secretsNamespace  = "external-secrets"
+	datadogNamespace  = "datadog"
+	secretStore       = "aws"
+	// observabilityNamespace holds a collector that Datadog did not install.
+	observabilityNamespace = "observability"
+	// masterSecret holds RDS's superuser in the cluster.
+	masterSecret = "database-master"
+)
+
+// Target is an AWS account.
+type Target struct {
+	environment string
+	cfg         *config.Config
+	tags        map[string]string
+
+	network     *network.Spec
+	cluster     *cluster.Spec
+	database    *instance.Spec
+	certificate *dns.Spec // nil: gateway.certificateARN names one that exists
+
+	loadBalancer     *gateway.LoadBalancerSpec
+	autoscaler       *autoscaling.Spec
+	secrets          *secrets.OperatorSpec
+	metricsServer    *observability.MetricsServerReleaseSpec // nil: not installed
+	public, internal *gateway.KongSpec
+	router           gateway.KongPair
+	routerErr        error
+	rollouts         *delivery.RolloutsReleaseSpec // nil: not installed
+	argoCD           *delivery.ArgoCDSpec          // nil: not installed, nor is imageUpdater
+	imageUpdater     *delivery.ImageUpdaterSpec
+	datadog          *observability.DatadogSpec // nil: not installed
+}
+
+// New prepares the target.
+func New(environment string, cfg *config.Config) program.Target {
+	name := "loja-veloz-" + environment
+	t := &Target{
+		environment: environment, cfg: cfg,
+		tags: map[string]string{"Project": "loja-veloz", "Environment": environment, "ManagedBy": "pulumi"},
+	}
+	t.planAccount(name)
+	t.planControllers(name)
+	t.planGateways()
+	t.planDelivery()
+	return t
+}
+
+// planAccount plans what is outside the Kubernetes cluster, and the cluster.
+func (t *Target) planAccount(name string) {
+	cfg, in, size := t.cfg, t.cfg.Cloud, t.cfg.Cluster
+	t.network = &network.Spec{
+		Name: name, Region: in.Region, AccountID: in.AccountID, CIDR: in.CIDR, Zones: in.Zones, NATPerZone: in.NATPerZone,
+		InterfaceEndpoints: in.InterfaceEndpoints, FlowLogDays: int(in.LogDays), ClusterName: name,
+		Taken: in.Taken, Protect: in.Protected,
+	}
+	t.cluster = &cluster.Spec{
+		Name: name, Version: size.Version, Region: in.Region, AccountID: in.AccountID,
+		PublicAccessCIDRs: size.PublicAccessCIDRs, Admins: size.Admins, Viewers: size.Viewers,
+		LogDays: int(in.LogDays), NodeTags: t.tags,
+		Nodes: cluster.Nodes{
+			InstanceType: size.InstanceType, Min: size.MinNodes, Max: size.MaxNodes, Desired: size.MinNodes,
+			DiskGiB: size.DiskGiB, PrefixDelegation: size.PrefixDelegation, MaxPods: size.MaxPods,
+		},
+		Addons: cluster.Addons{
+			VPCCNI: size.Addons["vpc-cni"], PodIdentityAgent: size.Addons["eks-pod-identity-agent"],
+			CoreDNS: size.Addons["coredns"], KubeProxy: size.Addons["kube-proxy"], EBSCSI: size.Addons["aws-ebs-csi-driver"],
+		},
+		Protect: in.Protected,
+	}
+	t.database = &instance.Spec{
+		Name: name, EngineVersion: cfg.Database.EngineVersion, InstanceClass: cfg.Database.InstanceClass,
+		AllocatedGiB: cfg.Database.AllocatedGiB, MaxAllocatedGiB: cfg.Database.MaxAllocatedGiB,
+		MultiAZ: cfg.Database.MultiAZ, BackupDays: cfg.Database.BackupDays, LogDays: int(in.LogDays), Protect: in.Protected,
+	}
+	if cfg.Gateway.CertificateARN == "" {
+		t.certificate = &dns.Spec{Host: cfg.Gateway.Host, ZoneID: cfg.Gateway.ZoneID}
+	}
+}
+
+// chart says where and how a controller's chart is installed.
+func (t *Target) chart(namespace string, replicas int32) kube.Chart {
+	return kube.Chart{
+		Namespace: namespace, Replicas: replicas, ChartRepository: t.cfg.Charts.Repository, SkipAwait: !t.cfg.Charts.Await,
+	}
+}
+
+func (t *Target) planControllers(name string) {
+	cfg, in, size := t.cfg, t.cfg.Cloud, t.cfg.Cluster
+	t.loadBalancer = &gateway.LoadBalancerSpec{
+		Chart: t.chart(plan.SystemNamespace, 2), ClusterName: name, Region: in.Region,
+	}
+	t.autoscaler = &autoscaling.Spec{
+		Chart: t.chart(plan.SystemNamespace, 2), ClusterName: name, KubernetesVersion: size.Version, Region: in.Region,
+	}
+	t.secrets = &secrets.OperatorSpec{
+		Chart: t.chart(secretsNamespace, 2), Region: in.Region, Store: secretStore,
+		Namespaces: []string{plan.ShopNamespace, plan.DatabaseNamespace, datadogNamespace, plan.RolloutsNamespace, argoNamespace},
+	}
+	if cfg.MetricsServer.Install {
+		t.metricsServer = &observability.MetricsServerReleaseSpec{Chart: t.chart(plan.SystemNamespace, 2)}
+	}
+	if cfg.Datadog.Install {
+		t.datadog = &observability.DatadogSpec{
+			Chart: t.chart(datadogNamespace, 2), Site: cfg.Datadog.Site, ClusterName: name,
+			SecretName: cfg.Datadog.SecretName, Store: secretStore,
+		}
+	}
+}
+
+func (t *Target) planGateways() {
+	cfg := t.cfg
+	t.public = &gateway.KongSpec{
+		Chart: t.chart(kongNamespace, cfg.Gateway.Replicas), ReleaseName: "kong", Class: cfg.Gateway.Class, Public: true,
+		Host: cfg.Gateway.Host, RouteNamespaces: []string{plan.ShopNamespace}, ScrapedFrom: datadogNamespace,
+		DefinitionsInstalled: !cfg.Gateway.InstallDefinitions,
+	}
+	t.internal = &gateway.KongSpec{
+		Chart: t.chart(internalNamespace, cfg.Gateway.Replicas), ReleaseName: "kong-internal", Class: cfg.Gateway.Class + "-internal",
+		RouteNamespaces: []string{plan.ShopNamespace}, ScrapedFrom: datadogNamespace, DefinitionsInstalled: true,
+	}
+	t.router, t.routerErr = gateway.NewKongPair(t.public, t.internal)
+}
+
+// planDelivery plans what ships new versions.
+func (t *Target) planDelivery() {
+	cfg := t.cfg
+	if cfg.Delivery.InstallRollouts {
+		t.rollouts = &delivery.RolloutsReleaseSpec{Chart: t.chart(plan.RolloutsNamespace, 2)}
+	}
+	if cfg.Datadog.Install && t.rollouts != nil {
+		t.rollouts.Datadog = &delivery.DatadogMetrics{Site: cfg.Datadog.Site, SecretName: cfg.Datadog.SecretName, Store: secretStore}
+	}
+	if !cfg.Delivery.ArgoCD {
+		return
+	}
+	git := cfg.Delivery.Git
+	var repositories []string
+	for _, service := range slices.Sorted(maps.Keys(cfg.Services)) {
+		repositories = append(repositories, "loja-veloz/"+service) // as bootstrap names them
+	}
+	t.argoCD = &delivery.ArgoCDSpec{
+		Chart:      t.chart(argoNamespace, 2),
+		Repository: &delivery.GitRepository{URL: git.URL, SecretName: git.SecretName, Store: secretStore},
+	}
+	t.imageUpdater = &delivery.ImageUpdaterSpec{
+		Chart: t.chart(argoNamespace, 1), AccountID: t.cluster.AccountID, Region: t.cluster.Region,
+		Repository: git.URL, Branch: git.Branch,
+		Applications: []delivery.UpdatedApplication{
+			{NamePattern: plan.ShopNamespace, Path: "gitops/" + t.environment, Images: repositories},
+		},
+	}
+}
+
+// Site implements program.Target.
+func (t *Target) Site() plan.Site {
+	site := plan.Site{
+		Public: t.router, Internal: t.router.Internal,
+		Collector: kube.PodSelector{Namespace: observabilityNamespace, Labels: map[string]string{"app.kubernetes.io/name": "otel-collector"}},
+		Server: plan.Server{
+			SSLMode: t.cfg.Database.SSLMode, Secret: masterSecret, CIDRs: []string{t.cfg.Cloud.CIDR},
+			MaxConnections: t.database.MaxConnections(), Limit: "a " + t.database.InstanceClass,
+		},
+	}
+	if t.cfg.Datadog.Install {
+		site.Collector = observability.DatadogAgents(datadogNamespace)
+	}
+	// Validate reports ranges that cannot be planned.
+	if zones, err := network.Plan(t.cfg.Cloud.CIDR, t.cfg.Cloud.Zones, t.cfg.Cloud.Taken...); err == nil {
+		site.Server.CIDRs = nil
+		for _, zone := range zones {
+			site.Server.CIDRs = append(site.Server.CIDRs, zone.Database.String())
+		}
+	}
+	return site
+}
+
+// secret is a secret of Secrets Manager that programs read, under the name that it has in
+// the cluster.
+type secret struct {
+	name, remote string
+	keys         []string
+}
+
+// shopSecrets are those that the plan needs. Validate refuses a plan that needs others.
+func (t *Target) shopSecrets(p *plan.Plan) []secret {
+	var needed []secret
+	for _, s := range []secret{
+		{name: "stripe", remote: t.cfg.Shop.StripeSecretName},
+		{name: "api-keys", remote: t.cfg.Shop.APIKeysSecretName},
+	} {
+		if s.keys = p.Secrets[s.name]; len(s.keys) > 0 {
+			needed = append(needed, s)
+		}
+	}
+	return needed
+}
+
+// Policy implements program.Target.
+func (t *Target) Policy() policy.Options {
+	return policy.Options{
+		Protected: t.cfg.Cloud.Protected, AllowReplace: t.cfg.Cloud.AllowReplace, DefaultTags: t.tags,
+		Exempt: []policy.Exemption{{
+			Rule: policy.PublicIngress, Resource: "gateway-release",
+			Reason: "it is the gateway: the one load balancer that the internet reaches",
+		}},
+	}
+}
+
+// URL implements program.Target.
+func (t *Target) URL() string { return "https://" + t.cfg.Gateway.Host }
+
+// Namespaces implements program.Target.
+func (t *Target) Namespaces() map[string]string {
+	return map[string]string{
+		"services": plan.ShopNamespace, "gateway": kongNamespace, "internalGateway": internalNamespace,
+		"delivery": plan.RolloutsNamespace, "database": plan.DatabaseNamespace,
+	}
+}

@@ -1,0 +1,47 @@
+package aws
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/loja-veloz/platform/stacks/environment/internal/config"
+	"github.com/loja-veloz/platform/stacks/environment/internal/plan"
+)
+
+func TestSettingsThatAWSRefuses(t *testing.T) {
+	cfg := config.Defaults(nil)
+	cfg.Cloud.Provider, cfg.KubeContext = "aws", "kind"
+	cfg.Database.LocalPath, cfg.Database.SSLMode, cfg.Database.MultiAZ = "/data", "disable", true
+	cfg.Shop.Acquirer, cfg.Shop.Auth = "stripe", "api-key"
+	cfg.Cluster.Addons = map[string]string{"dns": "1"}
+	cfg.Gateway.NodePort, cfg.Gateway.CertificateARN, cfg.Gateway.ZoneID = 30081, "certificate", "Z1"
+	cfg.MetricsServer.KubeletInsecureTLS, cfg.Delivery.ArgoCD, cfg.Datadog.Install = true, true, true
+	err := validate(cfg)
+	if err == nil {
+		t.Fatal("taken")
+	}
+	want := []string{
+		`kubeContext is "kind"`, `database.localPath is "/data"`, `database.sslMode is "disable"`,
+		"shop.stripeSecretName is missing: shop.acquirer is stripe", "shop.apiKeysSecretName is missing: shop.auth is api-key",
+		`cloud.bootstrap is ""`, "cloud.protected is false: with database.multiAZ", "cluster.addons.dns is not an add-on",
+		"kubeletInsecureTLS is true", "delivery.git: url", "publicAccessCIDRs is empty", "gateway.host is empty", "exactly one of them",
+		`gateway.certificateARN is "certificate"`, "gateway.nodePort is 30081", "datadog.secretName is missing",
+	}
+	for _, line := range want {
+		if !strings.Contains(err.Error(), line) {
+			t.Errorf("not reported: %s\nin:\n%v", line, err)
+		}
+	}
+	if n := strings.Count(err.Error(), "\n") + 1; n != len(want) {
+		t.Errorf("%d errors are reported, want %d:\n%v", n, len(want), err)
+	}
+}
+
+func TestASecretHasToBeInSecretsManager(t *testing.T) {
+	target := New("dev", config.Defaults(nil)).(*Target)
+	p := &plan.Plan{Secrets: map[string][]string{"stripe": {"api-key"}, "mail": {"password"}}}
+	err := target.validateSecrets(p)
+	if err == nil || !strings.Contains(err.Error(), "the Secret mail,") || strings.Contains(err.Error(), "the Secret stripe,") {
+		t.Errorf("the error is %v", err)
+	}
+}

@@ -1,0 +1,150 @@
+package aws
+
+import (
+	"time"
+
+	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
+
+	"github.com/loja-veloz/platform/infra/autoscaling"
+	"github.com/loja-veloz/platform/infra/database"
+	"github.com/loja-veloz/platform/infra/delivery"
+	"github.com/loja-veloz/platform/infra/dns"
+	"github.com/loja-veloz/platform/infra/gateway"
+	"github.com/loja-veloz/platform/infra/observability"
+	"github.com/loja-veloz/platform/infra/secrets"
+	"github.com/loja-veloz/platform/stacks/environment/internal/plan"
+	"github.com/loja-veloz/platform/stacks/environment/internal/program"
+)
+
+const (
+	// loadBalancerPatience is how long the load balancer controller may take: AWS creates
+	// a Network Load Balancer in two to three minutes.
+	loadBalancerPatience = 10 * time.Minute
+	// previewPatience suffices for a load balancer that the last update has created.
+	previewPatience = 15 * time.Second
+)
+
+// after waits for these and for the controllers' roles.
+func (c *connected) after(needed ...pulumi.Resource) pulumi.ResourceOption {
+	return pulumi.DependsOn(append(needed, c.associations...))
+}
+
+func (c *connected) Install(ctx *pulumi.Context, p *plan.Plan, namespaces program.Namespaces) ([]pulumi.Resource, error) {
+	t, in := c.target, pulumi.Provider(c.provider)
+	balancer, err := gateway.NewLoadBalancer(ctx, "load-balancer", t.loadBalancer, c.network.VPCID, in, c.after())
+	if err != nil {
+		return nil, err
+	}
+	if _, err := autoscaling.New(ctx, "autoscaler", t.autoscaler, in, c.after()); err != nil {
+		return nil, err
+	}
+	store, err := secrets.NewOperator(ctx, "secrets", t.secrets, in, c.after())
+	if err != nil {
+		return nil, err
+	}
+	needed, err := c.installSecrets(ctx, p, store, namespaces)
+	if err != nil {
+		return nil, err
+	}
+	if t.metricsServer != nil {
+		if _, err := observability.NewMetricsServerRelease(ctx, "metrics", t.metricsServer, in); err != nil {
+			return nil, err
+		}
+	}
+	if t.datadog != nil {
+		if _, err := observability.NewDatadog(ctx, "datadog", t.datadog, in, c.after(store)); err != nil {
+			return nil, err
+		}
+	}
+	gateways, err := c.installGateways(ctx, namespaces.Shop, balancer)
+	if err != nil {
+		return nil, err
+	}
+	deliverers, err := c.installDelivery(ctx, store)
+	return append(append(needed, gateways...), deliverers...), err
+}
+
+// installSecrets registers the programs' secrets, and the databases with their roles.
+func (c *connected) installSecrets(ctx *pulumi.Context, p *plan.Plan, store pulumi.Resource,
+	namespaces program.Namespaces) ([]pulumi.Resource, error) {
+	in := pulumi.Provider(c.provider)
+	var needed []pulumi.Resource
+	for _, secret := range c.target.shopSecrets(p) {
+		brought, err := secrets.NewSecret(ctx, secret.name, &secrets.SecretSpec{
+			Name: secret.name, Namespace: plan.ShopNamespace, Store: secretStore, Remote: secret.remote, Keys: secret.keys,
+		}, in, c.after(store, namespaces.Shop))
+		if err != nil {
+			return nil, err
+		}
+		needed = append(needed, brought)
+	}
+	if p.Roles == nil {
+		return needed, nil
+	}
+	master, err := secrets.NewDatabase(ctx, masterSecret, &secrets.DatabaseSpec{
+		Name: masterSecret, Namespace: plan.DatabaseNamespace, Store: secretStore,
+	}, c.database.MasterSecretARN, in, c.after(store, namespaces.Database))
+	if err != nil {
+		return nil, err
+	}
+	roles, err := database.NewRoles(ctx, "database-roles", p.Roles, c.database.Endpoint, in, c.after(namespaces.Shop, master))
+	return append(needed, roles), err
+}
+
+// installGateways registers both Kongs and the shop's public name.
+func (c *connected) installGateways(ctx *pulumi.Context, shop, balancer pulumi.Resource) ([]pulumi.Resource, error) {
+	t, in := c.target, pulumi.Provider(c.provider)
+	var arn pulumi.StringInput = pulumi.String(t.cfg.Gateway.CertificateARN)
+	if t.certificate != nil {
+		certificate, err := dns.NewCertificate(ctx, "certificate", t.certificate, c.aws)
+		if err != nil {
+			return nil, err
+		}
+		arn = certificate.ARN
+	}
+	public, err := gateway.NewKong(ctx, "gateway", t.public, arn, in, c.after(shop, balancer))
+	if err != nil {
+		return nil, err
+	}
+	internal, err := gateway.NewKong(ctx, "internal-gateway", t.internal, nil, in, c.after(shop, public))
+	if err != nil {
+		return nil, err
+	}
+	if t.certificate != nil {
+		patience := loadBalancerPatience
+		if ctx.DryRun() {
+			patience = previewPatience
+		}
+		host := public.Release.ID().ApplyT(func(pulumi.ID) (string, error) {
+			return c.client.LoadBalancer(ctx.Context(), t.public.Namespace, t.public.ProxyService(), patience)
+		}).(pulumi.StringOutput)
+		if _, err := dns.NewRecord(ctx, "record", t.certificate, host, c.aws); err != nil {
+			return nil, err
+		}
+	}
+	return []pulumi.Resource{public, internal}, nil
+}
+
+// installDelivery registers what ships new versions. Workloads wait for the Rollouts
+// controller alone.
+func (c *connected) installDelivery(ctx *pulumi.Context, store pulumi.Resource) ([]pulumi.Resource, error) {
+	t, in := c.target, pulumi.Provider(c.provider)
+	var needed []pulumi.Resource
+	if t.rollouts != nil {
+		rollouts, err := delivery.NewRolloutsRelease(ctx, "rollouts", t.rollouts, in, c.after(store))
+		if err != nil {
+			return nil, err
+		}
+		needed = append(needed, rollouts)
+	}
+	if t.argoCD != nil {
+		argo, err := delivery.NewArgoCD(ctx, "argocd", t.argoCD, in, c.after(store))
+		if err != nil {
+			return nil, err
+		}
+		if _, err := delivery.NewImageUpdater(ctx, "image-updater", t.imageUpdater, in, c.after(argo)); err != nil {
+			return nil, err
+		}
+	}
+	return needed, nil
+}

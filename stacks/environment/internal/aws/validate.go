@@ -1,0 +1,119 @@
+package aws
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/loja-veloz/platform/stacks/environment/internal/config"
+	"github.com/loja-veloz/platform/stacks/environment/internal/plan"
+)
+
+// Validate implements program.Target.
+func (t *Target) Validate(p *plan.Plan) error {
+	components := []plan.Component{
+		{Name: "network", Spec: t.network}, {Name: "cluster", Spec: t.cluster}, {Name: "database", Spec: t.database},
+		{Name: "load balancer controller", Spec: t.loadBalancer}, {Name: "cluster autoscaler", Spec: t.autoscaler},
+		{Name: "external secrets", Spec: t.secrets}, {Name: "gateway", Spec: t.public}, {Name: "internal gateway", Spec: t.internal},
+	}
+	if t.rollouts != nil {
+		components = append(components, plan.Component{Name: "rollouts", Spec: t.rollouts})
+	}
+	if t.certificate != nil {
+		components = append(components, plan.Component{Name: "certificate", Spec: t.certificate})
+	}
+	if t.metricsServer != nil {
+		components = append(components, plan.Component{Name: "metrics-server", Spec: t.metricsServer})
+	}
+	if t.datadog != nil {
+		components = append(components, plan.Component{Name: "datadog", Spec: t.datadog})
+	}
+	if t.argoCD != nil {
+		components = append(components,
+			plan.Component{Name: "argo cd", Spec: t.argoCD}, plan.Component{Name: "image updater", Spec: t.imageUpdater})
+	}
+	return errors.Join(validate(t.cfg), t.validateSecrets(p), t.routerErr, plan.Validate(components), t.checkNodes(p))
+}
+
+// validateSecrets refuses a program's secret that no setting finds in Secrets Manager.
+func (t *Target) validateSecrets(p *plan.Plan) error {
+	var errs []error
+	brought := t.shopSecrets(p)
+	for _, name := range slices.Sorted(maps.Keys(p.Secrets)) {
+		if !slices.ContainsFunc(brought, func(s secret) bool { return s.name == name }) {
+			errs = append(errs, fmt.Errorf("the Secret %s, which a program reads, has no counterpart in Secrets Manager: "+
+				"known are stripe and api-keys", name))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// addons are those of EKS that a version can be set for.
+var addons = []string{"aws-ebs-csi-driver", "coredns", "eks-pod-identity-agent", "kube-proxy", "vpc-cni"}
+
+// validate checks the settings that depend on the target.
+func validate(cfg *config.Config) error {
+	var errs []error
+	add := func(format string, args ...any) {
+		errs = append(errs, fmt.Errorf(config.Namespace+":"+format, args...))
+	}
+	if cfg.Shop.Acquirer == "stripe" && cfg.Shop.StripeSecretName == "" {
+		add("shop.stripeSecretName is missing: shop.acquirer is stripe")
+	}
+	if cfg.Shop.Auth == "api-key" && cfg.Shop.APIKeysSecretName == "" {
+		add("shop.apiKeysSecretName is missing: shop.auth is api-key")
+	}
+	if cfg.Database.LocalPath != "" {
+		add("database.localPath is %q: with cloud.provider aws the data is in RDS", cfg.Database.LocalPath)
+	}
+	if cfg.Database.SSLMode != "require" && cfg.Database.SSLMode != "verify-full" {
+		add("database.sslMode is %q: use require or verify-full", cfg.Database.SSLMode)
+	}
+	if cfg.KubeContext != "" {
+		add("kubeContext is %q: with cloud.provider aws the stack deploys to the cluster that it creates", cfg.KubeContext)
+	}
+	if len(cfg.Cluster.PublicAccessCIDRs) == 0 {
+		add("cluster.publicAccessCIDRs is empty: nobody outside the VPC, CI included, could reach the API server")
+	}
+	if cfg.Cloud.Bootstrap == "" || strings.Count(cfg.Cloud.Bootstrap, "/") != 2 {
+		add("cloud.bootstrap is %q: organization/loja-veloz-bootstrap/STACK is expected", cfg.Cloud.Bootstrap)
+	}
+	// A standby in a second zone says that the data matters.
+	if cfg.Database.MultiAZ && !cfg.Cloud.Protected {
+		add("cloud.protected is false: with database.multiAZ the data has to outlive mistakes")
+	}
+	validateControllers(cfg, add)
+	return errors.Join(errs...)
+}
+
+func validateControllers(cfg *config.Config, add func(format string, args ...any)) {
+	if cfg.Gateway.Host == "" {
+		add("gateway.host is empty: the shop needs a public name")
+	}
+	if (cfg.Gateway.ZoneID == "") == (cfg.Gateway.CertificateARN == "") {
+		add("gateway.zoneID and gateway.certificateARN: exactly one of them is needed")
+	}
+	if arn := cfg.Gateway.CertificateARN; arn != "" && !strings.HasPrefix(arn, "arn:aws") {
+		add("gateway.certificateARN is %q, which is no ARN", arn)
+	}
+	for _, name := range slices.Sorted(maps.Keys(cfg.Cluster.Addons)) {
+		if !slices.Contains(addons, name) {
+			add("cluster.addons.%s is not an add-on of this platform; known are %s", name, strings.Join(addons, ", "))
+		}
+	}
+	local := config.Defaults(nil)
+	if cfg.Gateway.NodePort != local.Gateway.NodePort {
+		add("gateway.nodePort is %d: in AWS the gateway has a load balancer and no node port", cfg.Gateway.NodePort)
+	}
+	if cfg.MetricsServer.KubeletInsecureTLS {
+		add("metricsServer.kubeletInsecureTLS is true: the kubelets of EKS have certificates that the cluster's authority signed")
+	}
+	if cfg.Delivery.ArgoCD && (cfg.Delivery.Git.URL == "" || cfg.Delivery.Git.SecretName == "") {
+		add("delivery.git: url and secretName are needed with argoCD")
+	}
+	if cfg.Datadog.Install && cfg.Datadog.SecretName == "" {
+		add("datadog.secretName is missing: it names the secret that holds api-key and app-key")
+	}
+}

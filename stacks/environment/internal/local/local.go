@@ -1,0 +1,191 @@
+// Package local deploys an environment to a Kubernetes cluster that exists, with Traefik
+// and PostgreSQL in it.
+package local
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/pulumi/pulumi-kubernetes/sdk/v4/go/kubernetes"
+	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
+
+	"github.com/loja-veloz/platform/infra/database"
+	"github.com/loja-veloz/platform/infra/delivery"
+	"github.com/loja-veloz/platform/infra/gateway"
+	"github.com/loja-veloz/platform/infra/kube"
+	"github.com/loja-veloz/platform/infra/observability"
+	"github.com/loja-veloz/platform/infra/policy"
+	"github.com/loja-veloz/platform/stacks/environment/internal/config"
+	"github.com/loja-veloz/platform/stacks/environment/internal/plan"
+	"github.com/loja-veloz/platform/stacks/environment/internal/program"
+)
+
+const (
+	gatewayNamespace         = "gateway"
+	internalGatewayNamespace = "gateway-internal"
+	observabilityNamespace   = "observability"
+)
+
+// Target is a cluster that exists.
+type Target struct {
+	cfg              *config.Config
+	public, internal *gateway.TraefikSpec
+	router           gateway.TraefikPair
+	routerErr        error
+	rollouts         *delivery.RolloutsSpec           // nil: the cluster has the controller
+	metricsServer    *observability.MetricsServerSpec // nil: the cluster has one
+}
+
+// New prepares the target. The environment's name changes nothing.
+func New(_ string, cfg *config.Config) program.Target {
+	t := &Target{
+		cfg: cfg,
+		public: &gateway.TraefikSpec{
+			Namespace:            gatewayNamespace,
+			Class:                cfg.Gateway.Class,
+			NodePort:             cfg.Gateway.NodePort,
+			RouteNamespaces:      []string{plan.ShopNamespace},
+			Replicas:             cfg.Gateway.Replicas,
+			DefinitionsInstalled: !cfg.Gateway.InstallDefinitions,
+		},
+		internal: &gateway.TraefikSpec{
+			Namespace:            internalGatewayNamespace,
+			Class:                cfg.Gateway.Class + "-internal",
+			Internal:             true,
+			RouteNamespaces:      []string{plan.ShopNamespace},
+			Replicas:             cfg.Gateway.Replicas,
+			DefinitionsInstalled: true, // by the public one
+		},
+	}
+	t.router, t.routerErr = gateway.NewTraefikPair(t.public, t.internal)
+	if cfg.Delivery.InstallRollouts {
+		t.rollouts = &delivery.RolloutsSpec{Namespace: plan.RolloutsNamespace, WeightRules: t.router.WeightRules(), Replicas: 1}
+	}
+	if cfg.MetricsServer.Install {
+		t.metricsServer = &observability.MetricsServerSpec{
+			Namespace: plan.SystemNamespace, KubeletInsecureTLS: cfg.MetricsServer.KubeletInsecureTLS,
+		}
+	}
+	return t
+}
+
+// Site implements program.Target.
+func (t *Target) Site() plan.Site {
+	return plan.Site{
+		Public: t.router, Internal: t.router.Internal,
+		Collector: kube.PodSelector{Namespace: observabilityNamespace, Labels: map[string]string{"app.kubernetes.io/name": "otel-collector"}},
+		Server: plan.Server{
+			SSLMode: "disable", // nothing leaves the cluster
+			Secret:  database.AdminSecret, User: database.Superuser, Labels: database.ServerLabels(),
+			MaxConnections: database.MaxConnections, Limit: "PostgreSQL in the cluster",
+		},
+	}
+}
+
+// server is PostgreSQL, which admits the plan's clients.
+func (t *Target) server(p *plan.Plan) *database.ServerSpec {
+	return &database.ServerSpec{
+		Namespace: plan.DatabaseNamespace, Image: t.cfg.Images[config.DatabaseImage],
+		StorageGiB: t.cfg.Database.LocalGiB, LocalPath: t.cfg.Database.LocalPath, Clients: p.DatabaseClients,
+	}
+}
+
+// Validate implements program.Target.
+func (t *Target) Validate(p *plan.Plan) error {
+	components := []plan.Component{{Name: "gateway", Spec: t.public}, {Name: "internal gateway", Spec: t.internal}}
+	if p.Roles != nil {
+		components = append(components, plan.Component{Name: "database", Spec: t.server(p)})
+	}
+	return errors.Join(validate(t.cfg), t.routerErr, plan.Validate(components))
+}
+
+// validate refuses what only AWS brings: the secrets of Secrets Manager, and what needs
+// them.
+func validate(cfg *config.Config) error {
+	var errs []error
+	for _, setting := range []struct {
+		set bool
+		key string
+	}{
+		{cfg.Shop.Acquirer == "stripe", "shop.acquirer is stripe, which"},
+		{cfg.Shop.Auth == "api-key", "shop.auth is api-key, which"},
+		{cfg.Delivery.ArgoCD, "delivery.argoCD"},
+		{cfg.Datadog.Install, "datadog.install"},
+	} {
+		if setting.set {
+			errs = append(errs, fmt.Errorf("%s:%s needs cloud.provider aws", config.Namespace, setting.key))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Policy implements program.Target.
+func (t *Target) Policy() policy.Options {
+	reason := "its image is built on this machine or taken from upstream by the tag that infra pins"
+	return policy.Options{Exempt: []policy.Exemption{
+		{Rule: policy.ImageDigest, Namespace: gatewayNamespace, Reason: reason},
+		{Rule: policy.ImageDigest, Namespace: internalGatewayNamespace, Reason: reason},
+		{Rule: policy.ImageDigest, Resource: "database-server-server", Reason: reason},
+		{Rule: policy.ImageDigest, Namespace: plan.RolloutsNamespace, Reason: reason},
+		{Rule: policy.ImageDigest, Namespace: plan.SystemNamespace, Reason: reason},
+	}}
+}
+
+// URL implements program.Target.
+func (t *Target) URL() string { return fmt.Sprintf("http://localhost:%d", t.cfg.Gateway.NodePort) }
+
+// Namespaces implements program.Target.
+func (t *Target) Namespaces() map[string]string {
+	return map[string]string{
+		"services": plan.ShopNamespace, "gateway": gatewayNamespace, "internalGateway": internalGatewayNamespace,
+		"delivery": plan.RolloutsNamespace, "database": plan.DatabaseNamespace,
+	}
+}
+
+// Connect implements program.Target: the cluster is the one that kubectl would use.
+func (t *Target) Connect(ctx *pulumi.Context, _ *plan.Plan) (program.Cluster, error) {
+	// With an empty kubeconfig the provider takes the environment's, as kubectl does; with
+	// none, the SDK would put KUBECONFIG's value into the state.
+	args := &kubernetes.ProviderArgs{Kubeconfig: pulumi.String("")}
+	if t.cfg.KubeContext != "" {
+		args.Context = pulumi.String(t.cfg.KubeContext)
+	}
+	provider, err := kubernetes.NewProvider(ctx, "cluster", args)
+	if err != nil {
+		return nil, fmt.Errorf("registering the cluster: %w", err)
+	}
+	return &cluster{target: t, provider: provider, client: kube.NewClient(t.cfg.KubeContext)}, nil
+}
+
+// Stages returns every object that Install registers, the namespaces apart, in an order in
+// which they can be applied.
+func (t *Target) Stages(p *plan.Plan) (kube.Stages, error) {
+	components := []interface{ Stages() (kube.Stages, error) }{t.public, t.internal}
+	if p.Roles != nil {
+		server := t.server(p)
+		components = append(components, server, roles{p.Roles, server.Host()})
+	}
+	if t.rollouts != nil {
+		components = append(components, t.rollouts)
+	}
+	if t.metricsServer != nil {
+		components = append(components, t.metricsServer)
+	}
+	var all kube.Stages
+	for _, component := range components {
+		stages, err := component.Stages()
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, stages...)
+	}
+	return all, nil
+}
+
+// roles are the databases and roles on a server whose name is known.
+type roles struct {
+	spec *database.RolesSpec
+	host string
+}
+
+func (r roles) Stages() (kube.Stages, error) { return r.spec.Stages(pulumi.String(r.host)) }

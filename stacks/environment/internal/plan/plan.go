@@ -1,0 +1,270 @@
+// Package plan decides what an environment consists of, wherever it runs: plain values,
+// complete before the first resource is registered.
+package plan
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/loja-veloz/platform/apps/catalogue"
+	"github.com/loja-veloz/platform/infra/database"
+	"github.com/loja-veloz/platform/infra/gateway"
+	"github.com/loja-veloz/platform/infra/kube"
+	"github.com/loja-veloz/platform/infra/workload"
+	"github.com/loja-veloz/platform/stacks/environment/internal/config"
+)
+
+// Namespaces of every environment.
+const (
+	ShopNamespace     = "shop"
+	RolloutsNamespace = "argo-rollouts"
+	SystemNamespace   = "kube-system"
+	// DatabaseNamespace holds the Job that creates databases and roles: the only place
+	// with the superuser's password. In a local environment PostgreSQL runs there too.
+	DatabaseNamespace = "database"
+)
+
+// Site is what a plan has to know about the place where its environment runs.
+type Site struct {
+	// Public routes the paths at the edge, Internal the calls between services.
+	Public, Internal gateway.Gateway
+	// Collector selects the pods that take traces.
+	Collector kube.PodSelector
+	Server    Server
+}
+
+// Server is the PostgreSQL server of a site.
+type Server struct {
+	// SSLMode is libpq's: disable, require or verify-full.
+	SSLMode string
+	// Secret, in DatabaseNamespace, holds the superuser's password; User is the superuser's
+	// name, or empty where Secret holds it too.
+	Secret, User string
+	// Labels select the server's pods in DatabaseNamespace. A server outside the cluster
+	// has addresses in CIDRs instead.
+	Labels map[string]string
+	CIDRs  []string
+	// MaxConnections is how many connections the server accepts; 0 is unknown, and
+	// nothing is checked. Limit says where the number comes from.
+	MaxConnections int32
+	Limit          string
+}
+
+// Plan is what an environment consists of.
+type Plan struct {
+	// Roles describes the databases and their roles; nil if no program has a database.
+	Roles     *database.RolesSpec
+	Workloads []*workload.Spec
+	CronJobs  []*workload.CronJobSpec
+	// Secrets are those that the programs read besides their databases': the names in
+	// ShopNamespace, with the keys, sorted.
+	Secrets map[string][]string
+	// DatabaseClients select the pods that connect to PostgreSQL.
+	DatabaseClients []kube.PodSelector
+}
+
+// New plans the environment of this name. It reports the errors of every component at
+// once, and returns the plan nevertheless.
+func New(environment string, cfg *config.Config, programs *catalogue.Catalogue, site Site) (*Plan, error) {
+	p := &Plan{Secrets: map[string][]string{}}
+	if names := programs.Databases(); len(names) > 0 {
+		p.Roles = roles(cfg, names, site.Server)
+		p.DatabaseClients = append(p.DatabaseClients, kube.PodSelector{
+			Namespace: DatabaseNamespace, Labels: map[string]string{"app.kubernetes.io/name": database.SetupName},
+		})
+	}
+	for _, program := range programs.Services() {
+		p.Workloads = append(p.Workloads, p.workload(environment, cfg, program, site))
+	}
+	for _, program := range programs.CronJobs() {
+		p.CronJobs = append(p.CronJobs, p.cronJob(environment, cfg, program, site))
+	}
+	return p, errors.Join(workload.Connect(p.Workloads), p.validate(cfg), checkConnections(cfg, programs, site.Server))
+}
+
+func roles(cfg *config.Config, names []string, server Server) *database.RolesSpec {
+	return &database.RolesSpec{
+		Namespace: DatabaseNamespace, Image: cfg.Images[config.DatabaseImage], Databases: names, SecretsNamespace: ShopNamespace,
+		Port: database.Port, SSLMode: server.SSLMode, Secret: server.Secret, User: server.User,
+		Server: server.Labels, CIDRs: server.CIDRs, SkipAwait: !cfg.Database.Await,
+	}
+}
+
+func (p *Plan) workload(environment string, cfg *config.Config, program catalogue.Program, site Site) *workload.Spec {
+	size := cfg.Services[program.Name]
+	w := &workload.Spec{
+		Service:     program.Name,
+		Namespace:   ShopNamespace,
+		Environment: environment,
+		Image:       cfg.Images[program.Name],
+		LogFormat:   size.LogFormat,
+		Env:         variables(cfg, program),
+		SecretEnv:   p.secrets(cfg, program),
+		Internet:    program.Internet != nil && program.Internet.Holds(cfg.Value),
+		Size: workload.Size{
+			MinReplicas: size.MinReplicas, MaxReplicas: size.MaxReplicas,
+			MilliCPU:  int64(size.MilliCPU),
+			MemoryMiB: int64(size.MemoryMiB), MemoryLimitMiB: int64(size.MemoryLimitMiB),
+		},
+		Canary: workload.Canary{
+			Weights:          cfg.Canary.Weights,
+			Pause:            time.Duration(cfg.Canary.PauseSeconds) * time.Second,
+			ProgressDeadline: time.Duration(cfg.Canary.ProgressDeadlineSeconds) * time.Second,
+		},
+		Gateway: site.Public,
+		Public:  public(program),
+	}
+	for _, call := range program.Calls {
+		w.Calls = append(w.Calls, workload.Call{Service: call.Service, Via: site.Internal})
+	}
+	w.Telemetry = telemetry(cfg, site)
+	if program.Database {
+		w.Database = p.database(cfg, program.Name, site.Server)
+		p.DatabaseClients = append(p.DatabaseClients, w.Pods(), w.Migration())
+	}
+	return w
+}
+
+// cronJobDeadline is longer than a program gives itself, so that the program can say why
+// it ends.
+const cronJobDeadline = 11 * time.Minute
+
+func (p *Plan) cronJob(environment string, cfg *config.Config, program catalogue.Program, site Site) *workload.CronJobSpec {
+	size := cfg.Services[program.Name]
+	job := &workload.CronJobSpec{
+		Name:        program.Name,
+		Namespace:   ShopNamespace,
+		Environment: environment,
+		Image:       cfg.Images[program.Name],
+		LogFormat:   size.LogFormat,
+		Schedule:    program.Schedule,
+		Deadline:    cronJobDeadline,
+		Env:         variables(cfg, program),
+		SecretEnv:   p.secrets(cfg, program),
+		MilliCPU:    int64(size.MilliCPU),
+		MemoryMiB:   int64(size.MemoryMiB), MemoryLimitMiB: int64(size.MemoryLimitMiB),
+		Telemetry: telemetry(cfg, site),
+	}
+	if len(program.Reads) > 0 {
+		job.Database = &workload.DatabaseServer{CIDRs: site.Server.CIDRs, Port: database.Port}
+		if len(site.Server.Labels) > 0 {
+			job.Database.Pods = kube.PodSelector{Namespace: DatabaseNamespace, Labels: site.Server.Labels}
+		}
+		p.DatabaseClients = append(p.DatabaseClients, job.Pods())
+	}
+	return job
+}
+
+// telemetry is where programs send traces and metrics; nil sends none.
+func telemetry(cfg *config.Config, site Site) *workload.Telemetry {
+	if cfg.Telemetry.OTLPEndpoint == "" {
+		return nil
+	}
+	return &workload.Telemetry{Endpoint: cfg.Telemetry.OTLPEndpoint, Collector: site.Collector}
+}
+
+// variables are those of a program's declaration, under the ones of services.NAME.env.
+func variables(cfg *config.Config, program catalogue.Program) map[string]string {
+	env := map[string]string{}
+	for _, setting := range program.Settings {
+		switch {
+		case setting.Config != "":
+			env[setting.Name] = cfg.Value(setting.Config)
+		case setting.Default != nil:
+			env[setting.Name] = *setting.Default
+		}
+	}
+	for _, call := range program.Calls {
+		env[call.Variable] = gateway.InternalURL(call.Service)
+	}
+	maps.Copy(env, cfg.Services[program.Name].Env)
+	return env
+}
+
+// secrets are a program's variables from Secrets, whose names and keys it adds to the
+// plan's.
+func (p *Plan) secrets(cfg *config.Config, program catalogue.Program) map[string]workload.SecretKey {
+	env := map[string]workload.SecretKey{}
+	for _, secret := range program.Secrets {
+		if !secret.When.Holds(cfg.Value) {
+			continue
+		}
+		env[secret.Name] = workload.SecretKey{Secret: secret.Secret, Key: secret.Key}
+		if !slices.Contains(p.Secrets[secret.Secret], secret.Key) {
+			p.Secrets[secret.Secret] = slices.Sorted(slices.Values(append(p.Secrets[secret.Secret], secret.Key)))
+		}
+	}
+	for _, read := range program.Reads {
+		env[read.Variable] = workload.SecretKey{Secret: database.AuditorSecret, Key: read.Database}
+	}
+	return env
+}
+
+func public(program catalogue.Program) []gateway.Path {
+	var paths []gateway.Path
+	for _, path := range program.Public {
+		match := gateway.Exact
+		if path.Prefix {
+			match = gateway.Prefix
+		}
+		paths = append(paths, gateway.Path{Match: match, Value: path.Value, Strip: path.Strip})
+	}
+	return paths
+}
+
+func (p *Plan) database(cfg *config.Config, name string, server Server) *workload.Database {
+	d := &workload.Database{
+		SkipAwait: !cfg.Database.Await,
+		URL:       workload.SecretKey{Secret: database.RuntimeSecret(name), Key: database.URLKey},
+		OwnerURL:  workload.SecretKey{Secret: database.OwnerSecret(name), Key: database.URLKey},
+		CIDRs:     server.CIDRs,
+		Port:      database.Port,
+	}
+	if len(server.Labels) > 0 {
+		d.Pods = kube.PodSelector{Namespace: DatabaseNamespace, Labels: server.Labels}
+	}
+	return d
+}
+
+// validate asks every component. A program without an image is an error of the
+// configuration and reported there.
+func (p *Plan) validate(cfg *config.Config) error {
+	var errs []error
+	if p.Roles != nil {
+		errs = append(errs, Validate([]Component{{"databases and roles", p.Roles}}))
+	}
+	for _, w := range p.Workloads {
+		if cfg.Images[w.Service] != "" {
+			errs = append(errs, w.Validate())
+		}
+	}
+	for _, job := range p.CronJobs {
+		if job.Image != "" {
+			errs = append(errs, job.Validate())
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Component is a component's spec, and the name that its errors begin with.
+type Component struct {
+	Name string
+	Spec interface{ Validate() error }
+}
+
+// Validate reports the errors of all components, a line each.
+func Validate(components []Component) error {
+	var errs []error
+	for _, c := range components {
+		if err := c.Spec.Validate(); err != nil {
+			for line := range strings.SplitSeq(err.Error(), "\n") {
+				errs = append(errs, fmt.Errorf("%s: %s", c.Name, line))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}

@@ -18,7 +18,7 @@ import (
 // ServiceAccount is the identity that its pod identity role is for.
 const ServiceAccount = "cluster-autoscaler"
 
-// Spec say which cluster's node groups to scale.
+// Spec describes the autoscaler of a cluster's node groups.
 type Spec struct {
 	kube.Chart
 

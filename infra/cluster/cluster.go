@@ -61,9 +61,6 @@ type Spec struct {
 	// NodeTags are tags for nodes and their volumes, beside Name: they are made by
 	// Auto Scaling, which knows no default tags.
 	NodeTags map[string]string
-	// CachePrefixes are the prefixes of ECR's pull-through cache. The first pull of
-	// an image makes its repository, which takes a right that AWS's pull policy lacks.
-	CachePrefixes []string
 
 	// Protect keeps Pulumi from deleting the control plane and its logs.
 	Protect bool
@@ -151,11 +148,6 @@ func (s *Spec) Validate() error {
 	if !network.ValidLogDays(s.LogDays) {
 		errs.Add("LogDays", "is %d, for which CloudWatch Logs keeps nothing: use 1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365 or more",
 			s.LogDays)
-	}
-	for i, prefix := range s.CachePrefixes {
-		if !validate.CachePrefix(prefix) {
-			errs.Add(fmt.Sprintf("CachePrefixes[%d]", i), "is %q, which is not a prefix of repositories", prefix)
-		}
 	}
 	if err := s.Nodes.validate(); err != nil {
 		errs.Join(err)
@@ -278,19 +270,6 @@ func (b *builder) makeNodeRole() error {
 		Trust:               identity.ServiceTrust("ec2.amazonaws.com", nil),
 		ManagedPolicies:     []string{identity.WorkerNodePolicy, identity.ImagePullPolicy},
 		PermissionsBoundary: b.in.PermissionsBoundary,
-	}
-	if b.spec.Nodes.SessionManager {
-		args.ManagedPolicies = append(args.ManagedPolicies, identity.SessionManagerPolicy)
-	}
-	if len(b.spec.CachePrefixes) > 0 {
-		var repositories []string
-		for _, prefix := range b.spec.CachePrefixes {
-			repositories = append(repositories, fmt.Sprintf("arn:aws:ecr:%s:%s:repository/%s/*", b.spec.Region, b.spec.AccountID, prefix))
-		}
-		args.Policy = identity.PolicyDocument{Statement: []identity.Statement{{
-			Sid: "FillCache", Effect: identity.Allow, Action: []string{"ecr:BatchImportUpstreamImage", "ecr:CreateRepository"},
-			Resource: identity.ARNs(repositories...),
-		}}}
 	}
 	var err error
 	b.nodeRole, b.nodePolicies, err = identity.NewRole(b.ctx, b.out, b.name+"-node", args)

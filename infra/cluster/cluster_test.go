@@ -35,8 +35,8 @@ func args() *cluster.Spec {
 		PublicAccessCIDRs: []string{"203.0.113.0/24"}, Admins: []string{admin}, Viewers: []string{viewer},
 		LogDays:  90,
 		Nodes:    cluster.Nodes{InstanceType: "t3.medium", Min: 2, Max: 6, Desired: 3, DiskGiB: 50, PrefixDelegation: true, MaxPods: 40},
-		NodeTags: map[string]string{"Environment": "dev"}, CachePrefixes: []string{"quay"},
-		Protect: true,
+		NodeTags: map[string]string{"Environment": "dev"},
+		Protect:  true,
 	}
 }
 
@@ -181,7 +181,6 @@ func TestOrder(t *testing.T) {
 		{"eks-nodes", "eks-addon-vpc-cni"},
 		{"eks-nodes", "eks-addon-eks-pod-identity-agent"},
 		{"eks-nodes", "eks-node-managed-AmazonEKSWorkerNodePolicy"},
-		{"eks-nodes", "eks-node-policy"},
 		{"eks-addon-coredns", "eks-nodes"},
 		{"eks-addon-kube-proxy", "eks-nodes"},
 		{"eks-addon-aws-ebs-csi-driver", "eks-nodes"},
@@ -220,10 +219,6 @@ func TestNodeGroup(t *testing.T) {
 	}
 	if template["imageId"] != nil || template["instanceType"] != nil || len(template["tagSpecifications"].([]any)) != 3 {
 		t.Errorf("the template is %v", template)
-	}
-	if policy := fmt.Sprint(mocks.Named(t, "eks-node-policy").Inputs["policy"]); !strings.Contains(policy,
-		"arn:aws:ecr:us-east-1:"+account+":repository/quay/*") {
-		t.Errorf("the cache is filled by %s", policy)
 	}
 	for _, found := range mocks.Resources() {
 		if found.Type == "aws:iam/role:Role" && found.Inputs["permissionsBoundary"] != inputs().PermissionsBoundary {
@@ -374,9 +369,9 @@ func TestValidateReportsAllFaultsAtOnce(t *testing.T) {
 		Name: "1-bad_name", Version: "1.12", Region: "mars", AccountID: "12",
 		PublicAccessCIDRs: []string{"0.0.0.0/0", "::/0", "nonsense", "203.0.113.9/24", "0.0.0.0/1", "10.1.0.0/16", "2001:db8::/32"},
 		Admins:            []string{"arn:aws:iam::12:role/x", admin}, Viewers: []string{admin},
-		LogDays: 2, CachePrefixes: []string{"Quay/"},
-		Nodes:  cluster.Nodes{InstanceType: "t3.medium", Min: 5, Max: 3, Desired: 9, DiskGiB: 1, MaxPods: 40},
-		Addons: cluster.Addons{VPCCNI: "latest", KubeProxy: "v1.32.0-eksbuild.1"},
+		LogDays: 2,
+		Nodes:   cluster.Nodes{InstanceType: "t3.medium", Min: 5, Max: 3, Desired: 9, DiskGiB: 1, MaxPods: 40},
+		Addons:  cluster.Addons{VPCCNI: "latest", KubeProxy: "v1.32.0-eksbuild.1"},
 	}, cluster.Inputs{PermissionsBoundary: "b"})
 	if err == nil {
 		t.Fatal("accepted")
@@ -387,7 +382,7 @@ func TestValidateReportsAllFaultsAtOnce(t *testing.T) {
 		"PublicAccessCIDRs[0] is 0.0.0.0/0: the API server is not for the whole internet", "PublicAccessCIDRs[1] is ::/0: the API server",
 		"PublicAccessCIDRs[2] is \"nonsense\"", "PublicAccessCIDRs[3] is 203.0.113.9/24: the range begins at 203.0.113.0",
 		"PublicAccessCIDRs[4] is 0.0.0.0/1: a /8", "PublicAccessCIDRs[5] is 10.1.0.0/16: callers from a private", "PublicAccessCIDRs[6] is 2001:db8::/32: the endpoint has IPv4",
-		"Admins[0] is", "Viewers[0] repeats Admins[1]", "LogDays is 2", "PermissionsBoundary is", "CachePrefixes[0] is",
+		"Admins[0] is", "Viewers[0] repeats Admins[1]", "LogDays is 2", "PermissionsBoundary is",
 		"Nodes.MaxPods is 40: a t3.medium has addresses for 17", "Nodes.Max is 3, less than Nodes.Min (5)", "Nodes.Desired is 9", "Nodes.DiskGiB is 1",
 		`Addons.VPCCNI is "latest"`, "Addons.KubeProxy is v1.32.0-eksbuild.1 in a cluster",
 	} {

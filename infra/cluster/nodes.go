@@ -27,7 +27,7 @@ type Nodes struct {
 	// InstanceType is one of those whose capacity is known, t3.medium.
 	InstanceType string
 	// Min, Max and Desired are numbers of nodes. Desired counts only when the group
-	// is made: the autoscaler owns it after that.
+	// is created: the autoscaler owns it after that.
 	Min, Max, Desired int32
 	// DiskGiB is the size of a node's root volume.
 	DiskGiB int32
@@ -36,8 +36,6 @@ type Nodes struct {
 	// MaxPods is the most pods a node runs; 0 is as many as it has addresses for.
 	// Each costs 11 MiB of what the node reserves.
 	MaxPods int32
-	// SessionManager opens shells on nodes through AWS Systems Manager.
-	SessionManager bool
 }
 
 func (n Nodes) validate() error {

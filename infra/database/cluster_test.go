@@ -160,14 +160,12 @@ func TestClusterRefusals(t *testing.T) {
 		"Server and CIDRs: exactly one of":     both.Validate(),
 		`Image is "y:2": name it by digest (r`: (&database.RolesSpec{Image: "y:2"}).Validate(),
 	} {
-		if err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("want %q in %v", want, err)
-		}
+		infratest.Refused(t, err, want)
 	}
 }
 
 func TestOrderInTheCluster(t *testing.T) {
-	recorder, err := infratest.Run(true, func(ctx *pulumi.Context) error {
+	recorder := infratest.Deploy(t, func(ctx *pulumi.Context) error {
 		made, err := database.NewServer(ctx, "server", server())
 		if err != nil {
 			return err
@@ -175,19 +173,11 @@ func TestOrderInTheCluster(t *testing.T) {
 		_, err = database.NewRoles(ctx, "roles", roles(), pulumi.String("db.example").ToStringOutput(), pulumi.DependsOn([]pulumi.Resource{made}))
 		return err
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	recorder.WellFormed(t)
-	for later, before := range map[string]string{
+	recorder.InOrder(t, map[string]string{
 		"server-admin-job": "server-admin-role-binding",
 		"server-server":    "server-admin-job",
 		"roles-job":        "roles-address",
-	} {
-		if !recorder.Waits(t, later, before) {
-			t.Errorf("%s does not wait for %s", later, before)
-		}
-	}
+	})
 	if data, _ := recorder.Named(t, "roles-address").Inputs["data"].(map[string]any); data["host"] != "db.example" {
 		t.Errorf("the address is %v", data)
 	}

@@ -42,7 +42,7 @@ func OwnerSecret(database string) string { return database + "-database-owner" }
 // that External Secrets writes among it.
 const jobPatience = 10 * time.Minute
 
-// RolesSpec say which databases and roles to make on which server.
+// RolesSpec describes the databases and roles to create, and their server.
 type RolesSpec struct {
 	// Namespace is where the Job runs; it exists, and so does Secret in it.
 	Namespace string
@@ -161,7 +161,7 @@ func (j jobs) pod(name, command string, env []corev1.EnvVar) corev1.PodSpec {
 }
 
 // policy lets a Job's pods ask for names and reach the API server, whose address
-// no policy can name, beside what else they need; nobody reaches them.
+// no policy can name, in addition to their other needs; nobody reaches them.
 func (j jobs) policy(name string, more ...networkingv1.NetworkPolicyEgressRule) *networkingv1.NetworkPolicy {
 	egress := append([]networkingv1.NetworkPolicyEgressRule{kube.ToDNS(), kube.ToAPIServer()}, more...)
 	return kube.IsolatingPolicy(j.meta(name), map[string]string{"app.kubernetes.io/name": name}, nil, egress)

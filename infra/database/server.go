@@ -23,7 +23,7 @@ import (
 // MaxConnections is how many a server in the cluster takes.
 const MaxConnections = 250
 
-// Superuser is the one of a server in the cluster.
+// Superuser is the superuser of a server in the cluster.
 const Superuser = "postgres"
 
 const (
@@ -49,7 +49,7 @@ const (
 type ServerSpec struct {
 	// Namespace exists, and denies what this component does not declare.
 	Namespace string
-	// Image is apps/database, by digest; it makes the superuser's password.
+	// Image is apps/database, by digest; it generates the superuser's password.
 	Image string
 	// StorageGiB is the size of the volume.
 	StorageGiB int32
@@ -258,7 +258,7 @@ func (s *ServerSpec) statefulSet() *appsv1.StatefulSet {
 				"--auth-host=scram-sha-256"}, " ")},
 		},
 		Resources: kube.Sizes(50, 96, 512), SecurityContext: kube.RestrictedContainer(),
-		// The first start makes the data; one after a crash replays the log.
+		// The first start creates the data; one after a crash replays the log.
 		StartupProbe: probe(1, 300), ReadinessProbe: probe(2, 3), LivenessProbe: probe(10, 6),
 		VolumeMounts: []corev1.VolumeMount{
 			{Name: "data", MountPath: dataFolder}, {Name: "sockets", MountPath: socketDir}, {Name: "scratch", MountPath: "/tmp"},

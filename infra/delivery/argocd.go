@@ -1,10 +1,8 @@
 package delivery
 
 import (
-	"encoding/json"
 	"fmt"
 	"net/url"
-	"strings"
 
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 	corev1 "k8s.io/api/core/v1"
@@ -15,29 +13,12 @@ import (
 	"github.com/loja-veloz/platform/infra/validate"
 )
 
-// ArgoCDSpec say how to install Argo CD, which is reached by port-forward.
+// ArgoCDSpec describes an Argo CD, which people reach by port-forward as its local user admin.
 type ArgoCDSpec struct {
 	kube.Chart
 
-	// OIDC is the identity provider; nil leaves the local user admin alone.
-	OIDC *OIDC
-	// Admins and Deployers are groups of the identity provider, and need OIDC: the
-	// first may do everything, the second see and synchronise. Nobody else but the
-	// local user admin may do anything.
-	Admins, Deployers []string
 	// Repository is the git repository that it reads; nil adds none.
 	Repository *GitRepository
-}
-
-// OIDC is an identity provider. Argo CD asks it for the scopes openid, profile,
-// email and groups, and reads a person's groups in the claim groups.
-type OIDC struct {
-	// Name is on the button, Issuer begins with https://, and ClientID is Argo CD's
-	// own with the provider.
-	Name, Issuer, ClientID string
-	// SecretName is the secret in AWS Secrets Manager with the key clientSecret, and
-	// Store the ClusterSecretStore that reads it.
-	SecretName, Store string
 }
 
 // GitRepository is a git repository and the credentials to it.
@@ -70,22 +51,6 @@ func NewArgoCD(ctx *pulumi.Context, name string, spec *ArgoCDSpec, opts ...pulum
 // Validate reports everything that is wrong with the arguments, one error per line.
 func (s *ArgoCDSpec) Validate() error {
 	var errs validate.Errors
-	for _, list := range []struct {
-		field  string
-		groups []string
-	}{{"Admins", s.Admins}, {"Deployers", s.Deployers}} {
-		if len(list.groups) > 0 && s.OIDC == nil {
-			errs.Join(fmt.Errorf("%s has groups, and OIDC is missing: nobody would be in them", list.field))
-		}
-		for i, group := range list.groups {
-			if group == "" || strings.ContainsAny(group, ",\"\n") {
-				errs.Join(fmt.Errorf("%s[%d] is %q: a group has no comma, quote or line break", list.field, i, group))
-			}
-		}
-	}
-	if s.OIDC != nil {
-		errs.Join(s.OIDC.validate())
-	}
 	if s.Repository != nil {
 		errs.Join(s.Repository.validate())
 	}
@@ -93,59 +58,13 @@ func (s *ArgoCDSpec) Validate() error {
 	return errs.Err()
 }
 
-func (o *OIDC) validate() error {
-	var errs validate.Errors
-	errs.Required("OIDC.Name", o.Name)
-	errs.Required("OIDC.ClientID", o.ClientID)
-	errs.Required("OIDC.SecretName", o.SecretName)
-	errs.Required("OIDC.Store", o.Store)
-	if u, err := url.Parse(o.Issuer); err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" ||
-		u.Fragment != "" {
-		errs.Add("OIDC.Issuer", "is %q: an https:// URL without credentials, query or fragment is expected", o.Issuer)
-	}
-	return errs.Err()
-}
-
-// ForwardedURL is where Argo CD is through
-// kubectl port-forward -n <Namespace> svc/argocd-server 8080:80
-// and with OIDC has to be: the provider is told ForwardedURL/auth/callback.
-const ForwardedURL = "http://localhost:8080"
-
-// oidcSecret is the Secret with the key secrets.OIDCClientSecret.
-const oidcSecret = "argocd-oidc"
-
-// config is Argo CD's setting oidc.config, which is YAML and so may be JSON.
-func (o *OIDC) config() (string, error) {
-	raw, err := json.Marshal(oidcConfig{
-		Name: o.Name, Issuer: o.Issuer, ClientID: o.ClientID,
-		ClientSecret: "$" + oidcSecret + ":" + secrets.OIDCClientSecret,
-	})
-	if err != nil {
-		return "", fmt.Errorf("encoding oidc.config: %w", err)
-	}
-	return string(raw), nil
-}
-
-type oidcConfig struct {
-	Name     string `json:"name"`
-	Issuer   string `json:"issuer"`
-	ClientID string `json:"clientID"`
-	// ClientSecret names a Secret in Argo CD's namespace and a key of it; Argo CD
-	// reads only Secrets that carry its label.
-	ClientSecret string `json:"clientSecret"`
-}
-
 func (g *GitRepository) validate() error {
 	var errs validate.Errors
 	if err := gitURL(g.URL); err != nil {
 		errs.Add("Repository.URL", "%s", err)
 	}
-	if g.SecretName == "" {
-		errs.Add("Repository.SecretName", "is empty")
-	}
-	if g.Store == "" {
-		errs.Add("Repository.Store", "is empty")
-	}
+	errs.Required("Repository.SecretName", g.SecretName)
+	errs.Required("Repository.Store", g.Store)
 	return errs.Err()
 }
 
@@ -203,16 +122,8 @@ type ArgoCDLogging struct {
 
 // ArgoCDConfigs are its ConfigMaps.
 type ArgoCDConfigs struct {
-	CM     *ArgoCDCM    `json:"cm,omitempty"`
 	Params ArgoCDParams `json:"params"`
 	RBAC   ArgoCDRBAC   `json:"rbac"`
-}
-
-// ArgoCDCM is its main ConfigMap; the dot belongs to the key.
-type ArgoCDCM struct {
-	// URL is where browsers are, and the provider sends them back to.
-	URL        string `json:"url"`
-	OIDCConfig string `json:"oidc.config"`
 }
 
 // ArgoCDParams are command-line parameters; the dots belong to the key.
@@ -220,9 +131,9 @@ type ArgoCDParams struct {
 	ServerInsecure bool `json:"server.insecure"`
 }
 
-// ArgoCDRBAC is who may do what; the dots belong to the keys.
+// ArgoCDRBAC says who may do what; the dots belong to the keys.
 type ArgoCDRBAC struct {
-	// PolicyDefault is empty: who is in no group may do nothing.
+	// PolicyDefault is empty: only the local user admin may do anything.
 	PolicyDefault string `json:"policy.default"`
 	PolicyCSV     string `json:"policy.csv"`
 }
@@ -277,33 +188,16 @@ func budgetOf(replicas int32) MinAvailableBudget {
 	return MinAvailableBudget{Enabled: true, MinAvailable: 1}
 }
 
-// policy gives the groups their roles.
-func (s *ArgoCDSpec) policy() string {
-	var csv strings.Builder
-	for _, verb := range []string{"get", "sync"} {
-		fmt.Fprintf(&csv, "p, role:deployer, applications, %s, */*, allow\n", verb)
-	}
-	for _, group := range s.Deployers {
-		fmt.Fprintf(&csv, "g, %s, role:deployer\n", group)
-	}
-	for _, group := range s.Admins {
-		fmt.Fprintf(&csv, "g, %s, role:admin\n", group)
-	}
-	return csv.String()
-}
+// policyCSV defines a role that sees and synchronises. No group has it: there is no
+// identity provider, and the local user admin needs no role.
+const policyCSV = `p, role:deployer, applications, get, */*, allow
+p, role:deployer, applications, sync, */*, allow
+`
 
 // Release gives the Helm release, or every reason why not.
 func (s *ArgoCDSpec) Release() (*kube.Release, error) {
 	if err := s.Validate(); err != nil {
 		return nil, err
-	}
-	var cm *ArgoCDCM
-	if s.OIDC != nil {
-		config, err := s.OIDC.config()
-		if err != nil {
-			return nil, err
-		}
-		cm = &ArgoCDCM{URL: ForwardedURL, OIDCConfig: config}
 	}
 	part := func(milliCPU, memory, limit int64) ArgoCDPart {
 		return ArgoCDPart{Replicas: s.Replicas, PDB: budgetOf(s.Replicas), Resources: kube.Sizes(milliCPU, memory, limit)}
@@ -314,10 +208,9 @@ func (s *ArgoCDSpec) Release() (*kube.Release, error) {
 			Logging: ArgoCDLogging{Format: "json"}},
 		Redis: ArgoCDRedis{Resources: kube.Sizes(20, 64, 256)},
 		Configs: ArgoCDConfigs{
-			CM: cm,
 			// The port-forward is the encryption.
 			Params: ArgoCDParams{ServerInsecure: true},
-			RBAC:   ArgoCDRBAC{PolicyCSV: s.policy()},
+			RBAC:   ArgoCDRBAC{PolicyCSV: policyCSV},
 		},
 		Controller: ArgoCDController{
 			Replicas: 1, PDB: MaxUnavailableBudget{Enabled: true, MaxUnavailable: 1},
@@ -355,19 +248,10 @@ func (s *ArgoCDSpec) Installation() (*kube.Installation, error) {
 		return nil, err
 	}
 	before := s.NamespaceStages()
-	var read []kube.Manifest
 	if r := s.Repository; r != nil {
-		read = append(read, kube.Manifest{
+		before = append(before, []kube.Manifest{{
 			Name: "repository", Object: secrets.NewRepositorySecret("repository", s.Namespace, r.Store, r.SecretName, r.URL),
-		})
-	}
-	if o := s.OIDC; o != nil {
-		read = append(read, kube.Manifest{
-			Name: "oidc", Object: secrets.NewOIDCSecret(oidcSecret, s.Namespace, o.Store, o.SecretName),
-		})
-	}
-	if len(read) > 0 {
-		before = append(before, read)
+		}})
 	}
 	return &kube.Installation{Before: before, Release: release}, nil
 }

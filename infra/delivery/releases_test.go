@@ -2,7 +2,6 @@ package delivery_test
 
 import (
 	"slices"
-	"strings"
 	"testing"
 
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
@@ -22,11 +21,7 @@ const (
 
 func argoCD() *delivery.ArgoCDSpec {
 	return &delivery.ArgoCDSpec{
-
-		Chart: kube.Chart{Namespace: "argocd", Replicas: 2}, OIDC: &delivery.OIDC{
-			Name: "Company", Issuer: "https://login.example.com", ClientID: "argocd", SecretName: "loja-veloz/prod/argocd-oidc", Store: store,
-		},
-		Admins: []string{"platform-team"}, Deployers: []string{"developers"},
+		Chart:      kube.Chart{Namespace: "argocd", Replicas: 2},
 		Repository: &delivery.GitRepository{URL: repository, SecretName: "loja-veloz/prod/git", Store: store},
 	}
 }
@@ -41,7 +36,6 @@ func imageUpdater() *delivery.ImageUpdaterSpec {
 
 func rolloutsRelease() *delivery.RolloutsReleaseSpec {
 	return &delivery.RolloutsReleaseSpec{
-
 		Chart: kube.Chart{Namespace: "argo-rollouts", Replicas: 2}, Datadog: &delivery.DatadogMetrics{Site: "datadoghq.com",
 			SecretName: "loja-veloz/prod/datadog", Store: store},
 	}
@@ -101,15 +95,15 @@ func TestPods(t *testing.T) {
 	}
 }
 
-func TestWithoutAProviderThereIsNone(t *testing.T) {
+func TestWithoutARepositoryThereIsNone(t *testing.T) {
 	local := argoCD()
-	local.OIDC, local.Admins, local.Deployers, local.Repository = nil, nil, nil, nil
+	local.Repository = nil
 	parts, err := local.Installation()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if parts.Release.Values.(delivery.ArgoCDValues).Configs.CM != nil || len(parts.Objects()) != 1 {
-		t.Errorf("it has a provider: %v", parts.Objects())
+	if len(parts.Objects()) != 1 {
+		t.Errorf("want the namespace alone: %v", parts.Objects())
 	}
 }
 
@@ -122,7 +116,7 @@ func TestTheVersionsAreOne(t *testing.T) {
 }
 
 func TestNewReleases(t *testing.T) {
-	recorder, err := infratest.Run(true, func(ctx *pulumi.Context) error {
+	recorder := infratest.Deploy(t, func(ctx *pulumi.Context) error {
 		cd, err := delivery.NewArgoCD(ctx, "argocd", argoCD())
 		if err != nil {
 			return err
@@ -133,33 +127,17 @@ func TestNewReleases(t *testing.T) {
 		_, err = delivery.NewRolloutsRelease(ctx, "rollouts", rolloutsRelease())
 		return err
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	recorder.WellFormed(t)
-	for later, earlier := range map[string]string{
-		"argocd-release": "argocd-oidc", "argocd-repository": "argocd-namespace",
+	recorder.InOrder(t, map[string]string{
+		"argocd-release": "argocd-repository", "argocd-repository": "argocd-namespace",
 		"updater-release": "argocd-release", "updater-updates": "updater-release",
 		"rollouts-release": "rollouts-datadog", "rollouts-datadog": "rollouts-namespace",
-	} {
-		if !recorder.Waits(t, later, earlier) {
-			t.Errorf("%s does not wait for %s", later, earlier)
-		}
-	}
+	})
 }
 
 func TestReleaseRefusals(t *testing.T) {
 	for want, err := range map[string]error{
 		"Namespace is empty":                     (&delivery.ArgoCDSpec{}).Validate(),
 		"Replicas is 0":                          (&delivery.ArgoCDSpec{}).Validate(),
-		"Admins has groups, and OIDC is missing": (&delivery.ArgoCDSpec{Admins: []string{"a"}}).Validate(),
-		"Deployers has groups, and OIDC is":      (&delivery.ArgoCDSpec{Deployers: []string{"a"}}).Validate(),
-		"OIDC.Name is empty":                     (&delivery.ArgoCDSpec{OIDC: &delivery.OIDC{}}).Validate(),
-		"OIDC.ClientID is empty":                 (&delivery.ArgoCDSpec{OIDC: &delivery.OIDC{}}).Validate(),
-		"OIDC.SecretName is empty":               (&delivery.ArgoCDSpec{OIDC: &delivery.OIDC{}}).Validate(),
-		"OIDC.Store is empty":                    (&delivery.ArgoCDSpec{OIDC: &delivery.OIDC{}}).Validate(),
-		`OIDC.Issuer is "http://x"`:              (&delivery.ArgoCDSpec{OIDC: &delivery.OIDC{Issuer: "http://x"}}).Validate(),
-		`Admins[0] is "a,b"`:                     (&delivery.ArgoCDSpec{Admins: []string{"a,b"}}).Validate(),
 		"Repository.URL is":                      (&delivery.ArgoCDSpec{Repository: &delivery.GitRepository{URL: "https://u:p@x/y"}}).Validate(),
 		"Repository.SecretName is empty":         (&delivery.ArgoCDSpec{Repository: &delivery.GitRepository{}}).Validate(),
 		"Repository.Store is empty":              (&delivery.ArgoCDSpec{Repository: &delivery.GitRepository{}}).Validate(),
@@ -173,9 +151,7 @@ func TestReleaseRefusals(t *testing.T) {
 		"ChartRepository is \"http://x\": use":   (&delivery.RolloutsReleaseSpec{Chart: kube.Chart{ChartRepository: "http://x"}}).Validate(),
 		`Repository.URL is "git@github.com:x/y"`: (&delivery.ArgoCDSpec{Repository: &delivery.GitRepository{URL: "git@github.com:x/y"}}).Validate(),
 	} {
-		if err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("want %q in %v", want, err)
-		}
+		infratest.Refused(t, err, want)
 	}
 	none := imageUpdater()
 	none.Applications, none.Repository, none.Branch = nil, "", ""

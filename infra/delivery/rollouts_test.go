@@ -70,14 +70,10 @@ func TestRefusals(t *testing.T) {
 }
 
 func TestNewRollouts(t *testing.T) {
-	recorder, err := infratest.Run(true, func(ctx *pulumi.Context) error {
+	recorder := infratest.Deploy(t, func(ctx *pulumi.Context) error {
 		_, err := delivery.NewRollouts(ctx, "rollouts", args())
 		return err
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	recorder.WellFormed(t)
 	for _, needed := range []string{"rollouts-crd-rollouts", "rollouts-cluster-role-binding", "rollouts-role-binding", "rollouts-namespace"} {
 		if !recorder.Waits(t, "rollouts-deployment", needed) {
 			t.Errorf("the controller does not wait for %s", needed)

@@ -14,7 +14,7 @@ import (
 	"github.com/loja-veloz/platform/infra/validate"
 )
 
-// Spec say which name, in which zone.
+// Spec describes a name and its zone.
 type Spec struct {
 	// Host is the full name, for example shop.example.com. It has to be below the
 	// zone's apex: its record is a CNAME, which an apex cannot be.

@@ -196,11 +196,7 @@ func TestTraefikPairRefusals(t *testing.T) {
 	same := internalTraefik()
 	same.Class, same.Namespace, same.RouteNamespaces = "traefik", "gateway", []string{"other"}
 	_, err := gateway.NewTraefikPair(traefik(), same)
-	for _, want := range []string{`the Class "traefik"`, `Namespace "gateway"`, `route to ["shop"] and ["other"]`} {
-		if err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("want %q in %v", want, err)
-		}
-	}
+	infratest.Refused(t, err, `the Class "traefik"`, `Namespace "gateway"`, `route to ["shop"] and ["other"]`)
 	shown := internalTraefik()
 	shown.NodePort = 30081
 	if err := shown.Validate(); err == nil || !strings.Contains(err.Error(), "NodePort is 30081 on an instance that is Internal") {
@@ -279,23 +275,15 @@ func TestTraefikRefusals(t *testing.T) {
 }
 
 func TestNewTraefik(t *testing.T) {
-	recorder, err := infratest.Run(true, func(ctx *pulumi.Context) error {
+	recorder := infratest.Deploy(t, func(ctx *pulumi.Context) error {
 		_, err := gateway.NewTraefik(ctx, "gateway", traefik())
 		return err
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	recorder.WellFormed(t)
-	for object, needed := range map[string]string{
+	recorder.InOrder(t, map[string]string{
 		"gateway-service-account": "gateway-namespace",
 		"gateway-deployment":      "gateway-role-shop",
 		"gateway-public":          "gateway-crd-gateways",
-	} {
-		if !recorder.Waits(t, object, needed) {
-			t.Errorf("%s does not wait for %s", object, needed)
-		}
-	}
+	})
 }
 
 // TestDefinitionsAreThoseOfTheImages keeps the CRDs at the version of what runs.

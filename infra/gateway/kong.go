@@ -49,7 +49,7 @@ const (
 	weightsLabel = "loja-veloz.dev/weights-of"
 )
 
-// KongSpec say which Kong to install: a public one, behind an internet-facing
+// KongSpec describes a Kong: a public one, behind an internet-facing
 // Network Load Balancer, or an internal one, which is reachable from nowhere but
 // the cluster.
 type KongSpec struct {
@@ -68,7 +68,7 @@ type KongSpec struct {
 	// under any. An internal instance has none: its routes go by service.
 	Host string
 	// RouteNamespaces are the namespaces whose routes count, and whose Secrets this
-	// instance may read beside those of its own. They have to exist.
+	// instance may read in addition to its own. They have to exist.
 	RouteNamespaces []string
 	// ScrapedFrom is the namespace whose pods may read the metrics; empty is none.
 	ScrapedFrom string
@@ -86,7 +86,7 @@ type Kong struct {
 	Release *kube.HelmRelease
 }
 
-// KongRouter makes the objects that route through one instance; it is apart from
+// KongRouter builds the objects that route through one instance; it is apart from
 // the component so that manifests can be rendered without a cluster.
 type KongRouter struct {
 	namespace, release, class, host string
@@ -235,7 +235,7 @@ type KongTLSListen struct {
 	OverrideServiceTargetPort int32 `json:"overrideServiceTargetPort,omitempty"`
 }
 
-// KongController is the Kong Ingress Controller beside the proxy.
+// KongController is the Kong Ingress Controller next to the proxy.
 type KongController struct {
 	Image ChartImage        `json:"image"`
 	RBAC  KongRBAC          `json:"rbac"`

@@ -217,19 +217,11 @@ func TestKongRefusals(t *testing.T) {
 		}
 	}
 	_, err := gateway.NewKongPair(internal(), public())
-	for _, want := range []string{"is not Public", "instance is Public"} {
-		if err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("want %q in %v", want, err)
-		}
-	}
+	infratest.Refused(t, err, "is not Public", "instance is Public")
 	same := internal()
 	same.Class, same.Namespace = "kong", "kong"
 	_, err = gateway.NewKongPair(public(), same)
-	for _, want := range []string{`the Class "kong"`, `Namespace "kong"`} {
-		if err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("want %q in %v", want, err)
-		}
-	}
+	infratest.Refused(t, err, `the Class "kong"`, `Namespace "kong"`)
 	elsewhere := backend()
 	elsewhere.Namespace = "other"
 	if _, err := gateway.NewKongRouter(internal()).Routes(elsewhere); err == nil || !strings.Contains(err.Error(), `Namespace is "other"`) {
@@ -238,22 +230,14 @@ func TestKongRefusals(t *testing.T) {
 }
 
 func TestNewKong(t *testing.T) {
-	recorder, err := infratest.Run(true, func(ctx *pulumi.Context) error {
+	recorder := infratest.Deploy(t, func(ctx *pulumi.Context) error {
 		_, err := gateway.NewKong(ctx, "gateway", public(), certificate)
 		return err
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	recorder.WellFormed(t)
-	for later, earlier := range map[string]string{
+	recorder.InOrder(t, map[string]string{
 		"gateway-release": "gateway-network-policy", "gateway-network-policy": "gateway-namespace", "gateway-gateway": "gateway-release",
 		"gateway-prometheus": "gateway-release",
-	} {
-		if !recorder.Waits(t, later, earlier) {
-			t.Errorf("%s does not wait for %s", later, earlier)
-		}
-	}
+	})
 	values, _ := recorder.Named(t, "gateway-release").Inputs["values"].(map[string]any)
 	proxy, _ := values["proxy"].(map[string]any)
 	annotations, _ := proxy["annotations"].(map[string]any)

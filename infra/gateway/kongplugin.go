@@ -60,7 +60,7 @@ func newKongPlugin(name, namespace, class string, labels map[string]string, plug
 	}
 }
 
-// DeepCopyObject makes KongPlugin a runtime.Object. Config is a struct of plain
+// DeepCopyObject lets KongPlugin be a runtime.Object. Config is a struct of plain
 // values, which assignment copies.
 func (k *KongPlugin) DeepCopyObject() runtime.Object {
 	c := *k

@@ -16,7 +16,7 @@ const LoadBalancerServiceAccount = "aws-load-balancer-controller"
 type LoadBalancerSpec struct {
 	kube.Chart
 
-	// ClusterName is in the tags of everything that it makes.
+	// ClusterName is in the tags of everything that it creates.
 	ClusterName string
 	// Region is given, for pods cannot ask the instance metadata service: its hop
 	// limit is 1.
@@ -60,7 +60,7 @@ type LoadBalancerValues struct {
 	Region         string         `json:"region"`
 	ReplicaCount   int32          `json:"replicaCount"`
 	ServiceAccount ServiceAccount `json:"serviceAccount"`
-	// EnableServiceMutatorWebhook: off, or no Service in the cluster could be made
+	// EnableServiceMutatorWebhook: off, or no Service in the cluster could be created
 	// while the controller is away. Ours ask for it by annotation.
 	EnableServiceMutatorWebhook bool                        `json:"enableServiceMutatorWebhook"`
 	Resources                   corev1.ResourceRequirements `json:"resources"`

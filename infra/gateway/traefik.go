@@ -57,7 +57,7 @@ const (
 	drainGrace  = 10
 )
 
-// TraefikSpec say which Traefik to install: a public one, on a port of every node,
+// TraefikSpec describes a Traefik: a public one, on a port of every node,
 // or an internal one, which is reachable from nowhere but the cluster.
 type TraefikSpec struct {
 	// Namespace is created for this instance, which shares it with no other.
@@ -76,8 +76,8 @@ type TraefikSpec struct {
 	// Replicas is the number of Traefik pods.
 	Replicas int32
 	// DefinitionsInstalled: the cluster has the CustomResourceDefinitions of the
-	// Gateway API and of Traefik already; they are neither installed nor, later,
-	// removed with everything made of them.
+	// Gateway API and of Traefik already; they are neither installed nor
+	// removed with everything that uses them.
 	DefinitionsInstalled bool
 }
 
@@ -87,7 +87,7 @@ type Traefik struct {
 	TraefikRouter
 }
 
-// TraefikRouter makes the objects that route through a Traefik; it is apart from
+// TraefikRouter builds the objects that route through a Traefik; it is apart from
 // the component so that manifests can be rendered without a cluster.
 type TraefikRouter struct {
 	gatewayNamespace string

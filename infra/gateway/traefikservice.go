@@ -36,7 +36,7 @@ type WeightedService struct {
 	Weight int32  `json:"weight"`
 }
 
-// DeepCopyObject makes TraefikService a runtime.Object.
+// DeepCopyObject lets TraefikService be a runtime.Object.
 func (t *TraefikService) DeepCopyObject() runtime.Object {
 	c := *t
 	c.Labels = maps.Clone(t.Labels)
@@ -73,7 +73,7 @@ func newNotFound(meta metav1.ObjectMeta) *Middleware {
 	}
 }
 
-// DeepCopyObject makes Middleware a runtime.Object.
+// DeepCopyObject lets Middleware be a runtime.Object.
 func (m *Middleware) DeepCopyObject() runtime.Object {
 	c := *m
 	c.Labels = maps.Clone(m.Labels)

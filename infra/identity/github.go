@@ -36,8 +36,8 @@ func GitHubProviderARN(account string) string {
 // ":environment:prod". A job that names an environment has no ref in its sub.
 //
 // orgID and repoID are GitHub's numbers for the owner and the repository. Where
-// given, the form of sub that repositories made or renamed since 2026-07-15 send
-// (repo:ORG@ID/REPO@ID:...) is accepted beside the classic one; a deleted and
+// given, the form of sub that repositories created or renamed since 2026-07-15 send
+// (repo:ORG@ID/REPO@ID:...) is accepted in addition to the classic one; a deleted and
 // re-registered owner has another number. Both are given, or neither.
 func GitHubTrust(provider pulumi.StringInput, org, repo, orgID, repoID string, suffixes ...string) (PolicyDocument, error) {
 	var errs validate.Errors

@@ -69,7 +69,7 @@ func LoadBalancerController(account, region, cluster string) PolicyDocument {
 			"elasticloadbalancing:DescribeTargetGroups", "elasticloadbalancing:DescribeTargetHealth",
 			"elasticloadbalancing:DescribeTrustStores",
 		}},
-		// Making a security group is a permission on the group, which is to carry
+		// Creating a security group is a permission on the group, which is to carry
 		// the tag, and on its VPC, which does not.
 		{Sid: "CreateSecurityGroup", Effect: Allow, Action: []string{"ec2:CreateSecurityGroup"}, Resource: ARNs(ec2ARN("security-group")),
 			Condition: asked},
@@ -79,7 +79,7 @@ func LoadBalancerController(account, region, cluster string) PolicyDocument {
 		{Sid: "ChangeSecurityGroup", Effect: Allow, Resource: ARNs(ec2ARN("security-group")), Condition: ours, Action: []string{
 			"ec2:AuthorizeSecurityGroupIngress", "ec2:CreateTags", "ec2:DeleteSecurityGroup", "ec2:DeleteTags", "ec2:RevokeSecurityGroupIngress",
 		}},
-		// The nodes' group, which EKS made and tagged, has to admit the balancer.
+		// The nodes' group, which EKS created and tagged, has to admit the balancer.
 		{Sid: "AdmitToNodes", Effect: Allow, Resource: ARNs(ec2ARN("security-group")),
 			Action:    []string{"ec2:AuthorizeSecurityGroupIngress", "ec2:RevokeSecurityGroupIngress"},
 			Condition: Is(map[string]string{"aws:ResourceTag/kubernetes.io/cluster/" + cluster: "owned"})},
@@ -226,7 +226,7 @@ func PermissionsBoundary(b Boundary) PolicyDocument {
 		}},
 		{Sid: "Secrets", Effect: Allow, Action: readSecret, Resource: secret(b.Project + "/" + b.Environment + "/*")},
 		// RDS names the master user's secret itself, and gives it the instance's tags
-		// when it makes the instance.
+		// when it creates the instance.
 		{Sid: "MasterSecret", Effect: Allow, Action: readSecret, Resource: secret("rds!*"),
 			Condition: Is(map[string]string{owner: b.Environment})},
 		{Sid: "ServiceLinkedRoles", Effect: Allow, Action: []string{"iam:CreateServiceLinkedRole"},

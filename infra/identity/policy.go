@@ -67,7 +67,7 @@ func Is(pairs map[string]string) Condition {
 	return Condition{"StringEquals": keys}
 }
 
-// ARNs makes plain strings the resources of a statement.
+// ARNs turns plain strings into the resources of a statement.
 func ARNs(plain ...string) []pulumi.StringInput {
 	inputs := make([]pulumi.StringInput, len(plain))
 	for i, arn := range plain {

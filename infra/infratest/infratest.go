@@ -144,6 +144,38 @@ func (r *Recorder) Waits(t testing.TB, name, before string) bool {
 	return false
 }
 
+// InOrder fails the test for every resource, a key, that does not wait for the one it is mapped to.
+func (r *Recorder) InOrder(t testing.TB, needed map[string]string) {
+	t.Helper()
+	for name, before := range needed {
+		if !r.Waits(t, name, before) {
+			t.Errorf("%s does not wait for %s", name, before)
+		}
+	}
+}
+
+// Deploy registers a program's resources as an update does, and gives them. It fails the test for an error, and for
+// resources that are not well formed.
+func Deploy(t testing.TB, program pulumi.RunFunc) *Recorder {
+	t.Helper()
+	recorder, err := Run(true, program)
+	if err != nil {
+		t.Fatal(err)
+	}
+	recorder.WellFormed(t)
+	return recorder
+}
+
+// Refused fails the test for every text that err does not hold.
+func Refused(t testing.TB, err error, texts ...string) {
+	t.Helper()
+	for _, text := range texts {
+		if err == nil || !strings.Contains(err.Error(), text) {
+			t.Errorf("want %q in %v", text, err)
+		}
+	}
+}
+
 // Orphans lists every resource that no component contains. Components and
 // providers may stand at the root.
 func (r *Recorder) Orphans() []string {

@@ -7,7 +7,7 @@ import (
 	"github.com/loja-veloz/platform/infra/validate"
 )
 
-// Chart is what the specification of every component that is made of a chart embeds.
+// Chart is what the specification of every component that installs a chart embeds.
 type Chart struct {
 	// Namespace holds the pods. kube-system exists already; the component creates any other.
 	Namespace string

@@ -213,7 +213,7 @@ type Stages [][]Manifest
 // All gives every manifest, in an order in which they can be applied one after another.
 func (s Stages) All() []Manifest { return slices.Concat(s...) }
 
-// ApplyStages registers the objects of a component that was itself made with
+// ApplyStages registers the objects of a component that was itself created with
 // opts: as its children, called <component name>-<manifest name>, and depending
 // on what opts depend on, which Pulumi does not hand down by itself. It returns
 // the resources by stage.

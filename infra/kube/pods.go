@@ -84,7 +84,7 @@ func NewJob(meta metav1.ObjectMeta, version string, deadline time.Duration, pod 
 	}}, nil
 }
 
-// Unawaited makes updates go on without the Job's end.
+// Unawaited lets updates go on before the Job ends.
 func Unawaited(job *batchv1.Job) { job.Annotations = map[string]string{SkipAwait: "true"} }
 
 // JobSuffix is how many characters NewJob appends to a name and its version.

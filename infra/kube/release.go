@@ -196,7 +196,7 @@ func Install(ctx *pulumi.Context, name string, release *Release, opts ...pulumi.
 	return resource, nil
 }
 
-// Installation is what a component made of a chart consists of: objects that have
+// Installation is what a component that installs a chart consists of: objects that have
 // to be there first, such as the namespace, the release, and objects of the kinds
 // that the release defines.
 type Installation struct {
@@ -224,7 +224,7 @@ func NewChart(ctx *pulumi.Context, what, token, name string, c pulumi.ComponentR
 	return release, err
 }
 
-// applyInstallation registers the parts of a component that was itself made with
+// applyInstallation registers the parts of a component that was itself created with
 // opts, in order, as its children called <component name>-<manifest name>; the
 // release is called <component name>-release.
 func applyInstallation(ctx *pulumi.Context, parent pulumi.Resource, name string, parts *Installation,

@@ -34,7 +34,7 @@ func sample() *kube.Release {
 // install registers a release through an installation and gives its inputs.
 func install(t *testing.T, release *kube.Release) map[string]any {
 	t.Helper()
-	recorder, err := infratest.Run(true, func(ctx *pulumi.Context) error {
+	recorder := infratest.Deploy(t, func(ctx *pulumi.Context) error {
 		component := &pulumi.ResourceState{}
 		if err := ctx.RegisterComponentResource("test:index:Component", "sample", component); err != nil {
 			return err
@@ -42,10 +42,6 @@ func install(t *testing.T, release *kube.Release) map[string]any {
 		_, err := kube.ApplyInstallation(ctx, component, "sample", &kube.Installation{Release: release}, nil)
 		return err
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	recorder.WellFormed(t)
 	found := recorder.Named(t, "sample-release")
 	if found.Type != "kubernetes:helm.sh/v3:Release" {
 		t.Errorf("its type is %s", found.Type)
@@ -152,13 +148,9 @@ func TestAnInstallationGoesInOrder(t *testing.T) {
 		t.Fatal(err)
 	}
 	recorder.WellFormed(t)
-	for later, earlier := range map[string]string{
+	recorder.InOrder(t, map[string]string{
 		"sample-second": "sample-first", "sample-release": "sample-second", "sample-last": "sample-release",
-	} {
-		if !recorder.Waits(t, later, earlier) {
-			t.Errorf("%s does not wait for %s", later, earlier)
-		}
-	}
+	})
 }
 
 func TestSizesAddUp(t *testing.T) {

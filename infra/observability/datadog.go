@@ -169,7 +169,7 @@ type DatadogContainer struct {
 	Resources corev1.ResourceRequirements `json:"resources"`
 }
 
-// DatadogOperator makes monitors, objectives and dashboards of objects in the
+// DatadogOperator creates monitors, objectives and dashboards of objects in the
 // cluster.
 type DatadogOperator struct {
 	Site                 string      `json:"site"`

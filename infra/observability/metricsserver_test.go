@@ -46,18 +46,14 @@ func TestKubeletsAreVerifiedUnlessToldOtherwise(t *testing.T) {
 }
 
 func TestNewMetricsServer(t *testing.T) {
-	recorder, err := infratest.Run(true, func(ctx *pulumi.Context) error {
+	recorder := infratest.Deploy(t, func(ctx *pulumi.Context) error {
 		_, err := observability.NewMetricsServer(ctx, "metrics", &observability.MetricsServerSpec{Namespace: "kube-system"})
 		return err
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	recorder.WellFormed(t)
 	if !recorder.Waits(t, "metrics-api", "metrics-deployment") {
 		t.Error("the API is registered before there is a server, and outlives it")
 	}
-	_, err = infratest.Run(true, func(ctx *pulumi.Context) error {
+	_, err := infratest.Run(true, func(ctx *pulumi.Context) error {
 		_, err := observability.NewMetricsServer(ctx, "metrics", &observability.MetricsServerSpec{})
 		return err
 	})

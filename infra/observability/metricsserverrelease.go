@@ -71,7 +71,7 @@ type Switch struct {
 
 // MetricsServerTLS is whose certificate the server shows.
 type MetricsServerTLS struct {
-	// Type helm: one that the chart makes, with a CA that the API server is told.
+	// Type helm: the chart creates the certificate, with a CA that the API server is told.
 	Type string `json:"type"`
 }
 

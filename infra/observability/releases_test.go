@@ -2,7 +2,6 @@ package observability_test
 
 import (
 	"slices"
-	"strings"
 	"testing"
 
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
@@ -68,23 +67,15 @@ func TestMetricsServerRelease(t *testing.T) {
 }
 
 func TestNewReleases(t *testing.T) {
-	recorder, err := infratest.Run(true, func(ctx *pulumi.Context) error {
+	recorder := infratest.Deploy(t, func(ctx *pulumi.Context) error {
 		if _, err := observability.NewDatadog(ctx, "datadog", datadog()); err != nil {
 			return err
 		}
 		_, err := observability.NewMetricsServerRelease(ctx, "metrics", metricsServerRelease())
 		return err
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	recorder.WellFormed(t)
-	for later, earlier := range map[string]string{"datadog-release": "datadog-external-secret",
-		"datadog-external-secret": "datadog-namespace"} {
-		if !recorder.Waits(t, later, earlier) {
-			t.Errorf("%s does not wait for %s", later, earlier)
-		}
-	}
+	recorder.InOrder(t, map[string]string{"datadog-release": "datadog-external-secret",
+		"datadog-external-secret": "datadog-namespace"})
 	recorder.Named(t, "metrics-release")
 }
 
@@ -99,8 +90,6 @@ func TestReleaseRefusals(t *testing.T) {
 		"Replicas is 0":                       (&observability.MetricsServerReleaseSpec{}).Validate(),
 		"ChartRepository is":                  (&observability.MetricsServerReleaseSpec{Chart: kube.Chart{ChartRepository: "http://x"}}).Validate(),
 	} {
-		if err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("want %q in %v", want, err)
-		}
+		infratest.Refused(t, err, want)
 	}
 }

@@ -89,7 +89,7 @@ func (o *Options) transform(ctx *pulumi.Context) pulumi.ResourceTransform {
 	}
 }
 
-// refuse makes a registration fail. A transform of the Go SDK has no error to
+// refuse fails a registration. A transform of the Go SDK has no error to
 // return; an input that is one is the way to have one.
 func refuse(args *pulumi.ResourceTransformArgs, err error) *pulumi.ResourceTransformResult {
 	failed := pulumi.String("").ToStringOutput().ApplyT(func(string) (string, error) { return "", err })

@@ -30,7 +30,7 @@ type Resource struct {
 	Inputs resource.PropertyMap
 }
 
-// Recorded makes a Resource of what Pulumi's mocks are told.
+// Recorded builds a Resource from what Pulumi's mocks are told.
 func Recorded(args pulumi.MockResourceArgs) Resource {
 	return Resource{
 		Type: args.TypeToken, Name: args.Name, Custom: args.Custom, Provider: args.Provider,

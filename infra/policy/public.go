@@ -111,7 +111,7 @@ func publicObject(props field) []finding {
 		if typ, _ := f.at("type").text(); typ != "LoadBalancer" {
 			return
 		}
-		// A Service has its annotations in metadata, a chart's values beside the type.
+		// A Service has its annotations in metadata, a chart's values next to the type.
 		annotations := f.at("annotations")
 		if f.path == "spec" {
 			annotations = props.at("metadata").at("annotations")

@@ -7,7 +7,7 @@ import (
 	"github.com/loja-veloz/platform/infra/validate"
 )
 
-// DatabaseSpec say which database's master user to bring where.
+// DatabaseSpec describes the Secret of a database's master user.
 type DatabaseSpec struct {
 	// Name and Namespace are those of the Secret; the namespace has to exist and to
 	// be among the store's.

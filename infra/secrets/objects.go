@@ -61,7 +61,7 @@ func NewClusterSecretStore(name, region string, namespaces ...string) *SecretSto
 	}
 }
 
-// DeepCopyObject makes SecretStore a runtime.Object.
+// DeepCopyObject lets SecretStore be a runtime.Object.
 func (s *SecretStore) DeepCopyObject() runtime.Object {
 	c := *s
 	c.Labels = maps.Clone(s.Labels)
@@ -106,14 +106,14 @@ type Target struct {
 	Template       *Template `json:"template,omitempty"`
 }
 
-// Template makes keys of the Secret out of what was read.
+// Template builds the keys of the Secret from what was read.
 type Template struct {
 	EngineVersion string            `json:"engineVersion"`
 	Data          map[string]string `json:"data"`
 	Metadata      *Metadata         `json:"metadata,omitempty"`
 }
 
-// Metadata is what the Secret gets beside its keys.
+// Metadata is what the Secret gets in addition to its keys.
 type Metadata struct {
 	Labels map[string]string `json:"labels"`
 }
@@ -172,7 +172,7 @@ func NewDatadogSecret(name, namespace, store, remote string) *ExternalSecret {
 }
 
 // NewRolloutsDatadogSecret is what the Rollouts controller's Datadog metrics read
-// in its own namespace: a Secret called datadog that has the API's address beside
+// in its own namespace: a Secret called datadog that has the API's address and
 // the keys.
 func NewRolloutsDatadogSecret(namespace, store, remote, site string) *ExternalSecret {
 	secret := NewDatadogSecret("datadog", namespace, store, remote)
@@ -200,23 +200,7 @@ func NewRepositorySecret(name, namespace, store, remote, url string) *ExternalSe
 	return secret
 }
 
-// OIDCClientSecret is the key of an identity provider's client secret, in Secrets
-// Manager and in the cluster.
-const OIDCClientSecret = "clientSecret"
-
-// NewOIDCSecret is Argo CD's client secret with an identity provider. Without the
-// label Argo CD takes no notice of the Secret.
-func NewOIDCSecret(name, namespace, store, remote string) *ExternalSecret {
-	secret := NewExternalSecret(name, namespace, store, Keys(remote, OIDCClientSecret)...)
-	secret.Spec.Target.Template = &Template{
-		EngineVersion: "v2",
-		Data:          map[string]string{OIDCClientSecret: insert(OIDCClientSecret)},
-		Metadata:      &Metadata{Labels: map[string]string{"app.kubernetes.io/part-of": "argocd"}},
-	}
-	return secret
-}
-
-// DeepCopyObject makes ExternalSecret a runtime.Object.
+// DeepCopyObject lets ExternalSecret be a runtime.Object.
 func (e *ExternalSecret) DeepCopyObject() runtime.Object {
 	c := *e
 	c.Labels = maps.Clone(e.Labels)

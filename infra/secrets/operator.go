@@ -93,7 +93,7 @@ type DisruptionBudget struct {
 	MinAvailable int32 `json:"minAvailable,omitempty"`
 }
 
-// Part is a Deployment beside the operator.
+// Part is a Deployment next to the operator.
 type Part struct {
 	ReplicaCount        int32                       `json:"replicaCount"`
 	Resources           corev1.ResourceRequirements `json:"resources"`

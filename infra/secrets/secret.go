@@ -8,7 +8,7 @@ import (
 	"github.com/loja-veloz/platform/infra/validate"
 )
 
-// SecretSpec say which keys of which secret to bring where.
+// SecretSpec describes a Secret and the keys of the remote secret that it holds.
 type SecretSpec struct {
 	// Name and Namespace are those of the Secret; the namespace has to exist and to
 	// be among the store's.

@@ -1,7 +1,6 @@
 package secrets_test
 
 import (
-	"strings"
 	"testing"
 
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
@@ -35,24 +34,15 @@ func TestObjects(t *testing.T) {
 			"datadoghq.com")},
 		{Name: "repository", Object: secrets.NewRepositorySecret("platform", "argocd", "aws-secrets-manager", "loja-veloz/prod/git",
 			"https://github.com/loja-veloz/platform.git")},
-		{Name: "oidc", Object: secrets.NewOIDCSecret("argocd-oidc", "argocd", "aws-secrets-manager", "loja-veloz/prod/argocd-oidc")},
 	})
 }
 
 func TestNewOperator(t *testing.T) {
-	recorder, err := infratest.Run(true, func(ctx *pulumi.Context) error {
+	recorder := infratest.Deploy(t, func(ctx *pulumi.Context) error {
 		_, err := secrets.NewOperator(ctx, "secrets", operator())
 		return err
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	recorder.WellFormed(t)
-	for later, earlier := range map[string]string{"secrets-release": "secrets-namespace", "secrets-store": "secrets-release"} {
-		if !recorder.Waits(t, later, earlier) {
-			t.Errorf("%s does not wait for %s", later, earlier)
-		}
-	}
+	recorder.InOrder(t, map[string]string{"secrets-release": "secrets-namespace", "secrets-store": "secrets-release"})
 }
 
 func TestPods(t *testing.T) {
@@ -68,16 +58,12 @@ func TestPods(t *testing.T) {
 
 func TestNewDatabase(t *testing.T) {
 	arn := "arn:aws:secretsmanager:us-east-1:111122223333:secret:rds!db-0"
-	recorder, err := infratest.Run(true, func(ctx *pulumi.Context) error {
+	recorder := infratest.Deploy(t, func(ctx *pulumi.Context) error {
 		_, err := secrets.NewDatabase(ctx, "database", &secrets.DatabaseSpec{
 			Name: "postgres-master", Namespace: "database", Store: "aws-secrets-manager",
 		}, pulumi.String(arn).ToStringOutput())
 		return err
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	recorder.WellFormed(t)
 	spec, _ := recorder.Named(t, "database-external-secret").Inputs["spec"].(map[string]any)
 	data, _ := spec["data"].([]any)
 	if len(data) != 2 {
@@ -93,16 +79,12 @@ func TestNewDatabase(t *testing.T) {
 }
 
 func TestNewSecret(t *testing.T) {
-	recorder, err := infratest.Run(true, func(ctx *pulumi.Context) error {
+	recorder := infratest.Deploy(t, func(ctx *pulumi.Context) error {
 		_, err := secrets.NewSecret(ctx, "stripe", &secrets.SecretSpec{
 			Name: "stripe", Namespace: "shop", Store: "aws", Remote: "loja-veloz/prod/stripe", Keys: []string{"api-key"},
 		})
 		return err
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	recorder.WellFormed(t)
 	meta, _ := recorder.Named(t, "stripe-external-secret").Inputs["metadata"].(map[string]any)
 	if meta["name"] != "stripe" || meta["namespace"] != "shop" {
 		t.Errorf("metadata is %v", meta)
@@ -127,9 +109,7 @@ func TestRefusals(t *testing.T) {
 		"Keys is empty":              (&secrets.SecretSpec{}).Validate(),
 		"MasterSecretARN is missing": forgotten,
 	} {
-		if err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("want %q in %v", want, err)
-		}
+		infratest.Refused(t, err, want)
 	}
 }
 

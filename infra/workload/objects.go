@@ -26,7 +26,7 @@ const (
 	nameLabel = "app.kubernetes.io/name"
 	// roleLabel tells canary pods from stable ones while both exist.
 	roleLabel = "loja-veloz.dev/role"
-	// configAnnotation makes pods roll when their ConfigMap changes.
+	// configAnnotation restarts pods when their ConfigMap changes.
 	configAnnotation = "loja-veloz.dev/config-hash"
 
 	// cpuTarget and memoryTarget are the autoscaler's, in percent of the requests

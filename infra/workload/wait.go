@@ -22,7 +22,7 @@ type Cluster interface {
 	AnalysisRun(ctx context.Context, namespace, name string) (*rolloutsv1alpha1.AnalysisRun, error)
 }
 
-// Wait makes an update wait for its Rollout.
+// Wait holds an update until its Rollout is healthy.
 type Wait struct {
 	Cluster Cluster
 	// Context ends the wait when the person at the terminal does; nil never does.

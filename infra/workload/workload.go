@@ -32,7 +32,7 @@ const (
 type Spec struct {
 	// Service names the service and its objects (a DNS label of at most 46 characters).
 	Service string
-	// Namespace has to exist; NewNamespace makes one.
+	// Namespace has to exist; NewNamespace creates one.
 	Namespace string
 	// Environment goes into the telemetry as deployment.environment.name.
 	Environment string
@@ -67,7 +67,7 @@ type Spec struct {
 	Internet bool
 	// Telemetry is where traces go; nil sends none.
 	Telemetry *Telemetry
-	// Wait makes an update wait until the Rollout is healthy; nil does not.
+	// Wait holds an update until the Rollout is healthy; nil does not wait.
 	Wait *Wait
 }
 
@@ -143,7 +143,7 @@ type Workload struct {
 	Phase pulumi.StringOutput
 }
 
-// RolloutError says that an update was made and its Rollout did not become healthy.
+// RolloutError says that an update was applied and its Rollout did not become healthy.
 type RolloutError struct {
 	Service string
 	Cause   error

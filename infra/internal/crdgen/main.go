@@ -1,7 +1,7 @@
 // Command crdgen rewrites the CustomResourceDefinitions that an infra package
 // embeds, from the Go module in which their controller's project publishes them.
 //
-// It writes one file per definition, named after it, and makes it small, because
+// It writes one file per definition, named after it, and shortens it, because
 // Pulumi's engine handles every single property of it in every preview and the
 // API server keeps a schema of it in memory. Descriptions are left out. The schema
 // of an embedded PodSpec, nine tenths of what Argo Rollouts publishes, becomes "any

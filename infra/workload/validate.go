@@ -30,7 +30,8 @@ var (
 // reservedEnv are the variables that the platform sets itself.
 var reservedEnv = []string{
 	"PORT", "SERVICE_NAME", "SERVICE_VERSION", "POD_NAME", "LOG_FORMAT",
-	"OTEL_SERVICE_NAME", "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_PROTOCOL", "OTEL_RESOURCE_ATTRIBUTES", "GOMEMLIMIT",
+	"OTEL_SERVICE_NAME", "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_PROTOCOL", "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL",
+	"OTEL_RESOURCE_ATTRIBUTES", "GOMEMLIMIT",
 }
 
 // Validate reports everything that is wrong with the arguments, one error per line.

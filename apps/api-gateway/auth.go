@@ -106,7 +106,12 @@ func readKeys(env *config.Reader) keys {
 		decoded, err := hex.DecodeString(digest)
 		switch {
 		case !named || !isPrincipal(name):
-			env.Reject("API_KEYS", "entry %d: must be NAME:SHA256; the name has up to 128 letters, digits, '.', '_', '@' or '-', and is not %s", i+1, anonymous)
+			env.Reject(
+				"API_KEYS",
+				"entry %d: must be NAME:SHA256; the name has up to 128 letters, digits, '.', '_', '@' or '-', and is not %s",
+				i+1,
+				anonymous,
+			)
 		case err != nil || len(decoded) != sha256.Size:
 			// The value stays unprinted: it may be a key put where its digest belongs.
 			env.Reject("API_KEYS", "entry %d (%s): needs the key's SHA-256, 64 hexadecimal digits", i+1, name)

@@ -138,14 +138,14 @@ func TestItKeepsAuditing(t *testing.T) {
 	ended := make(chan error, 1)
 	go func() {
 		err := run(ctx, nil, get(env), out)
-		out.Close()
+		_ = out.Close()
 		ended <- err
 	}()
 	address, found := watch(t, lines, "an invariant is violated")
 	if !found {
 		t.Fatalf("no violation is logged: %v", <-ended)
 	}
-	response, err := http.Get("http://" + address + "/metrics") //nolint:noctx // the test's own server
+	response, err := http.Get("http://" + address + "/metrics")
 	if err != nil {
 		t.Fatal(err)
 	}

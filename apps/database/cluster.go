@@ -93,7 +93,11 @@ func hasStatus(err error, status int) bool {
 // ensure makes or changes a Secret until change has nothing to add to its data;
 // change is given nil if there is no Secret. It tells whether something was
 // written. Somebody else's write in between is not lost: change sees it then.
-func (c *cluster) ensure(ctx context.Context, namespace, name string, change func(data map[string][]byte) map[string][]byte) (written bool, err error) {
+func (c *cluster) ensure(
+	ctx context.Context,
+	namespace, name string,
+	change func(data map[string][]byte) map[string][]byte,
+) (written bool, err error) {
 	for range conflictTries {
 		var found secret
 		err = c.do(ctx, http.MethodGet, secretPath(namespace, name), nil, &found)
@@ -150,7 +154,8 @@ func (c *cluster) do(ctx context.Context, method, path string, body, answer any)
 	for {
 		err := c.doOnce(ctx, method, path, body, answer)
 		var refused *apiError
-		if err == nil || errors.As(err, &refused) && refused.status != http.StatusTooManyRequests && refused.status < http.StatusInternalServerError {
+		if err == nil ||
+			errors.As(err, &refused) && refused.status != http.StatusTooManyRequests && refused.status < http.StatusInternalServerError {
 			return err
 		}
 		timer := time.NewTimer(pause)
@@ -216,7 +221,11 @@ type secretStore struct {
 	namespace, auditor string
 }
 
-func (s *secretStore) keep(ctx context.Context, databases []string, adopt func(database, role, existing string) string) (credentials, error) {
+func (s *secretStore) keep(
+	ctx context.Context,
+	databases []string,
+	adopt func(database, role, existing string) string,
+) (credentials, error) {
 	kept := newCredentials()
 	for _, database := range databases {
 		var err error

@@ -143,13 +143,13 @@ func passwordOf(address string) string {
 // newPassword is 32 random bytes.
 func newPassword() string {
 	secret := make([]byte, 32)
-	rand.Read(secret) //nolint:errcheck // it never fails (Go 1.24)
+	rand.Read(secret)
 	return base64.RawURLEncoding.EncodeToString(secret)
 }
 
 // newID is eight random bytes in a form that a folder's name can have.
 func newID() string {
 	id := make([]byte, 8)
-	rand.Read(id) //nolint:errcheck // it never fails (Go 1.24)
+	rand.Read(id)
 	return hex.EncodeToString(id)
 }

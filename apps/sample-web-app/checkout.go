@@ -178,7 +178,13 @@ func readForm(r *http.Request) (url.Values, error) {
 // readBasket reports everything that is wrong at once. An error is for what no
 // browser sends by this form.
 func readBasket(form url.Values) (basket, []fault, error) {
-	b := basket{key: form.Get(fieldKey), card: form.Get(fieldCard), typed: map[string]string{}, seen: map[string]money.Money{}, total: form.Get(fieldAction) == actionTotal}
+	b := basket{
+		key:   form.Get(fieldKey),
+		card:  form.Get(fieldCard),
+		typed: map[string]string{},
+		seen:  map[string]money.Money{},
+		total: form.Get(fieldAction) == actionTotal,
+	}
 	var faults []fault
 	if _, err := value.ParseIdempotencyKey(b.key); err != nil {
 		b.key = rand.Text()
@@ -299,7 +305,10 @@ func (b *basket) explain(said *problem.Document) []fault {
 		case 0 <= at && at < len(b.lines):
 			faults = append(faults, fault{fieldQuantity + b.lines[at].sku, "This quantity was not accepted: it " + printable(f.Detail) + "."})
 		case f.Name == "total.amount":
-			faults = append(faults, fault{"", "A price has changed since you opened the page. Nothing was ordered: please check the prices and place the order again."})
+			faults = append(
+				faults,
+				fault{"", "A price has changed since you opened the page. Nothing was ordered: please check the prices and place the order again."},
+			)
 		case f.Name == "card_token":
 			faults = append(faults, fault{fieldCard, "This card was not accepted. Choose another one."})
 		default:

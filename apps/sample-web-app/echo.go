@@ -88,7 +88,9 @@ func headerPairs(header http.Header) []pair {
 // prints them would hand them to whoever looks at the screen.
 func isSensitive(name string) bool {
 	name = strings.ToLower(name)
-	for _, word := range []string{"authorization", "cookie", "api-key", "apikey", "token", "secret", "password", "session", "signature", "client-cert"} {
+	for _, word := range []string{
+		"authorization", "cookie", "api-key", "apikey", "token", "secret", "password", "session", "signature", "client-cert",
+	} {
 		if strings.Contains(name, word) {
 			return true
 		}

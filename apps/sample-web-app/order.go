@@ -141,9 +141,15 @@ var reasons = map[string]struct{ text, advice string }{
 	"cancelled_by_client": {"You cancelled the order.", ""},
 	"payment_refunded":    {"The money went back to your card.", ""},
 
-	"insufficient_stock":   {"Somebody was faster: there is not enough left of what you ordered.", "See in the window what is left, and order that."},
-	"unknown_sku":          {"Something that you ordered is not for sale any more.", "Choose something else in the window."},
-	"price_changed":        {"A price changed while you were ordering.", "See the new prices in the window, and order again if you like them."},
+	"insufficient_stock": {
+		"Somebody was faster: there is not enough left of what you ordered.",
+		"See in the window what is left, and order that.",
+	},
+	"unknown_sku": {"Something that you ordered is not for sale any more.", "Choose something else in the window."},
+	"price_changed": {
+		"A price changed while you were ordering.",
+		"See the new prices in the window, and order again if you like them.",
+	},
 	"reservation_expired":  {"Paying took so long that your things were sold to somebody else.", "See in the window what is left."},
 	"reservation_released": {"Your things were given back before the order was paid for.", "Please order again."},
 	"payment_voided":       {"The payment was called off before it was made.", "Please order again."},
@@ -178,7 +184,10 @@ func (p *pages) describe(order *pedidos.Order) orderPage {
 		if cost, err := l.Price.Times(int64(l.Quantity)); err == nil {
 			sum = cost
 		}
-		page.Lines = append(page.Lines, orderLine{Name: p.shop.nameOf(l.SKU), SKU: l.SKU, Quantity: l.Quantity, Price: price(l.Price), Sum: price(sum)})
+		page.Lines = append(
+			page.Lines,
+			orderLine{Name: p.shop.nameOf(l.SKU), SKU: l.SKU, Quantity: l.Quantity, Price: price(l.Price), Sum: price(sum)},
+		)
 	}
 	var why, advice string // of the last that went wrong
 	for _, t := range order.Transitions {

@@ -224,7 +224,7 @@ func (n Nodes) Fits(pods Pods) (int32, error) {
 			nodes[i].take(p)
 		}
 	}
-	return int32(len(nodes)), nil //nolint:gosec // no cluster has 2^31 nodes
+	return int32(len(nodes)), nil
 }
 
 // node is a machine while it is being filled.

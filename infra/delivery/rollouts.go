@@ -89,8 +89,8 @@ var controllerLabels = map[string]string{
 	"app.kubernetes.io/component": "rollouts-controller",
 }
 
-func (s *RolloutsSpec) meta(name string) metav1.ObjectMeta {
-	return metav1.ObjectMeta{Name: name, Namespace: s.Namespace, Labels: controllerLabels}
+func (s *RolloutsSpec) meta() metav1.ObjectMeta {
+	return metav1.ObjectMeta{Name: objectName, Namespace: s.Namespace, Labels: controllerLabels}
 }
 
 // access is the identity and what it may do: what the controller of this version
@@ -127,16 +127,16 @@ func (s *RolloutsSpec) access() []kube.Manifest {
 		})
 	}
 	return []kube.Manifest{
-		{Name: "service-account", Object: &corev1.ServiceAccount{ObjectMeta: s.meta(objectName), AutomountServiceAccountToken: new(false)}},
+		{Name: "service-account", Object: &corev1.ServiceAccount{ObjectMeta: s.meta(), AutomountServiceAccountToken: new(false)}},
 		{Name: "cluster-role", Object: &rbacv1.ClusterRole{ObjectMeta: clusterMeta, Rules: append(canaries, s.WeightRules...)}},
 		{Name: "cluster-role-binding", Object: &rbacv1.ClusterRoleBinding{
 			ObjectMeta: clusterMeta,
 			RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: clusterMeta.Name},
 			Subjects:   account,
 		}},
-		{Name: "role", Object: &rbacv1.Role{ObjectMeta: s.meta(objectName), Rules: own}},
+		{Name: "role", Object: &rbacv1.Role{ObjectMeta: s.meta(), Rules: own}},
 		{Name: "role-binding", Object: &rbacv1.RoleBinding{
-			ObjectMeta: s.meta(objectName),
+			ObjectMeta: s.meta(),
 			RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: objectName},
 			Subjects:   account,
 		}},
@@ -205,13 +205,13 @@ func (s *RolloutsSpec) controller() []kube.Manifest {
 		pod.Containers[0].VolumeMounts = append(pod.Containers[0].VolumeMounts, corev1.VolumeMount{Name: volume, MountPath: path})
 	}
 	return []kube.Manifest{
-		{Name: "deployment", Object: &appsv1.Deployment{ObjectMeta: s.meta(objectName), Spec: appsv1.DeploymentSpec{
+		{Name: "deployment", Object: &appsv1.Deployment{ObjectMeta: s.meta(), Spec: appsv1.DeploymentSpec{
 			Replicas: &s.Replicas,
 			Selector: &metav1.LabelSelector{MatchLabels: selector},
 			Strategy: strategy,
 			Template: corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: controllerLabels}, Spec: pod},
 		}}},
 		// Nothing calls the controller; Prometheus is admitted when it arrives.
-		{Name: "network-policy", Object: kube.IngressPolicy(s.meta(objectName), selector)},
+		{Name: "network-policy", Object: kube.IngressPolicy(s.meta(), selector)},
 	}
 }

@@ -119,7 +119,7 @@ func parse(cidr string) (netip.Prefix, error) {
 // block is the n-th range of the given size from start on.
 func block(start netip.Addr, bits, n int) netip.Prefix {
 	octets := start.As4()
-	address := binary.BigEndian.Uint32(octets[:]) + uint32(n)<<(32-bits) //nolint:gosec // n is at most 11
+	address := binary.BigEndian.Uint32(octets[:]) + uint32(n)<<(32-bits)
 	binary.BigEndian.PutUint32(octets[:], address)
 	return netip.PrefixFrom(netip.AddrFrom4(octets), bits)
 }

@@ -44,15 +44,21 @@ func newState(ctx *pulumi.Context, name string, c *config, key pulumi.StringInpu
 	if err != nil {
 		return nil, fmt.Errorf("versioning the state bucket: %w", err)
 	}
-	encrypted, err := s3.NewBucketServerSideEncryptionConfigurationV2(ctx, name+"-encryption", &s3.BucketServerSideEncryptionConfigurationV2Args{
-		Bucket: id,
-		Rules: s3.BucketServerSideEncryptionConfigurationV2RuleArray{s3.BucketServerSideEncryptionConfigurationV2RuleArgs{
-			BucketKeyEnabled: pulumi.Bool(true), // one call of KMS for many objects
-			ApplyServerSideEncryptionByDefault: s3.BucketServerSideEncryptionConfigurationV2RuleApplyServerSideEncryptionByDefaultArgs{
-				SseAlgorithm: pulumi.String("aws:kms"), KmsMasterKeyId: key,
-			},
-		}},
-	}, in, pulumi.DependsOn([]pulumi.Resource{versioning}))
+	encrypted, err := s3.NewBucketServerSideEncryptionConfigurationV2(
+		ctx,
+		name+"-encryption",
+		&s3.BucketServerSideEncryptionConfigurationV2Args{
+			Bucket: id,
+			Rules: s3.BucketServerSideEncryptionConfigurationV2RuleArray{s3.BucketServerSideEncryptionConfigurationV2RuleArgs{
+				BucketKeyEnabled: pulumi.Bool(true), // one call of KMS for many objects
+				ApplyServerSideEncryptionByDefault: s3.BucketServerSideEncryptionConfigurationV2RuleApplyServerSideEncryptionByDefaultArgs{
+					SseAlgorithm: pulumi.String("aws:kms"), KmsMasterKeyId: key,
+				},
+			}},
+		},
+		in,
+		pulumi.DependsOn([]pulumi.Resource{versioning}),
+	)
 	if err != nil {
 		return nil, fmt.Errorf("encrypting the state bucket: %w", err)
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
@@ -38,7 +39,7 @@ func buildAWS(root string) (string, error) {
 	if _, err := os.Stat(program); err != nil {
 		fmt.Fprintln(os.Stderr, "compiling the program for AWS: the first time takes minutes")
 	}
-	build := exec.Command("go", "build", "-o", program, "./aws") // #nosec G204 -- see above
+	build := exec.CommandContext(context.Background(), "go", "build", "-o", program, "./aws") // #nosec G204 -- see above
 	build.Dir = filepath.Join(root, "stacks", "environment")
 	if out, err := build.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("compiling the program for AWS: go build ./aws in %s: %w\n%s", build.Dir, err, out)

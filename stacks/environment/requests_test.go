@@ -169,7 +169,7 @@ func (s *apiServer) serve(t *testing.T, node, service, version string) {
 	if version == "canary" {
 		name += " canary"
 	}
-	backend := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { //nolint:gosec // a test's
+	backend := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = fmt.Fprintf(w, "%s %s", name, r.RequestURI)
 	})}
 	go func() { _ = backend.Serve(listener) }()

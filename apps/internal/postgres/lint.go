@@ -233,7 +233,12 @@ func (l *linter) checkAction(table string, s *cursor, first token) {
 		case s.has("GENERATED"):
 			l.refuse(first, "ADD COLUMN %s.%s GENERATED rewrites the table", table, column)
 		case s.has("UNIQUE"), s.has("PRIMARY", "KEY"), s.has("CHECK"), s.has("REFERENCES"):
-			l.refuse(first, "ADD COLUMN %s.%s with a constraint reads the whole table under its lock: add it as NOT VALID and validate it in the next migration", table, column)
+			l.refuse(
+				first,
+				"ADD COLUMN %s.%s with a constraint reads the whole table under its lock: add it as NOT VALID and validate it in the next migration",
+				table,
+				column,
+			)
 		}
 	}
 }
@@ -243,7 +248,11 @@ func (l *linter) checkConstraint(table string, s *cursor, first token) {
 	switch {
 	case s.has("USING", "INDEX") && (s.looking("UNIQUE") || s.looking("PRIMARY")), s.has("NOT", "VALID"):
 	case s.looking("UNIQUE"), s.looking("PRIMARY"), s.looking("EXCLUDE"):
-		l.refuse(first, "ADD CONSTRAINT on %s builds an index under its lock: build it CONCURRENTLY before and add the constraint USING INDEX", table)
+		l.refuse(
+			first,
+			"ADD CONSTRAINT on %s builds an index under its lock: build it CONCURRENTLY before and add the constraint USING INDEX",
+			table,
+		)
 	default:
 		l.refuse(first, "ADD CONSTRAINT without NOT VALID reads all of %s under its lock: validate it in the next migration", table)
 	}

@@ -227,7 +227,7 @@ func scramVerifier(password string) (string, error) {
 		}
 	}
 	salt := make([]byte, scramSaltLength)
-	rand.Read(salt) //nolint:errcheck // it never fails (Go 1.24)
+	rand.Read(salt)
 	salted, err := pbkdf2.Key(sha256.New, password, salt, scramIterations, sha256.Size)
 	if err != nil {
 		return "", fmt.Errorf("deriving its key: %w", err)

@@ -153,7 +153,7 @@ func TestARunThatTheShutdownCutsShortIsNoFailure(t *testing.T) {
 }
 
 // serve runs a frame's server with a worker and returns what Serve returns.
-func serve(t *testing.T, ctx context.Context, worker func(srv *server.Server) Worker) error {
+func serve(ctx context.Context, t *testing.T, worker func(srv *server.Server) Worker) error {
 	t.Helper()
 	frame, _ := newFrame()
 	srv, err := frame.NewServer(server.Options{})
@@ -174,7 +174,7 @@ func serve(t *testing.T, ctx context.Context, worker func(srv *server.Server) Wo
 func TestWorkersEndAfterTheServerHasDrained(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	readyAtTheEnd := http.StatusOK
-	err := serve(t, ctx, func(srv *server.Server) Worker {
+	err := serve(ctx, t, func(srv *server.Server) Worker {
 		return func(working context.Context) error {
 			stop()
 			<-working.Done()
@@ -195,7 +195,7 @@ func TestWorkersEndAfterTheServerHasDrained(t *testing.T) {
 
 func TestAWorkersFailureEndsTheService(t *testing.T) {
 	failure := errors.New("queue lost")
-	err := serve(t, t.Context(), func(*server.Server) Worker {
+	err := serve(t.Context(), t, func(*server.Server) Worker {
 		return func(context.Context) error { return failure }
 	})
 	if !errors.Is(err, failure) {

@@ -282,7 +282,7 @@ func (s *Service) insist(ctx context.Context, a *attempt) error {
 		select {
 		case <-ctx.Done():
 			return err
-		case <-time.After(pause/2 + rand.N(pause)): //nolint:gosec // spreads retries
+		case <-time.After(pause/2 + rand.N(pause)):
 		}
 		pause *= 2
 	}

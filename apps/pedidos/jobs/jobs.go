@@ -190,7 +190,7 @@ func (w *worker) Work(ctx context.Context, job *river.Job[checkoutArgs]) error {
 // outage does not bring all orders at once.
 func (w *worker) NextRetry(job *river.Job[checkoutArgs]) time.Time {
 	pause := min(time.Second<<min(job.Attempt-1, 6), time.Minute)
-	return time.Now().Add(pause*3/4 + rand.N(pause/2)) //nolint:gosec // spreads retries
+	return time.Now().Add(pause*3/4 + rand.N(pause/2))
 }
 
 func traceparent(ctx context.Context) string {

@@ -120,7 +120,7 @@ func (b *buyers) target() target {
 	return target{
 		address: address,
 		request: func() []byte {
-			key, body := b.order(b.articles[rand.IntN(len(b.articles))]) //nolint:gosec // it chooses an article, no secret
+			key, body := b.order(b.articles[rand.IntN(len(b.articles))])
 			return fmt.Appendf(nil, "POST /pedidos HTTP/1.1\r\nHost: %s\r\nContent-Type: application/json\r\n"+
 				"Idempotency-Key: %s\r\nContent-Length: %d\r\n\r\n%s", address, key, len(body), body)
 		},

@@ -285,7 +285,7 @@ func (m *making) set(name string, v resource.PropertyValue) {
 func record(pairs ...any) resource.PropertyValue {
 	m := resource.PropertyMap{}
 	for i := 0; i < len(pairs); i += 2 {
-		m[resource.PropertyKey(pairs[i].(string))] = pairs[i+1].(resource.PropertyValue)
+		m[resource.PropertyKey(pairs[i].(string))] = pairs[i+1].(resource.PropertyValue) // #nosec G602 -- pairs have an even number
 	}
 	return resource.NewProperty(m)
 }

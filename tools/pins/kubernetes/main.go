@@ -40,7 +40,11 @@ func main() {
 	name := filepath.Base(os.Args[0])
 	run, ok := programs[name]
 	if !ok {
-		fmt.Fprintf(os.Stderr, "called as %q: link it as one of kube-apiserver, kube-controller-manager, kube-scheduler, kube-proxy, kubelet, kubectl, kubeadm, etcd\n", name)
+		fmt.Fprintf(
+			os.Stderr,
+			"called as %q: link it as one of kube-apiserver, kube-controller-manager, kube-scheduler, kube-proxy, kubelet, kubectl, kubeadm, etcd\n",
+			name,
+		)
 		os.Exit(2)
 	}
 	os.Exit(run())

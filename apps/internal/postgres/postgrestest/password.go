@@ -24,7 +24,7 @@ func HasPassword(t testing.TB, role, password string) bool {
 	if err != nil {
 		t.Fatalf("reading the password of %s: %v", role, err)
 	}
-	defer conn.Close(ctx) //nolint:errcheck // the server notices either way
+	defer conn.Close(ctx)
 	var stored *string
 	if err := conn.QueryRow(ctx, `SELECT rolpassword FROM pg_authid WHERE rolname = $1`, role).Scan(&stored); err != nil {
 		t.Fatalf("reading the password of %s: %v", role, err)

@@ -264,7 +264,8 @@ func (s *server) template(migrations fs.FS) (template, error) {
 		}
 		// It is marked as a template when it is complete.
 		var complete bool
-		err := s.conn.QueryRow(ctx, `SELECT coalesce(bool_or(datistemplate), false) FROM pg_database WHERE datname = $1`, made.database()).Scan(&complete)
+		err := s.conn.QueryRow(ctx, `SELECT coalesce(bool_or(datistemplate), false) FROM pg_database WHERE datname = $1`, made.database()).
+			Scan(&complete)
 		if err != nil || complete {
 			return err
 		}

@@ -284,14 +284,13 @@ func (a *access) upPolicy(key pulumi.StringInput, environment string) identity.P
 	return identity.PolicyDocument{Statement: statements}
 }
 
-// newCIRoles makes GitHub's identity provider, of which an account has one, the
+// newCIRoles creates GitHub's identity provider, of which an account has one, the
 // boundaries, and the roles.
 func newCIRoles(ctx *pulumi.Context, name string, c *config, k *keys, opts ...pulumi.ResourceOption) (*ciRoles, error) {
 	r := &ciRoles{Preview: map[string]pulumi.StringOutput{}, Up: map[string]pulumi.StringOutput{}, Boundary: map[string]pulumi.StringOutput{}}
 	if err := ctx.RegisterComponentResource("loja-veloz:bootstrap:CIRoles", name, r, opts...); err != nil {
 		return nil, fmt.Errorf("registering CI's roles: %w", err)
 	}
-	a := &access{config: c, accountKey: k.Account}
 	// Without thumbprints: AWS trusts GitHub's issuer by its certificate authority.
 	provider, err := iam.NewOpenIdConnectProvider(ctx, name+"-github", &iam.OpenIdConnectProviderArgs{
 		Url:           pulumi.String("https://" + identity.GitHubIssuer),
@@ -303,93 +302,115 @@ func newCIRoles(ctx *pulumi.Context, name string, c *config, k *keys, opts ...pu
 	}
 	r.ProviderARN = provider.Arn
 
-	// The provider's ARN follows from the account, so trust is plain and can be
-	// read in a preview.
-	role := func(part, description, suffix string, policy identity.PolicyDocument) (*iam.Role, error) {
-		trust, err := identity.GitHubTrust(pulumi.String(identity.GitHubProviderARN(c.AccountID)),
-			c.GitHub.Org, c.GitHub.Repo, c.GitHub.OrgID, c.GitHub.RepoID, suffix)
-		if err != nil {
-			return nil, fmt.Errorf("role %s: %w", part, err)
-		}
-		if len(policy.Statement) > 0 {
-			if err := policy.Validate(); err != nil {
-				return nil, fmt.Errorf("policy of role %s: %w", part, err)
-			}
-		}
-		made, _, err := identity.NewRole(ctx, r, name+"-"+part, &identity.RoleArgs{
-			Name: ciName(part), Description: description, Trust: trust, Policy: policy,
-		})
-		return made, err
-	}
-	managed := func(part, description string, document identity.PolicyDocument) (*iam.Policy, error) {
-		if err := document.Validate(); err != nil {
-			return nil, fmt.Errorf("policy %s: %w", part, err)
-		}
-		made, err := iam.NewPolicy(ctx, name+"-"+part, &iam.PolicyArgs{
-			Name: pulumi.String(ciName(part)), Description: pulumi.String(description), Policy: document.JSON(),
-		}, pulumi.Parent(r))
-		if err != nil {
-			return nil, fmt.Errorf("making policy %s: %w", part, err)
-		}
-		return made, nil
-	}
-	push, err := role("push", "GitHub pushes images from "+c.GitHub.Branch, ":ref:refs/heads/"+c.GitHub.Branch, a.pushPolicy())
+	b := &ciBuilder{ctx: ctx, name: name, roles: r, access: &access{config: c, accountKey: k.Account}, keys: k}
+	push, err := b.role("push", "GitHub pushes images from "+c.GitHub.Branch, ":ref:refs/heads/"+c.GitHub.Branch, b.access.pushPolicy())
 	if err != nil {
 		return nil, err
 	}
 	r.Push = push.Arn
 	outputs := pulumi.Map{"push": r.Push}
 	for _, environment := range c.Environments {
-		key := k.ByEnvironment[environment]
-		bounds := a.boundary(key, environment)
-		if err := bounds.Validate(); err != nil {
-			return nil, fmt.Errorf("permissions boundary of %s: %w", environment, err)
-		}
-		boundary, err := iam.NewPolicy(ctx, name+"-"+environment+"-boundary", &iam.PolicyArgs{
-			Name:        pulumi.String(boundaryName(environment)),
-			Description: pulumi.String("The most that a role of " + environment + " can do"),
-			Policy:      bounds.JSON(),
-		}, pulumi.Parent(r))
-		if err != nil {
-			return nil, fmt.Errorf("making the permissions boundary of %s: %w", environment, err)
-		}
-		read, err := managed(environment+"-read", "Reads the state and the description of "+environment, a.readPolicy(key, environment))
-		if err != nil {
+		if err := b.environment(environment); err != nil {
 			return nil, err
 		}
-		network, err := managed(environment+"-network", "Makes and changes the network of "+environment, a.networkPolicy(environment))
-		if err != nil {
-			return nil, err
+		outputs[environment] = pulumi.Map{
+			"preview": r.Preview[environment], "up": r.Up[environment], "boundary": r.Boundary[environment],
 		}
-		preview, err := role(environment+"-preview", "GitHub previews "+environment, ":environment:preview-"+environment,
-			identity.PolicyDocument{})
-		if err != nil {
-			return nil, err
-		}
-		up, err := role(environment+"-up", "GitHub updates "+environment, ":environment:"+environment, a.upPolicy(key, environment))
-		if err != nil {
-			return nil, err
-		}
-		for _, attached := range []struct {
-			part   string
-			role   *iam.Role
-			policy *iam.Policy
-		}{
-			{"preview-read", preview, read}, {"up-read", up, read}, {"up-network", up, network},
-		} {
-			if _, err := iam.NewRolePolicyAttachment(ctx, fmt.Sprintf("%s-%s-%s", name, environment, attached.part), &iam.RolePolicyAttachmentArgs{
-				Role: attached.role.Name, PolicyArn: attached.policy.Arn,
-			}, pulumi.Parent(r)); err != nil {
-				return nil, fmt.Errorf("attaching %s of %s: %w", attached.part, environment, err)
-			}
-		}
-		r.Preview[environment], r.Up[environment], r.Boundary[environment] = preview.Arn, up.Arn, boundary.Arn
-		outputs[environment] = pulumi.Map{"preview": preview.Arn, "up": up.Arn, "boundary": boundary.Arn}
 	}
 	if err := ctx.RegisterResourceOutputs(r, outputs); err != nil {
 		return nil, fmt.Errorf("registering the outputs of CI's roles: %w", err)
 	}
 	return r, nil
+}
+
+// ciBuilder creates the roles and policies of CI as children of roles.
+type ciBuilder struct {
+	ctx    *pulumi.Context
+	name   string
+	roles  *ciRoles
+	access *access
+	keys   *keys
+}
+
+// role creates a role for GitHub's jobs. The provider's ARN follows from the account, so
+// the trust policy is plain and can be read in a preview.
+func (b *ciBuilder) role(part, description, suffix string, policy identity.PolicyDocument) (*iam.Role, error) {
+	trust, err := identity.GitHubTrust(pulumi.String(identity.GitHubProviderARN(b.access.AccountID)),
+		b.access.GitHub.Org, b.access.GitHub.Repo, b.access.GitHub.OrgID, b.access.GitHub.RepoID, suffix)
+	if err != nil {
+		return nil, fmt.Errorf("role %s: %w", part, err)
+	}
+	if len(policy.Statement) > 0 {
+		if err := policy.Validate(); err != nil {
+			return nil, fmt.Errorf("policy of role %s: %w", part, err)
+		}
+	}
+	role, _, err := identity.NewRole(b.ctx, b.roles, b.name+"-"+part, &identity.RoleArgs{
+		Name: ciName(part), Description: description, Trust: trust, Policy: policy,
+	})
+	return role, err
+}
+
+func (b *ciBuilder) policy(part, description string, document identity.PolicyDocument) (*iam.Policy, error) {
+	if err := document.Validate(); err != nil {
+		return nil, fmt.Errorf("policy %s: %w", part, err)
+	}
+	policy, err := iam.NewPolicy(b.ctx, b.name+"-"+part, &iam.PolicyArgs{
+		Name: pulumi.String(ciName(part)), Description: pulumi.String(description), Policy: document.JSON(),
+	}, pulumi.Parent(b.roles))
+	if err != nil {
+		return nil, fmt.Errorf("creating policy %s: %w", part, err)
+	}
+	return policy, nil
+}
+
+// environment creates the boundary, the policies and the roles of one environment.
+func (b *ciBuilder) environment(environment string) error {
+	key := b.keys.ByEnvironment[environment]
+	bounds := b.access.boundary(key, environment)
+	if err := bounds.Validate(); err != nil {
+		return fmt.Errorf("permissions boundary of %s: %w", environment, err)
+	}
+	boundary, err := iam.NewPolicy(b.ctx, b.name+"-"+environment+"-boundary", &iam.PolicyArgs{
+		Name:        pulumi.String(boundaryName(environment)),
+		Description: pulumi.String("The most that a role of " + environment + " can do"),
+		Policy:      bounds.JSON(),
+	}, pulumi.Parent(b.roles))
+	if err != nil {
+		return fmt.Errorf("creating the permissions boundary of %s: %w", environment, err)
+	}
+	read, err := b.policy(environment+"-read", "Reads the state and the description of "+environment, b.access.readPolicy(key, environment))
+	if err != nil {
+		return err
+	}
+	network, err := b.policy(environment+"-network", "Makes and changes the network of "+environment, b.access.networkPolicy(environment))
+	if err != nil {
+		return err
+	}
+	preview, err := b.role(environment+"-preview", "GitHub previews "+environment, ":environment:preview-"+environment,
+		identity.PolicyDocument{})
+	if err != nil {
+		return err
+	}
+	up, err := b.role(environment+"-up", "GitHub updates "+environment, ":environment:"+environment, b.access.upPolicy(key, environment))
+	if err != nil {
+		return err
+	}
+	for _, attached := range []struct {
+		part   string
+		role   *iam.Role
+		policy *iam.Policy
+	}{
+		{"preview-read", preview, read}, {"up-read", up, read}, {"up-network", up, network},
+	} {
+		if _, err := iam.NewRolePolicyAttachment(b.ctx, fmt.Sprintf("%s-%s-%s", b.name, environment, attached.part), &iam.RolePolicyAttachmentArgs{
+			Role: attached.role.Name, PolicyArn: attached.policy.Arn,
+		}, pulumi.Parent(b.roles)); err != nil {
+			return fmt.Errorf("attaching %s of %s: %w", attached.part, environment, err)
+		}
+	}
+	b.roles.Preview[environment], b.roles.Up[environment], b.roles.Boundary[environment] = preview.Arn, up.Arn, boundary.Arn
+	return nil
 }
 
 // ciName names a role or policy of CI.

@@ -287,7 +287,9 @@ func (a *access) upPolicy(key pulumi.StringInput, environment string) identity.P
 // newCIRoles creates GitHub's identity provider, of which an account has one, the
 // boundaries, and the roles.
 func newCIRoles(ctx *pulumi.Context, name string, c *config, k *keys, opts ...pulumi.ResourceOption) (*ciRoles, error) {
-	r := &ciRoles{Preview: map[string]pulumi.StringOutput{}, Up: map[string]pulumi.StringOutput{}, Boundary: map[string]pulumi.StringOutput{}}
+	r := &ciRoles{
+		Preview: map[string]pulumi.StringOutput{}, Up: map[string]pulumi.StringOutput{}, Boundary: map[string]pulumi.StringOutput{},
+	}
 	if err := ctx.RegisterComponentResource("loja-veloz:bootstrap:CIRoles", name, r, opts...); err != nil {
 		return nil, fmt.Errorf("registering CI's roles: %w", err)
 	}
@@ -403,7 +405,8 @@ func (b *ciBuilder) environment(environment string) error {
 	}{
 		{"preview-read", preview, read}, {"up-read", up, read}, {"up-network", up, network},
 	} {
-		if _, err := iam.NewRolePolicyAttachment(b.ctx, fmt.Sprintf("%s-%s-%s", b.name, environment, attached.part), &iam.RolePolicyAttachmentArgs{
+		name := fmt.Sprintf("%s-%s-%s", b.name, environment, attached.part)
+		if _, err := iam.NewRolePolicyAttachment(b.ctx, name, &iam.RolePolicyAttachmentArgs{
 			Role: attached.role.Name, PolicyArn: attached.policy.Arn,
 		}, pulumi.Parent(b.roles)); err != nil {
 			return fmt.Errorf("attaching %s of %s: %w", attached.part, environment, err)

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/loja-veloz/platform/apps/internal/api"
+	"github.com/loja-veloz/platform/apps/internal/apitest"
 	contract "github.com/loja-veloz/platform/apps/internal/contract/pedidos"
 	"github.com/loja-veloz/platform/apps/internal/problem"
 )
@@ -41,5 +42,12 @@ func FuzzCursor(f *testing.F) {
 		if asked, err := orderList.Request(nil, &cursor); err == nil && orderList.Cursor(asked.After) != cursor {
 			t.Errorf("%q is another way to write %d", cursor, asked.After)
 		}
+	})
+}
+
+func TestTheDocumentGivesTheSameLimits(t *testing.T) {
+	apitest.CheckLimits(t, contract.Document, map[string]apitest.Limit{
+		"OrderRequest.lines":        {Min: 1, Max: maxLines},
+		"OrderLineRequest.quantity": {Min: 1, Max: maxQuantity},
 	})
 }

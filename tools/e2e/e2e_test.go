@@ -354,10 +354,15 @@ func TestCanaryFollowsItsWeights(t *testing.T) {
 	if r.Failed > 0 {
 		t.Errorf("%d of %d requests failed during the promotion: %v", r.Failed, r.Requests, r.Errors)
 	}
-	after := version(t)
-	if after == before {
-		t.Fatal("the page still has the old version")
-	}
+	// The gateway learns of the last change of weights and endpoints a moment after the
+	// Rollout is healthy.
+	after := ""
+	eventually(t, time.Minute, "the page has the new version", func() error {
+		if after = version(t); after == before {
+			return errors.New("it still has the old version")
+		}
+		return nil
+	})
 	var seen []int
 	for i, c := range changes[:len(changes)-1] {
 		if c.canary <= 0 || c.canary == 100 {

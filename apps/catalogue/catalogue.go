@@ -190,8 +190,11 @@ func Names(programs []Program) []string {
 // come next, setup programs are first, then the names decide.
 func order(programs []Program) ([]Program, error) {
 	waiting := slices.SortedFunc(slices.Values(programs), func(a, b Program) int {
-		if a.Kind != b.Kind && (a.Kind == Setup || b.Kind == Setup) {
-			return map[bool]int{true: -1, false: 1}[a.Kind == Setup]
+		switch {
+		case a.Kind == Setup && b.Kind != Setup:
+			return -1
+		case a.Kind != Setup && b.Kind == Setup:
+			return 1
 		}
 		return cmp.Compare(a.Name, b.Name)
 	})

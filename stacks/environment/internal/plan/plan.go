@@ -54,6 +54,14 @@ type Server struct {
 	Limit          string
 }
 
+// pods selects the server's pods; a server outside the cluster has none.
+func (s Server) pods() kube.PodSelector {
+	if len(s.Labels) == 0 {
+		return kube.PodSelector{}
+	}
+	return kube.PodSelector{Namespace: DatabaseNamespace, Labels: s.Labels}
+}
+
 // Plan is what an environment consists of.
 type Plan struct {
 	// Roles describes the databases and their roles; nil if no program has a database.
@@ -150,10 +158,7 @@ func (p *Plan) cronJob(environment string, cfg *config.Config, program catalogue
 		Telemetry: telemetry(cfg, site),
 	}
 	if len(program.Reads) > 0 {
-		job.Database = &workload.DatabaseServer{CIDRs: site.Server.CIDRs, Port: database.Port}
-		if len(site.Server.Labels) > 0 {
-			job.Database.Pods = kube.PodSelector{Namespace: DatabaseNamespace, Labels: site.Server.Labels}
-		}
+		job.Database = &workload.DatabaseServer{CIDRs: site.Server.CIDRs, Pods: site.Server.pods(), Port: database.Port}
 		p.DatabaseClients = append(p.DatabaseClients, job.Pods())
 	}
 	return job
@@ -222,10 +227,8 @@ func (p *Plan) database(cfg *config.Config, name string, server Server) *workloa
 		URL:       workload.SecretKey{Secret: database.RuntimeSecret(name), Key: database.URLKey},
 		OwnerURL:  workload.SecretKey{Secret: database.OwnerSecret(name), Key: database.URLKey},
 		CIDRs:     server.CIDRs,
+		Pods:      server.pods(),
 		Port:      database.Port,
-	}
-	if len(server.Labels) > 0 {
-		d.Pods = kube.PodSelector{Namespace: DatabaseNamespace, Labels: server.Labels}
 	}
 	return d
 }

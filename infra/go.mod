@@ -68,6 +68,7 @@ require (
 	github.com/josharian/intern v1.0.0 // indirect
 	github.com/json-iterator/go v1.1.12 // indirect
 	github.com/kevinburke/ssh_config v1.2.0 // indirect
+	github.com/loja-veloz/platform/infra/slo v0.0.0
 	github.com/lucasb-eyer/go-colorful v1.2.0 // indirect
 	github.com/mailru/easyjson v0.9.0 // indirect
 	github.com/mattfenwick/collections v0.3.2 // indirect
@@ -141,3 +142,5 @@ require (
 replace k8s.io/kubelet => k8s.io/kubelet v0.34.1
 
 replace github.com/loja-veloz/platform/infra/rollout => ./rollout
+
+replace github.com/loja-veloz/platform/infra/slo => ./slo

@@ -62,6 +62,7 @@ require (
 	github.com/kevinburke/ssh_config v1.2.0 // indirect
 	github.com/loja-veloz/platform/apps/catalogue v0.0.0
 	github.com/loja-veloz/platform/infra/rollout v0.0.0 // indirect
+	github.com/loja-veloz/platform/infra/slo v0.0.0
 	github.com/lucasb-eyer/go-colorful v1.2.0 // indirect
 	github.com/mailru/easyjson v0.9.0 // indirect
 	github.com/mattfenwick/collections v0.3.2 // indirect
@@ -147,3 +148,5 @@ replace k8s.io/kubelet => k8s.io/kubelet v0.34.1
 replace github.com/loja-veloz/platform/apps/catalogue => ../apps/catalogue
 
 replace github.com/loja-veloz/platform/infra/rollout => ../infra/rollout
+
+replace github.com/loja-veloz/platform/infra/slo => ../infra/slo

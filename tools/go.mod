@@ -55,6 +55,7 @@ require (
 	github.com/josharian/intern v1.0.0 // indirect
 	github.com/kevinburke/ssh_config v1.2.0 // indirect
 	github.com/klauspost/compress v1.19.2 // indirect
+	github.com/loja-veloz/platform/infra/slo v0.0.0
 	github.com/lucasb-eyer/go-colorful v1.2.0 // indirect
 	github.com/mailru/easyjson v0.7.7 // indirect
 	github.com/mattn/go-isatty v0.0.20 // indirect
@@ -109,3 +110,5 @@ require (
 replace github.com/loja-veloz/platform/apps/catalogue => ../apps/catalogue
 
 replace github.com/loja-veloz/platform/infra/rollout => ../infra/rollout
+
+replace github.com/loja-veloz/platform/infra/slo => ../infra/slo

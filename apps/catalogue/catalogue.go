@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"path"
 	"slices"
+	"time"
 )
 
 // File is the name of a program's declaration, in its own folder.
@@ -44,7 +45,23 @@ type Program struct {
 	Secrets  []Secret
 	// Internet says when the program may call hosts outside the cluster; nil is never.
 	Internet *Condition
-	Size     Size
+	// Objectives are what a service promises; nil for the other kinds.
+	Objectives *Objectives
+	Size       Size
+}
+
+// Objectives are what a service promises. Their meaning and their limits are those of
+// infra/slo, which has the same fields, so that one converts into the other.
+type Objectives struct {
+	Availability       float64 // percent of requests without a server error
+	AvailabilityWindow time.Duration
+	Latency            float64 // percent of requests within LatencyThreshold
+	LatencyThreshold   time.Duration
+	LatencyWindow      time.Duration
+	ErrorRate          float64 // percent of server errors
+	ErrorRateWindow    time.Duration
+	P50, P99           time.Duration
+	BaselineRPS        float64 // requests per second
 }
 
 // Path is a path that the edge answers; it answers 404 to every other one.

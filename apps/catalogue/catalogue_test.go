@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 	"testing/fstest"
+	"time"
 
 	"github.com/loja-veloz/platform/apps/catalogue"
 )
@@ -71,6 +72,9 @@ settings:
 secrets:
   STRIPE_API_KEY: {secret: stripe, key: api-key, when: {shop.acquirer: stripe}}
 internet: {when: {shop.acquirer: stripe}}
+objectives:
+  latency: {threshold: 300ms}
+  baselineRPS: 25
 size: {maxReplicas: 8}
 `})
 	if err != nil {
@@ -89,6 +93,13 @@ size: {maxReplicas: 8}
 	}
 	if *p.Settings[1].Default != "/api" || p.Settings[1].Host != nil {
 		t.Errorf("PUBLIC_PATH is %+v", p.Settings[1])
+	}
+	if want := (catalogue.Objectives{
+		Availability: 99.9, AvailabilityWindow: 30 * 24 * time.Hour,
+		Latency: 95, LatencyThreshold: 300 * time.Millisecond, LatencyWindow: 7 * 24 * time.Hour,
+		ErrorRate: 0.1, ErrorRateWindow: 24 * time.Hour, P50: 100 * time.Millisecond, P99: 500 * time.Millisecond, BaselineRPS: 25,
+	}); *p.Objectives != want {
+		t.Errorf("objectives are %+v, want %+v", *p.Objectives, want)
 	}
 	if want := (catalogue.Size{MinReplicas: 2, MaxReplicas: 8, MilliCPU: 50, MemoryMiB: 48, MemoryLimitMiB: 128}); p.Size != want {
 		t.Errorf("size is %+v, want %+v", p.Size, want)
@@ -133,6 +144,9 @@ func TestWhatIsRefused(t *testing.T) {
 		"config key":            {"port: 8081\nsettings: {A: {config: shop}}", `settings.A.config: "shop" is not a configuration key`},
 		"condition":             {"port: 8081\ninternet: {when: {acquirer: x}}", "internet.when: \"acquirer\" is not a configuration key"},
 		"secret":                {"port: 8081\nsecrets: {A: {secret: x}}", "secrets.A: needs both secret and key"},
+		"objectives of a setup": {"kind: setup\nobjectives: {p50: 1ms}", "objectives: only a service answers requests"},
+		"no duration":           {"port: 8081\nobjectives: {p50: 100}", `"100" is not a duration: use for example 200ms, 24h or 30d`},
+		"no days":               {"port: 8081\nobjectives: {latency: {window: 0d}}", `"0d" is not a duration`},
 		"replicas":              {"port: 8081\nsize: {minReplicas: 9}", "size.maxReplicas: is 6, less than minReplicas 9"},
 		"memory":                {"port: 8081\nsize: {memoryMiB: 512}", "size.memoryLimitMiB: is 128, less than memoryMiB 512"},
 	} {

@@ -10,7 +10,9 @@ import (
 	"path"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -29,7 +31,8 @@ type declaration struct {
 	Internet *struct {
 		When Condition `yaml:"when"`
 	} `yaml:"internet"`
-	Size size `yaml:"size"`
+	Objectives objectives `yaml:"objectives"`
+	Size       size       `yaml:"size"`
 }
 
 type publicPath struct {
@@ -50,6 +53,57 @@ type secretKey struct {
 	When   Condition `yaml:"when"`
 }
 
+type objectives struct {
+	Availability struct {
+		Percent float64 `yaml:"percent"`
+		Window  period  `yaml:"window"`
+	} `yaml:"availability"`
+	Latency struct {
+		Percent   float64 `yaml:"percent"`
+		Threshold period  `yaml:"threshold"`
+		Window    period  `yaml:"window"`
+	} `yaml:"latency"`
+	ErrorRate struct {
+		Percent float64 `yaml:"percent"`
+		Window  period  `yaml:"window"`
+	} `yaml:"errorRate"`
+	P50         period  `yaml:"p50"`
+	P99         period  `yaml:"p99"`
+	BaselineRPS float64 `yaml:"baselineRPS"`
+}
+
+// promised is what a service promises unless it declares otherwise.
+func promised() objectives {
+	var o objectives
+	o.Availability.Percent, o.Availability.Window = 99.9, 30*day
+	o.Latency.Percent, o.Latency.Threshold, o.Latency.Window = 95, period(200*time.Millisecond), 7*day
+	o.ErrorRate.Percent, o.ErrorRate.Window = 0.1, day
+	o.P50, o.P99 = period(100*time.Millisecond), period(500*time.Millisecond)
+	o.BaselineRPS = 10
+	return o
+}
+
+const day = period(24 * time.Hour)
+
+// period is a duration in Go's notation, or a number of days such as 30d.
+type period time.Duration
+
+// UnmarshalYAML implements yaml.Unmarshaler.
+func (p *period) UnmarshalYAML(node *yaml.Node) error {
+	text := node.Value
+	if days, ok := strings.CutSuffix(text, "d"); ok {
+		n, err := strconv.Atoi(days)
+		if err == nil && n > 0 && n <= 365 {
+			*p = period(n) * day
+			return nil
+		}
+	} else if d, err := time.ParseDuration(text); err == nil && d > 0 {
+		*p = period(d)
+		return nil
+	}
+	return &yaml.TypeError{Errors: []string{fmt.Sprintf("line %d: %q is not a duration: use for example 200ms, 24h or 30d", node.Line, text)}}
+}
+
 type size struct {
 	MinReplicas    int32 `yaml:"minReplicas"`
 	MaxReplicas    int32 `yaml:"maxReplicas"`
@@ -65,7 +119,7 @@ func read(apps fs.FS, file string) (Program, error) {
 	if err != nil {
 		return Program{}, err
 	}
-	d := declaration{Kind: Service, Size: size{MinReplicas: 2, MaxReplicas: 6, MilliCPU: 50, MemoryMiB: 48, MemoryLimitMiB: 128}}
+	d := declaration{Kind: Service, Objectives: promised(), Size: size{MinReplicas: 2, MaxReplicas: 6, MilliCPU: 50, MemoryMiB: 48, MemoryLimitMiB: 128}}
 	decoder := yaml.NewDecoder(bytes.NewReader(source))
 	decoder.KnownFields(true)
 	if err := decoder.Decode(&d); err != nil && !errors.Is(err, io.EOF) {
@@ -119,6 +173,17 @@ func (d *declaration) program(file string) (Program, error) {
 	for _, name := range slices.Sorted(maps.Keys(d.Secrets)) {
 		s := d.Secrets[name]
 		p.Secrets = append(p.Secrets, Secret{Name: name, Secret: s.Secret, Key: s.Key, When: s.When})
+	}
+	switch o := d.Objectives; {
+	case d.Kind == Service:
+		p.Objectives = &Objectives{
+			Availability: o.Availability.Percent, AvailabilityWindow: time.Duration(o.Availability.Window),
+			Latency: o.Latency.Percent, LatencyThreshold: time.Duration(o.Latency.Threshold), LatencyWindow: time.Duration(o.Latency.Window),
+			ErrorRate: o.ErrorRate.Percent, ErrorRateWindow: time.Duration(o.ErrorRate.Window),
+			P50: time.Duration(o.P50), P99: time.Duration(o.P99), BaselineRPS: o.BaselineRPS,
+		}
+	case o != promised():
+		errs = append(errs, fmt.Errorf("apps/%s: objectives: only a service answers requests", file))
 	}
 	if d.Internet != nil {
 		when := d.Internet.When

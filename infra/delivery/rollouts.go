@@ -74,6 +74,11 @@ func (s *RolloutsSpec) Stages() (kube.Stages, error) {
 	return kube.Stages{append(crds, namespace), s.access(), s.controller()}, nil
 }
 
+// Pods selects the controller's pods.
+func (s *RolloutsSpec) Pods() kube.PodSelector {
+	return kube.PodSelector{Namespace: s.Namespace, Labels: controllerLabels}
+}
+
 func (s *RolloutsSpec) validate() error {
 	var errs validate.Errors
 	errs.Required("Namespace", s.Namespace)

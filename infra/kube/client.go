@@ -83,6 +83,15 @@ func (c *Client) AnalysisRun(ctx context.Context, namespace, name string) (*roll
 	return run, nil
 }
 
+// AbortRollout ends the update of a Rollout: the stable version is to get all traffic.
+func (c *Client) AbortRollout(ctx context.Context, namespace, name string) error {
+	path := rollouts(namespace, "rollouts", name) + "/status"
+	if err := c.do(ctx, http.MethodPatch, path, nil, `{"status":{"abort":true}}`, &struct{}{}); err != nil {
+		return fmt.Errorf("aborting Rollout %s: %w", name, err)
+	}
+	return nil
+}
+
 // Pods lists the pods of a namespace by label selector.
 func (c *Client) Pods(ctx context.Context, namespace, selector string) ([]corev1.Pod, error) {
 	list := &corev1.PodList{}
@@ -122,6 +131,11 @@ func rollouts(namespace, resource, name string) string {
 // get reads one JSON document. client-go's own request machinery is left out: it
 // would need a scheme and a codec for three reads.
 func (c *Client) get(ctx context.Context, path string, query url.Values, into any) error {
+	return c.do(ctx, http.MethodGet, path, query, "", into)
+}
+
+// do sends one request, with a merge patch if there is a body.
+func (c *Client) do(ctx context.Context, method, path string, query url.Values, patch string, into any) error {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	config, err := c.load(ctx)
@@ -142,11 +156,14 @@ func (c *Client) get(ctx context.Context, path string, query url.Values, into an
 	}
 	address = address.JoinPath(path)
 	address.RawQuery = query.Encode()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address.String(), nil)
+	request, err := http.NewRequestWithContext(ctx, method, address.String(), strings.NewReader(patch))
 	if err != nil {
 		return fmt.Errorf("creating the request: %w", err)
 	}
 	request.Header.Set("Accept", "application/json")
+	if patch != "" {
+		request.Header.Set("Content-Type", "application/merge-patch+json")
+	}
 	response, err := client.Do(request)
 	if err != nil {
 		return fmt.Errorf("asking the API server: %w", err)

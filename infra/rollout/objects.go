@@ -47,6 +47,7 @@ type Rollout struct {
 // A Step is one step of a canary.
 type Step struct {
 	SetWeight *int
+	Analysis  *struct{}
 	Pause     *struct {
 		// Duration is a number of seconds or a text such as "30s"; without it
 		// the pause lasts until a person ends it.
@@ -67,13 +68,18 @@ type AnalysisRunStatus struct{ Name, Status string }
 
 // An AnalysisRun holds the metrics that were measured.
 type AnalysisRun struct {
+	Spec struct {
+		Args []struct{ Name, Value string }
+	}
 	Status struct{ MetricResults []Metric }
 }
 
 // A Metric is the result of one metric of an AnalysisRun.
 type Metric struct {
 	Name, Phase, Message string
-	Measurements         []struct{ Value string }
+	// DryRun marks a metric that decides nothing.
+	DryRun       bool
+	Measurements []struct{ Phase, Value, Message string }
 }
 
 // A Pod holds the fields that say why a pod does not serve.

@@ -11,24 +11,6 @@ func ended(phase string) bool {
 	return false
 }
 
-func (run *AnalysisRun) failedMetrics() []string {
-	var reasons []string
-	for _, metric := range run.Status.MetricResults {
-		if !ended(metric.Phase) || metric.Phase == successful {
-			continue
-		}
-		reason := fmt.Sprintf("metric %q: %s", metric.Name, metric.Phase)
-		if metric.Message != "" {
-			reason += ", " + metric.Message
-		}
-		if n := len(metric.Measurements); n > 0 && metric.Measurements[n-1].Value != "" {
-			reason += fmt.Sprintf(" (last value %s)", metric.Measurements[n-1].Value)
-		}
-		reasons = append(reasons, reason)
-	}
-	return reasons
-}
-
 // failingPods says each reason once, however many pods have it.
 func failingPods(pods []Pod) []string {
 	count := map[string]int{}

@@ -102,13 +102,26 @@ func (r *Rollout) progress() []string {
 		parts = append(parts, fmt.Sprintf("step %d of %d", min(*r.Status.CurrentStepIndex+1, steps), steps))
 	}
 	if w := r.Status.Canary.Weights; w != nil {
-		parts = append(parts, fmt.Sprintf("%d %% of the traffic to the new version", w.Canary.Weight))
+		parts = append(parts, r.canaryTraffic()+" to the new version")
 	}
 	return parts
 }
 
+// canaryTraffic is the canary's share.
+func (r *Rollout) canaryTraffic() string {
+	weight := 0
+	if w := r.Status.Canary.Weights; w != nil {
+		weight = w.Canary.Weight
+	}
+	return fmt.Sprintf("%d %% of the traffic", weight)
+}
+
+// verdictPatience is how long a verdict may take after the last weight. A canary without
+// traffic waits longer, but not the one who watches it.
+const verdictPatience = 2 * time.Minute
+
 // patience is how long an update may take: every pause, a quarter of a minute for
-// each weight's pods, the controller's own deadline, and a minute in reserve.
+// each weight's pods, the verdict, the controller's own deadline, and a minute in reserve.
 func (r *Rollout) patience() time.Duration {
 	deadline := 10 * time.Minute // the controller's default
 	if s := r.Spec.ProgressDeadlineSeconds; s != nil {
@@ -118,6 +131,9 @@ func (r *Rollout) patience() time.Duration {
 	for _, step := range r.Spec.Strategy.Canary.Steps {
 		if step.SetWeight != nil {
 			total += 15 * time.Second
+		}
+		if step.Analysis != nil {
+			total += verdictPatience
 		}
 		if step.Pause != nil {
 			total += pause(step.Pause.Duration)

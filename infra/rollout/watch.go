@@ -26,6 +26,8 @@ type Cluster interface {
 	// Pods lists by label selector.
 	Pods(ctx context.Context, namespace, selector string) ([]Pod, error)
 	AnalysisRun(ctx context.Context, namespace, name string) (*AnalysisRun, error)
+	// Abort ends the update of a Rollout: the stable version is to get all traffic.
+	Abort(ctx context.Context, namespace, name string) error
 }
 
 // A Watch follows one update of a Rollout to its end.
@@ -44,6 +46,10 @@ type Watch struct {
 	// failedSince and silentSince are when the Rollout first looked failed, and
 	// when the API server stopped answering, without a break since.
 	failedSince, silentSince time.Time
+	// measured is when AnalysisRuns were last looked at, waitsFor what they waited for,
+	// and refused why their queries never succeed.
+	measured          time.Time
+	waitsFor, refused string
 }
 
 // A FailureError says that an update was aborted or is degraded, and why.
@@ -53,8 +59,9 @@ func (f *FailureError) Error() string { return f.sentence }
 
 // Until polls until the Rollout that the API server has now is healthy, and returns
 // it. It fails, saying why, within 10 seconds of the Rollout's abort or degradation
-// (a *FailureError), when the time is over, when the Rollout is deleted, when the API
-// server does not answer for 30 seconds, and when ctx ends.
+// (a *FailureError), when the time is over (a *WaitingError if the canary waits for a
+// verdict), when the Rollout is deleted, when the API server does not answer for 30
+// seconds, and when ctx ends.
 func (w *Watch) Until(ctx context.Context) (*Rollout, error) {
 	w.began = time.Now()
 	for {
@@ -102,11 +109,22 @@ func (w *Watch) judge(ctx context.Context, r *Rollout, unread error) (done bool,
 		}
 	default:
 		w.moved, w.failedSince = w.moved || r.Observed(), time.Time{}
-		w.say(r.Line())
+		if err := w.measure(ctx, r); err != nil {
+			return false, fmt.Errorf("%s, and the update cannot be aborted: %w", w.refused, err)
+		}
+		line := r.Line()
+		if w.waitsFor != "" {
+			line += ": " + w.waitsFor
+		}
+		w.say(line)
 	}
 	timeout := w.Timeout
 	if timeout == 0 {
 		timeout = r.patience()
+	}
+	if now.Sub(w.began) >= timeout && w.waitsFor != "" {
+		return false, &WaitingError{fmt.Sprintf("no verdict after %s, and the canary goes on waiting with %s: %s. "+
+			"It is promoted or aborted as soon as it had enough requests", timeout, r.canaryTraffic(), w.waitsFor)}
 	}
 	if now.Sub(w.began) >= timeout {
 		return false, fmt.Errorf("not healthy after %s: %s", timeout, w.reasons(ctx, r))
@@ -164,6 +182,9 @@ func (w *Watch) reasons(ctx context.Context, r *Rollout) string {
 	var reasons []string
 	if r.Status.Message != "" {
 		reasons = append(reasons, strings.TrimSuffix(r.Status.Message, "."))
+	}
+	if w.refused != "" {
+		reasons = append(reasons, w.refused)
 	}
 	canary := r.Status.Canary
 	for _, run := range []*AnalysisRunStatus{canary.CurrentBackgroundAnalysisRunStatus, canary.CurrentStepAnalysisRunStatus} {

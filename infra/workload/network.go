@@ -46,6 +46,11 @@ func NamespaceStages(namespace string) kube.Stages {
 	}
 }
 
+// Pods selects the pods of all services and jobs in a namespace.
+func Pods(namespace string) kube.PodSelector {
+	return kube.PodSelector{Namespace: namespace, Labels: map[string]string{"app.kubernetes.io/part-of": "loja-veloz"}}
+}
+
 // from are the pods that a call of this service comes from.
 func (s *Spec) from(call Call) kube.PodSelector {
 	if call.Via != nil {
@@ -75,6 +80,9 @@ func (s *Spec) networkPolicy() (*networkingv1.NetworkPolicy, error) {
 	callers := s.CalledBy
 	if len(s.Public) > 0 {
 		callers = append([]kube.PodSelector{s.Gateway.Pods()}, callers...)
+	}
+	if s.Metrics != nil {
+		callers = append(callers[:len(callers):len(callers)], s.Metrics.Collector)
 	}
 	egress := []networkingv1.NetworkPolicyEgressRule{kube.ToDNS()}
 	if s.Database != nil {

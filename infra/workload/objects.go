@@ -81,6 +81,7 @@ func (s *Spec) Stages() (kube.Stages, error) {
 		s.service(canary(s.Service)),
 	}
 	before = append(before, routes...)
+	before = append(before, s.analysisTemplates()...)
 	for _, template := range s.Canary.Analysis {
 		before = append(before, kube.Manifest{Name: "analysis-" + template.Name, Object: template})
 	}
@@ -175,12 +176,13 @@ func hash(data map[string]string) string {
 
 // rollout leaves replicas out: they belong to the autoscaler.
 func (s *Spec) rollout(configHash string) *rolloutsv1alpha1.Rollout {
-	steps := make([]rolloutsv1alpha1.CanaryStep, 0, 2*len(s.Canary.Weights))
+	steps := make([]rolloutsv1alpha1.CanaryStep, 0, 2*len(s.Canary.Weights)+1)
 	for _, weight := range s.Canary.Weights {
 		steps = append(steps,
 			rolloutsv1alpha1.CanaryStep{SetWeight: &weight},
 			rolloutsv1alpha1.CanaryStep{Pause: &rolloutsv1alpha1.RolloutPause{Duration: new(intstr.FromInt32(seconds(s.Canary.Pause)))}})
 	}
+	steps = append(steps, s.gate()...)
 	role := func(name string) *rolloutsv1alpha1.PodTemplateMetadata {
 		return &rolloutsv1alpha1.PodTemplateMetadata{Labels: map[string]string{roleLabel: name}}
 	}
@@ -209,18 +211,6 @@ func (s *Spec) rollout(configHash string) *rolloutsv1alpha1.Rollout {
 			Spec:       s.pod(),
 		},
 	}}
-}
-
-// analysis runs every template in the background from the first weight on.
-func (s *Spec) analysis() *rolloutsv1alpha1.RolloutAnalysisBackground {
-	if len(s.Canary.Analysis) == 0 {
-		return nil
-	}
-	background := &rolloutsv1alpha1.RolloutAnalysisBackground{StartingStep: new(int32(1))}
-	for _, template := range s.Canary.Analysis {
-		background.Templates = append(background.Templates, rolloutsv1alpha1.AnalysisTemplateRef{TemplateName: template.Name})
-	}
-	return background
 }
 
 func (s *Spec) pod() corev1.PodSpec {

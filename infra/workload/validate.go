@@ -62,6 +62,16 @@ func (s *Spec) Validate() error {
 	s.Canary.validate(errs, s.Namespace)
 	s.validateTraffic(errs)
 	s.validateTelemetry(errs)
+	if s.Objectives != nil {
+		if err := s.Objectives.Validate(); err != nil {
+			for line := range strings.SplitSeq(err.Error(), "\n") {
+				errs.Add("Objectives", "%s", line)
+			}
+		}
+	}
+	if s.Metrics != nil {
+		s.Metrics.validate(errs)
+	}
 	if s.Wait != nil {
 		s.Wait.validate(errs)
 	}

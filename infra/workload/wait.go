@@ -20,6 +20,8 @@ type Cluster interface {
 	// Pods lists by label selector.
 	Pods(ctx context.Context, namespace, selector string) ([]corev1.Pod, error)
 	AnalysisRun(ctx context.Context, namespace, name string) (*rolloutsv1alpha1.AnalysisRun, error)
+	// AbortRollout ends the update of a Rollout.
+	AbortRollout(ctx context.Context, namespace, name string) error
 }
 
 // Wait holds an update until its Rollout is healthy.
@@ -89,6 +91,10 @@ func (t typed) AnalysisRun(ctx context.Context, namespace, name string) (*rollou
 	}
 	judged := &rollout.AnalysisRun{}
 	return judged, convert(run, judged)
+}
+
+func (t typed) Abort(ctx context.Context, namespace, name string) error {
+	return t.cluster.AbortRollout(ctx, namespace, name)
 }
 
 // convert takes the JSON form, which the types of the judge decode from.

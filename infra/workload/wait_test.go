@@ -37,6 +37,10 @@ func (f *fakeCluster) AnalysisRun(context.Context, string, string) (*rolloutsv1a
 	return nil, errors.New("no AnalysisRun was asked for")
 }
 
+func (f *fakeCluster) AbortRollout(context.Context, string, string) error {
+	return errors.New("no abort was asked for")
+}
+
 // state is a Rollout that its controller has seen.
 func state(phase rolloutsv1alpha1.RolloutPhase, change func(*rolloutsv1alpha1.Rollout)) *rolloutsv1alpha1.Rollout {
 	r := &rolloutsv1alpha1.Rollout{}
@@ -71,6 +75,8 @@ func (c typedCase) Rollout(context.Context, string, string) (*rolloutsv1alpha1.R
 	err := strictly(c.Next(), &r)
 	return r, err
 }
+
+func (c typedCase) AbortRollout(context.Context, string, string) error { return c.Abort() }
 
 func (c typedCase) Pods(_ context.Context, namespace, selector string) ([]corev1.Pod, error) {
 	if namespace != "shop" || selector != "app.kubernetes.io/name=web,rollouts-pod-template-hash=new" {

@@ -14,6 +14,7 @@ import (
 	"github.com/loja-veloz/platform/infra/component"
 	"github.com/loja-veloz/platform/infra/gateway"
 	"github.com/loja-veloz/platform/infra/kube"
+	"github.com/loja-veloz/platform/infra/slo"
 )
 
 // Ports and paths that every service of the platform has.
@@ -67,6 +68,12 @@ type Spec struct {
 	Internet bool
 	// Telemetry is where traces go; nil sends none.
 	Telemetry *Telemetry
+	// Objectives are what the service promises, and what its canaries are judged by; nil
+	// promises nothing.
+	Objectives *slo.Objectives
+	// Metrics is where its metrics are collected; nil collects none, and the clock alone
+	// promotes a canary.
+	Metrics *Metrics
 	// Wait holds an update until the Rollout is healthy; nil does not wait.
 	Wait *Wait
 }
@@ -112,8 +119,8 @@ type Canary struct {
 	// ProgressDeadline aborts an update whose pods do not become ready within it,
 	// in whole seconds.
 	ProgressDeadline time.Duration
-	// Analysis are checked in the background from the first weight on; a failure
-	// aborts the update.
+	// Analysis are run in the background from the first weight on, in addition to what
+	// Objectives and Metrics give; a failure aborts the update.
 	Analysis []*rolloutsv1alpha1.AnalysisTemplate
 }
 

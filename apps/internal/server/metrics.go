@@ -21,14 +21,34 @@ const (
 	otherMethod    = "OTHER"
 )
 
-// buckets are in seconds. 0.1, 0.2 and 0.5 are the platform's latency
-// objectives, which a histogram can only answer exactly at a bucket's edge.
+// buckets are in seconds. A histogram answers exactly only at a bucket's edge, so every
+// latency that a service.yaml promises is one.
 var buckets = []float64{.005, .01, .025, .05, .1, .2, .3, .5, 1, 2.5, 5, 10}
 
 type metrics struct {
 	registry *prometheus.Registry
 	requests *prometheus.CounterVec
 	duration *prometheus.HistogramVec
+	// outcomes is what objectives and canaries are judged by: few series, all there
+	// with the value 0 from the start, so that a rate does not miss the first request.
+	outcomes *prometheus.HistogramVec
+}
+
+// Outcomes of a request. A client's error is neither for nor against the service.
+const (
+	outcomeOK          = "ok"
+	outcomeClientError = "client_error"
+	outcomeError       = "error"
+)
+
+func outcome(status int) string {
+	switch {
+	case status >= http.StatusInternalServerError:
+		return outcomeError
+	case status >= http.StatusBadRequest:
+		return outcomeClientError
+	}
+	return outcomeOK
 }
 
 func newMetrics(service string) *metrics {
@@ -47,8 +67,17 @@ func newMetrics(service string) *metrics {
 			ConstLabels: constant,
 			Buckets:     buckets,
 		}, labels),
+		outcomes: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name:        "sli_request_duration_seconds",
+			Help:        "Time from a request's arrival to the end of its answer, by outcome, without probes.",
+			ConstLabels: constant,
+			Buckets:     buckets,
+		}, []string{"outcome"}),
 	}
-	m.registry.MustRegister(m.requests, m.duration,
+	for _, outcome := range []string{outcomeOK, outcomeClientError, outcomeError} {
+		m.outcomes.WithLabelValues(outcome)
+	}
+	m.registry.MustRegister(m.requests, m.duration, m.outcomes,
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
@@ -56,16 +85,22 @@ func newMetrics(service string) *metrics {
 
 // record counts one answered request; a sampled trace becomes the exemplar that
 // leads from a slow bucket to a request that fell into it.
-func (m *metrics) record(ctx context.Context, method, route string, status int, elapsed time.Duration) {
+func (m *metrics) record(ctx context.Context, method, route string, status int, probe bool, elapsed time.Duration) {
 	values := []string{method, route, strconv.Itoa(status)}
 	m.requests.WithLabelValues(values...).Inc()
-	observer := m.duration.WithLabelValues(values...)
-	if span := trace.SpanContextFromContext(ctx); span.IsSampled() {
-		observer.(prometheus.ExemplarObserver).ObserveWithExemplar(elapsed.Seconds(),
-			prometheus.Labels{"trace_id": span.TraceID().String()})
-		return
+	observers := []prometheus.Observer{m.duration.WithLabelValues(values...)}
+	if !probe {
+		observers = append(observers, m.outcomes.WithLabelValues(outcome(status)))
 	}
-	observer.Observe(elapsed.Seconds())
+	span := trace.SpanContextFromContext(ctx)
+	for _, observer := range observers {
+		if span.IsSampled() {
+			observer.(prometheus.ExemplarObserver).ObserveWithExemplar(elapsed.Seconds(),
+				prometheus.Labels{"trace_id": span.TraceID().String()})
+			continue
+		}
+		observer.Observe(elapsed.Seconds())
+	}
 }
 
 func (m *metrics) handler(logger *slog.Logger) http.Handler {

@@ -63,11 +63,12 @@ func (s *Server) observe(c *gin.Context) {
 		status = http.StatusInternalServerError
 	}
 	elapsed := time.Since(start)
-	s.metrics.record(ctx, method, route, status, elapsed)
+	probe := isProbe(c.Request.URL.Path)
+	s.metrics.record(ctx, method, route, status, probe, elapsed)
 
 	level := slog.LevelInfo
 	switch {
-	case isProbe(c.Request.URL.Path):
+	case probe:
 		level = slog.LevelDebug
 	case status >= http.StatusInternalServerError:
 		level = slog.LevelError

@@ -4,13 +4,16 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/gin-gonic/gin"
 	"go.opentelemetry.io/otel/attribute"
@@ -19,11 +22,36 @@ import (
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	"go.opentelemetry.io/otel/trace/noop"
 
+	"github.com/loja-veloz/platform/apps/catalogue"
 	"github.com/loja-veloz/platform/apps/internal/config"
 	"github.com/loja-veloz/platform/apps/internal/logging"
 	"github.com/loja-veloz/platform/apps/internal/problem"
 	"github.com/loja-veloz/platform/apps/internal/server"
 )
+
+func TestOutcomesAreThereFromTheStart(t *testing.T) {
+	got := newService(t, slog.LevelInfo).do("GET", "/metrics").Body.String()
+	for _, outcome := range []string{"ok", "client_error", "error"} {
+		if want := fmt.Sprintf(`sli_request_duration_seconds_count{outcome=%q,service="test"} 0`, outcome); !strings.Contains(got, want) {
+			t.Errorf("a new process lacks %s:\n%s", want, got)
+		}
+	}
+}
+
+func TestEveryPromisedLatencyIsABucketsEdge(t *testing.T) {
+	programs, err := catalogue.Load(os.DirFS("../.."))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := newService(t, slog.LevelInfo).do("GET", "/metrics").Body.String()
+	for _, p := range programs.Services() {
+		for _, promised := range []time.Duration{p.Objectives.P50, p.Objectives.LatencyThreshold, p.Objectives.P99} {
+			if edge := fmt.Sprintf(`,le="%v"}`, promised.Seconds()); !strings.Contains(got, edge) {
+				t.Errorf("%s promises %s, which no bucket of the histograms ends at", p.Name, promised)
+			}
+		}
+	}
+}
 
 // safeBuffer takes the log of a server that answers in several goroutines.
 type safeBuffer struct {
@@ -226,6 +254,15 @@ func TestMetricsLabelsAreBounded(t *testing.T) {
 	} {
 		if !strings.Contains(got, want) {
 			t.Errorf("/metrics lacks %s", want)
+		}
+	}
+	for _, want := range []string{
+		`sli_request_duration_seconds_count{outcome="ok",service="test"} 3`,
+		`sli_request_duration_seconds_count{outcome="client_error",service="test"} 6`,
+		`sli_request_duration_seconds_count{outcome="error",service="test"} 1`,
+	} {
+		if !strings.Contains(got, want) {
+			t.Errorf("/metrics lacks %s (probes do not count):\n%s", want, got)
 		}
 	}
 	if n := strings.Count(got, "http_requests_total{"); n != 4 {

@@ -27,6 +27,9 @@ type Case struct {
 	// Silent is the error of every reading of the Rollout.
 	Silent error
 
+	// Aborted counts the calls of Abort, and WantAborted is how many there should be.
+	Aborted, WantAborted int
+
 	Lines []string // of progress
 	Error string   // the final one, empty when the update succeeds
 	// Takes is how long the wait lasts; zero is not judged.
@@ -42,6 +45,12 @@ func (c *Case) Next() json.RawMessage {
 	return r
 }
 
+// Abort is what a reader calls to abort the Rollout.
+func (c *Case) Abort() error {
+	c.Aborted++
+	return nil
+}
+
 // Run runs every case through a reader, which waits for the Rollout.
 func Run(t *testing.T, wait func(ctx context.Context, c *Case, progress func(line string)) error) {
 	for _, c := range Cases() {
@@ -55,6 +64,9 @@ func Run(t *testing.T, wait func(ctx context.Context, c *Case, progress func(lin
 				}
 				if !slices.Equal(lines, c.Lines) {
 					t.Errorf("the progress is\n%s\nwant\n%s", strings.Join(lines, "\n"), strings.Join(c.Lines, "\n"))
+				}
+				if c.Aborted != c.WantAborted {
+					t.Errorf("the Rollout was aborted %d times, want %d", c.Aborted, c.WantAborted)
 				}
 				switch {
 				case c.Error == "" && err != nil:

@@ -4,12 +4,13 @@ import (
 	"encoding/json"
 	"errors"
 	"slices"
+	"strings"
 	"time"
 )
 
 // Cases are a fresh copy of the table.
 func Cases() []Case {
-	return slices.Concat(progressCases(), failureCases(), reasonCases(), patienceCases())
+	return slices.Concat(progressCases(), failureCases(), reasonCases(), verdictCases(), patienceCases())
 }
 
 const (
@@ -142,11 +143,61 @@ func reasonCases() []Case {
 			{"name":"errors","phase":"Failed","message":"too many",
 			"measurements":[{"phase":"Successful","value":"[0.01]"},{"phase":"Failed","value":"[0.31]"}]}]}}`,
 			`metric "errors": Failed, too many (last value [0.31])`),
+		analysed("criterion", "currentBackgroundAnalysisRunStatus",
+			`{"spec":{"args":[{"name":"errors-tolerated","value":"0.1 % server errors"}]},"status":{"metricResults":[
+			{"name":"errors-bad","phase":"Successful","dryRun":true,"measurements":[{"phase":"Successful","value":"[37.4]"}]},
+			{"name":"errors-total","phase":"Successful","dryRun":true,"measurements":[{"phase":"Successful","value":"[120]"}]},
+			{"name":"errors","phase":"Failed","measurements":[{"phase":"Failed","value":"[7.2]"}]}]}}`,
+			`errors: 37 of 120 requests to the new version are bad (31.2 %), tolerated are 0.1 % server errors`),
 		analysed("failed metric of a step's analysis", "currentStepAnalysisRunStatus",
 			`{"status":{"metricResults":[{"name":"errors","phase":"Running"},
 			{"name":"latency","phase":"Error","message":"no such host"}]}}`,
 			`metric "latency": Error, no such host`),
 	}
+}
+
+// gated is a canary that waits for a verdict after its last weight.
+func gated(status string) json.RawMessage {
+	withGate := strings.Replace(spec, `{"pause":{"duration":"30s"}}`, `{"analysis":{}}`, 1)
+	return json.RawMessage(`{"metadata":{"namespace":"shop","name":"web","generation":7},"spec":` + withGate +
+		`,"status":{"observedGeneration":"7",` + status + `}}`)
+}
+
+func verdictCases() []Case {
+	const at = "web: step 4 of 4, 60 % of the traffic to the new version, 2 pods updated, 4 available"
+	waiting := func(phase string) json.RawMessage {
+		return gated(`"phase":"` + phase + `","currentPodHash":"new","stableRS":"old","currentStepIndex":3,` +
+			`"updatedReplicas":2,"availableReplicas":4,"canary":{"weights":{"canary":{"weight":60,"podTemplateHash":"new"},` +
+			`"stable":{"weight":40}},"currentStepAnalysisRunStatus":{"name":"run-1","status":"Running"}}`)
+	}
+	measured := func(metrics string) map[string]json.RawMessage {
+		return map[string]json.RawMessage{"run-1": json.RawMessage(`{"status":{"metricResults":[` + metrics + `]}}`)}
+	}
+	inconclusive := `{"name":"errors","phase":"Running","measurements":[{"phase":"Inconclusive","value":"[641]"}]},
+		{"name":"latency","phase":"Successful","measurements":[{"phase":"Successful","value":"[-3]"}]}`
+	unreachable := `{"name":"errors","phase":"Running","measurements":[{"phase":"Error","message":"dial tcp: connection refused"}]}`
+	refused := `{"name":"errors","phase":"Running","measurements":[{"phase":"Error","message":"bad_data: parse error"}]}`
+	return []Case{{
+		Name: "promoted after a verdict", Analyses: measured(inconclusive),
+		Rollouts: []json.RawMessage{waiting("Progressing"), seen(`"phase":"Healthy","currentPodHash":"new","stableRS":"new"`)},
+		Lines:    []string{at + ": errors needs about 650 more requests", "web: healthy: the new version has all traffic"},
+	}, {
+		// One weight fewer than without a verdict is a pause of 30 s less, and a verdict has 2 minutes.
+		Name: "no traffic", Analyses: measured(inconclusive), Rollouts: []json.RawMessage{waiting("Progressing")}, Takes: 6 * time.Minute,
+		Lines: []string{at + ": errors needs about 650 more requests"},
+		Error: "web: no verdict after 6m0s, and the canary goes on waiting with 60 % of the traffic: errors needs about 650 more requests. " +
+			"It is promoted or aborted as soon as it had enough requests",
+	}, {
+		Name: "no metrics backend", Analyses: measured(unreachable), Rollouts: []json.RawMessage{waiting("Progressing")},
+		Lines: []string{at + ": the metrics backend does not answer: dial tcp: connection refused"},
+		Error: "web: no verdict after 6m0s, and the canary goes on waiting with 60 % of the traffic: " +
+			"the metrics backend does not answer: dial tcp: connection refused. " +
+			"It is promoted or aborted as soon as it had enough requests",
+	}, {
+		Name: "refused query", Analyses: measured(refused), WantAborted: 1,
+		Rollouts: []json.RawMessage{waiting("Progressing"), seen(aborted + "," + weight0)}, Lines: []string{at},
+		Error: wasTaken + "; the metrics backend refuses the query of errors: bad_data: parse error",
+	}}
 }
 
 func patienceCases() []Case {

@@ -34,6 +34,10 @@ const (
 	cgroup      = "loja-veloz"
 	runDir      = "/run/loja-veloz"
 	gatewayPort = 30080 // NodePort of the gateway's Service
+	// PrometheusPort is the NodePort of Prometheus's Service.
+	PrometheusPort = 9090
+	// nodePorts begins where the shop's ports do that people know.
+	nodePorts = "9090-32767"
 )
 
 // A Cluster is the one local cluster of a repo. A machine has at most one.

@@ -74,7 +74,7 @@ func (c *Cluster) apiServer() part {
 				"--requestheader-username-headers=X-Remote-User",
 				"--service-account-issuer=https://kubernetes.default.svc.cluster.local",
 				"--service-account-key-file="+pki+"/sa.pub", "--service-account-signing-key-file="+pki+"/sa.key",
-				"--service-cluster-ip-range="+serviceCIDR, "--profiling=false", "--event-ttl=30m",
+				"--service-cluster-ip-range="+serviceCIDR, "--service-node-port-range="+nodePorts, "--profiling=false", "--event-ttl=30m",
 				"--max-requests-inflight=100", "--max-mutating-requests-inflight=50",
 			); err != nil {
 				return err

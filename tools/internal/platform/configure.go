@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 
 	"github.com/loja-veloz/platform/tools/internal/cluster"
 )
@@ -25,19 +26,22 @@ func (s *shipment) configureStack(ctx context.Context) error {
 	for _, program := range slices.Sorted(maps.Keys(s.digests)) {
 		set("images."+program, s.digests[program])
 	}
-	obsolete := "kubeContext" // a key of the other kind of cluster
+	obsolete := []string{"kubeContext"} // keys of the other kind of cluster
 	if s.w.bundled() {
 		folder := filepath.Join(s.w.Data, "postgres")
 		if err := os.MkdirAll(folder, 0o755); err != nil {
 			return fmt.Errorf("creating the database's folder: %w", err)
 		}
 		set("database.localPath", folder)
+		set("prometheus.nodePort", strconv.Itoa(cluster.PrometheusPort))
 	} else {
 		set("kubeContext", s.w.KubeContext)
-		obsolete = "database.localPath"
+		obsolete = []string{"database.localPath", "prometheus.nodePort"}
 	}
-	if err := s.pulumi.run(ctx, "config", "rm", "--stack", stack, "--path", project+":"+obsolete); err != nil {
-		return err
+	for _, key := range obsolete {
+		if err := s.pulumi.run(ctx, "config", "rm", "--stack", stack, "--path", project+":"+key); err != nil {
+			return err
+		}
 	}
 	return s.pulumi.run(ctx, config...)
 }

@@ -65,6 +65,11 @@ func (c *rollouts) AnalysisRun(ctx context.Context, namespace, name string) (*ro
 	return &run, err
 }
 
+// Abort ends the update of a Rollout.
+func (c *rollouts) Abort(ctx context.Context, _, name string) error {
+	return c.patchStatus(ctx, name, `{"status":{"abort":true}}`)
+}
+
 func (c *rollouts) get(ctx context.Context, object any, namespace string, what ...string) error {
 	args := append([]string{"--request-timeout=10s", "-n", namespace, "get", "-o", "json"}, what...)
 	out, err := c.kubectl(ctx, args...)
@@ -144,7 +149,7 @@ func Abort(ctx context.Context, w Workspace, service string) error {
 	if err := c.underWay(ctx, service); err != nil {
 		return err
 	}
-	if err := c.patchStatus(ctx, service, `{"status":{"abort":true}}`); err != nil {
+	if err := c.Abort(ctx, namespace, service); err != nil {
 		return err
 	}
 	var failed *rollout.FailureError

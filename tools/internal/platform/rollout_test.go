@@ -34,6 +34,8 @@ func kubectlOf(c *rollouttest.Case) *rollouts {
 			return list(c.Pods)
 		case "--request-timeout=10s -n shop get -o json analysisrun run-1":
 			return string(c.Analyses["run-1"]), nil
+		case `-n shop patch rollout web --subresource=status --type=merge -p {"status":{"abort":true}}`:
+			return "", c.Abort()
 		default:
 			return "", fmt.Errorf("kubectl was run with %s", line)
 		}

@@ -305,7 +305,7 @@ var Ko = Tool{
 var Pulumi = []Tool{pulumiCLI, pulumiLanguageGo, pulumiKubernetes}
 
 // Images are the tools that run in the cluster.
-var Images = []Tool{coreDNS, metricsServer, rollouts, Traefik}
+var Images = []Tool{coreDNS, metricsServer, rollouts, Traefik, Prometheus}
 
 // Lint is what make lint needs beyond the Go toolchain.
 var Lint = []Tool{
@@ -323,6 +323,7 @@ var Generators = []Tool{
 var Prometheus = Tool{
 	Name: "prometheus", Version: "3.0.0", Pin: "prometheus", Package: "github.com/prometheus/prometheus/cmd/prometheus",
 	LDFlags: "-X github.com/prometheus/common/version.Version=3.0.0",
+	Image:   "quay.io/prometheus/prometheus:v3.0.0", Path: "/bin/prometheus",
 	Files: []File{{
 		Module: "github.com/prometheus/prometheus", Path: "plugins/plugins.go",
 		With: `package plugins

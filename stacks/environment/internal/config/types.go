@@ -18,6 +18,7 @@ type Config struct {
 	RolloutTimeoutSeconds int32              `json:"rolloutTimeoutSeconds" doc:"Longest wait for a Rollout, in seconds; 0 takes it from the canary's steps."`
 	Gateway               Gateway            `json:"gateway" doc:"The gateway that shows the public paths."`
 	MetricsServer         MetricsServer      `json:"metricsServer" doc:"The metrics that autoscaling needs."`
+	Prometheus            Prometheus         `json:"prometheus" doc:"The metrics that canaries are judged by. Local only."`
 	Delivery              Delivery           `json:"delivery" doc:"What ships new versions."`
 	Telemetry             Telemetry          `json:"telemetry" doc:"Where services send traces."`
 	Datadog               Datadog            `json:"datadog" doc:"Datadog's agent and operator."`
@@ -132,6 +133,12 @@ type MetricsServer struct {
 	KubeletInsecureTLS bool `json:"kubeletInsecureTLS" doc:"Whether to take kubelets' certificates unverified, for clusters whose kubelets sign their own."`
 }
 
+// Prometheus is whether and how Prometheus is installed.
+type Prometheus struct {
+	Install  bool  `json:"install" doc:"Whether to install Prometheus, by which canaries are judged; without it the clock alone promotes them."`
+	NodePort int32 `json:"nodePort" doc:"Port of every node on which Prometheus listens as well; make opens 9090 on the bundled cluster. 0 is none."`
+}
+
 // Delivery is what ships new versions.
 type Delivery struct {
 	InstallRollouts bool `json:"installRollouts" doc:"Whether to install the Argo Rollouts controller; false where the cluster has one."`
@@ -174,6 +181,7 @@ func Defaults(services map[string]Service) *Config {
 		WaitForRollout: true,
 		Gateway:        Gateway{Class: "traefik", NodePort: 30080, Replicas: 1, InstallDefinitions: true},
 		MetricsServer:  MetricsServer{Install: true},
+		Prometheus:     Prometheus{Install: true},
 		Delivery:       Delivery{InstallRollouts: true, Git: Git{Branch: "main"}},
 	}
 }

@@ -59,6 +59,13 @@ func (c *cluster) Install(ctx *pulumi.Context, p *plan.Plan, namespaces program.
 		}
 		needed = append(needed, rollouts)
 	}
+	if t.prometheus != nil {
+		prometheus, err := observability.NewPrometheus(ctx, "prometheus", t.prometheus, in, pulumi.DependsOn([]pulumi.Resource{shop}))
+		if err != nil {
+			return nil, err
+		}
+		needed = append(needed, prometheus)
+	}
 	if t.metricsServer != nil {
 		if _, err := observability.NewMetricsServer(ctx, "metrics", t.metricsServer, in); err != nil {
 			return nil, err

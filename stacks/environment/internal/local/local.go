@@ -15,6 +15,7 @@ import (
 	"github.com/loja-veloz/platform/infra/kube"
 	"github.com/loja-veloz/platform/infra/observability"
 	"github.com/loja-veloz/platform/infra/policy"
+	"github.com/loja-veloz/platform/infra/workload"
 	"github.com/loja-veloz/platform/stacks/environment/internal/config"
 	"github.com/loja-veloz/platform/stacks/environment/internal/plan"
 	"github.com/loja-veloz/platform/stacks/environment/internal/program"
@@ -34,6 +35,7 @@ type Target struct {
 	routerErr        error
 	rollouts         *delivery.RolloutsSpec           // nil: the cluster has the controller
 	metricsServer    *observability.MetricsServerSpec // nil: the cluster has one
+	prometheus       *observability.PrometheusSpec    // nil: the clock alone promotes canaries
 }
 
 // New prepares the target. The environment's name changes nothing.
@@ -66,13 +68,25 @@ func New(_ string, cfg *config.Config) program.Target {
 			Namespace: plan.SystemNamespace, KubeletInsecureTLS: cfg.MetricsServer.KubeletInsecureTLS,
 		}
 	}
+	if cfg.Prometheus.Install {
+		controller := delivery.RolloutsSpec{Namespace: plan.RolloutsNamespace}
+		t.prometheus = &observability.PrometheusSpec{
+			Namespace: observabilityNamespace, Services: workload.Pods(plan.ShopNamespace), ServicePort: workload.Port,
+			Clients: []kube.PodSelector{controller.Pods()}, NodePort: cfg.Prometheus.NodePort,
+		}
+	}
 	return t
 }
 
 // Site implements program.Target.
 func (t *Target) Site() plan.Site {
+	var metrics *workload.Metrics
+	if t.prometheus != nil {
+		metrics = &workload.Metrics{Prometheus: t.prometheus.URL(), Collector: t.prometheus.Pods()}
+	}
 	return plan.Site{
-		Public: t.router, Internal: t.router.Internal,
+		Metrics: metrics,
+		Public:  t.router, Internal: t.router.Internal,
 		Collector: kube.PodSelector{Namespace: observabilityNamespace, Labels: map[string]string{"app.kubernetes.io/name": "otel-collector"}},
 		Server: plan.Server{
 			SSLMode: "disable", // nothing leaves the cluster
@@ -95,6 +109,9 @@ func (t *Target) Validate(p *plan.Plan) error {
 	components := []plan.Component{{Name: "gateway", Spec: t.public}, {Name: "internal gateway", Spec: t.internal}}
 	if p.Roles != nil {
 		components = append(components, plan.Component{Name: "database", Spec: t.server(p)})
+	}
+	if t.prometheus != nil {
+		components = append(components, plan.Component{Name: "prometheus", Spec: t.prometheus})
 	}
 	return errors.Join(validate(t.cfg), t.routerErr, plan.Validate(components))
 }
@@ -128,6 +145,7 @@ func (t *Target) Policy() policy.Options {
 		{Rule: policy.ImageDigest, Resource: "database-server-server", Reason: reason},
 		{Rule: policy.ImageDigest, Namespace: plan.RolloutsNamespace, Reason: reason},
 		{Rule: policy.ImageDigest, Namespace: plan.SystemNamespace, Reason: reason},
+		{Rule: policy.ImageDigest, Namespace: observabilityNamespace, Reason: reason},
 	}}
 }
 
@@ -138,7 +156,7 @@ func (t *Target) URL() string { return fmt.Sprintf("http://localhost:%d", t.cfg.
 func (t *Target) Namespaces() map[string]string {
 	return map[string]string{
 		"services": plan.ShopNamespace, "gateway": gatewayNamespace, "internalGateway": internalGatewayNamespace,
-		"delivery": plan.RolloutsNamespace, "database": plan.DatabaseNamespace,
+		"delivery": plan.RolloutsNamespace, "database": plan.DatabaseNamespace, "observability": observabilityNamespace,
 	}
 }
 
@@ -170,6 +188,9 @@ func (t *Target) Stages(p *plan.Plan) (kube.Stages, error) {
 	}
 	if t.metricsServer != nil {
 		components = append(components, t.metricsServer)
+	}
+	if t.prometheus != nil {
+		components = append(components, t.prometheus)
 	}
 	var all kube.Stages
 	for _, component := range components {

@@ -14,6 +14,7 @@ import (
 	"github.com/loja-veloz/platform/infra/database"
 	"github.com/loja-veloz/platform/infra/gateway"
 	"github.com/loja-veloz/platform/infra/kube"
+	"github.com/loja-veloz/platform/infra/slo"
 	"github.com/loja-veloz/platform/infra/workload"
 	"github.com/loja-veloz/platform/stacks/environment/internal/config"
 )
@@ -34,7 +35,9 @@ type Site struct {
 	Public, Internal gateway.Gateway
 	// Collector selects the pods that take traces.
 	Collector kube.PodSelector
-	Server    Server
+	// Metrics is where metrics are collected, by which canaries are judged; nil: nowhere.
+	Metrics *workload.Metrics
+	Server  Server
 }
 
 // Server is the PostgreSQL server of a site.
@@ -125,6 +128,10 @@ func (p *Plan) workload(environment string, cfg *config.Config, program catalogu
 		},
 		Gateway: site.Public,
 		Public:  public(program),
+		Metrics: site.Metrics,
+	}
+	if program.Objectives != nil {
+		w.Objectives = new(slo.Objectives(*program.Objectives))
 	}
 	for _, call := range program.Calls {
 		w.Calls = append(w.Calls, workload.Call{Service: call.Service, Via: site.Internal})

@@ -1,0 +1,237 @@
+package observability
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	"sigs.k8s.io/yaml"
+
+	"github.com/loja-veloz/platform/infra/kube"
+	"github.com/loja-veloz/platform/infra/slo"
+	"github.com/loja-veloz/platform/infra/validate"
+)
+
+const (
+	// PrometheusVersion is the release whose image is installed.
+	PrometheusVersion = "v3.0.0"
+
+	prometheus           = "prometheus"
+	prometheusPort int32 = 9090
+	// prometheusRetention is more than a canary's evidence needs.
+	prometheusRetention = 2 * slo.EvidenceWindow
+	prometheusDiskMiB   = 2048
+)
+
+// PrometheusSpec says what Prometheus scrapes, and for whom.
+type PrometheusSpec struct {
+	// Namespace is created for it.
+	Namespace string
+	// Services selects the pods whose /metrics it reads, if they belong to a Rollout.
+	Services kube.PodSelector
+	// ServicePort is the port of these pods.
+	ServicePort int32
+	// Clients may query it: the Rollouts controller.
+	Clients []kube.PodSelector
+	// Rules is a file of recording and alerting rules; empty has none.
+	Rules string
+	// NodePort opens it on a port of every node as well, to everybody who reaches the
+	// node; 0 does not.
+	NodePort int32
+}
+
+// Prometheus is the installed server.
+type Prometheus struct {
+	pulumi.ResourceState
+}
+
+// NewPrometheus installs Prometheus and is done when it answers queries. It keeps two
+// days, in the pod: a new pod begins without data, and canaries then wait for more
+// requests.
+func NewPrometheus(ctx *pulumi.Context, name string, spec *PrometheusSpec, opts ...pulumi.ResourceOption) (*Prometheus, error) {
+	p := &Prometheus{}
+	if _, err := kube.NewComponent(ctx, prometheus, "loja-veloz:observability:Prometheus", name, p, spec.Stages, opts); err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// Pods selects Prometheus's pods.
+func (s *PrometheusSpec) Pods() kube.PodSelector {
+	return kube.PodSelector{Namespace: s.Namespace, Labels: prometheusLabels}
+}
+
+// URL is where it answers in the cluster.
+func (s *PrometheusSpec) URL() string {
+	return fmt.Sprintf("http://%s.%s:%d", prometheus, s.Namespace, prometheusPort)
+}
+
+// Validate reports everything that is wrong with the spec, one error per line.
+func (s *PrometheusSpec) Validate() error {
+	var errs validate.Errors
+	errs.Name("Namespace", s.Namespace)
+	errs.Port("ServicePort", s.ServicePort)
+	if s.Services.TooWide() {
+		errs.Add("Services", "has no namespace or no labels: it would scrape every pod")
+	}
+	for i, client := range s.Clients {
+		if client.TooWide() {
+			errs.Add(fmt.Sprintf("Clients[%d]", i), "has no namespace or no labels: it would admit every pod")
+		}
+	}
+	if s.NodePort != 0 {
+		errs.Port("NodePort", s.NodePort)
+	}
+	return errs.Err()
+}
+
+var prometheusLabels = map[string]string{"app.kubernetes.io/name": prometheus}
+
+func (s *PrometheusSpec) meta() metav1.ObjectMeta {
+	return metav1.ObjectMeta{Name: prometheus, Namespace: s.Namespace, Labels: prometheusLabels}
+}
+
+// Stages gives every object of Prometheus, or every reason why not.
+func (s *PrometheusSpec) Stages() (kube.Stages, error) {
+	if err := s.Validate(); err != nil {
+		return nil, err
+	}
+	config, err := yaml.Marshal(s.config())
+	if err != nil {
+		return nil, fmt.Errorf("encoding Prometheus's configuration: %w", err)
+	}
+	discovery := metav1.ObjectMeta{Name: prometheus, Namespace: s.Services.Namespace, Labels: prometheusLabels}
+	return kube.Stages{
+		{{Name: "namespace", Object: kube.RestrictedNamespace(s.Namespace)}},
+		{
+			{Name: "service-account", Object: &corev1.ServiceAccount{ObjectMeta: s.meta(), AutomountServiceAccountToken: new(false)}},
+			{Name: "role", Object: &rbacv1.Role{ObjectMeta: discovery, Rules: []rbacv1.PolicyRule{
+				{APIGroups: []string{""}, Resources: []string{"pods"}, Verbs: []string{"get", "list", "watch"}},
+			}}},
+			{Name: "role-binding", Object: &rbacv1.RoleBinding{
+				ObjectMeta: discovery, RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: prometheus},
+				Subjects: []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Name: prometheus, Namespace: s.Namespace}},
+			}},
+			{Name: "config", Object: &corev1.ConfigMap{ObjectMeta: s.meta(), Data: map[string]string{
+				"prometheus.yml": string(config), "rules.yml": s.Rules,
+			}}},
+			{Name: "network-policy", Object: s.networkPolicy()},
+		},
+		{{Name: "deployment", Object: s.deployment()}, {Name: "service", Object: s.service()}},
+	}, nil
+}
+
+type object = map[string]any
+
+// config scrapes the pods of Rollouts. A scrape every 5 seconds is what a verdict within
+// 15 needs.
+func (s *PrometheusSpec) config() object {
+	label := func(from, to string) object {
+		return object{"source_labels": []string{from}, "target_label": to}
+	}
+	const pod = "__meta_kubernetes_pod_"
+	var selector []string
+	for name, value := range s.Services.Labels {
+		selector = append(selector, name+"="+value)
+	}
+	return object{
+		"global":     object{"scrape_interval": "5s", "scrape_timeout": "4s", "evaluation_interval": "30s"},
+		"rule_files": []string{"rules.yml"},
+		"scrape_configs": []object{{
+			"job_name": "services",
+			"kubernetes_sd_configs": []object{{
+				"role": "pod", "namespaces": object{"names": []string{s.Services.Namespace}},
+				"selectors": []object{{"role": "pod", "label": strings.Join(slices.Sorted(slices.Values(selector)), ",")}},
+			}},
+			"relabel_configs": []object{
+				{"action": "keep", "source_labels": []string{pod + "labelpresent_" + slo.LabelVersion, pod + "container_port_number"},
+					"regex": fmt.Sprintf("true;%d", s.ServicePort)},
+				label(pod+"label_"+slo.LabelVersion, slo.LabelVersion),
+				// Not the role: it changes when a canary becomes stable, and would break its series.
+				label(pod+"name", "pod"),
+			},
+		}},
+	}
+}
+
+func (s *PrometheusSpec) networkPolicy() *networkingv1.NetworkPolicy {
+	ingress := kube.FromPods(prometheusPort, s.Clients...)
+	if s.NodePort != 0 {
+		ingress = []networkingv1.NetworkPolicyIngressRule{kube.FromAnywhere(prometheusPort)}
+	}
+	return kube.IsolatingPolicy(s.meta(), prometheusLabels, ingress, []networkingv1.NetworkPolicyEgressRule{
+		kube.ToDNS(), kube.ToAPIServer(), kube.ToPods(s.ServicePort, s.Services),
+	})
+}
+
+func (s *PrometheusSpec) deployment() *appsv1.Deployment {
+	const configFolder, dataFolder = "/etc/prometheus", "/prometheus"
+	disk := resource.NewQuantity(prometheusDiskMiB<<20, resource.BinarySI)
+	pod := corev1.PodSpec{
+		ServiceAccountName:           prometheus,
+		AutomountServiceAccountToken: new(true),
+		SecurityContext:              kube.RestrictedPod(),
+		Volumes: []corev1.Volume{
+			{Name: "config", VolumeSource: corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{
+				LocalObjectReference: corev1.LocalObjectReference{Name: prometheus},
+			}}},
+			{Name: "data", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{SizeLimit: disk}}},
+		},
+		Containers: []corev1.Container{{
+			Name:  prometheus,
+			Image: "quay.io/prometheus/prometheus:" + PrometheusVersion,
+			Args: []string{
+				"--config.file=" + configFolder + "/prometheus.yml",
+				"--storage.tsdb.path=" + dataFolder,
+				fmt.Sprintf("--storage.tsdb.retention.time=%s", slo.Period(prometheusRetention)),
+				fmt.Sprintf("--storage.tsdb.retention.size=%dMB", prometheusDiskMiB*3/4),
+				fmt.Sprintf("--web.listen-address=:%d", prometheusPort),
+				// The ConfigMap changes under the pod: a restart would lose the data.
+				"--enable-feature=exemplar-storage,auto-reload-config",
+			},
+			Env:             []corev1.EnvVar{{Name: "GOMEMLIMIT", Value: "288MiB"}},
+			Ports:           []corev1.ContainerPort{{Name: "http", ContainerPort: prometheusPort, Protocol: corev1.ProtocolTCP}},
+			Resources:       kube.Sizes(50, 128, 384),
+			SecurityContext: kube.RestrictedContainer(),
+			VolumeMounts: []corev1.VolumeMount{
+				{Name: "config", MountPath: configFolder, ReadOnly: true}, {Name: "data", MountPath: dataFolder},
+			},
+			ReadinessProbe: prometheusProbe("/-/ready", 2*time.Second, 3),
+			LivenessProbe:  prometheusProbe("/-/healthy", 10*time.Second, 6),
+		}},
+	}
+	return &appsv1.Deployment{ObjectMeta: s.meta(), Spec: appsv1.DeploymentSpec{
+		Selector: &metav1.LabelSelector{MatchLabels: prometheusLabels},
+		Strategy: appsv1.DeploymentStrategy{Type: appsv1.RecreateDeploymentStrategyType},
+		Template: corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: prometheusLabels}, Spec: pod},
+	}}
+}
+
+func prometheusProbe(path string, period time.Duration, failures int32) *corev1.Probe {
+	return &corev1.Probe{
+		ProbeHandler:     corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: path, Port: intstr.FromString("http")}},
+		PeriodSeconds:    int32(period / time.Second),
+		TimeoutSeconds:   2,
+		FailureThreshold: failures,
+	}
+}
+
+func (s *PrometheusSpec) service() *corev1.Service {
+	service := &corev1.Service{ObjectMeta: s.meta(), Spec: corev1.ServiceSpec{
+		Selector: prometheusLabels,
+		Ports:    []corev1.ServicePort{{Name: "http", Port: prometheusPort, TargetPort: intstr.FromString("http"), Protocol: corev1.ProtocolTCP}},
+	}}
+	if s.NodePort != 0 {
+		service.Spec.Type, service.Spec.Ports[0].NodePort = corev1.ServiceTypeNodePort, s.NodePort
+	}
+	return service
+}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/loja-veloz/platform/infra/rollout"
 	"github.com/loja-veloz/platform/tools/internal/console"
 	"github.com/loja-veloz/platform/tools/internal/platform"
 	"github.com/loja-veloz/platform/tools/internal/postgres"
@@ -22,6 +23,9 @@ import (
 	"github.com/loja-veloz/platform/tools/internal/settings"
 )
 
+// exitWaiting is the exit code when a canary still waits for requests.
+const exitWaiting = 3
+
 func main() { os.Exit(run()) }
 
 func run() int {
@@ -29,6 +33,7 @@ func run() int {
 	defer stop()
 	err := root().ExecuteContext(ctx)
 	var exit postgres.ExitError
+	var waiting *rollout.WaitingError
 	switch {
 	case err == nil:
 		return 0
@@ -39,6 +44,9 @@ func run() int {
 		return 130
 	}
 	fmt.Fprintln(os.Stderr, "\nerror: "+err.Error())
+	if errors.As(err, &waiting) {
+		return exitWaiting
+	}
 	return 1
 }
 

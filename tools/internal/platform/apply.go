@@ -3,14 +3,46 @@ package platform
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/loja-veloz/platform/tools/internal/process"
+	"github.com/loja-veloz/platform/tools/internal/repo"
 )
 
-// applyStack applies the stack, waits for its Rollouts, and learns the gateway's address.
+// compareImages finds out which images differ from those deployed.
+func (s *shipment) compareImages(ctx context.Context) error {
+	before, err := s.pulumi.images(ctx)
+	s.shipped = changed(before, s.digests)
+	return err
+}
+
+func changed(before, after map[string]string) []string {
+	var names []string
+	for name, ref := range after {
+		if before[name] != ref {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// applyStack applies the stack, waits for its Rollouts, which it sends load to
+// while they have a canary, and learns the gateway's address.
 func (s *shipment) applyStack(ctx context.Context) error {
 	s.w.Out.Step("pulumi up: stack %s", stack)
+	if s.w.bundled() {
+		services, err := repo.Services(s.w.Root)
+		if err != nil {
+			return err
+		}
+		stop, err := loadCanaries(ctx, s.w, s.pulumi, services)
+		if err != nil {
+			return err
+		}
+		defer stop()
+	}
 	if err := s.pulumi.up(ctx); err != nil {
 		return err
 	}

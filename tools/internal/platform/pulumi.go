@@ -125,31 +125,11 @@ func (p Pulumi) output(ctx context.Context, name string, v any) error {
 	return nil
 }
 
-// images are the references in the stack's configuration, by program; none before the
-// stack exists.
+// images are the references that the last update deployed, by program; none before the
+// first one.
 func (p Pulumi) images(ctx context.Context) (map[string]string, error) {
-	if _, err := os.Stat(p.stackFile); errors.Is(err, os.ErrNotExist) {
-		return nil, nil
-	}
-	out, err := p.command("config", "--stack", stack, "--json").Text(ctx)
-	if err != nil {
-		return nil, err
-	}
-	var config map[string]struct {
-		ObjectValue json.RawMessage `json:"objectValue"`
-	}
-	if err := json.Unmarshal([]byte(out), &config); err != nil {
-		return nil, fmt.Errorf("reading the stack's configuration: %w", err)
-	}
-	raw := config[project+":images"].ObjectValue
-	if raw == nil {
-		return nil, nil
-	}
-	var refs map[string]string
-	if err := json.Unmarshal(raw, &refs); err != nil {
-		return nil, fmt.Errorf("reading %s:images: %w", project, err)
-	}
-	return refs, nil
+	var images map[string]string
+	return images, p.output(ctx, "images", &images)
 }
 
 // configWith copies the stack file with one more line of configuration, for one command;

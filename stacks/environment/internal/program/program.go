@@ -139,6 +139,7 @@ func Deploy(ctx *pulumi.Context, interrupt context.Context, environment string, 
 	maps.Copy(outputs, pulumi.Map{
 		"gatewayURL": pulumi.String(target.URL()),
 		"services":   services,
+		"images":     pulumi.ToStringMap(cfg.Images),
 		"namespaces": pulumi.ToStringMap(target.Namespaces()),
 	})
 	return outputs, nil

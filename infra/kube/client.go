@@ -12,6 +12,7 @@ import (
 	"time"
 
 	rolloutsv1alpha1 "github.com/argoproj/argo-rollouts/pkg/apis/rollouts/v1alpha1"
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
@@ -90,6 +91,42 @@ func (c *Client) AbortRollout(ctx context.Context, namespace, name string) error
 		return fmt.Errorf("aborting Rollout %s: %w", name, err)
 	}
 	return nil
+}
+
+// CollectConfigMaps deletes the ConfigMaps that a label selector finds, but keep and those
+// from which a pod of a ReplicaSet takes its environment that another selector finds.
+func (c *Client) CollectConfigMaps(ctx context.Context, namespace, selector, replicaSets, keep string) error {
+	configMaps, sets := &corev1.ConfigMapList{}, &appsv1.ReplicaSetList{}
+	folder := "/api/v1/namespaces/" + url.PathEscape(namespace) + "/configmaps"
+	// ConfigMaps first: one that is created after this list is not deleted.
+	if err := c.get(ctx, folder, url.Values{"labelSelector": {selector}}, configMaps); err != nil {
+		return fmt.Errorf("listing the ConfigMaps with %s: %w", selector, err)
+	}
+	path := "/apis/apps/v1/namespaces/" + url.PathEscape(namespace) + "/replicasets"
+	if err := c.get(ctx, path, url.Values{"labelSelector": {replicaSets}}, sets); err != nil {
+		return fmt.Errorf("listing the ReplicaSets with %s: %w", replicaSets, err)
+	}
+	used := map[string]bool{keep: true}
+	for _, set := range sets.Items {
+		for _, container := range set.Spec.Template.Spec.Containers {
+			for _, source := range container.EnvFrom {
+				if source.ConfigMapRef != nil {
+					used[source.ConfigMapRef.Name] = true
+				}
+			}
+		}
+	}
+	var errs []error
+	for _, configMap := range configMaps.Items {
+		if used[configMap.Name] {
+			continue
+		}
+		err := c.do(ctx, http.MethodDelete, folder+"/"+url.PathEscape(configMap.Name), nil, "", &struct{}{})
+		if err != nil && !errors.Is(err, errNotFound) {
+			errs = append(errs, fmt.Errorf("deleting ConfigMap %s: %w", configMap.Name, err))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // Pods lists the pods of a namespace by label selector.

@@ -6,11 +6,13 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -78,6 +80,58 @@ func TestClientReads(t *testing.T) {
 	}
 	if client.Context() != "here" {
 		t.Errorf("the context is %q", client.Context())
+	}
+}
+
+// recorded answers lists by path, and writes down every other request.
+func recorded(t *testing.T, lists map[string]string) (requests func() string) {
+	t.Helper()
+	var mu sync.Mutex
+	var all []string
+	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if answer, there := lists[r.URL.String()]; there {
+			_, _ = fmt.Fprint(w, answer)
+			return
+		}
+		body, _ := io.ReadAll(r.Body)
+		mu.Lock()
+		defer mu.Unlock()
+		all = append(all, strings.TrimSpace(fmt.Sprintf("%s %s %s %s", r.Method, r.URL, r.Header.Get("Content-Type"), body)))
+		_, _ = fmt.Fprint(w, "{}")
+	}))
+	t.Cleanup(server.Close)
+	kubeconfig(t, server)
+	return func() string {
+		mu.Lock()
+		defer mu.Unlock()
+		return strings.Join(all, "\n")
+	}
+}
+
+func TestClientAborts(t *testing.T) {
+	requests := recorded(t, nil)
+	if err := kube.NewClient("").AbortRollout(t.Context(), "shop", "web"); err != nil {
+		t.Fatal(err)
+	}
+	want := `PATCH /apis/argoproj.io/v1alpha1/namespaces/shop/rollouts/web/status application/merge-patch+json {"status":{"abort":true}}`
+	if requests() != want {
+		t.Errorf("the requests are\n%s\nwant\n%s", requests(), want)
+	}
+}
+
+func TestConfigMapsInUseAreKept(t *testing.T) {
+	configMap := func(name string) string { return fmt.Sprintf(`{"metadata": {"name": %q}}`, name) }
+	requests := recorded(t, map[string]string{
+		"/api/v1/namespaces/shop/configmaps?labelSelector=of%3Dweb": `{"items": [` +
+			strings.Join([]string{configMap("web-old"), configMap("web-stable"), configMap("web-new")}, ",") + `]}`,
+		"/apis/apps/v1/namespaces/shop/replicasets?labelSelector=name%3Dweb": `{"items": [{"spec": {"template": {"spec": {"containers": [
+			{"envFrom": [{"configMapRef": {"name": "web-stable"}}]}]}}}}]}`,
+	})
+	if err := kube.NewClient("").CollectConfigMaps(t.Context(), "shop", "of=web", "name=web", "web-new"); err != nil {
+		t.Fatal(err)
+	}
+	if want := "DELETE /api/v1/namespaces/shop/configmaps/web-old"; requests() != want {
+		t.Errorf("the requests are\n%s\nwant\n%s", requests(), want)
 	}
 }
 

@@ -60,6 +60,9 @@ type Manifest struct {
 	// IgnoreChanges lists property paths that a controller writes: what the
 	// program says about them counts when the object is created and never after.
 	IgnoreChanges []string
+	// RetainOnDelete leaves the object in the cluster when the program no longer has it:
+	// others still use it.
+	RetainOnDelete bool
 	// Overlays are laid over the object when it is registered.
 	Overlays []Overlay
 }
@@ -237,7 +240,8 @@ func applyStages(ctx *pulumi.Context, parent pulumi.Resource, name string, stage
 		var next []pulumi.Resource
 		for _, m := range stage {
 			resource, err := Apply(ctx, name+"-"+m.Name, m.Object, m.Overlays,
-				pulumi.Parent(parent), pulumi.DependsOn(before), pulumi.IgnoreChanges(m.IgnoreChanges))
+				pulumi.Parent(parent), pulumi.DependsOn(before), pulumi.IgnoreChanges(m.IgnoreChanges),
+				pulumi.RetainOnDelete(m.RetainOnDelete))
 			if err != nil {
 				return nil, nil, err
 			}

@@ -1,8 +1,6 @@
 package workload
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 	"maps"
 	"slices"
@@ -26,8 +24,6 @@ const (
 	nameLabel = "app.kubernetes.io/name"
 	// roleLabel tells canary pods from stable ones while both exist.
 	roleLabel = "loja-veloz.dev/role"
-	// configAnnotation restarts pods when their ConfigMap changes.
-	configAnnotation = "loja-veloz.dev/config-hash"
 
 	// cpuTarget and memoryTarget are the autoscaler's, in percent of the requests
 	// (design: CPU 70 %, memory 80 %).
@@ -75,7 +71,7 @@ func (s *Spec) Stages() (kube.Stages, error) {
 	config := s.configMap()
 	before := []kube.Manifest{
 		{Name: "service-account", Object: &corev1.ServiceAccount{ObjectMeta: s.meta(s.Service), AutomountServiceAccountToken: new(false)}},
-		{Name: "config", Object: config},
+		{Name: "config", Object: config, RetainOnDelete: true},
 		{Name: "network-policy", Object: policies},
 		s.service(stable(s.Service)),
 		s.service(canary(s.Service)),
@@ -95,7 +91,7 @@ func (s *Spec) Stages() (kube.Stages, error) {
 		stages = append(stages, []kube.Manifest{{Name: "migrate", Object: migration}})
 	}
 	return append(stages,
-		[]kube.Manifest{{Name: "rollout", Object: s.rollout(hash(config.Data))}},
+		[]kube.Manifest{{Name: "rollout", Object: s.rollout(config.Name)}},
 		[]kube.Manifest{
 			{Name: "autoscaler", Object: s.autoscaler()},
 			{Name: "disruption-budget", Object: &policyv1.PodDisruptionBudget{ObjectMeta: s.meta(s.Service), Spec: policyv1.PodDisruptionBudgetSpec{
@@ -151,31 +147,8 @@ func (s *Spec) service(name string) kube.Manifest {
 	}
 }
 
-// configMap holds what may differ between environments.
-func (s *Spec) configMap() *corev1.ConfigMap {
-	data := map[string]string{
-		"LOG_FORMAT":        s.LogFormat,
-		"OTEL_SERVICE_NAME": s.Service,
-	}
-	if s.Telemetry != nil {
-		data["OTEL_EXPORTER_OTLP_ENDPOINT"] = s.Telemetry.Endpoint
-		data["OTEL_EXPORTER_OTLP_PROTOCOL"] = s.Telemetry.protocol()
-	}
-	maps.Copy(data, s.Env)
-	return &corev1.ConfigMap{ObjectMeta: s.meta(s.Service), Data: data}
-}
-
-// hash is stable over the order of a map.
-func hash(data map[string]string) string {
-	h := sha256.New()
-	for _, key := range slices.Sorted(maps.Keys(data)) {
-		fmt.Fprintf(h, "%q=%q\n", key, data[key])
-	}
-	return hex.EncodeToString(h.Sum(nil))[:16]
-}
-
 // rollout leaves replicas out: they belong to the autoscaler.
-func (s *Spec) rollout(configHash string) *rolloutsv1alpha1.Rollout {
+func (s *Spec) rollout(settings string) *rolloutsv1alpha1.Rollout {
 	steps := make([]rolloutsv1alpha1.CanaryStep, 0, 2*len(s.Canary.Weights)+1)
 	for _, weight := range s.Canary.Weights {
 		steps = append(steps,
@@ -207,13 +180,13 @@ func (s *Spec) rollout(configHash string) *rolloutsv1alpha1.Rollout {
 			CanaryMetadata:             role("canary"),
 		}},
 		Template: corev1.PodTemplateSpec{
-			ObjectMeta: metav1.ObjectMeta{Labels: s.labels(), Annotations: map[string]string{configAnnotation: configHash}},
-			Spec:       s.pod(),
+			ObjectMeta: metav1.ObjectMeta{Labels: s.labels()},
+			Spec:       s.pod(settings),
 		},
 	}}
 }
 
-func (s *Spec) pod() corev1.PodSpec {
+func (s *Spec) pod(settings string) corev1.PodSpec {
 	probe := func(path string, period, failures int32) *corev1.Probe {
 		return &corev1.Probe{
 			ProbeHandler:     corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: path, Port: intstr.FromString("http")}},
@@ -243,7 +216,7 @@ func (s *Spec) pod() corev1.PodSpec {
 			Ports: []corev1.ContainerPort{{Name: "http", ContainerPort: Port, Protocol: corev1.ProtocolTCP}},
 			Env:   s.variables(),
 			EnvFrom: []corev1.EnvFromSource{{ConfigMapRef: &corev1.ConfigMapEnvSource{
-				LocalObjectReference: corev1.LocalObjectReference{Name: s.Service},
+				LocalObjectReference: corev1.LocalObjectReference{Name: settings},
 			}}},
 			Resources:       kube.Sizes(s.Size.MilliCPU, s.Size.MemoryMiB, s.Size.MemoryLimitMiB),
 			SecurityContext: kube.RestrictedContainer(),

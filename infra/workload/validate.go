@@ -11,8 +11,6 @@ import (
 	"strings"
 	"time"
 
-	rolloutsv1alpha1 "github.com/argoproj/argo-rollouts/pkg/apis/rollouts/v1alpha1"
-
 	"github.com/loja-veloz/platform/infra/gateway"
 	"github.com/loja-veloz/platform/infra/validate"
 )
@@ -73,6 +71,9 @@ func (s *Spec) Validate() error {
 		s.Metrics.validate(errs)
 	}
 	if s.Wait != nil {
+		if s.Cluster == nil {
+			errs.Add("Cluster", "is nil: Wait has nothing to ask")
+		}
 		s.Wait.validate(errs)
 	}
 	return errs.Err()
@@ -158,51 +159,8 @@ func (c Canary) validate(errs *validate.Errors, namespace string) {
 		errs.Add("Canary.ProgressDeadline", "is %s: use whole seconds, at least 10, or pods that start well are given up", c.ProgressDeadline)
 	}
 	for i, template := range c.Analysis {
-		field := fmt.Sprintf("Canary.Analysis[%d]", i)
-		if template == nil {
-			errs.Add(field, "is nil")
-			continue
-		}
-		if template.Name == "" {
-			errs.Add(field, "has no name")
-		}
-		if template.Namespace != namespace {
-			errs.Add(field, "is in namespace %q, not with its Rollout in %q", template.Namespace, namespace)
-		}
-		if len(template.Spec.Metrics) == 0 {
-			errs.Add(field, "has no metrics: it would always pass")
-		}
-		for _, metric := range template.Spec.Metrics {
-			if reason := alwaysPasses(metric); reason != "" {
-				errs.Add(field, "metric %q %s: it would always pass", metric.Name, reason)
-			}
-		}
-		for _, dry := range template.Spec.DryRun {
-			errs.Add(field, "runs metric %q dry: its failure would abort nothing", dry.MetricName)
-		}
+		c.validateTemplate(errs, fmt.Sprintf("Canary.Analysis[%d]", i), template, namespace)
 	}
-}
-
-// alwaysPasses says why a metric's verdict can never be a failure, or nothing.
-func alwaysPasses(m rolloutsv1alpha1.Metric) string {
-	judges := m.Provider.Job != nil || m.Provider.Kayenta != nil // they pass or fail of themselves
-	trivial := func(condition string) bool {
-		c := strings.ReplaceAll(condition, " ", "")
-		return c == "true" || c == "1==1" || c == "!false"
-	}
-	switch {
-	case !judges && m.SuccessCondition == "" && m.FailureCondition == "":
-		return "has neither successCondition nor failureCondition"
-	case m.FailureCondition == "" && trivial(m.SuccessCondition):
-		return fmt.Sprintf("has successCondition %q", m.SuccessCondition)
-	case m.SuccessCondition == "" && strings.TrimSpace(m.FailureCondition) == "false":
-		return `has failureCondition "false"`
-	case m.FailureLimit != nil && m.FailureLimit.IntValue() < 0:
-		return "has a negative failureLimit, which Rollouts takes for unlimited"
-	case m.FailureLimit != nil && m.Count != nil && m.Count.IntValue() > 0 && m.FailureLimit.IntValue() >= m.Count.IntValue():
-		return fmt.Sprintf("tolerates %d failures of %d measurements", m.FailureLimit.IntValue(), m.Count.IntValue())
-	}
-	return ""
 }
 
 func (s *Spec) validateTraffic(errs *validate.Errors) {

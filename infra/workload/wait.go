@@ -13,7 +13,7 @@ import (
 	"github.com/loja-veloz/platform/infra/validate"
 )
 
-// Cluster reads what the wait needs; *kube.Client is one.
+// Cluster is what a workload asks of its cluster; *kube.Client is one.
 type Cluster interface {
 	// Rollout returns nil without an error when there is none of that name.
 	Rollout(ctx context.Context, namespace, name string) (*rolloutsv1alpha1.Rollout, error)
@@ -22,11 +22,13 @@ type Cluster interface {
 	AnalysisRun(ctx context.Context, namespace, name string) (*rolloutsv1alpha1.AnalysisRun, error)
 	// AbortRollout ends the update of a Rollout.
 	AbortRollout(ctx context.Context, namespace, name string) error
+	// CollectConfigMaps deletes the ConfigMaps that a label selector finds, but keep and
+	// those to which a ReplicaSet refers that another selector finds.
+	CollectConfigMaps(ctx context.Context, namespace, selector, replicaSets, keep string) error
 }
 
 // Wait holds an update until its Rollout is healthy.
 type Wait struct {
-	Cluster Cluster
 	// Context ends the wait when the person at the terminal does; nil never does.
 	Context context.Context
 	// Timeout bounds the wait; zero takes it from the canary's steps.
@@ -34,9 +36,6 @@ type Wait struct {
 }
 
 func (w *Wait) validate(errs *validate.Errors) {
-	if w.Cluster == nil {
-		errs.Add("Wait.Cluster", "is nil: there is nothing to ask")
-	}
 	if w.Timeout < 0 {
 		errs.Add("Wait.Timeout", "is %s: it cannot be negative", w.Timeout)
 	}
@@ -44,7 +43,7 @@ func (w *Wait) validate(errs *validate.Errors) {
 
 // Until polls until the named Rollout is healthy, reports its progress line by
 // line, and returns its phase. Its errors are those of rollout.Watch.
-func (w *Wait) Until(ctx context.Context, namespace, name string, progress func(string)) (string, error) {
+func (w *Wait) Until(ctx context.Context, cluster Cluster, namespace, name string, progress func(string)) (string, error) {
 	if w.Context != nil {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithCancel(ctx)
@@ -52,7 +51,7 @@ func (w *Wait) Until(ctx context.Context, namespace, name string, progress func(
 		defer context.AfterFunc(w.Context, cancel)()
 	}
 	watch := rollout.Watch{
-		Cluster: typed{w.Cluster}, Namespace: namespace, Name: name, Timeout: w.Timeout,
+		Cluster: typed{cluster}, Namespace: namespace, Name: name, Timeout: w.Timeout,
 		Progress: func(line string) { progress(name + ": " + line) },
 	}
 	r, err := watch.Until(ctx)

@@ -23,6 +23,8 @@ import (
 type fakeCluster struct {
 	rollouts []*rolloutsv1alpha1.Rollout
 	asked    int
+	// collected are the arguments of CollectConfigMaps.
+	collected string
 }
 
 func (f *fakeCluster) Rollout(context.Context, string, string) (*rolloutsv1alpha1.Rollout, error) {
@@ -35,6 +37,11 @@ func (f *fakeCluster) Pods(context.Context, string, string) ([]corev1.Pod, error
 
 func (f *fakeCluster) AnalysisRun(context.Context, string, string) (*rolloutsv1alpha1.AnalysisRun, error) {
 	return nil, errors.New("no AnalysisRun was asked for")
+}
+
+func (f *fakeCluster) CollectConfigMaps(_ context.Context, namespace, selector, replicaSets, keep string) error {
+	f.collected = strings.Join([]string{namespace, selector, replicaSets, keep}, " ")
+	return nil
 }
 
 func (f *fakeCluster) AbortRollout(context.Context, string, string) error {
@@ -55,7 +62,7 @@ func state(phase rolloutsv1alpha1.RolloutPhase, change func(*rolloutsv1alpha1.Ro
 
 func TestUpSaysTheSentencesOfTheJudge(t *testing.T) {
 	rollouttest.Run(t, func(ctx context.Context, c *rollouttest.Case, progress func(string)) error {
-		_, err := (&Wait{Cluster: typedCase{c}}).Until(ctx, "shop", "web", progress)
+		_, err := (&Wait{}).Until(ctx, typedCase{c}, "shop", "web", progress)
 		if err != nil {
 			return &RolloutError{Service: "web", Cause: err}
 		}
@@ -74,6 +81,10 @@ func (c typedCase) Rollout(context.Context, string, string) (*rolloutsv1alpha1.R
 	var r *rolloutsv1alpha1.Rollout
 	err := strictly(c.Next(), &r)
 	return r, err
+}
+
+func (c typedCase) CollectConfigMaps(context.Context, string, string, string, string) error {
+	return errors.New("no ConfigMap was to be collected")
 }
 
 func (c typedCase) AbortRollout(context.Context, string, string) error { return c.Abort() }
@@ -117,8 +128,8 @@ func TestWaitGivesUpWhenTheTimeIsOver(t *testing.T) {
 	var err error
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()
-		w := &Wait{Cluster: &fakeCluster{rollouts: []*rolloutsv1alpha1.Rollout{paused(1, 20)}}, Timeout: 5 * time.Minute}
-		_, err = w.Until(t.Context(), "shop", "web", func(string) {})
+		w, cluster := &Wait{Timeout: 5 * time.Minute}, &fakeCluster{rollouts: []*rolloutsv1alpha1.Rollout{paused(1, 20)}}
+		_, err = w.Until(t.Context(), cluster, "shop", "web", func(string) {})
 		took = time.Since(began)
 	})
 	if err == nil || !strings.Contains(err.Error(), "not healthy after 5m0s: CanaryPauseStep") {
@@ -131,8 +142,8 @@ func TestWaitGivesUpWhenTheTimeIsOver(t *testing.T) {
 
 func TestWaitCanBeInterrupted(t *testing.T) {
 	interrupt, stop := context.WithCancel(t.Context())
-	w := &Wait{Cluster: &fakeCluster{rollouts: []*rolloutsv1alpha1.Rollout{paused(1, 20)}}, Context: interrupt, Timeout: time.Hour}
-	_, err := w.Until(t.Context(), "shop", "web", func(string) { stop() })
+	w, cluster := &Wait{Context: interrupt, Timeout: time.Hour}, &fakeCluster{rollouts: []*rolloutsv1alpha1.Rollout{paused(1, 20)}}
+	_, err := w.Until(t.Context(), cluster, "shop", "web", func(string) { stop() })
 	if err == nil || !strings.Contains(err.Error(), "interrupted; the update goes on in the cluster (step 2 of 8") {
 		t.Errorf("the error is %v", err)
 	}
@@ -142,14 +153,14 @@ func TestNewWaitsInUpdatesAndNotInPreviews(t *testing.T) {
 	program := func(cluster *fakeCluster) pulumi.RunFunc {
 		return func(ctx *pulumi.Context) error {
 			args := valid()
-			args.Wait = &Wait{Cluster: cluster}
+			args.Cluster, args.Wait = cluster, &Wait{}
 			_, err := New(ctx, "web", args)
 			return err
 		}
 	}
 	degraded := &fakeCluster{rollouts: []*rolloutsv1alpha1.Rollout{state(rolloutsv1alpha1.RolloutPhaseDegraded, nil)}}
-	if _, err := infratest.Run(true, program(degraded)); err != nil || degraded.asked > 0 {
-		t.Errorf("a preview ends with %v after %d questions", err, degraded.asked)
+	if _, err := infratest.Run(true, program(degraded)); err != nil || degraded.asked > 0 || degraded.collected != "" {
+		t.Errorf("a preview ends with %v after %d questions, and collects %q", err, degraded.asked, degraded.collected)
 	}
 	_, err := infratest.Run(false, program(degraded))
 	var failed *RolloutError
@@ -159,5 +170,21 @@ func TestNewWaitsInUpdatesAndNotInPreviews(t *testing.T) {
 	healthy := &fakeCluster{rollouts: []*rolloutsv1alpha1.Rollout{state(rolloutsv1alpha1.RolloutPhaseHealthy, nil)}}
 	if _, err := infratest.Run(false, program(healthy)); err != nil || healthy.asked == 0 {
 		t.Errorf("the update of a healthy Rollout ends with %v after %d questions", err, healthy.asked)
+	}
+	args := valid()
+	if want := "shop loja-veloz.dev/settings=web app.kubernetes.io/name=web " + args.configMap().Name; healthy.collected != want {
+		t.Errorf("the ConfigMaps collected are those of %q, want %q", healthy.collected, want)
+	}
+}
+
+func TestSettingsAreNamedByTheirContent(t *testing.T) {
+	args, changed := valid(), valid()
+	changed.Env = map[string]string{"NEW": "setting"}
+	before, after := args.configMap(), changed.configMap()
+	if before.Name == after.Name || before.Name != valid().configMap().Name {
+		t.Errorf("the ConfigMaps are %s and, with another setting, %s", before.Name, after.Name)
+	}
+	if before.Immutable == nil || !*before.Immutable {
+		t.Error("the ConfigMap can be changed under the pods that read it")
 	}
 }

@@ -41,9 +41,8 @@ type Spec struct {
 	Image string
 	// LogFormat is json or text.
 	LogFormat string
-	// Env is further configuration of the service. It goes into a ConfigMap that
-	// both versions read: a value that only the new version understands needs a
-	// name of its own. Secrets do not belong here.
+	// Env is further configuration of the service. A change arrives by canary, and goes
+	// away with an abort. Secrets do not belong here.
 	Env map[string]string
 	// SecretEnv are variables whose values Secrets in Namespace have.
 	SecretEnv map[string]SecretKey
@@ -74,7 +73,10 @@ type Spec struct {
 	// Metrics is where its metrics are collected; nil collects none, and the clock alone
 	// promotes a canary.
 	Metrics *Metrics
-	// Wait holds an update until the Rollout is healthy; nil does not wait.
+	// Cluster is where the service runs; nil leaves the ConfigMaps of earlier settings in
+	// it.
+	Cluster Cluster
+	// Wait holds an update until the Rollout in Cluster is healthy; nil does not wait.
 	Wait *Wait
 }
 
@@ -175,6 +177,7 @@ func New(ctx *pulumi.Context, name string, spec *Spec, opts ...pulumi.ResourceOp
 		}
 		rollout := applied[spec.rolloutStage()][0]
 		w.Phase = spec.phase(ctx, w, rollout)
+		spec.collectSettings(ctx, w, rollout)
 		return pulumi.Map{"version": pulumi.String(w.Version), "phase": w.Phase}, nil
 	})
 }
@@ -187,7 +190,7 @@ func (s *Spec) phase(ctx *pulumi.Context, w *Workload, rollout *kube.Resource) p
 	}
 	return rollout.ID().ApplyT(func(pulumi.ID) (string, error) {
 		progress := func(line string) { _ = ctx.Log.Info(line, &pulumi.LogArgs{Resource: w}) }
-		phase, err := s.Wait.Until(ctx.Context(), s.Namespace, s.Service, progress)
+		phase, err := s.Wait.Until(ctx.Context(), s.Cluster, s.Namespace, s.Service, progress)
 		if err != nil {
 			return "", &RolloutError{Service: s.Service, Cause: err}
 		}

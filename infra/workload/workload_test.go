@@ -14,6 +14,7 @@ import (
 	"github.com/loja-veloz/platform/infra/gateway"
 	"github.com/loja-veloz/platform/infra/infratest"
 	"github.com/loja-veloz/platform/infra/kube"
+	"github.com/loja-veloz/platform/infra/slo"
 )
 
 const digest = "sha256:fedcba9876543210fedcba9876543210fedcba9876543210fedcba9876543210"
@@ -35,6 +36,15 @@ func valid() *Spec {
 		Gateway: gateway.NewTraefikRouter(&gateway.TraefikSpec{Namespace: "gateway"}),
 		Public:  []gateway.Path{{Match: gateway.Exact, Value: "/"}},
 		Calls:   []Call{{Service: "stock"}},
+		Objectives: &slo.Objectives{
+			Availability: 99.9, AvailabilityWindow: 30 * 24 * time.Hour,
+			Latency: 95, LatencyThreshold: 200 * time.Millisecond, LatencyWindow: 7 * 24 * time.Hour,
+			ErrorRate: 0.1, ErrorRateWindow: 24 * time.Hour, P50: 100 * time.Millisecond, P99: 500 * time.Millisecond, BaselineRPS: 10,
+		},
+		Metrics: &Metrics{
+			Prometheus: "http://prometheus.observability:9090",
+			Collector:  kube.PodSelector{Namespace: "observability", Labels: map[string]string{"app.kubernetes.io/name": "prometheus"}},
+		},
 		Telemetry: &Telemetry{
 			Endpoint:  "http://otel-collector.observability:4317",
 			Collector: kube.PodSelector{Namespace: "observability", Labels: map[string]string{"app.kubernetes.io/name": "otel-collector"}},
@@ -63,7 +73,7 @@ func TestStages(t *testing.T) {
 
 func TestASmallServiceLeavesOutWhatItDoesNotDeclare(t *testing.T) {
 	args := valid()
-	args.Public, args.Calls, args.Telemetry, args.Env, args.Canary.Analysis = nil, nil, nil, nil, nil
+	args.Public, args.Calls, args.Telemetry, args.Env, args.Objectives, args.Metrics, args.Canary.Analysis = nil, nil, nil, nil, nil, nil, nil
 	args.SecretEnv, args.Database = nil, nil
 	stages, err := args.Stages()
 	if err != nil {
@@ -85,7 +95,7 @@ func TestPodsRollWhenConfigurationChanges(t *testing.T) {
 			t.Fatal(err)
 		}
 		rollout := stages[args.rolloutStage()][0].Object.(*rolloutsv1alpha1.Rollout)
-		return rollout.Spec.Template.Annotations[configAnnotation]
+		return rollout.Spec.Template.Spec.Containers[0].EnvFrom[0].ConfigMapRef.Name
 	}
 	same := hashOf(func(*Spec) {})
 	if hashOf(func(*Spec) {}) != same {
@@ -159,10 +169,22 @@ func TestRefusals(t *testing.T) {
 		"a call of nobody":        {func(a *Spec) { a.Calls = []Call{{}} }, `Calls[0] is ""`},
 		"a caller without labels": {func(a *Spec) { a.CalledBy = []kube.PodSelector{{Namespace: "shop"}} },
 			"CalledBy[0] has no namespace or no labels"},
-		"telemetry to nowhere":    {func(a *Spec) { a.Telemetry.Endpoint = "collector:4317" }, `Telemetry.Endpoint is "collector:4317"`},
-		"telemetry without port":  {func(a *Spec) { a.Telemetry.Endpoint = "http://collector" }, "give its port"},
-		"telemetry to everybody":  {func(a *Spec) { a.Telemetry.Collector.Labels = nil }, "Telemetry.Collector has no namespace or no labels"},
-		"a wait on nothing":       {func(a *Spec) { a.Wait = &Wait{} }, "Wait.Cluster is nil"},
+		"telemetry to nowhere":   {func(a *Spec) { a.Telemetry.Endpoint = "collector:4317" }, `Telemetry.Endpoint is "collector:4317"`},
+		"telemetry without port": {func(a *Spec) { a.Telemetry.Endpoint = "http://collector" }, "give its port"},
+		"telemetry to everybody": {func(a *Spec) { a.Telemetry.Collector.Labels = nil }, "Telemetry.Collector has no namespace or no labels"},
+		"objectives":             {func(a *Spec) { a.Objectives.Latency = 10 }, "Objectives latency.percent is 10"},
+		"metrics of nobody":      {func(a *Spec) { a.Metrics.Prometheus = "prometheus" }, `Metrics.Prometheus is "prometheus"`},
+		"metrics for everybody":  {func(a *Spec) { a.Metrics.Collector.Labels = nil }, "Metrics.Collector has no namespace or no labels"},
+		"a failure that NaN is not": {metric(func(m *rolloutsv1alpha1.Metric) {
+			m.SuccessCondition, m.FailureCondition = "", "result[0] > 0.001"
+		}), "has a failureCondition alone"},
+		"one measurement": {metric(func(m *rolloutsv1alpha1.Metric) { m.Interval, m.FailureLimit = "", number(1) }),
+			"tolerates 1 failures of 1 measurements"},
+		"a delay past the end": {metric(func(m *rolloutsv1alpha1.Metric) { m.InitialDelay = "60s" }),
+			"has an initialDelay of 60s, and the canary's steps take 1m0s"},
+		"a default": {metric(func(m *rolloutsv1alpha1.Metric) { m.SuccessCondition = "default(result[0], 0) < 0.05" }),
+			"asks default(...), which looks at the whole result"},
+		"a wait on nothing":       {func(a *Spec) { a.Wait = &Wait{} }, "Cluster is nil: Wait has nothing to ask"},
 		"analysis without metric": {func(a *Spec) { a.Canary.Analysis[0].Spec.Metrics = nil }, "Canary.Analysis[0] has no metrics"},
 		"analysis elsewhere":      {func(a *Spec) { a.Canary.Analysis[0].Namespace = "other" }, `Canary.Analysis[0] is in namespace "other"`},
 		"analysis run dry": {func(a *Spec) { a.Canary.Analysis[0].Spec.DryRun = []rolloutsv1alpha1.DryRun{{MetricName: "errors"}} },

@@ -115,10 +115,9 @@ func Deploy(ctx *pulumi.Context, interrupt context.Context, environment string, 
 	}
 	services := pulumi.Map{}
 	for _, spec := range p.Workloads {
+		spec.Cluster = cluster.Client()
 		if cfg.WaitForRollout {
-			spec.Wait = &workload.Wait{
-				Cluster: cluster.Client(), Context: interrupt, Timeout: time.Duration(cfg.RolloutTimeoutSeconds) * time.Second,
-			}
+			spec.Wait = &workload.Wait{Context: interrupt, Timeout: time.Duration(cfg.RolloutTimeoutSeconds) * time.Second}
 		}
 		w, err := workload.New(ctx, spec.Service, spec, in, pulumi.DependsOn(append(needed, namespaces.Shop)))
 		if err != nil {

@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help up down wipe status deploy promote abort load new-service preview env \
-	cluster-up cluster-down cluster-status dev dev-down dev-status trace audit test lint ci chromium drill e2e e2e-full e2e-aws bench bench-shop generate loja
+	cluster-up cluster-down cluster-status dev dev-down dev-status trace audit test lint ci chromium drill drill-shop e2e e2e-full e2e-aws bench bench-shop generate loja
 
 export GOTOOLCHAIN := local
 LOJA := .local/loja
@@ -69,14 +69,16 @@ test: loja ## everything that proves the code without a cluster
 	go test ./infra/... || failed="$$failed infra"; \
 	go test ./stacks/... || failed="$$failed stacks"; \
 	[ -z "$$failed" ] || { echo "tests failed in:$$failed" >&2; exit 1; }
-drill: loja ## kill the shop's processes at every step of a checkout, on the host
+drill: loja ## ship bad versions of every kind on the local cluster, and print how fast each is taken back
+	@cd tools && E2E_SCOREBOARD=1 GOWORK=off go test -tags e2e -count=1 -v -timeout 60m -run '^Test(UpServesThePage|Scoreboard)$$' ./e2e
+drill-shop: loja ## kill the shop's processes at every step of a checkout, on the host
 	@cd tools && GOWORK=off go test -tags e2e -count=1 -v -timeout 20m ./drill
 chromium:
 	@command -v chromium >/dev/null || apt-get install -y --no-install-recommends chromium >/dev/null || \
 		{ echo "chromium is missing: install it" >&2; exit 1; }
-e2e: chromium drill ## the drills on the host and on the real cluster, short set; leaves it down
+e2e: chromium drill-shop ## the drills on the host and on the real cluster, short set; leaves it down
 	@cd tools && GOWORK=off go test -tags e2e -count=1 -v -timeout 60m ./e2e
-e2e-full: chromium drill ## every drill
+e2e-full: chromium drill-shop ## every drill
 	@cd tools && E2E_FULL=1 GOWORK=off go test -tags e2e -count=1 -v -timeout 100m ./e2e
 e2e-aws: loja ## the environment dev whole, against the stand-in for AWS and the local API server
 	@cd tools && E2E_AWS=1 GOWORK=off go test -tags e2e -count=1 -v -timeout 60m -run '^TestAWS$$' ./e2e

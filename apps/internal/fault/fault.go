@@ -1,6 +1,7 @@
-// Package fault has the points of a checkout at which a process can die in the
-// worst way. A drill, whose programs are built with the tag drill, kills the
-// process at one of them; in any other build they do nothing.
+// Package fault injects faults for drills, in programs built with the tag drill; in any
+// other build it does nothing. It has the points of a checkout at which a process can die
+// in the worst way, where a drill kills it. And a program that make deploy FAULT=... builds
+// answers requests wrongly, so that a drill shows what a canary does with a bad version.
 package fault
 
 // Point is a place in the code, between two steps that are not one.

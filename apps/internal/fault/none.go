@@ -2,5 +2,10 @@
 
 package fault
 
+import "github.com/gin-gonic/gin"
+
 // Here does nothing in this build.
 func Here(Point) {}
+
+// Handler returns nil: this build injects no fault.
+func Handler() gin.HandlerFunc { return nil }

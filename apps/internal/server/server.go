@@ -19,6 +19,7 @@ import (
 	"go.opentelemetry.io/contrib/instrumentation/github.com/gin-gonic/gin/otelgin"
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/loja-veloz/platform/apps/internal/fault"
 	"github.com/loja-veloz/platform/apps/internal/problem"
 	"github.com/loja-veloz/platform/apps/internal/telemetry"
 )
@@ -110,6 +111,10 @@ func New(settings Settings, logger *slog.Logger, provider trace.TracerProvider, 
 		),
 		s.observe,
 	)
+	if inject := fault.Handler(); inject != nil {
+		logger.Warn("this program injects faults: it was built for a drill")
+		engine.Use(inject)
+	}
 	engine.NoRoute(s.answer("not found", func(*gin.Context) error {
 		return problem.New(problem.NotFound, "There is nothing at this address.")
 	}))

@@ -2,7 +2,10 @@ package images
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -20,6 +23,8 @@ type Ko struct {
 	Program  string // ko itself
 	Registry string // that gets the images
 	Apps     string // folder of the Go module with a folder per program
+	Fault    string // that the programs inject, for a drill; none if empty
+	Scratch  string // folder for the configuration of such a build
 	Env      []string
 	Out      *console.Console
 }
@@ -32,19 +37,51 @@ func (r Registry) PushBase(ctx context.Context) error {
 	return r.Push(ctx, string(r)+"/"+baseImage, "", Base()...)
 }
 
+const (
+	// DrillFolder is where images lie that inject a fault. Environments in a cloud refuse
+	// them by this part of the name.
+	DrillFolder = "drill"
+	// faultFlag is the linker's flag that gives a program its fault.
+	faultFlag = "-X=github.com/loja-veloz/platform/apps/internal/fault.text="
+)
+
+// environ tells ko where images go, and how they are built.
+func (k Ko) environ() ([]string, error) {
+	env := slices.Concat(k.Env, []string{
+		"KO_DEFAULTBASEIMAGE=" + k.Registry + "/" + baseImage,
+		// GOWORK: only apps/go.sum decides what is in an image.
+		"GOWORK=off", "GOFLAGS=-buildvcs=false",
+	})
+	if k.Fault == "" {
+		return append(env, "KO_DOCKER_REPO="+k.Registry), nil
+	}
+	config, err := os.ReadFile(filepath.Join(k.Apps, ".ko.yaml"))
+	if err != nil {
+		return nil, err
+	}
+	drill := strings.NewReplacer("-tags=", "-tags=drill,", "defaultLdflags: [", "defaultLdflags: ["+faultFlag+k.Fault+", ").Replace(string(config))
+	if strings.Count(drill, "drill,") != 1 || strings.Count(drill, faultFlag) != 1 {
+		return nil, errors.New("apps/.ko.yaml has no line of tags, or none of linker flags, that a drill could add to")
+	}
+	folder := filepath.Join(k.Scratch, "ko-drill")
+	if err := errors.Join(os.MkdirAll(folder, 0o755), os.WriteFile(filepath.Join(folder, ".ko.yaml"), []byte(drill), 0o600)); err != nil {
+		return nil, err
+	}
+	return append(env, "KO_CONFIG_PATH="+folder, "KO_DOCKER_REPO="+k.Registry+"/"+DrillFolder), nil
+}
+
 // Build builds the images of programs and returns their references by digest.
 func (k Ko) Build(ctx context.Context, programs []string) (map[string]string, error) {
 	refs := map[string]string{}
+	env, err := k.environ()
+	if err != nil {
+		return nil, err
+	}
 	for _, name := range programs {
 		began := time.Now()
 		text, err := command.Command{
 			Args: []string{k.Program, "build", "--base-import-paths", "--platform=linux/" + runtime.GOARCH, "--sbom=spdx", "./" + name},
-			Dir:  k.Apps,
-			// GOWORK: only apps/go.sum decides what is in an image.
-			Env: slices.Concat(k.Env, []string{
-				"KO_DOCKER_REPO=" + k.Registry, "KO_DEFAULTBASEIMAGE=" + k.Registry + "/" + baseImage,
-				"GOWORK=off", "GOFLAGS=-buildvcs=false",
-			}),
+			Dir:  k.Apps, Env: env,
 		}.Text(ctx)
 		if err != nil {
 			return nil, fmt.Errorf("building the image of %s: %w", name, err)

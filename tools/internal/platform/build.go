@@ -25,6 +25,7 @@ func (s *shipment) buildImages(ctx context.Context) error {
 	}
 	ko := images.Ko{
 		Program: s.w.program("ko"), Registry: s.w.Registry, Apps: filepath.Join(s.w.Root, "apps"), Env: env, Out: s.w.Out,
+		Fault: s.fault, Scratch: s.w.Local(),
 	}
 	if !s.w.bundled() { // whose registry has the base image from the start
 		if err := ko.PushBase(ctx); err != nil {

@@ -14,7 +14,7 @@ import (
 // Deploy ships the working tree: it builds and pushes images, applies the stack, and
 // watches the canaries to their end under load.
 func Deploy(ctx context.Context, w Workspace, o settings.Deploy) error {
-	d := &shipment{w: w, deploys: true, programs: o.Programs}
+	d := &shipment{w: w, deploys: true, programs: o.Programs, fault: o.Fault}
 	steps := []step{
 		{"providing the tools", d.provideTools},
 		{"starting the cluster", d.startCluster},

@@ -7,6 +7,7 @@ type shipment struct {
 	w        Workspace
 	deploys  bool     // or else only the cluster is wanted
 	programs []string // to build; none means all
+	fault    string   // that they inject, for a drill; mostly none
 
 	pull    bool              // controllers' images; since provideTools
 	pulumi  Pulumi            // since provideTools

@@ -3,6 +3,7 @@ package settings
 import (
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -69,14 +70,29 @@ type Deploy struct {
 	Programs []string // SERVICE: to build; none means all
 	Wait     bool     // WAIT, on unless 0: watch the canaries to their end
 	Load     bool     // LOAD, on unless off: send requests to each service shipped
+	Fault    string   // FAULT: what the program does wrong, for a drill; none unless set
 }
 
-// Deploy reads SERVICE, WAIT and LOAD. Every program has an image to ship, also those
+// Faults are the kinds that apps/internal/fault injects.
+var Faults = []string{"errors", "latency", "crash", "crashloop", "leak", "unready"}
+
+var faultForm = regexp.MustCompile(`^([a-z]+)(:(method=[A-Z]+|share=0?\.[0-9]+|(delay|after)=[0-9]+m?s))*$`)
+
+// Deploy reads SERVICE, WAIT, LOAD and FAULT. Every program has an image to ship, also those
 // that have no Rollout.
 func (r *Reader) Deploy() Deploy {
 	d := Deploy{Wait: r.flag("WAIT", true), Load: r.choice("LOAD", "on", "off") == "on"}
 	if name := r.program(repo.Programs); name != "" {
 		d.Programs = []string{name}
+	}
+	d.Fault = os.Getenv("FAULT")
+	form := faultForm.FindStringSubmatch(d.Fault)
+	switch {
+	case d.Fault == "":
+	case form == nil || !slices.Contains(Faults, form[1]):
+		r.refuse("FAULT is %q: use %s, with options such as :method=POST:share=0.1:delay=400ms:after=60s", d.Fault, strings.Join(Faults, ", "))
+	case len(d.Programs) == 0:
+		r.refuse("FAULT needs SERVICE: name the one that is to fail")
 	}
 	return d
 }

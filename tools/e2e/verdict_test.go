@@ -1,0 +1,225 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/loja-veloz/platform/tools/internal/load"
+)
+
+// judged is the service that the drills of verdicts ship.
+const judged = "estoque"
+
+// A state is what the cluster says of a canary.
+type state struct {
+	weight         int
+	abort, healthy bool
+}
+
+func stateOf(service string) (s state, err error) {
+	if s.weight, err = weightOf(service); err != nil {
+		return s, err
+	}
+	out, err := kubectl("-n", "shop", "get", "rollout", service, "-o", "json")
+	if err != nil {
+		return s, err
+	}
+	var r struct {
+		Metadata struct{ Generation int64 }
+		Status   struct {
+			Abort                        bool
+			Phase, CurrentPodHash        string
+			StableRS, ObservedGeneration string
+		}
+	}
+	if err := json.Unmarshal(out, &r); err != nil {
+		return s, err
+	}
+	s.abort = r.Status.Abort
+	s.healthy = r.Status.Phase == "Healthy" && r.Status.ObservedGeneration == fmt.Sprint(r.Metadata.Generation) &&
+		r.Status.CurrentPodHash == r.Status.StableRS
+	return s, nil
+}
+
+// A score is how a canary of a bad version went.
+type score struct {
+	name    string
+	verdict time.Duration // from the canary's first traffic to the abort
+	back    time.Duration // from the abort until stable has all traffic
+	failed  int
+	total   int // requests while the canary had traffic
+}
+
+func (s score) String() string {
+	return fmt.Sprintf("| %s | %.0f s | %.1f s | %d | %.1f %% |", s.name, s.verdict.Seconds(), s.back.Seconds(), s.failed,
+		100*float64(s.failed)/float64(max(1, s.total)))
+}
+
+// ship deploys a version with a fault, which must be aborted, under the load of send.
+func ship(t *testing.T, name, fault string, limit time.Duration, send func(ctx context.Context) (failed, total int)) score {
+	t.Helper()
+	s := score{name: name}
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		s.failed, s.total = send(ctx)
+	}()
+	deploy := start(t, "make", "--no-print-directory", "deploy", "SERVICE="+judged, "FAULT="+fault, "LOAD=off")
+	var began, aborted time.Time
+	eventually(t, limit, "the canary is taken back", func() error {
+		now, err := stateOf(judged)
+		if err != nil {
+			return err
+		}
+		if began.IsZero() && now.weight > 0 && !now.abort {
+			began = time.Now()
+		}
+		if aborted.IsZero() && now.abort {
+			aborted = time.Now()
+		}
+		if began.IsZero() || aborted.IsZero() || now.weight > 0 {
+			return fmt.Errorf("the state is %+v\n%s", now, deploy.out.String())
+		}
+		return nil
+	})
+	s.verdict, s.back = aborted.Sub(began), time.Since(aborted)
+	out := deploy.wait(t, time.Minute, false)
+	stop()
+	<-done
+	if !strings.Contains(out, "was aborted") {
+		t.Errorf("make deploy does not say that the update was aborted:\n%s", out)
+	}
+	t.Log(s)
+	return s
+}
+
+// look reads an article 50 times a second.
+func look(ctx context.Context) (failed, total int) {
+	const perSecond = 50
+	r := load.Run(ctx, load.Target{URL: url + "/api/estoque/SHOE-VENTO", PerSecond: perSecond, Max: 15 * 60 * perSecond})
+	return r.Failed, r.Requests
+}
+
+// buy places five orders a second.
+func buy(ctx context.Context) (failed, total int) {
+	r := load.Shoppers{URL: url, PerSecond: 5, Max: 15 * 60 * 5, Order: load.TestOrder}.Run(ctx)
+	return r.Failed, r.Requests
+}
+
+// TestBadVersionIsAborted ships a version that answers nothing but errors: its objectives
+// end it at the first weight.
+func TestBadVersionIsAborted(t *testing.T) {
+	s := ship(t, "500s", "errors", 5*time.Minute, look)
+	if s.failed == 0 {
+		t.Error("no request failed: the bad version had no traffic")
+	}
+	mk(t, "deploy", "SERVICE="+judged)
+}
+
+// TestScoreboard prints how each kind of bad version goes.
+func TestScoreboard(t *testing.T) {
+	if os.Getenv("E2E_SCOREBOARD") == "" {
+		t.Skip("only in make drill")
+	}
+	var lines []string
+	for _, row := range []struct {
+		name, fault string
+		send        func(context.Context) (int, int)
+	}{
+		{"500s", "errors", look},
+		{"400 ms slower", "latency", look},
+		{"2 % take 2 s", "latency:delay=2000ms:share=0.02", look},
+		{"only POST fails", "errors:method=POST", buy},
+		{"fails after 60 s", "errors:after=60s", look},
+		{"crash loop", "crashloop", look},
+		{"never ready", "unready", look},
+		{"memory leak", "leak", look},
+	} {
+		lines = append(lines, ship(t, row.name, row.fault, 10*time.Minute, row.send).String())
+	}
+	mk(t, "deploy", "SERVICE="+judged)
+	fmt.Println("| version | verdict | stable has all | failed | share |\n|---|---|---|---|---|\n" + strings.Join(lines, "\n"))
+}
+
+// TestAbortUndoesSettings ships a setting with which the service does not start, takes it
+// back, and replaces every stable pod: the new ones start with the setting from before.
+func TestAbortUndoesSettings(t *testing.T) {
+	const key = `--path 'loja-veloz:services.` + judged + `.env.LOG_LEVEL'`
+	shell(t, "pulumi config set -s local "+key+" nonsense")
+	t.Cleanup(func() { shell(t, "pulumi config rm -s local "+key) })
+	mk(t, "deploy", "SERVICE="+judged, "WAIT=0")
+	eventually(t, time.Minute, "the canary's pod does not start", func() error {
+		out, err := kubectl("-n", "shop", "get", "pods", "-l", "app.kubernetes.io/name="+judged, "-o",
+			"jsonpath={.items[*].status.containerStatuses[*].lastState.terminated.exitCode}")
+		if err != nil || strings.TrimSpace(string(out)) == "" {
+			return fmt.Errorf("no pod has ended (%w)", err)
+		}
+		return nil
+	})
+	mk(t, "abort", "SERVICE="+judged)
+
+	ctx, stop := context.WithCancel(t.Context())
+	type result struct{ failed, total int }
+	done := make(chan result, 1)
+	go func() {
+		failed, total := look(ctx)
+		done <- result{failed, total}
+	}()
+	stable := "app.kubernetes.io/name=" + judged + ",loja-veloz.dev/role=stable"
+	before, err := kubectl("-n", "shop", "get", "pods", "-l", stable, "-o", "name")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := kubectl("-n", "shop", "delete", "pods", "-l", stable); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := kubectl("-n", "shop", "patch", "hpa", judged, "-p", `{"spec":{"minReplicas":4}}`); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, 2*time.Minute, "four new pods of the stable version are ready", func() error {
+		out, err := kubectl("-n", "shop", "get", "pods", "-l", stable, "-o",
+			`jsonpath={range .items[*]}{.metadata.name} {.status.containerStatuses[0].ready}{"\n"}{end}`)
+		if err != nil {
+			return err
+		}
+		if n := strings.Count(string(out), " true"); n != 4 {
+			return fmt.Errorf("%d are ready:\n%s", n, out)
+		}
+		for name := range strings.FieldsSeq(string(before)) {
+			if strings.Contains(string(out), strings.TrimPrefix(name, "pod/")) {
+				return fmt.Errorf("%s is still there", name)
+			}
+		}
+		return nil
+	})
+	stop()
+	if r := <-done; r.failed > 0 || r.total == 0 {
+		t.Errorf("%d of %d requests failed while the stable pods were replaced", r.failed, r.total)
+	}
+	if o := place(t, "tok_approved"); o.State != "confirmed" {
+		t.Errorf("an order is %s", o.State)
+	}
+	shell(t, "pulumi config rm -s local "+key)
+	mk(t, "deploy", "SERVICE="+judged)
+}
+
+// TestPrometheusAnswers: the address that make up publishes has the metrics of all
+// services.
+func TestPrometheusAnswers(t *testing.T) {
+	eventually(t, time.Minute, "Prometheus has the services' metrics", func() error {
+		response, body := fetch(t, http.MethodGet, "http://localhost:9090/api/v1/query?query=count(count+by(service)(sli_request_duration_seconds_count))", "")
+		if response.StatusCode != http.StatusOK || !strings.Contains(body, `"5"]`) {
+			return fmt.Errorf("it answers %s: %s", response.Status, body)
+		}
+		return nil
+	})
+}

@@ -40,7 +40,7 @@ func args() *cluster.Spec {
 	}
 }
 
-// inputs names the admin that the specification names too.
+// inputs repeats the admin of the spec.
 func inputs() cluster.Inputs {
 	return cluster.Inputs{
 		VPCID: pulumi.String("vpc-1"), PublicSubnets: pulumi.ToStringArray([]string{"subnet-p"}),
@@ -55,7 +55,7 @@ type standIn struct {
 	*infratest.Recorder
 	mu        sync.Mutex
 	protected map[string]bool
-	// reference is off for the component that returned nothing.
+	// reference is false for a component that returns no cluster.
 	reference bool
 }
 
@@ -79,8 +79,8 @@ func (s *standIn) NewResource(args pulumi.MockResourceArgs) (string, resource.Pr
 	return id, outputs, err
 }
 
-// run makes a cluster in an update, in which the engine has already made the one
-// that the component refers to.
+// run creates a cluster in an update in which the cluster that the component refers to is
+// registered already.
 func run(t *testing.T, s *cluster.Spec, use func(*cluster.Cluster)) *standIn {
 	t.Helper()
 	mocks := &standIn{Recorder: &infratest.Recorder{}, protected: map[string]bool{}, reference: true}
@@ -146,7 +146,7 @@ func TestControlPlane(t *testing.T) {
 	}
 	if len(entries) != 2 || !strings.Contains(policy("admin-"+account+"-deploy-up-dev", "admin"), "AmazonEKSClusterAdminPolicy") ||
 		!strings.Contains(policy("viewer-"+account+"-preview-dev", "viewer"), "AmazonEKSViewPolicy") {
-		t.Errorf("access is given to %v", entries)
+		t.Errorf("the access entries are %v", entries)
 	}
 	logs := mocks.Named(t, "eks-logs").Inputs
 	if logs["name"] != "/aws/eks/loja-veloz-dev/cluster" || logs["retentionInDays"] != 90.0 || logs["kmsKeyId"] != key {
@@ -206,7 +206,7 @@ func TestNodeGroup(t *testing.T) {
 		}
 	}
 	if !slices.Equal(group.IgnoreChanges, []string{"scalingConfig.desiredSize"}) {
-		t.Errorf("ignored are changes of %v: the autoscaler owns the desired size", group.IgnoreChanges)
+		t.Errorf("changes of %v are ignored: the autoscaler owns the desired size", group.IgnoreChanges)
 	}
 	template := mocks.Named(t, "eks-nodes-template").Inputs
 	metadata := template["metadataOptions"].(map[string]any)
@@ -355,7 +355,7 @@ func TestUserData(t *testing.T) {
 	}
 }
 
-// refused gives the error of New.
+// refused returns the error of New.
 func refused(spec *cluster.Spec, in cluster.Inputs) error {
 	_, err := infratest.Run(true, func(ctx *pulumi.Context) error {
 		_, err := cluster.New(ctx, "eks", spec, in)
@@ -364,7 +364,7 @@ func refused(spec *cluster.Spec, in cluster.Inputs) error {
 	return err
 }
 
-func TestValidateReportsAllFaultsAtOnce(t *testing.T) {
+func TestValidateReportsAllErrorsAtOnce(t *testing.T) {
 	err := refused(&cluster.Spec{
 		Name: "1-bad_name", Version: "1.12", Region: "mars", AccountID: "12",
 		PublicAccessCIDRs: []string{"0.0.0.0/0", "::/0", "nonsense", "203.0.113.9/24", "0.0.0.0/1", "10.1.0.0/16", "2001:db8::/32"},
@@ -381,16 +381,16 @@ func TestValidateReportsAllFaultsAtOnce(t *testing.T) {
 		"PrivateSubnets is missing", "KeyARN is missing",
 		"PublicAccessCIDRs[0] is 0.0.0.0/0: the API server is not for the whole internet", "PublicAccessCIDRs[1] is ::/0: the API server",
 		"PublicAccessCIDRs[2] is \"nonsense\"", "PublicAccessCIDRs[3] is 203.0.113.9/24: the range begins at 203.0.113.0",
-		"PublicAccessCIDRs[4] is 0.0.0.0/1: a /8", "PublicAccessCIDRs[5] is 10.1.0.0/16: callers from a private", "PublicAccessCIDRs[6] is 2001:db8::/32: the endpoint has IPv4",
+		"PublicAccessCIDRs[4] is 0.0.0.0/1: the widest range accepted is a /8", "PublicAccessCIDRs[5] is 10.1.0.0/16: callers from a private", "PublicAccessCIDRs[6] is 2001:db8::/32: the endpoint has IPv4",
 		"Admins[0] is", "Viewers[0] repeats Admins[1]", "LogDays is 2", "PermissionsBoundary is",
 		"Nodes.MaxPods is 40: a t3.medium has addresses for 17", "Nodes.Max is 3, less than Nodes.Min (5)", "Nodes.Desired is 9", "Nodes.DiskGiB is 1",
-		`Addons.VPCCNI is "latest"`, "Addons.KubeProxy is v1.32.0-eksbuild.1 in a cluster",
+		`Addons.VPCCNI is "latest"`, "Addons.KubeProxy is v1.32.0-eksbuild.1: Kubernetes 1.12 needs v1.12.x",
 	} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%q is not in\n%s", want, err)
 		}
 	}
 	if err := args().Validate(); err != nil {
-		t.Errorf("good arguments: %v", err)
+		t.Errorf("a valid spec is refused: %v", err)
 	}
 }

@@ -36,8 +36,9 @@ func TestSeveralReplicasElectALeader(t *testing.T) {
 	infratest.Golden(t, "rollouts-2", stages.All())
 }
 
-// TestRightsAreBounded: nobody's Secrets but its own namespace's, no wildcard.
-func TestRightsAreBounded(t *testing.T) {
+// TestPermissionsAreBounded: the ClusterRole has no wildcard and reads no Secrets or
+// ConfigMaps.
+func TestPermissionsAreBounded(t *testing.T) {
 	stages, err := args().Stages()
 	if err != nil {
 		t.Fatal(err)
@@ -60,7 +61,7 @@ func TestRightsAreBounded(t *testing.T) {
 func TestRefusals(t *testing.T) {
 	_, err := (&delivery.RolloutsSpec{}).Stages()
 	if err == nil {
-		t.Fatal("it is taken")
+		t.Fatal("the spec is accepted")
 	}
 	for _, want := range []string{"Namespace is empty", "Replicas is 0", "WeightRules is empty"} {
 		if !strings.Contains(err.Error(), want) {
@@ -81,7 +82,7 @@ func TestNewRollouts(t *testing.T) {
 	}
 }
 
-// TestDefinitionsAreThoseOfTheImage keeps the CRDs at the version of what runs.
+// TestDefinitionsAreThoseOfTheImage: the CRDs have the version of the controller.
 func TestDefinitionsAreThoseOfTheImage(t *testing.T) {
 	files, err := filepath.Glob("crds/*.yaml")
 	if err != nil || len(files) != 5 {

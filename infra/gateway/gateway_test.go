@@ -260,7 +260,7 @@ func TestPublicPaths(t *testing.T) {
 func TestTraefikRefusals(t *testing.T) {
 	err := (&gateway.TraefikSpec{NodePort: 80}).Validate()
 	if err == nil {
-		t.Fatal("it is taken")
+		t.Fatal("the spec is accepted")
 	}
 	for _, want := range []string{"Namespace is empty", "Class is empty", "NodePort is 80", "Replicas is 0", "RouteNamespaces is empty"} {
 		if !strings.Contains(err.Error(), want) {

@@ -183,10 +183,11 @@ type KongValues struct {
 	Resources           corev1.ResourceRequirements `json:"resources"`
 	PodDisruptionBudget KongDisruptionBudget        `json:"podDisruptionBudget"`
 	PodAnnotations      map[string]string           `json:"podAnnotations,omitempty"`
-	// Lifecycle and TerminationGracePeriodSeconds: documented, not rendered.
+	// Lifecycle and TerminationGracePeriodSeconds come from the chart's documentation and have not
+	// been rendered.
 	Lifecycle                     *corev1.Lifecycle `json:"lifecycle,omitempty"`
 	TerminationGracePeriodSeconds int64             `json:"terminationGracePeriodSeconds,omitempty"`
-	// TopologySpreadConstraints: documented, not rendered.
+	// TopologySpreadConstraints come from the chart's documentation and have not been rendered.
 	TopologySpreadConstraints []corev1.TopologySpreadConstraint `json:"topologySpreadConstraints,omitempty"`
 }
 
@@ -217,7 +218,7 @@ type KongEnv struct {
 type KongProxy struct {
 	Type        string            `json:"type"`
 	Annotations map[string]string `json:"annotations,omitempty"`
-	// HTTP and TLS: documented, not rendered.
+	// HTTP and TLS come from the chart's documentation and have not been rendered.
 	HTTP *KongHTTPListen `json:"http,omitempty"`
 	TLS  *KongTLSListen  `json:"tls,omitempty"`
 }
@@ -240,7 +241,8 @@ type KongController struct {
 	Image ChartImage        `json:"image"`
 	RBAC  KongRBAC          `json:"rbac"`
 	Env   map[string]string `json:"env"`
-	// IngressClass and WatchNamespaces: documented, not rendered.
+	// IngressClass and WatchNamespaces come from the chart's documentation and have not been
+	// rendered.
 	IngressClass    string                      `json:"ingressClass"`
 	WatchNamespaces []string                    `json:"watchNamespaces"`
 	Resources       corev1.ResourceRequirements `json:"resources"`
@@ -251,7 +253,7 @@ type KongRBAC struct {
 	GatewayAPI Switch `json:"gatewayAPI"`
 }
 
-// KongDisruptionBudget keeps pods during voluntary disruptions.
+// KongDisruptionBudget limits the voluntary disruptions of the pods.
 type KongDisruptionBudget struct {
 	Enabled        bool  `json:"enabled"`
 	MaxUnavailable int32 `json:"maxUnavailable,omitempty"`
@@ -356,8 +358,8 @@ func (s *KongSpec) Pods() []kube.PodSize {
 	return []kube.PodSize{kube.SizeOf(s.ReleaseName+"-kong", v.ReplicaCount, v.Resources, v.IngressController.Resources)}
 }
 
-// Installation gives everything that the instance consists of, or every reason
-// why not. The certificate is that of NewKong.
+// Installation gives everything that the instance consists of, or an error that reports
+// everything that is wrong. The certificate is that of NewKong.
 func (s *KongSpec) Installation(certificateARN pulumi.StringInput) (*kube.Installation, error) {
 	if err := errors.Join(s.Validate(), s.validateCertificate(certificateARN)); err != nil {
 		return nil, err

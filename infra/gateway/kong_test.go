@@ -50,7 +50,7 @@ func TestPodsCountBothContainers(t *testing.T) {
 		t.Errorf("pods are %+v", pods)
 	}
 	if pods := (&gateway.KongSpec{}).Pods(); pods != nil {
-		t.Errorf("wrong arguments have the pods %+v", pods)
+		t.Errorf("an invalid spec has the pods %+v", pods)
 	}
 }
 

@@ -9,7 +9,7 @@ import (
 	"github.com/loja-veloz/platform/infra/validate"
 )
 
-// LoadBalancerServiceAccount is the identity that its pod identity role is for.
+// LoadBalancerServiceAccount is the service account that its pod identity role belongs to.
 const LoadBalancerServiceAccount = "aws-load-balancer-controller"
 
 // LoadBalancerSpec say for which cluster the AWS Load Balancer Controller works.
@@ -18,7 +18,7 @@ type LoadBalancerSpec struct {
 
 	// ClusterName is in the tags of everything that it creates.
 	ClusterName string
-	// Region is given, for pods cannot ask the instance metadata service: its hop
+	// Region is the AWS region. Pods cannot read it from the instance metadata service, whose hop
 	// limit is 1.
 	Region string
 }
@@ -53,8 +53,8 @@ func (s *LoadBalancerSpec) Validate() error {
 	return errs.Err()
 }
 
-// LoadBalancerValues are the chart's values, as far as they are used here. The
-// facts have none of this chart: all are from its documentation, not rendered.
+// LoadBalancerValues are the chart's values, as far as they are used here. They come from the
+// chart's documentation; the chart has not been rendered.
 type LoadBalancerValues struct {
 	ClusterName    string         `json:"clusterName"`
 	Region         string         `json:"region"`
@@ -75,7 +75,7 @@ type ServiceAccount struct {
 	Name   string `json:"name"`
 }
 
-// LoadBalancerBudget keeps pods during voluntary disruptions.
+// LoadBalancerBudget limits the voluntary disruptions of the pods.
 type LoadBalancerBudget struct {
 	MaxUnavailable int32 `json:"maxUnavailable"`
 }
@@ -92,7 +92,7 @@ func (s *LoadBalancerSpec) release() *kube.Release {
 	})
 }
 
-// Pods are those of the release; nil for arguments that are wrong.
+// Pods returns the pods of the release, or nil if the spec is invalid.
 func (s *LoadBalancerSpec) Pods() []kube.PodSize {
 	if s.Validate() != nil {
 		return nil
@@ -101,8 +101,8 @@ func (s *LoadBalancerSpec) Pods() []kube.PodSize {
 	return []kube.PodSize{kube.SizeOf("aws-load-balancer-controller", v.ReplicaCount, v.Resources)}
 }
 
-// Installation gives everything that the controller consists of, or every reason
-// why not. VPCID is the cluster's.
+// Installation returns everything that the controller consists of, or an error that reports
+// everything that is wrong. VPCID is the cluster's.
 func (s *LoadBalancerSpec) Installation(vpcID pulumi.StringInput) (*kube.Installation, error) {
 	var errs validate.Errors
 	errs.Join(s.Validate())

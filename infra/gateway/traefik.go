@@ -135,7 +135,7 @@ func (s *TraefikSpec) Validate() error {
 	return errs.Err()
 }
 
-// Stages gives every object of the gateway, or every reason why not.
+// Stages gives every object of the gateway, or an error that reports everything that is wrong.
 func (s *TraefikSpec) Stages() (kube.Stages, error) {
 	if err := s.Validate(); err != nil {
 		return nil, err

@@ -54,7 +54,7 @@ func TestTextNeedsPlainARNs(t *testing.T) {
 	}
 }
 
-func TestValidateNamesEveryFault(t *testing.T) {
+func TestValidateNamesEveryError(t *testing.T) {
 	err := identity.PolicyDocument{Statement: []identity.Statement{
 		{Sid: "A", Effect: "allow", Action: []string{"GetObject"}, Resource: identity.ARNs("arn:x")},
 		{Sid: "A", Effect: identity.Allow, Action: []string{"*"}, Resource: identity.ARNs("*")},
@@ -291,7 +291,7 @@ func newPodRole(spec *identity.PodRoleSpec, in identity.PodRoleInputs) error {
 	return err
 }
 
-func TestPodRoleRefusesAllFaultsAtOnce(t *testing.T) {
+func TestPodRoleRefusesAllErrorsAtOnce(t *testing.T) {
 	err := newPodRole(&identity.PodRoleSpec{
 		RoleName: strings.Repeat("r", 65), Cluster: cluster, AccountID: "12", Region: "mars", Namespace: "A", ServiceAccount: "",
 		ManagedPolicies: []string{"AdministratorAccess"},

@@ -35,7 +35,8 @@ type PodRoleSpec struct {
 	ManagedPolicies []string
 }
 
-// PodRoleInputs are what other resources produce for a pod role. Every field is needed but Policy.
+// PodRoleInputs are what other resources produce for a pod role. All fields except Policy are
+// required.
 type PodRoleInputs struct {
 	// ClusterName is the cluster's output, so that the association waits for the cluster.
 	ClusterName pulumi.StringInput

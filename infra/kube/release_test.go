@@ -108,7 +108,7 @@ func TestOverlaysLieOverValues(t *testing.T) {
 	}
 }
 
-func TestAReleaseReportsEveryFault(t *testing.T) {
+func TestAReleaseReportsEveryError(t *testing.T) {
 	for want, wrong := range map[string]kube.Release{
 		"Name is empty":             {},
 		"Namespace is empty":        {},

@@ -46,7 +46,7 @@ type Spec struct {
 	Protect bool
 }
 
-// Inputs are what other resources produce for a network. Every field is needed.
+// Inputs are what other resources produce for a network. All fields are required.
 type Inputs struct {
 	// KeyARN is the KMS key of the flow logs; its policy has to admit CloudWatch Logs.
 	KeyARN pulumi.StringInput

@@ -98,7 +98,7 @@ func TestPlanRefuses(t *testing.T) {
 	}
 }
 
-// refused gives the error of New.
+// refused returns the error of New.
 func refused(spec *network.Spec, in network.Inputs) error {
 	_, err := infratest.Run(true, func(ctx *pulumi.Context) error {
 		_, err := network.New(ctx, "net", spec, in)
@@ -107,7 +107,7 @@ func refused(spec *network.Spec, in network.Inputs) error {
 	return err
 }
 
-func TestValidateReportsAllFaultsAtOnce(t *testing.T) {
+func TestValidateReportsAllErrorsAtOnce(t *testing.T) {
 	err := refused(&network.Spec{
 		Name: "X", Region: "mars", AccountID: "12", CIDR: "10.0.0.0/24", Zones: []string{"us-east-1a", "us-east-1a"},
 		InterfaceEndpoints: []string{"ecr", "sts", "sts"}, FlowLogDays: 31,
@@ -124,7 +124,7 @@ func TestValidateReportsAllFaultsAtOnce(t *testing.T) {
 		}
 	}
 	if err := args().Validate(); err != nil {
-		t.Errorf("good arguments: %v", err)
+		t.Errorf("a valid spec is refused: %v", err)
 	}
 }
 

@@ -139,11 +139,11 @@ type DatadogEndpoint struct {
 type DatadogClusterAgent struct {
 	Replicas int32         `json:"replicas"`
 	PDB      DatadogBudget `json:"pdb"`
-	// Resources: from the chart's documentation, not rendered.
+	// Resources come from the chart's documentation and have not been rendered.
 	Resources corev1.ResourceRequirements `json:"resources"`
 }
 
-// DatadogBudget keeps pods during voluntary disruptions.
+// DatadogBudget limits the voluntary disruptions of the pods.
 type DatadogBudget struct {
 	Create       bool  `json:"create"`
 	MinAvailable int32 `json:"minAvailable,omitempty"`
@@ -152,7 +152,7 @@ type DatadogBudget struct {
 // DatadogNodeAgents run on every node.
 type DatadogNodeAgents struct {
 	Tolerations []corev1.Toleration `json:"tolerations"`
-	// Containers: from the chart's documentation, not rendered.
+	// Containers come from the chart's documentation and have not been rendered.
 	Containers DatadogContainers `json:"containers"`
 }
 
@@ -181,7 +181,7 @@ type DatadogOperator struct {
 	DatadogSLO           Switch      `json:"datadogSLO"`
 	DatadogMonitor       Switch      `json:"datadogMonitor"`
 	DatadogCRDs          DatadogCRDs `json:"datadogCRDs"`
-	// ReplicaCount and Resources: from the chart's documentation, not rendered.
+	// ReplicaCount and Resources come from the chart's documentation and have not been rendered.
 	ReplicaCount int32                       `json:"replicaCount"`
 	Resources    corev1.ResourceRequirements `json:"resources"`
 }
@@ -192,7 +192,7 @@ type DatadogCRDs struct {
 	KeepCRDs bool `json:"keepCrds"`
 }
 
-// Release gives the Helm release, or every reason why not.
+// Release returns the Helm release, or an error that reports everything that is wrong.
 func (s *DatadogSpec) Release() (*kube.Release, error) {
 	if err := s.Validate(); err != nil {
 		return nil, err
@@ -232,7 +232,7 @@ func (s *DatadogSpec) Release() (*kube.Release, error) {
 	}), nil
 }
 
-// Pods are those of the release; nil for arguments that are wrong.
+// Pods returns the pods of the release, or nil if the spec is invalid.
 func (s *DatadogSpec) Pods() []kube.PodSize {
 	release, err := s.Release()
 	if err != nil {
@@ -248,10 +248,10 @@ func (s *DatadogSpec) Pods() []kube.PodSize {
 	}
 }
 
-// Installation gives everything that Datadog consists of, or every reason why
-// not. The agent reads the nodes' /proc, cgroups and logs through hostPath volumes
-// and takes traces on a port of the node, which every standard but "privileged"
-// forbids; hence its namespace is the one that is not restricted.
+// Installation returns everything that Datadog consists of, or an error that reports everything
+// that is wrong. The agent reads the nodes' /proc, cgroups and logs through hostPath volumes
+// and takes traces on a port of the node, which every standard but "privileged" forbids; hence
+// its namespace is the one that is not restricted.
 func (s *DatadogSpec) Installation() (*kube.Installation, error) {
 	release, err := s.Release()
 	if err != nil {

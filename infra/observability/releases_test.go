@@ -44,7 +44,7 @@ func TestPods(t *testing.T) {
 		t.Errorf("pods are %+v", pods)
 	}
 	if pods := append((&observability.DatadogSpec{}).Pods(), (&observability.MetricsServerReleaseSpec{}).Pods()...); pods != nil {
-		t.Errorf("wrong arguments have the pods %+v", pods)
+		t.Errorf("an invalid spec has the pods %+v", pods)
 	}
 }
 

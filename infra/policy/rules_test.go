@@ -336,7 +336,7 @@ func TestExemptionsTakeAResourceOrANamespaceOut(t *testing.T) {
 	}
 }
 
-func TestOptionsRefuseAllFaultsAtOnce(t *testing.T) {
+func TestOptionsRefuseAllErrorsAtOnce(t *testing.T) {
 	err := (&Options{
 		Protected: true, AllowReplace: []string{"*", ""}, DefaultTags: map[string]string{"Project": "p"},
 		Exempt: []Exemption{

@@ -97,7 +97,7 @@ func TestWithoutCacheThereIsNoRole(t *testing.T) {
 	}
 }
 
-func TestValidateReportsAllFaultsAtOnce(t *testing.T) {
+func TestValidateReportsAllErrorsAtOnce(t *testing.T) {
 	spec := &registry.Spec{
 		Name: "X", Region: "mars", AccountID: "1", Repositories: []string{"Bad", "a/b", "a/b", "ghcr/x", "a-b"}, KeepImages: 3,
 		PullThrough: []registry.Upstream{
@@ -124,6 +124,6 @@ func TestValidateReportsAllFaultsAtOnce(t *testing.T) {
 		}
 	}
 	if err := args().Validate(); err != nil {
-		t.Errorf("good arguments: %v", err)
+		t.Errorf("a valid spec is refused: %v", err)
 	}
 }

@@ -14,7 +14,7 @@ import (
 	"github.com/loja-veloz/platform/infra/validate"
 )
 
-// ServiceAccount is the identity that the operator's pod identity role is for.
+// ServiceAccount is the service account that the operator's pod identity role belongs to.
 const ServiceAccount = "external-secrets"
 
 // OperatorSpec say where the secrets are and who may have them.
@@ -60,10 +60,9 @@ func (s *OperatorSpec) Validate() error {
 	return errs.Err()
 }
 
-// Values are the chart's values, as far as they are used here. The facts have none
-// of this chart: all are from its documentation, not rendered. Its own security
-// contexts, which operator, webhook and certificate controller have each, satisfy
-// the restricted namespace.
+// Values are the chart's values, as far as they are used here. They come from the chart's
+// documentation; the chart has not been rendered. Its own security contexts, which operator,
+// webhook and certificate controller have each, satisfy the restricted namespace.
 type Values struct {
 	ReplicaCount        int32                       `json:"replicaCount"`
 	LeaderElect         bool                        `json:"leaderElect"`
@@ -87,7 +86,7 @@ type Account struct {
 	Name   string `json:"name"`
 }
 
-// DisruptionBudget keeps pods during voluntary disruptions.
+// DisruptionBudget limits the voluntary disruptions of the pods.
 type DisruptionBudget struct {
 	Enabled      bool  `json:"enabled"`
 	MinAvailable int32 `json:"minAvailable,omitempty"`
@@ -100,7 +99,7 @@ type Part struct {
 	PodDisruptionBudget *DisruptionBudget           `json:"podDisruptionBudget,omitempty"`
 }
 
-// Release gives the Helm release, or every reason why not.
+// Release returns the Helm release, or an error that reports everything that is wrong.
 func (s *OperatorSpec) Release() (*kube.Release, error) {
 	if err := s.Validate(); err != nil {
 		return nil, err
@@ -121,7 +120,7 @@ func (s *OperatorSpec) Release() (*kube.Release, error) {
 	}), nil
 }
 
-// Pods are those of the release; nil for arguments that are wrong.
+// Pods returns the pods of the release, or nil if the spec is invalid.
 func (s *OperatorSpec) Pods() []kube.PodSize {
 	release, err := s.Release()
 	if err != nil {
@@ -135,8 +134,8 @@ func (s *OperatorSpec) Pods() []kube.PodSize {
 	}
 }
 
-// Installation gives everything that the operator consists of, or every reason
-// why not.
+// Installation returns everything that the operator consists of, or an error that reports
+// everything that is wrong.
 func (s *OperatorSpec) Installation() (*kube.Installation, error) {
 	release, err := s.Release()
 	if err != nil {

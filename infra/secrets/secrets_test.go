@@ -52,7 +52,7 @@ func TestPods(t *testing.T) {
 		t.Errorf("pods are %+v", pods)
 	}
 	if pods := (&secrets.OperatorSpec{}).Pods(); pods != nil {
-		t.Errorf("wrong arguments have the pods %+v", pods)
+		t.Errorf("an invalid spec has the pods %+v", pods)
 	}
 }
 

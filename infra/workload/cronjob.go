@@ -90,7 +90,7 @@ func NewCronJob(ctx *pulumi.Context, name string, spec *CronJobSpec, opts ...pul
 	return c, nil
 }
 
-// Stages gives the program's objects, or every reason why not.
+// Stages gives the program's objects, or an error that reports everything that is wrong.
 func (s *CronJobSpec) Stages() (kube.Stages, error) {
 	if err := s.Validate(); err != nil {
 		return nil, err

@@ -56,10 +56,9 @@ func (s *Spec) rolloutStage() int {
 	return 1
 }
 
-// Stages gives everything that a service is made of, or every reason why not:
-// what the Rollout refers to (the controller calls one invalid whose Services or
-// weights are missing), the change of its schema, the Rollout, and what refers to
-// it.
+// Stages gives everything that a service is made of, or an error that reports everything that
+// is wrong: what the Rollout refers to (the controller calls one invalid whose Services or
+// weights are missing), the change of its schema, the Rollout, and what refers to it.
 func (s *Spec) Stages() (kube.Stages, error) {
 	if err := s.Validate(); err != nil {
 		return nil, err

@@ -181,7 +181,7 @@ func TestRefusals(t *testing.T) {
 			test.change(args)
 			_, err := args.Stages()
 			if err == nil {
-				t.Fatal("it is taken")
+				t.Fatal("the spec is accepted")
 			}
 			if !strings.Contains(err.Error(), "service ") || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("the error is\n%v\nwant one with %q", err, test.want)
@@ -195,12 +195,12 @@ type unroutable struct{ gateway.Gateway }
 
 func (unroutable) TrafficRouting(string) *rolloutsv1alpha1.RolloutTrafficRouting { return nil }
 
-func TestAllFaultsAreReportedAtOnce(t *testing.T) {
+func TestAllErrorsAreReportedAtOnce(t *testing.T) {
 	args := valid()
 	args.Image, args.LogFormat, args.Canary.Weights, args.Size.MilliCPU = "web:latest", "", []int32{90, 10}, 0
 	err := args.Validate()
 	if err == nil {
-		t.Fatal("it is taken")
+		t.Fatal("the spec is accepted")
 	}
 	if lines := strings.Split(err.Error(), "\n"); len(lines) != 4 {
 		t.Errorf("%d faults are reported, want 4:\n%v", len(lines), err)

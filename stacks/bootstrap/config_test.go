@@ -202,7 +202,7 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
-func TestEveryFaultIsReportedBeforeAnythingIsRegistered(t *testing.T) {
+func TestEveryErrorIsReportedBeforeAnythingIsRegistered(t *testing.T) {
 	recorder, err := infratest.Run(true, program(map[string]string{
 		"aws:region":                     "mars",
 		"loja-veloz-bootstrap:accountId": "x",

@@ -161,8 +161,8 @@ func TestThePlanIsTheSameOnEveryRun(t *testing.T) {
 	}
 }
 
-// TestFaultsOfTheCloudAreReportedAtOnce: nothing is registered before all are known.
-func TestFaultsOfTheCloudAreReportedAtOnce(t *testing.T) {
+// TestErrorsOfTheCloudAreReportedAtOnce: nothing is registered before all are known.
+func TestErrorsOfTheCloudAreReportedAtOnce(t *testing.T) {
 	values := stackFile(t, "prod")
 	maps.Copy(values, map[string]string{
 		"loja-veloz:cloud": `{"provider":"aws","accountID":"12","region":"us-east-1","bootstrap":"organization/loja-veloz-bootstrap/account",

@@ -137,7 +137,7 @@ func TestKubeContextReachesTheProvider(t *testing.T) {
 	}
 }
 
-func TestDeployRefusesAllFaultsAtOnceAndRegistersNothing(t *testing.T) {
+func TestDeployRefusesAllErrorsAtOnceAndRegistersNothing(t *testing.T) {
 	recorder, _, err := registered(t, true, map[string]string{
 		"loja-veloz:imagess":        "{}",
 		"loja-veloz:waitForRollout": "perhaps",

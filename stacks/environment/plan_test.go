@@ -108,7 +108,7 @@ func TestObjectsOfTheLocalEnvironment(t *testing.T) {
 	infratest.Golden(t, "local", objectsOf(t, nil).All())
 }
 
-func TestPlanReportsTheFaultsOfEveryComponent(t *testing.T) {
+func TestPlanReportsTheErrorsOfEveryComponent(t *testing.T) {
 	_, _, _, err := program.Load("local", valid(map[string]string{
 		"loja-veloz:gateway":   `{"nodePort": 80, "replicas": 0}`,
 		"loja-veloz:database":  `{"localPath": "data", "localGiB": 0}`,

@@ -33,7 +33,7 @@ func inputs() instance.Inputs {
 	}
 }
 
-// withSecret answers as RDS does that keeps its master's password.
+// withSecret answers as RDS does when it manages the master password.
 type withSecret struct {
 	*infratest.Recorder
 	mu        sync.Mutex
@@ -158,7 +158,7 @@ func TestTheLastSnapshotCanBeNamed(t *testing.T) {
 	}
 }
 
-// refused gives the error of New.
+// refused returns the error of New.
 func refused(spec *instance.Spec, in instance.Inputs) error {
 	_, err := infratest.Run(true, func(ctx *pulumi.Context) error {
 		_, err := instance.New(ctx, "db", spec, in)
@@ -167,7 +167,7 @@ func refused(spec *instance.Spec, in instance.Inputs) error {
 	return err
 }
 
-func TestValidateReportsAllFaultsAtOnce(t *testing.T) {
+func TestValidateReportsAllErrorsAtOnce(t *testing.T) {
 	err := refused(&instance.Spec{
 		Name: "Loja--", EngineVersion: "9.6", InstanceClass: "t3.medium", AllocatedGiB: 5, MaxAllocatedGiB: 5, BackupDays: 36,
 		InsightsDays: 8, MonitoringSeconds: 2, LogDays: 2, FinalSnapshot: "final--",
@@ -185,10 +185,10 @@ func TestValidateReportsAllFaultsAtOnce(t *testing.T) {
 	}
 	short := args()
 	short.BackupDays = 3
-	if err := short.Validate(); err == nil || !strings.Contains(err.Error(), "a protected instance has backups") {
+	if err := short.Validate(); err == nil || !strings.Contains(err.Error(), "a protected instance needs backups") {
 		t.Errorf("a protected instance with three days: %v", err)
 	}
 	if err := args().Validate(); err != nil {
-		t.Errorf("good arguments: %v", err)
+		t.Errorf("a valid spec is refused: %v", err)
 	}
 }

@@ -242,7 +242,8 @@ func (s *ServerSpec) statefulSet() *appsv1.StatefulSet {
 			EmptyDir: &corev1.EmptyDirVolumeSource{SizeLimit: resource.NewQuantity(mib<<20, resource.BinarySI)},
 		}}
 	}
-	// id is the name of the data directory below the volume.
+	// id is the name of the data directory. It is optional: a Secret without it has one directory
+	// for all data.
 	id := kube.SecretVariable("DATA_ID", AdminSecret, AdminID)
 	id.ValueFrom.SecretKeyRef.Optional = new(true)
 	container := corev1.Container{

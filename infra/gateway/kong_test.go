@@ -54,7 +54,7 @@ func TestPodsCountBothContainers(t *testing.T) {
 	}
 }
 
-// TestAnInternalKongIsNeverPublic: nothing of it asks for a load balancer.
+// TestAnInternalKongIsNeverPublic: none of its objects requests a load balancer.
 func TestAnInternalKongIsNeverPublic(t *testing.T) {
 	parts, err := internal().Installation(nil)
 	if err != nil {
@@ -70,7 +70,7 @@ func TestAnInternalKongIsNeverPublic(t *testing.T) {
 	}
 	for _, word := range []string{"LoadBalancer", "NodePort", "internet-facing", "aws-load-balancer", "port_maps"} {
 		if strings.Contains(string(raw), word) {
-			t.Errorf("its values say %s", word)
+			t.Errorf("its values contain %s", word)
 		}
 	}
 }
@@ -94,8 +94,8 @@ func TestKongRoutes(t *testing.T) {
 	infratest.Golden(t, "kong-routes", routes)
 }
 
-// TestWeightsBelongToRollouts: every rule list is left alone once it exists, and
-// other paths make another route.
+// TestWeightsBelongToRollouts: changes of every list of rules are ignored, and other paths
+// create another route.
 func TestWeightsBelongToRollouts(t *testing.T) {
 	names := map[string]bool{}
 	for _, value := range []string{"/a", "/b"} {
@@ -113,7 +113,7 @@ func TestWeightsBelongToRollouts(t *testing.T) {
 	}
 }
 
-func TestAServiceThatShowsNothingHasNoPublicRoute(t *testing.T) {
+func TestAServiceWithoutPublicPathsHasNoPublicRoute(t *testing.T) {
 	routes, err := gateway.NewKongRouter(public()).Routes(backend())
 	if err != nil || len(routes) != 0 {
 		t.Errorf("routes are %v (%v)", routes, err)
@@ -124,9 +124,9 @@ func TestAServiceThatShowsNothingHasNoPublicRoute(t *testing.T) {
 	}
 }
 
-// TestPrivatePathsLeadNowhere: on the internal instance too, and with no backend
-// that could answer if the plugin were missing.
-func TestPrivatePathsLeadNowhere(t *testing.T) {
+// TestPrivatePathsHaveNoBackend: the internal instance does not route them either, even if the
+// plugin is missing.
+func TestPrivatePathsHaveNoBackend(t *testing.T) {
 	routes, err := gateway.NewKongRouter(internal()).Routes(backend())
 	if err != nil {
 		t.Fatal(err)
@@ -149,7 +149,7 @@ func TestPrivatePathsLeadNowhere(t *testing.T) {
 		t.Errorf("closed are %v", closed)
 	}
 	if _, err := gateway.NewKongRouter(public()).Routes(backend(gateway.Path{Match: gateway.Prefix, Value: "/metrics"})); err == nil {
-		t.Error("a public /metrics is taken")
+		t.Error("a public /metrics is accepted")
 	}
 }
 
@@ -195,7 +195,7 @@ func TestKongRefusals(t *testing.T) {
 		"Class is":                 {},
 		"Replicas is 0":            {},
 		"RouteNamespaces is empty": {},
-		"that is not public":       {Host: "shop.example.com"},
+		"the instance is not public": {Host: "shop.example.com"},
 		`Host is "Shop"`:           {Public: true, Host: "Shop"},
 		`own namespace "kong"`:     {Chart: kube.Chart{Namespace: "kong"}, RouteNamespaces: []string{"kong"}},
 		"ChartRepository is":       {Chart: kube.Chart{ChartRepository: "http://x"}},

@@ -12,26 +12,24 @@ import (
 // LoadBalancerServiceAccount is the service account that its pod identity role belongs to.
 const LoadBalancerServiceAccount = "aws-load-balancer-controller"
 
-// LoadBalancerSpec say for which cluster the AWS Load Balancer Controller works.
+// LoadBalancerSpec describes an AWS Load Balancer Controller.
 type LoadBalancerSpec struct {
 	kube.Chart
 
-	// ClusterName is in the tags of everything that it creates.
+	// ClusterName is the cluster's name; the controller tags everything that it creates with it.
 	ClusterName string
 	// Region is the AWS region. Pods cannot read it from the instance metadata service, whose hop
 	// limit is 1.
 	Region string
 }
 
-// LoadBalancer is the installed controller, which makes the load balancers that
-// Services ask for.
+// LoadBalancer is the installed controller, which creates load balancers for Services.
 type LoadBalancer struct {
 	pulumi.ResourceState
 }
 
-// NewLoadBalancer installs the controller. Its role is associated with
-// LoadBalancerServiceAccount in Namespace, before or after. VPCID is the cluster's.
-// Errors name the argument that is wrong.
+// NewLoadBalancer installs the controller. Associate its role with LoadBalancerServiceAccount
+// in Namespace first. VPCID is the cluster's VPC. Errors name the argument that is wrong.
 func NewLoadBalancer(ctx *pulumi.Context, name string, spec *LoadBalancerSpec, vpcID pulumi.StringInput,
 	opts ...pulumi.ResourceOption) (*LoadBalancer, error) {
 	l := &LoadBalancer{}
@@ -60,8 +58,8 @@ type LoadBalancerValues struct {
 	Region         string         `json:"region"`
 	ReplicaCount   int32          `json:"replicaCount"`
 	ServiceAccount ServiceAccount `json:"serviceAccount"`
-	// EnableServiceMutatorWebhook: off, or no Service in the cluster could be created
-	// while the controller is away. Ours ask for it by annotation.
+	// EnableServiceMutatorWebhook is off: with it no Service could be created while the controller
+	// is down. Our Services select the controller by annotation.
 	EnableServiceMutatorWebhook bool                        `json:"enableServiceMutatorWebhook"`
 	Resources                   corev1.ResourceRequirements `json:"resources"`
 	PodDisruptionBudget         LoadBalancerBudget          `json:"podDisruptionBudget"`
@@ -69,7 +67,7 @@ type LoadBalancerValues struct {
 	SecurityContext             *corev1.SecurityContext     `json:"securityContext"`
 }
 
-// ServiceAccount names a chart's identity.
+// ServiceAccount is a chart's service account.
 type ServiceAccount struct {
 	Create bool   `json:"create"`
 	Name   string `json:"name"`
@@ -80,7 +78,7 @@ type LoadBalancerBudget struct {
 	MaxUnavailable int32 `json:"maxUnavailable"`
 }
 
-// release is the Helm release of a valid specification, but for the VPC.
+// release returns the Helm release of a valid spec, without the VPC.
 func (s *LoadBalancerSpec) release() *kube.Release {
 	return s.NewRelease("aws-load-balancer-controller", charts.LoadBalancerController, 600, LoadBalancerValues{
 		ClusterName: s.ClusterName, Region: s.Region, ReplicaCount: s.Replicas,
@@ -102,7 +100,7 @@ func (s *LoadBalancerSpec) Pods() []kube.PodSize {
 }
 
 // Installation returns everything that the controller consists of, or an error that reports
-// everything that is wrong. VPCID is the cluster's.
+// everything that is wrong. VPCID is the cluster's VPC.
 func (s *LoadBalancerSpec) Installation(vpcID pulumi.StringInput) (*kube.Installation, error) {
 	var errs validate.Errors
 	errs.Join(s.Validate())

@@ -50,7 +50,7 @@ func TestTextNeedsPlainARNs(t *testing.T) {
 		Effect: identity.Allow, Action: []string{"s3:GetObject"}, Resource: []pulumi.StringInput{pulumi.String("x").ToStringOutput()},
 	}}}
 	if _, err := document.Text(); err == nil {
-		t.Error("an output was taken for plain text")
+		t.Error("an output was accepted as plain text")
 	}
 }
 
@@ -87,7 +87,7 @@ func bounds() identity.Boundary {
 	}
 }
 
-func readyMade() map[string]identity.PolicyDocument {
+func predefined() map[string]identity.PolicyDocument {
 	arns := identity.ARNs("arn:aws:x:us-east-1:" + account + ":y/z")
 	return map[string]identity.PolicyDocument{
 		"LoadBalancerController": identity.LoadBalancerController(account, region, cluster),
@@ -104,8 +104,8 @@ func readyMade() map[string]identity.PolicyDocument {
 
 // IAM counts a role's inline policies without white space, 10,240 characters, and
 // a managed policy's, 6,144.
-func TestReadyMadePolicies(t *testing.T) {
-	for name, document := range readyMade() {
+func TestPredefinedPolicies(t *testing.T) {
+	for name, document := range predefined() {
 		if err := document.Validate(); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -114,13 +114,13 @@ func TestReadyMadePolicies(t *testing.T) {
 			limit = 6144
 		}
 		if size := len(text(t, document)); size > limit {
-			t.Errorf("%s has %d characters: IAM takes %d", name, size, limit)
+			t.Errorf("%s has %d characters: IAM accepts %d", name, size, limit)
 		}
 	}
 }
 
 // A boundary that lacks an action of a policy silently takes it away.
-func TestBoundaryHoldsEveryReadyMadePolicy(t *testing.T) {
+func TestBoundaryAdmitsEveryPredefinedPolicy(t *testing.T) {
 	var ceiling []string
 	for _, s := range identity.PermissionsBoundary(bounds()).Statement {
 		if s.Effect == identity.Allow {
@@ -133,9 +133,9 @@ func TestBoundaryHoldsEveryReadyMadePolicy(t *testing.T) {
 			return action == pattern || wildcard && strings.HasPrefix(action, prefix)
 		})
 	}
-	for name, document := range readyMade() {
+	for name, document := range predefined() {
 		if name == "KeyPolicy" || name == "ImagePush" || strings.HasSuffix(name, "Trust") {
-			continue // not policies of roles that the environments' stacks make
+			continue // not a policy of a role that the environments' stacks create
 		}
 		for _, s := range document.Statement {
 			for _, action := range s.Action {
@@ -153,7 +153,8 @@ func TestBoundaryHoldsEveryReadyMadePolicy(t *testing.T) {
 	}
 }
 
-// dev's update makes dev's roles: what the boundary admits, it can give itself.
+// The update of dev creates the roles of dev, so it can grant itself whatever the boundary
+// admits.
 func TestABoundaryEndsAtItsEnvironment(t *testing.T) {
 	document := identity.PermissionsBoundary(bounds())
 	secrets := "arn:aws:secretsmanager:us-east-1:" + account + ":secret:"
@@ -181,7 +182,7 @@ func TestABoundaryEndsAtItsEnvironment(t *testing.T) {
 		}
 	}
 	if !denied {
-		t.Error("what carries another environment's tag is not denied")
+		t.Error("resources with another environment's tag are not denied")
 	}
 }
 
@@ -278,11 +279,11 @@ func TestNewPodRole(t *testing.T) {
 		}
 	}
 	if account := recorder.Named(t, "autoscaler-association").Inputs["serviceAccount"]; account != "cluster-autoscaler" {
-		t.Errorf("the role goes to %v", account)
+		t.Errorf("the role is associated with %v", account)
 	}
 }
 
-// newPodRole gives the error of NewPodRole.
+// newPodRole returns the error of NewPodRole.
 func newPodRole(spec *identity.PodRoleSpec, in identity.PodRoleInputs) error {
 	_, err := infratest.Run(true, func(ctx *pulumi.Context) error {
 		_, err := identity.NewPodRole(ctx, "role", spec, in)

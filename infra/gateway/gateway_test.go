@@ -228,23 +228,23 @@ func TestPublicPaths(t *testing.T) {
 	}
 	for want, refused := range map[string]gateway.Path{
 		"would make /metrics public": prefix("/"),
-		"would make /ready public": exact("/ready"),
-		`(Prefix "/metrics")`:   prefix("/metrics"),
-		`(Exact "/metrics/go")`: exact("/metrics/go"),
-		"does not begin with /": exact("echo"),
-		"ends with /":           prefix("/echo/"),
-		"is not a clean path":   exact("/echo/../metrics"),
-		"not a clean path":      exact("//metrics"),
-		"not plain":             exact("/%6detrics"),
-		"use Exact or Prefix":   {Match: "Regexp", Value: "/.*"},
+		"would make /ready public":   exact("/ready"),
+		`(Prefix "/metrics")`:        prefix("/metrics"),
+		`(Exact "/metrics/go")`:      exact("/metrics/go"),
+		"does not begin with /":      exact("echo"),
+		"ends with /":                prefix("/echo/"),
+		"is not a clean path":        exact("/echo/../metrics"),
+		"not a clean path":           exact("//metrics"),
+		"not plain":                  exact("/%6detrics"),
+		"use Exact or Prefix":        {Match: "Regexp", Value: "/.*"},
 
-		`(Prefix "/admin/stock") would make /admin public`:                           prefix("/admin/stock"),
+		`(Prefix "/admin/stock") would make /admin public`:                prefix("/admin/stock"),
 		`(Prefix "/api") would make /metrics public after stripping /api`: stripped(gateway.Prefix, "/api", "/api"),
 		`would make /ready public after stripping /api`:                   stripped(gateway.Exact, "/api/ready", "/api"),
 		`would make /admin public after stripping /api`:                   stripped(gateway.Prefix, "/api/admin", "/api"),
-		`Strip "/ap" is not a prefix of "/api/x"`:                              stripped(gateway.Prefix, "/api/x", "/ap"),
-		`Strip "/" is not a prefix of "/x"`:                                    stripped(gateway.Prefix, "/x", "/"),
-		`Strip "/a/" ends with /`:                                             stripped(gateway.Prefix, "/a/b", "/a/"),
+		`Strip "/ap" is not a prefix of "/api/x"`:                         stripped(gateway.Prefix, "/api/x", "/ap"),
+		`Strip "/" is not a prefix of "/x"`:                               stripped(gateway.Prefix, "/x", "/"),
+		`Strip "/a/" ends with /`:                                         stripped(gateway.Prefix, "/a/b", "/a/"),
 	} {
 		err := gateway.Validate("Public", []gateway.Path{refused})
 		if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "Public[0]") {

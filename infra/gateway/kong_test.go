@@ -190,15 +190,15 @@ func TestKongTrafficRouting(t *testing.T) {
 
 func TestKongRefusals(t *testing.T) {
 	for want, wrong := range map[string]gateway.KongSpec{
-		"Namespace is":             {},
-		"ReleaseName is":           {},
-		"Class is":                 {},
-		"Replicas is 0":            {},
-		"RouteNamespaces is empty": {},
+		"Namespace is":               {},
+		"ReleaseName is":             {},
+		"Class is":                   {},
+		"Replicas is 0":              {},
+		"RouteNamespaces is empty":   {},
 		"the instance is not public": {Host: "shop.example.com"},
-		`Host is "Shop"`:           {Public: true, Host: "Shop"},
-		`own namespace "kong"`:     {Chart: kube.Chart{Namespace: "kong"}, RouteNamespaces: []string{"kong"}},
-		"ChartRepository is":       {Chart: kube.Chart{ChartRepository: "http://x"}},
+		`Host is "Shop"`:             {Public: true, Host: "Shop"},
+		`own namespace "kong"`:       {Chart: kube.Chart{Namespace: "kong"}, RouteNamespaces: []string{"kong"}},
+		"ChartRepository is":         {Chart: kube.Chart{ChartRepository: "http://x"}},
 	} {
 		if err := wrong.Validate(); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("want %q in %v", want, err)

@@ -66,9 +66,9 @@ func TestValidateNamesEveryError(t *testing.T) {
 		t.Fatal("accepted")
 	}
 	for _, want := range []string{
-		`Statement[0] (A): Effect is "allow"`, `Statement[0] (A): Action holds "GetObject"`,
-		"Statement[1] (A): Sid is used twice", "Statement[1] (A): Action allows everything", `Statement[1] (A): Resource is "*" without a Condition`,
-		"Statement[2] (B b): Sid may hold letters", "Statement[2] (B b): ec2:* on every resource is the whole service",
+		`Statement[0] (A): Effect is "allow"`, `Statement[0] (A): Action contains "GetObject"`,
+		"Statement[1] (A): Sid repeats", `Statement[1] (A): Action is "*"`, `Statement[1] (A): Resource is "*" without a Condition`,
+		`Statement[2] (B b): Sid is "B b": use letters`, "Statement[2] (B b): Action contains ec2:* on every resource",
 		"Statement[3] (C): Action is empty", "Statement[3] (C): Resource is empty",
 	} {
 		if !strings.Contains(err.Error(), want) {

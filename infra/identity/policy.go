@@ -175,47 +175,45 @@ func (d PolicyDocument) Text() (string, error) {
 // every resource needs a condition, and may not cover a whole service.
 func (d PolicyDocument) Validate() error {
 	var errs validate.Errors
-	fault := func(i int, format string, args ...any) {
-		errs.Join(fmt.Errorf("Statement[%d] (%s): %s", i, d.Statement[i].Sid, fmt.Sprintf(format, args...)))
-	}
 	if len(d.Statement) == 0 {
 		errs.Add("Statement", "is empty: the policy grants nothing")
 	}
 	sids := map[string]bool{}
 	for i, s := range d.Statement {
+		of := fmt.Sprintf("Statement[%d] (%s): ", i, s.Sid)
 		if s.Effect != Allow && s.Effect != Deny {
-			fault(i, "Effect is %q: use Allow or Deny", s.Effect)
+			errs.Add(of+"Effect", "is %q: use Allow or Deny", s.Effect)
 		}
 		if s.Sid != "" && sids[s.Sid] {
-			fault(i, "Sid is used twice")
+			errs.Add(of+"Sid", "repeats that of an earlier statement")
 		}
 		sids[s.Sid] = true
 		if strings.ContainsFunc(s.Sid, func(r rune) bool {
 			return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9')
 		}) {
-			fault(i, "Sid may hold letters and digits only")
+			errs.Add(of+"Sid", "is %q: use letters and digits", s.Sid)
 		}
 		if len(s.Action) == 0 {
-			fault(i, "Action is empty")
+			errs.Add(of+"Action", "is empty")
 		}
 		if len(s.Resource) == 0 && s.Principal == nil {
-			fault(i, "Resource is empty")
+			errs.Add(of+"Resource", "is empty")
 		}
 		everything := slices.ContainsFunc(s.Resource, func(r pulumi.StringInput) bool { return r == pulumi.String("*") })
 		for _, action := range s.Action {
 			service, verb, found := strings.Cut(action, ":")
 			switch {
 			case action == "*" && s.Effect == Allow:
-				fault(i, "Action allows everything")
+				errs.Add(of+"Action", "is \"*\": name the actions")
 			case action != "*" && (!found || service == "" || verb == ""):
-				fault(i, "Action holds %q, which is not of the form service:Action", action)
+				errs.Add(of+"Action", "contains %q: use the form service:Action", action)
 			case everything && verb == "*" && s.Effect == Allow && s.Principal == nil:
 				// In a resource policy, which has a Principal, "*" is that one resource.
-				fault(i, "%s on every resource is the whole service", action)
+				errs.Add(of+"Action", "contains %s on every resource: name the actions or the resources", action)
 			}
 		}
 		if everything && s.Effect == Allow && s.Principal == nil && len(s.Condition) == 0 {
-			fault(i, "Resource is \"*\" without a Condition")
+			errs.Add(of+"Resource", "is \"*\" without a Condition")
 		}
 	}
 	return errs.Err()

@@ -21,7 +21,7 @@ const (
 
 // A Cluster reads what a Watch judges.
 type Cluster interface {
-	// Rollout returns nil without an error when there is none of that name.
+	// Rollout returns nil without an error if there is no Rollout with that name.
 	Rollout(ctx context.Context, namespace, name string) (*Rollout, error)
 	// Pods lists by label selector.
 	Pods(ctx context.Context, namespace, selector string) ([]Pod, error)

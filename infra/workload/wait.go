@@ -15,7 +15,7 @@ import (
 
 // Cluster reads what the wait needs; *kube.Client is one.
 type Cluster interface {
-	// Rollout returns nil without an error when there is none of that name.
+	// Rollout returns nil without an error if there is no Rollout with that name.
 	Rollout(ctx context.Context, namespace, name string) (*rolloutsv1alpha1.Rollout, error)
 	// Pods lists by label selector.
 	Pods(ctx context.Context, namespace, selector string) ([]corev1.Pod, error)

@@ -30,7 +30,7 @@ type RolloutsReleaseSpec struct {
 
 // DatadogMetrics is an account of Datadog.
 type DatadogMetrics struct {
-	// Site is Datadog's, for example datadoghq.com.
+	// Site is Datadog's site, for example datadoghq.com.
 	Site string
 	// SecretName is the secret in AWS Secrets Manager with the keys api-key and
 	// app-key, and Store the ClusterSecretStore that reads it.

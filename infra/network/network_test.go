@@ -48,7 +48,7 @@ func TestPlan(t *testing.T) {
 	}
 }
 
-// Whatever range is accepted, its subnets lie in it and apart.
+// The subnets of every accepted range are in it and do not overlap.
 func TestPlannedSubnetsAreDisjoint(t *testing.T) {
 	for _, cidr := range []string{"10.0.0.0/16", "10.0.128.0/17", "172.16.0.0/16", "172.31.128.0/17", "192.168.0.0/17", "192.168.0.0/16",
 		"100.127.0.0/16", "10.255.0.0/16"} {
@@ -165,10 +165,10 @@ func TestNetwork(t *testing.T) {
 			t.Errorf("%s is tagged %v", subnet.Name, tags)
 		}
 		if subnet.Inputs["mapPublicIpOnLaunch"] != false {
-			t.Errorf("%s gives public addresses", subnet.Name)
+			t.Errorf("%s assigns public addresses", subnet.Name)
 		}
 	}
-	// Only the public table leads to the internet, and the database's nowhere.
+	// Only the public table routes to the internet, and the database's has no route.
 	for _, route := range ofType(recorder, "aws:ec2/route:Route") {
 		public := route.Name == "net-public-default"
 		if (route.Inputs["gatewayId"] != nil) != public || (route.Inputs["natGatewayId"] == "net-nat-a-id") == public ||
@@ -215,7 +215,7 @@ func TestNATPerZone(t *testing.T) {
 			t.Errorf("the NAT gateway of zone %s is in %v", letter, nat)
 		}
 		if route := recorder.Named(t, "net-private-"+letter+"-default").Inputs["natGatewayId"]; route != "net-nat-"+letter+"-id" {
-			t.Errorf("zone %s goes out by %v", letter, route)
+			t.Errorf("zone %s routes to %v", letter, route)
 		}
 	}
 }

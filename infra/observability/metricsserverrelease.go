@@ -9,8 +9,8 @@ import (
 	"github.com/loja-veloz/platform/infra/validate"
 )
 
-// MetricsServerReleaseSpec say how to install metrics-server from its chart, in
-// clusters whose kubelets' certificates the cluster's CA signed, as EKS's are.
+// MetricsServerReleaseSpec says how to install metrics-server from its chart, in clusters whose
+// CA signs the kubelets' certificates, such as EKS.
 type MetricsServerReleaseSpec struct {
 	kube.Chart
 }
@@ -69,13 +69,14 @@ type Switch struct {
 	Enabled bool `json:"enabled"`
 }
 
-// MetricsServerTLS is whose certificate the server shows.
+// MetricsServerTLS is the origin of the server's certificate.
 type MetricsServerTLS struct {
-	// Type helm: the chart creates the certificate, with a CA that the API server is told.
+	// Type is helm: the chart creates the certificate, and its CA is registered with the API
+	// server.
 	Type string `json:"type"`
 }
 
-// MetricsServerAPIService is how the API server reaches it.
+// MetricsServerAPIService is how the API server connects to metrics-server.
 type MetricsServerAPIService struct {
 	InsecureSkipTLSVerify bool `json:"insecureSkipTLSVerify"`
 }

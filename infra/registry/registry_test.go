@@ -31,9 +31,9 @@ func args() *registry.Spec {
 func TestRegistry(t *testing.T) {
 	var urls, arns int
 	recorder, err := infratest.Run(false, func(ctx *pulumi.Context) error {
-		made, err := registry.New(ctx, "images", args(), pulumi.String(key))
+		r, err := registry.New(ctx, "images", args(), pulumi.String(key))
 		if err == nil {
-			urls, arns = len(made.URLs), len(made.ARNs)
+			urls, arns = len(r.URLs), len(r.ARNs)
 		}
 		return err
 	})
@@ -92,7 +92,7 @@ func TestWithoutCacheThereIsNoRole(t *testing.T) {
 	}
 	for _, found := range recorder.Resources() {
 		if found.Type == "aws:iam/role:Role" {
-			t.Errorf("%s is made for nothing", found.Name)
+			t.Errorf("%s is created without need", found.Name)
 		}
 	}
 }
@@ -114,9 +114,9 @@ func TestValidateReportsAllErrorsAtOnce(t *testing.T) {
 		t.Fatal("accepted")
 	}
 	for _, want := range []string{
-		"Name is", "Region is", "AccountID is", `Repositories[0] is "Bad"`, "Repositories[2] repeats a/b", "Repositories[4] is a-b, which Pulumi cannot tell from a/b", "KeyARN is missing", "KeepImages is 3",
-		`PullThrough[0].Host is "example.com"`, "PullThrough[1].CredentialARN is empty", "PullThrough[1].Prefix is that of repository ghcr/x",
-		"PullThrough[2].CredentialARN is given", `PullThrough[2].Prefix is "Q"`, "PullThrough[3].CredentialARN names the secret other", "PullThrough[3].Prefix repeats ex",
+		"Name is", "Region is", "AccountID is", `Repositories[0] is "Bad"`, "Repositories[2] repeats a/b", "Repositories[4] is a-b, whose resources would have the same names as those of a/b", "KeyARN is missing", "KeepImages is 3",
+		`PullThrough[0].Host is "example.com"`, "PullThrough[1].CredentialARN is empty", "PullThrough[1].Prefix is also the prefix of repository ghcr/x",
+		"PullThrough[2].CredentialARN is set", `PullThrough[2].Prefix is "Q"`, "PullThrough[3].CredentialARN names the secret other", "PullThrough[3].Prefix repeats ex",
 		"PullThrough[4].CredentialARN is \"secret\"", "PullThrough[4].Host repeats ghcr.io",
 	} {
 		if !strings.Contains(err.Error(), want) {

@@ -345,11 +345,11 @@ func (b *builder) makeControlPlane() error {
 	if !b.ctx.RunningWithMocks() { // mocks run no transforms
 		options = append(options, pulumi.Transforms([]pulumi.ResourceTransform{corrected}))
 	}
-	made, err := eks.NewCluster(b.ctx, b.name+"-eks", inputs, options...)
+	packaged, err := eks.NewCluster(b.ctx, b.name+"-eks", inputs, options...)
 	if err != nil {
 		return fmt.Errorf("creating the control plane: %w", err)
 	}
-	b.read(made)
+	b.read(packaged)
 	return nil
 }
 
@@ -377,20 +377,20 @@ func corrected(_ context.Context, args *pulumi.ResourceTransformArgs) *pulumi.Re
 // read sets the outputs from the component.
 func (b *builder) read(packaged *eks.Cluster) {
 	property := func(get func(*awseks.Cluster) pulumi.StringOutput) pulumi.StringOutput {
-		return packaged.EksCluster.ApplyT(func(made *awseks.Cluster) (pulumi.StringOutput, error) {
-			if made == nil {
+		return packaged.EksCluster.ApplyT(func(created *awseks.Cluster) (pulumi.StringOutput, error) {
+			if created == nil {
 				return pulumi.StringOutput{}, fmt.Errorf("the component of cluster %s returned no cluster", b.spec.Name)
 			}
-			return get(made), nil
+			return get(created), nil
 		}).(pulumi.StringOutput)
 	}
-	b.out.Name = property(func(made *awseks.Cluster) pulumi.StringOutput { return made.Name })
-	b.out.Endpoint = property(func(made *awseks.Cluster) pulumi.StringOutput { return made.Endpoint })
-	b.out.CertificateAuthority = property(func(made *awseks.Cluster) pulumi.StringOutput {
-		return nested(made, made.CertificateAuthority.Data())
+	b.out.Name = property(func(created *awseks.Cluster) pulumi.StringOutput { return created.Name })
+	b.out.Endpoint = property(func(created *awseks.Cluster) pulumi.StringOutput { return created.Endpoint })
+	b.out.CertificateAuthority = property(func(created *awseks.Cluster) pulumi.StringOutput {
+		return nested(created, created.CertificateAuthority.Data())
 	})
-	b.out.SecurityGroupID = property(func(made *awseks.Cluster) pulumi.StringOutput {
-		return nested(made, made.VpcConfig.ClusterSecurityGroupId())
+	b.out.SecurityGroupID = property(func(created *awseks.Cluster) pulumi.StringOutput {
+		return nested(created, created.VpcConfig.ClusterSecurityGroupId())
 	})
 	text := pulumi.All(b.out.Endpoint, b.out.CertificateAuthority).ApplyT(func(parts []any) (string, error) {
 		endpoint, isText := parts[0].(string)
@@ -406,8 +406,8 @@ func (b *builder) read(packaged *eks.Cluster) {
 // nested reads a field of an object in the control plane's outputs. Before the control plane
 // exists, the component returns such an object without its unknown fields, as if they were
 // empty. The endpoint does stay unknown, so a result that depends on it is unknown too.
-func nested(made *awseks.Cluster, field pulumi.StringPtrOutput) pulumi.StringOutput {
-	return pulumi.All(made.Endpoint, field).ApplyT(func(parts []any) string {
+func nested(created *awseks.Cluster, field pulumi.StringPtrOutput) pulumi.StringOutput {
+	return pulumi.All(created.Endpoint, field).ApplyT(func(parts []any) string {
 		if text, _ := parts[1].(*string); text != nil {
 			return *text
 		}
@@ -481,8 +481,8 @@ func (b *builder) makeNodes() error {
 		nodeTags[key] = pulumi.String(value)
 	}
 	var specifications ec2.LaunchTemplateTagSpecificationArray
-	for _, made := range []string{"instance", "volume", "network-interface"} {
-		specifications = append(specifications, ec2.LaunchTemplateTagSpecificationArgs{ResourceType: pulumi.String(made), Tags: nodeTags})
+	for _, resource := range []string{"instance", "volume", "network-interface"} {
+		specifications = append(specifications, ec2.LaunchTemplateTagSpecificationArgs{ResourceType: pulumi.String(resource), Tags: nodeTags})
 	}
 	// Without an ImageId EKS chooses the image for its version and completes the user data.
 	template, err := ec2.NewLaunchTemplate(b.ctx, b.name+"-nodes-template", &ec2.LaunchTemplateArgs{

@@ -59,7 +59,7 @@ type standIn struct {
 	reference bool
 }
 
-const madeCluster = "urn:pulumi:test::loja-veloz::aws:eks/cluster:Cluster::made"
+const referredCluster = "urn:pulumi:test::loja-veloz::aws:eks/cluster:Cluster::referred"
 
 func (s *standIn) NewResource(args pulumi.MockResourceArgs) (string, resource.PropertyMap, error) {
 	s.mu.Lock()
@@ -70,7 +70,7 @@ func (s *standIn) NewResource(args pulumi.MockResourceArgs) (string, resource.Pr
 	case "eks:index:Cluster":
 		outputs = resource.PropertyMap{}
 		if s.reference {
-			outputs["eksCluster"] = resource.MakeCustomResourceReference(madeCluster, "loja-veloz-dev", "")
+			outputs["eksCluster"] = resource.MakeCustomResourceReference(referredCluster, "loja-veloz-dev", "")
 		}
 	case "aws:ec2/launchTemplate:LaunchTemplate":
 		outputs = outputs.Copy()
@@ -85,7 +85,7 @@ func run(t *testing.T, s *cluster.Spec, use func(*cluster.Cluster)) *standIn {
 	t.Helper()
 	mocks := &standIn{Recorder: &infratest.Recorder{}, protected: map[string]bool{}, reference: true}
 	err := pulumi.RunErr(func(ctx *pulumi.Context) error {
-		before, err := awseks.NewCluster(ctx, "made", &awseks.ClusterArgs{
+		before, err := awseks.NewCluster(ctx, "referred", &awseks.ClusterArgs{
 			Name: pulumi.String(s.Name), RoleArn: pulumi.String("role"),
 			VpcConfig: awseks.ClusterVpcConfigArgs{ClusterSecurityGroupId: pulumi.String("sg-eks"), SubnetIds: pulumi.StringArray{}},
 		})
@@ -93,9 +93,9 @@ func run(t *testing.T, s *cluster.Spec, use func(*cluster.Cluster)) *standIn {
 			return err
 		}
 		infratest.Registered(before)
-		made, err := cluster.New(ctx, "eks", s, inputs())
+		created, err := cluster.New(ctx, "eks", s, inputs())
 		if err == nil && use != nil {
-			use(made)
+			use(created)
 		}
 		return err
 	}, pulumi.WithMocks("loja-veloz", "test", mocks))

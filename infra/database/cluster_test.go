@@ -165,11 +165,11 @@ func TestClusterRefusals(t *testing.T) {
 
 func TestOrderInTheCluster(t *testing.T) {
 	recorder := infratest.Deploy(t, func(ctx *pulumi.Context) error {
-		made, err := database.NewServer(ctx, "server", server())
+		installed, err := database.NewServer(ctx, "server", server())
 		if err != nil {
 			return err
 		}
-		_, err = database.NewRoles(ctx, "roles", roles(), pulumi.String("db.example").ToStringOutput(), pulumi.DependsOn([]pulumi.Resource{made}))
+		_, err = database.NewRoles(ctx, "roles", roles(), pulumi.String("db.example").ToStringOutput(), pulumi.DependsOn([]pulumi.Resource{installed}))
 		return err
 	})
 	recorder.InOrder(t, map[string]string{

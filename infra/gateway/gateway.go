@@ -141,7 +141,7 @@ func wellFormed(path string) error {
 		strings.Contains(path, "/./"), strings.HasSuffix(path, "/."):
 		return errors.New("is not a clean path: remove empty, . and .. elements")
 	case strings.ContainsAny(path, "%?#* \\"):
-		return errors.New("contains a character that needs encoding")
+		return errors.New("contains %, ?, #, *, a space or a backslash")
 	}
 	return nil
 }

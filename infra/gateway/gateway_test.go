@@ -235,7 +235,7 @@ func TestPublicPaths(t *testing.T) {
 		"ends with /":                prefix("/echo/"),
 		"is not a clean path":        exact("/echo/../metrics"),
 		"not a clean path":           exact("//metrics"),
-		"not plain":                  exact("/%6detrics"),
+		"contains %, ?":              exact("/%6detrics"),
 		"use Exact or Prefix":        {Match: "Regexp", Value: "/.*"},
 
 		`(Prefix "/admin/stock") would make /admin public`:                prefix("/admin/stock"),

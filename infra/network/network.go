@@ -104,7 +104,7 @@ func (s *Spec) Validate() error {
 	}
 	errs.Account("AccountID", s.AccountID, "Region", s.Region)
 	if !clusterName.MatchString(s.ClusterName) {
-		errs.Add("ClusterName", "is %q, which EKS does not take", s.ClusterName)
+		errs.Add("ClusterName", "is %q: use at most 100 letters, digits, dashes and underscores, beginning with a letter or a digit", s.ClusterName)
 	}
 	for i, zone := range s.Zones {
 		field := fmt.Sprintf("Zones[%d]", i)

@@ -2,7 +2,6 @@ package policy
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 
@@ -65,12 +64,7 @@ func (o *Options) transform(ctx *pulumi.Context) pulumi.ResourceTransform {
 			Type: args.Type, Name: args.Name, Custom: args.Custom,
 			Provider: provider, Protect: args.Opts.Protect, Inputs: inputs,
 		}
-		var faults []error
-		for _, violation := range Check(o, r) {
-			faults = append(faults, errors.New(violation.String()))
-		}
-		if len(faults) > 0 {
-			err := errors.Join(faults...)
+		if err := violated(o, r); err != nil {
 			// People read this diagnostic: two gRPC errors wrap the error of the refusal.
 			_ = ctx.Log.Error(err.Error(), nil)
 			return refuse(args, err)

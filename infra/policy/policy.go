@@ -187,11 +187,18 @@ func Audit(o *Options, resources []Resource) error {
 	var errs validate.Errors
 	errs.Join(o.Validate())
 	for _, r := range resources {
-		for _, violation := range Check(o, r) {
-			errs.Join(errors.New(violation.String()))
-		}
+		errs.Join(violated(o, r))
 	}
 	return errs.Err()
+}
+
+// violated returns the violations of one resource, one per line, or nil.
+func violated(o *Options, r Resource) error {
+	var errs []error
+	for _, violation := range Check(o, r) {
+		errs = append(errs, errors.New(violation.String()))
+	}
+	return errors.Join(errs...)
 }
 
 func (o *Options) exempts(rule string, r Resource) bool {

@@ -102,7 +102,7 @@ func TestRefusals(t *testing.T) {
 		"Store is empty":             (&secrets.OperatorSpec{}).Validate(),
 		"Namespaces is empty":        (&secrets.OperatorSpec{}).Validate(),
 		"Replicas is 0":              (&secrets.OperatorSpec{}).Validate(),
-		"Namespaces holds":           (&secrets.OperatorSpec{Namespaces: []string{""}}).Validate(),
+		"Namespaces contains":        (&secrets.OperatorSpec{Namespaces: []string{""}}).Validate(),
 		"ChartRepository is":         (&secrets.OperatorSpec{Chart: kube.Chart{ChartRepository: "http://x"}}).Validate(),
 		"Name is empty":              (&secrets.DatabaseSpec{}).Validate(),
 		"Remote is empty":            (&secrets.SecretSpec{}).Validate(),

@@ -12,7 +12,7 @@ import (
 	"github.com/loja-veloz/platform/infra/kube"
 )
 
-// validCronJob describes a scheduled program with everything that one can have.
+// validCronJob returns a spec of a scheduled program in which every field is set.
 func validCronJob() *CronJobSpec {
 	return &CronJobSpec{
 		Name: "audit", Namespace: "shop", Environment: "local",
@@ -67,8 +67,8 @@ func TestADatabaseOutsideTheClusterIsReachedByItsAddresses(t *testing.T) {
 	}
 }
 
-// TestRefusalsOfACronJob has one case for each thing that can be wrong; what is
-// reported has to name the program and the field.
+// TestRefusalsOfACronJob has one case for each error. The error has to name the program and the
+// field.
 func TestRefusalsOfACronJob(t *testing.T) {
 	for name, test := range map[string]struct {
 		change func(*CronJobSpec)

@@ -13,7 +13,7 @@ import (
 	"github.com/loja-veloz/platform/infra/validate"
 )
 
-// Cluster reads what the wait needs; *kube.Client is one.
+// Cluster reads what the wait needs. *kube.Client implements it.
 type Cluster interface {
 	// Rollout returns nil without an error if there is no Rollout with that name.
 	Rollout(ctx context.Context, namespace, name string) (*rolloutsv1alpha1.Rollout, error)
@@ -25,23 +25,23 @@ type Cluster interface {
 // Wait holds an update until its Rollout is healthy.
 type Wait struct {
 	Cluster Cluster
-	// Context ends the wait when the person at the terminal does; nil never does.
+	// Context ends the wait, for example on Ctrl-C; nil never ends it.
 	Context context.Context
-	// Timeout bounds the wait; zero takes it from the canary's steps.
+	// Timeout limits the wait; zero derives it from the canary's steps.
 	Timeout time.Duration
 }
 
 func (w *Wait) validate(errs *validate.Errors) {
 	if w.Cluster == nil {
-		errs.Add("Wait.Cluster", "is nil: there is nothing to ask")
+		errs.Add("Wait.Cluster", "is nil: the wait needs a cluster")
 	}
 	if w.Timeout < 0 {
 		errs.Add("Wait.Timeout", "is %s: it cannot be negative", w.Timeout)
 	}
 }
 
-// Until polls until the named Rollout is healthy, reports its progress line by
-// line, and returns its phase. Its errors are those of rollout.Watch.
+// Until polls until the named Rollout is healthy, reports its progress line by line, and
+// returns its phase. It returns the errors of rollout.Watch.
 func (w *Wait) Until(ctx context.Context, namespace, name string, progress func(string)) (string, error) {
 	if w.Context != nil {
 		var cancel context.CancelFunc
@@ -60,7 +60,7 @@ func (w *Wait) Until(ctx context.Context, namespace, name string, progress func(
 	return r.Status.Phase, nil
 }
 
-// typed hands a Cluster's objects to the judge of Rollouts.
+// typed converts a Cluster's objects for rollout.Watch.
 type typed struct{ cluster Cluster }
 
 func (t typed) Rollout(ctx context.Context, namespace, name string) (*rollout.Rollout, error) {
@@ -91,7 +91,7 @@ func (t typed) AnalysisRun(ctx context.Context, namespace, name string) (*rollou
 	return judged, convert(run, judged)
 }
 
-// convert takes the JSON form, which the types of the judge decode from.
+// convert converts by JSON, from which the types of package rollout decode.
 func convert(object, judged any) error {
 	b, err := json.Marshal(object)
 	if err != nil {

@@ -67,7 +67,7 @@ func TestDeployRegistersAWellFormedTree(t *testing.T) {
 	}
 }
 
-func TestWhatIsNeededComesFirst(t *testing.T) {
+func TestPrerequisitesComeFirst(t *testing.T) {
 	recorder, _, err := registered(t, true, valid(nil))
 	if err != nil {
 		t.Fatal(err)
@@ -100,7 +100,7 @@ func TestWhatIsNeededComesFirst(t *testing.T) {
 	}
 }
 
-func TestWhatControllersWriteIsLeftAlone(t *testing.T) {
+func TestChangesByControllersAreIgnored(t *testing.T) {
 	recorder, _, err := registered(t, true, valid(nil))
 	if err != nil {
 		t.Fatal(err)
@@ -119,7 +119,7 @@ func TestWhatControllersWriteIsLeftAlone(t *testing.T) {
 	}
 	rollout := recorder.Named(t, "sample-web-app-rollout").Inputs["spec"].(map[string]any)
 	if _, there := rollout["replicas"]; there {
-		t.Error("the Rollout says replicas, which belong to the autoscaler")
+		t.Error("the Rollout sets replicas, which belong to the autoscaler")
 	}
 }
 
@@ -159,7 +159,7 @@ func TestDeployRefusesAllErrorsAtOnceAndRegistersNothing(t *testing.T) {
 }
 
 func TestAnUpdateFailsWithTheRolloutItWaitsFor(t *testing.T) {
-	// No kubeconfig: the wait cannot reach a cluster, and the interrupt ends it.
+	// Without a kubeconfig the wait reaches no cluster, and the interrupt ends it.
 	interrupt, stop := context.WithCancel(t.Context())
 	stop()
 	t.Setenv("KUBECONFIG", filepath.Join(t.TempDir(), "none"))
@@ -172,7 +172,7 @@ func TestAnUpdateFailsWithTheRolloutItWaitsFor(t *testing.T) {
 	}
 }
 
-// TestNoPasswordPassesThroughPulumi: the program makes no Secret and reads none.
+// TestNoPasswordPassesThroughPulumi: the program neither creates nor reads a Secret.
 func TestNoPasswordPassesThroughPulumi(t *testing.T) {
 	here, _, err := registered(t, true, valid(nil))
 	if err != nil {

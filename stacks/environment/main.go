@@ -1,7 +1,6 @@
-// Command environment is the Pulumi program of one environment: configuration in,
-// components composed, outputs out. It deploys to a cluster that exists. Where the
-// configuration names AWS it becomes command aws, so that only who deploys there compiles
-// the SDK of AWS.
+// Command environment is the Pulumi program of one environment. It deploys to an existing
+// cluster. If the configuration names AWS, it replaces itself by command aws, so that the SDK
+// of AWS is compiled only for deployments to AWS.
 package main
 
 import (

@@ -76,8 +76,8 @@ type Spec struct {
 	// CloudWatch; 0 means 30. See network.ValidLogDays.
 	LogDays int
 
-	// Protect makes Pulumi and AWS refuse to delete the instance, and AWS take a final snapshot if
-	// it is deleted nevertheless. The snapshot outlives the instance.
+	// Protect lets Pulumi and AWS refuse to delete the instance, and AWS take a final snapshot if it
+	// is deleted nevertheless. The snapshot outlives the instance.
 	Protect bool
 	// FinalSnapshot names that last snapshot; empty is <Name>-final. It outlives the
 	// instance, and AWS refuses to delete an instance whose last snapshot would have

@@ -59,9 +59,9 @@ func run(t *testing.T, s *instance.Spec, use func(*instance.Database)) *withSecr
 	t.Helper()
 	mocks := &withSecret{Recorder: &infratest.Recorder{}, protected: map[string]bool{}}
 	err := pulumi.RunErr(func(ctx *pulumi.Context) error {
-		made, err := instance.New(ctx, "db", s, inputs())
+		database, err := instance.New(ctx, "db", s, inputs())
 		if err == nil && use != nil {
-			use(made)
+			use(database)
 		}
 		return err
 	}, pulumi.WithMocks("loja-veloz", "test", mocks))

@@ -135,7 +135,6 @@ type ArgoCDParams struct {
 type ArgoCDRBAC struct {
 	// PolicyDefault is empty: only the local user admin may do anything.
 	PolicyDefault string `json:"policy.default"`
-	PolicyCSV     string `json:"policy.csv"`
 }
 
 // ArgoCDController compares and applies.
@@ -188,12 +187,6 @@ func budgetOf(replicas int32) MinAvailableBudget {
 	return MinAvailableBudget{Enabled: true, MinAvailable: 1}
 }
 
-// policyCSV defines a role that sees and synchronises. No group has it: there is no
-// identity provider, and the local user admin needs no role.
-const policyCSV = `p, role:deployer, applications, get, */*, allow
-p, role:deployer, applications, sync, */*, allow
-`
-
 // Release returns the Helm release, or an error that reports everything that is wrong.
 func (s *ArgoCDSpec) Release() (*kube.Release, error) {
 	if err := s.Validate(); err != nil {
@@ -210,7 +203,6 @@ func (s *ArgoCDSpec) Release() (*kube.Release, error) {
 		Configs: ArgoCDConfigs{
 			// The port-forward encrypts the connection.
 			Params: ArgoCDParams{ServerInsecure: true},
-			RBAC:   ArgoCDRBAC{PolicyCSV: policyCSV},
 		},
 		Controller: ArgoCDController{
 			Replicas: 1, PDB: MaxUnavailableBudget{Enabled: true, MaxUnavailable: 1},

@@ -19,10 +19,6 @@ const (
 	// role.
 	WorkerNodePolicy = "arn:aws:iam::aws:policy/AmazonEKSWorkerNodePolicy"
 	ImagePullPolicy  = "arn:aws:iam::aws:policy/AmazonEC2ContainerRegistryPullOnly"
-	// SessionManagerPolicy opens shells on nodes without SSH and without a port.
-	SessionManagerPolicy = "arn:aws:iam::aws:policy/AmazonSSMManagedInstanceCore"
-	// RDSMonitoringPolicy is for RDS's enhanced monitoring.
-	RDSMonitoringPolicy = "arn:aws:iam::aws:policy/service-role/AmazonRDSEnhancedMonitoringRole"
 )
 
 // inRegion restricts actions without resource-level permissions to one region.
@@ -205,12 +201,7 @@ func PermissionsBoundary(b Boundary) PolicyDocument {
 			"autoscaling:UpdateAutoScalingGroup",
 			"ec2:AttachVolume", "ec2:CreateSnapshot", "ec2:CreateVolume", "ec2:DeleteSnapshot", "ec2:DeleteVolume",
 			"ec2:DetachVolume", "ec2:EnableFastSnapshotRestores", "ec2:ModifyInstanceAttribute", "ec2:ModifyVolume",
-			"ec2messages:AcknowledgeMessage", "ec2messages:DeleteMessage", "ec2messages:FailMessage",
-			"ec2messages:GetEndpoint", "ec2messages:GetMessages", "ec2messages:SendReply",
 			"eks-auth:AssumeRoleForPodIdentity", "eks:Describe*",
-			"ssm:Describe*", "ssm:Get*", "ssm:List*", "ssm:PutComplianceItems", "ssm:PutConfigurePackageResult",
-			"ssm:PutInventory", "ssm:UpdateAssociationStatus", "ssm:UpdateInstanceAssociationStatus", "ssm:UpdateInstanceInformation",
-			"ssmmessages:CreateControlChannel", "ssmmessages:CreateDataChannel", "ssmmessages:OpenControlChannel", "ssmmessages:OpenDataChannel",
 		}},
 		{Sid: "Images", Effect: Allow, Resource: ARNs("*"), Condition: inRegion(region), Action: []string{
 			"ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:BatchImportUpstreamImage", "ecr:CreateRepository",

@@ -250,8 +250,8 @@ func (a *access) upPolicy(key pulumi.StringInput, environment string) identity.P
 			Condition: identity.Condition{
 				"StringEquals": {"iam:PermissionsBoundary": {a.boundaryARN(environment)}},
 				"ArnEquals": {"iam:PolicyARN": {
-					identity.ClusterPolicy, identity.EBSCSIPolicy, identity.ImagePullPolicy, identity.RDSMonitoringPolicy,
-					identity.SessionManagerPolicy, identity.VPCCNIPolicy, identity.WorkerNodePolicy,
+					identity.ClusterPolicy, identity.EBSCSIPolicy, identity.ImagePullPolicy, identity.VPCCNIPolicy,
+					identity.WorkerNodePolicy,
 				}},
 			}},
 		{Sid: "ChangeRoles", Effect: identity.Allow, Resource: roles, Action: []string{
@@ -259,7 +259,7 @@ func (a *access) upPolicy(key pulumi.StringInput, environment string) identity.P
 		}},
 		{Sid: "PassRoles", Effect: identity.Allow, Action: []string{"iam:PassRole"}, Resource: roles,
 			Condition: identity.Condition{"StringEquals": {"iam:PassedToService": {
-				"ec2.amazonaws.com", "eks.amazonaws.com", "monitoring.rds.amazonaws.com", "pods.eks.amazonaws.com", "vpc-flow-logs.amazonaws.com",
+				"ec2.amazonaws.com", "eks.amazonaws.com", "pods.eks.amazonaws.com", "vpc-flow-logs.amazonaws.com",
 			}}}},
 		{Sid: "ServiceLinkedRoles", Effect: identity.Allow, Action: []string{"iam:CreateServiceLinkedRole"},
 			Resource: identity.ARNs(fmt.Sprintf("arn:aws:iam::%s:role/aws-service-role/*", a.AccountID)),

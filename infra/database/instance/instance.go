@@ -9,13 +9,11 @@ import (
 
 	"github.com/pulumi/pulumi-aws/sdk/v6/go/aws/cloudwatch"
 	"github.com/pulumi/pulumi-aws/sdk/v6/go/aws/ec2"
-	"github.com/pulumi/pulumi-aws/sdk/v6/go/aws/iam"
 	"github.com/pulumi/pulumi-aws/sdk/v6/go/aws/rds"
 	"github.com/pulumi/pulumi-aws/sdk/v6/go/aws/vpc"
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 
 	"github.com/loja-veloz/platform/infra/component"
-	"github.com/loja-veloz/platform/infra/identity"
 	"github.com/loja-veloz/platform/infra/network"
 	"github.com/loja-veloz/platform/infra/validate"
 )
@@ -35,11 +33,9 @@ const (
 	minStorageGiB = 20
 	maxStorageGiB = 65536
 
-	maxBackupDays   = 35
-	maxSnapshotName = 255
-	// freeInsightsDays is how long AWS keeps Performance Insights without charge.
-	freeInsightsDays = 7
-	defaultLogDays   = 30
+	maxBackupDays = 35
+	// insightsDays is how long AWS keeps Performance Insights without charge.
+	insightsDays = 7
 
 	// protectedBackupDays is the minimum of BackupDays for a protected instance: an error that is
 	// found after a weekend can still be undone.
@@ -66,24 +62,14 @@ type Spec struct {
 	// BackupDays is how many days back a point in time can be restored, 1 to 35; at least 7 with
 	// Protect.
 	BackupDays int32
-	// InsightsDays is how long Performance Insights are kept: 7, which is free and
-	// what 0 means, a multiple of 31, or 731.
-	InsightsDays int32
-	// MonitoringSeconds is the interval of enhanced monitoring: 1, 5, 10, 15, 30, 60;
-	// 0 turns it off.
-	MonitoringSeconds int32
-	// LogDays is how long the logs of PostgreSQL and of its upgrades are kept in
-	// CloudWatch; 0 means 30. See network.ValidLogDays.
+	// LogDays is how long the logs of PostgreSQL and of its upgrades are kept in CloudWatch; see
+	// network.ValidLogDays.
 	LogDays int
 
-	// Protect lets Pulumi and AWS refuse to delete the instance, and AWS take a final snapshot if it
-	// is deleted nevertheless. The snapshot outlives the instance.
+	// Protect lets Pulumi and AWS refuse to delete the instance, and AWS take a final snapshot,
+	// <Name>-final, if it is deleted nevertheless. The snapshot outlives the instance. AWS does not
+	// delete another instance of this name before that snapshot is deleted.
 	Protect bool
-	// FinalSnapshot names that last snapshot; empty is <Name>-final. It outlives the
-	// instance, and AWS refuses to delete an instance whose last snapshot would have
-	// the name of one that exists: who rebuilds an environment and means to destroy
-	// it again gives another name, or deletes the old snapshot first.
-	FinalSnapshot string
 }
 
 // Inputs are what other resources produce for an instance. All fields are required.
@@ -93,10 +79,8 @@ type Inputs struct {
 	Subnets pulumi.StringArrayInput
 	// ClusterSecurityGroupID is the group whose members may connect: the nodes'.
 	ClusterSecurityGroupID pulumi.StringInput
-	// KeyARN is the KMS key of data, backups, the master's secret, insights and logs.
+	// KeyARN is the KMS key of data, backups, the master's secret, Performance Insights and logs.
 	KeyARN pulumi.StringInput
-	// PermissionsBoundary is the ARN of the policy that bounds the monitoring role.
-	PermissionsBoundary string
 }
 
 func (in Inputs) validate() error {
@@ -105,7 +89,6 @@ func (in Inputs) validate() error {
 	errs.Input("Subnets", in.Subnets)
 	errs.Input("ClusterSecurityGroupID", in.ClusterSecurityGroupID)
 	errs.Input("KeyARN", in.KeyARN)
-	errs.Boundary("PermissionsBoundary", in.PermissionsBoundary)
 	return errs.Err()
 }
 
@@ -126,7 +109,6 @@ var (
 	identifier    = regexp.MustCompile(`^[a-z]([a-z0-9]|-[a-z0-9]){0,49}$`)
 	engineVersion = regexp.MustCompile(`^(1[5-7])(\.[0-9]+)?$`)
 	instanceClass = regexp.MustCompile(`^db\.[a-z][a-z0-9]+\.[a-z0-9]+$`)
-	snapshot      = regexp.MustCompile(`^[A-Za-z]([A-Za-z0-9]|-[A-Za-z0-9]){0,253}$`)
 )
 
 // Validate reports everything that is wrong with the arguments.
@@ -153,43 +135,11 @@ func (s *Spec) Validate() error {
 	case s.Protect && s.BackupDays < protectedBackupDays:
 		errs.Add("BackupDays", "is %d: a protected instance needs backups of at least %d days", s.BackupDays, protectedBackupDays)
 	}
-	if days := s.InsightsDays; days < 0 || days > 731 || days != 0 && days != 7 && days != 731 && days%31 != 0 {
-		errs.Add("InsightsDays", "is %d: use 0 (which means 7), 7, a multiple of 31, or 731", days)
-	}
-	if !slices.Contains([]int32{0, 1, 5, 10, 15, 30, 60}, s.MonitoringSeconds) {
-		errs.Add("MonitoringSeconds", "is %d: use 0, 1, 5, 10, 15, 30 or 60", s.MonitoringSeconds)
-	}
-	if s.LogDays != 0 && !network.ValidLogDays(s.LogDays) {
-		errs.Add("LogDays", "is %d, for which CloudWatch Logs keeps nothing: use 0, 1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365 or more",
+	if !network.ValidLogDays(s.LogDays) {
+		errs.Add("LogDays", "is %d, which CloudWatch Logs does not accept: use 1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365 or more",
 			s.LogDays)
 	}
-	if s.FinalSnapshot != "" && (!snapshot.MatchString(s.FinalSnapshot) || len(s.FinalSnapshot) > maxSnapshotName) {
-		errs.Add("FinalSnapshot", "is %q: use at most %d letters, digits and single dashes, beginning with a letter", s.FinalSnapshot,
-			maxSnapshotName)
-	}
 	return errs.Err()
-}
-
-// insightsDays, logDays and finalSnapshot are what counts where nothing is said.
-func (s *Spec) insightsDays() int {
-	if s.InsightsDays == 0 {
-		return freeInsightsDays
-	}
-	return int(s.InsightsDays)
-}
-
-func (s *Spec) logDays() int {
-	if s.LogDays == 0 {
-		return defaultLogDays
-	}
-	return s.LogDays
-}
-
-func (s *Spec) finalSnapshot() string {
-	if s.FinalSnapshot == "" {
-		return s.Name + "-final"
-	}
-	return s.FinalSnapshot
 }
 
 // majorAlone tells whether AWS chooses the minor version.
@@ -287,7 +237,7 @@ func (b *builder) logs() ([]pulumi.Resource, error) {
 	for _, log := range exported {
 		group, err := cloudwatch.NewLogGroup(b.ctx, b.name+"-logs-"+log, &cloudwatch.LogGroupArgs{
 			Name:            pulumi.String("/aws/rds/instance/" + b.spec.Name + "/" + log),
-			RetentionInDays: pulumi.Int(b.spec.logDays()), KmsKeyId: b.key(), Tags: b.tags("-" + log),
+			RetentionInDays: pulumi.Int(b.spec.LogDays), KmsKeyId: b.key(), Tags: b.tags("-" + log),
 		}, b.child())
 		if err != nil {
 			return nil, fmt.Errorf("creating the log group of %s: %w", log, err)
@@ -295,15 +245,6 @@ func (b *builder) logs() ([]pulumi.Resource, error) {
 		groups = append(groups, group)
 	}
 	return groups, nil
-}
-
-func (b *builder) monitoringRole() (*iam.Role, []pulumi.Resource, error) {
-	return identity.NewRole(b.ctx, b.out, b.name+"-monitoring", &identity.RoleArgs{
-		Name: b.spec.Name + "-rds-monitoring", Description: "Enhanced monitoring of " + b.spec.Name,
-		Trust:               identity.ServiceTrust("monitoring.rds.amazonaws.com", nil),
-		ManagedPolicies:     []string{identity.RDSMonitoringPolicy},
-		PermissionsBoundary: b.in.PermissionsBoundary,
-	})
 }
 
 func (b *builder) makeInstance() error {
@@ -344,7 +285,7 @@ func (b *builder) makeInstance() error {
 		SkipFinalSnapshot: pulumi.Bool(!b.spec.Protect),
 
 		PerformanceInsightsEnabled: pulumi.Bool(true), PerformanceInsightsKmsKeyId: b.key(),
-		PerformanceInsightsRetentionPeriod: pulumi.Int(b.spec.insightsDays()),
+		PerformanceInsightsRetentionPeriod: pulumi.Int(insightsDays),
 		EnabledCloudwatchLogsExports:       pulumi.ToStringArray(exported),
 		Tags:                               b.tags(""),
 	}
@@ -352,22 +293,13 @@ func (b *builder) makeInstance() error {
 		args.MaxAllocatedStorage = pulumi.Int(int(b.spec.MaxAllocatedGiB))
 	}
 	if b.spec.Protect {
-		args.FinalSnapshotIdentifier = pulumi.String(b.spec.finalSnapshot())
+		args.FinalSnapshotIdentifier = pulumi.String(b.spec.Name + "-final")
 	}
 	logs, err := b.logs()
 	if err != nil {
 		return err
 	}
 	after := slices.Concat(logs, []pulumi.Resource{rule}) // without the rule nobody can reach the instance
-	if b.spec.MonitoringSeconds > 0 {
-		role, policies, err := b.monitoringRole()
-		if err != nil {
-			return err
-		}
-		args.MonitoringInterval = pulumi.Int(int(b.spec.MonitoringSeconds))
-		args.MonitoringRoleArn = role.Arn
-		after = append(after, policies...)
-	}
 	instance, err := rds.NewInstance(b.ctx, b.name+"-instance", args, b.child(), pulumi.Protect(b.spec.Protect), pulumi.DependsOn(after))
 	if err != nil {
 		return fmt.Errorf("creating the instance: %w", err)

@@ -21,7 +21,7 @@ const (
 func args() *instance.Spec {
 	return &instance.Spec{
 		Name: "loja-veloz-prod", EngineVersion: "15", InstanceClass: "db.m7g.large", AllocatedGiB: 50, MaxAllocatedGiB: 200, MultiAZ: true, BackupDays: 14,
-		InsightsDays: 31, MonitoringSeconds: 60, LogDays: 90, Protect: true,
+		LogDays: 90, Protect: true,
 	}
 }
 
@@ -29,7 +29,6 @@ func inputs() instance.Inputs {
 	return instance.Inputs{
 		VPCID: pulumi.String("vpc-1"), Subnets: pulumi.ToStringArray([]string{"subnet-a", "subnet-b"}),
 		ClusterSecurityGroupID: pulumi.String("sg-nodes"), KeyARN: pulumi.String(key),
-		PermissionsBoundary: "arn:aws:iam::123456789012:policy/loja-veloz-boundary",
 	}
 }
 
@@ -92,8 +91,8 @@ func TestProtectedInstance(t *testing.T) {
 		"storageEncrypted": true, "kmsKeyId": key, "manageMasterUserPassword": true, "masterUserSecretKmsKeyId": key, "password": nil,
 		"multiAz": true, "publiclyAccessible": false, "backupRetentionPeriod": 14, "copyTagsToSnapshot": true, "deletionProtection": true,
 		"skipFinalSnapshot": false, "finalSnapshotIdentifier": "loja-veloz-prod-final", "deleteAutomatedBackups": false,
-		"performanceInsightsEnabled": true, "performanceInsightsKmsKeyId": key, "performanceInsightsRetentionPeriod": 31,
-		"monitoringInterval": 60, "caCertIdentifier": "rds-ca-rsa2048-g1", "autoMinorVersionUpgrade": true,
+		"performanceInsightsEnabled": true, "performanceInsightsKmsKeyId": key, "performanceInsightsRetentionPeriod": 7,
+		"caCertIdentifier": "rds-ca-rsa2048-g1", "autoMinorVersionUpgrade": true,
 		"enabledCloudwatchLogsExports": []any{"postgresql", "upgrade"}, "vpcSecurityGroupIds": []any{"db-group-id"},
 	} {
 		if fmt.Sprint(instance[field]) != fmt.Sprint(want) {
@@ -117,8 +116,7 @@ func TestProtectedInstance(t *testing.T) {
 			t.Errorf("the group of %s is %v", log, group)
 		}
 	}
-	for _, part := range []string{"db-from-cluster", "db-logs-postgresql", "db-logs-upgrade",
-		"db-monitoring-managed-AmazonRDSEnhancedMonitoringRole", "db-parameters", "db-subnets"} {
+	for _, part := range []string{"db-from-cluster", "db-logs-postgresql", "db-logs-upgrade", "db-parameters", "db-subnets"} {
 		if !mocks.Waits(t, "db-instance", part) {
 			t.Errorf("the instance does not wait for %s", part)
 		}
@@ -127,14 +125,13 @@ func TestProtectedInstance(t *testing.T) {
 
 func TestPlainInstance(t *testing.T) {
 	a := args()
-	a.Protect, a.InsightsDays, a.MonitoringSeconds, a.LogDays, a.MaxAllocatedGiB, a.BackupDays, a.MultiAZ = false, 0, 0, 0, 0, 1, false
+	a.Protect, a.LogDays, a.MaxAllocatedGiB, a.BackupDays, a.MultiAZ = false, 30, 0, 1, false
 	a.EngineVersion = "15.8"
 	mocks := run(t, a, nil)
 	instance := mocks.Named(t, "db-instance").Inputs
 	for field, want := range map[string]any{
-		"deletionProtection": false, "skipFinalSnapshot": true, "finalSnapshotIdentifier": nil, "monitoringInterval": nil,
+		"deletionProtection": false, "skipFinalSnapshot": true, "finalSnapshotIdentifier": nil,
 		"maxAllocatedStorage": nil, "storageEncrypted": true, "autoMinorVersionUpgrade": false,
-		// What is not said has the default that costs nothing.
 		"performanceInsightsEnabled": true, "performanceInsightsRetentionPeriod": 7, "performanceInsightsKmsKeyId": key,
 		"enabledCloudwatchLogsExports": []any{"postgresql", "upgrade"},
 	} {
@@ -150,14 +147,6 @@ func TestPlainInstance(t *testing.T) {
 	}
 }
 
-func TestTheLastSnapshotCanBeNamed(t *testing.T) {
-	a := args()
-	a.FinalSnapshot = "loja-veloz-prod-final-2"
-	if name := run(t, a, nil).Named(t, "db-instance").Inputs["finalSnapshotIdentifier"]; name != a.FinalSnapshot {
-		t.Errorf("it is called %v", name)
-	}
-}
-
 // refused returns the error of New.
 func refused(spec *instance.Spec, in instance.Inputs) error {
 	_, err := infratest.Run(true, func(ctx *pulumi.Context) error {
@@ -170,14 +159,14 @@ func refused(spec *instance.Spec, in instance.Inputs) error {
 func TestValidateReportsAllErrorsAtOnce(t *testing.T) {
 	err := refused(&instance.Spec{
 		Name: "Loja--", EngineVersion: "9.6", InstanceClass: "t3.medium", AllocatedGiB: 5, MaxAllocatedGiB: 5, BackupDays: 36,
-		InsightsDays: 8, MonitoringSeconds: 2, LogDays: 2, FinalSnapshot: "final--",
-	}, instance.Inputs{PermissionsBoundary: "b"})
+		LogDays: 2,
+	}, instance.Inputs{})
 	if err == nil {
 		t.Fatal("accepted")
 	}
 	for _, want := range []string{
 		"Name is", "VPCID is missing", "Subnets is missing", "ClusterSecurityGroupID is missing", "KeyARN is missing", "EngineVersion is", "InstanceClass is",
-		"AllocatedGiB is 5", "MaxAllocatedGiB is 5", "BackupDays is 36", "InsightsDays is 8", "MonitoringSeconds is 2", "LogDays is 2", `FinalSnapshot is "final--"`, "PermissionsBoundary is",
+		"AllocatedGiB is 5", "MaxAllocatedGiB is 5", "BackupDays is 36", "LogDays is 2",
 	} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%q is not in\n%s", want, err)

@@ -99,7 +99,6 @@ func (t *Target) Connect(ctx *pulumi.Context, p *plan.Plan) (program.Cluster, er
 	}
 	db, err := instance.New(ctx, "database", t.database, instance.Inputs{
 		VPCID: net.VPCID, Subnets: net.DatabaseSubnets, ClusterSecurityGroupID: eks.SecurityGroupID, KeyARN: key,
-		PermissionsBoundary: own.boundary,
 	}, in)
 	if err != nil {
 		return nil, err

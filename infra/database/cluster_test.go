@@ -172,10 +172,10 @@ func TestOrderInTheCluster(t *testing.T) {
 		_, err = database.NewRoles(ctx, "roles", roles(), pulumi.String("db.example").ToStringOutput(), pulumi.DependsOn([]pulumi.Resource{installed}))
 		return err
 	})
-	recorder.InOrder(t, map[string]string{
-		"server-admin-job": "server-admin-role-binding",
-		"server-server":    "server-admin-job",
-		"roles-job":        "roles-address",
+	recorder.InOrder(t, map[string][]string{
+		"server-admin-job": {"server-admin-role-binding"},
+		"server-server":    {"server-admin-job"},
+		"roles-job":        {"roles-address"},
 	})
 	if data, _ := recorder.Named(t, "roles-address").Inputs["data"].(map[string]any); data["host"] != "db.example" {
 		t.Errorf("the address is %v", data)

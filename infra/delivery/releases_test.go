@@ -125,10 +125,10 @@ func TestNewReleases(t *testing.T) {
 		_, err = delivery.NewRolloutsRelease(ctx, "rollouts", rolloutsRelease())
 		return err
 	})
-	recorder.InOrder(t, map[string]string{
-		"argocd-release": "argocd-repository", "argocd-repository": "argocd-namespace",
-		"updater-release": "argocd-release", "updater-updates": "updater-release",
-		"rollouts-release": "rollouts-datadog", "rollouts-datadog": "rollouts-namespace",
+	recorder.InOrder(t, map[string][]string{
+		"argocd-release": {"argocd-repository"}, "argocd-repository": {"argocd-namespace"},
+		"updater-release": {"argocd-release"}, "updater-updates": {"updater-release"},
+		"rollouts-release": {"rollouts-datadog"}, "rollouts-datadog": {"rollouts-namespace"},
 	})
 }
 

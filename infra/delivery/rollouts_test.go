@@ -60,14 +60,7 @@ func TestPermissionsAreBounded(t *testing.T) {
 
 func TestRefusals(t *testing.T) {
 	_, err := (&delivery.RolloutsSpec{}).Stages()
-	if err == nil {
-		t.Fatal("the spec is accepted")
-	}
-	for _, want := range []string{"Namespace is empty", "Replicas is 0", "WeightRules is empty"} {
-		if !strings.Contains(err.Error(), want) {
-			t.Errorf("not reported: %s", want)
-		}
-	}
+	infratest.Refused(t, err, "Namespace is empty", "Replicas is 0", "WeightRules is empty")
 }
 
 func TestNewRollouts(t *testing.T) {
@@ -75,11 +68,9 @@ func TestNewRollouts(t *testing.T) {
 		_, err := delivery.NewRollouts(ctx, "rollouts", args())
 		return err
 	})
-	for _, needed := range []string{"rollouts-crd-rollouts", "rollouts-cluster-role-binding", "rollouts-role-binding", "rollouts-namespace"} {
-		if !recorder.Waits(t, "rollouts-deployment", needed) {
-			t.Errorf("the controller does not wait for %s", needed)
-		}
-	}
+	recorder.InOrder(t, map[string][]string{"rollouts-deployment": {
+		"rollouts-crd-rollouts", "rollouts-cluster-role-binding", "rollouts-role-binding", "rollouts-namespace",
+	}})
 }
 
 // TestDefinitionsAreThoseOfTheImage: the CRDs have the version of the controller.

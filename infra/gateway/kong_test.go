@@ -234,9 +234,9 @@ func TestNewKong(t *testing.T) {
 		_, err := gateway.NewKong(ctx, "gateway", public(), certificate)
 		return err
 	})
-	recorder.InOrder(t, map[string]string{
-		"gateway-release": "gateway-network-policy", "gateway-network-policy": "gateway-namespace", "gateway-gateway": "gateway-release",
-		"gateway-prometheus": "gateway-release",
+	recorder.InOrder(t, map[string][]string{
+		"gateway-release": {"gateway-network-policy"}, "gateway-network-policy": {"gateway-namespace"}, "gateway-gateway": {"gateway-release"},
+		"gateway-prometheus": {"gateway-release"},
 	})
 	values, _ := recorder.Named(t, "gateway-release").Inputs["values"].(map[string]any)
 	proxy, _ := values["proxy"].(map[string]any)

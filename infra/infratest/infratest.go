@@ -143,13 +143,15 @@ func (r *Recorder) Waits(t testing.TB, name, before string) bool {
 	return false
 }
 
-// InOrder fails the test for every key of needed, the name of a resource, that does not wait
-// for the resource named by its value.
-func (r *Recorder) InOrder(t testing.TB, needed map[string]string) {
+// InOrder fails the test for every resource, a key of needed, that does not wait for each of the
+// resources in its value.
+func (r *Recorder) InOrder(t testing.TB, needed map[string][]string) {
 	t.Helper()
-	for name, before := range needed {
-		if !r.Waits(t, name, before) {
-			t.Errorf("%s does not wait for %s", name, before)
+	for name, all := range needed {
+		for _, before := range all {
+			if !r.Waits(t, name, before) {
+				t.Errorf("%s does not wait for %s", name, before)
+			}
 		}
 	}
 }
@@ -158,7 +160,7 @@ func (r *Recorder) InOrder(t testing.TB, needed map[string]string) {
 // on an error, and if the resources are not well formed.
 func Deploy(t testing.TB, program pulumi.RunFunc) *Recorder {
 	t.Helper()
-	recorder, err := Run(true, program)
+	recorder, err := Run(false, program)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -148,8 +148,8 @@ func TestAnInstallationGoesInOrder(t *testing.T) {
 		t.Fatal(err)
 	}
 	recorder.WellFormed(t)
-	recorder.InOrder(t, map[string]string{
-		"sample-second": "sample-first", "sample-release": "sample-second", "sample-last": "sample-release",
+	recorder.InOrder(t, map[string][]string{
+		"sample-second": {"sample-first"}, "sample-release": {"sample-second"}, "sample-last": {"sample-release"},
 	})
 }
 

@@ -74,8 +74,8 @@ func TestNewReleases(t *testing.T) {
 		_, err := observability.NewMetricsServerRelease(ctx, "metrics", metricsServerRelease())
 		return err
 	})
-	recorder.InOrder(t, map[string]string{"datadog-release": "datadog-external-secret",
-		"datadog-external-secret": "datadog-namespace"})
+	recorder.InOrder(t, map[string][]string{"datadog-release": {"datadog-external-secret"},
+		"datadog-external-secret": {"datadog-namespace"}})
 	recorder.Named(t, "metrics-release")
 }
 

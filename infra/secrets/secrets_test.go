@@ -42,7 +42,7 @@ func TestNewOperator(t *testing.T) {
 		_, err := secrets.NewOperator(ctx, "secrets", operator())
 		return err
 	})
-	recorder.InOrder(t, map[string]string{"secrets-release": "secrets-namespace", "secrets-store": "secrets-release"})
+	recorder.InOrder(t, map[string][]string{"secrets-release": {"secrets-namespace"}, "secrets-store": {"secrets-release"}})
 }
 
 func TestPods(t *testing.T) {

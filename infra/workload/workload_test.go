@@ -179,12 +179,7 @@ func TestRefusals(t *testing.T) {
 			args := valid()
 			test.change(args)
 			_, err := args.Stages()
-			if err == nil {
-				t.Fatal("the spec is accepted")
-			}
-			if !strings.Contains(err.Error(), "service ") || !strings.Contains(err.Error(), test.want) {
-				t.Errorf("the error is\n%v\nwant one with %q", err, test.want)
-			}
+			infratest.Refused(t, err, "service ", test.want)
 		})
 	}
 }
@@ -220,15 +215,11 @@ func TestConnectAdmitsExactlyTheDeclaredCallers(t *testing.T) {
 		t.Errorf("stock is called by %v, want web's pods and the gateway's", stock.CalledBy)
 	}
 	web.Calls = []Call{{Service: "stcok"}}
-	if err := Connect([]*Spec{web, stock}); err == nil || !strings.Contains(err.Error(), `service web: Calls[0] names "stcok"`) {
-		t.Errorf("a call of an unknown service gives %v", err)
-	}
+	infratest.Refused(t, Connect([]*Spec{web, stock}), `service web: Calls[0] names "stcok"`)
 	other := valid()
 	other.Service, other.Calls = "other", nil
-	if err := Connect([]*Spec{valid(), other}); err == nil || !strings.Contains(err.Error(),
-		`service other: Public[0] (Exact "/") overlaps with a path of service web, Public[0] (Exact "/")`) {
-		t.Errorf("a path that two services claim gives %v", err)
-	}
+	infratest.Refused(t, Connect([]*Spec{valid(), other}),
+		`service other: Public[0] (Exact "/") overlaps with a path of service web, Public[0] (Exact "/")`)
 	for claimed, overlaps := range map[gateway.Path]bool{
 		{Match: gateway.Prefix, Value: "/"}:         true,
 		{Match: gateway.Prefix, Value: "/api/a"}:    true,
@@ -276,7 +267,7 @@ func TestInternetIsHTTPSToPublicAddresses(t *testing.T) {
 }
 
 func TestNewRegistersAWellFormedTree(t *testing.T) {
-	recorder, err := infratest.Run(true, func(ctx *pulumi.Context) error {
+	recorder := infratest.Deploy(t, func(ctx *pulumi.Context) error {
 		other := valid()
 		other.Service = "other"
 		if _, err := New(ctx, "other", other); err != nil {
@@ -285,35 +276,21 @@ func TestNewRegistersAWellFormedTree(t *testing.T) {
 		_, err := New(ctx, "web", valid())
 		return err
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	recorder.WellFormed(t)
 	if got := recorder.Named(t, "web-rollout"); got.URN != "urn:pulumi:test::loja-veloz::loja-veloz:workload:Workload$kubernetes:argoproj.io/v1alpha1:Rollout::web-rollout" {
 		t.Errorf("the Rollout is %s", got.URN)
 	}
-	for _, needed := range []string{"web-service-stable", "web-service-canary", "web-weights", "web-analysis-web-errors"} {
-		if !recorder.Waits(t, "web-rollout", needed) {
-			t.Errorf("the Rollout does not wait for %s", needed)
-		}
-	}
-	if !recorder.Waits(t, "web-rollout", "web-migrate") || !recorder.Waits(t, "web-migrate", "web-migrate-network-policy") {
-		t.Error("the Rollout does not wait for its schema")
-	}
-	if !recorder.Waits(t, "web-autoscaler", "web-rollout") {
-		t.Error("the autoscaler does not wait for the Rollout")
-	}
+	recorder.InOrder(t, map[string][]string{
+		"web-rollout":    {"web-service-stable", "web-service-canary", "web-weights", "web-analysis-web-errors", "web-migrate"},
+		"web-migrate":    {"web-migrate-network-policy"},
+		"web-autoscaler": {"web-rollout"},
+	})
 }
 
 func TestNamespace(t *testing.T) {
-	recorder, err := infratest.Run(true, func(ctx *pulumi.Context) error {
+	infratest.Deploy(t, func(ctx *pulumi.Context) error {
 		_, err := NewNamespace(ctx, "shop", "shop")
 		return err
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	recorder.WellFormed(t)
 	infratest.Golden(t, "namespace", NamespaceStages("shop").All())
 	if _, err := infratest.Run(true, func(ctx *pulumi.Context) error {
 		_, err := NewNamespace(ctx, "shop", "Shop")

@@ -198,18 +198,14 @@ func TestOrderInTheCloud(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for later, before := range map[string]string{
-		"gateway-release":        "load-balancer-release", // which has to outlive the Services for which it created load balancers
-		"gateway-gateway":        "gateway-release",
-		"sample-web-app-rollout": "rollouts-release",
-		"pedidos-migrate":        "database-roles-job",
-		"pagamentos-rollout":     "stripe-external-secret",
-		"database-roles-job":     "database-master-external-secret",
-	} {
-		if !recorder.Waits(t, later, before) {
-			t.Errorf("%s does not wait for %s", later, before)
-		}
-	}
+	recorder.InOrder(t, map[string][]string{
+		"gateway-release":        {"load-balancer-release"}, // which has to outlive the Services for which it created load balancers
+		"gateway-gateway":        {"gateway-release"},
+		"sample-web-app-rollout": {"rollouts-release"},
+		"pedidos-migrate":        {"database-roles-job"},
+		"pagamentos-rollout":     {"stripe-external-secret"},
+		"database-roles-job":     {"database-master-external-secret"},
+	})
 	secrets := 0
 	for _, r := range recorder.Resources() {
 		switch {

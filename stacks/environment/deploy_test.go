@@ -72,32 +72,28 @@ func TestPrerequisitesComeFirst(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for object, definition := range map[string]string{
-		"gateway-role-shop":      "shop-namespace",
-		"gateway-role-gateway":   "gateway-namespace",
-		"gateway-public":         "gateway-crd-gateways",
-		"gateway-deployment":     "gateway-crd-traefikservices",
-		"rollouts-deployment":    "rollouts-crd-rollouts",
-		"sample-web-app-route":   "gateway-crd-httproutes",
-		"sample-web-app-rollout": "rollouts-crd-rollouts",
-		"metrics-api":            "metrics-deployment",
+	recorder.InOrder(t, map[string][]string{
+		"gateway-role-shop":      {"shop-namespace"},
+		"gateway-role-gateway":   {"gateway-namespace"},
+		"gateway-public":         {"gateway-crd-gateways"},
+		"gateway-deployment":     {"gateway-crd-traefikservices"},
+		"rollouts-deployment":    {"rollouts-crd-rollouts"},
+		"sample-web-app-route":   {"gateway-crd-httproutes"},
+		"sample-web-app-rollout": {"rollouts-crd-rollouts"},
+		"metrics-api":            {"metrics-deployment"},
 
-		"internal-gateway-role-shop":     "shop-namespace",
-		"internal-gateway-internal":      "gateway-crd-gateways",
-		"internal-gateway-deployment":    "gateway-crd-traefikservices",
-		"pedidos-internal-route":         "internal-gateway-deployment",
-		"database-server-server":         "database-server-admin-job",
-		"database-server-admin-job":      "database-default-deny",
-		"database-roles-job":             "database-server-server",
-		"database-roles-role":            "shop-namespace",
-		"pedidos-migrate":                "database-roles-job",
-		"pedidos-rollout":                "pedidos-migrate",
-		"sample-web-app-service-account": "database-roles-job",
-	} {
-		if !recorder.Waits(t, object, definition) {
-			t.Errorf("%s does not wait for %s", object, definition)
-		}
-	}
+		"internal-gateway-role-shop":     {"shop-namespace"},
+		"internal-gateway-internal":      {"gateway-crd-gateways"},
+		"internal-gateway-deployment":    {"gateway-crd-traefikservices"},
+		"pedidos-internal-route":         {"internal-gateway-deployment"},
+		"database-server-server":         {"database-server-admin-job"},
+		"database-server-admin-job":      {"database-default-deny"},
+		"database-roles-job":             {"database-server-server"},
+		"database-roles-role":            {"shop-namespace"},
+		"pedidos-migrate":                {"database-roles-job"},
+		"pedidos-rollout":                {"pedidos-migrate"},
+		"sample-web-app-service-account": {"database-roles-job"},
+	})
 }
 
 func TestChangesByControllersAreIgnored(t *testing.T) {

@@ -147,9 +147,7 @@ func TestStatefulResourcesAreProtectedUnlessNamed(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			result, err := policytest.Run(false, program(c.options, c.opts...))
 			if c.refused != "" {
-				if err == nil || !strings.Contains(err.Error(), c.refused) {
-					t.Errorf("the error is %v, want %q", err, c.refused)
-				}
+				infratest.Refused(t, err, c.refused)
 				return
 			}
 			if err != nil {

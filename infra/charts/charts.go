@@ -53,7 +53,7 @@ var (
 	ArgoCD = Chart{
 		Name: "argo-cd", Repository: argoHelm,
 		Version: "10.1.1", AppVersion: "v3.4.4", SeedVersion: "5.46.0",
-		Why: "the seed's version installs 2.8.3, which is end of life and leaks repository credentials through its API (CVE-2025-55190, CVSS 9.9)",
+		Why: "the seed's version installs 2.8.3, which is end of life and leaks repository credentials by its API (CVE-2025-55190, CVSS 9.9)",
 	}
 	ImageUpdater = Chart{
 		Name: "argocd-image-updater", Repository: argoHelm,

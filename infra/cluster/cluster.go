@@ -251,7 +251,7 @@ func New(ctx *pulumi.Context, name string, spec *Spec, in Inputs, opts ...pulumi
 	c := &Cluster{}
 	return c, component.Register(ctx, "cluster", "loja-veloz:cluster:Cluster", name, c, opts, func() (pulumi.Map, error) {
 		b := &builder{ctx: ctx, name: name, spec: spec, in: in, out: c}
-		for _, step := range []func() error{b.makeNodeRole, b.makeControlPlane, b.installNetwork, b.makeNodes, b.installRest} {
+		for _, step := range []func() error{b.createNodeRole, b.createControlPlane, b.installNetwork, b.createNodes, b.installRest} {
 			if err := step(); err != nil {
 				return nil, err
 			}
@@ -268,7 +268,7 @@ func (b *builder) tags(part string) pulumi.StringMap {
 	return pulumi.StringMap{"Name": pulumi.String(b.spec.Name + "-" + part)}
 }
 
-func (b *builder) makeNodeRole() error {
+func (b *builder) createNodeRole() error {
 	args := &identity.RoleArgs{
 		Name: b.spec.Name + "-node", Description: "Nodes of cluster " + b.spec.Name,
 		Trust:               identity.ServiceTrust("ec2.amazonaws.com", nil),
@@ -280,7 +280,7 @@ func (b *builder) makeNodeRole() error {
 	return err
 }
 
-func (b *builder) makeControlPlane() error {
+func (b *builder) createControlPlane() error {
 	key := b.in.KeyARN.ToStringOutput().ToStringPtrOutput()
 	protect := pulumi.Protect(b.spec.Protect)
 	// Otherwise EKS creates this group, without a retention and without the key.
@@ -471,7 +471,7 @@ func (b *builder) installNetwork() error {
 	return nil
 }
 
-func (b *builder) makeNodes() error {
+func (b *builder) createNodes() error {
 	userData, err := b.spec.Nodes.UserData()
 	if err != nil {
 		return err

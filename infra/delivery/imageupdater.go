@@ -170,7 +170,7 @@ func (s *ImageUpdaterSpec) Pods() []kube.PodSize {
 	return []kube.PodSize{kube.SizeOf("argocd-image-updater", s.Replicas, release.Values.(ImageUpdaterValues).Resources)}
 }
 
-// Installation gives everything that the updater consists of, or an error that reports
+// Installation returns everything that the updater consists of, or an error that reports
 // everything that is wrong. Without Applications it contains no ImageUpdater object.
 func (s *ImageUpdaterSpec) Installation() (*kube.Installation, error) {
 	release, err := s.Release()

@@ -104,7 +104,8 @@ func (s *Spec) Validate() error {
 	}
 	errs.Account("AccountID", s.AccountID, "Region", s.Region)
 	if !clusterName.MatchString(s.ClusterName) {
-		errs.Add("ClusterName", "is %q: use at most 100 letters, digits, dashes and underscores, beginning with a letter or a digit", s.ClusterName)
+		errs.Add("ClusterName", "is %q: use at most 100 letters, digits, dashes and underscores, beginning with a letter or a digit",
+			s.ClusterName)
 	}
 	for i, zone := range s.Zones {
 		field := fmt.Sprintf("Zones[%d]", i)
@@ -156,9 +157,9 @@ func New(ctx *pulumi.Context, name string, spec *Spec, in Inputs, opts ...pulumi
 	return n, component.Register(ctx, "network", "loja-veloz:network:Network", name, n, opts, func() (pulumi.Map, error) {
 		b := &builder{ctx: ctx, name: name, spec: spec, in: in, out: n}
 		for _, step := range []func() error{
-			b.makeVPC,
-			b.makeFlowLogs,
-			func() error { return b.makeSubnets(zones) },
+			b.createVPC,
+			b.createFlowLogs,
+			func() error { return b.createSubnets(zones) },
 		} {
 			if err := step(); err != nil {
 				return nil, err
@@ -177,7 +178,7 @@ func (b *builder) tags(part string) pulumi.StringMap {
 	return pulumi.StringMap{"Name": pulumi.String(b.spec.Name + "-" + part)}
 }
 
-func (b *builder) makeVPC() error {
+func (b *builder) createVPC() error {
 	network, err := ec2.NewVpc(b.ctx, b.name+"-vpc", &ec2.VpcArgs{
 		CidrBlock: pulumi.String(b.spec.CIDR),
 		// The private DNS names of endpoints, RDS and nodes need both.
@@ -198,7 +199,7 @@ func (b *builder) makeVPC() error {
 	return nil
 }
 
-func (b *builder) makeFlowLogs() error {
+func (b *builder) createFlowLogs() error {
 	groupName := "/aws/vpc/" + b.spec.Name + "/flow-logs"
 	group, err := cloudwatch.NewLogGroup(b.ctx, b.name+"-flow-logs", &cloudwatch.LogGroupArgs{
 		Name:            pulumi.String(groupName),
@@ -244,7 +245,7 @@ type kind struct {
 	tags map[string]string
 }
 
-func (b *builder) makeSubnets(zones []Zone) error {
+func (b *builder) createSubnets(zones []Zone) error {
 	// The load balancer controller finds subnets by these tags. No subnet, including the public
 	// ones, assigns public addresses to instances: NAT gateways and load balancers have their own.
 	shared := "kubernetes.io/cluster/" + b.spec.ClusterName
@@ -264,11 +265,11 @@ func (b *builder) makeSubnets(zones []Zone) error {
 	}
 	b.out.PublicSubnets, b.out.PrivateSubnets, b.out.DatabaseSubnets = ids(public), ids(privates), ids(databases)
 
-	nats, err := b.makePublicRoutes(zones, public)
+	nats, err := b.createPublicRoutes(zones, public)
 	if err != nil {
 		return err
 	}
-	tables, err := b.makePrivateRoutes(zones, privates, nats)
+	tables, err := b.createPrivateRoutes(zones, privates, nats)
 	if err != nil {
 		return err
 	}
@@ -277,7 +278,7 @@ func (b *builder) makeSubnets(zones []Zone) error {
 	if err != nil {
 		return err
 	}
-	return b.makeEndpoints(append(tables, isolated), privates)
+	return b.createEndpoints(append(tables, isolated), privates)
 }
 
 func (b *builder) subnets(zones []Zone, k kind) ([]*ec2.Subnet, error) {
@@ -325,7 +326,7 @@ func (b *builder) table(part string, zones []Zone, subnets []*ec2.Subnet) (*ec2.
 	return table, nil
 }
 
-func (b *builder) makePublicRoutes(zones []Zone, public []*ec2.Subnet) ([]*ec2.NatGateway, error) {
+func (b *builder) createPublicRoutes(zones []Zone, public []*ec2.Subnet) ([]*ec2.NatGateway, error) {
 	internet, err := ec2.NewInternetGateway(b.ctx, b.name+"-internet", &ec2.InternetGatewayArgs{VpcId: b.vpc.ID(), Tags: b.tags("internet")},
 		b.child())
 	if err != nil {
@@ -364,7 +365,7 @@ func (b *builder) makePublicRoutes(zones []Zone, public []*ec2.Subnet) ([]*ec2.N
 	return nats, nil
 }
 
-func (b *builder) makePrivateRoutes(zones []Zone, privates []*ec2.Subnet, nats []*ec2.NatGateway) ([]*ec2.RouteTable, error) {
+func (b *builder) createPrivateRoutes(zones []Zone, privates []*ec2.Subnet, nats []*ec2.NatGateway) ([]*ec2.RouteTable, error) {
 	tables := make([]*ec2.RouteTable, len(zones))
 	for i, zone := range zones {
 		part := "private-" + b.letter(zone)
@@ -384,7 +385,7 @@ func (b *builder) makePrivateRoutes(zones []Zone, privates []*ec2.Subnet, nats [
 	return tables, nil
 }
 
-func (b *builder) makeEndpoints(tables []*ec2.RouteTable, privates []*ec2.Subnet) error {
+func (b *builder) createEndpoints(tables []*ec2.RouteTable, privates []*ec2.Subnet) error {
 	service := func(short string) pulumi.String { return pulumi.String("com.amazonaws." + b.spec.Region + "." + short) }
 	tableIDs := make(pulumi.StringArray, len(tables))
 	for i, table := range tables {

@@ -75,7 +75,8 @@ func restrictedContainer(pod, own field) []finding {
 		}
 	}
 	nonRoot := own.at("runAsNonRoot")
-	demand(nonRoot, nonRoot.is(true) || !nonRoot.there && pod.at("runAsNonRoot").is(true), "is not true, neither for the container nor for the pod")
+	demand(nonRoot, nonRoot.is(true) || !nonRoot.there && pod.at("runAsNonRoot").is(true),
+		"is not true, neither for the container nor for the pod")
 	for _, f := range []field{own.at("runAsUser"), pod.at("runAsUser")} {
 		demand(f, !f.there || !f.value.IsNumber() || f.value.NumberValue() != 0, "is 0, which is root")
 	}

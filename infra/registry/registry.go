@@ -209,11 +209,11 @@ func New(ctx *pulumi.Context, name string, spec *Spec, keyARN pulumi.StringInput
 	return r, component.Register(ctx, "registry", "loja-veloz:registry:Registry", name, r, opts, func() (pulumi.Map, error) {
 		b := &builder{ctx: ctx, name: name, spec: spec, keyARN: keyARN, out: r, lifecycle: pulumi.String(policy)}
 		for _, repository := range spec.Repositories {
-			if err := b.makeRepository(repository); err != nil {
+			if err := b.createRepository(repository); err != nil {
 				return nil, err
 			}
 		}
-		if err := b.makeCache(); err != nil {
+		if err := b.createCache(); err != nil {
 			return nil, err
 		}
 		return pulumi.Map{"urls": r.URLs, "arns": r.ARNs}, nil
@@ -225,7 +225,7 @@ func childName(repository string) string { return strings.ReplaceAll(repository,
 
 func (b *builder) child() pulumi.ResourceOption { return pulumi.Parent(b.out) }
 
-func (b *builder) makeRepository(repository string) error {
+func (b *builder) createRepository(repository string) error {
 	child := b.name + "-" + childName(repository)
 	created, err := ecr.NewRepository(b.ctx, child, &ecr.RepositoryArgs{
 		Name: pulumi.String(repository),
@@ -250,9 +250,9 @@ func (b *builder) makeRepository(repository string) error {
 	return nil
 }
 
-// makeCache creates a rule per upstream, and before it the template for its repositories:
+// createCache creates a rule per upstream, and before it the template for its repositories:
 // without a template, ECR encrypts them with AWS's key and keeps all images.
-func (b *builder) makeCache() error {
+func (b *builder) createCache() error {
 	if len(b.spec.PullThrough) == 0 {
 		return nil
 	}

@@ -194,7 +194,8 @@ func (s *CronJobSpec) Validate() error {
 		errs.Add("MilliCPU", "is %d: use at least 1", s.MilliCPU)
 	}
 	if s.MemoryMiB < 1 || s.MemoryLimitMiB < s.MemoryMiB {
-		errs.Add("MemoryLimitMiB", "is %d, and MemoryMiB is %d: use at least 1 MiB, and a limit that is not below the request", s.MemoryLimitMiB, s.MemoryMiB)
+		errs.Add("MemoryLimitMiB", "is %d, and MemoryMiB is %d: use at least 1 MiB, and a limit that is not below the request",
+			s.MemoryLimitMiB, s.MemoryMiB)
 	}
 	pods := s.pods()
 	pods.validateImage(errs)

@@ -167,7 +167,7 @@ func New(ctx *pulumi.Context, name string, spec *Spec, in Inputs, opts ...pulumi
 	d := &Database{}
 	return d, component.Register(ctx, "database", "loja-veloz:database:Database", name, d, opts, func() (pulumi.Map, error) {
 		b := &builder{ctx: ctx, name: name, spec: spec, in: in, out: d}
-		if err := b.makeInstance(); err != nil {
+		if err := b.createInstance(); err != nil {
 			return nil, err
 		}
 		return pulumi.Map{
@@ -247,7 +247,7 @@ func (b *builder) logs() ([]pulumi.Resource, error) {
 	return groups, nil
 }
 
-func (b *builder) makeInstance() error {
+func (b *builder) createInstance() error {
 	group, rule, err := b.securityGroup()
 	if err != nil {
 		return err

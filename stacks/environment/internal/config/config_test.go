@@ -129,7 +129,7 @@ func TestUnknownWordsAreReported(t *testing.T) {
 		}
 		_, err := Load(values, programs)
 		if err == nil {
-			t.Errorf("%v is taken", c.values)
+			t.Errorf("%v is accepted", c.values)
 			continue
 		}
 		for _, want := range c.want {

@@ -1,5 +1,5 @@
-// Package autoscaling installs what gives the cluster as many nodes as its pods
-// need.
+// Package autoscaling installs the cluster autoscaler, which adds and removes nodes as the pods
+// need them.
 package autoscaling
 
 import (
@@ -15,21 +15,21 @@ import (
 	"github.com/loja-veloz/platform/infra/validate"
 )
 
-// ServiceAccount is the identity that its pod identity role is for.
+// ServiceAccount is the service account that its pod identity role belongs to.
 const ServiceAccount = "cluster-autoscaler"
 
 // Spec describes the autoscaler of a cluster's node groups.
 type Spec struct {
 	kube.Chart
 
-	// ClusterName finds the Auto Scaling groups: by the tags
-	// k8s.io/cluster-autoscaler/enabled and k8s.io/cluster-autoscaler/<ClusterName>,
-	// which EKS puts on those of managed node groups.
+	// ClusterName is the cluster to scale. The autoscaler finds its Auto Scaling groups by the
+	// tags k8s.io/cluster-autoscaler/enabled and k8s.io/cluster-autoscaler/<ClusterName>, which
+	// EKS sets on the groups of managed node groups.
 	ClusterName string
 	// KubernetesVersion is the cluster's minor version, one of charts.Autoscalers:
 	// the autoscaler simulates that version's scheduler.
 	KubernetesVersion string
-	// Region is given, for pods cannot ask the instance metadata service: its hop
+	// Region is the AWS region. Pods cannot read it from the instance metadata service, whose hop
 	// limit is 1.
 	Region string
 }
@@ -39,8 +39,8 @@ type ClusterAutoscaler struct {
 	pulumi.ResourceState
 }
 
-// New installs the autoscaler. Its role is associated with ServiceAccount in
-// Namespace, before or after. Errors name the argument that is wrong.
+// New installs the autoscaler. Associate its role with ServiceAccount in Namespace first: pods
+// that start earlier have no credentials. Errors name the argument that is wrong.
 func New(ctx *pulumi.Context, name string, spec *Spec, opts ...pulumi.ResourceOption) (*ClusterAutoscaler, error) {
 	c := &ClusterAutoscaler{}
 	if _, err := kube.NewChart(ctx, "cluster autoscaler", "loja-veloz:autoscaling:ClusterAutoscaler", name, c, spec.Installation,
@@ -63,13 +63,13 @@ func (s *Spec) Validate() error {
 	return errs.Err()
 }
 
-// Values are the chart's values, as far as they are used here. The facts have
-// none of this chart: all are from its documentation, not rendered.
+// Values are the chart's values, as far as they are used here. They come from the chart's
+// documentation; the chart has not been rendered.
 type Values struct {
 	AutoDiscovery AutoDiscovery `json:"autoDiscovery"`
 	CloudProvider string        `json:"cloudProvider"`
 	AWSRegion     string        `json:"awsRegion"`
-	// FullnameOverride: or the chart calls everything <release>-aws-cluster-autoscaler.
+	// FullnameOverride replaces the chart's names, <release>-aws-cluster-autoscaler.
 	FullnameOverride         string                      `json:"fullnameOverride"`
 	Image                    Image                       `json:"image"`
 	ReplicaCount             int32                       `json:"replicaCount"`
@@ -86,17 +86,17 @@ type AutoDiscovery struct {
 	ClusterName string `json:"clusterName"`
 }
 
-// Image replaces the chart's.
+// Image overrides the tag of the chart's image.
 type Image struct {
 	Tag string `json:"tag"`
 }
 
-// RBAC is the chart's access.
+// RBAC names the service account.
 type RBAC struct {
 	ServiceAccount Account `json:"serviceAccount"`
 }
 
-// Account names the identity.
+// Account is a service account.
 type Account struct {
 	Create bool   `json:"create"`
 	Name   string `json:"name"`
@@ -104,23 +104,24 @@ type Account struct {
 
 // ExtraArgs are the autoscaler's own arguments.
 type ExtraArgs struct {
-	// BalanceSimilarNodeGroups keeps the zones' groups of one size.
+	// BalanceSimilarNodeGroups keeps the node groups of the zones at the same size.
 	BalanceSimilarNodeGroups bool `json:"balance-similar-node-groups"`
-	// Expander picks the group with the least left over.
+	// Expander chooses the node group to enlarge; least-waste leaves the least CPU and memory
+	// idle.
 	Expander string `json:"expander"`
-	// SkipNodesWithLocalStorage: false, or no node with an emptyDir, which is every
-	// node, could ever go.
+	// SkipNodesWithLocalStorage is false: every node runs a pod with an emptyDir, so with true the
+	// autoscaler could remove none.
 	SkipNodesWithLocalStorage bool `json:"skip-nodes-with-local-storage"`
-	// SkipNodesWithSystemPods: false, since kube-system's pods have budgets.
+	// SkipNodesWithSystemPods is false: disruption budgets protect the pods of kube-system.
 	SkipNodesWithSystemPods bool `json:"skip-nodes-with-system-pods"`
 }
 
-// DisruptionBudget keeps pods during voluntary disruptions.
+// DisruptionBudget limits the voluntary disruptions of the pods.
 type DisruptionBudget struct {
 	MaxUnavailable int32 `json:"maxUnavailable"`
 }
 
-// Release gives the Helm release, or every reason why not.
+// Release returns the Helm release, or an error that reports everything that is wrong.
 func (s *Spec) Release() (*kube.Release, error) {
 	if err := s.Validate(); err != nil {
 		return nil, err
@@ -141,7 +142,7 @@ func (s *Spec) Release() (*kube.Release, error) {
 	}), nil
 }
 
-// Pods are those of the release; nil for arguments that are wrong.
+// Pods returns the pods of the release, or nil if the spec is invalid.
 func (s *Spec) Pods() []kube.PodSize {
 	release, err := s.Release()
 	if err != nil {
@@ -151,8 +152,8 @@ func (s *Spec) Pods() []kube.PodSize {
 	return []kube.PodSize{kube.SizeOf("cluster-autoscaler", v.ReplicaCount, v.Resources)}
 }
 
-// Installation gives everything that the autoscaler consists of, or every reason
-// why not.
+// Installation returns everything that the autoscaler consists of, or an error that reports
+// everything that is wrong.
 func (s *Spec) Installation() (*kube.Installation, error) {
 	release, err := s.Release()
 	if err != nil {

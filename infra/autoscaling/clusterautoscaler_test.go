@@ -25,7 +25,7 @@ func TestValues(t *testing.T) {
 	chartstest.Golden(t, "values", release)
 }
 
-func TestTheImageIsOfTheClustersVersion(t *testing.T) {
+func TestTheImageMatchesTheClustersVersion(t *testing.T) {
 	next := args()
 	next.KubernetesVersion = "1.34"
 	release, err := next.Release()
@@ -33,7 +33,7 @@ func TestTheImageIsOfTheClustersVersion(t *testing.T) {
 		t.Fatal(err)
 	}
 	if tag := release.Values.(autoscaling.Values).Image.Tag; !strings.HasPrefix(tag, "v1.34.") {
-		t.Errorf("it is %s", tag)
+		t.Errorf("the tag is %s", tag)
 	}
 }
 
@@ -43,7 +43,7 @@ func TestPods(t *testing.T) {
 		t.Errorf("pods are %+v", pods)
 	}
 	if pods := (&autoscaling.Spec{}).Pods(); pods != nil {
-		t.Errorf("wrong arguments have the pods %+v", pods)
+		t.Errorf("an invalid spec has the pods %+v", pods)
 	}
 }
 

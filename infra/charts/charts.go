@@ -1,8 +1,8 @@
-// Package charts pins every Helm chart of the platform, and the images that
-// replace a chart's own, in one place. A test keeps versions out of all others.
+// Package charts pins every Helm chart of the platform, and the images that replace a chart's
+// own, in one place. A test refuses these versions in any other file.
 //
-// The versions of the charts that the seed had were rendered for Kubernetes 1.33
-// and validated against their CRDs; Why says what is wrong with the seed's.
+// The charts with a SeedVersion were rendered for Kubernetes 1.33 and validated against their
+// CRDs. Why says what is wrong with the seed's version.
 package charts
 
 // Chart is one Helm chart at one version.
@@ -11,10 +11,10 @@ type Chart struct {
 	Name string
 	// Repository is the URL of the project's own chart repository.
 	Repository string
-	// Version is the chart's, AppVersion that of the software which it installs
-	// unless an image below replaces it.
+	// Version is the chart's version. AppVersion is the version of the software that the chart
+	// installs unless an image below replaces it.
 	Version, AppVersion string
-	// SeedVersion is what the seed documents had; empty where they had no such chart.
+	// SeedVersion is the chart's version in the seed documents; empty if they have no such chart.
 	SeedVersion string
 	// Why is the reason for Version.
 	Why string
@@ -22,7 +22,7 @@ type Chart struct {
 
 // Image is a container image that replaces a chart's own.
 type Image struct {
-	// Repository is empty where the chart's own repository stays.
+	// Repository is the image's repository; empty keeps the chart's.
 	Repository string
 	// Tag is the image's version.
 	Tag string
@@ -37,50 +37,50 @@ var (
 	Kong = Chart{
 		Name: "kong", Repository: "https://charts.konghq.com",
 		Version: "3.4.1", AppVersion: "3.9", SeedVersion: "2.33.0",
-		Why: "the seed's brings Kong 3.5, whose images are end of life and removed, and controller 3.0, " +
+		Why: "the seed's version installs Kong 3.5, whose images are end of life and removed, and controller 3.0, " +
 			"which stops applying any configuration when the stable and the canary Service select the same pods, as they do outside a canary",
 	}
 	LoadBalancerController = Chart{
 		Name: "aws-load-balancer-controller", Repository: "https://aws.github.io/eks-charts",
 		Version: "1.17.1", AppVersion: "v2.17.1",
-		Why: "the last release of the 2.x line; 3.x claims Gateway API classes of its own, and Kong is the gateway here",
+		Why: "the last release of the 2.x line; 3.x brings its own Gateway API classes, and here Kong is the gateway",
 	}
 	MetricsServer = Chart{
 		Name: "metrics-server", Repository: "https://kubernetes-sigs.github.io/metrics-server",
 		Version: "3.13.1", AppVersion: "0.8.1", SeedVersion: "3.12.0",
-		Why: "the seed's brings 0.7.0, which is tested up to Kubernetes 1.29; 0.8 is for 1.31 and later",
+		Why: "the seed's version installs 0.7.0, which is tested up to Kubernetes 1.29; 0.8 is for 1.31 and later",
 	}
 	ArgoCD = Chart{
 		Name: "argo-cd", Repository: argoHelm,
 		Version: "10.1.1", AppVersion: "v3.4.4", SeedVersion: "5.46.0",
-		Why: "the seed's brings 2.8.3, which is end of life and leaks repository credentials through its API (CVE-2025-55190, CVSS 9.9)",
+		Why: "the seed's version installs 2.8.3, which is end of life and leaks repository credentials by its API (CVE-2025-55190, CVSS 9.9)",
 	}
 	ImageUpdater = Chart{
 		Name: "argocd-image-updater", Repository: argoHelm,
 		Version: "1.2.4", AppVersion: "v1.2.2", SeedVersion: "0.9.6",
-		Why: "the seed's brings 0.12.2, which predates the ImageUpdater resource and takes its orders from annotations",
+		Why: "the seed's version installs 0.12.2, which predates the ImageUpdater resource and is configured by annotations",
 	}
 	Rollouts = Chart{
 		Name: "argo-rollouts", Repository: argoHelm,
 		Version: "2.41.0", AppVersion: "v1.9.0", SeedVersion: "2.32.0",
-		Why: "the seed's brings 1.6.0, too old for the Gateway API plugin that moves the weights",
+		Why: "the seed's version installs 1.6.0, too old for the Gateway API plugin that moves the weights",
 	}
 	Datadog = Chart{
 		Name: "datadog", Repository: "https://helm.datadoghq.com",
 		Version: "3.240.0", AppVersion: "7.81.1", SeedVersion: "3.49.0",
-		Why: "the seed's brings Agent 7.49.1; from 7.66 on spans of HTTP servers that arrive by OTLP " +
+		Why: "the seed's version installs Agent 7.49.1; from 7.66 on spans of HTTP servers that arrive by OTLP " +
 			"are named http.server.request, which the objectives' queries ask for",
 	}
 	ClusterAutoscaler = Chart{
 		Name: "cluster-autoscaler", Repository: "https://kubernetes.github.io/autoscaler",
 		Version: "9.50.1", AppVersion: "1.33.0",
-		Why: "the autoscaler simulates the scheduler of one Kubernetes version, and this chart is of 1.33",
+		Why: "the autoscaler simulates the scheduler of one Kubernetes version, and this chart is built for 1.33",
 	}
 	ExternalSecrets = Chart{
 		Name: "external-secrets", Repository: "https://charts.external-secrets.io",
 		Version: "1.3.2", AppVersion: "v1.3.2",
-		Why: "the newest whose definitions lie in a Go module, " +
-			"so that our stores and secrets are tried against them; 0.19 and older are end of life",
+		Why: "the newest version whose CRDs are in a Go module, " +
+			"so that tests validate our stores and secrets against them; 0.19 and older are end of life",
 	}
 )
 
@@ -102,10 +102,10 @@ var (
 // Kubernetes whose scheduler they simulate.
 var Autoscalers = map[string]Image{
 	"1.33": {Tag: "v1.33.1", Why: "the newest patch of 1.33 that kOps installs too"},
-	"1.34": {Tag: "v1.34.2", Why: "the newest patch of 1.34 that public manifests are seen to run; not tried here"},
+	"1.34": {Tag: "v1.34.2", Why: "the newest patch of 1.34 in public manifests; not tested here"},
 }
 
-// All lists every chart, for what mirrors or checks them.
+// All returns every chart, for tests and tools that check or mirror them.
 func All() []Chart {
 	return []Chart{Kong, LoadBalancerController, MetricsServer, ArgoCD, ImageUpdater, Rollouts, Datadog, ClusterAutoscaler, ExternalSecrets}
 }

@@ -24,21 +24,21 @@ var images = []charts.Image{
 	charts.Autoscalers["1.33"], charts.Autoscalers["1.34"],
 }
 
-func TestAnAutoscalerIsOfItsKubernetes(t *testing.T) {
+func TestAutoscalersMatchTheirKubernetesVersion(t *testing.T) {
 	for version, image := range charts.Autoscalers {
 		if !strings.HasPrefix(image.Tag, "v"+version+".") || !slices.Contains(images, image) {
-			t.Errorf("for %s there is %+v", version, image)
+			t.Errorf("the autoscaler for Kubernetes %s is %+v", version, image)
 		}
 	}
 }
 
-func TestEveryChartIsWhole(t *testing.T) {
+func TestEveryChartIsComplete(t *testing.T) {
 	semantic := regexp.MustCompile(`^[0-9]+\.[0-9]+\.[0-9]+$`)
 	seen := map[string]bool{}
 	for _, chart := range charts.All() {
 		if chart.Name == "" || chart.AppVersion == "" || !semantic.MatchString(chart.Version) || !strings.HasPrefix(chart.Repository,
 			"https://") {
-			t.Errorf("the chart is not whole: %+v", chart)
+			t.Errorf("the chart is incomplete: %+v", chart)
 		}
 		if chart.SeedVersion != "" && !semantic.MatchString(chart.SeedVersion) || chart.SeedVersion == chart.Version {
 			t.Errorf("%s: the seed's version is %q", chart.Name, chart.SeedVersion)
@@ -47,13 +47,13 @@ func TestEveryChartIsWhole(t *testing.T) {
 			t.Errorf("%s gives no reason: %q", chart.Name, chart.Why)
 		}
 		if seen[chart.Name] {
-			t.Errorf("%s is there twice", chart.Name)
+			t.Errorf("%s is listed twice", chart.Name)
 		}
 		seen[chart.Name] = true
 	}
 	for _, image := range images {
 		if image.Tag == "" || image.Why == "" || image.Tag == "latest" {
-			t.Errorf("the image is not whole: %+v", image)
+			t.Errorf("the image is incomplete: %+v", image)
 		}
 	}
 	if got := charts.RolloutsGatewayAPIPlugin.Reference(); !strings.HasPrefix(got, "ghcr.io/") || !strings.HasSuffix(got,
@@ -62,9 +62,8 @@ func TestEveryChartIsWhole(t *testing.T) {
 	}
 }
 
-// TestNoOtherFileNamesAVersion: a pin that is written twice drifts. The manifests
-// that are installed without a chart have the versions of their own images, which
-// tests of theirs compare with these.
+// TestNoOtherFileNamesAVersion: a version that is written twice drifts. Components that are
+// installed without a chart pin their own images; their tests compare those with these.
 func TestNoOtherFileNamesAVersion(t *testing.T) {
 	byHand := []string{"delivery/rollouts.go"}
 	var versions []string
@@ -114,8 +113,9 @@ func literals(t *testing.T, path string) []string {
 	return found
 }
 
-// TestTestChartsAreOfThePins: what stands in for a chart has its name and version.
-func TestTestChartsAreOfThePins(t *testing.T) {
+// TestTestChartsMatchThePins: a test chart has the name and the version of the chart that it
+// stands in for.
+func TestTestChartsMatchThePins(t *testing.T) {
 	for _, chart := range charts.All() {
 		chartstest.MustExist(t, chart)
 		raw, err := os.ReadFile(filepath.Join(chartstest.Folder(t), chart.Name, "Chart.yaml"))
@@ -137,7 +137,7 @@ func TestTestChartsAreOfThePins(t *testing.T) {
 			t.Errorf("the test chart of %s %s (%s) says %s %s (%s)", chart.Name, chart.Version, chart.AppVersion, written.Name, written.Version, written.AppVersion)
 		}
 		if !strings.HasPrefix(written.Description, "TEST CHART") || written.Annotations["loja-veloz.dev/test-chart"] != "true" {
-			t.Errorf("the test chart of %s does not say that it is one", chart.Name)
+			t.Errorf("the test chart of %s is not marked as a test chart", chart.Name)
 		}
 	}
 }
@@ -146,10 +146,10 @@ func TestTestChartsAreOfThePins(t *testing.T) {
 func TestSchemasRefuseUnknownKeys(t *testing.T) {
 	for _, chart := range charts.All() {
 		if err := chartstest.Validate(t, chart, map[string]any{"noSuchKey": true}); err == nil {
-			t.Errorf("%s takes an unknown key", chart.Name)
+			t.Errorf("%s accepts an unknown key", chart.Name)
 		}
 		if err := chartstest.Validate(t, chart, map[string]any{}); err != nil {
-			t.Errorf("%s refuses no values at all: %v", chart.Name, err)
+			t.Errorf("%s refuses empty values: %v", chart.Name, err)
 		}
 	}
 	for name, values := range map[string]map[string]any{
@@ -164,7 +164,7 @@ func TestSchemasRefuseUnknownKeys(t *testing.T) {
 				continue
 			}
 			if err := chartstest.Validate(t, chart, values); err == nil {
-				t.Errorf("%s takes %v", name, values)
+				t.Errorf("%s accepts %v", name, values)
 			}
 		}
 	}

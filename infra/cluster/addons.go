@@ -13,21 +13,21 @@ import (
 	"github.com/loja-veloz/platform/infra/validate"
 )
 
-// Addons are the versions of EKS's add-ons, v1.20.2-eksbuild.1. Empty ones are
-// taken from the table for the cluster's version of Kubernetes. They are pinned:
-// "most recent" would make a plan depend on the day.
+// Addons are the versions of EKS's add-ons, such as v1.20.2-eksbuild.1. An empty one takes the
+// default for the cluster's version of Kubernetes. Versions are pinned: with "most recent" a
+// plan would depend on the day.
 type Addons struct {
 	VPCCNI, PodIdentityAgent, CoreDNS, KubeProxy, EBSCSI string
 }
 
-// addonVersions are defaults by Kubernetes version, and so the list of versions
-// that the platform supports. They are configuration to be checked before the
-// first use in an account, and after that at every upgrade, by
+// addonVersions are the default add-on versions by Kubernetes version; the keys are the
+// Kubernetes versions that the platform supports. Check the defaults before the first use in an
+// account, and at every upgrade, with
 //
 //	aws eks describe-addon-versions --kubernetes-version 1.33 --addon-name vpc-cni
 //
-// 1.33's are a set found in use together in public configurations; of 1.34's the
-// agent's build and the EBS driver are assumed. None has been checked against AWS.
+// The versions for 1.33 are used together in public configurations. For 1.34 the builds of the
+// agent and of the EBS driver are assumptions. None has been checked against AWS.
 var addonVersions = map[string]Addons{
 	"1.33": {
 		VPCCNI: "v1.20.2-eksbuild.1", PodIdentityAgent: "v1.3.8-eksbuild.2", CoreDNS: "v1.12.4-eksbuild.1",
@@ -67,15 +67,15 @@ func (a Addons) validate(kubernetes string) error {
 			errs.Join(fmt.Errorf("Addons.%s is %q: use the form v1.2.3-eksbuild.4", addon.field, addon.version))
 		}
 	}
-	// kube-proxy is built from Kubernetes itself.
+	// kube-proxy is part of Kubernetes and has its version.
 	if addonVersion.MatchString(a.KubeProxy) && !strings.HasPrefix(a.KubeProxy, "v"+kubernetes+".") {
-		errs.Add("Addons.KubeProxy", "is %s in a cluster of Kubernetes %s", a.KubeProxy, kubernetes)
+		errs.Add("Addons.KubeProxy", "is %s: Kubernetes %s needs v%s.x", a.KubeProxy, kubernetes, kubernetes)
 	}
 	return errs.Err()
 }
 
-// cniConfiguration is the VPC CNI's: NetworkPolicies are enforced, and with prefix
-// delegation each address of a node is a block of 16, one block being kept warm.
+// cniConfiguration configures the VPC CNI: it enforces NetworkPolicies and, with prefix
+// delegation, assigns addresses to nodes in blocks of 16 and keeps one free block.
 type cniConfiguration struct {
 	// EnableNetworkPolicy is "true" or "false", a string in the add-on's schema.
 	EnableNetworkPolicy string            `json:"enableNetworkPolicy"`
@@ -94,7 +94,7 @@ func (n Nodes) cniConfiguration() (string, error) {
 	return string(text), nil
 }
 
-// addon is one to be installed.
+// addon is an add-on to install.
 type addon struct {
 	name, version, configuration string
 	after                        []pulumi.Resource

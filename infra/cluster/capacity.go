@@ -18,8 +18,8 @@ type instance struct {
 	interfaces, addresses int32
 }
 
-// instances are the machines that nodes may be: x86, for the AL2023_x86_64_STANDARD
-// image, and of a size at which a node is worth its daemons.
+// instances are the EC2 types that nodes may have: x86, as the AL2023_x86_64_STANDARD image
+// needs, and large enough for more than the daemons.
 var instances = map[string]instance{
 	"t3.medium":   {2, 4096, 3, 6},
 	"t3.large":    {2, 8192, 3, 12},
@@ -41,27 +41,27 @@ var instances = map[string]instance{
 }
 
 const (
-	// prefixAddresses is the size of the /28 that prefix delegation puts in the
+	// prefixAddresses is the number of addresses in the /28 that prefix delegation assigns in
 	// place of one address.
 	prefixAddresses = 16
-	// hostPods are those on the host's network, aws-node and kube-proxy, which
-	// need no address: Amazon's max-pods calculator counts them so.
+	// hostPods is the number of pods on the host's network, aws-node and kube-proxy. They need no
+	// address, and Amazon's max-pods calculator adds them.
 	hostPods = 2
-	// podLimit is what Amazon recommends below 30 vCPU ("Choosing an optimal EC2
-	// node instance type" in the EKS user guide); more is not validated.
+	// podLimit is the maximum of pods per node that Amazon recommends below 30 vCPU ("Choosing an
+	// optimal EC2 node instance type" in the EKS user guide).
 	podLimit = 110
 	// virtualization is the share of memory, in thousandths, that the hypervisor
 	// and the kernel keep: Karpenter's default (VM_MEMORY_OVERHEAD_PERCENT).
 	virtualization = 75
-	// evictionMiB is the kubelet's hard threshold.
+	// evictionMiB is the kubelet's hard eviction threshold for memory.
 	evictionMiB = 100
-	// ephemeralReserved is set aside on the disk for the system.
+	// ephemeralReserved is the disk space that the kubelet reserves for the system.
 	ephemeralReserved = "1Gi"
 )
 
-// PodsByAddresses is how many pods a machine can give an address:
-// ENIs × (addresses - 1) + 2, and with prefix delegation each of these addresses
-// is a block of 16, of which Amazon recommends using no more than 110.
+// PodsByAddresses returns how many pods a machine has addresses for: ENIs × (addresses - 1) +
+// 2. With prefix delegation each of these addresses is a block of 16, and podLimit bounds the
+// result.
 func PodsByAddresses(instanceType string, prefixDelegation bool) (int32, error) {
 	machine, known := instances[instanceType]
 	if !known {
@@ -77,7 +77,7 @@ func unknownInstance(name string) error {
 	return fmt.Errorf("is %q: known are %s", name, strings.Join(slices.Sorted(maps.Keys(instances)), ", "))
 }
 
-// PodsPerNode is what the kubelet is told: Nodes.MaxPods, or as many as there are
+// PodsPerNode returns the kubelet's maxPods: Nodes.MaxPods, or as many pods as the node has
 // addresses for.
 func (n Nodes) PodsPerNode() (int32, error) {
 	limit, err := PodsByAddresses(n.InstanceType, n.PrefixDelegation)
@@ -95,16 +95,16 @@ type Capacity struct {
 	MilliCPU, MemoryMiB, Pods int32
 }
 
-// reserved is what the kubelet keeps for itself and the system, as Amazon's
-// images do: of processors 6 % of the first, 1 % of the second, 0.5 % of the
-// third and fourth and 0.25 % of the rest; of memory 255 MiB and 11 per pod
-// (nodeadm in awslabs/amazon-eks-ami).
+// reserved returns what the kubelet reserves for itself and the system, by the formula of
+// Amazon's images: 6 % of the first processor, 1 % of the second, 0.5 % of the third and the
+// fourth and 0.25 % of each other one; 255 MiB of memory, and 11 MiB per pod (nodeadm in
+// awslabs/amazon-eks-ami).
 func (n Nodes) reserved() (Capacity, error) {
 	pods, err := n.PodsPerNode()
 	if err != nil {
 		return Capacity{}, err
 	}
-	// In hundredths of a thousandth of a processor.
+	// cpu is in hundredths of a thousandth of a processor.
 	cpu := int32(0)
 	for core := range instances[n.InstanceType].vCPU {
 		switch {
@@ -121,7 +121,7 @@ func (n Nodes) reserved() (Capacity, error) {
 	return Capacity{MilliCPU: cpu / 100, MemoryMiB: 255 + 11*pods}, nil
 }
 
-// Allocatable is what one node offers to pods, daemons included.
+// Allocatable returns what one node offers to pods, daemons included.
 func (n Nodes) Allocatable() (Capacity, error) {
 	reserved, err := n.reserved()
 	if err != nil {
@@ -140,27 +140,27 @@ func (n Nodes) Allocatable() (Capacity, error) {
 	}, nil
 }
 
-// Pod is a number of equal pods, by their requests.
+// Pod is a number of pods with equal requests.
 type Pod struct {
 	Name                string
 	Count               int32
 	MilliCPU, MemoryMiB int32
-	// Apart keeps two of them off the same node, as a hard spread constraint or
-	// anti-affinity does.
+	// Apart means that no two of them may share a node, as with a hard spread constraint or an
+	// anti-affinity.
 	Apart bool
 }
 
 // Pods is what a cluster runs.
 type Pods struct {
-	// Daemons run once on every node; their Count is not looked at.
+	// Daemons run once on every node; their Count is ignored.
 	Daemons []Pod
 	// Requests are all others, at the replicas to plan for: an autoscaler's
 	// maximum, and one more while a canary or an update runs.
 	Requests []Pod
 }
 
-// SystemDaemons are the DaemonSets of EKS's add-ons, by the requests that the
-// add-ons of this package's table make. The EBS driver's is the sum of its containers.
+// SystemDaemons returns the DaemonSets of EKS's add-ons, with the requests of the versions in
+// this package's table. The requests of the EBS driver are the sum of its containers'.
 func SystemDaemons() []Pod {
 	return []Pod{
 		{Name: "aws-node", MilliCPU: 50},
@@ -170,7 +170,7 @@ func SystemDaemons() []Pod {
 	}
 }
 
-// SystemPods are the Deployments of EKS's add-ons.
+// SystemPods returns the Deployments of EKS's add-ons.
 func SystemPods() []Pod {
 	return []Pod{
 		{Name: "coredns", Count: 2, MilliCPU: 100, MemoryMiB: 70, Apart: true},
@@ -178,10 +178,10 @@ func SystemPods() []Pod {
 	}
 }
 
-// Fits tells how many nodes the pods need when the largest are placed first, each
-// on the first node with room, by processors, memory and the number of pods. The
-// scheduler spreads rather than packs, but with so many nodes there is a place
-// for everything. A pod that no node can hold is an error.
+// Fits returns the number of nodes that the pods need. It places the largest pods first, each
+// on the first node that has the CPU, the memory and the place for one more pod. The scheduler
+// spreads pods instead of packing them, but that many nodes have room for all. A pod that fits
+// on no node is an error.
 func (n Nodes) Fits(pods Pods) (int32, error) {
 	free, err := n.Allocatable()
 	if err != nil {
@@ -199,14 +199,15 @@ func (n Nodes) Fits(pods Pods) (int32, error) {
 	var errs []error
 	for _, p := range pods.Requests {
 		if p.MilliCPU > free.MilliCPU || p.MemoryMiB > free.MemoryMiB || free.Pods < 1 {
-			errs = append(errs, fmt.Errorf("%s (%d mCPU, %d MiB) is larger than what daemons leave of a %s: %d mCPU, %d MiB, %d pods",
+			errs = append(errs, fmt.Errorf("%s (%d mCPU, %d MiB) does not fit on a %s, of which the daemons leave %d mCPU, %d MiB and %d pods",
 				p.Name, p.MilliCPU, p.MemoryMiB, n.InstanceType, free.MilliCPU, free.MemoryMiB, free.Pods))
 		}
 	}
 	if err := errors.Join(errs...); err != nil {
 		return 0, err
 	}
-	// The share of a node that a pod takes, by what it takes most of.
+	// share is the part of a node that a pod takes, by the resource of which it takes the largest
+	// part.
 	share := func(p Pod) float64 {
 		return max(float64(p.MilliCPU)/float64(max(free.MilliCPU, 1)), float64(p.MemoryMiB)/float64(max(free.MemoryMiB, 1)))
 	}
@@ -227,7 +228,7 @@ func (n Nodes) Fits(pods Pods) (int32, error) {
 	return int32(len(nodes)), nil
 }
 
-// node is a machine while it is being filled.
+// node is what is left of a machine while pods are placed on it.
 type node struct {
 	free  Capacity
 	names map[string]bool

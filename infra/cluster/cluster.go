@@ -29,8 +29,8 @@ const (
 	adminPolicy = "arn:aws:eks::aws:cluster-access-policy/AmazonEKSClusterAdminPolicy"
 	viewPolicy  = "arn:aws:eks::aws:cluster-access-policy/AmazonEKSViewPolicy"
 
-	// widestAllowed is the widest range that may reach the API server: two /1 would
-	// be the internet too.
+	// widestAllowed is the prefix length of the widest range that may reach the API server.
+	// Without such a limit two /1 ranges would admit the whole internet.
 	widestAllowed = 8
 
 	overwrite = "OVERWRITE"
@@ -41,14 +41,14 @@ var logTypes = []string{"api", "audit", "authenticator", "controllerManager", "s
 
 // Spec describes a cluster.
 type Spec struct {
-	// Name is the cluster's, and the prefix of its roles' names.
+	// Name is the cluster's name, and the prefix of the names of its roles.
 	Name string
 	// Version of Kubernetes, 1.33; see Versions.
 	Version           string
 	Region, AccountID string
 
-	// PublicAccessCIDRs may reach the API server from outside the VPC. An empty
-	// list makes it private; the whole internet is refused.
+	// PublicAccessCIDRs are the IPv4 ranges that may reach the API server from outside the VPC.
+	// With an empty list the API server is private. A range wider than a /8 is refused.
 	PublicAccessCIDRs []string
 	// Admins and Viewers are ARNs of roles, in addition to those of Inputs.
 	Admins, Viewers []string
@@ -58,15 +58,16 @@ type Spec struct {
 
 	Nodes  Nodes
 	Addons Addons
-	// NodeTags are tags for nodes and their volumes, beside Name: they are made by
-	// Auto Scaling, which knows no default tags.
+	// NodeTags are the tags of nodes and their volumes, in addition to Name. Auto Scaling creates
+	// both, and the provider's default tags do not reach them.
 	NodeTags map[string]string
 
 	// Protect keeps Pulumi from deleting the control plane and its logs.
 	Protect bool
 }
 
-// Inputs are what other resources produce for a cluster. Every field is needed but Routes and Viewers.
+// Inputs are what other resources produce for a cluster. All fields except Routes and Viewers
+// are required.
 type Inputs struct {
 	VPCID                         pulumi.StringInput
 	PublicSubnets, PrivateSubnets pulumi.StringArrayInput
@@ -74,8 +75,9 @@ type Inputs struct {
 	Routes []pulumi.Resource
 	// KeyARN is the KMS key of Kubernetes' secrets and of the control plane's logs.
 	KeyARN pulumi.StringInput
-	// Admins and Viewers are ARNs of roles; a role that Spec names too counts once. The role that creates the
-	// cluster has to be among the Admins of either, or it is locked out.
+	// Admins and Viewers are ARNs of roles, in addition to those of Spec; a repeated one counts
+	// once. The role that creates the cluster has to be among the Admins of one of them, or it is
+	// locked out.
 	Admins, Viewers []string
 	// PermissionsBoundary is the ARN of the policy that bounds every role of the cluster.
 	PermissionsBoundary string
@@ -91,7 +93,7 @@ func (in Inputs) validate() error {
 	return errs.Err()
 }
 
-// with gives the specification with the roles of the inputs among its own.
+// with returns a copy of the spec that contains the roles of the inputs too.
 func (s Spec) with(in Inputs) *Spec {
 	union := func(roles, more []string) []string {
 		all := slices.Clone(roles)
@@ -111,14 +113,15 @@ type Cluster struct {
 	pulumi.ResourceState
 
 	Name, Endpoint pulumi.StringOutput
-	// SecurityGroupID is the group that EKS made: the nodes and the control plane
-	// are its members.
+	// SecurityGroupID is the group that EKS creates; the nodes and the control plane are its
+	// members.
 	SecurityGroupID pulumi.StringOutput
 	// CertificateAuthority is in base64.
 	CertificateAuthority pulumi.StringOutput
 	// Kubeconfig is a secret; see the function of that name.
 	Kubeconfig pulumi.StringOutput
-	// NodeGroup is what a Kubernetes provider has to depend on: before it no pod runs.
+	// NodeGroup is the node group. A Kubernetes provider has to depend on it: without nodes no pod
+	// runs.
 	NodeGroup pulumi.Resource
 	// Ready is everything that pods need: nodes, DNS, service routing, volumes.
 	Ready []pulumi.Resource
@@ -146,7 +149,7 @@ func (s *Spec) Validate() error {
 	}
 	s.validateAccess(&errs)
 	if !network.ValidLogDays(s.LogDays) {
-		errs.Add("LogDays", "is %d, for which CloudWatch Logs keeps nothing: use 1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365 or more",
+		errs.Add("LogDays", "is %d, which CloudWatch Logs does not accept: use 1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365 or more",
 			s.LogDays)
 	}
 	if err := s.Nodes.validate(); err != nil {
@@ -158,8 +161,8 @@ func (s *Spec) Validate() error {
 	return errs.Err()
 }
 
-// validateAllowed judges a range of the public endpoint's allow-list. EKS itself
-// refuses private ranges: such callers are never seen there.
+// validateAllowed checks a range of the public endpoint's allow-list. EKS refuses private
+// ranges too: no caller arrives at the public endpoint from one.
 func validateAllowed(cidr string) error {
 	prefix, err := netip.ParsePrefix(cidr)
 	switch {
@@ -172,7 +175,7 @@ func validateAllowed(cidr string) error {
 	case prefix != prefix.Masked():
 		return fmt.Errorf("is %s: the range begins at %s", cidr, prefix.Masked().Addr())
 	case prefix.Bits() < widestAllowed:
-		return fmt.Errorf("is %s: a /%d is the widest that is let in", cidr, widestAllowed)
+		return fmt.Errorf("is %s: the widest range accepted is a /%d", cidr, widestAllowed)
 	case prefix.Addr().IsPrivate() || prefix.Addr().IsLoopback() || prefix.Addr().IsLinkLocalUnicast():
 		return fmt.Errorf("is %s: callers from a private range never reach the public endpoint", cidr)
 	}
@@ -188,7 +191,7 @@ func (s *Spec) validateAccess(errs *validate.Errors) {
 		for i, arn := range list.arns {
 			field := fmt.Sprintf("%s[%d]", list.field, i)
 			if !roleARN.MatchString(arn) {
-				errs.Add(field, "is %q, which is no role's ARN", arn)
+				errs.Add(field, "is %q, which is not the ARN of a role", arn)
 				continue
 			}
 			// EKS has one entry per role.
@@ -206,7 +209,8 @@ func entryName(arn string) string {
 	return match[1] + "-" + strings.ReplaceAll(match[2], "/", "-")
 }
 
-// accessEntries lets people and CI in by role; nodes get theirs from pulumi-eks.
+// accessEntries returns the access entries of people and CI, by role. pulumi-eks creates the
+// nodes' entry.
 func (s *Spec) accessEntries() map[string]eks.AccessEntryArgs {
 	entries := map[string]eks.AccessEntryArgs{}
 	add := func(kind, policy string, arns []string) {
@@ -225,7 +229,7 @@ func (s *Spec) accessEntries() map[string]eks.AccessEntryArgs {
 	return entries
 }
 
-// builder makes a cluster's resources in order.
+// builder creates a cluster's resources in order.
 type builder struct {
 	ctx      *pulumi.Context
 	name     string
@@ -247,7 +251,7 @@ func New(ctx *pulumi.Context, name string, spec *Spec, in Inputs, opts ...pulumi
 	c := &Cluster{}
 	return c, component.Register(ctx, "cluster", "loja-veloz:cluster:Cluster", name, c, opts, func() (pulumi.Map, error) {
 		b := &builder{ctx: ctx, name: name, spec: spec, in: in, out: c}
-		for _, step := range []func() error{b.makeNodeRole, b.makeControlPlane, b.installNetwork, b.makeNodes, b.installRest} {
+		for _, step := range []func() error{b.createNodeRole, b.createControlPlane, b.installNetwork, b.createNodes, b.installRest} {
 			if err := step(); err != nil {
 				return nil, err
 			}
@@ -264,7 +268,7 @@ func (b *builder) tags(part string) pulumi.StringMap {
 	return pulumi.StringMap{"Name": pulumi.String(b.spec.Name + "-" + part)}
 }
 
-func (b *builder) makeNodeRole() error {
+func (b *builder) createNodeRole() error {
 	args := &identity.RoleArgs{
 		Name: b.spec.Name + "-node", Description: "Nodes of cluster " + b.spec.Name,
 		Trust:               identity.ServiceTrust("ec2.amazonaws.com", nil),
@@ -276,10 +280,10 @@ func (b *builder) makeNodeRole() error {
 	return err
 }
 
-func (b *builder) makeControlPlane() error {
+func (b *builder) createControlPlane() error {
 	key := b.in.KeyARN.ToStringOutput().ToStringPtrOutput()
 	protect := pulumi.Protect(b.spec.Protect)
-	// EKS would make this group itself, without an end to its logs and without the key.
+	// Otherwise EKS creates this group, without a retention and without the key.
 	group, err := cloudwatch.NewLogGroup(b.ctx, b.name+"-logs", &cloudwatch.LogGroupArgs{
 		Name:            pulumi.String("/aws/eks/" + b.spec.Name + "/cluster"),
 		RetentionInDays: pulumi.Int(b.spec.LogDays),
@@ -298,10 +302,10 @@ func (b *builder) makeControlPlane() error {
 	if err != nil {
 		return err
 	}
-	// DependsOn a packaged component does not reach its children, and so says
-	// nothing about the order of deletion: a cluster that outlived its role's policy
-	// could not be deleted, and one that outlived its log group would make it again.
-	// What the cluster's own inputs are derived from does reach it.
+	// A packaged component does not pass DependsOn on to its children, so DependsOn does not order
+	// deletions: a cluster that outlives its role's policy cannot be deleted, and one that
+	// outlives its log group creates it again. Dependencies of the cluster's own inputs do order
+	// deletions.
 	name := group.Name.ApplyT(func(string) string { return b.spec.Name }).(pulumi.StringOutput)
 	waits := []any{role}
 	for _, policy := range policies {
@@ -329,31 +333,31 @@ func (b *builder) makeControlPlane() error {
 		ServiceRole: serviceRole, InstanceRole: b.nodeRole,
 		// Controllers are identified by pod, not by an OIDC provider of the cluster.
 		CreateOidcProvider: pulumi.Bool(off),
-		// Nodes and the CNI come below: pulumi-eks's are of AL2's time.
+		// Nodes and the CNI are created below: the defaults of pulumi-eks are for Amazon Linux 2.
 		SkipDefaultNodeGroup: &on, UseDefaultVpcCni: &on,
-		// Empty, but there: otherwise the plan depends on AWS_PROFILE.
+		// Set although it is empty: otherwise the plan depends on AWS_PROFILE.
 		ProviderCredentialOpts: eks.KubeconfigOptionsArgs{},
 	}
 	if public {
 		inputs.PublicAccessCidrs = pulumi.ToStringArray(b.spec.PublicAccessCIDRs)
 	}
 	options := []pulumi.ResourceOption{b.child(), protect, pulumi.DependsOn(slices.Concat([]pulumi.Resource{group}, policies))}
-	if !b.ctx.RunningWithMocks() { // which run no transforms
+	if !b.ctx.RunningWithMocks() { // mocks run no transforms
 		options = append(options, pulumi.Transforms([]pulumi.ResourceTransform{corrected}))
 	}
-	made, err := eks.NewCluster(b.ctx, b.name+"-eks", inputs, options...)
+	packaged, err := eks.NewCluster(b.ctx, b.name+"-eks", inputs, options...)
 	if err != nil {
 		return fmt.Errorf("creating the control plane: %w", err)
 	}
-	b.read(made)
+	b.read(packaged)
 	return nil
 }
 
-// corrected changes two things that pulumi-eks has no inputs for. EKS would make
-// whoever creates the cluster its administrator, by an entry that collides with
-// the one among Spec.Admins. And the component's own Kubernetes providers would
-// hold their kubeconfig in plain: there is no credential in it, but nobody has to
-// check that if it is a secret as ours is.
+// corrected changes two properties for which pulumi-eks has no inputs. EKS would add an access
+// entry that makes the role which creates the cluster an administrator; it collides with the
+// role's entry among Spec.Admins. The component's own Kubernetes providers would hold their
+// kubeconfig in plain text. It contains no credential, but marked as a secret, like ours, it
+// needs no review.
 func corrected(_ context.Context, args *pulumi.ResourceTransformArgs) *pulumi.ResourceTransformResult {
 	switch args.Type {
 	case "aws:eks/cluster:Cluster":
@@ -370,23 +374,23 @@ func corrected(_ context.Context, args *pulumi.ResourceTransformArgs) *pulumi.Re
 	return &pulumi.ResourceTransformResult{Props: args.Props, Opts: args.Opts}
 }
 
-// read takes what the rest needs out of the component.
+// read sets the outputs from the component.
 func (b *builder) read(packaged *eks.Cluster) {
 	property := func(get func(*awseks.Cluster) pulumi.StringOutput) pulumi.StringOutput {
-		return packaged.EksCluster.ApplyT(func(made *awseks.Cluster) (pulumi.StringOutput, error) {
-			if made == nil {
+		return packaged.EksCluster.ApplyT(func(created *awseks.Cluster) (pulumi.StringOutput, error) {
+			if created == nil {
 				return pulumi.StringOutput{}, fmt.Errorf("the component of cluster %s returned no cluster", b.spec.Name)
 			}
-			return get(made), nil
+			return get(created), nil
 		}).(pulumi.StringOutput)
 	}
-	b.out.Name = property(func(made *awseks.Cluster) pulumi.StringOutput { return made.Name })
-	b.out.Endpoint = property(func(made *awseks.Cluster) pulumi.StringOutput { return made.Endpoint })
-	b.out.CertificateAuthority = property(func(made *awseks.Cluster) pulumi.StringOutput {
-		return nested(made, made.CertificateAuthority.Data())
+	b.out.Name = property(func(created *awseks.Cluster) pulumi.StringOutput { return created.Name })
+	b.out.Endpoint = property(func(created *awseks.Cluster) pulumi.StringOutput { return created.Endpoint })
+	b.out.CertificateAuthority = property(func(created *awseks.Cluster) pulumi.StringOutput {
+		return nested(created, created.CertificateAuthority.Data())
 	})
-	b.out.SecurityGroupID = property(func(made *awseks.Cluster) pulumi.StringOutput {
-		return nested(made, made.VpcConfig.ClusterSecurityGroupId())
+	b.out.SecurityGroupID = property(func(created *awseks.Cluster) pulumi.StringOutput {
+		return nested(created, created.VpcConfig.ClusterSecurityGroupId())
 	})
 	text := pulumi.All(b.out.Endpoint, b.out.CertificateAuthority).ApplyT(func(parts []any) (string, error) {
 		endpoint, isText := parts[0].(string)
@@ -399,12 +403,11 @@ func (b *builder) read(packaged *eks.Cluster) {
 	b.out.Kubeconfig = pulumi.ToSecret(text).(pulumi.StringOutput)
 }
 
-// nested reads a field of an object among the control plane's outputs. Before the
-// control plane exists such objects come out of the component without the fields
-// that are not known yet, as if they were empty; its address stays unknown, and
-// makes what depends on it unknown too.
-func nested(made *awseks.Cluster, field pulumi.StringPtrOutput) pulumi.StringOutput {
-	return pulumi.All(made.Endpoint, field).ApplyT(func(parts []any) string {
+// nested reads a field of an object in the control plane's outputs. Before the control plane
+// exists, the component returns such an object without its unknown fields, as if they were
+// empty. The endpoint does stay unknown, so a result that depends on it is unknown too.
+func nested(created *awseks.Cluster, field pulumi.StringPtrOutput) pulumi.StringOutput {
+	return pulumi.All(created.Endpoint, field).ApplyT(func(parts []any) string {
 		if text, _ := parts[1].(*string); text != nil {
 			return *text
 		}
@@ -412,7 +415,7 @@ func nested(made *awseks.Cluster, field pulumi.StringPtrOutput) pulumi.StringOut
 	}).(pulumi.StringOutput)
 }
 
-// podRole gives the add-on's service account in kube-system a role.
+// podRole creates the role of the add-on's service account in kube-system.
 func (b *builder) podRole(addon, serviceAccount, policy string) (pulumi.Resource, error) {
 	role, err := identity.NewPodRole(b.ctx, b.name+"-"+addon, &identity.PodRoleSpec{
 		RoleName: b.spec.Name + "-" + addon,
@@ -429,7 +432,7 @@ func (b *builder) podRole(addon, serviceAccount, policy string) (pulumi.Resource
 func (b *builder) install(a addon) (pulumi.Resource, error) {
 	args := &awseks.AddonArgs{
 		ClusterName: b.out.Name, AddonName: pulumi.String(a.name), AddonVersion: pulumi.String(a.version),
-		// EKS starts a cluster with add-ons of its own choice: these take their place.
+		// EKS installs default versions of these add-ons in a new cluster; overwrite them.
 		ResolveConflictsOnCreate: pulumi.String(overwrite), ResolveConflictsOnUpdate: pulumi.String(overwrite),
 		Tags: b.tags(a.name),
 	}
@@ -443,8 +446,8 @@ func (b *builder) install(a addon) (pulumi.Resource, error) {
 	return installed, nil
 }
 
-// installNetwork brings what a node needs to become ready: these DaemonSets wait
-// for nodes, not nodes for their absence.
+// installNetwork installs the network add-ons. It runs before the node group: a DaemonSet may
+// have zero nodes, but a node without CNI never becomes Ready.
 func (b *builder) installNetwork() error {
 	versions := b.spec.Addons.or(addonVersions[b.spec.Version])
 	configuration, err := b.spec.Nodes.cniConfiguration()
@@ -468,7 +471,7 @@ func (b *builder) installNetwork() error {
 	return nil
 }
 
-func (b *builder) makeNodes() error {
+func (b *builder) createNodes() error {
 	userData, err := b.spec.Nodes.UserData()
 	if err != nil {
 		return err
@@ -478,20 +481,21 @@ func (b *builder) makeNodes() error {
 		nodeTags[key] = pulumi.String(value)
 	}
 	var specifications ec2.LaunchTemplateTagSpecificationArray
-	for _, made := range []string{"instance", "volume", "network-interface"} {
-		specifications = append(specifications, ec2.LaunchTemplateTagSpecificationArgs{ResourceType: pulumi.String(made), Tags: nodeTags})
+	for _, resource := range []string{"instance", "volume", "network-interface"} {
+		specifications = append(specifications, ec2.LaunchTemplateTagSpecificationArgs{ResourceType: pulumi.String(resource), Tags: nodeTags})
 	}
-	// No ImageId: EKS then picks the image of its version, and adds to the user data.
+	// Without an ImageId EKS chooses the image for its version and completes the user data.
 	template, err := ec2.NewLaunchTemplate(b.ctx, b.name+"-nodes-template", &ec2.LaunchTemplateArgs{
 		Name: pulumi.String(b.spec.Name + "-nodes"), UpdateDefaultVersion: pulumi.Bool(true),
 		UserData: pulumi.String(userData), EbsOptimized: pulumi.String("true"),
-		// Pods are one hop further than the node: its role is not theirs.
+		// Pods are one hop further away than the node, so they cannot use the node's role.
 		MetadataOptions: ec2.LaunchTemplateMetadataOptionsArgs{
 			HttpEndpoint: pulumi.String("enabled"), HttpTokens: pulumi.String("required"), HttpPutResponseHopLimit: pulumi.Int(1),
 		},
 		BlockDeviceMappings: ec2.LaunchTemplateBlockDeviceMappingArray{ec2.LaunchTemplateBlockDeviceMappingArgs{
 			DeviceName: pulumi.String("/dev/xvda"),
-			// Under AWS's own EBS key: another one's policy would have to admit Auto Scaling.
+			// Encrypted with AWS's own EBS key: the policy of another key would have to admit Auto
+			// Scaling.
 			Ebs: ec2.LaunchTemplateBlockDeviceMappingEbsArgs{
 				Encrypted: pulumi.String("true"), VolumeType: pulumi.String("gp3"), VolumeSize: pulumi.Int(int(b.spec.Nodes.DiskGiB)),
 				DeleteOnTermination: pulumi.String("true"),
@@ -504,12 +508,12 @@ func (b *builder) makeNodes() error {
 	}
 	version := template.LatestVersion.ApplyT(func(number int) string { return fmt.Sprint(number) }).(pulumi.StringOutput)
 	tags := b.tags("nodes")
-	// The autoscaler finds Auto Scaling groups by these tags, which EKS puts there
-	// for its managed groups; here they show people that it does.
+	// The autoscaler finds Auto Scaling groups by these tags. EKS sets them on the groups itself;
+	// on the node group they only inform people.
 	tags["k8s.io/cluster-autoscaler/enabled"] = pulumi.String("true")
 	tags["k8s.io/cluster-autoscaler/"+b.spec.Name] = pulumi.String("owned")
-	// The group's name is left to Pulumi: nothing refers to it, and when machines
-	// or disks change the new group stands before the old one goes.
+	// Pulumi chooses the group's name: nothing refers to it, and when machines or disks change,
+	// the new group can be created before the old one is deleted.
 	group, err := awseks.NewNodeGroup(b.ctx, b.name+"-nodes", &awseks.NodeGroupArgs{
 		ClusterName: b.out.Name, NodeRoleArn: b.nodeRole.Arn, SubnetIds: b.in.PrivateSubnets,
 		AmiType: pulumi.String(amiType), Version: pulumi.String(b.spec.Version),
@@ -530,8 +534,8 @@ func (b *builder) makeNodes() error {
 	return nil
 }
 
-// installRest brings what runs on nodes: EKS calls an add-on without a running pod
-// degraded.
+// installRest installs the add-ons that run on nodes. It runs after the node group: EKS reports
+// an add-on without a running pod as degraded.
 func (b *builder) installRest() error {
 	versions := b.spec.Addons.or(addonVersions[b.spec.Version])
 	association, err := b.podRole("ebs-csi", "ebs-csi-controller-sa", identity.EBSCSIPolicy)

@@ -40,7 +40,7 @@ func args() *cluster.Spec {
 	}
 }
 
-// inputs names the admin that the specification names too.
+// inputs repeats the admin of the spec.
 func inputs() cluster.Inputs {
 	return cluster.Inputs{
 		VPCID: pulumi.String("vpc-1"), PublicSubnets: pulumi.ToStringArray([]string{"subnet-p"}),
@@ -55,11 +55,11 @@ type standIn struct {
 	*infratest.Recorder
 	mu        sync.Mutex
 	protected map[string]bool
-	// reference is off for the component that returned nothing.
+	// reference is false for a component that returns no cluster.
 	reference bool
 }
 
-const madeCluster = "urn:pulumi:test::loja-veloz::aws:eks/cluster:Cluster::made"
+const referredCluster = "urn:pulumi:test::loja-veloz::aws:eks/cluster:Cluster::referred"
 
 func (s *standIn) NewResource(args pulumi.MockResourceArgs) (string, resource.PropertyMap, error) {
 	s.mu.Lock()
@@ -70,7 +70,7 @@ func (s *standIn) NewResource(args pulumi.MockResourceArgs) (string, resource.Pr
 	case "eks:index:Cluster":
 		outputs = resource.PropertyMap{}
 		if s.reference {
-			outputs["eksCluster"] = resource.MakeCustomResourceReference(madeCluster, "loja-veloz-dev", "")
+			outputs["eksCluster"] = resource.MakeCustomResourceReference(referredCluster, "loja-veloz-dev", "")
 		}
 	case "aws:ec2/launchTemplate:LaunchTemplate":
 		outputs = outputs.Copy()
@@ -79,13 +79,13 @@ func (s *standIn) NewResource(args pulumi.MockResourceArgs) (string, resource.Pr
 	return id, outputs, err
 }
 
-// run makes a cluster in an update, in which the engine has already made the one
-// that the component refers to.
+// run creates a cluster in an update in which the cluster that the component refers to is
+// registered already.
 func run(t *testing.T, s *cluster.Spec, use func(*cluster.Cluster)) *standIn {
 	t.Helper()
 	mocks := &standIn{Recorder: &infratest.Recorder{}, protected: map[string]bool{}, reference: true}
 	err := pulumi.RunErr(func(ctx *pulumi.Context) error {
-		before, err := awseks.NewCluster(ctx, "made", &awseks.ClusterArgs{
+		before, err := awseks.NewCluster(ctx, "referred", &awseks.ClusterArgs{
 			Name: pulumi.String(s.Name), RoleArn: pulumi.String("role"),
 			VpcConfig: awseks.ClusterVpcConfigArgs{ClusterSecurityGroupId: pulumi.String("sg-eks"), SubnetIds: pulumi.StringArray{}},
 		})
@@ -93,9 +93,9 @@ func run(t *testing.T, s *cluster.Spec, use func(*cluster.Cluster)) *standIn {
 			return err
 		}
 		infratest.Registered(before)
-		made, err := cluster.New(ctx, "eks", s, inputs())
+		created, err := cluster.New(ctx, "eks", s, inputs())
 		if err == nil && use != nil {
-			use(made)
+			use(created)
 		}
 		return err
 	}, pulumi.WithMocks("loja-veloz", "test", mocks))
@@ -146,7 +146,7 @@ func TestControlPlane(t *testing.T) {
 	}
 	if len(entries) != 2 || !strings.Contains(policy("admin-"+account+"-deploy-up-dev", "admin"), "AmazonEKSClusterAdminPolicy") ||
 		!strings.Contains(policy("viewer-"+account+"-preview-dev", "viewer"), "AmazonEKSViewPolicy") {
-		t.Errorf("access is given to %v", entries)
+		t.Errorf("the access entries are %v", entries)
 	}
 	logs := mocks.Named(t, "eks-logs").Inputs
 	if logs["name"] != "/aws/eks/loja-veloz-dev/cluster" || logs["retentionInDays"] != 90.0 || logs["kmsKeyId"] != key {
@@ -171,25 +171,17 @@ func TestWithoutAllowListTheEndpointIsPrivate(t *testing.T) {
 func TestOrder(t *testing.T) {
 	a := args()
 	mocks := run(t, a, nil)
-	for _, order := range [][2]string{
-		{"eks-eks", "eks-logs"},
-		{"eks-eks", "eks-control-plane-managed-AmazonEKSClusterPolicy"},
-		{"eks-addon-vpc-cni", "eks-eks"},
-		{"eks-addon-vpc-cni", "eks-vpc-cni-association"},
-		{"eks-vpc-cni-association", "eks-eks"},
-		{"eks-addon-eks-pod-identity-agent", "eks-eks"},
-		{"eks-nodes", "eks-addon-vpc-cni"},
-		{"eks-nodes", "eks-addon-eks-pod-identity-agent"},
-		{"eks-nodes", "eks-node-managed-AmazonEKSWorkerNodePolicy"},
-		{"eks-addon-coredns", "eks-nodes"},
-		{"eks-addon-kube-proxy", "eks-nodes"},
-		{"eks-addon-aws-ebs-csi-driver", "eks-nodes"},
-		{"eks-addon-aws-ebs-csi-driver", "eks-ebs-csi-association"},
-	} {
-		if !mocks.Waits(t, order[0], order[1]) {
-			t.Errorf("%s does not wait for %s", order[0], order[1])
-		}
-	}
+	mocks.InOrder(t, map[string][]string{
+		"eks-eks":                          {"eks-logs", "eks-control-plane-managed-AmazonEKSClusterPolicy"},
+		"eks-addon-vpc-cni":                {"eks-eks", "eks-vpc-cni-association"},
+		"eks-vpc-cni-association":          {"eks-eks"},
+		"eks-addon-eks-pod-identity-agent": {"eks-eks"},
+		"eks-nodes": {"eks-addon-vpc-cni", "eks-addon-eks-pod-identity-agent",
+			"eks-node-managed-AmazonEKSWorkerNodePolicy"},
+		"eks-addon-coredns":            {"eks-nodes"},
+		"eks-addon-kube-proxy":         {"eks-nodes"},
+		"eks-addon-aws-ebs-csi-driver": {"eks-nodes", "eks-ebs-csi-association"},
+	})
 }
 
 func TestNodeGroup(t *testing.T) {
@@ -206,7 +198,7 @@ func TestNodeGroup(t *testing.T) {
 		}
 	}
 	if !slices.Equal(group.IgnoreChanges, []string{"scalingConfig.desiredSize"}) {
-		t.Errorf("ignored are changes of %v: the autoscaler owns the desired size", group.IgnoreChanges)
+		t.Errorf("changes of %v are ignored: the autoscaler owns the desired size", group.IgnoreChanges)
 	}
 	template := mocks.Named(t, "eks-nodes-template").Inputs
 	metadata := template["metadataOptions"].(map[string]any)
@@ -355,7 +347,7 @@ func TestUserData(t *testing.T) {
 	}
 }
 
-// refused gives the error of New.
+// refused returns the error of New.
 func refused(spec *cluster.Spec, in cluster.Inputs) error {
 	_, err := infratest.Run(true, func(ctx *pulumi.Context) error {
 		_, err := cluster.New(ctx, "eks", spec, in)
@@ -364,7 +356,7 @@ func refused(spec *cluster.Spec, in cluster.Inputs) error {
 	return err
 }
 
-func TestValidateReportsAllFaultsAtOnce(t *testing.T) {
+func TestValidateReportsAllErrorsAtOnce(t *testing.T) {
 	err := refused(&cluster.Spec{
 		Name: "1-bad_name", Version: "1.12", Region: "mars", AccountID: "12",
 		PublicAccessCIDRs: []string{"0.0.0.0/0", "::/0", "nonsense", "203.0.113.9/24", "0.0.0.0/1", "10.1.0.0/16", "2001:db8::/32"},
@@ -373,24 +365,16 @@ func TestValidateReportsAllFaultsAtOnce(t *testing.T) {
 		Nodes:   cluster.Nodes{InstanceType: "t3.medium", Min: 5, Max: 3, Desired: 9, DiskGiB: 1, MaxPods: 40},
 		Addons:  cluster.Addons{VPCCNI: "latest", KubeProxy: "v1.32.0-eksbuild.1"},
 	}, cluster.Inputs{PermissionsBoundary: "b"})
-	if err == nil {
-		t.Fatal("accepted")
-	}
-	for _, want := range []string{
+	infratest.Refused(t, err,
 		"Name is", `Version is "1.12": supported are 1.33, 1.34`, "Region is", "AccountID is", "VPCID is missing", "PublicSubnets is missing",
 		"PrivateSubnets is missing", "KeyARN is missing",
 		"PublicAccessCIDRs[0] is 0.0.0.0/0: the API server is not for the whole internet", "PublicAccessCIDRs[1] is ::/0: the API server",
 		"PublicAccessCIDRs[2] is \"nonsense\"", "PublicAccessCIDRs[3] is 203.0.113.9/24: the range begins at 203.0.113.0",
-		"PublicAccessCIDRs[4] is 0.0.0.0/1: a /8", "PublicAccessCIDRs[5] is 10.1.0.0/16: callers from a private", "PublicAccessCIDRs[6] is 2001:db8::/32: the endpoint has IPv4",
+		"PublicAccessCIDRs[4] is 0.0.0.0/1: the widest range accepted is a /8", "PublicAccessCIDRs[5] is 10.1.0.0/16: callers from a private", "PublicAccessCIDRs[6] is 2001:db8::/32: the endpoint has IPv4",
 		"Admins[0] is", "Viewers[0] repeats Admins[1]", "LogDays is 2", "PermissionsBoundary is",
 		"Nodes.MaxPods is 40: a t3.medium has addresses for 17", "Nodes.Max is 3, less than Nodes.Min (5)", "Nodes.Desired is 9", "Nodes.DiskGiB is 1",
-		`Addons.VPCCNI is "latest"`, "Addons.KubeProxy is v1.32.0-eksbuild.1 in a cluster",
-	} {
-		if !strings.Contains(err.Error(), want) {
-			t.Errorf("%q is not in\n%s", want, err)
-		}
-	}
+		`Addons.VPCCNI is "latest"`, "Addons.KubeProxy is v1.32.0-eksbuild.1: Kubernetes 1.12 needs v1.12.x")
 	if err := args().Validate(); err != nil {
-		t.Errorf("good arguments: %v", err)
+		t.Errorf("a valid spec is refused: %v", err)
 	}
 }

@@ -46,9 +46,9 @@ type (
 	}
 )
 
-// Kubeconfig is a kubeconfig, in JSON, whose user gets a token from the aws
-// command with whatever credentials the caller has. It names the region: without
-// it the command depends on the caller's environment.
+// Kubeconfig returns a kubeconfig in JSON. Its user gets a token from the aws command, with the
+// credentials of the caller. It names the region, which would otherwise depend on the caller's
+// environment.
 func Kubeconfig(name, region, endpoint, certificateAuthority string) (string, error) {
 	text, err := json.Marshal(kubeconfig{
 		APIVersion: "v1", Kind: "Config", CurrentContext: name,

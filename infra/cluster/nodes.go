@@ -17,24 +17,25 @@ const (
 	minDiskGiB = 20
 	maxDiskGiB = 1000
 	maxNodes   = 450 // EKS's quota of nodes in a managed group
-	// boundary divides the parts of the user data. It is fixed: a random one would
-	// be a new launch template, and new nodes, at every update.
+	// boundary separates the parts of the user data. It is fixed: a random one would replace the
+	// launch template and all nodes at every update.
 	boundary = "loja-veloz-node-config"
 )
 
 // Nodes describes the managed node group.
 type Nodes struct {
-	// InstanceType is one of those whose capacity is known, t3.medium.
+	// InstanceType is an EC2 type whose capacity is known, such as t3.medium; see instances.
 	InstanceType string
-	// Min, Max and Desired are numbers of nodes. Desired counts only when the group
-	// is created: the autoscaler owns it after that.
+	// Min, Max and Desired are numbers of nodes. Desired is used only when the group is created:
+	// after that the autoscaler owns it.
 	Min, Max, Desired int32
 	// DiskGiB is the size of a node's root volume.
 	DiskGiB int32
-	// PrefixDelegation gives nodes blocks of 16 addresses and so room for more pods.
+	// PrefixDelegation assigns addresses to nodes in blocks of 16, so that a node can run more
+	// pods.
 	PrefixDelegation bool
-	// MaxPods is the most pods a node runs; 0 is as many as it has addresses for.
-	// Each costs 11 MiB of what the node reserves.
+	// MaxPods is the maximum of pods on a node; 0 takes as many as the node has addresses for. The
+	// kubelet reserves 11 MiB for each.
 	MaxPods int32
 }
 
@@ -64,9 +65,9 @@ func (n Nodes) validate() error {
 	return errs.Err()
 }
 
-// The part of nodeadm's NodeConfig that the platform sets. EKS adds the cluster's
-// name, endpoint and certificate in a part of its own, and nodeadm merges them.
-// Source: nodeadm's API, node.eks.aws/v1alpha1, in awslabs/amazon-eks-ami.
+// The part of nodeadm's NodeConfig that the platform sets. EKS adds the cluster's name,
+// endpoint and certificate in a separate part, and nodeadm merges the two. Source: nodeadm's
+// API, node.eks.aws/v1alpha1, in awslabs/amazon-eks-ami.
 type (
 	nodeConfig struct {
 		APIVersion string         `json:"apiVersion"`
@@ -87,7 +88,7 @@ type (
 	}
 )
 
-// nodeConfig says what Allocatable counts with, in the nodes' own words.
+// nodeConfig returns the configuration that reserves on a node what Allocatable subtracts.
 func (n Nodes) nodeConfig() (nodeConfig, error) {
 	pods, err := n.PodsPerNode()
 	if err != nil {
@@ -105,7 +106,7 @@ func (n Nodes) nodeConfig() (nodeConfig, error) {
 				"memory":            fmt.Sprintf("%dMi", reserved.MemoryMiB),
 				"ephemeral-storage": ephemeralReserved,
 			},
-			// Setting one threshold unsets the kubelet's defaults: all are named.
+			// Setting one threshold drops the kubelet's defaults for the others, so all are set.
 			EvictionHard: map[string]string{
 				"memory.available":  fmt.Sprintf("%dMi", evictionMiB),
 				"nodefs.available":  "10%",
@@ -114,8 +115,8 @@ func (n Nodes) nodeConfig() (nodeConfig, error) {
 		}}}}, nil
 }
 
-// UserData is what a node is started with: a MIME message, in base64, with one
-// part for nodeadm.
+// UserData returns the user data of a node: a MIME message in base64, with one part for
+// nodeadm.
 func (n Nodes) UserData() (string, error) {
 	config, err := n.nodeConfig()
 	if err != nil {

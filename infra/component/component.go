@@ -7,8 +7,9 @@ import (
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 )
 
-// Register registers a component of the type token, then its children, which build registers, and then the outputs
-// that build returns. Errors begin with what the component is and its name.
+// Register registers a component of the type token. Then it calls build, which registers the
+// children, and registers the outputs that build returns. Errors begin with what the component
+// is and its name.
 func Register(ctx *pulumi.Context, what, token, name string, c pulumi.ComponentResource, opts []pulumi.ResourceOption,
 	build func() (pulumi.Map, error)) error {
 	if err := ctx.RegisterComponentResource(token, name, c, opts...); err != nil {

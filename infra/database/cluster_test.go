@@ -24,10 +24,10 @@ func server() *database.ServerSpec {
 	}
 }
 
-// host is the server's name.
+// host is the address of the server.
 const host = pulumi.String("postgres.database")
 
-// onHost describes the roles on host.
+// onHost returns the objects of the roles on host.
 func onHost() (kube.Stages, error) { return roles().Stages(host) }
 
 func roles() *database.RolesSpec {
@@ -46,7 +46,7 @@ func TestServer(t *testing.T) {
 	infratest.Golden(t, "server", stages.All())
 }
 
-// TestADefaultStorageClass: without a folder there is a claim alone.
+// TestADefaultStorageClass: without a folder there is a claim and no volume.
 func TestADefaultStorageClass(t *testing.T) {
 	args := server()
 	args.LocalPath = ""
@@ -74,9 +74,8 @@ func TestRoles(t *testing.T) {
 	infratest.Golden(t, "roles", stages.All())
 }
 
-// TestJobsMayOnlyKeepTheirSecrets: no Role reads what it does not write, and none
-// may list.
-func TestJobsMayOnlyKeepTheirSecrets(t *testing.T) {
+// TestJobsMayOnlyUseTheirSecrets: a Role reads only what it writes, and may not list.
+func TestJobsMayOnlyUseTheirSecrets(t *testing.T) {
 	want := map[string]string{
 		"database/database-admin": "postgres-admin",
 		"shop/database-setup":     "auditor-databases,orders-database,orders-database-owner,stock-database,stock-database-owner",
@@ -109,7 +108,7 @@ func TestJobsMayOnlyKeepTheirSecrets(t *testing.T) {
 	}
 }
 
-// TestPasswordsComeFromSecrets: no container is told one.
+// TestPasswordsComeFromSecrets: no container has one as a plain variable.
 func TestPasswordsComeFromSecrets(t *testing.T) {
 	for _, describe := range []func() (kube.Stages, error){server().Stages, onHost} {
 		stages, err := describe()
@@ -157,7 +156,7 @@ func TestClusterRefusals(t *testing.T) {
 		"Host is missing":                      forgotten,
 		"Port is 0":                            (&database.RolesSpec{}).Validate(),
 		`SSLMode is "prefer"`:                  (&database.RolesSpec{SSLMode: "prefer"}).Validate(),
-		"Server and CIDRs: exactly one of":     both.Validate(),
+		"Server and CIDRs: set exactly one of": both.Validate(),
 		`Image is "y:2": name it by digest (r`: (&database.RolesSpec{Image: "y:2"}).Validate(),
 	} {
 		infratest.Refused(t, err, want)
@@ -166,17 +165,17 @@ func TestClusterRefusals(t *testing.T) {
 
 func TestOrderInTheCluster(t *testing.T) {
 	recorder := infratest.Deploy(t, func(ctx *pulumi.Context) error {
-		made, err := database.NewServer(ctx, "server", server())
+		installed, err := database.NewServer(ctx, "server", server())
 		if err != nil {
 			return err
 		}
-		_, err = database.NewRoles(ctx, "roles", roles(), pulumi.String("db.example").ToStringOutput(), pulumi.DependsOn([]pulumi.Resource{made}))
+		_, err = database.NewRoles(ctx, "roles", roles(), pulumi.String("db.example").ToStringOutput(), pulumi.DependsOn([]pulumi.Resource{installed}))
 		return err
 	})
-	recorder.InOrder(t, map[string]string{
-		"server-admin-job": "server-admin-role-binding",
-		"server-server":    "server-admin-job",
-		"roles-job":        "roles-address",
+	recorder.InOrder(t, map[string][]string{
+		"server-admin-job": {"server-admin-role-binding"},
+		"server-server":    {"server-admin-job"},
+		"roles-job":        {"roles-address"},
 	})
 	if data, _ := recorder.Named(t, "roles-address").Inputs["data"].(map[string]any); data["host"] != "db.example" {
 		t.Errorf("the address is %v", data)

@@ -16,55 +16,55 @@ import (
 	"github.com/loja-veloz/platform/infra/validate"
 )
 
-// Names of the Secrets in which credentials lie, and of their keys.
+// Names of the Secrets that hold credentials, and of their keys.
 const (
-	// AdminSecret has the password of a server in the cluster, under AdminKey, and
-	// under AdminID a name for the data that the password belongs to.
+	// AdminSecret holds the superuser's password of a server in the cluster under AdminKey, and
+	// under AdminID a name for the data directory that was created with it.
 	AdminSecret = "postgres-admin"
 	AdminKey    = "password"
 	AdminID     = "id"
 	// adminUser is the key of the superuser's name in the Secret of RDS.
 	adminUser = "username"
-	// AuditorSecret has, for each database by its name, the address with which all
-	// of them can be read.
+	// AuditorSecret holds, under the name of each database, the address with which the auditor
+	// reads it.
 	AuditorSecret = "auditor-databases"
 	// URLKey is the key of the Secrets of a database.
 	URLKey = "url"
 )
 
-// RuntimeSecret has the address with which a service uses a database.
+// RuntimeSecret is the name of the Secret with the address that a service uses.
 func RuntimeSecret(database string) string { return database + "-database" }
 
-// OwnerSecret has the address with which a database's schema is changed.
+// OwnerSecret is the name of the Secret with the address that migrations use.
 func OwnerSecret(database string) string { return database + "-database-owner" }
 
-// jobPatience is how long a Job may take, its retries and the wait for a Secret
-// that External Secrets writes among it.
+// jobPatience is how long a Job may take, including its retries and the wait for a Secret that
+// External Secrets writes.
 const jobPatience = 10 * time.Minute
 
 // RolesSpec describes the databases and roles to create, and their server.
 type RolesSpec struct {
 	// Namespace is where the Job runs; it exists, and so does Secret in it.
 	Namespace string
-	// Image is apps/database, by digest.
+	// Image is the image of apps/database, by digest.
 	Image string
-	// Databases are to be there, each with a role that owns it and one that uses it.
+	// Databases are the databases to create, each with an owner role and a runtime role.
 	Databases []string
 	// SecretsNamespace is where the roles' credentials are written; it exists.
 	SecretsNamespace string
 	// Port is the server's.
 	Port int32
-	// SSLMode is libpq's: disable, require, verify-full.
+	// SSLMode is libpq's sslmode: disable, require or verify-full.
 	SSLMode string
-	// Secret has the password of the server's superuser under the key password, and
-	// the name under username where User is empty.
+	// Secret holds the password of the server's superuser under the key password and, if User is
+	// empty, the superuser's name under username.
 	Secret string
 	User   string
-	// Server is where the Job may reach the server: in the cluster the pods with
-	// these labels in Namespace; outside it the addresses in CIDRs.
+	// Server selects the server's pods in Namespace by their labels. A server outside the cluster
+	// has the addresses in CIDRs instead. Exactly one of the two is set.
 	Server map[string]string
 	CIDRs  []string
-	// SkipAwait does not wait for the Job's end.
+	// With SkipAwait an update does not wait for the end of the Job.
 	SkipAwait bool
 }
 
@@ -77,9 +77,8 @@ var (
 	databaseName = regexp.MustCompile(`^[a-z][a-z0-9]{0,30}$`)
 )
 
-// NewRoles creates databases and roles by a Job in the cluster, so that no password
-// passes through Pulumi. The host is the server's. Errors name the argument that is
-// wrong.
+// NewRoles creates databases and roles by a Job in the cluster, so that no password passes
+// through Pulumi. host is the address of the server. Errors name the argument that is wrong.
 func NewRoles(ctx *pulumi.Context, name string, spec *RolesSpec, host pulumi.StringInput, opts ...pulumi.ResourceOption) (*Roles, error) {
 	r := &Roles{}
 	if _, err := kube.NewComponent(ctx, "database", "loja-veloz:database:Roles", name, r, func() (kube.Stages, error) {
@@ -98,11 +97,11 @@ func (s *RolesSpec) Validate() error {
 	errs.Required("Secret", s.Secret)
 	errs.Image("Image", s.Image)
 	if len(s.Databases) == 0 {
-		errs.Add("Databases", "is empty: there is nothing to make")
+		errs.Add("Databases", "is empty: name at least one database")
 	}
 	for i, name := range s.Databases {
 		if !databaseName.MatchString(name) {
-			errs.Join(fmt.Errorf("Databases[%d] is %q: use at most 31 lower-case letters and digits, a letter first", i, name))
+			errs.Join(fmt.Errorf("Databases[%d] is %q: use at most 31 lower-case letters and digits, beginning with a letter", i, name))
 		}
 	}
 	errs.Port("Port", s.Port)
@@ -112,12 +111,12 @@ func (s *RolesSpec) Validate() error {
 		errs.Add("SSLMode", "is %q: use disable, require or verify-full", s.SSLMode)
 	}
 	if (len(s.Server) == 0) == (len(s.CIDRs) == 0) {
-		errs.Add("Server", "and CIDRs: exactly one of them is needed, for where the Job may reach the server")
+		errs.Add("Server", "and CIDRs: set exactly one of them, where the Job reaches the server")
 	}
 	return errs.Err()
 }
 
-// jobs is what the Jobs of this package have in common.
+// jobs builds the Jobs of this package.
 type jobs struct{ namespace, image string }
 
 func labels(name string) map[string]string {
@@ -128,8 +127,8 @@ func (j jobs) meta(name string) metav1.ObjectMeta {
 	return metav1.ObjectMeta{Name: name, Namespace: j.namespace, Labels: labels(name)}
 }
 
-// access lets a Job's pods make Secrets in a namespace, and read and change those
-// of the given names. (Creation cannot be bound to names.)
+// access lets a Job's pods create Secrets in a namespace, and read and change those with the
+// given names. RBAC cannot restrict creation to names.
 func (j jobs) access(name, secrets string, names ...string) []kube.Manifest {
 	meta := metav1.ObjectMeta{Name: name, Namespace: secrets, Labels: labels(name)}
 	return []kube.Manifest{
@@ -160,17 +159,18 @@ func (j jobs) pod(name, command string, env []corev1.EnvVar) corev1.PodSpec {
 	}
 }
 
-// policy lets a Job's pods ask for names and reach the API server, whose address
-// no policy can name, in addition to their other needs; nobody reaches them.
+// policy lets a Job's pods resolve names, reach the API server, whose address no policy can
+// name, and use the given egress rules. It admits nothing to them.
 func (j jobs) policy(name string, more ...networkingv1.NetworkPolicyEgressRule) *networkingv1.NetworkPolicy {
 	egress := append([]networkingv1.NetworkPolicyEgressRule{kube.ToDNS(), kube.ToAPIServer()}, more...)
 	return kube.IsolatingPolicy(j.meta(name), map[string]string{"app.kubernetes.io/name": name}, nil, egress)
 }
 
-// SetupName is that of the Job's pods, by their label app.kubernetes.io/name.
+// SetupName is the label app.kubernetes.io/name of the Job's pods.
 const SetupName = "database-setup"
 
-// Stages gives every object, or every reason why not. The host is the server's.
+// Stages returns every object, or an error that reports everything that is wrong. host is the
+// address of the server.
 func (s *RolesSpec) Stages(host pulumi.StringInput) (kube.Stages, error) {
 	var errs validate.Errors
 	errs.Join(s.Validate())
@@ -187,7 +187,7 @@ func (s *RolesSpec) Stages(host pulumi.StringInput) (kube.Stages, error) {
 	if len(s.Server) > 0 {
 		server = kube.ToPods(s.Port, kube.PodSelector{Namespace: s.Namespace, Labels: s.Server})
 	}
-	// The address has an object of its own: it may only be known when the server is.
+	// The address is in a separate object, since it may be known only after the server exists.
 	address := kube.Manifest{Name: "address", Object: &corev1.ConfigMap{ObjectMeta: j.meta("postgres-address"),
 		Data: map[string]string{"host": ""}}}
 	if known, plain := host.(pulumi.String); plain {

@@ -1,5 +1,5 @@
 // Package database runs PostgreSQL in the cluster, and creates databases and roles on any
-// server. Package instance below it creates a server on RDS.
+// server. Its subpackage instance creates a server on RDS.
 package database
 
 import (
@@ -20,14 +20,14 @@ import (
 	"github.com/loja-veloz/platform/infra/validate"
 )
 
-// MaxConnections is how many a server in the cluster takes.
+// MaxConnections is how many connections a server in the cluster accepts.
 const MaxConnections = 250
 
 // Superuser is the superuser of a server in the cluster.
 const Superuser = "postgres"
 
 const (
-	// PostgresImage is what a server in the cluster runs.
+	// PostgresImage is the image of a server in the cluster.
 	PostgresImage = "docker.io/library/postgres:15.18"
 
 	// postgresUser is the user and the group of that image.
@@ -39,22 +39,22 @@ const (
 	socketDir  = "/var/run/postgresql"
 	secretDir  = "/run/secrets/postgres"
 
-	// stopSeconds is what a shutdown may take: its checkpoint writes what memory
-	// holds.
+	// stopSeconds is how long a shutdown may take: its checkpoint writes all changed pages to
+	// disk.
 	stopSeconds int64 = 60
 )
 
-// ServerSpec describe a PostgreSQL in the cluster, for environments whose cloud
-// brings none. It is one pod and keeps no backups.
+// ServerSpec describes a PostgreSQL server in the cluster, for environments without RDS. It is
+// one pod and has no backups.
 type ServerSpec struct {
-	// Namespace exists, and denies what this component does not declare.
+	// Namespace has to exist, and denies all traffic that this component does not declare.
 	Namespace string
-	// Image is apps/database, by digest; it generates the superuser's password.
+	// Image is the image of apps/database, by digest. It generates the superuser's password.
 	Image string
 	// StorageGiB is the size of the volume.
 	StorageGiB int32
-	// LocalPath is a folder on the node that holds the volume, for clusters without a
-	// default StorageClass; it exists. Empty takes that class.
+	// LocalPath is an existing folder on the node that holds the volume, for clusters without a
+	// default StorageClass. Empty uses that class.
 	LocalPath string
 	// Clients are the pods that may connect.
 	Clients []kube.PodSelector
@@ -65,8 +65,8 @@ type Server struct {
 	pulumi.ResourceState
 }
 
-// NewServer creates the superuser's Secret, by a Job and only if there is none, and
-// PostgreSQL. Errors name the argument that is wrong.
+// NewServer creates PostgreSQL and, by a Job and if it does not exist, the superuser's Secret.
+// Errors name the argument that is wrong.
 func NewServer(ctx *pulumi.Context, name string, spec *ServerSpec, opts ...pulumi.ResourceOption) (*Server, error) {
 	s := &Server{}
 	if _, err := kube.NewComponent(ctx, "database", "loja-veloz:database:Server", name, s, spec.Stages, opts); err != nil {
@@ -81,7 +81,7 @@ const Port int32 = 5432
 // ServerLabels select the server's pods.
 func ServerLabels() map[string]string { return map[string]string{"app.kubernetes.io/name": serverName} }
 
-// Host is the server's name in the cluster.
+// Host returns the server's address in the cluster.
 func (s *ServerSpec) Host() string { return serverName + "." + s.Namespace }
 
 // Validate reports everything that is wrong with the arguments, one error per line.
@@ -93,7 +93,7 @@ func (s *ServerSpec) Validate() error {
 		errs.Add("StorageGiB", "is %d: at least 1 is needed", s.StorageGiB)
 	}
 	if s.LocalPath != "" && (!path.IsAbs(s.LocalPath) || path.Clean(s.LocalPath) != s.LocalPath || s.LocalPath == "/") {
-		errs.Add("LocalPath", "is %q: an absolute path of a folder is expected", s.LocalPath)
+		errs.Add("LocalPath", "is %q: use the absolute path of a folder", s.LocalPath)
 	}
 	for i, client := range s.Clients {
 		if client.TooWide() {
@@ -103,7 +103,7 @@ func (s *ServerSpec) Validate() error {
 	return errs.Err()
 }
 
-// Stages gives every object, or every reason why not.
+// Stages returns every object, or an error that reports everything that is wrong.
 func (s *ServerSpec) Stages() (kube.Stages, error) {
 	if err := s.Validate(); err != nil {
 		return nil, err
@@ -137,7 +137,7 @@ func (s *ServerSpec) meta(name string) metav1.ObjectMeta {
 	return metav1.ObjectMeta{Name: name, Namespace: s.Namespace, Labels: labels(serverName)}
 }
 
-// service is not waited for: its pod comes after it.
+// service returns a Service that updates do not wait for: its pod is created after it.
 func (s *ServerSpec) service(name, object, clusterIP string) kube.Manifest {
 	meta := s.meta(object)
 	meta.Annotations = map[string]string{kube.SkipAwait: "true"}
@@ -147,9 +147,8 @@ func (s *ServerSpec) service(name, object, clusterIP string) kube.Manifest {
 	}}}
 }
 
-// volume is the claim, and with LocalPath the volume behind it, whose folder stays
-// when the volume is deleted. A claim may wait for its first pod, so Pulumi does not
-// wait for it.
+// volume returns the claim and, with LocalPath, its volume. The folder stays when the volume is
+// deleted. Pulumi does not wait for the claim, which may stay unbound until its first pod.
 func (s *ServerSpec) volume() []kube.Manifest {
 	size := corev1.ResourceList{corev1.ResourceStorage: *resource.NewQuantity(int64(s.StorageGiB)<<30, resource.BinarySI)}
 	modes := []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce}
@@ -169,26 +168,26 @@ func (s *ServerSpec) volume() []kube.Manifest {
 		Spec: corev1.PersistentVolumeSpec{
 			Capacity: size, AccessModes: modes, PersistentVolumeReclaimPolicy: corev1.PersistentVolumeReclaimRetain,
 			ClaimRef: &corev1.ObjectReference{APIVersion: "v1", Kind: "PersistentVolumeClaim", Namespace: s.Namespace, Name: claim.Name},
-			// Not hostPath: the kubelet gives the folder of a local volume to the pod's group.
+			// A local volume instead of hostPath: the kubelet gives its folder to the pod's group.
 			PersistentVolumeSource: corev1.PersistentVolumeSource{Local: &corev1.LocalVolumeSource{Path: s.LocalPath}},
-			// A local volume has to name its nodes. There is one, and this is true of it.
+			// A local volume has to name its nodes. The cluster has one, which matches this.
 			NodeAffinity: &corev1.VolumeNodeAffinity{Required: &corev1.NodeSelector{NodeSelectorTerms: []corev1.NodeSelectorTerm{{
 				MatchExpressions: []corev1.NodeSelectorRequirement{{Key: corev1.LabelOSStable, Operator: corev1.NodeSelectorOpIn,
 					Values: []string{"linux"}}},
 			}}}},
 		},
 	}
-	// The binder completes claimRef.
+	// Kubernetes completes claimRef.
 	return append(manifests, kube.Manifest{Name: "volume", Object: volume, IgnoreChanges: []string{"spec.claimRef"}})
 }
 
-// networkPolicy admits the clients to PostgreSQL, which itself reaches nobody.
+// networkPolicy admits the clients to PostgreSQL and lets nothing out.
 func (s *ServerSpec) networkPolicy() *networkingv1.NetworkPolicy {
 	return kube.IsolatingPolicy(s.meta(serverName), ServerLabels(), kube.FromPods(Port, s.Clients...), nil)
 }
 
-// settings are PostgreSQL's, for many small pools and little memory. The
-// connections are those of every service at its autoscaler's limit.
+// settings configure PostgreSQL for many small pools and little memory. max_connections
+// suffices for every service at its autoscaler's limit.
 var settings = map[string]string{
 	"listen_addresses":        "*",
 	"unix_socket_directories": socketDir,
@@ -202,11 +201,11 @@ var settings = map[string]string{
 	"checkpoint_timeout":      "15min",
 	"huge_pages":              "off",
 	"jit":                     "off",
-	// A parallel query would want shared memory, of which a pod has little.
+	// A parallel query needs shared memory, of which a pod has little.
 	"max_parallel_workers_per_gather":  "0",
 	"max_parallel_maintenance_workers": "0",
 	"password_encryption":              "scram-sha-256",
-	// Slow statements, without their parameters: those may be secret.
+	// Log slow statements without their parameters, which may be secret.
 	"log_min_duration_statement": "1000",
 	"log_parameter_max_length":   "0",
 	"log_timezone":               "UTC",
@@ -235,22 +234,24 @@ func (s *ServerSpec) statefulSet() *appsv1.StatefulSet {
 	}
 	security := kube.RestrictedPod()
 	security.RunAsUser, security.RunAsGroup, security.FSGroup = new(postgresUser), new(postgresUser), new(postgresUser)
-	// Once, for the empty volume: PostgreSQL refuses data that its group may write.
+	// Change the group once, for the empty volume: PostgreSQL refuses data that its group may
+	// write.
 	security.FSGroupChangePolicy = new(corev1.FSGroupChangeOnRootMismatch)
 	scratch := func(name string, mib int64) corev1.Volume {
 		return corev1.Volume{Name: name, VolumeSource: corev1.VolumeSource{
 			EmptyDir: &corev1.EmptyDirVolumeSource{SizeLimit: resource.NewQuantity(mib<<20, resource.BinarySI)},
 		}}
 	}
-	// Without an id there is one folder for all.
+	// id is the name of the data directory. It is optional: a Secret without it has one directory
+	// for all data.
 	id := kube.SecretVariable("DATA_ID", AdminSecret, AdminID)
 	id.ValueFrom.SecretKeyRef.Optional = new(true)
 	container := corev1.Container{
 		Name: serverName, Image: PostgresImage, Args: arguments(),
 		Ports: []corev1.ContainerPort{{Name: "postgres", ContainerPort: Port, Protocol: corev1.ProtocolTCP}},
 		Env: []corev1.EnvVar{
-			// The password lies in the data: a new Secret, which comes with a new
-			// environment, begins a folder of its own.
+			// The data contains the password. A new Secret, as in a new environment, has a new id and so
+			// starts a new data directory.
 			id,
 			{Name: "PGDATA", Value: dataFolder + "/$(DATA_ID)"},
 			{Name: "POSTGRES_PASSWORD_FILE", Value: secretDir + "/" + AdminKey},
@@ -275,7 +276,7 @@ func (s *ServerSpec) statefulSet() *appsv1.StatefulSet {
 				AutomountServiceAccountToken: new(false),
 				EnableServiceLinks:           new(false),
 				SecurityContext:              security,
-				// The image's signal to stop is SIGINT: a fast shutdown, which ends sessions.
+				// The image stops PostgreSQL with SIGINT: a fast shutdown, which ends sessions.
 				TerminationGracePeriodSeconds: new(stopSeconds),
 				Containers:                    []corev1.Container{container},
 				Volumes: []corev1.Volume{

@@ -17,11 +17,11 @@ import (
 type ArgoCDSpec struct {
 	kube.Chart
 
-	// Repository is the git repository that it reads; nil adds none.
+	// Repository is the git repository that Argo CD reads; nil adds none.
 	Repository *GitRepository
 }
 
-// GitRepository is a git repository and the credentials to it.
+// GitRepository is a git repository and its credentials.
 type GitRepository struct {
 	// URL begins with https://.
 	URL string
@@ -34,7 +34,7 @@ type GitRepository struct {
 type ArgoCD struct {
 	pulumi.ResourceState
 
-	// Release is what Applications have to wait for.
+	// Release is the Helm release, for which Applications have to wait.
 	Release *kube.HelmRelease
 }
 
@@ -68,29 +68,29 @@ func (g *GitRepository) validate() error {
 	return errs.Err()
 }
 
-// gitURL takes the URL of a repository without credentials in it.
+// gitURL refuses what is not the https:// URL of a repository without credentials.
 func gitURL(repository string) error {
 	u, err := url.Parse(repository)
 	if err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil {
-		return fmt.Errorf("is %q: an https:// URL without credentials is expected", repository)
+		return fmt.Errorf("is %q: use an https:// URL without credentials", repository)
 	}
 	return nil
 }
 
-// ArgoCDValues are the chart's values, as far as they are used here. The
-// components' resources, redis, notifications and configs.cm are from the chart's
-// documentation, not rendered.
+// ArgoCDValues are the chart's values, as far as they are used here. The components' resources,
+// redis, notifications and configs.cm come from the chart's documentation and have not been
+// rendered.
 //
-// The chart's own security contexts satisfy the restricted namespace: redis has its
-// seccomp profile on the pod, all others, the Job that makes redis' password
-// included, on the container.
+// The chart's own security contexts satisfy the restricted namespace. redis has its seccomp
+// profile on the pod; all others, including the Job that generates redis' password, have it on
+// the container.
 type ArgoCDValues struct {
 	Global  ArgoCDGlobal  `json:"global"`
 	Configs ArgoCDConfigs `json:"configs"`
 	RedisHA Switch        `json:"redis-ha"`
 	Redis   ArgoCDRedis   `json:"redis"`
 	Dex     Switch        `json:"dex"`
-	// Notifications: off, for nobody configured where to.
+	// Notifications are off: no receiver is configured.
 	Notifications  Switch           `json:"notifications"`
 	Controller     ArgoCDController `json:"controller"`
 	Server         ArgoCDServer     `json:"server"`
@@ -131,11 +131,10 @@ type ArgoCDParams struct {
 	ServerInsecure bool `json:"server.insecure"`
 }
 
-// ArgoCDRBAC says who may do what; the dots belong to the keys.
+// ArgoCDRBAC is the access control of users; the dots belong to the key.
 type ArgoCDRBAC struct {
 	// PolicyDefault is empty: only the local user admin may do anything.
 	PolicyDefault string `json:"policy.default"`
-	PolicyCSV     string `json:"policy.csv"`
 }
 
 // ArgoCDController compares and applies.
@@ -167,20 +166,20 @@ type ArgoCDPart struct {
 	Resources corev1.ResourceRequirements `json:"resources"`
 }
 
-// MaxUnavailableBudget keeps pods during voluntary disruptions.
+// MaxUnavailableBudget limits the voluntary disruptions of the pods.
 type MaxUnavailableBudget struct {
 	Enabled        bool  `json:"enabled"`
 	MaxUnavailable int32 `json:"maxUnavailable,omitempty"`
 }
 
-// MinAvailableBudget keeps pods during voluntary disruptions.
+// MinAvailableBudget limits the voluntary disruptions of the pods.
 type MinAvailableBudget struct {
 	Enabled      bool  `json:"enabled"`
 	MinAvailable int32 `json:"minAvailable,omitempty"`
 }
 
-// budgetOf keeps one of several pods. Of one pod it keeps none: it could never
-// leave its node.
+// budgetOf keeps at least one of several pods. It does not protect a single pod, which could
+// then never leave its node.
 func budgetOf(replicas int32) MinAvailableBudget {
 	if replicas < 2 {
 		return MinAvailableBudget{}
@@ -188,13 +187,7 @@ func budgetOf(replicas int32) MinAvailableBudget {
 	return MinAvailableBudget{Enabled: true, MinAvailable: 1}
 }
 
-// policyCSV defines a role that sees and synchronises. No group has it: there is no
-// identity provider, and the local user admin needs no role.
-const policyCSV = `p, role:deployer, applications, get, */*, allow
-p, role:deployer, applications, sync, */*, allow
-`
-
-// Release gives the Helm release, or every reason why not.
+// Release returns the Helm release, or an error that reports everything that is wrong.
 func (s *ArgoCDSpec) Release() (*kube.Release, error) {
 	if err := s.Validate(); err != nil {
 		return nil, err
@@ -202,15 +195,14 @@ func (s *ArgoCDSpec) Release() (*kube.Release, error) {
 	part := func(milliCPU, memory, limit int64) ArgoCDPart {
 		return ArgoCDPart{Replicas: s.Replicas, PDB: budgetOf(s.Replicas), Resources: kube.Sizes(milliCPU, memory, limit)}
 	}
-	// The chart calls its objects argocd-... after the release.
+	// The chart names its objects argocd-... after the release.
 	return s.NewRelease("argocd", charts.ArgoCD, 900, ArgoCDValues{
 		Global: ArgoCDGlobal{Domain: fmt.Sprintf("argocd-server.%s.svc", s.Namespace), Image: Tag{Tag: charts.ArgoCDServer.Tag},
 			Logging: ArgoCDLogging{Format: "json"}},
 		Redis: ArgoCDRedis{Resources: kube.Sizes(20, 64, 256)},
 		Configs: ArgoCDConfigs{
-			// The port-forward is the encryption.
+			// The port-forward encrypts the connection.
 			Params: ArgoCDParams{ServerInsecure: true},
-			RBAC:   ArgoCDRBAC{PolicyCSV: policyCSV},
 		},
 		Controller: ArgoCDController{
 			Replicas: 1, PDB: MaxUnavailableBudget{Enabled: true, MaxUnavailable: 1},
@@ -225,7 +217,7 @@ func (s *ArgoCDSpec) Release() (*kube.Release, error) {
 	}), nil
 }
 
-// Pods are those of the release; nil for arguments that are wrong.
+// Pods returns the pods of the release, or nil if the spec is invalid.
 func (s *ArgoCDSpec) Pods() []kube.PodSize {
 	release, err := s.Release()
 	if err != nil {
@@ -241,7 +233,8 @@ func (s *ArgoCDSpec) Pods() []kube.PodSize {
 	}
 }
 
-// Installation gives everything that Argo CD consists of, or every reason why not.
+// Installation returns everything that Argo CD consists of, or an error that reports everything
+// that is wrong.
 func (s *ArgoCDSpec) Installation() (*kube.Installation, error) {
 	release, err := s.Release()
 	if err != nil {

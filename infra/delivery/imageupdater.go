@@ -16,39 +16,38 @@ import (
 	"github.com/loja-veloz/platform/infra/validate"
 )
 
-// ImageUpdaterServiceAccount is the identity that its pod identity role is for.
+// ImageUpdaterServiceAccount is the service account that its pod identity role belongs to.
 const ImageUpdaterServiceAccount = "argocd-image-updater"
 
-// credentialsExpire stays below the 12 hours for which a token of ECR lives.
+// credentialsExpire is below the 12 hours for which a token of ECR is valid.
 const credentialsExpire = "10h"
 
-// loginScript prints one line user:password. The home folder of the image is read
-// only, and the AWS CLI wants one that it can write to.
+// loginScript prints one line, user:password. The AWS CLI needs a writable home folder, and the
+// image's is read-only.
 const loginScript = `#!/bin/sh
 HOME=/tmp aws ecr get-authorization-token --region "$AWS_REGION" --output text --query 'authorizationData[].authorizationToken' | base64 -d
 `
 
-// ImageUpdater is the installed updater. For each image it looks in ECR for the
-// tag that was built last, writes it into newTag of the image's entry in the
-// kustomization, and commits that; Argo CD does the rest. It writes no digest: what
-// is deployed this way is named by tag, and as immutable as ECR keeps its tags. What
-// Pulumi deploys is named by digest, and none of the updater's business.
+// ImageUpdater is the installed updater. For each image it finds the tag in ECR that was built
+// last, writes it into newTag of the image's entry in the kustomization, and commits that; Argo
+// CD deploys it. It writes tags, not digests, so its deployments rely on the immutable tags of
+// ECR. It does not change what Pulumi deploys, by digest.
 type ImageUpdater struct {
 	pulumi.ResourceState
 }
 
-// ImageUpdaterSpec say whose images to watch and where to write what is new.
+// ImageUpdaterSpec says which images to watch and where to write new tags.
 type ImageUpdaterSpec struct {
-	// Chart's Namespace is that of Argo CD and its Applications, which exists; Replicas is 1, since the updater keeps
-	// what it has seen in memory.
+	// Chart.Namespace is the existing namespace of Argo CD and its Applications. Replicas is 1:
+	// the updater keeps its state in memory.
 	kube.Chart
 
 	// AccountID and Region are those of the ECR registry.
 	AccountID, Region string
-	// Repository is the git repository to which tags are written, with the
-	// credentials that Argo CD has for it, and Branch the branch.
+	// Repository is the git repository to which tags are written, with Argo CD's credentials, and
+	// Branch the branch.
 	Repository, Branch string
-	// Applications are the Applications and the images in each.
+	// Applications are the Applications to update, each with its images.
 	Applications []UpdatedApplication
 }
 
@@ -63,9 +62,8 @@ type UpdatedApplication struct {
 	Images []string
 }
 
-// NewImageUpdater installs the updater. The role that may read ECR is associated
-// with ImageUpdaterServiceAccount in Namespace. Errors name the argument that is
-// wrong.
+// NewImageUpdater installs the updater. Associate the role that may read ECR with
+// ImageUpdaterServiceAccount in Namespace first. Errors name the argument that is wrong.
 func NewImageUpdater(ctx *pulumi.Context, name string, spec *ImageUpdaterSpec, opts ...pulumi.ResourceOption) (*ImageUpdater, error) {
 	u := &ImageUpdater{}
 	if _, err := kube.NewChart(ctx, "image updater", "loja-veloz:delivery:ImageUpdater", name, u, spec.Installation, opts); err != nil {
@@ -110,7 +108,7 @@ type ImageUpdaterValues struct {
 	AuthScripts    ImageUpdaterScripts `json:"authScripts"`
 	ExtraEnv       []corev1.EnvVar     `json:"extraEnv"`
 	ServiceAccount ImageUpdaterAccount `json:"serviceAccount"`
-	// Resources: from the chart's documentation, not rendered.
+	// Resources come from the chart's documentation and have not been rendered.
 	Resources corev1.ResourceRequirements `json:"resources"`
 }
 
@@ -145,7 +143,7 @@ func (s *ImageUpdaterSpec) registry() string {
 	return fmt.Sprintf("%s.dkr.ecr.%s.amazonaws.com", s.AccountID, s.Region)
 }
 
-// Release gives the Helm release, or every reason why not.
+// Release returns the Helm release, or an error that reports everything that is wrong.
 func (s *ImageUpdaterSpec) Release() (*kube.Release, error) {
 	if err := s.Validate(); err != nil {
 		return nil, err
@@ -163,7 +161,7 @@ func (s *ImageUpdaterSpec) Release() (*kube.Release, error) {
 	}), nil
 }
 
-// Pods are those of the release; nil for arguments that are wrong.
+// Pods returns the pods of the release, or nil if the spec is invalid.
 func (s *ImageUpdaterSpec) Pods() []kube.PodSize {
 	release, err := s.Release()
 	if err != nil {
@@ -172,9 +170,8 @@ func (s *ImageUpdaterSpec) Pods() []kube.PodSize {
 	return []kube.PodSize{kube.SizeOf("argocd-image-updater", s.Replicas, release.Values.(ImageUpdaterValues).Resources)}
 }
 
-// Installation gives everything that the updater consists of, or every reason why
-// not. Without Applications there is nothing to update yet, and no object of its
-// kind.
+// Installation returns everything that the updater consists of, or an error that reports
+// everything that is wrong. Without Applications it contains no ImageUpdater object.
 func (s *ImageUpdaterSpec) Installation() (*kube.Installation, error) {
 	release, err := s.Release()
 	if err != nil {
@@ -187,8 +184,8 @@ func (s *ImageUpdaterSpec) Installation() (*kube.Installation, error) {
 	return parts, nil
 }
 
-// ImageUpdates is the part of Image Updater's resource ImageUpdater that is used
-// here. Its own Go type is not imported: its module wants Argo CD's.
+// ImageUpdates is the part of Image Updater's resource ImageUpdater that is used here. Its own
+// Go type is not imported, because its module requires Argo CD's.
 type ImageUpdates struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata"`
@@ -220,7 +217,7 @@ type ApplicationRef struct {
 	WriteBackConfig WriteBackConfig `json:"writeBackConfig"`
 }
 
-// UpdatedImage is one image of it.
+// UpdatedImage is one image of an Application.
 type UpdatedImage struct {
 	Alias                string         `json:"alias"`
 	ImageName            string         `json:"imageName"`
@@ -243,9 +240,8 @@ type KustomizeTarget struct {
 	Name string `json:"name"`
 }
 
-// updates follows the images by the time at which they were built: their tags are
-// commits, which have no order. CI has to set SOURCE_DATE_EPOCH, for ko otherwise
-// dates every image 1970.
+// updates returns the ImageUpdater object. It selects the image that was built last: tags are
+// commits, which have no order. CI has to set SOURCE_DATE_EPOCH, or ko dates every image 1970.
 func (s *ImageUpdaterSpec) updates() *ImageUpdates {
 	updates := &ImageUpdates{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "argocd-image-updater.argoproj.io/v1alpha1", Kind: "ImageUpdater"},
@@ -261,7 +257,7 @@ func (s *ImageUpdaterSpec) updates() *ImageUpdates {
 		for _, image := range app.Images {
 			name := s.registry() + "/" + image
 			ref.Images = append(ref.Images, UpdatedImage{
-				Alias: path.Base(image), ImageName: name, // an alias has no slash
+				Alias: path.Base(image), ImageName: name, // an alias may not contain a slash
 				CommonUpdateSettings: UpdateSettings{UpdateStrategy: "newest-build"},
 				ManifestTargets:      UpdateTargets{Kustomize: KustomizeTarget{Name: name}},
 			})
@@ -271,7 +267,7 @@ func (s *ImageUpdaterSpec) updates() *ImageUpdates {
 	return updates
 }
 
-// DeepCopyObject makes ImageUpdates a runtime.Object.
+// DeepCopyObject lets ImageUpdates be a runtime.Object.
 func (u *ImageUpdates) DeepCopyObject() runtime.Object {
 	c := *u
 	c.Labels = maps.Clone(u.Labels)

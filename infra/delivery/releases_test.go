@@ -54,8 +54,7 @@ func TestReleases(t *testing.T) {
 	}
 }
 
-// TestRestrictedContainers: what the namespace would refuse, the chart's own
-// defaults left aside.
+// TestRestrictedContainers: the namespace admits the containers whose security context we set.
 func TestRestrictedContainers(t *testing.T) {
 	release, err := rolloutsRelease().Release()
 	if err != nil {
@@ -91,11 +90,11 @@ func TestPods(t *testing.T) {
 	}
 	wrong := slices.Concat((&delivery.RolloutsReleaseSpec{}).Pods(), (&delivery.ArgoCDSpec{}).Pods(), (&delivery.ImageUpdaterSpec{}).Pods())
 	if len(wrong) > 0 {
-		t.Errorf("wrong arguments have the pods %+v", wrong)
+		t.Errorf("an invalid spec has the pods %+v", wrong)
 	}
 }
 
-func TestWithoutARepositoryThereIsNone(t *testing.T) {
+func TestWithoutARepositoryThereIsNoSecret(t *testing.T) {
 	local := argoCD()
 	local.Repository = nil
 	parts, err := local.Installation()
@@ -107,9 +106,8 @@ func TestWithoutARepositoryThereIsNone(t *testing.T) {
 	}
 }
 
-// TestTheVersionsAreOne: the hand-made installation and the chart's run the same
-// controller.
-func TestTheVersionsAreOne(t *testing.T) {
+// TestBothInstallationsHaveTheSameVersion: the manifests and the chart run the same controller.
+func TestBothInstallationsHaveTheSameVersion(t *testing.T) {
 	if charts.RolloutsController.Tag != delivery.RolloutsVersion {
 		t.Errorf("the chart runs %s, the manifests %s", charts.RolloutsController.Tag, delivery.RolloutsVersion)
 	}
@@ -127,10 +125,10 @@ func TestNewReleases(t *testing.T) {
 		_, err = delivery.NewRolloutsRelease(ctx, "rollouts", rolloutsRelease())
 		return err
 	})
-	recorder.InOrder(t, map[string]string{
-		"argocd-release": "argocd-repository", "argocd-repository": "argocd-namespace",
-		"updater-release": "argocd-release", "updater-updates": "updater-release",
-		"rollouts-release": "rollouts-datadog", "rollouts-datadog": "rollouts-namespace",
+	recorder.InOrder(t, map[string][]string{
+		"argocd-release": {"argocd-repository"}, "argocd-repository": {"argocd-namespace"},
+		"updater-release": {"argocd-release"}, "updater-updates": {"updater-release"},
+		"rollouts-release": {"rollouts-datadog"}, "rollouts-datadog": {"rollouts-namespace"},
 	})
 }
 
@@ -156,6 +154,6 @@ func TestReleaseRefusals(t *testing.T) {
 	none := imageUpdater()
 	none.Applications, none.Repository, none.Branch = nil, "", ""
 	if parts, err := none.Installation(); err != nil || len(parts.Objects()) != 0 {
-		t.Errorf("with nothing to update it makes objects (%v)", err)
+		t.Errorf("with nothing to update there are objects (%v)", err)
 	}
 }

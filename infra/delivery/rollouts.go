@@ -1,6 +1,6 @@
-// Package delivery installs what ships new versions: the Argo Rollouts
-// controller, which walks a service's traffic from its stable to its canary
-// version.
+// Package delivery installs what ships new versions: the Argo Rollouts controller, which shifts
+// a service's traffic from its stable to its canary version step by step, and Argo CD with
+// Image Updater.
 package delivery
 
 import (
@@ -37,12 +37,12 @@ const (
 
 // RolloutsSpec says which controller to install.
 type RolloutsSpec struct {
-	// Namespace is created for the controller.
+	// Namespace is the controller's namespace, which the component creates.
 	Namespace string
-	// WeightRules is what the gateway in use lets the controller do to move weights.
+	// WeightRules are the permissions that the controller needs to change the gateway's weights:
+	// Gateway.WeightRules.
 	WeightRules []rbacv1.PolicyRule
-	// Replicas is the number of controller pods; with more than one they elect a
-	// leader, with one they need not.
+	// Replicas is the number of controller pods, at least 1. Several of them elect a leader.
 	Replicas int32
 }
 
@@ -51,8 +51,8 @@ type Rollouts struct {
 	pulumi.ResourceState
 }
 
-// NewRollouts installs the CRDs and the controller, and is done when the
-// controller is ready. Errors name the argument that is wrong.
+// NewRollouts installs the CRDs and the controller, and waits until the controller is ready.
+// Errors name the argument that is wrong.
 func NewRollouts(ctx *pulumi.Context, name string, spec *RolloutsSpec, opts ...pulumi.ResourceOption) (*Rollouts, error) {
 	r := &Rollouts{}
 	if _, err := kube.NewComponent(ctx, "rollouts controller", "loja-veloz:delivery:Rollouts", name, r, spec.Stages, opts); err != nil {
@@ -61,7 +61,8 @@ func NewRollouts(ctx *pulumi.Context, name string, spec *RolloutsSpec, opts ...p
 	return r, nil
 }
 
-// Stages gives every object of the controller, or every reason why not.
+// Stages returns every object of the controller, or an error that reports everything that is
+// wrong.
 func (s *RolloutsSpec) Stages() (kube.Stages, error) {
 	if err := s.validate(); err != nil {
 		return nil, err
@@ -84,7 +85,7 @@ func (s *RolloutsSpec) validate() error {
 	errs.Required("Namespace", s.Namespace)
 	errs.Replicas("Replicas", s.Replicas)
 	if len(s.WeightRules) == 0 {
-		errs.Add("WeightRules", "is empty: the controller could move no weight")
+		errs.Add("WeightRules", "is empty: the controller could not change weights")
 	}
 	return errs.Err()
 }
@@ -98,10 +99,10 @@ func (s *RolloutsSpec) meta() metav1.ObjectMeta {
 	return metav1.ObjectMeta{Name: objectName, Namespace: s.Namespace, Labels: controllerLabels}
 }
 
-// access is the identity and what it may do: what the controller of this version
-// calls when it runs canaries, and nothing for the meshes that are not here.
-// Secrets and ConfigMaps it reads only in its own namespace, where notification
-// and plugin configuration would lie; it starts without either.
+// access returns the service account and its permissions: what this version of the controller
+// needs for canaries, and nothing for service meshes. It reads Secrets and ConfigMaps only in
+// its own namespace, for the configuration of notifications and plugins; it starts without
+// them.
 func (s *RolloutsSpec) access() []kube.Manifest {
 	read := []string{"get", "list", "watch"}
 	account := []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Name: objectName, Namespace: s.Namespace}}
@@ -115,13 +116,13 @@ func (s *RolloutsSpec) access() []kube.Manifest {
 		{APIGroups: []string{rollouts.Group}, Resources: []string{"analysistemplates", "clusteranalysistemplates"}, Verbs: read},
 		{APIGroups: []string{"apps"}, Resources: []string{"replicasets"},
 			Verbs: append(slices.Clone(read), "create", "update", "patch", "delete")},
-		// The selectors of stable and canary Services.
+		// The controller patches the selectors of the stable and the canary Service.
 		{APIGroups: []string{""}, Resources: []string{"services"}, Verbs: append(slices.Clone(read), "patch")},
-		// The labels of stable and canary pods; restarts evict.
+		// It updates the labels of stable and canary pods, and evicts pods for a restart.
 		{APIGroups: []string{""}, Resources: []string{"pods"}, Verbs: append(slices.Clone(read), "update")},
 		{APIGroups: []string{""}, Resources: []string{"pods/eviction"}, Verbs: []string{"create"}},
 		{APIGroups: []string{""}, Resources: []string{"events"}, Verbs: []string{"create", "update", "patch"}},
-		// It does not start before the informers of these have synced.
+		// It starts only after the informers of these kinds have synced.
 		{APIGroups: []string{"networking.k8s.io"}, Resources: []string{"ingresses"}, Verbs: read},
 		{APIGroups: []string{"batch"}, Resources: []string{"jobs"}, Verbs: read},
 	}
@@ -152,14 +153,15 @@ func (s *RolloutsSpec) arguments() []string {
 	return []string{
 		"--loglevel=info",
 		"--logformat=json",
-		// Both, or the controller asks for Traefik's API group of version 2.
+		// Both arguments are needed: otherwise the controller uses the API group of Traefik 2.
 		"--traefik-api-group=traefik.io",
 		"--traefik-api-version=traefik.io/v1alpha1",
 		fmt.Sprintf("--healthzPort=%d", healthPort),
 		fmt.Sprintf("--metricsPort=%d", metricsPort),
-		// One replica waits for no lease after a crash; Recreate keeps it alone.
+		// With one replica, a restart after a crash does not wait for the lease; Recreate prevents a
+		// second pod.
 		fmt.Sprintf("--leader-elect=%t", s.Replicas > 1),
-		// Workers are for clusters of hundreds of services (the defaults are 10 and 30).
+		// Two workers suffice; the defaults, 10 and 30, are for hundreds of services.
 		"--rollout-threads=2",
 		"--analysis-threads=2",
 		"--experiment-threads=1",
@@ -216,7 +218,7 @@ func (s *RolloutsSpec) controller() []kube.Manifest {
 			Strategy: strategy,
 			Template: corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: controllerLabels}, Spec: pod},
 		}}},
-		// Nothing calls the controller; Prometheus is admitted when it arrives.
+		// Nothing calls the controller.
 		{Name: "network-policy", Object: kube.IngressPolicy(s.meta(), selector)},
 	}
 }

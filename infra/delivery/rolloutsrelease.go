@@ -19,18 +19,18 @@ const (
 	pluginFolder = "/plugins"
 )
 
-// RolloutsReleaseSpec say how to install the controller from its chart, with the
-// plugin that moves weights in HTTPRoutes.
+// RolloutsReleaseSpec says how to install the controller from its chart, with the plugin that
+// sets weights in HTTPRoutes.
 type RolloutsReleaseSpec struct {
 	kube.Chart
 
-	// Datadog is where analyses ask for metrics; nil is nowhere.
+	// Datadog is where analyses query metrics; nil configures no metrics.
 	Datadog *DatadogMetrics
 }
 
 // DatadogMetrics is an account of Datadog.
 type DatadogMetrics struct {
-	// Site is Datadog's, for example datadoghq.com.
+	// Site is Datadog's site, for example datadoghq.com.
 	Site string
 	// SecretName is the secret in AWS Secrets Manager with the keys api-key and
 	// app-key, and Store the ClusterSecretStore that reads it.
@@ -41,7 +41,7 @@ type DatadogMetrics struct {
 type RolloutsRelease struct {
 	pulumi.ResourceState
 
-	// Release is what Rollouts have to wait for.
+	// Release is the Helm release, for which Rollouts have to wait.
 	Release *kube.HelmRelease
 }
 
@@ -87,7 +87,7 @@ type RolloutsController struct {
 	TrafficRouterPlugins []RolloutsPlugin   `json:"trafficRouterPlugins"`
 	Volumes              []RolloutsVolume   `json:"volumes"`
 	VolumeMounts         []RolloutsMount    `json:"volumeMounts"`
-	// Resources: from the chart's documentation, not rendered.
+	// Resources come from the chart's documentation and have not been rendered.
 	Resources corev1.ResourceRequirements `json:"resources"`
 }
 
@@ -103,13 +103,13 @@ type RolloutsVolume struct {
 	EmptyDir struct{} `json:"emptyDir"`
 }
 
-// RolloutsMount is where it appears.
+// RolloutsMount is where a RolloutsVolume is mounted.
 type RolloutsMount struct {
 	Name      string `json:"name"`
 	MountPath string `json:"mountPath"`
 }
 
-// RolloutsProviderRBAC is what the controller may rewrite for traffic routers.
+// RolloutsProviderRBAC selects the traffic routers whose objects the controller may change.
 type RolloutsProviderRBAC struct {
 	Providers RolloutsProviders `json:"providers"`
 }
@@ -119,13 +119,13 @@ type RolloutsProviders struct {
 	GatewayAPI bool `json:"gatewayAPI"`
 }
 
-// RolloutsDashboard is the page. It asks nobody who they are: a ClusterIP, and
-// read only.
+// RolloutsDashboard is the web page. It has no authentication, so it is read-only and has a
+// ClusterIP.
 type RolloutsDashboard struct {
 	Enabled  bool `json:"enabled"`
 	Readonly bool `json:"readonly"`
-	// Resources and ContainerSecurityContext: from the chart's documentation, not
-	// rendered. By default both are empty, and the pod would not be admitted.
+	// Resources and ContainerSecurityContext come from the chart's documentation and have not been
+	// rendered. Both are empty by default, and the namespace would refuse the pod.
 	Resources                corev1.ResourceRequirements `json:"resources"`
 	ContainerSecurityContext *corev1.SecurityContext     `json:"containerSecurityContext"`
 }
@@ -133,14 +133,13 @@ type RolloutsDashboard struct {
 // dashboardReplicas is the chart's default.
 const dashboardReplicas = 1
 
-// Release gives the Helm release, or every reason why not.
+// Release returns the Helm release, or an error that reports everything that is wrong.
 func (s *RolloutsReleaseSpec) Release() (*kube.Release, error) {
 	if err := s.Validate(); err != nil {
 		return nil, err
 	}
-	// The namespace admits restricted containers only. The chart says runAsNonRoot of
-	// its pods and the rest container by container; the plugin's image says nothing
-	// of its user.
+	// The namespace admits restricted containers only. The chart sets runAsNonRoot for its pods
+	// and the rest for each container; the plugin's image names no user.
 	security := restricted()
 	security.RunAsNonRoot, security.RunAsUser = new(true), new(kube.NonRoot)
 	copier := corev1.Container{
@@ -169,15 +168,15 @@ func (s *RolloutsReleaseSpec) Release() (*kube.Release, error) {
 	}), nil
 }
 
-// restricted is all that the "restricted" standard asks of a container whose pod
-// has no seccomp profile; the user is the image's, by number.
+// restricted returns the security context that the "restricted" standard requires of a
+// container whose pod has no seccomp profile. The user is the image's, by number.
 func restricted() *corev1.SecurityContext {
 	security := kube.RestrictedContainer()
 	security.SeccompProfile = &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault}
 	return security
 }
 
-// Pods are those of the release; nil for arguments that are wrong.
+// Pods returns the pods of the release, or nil if the spec is invalid.
 func (s *RolloutsReleaseSpec) Pods() []kube.PodSize {
 	release, err := s.Release()
 	if err != nil {
@@ -190,8 +189,8 @@ func (s *RolloutsReleaseSpec) Pods() []kube.PodSize {
 	}
 }
 
-// Installation gives everything that the controller consists of, or every reason
-// why not.
+// Installation returns everything that the controller consists of, or an error that reports
+// everything that is wrong.
 func (s *RolloutsReleaseSpec) Installation() (*kube.Installation, error) {
 	release, err := s.Release()
 	if err != nil {

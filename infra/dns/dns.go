@@ -1,5 +1,5 @@
-// Package dns gives a gateway its public name: a certificate that is validated
-// over DNS, and the record that leads to the load balancer.
+// Package dns creates the public name of a gateway: a certificate that is validated by DNS, and
+// the record that points to the load balancer.
 package dns
 
 import (
@@ -19,12 +19,12 @@ type Spec struct {
 	// Host is the full name, for example shop.example.com. It has to be below the
 	// zone's apex: its record is a CNAME, which an apex cannot be.
 	Host string
-	// ZoneID is that of the Route 53 hosted zone that Host belongs to.
+	// ZoneID is the Route 53 hosted zone that contains Host.
 	ZoneID string
 }
 
-// recordTTL is in seconds: short, so that a load balancer that was replaced is
-// found again within a minute.
+// recordTTL is in seconds. It is short, so that clients find a replaced load balancer within a
+// minute.
 const recordTTL = 60
 
 var zoneID = regexp.MustCompile(`^Z[A-Z0-9]{1,31}$`)
@@ -33,10 +33,10 @@ var zoneID = regexp.MustCompile(`^Z[A-Z0-9]{1,31}$`)
 func (s *Spec) Validate() error {
 	var errs validate.Errors
 	if !validate.HostName(s.Host) {
-		errs.Add("Host", "is %q: a full DNS name such as shop.example.com is expected", s.Host)
+		errs.Add("Host", "is %q: use a full DNS name such as shop.example.com", s.Host)
 	}
 	if !zoneID.MatchString(s.ZoneID) {
-		errs.Add("ZoneID", "is %q: the id of a Route 53 hosted zone begins with Z", s.ZoneID)
+		errs.Add("ZoneID", "is %q: use the id of a Route 53 hosted zone, which begins with Z", s.ZoneID)
 	}
 	return errs.Err()
 }
@@ -45,12 +45,12 @@ func (s *Spec) Validate() error {
 type Certificate struct {
 	pulumi.ResourceState
 
-	// ARN is known once the certificate is issued.
+	// ARN is the certificate's ARN, known once AWS has issued the certificate.
 	ARN pulumi.StringOutput
 }
 
-// NewCertificate orders a certificate, proves over DNS that the name is ours, and
-// is done when it is issued. AWS renews it as long as the record stands.
+// NewCertificate requests a certificate, proves by a DNS record that the name is ours, and
+// waits until AWS has issued it. AWS renews it as long as the record exists.
 func NewCertificate(ctx *pulumi.Context, name string, spec *Spec, opts ...pulumi.ResourceOption) (*Certificate, error) {
 	if err := spec.Validate(); err != nil {
 		return nil, fmt.Errorf("certificate %s: %w", name, err)
@@ -77,7 +77,7 @@ func NewCertificate(ctx *pulumi.Context, name string, spec *Spec, opts ...pulumi
 			Ttl:     pulumi.Int(recordTTL),
 		}, pulumi.Parent(c))
 		if err != nil {
-			return nil, fmt.Errorf("registering the proof: %w", err)
+			return nil, fmt.Errorf("registering the validation record: %w", err)
 		}
 		issued, err := acm.NewCertificateValidation(ctx, name+"-issued", &acm.CertificateValidationArgs{
 			CertificateArn:        certificate.Arn,
@@ -94,7 +94,7 @@ func NewCertificate(ctx *pulumi.Context, name string, spec *Spec, opts ...pulumi
 // Record is the name's record.
 type Record struct{ pulumi.ResourceState }
 
-// NewRecord leads the name to target, the host name of a load balancer.
+// NewRecord points the name to target, the host name of a load balancer.
 func NewRecord(ctx *pulumi.Context, name string, spec *Spec, target pulumi.StringInput, opts ...pulumi.ResourceOption) (*Record, error) {
 	if err := spec.Validate(); err != nil {
 		return nil, fmt.Errorf("record %s: %w", name, err)

@@ -1,7 +1,6 @@
-// Package gateway is what stands between callers and services: a public instance
-// routes an allow-list of paths, an internal one the calls between services, and
-// both split a service's traffic between its stable and its canary version.
-// Traefik and Kong implement it; the rest of the platform knows only the Gateway
+// Package gateway routes requests to services: a public instance routes an allow-list of paths,
+// an internal one the calls between services. Both split a service's traffic between its stable
+// and its canary version. Traefik and Kong implement it; other packages use only the Gateway
 // interface.
 package gateway
 
@@ -21,21 +20,22 @@ import (
 
 // Gateway routes traffic to services.
 type Gateway interface {
-	// Routes gives the objects that route to a service and carry its weights.
-	// Errors name the field that is wrong.
+	// Routes returns the objects that route to a service and hold its weights. Errors name the
+	// field that is wrong.
 	Routes(Backend) ([]kube.Manifest, error)
-	// TrafficRouting is what a service's Rollout says to move those weights.
+	// TrafficRouting returns the traffic routing of a service's Rollout, by which the controller
+	// changes those weights.
 	TrafficRouting(service string) *rolloutsv1alpha1.RolloutTrafficRouting
-	// WeightRules is what the Rollouts controller may do to move them.
+	// WeightRules returns the permissions that the Rollouts controller needs for that.
 	WeightRules() []rbacv1.PolicyRule
-	// Pods are the pods from which requests reach the services.
+	// Pods selects the pods from which requests reach the services.
 	Pods() kube.PodSelector
-	// Port is the port of those pods on which calls are taken.
+	// Port is the port on which those pods accept requests.
 	Port() int32
 }
 
-// Backend is a service as the gateway sees it: two Kubernetes Services of the
-// same port, one with the stable pods and one with the canary's.
+// Backend is a service as the gateway sees it: two Kubernetes Services with the same port, one
+// for the stable pods and one for the canary's.
 type Backend struct {
 	Service       string
 	Namespace     string
@@ -43,12 +43,12 @@ type Backend struct {
 	StableService string
 	CanaryService string
 	Port          int32
-	// Public is the allow-list of paths that the gateway answers; with none, the
-	// service cannot be reached from outside.
+	// Public is the allow-list of paths that the gateway routes. If it is empty, the service
+	// cannot be reached from outside.
 	Public []Path
 }
 
-// Match says how a request's path is compared.
+// Match is how a request's path is compared.
 type Match string
 
 const (
@@ -62,19 +62,17 @@ const (
 type Path struct {
 	Match Match
 	Value string
-	// Strip is the beginning of Value, by whole path elements, that the service does
-	// not see: /api/orders stripped of /api reaches it as /orders. Empty changes
-	// nothing.
+	// Strip is a prefix of Value, in whole path elements, that the gateway removes: with /api, a
+	// request for /api/orders reaches the service as /orders. Empty removes nothing.
 	Strip string
 }
 
-// private are the paths that no gateway may show, be it to the public or to other
-// services: the numbers of the business, whether a pod is ready, and what only
-// operators do.
+// private are the paths that no gateway routes, neither for the public nor for other services:
+// metrics, readiness, and administration.
 var private = []string{"/metrics", "/ready", "/admin"}
 
-// Validate checks a service's allow-list and reports everything that is wrong
-// with it, each error naming the entry by field, for example Public[1].
+// Validate reports everything that is wrong with a service's allow-list. Each error names the
+// entry, for example Public[1].
 func Validate(field string, paths []Path) error {
 	var errs []error
 	seen := map[Path]bool{}
@@ -100,9 +98,9 @@ func Validate(field string, paths []Path) error {
 		for _, hidden := range private {
 			switch {
 			case same.admits(hidden):
-				errs = append(errs, fmt.Errorf("%s (%s %q) would show %s to the public", name, path.Match, path.Value, hidden))
+				errs = append(errs, fmt.Errorf("%s (%s %q) would make %s public", name, path.Match, path.Value, hidden))
 			case (Path{Match: path.Match, Value: path.inside()}).admits(hidden):
-				errs = append(errs, fmt.Errorf("%s (%s %q) would show %s to the public, stripped of %s", name, path.Match, path.Value, hidden,
+				errs = append(errs, fmt.Errorf("%s (%s %q) would make %s public after stripping %s", name, path.Match, path.Value, hidden,
 					path.Strip))
 			}
 		}
@@ -110,7 +108,7 @@ func Validate(field string, paths []Path) error {
 	return errors.Join(errs...)
 }
 
-// strippable refuses a Strip that Value does not begin with.
+// strippable refuses a Strip that is not a prefix of Value.
 func (p Path) strippable() error {
 	if p.Strip == "" {
 		return nil
@@ -119,12 +117,12 @@ func (p Path) strippable() error {
 		return err
 	}
 	if p.Strip == "/" || p.Value != p.Strip && !strings.HasPrefix(p.Value, p.Strip+"/") {
-		return fmt.Errorf("is not how %q begins", p.Value)
+		return fmt.Errorf("is not a prefix of %q", p.Value)
 	}
 	return nil
 }
 
-// inside is the path, or its prefix, as the service sees it.
+// inside returns the path, or the prefix, as the service sees it.
 func (p Path) inside() string {
 	if rest := strings.TrimPrefix(p.Value, p.Strip); rest != "" {
 		return rest
@@ -132,7 +130,7 @@ func (p Path) inside() string {
 	return "/"
 }
 
-// wellFormed refuses paths that a router and a service could read differently.
+// wellFormed refuses paths that a router and a service could interpret differently.
 func wellFormed(path string) error {
 	switch {
 	case !strings.HasPrefix(path, "/"):
@@ -141,24 +139,24 @@ func wellFormed(path string) error {
 		return errors.New("ends with /")
 	case strings.Contains(path, "//"), strings.Contains(path, "/../"), strings.HasSuffix(path, "/.."),
 		strings.Contains(path, "/./"), strings.HasSuffix(path, "/."):
-		return errors.New("is not a clean path")
+		return errors.New("is not a clean path: remove empty, . and .. elements")
 	case strings.ContainsAny(path, "%?#* \\"):
-		return errors.New("holds a character that is not plain")
+		return errors.New("contains %, ?, #, *, a space or a backslash")
 	}
 	return nil
 }
 
-// admits tells whether the entry lets through hidden or anything below it.
+// admits tells whether the entry routes hidden or a path below it.
 func (p Path) admits(hidden string) bool {
 	return p.Overlaps(Path{Match: Prefix, Value: hidden})
 }
 
-// Overlaps tells whether there is a path that both entries let through.
+// Overlaps tells whether there is a path that both entries route.
 func (p Path) Overlaps(other Path) bool {
 	return p.Value == other.Value || p.covers(other.Value) || other.covers(p.Value)
 }
 
-// covers tells whether value is below a prefix.
+// covers tells whether the entry routes value.
 func (p Path) covers(value string) bool {
 	return p.Match == Prefix && (p.Value == "/" || strings.HasPrefix(value, p.Value+"/"))
 }
@@ -171,7 +169,7 @@ func (p Path) match() gatewayv1.HTTPRouteMatch {
 	return gatewayv1.HTTPRouteMatch{Path: &gatewayv1.HTTPPathMatch{Type: &kind, Value: &p.Value}}
 }
 
-// rewrite gives the service the path without what is stripped.
+// rewrite returns the filter that removes Strip from the path.
 func (p Path) rewrite() gatewayv1.HTTPRouteFilter {
 	modifier := &gatewayv1.HTTPPathModifier{Type: gatewayv1.FullPathHTTPPathModifier, ReplaceFullPath: new(p.inside())}
 	if p.Match == Prefix {
@@ -180,9 +178,9 @@ func (p Path) rewrite() gatewayv1.HTTPRouteFilter {
 	return gatewayv1.HTTPRouteFilter{Type: gatewayv1.HTTPRouteFilterURLRewrite, URLRewrite: &gatewayv1.HTTPURLRewriteFilter{Path: modifier}}
 }
 
-// publicRules are the rules of the allow-list: one for all paths that stay as they
-// are, and one for each that is stripped, since the API wants a rule with such a
-// filter to have a single match.
+// publicRules returns the rules of the allow-list: one for all paths without a Strip, and one
+// for each path with one, since the API requires that a rule with such a filter has a single
+// match.
 func (b Backend) publicRules(refs []gatewayv1.HTTPBackendRef) []gatewayv1.HTTPRouteRule {
 	var plain []gatewayv1.HTTPRouteMatch
 	var rules []gatewayv1.HTTPRouteRule
@@ -201,8 +199,8 @@ func (b Backend) publicRules(refs []gatewayv1.HTTPBackendRef) []gatewayv1.HTTPRo
 	return rules
 }
 
-// internalRules lead to a service every path but the private ones, on which an
-// extension of the gateway's answers.
+// internalRules route every path except the private ones to the service. For those the
+// gateway's extension answers.
 func (b Backend) internalRules(refs []gatewayv1.HTTPBackendRef, answer *gatewayv1.LocalObjectReference) []gatewayv1.HTTPRouteRule {
 	hidden := make([]gatewayv1.HTTPRouteMatch, 0, len(private))
 	for _, value := range private {
@@ -210,17 +208,17 @@ func (b Backend) internalRules(refs []gatewayv1.HTTPBackendRef, answer *gatewayv
 	}
 	return []gatewayv1.HTTPRouteRule{
 		{Matches: []gatewayv1.HTTPRouteMatch{Path{Match: Prefix, Value: "/"}.match()}, BackendRefs: refs},
-		// The longer path counts. It leads nowhere even without the extension, for it
-		// has no backend.
+		// The longest match applies. The rule has no backendRefs, so it fails closed even if the
+		// filter is missing.
 		{Matches: hidden, Filters: []gatewayv1.HTTPRouteFilter{{Type: gatewayv1.HTTPRouteFilterExtensionRef, ExtensionRef: answer}}},
 	}
 }
 
-// hiddenName is that of the extension which answers on private paths.
+// hiddenName is the name of the extension that answers on private paths.
 func (b Backend) hiddenName() string { return b.Service + "-private-paths" }
 
-// alias makes the service's name one of the internal proxy's, so that callers say
-// http://<service>/.
+// alias returns a Service that points the service's name to the internal proxy, so that callers
+// use http://<service>/.
 func (b Backend) alias(proxy string) *corev1.Service {
 	return &corev1.Service{
 		ObjectMeta: metav1.ObjectMeta{Name: b.Service, Namespace: b.Namespace, Labels: b.Labels},
@@ -228,7 +226,7 @@ func (b Backend) alias(proxy string) *corev1.Service {
 	}
 }
 
-// parent names the Gateway that a route belongs to.
+// parent refers to the Gateway that a route attaches to.
 func parent(namespace, name string) gatewayv1.CommonRouteSpec {
 	return gatewayv1.CommonRouteSpec{ParentRefs: []gatewayv1.ParentReference{{
 		Group: new(gatewayv1.Group(gatewayv1.GroupName)), Kind: new(gatewayv1.Kind("Gateway")),
@@ -236,5 +234,5 @@ func parent(namespace, name string) gatewayv1.CommonRouteSpec {
 	}}}
 }
 
-// InternalURL is where services reach a service through the internal instance.
+// InternalURL returns the address of a service at the internal instance.
 func InternalURL(service string) string { return "http://" + service }

@@ -72,7 +72,7 @@ func TestRoutes(t *testing.T) {
 	infratest.Golden(t, "routes", routes)
 }
 
-func TestAServiceThatShowsNothingHasWeightsAndNoRoute(t *testing.T) {
+func TestAServiceWithoutPublicPathsHasWeightsAndNoRoute(t *testing.T) {
 	routes, err := gateway.NewTraefikRouter(traefik()).Routes(backend())
 	if err != nil {
 		t.Fatal(err)
@@ -82,9 +82,9 @@ func TestAServiceThatShowsNothingHasWeightsAndNoRoute(t *testing.T) {
 	}
 }
 
-// TestNothingInternalIsPublic: each instance has a class of its own that the other
-// does not see, a Gateway in a namespace that the other does not read, and routes
-// with one parent; the internal one has no port on the nodes.
+// TestNothingInternalIsPublic: each instance has its own class, which the other does not watch,
+// and its Gateway in a namespace that the other does not read. Each route has one parent, and
+// the internal instance has no port on the nodes.
 func TestNothingInternalIsPublic(t *testing.T) {
 	own := map[string]map[string]string{} // by namespace: what an instance reads
 	for _, args := range []*gateway.TraefikSpec{traefik(), internalTraefik()} {
@@ -148,7 +148,7 @@ func TestNothingInternalIsPublic(t *testing.T) {
 			for _, rule := range o.Spec.Rules {
 				for _, ref := range rule.BackendRefs {
 					if *ref.Kind != "TraefikService" || ref.Name != "web" {
-						t.Errorf("%s leads to %s %s past the weights", o.Name, *ref.Kind, ref.Name)
+						t.Errorf("%s routes to %s %s and bypasses the weights", o.Name, *ref.Kind, ref.Name)
 					}
 				}
 			}
@@ -161,7 +161,7 @@ func TestNothingInternalIsPublic(t *testing.T) {
 	}
 }
 
-// TestAServiceOnlyForOthers has no public route, and its private paths lead nowhere.
+// TestAServiceOnlyForOthers: it has no public route, and its private paths have no backend.
 func TestAServiceOnlyForOthers(t *testing.T) {
 	routes, err := traefiks(t).Routes(backend())
 	if err != nil {
@@ -196,7 +196,7 @@ func TestTraefikPairRefusals(t *testing.T) {
 	same := internalTraefik()
 	same.Class, same.Namespace, same.RouteNamespaces = "traefik", "gateway", []string{"other"}
 	_, err := gateway.NewTraefikPair(traefik(), same)
-	infratest.Refused(t, err, `the Class "traefik"`, `Namespace "gateway"`, `route to ["shop"] and ["other"]`)
+	infratest.Refused(t, err, `the Class "traefik"`, `Namespace "gateway"`, `RouteNamespaces of the instances differ: ["shop"] and ["other"]`)
 	shown := internalTraefik()
 	shown.NodePort = 30081
 	if err := shown.Validate(); err == nil || !strings.Contains(err.Error(), "NodePort is 30081 on an instance that is Internal") {
@@ -219,7 +219,7 @@ func TestPublicPaths(t *testing.T) {
 	for _, allowed := range [][]gateway.Path{
 		nil,
 		{exact("/"), prefix("/echo"), prefix("/static"), exact("/health")},
-		{prefix("/readyz"), prefix("/metrics-of-the-day"), prefix("/api/ready")}, // by whole elements, these are others
+		{prefix("/readyz"), prefix("/metrics-of-the-day"), prefix("/api/ready")}, // the comparison is by whole elements
 		{stripped(gateway.Prefix, "/api/orders", "/api"), stripped(gateway.Exact, "/api", "/api")},
 	} {
 		if err := gateway.Validate("Public", allowed); err != nil {
@@ -227,24 +227,24 @@ func TestPublicPaths(t *testing.T) {
 		}
 	}
 	for want, refused := range map[string]gateway.Path{
-		"would show /metrics":   prefix("/"),
-		"would show /ready":     exact("/ready"),
-		`(Prefix "/metrics")`:   prefix("/metrics"),
-		`(Exact "/metrics/go")`: exact("/metrics/go"),
-		"does not begin with /": exact("echo"),
-		"ends with /":           prefix("/echo/"),
-		"is not a clean path":   exact("/echo/../metrics"),
-		"not a clean path":      exact("//metrics"),
-		"not plain":             exact("/%6detrics"),
-		"use Exact or Prefix":   {Match: "Regexp", Value: "/.*"},
+		"would make /metrics public": prefix("/"),
+		"would make /ready public":   exact("/ready"),
+		`(Prefix "/metrics")`:        prefix("/metrics"),
+		`(Exact "/metrics/go")`:      exact("/metrics/go"),
+		"does not begin with /":      exact("echo"),
+		"ends with /":                prefix("/echo/"),
+		"is not a clean path":        exact("/echo/../metrics"),
+		"not a clean path":           exact("//metrics"),
+		"contains %, ?":              exact("/%6detrics"),
+		"use Exact or Prefix":        {Match: "Regexp", Value: "/.*"},
 
-		`(Prefix "/admin/stock") would show /admin`:                           prefix("/admin/stock"),
-		`(Prefix "/api") would show /metrics to the public, stripped of /api`: stripped(gateway.Prefix, "/api", "/api"),
-		`would show /ready to the public, stripped of /api`:                   stripped(gateway.Exact, "/api/ready", "/api"),
-		`would show /admin to the public, stripped of /api`:                   stripped(gateway.Prefix, "/api/admin", "/api"),
-		`Strip "/ap" is not how "/api/x" begins`:                              stripped(gateway.Prefix, "/api/x", "/ap"),
-		`Strip "/" is not how "/x" begins`:                                    stripped(gateway.Prefix, "/x", "/"),
-		`Strip "/a/" ends with /`:                                             stripped(gateway.Prefix, "/a/b", "/a/"),
+		`(Prefix "/admin/stock") would make /admin public`:                prefix("/admin/stock"),
+		`(Prefix "/api") would make /metrics public after stripping /api`: stripped(gateway.Prefix, "/api", "/api"),
+		`would make /ready public after stripping /api`:                   stripped(gateway.Exact, "/api/ready", "/api"),
+		`would make /admin public after stripping /api`:                   stripped(gateway.Prefix, "/api/admin", "/api"),
+		`Strip "/ap" is not a prefix of "/api/x"`:                         stripped(gateway.Prefix, "/api/x", "/ap"),
+		`Strip "/" is not a prefix of "/x"`:                               stripped(gateway.Prefix, "/x", "/"),
+		`Strip "/a/" ends with /`:                                         stripped(gateway.Prefix, "/a/b", "/a/"),
 	} {
 		err := gateway.Validate("Public", []gateway.Path{refused})
 		if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "Public[0]") {
@@ -253,20 +253,13 @@ func TestPublicPaths(t *testing.T) {
 	}
 	err := gateway.Validate("Public", []gateway.Path{prefix("/"), exact("x"), exact("/a"), exact("/a")})
 	if lines := strings.Split(err.Error(), "\n"); len(lines) != 5 || !strings.Contains(lines[4], `Public[3] repeats Exact "/a"`) {
-		t.Errorf("faults are not all reported at once:\n%v", err)
+		t.Errorf("not all errors are reported at once:\n%v", err)
 	}
 }
 
 func TestTraefikRefusals(t *testing.T) {
 	err := (&gateway.TraefikSpec{NodePort: 80}).Validate()
-	if err == nil {
-		t.Fatal("it is taken")
-	}
-	for _, want := range []string{"Namespace is empty", "Class is empty", "NodePort is 80", "Replicas is 0", "RouteNamespaces is empty"} {
-		if !strings.Contains(err.Error(), want) {
-			t.Errorf("not reported: %s", want)
-		}
-	}
+	infratest.Refused(t, err, "Namespace is empty", "Class is empty", "NodePort is 80", "Replicas is 0", "RouteNamespaces is empty")
 	args := traefik()
 	args.RouteNamespaces = []string{"gateway"}
 	if err := args.Validate(); err == nil || !strings.Contains(err.Error(), `own namespace "gateway"`) {
@@ -279,14 +272,14 @@ func TestNewTraefik(t *testing.T) {
 		_, err := gateway.NewTraefik(ctx, "gateway", traefik())
 		return err
 	})
-	recorder.InOrder(t, map[string]string{
-		"gateway-service-account": "gateway-namespace",
-		"gateway-deployment":      "gateway-role-shop",
-		"gateway-public":          "gateway-crd-gateways",
+	recorder.InOrder(t, map[string][]string{
+		"gateway-service-account": {"gateway-namespace"},
+		"gateway-deployment":      {"gateway-role-shop"},
+		"gateway-public":          {"gateway-crd-gateways"},
 	})
 }
 
-// TestDefinitionsAreThoseOfTheImages keeps the CRDs at the version of what runs.
+// TestDefinitionsAreThoseOfTheImages: the CRDs have the version of the image.
 func TestDefinitionsAreThoseOfTheImages(t *testing.T) {
 	for folder, want := range map[string]string{
 		"traefik-crds":     "from github.com/traefik/traefik/v3@" + gateway.TraefikVersion + " ",

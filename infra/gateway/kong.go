@@ -24,56 +24,52 @@ import (
 )
 
 const (
-	// kongHTTP is the port of Kong's pods on which it takes plain HTTP.
+	// kongHTTP is the port of Kong's pods for plain HTTP.
 	kongHTTP = 8000
-	// kongStatus is where they show their metrics.
+	// kongStatus is their port for metrics.
 	kongStatus = 8100
-	// kongWebhook is where the controller checks objects for the API server.
+	// kongWebhook is the port of the controller's admission webhook.
 	kongWebhook = 8080
 
-	// httpsPort and httpPort are the proxy Service's.
+	// httpsPort and httpPort are the ports of the proxy Service.
 	httpsPort = 443
 	httpPort  = 80
 
-	// drainSeconds is how long a public Kong keeps taking requests after it was told
-	// to stop: a Network Load Balancer may send new connections for up to two
-	// minutes to a target that was deregistered.
+	// drainSeconds is how long a public Kong accepts requests after the signal to stop: a Network
+	// Load Balancer may open connections to a deregistered target for up to two minutes.
 	drainSeconds = 120
-	// quitSeconds is what open requests get after that.
+	// quitSeconds is the time for open requests after that.
 	quitSeconds = 10
 
-	// PluginName is the Rollouts plugin that moves weights in HTTPRoutes.
+	// PluginName is the Rollouts plugin that sets weights in HTTPRoutes.
 	PluginName = "argoproj-labs/gatewayAPI"
 
-	// weightsLabel finds the HTTPRoutes that carry a service's weights.
+	// weightsLabel labels the HTTPRoutes that hold a service's weights.
 	weightsLabel = "loja-veloz.dev/weights-of"
 )
 
-// KongSpec describes a Kong: a public one, behind an internet-facing
-// Network Load Balancer, or an internal one, which is reachable from nowhere but
-// the cluster.
+// KongSpec describes a Kong: a public one behind an internet-facing Network Load Balancer, or
+// an internal one, which only the cluster can reach.
 type KongSpec struct {
 	kube.Chart
 
-	// ReleaseName is that of the Helm release; the proxy's Service is
-	// <release>-kong-proxy.
+	// ReleaseName is the name of the Helm release. The proxy's Service is <release>-kong-proxy.
 	ReleaseName string
 	// Class names the GatewayClass, the IngressClass and the class of plugins; each
 	// instance has its own.
 	Class string
-	// Public gives the instance the load balancer. Without it the Service is of
-	// type ClusterIP.
+	// Public creates the load balancer. Without it the Service has type ClusterIP.
 	Public bool
-	// Host is the name under which the public paths are answered; empty answers
-	// under any. An internal instance has none: its routes go by service.
+	// Host is the host name of the public paths; empty accepts any. An internal instance has none:
+	// it routes by the service's name.
 	Host string
-	// RouteNamespaces are the namespaces whose routes count, and whose Secrets this
-	// instance may read in addition to its own. They have to exist.
+	// RouteNamespaces are the namespaces whose routes this instance serves, and whose Secrets it
+	// may read in addition to those of its own. They have to exist.
 	RouteNamespaces []string
-	// ScrapedFrom is the namespace whose pods may read the metrics; empty is none.
+	// ScrapedFrom is the namespace whose pods may read the metrics; empty admits none.
 	ScrapedFrom string
-	// DefinitionsInstalled: another component brings the CustomResourceDefinitions
-	// of the Gateway API.
+	// DefinitionsInstalled means that another component installs the CustomResourceDefinitions of
+	// the Gateway API.
 	DefinitionsInstalled bool
 }
 
@@ -82,12 +78,12 @@ type Kong struct {
 	pulumi.ResourceState
 	KongRouter
 
-	// Release is what objects of Kong's own kinds have to wait for.
+	// Release is the Helm release, for which objects of Kong's kinds have to wait.
 	Release *kube.HelmRelease
 }
 
-// KongRouter builds the objects that route through one instance; it is apart from
-// the component so that manifests can be rendered without a cluster.
+// KongRouter builds the objects that route through one instance. It is separate from the
+// component, so that manifests can be rendered without a cluster.
 type KongRouter struct {
 	namespace, release, class, host string
 	public                          bool
@@ -99,10 +95,10 @@ var (
 	_ Gateway = KongPair{}
 )
 
-// NewKong installs the Gateway API's CRDs, Kong with its controller, its
-// GatewayClass and its Gateway. CertificateARN is the ACM certificate with which the
-// load balancer of a public instance answers on 443; an internal instance takes nil.
-// Errors name the argument that is wrong.
+// NewKong installs the Gateway API's CRDs, Kong with its controller, its GatewayClass and its
+// Gateway. CertificateARN is the ACM certificate with which the load balancer of a public
+// instance answers on 443; it is nil for an internal instance. Errors name the argument that is
+// wrong.
 func NewKong(ctx *pulumi.Context, name string, spec *KongSpec, certificateARN pulumi.StringInput, opts ...pulumi.ResourceOption) (*Kong,
 	error) {
 	k := &Kong{KongRouter: NewKongRouter(spec)}
@@ -115,7 +111,7 @@ func NewKong(ctx *pulumi.Context, name string, spec *KongSpec, certificateARN pu
 	return k, nil
 }
 
-// NewKongRouter gives the router for the instance that args describe.
+// NewKongRouter returns the router of the instance that spec describes.
 func NewKongRouter(spec *KongSpec) KongRouter {
 	r := KongRouter{namespace: spec.Namespace, release: spec.ReleaseName, class: spec.Class, host: spec.Host, public: spec.Public}
 	if len(spec.RouteNamespaces) > 0 {
@@ -124,8 +120,8 @@ func NewKongRouter(spec *KongSpec) KongRouter {
 	return r
 }
 
-// ProxyService is the Service through which requests come in, and which is given
-// the load balancer of a public instance.
+// ProxyService returns the name of the Service that receives requests. A public instance's has
+// the load balancer.
 func (s *KongSpec) ProxyService() string { return s.ReleaseName + "-kong-proxy" }
 
 // Validate reports everything that is wrong with the arguments, one error per line.
@@ -137,27 +133,27 @@ func (s *KongSpec) Validate() error {
 		errs.Name(name.field, name.value)
 	}
 	if !s.Public && s.Host != "" {
-		errs.Add("Host", "is %q on an instance that is not public: its routes go by service", s.Host)
+		errs.Add("Host", "is %q, but the instance is not public: leave it empty", s.Host)
 	}
 	if s.Host != "" && !validate.HostName(s.Host) {
-		errs.Add("Host", "is %q: a full DNS name such as shop.example.com is expected", s.Host)
+		errs.Add("Host", "is %q: use a full DNS name such as shop.example.com", s.Host)
 	}
 	if len(s.RouteNamespaces) == 0 {
 		errs.Add("RouteNamespaces", "is empty: the gateway would route to nothing")
 	}
 	if slices.Contains(s.RouteNamespaces, s.Namespace) {
-		errs.Add("RouteNamespaces", "holds the gateway's own namespace %q", s.Namespace)
+		errs.Add("RouteNamespaces", "contains the gateway's own namespace %q: remove it", s.Namespace)
 	}
 	s.Check(&errs)
 	return errs.Err()
 }
 
-// validateCertificate judges the certificate of an instance.
+// validateCertificate checks the certificate of an instance.
 func (s *KongSpec) validateCertificate(arn pulumi.StringInput) error {
 	plain, isPlain := arn.(pulumi.String)
 	switch {
 	case s.Public && arn == nil:
-		return errors.New("CertificateARN is missing: the load balancer takes HTTPS only")
+		return errors.New("CertificateARN is missing: the load balancer accepts HTTPS only")
 	case !s.Public && arn != nil:
 		return errors.New("CertificateARN is set on an instance that has no load balancer")
 	case isPlain && !strings.HasPrefix(string(plain), "arn:aws"):
@@ -166,12 +162,11 @@ func (s *KongSpec) validateCertificate(arn pulumi.StringInput) error {
 	return nil
 }
 
-// KongValues are the chart's values, as far as they are used here. Comments mark
-// the keys that are from the chart's documentation and were not rendered.
+// KongValues are the chart's values, as far as they are used here. Comments mark the keys that
+// come from the chart's documentation and have not been rendered.
 //
-// The chart's own security context satisfies the restricted namespace: it is that
-// of every container, of the one that clears old pid files too. Without a database
-// there are no migrations, and nothing waits for one.
+// The chart's own security context, which every container has, satisfies the restricted
+// namespace. Without a database there are no migrations.
 type KongValues struct {
 	ReplicaCount        int32                       `json:"replicaCount"`
 	Image               ChartImage                  `json:"image"`
@@ -183,10 +178,11 @@ type KongValues struct {
 	Resources           corev1.ResourceRequirements `json:"resources"`
 	PodDisruptionBudget KongDisruptionBudget        `json:"podDisruptionBudget"`
 	PodAnnotations      map[string]string           `json:"podAnnotations,omitempty"`
-	// Lifecycle and TerminationGracePeriodSeconds: documented, not rendered.
+	// Lifecycle and TerminationGracePeriodSeconds come from the chart's documentation and have not
+	// been rendered.
 	Lifecycle                     *corev1.Lifecycle `json:"lifecycle,omitempty"`
 	TerminationGracePeriodSeconds int64             `json:"terminationGracePeriodSeconds,omitempty"`
-	// TopologySpreadConstraints: documented, not rendered.
+	// TopologySpreadConstraints come from the chart's documentation and have not been rendered.
 	TopologySpreadConstraints []corev1.TopologySpreadConstraint `json:"topologySpreadConstraints,omitempty"`
 }
 
@@ -207,9 +203,9 @@ type Switch struct {
 type KongEnv struct {
 	Database     string `json:"database"`
 	RouterFlavor string `json:"router_flavor"`
-	// PortMaps is from Kong's documentation, not rendered: which port of the load
-	// balancer leads to which of Kong's. Upstreams read it in X-Forwarded-Port. The
-	// chart would name the pods' TLS port, to which nothing leads.
+	// PortMaps maps ports of the load balancer to ports of Kong, for X-Forwarded-Port. The chart's
+	// default names the pods' TLS port, which receives no requests. It comes from Kong's
+	// documentation and has not been rendered.
 	PortMaps string `json:"port_maps,omitempty"`
 }
 
@@ -217,13 +213,13 @@ type KongEnv struct {
 type KongProxy struct {
 	Type        string            `json:"type"`
 	Annotations map[string]string `json:"annotations,omitempty"`
-	// HTTP and TLS: documented, not rendered.
+	// HTTP and TLS come from the chart's documentation and have not been rendered.
 	HTTP *KongHTTPListen `json:"http,omitempty"`
 	TLS  *KongTLSListen  `json:"tls,omitempty"`
 }
 
-// KongHTTPListen is the Service's plain port; 0 leaves it out of the Service, and
-// the pods listen all the same.
+// KongHTTPListen is the Service's plain port; 0 omits it from the Service, and the pods listen
+// on it nevertheless.
 type KongHTTPListen struct {
 	ServicePort int32 `json:"servicePort"`
 }
@@ -240,7 +236,8 @@ type KongController struct {
 	Image ChartImage        `json:"image"`
 	RBAC  KongRBAC          `json:"rbac"`
 	Env   map[string]string `json:"env"`
-	// IngressClass and WatchNamespaces: documented, not rendered.
+	// IngressClass and WatchNamespaces come from the chart's documentation and have not been
+	// rendered.
 	IngressClass    string                      `json:"ingressClass"`
 	WatchNamespaces []string                    `json:"watchNamespaces"`
 	Resources       corev1.ResourceRequirements `json:"resources"`
@@ -251,28 +248,28 @@ type KongRBAC struct {
 	GatewayAPI Switch `json:"gatewayAPI"`
 }
 
-// KongDisruptionBudget keeps pods during voluntary disruptions.
+// KongDisruptionBudget limits the voluntary disruptions of the pods.
 type KongDisruptionBudget struct {
 	Enabled        bool  `json:"enabled"`
 	MaxUnavailable int32 `json:"maxUnavailable,omitempty"`
 }
 
-// release is the Helm release of a valid specification, but for the certificate.
+// release returns the Helm release of a valid spec, without the certificate.
 func (s *KongSpec) release() *kube.Release {
 	values := KongValues{
 		ReplicaCount: s.Replicas,
 		Image:        chartImage(charts.KongProxy),
-		// The controller generates expressions, and the default router takes none.
+		// The controller generates expressions, which the default router does not support.
 		Env: KongEnv{Database: "off", RouterFlavor: "expressions"},
-		// The controller reaches the admin API inside the pod; nobody else is to.
+		// The controller reaches the admin API inside the pod; nothing else may.
 		Proxy: KongProxy{Type: string(corev1.ServiceTypeClusterIP), TLS: &KongTLSListen{Enabled: new(false)}},
 		IngressController: KongController{
 			Image: chartImage(charts.KongController),
 			RBAC:  KongRBAC{GatewayAPI: Switch{Enabled: true}},
 			Env: map[string]string{
-				// Pods that are going away stay in the upstream, at weight 0, until they went.
+				// Terminating pods stay in the upstream with weight 0 until they are gone.
 				"enable_drain_support": "true",
-				// Two instances with one controller name would answer for each other's Gateways.
+				// With the same controller name, two instances would serve each other's Gateways.
 				"gateway_api_controller_name": s.controllerName(),
 			},
 			IngressClass:    s.Class,
@@ -293,7 +290,7 @@ func (s *KongSpec) release() *kube.Release {
 	release := s.NewRelease(s.ReleaseName, charts.Kong, 600, nil)
 	if s.Public {
 		s.expose(&values)
-		// Pod after pod waits for the load balancer, which takes minutes for each.
+		// The pods are updated one after another, and the load balancer takes minutes for each.
 		release.TimeoutSeconds = 900
 	}
 	release.Values = values
@@ -302,13 +299,13 @@ func (s *KongSpec) release() *kube.Release {
 
 const awsLoadBalancer = "service.beta.kubernetes.io/aws-load-balancer-"
 
-// expose puts the load balancer before the proxy. It ends TLS; port 80 is closed,
-// for behind one Service Kong could not tell it from 443 to redirect it.
+// expose adds the load balancer, which terminates TLS. Port 80 is closed: behind the same
+// Service, Kong could not tell its requests from those of 443, to redirect them.
 func (s *KongSpec) expose(values *KongValues) {
 	values.Proxy = KongProxy{
 		Type: string(corev1.ServiceTypeLoadBalancer),
 		Annotations: map[string]string{
-			// The AWS Load Balancer Controller's, not the cloud provider's in the control plane.
+			// The AWS Load Balancer Controller creates it, not the cloud provider in the control plane.
 			awsLoadBalancer + "type":            "external",
 			awsLoadBalancer + "scheme":          "internet-facing",
 			awsLoadBalancer + "nlb-target-type": "ip",
@@ -318,7 +315,7 @@ func (s *KongSpec) expose(values *KongValues) {
 			awsLoadBalancer + "backend-protocol":       "tcp",
 			awsLoadBalancer + "attributes":             "load_balancing.cross_zone.enabled=true",
 			awsLoadBalancer + "target-group-attributes": strings.Join([]string{
-				"preserve_client_ip.enabled=true", // or every caller has the load balancer's address
+				"preserve_client_ip.enabled=true", // otherwise every caller has the load balancer's address
 				fmt.Sprintf("deregistration_delay.timeout_seconds=%d", drainSeconds),
 			}, ","),
 			awsLoadBalancer + "healthcheck-protocol": "http",
@@ -328,8 +325,8 @@ func (s *KongSpec) expose(values *KongValues) {
 		HTTP: &KongHTTPListen{ServicePort: 0},
 		TLS:  &KongTLSListen{Enabled: new(true), ServicePort: httpsPort, OverrideServiceTargetPort: kongHTTP},
 	}
-	// X-Forwarded-Proto stays http: Kong takes it from the connection, which is plain,
-	// or from a caller that it trusts, and the load balancer sends no such header.
+	// X-Forwarded-Proto stays http: Kong takes it from the connection, which is plain, or from a
+	// trusted caller, and the load balancer does not send the header.
 	values.Env.PortMaps = fmt.Sprintf("%d:%d", httpsPort, kongHTTP)
 	values.Lifecycle = &corev1.Lifecycle{PreStop: &corev1.LifecycleHandler{Exec: &corev1.ExecAction{Command: []string{
 		"kong", "quit", fmt.Sprintf("--wait=%d", drainSeconds), fmt.Sprintf("--timeout=%d", quitSeconds),
@@ -337,8 +334,8 @@ func (s *KongSpec) expose(values *KongValues) {
 	values.TerminationGracePeriodSeconds = drainSeconds + quitSeconds + 10
 }
 
-// controllerName tells the instances' controllers apart. Kong's default is the
-// public one's, so that documentation and dashboards fit.
+// controllerName identifies the instance's controller. The public instance has Kong's default,
+// so that documentation and dashboards apply.
 func (s *KongSpec) controllerName() string {
 	if s.Public {
 		return "konghq.com/kic-gateway-controller"
@@ -346,8 +343,8 @@ func (s *KongSpec) controllerName() string {
 	return "konghq.com/kic-gateway-controller-" + s.Class
 }
 
-// Pods are those of the release, the proxy with its controller; nil for arguments
-// that are wrong.
+// Pods returns the pods of the release, the proxy with its controller, or nil if the spec is
+// invalid.
 func (s *KongSpec) Pods() []kube.PodSize {
 	if s.Validate() != nil {
 		return nil
@@ -356,8 +353,8 @@ func (s *KongSpec) Pods() []kube.PodSize {
 	return []kube.PodSize{kube.SizeOf(s.ReleaseName+"-kong", v.ReplicaCount, v.Resources, v.IngressController.Resources)}
 }
 
-// Installation gives everything that the instance consists of, or every reason
-// why not. The certificate is that of NewKong.
+// Installation returns everything that the instance consists of, or an error that reports
+// everything that is wrong. certificateARN is as for NewKong.
 func (s *KongSpec) Installation(certificateARN pulumi.StringInput) (*kube.Installation, error) {
 	if err := errors.Join(s.Validate(), s.validateCertificate(certificateARN)); err != nil {
 		return nil, err
@@ -375,8 +372,8 @@ func (s *KongSpec) Installation(certificateARN pulumi.StringInput) (*kube.Instal
 	}
 	namespace := kube.RestrictedNamespace(s.Namespace)
 	if s.Public {
-		// A new pod is not ready before the load balancer has it as a healthy target, so
-		// that no update takes the old ones away too early.
+		// A new pod becomes ready only once the load balancer has it as a healthy target, so that an
+		// update does not remove the old pods too early.
 		namespace.Labels["elbv2.k8s.aws/pod-readiness-gate-inject"] = "enabled"
 	}
 	return &kube.Installation{
@@ -387,7 +384,7 @@ func (s *KongSpec) Installation(certificateARN pulumi.StringInput) (*kube.Instal
 	}, nil
 }
 
-// GatewayDefinitions are the CustomResourceDefinitions of the Gateway API.
+// GatewayDefinitions returns the CustomResourceDefinitions of the Gateway API.
 func GatewayDefinitions() ([]kube.Manifest, error) {
 	all, err := kube.Definitions(definitions)
 	if err != nil {
@@ -406,16 +403,14 @@ func (s *KongSpec) meta(name string) metav1.ObjectMeta {
 	return metav1.ObjectMeta{Name: name, Namespace: s.Namespace, Labels: s.labels()}
 }
 
-// gateway is the class that this instance answers for, its Gateway, and the
-// plugin that measures.
+// gateway returns the instance's GatewayClass, its Gateway, and the metrics plugin.
 func (s *KongSpec) gateway() []kube.Manifest {
 	class := metav1.ObjectMeta{Name: s.Class, Labels: s.labels(), Annotations: map[string]string{
-		// The chart runs the proxy; the controller is not to make one per Gateway.
+		// The chart runs the proxy; this keeps the controller from creating one per Gateway.
 		"konghq.com/gatewayclass-unmanaged": "true",
 	}}
-	// A listener counts only if its port is one of the proxy's Service and its
-	// protocol what Kong speaks on the target: on 443 that is HTTP, since the load
-	// balancer ended TLS.
+	// The port of a listener has to be a port of the proxy's Service, and its protocol the one
+	// that Kong speaks on the target: on 443 that is HTTP, since the load balancer terminates TLS.
 	listener := gatewayv1.Listener{
 		Name: "http", Port: httpPort, Protocol: gatewayv1.HTTPProtocolType,
 		AllowedRoutes: &gatewayv1.AllowedRoutes{Namespaces: &gatewayv1.RouteNamespaces{
@@ -435,16 +430,16 @@ func (s *KongSpec) gateway() []kube.Manifest {
 			GatewayClassName: gatewayv1.ObjectName(s.Class),
 			Listeners:        []gatewayv1.Listener{listener},
 		}}},
-		// Cluster-scoped, hence named after the class.
+		// The plugin is cluster-scoped, so it is named after the class.
 		{Name: "prometheus", Object: newKongClusterPlugin(s.Class+"-prometheus", s.Class, "prometheus", prometheusConfig{
 			StatusCodeMetrics: true, LatencyMetrics: true, BandwidthMetrics: true, UpstreamHealthMetrics: true,
 		})},
 	}
 }
 
-// networkPolicy opens the proxy to everyone when the instance is public and to the
-// services' namespaces otherwise, the metrics to the scraper and to the load
-// balancer's health checks, and the webhook, whose caller no policy can name.
+// networkPolicy opens the proxy to everyone if the instance is public, and to the services'
+// namespaces otherwise; the metrics to the scraper and to the load balancer's health checks;
+// and the webhook to everyone, since no policy can name the API server.
 func (s *KongSpec) networkPolicy() *networkingv1.NetworkPolicy {
 	proxy := kube.FromAnywhere(kongHTTP)
 	if !s.Public {
@@ -460,15 +455,14 @@ func (s *KongSpec) networkPolicy() *networkingv1.NetworkPolicy {
 	return kube.IngressPolicy(s.meta("kong"), NewKongRouter(s).Pods().Labels, rules...)
 }
 
-// Routes gives the route of a service: on a public instance of its public paths,
-// if it has any, and on an internal one of all its paths but the private ones,
-// under the service's name.
+// Routes returns the routes of a service: on a public instance of its public paths, if it has
+// any, and on an internal one of all paths except the private ones, under the service's name.
 func (r KongRouter) Routes(b Backend) ([]kube.Manifest, error) {
 	if err := Validate("Public", b.Public); err != nil {
 		return nil, err
 	}
 	if b.StableService == b.CanaryService {
-		return nil, fmt.Errorf("StableService and CanaryService are both %q: weights would move nothing", b.StableService)
+		return nil, fmt.Errorf("StableService and CanaryService are both %q: weights would have no effect", b.StableService)
 	}
 	if b.Namespace != r.routeNamespace {
 		return nil, fmt.Errorf("Namespace is %q: the Rollouts plugin looks for routes in %q", b.Namespace, r.routeNamespace)
@@ -490,8 +484,8 @@ func (r KongRouter) Routes(b Backend) ([]kube.Manifest, error) {
 	return []kube.Manifest{route}, nil
 }
 
-// weighted are both Services of a backend. Group and kind are spelled out: the API
-// server would add them, and Argo CD see a difference.
+// weighted returns both Services of a backend. Group and kind are set, because the API server
+// adds them and Argo CD would show a difference.
 func (b Backend) weighted() []gatewayv1.HTTPBackendRef {
 	ref := func(service string, weight int32) gatewayv1.HTTPBackendRef {
 		return gatewayv1.HTTPBackendRef{BackendRef: gatewayv1.BackendRef{
@@ -505,11 +499,10 @@ func (b Backend) weighted() []gatewayv1.HTTPBackendRef {
 	return []gatewayv1.HTTPBackendRef{ref(b.StableService, 100), ref(b.CanaryService, 0)}
 }
 
-// route is an HTTPRoute whose rules belong to Rollouts from the moment it exists.
-// They are one atomic list in the CRD's schema, paths and weights together: its
-// owner owns all of it, and only the whole list can be left alone. Other rules
-// therefore are another route: the resource and the object are named after what
-// they say, and the new one replaces the old.
+// route returns an HTTPRoute whose rules belong to Rollouts once it exists. The rules, paths
+// and weights together, are an atomic list in the CRD's schema, so Pulumi can ignore changes
+// only of the whole list. A change of the paths therefore needs a new route: the resource and
+// the object are named after a hash of the rules, and the new one replaces the old.
 func (r KongRouter) route(b Backend, resource, prefix string, hosts []gatewayv1.Hostname, rules []gatewayv1.HTTPRouteRule) (kube.Manifest,
 	error) {
 	raw, err := json.Marshal(rules)
@@ -540,8 +533,8 @@ func (r KongRouter) route(b Backend, resource, prefix string, hosts []gatewayv1.
 	}, nil
 }
 
-// internalRoute leads every path of a service but the private ones through the
-// internal instance, under the service's own name.
+// internalRoute routes every path of a service except the private ones through the internal
+// instance, under the service's name.
 func (r KongRouter) internalRoute(b Backend) ([]kube.Manifest, error) {
 	rules := b.internalRules(b.weighted(), &gatewayv1.LocalObjectReference{
 		Group: kongGroup, Kind: "KongPlugin", Name: gatewayv1.ObjectName(b.hiddenName()),
@@ -559,52 +552,51 @@ func (r KongRouter) internalRoute(b Backend) ([]kube.Manifest, error) {
 	}, nil
 }
 
-// TrafficRouting lets the plugin find the service's routes by their label: how
-// many there are and what they are called is the routers' affair.
+// TrafficRouting lets the plugin find the service's routes by their label, whatever their
+// number and their names.
 func (r KongRouter) TrafficRouting(service string) *rolloutsv1alpha1.RolloutTrafficRouting {
-	raw, _ := json.Marshal(pluginConfig{ // plain strings cannot fail
+	raw, _ := json.Marshal(pluginConfig{ // encoding plain strings cannot fail
 		HTTPRouteSelector: metav1.LabelSelector{MatchLabels: map[string]string{weightsLabel: service}},
 		Namespace:         r.routeNamespace,
 	})
 	return &rolloutsv1alpha1.RolloutTrafficRouting{Plugins: map[string]json.RawMessage{PluginName: raw}}
 }
 
-// pluginConfig is what the plugin reads of a Rollout.
+// pluginConfig is the plugin's part of a Rollout.
 type pluginConfig struct {
-	// HTTPRouteSelector: the plugin's, from 0.7 on.
+	// HTTPRouteSelector is supported from version 0.7 of the plugin on.
 	HTTPRouteSelector metav1.LabelSelector `json:"httpRouteSelector"`
 	Namespace         string               `json:"namespace"`
 }
 
-// WeightRules lets the Rollouts controller rewrite HTTPRoutes.
+// WeightRules lets the Rollouts controller change HTTPRoutes.
 func (KongRouter) WeightRules() []rbacv1.PolicyRule {
 	return []rbacv1.PolicyRule{{
 		APIGroups: []string{gatewayv1.GroupName}, Resources: []string{"httproutes"}, Verbs: []string{"get", "list", "watch", "update", "patch"},
 	}}
 }
 
-// Pods are Kong's.
+// Pods selects Kong's pods.
 func (r KongRouter) Pods() kube.PodSelector {
 	return kube.PodSelector{Namespace: r.namespace, Labels: map[string]string{
 		"app.kubernetes.io/name": "kong", "app.kubernetes.io/instance": r.release,
 	}}
 }
 
-// Port is where Kong's pods take plain HTTP.
+// Port is the port of Kong's pods for plain HTTP.
 func (KongRouter) Port() int32 { return kongHTTP }
 
-// KongPair routes every service through the internal instance and, where it has
-// public paths, through the public one too; the weights of both move together.
-// Its Pods are those of the public one, from which callers outside come; calls
-// between services go Via Internal.
+// KongPair routes every service through the internal instance and, where it has public paths,
+// also through the public one; the weights of both change together. Its Pods are those of the
+// public instance, from which outside calls arrive; calls between services go Via Internal.
 type KongPair struct {
 	KongRouter
 	// Internal routes between services.
 	Internal KongRouter
 }
 
-// NewKongPair joins two instances. It refuses what would let one answer for the
-// other.
+// NewKongPair joins two instances. It refuses settings with which one instance would serve the
+// other's routes.
 func NewKongPair(public, internal *KongSpec) (KongPair, error) {
 	var errs validate.Errors
 	if !public.Public {
@@ -614,14 +606,14 @@ func NewKongPair(public, internal *KongSpec) (KongPair, error) {
 		errs.Join(errors.New("the internal instance is Public"))
 	}
 	if public.Class == internal.Class {
-		errs.Join(fmt.Errorf("both instances have the Class %q: each would answer for the other's routes", public.Class))
+		errs.Join(fmt.Errorf("both instances have the Class %q: each would serve the other's routes", public.Class))
 	}
 	if public.Namespace == internal.Namespace {
-		errs.Join(fmt.Errorf("both instances are in Namespace %q: network policies could not tell them apart", public.Namespace))
+		errs.Join(fmt.Errorf("both instances are in Namespace %q: a network policy could not distinguish them", public.Namespace))
 	}
 	pair := KongPair{KongRouter: NewKongRouter(public), Internal: NewKongRouter(internal)}
 	if pair.routeNamespace != pair.Internal.routeNamespace {
-		errs.Join(fmt.Errorf("the instances route to %q and %q", pair.routeNamespace, pair.Internal.routeNamespace))
+		errs.Join(fmt.Errorf("RouteNamespaces of the instances differ: %q and %q", pair.routeNamespace, pair.Internal.routeNamespace))
 	}
 	if err := errs.Err(); err != nil {
 		return KongPair{}, err
@@ -629,7 +621,7 @@ func NewKongPair(public, internal *KongSpec) (KongPair, error) {
 	return pair, nil
 }
 
-// Routes are those of both instances.
+// Routes returns the routes of both instances.
 func (p KongPair) Routes(b Backend) ([]kube.Manifest, error) {
 	public, err := p.KongRouter.Routes(b)
 	if err != nil {

@@ -50,11 +50,11 @@ func TestPodsCountBothContainers(t *testing.T) {
 		t.Errorf("pods are %+v", pods)
 	}
 	if pods := (&gateway.KongSpec{}).Pods(); pods != nil {
-		t.Errorf("wrong arguments have the pods %+v", pods)
+		t.Errorf("an invalid spec has the pods %+v", pods)
 	}
 }
 
-// TestAnInternalKongIsNeverPublic: nothing of it asks for a load balancer.
+// TestAnInternalKongIsNeverPublic: none of its objects requests a load balancer.
 func TestAnInternalKongIsNeverPublic(t *testing.T) {
 	parts, err := internal().Installation(nil)
 	if err != nil {
@@ -70,7 +70,7 @@ func TestAnInternalKongIsNeverPublic(t *testing.T) {
 	}
 	for _, word := range []string{"LoadBalancer", "NodePort", "internet-facing", "aws-load-balancer", "port_maps"} {
 		if strings.Contains(string(raw), word) {
-			t.Errorf("its values say %s", word)
+			t.Errorf("its values contain %s", word)
 		}
 	}
 }
@@ -94,8 +94,8 @@ func TestKongRoutes(t *testing.T) {
 	infratest.Golden(t, "kong-routes", routes)
 }
 
-// TestWeightsBelongToRollouts: every rule list is left alone once it exists, and
-// other paths make another route.
+// TestWeightsBelongToRollouts: changes of every list of rules are ignored, and other paths
+// create another route.
 func TestWeightsBelongToRollouts(t *testing.T) {
 	names := map[string]bool{}
 	for _, value := range []string{"/a", "/b"} {
@@ -113,7 +113,7 @@ func TestWeightsBelongToRollouts(t *testing.T) {
 	}
 }
 
-func TestAServiceThatShowsNothingHasNoPublicRoute(t *testing.T) {
+func TestAServiceWithoutPublicPathsHasNoPublicRoute(t *testing.T) {
 	routes, err := gateway.NewKongRouter(public()).Routes(backend())
 	if err != nil || len(routes) != 0 {
 		t.Errorf("routes are %v (%v)", routes, err)
@@ -124,9 +124,9 @@ func TestAServiceThatShowsNothingHasNoPublicRoute(t *testing.T) {
 	}
 }
 
-// TestPrivatePathsLeadNowhere: on the internal instance too, and with no backend
-// that could answer if the plugin were missing.
-func TestPrivatePathsLeadNowhere(t *testing.T) {
+// TestPrivatePathsHaveNoBackend: the internal instance does not route them either, even if the
+// plugin is missing.
+func TestPrivatePathsHaveNoBackend(t *testing.T) {
 	routes, err := gateway.NewKongRouter(internal()).Routes(backend())
 	if err != nil {
 		t.Fatal(err)
@@ -149,7 +149,7 @@ func TestPrivatePathsLeadNowhere(t *testing.T) {
 		t.Errorf("closed are %v", closed)
 	}
 	if _, err := gateway.NewKongRouter(public()).Routes(backend(gateway.Path{Match: gateway.Prefix, Value: "/metrics"})); err == nil {
-		t.Error("a public /metrics is taken")
+		t.Error("a public /metrics is accepted")
 	}
 }
 
@@ -190,15 +190,15 @@ func TestKongTrafficRouting(t *testing.T) {
 
 func TestKongRefusals(t *testing.T) {
 	for want, wrong := range map[string]gateway.KongSpec{
-		"Namespace is":             {},
-		"ReleaseName is":           {},
-		"Class is":                 {},
-		"Replicas is 0":            {},
-		"RouteNamespaces is empty": {},
-		"that is not public":       {Host: "shop.example.com"},
-		`Host is "Shop"`:           {Public: true, Host: "Shop"},
-		`own namespace "kong"`:     {Chart: kube.Chart{Namespace: "kong"}, RouteNamespaces: []string{"kong"}},
-		"ChartRepository is":       {Chart: kube.Chart{ChartRepository: "http://x"}},
+		"Namespace is":               {},
+		"ReleaseName is":             {},
+		"Class is":                   {},
+		"Replicas is 0":              {},
+		"RouteNamespaces is empty":   {},
+		"the instance is not public": {Host: "shop.example.com"},
+		`Host is "Shop"`:             {Public: true, Host: "Shop"},
+		`own namespace "kong"`:       {Chart: kube.Chart{Namespace: "kong"}, RouteNamespaces: []string{"kong"}},
+		"ChartRepository is":         {Chart: kube.Chart{ChartRepository: "http://x"}},
 	} {
 		if err := wrong.Validate(); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("want %q in %v", want, err)
@@ -234,9 +234,9 @@ func TestNewKong(t *testing.T) {
 		_, err := gateway.NewKong(ctx, "gateway", public(), certificate)
 		return err
 	})
-	recorder.InOrder(t, map[string]string{
-		"gateway-release": "gateway-network-policy", "gateway-network-policy": "gateway-namespace", "gateway-gateway": "gateway-release",
-		"gateway-prometheus": "gateway-release",
+	recorder.InOrder(t, map[string][]string{
+		"gateway-release": {"gateway-network-policy"}, "gateway-network-policy": {"gateway-namespace"}, "gateway-gateway": {"gateway-release"},
+		"gateway-prometheus": {"gateway-release"},
 	})
 	values, _ := recorder.Named(t, "gateway-release").Inputs["values"].(map[string]any)
 	proxy, _ := values["proxy"].(map[string]any)

@@ -10,9 +10,8 @@ import (
 // kongGroup is the API group of Kong's custom resources.
 const kongGroup = "configuration.konghq.com"
 
-// KongPlugin is the part of Kong's KongPlugin and KongClusterPlugin that is used
-// here. Kong's own Go types are not imported: their module brings the whole
-// controller along.
+// KongPlugin is the part of Kong's KongPlugin and KongClusterPlugin that is used here. Kong's
+// own Go types are not imported: their module requires the whole controller.
 type KongPlugin struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata"`
@@ -30,7 +29,7 @@ type prometheusConfig struct {
 	UpstreamHealthMetrics bool `json:"upstream_health_metrics"`
 }
 
-// terminationConfig is the answer that request-termination gives.
+// terminationConfig is the response of request-termination.
 type terminationConfig struct {
 	StatusCode int    `json:"status_code"`
 	Message    string `json:"message"`

@@ -22,8 +22,8 @@ func service(t *testing.T, name string, public ...gateway.Path) *workload.Spec {
 	}
 }
 
-// TestCallsPassTheInternalGateway: a service that shows nothing is routed between
-// services, and its policy admits the internal instance's pods alone.
+// TestCallsPassTheInternalGateway: a service without public paths is routed between services,
+// and its policy admits only the internal instance's pods.
 func TestCallsPassTheInternalGateway(t *testing.T) {
 	shop, stock := service(t, "shop", gateway.Path{Match: gateway.Prefix, Value: "/api"}), service(t, "stock")
 	shop.Calls = []workload.Call{{Service: "stock", Via: pair(t).Internal}}

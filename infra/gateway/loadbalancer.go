@@ -9,29 +9,27 @@ import (
 	"github.com/loja-veloz/platform/infra/validate"
 )
 
-// LoadBalancerServiceAccount is the identity that its pod identity role is for.
+// LoadBalancerServiceAccount is the service account that its pod identity role belongs to.
 const LoadBalancerServiceAccount = "aws-load-balancer-controller"
 
-// LoadBalancerSpec say for which cluster the AWS Load Balancer Controller works.
+// LoadBalancerSpec describes an AWS Load Balancer Controller.
 type LoadBalancerSpec struct {
 	kube.Chart
 
-	// ClusterName is in the tags of everything that it creates.
+	// ClusterName is the cluster's name; the controller tags everything that it creates with it.
 	ClusterName string
-	// Region is given, for pods cannot ask the instance metadata service: its hop
+	// Region is the AWS region. Pods cannot read it from the instance metadata service, whose hop
 	// limit is 1.
 	Region string
 }
 
-// LoadBalancer is the installed controller, which makes the load balancers that
-// Services ask for.
+// LoadBalancer is the installed controller, which creates load balancers for Services.
 type LoadBalancer struct {
 	pulumi.ResourceState
 }
 
-// NewLoadBalancer installs the controller. Its role is associated with
-// LoadBalancerServiceAccount in Namespace, before or after. VPCID is the cluster's.
-// Errors name the argument that is wrong.
+// NewLoadBalancer installs the controller. Associate its role with LoadBalancerServiceAccount
+// in Namespace first. VPCID is the cluster's VPC. Errors name the argument that is wrong.
 func NewLoadBalancer(ctx *pulumi.Context, name string, spec *LoadBalancerSpec, vpcID pulumi.StringInput,
 	opts ...pulumi.ResourceOption) (*LoadBalancer, error) {
 	l := &LoadBalancer{}
@@ -53,15 +51,15 @@ func (s *LoadBalancerSpec) Validate() error {
 	return errs.Err()
 }
 
-// LoadBalancerValues are the chart's values, as far as they are used here. The
-// facts have none of this chart: all are from its documentation, not rendered.
+// LoadBalancerValues are the chart's values, as far as they are used here. They come from the
+// chart's documentation; the chart has not been rendered.
 type LoadBalancerValues struct {
 	ClusterName    string         `json:"clusterName"`
 	Region         string         `json:"region"`
 	ReplicaCount   int32          `json:"replicaCount"`
 	ServiceAccount ServiceAccount `json:"serviceAccount"`
-	// EnableServiceMutatorWebhook: off, or no Service in the cluster could be created
-	// while the controller is away. Ours ask for it by annotation.
+	// EnableServiceMutatorWebhook is off: with it no Service could be created while the controller
+	// is down. Our Services select the controller by annotation.
 	EnableServiceMutatorWebhook bool                        `json:"enableServiceMutatorWebhook"`
 	Resources                   corev1.ResourceRequirements `json:"resources"`
 	PodDisruptionBudget         LoadBalancerBudget          `json:"podDisruptionBudget"`
@@ -69,18 +67,18 @@ type LoadBalancerValues struct {
 	SecurityContext             *corev1.SecurityContext     `json:"securityContext"`
 }
 
-// ServiceAccount names a chart's identity.
+// ServiceAccount is a chart's service account.
 type ServiceAccount struct {
 	Create bool   `json:"create"`
 	Name   string `json:"name"`
 }
 
-// LoadBalancerBudget keeps pods during voluntary disruptions.
+// LoadBalancerBudget limits the voluntary disruptions of the pods.
 type LoadBalancerBudget struct {
 	MaxUnavailable int32 `json:"maxUnavailable"`
 }
 
-// release is the Helm release of a valid specification, but for the VPC.
+// release returns the Helm release of a valid spec, without the VPC.
 func (s *LoadBalancerSpec) release() *kube.Release {
 	return s.NewRelease("aws-load-balancer-controller", charts.LoadBalancerController, 600, LoadBalancerValues{
 		ClusterName: s.ClusterName, Region: s.Region, ReplicaCount: s.Replicas,
@@ -92,7 +90,7 @@ func (s *LoadBalancerSpec) release() *kube.Release {
 	})
 }
 
-// Pods are those of the release; nil for arguments that are wrong.
+// Pods returns the pods of the release, or nil if the spec is invalid.
 func (s *LoadBalancerSpec) Pods() []kube.PodSize {
 	if s.Validate() != nil {
 		return nil
@@ -101,8 +99,8 @@ func (s *LoadBalancerSpec) Pods() []kube.PodSize {
 	return []kube.PodSize{kube.SizeOf("aws-load-balancer-controller", v.ReplicaCount, v.Resources)}
 }
 
-// Installation gives everything that the controller consists of, or every reason
-// why not. VPCID is the cluster's.
+// Installation returns everything that the controller consists of, or an error that reports
+// everything that is wrong. VPCID is the cluster's VPC.
 func (s *LoadBalancerSpec) Installation(vpcID pulumi.StringInput) (*kube.Installation, error) {
 	var errs validate.Errors
 	errs.Join(s.Validate())

@@ -60,6 +60,6 @@ func TestLoadBalancerPods(t *testing.T) {
 		t.Errorf("pods are %+v", pods)
 	}
 	if pods := (&gateway.LoadBalancerSpec{}).Pods(); pods != nil {
-		t.Errorf("wrong arguments have the pods %+v", pods)
+		t.Errorf("an invalid spec has the pods %+v", pods)
 	}
 }

@@ -27,8 +27,8 @@ import (
 //go:generate go run ../internal/crdgen -module github.com/traefik/traefik/v3@v3.6.7 -path docs/content/reference/dynamic-configuration/kubernetes-crd-definition-v1.yml -license MIT -out traefik-crds
 //go:generate go run ../internal/crdgen -module sigs.k8s.io/gateway-api@v1.4.0 -path config/crd/standard -license Apache-2.0 -out gateway-api-crds
 
-// definitions holds all of Traefik's CRDs, used or not: its Kubernetes provider
-// starts no route before the informer of each of them has synced.
+// definitions holds all of Traefik's CRDs, used or not: its Kubernetes provider serves no route
+// until the informer of each of them has synced.
 //
 //go:embed traefik-crds/*.yaml gateway-api-crds/*.yaml
 var definitions embed.FS
@@ -41,8 +41,8 @@ const (
 	publicGateway   = "public"
 	internalGateway = "internal"
 
-	// traefikClass labels a GatewayClass with its own name. Traefik's controllers all
-	// have one name; by this label an instance tells its class from another's.
+	// traefikClass labels a GatewayClass with its own name. All of Traefik's controllers have the
+	// same name, so an instance finds its class by this label.
 	traefikClass = "loja-veloz.dev/gateway-class"
 
 	// The Gateway API's listener names the port of Traefik's entry point, not that
@@ -50,34 +50,33 @@ const (
 	webPort      = 8000
 	internalPort = 9000
 
-	// Traefik keeps accepting for acceptGrace seconds while it is already unready,
-	// so that load balancers notice, and then gives open requests drainGrace
-	// seconds; the pod is killed a little after both.
+	// After the signal to stop, Traefik is unready but accepts requests for acceptGrace seconds,
+	// so that load balancers notice. Open requests then have drainGrace seconds. The pod is killed
+	// a little later.
 	acceptGrace = 5
 	drainGrace  = 10
 )
 
-// TraefikSpec describes a Traefik: a public one, on a port of every node,
-// or an internal one, which is reachable from nowhere but the cluster.
+// TraefikSpec describes a Traefik: a public one on a port of every node, or an internal one,
+// which only the cluster can reach.
 type TraefikSpec struct {
-	// Namespace is created for this instance, which shares it with no other.
+	// Namespace is the instance's namespace, which the component creates. No other instance may be
+	// in it.
 	Namespace string
 	// Class is the name of the GatewayClass; each instance has its own.
 	Class string
-	// Internal makes the Service one of type ClusterIP, which only the namespaces
-	// routed to may call.
+	// Internal selects a Service of type ClusterIP, which only RouteNamespaces may call.
 	Internal bool
-	// NodePort is the port of every node on which a public gateway listens
-	// (30000-32767).
+	// NodePort is the port of every node on which a public gateway listens, 30000 to 32767; 0 for
+	// an internal one.
 	NodePort int32
-	// RouteNamespaces are the namespaces whose services may be routed to. Traefik
-	// can read Secrets, and can do so only in these and its own.
+	// RouteNamespaces are the namespaces to whose services Traefik routes. It may read Secrets in
+	// these and in its own, and in no other.
 	RouteNamespaces []string
 	// Replicas is the number of Traefik pods.
 	Replicas int32
-	// DefinitionsInstalled: the cluster has the CustomResourceDefinitions of the
-	// Gateway API and of Traefik already; they are neither installed nor
-	// removed with everything that uses them.
+	// DefinitionsInstalled means that the cluster already has the CustomResourceDefinitions of the
+	// Gateway API and of Traefik. The component then neither installs nor removes them.
 	DefinitionsInstalled bool
 }
 
@@ -87,8 +86,8 @@ type Traefik struct {
 	TraefikRouter
 }
 
-// TraefikRouter builds the objects that route through a Traefik; it is apart from
-// the component so that manifests can be rendered without a cluster.
+// TraefikRouter builds the objects that route through a Traefik. It is separate from the
+// component, so that manifests can be rendered without a cluster.
 type TraefikRouter struct {
 	gatewayNamespace string
 	internal         bool
@@ -109,7 +108,7 @@ func NewTraefik(ctx *pulumi.Context, name string, spec *TraefikSpec, opts ...pul
 	return t, nil
 }
 
-// NewTraefikRouter gives the router for the gateway that args describe.
+// NewTraefikRouter returns the router of the gateway that spec describes.
 func NewTraefikRouter(spec *TraefikSpec) TraefikRouter {
 	return TraefikRouter{gatewayNamespace: spec.Namespace, internal: spec.Internal}
 }
@@ -121,21 +120,22 @@ func (s *TraefikSpec) Validate() error {
 	errs.Required("Class", s.Class)
 	switch {
 	case s.Internal && s.NodePort != 0:
-		errs.Add("NodePort", "is %d on an instance that is Internal: every node would show it", s.NodePort)
+		errs.Add("NodePort", "is %d on an instance that is Internal: every node would expose it", s.NodePort)
 	case !s.Internal && (s.NodePort < 30000 || s.NodePort > 32767):
-		errs.Add("NodePort", "is %d: Kubernetes hands out 30000 to 32767", s.NodePort)
+		errs.Add("NodePort", "is %d: use 30000 to 32767", s.NodePort)
 	}
 	errs.Replicas("Replicas", s.Replicas)
 	if len(s.RouteNamespaces) == 0 {
 		errs.Add("RouteNamespaces", "is empty: the gateway would route to nothing")
 	}
 	if slices.Contains(s.RouteNamespaces, s.Namespace) {
-		errs.Add("RouteNamespaces", "holds the gateway's own namespace %q", s.Namespace)
+		errs.Add("RouteNamespaces", "contains the gateway's own namespace %q: remove it", s.Namespace)
 	}
 	return errs.Err()
 }
 
-// Stages gives every object of the gateway, or every reason why not.
+// Stages returns every object of the gateway, or an error that reports everything that is
+// wrong.
 func (s *TraefikSpec) Stages() (kube.Stages, error) {
 	if err := s.Validate(); err != nil {
 		return nil, err
@@ -157,8 +157,8 @@ func (s *TraefikSpec) meta(name string) metav1.ObjectMeta {
 	return metav1.ObjectMeta{Name: name, Namespace: s.Namespace, Labels: traefikLabels}
 }
 
-// role names what instances have beside one another: in the namespaces routed to
-// and in none.
+// role is the name of the instance's cluster-scoped objects, and of its objects in
+// RouteNamespaces, which differs between instances.
 func (s *TraefikSpec) role() string {
 	if s.Internal {
 		return "traefik-internal"
@@ -173,8 +173,8 @@ func (s *TraefikSpec) gatewayName() string {
 	return publicGateway
 }
 
-// access is the identity and what it may read: cluster-wide only what has no
-// namespace.
+// access returns the service account and its permissions. Cluster-wide it may read only what
+// has no namespace.
 func (s *TraefikSpec) access() []kube.Manifest {
 	read := []string{"get", "list", "watch"}
 	account := []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Name: "traefik", Namespace: s.Namespace}}
@@ -194,7 +194,7 @@ func (s *TraefikSpec) access() []kube.Manifest {
 			Subjects:   account,
 		}},
 	}
-	// In the namespaces that it serves, which have to be there.
+	// These rules apply in the namespaces that it serves, which have to exist.
 	rules := []rbacv1.PolicyRule{
 		{APIGroups: []string{""}, Resources: []string{"services", "configmaps", "secrets"}, Verbs: read},
 		{APIGroups: []string{"discovery.k8s.io"}, Resources: []string{"endpointslices"}, Verbs: read},
@@ -241,30 +241,30 @@ func (s *TraefikSpec) arguments() []string {
 		"--ping.entrypoint=internal",
 		"--metrics.prometheus=true",
 		"--metrics.prometheus.entrypoint=internal",
-		// Endpoints of pods that went away are forgotten within this time; services
-		// drain for longer (infra/workload).
+		// Traefik drops the endpoints of removed pods within this time; services drain for longer
+		// (infra/workload).
 		"--providers.providersthrottleduration=1s",
 		"--providers.kubernetesgateway=true",
 		"--providers.kubernetesgateway.namespaces=" + namespaces,
-		// It filters GatewayClasses, hence Gateways, hence routes.
+		// The selector filters GatewayClasses, and thereby Gateways and routes.
 		"--providers.kubernetesgateway.labelselector=" + traefikClass + "=" + s.Class,
 		// The HTTPRoutes refer to TraefikServices, which this provider resolves.
 		"--providers.kubernetescrd=true",
 		"--providers.kubernetescrd.namespaces=" + namespaces,
 		"--providers.kubernetescrd.disableclusterscoperesources=true",
-		// TraefikServices, which both instances resolve, have no class. Traefik's own
-		// routes, which nobody here uses, would be served by both without one.
+		// TraefikServices, which both instances resolve, have no class. Without this, both instances
+		// would serve IngressRoutes without a class; the platform has none.
 		"--providers.kubernetescrd.ingressclass=" + s.Class,
 	}
-	// A prefix is stripped from the decoded path, behind the router: with an encoded
-	// slash, /api/orders/..%2f..%2fmetrics would arrive as /metrics.
+	// Traefik strips a prefix from the decoded path, after routing: with an encoded slash,
+	// /api/orders/..%2f..%2fmetrics would arrive as /metrics.
 	for _, character := range []string{"slash", "backslash", "nullcharacter", "semicolon", "percent", "questionmark", "hash"} {
 		arguments = append(arguments, "--entrypoints.web.http.encodedcharacters.allowencoded"+character+"=false")
 	}
 	return arguments
 }
 
-// proxy is Traefik itself, the class that it answers for and its Gateway.
+// proxy returns Traefik itself, its GatewayClass and its Gateway.
 func (s *TraefikSpec) proxy() []kube.Manifest {
 	selector := map[string]string{"app.kubernetes.io/name": "traefik"}
 	fromSelector := gatewayv1.NamespacesFromSelector
@@ -318,10 +318,9 @@ func (s *TraefikSpec) service(selector map[string]string) *corev1.Service {
 		Spec: corev1.ServiceSpec{Type: kind, Selector: selector, Ports: []corev1.ServicePort{port}}}
 }
 
-// networkPolicy closes everything but the web entry point, which an internal
-// instance opens to the services' namespaces alone. What leaves is open: Traefik
-// calls the API server, whose address no policy can name, and services admit it
-// one by one.
+// networkPolicy closes everything except the web entry point, which an internal instance opens
+// only to the services' namespaces. Egress is open: Traefik calls the API server, whose address
+// no policy can name, and each service's policy admits Traefik.
 func (s *TraefikSpec) networkPolicy(selector map[string]string) *networkingv1.NetworkPolicy {
 	web := kube.FromAnywhere(webPort)
 	if s.Internal {
@@ -344,8 +343,8 @@ func (s *TraefikSpec) pod() corev1.PodTemplateSpec {
 		Image: "docker.io/library/traefik:" + TraefikVersion,
 		Args:  s.arguments(),
 		Env: []corev1.EnvVar{
-			// The limit below counts all memory, this one what Go's collector sees: it
-			// works harder from here on instead of the pod being killed.
+			// GOMEMLIMIT is below the container's limit: near it the garbage collector works harder,
+			// before the kernel kills the pod.
 			{Name: "GOMEMLIMIT", Value: "120MiB"},
 			{Name: "GOGC", Value: "50"},
 		},
@@ -355,7 +354,7 @@ func (s *TraefikSpec) pod() corev1.PodTemplateSpec {
 		},
 		Resources:       kube.Sizes(50, 64, 192),
 		SecurityContext: kube.RestrictedContainer(),
-		// Traefik binds before it has routes, but /ping answers only once it started.
+		// Traefik listens before it has routes, but /ping answers only once it has started.
 		ReadinessProbe: probe(2, 2),
 		LivenessProbe:  probe(10, 3),
 	}
@@ -374,16 +373,15 @@ func (s *TraefikSpec) pod() corev1.PodTemplateSpec {
 // traefikGroup is the API group of Traefik's custom resources.
 const traefikGroup = "traefik.io"
 
-// Routes gives the weighted service, whose weights belong to Rollouts from the
-// moment it exists, and the route to it: on a public instance of its public paths,
-// if it has any, and on an internal one of all its paths but the private ones,
-// under the service's name.
+// Routes returns the weighted service, whose weights belong to Rollouts once it exists, and the
+// routes to it: on a public instance of its public paths, if it has any, and on an internal one
+// of all paths except the private ones, under the service's name.
 func (r TraefikRouter) Routes(b Backend) ([]kube.Manifest, error) {
 	if err := Validate("Public", b.Public); err != nil {
 		return nil, err
 	}
 	if b.StableService == b.CanaryService {
-		return nil, fmt.Errorf("StableService and CanaryService are both %q: weights would move nothing", b.StableService)
+		return nil, fmt.Errorf("StableService and CanaryService are both %q: weights would have no effect", b.StableService)
 	}
 	weighted := &TraefikService{
 		TypeMeta:   metav1.TypeMeta{APIVersion: traefikGroup + "/v1alpha1", Kind: "TraefikService"},
@@ -393,8 +391,7 @@ func (r TraefikRouter) Routes(b Backend) ([]kube.Manifest, error) {
 			{Kind: "Service", Name: b.CanaryService, Port: b.Port, Weight: 0},
 		}}},
 	}
-	// The list is atomic in the CRD's schema: its owner owns all of it, and a
-	// finer path than this one could not be left alone.
+	// The list is atomic in the CRD's schema, so Pulumi can ignore changes only of the whole list.
 	weights := kube.Manifest{Name: "weights", Object: weighted, IgnoreChanges: []string{"spec.weighted.services"}}
 	return append([]kube.Manifest{weights}, r.routes(b)...), nil
 }
@@ -403,7 +400,7 @@ func (b Backend) meta(name string) metav1.ObjectMeta {
 	return metav1.ObjectMeta{Name: name, Namespace: b.Namespace, Labels: b.Labels}
 }
 
-// routes are those to the weighted service.
+// routes returns the routes to the weighted service.
 func (r TraefikRouter) routes(b Backend) []kube.Manifest {
 	refs := []gatewayv1.HTTPBackendRef{{BackendRef: gatewayv1.BackendRef{BackendObjectReference: gatewayv1.BackendObjectReference{
 		Group: new(gatewayv1.Group(traefikGroup)), Kind: new(gatewayv1.Kind("TraefikService")), Name: gatewayv1.ObjectName(b.Service),
@@ -431,21 +428,21 @@ func (r TraefikRouter) routes(b Backend) []kube.Manifest {
 	}}}}
 }
 
-// TrafficRouting names the service's TraefikService.
+// TrafficRouting refers to the service's TraefikService.
 func (TraefikRouter) TrafficRouting(service string) *rolloutsv1alpha1.RolloutTrafficRouting {
 	return &rolloutsv1alpha1.RolloutTrafficRouting{
 		Traefik: &rolloutsv1alpha1.TraefikTrafficRouting{WeightedTraefikServiceName: service},
 	}
 }
 
-// WeightRules lets the Rollouts controller rewrite TraefikServices.
+// WeightRules lets the Rollouts controller change TraefikServices.
 func (TraefikRouter) WeightRules() []rbacv1.PolicyRule {
 	return []rbacv1.PolicyRule{{
 		APIGroups: []string{traefikGroup}, Resources: []string{"traefikservices"}, Verbs: []string{"get", "update"},
 	}}
 }
 
-// Pods are Traefik's.
+// Pods selects Traefik's pods.
 func (r TraefikRouter) Pods() kube.PodSelector {
 	return kube.PodSelector{Namespace: r.gatewayNamespace, Labels: map[string]string{"app.kubernetes.io/name": "traefik"}}
 }
@@ -453,19 +450,18 @@ func (r TraefikRouter) Pods() kube.PodSelector {
 // Port is Traefik's web entry point.
 func (TraefikRouter) Port() int32 { return webPort }
 
-// TraefikPair routes every service through the internal instance and, where it has
-// public paths, through the public one too. Both refer to the service's one
-// TraefikService, so that its weights hold for either. Its Pods are those of the
-// public one, from which callers outside come; calls between services go Via
-// Internal.
+// TraefikPair routes every service through the internal instance and, where it has public
+// paths, also through the public one. Both refer to the service's TraefikService, so its
+// weights apply to both. Its Pods are those of the public instance, from which outside calls
+// arrive; calls between services go Via Internal.
 type TraefikPair struct {
 	TraefikRouter
 	// Internal routes between services.
 	Internal TraefikRouter
 }
 
-// NewTraefikPair joins two instances. It refuses what would let one answer for the
-// other.
+// NewTraefikPair joins two instances. It refuses settings with which one instance would serve
+// the other's routes.
 func NewTraefikPair(public, internal *TraefikSpec) (TraefikPair, error) {
 	var errs validate.Errors
 	if public.Internal {
@@ -475,13 +471,13 @@ func NewTraefikPair(public, internal *TraefikSpec) (TraefikPair, error) {
 		errs.Join(errors.New("the internal instance is not Internal"))
 	}
 	if public.Class == internal.Class {
-		errs.Join(fmt.Errorf("both instances have the Class %q: each would answer for the other's routes", public.Class))
+		errs.Join(fmt.Errorf("both instances have the Class %q: each would serve the other's routes", public.Class))
 	}
 	if public.Namespace == internal.Namespace {
-		errs.Join(fmt.Errorf("both instances are in Namespace %q: network policies could not tell them apart", public.Namespace))
+		errs.Join(fmt.Errorf("both instances are in Namespace %q: a network policy could not distinguish them", public.Namespace))
 	}
 	if !slices.Equal(public.RouteNamespaces, internal.RouteNamespaces) {
-		errs.Join(fmt.Errorf("the instances route to %q and %q", public.RouteNamespaces, internal.RouteNamespaces))
+		errs.Join(fmt.Errorf("RouteNamespaces of the instances differ: %q and %q", public.RouteNamespaces, internal.RouteNamespaces))
 	}
 	if err := errs.Err(); err != nil {
 		return TraefikPair{}, err
@@ -489,7 +485,7 @@ func NewTraefikPair(public, internal *TraefikSpec) (TraefikPair, error) {
 	return TraefikPair{TraefikRouter: NewTraefikRouter(public), Internal: NewTraefikRouter(internal)}, nil
 }
 
-// Routes are the weights and the routes of both instances.
+// Routes returns the weights and the routes of both instances.
 func (p TraefikPair) Routes(b Backend) ([]kube.Manifest, error) {
 	public, err := p.TraefikRouter.Routes(b)
 	if err != nil {

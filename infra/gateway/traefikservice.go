@@ -8,10 +8,10 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 )
 
-// TraefikService is the part of Traefik's custom resource that carries weights.
-// Traefik's own Go type is not imported: its package brings ACME clients and
-// TLS stacks along, and its module wants two replace directives from everyone
-// who builds with it. The dry run against Traefik's CRD keeps this one honest.
+// TraefikService is the part of Traefik's custom resource that holds weights. Traefik's own Go
+// type is not imported: its package imports ACME clients and TLS stacks, and its module needs
+// two replace directives in every module that uses it. The dry run checks this type against
+// Traefik's CRD.
 type TraefikService struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata"`
@@ -57,14 +57,14 @@ type MiddlewareSpec struct {
 	IPAllowList IPAllowList `json:"ipAllowList"`
 }
 
-// IPAllowList answers callers from elsewhere with a status.
+// IPAllowList rejects callers with other addresses with a status.
 type IPAllowList struct {
 	SourceRange      []string `json:"sourceRange"`
 	RejectStatusCode int      `json:"rejectStatusCode"`
 }
 
-// newNotFound answers 404 to everybody: Traefik has no middleware that just
-// answers, and no caller has the broadcast address.
+// newNotFound answers every request with 404: Traefik has no middleware with a fixed response,
+// and no caller has the broadcast address.
 func newNotFound(meta metav1.ObjectMeta) *Middleware {
 	return &Middleware{
 		TypeMeta:   metav1.TypeMeta{APIVersion: traefikGroup + "/v1alpha1", Kind: "Middleware"},

@@ -14,7 +14,8 @@ const (
 	// GitHubIssuer is the host of GitHub's token issuer; AWS names the identity
 	// provider, and the condition keys, after it.
 	GitHubIssuer = "token.actions.githubusercontent.com"
-	// GitHubAudience is what aws-actions/configure-aws-credentials asks tokens for.
+	// GitHubAudience is the audience of the tokens that aws-actions/configure-aws-credentials
+	// requests.
 	GitHubAudience = "sts.amazonaws.com"
 )
 
@@ -26,7 +27,7 @@ var (
 	subSuffix = regexp.MustCompile(`^(:(ref|environment|job_workflow_ref):[A-Za-z0-9_./@-]+|:pull_request)$`)
 )
 
-// GitHubProviderARN names GitHub's identity provider in an account.
+// GitHubProviderARN returns the ARN of GitHub's identity provider in an account.
 func GitHubProviderARN(account string) string {
 	return fmt.Sprintf("arn:aws:iam::%s:oidc-provider/%s", account, GitHubIssuer)
 }
@@ -35,10 +36,10 @@ func GitHubProviderARN(account string) string {
 // claim ends in one of suffixes, for example ":ref:refs/heads/main" or
 // ":environment:prod". A job that names an environment has no ref in its sub.
 //
-// orgID and repoID are GitHub's numbers for the owner and the repository. Where
-// given, the form of sub that repositories created or renamed since 2026-07-15 send
-// (repo:ORG@ID/REPO@ID:...) is accepted in addition to the classic one; a deleted and
-// re-registered owner has another number. Both are given, or neither.
+// orgID and repoID are GitHub's numeric ids of the owner and the repository; set both or
+// neither. With them the role accepts, in addition to the classic form of sub, the one that
+// repositories created or renamed since 2026-07-15 send (repo:ORG@ID/REPO@ID:...). An owner
+// that is deleted and registered again has another id.
 func GitHubTrust(provider pulumi.StringInput, org, repo, orgID, repoID string, suffixes ...string) (PolicyDocument, error) {
 	var errs validate.Errors
 	if provider == nil {
@@ -68,7 +69,7 @@ func GitHubTrust(provider pulumi.StringInput, org, repo, orgID, repoID string, s
 		}
 	}
 	if err := errs.Err(); err != nil {
-		return PolicyDocument{}, fmt.Errorf("trust of GitHub: %w", err)
+		return PolicyDocument{}, fmt.Errorf("trust policy for GitHub: %w", err)
 	}
 	subjects := make([]string, 0, 2*len(suffixes))
 	for _, suffix := range suffixes {

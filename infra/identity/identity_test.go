@@ -50,11 +50,11 @@ func TestTextNeedsPlainARNs(t *testing.T) {
 		Effect: identity.Allow, Action: []string{"s3:GetObject"}, Resource: []pulumi.StringInput{pulumi.String("x").ToStringOutput()},
 	}}}
 	if _, err := document.Text(); err == nil {
-		t.Error("an output was taken for plain text")
+		t.Error("an output was accepted as plain text")
 	}
 }
 
-func TestValidateNamesEveryFault(t *testing.T) {
+func TestValidateNamesEveryError(t *testing.T) {
 	err := identity.PolicyDocument{Statement: []identity.Statement{
 		{Sid: "A", Effect: "allow", Action: []string{"GetObject"}, Resource: identity.ARNs("arn:x")},
 		{Sid: "A", Effect: identity.Allow, Action: []string{"*"}, Resource: identity.ARNs("*")},
@@ -62,19 +62,11 @@ func TestValidateNamesEveryFault(t *testing.T) {
 			Condition: identity.Is(map[string]string{"k": "v"})},
 		{Sid: "C", Effect: identity.Allow},
 	}}.Validate()
-	if err == nil {
-		t.Fatal("accepted")
-	}
-	for _, want := range []string{
-		`Statement[0] (A): Effect is "allow"`, `Statement[0] (A): Action holds "GetObject"`,
-		"Statement[1] (A): Sid is used twice", "Statement[1] (A): Action allows everything", `Statement[1] (A): Resource is "*" without a Condition`,
-		"Statement[2] (B b): Sid may hold letters", "Statement[2] (B b): ec2:* on every resource is the whole service",
-		"Statement[3] (C): Action is empty", "Statement[3] (C): Resource is empty",
-	} {
-		if !strings.Contains(err.Error(), want) {
-			t.Errorf("%q is not in\n%s", want, err)
-		}
-	}
+	infratest.Refused(t, err,
+		`Statement[0] (A): Effect is "allow"`, `Statement[0] (A): Action contains "GetObject"`,
+		"Statement[1] (A): Sid repeats", `Statement[1] (A): Action is "*"`, `Statement[1] (A): Resource is "*" without a Condition`,
+		`Statement[2] (B b): Sid is "B b": use letters`, "Statement[2] (B b): Action contains ec2:* on every resource",
+		"Statement[3] (C): Action is empty", "Statement[3] (C): Resource is empty")
 	if (identity.PolicyDocument{}).Validate() == nil {
 		t.Error("an empty document was accepted")
 	}
@@ -87,7 +79,7 @@ func bounds() identity.Boundary {
 	}
 }
 
-func readyMade() map[string]identity.PolicyDocument {
+func predefined() map[string]identity.PolicyDocument {
 	arns := identity.ARNs("arn:aws:x:us-east-1:" + account + ":y/z")
 	return map[string]identity.PolicyDocument{
 		"LoadBalancerController": identity.LoadBalancerController(account, region, cluster),
@@ -104,8 +96,8 @@ func readyMade() map[string]identity.PolicyDocument {
 
 // IAM counts a role's inline policies without white space, 10,240 characters, and
 // a managed policy's, 6,144.
-func TestReadyMadePolicies(t *testing.T) {
-	for name, document := range readyMade() {
+func TestPredefinedPolicies(t *testing.T) {
+	for name, document := range predefined() {
 		if err := document.Validate(); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -114,13 +106,13 @@ func TestReadyMadePolicies(t *testing.T) {
 			limit = 6144
 		}
 		if size := len(text(t, document)); size > limit {
-			t.Errorf("%s has %d characters: IAM takes %d", name, size, limit)
+			t.Errorf("%s has %d characters: IAM accepts %d", name, size, limit)
 		}
 	}
 }
 
 // A boundary that lacks an action of a policy silently takes it away.
-func TestBoundaryHoldsEveryReadyMadePolicy(t *testing.T) {
+func TestBoundaryAdmitsEveryPredefinedPolicy(t *testing.T) {
 	var ceiling []string
 	for _, s := range identity.PermissionsBoundary(bounds()).Statement {
 		if s.Effect == identity.Allow {
@@ -133,9 +125,9 @@ func TestBoundaryHoldsEveryReadyMadePolicy(t *testing.T) {
 			return action == pattern || wildcard && strings.HasPrefix(action, prefix)
 		})
 	}
-	for name, document := range readyMade() {
+	for name, document := range predefined() {
 		if name == "KeyPolicy" || name == "ImagePush" || strings.HasSuffix(name, "Trust") {
-			continue // not policies of roles that the environments' stacks make
+			continue // not a policy of a role that the environments' stacks create
 		}
 		for _, s := range document.Statement {
 			for _, action := range s.Action {
@@ -153,7 +145,8 @@ func TestBoundaryHoldsEveryReadyMadePolicy(t *testing.T) {
 	}
 }
 
-// dev's update makes dev's roles: what the boundary admits, it can give itself.
+// The update of dev creates the roles of dev, so it can grant itself whatever the boundary
+// admits.
 func TestABoundaryEndsAtItsEnvironment(t *testing.T) {
 	document := identity.PermissionsBoundary(bounds())
 	secrets := "arn:aws:secretsmanager:us-east-1:" + account + ":secret:"
@@ -181,7 +174,7 @@ func TestABoundaryEndsAtItsEnvironment(t *testing.T) {
 		}
 	}
 	if !denied {
-		t.Error("what carries another environment's tag is not denied")
+		t.Error("resources with another environment's tag are not denied")
 	}
 }
 
@@ -226,14 +219,7 @@ func TestGitHubTrust(t *testing.T) {
 	}
 
 	_, err := identity.GitHubTrust(nil, "loja/*", "*", "x1", "", ":*", "refs/heads/main")
-	if err == nil {
-		t.Fatal("accepted")
-	}
-	for _, want := range []string{"provider is missing", "org is", "repo is", "orgID is", "belong together", "suffixes[0]", "suffixes[1]"} {
-		if !strings.Contains(err.Error(), want) {
-			t.Errorf("%q is not in\n%s", want, err)
-		}
-	}
+	infratest.Refused(t, err, "provider is missing", "org is", "repo is", "orgID is", "belong together", "suffixes[0]", "suffixes[1]")
 	if _, err := identity.GitHubTrust(provider, "a", "b", "", ""); err == nil {
 		t.Error("a whole repository was trusted")
 	}
@@ -272,17 +258,15 @@ func TestNewPodRole(t *testing.T) {
 	if policy := recorder.Named(t, "autoscaler-policy").Inputs["policy"]; policy != text(t, podRoleInputs().Policy) {
 		t.Errorf("its policy is %v", policy)
 	}
-	for _, part := range []string{"autoscaler-policy", "autoscaler-managed-AmazonEBSCSIDriverPolicy"} {
-		if !recorder.Waits(t, "autoscaler-association", part) {
-			t.Errorf("pods get the role before %s", part)
-		}
-	}
+	recorder.InOrder(t, map[string][]string{
+		"autoscaler-association": {"autoscaler-policy", "autoscaler-managed-AmazonEBSCSIDriverPolicy"},
+	})
 	if account := recorder.Named(t, "autoscaler-association").Inputs["serviceAccount"]; account != "cluster-autoscaler" {
-		t.Errorf("the role goes to %v", account)
+		t.Errorf("the role is associated with %v", account)
 	}
 }
 
-// newPodRole gives the error of NewPodRole.
+// newPodRole returns the error of NewPodRole.
 func newPodRole(spec *identity.PodRoleSpec, in identity.PodRoleInputs) error {
 	_, err := infratest.Run(true, func(ctx *pulumi.Context) error {
 		_, err := identity.NewPodRole(ctx, "role", spec, in)
@@ -291,25 +275,16 @@ func newPodRole(spec *identity.PodRoleSpec, in identity.PodRoleInputs) error {
 	return err
 }
 
-func TestPodRoleRefusesAllFaultsAtOnce(t *testing.T) {
+func TestPodRoleRefusesAllErrorsAtOnce(t *testing.T) {
 	err := newPodRole(&identity.PodRoleSpec{
 		RoleName: strings.Repeat("r", 65), Cluster: cluster, AccountID: "12", Region: "mars", Namespace: "A", ServiceAccount: "",
 		ManagedPolicies: []string{"AdministratorAccess"},
 	}, identity.PodRoleInputs{PermissionsBoundary: "boundary", Policy: identity.PolicyDocument{Statement: []identity.Statement{
 		{Effect: identity.Allow, Action: []string{"s3:*"}, Resource: identity.ARNs("*")},
 	}}})
-	if err == nil {
-		t.Fatal("accepted")
-	}
-	for _, want := range []string{"RoleName has 65", "ClusterName is missing", "AccountID", "Region", "Namespace", "ServiceAccount",
-		"ManagedPolicies[0]", "PermissionsBoundary", "Policy is refused"} {
-		if !strings.Contains(err.Error(), want) {
-			t.Errorf("%q is not in\n%s", want, err)
-		}
-	}
+	infratest.Refused(t, err, "RoleName has 65", "ClusterName is missing", "AccountID", "Region", "Namespace", "ServiceAccount",
+		"ManagedPolicies[0]", "PermissionsBoundary", "Policy is refused")
 	idle, in := podRole(), podRoleInputs()
 	in.Policy, idle.ManagedPolicies = identity.PolicyDocument{}, nil
-	if err := newPodRole(idle, in); err == nil || !strings.Contains(err.Error(), "could do nothing") {
-		t.Errorf("a role without policies: %v", err)
-	}
+	infratest.Refused(t, newPodRole(idle, in), "could do nothing")
 }

@@ -25,21 +25,22 @@ var (
 type PodRoleSpec struct {
 	// RoleName is the role's name in IAM, 64 characters at most.
 	RoleName string
-	// Cluster, when given, is the plain name of the only cluster that may assume
-	// the role, together with AccountID and Region; without it any cluster of the
-	// account whose owner may associate the role can.
+	// Cluster is the plain name of the only cluster whose pods may assume the role; AccountID and
+	// Region complete its ARN. If it is empty, the pods of every cluster of the account may, once
+	// the role is associated there.
 	Cluster, AccountID, Region string
-	// Namespace and ServiceAccount are whose pods get the role. They need not exist.
+	// Namespace and ServiceAccount identify the pods that get the role. They need not exist.
 	Namespace, ServiceAccount string
-	// ManagedPolicies are ARNs of AWS's policies.
+	// ManagedPolicies are ARNs of AWS's managed policies.
 	ManagedPolicies []string
 }
 
-// PodRoleInputs are what other resources produce for a pod role. Every field is needed but Policy.
+// PodRoleInputs are what other resources produce for a pod role. All fields except Policy are
+// required.
 type PodRoleInputs struct {
 	// ClusterName is the cluster's output, so that the association waits for the cluster.
 	ClusterName pulumi.StringInput
-	// Policy is the role's own policy, which may name other resources; empty for none.
+	// Policy is the role's inline policy, which may name other resources; empty adds none.
 	Policy PolicyDocument
 	// PermissionsBoundary is the ARN of the policy that bounds the role.
 	PermissionsBoundary string
@@ -49,11 +50,11 @@ type PodRoleInputs struct {
 type PodRole struct {
 	pulumi.ResourceState
 
-	// ARN is the role's; it is known to work once Association exists.
+	// ARN is the role's ARN. Pods can use the role once Association exists.
 	ARN  pulumi.StringOutput
 	Name pulumi.StringOutput
-	// Association is what pods have to wait for: one that starts earlier runs
-	// without credentials until it is replaced.
+	// Association is the association, for which pods have to wait: a pod that starts earlier has
+	// no credentials until it is replaced.
 	Association pulumi.Resource
 }
 
@@ -64,7 +65,7 @@ func (s *PodRoleSpec) Validate() error {
 	case !roleName.MatchString(s.RoleName):
 		errs.Add("RoleName", "is %q: use letters, digits and +=,.@_-", s.RoleName)
 	case len(s.RoleName) > maxRoleName:
-		errs.Add("RoleName", "has %d characters: IAM takes %d", len(s.RoleName), maxRoleName)
+		errs.Add("RoleName", "has %d characters: use at most %d", len(s.RoleName), maxRoleName)
 	}
 	if s.Cluster != "" {
 		errs.Account("AccountID", s.AccountID, "Region", s.Region)
@@ -94,13 +95,13 @@ func (in PodRoleInputs) validate(spec *PodRoleSpec) error {
 			errs.Add("Policy", "is refused: %s", err)
 		}
 	} else if len(spec.ManagedPolicies) == 0 {
-		errs.Add("Policy", "is empty and so is ManagedPolicies: the role could do nothing")
+		errs.Add("Policy", "is empty, and so is ManagedPolicies: the role could do nothing")
 	}
 	return errs.Err()
 }
 
-// PodTrust lets EKS Pod Identity hand a role to pods. With the name of a cluster
-// it does so for that cluster alone.
+// PodTrust lets EKS Pod Identity give a role to pods; with the name of a cluster, only to pods
+// of that cluster.
 func PodTrust(cluster, account, region string) PolicyDocument {
 	statement := Statement{
 		Sid: "Pods", Effect: Allow,
@@ -117,8 +118,8 @@ func PodTrust(cluster, account, region string) PolicyDocument {
 	return PolicyDocument{Statement: []Statement{statement}}
 }
 
-// ServiceTrust lets an AWS service (ec2.amazonaws.com) assume a role, under a
-// condition or none.
+// ServiceTrust lets an AWS service, such as ec2.amazonaws.com, assume a role. condition may be
+// nil.
 func ServiceTrust(service string, condition Condition) PolicyDocument {
 	return PolicyDocument{Statement: []Statement{{
 		Sid: "Service", Effect: Allow,
@@ -128,7 +129,7 @@ func ServiceTrust(service string, condition Condition) PolicyDocument {
 	}}}
 }
 
-// ClusterARN names an EKS cluster.
+// ClusterARN returns the ARN of an EKS cluster.
 func ClusterARN(account, region, cluster string) string {
 	return fmt.Sprintf("arn:aws:eks:%s:%s:cluster/%s", region, account, cluster)
 }
@@ -167,7 +168,7 @@ func NewPodRole(ctx *pulumi.Context, name string, spec *PodRoleSpec, in PodRoleI
 	})
 }
 
-// RoleArgs describes a role of any kind; NewRole makes it.
+// RoleArgs describes a role of any kind, for NewRole.
 type RoleArgs struct {
 	Name, Description   string
 	Trust               PolicyDocument
@@ -176,9 +177,9 @@ type RoleArgs struct {
 	PermissionsBoundary string
 }
 
-// NewRole creates a role below parent, its inline policy when there is one, and one
-// attachment per managed policy, called <name>-role, -policy and -managed-<policy>.
-// Whoever uses the role waits for the policies too.
+// NewRole creates a role below parent, its inline policy if it has one, and one attachment per
+// managed policy. They are called <name>-role, <name>-policy and <name>-managed-<policy>.
+// Resources that use the role have to wait for the returned policies too.
 func NewRole(ctx *pulumi.Context, parent pulumi.Resource, name string, args *RoleArgs) (*iam.Role, []pulumi.Resource, error) {
 	roleArgs := &iam.RoleArgs{
 		Name:             pulumi.String(args.Name),
@@ -198,7 +199,7 @@ func NewRole(ctx *pulumi.Context, parent pulumi.Resource, name string, args *Rol
 			Name: pulumi.String(args.Name), Role: role.Name, Policy: args.Policy.JSON(),
 		}, pulumi.Parent(parent))
 		if err != nil {
-			return nil, nil, fmt.Errorf("giving role %s its policy: %w", args.Name, err)
+			return nil, nil, fmt.Errorf("creating the policy of role %s: %w", args.Name, err)
 		}
 		policies = append(policies, policy)
 	}

@@ -15,24 +15,19 @@ const (
 	VPCCNIPolicy = "arn:aws:iam::aws:policy/AmazonEKS_CNI_Policy"
 	// ClusterPolicy is for the control plane of EKS.
 	ClusterPolicy = "arn:aws:iam::aws:policy/AmazonEKSClusterPolicy"
-	// WorkerNodePolicy and ImagePullPolicy are all that a node needs when its CNI
-	// has a role of its own.
+	// WorkerNodePolicy and ImagePullPolicy are all that a node needs if its CNI has a separate
+	// role.
 	WorkerNodePolicy = "arn:aws:iam::aws:policy/AmazonEKSWorkerNodePolicy"
 	ImagePullPolicy  = "arn:aws:iam::aws:policy/AmazonEC2ContainerRegistryPullOnly"
-	// SessionManagerPolicy opens shells on nodes without SSH and without a port.
-	SessionManagerPolicy = "arn:aws:iam::aws:policy/AmazonSSMManagedInstanceCore"
-	// RDSMonitoringPolicy is for RDS's enhanced monitoring.
-	RDSMonitoringPolicy = "arn:aws:iam::aws:policy/service-role/AmazonRDSEnhancedMonitoringRole"
 )
 
-// inRegion keeps what cannot be narrowed by resource in one region.
+// inRegion restricts actions without resource-level permissions to one region.
 func inRegion(region string) Condition { return Is(map[string]string{"aws:RequestedRegion": region}) }
 
-// LoadBalancerController lets the AWS Load Balancer Controller keep network load
-// balancers (Services; not Ingresses, WAF, Shield or Cognito, which the platform
-// does not use). It may change only what carries its cluster's tag. After
-// docs/install/iam_policy.json of kubernetes-sigs/aws-load-balancer-controller,
-// narrowed by ARN and by the tag's value.
+// LoadBalancerController lets the AWS Load Balancer Controller manage network load balancers
+// (for Services; the platform does not use Ingresses, WAF, Shield or Cognito). It may change
+// only what has its cluster's tag. It follows docs/install/iam_policy.json of
+// kubernetes-sigs/aws-load-balancer-controller, restricted by ARN and by the tag's value.
 func LoadBalancerController(account, region, cluster string) PolicyDocument {
 	const tag = "elbv2.k8s.aws/cluster"
 	ours := Is(map[string]string{"aws:ResourceTag/" + tag: cluster})
@@ -55,7 +50,7 @@ func LoadBalancerController(account, region, cluster string) PolicyDocument {
 			Resource: ARNs(fmt.Sprintf(
 				"arn:aws:iam::%s:role/aws-service-role/elasticloadbalancing.amazonaws.com/AWSServiceRoleForElasticLoadBalancing", account)),
 			Condition: Is(map[string]string{"iam:AWSServiceName": "elasticloadbalancing.amazonaws.com"})},
-		// AWS has no resource-level permissions for these: they only read.
+		// AWS has no resource-level permissions for these actions, which only read.
 		{Sid: "Read", Effect: Allow, Resource: ARNs("*"), Condition: inRegion(region), Action: []string{
 			"ec2:DescribeAccountAttributes", "ec2:DescribeAddresses", "ec2:DescribeAvailabilityZones",
 			"ec2:DescribeInstances", "ec2:DescribeInternetGateways", "ec2:DescribeNetworkInterfaces",
@@ -69,8 +64,8 @@ func LoadBalancerController(account, region, cluster string) PolicyDocument {
 			"elasticloadbalancing:DescribeTargetGroups", "elasticloadbalancing:DescribeTargetHealth",
 			"elasticloadbalancing:DescribeTrustStores",
 		}},
-		// Creating a security group is a permission on the group, which is to carry
-		// the tag, and on its VPC, which does not.
+		// Creating a security group needs a permission on the group, which gets the tag, and on its
+		// VPC, which does not have it.
 		{Sid: "CreateSecurityGroup", Effect: Allow, Action: []string{"ec2:CreateSecurityGroup"}, Resource: ARNs(ec2ARN("security-group")),
 			Condition: asked},
 		{Sid: "CreateSecurityGroupInVPC", Effect: Allow, Action: []string{"ec2:CreateSecurityGroup"}, Resource: ARNs(ec2ARN("vpc"))},
@@ -79,7 +74,7 @@ func LoadBalancerController(account, region, cluster string) PolicyDocument {
 		{Sid: "ChangeSecurityGroup", Effect: Allow, Resource: ARNs(ec2ARN("security-group")), Condition: ours, Action: []string{
 			"ec2:AuthorizeSecurityGroupIngress", "ec2:CreateTags", "ec2:DeleteSecurityGroup", "ec2:DeleteTags", "ec2:RevokeSecurityGroupIngress",
 		}},
-		// The nodes' group, which EKS created and tagged, has to admit the balancer.
+		// The nodes' group, which EKS creates and tags, has to admit the load balancer.
 		{Sid: "AdmitToNodes", Effect: Allow, Resource: ARNs(ec2ARN("security-group")),
 			Action:    []string{"ec2:AuthorizeSecurityGroupIngress", "ec2:RevokeSecurityGroupIngress"},
 			Condition: Is(map[string]string{"aws:ResourceTag/kubernetes.io/cluster/" + cluster: "owned"})},
@@ -100,11 +95,11 @@ func LoadBalancerController(account, region, cluster string) PolicyDocument {
 	}}
 }
 
-// ClusterAutoscaler lets the cluster autoscaler size the cluster's own node
-// groups: EKS tags their Auto Scaling groups k8s.io/cluster-autoscaler/<cluster>.
+// ClusterAutoscaler lets the cluster autoscaler resize the cluster's node groups: EKS tags
+// their Auto Scaling groups k8s.io/cluster-autoscaler/<cluster>.
 func ClusterAutoscaler(account, region, cluster string) PolicyDocument {
 	return PolicyDocument{Statement: []Statement{
-		// AWS has no resource-level permissions for these: they only read.
+		// AWS has no resource-level permissions for these actions, which only read.
 		{Sid: "Read", Effect: Allow, Resource: ARNs("*"), Condition: inRegion(region), Action: []string{
 			"autoscaling:DescribeAutoScalingGroups", "autoscaling:DescribeAutoScalingInstances",
 			"autoscaling:DescribeLaunchConfigurations", "autoscaling:DescribeScalingActivities", "autoscaling:DescribeTags",
@@ -119,8 +114,8 @@ func ClusterAutoscaler(account, region, cluster string) PolicyDocument {
 	}}
 }
 
-// ExternalSecrets lets External Secrets read the secrets named, and decrypt them
-// with the keys named, through Secrets Manager alone.
+// ExternalSecrets lets External Secrets read the given secrets, and decrypt them with the given
+// keys, only through Secrets Manager.
 func ExternalSecrets(region string, secrets, keys []pulumi.StringInput) PolicyDocument {
 	document := PolicyDocument{Statement: []Statement{
 		{Sid: "Read", Effect: Allow, Action: []string{"secretsmanager:DescribeSecret", "secretsmanager:GetSecretValue"}, Resource: secrets},
@@ -134,14 +129,14 @@ func ExternalSecrets(region string, secrets, keys []pulumi.StringInput) PolicyDo
 	return document
 }
 
-// registryLogin is what every client of ECR needs; AWS has no resource for it.
+// registryLogin allows the login that every client of ECR needs; AWS has no resource-level
+// permission for it.
 func registryLogin(region string) Statement {
 	return Statement{Sid: "Login", Effect: Allow, Action: []string{"ecr:GetAuthorizationToken"}, Resource: ARNs("*"),
 		Condition: inRegion(region)}
 }
 
-// ImageUpdater lets Argo CD Image Updater find new images in the repositories
-// named by ARN.
+// ImageUpdater lets Argo CD Image Updater find new images in the given repositories.
 func ImageUpdater(region string, repositories []pulumi.StringInput) PolicyDocument {
 	return PolicyDocument{Statement: []Statement{
 		registryLogin(region),
@@ -152,7 +147,7 @@ func ImageUpdater(region string, repositories []pulumi.StringInput) PolicyDocume
 	}}
 }
 
-// ImagePush lets CI push to the repositories named by ARN and do nothing else.
+// ImagePush lets CI push to the given repositories, and nothing else.
 func ImagePush(region string, repositories []pulumi.StringInput) PolicyDocument {
 	return PolicyDocument{Statement: []Statement{
 		registryLogin(region),
@@ -163,24 +158,24 @@ func ImagePush(region string, repositories []pulumi.StringInput) PolicyDocument 
 	}}
 }
 
-// Boundary says whose roles a permissions boundary is for.
+// Boundary identifies the environment whose roles a permissions boundary limits.
 type Boundary struct {
 	Account, Region string
-	// Project and Environment begin the names of the environment's secrets
-	// (project/environment/...); Environment is also the value of the tag
-	// Environment on everything that is its own.
+	// The names of the environment's secrets begin with Project and Environment
+	// (project/environment/...). Environment is also the value of the tag Environment on its
+	// resources.
 	Project, Environment string
-	// Shared is that tag's value on what all environments use, such as images.
+	// Shared is the value of that tag on what all environments use, such as images.
 	Shared string
 	// Key is the ARN of the environment's KMS key.
 	Key pulumi.StringInput
 }
 
-// PermissionsBoundary is the most that any role of an environment can ever do,
-// whatever policies are attached to it: what the policies above and AWS's managed
-// ones use, in one region. No role can touch IAM, its own boundary included,
-// except to ask for AWS's service-linked roles; none reads another environment's
-// secrets, uses its key, or acts on what carries its tag.
+// PermissionsBoundary returns the upper limit of what the roles of an environment can do,
+// whatever policies they have: what the policies above and AWS's managed ones need, in one
+// region. No role can change IAM, including its own boundary, except to create AWS's
+// service-linked roles. None can read another environment's secrets, use its key, or act on
+// resources with its tag.
 func PermissionsBoundary(b Boundary) PolicyDocument {
 	account, region := b.Account, b.Region
 	const owner = "aws:ResourceTag/Environment"
@@ -189,7 +184,7 @@ func PermissionsBoundary(b Boundary) PolicyDocument {
 		return ARNs(fmt.Sprintf("arn:aws:secretsmanager:%s:%s:secret:%s", region, account, name))
 	}
 	return PolicyDocument{Statement: []Statement{
-		// A boundary grants nothing by itself: the roles' own policies name resources.
+		// A boundary grants nothing: the roles' own policies name the resources.
 		{Sid: "Network", Effect: Allow, Resource: ARNs("*"), Condition: inRegion(region), Action: []string{
 			"ec2:AssignPrivateIpAddresses", "ec2:AttachNetworkInterface", "ec2:AuthorizeSecurityGroupEgress",
 			"ec2:AuthorizeSecurityGroupIngress", "ec2:CreateNetworkInterface", "ec2:CreateNetworkInterfacePermission",
@@ -206,12 +201,7 @@ func PermissionsBoundary(b Boundary) PolicyDocument {
 			"autoscaling:UpdateAutoScalingGroup",
 			"ec2:AttachVolume", "ec2:CreateSnapshot", "ec2:CreateVolume", "ec2:DeleteSnapshot", "ec2:DeleteVolume",
 			"ec2:DetachVolume", "ec2:EnableFastSnapshotRestores", "ec2:ModifyInstanceAttribute", "ec2:ModifyVolume",
-			"ec2messages:AcknowledgeMessage", "ec2messages:DeleteMessage", "ec2messages:FailMessage",
-			"ec2messages:GetEndpoint", "ec2messages:GetMessages", "ec2messages:SendReply",
 			"eks-auth:AssumeRoleForPodIdentity", "eks:Describe*",
-			"ssm:Describe*", "ssm:Get*", "ssm:List*", "ssm:PutComplianceItems", "ssm:PutConfigurePackageResult",
-			"ssm:PutInventory", "ssm:UpdateAssociationStatus", "ssm:UpdateInstanceAssociationStatus", "ssm:UpdateInstanceInformation",
-			"ssmmessages:CreateControlChannel", "ssmmessages:CreateDataChannel", "ssmmessages:OpenControlChannel", "ssmmessages:OpenDataChannel",
 		}},
 		{Sid: "Images", Effect: Allow, Resource: ARNs("*"), Condition: inRegion(region), Action: []string{
 			"ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:BatchImportUpstreamImage", "ecr:CreateRepository",
@@ -225,14 +215,13 @@ func PermissionsBoundary(b Boundary) PolicyDocument {
 			"kms:CreateGrant", "kms:Decrypt", "kms:DescribeKey", "kms:Encrypt", "kms:GenerateDataKey*", "kms:ReEncrypt*", "kms:RetireGrant",
 		}},
 		{Sid: "Secrets", Effect: Allow, Action: readSecret, Resource: secret(b.Project + "/" + b.Environment + "/*")},
-		// RDS names the master user's secret itself, and gives it the instance's tags
-		// when it creates the instance.
+		// RDS chooses the name of the master user's secret, and gives it the instance's tags.
 		{Sid: "MasterSecret", Effect: Allow, Action: readSecret, Resource: secret("rds!*"),
 			Condition: Is(map[string]string{owner: b.Environment})},
 		{Sid: "ServiceLinkedRoles", Effect: Allow, Action: []string{"iam:CreateServiceLinkedRole"},
 			Resource: ARNs(fmt.Sprintf("arn:aws:iam::%s:role/aws-service-role/*", account))},
-		// What EKS, Auto Scaling and controllers make carries no tag of ours and stays
-		// allowed: a condition on a missing tag would take it from its own cluster.
+		// What EKS, Auto Scaling and controllers create has no Environment tag and stays allowed: a
+		// condition that requires the tag would refuse it to its own cluster.
 		{Sid: "OtherEnvironments", Effect: Deny, Action: []string{"*"}, Resource: ARNs("*"), Condition: Condition{
 			"Null":            {owner: {"false"}},
 			"StringNotEquals": {owner: {b.Environment, b.Shared}},
@@ -240,10 +229,9 @@ func PermissionsBoundary(b Boundary) PolicyDocument {
 	}}
 }
 
-// KeyPolicy is the policy of an environment's KMS key. The account's IAM policies
-// decide about people and roles; CloudWatch Logs, which asks for itself, gets the
-// key for log groups of the account and nothing else. It is a resource policy:
-// "*" is the key itself.
+// KeyPolicy returns the policy of an environment's KMS key. It leaves people and roles to the
+// account's IAM policies. CloudWatch Logs, which calls KMS itself, may use the key only for log
+// groups of the account. In this resource policy "*" is the key itself.
 func KeyPolicy(account, region string) PolicyDocument {
 	return PolicyDocument{Statement: []Statement{
 		{Sid: "Account", Effect: Allow, Action: []string{"kms:*"}, Resource: ARNs("*"),

@@ -1,5 +1,5 @@
-// Package identity says who may do what in AWS: typed policy documents, roles
-// that pods assume through EKS Pod Identity, and the trust that GitHub's jobs get.
+// Package identity defines who may do what in AWS: typed policy documents, roles that pods
+// assume through EKS Pod Identity, and the trust policy for GitHub's jobs.
 package identity
 
 import (
@@ -21,7 +21,7 @@ const (
 
 	// Allow is the effect of a statement that grants.
 	Allow = "Allow"
-	// Deny is the effect of one that no other statement overrules.
+	// Deny is the effect of a statement that no other overrides.
 	Deny = "Deny"
 )
 
@@ -30,22 +30,22 @@ type PolicyDocument struct {
 	Statement []Statement
 }
 
-// Statement is one rule of a policy. Resources and principals may be known only
-// after other resources; everything else shapes the policy and is plain.
+// Statement is one rule of a policy. Resources and principals may be outputs of other
+// resources; everything else is plain.
 type Statement struct {
-	// Sid names the statement within its document: letters and digits.
+	// Sid names the statement within its document. It has letters and digits only.
 	Sid string
 	// Effect is Allow or Deny.
 	Effect string
-	// Principal is for trust and resource policies only.
+	// Principal is set in trust and resource policies only.
 	Principal *Principal
 	Action    []string
-	// Resource holds ARNs; it is empty in trust policies.
+	// Resource holds ARNs. It is empty in trust policies.
 	Resource  []pulumi.StringInput
 	Condition Condition
 }
 
-// Principal is who a trust or resource policy speaks of.
+// Principal is the subject of a statement in a trust or resource policy.
 type Principal struct {
 	Service []string
 	// AWS holds ARNs of roles or accounts.
@@ -54,11 +54,11 @@ type Principal struct {
 	Federated []pulumi.StringInput
 }
 
-// Condition holds values by operator (StringEquals) and key (aws:RequestedRegion);
-// one of several values has to match.
+// Condition holds values by operator, such as StringEquals, and key, such as
+// aws:RequestedRegion. One of the values of a key has to match.
 type Condition map[string]map[string][]string
 
-// Is is the commonest condition: each key has exactly one value.
+// Is returns the condition StringEquals with one value for each key.
 func Is(pairs map[string]string) Condition {
 	keys := map[string][]string{}
 	for key, value := range pairs {
@@ -67,7 +67,7 @@ func Is(pairs map[string]string) Condition {
 	return Condition{"StringEquals": keys}
 }
 
-// ARNs turns plain strings into the resources of a statement.
+// ARNs converts plain strings into the resources of a statement.
 func ARNs(plain ...string) []pulumi.StringInput {
 	inputs := make([]pulumi.StringInput, len(plain))
 	for i, arn := range plain {
@@ -98,7 +98,7 @@ type (
 	}
 )
 
-// inputs are the document's Inputs in the order in which encode wants their values.
+// inputs returns the document's Inputs in the order in which encode expects their values.
 func (d PolicyDocument) inputs() []any {
 	var inputs []any
 	add := func(list []pulumi.StringInput) {
@@ -135,7 +135,7 @@ func (d PolicyDocument) encode(values []string) (string, error) {
 	}
 	var text bytes.Buffer
 	encoder := json.NewEncoder(&text)
-	// "<" and "&" are ordinary characters in a policy.
+	// A policy may contain "<" and "&".
 	encoder.SetEscapeHTML(false)
 	if err := encoder.Encode(document); err != nil {
 		return "", fmt.Errorf("encoding a policy document: %w", err)
@@ -143,7 +143,7 @@ func (d PolicyDocument) encode(values []string) (string, error) {
 	return strings.TrimSuffix(text.String(), "\n"), nil
 }
 
-// JSON is the document as IAM takes it, known as soon as every ARN in it is.
+// JSON returns the document in IAM's format. It is known once every ARN in it is.
 func (d PolicyDocument) JSON() pulumi.StringOutput {
 	return pulumi.All(d.inputs()...).ApplyT(func(resolved []any) (string, error) {
 		values := make([]string, len(resolved))
@@ -158,8 +158,7 @@ func (d PolicyDocument) JSON() pulumi.StringOutput {
 	}).(pulumi.StringOutput)
 }
 
-// Text is the document when all of its ARNs are plain strings, and an error
-// otherwise.
+// Text returns the document if all of its ARNs are plain strings, and an error otherwise.
 func (d PolicyDocument) Text() (string, error) {
 	var values []string
 	for _, input := range d.inputs() {
@@ -172,52 +171,49 @@ func (d PolicyDocument) Text() (string, error) {
 	return d.encode(values)
 }
 
-// Validate reports statements that IAM refuses, and those that grant more than
-// anyone means to: an Allow on every resource has to have a condition, and no
-// Allow on every resource covers a whole service.
+// Validate reports statements that IAM refuses, and statements that grant too much: an Allow on
+// every resource needs a condition, and may not cover a whole service.
 func (d PolicyDocument) Validate() error {
 	var errs validate.Errors
-	fault := func(i int, format string, args ...any) {
-		errs.Join(fmt.Errorf("Statement[%d] (%s): %s", i, d.Statement[i].Sid, fmt.Sprintf(format, args...)))
-	}
 	if len(d.Statement) == 0 {
 		errs.Add("Statement", "is empty: the policy grants nothing")
 	}
 	sids := map[string]bool{}
 	for i, s := range d.Statement {
+		of := fmt.Sprintf("Statement[%d] (%s): ", i, s.Sid)
 		if s.Effect != Allow && s.Effect != Deny {
-			fault(i, "Effect is %q: use Allow or Deny", s.Effect)
+			errs.Add(of+"Effect", "is %q: use Allow or Deny", s.Effect)
 		}
 		if s.Sid != "" && sids[s.Sid] {
-			fault(i, "Sid is used twice")
+			errs.Add(of+"Sid", "repeats that of an earlier statement")
 		}
 		sids[s.Sid] = true
 		if strings.ContainsFunc(s.Sid, func(r rune) bool {
 			return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9')
 		}) {
-			fault(i, "Sid may hold letters and digits only")
+			errs.Add(of+"Sid", "is %q: use letters and digits", s.Sid)
 		}
 		if len(s.Action) == 0 {
-			fault(i, "Action is empty")
+			errs.Add(of+"Action", "is empty")
 		}
 		if len(s.Resource) == 0 && s.Principal == nil {
-			fault(i, "Resource is empty")
+			errs.Add(of+"Resource", "is empty")
 		}
 		everything := slices.ContainsFunc(s.Resource, func(r pulumi.StringInput) bool { return r == pulumi.String("*") })
 		for _, action := range s.Action {
 			service, verb, found := strings.Cut(action, ":")
 			switch {
 			case action == "*" && s.Effect == Allow:
-				fault(i, "Action allows everything")
+				errs.Add(of+"Action", "is \"*\": name the actions")
 			case action != "*" && (!found || service == "" || verb == ""):
-				fault(i, "Action holds %q, which is not of the form service:Action", action)
+				errs.Add(of+"Action", "contains %q: use the form service:Action", action)
 			case everything && verb == "*" && s.Effect == Allow && s.Principal == nil:
-				// In a resource policy (with a Principal) "*" is that one resource.
-				fault(i, "%s on every resource is the whole service", action)
+				// In a resource policy, which has a Principal, "*" is that one resource.
+				errs.Add(of+"Action", "contains %s on every resource: name the actions or the resources", action)
 			}
 		}
 		if everything && s.Effect == Allow && s.Principal == nil && len(s.Condition) == 0 {
-			fault(i, "Resource is \"*\" without a Condition")
+			errs.Add(of+"Resource", "is \"*\" without a Condition")
 		}
 	}
 	return errs.Err()

@@ -1,9 +1,8 @@
-// Package infratest runs Pulumi programs against recording mocks and asserts what
-// the mocks themselves let pass: resources outside their component, URNs used
-// twice, objects that changed unseen.
+// Package infratest runs Pulumi programs against recording mocks and reports what Pulumi's
+// mocks accept: resources outside their component, URNs that are used twice, objects that
+// changed unnoticed.
 //
-// It is not below internal because the stacks, a module of their own, test with
-// it too.
+// It is not internal, because the tests of the module stacks use it too.
 package infratest
 
 import (
@@ -34,9 +33,9 @@ var update = flag.Bool("update", false, "rewrite the golden files")
 // Resource is what a program registered.
 type Resource struct {
 	URN, Parent, Type, Name string
-	// Component: it stands for others and has no object in a cloud or cluster.
+	// Component is true for a component, which has no object in a cloud or cluster.
 	Component bool
-	// Protect: Pulumi refuses to delete or to replace it.
+	// Protect is true if Pulumi refuses to delete or to replace the resource.
 	Protect bool
 	Inputs  map[string]any
 	// DependsOn are URNs.
@@ -58,24 +57,24 @@ func Run(preview bool, program pulumi.RunFunc) (*Recorder, error) {
 	return r, RunWith(preview, r, program)
 }
 
-// RunWith runs a program against mocks that answer in part by themselves and hand
-// the rest to a Recorder.
+// RunWith runs a program against mocks that answer some calls themselves and pass the others to
+// a Recorder.
 func RunWith(preview bool, mocks pulumi.MockResourceMonitor, program pulumi.RunFunc) error {
 	return pulumi.RunErr(program, pulumi.WithMocks(project, stack, mocks), func(info *pulumi.RunInfo) { info.DryRun = preview })
 }
 
-// Registered waits until a resource is: registration goes on in the background, and
-// what refers to a resource by its name does not wait for it.
-func Registered(made pulumi.Resource) {
+// Registered waits until a resource is registered: registration continues in the background,
+// and a reference to a resource by its name does not wait for it.
+func Registered(r pulumi.Resource) {
 	done := make(chan struct{})
-	made.URN().ApplyT(func(pulumi.URN) bool {
+	r.URN().ApplyT(func(pulumi.URN) bool {
 		close(done)
 		return true
 	})
 	<-done
 }
 
-// NewResource records; it is called by Pulumi.
+// NewResource records a registration. Pulumi calls it.
 func (r *Recorder) NewResource(args pulumi.MockResourceArgs) (string, resource.PropertyMap, error) {
 	rpc := args.RegisterRPC
 	parentType := tokens.Type("")
@@ -94,19 +93,19 @@ func (r *Recorder) NewResource(args pulumi.MockResourceArgs) (string, resource.P
 	return args.Name + "-id", args.Inputs, nil
 }
 
-// Call answers no function: the platform's programs call none.
+// Call refuses every function: the platform's programs call none.
 func (r *Recorder) Call(args pulumi.MockCallArgs) (resource.PropertyMap, error) {
 	return nil, fmt.Errorf("the program calls %s: its plan would depend on the answer", args.Token)
 }
 
-// Resources gives the registrations in order.
+// Resources returns the registrations in order.
 func (r *Recorder) Resources() []Resource {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return slices.Clone(r.resources)
 }
 
-// Named finds a resource by its name.
+// Named returns the resource with this name. It fails the test if there is none.
 func (r *Recorder) Named(t testing.TB, name string) Resource {
 	t.Helper()
 	var names []string
@@ -120,8 +119,8 @@ func (r *Recorder) Named(t testing.TB, name string) Resource {
 	return Resource{}
 }
 
-// Waits tells whether the resource called name is made only after the one called
-// before, be it by a chain of dependencies.
+// Waits tells whether the resource called name is created only after the one called before,
+// directly or by a chain of dependencies.
 func (r *Recorder) Waits(t testing.TB, name, before string) bool {
 	t.Helper()
 	dependsOn := map[string][]string{}
@@ -144,21 +143,24 @@ func (r *Recorder) Waits(t testing.TB, name, before string) bool {
 	return false
 }
 
-// InOrder fails the test for every resource, a key, that does not wait for the one it is mapped to.
-func (r *Recorder) InOrder(t testing.TB, needed map[string]string) {
+// InOrder fails the test for every resource, a key of needed, that does not wait for each of the
+// resources in its value.
+func (r *Recorder) InOrder(t testing.TB, needed map[string][]string) {
 	t.Helper()
-	for name, before := range needed {
-		if !r.Waits(t, name, before) {
-			t.Errorf("%s does not wait for %s", name, before)
+	for name, all := range needed {
+		for _, before := range all {
+			if !r.Waits(t, name, before) {
+				t.Errorf("%s does not wait for %s", name, before)
+			}
 		}
 	}
 }
 
-// Deploy registers a program's resources as an update does, and gives them. It fails the test for an error, and for
-// resources that are not well formed.
+// Deploy registers a program's resources as an update does, and returns them. It fails the test
+// on an error, and if the resources are not well formed.
 func Deploy(t testing.TB, program pulumi.RunFunc) *Recorder {
 	t.Helper()
-	recorder, err := Run(true, program)
+	recorder, err := Run(false, program)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -166,7 +168,7 @@ func Deploy(t testing.TB, program pulumi.RunFunc) *Recorder {
 	return recorder
 }
 
-// Refused fails the test for every text that err does not hold.
+// Refused fails the test for every text that err does not contain.
 func Refused(t testing.TB, err error, texts ...string) {
 	t.Helper()
 	for _, text := range texts {
@@ -176,8 +178,8 @@ func Refused(t testing.TB, err error, texts ...string) {
 	}
 }
 
-// Orphans lists every resource that no component contains. Components and
-// providers may stand at the root.
+// Orphans returns every resource that no component contains. Components and providers may be at
+// the root.
 func (r *Recorder) Orphans() []string {
 	all := r.Resources()
 	components := map[string]bool{}
@@ -194,7 +196,7 @@ func (r *Recorder) Orphans() []string {
 	return orphans
 }
 
-// Duplicates lists every URN that was registered more than once.
+// Duplicates returns every URN that was registered more than once.
 func (r *Recorder) Duplicates() []string {
 	seen := map[string]int{}
 	for _, found := range r.Resources() {
@@ -221,8 +223,8 @@ func (r *Recorder) WellFormed(t testing.TB) {
 	}
 }
 
-// Golden compares manifests, as YAML, with testdata/<name>.yaml; with -update it
-// writes the file. CustomResourceDefinitions are left out: they are files already.
+// Golden compares manifests, as YAML, with testdata/<name>.yaml; with -update it writes the
+// file. CustomResourceDefinitions are omitted: they are files already.
 func Golden(t testing.TB, name string, manifests []kube.Manifest) {
 	t.Helper()
 	var got bytes.Buffer
@@ -247,7 +249,7 @@ func Golden(t testing.TB, name string, manifests []kube.Manifest) {
 	golden(t, filepath.Join("testdata", name+".yaml"), got.String())
 }
 
-// firstDifference gives the number of the first line that differs, or 0.
+// firstDifference returns the number of the first line that differs, or 0.
 func firstDifference(want, got string) (line int, a, b string) {
 	wantLines, gotLines := strings.Split(want, "\n"), strings.Split(got, "\n")
 	for i := range max(len(wantLines), len(gotLines)) {

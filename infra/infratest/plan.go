@@ -12,9 +12,8 @@ import (
 	"testing"
 )
 
-// mattering lists, for kinds of Kubernetes objects, the inputs that a reader of a
-// plan wants to see; of the others it is enough that they are there, since their
-// components' golden files hold them whole.
+// mattering lists, by kind of Kubernetes object, the inputs that a plan shows. Other inputs are
+// omitted: the golden files of the components contain them.
 var mattering = map[string][]string{
 	"HorizontalPodAutoscaler": {"spec.minReplicas", "spec.maxReplicas"},
 	"Rollout":                 {"spec.template.spec.containers[0].image"},
@@ -22,10 +21,9 @@ var mattering = map[string][]string{
 	"Gateway":                 {"spec.listeners[0].hostname", "spec.listeners[0].port"},
 }
 
-// Plan renders what was registered as a text that is the same on every run: a
-// tree by parents, each resource with its type, its name, its protection and the
-// inputs that matter. CustomResourceDefinitions are left out: they are files
-// already.
+// Plan renders the registrations as a text that is the same on every run: a tree by parents,
+// each resource with its type, its name, its protection and the inputs in mattering.
+// CustomResourceDefinitions are omitted: they are files already.
 func (r *Recorder) Plan() string {
 	children := map[string][]Resource{}
 	for _, found := range r.Resources() {
@@ -71,8 +69,8 @@ func shown(r Resource, path string) bool {
 	return slices.Contains(mattering[kind], path)
 }
 
-// flatten gives every leaf by its path; JSON documents, of which policies are
-// made, on one line with sorted keys.
+// flatten collects every leaf by its path. JSON documents, such as policies, are on one line
+// with sorted keys.
 func flatten(into map[string]string, path string, value any) {
 	switch v := value.(type) {
 	case map[string]any:

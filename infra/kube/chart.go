@@ -7,16 +7,16 @@ import (
 	"github.com/loja-veloz/platform/infra/validate"
 )
 
-// Chart is what the specification of every component that installs a chart embeds.
+// Chart is embedded in the spec of every component that installs a chart.
 type Chart struct {
-	// Namespace holds the pods. kube-system exists already; the component creates any other.
+	// Namespace holds the pods. The component creates it unless it is kube-system.
 	Namespace string
 	// Replicas is the number of pods of each Deployment that can have more than one; at least 1.
 	Replicas int32
-	// ChartRepository replaces the chart's own repository: a mirror's URL (https:// or oci://) or a folder with
-	// <chart>-<version>.tgz files. Empty takes the chart's own.
+	// ChartRepository replaces the chart's own repository: a mirror's URL (https:// or oci://) or
+	// a folder with <chart>-<version>.tgz files. Empty uses the chart's own.
 	ChartRepository string
-	// SkipAwait returns before the pods are ready.
+	// With SkipAwait an update does not wait until the pods are ready.
 	SkipAwait bool
 }
 
@@ -29,7 +29,8 @@ func (c Chart) Check(errs *validate.Errors) {
 	}
 }
 
-// NewRelease describes the Helm release. The timeout is how long the pods may take to become ready, in seconds.
+// NewRelease returns the Helm release. timeoutSeconds is how long the pods may take to become
+// ready.
 func (c Chart) NewRelease(name string, chart charts.Chart, timeoutSeconds int, values any) *Release {
 	return &Release{
 		Name: name, Namespace: c.Namespace, Chart: chart, Repository: c.ChartRepository, Values: values,
@@ -37,7 +38,8 @@ func (c Chart) NewRelease(name string, chart charts.Chart, timeoutSeconds int, v
 	}
 }
 
-// NamespaceStages create the namespace, which admits restricted pods only, unless it is kube-system.
+// NamespaceStages returns the namespace, which admits only restricted pods, or nothing for
+// kube-system.
 func (c Chart) NamespaceStages() Stages {
 	if c.Namespace == metav1.NamespaceSystem {
 		return nil

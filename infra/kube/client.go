@@ -25,8 +25,8 @@ const requestTimeout = 10 * time.Second
 // errNotFound is a 404 of the API server.
 var errNotFound = errors.New("not found")
 
-// Client reads from the cluster that the stack deploys to. It connects at the
-// first read, so a preview needs no cluster.
+// Client reads from the cluster that the stack deploys to. It connects on the first read, so a
+// preview needs no cluster.
 type Client struct {
 	load    func(context.Context) (*rest.Config, error)
 	context string
@@ -47,8 +47,8 @@ func NewClient(contextName string) *Client {
 	return &Client{context: contextName, load: func(context.Context) (*rest.Config, error) { return found.ClientConfig() }}
 }
 
-// NewClientFor reaches the cluster of a kubeconfig that exists only once the
-// cluster does: read gives it, and may wait for it until its context ends.
+// NewClientFor returns a client for a cluster that may not exist yet. read returns its
+// kubeconfig, and may wait for it until the context ends.
 func NewClientFor(read func(context.Context) (string, error)) *Client {
 	return &Client{load: func(ctx context.Context) (*rest.Config, error) {
 		kubeconfig, err := read(ctx)
@@ -59,10 +59,10 @@ func NewClientFor(read func(context.Context) (string, error)) *Client {
 	}}
 }
 
-// Context is the name of the context in use, or empty where there is no kubeconfig.
+// Context returns the name of the context in use; it is empty without a kubeconfig.
 func (c *Client) Context() string { return c.context }
 
-// Rollout returns nil without an error when there is none of that name.
+// Rollout returns nil without an error if there is no Rollout with that name.
 func (c *Client) Rollout(ctx context.Context, namespace, name string) (*rolloutsv1alpha1.Rollout, error) {
 	rollout := &rolloutsv1alpha1.Rollout{}
 	err := c.get(ctx, rollouts(namespace, "rollouts", name), nil, rollout)
@@ -139,8 +139,8 @@ func (c *Client) Pods(ctx context.Context, namespace, selector string) ([]corev1
 	return list.Items, nil
 }
 
-// LoadBalancer waits for the address that a Service of type LoadBalancer was
-// given, and returns its host name. It fails after timeout.
+// LoadBalancer waits until a Service of type LoadBalancer has an address, and returns the host
+// name. It fails after timeout.
 func (c *Client) LoadBalancer(ctx context.Context, namespace, name string, timeout time.Duration) (string, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, timeout,
 		fmt.Errorf("Service %s in namespace %s has no load balancer after %s", name, namespace, timeout))
@@ -165,8 +165,8 @@ func rollouts(namespace, resource, name string) string {
 		url.PathEscape(namespace), resource, url.PathEscape(name))
 }
 
-// get reads one JSON document. client-go's own request machinery is left out: it
-// would need a scheme and a codec for three reads.
+// get reads one JSON document. It does not use client-go's REST client, which needs a scheme
+// and a codec.
 func (c *Client) get(ctx context.Context, path string, query url.Values, into any) error {
 	return c.do(ctx, http.MethodGet, path, query, "", into)
 }

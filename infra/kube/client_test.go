@@ -19,8 +19,8 @@ import (
 	"github.com/loja-veloz/platform/infra/kube"
 )
 
-// kubeconfig writes one with two contexts, of which "other" is not current, and
-// makes it the environment's.
+// kubeconfig writes a kubeconfig with two contexts, of which "other" is not current, and sets
+// KUBECONFIG to it.
 func kubeconfig(t *testing.T, server *httptest.Server) {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "kubeconfig")
@@ -35,7 +35,7 @@ func kubeconfig(t *testing.T, server *httptest.Server) {
 	t.Setenv("KUBECONFIG", file)
 }
 
-// apiServer answers by path, with 404 for what is not listed.
+// apiServer answers by path, and 404 for other paths.
 func apiServer(t *testing.T, answers map[string]string) {
 	t.Helper()
 	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

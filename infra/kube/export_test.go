@@ -1,4 +1,4 @@
 package kube
 
-// ApplyInstallation is the part of NewChart that a component of any kind could use.
+// ApplyInstallation is the part of NewChart without the component.
 var ApplyInstallation = applyInstallation

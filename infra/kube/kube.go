@@ -1,9 +1,8 @@
-// Package kube turns Kubernetes objects, described with the Go types that the
-// controllers themselves use, into Pulumi resources.
+// Package kube registers Kubernetes objects, described with the Go types of their controllers,
+// as Pulumi resources.
 //
-// Custom resources are so typed as strictly as core objects, and the generated
-// API packages of pulumi-kubernetes, which take minutes to compile, stay out of
-// the import graph.
+// In this way custom resources are typed like core objects, and no program imports the
+// generated API packages of pulumi-kubernetes, which take minutes to compile.
 package kube
 
 import (
@@ -33,16 +32,15 @@ import (
 	"github.com/loja-veloz/platform/infra/component"
 )
 
-// ReplaceUnready is the annotation that makes a Job which failed, or did not end, a
-// new one with the next update.
+// ReplaceUnready is the annotation with which the next update replaces a Job that failed or did
+// not end.
 const ReplaceUnready = "pulumi.com/replaceUnready"
 
-// timeoutSeconds is the annotation that says how long the provider waits.
+// timeoutSeconds is the annotation for how long the provider waits.
 const timeoutSeconds = "pulumi.com/timeoutSeconds"
 
-// SkipAwait is the annotation that tells the provider not to wait until the
-// object is ready: for Services whose pods come and go with a Rollout, which is
-// waited for as a whole.
+// SkipAwait is the annotation with which the provider does not wait until the object is ready.
+// It is for Services of a Rollout: updates wait for the Rollout instead.
 const SkipAwait = "pulumi.com/skipAwait"
 
 // Object is any upstream API object: *corev1.Service, *v1alpha1.Rollout,
@@ -52,41 +50,38 @@ type Object interface {
 	runtime.Object
 }
 
-// Manifest is one object and how Pulumi is to treat it.
+// Manifest is one object, and how Pulumi treats it.
 type Manifest struct {
 	// Name is the resource's name within its component; it has to be unique there.
 	Name   string
 	Object Object
-	// IgnoreChanges lists property paths that a controller writes: what the
-	// program says about them counts when the object is created and never after.
+	// IgnoreChanges lists property paths that a controller writes. The program's values are used
+	// only when the object is created.
 	IgnoreChanges []string
-	// RetainOnDelete leaves the object in the cluster when the program no longer has it:
-	// others still use it.
+	// RetainOnDelete leaves the object in the cluster when the program no longer declares it.
 	RetainOnDelete bool
-	// Overlays are laid over the object when it is registered.
+	// Overlays are applied to the object when it is registered.
 	Overlays []Overlay
 }
 
-// Overlay sets one field of an object to a Pulumi Input: for the few values,
-// such as an endpoint, that only exist once another resource does.
+// Overlay sets one field of an object to a Pulumi Input, for values that are outputs of another
+// resource, such as an endpoint.
 type Overlay struct {
-	// Path leads to the field through JSON names, for example
-	// []string{"spec", "externalName"}. Maps on the way are created; lists are
-	// not entered.
+	// Path is the field's path in JSON names, for example []string{"spec", "externalName"}.
+	// Missing maps are created; a path through a list is an error.
 	Path  []string
 	Value pulumi.Input
 }
 
-// Resource is a Kubernetes object in Pulumi's state. Its outputs are not bound
-// to Go fields: programs use what they put in, and dependencies go by the
-// resource itself. (pulumi-kubernetes' own apiextensions.CustomResource would
-// bind them at 21 CPU seconds of compile time for its meta/v1 package.)
+// Resource is a Kubernetes object in Pulumi's state. Its outputs have no Go fields: programs
+// know the inputs, and depend on the resource itself. (apiextensions.CustomResource of
+// pulumi-kubernetes has such fields; its meta/v1 package takes 21 CPU seconds to compile.)
 type Resource struct {
 	pulumi.CustomResourceState
 }
 
-// scheme knows the API groups that the platform uses and no other: registering
-// all of client-go's costs a minute of compiling.
+// scheme contains only the API groups that the platform uses: all of client-go's take a minute
+// to compile.
 var scheme, schemeErr = newScheme()
 
 func newScheme() (*runtime.Scheme, error) {
@@ -106,9 +101,8 @@ func newScheme() (*runtime.Scheme, error) {
 	return s, builder.AddToScheme(s)
 }
 
-// KindOf names the API group, version and kind of obj. An object that says its
-// own (unstructured ones, and our own types) is believed; any other has to be of
-// a registered type.
+// KindOf returns the API group, version and kind of obj: those that obj has set, as
+// unstructured objects and our own types do, or those of its registered type.
 func KindOf(obj Object) (schema.GroupVersionKind, error) {
 	if gvk := obj.GetObjectKind().GroupVersionKind(); gvk.Version != "" && gvk.Kind != "" {
 		return gvk, nil
@@ -123,9 +117,9 @@ func KindOf(obj Object) (schema.GroupVersionKind, error) {
 	return kinds[0], nil
 }
 
-// Encode gives obj as it is sent to the API server: with apiVersion and kind,
-// without status and without the null fields that upstream types carry; an
-// unstructured object as it is. Errors name the object.
+// Encode returns obj as it is sent to the API server: with apiVersion and kind, without status
+// and without the null fields of upstream types. An unstructured object stays as it is. Errors
+// name the object.
 func Encode(obj Object) (map[string]any, error) {
 	gvk, err := KindOf(obj)
 	if err != nil {
@@ -135,7 +129,7 @@ func Encode(obj Object) (map[string]any, error) {
 		return nil, fmt.Errorf("%s: metadata.name is empty", gvk.Kind)
 	}
 	if u, ok := obj.(*unstructured.Unstructured); ok {
-		return u.DeepCopy().Object, nil // somebody else's document, sent as it is
+		return u.DeepCopy().Object, nil // sent as it is
 	}
 	raw, err := json.Marshal(obj)
 	if err != nil {
@@ -151,8 +145,8 @@ func Encode(obj Object) (map[string]any, error) {
 	return fields, nil
 }
 
-// dropNulls removes the null fields that upstream types leave where they are
-// empty, creationTimestamp before all: a strict server would take them for ours.
+// dropNulls removes the null fields that upstream types encode for empty values, such as
+// creationTimestamp: strict validation would treat them as set.
 func dropNulls(value any) {
 	switch v := value.(type) {
 	case map[string]any:
@@ -170,8 +164,8 @@ func dropNulls(value any) {
 	}
 }
 
-// Token is the Pulumi type that pulumi-kubernetes gives to a kind, for example
-// kubernetes:core/v1:Service or kubernetes:argoproj.io/v1alpha1:Rollout.
+// Token returns pulumi-kubernetes' type token of a kind, for example kubernetes:core/v1:Service
+// or kubernetes:argoproj.io/v1alpha1:Rollout.
 func Token(gvk schema.GroupVersionKind) string {
 	group := gvk.Group
 	if group == "" {
@@ -180,14 +174,13 @@ func Token(gvk schema.GroupVersionKind) string {
 	return fmt.Sprintf("kubernetes:%s/%s:%s", group, gvk.Version, gvk.Kind)
 }
 
-// properties carries an encoded object with Inputs in it to RegisterResource.
+// properties is an encoded object that may contain Inputs, for RegisterResource.
 type properties map[string]any
 
-// ElementType makes properties a pulumi.Input whose keys are sent as they are.
+// ElementType implements pulumi.Input: the keys are sent as they are.
 func (properties) ElementType() reflect.Type { return reflect.TypeFor[map[string]any]() }
 
-// Apply registers obj as a Pulumi resource called name, with the overlays laid
-// over it.
+// Apply registers obj as a Pulumi resource called name, with the overlays applied.
 func Apply(ctx *pulumi.Context, name string, obj Object, overlays []Overlay, opts ...pulumi.ResourceOption) (*Resource, error) {
 	fields, err := Encode(obj)
 	if err != nil {
@@ -209,17 +202,16 @@ func Apply(ctx *pulumi.Context, name string, obj Object, overlays []Overlay, opt
 	return resource, nil
 }
 
-// Stages are manifests in the order in which they have to exist: everything in a
-// stage waits for all of the stage before.
+// Stages are manifests in the order in which they are created: every manifest waits for all
+// manifests of the stage before.
 type Stages [][]Manifest
 
-// All gives every manifest, in an order in which they can be applied one after another.
+// All returns every manifest, in an order in which they can be applied one after another.
 func (s Stages) All() []Manifest { return slices.Concat(s...) }
 
-// ApplyStages registers the objects of a component that was itself created with
-// opts: as its children, called <component name>-<manifest name>, and depending
-// on what opts depend on, which Pulumi does not hand down by itself. It returns
-// the resources by stage.
+// ApplyStages registers the objects of a component that was created with opts, as its children
+// called <component name>-<manifest name>. They depend on what opts depend on, which Pulumi
+// does not pass to children. It returns the resources by stage.
 func ApplyStages(ctx *pulumi.Context, parent pulumi.Resource, name string, stages Stages, opts []pulumi.ResourceOption) ([][]*Resource,
 	error) {
 	own, err := pulumi.NewResourceOptions(opts...)
@@ -230,8 +222,8 @@ func ApplyStages(ctx *pulumi.Context, parent pulumi.Resource, name string, stage
 	return applied, err
 }
 
-// applyStages registers stage after stage. It returns the resources by stage, and what comes next has to wait for:
-// the last stage, or what was given if there is none.
+// applyStages registers stage after stage. It returns the resources by stage, and the resources
+// for which later ones have to wait: the last stage, or the given ones if there is no stage.
 func applyStages(ctx *pulumi.Context, parent pulumi.Resource, name string, stages Stages,
 	before []pulumi.Resource) ([][]*Resource, []pulumi.Resource, error) {
 	applied := make([][]*Resource, 0, len(stages))
@@ -273,7 +265,7 @@ func NewComponent(ctx *pulumi.Context, what, token, name string, c pulumi.Compon
 
 func (o Overlay) lay(fields map[string]any) error {
 	if len(o.Path) == 0 {
-		return errors.New("an overlay has no path")
+		return errors.New("an overlay has an empty path")
 	}
 	at := fields
 	for i, key := range o.Path[:len(o.Path)-1] {

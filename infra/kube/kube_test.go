@@ -108,8 +108,8 @@ func TestApplyLaysOverlays(t *testing.T) {
 	}
 }
 
-func TestApplyRefusesOverlaysThatLeadNowhere(t *testing.T) {
-	for name, path := range map[string][]string{"has no path": nil, "is not a map": {"spec", "replicas", "below"}} {
+func TestApplyRefusesOverlaysWithWrongPaths(t *testing.T) {
+	for name, path := range map[string][]string{"has an empty path": nil, "is not a map": {"spec", "replicas", "below"}} {
 		replicas := int32(1)
 		object := &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Name: "d"}, Spec: appsv1.DeploymentSpec{Replicas: &replicas}}
 		_, err := infratest.Run(false, func(ctx *pulumi.Context) error {
@@ -156,7 +156,7 @@ func nulls(path string, value any) []string {
 	return paths
 }
 
-// TestJobs: other work is another Job, whose name stays one of an object and a
+// TestJobs: a Job with another pod has another name, which is still valid for an object and a
 // label.
 func TestJobs(t *testing.T) {
 	nameOf := func(image string) string {
@@ -175,7 +175,7 @@ func TestJobs(t *testing.T) {
 		return job.Name
 	}
 	if first, again := nameOf("a"), nameOf("a"); first != again || first == nameOf("b") {
-		t.Error("names do not tell work apart")
+		t.Error("different pods have the same name, or the same pod has two")
 	}
 }
 

@@ -13,13 +13,15 @@ type PodSelector struct {
 	Labels    map[string]string
 }
 
-// TooWide tells whether the selector has no namespace or no labels, and so would select pods that it does not name.
+// TooWide tells whether the selector has no namespace or no labels, and so selects pods that it
+// does not name.
 func (p PodSelector) TooWide() bool { return p.Namespace == "" || len(p.Labels) == 0 }
 
-// ClusterDNS are the pods that answer for names in the cluster.
+// ClusterDNS selects the pods of the cluster's DNS.
 var ClusterDNS = PodSelector{Namespace: metav1.NamespaceSystem, Labels: map[string]string{"k8s-app": "kube-dns"}}
 
-// IngressPolicy admits to the pods with the labels what the rules say and nothing else. What leaves them is open.
+// IngressPolicy admits only what the rules allow to the pods with the labels. Their egress is
+// open.
 func IngressPolicy(meta metav1.ObjectMeta, labels map[string]string,
 	ingress ...networkingv1.NetworkPolicyIngressRule) *networkingv1.NetworkPolicy {
 	return &networkingv1.NetworkPolicy{ObjectMeta: meta, Spec: networkingv1.NetworkPolicySpec{
@@ -29,8 +31,8 @@ func IngressPolicy(meta metav1.ObjectMeta, labels map[string]string,
 	}}
 }
 
-// IsolatingPolicy admits to the pods with the labels, and lets out of them, what the rules say and nothing else.
-// Without labels it is about every pod of the namespace.
+// IsolatingPolicy allows only the given ingress and egress for the pods with the labels.
+// Without labels it applies to every pod of the namespace.
 func IsolatingPolicy(meta metav1.ObjectMeta, labels map[string]string, ingress []networkingv1.NetworkPolicyIngressRule,
 	egress []networkingv1.NetworkPolicyEgressRule) *networkingv1.NetworkPolicy {
 	policy := IngressPolicy(meta, labels, ingress...)
@@ -39,7 +41,8 @@ func IsolatingPolicy(meta metav1.ObjectMeta, labels map[string]string, ingress [
 	return policy
 }
 
-// FromPods admits pods to a port; without any it adds no rule, for a rule without peers would admit everybody.
+// FromPods admits pods to a port. Without pods it returns no rule, because a rule without peers
+// admits everybody.
 func FromPods(port int32, pods ...PodSelector) []networkingv1.NetworkPolicyIngressRule {
 	if len(pods) == 0 {
 		return nil
@@ -59,12 +62,12 @@ func FromAnywhere(port int32) networkingv1.NetworkPolicyIngressRule {
 	return networkingv1.NetworkPolicyIngressRule{Ports: TCP(port)}
 }
 
-// ToPods lets out to a port of pods.
+// ToPods allows egress to a port of pods.
 func ToPods(port int32, pods PodSelector) networkingv1.NetworkPolicyEgressRule {
 	return networkingv1.NetworkPolicyEgressRule{To: peers([]PodSelector{pods}), Ports: TCP(port)}
 }
 
-// ToCIDRs lets out to a port of addresses.
+// ToCIDRs allows egress to a port of addresses.
 func ToCIDRs(port int32, cidrs ...string) networkingv1.NetworkPolicyEgressRule {
 	rule := networkingv1.NetworkPolicyEgressRule{Ports: TCP(port)}
 	for _, cidr := range cidrs {
@@ -73,7 +76,7 @@ func ToCIDRs(port int32, cidrs ...string) networkingv1.NetworkPolicyEgressRule {
 	return rule
 }
 
-// ToDNS lets out to the pods that answer for names.
+// ToDNS allows egress to the pods of the cluster's DNS.
 func ToDNS() networkingv1.NetworkPolicyEgressRule {
 	udp := networkingv1.NetworkPolicyPort{Protocol: new(corev1.ProtocolUDP), Port: new(intstr.FromInt32(53))}
 	return networkingv1.NetworkPolicyEgressRule{
@@ -81,12 +84,13 @@ func ToDNS() networkingv1.NetworkPolicyEgressRule {
 	}
 }
 
-// ToAPIServer lets out to the ports of an API server, whose address no policy can name.
+// ToAPIServer allows egress to the ports of an API server at any address, since no policy can
+// name the server.
 func ToAPIServer() networkingv1.NetworkPolicyEgressRule {
 	return networkingv1.NetworkPolicyEgressRule{Ports: TCP(443, 6443)}
 }
 
-// TCP are the ports of a rule.
+// TCP returns TCP ports for a rule.
 func TCP(ports ...int32) []networkingv1.NetworkPolicyPort {
 	list := make([]networkingv1.NetworkPolicyPort, 0, len(ports))
 	for _, port := range ports {

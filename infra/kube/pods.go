@@ -13,11 +13,11 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// NonRoot is the user and group that every pod of the platform runs as, the one
-// that distroless images call nonroot.
+// NonRoot is the user and the group of every pod of the platform; distroless images call it
+// nonroot.
 const NonRoot int64 = 65532
 
-// RestrictedPod is the pod half of the "restricted" Pod Security Standard
+// RestrictedPod returns the pod's part of the "restricted" Pod Security Standard
 // (kubernetes.io/docs/concepts/security/pod-security-standards).
 func RestrictedPod() *corev1.PodSecurityContext {
 	return &corev1.PodSecurityContext{
@@ -29,8 +29,8 @@ func RestrictedPod() *corev1.PodSecurityContext {
 	}
 }
 
-// RestrictedContainer is the container half of it, and a read-only root file
-// system on top.
+// RestrictedContainer returns the container's part of it, with a read-only root file system in
+// addition.
 func RestrictedContainer() *corev1.SecurityContext {
 	return &corev1.SecurityContext{
 		AllowPrivilegeEscalation: new(false),
@@ -39,7 +39,7 @@ func RestrictedContainer() *corev1.SecurityContext {
 	}
 }
 
-// RestrictedNamespace is a namespace that admits only such pods.
+// RestrictedNamespace returns a namespace that admits only such pods.
 func RestrictedNamespace(name string) *corev1.Namespace {
 	return &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{
 		Name:   name,
@@ -47,8 +47,8 @@ func RestrictedNamespace(name string) *corev1.Namespace {
 	}}
 }
 
-// Sizes asks for CPU (in thousandths of a core) and memory (in MiB) and bounds
-// the memory. CPU is left unbounded: a limit would throttle a pod on an idle node.
+// Sizes returns requests of CPU, in thousandths of a core, and memory, in MiB, and a limit of
+// memory. CPU has no limit, which would throttle a pod on an idle node.
 func Sizes(milliCPU, memoryMiB, memoryLimitMiB int64) corev1.ResourceRequirements {
 	mib := func(n int64) resource.Quantity { return *resource.NewQuantity(n<<20, resource.BinarySI) }
 	return corev1.ResourceRequirements{
@@ -60,10 +60,10 @@ func Sizes(milliCPU, memoryMiB, memoryLimitMiB int64) corev1.ResourceRequirement
 	}
 }
 
-// NewJob runs a pod to its end, once. A Job cannot be changed: its name ends with
-// version, where that is not empty, and with digits that tell one pod from another,
-// so that other work is another Job, which replaces the old one when it has ended
-// well. An update waits for that; after a failure the next update tries again.
+// NewJob returns a Job that runs a pod once, to its end. A Job is immutable, so its name
+// contains version, if that is not empty, and digits of a hash of the pod: a changed pod is a
+// new Job, which replaces the old one once it has succeeded. An update waits for that; after a
+// failure the next update tries again.
 func NewJob(meta metav1.ObjectMeta, version string, deadline time.Duration, pod corev1.PodSpec) (*batchv1.Job, error) {
 	raw, err := json.Marshal(pod)
 	if err != nil {
@@ -84,13 +84,13 @@ func NewJob(meta metav1.ObjectMeta, version string, deadline time.Duration, pod 
 	}}, nil
 }
 
-// Unawaited lets updates go on before the Job ends.
+// Unawaited lets updates continue before the Job ends.
 func Unawaited(job *batchv1.Job) { job.Annotations = map[string]string{SkipAwait: "true"} }
 
-// JobSuffix is how many characters NewJob appends to a name and its version.
+// JobSuffix is the number of characters that NewJob appends to a name and a version.
 const JobSuffix = 5
 
-// SecretVariable is an environment variable whose value a Secret has.
+// SecretVariable returns an environment variable with its value in a Secret.
 func SecretVariable(name, secret, key string) corev1.EnvVar {
 	return corev1.EnvVar{Name: name, ValueFrom: &corev1.EnvVarSource{SecretKeyRef: &corev1.SecretKeySelector{
 		LocalObjectReference: corev1.LocalObjectReference{Name: secret}, Key: key,

@@ -16,32 +16,30 @@ import (
 	"github.com/loja-veloz/platform/infra/validate"
 )
 
-// releaseToken is the type of pulumi-kubernetes' Helm Release. Its Go package is
-// not imported: it brings every API group along, 600 CPU seconds of compiling.
+// releaseToken is the type of pulumi-kubernetes' Helm Release. Its Go package is not imported:
+// with all API groups it takes 600 CPU seconds to compile.
 const releaseToken = "kubernetes:helm.sh/v3:Release"
 
 // Release is one installation of a chart. The properties are those of
 // pulumi-kubernetes' kubernetes:helm.sh/v3:Release.
 type Release struct {
-	// Name and Namespace are the release's; charts name their objects after it.
+	// Name and Namespace are those of the release. Charts name their objects after it.
 	Name, Namespace string
 	Chart           charts.Chart
-	// Repository replaces the chart's own: the URL of a mirror (https:// or
-	// oci://), or a folder with <chart>-<version>.tgz files. Empty takes the
-	// chart's own.
+	// Repository replaces the chart's own: the URL of a mirror (https:// or oci://), or a folder
+	// with <chart>-<version>.tgz files. Empty uses the chart's own.
 	Repository string
-	// Values is a struct with JSON tags; only the fields that it sets are sent.
-	// Secrets do not belong in it: Helm stores values readable in the cluster.
+	// Values is a struct with JSON tags; its fields are all that is sent. It must not contain
+	// secrets: Helm stores values in plain text in the cluster.
 	Values any
-	// Overlays lay Inputs over the values, for what exists only after another
-	// resource. Paths begin below values.
+	// Overlays set values to Inputs, for outputs of other resources. Paths begin below values.
 	Overlays []Overlay
-	// Atomic takes a failed installation or upgrade back.
+	// Atomic rolls a failed installation or upgrade back.
 	Atomic bool
-	// SkipAwait does not wait until the chart's objects are ready.
+	// With SkipAwait an update does not wait until the chart's objects are ready.
 	SkipAwait bool
-	// TimeoutSeconds is how long the chart's objects may take to get ready; 0 is
-	// Helm's default of 300.
+	// TimeoutSeconds is how long the chart's objects may take to become ready; 0 is Helm's
+	// default, 300.
 	TimeoutSeconds int
 	// MaxHistory is how many old revisions Helm keeps, each a Secret; 0 keeps all.
 	MaxHistory int
@@ -67,16 +65,16 @@ func (r *Release) Validate() error {
 		errs.Add("Repository", "%s", err)
 	}
 	if r.Repository == "" && r.Chart.Repository == "" {
-		errs.Add("Repository", "is empty, and the chart names none")
+		errs.Add("Repository", "is empty, and the chart has none")
 	}
 	if r.TimeoutSeconds < 0 {
-		errs.Add("TimeoutSeconds", "is %d", r.TimeoutSeconds)
+		errs.Add("TimeoutSeconds", "is %d: use 0 or more", r.TimeoutSeconds)
 	}
 	return errs.Err()
 }
 
-// ValidRepository refuses what is neither empty, nor a folder, nor the URL of a
-// repository that Helm takes over an authenticated connection.
+// ValidRepository accepts an empty string, a folder, and a URL with https:// or oci:// and
+// without credentials.
 func ValidRepository(repository string) error {
 	scheme, rest, isURL := strings.Cut(repository, "://")
 	if !isURL {
@@ -86,12 +84,12 @@ func ValidRepository(repository string) error {
 		return fmt.Errorf("is %q: use https://, oci:// or a folder", repository)
 	}
 	if u, err := url.Parse(repository); err != nil || u.Host == "" || rest == "" || u.User != nil {
-		return fmt.Errorf("is %q, which is not the URL of a host without credentials", repository)
+		return fmt.Errorf("is %q: use a URL with a host and without credentials", repository)
 	}
 	return nil
 }
 
-// source is where Helm finds the chart, and the repository to ask if any.
+// source returns the chart as Helm finds it, and its repository, which may be empty.
 func (r *Release) source() (chart, repository string) {
 	switch {
 	case r.Repository == "":
@@ -102,7 +100,7 @@ func (r *Release) source() (chart, repository string) {
 		return r.Chart.Name, r.Repository
 	}
 	folder := r.Repository
-	relative := strings.HasPrefix(folder, "./") // path.Join would drop it, and Helm take the rest for a repository's name
+	relative := strings.HasPrefix(folder, "./") // path.Join drops it, and Helm would read the rest as a repository's name
 	file := path.Join(folder, r.Chart.Name+"-"+r.Chart.Version+".tgz")
 	if relative {
 		file = "./" + file
@@ -110,8 +108,7 @@ func (r *Release) source() (chart, repository string) {
 	return file, ""
 }
 
-// PlainValues gives the values as Helm gets them, without the overlays: only the
-// fields that are set.
+// PlainValues returns the values as Helm gets them, without the overlays.
 func (r *Release) PlainValues() (map[string]any, error) {
 	values := map[string]any{}
 	if r.Values == nil {
@@ -122,14 +119,14 @@ func (r *Release) PlainValues() (map[string]any, error) {
 		return nil, fmt.Errorf("encoding the values of release %s: %w", r.Name, err)
 	}
 	if err := json.Unmarshal(raw, &values); err != nil {
-		return nil, fmt.Errorf("the values of release %s are no map: %w", r.Name, err)
+		return nil, fmt.Errorf("the values of release %s are not a map: %w", r.Name, err)
 	}
 	dropNulls(values)
 	return values, nil
 }
 
-// RenderedValues gives the values with a stand-in at every overlay's place, for
-// golden files and schemas: an Input cannot be read before the program runs.
+// RenderedValues returns the values with a placeholder for every overlay, for golden files and
+// schemas: an Input cannot be read before the program runs.
 func (r *Release) RenderedValues() (map[string]any, error) {
 	values, err := r.PlainValues()
 	if err != nil {
@@ -142,10 +139,10 @@ func (r *Release) RenderedValues() (map[string]any, error) {
 	}
 	plain := *r
 	plain.Values = values
-	return plain.PlainValues() // once more through JSON, which makes strings of pulumi.Strings
+	return plain.PlainValues() // encoding them again turns pulumi.Strings into strings
 }
 
-// properties are the resource's inputs.
+// properties returns the resource's inputs.
 func (r *Release) properties() (properties, error) {
 	values, err := r.PlainValues()
 	if err != nil {
@@ -196,20 +193,20 @@ func Install(ctx *pulumi.Context, name string, release *Release, opts ...pulumi.
 	return resource, nil
 }
 
-// Installation is what a component that installs a chart consists of: objects that have
-// to be there first, such as the namespace, the release, and objects of the kinds
-// that the release defines.
+// Installation is what a component that installs a chart consists of: objects that have to
+// exist first, such as the namespace; the release; and objects of kinds that the release
+// defines.
 type Installation struct {
 	Before  Stages
 	Release *Release
 	After   Stages
 }
 
-// Objects are all objects in the order in which they come, without the release.
+// Objects returns all objects in order, without the release.
 func (i *Installation) Objects() []Manifest { return append(i.Before.All(), i.After.All()...) }
 
-// NewChart registers a component that consists of an Installation: the component
-// itself, and its parts as its children. Errors begin with what it is and its name.
+// NewChart registers a component that consists of an Installation: the component itself, and
+// its parts as its children. Errors begin with what the component is and its name.
 func NewChart(ctx *pulumi.Context, what, token, name string, c pulumi.ComponentResource,
 	installation func() (*Installation, error), opts []pulumi.ResourceOption) (*HelmRelease, error) {
 	parts, err := installation()
@@ -224,9 +221,9 @@ func NewChart(ctx *pulumi.Context, what, token, name string, c pulumi.ComponentR
 	return release, err
 }
 
-// applyInstallation registers the parts of a component that was itself created with
-// opts, in order, as its children called <component name>-<manifest name>; the
-// release is called <component name>-release.
+// applyInstallation registers the parts of a component that was created with opts, in order, as
+// its children called <component name>-<manifest name>. The release is called <component
+// name>-release.
 func applyInstallation(ctx *pulumi.Context, parent pulumi.Resource, name string, parts *Installation,
 	opts []pulumi.ResourceOption) (*HelmRelease, error) {
 	own, err := pulumi.NewResourceOptions(opts...)
@@ -247,15 +244,15 @@ func applyInstallation(ctx *pulumi.Context, parent pulumi.Resource, name string,
 	return release, nil
 }
 
-// PodSize is what the pods of one Deployment, StatefulSet or DaemonSet of a chart
-// ask for, all their containers together: what the scheduler counts.
+// PodSize is the number of pods of one Deployment, StatefulSet or DaemonSet of a chart, and the
+// requests of one pod, the sum over its containers.
 type PodSize struct {
 	Name string
 	// Count is the number of pods; 0 for a Daemon.
 	Count int32
 	// MilliCPU, in thousandths of a core, and MemoryMiB are the requests of one pod.
 	MilliCPU, MemoryMiB int64
-	// Daemon: one pod on every node.
+	// Daemon means one pod on every node.
 	Daemon bool
 }
 

@@ -31,7 +31,7 @@ func sample() *kube.Release {
 	}
 }
 
-// install registers a release through an installation and gives its inputs.
+// install registers a release through an installation and returns its inputs.
 func install(t *testing.T, release *kube.Release) map[string]any {
 	t.Helper()
 	recorder := infratest.Deploy(t, func(ctx *pulumi.Context) error {
@@ -84,7 +84,7 @@ func TestARepositoryIsAMirrorOrAFolder(t *testing.T) {
 		inputs := install(t, release)
 		opts, _ := inputs["repositoryOpts"].(map[string]any)
 		if inputs["chart"] != want.chart || (want.repo == "") != (opts == nil) || (opts != nil && opts["repo"] != want.repo) {
-			t.Errorf("%s gives chart %v of %v", repository, inputs["chart"], opts)
+			t.Errorf("%s results in chart %v with %v", repository, inputs["chart"], opts)
 		}
 		if inputs["version"] != "1.2.3" {
 			t.Errorf("%s loses the version", repository)
@@ -108,12 +108,12 @@ func TestOverlaysLieOverValues(t *testing.T) {
 	}
 }
 
-func TestAReleaseReportsEveryFault(t *testing.T) {
+func TestAReleaseReportsEveryError(t *testing.T) {
 	for want, wrong := range map[string]kube.Release{
 		"Name is empty":             {},
 		"Namespace is empty":        {},
 		`Chart is "" at version ""`: {},
-		"the chart names none":      {},
+		"the chart has none":        {},
 		"Name has 54 characters":    {Name: strings.Repeat("x", 54)},
 		"use https://":              {Repository: "http://charts.example.com"},
 		"without credentials":       {Repository: "https://user:word@charts.example.com"},
@@ -148,8 +148,8 @@ func TestAnInstallationGoesInOrder(t *testing.T) {
 		t.Fatal(err)
 	}
 	recorder.WellFormed(t)
-	recorder.InOrder(t, map[string]string{
-		"sample-second": "sample-first", "sample-release": "sample-second", "sample-last": "sample-release",
+	recorder.InOrder(t, map[string][]string{
+		"sample-second": {"sample-first"}, "sample-release": {"sample-second"}, "sample-last": {"sample-release"},
 	})
 }
 

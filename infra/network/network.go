@@ -1,5 +1,5 @@
-// Package network creates the VPC of an environment: public, private and isolated
-// database subnets in three zones, NAT, endpoints of AWS's services, flow logs.
+// Package network creates the VPC of an environment: public, private and isolated database
+// subnets in three zones, NAT gateways, endpoints of AWS's services, and flow logs.
 package network
 
 import (
@@ -21,32 +21,32 @@ import (
 
 // Spec describes a network.
 type Spec struct {
-	// Name is the environment's prefix of names, loja-veloz-dev.
+	// Name is the prefix of the names of all resources, such as loja-veloz-dev.
 	Name              string
 	Region, AccountID string
 	// CIDR is the VPC's range, a /16 or /17; see Plan.
 	CIDR string
-	// Taken are the ranges of networks that this one may ever be connected with.
+	// Taken are the ranges of networks to which this one may be connected later; CIDR may not
+	// overlap them.
 	Taken []string
-	// Zones are the three availability zones. They are configuration: an answer
-	// from AWS could change, and every subnet with it.
+	// Zones are the three availability zones. They are not read from AWS, whose answer could
+	// change and replace every subnet.
 	Zones []string
-	// NATPerZone makes a NAT gateway in each zone instead of one in the first:
-	// three times the price, and a zone that fails takes no other along.
+	// NATPerZone creates a NAT gateway in each zone instead of one in the first. It costs three
+	// times as much, and the failure of a zone does not affect the others.
 	NATPerZone bool
-	// InterfaceEndpoints are AWS services by short name (ecr.api) that are reached
-	// without NAT, for a price per zone and hour. S3 always is, for nothing.
+	// InterfaceEndpoints are AWS services, by short name such as ecr.api, that are reached without
+	// NAT, for a price per zone and hour. S3 always has an endpoint, which is free.
 	InterfaceEndpoints []string
 	// FlowLogDays is how long flow logs are kept; see ValidLogDays.
 	FlowLogDays int
-	// ClusterName is the EKS cluster that will find its subnets by tag.
+	// ClusterName is the EKS cluster that finds its subnets by tag.
 	ClusterName string
-	// Protect keeps Pulumi from deleting or replacing the VPC, in which everything
-	// else is.
+	// Protect keeps Pulumi from deleting or replacing the VPC, which contains everything else.
 	Protect bool
 }
 
-// Inputs are what other resources produce for a network. Every field is needed.
+// Inputs are what other resources produce for a network. All fields are required.
 type Inputs struct {
 	// KeyARN is the KMS key of the flow logs; its policy has to admit CloudWatch Logs.
 	KeyARN pulumi.StringInput
@@ -71,13 +71,13 @@ type Network struct {
 	DatabaseSubnets pulumi.StringArrayOutput
 	// EndpointSecurityGroup is the group of the interface endpoints.
 	EndpointSecurityGroup pulumi.StringOutput
-	// Routes have to be there before anything in the private subnets reaches AWS:
-	// nodes that start earlier fail to join their cluster. On the way down they
-	// outlive whatever waits for them.
+	// Routes are the resources that the private subnets need to reach AWS. Nodes have to wait for
+	// them: nodes that start earlier fail to join their cluster. Pulumi deletes them after
+	// everything that waits for them.
 	Routes []pulumi.Resource
 }
 
-// endpointServices can be reached through an interface endpoint.
+// endpointServices are the services that may have an interface endpoint.
 var endpointServices = []string{
 	"autoscaling", "ec2", "ec2messages", "ecr.api", "ecr.dkr", "eks", "eks-auth", "elasticloadbalancing", "kms",
 	"logs", "monitoring", "rds", "secretsmanager", "ssm", "ssmmessages", "sts", "xray",
@@ -104,7 +104,8 @@ func (s *Spec) Validate() error {
 	}
 	errs.Account("AccountID", s.AccountID, "Region", s.Region)
 	if !clusterName.MatchString(s.ClusterName) {
-		errs.Add("ClusterName", "is %q, which EKS does not take", s.ClusterName)
+		errs.Add("ClusterName", "is %q: use at most 100 letters, digits, dashes and underscores, beginning with a letter or a digit",
+			s.ClusterName)
 	}
 	for i, zone := range s.Zones {
 		field := fmt.Sprintf("Zones[%d]", i)
@@ -128,12 +129,12 @@ func (s *Spec) Validate() error {
 		}
 	}
 	if !ValidLogDays(s.FlowLogDays) {
-		errs.Add("FlowLogDays", "is %d: CloudWatch Logs keeps for one of %v days", s.FlowLogDays, logDays)
+		errs.Add("FlowLogDays", "is %d: CloudWatch Logs accepts only %v", s.FlowLogDays, logDays)
 	}
 	return errs.Err()
 }
 
-// builder makes a network's resources; the first error stops it.
+// builder creates a network's resources; the first error stops it.
 type builder struct {
 	ctx  *pulumi.Context
 	name string
@@ -156,9 +157,9 @@ func New(ctx *pulumi.Context, name string, spec *Spec, in Inputs, opts ...pulumi
 	return n, component.Register(ctx, "network", "loja-veloz:network:Network", name, n, opts, func() (pulumi.Map, error) {
 		b := &builder{ctx: ctx, name: name, spec: spec, in: in, out: n}
 		for _, step := range []func() error{
-			b.makeVPC,
-			b.makeFlowLogs,
-			func() error { return b.makeSubnets(zones) },
+			b.createVPC,
+			b.createFlowLogs,
+			func() error { return b.createSubnets(zones) },
 		} {
 			if err := step(); err != nil {
 				return nil, err
@@ -177,10 +178,10 @@ func (b *builder) tags(part string) pulumi.StringMap {
 	return pulumi.StringMap{"Name": pulumi.String(b.spec.Name + "-" + part)}
 }
 
-func (b *builder) makeVPC() error {
+func (b *builder) createVPC() error {
 	network, err := ec2.NewVpc(b.ctx, b.name+"-vpc", &ec2.VpcArgs{
 		CidrBlock: pulumi.String(b.spec.CIDR),
-		// Private names of endpoints, RDS and nodes need both.
+		// The private DNS names of endpoints, RDS and nodes need both.
 		EnableDnsSupport: pulumi.Bool(true), EnableDnsHostnames: pulumi.Bool(true),
 		Tags: b.tags("vpc"),
 	}, b.child(), pulumi.Protect(b.spec.Protect))
@@ -188,16 +189,17 @@ func (b *builder) makeVPC() error {
 		return fmt.Errorf("creating the VPC: %w", err)
 	}
 	b.vpc, b.out.VPCID = network, network.ID().ToStringOutput()
-	// Adopted without rules: whatever is started without a group reaches nothing.
+	// The default group gets no rules: an instance that is started without a group reaches
+	// nothing.
 	if _, err := ec2.NewDefaultSecurityGroup(b.ctx, b.name+"-default", &ec2.DefaultSecurityGroupArgs{
 		VpcId: network.ID(), Tags: b.tags("default-locked"),
 	}, b.child()); err != nil {
-		return fmt.Errorf("locking the default security group: %w", err)
+		return fmt.Errorf("removing the rules of the default security group: %w", err)
 	}
 	return nil
 }
 
-func (b *builder) makeFlowLogs() error {
+func (b *builder) createFlowLogs() error {
 	groupName := "/aws/vpc/" + b.spec.Name + "/flow-logs"
 	group, err := cloudwatch.NewLogGroup(b.ctx, b.name+"-flow-logs", &cloudwatch.LogGroupArgs{
 		Name:            pulumi.String(groupName),
@@ -214,7 +216,7 @@ func (b *builder) makeFlowLogs() error {
 		Description: "VPC flow logs to their group",
 		Trust: identity.ServiceTrust("vpc-flow-logs.amazonaws.com",
 			identity.Is(map[string]string{"aws:SourceAccount": b.spec.AccountID})),
-		// The group is there: the role needs no right to make one.
+		// The log group exists, so the role needs no permission to create one.
 		Policy: identity.PolicyDocument{Statement: []identity.Statement{{
 			Sid: "Write", Effect: identity.Allow,
 			Action:   []string{"logs:CreateLogStream", "logs:DescribeLogGroups", "logs:DescribeLogStreams", "logs:PutLogEvents"},
@@ -243,10 +245,9 @@ type kind struct {
 	tags map[string]string
 }
 
-func (b *builder) makeSubnets(zones []Zone) error {
-	// EKS's load balancer controller finds subnets by these tags. No subnet gives
-	// instances public addresses, the public ones included: NAT gateways and load
-	// balancers bring theirs.
+func (b *builder) createSubnets(zones []Zone) error {
+	// The load balancer controller finds subnets by these tags. No subnet, including the public
+	// ones, assigns public addresses to instances: NAT gateways and load balancers have their own.
 	shared := "kubernetes.io/cluster/" + b.spec.ClusterName
 	public, err := b.subnets(zones, kind{name: "public", cidr: func(z Zone) string { return z.Public.String() },
 		tags: map[string]string{"kubernetes.io/role/elb": "1", shared: "shared"}})
@@ -264,24 +265,24 @@ func (b *builder) makeSubnets(zones []Zone) error {
 	}
 	b.out.PublicSubnets, b.out.PrivateSubnets, b.out.DatabaseSubnets = ids(public), ids(privates), ids(databases)
 
-	nats, err := b.makePublicRoutes(zones, public)
+	nats, err := b.createPublicRoutes(zones, public)
 	if err != nil {
 		return err
 	}
-	tables, err := b.makePrivateRoutes(zones, privates, nats)
+	tables, err := b.createPrivateRoutes(zones, privates, nats)
 	if err != nil {
 		return err
 	}
-	// The database's subnets get no default route: nothing there reaches out.
+	// The database's subnets have no default route, so nothing in them reaches the internet.
 	isolated, err := b.table("database", zones, databases)
 	if err != nil {
 		return err
 	}
-	return b.makeEndpoints(append(tables, isolated), privates)
+	return b.createEndpoints(append(tables, isolated), privates)
 }
 
 func (b *builder) subnets(zones []Zone, k kind) ([]*ec2.Subnet, error) {
-	made := make([]*ec2.Subnet, len(zones))
+	created := make([]*ec2.Subnet, len(zones))
 	for i, zone := range zones {
 		part := k.name + "-" + b.letter(zone)
 		tags := b.tags(part)
@@ -295,15 +296,15 @@ func (b *builder) subnets(zones []Zone, k kind) ([]*ec2.Subnet, error) {
 		if err != nil {
 			return nil, fmt.Errorf("creating subnet %s: %w", part, err)
 		}
-		made[i] = subnet
+		created[i] = subnet
 	}
-	return made, nil
+	return created, nil
 }
 
-// letter is what tells a zone from the others of its region.
+// letter returns the letter of a zone within its region.
 func (b *builder) letter(zone Zone) string { return strings.TrimPrefix(zone.Name, b.spec.Region) }
 
-// table makes a route table and associates subnets with it.
+// table creates a route table and associates subnets with it.
 func (b *builder) table(part string, zones []Zone, subnets []*ec2.Subnet) (*ec2.RouteTable, error) {
 	table, err := ec2.NewRouteTable(b.ctx, b.name+"-"+part+"-routes", &ec2.RouteTableArgs{VpcId: b.vpc.ID(), Tags: b.tags(part)}, b.child())
 	if err != nil {
@@ -314,18 +315,18 @@ func (b *builder) table(part string, zones []Zone, subnets []*ec2.Subnet) (*ec2.
 		if len(subnets) > 1 {
 			association += "-" + b.letter(zones[i])
 		}
-		made, err := ec2.NewRouteTableAssociation(b.ctx, association, &ec2.RouteTableAssociationArgs{
+		associated, err := ec2.NewRouteTableAssociation(b.ctx, association, &ec2.RouteTableAssociationArgs{
 			RouteTableId: table.ID(), SubnetId: subnet.ID(),
 		}, b.child())
 		if err != nil {
 			return nil, fmt.Errorf("associating the %s route table: %w", part, err)
 		}
-		b.out.Routes = append(b.out.Routes, made)
+		b.out.Routes = append(b.out.Routes, associated)
 	}
 	return table, nil
 }
 
-func (b *builder) makePublicRoutes(zones []Zone, public []*ec2.Subnet) ([]*ec2.NatGateway, error) {
+func (b *builder) createPublicRoutes(zones []Zone, public []*ec2.Subnet) ([]*ec2.NatGateway, error) {
 	internet, err := ec2.NewInternetGateway(b.ctx, b.name+"-internet", &ec2.InternetGatewayArgs{VpcId: b.vpc.ID(), Tags: b.tags("internet")},
 		b.child())
 	if err != nil {
@@ -339,7 +340,7 @@ func (b *builder) makePublicRoutes(zones []Zone, public []*ec2.Subnet) ([]*ec2.N
 		RouteTableId: table.ID(), DestinationCidrBlock: pulumi.String("0.0.0.0/0"), GatewayId: internet.ID(),
 	}, b.child())
 	if err != nil {
-		return nil, fmt.Errorf("routing the public subnets out: %w", err)
+		return nil, fmt.Errorf("routing the public subnets to the internet: %w", err)
 	}
 	b.out.Routes = append(b.out.Routes, route)
 	count := 1
@@ -353,7 +354,7 @@ func (b *builder) makePublicRoutes(zones []Zone, public []*ec2.Subnet) ([]*ec2.N
 		if err != nil {
 			return nil, fmt.Errorf("reserving the address of %s: %w", part, err)
 		}
-		// A NAT gateway fails to start without a way out.
+		// A NAT gateway fails to start without a route to the internet.
 		nats[i], err = ec2.NewNatGateway(b.ctx, b.name+"-"+part, &ec2.NatGatewayArgs{
 			AllocationId: address.ID(), SubnetId: public[i].ID(), Tags: b.tags(part),
 		}, b.child(), pulumi.DependsOn([]pulumi.Resource{internet, route}))
@@ -364,7 +365,7 @@ func (b *builder) makePublicRoutes(zones []Zone, public []*ec2.Subnet) ([]*ec2.N
 	return nats, nil
 }
 
-func (b *builder) makePrivateRoutes(zones []Zone, privates []*ec2.Subnet, nats []*ec2.NatGateway) ([]*ec2.RouteTable, error) {
+func (b *builder) createPrivateRoutes(zones []Zone, privates []*ec2.Subnet, nats []*ec2.NatGateway) ([]*ec2.RouteTable, error) {
 	tables := make([]*ec2.RouteTable, len(zones))
 	for i, zone := range zones {
 		part := "private-" + b.letter(zone)
@@ -376,7 +377,7 @@ func (b *builder) makePrivateRoutes(zones []Zone, privates []*ec2.Subnet, nats [
 			RouteTableId: table.ID(), DestinationCidrBlock: pulumi.String("0.0.0.0/0"), NatGatewayId: nats[min(i, len(nats)-1)].ID(),
 		}, b.child())
 		if err != nil {
-			return nil, fmt.Errorf("routing %s out: %w", part, err)
+			return nil, fmt.Errorf("routing %s to its NAT gateway: %w", part, err)
 		}
 		b.out.Routes = append(b.out.Routes, route)
 		tables[i] = table
@@ -384,7 +385,7 @@ func (b *builder) makePrivateRoutes(zones []Zone, privates []*ec2.Subnet, nats [
 	return tables, nil
 }
 
-func (b *builder) makeEndpoints(tables []*ec2.RouteTable, privates []*ec2.Subnet) error {
+func (b *builder) createEndpoints(tables []*ec2.RouteTable, privates []*ec2.Subnet) error {
 	service := func(short string) pulumi.String { return pulumi.String("com.amazonaws." + b.spec.Region + "." + short) }
 	tableIDs := make(pulumi.StringArray, len(tables))
 	for i, table := range tables {

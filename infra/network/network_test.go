@@ -48,7 +48,7 @@ func TestPlan(t *testing.T) {
 	}
 }
 
-// Whatever range is accepted, its subnets lie in it and apart.
+// The subnets of every accepted range are in it and do not overlap.
 func TestPlannedSubnetsAreDisjoint(t *testing.T) {
 	for _, cidr := range []string{"10.0.0.0/16", "10.0.128.0/17", "172.16.0.0/16", "172.31.128.0/17", "192.168.0.0/17", "192.168.0.0/16",
 		"100.127.0.0/16", "10.255.0.0/16"} {
@@ -88,17 +88,14 @@ func TestPlanRefuses(t *testing.T) {
 		"10.100.0.0/16":   "overlaps 10.100.0.0/16",
 		"10.30.128.0/17":  "overlaps 10.30.0.0/16 (Taken[0])",
 	} {
-		if _, err := network.Plan(cidr, zones, "10.30.0.0/16"); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%q: %v, want %q", cidr, err, want)
-		}
+		_, err := network.Plan(cidr, zones, "10.30.0.0/16")
+		infratest.Refused(t, err, want)
 	}
-	if _, err := network.Plan("10.0.0.0/16", zones[:2], "nonsense"); err == nil || !strings.Contains(err.Error(), "Zones has 2") ||
-		!strings.Contains(err.Error(), "Taken[0]") {
-		t.Errorf("two zones and nonsense: %v", err)
-	}
+	_, err := network.Plan("10.0.0.0/16", zones[:2], "nonsense")
+	infratest.Refused(t, err, "Zones has 2", "Taken[0]")
 }
 
-// refused gives the error of New.
+// refused returns the error of New.
 func refused(spec *network.Spec, in network.Inputs) error {
 	_, err := infratest.Run(true, func(ctx *pulumi.Context) error {
 		_, err := network.New(ctx, "net", spec, in)
@@ -107,38 +104,25 @@ func refused(spec *network.Spec, in network.Inputs) error {
 	return err
 }
 
-func TestValidateReportsAllFaultsAtOnce(t *testing.T) {
+func TestValidateReportsAllErrorsAtOnce(t *testing.T) {
 	err := refused(&network.Spec{
 		Name: "X", Region: "mars", AccountID: "12", CIDR: "10.0.0.0/24", Zones: []string{"us-east-1a", "us-east-1a"},
 		InterfaceEndpoints: []string{"ecr", "sts", "sts"}, FlowLogDays: 31,
 	}, network.Inputs{PermissionsBoundary: "b"})
-	if err == nil {
-		t.Fatal("accepted")
-	}
-	for _, want := range []string{
+	infratest.Refused(t, err,
 		`Name is "X"`, "Region is", "AccountID is", "ClusterName is", "Zones[0] is", "Zones[1] repeats", "Zones has 2", "too small",
-		"InterfaceEndpoints[0]", "InterfaceEndpoints[2] repeats sts", "FlowLogDays is 31", "KeyARN is missing", "PermissionsBoundary",
-	} {
-		if !strings.Contains(err.Error(), want) {
-			t.Errorf("%q is not in\n%s", want, err)
-		}
-	}
+		"InterfaceEndpoints[0]", "InterfaceEndpoints[2] repeats sts", "FlowLogDays is 31", "KeyARN is missing", "PermissionsBoundary")
 	if err := args().Validate(); err != nil {
-		t.Errorf("good arguments: %v", err)
+		t.Errorf("a valid spec is refused: %v", err)
 	}
 }
 
 func run(t *testing.T, s *network.Spec) *infratest.Recorder {
 	t.Helper()
-	recorder, err := infratest.Run(false, func(ctx *pulumi.Context) error {
+	return infratest.Deploy(t, func(ctx *pulumi.Context) error {
 		_, err := network.New(ctx, "net", s, inputs())
 		return err
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	recorder.WellFormed(t)
-	return recorder
 }
 
 func ofType(r *infratest.Recorder, token string) []infratest.Resource {
@@ -165,10 +149,10 @@ func TestNetwork(t *testing.T) {
 			t.Errorf("%s is tagged %v", subnet.Name, tags)
 		}
 		if subnet.Inputs["mapPublicIpOnLaunch"] != false {
-			t.Errorf("%s gives public addresses", subnet.Name)
+			t.Errorf("%s assigns public addresses", subnet.Name)
 		}
 	}
-	// Only the public table leads to the internet, and the database's nowhere.
+	// Only the public table routes to the internet, and the database's has no route.
 	for _, route := range ofType(recorder, "aws:ec2/route:Route") {
 		public := route.Name == "net-public-default"
 		if (route.Inputs["gatewayId"] != nil) != public || (route.Inputs["natGatewayId"] == "net-nat-a-id") == public ||
@@ -198,12 +182,9 @@ func TestNetwork(t *testing.T) {
 		rule["toPort"] != 443.0 {
 		t.Errorf("endpoints admit %v", rule)
 	}
-	for _, order := range [][2]string{{"net-nat-a", "net-internet"}, {"net-nat-a", "net-public-default"},
-		{"net-flow-log", "net-flow-logs-policy"}} {
-		if !recorder.Waits(t, order[0], order[1]) {
-			t.Errorf("%s does not wait for %s", order[0], order[1])
-		}
-	}
+	recorder.InOrder(t, map[string][]string{
+		"net-nat-a": {"net-internet", "net-public-default"}, "net-flow-log": {"net-flow-logs-policy"},
+	})
 }
 
 func TestNATPerZone(t *testing.T) {
@@ -215,7 +196,7 @@ func TestNATPerZone(t *testing.T) {
 			t.Errorf("the NAT gateway of zone %s is in %v", letter, nat)
 		}
 		if route := recorder.Named(t, "net-private-"+letter+"-default").Inputs["natGatewayId"]; route != "net-nat-"+letter+"-id" {
-			t.Errorf("zone %s goes out by %v", letter, route)
+			t.Errorf("zone %s routes to %v", letter, route)
 		}
 	}
 }

@@ -10,20 +10,21 @@ import (
 )
 
 const (
-	// privateBits gives each zone 8,192 addresses for nodes and pods: the VPC CNI
-	// takes them in blocks of 16 (prefix delegation), which have to be contiguous.
+	// privateBits gives each zone 8,192 addresses for nodes and pods. The VPC CNI assigns them in
+	// contiguous blocks of 16 (prefix delegation).
 	privateBits = 19
-	// publicBits and databaseBits give 256: load balancers, NAT and RDS need few.
+	// publicBits and databaseBits give 256 addresses: load balancers, NAT gateways and RDS need
+	// few.
 	publicBits   = 24
 	databaseBits = 24
-	// zoneCount of an environment; four blocks of privateBits make the smallest VPC
-	// that holds them, the fourth for the small subnets.
+	// zoneCount is the number of zones of an environment. The smallest VPC has four blocks of
+	// privateBits, the fourth of which holds the public and the database subnets.
 	zoneCount    = 3
 	smallestBits = privateBits - 2
-	// largestBits is AWS's limit.
+	// largestBits is AWS's limit, the prefix length of the largest VPC.
 	largestBits = 16
-	// databaseOffset is where the database's subnets begin in the fourth block, in
-	// /24s; it leaves room for more public ones.
+	// databaseOffset is where the database subnets begin in the fourth block, in /24s. It leaves
+	// room for more public subnets.
 	databaseOffset = 8
 )
 
@@ -35,29 +36,28 @@ var private = []netip.Prefix{
 	netip.MustParsePrefix("100.64.0.0/10"),
 }
 
-// unusable are ranges in which a VPC breaks something: the bridge of containers on
-// the nodes, 172.17.0.0/16, and the two from which EKS takes one for Services.
+// unusable are ranges that conflict with the cluster: the container bridge on the nodes,
+// 172.17.0.0/16, and the two ranges of which EKS chooses one for Services.
 var unusable = []netip.Prefix{
 	netip.MustParsePrefix("172.17.0.0/16"),
 	netip.MustParsePrefix("172.20.0.0/16"),
 	netip.MustParsePrefix("10.100.0.0/16"),
 }
 
-// Zone is the share of one availability zone.
+// Zone is the subnets of one availability zone.
 type Zone struct {
-	// Name is AWS's, us-east-1a.
+	// Name is AWS's name of the zone, such as us-east-1a.
 	Name                      string
 	Public, Private, Database netip.Prefix
 }
 
-// Plan divides a VPC's range among zones: a private /19, a public /24 and a
-// database /24 for each. It refuses a range that is too small or larger than AWS
-// takes, one that is not private, and one that overlaps those of other networks
-// or what EKS needs for itself. It reports every error at once.
+// Plan divides a VPC's range among zones: a private /19, a public /24 and a database /24 for
+// each. It refuses a range that is too small, larger than AWS allows or not private, and one
+// that overlaps taken or a range that EKS needs. It reports every error at once.
 func Plan(cidr string, zones []string, taken ...string) ([]Zone, error) {
 	var errs validate.Errors
 	if len(zones) != zoneCount {
-		errs.Add("Zones", "has %d entries: an environment takes %d", len(zones), zoneCount)
+		errs.Add("Zones", "has %d entries: use %d", len(zones), zoneCount)
 	}
 	vpc, err := parse(cidr)
 	if err != nil {
@@ -65,10 +65,10 @@ func Plan(cidr string, zones []string, taken ...string) ([]Zone, error) {
 		return nil, errs.Err()
 	}
 	if vpc.Bits() > smallestBits {
-		errs.Add("CIDR", "%s is too small: %d private /%d and the small subnets take a /%d", vpc, zoneCount, privateBits, smallestBits)
+		errs.Add("CIDR", "%s is too small: %d private /%d and the small subnets need a /%d", vpc, zoneCount, privateBits, smallestBits)
 	}
 	if vpc.Bits() < largestBits {
-		errs.Add("CIDR", "%s is too large: AWS takes a /%d at most", vpc, largestBits)
+		errs.Add("CIDR", "%s is too large: AWS allows at most a /%d", vpc, largestBits)
 	}
 	if !slices.ContainsFunc(private, func(p netip.Prefix) bool { return p.Contains(vpc.Addr()) && p.Bits() <= vpc.Bits() }) {
 		errs.Add("CIDR", "%s is not private: use a part of %v", vpc, private)
@@ -104,7 +104,7 @@ func Plan(cidr string, zones []string, taken ...string) ([]Zone, error) {
 	return planned, nil
 }
 
-// parse reads an IPv4 range whose address is its first one.
+// parse reads an IPv4 range and refuses one whose address is not its first.
 func parse(cidr string) (netip.Prefix, error) {
 	prefix, err := netip.ParsePrefix(cidr)
 	switch {
@@ -116,7 +116,7 @@ func parse(cidr string) (netip.Prefix, error) {
 	return prefix, nil
 }
 
-// block is the n-th range of the given size from start on.
+// block returns the n-th range of the given size, counted from start.
 func block(start netip.Addr, bits, n int) netip.Prefix {
 	octets := start.As4()
 	address := binary.BigEndian.Uint32(octets[:]) + uint32(n)<<(32-bits)

@@ -15,20 +15,20 @@ import (
 )
 
 const (
-	// datadogSecret is the Secret with the keys, which External Secrets writes.
+	// datadogSecret is the Secret with the keys. External Secrets writes it.
 	datadogSecret = "datadog-secret"
 
 	otlpGRPC = 4317
 	otlpHTTP = 4318
 )
 
-// DatadogSpec say for which cluster Datadog's agent and operator work.
+// DatadogSpec describes Datadog's agent and operator.
 type DatadogSpec struct {
 	kube.Chart
 
-	// Site is Datadog's, for example datadoghq.com.
+	// Site is Datadog's site, for example datadoghq.com.
 	Site string
-	// ClusterName is the cluster as Datadog calls it.
+	// ClusterName is the cluster's name in Datadog.
 	ClusterName string
 	// SecretName is the secret in AWS Secrets Manager with the keys api-key and
 	// app-key, and Store the ClusterSecretStore that reads it.
@@ -40,8 +40,8 @@ type Datadog struct {
 	pulumi.ResourceState
 }
 
-// NewDatadog installs the agent, with its OTLP receiver, and the operator for
-// objectives as code. Errors name the argument that is wrong.
+// NewDatadog installs the agent, with its OTLP receiver, and the operator, which creates
+// objectives from objects in the cluster. Errors name the argument that is wrong.
 func NewDatadog(ctx *pulumi.Context, name string, spec *DatadogSpec, opts ...pulumi.ResourceOption) (*Datadog, error) {
 	d := &Datadog{}
 	if _, err := kube.NewChart(ctx, "datadog", "loja-veloz:observability:Datadog", name, d, spec.Installation, opts); err != nil {
@@ -51,7 +51,7 @@ func NewDatadog(ctx *pulumi.Context, name string, spec *DatadogSpec, opts ...pul
 }
 
 var (
-	// The agent refuses to start with another name.
+	// The agent does not start with a cluster name of another form.
 	datadogCluster = regexp.MustCompile(`^[a-z]([a-z0-9-]*[a-z0-9])?(\.[a-z]([a-z0-9-]*[a-z0-9])?)*$`)
 	datadogSite    = regexp.MustCompile(`^([a-z0-9-]+\.)+[a-z]+$`)
 )
@@ -62,7 +62,7 @@ func (s *DatadogSpec) Validate() error {
 	errs.Required("SecretName", s.SecretName)
 	errs.Required("Store", s.Store)
 	if !datadogSite.MatchString(s.Site) {
-		errs.Add("Site", "is %q: a host name such as datadoghq.com is expected", s.Site)
+		errs.Add("Site", "is %q: use a host name such as datadoghq.com", s.Site)
 	}
 	if !datadogCluster.MatchString(s.ClusterName) || len(s.ClusterName) > 80 {
 		errs.Add("ClusterName", "is %q: use lower-case letters, digits and dashes, beginning with a letter, at most 80", s.ClusterName)
@@ -94,7 +94,7 @@ type DatadogAgentConfig struct {
 	Discovery Switch `json:"discovery"`
 }
 
-// DatadogKubelet is how the kubelet is asked.
+// DatadogKubelet is how the agent connects to the kubelet.
 type DatadogKubelet struct {
 	TLSVerify bool `json:"tlsVerify"`
 }
@@ -105,13 +105,13 @@ type DatadogLogs struct {
 	ContainerCollectAll bool `json:"containerCollectAll"`
 }
 
-// DatadogAPM takes traces in Datadog's own protocol.
+// DatadogAPM receives traces in Datadog's own protocol.
 type DatadogAPM struct {
 	PortEnabled   bool `json:"portEnabled"`
 	SocketEnabled bool `json:"socketEnabled"`
 }
 
-// DatadogOTLP takes traces and metrics by OTLP.
+// DatadogOTLP receives traces and metrics by OTLP.
 type DatadogOTLP struct {
 	Receiver DatadogReceiver `json:"receiver"`
 }
@@ -127,23 +127,23 @@ type DatadogProtocols struct {
 	HTTP DatadogEndpoint `json:"http"`
 }
 
-// DatadogEndpoint is where one is taken: through the Service datadog, which keeps
-// to the caller's node, and not on a port of the node.
+// DatadogEndpoint is the endpoint of a protocol. Callers use the Service datadog, which routes
+// to the agent on their own node; the node has no port for it.
 type DatadogEndpoint struct {
 	Enabled     bool   `json:"enabled"`
 	Endpoint    string `json:"endpoint"`
 	UseHostPort bool   `json:"useHostPort"`
 }
 
-// DatadogClusterAgent asks the API server on behalf of all node agents.
+// DatadogClusterAgent queries the API server for all node agents.
 type DatadogClusterAgent struct {
 	Replicas int32         `json:"replicas"`
 	PDB      DatadogBudget `json:"pdb"`
-	// Resources: from the chart's documentation, not rendered.
+	// Resources come from the chart's documentation and have not been rendered.
 	Resources corev1.ResourceRequirements `json:"resources"`
 }
 
-// DatadogBudget keeps pods during voluntary disruptions.
+// DatadogBudget limits the voluntary disruptions of the pods.
 type DatadogBudget struct {
 	Create       bool  `json:"create"`
 	MinAvailable int32 `json:"minAvailable,omitempty"`
@@ -152,15 +152,15 @@ type DatadogBudget struct {
 // DatadogNodeAgents run on every node.
 type DatadogNodeAgents struct {
 	Tolerations []corev1.Toleration `json:"tolerations"`
-	// Containers: from the chart's documentation, not rendered.
+	// Containers come from the chart's documentation and have not been rendered.
 	Containers DatadogContainers `json:"containers"`
 }
 
 // DatadogContainers are those of a node agent's pod.
 type DatadogContainers struct {
-	// Agent collects metrics and logs, and takes OTLP.
+	// Agent collects metrics and logs, and receives OTLP.
 	Agent DatadogContainer `json:"agent"`
-	// TraceAgent takes traces in Datadog's own protocol.
+	// TraceAgent receives traces in Datadog's own protocol.
 	TraceAgent DatadogContainer `json:"traceAgent"`
 }
 
@@ -169,8 +169,7 @@ type DatadogContainer struct {
 	Resources corev1.ResourceRequirements `json:"resources"`
 }
 
-// DatadogOperator creates monitors, objectives and dashboards of objects in the
-// cluster.
+// DatadogOperator creates monitors, objectives and dashboards from objects in the cluster.
 type DatadogOperator struct {
 	Site                 string      `json:"site"`
 	ClusterName          string      `json:"clusterName"`
@@ -181,18 +180,18 @@ type DatadogOperator struct {
 	DatadogSLO           Switch      `json:"datadogSLO"`
 	DatadogMonitor       Switch      `json:"datadogMonitor"`
 	DatadogCRDs          DatadogCRDs `json:"datadogCRDs"`
-	// ReplicaCount and Resources: from the chart's documentation, not rendered.
+	// ReplicaCount and Resources come from the chart's documentation and have not been rendered.
 	ReplicaCount int32                       `json:"replicaCount"`
 	Resources    corev1.ResourceRequirements `json:"resources"`
 }
 
-// DatadogCRDs says what becomes of the operator's kinds.
+// DatadogCRDs says what happens to the operator's CRDs when the release is deleted.
 type DatadogCRDs struct {
-	// KeepCRDs: the objectives outlive the release.
+	// KeepCRDs keeps them, and with them the objectives.
 	KeepCRDs bool `json:"keepCrds"`
 }
 
-// Release gives the Helm release, or every reason why not.
+// Release returns the Helm release, or an error that reports everything that is wrong.
 func (s *DatadogSpec) Release() (*kube.Release, error) {
 	if err := s.Validate(); err != nil {
 		return nil, err
@@ -232,7 +231,7 @@ func (s *DatadogSpec) Release() (*kube.Release, error) {
 	}), nil
 }
 
-// Pods are those of the release; nil for arguments that are wrong.
+// Pods returns the pods of the release, or nil if the spec is invalid.
 func (s *DatadogSpec) Pods() []kube.PodSize {
 	release, err := s.Release()
 	if err != nil {
@@ -248,10 +247,10 @@ func (s *DatadogSpec) Pods() []kube.PodSize {
 	}
 }
 
-// Installation gives everything that Datadog consists of, or every reason why
-// not. The agent reads the nodes' /proc, cgroups and logs through hostPath volumes
-// and takes traces on a port of the node, which every standard but "privileged"
-// forbids; hence its namespace is the one that is not restricted.
+// Installation returns everything that Datadog consists of, or an error that reports everything
+// that is wrong. The agent reads the nodes' /proc, cgroups and logs through hostPath volumes
+// and receives traces on a port of the node. Only the "privileged" standard allows that, so its
+// namespace is not restricted, unlike all others.
 func (s *DatadogSpec) Installation() (*kube.Installation, error) {
 	release, err := s.Release()
 	if err != nil {
@@ -270,7 +269,7 @@ func (s *DatadogSpec) Installation() (*kube.Installation, error) {
 	}, nil
 }
 
-// DatadogAgents are the node agents' pods, which take OTLP.
+// DatadogAgents selects the node agents' pods, which receive OTLP.
 func DatadogAgents(namespace string) kube.PodSelector {
 	return kube.PodSelector{Namespace: namespace, Labels: map[string]string{"app.kubernetes.io/component": "agent",
 		"app.kubernetes.io/instance": "datadog"}}

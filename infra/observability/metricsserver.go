@@ -1,5 +1,5 @@
-// Package observability installs what measures the platform. metrics-server is
-// the part that autoscaling stands on.
+// Package observability installs what measures the platform: Datadog, and metrics-server, which
+// autoscaling needs.
 package observability
 
 import (
@@ -29,11 +29,10 @@ const (
 
 // MetricsServerSpec says how metrics-server reaches the kubelets.
 type MetricsServerSpec struct {
-	// Namespace has to exist; kube-system is the usual one.
+	// Namespace has to exist, for example kube-system.
 	Namespace string
-	// KubeletInsecureTLS takes kubelets' certificates unverified, for clusters
-	// whose kubelets sign their own. Otherwise the cluster's CA has to have signed
-	// them.
+	// KubeletInsecureTLS accepts kubelets' certificates without verification, for clusters whose
+	// kubelets sign their own. Otherwise they have to be signed by the cluster's CA.
 	KubeletInsecureTLS bool
 }
 
@@ -42,8 +41,8 @@ type MetricsServer struct {
 	pulumi.ResourceState
 }
 
-// NewMetricsServer installs metrics-server and is done when it has measured the
-// nodes for the first time, about 20 seconds after it started.
+// NewMetricsServer installs metrics-server and waits for its first measurement of the nodes,
+// about 20 seconds after it starts.
 func NewMetricsServer(ctx *pulumi.Context, name string, spec *MetricsServerSpec, opts ...pulumi.ResourceOption) (*MetricsServer, error) {
 	m := &MetricsServer{}
 	if _, err := kube.NewComponent(ctx, "metrics-server", "loja-veloz:observability:MetricsServer", name, m, spec.Stages, opts); err != nil {
@@ -52,8 +51,8 @@ func NewMetricsServer(ctx *pulumi.Context, name string, spec *MetricsServerSpec,
 	return m, nil
 }
 
-// Stages gives every object of metrics-server. The API service is last, and so
-// the first to go: while one is registered and dead, no namespace of the cluster
+// Stages returns every object of metrics-server. The API service is created last, and so
+// deleted first: while a registered API service does not answer, no namespace of the cluster
 // can be deleted.
 func (s *MetricsServerSpec) Stages() (kube.Stages, error) {
 	if s.Namespace == "" {
@@ -93,7 +92,7 @@ func (s *MetricsServerSpec) access() []kube.Manifest {
 		}}},
 		{Name: "cluster-role-binding", Object: &rbacv1.ClusterRoleBinding{
 			ObjectMeta: clusterMeta("loja-veloz:metrics-server"), RoleRef: role("ClusterRole", "loja-veloz:metrics-server"), Subjects: account}},
-		// An extension API server asks the real one who its callers are.
+		// An extension API server asks the main API server to authenticate its callers.
 		{Name: "auth-delegator", Object: &rbacv1.ClusterRoleBinding{
 			ObjectMeta: clusterMeta("loja-veloz:metrics-server:auth-delegator"), RoleRef: role("ClusterRole",
 				"system:auth-delegator"), Subjects: account}},
@@ -110,7 +109,7 @@ func (s *MetricsServerSpec) server() []kube.Manifest {
 	if s.KubeletInsecureTLS {
 		trust = "--kubelet-insecure-tls"
 	} else {
-		// Kubernetes puts its CA into this ConfigMap in every namespace.
+		// Kubernetes writes its CA into this ConfigMap in every namespace.
 		volumes = append(volumes, corev1.Volume{Name: "kubelet-ca", VolumeSource: corev1.VolumeSource{
 			ConfigMap: &corev1.ConfigMapVolumeSource{LocalObjectReference: corev1.LocalObjectReference{Name: "kube-root-ca.crt"}},
 		}})
@@ -165,9 +164,8 @@ func (s *MetricsServerSpec) server() []kube.Manifest {
 	}
 }
 
-// api registers the metrics API. The API server takes metrics-server's
-// certificate unverified, as upstream's manifests have it: the server makes a new
-// one at every start.
+// api registers the metrics API. The API server does not verify metrics-server's certificate,
+// as in upstream's manifests: metrics-server generates a new one at every start.
 func (s *MetricsServerSpec) api() []kube.Manifest {
 	return []kube.Manifest{{Name: "api", Object: &apiregistrationv1.APIService{
 		ObjectMeta: metav1.ObjectMeta{Name: "v1beta1." + metricsGroup, Labels: metricsLabels},

@@ -51,7 +51,7 @@ func TestNewMetricsServer(t *testing.T) {
 		return err
 	})
 	if !recorder.Waits(t, "metrics-api", "metrics-deployment") {
-		t.Error("the API is registered before there is a server, and outlives it")
+		t.Error("the API is registered before the server exists, and outlives it")
 	}
 	_, err := infratest.Run(true, func(ctx *pulumi.Context) error {
 		_, err := observability.NewMetricsServer(ctx, "metrics", &observability.MetricsServerSpec{})

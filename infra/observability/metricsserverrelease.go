@@ -9,8 +9,8 @@ import (
 	"github.com/loja-veloz/platform/infra/validate"
 )
 
-// MetricsServerReleaseSpec say how to install metrics-server from its chart, in
-// clusters whose kubelets' certificates the cluster's CA signed, as EKS's are.
+// MetricsServerReleaseSpec says how to install metrics-server from its chart, in clusters whose
+// CA signs the kubelets' certificates, such as EKS.
 type MetricsServerReleaseSpec struct {
 	kube.Chart
 }
@@ -49,14 +49,14 @@ type MetricsServerValues struct {
 	APIService          MetricsServerAPIService     `json:"apiService"`
 }
 
-// MinAvailableBudget keeps pods during voluntary disruptions.
+// MinAvailableBudget limits the voluntary disruptions of the pods.
 type MinAvailableBudget struct {
 	Enabled      bool  `json:"enabled"`
 	MinAvailable int32 `json:"minAvailable,omitempty"`
 }
 
-// budgetOf keeps one of several pods. Of one pod it keeps none: it could never
-// leave its node.
+// budgetOf keeps at least one of several pods. It does not protect a single pod, which could
+// then never leave its node.
 func budgetOf(replicas int32) MinAvailableBudget {
 	if replicas < 2 {
 		return MinAvailableBudget{}
@@ -69,18 +69,19 @@ type Switch struct {
 	Enabled bool `json:"enabled"`
 }
 
-// MetricsServerTLS is whose certificate the server shows.
+// MetricsServerTLS is the origin of the server's certificate.
 type MetricsServerTLS struct {
-	// Type helm: the chart creates the certificate, with a CA that the API server is told.
+	// Type is helm: the chart creates the certificate, and its CA is registered with the API
+	// server.
 	Type string `json:"type"`
 }
 
-// MetricsServerAPIService is how the API server reaches it.
+// MetricsServerAPIService is how the API server connects to metrics-server.
 type MetricsServerAPIService struct {
 	InsecureSkipTLSVerify bool `json:"insecureSkipTLSVerify"`
 }
 
-// Release gives the Helm release, or every reason why not.
+// Release returns the Helm release, or an error that reports everything that is wrong.
 func (s *MetricsServerReleaseSpec) Release() (*kube.Release, error) {
 	if err := s.Validate(); err != nil {
 		return nil, err
@@ -94,7 +95,7 @@ func (s *MetricsServerReleaseSpec) Release() (*kube.Release, error) {
 	}), nil
 }
 
-// Pods are those of the release; nil for arguments that are wrong.
+// Pods returns the pods of the release, or nil if the spec is invalid.
 func (s *MetricsServerReleaseSpec) Pods() []kube.PodSize {
 	release, err := s.Release()
 	if err != nil {
@@ -104,8 +105,8 @@ func (s *MetricsServerReleaseSpec) Pods() []kube.PodSize {
 	return []kube.PodSize{kube.SizeOf(metricsServer, v.Replicas, v.Resources)}
 }
 
-// Installation gives everything that metrics-server consists of, or every reason
-// why not.
+// Installation returns everything that metrics-server consists of, or an error that reports
+// everything that is wrong.
 func (s *MetricsServerReleaseSpec) Installation() (*kube.Installation, error) {
 	release, err := s.Release()
 	if err != nil {

@@ -44,7 +44,7 @@ func TestPods(t *testing.T) {
 		t.Errorf("pods are %+v", pods)
 	}
 	if pods := append((&observability.DatadogSpec{}).Pods(), (&observability.MetricsServerReleaseSpec{}).Pods()...); pods != nil {
-		t.Errorf("wrong arguments have the pods %+v", pods)
+		t.Errorf("an invalid spec has the pods %+v", pods)
 	}
 }
 
@@ -74,8 +74,8 @@ func TestNewReleases(t *testing.T) {
 		_, err := observability.NewMetricsServerRelease(ctx, "metrics", metricsServerRelease())
 		return err
 	})
-	recorder.InOrder(t, map[string]string{"datadog-release": "datadog-external-secret",
-		"datadog-external-secret": "datadog-namespace"})
+	recorder.InOrder(t, map[string][]string{"datadog-release": {"datadog-external-secret"},
+		"datadog-external-secret": {"datadog-namespace"}})
 	recorder.Named(t, "metrics-release")
 }
 

@@ -2,7 +2,6 @@ package policy
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 
@@ -11,25 +10,22 @@ import (
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi/internals"
 )
 
-// Enforce refuses, from here on, every resource that breaks a rule, be it made by
-// the program or by a component package that another process runs, such as
-// eks.Cluster: its registration fails with a sentence per violation, and so does
-// the deployment. Call it before the first resource.
+// Enforce refuses every later resource that breaks a rule, whether the program registers it or
+// a component package in another process, such as eks.Cluster: its registration and the
+// deployment fail with a sentence per violation. Call it before the first resource.
 //
-// Stateful resources are protected on the way, in every environment, unless
-// AllowReplace names them: the engine then refuses to replace or delete them. A
-// Protected environment has to say so in its own code as well.
+// It also protects stateful resources, in every environment, unless AllowReplace names them:
+// the engine then refuses to replace or delete them. The code of a Protected environment has to
+// protect them itself as well.
 //
-// Pulumi's mocks run no transforms: under them Enforce only validates o, and tests
-// use Audit.
+// Pulumi's mocks run no transforms: with them Enforce only validates o, and tests use Audit.
 func Enforce(ctx *pulumi.Context, o Options) error {
 	if err := o.Validate(); err != nil {
 		return fmt.Errorf("policy: %w", err)
 	}
-	// Resources of this process get their protection by the older kind of
-	// transformation, which changes an option and nothing else. What a transform
-	// hands back goes through the SDK once more, which drops the options that it
-	// does not know (DeletedWith, v3.220.0) and which property depends on what.
+	// Resources of this process are protected by the older transformation API, which changes only
+	// the option. The SDK decodes what a transform returns, and drops options that it does not
+	// know (DeletedWith, v3.220.0) and the dependencies of properties.
 	if err := ctx.RegisterStackTransformation(o.protect); err != nil {
 		return fmt.Errorf("policy: registering the protection: %w", err)
 	}
@@ -49,7 +45,7 @@ func (o *Options) protect(args *pulumi.ResourceTransformationArgs) *pulumi.Resou
 	}
 	lift := o.mayReplace(args.Name)
 	if !lift && o.Protected {
-		return nil // the rule demands that the program says so
+		return nil // the rule requires that the program protects it
 	}
 	return &pulumi.ResourceTransformationResult{Props: args.Props, Opts: append(args.Opts, pulumi.Protect(!lift))}
 }
@@ -68,18 +64,12 @@ func (o *Options) transform(ctx *pulumi.Context) pulumi.ResourceTransform {
 			Type: args.Type, Name: args.Name, Custom: args.Custom,
 			Provider: provider, Protect: args.Opts.Protect, Inputs: inputs,
 		}
-		var faults []error
-		for _, violation := range Check(o, r) {
-			faults = append(faults, errors.New(violation.String()))
-		}
-		if len(faults) > 0 {
-			err := errors.Join(faults...)
-			// The diagnostic that people read; the refusal travels through two
-			// gRPC errors before it is shown.
+		if err := violated(o, r); err != nil {
+			// People read this diagnostic: two gRPC errors wrap the error of the refusal.
 			_ = ctx.Log.Error(err.Error(), nil)
 			return refuse(args, err)
 		}
-		// The children of another process.
+		// Protect the children of components in another process.
 		if keep := !o.mayReplace(r.Name); Stateful(r.Type) && r.Protect != keep {
 			opts := args.Opts
 			opts.Protect = keep
@@ -89,15 +79,15 @@ func (o *Options) transform(ctx *pulumi.Context) pulumi.ResourceTransform {
 	}
 }
 
-// refuse fails a registration. A transform of the Go SDK has no error to
-// return; an input that is one is the way to have one.
+// refuse fails a registration. A transform of the Go SDK cannot return an error, so it sets an
+// input that resolves to one.
 func refuse(args *pulumi.ResourceTransformArgs, err error) *pulumi.ResourceTransformResult {
 	failed := pulumi.String("").ToStringOutput().ApplyT(func(string) (string, error) { return "", err })
 	return &pulumi.ResourceTransformResult{Props: pulumi.Map{"policy": failed}, Opts: args.Opts}
 }
 
-// properties turns what a transform is given, all of it resolved, into values
-// that know whether they are secret or unknown.
+// properties converts the resolved inputs of a transform into values that are marked secret or
+// unknown.
 func properties(ctx context.Context, inputs pulumi.Map) (resource.PropertyMap, error) {
 	properties := resource.PropertyMap{}
 	for key, input := range inputs {
@@ -157,7 +147,7 @@ func property(ctx context.Context, input any) (resource.PropertyValue, error) {
 		return resource.NewArrayProperty(array), nil
 	case string, bool, float64, int:
 		return resource.NewPropertyValue(v), nil
-	default: // assets, archives and references to resources hold nothing for a rule
+	default: // no rule checks assets, archives and references to resources
 		return resource.NewNullProperty(), nil
 	}
 }
@@ -179,8 +169,8 @@ func awaited(ctx context.Context, output pulumi.Output) (resource.PropertyValue,
 	return value, nil
 }
 
-// Sentences takes from a deployment's error what the rules said, a line per
-// violation, without what gRPC wraps around it; "" when no rule did.
+// Sentences returns the violations in a deployment's error, one per line, without what gRPC
+// adds; "" if there are none.
 func Sentences(err error) string {
 	if err == nil {
 		return ""

@@ -51,8 +51,8 @@ func TestEnforceFailsTheDeploymentWithASentence(t *testing.T) {
 		if err == nil {
 			t.Fatalf("preview %v: the deployment succeeded", preview)
 		}
-		want := `policy encryption: aws:rds/instance:Instance "db": storageEncrypted is not true: databases are encrypted` + "\n" +
-			`policy plain-secret: aws:rds/instance:Instance "db": password is called password and not marked secret: state and diffs would show it`
+		want := `policy encryption: aws:rds/instance:Instance "db": storageEncrypted is not true: encrypt databases` + "\n" +
+			`policy plain-secret: aws:rds/instance:Instance "db": password is named password and not marked secret: state and diffs would show it`
 		if got := policy.Sentences(err); got != want {
 			t.Errorf("preview %v: the error %q says\n%s\nwant\n%s", preview, err, got, want)
 		}
@@ -80,7 +80,7 @@ func TestEnforceSeesSecretsAndUnknowns(t *testing.T) {
 		if err := register(ctx, "aws:rds/instance:Instance", "db", in, aws); err != nil {
 			return err
 		}
-		// A policy that the preview cannot know.
+		// The preview does not know this policy.
 		return register(ctx, "aws:iam/policy:Policy", "policy",
 			inputs{"policy": pulumi.Sprintf(`{"Statement":{"Effect":"Allow","Action":"*","Resource":"%s"}}`, key.ID())}, aws)
 	})
@@ -92,7 +92,7 @@ func TestEnforceSeesSecretsAndUnknowns(t *testing.T) {
 	}
 }
 
-func TestWhatAPreviewCannotKnowIsJudgedByTheUpdate(t *testing.T) {
+func TestTheUpdateChecksWhatAPreviewDoesNotKnow(t *testing.T) {
 	_, err := policytest.Run(false, func(ctx *pulumi.Context) error {
 		aws, err := provided(ctx, policy.Options{})
 		if err != nil {
@@ -147,9 +147,7 @@ func TestStatefulResourcesAreProtectedUnlessNamed(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			result, err := policytest.Run(false, program(c.options, c.opts...))
 			if c.refused != "" {
-				if err == nil || !strings.Contains(err.Error(), c.refused) {
-					t.Errorf("the error is %v, want %q", err, c.refused)
-				}
+				infratest.Refused(t, err, c.refused)
 				return
 			}
 			if err != nil {
@@ -193,7 +191,7 @@ func TestExportRefusesAPlainCredential(t *testing.T) {
 	}
 }
 
-// mocks keep what Audit wants.
+// mocks record resources for Audit.
 type mocks struct{ resources []policy.Resource }
 
 func (m *mocks) NewResource(args pulumi.MockResourceArgs) (string, resource.PropertyMap, error) {
@@ -203,7 +201,7 @@ func (m *mocks) NewResource(args pulumi.MockResourceArgs) (string, resource.Prop
 
 func (m *mocks) Call(pulumi.MockCallArgs) (resource.PropertyMap, error) { return nil, nil }
 
-func TestMocksRunNoTransformButTheProtection(t *testing.T) {
+func TestMocksRunOnlyTheProtection(t *testing.T) {
 	audited := &mocks{}
 	err := pulumi.RunErr(func(ctx *pulumi.Context) error {
 		aws, err := provided(ctx, policy.Options{})
@@ -244,7 +242,7 @@ func TestWhatTheRecorderKeptIsAudited(t *testing.T) {
 	}
 	err = policy.Audit(&policy.Options{}, policytest.Recorded(recorder))
 	if err == nil || strings.Contains(err.Error(), `"marked": password`) || !strings.Contains(err.Error(),
-		`"plain": password is called password`) {
+		`"plain": password is named password`) {
 		t.Errorf("the audit says %v", err)
 	}
 }

@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// document is the part of an IAM policy document that can be too wide. IAM takes
-// a single string for a list of one, and a single statement for a list.
+// document is the part of an IAM policy document that can be too wide. IAM accepts a single
+// string or statement in place of a list.
 type document struct {
 	Statement list[statement]
 }
@@ -36,7 +36,7 @@ func (l *list[T]) UnmarshalJSON(raw []byte) error {
 	return nil
 }
 
-// keyPolicies belong to the key that they are on: their Resource "*" is that key.
+// keyPolicies are the types with a KMS key policy, whose Resource "*" is the key itself.
 var keyPolicies = map[string]bool{
 	"aws:kms/key:Key": true, "aws:kms/keyPolicy:KeyPolicy": true,
 	"aws:kms/replicaKey:ReplicaKey": true, "aws:kms/externalKey:ExternalKey": true,
@@ -47,7 +47,7 @@ func wildcardIAM(_ *Options, r Resource) []finding {
 		return nil
 	}
 	var found []finding
-	// Every text with a Statement is a policy, whatever the property is called.
+	// Every text with a Statement is a policy, whatever the property's name.
 	in(r).walk(func(f field) {
 		raw, ok := f.text()
 		if !ok || !strings.HasPrefix(strings.TrimSpace(raw), "{") || !strings.Contains(raw, `"Statement"`) {
@@ -55,11 +55,11 @@ func wildcardIAM(_ *Options, r Resource) []finding {
 		}
 		var policy document
 		if err := json.Unmarshal([]byte(raw), &policy); err != nil {
-			found = append(found, finding{f.path, "is a policy that cannot be read: " + err.Error()})
+			found = append(found, finding{f.path, "is not a valid policy: " + err.Error()})
 			return
 		}
 		for i, s := range policy.Statement {
-			for _, message := range s.faults(keyPolicies[r.Type]) {
+			for _, message := range s.violations(keyPolicies[r.Type]) {
 				found = append(found, finding{fmt.Sprintf("%s Statement[%d]", f.path, i), message})
 			}
 		}
@@ -67,12 +67,13 @@ func wildcardIAM(_ *Options, r Resource) []finding {
 	return found
 }
 
-func (s *statement) faults(ofKey bool) []string {
+// violations returns what is wrong with a statement. In a key policy, ofKey, Resource "*" is the key.
+func (s *statement) violations(ofKey bool) []string {
 	if s.Effect == "Deny" {
 		return nil // a denial cannot be too wide
 	}
-	var faults []string
-	add := func(format string, args ...any) { faults = append(faults, fmt.Sprintf(format, args...)) }
+	var found []string
+	add := func(format string, args ...any) { found = append(found, fmt.Sprintf(format, args...)) }
 	if len(s.NotAction) > 0 {
 		add("allows by NotAction: name what is allowed")
 	}
@@ -98,10 +99,10 @@ func (s *statement) faults(ofKey bool) []string {
 		case service == "*" || operation == "" && strings.Contains(action, "*"):
 			add("allows the Action %s: name the actions", action)
 		case service == "iam" && operation == "*":
-			add("allows the Action %s, and so any other: name the actions", action)
+			add("allows the Action %s, with which a caller can grant itself any other: name the actions", action)
 		case ofKey:
 		case !wide && strings.Trim(operation, "*?") == "" && whole != "":
-			add("allows %s on %s, which is all of a kind: name the actions or the resources", action, whole)
+			add("allows %s on %s, every resource of a type: name the actions or the resources", action, whole)
 		case !wide:
 		case operation == "passrole" && s.has("iam:PassedToService"):
 		case service == "iam" && operation == "passrole", service == "sts" && strings.HasPrefix(operation, "assumerole"):
@@ -110,10 +111,10 @@ func (s *statement) faults(ofKey bool) []string {
 			add("allows %s on every resource: name the actions or the resources", action)
 		}
 	}
-	return faults
+	return found
 }
 
-// anyone tells whether a Principal is "*", on its own or among those of AWS.
+// anyone tells whether a Principal is "*", alone or in the list of AWS principals.
 func anyone(raw json.RawMessage) bool {
 	if len(raw) == 0 {
 		return false
@@ -136,7 +137,7 @@ func anyone(raw json.RawMessage) bool {
 	return false
 }
 
-// namesCaller tells whether a condition says who "*" is.
+// namesCaller tells whether a condition restricts who "*" is.
 func (s *statement) namesCaller() bool {
 	for operator, keys := range s.Condition {
 		if !strings.HasPrefix(operator, "StringEquals") && !strings.HasPrefix(operator, "ArnEquals") && !strings.HasPrefix(operator, "ArnLike") {
@@ -163,7 +164,7 @@ func (s *statement) has(condition string) bool {
 	return false
 }
 
-// wildResource tells whether an ARN leaves its resource open altogether.
+// wildResource tells whether an ARN matches every resource.
 func wildResource(arn string) bool {
 	parts := strings.SplitN(arn, ":", 6)
 	if len(parts) < 6 {
@@ -172,8 +173,8 @@ func wildResource(arn string) bool {
 	return onlyWildcards(parts[5])
 }
 
-// wholeType tells whether an ARN leaves its resource open but for its type, as
-// key/* and secret:* do. S3's ARNs have no type: bucket/* is what is in a bucket.
+// wholeType tells whether an ARN matches every resource of a type, such as key/* and secret:*.
+// S3's ARNs have no type: bucket/* matches the objects of one bucket.
 func wholeType(arn string) bool {
 	if wildResource(arn) {
 		return true
@@ -186,7 +187,7 @@ func wholeType(arn string) bool {
 	return at >= 0 && onlyWildcards(parts[5][at+1:])
 }
 
-// onlyWildcards is true for *, */*, *:* and the like, not for nothing.
+// onlyWildcards is true for *, */*, *:* and the like, and false for an empty text.
 func onlyWildcards(text string) bool {
 	return strings.ContainsAny(text, "*?") && strings.Trim(text, "*?/:-") == ""
 }

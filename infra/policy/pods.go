@@ -7,10 +7,10 @@ import (
 	"github.com/loja-veloz/platform/infra/validate"
 )
 
-// pods gives every pod specification in a Kubernetes object: a Pod's, and those
-// of templates, wherever a kind keeps them. A Helm release has none: its values are
-// each chart's own form, and what Helm renders from them passes no registration.
-// Its images run by the tags that infra/charts pins, not by digest; Rules says so.
+// pods returns every pod specification in a Kubernetes object: a Pod's, and those of templates,
+// in whatever field. A Helm release has none: its values differ by chart, and what Helm renders
+// from them is not registered. Its images are named by the tags that infra/charts pins, not by
+// digest; Rules documents that.
 func pods(r Resource) []field {
 	if !isKubernetes(r) || kind(r.Type) == "CustomResourceDefinition" || kind(r.Type) == "Release" {
 		return nil
@@ -50,12 +50,12 @@ func restrictedPod(_ *Options, r Resource) []finding {
 	for _, pod := range pods(r) {
 		for _, key := range []string{"hostNetwork", "hostPID", "hostIPC"} {
 			if pod.at(key).there && !pod.at(key).is(false) {
-				found = append(found, finding{pod.at(key).path, "is true: pods share nothing with their node"})
+				found = append(found, finding{pod.at(key).path, "is true: pods may share nothing with their node"})
 			}
 		}
 		for _, volume := range pod.at("volumes").items() {
 			if volume.at("hostPath").there {
-				found = append(found, finding{volume.at("hostPath").path, "is set: pods share nothing with their node"})
+				found = append(found, finding{volume.at("hostPath").path, "is set: pods may share nothing with their node"})
 			}
 		}
 		for _, container := range containers(pod) {
@@ -65,8 +65,8 @@ func restrictedPod(_ *Options, r Resource) []finding {
 	return found
 }
 
-// restrictedContainer judges a container by what it says and, where it says
-// nothing, by what its pod does.
+// restrictedContainer checks a container's own settings and, where it has none, those of its
+// pod.
 func restrictedContainer(pod, own field) []finding {
 	var found []finding
 	demand := func(f field, ok bool, message string) {
@@ -75,7 +75,8 @@ func restrictedContainer(pod, own field) []finding {
 		}
 	}
 	nonRoot := own.at("runAsNonRoot")
-	demand(nonRoot, nonRoot.is(true) || !nonRoot.there && pod.at("runAsNonRoot").is(true), "is not true, nor is it for the pod")
+	demand(nonRoot, nonRoot.is(true) || !nonRoot.there && pod.at("runAsNonRoot").is(true),
+		"is not true, neither for the container nor for the pod")
 	for _, f := range []field{own.at("runAsUser"), pod.at("runAsUser")} {
 		demand(f, !f.there || !f.value.IsNumber() || f.value.NumberValue() != 0, "is 0, which is root")
 	}

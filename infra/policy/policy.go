@@ -1,7 +1,7 @@
-// Package policy holds the rules that no stack of the platform may break, and
-// enforces them inside the program: a `pulumi up` typed by hand meets them as CI
-// does. Rules judge what is registered, resource by resource, before the engine
-// acts on it; what a preview cannot know yet is judged by the update.
+// Package policy defines the rules that no stack of the platform may break, and enforces them
+// inside the program, so that they apply to a manual `pulumi up` as in CI. Rules check each
+// resource when it is registered, before the engine acts on it. What a preview does not know
+// yet is checked by the update.
 package policy
 
 import (
@@ -13,24 +13,26 @@ import (
 
 	"github.com/pulumi/pulumi/sdk/v3/go/common/resource"
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
+
+	"github.com/loja-veloz/platform/infra/validate"
 )
 
-// Resource is a registration, as a rule sees it.
+// Resource is a registered resource, as rules see it.
 type Resource struct {
 	// Type is the type token, for example aws:rds/instance:Instance.
 	Type string
-	// Name is the resource's name in the program, not the cloud's.
+	// Name is the resource's name in the program, not in the cloud.
 	Name string
 	// Custom is false for components, which have no object in a cloud.
 	Custom bool
-	// Provider is a reference to the provider; empty is Pulumi's default one.
+	// Provider is a reference to the provider; empty is Pulumi's default provider.
 	Provider string
 	Protect  bool
-	// Inputs keep what is secret and what is not known yet.
+	// Inputs mark what is secret and what is not known yet.
 	Inputs resource.PropertyMap
 }
 
-// Recorded builds a Resource from what Pulumi's mocks are told.
+// Recorded builds a Resource from the arguments of Pulumi's mocks.
 func Recorded(args pulumi.MockResourceArgs) Resource {
 	return Resource{
 		Type: args.TypeToken, Name: args.Name, Custom: args.Custom, Provider: args.Provider,
@@ -38,31 +40,30 @@ func Recorded(args pulumi.MockResourceArgs) Resource {
 	}
 }
 
-// Options are an environment's.
+// Options are the settings of an environment.
 type Options struct {
-	// Protected environments have to protect their stateful resources in their
-	// own code; in others Enforce protects them.
+	// Protected requires that the program protects its stateful resources in its own code. In
+	// other environments Enforce protects them.
 	Protected bool
 	// AllowReplace names the stateful resources that this update may replace or
 	// delete: their protection is lifted. "*" is every one; a Protected
 	// environment has to name them.
 	AllowReplace []string
-	// DefaultTags are what the AWS provider lays on every resource; none where an
-	// environment has no AWS.
+	// DefaultTags are the tags that the AWS provider adds to every resource; nil without AWS.
 	DefaultTags map[string]string
-	// Exempt lists what a rule is not to judge.
+	// Exempt lists what a rule does not check.
 	Exempt []Exemption
 }
 
-// Exemption takes a resource, or the pods of a namespace, out of a rule.
+// Exemption exempts a resource, or the pods of a namespace, from a rule.
 type Exemption struct {
 	// Rule is the name of the rule.
 	Rule string
-	// Resource is the resource's name in the program; or
+	// Resource is the resource's name in the program. Either it or Namespace is set.
 	Resource string
 	// Namespace is a Kubernetes namespace, for the rules about pods.
 	Namespace string
-	// Reason says why; it is not optional.
+	// Reason says why. It is required.
 	Reason string
 }
 
@@ -81,18 +82,17 @@ const (
 // RequiredTags are on every AWS resource that can carry tags.
 var RequiredTags = []string{"Project", "Environment", "ManagedBy"}
 
-// Rule is one thing that no resource may do.
+// Rule is a rule that every resource has to satisfy.
 type Rule struct {
 	Name string
-	// Why it is a rule, and Source where it comes from.
+	// Why is the reason for the rule, and Source where it comes from.
 	Why, Source string
-	// Except is what the rule cannot see, or leaves to something else; empty where
-	// there is nothing of the kind.
+	// Except is what the rule does not check; empty if it checks everything.
 	Except string
 	check  func(*Options, Resource) []finding
 }
 
-// finding is a property and what is wrong with it.
+// finding is a property, and what is wrong with it.
 type finding struct{ property, message string }
 
 // Violation is a rule broken by a resource.
@@ -100,36 +100,36 @@ type Violation struct {
 	Rule, Type, Name, Property, Message string
 }
 
-// String says what is wrong, in one sentence.
+// String returns the violation as one sentence.
 func (v Violation) String() string {
 	return fmt.Sprintf("policy %s: %s %q: %s %s", v.Rule, v.Type, v.Name, v.Property, v.Message)
 }
 
-// chartImages is said of the rules about pods: see pods.
-const chartImages = "the pods of a Helm release: a chart's own images run by the tags that infra/charts pins, " +
-	"with the pod specification of the chart's version"
+// chartImages is the exception of the rules about pods; see pods.
+const chartImages = "the pods of a Helm release: they run the images whose tags infra/charts pins, " +
+	"with the pod specification of the chart"
 
 // Rules is the table of all rules, in the order in which they are checked.
 func Rules() []Rule {
 	return []Rule{
-		{PublicIngress, "only the gateway is reached from everywhere", "issue 3; AWS Security Hub EC2.18, RDS.2, EKS.1, S3.8", "", publicIngress},
-		{WildcardIAM, "a role can do what it is for and no more", "issue 3; AWS Security Hub IAM.1, IAM.21; IAM User Guide, policy elements", "",
+		{PublicIngress, "only the gateway is public", "AWS Security Hub EC2.18, RDS.2, EKS.1, S3.8", "", publicIngress},
+		{WildcardIAM, "a role has only the permissions that it needs", "AWS Security Hub IAM.1, IAM.21; IAM User Guide, policy elements", "",
 			wildcardIAM},
-		{Encryption, "what is stored is encrypted, with a key that is ours to revoke",
-			"issue 3; AWS Security Hub RDS.3, EC2.7, ECR.5, EKS.3, KMS.4, S3.17", "", encryption},
-		{Protected, "data survives a wrong diff", "issue 3; Pulumi's protect option", "", protected},
-		{Tags, "what costs money says whose it is", "issue 3; infra's provider sets DefaultTags", "", tags},
-		{ImageDigest, "what was tested is what runs", "issue 3; docs of Kubernetes, Images: an image by digest never changes", chartImages,
-			imageDigest},
-		{RestrictedPod, "a broken service breaks nothing else",
-			"issue 3; Kubernetes Pod Security Standards, restricted, and a read-only root file system", chartImages, restrictedPod},
-		{PlainSecret, "state, logs and diffs show no credential", "issue 3; Pulumi encrypts only what is marked secret", "", plainSecret},
+		{Encryption, "stored data is encrypted with a key that we can revoke",
+			"AWS Security Hub RDS.3, EC2.7, ECR.5, EKS.3, KMS.4, S3.17", "", encryption},
+		{Protected, "data survives a mistake in a diff", "Pulumi's protect option", "", protected},
+		{Tags, "every cost can be assigned to an environment", "DefaultTags of the AWS provider", "", tags},
+		{ImageDigest, "the image that was tested is the image that runs",
+			"Kubernetes documentation, Images: an image by digest never changes", chartImages, imageDigest},
+		{RestrictedPod, "a compromised service cannot affect others",
+			"Kubernetes Pod Security Standards, restricted, and a read-only root file system", chartImages, restrictedPod},
+		{PlainSecret, "state, logs and diffs show no credential", "Pulumi encrypts only what is marked secret", "", plainSecret},
 	}
 }
 
-// Validate reports every fault of the options at once.
+// Validate reports everything that is wrong with the options, one error per line.
 func (o *Options) Validate() error {
-	var faults []error
+	var errs validate.Errors
 	known := map[string]bool{}
 	for _, rule := range Rules() {
 		known[rule.Name] = true
@@ -137,39 +137,38 @@ func (o *Options) Validate() error {
 	if o.DefaultTags != nil {
 		for _, tag := range RequiredTags {
 			if o.DefaultTags[tag] == "" {
-				faults = append(faults, fmt.Errorf("DefaultTags has no %s: every AWS resource needs it", tag))
+				errs.Add("DefaultTags", "has no %s: every AWS resource needs it", tag)
 			}
 		}
 	}
 	if o.Protected && slices.Contains(o.AllowReplace, "*") {
-		faults = append(faults, errors.New(`AllowReplace has "*": a protected environment names each resource that may be replaced`))
+		errs.Add("AllowReplace", `has "*": a protected environment names each resource that may be replaced`)
 	}
 	if slices.Contains(o.AllowReplace, "") {
-		faults = append(faults, errors.New("AllowReplace has an empty name"))
+		errs.Add("AllowReplace", "has an empty name")
 	}
 	for i, exempt := range o.Exempt {
 		field := fmt.Sprintf("Exempt[%d]", i)
 		if !known[exempt.Rule] {
-			faults = append(faults, fmt.Errorf("%s.Rule is %q: there are %s", field, exempt.Rule,
-				strings.Join(slices.Sorted(maps.Keys(known)), ", ")))
+			errs.Add(field+".Rule", "is %q: use one of %s", exempt.Rule, strings.Join(slices.Sorted(maps.Keys(known)), ", "))
 		}
 		if exempt.Rule == Protected {
-			faults = append(faults, fmt.Errorf("%s.Rule is %s: use AllowReplace", field, Protected))
+			errs.Add(field+".Rule", "is %s: use AllowReplace", Protected)
 		}
 		if (exempt.Resource == "") == (exempt.Namespace == "") {
-			faults = append(faults, fmt.Errorf("%s: give either Resource or Namespace", field))
+			errs.Add(field, "needs either Resource or Namespace")
 		}
 		if exempt.Namespace != "" && exempt.Rule != ImageDigest && exempt.Rule != RestrictedPod {
-			faults = append(faults, fmt.Errorf("%s.Namespace is for %s and %s, not for %s", field, ImageDigest, RestrictedPod, exempt.Rule))
+			errs.Add(field+".Namespace", "is for the rules %s and %s only, not for %s", ImageDigest, RestrictedPod, exempt.Rule)
 		}
 		if strings.TrimSpace(exempt.Reason) == "" {
-			faults = append(faults, fmt.Errorf("%s.Reason is empty", field))
+			errs.Add(field+".Reason", "is empty")
 		}
 	}
-	return errors.Join(faults...)
+	return errs.Err()
 }
 
-// Check gives every violation of one resource.
+// Check returns every violation of one resource.
 func Check(o *Options, r Resource) []Violation {
 	var all []Violation
 	for _, rule := range Rules() {
@@ -183,16 +182,23 @@ func Check(o *Options, r Resource) []Violation {
 	return all
 }
 
-// Audit checks resources that were recorded, as in a test with mocks, and joins
-// every violation.
+// Audit returns every violation of recorded resources, as in a test with mocks, one per line.
 func Audit(o *Options, resources []Resource) error {
-	faults := []error{o.Validate()}
+	var errs validate.Errors
+	errs.Join(o.Validate())
 	for _, r := range resources {
-		for _, violation := range Check(o, r) {
-			faults = append(faults, errors.New(violation.String()))
-		}
+		errs.Join(violated(o, r))
 	}
-	return errors.Join(faults...)
+	return errs.Err()
+}
+
+// violated returns the violations of one resource, one per line, or nil.
+func violated(o *Options, r Resource) error {
+	var errs []error
+	for _, violation := range Check(o, r) {
+		errs = append(errs, errors.New(violation.String()))
+	}
+	return errors.Join(errs...)
 }
 
 func (o *Options) exempts(rule string, r Resource) bool {

@@ -1,6 +1,7 @@
 package policy
 
-// stateful types lose data, or the way to it, when they are replaced.
+// stateful maps each type that loses data, or the access to it, when it is replaced to what is
+// lost.
 var stateful = map[string]string{
 	"aws:rds/instance:Instance":                         "the database",
 	"aws:rds/cluster:Cluster":                           "the database",

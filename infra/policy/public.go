@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// everywhere tells whether a range is the whole internet, or so much of it that
-// a few such ranges are: 0.0.0.0/1 twice is 0.0.0.0/0.
+// everywhere tells whether a range is the whole internet, or so large a part that a few ranges
+// cover it: 0.0.0.0/1 and 128.0.0.0/1 do.
 func everywhere(cidr string) bool {
 	prefix, err := netip.ParsePrefix(strings.TrimSpace(cidr))
 	return err == nil && prefix.Bits() < 8
@@ -22,7 +22,7 @@ func openRanges(fields ...field) []finding {
 		}
 		for _, cidr := range ranges {
 			if text, ok := cidr.text(); ok && everywhere(text) {
-				found = append(found, finding{cidr.path, fmt.Sprintf("is %s: only the gateway may be reached from everywhere", text)})
+				found = append(found, finding{cidr.path, fmt.Sprintf("is %s: only the gateway may be public", text)})
 			}
 		}
 	}
@@ -48,7 +48,7 @@ func publicIngress(_ *Options, r Resource) []finding {
 		}
 	case "aws:rds/instance:Instance", "aws:rds/clusterInstance:ClusterInstance":
 		if public := props.at("publiclyAccessible"); public.there && !public.is(false) {
-			found = append(found, finding{public.path, "is true: databases are reached from the cluster only"})
+			found = append(found, finding{public.path, "is true: databases may be reached only from the cluster"})
 		}
 	case "aws:eks/cluster:Cluster":
 		vpc := props.at("vpcConfig")
@@ -57,48 +57,46 @@ func publicIngress(_ *Options, r Resource) []finding {
 		return publicCluster(props.at("endpointPublicAccess"), props.at("publicAccessCidrs"), true)
 	case "aws:lb/loadBalancer:LoadBalancer", "aws:alb/loadBalancer:LoadBalancer":
 		if internal := props.at("internal"); !internal.is(true) {
-			found = append(found, finding{internal.path, "is not true: the gateway is the only public load balancer"})
+			found = append(found, finding{internal.path, "is not true: only the gateway's load balancer may be public"})
 		}
 	case "aws:ec2/launchTemplate:LaunchTemplate":
 		for _, nic := range props.at("networkInterfaces").items() {
 			if public := nic.at("associatePublicIpAddress"); public.there && !public.is(false) {
-				found = append(found, finding{public.path, "is true: nodes have private addresses only"})
+				found = append(found, finding{public.path, "is true: nodes may have only private addresses"})
 			}
 		}
 	case "aws:ec2/instance:Instance":
 		if public := props.at("associatePublicIpAddress"); public.there && !public.is(false) {
-			found = append(found, finding{public.path, "is true: machines have private addresses only"})
+			found = append(found, finding{public.path, "is true: machines may have only private addresses"})
 		}
 	case "aws:s3/bucketPublicAccessBlock:BucketPublicAccessBlock":
 		for _, key := range []string{"blockPublicAcls", "blockPublicPolicy", "ignorePublicAcls", "restrictPublicBuckets"} {
 			if !props.at(key).is(true) {
-				found = append(found, finding{key, "is not true: no bucket is public"})
+				found = append(found, finding{key, "is not true: no bucket may be public"})
 			}
 		}
 	case "aws:s3/bucketAclV2:BucketAclV2", "aws:s3/bucketV2:BucketV2", "aws:s3/bucket:Bucket":
 		if acl, _ := props.at("acl").text(); strings.HasPrefix(acl, "public-") || acl == "authenticated-read" {
-			found = append(found, finding{"acl", fmt.Sprintf("is %s: no bucket is public", acl)})
+			found = append(found, finding{"acl", fmt.Sprintf("is %s: no bucket may be public", acl)})
 		}
 	}
 	return found
 }
 
-// publicCluster judges an EKS endpoint. AWS opens it to everywhere unless told
-// otherwise.
+// publicCluster checks an EKS endpoint. AWS makes it public by default.
 func publicCluster(access, ranges field, openByDefault bool) []finding {
 	if access.is(false) || !access.there && !openByDefault {
 		return nil
 	}
 	if !ranges.unknown() && len(ranges.items()) == 0 {
-		return []finding{{ranges.path, "is empty, which AWS takes for 0.0.0.0/0: list who may reach the cluster's endpoint"}}
+		return []finding{{ranges.path, "is empty, which means 0.0.0.0/0 in AWS: list the ranges that may reach the cluster's endpoint"}}
 	}
 	return openRanges(ranges)
 }
 
 const schemeAnnotation = "service.beta.kubernetes.io/aws-load-balancer-scheme"
 
-// publicObject judges Services, and the values of Helm releases, which become
-// Services.
+// publicObject checks Services, and the values of Helm releases that become Services.
 func publicObject(props field) []finding {
 	var found []finding
 	props.walk(func(f field) {

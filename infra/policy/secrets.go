@@ -4,14 +4,15 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
-	"strings"
 
 	"github.com/pulumi/pulumi/sdk/v3/go/common/resource"
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
+
+	"github.com/loja-veloz/platform/infra/validate"
 )
 
-// credentials are texts that are secrets whatever they are called. Sources: AWS's
-// IAM identifiers, RFC 7468, RFC 7519, GitHub's and Slack's token formats.
+// credentials are texts that are secrets whatever the property's name. Sources: AWS's IAM
+// identifiers, RFC 7468, RFC 7519, GitHub's and Slack's token formats.
 var credentials = []struct {
 	what string
 	form *regexp.Regexp
@@ -25,12 +26,12 @@ var credentials = []struct {
 	{"an address with a password", regexp.MustCompile(`\b[a-z][a-z0-9+.-]*://[^/\s:@]+:[^/\s:@]+@`)},
 }
 
-// secretName is the last part of a property's path, or an environment variable,
-// that holds a secret and not the name of one.
+// secretName matches the names of properties and environment variables that hold a secret and
+// not a secret's name.
 var secretName = regexp.MustCompile(`(?i)(pass(word|wd|phrase)|secret[_-]?(string|binary|access[_-]?key)|` +
 	`api[_-]?key|app[_-]?key|private[_-]?key|client[_-]?secret|(auth|access|refresh|bearer|session)[_-]?token|^token|[a-z]Token|[_-]token)$`)
 
-// references are kinds whose texts name secrets and never are any.
+// references are kinds whose properties name secrets and never contain them.
 var references = []string{"ExternalSecret", "SecretStore", "ClusterSecretStore", "CustomResourceDefinition"}
 
 func plainSecret(_ *Options, r Resource) []finding {
@@ -47,14 +48,14 @@ func plainSecret(_ *Options, r Resource) []finding {
 			if what := credential(text); what != "" {
 				add(f, "is "+what)
 			} else if named && text != "" && secretName.MatchString(f.name()) {
-				add(f, fmt.Sprintf("is called %s", f.name()))
+				add(f, fmt.Sprintf("is named %s", f.name()))
 			}
 			return
 		}
 		// An environment variable: {name: DB_PASSWORD, value: ...}.
 		if name, ok := f.at("name").text(); ok && secretName.MatchString(name) {
 			if text, plain := f.at("value").text(); plain && text != "" && !f.at("value").secret {
-				add(f.at("value"), fmt.Sprintf("is that of %s", name))
+				add(f.at("value"), fmt.Sprintf("is the value of %s", name))
 			}
 		}
 	})
@@ -85,8 +86,8 @@ func credential(text string) string {
 	return ""
 }
 
-// Export makes value the output called name of the stack, and fails the program
-// when it holds a credential that is not marked secret: outputs pass no transform.
+// Export exports value as the stack's output called name, and fails the program if it contains
+// a credential that is not marked secret: transforms do not see outputs.
 func Export(ctx *pulumi.Context, name string, value pulumi.Input) {
 	output := pulumi.ToOutput(value)
 	ctx.Export(name, output.ApplyT(func(resolved any) (any, error) {
@@ -97,18 +98,15 @@ func Export(ctx *pulumi.Context, name string, value pulumi.Input) {
 	}))
 }
 
-// checkOutput judges a plain output that has become known.
+// checkOutput checks a plain output that has become known.
 func checkOutput(name string, value any) error {
 	found := plainSecret(nil, Resource{
 		Type: string(resource.RootStackType), Name: "outputs",
 		Inputs: resource.PropertyMap{resource.PropertyKey(name): resource.NewPropertyValue(value)},
 	})
-	var faults []string
+	errs := validate.Errors{Prefix: "policy " + PlainSecret + ": the stack's output "}
 	for _, f := range found {
-		faults = append(faults, fmt.Sprintf("policy %s: the stack's output %s %s", PlainSecret, f.property, f.message))
+		errs.Add(f.property, "%s", f.message)
 	}
-	if len(faults) > 0 {
-		return fmt.Errorf("%s", strings.Join(faults, "\n"))
-	}
-	return nil
+	return errs.Err()
 }

@@ -11,7 +11,7 @@ func tags(o *Options, r Resource) []finding {
 	var found []finding
 	if r.Type == "pulumi:providers:aws" {
 		defaults := in(r).at("defaultTags")
-		// A provider's structured inputs travel as JSON.
+		// The structured inputs of a provider are encoded as JSON.
 		if raw, ok := defaults.text(); ok {
 			var decoded map[string]any
 			if json.Unmarshal([]byte(raw), &decoded) == nil {
@@ -29,7 +29,7 @@ func tags(o *Options, r Resource) []finding {
 		return nil
 	}
 	if r.Provider == "" {
-		found = append(found, finding{"provider", "is the default one, which lays no tags: give the AWS provider of the stack"})
+		found = append(found, finding{"provider", "is Pulumi's default provider, which adds no tags: use the AWS provider of the stack"})
 	}
 	own := in(r).at("tags")
 	for _, tag := range RequiredTags {
@@ -38,7 +38,7 @@ func tags(o *Options, r Resource) []finding {
 		if !f.there || f.unknown() || known && text != "" && (o.DefaultTags == nil || text == o.DefaultTags[tag]) {
 			continue
 		}
-		found = append(found, finding{f.path, fmt.Sprintf("is %q: a resource does not change what the provider says (%q)", text,
+		found = append(found, finding{f.path, fmt.Sprintf("is %q: a resource may not override the provider's tag (%q)", text,
 			o.DefaultTags[tag])})
 	}
 	return found

@@ -8,7 +8,7 @@ import (
 	"github.com/pulumi/pulumi/sdk/v3/go/common/resource"
 )
 
-// field is a place in a resource's inputs, be there a value or none.
+// field is a property in a resource's inputs, with or without a value.
 type field struct {
 	path   string
 	value  resource.PropertyValue
@@ -16,12 +16,12 @@ type field struct {
 	secret bool // it, or what contains it, is marked
 }
 
-// in is where a resource's inputs begin.
+// in returns the root of a resource's inputs.
 func in(r Resource) field {
 	return field{value: resource.NewObjectProperty(r.Inputs), there: true}
 }
 
-// newField takes the wrapping off a value.
+// newField unwraps a value.
 func newField(path string, value resource.PropertyValue, secret bool) field {
 	for {
 		switch {
@@ -40,7 +40,7 @@ func newField(path string, value resource.PropertyValue, secret bool) field {
 	}
 }
 
-// at is the field called key; of a list or nothing, none.
+// at returns the field called key; in a list or in nothing it has no value.
 func (f field) at(key string) field {
 	path := key
 	if f.path != "" {
@@ -55,8 +55,8 @@ func (f field) at(key string) field {
 	return newField(path, f.value.ObjectValue()[resource.PropertyKey(key)], f.secret)
 }
 
-// items are the elements of a list; a single object counts as a list of one, as
-// the AWS provider folds lists of at most one.
+// items returns the elements of a list. A single object counts as a list of one, because the
+// AWS provider flattens lists with at most one element.
 func (f field) items() []field {
 	switch {
 	case f.unknown() || !f.there:
@@ -73,7 +73,7 @@ func (f field) items() []field {
 	return list
 }
 
-// unknown: the value comes with the update.
+// unknown tells whether only the update knows the value.
 func (f field) unknown() bool { return f.there && f.value.IsComputed() }
 
 func (f field) text() (string, bool) {
@@ -83,14 +83,13 @@ func (f field) text() (string, bool) {
 	return f.value.StringValue(), true
 }
 
-// set tells whether there is a value, or will be one.
+// set tells whether the field has a value or will have one.
 func (f field) set() bool {
 	text, isText := f.text()
 	return f.there && (!isText || text != "")
 }
 
-// is tells whether the value is want, be it a boolean or its text, or may still
-// turn out to be.
+// is tells whether the value is want, as a boolean or a text, or is not known yet.
 func (f field) is(want bool) bool {
 	if f.unknown() {
 		return true
@@ -99,7 +98,7 @@ func (f field) is(want bool) bool {
 	return isText && text == fmt.Sprint(want) || f.there && f.value.IsBool() && f.value.BoolValue() == want
 }
 
-// keys of an object, sorted: findings come in the same order on every run.
+// keys returns the sorted keys of an object, so that findings have the same order on every run.
 func (f field) keys() []string {
 	if !f.there || !f.value.IsObject() {
 		return nil
@@ -135,7 +134,7 @@ func (f field) name() string {
 	return name
 }
 
-// kind is the last part of a type token: Instance of aws:rds/instance:Instance.
+// kind returns the last part of a type token: Instance for aws:rds/instance:Instance.
 func kind(token string) string { return token[strings.LastIndex(token, ":")+1:] }
 
 func isAWS(r Resource) bool        { return r.Custom && strings.HasPrefix(r.Type, "aws:") }

@@ -17,59 +17,58 @@ import (
 )
 
 const (
-	// untaggedDays is how long images live that nothing names any more.
+	// untaggedDays is how long untagged images are kept.
 	untaggedDays = 7
-	// minKept leaves room to roll back: a lifecycle that keeps fewer images than a
-	// Rollout keeps revisions deletes what an abort returns to.
+	// minKept is the minimum of KeepImages: if a repository kept fewer images than a Rollout keeps
+	// revisions, the image to which an abort returns could be gone.
 	minKept = 20
 
 	encryption = "KMS"
-	// credentialPrefix begins the name of every secret that ECR reads.
+	// credentialPrefix is the prefix of the names of the secrets that ECR reads.
 	credentialPrefix = "ecr-pullthroughcache/"
 )
 
 // Spec describes a registry.
 type Spec struct {
-	// Name is the prefix of the names of roles, loja-veloz.
+	// Name is the prefix of the names of roles, such as loja-veloz.
 	Name              string
 	Region, AccountID string
-	// Repositories are made as they are named, loja-veloz/sample-web-app.
+	// Repositories are the names of the repositories to create, such as loja-veloz/sample-web-app.
 	Repositories []string
-	// KeepImages is how many images a repository keeps, cached ones too.
+	// KeepImages is how many images a repository keeps, including those of the cache.
 	KeepImages int
 	// PullThrough are the registries that are cached.
 	PullThrough []Upstream
-	// Protect keeps Pulumi from deleting repositories. With images in it ECR does
-	// not delete one anyway.
+	// Protect keeps Pulumi from deleting repositories. ECR never deletes one that contains images.
 	Protect bool
 }
 
 // Upstream is a public registry behind the cache.
 type Upstream struct {
-	// Host is the registry's, quay.io.
+	// Host is the registry's host, such as quay.io.
 	Host string
-	// Prefix begins the names of the repositories that cache it: quay makes
-	// quay.io/argoproj/argocd <account>.dkr.ecr.<region>.amazonaws.com/quay/argoproj/argocd.
+	// Prefix is the prefix of the repositories that cache it: with quay, quay.io/argoproj/argocd
+	// is cached as <account>.dkr.ecr.<region>.amazonaws.com/quay/argoproj/argocd.
 	Prefix string
-	// CredentialARN is a secret whose name begins with ecr-pullthroughcache/. ghcr.io
-	// and Docker Hub need one, the others take none.
+	// CredentialARN is a secret whose name begins with ecr-pullthroughcache/. ghcr.io and Docker
+	// Hub need one; for the others it has to be empty.
 	CredentialARN string
 }
 
-// upstreams are the registries that ECR can cache here, and whether it needs
-// credentials for them ("Sync an upstream registry" in the ECR user guide).
+// upstreams are the registries that ECR can cache, and whether it needs credentials for them
+// ("Sync an upstream registry" in the ECR user guide).
 var upstreams = map[string]bool{
 	"quay.io": false, "registry.k8s.io": false, "public.ecr.aws": false,
 	"ghcr.io": true, "registry-1.docker.io": true,
 }
 
-// Registry is the repositories.
+// Registry is the repositories and the cache.
 type Registry struct {
 	pulumi.ResourceState
 
-	// URLs are what images are pushed to and pulled from, by repository.
+	// URLs are the addresses of the repositories, for push and pull, by repository.
 	URLs pulumi.StringMap
-	// ARNs are for policies, by repository.
+	// ARNs are the ARNs of the repositories, by repository.
 	ARNs pulumi.StringMap
 }
 
@@ -98,12 +97,12 @@ func (s *Spec) Validate() error {
 			case other == repository:
 				errs.Add(field, "repeats %s", other)
 			case childName(other) == childName(repository):
-				errs.Add(field, "is %s, which Pulumi cannot tell from %s", repository, other)
+				errs.Add(field, "is %s, whose resources would have the same names as those of %s", repository, other)
 			}
 		}
 	}
 	if s.KeepImages < minKept {
-		errs.Add("KeepImages", "is %d: keep at least %d, to roll back to", s.KeepImages, minKept)
+		errs.Add("KeepImages", "is %d: use at least %d, to be able to roll back", s.KeepImages, minKept)
 	}
 	for i, upstream := range s.PullThrough {
 		s.validateUpstream(i, upstream, &errs)
@@ -120,13 +119,13 @@ func (s *Spec) validateUpstream(i int, upstream Upstream, errs *validate.Errors)
 		errs.Add(field+"Host", "is %q: known are ghcr.io, public.ecr.aws, quay.io, registry-1.docker.io (Docker Hub), registry.k8s.io",
 			upstream.Host)
 	case needsCredential && upstream.CredentialARN == "":
-		errs.Add(field+"CredentialARN", "is empty: %s is cached with credentials only", upstream.Host)
+		errs.Add(field+"CredentialARN", "is empty: ECR needs credentials to cache %s", upstream.Host)
 	case !needsCredential && upstream.CredentialARN != "":
-		errs.Add(field+"CredentialARN", "is given: %s takes none", upstream.Host)
+		errs.Add(field+"CredentialARN", "is set: leave it empty for %s", upstream.Host)
 	case needsCredential && match == nil:
 		errs.Add(field+"CredentialARN", "is %q, which is not the ARN of a secret", upstream.CredentialARN)
 	case needsCredential && !strings.HasPrefix(match[1], credentialPrefix):
-		errs.Add(field+"CredentialARN", "names the secret %s: ECR reads those that begin with %s", match[1], credentialPrefix)
+		errs.Add(field+"CredentialARN", "names the secret %s: use one whose name begins with %s", match[1], credentialPrefix)
 	}
 	if !validate.CachePrefix(upstream.Prefix) || len(upstream.Prefix) < 2 || len(upstream.Prefix) > 30 {
 		errs.Add(field+"Prefix", "is %q: use 2 to 30 lower-case letters, digits, and . _ - between them", upstream.Prefix)
@@ -141,7 +140,7 @@ func (s *Spec) validateUpstream(i int, upstream Upstream, errs *validate.Errors)
 	}
 	for _, repository := range s.Repositories {
 		if strings.HasPrefix(repository, upstream.Prefix+"/") {
-			errs.Add(field+"Prefix", "is that of repository %s, which is no cache", repository)
+			errs.Add(field+"Prefix", "is also the prefix of repository %s, which is not cached: use another prefix", repository)
 		}
 	}
 }
@@ -168,8 +167,8 @@ type (
 	}
 )
 
-// Lifecycle is the policy that drops untagged images after a week, and of all
-// others the oldest beyond keep. ECR wants the rule for any tag to come last.
+// Lifecycle returns the policy that deletes untagged images after a week, and of all others the
+// oldest beyond keep. ECR requires the rule for any tag to be the last.
 func Lifecycle(keep int) (string, error) {
 	text, err := json.Marshal(lifecycle{Rules: []lifecycleRule{
 		{RulePriority: 1, Description: fmt.Sprintf("Untagged images go after %d days", untaggedDays), Action: action{Type: "expire"},
@@ -183,7 +182,7 @@ func Lifecycle(keep int) (string, error) {
 	return string(text), nil
 }
 
-// builder makes a registry's resources.
+// builder creates a registry's resources.
 type builder struct {
 	ctx       *pulumi.Context
 	name      string
@@ -193,8 +192,8 @@ type builder struct {
 	lifecycle pulumi.String
 }
 
-// New creates the repositories and the cache. KeyARN is the KMS key of the images, of
-// both kinds.
+// New creates the repositories and the cache. KeyARN is the KMS key of the images, including
+// cached ones.
 func New(ctx *pulumi.Context, name string, spec *Spec, keyARN pulumi.StringInput, opts ...pulumi.ResourceOption) (*Registry, error) {
 	var errs validate.Errors
 	errs.Join(spec.Validate())
@@ -210,27 +209,27 @@ func New(ctx *pulumi.Context, name string, spec *Spec, keyARN pulumi.StringInput
 	return r, component.Register(ctx, "registry", "loja-veloz:registry:Registry", name, r, opts, func() (pulumi.Map, error) {
 		b := &builder{ctx: ctx, name: name, spec: spec, keyARN: keyARN, out: r, lifecycle: pulumi.String(policy)}
 		for _, repository := range spec.Repositories {
-			if err := b.makeRepository(repository); err != nil {
+			if err := b.createRepository(repository); err != nil {
 				return nil, err
 			}
 		}
-		if err := b.makeCache(); err != nil {
+		if err := b.createCache(); err != nil {
 			return nil, err
 		}
 		return pulumi.Map{"urls": r.URLs, "arns": r.ARNs}, nil
 	})
 }
 
-// childName is a repository's part of the names of its resources.
+// childName returns a repository's part of the names of its resources.
 func childName(repository string) string { return strings.ReplaceAll(repository, "/", "-") }
 
 func (b *builder) child() pulumi.ResourceOption { return pulumi.Parent(b.out) }
 
-func (b *builder) makeRepository(repository string) error {
+func (b *builder) createRepository(repository string) error {
 	child := b.name + "-" + childName(repository)
-	made, err := ecr.NewRepository(b.ctx, child, &ecr.RepositoryArgs{
+	created, err := ecr.NewRepository(b.ctx, child, &ecr.RepositoryArgs{
 		Name: pulumi.String(repository),
-		// Images are named by digest; a tag, the commit's, never moves either.
+		// Images are named by digest. Their tags, the commits, never move either.
 		ImageTagMutability:         pulumi.String("IMMUTABLE"),
 		ImageScanningConfiguration: ecr.RepositoryImageScanningConfigurationArgs{ScanOnPush: pulumi.Bool(true)},
 		EncryptionConfigurations: ecr.RepositoryEncryptionConfigurationArray{ecr.RepositoryEncryptionConfigurationArgs{
@@ -243,18 +242,17 @@ func (b *builder) makeRepository(repository string) error {
 		return fmt.Errorf("creating repository %s: %w", repository, err)
 	}
 	if _, err := ecr.NewLifecyclePolicy(b.ctx, child+"-lifecycle", &ecr.LifecyclePolicyArgs{
-		Repository: made.Name, Policy: b.lifecycle,
+		Repository: created.Name, Policy: b.lifecycle,
 	}, b.child()); err != nil {
-		return fmt.Errorf("giving repository %s its lifecycle: %w", repository, err)
+		return fmt.Errorf("creating the lifecycle policy of repository %s: %w", repository, err)
 	}
-	b.out.URLs[repository], b.out.ARNs[repository] = made.RepositoryUrl, made.Arn
+	b.out.URLs[repository], b.out.ARNs[repository] = created.RepositoryUrl, created.Arn
 	return nil
 }
 
-// makeCache creates a rule per upstream, and before it the template after which ECR
-// makes its repositories: without one they are encrypted by AWS's key and keep
-// everything.
-func (b *builder) makeCache() error {
+// createCache creates a rule per upstream, and before it the template for its repositories:
+// without a template, ECR encrypts them with AWS's key and keeps all images.
+func (b *builder) createCache() error {
 	if len(b.spec.PullThrough) == 0 {
 		return nil
 	}
@@ -262,9 +260,9 @@ func (b *builder) makeCache() error {
 	for i, upstream := range b.spec.PullThrough {
 		repositories[i] = fmt.Sprintf("arn:aws:ecr:%s:%s:repository/%s/*", b.spec.Region, b.spec.AccountID, upstream.Prefix)
 	}
-	// ECR asks for a role where a template names a key.
+	// ECR needs a role if a template names a key.
 	role, policies, err := identity.NewRole(b.ctx, b.out, b.name+"-cache", &identity.RoleArgs{
-		Name: b.spec.Name + "-ecr-cache", Description: "ECR makes repositories for cached images",
+		Name: b.spec.Name + "-ecr-cache", Description: "ECR creates repositories for cached images",
 		Trust: identity.ServiceTrust("ecr.amazonaws.com", identity.Is(map[string]string{"aws:SourceAccount": b.spec.AccountID})),
 		Policy: identity.PolicyDocument{Statement: []identity.Statement{
 			{Sid: "Repositories", Effect: identity.Allow, Action: []string{"ecr:CreateRepository", "ecr:ReplicateImage", "ecr:TagResource"},
@@ -281,7 +279,7 @@ func (b *builder) makeCache() error {
 		template, err := ecr.NewRepositoryCreationTemplate(b.ctx, child+"-template", &ecr.RepositoryCreationTemplateArgs{
 			Prefix: pulumi.String(upstream.Prefix), Description: pulumi.String("Images of " + upstream.Host),
 			AppliedFors: pulumi.StringArray{pulumi.String("PULL_THROUGH_CACHE")},
-			// What upstream moves has to move here.
+			// Tags are mutable: upstream may move them.
 			ImageTagMutability: pulumi.String("MUTABLE"),
 			EncryptionConfigurations: ecr.RepositoryCreationTemplateEncryptionConfigurationArray{
 				ecr.RepositoryCreationTemplateEncryptionConfigurationArgs{

@@ -30,17 +30,13 @@ func args() *registry.Spec {
 
 func TestRegistry(t *testing.T) {
 	var urls, arns int
-	recorder, err := infratest.Run(false, func(ctx *pulumi.Context) error {
-		made, err := registry.New(ctx, "images", args(), pulumi.String(key))
+	recorder := infratest.Deploy(t, func(ctx *pulumi.Context) error {
+		r, err := registry.New(ctx, "images", args(), pulumi.String(key))
 		if err == nil {
-			urls, arns = len(made.URLs), len(made.ARNs)
+			urls, arns = len(r.URLs), len(r.ARNs)
 		}
 		return err
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	recorder.WellFormed(t)
 	if urls != 2 || arns != 2 {
 		t.Errorf("%d URLs and %d ARNs", urls, arns)
 	}
@@ -69,10 +65,8 @@ func TestRegistry(t *testing.T) {
 			rule["ecrRepositoryPrefix"] != prefix {
 			t.Errorf("the cache %s is %v", prefix, rule)
 		}
-		if !recorder.Waits(t, "images-cache-"+prefix, "images-cache-"+prefix+"-template") || !recorder.Waits(t,
-			"images-cache-"+prefix+"-template", "images-cache-policy") {
-			t.Errorf("the cache %s does not wait for its template, or that for its role", prefix)
-		}
+		template := "images-cache-" + prefix + "-template"
+		recorder.InOrder(t, map[string][]string{"images-cache-" + prefix: {template}, template: {"images-cache-policy"}})
 	}
 	if policy := fmt.Sprint(recorder.Named(t, "images-cache-policy").Inputs["policy"]); strings.Contains(policy, `"*"`) ||
 		!strings.Contains(policy, ":repository/quay/*") {
@@ -83,21 +77,18 @@ func TestRegistry(t *testing.T) {
 func TestWithoutCacheThereIsNoRole(t *testing.T) {
 	a := args()
 	a.PullThrough = nil
-	recorder, err := infratest.Run(true, func(ctx *pulumi.Context) error {
+	recorder := infratest.Deploy(t, func(ctx *pulumi.Context) error {
 		_, err := registry.New(ctx, "images", a, pulumi.String(key))
 		return err
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
 	for _, found := range recorder.Resources() {
 		if found.Type == "aws:iam/role:Role" {
-			t.Errorf("%s is made for nothing", found.Name)
+			t.Errorf("%s is created without need", found.Name)
 		}
 	}
 }
 
-func TestValidateReportsAllFaultsAtOnce(t *testing.T) {
+func TestValidateReportsAllErrorsAtOnce(t *testing.T) {
 	spec := &registry.Spec{
 		Name: "X", Region: "mars", AccountID: "1", Repositories: []string{"Bad", "a/b", "a/b", "ghcr/x", "a-b"}, KeepImages: 3,
 		PullThrough: []registry.Upstream{
@@ -110,20 +101,12 @@ func TestValidateReportsAllFaultsAtOnce(t *testing.T) {
 		_, err := registry.New(ctx, "images", spec, nil)
 		return err
 	})
-	if err == nil {
-		t.Fatal("accepted")
-	}
-	for _, want := range []string{
-		"Name is", "Region is", "AccountID is", `Repositories[0] is "Bad"`, "Repositories[2] repeats a/b", "Repositories[4] is a-b, which Pulumi cannot tell from a/b", "KeyARN is missing", "KeepImages is 3",
-		`PullThrough[0].Host is "example.com"`, "PullThrough[1].CredentialARN is empty", "PullThrough[1].Prefix is that of repository ghcr/x",
-		"PullThrough[2].CredentialARN is given", `PullThrough[2].Prefix is "Q"`, "PullThrough[3].CredentialARN names the secret other", "PullThrough[3].Prefix repeats ex",
-		"PullThrough[4].CredentialARN is \"secret\"", "PullThrough[4].Host repeats ghcr.io",
-	} {
-		if !strings.Contains(err.Error(), want) {
-			t.Errorf("%q is not in\n%s", want, err)
-		}
-	}
+	infratest.Refused(t, err,
+		"Name is", "Region is", "AccountID is", `Repositories[0] is "Bad"`, "Repositories[2] repeats a/b", "Repositories[4] is a-b, whose resources would have the same names as those of a/b", "KeyARN is missing", "KeepImages is 3",
+		`PullThrough[0].Host is "example.com"`, "PullThrough[1].CredentialARN is empty", "PullThrough[1].Prefix is also the prefix of repository ghcr/x",
+		"PullThrough[2].CredentialARN is set", `PullThrough[2].Prefix is "Q"`, "PullThrough[3].CredentialARN names the secret other", "PullThrough[3].Prefix repeats ex",
+		"PullThrough[4].CredentialARN is \"secret\"", "PullThrough[4].Host repeats ghcr.io")
 	if err := args().Validate(); err != nil {
-		t.Errorf("good arguments: %v", err)
+		t.Errorf("a valid spec is refused: %v", err)
 	}
 }

@@ -2,9 +2,9 @@ package rollout
 
 import "encoding/json"
 
-// A Rollout holds the fields of an Argo Rollout that decide how its update goes.
-// The objects of this file decode from the API server's JSON: encoding/json finds
-// Kubernetes's names whatever their case.
+// A Rollout holds the fields of an Argo Rollout that decide how its update goes. The objects of
+// this file decode from the API server's JSON: encoding/json matches Kubernetes' field names
+// regardless of case.
 type Rollout struct {
 	Metadata struct {
 		Namespace, Name string
@@ -13,11 +13,11 @@ type Rollout struct {
 	Spec struct {
 		Template struct {
 			Spec struct {
-				// Containers: the first one is the service's.
+				// Containers are the pod's; the first one is the service.
 				Containers []struct{ Image string }
 			}
 		}
-		// ProgressDeadlineSeconds is 600 when it is not set.
+		// ProgressDeadlineSeconds is 600 if it is not set.
 		ProgressDeadlineSeconds *int64
 		Strategy                struct {
 			Canary struct{ Steps []Step }
@@ -25,8 +25,8 @@ type Rollout struct {
 	}
 	Status struct {
 		Abort bool
-		// Phase is Progressing, Paused, Healthy or Degraded, and true only for
-		// the generation observed.
+		// Phase is Progressing, Paused, Healthy or Degraded. It describes the observed generation
+		// only.
 		Phase, Message     string
 		ObservedGeneration string
 		// StableRS is the hash of the stable pod template, empty until a first
@@ -36,7 +36,7 @@ type Rollout struct {
 		UpdatedReplicas, AvailableReplicas int
 		PauseConditions                    []struct{ Reason string }
 		Canary                             struct {
-			// Weights is nil while no traffic router has been set.
+			// Weights is nil until a traffic router has been set.
 			Weights                            *Weights
 			CurrentBackgroundAnalysisRunStatus *AnalysisRunStatus
 			CurrentStepAnalysisRunStatus       *AnalysisRunStatus
@@ -49,8 +49,8 @@ type Step struct {
 	SetWeight *int
 	Analysis  *struct{}
 	Pause     *struct {
-		// Duration is a number of seconds or a text such as "30s"; without it
-		// the pause lasts until a person ends it.
+		// Duration is a number of seconds or a text such as "30s". Without it the pause lasts until a
+		// person ends it.
 		Duration json.RawMessage
 	}
 }
@@ -63,7 +63,7 @@ type Weights struct {
 	}
 }
 
-// An AnalysisRunStatus is what a Rollout says of one of its AnalysisRuns.
+// An AnalysisRunStatus is the status of an AnalysisRun in its Rollout.
 type AnalysisRunStatus struct{ Name, Status string }
 
 // An AnalysisRun holds the metrics that were measured.

@@ -11,7 +11,7 @@ func ended(phase string) bool {
 	return false
 }
 
-// failingPods says each reason once, however many pods have it.
+// failingPods returns each reason once, with the number of pods that have it.
 func failingPods(pods []Pod) []string {
 	count := map[string]int{}
 	var reasons []string
@@ -30,7 +30,7 @@ func failingPods(pods []Pod) []string {
 	return reasons
 }
 
-// failing says why a pod does not serve, or nothing.
+// failing returns why a pod does not serve; it is empty for a pod that does.
 func (p Pod) failing() string {
 	for _, c := range p.Status.ContainerStatuses {
 		waiting, before := c.State.Waiting, c.LastState.Terminated

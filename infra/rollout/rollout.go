@@ -1,6 +1,6 @@
-// Package rollout judges an Argo Rollout: how far its update is, whether it has
-// failed, and why. pulumi up and make deploy read the objects each in their own way
-// and show the sentences of this package.
+// Package rollout evaluates an Argo Rollout: how far its update is, whether it has failed, and
+// why. pulumi up and make deploy read the objects in different ways, and both print the
+// sentences of this package.
 package rollout
 
 import (
@@ -11,20 +11,20 @@ import (
 	"time"
 )
 
-// The phases of a Rollout, an AnalysisRun or a metric that decide.
+// The phases of a Rollout, an AnalysisRun or a metric that decide its outcome.
 const (
 	healthy    = "Healthy"
 	degraded   = "Degraded"
 	successful = "Successful"
 )
 
-// Observed tells whether the controller has seen the object as it is now. Until
-// then the status belongs to an earlier update.
+// Observed tells whether the controller has seen the current object. Until then the status
+// belongs to an earlier update.
 func (r *Rollout) Observed() bool {
 	return r.Status.ObservedGeneration == strconv.FormatInt(r.Metadata.Generation, 10)
 }
 
-// Image is the service's image.
+// Image returns the service's image.
 func (r *Rollout) Image() string {
 	if c := r.Spec.Template.Spec.Containers; len(c) > 0 {
 		return c[0].Image
@@ -45,16 +45,15 @@ func (r *Rollout) UnderWay() bool {
 	return r.Status.CurrentPodHash != r.Status.StableRS && !r.Status.Abort
 }
 
-// StableHasAllTraffic tells whether the traffic router sends no request to the
-// canary. An abort alone does not: Argo Rollouts 1.9.1 keeps the canary's weight
-// until the stable ReplicaSet is fully available, and for as long as a paused
-// Rollout's size changes.
+// StableHasAllTraffic tells whether the traffic router sends no request to the canary. It can
+// be false after an abort: Argo Rollouts 1.9.1 keeps the canary's weight until the stable
+// ReplicaSet is fully available, and while a paused Rollout changes its size.
 func (r *Rollout) StableHasAllTraffic() bool {
 	w := r.Status.Canary.Weights
 	return r.Status.StableRS != "" && w != nil && w.Canary.Weight == 0
 }
 
-// Traffic says who serves an update that has failed.
+// Traffic returns, for a failed update, which version has the traffic.
 func (r *Rollout) Traffic() string {
 	w := r.Status.Canary.Weights
 	switch {
@@ -70,7 +69,7 @@ func (r *Rollout) Traffic() string {
 	return fmt.Sprintf("the new version still has %d %% of the traffic", w.Canary.Weight)
 }
 
-// Line says in one line where the Rollout is.
+// Line returns the progress of the Rollout in one line.
 func (r *Rollout) Line() string {
 	switch {
 	case !r.Observed():
@@ -94,8 +93,8 @@ func (r *Rollout) Line() string {
 	return strings.Join(parts, ", ")
 }
 
-// progress is the step and the weight of a canary. A first version has neither:
-// the controller skips the steps.
+// progress returns the step and the weight of a canary. A first version has neither: the
+// controller skips the steps.
 func (r *Rollout) progress() []string {
 	var parts []string
 	if steps := len(r.Spec.Strategy.Canary.Steps); steps > 0 && r.Status.CurrentStepIndex != nil && r.Status.StableRS != "" {
@@ -142,12 +141,12 @@ func (r *Rollout) patience() time.Duration {
 	return total
 }
 
-// pause reads a duration; a pause that only a person ends counts as none.
+// pause reads a duration; it is 0 for a pause that only a person ends.
 func pause(duration json.RawMessage) time.Duration {
 	text := strings.Trim(string(duration), `"`)
 	if seconds, err := strconv.Atoi(text); err == nil {
 		return time.Duration(seconds) * time.Second
 	}
-	d, _ := time.ParseDuration(text) // the controller has judged it
+	d, _ := time.ParseDuration(text) // the controller has validated it
 	return d
 }

@@ -8,20 +8,19 @@ import (
 )
 
 const (
-	// PollInterval is the time between two looks. It is short against the 10
-	// seconds within which a failed update is reported.
+	// PollInterval is the time between two reads. It is short compared with the 10 seconds within
+	// which a failed update is reported.
 	PollInterval = time.Second
-	// settle is how long a failure has to last before it is believed: the
-	// controller shows the last update's abort, or a Service that it has not seen
-	// yet, for a moment.
+	// settle is how long a failure has to last before it is reported: for a moment, the controller
+	// shows the abort of the last update, or an error about a Service that it has not seen yet.
 	settle = 3 * time.Second
 	// unreachable is how long the API server may fail to answer.
 	unreachable = 30 * time.Second
 )
 
-// A Cluster reads what a Watch judges.
+// A Cluster reads the objects that a Watch evaluates.
 type Cluster interface {
-	// Rollout returns nil without an error when there is none of that name.
+	// Rollout returns nil without an error if there is no Rollout with that name.
 	Rollout(ctx context.Context, namespace, name string) (*Rollout, error)
 	// Pods lists by label selector.
 	Pods(ctx context.Context, namespace, selector string) ([]Pod, error)
@@ -34,17 +33,17 @@ type Cluster interface {
 type Watch struct {
 	Cluster         Cluster
 	Namespace, Name string
-	// Timeout bounds the watch; zero takes it from the canary's steps.
+	// Timeout limits the watch; zero derives it from the canary's steps.
 	Timeout time.Duration
-	// Progress gets a line, without the name, whenever it differs from the last one.
+	// Progress is called with a line, without the name, whenever it differs from the last one.
 	Progress func(line string)
 
 	began time.Time
 	last  string
-	// moved: the Rollout was seen in a state other than failed.
+	// moved is true once the Rollout has been in a state other than failed.
 	moved bool
-	// failedSince and silentSince are when the Rollout first looked failed, and
-	// when the API server stopped answering, without a break since.
+	// failedSince and silentSince are the times since which the Rollout has been failed and the
+	// API server has not answered, without interruption.
 	failedSince, silentSince time.Time
 	// measured is when AnalysisRuns were last looked at, waitsFor what they waited for,
 	// and refused why their queries never succeed.
@@ -57,11 +56,10 @@ type FailureError struct{ sentence string }
 
 func (f *FailureError) Error() string { return f.sentence }
 
-// Until polls until the Rollout that the API server has now is healthy, and returns
-// it. It fails, saying why, within 10 seconds of the Rollout's abort or degradation
-// (a *FailureError), when the time is over (a *WaitingError if the canary waits for a
-// verdict), when the Rollout is deleted, when the API server does not answer for 30
-// seconds, and when ctx ends.
+// Until polls until the current Rollout is healthy, and returns it. It fails, with the reason,
+// within 10 seconds after the Rollout is aborted or degraded (a *FailureError), after the
+// timeout (a *WaitingError if the canary waits for a verdict), when the Rollout is deleted,
+// when the API server has not answered for 30 seconds, and when ctx ends.
 func (w *Watch) Until(ctx context.Context) (*Rollout, error) {
 	w.began = time.Now()
 	for {
@@ -87,7 +85,7 @@ func (w *Watch) interrupted() error {
 	return fmt.Errorf("the wait was interrupted; the update goes on in the cluster (%s)", last)
 }
 
-// judge decides on one look at the Rollout.
+// judge evaluates one read of the Rollout.
 func (w *Watch) judge(ctx context.Context, r *Rollout, unread error) (done bool, err error) {
 	now := time.Now()
 	if unread != nil {
@@ -150,7 +148,7 @@ func (w *Watch) say(line string) {
 	}
 }
 
-// failure is the sentence that says why an update ended badly.
+// failure returns the sentence that says why an update failed.
 func (w *Watch) failure(ctx context.Context, r *Rollout) error {
 	reasons := w.reasons(ctx, r)
 	var sentence string
@@ -170,14 +168,14 @@ func (w *Watch) failure(ctx context.Context, r *Rollout) error {
 	return &FailureError{sentence}
 }
 
-// patch is the command that changes one field of the status.
+// patch returns the command that changes one field of the status.
 func (w *Watch) patch(field, value string) string {
 	return fmt.Sprintf(`kubectl -n %s patch rollout %s --subresource=status --type=merge -p '{"status":{"%s":%s}}'`,
 		w.Namespace, w.Name, field, value)
 }
 
-// reasons gathers what is known about a Rollout that is not well: what the
-// controller says, which metrics failed, which pods do not serve.
+// reasons returns what is known about a Rollout that is not healthy: the controller's message,
+// the failed metrics, the pods that do not serve.
 func (w *Watch) reasons(ctx context.Context, r *Rollout) string {
 	var reasons []string
 	if r.Status.Message != "" {

@@ -9,22 +9,22 @@ import (
 
 // DatabaseSpec describes the Secret of a database's master user.
 type DatabaseSpec struct {
-	// Name and Namespace are those of the Secret; the namespace has to exist and to
-	// be among the store's.
+	// Name and Namespace are those of the Secret. The namespace has to exist, and the store has to
+	// admit it.
 	Name, Namespace string
-	// Store is the ClusterSecretStore.
+	// Store is the name of the ClusterSecretStore.
 	Store string
 }
 
-// Database is the master user's Secret, for what makes databases and users: keys
-// username and password. Services have users of their own.
+// Database is the master user's Secret, with the keys username and password, for the Job that
+// creates databases and roles. Each service has its own user.
 type Database struct {
 	pulumi.ResourceState
 }
 
-// NewDatabase brings the master user into the cluster. MasterSecretARN is the secret
-// in which RDS keeps its master user and rotates its password. Errors name the
-// argument that is wrong.
+// NewDatabase copies the master user's credentials into the cluster. MasterSecretARN is the
+// secret in which RDS stores them and rotates the password. Errors name the argument that is
+// wrong.
 func NewDatabase(ctx *pulumi.Context, name string, spec *DatabaseSpec, masterSecretARN pulumi.StringInput,
 	opts ...pulumi.ResourceOption) (*Database, error) {
 	d := &Database{}
@@ -48,11 +48,11 @@ func (s *DatabaseSpec) Validate() error {
 	return errs.Err()
 }
 
-// databaseKeys are what RDS writes into its secret.
+// databaseKeys are the keys that RDS writes into its secret.
 var databaseKeys = []string{"username", "password"}
 
-// stages are the ExternalSecret, with the ARN laid over it: over the whole list, since
-// an overlay does not enter lists.
+// stages returns the ExternalSecret, with the ARN as an overlay. The overlay replaces the whole
+// list, since a path cannot lead through a list.
 func (s *DatabaseSpec) stages(masterSecretARN pulumi.StringInput) kube.Stages {
 	data := pulumi.Array{}
 	for _, key := range databaseKeys {

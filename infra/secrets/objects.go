@@ -13,20 +13,19 @@ const (
 	clusterSecretStore = "ClusterSecretStore"
 )
 
-// SecretStore is the part of External Secrets' ClusterSecretStore that is used
-// here: AWS Secrets Manager, reached with the operator's own
-// identity. The operator's Go types are not imported: their module brings the
-// clients of every secret store along.
+// SecretStore is the part of External Secrets' ClusterSecretStore that is used here: AWS
+// Secrets Manager, with the operator's own identity. The operator's Go types are not imported:
+// their module requires the clients of every secret store.
 type SecretStore struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata"`
 	Spec              SecretStoreSpec `json:"spec"`
 }
 
-// SecretStoreSpec says where the secrets are and who may ask for them.
+// SecretStoreSpec is where the secrets are, and who may read them.
 type SecretStoreSpec struct {
 	Provider Provider `json:"provider"`
-	// Conditions bound who may use a ClusterSecretStore; one of them has to hold.
+	// Conditions limit who may use a ClusterSecretStore; one of them has to be met.
 	Conditions []Condition `json:"conditions,omitempty"`
 }
 
@@ -35,8 +34,7 @@ type Provider struct {
 	AWS AWS `json:"aws"`
 }
 
-// AWS is a secret service of AWS. Without an auth block the operator's pod
-// identity counts.
+// AWS is a secret service of AWS. Without an auth block the operator's pod identity is used.
 type AWS struct {
 	// Service is SecretsManager.
 	Service string `json:"service"`
@@ -48,8 +46,8 @@ type Condition struct {
 	Namespaces []string `json:"namespaces"`
 }
 
-// NewClusterSecretStore is AWS Secrets Manager in one region, for ExternalSecrets
-// in the namespaces and in no other.
+// NewClusterSecretStore returns a store for AWS Secrets Manager in one region, for
+// ExternalSecrets in the given namespaces only.
 func NewClusterSecretStore(name, region string, namespaces ...string) *SecretStore {
 	return &SecretStore{
 		TypeMeta:   metav1.TypeMeta{APIVersion: apiVersion, Kind: clusterSecretStore},
@@ -73,8 +71,8 @@ func (s *SecretStore) DeepCopyObject() runtime.Object {
 	return &c
 }
 
-// ExternalSecret is the part of External Secrets' resource that is used here: keys
-// of one Kubernetes Secret, read from a store again and again.
+// ExternalSecret is the part of External Secrets' resource that is used here: the keys of one
+// Kubernetes Secret, which are read from a store periodically.
 type ExternalSecret struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata"`
@@ -83,7 +81,7 @@ type ExternalSecret struct {
 
 // ExternalSecretSpec says what to read and what to write.
 type ExternalSecretSpec struct {
-	// RefreshInterval is how often the store is asked again, as a Go duration.
+	// RefreshInterval is how often the store is read, as a Go duration.
 	RefreshInterval string   `json:"refreshInterval"`
 	SecretStoreRef  StoreRef `json:"secretStoreRef"`
 	Target          Target   `json:"target"`
@@ -99,21 +97,21 @@ type StoreRef struct {
 // Target is the Secret that is written.
 type Target struct {
 	Name string `json:"name"`
-	// CreationPolicy Owner: the Secret goes with the ExternalSecret.
+	// CreationPolicy is Owner: the Secret is deleted with the ExternalSecret.
 	CreationPolicy string `json:"creationPolicy"`
-	// DeletionPolicy Retain: the Secret stays when it vanishes from the store.
+	// DeletionPolicy is Retain: the Secret stays if its source is deleted from the store.
 	DeletionPolicy string    `json:"deletionPolicy"`
 	Template       *Template `json:"template,omitempty"`
 }
 
-// Template builds the keys of the Secret from what was read.
+// Template builds the keys of the Secret from the data that was read.
 type Template struct {
 	EngineVersion string            `json:"engineVersion"`
 	Data          map[string]string `json:"data"`
 	Metadata      *Metadata         `json:"metadata,omitempty"`
 }
 
-// Metadata is what the Secret gets in addition to its keys.
+// Metadata is the metadata of the Secret.
 type Metadata struct {
 	Labels map[string]string `json:"labels"`
 }
@@ -131,8 +129,7 @@ type RemoteRef struct {
 	Property string `json:"property,omitempty"`
 }
 
-// Keys gives a datum for each of the properties of one secret, under the same
-// names.
+// Keys returns a datum for each of the properties of one secret, with the same names.
 func Keys(remote string, properties ...string) []Datum {
 	data := make([]Datum, 0, len(properties))
 	for _, property := range properties {
@@ -141,12 +138,12 @@ func Keys(remote string, properties ...string) []Datum {
 	return data
 }
 
-// refreshInterval is how long a rotated secret may stay unread: RDS rotates the
-// master password every 7 days and keeps no old one.
+// refreshInterval is the maximal age of a copy after a rotation: RDS rotates the master
+// password every 7 days, and the old one stops working at once.
 const refreshInterval = "15m"
 
-// NewExternalSecret writes data of a ClusterSecretStore into the Secret of the same
-// name.
+// NewExternalSecret returns an object that writes data of a ClusterSecretStore into the Secret
+// of the same name.
 func NewExternalSecret(name, namespace, store string, data ...Datum) *ExternalSecret {
 	return &ExternalSecret{
 		TypeMeta:   metav1.TypeMeta{APIVersion: apiVersion, Kind: "ExternalSecret"},
@@ -166,14 +163,14 @@ const (
 	DatadogAppKey = "app-key"
 )
 
-// NewDatadogSecret is what Datadog's agent and operator read.
+// NewDatadogSecret returns the Secret of Datadog's agent and operator.
 func NewDatadogSecret(name, namespace, store, remote string) *ExternalSecret {
 	return NewExternalSecret(name, namespace, store, Keys(remote, DatadogAPIKey, DatadogAppKey)...)
 }
 
-// NewRolloutsDatadogSecret is what the Rollouts controller's Datadog metrics read
-// in its own namespace: a Secret called datadog that has the API's address and
-// the keys.
+// NewRolloutsDatadogSecret returns the Secret for the Datadog metrics of the Rollouts
+// controller: it is called datadog, is in the controller's namespace, and holds the API's
+// address and the keys.
 func NewRolloutsDatadogSecret(namespace, store, remote, site string) *ExternalSecret {
 	secret := NewDatadogSecret("datadog", namespace, store, remote)
 	secret.Spec.Target.Template = &Template{EngineVersion: "v2", Data: map[string]string{
@@ -184,12 +181,12 @@ func NewRolloutsDatadogSecret(namespace, store, remote, site string) *ExternalSe
 	return secret
 }
 
-// insert is the template of one key that was read. A name with a dash is no field
-// of a template, hence the index.
+// insert returns the template of one key that was read. It uses index, because a name with a
+// dash is not a valid field in a template.
 func insert(key string) string { return `{{ index . "` + key + `" }}` }
 
-// NewRepositorySecret is the user and the password, or token, with which Argo CD
-// and its Image Updater reach a git repository.
+// NewRepositorySecret returns the Secret with the user and the password, or token, with which
+// Argo CD and its Image Updater access a git repository.
 func NewRepositorySecret(name, namespace, store, remote, url string) *ExternalSecret {
 	secret := NewExternalSecret(name, namespace, store, Keys(remote, "username", "password")...)
 	secret.Spec.Target.Template = &Template{

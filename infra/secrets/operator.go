@@ -1,6 +1,6 @@
-// Package secrets brings secrets of AWS Secrets Manager into the cluster, where
-// External Secrets writes them into Secrets: they pass neither Pulumi's state nor
-// Helm's values.
+// Package secrets copies secrets of AWS Secrets Manager into the cluster. External Secrets
+// reads them there and writes them into Secrets, so they appear neither in Pulumi's state nor
+// in Helm's values.
 package secrets
 
 import (
@@ -14,18 +14,18 @@ import (
 	"github.com/loja-veloz/platform/infra/validate"
 )
 
-// ServiceAccount is the identity that the operator's pod identity role is for.
+// ServiceAccount is the service account that the operator's pod identity role belongs to.
 const ServiceAccount = "external-secrets"
 
-// OperatorSpec say where the secrets are and who may have them.
+// OperatorSpec says where the secrets are and who may read them.
 type OperatorSpec struct {
 	kube.Chart
 
-	// Region is where the secrets are.
+	// Region is the AWS region of the secrets.
 	Region string
-	// Store names the ClusterSecretStore.
+	// Store is the name of the ClusterSecretStore.
 	Store string
-	// Namespaces are those whose ExternalSecrets may read from the store.
+	// Namespaces are the namespaces whose ExternalSecrets may read from the store.
 	Namespaces []string
 }
 
@@ -34,9 +34,9 @@ type Operator struct {
 	pulumi.ResourceState
 }
 
-// NewOperator installs External Secrets and its ClusterSecretStore. The role that
-// may read the secrets is associated with ServiceAccount in Namespace. Errors name
-// the argument that is wrong.
+// NewOperator installs External Secrets and its ClusterSecretStore. Associate the role that may
+// read the secrets with ServiceAccount in Namespace first. Errors name the argument that is
+// wrong.
 func NewOperator(ctx *pulumi.Context, name string, spec *OperatorSpec, opts ...pulumi.ResourceOption) (*Operator, error) {
 	o := &Operator{}
 	if _, err := kube.NewChart(ctx, "external secrets", "loja-veloz:secrets:Operator", name, o, spec.Installation, opts); err != nil {
@@ -51,19 +51,18 @@ func (s *OperatorSpec) Validate() error {
 	errs.Required("Region", s.Region)
 	errs.Required("Store", s.Store)
 	if len(s.Namespaces) == 0 {
-		errs.Add("Namespaces", "is empty: the store would serve nobody")
+		errs.Add("Namespaces", "is empty: no namespace could read from the store")
 	}
 	if slices.Contains(s.Namespaces, "") {
-		errs.Add("Namespaces", "holds an empty name")
+		errs.Add("Namespaces", "contains an empty name")
 	}
 	s.Check(&errs)
 	return errs.Err()
 }
 
-// Values are the chart's values, as far as they are used here. The facts have none
-// of this chart: all are from its documentation, not rendered. Its own security
-// contexts, which operator, webhook and certificate controller have each, satisfy
-// the restricted namespace.
+// Values are the chart's values, as far as they are used here. They come from the chart's
+// documentation; the chart has not been rendered. The chart's security contexts of operator,
+// webhook and certificate controller satisfy the restricted namespace.
 type Values struct {
 	ReplicaCount        int32                       `json:"replicaCount"`
 	LeaderElect         bool                        `json:"leaderElect"`
@@ -73,21 +72,21 @@ type Values struct {
 	PodDisruptionBudget DisruptionBudget            `json:"podDisruptionBudget"`
 	Webhook             Part                        `json:"webhook"`
 	CertController      Part                        `json:"certController"`
-	// What is not used is off, and with it the right to read Secrets for pushing
-	// them out and to write into every namespace.
+	// Unused features are off, and with them the permissions to read Secrets, for pushing them,
+	// and to write into every namespace.
 	ProcessClusterExternalSecret bool `json:"processClusterExternalSecret"`
 	ProcessPushSecret            bool `json:"processPushSecret"`
 	ProcessClusterPushSecret     bool `json:"processClusterPushSecret"`
 	ProcessClusterGenerator      bool `json:"processClusterGenerator"`
 }
 
-// Account names an identity.
+// Account is a service account.
 type Account struct {
 	Create bool   `json:"create"`
 	Name   string `json:"name"`
 }
 
-// DisruptionBudget keeps pods during voluntary disruptions.
+// DisruptionBudget limits the voluntary disruptions of the pods.
 type DisruptionBudget struct {
 	Enabled      bool  `json:"enabled"`
 	MinAvailable int32 `json:"minAvailable,omitempty"`
@@ -100,12 +99,12 @@ type Part struct {
 	PodDisruptionBudget *DisruptionBudget           `json:"podDisruptionBudget,omitempty"`
 }
 
-// Release gives the Helm release, or every reason why not.
+// Release returns the Helm release, or an error that reports everything that is wrong.
 func (s *OperatorSpec) Release() (*kube.Release, error) {
 	if err := s.Validate(); err != nil {
 		return nil, err
 	}
-	// A budget of one available pod would hold a single one on its node for ever.
+	// With a single pod, a budget of one available pod would block every drain of its node.
 	budget := DisruptionBudget{Enabled: s.Replicas > 1}
 	if budget.Enabled {
 		budget.MinAvailable = 1
@@ -116,12 +115,12 @@ func (s *OperatorSpec) Release() (*kube.Release, error) {
 		Resources:           kube.Sizes(20, 96, 256),
 		PodDisruptionBudget: budget,
 		Webhook:             Part{ReplicaCount: s.Replicas, Resources: kube.Sizes(10, 64, 128), PodDisruptionBudget: &budget},
-		// It renews the webhook's certificate, for which one pod now and then is enough.
+		// It renews the webhook's certificate, for which one pod suffices.
 		CertController: Part{ReplicaCount: 1, Resources: kube.Sizes(10, 64, 192)},
 	}), nil
 }
 
-// Pods are those of the release; nil for arguments that are wrong.
+// Pods returns the pods of the release, or nil if the spec is invalid.
 func (s *OperatorSpec) Pods() []kube.PodSize {
 	release, err := s.Release()
 	if err != nil {
@@ -135,8 +134,8 @@ func (s *OperatorSpec) Pods() []kube.PodSize {
 	}
 }
 
-// Installation gives everything that the operator consists of, or every reason
-// why not.
+// Installation returns everything that the operator consists of, or an error that reports
+// everything that is wrong.
 func (s *OperatorSpec) Installation() (*kube.Installation, error) {
 	release, err := s.Release()
 	if err != nil {

@@ -8,26 +8,25 @@ import (
 	"github.com/loja-veloz/platform/infra/validate"
 )
 
-// SecretSpec describes a Secret and the keys of the remote secret that it holds.
+// SecretSpec describes a Secret, and the keys that it copies from a remote secret.
 type SecretSpec struct {
-	// Name and Namespace are those of the Secret; the namespace has to exist and to
-	// be among the store's.
+	// Name and Namespace are those of the Secret. The namespace has to exist, and the store has to
+	// admit it.
 	Name, Namespace string
-	// Store is the ClusterSecretStore.
+	// Store is the name of the ClusterSecretStore.
 	Store string
-	// Remote is the secret's name in AWS Secrets Manager.
+	// Remote is the name of the secret in AWS Secrets Manager.
 	Remote string
-	// Keys are its properties, and the Secret's keys.
+	// Keys are the properties of the remote secret to copy, and the keys of the Secret.
 	Keys []string
 }
 
-// Secret is one that a service reads.
+// Secret is a Secret that a service reads.
 type Secret struct {
 	pulumi.ResourceState
 }
 
-// NewSecret brings a secret into the cluster. Errors name the argument that is
-// wrong.
+// NewSecret copies a secret into the cluster. Errors name the argument that is wrong.
 func NewSecret(ctx *pulumi.Context, name string, spec *SecretSpec, opts ...pulumi.ResourceOption) (*Secret, error) {
 	s := &Secret{}
 	if _, err := kube.NewComponent(ctx, "secret", "loja-veloz:secrets:Secret", name, s, spec.stages, opts); err != nil {
@@ -44,7 +43,7 @@ func (s *SecretSpec) Validate() error {
 	errs.Required("Store", s.Store)
 	errs.Required("Remote", s.Remote)
 	if len(s.Keys) == 0 {
-		errs.Add("Keys", "is empty: the Secret would hold nothing")
+		errs.Add("Keys", "is empty: the Secret would contain nothing")
 	}
 	return errs.Err()
 }

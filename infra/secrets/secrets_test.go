@@ -42,7 +42,7 @@ func TestNewOperator(t *testing.T) {
 		_, err := secrets.NewOperator(ctx, "secrets", operator())
 		return err
 	})
-	recorder.InOrder(t, map[string]string{"secrets-release": "secrets-namespace", "secrets-store": "secrets-release"})
+	recorder.InOrder(t, map[string][]string{"secrets-release": {"secrets-namespace"}, "secrets-store": {"secrets-release"}})
 }
 
 func TestPods(t *testing.T) {
@@ -52,7 +52,7 @@ func TestPods(t *testing.T) {
 		t.Errorf("pods are %+v", pods)
 	}
 	if pods := (&secrets.OperatorSpec{}).Pods(); pods != nil {
-		t.Errorf("wrong arguments have the pods %+v", pods)
+		t.Errorf("an invalid spec has the pods %+v", pods)
 	}
 }
 
@@ -102,7 +102,7 @@ func TestRefusals(t *testing.T) {
 		"Store is empty":             (&secrets.OperatorSpec{}).Validate(),
 		"Namespaces is empty":        (&secrets.OperatorSpec{}).Validate(),
 		"Replicas is 0":              (&secrets.OperatorSpec{}).Validate(),
-		"Namespaces holds":           (&secrets.OperatorSpec{Namespaces: []string{""}}).Validate(),
+		"Namespaces contains":        (&secrets.OperatorSpec{Namespaces: []string{""}}).Validate(),
 		"ChartRepository is":         (&secrets.OperatorSpec{Chart: kube.Chart{ChartRepository: "http://x"}}).Validate(),
 		"Name is empty":              (&secrets.DatabaseSpec{}).Validate(),
 		"Remote is empty":            (&secrets.SecretSpec{}).Validate(),

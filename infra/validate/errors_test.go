@@ -12,7 +12,7 @@ import (
 func TestErrorsNameTheirFields(t *testing.T) {
 	errs := validate.Errors{Prefix: "service stock: "}
 	if err := errs.Err(); err != nil {
-		t.Errorf("nothing is wrong, and there is %v", err)
+		t.Errorf("without errors, Err returns %v", err)
 	}
 	errs.Add("Port", "is %d", 0)
 	errs.Join(nil)

@@ -14,7 +14,8 @@ var (
 	cachePrefix = regexp.MustCompile(`^[a-z0-9]+([._-][a-z0-9]+)*$`)
 )
 
-// DNSLabel tells whether a Kubernetes object of any kind can have the name. Lengths are the caller's to bound.
+// DNSLabel tells whether a Kubernetes object of any kind can have the name. It does not check
+// the length.
 func DNSLabel(name string) bool { return dnsLabel.MatchString(name) }
 
 // HostName tells whether name is a full DNS name, such as shop.example.com.
@@ -23,18 +24,18 @@ func HostName(name string) bool { return len(name) <= 253 && hostName.MatchStrin
 // ByDigest tells whether an image is named by its digest.
 func ByDigest(image string) bool { return digest.MatchString(image) }
 
-// AWSPrefix tells whether name can begin the names of an environment's resources in AWS: 2 to 40 characters, which
-// leaves room for what follows.
+// AWSPrefix tells whether name can be the prefix of the names of an environment's resources in
+// AWS: it has 2 to 40 characters, which leaves room for suffixes.
 func AWSPrefix(name string) bool { return awsPrefix.MatchString(name) }
 
-// Account tells whether id has the form of an AWS account's.
+// Account tells whether id has the form of an AWS account id.
 func Account(id string) bool { return account.MatchString(id) }
 
-// Region tells whether name has the form of an AWS region's.
+// Region tells whether name has the form of an AWS region's name.
 func Region(name string) bool { return region.MatchString(name) }
 
-// Boundary tells whether arn has the form of an account's own policy's.
+// Boundary tells whether arn has the form of the ARN of a policy of an account.
 func Boundary(arn string) bool { return boundary.MatchString(arn) }
 
-// CachePrefix tells whether ECR's pull-through cache can have the prefix.
+// CachePrefix tells whether prefix can be a prefix of ECR's pull-through cache.
 func CachePrefix(prefix string) bool { return cachePrefix.MatchString(prefix) }

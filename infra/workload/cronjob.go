@@ -21,35 +21,35 @@ import (
 // (kubernetes.io/docs/concepts/workloads/controllers/cron-jobs: at most 52 characters).
 const maxCronJobName = 52
 
-// Finished Jobs that stay, for a look at their logs.
+// Finished Jobs that are kept, for their logs.
 const (
 	keptSuccesses int32 = 1
 	keptFailures  int32 = 3
 )
 
-// CronJobSpec describe a program that runs on a schedule and ends. NewCronJob and Stages
-// refuse what is wrong with them, all errors at once, each naming its field.
+// CronJobSpec describes a program that runs on a schedule and ends. NewCronJob and Stages
+// report everything that is wrong with it, one error per line, each with its field.
 type CronJobSpec struct {
-	// Name of the program and its objects, a DNS label of at most 52 characters.
+	// Name is the name of the program and its objects, a DNS label of at most 52 characters.
 	Name string
-	// Namespace exists.
+	// Namespace has to exist.
 	Namespace string
-	// Environment goes into the telemetry as deployment.environment.name.
+	// Environment is the attribute deployment.environment.name of the telemetry.
 	Environment string
 	// Image is a reference by digest, registry/name@sha256:<64 hex digits>.
 	Image string
 	// LogFormat is json or text.
 	LogFormat string
-	// Schedule has cron's five fields, in UTC. A run that is due while the one before
-	// still goes on is left out.
+	// Schedule has cron's five fields, in UTC. A run is skipped if the one before is still running
+	// when it is due.
 	Schedule string
-	// Deadline ends a run, in whole seconds. A run that fails is not repeated: the next
-	// one comes by the schedule.
+	// Deadline ends a run, in whole seconds. A failed run is not repeated; the next one follows
+	// the schedule.
 	Deadline time.Duration
-	// Env and SecretEnv are the program's variables; secrets do not belong in Env.
+	// Env and SecretEnv are the program's environment variables. Secrets do not belong in Env.
 	Env       map[string]string
 	SecretEnv map[string]SecretKey
-	// Database is the server that the program connects to; nil: none.
+	// Database is the database server that the program connects to; nil means none.
 	Database *DatabaseServer
 	// MilliCPU is the CPU request, in thousandths of a core; MemoryMiB is the memory
 	// request and MemoryLimitMiB the limit, in MiB.
@@ -58,7 +58,7 @@ type CronJobSpec struct {
 	Telemetry *Telemetry
 }
 
-// DatabaseServer is where a database server is reached: its pods in the cluster, or the
+// DatabaseServer is the network location of a database server: its pods in the cluster, or the
 // addresses in CIDRs.
 type DatabaseServer struct {
 	Pods  kube.PodSelector
@@ -90,7 +90,7 @@ func NewCronJob(ctx *pulumi.Context, name string, spec *CronJobSpec, opts ...pul
 	return c, nil
 }
 
-// Stages gives the program's objects, or every reason why not.
+// Stages returns the program's objects, or an error that reports everything that is wrong.
 func (s *CronJobSpec) Stages() (kube.Stages, error) {
 	if err := s.Validate(); err != nil {
 		return nil, err
@@ -121,10 +121,10 @@ func (s *CronJobSpec) Stages() (kube.Stages, error) {
 	}, nil
 }
 
-// Pods are those of every run.
+// Pods selects the pods of every run.
 func (s *CronJobSpec) Pods() kube.PodSelector { return s.pods().Pods() }
 
-// pods describes the pods as those of a service, with which they share labels, identity
+// pods describes the pods as those of a service, with the same labels, environment variables
 // and checks.
 func (s *CronJobSpec) pods() *Spec {
 	return &Spec{
@@ -157,7 +157,7 @@ func (s *CronJobSpec) pod() corev1.PodSpec {
 	}
 }
 
-// networkPolicy lets out name resolution, the database and telemetry, and nothing in.
+// networkPolicy allows egress for name resolution, the database and telemetry, and no ingress.
 func (s *CronJobSpec) networkPolicy() (*networkingv1.NetworkPolicy, error) {
 	pods := s.pods()
 	if s.Database != nil {
@@ -194,7 +194,8 @@ func (s *CronJobSpec) Validate() error {
 		errs.Add("MilliCPU", "is %d: use at least 1", s.MilliCPU)
 	}
 	if s.MemoryMiB < 1 || s.MemoryLimitMiB < s.MemoryMiB {
-		errs.Add("MemoryLimitMiB", "is %d with MemoryMiB %d: use at least 1 MiB, and no limit below the request", s.MemoryLimitMiB, s.MemoryMiB)
+		errs.Add("MemoryLimitMiB", "is %d, and MemoryMiB is %d: use at least 1 MiB, and a limit that is not below the request",
+			s.MemoryLimitMiB, s.MemoryMiB)
 	}
 	pods := s.pods()
 	pods.validateImage(errs)
@@ -208,7 +209,7 @@ func (d *DatabaseServer) validate(errs *validate.Errors) {
 	switch {
 	case d == nil:
 	case len(d.CIDRs) == 0 && d.Pods.TooWide():
-		errs.Add("Database", "has no CIDRs, and no namespace or no labels of pods: queries could leave to every pod")
+		errs.Add("Database", "has no CIDRs, and no namespace or no labels of pods: its policy would allow egress to every pod")
 	case d.Port < 1 || d.Port > 65535:
 		errs.Add("Database.Port", "is %d: use 1 to 65535", d.Port)
 	}

@@ -12,7 +12,7 @@ import (
 	"github.com/loja-veloz/platform/infra/kube"
 )
 
-// validCronJob describes a scheduled program with everything that one can have.
+// validCronJob returns a spec of a scheduled program in which every field is set.
 func validCronJob() *CronJobSpec {
 	return &CronJobSpec{
 		Name: "audit", Namespace: "shop", Environment: "local",
@@ -67,8 +67,8 @@ func TestADatabaseOutsideTheClusterIsReachedByItsAddresses(t *testing.T) {
 	}
 }
 
-// TestRefusalsOfACronJob has one case for each thing that can be wrong; what is
-// reported has to name the program and the field.
+// TestRefusalsOfACronJob has one case for each error. The error has to name the program and the
+// field.
 func TestRefusalsOfACronJob(t *testing.T) {
 	for name, test := range map[string]struct {
 		change func(*CronJobSpec)
@@ -95,8 +95,9 @@ func TestRefusalsOfACronJob(t *testing.T) {
 			args := validCronJob()
 			test.change(args)
 			_, err := args.Stages()
-			if err == nil || !strings.Contains(err.Error(), test.want) || name != "no name" && !strings.Contains(err.Error(), args.Name+":") {
-				t.Errorf("error is %v, want one with %q", err, test.want)
+			infratest.Refused(t, err, test.want)
+			if name != "no name" {
+				infratest.Refused(t, err, args.Name+":")
 			}
 		})
 	}

@@ -14,23 +14,22 @@ import (
 )
 
 const (
-	// migrateArgument is what every service with a database takes.
+	// migrateArgument is the argument with which a service with a database migrates its schema.
 	migrateArgument = "migrate"
 	migrateSuffix   = "-migrate"
 
-	// migratePatience is how long a change of the schema may take, its retries among
-	// it.
+	// migratePatience is how long a change of the schema may take, including its retries.
 	migratePatience = 10 * time.Minute
 
-	// maxMigrateName leaves room for the Job's suffixes: its name is a label too.
+	// maxMigrateName leaves room for the suffixes of the Job's name, which is also a label.
 	maxMigrateName = 63 - len(migrateSuffix) - 1 - versionLength - kube.JobSuffix
 )
 
-// Migration are the pods that change the schema. They have a name of their own:
-// the service's Services, budget and autoscaler do not select them.
+// Migration selects the pods that change the schema. They have another name than the service's,
+// so that its Services, budget and autoscaler do not select them.
 func (s *Spec) Migration() kube.PodSelector { return s.pods(s.Service + migrateSuffix) }
 
-// Pods are the service's.
+// Pods selects the service's pods.
 func (s *Spec) Pods() kube.PodSelector { return s.pods(s.Service) }
 
 func (s *Spec) migrationMeta() metav1.ObjectMeta {
@@ -39,8 +38,7 @@ func (s *Spec) migrationMeta() metav1.ObjectMeta {
 	return meta
 }
 
-// migration changes the schema, as the role that owns it, with the image that is
-// about to be let in.
+// migration returns the Job that changes the schema, as its owner role and with the new image.
 func (s *Spec) migration() (*batchv1.Job, error) {
 	job, err := kube.NewJob(s.migrationMeta(), s.version(), migratePatience, corev1.PodSpec{
 		ServiceAccountName:           s.Service,
@@ -63,13 +61,13 @@ func (s *Spec) migration() (*batchv1.Job, error) {
 	return job, err
 }
 
-// migrationPolicy lets those pods ask for names and reach the database.
+// migrationPolicy lets those pods resolve names and reach the database.
 func (s *Spec) migrationPolicy() *networkingv1.NetworkPolicy {
 	return kube.IsolatingPolicy(s.migrationMeta(), s.Migration().Labels, nil,
 		[]networkingv1.NetworkPolicyEgressRule{kube.ToDNS(), s.Database.egress()})
 }
 
-// egress leads to the database's server.
+// egress allows the database's server.
 func (d *Database) egress() networkingv1.NetworkPolicyEgressRule {
 	if len(d.CIDRs) > 0 {
 		return kube.ToCIDRs(d.Port, d.CIDRs...)
@@ -87,10 +85,10 @@ func (d *Database) validate(errs *validate.Errors, service string) {
 		}
 	}
 	if d.URL == d.OwnerURL && d.URL != (SecretKey{}) {
-		errs.Add("Database.URL", "is OwnerURL too: the service could change its schema")
+		errs.Add("Database.URL", "is also OwnerURL: the service could change its schema")
 	}
 	if len(d.CIDRs) == 0 && d.Pods.TooWide() {
-		errs.Add("Database.Pods", "has no namespace or no labels, and there are no CIDRs: queries could leave to every pod")
+		errs.Add("Database.Pods", "has no namespace or no labels, and there are no CIDRs: the policy would allow egress to every pod")
 	}
 	errs.Port("Database.Port", d.Port)
 	if len(service) > maxMigrateName {

@@ -12,19 +12,19 @@ import (
 	"github.com/loja-veloz/platform/infra/validate"
 )
 
-// internet is every IPv4 address without those of private networks (RFC 1918, RFC
-// 6598) and of the node itself, its metadata among them (RFC 1122, RFC 3927).
+// internet is every IPv4 address except those of private networks (RFC 1918, RFC 6598) and of
+// the node itself, including its metadata service (RFC 1122, RFC 3927).
 var internet = networkingv1.IPBlock{CIDR: "0.0.0.0/0", Except: []string{
 	"10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16",
 }}
 
-// Namespace is where services live.
+// Namespace is the namespace of services.
 type Namespace struct {
 	pulumi.ResourceState
 }
 
-// NewNamespace creates a namespace that admits only restricted pods and in which,
-// both ways, no traffic is allowed that a service's own policy does not declare.
+// NewNamespace creates a namespace that admits only restricted pods. It allows no ingress or
+// egress except what a service's own policy declares.
 func NewNamespace(ctx *pulumi.Context, name string, namespace string, opts ...pulumi.ResourceOption) (*Namespace, error) {
 	if !validate.DNSLabel(namespace) {
 		return nil, fmt.Errorf("namespace %s: %q is not the name of a namespace", name, namespace)
@@ -38,7 +38,7 @@ func NewNamespace(ctx *pulumi.Context, name string, namespace string, opts ...pu
 	return n, nil
 }
 
-// NamespaceStages are the namespace and, after it, what is in it from the start.
+// NamespaceStages returns the namespace and its default-deny policy.
 func NamespaceStages(namespace string) kube.Stages {
 	return kube.Stages{
 		{{Name: "namespace", Object: kube.RestrictedNamespace(namespace)}},
@@ -51,7 +51,7 @@ func Pods(namespace string) kube.PodSelector {
 	return kube.PodSelector{Namespace: namespace, Labels: map[string]string{"app.kubernetes.io/part-of": "loja-veloz"}}
 }
 
-// from are the pods that a call of this service comes from.
+// from selects the pods from which a call of this service arrives.
 func (s *Spec) from(call Call) kube.PodSelector {
 	if call.Via != nil {
 		return call.Via.Pods()
@@ -73,9 +73,9 @@ func (s *Spec) admit(pods kube.PodSelector) {
 	s.CalledBy = append(s.CalledBy, pods)
 }
 
-// networkPolicy admits the gateway's pods where the service has public paths and
-// the declared callers, and lets out name resolution, the database, the declared
-// calls and telemetry. Everything else is denied by the policy's being there.
+// networkPolicy admits the declared callers and, if the service has public paths, the gateway's
+// pods. It allows egress for name resolution, the database, the declared calls and telemetry.
+// It denies everything else.
 func (s *Spec) networkPolicy() (*networkingv1.NetworkPolicy, error) {
 	callers := s.CalledBy
 	if len(s.Public) > 0 {
@@ -94,7 +94,8 @@ func (s *Spec) networkPolicy() (*networkingv1.NetworkPolicy, error) {
 			egress = append(egress, kube.ToPods(Port, s.pods(call.Service)))
 			continue
 		}
-		// Which service the call is for is the gateway's to check; its port is its own.
+		// The gateway routes to the called service; its own port is the one to allow, once for each
+		// gateway.
 		if gateways[call.Via.Pods().Namespace] {
 			continue
 		}

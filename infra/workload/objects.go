@@ -22,29 +22,28 @@ import (
 const (
 	// nameLabel selects a service's pods, whatever their version.
 	nameLabel = "app.kubernetes.io/name"
-	// roleLabel tells canary pods from stable ones while both exist.
+	// roleLabel distinguishes canary pods from stable ones while both exist.
 	roleLabel = "loja-veloz.dev/role"
 
-	// cpuTarget and memoryTarget are the autoscaler's, in percent of the requests
-	// (design: CPU 70 %, memory 80 %).
+	// cpuTarget and memoryTarget are the autoscaler's targets, in percent of the requests.
 	cpuTarget    int32 = 70
 	memoryTarget int32 = 80
 
-	// drainSeconds is how long a pod keeps serving after it was told to stop: the
-	// gateway forgets an endpoint within a second (infra/gateway), kube-proxy
-	// within a few.
+	// drainSeconds is how long a pod serves after the signal to stop: the gateway drops its
+	// endpoint within a second (infra/gateway), kube-proxy within a few.
 	drainSeconds int64 = 5
-	// shutdownSeconds is what is left for open requests after that.
+	// shutdownSeconds is the time for open requests after that.
 	shutdownSeconds int64 = 25
 
-	// abortScaleDownDelay keeps an aborted canary's pods for a look at them, in seconds.
+	// abortScaleDownDelay is how long an aborted canary's pods are kept, for their logs, in
+	// seconds.
 	abortScaleDownDelay int32 = 30
-	// scaleDownDelay keeps the old version's pods after the last weight while
-	// routers still learn, in seconds (Rollouts recommends 30).
+	// scaleDownDelay is how long the old version's pods are kept after the last weight, until all
+	// routers know, in seconds (Argo Rollouts recommends 30).
 	scaleDownDelay int32 = 30
 )
 
-// rolloutStage is where in Stages the Rollout is, alone.
+// rolloutStage is the index of the stage that contains the Rollout, and nothing else.
 func (s *Spec) rolloutStage() int {
 	if s.Database != nil {
 		return 2
@@ -52,10 +51,9 @@ func (s *Spec) rolloutStage() int {
 	return 1
 }
 
-// Stages gives everything that a service is made of, or every reason why not:
-// what the Rollout refers to (the controller calls one invalid whose Services or
-// weights are missing), the change of its schema, the Rollout, and what refers to
-// it.
+// Stages returns the objects of a service, or an error that reports everything that is wrong.
+// The order is: what the Rollout refers to (without its Services or weights the controller
+// reports it as invalid), the migration, the Rollout, and what refers to it.
 func (s *Spec) Stages() (kube.Stages, error) {
 	if err := s.Validate(); err != nil {
 		return nil, err
@@ -114,8 +112,8 @@ func (s *Spec) meta(name string) metav1.ObjectMeta {
 	return metav1.ObjectMeta{Name: name, Namespace: s.Namespace, Labels: s.labels()}
 }
 
-// versionLength is as many hex digits of the image's digest as tell builds apart
-// in a log line.
+// versionLength is the number of hex digits of the image's digest that identify a build in
+// logs.
 const versionLength = 12
 
 func (s *Spec) version() string {
@@ -131,9 +129,9 @@ func (s *Spec) backend() gateway.Backend {
 	}
 }
 
-// service selects the pods of both versions until Rollouts, which from then on
-// owns the selector, narrows it to one. It is not waited for: the canary's has
-// pods only during a canary.
+// service returns a Service that selects the pods of both versions, until the Rollouts
+// controller, which then owns the selector, narrows it to one. Updates do not wait for it: the
+// canary's has pods only during a canary.
 func (s *Spec) service(name string) kube.Manifest {
 	meta := s.meta(name)
 	meta.Annotations = map[string]string{kube.SkipAwait: "true"}
@@ -172,7 +170,8 @@ func (s *Spec) rollout(settings string) *rolloutsv1alpha1.Rollout {
 			Analysis:       s.analysis(),
 			MaxSurge:       new(intstr.FromInt32(1)),
 			MaxUnavailable: new(intstr.FromInt32(0)),
-			// Stable keeps all its pods until the end, so that an abort is served at once.
+			// The stable version keeps all its pods until the end, so that it can take all traffic at
+			// once after an abort.
 			DynamicStableScale:         false,
 			ScaleDownDelaySeconds:      new(scaleDownDelay),
 			AbortScaleDownDelaySeconds: new(abortScaleDownDelay),
@@ -199,7 +198,7 @@ func (s *Spec) pod(settings string) corev1.PodSpec {
 		return corev1.TopologySpreadConstraint{
 			MaxSkew: 1, TopologyKey: topology, WhenUnsatisfiable: corev1.ScheduleAnyway,
 			LabelSelector: &metav1.LabelSelector{MatchLabels: s.selector()},
-			// Stable and canary are spread each by itself.
+			// Stable and canary pods are spread independently.
 			MatchLabelKeys: []string{rolloutsv1alpha1.DefaultRolloutUniqueLabelKey},
 		}
 	}
@@ -223,13 +222,13 @@ func (s *Spec) pod(settings string) corev1.PodSpec {
 			StartupProbe:    probe(livenessPath, 1, 30),
 			ReadinessProbe:  probe(readinessPath, 2, 2),
 			LivenessProbe:   probe(livenessPath, 10, 3),
-			// The image has no shell to sleep in; the kubelet does it.
+			// The kubelet sleeps, since the image has no shell.
 			Lifecycle: &corev1.Lifecycle{PreStop: &corev1.LifecycleHandler{Sleep: &corev1.SleepAction{Seconds: drainSeconds}}},
 		}},
 	}
 }
 
-// variables are those that the ConfigMap does not hold.
+// variables returns the environment variables that are not in the ConfigMap.
 func (s *Spec) variables() []corev1.EnvVar {
 	list := append([]corev1.EnvVar{{Name: "PORT", Value: fmt.Sprint(Port)}}, s.identity()...)
 	list = append(list, corev1.EnvVar{Name: "GOMEMLIMIT", Value: fmt.Sprintf("%dMiB", s.Size.MemoryLimitMiB*3/4)})
@@ -245,7 +244,7 @@ func (s *Spec) variables() []corev1.EnvVar {
 // databaseURL is the variable with the address of the service's database.
 const databaseURL = "DATABASE_URL"
 
-// identity is what a pod says of itself in logs and traces.
+// identity returns the variables with which a pod identifies itself in logs and traces.
 func (s *Spec) identity() []corev1.EnvVar {
 	version := s.version()
 	return []corev1.EnvVar{

@@ -21,7 +21,7 @@ const maxNameLength = 46
 
 var (
 	envName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
-	// byDigest admits registry/path@sha256:..., with a port and without a tag.
+	// byDigest matches registry/path@sha256:..., with an optional port and without a tag.
 	byDigest = regexp.MustCompile(`^[a-zA-Z0-9.-]+(:[0-9]+)?(/[a-z0-9._-]+)+@sha256:[0-9a-f]{64}$`)
 )
 
@@ -84,9 +84,9 @@ func (s *Spec) validateImage(errs *validate.Errors) {
 	case s.Image == "":
 		errs.Add("Image", "is empty")
 	case !strings.Contains(s.Image, "@sha256:"):
-		errs.Add("Image", "is %q: name it by digest (registry/name@sha256:...), a tag can change under a canary", s.Image)
+		errs.Add("Image", "is %q: name it by digest (registry/name@sha256:...), because a tag can move during a canary", s.Image)
 	case !byDigest.MatchString(s.Image):
-		errs.Add("Image", "is %q, which is not of the form registry/name@sha256:<64 hex digits>", s.Image)
+		errs.Add("Image", "is %q: use the form registry/name@sha256:<64 hex digits>", s.Image)
 	}
 }
 
@@ -94,7 +94,7 @@ func (s *Spec) validateEnv(errs *validate.Errors) {
 	for _, name := range slices.Sorted(maps.Keys(s.Env)) {
 		switch {
 		case !envName.MatchString(name):
-			errs.Add("Env", "holds %q, which is not the name of an environment variable", name)
+			errs.Add("Env", "contains %q, which is not the name of an environment variable", name)
 		case slices.Contains(reservedEnv, name):
 			errs.Add("Env", "sets %s, which the platform sets itself", name)
 		case name == databaseURL:
@@ -105,7 +105,7 @@ func (s *Spec) validateEnv(errs *validate.Errors) {
 		_, twice := s.Env[name]
 		switch {
 		case !envName.MatchString(name):
-			errs.Add("SecretEnv", "holds %q, which is not the name of an environment variable", name)
+			errs.Add("SecretEnv", "contains %q, which is not the name of an environment variable", name)
 		case slices.Contains(reservedEnv, name), name == databaseURL:
 			errs.Add("SecretEnv", "sets %s, which the platform sets itself", name)
 		case twice:
@@ -148,7 +148,7 @@ func (c Canary) validate(errs *validate.Errors, namespace string) {
 		case weight < 1 || weight > 100:
 			errs.Add(field, "is %d: weights are percent, 1 to 100", weight)
 		case weight <= last:
-			errs.Add(field, "is %d after %d: a canary's steps rise", weight, last)
+			errs.Add(field, "is %d: weights rise, and the one before is %d", weight, last)
 		}
 		last = max(last, weight)
 	}
@@ -156,7 +156,7 @@ func (c Canary) validate(errs *validate.Errors, namespace string) {
 		errs.Add("Canary.Pause", "is %s: use whole seconds, at least 1", c.Pause)
 	}
 	if c.ProgressDeadline < 10*time.Second || c.ProgressDeadline%time.Second != 0 {
-		errs.Add("Canary.ProgressDeadline", "is %s: use whole seconds, at least 10, or pods that start well are given up", c.ProgressDeadline)
+		errs.Add("Canary.ProgressDeadline", "is %s: use whole seconds, at least 10, so that pods have time to start", c.ProgressDeadline)
 	}
 	for i, template := range c.Analysis {
 		c.validateTemplate(errs, fmt.Sprintf("Canary.Analysis[%d]", i), template, namespace)
@@ -165,9 +165,9 @@ func (c Canary) validate(errs *validate.Errors, namespace string) {
 
 func (s *Spec) validateTraffic(errs *validate.Errors) {
 	if s.Gateway == nil {
-		errs.Add("Gateway", "is nil: Canary.Weights without a router would only move pods, not traffic")
+		errs.Add("Gateway", "is nil: without it Canary.Weights would scale pods and not shift traffic")
 	} else if routing := s.Gateway.TrafficRouting(s.Service); routing == nil {
-		errs.Add("Gateway", "names no traffic routing: Canary.Weights would only move pods, not traffic")
+		errs.Add("Gateway", "has no traffic routing: Canary.Weights would scale pods and not shift traffic")
 	}
 	errs.Join(gateway.Validate("Public", s.Public))
 	for i, call := range s.Calls {
@@ -193,12 +193,12 @@ func (s *Spec) validateTelemetry(errs *validate.Errors) {
 		errs.Add("Telemetry.Endpoint", "is %q: %s", s.Telemetry.Endpoint, err)
 	}
 	if s.Telemetry.Collector.Namespace == "" || len(s.Telemetry.Collector.Labels) == 0 {
-		errs.Add("Telemetry.Collector", "has no namespace or no labels: spans could leave to every pod")
+		errs.Add("Telemetry.Collector", "has no namespace or no labels: the policy would allow egress to every pod")
 	}
 }
 
-// protocol is what OTEL_EXPORTER_OTLP_PROTOCOL takes: port 4317 is registered for
-// OTLP over gRPC, and any other is taken to speak HTTP.
+// protocol returns the value of OTEL_EXPORTER_OTLP_PROTOCOL: port 4317 is registered for OTLP
+// over gRPC, and every other port is assumed to speak HTTP.
 func (t *Telemetry) protocol() string {
 	if port, err := t.port(); err == nil && port == 4317 {
 		return "grpc"
@@ -206,7 +206,7 @@ func (t *Telemetry) protocol() string {
 	return "http/protobuf"
 }
 
-// port is the endpoint's, and has to be written out: policies need the number.
+// port returns the endpoint's port. It has to be in the URL, because policies need the number.
 func (t *Telemetry) port() (int32, error) {
 	u, err := url.Parse(t.Endpoint)
 	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Hostname() == "" {

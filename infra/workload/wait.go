@@ -15,7 +15,7 @@ import (
 
 // Cluster is what a workload asks of its cluster; *kube.Client is one.
 type Cluster interface {
-	// Rollout returns nil without an error when there is none of that name.
+	// Rollout returns nil without an error if there is no Rollout with that name.
 	Rollout(ctx context.Context, namespace, name string) (*rolloutsv1alpha1.Rollout, error)
 	// Pods lists by label selector.
 	Pods(ctx context.Context, namespace, selector string) ([]corev1.Pod, error)
@@ -29,9 +29,9 @@ type Cluster interface {
 
 // Wait holds an update until its Rollout is healthy.
 type Wait struct {
-	// Context ends the wait when the person at the terminal does; nil never does.
+	// Context ends the wait, for example on Ctrl-C; nil never ends it.
 	Context context.Context
-	// Timeout bounds the wait; zero takes it from the canary's steps.
+	// Timeout limits the wait; zero derives it from the canary's steps.
 	Timeout time.Duration
 }
 
@@ -41,8 +41,8 @@ func (w *Wait) validate(errs *validate.Errors) {
 	}
 }
 
-// Until polls until the named Rollout is healthy, reports its progress line by
-// line, and returns its phase. Its errors are those of rollout.Watch.
+// Until polls until the named Rollout is healthy, reports its progress line by line, and
+// returns its phase. It returns the errors of rollout.Watch.
 func (w *Wait) Until(ctx context.Context, cluster Cluster, namespace, name string, progress func(string)) (string, error) {
 	if w.Context != nil {
 		var cancel context.CancelFunc
@@ -61,7 +61,7 @@ func (w *Wait) Until(ctx context.Context, cluster Cluster, namespace, name strin
 	return r.Status.Phase, nil
 }
 
-// typed hands a Cluster's objects to the judge of Rollouts.
+// typed converts a Cluster's objects for rollout.Watch.
 type typed struct{ cluster Cluster }
 
 func (t typed) Rollout(ctx context.Context, namespace, name string) (*rollout.Rollout, error) {

@@ -19,7 +19,7 @@ import (
 	"github.com/loja-veloz/platform/infra/rollout/rollouttest"
 )
 
-// fakeCluster shows one state after another, the last one for ever.
+// fakeCluster returns one state after another, the last one repeatedly.
 type fakeCluster struct {
 	rollouts []*rolloutsv1alpha1.Rollout
 	asked    int
@@ -36,7 +36,7 @@ func (f *fakeCluster) Rollout(context.Context, string, string) (*rolloutsv1alpha
 func (f *fakeCluster) Pods(context.Context, string, string) ([]corev1.Pod, error) { return nil, nil }
 
 func (f *fakeCluster) AnalysisRun(context.Context, string, string) (*rolloutsv1alpha1.AnalysisRun, error) {
-	return nil, errors.New("no AnalysisRun was asked for")
+	return nil, errors.New("the test expects no read of an AnalysisRun")
 }
 
 func (f *fakeCluster) CollectConfigMaps(_ context.Context, namespace, selector, replicaSets, keep string) error {
@@ -60,7 +60,7 @@ func state(phase rolloutsv1alpha1.RolloutPhase, change func(*rolloutsv1alpha1.Ro
 	return r
 }
 
-func TestUpSaysTheSentencesOfTheJudge(t *testing.T) {
+func TestUpPrintsTheSentencesOfTheTable(t *testing.T) {
 	rollouttest.Run(t, func(ctx context.Context, c *rollouttest.Case, progress func(string)) error {
 		_, err := (&Wait{}).Until(ctx, typedCase{c}, "shop", "web", progress)
 		if err != nil {
@@ -70,7 +70,7 @@ func TestUpSaysTheSentencesOfTheJudge(t *testing.T) {
 	})
 }
 
-// typedCase shows the objects of a case as client-go does. It refuses fields that
+// typedCase returns the objects of a case with client-go's types. It refuses fields that
 // Kubernetes does not have.
 type typedCase struct{ *rollouttest.Case }
 

@@ -19,7 +19,7 @@ import (
 
 // Ports and paths that every service of the platform has.
 const (
-	// Port is where a service listens, for requests, probes and metrics alike.
+	// Port is the port of a service, for requests, probes and metrics.
 	Port int32 = 8080
 	// ServicePort is the port of its Kubernetes Services.
 	ServicePort int32 = 80
@@ -28,14 +28,14 @@ const (
 	readinessPath = "/ready"
 )
 
-// Spec describe a service. New and Stages refuse what is wrong with them, all
-// errors at once, each naming its field.
+// Spec describes a service. New and Stages report everything that is wrong with it, one error
+// per line, each with its field.
 type Spec struct {
 	// Service names the service and its objects (a DNS label of at most 46 characters).
 	Service string
 	// Namespace has to exist; NewNamespace creates one.
 	Namespace string
-	// Environment goes into the telemetry as deployment.environment.name.
+	// Environment is the attribute deployment.environment.name of the telemetry.
 	Environment string
 	// Image is a reference by digest, registry/name@sha256:<64 hex digits>.
 	Image string
@@ -44,26 +44,26 @@ type Spec struct {
 	// Env is further configuration of the service. A change arrives by canary, and goes
 	// away with an abort. Secrets do not belong here.
 	Env map[string]string
-	// SecretEnv are variables whose values Secrets in Namespace have.
+	// SecretEnv are environment variables with their values in Secrets in Namespace.
 	SecretEnv map[string]SecretKey
-	// Database is the one that the service has to itself; nil: none.
+	// Database is the service's own database; nil means none.
 	Database *Database
-	// Size is how many pods of which size.
+	// Size is the number and the size of the pods.
 	Size Size
-	// Canary is how a new version is let in.
+	// Canary is how a new version takes over traffic.
 	Canary Canary
-	// Gateway routes to the service and moves its weights.
+	// Gateway routes to the service and holds its weights.
 	Gateway gateway.Gateway
-	// Public is the allow-list of paths that the gateway shows; none by default.
+	// Public is the allow-list of paths that the gateway routes from outside; empty means none.
 	Public []gateway.Path
 	// Calls are the services that this one calls; Connect turns them into the
 	// callees' CalledBy.
 	Calls []Call
-	// CalledBy are the pods from which calls are admitted, beside the gateway's
-	// when anything is Public.
+	// CalledBy are the pods whose calls are admitted, in addition to the gateway's if Public is
+	// not empty.
 	CalledBy []kube.PodSelector
-	// Internet lets the service call addresses outside of the private ranges by
-	// HTTPS, as one needs that uses somebody else's API.
+	// Internet lets the service call addresses outside the private ranges by HTTPS, for the API of
+	// a third party.
 	Internet bool
 	// Telemetry is where traces go; nil sends none.
 	Telemetry *Telemetry
@@ -80,28 +80,27 @@ type Spec struct {
 	Wait *Wait
 }
 
-// SecretKey is a key of a Secret.
+// SecretKey is a key in a Secret.
 type SecretKey struct{ Secret, Key string }
 
-// Database is a database with two roles, whose addresses lie in Secrets in the
-// service's namespace. A new image changes its schema (args: migrate) by a Job that
-// has ended before the Rollout changes.
+// Database is a database with two roles, whose addresses are in Secrets in the service's
+// namespace. For a new image a Job changes the schema (argument migrate) before the Rollout
+// changes.
 type Database struct {
-	// URL is the address that the service is given as DATABASE_URL, OwnerURL the one
-	// that the Job is given.
+	// URL is the service's DATABASE_URL, OwnerURL the Job's.
 	URL, OwnerURL SecretKey
-	// Pods are the server's in the cluster; outside it, it has the addresses in CIDRs.
+	// Pods are the server's pods. A server outside the cluster has the addresses in CIDRs instead.
 	Pods  kube.PodSelector
 	CIDRs []string
 	// Port is the server's.
 	Port int32
-	// SkipAwait lets the Rollout change without the Job's end.
+	// With SkipAwait the Rollout changes before the Job ends.
 	SkipAwait bool
 }
 
-// Size is how many pods a service has and what each of them asks for.
+// Size is the number of pods of a service, and the requests of each.
 type Size struct {
-	// MinReplicas and MaxReplicas bound the autoscaler.
+	// MinReplicas and MaxReplicas are the limits of the autoscaler, at least 1.
 	MinReplicas, MaxReplicas int32
 	// MilliCPU is the CPU request, in thousandths of a core. The autoscaler aims
 	// at 70 % of it.
@@ -111,23 +110,23 @@ type Size struct {
 	MemoryMiB, MemoryLimitMiB int64
 }
 
-// Canary is how a new version is let in.
+// Canary is how a new version takes over traffic.
 type Canary struct {
-	// Weights are the shares of traffic, in percent, that the canary is given one
-	// after another before it becomes stable; they rise, within 1 to 100.
+	// Weights are the shares of traffic, in percent, that the canary gets one after another before
+	// it becomes stable. They rise, within 1 to 100.
 	Weights []int32
-	// Pause is the time at each weight, in whole seconds.
+	// Pause is the time at each weight, in whole seconds, at least 1.
 	Pause time.Duration
-	// ProgressDeadline aborts an update whose pods do not become ready within it,
-	// in whole seconds.
+	// ProgressDeadline is the time within which new pods have to become ready, or the update is
+	// aborted, in whole seconds, at least 10.
 	ProgressDeadline time.Duration
 	// Analysis are run in the background from the first weight on, in addition to what
 	// Objectives and Metrics give; a failure aborts the update.
 	Analysis []*rolloutsv1alpha1.AnalysisTemplate
 }
 
-// Call is a service that another one calls: through the gateway Via, whose pods
-// the callee then admits, or directly if that is nil.
+// Call is a service that another one calls: through the gateway Via, whose pods the callee then
+// admits, or directly if Via is nil.
 type Call struct {
 	Service string
 	Via     gateway.Gateway
@@ -135,9 +134,10 @@ type Call struct {
 
 // Telemetry is an OpenTelemetry collector in the cluster.
 type Telemetry struct {
-	// Endpoint is the OTLP address that services are given, http://host:4317 or 4318.
+	// Endpoint is the OTLP address for services, http://host:4317 (gRPC) or http://host:4318
+	// (HTTP).
 	Endpoint string
-	// Collector are its pods, to which spans may leave.
+	// Collector selects its pods, to which the policy allows egress.
 	Collector kube.PodSelector
 }
 
@@ -147,8 +147,8 @@ type Workload struct {
 
 	// Version is the first 12 hex digits of the image's digest.
 	Version string
-	// Phase is the Rollout's phase at the end of the update when it was waited
-	// for, and empty otherwise. It fails when the Rollout does.
+	// Phase is the Rollout's phase at the end of the update, or empty if the update does not wait
+	// for it. It fails if the Rollout does.
 	Phase pulumi.StringOutput
 }
 
@@ -160,7 +160,7 @@ type RolloutError struct {
 
 func (e *RolloutError) Error() string { return e.Service + ": " + e.Cause.Error() }
 
-// Unwrap gives the cause.
+// Unwrap returns the cause.
 func (e *RolloutError) Unwrap() error { return e.Cause }
 
 // New deploys a service. Errors name the service and the argument that is wrong.
@@ -182,8 +182,8 @@ func New(ctx *pulumi.Context, name string, spec *Spec, opts ...pulumi.ResourceOp
 	})
 }
 
-// phase waits for the Rollout once the API server has it, unless this is a
-// preview or nobody asked to wait.
+// phase waits for the Rollout once the API server has it, except in a preview and without
+// Spec.Wait.
 func (s *Spec) phase(ctx *pulumi.Context, w *Workload, rollout *kube.Resource) pulumi.StringOutput {
 	if s.Wait == nil || ctx.DryRun() {
 		return pulumi.String("").ToStringOutput()
@@ -198,9 +198,8 @@ func (s *Spec) phase(ctx *pulumi.Context, w *Workload, rollout *kube.Resource) p
 	}).(pulumi.StringOutput)
 }
 
-// Connect fills in, for every call that a service declares, the caller among the
-// callee's CalledBy. It reports every call to a service that is not there, and
-// every public path that two services claim.
+// Connect adds the caller of every declared call to the callee's CalledBy. It reports every
+// call of an unknown service, and every public path of two services.
 func Connect(services []*Spec) error {
 	byName := map[string]*Spec{}
 	var errs []error
@@ -224,14 +223,13 @@ func Connect(services []*Spec) error {
 	return errors.Join(errs...)
 }
 
-// contested are the public paths that another service claims too, wholly or in
-// part.
+// contested reports the public paths that overlap with those of another service.
 func (s *Spec) contested(other *Spec) []error {
 	var errs []error
 	for i, path := range s.Public {
 		for j, taken := range other.Public {
 			if path.Overlaps(taken) {
-				errs = append(errs, fmt.Errorf("service %s: Public[%d] (%s %q) is a path of service %s: its Public[%d] is %s %q",
+				errs = append(errs, fmt.Errorf("service %s: Public[%d] (%s %q) overlaps with a path of service %s, Public[%d] (%s %q)",
 					s.Service, i, path.Match, path.Value, other.Service, j, taken.Match, taken.Value))
 			}
 		}

@@ -19,7 +19,7 @@ import (
 
 const digest = "sha256:fedcba9876543210fedcba9876543210fedcba9876543210fedcba9876543210"
 
-// valid describes a service with everything that one can have.
+// valid returns a spec of a service in which every field is set.
 func valid() *Spec {
 	return &Spec{
 		Service: "web", Namespace: "shop", Environment: "local",
@@ -109,8 +109,7 @@ func TestPodsRollWhenConfigurationChanges(t *testing.T) {
 	}
 }
 
-// TestRefusals has one case for each thing that can be wrong; what is reported
-// has to name the service and the field.
+// TestRefusals has one case for each error. The error has to name the service and the field.
 func TestRefusals(t *testing.T) {
 	metric := func(change func(*rolloutsv1alpha1.Metric)) func(*Spec) {
 		return func(a *Spec) { change(&a.Canary.Analysis[0].Spec.Metrics[0]) }
@@ -135,7 +134,7 @@ func TestRefusals(t *testing.T) {
 			"Env sets OTEL_EXPORTER_OTLP_PROTOCOL"},
 		"the protocol of traces": {func(a *Spec) { a.Env = map[string]string{"OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "grpc"} },
 			"Env sets OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"},
-		"a bad variable":         {func(a *Spec) { a.Env = map[string]string{"A-B": "1"} }, `Env holds "A-B"`},
+		"a bad variable":         {func(a *Spec) { a.Env = map[string]string{"A-B": "1"} }, `Env contains "A-B"`},
 		"an address in the open": {func(a *Spec) { a.Env = map[string]string{"DATABASE_URL": "x"} }, "Env sets DATABASE_URL, which is secret"},
 		"a secret of the platform": {func(a *Spec) { a.SecretEnv = map[string]SecretKey{"DATABASE_URL": {"a", "b"}} },
 			"SecretEnv sets DATABASE_URL"},
@@ -143,9 +142,9 @@ func TestRefusals(t *testing.T) {
 			"SecretEnv sets GREETING, which Env sets too"},
 		"a secret without a key": {func(a *Spec) { a.SecretEnv = map[string]SecretKey{"KEY": {Secret: "a"}} },
 			"SecretEnv names no Secret or no key of it for KEY"},
-		"a bad secret variable":   {func(a *Spec) { a.SecretEnv = map[string]SecretKey{"A-B": {"a", "b"}} }, `SecretEnv holds "A-B"`},
+		"a bad secret variable":   {func(a *Spec) { a.SecretEnv = map[string]SecretKey{"A-B": {"a", "b"}} }, `SecretEnv contains "A-B"`},
 		"no address":              {func(a *Spec) { a.Database.URL = SecretKey{} }, "Database.URL names no Secret"},
-		"a service that owns":     {func(a *Spec) { a.Database.OwnerURL = a.Database.URL }, "Database.URL is OwnerURL too"},
+		"a service that owns":     {func(a *Spec) { a.Database.OwnerURL = a.Database.URL }, "Database.URL is also OwnerURL"},
 		"a database anywhere":     {func(a *Spec) { a.Database.Pods.Labels = nil }, "Database.Pods has no namespace or no labels"},
 		"a database on no port":   {func(a *Spec) { a.Database.Port = 0 }, "Database.Port is 0"},
 		"a long name of a Job":    {func(a *Spec) { a.Service = strings.Repeat("a", 38) }, "at most 37 leave room for the name of the Job"},
@@ -157,13 +156,13 @@ func TestRefusals(t *testing.T) {
 		"no weights":              {func(a *Spec) { a.Canary.Weights = nil }, "Canary.Weights is empty"},
 		"a weight of nothing":     {func(a *Spec) { a.Canary.Weights = []int32{0, 50} }, "Canary.Weights[0] is 0"},
 		"a weight above all":      {func(a *Spec) { a.Canary.Weights = []int32{50, 101} }, "Canary.Weights[1] is 101"},
-		"a step backwards":        {func(a *Spec) { a.Canary.Weights = []int32{50, 20} }, "Canary.Weights[1] is 20 after 50"},
-		"a step on the spot":      {func(a *Spec) { a.Canary.Weights = []int32{50, 50} }, "Canary.Weights[1] is 50 after 50"},
+		"a step backwards":        {func(a *Spec) { a.Canary.Weights = []int32{50, 20} }, "Canary.Weights[1] is 20: weights rise, and the one before is 50"},
+		"a step on the spot":      {func(a *Spec) { a.Canary.Weights = []int32{50, 50} }, "Canary.Weights[1] is 50: weights rise, and the one before is 50"},
 		"no pause":                {func(a *Spec) { a.Canary.Pause = 0 }, "Canary.Pause is 0s"},
 		"half a second":           {func(a *Spec) { a.Canary.Pause = 1500 * time.Millisecond }, "Canary.Pause is 1.5s"},
 		"no time to start":        {func(a *Spec) { a.Canary.ProgressDeadline = time.Second }, "Canary.ProgressDeadline is 1s"},
 		"weights and no router":   {func(a *Spec) { a.Gateway = nil }, "Gateway is nil"},
-		"a gateway that does not": {func(a *Spec) { a.Gateway = unroutable{a.Gateway} }, "Gateway names no traffic routing"},
+		"a gateway that does not": {func(a *Spec) { a.Gateway = unroutable{a.Gateway} }, "Gateway has no traffic routing"},
 		"public metrics":          {func(a *Spec) { a.Public = []gateway.Path{{Match: gateway.Exact, Value: "/metrics"}} }, "Public[0]"},
 		"a call of itself":        {func(a *Spec) { a.Calls = []Call{{Service: "web"}} }, "Calls[0] names the service itself"},
 		"a call of nobody":        {func(a *Spec) { a.Calls = []Call{{}} }, `Calls[0] is ""`},
@@ -202,30 +201,25 @@ func TestRefusals(t *testing.T) {
 			args := valid()
 			test.change(args)
 			_, err := args.Stages()
-			if err == nil {
-				t.Fatal("it is taken")
-			}
-			if !strings.Contains(err.Error(), "service ") || !strings.Contains(err.Error(), test.want) {
-				t.Errorf("the error is\n%v\nwant one with %q", err, test.want)
-			}
+			infratest.Refused(t, err, "service ", test.want)
 		})
 	}
 }
 
-// unroutable is a gateway that moves no weights.
+// unroutable is a gateway without traffic routing.
 type unroutable struct{ gateway.Gateway }
 
 func (unroutable) TrafficRouting(string) *rolloutsv1alpha1.RolloutTrafficRouting { return nil }
 
-func TestAllFaultsAreReportedAtOnce(t *testing.T) {
+func TestAllErrorsAreReportedAtOnce(t *testing.T) {
 	args := valid()
 	args.Image, args.LogFormat, args.Canary.Weights, args.Size.MilliCPU = "web:latest", "", []int32{90, 10}, 0
 	err := args.Validate()
 	if err == nil {
-		t.Fatal("it is taken")
+		t.Fatal("the spec is accepted")
 	}
 	if lines := strings.Split(err.Error(), "\n"); len(lines) != 4 {
-		t.Errorf("%d faults are reported, want 4:\n%v", len(lines), err)
+		t.Errorf("%d errors are reported, want 4:\n%v", len(lines), err)
 	}
 }
 
@@ -243,15 +237,11 @@ func TestConnectAdmitsExactlyTheDeclaredCallers(t *testing.T) {
 		t.Errorf("stock is called by %v, want web's pods and the gateway's", stock.CalledBy)
 	}
 	web.Calls = []Call{{Service: "stcok"}}
-	if err := Connect([]*Spec{web, stock}); err == nil || !strings.Contains(err.Error(), `service web: Calls[0] names "stcok"`) {
-		t.Errorf("a call of an unknown service gives %v", err)
-	}
+	infratest.Refused(t, Connect([]*Spec{web, stock}), `service web: Calls[0] names "stcok"`)
 	other := valid()
 	other.Service, other.Calls = "other", nil
-	if err := Connect([]*Spec{valid(), other}); err == nil || !strings.Contains(err.Error(),
-		`service other: Public[0] (Exact "/") is a path of service web: its Public[0] is Exact "/"`) {
-		t.Errorf("a path that two services claim gives %v", err)
-	}
+	infratest.Refused(t, Connect([]*Spec{valid(), other}),
+		`service other: Public[0] (Exact "/") overlaps with a path of service web, Public[0] (Exact "/")`)
 	for claimed, overlaps := range map[gateway.Path]bool{
 		{Match: gateway.Prefix, Value: "/"}:         true,
 		{Match: gateway.Prefix, Value: "/api/a"}:    true,
@@ -264,13 +254,13 @@ func TestConnectAdmitsExactlyTheDeclaredCallers(t *testing.T) {
 		first.Public, second.Public = []gateway.Path{{Match: gateway.Prefix, Value: "/api"}}, []gateway.Path{claimed}
 		second.Service, first.Calls, second.Calls = "second", nil, nil
 		if err := Connect([]*Spec{first, second}); (err != nil) != overlaps {
-			t.Errorf("%v beside Prefix /api gives %v", claimed, err)
+			t.Errorf("%v with Prefix /api gives %v", claimed, err)
 		}
 	}
 }
 
-// The one service that uses somebody else's API reaches it, and neither the
-// network it is in nor the node's metadata that way.
+// A service with Internet reaches public addresses, but neither its own network nor the node's
+// metadata.
 func TestInternetIsHTTPSToPublicAddresses(t *testing.T) {
 	for _, allowed := range []bool{true, false} {
 		args := valid()
@@ -299,7 +289,7 @@ func TestInternetIsHTTPSToPublicAddresses(t *testing.T) {
 }
 
 func TestNewRegistersAWellFormedTree(t *testing.T) {
-	recorder, err := infratest.Run(true, func(ctx *pulumi.Context) error {
+	recorder := infratest.Deploy(t, func(ctx *pulumi.Context) error {
 		other := valid()
 		other.Service = "other"
 		if _, err := New(ctx, "other", other); err != nil {
@@ -308,46 +298,32 @@ func TestNewRegistersAWellFormedTree(t *testing.T) {
 		_, err := New(ctx, "web", valid())
 		return err
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	recorder.WellFormed(t)
 	if got := recorder.Named(t, "web-rollout"); got.URN != "urn:pulumi:test::loja-veloz::loja-veloz:workload:Workload$kubernetes:argoproj.io/v1alpha1:Rollout::web-rollout" {
 		t.Errorf("the Rollout is %s", got.URN)
 	}
-	for _, needed := range []string{"web-service-stable", "web-service-canary", "web-weights", "web-analysis-web-errors"} {
-		if !recorder.Waits(t, "web-rollout", needed) {
-			t.Errorf("the Rollout does not wait for %s", needed)
-		}
-	}
-	if !recorder.Waits(t, "web-rollout", "web-migrate") || !recorder.Waits(t, "web-migrate", "web-migrate-network-policy") {
-		t.Error("the Rollout does not wait for its schema")
-	}
-	if !recorder.Waits(t, "web-autoscaler", "web-rollout") {
-		t.Error("the autoscaler does not wait for the Rollout")
-	}
+	recorder.InOrder(t, map[string][]string{
+		"web-rollout":    {"web-service-stable", "web-service-canary", "web-weights", "web-analysis-web-errors", "web-migrate"},
+		"web-migrate":    {"web-migrate-network-policy"},
+		"web-autoscaler": {"web-rollout"},
+	})
 }
 
 func TestNamespace(t *testing.T) {
-	recorder, err := infratest.Run(true, func(ctx *pulumi.Context) error {
+	infratest.Deploy(t, func(ctx *pulumi.Context) error {
 		_, err := NewNamespace(ctx, "shop", "shop")
 		return err
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	recorder.WellFormed(t)
 	infratest.Golden(t, "namespace", NamespaceStages("shop").All())
 	if _, err := infratest.Run(true, func(ctx *pulumi.Context) error {
 		_, err := NewNamespace(ctx, "shop", "Shop")
 		return err
 	}); err == nil {
-		t.Error("a namespace of capitals is taken")
+		t.Error("a namespace in capitals is accepted")
 	}
 }
 
-// TestOtherWorkIsAnotherJob: a Job cannot be changed.
-func TestOtherWorkIsAnotherJob(t *testing.T) {
+// TestAnotherPodIsAnotherJob: a Job is immutable.
+func TestAnotherPodIsAnotherJob(t *testing.T) {
 	nameOf := func(change func(*Spec)) string {
 		args := valid()
 		change(args)
@@ -362,7 +338,7 @@ func TestOtherWorkIsAnotherJob(t *testing.T) {
 		t.Errorf("the Job is called %s", same)
 	}
 	if nameOf(func(a *Spec) { a.Env["GREETING"] = "good day" }) != same {
-		t.Error("a setting that the Job does not read makes another Job")
+		t.Error("a setting that the Job does not read changes the Job")
 	}
 	for name, change := range map[string]func(*Spec){
 		"another image":  func(a *Spec) { a.Image = strings.Replace(a.Image, "fedc", "0000", 1) },
@@ -370,13 +346,12 @@ func TestOtherWorkIsAnotherJob(t *testing.T) {
 		"another format": func(a *Spec) { a.LogFormat = "text" },
 	} {
 		if nameOf(change) == same {
-			t.Errorf("%s makes the same Job", name)
+			t.Errorf("%s does not change the Job", name)
 		}
 	}
 }
 
-// TestNothingSelectsTheMigration: no Service, budget or autoscaler takes its pods
-// for the service's.
+// TestNothingSelectsTheMigration: no Service, budget or autoscaler selects its pods.
 func TestNothingSelectsTheMigration(t *testing.T) {
 	args := valid()
 	job, err := args.migration()
@@ -389,12 +364,12 @@ func TestNothingSelectsTheMigration(t *testing.T) {
 		}
 	}
 	if job.Annotations[kube.SkipAwait] != "" || job.Annotations[kube.ReplaceUnready] == "" {
-		t.Errorf("nobody waits for the Job: %v", job.Annotations)
+		t.Errorf("updates do not wait for the Job: %v", job.Annotations)
 	}
 	args.Database.SkipAwait = true
 	if unawaited, err := args.migration(); err != nil || unawaited.Annotations[kube.SkipAwait] != "true" ||
 		unawaited.Annotations[kube.ReplaceUnready] != "" {
-		t.Errorf("the Job is waited for: %v (%v)", unawaited.Annotations, err)
+		t.Errorf("updates wait for the Job: %v (%v)", unawaited.Annotations, err)
 	}
 	pod := job.Spec.Template.Spec
 	if pod.Containers[0].Image != args.Image || pod.Containers[0].Args[0] != "migrate" {
@@ -402,7 +377,7 @@ func TestNothingSelectsTheMigration(t *testing.T) {
 	}
 	for _, variable := range pod.Containers[0].Env {
 		if ref := variable.ValueFrom; ref != nil && ref.SecretKeyRef != nil && ref.SecretKeyRef.Name != args.Database.OwnerURL.Secret {
-			t.Errorf("the Job is given %s of %s", variable.Name, ref.SecretKeyRef.Name)
+			t.Errorf("the Job has %s from %s", variable.Name, ref.SecretKeyRef.Name)
 		}
 	}
 }

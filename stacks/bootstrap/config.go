@@ -15,31 +15,31 @@ import (
 )
 
 const (
-	// project is what every name begins with, and the environments' Pulumi project.
+	// project is the prefix of every name, and the Pulumi project of the environments.
 	project = "loja-veloz"
-	// namespace is this project's own, of its configuration.
+	// namespace is the configuration namespace of this Pulumi project.
 	namespace = project + "-bootstrap"
-	// pipeline takes the place of an environment in the names of CI's roles, so
-	// that no environment's names cover them.
+	// pipeline replaces the environment in the names of CI's roles, so that no environment's name
+	// is a prefix of them.
 	pipeline = "ci"
 )
 
-// config is the configuration of an account's stack. Deerrs are those of Pulumi.yaml.
+// config is the configuration of an account's stack. The defaults are those of Pulumi.yaml.
 type config struct {
 	AccountID, Region string
 	Environments      []string
-	// Repositories are the programs of the catalogue: each has one in ECR.
+	// Repositories are the programs of the catalogue, each of which gets a repository in ECR.
 	Repositories []string
 	KeepImages   int
 	GitHub       github
 	// StateBucket is the name of the bucket for state; empty derives one from
 	// account and region, as names in S3 are global.
 	StateBucket string
-	// StateVersionDays is how long, in days, an overwritten state can be restored.
+	// StateVersionDays is for how many days an overwritten state can be restored, 7 to 3650.
 	StateVersionDays int
-	// AccessLogBucket takes the state bucket's access log; empty logs none.
+	// AccessLogBucket is the bucket for the state bucket's access log; empty turns the log off.
 	AccessLogBucket string
-	// HostedZones are ids of Route 53 zones that environments keep records in.
+	// HostedZones are the ids of the Route 53 zones in which environments create records.
 	HostedZones  []string
 	PullThrough  []registry.Upstream
 	AllowReplace []string
@@ -48,13 +48,13 @@ type config struct {
 // github is the repository whose jobs may assume roles.
 type github struct {
 	Org, Repo string
-	// OrgID and RepoID are GitHub's numbers for the two.
+	// OrgID and RepoID are GitHub's numeric ids of the two.
 	OrgID, RepoID string
-	// Branch is what images are pushed from.
+	// Branch is the branch from which CI pushes images.
 	Branch string
 }
 
-func deerrs() *config {
+func defaults() *config {
 	return &config{
 		Environments:     []string{"dev", "prod"},
 		KeepImages:       50,
@@ -82,7 +82,7 @@ var (
 // load reads Pulumi's configuration, full keys to values, for the programs of the
 // catalogue. It reports every error at once, a line each.
 func load(values map[string]string, programs []string) (*config, error) {
-	c := deerrs()
+	c := defaults()
 	c.Repositories = programs
 	r := &reader{}
 	c.Region = values["aws:region"]
@@ -127,7 +127,7 @@ func (c *config) validate(r *reader) {
 			r.add("%s is %q: %s", name, value, want)
 		}
 	}
-	form("aws:region", c.Region, regionForm, "a region such as us-east-1 is expected")
+	form("aws:region", c.Region, regionForm, "use a region such as us-east-1")
 	form(key("accountId"), c.AccountID, accountForm, "an AWS account has 12 digits")
 	if c.AccountID == "000000000000" {
 		r.add("%s is %s, which is not an account", key("accountId"), c.AccountID)
@@ -140,25 +140,25 @@ func (c *config) validate(r *reader) {
 			}
 		}
 	}
-	list("environments", c.Environments, environmentForm, "2 to 12 lower-case letters and digits are expected, a letter first")
-	list("hostedZones", c.HostedZones, zoneForm, "the id of a Route 53 hosted zone begins with Z")
+	list("environments", c.Environments, environmentForm, "use 2 to 12 lower-case letters and digits, beginning with a letter")
+	list("hostedZones", c.HostedZones, zoneForm, "use the id of a Route 53 hosted zone, which begins with Z")
 	if len(c.Environments) == 0 {
 		r.add("%s is empty: no role would be created", key("environments"))
 	}
 	for i, name := range c.Environments {
 		if name == pipeline {
-			r.add("%s[%d] is %q, which CI's own roles are called", key("environments"), i, name)
+			r.add("%s[%d] is %q, which is reserved for the names of CI's roles", key("environments"), i, name)
 		}
-		// IAM compares names by their beginning: the roles of dev could change dev2.
+		// IAM policies match names by prefix: the roles of dev could change dev2.
 		for _, other := range c.Environments {
 			if other != name && strings.HasPrefix(other, name) {
-				r.add("%s: %q begins with %q: one's permissions would reach the other's resources", key("environments"), other, name)
+				r.add("%s: %q begins with %q: the permissions of the second would include the resources of the first", key("environments"), other, name)
 			}
 		}
 	}
-	form(key("github.org"), c.GitHub.Org, githubForm, "GitHub's name of the owner is expected, without wildcards")
-	form(key("github.repo"), c.GitHub.Repo, githubForm, "the repository's name is expected, without owner or wildcards")
-	form(key("github.branch"), c.GitHub.Branch, branchForm, "a branch is expected, without wildcards")
+	form(key("github.org"), c.GitHub.Org, githubForm, "use GitHub's name of the owner, without wildcards")
+	form(key("github.repo"), c.GitHub.Repo, githubForm, "use the repository's name, without owner or wildcards")
+	form(key("github.branch"), c.GitHub.Branch, branchForm, "use a branch, without wildcards")
 	for name, id := range map[string]string{"github.orgId": c.GitHub.OrgID, "github.repoId": c.GitHub.RepoID} {
 		form(key(name), id, idForm, "GitHub's ids are numbers; gh api repos/ORG/REPO --jq .id,.owner.id prints them")
 	}
@@ -171,17 +171,17 @@ func (c *config) validate(r *reader) {
 		form(key("accessLogBucket"), c.AccessLogBucket, bucketForm, "a bucket has 3 to 63 lower-case letters, digits and hyphens")
 	}
 	if c.AccessLogBucket != "" && c.AccessLogBucket == c.StateBucket {
-		r.add("%s is the state bucket: its log would log itself", key("accessLogBucket"))
+		r.add("%s is the state bucket: writing the log would be logged again", key("accessLogBucket"))
 	}
 	if c.StateVersionDays < 7 || c.StateVersionDays > 3650 {
-		r.add("%s is %d: 7 to 3650 days are expected", key("stateVersionDays"), c.StateVersionDays)
+		r.add("%s is %d: use 7 to 3650 days", key("stateVersionDays"), c.StateVersionDays)
 	}
 	if slices.Contains(c.AllowReplace, "*") || slices.Contains(c.AllowReplace, "") {
-		r.add("%s: name each resource that may be replaced or deleted", key("allowReplace"))
+		r.add("%s has \"*\": name each resource that may be replaced or deleted", key("allowReplace"))
 	}
 	if len(r.errs) == 0 {
-		// What the registry's own rules refuse: too few images, upstreams that ECR
-		// does not know or wants credentials for.
+		// The registry's own validation reports too few images, and upstreams that ECR does not
+		// support or for which it needs credentials.
 		if err := c.registry().Validate(); err != nil {
 			for line := range strings.SplitSeq(err.Error(), "\n") {
 				r.add("%s: the registry's %s", namespace, line)
@@ -191,7 +191,7 @@ func (c *config) validate(r *reader) {
 	slices.SortStableFunc(r.errs, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
 }
 
-// repository is the name in ECR of a program's repository.
+// repository returns the name of a program's repository in ECR.
 func repository(program string) string { return project + "/" + program }
 
 // registry describes the account's registry.
@@ -213,7 +213,7 @@ func (r *reader) add(format string, args ...any) {
 	r.errs = append(r.errs, fmt.Errorf(format, args...))
 }
 
-// object hands the values whose keys begin with prefix to their fields.
+// object decodes the values whose keys begin with prefix into their fields.
 func (r *reader) object(prefix string, values map[string]string, fields map[string]func(path, raw string)) {
 	for _, key := range slices.Sorted(maps.Keys(values)) {
 		name, ours := strings.CutPrefix(key, prefix)
@@ -243,8 +243,8 @@ func (r *reader) nested(path, raw string, fields map[string]func(path, raw strin
 	r.object(path+".", values, fields)
 }
 
-// plain is how Pulumi hands over a value at the top: text without quotes. A number
-// keeps its digits, as `pulumi config set --path` makes numbers of GitHub's ids.
+// plain returns a value as Pulumi passes it at the top level: text without quotes. A number
+// keeps all its digits, since `pulumi config set --path` stores GitHub's ids as numbers.
 func plain(value json.RawMessage) string {
 	var text string
 	if json.Unmarshal(value, &text) == nil {

@@ -12,7 +12,7 @@ import (
 	"github.com/loja-veloz/platform/infra/infratest"
 )
 
-// good is what Pulumi.account.yaml says, as Pulumi hands it over.
+// good returns the configuration in Pulumi.account.yaml, as Pulumi passes it.
 func good() map[string]string {
 	return map[string]string{
 		"aws:region":                     "us-east-1",
@@ -65,8 +65,8 @@ func TestTheExampleIsAccepted(t *testing.T) {
 	}
 }
 
-// The defaults are written twice: Pulumi checks a value's type only for keys that
-// it knows, and asks for a value where it has no default.
+// Pulumi.yaml repeats the defaults: Pulumi checks a value's type only for declared keys, and
+// requires a value for a key without a default.
 func TestThePulumiProjectHasTheSameDefaults(t *testing.T) {
 	raw, err := os.ReadFile("Pulumi.yaml")
 	if err != nil {
@@ -127,7 +127,7 @@ func TestThePulumiProjectHasTheSameDefaults(t *testing.T) {
 	}
 }
 
-// CI writes records to these zones only.
+// CI may change records in these zones only.
 func TestTheExampleHasTheEnvironmentsZones(t *testing.T) {
 	c, err := load(good(), programs)
 	if err != nil {
@@ -179,7 +179,7 @@ func TestRefusals(t *testing.T) {
 		{"environment", "environments", `["Dev"]`, `environments[0] is "Dev"`},
 		{"environments that overlap", "environments", `["dev","dev2"]`, `"dev2" begins with "dev"`},
 		{"environment twice", "environments", `["dev","dev"]`, `environments[1] repeats "dev"`},
-		{"environment called ci", "environments", `["ci"]`, "which CI's own roles are called"},
+		{"environment called ci", "environments", `["ci"]`, "which is reserved for the names of CI's roles"},
 		{"no environments", "environments", `[]`, "environments is empty"},
 		{"environments as text", "environments", "dev", "environments is dev: a list of strings is expected"},
 		{"images", "keepImages", "0", "the registry's KeepImages is 0"},
@@ -188,7 +188,7 @@ func TestRefusals(t *testing.T) {
 		{"images as text", "keepImages", "many", `keepImages is "many": a whole number`},
 		{"days", "stateVersionDays", "1", "stateVersionDays is 1"},
 		{"bucket", "stateBucket", "State", `stateBucket is "State"`},
-		{"log of itself", "accessLogBucket", "loja-veloz-state-111122223333-us-east-1", "its log would log itself"},
+		{"log of itself", "accessLogBucket", "loja-veloz-state-111122223333-us-east-1", "writing the log would be logged again"},
 		{"zone", "hostedZones", `["example.com"]`, `hostedZones[0] is "example.com"`},
 		{"replace all", "allowReplace", `["*"]`, "name each resource"},
 	}
@@ -202,7 +202,7 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
-func TestEveryFaultIsReportedBeforeAnythingIsRegistered(t *testing.T) {
+func TestEveryErrorIsReportedBeforeAnythingIsRegistered(t *testing.T) {
 	recorder, err := infratest.Run(true, program(map[string]string{
 		"aws:region":                     "mars",
 		"loja-veloz-bootstrap:accountId": "x",
@@ -217,7 +217,7 @@ func TestEveryFaultIsReportedBeforeAnythingIsRegistered(t *testing.T) {
 			t.Errorf("%q is not in\n%v", want, err)
 		}
 	}
-	if made := recorder.Resources(); len(made) > 0 {
-		t.Errorf("%d resources were registered", len(made))
+	if registered := recorder.Resources(); len(registered) > 0 {
+		t.Errorf("%d resources were registered", len(registered))
 	}
 }

@@ -10,22 +10,22 @@ import (
 	"github.com/loja-veloz/platform/infra/registry"
 )
 
-// shared takes the place of an environment in the tags of what an account has once.
+// shared replaces the environment in the tags of what an account has once.
 const shared = "shared"
 
-// tags are laid on everything by the AWS provider. What an account has once
-// belongs to no environment.
+// tags are the default tags of the AWS provider. What an account has once belongs to no
+// environment.
 func tags() map[string]string {
 	return map[string]string{"Project": project, "Environment": shared, "ManagedBy": "pulumi"}
 }
 
-// rules are the platform's, with what this stack is exempt from.
+// rules returns the platform's policy, with the exemptions of this stack.
 func rules(c *config) policy.Options {
 	o := policy.Options{Protected: true, AllowReplace: c.AllowReplace, DefaultTags: tags()}
 	for _, environment := range c.Environments {
 		o.Exempt = append(o.Exempt, policy.Exemption{
 			Rule: policy.WildcardIAM, Resource: "ci-" + environment + "-boundary",
-			Reason: "a permissions boundary grants nothing: the roles' own policies name resources",
+			Reason: "a permissions boundary grants nothing: the roles' own policies name the resources",
 		})
 	}
 	return o
@@ -41,7 +41,7 @@ func deploy(ctx *pulumi.Context, values map[string]string, programs []string) er
 	if err := policy.Enforce(ctx, rules(c)); err != nil {
 		return err
 	}
-	// AllowedAccountIds: credentials of another account create nothing.
+	// AllowedAccountIds refuses the credentials of another account.
 	provider, err := aws.NewProvider(ctx, "aws", &aws.ProviderArgs{
 		Region:            pulumi.String(c.Region),
 		AllowedAccountIds: pulumi.StringArray{pulumi.String(c.AccountID)},
@@ -87,9 +87,9 @@ func deploy(ctx *pulumi.Context, values map[string]string, programs []string) er
 		"backendURL":      pulumi.String(s.BackendURL),
 		"secretsProvider": pulumi.String(secretsProvider(accountAlias, c.Region)),
 		"accountKeyARN":   k.Account,
-		// A program's image is below it: what REGISTRY= takes.
+		// registry is the value of REGISTRY=: the images of the programs are below it.
 		"registry":          pulumi.String(fmt.Sprintf("%s.dkr.ecr.%s.amazonaws.com/%s", c.AccountID, c.Region, project)),
-		"repositoryURLs":    images.URLs, // by the repositories' names in ECR
+		"repositoryURLs":    images.URLs, // by the name of the repository in ECR
 		"environments":      environments,
 		"pushRoleARN":       ci.Push,
 		"githubProviderARN": ci.ProviderARN,

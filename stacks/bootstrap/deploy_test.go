@@ -19,7 +19,7 @@ import (
 	"github.com/loja-veloz/platform/infra/policy/policytest"
 )
 
-// golden rewrites testdata; infratest has the flag -update.
+// golden tells whether to rewrite testdata; infratest defines the flag -update.
 func golden() bool { return flag.Lookup("update").Value.String() == "true" }
 
 func program(values map[string]string) pulumi.RunFunc {
@@ -45,7 +45,7 @@ func TestTheStackIsWellFormed(t *testing.T) {
 	}
 }
 
-// Here the rules are enforced as the engine enforces them.
+// This runs the rules as the engine does.
 func TestNoRuleIsBroken(t *testing.T) {
 	for _, preview := range []bool{true, false} {
 		result, err := policytest.Run(preview, program(good()))
@@ -74,7 +74,7 @@ func TestAReplacementIsAllowedByName(t *testing.T) {
 	}
 }
 
-// trusts gives the decoded trust document of every role, by the role's name.
+// trusts returns the decoded trust policy of every role, by the role's name.
 func trusts(t *testing.T, recorder *infratest.Recorder) map[string]any {
 	t.Helper()
 	documents := map[string]any{}
@@ -151,8 +151,8 @@ func TestWhatTheRolesMayDo(t *testing.T) {
 	compare(t, "policies.json", policies)
 }
 
-// IAM counts characters without white space: 10,240 for the inline policies of a
-// role, 6,144 for a managed policy.
+// IAM limits policies by their characters without white space: 10,240 for the inline policies
+// of a role, 6,144 for a managed policy.
 func TestPoliciesFitIAM(t *testing.T) {
 	c, err := load(with(map[string]string{
 		"loja-veloz-bootstrap:environments": `["longestnames"]`,
@@ -179,7 +179,7 @@ func TestPoliciesFitIAM(t *testing.T) {
 			t.Fatal(err)
 		}
 		if len(text) > limited.limit {
-			t.Errorf("%s has %d characters: IAM takes %d", name, len(text), limited.limit)
+			t.Errorf("%s has %d characters: IAM accepts %d", name, len(text), limited.limit)
 		}
 	}
 }
@@ -210,7 +210,7 @@ func TestAPreviewChangesNothing(t *testing.T) {
 	}
 }
 
-// An update makes only roles that carry the boundary, and cannot touch its own.
+// An update creates only roles with the boundary, and cannot change its own role.
 func TestAnUpdateCannotWidenItself(t *testing.T) {
 	for _, s := range upOf(t, "dev").Statement {
 		for _, action := range s.Action {
@@ -239,7 +239,7 @@ func TestAnUpdateCannotWidenItself(t *testing.T) {
 
 // EKS's CreateCluster with encryptionConfig does not work with
 // kms:GrantIsForAWSResource.
-func TestAnUpdateMakesGrantsOnItsOwnKeyWithoutCondition(t *testing.T) {
+func TestAnUpdateCreatesGrantsOnItsOwnKeyWithoutCondition(t *testing.T) {
 	found := 0
 	for _, s := range upOf(t, "dev").Statement {
 		if !slices.Contains(s.Action, "kms:CreateGrant") {
@@ -255,7 +255,7 @@ func TestAnUpdateMakesGrantsOnItsOwnKeyWithoutCondition(t *testing.T) {
 	}
 }
 
-// upOf is what an update may do besides reading.
+// upOf returns what an update may do in addition to reading.
 func upOf(t *testing.T, environment string) identity.PolicyDocument {
 	t.Helper()
 	c, err := load(good(), programs)
@@ -268,18 +268,18 @@ func upOf(t *testing.T, environment string) identity.PolicyDocument {
 	return document
 }
 
-// Whatever changes the network is narrowed by a tag: that of the resource, that of
-// the request on a type which the call can only make, or the lack of any owner.
+// Every permission to change the network is restricted by a tag: the tag of the resource, the
+// tag in the request for a type that the call creates, or the absence of an owner's tag.
 func TestAnUpdateLeavesOtherEnvironmentsNetworksAlone(t *testing.T) {
-	// new are the types that a call makes; every other type it is given exists.
-	made := map[string]string{
+	// created is the type that a call creates; all its other arguments exist already.
+	created := map[string]string{
 		"ec2:AllocateAddress": "elastic-ip", "ec2:CreateInternetGateway": "internet-gateway", "ec2:CreateLaunchTemplate": "launch-template",
 		"ec2:CreateVpc": "vpc", "ec2:CreateNetworkAcl": "network-acl", "ec2:CreateRouteTable": "route-table",
 		"ec2:CreateSecurityGroup": "security-group", "ec2:CreateSubnet": "subnet", "ec2:CreateFlowLogs": "vpc-flow-log",
 		"ec2:CreateNatGateway": "natgateway", "ec2:CreateVpcEndpoint": "vpc-endpoint",
 		"ec2:AuthorizeSecurityGroupIngress": "security-group-rule", "ec2:AuthorizeSecurityGroupEgress": "security-group-rule",
 	}
-	// existing are the types, of those that calls make, that other calls are given.
+	// existing are the types among created that other calls receive as arguments.
 	existing := map[string][]string{
 		"ec2:CreateNatGateway": {"elastic-ip", "subnet"}, "ec2:CreateFlowLogs": {"vpc", "subnet"},
 		"ec2:CreateVpcEndpoint": {"vpc", "route-table", "security-group", "subnet"}, "ec2:CreateSubnet": {"vpc"},
@@ -303,20 +303,20 @@ func TestAnUpdateLeavesOtherEnvironmentsNetworksAlone(t *testing.T) {
 			switch {
 			case action == "ec2:CreateTags" && len(s.Condition["StringLike"]["ec2:CreateAction"]) > 0:
 				if !equal(s, "StringEquals", "aws:RequestTag/Environment") {
-					t.Errorf("%s tags what is new with anything", s.Sid)
+					t.Errorf("%s tags new resources with any value", s.Sid)
 				}
 			case action == "ec2:CreateTags", strings.HasPrefix(action, "ec2:Revoke"):
 				if !slices.Equal(s.Condition["Null"]["aws:ResourceTag/Environment"], []string{"true"}) ||
 					action == "ec2:CreateTags" && !equal(s, "StringEqualsIfExists", "aws:RequestTag/Environment") {
-					t.Errorf("%s: %s reaches what has an owner", s.Sid, action)
+					t.Errorf("%s: %s reaches resources with an owner", s.Sid, action)
 				}
 			case action == "ec2:RunInstances":
 				if !equal(s, "StringEqualsIfExists", "aws:ResourceTag/Environment") || slices.Contains(types, "subnet") ||
 					slices.Contains(types, "launch-template") {
-					t.Errorf("%s: machines start in others' subnets", s.Sid)
+					t.Errorf("%s: machines may start in the subnets of other environments", s.Sid)
 				}
-			case !equal(s, "StringEquals", "aws:RequestTag/Environment") || !slices.Contains(types, made[action]):
-				t.Errorf("%s: %s is narrowed by no tag", s.Sid, action)
+			case !equal(s, "StringEquals", "aws:RequestTag/Environment") || !slices.Contains(types, created[action]):
+				t.Errorf("%s: %s is restricted by no tag", s.Sid, action)
 			default:
 				for _, kind := range existing[action] {
 					if slices.Contains(types, kind) {
@@ -328,8 +328,9 @@ func TestAnUpdateLeavesOtherEnvironmentsNetworksAlone(t *testing.T) {
 	}
 }
 
-// The boundary admits the master secret by its tag.
-func TestAnUpdateTagsNobodyElsesSecrets(t *testing.T) {
+// The boundary admits the master secret by its tag, so an update may not tag the secrets of
+// others.
+func TestAnUpdateTagsOnlyItsOwnSecrets(t *testing.T) {
 	for _, s := range upOf(t, "dev").Statement {
 		if !slices.Contains(s.Action, "secretsmanager:TagResource") {
 			continue
@@ -355,7 +356,7 @@ func TestEveryEnvironmentHasItsOwnBoundary(t *testing.T) {
 		}
 		up := recorder.Named(t, "ci-"+environment+"-up-policy").Inputs["policy"].(string)
 		if strings.Contains(up, "-"+other+"-boundary") || !strings.Contains(up, ":policy/loja-veloz-"+environment+"-boundary") {
-			t.Errorf("roles of %s are made under another boundary: %s", environment, up)
+			t.Errorf("roles of %s are created with another boundary: %s", environment, up)
 		}
 	}
 }

@@ -9,8 +9,7 @@ import (
 	"github.com/loja-veloz/platform/infra/identity"
 )
 
-// deletionDays is how long a deleted key can be brought back: the longest that
-// KMS grants.
+// deletionDays is for how many days a deleted key can be restored: the maximum in KMS.
 const deletionDays = 30
 
 // keys are the account's KMS keys.
@@ -30,7 +29,7 @@ func secretsAlias(environment string) string {
 	return fmt.Sprintf("alias/%s-%s-secrets", project, environment)
 }
 
-// secretsProvider is what `pulumi stack init --secrets-provider` takes.
+// secretsProvider returns the argument of `pulumi stack init --secrets-provider`.
 func secretsProvider(alias, region string) string {
 	return fmt.Sprintf("awskms://%s?region=%s", alias, region)
 }
@@ -42,7 +41,7 @@ func newKeys(ctx *pulumi.Context, name string, c *config, opts ...pulumi.Resourc
 	}
 	policy, err := identity.KeyPolicy(c.AccountID, c.Region).Text()
 	if err != nil {
-		return nil, fmt.Errorf("writing the keys' policy: %w", err)
+		return nil, fmt.Errorf("encoding the keys' policy: %w", err)
 	}
 	add := func(part, alias, description string) (pulumi.StringOutput, error) {
 		key, err := kms.NewKey(ctx, name+"-"+part, &kms.KeyArgs{
@@ -51,12 +50,12 @@ func newKeys(ctx *pulumi.Context, name string, c *config, opts ...pulumi.Resourc
 			Tags: pulumi.StringMap{"Name": pulumi.String(alias)},
 		}, pulumi.Parent(k), pulumi.Protect(true))
 		if err != nil {
-			return pulumi.StringOutput{}, fmt.Errorf("making key %s: %w", alias, err)
+			return pulumi.StringOutput{}, fmt.Errorf("creating key %s: %w", alias, err)
 		}
 		if _, err := kms.NewAlias(ctx, name+"-"+part+"-alias", &kms.AliasArgs{
 			Name: pulumi.String(alias), TargetKeyId: key.KeyId,
 		}, pulumi.Parent(k)); err != nil {
-			return pulumi.StringOutput{}, fmt.Errorf("naming key %s: %w", alias, err)
+			return pulumi.StringOutput{}, fmt.Errorf("creating the alias of key %s: %w", alias, err)
 		}
 		return key.Arn, nil
 	}

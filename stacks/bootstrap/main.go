@@ -1,6 +1,6 @@
-// Command bootstrap is the Pulumi program of what an AWS account has once: the
-// bucket for state, keys, image repositories, and the roles of CI. Environments
-// read its outputs by StackReference. docs/aws/bootstrap.md has the first run.
+// Command bootstrap is the Pulumi program for what exists once per AWS account: the bucket for
+// state, keys, image repositories, and the roles of CI. Environments read its outputs by
+// StackReference. docs/aws/bootstrap.md describes the first run.
 package main
 
 import (
@@ -21,8 +21,8 @@ func main() {
 	}
 }
 
-// run deploys with the configuration that Pulumi's language host hands over: a
-// JSON object of full keys and values.
+// run deploys with the configuration from Pulumi's language host, a JSON object of full keys
+// and values.
 func run(rawConfig string) error {
 	values := map[string]string{}
 	if rawConfig != "" {
@@ -41,7 +41,7 @@ func run(rawConfig string) error {
 	})
 	switch {
 	case refused != nil:
-		return refused // without what Pulumi wraps around it: a line per error
+		return refused // without Pulumi's wrapping: one line per error
 	case policy.Sentences(err) != "":
 		return fmt.Errorf("refused by policy:\n%s", policy.Sentences(err))
 	default:

@@ -9,7 +9,7 @@ import (
 	"github.com/loja-veloz/platform/infra/identity"
 )
 
-// ciRoles are the roles that GitHub's jobs assume, without a static secret.
+// ciRoles are the roles that GitHub's jobs assume by OIDC, without a stored secret.
 type ciRoles struct {
 	pulumi.ResourceState
 
@@ -18,7 +18,7 @@ type ciRoles struct {
 	Preview, Up, Boundary map[string]pulumi.StringOutput
 }
 
-// access is what the documents of roles are made of.
+// access builds the policy documents of the roles.
 type access struct {
 	*config
 	accountKey pulumi.StringInput
@@ -30,24 +30,24 @@ func (a *access) boundaryARN(environment string) string {
 	return fmt.Sprintf("arn:aws:iam::%s:policy/%s", a.AccountID, boundaryName(environment))
 }
 
-// boundary is the most that roles of an environment can do.
+// boundary returns the upper limit of what roles of an environment can do.
 func (a *access) boundary(key pulumi.StringInput, environment string) identity.PolicyDocument {
 	return identity.PermissionsBoundary(identity.Boundary{
 		Account: a.AccountID, Region: a.Region, Project: project, Environment: environment, Shared: shared, Key: key,
 	})
 }
 
-// arn names something of the account in its region.
+// arn returns the ARN of a resource of the account in its region.
 func (a *access) arn(service, resource string) string {
 	return fmt.Sprintf("arn:aws:%s:%s:%s:%s", service, a.Region, a.AccountID, resource)
 }
 
-// inRegion narrows what AWS gives no resource to.
+// inRegion restricts actions without resource-level permissions to the region.
 func (a *access) inRegion() identity.Condition {
 	return identity.Is(map[string]string{"aws:RequestedRegion": a.Region})
 }
 
-// environmentName is what the names of an environment's resources begin with.
+// environmentName returns the prefix of the names of an environment's resources.
 func environmentName(environment string) string { return project + "-" + environment }
 
 // pushPolicy lets CI push images.
@@ -59,9 +59,9 @@ func (a *access) pushPolicy() identity.PolicyDocument {
 	return identity.ImagePush(a.Region, identity.ARNs(repositories...))
 }
 
-// readState lets a job read what a preview reads: the environment's state, this
-// stack's outputs, and the keys that both are encrypted with. Paths are those of
-// Pulumi's file-shaped backends.
+// readState lets a job read what a preview needs: the environment's state, this stack's
+// outputs, and the keys that encrypt both. The paths are those of Pulumi's object storage
+// backends.
 func (a *access) readState(key pulumi.StringInput, environment string) []identity.Statement {
 	return []identity.Statement{
 		{Sid: "ListState", Effect: identity.Allow, Action: []string{"s3:ListBucket"}, Resource: identity.ARNs(stateARN(a.StateBucket, ""))},
@@ -77,11 +77,11 @@ func (a *access) readState(key pulumi.StringInput, environment string) []identit
 	}
 }
 
-// describe lets a job look at what an environment is made of; it reads no data.
+// describe lets a job read the description of an environment's resources, and no data.
 func (a *access) describe(environment string) []identity.Statement {
 	name := environmentName(environment)
 	return []identity.Statement{
-		// AWS gives most of these no resource; they read no data.
+		// AWS has no resource-level permissions for most of these actions, which read no data.
 		{Sid: "Describe", Effect: identity.Allow, Resource: identity.ARNs("*"), Condition: a.inRegion(), Action: []string{
 			"acm:DescribeCertificate", "acm:ListTagsForCertificate", "autoscaling:Describe*", "ec2:Describe*",
 			"ecr:Describe*", "ecr:ListTagsForResource", "eks:Describe*", "eks:List*", "elasticloadbalancing:Describe*",
@@ -103,22 +103,22 @@ func (a *access) describe(environment string) []identity.Statement {
 	}
 }
 
-// readPolicy is what both a preview and an update need. It is a policy of its own
-// because IAM takes 10,240 characters of inline policies, which all that an update
-// may do exceeds.
+// readPolicy returns what both a preview and an update need. It is a separate policy, because
+// all permissions of an update exceed the 10,240 characters that IAM allows for the inline
+// policies of a role.
 func (a *access) readPolicy(key pulumi.StringInput, environment string) identity.PolicyDocument {
 	return identity.PolicyDocument{Statement: append(a.readState(key, environment), a.describe(environment)...)}
 }
 
-// networkPolicy lets a job make, change and delete the network of one environment.
-// Like readPolicy it is a policy of its own.
+// networkPolicy lets a job create, change and delete the network of one environment. Like
+// readPolicy it is a separate policy.
 func (a *access) networkPolicy(environment string) identity.PolicyDocument {
 	ours, asked := a.ours(environment), a.asked(environment)
 	return identity.PolicyDocument{Statement: []identity.Statement{
-		// A call that makes something in a VPC asks twice: for what is new, by the tag
-		// that it is to carry, and for the VPC, subnet or group that it goes into, by
-		// the tag that this has (ChangeNetwork). The types of the three statements are
-		// such that none of them admits what exists already.
+		// A call that creates something in a VPC needs two permissions: for the new resource, by the
+		// tag in the request, and for the VPC, subnet or group that contains it, by the tag that this
+		// has (ChangeNetwork). The resource types in these three statements are those that the calls
+		// create, so none of them admits existing resources.
 		{Sid: "MakeVPC", Effect: identity.Allow, Condition: asked, Action: []string{
 			"ec2:AllocateAddress", "ec2:CreateInternetGateway", "ec2:CreateLaunchTemplate", "ec2:CreateVpc",
 		}, Resource: a.arns("ec2", "elastic-ip/*", "internet-gateway/*", "launch-template/*", "vpc/*")},
@@ -144,12 +144,12 @@ func (a *access) networkPolicy(environment string) identity.PolicyDocument {
 			"ec2:ModifySubnetAttribute", "ec2:ModifyVpcAttribute", "ec2:ModifyVpcEndpoint", "ec2:ReleaseAddress", "ec2:ReplaceRoute",
 			"ec2:ReplaceRouteTableAssociation", "ec2:RevokeSecurityGroupEgress", "ec2:RevokeSecurityGroupIngress", "ec2:RunInstances",
 		}},
-		// The rule beside its group, which ChangeNetwork decides about.
+		// This admits the rule; ChangeNetwork admits its group.
 		{Sid: "MakeRules", Effect: identity.Allow, Condition: asked, Resource: a.arns("ec2", "security-group-rule/*"),
 			Action: []string{"ec2:AuthorizeSecurityGroupEgress", "ec2:AuthorizeSecurityGroupIngress"}},
-		// AWS makes a VPC's default group without tags: the update takes its rules
-		// away and tags it. Groups of EKS and of the load balancer controller have no
-		// Environment tag either, but ones of their own.
+		// AWS creates a VPC's default group without tags; the update removes its rules and tags it.
+		// Groups of EKS and of the load balancer controller have no Environment tag either, but other
+		// tags, which exclude them.
 		{Sid: "AdoptDefaultGroup", Effect: identity.Allow, Resource: a.arns("ec2", "security-group/*"),
 			Action: []string{"ec2:CreateTags", "ec2:RevokeSecurityGroupEgress", "ec2:RevokeSecurityGroupIngress"},
 			Condition: identity.Condition{
@@ -159,9 +159,9 @@ func (a *access) networkPolicy(environment string) identity.PolicyDocument {
 				},
 				"StringEqualsIfExists": {"aws:RequestTag/Environment": {environment}},
 			}},
-		// EKS starts the nodes with the caller's permissions on the launch template.
-		// Subnet and template have to be the environment's (ChangeNetwork); a group
-		// outside the subnet's VPC AWS refuses, and EKS's has no Environment tag.
+		// EKS starts the nodes with the caller's permissions on the launch template. Subnet and
+		// template have to be the environment's (ChangeNetwork). The group is not restricted: EKS's
+		// has no Environment tag, and AWS refuses one outside the subnet's VPC.
 		{Sid: "StartNodes", Effect: identity.Allow, Action: []string{"ec2:RunInstances"},
 			Resource: append(identity.ARNs(fmt.Sprintf("arn:aws:ec2:%s::image/*", a.Region)),
 				a.arns("ec2", "instance/*", "network-interface/*", "security-group/*", "volume/*")...),
@@ -169,17 +169,17 @@ func (a *access) networkPolicy(environment string) identity.PolicyDocument {
 	}}
 }
 
-// ours narrows to what carries the environment's tag.
+// ours restricts to resources with the environment's tag.
 func (a *access) ours(environment string) identity.Condition {
 	return identity.Is(map[string]string{"aws:ResourceTag/Environment": environment, "aws:RequestedRegion": a.Region})
 }
 
-// asked narrows to calls that make something with the environment's tag.
+// asked restricts to calls that create something with the environment's tag.
 func (a *access) asked(environment string) identity.Condition {
 	return identity.Is(map[string]string{"aws:RequestTag/Environment": environment, "aws:RequestedRegion": a.Region})
 }
 
-// arns names several things of a service.
+// arns returns the ARNs of several resources of a service.
 func (a *access) arns(service string, resources ...string) []pulumi.StringInput {
 	var arns []string
 	for _, resource := range resources {
@@ -188,10 +188,9 @@ func (a *access) arns(service string, resources ...string) []pulumi.StringInput 
 	return identity.ARNs(arns...)
 }
 
-// upPolicy lets a job make, change and delete one environment, besides reading it
-// and its network: what can be named by ARN is, what cannot is narrowed by the
-// Environment tag that the AWS provider lays on everything, and what can be neither,
-// by region.
+// upPolicy lets a job create, change and delete one environment, in addition to readPolicy and
+// networkPolicy. It restricts actions by ARN where possible, otherwise by the Environment tag
+// that the AWS provider adds to everything, and otherwise by region.
 func (a *access) upPolicy(key pulumi.StringInput, environment string) identity.PolicyDocument {
 	name := environmentName(environment)
 	roles := identity.ARNs(fmt.Sprintf("arn:aws:iam::%s:role/%s-*", a.AccountID, name))
@@ -232,8 +231,8 @@ func (a *access) upPolicy(key pulumi.StringInput, environment string) identity.P
 			"secretsmanager:CreateSecret", "secretsmanager:DeleteSecret", "secretsmanager:PutResourcePolicy", "secretsmanager:TagResource",
 			"secretsmanager:UntagResource", "secretsmanager:UpdateSecret",
 		}, Resource: a.arns("secretsmanager", "secret:"+name+"*", "secret:"+project+"/"+environment+"/*")},
-		// RDS makes the master password's secret with its caller's permissions. The
-		// boundary lets roles read it by its tag, so nobody else's may be tagged.
+		// RDS creates the master password's secret with its caller's permissions. The boundary lets
+		// roles read it by its tag, so an update may tag no other secret.
 		{Sid: "MasterSecret", Effect: identity.Allow, Action: []string{"secretsmanager:CreateSecret", "secretsmanager:TagResource"},
 			Resource:  a.arns("secretsmanager", "secret:rds!*"),
 			Condition: identity.Condition{"StringEqualsIfExists": {"aws:ResourceTag/Environment": {environment}}}},
@@ -242,8 +241,8 @@ func (a *access) upPolicy(key pulumi.StringInput, environment string) identity.P
 		{Sid: "ChangeCertificates", Effect: identity.Allow, Condition: ours, Resource: a.arns("acm", "certificate/*"),
 			Action: []string{"acm:AddTagsToCertificate", "acm:DeleteCertificate", "acm:RemoveTagsFromCertificate"}},
 
-		// A role that is made without the boundary, or whose boundary is taken off,
-		// could do what this one cannot.
+		// A role without the boundary could do what this role cannot, so roles can only be created
+		// with it, and it cannot be removed.
 		{Sid: "MakeRoles", Effect: identity.Allow, Resource: roles, Condition: bounded, Action: []string{
 			"iam:CreateRole", "iam:DeleteRolePolicy", "iam:PutRolePermissionsBoundary", "iam:PutRolePolicy",
 		}},
@@ -251,8 +250,8 @@ func (a *access) upPolicy(key pulumi.StringInput, environment string) identity.P
 			Condition: identity.Condition{
 				"StringEquals": {"iam:PermissionsBoundary": {a.boundaryARN(environment)}},
 				"ArnEquals": {"iam:PolicyARN": {
-					identity.ClusterPolicy, identity.EBSCSIPolicy, identity.ImagePullPolicy, identity.RDSMonitoringPolicy,
-					identity.SessionManagerPolicy, identity.VPCCNIPolicy, identity.WorkerNodePolicy,
+					identity.ClusterPolicy, identity.EBSCSIPolicy, identity.ImagePullPolicy, identity.VPCCNIPolicy,
+					identity.WorkerNodePolicy,
 				}},
 			}},
 		{Sid: "ChangeRoles", Effect: identity.Allow, Resource: roles, Action: []string{
@@ -260,7 +259,7 @@ func (a *access) upPolicy(key pulumi.StringInput, environment string) identity.P
 		}},
 		{Sid: "PassRoles", Effect: identity.Allow, Action: []string{"iam:PassRole"}, Resource: roles,
 			Condition: identity.Condition{"StringEquals": {"iam:PassedToService": {
-				"ec2.amazonaws.com", "eks.amazonaws.com", "monitoring.rds.amazonaws.com", "pods.eks.amazonaws.com", "vpc-flow-logs.amazonaws.com",
+				"ec2.amazonaws.com", "eks.amazonaws.com", "pods.eks.amazonaws.com", "vpc-flow-logs.amazonaws.com",
 			}}}},
 		{Sid: "ServiceLinkedRoles", Effect: identity.Allow, Action: []string{"iam:CreateServiceLinkedRole"},
 			Resource: identity.ARNs(fmt.Sprintf("arn:aws:iam::%s:role/aws-service-role/*", a.AccountID)),
@@ -284,8 +283,7 @@ func (a *access) upPolicy(key pulumi.StringInput, environment string) identity.P
 	return identity.PolicyDocument{Statement: statements}
 }
 
-// newCIRoles creates GitHub's identity provider, of which an account has one, the
-// boundaries, and the roles.
+// newCIRoles creates GitHub's identity provider, the boundaries, and the roles.
 func newCIRoles(ctx *pulumi.Context, name string, c *config, k *keys, opts ...pulumi.ResourceOption) (*ciRoles, error) {
 	r := &ciRoles{
 		Preview: map[string]pulumi.StringOutput{}, Up: map[string]pulumi.StringOutput{}, Boundary: map[string]pulumi.StringOutput{},
@@ -293,7 +291,7 @@ func newCIRoles(ctx *pulumi.Context, name string, c *config, k *keys, opts ...pu
 	if err := ctx.RegisterComponentResource("loja-veloz:bootstrap:CIRoles", name, r, opts...); err != nil {
 		return nil, fmt.Errorf("registering CI's roles: %w", err)
 	}
-	// Without thumbprints: AWS trusts GitHub's issuer by its certificate authority.
+	// No thumbprints: AWS verifies GitHub's issuer by its certificate authority.
 	provider, err := iam.NewOpenIdConnectProvider(ctx, name+"-github", &iam.OpenIdConnectProviderArgs{
 		Url:           pulumi.String("https://" + identity.GitHubIssuer),
 		ClientIdLists: pulumi.StringArray{pulumi.String(identity.GitHubAudience)},
@@ -334,8 +332,8 @@ type ciBuilder struct {
 	keys   *keys
 }
 
-// role creates a role for GitHub's jobs. The provider's ARN follows from the account, so
-// the trust policy is plain and can be read in a preview.
+// role creates a role for GitHub's jobs. The provider's ARN is derived from the account, so
+// that the trust policy is plain and visible in a preview.
 func (b *ciBuilder) role(part, description, suffix string, policy identity.PolicyDocument) (*iam.Role, error) {
 	trust, err := identity.GitHubTrust(pulumi.String(identity.GitHubProviderARN(b.access.AccountID)),
 		b.access.GitHub.Org, b.access.GitHub.Repo, b.access.GitHub.OrgID, b.access.GitHub.RepoID, suffix)
@@ -375,7 +373,7 @@ func (b *ciBuilder) environment(environment string) error {
 	}
 	boundary, err := iam.NewPolicy(b.ctx, b.name+"-"+environment+"-boundary", &iam.PolicyArgs{
 		Name:        pulumi.String(boundaryName(environment)),
-		Description: pulumi.String("The most that a role of " + environment + " can do"),
+		Description: pulumi.String("Upper limit of what roles of " + environment + " can do"),
 		Policy:      bounds.JSON(),
 	}, pulumi.Parent(b.roles))
 	if err != nil {
@@ -385,7 +383,7 @@ func (b *ciBuilder) environment(environment string) error {
 	if err != nil {
 		return err
 	}
-	network, err := b.policy(environment+"-network", "Makes and changes the network of "+environment, b.access.networkPolicy(environment))
+	network, err := b.policy(environment+"-network", "Creates and changes the network of "+environment, b.access.networkPolicy(environment))
 	if err != nil {
 		return err
 	}
@@ -416,5 +414,5 @@ func (b *ciBuilder) environment(environment string) error {
 	return nil
 }
 
-// ciName names a role or policy of CI.
+// ciName returns the name of a role or policy of CI.
 func ciName(part string) string { return project + "-" + pipeline + "-" + part }

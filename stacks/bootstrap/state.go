@@ -9,19 +9,19 @@ import (
 	"github.com/loja-veloz/platform/infra/identity"
 )
 
-// state is the bucket that Pulumi's state of every project of the account is in.
+// state is the bucket for Pulumi's state of every project of the account.
 type state struct {
 	pulumi.ResourceState
 
-	// BackendURL is what `pulumi login` takes.
+	// BackendURL is the argument of `pulumi login`.
 	BackendURL string
 }
 
-// stateARN names objects of the state bucket.
+// stateARN returns the ARN of objects of the state bucket.
 func stateARN(bucket, path string) string { return "arn:aws:s3:::" + bucket + path }
 
-// newState makes the bucket: versioned, encrypted with key, closed to the public
-// and to plain HTTP.
+// newState creates the bucket: versioned, encrypted with key, closed to the public and to plain
+// HTTP.
 func newState(ctx *pulumi.Context, name string, c *config, key pulumi.StringInput, opts ...pulumi.ResourceOption) (*state, error) {
 	s := &state{BackendURL: fmt.Sprintf("s3://%s?region=%s", c.StateBucket, c.Region)}
 	if err := ctx.RegisterComponentResource("loja-veloz:bootstrap:State", name, s, opts...); err != nil {
@@ -33,10 +33,11 @@ func newState(ctx *pulumi.Context, name string, c *config, key pulumi.StringInpu
 		Tags:   pulumi.StringMap{"Name": pulumi.String(c.StateBucket)},
 	}, in, pulumi.Protect(true))
 	if err != nil {
-		return nil, fmt.Errorf("making the state bucket: %w", err)
+		return nil, fmt.Errorf("creating the state bucket: %w", err)
 	}
 	id := bucket.ID().ToStringOutput()
-	// S3 takes a bucket's settings one at a time and answers 409 to some at once.
+	// S3 accepts a bucket's settings only one at a time, and answers 409 to some concurrent
+	// requests.
 	versioning, err := s3.NewBucketVersioningV2(ctx, name+"-versioning", &s3.BucketVersioningV2Args{
 		Bucket:                  id,
 		VersioningConfiguration: s3.BucketVersioningV2VersioningConfigurationArgs{Status: pulumi.String("Enabled")},
@@ -50,7 +51,7 @@ func newState(ctx *pulumi.Context, name string, c *config, key pulumi.StringInpu
 		&s3.BucketServerSideEncryptionConfigurationV2Args{
 			Bucket: id,
 			Rules: s3.BucketServerSideEncryptionConfigurationV2RuleArray{s3.BucketServerSideEncryptionConfigurationV2RuleArgs{
-				BucketKeyEnabled: pulumi.Bool(true), // one call of KMS for many objects
+				BucketKeyEnabled: pulumi.Bool(true), // one KMS call for many objects
 				ApplyServerSideEncryptionByDefault: s3.BucketServerSideEncryptionConfigurationV2RuleApplyServerSideEncryptionByDefaultArgs{
 					SseAlgorithm: pulumi.String("aws:kms"), KmsMasterKeyId: key,
 				},
@@ -75,16 +76,16 @@ func newState(ctx *pulumi.Context, name string, c *config, key pulumi.StringInpu
 		Rule:   s3.BucketOwnershipControlsRuleArgs{ObjectOwnership: pulumi.String("BucketOwnerEnforced")},
 	}, in, pulumi.DependsOn([]pulumi.Resource{blocked}))
 	if err != nil {
-		return nil, fmt.Errorf("switching the state bucket's ACLs off: %w", err)
+		return nil, fmt.Errorf("turning the state bucket's ACLs off: %w", err)
 	}
 	policy, err := bucketPolicy(c.StateBucket).Text()
 	if err != nil {
-		return nil, fmt.Errorf("writing the state bucket's policy: %w", err)
+		return nil, fmt.Errorf("encoding the state bucket's policy: %w", err)
 	}
 	if _, err := s3.NewBucketPolicy(ctx, name+"-policy", &s3.BucketPolicyArgs{
 		Bucket: id, Policy: pulumi.String(policy),
 	}, in, pulumi.DependsOn([]pulumi.Resource{owned})); err != nil {
-		return nil, fmt.Errorf("giving the state bucket its policy: %w", err)
+		return nil, fmt.Errorf("attaching the state bucket's policy: %w", err)
 	}
 	if _, err := s3.NewBucketLifecycleConfigurationV2(ctx, name+"-lifecycle", &s3.BucketLifecycleConfigurationV2Args{
 		Bucket: id,
@@ -114,7 +115,8 @@ func newState(ctx *pulumi.Context, name string, c *config, key pulumi.StringInpu
 	return s, nil
 }
 
-// bucketPolicy refuses whoever comes without TLS 1.2, and grants nothing.
+// bucketPolicy returns a policy that denies requests without TLS 1.2 or later, and grants
+// nothing.
 func bucketPolicy(bucket string) identity.PolicyDocument {
 	everyone := &identity.Principal{AWS: identity.ARNs("*")}
 	all := identity.ARNs(stateARN(bucket, ""), stateARN(bucket, "/*"))

@@ -22,7 +22,7 @@ import (
 
 var clouds = []string{"dev", "prod"}
 
-// bootstrapped is what bootstrap made for the environments.
+// bootstrapped is the outputs of the bootstrap stack.
 var bootstrapped = map[string]map[string]any{"organization/loja-veloz-bootstrap/account": {
 	"pushRoleARN":    "arn:aws:iam::111122223333:role/loja-veloz-ci-push",
 	"repositoryURLs": map[string]any{"loja-veloz/sample-web-app": "111122223333.dkr.ecr.us-east-1.amazonaws.com/loja-veloz/sample-web-app"},
@@ -41,7 +41,7 @@ func environmentOutputs(name string) map[string]any {
 	}
 }
 
-// stackFile reads the configuration of an environment as Pulumi hands it over.
+// stackFile reads the configuration of an environment as Pulumi passes it.
 func stackFile(t *testing.T, name string) map[string]string {
 	t.Helper()
 	raw, err := os.ReadFile("../../Pulumi." + name + ".yaml")
@@ -63,11 +63,11 @@ func stackFile(t *testing.T, name string) map[string]string {
 	return values
 }
 
-// standIns stand in for bootstrap's outputs, and for the EKS component, which
-// answers with a reference to the cluster that it made.
+// standIns answers for bootstrap's outputs, and for the EKS component, which returns a
+// reference to the cluster that it creates.
 type standIns struct{ *infratest.Recorder }
 
-const madeCluster = "made-by-the-component"
+const createdCluster = "created-by-the-component"
 
 func (s standIns) NewResource(args pulumi.MockResourceArgs) (string, resource.PropertyMap, error) {
 	switch {
@@ -80,12 +80,12 @@ func (s standIns) NewResource(args pulumi.MockResourceArgs) (string, resource.Pr
 	case args.TypeToken == "kubernetes:helm.sh/v3:Release":
 		_, outputs, err := s.Recorder.NewResource(args)
 		return "", outputs, err // not installed yet, as in a first preview
-	case args.Name == madeCluster:
+	case args.Name == createdCluster:
 		return args.Name, args.Inputs, nil
 	case args.TypeToken == "eks:index:Cluster":
 		id, _, err := s.Recorder.NewResource(args)
-		urn := resource.NewURN("test", "loja-veloz", "", "aws:eks/cluster:Cluster", madeCluster)
-		return id, resource.PropertyMap{"eksCluster": resource.MakeCustomResourceReference(urn, madeCluster, "")}, err
+		urn := resource.NewURN("test", "loja-veloz", "", "aws:eks/cluster:Cluster", createdCluster)
+		return id, resource.PropertyMap{"eksCluster": resource.MakeCustomResourceReference(urn, createdCluster, "")}, err
 	}
 	id, outputs, err := s.Recorder.NewResource(args)
 	if strings.HasPrefix(args.TypeToken, "aws:") {
@@ -96,7 +96,7 @@ func (s standIns) NewResource(args pulumi.MockResourceArgs) (string, resource.Pr
 	return id, outputs, err
 }
 
-// computed are outputs that others are given, beside ids and ARNs.
+// computed are the outputs that other resources use, in addition to ids and ARNs.
 var computed = map[string]resource.PropertyMap{
 	"aws:rds/instance:Instance": resource.NewPropertyMapFromMap(map[string]any{
 		"address": "db.invalid", "port": 5432, "masterUserSecrets": []any{map[string]any{"secretArn": "arn:aws:secretsmanager:made-up:master"}},
@@ -111,22 +111,22 @@ func inCloud(t *testing.T, name string, values map[string]string) (*infratest.Re
 	t.Helper()
 	recorder := &infratest.Recorder{}
 	err := infratest.RunWith(true, standIns{recorder}, func(ctx *pulumi.Context) error {
-		var made pulumi.CustomResourceState
-		if err := ctx.RegisterResource("aws:eks/cluster:Cluster", madeCluster, pulumi.Map{
+		var cluster pulumi.CustomResourceState
+		if err := ctx.RegisterResource("aws:eks/cluster:Cluster", createdCluster, pulumi.Map{
 			"name": pulumi.String("loja-veloz-" + name), "endpoint": pulumi.String("https://eks.invalid"),
 			"certificateAuthority": pulumi.StringMap{"data": pulumi.String("Q0E=")},
 			"vpcConfig":            pulumi.Map{"clusterSecurityGroupId": pulumi.String("sg-of-the-cluster"), "subnetIds": pulumi.StringArray{}},
-		}, &made); err != nil {
+		}, &cluster); err != nil {
 			return err
 		}
-		infratest.Registered(&made)
+		infratest.Registered(&cluster)
 		_, err := program.Deploy(ctx, context.Background(), name, values, shop, aws.New)
 		return err
 	})
 	return recorder, err
 }
 
-// TestPlansOfTheCloud is what a reviewer reads: the whole of dev and of prod.
+// TestPlansOfTheCloud compares the complete plans of dev and prod, which a reviewer reads.
 func TestPlansOfTheCloud(t *testing.T) {
 	for _, name := range clouds {
 		recorder, err := inCloud(t, name, stackFile(t, name))
@@ -161,8 +161,8 @@ func TestThePlanIsTheSameOnEveryRun(t *testing.T) {
 	}
 }
 
-// TestFaultsOfTheCloudAreReportedAtOnce: nothing is registered before all are known.
-func TestFaultsOfTheCloudAreReportedAtOnce(t *testing.T) {
+// TestErrorsOfTheCloudAreReportedAtOnce: nothing is registered if there is an error.
+func TestErrorsOfTheCloudAreReportedAtOnce(t *testing.T) {
 	values := stackFile(t, "prod")
 	maps.Copy(values, map[string]string{
 		"loja-veloz:cloud": `{"provider":"aws","accountID":"12","region":"us-east-1","bootstrap":"organization/loja-veloz-bootstrap/account",
@@ -192,24 +192,20 @@ func TestFaultsOfTheCloudAreReportedAtOnce(t *testing.T) {
 	}
 }
 
-// TestOrderInTheCloud: on the way up, and the other way round on the way down.
+// TestOrderInTheCloud: Pulumi creates in this order, and deletes in the reverse order.
 func TestOrderInTheCloud(t *testing.T) {
 	recorder, err := inCloud(t, "prod", stackFile(t, "prod"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	for later, before := range map[string]string{
-		"gateway-release":        "load-balancer-release", // which has to outlive the Services that it made load balancers for
-		"gateway-gateway":        "gateway-release",
-		"sample-web-app-rollout": "rollouts-release",
-		"pedidos-migrate":        "database-roles-job",
-		"pagamentos-rollout":     "stripe-external-secret",
-		"database-roles-job":     "database-master-external-secret",
-	} {
-		if !recorder.Waits(t, later, before) {
-			t.Errorf("%s does not wait for %s", later, before)
-		}
-	}
+	recorder.InOrder(t, map[string][]string{
+		"gateway-release":        {"load-balancer-release"}, // which has to outlive the Services for which it created load balancers
+		"gateway-gateway":        {"gateway-release"},
+		"sample-web-app-rollout": {"rollouts-release"},
+		"pedidos-migrate":        {"database-roles-job"},
+		"pagamentos-rollout":     {"stripe-external-secret"},
+		"database-roles-job":     {"database-master-external-secret"},
+	})
 	secrets := 0
 	for _, r := range recorder.Resources() {
 		switch {
@@ -227,7 +223,7 @@ func TestOrderInTheCloud(t *testing.T) {
 		}
 	}
 	if secrets != 6 {
-		t.Errorf("%d secrets are brought into the cluster, want the database's, Stripe's, the API keys, Argo CD's, and Datadog's twice",
+		t.Errorf("%d secrets are copied into the cluster, want the database's, Stripe's, the API keys, Argo CD's, and Datadog's twice",
 			secrets)
 	}
 }
@@ -240,16 +236,17 @@ func TestRangesOfTheEnvironmentsDoNotOverlap(t *testing.T) {
 	}
 }
 
-func TestBootstrapHasToKnowTheEnvironment(t *testing.T) {
+func TestBootstrapHasToHaveTheEnvironment(t *testing.T) {
 	values := stackFile(t, "dev")
 	_, err := inCloud(t, "staging", values)
-	if err == nil || !strings.Contains(err.Error(), "knows no environment staging") {
+	if err == nil || !strings.Contains(err.Error(), "has no environment staging") {
 		t.Errorf("the error is %v", err)
 	}
 }
 
-// TestNodesHoldWhatRuns: the fewest nodes of an environment hold every pod that it starts
-// with, and the most hold every service at its autoscaler's limit, or the plan is refused.
+// TestNodesHoldWhatRuns: a plan is refused unless the minimum of nodes has room for every pod
+// that the environment starts with, and the maximum for every service at its autoscaler's
+// limit.
 func TestNodesHoldWhatRuns(t *testing.T) {
 	for _, name := range clouds {
 		if _, _, _, err := program.Load(name, stackFile(t, name), shop, aws.New); err != nil {

@@ -67,40 +67,36 @@ func TestDeployRegistersAWellFormedTree(t *testing.T) {
 	}
 }
 
-func TestWhatIsNeededComesFirst(t *testing.T) {
+func TestPrerequisitesComeFirst(t *testing.T) {
 	recorder, _, err := registered(t, true, valid(nil))
 	if err != nil {
 		t.Fatal(err)
 	}
-	for object, definition := range map[string]string{
-		"gateway-role-shop":      "shop-namespace",
-		"gateway-role-gateway":   "gateway-namespace",
-		"gateway-public":         "gateway-crd-gateways",
-		"gateway-deployment":     "gateway-crd-traefikservices",
-		"rollouts-deployment":    "rollouts-crd-rollouts",
-		"sample-web-app-route":   "gateway-crd-httproutes",
-		"sample-web-app-rollout": "rollouts-crd-rollouts",
-		"metrics-api":            "metrics-deployment",
+	recorder.InOrder(t, map[string][]string{
+		"gateway-role-shop":      {"shop-namespace"},
+		"gateway-role-gateway":   {"gateway-namespace"},
+		"gateway-public":         {"gateway-crd-gateways"},
+		"gateway-deployment":     {"gateway-crd-traefikservices"},
+		"rollouts-deployment":    {"rollouts-crd-rollouts"},
+		"sample-web-app-route":   {"gateway-crd-httproutes"},
+		"sample-web-app-rollout": {"rollouts-crd-rollouts"},
+		"metrics-api":            {"metrics-deployment"},
 
-		"internal-gateway-role-shop":     "shop-namespace",
-		"internal-gateway-internal":      "gateway-crd-gateways",
-		"internal-gateway-deployment":    "gateway-crd-traefikservices",
-		"pedidos-internal-route":         "internal-gateway-deployment",
-		"database-server-server":         "database-server-admin-job",
-		"database-server-admin-job":      "database-default-deny",
-		"database-roles-job":             "database-server-server",
-		"database-roles-role":            "shop-namespace",
-		"pedidos-migrate":                "database-roles-job",
-		"pedidos-rollout":                "pedidos-migrate",
-		"sample-web-app-service-account": "database-roles-job",
-	} {
-		if !recorder.Waits(t, object, definition) {
-			t.Errorf("%s does not wait for %s", object, definition)
-		}
-	}
+		"internal-gateway-role-shop":     {"shop-namespace"},
+		"internal-gateway-internal":      {"gateway-crd-gateways"},
+		"internal-gateway-deployment":    {"gateway-crd-traefikservices"},
+		"pedidos-internal-route":         {"internal-gateway-deployment"},
+		"database-server-server":         {"database-server-admin-job"},
+		"database-server-admin-job":      {"database-default-deny"},
+		"database-roles-job":             {"database-server-server"},
+		"database-roles-role":            {"shop-namespace"},
+		"pedidos-migrate":                {"database-roles-job"},
+		"pedidos-rollout":                {"pedidos-migrate"},
+		"sample-web-app-service-account": {"database-roles-job"},
+	})
 }
 
-func TestWhatControllersWriteIsLeftAlone(t *testing.T) {
+func TestChangesByControllersAreIgnored(t *testing.T) {
 	recorder, _, err := registered(t, true, valid(nil))
 	if err != nil {
 		t.Fatal(err)
@@ -119,7 +115,7 @@ func TestWhatControllersWriteIsLeftAlone(t *testing.T) {
 	}
 	rollout := recorder.Named(t, "sample-web-app-rollout").Inputs["spec"].(map[string]any)
 	if _, there := rollout["replicas"]; there {
-		t.Error("the Rollout says replicas, which belong to the autoscaler")
+		t.Error("the Rollout sets replicas, which belong to the autoscaler")
 	}
 }
 
@@ -137,7 +133,7 @@ func TestKubeContextReachesTheProvider(t *testing.T) {
 	}
 }
 
-func TestDeployRefusesAllFaultsAtOnceAndRegistersNothing(t *testing.T) {
+func TestDeployRefusesAllErrorsAtOnceAndRegistersNothing(t *testing.T) {
 	recorder, _, err := registered(t, true, map[string]string{
 		"loja-veloz:imagess":        "{}",
 		"loja-veloz:waitForRollout": "perhaps",
@@ -159,7 +155,7 @@ func TestDeployRefusesAllFaultsAtOnceAndRegistersNothing(t *testing.T) {
 }
 
 func TestAnUpdateFailsWithTheRolloutItWaitsFor(t *testing.T) {
-	// No kubeconfig: the wait cannot reach a cluster, and the interrupt ends it.
+	// Without a kubeconfig the wait reaches no cluster, and the interrupt ends it.
 	interrupt, stop := context.WithCancel(t.Context())
 	stop()
 	t.Setenv("KUBECONFIG", filepath.Join(t.TempDir(), "none"))
@@ -172,7 +168,7 @@ func TestAnUpdateFailsWithTheRolloutItWaitsFor(t *testing.T) {
 	}
 }
 
-// TestNoPasswordPassesThroughPulumi: the program makes no Secret and reads none.
+// TestNoPasswordPassesThroughPulumi: the program neither creates nor reads a Secret.
 func TestNoPasswordPassesThroughPulumi(t *testing.T) {
 	here, _, err := registered(t, true, valid(nil))
 	if err != nil {

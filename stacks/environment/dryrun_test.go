@@ -29,12 +29,11 @@ import (
 	"github.com/loja-veloz/platform/infra/kube"
 )
 
-// TestStrictDryRun sends every object of the environment to a real API server
-// with the real CRDs, which refuses unknown fields, wrong types and values that
-// Kubernetes' validation does not take. The pods of every template are sent too,
-// into namespaces that enforce the restricted standard. The definitions are those
-// of the modules, in full, not the smaller ones that are deployed; those are sent
-// before, to see that the server takes them as well.
+// TestStrictDryRun sends every object of the environment to a real API server with the real
+// CRDs, which refuses unknown fields, wrong types and invalid values. It also sends a pod of
+// every template, into namespaces that enforce the restricted standard. The CRDs are the full
+// ones of the Go modules, not the shortened ones that are deployed; the test sends those first,
+// to check that the server accepts them too.
 //
 // LOJA_KUBE_BIN is a folder with kube-apiserver and etcd; make test sets it.
 func TestStrictDryRun(t *testing.T) {
@@ -50,7 +49,7 @@ func TestStrictDryRun(t *testing.T) {
 	})
 	server := startAPIServer(t, bin)
 
-	// What others need is really created: the definitions, and the namespaces.
+	// Definitions and namespaces are created for real, because other objects need them.
 	upstream := map[string]map[string]any{}
 	readDefinitions(t, "github.com/argoproj/argo-rollouts", "manifests/crds", upstream)
 	readDefinitions(t, "sigs.k8s.io/gateway-api", "config/crd/standard", upstream)
@@ -84,7 +83,8 @@ func TestStrictDryRun(t *testing.T) {
 	}
 	server.takes(t, rest)
 
-	// What charts bring is not there: their definitions are, and ours are sent to them.
+	// The charts' objects are missing, but their definitions are there, and our objects of those
+	// kinds are checked against them.
 	readCharts(t, server)
 	for _, name := range clouds {
 		t.Run(name, func(t *testing.T) {
@@ -129,7 +129,7 @@ func TestStrictDryRun(t *testing.T) {
 	})
 }
 
-// readCharts creates the definitions that lie with the test charts.
+// readCharts creates the definitions of the test charts.
 func readCharts(t *testing.T, server *apiServer) {
 	t.Helper()
 	files := 0
@@ -156,7 +156,7 @@ func readCharts(t *testing.T, server *apiServer) {
 	}
 }
 
-// readDefinitions adds the CRDs in a folder of a Go module that we build with.
+// readDefinitions adds the CRDs in a folder of a Go module in go.mod.
 func readDefinitions(t *testing.T, module, folder string, into map[string]map[string]any) {
 	t.Helper()
 	dir, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", module).Output()
@@ -182,7 +182,7 @@ func readDefinitions(t *testing.T, module, folder string, into map[string]map[st
 	}
 }
 
-// podOf makes a pod of an object's pod template, or nothing.
+// podOf returns a pod of an object's pod template, or nil.
 func podOf(fields map[string]any) map[string]any {
 	spec, _ := fields["spec"].(map[string]any)
 	template, _ := spec["template"].(map[string]any)
@@ -215,7 +215,7 @@ func clone(t *testing.T, fields map[string]any) map[string]any {
 type apiServer struct {
 	url    string
 	client *http.Client
-	// certificate is the file with its own.
+	// certificate is the file with its serving certificate.
 	certificate string
 	// resources caches discovery: "apiVersion kind" to its resource.
 	resources map[string]apiResource
@@ -251,7 +251,7 @@ func startAPIServer(t *testing.T, bin string) *apiServer {
 		"--bind-address=127.0.0.1", "--secure-port="+portNumber, "--cert-dir="+certificates,
 		"--service-account-issuer=https://dry-run", "--service-account-key-file="+keyFile, "--service-account-signing-key-file="+keyFile,
 		"--token-auth-file="+tokens, "--authorization-mode=RBAC",
-		// Nobody makes the ServiceAccounts that a dry run only pretends to create.
+		// A dry run does not really create the ServiceAccounts that pods refer to.
 		"--disable-admission-plugins=ServiceAccount")
 
 	server := &apiServer{
@@ -314,8 +314,8 @@ func freePort(t *testing.T) string {
 	return listener.Addr().String()
 }
 
-// waitFor tries until it works, for a minute and a half: a busy machine starts
-// an API server slowly.
+// waitFor calls try until it succeeds, for up to 90 seconds: a busy machine starts an API
+// server slowly.
 func waitFor(t *testing.T, what string, try func() error) {
 	t.Helper()
 	deadline := time.Now().Add(90 * time.Second)
@@ -325,13 +325,13 @@ func waitFor(t *testing.T, what string, try func() error) {
 			return
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("waited in vain for %s: %v", what, err)
+			t.Fatalf("timed out waiting for %s: %v", what, err)
 		}
 		time.Sleep(100 * time.Millisecond)
 	}
 }
 
-// waitUntilServed waits for every kind, those of new definitions among them.
+// waitUntilServed waits until the server serves every kind, including those of new definitions.
 func (s *apiServer) waitUntilServed(t *testing.T, objects []map[string]any) {
 	t.Helper()
 	for _, fields := range objects {
@@ -342,7 +342,7 @@ func (s *apiServer) waitUntilServed(t *testing.T, objects []map[string]any) {
 	}
 }
 
-// takes sends objects, and the pods of their templates, as strict dry runs.
+// takes sends objects, and pods of their templates, as strict dry runs.
 func (s *apiServer) takes(t *testing.T, objects []map[string]any) {
 	t.Helper()
 	s.waitUntilServed(t, objects)

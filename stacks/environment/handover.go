@@ -28,9 +28,9 @@ func becomeAWS() error {
 	return nil
 }
 
-// buildAWS compiles command aws of the repository at root, as Pulumi's language host has
-// compiled this program: by go build in the folder of the source, so that go.work and
-// GOFLAGS count for both. go build links nothing if nothing has changed.
+// buildAWS compiles command aws of the repository at root in the same way as Pulumi's language
+// host compiles this program: by go build in the folder of the source, so that go.work and
+// GOFLAGS apply to both. go build links nothing if nothing has changed.
 func buildAWS(root string) (string, error) {
 	program := filepath.Join(root, ".local", "environment-aws")
 	if err := os.MkdirAll(filepath.Dir(program), 0o755); err != nil {

@@ -7,9 +7,9 @@ import (
 	"testing"
 )
 
-// TestImportGraph keeps the program's compile time in hand. Two thirds of it are Pulumi's
-// SDK and the standard library. The most expensive imports are named; the bound on the
-// number catches the others. Nothing of AWS is in it: command aws has that.
+// TestImportGraph limits the program's compile time. Two thirds of it are Pulumi's SDK and the
+// standard library. The test refuses the most expensive imports by name, and others by a limit
+// on their number. The SDK of AWS is only in command aws.
 func TestImportGraph(t *testing.T) {
 	packages := imports(t, ".")
 	if !slices.Contains(packages, "github.com/pulumi/pulumi/sdk/v3/go/pulumi") {
@@ -24,7 +24,7 @@ func TestImportGraph(t *testing.T) {
 	checkImports(t, packages, []string{kubernetes, kubernetes + "/utilities"})
 	const maxPackages = 775
 	if len(packages) > maxPackages {
-		t.Errorf("%d packages are compiled, more than %d: find out which came and what they cost", len(packages), maxPackages)
+		t.Errorf("%d packages are compiled, more than %d: find out which are new and what they cost", len(packages), maxPackages)
 	}
 }
 
@@ -34,14 +34,14 @@ func TestImportGraphOfAWS(t *testing.T) {
 		t.Fatal("go list does not show the program's imports")
 	}
 	const kubernetes = "github.com/pulumi/pulumi-kubernetes/sdk/v4/go/kubernetes"
-	// pulumi-eks brings three API packages along, for outputs that nobody here reads: a
-	// quarter of the CPU seconds of the whole.
+	// pulumi-eks imports three API packages for outputs that we do not read; they take a quarter
+	// of the CPU seconds of the build.
 	checkImports(t, packages, []string{
 		kubernetes, kubernetes + "/utilities", kubernetes + "/core/v1", kubernetes + "/meta/v1", kubernetes + "/storage/v1",
 	})
 	const maxPackages = 810
 	if len(packages) > maxPackages {
-		t.Errorf("%d packages are compiled, more than %d: find out which came and what they cost", len(packages), maxPackages)
+		t.Errorf("%d packages are compiled, more than %d: find out which are new and what they cost", len(packages), maxPackages)
 	}
 }
 
@@ -54,8 +54,7 @@ func imports(t *testing.T, program string) []string {
 	return strings.Fields(string(out))
 }
 
-// checkImports refuses packages of Kubernetes that bring a whole program or every API
-// group along.
+// checkImports refuses packages that import a whole program or every API group of Kubernetes.
 func checkImports(t *testing.T, packages, allowed []string) {
 	t.Helper()
 	for _, path := range packages {
@@ -66,7 +65,7 @@ func checkImports(t *testing.T, packages, allowed []string) {
 			t.Errorf("%s is imported: it registers every API group of Kubernetes", path)
 		case strings.HasPrefix(path, "github.com/traefik/"), strings.HasPrefix(path, "sigs.k8s.io/controller-runtime"),
 			strings.HasPrefix(path, "github.com/argoproj/argo-rollouts/utils"), strings.HasPrefix(path, "github.com/pulumi/pulumi/pkg"):
-			t.Errorf("%s is imported: it brings its whole program along", path)
+			t.Errorf("%s is imported: it imports its whole program", path)
 		}
 	}
 }

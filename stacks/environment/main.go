@@ -1,7 +1,6 @@
-// Command environment is the Pulumi program of one environment: configuration in,
-// components composed, outputs out. It deploys to a cluster that exists. Where the
-// configuration names AWS it becomes command aws, so that only who deploys there compiles
-// the SDK of AWS.
+// Command environment is the Pulumi program of one environment. It deploys to an existing
+// cluster. If the configuration names AWS, it replaces itself by command aws, so that the SDK
+// of AWS is compiled only for deployments to AWS.
 package main
 
 import (
@@ -16,13 +15,22 @@ import (
 //go:generate go run ./internal/parameters ../../docs/parameters.md
 
 func main() {
-	values, err := program.Values()
-	if err == nil && config.Provider(values) == "aws" {
-		err = becomeAWS()
-	}
-	if err != nil {
+	if err := start(becomeAWS, program.Main); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	program.Main(local.New)
+}
+
+// start runs the program of the target that the configuration names: aws replaces this process
+// and returns only with an error; here runs in this process.
+func start(aws func() error, here func(program.NewTarget)) error {
+	values, err := program.Values()
+	if err != nil {
+		return err
+	}
+	if config.Provider(values) == "aws" {
+		return aws()
+	}
+	here(local.New)
+	return nil
 }

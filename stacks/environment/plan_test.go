@@ -21,11 +21,11 @@ import (
 
 const image = "localhost:5000/sample-web-app@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
 
-// valid is the smallest configuration that deploys, with more laid over it.
+// valid returns the smallest configuration that deploys, overridden by more.
 func valid(more map[string]string) map[string]string {
 	b, err := json.Marshal(imagesOf(shop))
 	if err != nil {
-		panic(err) // a map of strings always encodes
+		panic(err) // encoding a map of strings cannot fail
 	}
 	values := map[string]string{"loja-veloz:images": string(b)}
 	maps.Copy(values, more)
@@ -41,7 +41,7 @@ var shop = func() *catalogue.Catalogue {
 	return c
 }()
 
-// imagesOf has an image for each program.
+// imagesOf returns an image for each program.
 func imagesOf(programs *catalogue.Catalogue) map[string]string {
 	all := map[string]string{}
 	for _, name := range programs.Images() {
@@ -68,7 +68,7 @@ func planOf(t *testing.T, more map[string]string) *plan.Plan {
 	return p
 }
 
-// objectsOf are the objects of the local environment with the smallest configuration and
+// objectsOf returns the objects of the local environment with the smallest configuration and
 // more.
 func objectsOf(t *testing.T, more map[string]string) kube.Stages {
 	t.Helper()
@@ -108,7 +108,7 @@ func TestObjectsOfTheLocalEnvironment(t *testing.T) {
 	infratest.Golden(t, "local", objectsOf(t, nil).All())
 }
 
-func TestPlanReportsTheFaultsOfEveryComponent(t *testing.T) {
+func TestPlanReportsTheErrorsOfEveryComponent(t *testing.T) {
 	_, _, _, err := program.Load("local", valid(map[string]string{
 		"loja-veloz:gateway":   `{"nodePort": 80, "replicas": 0}`,
 		"loja-veloz:database":  `{"localPath": "data", "localGiB": 0}`,
@@ -117,11 +117,11 @@ func TestPlanReportsTheFaultsOfEveryComponent(t *testing.T) {
 		"loja-veloz:telemetry": `{"otlpEndpoint": "collector"}`,
 	}), shop, local.New)
 	if err == nil {
-		t.Fatal("the plan is taken")
+		t.Fatal("the plan is accepted")
 	}
 	for _, want := range []string{
 		"internal gateway: Replicas is 0", `database: LocalPath is "data"`, "database: StorageGiB is 0",
-		"gateway: NodePort is 80", "gateway: Replicas is 0", "Canary.Weights[1] is 20 after 50", "Canary.Weights[2] is 120",
+		"gateway: NodePort is 80", "gateway: Replicas is 0", "Canary.Weights[1] is 20: weights rise, and the one before is 50", "Canary.Weights[2] is 120",
 		"Size.MinReplicas is 9, more than Size.MaxReplicas (6)", `Telemetry.Endpoint is "collector"`,
 	} {
 		if !strings.Contains(err.Error(), want) {
@@ -130,7 +130,7 @@ func TestPlanReportsTheFaultsOfEveryComponent(t *testing.T) {
 	}
 }
 
-func TestWhatIsNotInstalledIsLeftOut(t *testing.T) {
+func TestThePlanOmitsWhatIsNotInstalled(t *testing.T) {
 	stages := objectsOf(t, map[string]string{
 		"loja-veloz:metricsServer": `{"install": false}`,
 		"loja-veloz:delivery":      `{"installRollouts": false}`,
@@ -144,8 +144,8 @@ func TestWhatIsNotInstalledIsLeftOut(t *testing.T) {
 	}
 }
 
-// TestEveryPublicPath is the whole allow-list of the edge, each with what its
-// service sees: nothing of metrics, readiness or administration is on it.
+// TestEveryPublicPath compares the complete allow-list of the edge, each path with the prefix
+// that is stripped. Metrics, readiness and administration are not in it.
 func TestEveryPublicPath(t *testing.T) {
 	var got []string
 	for _, w := range planOf(t, nil).Workloads {
@@ -172,7 +172,7 @@ func TestNothingIsDirect(t *testing.T) {
 		for _, w := range p.Workloads {
 			for _, call := range w.Calls {
 				if call.Via == nil || !strings.HasSuffix(call.Via.Pods().Namespace, "-internal") {
-					t.Errorf("%s: %s calls %s past the internal gateway", name, w.Service, call.Service)
+					t.Errorf("%s: %s calls %s without the internal gateway", name, w.Service, call.Service)
 				}
 			}
 			for key, value := range w.Env {
@@ -197,9 +197,9 @@ type environment struct {
 	target program.NewTarget
 }
 
-// TestConnectionsSuffice: at every autoscaler's limit, with a canary's pod of each
-// service, the pools and the audit fit into the server's connections, or the plan is
-// refused with the sum.
+// TestConnectionsSuffice: a plan is refused, with the sum, unless the server accepts the
+// connections of all pools and the audit, at every autoscaler's limit and with a canary pod of
+// each service.
 func TestConnectionsSuffice(t *testing.T) {
 	accepted := map[string]string{
 		"local": "PostgreSQL in the cluster accepts 250", "dev": "a db.t4g.micro accepts 101", "prod": "a db.t4g.medium accepts 405",
@@ -255,6 +255,6 @@ func TestShopOfEachEnvironment(t *testing.T) {
 		t.Errorf("prod: estoque has %v", e)
 	}
 	if len(prod.Roles.Server) != 0 || len(prod.Roles.CIDRs) != 3 || prod.Roles.SSLMode != "require" {
-		t.Errorf("prod: the roles are made by %+v", prod.Roles)
+		t.Errorf("prod: the roles are created by %+v", prod.Roles)
 	}
 }

@@ -28,8 +28,8 @@ var (
 	allPorts     = []reachability.Port{httpPort, webPort, internalPort, dnsUDP, dnsTCP, postgresPort, apiPort, apiPodPort, otlpGRPC, otlpHTTP}
 )
 
-// bystanders are pods that no policy of ours selects: among themselves they do
-// what they like.
+// bystanders are pods that no policy of ours selects: connections among them are not
+// restricted.
 var bystanders = []reachability.Pod{
 	{Name: "coredns", Namespace: "kube-system", Labels: map[string]string{"k8s-app": "kube-dns"}, Ports: []reachability.Port{dnsUDP, dnsTCP}},
 	{Name: "kube-system-other", Namespace: "kube-system", Labels: map[string]string{"app": "other"}},
@@ -45,7 +45,7 @@ func named(namespace, name string, ports ...reachability.Port) reachability.Pod 
 	return reachability.Pod{Name: name, Namespace: namespace, Labels: map[string]string{"app.kubernetes.io/name": name}, Ports: ports}
 }
 
-// podsOf are all pods of an environment, and strangers next to them.
+// podsOf returns all pods of an environment, and others in the same namespaces.
 func podsOf(programs *catalogue.Catalogue) []reachability.Pod {
 	inside := named("gateway-internal", "traefik", webPort, internalPort)
 	inside.Name = "traefik-internal"
@@ -72,7 +72,7 @@ func podsOf(programs *catalogue.Catalogue) []reachability.Pod {
 	return pods
 }
 
-// declared is the call graph as the catalogue and the configuration have it.
+// declared returns the connections that the catalogue and the configuration declare.
 func declared(programs *catalogue.Catalogue, telemetry bool) []reachability.Edge {
 	var edges []reachability.Edge
 	add := func(from, to string, ports ...reachability.Port) {
@@ -110,8 +110,8 @@ func declared(programs *catalogue.Catalogue, telemetry bool) []reachability.Edge
 			add(job.Name, "collector", otlpGRPC)
 		}
 	}
-	// Nobody restrains these; whoever is free to send reaches the edge at its public
-	// port, and them.
+	// The egress of these pods is not restricted: they reach the public port of the edge, and each
+	// other.
 	free := append([]reachability.Pod{{Name: "gateway-stranger"}, {Name: "gateway-internal-stranger"}}, bystanders...)
 	for _, from := range append([]reachability.Pod{{Name: "traefik"}, {Name: "traefik-internal"}}, free...) {
 		if from.Name != "traefik" {
@@ -134,7 +134,7 @@ func declared(programs *catalogue.Catalogue, telemetry bool) []reachability.Edge
 	return edges
 }
 
-// policiesOf are the policies of an environment with these services.
+// policiesOf returns the policies of an environment with these services.
 func policiesOf(t *testing.T, programs *catalogue.Catalogue, telemetry bool) []*networkingv1.NetworkPolicy {
 	t.Helper()
 	images, err := json.Marshal(imagesOf(programs))
@@ -148,8 +148,8 @@ func policiesOf(t *testing.T, programs *catalogue.Catalogue, telemetry bool) []*
 	return reachability.Policies(objects(t, values, programs).All())
 }
 
-// twoServices call one another in one direction, and one of them is not public and
-// has a database.
+// twoServices is a catalogue in which one service calls the other, which is not public and has
+// a database.
 var twoServices = func() *catalogue.Catalogue {
 	c, err := catalogue.Load(fstest.MapFS{
 		"orders/service.yaml":   {Data: []byte("port: 8081\npublic: [{prefix: /api}]\ncalls: {stock: STOCK_URL}\n")},
@@ -162,7 +162,7 @@ var twoServices = func() *catalogue.Catalogue {
 	return c
 }()
 
-func TestPoliciesLetThroughExactlyWhatIsDeclared(t *testing.T) {
+func TestPoliciesAllowExactlyWhatIsDeclared(t *testing.T) {
 	for name, programs := range map[string]*catalogue.Catalogue{"the environment": shop, "two services": twoServices} {
 		for _, telemetry := range []bool{false, true} {
 			policies := policiesOf(t, programs, telemetry)
@@ -173,7 +173,7 @@ func TestPoliciesLetThroughExactlyWhatIsDeclared(t *testing.T) {
 	}
 }
 
-// TestTheProofCanFail takes away a rule, and a policy, and sees each.
+// TestTheProofCanFail removes rules and policies, and expects the difference.
 func TestTheProofCanFail(t *testing.T) {
 	for want, spoil := range map[string]func([]*networkingv1.NetworkPolicy) []*networkingv1.NetworkPolicy{
 		"declared, but not possible: traefik-internal -> stock:8080/TCP": func(all []*networkingv1.NetworkPolicy) []*networkingv1.NetworkPolicy {
@@ -224,7 +224,7 @@ func TestTheProofCanFail(t *testing.T) {
 		policies := spoil(policiesOf(t, twoServices, false))
 		diff := reachability.Difference(declared(twoServices, false), reachability.Compute(policies, podsOf(twoServices)))
 		if !strings.Contains(diff, want) {
-			t.Errorf("not seen: %s\nin:\n%s", want, diff)
+			t.Errorf("not reported: %s\nin:\n%s", want, diff)
 		}
 	}
 }

@@ -17,10 +17,9 @@ import (
 	"github.com/loja-veloz/platform/stacks/environment/internal/plan"
 )
 
-// TestRequestsThroughBothGateways runs both Traefiks with the arguments that they
-// are deployed with, against a real API server that holds the environment's
-// objects, and looks at what arrives at the services: from outside the allow-list
-// and nothing else, from inside everything but the private paths.
+// TestRequestsThroughBothGateways runs both Traefiks with their deployed arguments, against a
+// real API server with the environment's objects, and checks what arrives at the services: from
+// outside only the allow-list, from inside everything except the private paths.
 func TestRequestsThroughBothGateways(t *testing.T) {
 	bin, traefik := os.Getenv("LOJA_KUBE_BIN"), os.Getenv("LOJA_TRAEFIK")
 	if bin == "" || traefik == "" {
@@ -126,7 +125,7 @@ func TestRequestsThroughBothGateways(t *testing.T) {
 		}
 	}
 
-	// One object's weights hold for both kinds of traffic.
+	// The weights of one object apply to both kinds of traffic.
 	server.weigh(t, "api-gateway", 0, 100)
 	for what, try := range map[string]func() string{
 		"public":   func() string { return ask(t, public, "localhost", "/api/pedidos") },
@@ -141,7 +140,7 @@ func TestRequestsThroughBothGateways(t *testing.T) {
 	}
 }
 
-// nodeAddress is one that endpoints may have: not on loopback.
+// nodeAddress returns an address that endpoints may have: one that is not a loopback address.
 func nodeAddress(t *testing.T) string {
 	t.Helper()
 	addresses, err := net.InterfaceAddrs()
@@ -153,12 +152,12 @@ func nodeAddress(t *testing.T) string {
 			return network.IP.String()
 		}
 	}
-	t.Skip("this machine has no address but loopback")
+	t.Skip("this machine has only loopback addresses")
 	return ""
 }
 
-// serve answers for one version of a service with what arrived, and makes it its
-// Service's endpoint.
+// serve starts a server for one version of a service, which answers with what arrived, and
+// registers it as the endpoint of its Service.
 func (s *apiServer) serve(t *testing.T, node, service, version string) {
 	t.Helper()
 	listener, err := net.Listen("tcp", net.JoinHostPort(node, "0"))
@@ -187,8 +186,8 @@ func (s *apiServer) serve(t *testing.T, node, service, version string) {
 	}
 }
 
-// run starts a Traefik with its deployed arguments, on an address of its own (the
-// ports are those that the Gateways name), and waits for its routes.
+// run starts a Traefik with its deployed arguments and waits for its routes. Each Traefik has
+// its own address, because the Gateways determine the ports.
 func (s *apiServer) run(t *testing.T, program string, args []string, address string) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -242,7 +241,7 @@ func (s *apiServer) run(t *testing.T, program string, args []string, address str
 	return at
 }
 
-// weigh moves a service's weights, as Rollouts does.
+// weigh changes a service's weights as Rollouts does.
 func (s *apiServer) weigh(t *testing.T, service string, stable, canary int) {
 	t.Helper()
 	if err := s.apply(t.Context(), map[string]any{
@@ -257,7 +256,7 @@ func (s *apiServer) weigh(t *testing.T, service string, stable, canary int) {
 	}
 }
 
-// ask sends a path as it is written and gives what arrived, or the status.
+// ask sends a path as it is written and returns what arrived, or the status.
 func ask(t *testing.T, at, host, path string) string {
 	t.Helper()
 	conn, err := net.Dial("tcp", at)

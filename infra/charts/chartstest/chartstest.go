@@ -1,6 +1,5 @@
-// Package chartstest checks the values of Helm releases: against golden files, and
-// against the schemas of the test charts, which know only the keys that the real
-// charts were seen to have.
+// Package chartstest checks the values of Helm releases: against golden files, and against the
+// schemas of the test charts, which list only the keys that the real charts are known to have.
 package chartstest
 
 import (
@@ -28,7 +27,7 @@ func Folder(t testing.TB) string {
 	return filepath.Join(filepath.Dir(filepath.Dir(file)), "testcharts")
 }
 
-// Validate tells what is wrong with values for a chart; nil if nothing is.
+// Validate returns what is wrong with values for a chart, or nil.
 func Validate(t testing.TB, chart charts.Chart, values map[string]any) error {
 	t.Helper()
 	file := filepath.Join(Folder(t), chart.Name, "values.schema.json")
@@ -51,7 +50,7 @@ func Golden(t *testing.T, name string, release *kube.Release) {
 		t.Fatal(err)
 	}
 	if err := Validate(t, release.Chart, values); err != nil {
-		t.Errorf("the chart %s does not take the values of %s: %v", release.Chart.Name, name, err)
+		t.Errorf("the chart %s refuses the values of %s: %v", release.Chart.Name, name, err)
 	}
 	raw, err := json.Marshal(map[string]any{
 		"chart": release.Chart.Name, "version": release.Chart.Version,
@@ -60,7 +59,7 @@ func Golden(t *testing.T, name string, release *kube.Release) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// The golden files are of Kubernetes objects; a release is shown as one.
+	// Golden files hold Kubernetes objects, so the release is rendered as one.
 	object := &unstructured.Unstructured{}
 	if err := json.Unmarshal(raw, &object.Object); err != nil {
 		t.Fatal(err)
@@ -71,7 +70,7 @@ func Golden(t *testing.T, name string, release *kube.Release) {
 	infratest.Golden(t, name, []kube.Manifest{{Name: "release", Object: object}})
 }
 
-// MustExist fails for a test chart that is missing or of another version.
+// MustExist fails the test if the chart's test chart is missing.
 func MustExist(t *testing.T, chart charts.Chart) {
 	t.Helper()
 	for _, file := range []string{"Chart.yaml", "values.schema.json", "templates/values.yaml"} {

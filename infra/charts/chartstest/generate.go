@@ -1,7 +1,7 @@
 package chartstest
 
-// The definitions that the real charts bring, for objects of ours that are made of
-// them: from the Go modules of their projects, as no chart can be had here.
+// The CRDs that the real charts install, for validating our objects of those kinds. They come
+// from the Go modules of the projects, so that no chart has to be downloaded.
 //
 //go:generate go run ../../internal/crdgen -module github.com/kong/kubernetes-configuration@v1.0.0 -path config/crd/ingress-controller/configuration.konghq.com_kongclusterplugins.yaml -license Apache-2.0 -out ../testcharts/kong/crds/kongclusterplugins
 //go:generate go run ../../internal/crdgen -module github.com/kong/kubernetes-configuration@v1.0.0 -path config/crd/gateway-operator/configuration.konghq.com_kongplugins.yaml -license Apache-2.0 -out ../testcharts/kong/crds/kongplugins

@@ -6,17 +6,16 @@ import (
 	"strings"
 )
 
-// sized takes apart the instance classes whose memory follows from their name: the
-// burstable ones, and the families m, r and x of Graviton, Intel and AMD.
+// sized matches the instance classes whose memory follows from their name: the burstable ones,
+// and the families m, r and x of Graviton, Intel and AMD.
 var sized = regexp.MustCompile(`^db\.(?:(t)3|(t)4g|([mrx])[0-9][a-z]*)\.([a-z0-9]+)$`)
 
 // smallMiB is the memory of the burstable classes that are smaller than large ("DB
 // instance classes" in the user guide of RDS).
 var smallMiB = map[string]int64{"micro": 1024, "small": 2048, "medium": 4096}
 
-// memoryMiB is the memory of a class, or 0 for one that is not known. A large has 2
-// vCPUs, an xlarge 4 and an Nxlarge 4 N; a vCPU comes with 4 GiB in t and m, 8 in r and
-// 16 in x.
+// memoryMiB returns the memory of a class, or 0 for an unknown one. A large has 2 vCPUs, an
+// xlarge 4 and an Nxlarge 4 N; a vCPU comes with 4 GiB in t and m, 8 in r and 16 in x.
 func memoryMiB(class string) int64 {
 	parts := sized.FindStringSubmatch(class)
 	if parts == nil {
@@ -41,10 +40,10 @@ func memoryMiB(class string) int64 {
 	return 4 * n * perCPU
 }
 
-// MaxConnections is what RDS sets max_connections to, or 0 for a class whose memory is
-// not known: LEAST(DBInstanceClassMemory/9531392, 5000) ("Maximum number of database
-// connections" in the user guide of RDS). DBInstanceClassMemory is the memory of the class
-// less what RDS and the operating system take, for which a tenth is subtracted here.
+// MaxConnections returns the value to which RDS sets max_connections, or 0 for a class whose
+// memory is not known: LEAST(DBInstanceClassMemory/9531392, 5000) ("Maximum number of database
+// connections" in the user guide of RDS). DBInstanceClassMemory is the memory of the class less
+// what RDS and the operating system take, for which a tenth is subtracted here.
 func (s *Spec) MaxConnections() int32 {
 	const perConnection, limit = 9531392, 5000
 	return int32(min(memoryMiB(s.InstanceClass)*1024*1024*9/10/perConnection, limit)) // #nosec G115 -- at most limit

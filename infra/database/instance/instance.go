@@ -9,13 +9,11 @@ import (
 
 	"github.com/pulumi/pulumi-aws/sdk/v6/go/aws/cloudwatch"
 	"github.com/pulumi/pulumi-aws/sdk/v6/go/aws/ec2"
-	"github.com/pulumi/pulumi-aws/sdk/v6/go/aws/iam"
 	"github.com/pulumi/pulumi-aws/sdk/v6/go/aws/rds"
 	"github.com/pulumi/pulumi-aws/sdk/v6/go/aws/vpc"
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 
 	"github.com/loja-veloz/platform/infra/component"
-	"github.com/loja-veloz/platform/infra/identity"
 	"github.com/loja-veloz/platform/infra/network"
 	"github.com/loja-veloz/platform/infra/validate"
 )
@@ -23,78 +21,66 @@ import (
 const (
 	port = 5432
 
-	// MasterUsername is the user whose password RDS keeps. Only the job that makes
-	// databases and roles uses it; services have users of their own.
+	// MasterUsername is the user whose password RDS manages. Only the Job that creates databases
+	// and roles uses it; each service has its own user.
 	MasterUsername = "dbadmin"
 
-	// certificateAuthority signs the instance's certificate; it is in the bundle
-	// that clients verify with (sslmode=verify-full). Valid until 2061.
+	// certificateAuthority signs the instance's certificate. It is in the bundle with which
+	// clients verify the server (sslmode=verify-full), and is valid until 2061.
 	certificateAuthority = "rds-ca-rsa2048-g1"
 
 	// gp3's limits on RDS for PostgreSQL, GiB.
 	minStorageGiB = 20
 	maxStorageGiB = 65536
 
-	maxBackupDays   = 35
-	maxSnapshotName = 255
-	// freeInsightsDays is how long AWS keeps Performance Insights without charge.
-	freeInsightsDays = 7
-	defaultLogDays   = 30
+	maxBackupDays = 35
+	// insightsDays is how long AWS keeps Performance Insights without charge.
+	insightsDays = 7
 
-	// protectedBackupDays is the least for an instance that is worth protecting: a
-	// fault found after a weekend can still be undone.
+	// protectedBackupDays is the minimum of BackupDays for a protected instance: an error that is
+	// found after a weekend can still be undone.
 	protectedBackupDays = 7
 )
 
 // Spec describes an instance.
 type Spec struct {
-	// Name is the instance's identifier, loja-veloz-dev, and the prefix of the rest.
+	// Name is the instance's identifier, such as loja-veloz-dev, and the prefix of the names of
+	// its other resources.
 	Name string
 
-	// EngineVersion is PostgreSQL's, 15 or 15.8. With the major version alone AWS
-	// picks the minor one, and upgrades it in the maintenance window; with a minor
-	// version it stays there until this is changed.
+	// EngineVersion is PostgreSQL's version, such as 15 or 15.8. Without a minor version AWS
+	// chooses it, and upgrades it in the maintenance window. With a minor version the instance
+	// keeps it until this field changes.
 	EngineVersion string
-	// InstanceClass is a machine, db.t4g.medium.
+	// InstanceClass is an RDS instance class, such as db.t4g.medium.
 	InstanceClass string
-	// AllocatedGiB is what the instance starts with; RDS enlarges it up to
-	// MaxAllocatedGiB, or not at all where that is 0.
+	// AllocatedGiB is the storage at the start. RDS enlarges it up to MaxAllocatedGiB; 0 turns
+	// that off.
 	AllocatedGiB, MaxAllocatedGiB int32
 	// MultiAZ keeps a standby in another zone.
 	MultiAZ bool
-	// BackupDays is how far back a point in time can be restored, 1 to 35.
+	// BackupDays is how many days back a point in time can be restored, 1 to 35; at least 7 with
+	// Protect.
 	BackupDays int32
-	// InsightsDays is how long Performance Insights are kept: 7, which is free and
-	// what 0 means, a multiple of 31, or 731.
-	InsightsDays int32
-	// MonitoringSeconds is the interval of enhanced monitoring: 1, 5, 10, 15, 30, 60;
-	// 0 turns it off.
-	MonitoringSeconds int32
-	// LogDays is how long the logs of PostgreSQL and of its upgrades are kept in
-	// CloudWatch; 0 means 30. See network.ValidLogDays.
+	// LogDays is how long the logs of PostgreSQL and of its upgrades are kept in CloudWatch; see
+	// network.ValidLogDays.
 	LogDays int
 
-	// Protect refuses deletion, in Pulumi and in AWS, and takes a last snapshot of
-	// an instance that is deleted nevertheless.
+	// Protect lets Pulumi and AWS refuse to delete the instance, and AWS take a final snapshot,
+	// <Name>-final, if it is deleted nevertheless. The snapshot outlives the instance. AWS does not
+	// delete another instance of this name before that snapshot is deleted.
 	Protect bool
-	// FinalSnapshot names that last snapshot; empty is <Name>-final. It outlives the
-	// instance, and AWS refuses to delete an instance whose last snapshot would have
-	// the name of one that exists: who rebuilds an environment and means to destroy
-	// it again gives another name, or deletes the old snapshot first.
-	FinalSnapshot string
 }
 
-// Inputs are what other resources produce for an instance. Every field is needed.
+// Inputs are what other resources produce for an instance. All fields are required.
 type Inputs struct {
 	VPCID pulumi.StringInput
-	// Subnets are the isolated ones, in two zones at least.
+	// Subnets are the isolated subnets, in at least two zones.
 	Subnets pulumi.StringArrayInput
 	// ClusterSecurityGroupID is the group whose members may connect: the nodes'.
 	ClusterSecurityGroupID pulumi.StringInput
-	// KeyARN is the KMS key of data, backups, the master's secret, insights and logs.
+	// KeyARN is the KMS key of data, backups, the master's secret, Performance Insights and logs.
 	KeyARN pulumi.StringInput
-	// PermissionsBoundary is the ARN of the policy that bounds the monitoring role.
-	PermissionsBoundary string
 }
 
 func (in Inputs) validate() error {
@@ -103,7 +89,6 @@ func (in Inputs) validate() error {
 	errs.Input("Subnets", in.Subnets)
 	errs.Input("ClusterSecurityGroupID", in.ClusterSecurityGroupID)
 	errs.Input("KeyARN", in.KeyARN)
-	errs.Boundary("PermissionsBoundary", in.PermissionsBoundary)
 	return errs.Err()
 }
 
@@ -114,8 +99,8 @@ type Database struct {
 	// Endpoint is a host name, without the port.
 	Endpoint pulumi.StringOutput
 	Port     pulumi.IntOutput
-	// MasterSecretARN is the secret, in Secrets Manager, of MasterUsername. RDS
-	// changes its password every 7 days.
+	// MasterSecretARN is the secret in Secrets Manager that holds the password of MasterUsername.
+	// RDS rotates it every 7 days.
 	MasterSecretARN pulumi.StringOutput
 	SecurityGroupID pulumi.StringOutput
 }
@@ -124,7 +109,6 @@ var (
 	identifier    = regexp.MustCompile(`^[a-z]([a-z0-9]|-[a-z0-9]){0,49}$`)
 	engineVersion = regexp.MustCompile(`^(1[5-7])(\.[0-9]+)?$`)
 	instanceClass = regexp.MustCompile(`^db\.[a-z][a-z0-9]+\.[a-z0-9]+$`)
-	snapshot      = regexp.MustCompile(`^[A-Za-z]([A-Za-z0-9]|-[A-Za-z0-9]){0,253}$`)
 )
 
 // Validate reports everything that is wrong with the arguments.
@@ -137,7 +121,7 @@ func (s *Spec) Validate() error {
 		errs.Add("EngineVersion", "is %q: use PostgreSQL 15, 16 or 17, with or without the minor version", s.EngineVersion)
 	}
 	if !instanceClass.MatchString(s.InstanceClass) {
-		errs.Add("InstanceClass", "is %q, which is not a class of instances (db.t4g.medium)", s.InstanceClass)
+		errs.Add("InstanceClass", "is %q: use an RDS instance class such as db.t4g.medium", s.InstanceClass)
 	}
 	if s.AllocatedGiB < minStorageGiB || s.AllocatedGiB > maxStorageGiB {
 		errs.Add("AllocatedGiB", "is %d: gp3 has %d to %d", s.AllocatedGiB, minStorageGiB, maxStorageGiB)
@@ -149,56 +133,24 @@ func (s *Spec) Validate() error {
 	case s.BackupDays < 1 || s.BackupDays > maxBackupDays:
 		errs.Add("BackupDays", "is %d: RDS keeps backups for 1 to %d days", s.BackupDays, maxBackupDays)
 	case s.Protect && s.BackupDays < protectedBackupDays:
-		errs.Add("BackupDays", "is %d: a protected instance has backups of at least %d days", s.BackupDays, protectedBackupDays)
+		errs.Add("BackupDays", "is %d: a protected instance needs backups of at least %d days", s.BackupDays, protectedBackupDays)
 	}
-	if days := s.InsightsDays; days < 0 || days > 731 || days != 0 && days != 7 && days != 731 && days%31 != 0 {
-		errs.Add("InsightsDays", "is %d: use 0 (which means 7), 7, a multiple of 31, or 731", days)
-	}
-	if !slices.Contains([]int32{0, 1, 5, 10, 15, 30, 60}, s.MonitoringSeconds) {
-		errs.Add("MonitoringSeconds", "is %d: use 0, 1, 5, 10, 15, 30 or 60", s.MonitoringSeconds)
-	}
-	if s.LogDays != 0 && !network.ValidLogDays(s.LogDays) {
-		errs.Add("LogDays", "is %d, for which CloudWatch Logs keeps nothing: use 0, 1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365 or more",
+	if !network.ValidLogDays(s.LogDays) {
+		errs.Add("LogDays", "is %d, which CloudWatch Logs does not accept: use 1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365 or more",
 			s.LogDays)
-	}
-	if s.FinalSnapshot != "" && (!snapshot.MatchString(s.FinalSnapshot) || len(s.FinalSnapshot) > maxSnapshotName) {
-		errs.Add("FinalSnapshot", "is %q: use at most %d letters, digits and single dashes, beginning with a letter", s.FinalSnapshot,
-			maxSnapshotName)
 	}
 	return errs.Err()
 }
 
-// insightsDays, logDays and finalSnapshot are what counts where nothing is said.
-func (s *Spec) insightsDays() int {
-	if s.InsightsDays == 0 {
-		return freeInsightsDays
-	}
-	return int(s.InsightsDays)
-}
-
-func (s *Spec) logDays() int {
-	if s.LogDays == 0 {
-		return defaultLogDays
-	}
-	return s.LogDays
-}
-
-func (s *Spec) finalSnapshot() string {
-	if s.FinalSnapshot == "" {
-		return s.Name + "-final"
-	}
-	return s.FinalSnapshot
-}
-
-// majorAlone tells whether AWS picks the minor version.
+// majorAlone tells whether AWS chooses the minor version.
 func (s *Spec) majorAlone() bool { return engineVersion.FindStringSubmatch(s.EngineVersion)[2] == "" }
 
-// family names the parameters of a major version.
+// family is the parameter group family of the major version.
 func (s *Spec) family() string {
 	return "postgres" + engineVersion.FindStringSubmatch(s.EngineVersion)[1]
 }
 
-// builder makes an instance's resources.
+// builder creates an instance's resources.
 type builder struct {
 	ctx  *pulumi.Context
 	name string
@@ -215,7 +167,7 @@ func New(ctx *pulumi.Context, name string, spec *Spec, in Inputs, opts ...pulumi
 	d := &Database{}
 	return d, component.Register(ctx, "database", "loja-veloz:database:Database", name, d, opts, func() (pulumi.Map, error) {
 		b := &builder{ctx: ctx, name: name, spec: spec, in: in, out: d}
-		if err := b.makeInstance(); err != nil {
+		if err := b.createInstance(); err != nil {
 			return nil, err
 		}
 		return pulumi.Map{
@@ -258,8 +210,8 @@ func (b *builder) securityGroup() (*ec2.SecurityGroup, pulumi.Resource, error) {
 
 func (b *builder) parameters() (*rds.ParameterGroup, error) {
 	family := b.spec.family()
-	// The name tells the major version: an upgrade brings a new group beside the
-	// old one, which is in use until then.
+	// The name contains the major version: an upgrade creates a new group while the old one is
+	// still in use.
 	parameters, err := rds.NewParameterGroup(b.ctx, b.name+"-parameters", &rds.ParameterGroupArgs{
 		Name: pulumi.String(b.spec.Name + "-" + family), Family: pulumi.String(family), Description: pulumi.String("PostgreSQL over TLS only"),
 		Parameters: rds.ParameterGroupParameterArray{
@@ -270,40 +222,32 @@ func (b *builder) parameters() (*rds.ParameterGroup, error) {
 		Tags: b.tags("-" + family),
 	}, b.child())
 	if err != nil {
-		return nil, fmt.Errorf("creating the parameters: %w", err)
+		return nil, fmt.Errorf("creating the parameter group: %w", err)
 	}
 	return parameters, nil
 }
 
-// exported are the logs that RDS has for PostgreSQL.
+// exported are the logs of PostgreSQL that RDS exports to CloudWatch.
 var exported = []string{"postgresql", "upgrade"}
 
-// logs makes the logs' groups before RDS does so without an end and without the key.
+// logs creates the log groups before the instance: otherwise RDS creates them, without a
+// retention and without the key.
 func (b *builder) logs() ([]pulumi.Resource, error) {
 	var groups []pulumi.Resource
 	for _, log := range exported {
 		group, err := cloudwatch.NewLogGroup(b.ctx, b.name+"-logs-"+log, &cloudwatch.LogGroupArgs{
 			Name:            pulumi.String("/aws/rds/instance/" + b.spec.Name + "/" + log),
-			RetentionInDays: pulumi.Int(b.spec.logDays()), KmsKeyId: b.key(), Tags: b.tags("-" + log),
+			RetentionInDays: pulumi.Int(b.spec.LogDays), KmsKeyId: b.key(), Tags: b.tags("-" + log),
 		}, b.child())
 		if err != nil {
-			return nil, fmt.Errorf("creating the group of log %s: %w", log, err)
+			return nil, fmt.Errorf("creating the log group of %s: %w", log, err)
 		}
 		groups = append(groups, group)
 	}
 	return groups, nil
 }
 
-func (b *builder) monitoringRole() (*iam.Role, []pulumi.Resource, error) {
-	return identity.NewRole(b.ctx, b.out, b.name+"-monitoring", &identity.RoleArgs{
-		Name: b.spec.Name + "-rds-monitoring", Description: "Enhanced monitoring of " + b.spec.Name,
-		Trust:               identity.ServiceTrust("monitoring.rds.amazonaws.com", nil),
-		ManagedPolicies:     []string{identity.RDSMonitoringPolicy},
-		PermissionsBoundary: b.in.PermissionsBoundary,
-	})
-}
-
-func (b *builder) makeInstance() error {
+func (b *builder) createInstance() error {
 	group, rule, err := b.securityGroup()
 	if err != nil {
 		return err
@@ -327,8 +271,8 @@ func (b *builder) makeInstance() error {
 		StorageType: pulumi.String("gp3"), AllocatedStorage: pulumi.Int(int(b.spec.AllocatedGiB)),
 		StorageEncrypted: pulumi.Bool(true), KmsKeyId: b.key(),
 
-		// RDS makes the password, keeps it in Secrets Manager and changes it: it is
-		// in no state.
+		// RDS generates the password, stores it in Secrets Manager and rotates it, so it is not in
+		// Pulumi's state.
 		Username: pulumi.String(MasterUsername), ManageMasterUserPassword: pulumi.Bool(true), MasterUserSecretKmsKeyId: b.key(),
 
 		DbSubnetGroupName: subnets.Name, VpcSecurityGroupIds: pulumi.StringArray{group.ID()},
@@ -341,7 +285,7 @@ func (b *builder) makeInstance() error {
 		SkipFinalSnapshot: pulumi.Bool(!b.spec.Protect),
 
 		PerformanceInsightsEnabled: pulumi.Bool(true), PerformanceInsightsKmsKeyId: b.key(),
-		PerformanceInsightsRetentionPeriod: pulumi.Int(b.spec.insightsDays()),
+		PerformanceInsightsRetentionPeriod: pulumi.Int(insightsDays),
 		EnabledCloudwatchLogsExports:       pulumi.ToStringArray(exported),
 		Tags:                               b.tags(""),
 	}
@@ -349,22 +293,13 @@ func (b *builder) makeInstance() error {
 		args.MaxAllocatedStorage = pulumi.Int(int(b.spec.MaxAllocatedGiB))
 	}
 	if b.spec.Protect {
-		args.FinalSnapshotIdentifier = pulumi.String(b.spec.finalSnapshot())
+		args.FinalSnapshotIdentifier = pulumi.String(b.spec.Name + "-final")
 	}
 	logs, err := b.logs()
 	if err != nil {
 		return err
 	}
-	after := slices.Concat(logs, []pulumi.Resource{rule}) // an instance that nobody can reach is not ready
-	if b.spec.MonitoringSeconds > 0 {
-		role, policies, err := b.monitoringRole()
-		if err != nil {
-			return err
-		}
-		args.MonitoringInterval = pulumi.Int(int(b.spec.MonitoringSeconds))
-		args.MonitoringRoleArn = role.Arn
-		after = append(after, policies...)
-	}
+	after := slices.Concat(logs, []pulumi.Resource{rule}) // without the rule nobody can reach the instance
 	instance, err := rds.NewInstance(b.ctx, b.name+"-instance", args, b.child(), pulumi.Protect(b.spec.Protect), pulumi.DependsOn(after))
 	if err != nil {
 		return fmt.Errorf("creating the instance: %w", err)
@@ -372,7 +307,7 @@ func (b *builder) makeInstance() error {
 	b.out.Endpoint, b.out.Port, b.out.SecurityGroupID = instance.Address, instance.Port, group.ID().ToStringOutput()
 	b.out.MasterSecretARN = instance.MasterUserSecrets.ApplyT(func(secrets []rds.InstanceMasterUserSecret) (string, error) {
 		if len(secrets) == 0 || secrets[0].SecretArn == nil {
-			return "", fmt.Errorf("instance %s has no secret of its master", b.spec.Name)
+			return "", fmt.Errorf("RDS returned no master user secret for instance %s", b.spec.Name)
 		}
 		return *secrets[0].SecretArn, nil
 	}).(pulumi.StringOutput)

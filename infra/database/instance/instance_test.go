@@ -21,7 +21,7 @@ const (
 func args() *instance.Spec {
 	return &instance.Spec{
 		Name: "loja-veloz-prod", EngineVersion: "15", InstanceClass: "db.m7g.large", AllocatedGiB: 50, MaxAllocatedGiB: 200, MultiAZ: true, BackupDays: 14,
-		InsightsDays: 31, MonitoringSeconds: 60, LogDays: 90, Protect: true,
+		LogDays: 90, Protect: true,
 	}
 }
 
@@ -29,11 +29,10 @@ func inputs() instance.Inputs {
 	return instance.Inputs{
 		VPCID: pulumi.String("vpc-1"), Subnets: pulumi.ToStringArray([]string{"subnet-a", "subnet-b"}),
 		ClusterSecurityGroupID: pulumi.String("sg-nodes"), KeyARN: pulumi.String(key),
-		PermissionsBoundary: "arn:aws:iam::123456789012:policy/loja-veloz-boundary",
 	}
 }
 
-// withSecret answers as RDS does that keeps its master's password.
+// withSecret answers as RDS does when it manages the master password.
 type withSecret struct {
 	*infratest.Recorder
 	mu        sync.Mutex
@@ -59,9 +58,9 @@ func run(t *testing.T, s *instance.Spec, use func(*instance.Database)) *withSecr
 	t.Helper()
 	mocks := &withSecret{Recorder: &infratest.Recorder{}, protected: map[string]bool{}}
 	err := pulumi.RunErr(func(ctx *pulumi.Context) error {
-		made, err := instance.New(ctx, "db", s, inputs())
+		database, err := instance.New(ctx, "db", s, inputs())
 		if err == nil && use != nil {
-			use(made)
+			use(database)
 		}
 		return err
 	}, pulumi.WithMocks("loja-veloz", "test", mocks))
@@ -92,8 +91,8 @@ func TestProtectedInstance(t *testing.T) {
 		"storageEncrypted": true, "kmsKeyId": key, "manageMasterUserPassword": true, "masterUserSecretKmsKeyId": key, "password": nil,
 		"multiAz": true, "publiclyAccessible": false, "backupRetentionPeriod": 14, "copyTagsToSnapshot": true, "deletionProtection": true,
 		"skipFinalSnapshot": false, "finalSnapshotIdentifier": "loja-veloz-prod-final", "deleteAutomatedBackups": false,
-		"performanceInsightsEnabled": true, "performanceInsightsKmsKeyId": key, "performanceInsightsRetentionPeriod": 31,
-		"monitoringInterval": 60, "caCertIdentifier": "rds-ca-rsa2048-g1", "autoMinorVersionUpgrade": true,
+		"performanceInsightsEnabled": true, "performanceInsightsKmsKeyId": key, "performanceInsightsRetentionPeriod": 7,
+		"caCertIdentifier": "rds-ca-rsa2048-g1", "autoMinorVersionUpgrade": true,
 		"enabledCloudwatchLogsExports": []any{"postgresql", "upgrade"}, "vpcSecurityGroupIds": []any{"db-group-id"},
 	} {
 		if fmt.Sprint(instance[field]) != fmt.Sprint(want) {
@@ -117,24 +116,20 @@ func TestProtectedInstance(t *testing.T) {
 			t.Errorf("the group of %s is %v", log, group)
 		}
 	}
-	for _, part := range []string{"db-from-cluster", "db-logs-postgresql", "db-logs-upgrade",
-		"db-monitoring-managed-AmazonRDSEnhancedMonitoringRole", "db-parameters", "db-subnets"} {
-		if !mocks.Waits(t, "db-instance", part) {
-			t.Errorf("the instance does not wait for %s", part)
-		}
-	}
+	mocks.InOrder(t, map[string][]string{
+		"db-instance": {"db-from-cluster", "db-logs-postgresql", "db-logs-upgrade", "db-parameters", "db-subnets"},
+	})
 }
 
 func TestPlainInstance(t *testing.T) {
 	a := args()
-	a.Protect, a.InsightsDays, a.MonitoringSeconds, a.LogDays, a.MaxAllocatedGiB, a.BackupDays, a.MultiAZ = false, 0, 0, 0, 0, 1, false
+	a.Protect, a.LogDays, a.MaxAllocatedGiB, a.BackupDays, a.MultiAZ = false, 30, 0, 1, false
 	a.EngineVersion = "15.8"
 	mocks := run(t, a, nil)
 	instance := mocks.Named(t, "db-instance").Inputs
 	for field, want := range map[string]any{
-		"deletionProtection": false, "skipFinalSnapshot": true, "finalSnapshotIdentifier": nil, "monitoringInterval": nil,
+		"deletionProtection": false, "skipFinalSnapshot": true, "finalSnapshotIdentifier": nil,
 		"maxAllocatedStorage": nil, "storageEncrypted": true, "autoMinorVersionUpgrade": false,
-		// What is not said has the default that costs nothing.
 		"performanceInsightsEnabled": true, "performanceInsightsRetentionPeriod": 7, "performanceInsightsKmsKeyId": key,
 		"enabledCloudwatchLogsExports": []any{"postgresql", "upgrade"},
 	} {
@@ -150,15 +145,7 @@ func TestPlainInstance(t *testing.T) {
 	}
 }
 
-func TestTheLastSnapshotCanBeNamed(t *testing.T) {
-	a := args()
-	a.FinalSnapshot = "loja-veloz-prod-final-2"
-	if name := run(t, a, nil).Named(t, "db-instance").Inputs["finalSnapshotIdentifier"]; name != a.FinalSnapshot {
-		t.Errorf("it is called %v", name)
-	}
-}
-
-// refused gives the error of New.
+// refused returns the error of New.
 func refused(spec *instance.Spec, in instance.Inputs) error {
 	_, err := infratest.Run(true, func(ctx *pulumi.Context) error {
 		_, err := instance.New(ctx, "db", spec, in)
@@ -167,28 +154,18 @@ func refused(spec *instance.Spec, in instance.Inputs) error {
 	return err
 }
 
-func TestValidateReportsAllFaultsAtOnce(t *testing.T) {
+func TestValidateReportsAllErrorsAtOnce(t *testing.T) {
 	err := refused(&instance.Spec{
 		Name: "Loja--", EngineVersion: "9.6", InstanceClass: "t3.medium", AllocatedGiB: 5, MaxAllocatedGiB: 5, BackupDays: 36,
-		InsightsDays: 8, MonitoringSeconds: 2, LogDays: 2, FinalSnapshot: "final--",
-	}, instance.Inputs{PermissionsBoundary: "b"})
-	if err == nil {
-		t.Fatal("accepted")
-	}
-	for _, want := range []string{
+		LogDays: 2,
+	}, instance.Inputs{})
+	infratest.Refused(t, err,
 		"Name is", "VPCID is missing", "Subnets is missing", "ClusterSecurityGroupID is missing", "KeyARN is missing", "EngineVersion is", "InstanceClass is",
-		"AllocatedGiB is 5", "MaxAllocatedGiB is 5", "BackupDays is 36", "InsightsDays is 8", "MonitoringSeconds is 2", "LogDays is 2", `FinalSnapshot is "final--"`, "PermissionsBoundary is",
-	} {
-		if !strings.Contains(err.Error(), want) {
-			t.Errorf("%q is not in\n%s", want, err)
-		}
-	}
+		"AllocatedGiB is 5", "MaxAllocatedGiB is 5", "BackupDays is 36", "LogDays is 2")
 	short := args()
 	short.BackupDays = 3
-	if err := short.Validate(); err == nil || !strings.Contains(err.Error(), "a protected instance has backups") {
-		t.Errorf("a protected instance with three days: %v", err)
-	}
+	infratest.Refused(t, short.Validate(), "a protected instance needs backups")
 	if err := args().Validate(); err != nil {
-		t.Errorf("good arguments: %v", err)
+		t.Errorf("a valid spec is refused: %v", err)
 	}
 }

@@ -1,5 +1,5 @@
-// Package reachability computes, with cyclonus' NetworkPolicy engine, which pod
-// may open a connection to which, and compares that with what was declared.
+// Package reachability computes, with the NetworkPolicy engine of cyclonus, which pods may
+// connect to which, and compares that with the declared connections.
 package reachability
 
 import (
@@ -14,11 +14,11 @@ import (
 	"github.com/loja-veloz/platform/infra/kube"
 )
 
-// Pod is a pod of the cluster, with every port at which it could be tried.
+// Pod is a pod of the cluster, with the ports on which it listens.
 type Pod struct {
 	Name, Namespace string
 	Labels          map[string]string
-	// Ports are by number and protocol; all pods are tried at the ports of all.
+	// Ports are tried on every pod, not only on this one.
 	Ports []Port
 }
 
@@ -38,7 +38,7 @@ func (e Edge) String() string {
 	return fmt.Sprintf("%s -> %s:%d/%s", e.From, e.To, e.Port.Number, e.Port.Protocol)
 }
 
-// Policies picks the NetworkPolicies out of manifests.
+// Policies returns the NetworkPolicies among manifests.
 func Policies(manifests []kube.Manifest) []*networkingv1.NetworkPolicy {
 	var policies []*networkingv1.NetworkPolicy
 	for _, m := range manifests {
@@ -49,8 +49,8 @@ func Policies(manifests []kube.Manifest) []*networkingv1.NetworkPolicy {
 	return policies
 }
 
-// Compute gives every connection that the policies let through, among all pods,
-// in both directions and at every port that any pod has.
+// Compute returns every connection that the policies allow between any two pods, on every port
+// that any pod has.
 func Compute(policies []*networkingv1.NetworkPolicy, pods []Pod) []Edge {
 	engine := matcher.BuildNetworkPolicies(false, policies)
 	var ports []Port
@@ -91,8 +91,8 @@ func peer(pod Pod, number int) *matcher.TrafficPeer {
 	}
 }
 
-// Difference says, one per line, which connections are possible though nobody
-// declared them and which declared ones are not possible; nothing if there are none.
+// Difference lists, one per line, the connections that are possible but not declared and those
+// that are declared but not possible. It is empty if there are none.
 func Difference(declared, possible []Edge) string {
 	var lines []string
 	for _, edge := range possible {

@@ -1,12 +1,11 @@
 // Command crdgen rewrites the CustomResourceDefinitions that an infra package
 // embeds, from the Go module in which their controller's project publishes them.
 //
-// It writes one file per definition, named after it, and shortens it, because
-// Pulumi's engine handles every single property of it in every preview and the
-// API server keeps a schema of it in memory. Descriptions are left out. The schema
-// of an embedded PodSpec, nine tenths of what Argo Rollouts publishes, becomes "any
-// object": Kubernetes itself checks the pods that come of it, and the environment's
-// dry run sends them to it.
+// It writes one file per definition, named after it, and shortens it, because Pulumi's engine
+// handles every property in every preview and the API server keeps the schema in memory. It
+// omits descriptions. The schema of an embedded PodSpec, nine tenths of Argo Rollouts'
+// definitions, becomes "any object": Kubernetes validates the pods that are created from it,
+// and the environment's dry run sends them to an API server.
 package main
 
 import (
@@ -62,11 +61,11 @@ func run(args []string) error {
 	return write(*out, header, definitions)
 }
 
-// download has the go command fetch the module, checked against the checksum
+// download fetches the module with the go command, which checks it against the checksum
 // database, and returns its folder.
 func download(module string) (string, error) {
 	cmd := exec.CommandContext(context.Background(), "go", "mod", "download", "-json", module)
-	// Outside any module, so that no go.sum of ours grows by it.
+	// Run outside any module, so that none of our go.sum files changes.
 	cmd.Dir = os.TempDir()
 	cmd.Env = append(os.Environ(), "GOWORK=off")
 	var stderr bytes.Buffer
@@ -158,7 +157,7 @@ func dropDescriptions(schema any) {
 	}
 }
 
-// openPodSpecs replaces every schema of a PodSpec, known by its fields.
+// openPodSpecs replaces every schema of a PodSpec, which it recognises by its fields.
 func openPodSpecs(schema any) {
 	switch node := schema.(type) {
 	case map[string]any:

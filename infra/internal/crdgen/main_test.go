@@ -35,7 +35,7 @@ spec:
 status: {conditions: []}
 `
 
-func TestReadMakesDefinitionsSmall(t *testing.T) {
+func TestReadShortensDefinitions(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "crds.yml")
 	if err := os.WriteFile(file, []byte(definition), 0o600); err != nil {
 		t.Fatal(err)
@@ -94,6 +94,6 @@ func TestRefusals(t *testing.T) {
 		t.Errorf("without -out: %v", err)
 	}
 	if _, err := strip(map[string]any{"kind": "CustomResourceDefinition"}); err == nil {
-		t.Error("a definition without a name is taken")
+		t.Error("a definition without a name is accepted")
 	}
 }

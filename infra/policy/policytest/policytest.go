@@ -1,6 +1,5 @@
-// Package policytest runs a Pulumi program against a stand-in for the engine's
-// resource monitor that runs transforms as the engine does. Pulumi's own mocks
-// run none.
+// Package policytest runs a Pulumi program against a fake of the engine's resource monitor that
+// runs transforms as the engine does. Pulumi's own mocks run none.
 package policytest
 
 import (
@@ -28,15 +27,15 @@ const (
 	stack   = "test"
 )
 
-// Result is what came of a program.
+// Result is what a program registered and reported.
 type Result struct {
-	// Resources were let through, as the transforms left them.
+	// Resources are the accepted resources, as the transforms changed them.
 	Resources []policy.Resource
-	// Errors are the diagnostics that a person would see.
+	// Errors are the diagnostics that Pulumi shows.
 	Errors []string
 }
 
-// Recorded gives what mocks recorded as policy.Audit wants it.
+// Recorded converts what mocks recorded for policy.Audit.
 func Recorded(recorder *infratest.Recorder) []policy.Resource {
 	var resources []policy.Resource
 	for _, r := range recorder.Resources() {
@@ -90,8 +89,8 @@ func (e *engine) close() {
 	}
 }
 
-// SupportsFeature knows what the engine of Pulumi 3.258 does, as far as programs
-// without a remote component ask.
+// SupportsFeature answers as the engine of Pulumi 3.258 does, for the features that programs
+// without a remote component query.
 func (e *engine) SupportsFeature(context.Context, *pulumirpc.SupportsFeatureRequest) (*pulumirpc.SupportsFeatureResponse, error) {
 	return &pulumirpc.SupportsFeatureResponse{HasSupport: true}, nil
 }

@@ -1,5 +1,5 @@
-// Package rollouttest is the table of cases that every reader of Rollouts shows
-// the same sentence for.
+// Package rollouttest is the table of cases for which every program that reads Rollouts prints
+// the same sentences.
 package rollouttest
 
 import (
@@ -12,19 +12,19 @@ import (
 	"time"
 )
 
-// Image is the one that the Rollouts of the cases run.
+// Image is the image of the Rollouts in the cases.
 const Image = "localhost:5000/web@sha256:1"
 
-// A Case is what a cluster shows of the Rollout web in the namespace shop, and what
-// a person who waits for it reads.
+// A Case is a sequence of states of the Rollout web in the namespace shop, and the output of a
+// program that waits for it.
 type Case struct {
 	Name string
-	// Rollouts are shown one after another, the last one for ever; null is a
-	// Rollout that does not exist.
+	// Rollouts are read one after another, the last one repeatedly; null is a Rollout that does
+	// not exist.
 	Rollouts []json.RawMessage
 	Pods     []json.RawMessage
 	Analyses map[string]json.RawMessage // AnalysisRuns by name
-	// Silent is the error of every reading of the Rollout.
+	// Silent, if set, is the error of every read of the Rollout.
 	Silent error
 
 	// Aborted counts the calls of Abort, and WantAborted is how many there should be.
@@ -32,11 +32,11 @@ type Case struct {
 
 	Lines []string // of progress
 	Error string   // the final one, empty when the update succeeds
-	// Takes is how long the wait lasts; zero is not judged.
+	// Takes is how long the wait lasts; zero is not checked.
 	Takes time.Duration
 }
 
-// Next is the Rollout that the cluster shows at this reading.
+// Next returns the Rollout of the next read.
 func (c *Case) Next() json.RawMessage {
 	r := c.Rollouts[0]
 	if len(c.Rollouts) > 1 {

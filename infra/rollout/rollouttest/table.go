@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// Cases are a fresh copy of the table.
+// Cases returns a new copy of the table.
 func Cases() []Case {
 	return slices.Concat(progressCases(), failureCases(), reasonCases(), verdictCases(), patienceCases())
 }

@@ -1,5 +1,5 @@
-// Command aws is the Pulumi program of an environment in AWS. Command environment builds
-// it and becomes it where the configuration names AWS.
+// Command aws is the Pulumi program of an environment in AWS. If the configuration names AWS,
+// command environment builds it and replaces its own process by it.
 package main
 
 import (

@@ -10,31 +10,26 @@ import (
 	"github.com/loja-veloz/platform/apps/catalogue"
 )
 
-// Root is the nearest folder at or above the working directory that holds both apps
-// and stacks. Pulumi runs a program in the folder that main in Pulumi.yaml names.
+// Root returns the nearest folder at or above the working directory that has a go.work file.
+// Pulumi runs a program in the folder that main in Pulumi.yaml names.
 func Root() (string, error) {
 	start, err := os.Getwd()
 	if err != nil {
 		return "", fmt.Errorf("finding the repository: %w", err)
 	}
 	for dir := start; ; dir = filepath.Dir(dir) {
-		if isDir(filepath.Join(dir, "apps")) && isDir(filepath.Join(dir, "stacks")) {
+		if _, err := os.Stat(filepath.Join(dir, "go.work")); err == nil {
 			return dir, nil
 		}
 		if dir == filepath.Dir(dir) {
-			return "", fmt.Errorf("finding the repository: neither %s nor a folder above it holds apps and stacks; "+
-				"run pulumi in the repository", start)
+			return "", fmt.Errorf("finding the repository: neither %s nor a folder above it has a go.work file; "+
+				"run the command inside the repository", start)
 		}
 	}
 }
 
-func isDir(path string) bool {
-	info, err := os.Stat(path)
-	return err == nil && info.IsDir()
-}
-
-// Catalogue reads what the programs in apps declare. Its error has a line per error in
-// a declaration.
+// Catalogue reads what the programs in apps declare. It reports every error of a declaration,
+// one per line.
 func Catalogue() (*catalogue.Catalogue, error) {
 	root, err := Root()
 	if err != nil {

@@ -17,8 +17,8 @@ type account struct {
 	registryURLs                     pulumi.StringMap
 }
 
-// readAccount reads the outputs of bootstrap, which are plain: the program needs
-// them to decide what to register.
+// readAccount reads the outputs of bootstrap as plain values: the program needs them before it
+// registers resources.
 func (t *Target) readAccount(ctx *pulumi.Context) (*account, error) {
 	ref, err := pulumi.NewStackReference(ctx, t.cfg.Cloud.Bootstrap, nil)
 	if err != nil {
@@ -31,22 +31,22 @@ func (t *Target) readAccount(ctx *pulumi.Context) (*account, error) {
 		case err != nil:
 			errs = append(errs, fmt.Errorf("reading output %s of %s: %w", name, t.cfg.Cloud.Bootstrap, err))
 		case details.Value == nil:
-			errs = append(errs, fmt.Errorf("stack %s has no output %s: bring it up first", t.cfg.Cloud.Bootstrap, name))
+			errs = append(errs, fmt.Errorf("stack %s has no output %s: run pulumi up in stacks/bootstrap first", t.cfg.Cloud.Bootstrap, name))
 		}
 		return details.Value
 	}
 	environments, _ := output("environments").(map[string]any)
 	own, found := environments[t.environment].(map[string]any)
 	if !found {
-		errs = append(errs, fmt.Errorf("stack %s knows no environment %s: add it to loja-veloz-bootstrap:environments",
+		errs = append(errs, fmt.Errorf("stack %s has no environment %s: add it to loja-veloz-bootstrap:environments",
 			t.cfg.Cloud.Bootstrap, t.environment))
 	}
 	text := func(value any) string { s, _ := value.(string); return s }
 	arn := func(name string) string {
 		value := text(own[name])
 		if found && !strings.HasPrefix(value, "arn:aws") {
-			errs = append(errs, fmt.Errorf("stack %s has %v for environments.%s.%s: an ARN is expected",
-				t.cfg.Cloud.Bootstrap, own[name], t.environment, name))
+			errs = append(errs, fmt.Errorf("output environments.%s.%s of stack %s is %v: an ARN is expected",
+				t.environment, name, t.cfg.Cloud.Bootstrap, own[name]))
 		}
 		return value
 	}

@@ -1,5 +1,5 @@
-// Package aws deploys an environment to an EKS cluster of its own, with Kong, RDS and the
-// secrets of Secrets Manager.
+// Package aws deploys an environment to its own EKS cluster, with Kong, RDS and the secrets of
+// Secrets Manager.
 package aws
 
 import (
@@ -29,9 +29,9 @@ const (
 	secretsNamespace  = "external-secrets"
 	datadogNamespace  = "datadog"
 	secretStore       = "aws"
-	// observabilityNamespace holds a collector that Datadog did not install.
+	// observabilityNamespace is the namespace of a collector other than Datadog's.
 	observabilityNamespace = "observability"
-	// masterSecret holds RDS's superuser in the cluster.
+	// masterSecret is the Secret with the credentials of RDS's superuser.
 	masterSecret = "database-master"
 )
 
@@ -73,7 +73,7 @@ func New(environment string, cfg *config.Config) program.Target {
 	return t
 }
 
-// planAccount plans what is outside the Kubernetes cluster, and the cluster.
+// planAccount plans the cluster and what is outside it.
 func (t *Target) planAccount(name string) {
 	cfg, in, size := t.cfg, t.cfg.Cloud, t.cfg.Cluster
 	t.network = &network.Spec{
@@ -105,7 +105,7 @@ func (t *Target) planAccount(name string) {
 	}
 }
 
-// chart says where and how a controller's chart is installed.
+// chart returns the namespace and the settings of a controller's chart.
 func (t *Target) chart(namespace string, replicas int32) kube.Chart {
 	return kube.Chart{
 		Namespace: namespace, Replicas: replicas, ChartRepository: t.cfg.Charts.Repository, SkipAwait: !t.cfg.Charts.Await,
@@ -164,7 +164,7 @@ func (t *Target) planDelivery() {
 	git := cfg.Delivery.Git
 	var repositories []string
 	for _, service := range slices.Sorted(maps.Keys(cfg.Services)) {
-		repositories = append(repositories, "loja-veloz/"+service) // as bootstrap names them
+		repositories = append(repositories, "loja-veloz/"+service) // the names that bootstrap uses
 	}
 	t.argoCD = &delivery.ArgoCDSpec{
 		Chart:      t.chart(argoNamespace, 2),
@@ -192,7 +192,7 @@ func (t *Target) Site() plan.Site {
 	if t.cfg.Datadog.Install {
 		site.Collector = observability.DatadogAgents(datadogNamespace)
 	}
-	// Validate reports ranges that cannot be planned.
+	// Validate reports a range that cannot be planned.
 	if zones, err := network.Plan(t.cfg.Cloud.CIDR, t.cfg.Cloud.Zones, t.cfg.Cloud.Taken...); err == nil {
 		site.Server.CIDRs = nil
 		for _, zone := range zones {
@@ -202,14 +202,14 @@ func (t *Target) Site() plan.Site {
 	return site
 }
 
-// secret is a secret of Secrets Manager that programs read, under the name that it has in
-// the cluster.
+// secret is a secret of Secrets Manager that programs read, with its name in the cluster.
 type secret struct {
 	name, remote string
 	keys         []string
 }
 
-// shopSecrets are those that the plan needs. Validate refuses a plan that needs others.
+// shopSecrets returns the secrets that the plan needs. Validate refuses a plan that needs
+// others.
 func (t *Target) shopSecrets(p *plan.Plan) []secret {
 	var needed []secret
 	for _, s := range []secret{
@@ -229,7 +229,7 @@ func (t *Target) Policy() policy.Options {
 		Protected: t.cfg.Cloud.Protected, AllowReplace: t.cfg.Cloud.AllowReplace, DefaultTags: t.tags,
 		Exempt: []policy.Exemption{{
 			Rule: policy.PublicIngress, Resource: "gateway-release",
-			Reason: "it is the gateway: the one load balancer that the internet reaches",
+			Reason: "it is the gateway, the only public load balancer",
 		}},
 	}
 }

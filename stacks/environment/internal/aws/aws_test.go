@@ -41,7 +41,7 @@ func TestASecretHasToBeInSecretsManager(t *testing.T) {
 	target := New("dev", config.Defaults(nil)).(*Target)
 	p := &plan.Plan{Secrets: map[string][]string{"stripe": {"api-key"}, "mail": {"password"}}}
 	err := target.validateSecrets(p)
-	if err == nil || !strings.Contains(err.Error(), "the Secret mail,") || strings.Contains(err.Error(), "the Secret stripe,") {
+	if err == nil || !strings.Contains(err.Error(), "for the Secret mail,") || strings.Contains(err.Error(), "for the Secret stripe,") {
 		t.Errorf("the error is %v", err)
 	}
 }

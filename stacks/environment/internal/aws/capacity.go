@@ -11,9 +11,9 @@ import (
 	"github.com/loja-veloz/platform/stacks/environment/internal/plan"
 )
 
-// checkNodes refuses a cluster whose fewest nodes do not hold every pod that the
-// environment starts with, or whose most do not hold every service at its autoscaler's
-// limit. A canary's pod of each service counts in addition.
+// checkNodes refuses a cluster if its minimum of nodes has no room for every pod that the
+// environment starts with, or its maximum for every service at its autoscaler's limit. One
+// canary pod of each service counts in addition.
 func (t *Target) checkNodes(p *plan.Plan) error {
 	free, err := t.cluster.Nodes.Allocatable()
 	if err != nil {
@@ -55,7 +55,7 @@ func (t *Target) checkNodes(p *plan.Plan) error {
 	return errors.Join(errs...)
 }
 
-// sum adds up pods; a daemon has no count and is one.
+// sum adds up the requests of pods; a daemon has no count and counts once.
 func sum(pods []cluster.Pod) cluster.Capacity {
 	var all cluster.Capacity
 	for _, p := range pods {
@@ -67,7 +67,7 @@ func sum(pods []cluster.Pod) cluster.Capacity {
 	return all
 }
 
-// controllers are all pods except the services', by the requests in the values of their
+// controllers returns all pods except the services', with the requests in the values of their
 // charts.
 func (t *Target) controllers() cluster.Pods {
 	pods := cluster.Pods{Daemons: cluster.SystemDaemons(), Requests: cluster.SystemPods()}

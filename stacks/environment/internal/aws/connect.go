@@ -21,7 +21,8 @@ import (
 	"github.com/loja-veloz/platform/stacks/environment/internal/program"
 )
 
-// connected is the EKS cluster of an environment, with what Install needs of the account.
+// connected is the EKS cluster of an environment, with the parts of the account that Install
+// needs.
 type connected struct {
 	target   *Target
 	account  *account
@@ -31,8 +32,7 @@ type connected struct {
 	network  *network.Network
 	eks      *cluster.Cluster
 	database *instance.Database
-	// associations give the controllers' pods their roles; they have to exist before the
-	// pods.
+	// associations give the controllers' pods their roles. They have to exist before the pods.
 	associations []pulumi.Resource
 }
 
@@ -63,7 +63,7 @@ func (t *Target) newProvider(ctx *pulumi.Context) (*aws.Provider, error) {
 		skip := pulumi.Bool(true)
 		args.SkipCredentialsValidation, args.SkipRequestingAccountId, args.SkipMetadataApiCheck = skip, skip, skip
 	} else {
-		// Credentials of another account create nothing.
+		// AllowedAccountIds refuses the credentials of another account.
 		args.AllowedAccountIds = pulumi.StringArray{pulumi.String(t.cluster.AccountID)}
 	}
 	provider, err := aws.NewProvider(ctx, "aws", args)
@@ -99,7 +99,6 @@ func (t *Target) Connect(ctx *pulumi.Context, p *plan.Plan) (program.Cluster, er
 	}
 	db, err := instance.New(ctx, "database", t.database, instance.Inputs{
 		VPCID: net.VPCID, Subnets: net.DatabaseSubnets, ClusterSecurityGroupID: eks.SecurityGroupID, KeyARN: key,
-		PermissionsBoundary: own.boundary,
 	}, in)
 	if err != nil {
 		return nil, err
@@ -121,7 +120,7 @@ func (t *Target) Connect(ctx *pulumi.Context, p *plan.Plan) (program.Cluster, er
 	}, nil
 }
 
-// newClient reaches the cluster as soon as it exists.
+// newClient returns a client that waits for the cluster to exist.
 func newClient(eks *cluster.Cluster) *kube.Client {
 	kubeconfig := make(chan string, 1)
 	eks.Kubeconfig.ApplyT(func(text string) string {

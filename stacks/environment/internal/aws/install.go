@@ -17,14 +17,15 @@ import (
 )
 
 const (
-	// loadBalancerPatience is how long the load balancer controller may take: AWS creates
-	// a Network Load Balancer in two to three minutes.
+	// loadBalancerPatience is how long an update waits for the load balancer: AWS creates a
+	// Network Load Balancer in two to three minutes.
 	loadBalancerPatience = 10 * time.Minute
-	// previewPatience suffices for a load balancer that the last update has created.
+	// previewPatience is how long a preview waits for it. It suffices for a load balancer that an
+	// earlier update created.
 	previewPatience = 15 * time.Second
 )
 
-// after waits for these and for the controllers' roles.
+// after depends on needed and on the controllers' roles.
 func (c *connected) after(needed ...pulumi.Resource) pulumi.ResourceOption {
 	return pulumi.DependsOn(append(needed, c.associations...))
 }
@@ -125,8 +126,8 @@ func (c *connected) installGateways(ctx *pulumi.Context, shop, balancer pulumi.R
 	return []pulumi.Resource{public, internal}, nil
 }
 
-// installDelivery registers what ships new versions. Workloads wait for the Rollouts
-// controller alone.
+// installDelivery registers what ships new versions. It returns the Rollouts controller, for
+// which workloads wait.
 func (c *connected) installDelivery(ctx *pulumi.Context, store pulumi.Resource) ([]pulumi.Resource, error) {
 	t, in := c.target, pulumi.Provider(c.provider)
 	var needed []pulumi.Resource

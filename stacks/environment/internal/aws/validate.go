@@ -37,20 +37,21 @@ func (t *Target) Validate(p *plan.Plan) error {
 	return errors.Join(validate(t.cfg), t.validateSecrets(p), t.routerErr, plan.Validate(components), t.checkNodes(p))
 }
 
-// validateSecrets refuses a program's secret that no setting finds in Secrets Manager.
+// validateSecrets refuses a program's secret for which there is no setting with its name in
+// Secrets Manager.
 func (t *Target) validateSecrets(p *plan.Plan) error {
 	var errs []error
 	brought := t.shopSecrets(p)
 	for _, name := range slices.Sorted(maps.Keys(p.Secrets)) {
 		if !slices.ContainsFunc(brought, func(s secret) bool { return s.name == name }) {
-			errs = append(errs, fmt.Errorf("the Secret %s, which a program reads, has no counterpart in Secrets Manager: "+
+			errs = append(errs, fmt.Errorf("no setting names the secret in Secrets Manager for the Secret %s, which a program reads: "+
 				"known are stripe and api-keys", name))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// addons are those of EKS that a version can be set for.
+// addons are the add-ons of EKS whose version can be set.
 var addons = []string{"aws-ebs-csi-driver", "coredns", "eks-pod-identity-agent", "kube-proxy", "vpc-cni"}
 
 // validate checks the settings that depend on the target.
@@ -80,7 +81,7 @@ func validate(cfg *config.Config) error {
 	if cfg.Cloud.Bootstrap == "" || strings.Count(cfg.Cloud.Bootstrap, "/") != 2 {
 		add("cloud.bootstrap is %q: organization/loja-veloz-bootstrap/STACK is expected", cfg.Cloud.Bootstrap)
 	}
-	// A standby in a second zone says that the data matters.
+	// An environment with a standby in a second zone has data that matters.
 	if cfg.Database.MultiAZ && !cfg.Cloud.Protected {
 		add("cloud.protected is false: with database.multiAZ the data has to outlive mistakes")
 	}
@@ -96,7 +97,7 @@ func validateControllers(cfg *config.Config, add func(format string, args ...any
 		add("gateway.zoneID and gateway.certificateARN: exactly one of them is needed")
 	}
 	if arn := cfg.Gateway.CertificateARN; arn != "" && !strings.HasPrefix(arn, "arn:aws") {
-		add("gateway.certificateARN is %q, which is no ARN", arn)
+		add("gateway.certificateARN is %q, which is not an ARN", arn)
 	}
 	for _, name := range slices.Sorted(maps.Keys(cfg.Cluster.Addons)) {
 		if !slices.Contains(addons, name) {
@@ -108,7 +109,7 @@ func validateControllers(cfg *config.Config, add func(format string, args ...any
 		add("gateway.nodePort is %d: in AWS the gateway has a load balancer and no node port", cfg.Gateway.NodePort)
 	}
 	if cfg.MetricsServer.KubeletInsecureTLS {
-		add("metricsServer.kubeletInsecureTLS is true: the kubelets of EKS have certificates that the cluster's authority signed")
+		add("metricsServer.kubeletInsecureTLS is true: set false, since the cluster's CA signs the certificates of EKS's kubelets")
 	}
 	if cfg.Delivery.ArgoCD && (cfg.Delivery.Git.URL == "" || cfg.Delivery.Git.SecretName == "") {
 		add("delivery.git: url and secretName are needed with argoCD")

@@ -3,6 +3,7 @@ package config
 import (
 	"os"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -100,13 +101,9 @@ func TestEveryErrorIsReportedAtOnce(t *testing.T) {
 		`loja-veloz:images.database is missing: run make deploy, or pulumi config set --path 'loja-veloz:images.database'`,
 		`loja-veloz:rolloutTimeoutSeconds is -1`,
 	}
-	for _, fault := range want {
-		found := false
-		for _, line := range lines {
-			found = found || strings.HasPrefix(line, fault)
-		}
-		if !found {
-			t.Errorf("not reported: %s", fault)
+	for _, beginning := range want {
+		if !slices.ContainsFunc(lines, func(line string) bool { return strings.HasPrefix(line, beginning) }) {
+			t.Errorf("not reported: %s", beginning)
 		}
 	}
 	if len(lines) != len(want) {
@@ -132,7 +129,7 @@ func TestUnknownWordsAreReported(t *testing.T) {
 		}
 		_, err := Load(values, programs)
 		if err == nil {
-			t.Errorf("%v is taken", c.values)
+			t.Errorf("%v is accepted", c.values)
 			continue
 		}
 		for _, want := range c.want {
@@ -146,7 +143,7 @@ func TestUnknownWordsAreReported(t *testing.T) {
 	}
 }
 
-// TestADeclarationNamesKeysThatExist: a key of a section, or of nothing, is refused with
+// TestADeclarationNamesKeysThatExist: the key of a section, or an unknown key, is refused with
 // the file and the field.
 func TestADeclarationNamesKeysThatExist(t *testing.T) {
 	wrong, err := catalogue.Load(fstest.MapFS{"web/service.yaml": {Data: []byte(`port: 8084

@@ -14,15 +14,14 @@ import (
 	"github.com/loja-veloz/platform/apps/catalogue"
 )
 
-// Namespace is the prefix of our keys; those of others, such as the providers',
-// are not ours to judge.
+// Namespace is the prefix of our keys. Keys in other namespaces, such as the providers', are
+// ignored.
 const Namespace = "loja-veloz"
 
-// Load reads Pulumi's raw configuration, full keys to values, structured values
-// as JSON. It reports, in one error with a line per error, every unknown key,
-// every value of a wrong type and everything that validate finds; the
-// configuration that it could read is returned nevertheless, so that the caller
-// can look for more errors.
+// Load reads Pulumi's raw configuration, which maps full keys to values; structured values are
+// JSON. It reports every unknown key, every value of a wrong type and everything that validate
+// finds, one error per line. It also returns the configuration that it could read, so that the
+// caller can report more errors.
 func Load(values map[string]string, programs *catalogue.Catalogue) (*Config, error) {
 	c := Defaults(services(programs))
 	r := &reader{}
@@ -49,8 +48,8 @@ func (r *reader) add(format string, args ...any) {
 	r.errs = append(r.errs, fmt.Errorf(format, args...))
 }
 
-// top decodes a whole key. Pulumi hands over scalars as plain text and
-// everything else as JSON.
+// top decodes the value of a full key. Pulumi passes scalars as plain text and other values as
+// JSON.
 func (r *reader) top(path, raw string, into reflect.Value) {
 	switch into.Kind() {
 	case reflect.String:
@@ -70,7 +69,7 @@ func (r *reader) top(path, raw string, into reflect.Value) {
 	r.value(path, value, into)
 }
 
-// scalar reads text as what YAML would make of it.
+// scalar reads text as YAML does.
 func scalar(raw string) any {
 	if b, err := strconv.ParseBool(raw); err == nil && (raw == "true" || raw == "false") {
 		return b
@@ -81,7 +80,7 @@ func scalar(raw string) any {
 	return raw
 }
 
-// value decodes a JSON value over what into holds.
+// value decodes a JSON value into into, over its current value.
 func (r *reader) value(path string, value any, into reflect.Value) {
 	ok := false
 	switch into.Kind() {
@@ -174,7 +173,7 @@ func names(t reflect.Type) []string {
 	return list
 }
 
-// expected names a field's type as a person would.
+// expected describes a field's type for people.
 func expected(v reflect.Value) string {
 	switch v.Kind() {
 	case reflect.Bool:
@@ -198,8 +197,7 @@ func shown(value any) string {
 	return string(raw)
 }
 
-// Provider reads cloud.provider alone, before anything else is. It is empty for a
-// configuration that Load refuses.
+// Provider reads only cloud.provider. It is empty for a configuration that Load refuses.
 func Provider(values map[string]string) string {
 	var cloud struct{ Provider string }
 	if json.Unmarshal([]byte(values[Namespace+":cloud"]), &cloud) != nil {

@@ -11,8 +11,8 @@ import (
 	"github.com/loja-veloz/platform/apps/catalogue"
 )
 
-// Lookup finds a value by its key, such as shop.auth, as text. It reports false for a key
-// that does not exist or holds no single value.
+// Lookup returns the value of a key, such as shop.auth, as text. It reports false for a key
+// that does not exist or has no single value.
 func (c *Config) Lookup(key string) (string, bool) {
 	value := reflect.ValueOf(c).Elem()
 	for name := range strings.SplitSeq(key, ".") {
@@ -68,7 +68,7 @@ func (c *Config) checkReferences(programs *catalogue.Catalogue) error {
 	return errors.Join(errs...)
 }
 
-// services are the default sizes of all programs that run in a stack, by name.
+// services returns the default sizes of all programs that run in a stack, by name.
 func services(programs *catalogue.Catalogue) map[string]Service {
 	all := map[string]Service{}
 	for _, p := range programs.Programs() {

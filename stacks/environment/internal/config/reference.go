@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// Reference is docs/parameters.md: every key with its type, default and meaning,
-// as the code has them. SERVICE stands for a service's name.
+// Reference returns docs/parameters.md: every key with its type, its default and its meaning in
+// the code. SERVICE stands for a service's name.
 func Reference() string {
 	defaults := Defaults(map[string]Service{"SERVICE": DefaultService()})
 	var b strings.Builder

@@ -1,10 +1,10 @@
-// Package config is the environment's configuration: what the keys are, what
-// they default to, and how values are read and refused.
+// Package config is the environment's configuration: its keys, their defaults, and how values
+// are read and validated.
 package config
 
-// Config is everything that can be set for an environment, in Pulumi's
-// configuration namespace loja-veloz. The defaults are those of the local
-// environment. The doc tags are docs/parameters.md.
+// Config is everything that can be set for an environment, in Pulumi's configuration namespace
+// loja-veloz. The defaults are those of the local environment. docs/parameters.md is generated
+// from the doc tags.
 type Config struct {
 	Cloud                 Cloud              `json:"cloud" doc:"Where the cluster comes from."`
 	Cluster               Cluster            `json:"cluster" doc:"The cluster, where the cloud brings it."`
@@ -109,7 +109,7 @@ type Service struct {
 	Env            map[string]string `json:"env" doc:"Further environment variables; no secrets."`
 }
 
-// Canary is how a new version of any service is let in.
+// Canary is how a new version of a service takes over traffic.
 type Canary struct {
 	Weights                 []int32 `json:"weights" doc:"Shares of the traffic, in percent, one after another; they rise, within 1 to 100."`
 	PauseSeconds            int32   `json:"pauseSeconds" doc:"Time at each weight, in seconds."`
@@ -159,8 +159,8 @@ type Telemetry struct {
 	OTLPEndpoint string `json:"otlpEndpoint" doc:"OTLP address of the collector, http://host:4317 or http://host:4318; empty sends none."`
 }
 
-// Defaults are the local environment's values, with the given defaults for each
-// service that exists.
+// Defaults returns the values of the local environment, with the given defaults of each
+// service.
 func Defaults(services map[string]Service) *Config {
 	return &Config{
 		Cloud: Cloud{Provider: "none", CIDR: "10.0.0.0/16", LogDays: 30},
@@ -186,7 +186,7 @@ func Defaults(services map[string]Service) *Config {
 	}
 }
 
-// DefaultService is the size that a service has unless it declares another.
+// DefaultService returns the size of a service that declares no other.
 func DefaultService() Service {
 	return Service{MinReplicas: 2, MaxReplicas: 6, MilliCPU: 50, MemoryMiB: 48, MemoryLimitMiB: 128, LogFormat: "json"}
 }

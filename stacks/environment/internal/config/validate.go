@@ -10,9 +10,8 @@ import (
 	"github.com/loja-veloz/platform/apps/catalogue"
 )
 
-// validate reports what only the configuration can know: programs that do not exist,
-// missing images, words that no program knows. Ranges are for the components to judge,
-// and what AWS needs or alone has for the targets.
+// validate reports unknown programs, missing images and unknown words. The components check
+// ranges, and the targets check what AWS needs or only AWS has.
 func (c *Config) validate(programs *catalogue.Catalogue) error {
 	var errs []error
 	sizes, images := services(programs), programs.Images()
@@ -44,7 +43,7 @@ func (c *Config) validate(programs *catalogue.Catalogue) error {
 	return errors.Join(append(errs, c.checkReferences(programs))...)
 }
 
-// validateShop checks what a setting can be, wherever the environment runs.
+// validateShop checks the settings that have the same values for every target.
 func (c *Config) validateShop() []error {
 	var errs []error
 	if !slices.Contains([]string{"simulator", "stripe"}, c.Shop.Acquirer) {

@@ -1,5 +1,5 @@
-// Package local deploys an environment to a Kubernetes cluster that exists, with Traefik
-// and PostgreSQL in it.
+// Package local deploys an environment, with Traefik and PostgreSQL, to an existing Kubernetes
+// cluster.
 package local
 
 import (
@@ -27,7 +27,7 @@ const (
 	observabilityNamespace   = "observability"
 )
 
-// Target is a cluster that exists.
+// Target is an existing cluster.
 type Target struct {
 	cfg              *config.Config
 	public, internal *gateway.TraefikSpec
@@ -56,7 +56,7 @@ func New(_ string, cfg *config.Config) program.Target {
 			Internal:             true,
 			RouteNamespaces:      []string{plan.ShopNamespace},
 			Replicas:             cfg.Gateway.Replicas,
-			DefinitionsInstalled: true, // by the public one
+			DefinitionsInstalled: true, // by the public instance
 		},
 	}
 	t.router, t.routerErr = gateway.NewTraefikPair(t.public, t.internal)
@@ -89,14 +89,14 @@ func (t *Target) Site() plan.Site {
 		Public:  t.router, Internal: t.router.Internal,
 		Collector: kube.PodSelector{Namespace: observabilityNamespace, Labels: map[string]string{"app.kubernetes.io/name": "otel-collector"}},
 		Server: plan.Server{
-			SSLMode: "disable", // nothing leaves the cluster
+			SSLMode: "disable", // the connection stays in the cluster
 			Secret:  database.AdminSecret, User: database.Superuser, Labels: database.ServerLabels(),
 			MaxConnections: database.MaxConnections, Limit: "PostgreSQL in the cluster",
 		},
 	}
 }
 
-// server is PostgreSQL, which admits the plan's clients.
+// server describes PostgreSQL, which admits the plan's clients.
 func (t *Target) server(p *plan.Plan) *database.ServerSpec {
 	return &database.ServerSpec{
 		Namespace: plan.DatabaseNamespace, Image: t.cfg.Images[config.DatabaseImage],
@@ -116,7 +116,7 @@ func (t *Target) Validate(p *plan.Plan) error {
 	return errors.Join(validate(t.cfg), t.routerErr, plan.Validate(components))
 }
 
-// validate refuses what only AWS brings: the secrets of Secrets Manager, and what needs
+// validate refuses what only AWS has: the secrets of Secrets Manager, and settings that need
 // them.
 func validate(cfg *config.Config) error {
 	var errs []error
@@ -138,7 +138,7 @@ func validate(cfg *config.Config) error {
 
 // Policy implements program.Target.
 func (t *Target) Policy() policy.Options {
-	reason := "its image is built on this machine or taken from upstream by the tag that infra pins"
+	reason := "its image is built on this machine, or is an upstream image with a tag that infra pins"
 	return policy.Options{Exempt: []policy.Exemption{
 		{Rule: policy.ImageDigest, Namespace: gatewayNamespace, Reason: reason},
 		{Rule: policy.ImageDigest, Namespace: internalGatewayNamespace, Reason: reason},
@@ -160,10 +160,10 @@ func (t *Target) Namespaces() map[string]string {
 	}
 }
 
-// Connect implements program.Target: the cluster is the one that kubectl would use.
+// Connect implements program.Target. The cluster is the one that kubectl uses.
 func (t *Target) Connect(ctx *pulumi.Context, _ *plan.Plan) (program.Cluster, error) {
-	// With an empty kubeconfig the provider takes the environment's, as kubectl does; with
-	// none, the SDK would put KUBECONFIG's value into the state.
+	// With an empty kubeconfig the provider uses the environment's, as kubectl does. Without one
+	// the SDK would write the value of KUBECONFIG into the state.
 	args := &kubernetes.ProviderArgs{Kubeconfig: pulumi.String("")}
 	if t.cfg.KubeContext != "" {
 		args.Context = pulumi.String(t.cfg.KubeContext)
@@ -175,7 +175,7 @@ func (t *Target) Connect(ctx *pulumi.Context, _ *plan.Plan) (program.Cluster, er
 	return &cluster{target: t, provider: provider, client: kube.NewClient(t.cfg.KubeContext)}, nil
 }
 
-// Stages returns every object that Install registers, the namespaces apart, in an order in
+// Stages returns every object that Install registers, except the namespaces, in an order in
 // which they can be applied.
 func (t *Target) Stages(p *plan.Plan) (kube.Stages, error) {
 	components := []interface{ Stages() (kube.Stages, error) }{t.public, t.internal}
@@ -203,7 +203,7 @@ func (t *Target) Stages(p *plan.Plan) (kube.Stages, error) {
 	return all, nil
 }
 
-// roles are the databases and roles on a server whose name is known.
+// roles describes the databases and roles on a server with a known address.
 type roles struct {
 	spec *database.RolesSpec
 	host string

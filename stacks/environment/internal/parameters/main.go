@@ -1,5 +1,4 @@
-// Command parameters writes the reference of the environment's configuration to
-// the file that it is given.
+// Command parameters writes the reference of the environment's configuration to a file.
 package main
 
 import (

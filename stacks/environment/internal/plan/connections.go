@@ -11,19 +11,19 @@ import (
 
 const (
 	poolVariable = "DATABASE_MAX_CONNECTIONS"
-	// defaultPool is the pool of a program that is not given poolVariable
-	// (defaultMaxConnections in apps/internal/postgres).
+	// defaultPool is the pool size of a program without poolVariable: defaultMaxConnections in
+	// apps/internal/postgres, which a test compares.
 	defaultPool = 8
 	// reservedConnections is PostgreSQL's default of superuser_reserved_connections.
 	reservedConnections = 3
-	// auditConnections is how many connections a program opens to each database that it
-	// reads as auditor; auditRuns is how many run at a time: the scheduled one, and one
-	// that a person starts.
+	// auditConnections is how many connections a program opens to each database that it reads as
+	// auditor. auditRuns is how many runs there are at a time: the scheduled one, and one that a
+	// person starts.
 	auditConnections, auditRuns = 2, 2
 )
 
-// checkConnections refuses pools that, with every service at its autoscaler's limit and a
-// canary's pod in addition, could open more connections than the server accepts.
+// checkConnections refuses pools that could open more connections than the server accepts, with
+// every service at its autoscaler's limit and one canary pod in addition.
 func checkConnections(cfg *config.Config, programs *catalogue.Catalogue, server Server) error {
 	databases := len(programs.Databases())
 	if databases == 0 || server.MaxConnections == 0 {
@@ -56,8 +56,8 @@ func checkConnections(cfg *config.Config, programs *catalogue.Catalogue, server 
 	if needed <= int(server.MaxConnections) {
 		return nil
 	}
-	return fmt.Errorf("database connections: %d may be needed (%s), and %s accepts %d: "+
-		"lower %s in %s:services.NAME.env or maxReplicas, or take a larger server",
+	return fmt.Errorf("database connections: up to %d are needed (%s), but %s accepts %d: "+
+		"lower %s in %s:services.NAME.env or maxReplicas, or use a larger server",
 		needed, strings.Join(terms, ", "), server.Limit, server.MaxConnections, poolVariable, config.Namespace)
 }
 

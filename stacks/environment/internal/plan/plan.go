@@ -24,16 +24,16 @@ const (
 	ShopNamespace     = "shop"
 	RolloutsNamespace = "argo-rollouts"
 	SystemNamespace   = "kube-system"
-	// DatabaseNamespace holds the Job that creates databases and roles: the only place
-	// with the superuser's password. In a local environment PostgreSQL runs there too.
+	// DatabaseNamespace is the namespace of the Job that creates databases and roles, and the only
+	// one with the superuser's password. In a local environment PostgreSQL runs there too.
 	DatabaseNamespace = "database"
 )
 
-// Site is what a plan has to know about the place where its environment runs.
+// Site is what a plan needs to know about the target of its environment.
 type Site struct {
 	// Public routes the paths at the edge, Internal the calls between services.
 	Public, Internal gateway.Gateway
-	// Collector selects the pods that take traces.
+	// Collector selects the pods that receive traces.
 	Collector kube.PodSelector
 	// Metrics is where metrics are collected, by which canaries are judged; nil: nowhere.
 	Metrics *workload.Metrics
@@ -51,8 +51,8 @@ type Server struct {
 	// has addresses in CIDRs instead.
 	Labels map[string]string
 	CIDRs  []string
-	// MaxConnections is how many connections the server accepts; 0 is unknown, and
-	// nothing is checked. Limit says where the number comes from.
+	// MaxConnections is how many connections the server accepts; 0 means unknown, and turns the
+	// check off. Limit names the server in errors.
 	MaxConnections int32
 	Limit          string
 }
@@ -71,15 +71,15 @@ type Plan struct {
 	Roles     *database.RolesSpec
 	Workloads []*workload.Spec
 	CronJobs  []*workload.CronJobSpec
-	// Secrets are those that the programs read besides their databases': the names in
-	// ShopNamespace, with the keys, sorted.
+	// Secrets are the Secrets in ShopNamespace that programs read, in addition to their
+	// databases': the sorted keys by name.
 	Secrets map[string][]string
 	// DatabaseClients select the pods that connect to PostgreSQL.
 	DatabaseClients []kube.PodSelector
 }
 
-// New plans the environment of this name. It reports the errors of every component at
-// once, and returns the plan nevertheless.
+// New plans the environment with this name. It reports the errors of all components at once,
+// and returns the plan even then.
 func New(environment string, cfg *config.Config, programs *catalogue.Catalogue, site Site) (*Plan, error) {
 	p := &Plan{Secrets: map[string][]string{}}
 	if names := programs.Databases(); len(names) > 0 {
@@ -144,7 +144,7 @@ func (p *Plan) workload(environment string, cfg *config.Config, program catalogu
 	return w
 }
 
-// cronJobDeadline is longer than a program gives itself, so that the program can say why
+// cronJobDeadline is longer than a program's own deadline, so that the program can report why
 // it ends.
 const cronJobDeadline = 11 * time.Minute
 
@@ -171,7 +171,7 @@ func (p *Plan) cronJob(environment string, cfg *config.Config, program catalogue
 	return job
 }
 
-// telemetry is where programs send traces and metrics; nil sends none.
+// telemetry returns where programs send traces and metrics; nil sends none.
 func telemetry(cfg *config.Config, site Site) *workload.Telemetry {
 	if cfg.Telemetry.OTLPEndpoint == "" {
 		return nil
@@ -179,7 +179,8 @@ func telemetry(cfg *config.Config, site Site) *workload.Telemetry {
 	return &workload.Telemetry{Endpoint: cfg.Telemetry.OTLPEndpoint, Collector: site.Collector}
 }
 
-// variables are those of a program's declaration, under the ones of services.NAME.env.
+// variables returns the environment variables of a program's declaration, overridden by
+// services.NAME.env.
 func variables(cfg *config.Config, program catalogue.Program) map[string]string {
 	env := map[string]string{}
 	for _, setting := range program.Settings {
@@ -197,8 +198,8 @@ func variables(cfg *config.Config, program catalogue.Program) map[string]string 
 	return env
 }
 
-// secrets are a program's variables from Secrets, whose names and keys it adds to the
-// plan's.
+// secrets returns a program's variables from Secrets, and adds the names and keys of these to
+// the plan.
 func (p *Plan) secrets(cfg *config.Config, program catalogue.Program) map[string]workload.SecretKey {
 	env := map[string]workload.SecretKey{}
 	for _, secret := range program.Secrets {
@@ -240,8 +241,8 @@ func (p *Plan) database(cfg *config.Config, name string, server Server) *workloa
 	return d
 }
 
-// validate asks every component. A program without an image is an error of the
-// configuration and reported there.
+// validate calls Validate of every component. The configuration reports a program without an
+// image.
 func (p *Plan) validate(cfg *config.Config) error {
 	var errs []error
 	if p.Roles != nil {
@@ -260,13 +261,13 @@ func (p *Plan) validate(cfg *config.Config) error {
 	return errors.Join(errs...)
 }
 
-// Component is a component's spec, and the name that its errors begin with.
+// Component is a component's spec, and the name with which its errors begin.
 type Component struct {
 	Name string
 	Spec interface{ Validate() error }
 }
 
-// Validate reports the errors of all components, a line each.
+// Validate reports the errors of all components, one per line.
 func Validate(components []Component) error {
 	var errs []error
 	for _, c := range components {

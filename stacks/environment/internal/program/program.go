@@ -21,8 +21,8 @@ import (
 	"github.com/loja-veloz/platform/stacks/internal/repo"
 )
 
-// Main runs the program of a target with the configuration of Pulumi's language host, and
-// exits with 1 on an error.
+// Main runs the program of a target with the configuration from Pulumi's language host. It
+// exits with status 1 on an error.
 func Main(target NewTarget) {
 	values, err := Values()
 	if err == nil {
@@ -34,8 +34,8 @@ func Main(target NewTarget) {
 	}
 }
 
-// Values decodes the configuration that Pulumi's language host hands over: a JSON object
-// of full keys and values.
+// Values decodes the configuration from Pulumi's language host, a JSON object of full keys and
+// values.
 func Values() (map[string]string, error) {
 	values := map[string]string{}
 	if raw := os.Getenv("PULUMI_CONFIG"); raw != "" {
@@ -69,7 +69,7 @@ func run(values map[string]string, target NewTarget) error {
 	var failed *workload.RolloutError
 	switch {
 	case refused != nil:
-		return refused // without what Pulumi wraps around it: a line per error
+		return refused // without Pulumi's wrapping: one line per error
 	case errors.As(err, &failed):
 		return failed
 	case policy.Sentences(err) != "":
@@ -79,8 +79,8 @@ func run(values map[string]string, target NewTarget) error {
 	}
 }
 
-// Load reads the configuration and plans the environment of this name for a target. Its
-// error has a line for everything that is wrong with either.
+// Load reads the configuration and plans the environment with this name for a target. It
+// reports everything that is wrong with either, one error per line.
 func Load(environment string, values map[string]string, programs *catalogue.Catalogue,
 	newTarget NewTarget) (*config.Config, *plan.Plan, Target, error) {
 	cfg, configErr := config.Load(values, programs)
@@ -89,8 +89,8 @@ func Load(environment string, values map[string]string, programs *catalogue.Cata
 	return cfg, p, target, errors.Join(configErr, target.Validate(p), planErr)
 }
 
-// Deploy registers the environment of this name and returns the stack's outputs. Waits
-// for Rollouts end when interrupt does.
+// Deploy registers the environment with this name and returns the stack's outputs. Waits for
+// Rollouts end when interrupt does.
 func Deploy(ctx *pulumi.Context, interrupt context.Context, environment string, values map[string]string,
 	programs *catalogue.Catalogue, newTarget NewTarget) (pulumi.Map, error) {
 	cfg, p, target, err := Load(environment, values, programs, newTarget)

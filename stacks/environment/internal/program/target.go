@@ -1,5 +1,5 @@
-// Package program is what the Pulumi programs of every target share: load, plan, deploy,
-// outputs.
+// Package program is the part of the Pulumi program that is the same for every target: load,
+// plan, deploy, outputs.
 package program
 
 import (
@@ -11,23 +11,23 @@ import (
 	"github.com/loja-veloz/platform/stacks/environment/internal/plan"
 )
 
-// NewTarget prepares the target of an environment. It reports nothing: Validate does.
+// NewTarget prepares the target of an environment. Validate reports errors.
 type NewTarget func(environment string, cfg *config.Config) Target
 
 // Target is where an environment runs.
 type Target interface {
-	// Site is what the plan has to know.
+	// Site returns what the plan needs to know about the target.
 	Site() plan.Site
-	// Validate reports every error of the configuration and of the plan that only this
-	// target can know, a line each.
+	// Validate reports every error of the configuration and the plan that is specific to this
+	// target, one per line.
 	Validate(*plan.Plan) error
 	// Policy returns the policy rules, with the exemptions of this target.
 	Policy() policy.Options
 	// Connect registers everything up to the cluster.
 	Connect(*pulumi.Context, *plan.Plan) (Cluster, error)
-	// URL is where the shop answers.
+	// URL returns the public address of the shop.
 	URL() string
-	// Namespaces are those that people look into, by what they hold.
+	// Namespaces returns the namespaces for the stack's outputs, by their contents.
 	Namespaces() map[string]string
 }
 
@@ -36,10 +36,10 @@ type Cluster interface {
 	Provider() pulumi.ProviderResource
 	// Client reads from the cluster. It connects at the first read.
 	Client() *kube.Client
-	// Install installs the controllers, the secrets and the databases. It returns what a
-	// workload has to wait for.
+	// Install installs the controllers, the secrets and the databases. It returns the resources
+	// for which workloads have to wait.
 	Install(*pulumi.Context, *plan.Plan, Namespaces) ([]pulumi.Resource, error)
-	// Outputs are those of this target.
+	// Outputs returns the stack outputs of this target.
 	Outputs() pulumi.Map
 }
 

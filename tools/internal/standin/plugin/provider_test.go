@@ -1,10 +1,8 @@
-package standin
+package plugin
 
 import (
 	"context"
-	"encoding/json"
 	"os"
-	"os/exec"
 	"slices"
 	"strings"
 	"sync"
@@ -14,26 +12,17 @@ import (
 	pulumirpc "github.com/pulumi/pulumi/sdk/v3/proto/go"
 	"google.golang.org/protobuf/types/known/structpb"
 
-	"github.com/loja-veloz/platform/tools/internal/standin/cli"
 	"github.com/loja-veloz/platform/tools/internal/standin/schema"
 	"github.com/loja-veloz/platform/tools/internal/standin/value"
+	"github.com/loja-veloz/platform/tools/internal/standin/world"
 )
 
-var sourceOnce = sync.OnceValues(func() (string, error) {
-	out, err := exec.Command("go", "mod", "download", "-json", schema.Module+"@v"+schema.Version).Output()
+var sharedSource = sync.OnceValues(func() (*schema.Source, error) {
+	dir, err := schema.SourceDir(context.Background())
 	if err != nil {
-		return "", err
+		return nil, err
 	}
-	var m struct{ Dir string }
-	return m.Dir, json.Unmarshal(out, &m)
-})
-
-var sharedSource = sync.OnceValue(func() *schema.Source {
-	dir, err := sourceOnce()
-	if err != nil {
-		return nil
-	}
-	return schema.NewSource(dir)
+	return schema.NewSource(dir), nil
 })
 
 // bench is a provider with a world of its own.
@@ -44,17 +33,12 @@ type bench struct {
 
 func newBench(t *testing.T) *bench {
 	t.Helper()
-	dir, err := sourceOnce()
-	if err != nil {
-		t.Fatalf("sources of pulumi-aws: %v", err)
-	}
-	t.Setenv(schema.SourceVariable, dir)
-	t.Setenv(WorldVariable, t.TempDir())
-	p, err := NewProvider("")
+	t.Setenv(world.DirVariable, t.TempDir())
+	p, err := New("")
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.source = func() (*schema.Source, error) { return sharedSource(), nil }
+	p.source = sharedSource
 	b := &bench{t, p}
 	if _, err := p.Configure(t.Context(), &pulumirpc.ConfigureRequest{Args: b.proto(map[string]any{
 		"region": "sa-east-1", "allowedAccountIds": `["123456789012"]`, "defaultTags": `{"tags":{"Project":"loja"}}`,
@@ -159,7 +143,7 @@ const (
 	trust       = `{"Version":"2012-10-17","Statement":[]}`
 )
 
-func TestCheckRefusesAllFaultsAtOnce(t *testing.T) {
+func TestCheckRefusesAllErrorsAtOnce(t *testing.T) {
 	b := newBench(t)
 	got := b.refused("aws:ec2/securityGroup:SecurityGroup", map[string]any{
 		"vpc_id":  "vpc-1",
@@ -205,9 +189,9 @@ func TestCheckRefusals(t *testing.T) {
 		{"aws:ecr/repository:Repository", map[string]any{"name": "Loja/Web"}, `"Loja/Web" does not match`},
 		{rdsType, map[string]any{"instanceClass": "db.t4g.micro", "identifier": "loja--db"}, `"loja--db" does not match`},
 		{rdsType, map[string]any{"instanceClass": "db.t4g.micro", "identifier": strings.Repeat("a", 64)}, "at most 63"},
-		{clusterType, map[string]any{"version": "1.20", "roleArn": "arn:aws:iam::123456789012:role/r", "vpcConfig": map[string]any{"subnetIds": []any{"subnet-1"}}}, `version: "1.20" is none of`},
+		{clusterType, map[string]any{"version": "1.20", "roleArn": "arn:aws:iam::123456789012:role/r", "vpcConfig": map[string]any{"subnetIds": []any{"subnet-1"}}}, `version: "1.20" is not one of`},
 		{clusterType, map[string]any{"roleArn": "arn:aws:iam::123456789012:role/r"}, "vpcConfig: is required"},
-		{"aws:cloudwatch/logGroup:LogGroup", map[string]any{"retentionInDays": 8}, "retentionInDays: 8 is none of"},
+		{"aws:cloudwatch/logGroup:LogGroup", map[string]any{"retentionInDays": 8}, "retentionInDays: 8 is not one of"},
 	} {
 		got := b.refused(tc.tok, tc.inputs)
 		if tc.want == "" && got != "" || !strings.Contains(got, tc.want) {
@@ -289,83 +273,12 @@ func TestReplacements(t *testing.T) {
 	}
 }
 
-// Every path of the tables is a property of the type, so that a slip of the
-// pen does not turn a replacement into a surprise.
-func TestTablesNameProperties(t *testing.T) {
+// The functions that are answered exist.
+func TestAnswersNameFunctions(t *testing.T) {
 	b := newBench(t)
-	source, _ := b.p.source()
-	has := func(t *schema.Type, path []string) bool {
-		for len(path) > 0 {
-			for t.Kind == schema.List || t.Kind == schema.Map {
-				t = t.Elem
-			}
-			fields, err := t.Fields()
-			f, ok := fields[path[0]]
-			if err != nil || !ok {
-				return false
-			}
-			t, path = f.Type, path[1:]
-		}
-		return true
-	}
-	for tok, c := range changesOf {
-		known, err := source.Resource(tok)
-		if err != nil {
-			t.Error(err)
-			continue
-		}
-		if c.source == "" {
-			t.Errorf("%s: no source", tok)
-		}
-		for _, p := range strings.Fields(c.replace + " " + c.update) {
-			path := strings.Split(p, ".")
-			f, ok := known.Inputs[path[0]]
-			if !ok || !has(f.Type, path[1:]) {
-				t.Errorf("%s has no input %s", tok, p)
-			}
-		}
-	}
-	for tok, m := range makes {
-		known, err := source.Resource(tok)
-		if err != nil {
-			t.Error(err)
-			continue
-		}
-		for name := range m.outputs {
-			if _, ok := known.Outputs[name]; !ok {
-				t.Errorf("%s has no output %s", tok, name)
-			}
-		}
-		if _, ok := known.Outputs["arn"]; m.arn != "" && !ok {
-			t.Errorf("%s has no arn", tok)
-		}
-		if _, ok := changesOf[tok]; !ok {
-			t.Errorf("%s is made, yet nothing says what replaces it", tok)
-		}
-	}
-	for _, r := range references {
-		known, err := source.Resource(r.from)
-		if err != nil {
-			t.Error(err)
-			continue
-		}
-		path := strings.Split(r.property, ".")
-		if f, ok := known.Inputs[path[0]]; !ok || !has(f.Type, path[1:]) {
-			t.Errorf("%s has no input %s", r.from, r.property)
-		}
-	}
-	for _, r := range rules {
-		if r.source == "" {
-			t.Errorf("rule %s: no source", r.path)
-		}
-		for _, tok := range r.types {
-			known, err := source.Resource(tok)
-			if err != nil {
-				t.Error(err)
-			} else if _, ok := known.Inputs[r.path]; !ok {
-				t.Errorf("rule: %s has no input %s", tok, r.path)
-			}
-		}
+	source, err := b.p.source()
+	if err != nil {
+		t.Fatal(err)
 	}
 	for tok := range answers {
 		if _, err := source.Function(tok); err != nil {
@@ -529,32 +442,10 @@ func TestInvokes(t *testing.T) {
 
 func TestCreateNeedsAWorld(t *testing.T) {
 	b := newBench(t)
-	if err := os.Unsetenv(WorldVariable); err != nil {
+	if err := os.Unsetenv(world.DirVariable); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := b.tryCreate(vpcType, "vpc", map[string]any{"cidrBlock": "10.0.0.0/16"}); err == nil || !strings.Contains(err.Error(), WorldVariable) {
+	if _, _, err := b.tryCreate(vpcType, "vpc", map[string]any{"cidrBlock": "10.0.0.0/16"}); err == nil || !strings.Contains(err.Error(), world.DirVariable) {
 		t.Errorf("%v", err)
-	}
-}
-
-func TestCLI(t *testing.T) {
-	env := map[string]string{cli.TokenVariable: "t"}
-	var out strings.Builder
-	if err := cli.AWS([]string{"--version"}, func(k string) string { return env[k] }, &out); err != nil || !strings.HasPrefix(out.String(), "aws-cli/2.") {
-		t.Errorf("%v %s", err, out.String())
-	}
-	out.Reset()
-	if err := cli.AWS([]string{"--region", "x", "eks", "get-token", "--cluster-name", "c", "--output", "json"}, func(k string) string { return env[k] }, &out); err != nil {
-		t.Fatal(err)
-	}
-	var c struct {
-		Kind   string
-		Status struct{ Token string }
-	}
-	if err := json.Unmarshal([]byte(out.String()), &c); err != nil || c.Kind != "ExecCredential" || c.Status.Token != "t" {
-		t.Errorf("%v %s", err, out.String())
-	}
-	if err := cli.AWS([]string{"s3", "ls"}, func(k string) string { return env[k] }, &out); err == nil {
-		t.Error("s3 ls was answered")
 	}
 }

@@ -158,6 +158,6 @@ var ec2Types = map[string]resourceType{
 			"instanceRequirements instanceType kernelId keyName licenseSpecifications maintenanceOptions " +
 			"metadataOptions monitoring networkInterfaces placement privateDnsNameOptions ramDiskId " +
 			"securityGroupNames tagSpecifications updateDefaultVersion userData vpcSecurityGroupIds",
-		source: "aws_launch_template, its registry page: a change makes a new version",
+		source: "aws_launch_template, its registry page: a change creates a new version",
 	},
 }

@@ -66,7 +66,7 @@ func Identify(place Place, o Object) (id, unique string, err error) {
 	return id, Unique(place, o), nil
 }
 
-// Unique returns what no second object of the type may have, "" if there is no such thing.
+// Unique returns what no second object of the type may have, "" if only the id is unique.
 func Unique(place Place, o Object) string {
 	return (&rendering{place: place, object: o}).expand(types[o.Type].unique)
 }

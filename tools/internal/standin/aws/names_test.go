@@ -19,7 +19,9 @@ func TestDeleteFirst(t *testing.T) {
 		"a role with the program's name": {
 			token: Role, olds: map[string]any{"name": "a", "path": "/"}, news: map[string]any{"name": "a", "path": "/b/"}, want: true,
 		},
-		"a role with a new name of the program's": {token: Role, olds: map[string]any{"name": "a"}, news: map[string]any{"name": "b"}, want: true},
+		"a role with a new name of the program's": {
+			token: Role, olds: map[string]any{"name": "a"}, news: map[string]any{"name": "b"}, want: true,
+		},
 		"a role with the plugin's name": {
 			token: Role, olds: map[string]any{"name": "a"}, news: map[string]any{"name": "a", "path": "/b/"}, chosen: true,
 		},

@@ -17,7 +17,7 @@ type Reference struct {
 	InUse          string // AWS's error on deletion; empty: deletion is allowed
 }
 
-// References, from the error codes of Amazon's EC2, IAM, RDS and EKS API references.
+// References between types. Source of the errors: the EC2, IAM, RDS and EKS API references.
 var References = []Reference{
 	{Subnet, "vpcId", VPC, "id", "InvalidVpcID.NotFound", "DependencyViolation"},
 	{SecurityGroup, "vpcId", VPC, "id", "InvalidVpcID.NotFound", "DependencyViolation"},

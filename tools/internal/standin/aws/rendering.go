@@ -21,7 +21,7 @@ type Place struct {
 	// ClusterAuthority its certificate authority, PEM in base64. Empty: fictitious ones.
 	ClusterEndpoint, ClusterAuthority string
 
-	// VPCOf returns the VPC of a subnet, "" if there is no such subnet. It may be nil.
+	// VPCOf returns the VPC of an existing subnet, otherwise "". It may be nil.
 	VPCOf func(subnet string) string
 }
 
@@ -44,7 +44,7 @@ func (p Place) DNSSuffix() string {
 	return "amazonaws.com"
 }
 
-// An Object is a resource as far as the tables are concerned.
+// An Object is what templates use of a resource.
 type Object struct {
 	Type, ID string
 	Seed     string // what its generated values derive from

@@ -8,22 +8,26 @@ import (
 
 func TestAWS(t *testing.T) {
 	env := map[string]string{TokenVariable: "t"}
-	var out strings.Builder
-	if err := AWS([]string{"--version"}, func(k string) string { return env[k] }, &out); err != nil || !strings.HasPrefix(out.String(), "aws-cli/2.") {
-		t.Errorf("%v %s", err, out.String())
+	aws := func(args ...string) (string, error) {
+		var out strings.Builder
+		err := AWS(args, func(k string) string { return env[k] }, &out)
+		return out.String(), err
 	}
-	out.Reset()
-	if err := AWS([]string{"--region", "x", "eks", "get-token", "--cluster-name", "c", "--output", "json"}, func(k string) string { return env[k] }, &out); err != nil {
+	if out, err := aws("--version"); err != nil || !strings.HasPrefix(out, "aws-cli/2.") {
+		t.Errorf("%v %s", err, out)
+	}
+	out, err := aws("--region", "x", "eks", "get-token", "--cluster-name", "c", "--output", "json")
+	if err != nil {
 		t.Fatal(err)
 	}
 	var c struct {
 		Kind   string
 		Status struct{ Token string }
 	}
-	if err := json.Unmarshal([]byte(out.String()), &c); err != nil || c.Kind != "ExecCredential" || c.Status.Token != "t" {
-		t.Errorf("%v %s", err, out.String())
+	if err := json.Unmarshal([]byte(out), &c); err != nil || c.Kind != "ExecCredential" || c.Status.Token != "t" {
+		t.Errorf("%v %s", err, out)
 	}
-	if err := AWS([]string{"s3", "ls"}, func(k string) string { return env[k] }, &out); err == nil {
+	if _, err := aws("s3", "ls"); err == nil {
 		t.Error("s3 ls was answered")
 	}
 }

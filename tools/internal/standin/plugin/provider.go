@@ -85,7 +85,7 @@ func (p *Provider) info(ctx context.Context, urn, format string, args ...any) {
 	if engine == nil {
 		return
 	}
-	// A line that is not shown is no reason to fail.
+	// Do not fail because a line is not shown.
 	_, _ = engine.Log(ctx, &pulumirpc.LogRequest{
 		Severity: pulumirpc.LogSeverity_INFO, Message: fmt.Sprintf(format, args...), Urn: urn,
 	})

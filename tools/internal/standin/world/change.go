@@ -90,7 +90,7 @@ func conflict(token, name string, other *Object) error {
 	return status.Errorf(codes.AlreadyExists, "%s: %s exists already: %s (%s)", aws.ExistsError(token), name, other.ID, other.URN)
 }
 
-// Update changes the inputs of an object whose outputs, as far as Pulumi knows, are old.
+// Update changes the inputs of an object. The outputs in old are those of Pulumi's state.
 func (w *World) Update(
 	place aws.Place, urn resource.URN, id string, known *schema.Resource, old, inputs resource.PropertyMap,
 ) (*Object, error) {
@@ -139,7 +139,7 @@ func (w *World) Delete(token, id string) error {
 	})
 }
 
-// vpcOf is the VPC of a subnet, "" if there is no such subnet.
+// vpcOf returns the VPC of an existing subnet, otherwise "".
 func (w *World) vpcOf(subnet string) string {
 	s, err := w.Get(aws.Subnet, subnet)
 	if err != nil || s == nil {

@@ -26,8 +26,8 @@ import (
 // a preview needs it.
 const DirVariable = "LOJA_STANDIN_WORLD"
 
-// A World is the objects that exist, one JSON file each, so that a person or a test can
-// read and change them: a file removed is an object removed by hand.
+// A World is a folder with the objects that exist, one JSON file each, so that people and
+// tests can read and change them: a file removed is an object removed by hand.
 type World struct{ dir string }
 
 // An Object is one resource that exists.

@@ -21,8 +21,8 @@ import (
 	"github.com/loja-veloz/platform/tools/internal/platform"
 	"github.com/loja-veloz/platform/tools/internal/repo"
 	"github.com/loja-veloz/platform/tools/internal/settings"
-	"github.com/loja-veloz/platform/tools/internal/standin"
 	"github.com/loja-veloz/platform/tools/internal/standin/cli"
+	"github.com/loja-veloz/platform/tools/internal/standin/plugin"
 )
 
 // testCharts packs the test charts into a folder, as a mirror would hold them.
@@ -161,8 +161,8 @@ func TestAWS(t *testing.T) {
 	must(t, "-n", "kube-system", "create", "serviceaccount", admin)
 	must(t, "create", "clusterrolebinding", admin, "--clusterrole=cluster-admin", "--serviceaccount=kube-system:"+admin)
 	t.Setenv(cli.TokenVariable, strings.TrimSpace(must(t, "-n", "kube-system", "create", "token", admin, "--duration=2h")))
-	t.Setenv(standin.EndpointVariable, must(t, "config", "view", "--raw", "-o", "jsonpath={.clusters[0].cluster.server}"))
-	t.Setenv(standin.AuthorityVariable, must(t, "config", "view", "--raw", "-o", "jsonpath={.clusters[0].cluster.certificate-authority-data}"))
+	t.Setenv(plugin.EndpointVariable, must(t, "config", "view", "--raw", "-o", "jsonpath={.clusters[0].cluster.server}"))
+	t.Setenv(plugin.AuthorityVariable, must(t, "config", "view", "--raw", "-o", "jsonpath={.clusters[0].cluster.certificate-authority-data}"))
 
 	w := workspace(t)
 	if err := os.RemoveAll(w.Local("e2e-aws")); err != nil {

@@ -1,7 +1,7 @@
-// Command pulumi-resource-aws is a Pulumi plugin that stands in for pulumi-aws
-// where the released plugin cannot be had; see package standin. Under the names
-// aws and kubectl it stands in for the few commands of those that the EKS
-// component and the kubeconfig of EKS run.
+// Command pulumi-resource-aws is a Pulumi plugin that stands in for pulumi-aws where the
+// released plugin is not available; see package standin. Under the names aws and kubectl it
+// stands in for the few commands of those that the EKS component and the kubeconfig of EKS
+// run.
 package main
 
 import (
@@ -18,8 +18,8 @@ import (
 	pulumirpc "github.com/pulumi/pulumi/sdk/v3/proto/go"
 	"google.golang.org/grpc"
 
-	"github.com/loja-veloz/platform/tools/internal/standin"
 	"github.com/loja-veloz/platform/tools/internal/standin/cli"
+	"github.com/loja-veloz/platform/tools/internal/standin/plugin"
 )
 
 func main() {
@@ -36,8 +36,8 @@ func main() {
 	}
 }
 
-// serve answers the engine until it closes the plugin's input or ends it. The
-// port goes to standard output, which is how the engine finds the plugin.
+// serve answers the engine until the engine ends or sends a signal. It prints the port to
+// standard output, where the engine reads it.
 func serve(args []string) error {
 	engine := ""
 	for _, arg := range args {
@@ -46,7 +46,7 @@ func serve(args []string) error {
 			engine = arg
 		}
 	}
-	provider, err := standin.NewProvider(engine)
+	provider, err := plugin.New(engine)
 	if err != nil {
 		return err
 	}
@@ -58,7 +58,7 @@ func serve(args []string) error {
 		close(cancel)
 	}()
 	if engine != "" {
-		// An engine that ended without a word takes the plugin with it.
+		// If the engine ends without stopping the plugin, the plugin ends too.
 		if err := rpcutil.Healthcheck(ctx, engine, 5*time.Minute, stop); err != nil {
 			return fmt.Errorf("the engine at %s: %w", engine, err)
 		}

@@ -14,8 +14,8 @@ import (
 	"strings"
 
 	"github.com/loja-veloz/platform/tools/internal/command"
-	"github.com/loja-veloz/platform/tools/internal/standin"
 	"github.com/loja-veloz/platform/tools/internal/standin/schema"
+	"github.com/loja-veloz/platform/tools/internal/standin/world"
 	"github.com/loja-veloz/platform/tools/internal/toolchain"
 )
 
@@ -69,7 +69,7 @@ func OpenCloud(ctx context.Context, w Workspace, dir string) (*Cloud, error) {
 		"PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION=true",
 		"KUBECONFIG=" + filepath.Join(c.dir, "no-kubeconfig"),
 		"AWS_ACCESS_KEY_ID=offline", "AWS_SECRET_ACCESS_KEY=offline", "AWS_EC2_METADATA_DISABLED=true",
-		schema.SourceVariable + "=" + source, standin.WorldVariable + "=" + filepath.Join(c.dir, "world"),
+		schema.SourceVariable + "=" + source, world.DirVariable + "=" + filepath.Join(c.dir, "world"),
 		"LOJA_EKS_MODULES=" + component,
 	}
 	return c, nil

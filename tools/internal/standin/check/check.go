@@ -28,9 +28,8 @@ func (c *Failures) Add(path, format string, args ...any) {
 	*c = append(*c, Failure{path, fmt.Sprintf(format, args...)})
 }
 
-// Properties checks values against fields and returns them with numbers
-// and booleans given as strings turned into what they say, as the bridge of
-// the released plugin does.
+// Properties checks values against fields. It returns them with numbers and booleans that
+// are given as strings parsed, as the bridge of the released plugin does.
 func (c *Failures) Properties(
 	path, of string, values resource.PropertyMap, fields map[string]schema.Field, required []string,
 ) (resource.PropertyMap, error) {
@@ -88,8 +87,8 @@ func (c *Failures) check(path string, v resource.PropertyValue, t *schema.Type) 
 	return checked, err
 }
 
-// known checks a value that is known and bears no mark. It is not ok when the value
-// is of another kind than the type's.
+// known checks a value that is known and has no mark. It is not ok when the value is of
+// another kind than the type's.
 func (c *Failures) known(path string, v resource.PropertyValue, t *schema.Type) (checked resource.PropertyValue, ok bool, err error) {
 	switch t.Kind {
 	case schema.Any:
@@ -102,7 +101,7 @@ func (c *Failures) known(path string, v resource.PropertyValue, t *schema.Type) 
 		if v.IsString() {
 			f, err := strconv.ParseFloat(v.StringValue(), 64)
 			if err != nil {
-				return v, false, nil //nolint:nilerr // it is no number
+				return v, false, nil //nolint:nilerr // it is not a number
 			}
 			n = resource.NewProperty(f)
 		}
@@ -216,8 +215,8 @@ func describe(v resource.PropertyValue) string {
 	}
 }
 
-// suggestion names a property that differs in the case of its letters or by a
-// plural only, the commonest slip between languages.
+// suggestion names a property that differs in case or by a plural only, the usual mistake
+// in a translation from another language.
 func suggestion(name string, fields map[string]schema.Field) string {
 	norm := func(s string) string {
 		return strings.TrimSuffix(strings.ToLower(strings.ReplaceAll(s, "_", "")), "s")

@@ -10,7 +10,7 @@ import (
 	"slices"
 )
 
-// Environment variables with what the stand-in hands to Kubernetes
+// Environment variables with the credential that the stand-in returns to Kubernetes
 // clients: a token, or the files of a client certificate and its key.
 const (
 	TokenVariable       = "LOJA_STANDIN_EKS_TOKEN"
@@ -31,8 +31,8 @@ type credentialStatus struct {
 	Key         string `json:"clientKeyData,omitempty"`
 }
 
-// AWS stands in for the AWS CLI as far as EKS needs it: --version, which the
-// EKS component asks for even in a preview, and eks get-token.
+// AWS stands in for the commands of the AWS CLI that EKS needs: --version, which the EKS
+// component runs even in a preview, and eks get-token.
 func AWS(args []string, getenv func(string) string, out io.Writer) error {
 	if slices.Equal(args, []string{"--version"}) {
 		_, err := fmt.Fprintln(out, "aws-cli/2.27.0 stand-in")
@@ -68,8 +68,8 @@ func hasSequence(args []string, want ...string) bool {
 	return false
 }
 
-// Kubectl stands in for kubectl where there is none: the EKS component asks for
-// its version in every run, and calls it for nothing that this platform uses.
+// Kubectl stands in for kubectl where it is not installed: the EKS component asks for its
+// version in every run, and for nothing else that this platform uses.
 func Kubectl(args []string, out io.Writer) error {
 	if !slices.Equal(args, []string{"version", "--client=true", "--output=json"}) {
 		return fmt.Errorf("the stand-in for kubectl has no command %q: install kubectl", args)

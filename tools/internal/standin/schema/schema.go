@@ -1,6 +1,6 @@
-// Package schema knows what pulumi-aws's resource types and functions accept. It
-// reads them from the Go sources of the SDK, the ones that the program is compiled
-// with, so that the two cannot drift apart.
+// Package schema knows what pulumi-aws's resource types and functions accept. It reads this
+// from the Go sources of the SDK with which the program is compiled, so that the two cannot
+// differ.
 package schema
 
 // A Kind is what a property's value must be.
@@ -20,7 +20,9 @@ const (
 )
 
 func (k Kind) String() string {
-	return [...]string{"any value", "a string", "a whole number", "a number", "a boolean", "a list", "a map", "an object", "an asset or archive"}[k]
+	return [...]string{
+		"any value", "a string", "a whole number", "a number", "a boolean", "a list", "a map", "an object", "an asset or archive",
+	}[k]
 }
 
 // A Type is the type of a property. Fields of an object are read on demand,

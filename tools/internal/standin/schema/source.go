@@ -20,19 +20,19 @@ import (
 	"unicode/utf8"
 )
 
-// The module that the types are read from, and the plugin stood in for.
+// The module that the types are read from. Version is also that of the released plugin.
 const (
 	Module  = "github.com/pulumi/pulumi-aws/sdk/v6"
 	Version = "6.83.0"
-	// ComponentVersion is that of the EKS component.
+	// ComponentVersion is the version of the EKS component.
 	ComponentVersion = "2.8.1"
 )
 
 // SourceVariable names the environment variable with the folder of Module.
 const SourceVariable = "LOJA_PULUMI_AWS_SOURCE"
 
-// SourceDir is the folder of pulumi-aws's Go SDK: that of SourceVariable, or
-// where the Go toolchain has the module.
+// SourceDir returns the folder of pulumi-aws's Go SDK: SourceVariable's, or else the one in
+// the Go toolchain's module cache.
 func SourceDir(ctx context.Context) (string, error) {
 	if dir := os.Getenv(SourceVariable); dir != "" {
 		if _, err := os.Stat(filepath.Join(dir, "go", "aws", "provider.go")); err != nil {
@@ -160,7 +160,7 @@ func (s *Source) parse(file string) (*ast.File, error) {
 	return f, nil
 }
 
-// Resource is what the SDK says of a resource type.
+// Resource returns what the SDK says of a resource type.
 func (s *Source) Resource(tok string) (*Resource, error) {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
@@ -202,7 +202,7 @@ func (s *Source) Resource(tok string) (*Resource, error) {
 	return r, nil
 }
 
-// markComputed marks the outputs that are always set: their Go type is no pointer.
+// markComputed marks the outputs that are always set: their Go type is not a pointer.
 func (r *Resource) markComputed(result *ast.StructType) {
 	for _, field := range result.Fields.List {
 		property := tag(field)
@@ -250,7 +250,7 @@ func stringsIn(n ast.Node) []string {
 	return all
 }
 
-// Function is what the SDK says of a function's arguments.
+// Function returns what the SDK says of a function's arguments.
 func (s *Source) Function(tok string) (*Function, error) {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
@@ -283,7 +283,7 @@ func (s *Source) Function(tok string) (*Function, error) {
 	return fn, nil
 }
 
-// structOf is the fields of a nested object. It takes the lock: objects are read
+// structOf returns the fields of a nested object. It takes the lock: objects are read
 // while values are checked, never while a resource is read.
 func (s *Source) structOf(pkg, name string) (map[string]Field, error) {
 	s.mutex.Lock()
@@ -386,7 +386,7 @@ func structsIn(f *ast.File) map[string]*ast.StructType {
 	return all
 }
 
-// callerOf is the function that calls ctx.<method>("tok", ...).
+// callerOf finds the function that calls ctx.<method>("tok", ...).
 func callerOf(f *ast.File, method, tok string) *ast.FuncDecl {
 	for _, d := range f.Decls {
 		fn, ok := d.(*ast.FuncDecl)
@@ -416,7 +416,7 @@ func called(call *ast.CallExpr) string {
 	return ""
 }
 
-// nilChecked is X of the condition args.X == nil.
+// nilChecked returns X of the condition args.X == nil.
 func nilChecked(cond ast.Expr) string {
 	b, ok := cond.(*ast.BinaryExpr)
 	if !ok || b.Op != token.EQL {

@@ -10,15 +10,15 @@ import (
 	"google.golang.org/protobuf/types/known/structpb"
 )
 
-// Unknown is a value that only an update will give.
+// Unknown returns a value that only an update can tell.
 func Unknown() resource.PropertyValue { return resource.MakeComputed(resource.NewProperty("")) }
 
-// List is a list of items.
+// List returns a list of items.
 func List(items ...resource.PropertyValue) resource.PropertyValue {
 	return resource.NewProperty(append([]resource.PropertyValue{}, items...))
 }
 
-// Unmarked is a value without the mark of a secret around it; marks inside stay.
+// Unmarked returns a value without the mark of a secret around it; marks inside stay.
 func Unmarked(v resource.PropertyValue) resource.PropertyValue {
 	for v.IsSecret() {
 		v = v.SecretValue().Element
@@ -26,7 +26,7 @@ func Unmarked(v resource.PropertyValue) resource.PropertyValue {
 	return v
 }
 
-// Plain is a value without any mark of a secret.
+// Plain returns a value without any mark of a secret.
 func Plain(v resource.PropertyValue) resource.PropertyValue {
 	switch {
 	case v.IsSecret():
@@ -45,7 +45,7 @@ func Plain(v resource.PropertyValue) resource.PropertyValue {
 	return v
 }
 
-// PlainMap are values without any mark of a secret.
+// PlainMap returns values without any mark of a secret.
 func PlainMap(m resource.PropertyMap) resource.PropertyMap {
 	items := resource.PropertyMap{}
 	for k, item := range m {
@@ -54,7 +54,7 @@ func PlainMap(m resource.PropertyMap) resource.PropertyMap {
 	return items
 }
 
-// Text is a property's string, or "" if it is unknown or no string.
+// Text returns a property's string, or "" if it is unknown or not a string.
 func Text(m resource.PropertyMap, name string) string {
 	if v := Plain(m[resource.PropertyKey(name)]); v.IsString() {
 		return v.StringValue()
@@ -62,13 +62,13 @@ func Text(m resource.PropertyMap, name string) string {
 	return ""
 }
 
-// Flag is a property's boolean; unknown counts as false.
+// Flag returns a property's boolean; unknown counts as false.
 func Flag(m resource.PropertyMap, name string) bool {
 	v := Plain(m[resource.PropertyKey(name)])
 	return v.IsBool() && v.BoolValue()
 }
 
-// Texts are the known strings of a list property.
+// Texts returns the known strings of a list property.
 func Texts(m resource.PropertyMap, name string) []string {
 	v := Plain(m[resource.PropertyKey(name)])
 	if !v.IsArray() {
@@ -83,7 +83,7 @@ func Texts(m resource.PropertyMap, name string) []string {
 	return all
 }
 
-// Public are the values without Pulumi's own, whose names begin with "__".
+// Public returns the values without Pulumi's own, whose names begin with "__".
 func Public(m resource.PropertyMap) resource.PropertyMap {
 	result := resource.PropertyMap{}
 	for k, v := range m {
@@ -94,10 +94,10 @@ func Public(m resource.PropertyMap) resource.PropertyMap {
 	return result
 }
 
-// Internal tells whether a property is Pulumi's own.
+// Internal reports whether a property is Pulumi's own.
 func Internal(key resource.PropertyKey) bool { return strings.HasPrefix(string(key), "__") }
 
-// Join is the path of a property below another one.
+// Join returns the path of a property below another one.
 func Join(path, name string) string {
 	if path == "" {
 		return name
@@ -105,7 +105,7 @@ func Join(path, name string) string {
 	return path + "." + name
 }
 
-// JoinKey is the path of a map's entry, as Pulumi writes it.
+// JoinKey returns the path of a map's entry, as Pulumi writes it.
 func JoinKey(path, key string) string {
 	if strings.ContainsAny(key, `.[]"/:`) {
 		return path + "[" + strconv.Quote(key) + "]"
@@ -113,7 +113,7 @@ func JoinKey(path, key string) string {
 	return Join(path, key)
 }
 
-// JoinIndex is the path of a list's item.
+// JoinIndex returns the path of a list's item.
 func JoinIndex(path string, i int) string { return path + "[" + strconv.Itoa(i) + "]" }
 
 // Marshal turns values into Pulumi's protocol. The label is for errors.

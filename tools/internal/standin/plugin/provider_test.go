@@ -1,10 +1,8 @@
-package standin
+package plugin
 
 import (
 	"context"
-	"encoding/json"
 	"os"
-	"os/exec"
 	"slices"
 	"strings"
 	"sync"
@@ -14,29 +12,20 @@ import (
 	pulumirpc "github.com/pulumi/pulumi/sdk/v3/proto/go"
 	"google.golang.org/protobuf/types/known/structpb"
 
-	"github.com/loja-veloz/platform/tools/internal/standin/cli"
 	"github.com/loja-veloz/platform/tools/internal/standin/schema"
 	"github.com/loja-veloz/platform/tools/internal/standin/value"
+	"github.com/loja-veloz/platform/tools/internal/standin/world"
 )
 
-var sourceOnce = sync.OnceValues(func() (string, error) {
-	out, err := exec.Command("go", "mod", "download", "-json", schema.Module+"@v"+schema.Version).Output()
+var sharedSource = sync.OnceValues(func() (*schema.Source, error) {
+	dir, err := schema.SourceDir(context.Background())
 	if err != nil {
-		return "", err
+		return nil, err
 	}
-	var m struct{ Dir string }
-	return m.Dir, json.Unmarshal(out, &m)
+	return schema.NewSource(dir), nil
 })
 
-var sharedSource = sync.OnceValue(func() *schema.Source {
-	dir, err := sourceOnce()
-	if err != nil {
-		return nil
-	}
-	return schema.NewSource(dir)
-})
-
-// bench is a provider with a world of its own.
+// bench is a provider with its own world.
 type bench struct {
 	*testing.T
 	p *Provider
@@ -44,17 +33,12 @@ type bench struct {
 
 func newBench(t *testing.T) *bench {
 	t.Helper()
-	dir, err := sourceOnce()
-	if err != nil {
-		t.Fatalf("sources of pulumi-aws: %v", err)
-	}
-	t.Setenv(schema.SourceVariable, dir)
-	t.Setenv(WorldVariable, t.TempDir())
-	p, err := NewProvider("")
+	t.Setenv(world.DirVariable, t.TempDir())
+	p, err := New("")
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.source = func() (*schema.Source, error) { return sharedSource(), nil }
+	p.source = sharedSource
 	b := &bench{t, p}
 	if _, err := p.Configure(t.Context(), &pulumirpc.ConfigureRequest{Args: b.proto(map[string]any{
 		"region": "sa-east-1", "allowedAccountIds": `["123456789012"]`, "defaultTags": `{"tags":{"Project":"loja"}}`,
@@ -142,7 +126,9 @@ func (b *bench) delete(tok, name, id string) error {
 
 func (b *bench) diff(tok string, olds, news any, ignore ...string) *pulumirpc.DiffResponse {
 	b.Helper()
-	r, err := b.p.Diff(context.Background(), &pulumirpc.DiffRequest{Urn: urnOf(tok, "x"), Id: "x", OldInputs: b.proto(olds), News: b.proto(news), IgnoreChanges: ignore})
+	r, err := b.p.Diff(context.Background(), &pulumirpc.DiffRequest{
+		Urn: urnOf(tok, "x"), Id: "x", OldInputs: b.proto(olds), News: b.proto(news), IgnoreChanges: ignore,
+	})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -159,7 +145,7 @@ const (
 	trust       = `{"Version":"2012-10-17","Statement":[]}`
 )
 
-func TestCheckRefusesAllFaultsAtOnce(t *testing.T) {
+func TestCheckRefusesAllErrorsAtOnce(t *testing.T) {
 	b := newBench(t)
 	got := b.refused("aws:ec2/securityGroup:SecurityGroup", map[string]any{
 		"vpc_id":  "vpc-1",
@@ -205,9 +191,11 @@ func TestCheckRefusals(t *testing.T) {
 		{"aws:ecr/repository:Repository", map[string]any{"name": "Loja/Web"}, `"Loja/Web" does not match`},
 		{rdsType, map[string]any{"instanceClass": "db.t4g.micro", "identifier": "loja--db"}, `"loja--db" does not match`},
 		{rdsType, map[string]any{"instanceClass": "db.t4g.micro", "identifier": strings.Repeat("a", 64)}, "at most 63"},
-		{clusterType, map[string]any{"version": "1.20", "roleArn": "arn:aws:iam::123456789012:role/r", "vpcConfig": map[string]any{"subnetIds": []any{"subnet-1"}}}, `version: "1.20" is none of`},
+		{clusterType, map[string]any{
+			"version": "1.20", "roleArn": "arn:aws:iam::123456789012:role/r", "vpcConfig": map[string]any{"subnetIds": []any{"subnet-1"}},
+		}, `version: "1.20" is not one of`},
 		{clusterType, map[string]any{"roleArn": "arn:aws:iam::123456789012:role/r"}, "vpcConfig: is required"},
-		{"aws:cloudwatch/logGroup:LogGroup", map[string]any{"retentionInDays": 8}, "retentionInDays: 8 is none of"},
+		{"aws:cloudwatch/logGroup:LogGroup", map[string]any{"retentionInDays": 8}, "retentionInDays: 8 is not one of"},
 	} {
 		got := b.refused(tc.tok, tc.inputs)
 		if tc.want == "" && got != "" || !strings.Contains(got, tc.want) {
@@ -253,119 +241,64 @@ func TestUnknownsPassAndSecretsAreKept(t *testing.T) {
 	if !b.props(read.GetInputs())["password"].IsSecret() || !b.props(read.GetProperties())["password"].IsSecret() {
 		t.Error("the password lost its mark in the world")
 	}
-	if got := b.refused(rdsType, resource.PropertyMap{"instanceClass": resource.MakeSecret(resource.NewProperty(1.0))}); !strings.Contains(got, "instanceClass: wants a string") {
+	illTyped := resource.PropertyMap{"instanceClass": resource.MakeSecret(resource.NewProperty(1.0))}
+	if got := b.refused(rdsType, illTyped); !strings.Contains(got, "instanceClass: wants a string") {
 		t.Errorf("an ill-typed secret passed: %q", got)
 	}
 }
 
 func TestReplacements(t *testing.T) {
+	type inputs = map[string]any
+	const (
+		update        = pulumirpc.PropertyDiff_UPDATE
+		updateReplace = pulumirpc.PropertyDiff_UPDATE_REPLACE
+		addReplace    = pulumirpc.PropertyDiff_ADD_REPLACE
+	)
 	b := newBench(t)
+	cidrs := func(cidr string) inputs { return inputs{"vpcConfig": inputs{"publicAccessCidrs": []any{cidr}}} }
+	const creator = "bootstrapClusterCreatorAdminPermissions"
 	for _, tc := range []struct {
 		tok, path  string
-		olds, news map[string]any
+		olds, news inputs
 		kind       pulumirpc.PropertyDiff_Kind
 		replaces   bool
 	}{
-		{vpcType, "cidrBlock", map[string]any{"cidrBlock": "10.0.0.0/16"}, map[string]any{"cidrBlock": "10.1.0.0/16"}, pulumirpc.PropertyDiff_UPDATE_REPLACE, true},
-		{vpcType, "tags.Name", map[string]any{"tags": map[string]any{"Name": "a"}}, map[string]any{"tags": map[string]any{"Name": "b"}}, pulumirpc.PropertyDiff_UPDATE, false},
-		{rdsType, "instanceClass", map[string]any{"instanceClass": "a"}, map[string]any{"instanceClass": "b"}, pulumirpc.PropertyDiff_UPDATE, false},
-		{rdsType, "storageEncrypted", map[string]any{}, map[string]any{"storageEncrypted": true}, pulumirpc.PropertyDiff_ADD_REPLACE, true},
+		{vpcType, "cidrBlock", inputs{"cidrBlock": "10.0.0.0/16"}, inputs{"cidrBlock": "10.1.0.0/16"}, updateReplace, true},
+		{vpcType, "tags.Name", inputs{"tags": inputs{"Name": "a"}}, inputs{"tags": inputs{"Name": "b"}}, update, false},
+		{rdsType, "instanceClass", inputs{"instanceClass": "a"}, inputs{"instanceClass": "b"}, update, false},
+		{rdsType, "storageEncrypted", inputs{}, inputs{"storageEncrypted": true}, addReplace, true},
 		// In no list: may replace, and is planned so.
-		{rdsType, "domain", map[string]any{}, map[string]any{"domain": "d"}, pulumirpc.PropertyDiff_ADD_REPLACE, true},
-		{"aws:glue/job:Job", "description", map[string]any{"description": "a"}, map[string]any{"description": "b"}, pulumirpc.PropertyDiff_UPDATE_REPLACE, true},
-		{clusterType, "vpcConfig.publicAccessCidrs[0]", map[string]any{"vpcConfig": map[string]any{"publicAccessCidrs": []any{"a"}}}, map[string]any{"vpcConfig": map[string]any{"publicAccessCidrs": []any{"b"}}}, pulumirpc.PropertyDiff_UPDATE, false},
-		{clusterType, "accessConfig.bootstrapClusterCreatorAdminPermissions", map[string]any{"accessConfig": map[string]any{"bootstrapClusterCreatorAdminPermissions": true}}, map[string]any{"accessConfig": map[string]any{"bootstrapClusterCreatorAdminPermissions": false}}, pulumirpc.PropertyDiff_UPDATE_REPLACE, true},
+		{rdsType, "domain", inputs{}, inputs{"domain": "d"}, addReplace, true},
+		{"aws:glue/job:Job", "description", inputs{"description": "a"}, inputs{"description": "b"}, updateReplace, true},
+		{clusterType, "vpcConfig.publicAccessCidrs[0]", cidrs("a"), cidrs("b"), update, false},
+		{
+			clusterType, "accessConfig." + creator,
+			inputs{"accessConfig": inputs{creator: true}}, inputs{"accessConfig": inputs{creator: false}}, updateReplace, true,
+		},
 	} {
 		r := b.diff(tc.tok, tc.olds, tc.news)
 		if got := r.GetDetailedDiff()[tc.path]; got == nil || got.GetKind() != tc.kind || (len(r.GetReplaces()) > 0) != tc.replaces {
 			t.Errorf("%s %s: %v, replaces %v", tc.tok, tc.path, r.GetDetailedDiff(), r.GetReplaces())
 		}
 	}
-	if r := b.diff(vpcType, map[string]any{"cidrBlock": "10.0.0.0/16"}, map[string]any{"cidrBlock": "10.1.0.0/16"}, "cidrBlock"); r.GetChanges() != pulumirpc.DiffResponse_DIFF_NONE {
-		t.Errorf("an ignored change: %v", r)
+	ignored := b.diff(vpcType, inputs{"cidrBlock": "10.0.0.0/16"}, inputs{"cidrBlock": "10.1.0.0/16"}, "cidrBlock")
+	if ignored.GetChanges() != pulumirpc.DiffResponse_DIFF_NONE {
+		t.Errorf("an ignored change: %v", ignored)
 	}
-	if r := b.diff(roleType, map[string]any{"name": "a", "path": "/"}, map[string]any{"name": "a", "path": "/b/"}); !r.GetDeleteBeforeReplace() {
+	if r := b.diff(roleType, inputs{"name": "a", "path": "/"}, inputs{"name": "a", "path": "/b/"}); !r.GetDeleteBeforeReplace() {
 		t.Error("a role of a fixed name must be deleted before it is replaced")
+	}
+	if r := b.diff(roleType, inputs{"name": "a"}, inputs{"name": "a", "description": "b"}); r.GetDeleteBeforeReplace() {
+		t.Error("an update deletes first")
 	}
 }
 
-// Every path of the tables is a property of the type, so that a slip of the
-// pen does not turn a replacement into a surprise.
-func TestTablesNameProperties(t *testing.T) {
+// The functions that are answered exist.
+func TestAnswersNameFunctions(t *testing.T) {
 	b := newBench(t)
-	source, _ := b.p.source()
-	has := func(t *schema.Type, path []string) bool {
-		for len(path) > 0 {
-			for t.Kind == schema.List || t.Kind == schema.Map {
-				t = t.Elem
-			}
-			fields, err := t.Fields()
-			f, ok := fields[path[0]]
-			if err != nil || !ok {
-				return false
-			}
-			t, path = f.Type, path[1:]
-		}
-		return true
-	}
-	for tok, c := range changesOf {
-		known, err := source.Resource(tok)
-		if err != nil {
-			t.Error(err)
-			continue
-		}
-		if c.source == "" {
-			t.Errorf("%s: no source", tok)
-		}
-		for _, p := range strings.Fields(c.replace + " " + c.update) {
-			path := strings.Split(p, ".")
-			f, ok := known.Inputs[path[0]]
-			if !ok || !has(f.Type, path[1:]) {
-				t.Errorf("%s has no input %s", tok, p)
-			}
-		}
-	}
-	for tok, m := range makes {
-		known, err := source.Resource(tok)
-		if err != nil {
-			t.Error(err)
-			continue
-		}
-		for name := range m.outputs {
-			if _, ok := known.Outputs[name]; !ok {
-				t.Errorf("%s has no output %s", tok, name)
-			}
-		}
-		if _, ok := known.Outputs["arn"]; m.arn != "" && !ok {
-			t.Errorf("%s has no arn", tok)
-		}
-		if _, ok := changesOf[tok]; !ok {
-			t.Errorf("%s is made, yet nothing says what replaces it", tok)
-		}
-	}
-	for _, r := range references {
-		known, err := source.Resource(r.from)
-		if err != nil {
-			t.Error(err)
-			continue
-		}
-		path := strings.Split(r.property, ".")
-		if f, ok := known.Inputs[path[0]]; !ok || !has(f.Type, path[1:]) {
-			t.Errorf("%s has no input %s", r.from, r.property)
-		}
-	}
-	for _, r := range rules {
-		if r.source == "" {
-			t.Errorf("rule %s: no source", r.path)
-		}
-		for _, tok := range r.types {
-			known, err := source.Resource(tok)
-			if err != nil {
-				t.Error(err)
-			} else if _, ok := known.Inputs[r.path]; !ok {
-				t.Errorf("rule: %s has no input %s", tok, r.path)
-			}
-		}
+	source, err := b.p.source()
+	if err != nil {
+		t.Fatal(err)
 	}
 	for tok := range answers {
 		if _, err := source.Function(tok); err != nil {
@@ -381,11 +314,17 @@ func TestIdsAreDeterministic(t *testing.T) {
 		vpc, out := b.create(vpcType, "vpc", map[string]any{"cidrBlock": "10.0.0.0/16"})
 		role, roleOut := b.create(roleType, "role", map[string]any{"assumeRolePolicy": trust})
 		_, repo := b.create("aws:ecr/repository:Repository", "web", map[string]any{"name": "loja/web"})
-		_, db := b.create(rdsType, "db", map[string]any{"instanceClass": "db.t4g.micro", "identifier": "loja", "manageMasterUserPassword": true})
+		_, db := b.create(rdsType, "db", map[string]any{
+			"instanceClass": "db.t4g.micro", "identifier": "loja", "manageMasterUserPassword": true,
+		})
 		secrets := db["masterUserSecrets"].ArrayValue()[0].ObjectValue()
-		*into = []string{vpc, value.Text(out, "arn"), role, value.Text(roleOut, "arn"), value.Text(repo, "repositoryUrl"), value.Text(db, "endpoint"), value.Text(secrets, "secretArn")}
-		if !strings.HasPrefix(vpc, "vpc-") || len(vpc) != len("vpc-")+17 || value.Text(out, "arn") != "arn:aws:ec2:sa-east-1:123456789012:vpc/"+vpc {
-			t.Errorf("vpc %s, arn %s", vpc, value.Text(out, "arn"))
+		arn := value.Text(out, "arn")
+		*into = []string{
+			vpc, arn, role, value.Text(roleOut, "arn"),
+			value.Text(repo, "repositoryUrl"), value.Text(db, "endpoint"), value.Text(secrets, "secretArn"),
+		}
+		if !strings.HasPrefix(vpc, "vpc-") || len(vpc) != len("vpc-")+17 || arn != "arn:aws:ec2:sa-east-1:123456789012:vpc/"+vpc {
+			t.Errorf("vpc %s, arn %s", vpc, arn)
 		}
 		if value.Text(roleOut, "arn") != "arn:aws:iam::123456789012:role/"+role || !strings.HasPrefix(role, "role-") {
 			t.Errorf("role %s: %s", role, value.Text(roleOut, "arn"))
@@ -415,7 +354,8 @@ func TestCluster(t *testing.T) {
 	if id != "loja" || !strings.HasSuffix(value.Text(out, "endpoint"), ".gr7.sa-east-1.eks.amazonaws.com") {
 		t.Errorf("%s %s", id, value.Text(out, "endpoint"))
 	}
-	if v := out["vpcConfig"].ObjectValue(); value.Text(v, "vpcId") != vpc || !strings.HasPrefix(value.Text(v, "clusterSecurityGroupId"), "sg-") {
+	v := out["vpcConfig"].ObjectValue()
+	if value.Text(v, "vpcId") != vpc || !strings.HasPrefix(value.Text(v, "clusterSecurityGroupId"), "sg-") {
 		t.Errorf("vpcConfig: %v", v)
 	}
 	if err := b.delete(clusterType, "cluster", id); err != nil {
@@ -424,7 +364,8 @@ func TestCluster(t *testing.T) {
 	t.Setenv(EndpointVariable, "https://127.0.0.1:6443")
 	t.Setenv(AuthorityVariable, "Q0E=")
 	_, out = b.create(clusterType, "cluster", inputs)
-	if value.Text(out, "endpoint") != "https://127.0.0.1:6443" || value.Text(out["certificateAuthority"].ObjectValue(), "data") != "Q0E=" {
+	authority := value.Text(out["certificateAuthority"].ObjectValue(), "data")
+	if value.Text(out, "endpoint") != "https://127.0.0.1:6443" || authority != "Q0E=" {
 		t.Errorf("%v", out)
 	}
 }
@@ -473,11 +414,26 @@ func TestWorldRefuses(t *testing.T) {
 	if err != nil || read.GetId() != "" {
 		t.Errorf("a deleted VPC reads as %v, %v", read, err)
 	}
-	// The same object twice is two objects where AWS gives the id.
-	one, _ := b.create(vpcType, "vpc", map[string]any{"cidrBlock": "10.0.0.0/16"})
-	two, _ := b.create(vpcType, "vpc", map[string]any{"cidrBlock": "10.0.0.0/16"})
-	if one == two || one != vpc {
-		t.Errorf("%s, %s, before %s", one, two, vpc)
+}
+
+// The same inputs twice are two objects where AWS generates the id or a part of the ARN.
+func TestTwins(t *testing.T) {
+	b := newBench(t)
+	for tok, inputs := range map[string]map[string]any{
+		vpcType:                           {"cidrBlock": "10.0.0.0/16"},
+		"aws:acm/certificate:Certificate": {"domainName": "loja.example"},
+	} {
+		one, _ := b.create(tok, "twin", inputs)
+		two, _ := b.create(tok, "twin", inputs)
+		if one == two {
+			t.Errorf("%s twice is %s", tok, one)
+		}
+		if err := b.delete(tok, "twin", one); err != nil {
+			t.Fatal(err)
+		}
+		if again, _ := b.create(tok, "twin", inputs); again != one {
+			t.Errorf("%s: %s, before it was deleted %s", tok, again, one)
+		}
 	}
 }
 
@@ -486,19 +442,22 @@ func TestUpdateKeepsWhatAWSGave(t *testing.T) {
 	tok := "aws:ec2/launchTemplate:LaunchTemplate"
 	id, out := b.create(tok, "lt", map[string]any{"name": "lt", "updateDefaultVersion": true})
 	news := b.checked(tok, "lt", map[string]any{"name": "lt", "updateDefaultVersion": true, "imageId": "ami-1"})
-	r, err := b.p.Update(t.Context(), &pulumirpc.UpdateRequest{Urn: urnOf(tok, "lt"), Id: id, Olds: b.proto(out), News: news})
-	if err != nil {
-		t.Fatal(err)
+	update := func(preview bool) resource.PropertyMap {
+		t.Helper()
+		r, err := b.p.Update(t.Context(), &pulumirpc.UpdateRequest{
+			Urn: urnOf(tok, "lt"), Id: id, Olds: b.proto(out), News: news, Preview: preview,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b.props(r.GetProperties())
 	}
-	after := b.props(r.GetProperties())
-	if value.Text(after, "arn") != value.Text(out, "arn") || after["latestVersion"].NumberValue() != 2 || value.Text(after, "imageId") != "ami-1" {
+	arn := value.Text(out, "arn")
+	after := update(false)
+	if value.Text(after, "arn") != arn || after["latestVersion"].NumberValue() != 2 || value.Text(after, "imageId") != "ami-1" {
 		t.Errorf("%v", after)
 	}
-	preview, err := b.p.Update(t.Context(), &pulumirpc.UpdateRequest{Urn: urnOf(tok, "lt"), Id: id, Olds: b.proto(out), News: news, Preview: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if p := b.props(preview.GetProperties()); !p["latestVersion"].IsComputed() || value.Text(p, "arn") != value.Text(out, "arn") {
+	if p := update(true); !p["latestVersion"].IsComputed() || value.Text(p, "arn") != arn {
 		t.Errorf("%v", p)
 	}
 }
@@ -508,53 +467,35 @@ func TestInvokes(t *testing.T) {
 	invoke := func(tok string, args map[string]any) (*pulumirpc.InvokeResponse, error) {
 		return b.p.Invoke(t.Context(), &pulumirpc.InvokeRequest{Tok: tok, Args: b.proto(args)})
 	}
-	r, err := invoke("aws:index/getPartition:getPartition", nil)
-	if err != nil || value.Text(b.props(r.GetReturn()), "dnsSuffix") != "amazonaws.com" || value.Text(b.props(r.GetReturn()), "reverseDnsPrefix") != "com.amazonaws" {
-		t.Errorf("%v %v", r, err)
+	for _, tc := range []struct{ tok, property, want string }{
+		{"aws:index/getPartition:getPartition", "dnsSuffix", "amazonaws.com"},
+		{"aws:index/getPartition:getPartition", "reverseDnsPrefix", "com.amazonaws"},
+		{"aws:index/getCallerIdentity:getCallerIdentity", "accountId", "123456789012"},
+	} {
+		r, err := invoke(tc.tok, nil)
+		if err != nil || value.Text(b.props(r.GetReturn()), tc.property) != tc.want {
+			t.Errorf("%s: %v, %v; want %s %s", tc.tok, r, err, tc.property, tc.want)
+		}
 	}
-	r, err = invoke("aws:index/getCallerIdentity:getCallerIdentity", nil)
-	if err != nil || value.Text(b.props(r.GetReturn()), "accountId") != "123456789012" {
-		t.Errorf("%v %v", r, err)
+	if r, err := invoke("aws:index/getRegion:getRegion", map[string]any{"nme": "x"}); err != nil || len(r.GetFailures()) != 1 {
+		t.Errorf("a misspelt argument: %v, %v", r, err)
 	}
-	if r, err = invoke("aws:index/getRegion:getRegion", map[string]any{"nme": "x"}); err != nil || len(r.GetFailures()) != 1 {
-		t.Errorf("%v %v", r, err)
-	}
-	if _, err = invoke("aws:secretsmanager/getRandomPassword:getRandomPassword", nil); err == nil || !strings.Contains(err.Error(), "no answer to aws:secretsmanager/getRandomPassword") {
+	const unanswered = "aws:secretsmanager/getRandomPassword"
+	if _, err := invoke(unanswered+":getRandomPassword", nil); err == nil || !strings.Contains(err.Error(), "no answer to "+unanswered) {
 		t.Errorf("%v", err)
 	}
-	if _, err = invoke("aws:index/getNothing:getNothing", nil); err == nil {
+	if _, err := invoke("aws:index/getNothing:getNothing", nil); err == nil {
 		t.Error("an unknown function was answered")
 	}
 }
 
 func TestCreateNeedsAWorld(t *testing.T) {
 	b := newBench(t)
-	if err := os.Unsetenv(WorldVariable); err != nil {
+	if err := os.Unsetenv(world.DirVariable); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := b.tryCreate(vpcType, "vpc", map[string]any{"cidrBlock": "10.0.0.0/16"}); err == nil || !strings.Contains(err.Error(), WorldVariable) {
+	_, _, err := b.tryCreate(vpcType, "vpc", map[string]any{"cidrBlock": "10.0.0.0/16"})
+	if err == nil || !strings.Contains(err.Error(), world.DirVariable) {
 		t.Errorf("%v", err)
-	}
-}
-
-func TestCLI(t *testing.T) {
-	env := map[string]string{cli.TokenVariable: "t"}
-	var out strings.Builder
-	if err := cli.AWS([]string{"--version"}, func(k string) string { return env[k] }, &out); err != nil || !strings.HasPrefix(out.String(), "aws-cli/2.") {
-		t.Errorf("%v %s", err, out.String())
-	}
-	out.Reset()
-	if err := cli.AWS([]string{"--region", "x", "eks", "get-token", "--cluster-name", "c", "--output", "json"}, func(k string) string { return env[k] }, &out); err != nil {
-		t.Fatal(err)
-	}
-	var c struct {
-		Kind   string
-		Status struct{ Token string }
-	}
-	if err := json.Unmarshal([]byte(out.String()), &c); err != nil || c.Kind != "ExecCredential" || c.Status.Token != "t" {
-		t.Errorf("%v %s", err, out.String())
-	}
-	if err := cli.AWS([]string{"s3", "ls"}, func(k string) string { return env[k] }, &out); err == nil {
-		t.Error("s3 ls was answered")
 	}
 }

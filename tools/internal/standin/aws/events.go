@@ -1,0 +1,42 @@
+package aws
+
+// eventsTypes are logs, events and queues.
+var eventsTypes = map[string]resourceType{
+	"aws:cloudwatch/logGroup:LogGroup": {
+		id:      "{name}",
+		arn:     "arn:{partition}:logs:{region}:{account}:log-group:{name}",
+		exists:  "ResourceAlreadyExistsException",
+		outputs: map[string]string{"logGroupClass": "STANDARD"},
+		replace: "name namePrefix logGroupClass",
+		update:  "kmsKeyId retentionInDays skipDestroy",
+		source:  "aws_cloudwatch_log_group" + fromDocs,
+	},
+	"aws:cloudwatch/eventRule:EventRule": {
+		id:      "{name}",
+		arn:     "arn:{partition}:events:{region}:{account}:rule/{name}",
+		exists:  "ResourceAlreadyExistsException",
+		replace: "name namePrefix eventBusName",
+		update:  "description eventPattern forceDestroy isEnabled roleArn scheduleExpression state",
+		source:  "aws_cloudwatch_event_rule" + fromDocs,
+	},
+	"aws:cloudwatch/eventTarget:EventTarget": {
+		id:      "{rule}-{targetId}",
+		name:    "targetId",
+		exists:  "ResourceAlreadyExistsException",
+		replace: "rule targetId eventBusName",
+		update:  "arn roleArn input inputPath inputTransformer deadLetterConfig retryPolicy",
+		source:  "aws_cloudwatch_event_target" + fromDocs,
+	},
+	"aws:sqs/queue:Queue": {
+		id:      "https://sqs.{region}.{dns}/{account}/{name}",
+		arn:     "arn:{partition}:sqs:{region}:{account}:{name}",
+		exists:  "QueueAlreadyExists",
+		outputs: map[string]string{"url": "{id}"},
+		replace: "name namePrefix fifoQueue",
+		update: "contentBasedDeduplication deduplicationScope delaySeconds fifoThroughputLimit " +
+			"kmsDataKeyReusePeriodSeconds kmsMasterKeyId maxMessageSize messageRetentionSeconds policy " +
+			"receiveWaitTimeSeconds redriveAllowPolicy redrivePolicy sqsManagedSseEnabled " +
+			"visibilityTimeoutSeconds",
+		source: "aws_sqs_queue" + fromDocs,
+	},
+}

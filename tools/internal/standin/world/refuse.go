@@ -1,0 +1,130 @@
+package world
+
+import (
+	"fmt"
+	"net/netip"
+
+	"github.com/pulumi/pulumi/sdk/v3/go/common/resource"
+
+	"github.com/loja-veloz/platform/tools/internal/standin/aws"
+	"github.com/loja-veloz/platform/tools/internal/standin/value"
+)
+
+// refuseReferences returns AWS's error for inputs that name what does not exist, or nil.
+func (w *World) refuseReferences(token string, inputs resource.PropertyMap) error {
+	for _, r := range aws.References {
+		if r.From != token || r.Missing == "" {
+			continue
+		}
+		targets, err := w.All(r.To)
+		if err != nil {
+			return err
+		}
+		for _, name := range r.Names(inputs) {
+			if find(targets, r, name) == nil {
+				return fmt.Errorf("%s: %s: %q does not exist", r.Missing, r.Property, name)
+			}
+		}
+	}
+	return nil
+}
+
+// find returns the object that a reference names, or nil.
+func find(objects []*Object, r aws.Reference, name string) *Object {
+	for _, o := range objects {
+		if r.Fits(name, o.ID, o.Outputs) {
+			return o
+		}
+	}
+	return nil
+}
+
+// refuseSubnet returns AWS's error for a new subnet outside its VPC or that overlaps
+// another one, or nil.
+//
+// Source: Amazon EC2 API, CreateSubnet: InvalidSubnet.Range, InvalidSubnet.Conflict.
+func (w *World) refuseSubnet(inputs resource.PropertyMap) error {
+	if value.Text(inputs, "cidrBlock") == "" {
+		return nil // IPv6 only
+	}
+	block, err := netip.ParsePrefix(value.Text(inputs, "cidrBlock"))
+	if err != nil {
+		return fmt.Errorf("InvalidParameterValue: cidrBlock: %w", err)
+	}
+	vpc, err := w.Get(aws.VPC, value.Text(inputs, "vpcId"))
+	if err != nil || vpc == nil {
+		return err
+	}
+	whole, err := netip.ParsePrefix(value.Text(vpc.Inputs, "cidrBlock"))
+	if err == nil && (!whole.Contains(block.Addr()) || whole.Bits() > block.Bits()) {
+		return fmt.Errorf("InvalidSubnet.Range: cidrBlock: %s is outside its VPC's %s", block, whole)
+	}
+	others, err := w.All(aws.Subnet)
+	if err != nil {
+		return err
+	}
+	for _, o := range others {
+		other, err := netip.ParsePrefix(value.Text(o.Inputs, "cidrBlock"))
+		if err == nil && value.Text(o.Inputs, "vpcId") == vpc.ID && other.Overlaps(block) {
+			return fmt.Errorf("InvalidSubnet.Conflict: cidrBlock: %s overlaps %s of %s", block, other, o.ID)
+		}
+	}
+	return nil
+}
+
+// refuseDelete returns AWS's error for the deletion of an object, or nil.
+func (w *World) refuseDelete(o *Object) error {
+	switch o.Type {
+	case aws.Instance:
+		if err := refuseInstanceDelete(o); err != nil {
+			return err
+		}
+	case aws.Zone:
+		if err := w.refuseZoneDelete(o); err != nil {
+			return err
+		}
+	}
+	for _, r := range aws.References {
+		if r.To != o.Type || r.InUse == "" {
+			continue
+		}
+		users, err := w.All(r.From)
+		if err != nil {
+			return err
+		}
+		for _, user := range users {
+			for _, name := range r.Names(user.Inputs) {
+				if r.Fits(name, o.ID, o.Outputs) {
+					return fmt.Errorf("%s: %s has a dependent object: %s of %s", r.InUse, o.ID, r.Property, user.ID)
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// Source: Amazon RDS API, DeleteDBInstance.
+func refuseInstanceDelete(o *Object) error {
+	if value.Flag(o.Outputs, "deletionProtection") {
+		return fmt.Errorf(
+			"InvalidParameterCombination: cannot delete protected DB instance %s, disable deletionProtection first", o.ID)
+	}
+	if !value.Flag(o.Outputs, "skipFinalSnapshot") && value.Text(o.Outputs, "finalSnapshotIdentifier") == "" {
+		return fmt.Errorf("finalSnapshotIdentifier is required of %s when skipFinalSnapshot is false", o.ID)
+	}
+	return nil
+}
+
+// Source: Amazon Route 53 API, DeleteHostedZone: HostedZoneNotEmpty.
+func (w *World) refuseZoneDelete(o *Object) error {
+	records, err := w.All(aws.Record)
+	if err != nil {
+		return err
+	}
+	for _, r := range records {
+		if value.Text(r.Inputs, "zoneId") == o.ID && !value.Flag(o.Outputs, "forceDestroy") {
+			return fmt.Errorf("HostedZoneNotEmpty: %s still has %s", o.ID, r.ID)
+		}
+	}
+	return nil
+}

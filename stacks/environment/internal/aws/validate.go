@@ -66,6 +66,14 @@ func validate(cfg *config.Config) error {
 	if cfg.Shop.Auth == "api-key" && cfg.Shop.APIKeysSecretName == "" {
 		add("shop.apiKeysSecretName is missing: shop.auth is api-key")
 	}
+	for _, name := range slices.Sorted(maps.Keys(cfg.Images)) {
+		if strings.Contains(cfg.Images[name], "/drill/") {
+			add("images.%s is %s, which injects a fault for a drill: only a local environment runs it", name, cfg.Images[name])
+		}
+	}
+	if cfg.Prometheus.NodePort != 0 {
+		add("prometheus.nodePort is %d: with cloud.provider aws there is no Prometheus", cfg.Prometheus.NodePort)
+	}
 	if cfg.Database.LocalPath != "" {
 		add("database.localPath is %q: with cloud.provider aws the data is in RDS", cfg.Database.LocalPath)
 	}

@@ -2,6 +2,7 @@ package observability
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -44,6 +45,8 @@ type PrometheusSpec struct {
 	Clients []kube.PodSelector
 	// Rules is a file of recording and alerting rules; empty has none.
 	Rules string
+	// Canaries are the recording rules of each service's canaries, by its name.
+	Canaries map[string][]slo.Rule
 	// NodePort opens it on a port of every node as well, to everybody who reaches the
 	// node; 0 does not.
 	NodePort int32
@@ -109,6 +112,10 @@ func (s *PrometheusSpec) Stages() (kube.Stages, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encoding Prometheus's configuration: %w", err)
 	}
+	canaries, err := yaml.Marshal(s.canaries())
+	if err != nil {
+		return nil, fmt.Errorf("encoding the rules of canaries: %w", err)
+	}
 	discovery := metav1.ObjectMeta{Name: prometheus, Namespace: s.Services.Namespace, Labels: prometheusLabels}
 	return kube.Stages{
 		{{Name: "namespace", Object: kube.RestrictedNamespace(s.Namespace)}},
@@ -122,7 +129,7 @@ func (s *PrometheusSpec) Stages() (kube.Stages, error) {
 				Subjects: []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Name: prometheus, Namespace: s.Namespace}},
 			}},
 			{Name: "config", Object: &corev1.ConfigMap{ObjectMeta: s.meta(), Data: map[string]string{
-				"prometheus.yml": string(config), "rules.yml": s.Rules,
+				"prometheus.yml": string(config), "objectives.yml": s.Rules, "canaries.yml": string(canaries),
 			}}},
 			{Name: "network-policy", Object: s.networkPolicy()},
 		},
@@ -145,7 +152,7 @@ func (s *PrometheusSpec) config() object {
 	}
 	return object{
 		"global":     object{"scrape_interval": "5s", "scrape_timeout": "4s", "evaluation_interval": "30s"},
-		"rule_files": []string{"rules.yml"},
+		"rule_files": []string{"objectives.yml", "canaries.yml"},
 		"scrape_configs": []object{{
 			"job_name": "services",
 			"kubernetes_sd_configs": []object{{
@@ -156,11 +163,20 @@ func (s *PrometheusSpec) config() object {
 				{"action": "keep", "source_labels": []string{pod + "labelpresent_" + slo.LabelVersion, pod + "container_port_number"},
 					"regex": fmt.Sprintf("true;%d", s.ServicePort)},
 				label(pod+"label_"+slo.LabelVersion, slo.LabelVersion),
-				// Not the role: it changes when a canary becomes stable, and would break its series.
+				label(pod+"label_loja_veloz_dev_role", slo.LabelRole),
 				label(pod+"name", "pod"),
 			},
 		}},
 	}
+}
+
+// canaries is a rule file with a group for each service.
+func (s *PrometheusSpec) canaries() object {
+	groups := []object{}
+	for _, service := range slices.Sorted(maps.Keys(s.Canaries)) {
+		groups = append(groups, object{"name": "canary-" + service, "interval": slo.Period(slo.Interval), "rules": s.Canaries[service]})
+	}
+	return object{"groups": groups}
 }
 
 func (s *PrometheusSpec) networkPolicy() *networkingv1.NetworkPolicy {

@@ -3,15 +3,16 @@ package slo
 import (
 	"fmt"
 	"math"
+	"time"
 )
 
 // A canary is judged by Wald's sequential probability ratio test (A. Wald, "Sequential
 // Tests of Statistical Hypotheses", 1945, https://doi.org/10.1214/aoms/1177731118): a
 // verdict comes as soon as the requests seen suffice for it, and not before. The canary
 // is compared with its objective: does it fail as often as tolerated, or Ratio times as
-// often? Unless the stable version is known to keep the objective over the same time, the
-// canary is compared with it too, and is bad only by both comparisons: an outage that
-// hits both versions aborts nothing.
+// often? Unless the stable version keeps the objective in the same time, the canary is
+// compared with it too, and is bad only by both comparisons: an outage that hits both
+// versions aborts nothing.
 const (
 	// Ratio is how many times worse than tolerated a bad version is.
 	Ratio = 5
@@ -23,6 +24,8 @@ const (
 	Miss = 0.02
 	// maxTolerated keeps Ratio times as much a share below 1.
 	maxTolerated = 0.19
+	// Interval is the time for which requests are weighed together.
+	Interval = 10 * time.Second
 )
 
 // Bad and Good are the limits of the evidence, a logarithm of a ratio of likelihoods:
@@ -31,6 +34,15 @@ var (
 	Bad  = math.Log((1 - Miss) / FalseAlarm)
 	Good = math.Log(Miss / (1 - FalseAlarm))
 )
+
+// perInterval is the most that one Interval can say against a version. The test takes
+// requests for independent, and those of one moment are not: a pause of the machine makes
+// twenty slow at once. So a verdict of bad needs at least two intervals.
+var perInterval = Bad / 2
+
+// stableKeeps is the evidence from which on the stable version is taken to keep its
+// objective. A short outage must not find it passed already: twice what a canary needs.
+var stableKeeps = 2 * Good
 
 // A Criterion is one thing that a canary is judged by.
 type Criterion struct {
@@ -48,29 +60,44 @@ func (c Criterion) Describe() string {
 	return fmt.Sprintf("%g %% %s", round(100*c.Tolerated), what)
 }
 
-// A Sample is what one version answered.
+// A Sample is what one version answered in one Interval.
 type Sample struct{ Bad, Total float64 }
+
+// Evidence is what was seen since a canary began: the sums of what its intervals say. The
+// recording rules compute the same.
+type Evidence struct {
+	// Objective speaks against the canary compared with its objective, Stable against the
+	// stable version likewise, and Relative against the canary compared with the stable
+	// version.
+	Objective, Stable, Relative float64
+}
 
 // perBad and perGood are what one request adds to the evidence against the objective.
 func (c Criterion) perBad() float64  { return math.Log(Ratio) }
 func (c Criterion) perGood() float64 { return math.Log((1 - Ratio*c.Tolerated) / (1 - c.Tolerated)) }
 
-// objective is the evidence that a version fails Ratio times as often as tolerated.
-func (c Criterion) objective(s Sample) float64 { return s.Bad*c.perBad() + (s.Total-s.Bad)*c.perGood() }
+func (c Criterion) objective(s Sample) float64 {
+	return math.Min(perInterval, s.Bad*c.perBad()+(s.Total-s.Bad)*c.perGood())
+}
 
-// Evidence weighs what both versions answered. The queries compute the same.
-func (c Criterion) Evidence(canary, stable Sample) float64 {
-	objective := c.objective(canary)
-	if c.objective(stable) <= Good {
-		return objective
-	}
+// Add weighs what both versions answered in one Interval.
+func (c Criterion) Add(e *Evidence, canary, stable Sample) {
+	e.Objective += c.objective(canary)
+	e.Stable += c.objective(stable)
 	// Given how many requests each version had, a bad one comes from the canary with
 	// the chance share if both are equal, and Ratio*share if the canary is that much
 	// worse (both normalised).
 	all := math.Max(canary.Total+stable.Total, tiny)
 	weighted := math.Max(Ratio*canary.Total+stable.Total, tiny)
-	relative := canary.Bad*math.Log(Ratio*all/weighted) + stable.Bad*math.Log(all/weighted)
-	return math.Min(objective, relative)
+	e.Relative += math.Min(perInterval, canary.Bad*math.Log(Ratio*all/weighted)+stable.Bad*math.Log(all/weighted))
+}
+
+// Against is the evidence that decides.
+func (e Evidence) Against() float64 {
+	if e.Stable <= stableKeeps {
+		return e.Objective
+	}
+	return math.Min(e.Objective, e.Relative)
 }
 
 // tiny keeps a division by no requests from being 0/0.

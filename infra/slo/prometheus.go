@@ -3,6 +3,7 @@ package slo
 import (
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -11,14 +12,13 @@ import (
 // the value 0 from a process's start, so that increase() does not miss the first request.
 const (
 	Metric       = "sli_request_duration_seconds"
-	LabelService = "service"
-	LabelOutcome = "outcome"
-	// OutcomeOK, OutcomeClientError and OutcomeError are statuses below 400, below 500, and
-	// the rest.
-	OutcomeOK, OutcomeClientError, OutcomeError = "ok", "client_error", "error"
-	// LabelVersion tells stable and canary pods apart: it is the hash that Argo Rollouts
-	// gives the pods of a version.
-	LabelVersion = "rollouts_pod_template_hash"
+	labelService = "service"
+	labelOutcome = "outcome"
+	// The outcomes that count: a status below 400, and one of 500 and above.
+	outcomeOK, outcomeError = "ok", "error"
+	// LabelVersion is the hash that Argo Rollouts gives the pods of a version, and
+	// LabelRole says whether it is the stable one or the canary.
+	LabelVersion, LabelRole = "rollouts_pod_template_hash", "role"
 )
 
 // EvidenceWindow is how far back a canary's requests count, and how much the metrics
@@ -26,18 +26,18 @@ const (
 // five times as bad as tolerated, a window of 6 hours would let a quarter pass.
 const EvidenceWindow = day
 
-// counts are the PromQL expressions of a service's bad and all requests; of selects
-// further, and read is a function of a range such as rate.
-func (i Indicator) counts(service, of, read, window string) (bad, total string) {
+// counts are the PromQL expressions of a service's bad and all requests: the sums by some
+// labels of read, a function such as rate, over a window; where selects further.
+func (i Indicator) counts(service, where, read, window, by string) (bad, total string) {
 	sum := func(suffix, outcomes, more string) string {
-		return fmt.Sprintf(`sum(%s(%s%s{%s=%q,%s=~%q%s%s}[%s]))`,
-			read, Metric, suffix, LabelService, service, LabelOutcome, outcomes, of, more, window)
+		return fmt.Sprintf(`sum%s(%s(%s%s{%s=%q,%s=~%q%s%s}[%s]))`,
+			by, read, Metric, suffix, labelService, service, labelOutcome, outcomes, where, more, window)
 	}
 	if i.SlowerThan == 0 {
-		return sum("_count", OutcomeError, ""), sum("_count", OutcomeOK+"|"+OutcomeError, "")
+		return sum("_count", outcomeError, ""), sum("_count", outcomeOK+"|"+outcomeError, "")
 	}
-	total = sum("_count", OutcomeOK, "")
-	return fmt.Sprintf("(%s - %s)", total, sum("_bucket", OutcomeOK, fmt.Sprintf(`,le=%q`, bound(i.SlowerThan)))), total
+	total = sum("_count", outcomeOK, "")
+	return fmt.Sprintf("(%s - %s)", total, sum("_bucket", outcomeOK, fmt.Sprintf(`,le=%q`, bound(i.SlowerThan)))), total
 }
 
 // bound writes a bucket's edge as Prometheus 3 stores it: always with a decimal point.
@@ -49,35 +49,80 @@ func bound(d time.Duration) string {
 	return text
 }
 
-// Prometheus is the PromQL expression of the evidence against a version of a service,
-// given the hashes of the canary and of the stable version. Its value is one number.
-func (c Criterion) Prometheus(service, canary, stable string) string {
-	canaryBad, canaryTotal := c.PrometheusCounts(service, canary)
-	stableBad, stableTotal := c.PrometheusCounts(service, stable)
+// A Rule is one of Prometheus's recording rules.
+type Rule struct {
+	Record string            `json:"record"`
+	Expr   string            `json:"expr"`
+	Labels map[string]string `json:"labels"`
+}
+
+// The recorded series, by service, criterion and the canary's hash: what one Interval says.
+const (
+	recordObjective = "canary:evidence_objective:interval"
+	recordStable    = "canary:evidence_stable:interval"
+	recordRelative  = "canary:evidence_relative:interval"
+	labelCriterion  = "criterion"
+)
+
+// Rules record, every Interval, the evidence against a service's canary while there is
+// one.
+func (c Criterion) Rules(service string) []Rule {
+	by := fmt.Sprintf(" by (%s, %s) ", labelService, LabelVersion)
+	role := func(name string) string { return fmt.Sprintf(`,%s=%q`, LabelRole, name) }
+	bad, total := c.Indicator.counts(service, role("canary"), "increase", Period(Interval), by)
+	stableBad, stableTotal := c.Indicator.counts(service, role("stable"), "increase", Period(Interval), " by ("+labelService+") ")
+	// The stable version's counts get the canary's hash, and exist only beside a canary.
+	present := fmt.Sprintf(`(count%s(%s_count{%s=%q%s}) > bool 0)`, by, Metric, labelService, service, role("canary"))
+	beside := func(counts string) string {
+		return fmt.Sprintf("(%s * on (%s) group_right () %s)", counts, labelService, present)
+	}
+	stableBad, stableTotal = beside(stableBad), beside(stableTotal)
+
 	objective := func(bad, total string) string {
 		return fmt.Sprintf("%s * %s + (%s - %s) * %s", bad, number(c.perBad()), total, bad, number(c.perGood()))
 	}
-	all := fmt.Sprintf("clamp_min(%s + %s, %s)", canaryTotal, stableTotal, number(tiny))
-	weighted := fmt.Sprintf("clamp_min(%d * %s + %s, %s)", Ratio, canaryTotal, stableTotal, number(tiny))
-	relative := fmt.Sprintf("%s * ln(%d * %s / %s) + %s * ln(%s / %s)",
-		canaryBad, Ratio, all, weighted, stableBad, all, weighted)
+	all := fmt.Sprintf("clamp_min(%s + %s, %s)", total, stableTotal, number(tiny))
+	weighted := fmt.Sprintf("clamp_min(%d * %s + %s, %s)", Ratio, total, stableTotal, number(tiny))
+	relative := fmt.Sprintf("%s * ln(%d * %s / %s) + %s * ln(%s / %s)", bad, Ratio, all, weighted, stableBad, all, weighted)
+	rule := func(record, expression string) Rule {
+		return Rule{Record: record, Expr: fmt.Sprintf("clamp_max(%s, %s)", expression, number(perInterval)),
+			Labels: map[string]string{labelCriterion: c.Name}}
+	}
+	return []Rule{
+		rule(recordObjective, objective(bad, total)), rule(recordStable, objective(stableBad, stableTotal)), rule(recordRelative, relative),
+	}
+}
+
+// Prometheus is the PromQL expression of the evidence against a version of a service that
+// has this hash. Its value is one number.
+func (c Criterion) Prometheus(service, hash string) string {
+	recorded := func(record string) string {
+		return fmt.Sprintf(`(sum(sum_over_time(%s{%s=%q,%s=%q,%s=%q}[%s])) or vector(0))`,
+			record, labelService, service, labelCriterion, c.Name, LabelVersion, hash, Period(EvidenceWindow))
+	}
 	// min() takes series, and two without labels would be the same one.
-	return fmt.Sprintf(`min((%s) or (label_replace(%s, "against", "stable", "", "") unless on() (%s <= %s)))`,
-		objective(canaryBad, canaryTotal), relative, objective(stableBad, stableTotal), number(Good))
+	return fmt.Sprintf(`min(%s or (label_replace(%s, "against", "stable", "", "") unless on() (%s <= %s)))`,
+		recorded(recordObjective), recorded(recordRelative), recorded(recordStable), number(stableKeeps))
 }
 
 // PrometheusNeeded is the PromQL expression of how many further good requests make the
 // canary good; 0 or less: it is.
-func (c Criterion) PrometheusNeeded(service, canary, stable string) string {
-	return fmt.Sprintf("ceil((%s - (%s)) / %s)", c.Prometheus(service, canary, stable), number(Good), number(-c.perGood()))
+func (c Criterion) PrometheusNeeded(service, hash string) string {
+	return fmt.Sprintf("ceil((%s - (%s)) / %s)", c.Prometheus(service, hash), number(Good), number(-c.perGood()))
 }
 
 // PrometheusCounts are the PromQL expressions of a version's bad and all requests.
-func (c Criterion) PrometheusCounts(service, version string) (bad, total string) {
-	bad, total = c.Indicator.counts(service, fmt.Sprintf(`,%s=%q`, LabelVersion, version), "increase", Period(EvidenceWindow))
+func (c Criterion) PrometheusCounts(service, hash string) (bad, total string) {
+	bad, total = c.Indicator.counts(service, fmt.Sprintf(`,%s=%q`, LabelVersion, hash), "increase", Period(EvidenceWindow), "")
 	return orZero(bad), orZero(total)
 }
 
 func orZero(expression string) string { return fmt.Sprintf("(%s or vector(0))", expression) }
 
-func number(x float64) string { return strconv.FormatFloat(x, 'g', -1, 64) }
+func number(x float64) string {
+	text := strconv.FormatFloat(x, 'g', -1, 64)
+	if strings.HasPrefix(text, "-") {
+		return "(" + text + ")"
+	}
+	return text
+}

@@ -141,6 +141,11 @@ func (o Objectives) Validate() error {
 	if o.BaselineRPS <= 0 {
 		add("baselineRPS", "is %v: use requests per second, more than 0", o.BaselineRPS)
 	}
+	if len(errs) == 0 {
+		for _, objective := range o.List() {
+			errs = append(errs, objective.checkAlerts())
+		}
+	}
 	return errors.Join(errs...)
 }
 

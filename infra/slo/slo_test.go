@@ -62,48 +62,47 @@ func TestWhatIsRefused(t *testing.T) {
 	}
 }
 
+// A burst is a time in which some of all requests are bad, whatever their version.
+type burst struct{ from, to, share float64 } // seconds, and 0 to 1
+
 // A canary is walked through 20, 40, 60 and 80 percent of the traffic, 30 seconds each,
-// and then waits for a verdict.
-// What is older than the window of the queries does not count.
-func walk(random *rand.Rand, c slo.Criterion, perSecond, canaryBad, stableBad float64) (bad bool, requests float64) {
-	const interval = 5 // seconds between two looks
-	type both struct{ canary, stable slo.Sample }
-	window := make([]both, int(slo.EvidenceWindow.Seconds())/interval)
-	var canary, stable slo.Sample
+// and then waits for a verdict. What is older than the window of the queries does not
+// count.
+func walk(random *rand.Rand, c slo.Criterion, perSecond, canaryBad, stableBad float64, outage burst) (bad bool, requests float64) {
+	interval := slo.Interval.Seconds()
+	window := make([]slo.Evidence, int(slo.EvidenceWindow/slo.Interval))
+	var sum slo.Evidence
 	for look := 0; ; look++ {
-		second := float64(look * interval)
-		share := math.Min(0.8, 0.2*(1+math.Floor(second/30)))
-		now := &window[look%len(window)]
-		forget(&canary, now.canary)
-		forget(&stable, now.stable)
-		*now = both{}
+		second := float64(look) * interval
+		weight := math.Min(0.8, 0.2*(1+math.Floor(second/30)))
+		var canary, stable slo.Sample
 		for range poisson(random, perSecond*interval) {
-			sample, chance := &now.stable, stableBad
-			if random.Float64() < share {
-				sample, chance = &now.canary, canaryBad
+			sample, chance := &stable, stableBad
+			if random.Float64() < weight {
+				sample, chance = &canary, canaryBad
+			}
+			if second >= outage.from && second < outage.to {
+				chance = outage.share
 			}
 			sample.Total++
 			if random.Float64() < chance {
 				sample.Bad++
 			}
 		}
-		add(&canary, now.canary)
-		add(&stable, now.stable)
-		switch evidence := c.Evidence(canary, stable); {
-		case evidence >= slo.Bad:
-			return true, canary.Total
-		case c.Needed(evidence) <= 0 && second >= 4*30:
-			return false, canary.Total
+		requests += canary.Total
+		oldest := &window[look%len(window)]
+		sum = slo.Evidence{Objective: sum.Objective - oldest.Objective, Stable: sum.Stable - oldest.Stable, Relative: sum.Relative - oldest.Relative}
+		*oldest = slo.Evidence{}
+		c.Add(oldest, canary, stable)
+		c.Add(&sum, canary, stable)
+		switch against := sum.Against(); {
+		case against >= slo.Bad:
+			return true, requests
+		case c.Needed(against) <= 0 && second >= 4*30:
+			return false, requests
 		}
 	}
 }
-
-func add(sum *slo.Sample, s slo.Sample) {
-	sum.Bad += s.Bad
-	sum.Total += s.Total
-}
-
-func forget(sum *slo.Sample, s slo.Sample) { add(sum, slo.Sample{Bad: -s.Bad, Total: -s.Total}) }
 
 func poisson(random *rand.Rand, mean float64) int {
 	limit, product := math.Exp(-mean), random.Float64()
@@ -121,20 +120,23 @@ func TestVerdictsOnLittleTraffic(t *testing.T) {
 		for _, situation := range []struct {
 			name                   string
 			canary, stable         float64
+			outage                 burst
 			minAborted, maxAborted float64
 		}{
-			{"a version as bad as tolerated", tolerated, tolerated, 0, 0.01},
-			{"a flawless version", 0, 0, 0, 0},
-			{"an outage of both versions", min(1, 10*tolerated), min(1, 10*tolerated), 0, 0.01},
-			{"five times as bad as tolerated", slo.Ratio * tolerated, tolerated, 0.95, 1},
-			{"five times as bad, with a flawless stable version", slo.Ratio * tolerated, 0, 0.95, 1},
+			{"a version as bad as tolerated", tolerated, tolerated, burst{}, 0, 0.01},
+			{"a flawless version", 0, 0, burst{}, 0, 0},
+			{"a lasting outage of both versions", min(1, 10*tolerated), min(1, 10*tolerated), burst{}, 0, 0.01},
+			{"a short outage of both versions", tolerated / 2, tolerated / 2, burst{60, 90, 0.4}, 0, 0.01},
+			{"a moment in which nothing answers in time", 0, 0, burst{60, 70, 1}, 0, 0},
+			{"five times as bad as tolerated", slo.Ratio * tolerated, tolerated, burst{}, 0.95, 1},
+			{"five times as bad, with a flawless stable version", slo.Ratio * tolerated, 0, burst{}, 0.95, 1},
 		} {
 			random := rand.New(rand.NewPCG(1, 2))
 			aborted, requests := 0.0, 0.0
 			for i := range canaries {
 				// From 0.1 to 5 requests a second.
 				perSecond := 0.1 * math.Pow(50, float64(i)/(canaries-1))
-				bad, seen := walk(random, criterion, perSecond, situation.canary, situation.stable)
+				bad, seen := walk(random, criterion, perSecond, situation.canary, situation.stable, situation.outage)
 				requests += seen
 				if bad {
 					aborted++
@@ -152,20 +154,50 @@ func TestVerdictsOnLittleTraffic(t *testing.T) {
 
 func TestTooFewRequestsAreNoVerdict(t *testing.T) {
 	errors := promised().Criteria()[0]
-	none := errors.Evidence(slo.Sample{}, slo.Sample{})
-	if none != 0 || errors.Needed(none) < 900 || errors.Needed(none) > 1100 {
-		t.Errorf("without a request the evidence is %v and %v requests are needed", none, errors.Needed(none))
+	var e slo.Evidence
+	errors.Add(&e, slo.Sample{}, slo.Sample{})
+	none := errors.Needed(e.Against())
+	if e.Against() != 0 || none < 900 || none > 1100 {
+		t.Errorf("without a request the evidence is %v and %v requests are needed", e.Against(), none)
 	}
-	one := errors.Evidence(slo.Sample{Bad: 1, Total: 1}, slo.Sample{Total: 4})
-	if one >= slo.Bad || errors.Needed(one) <= errors.Needed(none) {
-		t.Errorf("one error of one request is evidence %v, with %v requests needed", one, errors.Needed(one))
+	errors.Add(&e, slo.Sample{Bad: 1, Total: 1}, slo.Sample{Total: 4})
+	if e.Against() >= slo.Bad || errors.Needed(e.Against()) <= none {
+		t.Errorf("one error of one request is evidence %v, with %v requests needed", e.Against(), errors.Needed(e.Against()))
 	}
 }
 
-func TestAVersionThatAlwaysFailsIsBadWithinTenRequests(t *testing.T) {
+func TestAVersionThatAlwaysFailsIsBadAfterTwoIntervals(t *testing.T) {
 	for _, c := range promised().Criteria() {
-		if e := c.Evidence(slo.Sample{Bad: 10, Total: 10}, slo.Sample{Total: 40}); e < slo.Bad {
-			t.Errorf("%s: 10 bad requests of 10 are evidence %v, less than %v", c.Name, e, slo.Bad)
+		var e slo.Evidence
+		c.Add(&e, slo.Sample{Bad: 100, Total: 100}, slo.Sample{Total: 400})
+		if e.Against() >= slo.Bad {
+			t.Errorf("%s: one interval is enough for a verdict", c.Name)
 		}
+		c.Add(&e, slo.Sample{Bad: 100, Total: 100}, slo.Sample{Total: 400})
+		if e.Against() < slo.Bad {
+			t.Errorf("%s: after two intervals the evidence is %v, less than %v", c.Name, e.Against(), slo.Bad)
+		}
+	}
+}
+
+func TestAlertsFireWhileThereIsBudgetLeft(t *testing.T) {
+	for _, window := range slo.Windows {
+		o := promised()
+		o.AvailabilityWindow, o.LatencyWindow, o.ErrorRateWindow = window, window, window
+		if err := o.Validate(); err != nil {
+			t.Errorf("over %s: %v", slo.Period(window), err)
+		}
+		for _, objective := range o.List() {
+			for _, a := range objective.Alerts() {
+				if a.Burn <= 1 || a.Short >= a.Long || a.Short < time.Minute || a.Long >= window || a.Share(window) > 50 {
+					t.Errorf("%s over %s has the alert %+v, at %.0f %% of the budget", objective.Name, slo.Period(window), a, a.Share(window))
+				}
+			}
+		}
+	}
+	o := promised()
+	o.Latency = 92
+	if err := o.Validate(); err == nil || !strings.Contains(err.Error(), "latency: an alert at 14.4 times the allowed rate never fires") {
+		t.Errorf("8 %% of slow requests give %v", err)
 	}
 }

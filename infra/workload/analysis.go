@@ -31,14 +31,16 @@ func (m *Metrics) validate(errs *validate.Errors) {
 }
 
 const (
-	// analysisInterval is the time between two looks at a canary. With the 5 seconds
-	// between two scrapes, a version that answers only errors is found within 15.
+	// analysisInterval is the time between two looks at a canary. With 5 seconds between two
+	// scrapes, and two intervals of requests that a verdict needs, a version that answers
+	// only errors is found within half a minute.
 	analysisInterval = rolloutsv1alpha1.DurationString("5s")
 	// never is a limit that a canary does not reach: an unreachable backend and too few
 	// requests make it wait, for as long as it takes.
 	never = 1 << 30
 
-	canaryHash, stableHash = "canary-hash", "stable-hash"
+	// canaryHash is the argument of both templates: the hash of the new version's pods.
+	canaryHash = "canary-hash"
 )
 
 // Both templates, by what they do: watch aborts a bad version at any time, and gate
@@ -58,11 +60,11 @@ func (s *Spec) analysisTemplates() []kube.Manifest {
 	var counts []rolloutsv1alpha1.DryRun
 	var limits []rolloutsv1alpha1.Argument
 	for _, c := range s.Objectives.Criteria() {
-		canary, stable := argument(canaryHash), argument(stableHash)
+		canary := argument(canaryHash)
 		limit := fmt.Sprintf("result[0] >= %g", slo.Bad)
 		// A value that is neither (NaN) does not abort; the gate does not let it pass.
-		watch = append(watch, s.metric(c.Name, c.Prometheus(s.Service, canary, stable), "!("+limit+")", limit))
-		needed := s.metric(c.Name, c.PrometheusNeeded(s.Service, canary, stable), "result[0] <= 0", "false")
+		watch = append(watch, s.metric(c.Name, c.Prometheus(s.Service, canary), "!("+limit+")", limit))
+		needed := s.metric(c.Name, c.PrometheusNeeded(s.Service, canary), "result[0] <= 0", "false")
 		needed.ConsecutiveSuccessLimit = new(intstr.FromInt32(1))
 		// A step needs a number of measurements; this one ends with the first success.
 		needed.Count = new(intstr.FromInt32(never))
@@ -91,7 +93,7 @@ func (s *Spec) template(
 	name string, metrics []rolloutsv1alpha1.Metric, args []rolloutsv1alpha1.Argument, dry []rolloutsv1alpha1.DryRun,
 ) *rolloutsv1alpha1.AnalysisTemplate {
 	return &rolloutsv1alpha1.AnalysisTemplate{ObjectMeta: s.meta(name), Spec: rolloutsv1alpha1.AnalysisTemplateSpec{
-		Args: append([]rolloutsv1alpha1.Argument{{Name: canaryHash}, {Name: stableHash}}, args...), Metrics: metrics, DryRun: dry,
+		Args: append([]rolloutsv1alpha1.Argument{{Name: canaryHash}}, args...), Metrics: metrics, DryRun: dry,
 	}}
 }
 
@@ -107,10 +109,9 @@ func (s *Spec) metric(name, query, success, failure string) rolloutsv1alpha1.Met
 
 // versions are the arguments of both templates.
 func versions() []rolloutsv1alpha1.AnalysisRunArgument {
-	hash := func(name string, version rolloutsv1alpha1.ValueFromPodTemplateHash) rolloutsv1alpha1.AnalysisRunArgument {
-		return rolloutsv1alpha1.AnalysisRunArgument{Name: name, ValueFrom: &rolloutsv1alpha1.ArgumentValueFrom{PodTemplateHashValue: &version}}
-	}
-	return []rolloutsv1alpha1.AnalysisRunArgument{hash(canaryHash, rolloutsv1alpha1.Latest), hash(stableHash, rolloutsv1alpha1.Stable)}
+	return []rolloutsv1alpha1.AnalysisRunArgument{{
+		Name: canaryHash, ValueFrom: &rolloutsv1alpha1.ArgumentValueFrom{PodTemplateHashValue: new(rolloutsv1alpha1.Latest)},
+	}}
 }
 
 // gate is the step after the last weight.

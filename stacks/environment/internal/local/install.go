@@ -60,7 +60,7 @@ func (c *cluster) Install(ctx *pulumi.Context, p *plan.Plan, namespaces program.
 		needed = append(needed, rollouts)
 	}
 	if t.prometheus != nil {
-		prometheus, err := observability.NewPrometheus(ctx, "prometheus", t.prometheus, in, pulumi.DependsOn([]pulumi.Resource{shop}))
+		prometheus, err := observability.NewPrometheus(ctx, "prometheus", t.metrics(p), in, pulumi.DependsOn([]pulumi.Resource{shop}))
 		if err != nil {
 			return nil, err
 		}

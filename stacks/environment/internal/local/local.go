@@ -15,6 +15,7 @@ import (
 	"github.com/loja-veloz/platform/infra/kube"
 	"github.com/loja-veloz/platform/infra/observability"
 	"github.com/loja-veloz/platform/infra/policy"
+	"github.com/loja-veloz/platform/infra/slo"
 	"github.com/loja-veloz/platform/infra/workload"
 	"github.com/loja-veloz/platform/stacks/environment/internal/config"
 	"github.com/loja-veloz/platform/stacks/environment/internal/plan"
@@ -104,6 +105,21 @@ func (t *Target) server(p *plan.Plan) *database.ServerSpec {
 	}
 }
 
+// metrics returns Prometheus, with the rules for the plan's services.
+func (t *Target) metrics(p *plan.Plan) *observability.PrometheusSpec {
+	spec := *t.prometheus
+	spec.Rules, spec.Canaries = slo.PrometheusRules, map[string][]slo.Rule{}
+	for _, w := range p.Workloads {
+		if w.Objectives == nil {
+			continue
+		}
+		for _, criterion := range w.Objectives.Criteria() {
+			spec.Canaries[w.Service] = append(spec.Canaries[w.Service], criterion.Rules(w.Service)...)
+		}
+	}
+	return &spec
+}
+
 // Validate implements program.Target.
 func (t *Target) Validate(p *plan.Plan) error {
 	components := []plan.Component{{Name: "gateway", Spec: t.public}, {Name: "internal gateway", Spec: t.internal}}
@@ -190,7 +206,7 @@ func (t *Target) Stages(p *plan.Plan) (kube.Stages, error) {
 		components = append(components, t.metricsServer)
 	}
 	if t.prometheus != nil {
-		components = append(components, t.prometheus)
+		components = append(components, t.metrics(p))
 	}
 	var all kube.Stages
 	for _, component := range components {

@@ -5,6 +5,7 @@ package e2e
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -150,8 +151,26 @@ func TestScoreboard(t *testing.T) {
 	fmt.Println("| version | verdict | stable has all | failed | share |\n|---|---|---|---|---|\n" + strings.Join(lines, "\n"))
 }
 
+// stablePods are the pods of the judged service's stable version, and whether they are
+// ready.
+func stablePods(t *testing.T) map[string]bool {
+	t.Helper()
+	out, err := kubectl("-n", "shop", "get", "pods", "-l", "app.kubernetes.io/name="+judged+",loja-veloz.dev/role=stable", "-o",
+		`jsonpath={range .items[*]}{.metadata.name} {.status.containerStatuses[0].ready}{"\n"}{end}`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pods := map[string]bool{}
+	for line := range strings.Lines(string(out)) {
+		name, ready, _ := strings.Cut(strings.TrimSpace(line), " ")
+		pods[name] = ready == "true"
+	}
+	return pods
+}
+
 // TestAbortUndoesSettings ships a setting with which the service does not start, takes it
-// back, and replaces every stable pod: the new ones start with the setting from before.
+// back, lets the autoscaler add pods, and replaces every stable pod, one after another:
+// the new ones start with the setting from before.
 func TestAbortUndoesSettings(t *testing.T) {
 	const key = `--path 'loja-veloz:services.` + judged + `.env.LOG_LEVEL'`
 	shell(t, "pulumi config set -s local "+key+" nonsense")
@@ -174,33 +193,37 @@ func TestAbortUndoesSettings(t *testing.T) {
 		failed, total := look(ctx)
 		done <- result{failed, total}
 	}()
-	stable := "app.kubernetes.io/name=" + judged + ",loja-veloz.dev/role=stable"
-	before, err := kubectl("-n", "shop", "get", "pods", "-l", stable, "-o", "name")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := kubectl("-n", "shop", "delete", "pods", "-l", stable); err != nil {
-		t.Fatal(err)
-	}
 	if _, err := kubectl("-n", "shop", "patch", "hpa", judged, "-p", `{"spec":{"minReplicas":4}}`); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, 2*time.Minute, "four new pods of the stable version are ready", func() error {
-		out, err := kubectl("-n", "shop", "get", "pods", "-l", stable, "-o",
-			`jsonpath={range .items[*]}{.metadata.name} {.status.containerStatuses[0].ready}{"\n"}{end}`)
-		if err != nil {
-			return err
+	old := stablePods(t)
+	for name := range old {
+		if _, err := kubectl("-n", "shop", "delete", "pod", name, "--wait=false"); err != nil {
+			t.Fatal(err)
 		}
-		if n := strings.Count(string(out), " true"); n != 4 {
-			return fmt.Errorf("%d are ready:\n%s", n, out)
-		}
-		for name := range strings.FieldsSeq(string(before)) {
-			if strings.Contains(string(out), strings.TrimPrefix(name, "pod/")) {
-				return fmt.Errorf("%s is still there", name)
+		eventually(t, 2*time.Minute, name+" is replaced", func() error {
+			ready := 0
+			for pod, isReady := range stablePods(t) {
+				if isReady && pod != name {
+					ready++
+				}
 			}
+			if ready < 4 {
+				return fmt.Errorf("%d other stable pods are ready", ready)
+			}
+			return nil
+		})
+	}
+	for pod := range stablePods(t) {
+		if _, there := old[pod]; there {
+			eventually(t, time.Minute, pod+" ends", func() error {
+				if _, there := stablePods(t)[pod]; there {
+					return errors.New("it is there")
+				}
+				return nil
+			})
 		}
-		return nil
-	})
+	}
 	stop()
 	if r := <-done; r.failed > 0 || r.total == 0 {
 		t.Errorf("%d of %d requests failed while the stable pods were replaced", r.failed, r.total)

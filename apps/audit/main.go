@@ -26,9 +26,9 @@ import (
 
 const (
 	name = "audit"
-	// maxDuration bounds one audit. The CronJob's own limit is a little longer.
+	// maxDuration limits one audit. The CronJob's own limit is a little longer.
 	maxDuration = 10 * time.Minute
-	// connections to each database: one for each of the two looks.
+	// connections to each database: one for the first read and one for the recheck.
 	connections = 2
 )
 
@@ -50,7 +50,7 @@ func readSettings(env *config.Reader) settings {
 	}
 }
 
-// audit audits once and prints the report, or serves until ctx is done.
+// audit audits once and prints the report. With AUDIT_EVERY it serves until ctx is done.
 func audit(ctx context.Context, env *config.Reader, stdout io.Writer) error {
 	s, push := readSettings(env), telemetry.ReadMetricSettings(env, env.Identity(name))
 	frame, err := service.Start(ctx, name, env, stdout)
@@ -73,12 +73,12 @@ func audit(ctx context.Context, env *config.Reader, stdout io.Writer) error {
 	}
 	// An unreachable collector does not make the audit fail.
 	if err := telemetry.PushMetrics(ctx, push, registry); err != nil {
-		frame.Logger.WarnContext(ctx, "the audit's metrics are lost", "error", err.Error())
+		frame.Logger.WarnContext(ctx, "sending the audit's metrics failed", "error", err.Error())
 	}
 	return report.Print(stdout)
 }
 
-// open prepares the databases; connections are opened when they are needed.
+// open prepares the pools, which connect when they are first used.
 func open(ctx context.Context, s settings, logger *slog.Logger) (invariant.Databases, func(), error) {
 	var d invariant.Databases
 	closeAll := func() {}
@@ -100,7 +100,7 @@ func open(ctx context.Context, s settings, logger *slog.Logger) (invariant.Datab
 }
 
 func check(ctx context.Context, databases invariant.Databases, m *metrics) (*invariant.Report, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, maxDuration, fmt.Errorf("no end after %s", maxDuration))
+	ctx, cancel := context.WithTimeoutCause(ctx, maxDuration, fmt.Errorf("the audit takes longer than %s", maxDuration))
 	defer cancel()
 	began := time.Now()
 	report, err := invariant.Check(ctx, databases)
@@ -114,7 +114,7 @@ func check(ctx context.Context, databases invariant.Databases, m *metrics) (*inv
 	return report, nil
 }
 
-// serve audits at once and then regularly, logs each violation, and serves the metrics.
+// serve audits immediately and then regularly, logs violations, and serves the metrics.
 func serve(ctx context.Context, frame *service.Frame, databases invariant.Databases, every time.Duration) error {
 	srv, err := frame.NewServer(server.Options{})
 	if err != nil {

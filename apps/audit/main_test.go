@@ -21,7 +21,8 @@ import (
 	"github.com/loja-veloz/platform/apps/internal/postgres/postgrestest"
 )
 
-// environment has the settings of an audit of three databases without orders.
+// environment returns the settings of an audit of three databases without orders, and one
+// of the databases.
 func environment(t *testing.T) (map[string]string, postgrestest.Database) {
 	t.Helper()
 	env := map[string]string{}
@@ -40,8 +41,8 @@ func get(env map[string]string) func(string) string {
 	return func(name string) string { return env[name] }
 }
 
-// captureForNoOrder breaks one invariant.
-func captureForNoOrder(t *testing.T, pagamentos postgrestest.Database) {
+// captureWithoutOrder violates one invariant.
+func captureWithoutOrder(t *testing.T, pagamentos postgrestest.Database) {
 	t.Helper()
 	if _, err := pagamentos.Pool.Exec(t.Context(), `
 		INSERT INTO pagamentos (order_id, state, amount, currency, capture, fingerprint, acquirer, acquirer_reference)
@@ -50,7 +51,7 @@ func captureForNoOrder(t *testing.T, pagamentos postgrestest.Database) {
 	}
 }
 
-func TestRunReportsEveryFaultAndDoesNotStart(t *testing.T) {
+func TestRunReportsEveryWrongSettingAndDoesNotStart(t *testing.T) {
 	env := map[string]string{"AUDIT_ESTOQUE_DATABASE_URL": "postgres://user:hunter2@db:port/x", "AUDIT_EVERY": "often"}
 	err := run(t.Context(), []string{"once"}, get(env), io.Discard)
 	for _, name := range []string{
@@ -61,7 +62,7 @@ func TestRunReportsEveryFaultAndDoesNotStart(t *testing.T) {
 		}
 	}
 	if strings.Contains(err.Error(), "hunter2") {
-		t.Errorf("the error tells a password: %v", err)
+		t.Errorf("the error shows a password: %v", err)
 	}
 }
 
@@ -74,7 +75,7 @@ func TestOneRunReportsAndSendsMetrics(t *testing.T) {
 		body, err := io.ReadAll(r.Body)
 		var request metricspb.ExportMetricsServiceRequest
 		if err != nil || r.URL.Path != "/v1/metrics" || proto.Unmarshal(body, &request) != nil {
-			http.Error(w, "not a request of OTLP for metrics", http.StatusBadRequest)
+			http.Error(w, "not an OTLP metrics request", http.StatusBadRequest)
 			return
 		}
 		mu.Lock()
@@ -90,7 +91,7 @@ func TestOneRunReportsAndSendsMetrics(t *testing.T) {
 		}
 	}))
 	defer collector.Close()
-	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.URL) // which the exporter reads itself
+	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.URL) // the exporter reads it from the environment
 
 	env, pagamentos := environment(t)
 	env["OTEL_EXPORTER_OTLP_ENDPOINT"] = collector.URL
@@ -99,9 +100,9 @@ func TestOneRunReportsAndSendsMetrics(t *testing.T) {
 		t.Errorf("run = %v\n%s", err, out.String())
 	}
 	if v, there := sent["audit_violations capture_has_order"]; !there || v != 0 {
-		t.Errorf("sent were %v, want no violation", sent)
+		t.Errorf("the collector got %v, want no violation", sent)
 	}
-	captureForNoOrder(t, pagamentos)
+	captureWithoutOrder(t, pagamentos)
 	began := time.Now()
 	out.Reset()
 	err := run(t.Context(), nil, get(env), &out)
@@ -109,28 +110,28 @@ func TestOneRunReportsAndSendsMetrics(t *testing.T) {
 		t.Errorf("run = %v\n%s", err, out.String())
 	}
 	if sent["audit_violations capture_has_order"] != 1 || sent["audit_last_success_timestamp_seconds"] < float64(began.Unix()) {
-		t.Errorf("sent were %v, want one violation, now", sent)
+		t.Errorf("the collector got %v, want one violation, now", sent)
 	}
 }
 
-// A collector that is away makes no audit fail.
-func TestMetricsThatCannotBeSentFailNothing(t *testing.T) {
-	away := httptest.NewServer(nil)
-	away.Close()
-	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", away.URL)
+// An unreachable collector does not make the audit fail.
+func TestFailingToSendMetricsDoesNotFailTheAudit(t *testing.T) {
+	down := httptest.NewServer(nil)
+	down.Close()
+	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", down.URL)
 	env, _ := environment(t)
-	env["OTEL_EXPORTER_OTLP_ENDPOINT"] = away.URL
+	env["OTEL_EXPORTER_OTLP_ENDPOINT"] = down.URL
 	var out bytes.Buffer
-	if err := run(t.Context(), nil, get(env), &out); err != nil || !strings.Contains(out.String(), "the audit's metrics are lost") {
+	if err := run(t.Context(), nil, get(env), &out); err != nil || !strings.Contains(out.String(), "sending the audit's metrics failed") {
 		t.Errorf("run = %v\n%s", err, out.String())
 	}
 }
 
-// With AUDIT_EVERY the audit goes on until it is told to end, serves its metrics, and
-// logs what it finds.
-func TestItKeepsAuditing(t *testing.T) {
+// With AUDIT_EVERY the process audits until it is stopped, serves its metrics, and logs
+// violations.
+func TestWithAuditEveryItKeepsAuditing(t *testing.T) {
 	env, pagamentos := environment(t)
-	captureForNoOrder(t, pagamentos)
+	captureWithoutOrder(t, pagamentos)
 	env["AUDIT_EVERY"], env["PORT"], env["BIND_ADDRESS"], env["DRAIN_PAUSE"] = "1s", "0", "127.0.0.1", "0s"
 	lines, out := io.Pipe()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
@@ -161,8 +162,8 @@ func TestItKeepsAuditing(t *testing.T) {
 	}
 }
 
-// watch reads log lines until one has the message, and returns the address that the
-// server listens on.
+// watch reads log lines until one has the message, and returns the address on which the
+// server listens.
 func watch(t *testing.T, log io.Reader, message string) (address string, found bool) {
 	t.Helper()
 	lines := json.NewDecoder(log)

@@ -8,7 +8,7 @@ import (
 	"github.com/loja-veloz/platform/apps/audit/invariant"
 )
 
-// metrics describe the last audit that read all databases, whatever it found.
+// metrics describe the last audit that read all databases, with or without violations.
 type metrics struct {
 	violations                          *prometheus.GaugeVec
 	orders, inFlight, duration, success prometheus.Gauge
@@ -25,9 +25,9 @@ func newMetrics(registry prometheus.Registerer) *metrics {
 			Name: "audit_violations", Help: "Violations of an invariant that the last audit found.",
 		}, []string{"invariant"}),
 		orders:   gauge("audit_orders", "Orders that the last audit read."),
-		inFlight: gauge("audit_orders_in_flight", "Of these, orders that had not ended."),
+		inFlight: gauge("audit_orders_in_flight", "Orders that the last audit read and that were not final."),
 		duration: gauge("audit_duration_seconds", "Duration of the last audit."),
-		success:  gauge("audit_last_success_timestamp_seconds", "When an audit last read all databases, whatever it found."),
+		success:  gauge("audit_last_success_timestamp_seconds", "When an audit last read all databases, with or without violations."),
 	}
 	registry.MustRegister(m.violations)
 	return m

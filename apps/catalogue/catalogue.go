@@ -1,7 +1,6 @@
-// Package catalogue reads what each program of the shop declares about itself, in
-// apps/NAME/service.yaml. The stacks, make dev, benchmarks, drills and the scaffold
-// read it, so that nothing else lists programs by hand. docs/services.md describes
-// the file.
+// Package catalogue reads the declaration of each of the shop's programs,
+// apps/NAME/service.yaml. The stacks, make dev, benchmarks, drills and the scaffold use
+// it, so that no other list of programs exists. docs/services.md describes the file.
 package catalogue
 
 import (
@@ -13,18 +12,18 @@ import (
 	"time"
 )
 
-// File is the name of a program's declaration, in its own folder.
+// File is the name of a program's declaration in its folder.
 const File = "service.yaml"
 
 // Kind is how a program runs.
 type Kind string
 
 const (
-	// Service runs all the time: a Rollout in the cluster, a process of make dev.
+	// Service runs permanently: as a Rollout in the cluster, as a process of make dev.
 	Service Kind = "service"
 	// CronJob runs on a schedule and ends.
 	CronJob Kind = "cronjob"
-	// Setup runs to its end before any service starts.
+	// Setup runs to completion before any service starts.
 	Setup Kind = "setup"
 )
 
@@ -32,26 +31,26 @@ const (
 type Program struct {
 	Name string
 	Kind Kind // Service unless declared
-	// Port is where the program listens on the host, run by make dev; 0 if it does
-	// not listen. In the cluster every service listens on 8080.
+	// Port is the port on the host with make dev, 1024 to 65535, or 0 if the program
+	// does not listen. In the cluster every service listens on 8080.
 	Port   int
-	Public []Path // what the edge answers; in the order of the file
+	Public []Path // the paths that the edge answers, in the order of the file
 	Calls  []Call
-	// Database says whether the program has a database of its own, of its own name.
+	// Database says whether the program has its own database, with the program's name.
 	Database bool
 	Reads    []Read
-	Schedule string // in cron's five fields; of a CronJob only
+	Schedule string // cron's five fields; required for a CronJob, "" for other kinds
 	Settings []Setting
 	Secrets  []Secret
-	// Internet says when the program may call hosts outside the cluster; nil is never.
+	// Internet says when the program may call hosts outside the cluster; nil means never.
 	Internet *Condition
-	// Objectives are what a service promises; nil for the other kinds.
+	// Objectives are a service's objectives; nil for the other kinds.
 	Objectives *Objectives
 	Size       Size
 }
 
-// Objectives are what a service promises. Their meaning and their limits are those of
-// infra/slo, which has the same fields, so that one converts into the other.
+// Objectives are a service's objectives. infra/slo has a type with the same fields, so that
+// one converts to the other, and defines their meaning and limits.
 type Objectives struct {
 	Availability       float64 // percent of requests without a server error
 	AvailabilityWindow time.Duration
@@ -64,20 +63,21 @@ type Objectives struct {
 	BaselineRPS        float64 // requests per second
 }
 
-// Path is a path that the edge answers; it answers 404 to every other one.
+// Path is a path that the edge answers. It answers 404 to all other paths.
 type Path struct {
 	Value string
-	// Prefix matches the path and everything below it; otherwise the path itself.
+	// Prefix says that Value matches all paths below it too; otherwise only itself.
 	Prefix bool
-	// Strip is what the edge removes from the beginning before the service sees the path.
+	// Strip is the prefix that the edge removes before it forwards the request; "" removes
+	// nothing.
 	Strip string
 }
 
-// Call is a service that a program calls, and the variable with its address.
+// Call is a service that a program calls, and the variable that contains its URL.
 type Call struct{ Service, Variable string }
 
-// Read is the database of another program, read by the role auditor, and the variable
-// with its URL.
+// Read is another program's database that the program reads as the role auditor, and the
+// variable that contains its URL.
 type Read struct{ Database, Variable string }
 
 // Setting is an environment variable of a program.
@@ -85,8 +85,8 @@ type Setting struct {
 	Name string
 	// Default is the value in a stack; nil leaves the variable out.
 	Default *string
-	// Config is a configuration key of the stack, such as shop.auth, whose value is used
-	// instead of Default. Empty is none.
+	// Config is the key of the stack's configuration, such as shop.auth, that has the
+	// value; "" if there is none. Only one of Default and Config may be set.
 	Config string
 	// Host is the value in make dev; nil leaves the variable out.
 	Host *string
@@ -98,11 +98,11 @@ type Secret struct {
 	When              Condition
 }
 
-// Condition holds when each configuration key of the stack has the value; an empty one
-// always holds.
+// Condition holds if each key of the stack's configuration has the given value. An empty
+// condition always holds.
 type Condition map[string]string
 
-// Holds asks value for each key.
+// Holds tells whether the condition holds, where value returns the value of a key.
 func (c Condition) Holds(value func(key string) string) bool {
 	for key, expected := range c {
 		if value(key) != expected {
@@ -112,15 +112,16 @@ func (c Condition) Holds(value func(key string) string) bool {
 	return true
 }
 
-// Size bounds the pods of a program. CPU is in thousandths of a core, memory in MiB.
+// Size is the number of a program's pods and the resources of each: CPU in thousandths of
+// a core, memory in MiB.
 type Size struct {
 	MinReplicas, MaxReplicas            int32 // 2 and 6 unless declared
 	MilliCPU, MemoryMiB, MemoryLimitMiB int32 // 50, 48 and 128 unless declared
 }
 
-// Catalogue is every program of the shop.
+// Catalogue has all programs of the shop.
 type Catalogue struct {
-	programs []Program // called before caller
+	programs []Program // sorted as Programs describes
 }
 
 // Load reads every service.yaml one folder below apps. It reports all errors at once,
@@ -131,7 +132,7 @@ func Load(apps fs.FS) (*Catalogue, error) {
 		return nil, err
 	}
 	if len(files) == 0 {
-		return nil, errors.New("no folder of apps has a " + File)
+		return nil, errors.New("no folder in apps contains a " + File)
 	}
 	var programs []Program
 	var errs []error
@@ -150,21 +151,21 @@ func Load(apps fs.FS) (*Catalogue, error) {
 	return &Catalogue{programs: ordered}, err
 }
 
-// Programs are all programs. A program comes after those that it calls, and after the
-// setup programs; otherwise the names decide.
+// Programs returns all programs. A program comes after those that it calls and after the
+// setup programs. Otherwise they are sorted by name.
 func (c *Catalogue) Programs() []Program { return slices.Clone(c.programs) }
 
-// Services are the programs of kind Service, in the order of Programs.
+// Services returns the programs of kind Service, in the order of Programs.
 func (c *Catalogue) Services() []Program { return c.kind(Service) }
 
-// CronJobs are the programs of kind CronJob, in the order of Programs.
+// CronJobs returns the programs of kind CronJob, in the order of Programs.
 func (c *Catalogue) CronJobs() []Program { return c.kind(CronJob) }
 
 func (c *Catalogue) kind(kind Kind) []Program {
 	return slices.DeleteFunc(c.Programs(), func(p Program) bool { return p.Kind != kind })
 }
 
-// Program finds one by name.
+// Program finds a program by name.
 func (c *Catalogue) Program(name string) (Program, bool) {
 	i := slices.IndexFunc(c.programs, func(p Program) bool { return p.Name == name })
 	if i < 0 {
@@ -173,12 +174,12 @@ func (c *Catalogue) Program(name string) (Program, bool) {
 	return c.programs[i], true
 }
 
-// Databases are the names of the programs that have one, sorted.
+// Databases returns the sorted names of the programs that have a database.
 func (c *Catalogue) Databases() []string {
 	return c.names(func(p Program) bool { return p.Database })
 }
 
-// Images are the names of all programs, sorted: each has a container image.
+// Images returns the sorted names of all programs: each has a container image.
 func (c *Catalogue) Images() []string {
 	return c.names(func(Program) bool { return true })
 }
@@ -194,7 +195,7 @@ func (c *Catalogue) names(wanted func(Program) bool) []string {
 	return names
 }
 
-// Names of programs.
+// Names returns the names of programs, in the same order.
 func Names(programs []Program) []string {
 	names := make([]string, len(programs))
 	for i, p := range programs {
@@ -203,8 +204,8 @@ func Names(programs []Program) []string {
 	return names
 }
 
-// order sorts programs so that each comes after those that it calls. Of those that may
-// come next, setup programs are first, then the names decide.
+// order sorts programs so that each comes after those that it calls. Of the programs that
+// may come next it takes setup programs first, and then the first by name.
 func order(programs []Program) ([]Program, error) {
 	waiting := slices.SortedFunc(slices.Values(programs), func(a, b Program) int {
 		switch {

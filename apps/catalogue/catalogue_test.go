@@ -11,7 +11,7 @@ import (
 	"github.com/loja-veloz/platform/apps/catalogue"
 )
 
-// load reads a catalogue of files given by the name of their folder.
+// load reads a catalogue from files, given by the name of their folder.
 func load(files map[string]string) (*catalogue.Catalogue, error) {
 	apps := fstest.MapFS{}
 	for name, content := range files {
@@ -61,7 +61,7 @@ func TestProgramsComeAfterThoseThatTheyCall(t *testing.T) {
 	}
 }
 
-func TestAWholeDeclaration(t *testing.T) {
+func TestACompleteDeclaration(t *testing.T) {
 	c, err := load(map[string]string{"shop": `
 port: 8081
 public: [{exact: /health}, {prefix: /api/shop, strip: /api}]
@@ -114,11 +114,11 @@ size: {maxReplicas: 8}
 	}
 }
 
-func TestWhatIsRefused(t *testing.T) {
+func TestWrongDeclarationsAreRefused(t *testing.T) {
 	const other = "port: 9000"
 	for name, c := range map[string]struct{ file, want string }{
-		"unknown key":           {"port: 8081\ndatabse: true", "apps/shop/service.yaml: line 2: the key databse is not known"},
-		"unknown nested key":    {"port: 8081\nsize: {maxReplica: 3}", "the key maxReplica is not known"},
+		"unknown key":           {"port: 8081\ndatabse: true", "apps/shop/service.yaml: line 2: unknown key databse"},
+		"unknown nested key":    {"port: 8081\nsize: {maxReplica: 3}", "unknown key maxReplica"},
 		"key twice":             {"port: 8081\nport: 8082", "already defined"},
 		"wrong type":            {"port: eighty", "line 1: cannot unmarshal"},
 		"two documents":         {"port: 8081\n---\nport: 8082", "more than one YAML document"},
@@ -128,7 +128,7 @@ func TestWhatIsRefused(t *testing.T) {
 		"low port":              {"port: 80", "port: is 80: use 1024 to 65535"},
 		"same port":             {"port: 9000", "port: 9000 is already the port of other"},
 		"schedule missing":      {"kind: cronjob", "schedule: is \"\": a cronjob needs cron's five fields"},
-		"schedule of a service": {"port: 8081\nschedule: '* * * * *'", "schedule: only a cronjob has one"},
+		"schedule of a service": {"port: 8081\nschedule: '* * * * *'", "schedule: only a cronjob has a schedule"},
 		"public of a setup":     {"kind: setup\npublic: [{exact: /x}]", "public: only a service answers requests"},
 		"path":                  {"port: 8081\npublic: [{exact: x}]", `public[0]: "x" is not a path`},
 		"exact and prefix":      {"port: 8081\npublic: [{exact: /x, prefix: /y}]", "public[0]: give either exact or prefix"},
@@ -159,24 +159,24 @@ func TestWhatIsRefused(t *testing.T) {
 	}
 }
 
-func TestEveryErrorAtOnce(t *testing.T) {
+func TestAllErrorsAreReportedAtOnce(t *testing.T) {
 	_, err := load(map[string]string{"a": "port: 1\ncalls: {x: Y}", "b": "kind: odd"})
 	if err == nil || strings.Count(err.Error(), "\n") < 2 {
 		t.Errorf("errors are %v, want one line each for a's port, a's call and b's kind", err)
 	}
 }
 
-func TestACircleOfCallsIsRefused(t *testing.T) {
+func TestACycleOfCallsIsRefused(t *testing.T) {
 	_, err := load(map[string]string{
 		"a": "port: 8081\ncalls: {b: B}", "b": "port: 8082\ncalls: {c: C}", "c": "port: 8083\ncalls: {b: B}",
 	})
 	if err == nil || !strings.Contains(err.Error(), "b > c > b") {
-		t.Errorf("error is %v, want the circle b > c > b", err)
+		t.Errorf("error is %v, want the cycle b > c > b", err)
 	}
 }
 
 func TestNoProgramsIsAnError(t *testing.T) {
 	if _, err := catalogue.Load(fstest.MapFS{}); err == nil {
-		t.Error("an empty folder is a catalogue")
+		t.Error("loading an empty folder succeeded")
 	}
 }

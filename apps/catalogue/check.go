@@ -9,7 +9,8 @@ import (
 	"strings"
 )
 
-// maxName leaves room for what Argo Rollouts appends to a name of at most 63 characters.
+// maxName leaves room for the suffixes of Argo Rollouts: a name in Kubernetes has at most
+// 63 characters.
 const maxName = 40
 
 var (
@@ -19,11 +20,11 @@ var (
 	configForm   = regexp.MustCompile(`^[a-z][A-Za-z0-9]*(\.[a-zA-Z][A-Za-z0-9]*)+$`)
 )
 
-// CheckName says what is wrong with the name of a program, or nothing.
+// CheckName returns an error if name is not valid for a program.
 func CheckName(name string) error {
 	if !nameForm.MatchString(name) || len(name) > maxName {
-		return fmt.Errorf("%q is not a valid name: use lower-case letters, digits and single hyphens, a letter first, "+
-			"at most %d characters", name, maxName)
+		return fmt.Errorf("%q is not a valid name: begin with a lower-case letter and use at most %d "+
+			"lower-case letters, digits and single hyphens", name, maxName)
 	}
 	return nil
 }
@@ -39,7 +40,7 @@ func (c *checker) errorf(field, format string, args ...any) {
 	c.errs = append(c.errs, fmt.Errorf("apps/%s/%s: %s: %s", c.program.Name, File, field, fmt.Sprintf(format, args...)))
 }
 
-// check finds what is wrong within programs and between them.
+// check returns the errors within the programs and between them.
 func check(programs []Program) error {
 	byName := map[string]*Program{}
 	for i := range programs {
@@ -75,7 +76,7 @@ func (c *checker) checkKind() {
 	case p.Kind == CronJob && len(strings.Fields(p.Schedule)) != 5:
 		c.errorf("schedule", "is %q: a cronjob needs cron's five fields, such as \"*/5 * * * *\"", p.Schedule)
 	case p.Kind != CronJob && p.Schedule != "":
-		c.errorf("schedule", "only a cronjob has one")
+		c.errorf("schedule", "only a cronjob has a schedule")
 	}
 	if p.Kind != Service && len(p.Public) > 0 {
 		c.errorf("public", "only a service answers requests")
@@ -86,7 +87,7 @@ func (c *checker) checkPort(taken map[int]string) {
 	port := c.program.Port
 	switch {
 	case port == 0 && c.program.Kind == Service:
-		c.errorf("port", "is missing: make dev needs a port of its own for each service")
+		c.errorf("port", "is missing: make dev needs a different port for each service")
 	case port == 0:
 	case port < 1024 || port > 65535:
 		c.errorf("port", "is %d: use 1024 to 65535", port)
@@ -104,7 +105,7 @@ func (c *checker) checkPublic(taken map[string]string) {
 		case !pathForm.MatchString(public.Value):
 			c.errorf(field, "%q is not a path: begin with / and use letters, digits and ._~-", public.Value)
 		case public.Prefix && public.Value == "/":
-			c.errorf(field, "the prefix / would make every path public: name each")
+			c.errorf(field, "the prefix / would make every path public: list the public paths")
 		case taken[public.Value] != "":
 			c.errorf(field, "%s is already a public path of %s", public.Value, taken[public.Value])
 		default:
@@ -116,7 +117,7 @@ func (c *checker) checkPublic(taken map[string]string) {
 	}
 }
 
-// checkReferences looks at the other programs that this one names.
+// checkReferences checks the names of other programs.
 func (c *checker) checkReferences() {
 	for _, call := range c.program.Calls {
 		other := c.programs[call.Service]
@@ -126,7 +127,7 @@ func (c *checker) checkReferences() {
 		case other == nil:
 			c.errorf("calls", "there is no program %s", call.Service)
 		case other.Kind != Service:
-			c.errorf("calls", "%s is a %s, which answers no calls", call.Service, other.Kind)
+			c.errorf("calls", "%s is a %s: only services can be called", call.Service, other.Kind)
 		}
 	}
 	for _, read := range c.program.Reads {
@@ -136,7 +137,7 @@ func (c *checker) checkReferences() {
 	}
 }
 
-// checkVariables looks at the names of all environment variables.
+// checkVariables checks the names of all environment variables.
 func (c *checker) checkVariables() {
 	seen := map[string]string{}
 	add := func(field, variable string) {
@@ -216,7 +217,7 @@ func (c *checker) checkSize() {
 	}
 }
 
-// cycle names the programs that call each other in a circle.
+// cycle returns an error that names the programs of a cycle of calls.
 func cycle(waiting []Program) error {
 	byName := map[string]Program{}
 	for _, p := range waiting {
@@ -225,8 +226,8 @@ func cycle(waiting []Program) error {
 	var walk []string
 	for name := waiting[0].Name; ; {
 		if i := slices.Index(walk, name); i >= 0 {
-			circle := strings.Join(append(walk[i:len(walk):len(walk)], name), " > ")
-			return fmt.Errorf("apps/%s/%s: calls: a circle, in which nothing can start first: %s", name, File, circle)
+			names := strings.Join(append(walk[i:len(walk):len(walk)], name), " > ")
+			return fmt.Errorf("apps/%s/%s: calls: the programs call each other in a cycle, so none can start first: %s", name, File, names)
 		}
 		walk = append(walk, name)
 		for _, call := range byName[name].Calls {

@@ -17,7 +17,7 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// declaration is service.yaml as it is written.
+// declaration is the content of service.yaml.
 type declaration struct {
 	Kind     Kind                 `yaml:"kind"`
 	Port     int                  `yaml:"port"`
@@ -72,8 +72,8 @@ type objectives struct {
 	BaselineRPS float64 `yaml:"baselineRPS"`
 }
 
-// promised is what a service promises unless it declares otherwise.
-func promised() objectives {
+// defaultObjectives returns the objectives that a service has unless it declares others.
+func defaultObjectives() objectives {
 	var o objectives
 	o.Availability.Percent, o.Availability.Window = 99.9, 30*day
 	o.Latency.Percent, o.Latency.Threshold, o.Latency.Window = 95, period(200*time.Millisecond), 7*day
@@ -112,28 +112,27 @@ type size struct {
 	MemoryLimitMiB int32 `yaml:"memoryLimitMiB"`
 }
 
-// read decodes one file strictly: a key that the declaration does not have is an error,
-// and so is one that stands twice.
+// read decodes one file strictly: an unknown key is an error, and so is a duplicate key.
 func read(apps fs.FS, file string) (Program, error) {
 	source, err := fs.ReadFile(apps, file)
 	if err != nil {
 		return Program{}, err
 	}
-	d := declaration{Kind: Service, Objectives: promised(), Size: size{MinReplicas: 2, MaxReplicas: 6, MilliCPU: 50, MemoryMiB: 48, MemoryLimitMiB: 128}}
+	d := declaration{Kind: Service, Objectives: defaultObjectives(), Size: size{MinReplicas: 2, MaxReplicas: 6, MilliCPU: 50, MemoryMiB: 48, MemoryLimitMiB: 128}}
 	decoder := yaml.NewDecoder(bytes.NewReader(source))
 	decoder.KnownFields(true)
 	if err := decoder.Decode(&d); err != nil && !errors.Is(err, io.EOF) {
 		return Program{}, syntaxErrors(file, err)
 	}
 	if err := decoder.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
-		return Program{}, fmt.Errorf("apps/%s: holds more than one YAML document", file)
+		return Program{}, fmt.Errorf("apps/%s: contains more than one YAML document", file)
 	}
 	return d.program(file)
 }
 
 var unknownKey = regexp.MustCompile(`^line (\d+): field (\S+) not found in type .*$`)
 
-// syntaxErrors gives each of the decoder's errors a line of its own, with the file.
+// syntaxErrors returns each of the decoder's errors as one line with the file.
 func syntaxErrors(file string, err error) error {
 	var typed *yaml.TypeError
 	if !errors.As(err, &typed) {
@@ -141,7 +140,7 @@ func syntaxErrors(file string, err error) error {
 	}
 	var errs []error
 	for _, text := range typed.Errors {
-		text = unknownKey.ReplaceAllString(text, "line $1: the key $2 is not known")
+		text = unknownKey.ReplaceAllString(text, "line $1: unknown key $2")
 		errs = append(errs, fmt.Errorf("apps/%s: %s", file, text))
 	}
 	return errors.Join(errs...)
@@ -182,7 +181,7 @@ func (d *declaration) program(file string) (Program, error) {
 			ErrorRate: o.ErrorRate.Percent, ErrorRateWindow: time.Duration(o.ErrorRate.Window),
 			P50: time.Duration(o.P50), P99: time.Duration(o.P99), BaselineRPS: o.BaselineRPS,
 		}
-	case o != promised():
+	case o != defaultObjectives():
 		errs = append(errs, fmt.Errorf("apps/%s: objectives: only a service answers requests", file))
 	}
 	if d.Internet != nil {

@@ -1,5 +1,6 @@
 // Command estoque keeps the shop's items and their stock. It reserves stock for an
-// order: all of its lines or none, until the reservation expires, and once only.
+// order, all of its lines or none, until the order is confirmed or released, or the
+// reservation expires.
 //
 // `estoque migrate` brings the database's schema up to date and exits.
 package main
@@ -25,7 +26,7 @@ func main() { service.Main(name, run) }
 
 func serve(ctx context.Context, env *config.Reader, stdout io.Writer) error {
 	database := postgres.ReadSettings(env)
-	seed := env.Choice("SEED_CATALOGUE", "false", "true") == "true" // fill an empty catalogue
+	seed := env.Choice("SEED_CATALOGUE", "false", "true") == "true" // only if the catalogue is empty
 	frame, err := service.Start(ctx, name, env, stdout)
 	if err != nil {
 		return err

@@ -28,7 +28,7 @@ func getenv(values map[string]string) func(string) string {
 	return func(name string) string { return values[name] }
 }
 
-func TestWrongSettingsAreAllNamed(t *testing.T) {
+func TestAllWrongSettingsAreNamed(t *testing.T) {
 	for _, args := range [][]string{nil, {"migrate"}} {
 		values := map[string]string{
 			"DATABASE_URL": "postgres://estoque:secret@", "DATABASE_MAX_CONNECTIONS": "0", "SERVICE_NAME": "a b", "LOG_LEVEL": "loud",
@@ -51,14 +51,14 @@ func TestWrongSettingsAreAllNamed(t *testing.T) {
 			t.Errorf("the password is shown: %v", err)
 		}
 	}
-	// Only the one argument makes it a migration.
+	// A second argument is an error, although the first is a subcommand.
 	err := run(t.Context(), []string{"migrate", "now"}, getenv(nil), io.Discard)
 	if err == nil || !strings.Contains(err.Error(), "DATABASE_URL") || !strings.Contains(err.Error(), `"now"`) {
 		t.Errorf("got %v, want DATABASE_URL and the argument named", err)
 	}
 }
 
-// output takes the log of a service that runs.
+// output collects a running service's log.
 type output struct {
 	mu     sync.Mutex
 	buffer bytes.Buffer
@@ -70,7 +70,7 @@ func (o *output) Write(p []byte) (int, error) {
 	return o.buffer.Write(p)
 }
 
-// address returns where the service listens, or "".
+// address returns the URL at which the service listens, or "" if it does not listen yet.
 func (o *output) address() string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -103,11 +103,19 @@ func TestTheServiceFromMigrationToShutdown(t *testing.T) {
 			"DATABASE_URL": db.URL, "SEED_CATALOGUE": "true", "BIND_ADDRESS": "127.0.0.1", "PORT": "0", "DRAIN_PAUSE": "0s",
 		}), log)
 	}()
-	time.Sleep(100 * time.Millisecond)
+	eventually(t, "the service to find no schema", func() bool {
+		var looks int
+		err := db.Pool.QueryRow(ctx, `SELECT count(*) FROM pg_stat_activity
+			WHERE datname = current_database() AND pid <> pg_backend_pid() AND state = 'idle' AND query LIKE '%goose_db_version%'`).Scan(&looks)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return looks > 0
+	})
 	if log.address() != "" {
 		t.Error("listening without a schema")
 	}
-	for range 2 { // the second changes nothing
+	for range 2 { // the second migration changes nothing
 		if err := run(t.Context(), []string{"migrate"}, getenv(map[string]string{"DATABASE_URL": db.OwnerURL}), io.Discard); err != nil {
 			t.Fatal(err)
 		}
@@ -123,14 +131,14 @@ func TestTheServiceFromMigrationToShutdown(t *testing.T) {
 		t.Fatalf("the seeded catalogue: %v, %v", page, err)
 	}
 
-	// The sweep gives back what has expired.
+	// The sweep releases the stock of an expired reservation.
 	order := uuid.Must(uuid.NewV7())
 	item := page.JSON200.Items[0]
 	body := contract.ReservationRequest{
 		Lines: []contract.ReservationLineRequest{{SKU: item.SKU, Quantity: 7}}, ExpiresInSeconds: new(int32(1)),
 	}
-	if made, err := client.ReserveWithResponse(ctx, order, body); err != nil || made.StatusCode() != http.StatusCreated {
-		t.Fatalf("reserving: %v, %v", made, err)
+	if response, err := client.ReserveWithResponse(ctx, order, body); err != nil || response.StatusCode() != http.StatusCreated {
+		t.Fatalf("reserving: %v, %v", response, err)
 	}
 	eventually(t, "the reservation to expire", func() bool {
 		shown, err := client.ShowItemWithResponse(ctx, item.SKU)
@@ -170,7 +178,7 @@ func TestStartToReady(t *testing.T) {
 	}
 }
 
-func TestTheSweepOutlivesAnOutageAndStops(t *testing.T) {
+func TestTheSweepSurvivesAnOutageAndStops(t *testing.T) {
 	db := postgrestest.New(t, migrations.Files)
 	log := &output{}
 	logger := slog.New(slog.NewTextHandler(log, nil))
@@ -195,20 +203,21 @@ func TestTheSweepOutlivesAnOutageAndStops(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	said := func(text string) func() bool {
+	logged := func(text string) func() bool {
 		return func() bool {
 			log.mu.Lock()
 			defer log.mu.Unlock()
 			return strings.Contains(log.buffer.String(), text)
 		}
 	}
-	eventually(t, "the failure to be told", said("background task failed"))
-	time.Sleep(50 * time.Millisecond)
+	eventually(t, "the log of the failure", logged("background task failed"))
+	failed := db.Pool.Stat().AcquireCount()
+	eventually(t, "more sweeps that fail", func() bool { return db.Pool.Stat().AcquireCount() >= failed+5 })
 	admin(`ALTER TABLE away RENAME TO estoque_reservations`)
-	eventually(t, "the end of the failure to be told", said("background task recovered"))
+	eventually(t, "the log of the recovery", logged("background task recovered"))
 	stop()
 	sweeping.Wait()
 	if n := strings.Count(log.buffer.String(), "task failed"); n != 1 {
-		t.Errorf("the failure was told %d times:\n%s", n, log.buffer.String())
+		t.Errorf("the failure was logged %d times, want once:\n%s", n, log.buffer.String())
 	}
 }

@@ -1,15 +1,15 @@
--- Every statement is a transaction of its own. Each locks a reservation's row before
--- its items, and the items in the order of their SKUs, so that no two statements
--- deadlock. Each decides on locked rows, and computes an item's new values from its
--- locked row: the conditions of an UPDATE first see the statement's snapshot, which
--- may be out of date by then.
+-- Every statement is its own transaction. It locks a reservation's row before the rows
+-- of its items, and the items in the order of their SKUs, so that statements do not
+-- deadlock. It decides on locked rows, and computes an item's new values from the locked
+-- row: the conditions of an UPDATE first see the statement's snapshot, which may be out
+-- of date by then.
 
 -- name: Reserve :many
--- One row per line if all lines are reserved. No row, and nothing has changed: a line
--- is short, a SKU is unknown, the prices are in different currencies, or the order
--- has a reservation. An item that is short in the snapshot is not locked.
--- The commit does not wait for the disk. If a crash of PostgreSQL loses it, no unit
--- is sold yet: the caller that confirms finds no reservation and reserves again.
+-- Returns one row per line if it reserved all lines. It changes nothing and returns no
+-- row if a line is short, a SKU is unknown, the prices are in different currencies, or
+-- the order has a reservation. It does not lock an item that is short in the snapshot.
+-- The commit does not wait for the disk. If PostgreSQL crashes and loses it, no unit has
+-- been sold yet: the caller that confirms finds no reservation and reserves again.
 WITH quick AS MATERIALIZED (
     SELECT set_config('synchronous_commit', 'off', true)
 ), wanted AS (
@@ -41,10 +41,10 @@ FROM created AS m, locked AS l;
 SELECT * FROM estoque WHERE sku = ANY(@skus::text[]);
 
 -- name: Move :many
--- Moves a reservation from one of from_states to to_state and updates the items: one
--- row per line. No row, and nothing has changed: the order has no reservation or it
--- is in another state, or the stock is short. A reservation that has not expired is
--- not reserved again.
+-- Moves a reservation from one of from_states to to_state, updates the items, and returns
+-- one row per line. It changes nothing and returns no row if the order has no reservation
+-- in one of these states, or if the stock is short. It does not reserve a reservation
+-- again that has not expired.
 WITH held AS MATERIALIZED (
     SELECT r.order_id, r.state
     FROM estoque_reservations AS r
@@ -78,8 +78,8 @@ SELECT l.sku, l.quantity, l.price_amount, l.price_currency, m.expires_at
 FROM moved AS m, locked AS l;
 
 -- name: ReservationByOrder :many
--- One row per line, or one row without SKU if there are no lines. due: it is still
--- reserved, though its time is over.
+-- Returns one row per line, or one row without SKU if there are no lines. due: the state
+-- is reserved, but expires_at has passed.
 SELECT r.state, r.expires_at, (r.state = 'reserved' AND r.expires_at <= now())::boolean AS due,
        coalesce(l.sku, '')::text AS sku, coalesce(l.quantity, 0)::bigint AS quantity,
        coalesce(l.price_amount, 0)::bigint AS price_amount, coalesce(l.price_currency, '')::text AS price_currency
@@ -87,14 +87,15 @@ FROM estoque_reservations AS r LEFT JOIN estoque_reservation_lines AS l ON l.ord
 WHERE r.order_id = @order_id;
 
 -- name: RefuseReservation :execrows
--- Releases an order that has reserved nothing. No row: the order has a reservation.
+-- Stores the tombstone of an order that has reserved nothing. It inserts no row if the
+-- order has a reservation.
 INSERT INTO estoque_reservations (order_id, state, expires_at)
 VALUES (@order_id, 'released', now())
 ON CONFLICT (order_id) DO NOTHING;
 
 -- name: Expire :one
--- Expires the reservations whose time has been over the longest, gives their units
--- back, and returns their number. It skips those that another transaction has locked.
+-- Expires the most overdue reservations, returns their units to the stock, and returns
+-- their number. It skips those that another transaction has locked.
 WITH due AS MATERIALIZED (
     SELECT r.order_id
     FROM estoque_reservations AS r
@@ -131,7 +132,7 @@ ON CONFLICT (sku) DO UPDATE SET name = excluded.name, description = excluded.des
 RETURNING sqlc.embed(e), (xmax = 0)::boolean AS created;
 
 -- name: TopUp :one
--- No row: the key has been used, or there is no such item.
+-- Changes nothing and returns no row if the key has been used, or if there is no such item.
 WITH added AS (
     INSERT INTO estoque_top_ups (key, sku, quantity, reason)
     SELECT @key, e.sku, @quantity, @reason FROM estoque AS e WHERE e.sku = @sku
@@ -156,8 +157,8 @@ SELECT * FROM estoque WHERE sku > @after ORDER BY sku LIMIT @max_rows;
 SELECT sku, (on_hand - reserved)::bigint AS available, reserved FROM estoque ORDER BY sku LIMIT @max_rows;
 
 -- name: Seed :execrows
--- Fills an empty catalogue only. Of two processes that start at the same time, the
--- second waits for the first and adds nothing.
+-- Fills only an empty catalogue. If two processes start at the same time, the second
+-- waits for the first and adds nothing.
 INSERT INTO estoque (sku, name, description, price_amount, price_currency, on_hand)
 SELECT unnest(@skus::text[]), unnest(@names::text[]), unnest(@descriptions::text[]),
        unnest(@amounts::bigint[]), unnest(@currencies::text[]), unnest(@quantities::bigint[])

@@ -13,8 +13,8 @@ const (
 	sweepBatch    = 100
 )
 
-// newSweep returns the loop that releases the stock of expired reservations, batch
-// after batch until none is left. All replicas may run it: none waits for another.
+// newSweep returns the loop that expires overdue reservations and returns their stock,
+// in batches until none is left. All replicas run it: they do not wait for each other.
 func newSweep(frame *service.Frame, goods *stock.Stock, counts *stock.Counts, interval time.Duration) service.Worker {
 	return frame.Loop("expire-reservations", interval, func(ctx context.Context) error {
 		for {

@@ -21,7 +21,7 @@ import (
 
 var noTraces = sdktrace.NewTracerProvider(sdktrace.WithSampler(sdktrace.NeverSample()))
 
-// get returns the body of a path, whether or not the document has it.
+// get returns the body of a path, which the OpenAPI document need not have.
 func (a *app) get(path string) string {
 	recorder := httptest.NewRecorder()
 	a.bare.ServeHTTP(recorder, httptest.NewRequestWithContext(context.Background(), "GET", path, nil))
@@ -81,10 +81,10 @@ func TestBadInputIsRefusedAndNothingStored(t *testing.T) {
 			field = got.problem.Errors[0].Name
 		}
 		if got.status != test.status || field != test.field || !strings.HasPrefix(got.problem.Type, "urn:loja-veloz:problem:") {
-			t.Errorf("PUT %.100s = %d %s; want %d about %q", test.body, got.status, got.body, test.status, test.field)
+			t.Errorf("PUT %.100s = %d %s; want %d with an error of the field %q", test.body, got.status, got.body, test.status, test.field)
 		}
 		if strings.Contains(got.body, "1111") {
-			t.Errorf("a card's number came back: %s", got.body)
+			t.Errorf("the answer shows a card number: %s", got.body)
 		}
 	}
 	for path, field := range map[string]string{
@@ -99,7 +99,7 @@ func TestBadInputIsRefusedAndNothingStored(t *testing.T) {
 	} {
 		got := a.send("GET", path, "")
 		if got.status/100 != 4 || len(got.problem.Errors) != 1 || got.problem.Errors[0].Name != field {
-			t.Errorf("GET %s = %d %s; want it to be about %s", path, got.status, got.body, field)
+			t.Errorf("GET %s = %d %s; want an error of the field %s", path, got.status, got.body, field)
 		}
 	}
 	a.wantProblem("DELETE", a.send("DELETE", "/pagamentos/"+newOrder(t).String(), ""), 405, problem.MethodNotAllowed)
@@ -241,7 +241,7 @@ func FuzzPay(f *testing.F) {
 		request.Header.Set("Content-Type", "application/json")
 		recorder := httptest.NewRecorder()
 		a.bare.ServeHTTP(recorder, request)
-		// 503: a token for which the simulator does not answer.
+		// 503: the simulator does not answer for some tokens.
 		if code := recorder.Code; code >= 500 && code != http.StatusServiceUnavailable {
 			t.Errorf("PUT %q = %d %s", body, code, recorder.Body)
 		}

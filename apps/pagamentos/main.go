@@ -54,17 +54,17 @@ func serve(ctx context.Context, env *config.Reader, stdout io.Writer) error {
 	return frame.Serve(ctx, srv, newResolver(frame, payments, resolveInterval))
 }
 
-// settings are the service's own.
+// settings are those that only this service has.
 type settings struct {
 	acquirer   string          // ACQUIRER: required, simulator or stripe
 	stripe     stripe.Settings // with ACQUIRER=stripe
-	timeout    time.Duration   // ACQUIRER_TIMEOUT: 10s, for one call of the acquirer
-	currencies []string        // CURRENCIES: BRL; those that are accepted
+	timeout    time.Duration   // ACQUIRER_TIMEOUT: of one call to the acquirer; default 10s
+	currencies []string        // CURRENCIES: the accepted currencies; default BRL
 }
 
 func readSettings(env *config.Reader) settings {
 	s := settings{
-		// Below the minute after which the resolver takes up a payment.
+		// At most 30 s, because the resolver takes up a payment after a minute.
 		timeout: env.Duration("ACQUIRER_TIMEOUT", 10*time.Second, 100*time.Millisecond, 30*time.Second),
 	}
 	switch s.acquirer = env.Text("ACQUIRER", ""); s.acquirer {

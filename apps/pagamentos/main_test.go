@@ -32,19 +32,19 @@ import (
 	"github.com/loja-veloz/platform/apps/pagamentos/migrations"
 )
 
-// app is the whole service on a database of its own, checked against its document.
+// app is the whole service with its own database.
 type app struct {
 	t        testing.TB
 	database postgrestest.Database
-	handler  http.Handler // checked against the document
-	bare     http.Handler
+	handler  http.Handler // checks requests and answers against the OpenAPI document
+	bare     http.Handler // does not
 	frame    *service.Frame
 	payments *charging.Payments
 	spans    *tracetest.InMemoryExporter
 	log      *logBuffer
 }
 
-// newApp returns the service with the simulated acquirer, wrapped by wrap.
+// newApp returns the service with the simulator, wrapped by wrap.
 func newApp(t testing.TB, wrap ...func(acquirer.Acquirer) acquirer.Acquirer) *app {
 	t.Helper()
 	return newAppOn(t, postgrestest.New(t, migrations.Files), wrap...)
@@ -67,7 +67,7 @@ func newTestServer(
 	t.Helper()
 	s := settings{
 		acquirer:   simulator.Name,
-		timeout:    400 * time.Millisecond,
+		timeout:    time.Second, // tokens such as simulator.Timeout wait for its end
 		currencies: []string{"BRL"},
 	}
 	cards := newAcquirer(s, pool, frame.Provider)
@@ -180,7 +180,7 @@ func (a *app) wantProblem(what string, got answer, status int, code problem.Code
 	}
 }
 
-// books is what the acquirer's ledger holds of an order.
+// books are the simulator's records of an order.
 type books struct {
 	charges, held, captured, refunded, refunds int64
 }
@@ -221,7 +221,7 @@ func (a *app) exec(statement string, args ...any) {
 	}
 }
 
-func TestMigrationsKeepTheRules(t *testing.T) {
+func TestMigrationsFollowTheRules(t *testing.T) {
 	if err := postgres.Lint(migrations.Files); err != nil {
 		t.Error(err)
 	}

@@ -8,7 +8,6 @@ import (
 	"math/rand/v2"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -37,9 +36,9 @@ func TestAPaymentFromChargeToRefund(t *testing.T) {
 		t.Errorf("the payment is %+v", p)
 	}
 	again := a.pay(order, simulator.Approved)
-	a.want("the same PUT", again, 200, contract.Captured)
+	a.want("the repeated PUT", again, 200, contract.Captured)
 	if again.body != first.body {
-		t.Errorf("the same PUT answered %s, and %s at first", again.body, first.body)
+		t.Errorf("the repeated PUT answered %s, the first %s", again.body, first.body)
 	}
 	a.want("capture of a capture", a.capture(order), 200, contract.Captured)
 	a.want("GET", a.show(order), 200, contract.Captured)
@@ -64,7 +63,7 @@ func TestAPaymentFromChargeToRefund(t *testing.T) {
 	}
 	var tokens int
 	if err := a.database.Pool.QueryRow(t.Context(), `SELECT count(card_token) FROM pagamentos`).Scan(&tokens); err != nil || tokens != 0 {
-		t.Errorf("%d tokens are kept, %v", tokens, err)
+		t.Errorf("%d tokens are still stored, %v", tokens, err)
 	}
 }
 
@@ -94,7 +93,7 @@ func TestAnAuthorisationIsCapturedOrReleased(t *testing.T) {
 func TestADeclineIsAResult(t *testing.T) {
 	a := newApp(t)
 	for token, reason := range map[string]string{
-		simulator.DeclinedFunds: "insufficient_funds", simulator.LostCard: "lost_card", "tok_made_up": "invalid_token",
+		simulator.DeclinedFunds: "insufficient_funds", simulator.LostCard: "lost_card", "tok_unknown": "invalid_token",
 	} {
 		order := newOrder(t)
 		for _, status := range []int{201, 200} {
@@ -140,8 +139,8 @@ func TestARefundOfAnUnknownOrderPreventsItsCharge(t *testing.T) {
 	if got := a.books(order); got != (books{}) {
 		t.Errorf("the acquirer has %+v", got)
 	}
-	a.wantProblem("capture of nothing", a.capture(newOrder(t)), 404, problem.NotFound)
-	a.wantProblem("GET of nothing", a.show(newOrder(t)), 404, problem.NotFound)
+	a.wantProblem("capture without a payment", a.capture(newOrder(t)), 404, problem.NotFound)
+	a.wantProblem("GET without a payment", a.show(newOrder(t)), 404, problem.NotFound)
 }
 
 func TestRepeatingTheRequestFindsTheOutcome(t *testing.T) {
@@ -179,7 +178,7 @@ func TestARefundBeforeTheOutcomeIsKnown(t *testing.T) {
 		t.Errorf("the acquirer has %+v", got)
 	}
 
-	// The intention outlasts its request.
+	// The intention to refund remains after its request has failed.
 	a.wantProblem("PUT", a.pay(away, simulator.Unavailable), 503, problem.AcquirerUnavailable)
 	a.wantProblem("refund", a.refund(away), 503, problem.AcquirerUnavailable)
 	a.wantProblem("PUT again", a.pay(away, simulator.Unavailable), 409, problem.PaymentVoided)
@@ -272,22 +271,20 @@ func TestTheResolverRunsUntilItIsStopped(t *testing.T) {
 	<-done
 }
 
-// stage is an acquirer that holds each call until the test releases it.
-type stage struct {
+// blocking is an acquirer whose Authorise blocks until the test closes release.
+type blocking struct {
 	acquirer.Acquirer
 	entered, release chan struct{}
-	calls            atomic.Int32
 }
 
-func (s *stage) Authorise(ctx context.Context, c acquirer.Charge) (acquirer.Result, error) {
-	s.calls.Add(1)
-	s.entered <- struct{}{}
-	<-s.release
-	return s.Acquirer.Authorise(context.WithoutCancel(ctx), c)
+func (b *blocking) Authorise(ctx context.Context, c acquirer.Charge) (acquirer.Result, error) {
+	b.entered <- struct{}{}
+	<-b.release
+	return b.Acquirer.Authorise(context.WithoutCancel(ctx), c)
 }
 
 func TestNoTransactionIsOpenWhileTheAcquirerIsCalled(t *testing.T) {
-	hold := &stage{entered: make(chan struct{}, 9), release: make(chan struct{})}
+	hold := &blocking{entered: make(chan struct{}, 9), release: make(chan struct{})}
 	a := newApp(t, func(next acquirer.Acquirer) acquirer.Acquirer { hold.Acquirer = next; return hold })
 	order := newOrder(t)
 	done := make(chan answer)
@@ -302,7 +299,7 @@ func TestNoTransactionIsOpenWhileTheAcquirerIsCalled(t *testing.T) {
 }
 
 func TestAChargeContinuesAfterItsClientDisconnects(t *testing.T) {
-	hold := &stage{entered: make(chan struct{}, 9), release: make(chan struct{})}
+	hold := &blocking{entered: make(chan struct{}, 9), release: make(chan struct{})}
 	a := newApp(t, func(next acquirer.Acquirer) acquirer.Acquirer { hold.Acquirer = next; return hold })
 	order := newOrder(t)
 	ctx, leave := context.WithCancel(t.Context())
@@ -316,7 +313,7 @@ func TestAChargeContinuesAfterItsClientDisconnects(t *testing.T) {
 	<-hold.entered
 	leave()
 	if e := httpapi.Explain(<-done); e == nil || e.Code != problem.AcquirerUnavailable {
-		t.Errorf("the client that has gone got %v", e)
+		t.Errorf("the disconnected client got %v", e)
 	}
 	close(hold.release)
 	for end := time.Now().Add(time.Minute); a.show(order).payment.State != contract.Captured; time.Sleep(5 * time.Millisecond) {
@@ -334,7 +331,7 @@ func TestFiftyConcurrentRequestsChargeOnce(t *testing.T) {
 		go func() {
 			got := []*app{a, other}[i%2].pay(order, simulator.Approved)
 			for end := time.Now().Add(time.Minute); got.status == 503 && time.Now().Before(end); {
-				got = a.pay(order, simulator.Approved) // not known yet, on a busy machine
+				got = a.pay(order, simulator.Approved) // the outcome may be unknown on a busy machine
 			}
 			answers <- got
 		}()
@@ -350,7 +347,7 @@ func TestFiftyConcurrentRequestsChargeOnce(t *testing.T) {
 		}
 	}
 	if got := a.books(order); created > 1 || got != (books{charges: 1, captured: price}) {
-		t.Errorf("%d times created, and the acquirer has %+v", created, got)
+		t.Errorf("answered 201 %d times, and the acquirer has %+v", created, got)
 	}
 }
 
@@ -381,22 +378,22 @@ func TestConcurrentChargesAndRefundsEndUndone(t *testing.T) {
 	}
 }
 
-// lossy is an acquirer on a bad line, which loses some calls and some answers.
+// lossy is an acquirer that loses calls and answers, each with probability rate.
 type lossy struct {
 	acquirer.Acquirer
 	rate float64
 }
 
-var errLine = errors.New("the line is bad")
+var errLost = errors.New("connection lost")
 
 func lose[T any](l *lossy, call func() (T, error)) (T, error) {
 	var none T
 	if rand.Float64() < l.rate {
-		return none, errLine
+		return none, errLost
 	}
 	result, err := call()
 	if rand.Float64() < l.rate {
-		return none, errLine
+		return none, errLost
 	}
 	return result, err
 }
@@ -420,7 +417,7 @@ func (l *lossy) Refund(ctx context.Context, key, reference string, amount money.
 	return err
 }
 
-func TestTheBooksAgreeWhateverIsLost(t *testing.T) {
+func TestTheBooksAgreeAfterLostCallsAndAnswers(t *testing.T) {
 	line := &lossy{rate: 0.4}
 	a := newApp(t, func(next acquirer.Acquirer) acquirer.Acquirer { line.Acquirer = next; return line })
 	rapid.Check(t, func(t *rapid.T) {
@@ -449,7 +446,7 @@ func TestTheBooksAgreeWhateverIsLost(t *testing.T) {
 		steps := rapid.SliceOfN(rapid.SampledFrom([]string{"pay", "capture", "refund", "resolve"}), 1, 8).Draw(t, "steps")
 		line.rate = 0.4
 		for i, step := range steps {
-			// Another request at the same time.
+			// A concurrent request for the same order.
 			var both sync.WaitGroup
 			if i+1 < len(steps) && i%3 == 2 {
 				both.Go(func() { a.send("PUT", "/pagamentos/"+order.String(), payBody(token, capture)) })
@@ -464,7 +461,7 @@ func TestTheBooksAgreeWhateverIsLost(t *testing.T) {
 		for range 6 {
 			got := do("resolve")
 			if got.status == 404 {
-				return // no step has stored anything
+				return // no step has stored a payment
 			}
 			now = got.payment
 		}
@@ -479,13 +476,13 @@ func TestTheBooksAgreeWhateverIsLost(t *testing.T) {
 			want.captured, want.refunded = price, price
 		case contract.Declined, contract.Voided:
 		default:
-			t.Fatalf("never comes to an end: %s", now.State)
+			t.Fatalf("the payment is not resolved: %s", now.State)
 		}
 		if got != want || got.charges > 1 || got.refunds > 1 {
 			t.Fatalf("%s, and the acquirer has %+v", now.State, got)
 		}
 		if undo && (now.State == contract.Captured || now.State == contract.Authorised) {
-			t.Fatalf("%s, though a refund was asked for", now.State)
+			t.Fatalf("%s, although a refund was requested", now.State)
 		}
 	})
 }
@@ -508,7 +505,7 @@ func TestSpans(t *testing.T) {
 	for _, span := range a.spans.GetSpans() {
 		kinds[span.Name] = span.SpanKind
 		if text := fmt.Sprint(span.Attributes); strings.Contains(text, simulator.Approved) {
-			t.Errorf("the span %s has the token: %s", span.Name, text)
+			t.Errorf("the span %s contains the token: %s", span.Name, text)
 		}
 	}
 	for name, kind := range map[string]trace.SpanKind{
@@ -537,9 +534,9 @@ func BenchmarkPay(b *testing.B) {
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "payments/s")
 }
 
-func TestACallThatTheAcquirerRefusesIsLeftForAnOperator(t *testing.T) {
+func TestARefusedCallIsLoggedAndLeftForAnOperator(t *testing.T) {
 	a, order := newApp(t), newOrder(t)
-	// The order's key has been used for another call.
+	// The order's idempotency key was used for another charge.
 	_, err := simulator.New(a.database.Pool).Authorise(t.Context(), acquirer.Charge{
 		Key: order.String() + ":authorise", OrderID: order, Amount: money.BRL(1), CardToken: simulator.Approved, Capture: true,
 	})
@@ -552,11 +549,11 @@ func TestACallThatTheAcquirerRefusesIsLeftForAnOperator(t *testing.T) {
 		t.Errorf("the acquirer has %+v", got)
 	}
 	if log := a.log.String(); !strings.Contains(log, order.String()) || !strings.Contains(log, "refused") {
-		t.Errorf("the log does not say so: %s", log)
+		t.Errorf("the log lacks the order or the refusal: %s", log)
 	}
 }
 
-func TestAnAuthorisationThatHasRunOutIsVoided(t *testing.T) {
+func TestAnExpiredAuthorisationIsVoided(t *testing.T) {
 	a, order, taken := newApp(t), newOrder(t), newOrder(t)
 	a.want("PUT", a.hold(order, simulator.Approved), 201, contract.Authorised)
 	a.exec(`UPDATE simulator_charges SET state = 'voided' WHERE order_id = $1`, order)

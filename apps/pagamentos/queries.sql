@@ -1,5 +1,5 @@
--- Each change of a payment is one statement: it writes the row and the history.
--- age_seconds is the time since the payment was requested, by this server's clock.
+-- Each change of a payment is one statement, which writes the row and the history.
+-- age_seconds is the time since the payment was requested, by the database's clock.
 
 -- name: Intend :one
 -- Stores the intention to charge. No row: the order has a payment already.
@@ -22,7 +22,8 @@ RETURNING *, extract(epoch FROM now() - created_at)::bigint AS age_seconds;
 
 -- name: IntendUndo :one
 -- Stores the intention to undo the payment. An order without a payment gets a
--- voided one. No row: there is nothing to undo, or the intention is stored already.
+-- voided one as a tombstone. No row: there is nothing to undo, or the intention is
+-- stored already.
 WITH intended AS (
     INSERT INTO pagamentos AS p (order_id, state, amount, currency, capture, undo, acquirer)
     VALUES (@order_id, 'voided', 0, 'XXX', false, true, @acquirer)
@@ -71,8 +72,8 @@ ORDER BY order_id DESC
 LIMIT @max_rows;
 
 -- name: Claim :many
--- Takes payments that are due and postpones them: by 1, 2, 4 ... minutes, at most
--- by an hour.
+-- Takes payments that are due, and postpones them by 1, 2, 4 ... minutes, at most an
+-- hour.
 WITH due AS (
     SELECT d.order_id FROM pagamentos AS d
     WHERE d.due_at <= now() AND d.acquirer = @acquirer

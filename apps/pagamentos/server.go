@@ -30,8 +30,8 @@ func newServer(
 	return srv, payments, nil
 }
 
-// newResolver returns the loop that finishes payments whose request has not, after a
-// crash or because no client asked again.
+// newResolver returns the loop that finishes payments whose request did not, because of
+// a crash or because the client did not repeat it.
 func newResolver(frame *service.Frame, payments *charging.Payments, interval time.Duration) service.Worker {
 	return frame.Loop("resolve-payments", interval, func(ctx context.Context) error {
 		_, err := payments.ResolveDue(ctx)

@@ -1,5 +1,5 @@
-// Command pedidos takes the orders of Loja Veloz and carries each one through stock
-// and payment to its end, whatever fails on the way.
+// Command pedidos takes the orders of Loja Veloz, and carries each one through stock
+// and payment until it is final, even if processes or services fail on the way.
 //
 // `pedidos migrate` brings the database's schema up to date and exits.
 package main
@@ -22,8 +22,8 @@ import (
 
 const (
 	name = "pedidos"
-	// callTimeout is longer than pagamentos gives an acquirer, so that it is pagamentos
-	// that answers when the outcome of a payment is unknown.
+	// callTimeout is longer than pagamentos waits for an acquirer, so that pagamentos can
+	// answer that the outcome of a payment is unknown.
 	callTimeout = 13 * time.Second
 )
 

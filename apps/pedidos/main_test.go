@@ -42,8 +42,8 @@ import (
 // deadline ends a test that hangs.
 const deadline = time.Minute
 
-// shop is a fake of estoque and pagamentos. It stores what they would, and fails when
-// a test says so. The drills run the real ones.
+// shop is a fake of estoque and pagamentos. It stores the stock and payment of each order,
+// and fails when a test tells it to. The drills use the real services.
 type shop struct {
 	mu       sync.Mutex
 	prices   map[value.SKU]money.Money
@@ -51,8 +51,8 @@ type shop struct {
 	payments map[uuid.UUID]string
 	charges  map[uuid.UUID]int
 	calls    map[order.Step]int
-	// before, if set, runs before a call takes effect, after runs after it did. An
-	// error of either is the call's.
+	// before runs before a call takes effect, and after afterwards, if they are set. The
+	// call returns their errors.
 	before, after func(step order.Step, id uuid.UUID) error
 }
 
@@ -166,7 +166,7 @@ type instance struct {
 	http http.Handler
 }
 
-// newInstance returns an instance with a database of its own.
+// newInstance returns an instance with its own database.
 func newInstance(t *testing.T) *instance {
 	t.Helper()
 	database := postgrestest.New(t, migrations.Files)
@@ -176,7 +176,7 @@ func newInstance(t *testing.T) *instance {
 	return instanceOn(t, newShop(), database.Pool)
 }
 
-// instanceOn returns a further instance on the same database and shop.
+// instanceOn returns another instance with the same database and shop.
 func instanceOn(t *testing.T, shop *shop, pool *pgxpool.Pool) *instance {
 	t.Helper()
 	frame := service.New(server.Settings{Identity: config.Identity{Service: name, Version: "v", Pod: "p"}},
@@ -298,7 +298,7 @@ func TestAnOrderIsConfirmed(t *testing.T) {
 	s := newInstance(t)
 	o := placedOrder(t, s.place(oneShoe, "k1"), http.StatusCreated)
 	if o.State != contract.Confirmed || path(o) != "pending reserved paid confirmed" {
-		t.Errorf("order is %s by %s", o.State, path(o))
+		t.Errorf("order is %s after %s", o.State, path(o))
 	}
 	s.ends(t, o.ID, "sold", "captured")
 	read := s.read(t, o.ID)
@@ -328,7 +328,7 @@ func TestADeclinedCardFailsTheOrderAndReleasesTheStock(t *testing.T) {
 	s.ends(t, o.ID, "back", "declined")
 }
 
-func TestNoStockFailsTheOrderUncharged(t *testing.T) {
+func TestAnOrderWithoutStockFailsWithoutACharge(t *testing.T) {
 	s := newInstance(t)
 	s.before = func(step order.Step, _ uuid.UUID) error {
 		if step == order.Reserve {
@@ -358,7 +358,7 @@ func TestALostReservationIsRepeated(t *testing.T) {
 	s.ends(t, o.ID, "sold", "captured")
 }
 
-func TestAPaymentThatIsRefusedFailsTheOrder(t *testing.T) {
+func TestARefusedPaymentFailsTheOrder(t *testing.T) {
 	s := newInstance(t)
 	s.before = func(step order.Step, _ uuid.UUID) error {
 		if step == order.Pay {
@@ -368,7 +368,7 @@ func TestAPaymentThatIsRefusedFailsTheOrder(t *testing.T) {
 	}
 	o := placedOrder(t, s.place(oneShoe, "k"), http.StatusCreated)
 	if o.State != contract.Failed || *o.FailureReason != "invalid_value" {
-		t.Errorf("order is %s by %s", o.State, path(o))
+		t.Errorf("order is %s after %s", o.State, path(o))
 	}
 	s.ends(t, o.ID, "back", "void")
 }
@@ -377,7 +377,7 @@ func TestAReplayGetsTheSameAnswer(t *testing.T) {
 	s := newInstance(t)
 	first := s.place(oneShoe, "k")
 	o := placedOrder(t, first, http.StatusCreated)
-	// Since then the price and the order's state have changed, and the body has other white space.
+	// Then the price and the order's state change, and the second request has other white space.
 	s.mu.Lock()
 	s.prices["SHOE-42"] = money.BRL(1)
 	s.mu.Unlock()
@@ -394,7 +394,7 @@ func TestAReplayGetsTheSameAnswer(t *testing.T) {
 	}
 }
 
-func TestAKeyIsForOneBodyAndOneClient(t *testing.T) {
+func TestAKeyBelongsToOneBodyAndOneClient(t *testing.T) {
 	s := newInstance(t)
 	placedOrder(t, s.place(oneShoe, "k"), http.StatusCreated)
 	other := strings.Replace(strings.Replace(oneShoe, `"quantity":1`, `"quantity":2`, 1), "34990", "69980", 1)
@@ -408,7 +408,7 @@ func TestAKeyIsForOneBodyAndOneClient(t *testing.T) {
 	}
 }
 
-func TestManyAtOnceWithOneKeyAreOneOrder(t *testing.T) {
+func TestConcurrentRequestsWithOneKeyAreOneOrder(t *testing.T) {
 	s := newInstance(t)
 	bodies := make([]string, 20)
 	var group sync.WaitGroup
@@ -426,7 +426,7 @@ func TestManyAtOnceWithOneKeyAreOneOrder(t *testing.T) {
 	}
 }
 
-func TestASlowOrderIsAcceptedAndFinishes(t *testing.T) {
+func TestASlowOrderIsAcceptedAndFinished(t *testing.T) {
 	s := newInstance(t)
 	release := make(chan struct{})
 	s.before = func(step order.Step, _ uuid.UUID) error {
@@ -452,8 +452,8 @@ func TestASlowOrderIsAcceptedAndFinishes(t *testing.T) {
 
 var errLost = errors.New("connection lost")
 
-// Each step fails once, before or after it takes effect. The client is answered in
-// time with the order at its end.
+// Each step fails once, before or after it takes effect. The client still gets the final
+// order as its answer.
 func TestAStepThatFailsOnceIsRetried(t *testing.T) {
 	for _, step := range []order.Step{order.Reserve, order.Pay, order.Confirm} {
 		for _, when := range []string{"before", "after"} {
@@ -481,7 +481,7 @@ func TestAStepThatFailsOnceIsRetried(t *testing.T) {
 	}
 }
 
-func TestALongOutageIsOutlastedByJobs(t *testing.T) {
+func TestJobsFinishOrdersAfterALongOutage(t *testing.T) {
 	s := newInstance(t)
 	s.work(t)
 	var mu sync.Mutex
@@ -502,9 +502,9 @@ func TestALongOutageIsOutlastedByJobs(t *testing.T) {
 	s.ends(t, o.ID, "sold", "captured")
 }
 
-// The price changes after the client has seen it, and undoing the order fails for a
-// while. The process that takes the order over must not charge it.
-func TestADecisionAgainstAnOrderOutlivesItsProcess(t *testing.T) {
+// The price changes after the client has seen it, and undoing the order fails for some
+// time. The process that takes the order over must not charge it.
+func TestTheDecisionToGiveUpSurvivesItsProcess(t *testing.T) {
 	s := newInstance(t)
 	s.work(t)
 	var mu sync.Mutex
@@ -533,8 +533,8 @@ func TestADecisionAgainstAnOrderOutlivesItsProcess(t *testing.T) {
 	s.ends(t, o.ID, "back", "void")
 }
 
-// A process whose order was taken over can store nothing about it any more: here, a
-// refusal of the stock.
+// A process whose order was taken over can no longer store anything about it: here, that
+// estoque refused the reservation.
 func TestATakeoverFencesThePreviousHolder(t *testing.T) {
 	s := newInstance(t)
 	slow := instanceOn(t, s.shop, s.pool)
@@ -548,7 +548,7 @@ func TestATakeoverFencesThePreviousHolder(t *testing.T) {
 				<-release
 				return checkout.RefusalError{Reason: string(problem.InsufficientStock)}
 			}
-		case order.Confirm: // only saving is left: now the slow process gets its refusal
+		case order.Confirm: // the last step: now the slow process gets its refusal
 			if !last.Swap(true) {
 				close(release)
 				slow.app.orders.Wait()
@@ -573,7 +573,7 @@ func TestATakeoverFencesThePreviousHolder(t *testing.T) {
 	<-answered
 }
 
-// The process that took the order never returns, and has stored nothing since.
+// The process that accepted the order hangs, and has stored nothing since.
 func TestAnOverdueOrderIsFoundAndFinished(t *testing.T) {
 	s := newInstance(t)
 	hang := make(chan struct{})
@@ -587,10 +587,10 @@ func TestAnOverdueOrderIsFoundAndFinished(t *testing.T) {
 	s.ends(t, o.ID, "sold", "captured")
 }
 
-func TestCancelRefundsWhatWasCharged(t *testing.T) {
+func TestCancellingAConfirmedOrderRefundsIt(t *testing.T) {
 	s := newInstance(t)
 	o := placedOrder(t, s.place(oneShoe, "k"), http.StatusCreated)
-	for range 2 { // repeating it changes nothing
+	for range 2 { // the second request changes nothing
 		got := s.send("POST", "/pedidos/"+o.ID.String()+"/cancel", "")
 		if got.Code != http.StatusOK || decoded[contract.Order](t, got).State != contract.Refunded {
 			t.Fatalf("cancel = %d %s", got.Code, got.Body)
@@ -627,8 +627,8 @@ func TestCancelOfAnOrderInFlight(t *testing.T) {
 	}
 	close(release)
 	<-answered
-	// The payment was in progress when the client cancelled: the card may have been
-	// charged, and then is refunded. No charge remains.
+	// The payment was in progress when the client cancelled. If the card was charged, the
+	// charge is refunded.
 	var o contract.Order
 	for end := time.Now().Add(deadline); time.Now().Before(end) && !order.State(o.State).Final(); time.Sleep(10 * time.Millisecond) {
 		o = s.read(t, id)
@@ -649,7 +649,7 @@ func TestAFailedOrderCannotBeCancelled(t *testing.T) {
 	}
 }
 
-func TestOrdersAreSeenByTheirClientOnly(t *testing.T) {
+func TestOnlyItsClientSeesAnOrder(t *testing.T) {
 	s := newInstance(t)
 	o := placedOrder(t, s.place(oneShoe, "k"), http.StatusCreated)
 	for _, request := range [][2]string{{"GET", ""}, {"POST", "/cancel"}} {
@@ -784,13 +784,13 @@ func TestMetricsCountStatesAndValue(t *testing.T) {
 	}
 }
 
-func TestMigrationsKeepTheRules(t *testing.T) {
+func TestMigrationsFollowTheRules(t *testing.T) {
 	if err := postgres.Lint(migrations.Files); err != nil {
 		t.Error(err)
 	}
 }
 
-func TestRunReportsEveryFaultAndDoesNotStart(t *testing.T) {
+func TestRunReportsEveryWrongSettingAndDoesNotStart(t *testing.T) {
 	env := map[string]string{
 		"PORT": "http", "DATABASE_URL": "mysql://user:hunter2@db/x", "ESTOQUE_URL": "estoque", "PAGAMENTOS_URL": "",
 		"CHECKOUT_LEASE": "1s",
@@ -806,7 +806,7 @@ func TestRunReportsEveryFaultAndDoesNotStart(t *testing.T) {
 	}
 }
 
-// The whole program: migrate by the owner, serve by the runtime role, stop.
+// The whole program: migrate as the owner, serve as the runtime role, stop.
 func TestMigrateThenServe(t *testing.T) {
 	database := postgrestest.New(t, fstest.MapFS{"00001_nothing.sql": {Data: []byte("-- +goose Up\nSELECT 1;\n")}})
 	env := map[string]string{
@@ -814,12 +814,12 @@ func TestMigrateThenServe(t *testing.T) {
 		"ESTOQUE_URL": "http://127.0.0.1:1", "PAGAMENTOS_URL": "http://127.0.0.1:1",
 	}
 	getenv := func(name string) string { return env[name] }
-	// Empty the history, as in a database without our tables.
+	// Empty the migration history, as in a new database.
 	if _, err := migratedFrom(t, database.OwnerURL).Exec(t.Context(), "DELETE FROM goose_db_version WHERE version_id > 0"); err != nil {
 		t.Fatal(err)
 	}
 	env["DATABASE_URL"] = database.OwnerURL
-	for range 2 { // the second has nothing to do
+	for range 2 { // the second migration changes nothing
 		if err := run(t.Context(), []string{"migrate"}, getenv, io.Discard); err != nil {
 			t.Fatal(err)
 		}

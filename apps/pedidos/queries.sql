@@ -14,8 +14,8 @@ WITH placed AS (
 SELECT created_at FROM placed;
 
 -- name: Save :one
--- Stores what has become of an order. No row means that it has changed since it was
--- read. A stored answer stays.
+-- Stores an order's state and new transitions. No row means that the order has changed
+-- since it was read. It does not overwrite a stored answer.
 WITH saved AS (
     UPDATE pedidos SET
         state = @state, version = version + 1, failure_reason = sqlc.narg(failure_reason),
@@ -57,8 +57,8 @@ WHERE id = @id
 RETURNING answer_status, answer_body;
 
 -- name: TakeOverdue :many
--- Takes orders whose lease is over. A process that still works on one of them can
--- store nothing, since the version has changed.
+-- Takes over orders whose lease has expired. The new version prevents a process that
+-- still works on one of them from storing anything.
 UPDATE pedidos SET attend_at = now() + @attend_after::interval, version = version + 1
 WHERE id IN (
     SELECT due.id FROM pedidos AS due WHERE due.attend_at < now()

@@ -25,9 +25,9 @@ import (
 	"github.com/loja-veloz/platform/apps/internal/server"
 )
 
-// fakeAPI is the API as the shop meets it. It answers by the generated contracts,
-// and its answers and the requests that it gets are held to their documents, of
-// which api-gateway's is made.
+// fakeAPI stands in for api-gateway. It serves the contracts of estoque and pedidos, of
+// which api-gateway's contract consists, and checks requests and answers against their
+// OpenAPI documents.
 type fakeAPI struct {
 	url string
 
@@ -35,9 +35,9 @@ type fakeAPI struct {
 	goods  []estoque.Item
 	orders map[uuid.UUID]pedidos.Order
 	keys   map[string]placedOrder
-	refuse error                // of every call
-	lose   bool                 // answers to orders, once they are placed
-	end    func(*pedidos.Order) // what becomes of an order at once; nil: nothing
+	refuse error                // if set, every call fails with it
+	lose   bool                 // place orders, but lose the answer
+	end    func(*pedidos.Order) // applied to each new order; nil leaves it pending
 	calls  map[string]int
 	traces []string // Traceparent headers
 }
@@ -48,7 +48,7 @@ type placedOrder struct {
 }
 
 type fakeStock struct {
-	estoque.StrictServerInterface // panics, if the shop calls anything else
+	estoque.StrictServerInterface // nil: a call of any other operation panics
 	*fakeAPI
 }
 
@@ -75,7 +75,7 @@ func newFakeAPI(t testing.TB) *fakeAPI {
 	estoque.RegisterHandlersWithOptions(srv.Router(), estoque.NewHandler(fakeStock{fakeAPI: f}), estoque.GinServerOptions{ErrorHandler: api.ParameterError})
 	pedidos.RegisterHandlersWithOptions(srv.Router(), pedidos.NewHandler(fakeOrders{fakeAPI: f}), pedidos.GinServerOptions{ErrorHandler: api.ParameterError})
 	checked := http.NewServeMux()
-	if _, fuzzing := t.(*testing.F); fuzzing { // must not be used by what is fuzzed
+	if _, fuzzing := t.(*testing.F); fuzzing { // apitest reports to t, and a *testing.F must not be used inside Fuzz
 		checked.Handle("/", srv.Handler())
 	} else {
 		checked.Handle("/estoque", apitest.Handler(t, estoque.Document, srv.Handler()))
@@ -93,7 +93,7 @@ func newFakeAPI(t testing.TB) *fakeAPI {
 	return f
 }
 
-// set changes what the API does from now on.
+// set changes the API's behaviour while it may be serving.
 func (f *fakeAPI) set(change func()) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -221,7 +221,7 @@ func failed(reason string) func(*pedidos.Order) {
 	}
 }
 
-// has puts an order there, which ends as told.
+// has stores an order, changed by end if that is not nil, and returns its id.
 func (f *fakeAPI) has(end func(*pedidos.Order)) string {
 	order := pedidos.Order{
 		ID: uuid.Must(uuid.NewV7()), State: pedidos.Pending, CreatedAt: time.Now(), UpdatedAt: time.Now(),
@@ -236,7 +236,7 @@ func (f *fakeAPI) has(end func(*pedidos.Order)) string {
 	return order.ID.String()
 }
 
-func TestTheAPIKeyGoesWithEveryCall(t *testing.T) {
+func TestEveryCallHasTheAPIKey(t *testing.T) {
 	for _, key := range []string{"", "k-123"} {
 		got := make(chan string, 2)
 		fake := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

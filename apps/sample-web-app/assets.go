@@ -43,7 +43,7 @@ func loadAssets() (assets, error) {
 	return all, nil
 }
 
-// url is a file's address, which changes with its content.
+// url returns a file's address, which changes with its content.
 func (a assets) url(name string) (string, error) {
 	file, ok := a[name]
 	if !ok {
@@ -52,10 +52,10 @@ func (a assets) url(name string) (string, error) {
 	return "/static/" + name + "?v=" + file.hash, nil
 }
 
-// serve sends a file. The hash is in the query and not in the path: during a
-// canary a page of one version may ask the other version for its style sheet,
-// and a neighbouring one is better than none. Such an answer must not be kept,
-// so only the right hash makes it cacheable for good.
+// serve sends a file. The hash is in the query and not in the path, because during a
+// canary a page of one version may request its style sheet from the other version,
+// whose own style sheet is better than a 404. Caches must not keep that answer, so
+// an answer is cacheable forever only if the hash in the query is the file's.
 func (a assets) serve(c *gin.Context) error {
 	name := c.Param("file")
 	file, ok := a[name]

@@ -26,7 +26,7 @@ import (
 	"github.com/loja-veloz/platform/apps/internal/value"
 )
 
-// Names of the form's fields. Those of an article end with its SKU.
+// The names of the form's fields. quantity- and price- are followed by a SKU.
 const (
 	fieldKey      = "key" // the Idempotency-Key
 	fieldCard     = "card"
@@ -34,14 +34,17 @@ const (
 	fieldQuantity = "quantity-"
 	fieldPrice    = "price-"
 
-	actionTotal = "total" // of fieldAction: add up, and order nothing
+	actionTotal = "total" // value of fieldAction: show the total, do not order
 
-	// What pedidos accepts.
-	mostQuantity = 100
-	mostLines    = 20
+	// The largest values that pedidos accepts.
+	maxQuantity = 100
+	maxLines    = 20
 
-	few = 20 // units or less, of which the window tells the number
+	fewUnits = 20 // the page shows how many units are left if there are at most this many
 )
+
+// notTogether is for items of different currencies, or a total that overflows.
+const notTogether = "These items cannot be ordered together. Please order them one by one."
 
 var (
 	priceForm = regexp.MustCompile(`^([0-9]{1,15}) ([A-Z]{3})$`)
@@ -51,7 +54,7 @@ var (
 // card is a test card of the payment simulator.
 type card struct{ Token, Does string }
 
-// cards are all of them; the first is chosen unless the shopper chooses.
+// cards lists the simulator's test cards. The first one is preselected.
 var cards = []card{
 	{"tok_approved", "is approved"},
 	{"tok_declined", "is declined: not enough money"},
@@ -63,14 +66,14 @@ var cards = []card{
 	{"tok_refund_fails_once", "is approved; its first refund fails"},
 }
 
-// basket is what a shopper has sent.
+// basket is the order form as the shopper sent it.
 type basket struct {
 	key   string
 	card  string
-	typed map[string]string      // quantities by SKU, as they were typed
-	seen  map[string]money.Money // prices by SKU, as the shopper has seen them
-	lines []line                 // what is wanted, by SKU
-	total bool                   // to be added up, and not ordered
+	typed map[string]string      // quantities by SKU, as the shopper typed them
+	seen  map[string]money.Money // prices by SKU, as the shopper saw them
+	lines []line                 // sorted by SKU; without those of quantity 0
+	total bool                   // show the total, do not order
 }
 
 type line struct {
@@ -79,20 +82,20 @@ type line struct {
 	price    money.Money
 }
 
-// emptyBasket has a new key: whatever is ordered with it is one order.
+// emptyBasket returns a basket with a new idempotency key.
 func emptyBasket() basket { return basket{key: rand.Text(), card: cards[0].Token} }
 
-// fault is something to put right. Of a quantity, Text goes on after its name.
-type fault struct {
-	Field string // the id of the element at fault; "" if it is none
-	Text  string
+// inputError is an error in the form, or a reason why the API refused the order.
+type inputError struct {
+	Field string // the id of the wrong element; "" if the error is not about one element
+	Text  string // a sentence; newForm puts an item's name before the error of its quantity
 }
 
-// checkOut takes the order form. Pressing the button twice, reloading, and going
-// back and sending again all send the same key again, which leads to the order
-// that there is. Where a browser does not keep the page to go back to, it asks for
-// a new one, with a new key; since it must not fill that in by itself (autocomplete
-// is off), nothing is ordered by it that was not chosen anew.
+// checkOut handles the order form. A shopper who presses the button twice, reloads,
+// or goes back and sends the form again sends the same idempotency key, and is
+// redirected to the same order. A browser that has not kept the page loads a new one,
+// which has a new key. That page is empty, because autocomplete is off: the shopper
+// cannot order twice without choosing the items again.
 func (p *pages) checkOut(c *gin.Context) error {
 	if err := p.fromHere.Check(c.Request); err != nil {
 		return p.refuseStranger(c)
@@ -101,31 +104,31 @@ func (p *pages) checkOut(c *gin.Context) error {
 	if err != nil {
 		return err
 	}
-	b, faults, err := readBasket(form)
+	b, errs, err := readBasket(form)
 	if err != nil {
 		return err
 	}
 	ctx := c.Request.Context()
-	if b.total || len(faults) > 0 {
-		return p.showForm(c, b, faults, p.shop.onSale)
+	if b.total || len(errs) > 0 {
+		return p.showForm(c, b, errs, p.shop.onSale)
 	}
 	request, err := b.order()
 	if err != nil {
-		return p.showForm(c, b, []fault{{"", "These goods cannot be paid for in one sum. Please order them one by one."}}, p.shop.onSale)
+		return p.showForm(c, b, []inputError{{"", notTogether}}, p.shop.onSale)
 	}
 	id, err := p.shop.place(ctx, b.key, request)
 	if said, definite := isDefinite(err); definite {
 		if said.Code == problem.IdempotencyKeyReused {
 			b.key = rand.Text()
 		}
-		// What was refused may be due to a list that is a second old.
+		// The list of items may be a second old, which may have caused the refusal: read it again.
 		return p.showForm(c, b, b.explain(said), p.shop.ask)
 	}
 	if err != nil {
 		telemetry.Failed(ctx, err)
-		p.shop.logger.ErrorContext(ctx, "it is not known whether an order was placed", "error", err.Error(),
+		p.shop.logger.ErrorContext(ctx, "placing an order failed; it may have been placed", "error", err.Error(),
 			"request_id", c.Writer.Header().Get("X-Request-Id"))
-		// The very same request has to be sent again, prices included.
+		// Only an identical request, prices included, finds that order.
 		page := p.retryForm(b, nil)
 		page.Sent = true
 		return p.render(c, http.StatusServiceUnavailable, "window", page)
@@ -134,30 +137,29 @@ func (p *pages) checkOut(c *gin.Context) error {
 	return nil
 }
 
-// seeOther leads on to a page that can be reloaded without sending anything.
+// seeOther redirects to a page that a browser can reload without sending a form again.
 func seeOther(c *gin.Context, path string) {
 	c.Header("Cache-Control", "no-store")
 	c.Redirect(http.StatusSeeOther, path)
 }
 
-// refuseStranger answers a form that another site has sent. No session is needed to
-// order, so that none can be ridden on, and an order costs a test card at most.
-// Still, what another page makes a shopper's browser send is not the shopper's
-// order.
+// refuseStranger answers a form that another site submitted. There is no session that
+// such a request could abuse, but an order that another site submits through a
+// shopper's browser is not the shopper's.
 func (p *pages) refuseStranger(c *gin.Context) error {
 	return p.render(c, http.StatusForbidden, "error", errorPage{
 		Status:    http.StatusForbidden,
 		Title:     http.StatusText(http.StatusForbidden),
-		Message:   "This was sent by a page of another site. Please order from the window.",
+		Message:   "Another site sent this form. Please order from the shop's own page.",
 		RequestID: c.Writer.Header().Get("X-Request-Id"),
 	})
 }
 
-// readForm reads the fields of an HTML form, of which each may be there once.
+// readForm reads the fields of an HTML form, and refuses a field that occurs twice.
 func readForm(r *http.Request) (url.Values, error) {
 	kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if err != nil || kind != "application/x-www-form-urlencoded" {
-		return nil, problem.New(problem.UnsupportedMedia, "Please order from the form in the window.")
+		return nil, problem.New(problem.UnsupportedMedia, "Please use the order form on the shop's page.")
 	}
 	content, err := io.ReadAll(r.Body)
 	if err != nil {
@@ -175,9 +177,9 @@ func readForm(r *http.Request) (url.Values, error) {
 	return form, nil
 }
 
-// readBasket reports everything that is wrong at once. An error is for what no
-// browser sends by this form.
-func readBasket(form url.Values) (basket, []fault, error) {
+// readBasket reports all input errors at once. It returns an error only for a form
+// that a browser cannot have sent from our page.
+func readBasket(form url.Values) (basket, []inputError, error) {
 	b := basket{
 		key:   form.Get(fieldKey),
 		card:  form.Get(fieldCard),
@@ -185,10 +187,10 @@ func readBasket(form url.Values) (basket, []fault, error) {
 		seen:  map[string]money.Money{},
 		total: form.Get(fieldAction) == actionTotal,
 	}
-	var faults []fault
+	var errs []inputError
 	if _, err := value.ParseIdempotencyKey(b.key); err != nil {
 		b.key = rand.Text()
-		faults = append(faults, fault{"", "The page was incomplete. Please check your order and place it again."})
+		errs = append(errs, inputError{"", "The page was incomplete. Please check your order and place it again."})
 	}
 	stale := false
 	for name, values := range form {
@@ -209,8 +211,8 @@ func readBasket(form url.Values) (basket, []fault, error) {
 			b.seen[sku] = cost
 		}
 		count, err := strconv.Atoi(typed)
-		if err != nil || !countForm.MatchString(typed) || count > mostQuantity {
-			faults = append(faults, fault{name, fmt.Sprintf("Enter a whole number from 0 to %d.", mostQuantity)})
+		if err != nil || !countForm.MatchString(typed) || count > maxQuantity {
+			errs = append(errs, inputError{name, fmt.Sprintf("Enter a whole number from 0 to %d.", maxQuantity)})
 			continue
 		}
 		if count == 0 {
@@ -219,24 +221,24 @@ func readBasket(form url.Values) (basket, []fault, error) {
 		stale = stale || !priced
 		b.lines = append(b.lines, line{sku, int32(count), cost}) //nolint:gosec // at most 100
 	}
-	slices.SortFunc(faults, func(a, b fault) int { return strings.Compare(a.Field, b.Field) })
+	slices.SortFunc(errs, func(a, b inputError) int { return strings.Compare(a.Field, b.Field) })
 	slices.SortFunc(b.lines, func(a, b line) int { return strings.Compare(a.sku, b.sku) })
 	switch {
 	case stale:
-		faults = append(faults, fault{"", "The page had no prices. Please check those below and place the order again."})
-	case len(b.lines) > mostLines:
-		faults = append(faults, fault{"goods", fmt.Sprintf("Choose at most %d different things for one order.", mostLines)})
-	case len(b.lines) == 0 && len(faults) == 0:
-		faults = append(faults, fault{"goods", "Choose at least one thing: enter how many you would like."})
+		errs = append(errs, inputError{"", "The page had no prices. Please check the prices below and place the order again."})
+	case len(b.lines) > maxLines:
+		errs = append(errs, inputError{"goods", fmt.Sprintf("Choose at most %d different things for one order.", maxLines)})
+	case len(b.lines) == 0 && len(errs) == 0:
+		errs = append(errs, inputError{"goods", "Choose at least one thing: enter how many you would like."})
 	}
 	if !slices.ContainsFunc(cards, func(known card) bool { return known.Token == b.card }) {
 		b.card = ""
-		faults = append(faults, fault{fieldCard, "Choose one of the test cards."})
+		errs = append(errs, inputError{fieldCard, "Choose one of the test cards."})
 	}
-	return b, faults, nil
+	return b, errs, nil
 }
 
-// readPrice reads what money.Money writes.
+// readPrice parses the format of money.Money's String.
 func readPrice(text string) (cost money.Money, ok bool) {
 	part := priceForm.FindStringSubmatch(text)
 	if part == nil {
@@ -246,17 +248,17 @@ func readPrice(text string) (cost money.Money, ok bool) {
 	return money.Money{Amount: amount, Currency: part[2]}, err == nil
 }
 
-// shorten keeps what is shown again to a length that a quantity may have.
+// shorten limits input that a page or a message repeats.
 func shorten(text string) string {
-	const most = 40
-	if runes := []rune(text); len(runes) > most {
-		return string(runes[:most]) + "…"
+	const maxRunes = 40 // as the form's maxlength
+	if runes := []rune(text); len(runes) > maxRunes {
+		return string(runes[:maxRunes]) + "…"
 	}
 	return text
 }
 
-// order is what is sent. The total is by the prices that the shopper has seen:
-// if they are no others by now, pedidos takes it, else it says so.
+// order returns the request to pedidos. Its total uses the prices that the shopper
+// saw; if one has changed since, pedidos refuses the order.
 func (b *basket) order() (pedidos.OrderRequest, error) {
 	request := pedidos.OrderRequest{CardToken: b.card}
 	var prices []money.Money
@@ -269,7 +271,7 @@ func (b *basket) order() (pedidos.OrderRequest, error) {
 	return request, err
 }
 
-// sum is what the lines cost at the given prices.
+// sum returns the cost of the lines at the given prices, one per line.
 func (b *basket) sum(prices []money.Money) (money.Money, error) {
 	total := money.Money{}
 	for i, l := range b.lines {
@@ -287,74 +289,75 @@ func (b *basket) sum(prices []money.Money) (money.Money, error) {
 
 var lineField = regexp.MustCompile(`^lines\[([0-9]{1,2})\]\.(sku|quantity)$`)
 
-// explain makes of a refusal what the shopper can put right.
-func (b *basket) explain(said *problem.Document) []fault {
+// explain maps a refusal by pedidos to errors that the shopper can correct.
+func (b *basket) explain(said *problem.Document) []inputError {
 	if said.Code == problem.IdempotencyKeyReused {
-		return []fault{{"", "You have ordered from this page before, and that order stands. If you want this one as well, place it now."}}
+		return []inputError{{"", "You have already placed an order from this page, and that order stands. If you want this one as well, place it now."}}
 	}
-	var faults []fault
+	var errs []inputError
 	for _, f := range said.Errors {
 		part := lineField.FindStringSubmatch(f.Name)
-		at := -1
+		at := -1 // the index in b.lines
 		if part != nil {
-			at, _ = strconv.Atoi(part[1]) // two digits
+			at, _ = strconv.Atoi(part[1]) // at most two digits
 		}
 		switch {
 		case 0 <= at && at < len(b.lines) && part[2] == "sku":
-			faults = append(faults, fault{fieldQuantity + b.lines[at].sku, "This is not for sale any more. Enter 0."})
+			errs = append(errs, inputError{fieldQuantity + b.lines[at].sku, "This is not for sale any more. Enter 0."})
 		case 0 <= at && at < len(b.lines):
-			faults = append(faults, fault{fieldQuantity + b.lines[at].sku, "This quantity was not accepted: it " + printable(f.Detail) + "."})
+			errs = append(errs, inputError{fieldQuantity + b.lines[at].sku, "This quantity was not accepted: it " + printable(f.Detail) + "."})
 		case f.Name == "total.amount":
-			faults = append(
-				faults,
-				fault{"", "A price has changed since you opened the page. Nothing was ordered: please check the prices and place the order again."},
+			errs = append(
+				errs,
+				inputError{"", "A price has changed since you opened the page. Nothing was ordered: please check the prices and place the order again."},
 			)
 		case f.Name == "card_token":
-			faults = append(faults, fault{fieldCard, "This card was not accepted. Choose another one."})
+			errs = append(errs, inputError{fieldCard, "This card was not accepted. Choose another one."})
 		default:
-			faults = append(faults, fault{"", "The order was not accepted: " + printable(f.Name+" "+f.Detail) + "."})
+			errs = append(errs, inputError{"", "The order was not accepted: " + printable(f.Name+" "+f.Detail) + "."})
 		}
 	}
-	if len(faults) == 0 {
-		faults = append(faults, fault{"", "The order was not accepted: " + printable(said.Detail)})
+	if len(errs) == 0 {
+		errs = append(errs, inputError{"", "The order was not accepted: " + printable(said.Detail)})
 	}
-	return faults
+	return errs
 }
 
-// windowPage is the window, as a form unless Display is set.
+// windowPage is the shop's page: with an order form, or, if Display is set, with the
+// display of a closed shop.
 type windowPage struct {
-	Display  []product // the shop is closed
-	Faults   []fault
+	Display  []product
+	Errors   []inputError
 	Goods    []choice
-	GoodsBad string // what is wrong with the choice as a whole
+	GoodsBad string // the error of the choice as a whole
 	Key      string
 	Cards    []cardOption
-	CardBad  string
-	Total    string // of Count things; "" if none was asked for
+	CardBad  string // the error of the card
+	Total    string // the price of Count units; "" unless the shopper asked for it
 	Count    int32
-	Retry    bool // only what the shopper sent, which has to be sent again
-	Sent     bool // it may have arrived
+	Retry    bool // the API does not answer: the page only has the items that the shopper sent
+	Sent     bool // with Retry: the order was sent, and may have arrived
 }
 
-// choice is an article that can be chosen.
+// choice is an item in the order form.
 type choice struct {
 	SKU, Name, Blurb string
 	Price            money.Money
 	Available        int64
 	Quantity         string // as typed
-	Bad              string
+	Bad              string // the error of the quantity
 	art              string
 }
 
-// Art is the article's picture.
+// Art is the item's picture.
 func (c choice) Art() (template.HTML, error) { return picture(c.art) }
 
-// PriceText is the price for people.
+// PriceText is the price as the page shows it.
 func (c choice) PriceText() string { return price(c.Price) }
 
-// Left is set when there are only a few.
+// Left is the number of available units if that is at most fewUnits, else 0.
 func (c choice) Left() int64 {
-	if c.Available > few {
+	if c.Available > fewUnits {
 		return 0
 	}
 	return c.Available
@@ -365,8 +368,9 @@ type cardOption struct {
 	Chosen bool
 }
 
-// newForm is the form with what is in the basket, and with what is wrong.
-func newForm(goods []estoque.Item, b basket, faults []fault) windowPage {
+// newForm returns the form with the basket's input, the given errors, and those of
+// quantities that are not available.
+func newForm(goods []estoque.Item, b basket, errs []inputError) windowPage {
 	page := windowPage{Key: b.key}
 	there := map[string]int{}
 	for i, item := range goods {
@@ -380,19 +384,19 @@ func newForm(goods []estoque.Item, b basket, faults []fault) windowPage {
 		i, ok := there[l.sku]
 		switch {
 		case !ok:
-			faults = append(faults, fault{"", l.sku + " is not for sale any more."})
+			errs = append(errs, inputError{"", l.sku + " is not for sale any more."})
 		case int64(l.quantity) > goods[i].Available && goods[i].Available > 0:
-			faults = append(faults, fault{fieldQuantity + l.sku, fmt.Sprintf("There are only %d left.", goods[i].Available)})
+			errs = append(errs, inputError{fieldQuantity + l.sku, fmt.Sprintf("There are only %d left.", goods[i].Available)})
 		case goods[i].Available == 0:
-			faults = append(faults, fault{fieldQuantity + l.sku, "This is sold out. Enter 0."})
+			errs = append(errs, inputError{fieldQuantity + l.sku, "This is sold out. Enter 0."})
 		}
 	}
-	for _, f := range faults {
+	for _, f := range errs {
 		sku, ofGoods := strings.CutPrefix(f.Field, fieldQuantity)
 		i, ok := there[sku]
 		switch {
 		case ofGoods && !ok:
-			continue // said above, if it was wanted
+			continue // if the quantity is not 0, the loop above has reported it
 		case ofGoods && page.Goods[i].Bad != "":
 			continue
 		case ofGoods:
@@ -403,7 +407,7 @@ func newForm(goods []estoque.Item, b basket, faults []fault) windowPage {
 		case f.Field == "goods":
 			page.GoodsBad = f.Text
 		}
-		page.Faults = append(page.Faults, f)
+		page.Errors = append(page.Errors, f)
 	}
 	for _, known := range cards {
 		page.Cards = append(page.Cards, cardOption{known, known.Token == b.card})
@@ -411,40 +415,40 @@ func newForm(goods []estoque.Item, b basket, faults []fault) windowPage {
 	return page
 }
 
-// showForm shows the form again with the shopper's input, and, when there is
-// nothing to put right, the total.
-func (p *pages) showForm(c *gin.Context, b basket, faults []fault, goods func(context.Context) ([]estoque.Item, error)) error {
+// showForm shows the form again with the shopper's input, and with the errors or, if
+// there are none, the total.
+func (p *pages) showForm(c *gin.Context, b basket, errs []inputError, goods func(context.Context) ([]estoque.Item, error)) error {
 	items, err := goods(c.Request.Context())
 	if err != nil {
-		return p.render(c, http.StatusServiceUnavailable, "window", p.retryForm(b, faults))
+		return p.render(c, http.StatusServiceUnavailable, "window", p.retryForm(b, errs))
 	}
-	page := newForm(items, b, faults)
-	if len(page.Faults) > 0 {
+	page := newForm(items, b, errs)
+	if len(page.Errors) > 0 {
 		return p.render(c, http.StatusUnprocessableEntity, "window", page)
 	}
 	var prices []money.Money
 	for _, l := range b.lines {
 		i := slices.IndexFunc(items, func(item estoque.Item) bool { return item.SKU == l.sku })
-		prices = append(prices, items[i].Price) // it is there, or there were a fault
+		prices = append(prices, items[i].Price) // newForm has reported a SKU that is missing
 		page.Count += l.quantity
 	}
 	total, err := b.sum(prices)
 	if err != nil {
 		return p.render(c, http.StatusUnprocessableEntity, "window",
-			newForm(items, b, []fault{{"", "These goods cannot be paid for in one sum. Please order them one by one."}}))
+			newForm(items, b, []inputError{{"", notTogether}}))
 	}
 	page.Total = price(total)
 	return p.render(c, http.StatusOK, "window", page)
 }
 
-// retryForm has what the shopper sent and nothing else: it needs no API, and sent
-// again as it is it is the same order.
-func (p *pages) retryForm(b basket, faults []fault) windowPage {
+// retryForm returns a form with only what the shopper sent. It calls no API, and
+// sending it again unchanged sends the same order.
+func (p *pages) retryForm(b basket, errs []inputError) windowPage {
 	var goods []estoque.Item
 	for _, sku := range slices.Sorted(maps.Keys(b.seen)) {
-		goods = append(goods, estoque.Item{SKU: sku, Name: p.shop.nameOf(sku), Price: b.seen[sku], Available: mostQuantity})
+		goods = append(goods, estoque.Item{SKU: sku, Name: p.shop.nameOf(sku), Price: b.seen[sku], Available: maxQuantity})
 	}
-	page := newForm(goods, b, faults)
+	page := newForm(goods, b, errs)
 	page.Retry = true
 	if len(goods) == 0 {
 		page.Display = onDisplay

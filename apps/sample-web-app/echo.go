@@ -24,8 +24,8 @@ const (
 	dumpLimit = 1 << 10
 )
 
-// echoMethods are the methods that HTTP defines for a path (RFC 9110, RFC 5789);
-// GET brings HEAD along.
+// echoMethods are the methods that HTTP defines for a path (RFC 9110, RFC 5789).
+// GET includes HEAD.
 var echoMethods = []string{
 	http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch,
 	http.MethodDelete, http.MethodOptions, http.MethodTrace,
@@ -38,7 +38,7 @@ type pair struct {
 	Masked bool
 }
 
-// echoed is what the page shows. All text in it is printable.
+// echoed is the request as the page shows it. printable has escaped all texts.
 type echoed struct {
 	Method  string
 	Path    string
@@ -67,7 +67,7 @@ func (p *pages) showEcho(c *gin.Context) error {
 	})
 }
 
-// headerPairs lists headers by name, without the values that are credentials.
+// headerPairs lists the headers sorted by name, and masks credentials.
 func headerPairs(header http.Header) []pair {
 	var pairs []pair
 	for name, values := range header {
@@ -83,9 +83,9 @@ func headerPairs(header http.Header) []pair {
 	return pairs
 }
 
-// isSensitive tells the headers that carry credentials: the standard ones, and
-// any whose name says so, as X-Api-Key or X-Amz-Security-Token do. A page that
-// prints them would hand them to whoever looks at the screen.
+// isSensitive tells whether a header carries credentials: the standard ones, and
+// any whose name suggests it, such as X-Api-Key or X-Amz-Security-Token. A page that
+// showed them would leak them to everyone who sees the screen.
 func isSensitive(name string) bool {
 	name = strings.ToLower(name)
 	for _, word := range []string{
@@ -98,8 +98,8 @@ func isSensitive(name string) bool {
 	return false
 }
 
-// formPairs decodes name=value&name=value in the order sent. What is not
-// correctly encoded is shown as it came: this page is where one looks why.
+// formPairs decodes name=value&name=value in the order sent. It keeps wrongly encoded
+// parts as they are: this page helps to find out what is wrong with a request.
 func formPairs(raw string) []pair {
 	var pairs []pair
 	for part := range strings.SplitSeq(raw, "&") {
@@ -119,14 +119,14 @@ func unescape(raw string) string {
 	return printable(raw)
 }
 
-// body is a request's body as it is shown: one of Text and Dump, or neither
-// when there was no body.
+// body is a request's body as the page shows it: either Text or Dump, or neither if
+// the request had no body.
 type body struct {
 	Size   int // bytes
 	Type   string
-	Fields []pair // of a form
+	Fields []pair // if the body is a form
 	Text   string
-	Dump   string // hexadecimal, of the first DumpSize bytes
+	Dump   string // hexadecimal, of the first Shown bytes
 	Shown  int    // bytes in Dump
 }
 
@@ -148,7 +148,8 @@ func describeBody(contentType string, content []byte) body {
 	return b
 }
 
-// isText tells valid UTF-8 without control characters other than white space.
+// isText tells whether content is valid UTF-8 without control characters other than
+// white space.
 func isText(content []byte) bool {
 	if !utf8.Valid(content) {
 		return false
@@ -161,9 +162,9 @@ func isText(content []byte) bool {
 	return true
 }
 
-// printable makes visible what would otherwise vanish or mislead: bytes that
-// are not UTF-8, control characters, and those that reverse the direction of
-// the text after them. HTML's own characters are the template's business.
+// printable escapes what would be invisible or misleading on a page: bytes that are
+// not UTF-8, control characters, and characters that reverse the direction of the
+// text after them. The templates escape HTML's special characters.
 func printable(text string) string {
 	var out strings.Builder
 	for i, r := range text {

@@ -68,7 +68,7 @@ func TestEchoLimitsTheBody(t *testing.T) {
 		t.Errorf("64 KiB = %d, want 200", got.Code)
 	}
 	for _, accept := range []string{"text/html", "application/json"} {
-		// Without a length in advance, only reading tells that it is too long.
+		// The request has no Content-Length, so the limit applies while the body is read.
 		request := httptest.NewRequest("POST", "/echo", io.MultiReader(strings.NewReader(strings.Repeat("x", echoLimit+1))))
 		request.Header.Set("Accept", accept)
 		response := a.send(request)
@@ -110,9 +110,8 @@ func TestDescribeBody(t *testing.T) {
 	}
 }
 
-// FuzzEcho sends any query, header and body through the whole service: it must
-// answer with a page that is UTF-8, has no tag that came from the input, and
-// nothing invisible in it.
+// FuzzEcho sends any query, header and body through the whole service. The answer must
+// be a page in UTF-8, without tags from the input and without invisible characters.
 func FuzzEcho(f *testing.F) {
 	f.Add("a=1&b=2", "text/plain", []byte("hello"))
 	f.Add("", "", []byte{})

@@ -1,6 +1,6 @@
-// Command sample-web-app is the storefront of Loja Veloz: a page with the items on sale
-// and an order form, which shows the version and the pod that served it; a page that
-// follows an order until it is final; and a page that echoes a request.
+// Command sample-web-app is the storefront of Loja Veloz. It serves a page with the
+// items on sale and an order form, which shows the version and the pod that served it;
+// a page that follows an order until it is final; and a page that echoes a request.
 package main
 
 import (
@@ -17,10 +17,10 @@ import (
 
 const name = "sample-web-app"
 
-// settings are the service's own.
+// settings are those that only this service has.
 type settings struct {
-	api string // API_URL: base URL of api-gateway; without it the shop is closed
-	key string // API_KEY: the storefront's key, where api-gateway asks for one
+	api string // API_URL: base URL of api-gateway; "" closes the shop
+	key string // API_KEY: the storefront's key; "" sends none
 }
 
 var run = service.Commands{"": serve}.Run
@@ -41,7 +41,7 @@ func serve(ctx context.Context, env *config.Reader, stdout io.Writer) error {
 	return frame.Serve(ctx, srv)
 }
 
-// newServer wires the pages to their addresses.
+// newServer returns the server with the pages' routes.
 func newServer(frame *service.Frame, settings settings) (*server.Server, error) {
 	static, err := loadAssets()
 	if err != nil {
@@ -66,7 +66,7 @@ func newServer(frame *service.Frame, settings settings) (*server.Server, error) 
 
 	srv.Handle("window", "/", pages.showWindow, http.MethodGet)
 	srv.Handle("checkout", "/checkout", pages.checkOut, http.MethodPost)
-	// A person who reloads the form's address sees the storefront.
+	// A shopper who opens the form's address gets the form.
 	srv.Handle("checkout", "/checkout", func(c *gin.Context) error { seeOther(c, "/"); return nil }, http.MethodGet)
 	srv.Handle("order", "/orders/:id", pages.showOrder, http.MethodGet)
 	srv.Handle("cancel", "/orders/:id/cancel", pages.cancelOrder, http.MethodPost)

@@ -20,16 +20,16 @@ import (
 	"github.com/loja-veloz/platform/apps/internal/service"
 )
 
-// app is the whole service, as it serves, with what it traced.
+// app is the whole service, and the spans that it exported.
 type app struct {
 	handler http.Handler
 	spans   *tracetest.InMemoryExporter
 }
 
-// newApp is the service while the shop is closed.
+// newApp returns the service with the shop closed.
 func newApp(t testing.TB) app { return newAppAt(t, "") }
 
-// newAppAt is the service with the API at url.
+// newAppAt returns the service with the API at url.
 func newAppAt(t testing.TB, url string) app {
 	t.Helper()
 	spans := tracetest.NewInMemoryExporter()
@@ -62,7 +62,7 @@ func wantIn(t *testing.T, page string, parts ...string) {
 	}
 }
 
-func TestWindowSaysWhoServedItAndShowsTheGoods(t *testing.T) {
+func TestThePageShowsTheItemsAndThePodThatServedIt(t *testing.T) {
 	response := newApp(t).get("/")
 	if response.Code != http.StatusOK || response.Header().Get("Content-Type") != "text/html; charset=utf-8" {
 		t.Fatalf("GET / = %d %s", response.Code, response.Header().Get("Content-Type"))
@@ -120,7 +120,7 @@ func TestPagesLoadNothingFromElsewhere(t *testing.T) {
 	external := regexp.MustCompile(`(?i)(https?:)?//[a-z0-9]|\bdata:|<script|\bon[a-z]+=|style=`)
 	for _, path := range []string{"/", "/orders/" + f.has(confirmed), "/orders/" + f.has(nil), "/echo", "/nowhere"} {
 		response := a.get(path)
-		// The namespace of an SVG is a name, and is not fetched.
+		// Browsers do not fetch the namespace of an SVG.
 		page := strings.ReplaceAll(response.Body.String(), "http://www.w3.org/2000/svg", "")
 		if found := external.FindString(page); found != "" {
 			t.Errorf("%s contains %q, which the page's own policy forbids", path, found)
@@ -167,7 +167,7 @@ func TestStaticFilesAreCachedByContent(t *testing.T) {
 	}
 }
 
-func TestErrorsSuitWhoAsks(t *testing.T) {
+func TestErrorsArePagesOrProblemDetailsByTheAcceptHeader(t *testing.T) {
 	a := newApp(t)
 	tests := []struct {
 		method, path, accept string
@@ -202,7 +202,7 @@ func TestErrorsSuitWhoAsks(t *testing.T) {
 			t.Errorf("%s %s: no Vary: Accept", test.method, test.path)
 		}
 		if id := response.Header().Get("X-Request-Id"); !strings.Contains(response.Body.String(), id) {
-			t.Errorf("%s %s does not tell its request id", test.method, test.path)
+			t.Errorf("%s %s does not show its request id", test.method, test.path)
 		}
 		if test.status == 405 && !strings.Contains(response.Header().Get("Allow"), "GET") {
 			t.Errorf("%s %s: Allow = %q", test.method, test.path, response.Header().Get("Allow"))
@@ -227,7 +227,7 @@ func TestSpansAreRequestThenHandlerThenTemplate(t *testing.T) {
 	}
 }
 
-func TestPricesReadAsBrazilian(t *testing.T) {
+func TestPricesHaveTheBrazilianFormat(t *testing.T) {
 	for amount, want := range map[reais]string{
 		0: "R$ 0,00", 5: "R$ 0,05", 12990: "R$ 129,90", 99999: "R$ 999,99", 100000: "R$ 1.000,00",
 		123456789: "R$ 1.234.567,89", -12990: "-R$ 129,90", -1 << 63: "-R$ 92.233.720.368.547.758,08",
@@ -238,7 +238,7 @@ func TestPricesReadAsBrazilian(t *testing.T) {
 	}
 }
 
-func TestRunReportsEveryFaultAndDoesNotStart(t *testing.T) {
+func TestRunReportsEveryWrongSettingAndDoesNotStart(t *testing.T) {
 	env := map[string]string{"PORT": "http", "LOG_FORMAT": "xml", "DRAIN_PAUSE": "soon", "API_URL": "api-gateway:80"}
 	err := run(t.Context(), nil, func(name string) string { return env[name] }, io.Discard)
 	for name := range env {

@@ -15,23 +15,21 @@ import (
 	"github.com/loja-veloz/platform/apps/internal/telemetry"
 )
 
-// Seconds between two looks at an order that is under way, and at one that cannot
-// be looked up.
+// After how many seconds the browser reloads the page of an order.
 const (
-	lookAgain  = 2
-	lookLonger = 5
+	refreshInFlight = 2 // the order is in flight
+	refreshDown     = 5 // the API does not answer
 )
 
-// orderPage is an order for its shopper. Without a State the order could not be
-// looked up.
+// orderPage is the page of an order. State is empty if the API did not answer.
 type orderPage struct {
 	ID       string
 	State    pedidos.State
 	Headline string
 	Message  string
 	Advice   string
-	Refresh  int // seconds; 0: nothing will change by itself
-	Cancel   bool
+	Refresh  int  // seconds until the browser reloads the page; 0: never
+	Cancel   bool // show the button that cancels the order
 	Lines    []orderLine
 	Total    string
 	Steps    []orderStep
@@ -48,13 +46,13 @@ type orderStep struct {
 	At            time.Time
 }
 
-// Clock is the time of day for people.
+// Clock is the time for people.
 func (s orderStep) Clock() string { return s.At.UTC().Format("2 January 2006, 15:04:05 UTC") }
 
 // Machine is the time for programs.
 func (s orderStep) Machine() string { return s.At.UTC().Format(time.RFC3339Nano) }
 
-// orderID reads the id in the address, in the one form that addresses have.
+// orderID reads the order's id from the path. It accepts only the canonical form.
 func orderID(c *gin.Context) (uuid.UUID, error) {
 	raw := c.Param("id")
 	id, err := uuid.Parse(raw)
@@ -68,7 +66,7 @@ func noSuchOrder() error {
 	return problem.New(problem.NotFound, "There is no such order. Please check the address.")
 }
 
-// showOrder follows an order to its end.
+// showOrder shows an order. The page reloads itself until the order is final.
 func (p *pages) showOrder(c *gin.Context) error {
 	id, err := orderID(c)
 	if err != nil {
@@ -82,15 +80,15 @@ func (p *pages) showOrder(c *gin.Context) error {
 	if err != nil {
 		p.report(c, err)
 		return p.render(c, http.StatusServiceUnavailable, "order", orderPage{
-			ID: id.String(), Headline: "We cannot look up your order just now", Refresh: lookLonger,
-			Message: "The shop does not answer at the moment. Your order goes on all the same.",
+			ID: id.String(), Headline: "We cannot look up your order at the moment", Refresh: refreshDown,
+			Message: "The shop does not answer. This does not affect your order.",
 			Advice:  "This page tries again every few seconds.",
 		})
 	}
 	return p.render(c, http.StatusOK, "order", p.describe(order))
 }
 
-// cancelOrder cancels an order, and leads back to it.
+// cancelOrder cancels an order and redirects to its page.
 func (p *pages) cancelOrder(c *gin.Context) error {
 	if err := p.fromHere.Check(c.Request); err != nil {
 		return p.refuseStranger(c)
@@ -103,19 +101,19 @@ func (p *pages) cancelOrder(c *gin.Context) error {
 	switch {
 	case client.Is(err, problem.NotFound):
 		return noSuchOrder()
-	case err != nil && !client.Is(err, problem.OrderState): // the order's page says what state it is in
+	case err != nil && !client.Is(err, problem.OrderState): // the order's page shows its state
 		p.report(c, err)
 		return p.render(c, http.StatusServiceUnavailable, "order", orderPage{
 			ID: id.String(), Headline: "We do not know yet whether your order was cancelled",
 			Message: "The shop does not answer at the moment.",
-			Advice:  "Look at the order again in a moment, and cancel it again if it is still confirmed: no money goes back twice.",
+			Advice:  "Look at the order again in a moment. If it is still confirmed, cancel it again: it is refunded only once.",
 		})
 	}
 	seeOther(c, "/orders/"+id.String())
 	return nil
 }
 
-// report logs a failure that the page speaks of in its own words.
+// report logs the error behind a page that describes the failure in its own words.
 func (p *pages) report(c *gin.Context, err error) {
 	ctx := c.Request.Context()
 	telemetry.Failed(ctx, err)
@@ -123,7 +121,7 @@ func (p *pages) report(c *gin.Context, err error) {
 }
 
 var labels = map[pedidos.State]string{
-	pedidos.Pending: "Placed", pedidos.Reserved: "Put aside", pedidos.Paid: "Paid", pedidos.Confirmed: "Confirmed",
+	pedidos.Pending: "Placed", pedidos.Reserved: "Reserved", pedidos.Paid: "Paid", pedidos.Confirmed: "Confirmed",
 	pedidos.Cancelled: "Cancelled", pedidos.Refunding: "Refund under way", pedidos.Refunded: "Refunded", pedidos.Failed: "Did not go through",
 }
 
@@ -132,27 +130,28 @@ var headlines = map[pedidos.State]string{
 	pedidos.Refunded: "Your money is back", pedidos.Failed: "Your order did not go through",
 }
 
-// reasons in words, and for those that end an order what the shopper can do.
+// reasons are the texts of the transitions' reasons, with advice for those that end
+// an order.
 var reasons = map[string]struct{ text, advice string }{
 	"placed":              {"You placed the order.", ""},
-	"stock_reserved":      {"Your things are put aside for you.", ""},
+	"stock_reserved":      {"Your items are reserved for you.", ""},
 	"payment_captured":    {"Your card was charged.", ""},
-	"stock_confirmed":     {"Your things are on their way.", ""},
+	"stock_confirmed":     {"Your items are on their way.", ""},
 	"cancelled_by_client": {"You cancelled the order.", ""},
 	"payment_refunded":    {"The money went back to your card.", ""},
 
 	"insufficient_stock": {
 		"Somebody was faster: there is not enough left of what you ordered.",
-		"See in the window what is left, and order that.",
+		"See on the shop's page what is left, and order again.",
 	},
-	"unknown_sku": {"Something that you ordered is not for sale any more.", "Choose something else in the window."},
+	"unknown_sku": {"Something that you ordered is not for sale any more.", "Choose another item."},
 	"price_changed": {
 		"A price changed while you were ordering.",
-		"See the new prices in the window, and order again if you like them.",
+		"See the new prices on the shop's page, and order again if you agree with them.",
 	},
-	"reservation_expired":  {"Paying took so long that your things were sold to somebody else.", "See in the window what is left."},
-	"reservation_released": {"Your things were given back before the order was paid for.", "Please order again."},
-	"payment_voided":       {"The payment was called off before it was made.", "Please order again."},
+	"reservation_expired":  {"The payment took so long that your items were sold to somebody else.", "See on the shop's page what is left."},
+	"reservation_released": {"The reservation of your items was released before the order was paid for.", "Please order again."},
+	"payment_voided":       {"The payment was cancelled before your card was charged.", "Please order again."},
 
 	"insufficient_funds":      {"The card was declined: there is not enough money on it.", "Order again with another card."},
 	"lost_card":               {"The card was declined: it was reported lost.", "Order again with another card."},
@@ -163,8 +162,8 @@ var reasons = map[string]struct{ text, advice string }{
 	"declined":                {"The card was declined.", "Order again with another card."},
 }
 
-// explainReason puts a reason into words. One that is not known comes from the
-// bank if it ended an order that was about to be paid for.
+// explainReason returns the text of a reason. An unknown reason that ends an order
+// before its payment is the bank's.
 func explainReason(reason string, beforePayment bool) (text, advice string) {
 	if known, ok := reasons[reason]; ok {
 		return known.text, known.advice
@@ -176,7 +175,7 @@ func explainReason(reason string, beforePayment bool) (text, advice string) {
 	return "The reason given is: " + plain + ".", "Please order again."
 }
 
-// describe puts an order into words.
+// describe returns the page of an order.
 func (p *pages) describe(order *pedidos.Order) orderPage {
 	page := orderPage{ID: order.ID.String(), State: order.State, Total: price(order.Total), Headline: headlines[order.State]}
 	for _, l := range order.Lines {
@@ -189,7 +188,7 @@ func (p *pages) describe(order *pedidos.Order) orderPage {
 			orderLine{Name: p.shop.nameOf(l.SKU), SKU: l.SKU, Quantity: l.Quantity, Price: price(l.Price), Sum: price(sum)},
 		)
 	}
-	var why, advice string // of the last that went wrong
+	var why, advice string // of the last transition to failed or refunding
 	for _, t := range order.Transitions {
 		label := labels[t.To]
 		if label == "" {
@@ -203,7 +202,7 @@ func (p *pages) describe(order *pedidos.Order) orderPage {
 	}
 	switch order.State {
 	case pedidos.Confirmed:
-		page.Message = "It is paid for, and your things are on their way."
+		page.Message = "It is paid for, and your items are on their way."
 		page.Cancel = true
 	case pedidos.Cancelled:
 		page.Message = "Nothing was charged."
@@ -212,14 +211,14 @@ func (p *pages) describe(order *pedidos.Order) orderPage {
 		page.Advice = advice
 	case pedidos.Refunding:
 		page.Message = strings.TrimSpace(why + " Your money is on its way back.")
-		page.Refresh = lookAgain
+		page.Refresh = refreshInFlight
 	case pedidos.Refunded:
 		page.Message = strings.TrimSpace(why + " The whole sum went back to your card.")
 		page.Advice = advice
 	default:
 		page.Headline = "We are working on your order"
-		page.Message = "This takes a few seconds. The page follows it by itself."
-		page.Refresh = lookAgain
+		page.Message = "This takes a few seconds. This page updates itself."
+		page.Refresh = refreshInFlight
 	}
 	return page
 }

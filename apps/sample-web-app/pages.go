@@ -18,27 +18,27 @@ import (
 	"github.com/loja-veloz/platform/apps/internal/telemetry"
 )
 
-// contentSecurityPolicy lets a page load what this service serves, and no
-// script at all.
+// contentSecurityPolicy lets a page load only what this service serves, and no
+// scripts.
 const contentSecurityPolicy = "default-src 'none'; style-src 'self'; img-src 'self'; " +
 	"form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 
 //go:embed templates
 var templateFiles embed.FS
 
-// pages renders the templates, each within the common layout.
+// pages renders the templates in the common layout.
 type pages struct {
 	templates map[string]*template.Template
 	identity  config.Identity
 	shop      *shop
-	fromHere  *http.CrossOriginProtection // by Sec-Fetch-Site, else by Origin
+	fromHere  *http.CrossOriginProtection // refuses other sites' forms, by Sec-Fetch-Site or Origin
 }
 
-// view is what the layout and the page in it are rendered from.
+// view is the data of the layout and of the page in it.
 type view struct {
-	Name     string // of the page
+	Name     string // the page's template
 	Identity config.Identity
-	Hue      uint32 // degrees; a colour per version, so that a canary can be seen arriving
+	Hue      uint32 // degrees; each version has its own colour, which shows a canary's arrival
 	Page     any
 }
 
@@ -65,14 +65,14 @@ func loadPages(static assets, identity config.Identity, shop *shop) (*pages, err
 	return p, nil
 }
 
-// render answers with a page. It is rendered whole before the first byte goes
-// out, so that a template that fails becomes an error page and not half a page.
+// render answers with a page. It sends nothing before the template has succeeded, so
+// that a failure leads to an error page and not to half a page.
 func (p *pages) render(c *gin.Context, status int, name string, content any) error {
 	_, span := telemetry.Span(c.Request.Context(), "render "+name)
 	defer span.End()
 
 	hash := fnv.New32a()
-	_, _ = hash.Write([]byte(p.identity.Version)) // a hash takes every byte
+	_, _ = hash.Write([]byte(p.identity.Version)) // a hash's Write never fails
 	var page bytes.Buffer
 	err := p.templates[name].Execute(&page, view{
 		Name:     name,
@@ -83,7 +83,7 @@ func (p *pages) render(c *gin.Context, status int, name string, content any) err
 	if err != nil {
 		return fmt.Errorf("rendering page %s: %w", name, err)
 	}
-	c.Header("Cache-Control", "no-store") // it names the pod that served this very request
+	c.Header("Cache-Control", "no-store") // the page names the pod that served this request
 	c.Data(status, "text/html; charset=utf-8", page.Bytes())
 	return nil
 }
@@ -109,9 +109,9 @@ func (p *pages) renderError(c *gin.Context, e *problem.Error) error {
 	})
 }
 
-// prefersJSON tells whether an Accept header ranks JSON above HTML. At equal
-// quality the type that is named beats the one that a wildcard lets in; pages
-// are what this service is for, so HTML wins a full tie.
+// prefersJSON tells whether an Accept header ranks JSON above HTML. At equal quality,
+// a type that is named outranks one that only matches a wildcard. HTML wins if both
+// are equal, because this service is for people.
 func prefersJSON(accept string) bool {
 	var htmlRank, jsonRank float64
 	for media := range strings.SplitSeq(accept, ",") {
@@ -125,7 +125,7 @@ func prefersJSON(accept string) bool {
 				continue
 			}
 		}
-		// Qualities have three decimals: this much only ever decides a tie.
+		// Qualities have three decimals, so this bonus only decides ties.
 		const named = 0.0001
 		switch kind {
 		case "text/html", "application/xhtml+xml":

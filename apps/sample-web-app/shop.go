@@ -22,32 +22,31 @@ import (
 const (
 	// callTimeout is for one call of the API, which answers within 2 s.
 	callTimeout = 5 * time.Second
-	// goodsAge is how old the list of goods may be: with it, however many look at
-	// the window, each pod asks once a second.
+	// goodsAge is how long the list of items is cached: each pod asks for it once a
+	// second, however many people look at the page.
 	goodsAge = time.Second
-	// goodsMost is one page of the API's list. A shop that sells more needs more
-	// than a window.
-	goodsMost = 100
+	// maxGoods is how many items the page shows at most: one page of the API's list.
+	maxGoods = 100
 )
 
-// errClosed says that there is no API to call.
+// errClosed says that the shop is closed, because it has no API to call.
 var errClosed = errors.New("API_URL is not set")
 
-// shop is what is behind the window: the API.
+// shop calls the API.
 type shop struct {
-	stock  *estoque.ClientWithResponses // nil: closed
+	stock  *estoque.ClientWithResponses // nil if the shop is closed
 	orders *pedidos.ClientWithResponses
 	logger *slog.Logger
 
 	flight singleflight.Group
 	mu     sync.Mutex
-	goods  []estoque.Item // as of the last call that succeeded
+	goods  []estoque.Item // of the last call that succeeded
 	err    error          // of the last call
-	asked  time.Time      // when it ended
+	asked  time.Time      // when the last call ended
 }
 
-// newShop returns the shop behind the API at url, which is given the key unless
-// it is ""; a url of "" is a closed shop.
+// newShop returns a shop that calls the API at url, with the API key unless it is "".
+// If url is "", the shop is closed.
 func newShop(url, key string, logger *slog.Logger, provider trace.TracerProvider) (*shop, error) {
 	s := &shop{logger: logger}
 	if url == "" {
@@ -70,8 +69,8 @@ func newShop(url, key string, logger *slog.Logger, provider trace.TracerProvider
 	return s, nil
 }
 
-// onSale lists the goods. A failure, too, is remembered for a moment: while the
-// API is down the window need not wait for it each time.
+// onSale lists the items, from a cache. It caches failures too, so that the page does
+// not wait for an API that is down each time.
 func (s *shop) onSale(ctx context.Context) ([]estoque.Item, error) {
 	if s.stock == nil {
 		return nil, errClosed
@@ -85,8 +84,8 @@ func (s *shop) onSale(ctx context.Context) ([]estoque.Item, error) {
 	return s.ask(ctx)
 }
 
-// ask lists the goods as they are now. It is one call for all who wait, and is not
-// given up with the first of them.
+// ask lists the items without the cache. All requests that wait share one call, which
+// goes on when one of them is cancelled.
 func (s *shop) ask(ctx context.Context) ([]estoque.Item, error) {
 	if s.stock == nil {
 		return nil, errClosed
@@ -95,7 +94,7 @@ func (s *shop) ask(ctx context.Context) ([]estoque.Item, error) {
 		ctx := context.WithoutCancel(ctx)
 		goods, err := s.list(ctx)
 		if err != nil {
-			s.logger.WarnContext(ctx, "the goods cannot be listed", "error", err.Error())
+			s.logger.WarnContext(ctx, "listing the items failed", "error", err.Error())
 		}
 		s.mu.Lock()
 		defer s.mu.Unlock()
@@ -107,7 +106,7 @@ func (s *shop) ask(ctx context.Context) ([]estoque.Item, error) {
 	})
 	select {
 	case <-ctx.Done():
-		return nil, fmt.Errorf("waiting for the goods: %w", ctx.Err())
+		return nil, fmt.Errorf("waiting for the list of items: %w", ctx.Err())
 	case r := <-result:
 		if r.Err != nil {
 			return nil, r.Err
@@ -117,18 +116,17 @@ func (s *shop) ask(ctx context.Context) ([]estoque.Item, error) {
 }
 
 func (s *shop) list(ctx context.Context) ([]estoque.Item, error) {
-	response, err := s.stock.ListItemsWithResponse(ctx, &estoque.ListItemsParams{Limit: new(int32(goodsMost))})
+	response, err := s.stock.ListItemsWithResponse(ctx, &estoque.ListItemsParams{Limit: new(int32(maxGoods))})
 	if err != nil {
-		return nil, fmt.Errorf("listing the goods: %w", err)
+		return nil, fmt.Errorf("listing the items: %w", err)
 	}
 	if response.JSON200 == nil {
-		return nil, fmt.Errorf("listing the goods: %w", refused(response.StatusCode(), response.ApplicationProblemJSONDefault))
+		return nil, fmt.Errorf("listing the items: %w", refused(response.StatusCode(), response.ApplicationProblemJSONDefault))
 	}
 	return response.JSON200.Items, nil
 }
 
-// nameOf is what an article is called, as far as this process knows without
-// asking; else its SKU.
+// nameOf returns an item's name if it is in the cache or in onDisplay, else its SKU.
 func (s *shop) nameOf(sku string) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -143,8 +141,8 @@ func (s *shop) nameOf(sku string) string {
 	return sku
 }
 
-// place places an order and returns its id. An error that isDefinite denies leaves
-// open whether there is an order now; the same call again finds out.
+// place places an order and returns its id. After an error for which isDefinite is
+// false, the order may exist: repeating the same call returns it.
 func (s *shop) place(ctx context.Context, key string, request pedidos.OrderRequest) (uuid.UUID, error) {
 	if s.orders == nil {
 		return uuid.Nil, errClosed
@@ -162,7 +160,8 @@ func (s *shop) place(ctx context.Context, key string, request pedidos.OrderReque
 	return uuid.Nil, fmt.Errorf("placing the order: %w", refused(response.StatusCode(), response.ApplicationProblemJSONDefault))
 }
 
-// isDefinite tells whether an error of place says that no order was made, and why.
+// isDefinite tells whether an error of place means that no order exists, and returns
+// the reason.
 func isDefinite(err error) (*problem.Document, bool) {
 	for _, code := range []problem.Code{problem.Invalid, problem.InvalidValue, problem.UnknownSKU, problem.IdempotencyKeyReused} {
 		if client.Is(err, code) {

@@ -32,8 +32,8 @@ func (r reais) String() string {
 	return fmt.Sprintf("%sR$\u00a0%s,%02d", sign, whole, centavos%100)
 }
 
-// price writes an amount for people; one in a currency that this shop does not
-// deal in stays in minor units, which is odd to read and not wrong.
+// price formats an amount for people. Amounts in other currencies than BRL, which the
+// shop does not expect, are shown in minor units.
 func price(m money.Money) string {
 	if m.Currency == "BRL" {
 		return reais(m.Amount).String()
@@ -41,7 +41,7 @@ func price(m money.Money) string {
 	return m.String()
 }
 
-// product is an article as it lies in the window.
+// product is an item that the page displays while the shop is closed.
 type product struct {
 	SKU   string
 	Name  string
@@ -50,7 +50,7 @@ type product struct {
 	art   string // name of the picture's file
 }
 
-// Art is the picture as inline SVG, which the style sheet reaches.
+// Art is the picture as inline SVG, so that the style sheet applies to it.
 func (p product) Art() (template.HTML, error) { return picture(p.art) }
 
 func picture(name string) (template.HTML, error) {
@@ -61,7 +61,7 @@ func picture(name string) (template.HTML, error) {
 	return template.HTML(svg), nil //nolint:gosec // compiled in, not input
 }
 
-// onDisplay is what lies in the window while the shop is closed.
+// onDisplay are the items that the page displays while the shop is closed.
 var onDisplay = []product{
 	{SKU: "SHOE-VENTO", Name: "Vento running shoes", Blurb: "Light as a tailwind, 212 g each.", Price: 34990, art: "shoe"},
 	{SKU: "BIKE-RAPIDA", Name: "Rápida road bike", Blurb: "Aluminium frame, 18 gears, 8.9 kg.", Price: 489900, art: "bike"},
@@ -71,13 +71,13 @@ var onDisplay = []product{
 	{SKU: "WATCH-CENTESIMO", Name: "Centésimo stopwatch", Blurb: "Counts hundredths, forgets none.", Price: 9990, art: "stopwatch"},
 }
 
-// art has pictures for more of the goods that a local environment sells.
+// art has the pictures of other items in a local environment's catalogue.
 var art = map[string]string{
 	"BALL-VARZEA": "ball", "GOGGLES-MARE": "goggles", "JACKET-GAROA": "jacket",
 	"MAT-CALMA": "mat", "ROPE-PULO": "rope", "SHIRT-FINAL-93": "shirt",
 }
 
-// artOf is the picture of an article, or one that suits any.
+// artOf returns the name of an item's picture, or of a parcel if it has none.
 func artOf(sku string) string {
 	if known, ok := display(sku); ok {
 		return known.art
@@ -88,7 +88,7 @@ func artOf(sku string) string {
 	return "parcel"
 }
 
-// display finds an article among those on display.
+// display finds an item in onDisplay.
 func display(sku string) (product, bool) {
 	for _, p := range onDisplay {
 		if p.SKU == sku {
@@ -98,9 +98,9 @@ func display(sku string) (product, bool) {
 	return product{}, false
 }
 
-// showWindow is the page at the shop's front door: the goods and an order form,
-// or, while the API cannot be reached, the goods on display. It is a page in any
-// case.
+// showWindow answers with the shop's page: the items and an order form. While the API
+// does not answer it displays onDisplay, also with status 200, so that an outage of
+// the API does not take the storefront down.
 func (p *pages) showWindow(c *gin.Context) error {
 	goods, err := p.shop.onSale(c.Request.Context())
 	if err != nil {

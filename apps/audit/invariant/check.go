@@ -10,20 +10,21 @@ import (
 )
 
 const (
-	// recheckAfter is how much later a suspect is read again. It is longer than any
-	// request of which the first look may have seen a part, retries apart.
+	// recheckAfter is the time from the start of the audit to the recheck of a suspect. It
+	// is longer than a request, without retries, of which the first read may have seen only
+	// a part.
 	recheckAfter = 3 * time.Second
-	// maxSuspects is how many suspects are held in memory and read again at once.
+	// maxSuspects is how many suspects are kept in memory and rechecked together.
 	maxSuspects = 1000
 )
 
-// Check audits the databases while the shop goes on. Its memory does not depend on the
-// number of orders.
+// Check audits the databases of a running shop. Its memory does not depend on the number
+// of orders.
 //
-// Each database is read in one snapshot, but no snapshot spans the three of them: an
-// order that moved in between contradicts itself. So each order that breaks a rule is a
-// suspect, and is read again in later snapshots. The report has what both looks find.
-// An order in flight breaks no rule until it is overdue.
+// Check reads each database in one snapshot, but no snapshot spans all three: an order
+// that changed between the snapshots seems to break a rule. Such orders are suspects, and
+// Check reads them again in later snapshots. The report contains the violations that both
+// reads found. An order in flight breaks no rule until it is overdue.
 func Check(ctx context.Context, databases Databases) (*Report, error) {
 	report := newReport()
 	began := time.Now()
@@ -35,7 +36,7 @@ func Check(ctx context.Context, databases Databases) (*Report, error) {
 	if err := s.items(ctx, report); err != nil {
 		return nil, err
 	}
-	l := later{
+	l := rechecker{
 		databases: databases, report: report, due: began.Add(recheckAfter),
 		rules: map[uuid.UUID][]Invariant{}, books: map[string]int64{},
 	}
@@ -78,19 +79,19 @@ func (r *Report) count(record *record) {
 	}
 }
 
-// later collects suspects and reads them again when they are due.
-type later struct {
+// rechecker collects suspects and reads them again when they are due.
+type rechecker struct {
 	databases Databases
 	report    *Report
 	due       time.Time
-	rules     map[uuid.UUID][]Invariant // that an order broke at the first look
-	books     map[string]int64          // imbalance by currency that both looks found
+	rules     map[uuid.UUID][]Invariant // the rules that an order broke at the first read
+	books     map[string]int64          // the imbalance by currency that both reads found
 }
 
-func (l *later) suspect(id uuid.UUID, rule Invariant) { l.rules[id] = append(l.rules[id], rule) }
+func (l *rechecker) suspect(id uuid.UUID, rule Invariant) { l.rules[id] = append(l.rules[id], rule) }
 
-// recheck reports the suspects that break the same rule again, and forgets all.
-func (l *later) recheck(ctx context.Context) error {
+// recheck reports the suspects that break the same rule again, and removes all suspects.
+func (l *rechecker) recheck(ctx context.Context) error {
 	if len(l.rules) == 0 {
 		return nil
 	}

@@ -1,5 +1,5 @@
-// Package invariant checks the shop's invariants against its databases: that no
-// money, no unit of stock and no order is lost, whatever has failed.
+// Package invariant checks the shop's invariants against its databases: no money, no
+// unit of stock and no order is lost, after any failure.
 package invariant
 
 import (
@@ -16,41 +16,41 @@ type Invariant string
 
 // The rules.
 const (
-	// StockAddsUp: no article has a negative quantity, and what it has reserved is
-	// the sum of the reservations that hold it.
+	// StockAddsUp: no item has a negative quantity, and its reserved quantity is the sum
+	// of its reservations.
 	StockAddsUp Invariant = "stock_adds_up"
-	// CaptureHasOrder: what was captured and not refunded belongs to an order that
-	// is paid, confirmed, being refunded, or in flight.
+	// CaptureHasOrder: an amount that is captured and not refunded belongs to an order
+	// that is confirmed or in flight.
 	CaptureHasOrder Invariant = "capture_has_order"
 	// OrderIsCharged: an order that is paid or confirmed has its total captured.
 	OrderIsCharged Invariant = "order_is_charged"
 	// ChargedOnce: the acquirer has charged an order at most once, and holds exactly
-	// the money that the payment says.
+	// the amount that the payment states.
 	ChargedOnce Invariant = "charged_once"
-	// StockMatchesOrder: the stock of a confirmed order is sold, and that of an
-	// order with any other end is back.
+	// StockMatchesOrder: the stock of a confirmed order is sold, and that of an order in
+	// another final state is not held.
 	StockMatchesOrder Invariant = "stock_matches_order"
-	// BooksBalance: orders in flight apart, captured minus refunded is the sum of the
-	// confirmed orders, by currency.
+	// BooksBalance: in each currency, captured minus refunded is the total of the
+	// confirmed orders. Orders in flight do not count.
 	BooksBalance Invariant = "books_balance"
-	// OrdersEnd: some process works on every order in flight.
+	// OrdersEnd: no order in flight is overdue, so some process works on each.
 	OrdersEnd Invariant = "orders_end"
 )
 
-// Invariants are all rules, in the order of a report.
+// Invariants lists all rules, in the order of a report.
 var Invariants = []Invariant{StockAddsUp, CaptureHasOrder, OrderIsCharged, ChargedOnce, StockMatchesOrder, BooksBalance, OrdersEnd}
 
-// MaxListed is how many violations of one invariant a report describes. It counts
-// all of them.
+// MaxListed is how many violations of one invariant a report lists. It counts all of
+// them.
 const MaxListed = 20
 
 // Violation is one breach of a rule.
 type Violation struct {
-	Subject string // an order's id, an article's SKU or a currency
-	Detail  string // what the databases say of it
+	Subject string // an order's id, a SKU or a currency
+	Detail  string // what the databases contain
 }
 
-// Violations are those of one rule.
+// Violations are the violations of one rule.
 type Violations struct {
 	Total  int64
 	Listed []Violation // at most MaxListed
@@ -58,15 +58,15 @@ type Violations struct {
 
 // Report is the result of an audit.
 type Report struct {
-	Violations map[Invariant]Violations // without an entry for a rule that holds
-	// Orders and InFlight count all orders and those that have not ended.
+	Violations map[Invariant]Violations // a rule that holds has no entry
+	// Orders counts all orders, and InFlight those that are not final.
 	Orders, InFlight int64
-	// Confirmed and Held are the value of confirmed orders and what is captured
-	// and not refunded, in minor units by currency.
+	// Confirmed is the total of the confirmed orders, and Held what is captured and not
+	// refunded. Both are in minor units, by currency.
 	Confirmed, Held map[string]int64
 }
 
-// ErrViolated means that an invariant does not hold.
+// ErrViolated says that an invariant does not hold.
 var ErrViolated = errors.New("an invariant is violated")
 
 func newReport() *Report {
@@ -82,7 +82,7 @@ func (r *Report) add(invariant Invariant, subject, detail string) {
 	r.Violations[invariant] = v
 }
 
-// Print writes the report for people. It returns ErrViolated if a rule is broken.
+// Print writes the report as text. It returns ErrViolated if a rule is broken.
 func (r *Report) Print(out io.Writer) error {
 	var text strings.Builder
 	fmt.Fprintf(&text, "%d orders, %d of them in flight\n", r.Orders, r.InFlight)

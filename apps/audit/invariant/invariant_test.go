@@ -15,7 +15,7 @@ import (
 	"github.com/loja-veloz/platform/apps/internal/postgres/postgrestest"
 )
 
-// shop is the three databases with the services' own schemas.
+// shop has the three databases, with the services' schemas.
 type shop struct {
 	pedidos, pagamentos, estoque postgrestest.Database
 	databases                    invariant.Databases
@@ -25,7 +25,7 @@ func newShop(t testing.TB) shop {
 	t.Helper()
 	database := func(service string) (postgrestest.Database, *pgxpool.Pool) {
 		d := postgrestest.New(t, os.DirFS("../../"+service+"/migrations"))
-		pool, err := pgxpool.New(t.Context(), d.AuditorURL) // the role that the audit has
+		pool, err := pgxpool.New(t.Context(), d.AuditorURL) // as the audit does
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -48,10 +48,10 @@ func exec(t *testing.T, d postgrestest.Database, statements ...string) {
 	}
 }
 
-// waitIdle returns when the audit has read all orders and waits for its second look.
+// waitIdle returns when the audit has read all orders and waits for its recheck.
 func waitIdle(t *testing.T, pedidos postgrestest.Database, ended <-chan struct{}) {
 	t.Helper()
-	admin, err := pgx.Connect(t.Context(), pedidos.AdminURL) // who sees the statements of all roles
+	admin, err := pgx.Connect(t.Context(), pedidos.AdminURL) // sees the statements of all roles
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,7 +59,7 @@ func waitIdle(t *testing.T, pedidos postgrestest.Database, ended <-chan struct{}
 	for waiting := false; !waiting; {
 		select {
 		case <-ended:
-			t.Fatal("the audit ended without a second look")
+			t.Fatal("the audit ended without a recheck")
 		case <-time.After(10 * time.Millisecond):
 		}
 		if err := admin.QueryRow(t.Context(), `SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database()
@@ -74,7 +74,7 @@ const (
 	secondID = "00000000-0000-7000-8000-000000000002"
 )
 
-// sell writes two orders that ended well: one confirmed, one refunded.
+// sell stores a confirmed order and a refunded one, without violations.
 func (s shop) sell(t *testing.T) {
 	t.Helper()
 	exec(t, s.estoque,
@@ -96,7 +96,7 @@ func (s shop) sell(t *testing.T) {
 			('`+firstID+`', 'c', '1', '', 'confirmed', '[]', 100, 'BRL'), ('`+secondID+`', 'c', '2', '', 'refunded', '[]', 100, 'BRL')`)
 }
 
-func TestASoundShopHasNoViolations(t *testing.T) {
+func TestAConsistentShopHasNoViolations(t *testing.T) {
 	t.Parallel()
 	s := newShop(t)
 	s.sell(t)
@@ -118,10 +118,10 @@ func TestEveryBrokenRuleIsReported(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		name    string
-		breakIt func(t *testing.T, s shop)
+		violate func(t *testing.T, s shop)
 		want    invariant.Invariant
 	}{
-		{"an item has reserved what no reservation holds", func(t *testing.T, s shop) {
+		{"an item has more reserved than its reservations hold", func(t *testing.T, s shop) {
 			exec(t, s.estoque, `UPDATE estoque SET reserved = 1`)
 		}, invariant.StockAddsUp},
 		{"a capture without an order", func(t *testing.T, s shop) {
@@ -139,23 +139,23 @@ func TestEveryBrokenRuleIsReported(t *testing.T) {
 			exec(t, s.pagamentos, `INSERT INTO simulator_charges (key, reference, order_id, amount, currency, card_token, capture, state)
 				VALUES ('k3', 'r3', '`+firstID+`', 100, 'BRL', 'tok', true, 'captured')`)
 		}, invariant.ChargedOnce},
-		{"a charge that no payment knows", func(t *testing.T, s shop) {
+		{"a charge without a payment", func(t *testing.T, s shop) {
 			exec(t, s.pagamentos, `INSERT INTO simulator_charges (key, reference, order_id, amount, currency, card_token, capture, state)
 				VALUES ('k3', 'r3', '00000000-0000-7000-8000-000000000003', 100, 'BRL', 'tok', true, 'captured')`)
 		}, invariant.ChargedOnce},
-		{"a refund that the acquirer has not made", func(t *testing.T, s shop) {
+		{"a refund that the acquirer does not have", func(t *testing.T, s shop) {
 			exec(t, s.pagamentos, `DELETE FROM simulator_refunds`)
 		}, invariant.ChargedOnce},
-		{"stock of a confirmed order given back", func(t *testing.T, s shop) {
+		{"a confirmed order whose stock is released", func(t *testing.T, s shop) {
 			exec(t, s.estoque, `UPDATE estoque_reservations SET state = 'released'`)
 		}, invariant.StockMatchesOrder},
-		{"stock of a refunded order not given back", func(t *testing.T, s shop) {
+		{"a refunded order whose stock is sold", func(t *testing.T, s shop) {
 			exec(t, s.estoque, `UPDATE estoque_reservations SET state = 'confirmed'`)
 		}, invariant.StockMatchesOrder},
 		{"the books do not balance", func(t *testing.T, s shop) {
 			exec(t, s.pedidos, `UPDATE pedidos SET total_amount = 99 WHERE id = '`+firstID+`'`)
 		}, invariant.BooksBalance},
-		{"an order is forgotten", func(t *testing.T, s shop) {
+		{"an overdue order", func(t *testing.T, s shop) {
 			exec(t, s.pedidos, `INSERT INTO pedidos
 				(id, client_id, idempotency_key, request_hash, state, lines, total_amount, total_currency, attend_at)
 				VALUES ('00000000-0000-7000-8000-000000000003', 'c', '3', '', 'pending', '[]', 100, 'BRL', now() - interval '1 hour')`)
@@ -166,7 +166,7 @@ func TestEveryBrokenRuleIsReported(t *testing.T) {
 			t.Parallel()
 			s := newShop(t)
 			s.sell(t)
-			test.breakIt(t, s)
+			test.violate(t, s)
 			report, err := invariant.Check(t.Context(), s.databases)
 			if err != nil {
 				t.Fatal(err)
@@ -197,9 +197,9 @@ func TestAnOrderInFlightIsNoViolation(t *testing.T) {
 	}
 }
 
-// What the first look finds is no violation if it is gone at the second one: an order
-// that moved between the snapshots of two databases contradicts itself only once.
-func TestAContradictionThatIsGoneIsNoViolation(t *testing.T) {
+// A violation that the recheck does not find again is not reported: an order that changed
+// between the snapshots of two databases seems to break a rule only once.
+func TestAViolationThatTheRecheckDoesNotFindIsNotReported(t *testing.T) {
 	t.Parallel()
 	s := newShop(t)
 	s.sell(t)
@@ -219,7 +219,7 @@ func TestAContradictionThatIsGoneIsNoViolation(t *testing.T) {
 	}
 }
 
-// The books of a busy shop are checked too: an order in flight is left out of both sides.
+// The books of a busy shop are checked too: an order in flight counts on neither side.
 func TestTheBooksAreCheckedWhileOrdersAreInFlight(t *testing.T) {
 	t.Parallel()
 	s := newShop(t)
@@ -231,7 +231,7 @@ func TestTheBooksAreCheckedWhileOrdersAreInFlight(t *testing.T) {
 		VALUES ('00000000-0000-7000-8000-000000000003', 'captured', 70, 'BRL', true, '\x00', 'stripe', 'r3')`)
 	report, err := invariant.Check(t.Context(), s.databases)
 	if err != nil || len(report.Violations) > 0 || report.Held["BRL"] != 170 {
-		t.Fatalf("an order in flight counts: %v, %+v", err, report)
+		t.Fatalf("an order in flight counts in the books: %v, %+v", err, report)
 	}
 	exec(t, s.pedidos, `UPDATE pedidos SET total_amount = 99 WHERE id = '`+firstID+`'`)
 	report, err = invariant.Check(t.Context(), s.databases)

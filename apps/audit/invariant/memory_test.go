@@ -24,7 +24,7 @@ func (s shop) fill(t testing.TB, n int) {
 	from := fmt.Sprintf(` FROM generate_series(1, %d) AS i`, n)
 	fill := func(d postgrestest.Database, statements ...string) {
 		t.Helper()
-		admin, err := pgx.Connect(t.Context(), d.AdminURL) // without the time limit of a service's statements
+		admin, err := pgx.Connect(t.Context(), d.AdminURL) // has no statement_timeout
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -44,7 +44,7 @@ func (s shop) fill(t testing.TB, n int) {
 	fill(s.estoque, `INSERT INTO estoque_reservations (order_id, state, expires_at) SELECT `+id+`, 'confirmed', now()`+from)
 }
 
-// peak runs work and returns by how many bytes the live heap grew meanwhile.
+// peak runs work and returns the maximum growth of the live heap meanwhile, in bytes.
 func peak(work func()) int64 {
 	live := func() int64 {
 		runtime.GC()
@@ -69,8 +69,8 @@ func peak(work func()) int64 {
 	}
 }
 
-// A process that kept 50 bytes of each order would break the limit. The test runs alone,
-// since the heap is that of all tests.
+// Keeping 50 bytes per order would exceed the limit. The test does not run in parallel,
+// because all tests share the heap.
 func TestMemoryDoesNotGrowWithTheOrders(t *testing.T) {
 	const orders, limit = 60_000, 3_000_000
 	s := newShop(t)
@@ -92,9 +92,9 @@ func TestMemoryDoesNotGrowWithTheOrders(t *testing.T) {
 			t.Errorf("%s: the heap grew by %d bytes, more than %d", want, grown, limit)
 		}
 	}
-	check("all is well", 0)
+	check("no violations", 0)
 	exec(t, s.pedidos, `UPDATE pedidos SET state = 'failed'`)
-	check("every order violates", orders)
+	check("every order violates a rule", orders)
 }
 
 var benchmarkOrders = flag.Int("orders", 2_000_000, "orders of BenchmarkCheck")

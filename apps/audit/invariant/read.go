@@ -16,16 +16,16 @@ import (
 	"github.com/loja-veloz/platform/apps/pagamentos/acquirer/simulator"
 )
 
-// overdue is how long after its lease an order may wait until a process takes it up.
+// overdue is how long after the end of its lease an order may wait for a process.
 const overdue = 5 * time.Minute
 
-// The statements deliver rows in the order of the orders' ids, so that three streams
-// of them can be merged. %s is a condition on the id.
+// The statements return rows sorted by the order's id, so that records can merge them.
+// %s is a condition on the id.
 const (
 	ordersSQL = `
 		SELECT id, state, total_amount, total_currency, coalesce(attend_at < now() - $1::interval, false)
 		FROM pedidos WHERE %s ORDER BY id`
-	// The simulated acquirer's books: an entry for each charge and for each refund.
+	// Payments, and the simulator's books with an entry for each charge and each refund.
 	paymentsSQL = `
 		WITH charge AS (
 			SELECT reference, order_id, amount FROM simulator_charges AS c WHERE state = $1 AND %[1]s
@@ -52,14 +52,14 @@ const (
 		ORDER BY sku`
 )
 
-// Databases are the three to be read, each as a role that may read all tables.
+// Databases are the three databases, each as a role that can read all tables.
 type Databases struct{ Pedidos, Pagamentos, Estoque *pgxpool.Pool }
 
-// snapshots are one transaction of each database, in which nothing changes.
+// snapshots has one transaction per database, which sees one snapshot.
 type snapshots struct{ pedidos, pagamentos, estoque pgx.Tx }
 
-// begin takes the snapshots within moments of each other, that of the orders last: an
-// order is stored before anything is done for it.
+// begin takes the snapshots directly after each other, that of pedidos last: an order is
+// stored before its reservation and its payment.
 func (d Databases) begin(ctx context.Context) (s snapshots, err error) {
 	for _, database := range []struct {
 		pool *pgxpool.Pool
@@ -69,8 +69,9 @@ func (d Databases) begin(ctx context.Context) (s snapshots, err error) {
 		tx, err := database.pool.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly})
 		if err == nil {
 			*database.tx = tx
-			// The context bounds a statement. The limits of a service's sessions would end one
-			// that reads a large table, or a transaction that waits for the other databases.
+			// Only ctx limits the transaction. The limits of the service's sessions would cancel
+			// a statement that reads a large table, or a transaction that waits for the other
+			// databases.
 			_, err = tx.Exec(ctx, `SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0;
 				SELECT pg_current_snapshot()`)
 		}
@@ -82,7 +83,7 @@ func (d Databases) begin(ctx context.Context) (s snapshots, err error) {
 	return s, nil
 }
 
-// end gives up the snapshots; there is nothing to commit.
+// end ends the transactions. There is nothing to commit.
 func (s snapshots) end(ctx context.Context) {
 	for _, tx := range []pgx.Tx{s.estoque, s.pagamentos, s.pedidos} {
 		if tx != nil {
@@ -91,12 +92,12 @@ func (s snapshots) end(ctx context.Context) {
 	}
 }
 
-// records calls visit with each order that one of the databases knows, in the order of
-// their ids; with ids, with these orders only. It holds one row of each database at a
-// time. The record is valid during the call.
+// records calls visit for each order in any of the databases, sorted by id, or only for
+// ids unless that is nil. It keeps one row of each database in memory. The record is valid
+// only during the call.
 func (s snapshots) records(ctx context.Context, ids []uuid.UUID, visit func(*record) error) error {
-	// of gives a statement the condition on the id in column; ids come after its arguments.
-	of := func(statement, column string, args ...any) (string, []any) {
+	// where adds the condition on ids to a statement, and ids to its arguments.
+	where := func(statement, column string, args ...any) (string, []any) {
 		if ids == nil {
 			return fmt.Sprintf(statement, "true"), args
 		}
@@ -106,19 +107,19 @@ func (s snapshots) records(ctx context.Context, ids []uuid.UUID, visit func(*rec
 	var payments stream[paymentRow]
 	var reservations stream[stock.State]
 	defer func() { orders.close(); payments.close(); reservations.close() }()
-	statement, args := of(ordersSQL, "id", overdue)
+	statement, args := where(ordersSQL, "id", overdue)
 	err := orders.open(ctx, s.pedidos, "orders", statement, args,
 		func(o *orderRow) []any { return []any{&o.state, &o.total, &o.currency, &o.overdue} })
 	if err != nil {
 		return err
 	}
-	statement, args = of(paymentsSQL, "order_id", acquirer.Captured, simulator.StateRefunded)
+	statement, args = where(paymentsSQL, "order_id", acquirer.Captured, simulator.StateRefunded)
 	if err := payments.open(ctx, s.pagamentos, "payments", statement, args, func(p *paymentRow) []any {
 		return []any{&p.state, &p.amount, &p.refunded, &p.currency, &p.charges, &p.booked}
 	}); err != nil {
 		return err
 	}
-	statement, args = of(reservationsSQL, "order_id")
+	statement, args = where(reservationsSQL, "order_id")
 	if err := reservations.open(ctx, s.estoque, "reservations", statement, args,
 		func(state *stock.State) []any { return []any{state} }); err != nil {
 		return err
@@ -139,8 +140,8 @@ func (s snapshots) records(ctx context.Context, ids []uuid.UUID, visit func(*rec
 	}
 }
 
-// items reports each article whose quantities contradict its reservations. One
-// statement sees all of them at one moment.
+// items reports each item whose quantities contradict its reservations. A single
+// statement reads all of them, so no recheck is needed.
 func (s snapshots) items(ctx context.Context, report *Report) error {
 	rows, err := s.estoque.Query(ctx, itemsSQL, stock.Reserved)
 	if err != nil {
@@ -157,10 +158,10 @@ func (s snapshots) items(ctx context.Context, report *Report) error {
 	return nil
 }
 
-// stream is the rows of a statement, each with the id of an order, of which it holds
-// the next one. The server sends no more than the connection's buffers take.
+// stream reads the rows of a statement one by one, each with the id of an order. It keeps
+// only the next row in memory.
 type stream[T any] struct {
-	what   string
+	what   string // for errors
 	rows   pgx.Rows
 	id     uuid.UUID
 	row    T
@@ -191,7 +192,7 @@ func (s *stream[T]) next() error {
 	return nil
 }
 
-// head is the id of the next row; nil after the last one.
+// head returns the id of the next row, or nil after the last one.
 func (s *stream[T]) head() *uuid.UUID {
 	if s.ended {
 		return nil
@@ -199,7 +200,7 @@ func (s *stream[T]) head() *uuid.UUID {
 	return &s.id
 }
 
-// take moves the next row to into, if it is of the order id.
+// take moves the next row to into if it belongs to the order id.
 func (s *stream[T]) take(id uuid.UUID, into *T) error {
 	if s.ended || s.id != id {
 		return nil
@@ -214,7 +215,7 @@ func (s *stream[T]) close() {
 	}
 }
 
-// first is the smallest of the ids, in PostgreSQL's order of them.
+// first returns the smallest of the ids, in PostgreSQL's order.
 func first(ids ...*uuid.UUID) (smallest uuid.UUID, found bool) {
 	for _, id := range ids {
 		if id != nil && (!found || bytes.Compare(id[:], smallest[:]) < 0) {

@@ -10,8 +10,8 @@ import (
 	"github.com/loja-veloz/platform/apps/pedidos/order"
 )
 
-// record is what the three databases hold of one order. A part that a database does
-// not have is zero; each has a state otherwise.
+// record is the content of the three databases about one order. A part that its database
+// does not have is the zero value, with an empty state.
 type record struct {
 	id          uuid.UUID
 	order       orderRow
@@ -23,11 +23,13 @@ type orderRow struct {
 	state    order.State
 	total    int64
 	currency string
-	overdue  bool // its lease has been over for long
+	overdue  bool // its lease expired longer ago than the constant overdue
 }
 
-// paymentRow is a payment with what the simulated acquirer's own books say of it.
-// The books of another acquirer are not in a database.
+// paymentRow is a payment with the simulator's records of it. Other acquirers have no
+// records in the database.
+//
+// charges counts the charges, and booked is what is charged and not refunded.
 type paymentRow struct {
 	state            payment.State
 	amount, refunded int64
@@ -35,7 +37,7 @@ type paymentRow struct {
 	charges, booked  int64
 }
 
-// held is what was captured and not refunded.
+// held returns the amount that is captured and not refunded.
 func (p paymentRow) held() int64 {
 	if p.state == payment.Captured || p.state == payment.Refunding {
 		return p.amount - p.refunded
@@ -43,7 +45,7 @@ func (p paymentRow) held() int64 {
 	return 0
 }
 
-// confirmed is the total of a confirmed order.
+// confirmed returns the total of a confirmed order, otherwise 0.
 func (o orderRow) confirmed() int64 {
 	if o.state == order.Confirmed {
 		return o.total
@@ -53,7 +55,7 @@ func (o orderRow) confirmed() int64 {
 
 func (r *record) inFlight() bool { return r.order.state != "" && !r.order.state.Final() }
 
-// violated calls found for each rule of a single order that the record breaks.
+// violated calls found for each rule about single orders that the record breaks.
 func (r *record) violated(found func(rule Invariant, detail string)) {
 	r.checkOrder(found)
 	r.checkPayment(found)
@@ -63,11 +65,11 @@ func (r *record) violated(found func(rule Invariant, detail string)) {
 func (r *record) checkOrder(found func(Invariant, string)) {
 	o, p := r.order, r.payment
 	if r.inFlight() && o.overdue {
-		found(OrdersEnd, fmt.Sprintf("%s, and no process works on it", o.state))
+		found(OrdersEnd, fmt.Sprintf("the order is %s, and no process works on it", o.state))
 	}
 	charged := p.state == payment.Captured && p.amount == o.total && p.currency == o.currency
 	if (o.state == order.Paid || o.state == order.Confirmed) && !charged {
-		found(OrderIsCharged, fmt.Sprintf("%s over %d %s, the payment is %q over %d %s",
+		found(OrderIsCharged, fmt.Sprintf("the order is %s with total %d %s, its payment is %q with amount %d %s",
 			o.state, o.total, o.currency, p.state, p.amount, p.currency))
 	}
 }
@@ -77,7 +79,7 @@ func (r *record) checkPayment(found func(Invariant, string)) {
 	held := p.held()
 	switch {
 	case held > 0 && o.state == "":
-		found(CaptureHasOrder, fmt.Sprintf("%d %s captured for no order", held, p.currency))
+		found(CaptureHasOrder, fmt.Sprintf("%d %s captured without an order", held, p.currency))
 	case held > 0 && o.state.Final() && o.state != order.Confirmed:
 		found(CaptureHasOrder, fmt.Sprintf("%d %s captured for an order that is %s", held, p.currency, o.state))
 	}
@@ -86,9 +88,9 @@ func (r *record) checkPayment(found func(Invariant, string)) {
 	case p.charges > 0 && p.state == "":
 		found(ChargedOnce, "the acquirer has a charge without a payment")
 	case p.charges > 1:
-		found(ChargedOnce, fmt.Sprintf("the acquirer has charged %d times", p.charges))
+		found(ChargedOnce, fmt.Sprintf("the acquirer has charged the order %d times", p.charges))
 	case p.charges > 0 && settled && p.booked != held:
-		found(ChargedOnce, fmt.Sprintf("the acquirer holds %d, the payment says %d", p.booked, held))
+		found(ChargedOnce, fmt.Sprintf("the acquirer holds %d, and the payment states %d", p.booked, held))
 	}
 }
 
@@ -97,16 +99,16 @@ func (r *record) checkReservation(found func(Invariant, string)) {
 	holds := r.reservation == stock.Reserved || r.reservation == stock.Confirmed
 	switch {
 	case state == "" && holds:
-		found(StockMatchesOrder, fmt.Sprintf("a reservation is %s for no order", r.reservation))
+		found(StockMatchesOrder, fmt.Sprintf("a reservation without an order is %s", r.reservation))
 	case state == order.Confirmed && r.reservation != stock.Confirmed:
-		found(StockMatchesOrder, fmt.Sprintf("confirmed, and its stock is %q", r.reservation))
+		found(StockMatchesOrder, fmt.Sprintf("the order is confirmed, and its reservation is %q", r.reservation))
 	case state.Final() && state != order.Confirmed && holds:
-		found(StockMatchesOrder, fmt.Sprintf("%s, and its stock is %s", state, r.reservation))
+		found(StockMatchesOrder, fmt.Sprintf("the order is %s, and its reservation is %s", state, r.reservation))
 	}
 }
 
-// imbalance is what the order's payment holds beyond the order's value, by currency.
-// An order in flight has none.
+// imbalance returns the difference between what the payment holds and the confirmed
+// order's total, by currency. An order in flight has none.
 func (r *record) imbalance() map[string]int64 {
 	held, confirmed := r.payment.held(), r.order.confirmed()
 	if r.inFlight() || held == confirmed && (held == 0 || r.payment.currency == r.order.currency) {

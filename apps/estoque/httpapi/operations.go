@@ -23,7 +23,7 @@ import (
 	"github.com/loja-veloz/platform/apps/internal/value"
 )
 
-// BodyLimit in bytes is ample: the largest reservation has a few KiB.
+// BodyLimit is the largest request body in bytes. The largest reservation has a few KiB.
 const BodyLimit = 64 << 10
 
 // Limits of the OpenAPI document; a test compares them.
@@ -38,7 +38,7 @@ const (
 	maxReason      = 200
 )
 
-// maxPrice is the schema's, so that any order's total fits into 64 bits.
+// maxPrice is also the schema's limit. With it, the total of every order fits into 64 bits.
 const maxPrice = 1_000_000_000_000
 
 // unavailableFor is the Retry-After while the database is down.
@@ -64,7 +64,7 @@ func Explain(err error) *problem.Error {
 	return nil
 }
 
-// operations are those of the document.
+// operations implements the operations of the OpenAPI document.
 type operations struct {
 	goods  *stock.Stock
 	counts *stock.Counts
@@ -72,8 +72,8 @@ type operations struct {
 
 var _ contract.StrictServerInterface = operations{}
 
-// itemList is ordered by SKU. The prefix of its cursors tells them from those of
-// other lists.
+// itemList is sorted by SKU. The prefix distinguishes its cursors from those of other
+// lists.
 var itemList = page.List[value.SKU]{
 	Format: func(sku value.SKU) string { return cursorPrefix + string(sku) },
 	Parse: func(text string) (value.SKU, error) {
@@ -142,7 +142,7 @@ const (
 	plainText  = "must be %d to %d characters without control characters"
 )
 
-// explainReserve names the lines that the stock refused.
+// explainReserve maps a refusal of the stock to a problem that names the lines.
 func explainReserve(err error, lines []stock.Line) error {
 	var unknown *stock.UnknownError
 	var short *stock.ShortError
@@ -254,8 +254,8 @@ func (o operations) PutItem(ctx context.Context, request contract.PutItemRequest
 	return contract.PutItem200JSONResponse(viewItem(item)), nil
 }
 
-// isPlain tells whether text has at most max characters and none that PostgreSQL
-// (NUL) or a line of a log (line breaks) cannot hold.
+// isPlain tells whether text has at most max characters and no control characters:
+// PostgreSQL cannot store NUL, and line breaks would break lines of a log.
 func isPlain(text string, max int) bool {
 	return utf8.RuneCountInString(text) <= max && !strings.ContainsFunc(text, unicode.IsControl)
 }
@@ -300,8 +300,8 @@ func explainItem(err error, sku value.SKU) error {
 	return err
 }
 
-// readReservation checks everything about a reservation that needs no look at the
-// stock. A SKU that no item can have is unknown, as estoque's own would be.
+// readReservation checks everything that does not depend on the stock. A malformed SKU
+// is reported as unknown, like a well-formed one that no item has.
 func readReservation(body *contract.ReservationRequest) (lines []stock.Line, keep time.Duration, err error) {
 	var unknown, errs problem.Fields
 	if n := len(body.Lines); n < 1 || n > maxLines {

@@ -1,11 +1,11 @@
 -- +goose Up
 
--- SKUs are compared by bytes, so that every process locks items in one order.
--- The limits of price_amount let no total of an order leave 64 bits.
+-- SKUs are compared by bytes, so that every process locks items in the same order.
+-- With the limits of price_amount, the total of every order fits into 64 bits.
 --
--- Rows are changed in place, over and over: with room left in its page, a
--- change touches no index. Each check is read and run for each change, so that
--- there are few: that on_hand is not negative follows from estoque_not_oversold.
+-- Rows are updated very often. The fillfactor leaves room in each page, so that an
+-- update stays in its page and changes no index. PostgreSQL evaluates every check at
+-- each update, so there are few: estoque_not_oversold implies that on_hand is not negative.
 CREATE TABLE estoque (
     sku            text        COLLATE "C" PRIMARY KEY CHECK (sku ~ '^[A-Z0-9][A-Z0-9-]{0,31}$'),
     name           text        NOT NULL,
@@ -19,11 +19,11 @@ CREATE TABLE estoque (
     CONSTRAINT estoque_not_oversold CHECK (reserved >= 0 AND reserved <= on_hand)
 ) WITH (fillfactor = 40);
 
--- What an order holds. Its units count in the item as reserved (reserved), as gone
--- from on_hand (confirmed), or not at all.
+-- The stock that an order holds. The item's row counts its units in reserved (state
+-- reserved), has subtracted them from on_hand (confirmed), or does not count them.
 --
--- Until there are thousands of rows nobody tells the planner how few they are: it
--- would keep plans that read the whole of what is small now and soon is not.
+-- autovacuum does not analyse the table while it is small: the planner would cache plans
+-- that scan the whole table, which are slow soon after, when it has grown.
 CREATE TABLE estoque_reservations (
     order_id   uuid        PRIMARY KEY,
     state      text        NOT NULL CHECK (state IN ('reserved', 'confirmed', 'released', 'expired')),
@@ -35,8 +35,8 @@ CREATE TABLE estoque_reservations (
 -- For the sweep.
 CREATE INDEX estoque_reservations_due ON estoque_reservations (expires_at) WHERE state = 'reserved';
 
--- Written with the reservation and never changed: the prices are those of the
--- items then. A reservation that was released before it was made has none.
+-- Inserted with the reservation and never changed. The prices are the items' prices at
+-- that time. The tombstone of an order that reserved nothing has no lines.
 CREATE TABLE estoque_reservation_lines (
     order_id       uuid   NOT NULL REFERENCES estoque_reservations,
     sku            text   COLLATE "C" NOT NULL REFERENCES estoque,

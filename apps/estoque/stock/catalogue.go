@@ -8,11 +8,11 @@ import (
 	"github.com/loja-veloz/platform/apps/internal/money"
 )
 
-// plenty is more than tests and benchmarks buy of an item between two top-ups.
+// plenty is more units of an item than tests and benchmarks order between two top-ups.
 const plenty = 10_000
 
-// catalogue is sold in environments that have no items of their own. Its first six
-// are those in the window of sample-web-app.
+// catalogue has the items that Seed adds. sample-web-app displays the first six while
+// the shop is closed.
 var catalogue = []Item{
 	{"SHOE-VENTO", "Vento running shoes", "Light as a tailwind, 212 g each.", money.BRL(34990), plenty},
 	{"BIKE-RAPIDA", "Rápida road bike", "Aluminium frame, 18 gears, 8.9 kg.", money.BRL(489900), plenty},
@@ -28,8 +28,7 @@ var catalogue = []Item{
 	{"SHIRT-FINAL-93", "Final of '93 shirt", "Signed by the whole team. The last ten.", money.BRL(99990), 10},
 }
 
-// Seed puts a small catalogue into a stock that has no items, and returns how
-// many it added.
+// Seed adds the catalogue if there are no items, and returns how many items it added.
 func (s *Stock) Seed(ctx context.Context) (int64, error) {
 	var seed store.SeedParams
 	for _, item := range catalogue {

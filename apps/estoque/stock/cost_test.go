@@ -12,19 +12,19 @@ import (
 	"github.com/loja-veloz/platform/apps/internal/value"
 )
 
-// flights counts what a client sends and then waits for: round trips.
-type flights struct {
+// roundTrips counts a client's writes: it waits for an answer after each.
+type roundTrips struct {
 	net.Conn
 	count *atomic.Int64
 }
 
-func (f flights) Write(p []byte) (int, error) {
-	f.count.Add(1)
-	return f.Conn.Write(p)
+func (r roundTrips) Write(p []byte) (int, error) {
+	r.count.Add(1)
+	return r.Conn.Write(p)
 }
 
-// A statement without BEGIN is a transaction of its own, so a round trip is also
-// a commit.
+// The number of round trips is also the number of commits, because every statement is
+// its own transaction.
 func TestRoundTrips(t *testing.T) {
 	s, ctx := open(t), t.Context()
 	s.add(t, "A", 1000, 100)
@@ -37,7 +37,7 @@ func TestRoundTrips(t *testing.T) {
 	config.MaxConns = 1
 	config.ConnConfig.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
 		conn, err := new(net.Dialer).DialContext(ctx, network, address)
-		return flights{conn, &count}, err
+		return roundTrips{conn, &count}, err
 	}
 	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
@@ -46,7 +46,7 @@ func TestRoundTrips(t *testing.T) {
 	defer pool.Close()
 	goods := stock.New(pool)
 	lines := []stock.Line{{SKU: "B", Quantity: 1}, {SKU: "A", Quantity: 2}}
-	for round := range 2 { // statements are prepared in the first
+	for round := range 2 { // the first round also prepares the statements
 		order, unknown := id(), id()
 		for _, step := range []struct {
 			name string
@@ -73,7 +73,7 @@ func TestRoundTrips(t *testing.T) {
 	}
 }
 
-// BenchmarkCheckout reserves two lines of twelve items and confirms them.
+// BenchmarkCheckout reserves and confirms orders of one or two lines.
 func BenchmarkCheckout(b *testing.B) {
 	for _, items := range []struct {
 		name  string

@@ -14,10 +14,10 @@ type Counts struct{ *prometheus.CounterVec }
 
 // The outcomes of reservations_total in addition to the states.
 const (
-	outcomeRepeated = "repeated" // the same request again, with the same answer
-	outcomeShort    = "short"
-	outcomeRefused  = "refused" // for any other reason
-	outcomeFailed   = "failed"
+	outcomeRepeated = "repeated" // an earlier request has had this effect
+	outcomeShort    = "short"    // there is too little stock
+	outcomeRefused  = "refused"  // the request is not acceptable for another reason
+	outcomeFailed   = "failed"   // such as a database outage
 )
 
 // NewCounts returns the metric with a series for each outcome.
@@ -41,7 +41,7 @@ func (c *Counts) Expired(n int64) { c.WithLabelValues(string(Expired)).Add(float
 // Refused counts a request that did not reach the stock.
 func (c *Counts) Refused() { c.WithLabelValues(outcomeRefused).Inc() }
 
-// Moved counts a request to move a reservation to a state, by what came of it.
+// Moved counts a request to move a reservation to the state to, by its outcome.
 func (c *Counts) Moved(to State, moved bool, err error) {
 	outcome := string(to)
 	var short *ShortError
@@ -61,22 +61,22 @@ func (c *Counts) Moved(to State, moved bool, err error) {
 }
 
 const (
-	unitsAge     = 5 * time.Second        // how old the figures may be while the database is up
-	unitsKept    = time.Minute            // and while it is down
+	unitsAge     = 5 * time.Second        // how old the units may be before a scrape reads them again
+	unitsKept    = time.Minute            // how long to show the last units while the database is down
 	unitsTimeout = 500 * time.Millisecond // how long a scrape waits for the database
-	unitsItems   = 1000                   // bounds the time series, whatever the catalogue
+	unitsItems   = 1000                   // limits the number of time series
 )
 
-// unitsCollector shows the stock by item, as it is in the database: every replica
-// shows the same.
+// unitsCollector exports the stock by item. It reads the database, so every replica
+// exports the same figures.
 type unitsCollector struct {
 	count func(context.Context) ([]Units, error)
 	desc  *prometheus.Desc
 
-	mu    sync.Mutex // of what follows
+	mu    sync.Mutex // guards the fields below
 	last  []Units
-	tried time.Time
-	read  time.Time
+	tried time.Time // end of the last attempt to read
+	read  time.Time // end of the last attempt that succeeded
 }
 
 // NewUnits returns the metric stock_units.
@@ -104,8 +104,8 @@ func (u *unitsCollector) Collect(out chan<- prometheus.Metric) {
 	}
 }
 
-// current reads the units again once the last ones are old. It asks a database that
-// is down no more often, and after a while shows nothing.
+// current returns the units, and reads them again if the last attempt is older than
+// unitsAge, whether it succeeded or not. It returns none if they are older than unitsKept.
 func (u *unitsCollector) current() []Units {
 	u.mu.Lock()
 	defer u.mu.Unlock()

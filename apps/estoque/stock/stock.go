@@ -1,7 +1,7 @@
-// Package stock keeps items and what orders hold of them. Every change is one
-// statement, and so one round trip and one commit; further statements only find out
-// why nothing changed. The database's locks and constraints keep stock from being
-// sold twice, and its clock alone decides what has expired.
+// Package stock keeps items and the units that orders hold. Every change is a single
+// statement, and therefore one round trip and one commit. Only if it changed nothing,
+// further statements find out why. The database's locks and constraints prevent selling
+// a unit twice, and only the database's clock decides which reservations have expired.
 package stock
 
 import (
@@ -25,15 +25,15 @@ import (
 // State of a reservation.
 type State string
 
-// The states. A released reservation stays released.
+// The states. A reservation never leaves the state Released.
 const (
-	Reserved  State = "reserved"  // the units are kept for the order
+	Reserved  State = "reserved"  // the units are held for the order
 	Confirmed State = "confirmed" // the units have left the stock
-	Released  State = "released"  // the units are back, for good
-	Expired   State = "expired"   // the units are back; they may be taken once more
+	Released  State = "released"  // the units are back in stock, and the order cannot reserve again
+	Expired   State = "expired"   // the units are back in stock, and the order may reserve again
 )
 
-// Item is an article and how much there is of it.
+// Item is an item on sale and its stock.
 type Item struct {
 	SKU               value.SKU
 	Name, Description string
@@ -41,29 +41,29 @@ type Item struct {
 	Available         int64 // units that can still be reserved
 }
 
-// Line is what an order wants of one item.
+// Line is a SKU and the quantity that an order needs of it.
 type Line struct {
 	SKU      value.SKU
 	Quantity int64
 }
 
-// PricedLine is a line with the item's price when it was reserved first, for one unit.
+// PricedLine is a line with the price of one unit at the time of the first reservation.
 type PricedLine struct {
 	Line
 	Price money.Money
 }
 
-// Reservation is what an order holds. Its lines are in the order of their SKUs. A
-// reservation that was released before the order reserved anything has none.
+// Reservation is the stock that an order holds. Its lines are sorted by SKU. The
+// tombstone of an order that was released before it reserved anything has no lines.
 type Reservation struct {
 	OrderID   uuid.UUID
 	State     State
 	Lines     []PricedLine
 	ExpiresAt time.Time // by the database's clock
-	due       bool      // to expire with the next sweep
+	due       bool      // still reserved, but ExpiresAt has passed: the next sweep expires it
 }
 
-// add inserts a line in the order of SKUs.
+// add inserts a line so that the lines stay sorted by SKU.
 func (r *Reservation) add(sku string, quantity, amount int64, currency string) {
 	line := PricedLine{Line{value.SKU(sku), quantity}, money.Money{Amount: amount, Currency: currency}}
 	at, _ := slices.BinarySearchFunc(r.Lines, line, func(a, b PricedLine) int { return cmp.Compare(a.SKU, b.SKU) })
@@ -86,7 +86,7 @@ func (r Reservation) Total() (*money.Money, error) {
 	return total, nil
 }
 
-// The refusals. A method that returns one has stored nothing.
+// The refusals. A method that returns one of these has changed nothing.
 var (
 	ErrNotFound   = errors.New("not found")
 	ErrReleased   = errors.New("the reservation was released")
@@ -95,44 +95,44 @@ var (
 	ErrKeyReused  = errors.New("the key was used for another top-up")
 )
 
-// UnknownError says which SKUs no item has.
+// UnknownError lists the SKUs that do not exist.
 type UnknownError struct{ SKUs []value.SKU }
 
 func (e *UnknownError) Error() string { return "unknown SKU " + join(e.SKUs) }
 
-// Has tells whether sku is among them.
+// Has tells whether sku is one of the unknown SKUs.
 func (e *UnknownError) Has(sku value.SKU) bool { return slices.Contains(e.SKUs, sku) }
 
 func join(skus []value.SKU) string {
 	return strings.Trim(fmt.Sprint(skus), "[]")
 }
 
-// ShortError says which items there is too little of, and how much there is.
+// ShortError lists the items with too little stock, and how many units are available.
 type ShortError struct{ Available map[value.SKU]int64 }
 
 func (e *ShortError) Error() string {
-	return "too little of " + join(slices.Sorted(maps.Keys(e.Available)))
+	return "too little stock of " + join(slices.Sorted(maps.Keys(e.Available)))
 }
 
-// errUnsettled says that a reservation changed during every try to move it.
+// errUnsettled says that an operation gave up after maxTries.
 var errUnsettled = errors.New("other requests keep changing the reservation")
 
-// tries bounds how often an operation starts over because the obstacle is gone by
-// the time it looks for the reason.
-const tries = 10
+// maxTries limits how often an operation starts again: a statement changed nothing, but
+// when the operation looked for the reason, another request had removed it.
+const maxTries = 10
 
-// Stock is the items and reservations in a database.
+// Stock stores items and reservations in a database.
 type Stock struct{ queries *store.Queries }
 
 // New returns the stock in db, a pool.
 func New(db store.DBTX) *Stock { return &Stock{store.New(db)} }
 
-// Reserve takes all lines for the order, or none; no two may have the same SKU.
-// created is false if the order had reserved them already. Of an expired
-// reservation it takes the lines again, at the first prices.
+// Reserve reserves all lines for the order, or none, for the time keep. No two lines may
+// have the same SKU. created is false if the order had already reserved them. If that
+// reservation has expired, Reserve reserves the lines again, at the original prices.
 //
 // It returns an *UnknownError, a *ShortError, ErrCurrencies, ErrMismatch if the
-// order has reserved something else, and ErrReleased.
+// order has reserved other lines, or ErrReleased.
 func (s *Stock) Reserve(ctx context.Context, order uuid.UUID, lines []Line, keep time.Duration) (r Reservation, created bool, err error) {
 	lines = slices.SortedFunc(slices.Values(lines), func(a, b Line) int { return cmp.Compare(a.SKU, b.SKU) })
 	wanted := store.ReserveParams{OrderID: order, Seconds: int32(keep / time.Second)}
@@ -140,7 +140,7 @@ func (s *Stock) Reserve(ctx context.Context, order uuid.UUID, lines []Line, keep
 		wanted.SKUs = append(wanted.SKUs, string(line.SKU))
 		wanted.Quantities = append(wanted.Quantities, line.Quantity)
 	}
-	for range tries {
+	for range maxTries {
 		rows, err := s.queries.Reserve(ctx, wanted)
 		if err != nil {
 			return Reservation{}, false, fmt.Errorf("reserving for order %s: %w", order, err)
@@ -157,7 +157,7 @@ func (s *Stock) Reserve(ctx context.Context, order uuid.UUID, lines []Line, keep
 		if errors.Is(err, ErrNotFound) {
 			err = s.shortage(ctx, lines)
 			if err == nil {
-				continue // the missing units have come back
+				continue // the missing units have been returned meanwhile
 			}
 		}
 		return r, created, err
@@ -165,9 +165,10 @@ func (s *Stock) Reserve(ctx context.Context, order uuid.UUID, lines []Line, keep
 	return Reservation{}, false, fmt.Errorf("reserving for order %s: %w", order, errUnsettled)
 }
 
-// again is Reserve for an order that has a reservation; else it returns ErrNotFound.
+// again is Reserve for an order that already has a reservation. If it has none, again
+// returns ErrNotFound.
 func (s *Stock) again(ctx context.Context, order uuid.UUID, lines []Line, keep time.Duration) (r Reservation, created bool, err error) {
-	// Compare the lines, which never change, before reserving them again.
+	// Compare the lines before reserving them again. They never change, so no lock is needed.
 	r, err = s.read(ctx, order)
 	switch {
 	case err != nil:
@@ -186,7 +187,7 @@ func (s *Stock) again(ctx context.Context, order uuid.UUID, lines []Line, keep t
 	return r, created, nil
 }
 
-// shortage returns why the lines cannot be reserved, or nil if by now they can.
+// shortage returns why the lines cannot be reserved, or nil if they now can.
 func (s *Stock) shortage(ctx context.Context, lines []Line) error {
 	var skus []string
 	for _, line := range lines {
@@ -194,7 +195,7 @@ func (s *Stock) shortage(ctx context.Context, lines []Line) error {
 	}
 	rows, err := s.queries.ItemsBySKU(ctx, skus)
 	if err != nil {
-		return fmt.Errorf("reading what is short: %w", err)
+		return fmt.Errorf("reading the available stock: %w", err)
 	}
 	items, currencies := map[value.SKU]Item{}, map[string]bool{}
 	for _, row := range rows {
@@ -222,9 +223,9 @@ func (s *Stock) shortage(ctx context.Context, lines []Line) error {
 	return nil
 }
 
-// Confirm takes the reserved units out of the stock, also those of an expired
-// reservation if they are still there. moved is false if it was confirmed before.
-// It returns a *ShortError, ErrReleased and ErrNotFound.
+// Confirm takes the reserved units out of the stock, and those of an expired
+// reservation if they are still available. moved is false if it was confirmed before.
+// It returns a *ShortError, ErrReleased or ErrNotFound.
 func (s *Stock) Confirm(ctx context.Context, order uuid.UUID) (r Reservation, moved bool, err error) {
 	r, moved, err = s.move(ctx, order, Confirmed, 0, Reserved, Expired)
 	switch {
@@ -236,10 +237,10 @@ func (s *Stock) Confirm(ctx context.Context, order uuid.UUID) (r Reservation, mo
 	return r, moved, nil
 }
 
-// Release gives back whatever the order holds and keeps it from reserving again.
-// moved is false if it was released before.
+// Release returns the order's units to the stock and prevents it from reserving again,
+// also if it has reserved nothing yet. moved is false if it was released before.
 func (s *Stock) Release(ctx context.Context, order uuid.UUID) (r Reservation, moved bool, err error) {
-	for range tries {
+	for range maxTries {
 		r, moved, err = s.move(ctx, order, Released, 0, Reserved, Confirmed, Expired)
 		if err == nil {
 			return r, moved, nil
@@ -254,14 +255,14 @@ func (s *Stock) Release(ctx context.Context, order uuid.UUID) (r Reservation, mo
 		if refused > 0 {
 			return Reservation{OrderID: order, State: Released}, true, nil
 		}
-		err = errUnsettled // another request has just reserved: look again
+		err = errUnsettled // another request has just reserved: try again
 	}
 	return Reservation{}, false, fmt.Errorf("releasing order %s: %w", order, err)
 }
 
-// move takes a reservation from one of the states in from to another one and returns
-// it as it is then; moved is false if it is in none of them. It returns ErrNotFound,
-// and a *ShortError if there are too few units.
+// move moves a reservation from one of the states in from to the state to, and returns
+// the reservation. moved is false if it was in none of the states in from. It returns
+// ErrNotFound, or a *ShortError if there are too few units.
 func (s *Stock) move(
 	ctx context.Context, order uuid.UUID, to State, keep time.Duration, from ...State,
 ) (r Reservation, moved bool, err error) {
@@ -269,7 +270,7 @@ func (s *Stock) move(
 	for _, state := range from {
 		params.FromStates = append(params.FromStates, string(state))
 	}
-	for range tries {
+	for range maxTries {
 		rows, err := s.queries.Move(ctx, params)
 		if err != nil {
 			return Reservation{}, false, err
@@ -295,7 +296,7 @@ func (s *Stock) move(
 				return Reservation{}, false, err
 			}
 		}
-		// Since then it has come to this state, or the units have come back.
+		// Another request has just changed the reservation or returned units: try again.
 	}
 	return Reservation{}, false, errUnsettled
 }
@@ -318,8 +319,8 @@ func (s *Stock) read(ctx context.Context, order uuid.UUID) (Reservation, error) 
 	return r, nil
 }
 
-// Expire gives back the units of at most max expired reservations, and returns how
-// many those were.
+// Expire expires at most max overdue reservations, returns their units to the stock, and
+// returns their number.
 func (s *Stock) Expire(ctx context.Context, max int32) (int64, error) {
 	expired, err := s.queries.Expire(ctx, max)
 	if err != nil {
@@ -328,7 +329,7 @@ func (s *Stock) Expire(ctx context.Context, max int32) (int64, error) {
 	return expired, nil
 }
 
-// Put creates or changes an item. A new price is for future reservations only.
+// Put creates or changes an item. A new price applies to future reservations only.
 func (s *Stock) Put(ctx context.Context, item Item) (now Item, created bool, err error) {
 	row, err := s.queries.PutItem(ctx, store.PutItemParams{
 		SKU: string(item.SKU), Name: item.Name, Description: item.Description,
@@ -340,8 +341,8 @@ func (s *Stock) Put(ctx context.Context, item Item) (now Item, created bool, err
 	return itemOf(row.Item), row.Created, nil
 }
 
-// TopUp adds to an item's stock, once per key; created is false if this key has done
-// so before. It returns ErrKeyReused if the key belongs to a different top-up, and
+// TopUp adds to an item's stock, once per key. created is false if the same top-up was
+// stored before. It returns ErrKeyReused if the key was used for a different top-up, or
 // ErrNotFound if there is no such item.
 func (s *Stock) TopUp(
 	ctx context.Context, key value.IdempotencyKey, line Line, reason string,

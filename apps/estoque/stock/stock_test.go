@@ -26,7 +26,7 @@ import (
 
 const keep = 15 * time.Minute
 
-// warehouse is a stock with what the tests need to look behind it.
+// warehouse is a stock and its database, which the tests read and change directly.
 type warehouse struct {
 	*stock.Stock
 	db postgrestest.Database
@@ -51,7 +51,7 @@ func (s warehouse) add(t testing.TB, sku value.SKU, price, units int64) {
 		VALUES ($1, $1, '', $2, 'BRL', $3)`, sku, price, units)
 }
 
-// overdue lets the order's reservation expire in the past.
+// overdue moves the expiry of the order's reservation into the past.
 func (s warehouse) overdue(t testing.TB, order uuid.UUID) {
 	t.Helper()
 	s.exec(t, `UPDATE estoque_reservations SET expires_at = now() - interval '1 second' WHERE order_id = $1`, order)
@@ -85,7 +85,7 @@ func must[T any](t testing.TB) func(value T, changed bool, err error) T {
 
 func id() uuid.UUID { return uuid.Must(uuid.NewV7()) }
 
-func TestMigrationsKeepTheRules(t *testing.T) {
+func TestMigrationsFollowTheRules(t *testing.T) {
 	if err := postgres.Lint(migrations.Files); err != nil {
 		t.Error(err)
 	}
@@ -96,10 +96,10 @@ func TestAnOrderFromReservationToTheEnd(t *testing.T) {
 	s.add(t, "A", 1000, 5)
 	s.add(t, "B", 250, 5)
 
-	r, made, err := s.Reserve(ctx, order, []stock.Line{{"B", 2}, {"A", 1}}, keep)
-	if err != nil || !made || r.State != stock.Reserved || len(r.Lines) != 2 ||
+	r, created, err := s.Reserve(ctx, order, []stock.Line{{"B", 2}, {"A", 1}}, keep)
+	if err != nil || !created || r.State != stock.Reserved || len(r.Lines) != 2 ||
 		r.Lines[0].SKU != "A" || r.Lines[1].Price != money.BRL(250) {
-		t.Fatalf("reserved %+v, %t, %v", r, made, err)
+		t.Fatalf("reserved %+v, %t, %v", r, created, err)
 	}
 	if total, err := r.Total(); err != nil || *total != money.BRL(1500) {
 		t.Errorf("total %v, %v, want 1500 BRL", total, err)
@@ -110,9 +110,9 @@ func TestAnOrderFromReservationToTheEnd(t *testing.T) {
 	s.want(t, "A", 5, 1)
 	s.want(t, "B", 5, 2)
 
-	again, made, err := s.Reserve(ctx, order, []stock.Line{{"A", 1}, {"B", 2}}, time.Hour)
-	if err != nil || made || !again.ExpiresAt.Equal(r.ExpiresAt) || !slices.Equal(again.Lines, r.Lines) {
-		t.Errorf("the same again gave %+v, %t, %v", again, made, err)
+	again, created, err := s.Reserve(ctx, order, []stock.Line{{"A", 1}, {"B", 2}}, time.Hour)
+	if err != nil || created || !again.ExpiresAt.Equal(r.ExpiresAt) || !slices.Equal(again.Lines, r.Lines) {
+		t.Errorf("repeating the reservation gave %+v, %t, %v", again, created, err)
 	}
 	for _, other := range [][]stock.Line{{{"A", 1}}, {{"A", 1}, {"B", 3}}, {{"A", 1}, {"B", 2}, {"C", 1}}, {{"A", 1000}, {"B", 2}}} {
 		if _, _, err := s.Reserve(ctx, order, other, keep); !errors.Is(err, stock.ErrMismatch) {
@@ -130,7 +130,7 @@ func TestAnOrderFromReservationToTheEnd(t *testing.T) {
 		s.want(t, "B", 3, 0)
 	}
 	if r := must[stock.Reservation](t)(s.Reserve(ctx, order, []stock.Line{{"A", 1}, {"B", 2}}, keep)); r.State != stock.Confirmed {
-		t.Errorf("reserving what is confirmed gave state %s", r.State)
+		t.Errorf("reserving a confirmed order gave state %s", r.State)
 	}
 	for round, moved := range []bool{true, false} {
 		r, did, err := s.Release(ctx, order)
@@ -141,10 +141,10 @@ func TestAnOrderFromReservationToTheEnd(t *testing.T) {
 		s.want(t, "B", 5, 0)
 	}
 	if _, _, err := s.Confirm(ctx, order); !errors.Is(err, stock.ErrReleased) {
-		t.Errorf("confirming what is released: %v", err)
+		t.Errorf("confirming a released order: %v", err)
 	}
 	if _, _, err := s.Reserve(ctx, order, []stock.Line{{"A", 1}, {"B", 2}}, keep); !errors.Is(err, stock.ErrReleased) {
-		t.Errorf("reserving what is released: %v", err)
+		t.Errorf("reserving for a released order: %v", err)
 	}
 }
 
@@ -172,7 +172,7 @@ func TestARefusalStoresNothing(t *testing.T) {
 		t.Errorf("unknown items: %v", err)
 	}
 	if _, _, err := s.Confirm(ctx, id()); !errors.Is(err, stock.ErrNotFound) {
-		t.Errorf("confirming nothing: %v", err)
+		t.Errorf("confirming an order without a reservation: %v", err)
 	}
 	var rows int
 	err = s.db.Pool.QueryRow(ctx, `SELECT (SELECT count(*) FROM estoque_reservations)
@@ -216,10 +216,10 @@ func TestExpiry(t *testing.T) {
 	}
 	expire(0)
 
-	// Due, but not swept: the units are still the order's, and more time is given.
+	// Overdue, but not swept: the order still holds the units, and its time is extended.
 	s.overdue(t, order)
-	if r, made, err := reserve(order, lines); err != nil || !made || time.Until(r.ExpiresAt) < keep-time.Minute {
-		t.Errorf("reserving again what is due: %+v, %t, %v", r, made, err)
+	if r, created, err := reserve(order, lines); err != nil || !created || time.Until(r.ExpiresAt) < keep-time.Minute {
+		t.Errorf("reserving an overdue reservation again: %+v, %t, %v", r, created, err)
 	}
 	s.want(t, "A", 5, 3)
 	expire(0)
@@ -233,10 +233,10 @@ func TestExpiry(t *testing.T) {
 	}
 	s.want(t, "A", 5, 0)
 
-	// Prices of the first time count, whatever the item costs by now.
+	// The prices of the first reservation apply, although the item's price has changed.
 	s.exec(t, `UPDATE estoque SET price_amount = 9999 WHERE sku = 'A'`)
-	if r, made, err := reserve(order, lines); err != nil || !made || r.Lines[0].Price != money.BRL(1000) {
-		t.Errorf("reserving again what expired: %+v, %t, %v", r, made, err)
+	if r, created, err := reserve(order, lines); err != nil || !created || r.Lines[0].Price != money.BRL(1000) {
+		t.Errorf("reserving an expired reservation again: %+v, %t, %v", r, created, err)
 	}
 	s.want(t, "A", 5, 3)
 
@@ -304,9 +304,9 @@ func TestTopUps(t *testing.T) {
 	s, ctx := open(t), t.Context()
 	s.add(t, "A", 1000, 5)
 	s.add(t, "B", 1000, 5)
-	for _, made := range []bool{true, false} {
+	for _, created := range []bool{true, false} {
 		item, did, err := s.TopUp(ctx, "key", stock.Line{SKU: "A", Quantity: 7}, "delivery")
-		if err != nil || did != made || item.Available != 12 {
+		if err != nil || did != created || item.Available != 12 {
 			t.Fatalf("%+v, %t, %v", item, did, err)
 		}
 	}
@@ -352,26 +352,26 @@ func TestTheCatalogueIsSeededOnce(t *testing.T) {
 	if err != nil || len(items) < 12 || added.Load() != int64(len(items)) {
 		t.Errorf("%d items (%v), %d added", len(items), err, added.Load())
 	}
-	var few int
+	var scarce int
 	for _, item := range items {
 		if item.Available == 10 {
-			few++
+			scarce++
 		}
 		if item.Price.Amount <= 0 || item.Price.Currency != "BRL" || item.Name == "" || item.Description == "" {
 			t.Errorf("odd item %+v", item)
 		}
 	}
-	if few != 1 {
-		t.Errorf("%d items with 10 units, want one", few)
+	if scarce != 1 {
+		t.Errorf("%d items with 10 units, want one", scarce)
 	}
 	s.exec(t, `DELETE FROM estoque WHERE sku <> 'SHOE-VENTO'`)
 	if n, err := s.Seed(ctx); err != nil || n != 0 {
-		t.Errorf("%d added (%v) to a catalogue that somebody has cut", n, err)
+		t.Errorf("%d added (%v) to a catalogue that is not empty", n, err)
 	}
 }
 
-// Whatever the code does, the database refuses to sell what is not there.
-func TestTheDatabaseIsTheLastLine(t *testing.T) {
+// The database refuses to sell more than the stock, even if the code has an error.
+func TestTheDatabaseRefusesToOversell(t *testing.T) {
 	s := open(t)
 	s.add(t, "A", 1000, 5)
 	for statement, constraint := range map[string]string{
@@ -390,7 +390,7 @@ func TestTheDatabaseIsTheLastLine(t *testing.T) {
 	}
 }
 
-func TestManyBuyersOfTheLastUnits(t *testing.T) {
+func TestConcurrentOrdersShareTheLastUnits(t *testing.T) {
 	s, ctx := open(t), t.Context()
 	s.add(t, "LAST", 1000, 10)
 	var sold, refused atomic.Int64
@@ -474,20 +474,20 @@ func TestOppositeOrdersOfLinesDoNotDeadlock(t *testing.T) {
 	}
 }
 
-// The same order is reserved, confirmed and released by several at once, as a
-// client does that lost its answers: the units move once, and end up back.
-func TestSeveralAtTheSameOrder(t *testing.T) {
+// Several requests reserve, confirm and release the same order concurrently, as a client
+// does that lost the answers. The units move once, and end up in the stock again.
+func TestConcurrentRequestsForTheSameOrder(t *testing.T) {
 	s, ctx := open(t), t.Context()
 	s.add(t, "A", 1000, 50)
 	for range 30 {
 		order := id()
-		var made, confirmed, released atomic.Int64
+		var created, confirmed, released atomic.Int64
 		var group sync.WaitGroup
 		for range 4 {
 			group.Go(func() {
 				_, did, err := s.Reserve(ctx, order, []stock.Line{{"A", 2}}, keep)
 				if did {
-					made.Add(1)
+					created.Add(1)
 				}
 				if err != nil && !errors.Is(err, stock.ErrReleased) {
 					t.Error(err)
@@ -513,15 +513,15 @@ func TestSeveralAtTheSameOrder(t *testing.T) {
 			})
 		}
 		group.Wait()
-		if made.Load() > 1 || confirmed.Load() > 1 || released.Load() != 1 {
-			t.Errorf("made %d, confirmed %d, released %d times", made.Load(), confirmed.Load(), released.Load())
+		if created.Load() > 1 || confirmed.Load() > 1 || released.Load() != 1 {
+			t.Errorf("reserved %d, confirmed %d, released %d times", created.Load(), confirmed.Load(), released.Load())
 		}
 		s.want(t, "A", 50, 0)
 	}
 }
 
-// A reservation expires while it is being confirmed: the one statement waits for
-// the other, and the order ends confirmed, its units counted once.
+// A reservation expires while a request confirms it. One statement waits for the other,
+// the order ends confirmed, and its units are counted once.
 func TestExpiryDuringConfirmation(t *testing.T) {
 	s, ctx := open(t), t.Context()
 	s.add(t, "A", 1000, 1000)
@@ -545,8 +545,8 @@ func TestExpiryDuringConfirmation(t *testing.T) {
 	s.want(t, "A", 950, 0)
 }
 
-// The same, with the sweep held up half way, so that confirming has to wait for
-// it, and finds one unit too few when a rival was quicker.
+// The sweep has expired the reservation but not committed, so confirming waits for it.
+// If a rival has reserved the unit, confirming then finds too little stock.
 func TestConfirmationWaitsForTheSweep(t *testing.T) {
 	for _, rival := range []bool{false, true} {
 		t.Run(fmt.Sprintf("rival %t", rival), func(t *testing.T) {
@@ -608,7 +608,7 @@ func TestConfirmationWaitsForTheSweep(t *testing.T) {
 	}
 }
 
-// model is the stock as one would keep it in one's head.
+// model is a simple model of the stock, in memory.
 type model struct {
 	onHand map[value.SKU]int64
 	orders map[uuid.UUID]*modelOrder
@@ -620,7 +620,7 @@ type modelOrder struct {
 	due   bool
 }
 
-// held is what the orders in one of the states have of an item.
+// held returns how many units of an item the orders in a state hold.
 func (m model) held(sku value.SKU, state stock.State) (sum int64) {
 	for _, order := range m.orders {
 		for _, line := range order.lines {
@@ -641,8 +641,7 @@ func (m model) fits(lines []stock.Line) bool {
 	return true
 }
 
-// Random sequences of everything that can happen keep the items, the
-// reservations and the model in step.
+// After any random sequence of operations, the items and reservations equal the model.
 func TestStockAgainstAModel(t *testing.T) {
 	s, ctx := open(t), t.Context()
 	var round int
@@ -678,13 +677,13 @@ func TestStockAgainstAModel(t *testing.T) {
 					lines, sorted = known.lines, known.lines
 				}
 				if len(lines) == 0 {
-					return // the tombstone's
+					return // a tombstone has no lines
 				}
-				r, made, err := s.Reserve(ctx, order, lines, keep)
+				r, created, err := s.Reserve(ctx, order, lines, keep)
 				switch {
 				case known == nil && m.fits(lines):
-					if err != nil || !made || r.State != stock.Reserved {
-						rt.Fatalf("new: %+v, %t, %v", r, made, err)
+					if err != nil || !created || r.State != stock.Reserved {
+						rt.Fatalf("new: %+v, %t, %v", r, created, err)
 					}
 					m.orders[order] = &modelOrder{stock.Reserved, sorted, false}
 				case known == nil:
@@ -704,13 +703,13 @@ func TestStockAgainstAModel(t *testing.T) {
 						rt.Fatalf("expired and short: %v", err)
 					}
 				case known.state == stock.Expired, known.state == stock.Reserved:
-					if err != nil || made != (known.state == stock.Expired || known.due) || r.State != stock.Reserved {
-						rt.Fatalf("again from %s: %+v, %t, %v", known.state, r, made, err)
+					if err != nil || created != (known.state == stock.Expired || known.due) || r.State != stock.Reserved {
+						rt.Fatalf("again from %s: %+v, %t, %v", known.state, r, created, err)
 					}
 					known.state, known.due = stock.Reserved, false
 				default:
-					if err != nil || made || r.State != stock.Confirmed {
-						rt.Fatalf("confirmed: %+v, %t, %v", r, made, err)
+					if err != nil || created || r.State != stock.Confirmed {
+						rt.Fatalf("confirmed: %+v, %t, %v", r, created, err)
 					}
 				}
 			},
@@ -791,7 +790,7 @@ func TestStockAgainstAModel(t *testing.T) {
 			},
 		}
 		rt.Repeat(actions)
-		// Nothing of this round may be due in the next one.
+		// The next round's sweeps must not find reservations of this one.
 		for _, order := range orders {
 			must[stock.Reservation](t)(s.Release(ctx, order))
 		}

@@ -42,8 +42,8 @@ WITH due AS MATERIALIZED (
 SELECT count(*) FROM expired
 `
 
-// Expires the reservations whose time has been over the longest, gives their units
-// back, and returns their number. It skips those that another transaction has locked.
+// Expires the most overdue reservations, returns their units to the stock, and returns
+// their number. It skips those that another transaction has locked.
 func (q *Queries) Expire(ctx context.Context, maxRows int32) (int64, error) {
 	row := q.db.QueryRow(ctx, expire, maxRows)
 	var count int64
@@ -194,10 +194,10 @@ type MoveRow struct {
 	ExpiresAt     time.Time
 }
 
-// Moves a reservation from one of from_states to to_state and updates the items: one
-// row per line. No row, and nothing has changed: the order has no reservation or it
-// is in another state, or the stock is short. A reservation that has not expired is
-// not reserved again.
+// Moves a reservation from one of from_states to to_state, updates the items, and returns
+// one row per line. It changes nothing and returns no row if the order has no reservation
+// in one of these states, or if the stock is short. It does not reserve a reservation
+// again that has not expired.
 func (q *Queries) Move(ctx context.Context, arg MoveParams) ([]MoveRow, error) {
 	rows, err := q.db.Query(ctx, move,
 		arg.OrderID,
@@ -280,7 +280,8 @@ VALUES ($1, 'released', now())
 ON CONFLICT (order_id) DO NOTHING
 `
 
-// Releases an order that has reserved nothing. No row: the order has a reservation.
+// Stores the tombstone of an order that has reserved nothing. It inserts no row if the
+// order has a reservation.
 func (q *Queries) RefuseReservation(ctx context.Context, orderID uuid.UUID) (int64, error) {
 	result, err := q.db.Exec(ctx, refuseReservation, orderID)
 	if err != nil {
@@ -307,8 +308,8 @@ type ReservationByOrderRow struct {
 	PriceCurrency string
 }
 
-// One row per line, or one row without SKU if there are no lines. due: it is still
-// reserved, though its time is over.
+// Returns one row per line, or one row without SKU if there are no lines. due: the state
+// is reserved, but expires_at has passed.
 func (q *Queries) ReservationByOrder(ctx context.Context, orderID uuid.UUID) ([]ReservationByOrderRow, error) {
 	rows, err := q.db.Query(ctx, reservationByOrder, orderID)
 	if err != nil {
@@ -382,16 +383,16 @@ type ReserveRow struct {
 	ExpiresAt     time.Time
 }
 
-// Every statement is a transaction of its own. Each locks a reservation's row before
-// its items, and the items in the order of their SKUs, so that no two statements
-// deadlock. Each decides on locked rows, and computes an item's new values from its
-// locked row: the conditions of an UPDATE first see the statement's snapshot, which
-// may be out of date by then.
-// One row per line if all lines are reserved. No row, and nothing has changed: a line
-// is short, a SKU is unknown, the prices are in different currencies, or the order
-// has a reservation. An item that is short in the snapshot is not locked.
-// The commit does not wait for the disk. If a crash of PostgreSQL loses it, no unit
-// is sold yet: the caller that confirms finds no reservation and reserves again.
+// Every statement is its own transaction. It locks a reservation's row before the rows
+// of its items, and the items in the order of their SKUs, so that statements do not
+// deadlock. It decides on locked rows, and computes an item's new values from the locked
+// row: the conditions of an UPDATE first see the statement's snapshot, which may be out
+// of date by then.
+// Returns one row per line if it reserved all lines. It changes nothing and returns no
+// row if a line is short, a SKU is unknown, the prices are in different currencies, or
+// the order has a reservation. It does not lock an item that is short in the snapshot.
+// The commit does not wait for the disk. If PostgreSQL crashes and loses it, no unit has
+// been sold yet: the caller that confirms finds no reservation and reserves again.
 func (q *Queries) Reserve(ctx context.Context, arg ReserveParams) ([]ReserveRow, error) {
 	rows, err := q.db.Query(ctx, reserve,
 		arg.SKUs,
@@ -440,8 +441,8 @@ type SeedParams struct {
 	Quantities   []int64
 }
 
-// Fills an empty catalogue only. Of two processes that start at the same time, the
-// second waits for the first and adds nothing.
+// Fills only an empty catalogue. If two processes start at the same time, the second
+// waits for the first and adds nothing.
 func (q *Queries) Seed(ctx context.Context, arg SeedParams) (int64, error) {
 	result, err := q.db.Exec(ctx, seed,
 		arg.SKUs,
@@ -477,7 +478,7 @@ type TopUpParams struct {
 	SKU      string
 }
 
-// No row: the key has been used, or there is no such item.
+// Changes nothing and returns no row if the key has been used, or if there is no such item.
 func (q *Queries) TopUp(ctx context.Context, arg TopUpParams) (Item, error) {
 	row := q.db.QueryRow(ctx, topUp,
 		arg.Key,

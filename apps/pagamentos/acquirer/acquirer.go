@@ -17,9 +17,9 @@ type Charge struct {
 	Key       string // idempotency key
 	OrderID   uuid.UUID
 	Amount    money.Money
-	CardToken string // a secret: neither logged nor put into errors
-	Capture   bool   // at once
-	// Age is the time since the first request: an acquirer drops keys after a while.
+	CardToken string // secret: must not appear in logs or errors
+	Capture   bool   // capture at once; otherwise only authorise
+	// Age is the time since the first request: acquirers keep keys for a limited time.
 	Age time.Duration
 }
 
@@ -35,9 +35,9 @@ const (
 
 // Result is the acquirer's answer to a charge.
 type Result struct {
-	Reference     string // the acquirer's name for the charge; "" if there is none
+	Reference     string // the acquirer's id of the charge; "" if there is none
 	State         State
-	DeclineReason string // short, for machines: insufficient_funds
+	DeclineReason string // a code such as insufficient_funds; "" unless declined
 }
 
 // Acquirer charges cards. Every call carries an idempotency key: repeated calls with the
@@ -48,10 +48,10 @@ type Acquirer interface {
 	Name() string
 	// Authorise charges a card. A declined card is a result.
 	Authorise(ctx context.Context, charge Charge) (Result, error)
-	// Capture takes an authorised amount. It returns ErrVoided if the authorisation was
-	// released or has expired.
+	// Capture captures an authorised amount. It returns ErrVoided if the authorisation
+	// was released or has expired.
 	Capture(ctx context.Context, key, reference string) error
-	// Refund gives a captured amount back.
+	// Refund refunds a captured amount.
 	Refund(ctx context.Context, key, reference string, amount money.Money) error
 	// Void releases an authorisation. It returns ErrCaptured if the amount was captured.
 	Void(ctx context.Context, key, reference string) error
@@ -61,11 +61,11 @@ var (
 	// ErrUnknown is in the chain of errors after which the call may or may not have
 	// taken effect.
 	ErrUnknown = errors.New("the outcome is not known")
-	// ErrRefused says that the call itself is wrong, such as a key that was used for
-	// another call. It had no effect and never will.
+	// ErrRefused says that the call itself is wrong, for example because its key was used
+	// for another call. It had no effect, and repeating it will have none.
 	ErrRefused = errors.New("refused")
 	// ErrVoided says that the authorisation was released or has expired.
-	ErrVoided = errors.New("the authorisation is gone")
+	ErrVoided = errors.New("the authorisation was released or has expired")
 	// ErrCaptured says that the amount has been captured.
 	ErrCaptured = errors.New("the amount is captured")
 )

@@ -15,16 +15,16 @@ import (
 )
 
 const (
-	// storeTimeout bounds storing the acquirer's answer, which goes on when the client
-	// has gone.
+	// storeTimeout limits storing the acquirer's answer, which continues when the client
+	// disconnects.
 	storeTimeout = 5 * time.Second
-	// maxSteps of one call: authorise, begin the refund, refund, and as many again for
-	// what other requests do to the payment meanwhile.
+	// maxSteps limits the steps of one request. A payment needs at most four; the rest is
+	// for changes by concurrent requests.
 	maxSteps = 8
 )
 
-// advance takes the steps that are left of a payment. A call of the acquirer goes on
-// when ctx is done: its answer is stored.
+// advance performs a payment's remaining steps. If ctx is done, advance returns, but a
+// call to the acquirer continues and its answer is stored.
 func (p *Payments) advance(ctx context.Context, now payment.Payment) (payment.Payment, error) {
 	for range maxSteps {
 		step := now.Next()
@@ -32,7 +32,7 @@ func (p *Payments) advance(ctx context.Context, now payment.Payment) (payment.Pa
 			return now, nil
 		}
 		if now.Acquirer != p.acquirer.Name() {
-			return payment.Payment{}, fmt.Errorf("the payment was begun with ACQUIRER=%s: %w", now.Acquirer, ErrOutcomeUnknown)
+			return payment.Payment{}, fmt.Errorf("the payment was started with ACQUIRER=%s: %w", now.Acquirer, ErrOutcomeUnknown)
 		}
 		flight := p.flights.DoChan(now.OrderID.String()+"/"+string(step), func() (any, error) {
 			return p.take(context.WithoutCancel(ctx), step, now)
@@ -50,8 +50,8 @@ func (p *Payments) advance(ctx context.Context, now payment.Payment) (payment.Pa
 	return payment.Payment{}, fmt.Errorf("other requests keep changing the payment: %w", ErrOutcomeUnknown)
 }
 
-// take does one step: it calls the acquirer, with no transaction open, and stores the
-// answer.
+// take performs one step: it calls the acquirer, without an open transaction, and stores
+// the answer.
 func (p *Payments) take(ctx context.Context, step payment.Step, now payment.Payment) (payment.Payment, error) {
 	if step == payment.BeginRefund {
 		ctx, cancel := context.WithTimeout(ctx, storeTimeout)
@@ -64,7 +64,7 @@ func (p *Payments) take(ctx context.Context, step payment.Step, now payment.Paym
 		p.metrics.entered(outcomeUnknown)
 		return payment.Payment{}, fmt.Errorf("%w: %w", ErrOutcomeUnknown, err)
 	case err != nil:
-		// The same call would be refused again, and guessing could charge twice.
+		// Repeating the call would be refused again, and a different call could charge twice.
 		return payment.Payment{}, fmt.Errorf("payment of order %s, %s: %w", now.OrderID, step, err)
 	}
 	if _, err := now.Settle(answer.state); err != nil {
@@ -102,8 +102,8 @@ type answer struct {
 	reference, reason string
 }
 
-// call calls the acquirer. The key is derived from the order and the step, so that
-// the acquirer recognises every repetition.
+// call calls the acquirer. It derives the key from the order and the step, so that the
+// acquirer recognises repeated calls.
 func (p *Payments) call(ctx context.Context, step payment.Step, now payment.Payment) (answer, error) {
 	ctx, cancel := context.WithTimeout(ctx, p.timeout)
 	defer cancel()
@@ -134,7 +134,7 @@ func (p *Payments) call(ctx context.Context, step payment.Step, now payment.Paym
 	case payment.Refund:
 		return answer{state: payment.Refunded}, p.acquirer.Refund(ctx, key, reference, now.Amount)
 	}
-	return answer{}, fmt.Errorf("%q is not a call of an acquirer", step)
+	return answer{}, fmt.Errorf("the step %q does not call an acquirer", step)
 }
 
 func optional(text string) *string {

@@ -1,6 +1,7 @@
-// Package charging carries payments out: one per order, charged at most once. It
-// commits each intention before it calls the acquirer, so that the same request, a
-// later one about the order, or the resolver can finish what a crash interrupts.
+// Package charging charges, captures and refunds: one payment per order, charged at most
+// once. It commits each intention before it calls the acquirer. If a crash interrupts a
+// payment, the repeated request, another request for the order, or the resolver finishes
+// it.
 package charging
 
 import (
@@ -32,11 +33,11 @@ var (
 	ErrNotFound = errors.New("the order has no payment")
 	ErrMismatch = errors.New("the order has a payment with another amount, card or capture")
 	ErrUndone   = errors.New("the payment has been undone")
-	// ErrOutcomeUnknown says that the acquirer may have done what it was asked for.
-	// The same call again finds out, and charges nothing twice.
+	// ErrOutcomeUnknown says that the acquirer may have carried out the call. Repeating
+	// the request finds out the outcome, and charges nothing twice.
 	ErrOutcomeUnknown = errors.New("the outcome is not known")
-	// ErrNotStored says that the acquirer has answered and the database has not
-	// stored that. The same call again does both.
+	// ErrNotStored says that the acquirer has answered, but storing the answer failed.
+	// Repeating the request gets the same answer and stores it.
 	ErrNotStored = errors.New("the acquirer's answer is not stored")
 )
 
@@ -48,12 +49,12 @@ type Payments struct {
 	metrics  *Metrics
 	logger   *slog.Logger
 	tracer   trace.Tracer
-	// flights lets the requests of this process that need the same step of the same
-	// payment share one call. Across processes the acquirer's idempotency keys do.
+	// flights lets this process's requests for the same step of the same payment share
+	// one call. For calls of several processes the acquirer's idempotency keys do.
 	flights singleflight.Group
 }
 
-// New returns the payments in pool. A call of the acquirer takes at most timeout.
+// New returns the payments in pool. A call to the acquirer takes at most timeout.
 func New(
 	pool *pgxpool.Pool, cards acquirer.Acquirer, timeout time.Duration, m *Metrics, logger *slog.Logger, provider trace.TracerProvider,
 ) *Payments {
@@ -63,15 +64,15 @@ func New(
 	}
 }
 
-// Request is what an order is charged with.
+// Request is a request to charge an order.
 type Request struct {
 	OrderID   uuid.UUID
 	Amount    money.Money
 	CardToken value.CardToken
-	Capture   bool // at once; otherwise the amount is only authorised
+	Capture   bool // capture at once; otherwise only authorise
 }
 
-// fingerprint identifies a request after its token has been erased.
+// fingerprint returns a hash that identifies the request after its token is erased.
 func (r Request) fingerprint() []byte {
 	hash := sha256.New()
 	for _, part := range []string{
@@ -83,9 +84,9 @@ func (r Request) fingerprint() []byte {
 }
 
 // Pay charges an order, or finds out the outcome of an earlier charge. created is
-// false if the order had a payment already. A declined card is a result.
+// false if the order had a payment already. A declined card is a result, not an error.
 //
-// It returns ErrMismatch, ErrUndone, ErrOutcomeUnknown and ErrNotStored.
+// It returns ErrMismatch, ErrUndone, ErrOutcomeUnknown or ErrNotStored.
 func (p *Payments) Pay(ctx context.Context, r Request) (paid payment.Payment, created bool, err error) {
 	row, err := p.store.Intend(ctx, store.IntendParams{
 		OrderID:     r.OrderID,
@@ -119,9 +120,9 @@ func (p *Payments) Pay(ctx context.Context, r Request) (paid payment.Payment, cr
 	return paid, created, nil
 }
 
-// Capture takes an authorised amount; a captured payment stays as it is.
+// Capture captures an authorised amount. It does not change a captured payment.
 //
-// It returns ErrNotFound, ErrUndone, ErrOutcomeUnknown, ErrNotStored and a
+// It returns ErrNotFound, ErrUndone, ErrOutcomeUnknown, ErrNotStored or a
 // *payment.NotPossibleError.
 func (p *Payments) Capture(ctx context.Context, order uuid.UUID) (payment.Payment, error) {
 	found, err := p.Payment(ctx, order)
@@ -156,10 +157,10 @@ func (p *Payments) Capture(ctx context.Context, order uuid.UUID) (payment.Paymen
 	return found, nil
 }
 
-// Refund undoes a payment: it refunds a capture, releases an authorisation, and keeps
-// an order without a payment from being charged.
+// Refund undoes a payment: it refunds a capture, releases an authorisation, or prevents
+// the charge of an order without a payment.
 //
-// It returns ErrOutcomeUnknown and ErrNotStored; the intention is stored by then.
+// It returns ErrOutcomeUnknown or ErrNotStored; then the intention is stored.
 func (p *Payments) Refund(ctx context.Context, order uuid.UUID) (payment.Payment, error) {
 	found, err := p.intendUndo(ctx, order, p.acquirer.Name())
 	if err != nil {
@@ -210,7 +211,7 @@ func (p *Payments) Payments(ctx context.Context, before uuid.UUID, max int32) ([
 	return found, nil
 }
 
-// paymentOf is a row in the domain's terms.
+// paymentOf converts a row to the domain's type.
 func paymentOf(row store.PaymentRow) payment.Payment {
 	text := func(s *string) string {
 		if s == nil {

@@ -13,7 +13,7 @@ import (
 	"github.com/loja-veloz/platform/apps/pagamentos/store"
 )
 
-// What the statements do to a payment is what the state machine says.
+// The SQL statements change a payment exactly as the state machine does.
 func TestTheStoreAgreesWithTheStateMachine(t *testing.T) {
 	database := postgrestest.New(t, migrations.Files)
 	queries := store.New(database.Pool)

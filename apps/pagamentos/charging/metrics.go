@@ -15,29 +15,29 @@ import (
 	"github.com/loja-veloz/platform/apps/pagamentos/payment"
 )
 
-// The outcomes of a call of the acquirer that are errors.
+// The outcomes of failed calls to the acquirer.
 const (
 	outcomeUnknown = "unknown"
 	outcomeRefused = "refused"
 )
 
-// Metrics are those of payments and of the calls of the acquirer.
+// Metrics are the metrics of payments and of calls to the acquirer.
 type Metrics struct {
 	payments *prometheus.CounterVec
 	calls    *prometheus.HistogramVec
 	overdue  prometheus.Gauge
 }
 
-// NewMetrics returns the metrics, registered, with a series for each outcome.
+// NewMetrics registers and returns the metrics, with a series for each outcome.
 func NewMetrics(registry prometheus.Registerer) *Metrics {
 	m := &Metrics{
 		payments: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "payments_total",
-			Help: "States that payments entered; unknown counts calls of the acquirer whose outcome is not known.",
+			Help: "States that payments entered; unknown counts calls to the acquirer whose outcome is not known.",
 		}, []string{"outcome"}),
 		calls: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "acquirer_call_duration_seconds",
-			Help:    "Duration of calls of the acquirer.",
+			Help:    "Duration of calls to the acquirer.",
 			Buckets: []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30},
 		}, []string{"operation", "outcome"}),
 		overdue: prometheus.NewGauge(prometheus.GaugeOpts{

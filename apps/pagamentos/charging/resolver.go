@@ -13,15 +13,15 @@ import (
 )
 
 const (
-	// maxResolve is how many payments a round takes, which resolveWorkers share. The
-	// others wait for the next round of this process or another.
+	// maxResolve is how many payments a round takes up, shared by resolveWorkers. The
+	// others wait for the next round of this or another process.
 	maxResolve     = 32
 	resolveWorkers = 4
 )
 
-// ResolveDue takes up the payments that are due now and returns their number. It
-// first postpones each, longer each time: no other process takes it up meanwhile,
-// and a payment that cannot be resolved costs ever less.
+// ResolveDue takes up the payments that are due and returns their number. It first
+// postpones each of them, so that no other process takes it up meanwhile. The delay
+// grows with each attempt, so that a payment that cannot be resolved costs little.
 func (p *Payments) ResolveDue(ctx context.Context) (int, error) {
 	due, err := p.store.Claim(ctx, store.ClaimParams{Acquirer: p.acquirer.Name(), MaxRows: maxResolve})
 	if err != nil {
@@ -39,7 +39,7 @@ func (p *Payments) ResolveDue(ctx context.Context) (int, error) {
 	for _, one := range due {
 		select {
 		case work <- paymentOf(store.PaymentRow(one)):
-		case <-ctx.Done(): // what no worker took becomes due again
+		case <-ctx.Done(): // the remaining payments become due again later
 		}
 	}
 	close(work)

@@ -21,27 +21,27 @@ import (
 	"github.com/loja-veloz/platform/apps/pagamentos/payment"
 )
 
-// BodyLimit in bytes is several times what the only request body takes.
+// BodyLimit is the largest request body in bytes, several times the largest payment's.
 const BodyLimit = 16 << 10
 
-// maxAmount in minor units: Stripe takes eight digits,
+// maxAmount is in minor units. Stripe accepts eight digits:
 // https://docs.stripe.com/currencies#minimum-and-maximum-charge-amounts
 const maxAmount = 99_999_999
 
-// retryAfter is the Retry-After of failures that pass.
+// retryAfter is the Retry-After of temporary failures.
 const retryAfter = time.Second
 
-// Register serves the operations on router. Payments are in one of currencies.
+// Register serves the operations on router. They accept payments in currencies.
 func Register(router gin.IRouter, payments *charging.Payments, currencies []string) {
 	contract.RegisterHandlersWithOptions(router, contract.NewHandler(operations{payments, currencies}),
 		contract.GinServerOptions{ErrorHandler: api.ParameterError})
 }
 
-// Explain maps the errors of payments, and a database that is down, to problems.
+// Explain maps the errors of package charging and a database outage to problems.
 func Explain(err error) *problem.Error {
 	var impossible *payment.NotPossibleError
 	switch {
-	case errors.Is(err, charging.ErrOutcomeUnknown): // first: its cause may be a database
+	case errors.Is(err, charging.ErrOutcomeUnknown): // checked first, because a database outage may have caused it
 		e := problem.Wrap(problem.AcquirerUnavailable,
 			"The outcome of the payment is not known yet. Retry the same request: nothing is charged twice.", err)
 		e.RetryAfter = retryAfter
@@ -62,7 +62,7 @@ func Explain(err error) *problem.Error {
 	return nil
 }
 
-// operations are those of the document.
+// operations implements the operations of the OpenAPI document.
 type operations struct {
 	payments   *charging.Payments
 	currencies []string
@@ -154,14 +154,14 @@ func (o operations) ListPayments(
 	return answer, nil
 }
 
-// paymentList is ordered by the orders' ids, newest first.
+// paymentList is sorted by the orders' ids, newest first.
 var paymentList = page.List[uuid.UUID]{
 	First:  uuid.Max,
 	Format: func(order uuid.UUID) string { return string(order[:]) },
 	Parse:  func(text string) (uuid.UUID, error) { return uuid.FromBytes([]byte(text)) },
 }
 
-// view is a payment as clients see it.
+// view converts a payment to the contract's type.
 func view(p payment.Payment) contract.Payment {
 	return contract.Payment{
 		OrderID:           p.OrderID,

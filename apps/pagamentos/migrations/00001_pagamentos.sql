@@ -1,7 +1,7 @@
 -- +goose Up
 
--- One row per order. It is there before the acquirer is asked for anything, so
--- that whatever becomes of the process, somebody knows what to ask about.
+-- One row per order. It is inserted before the first call to the acquirer, so that
+-- the resolver can finish the payment if the process crashes.
 CREATE TABLE pagamentos (
     order_id           uuid PRIMARY KEY,
     state              text NOT NULL CHECK (state IN
@@ -9,18 +9,18 @@ CREATE TABLE pagamentos (
     amount             bigint NOT NULL,
     currency           text NOT NULL CHECK (currency ~ '^[A-Z]{3}$'),
     refunded_amount    bigint NOT NULL DEFAULT 0,
-    -- The wish to have the amount captured, and the wish to have it back.
+    -- Whether the amount is to be captured, and whether the payment is to be undone.
     capture            boolean NOT NULL,
     undo               boolean NOT NULL DEFAULT false,
-    -- Needed to repeat the same call, and kept no longer than that.
+    -- Needed to repeat the call to the acquirer, and erased once it has answered.
     card_token         text,
-    -- Of what was asked for; a tombstone has none.
+    -- The request's hash; NULL in a tombstone.
     fingerprint        bytea,
     acquirer           text NOT NULL,
     acquirer_reference text,
     decline_reason     text,
-    -- When the resolver asks the acquirer again, and how often it has; no time
-    -- means that nothing is left to be found out or done.
+    -- When the resolver calls the acquirer again, and how often it has done so. due_at
+    -- is NULL if no step is left.
     due_at             timestamptz,
     attempts           integer NOT NULL DEFAULT 0,
     created_at         timestamptz NOT NULL DEFAULT now(),
@@ -39,8 +39,8 @@ CREATE TABLE pagamentos (
 
 CREATE INDEX pagamentos_due_at ON pagamentos (due_at) WHERE due_at IS NOT NULL;
 
--- A payment enters no state twice. There is no foreign key: both rows are only
--- ever written by the same statement.
+-- A payment enters no state twice. There is no foreign key, because the same statement
+-- always writes both rows.
 CREATE TABLE pagamento_transitions (
     order_id   uuid NOT NULL,
     from_state text,
@@ -49,8 +49,8 @@ CREATE TABLE pagamento_transitions (
     PRIMARY KEY (order_id, to_state)
 );
 
--- The books of the simulated acquirer, a system apart: nothing of the service
--- reads them, and they are written in transactions of their own.
+-- The books of the simulated acquirer, which represents another system: only the
+-- simulator reads and writes them, in its own transactions.
 CREATE TABLE simulator_charges (
     key            text PRIMARY KEY,
     reference      text NOT NULL UNIQUE,
@@ -59,7 +59,7 @@ CREATE TABLE simulator_charges (
     currency       text NOT NULL,
     card_token     text NOT NULL,
     capture        boolean NOT NULL,
-    -- pending: refused to answer so far, nothing charged
+    -- pending: every call has failed so far, and nothing is charged
     state          text NOT NULL CHECK (state IN ('pending', 'authorised', 'captured', 'declined', 'voided')),
     decline_reason text,
     tries          integer NOT NULL DEFAULT 1,
@@ -72,7 +72,7 @@ CREATE TABLE simulator_refunds (
     key        text PRIMARY KEY,
     reference  text NOT NULL REFERENCES simulator_charges (reference),
     amount     bigint NOT NULL CHECK (amount > 0),
-    -- pending: refused to answer so far, nothing refunded
+    -- pending: every call has failed so far, and nothing is refunded
     state      text NOT NULL CHECK (state IN ('pending', 'refunded')),
     tries      integer NOT NULL DEFAULT 1,
     created_at timestamptz NOT NULL DEFAULT now()

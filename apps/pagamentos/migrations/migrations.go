@@ -1,9 +1,9 @@
-// Package migrations is the schema of the database pagamentos.
+// Package migrations contains the schema of the database pagamentos.
 package migrations
 
 import "embed"
 
-// Files are the goose migrations.
+// Files contains the migrations, one file NNNNN_name.sql each.
 //
 //go:embed *.sql
 var Files embed.FS

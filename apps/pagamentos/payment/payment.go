@@ -1,6 +1,6 @@
 // Package payment is a payment and its state machine: the operations that each state
-// allows, the step that is next, and the state that an acquirer's answer leads to. It
-// knows neither the database nor the acquirer.
+// allows, the next step, and the state after an acquirer's answer. It depends neither on
+// the database nor on an acquirer.
 package payment
 
 import (
@@ -30,7 +30,7 @@ type Payment struct {
 	UpdatedAt         time.Time
 }
 
-// State is how far a payment has come.
+// State is the state of a payment.
 type State string
 
 // The states. Declined, refunded and voided are final.
@@ -41,23 +41,23 @@ const (
 	Declined    State = "declined"
 	Refunding   State = "refunding" // to be refunded; the acquirer's answer is not known
 	Refunded    State = "refunded"
-	Voided      State = "voided" // an authorisation was released, or the order is never to be charged
+	Voided      State = "voided" // an authorisation was released, or the order must never be charged
 )
 
-// States are all states.
+// States lists all states.
 var States = []State{Authorising, Authorised, Captured, Declined, Refunding, Refunded, Voided}
 
-// Standing is the part of a payment that decides what happens to it.
+// Standing is the part of a payment that determines its next step.
 type Standing struct {
 	State   State
 	Capture bool // the amount is to be captured
-	Undo    bool // the amount is to be given back, or never taken; never unset
+	Undo    bool // the payment is to be refunded, released or prevented; never becomes false again
 }
 
 // Step is one step of a payment.
 type Step string
 
-// The steps. Each except BeginRefund is a call of the acquirer.
+// The steps. Each except BeginRefund is a call to the acquirer.
 const (
 	Nothing     Step = ""
 	Authorise   Step = "authorise"
@@ -67,8 +67,8 @@ const (
 	Refund      Step = "refund"
 )
 
-// Next is the next step. A capture that was requested may have happened: it is
-// finished even if the payment is then undone.
+// Next returns the next step. A capture that was requested may have taken effect, so it
+// is finished even if the payment is to be undone.
 func (s Standing) Next() Step {
 	switch {
 	case s.State == Authorising:
@@ -85,7 +85,7 @@ func (s Standing) Next() Step {
 	return Nothing
 }
 
-// Undone tells whether the payment is undone, or on its way there.
+// Undone tells whether the payment is undone, or is to be undone.
 func (s Standing) Undone() bool {
 	return s.Undo || s.State == Refunding || s.State == Refunded || s.State == Voided
 }
@@ -100,8 +100,8 @@ func (e *NotPossibleError) Error() string {
 	return fmt.Sprintf("%s is not possible: the payment is %s", e.Operation, e.State)
 }
 
-// AskCapture requests the capture of an authorised amount. A captured payment stays
-// as it is.
+// AskCapture requests the capture of an authorised amount. It does not change a captured
+// payment.
 func (s Standing) AskCapture() (Standing, error) {
 	switch {
 	case s.State == Captured && !s.Undo:
@@ -124,8 +124,8 @@ func (s Standing) AskUndo() Standing {
 	return s
 }
 
-// outcomes are the states that the acquirer's answer to a step can lead to. Capturing
-// an authorisation that has expired voids the payment.
+// outcomes lists the states that may follow each step. Capturing an expired
+// authorisation voids the payment.
 var outcomes = map[Step][]State{
 	Authorise: {Authorised, Captured, Declined},
 	Capture:   {Captured, Voided},
@@ -133,7 +133,8 @@ var outcomes = map[Step][]State{
 	Refund:    {Refunded},
 }
 
-// Settle is the payment after the acquirer has answered the call of the next step.
+// Settle returns the standing after the acquirer's answer to the next step led to the
+// state to.
 func (s Standing) Settle(to State) (Standing, error) {
 	step := s.Next()
 	for _, possible := range outcomes[step] {

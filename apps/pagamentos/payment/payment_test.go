@@ -10,14 +10,14 @@ import (
 	"github.com/loja-veloz/platform/apps/pagamentos/payment"
 )
 
-// card is an acquirer's side of one payment, which may answer or not.
+// card is a model of the acquirer's side of one payment.
 type card struct {
 	approves, voided   bool
 	charged, captured  int
 	refunded, declined int
 }
 
-// answer carries a step out, at most once, and says where that leads.
+// answer performs a step, at most once, and returns the resulting state.
 func (c *card) answer(step payment.Step, capture bool) payment.State {
 	switch step {
 	case payment.Authorise:
@@ -44,7 +44,7 @@ func (c *card) answer(step payment.Step, capture bool) payment.State {
 	return ""
 }
 
-func TestWhateverIsAskedAndLost(t *testing.T) {
+func TestEveryPaymentIsResolvedAfterLostAnswers(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		acquirer := &card{approves: rapid.Bool().Draw(t, "approves")}
 		now := payment.Standing{State: payment.Authorising, Capture: rapid.Bool().Draw(t, "capture")}
@@ -58,7 +58,7 @@ func TestWhateverIsAskedAndLost(t *testing.T) {
 			} else if step != payment.Nothing {
 				to := acquirer.answer(step, asked)
 				if lost {
-					return // carried out, and the answer never came
+					return // the step took effect, but its answer is lost
 				}
 				next, err := now.Settle(to)
 				if err != nil {
@@ -90,33 +90,33 @@ func TestWhateverIsAskedAndLost(t *testing.T) {
 				undo = true
 				now = now.AskUndo()
 				if again := now.AskUndo(); again != now {
-					t.Fatalf("asked twice to undo %+v: %+v", now, again)
+					t.Fatalf("a second request to undo changed %+v to %+v", now, again)
 				}
 			}
 			if before.Undo && !now.Undo {
-				t.Fatalf("the wish to undo was lost: %+v, then %+v", before, now)
+				t.Fatalf("the request to undo was lost: %+v, then %+v", before, now)
 			}
 		}
-		// Whatever happened, asking again brings it to an end.
+		// From any state, repeated calls resolve the payment.
 		for range 10 {
 			drive(false)
 		}
 		if now.Next() != payment.Nothing {
-			t.Fatalf("never comes to an end: %+v", now)
+			t.Fatalf("the payment is not resolved: %+v", now)
 		}
 		kept := acquirer.captured - acquirer.refunded
 		switch {
 		case kept < 0:
-			t.Fatalf("refunded what was not captured: %+v", acquirer)
+			t.Fatalf("refunded without a capture: %+v", acquirer)
 		case undo && (kept != 0 || acquirer.charged == 1 && acquirer.captured == 0 && !acquirer.voided):
-			t.Fatalf("undone, and yet %+v at %+v", acquirer, now)
+			t.Fatalf("undone, but the acquirer has %+v, at %+v", acquirer, now)
 		case !undo && now.State == payment.Captured && kept != 1, now.State != payment.Captured && kept != 0:
 			t.Fatalf("%+v, but the acquirer has %+v", now, acquirer)
 		}
 	})
 }
 
-func TestWhatIsNotPossibleIsRefused(t *testing.T) {
+func TestImpossibleOperationsAreRefused(t *testing.T) {
 	for _, state := range payment.States {
 		for _, undo := range []bool{false, true} {
 			_, err := payment.Standing{State: state, Undo: undo}.AskCapture()
@@ -129,10 +129,10 @@ func TestWhatIsNotPossibleIsRefused(t *testing.T) {
 			s := payment.Standing{State: state}
 			next, err := s.Settle(to)
 			if err != nil && next != s {
-				t.Errorf("%s was changed to %s by a refusal", state, next.State)
+				t.Errorf("a refusal changed %s to %s", state, next.State)
 			}
 			if err == nil && (state == payment.Declined || state == payment.Refunded || state == payment.Voided) {
-				t.Errorf("%s is final, and became %s", state, to)
+				t.Errorf("%s is final, but became %s", state, to)
 			}
 		}
 	}

@@ -53,8 +53,8 @@ type ClaimRow struct {
 	AgeSeconds        int64
 }
 
-// Takes payments that are due and postpones them: by 1, 2, 4 ... minutes, at most
-// by an hour.
+// Takes payments that are due, and postpones them by 1, 2, 4 ... minutes, at most an
+// hour.
 func (q *Queries) Claim(ctx context.Context, arg ClaimParams) ([]ClaimRow, error) {
 	rows, err := q.db.Query(ctx, claim, arg.Acquirer, arg.MaxRows)
 	if err != nil {
@@ -137,8 +137,8 @@ type IntendRow struct {
 	AgeSeconds        int64
 }
 
-// Each change of a payment is one statement: it writes the row and the history.
-// age_seconds is the time since the payment was requested, by this server's clock.
+// Each change of a payment is one statement, which writes the row and the history.
+// age_seconds is the time since the payment was requested, by the database's clock.
 // Stores the intention to charge. No row: the order has a payment already.
 func (q *Queries) Intend(ctx context.Context, arg IntendParams) (IntendRow, error) {
 	row := q.db.QueryRow(ctx, intend,
@@ -269,7 +269,8 @@ type IntendUndoRow struct {
 }
 
 // Stores the intention to undo the payment. An order without a payment gets a
-// voided one. No row: there is nothing to undo, or the intention is stored already.
+// voided one as a tombstone. No row: there is nothing to undo, or the intention is
+// stored already.
 func (q *Queries) IntendUndo(ctx context.Context, arg IntendUndoParams) (IntendUndoRow, error) {
 	row := q.db.QueryRow(ctx, intendUndo, arg.OrderID, arg.Acquirer)
 	var i IntendUndoRow

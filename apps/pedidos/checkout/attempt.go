@@ -19,15 +19,15 @@ import (
 	"github.com/loja-veloz/platform/apps/pedidos/store"
 )
 
-// attempt is one process's attempt to carry one order to its end.
+// attempt is one process's attempt to finish one order.
 type attempt struct {
 	mu      sync.Mutex // guards all fields
 	order   order.Order
 	version int32
 	stored  int    // number of transitions in the database
 	decided string // GiveUp in the database
-	// read is the database's time when this process's clock was at readAt. The
-	// monotonic clock continues it, so that setting a clock disorders no transitions.
+	// read is the database's time when this process's clock was at readAt. now adds the
+	// monotonic clock's progress, so that transitions stay in order if a clock is set.
 	read   time.Time
 	readAt time.Time
 	answer Answer
@@ -63,13 +63,13 @@ func toOrder(row store.Order, transitions []store.Transition) order.Order {
 	if row.CardToken != nil {
 		o.CardToken = value.CardToken(*row.CardToken)
 	}
-	// Before the end and before a refund, the column holds why the order will fail.
+	// In the states pending and reserved, the column holds why the order will fail.
 	if reason := row.FailureReason; reason != nil && o.Uncertain {
 		o.GiveUp = *reason
 	} else if reason != nil {
 		o.FailureReason = *reason
 	}
-	// The transitions were read after the row. Leave out newer ones.
+	// The transitions were read after the row: leave out those that are newer than it.
 	for len(transitions) > 1 && transitions[len(transitions)-1].ToState != row.State {
 		transitions = transitions[:len(transitions)-1]
 	}
@@ -83,8 +83,8 @@ func toOrder(row store.Order, transitions []store.Transition) order.Order {
 	return o
 }
 
-// save stores what has become of the order since it was read or saved. It fails
-// with errChanged if the stored order has changed meanwhile. The caller holds a.mu.
+// save stores the order's state and its new transitions. It fails with errChanged if
+// the stored order has changed since it was read or saved. The caller holds a.mu.
 func (s *Service) save(ctx context.Context, a *attempt) error {
 	o := &a.order
 	final := o.State.Final()
@@ -127,8 +127,8 @@ func (s *Service) save(ctx context.Context, a *attempt) error {
 	return nil
 }
 
-// advance takes step after step until the order's end is stored. If a step fails,
-// it stores how far the order came.
+// advance performs steps until the order is final and stored. If a step fails, it stores
+// the order's progress.
 func (s *Service) advance(ctx context.Context, a *attempt) error {
 	for {
 		a.mu.Lock()
@@ -171,8 +171,8 @@ func (s *Service) saveProgress(ctx context.Context, a *attempt) error {
 	return s.save(ctx, a)
 }
 
-// perform makes the calls of one step with a copy of the order, and reports the
-// outcome to the order itself.
+// perform calls the other services for one step, with the copy o of the order, and
+// applies the outcome to the order in a.
 func (s *Service) perform(ctx context.Context, a *attempt, step order.Step, o order.Order) error {
 	switch step {
 	case order.Reserve:
@@ -246,27 +246,27 @@ func isRefusal(err error) (bool, string) {
 	return false, ""
 }
 
-// patience is how long a process retries a failed step before it leaves the order
+// retryFor is how long a process retries a failed step before it leaves the order
 // to a job.
-const patience = 2 * time.Second
+const retryFor = 2 * time.Second
 
-// begin carries an order on in the background, after the request in ctx has ended
-// too. It closes the channel when the order is at its end or left to a job.
+// begin works on an order in the background, also after the request in ctx has ended.
+// It closes the channel when the order is final or left to a job.
 func (s *Service) begin(ctx context.Context, a *attempt) <-chan struct{} {
 	done := make(chan struct{})
 	s.running.Go(func() {
 		defer close(done)
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.Lease*2/3)
 		defer cancel()
-		if err := s.insist(ctx, a); err != nil {
+		if err := s.advanceWithRetries(ctx, a); err != nil {
 			s.handOver(ctx, a, err)
 		}
 	})
 	return done
 }
 
-// insist advances, and retries for a short while.
-func (s *Service) insist(ctx context.Context, a *attempt) error {
+// advanceWithRetries calls advance, and retries it for retryFor if it fails.
+func (s *Service) advanceWithRetries(ctx context.Context, a *attempt) error {
 	start, pause := time.Now(), 40*time.Millisecond
 	for {
 		err := s.advance(ctx, a)
@@ -276,7 +276,7 @@ func (s *Service) insist(ctx context.Context, a *attempt) error {
 		if errors.Is(err, errChanged) {
 			err = errors.Join(err, s.reload(ctx, a))
 		}
-		if time.Since(start)+pause > patience {
+		if time.Since(start)+pause > retryFor {
 			return err
 		}
 		select {
@@ -288,9 +288,9 @@ func (s *Service) insist(ctx context.Context, a *attempt) error {
 	}
 }
 
-// reload replaces what this attempt knows by what is stored.
+// reload replaces the attempt's order with the stored one.
 func (s *Service) reload(ctx context.Context, a *attempt) error {
-	fresh, err := s.load(ctx, a.order.ID) // an order's id does not change
+	fresh, err := s.load(ctx, a.order.ID) // without a.mu: an order's id never changes
 	if err != nil {
 		return err
 	}
@@ -301,14 +301,14 @@ func (s *Service) reload(ctx context.Context, a *attempt) error {
 	return nil
 }
 
-// handOver leaves an order to a job. If that fails too, another process finds the
-// order once its lease is over.
+// handOver leaves an order to a job. If that fails too, another process takes the order
+// over when its lease expires.
 func (s *Service) handOver(ctx context.Context, a *attempt, cause error) {
 	s.Logger.WarnContext(ctx, "leaving an order to a job", "order", a.order.ID.String(), "error", cause.Error())
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), saveTimeout)
 	defer cancel()
 	if err := s.Queue.Enqueue(ctx, a.order.ID); err != nil {
-		s.Logger.WarnContext(ctx, "storing the job failed: the order waits until its lease is over",
+		s.Logger.WarnContext(ctx, "storing the job failed: the order waits until its lease expires",
 			"order", a.order.ID.String(), "error", err.Error())
 	}
 }

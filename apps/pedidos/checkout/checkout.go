@@ -1,5 +1,6 @@
-// Package checkout takes orders and carries each one through stock and payment to
-// its end, whatever fails on the way. It knows neither HTTP nor how jobs run.
+// Package checkout takes orders and carries each one through stock and payment until it
+// is final, even if processes or services fail on the way. It does not depend on HTTP or
+// on how jobs run.
 package checkout
 
 import (
@@ -26,14 +27,15 @@ import (
 // Stock is the service estoque. Every call may be repeated any number of times. An
 // error that is not a RefusalError leaves the outcome open.
 type Stock interface {
-	// Reserve sets the lines aside for an order and returns what they cost now.
+	// Reserve reserves the lines for an order and returns their total at the current prices.
 	Reserve(ctx context.Context, id uuid.UUID, lines []order.Line) (money.Money, error)
-	// Confirm sells what is reserved, or fails with ErrNotReserved. A crash of the
-	// database can lose a reservation, since its commit does not wait for the disk.
+	// Confirm takes the reserved units out of the stock, or fails with ErrNotReserved. A
+	// crash of the database can lose a reservation, since its commit does not wait for the
+	// disk.
 	Confirm(ctx context.Context, id uuid.UUID) error
-	// Release gives back what is reserved. The order can reserve nothing afterwards.
+	// Release returns the reserved units to the stock. The order cannot reserve again.
 	Release(ctx context.Context, id uuid.UUID) error
-	// Price is what one unit costs; ErrUnknownSKU if no item has the SKU.
+	// Price returns the price of one unit, or ErrUnknownSKU if no item has the SKU.
 	Price(ctx context.Context, sku value.SKU) (money.Money, error)
 }
 
@@ -42,8 +44,8 @@ type Payments interface {
 	// Pay charges the card, or returns why the acquirer declined it. A RefusalError
 	// means that the request itself is wrong.
 	Pay(ctx context.Context, id uuid.UUID, amount money.Money, card value.CardToken) (declined string, err error)
-	// Refund ensures that nothing is charged, now or by a payment that arrives
-	// afterwards, and tells whether something had been.
+	// Refund refunds the order's payment, and prevents one that arrives later from
+	// charging. It tells whether the order had been charged.
 	Refund(ctx context.Context, id uuid.UUID) (refunded bool, err error)
 }
 
@@ -53,18 +55,18 @@ type Queue interface {
 	Enqueue(ctx context.Context, id uuid.UUID) error
 }
 
-// RefusalError is an answer of another service that a repetition would not change.
+// RefusalError is a refusal by another service, which repeating the call would not change.
 type RefusalError struct{ Reason string }
 
 func (e RefusalError) Error() string { return "refused: " + e.Reason }
 
-// Of Stock.
+// The errors of Stock.
 var (
 	ErrUnknownSKU  = errors.New("unknown SKU")
 	ErrNotReserved = errors.New("nothing is reserved")
 )
 
-// Of the operations.
+// The errors of Service.
 var (
 	ErrNotFound  = errors.New("the client has no such order")
 	ErrFailed    = errors.New("a failed order cannot be cancelled")
@@ -72,11 +74,10 @@ var (
 	ErrPrices    = errors.New("prices are unavailable")
 	ErrTooLarge  = errors.New("the total is too large")
 	ErrBusy      = errors.New("too many orders are in progress")
-	ErrAbandoned = errors.New("the client gave up the request")
+	ErrAbandoned = errors.New("the client cancelled the request")
 )
 
-// LineError is what is wrong with lines of a request: ErrUnknownSKU or
-// ErrTooLarge.
+// LineError is an error of some lines of a request: ErrUnknownSKU or ErrTooLarge.
 type LineError struct {
 	Lines []int // their indices
 	Err   error
@@ -86,8 +87,8 @@ func (e *LineError) Error() string { return fmt.Sprintf("lines %v: %v", e.Lines,
 
 func (e *LineError) Unwrap() error { return e.Err }
 
-// WrongTotalError says that the lines cost something else than the client agreed to
-// pay, or are priced in another currency; then Cost has no meaningful amount.
+// WrongTotalError says that the lines do not cost the total that the client agreed to
+// pay. If they are priced in another currency, only Cost.Currency is meaningful.
 type WrongTotalError struct{ Cost money.Money }
 
 func (e *WrongTotalError) Error() string {
@@ -98,14 +99,14 @@ func (e *WrongTotalError) Error() string {
 var errChanged = errors.New("the order was changed elsewhere")
 
 const (
-	// answerWithin is how long a client waits for the end of its order.
+	// answerWithin is how long a client waits until its order is final.
 	answerWithin = 2 * time.Second
-	// saveTimeout bounds saving what is known about an order whose own time is over.
+	// saveTimeout limits saving an order whose own deadline has passed.
 	saveTimeout = 5 * time.Second
-	// drainTimeout is how long a process that stops goes on with its orders.
+	// drainTimeout is how long a process that stops continues to work on its orders.
 	drainTimeout = 5 * time.Second
-	// maxAtOnce bounds the orders that a process carries to their ends at once;
-	// more would only wait for connections to the database.
+	// maxAtOnce limits the orders that a process works on concurrently. More would only
+	// wait for connections to the database.
 	maxAtOnce = 256
 )
 
@@ -115,8 +116,8 @@ type Config struct {
 	Stock    Stock
 	Payments Payments
 	Queue    Queue
-	// Encode writes an order as the JSON that a client is told. It is stored with the
-	// order, and a repeated request gets it again.
+	// Encode returns the JSON of an order with which a client is answered. It is stored
+	// with the order, and a repeated request gets it again.
 	Encode func(o *order.Order) ([]byte, error)
 	// Lease is how long a process may work on an order before others take it over.
 	Lease    time.Duration
@@ -124,12 +125,13 @@ type Config struct {
 	Registry prometheus.Registerer // of the service's metrics
 }
 
-// Service takes orders and carries them to their ends. Safe for concurrent use.
+// Service takes orders and works on them until they are final. It is safe for concurrent
+// use.
 type Service struct {
 	Config
 	metrics *metrics
-	slots   chan struct{}  // one for each order in progress
-	running sync.WaitGroup // orders in progress, of which some have been answered
+	slots   chan struct{}  // limits the orders in progress to maxAtOnce
+	running sync.WaitGroup // the orders in progress, also those whose client has been answered
 }
 
 // New returns a service and registers its metrics.
@@ -182,11 +184,11 @@ func (s *Service) List(ctx context.Context, client value.ClientID, before int64,
 	return orders, nil
 }
 
-// Cancel records that the client wants its order cancelled, and returns the order
-// at its end, or as far as it came in time. It fails with ErrNotFound or ErrFailed.
+// Cancel stores that the client wants its order cancelled, and returns the order when it
+// is final, or its state after answerWithin. It fails with ErrNotFound or ErrFailed.
 func (s *Service) Cancel(ctx context.Context, client value.ClientID, id uuid.UUID) (order.Order, error) {
 	start := time.Now()
-	a, err := s.wish(ctx, client, id)
+	a, err := s.storeCancel(ctx, client, id)
 	if err != nil {
 		return order.Order{}, err
 	}
@@ -199,8 +201,8 @@ func (s *Service) Cancel(ctx context.Context, client value.ClientID, id uuid.UUI
 	return a.order, nil
 }
 
-// wish stores that the client wants the order cancelled.
-func (s *Service) wish(ctx context.Context, client value.ClientID, id uuid.UUID) (*attempt, error) {
+// storeCancel stores that the client wants the order cancelled.
+func (s *Service) storeCancel(ctx context.Context, client value.ClientID, id uuid.UUID) (*attempt, error) {
 	for {
 		a, err := s.own(ctx, client, id)
 		if err != nil {
@@ -225,7 +227,7 @@ func (s *Service) wish(ctx context.Context, client value.ClientID, id uuid.UUID)
 	}
 }
 
-// Resume carries an order on from its stored state. Jobs call it.
+// Resume continues to work on an order from its stored state. Jobs call it.
 func (s *Service) Resume(ctx context.Context, id uuid.UUID) error {
 	mark(ctx, id)
 	for range 3 {
@@ -243,8 +245,8 @@ func (s *Service) Resume(ctx context.Context, id uuid.UUID) error {
 // Wait returns when no order is in progress.
 func (s *Service) Wait() { s.running.Wait() }
 
-// Drain is a worker that returns when ctx is done and no order is in progress, or
-// 5 s after ctx is done: another process resumes what is not finished by then.
+// Drain is a worker. It returns when ctx is done and no order is in progress, but at most
+// 5 s after ctx is done: another process resumes the orders that are unfinished by then.
 func (s *Service) Drain(ctx context.Context) error {
 	<-ctx.Done()
 	done := make(chan struct{})
@@ -253,7 +255,7 @@ func (s *Service) Drain(ctx context.Context) error {
 	return nil
 }
 
-// await returns when done is closed, ctx is done or the time is over.
+// await returns when done is closed, ctx is done, or after limit.
 func await(ctx context.Context, done <-chan struct{}, limit time.Duration) {
 	select {
 	case <-done:
@@ -262,7 +264,7 @@ func await(ctx context.Context, done <-chan struct{}, limit time.Duration) {
 	}
 }
 
-// mark writes the order's id into the span in ctx, so that its trace can be found.
+// mark adds the order's id to the span in ctx, so that one can search for its trace.
 func mark(ctx context.Context, id uuid.UUID) {
 	trace.SpanFromContext(ctx).SetAttributes(attribute.String("order.id", id.String()))
 }

@@ -22,17 +22,17 @@ import (
 type Request struct {
 	Client value.ClientID
 	Key    value.IdempotencyKey
-	// Fingerprint is the same for two requests if they say the same.
+	// Fingerprint is equal for two requests with the same content.
 	Fingerprint []byte
 	Lines       []order.Line // without prices
-	Total       money.Money  // what the client has seen and agrees to pay
+	Total       money.Money  // what the client agrees to pay
 	Card        value.CardToken
 }
 
-// Answer is what a client was told first about its order.
+// Answer is the first answer to a client about its order.
 type Answer struct {
-	Final bool   // the order had come to its end
-	Body  []byte // the order as Config.Encode wrote it; nil: nothing was told yet
+	Final bool   // the order was final
+	Body  []byte // the order as Config.Encode returned it; nil if there is no answer yet
 }
 
 // The column answer_status holds the HTTP status of the first answer.
@@ -48,9 +48,9 @@ func toAnswer(status *int16, body []byte) Answer {
 	return Answer{Final: *status == statusFinal, Body: body}
 }
 
-// Place stores the order and carries it to its end. A request with a known key gets
-// the first answer again. It fails with a *LineError, a *WrongTotalError,
-// ErrKeyReused, ErrPrices, ErrBusy or ErrAbandoned, and has then stored nothing.
+// Place stores the order and works on it until it is final. A request with a known key
+// gets the first answer again. If Place fails with a *LineError, a *WrongTotalError,
+// ErrKeyReused, ErrPrices, ErrBusy or ErrAbandoned, it has stored nothing.
 func (s *Service) Place(ctx context.Context, r Request) (Answer, error) {
 	start := time.Now()
 	select {
@@ -75,12 +75,12 @@ func (s *Service) Place(ctx context.Context, r Request) (Answer, error) {
 	fault.Here(fault.OrderStored)
 	done := s.begin(ctx, a)
 	go func() { <-done; free() }()
-	await(ctx, done, answerWithin-time.Since(start)) // if the client goes away, the order goes on
+	await(ctx, done, answerWithin-time.Since(start)) // the order continues if the client disconnects
 	a.mu.Lock()
-	told := a.answer
+	answer := a.answer
 	a.mu.Unlock()
-	if told.Body != nil {
-		return told, nil
+	if answer.Body != nil {
+		return answer, nil
 	}
 	return s.accept(ctx, a)
 }
@@ -90,7 +90,7 @@ func (s *Service) Place(ctx context.Context, r Request) (Answer, error) {
 func (s *Service) place(ctx context.Context, r Request) (*attempt, error) {
 	lines, priced := s.price(ctx, r)
 	if priced != nil {
-		// A repeated request gets its first answer, whatever the prices are now.
+		// A repeated request gets its first answer, even if the prices have changed.
 		_, err := s.Queries.OrderByKey(ctx, store.OrderByKeyParams{ClientID: string(r.Client), IdempotencyKey: string(r.Key)})
 		if err == nil {
 			return nil, nil
@@ -128,7 +128,7 @@ func (s *Service) place(ctx context.Context, r Request) (*attempt, error) {
 
 // price returns the order's lines with their prices.
 func (s *Service) price(ctx context.Context, r Request) ([]order.Line, error) {
-	// A repeated request needs no prices, so it must not wait for them.
+	// A repeated request needs no prices, so it must not wait for them long.
 	ctx, cancel := context.WithTimeout(ctx, answerWithin)
 	defer cancel()
 	total := money.Money{Currency: r.Total.Currency}
@@ -165,8 +165,8 @@ func (s *Service) price(ctx context.Context, r Request) ([]order.Line, error) {
 	return lines, nil
 }
 
-// accept answers that the order goes on. It stores what has become of the order so
-// far, so that reading the order shows no less than the answer.
+// accept answers that the order is in progress. It stores the progress first, so that
+// the stored order is not behind the answer.
 func (s *Service) accept(ctx context.Context, a *attempt) (Answer, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), saveTimeout)
 	defer cancel()
@@ -174,17 +174,17 @@ func (s *Service) accept(ctx context.Context, a *attempt) (Answer, error) {
 		return Answer{}, err
 	}
 	a.mu.Lock()
-	o, told := a.order, a.answer
+	o, answer := a.order, a.answer
 	a.mu.Unlock()
-	if told.Body != nil {
-		return told, nil
+	if answer.Body != nil {
+		return answer, nil
 	}
-	return s.tell(ctx, &o)
+	return s.storeAnswer(ctx, &o)
 }
 
-// tell stores what a client is told about its order, or returns what it was told
-// before.
-func (s *Service) tell(ctx context.Context, o *order.Order) (Answer, error) {
+// storeAnswer stores the first answer to a client, unless there is one, and returns the
+// stored answer.
+func (s *Service) storeAnswer(ctx context.Context, o *order.Order) (Answer, error) {
 	status := int16(statusAccepted)
 	if o.State.Final() {
 		status = statusFinal
@@ -219,7 +219,7 @@ func (s *Service) replay(ctx context.Context, start time.Time, r Request) (Answe
 			if err != nil {
 				return Answer{}, err
 			}
-			return s.tell(ctx, &a.order)
+			return s.storeAnswer(ctx, &a.order)
 		}
 		select {
 		case <-ctx.Done():

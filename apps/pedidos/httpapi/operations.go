@@ -24,7 +24,7 @@ import (
 	"github.com/loja-veloz/platform/apps/pedidos/order"
 )
 
-// BodyLimit in bytes is several times the size of the largest order.
+// BodyLimit is the largest request body in bytes, several times the largest order.
 const BodyLimit = 16 << 10
 
 // Limits of the OpenAPI document.
@@ -34,9 +34,9 @@ const (
 )
 
 const (
-	// acceptedRetry is the Retry-After in seconds of an order that is not at its end.
+	// acceptedRetry is the Retry-After in seconds of an order that is not final.
 	acceptedRetry = 1
-	// unavailableFor is the Retry-After while the database or the prices are away.
+	// unavailableFor is the Retry-After while the database or the prices are unavailable.
 	unavailableFor = 2 * time.Second
 	// busyFor is the Retry-After while too many orders are in progress.
 	busyFor = time.Second
@@ -58,7 +58,7 @@ func Explain(err error) *problem.Error {
 	return e
 }
 
-// operations are those of the document.
+// operations implements the operations of the OpenAPI document.
 type operations struct{ orders *checkout.Service }
 
 var _ contract.StrictServerInterface = operations{}
@@ -81,16 +81,16 @@ func (o operations) PlaceOrder(ctx context.Context, request contract.PlaceOrderR
 	if asked.Fingerprint, err = fingerprint(request.Body); err != nil {
 		return nil, err
 	}
-	told, err := o.orders.Place(ctx, asked)
+	answer, err := o.orders.Place(ctx, asked)
 	if err != nil {
 		return nil, explainPlace(err, asked)
 	}
 	var shown contract.Order
-	if err := json.Unmarshal(told.Body, &shown); err != nil {
+	if err := json.Unmarshal(answer.Body, &shown); err != nil {
 		return nil, fmt.Errorf("decoding a stored answer: %w", err)
 	}
 	location := "/pedidos/" + shown.ID.String()
-	if told.Final {
+	if answer.Final {
 		return contract.PlaceOrder201JSONResponse{Body: shown, Headers: contract.PlaceOrder201ResponseHeaders{Location: &location}}, nil
 	}
 	return contract.PlaceOrder202JSONResponse{Body: shown, Headers: contract.PlaceOrder202ResponseHeaders{
@@ -98,7 +98,7 @@ func (o operations) PlaceOrder(ctx context.Context, request contract.PlaceOrderR
 	}}, nil
 }
 
-// explain maps what a checkout refuses to its problem.
+// explain maps the errors of package checkout to problems.
 func explain(err error) error {
 	switch {
 	case errors.Is(err, checkout.ErrNotFound):
@@ -109,7 +109,7 @@ func explain(err error) error {
 		return problem.At(problem.IdempotencyKeyReused,
 			problem.Field{Name: "Idempotency-Key", Detail: "has been used for an order with a different body"})
 	case errors.Is(err, checkout.ErrAbandoned):
-		return problem.Wrap(problem.Timeout, "The client gave up the request.", err)
+		return problem.Wrap(problem.Timeout, "The client cancelled the request.", err)
 	case errors.Is(err, checkout.ErrBusy):
 		e := problem.New(problem.Overloaded, "Too many orders are in progress. Retry with the same Idempotency-Key.")
 		e.RetryAfter = busyFor
@@ -122,7 +122,7 @@ func explain(err error) error {
 	return err
 }
 
-// explainPlace names the fields that a checkout refused.
+// explainPlace maps the errors of Place to problems that name the refused fields.
 func explainPlace(err error, asked checkout.Request) error {
 	var lines *checkout.LineError
 	var total *checkout.WrongTotalError
@@ -182,7 +182,7 @@ func (o operations) ListOrders(ctx context.Context, request contract.ListOrdersR
 	return answer, nil
 }
 
-// orderList is ordered by the orders' numbers, newest first.
+// orderList is sorted by the orders' numbers, newest first.
 var orderList = page.List[int64]{
 	First:  math.MaxInt64,
 	Format: func(number int64) string { return strconv.FormatInt(number, 36) },
@@ -224,7 +224,7 @@ func clientID(header *string) (value.ClientID, error) {
 	return client, nil
 }
 
-// readOrder checks everything about an order that needs no look at the stock.
+// readOrder checks everything about an order that does not depend on the stock.
 func readOrder(body *contract.OrderRequest) (checkout.Request, error) {
 	var errs problem.Fields
 	asked := checkout.Request{Total: body.Total}
@@ -257,8 +257,8 @@ func readOrder(body *contract.OrderRequest) (checkout.Request, error) {
 	return asked, errs.Err(problem.InvalidValue)
 }
 
-// fingerprint is the same for bodies that differ only in white space or in the order
-// of their members.
+// fingerprint returns the same hash for bodies that differ only in white space or in the
+// order of their members.
 func fingerprint(body *contract.OrderRequest) ([]byte, error) {
 	canonical, err := json.Marshal(body)
 	if err != nil {
@@ -268,10 +268,10 @@ func fingerprint(body *contract.OrderRequest) ([]byte, error) {
 	return sum[:], nil
 }
 
-// Encode writes an order as a client sees it.
+// Encode returns an order as the JSON that clients see.
 func Encode(o *order.Order) ([]byte, error) { return json.Marshal(view(o)) }
 
-// view is an order as the contract shows it.
+// view converts an order to the contract's type.
 func view(o *order.Order) contract.Order {
 	shown := contract.Order{
 		ID: o.ID, State: contract.State(o.State), Total: o.Total,
@@ -294,6 +294,6 @@ func view(o *order.Order) contract.Order {
 	return shown
 }
 
-// cut shows a time that is not stored yet as it will be read: PostgreSQL keeps
-// microseconds.
+// cut rounds a time that is not stored yet to what reading it will return: PostgreSQL
+// stores microseconds.
 func cut(at time.Time) time.Time { return at.UTC().Truncate(time.Microsecond) }

@@ -40,12 +40,12 @@ func FuzzCursor(f *testing.F) {
 	f.Add("MQ")
 	f.Fuzz(func(t *testing.T, cursor string) {
 		if asked, err := orderList.Request(nil, &cursor); err == nil && orderList.Cursor(asked.After) != cursor {
-			t.Errorf("%q is another way to write %d", cursor, asked.After)
+			t.Errorf("%q is a second cursor for %d", cursor, asked.After)
 		}
 	})
 }
 
-func TestTheDocumentGivesTheSameLimits(t *testing.T) {
+func TestTheDocumentHasTheSameLimits(t *testing.T) {
 	apitest.CheckLimits(t, contract.Document, map[string]apitest.Limit{
 		"OrderRequest.lines":        {Min: 1, Max: maxLines},
 		"OrderLineRequest.quantity": {Min: 1, Max: maxQuantity},

@@ -1,5 +1,5 @@
-// Package jobs keeps a queue in the database of the orders that are to be carried on,
-// and works on it.
+// Package jobs stores a queue in the database of the orders that a job must finish, and
+// works on it.
 package jobs
 
 import (
@@ -25,8 +25,8 @@ import (
 	"github.com/loja-veloz/platform/apps/pedidos/store"
 )
 
-// checkoutArgs are the arguments of a job that carries one order to its end. An order
-// has at most one such job that is not done.
+// checkoutArgs are the arguments of a job that finishes one order. An order has at most
+// one unfinished job.
 type checkoutArgs struct {
 	OrderID uuid.UUID `json:"order_id" river:"unique"`
 	// Trace is the traceparent of the request or job that stored this job.
@@ -39,8 +39,8 @@ const kind = "checkout"
 // Kind implements river.JobArgs.
 func (checkoutArgs) Kind() string { return kind }
 
-// InsertOpts limits the attempts: an order whose job has used them up stays overdue,
-// and gets another job.
+// InsertOpts limits the attempts. An order whose job has used them all stays overdue, and
+// attend stores another job for it.
 func (checkoutArgs) InsertOpts() river.InsertOpts {
 	return river.InsertOpts{MaxAttempts: 25, UniqueOpts: river.UniqueOpts{ByArgs: true, ByState: []rivertype.JobState{
 		rivertype.JobStateAvailable, rivertype.JobStatePending, rivertype.JobStateRetryable,
@@ -53,9 +53,9 @@ const (
 	// maximum number of orders that a search takes.
 	attendEvery = 2 * time.Second
 	attendPage  = 200
-	// maxAtOnce is the maximum number of jobs that a process works on at once.
+	// maxAtOnce is the maximum number of jobs that a process works on concurrently.
 	maxAtOnce = 8
-	// stopTimeout is how long jobs may go on when the process stops.
+	// stopTimeout is how long jobs may continue when the process stops.
 	stopTimeout = 5 * time.Second
 )
 
@@ -85,7 +85,7 @@ func (q *Queue) Enqueue(ctx context.Context, id uuid.UUID) error {
 // attend stores jobs for overdue orders, in the transaction that extends their leases.
 func (q *Queue) attend(ctx context.Context, lease time.Duration) error {
 	err := pgx.BeginFunc(ctx, q.pool, func(tx pgx.Tx) error {
-		// A job that waits for its next attempt is not disturbed: it is unique.
+		// An order whose job waits for its next attempt gets no second one: jobs are unique.
 		ids, err := store.New(tx).TakeOverdue(ctx, store.TakeOverdueParams{AttendAfter: 2 * lease, Page: attendPage})
 		if err != nil || len(ids) == 0 {
 			return err
@@ -103,8 +103,8 @@ func (q *Queue) attend(ctx context.Context, lease time.Duration) error {
 	return nil
 }
 
-// Workers returns the workers that carry on the orders in the queue and put overdue
-// orders into it. resume carries one order to its end; a job may take lease for it.
+// Workers returns the workers that work on the queue, and that put overdue orders into
+// it. resume finishes one order; a job may take lease for it.
 func (q *Queue) Workers(
 	frame *service.Frame, lease time.Duration, resume func(ctx context.Context, id uuid.UUID) error,
 ) ([]service.Worker, error) {
@@ -118,10 +118,10 @@ func (q *Queue) Workers(
 		Workers:      workers,
 		ErrorHandler: errorHandler{frame.Failures},
 		JobTimeout:   lease,
-		// A job whose process was killed starts again after this time.
+		// Restart a job whose process was killed after this time.
 		RescueStuckJobsAfter:        2 * lease,
 		CompletedJobRetentionPeriod: 10 * time.Minute,
-		// Only the role that owns the indexes can rebuild them; the service is another.
+		// The service's role cannot rebuild indexes: it does not own them.
 		ReindexerIndexNames: []string{},
 		Logger:              slog.New(quiet{frame.Logger.Handler()}),
 	})
@@ -135,8 +135,8 @@ func (q *Queue) Workers(
 	}, nil
 }
 
-// work works on jobs until ctx is done. It cancels jobs that go on for too long after
-// that; another process resumes their orders.
+// work works on jobs until ctx is done. It cancels jobs that run for longer than
+// stopTimeout after that; another process resumes their orders.
 func work(ctx context.Context, client *river.Client[pgx.Tx]) error {
 	if err := client.Start(context.WithoutCancel(ctx)); err != nil {
 		return fmt.Errorf("starting the jobs: %w", err)
@@ -153,7 +153,7 @@ func work(ctx context.Context, client *river.Client[pgx.Tx]) error {
 	return nil
 }
 
-// errorHandler records the failures of jobs, which River itself logs as information.
+// errorHandler logs and counts failures of jobs, which River itself logs only at INFO.
 type errorHandler struct{ failures *service.Failures }
 
 // HandleError implements river.ErrorHandler.
@@ -167,14 +167,14 @@ func (h errorHandler) HandlePanic(ctx context.Context, job *rivertype.JobRow, ca
 	return h.HandleError(ctx, job, fmt.Errorf("panic: %v\n%s", cause, stack))
 }
 
-// worker works on the jobs that carry orders on.
+// worker runs the jobs.
 type worker struct {
 	river.WorkerDefaults[checkoutArgs]
 	resume func(ctx context.Context, id uuid.UUID) error
 	tracer trace.Tracer
 }
 
-// Work carries the order on.
+// Work resumes the order.
 func (w *worker) Work(ctx context.Context, job *river.Job[checkoutArgs]) error {
 	ctx = propagation.TraceContext{}.Extract(ctx, propagation.MapCarrier{"traceparent": job.Args.Trace})
 	ctx, span := w.tracer.Start(ctx, "job "+kind, trace.WithSpanKind(trace.SpanKindConsumer))
@@ -186,8 +186,8 @@ func (w *worker) Work(ctx context.Context, job *river.Job[checkoutArgs]) error {
 	return err
 }
 
-// NextRetry is after 1, 2, 4 ... 60 s, spread by a quarter, so that the end of an
-// outage does not bring all orders at once.
+// NextRetry returns the time of the next attempt, after 1, 2, 4 ... 60 s, plus or minus a
+// quarter, so that not all orders are resumed at once after an outage.
 func (w *worker) NextRetry(job *river.Job[checkoutArgs]) time.Time {
 	pause := min(time.Second<<min(job.Attempt-1, 6), time.Minute)
 	return time.Now().Add(pause*3/4 + rand.N(pause/2))
@@ -199,7 +199,7 @@ func traceparent(ctx context.Context) string {
 	return carrier["traceparent"]
 }
 
-// quiet keeps River's lines below WARN out of the logs.
+// quiet drops River's log lines below WARN.
 type quiet struct{ slog.Handler }
 
 func (q quiet) Enabled(ctx context.Context, level slog.Level) bool {
@@ -209,12 +209,11 @@ func (q quiet) Enabled(ctx context.Context, level slog.Level) bool {
 func (q quiet) WithAttrs(attrs []slog.Attr) slog.Handler { return quiet{q.Handler.WithAttrs(attrs)} }
 func (q quiet) WithGroup(name string) slog.Handler       { return quiet{q.Handler.WithGroup(name)} }
 
-// migrationLock is the advisory lock of Migrate: River does not keep two migrations
-// from running at once.
+// migrationLock is the advisory lock of Migrate: River itself does not prevent concurrent
+// migrations.
 const migrationLock = 0x70656469646f73
 
-// Migrate creates River's tables in the database at url, the owner role's, or brings
-// them up to date.
+// Migrate creates River's tables, or brings them up to date. url is the owner role's.
 func Migrate(ctx context.Context, url string, logger *slog.Logger) (err error) {
 	pool, err := pgxpool.New(ctx, url)
 	if err != nil {

@@ -20,8 +20,6 @@ import (
 	"github.com/loja-veloz/platform/apps/internal/service"
 )
 
-// River hands a job's failure to the error handler before it stores it, so the log is
-// complete when the count is there.
 func TestAFailedJobIsLoggedAsAnErrorAndCounted(t *testing.T) {
 	for name, resume := range map[string]func(context.Context, uuid.UUID) error{
 		"it failed":   func(context.Context, uuid.UUID) error { return errors.New("it failed") },
@@ -54,7 +52,7 @@ func TestAFailedJobIsLoggedAsAnErrorAndCounted(t *testing.T) {
 			defer stop()
 			var running sync.WaitGroup
 			running.Go(func() {
-				if err := workers[0](ctx); err != nil { // the other one looks for overdue orders
+				if err := workers[0](ctx); err != nil { // the other worker looks for overdue orders
 					t.Error(err)
 				}
 			})
@@ -67,7 +65,7 @@ func TestAFailedJobIsLoggedAsAnErrorAndCounted(t *testing.T) {
 				metrics = recorder.Body.String()
 			}
 			stop()
-			running.Wait()
+			running.Wait() // then the log is complete
 			if !strings.Contains(metrics, want) {
 				t.Errorf("/metrics lacks %s", want)
 			}

@@ -1,7 +1,7 @@
 -- +goose Up
 
--- One row per order. What was agreed on does not change, so the lines are one
--- document and not rows of their own.
+-- One row per order. The lines are a JSON document and not rows of their own, because
+-- they never change.
 CREATE TABLE pedidos (
     id               uuid        PRIMARY KEY,
     number           bigint      NOT NULL GENERATED ALWAYS AS IDENTITY,
@@ -16,11 +16,11 @@ CREATE TABLE pedidos (
     card_token       text,
     cancel_requested boolean     NOT NULL DEFAULT false,
     failure_reason   text,
-    -- What the client was told first, and is told again for the same key.
+    -- The first answer to the client. A request with the same key gets it again.
     answer_status    smallint,
     answer_body      jsonb,
-    -- When somebody else has to look after the order, because whoever does has
-    -- not finished by then; NULL for an order at its end.
+    -- The end of the lease: from then on, another process may take the order over.
+    -- NULL if the order is final.
     attend_at        timestamptz,
     created_at       timestamptz NOT NULL DEFAULT now(),
     updated_at       timestamptz NOT NULL DEFAULT now(),
@@ -42,8 +42,7 @@ CREATE TABLE pedido_transitions (
     PRIMARY KEY (pedido_id, position)
 );
 
--- The last audit's findings, one row per rule; whichever replica audits writes
--- them, and each replica shows them.
+-- The findings of the last audit, one row per rule. No longer used.
 CREATE TABLE pedido_audits (
     invariant  text        PRIMARY KEY,
     violations bigint      NOT NULL,

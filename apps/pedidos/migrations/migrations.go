@@ -1,9 +1,9 @@
-// Package migrations has the schema of the database pedidos.
+// Package migrations contains the schema of the database pedidos.
 package migrations
 
 import "embed"
 
-// Files are the migrations, one NNNNN_name.sql each.
+// Files contains the migrations, one file NNNNN_name.sql each.
 //
 //go:embed *.sql
 var Files embed.FS

@@ -1,5 +1,5 @@
-// Package order is an order's state machine: what an order can become, and what
-// has to be done next for it. It knows neither HTTP nor a database.
+// Package order is an order's state machine: the transitions that are possible, and the
+// next step of an order. It depends neither on HTTP nor on a database.
 package order
 
 import (
@@ -13,25 +13,25 @@ import (
 	"github.com/loja-veloz/platform/apps/internal/value"
 )
 
-// State is where an order stands.
+// State is the state of an order.
 type State string
 
-// The states. Confirmed is the end of an order that nobody cancels.
+// The states. A confirmed order is final, but the client can still cancel it.
 const (
-	Pending   State = "pending"   // acknowledged; no step is known to be done
+	Pending   State = "pending"   // stored; no step is known to have succeeded
 	Reserved  State = "reserved"  // its stock is reserved
 	Paid      State = "paid"      // its payment is captured
 	Confirmed State = "confirmed" // its stock is sold
 	Cancelled State = "cancelled" // by the client; nothing is charged
-	Refunding State = "refunding" // charged; the refund is not known to be done
+	Refunding State = "refunding" // charged; the refund is not known to have succeeded
 	Refunded  State = "refunded"
 	Failed    State = "failed" // never charged; FailureReason says why
 )
 
-// States are all states.
+// States lists all states.
 var States = []State{Pending, Reserved, Paid, Confirmed, Cancelled, Refunding, Refunded, Failed}
 
-// next are the states that may follow each state.
+// next lists the states that may follow each state.
 var next = map[State][]State{
 	Pending:   {Reserved, Cancelled, Failed, Refunding},
 	Reserved:  {Paid, Cancelled, Failed, Refunding},
@@ -63,42 +63,42 @@ type Transition struct {
 // Order is one order.
 type Order struct {
 	ID uuid.UUID
-	// Number orders a client's orders by age; 0 until the order is read from the store.
+	// Number increases with each order. It is 0 until the order is read from the store.
 	Number   int64
 	ClientID value.ClientID
 	State    State
 	Lines    []Line
 	Total    money.Money
-	// CardToken stands for the card at the acquirer. It is kept until the order is
-	// final, since only a repetition of the same payment tells what became of it.
+	// CardToken identifies the card at the acquirer. It is kept until the order is final,
+	// since only repeating the same payment finds out its outcome.
 	CardToken value.CardToken
-	// CancelRequested is the client's wish. It cannot be taken back.
+	// CancelRequested says that the client cancelled the order, which is irrevocable.
 	CancelRequested bool
 	// FailureReason is why the order failed or is refunded; "" for other orders.
 	FailureReason string
 	// GiveUp is why this order will fail once its stock and its payment are undone; ""
-	// for other orders. The decision is stored before it is acted on, so that a
-	// process that takes the order over does not confirm it.
+	// for other orders. It is stored before the process acts on it, so that a process
+	// that takes the order over does not confirm it.
 	GiveUp string
 	// Uncertain says that the order may have been charged although its state does not
-	// say so, since another process had it before. It is not stored.
+	// say so, because another process may have charged it. It is not stored.
 	Uncertain   bool
 	CreatedAt   time.Time
 	UpdatedAt   time.Time
 	Transitions []Transition
 }
 
-// Step is a piece of work for an order.
+// Step is one step of the checkout.
 type Step string
 
-// The steps. All but Done are calls of other services that may be repeated any
-// number of times.
+// The steps. All except Done call other services, and may be repeated any number of
+// times.
 const (
 	Reserve Step = "reserve" // reserve the stock
 	Pay     Step = "pay"     // charge the card
 	Confirm Step = "confirm" // sell the stock
-	Undo    Step = "undo"    // give back the money, then the stock
-	Release Step = "release" // give back the stock; nothing was charged
+	Undo    Step = "undo"    // refund the payment, then release the stock
+	Release Step = "release" // release the stock; nothing was charged
 	Done    Step = "done"
 )
 
@@ -119,8 +119,8 @@ func (o *Order) Step() Step {
 	return Confirm
 }
 
-// Move puts the order into another state. It fails if that state may not follow the
-// present one.
+// Move changes the order's state. It fails if that state may not follow the current
+// one.
 func (o *Order) Move(to State, reason string, at time.Time) error {
 	if !slices.Contains(next[o.State], to) {
 		return fmt.Errorf("order %s: %s cannot become %s (%s)", o.ID, o.State, to, reason)
@@ -133,8 +133,8 @@ func (o *Order) Move(to State, reason string, at time.Time) error {
 	return nil
 }
 
-// Reserved reports that the stock is reserved and costs total. If that is not the
-// agreed total, the order will fail.
+// Reserved reports that the stock is reserved and costs total. If the client agreed to
+// another total, the order will fail.
 func (o *Order) Reserved(total money.Money, at time.Time) error {
 	if err := o.Move(Reserved, "stock_reserved", at); err != nil {
 		return err
@@ -176,8 +176,8 @@ func (o *Order) NotConfirmed(reason string, at time.Time) error { return o.Move(
 
 const byClient = "cancelled_by_client"
 
-// Cancel records the client's wish. It fails for a failed order. A cancelled or
-// refunded order stays as it is.
+// Cancel records that the client cancelled the order. It fails for a failed order, and
+// does not change a cancelled or refunded one.
 func (o *Order) Cancel(at time.Time) error {
 	switch o.State {
 	case Failed:
@@ -212,5 +212,5 @@ func (o *Order) Undone(refunded bool, at time.Time) error {
 	return o.Move(Refunded, refund, at)
 }
 
-// Released reports that the stock of an order that gave up is given back.
+// Released reports that the stock of an order with GiveUp is released.
 func (o *Order) Released(at time.Time) error { return o.Move(Failed, o.GiveUp, at) }

@@ -21,17 +21,17 @@ func placed() *order.Order {
 	}
 }
 
-// world is what the other services hold for one order: the model that the state
-// machine is checked against.
+// world is a model of what the other services store for one order. The test compares the
+// state machine with it.
 type world struct {
 	stock   string // "", reserved, sold, back
 	payment string // "", captured, declined, refunded, void
 	charges int
 }
 
-// Whatever the services answer, whenever the client cancels, and however often the
-// process dies and loses what is not stored: every order ends, and then stock and
-// payment agree with its state.
+// Every order ends, and its stock and payment then agree with its state, for any answers
+// of the services, any time of a cancellation, and any number of crashes, which lose what
+// is not stored.
 func TestEveryPathEndsWithStockAndMoneyInPlace(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		stored := *placed()
@@ -46,7 +46,7 @@ func TestEveryPathEndsWithStockAndMoneyInPlace(t *testing.T) {
 				t.Fatalf("the order does not end: %+v, %+v", o, w)
 			}
 			at = at.Add(time.Second)
-			// Nothing fails after a while, so that the order can end.
+			// After 100 rounds nothing fails, so that the order can end.
 			trouble := ""
 			if i < 100 {
 				trouble = rapid.SampledFrom([]string{
@@ -54,7 +54,7 @@ func TestEveryPathEndsWithStockAndMoneyInPlace(t *testing.T) {
 				}).Draw(t, "trouble")
 			}
 			switch trouble {
-			case "crash": // loses what is not stored
+			case "crash": // the process loses what is not stored
 				o = resumed(stored)
 				continue
 			case "expire":
@@ -65,7 +65,7 @@ func TestEveryPathEndsWithStockAndMoneyInPlace(t *testing.T) {
 			case "store":
 				stored = clone(o)
 				continue
-			case "cancel": // another request stores the wish; this process finds it
+			case "cancel": // another request stores the cancellation, and this process reads it
 				o = resumed(stored)
 				_ = o.Cancel(at)
 				stored = clone(o)
@@ -79,10 +79,10 @@ func TestEveryPathEndsWithStockAndMoneyInPlace(t *testing.T) {
 				break
 			}
 			if step == order.Undo || step == order.Release {
-				stored = clone(o) // the decision is stored before it is acted on
+				stored = clone(o) // as checkout does before it acts on the decision
 			}
 			answer := w.carryOut(step, inStock, approved, soldOut)
-			if trouble == "lost after" { // the call arrives, its answer does not
+			if trouble == "lost after" { // the call arrives, but its answer is lost
 				o.Uncertain = o.Uncertain || step == order.Reserve
 				continue
 			}
@@ -92,7 +92,7 @@ func TestEveryPathEndsWithStockAndMoneyInPlace(t *testing.T) {
 		}
 		agree(t, &stored, w)
 		if stored.State == order.Confirmed && price != stored.Total.Amount {
-			t.Fatalf("confirmed over %v, at a price of %d", stored.Total, price)
+			t.Fatalf("confirmed with the total %v, at a price of %d", stored.Total, price)
 		}
 	})
 }
@@ -102,7 +102,7 @@ func clone(o order.Order) order.Order {
 	return o
 }
 
-// resumed is an order as another process reads it.
+// resumed returns an order as another process reads it.
 func resumed(o order.Order) order.Order {
 	o = clone(o)
 	o.Uncertain = o.State == order.Pending || o.State == order.Reserved
@@ -202,7 +202,7 @@ func agree(t *rapid.T, o *order.Order, w world) {
 	}
 }
 
-func TestAFinalStateIsNotLeft(t *testing.T) {
+func TestAFinalStateNeverChanges(t *testing.T) {
 	for _, state := range []order.State{order.Cancelled, order.Refunded, order.Failed} {
 		for _, to := range order.States {
 			o := placed()
@@ -237,7 +237,7 @@ func TestAFailedOrderIsNotCancelled(t *testing.T) {
 	}
 }
 
-func TestAnotherPriceEndsTheOrderWithoutACharge(t *testing.T) {
+func TestAChangedPriceFailsTheOrderWithoutACharge(t *testing.T) {
 	o := placed()
 	if err := o.Reserved(money.BRL(101), start); err != nil {
 		t.Fatal(err)

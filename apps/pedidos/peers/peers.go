@@ -1,5 +1,5 @@
-// Package peers calls the services estoque and pagamentos for a checkout, and tells
-// their refusals from failures that may pass.
+// Package peers calls the services estoque and pagamentos for a checkout, and
+// distinguishes their refusals from temporary failures.
 package peers
 
 import (
@@ -23,15 +23,15 @@ import (
 	"github.com/loja-veloz/platform/apps/pedidos/order"
 )
 
-// priceAge is the maximum age of a price when an order is placed. The price at the
-// reservation decides.
+// priceAge is how long a price is cached for placing orders. If the price at the
+// reservation differs, the order fails.
 const priceAge = 2 * time.Second
 
 // Stock is the service estoque over HTTP.
 type Stock struct {
 	client *estoque.ClientWithResponses
 	mu     sync.Mutex
-	prices map[value.SKU]priced // of items that exist
+	prices map[value.SKU]priced // cache; only of items that exist
 	flight singleflight.Group
 }
 
@@ -51,7 +51,7 @@ func NewStock(url string, doer *http.Client) (*Stock, error) {
 	return &Stock{client: c, prices: map[value.SKU]priced{}}, nil
 }
 
-// Price implements checkout.Stock. It may be priceAge old.
+// Price implements checkout.Stock. The price may be priceAge old.
 func (s *Stock) Price(ctx context.Context, sku value.SKU) (money.Money, error) {
 	s.mu.Lock()
 	known, there := s.prices[sku]
@@ -59,7 +59,7 @@ func (s *Stock) Price(ctx context.Context, sku value.SKU) (money.Money, error) {
 	if there && time.Since(known.at) < priceAge {
 		return known.Money, nil
 	}
-	// Concurrent requests share one call, which goes on when the first of them ends.
+	// Concurrent requests share one call, which continues when one of them is cancelled.
 	result := s.flight.DoChan(string(sku), func() (any, error) { return s.fetchPrice(context.WithoutCancel(ctx), sku) })
 	select {
 	case <-ctx.Done():
@@ -211,8 +211,8 @@ func refused(service string, status int, document *problem.Document) error {
 	return &client.RefusedError{Service: service, Status: status, Problem: document}
 }
 
-// refusalOn returns err as a RefusalError if it has one of the codes, which is then
-// the reason.
+// refusalOn returns a RefusalError if err has one of the codes, with the code as the
+// reason; otherwise err.
 func refusalOn(err error, codes ...problem.Code) error {
 	for _, code := range codes {
 		if client.Is(err, code) {

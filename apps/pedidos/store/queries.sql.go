@@ -245,8 +245,8 @@ type SaveRow struct {
 	AnswerBody   []byte
 }
 
-// Stores what has become of an order. No row means that it has changed since it was
-// read. A stored answer stays.
+// Stores an order's state and new transitions. No row means that the order has changed
+// since it was read. It does not overwrite a stored answer.
 func (q *Queries) Save(ctx context.Context, arg SaveParams) (SaveRow, error) {
 	row := q.db.QueryRow(ctx, save,
 		arg.State,
@@ -284,8 +284,8 @@ type TakeOverdueParams struct {
 	Page        int32
 }
 
-// Takes orders whose lease is over. A process that still works on one of them can
-// store nothing, since the version has changed.
+// Takes over orders whose lease has expired. The new version prevents a process that
+// still works on one of them from storing anything.
 func (q *Queries) TakeOverdue(ctx context.Context, arg TakeOverdueParams) ([]uuid.UUID, error) {
 	rows, err := q.db.Query(ctx, takeOverdue, arg.AttendAfter, arg.Page)
 	if err != nil {

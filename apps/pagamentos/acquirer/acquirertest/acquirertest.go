@@ -1,5 +1,5 @@
-// Package acquirertest is the suite that every acquirer passes: it holds each to
-// what the service relies on.
+// Package acquirertest is the test suite for every acquirer. It checks the behaviour that
+// the service relies on.
 package acquirertest
 
 import (
@@ -20,15 +20,15 @@ type Cards struct {
 	Approved      string
 	Declined      string
 	DeclineReason string // of Declined
-	Unknown       string // not a card: declined as invalid_token
-	// Silent is charged; the first answer takes longer than patience.
+	Unknown       string // not a card: declined with invalid_token
+	// Silent is charged; the first call gets no answer within patience.
 	Silent string
-	// Unavailable is approved after some calls that fail and charge nothing.
+	// Unavailable is approved after some calls that fail without charging.
 	Unavailable string
 }
 
-// patience is how long the suite waits for Silent.
-const patience = 300 * time.Millisecond
+// patience is how long the suite waits for Silent. The charge must take effect by then.
+const patience = time.Second
 
 var price = money.BRL(12990)
 
@@ -43,11 +43,11 @@ func Run(t *testing.T, a acquirer.Acquirer, cards Cards) {
 		{"void", suite.testVoid},
 		{"decline", suite.testDecline},
 		{"refund", suite.testRefund},
-		{"a key is for one call", suite.testKeyReused},
+		{"a key with another call", suite.testKeyReused},
 		{"no answer", suite.testNoAnswer},
 		{"unavailable", suite.testUnavailable},
-		{"a charge that is not there", suite.testMissingCharge},
-		{"all at once", suite.testConcurrent},
+		{"an unknown charge", suite.testMissingCharge},
+		{"concurrent calls", suite.testConcurrent},
 	} {
 		t.Run(test.name, func(t *testing.T) { test.run(suite{t, a, cards}) })
 	}
@@ -60,7 +60,7 @@ type suite struct {
 	cards Cards
 }
 
-// charge is a charge of a new order.
+// charge returns a charge for a new order.
 func (s suite) charge(token string, capture bool) acquirer.Charge {
 	order := uuid.Must(uuid.NewV7())
 	return acquirer.Charge{Key: order.String() + ":authorise", OrderID: order, Amount: price, CardToken: token, Capture: capture}
@@ -70,7 +70,7 @@ func (s suite) authorise(c acquirer.Charge, want acquirer.State) acquirer.Result
 	s.t.Helper()
 	result, err := s.Authorise(s.t.Context(), c)
 	if err != nil || result.State != want {
-		s.t.Fatalf("Authorise = %+v, %v; want it %s", result, err, want)
+		s.t.Fatalf("Authorise = %+v, %v; want the state %s", result, err, want)
 	}
 	if want != acquirer.Declined && (result.Reference == "" || result.DeclineReason != "") {
 		s.t.Fatalf("Authorise = %+v: want a reference and no reason", result)
@@ -89,7 +89,7 @@ func (s suite) testApprove() {
 	c := s.charge(s.cards.Approved, true)
 	first := s.authorise(c, acquirer.Captured)
 	if again := s.authorise(c, acquirer.Captured); again != first {
-		s.t.Errorf("the same call again gave %+v, the first call %+v", again, first)
+		s.t.Errorf("the repeated call returned %+v, the first call %+v", again, first)
 	}
 	if other := s.authorise(s.charge(s.cards.Approved, true), acquirer.Captured); other.Reference == first.Reference {
 		s.t.Errorf("two orders share the charge %s", other.Reference)
@@ -104,9 +104,9 @@ func (s suite) testCaptureLater() {
 	}
 	s.is("Void of a capture", s.Void(s.t.Context(), c.OrderID.String()+":void", held.Reference), acquirer.ErrCaptured)
 	s.is("Refund", s.Refund(s.t.Context(), c.OrderID.String()+":refund", held.Reference, price), nil)
-	// The answer is the first call's outcome, not the present state.
+	// The answer is the first call's outcome, not the current state.
 	if again := s.authorise(c, acquirer.Authorised); again != held {
-		s.t.Errorf("the same call again gave %+v, the first call %+v", again, held)
+		s.t.Errorf("the repeated call returned %+v, the first call %+v", again, held)
 	}
 }
 
@@ -126,7 +126,7 @@ func (s suite) testDecline() {
 		s.t.Errorf("declined for %q, want %q", first.DeclineReason, s.cards.DeclineReason)
 	}
 	if again := s.authorise(c, acquirer.Declined); again != first {
-		s.t.Errorf("the same call again gave %+v, the first call %+v", again, first)
+		s.t.Errorf("the repeated call returned %+v, the first call %+v", again, first)
 	}
 	if none := s.authorise(s.charge(s.cards.Unknown, true), acquirer.Declined); none.DeclineReason != "invalid_token" {
 		s.t.Errorf("an unknown token is declined for %q", none.DeclineReason)
@@ -168,7 +168,7 @@ func (s suite) testNoAnswer() {
 	}
 	first := s.authorise(c, acquirer.Captured)
 	if again := s.authorise(c, acquirer.Captured); again != first {
-		s.t.Errorf("the same call again gave %+v, the first call %+v", again, first)
+		s.t.Errorf("the repeated call returned %+v, the first call %+v", again, first)
 	}
 }
 
@@ -183,7 +183,7 @@ func (s suite) testUnavailable() {
 			return
 		}
 	}
-	s.t.Errorf("it stays unavailable: %v", err)
+	s.t.Errorf("the acquirer stays unavailable: %v", err)
 }
 
 func (s suite) testMissingCharge() {
@@ -198,10 +198,10 @@ func (s suite) testConcurrent() {
 	references := make(chan string, 8)
 	for range cap(references) {
 		go func() {
-			// A call may fail while another call with its key runs.
-			for try := 0; ; try++ {
+			// A call may fail while another call with the same key runs.
+			for end := time.Now().Add(time.Minute); ; {
 				result, err := s.Authorise(s.t.Context(), c)
-				if err == nil || !acquirer.Unknown(err) || try == 100 {
+				if err == nil || !acquirer.Unknown(err) || time.Now().After(end) {
 					references <- result.Reference
 					return
 				}
@@ -212,7 +212,7 @@ func (s suite) testConcurrent() {
 	first := <-references
 	for range cap(references) - 1 {
 		if next := <-references; next != first || first == "" {
-			s.t.Errorf("one order, and the charges %q and %q", first, next)
+			s.t.Errorf("one order has the charges %q and %q", first, next)
 		}
 	}
 }

@@ -1,7 +1,6 @@
-// Package simulator is an acquirer for environments without one. The card token
-// chooses what it does. It stands for a system elsewhere: its books are tables of their
-// own, written in transactions of their own, and a charge stands even if its answer is
-// lost.
+// Package simulator is an acquirer for environments without a real one. The card token
+// chooses what it does. It behaves like an external system: it has its own tables and
+// transactions, and a charge remains even if its answer is lost.
 package simulator
 
 import (
@@ -26,19 +25,25 @@ const StateRefunded = "refunded"
 
 // The card tokens. Any other token is declined as invalid_token.
 const (
-	Approved          = "tok_approved"
-	DeclinedFunds     = "tok_declined"          // declined: insufficient_funds
-	LostCard          = "tok_lost_card"         // declined: lost_card
-	Slow              = "tok_slow"              // the first answer takes 3 s
-	Timeout           = "tok_timeout"           // charges, and the first answer never arrives
-	TimeoutDeclined   = "tok_timeout_declined"  // declines, and the first answer never arrives
-	Unavailable       = "tok_unavailable"       // the first two calls fail and charge nothing
-	RefundFailsOnce   = "tok_refund_fails_once" // approved; the first refund fails
-	slowness          = 3 * time.Second         // of Slow
-	unavailableTries  = 2                       // of Unavailable
-	statePending      = "pending"               // of a charge or refund whose calls have failed so far
-	stateVoided       = "voided"                // of a charge
-	insufficientFunds = "insufficient_funds"    // why cards are declined
+	Approved        = "tok_approved"
+	DeclinedFunds   = "tok_declined"          // declined: insufficient_funds
+	LostCard        = "tok_lost_card"         // declined: lost_card
+	Slow            = "tok_slow"              // the first answer takes 3 s
+	Timeout         = "tok_timeout"           // charges, and the first answer never arrives
+	TimeoutDeclined = "tok_timeout_declined"  // declines, and the first answer never arrives
+	Unavailable     = "tok_unavailable"       // the first two calls fail and charge nothing
+	RefundFailsOnce = "tok_refund_fails_once" // approved; the first refund fails
+)
+
+const (
+	slowness         = 3 * time.Second // the delay of Slow
+	unavailableTries = 2               // the failing calls of Unavailable
+
+	statePending = "pending" // of a charge or refund: every call has failed so far
+	stateVoided  = "voided"  // of a charge
+
+	// The decline reasons.
+	insufficientFunds = "insufficient_funds"
 	declinedLostCard  = "lost_card"
 	invalidToken      = "invalid_token"
 )
@@ -70,9 +75,9 @@ func judge(token string, capture bool) (state acquirer.State, reason string) {
 	return acquirer.Declined, invalidToken
 }
 
-// charge stores a charge, or finds the one with the same key. No row: the key was used
-// with other parameters. The commit does not wait for the disk, since a system elsewhere
-// would not use this service's disk.
+// charge stores a charge, or finds the charge with the same key. No row: the key was used
+// with other parameters. The commit does not wait for the disk, because an external
+// system would not use this service's disk.
 const charge = `
 WITH local AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true) AS off)
 INSERT INTO simulator_charges AS c (key, reference, order_id, amount, currency, card_token, capture, state, decline_reason)
@@ -86,7 +91,7 @@ RETURNING reference, state, coalesce(decline_reason, ''), tries`
 // Authorise implements acquirer.Acquirer.
 func (s *Simulator) Authorise(ctx context.Context, c acquirer.Charge) (acquirer.Result, error) {
 	if c.Key == "" {
-		return acquirer.Result{}, fmt.Errorf("simulator: a charge without a key: %w", acquirer.ErrRefused)
+		return acquirer.Result{}, fmt.Errorf("simulator: the charge has no key: %w", acquirer.ErrRefused)
 	}
 	state, reason := judge(c.CardToken, c.Capture)
 	failing := 0
@@ -112,7 +117,7 @@ func (s *Simulator) Authorise(ctx context.Context, c acquirer.Charge) (acquirer.
 	case stored == statePending:
 		return acquirer.Result{}, unknown("charging", errUnavailable)
 	}
-	// The answer is that of the first call, not the present state.
+	// Every call with this key returns the first call's outcome, not the current state.
 	result.State = state
 
 	if tries > 1 {
@@ -151,8 +156,8 @@ func (s *Simulator) Void(ctx context.Context, _, reference string) error {
 	})
 }
 
-// change moves an authorised charge to another state. A charge that is in that state
-// stays as it is.
+// change moves an authorised charge to another state. It does nothing if the charge is
+// already in that state.
 func (s *Simulator) change(ctx context.Context, doing, reference, to string, refuse func(state string) error) error {
 	return s.transact(ctx, doing, func(tx pgx.Tx) error {
 		found, err := find(ctx, tx, reference)

@@ -1,5 +1,5 @@
 // Package stripe is the acquirer Stripe. A payment is a PaymentIntent that is confirmed
-// on creation, with the payment method that the shop's page got for the card.
+// on creation, with the payment method that the shop's page obtained for the card.
 package stripe
 
 import (
@@ -27,10 +27,10 @@ import (
 const Name = "stripe"
 
 const (
-	// keyLife is how long an idempotency key is relied on. Stripe may drop one
+	// keyLife is how long the service relies on an idempotency key. Stripe may drop it
 	// after 24 hours: https://docs.stripe.com/api/idempotent_requests
 	keyLife = 20 * time.Hour
-	// replayed is set by Stripe on an answer that it has given before.
+	// replayed is the header that Stripe sets on a repeated answer.
 	replayed    = "Idempotent-Replayed"
 	intentsPath = "/v1/payment_intents"
 	// orderID is the key of a PaymentIntent's metadata.
@@ -44,10 +44,10 @@ const (
 	cancelled              = "cancelled"
 )
 
-// Settings of the account.
+// Settings are the account's settings.
 type Settings struct {
 	APIKey  string // STRIPE_API_KEY: a secret
-	APIBase string // STRIPE_API_BASE: URL of the API; "" is Stripe's own
+	APIBase string // STRIPE_API_BASE: URL of the API; "" means Stripe's own
 }
 
 // ReadSettings reads the settings. No error quotes the key.
@@ -65,18 +65,18 @@ func ReadSettings(env *config.Reader) Settings {
 // String shows the settings without the key.
 func (s Settings) String() string { return "{APIBase:" + s.APIBase + "}" }
 
-// GoString is String: %#v shows no key either.
+// GoString is String, so that %#v does not show the key either.
 func (s Settings) GoString() string { return s.String() }
 
-// Stripe implements acquirer.Acquirer. It calls Stripe's backend directly: a
-// stripe.Client links the whole API, 6 MB more of program for four operations.
+// Stripe implements acquirer.Acquirer. It uses a stripe.Backend, because a stripe.Client
+// links the whole API and adds 6 MB to the program for four operations.
 type Stripe struct {
 	api stripe.Backend
 	key string
 }
 
 // New returns a Stripe whose calls take at most timeout. It does not retry: the service
-// does, with the same key.
+// repeats calls with the same key.
 func New(settings Settings, timeout time.Duration, provider trace.TracerProvider) *Stripe {
 	transport := &http.Transport{
 		Proxy:                 http.ProxyFromEnvironment,
@@ -90,13 +90,13 @@ func New(settings Settings, timeout time.Duration, provider trace.TracerProvider
 	backend := &stripe.BackendConfig{
 		HTTPClient: &http.Client{
 			Timeout: timeout,
-			// Spans, but no trace context: Stripe learns nothing of the shop's requests.
+			// Record spans, but do not send trace context to Stripe.
 			Transport: otelhttp.NewTransport(transport, otelhttp.WithTracerProvider(provider),
 				otelhttp.WithPropagators(propagation.NewCompositeTextMapPropagator())),
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
 		EnableTelemetry: new(false),
-		// Stripe's texts quote tokens: errors are returned, and nothing is logged.
+		// Do not log: Stripe's messages quote tokens.
 		LeveledLogger:     &stripe.LeveledLogger{Level: stripe.LevelNull},
 		MaxNetworkRetries: new(int64(0)),
 	}
@@ -130,7 +130,7 @@ func (s *Stripe) post(ctx context.Context, path, key string, params stripe.Param
 // authenticate is declined: the shopper is not present.
 func (s *Stripe) Authorise(ctx context.Context, charge acquirer.Charge) (acquirer.Result, error) {
 	if charge.Age > keyLife {
-		// Stripe may have dropped the key: the same call would charge again.
+		// Stripe may have dropped the key, so repeating the call could charge again.
 		intent, err := s.find(ctx, charge.OrderID)
 		if err != nil || intent != nil {
 			return s.result(ctx, intent, err)
@@ -153,7 +153,8 @@ func (s *Stripe) Authorise(ctx context.Context, charge acquirer.Charge) (acquire
 	})
 	if failure := apiError(err); failure != nil && failure.HTTPStatusCode >= http.StatusInternalServerError &&
 		failure.LastResponse != nil && failure.LastResponse.Header.Get(replayed) == "true" {
-		// Stripe failed halfway, and repeats that answer as long as it keeps the key.
+		// Stripe failed halfway, and repeats this answer as long as it keeps the key. Look up
+		// whether it charged the card.
 		found, lookup := s.find(ctx, charge.OrderID)
 		if lookup == nil && found != nil {
 			intent, err = found, nil
@@ -162,7 +163,7 @@ func (s *Stripe) Authorise(ctx context.Context, charge acquirer.Charge) (acquire
 	return s.result(ctx, intent, err)
 }
 
-// result translates an answer to Authorise.
+// result converts Stripe's answer to a result of Authorise.
 func (s *Stripe) result(ctx context.Context, intent *stripe.PaymentIntent, err error) (acquirer.Result, error) {
 	if err != nil {
 		return declined(err)
@@ -178,7 +179,7 @@ func (s *Stripe) result(ctx context.Context, intent *stripe.PaymentIntent, err e
 	case stripe.PaymentIntentStatusCanceled:
 		result.State, result.DeclineReason = acquirer.Declined, cancelled
 	case stripe.PaymentIntentStatusRequiresAction, stripe.PaymentIntentStatusRequiresConfirmation:
-		// Cancel it, so that it is never charged.
+		// Cancel the intent, so that it is never charged.
 		if err := s.cancel(ctx, intent.ID+":abandon", intent.ID); err != nil {
 			return acquirer.Result{}, explain("cancelling an unfinished charge", err)
 		}
@@ -189,8 +190,8 @@ func (s *Stripe) result(ctx context.Context, intent *stripe.PaymentIntent, err e
 	return result, nil
 }
 
-// declined turns the errors that mean that this card will never be charged into
-// results.
+// declined converts an error to a result if the error means that this card will never be
+// charged.
 func declined(err error) (acquirer.Result, error) {
 	failure := apiError(err)
 	if failure == nil {
@@ -214,8 +215,8 @@ func declined(err error) (acquirer.Result, error) {
 	return result, nil
 }
 
-// unchargeable are the codes of requests that Stripe refuses because of the amount or
-// the payment method, not because of a bug in the service.
+// unchargeable lists the codes with which Stripe refuses an amount or a payment method.
+// They are declines, not bugs of the service.
 var unchargeable = []stripe.ErrorCode{
 	stripe.ErrorCodeAmountTooLarge,
 	stripe.ErrorCodeAmountTooSmall,
@@ -225,7 +226,7 @@ var unchargeable = []stripe.ErrorCode{
 	stripe.ErrorCodePaymentIntentPaymentAttemptFailed,
 }
 
-// reason is Stripe's decline code, or else the error's code.
+// reason returns Stripe's decline code, or the error's code if there is none.
 func reason(failure *stripe.Error) string {
 	switch {
 	case failure == nil:
@@ -240,8 +241,8 @@ func reason(failure *stripe.Error) string {
 	return "declined"
 }
 
-// find returns the intent of an order, or nil. Of several it returns the one that holds
-// money.
+// find returns the intent of an order, or nil. If there are several, it prefers one that
+// is captured or authorised.
 func (s *Stripe) find(ctx context.Context, order uuid.UUID) (*stripe.PaymentIntent, error) {
 	page := &stripe.PaymentIntentSearchResult{}
 	err := s.call(ctx, http.MethodGet, intentsPath+"/search", "", &searchParams{
@@ -277,7 +278,7 @@ func (s *Stripe) Capture(ctx context.Context, key, reference string) error {
 	switch stateOf(intent, err) {
 	case stripe.PaymentIntentStatusSucceeded:
 		return nil
-	case stripe.PaymentIntentStatusCanceled: // by us, or by Stripe after a week
+	case stripe.PaymentIntentStatusCanceled: // by the service, or by Stripe after a week
 		return fmt.Errorf("stripe: capturing: %w", acquirer.ErrVoided)
 	}
 	return explain("capturing", err)
@@ -302,7 +303,8 @@ func (s *Stripe) cancel(ctx context.Context, key, reference string) error {
 	return err
 }
 
-// stateOf is the intent's state, from an answer or from a refusal because of it.
+// stateOf returns the intent's state, from an answer or from the refusal of a call that
+// the state does not allow.
 func stateOf(intent *stripe.PaymentIntent, err error) stripe.PaymentIntentStatus {
 	if err == nil {
 		return intent.Status
@@ -322,7 +324,7 @@ func (s *Stripe) Refund(ctx context.Context, key, reference string, amount money
 		Amount:        new(amount.Amount),
 	}, refund)
 	if failure := apiError(err); failure != nil && failure.Code == stripe.ErrorCodeChargeAlreadyRefunded {
-		return nil // from Stripe's dashboard, or with a key that Stripe has dropped
+		return nil // in Stripe's dashboard, or with a key that Stripe has dropped
 	}
 	if err != nil {
 		return explain("refunding", err)
@@ -340,7 +342,7 @@ func apiError(err error) *stripe.Error {
 	return failure
 }
 
-// explain translates an error without Stripe's message, which quotes tokens.
+// explain converts an error, without Stripe's message, which may quote tokens.
 func explain(doing string, err error) error {
 	if err == nil {
 		return nil

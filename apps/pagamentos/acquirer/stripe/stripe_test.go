@@ -28,26 +28,25 @@ import (
 	"github.com/loja-veloz/platform/apps/pagamentos/acquirer/stripe"
 )
 
-// Payment methods of the stand-in. The first three are Stripe's own names for
-// testing, https://docs.stripe.com/testing#declined-payments
+// The mock's payment methods. The first three are Stripe's own names for testing,
+// https://docs.stripe.com/testing#declined-payments
 const (
-	approved    = "pm_card_visa"
-	declined    = "pm_card_visa_chargeDeclinedInsufficientFunds"
-	demanding   = "pm_card_authenticationRequired"
-	unknown     = "pm_of_nobody"
-	silent      = "pm_silent"
-	unavailable = "pm_unavailable"
-	broken      = "pm_broken" // charged, and 500 is what was noted as the answer
+	approved       = "pm_card_visa"
+	declined       = "pm_card_visa_chargeDeclinedInsufficientFunds"
+	authentication = "pm_card_authenticationRequired"
+	unknown        = "pm_unknown"     // does not exist
+	silent         = "pm_silent"      // charged, but the first request gets no answer
+	unavailable    = "pm_unavailable" // the first two requests get 503 and charge nothing
+	broken         = "pm_broken"      // charged, but the answer is 500, also to repeated requests
 )
 
 const apiKey = "sk_test_0123456789abcdef"
 
-// statefulMock is a tool-grade stand-in for Stripe. stripe-mock, which checks
-// requests against Stripe's OpenAPI document and answers with its fixtures,
-// keeps no state; this stands before it and adds what the service relies on and
-// Stripe documents: idempotency keys, the states of PaymentIntents, declines as
-// 402, and the refusal of what Stripe refuses. What it says of itself is no
-// evidence of what Stripe does.
+// statefulMock is a mock of Stripe's API. Behind it is stripe-mock, which checks requests
+// against Stripe's OpenAPI document and answers with its fixtures, but keeps no state.
+// statefulMock adds the documented behaviour that the service relies on: idempotency keys,
+// the states of PaymentIntents, declines as 402, and Stripe's refusals. It does not prove
+// that Stripe itself behaves like this.
 type statefulMock struct {
 	t    testing.TB
 	mock http.Handler
@@ -67,8 +66,8 @@ type answer struct {
 	tries       int
 }
 
-// stripeMock reads its 8 MB of documents once. They may be of a later version of
-// the API than the one that stripe-go asks for.
+// stripeMock loads stripe-mock's 8 MB of documents once. They may describe a later version
+// of the API than the one that stripe-go requests.
 var stripeMock = sync.OnceValues(func() (*mock.StubServer, error) {
 	spec, err := mock.LoadSpec(embedded.OpenAPISpec, "")
 	if err != nil {
@@ -96,31 +95,31 @@ func newStatefulMock(t testing.TB) (*statefulMock, *httptest.Server) {
 }
 
 func refusal(status int, members map[string]any) (int, []byte) {
-	body, _ := json.Marshal(map[string]any{"error": members}) // of texts
+	body, _ := json.Marshal(map[string]any{"error": members}) // texts always encode
 	return status, body
 }
 
 func (m *statefulMock) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	body, _ := io.ReadAll(r.Body) // what is missing is refused
+	body, _ := io.ReadAll(r.Body) // stripe-mock refuses an incomplete body
 	form, _ := url.ParseQuery(string(body))
 	key := r.Header.Get("Idempotency-Key")
-	w.Header().Set("Request-Id", "req_stand_in")
+	w.Header().Set("Request-Id", "req_mock")
 	w.Header().Set("Content-Type", "application/json")
-	say := func(status int, body []byte) {
+	send := func(status int, body []byte) {
 		w.WriteHeader(status)
-		_, _ = w.Write(body) // the client may be gone
+		_, _ = w.Write(body) // the client may have disconnected
 	}
 
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.header = r.Header.Clone()
 	if r.Method == http.MethodGet {
-		say(m.search(r))
+		send(m.search(r))
 		return
 	}
 	if key == "" {
-		say(refusal(400, map[string]any{
-			"type": "invalid_request_error", "message": "the stand-in takes no POST without an Idempotency-Key",
+		send(refusal(400, map[string]any{
+			"type": "invalid_request_error", "message": "the mock refuses a POST without an Idempotency-Key",
 		}))
 		return
 	}
@@ -128,14 +127,14 @@ func (m *statefulMock) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	known, found := m.answers[key]
 	switch {
 	case found && known.fingerprint != fingerprint:
-		say(refusal(400, map[string]any{
+		send(refusal(400, map[string]any{
 			"type":    "idempotency_error",
 			"message": "Keys for idempotent requests can only be used with the same parameters they were first used with.",
 		}))
 		return
 	case found && known.done:
 		w.Header().Set("Idempotent-Replayed", "true")
-		say(known.status, known.body)
+		send(known.status, known.body)
 		return
 	case !found:
 		known = &answer{fingerprint: fingerprint}
@@ -145,7 +144,7 @@ func (m *statefulMock) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 	method := form.Get("payment_method")
 	if method == unavailable && known.tries < 3 {
-		say(refusal(503, map[string]any{"type": "api_error", "message": "try again"})) // not noted: nothing began
+		send(refusal(503, map[string]any{"type": "api_error", "message": "try again"})) // not stored under the key
 		return
 	}
 	known.status, known.body = m.carryOut(r, form, body)
@@ -154,15 +153,15 @@ func (m *statefulMock) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		m.mu.Unlock()
 		select {
 		case <-r.Context().Done():
-		case <-time.After(5 * time.Second):
+		case <-time.After(time.Minute):
 		}
 		m.mu.Lock()
 		return
 	}
-	say(known.status, known.body)
+	send(known.status, known.body)
 }
 
-// carryOut lets stripe-mock check the request and answer, and puts the state in.
+// carryOut lets stripe-mock check and answer the request, and adds the state to the answer.
 func (m *statefulMock) carryOut(r *http.Request, form url.Values, body []byte) (int, []byte) {
 	inner := r.Clone(r.Context())
 	inner.Body = io.NopCloser(bytes.NewReader(body))
@@ -189,7 +188,7 @@ func (m *statefulMock) carryOut(r *http.Request, form url.Values, body []byte) (
 }
 
 func encode(object map[string]any) (int, []byte) {
-	body, _ := json.Marshal(object) // was JSON before
+	body, _ := json.Marshal(object) // it was decoded from JSON
 	return http.StatusOK, body
 }
 
@@ -198,7 +197,7 @@ func (m *statefulMock) create(form url.Values, intent map[string]any) (int, []by
 		return refusal(400, map[string]any{"type": "invalid_request_error", "param": "currency", "message": "Invalid currency"})
 	}
 	m.charges++
-	amount, _ := strconv.ParseInt(form.Get("amount"), 10, 64) // checked by stripe-mock
+	amount, _ := strconv.ParseInt(form.Get("amount"), 10, 64) // stripe-mock has checked it
 	maps.Copy(intent, map[string]any{
 		"id": fmt.Sprintf("pi_%d", m.charges), "amount": amount, "currency": form.Get("currency"),
 		"metadata": map[string]any{"order_id": form.Get("metadata[order_id]")}, "status": "requires_payment_method", "refunded": false,
@@ -211,7 +210,7 @@ func (m *statefulMock) create(form url.Values, intent map[string]any) (int, []by
 	case declined:
 		return refusal(402, map[string]any{"type": "card_error", "code": "card_declined", "decline_code": "insufficient_funds",
 			"message": "Your card has insufficient funds.", "payment_intent": maps.Clone(intent)})
-	case demanding:
+	case authentication:
 		return refusal(402, map[string]any{
 			"type": "card_error", "code": "authentication_required", "decline_code": "authentication_required",
 			"message": "Your card was declined. This transaction requires authentication.", "payment_intent": maps.Clone(intent)})
@@ -270,7 +269,7 @@ func newStripe(t testing.TB) (*stripe.Stripe, *statefulMock, *tracetest.InMemory
 	m, live := newStatefulMock(t)
 	spans := tracetest.NewInMemoryExporter()
 	provider := sdktrace.NewTracerProvider(sdktrace.WithSyncer(spans))
-	return stripe.New(stripe.Settings{APIKey: apiKey, APIBase: live.URL + "/"}, 2*time.Second, provider), m, spans
+	return stripe.New(stripe.Settings{APIKey: apiKey, APIBase: live.URL + "/"}, time.Minute, provider), m, spans
 }
 
 func TestItBehavesLikeAnAcquirer(t *testing.T) {
@@ -290,22 +289,22 @@ func newCharge(token string) acquirer.Charge {
 	return acquirer.Charge{Key: order.String() + ":authorise", OrderID: order, Amount: money.BRL(12990), CardToken: token, Capture: true}
 }
 
-func TestACardThatDemandsTheShopperIsDeclined(t *testing.T) {
+func TestACardThatRequiresAuthenticationIsDeclined(t *testing.T) {
 	a, _, _ := newStripe(t)
-	result, err := a.Authorise(t.Context(), newCharge(demanding))
+	result, err := a.Authorise(t.Context(), newCharge(authentication))
 	if err != nil || result.State != acquirer.Declined || result.DeclineReason != "authentication_required" || result.Reference == "" {
 		t.Errorf("Authorise = %+v, %v", result, err)
 	}
 }
 
-func TestAForgottenKeyChargesNothingTwice(t *testing.T) {
+func TestADroppedKeyChargesNothingTwice(t *testing.T) {
 	a, m, _ := newStripe(t)
 	c := newCharge(approved)
 	first, err := a.Authorise(t.Context(), c)
 	if err != nil {
 		t.Fatal(err)
 	}
-	m.answers = map[string]*answer{} // as after a day
+	m.answers = map[string]*answer{} // Stripe drops keys after a day
 	c.Age = 30 * time.Hour
 	again, err := a.Authorise(t.Context(), c)
 	if err != nil || again != first || m.charges != 1 {
@@ -314,11 +313,11 @@ func TestAForgottenKeyChargesNothingTwice(t *testing.T) {
 	late := newCharge(approved)
 	late.Age = 30 * time.Hour
 	if result, err := a.Authorise(t.Context(), late); err != nil || result.State != acquirer.Captured || m.charges != 2 {
-		t.Errorf("one that Stripe never heard of: %+v, %v, %d charges", result, err, m.charges)
+		t.Errorf("a late charge that Stripe does not know: %+v, %v, %d charges", result, err, m.charges)
 	}
 }
 
-func TestAnErrorThatIsRepeatedIsLookedInto(t *testing.T) {
+func TestAChargeIsLookedUpAfterARepeatedError(t *testing.T) {
 	a, m, _ := newStripe(t)
 	c := newCharge(broken)
 	if _, err := a.Authorise(t.Context(), c); !acquirer.Unknown(err) {
@@ -326,11 +325,11 @@ func TestAnErrorThatIsRepeatedIsLookedInto(t *testing.T) {
 	}
 	result, err := a.Authorise(t.Context(), c)
 	if err != nil || result.State != acquirer.Captured || m.charges != 1 {
-		t.Errorf("500 again: %+v, %v, %d charges", result, err, m.charges)
+		t.Errorf("repeated 500: %+v, %v, %d charges", result, err, m.charges)
 	}
 }
 
-func TestWhatLeavesTheService(t *testing.T) {
+func TestRequestsAndSpansLeakNothing(t *testing.T) {
 	a, m, spans := newStripe(t)
 	provider := sdktrace.NewTracerProvider(sdktrace.WithSyncer(spans))
 	ctx, span := provider.Tracer("test").Start(t.Context(), "request")
@@ -350,19 +349,19 @@ func TestWhatLeavesTheService(t *testing.T) {
 	}
 	for _, span := range spans.GetSpans() {
 		if text := fmt.Sprint(span.Attributes); strings.Contains(text, apiKey) || strings.Contains(text, approved) {
-			t.Errorf("the span %s has a secret: %s", span.Name, text)
+			t.Errorf("the span %s contains a secret: %s", span.Name, text)
 		}
 	}
 }
 
-func TestErrorsSayWhatWasMeantAndNoSecret(t *testing.T) {
+func TestErrorsAreClassifiedAndShowNoSecret(t *testing.T) {
 	status, body := 0, ""
 	live := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(status)
 		fmt.Fprint(w, body)
 	}))
 	defer live.Close()
-	a := stripe.New(stripe.Settings{APIKey: apiKey, APIBase: live.URL}, time.Second, sdktrace.NewTracerProvider())
+	a := stripe.New(stripe.Settings{APIKey: apiKey, APIBase: live.URL}, time.Minute, sdktrace.NewTracerProvider())
 	for _, test := range []struct {
 		status  int
 		body    string
@@ -386,16 +385,16 @@ func TestErrorsSayWhatWasMeantAndNoSecret(t *testing.T) {
 			continue
 		}
 		if strings.Contains(err.Error(), apiKey) || strings.Contains(err.Error(), approved) {
-			t.Errorf("%d: the error tells a secret: %v", test.status, err)
+			t.Errorf("%d: the error shows a secret: %v", test.status, err)
 		}
 	}
 	status, body = 400, `{"error":{"type":"invalid_request_error","code":"amount_too_small"}}`
 	if result, err := a.Authorise(t.Context(), newCharge(approved)); err != nil || result.DeclineReason != "amount_too_small" {
-		t.Errorf("an amount that Stripe does not take: %+v, %v", result, err)
+		t.Errorf("an amount that Stripe refuses: %+v, %v", result, err)
 	}
 	live.Close()
 	if _, err := a.Authorise(t.Context(), newCharge(approved)); !acquirer.Unknown(err) {
-		t.Errorf("nobody there: %v", err)
+		t.Errorf("with the server down: %v", err)
 	}
 }
 

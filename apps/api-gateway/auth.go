@@ -12,7 +12,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -20,19 +19,17 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 
 	"github.com/loja-veloz/platform/apps/internal/config"
+	"github.com/loja-veloz/platform/apps/internal/value"
 )
 
 // anonymous is the client of everyone where nobody has to say who they are.
 const anonymous = "anonymous"
 
-// A principal becomes a header of requests to services and the owner of orders,
-// in the form that their contract has for Client-Id.
-var principalForm = regexp.MustCompile(`^[A-Za-z0-9._@-]{1,128}$`)
-
-// isPrincipal refuses the name anonymous too: whoever bears it would own what
-// was made without authentication.
+// isPrincipal tells whether name can be the Client-Id of requests to services. It refuses
+// the name anonymous: its bearer would own every order placed without authentication.
 func isPrincipal(name string) bool {
-	return name != anonymous && principalForm.MatchString(name)
+	_, err := value.ParseClientID(name)
+	return err == nil && name != anonymous
 }
 
 // authenticator finds out who sent a request.

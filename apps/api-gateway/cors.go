@@ -39,7 +39,7 @@ func readCORS(env *config.Reader) corsSettings {
 		s.origins = append(s.origins, origin)
 	}
 	if s.any && len(s.origins) > 0 {
-		env.Reject("CORS_ORIGINS", "* allows every origin: the others say nothing beside it")
+		env.Reject("CORS_ORIGINS", "* already allows every origin: remove it, or remove the others")
 	}
 	if s.any && s.credentials {
 		env.Reject("CORS_CREDENTIALS", "true would hand every site its visitors' credentials when CORS_ORIGINS is *")

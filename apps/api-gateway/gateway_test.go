@@ -72,8 +72,8 @@ type gate struct {
 	spans   *tracetest.InMemoryExporter
 }
 
-// environment returns getenv over a minimal environment and what is given beside
-// it, as NAME=value.
+// environment returns getenv over a minimal environment and the given variables,
+// as NAME=value.
 func environment(upstream string, variables []string) func(string) string {
 	values := map[string]string{
 		"AUTH": "off", "ESTOQUE_URL": upstream, "PAGAMENTOS_URL": upstream, "PEDIDOS_URL": upstream,

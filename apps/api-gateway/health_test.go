@@ -69,10 +69,10 @@ func TestDeepHealth(t *testing.T) {
 	}
 	gateway.upstreams["pagamentos"].base.Host = gateway.upstreams["estoque"].base.Host
 	for range 100 {
-		want(503, "degraded", "ok", "unreachable") // a second old at most
+		want(503, "degraded", "ok", "unreachable") // from a cache of at most one second
 	}
 	if got := len(b.requests()); got > 0 {
-		t.Errorf("a hundred questions made %d more", got)
+		t.Errorf("a hundred questions sent %d more to the upstream", got)
 	}
 	moved.Store(int64(time.Second))
 	want(200, "ok", "ok", "ok")

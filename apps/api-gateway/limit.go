@@ -36,7 +36,7 @@ func readRate(env *config.Reader) rateSettings {
 	}
 }
 
-// client is who a limit counts: a principal, or an address where there is none.
+// client is what a limit counts by: the principal, or the address of a request without one.
 type client struct {
 	principal string
 	address   netip.Addr

@@ -8,7 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// metrics of the gateway, beside those of every service.
+// metrics are the gateway's own, in addition to those of every service.
 type metrics struct {
 	requests *prometheus.CounterVec
 	retries  *prometheus.CounterVec

@@ -16,8 +16,8 @@ import (
 // way than the routes are.
 var allowed = regexp.MustCompile(`^((GET|HEAD) /(estoque|pedidos)|(GET|HEAD) /(estoque|pedidos|pagamentos)/[A-Za-z0-9._~-]+|POST /pedidos|POST /pedidos/[A-Za-z0-9._~-]+/cancel)(\?.*)?$`)
 
-// raw sends the bytes of a request as they are and returns the answer's status,
-// 0 if there is none. A request that is only begun is ended there by half.
+// raw sends the bytes of a request as they are and returns the answer's status, or 0
+// without an answer. With half, it closes its side of the connection after them.
 func (g *gate) raw(t testing.TB, request string, half bool) int {
 	t.Helper()
 	connection, err := net.Dial("tcp", g.Listener.Addr().String())

@@ -47,7 +47,7 @@ type bulkheadSettings struct {
 }
 
 type retrySettings struct {
-	most    int           // RETRIES: after the first try
+	max     int           // RETRIES: after the first try
 	backoff time.Duration // RETRY_BACKOFF: longest pause before the first, doubling
 }
 
@@ -75,7 +75,7 @@ func readSettings(env *config.Reader) settings {
 			wait: env.Duration("BULKHEAD_WAIT", 100*time.Millisecond, 0, 5*time.Second),
 		},
 		retries: retrySettings{
-			most:    env.Int("RETRIES", 2, 0, 5),
+			max:     env.Int("RETRIES", 2, 0, 5),
 			backoff: env.Duration("RETRY_BACKOFF", 25*time.Millisecond, time.Millisecond, time.Second),
 		},
 		rate: readRate(env),

@@ -34,9 +34,9 @@ const (
 	dialTimeout = time.Second
 	tlsTimeout  = 2 * time.Second
 	keepAlive   = 15 * time.Second
-	// idleTimeout is shorter than that of whoever is at the other end (services:
-	// 120 s, Traefik: 180 s), so that no connection is closed under a request
-	// that may not be sent again.
+	// idleTimeout is shorter than the server's at the other end (services: 120 s,
+	// Traefik: 180 s), so that the server closes no connection under a request
+	// that must not be sent twice.
 	idleTimeout         = 60 * time.Second
 	answerHeaderLimit   = 64 << 10
 	statusClientGone    = 499 // nobody hears it; logs and metrics tell it from a failure
@@ -107,8 +107,7 @@ func newUpstream(name string, base *url.URL, settings settings, tracer trace.Tra
 	return u
 }
 
-// call is one method of one route; what is the same for all its requests is made
-// once.
+// call is one method of one route, with everything that its requests share.
 type call struct {
 	up      *upstream
 	method  string
@@ -216,8 +215,8 @@ func (u *upstream) clientGone(w http.ResponseWriter) error {
 	return nil
 }
 
-// forwarded are the headers of a request that services get to see, beside the
-// gateway's own; all others could only pretend to something.
+// forwarded are the headers that the gateway passes on from a client, in addition to its
+// own. It drops all others, so that no client can forge what services trust.
 var forwarded = []string{
 	"Accept", "Accept-Encoding", "Accept-Language", "Content-Type",
 	"If-Match", "If-Modified-Since", "If-None-Match", "If-Unmodified-Since", "User-Agent",
@@ -239,8 +238,8 @@ func chosen(all http.Header) http.Header {
 	return header
 }
 
-// rewrite makes the request that the upstream gets: path and query of the
-// client's, which are plain by now, and what was chosen of its headers.
+// rewrite builds the request for the upstream: the client's path and query, which are
+// normalised by now, and the forwarded headers.
 func (u *upstream) rewrite(r *httputil.ProxyRequest) {
 	x := exchangeOf(r.In.Context())
 	out := r.Out
@@ -326,7 +325,7 @@ func (u *upstream) RoundTrip(r *http.Request) (*http.Response, error) {
 // for which there was not even a connection; within the budget, and not when the
 // upstream says itself when to come back.
 func (u *upstream) again(x *exchange, answer *http.Response, err error, try int) bool {
-	if try >= u.retries.most || errors.Is(err, circuitbreaker.ErrOpen) {
+	if try >= u.retries.max || errors.Is(err, circuitbreaker.ErrOpen) {
 		return false
 	}
 	idempotent := x.method == http.MethodGet || x.method == http.MethodHead
@@ -349,9 +348,9 @@ func (u *upstream) again(x *exchange, answer *http.Response, err error, try int)
 	return false
 }
 
-// pause waits for a random time up to most, or returns ctx's error.
-func pause(ctx context.Context, most time.Duration) error {
-	timer := time.NewTimer(rand.N(most) + 1)
+// pause waits for a random time up to max, or returns ctx's error.
+func pause(ctx context.Context, max time.Duration) error {
+	timer := time.NewTimer(rand.N(max) + 1)
 	defer timer.Stop()
 	select {
 	case <-timer.C:

@@ -90,9 +90,9 @@ func hasStatus(err error, status int) bool {
 	return errors.As(err, &answer) && answer.status == status
 }
 
-// ensure makes or changes a Secret until change has nothing to add to its data;
-// change is given nil if there is no Secret. It tells whether something was
-// written. Somebody else's write in between is not lost: change sees it then.
+// ensure creates or updates a Secret with what change adds to its data; change gets nil if
+// there is no Secret. It returns whether it wrote something. If another process writes in
+// between, ensure reads the Secret again and calls change again.
 func (c *cluster) ensure(
 	ctx context.Context,
 	namespace, name string,
@@ -110,14 +110,14 @@ func (c *cluster) ensure(
 			return false, nil
 		}
 		if missing {
-			made := secret{
+			created := secret{
 				APIVersion: "v1", Kind: "Secret", Type: "Opaque", Data: more,
 				Metadata: map[string]any{
 					"name": name, "namespace": namespace,
 					"labels": map[string]string{"app.kubernetes.io/managed-by": "database"},
 				},
 			}
-			err = c.do(ctx, http.MethodPost, secretPath(namespace, ""), made, nil)
+			err = c.do(ctx, http.MethodPost, secretPath(namespace, ""), created, nil)
 		} else {
 			if found.Data == nil {
 				found.Data = map[string][]byte{}

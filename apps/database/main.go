@@ -52,7 +52,7 @@ func runAdmin(ctx context.Context, env *config.Reader, stdout io.Writer) error {
 	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 
-	made, err := cluster.ensure(ctx, namespace, secret, func(data map[string][]byte) map[string][]byte {
+	created, err := cluster.ensure(ctx, namespace, secret, func(data map[string][]byte) map[string][]byte {
 		if len(data["password"]) > 0 {
 			return nil
 		}
@@ -61,6 +61,6 @@ func runAdmin(ctx context.Context, env *config.Reader, stdout io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("the server's password: %w", err)
 	}
-	logger.Info("the server's password is there", "namespace", namespace, "secret", secret, "made", made)
+	logger.Info("the server has a password", "namespace", namespace, "secret", secret, "created", created)
 	return nil
 }

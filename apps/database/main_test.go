@@ -92,7 +92,7 @@ func (s *shop) admin() *pgx.Conn {
 	return conn
 }
 
-// Write makes it the log of several commands at once.
+// Write lets several commands log to it at once.
 func (s *shop) Write(line []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -363,7 +363,7 @@ func TestWhatTheAPIRefusesIsToldAtOnce(t *testing.T) {
 	admin := s.admin()
 	defer admin.Close(t.Context())
 	if err := admin.QueryRow(t.Context(), `SELECT count(*) FROM pg_roles WHERE rolname = $1`, s.pedidos).Scan(&databases); err != nil || databases != 0 {
-		t.Errorf("a role was made (%v) whose password is kept nowhere", err)
+		t.Errorf("a role was created (%v) whose password is not stored", err)
 	}
 }
 

@@ -27,16 +27,15 @@ type credentials struct {
 
 // store keeps credentials.
 type store interface {
-	// keep returns the URL of every role as adopt makes it of the existing one
-	// or, if there is none, of "", and has written down what is new.
+	// keep stores and returns the URL of every role: adopt derives it from the stored
+	// one, or from "" for a new role.
 	keep(ctx context.Context, databases []string, adopt func(database, role, existing string) string) (credentials, error)
 }
 
-// setup writes the credentials down first and gives them to the roles
-// afterwards, so that whoever ends in between has made nothing that the next one
-// would not make good: a role's password is always one that was written down.
-// Only one process does so at a time. Otherwise one could give a role the
-// password that it read before another replaced it.
+// setup stores the credentials first and gives them to the roles afterwards. If it is
+// killed in between, the next run completes the work: the password of a role is always a
+// stored one. Only one process runs at a time. Otherwise one could set a password that it
+// read before another process replaced it.
 func setup(ctx context.Context, settings settings, secrets store, logger *slog.Logger) error {
 	ctx, cancel := context.WithTimeout(ctx, settings.Wait)
 	defer cancel()
@@ -81,8 +80,8 @@ func setUp(ctx context.Context, settings settings, secrets store, admin *pgx.Con
 	return nil
 }
 
-// adopt returns the URL of the role, with the password of the existing URL or,
-// if there is none, a new one.
+// adopt returns the URL of the role, with the password of the existing URL, or with a new
+// one if existing is empty.
 func (s server) adopt(database, role, existing string) string {
 	password := passwordOf(existing)
 	if password == "" {

@@ -107,7 +107,7 @@ func fieldOf(pointer jsontext.Pointer) string {
 		if path.Len() > 0 {
 			path.WriteByte('.')
 		}
-		// A member that a client has made up is repeated to it, within bounds.
+		// The answer repeats an unknown member's name, cut to a limit.
 		path.WriteString(strings.ToValidUTF8(token[:min(len(token), 64)], ""))
 	}
 	return path.String()

@@ -18,7 +18,7 @@ import (
 // Reader reads typed values and remembers what was wrong with them.
 type Reader struct {
 	getenv func(string) string
-	faults []error
+	errs   []error
 }
 
 // NewReader returns a Reader of the variables that getenv answers; an empty
@@ -27,22 +27,22 @@ type Reader struct {
 func NewReader(args []string, getenv func(string) string) *Reader {
 	r := &Reader{getenv: getenv}
 	for _, arg := range args {
-		r.faults = append(r.faults, fmt.Errorf("argument %q: none is taken, settings come from the environment", arg))
+		r.errs = append(r.errs, fmt.Errorf("argument %q: none is taken, settings come from the environment", arg))
 	}
 	return r
 }
 
 // Err returns every fault found so far, joined, or nil.
 func (r *Reader) Err() error {
-	if len(r.faults) == 0 {
+	if len(r.errs) == 0 {
 		return nil
 	}
-	return fmt.Errorf("invalid settings:\n%w", errors.Join(r.faults...))
+	return fmt.Errorf("invalid settings:\n%w", errors.Join(r.errs...))
 }
 
 // Reject records a fault of the variable name.
 func (r *Reader) Reject(name, format string, args ...any) {
-	r.faults = append(r.faults, fmt.Errorf("%s: %s", name, fmt.Sprintf(format, args...)))
+	r.errs = append(r.errs, fmt.Errorf("%s: %s", name, fmt.Sprintf(format, args...)))
 }
 
 // Text returns the variable as it stands, or fallback when unset.

@@ -11,9 +11,9 @@ import (
 // spent says that this process has had its fault.
 var spent atomic.Bool
 
-// Here kills the process, as kill -9 does, if the variable FAULT names the point
-// and the file that FAULT_ONCE names is not there yet, which it then makes: the
-// process that is started in its place goes on.
+// Here kills the process, as kill -9 does, if the variable FAULT names the point and the
+// file that FAULT_ONCE names does not exist. It creates that file first, so that the
+// process that replaces this one survives.
 func Here(point Point) {
 	if os.Getenv("FAULT") != string(point) || spent.Swap(true) {
 		return

@@ -87,8 +87,8 @@ func (h traceHandler) WithGroup(name string) slog.Handler {
 }
 
 // textHandler writes `2024-01-01 12:00:00 | INFO | api-gateway | GET /health`,
-// then the record's attributes as key=value. Those made for machines (http.*,
-// request_id) are left to the JSON format.
+// then the record's attributes as key=value. Attributes for machines (http.*,
+// request_id) are only in the JSON format.
 type textHandler struct {
 	settings Settings
 	prefix   string // of keys, from WithGroup

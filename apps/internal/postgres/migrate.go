@@ -28,13 +28,13 @@ const (
 	// migrateWait bounds the wait for a server that is not up and for another
 	// migration that runs; both are tried every second.
 	migrateWait = 2 * time.Minute
-	// A migration that waits for a table's lock stops whoever comes after it, so
-	// it gives up early; the job is tried again.
+	// A migration that waits for a table's lock blocks every statement that comes after
+	// it, so it gives up early, and the Job runs again.
 	migrateLockTimeout = "5s"
 	// schemaTimeout is how long a service waits for its database and its schema.
 	schemaTimeout = time.Minute
 	pollFirst     = 50 * time.Millisecond
-	pollMost      = 2 * time.Second
+	pollMax       = 2 * time.Second
 )
 
 // lockVersions keeps the runtime role from rewriting the schema's history: as
@@ -200,7 +200,7 @@ func WaitSchema(ctx context.Context, pool *pgxpool.Pool, files fs.FS) error {
 		case err != nil:
 			return fmt.Errorf("reading the schema's version: %w", err)
 		case found < needed:
-			return fmt.Errorf("the database has schema version %d and version %d is needed: `%s migrate` makes it", found, needed, role)
+			return fmt.Errorf("the database has schema version %d and version %d is needed: run `%s migrate`", found, needed, role)
 		}
 		return nil
 	})
@@ -236,7 +236,7 @@ func migrationNames(files fs.FS) ([]string, error) {
 // returns try's last own error, not the one that ctx's end causes.
 func poll(ctx context.Context, try func(context.Context) error) error {
 	var last error
-	for pause := pollFirst; ; pause = min(2*pause, pollMost) {
+	for pause := pollFirst; ; pause = min(2*pause, pollMax) {
 		err := try(ctx)
 		if err == nil {
 			return nil

@@ -25,12 +25,12 @@ import (
 
 const (
 	defaultMaxConnections = 8
-	mostConnections       = 100
+	maxConnections        = 100
 
 	connectTimeout = 5 * time.Second
 	pingTimeout    = 2 * time.Second
-	// Connections are made anew now and then, not all in the same minute, so
-	// that the pool follows a server that moved and spreads over its addresses.
+	// The pool replaces connections regularly, spread over some minutes, so that it
+	// follows a server that moved and spreads over its addresses.
 	maxConnLifetime       = 30 * time.Minute
 	maxConnLifetimeJitter = 5 * time.Minute
 	maxConnIdleTime       = 5 * time.Minute
@@ -60,7 +60,7 @@ type Settings struct {
 func ReadSettings(env *config.Reader) Settings {
 	settings := Settings{
 		URL:            ReadURL(env, "DATABASE_URL"),
-		MaxConnections: int32(env.Int("DATABASE_MAX_CONNECTIONS", defaultMaxConnections, 1, mostConnections)),
+		MaxConnections: int32(env.Int("DATABASE_MAX_CONNECTIONS", defaultMaxConnections, 1, maxConnections)),
 		Application:    env.Text("SERVICE_NAME", ""),
 	}
 	return settings
@@ -117,9 +117,9 @@ func Redact(raw string) string {
 	return parsed.Scheme + "://" + url.User(parsed.User.Username()).String() + "@" + parsed.Host + parsed.Path
 }
 
-// Open returns a pool of connections, each statement of which has a span of its
-// own if its context has one. The server need not be up: connections are made
-// when they are needed. The caller closes the pool.
+// Open returns a pool of connections. Each statement has its own span if its context has
+// one. The server need not be up: the pool connects when a connection is needed. The
+// caller closes the pool.
 func Open(ctx context.Context, settings Settings, logger *slog.Logger, provider trace.TracerProvider) (*pgxpool.Pool, error) {
 	if err := checkURL(settings.URL); err != nil {
 		return nil, fmt.Errorf("reading the database's URL: %w", err)

@@ -36,14 +36,13 @@ type Roles struct {
 // database: roles belong to the whole server.
 const provisionLock = 0x6c6f6a6161646d69
 
-// Provision makes the database and its roles as they ought to be, from whatever
-// is there: nothing, half of it, or all of it. The roles get the given
-// passwords, which the server only ever sees as SCRAM verifiers. Of several at
-// once, each waits for its turn.
+// Provision creates the database and its roles, or completes and corrects those that
+// exist. The roles get the given passwords, which the server only sees as SCRAM
+// verifiers. Concurrent calls wait for each other.
 //
-// The administrator needs CREATEDB and CREATEROLE and becomes a member of the
-// owner role, as PostgreSQL demands of whoever gives a database away; a
-// superuser needs nothing of it.
+// The administrator needs CREATEDB and CREATEROLE, and becomes a member of the owner role:
+// PostgreSQL demands that of a role that transfers a database to another. A superuser
+// needs neither.
 func Provision(ctx context.Context, admin *pgx.Conn, database string, roles Roles) error {
 	return Exclusively(ctx, admin, func(ctx context.Context) error {
 		return provision(ctx, admin, database, roles)
@@ -126,7 +125,7 @@ func makeRole(ctx context.Context, admin *pgx.Conn, role Role) error {
 	return nil
 }
 
-// joinOwner makes the administrator a member of the owner role.
+// joinOwner adds the administrator to the owner role.
 func joinOwner(ctx context.Context, admin *pgx.Conn, owner string) error {
 	var may bool
 	if err := admin.QueryRow(ctx, `SELECT pg_has_role($1, 'USAGE')`, owner).Scan(&may); err != nil {
@@ -136,7 +135,7 @@ func joinOwner(ctx context.Context, admin *pgx.Conn, owner string) error {
 		return nil
 	}
 	if _, err := admin.Exec(ctx, "GRANT "+quote(owner)+" TO CURRENT_USER"); err != nil {
-		return fmt.Errorf("making the administrator a member: %w", err)
+		return fmt.Errorf("adding the administrator to the owner role: %w", err)
 	}
 	return nil
 }
@@ -185,7 +184,7 @@ func grant(ctx context.Context, admin *pgx.Conn, database string, roles Roles) e
 			"ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT SELECT ON TABLES TO " + auditor,
 			"ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT SELECT ON SEQUENCES TO " + auditor,
 
-			// For tables made before their reader.
+			// For tables that are older than their reader.
 			"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO " + runtime,
 			"GRANT USAGE, SELECT ON ALL SEQUENCES IN SCHEMA public TO " + runtime,
 			"GRANT SELECT ON ALL TABLES IN SCHEMA public TO " + auditor,

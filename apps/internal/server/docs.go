@@ -18,8 +18,8 @@ const docsPath = "/docs"
 const docsPolicy = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; " +
 	"img-src 'self' data:; connect-src 'self'; frame-ancestors 'none'"
 
-// The page has no template: the package html/template makes a program half as
-// large again, since with it the linker has to keep every method.
+// The page is no template: html/template would add half to a program's size, since with it
+// the linker keeps every method.
 const (
 	docsPage = `<!doctype html>
 <html lang="en">

@@ -256,7 +256,7 @@ func (s *Server) Run(ctx context.Context) error {
 	case <-time.After(s.settings.DrainPause):
 	}
 
-	// ctx is done already: the time for running requests is counted anew.
+	// ctx is done already, so running requests get a context with their own timeout.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.settings.ShutdownTimeout)
 	defer cancel()
 	if err := server.Shutdown(ctx); err != nil {

@@ -1,7 +1,7 @@
 // Package postgrestest gives every test a database of its own on the real
 // server at LOJA_POSTGRES_URL, provisioned and migrated as in production.
 //
-// A template is made once per set of migrations and shared by all test
+// A template is created once per set of migrations and shared by all test
 // processes, with its three roles; a test's database is a copy of it. Processes
 // that were killed leave databases behind: the next one drops them.
 package postgrestest
@@ -126,7 +126,7 @@ func (t template) database() string { return templatePrefix + t.hash }
 // Advisory locks in the superuser's database. A number is a lock by itself; of
 // a pair, the first says what the second identifies.
 const (
-	setupLock    = 0x6c6f6a6174657374 // held while templates are made and leftovers dropped
+	setupLock    = 0x6c6f6a6174657374 // held while templates are created and leftovers dropped
 	processLocks = 0x6c6f6a61         // held by each living process
 	hashLocks    = 0x6c6f6a62         // shared by the processes that use a template
 )
@@ -244,7 +244,7 @@ func (t template) key() int32 {
 	return int32(uint32(number))
 }
 
-// template returns the template of migrations, made now if there is none.
+// template returns the template of migrations, which it creates if there is none.
 func (s *server) template(migrations fs.FS) (template, error) {
 	hash, empty, err := hashOf(migrations)
 	if err != nil {
@@ -257,38 +257,38 @@ func (s *server) template(migrations fs.FS) (template, error) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
-	made := newTemplate(hash)
+	created := newTemplate(hash)
 	err = s.alone(ctx, func(ctx context.Context) error {
-		if _, err := s.conn.Exec(ctx, `SELECT pg_advisory_lock_shared($1, $2)`, hashLocks, made.key()); err != nil {
+		if _, err := s.conn.Exec(ctx, `SELECT pg_advisory_lock_shared($1, $2)`, hashLocks, created.key()); err != nil {
 			return fmt.Errorf("locking the template: %w", err)
 		}
 		// It is marked as a template when it is complete.
 		var complete bool
-		err := s.conn.QueryRow(ctx, `SELECT coalesce(bool_or(datistemplate), false) FROM pg_database WHERE datname = $1`, made.database()).
+		err := s.conn.QueryRow(ctx, `SELECT coalesce(bool_or(datistemplate), false) FROM pg_database WHERE datname = $1`, created.database()).
 			Scan(&complete)
 		if err != nil || complete {
 			return err
 		}
-		if err := s.dropTemplate(ctx, made); err != nil {
+		if err := s.dropTemplate(ctx, created); err != nil {
 			return err
 		}
-		if err := postgres.Provision(ctx, s.conn, made.database(), made.roles); err != nil {
+		if err := postgres.Provision(ctx, s.conn, created.database(), created.roles); err != nil {
 			return err
 		}
 		if !empty {
-			owner := s.address(made.database(), made.roles.Owner)
+			owner := s.address(created.database(), created.roles.Owner)
 			if err := postgres.Migrate(ctx, owner, migrations, slog.New(slog.DiscardHandler)); err != nil {
 				return err
 			}
 		}
 		// A database that somebody is connected to cannot be copied.
-		_, err = s.conn.Exec(ctx, "ALTER DATABASE "+quote(made.database())+" ALLOW_CONNECTIONS false IS_TEMPLATE true")
+		_, err = s.conn.Exec(ctx, "ALTER DATABASE "+quote(created.database())+" ALLOW_CONNECTIONS false IS_TEMPLATE true")
 		return err
 	})
 	if err == nil {
-		s.templates[hash] = made
+		s.templates[hash] = created
 	}
-	return made, err
+	return created, err
 }
 
 // hashOf stands for the migrations and for the code that applies them.
@@ -299,7 +299,7 @@ func hashOf(migrations fs.FS) (hash string, empty bool, err error) {
 		for _, name := range []string{"provision.go", "migrate.go"} {
 			content, err := os.ReadFile(filepath.Join(filepath.Dir(here), "..", name))
 			if err != nil {
-				return "", false, fmt.Errorf("reading what makes a database: %w", err)
+				return "", false, fmt.Errorf("reading the template's files: %w", err)
 			}
 			add(name, content)
 		}

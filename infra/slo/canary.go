@@ -36,8 +36,8 @@ var (
 )
 
 // perInterval is the most that one Interval can say against a version. The test takes
-// requests for independent, and those of one moment are not: a pause of the machine makes
-// twenty slow at once. So a verdict of bad needs at least two intervals.
+// requests for independent, and those of one moment are not: when the machine pauses,
+// twenty are slow at once. So a verdict of bad needs at least two intervals.
 var perInterval = Bad / 2
 
 // stableKeeps is the evidence from which on the stable version is taken to keep its

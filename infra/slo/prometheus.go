@@ -71,12 +71,12 @@ func (c Criterion) Rules(service string) []Rule {
 	role := func(name string) string { return fmt.Sprintf(`,%s=%q`, LabelRole, name) }
 	bad, total := c.Indicator.counts(service, role("canary"), "increase", Period(Interval), by)
 	stableBad, stableTotal := c.Indicator.counts(service, role("stable"), "increase", Period(Interval), " by ("+labelService+") ")
-	// The stable version's counts get the canary's hash, and exist only beside a canary.
+	// The stable version's counts get the canary's hash, and exist only while there is a canary.
 	present := fmt.Sprintf(`(count%s(%s_count{%s=%q%s}) > bool 0)`, by, Metric, labelService, service, role("canary"))
-	beside := func(counts string) string {
+	alongside := func(counts string) string {
 		return fmt.Sprintf("(%s * on (%s) group_right () %s)", counts, labelService, present)
 	}
-	stableBad, stableTotal = beside(stableBad), beside(stableTotal)
+	stableBad, stableTotal = alongside(stableBad), alongside(stableTotal)
 
 	objective := func(bad, total string) string {
 		return fmt.Sprintf("%s * %s + (%s - %s) * %s", bad, number(c.perBad()), total, bad, number(c.perGood()))

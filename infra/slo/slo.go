@@ -45,7 +45,7 @@ const day = 24 * time.Hour
 
 // An Indicator tells bad requests from good ones.
 type Indicator struct {
-	// SlowerThan makes a request bad that took longer. Zero: a server error is bad.
+	// SlowerThan: a request that took longer is bad. Zero: a server error is bad.
 	SlowerThan time.Duration
 }
 

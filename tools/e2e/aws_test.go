@@ -223,7 +223,7 @@ func TestAWS(t *testing.T) {
 	// Another range replaces the network, and would take cluster and database along.
 	before := worldOf(t, w, "rds/Instance")
 	if before == "" {
-		t.Error("the made-up account has no database")
+		t.Error("the invented account has no database")
 	}
 	set(map[string]string{"loja-veloz:cloud.cidr": "10.99.0.0/16"})
 	if out := refused(up...); !strings.Contains(out, "protect") {
@@ -247,7 +247,7 @@ func TestAWS(t *testing.T) {
 		}
 	}
 	if left := worldOf(t, w, "rds/Instance") + worldOf(t, w, "eks/Cluster") + worldOf(t, w, "ec2/Vpc"); left != "" {
-		t.Errorf("pulumi destroy left in the made-up account:\n%s", left)
+		t.Errorf("pulumi destroy left in the invented account:\n%s", left)
 	}
 }
 
@@ -360,7 +360,7 @@ func checkState(t *testing.T, dev *platform.Stack) {
 	}
 }
 
-// worldOf is what the made-up account has of one kind of thing.
+// worldOf is what the invented account has of one kind of thing.
 func worldOf(t *testing.T, w platform.Workspace, kind string) string {
 	t.Helper()
 	files, err := filepath.Glob(w.Local("e2e-aws", "world", kind, "*.json"))

@@ -37,6 +37,7 @@ type Spec struct {
 // ClusterAutoscaler is the installed autoscaler.
 type ClusterAutoscaler struct {
 	pulumi.ResourceState
+	kube.Objects
 }
 
 // New installs the autoscaler. Associate its role with ServiceAccount in Namespace first: pods

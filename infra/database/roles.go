@@ -71,6 +71,7 @@ type RolesSpec struct {
 // Roles are databases, their roles and the Secrets with their credentials.
 type Roles struct {
 	pulumi.ResourceState
+	kube.Objects
 }
 
 var (

@@ -63,6 +63,7 @@ type ServerSpec struct {
 // Server is the installed PostgreSQL.
 type Server struct {
 	pulumi.ResourceState
+	kube.Objects
 }
 
 // NewServer creates PostgreSQL and, by a Job and if it does not exist, the superuser's Secret.

@@ -33,6 +33,7 @@ type GitRepository struct {
 // ArgoCD is the installed Argo CD.
 type ArgoCD struct {
 	pulumi.ResourceState
+	kube.Objects
 
 	// Release is the Helm release, for which Applications have to wait.
 	Release *kube.HelmRelease

@@ -34,6 +34,7 @@ HOME=/tmp aws ecr get-authorization-token --region "$AWS_REGION" --output text -
 // ECR. It does not change what Pulumi deploys, by digest.
 type ImageUpdater struct {
 	pulumi.ResourceState
+	kube.Objects
 }
 
 // ImageUpdaterSpec says which images to watch and where to write new tags.

@@ -49,6 +49,7 @@ type RolloutsSpec struct {
 // Rollouts is the installed controller.
 type Rollouts struct {
 	pulumi.ResourceState
+	kube.Objects
 }
 
 // NewRollouts installs the CRDs and the controller, and waits until the controller is ready.

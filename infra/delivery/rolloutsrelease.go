@@ -40,6 +40,7 @@ type DatadogMetrics struct {
 // RolloutsRelease is the controller, installed from the chart.
 type RolloutsRelease struct {
 	pulumi.ResourceState
+	kube.Objects
 
 	// Release is the Helm release, for which Rollouts have to wait.
 	Release *kube.HelmRelease

@@ -76,6 +76,7 @@ type KongSpec struct {
 // Kong is an installed instance.
 type Kong struct {
 	pulumi.ResourceState
+	kube.Objects
 	KongRouter
 
 	// Release is the Helm release, for which objects of Kong's kinds have to wait.

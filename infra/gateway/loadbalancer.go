@@ -26,6 +26,7 @@ type LoadBalancerSpec struct {
 // LoadBalancer is the installed controller, which creates load balancers for Services.
 type LoadBalancer struct {
 	pulumi.ResourceState
+	kube.Objects
 }
 
 // NewLoadBalancer installs the controller. Associate its role with LoadBalancerServiceAccount

@@ -83,6 +83,7 @@ type TraefikSpec struct {
 // Traefik is the installed gateway.
 type Traefik struct {
 	pulumi.ResourceState
+	kube.Objects
 	TraefikRouter
 }
 

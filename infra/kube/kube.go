@@ -214,11 +214,11 @@ func (s Stages) All() []Manifest { return slices.Concat(s...) }
 // does not pass to children. It returns the resources by stage.
 func ApplyStages(ctx *pulumi.Context, parent pulumi.Resource, name string, stages Stages, opts []pulumi.ResourceOption) ([][]*Resource,
 	error) {
-	own, err := pulumi.NewResourceOptions(opts...)
+	before, err := dependencies(opts)
 	if err != nil {
-		return nil, fmt.Errorf("reading the options: %w", err)
+		return nil, err
 	}
-	applied, _, err := applyStages(ctx, parent, name, stages, own.DependsOn)
+	applied, _, err := applyStages(ctx, parent, name, stages, before)
 	return applied, err
 }
 
@@ -247,9 +247,56 @@ func applyStages(ctx *pulumi.Context, parent pulumi.Resource, name string, stage
 	return applied, before, nil
 }
 
+// Objects are the resources of a component that consists of Kubernetes objects, which embeds it next
+// to pulumi.ResourceState.
+//
+// Pulumi's SDK (v3.220) adds children to their parent in the background. A dependency on a component
+// misses the children that are not added yet, so this package depends on the objects themselves.
+type Objects struct{ all []pulumi.Resource }
+
+// owner is a component that embeds Objects.
+type owner interface {
+	pulumi.ComponentResource
+	holder
+}
+
+type holder interface{ owned() *[]pulumi.Resource }
+
+var _ holder = (*Objects)(nil)
+
+func (o *Objects) owned() *[]pulumi.Resource { return &o.all }
+
+// dependencies returns what opts depend on, with the objects of a component in its place.
+func dependencies(opts []pulumi.ResourceOption) ([]pulumi.Resource, error) {
+	own, err := pulumi.NewResourceOptions(opts...)
+	if err != nil {
+		return nil, fmt.Errorf("reading the options: %w", err)
+	}
+	var all []pulumi.Resource
+	for _, dependency := range own.DependsOn {
+		if c, ok := dependency.(owner); ok {
+			all = append(all, *c.owned()...)
+		} else {
+			all = append(all, dependency)
+		}
+	}
+	return all, nil
+}
+
+// flat returns the resources of all stages.
+func flat(stages [][]*Resource) []pulumi.Resource {
+	var all []pulumi.Resource
+	for _, stage := range stages {
+		for _, resource := range stage {
+			all = append(all, resource)
+		}
+	}
+	return all
+}
+
 // NewComponent registers a component that consists of objects: the component itself, and the objects as its children.
 // It returns the objects by stage. Errors begin with what the component is and its name.
-func NewComponent(ctx *pulumi.Context, what, token, name string, c pulumi.ComponentResource, describe func() (Stages, error),
+func NewComponent(ctx *pulumi.Context, what, token, name string, c owner, describe func() (Stages, error),
 	opts []pulumi.ResourceOption) ([][]*Resource, error) {
 	stages, err := describe()
 	if err != nil {
@@ -258,6 +305,7 @@ func NewComponent(ctx *pulumi.Context, what, token, name string, c pulumi.Compon
 	var applied [][]*Resource
 	err = component.Register(ctx, what, token, name, c, opts, func() (pulumi.Map, error) {
 		applied, err = ApplyStages(ctx, c, name, stages, opts)
+		*c.owned() = flat(applied)
 		return pulumi.Map{}, err
 	})
 	return applied, err

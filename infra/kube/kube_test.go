@@ -185,3 +185,32 @@ func TestSecretVariable(t *testing.T) {
 		t.Errorf("it is %+v", ref)
 	}
 }
+
+type sampleComponent struct {
+	pulumi.ResourceState
+	kube.Objects
+}
+
+// TestADependencyOnAComponentCoversItsObjects runs many times, because Pulumi's SDK adds children to
+// their parent in the background.
+func TestADependencyOnAComponentCoversItsObjects(t *testing.T) {
+	stages := func() (kube.Stages, error) {
+		return kube.Stages{{{Name: "first", Object: &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "first"}}}},
+			{{Name: "second", Object: &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "second"}}}}}, nil
+	}
+	for range 50 {
+		recorder := infratest.Deploy(t, func(ctx *pulumi.Context) error {
+			before, after := &sampleComponent{}, &sampleComponent{}
+			if _, err := kube.NewComponent(ctx, "sample", "test:index:Sample", "before", before, stages, nil); err != nil {
+				return err
+			}
+			_, err := kube.NewComponent(ctx, "sample", "test:index:Sample", "after", after, stages,
+				[]pulumi.ResourceOption{pulumi.DependsOn([]pulumi.Resource{before})})
+			return err
+		})
+		recorder.InOrder(t, map[string][]string{"after-first": {"before-first", "before-second"}})
+		if t.Failed() {
+			return
+		}
+	}
+}

@@ -207,7 +207,7 @@ func (i *Installation) Objects() []Manifest { return append(i.Before.All(), i.Af
 
 // NewChart registers a component that consists of an Installation: the component itself, and
 // its parts as its children. Errors begin with what the component is and its name.
-func NewChart(ctx *pulumi.Context, what, token, name string, c pulumi.ComponentResource,
+func NewChart(ctx *pulumi.Context, what, token, name string, c owner,
 	installation func() (*Installation, error), opts []pulumi.ResourceOption) (*HelmRelease, error) {
 	parts, err := installation()
 	if err != nil {
@@ -215,7 +215,7 @@ func NewChart(ctx *pulumi.Context, what, token, name string, c pulumi.ComponentR
 	}
 	var release *HelmRelease
 	err = component.Register(ctx, what, token, name, c, opts, func() (pulumi.Map, error) {
-		release, err = applyInstallation(ctx, c, name, parts, opts)
+		release, *c.owned(), err = applyInstallation(ctx, c, name, parts, opts)
 		return pulumi.Map{}, err
 	})
 	return release, err
@@ -223,25 +223,27 @@ func NewChart(ctx *pulumi.Context, what, token, name string, c pulumi.ComponentR
 
 // applyInstallation registers the parts of a component that was created with opts, in order, as
 // its children called <component name>-<manifest name>. The release is called <component
-// name>-release.
+// name>-release. It returns the release, and all resources.
 func applyInstallation(ctx *pulumi.Context, parent pulumi.Resource, name string, parts *Installation,
-	opts []pulumi.ResourceOption) (*HelmRelease, error) {
-	own, err := pulumi.NewResourceOptions(opts...)
+	opts []pulumi.ResourceOption) (*HelmRelease, []pulumi.Resource, error) {
+	before, err := dependencies(opts)
 	if err != nil {
-		return nil, fmt.Errorf("reading the options: %w", err)
+		return nil, nil, err
 	}
-	_, before, err := applyStages(ctx, parent, name, parts.Before, own.DependsOn)
+	first, before, err := applyStages(ctx, parent, name, parts.Before, before)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	release, err := Install(ctx, name+"-release", parts.Release, pulumi.Parent(parent), pulumi.DependsOn(before))
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	if _, _, err := applyStages(ctx, parent, name, parts.After, []pulumi.Resource{release}); err != nil {
-		return nil, err
+	last, _, err := applyStages(ctx, parent, name, parts.After, []pulumi.Resource{release})
+	if err != nil {
+		return nil, nil, err
 	}
-	return release, nil
+	all := []pulumi.Resource{release}
+	return release, append(all, flat(append(first, last...))...), nil
 }
 
 // PodSize is the number of pods of one Deployment, StatefulSet or DaemonSet of a chart, and the

@@ -39,7 +39,7 @@ func install(t *testing.T, release *kube.Release) map[string]any {
 		if err := ctx.RegisterComponentResource("test:index:Component", "sample", component); err != nil {
 			return err
 		}
-		_, err := kube.ApplyInstallation(ctx, component, "sample", &kube.Installation{Release: release}, nil)
+		_, _, err := kube.ApplyInstallation(ctx, component, "sample", &kube.Installation{Release: release}, nil)
 		return err
 	})
 	found := recorder.Named(t, "sample-release")
@@ -140,7 +140,7 @@ func TestAnInstallationGoesInOrder(t *testing.T) {
 		if err := ctx.RegisterComponentResource("test:index:Component", "sample", component); err != nil {
 			return err
 		}
-		_, err := kube.ApplyInstallation(ctx, component, "sample", parts, nil)
+		_, _, err := kube.ApplyInstallation(ctx, component, "sample", parts, nil)
 		return err
 	}
 	recorder, err := infratest.Run(true, program)

@@ -38,6 +38,7 @@ type DatadogSpec struct {
 // Datadog is the installed agent and operator.
 type Datadog struct {
 	pulumi.ResourceState
+	kube.Objects
 }
 
 // NewDatadog installs the agent, with its OTLP receiver, and the operator, which creates

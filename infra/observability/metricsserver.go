@@ -39,6 +39,7 @@ type MetricsServerSpec struct {
 // MetricsServer is the installed metrics API.
 type MetricsServer struct {
 	pulumi.ResourceState
+	kube.Objects
 }
 
 // NewMetricsServer installs metrics-server and waits for its first measurement of the nodes,

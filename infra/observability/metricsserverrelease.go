@@ -18,6 +18,7 @@ type MetricsServerReleaseSpec struct {
 // MetricsServerRelease is the metrics API, installed from the chart.
 type MetricsServerRelease struct {
 	pulumi.ResourceState
+	kube.Objects
 }
 
 // NewMetricsServerRelease installs metrics-server from its chart. Errors name the

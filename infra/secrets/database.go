@@ -20,6 +20,7 @@ type DatabaseSpec struct {
 // creates databases and roles. Each service has its own user.
 type Database struct {
 	pulumi.ResourceState
+	kube.Objects
 }
 
 // NewDatabase copies the master user's credentials into the cluster. MasterSecretARN is the

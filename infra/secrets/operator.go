@@ -32,6 +32,7 @@ type OperatorSpec struct {
 // Operator is the installed operator with its store.
 type Operator struct {
 	pulumi.ResourceState
+	kube.Objects
 }
 
 // NewOperator installs External Secrets and its ClusterSecretStore. Associate the role that may

@@ -24,6 +24,7 @@ type SecretSpec struct {
 // Secret is a Secret that a service reads.
 type Secret struct {
 	pulumi.ResourceState
+	kube.Objects
 }
 
 // NewSecret copies a secret into the cluster. Errors name the argument that is wrong.

@@ -21,6 +21,7 @@ var internet = networkingv1.IPBlock{CIDR: "0.0.0.0/0", Except: []string{
 // Namespace is the namespace of services.
 type Namespace struct {
 	pulumi.ResourceState
+	kube.Objects
 }
 
 // NewNamespace creates a namespace that admits only restricted pods. It allows no ingress or

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io/fs"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -339,5 +340,24 @@ func TestShop(t *testing.T) {
 	}
 	if err := Status(t.Context(), dir, console.New(&status)); err == nil || !strings.Contains(err.Error(), "does not run") {
 		t.Errorf("status of nothing: %v", err)
+	}
+}
+
+func TestAPortThatIsRedirectedIsNotFree(t *testing.T) {
+	var listeners [2]*net.TCPListener
+	for i := range listeners {
+		l, err := net.ListenTCP("tcp4", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		listeners[i] = l
+	}
+	mine, other := listeners[0], listeners[1]
+	if intercepted(t.Context(), mine, mine.Addr().String()) {
+		t.Error("a listener's own address is redirected")
+	}
+	if !intercepted(t.Context(), mine, other.Addr().String()) {
+		t.Error("connections that arrive elsewhere are not redirected")
 	}
 }

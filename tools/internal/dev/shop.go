@@ -181,7 +181,25 @@ func (s *Shop) tools(ctx context.Context) (map[string]string, error) {
 	return telemetryTools(ctx, cache)
 }
 
-// choosePorts gives each program its port, and fails if one is in use.
+// intercepted reports whether connections to an address go elsewhere than to the listener
+// that was given it: kube-proxy redirects those to a NodePort, and listens on no port.
+func intercepted(ctx context.Context, l *net.TCPListener, address string) bool {
+	conn, err := (&net.Dialer{Timeout: time.Second}).DialContext(ctx, "tcp4", address)
+	if err != nil {
+		return true
+	}
+	defer conn.Close()
+	if err := l.SetDeadline(time.Now().Add(time.Second)); err != nil {
+		return true
+	}
+	accepted, err := l.Accept()
+	if err != nil {
+		return true
+	}
+	defer accepted.Close()
+	return accepted.RemoteAddr().String() != conn.LocalAddr().String()
+}
+
 func (s *Shop) choosePorts(ctx context.Context) error {
 	names := append([]string{PostgreSQL}, catalogue.Names(s.declared)...)
 	if s.options.Telemetry {
@@ -206,6 +224,10 @@ func (s *Shop) choosePorts(ctx context.Context) error {
 			errs = append(errs, fmt.Errorf("port %d on 127.0.0.1, which %s needs, is taken by %s", port, name, by))
 		case err != nil:
 			errs = append(errs, fmt.Errorf("port %d on 127.0.0.1, which %s needs: %w", port, name, err))
+		case port != 0 && intercepted(ctx, l.(*net.TCPListener), l.Addr().String()):
+			l.Close()
+			errs = append(errs, fmt.Errorf("port %d on 127.0.0.1, which %s needs, is taken by a Kubernetes Service, probably the local "+
+				"cluster's: run make down, or choose another port with %s", port, name, portVariable(name)))
 		default:
 			listeners = append(listeners, l)
 			s.ports[name] = l.Addr().(*net.TCPAddr).Port

@@ -13,20 +13,19 @@ import (
 // LocalStack is the stack of the local environment, whose file git ignores.
 const LocalStack = "local"
 
-// Root is the working tree that the current folder lies in.
+// Root returns the nearest folder at or above the working directory that has a go.work file.
 func Root() (string, error) {
-	dir, err := os.Getwd()
+	start, err := os.Getwd()
 	if err != nil {
-		return "", err
+		return "", fmt.Errorf("finding the repository: %w", err)
 	}
-	for d := dir; ; d = filepath.Dir(d) {
-		if _, err := os.Stat(filepath.Join(d, "Pulumi.yaml")); err == nil {
-			if _, err := os.Stat(filepath.Join(d, "tools", "pins")); err == nil {
-				return d, nil
-			}
+	for dir := start; ; dir = filepath.Dir(dir) {
+		if _, err := os.Stat(filepath.Join(dir, "go.work")); err == nil {
+			return dir, nil
 		}
-		if d == filepath.Dir(d) {
-			return "", fmt.Errorf("%s is not inside the repository of Loja Veloz", dir)
+		if dir == filepath.Dir(dir) {
+			return "", fmt.Errorf("finding the repository: neither %s nor a folder above it has a go.work file; "+
+				"run the command inside the repository", start)
 		}
 	}
 }

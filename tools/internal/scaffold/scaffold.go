@@ -13,6 +13,7 @@ import (
 	"text/template"
 
 	"github.com/loja-veloz/platform/apps/catalogue"
+	"github.com/loja-veloz/platform/tools/internal/repo"
 )
 
 //go:embed template
@@ -33,7 +34,7 @@ func Service(root, name string) ([]string, error) {
 		return nil, fmt.Errorf("NAME=%w", err)
 	}
 	apps := filepath.Join(root, "apps")
-	c, err := catalogue.Load(os.DirFS(apps))
+	c, err := repo.Catalogue(root)
 	if err != nil {
 		return nil, err
 	}

@@ -16,7 +16,7 @@ port: 8081
 public: [{exact: /}, {prefix: /echo}, {prefix: /api/orders, strip: /api}]
 `
 
-func repo(t *testing.T) string {
+func repository(t *testing.T) string {
 	t.Helper()
 	root := t.TempDir()
 	for _, dir := range []string{"apps/sample-web-app", "apps/internal"} {
@@ -31,7 +31,7 @@ func repo(t *testing.T) string {
 }
 
 func TestServiceIsWrittenAndDeclared(t *testing.T) {
-	root := repo(t)
+	root := repository(t)
 	created, err := Service(root, "gift-cards")
 	if err != nil {
 		t.Fatal(err)
@@ -47,7 +47,7 @@ func TestServiceIsWrittenAndDeclared(t *testing.T) {
 			t.Errorf("%s is not Go: %v", file, err)
 		}
 	}
-	c, err := catalogue.Load(os.DirFS(filepath.Join(root, "apps")))
+	c, err := repo.Catalogue(root)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -65,7 +65,7 @@ func TestBadNamesAreRefusedAndChangeNothing(t *testing.T) {
 		"", "Gift", "gift_cards", "-gift", "gift-", "a--b", "9lives", "internal", "metrics", "echo", "api", "sample-web-app", "../up",
 		strings.Repeat("a", 41),
 	} {
-		root := repo(t)
+		root := repository(t)
 		if _, err := Service(root, bad); err == nil || !strings.Contains(err.Error(), "NAME=") {
 			t.Errorf("Service(%q) = %v, want a refusal that names NAME", bad, err)
 		}

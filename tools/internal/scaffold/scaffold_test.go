@@ -8,9 +8,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/loja-veloz/platform/tools/internal/repo"
-
 	"github.com/loja-veloz/platform/apps/catalogue"
+	"github.com/loja-veloz/platform/tools/internal/repo"
 )
 
 const declared = `

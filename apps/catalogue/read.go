@@ -118,7 +118,10 @@ func read(apps fs.FS, file string) (Program, error) {
 	if err != nil {
 		return Program{}, err
 	}
-	d := declaration{Kind: Service, Objectives: defaultObjectives(), Size: size{MinReplicas: 2, MaxReplicas: 6, MilliCPU: 50, MemoryMiB: 48, MemoryLimitMiB: 128}}
+	d := declaration{
+		Kind: Service, Objectives: defaultObjectives(),
+		Size: size{MinReplicas: 2, MaxReplicas: 6, MilliCPU: 50, MemoryMiB: 48, MemoryLimitMiB: 128},
+	}
 	decoder := yaml.NewDecoder(bytes.NewReader(source))
 	decoder.KnownFields(true)
 	if err := decoder.Decode(&d); err != nil && !errors.Is(err, io.EOF) {

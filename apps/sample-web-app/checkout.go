@@ -292,7 +292,7 @@ var lineField = regexp.MustCompile(`^lines\[([0-9]{1,2})\]\.(sku|quantity)$`)
 // explain maps a refusal by pedidos to errors that the shopper can correct.
 func (b *basket) explain(said *problem.Document) []inputError {
 	if said.Code == problem.IdempotencyKeyReused {
-		return []inputError{{"", "You have already placed an order from this page, and that order stands. If you want this one as well, place it now."}}
+		return []inputError{{"", "You have already placed an order from this page, and that order stands. To order this as well, place it now."}}
 	}
 	var errs []inputError
 	for _, f := range said.Errors {
@@ -307,10 +307,8 @@ func (b *basket) explain(said *problem.Document) []inputError {
 		case 0 <= at && at < len(b.lines):
 			errs = append(errs, inputError{fieldQuantity + b.lines[at].sku, "This quantity was not accepted: it " + printable(f.Detail) + "."})
 		case f.Name == "total.amount":
-			errs = append(
-				errs,
-				inputError{"", "A price has changed since you opened the page. Nothing was ordered: please check the prices and place the order again."},
-			)
+			errs = append(errs, inputError{"", "A price has changed since you opened the page. Nothing was ordered: " +
+				"please check the prices and place the order again."})
 		case f.Name == "card_token":
 			errs = append(errs, inputError{fieldCard, "This card was not accepted. Choose another one."})
 		default:

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"testing/fstest"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/rulefmt"
 
 	"github.com/loja-veloz/platform/apps/catalogue"
@@ -44,7 +45,7 @@ func TestTheRulesAreUpToDate(t *testing.T) {
 }
 
 func TestPrometheusAcceptsTheRules(t *testing.T) {
-	groups, errs := rulefmt.Parse([]byte(slo.PrometheusRules), false)
+	groups, errs := rulefmt.Parse([]byte(slo.PrometheusRules), false, model.UTF8Validation)
 	if len(errs) > 0 {
 		t.Fatal(errs)
 	}
@@ -64,7 +65,7 @@ func TestOneTargetChangesEverything(t *testing.T) {
 		"objectives: {latency: {threshold: 300ms}}":   `le="0.3"`,
 		"objectives: {latency: {percent: 97}}":        "97",
 		"objectives: {errorRate: {window: 7d}}":       "7d",
-		"objectives: {errorRate: {percent: 0.2}}":     "99.8",
+		"objectives: {errorRate: {percent: 0.05}}":    "99.95",
 	} {
 		before, after := rules(t, "objectives: {}"), rules(t, declaration)
 		if before == after || strings.Count(after, want) <= strings.Count(before, want) {

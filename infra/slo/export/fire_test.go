@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"log/slog"
 	"math"
 	"os"
@@ -45,7 +46,7 @@ func newWorld(t *testing.T, file string) *world {
 	}
 	manager := ruler.NewManager(&ruler.ManagerOptions{
 		Context: t.Context(), Logger: slog.New(slog.DiscardHandler), Appendable: w.store, Queryable: w.store,
-		QueryFunc: ruler.EngineQueryFunc(w.engine, w.store), NotifyFunc: nil,
+		QueryFunc: ruler.EngineQueryFunc(w.engine, w.store), NotifyFunc: func(context.Context, string, ...*ruler.Alert) {},
 	})
 	groups, errs := manager.LoadGroups(30*time.Second, labels.EmptyLabels(), "", nil, false, path)
 	if len(errs) > 0 {
@@ -54,7 +55,7 @@ func newWorld(t *testing.T, file string) *world {
 	for _, g := range groups {
 		w.groups = append(w.groups, g)
 	}
-	slices.SortFunc(w.groups, func(a, b *rules.Group) int { return strings.Compare(a.Name(), b.Name()) })
+	slices.SortFunc(w.groups, func(a, b *ruler.Group) int { return strings.Compare(a.Name(), b.Name()) })
 	return w
 }
 

@@ -55,6 +55,7 @@ type PrometheusSpec struct {
 // Prometheus is the installed server.
 type Prometheus struct {
 	pulumi.ResourceState
+	kube.Objects
 }
 
 // NewPrometheus installs Prometheus and is done when it answers queries. It keeps two

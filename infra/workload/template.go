@@ -47,12 +47,12 @@ func (c Canary) validateTemplate(errs *validate.Errors, field string, template *
 // duration is how long the steps of a canary take at least.
 func (c Canary) duration() time.Duration { return time.Duration(len(c.Weights)) * c.Pause }
 
-// alwaysPasses says why a metric's verdict can never be a failure, or nothing.
+// alwaysPasses returns why a metric can never fail; it is empty for a metric that can.
 func (c Canary) alwaysPasses(m rolloutsv1alpha1.Metric) string {
-	judges := m.Provider.Job != nil || m.Provider.Kayenta != nil // they pass or fail of themselves
-	trivial := func(condition string) bool {
-		condition = strings.ReplaceAll(condition, " ", "")
-		return condition == "true" || condition == "1==1" || condition == "!false"
+	if m.Provider.Job == nil && m.Provider.Kayenta == nil { // these providers decide themselves
+		if reason := undecided(m.SuccessCondition, m.FailureCondition); reason != "" {
+			return reason
+		}
 	}
 	delay, _ := m.InitialDelay.Duration() // the API server has judged it
 	limit, count := 0, 0
@@ -65,20 +65,28 @@ func (c Canary) alwaysPasses(m rolloutsv1alpha1.Metric) string {
 		count = 1
 	}
 	switch {
-	case !judges && m.SuccessCondition == "" && m.FailureCondition == "":
-		return "has neither successCondition nor failureCondition"
-	case m.FailureCondition == "" && trivial(m.SuccessCondition):
-		return fmt.Sprintf("has successCondition %q", m.SuccessCondition)
-	case m.SuccessCondition == "" && strings.TrimSpace(m.FailureCondition) == "false":
-		return `has failureCondition "false"`
-	case !judges && m.SuccessCondition == "":
-		return "has a failureCondition alone, which NaN, the error rate of no requests, does not meet"
 	case limit < 0:
-		return "has a negative failureLimit, which Rollouts takes for unlimited"
+		return "has a negative failureLimit, which means unlimited"
 	case count > 0 && limit >= count:
 		return fmt.Sprintf("tolerates %d failures of %d measurements", limit, count)
 	case m.InitialDelay != "" && delay >= c.duration():
 		return fmt.Sprintf("has an initialDelay of %s, and the canary's steps take %s", m.InitialDelay, c.duration())
+	}
+	return ""
+}
+
+// undecided returns why two conditions let every value pass; it is empty if they do not.
+func undecided(success, failure string) string {
+	trivial := strings.ReplaceAll(success, " ", "")
+	switch {
+	case success == "" && failure == "":
+		return "has neither successCondition nor failureCondition"
+	case failure == "" && (trivial == "true" || trivial == "1==1" || trivial == "!false"):
+		return fmt.Sprintf("has successCondition %q", success)
+	case success == "" && strings.TrimSpace(failure) == "false":
+		return `has failureCondition "false"`
+	case success == "":
+		return "has a failureCondition alone, which NaN, the error rate of no requests, does not meet"
 	}
 	return ""
 }

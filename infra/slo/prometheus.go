@@ -16,9 +16,10 @@ const (
 	labelOutcome = "outcome"
 	// The outcomes that count: a status below 400, and one of 500 and above.
 	outcomeOK, outcomeError = "ok", "error"
-	// LabelVersion is the hash that Argo Rollouts gives the pods of a version, and
-	// LabelRole says whether it is the stable one or the canary.
-	LabelVersion, LabelRole = "rollouts_pod_template_hash", "role"
+	// LabelVersion is the hash that Argo Rollouts gives the pods of a version.
+	LabelVersion = "rollouts_pod_template_hash"
+	// LabelRole says whether a pod's version is the stable one or the canary.
+	LabelRole = "role"
 )
 
 // EvidenceWindow is how far back a canary's requests count, and how much the metrics

@@ -165,8 +165,8 @@ func gated(status string) json.RawMessage {
 
 func verdictCases() []Case {
 	const at = "web: step 4 of 4, 60 % of the traffic to the new version, 2 pods updated, 4 available"
-	waiting := func(phase string) json.RawMessage {
-		return gated(`"phase":"` + phase + `","currentPodHash":"new","stableRS":"old","currentStepIndex":3,` +
+	waiting := func() json.RawMessage {
+		return gated(`"phase":"Progressing","currentPodHash":"new","stableRS":"old","currentStepIndex":3,` +
 			`"updatedReplicas":2,"availableReplicas":4,"canary":{"weights":{"canary":{"weight":60,"podTemplateHash":"new"},` +
 			`"stable":{"weight":40}},"currentStepAnalysisRunStatus":{"name":"run-1","status":"Running"}}`)
 	}
@@ -179,23 +179,23 @@ func verdictCases() []Case {
 	refused := `{"name":"errors","phase":"Running","measurements":[{"phase":"Error","message":"bad_data: parse error"}]}`
 	return []Case{{
 		Name: "promoted after a verdict", Analyses: measured(inconclusive),
-		Rollouts: []json.RawMessage{waiting("Progressing"), seen(`"phase":"Healthy","currentPodHash":"new","stableRS":"new"`)},
+		Rollouts: []json.RawMessage{waiting(), seen(`"phase":"Healthy","currentPodHash":"new","stableRS":"new"`)},
 		Lines:    []string{at + ": errors needs about 650 more requests", "web: healthy: the new version has all traffic"},
 	}, {
 		// One weight fewer than without a verdict is a pause of 30 s less, and a verdict has 2 minutes.
-		Name: "no traffic", Analyses: measured(inconclusive), Rollouts: []json.RawMessage{waiting("Progressing")}, Takes: 6 * time.Minute,
+		Name: "no traffic", Analyses: measured(inconclusive), Rollouts: []json.RawMessage{waiting()}, Takes: 6 * time.Minute,
 		Lines: []string{at + ": errors needs about 650 more requests"},
 		Error: "web: no verdict after 6m0s, and the canary goes on waiting with 60 % of the traffic: errors needs about 650 more requests. " +
 			"It is promoted or aborted as soon as it had enough requests",
 	}, {
-		Name: "no metrics backend", Analyses: measured(unreachable), Rollouts: []json.RawMessage{waiting("Progressing")},
+		Name: "no metrics backend", Analyses: measured(unreachable), Rollouts: []json.RawMessage{waiting()},
 		Lines: []string{at + ": the metrics backend does not answer: dial tcp: connection refused"},
 		Error: "web: no verdict after 6m0s, and the canary goes on waiting with 60 % of the traffic: " +
 			"the metrics backend does not answer: dial tcp: connection refused. " +
 			"It is promoted or aborted as soon as it had enough requests",
 	}, {
 		Name: "refused query", Analyses: measured(refused), WantAborted: 1,
-		Rollouts: []json.RawMessage{waiting("Progressing"), seen(aborted + "," + weight0)}, Lines: []string{at},
+		Rollouts: []json.RawMessage{waiting(), seen(aborted + "," + weight0)}, Lines: []string{at},
 		Error: wasTaken + "; the metrics backend refuses the query of errors: bad_data: parse error",
 	}}
 }

@@ -350,7 +350,7 @@ func TestAPortThatIsRedirectedIsNotFree(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer l.Close()
+		t.Cleanup(func() { _ = l.Close() })
 		listeners[i] = l
 	}
 	mine, other := listeners[0], listeners[1]

@@ -59,7 +59,8 @@ func (k Ko) environ() ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	drill := strings.NewReplacer("-tags=", "-tags=drill,", "defaultLdflags: [", "defaultLdflags: ["+faultFlag+k.Fault+", ").Replace(string(config))
+	const tags, flags = "-tags=", "defaultLdflags: ["
+	drill := strings.NewReplacer(tags, tags+"drill,", flags, flags+faultFlag+k.Fault+", ").Replace(string(config))
 	if strings.Count(drill, "drill,") != 1 || strings.Count(drill, faultFlag) != 1 {
 		return nil, errors.New("apps/.ko.yaml has no line of tags, or none of linker flags, that a drill could add to")
 	}

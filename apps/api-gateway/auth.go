@@ -22,33 +22,38 @@ import (
 	"github.com/loja-veloz/platform/apps/internal/value"
 )
 
-// anonymous is the client of everyone where nobody has to say who they are.
-const anonymous = "anonymous"
+var errAnonymous = fmt.Errorf("must not be %s", value.Anonymous)
 
-// isPrincipal tells whether name can be the Client-Id of requests to services. It refuses
-// the name anonymous: its bearer would own every order placed without authentication.
-func isPrincipal(name string) bool {
-	_, err := value.ParseClientID(name)
-	return err == nil && name != anonymous
+// parsePrincipal returns the client that a credential names. It refuses the name
+// anonymous, whose bearer would own the orders placed without authentication. The
+// text of an error completes a sentence that begins with the field's name.
+func parsePrincipal(name string) (value.ClientID, error) {
+	client, err := value.ParseClientID(name)
+	if err == nil && client == value.Anonymous {
+		return "", errAnonymous
+	}
+	return client, err
 }
 
-// authenticator finds out who sent a request.
+// authenticator identifies the client that sent a request.
 type authenticator interface {
-	// principal returns the client's name, or what its credentials lack.
-	principal(request http.Header) (string, error)
-	// challenge is the WWW-Authenticate of an answer to no or bad credentials.
+	// principal returns the client, or why the request's credentials are refused.
+	principal(request http.Header) (value.ClientID, error)
+	// challenge returns the header WWW-Authenticate of a refusal; given tells
+	// whether the request has credentials.
 	challenge(given bool) string
 }
 
-// Faults of credentials. What is wrong with a token is for the log alone.
+// The errors of credentials go to the log only. A client reads the same text for
+// all of them.
 var (
 	errNoCredentials   = errors.New("no credentials")
 	errManyCredentials = errors.New("more than one credential")
 	errUnknownKey      = errors.New("unknown API key")
 )
 
-// readAuth reads AUTH and the settings of its kind. It returns nil only along
-// with a fault.
+// readAuth reads AUTH and the settings of the chosen kind. It returns nil only if
+// env has an error.
 func readAuth(env *config.Reader) authenticator {
 	switch required(env, "AUTH", "off", "api-key", "jwt") {
 	case "off":
@@ -63,10 +68,10 @@ func readAuth(env *config.Reader) authenticator {
 
 type noAuth struct{}
 
-func (noAuth) principal(http.Header) (string, error) { return anonymous, nil }
-func (noAuth) challenge(bool) string                 { return "" }
+func (noAuth) principal(http.Header) (value.ClientID, error) { return value.Anonymous, nil }
+func (noAuth) challenge(bool) string                         { return "" }
 
-// bearer returns the credential of a Bearer Authorization, "" without one.
+// bearer returns the credential of the header Authorization, or "" without the header.
 func bearer(request http.Header) (string, error) {
 	values := request["Authorization"]
 	if len(values) == 0 {
@@ -77,49 +82,47 @@ func bearer(request http.Header) (string, error) {
 	}
 	scheme, credential, found := strings.Cut(values[0], " ")
 	if !found || !strings.EqualFold(scheme, "Bearer") {
-		return "", errors.New("an Authorization that is not Bearer")
+		return "", errors.New("the header Authorization does not have the form Bearer CREDENTIAL")
 	}
 	return strings.TrimSpace(credential), nil
 }
 
 const realm = `realm="loja-veloz"`
 
-// keys are API keys. Only their digests are known here.
+// keys are API keys. The gateway knows only their digests.
 type keys []key
 
 type key struct {
-	name   string
+	client value.ClientID
 	digest [sha256.Size]byte
 }
 
-// readKeys reads API_KEYS or the file API_KEYS_FILE: name:digest pairs, the
-// digest being the key's SHA-256 in hexadecimal. A name may have several keys,
-// so that one can follow another.
+// readKeys reads API_KEYS or the file API_KEYS_FILE: pairs NAME:SHA256, with the
+// key's digest in hexadecimal. A name may have several keys, so that a new key can
+// replace an old one without an interruption.
 func readKeys(env *config.Reader) keys {
 	raw := secret(env, "API_KEYS")
 	var found keys
 	for i, pair := range strings.FieldsFunc(raw, func(r rune) bool { return strings.ContainsRune(", \n\t\r", r) }) {
-		name, digest, named := strings.Cut(pair, ":")
-		decoded, err := hex.DecodeString(digest)
+		// No error prints an entry: it may be a key in the place of its digest.
+		name, digest, paired := strings.Cut(pair, ":")
+		client, nameErr := parsePrincipal(name)
+		decoded, digestErr := hex.DecodeString(digest)
 		switch {
-		case !named || !isPrincipal(name):
-			env.Reject(
-				"API_KEYS",
-				"entry %d: must be NAME:SHA256; the name has up to 128 letters, digits, '.', '_', '@' or '-', and is not %s",
-				i+1,
-				anonymous,
-			)
-		case err != nil || len(decoded) != sha256.Size:
-			// The value stays unprinted: it may be a key put where its digest belongs.
-			env.Reject("API_KEYS", "entry %d (%s): needs the key's SHA-256, 64 hexadecimal digits", i+1, name)
+		case !paired:
+			env.Reject("API_KEYS", "entry %d must have the form NAME:SHA256", i+1)
+		case nameErr != nil:
+			env.Reject("API_KEYS", "entry %d: NAME %v", i+1, nameErr)
+		case digestErr != nil || len(decoded) != sha256.Size:
+			env.Reject("API_KEYS", "entry %d (%s): SHA256 must be the key's digest of 64 hexadecimal digits", i+1, client)
 		default:
-			found = append(found, key{name, [sha256.Size]byte(decoded)})
+			found = append(found, key{client, [sha256.Size]byte(decoded)})
 		}
 	}
 	return found
 }
 
-func (k keys) principal(request http.Header) (string, error) {
+func (k keys) principal(request http.Header) (value.ClientID, error) {
 	given, err := bearer(request)
 	if err != nil {
 		return "", err
@@ -133,8 +136,8 @@ func (k keys) principal(request http.Header) (string, error) {
 	if given == "" {
 		return "", errNoCredentials
 	}
-	// Every entry is compared, to the end: the time says neither whether a key is
-	// nearly right nor whose it is.
+	// Compare every entry in constant time, so that the time does not reveal which
+	// entry matches, or how much of it.
 	digest := sha256.Sum256([]byte(given))
 	match := -1
 	for i := range k {
@@ -144,12 +147,12 @@ func (k keys) principal(request http.Header) (string, error) {
 	if match < 0 {
 		return "", errUnknownKey
 	}
-	return k[match].name, nil
+	return k[match].client, nil
 }
 
 func (keys) challenge(bool) string { return "Bearer " + realm }
 
-// tokens verifies JSON Web Tokens of one issuer, for one audience, signed by one
+// tokens verifies JSON Web Tokens of one issuer, for one audience, signed with one
 // algorithm.
 type tokens struct {
 	parser *jwt.Parser
@@ -164,7 +167,7 @@ func readTokens(env *config.Reader) *tokens {
 	case "HS256":
 		material := []byte(secret(env, "JWT_SECRET"))
 		if 0 < len(material) && len(material) < 32 {
-			env.Reject("JWT_SECRET", "has %d bytes: a secret for HS256 needs at least 32", len(material))
+			env.Reject("JWT_SECRET", "has %d bytes: HS256 needs at least 32", len(material))
 		}
 		verify = material
 	case "RS256", "ES256":
@@ -178,15 +181,15 @@ func readTokens(env *config.Reader) *tokens {
 	}
 	issuer, audience := env.Text("JWT_ISSUER", ""), env.Text("JWT_AUDIENCE", "")
 	if issuer == "" {
-		env.Reject("JWT_ISSUER", "needed here: the iss that tokens must have")
+		env.Reject("JWT_ISSUER", "required with AUTH=jwt: the iss that a token must have")
 	}
 	if audience == "" {
-		env.Reject("JWT_AUDIENCE", "needed here: the aud that tokens must have")
+		env.Reject("JWT_AUDIENCE", "required with AUTH=jwt: the aud that a token must have")
 	}
 	return &tokens{
 		parser: jwt.NewParser(
-			// Pinned, so that no token chooses how it is verified: not none, and not
-			// HS256 with the public key as its secret.
+			// Accept one algorithm only. A token that could choose would choose none, or
+			// HS256 with the public key as the secret (RFC 8725, 2.1).
 			jwt.WithValidMethods([]string{algorithm}),
 			jwt.WithExpirationRequired(),
 			jwt.WithIssuer(issuer),
@@ -198,8 +201,8 @@ func readTokens(env *config.Reader) *tokens {
 	}
 }
 
-// publicKeys reads the keys in PEM that may have signed a token; there can be
-// several, so that one can follow another.
+// publicKeys reads the public keys that verify tokens. There may be several, so that
+// a new key can replace an old one without an interruption.
 func publicKeys(algorithm, material string) (jwt.VerificationKeySet, error) {
 	var set jwt.VerificationKeySet
 	for rest := []byte(material); ; {
@@ -208,7 +211,7 @@ func publicKeys(algorithm, material string) (jwt.VerificationKeySet, error) {
 			break
 		}
 		if block.Type != "PUBLIC KEY" {
-			return set, fmt.Errorf("block %q is not a PUBLIC KEY in PEM", block.Type)
+			return set, fmt.Errorf("has a PEM block of type %q: only PUBLIC KEY is accepted", block.Type)
 		}
 		parsed, err := x509.ParsePKIXPublicKey(block.Bytes)
 		if err != nil {
@@ -217,25 +220,27 @@ func publicKeys(algorithm, material string) (jwt.VerificationKeySet, error) {
 		switch key := parsed.(type) {
 		case *rsa.PublicKey:
 			if algorithm != "RS256" || key.N.BitLen() < 2048 {
-				return set, fmt.Errorf("an RSA key of %d bits: RS256 needs at least 2048, %s is asked for", key.N.BitLen(), algorithm)
+				return set, fmt.Errorf("has an RSA key of %d bits, which JWT_ALGORITHM=%s does not accept: RS256 needs at least 2048 bits",
+					key.N.BitLen(), algorithm)
 			}
 			set.Keys = append(set.Keys, key)
 		case *ecdsa.PublicKey:
 			if algorithm != "ES256" || key.Curve != elliptic.P256() {
-				return set, fmt.Errorf("a key of curve %s: ES256 needs P-256, %s is asked for", key.Curve.Params().Name, algorithm)
+				return set, fmt.Errorf("has a key on the curve %s, which JWT_ALGORITHM=%s does not accept: ES256 needs P-256",
+					key.Curve.Params().Name, algorithm)
 			}
 			set.Keys = append(set.Keys, key)
 		default:
-			return set, fmt.Errorf("a key of type %T, which %s cannot use", parsed, algorithm)
+			return set, fmt.Errorf("has a key of type %T, which JWT_ALGORITHM=%s does not accept", parsed, algorithm)
 		}
 	}
 	if len(set.Keys) == 0 {
-		return set, errors.New("no public key in PEM")
+		return set, errors.New("has no public key in PEM")
 	}
 	return set, nil
 }
 
-func (t *tokens) principal(request http.Header) (string, error) {
+func (t *tokens) principal(request http.Header) (value.ClientID, error) {
 	given, err := bearer(request)
 	if err != nil {
 		return "", err
@@ -247,10 +252,11 @@ func (t *tokens) principal(request http.Header) (string, error) {
 	if _, err := t.parser.ParseWithClaims(given, &claims, t.keys); err != nil {
 		return "", fmt.Errorf("verifying the token: %w", err)
 	}
-	if !isPrincipal(claims.Subject) {
-		return "", errors.New("verifying the token: its sub is not a client's name")
+	client, err := parsePrincipal(claims.Subject)
+	if err != nil {
+		return "", fmt.Errorf("verifying the token: sub %w", err)
 	}
-	return claims.Subject, nil
+	return client, nil
 }
 
 func (*tokens) challenge(given bool) string {
@@ -260,7 +266,7 @@ func (*tokens) challenge(given bool) string {
 	return "Bearer " + realm
 }
 
-// credentialHeaders stay here: services know clients by Client-Id.
+// credentialHeaders are not forwarded: services get Client-Id instead.
 var credentialHeaders = []string{"Authorization", "X-Api-Key"}
 
 func hasCredentials(request http.Header) bool {

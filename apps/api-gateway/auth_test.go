@@ -42,7 +42,7 @@ func TestAPIKeys(t *testing.T) {
 		{nil, ""},
 		{[]string{"X-Api-Key", ""}, ""},
 		{[]string{"X-Api-Key", "firs"}, ""},
-		{[]string{"X-Api-Key", "first "}, "loja"}, // HTTP has no white space there
+		{[]string{"X-Api-Key", "first "}, "loja"}, // HTTP strips white space around a value
 		{[]string{"X-Api-Key", digest("first")}, ""},
 		{[]string{"Authorization", "Basic first"}, ""},
 		{[]string{"Authorization", "first"}, ""},
@@ -64,7 +64,7 @@ func TestAPIKeys(t *testing.T) {
 			continue
 		}
 		if got[0].Header.Get("X-Api-Key")+got[0].Header.Get("Authorization") != "" {
-			t.Errorf("%q: the credential went on upstream", test.headers)
+			t.Errorf("%q: the credential was forwarded", test.headers)
 		}
 	}
 	if answer := g.get(t, "/health"); answer.StatusCode != 200 {
@@ -90,7 +90,7 @@ func sign(t testing.TB, method jwt.SigningMethod, key any, claims jwt.MapClaims)
 	return token
 }
 
-// claims that are good, with changes: a nil value takes a claim away.
+// claims returns valid claims with changes. A nil value removes a claim.
 func claims(changes jwt.MapClaims) jwt.MapClaims {
 	all := jwt.MapClaims{"iss": "https://id.loja.example", "aud": "shop", "sub": "cliente-7", "exp": time.Now().Add(time.Hour).Unix()}
 	for name, value := range changes {
@@ -134,7 +134,7 @@ func TestTokens(t *testing.T) {
 		{"good", "HS256", good, "cliente-7"},
 		{"good", "RS256", sign(t, jwt.SigningMethodRS256, rsaKey, claims(nil)), "cliente-7"},
 		{"good", "ES256", sign(t, jwt.SigningMethodES256, ecKey, claims(nil)), "cliente-7"},
-		{"the key before", "ES256", sign(t, jwt.SigningMethodES256, otherEC, claims(nil)), "cliente-7"},
+		{"the older key", "ES256", sign(t, jwt.SigningMethodES256, otherEC, claims(nil)), "cliente-7"},
 		{"several audiences", "HS256", sign(t, jwt.SigningMethodHS256, []byte(secret), claims(jwt.MapClaims{"aud": []string{"other", "shop"}})), "cliente-7"},
 		{"expired within the leeway", "HS256", sign(t, jwt.SigningMethodHS256, []byte(secret), claims(jwt.MapClaims{"exp": ago(3 * time.Second)})), "cliente-7"},
 		{"none", "HS256", "", ""},

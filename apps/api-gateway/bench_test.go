@@ -18,8 +18,8 @@ import (
 	"github.com/loja-veloz/platform/apps/internal/service"
 )
 
-// benchmark sends GETs one after the other over one connection; client and
-// upstream run in the same process, so compare the differences.
+// benchmark sends GETs one after the other over one connection. Client and upstream
+// run in the same process, so only differences between benchmarks are meaningful.
 func benchmark(b *testing.B, address string) {
 	b.Helper()
 	request, err := http.NewRequest("GET", address+"/estoque/SKU-1", nil)
@@ -52,7 +52,7 @@ func benchmarkUpstream(b *testing.B) *httptest.Server {
 
 func BenchmarkUpstreamAlone(b *testing.B) { benchmark(b, benchmarkUpstream(b).URL) }
 
-// BenchmarkPlainProxy is what net/http/httputil costs with nothing around it.
+// BenchmarkPlainProxy measures net/http/httputil alone.
 func BenchmarkPlainProxy(b *testing.B) {
 	base, err := url.Parse(benchmarkUpstream(b).URL)
 	if err != nil {
@@ -77,8 +77,8 @@ func benchmarkServer(b *testing.B, upstream string, provider trace.TracerProvide
 	return srv.Handler()
 }
 
-// BenchmarkGateway has the gateway as it runs without a collector, with a rate
-// limit that nobody reaches.
+// BenchmarkGateway measures the gateway without a collector, and with a rate limit
+// that the benchmark does not reach.
 func BenchmarkGateway(b *testing.B) {
 	provider := sdktrace.NewTracerProvider(sdktrace.WithSampler(sdktrace.NeverSample()))
 	gateway := httptest.NewServer(benchmarkServer(b, benchmarkUpstream(b).URL, provider, "RATE_PER_SECOND=1000000"))

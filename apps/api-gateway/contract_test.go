@@ -26,7 +26,7 @@ func document(t *testing.T, service string) *openapi3.T {
 	return doc
 }
 
-// asJSON is a part of a document without the hints for generated code.
+// asJSON returns a part of a document as JSON, without the hints for generated code.
 func asJSON(t *testing.T, part any) string {
 	t.Helper()
 	encoded, err := json.Marshal(part)
@@ -51,9 +51,9 @@ func asJSON(t *testing.T, part any) string {
 	return string(encoded)
 }
 
-// The document says what the routes let through, no more and no less, and in the
-// services' own words.
-func TestTheContractIsWhatIsLetThrough(t *testing.T) {
+// The document has exactly the operations of the routes, with the same requests and
+// responses as the services' own documents.
+func TestTheContractDescribesTheRoutes(t *testing.T) {
 	public := document(t, "gateway")
 	var documented, routed []string
 	for path, item := range public.Paths.Map() {
@@ -81,7 +81,7 @@ func TestTheContractIsWhatIsLetThrough(t *testing.T) {
 			routed = append(routed, method+" "+path)
 			our, their := public.Paths.Find(path).GetOperation(method), theirs.GetOperation(method)
 			if our == nil || their == nil {
-				t.Errorf("%s %s: is in both documents: %v, %v", method, path, our != nil, their != nil)
+				t.Errorf("%s %s: in the gateway's document %t, in the service's %t; want both", method, path, our != nil, their != nil)
 				continue
 			}
 			if our.OperationID != their.OperationID || asJSON(t, our.Responses) != asJSON(t, their.Responses) && !sameAnswers(t, our, their) {
@@ -89,7 +89,7 @@ func TestTheContractIsWhatIsLetThrough(t *testing.T) {
 			}
 			if (our.RequestBody == nil) != (their.RequestBody == nil) ||
 				our.RequestBody != nil && asJSON(t, our.RequestBody.Value.Content) != asJSON(t, their.RequestBody.Value.Content) {
-				t.Errorf("%s %s takes another body than %s", method, path, r.upstream)
+				t.Errorf("the request body of %s %s differs from %s's own", method, path, r.upstream)
 			}
 			for _, parameter := range append(slices.Clone(theirs.Parameters), their.Parameters...) {
 				if p := parameter.Value; p.Name != "Client-Id" {
@@ -101,7 +101,7 @@ func TestTheContractIsWhatIsLetThrough(t *testing.T) {
 		}
 		for name, schema := range document(t, r.upstream).Components.Schemas {
 			if got := public.Components.Schemas[name]; got != nil && asJSON(t, got.Value) != asJSON(t, schema.Value) {
-				t.Errorf("schema %s is not what %s has", name, r.upstream)
+				t.Errorf("schema %s differs from %s's own", name, r.upstream)
 			}
 		}
 	}
@@ -116,7 +116,7 @@ func sameAnswers(t *testing.T, a, b *openapi3.Operation) bool {
 	for status, answer := range a.Responses.Map() {
 		other := b.Responses.Value(status)
 		if status == "default" {
-			continue // has the gateway's own problems too
+			continue // the gateway's has headers for its own problems too
 		}
 		if other == nil || asJSON(t, answer.Value) != asJSON(t, other.Value) {
 			return false

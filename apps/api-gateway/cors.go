@@ -9,18 +9,18 @@ import (
 	"github.com/loja-veloz/platform/apps/internal/config"
 )
 
-// corsSettings say which pages of other origins may use the API from a browser.
-// Without origins there are no CORS headers at all, and browsers allow nothing.
+// corsSettings tell which pages of other origins may use the API from a browser.
+// Without origins the gateway sends no CORS headers, so browsers refuse all of them.
 type corsSettings struct {
 	any         bool     // CORS_ORIGINS=*
 	origins     []string // CORS_ORIGINS, each exactly as a browser sends it
-	credentials bool     // CORS_CREDENTIALS: cookies and the browser's own credentials too
+	credentials bool     // CORS_CREDENTIALS: also allow cookies and HTTP authentication
 }
 
 const (
 	corsRequestHeaders = "Authorization, Content-Type, Idempotency-Key, Traceparent, Tracestate, X-Api-Key, X-Request-Id"
 	corsAnswerHeaders  = "Location, RateLimit-Limit, RateLimit-Remaining, RateLimit-Reset, Retry-After, X-Request-Id"
-	corsMaxAge         = "600" // seconds that a browser may remember a preflight's answer
+	corsMaxAge         = "600" // seconds for which a browser may cache a preflight's response
 )
 
 func readCORS(env *config.Reader) corsSettings {
@@ -34,23 +34,23 @@ func readCORS(env *config.Reader) corsSettings {
 		parsed, err := url.Parse(origin)
 		if err != nil || (parsed.Scheme != "http" && parsed.Scheme != "https") || parsed.Host == "" ||
 			origin != strings.ToLower(parsed.Scheme+"://"+parsed.Host) {
-			env.Reject("CORS_ORIGINS", "%q is not an origin as browsers send it, such as https://loja.example", origin)
+			env.Reject("CORS_ORIGINS", "%q is not an origin in the form that browsers send, such as https://loja.example", origin)
 		}
 		s.origins = append(s.origins, origin)
 	}
 	if s.any && len(s.origins) > 0 {
-		env.Reject("CORS_ORIGINS", "* already allows every origin: remove it, or remove the others")
+		env.Reject("CORS_ORIGINS", "* allows every origin: remove either * or the other origins")
 	}
 	if s.any && s.credentials {
-		env.Reject("CORS_CREDENTIALS", "true would hand every site its visitors' credentials when CORS_ORIGINS is *")
+		env.Reject("CORS_CREDENTIALS", "must be false if CORS_ORIGINS is *: any site could send requests with its visitors' credentials")
 	}
 	return s
 }
 
 func (s corsSettings) enabled() bool { return s.any || len(s.origins) > 0 }
 
-// apply sets what a browser wants to see on an answer; it tells whether the
-// request's origin is allowed.
+// apply sets the CORS headers of an answer. It returns whether the request's origin
+// is allowed.
 func (s corsSettings) apply(answer, request http.Header) bool {
 	if !s.enabled() {
 		return false
@@ -60,7 +60,7 @@ func (s corsSettings) apply(answer, request http.Header) bool {
 		answer.Set("Access-Control-Expose-Headers", corsAnswerHeaders)
 		return true
 	}
-	answer.Add("Vary", "Origin") // also where the origin is not allowed: a cache must not mix them up
+	answer.Add("Vary", "Origin") // even if the origin is refused, so that a cache keeps the answers apart
 	origin := request.Get("Origin")
 	if origin == "" || !slices.Contains(s.origins, origin) {
 		return false
@@ -73,7 +73,7 @@ func (s corsSettings) apply(answer, request http.Header) bool {
 	return true
 }
 
-// preflight answers OPTIONS of an address that takes the given methods.
+// preflight answers the OPTIONS request of an address that accepts the given methods.
 func (s corsSettings) preflight(answer, request http.Header, methods string) {
 	answer.Set("Allow", methods)
 	if s.apply(answer, request) && request.Get("Access-Control-Request-Method") != "" {

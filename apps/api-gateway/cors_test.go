@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-func TestWithoutOriginsBrowsersAreToldNothing(t *testing.T) {
+func TestWithoutOriginsThereAreNoCORSHeaders(t *testing.T) {
 	g := newGate(t)
 	answer := g.get(t, "/estoque", "Origin", "https://loja.example")
 	for name := range answer.Header {
@@ -57,18 +57,18 @@ func TestCrossOriginRequests(t *testing.T) {
 			t.Errorf("%v, %s: preflight = %d, methods %q", test.settings, test.origin, answer.StatusCode, got)
 		}
 		if len(g.backend.requests()) > 0 {
-			t.Error("a preflight went upstream")
+			t.Error("a preflight was forwarded")
 		}
 	}
 }
 
-func TestRefusalsCanBeReadAcrossOrigins(t *testing.T) {
+func TestRefusalsHaveCORSHeaders(t *testing.T) {
 	g := newGate(t, "CORS_ORIGINS=https://loja.example", "AUTH=api-key", "API_KEYS=loja:"+digest("k"))
 	answer := g.get(t, "/pedidos", "Origin", "https://loja.example")
 	if answer.StatusCode != 401 || answer.Header.Get("Access-Control-Allow-Origin") != "https://loja.example" {
 		t.Errorf("%d %v", answer.StatusCode, answer.Header)
 	}
-	// A preflight carries no credentials, by its specification.
+	// Browsers send preflights without credentials: https://fetch.spec.whatwg.org/#cors-preflight-fetch
 	answer = g.do(t, "OPTIONS", "/pedidos", "", "Origin", "https://loja.example", "Access-Control-Request-Method", "GET")
 	if answer.StatusCode != 204 {
 		t.Errorf("preflight = %d", answer.StatusCode)

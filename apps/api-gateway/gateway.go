@@ -15,14 +15,15 @@ import (
 	"github.com/loja-veloz/platform/apps/internal/problem"
 	"github.com/loja-veloz/platform/apps/internal/server"
 	"github.com/loja-veloz/platform/apps/internal/service"
+	"github.com/loja-veloz/platform/apps/internal/value"
 )
 
 // scope is the instrumentation scope of the gateway's spans.
 const scope = "github.com/loja-veloz/platform/apps/api-gateway"
 
-// route is an address of the API, as a gin template, and what clients may do
-// there. What is in no route is not to be had from outside: reservations, the
-// list of payments, their capture and refund, administration.
+// route is a path of the API, as a gin template, and the methods that clients may
+// use. The routes are the allow-list: clients cannot reach reservations, the list of
+// payments, captures, refunds or administration.
 type route struct {
 	path     string
 	methods  []string
@@ -38,7 +39,7 @@ var routes = []route{
 	{"/pagamentos/:order_id", []string{http.MethodGet}, "pagamentos"},
 }
 
-// gateway is what a request passes on its way to an upstream.
+// gateway checks requests and forwards them to the upstreams.
 type gateway struct {
 	settings  settings
 	limiter   *limiter // nil: no limit
@@ -93,47 +94,50 @@ func (g *gateway) preflight(methods string) gin.HandlerFunc {
 	}
 }
 
-// forward lets a request through to call, or says why not.
+// forward sends an admitted request to call, and answers any other with a problem.
 func (g *gateway) forward(call *call) gin.HandlerFunc {
 	return func(c *gin.Context) {
 		g.settings.cors.apply(c.Writer.Header(), c.Request.Header)
-		body, who, err := g.admit(c)
+		body, client, err := g.admit(c)
 		if err == nil {
-			err = call.serve(c.Writer, c.Request, who, body)
+			err = call.serve(c.Writer, c.Request, client, body)
 		}
 		if err != nil {
-			_ = c.Error(err) // returns what it was given
+			_ = c.Error(err) // returns its argument
 		}
 	}
 }
 
-// admit returns the body and the client of a request that may go on.
-func (g *gateway) admit(c *gin.Context) (body []byte, who string, err error) {
-	// The route was found by the decoded path; what was decoded is not plain.
+// admit returns the body and the client of a request, or why it is not forwarded.
+func (g *gateway) admit(c *gin.Context) (body []byte, client value.ClientID, err error) {
+	// gin matches routes on the decoded path. Refuse a path that had escapes, since an
+	// upstream might decode it in another way. RawPath, or a character that is not
+	// plain, shows that it had.
 	if at := c.Request.URL; at.RawPath != "" || !plainPath(at.Path) {
 		return nil, "", problem.New(problem.NotFound, "There is nothing at this address.")
 	}
-	who, denied := g.settings.auth.principal(c.Request.Header)
-	if err := g.limit(c, who, denied != nil); err != nil {
+	client, denied := g.settings.auth.principal(c.Request.Header)
+	if err := g.limit(c, client, denied != nil); err != nil {
 		return nil, "", err
 	}
 	if denied != nil {
 		c.Header("WWW-Authenticate", g.settings.auth.challenge(hasCredentials(c.Request.Header)))
-		return nil, "", problem.Wrap(problem.Unauthorized, "This needs valid credentials.", denied)
+		return nil, "", problem.Wrap(problem.Unauthorized, "This request needs valid credentials.", denied)
 	}
 	body, err = readBody(c.Request, g.settings.bodyLimit)
-	return body, who, err
+	return body, client, err
 }
 
-// limit counts the request of a client: by its name, or by its address where it
-// has none, which is also how guesses at credentials are counted.
-func (g *gateway) limit(c *gin.Context, who string, denied bool) error {
+// limit applies the rate limit. It counts an authenticated client by its name. It
+// counts anonymous requests, and those with wrong credentials, by their address, so
+// that guessing credentials is limited too.
+func (g *gateway) limit(c *gin.Context, client value.ClientID, denied bool) error {
 	if g.limiter == nil {
 		return nil
 	}
-	counted := client{principal: who}
-	if denied || who == anonymous {
-		counted = client{address: g.address(c.Request)}
+	counted := caller{principal: client}
+	if denied || client == value.Anonymous {
+		counted = caller{address: g.address(c.Request)}
 	}
 	verdict := g.limiter.take(counted)
 	verdict.describe(c.Writer.Header(), g.settings.rate.burst)
@@ -150,24 +154,24 @@ func (g *gateway) address(r *http.Request) netip.Addr {
 	return clientAddress(r, g.settings.rate.proxies)
 }
 
-// readBody takes a request's body in whole before an upstream hears of it: a
-// client that sends slowly holds nothing but its own connection, one that sends
-// too much is told so, and what then fails is the upstream's failure.
+// readBody reads the whole body before the gateway calls an upstream. A slow client
+// then occupies only its own connection, a body over the limit gets 413, and an error
+// after that is the upstream's.
 func readBody(r *http.Request, limit int64) ([]byte, error) {
 	if r.Method != http.MethodPost || r.ContentLength == 0 {
-		return nil, nil // the body of a GET means nothing, and goes no further
+		return nil, nil // the body of a GET has no meaning (RFC 9110, 9.3.1), so drop it
 	}
 	if r.ContentLength > limit {
 		return nil, problem.FromBody(&http.MaxBytesError{Limit: limit})
 	}
-	// The length that is claimed is believed for a small body only: memory is for
-	// what has arrived.
-	const believed = 4 << 10
+	// Trust Content-Length only for a small body. A larger buffer grows as bytes
+	// arrive, so that a client cannot reserve memory by announcing a length.
+	const maxReserved = 4 << 10
 	var content bytes.Buffer
-	if 0 < r.ContentLength && r.ContentLength <= believed {
+	if 0 < r.ContentLength && r.ContentLength <= maxReserved {
 		content.Grow(int(r.ContentLength) + bytes.MinRead)
 	}
-	if _, err := io.Copy(&content, r.Body); err != nil { // limited by the server
+	if _, err := io.Copy(&content, r.Body); err != nil { // the server limits the body
 		return nil, problem.FromBody(err)
 	}
 	return content.Bytes(), nil

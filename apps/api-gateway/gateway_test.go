@@ -23,13 +23,13 @@ import (
 	"github.com/loja-veloz/platform/apps/internal/service"
 )
 
-// seen is a request as an upstream got it.
+// seen is a request that an upstream received.
 type seen struct {
 	*http.Request
 	body string
 }
 
-// backend is a real upstream that remembers what it was asked.
+// backend is an upstream that records its requests.
 type backend struct {
 	*httptest.Server
 	mu     sync.Mutex
@@ -56,7 +56,7 @@ func newBackend(t testing.TB) *backend {
 
 func (b *backend) answers(handler http.HandlerFunc) { b.answer.Store(&handler) }
 
-// requests are those seen since the last call.
+// requests returns those received since the last call.
 func (b *backend) requests() []seen {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -65,15 +65,14 @@ func (b *backend) requests() []seen {
 	return all
 }
 
-// gate is the whole service, as it serves, before one backend for all upstreams.
+// gate is the whole service, with one backend for all upstreams.
 type gate struct {
 	*httptest.Server
 	backend *backend
 	spans   *tracetest.InMemoryExporter
 }
 
-// environment returns getenv over a minimal environment and the given variables,
-// as NAME=value.
+// environment returns getenv of a minimal environment and of variables, as NAME=value.
 func environment(upstream string, variables []string) func(string) string {
 	values := map[string]string{
 		"AUTH": "off", "ESTOQUE_URL": upstream, "PAGAMENTOS_URL": upstream, "PEDIDOS_URL": upstream,
@@ -107,14 +106,14 @@ func newGateTo(t testing.TB, b *backend, upstream string, variables ...string) *
 		t.Fatal(err)
 	}
 	live := httptest.NewUnstartedServer(srv.Handler())
-	live.Config.MaxHeaderBytes = 32 << 10 // as server.Run has it
+	live.Config.MaxHeaderBytes = 32 << 10 // as in server.Run
 	live.Start()
 	g := &gate{live, b, spans}
 	t.Cleanup(g.Close)
 	return g
 }
 
-// reply is an answer, read to its end.
+// reply is an answer with its whole body.
 type reply struct {
 	*http.Response
 	body string
@@ -187,13 +186,13 @@ func (g *gate) metric(t testing.TB, series string) string {
 	return ""
 }
 
-// eventually waits for a condition that another goroutine brings about.
+// eventually waits for a condition that another goroutine fulfils.
 func eventually(t testing.TB, what string, condition func() bool) {
 	t.Helper()
 	deadline := time.Now().Add(time.Minute)
 	for !condition() {
 		if time.Now().After(deadline) {
-			t.Fatalf("never: %s", what)
+			t.Fatalf("waited a minute for this: %s", what)
 		}
 		time.Sleep(time.Millisecond)
 	}
@@ -201,7 +200,7 @@ func eventually(t testing.TB, what string, condition func() bool) {
 
 const orderID = "0199a5d4-7f00-7000-8000-000000000001"
 
-func TestClientsReachWhatTheyMay(t *testing.T) {
+func TestTheAllowListIsForwarded(t *testing.T) {
 	g := newGate(t)
 	for _, test := range []struct{ method, path string }{
 		{"GET", "/estoque"}, {"HEAD", "/estoque"}, {"GET", "/estoque?limit=5&cursor=YQ"},
@@ -228,7 +227,7 @@ func TestClientsReachWhatTheyMay(t *testing.T) {
 	}
 }
 
-func TestEverythingElseIsRefusedHere(t *testing.T) {
+func TestOtherRequestsAreRefused(t *testing.T) {
 	g := newGate(t)
 	for _, test := range []struct {
 		method, path string
@@ -264,7 +263,7 @@ func TestEverythingElseIsRefusedHere(t *testing.T) {
 		}
 	}
 	if got := g.backend.requests(); len(got) > 0 {
-		t.Errorf("%d requests went upstream, the first %s %s", len(got), got[0].Method, got[0].RequestURI)
+		t.Errorf("%d requests were forwarded, the first %s %s", len(got), got[0].Method, got[0].RequestURI)
 	}
 }
 
@@ -295,7 +294,7 @@ func TestHeadersOfRequests(t *testing.T) {
 
 	g.get(t, "/estoque", "X-Request-Id", "two words")
 	if id := g.backend.requests()[0].Header.Get("X-Request-Id"); len(id) != 32 {
-		t.Errorf("an id that is not plain went on as %q", id)
+		t.Errorf("an invalid id was forwarded as %q", id)
 	}
 }
 
@@ -348,7 +347,7 @@ func TestProblemsOfUpstreamsPassAndOthersAreReplaced(t *testing.T) {
 		answer := g.get(t, "/estoque")
 		g.wantRefused(t, answer, want.status, want.code)
 		if strings.Contains(answer.body, "10.0.0.7") {
-			t.Errorf("%d leaks what stands between: %s", status, answer.body)
+			t.Errorf("%d shows the proxy's text: %s", status, answer.body)
 		}
 	}
 }
@@ -404,7 +403,7 @@ func TestAnswersAreStreamed(t *testing.T) {
 	defer answer.Body.Close()
 	part := make([]byte, 4)
 	for range 3 {
-		// Each part arrives while the upstream still holds the next one back.
+		// Each part arrives before the upstream sends the next one.
 		if _, err := io.ReadFull(answer.Body, part); err != nil || string(part) != "part" {
 			t.Fatalf("read %q, %v", part, err)
 		}
@@ -415,7 +414,7 @@ func TestAnswersAreStreamed(t *testing.T) {
 	}
 }
 
-func TestAnAnswerThatBreaksOffIsNotWhole(t *testing.T) {
+func TestABrokenAnswerLooksBroken(t *testing.T) {
 	g := newGate(t)
 	g.backend.answers(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Length", "100")
@@ -424,14 +423,14 @@ func TestAnAnswerThatBreaksOffIsNotWhole(t *testing.T) {
 		panic(http.ErrAbortHandler)
 	})
 	if answer, err := g.try(t.Context(), "GET", "/estoque", ""); err == nil {
-		t.Errorf("half an answer looks whole: %d %q", answer.StatusCode, answer.body)
+		t.Errorf("half an answer looks complete: %d %q", answer.StatusCode, answer.body)
 	}
 	if got := len(g.backend.requests()); got != 1 {
-		t.Errorf("asked %d times: nothing may be repeated once a byte went out", got)
+		t.Errorf("%d requests: there must be no retry after the first byte of an answer", got)
 	}
 }
 
-func TestInterimAnswersStayHere(t *testing.T) {
+func TestInterimAnswersAreNotForwarded(t *testing.T) {
 	g := newGate(t)
 	g.backend.answers(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Link", "</x>; rel=preload")
@@ -445,7 +444,7 @@ func TestInterimAnswersStayHere(t *testing.T) {
 	}
 }
 
-func TestNobodySwitchesProtocols(t *testing.T) {
+func TestASwitchOfProtocolsIsRefused(t *testing.T) {
 	g := newGate(t, "RETRIES=0")
 	g.backend.answers(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Connection", "Upgrade")
@@ -454,6 +453,6 @@ func TestNobodySwitchesProtocols(t *testing.T) {
 	})
 	g.wantRefused(t, g.get(t, "/estoque", "Connection", "Upgrade", "Upgrade", "websocket"), 502, "upstream_failed")
 	if got := g.backend.requests()[0].Header; got.Get("Upgrade")+got.Get("Connection") != "" {
-		t.Errorf("upstream was asked to switch: %v", got)
+		t.Errorf("the upstream received a request to switch: %v", got)
 	}
 }

@@ -12,22 +12,22 @@ import (
 )
 
 const (
-	// healthCached is how long a deep answer serves everyone who asks, so that
-	// asking the gateway is no way to have it ask everyone else.
+	// healthCached is how long a deep report is reused, so that clients cannot load
+	// the upstreams by requesting it often.
 	healthCached = time.Second
-	// healthTimeout bounds how long one upstream is waited for.
+	// healthTimeout limits the check of all upstreams, which run in parallel.
 	healthTimeout = time.Second
 )
 
-// deepHealth asks the upstreams how they are.
+// deepHealth checks the health of the upstreams.
 type deepHealth struct {
 	identity  config.Identity
 	upstreams map[string]*upstream
 	now       func() time.Time
 
-	mu    sync.Mutex // held while asking: those who ask meanwhile get the same answer
-	asked time.Time
-	last  healthReport
+	mu      sync.Mutex // held during a check: concurrent requests share its report
+	checked time.Time
+	last    healthReport
 }
 
 type healthReport struct {
@@ -47,8 +47,8 @@ func newDeepHealth(identity config.Identity, upstreams map[string]*upstream) *de
 	return &deepHealth{identity: identity, upstreams: upstreams, now: time.Now}
 }
 
-// serve answers /health: 200 while the process lives or, with ?deep=1, 200 if
-// every upstream is well and else 503.
+// serve answers /health with 200. With ?deep=1 it answers 200 if every upstream is
+// healthy, and 503 otherwise.
 func (h *deepHealth) serve(c *gin.Context) error {
 	c.Header("Cache-Control", "no-store")
 	if c.Query("deep") != "1" {
@@ -71,10 +71,10 @@ func (h *deepHealth) alive() healthReport {
 func (h *deepHealth) report(ctx context.Context) healthReport {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if !h.asked.IsZero() && h.now().Sub(h.asked) < healthCached {
+	if !h.checked.IsZero() && h.now().Sub(h.checked) < healthCached {
 		return h.last
 	}
-	// The answer is everyone's, so it does not depend on who asked staying on.
+	// Other requests share the report, so it must survive the end of this one.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), healthTimeout)
 	defer cancel()
 
@@ -99,11 +99,11 @@ func (h *deepHealth) report(ctx context.Context) healthReport {
 			report.Status = "degraded"
 		}
 	}
-	h.last, h.asked = report, h.now()
+	h.last, h.checked = report, h.now()
 	return report
 }
 
-// health asks the upstream's own /health, past circuit and bulkhead.
+// health requests the upstream's /health. It bypasses the circuit and the bulkhead.
 func (u *upstream) health(ctx context.Context) string {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, u.base.JoinPath("/health").String(), nil)
 	if err != nil {

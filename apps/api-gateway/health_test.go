@@ -17,14 +17,14 @@ import (
 	"github.com/loja-veloz/platform/apps/internal/service"
 )
 
-func TestHealthOfItsOwnAsksNobody(t *testing.T) {
+func TestOnlyDeepHealthChecksTheUpstreams(t *testing.T) {
 	g := newGate(t)
 	g.backend.Close()
 	if answer := g.get(t, "/health"); answer.StatusCode != 200 {
-		t.Errorf("/health = %d with its upstreams gone", answer.StatusCode)
+		t.Errorf("/health = %d while the upstreams are down", answer.StatusCode)
 	}
 	if answer := g.get(t, "/health?deep=1"); answer.StatusCode != 503 {
-		t.Errorf("/health?deep=1 = %d with its upstreams gone", answer.StatusCode)
+		t.Errorf("/health?deep=1 = %d while the upstreams are down", answer.StatusCode)
 	}
 }
 
@@ -65,14 +65,14 @@ func TestDeepHealth(t *testing.T) {
 	want(503, "degraded", "ok", "unreachable")
 	asked := b.requests()
 	if len(asked) != 2 || asked[0].RequestURI != "/health" || asked[0].Method != "GET" {
-		t.Errorf("asked %v", asked)
+		t.Errorf("requests %v, want GET /health of both upstreams that are up", asked)
 	}
 	gateway.upstreams["pagamentos"].base.Host = gateway.upstreams["estoque"].base.Host
 	for range 100 {
-		want(503, "degraded", "ok", "unreachable") // from a cache of at most one second
+		want(503, "degraded", "ok", "unreachable") // the cached report
 	}
 	if got := len(b.requests()); got > 0 {
-		t.Errorf("a hundred questions sent %d more to the upstream", got)
+		t.Errorf("100 requests within a second caused %d checks", got)
 	}
 	moved.Store(int64(time.Second))
 	want(200, "ok", "ok", "ok")

@@ -14,15 +14,16 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/loja-veloz/platform/apps/internal/config"
+	"github.com/loja-veloz/platform/apps/internal/value"
 )
 
-// rateSettings of the limit that each client has for itself, in each replica.
+// rateSettings of the rate limit, which each replica applies to each client.
 type rateSettings struct {
 	perSecond int // RATE_PER_SECOND; 0 turns the limit off
-	burst     int // RATE_BURST: at once, after a pause
-	clients   int // RATE_CLIENTS: remembered; who was away longest is forgotten first
-	// proxies (TRUSTED_PROXIES) is how many proxies of ours a request passes
-	// before it gets here, each adding to X-Forwarded-For whom it heard it from.
+	burst     int // RATE_BURST: requests at once, after a pause
+	clients   int // RATE_CLIENTS: clients tracked; the least recently seen is dropped first
+	// proxies (TRUSTED_PROXIES) is the number of our own proxies that a request passes
+	// before the gateway. Each appends its peer's address to X-Forwarded-For.
 	proxies int
 }
 
@@ -36,19 +37,18 @@ func readRate(env *config.Reader) rateSettings {
 	}
 }
 
-// client is what a limit counts by: the principal, or the address of a request without one.
-type client struct {
-	principal string
+// caller is the unit that the rate limit counts: a principal or, without one, an address.
+type caller struct {
+	principal value.ClientID
 	address   netip.Addr
 }
 
-// clientAddress returns the address that a request came from, as far as it can
-// be known: of X-Forwarded-For only the entry that the outermost of our own
-// proxies added counts, never one that the sender may have written itself. With
-// fewer entries than proxies the request took another way, and the connection's
-// own address is what is known.
+// clientAddress returns the address that a request came from. In X-Forwarded-For it
+// trusts only the entry that the outermost of our own proxies appended, since a
+// client can write the entries before it. A header with fewer entries than proxies
+// did not pass all proxies; then the address is that of the connection.
 //
-// Addresses of IPv6 are taken by their /64, which is what one subscriber has.
+// An IPv6 address is reduced to its /64, the usual allocation of one subscriber.
 func clientAddress(r *http.Request, proxies int) netip.Addr {
 	if proxies > 0 {
 		if address, ok := forwardedFor(r.Header["X-Forwarded-For"], proxies); ok {
@@ -76,7 +76,7 @@ func subscriber(address netip.Addr) netip.Addr {
 	return address
 }
 
-// forwardedFor returns the n-th entry from the right, over all lines.
+// forwardedFor returns the n-th entry from the right, counted over all lines.
 func forwardedFor(lines []string, n int) (netip.Addr, bool) {
 	for i := len(lines) - 1; i >= 0; i-- {
 		for rest, more := lines[i], true; more; {
@@ -102,28 +102,28 @@ type limiter struct {
 
 	mu      sync.Mutex
 	recent  *list.List // of *bucket, latest first
-	buckets map[client]*list.Element
+	buckets map[caller]*list.Element
 }
 
 type bucket struct {
-	client client
+	caller caller
 	tokens *rate.Limiter
 }
 
 func newLimiter(settings rateSettings) *limiter {
-	return &limiter{settings: settings, now: time.Now, recent: list.New(), buckets: map[client]*list.Element{}}
+	return &limiter{settings: settings, now: time.Now, recent: list.New(), buckets: map[caller]*list.Element{}}
 }
 
-// verdict on one request.
+// verdict is the decision on one request.
 type verdict struct {
 	allowed   bool
-	remaining int           // further requests at once
+	remaining int           // further requests that are allowed at once
 	reset     time.Duration // until the bucket is full again
-	wait      time.Duration // until one more is allowed
+	wait      time.Duration // until the next request is allowed
 }
 
-// take counts a request of who.
-func (l *limiter) take(who client) verdict {
+// take counts a request and decides on it.
+func (l *limiter) take(who caller) verdict {
 	now := l.now()
 	tokens := l.bucket(who)
 	allowed := tokens.AllowN(now, 1)
@@ -140,7 +140,7 @@ func (l *limiter) take(who client) verdict {
 	return v
 }
 
-func (l *limiter) bucket(who client) *rate.Limiter {
+func (l *limiter) bucket(who caller) *rate.Limiter {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if element, ok := l.buckets[who]; ok {
@@ -149,22 +149,23 @@ func (l *limiter) bucket(who client) *rate.Limiter {
 	}
 	if l.recent.Len() >= l.settings.clients {
 		oldest := l.recent.Back()
-		delete(l.buckets, l.recent.Remove(oldest).(*bucket).client)
+		delete(l.buckets, l.recent.Remove(oldest).(*bucket).caller)
 	}
-	who.principal = strings.Clone(who.principal) // not the whole header that it was cut from
+	// Copy the name, which may be a part of a token that would stay in memory with it.
+	who.principal = value.ClientID(strings.Clone(string(who.principal)))
 	fresh := &bucket{who, rate.NewLimiter(rate.Limit(l.settings.perSecond), l.settings.burst)}
 	l.buckets[who] = l.recent.PushFront(fresh)
 	return fresh.tokens
 }
 
-// size is how many clients are remembered.
+// size returns the number of clients that are tracked.
 func (l *limiter) size() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.recent.Len()
 }
 
-// describe tells a client where it stands, in whole seconds.
+// describe sets the RateLimit headers, with times in whole seconds.
 func (v verdict) describe(answer http.Header, burst int) {
 	values := [...]string{strconv.Itoa(burst), strconv.Itoa(v.remaining), strconv.Itoa(int(math.Ceil(v.reset.Seconds())))}
 	answer["Ratelimit-Limit"] = values[0:1:1] // as http.Header spells it

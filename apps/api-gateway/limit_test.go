@@ -9,6 +9,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/loja-veloz/platform/apps/internal/value"
 )
 
 func TestEachClientHasItsOwnRate(t *testing.T) {
@@ -20,7 +22,7 @@ func TestEachClientHasItsOwnRate(t *testing.T) {
 			t.Fatalf("request %d = %d %v", i+1, answer.StatusCode, answer.Header)
 		}
 	}
-	// Whatever stands left of the proxy's entry is the sender's invention.
+	// A client can write the entries to the left of the proxy's.
 	answer := from("203.0.113.9, 198.51.100.1")
 	g.wantRefused(t, answer, 429, "rate_limited")
 	if answer.Header.Get("Retry-After") != "1" || answer.Header.Get("RateLimit-Remaining") != "0" || answer.Header.Get("RateLimit-Reset") != "3" {
@@ -30,26 +32,26 @@ func TestEachClientHasItsOwnRate(t *testing.T) {
 		t.Errorf("another client = %d", answer.StatusCode)
 	}
 	if got := len(g.backend.requests()); got != 4 {
-		t.Errorf("%d requests went upstream, want 4", got)
+		t.Errorf("%d requests were forwarded, want 4", got)
 	}
 	if got := g.metric(t, `gateway_rate_limited_total{service="api-gateway"}`); got != "1" {
-		t.Errorf("counted %s", got)
+		t.Errorf("gateway_rate_limited_total = %s, want 1", got)
 	}
 	if got := g.metric(t, `gateway_rate_clients{service="api-gateway"}`); got != "2" {
-		t.Errorf("remembers %s clients", got)
+		t.Errorf("gateway_rate_clients = %s, want 2", got)
 	}
 	if answer := g.get(t, "/health"); answer.StatusCode != 200 {
 		t.Errorf("/health = %d", answer.StatusCode)
 	}
 }
 
-func TestGuessesAtKeysAreLimitedByAddressAndNamesByName(t *testing.T) {
+func TestWrongKeysAreLimitedByAddressAndClientsByName(t *testing.T) {
 	g := newGate(t, "RATE_PER_SECOND=1", "RATE_BURST=2", "AUTH=api-key", "API_KEYS=loja:"+digest("right"))
 	for range 2 {
 		g.wantRefused(t, g.get(t, "/estoque", "X-Api-Key", "wrong"), 401, "unauthorized")
 	}
 	g.wantRefused(t, g.get(t, "/estoque", "X-Api-Key", "wrong"), 429, "rate_limited")
-	// Who is known is counted for itself, not with everyone at its address.
+	// An authenticated client has its own limit, not that of its address.
 	if answer := g.get(t, "/estoque", "X-Api-Key", "right"); answer.StatusCode != 200 {
 		t.Errorf("a good key = %d", answer.StatusCode)
 	}
@@ -68,7 +70,7 @@ func TestClientAddress(t *testing.T) {
 		{1, []string{"10.0.0.1", "198.51.100.1"}, "198.51.100.1"},
 		{2, []string{"10.0.0.1, 198.51.100.1, 10.9.9.9"}, "198.51.100.1"},
 		{2, []string{"10.0.0.1,198.51.100.1", " 10.9.9.9 "}, "198.51.100.1"},
-		{2, []string{"198.51.100.1"}, "192.0.2.1"}, // it passed only one: who wrote that?
+		{2, []string{"198.51.100.1"}, "192.0.2.1"}, // the client may have written the only entry
 		{1, []string{"198.51.100.1, junk"}, "192.0.2.1"},
 		{1, []string{""}, "192.0.2.1"},
 		{1, []string{"198.51.100.1,"}, "192.0.2.1"},
@@ -84,24 +86,24 @@ func TestClientAddress(t *testing.T) {
 	}
 	r := &http.Request{RemoteAddr: "@", Header: http.Header{}}
 	if got := clientAddress(r, 0); got.IsValid() {
-		t.Errorf("no address at all: %s", got)
+		t.Errorf("a connection without an address has %s", got)
 	}
 }
 
 func TestTheTableOfClientsIsBounded(t *testing.T) {
 	l := newLimiter(rateSettings{perSecond: 1, burst: 1, clients: 100})
-	address := func(i int) client { return client{address: netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)})} }
+	address := func(i int) caller { return caller{address: netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)})} }
 	for i := range 10_000 {
 		if !l.take(address(i)).allowed {
 			t.Fatalf("client %d was refused its first request", i)
 		}
-		l.take(client{principal: "loja"}) // never away for long
+		l.take(caller{principal: "loja"}) // so that it is always recently seen
 	}
 	if l.size() != 100 || len(l.buckets) != 100 {
-		t.Errorf("%d and %d clients are remembered, want 100", l.size(), len(l.buckets))
+		t.Errorf("%d and %d clients are tracked, want 100", l.size(), len(l.buckets))
 	}
-	if l.take(client{principal: "loja"}).allowed {
-		t.Error("a busy client was forgotten")
+	if l.take(caller{principal: "loja"}).allowed {
+		t.Error("a recently seen client was dropped")
 	}
 }
 
@@ -109,7 +111,7 @@ func TestBucketsFillWithTime(t *testing.T) {
 	l := newLimiter(rateSettings{perSecond: 2, burst: 2, clients: 1})
 	now := time.Unix(1_700_000_000, 0)
 	l.now = func() time.Time { return now }
-	who := client{principal: "loja"}
+	who := caller{principal: "loja"}
 	for _, step := range []struct {
 		after     time.Duration
 		allowed   bool
@@ -119,7 +121,7 @@ func TestBucketsFillWithTime(t *testing.T) {
 		{0, true, 1, 0}, {0, true, 0, 0}, {0, false, 0, 500 * time.Millisecond},
 		{250 * time.Millisecond, false, 0, 250 * time.Millisecond}, {250 * time.Millisecond, true, 0, 0},
 		{time.Hour, true, 1, 0},
-		{-time.Hour, true, 0, 0}, // a clock that jumps back costs nobody anything
+		{-time.Hour, true, 0, 0}, // a clock that jumps back takes no tokens
 	} {
 		now = now.Add(step.after)
 		if got := l.take(who); got.allowed != step.allowed || got.remaining != step.remaining || got.wait != step.wait {
@@ -136,10 +138,10 @@ func TestTheLimiterIsSafeForManyAtOnce(t *testing.T) {
 	for worker := range 4 {
 		everyone.Go(func() {
 			for range 100 {
-				if l.take(client{principal: "loja"}).allowed {
+				if l.take(caller{principal: "loja"}).allowed {
 					allowed[worker]++
 				}
-				l.take(client{principal: fmt.Sprint("other-", worker)})
+				l.take(caller{principal: value.ClientID(fmt.Sprint("other-", worker))})
 			}
 		})
 	}

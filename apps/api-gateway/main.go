@@ -33,7 +33,7 @@ func serve(ctx context.Context, env *config.Reader, stdout io.Writer) error {
 	return frame.Serve(ctx, srv)
 }
 
-// newServer wires the gateway to the addresses that clients may use.
+// newServer returns the server with the gateway's routes.
 func newServer(frame *service.Frame, settings settings) (*server.Server, error) {
 	g := newGateway(frame, settings)
 	srv, err := frame.NewServer(server.Options{

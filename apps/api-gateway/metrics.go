@@ -8,7 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// metrics are the gateway's own, in addition to those of every service.
+// metrics of the gateway, in addition to those of every service.
 type metrics struct {
 	requests *prometheus.CounterVec
 	retries  *prometheus.CounterVec
@@ -19,29 +19,29 @@ func newMetrics() *metrics {
 	return &metrics{
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "gateway_upstream_requests_total",
-			Help: "Tries to get an answer of an upstream, by what came of them.",
+			Help: "Requests to an upstream, retries included, by outcome.",
 		}, []string{"upstream", "outcome"}),
 		retries: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "gateway_upstream_retries_total",
-			Help: "Tries after the first.",
+			Help: "Retries of requests to an upstream.",
 		}, []string{"upstream"}),
 		limited: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "gateway_rate_limited_total",
-			Help: "Requests refused because their client sent too many.",
+			Help: "Requests refused by the rate limit.",
 		}),
 	}
 }
 
-// register adds them to registry, with the gauges of g.
+// register registers the metrics, and gauges of g's state.
 func (m *metrics) register(registry prometheus.Registerer, g *gateway) error {
-	faults := []error{registry.Register(m.requests), registry.Register(m.retries), registry.Register(m.limited)}
+	errs := []error{registry.Register(m.requests), registry.Register(m.retries), registry.Register(m.limited)}
 	gauge := func(name, help string, labels prometheus.Labels, value func() float64) {
-		faults = append(faults, registry.Register(prometheus.NewGaugeFunc(
+		errs = append(errs, registry.Register(prometheus.NewGaugeFunc(
 			prometheus.GaugeOpts{Name: name, Help: help, ConstLabels: labels}, value)))
 	}
 	for _, up := range g.upstreams {
 		labels := prometheus.Labels{"upstream": up.name}
-		gauge("gateway_circuit_state", "0 closed, 1 half-open, 2 open.", labels, func() float64 {
+		gauge("gateway_circuit_state", "State of an upstream's circuit: 0 closed, 1 half-open, 2 open.", labels, func() float64 {
 			switch up.breaker.State() {
 			case circuitbreaker.OpenState:
 				return 2
@@ -50,19 +50,19 @@ func (m *metrics) register(registry prometheus.Registerer, g *gateway) error {
 			}
 			return 0
 		})
-		gauge("gateway_bulkhead_in_use", "Requests under way to an upstream.", labels, func() float64 {
+		gauge("gateway_bulkhead_in_use", "Slots of an upstream's bulkhead that requests occupy.", labels, func() float64 {
 			return float64(up.inUse.Load())
 		})
 	}
 	if g.limiter != nil {
-		gauge("gateway_rate_clients", "Clients that the rate limit remembers.", nil, func() float64 {
+		gauge("gateway_rate_clients", "Clients whose rate is tracked.", nil, func() float64 {
 			return float64(g.limiter.size())
 		})
 	}
-	return errors.Join(faults...)
+	return errors.Join(errs...)
 }
 
-// upstreamCounters are one upstream's counters, looked up once.
+// upstreamCounters are one upstream's counters. They are looked up once, not for each request.
 type upstreamCounters struct {
 	ok, clientError, serverError          prometheus.Counter
 	broken, unreachable, timedOut, client prometheus.Counter
@@ -86,7 +86,7 @@ func (m *metrics) of(upstream string) *upstreamCounters {
 	}
 }
 
-// count counts the outcome of a try, and tells whether the upstream failed.
+// count counts the outcome of a try. It returns whether the upstream failed.
 func (c *upstreamCounters) count(answer *http.Response, err error) (failed bool) {
 	if err != nil {
 		switch kindOf(err) {

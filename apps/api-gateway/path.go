@@ -2,13 +2,13 @@ package main
 
 import "strings"
 
-// pathLimit in bytes is far more than the longest address of the API.
+// pathLimit in bytes is more than the longest path of the API has.
 const pathLimit = 512
 
-// plainPath tells a path that means the same to everyone who reads it: only
-// unreserved characters of RFC 3986 between single slashes, and no segment that
-// is empty, "." or "..". Nothing of the API needs more, and what is not plain is
-// where one parser's /estoque/x is another's /reservations/y.
+// plainPath tells whether every parser reads the path in the same way: it has only
+// unreserved characters of RFC 3986 between single slashes, and no segment that is
+// empty, "." or "..". The API needs no other paths. Any other path might be
+// /estoque/x to the gateway and /reservations/y to the upstream.
 func plainPath(path string) bool {
 	if len(path) == 0 || len(path) > pathLimit || path[0] != '/' {
 		return false

@@ -10,15 +10,17 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/loja-veloz/platform/apps/internal/value"
 )
 
-// allowed is what may arrive upstream, written down a second time and another
-// way than the routes are.
+// allowed are the requests that may reach an upstream, written independently of the routes.
 var allowed = regexp.MustCompile(`^((GET|HEAD) /(estoque|pedidos)|(GET|HEAD) /(estoque|pedidos|pagamentos)/[A-Za-z0-9._~-]+|POST /pedidos|POST /pedidos/[A-Za-z0-9._~-]+/cancel)(\?.*)?$`)
 
-// raw sends the bytes of a request as they are and returns the answer's status, or 0
-// without an answer. With half, it closes its side of the connection after them.
-func (g *gate) raw(t testing.TB, request string, half bool) int {
+// raw sends the bytes of a request and returns the answer's status, or 0 if there is
+// no answer. With closeWrite it closes its side of the connection after the bytes, so
+// that the gateway does not wait for the rest of an incomplete request.
+func (g *gate) raw(t testing.TB, request string, closeWrite bool) int {
 	t.Helper()
 	connection, err := net.Dial("tcp", g.Listener.Addr().String())
 	if err != nil {
@@ -28,7 +30,7 @@ func (g *gate) raw(t testing.TB, request string, half bool) int {
 	if _, err := io.WriteString(connection, request); err != nil {
 		return 0
 	}
-	if half {
+	if closeWrite {
 		_ = connection.(*net.TCPConn).CloseWrite()
 	}
 	_ = connection.SetReadDeadline(time.Now().Add(time.Second))
@@ -41,7 +43,7 @@ func (g *gate) raw(t testing.TB, request string, half bool) int {
 	return answer.StatusCode
 }
 
-// onlyAllowed fails if anything else arrived.
+// onlyAllowed fails the test if a request that is not allowed reached the upstream.
 func (g *gate) onlyAllowed(t testing.TB, sent string) {
 	t.Helper()
 	for _, r := range g.backend.requests() {
@@ -58,7 +60,7 @@ func (g *gate) onlyAllowed(t testing.TB, sent string) {
 				t.Errorf("%q carried %s upstream", sent, name)
 			}
 		}
-		if r.Header.Get("Client-Id") != anonymous {
+		if r.Header.Get("Client-Id") != string(value.Anonymous) {
 			t.Errorf("%q arrived upstream as client %q", sent, r.Header.Get("Client-Id"))
 		}
 	}
@@ -75,7 +77,7 @@ var tricks = []string{
 	"http://evil.example//pedidos", "http://user@evil.example/pagamentos", "/estoque/" + strings.Repeat("a", 600), "/estoque/%", "/estoque/%zz", "/estoque/%e2%80%ae",
 }
 
-func TestTricksWithPathsReachNothing(t *testing.T) {
+func TestTricksWithPathsAreRefused(t *testing.T) {
 	g := newGate(t)
 	for _, method := range []string{"GET", "POST", "OPTIONS"} {
 		for _, path := range tricks {
@@ -95,7 +97,7 @@ func TestTricksWithPathsReachNothing(t *testing.T) {
 
 func TestOtherFormsOfARequestTarget(t *testing.T) {
 	g := newGate(t)
-	// The absolute form is to be accepted (RFC 9112, 3.2.2); its host chooses nothing.
+	// The absolute form must be accepted (RFC 9112, 3.2.2); its host has no effect.
 	if got := g.raw(t, "GET http://evil.example/estoque HTTP/1.1\r\nHost: evil.example\r\nContent-Length: 0\r\n\r\n", false); got != 200 {
 		t.Errorf("absolute form = %d", got)
 	}
@@ -120,7 +122,7 @@ func TestOtherFormsOfARequestTarget(t *testing.T) {
 	if got := g.backend.requests(); len(got) > 0 {
 		t.Errorf("arrived upstream: %s %s %q", got[0].Method, got[0].RequestURI, got[0].body)
 	}
-	// A body that is longer than the gateway was told is no second request.
+	// The bytes after a request's end, or in its body, must not become a second request.
 	g.raw(t, "GET /estoque HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nPOST /admin/estoque/x/top-ups HTTP/1.1\r\nHost: a\r\nX-Smuggled: 1\r\n\r\n", false)
 	g.raw(t, "GET /estoque HTTP/1.1\r\nHost: a\r\nContent-Length: 80\r\n\r\nPOST /admin/estoque/x/top-ups HTTP/1.1\r\nHost: a\r\nX-Smuggled: 1\r\n\r\n", false)
 	g.onlyAllowed(t, "smuggling")

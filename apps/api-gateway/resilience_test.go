@@ -17,7 +17,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// reset cuts the connection under a request that has arrived.
+// reset closes the connection of a request with a TCP reset.
 func reset(w http.ResponseWriter, _ *http.Request) {
 	connection, _, err := http.NewResponseController(w).Hijack()
 	if err != nil {
@@ -35,7 +35,7 @@ func status(code int) http.HandlerFunc {
 	}
 }
 
-func TestOnlyWhatIsHarmlessIsAskedAgain(t *testing.T) {
+func TestOnlyHarmlessRequestsAreRetried(t *testing.T) {
 	busy := func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Retry-After", "3")
 		status(503)(w, r)
@@ -59,15 +59,14 @@ func TestOnlyWhatIsHarmlessIsAskedAgain(t *testing.T) {
 	} {
 		t.Run(fmt.Sprintf("%s %s %s", test.method, test.path, test.what), func(t *testing.T) {
 			g := newGate(t, "RETRIES=2", "RETRY_BACKOFF=1ms")
-			// A connection that is in use already is the one on which net/http
-			// would repeat a request by itself.
+			// Open a connection first: net/http retries on its own only on a reused one.
 			g.get(t, "/estoque")
 			g.get(t, "/pedidos")
 			g.backend.requests()
 			g.backend.answers(test.answer)
 			answer := g.do(t, test.method, test.path, "", "Idempotency-Key", "k-1")
-			// A reused connection that breaks before any byte of an answer may have
-			// been closed for being idle, so net/http asks once more on its own.
+			// If a reused connection breaks before the first byte of an answer, net/http
+			// assumes that it was idle and retries once.
 			got := len(g.backend.requests())
 			if extra := got - test.tries; answer.StatusCode != test.status || extra < 0 || extra > 1 || extra == 1 && (test.what != "reset" || test.method == "POST") {
 				t.Errorf("%d after %d tries, want %d after %d", answer.StatusCode, got, test.status, test.tries)
@@ -76,7 +75,7 @@ func TestOnlyWhatIsHarmlessIsAskedAgain(t *testing.T) {
 	}
 }
 
-func TestARetryThatSucceedsIsAllThatTheClientSees(t *testing.T) {
+func TestTheClientSeesOnlyTheRetryThatSucceeds(t *testing.T) {
 	g := newGate(t, "RETRY_BACKOFF=1ms")
 	var asked atomic.Int32
 	g.backend.answers(func(w http.ResponseWriter, r *http.Request) {
@@ -97,7 +96,7 @@ func TestARetryThatSucceedsIsAllThatTheClientSees(t *testing.T) {
 	}
 }
 
-// freeAddress is one that nothing listens at, for now.
+// freeAddress returns an address at which nothing listens for now.
 func freeAddress(t testing.TB) string {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -108,7 +107,7 @@ func freeAddress(t testing.TB) string {
 	return listener.Addr().String()
 }
 
-func TestARefusedConnectionIsUnavailableAlsoForAPost(t *testing.T) {
+func TestAPostIsRetriedAfterARefusedConnection(t *testing.T) {
 	g := newGateTo(t, nil, "http://"+freeAddress(t), "RETRIES=2", "RETRY_BACKOFF=1ms")
 	answer := g.do(t, "POST", "/pedidos", `{}`)
 	g.wantRefused(t, answer, 503, "upstream_unavailable")
@@ -120,8 +119,7 @@ func TestARefusedConnectionIsUnavailableAlsoForAPost(t *testing.T) {
 	}
 }
 
-// A POST that could not be sent is sent once there is someone to send it to,
-// with its body whole.
+// A retry of a POST sends the whole body.
 func TestAPostIsSentWhenTheUpstreamComesUp(t *testing.T) {
 	address := freeAddress(t)
 	g := newGateTo(t, nil, "http://"+address, "RETRIES=5", "RETRY_BACKOFF=1s", "TIMEOUT_WRITE=20s")
@@ -156,16 +154,16 @@ func TestAPostIsSentWhenTheUpstreamComesUp(t *testing.T) {
 	}
 }
 
-func TestRetriesCannotDoubleAStorm(t *testing.T) {
+func TestRetriesAreLimitedByTheBudget(t *testing.T) {
 	g := newGate(t, "RETRIES=5", "RETRY_BACKOFF=1ms", "BREAKER_MIN_REQUESTS=100000")
 	g.backend.answers(status(503))
 	const clients = 200
 	for range clients {
 		g.get(t, "/estoque")
 	}
-	// A tenth, and the ten that may always be.
+	// A tenth of the requests, plus the burst of ten.
 	if got := len(g.backend.requests()); got > clients+clients/10+10 || got < clients+10 {
-		t.Errorf("%d requests became %d", clients, got)
+		t.Errorf("%d requests of clients became %d upstream, want at most a tenth and ten more", clients, got)
 	}
 }
 
@@ -189,7 +187,7 @@ func TestACircuitOpensProbesAndCloses(t *testing.T) {
 		t.Fatalf("state %s after 5 failures of 10, want open", got)
 	}
 
-	// Open: nothing goes through, other upstreams are not concerned.
+	// An open circuit forwards nothing. Other upstreams are not affected.
 	g.backend.requests()
 	answer := g.get(t, "/estoque")
 	g.wantRefused(t, answer, 503, "upstream_unavailable")
@@ -204,7 +202,7 @@ func TestACircuitOpensProbesAndCloses(t *testing.T) {
 		t.Errorf("another upstream = %d", answer.StatusCode)
 	}
 
-	// A probe that fails opens it again.
+	// A probe that fails opens the circuit again.
 	g.backend.answers(status(500))
 	eventually(t, "a probe", func() bool {
 		g.backend.requests()
@@ -215,7 +213,7 @@ func TestACircuitOpensProbesAndCloses(t *testing.T) {
 		t.Errorf("state %s after a failed probe, want open", got)
 	}
 
-	// Two that succeed close it.
+	// Two probes that succeed close the circuit.
 	g.backend.answers(func(http.ResponseWriter, *http.Request) {})
 	eventually(t, "a probe", func() bool { return g.get(t, "/estoque").StatusCode == 200 })
 	if got := state(); got != "1" {
@@ -227,9 +225,8 @@ func TestACircuitOpensProbesAndCloses(t *testing.T) {
 	}
 }
 
-// A client that goes away while its request probes a half-open circuit must not
-// leave it waiting for a result for ever.
-func TestAProbeWhoseClientLeavesStillComesToAResult(t *testing.T) {
+// The circuit would otherwise wait forever for the probe's result.
+func TestAProbeContinuesAfterItsClientDisconnects(t *testing.T) {
 	g := newGate(t, "RETRIES=0", "BREAKER_MIN_REQUESTS=1", "BREAKER_OPEN=10ms", "BREAKER_PROBES=1")
 	g.backend.answers(status(500))
 	g.get(t, "/estoque")
@@ -256,7 +253,7 @@ func TestAProbeWhoseClientLeavesStillComesToAResult(t *testing.T) {
 	})
 }
 
-func TestAClientThatLeavesIsNoFailure(t *testing.T) {
+func TestADisconnectedClientIsNoFailureOfTheUpstream(t *testing.T) {
 	g := newGate(t, "BREAKER_MIN_REQUESTS=1", "BREAKER_FAILURE_PERCENT=1")
 	arrived, gone := make(chan struct{}), make(chan error, 1)
 	g.backend.answers(func(_ http.ResponseWriter, r *http.Request) {
@@ -275,34 +272,34 @@ func TestAClientThatLeavesIsNoFailure(t *testing.T) {
 	if err := <-failed; !errors.Is(err, context.Canceled) {
 		t.Errorf("the client saw %v", err)
 	}
-	if err := <-gone; !errors.Is(err, context.Canceled) { // the upstream is told, and can stop
+	if err := <-gone; !errors.Is(err, context.Canceled) { // so that the upstream can stop
 		t.Errorf("the upstream saw %v", err)
 	}
-	eventually(t, "it is counted as the client's doing", func() bool {
+	eventually(t, "the request is counted as client_gone and 499", func() bool {
 		return g.metric(t, `gateway_upstream_requests_total{outcome="client_gone",service="api-gateway",upstream="estoque"}`) == "1" &&
 			g.metric(t, `http_requests_total{method="GET",route="/estoque",service="api-gateway",status="499"}`) == "1"
 	})
 	if got := g.metric(t, `gateway_circuit_state{service="api-gateway",upstream="estoque"}`); got != "0" {
-		t.Errorf("circuit %s", got)
+		t.Errorf("the circuit's state is %s, want 0, closed", got)
 	}
 	if got := len(g.backend.requests()); got != 1 {
-		t.Errorf("asked %d times", got)
+		t.Errorf("%d requests upstream, want 1", got)
 	}
 }
 
-func TestAnUpstreamThatIsTooSlow(t *testing.T) {
+func TestASlowUpstreamTimesOut(t *testing.T) {
 	g := newGate(t, "TIMEOUT_READ=30ms", "TIMEOUT_WRITE=40ms", "BREAKER_MIN_REQUESTS=2")
 	g.backend.answers(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
 	g.wantRefused(t, g.get(t, "/estoque"), 504, "upstream_timeout")
 	if got := len(g.backend.requests()); got != 1 {
-		t.Errorf("asked %d times within one timeout", got)
+		t.Errorf("%d requests upstream within one timeout, want 1", got)
 	}
 	g.wantRefused(t, g.do(t, "POST", "/pedidos", `{}`), 504, "upstream_timeout")
 	g.wantRefused(t, g.get(t, "/estoque"), 504, "upstream_timeout")
-	g.wantRefused(t, g.get(t, "/estoque"), 503, "upstream_unavailable") // timeouts are failures
+	g.wantRefused(t, g.get(t, "/estoque"), 503, "upstream_unavailable") // timeouts have opened the circuit
 }
 
-func TestABulkheadHoldsTheOthersBack(t *testing.T) {
+func TestAFullBulkheadRefusesFurtherRequests(t *testing.T) {
 	g := newGate(t, "BULKHEAD_SIZE=2", "BULKHEAD_WAIT=5ms")
 	arrived, proceed := make(chan struct{}), make(chan struct{})
 	g.backend.answers(func(_ http.ResponseWriter, r *http.Request) {
@@ -321,7 +318,7 @@ func TestABulkheadHoldsTheOthersBack(t *testing.T) {
 		<-arrived
 	}
 	if got := g.metric(t, `gateway_bulkhead_in_use{service="api-gateway",upstream="estoque"}`); got != "2" {
-		t.Errorf("in use: %s", got)
+		t.Errorf("gateway_bulkhead_in_use = %s, want 2", got)
 	}
 	answer := g.get(t, "/estoque")
 	g.wantRefused(t, answer, 503, "overloaded")
@@ -352,7 +349,7 @@ func TestConnectionsAreReused(t *testing.T) {
 	}
 }
 
-func TestTheTraceGoesOnUpstream(t *testing.T) {
+func TestTheTraceIsForwarded(t *testing.T) {
 	g := newGate(t, "RETRIES=1", "RETRY_BACKOFF=1ms")
 	var asked atomic.Int32
 	g.backend.answers(func(w http.ResponseWriter, r *http.Request) {
@@ -396,12 +393,12 @@ func TestTheTraceGoesOnUpstream(t *testing.T) {
 	for i, r := range requests {
 		want := "00-" + traceID + "-" + spans[i].SpanID().String() + "-01"
 		if got := r.Header["Traceparent"]; len(got) != 1 || got[0] != want || r.Header.Get("Tracestate") != "a=b" {
-			t.Errorf("try %d carried %v %v, want %s", i, got, r.Header["Tracestate"], want)
+			t.Errorf("try %d has Traceparent %v and Tracestate %v, want %s and a=b", i, got, r.Header["Tracestate"], want)
 		}
 	}
 }
 
-func TestHalfAConnectionIsNotHeldForASlowBody(t *testing.T) {
+func TestASlowBodyOccupiesNoSlotOfTheBulkhead(t *testing.T) {
 	g := newGate(t)
 	reader, writer := io.Pipe()
 	request, err := http.NewRequest("POST", g.URL+"/pedidos", reader)
@@ -419,9 +416,9 @@ func TestHalfAConnectionIsNotHeldForASlowBody(t *testing.T) {
 		answer.Body.Close()
 	}()
 	_, _ = io.WriteString(writer, `{"a"`)
-	// The request is under way, and its upstream has not heard of it.
+	// The gateway waits for the rest of the body before it calls the upstream.
 	if got := g.metric(t, `gateway_bulkhead_in_use{service="api-gateway",upstream="pedidos"}`); got != "0" || len(g.backend.requests()) != 0 {
-		t.Errorf("a body of which half is there takes %s slots", got)
+		t.Errorf("a request with half its body occupies %s slots, want none", got)
 	}
 	_, _ = io.WriteString(writer, `:1}`)
 	_ = writer.Close()

@@ -15,43 +15,43 @@ import (
 // and AUTH, which each environment must set.
 type settings struct {
 	upstreams map[string]*url.URL // ESTOQUE_URL, PAGAMENTOS_URL, PEDIDOS_URL
-	// publicPath (PUBLIC_PATH) is what the edge strips before a request gets
-	// here, such as /api: Location headers get it back.
+	// publicPath (PUBLIC_PATH) is the prefix that the edge strips from requests, such
+	// as /api. The gateway adds it to Location headers again.
 	publicPath string
 	bodyLimit  int64 // BODY_LIMIT, in bytes
 
-	readTimeout  time.Duration // TIMEOUT_READ: whole exchange of a GET, retries included
-	writeTimeout time.Duration // TIMEOUT_WRITE: of a POST
+	readTimeout  time.Duration // TIMEOUT_READ: the whole exchange of a GET, retries included
+	writeTimeout time.Duration // TIMEOUT_WRITE: the whole exchange of a POST
 
 	breaker  breakerSettings
 	bulkhead bulkheadSettings
 	retries  retrySettings
 	rate     rateSettings
 	cors     corsSettings
-	auth     authenticator // AUTH and what its kind needs
+	auth     authenticator // AUTH and the settings of the chosen kind
 }
 
-// breakerSettings: a circuit opens when, of at least minimum requests within
-// window, the share failing went wrong.
+// breakerSettings tell when a circuit opens: when failing percent of at least
+// minimum requests within window failed.
 type breakerSettings struct {
 	window  time.Duration // BREAKER_WINDOW
 	minimum int           // BREAKER_MIN_REQUESTS
 	failing int           // BREAKER_FAILURE_PERCENT
-	open    time.Duration // BREAKER_OPEN: until it is tried again
-	probes  int           // BREAKER_PROBES: that have to succeed then
+	open    time.Duration // BREAKER_OPEN: time until an open circuit lets probes through
+	probes  int           // BREAKER_PROBES: probes that must succeed to close the circuit
 }
 
 type bulkheadSettings struct {
 	size int           // BULKHEAD_SIZE: requests at once to one upstream
-	wait time.Duration // BULKHEAD_WAIT: for one of them to end
+	wait time.Duration // BULKHEAD_WAIT: how long a further request waits for a slot
 }
 
 type retrySettings struct {
-	max     int           // RETRIES: after the first try
-	backoff time.Duration // RETRY_BACKOFF: longest pause before the first, doubling
+	max     int           // RETRIES: tries after the first
+	backoff time.Duration // RETRY_BACKOFF: longest pause before the first retry; doubles with each
 }
 
-// readSettings reads everything; faults are env's to report.
+// readSettings reads all settings. The caller reports the errors that env collects.
 func readSettings(env *config.Reader) settings {
 	s := settings{
 		upstreams: map[string]*url.URL{
@@ -85,14 +85,14 @@ func readSettings(env *config.Reader) settings {
 	return s
 }
 
-// upstreamURL returns a service's base URL, which has to be there.
+// upstreamURL returns a service's base URL, which is required.
 func upstreamURL(env *config.Reader, name string) *url.URL {
 	raw := env.Text(name, "")
 	parsed, err := url.Parse(raw)
 	if err != nil || (parsed.Scheme != "http" && parsed.Scheme != "https") || parsed.Hostname() == "" ||
 		parsed.User != nil || strings.Trim(parsed.Path, "/") != "" || parsed.RawQuery != "" || parsed.Fragment != "" {
-		// The value stays unprinted: a URL may carry a password.
-		env.Reject(name, "must be a service's address and nothing more, such as http://estoque")
+		// Do not print the value: a URL may hold a password.
+		env.Reject(name, "must be a URL of scheme, host and port only, such as http://estoque")
 		return &url.URL{}
 	}
 	return parsed
@@ -101,25 +101,25 @@ func upstreamURL(env *config.Reader, name string) *url.URL {
 func publicPath(env *config.Reader, name string) string {
 	value := env.Text(name, "")
 	if value != "" && (!plainPath(value) || value == "/") {
-		env.Reject(name, "%q must be a path such as /api, without a slash at its end", value)
+		env.Reject(name, "%q is not a path such as /api, without a slash at the end", value)
 	}
 	return value
 }
 
-// words returns the parts of a variable, separated by commas or white space.
+// words splits a variable at commas and white space.
 func words(env *config.Reader, name string) []string {
 	return strings.FieldsFunc(env.Text(name, ""), func(r rune) bool {
 		return r == ',' || r == ' ' || r == '\n' || r == '\t' || r == '\r'
 	})
 }
 
-// secret returns the value of the variable name, or the content of the file that
-// name_FILE leads to. Neither is ever printed.
+// secret returns the value of the variable name, or the content of the file whose
+// path is in name_FILE. It prints neither.
 func secret(env *config.Reader, name string) string {
 	value, path := env.Text(name, ""), env.Text(name+"_FILE", "")
 	switch {
 	case value != "" && path != "":
-		env.Reject(name, "set as well as %s_FILE: only one of them can be meant", name)
+		env.Reject(name, "and %s_FILE are both set: set only one of them", name)
 	case path != "":
 		content, err := os.ReadFile(path)
 		if err != nil {
@@ -134,12 +134,12 @@ func secret(env *config.Reader, name string) string {
 			env.Reject(name+"_FILE", "%s is empty", path)
 		}
 	case value == "":
-		env.Reject(name, "needed here, or a file with it in %s_FILE", name)
+		env.Reject(name, "required, unless %s_FILE is the path of a file that holds it", name)
 	}
 	return value
 }
 
-// required returns one of choices; there is no default.
+// required returns one of choices. There is no default.
 func required(env *config.Reader, name string, choices ...string) string {
 	value := env.Text(name, "")
 	if !slices.Contains(choices, value) {

@@ -28,23 +28,26 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/loja-veloz/platform/apps/internal/problem"
+	"github.com/loja-veloz/platform/apps/internal/value"
 )
 
 const (
 	dialTimeout = time.Second
 	tlsTimeout  = 2 * time.Second
 	keepAlive   = 15 * time.Second
-	// idleTimeout is shorter than the server's at the other end (services: 120 s,
-	// Traefik: 180 s), so that the server closes no connection under a request
-	// that must not be sent twice.
+	// idleTimeout is shorter than that of the peers (services: 120 s, Traefik: 180 s).
+	// The gateway then closes idle connections first, and no peer closes one just as
+	// the gateway sends a request that must not be retried.
 	idleTimeout         = 60 * time.Second
 	answerHeaderLimit   = 64 << 10
-	statusClientGone    = 499 // nobody hears it; logs and metrics tell it from a failure
+	statusClientGone    = 499 // for logs and metrics: the client is gone and does not read it
 	retryAfterSaturated = time.Second
+
+	unavailable = "A service of the shop is unavailable. Please try again in a moment."
 )
 
-// upstream is a service behind the gateway, with what keeps its failures from
-// spreading.
+// upstream is a service behind the gateway, with its own bulkhead, circuit and retry
+// budget, so that its failures do not affect the others.
 type upstream struct {
 	name      string
 	base      *url.URL
@@ -74,24 +77,24 @@ func newUpstream(name string, base *url.URL, settings settings, tracer trace.Tra
 		counters:   m.of(name),
 		publicPath: settings.publicPath,
 		transport: &http.Transport{
-			Proxy:                  nil, // an upstream is where its setting says, whatever HTTP_PROXY may
+			Proxy:                  nil, // ignores HTTP_PROXY: call the configured address directly
 			DialContext:            (&net.Dialer{Timeout: dialTimeout, KeepAlive: keepAlive}).DialContext,
 			TLSHandshakeTimeout:    tlsTimeout,
-			ResponseHeaderTimeout:  0, // each route's timeout covers that, at no second timer
+			ResponseHeaderTimeout:  0, // the timeout of each call covers it without a second timer
 			MaxIdleConnsPerHost:    settings.bulkhead.size,
 			IdleConnTimeout:        idleTimeout,
 			MaxResponseHeaderBytes: answerHeaderLimit,
-			DisableCompression:     true, // the answer goes on as it comes
+			DisableCompression:     true, // forward the answer as the upstream encoded it
 		},
 	}
 	probes := uint(settings.breaker.probes)
 	u.breaker = circuitbreaker.NewBuilder[any]().
 		WithFailureRateThreshold(float64(settings.breaker.failing)/100, uint(settings.breaker.minimum), settings.breaker.window).
 		WithDelay(settings.breaker.open).
-		WithJitterFactor(0.1). // replicas do not all probe at once
+		WithJitterFactor(0.1). // so that replicas do not all probe at once
 		WithSuccessThresholdRatio(probes, probes).
 		OnStateChanged(func(event circuitbreaker.StateChangedEvent) {
-			logger.Warn("circuit changed", "upstream", name, "from", event.OldState.String(), "to", event.NewState.String())
+			logger.Warn("circuit changed state", "upstream", name, "from", event.OldState.String(), "to", event.NewState.String())
 		}).
 		Build()
 	u.proxy = &httputil.ReverseProxy{
@@ -102,18 +105,20 @@ func newUpstream(name string, base *url.URL, settings settings, tracer trace.Tra
 		ErrorHandler: func(_ http.ResponseWriter, r *http.Request, err error) {
 			exchangeOf(r.Context()).err = err
 		},
-		ErrorLog: slog.NewLogLogger(logger.Handler(), slog.LevelDebug), // of copying, which ends in a cut connection anyway
+		// ReverseProxy logs errors of copying the body. They also abort the connection,
+		// which the access log shows.
+		ErrorLog: slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
 	}
 	return u
 }
 
-// call is one method of one route, with everything that its requests share.
+// call is one method of one route, with the values that all its requests share.
 type call struct {
-	up      *upstream
-	method  string
-	timeout time.Duration
-	span    string
-	about   []attribute.KeyValue // its spans
+	up             *upstream
+	method         string
+	timeout        time.Duration
+	spanName       string
+	spanAttributes []attribute.KeyValue
 }
 
 var clientSpan = []trace.SpanStartOption{trace.WithSpanKind(trace.SpanKindClient)}
@@ -134,31 +139,30 @@ func (u *upstream) call(method, path string, timeout time.Duration) *call {
 	}}
 }
 
-// exchange is a request on its way through the proxy.
+// exchange is one request and its tries at the upstream.
 type exchange struct {
 	*call
-	ctx       context.Context // ends with the client's patience, or ours
-	client    string
+	ctx       context.Context // done when the client disconnects or the call's timeout is over
+	client    value.ClientID
 	requestID string
 	body      []byte
-	err       error // instead of an answer
-	release   context.CancelFunc
+	err       error              // why there is no answer
+	release   context.CancelFunc // of a probe's context; nil if no try was a probe
 }
 
 type exchangeKey struct{}
 
 func exchangeOf(ctx context.Context) *exchange { return ctx.Value(exchangeKey{}).(*exchange) }
 
-// serve answers a request with what the upstream answers, or returns what went
-// wrong.
-func (c *call) serve(w http.ResponseWriter, r *http.Request, client string, body []byte) error {
+// serve forwards a request and writes the upstream's answer, or returns a problem.
+func (c *call) serve(w http.ResponseWriter, r *http.Request, client value.ClientID, body []byte) error {
 	u := c.up
 	if err := u.slots.AcquirePermitWithMaxWait(r.Context(), u.wait); err != nil {
 		if !errors.Is(err, bulkhead.ErrFull) {
 			return u.clientGone(w)
 		}
 		u.counters.overloaded.Inc()
-		e := problem.Wrap(problem.Overloaded, "Too many requests are under way. Please try again in a moment.",
+		e := problem.Wrap(problem.Overloaded, "Too many requests are in progress. Please try again in a moment.",
 			fmt.Errorf("%s: %w", u.name, err))
 		e.RetryAfter = retryAfterSaturated
 		return e
@@ -179,13 +183,13 @@ func (c *call) serve(w http.ResponseWriter, r *http.Request, client string, body
 		}
 	}()
 	in := r.WithContext(x.ctx)
-	in.Header = chosen(r.Header)
-	setBody(in, nil) // it has arrived already
+	in.Header = forwardedHeaders(r.Header)
+	setBody(in, nil) // readBody has read it already
 	u.proxy.ServeHTTP(w, in)
 	return u.explain(w, x.err)
 }
 
-// explain tells the client why there is no answer from the upstream.
+// explain maps an error of the upstream to a problem.
 func (u *upstream) explain(w http.ResponseWriter, err error) error {
 	var foreign *foreignAnswerError
 	var e *problem.Error
@@ -196,34 +200,35 @@ func (u *upstream) explain(w http.ResponseWriter, err error) error {
 	case kind == clientGone:
 		return u.clientGone(w)
 	case errors.Is(err, circuitbreaker.ErrOpen):
-		e = problem.Wrap(problem.UpstreamUnavailable, "A part of the shop is not available. Please try again in a moment.", cause)
+		e = problem.Wrap(problem.UpstreamUnavailable, unavailable, cause)
 		e.RetryAfter = max(u.breaker.RemainingDelay(), time.Second)
 	case kind == timedOut || errors.As(err, &foreign) && foreign.status == http.StatusGatewayTimeout:
-		e = problem.Wrap(problem.UpstreamTimeout, "A part of the shop did not answer in time.", cause)
+		e = problem.Wrap(problem.UpstreamTimeout, "A service of the shop did not answer in time.", cause)
 	case kind == unreachable || errors.As(err, &foreign) && foreign.status == http.StatusServiceUnavailable:
-		e = problem.Wrap(problem.UpstreamUnavailable, "A part of the shop is not available. Please try again in a moment.", cause)
+		e = problem.Wrap(problem.UpstreamUnavailable, unavailable, cause)
 		e.RetryAfter = retryAfterSaturated
 	default:
-		e = problem.Wrap(problem.UpstreamFailed, "A part of the shop gave no usable answer.", cause)
+		e = problem.Wrap(problem.UpstreamFailed, "A service of the shop closed the connection or gave no valid answer.", cause)
 	}
 	return e
 }
 
-// clientGone ends a request that nobody waits for.
+// clientGone ends a request whose client has disconnected.
 func (u *upstream) clientGone(w http.ResponseWriter) error {
 	w.WriteHeader(statusClientGone)
 	return nil
 }
 
-// forwarded are the headers that the gateway passes on from a client, in addition to its
-// own. It drops all others, so that no client can forge what services trust.
+// forwarded are the headers of a client's request that an upstream gets, in addition
+// to those that the gateway sets. The gateway drops all others, so that a client
+// cannot claim an identity or an address with them.
 var forwarded = []string{
 	"Accept", "Accept-Encoding", "Accept-Language", "Content-Type",
 	"If-Match", "If-Modified-Since", "If-None-Match", "If-Unmodified-Since", "User-Agent",
-	"Connection", // names headers that are to go no further, as it does itself; ReverseProxy sees to it
+	"Connection", // ReverseProxy removes it, and the headers that it names
 }
 
-func chosen(all http.Header) http.Header {
+func forwardedHeaders(all http.Header) http.Header {
 	header := make(http.Header, 8)
 	for _, name := range forwarded {
 		if values := all[name]; len(values) > 0 {
@@ -231,21 +236,21 @@ func chosen(all http.Header) http.Header {
 		}
 	}
 	if values := all["Idempotency-Key"]; len(values) > 0 {
-		// net/http takes this header for leave to send a request a second time by
-		// itself, unless it is spelled as it never looks for it.
+		// http.Transport retries a request that has this header on its own. It looks
+		// for the canonical spelling only, so this spelling prevents that.
 		header["idempotency-key"] = values
 	}
 	return header
 }
 
-// rewrite builds the request for the upstream: the client's path and query, which are
-// normalised by now, and the forwarded headers.
+// rewrite prepares the request to the upstream. It keeps the path, which admit has
+// checked, the query and the forwarded headers.
 func (u *upstream) rewrite(r *httputil.ProxyRequest) {
 	x := exchangeOf(r.In.Context())
 	out := r.Out
 	out.URL.Scheme, out.URL.Host, out.URL.User = u.base.Scheme, u.base.Host, nil
 	out.Host = ""
-	own := [...]string{x.client, x.requestID}
+	own := [...]string{string(x.client), x.requestID}
 	out.Header["Client-Id"] = own[0:1:1]
 	out.Header["X-Request-Id"] = own[1:2:2]
 	setBody(out, x.body)
@@ -260,7 +265,8 @@ func setBody(r *http.Request, body []byte) {
 	}
 }
 
-// ownHeaders of an answer are the gateway's to set, or nobody's.
+// ownHeaders are removed from an upstream's answer: the gateway sets them itself or
+// not at all.
 var ownHeaders = []string{
 	"Access-Control-Allow-Credentials", "Access-Control-Allow-Headers", "Access-Control-Allow-Methods",
 	"Access-Control-Allow-Origin", "Access-Control-Expose-Headers", "Access-Control-Max-Age",
@@ -268,15 +274,16 @@ var ownHeaders = []string{
 	"Www-Authenticate", "X-Content-Type-Options", "X-Request-Id",
 }
 
-// foreignAnswerError is an answer that no service of ours gives: whatever stands
-// between had nothing better to say.
+// foreignAnswerError is an answer that no service sends: an error without problem
+// details, or a switch of protocols. A proxy in between sent it.
 type foreignAnswerError struct{ status int }
 
 func (e *foreignAnswerError) Error() string {
-	return fmt.Sprintf("answered %d without problem details", e.status)
+	return fmt.Sprintf("the answer with status %d has no problem details", e.status)
 }
 
-// checkAnswer looks at an answer before the client does.
+// checkAnswer refuses an answer that no service sends. It removes ownHeaders, and adds
+// the public path to Location.
 func (u *upstream) checkAnswer(answer *http.Response) error {
 	if answer.StatusCode < 200 || answer.StatusCode >= 400 && !isProblem(answer.Header) {
 		return &foreignAnswerError{answer.StatusCode}
@@ -300,17 +307,17 @@ func isProblem(header http.Header) bool {
 	return err == nil && kind == plain
 }
 
-// RoundTrip asks the upstream, again where that is harmless.
+// RoundTrip sends a request to the upstream, and retries it as shouldRetry decides.
 func (u *upstream) RoundTrip(r *http.Request) (*http.Response, error) {
 	x := exchangeOf(r.Context())
 	u.budget.deposit()
 	for try := 0; ; try++ {
 		answer, err := u.try(x, r, try)
-		if !u.again(x, answer, err, try) {
+		if !u.shouldRetry(x, answer, err, try) {
 			return answer, err
 		}
 		if answer != nil {
-			_, _ = io.CopyN(io.Discard, answer.Body, 4<<10) // so that the connection can be used again
+			_, _ = io.CopyN(io.Discard, answer.Body, 4<<10) // so that the connection can be reused
 			answer.Body.Close()
 		}
 		if err := pause(x.ctx, u.retries.backoff<<try); err != nil {
@@ -321,10 +328,10 @@ func (u *upstream) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 }
 
-// again tells whether to ask once more: a GET or HEAD that failed, or anything
-// for which there was not even a connection; within the budget, and not when the
-// upstream says itself when to come back.
-func (u *upstream) again(x *exchange, answer *http.Response, err error, try int) bool {
+// shouldRetry tells whether to send a request again. It allows a GET or HEAD that
+// failed, unless the upstream sent Retry-After, and any request for which no
+// connection was established. Each retry is taken from the budget.
+func (u *upstream) shouldRetry(x *exchange, answer *http.Response, err error, try int) bool {
 	if try >= u.retries.max || errors.Is(err, circuitbreaker.ErrOpen) {
 		return false
 	}
@@ -348,9 +355,9 @@ func (u *upstream) again(x *exchange, answer *http.Response, err error, try int)
 	return false
 }
 
-// pause waits for a random time up to max, or returns ctx's error.
-func pause(ctx context.Context, max time.Duration) error {
-	timer := time.NewTimer(rand.N(max) + 1)
+// pause waits for a random time up to limit, or returns ctx's error.
+func pause(ctx context.Context, limit time.Duration) error {
+	timer := time.NewTimer(rand.N(limit) + 1)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
@@ -360,10 +367,10 @@ func pause(ctx context.Context, max time.Duration) error {
 	}
 }
 
-// propagator carries the trace on. Baggage ends here: it would be strangers'.
+// propagator forwards the trace context but not the baggage, which comes from clients.
 var propagator propagation.TraceContext
 
-// try asks the upstream once, in a span of its own.
+// try sends a request to the upstream once, in its own span.
 func (u *upstream) try(x *exchange, r *http.Request, try int) (*http.Response, error) {
 	if !u.breaker.TryAcquirePermit() {
 		u.counters.open.Inc()
@@ -371,24 +378,24 @@ func (u *upstream) try(x *exchange, r *http.Request, try int) (*http.Response, e
 	}
 	ctx := x.ctx
 	if u.breaker.IsHalfOpen() {
-		// This request is a probe, and has to come to a result: a client that goes
-		// away must not leave the circuit waiting for one.
+		// This request is a probe. It continues if the client disconnects, since the
+		// circuit waits for its result.
 		deadline, _ := ctx.Deadline()
 		if x.release != nil {
-			x.release() // of a try before, whose answer nobody reads any more
+			x.release() // of the previous try, whose answer is closed
 		}
 		ctx, x.release = context.WithDeadline(context.WithoutCancel(ctx), deadline)
 	}
-	// Where the request's span is not recorded, neither would this one be: the
-	// same sampler has spoken for the whole trace.
+	// The sampler decides once for the whole trace, so a child of a span that is not
+	// recorded would not be recorded either.
 	span := trace.SpanFromContext(ctx)
 	recording := span.IsRecording()
 	if recording {
-		ctx, span = u.tracer.Start(ctx, x.span, clientSpan...)
+		ctx, span = u.tracer.Start(ctx, x.spanName, clientSpan...)
 		defer span.End()
 	}
-	// Not the context that ReverseProxy gave r: interim answers, which it would
-	// pass on, are not for clients.
+	// Replace the context of r: with it, ReverseProxy forwards interim (1xx) answers,
+	// which must not reach clients.
 	out := r.WithContext(ctx)
 	if try > 0 {
 		out.Header = r.Header.Clone()
@@ -409,11 +416,12 @@ func (u *upstream) try(x *exchange, r *http.Request, try int) (*http.Response, e
 	return answer, err
 }
 
-// describe says what came of a request, by the HTTP conventions for clients.
+// describe sets the span's attributes by OpenTelemetry's conventions for HTTP clients:
+// https://opentelemetry.io/docs/specs/semconv/http/http-spans/#http-client-span
 func (x *exchange) describe(span trace.Span, r *http.Request, answer *http.Response, err error, try int) {
 	at := *r.URL
-	at.RawQuery = "" // may hold what its sender keeps secret
-	attributes := append(slices.Clip(x.about), semconv.URLFull(at.String()))
+	at.RawQuery = "" // it may hold a secret
+	attributes := append(slices.Clip(x.spanAttributes), semconv.URLFull(at.String()))
 	if try > 0 {
 		attributes = append(attributes, semconv.HTTPRequestResendCount(try))
 	}
@@ -432,12 +440,12 @@ func (x *exchange) describe(span trace.Span, r *http.Request, answer *http.Respo
 	span.SetAttributes(attributes...)
 }
 
-// kind of a failure to get an answer.
+// kind classifies the errors of a try.
 type kind int
 
 const (
-	broken      kind = iota // the connection, in the midst of it; whether the upstream acted is unknown
-	unreachable             // no connection, so nothing was sent
+	broken      kind = iota // the connection broke; the upstream may have processed the request
+	unreachable             // no connection was established, so nothing was sent
 	timedOut
 	clientGone
 )
@@ -462,8 +470,8 @@ func kindOf(err error) kind {
 	return broken
 }
 
-// budget holds retries to a tenth of the requests, and ten more at once: when
-// everything fails, retries must not be what keeps it down.
+// budget limits retries to a tenth of the requests, plus a burst of ten, so that
+// retries do not overload an upstream that fails.
 type budget struct{ tenths atomic.Int64 }
 
 const (
@@ -499,7 +507,7 @@ func (b *budget) withdraw() bool {
 	}
 }
 
-// copyBuffers are what answers are copied through.
+// copyBuffers are the buffers for copying answers.
 var copyBuffers bufferPool
 
 const copyBufferSize = 16 << 10

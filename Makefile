@@ -64,7 +64,7 @@ test: loja ## everything that proves the code without a cluster
 	@bin=$$($(LOJA) tool kubernetes) && export LOJA_KUBE_BIN="$$bin" && \
 	bin=$$($(LOJA) tool traefik) && export LOJA_TRAEFIK="$$bin/traefik" || exit 1; \
 	failed=""; \
-	for dir in apps/catalogue infra/rollout infra/slo infra/slo/export tools; do (cd $$dir && GOWORK=off go test ./...) || failed="$$failed $$dir"; done; \
+	for dir in apps/catalogue infra/rollout infra/slo tools/slo tools; do (cd $$dir && GOWORK=off go test ./...) || failed="$$failed $$dir"; done; \
 	(cd apps && GOWORK=off $(RACE) ../$(LOJA) postgres run -- go test $$([ "$(RACE)" = CGO_ENABLED=1 ] && echo -race) ./...) || failed="$$failed apps"; \
 	go test ./infra/... || failed="$$failed infra"; \
 	go test ./stacks/... || failed="$$failed stacks"; \
@@ -88,14 +88,14 @@ lint: loja ## golangci-lint (gofmt, vet and more), shellcheck, actionlint
 	@command -v shellcheck >/dev/null || apt-get install -y --no-install-recommends shellcheck >/dev/null || \
 		{ echo "shellcheck is missing: install it" >&2; exit 1; }
 	@bin=$$($(LOJA) tool lint) && export PATH="$$bin:$$PATH" && \
-	for dir in apps apps/catalogue infra infra/rollout infra/slo infra/slo/export stacks tools; do (cd $$dir && echo "golangci-lint $$dir" && GOWORK=$$(case $$dir in infra/slo/export) echo off;; esac) golangci-lint run --build-tags e2e ./...) || exit 1; done && \
+	for dir in apps apps/catalogue infra infra/rollout infra/slo tools/slo stacks tools; do (cd $$dir && echo "golangci-lint $$dir" && GOWORK=$$(case $$dir in tools/slo) echo off;; esac) golangci-lint run --build-tags e2e ./...) || exit 1; done && \
 	echo "actionlint, shellcheck" && actionlint && shellcheck .ci/run tools/eks/pulumi-resource-eks
 ci: ## everything that a change must pass: lint, test, e2e, e2e-aws
 	@bash .ci/run
 bench-shop: loja ## the shop's numbers: orders per second against PostgreSQL's ceiling, latency, CPU, memory
 	@$(LOJA) bench-shop
 slo: ## write the services' objectives as OpenSLO documents to .local/openslo
-	@cd infra/slo/export && GOWORK=off go run . -apps ../../../apps -openslo ../../../.local/openslo && echo "wrote .local/openslo"
+	@cd tools/slo && GOWORK=off go run . -openslo ../../.local/openslo && echo "wrote .local/openslo"
 generate: loja ## rewrite what is generated: CRDs, docs/parameters.md, golden files, the services' API and SQL code
 	@bin=$$($(LOJA) tool generators) && cd apps && PATH="$$bin:$$PATH" GOWORK=off go generate ./...
 	go generate ./infra/... ./stacks/...

@@ -18,7 +18,7 @@ import (
 // services reads declarations: those of the shop, or one service shop.
 func services(t *testing.T, declaration string) []catalogue.Program {
 	t.Helper()
-	files := os.DirFS("../../../apps")
+	files := os.DirFS("../../apps")
 	if declaration != "" {
 		files = fstest.MapFS{"shop/service.yaml": {Data: []byte("port: 8081\n" + declaration)}}
 	}

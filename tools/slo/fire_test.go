@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/promql/promqltest"
@@ -102,7 +103,7 @@ func (w *world) add(t *testing.T, app storage.Appender, v version, outcome strin
 	t.Helper()
 	append := func(suffix, le string, n float64) {
 		pairs := []string{
-			labels.MetricName, slo.Metric + suffix, "service", v.service, "outcome", outcome, slo.LabelRole, v.role, slo.LabelVersion, v.hash,
+			model.MetricNameLabel, slo.Metric + suffix, "service", v.service, "outcome", outcome, slo.LabelRole, v.role, slo.LabelVersion, v.hash,
 		}
 		if le != "" {
 			pairs = slices.Concat(pairs, []string{"le", le})

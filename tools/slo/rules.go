@@ -18,10 +18,6 @@ import (
 // Rules is a file of Prometheus's recording and alerting rules for all services, as Sloth
 // renders them.
 func Rules(ctx context.Context, services []catalogue.Program) ([]byte, error) {
-	windows, err := windows()
-	if err != nil {
-		return nil, err
-	}
 	var all bytes.Buffer
 	for _, service := range services {
 		objectives := slo.Objectives(*service.Objectives)
@@ -30,7 +26,7 @@ func Rules(ctx context.Context, services []catalogue.Program) ([]byte, error) {
 		}
 		for _, objective := range objectives.List() {
 			generator, err := sloth.NewPrometheusSLOGenerator(sloth.PrometheusSLOGeneratorConfig{
-				WindowsFS: windows, DefaultSLOPeriod: objective.Window,
+				WindowsFS: windows(), DefaultSLOPeriod: objective.Window,
 			})
 			if err != nil {
 				return nil, fmt.Errorf("preparing Sloth: %w", err)
@@ -86,17 +82,18 @@ func spec(service string, o slo.Objective) (prometheusv1.Spec, error) {
 
 // windows are Sloth's catalogue of alert windows, computed from the burn rates. Sloth does
 // not check one.
-func windows() (fstest.MapFS, error) {
+func windows() fstest.MapFS {
 	files := fstest.MapFS{}
 	for _, window := range slo.Windows {
 		a := slo.Objective{Window: window}.Alerts()
 		entry := func(a slo.Alert) string {
-			return fmt.Sprintf("{errorBudgetPercent: %.6f, shortWindow: %s, longWindow: %s}", a.Share(window), slo.Period(a.Short), slo.Period(a.Long))
+			return fmt.Sprintf("{errorBudgetPercent: %.6f, shortWindow: %s, longWindow: %s}",
+				a.Share(window), slo.Period(a.Short), slo.Period(a.Long))
 		}
 		content := fmt.Sprintf("apiVersion: sloth.slok.dev/v1\nkind: AlertWindows\nspec:\n  sloPeriod: %s\n"+
 			"  page: {quick: %s, slow: %s}\n  ticket: {quick: %s, slow: %s}\n",
 			slo.Period(window), entry(a[0]), entry(a[1]), entry(a[2]), entry(a[3]))
 		files[slo.Period(window)+".yaml"] = &fstest.MapFile{Data: []byte(content)}
 	}
-	return files, nil
+	return files
 }

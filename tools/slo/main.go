@@ -15,7 +15,7 @@ import (
 )
 
 func main() {
-	apps := flag.String("apps", "../../../apps", "folder with the services")
+	apps := flag.String("apps", "../../apps", "folder with the services")
 	rules := flag.String("rules", "", "file for Prometheus's rules; none if empty")
 	documents := flag.String("openslo", "", "folder for the OpenSLO documents, one per service; none if empty")
 	flag.Parse()

@@ -1,10 +1,11 @@
-module github.com/loja-veloz/platform/infra/slo/export
+module github.com/loja-veloz/platform/tools/slo
 
 go 1.26.0
 
 require (
 	github.com/loja-veloz/platform/apps/catalogue v0.0.0
 	github.com/loja-veloz/platform/infra/slo v0.0.0
+	github.com/prometheus/common v0.67.5
 	github.com/prometheus/prometheus v0.310.0
 	github.com/slok/sloth v0.16.0
 	go.yaml.in/yaml/v3 v3.0.5
@@ -94,7 +95,6 @@ require (
 	github.com/prometheus/client_golang v1.23.2 // indirect
 	github.com/prometheus/client_golang/exp v0.0.0-20260108101519-fb0838f53562 // indirect
 	github.com/prometheus/client_model v0.6.2 // indirect
-	github.com/prometheus/common v0.67.5 // indirect
 	github.com/prometheus/otlptranslator v1.0.0 // indirect
 	github.com/prometheus/procfs v0.20.1 // indirect
 	github.com/prometheus/sigv4 v0.4.1 // indirect
@@ -139,6 +139,6 @@ require (
 )
 
 replace (
-	github.com/loja-veloz/platform/apps/catalogue => ../../../apps/catalogue
-	github.com/loja-veloz/platform/infra/slo => ../
+	github.com/loja-veloz/platform/apps/catalogue => ../../apps/catalogue
+	github.com/loja-veloz/platform/infra/slo => ../../infra/slo
 )

@@ -25,7 +25,8 @@ var (
 	apiPodPort   = reachability.Port{Number: 6443, Protocol: corev1.ProtocolTCP}
 	otlpGRPC     = reachability.Port{Number: 4317, Protocol: corev1.ProtocolTCP}
 	otlpHTTP     = reachability.Port{Number: 4318, Protocol: corev1.ProtocolTCP}
-	allPorts     = []reachability.Port{httpPort, webPort, internalPort, dnsUDP, dnsTCP, postgresPort, apiPort, apiPodPort, otlpGRPC, otlpHTTP}
+	metricsPort  = reachability.Port{Number: 9090, Protocol: corev1.ProtocolTCP}
+	allPorts     = []reachability.Port{httpPort, webPort, internalPort, dnsUDP, dnsTCP, postgresPort, apiPort, apiPodPort, otlpGRPC, otlpHTTP, metricsPort}
 )
 
 // bystanders are pods that no policy of ours selects: connections among them are not
@@ -39,6 +40,13 @@ var bystanders = []reachability.Pod{
 	},
 	{Name: "observability-other", Namespace: "observability", Labels: map[string]string{"app": "other"}},
 	{Name: "default-stranger", Namespace: "default", Labels: map[string]string{"app.kubernetes.io/name": "sample-web-app"}},
+}
+
+// shopPod is a pod of a program in the services' namespace.
+func shopPod(name string, ports ...reachability.Port) reachability.Pod {
+	pod := named("shop", name, ports...)
+	pod.Labels["app.kubernetes.io/part-of"] = "loja-veloz"
+	return pod
 }
 
 func named(namespace, name string, ports ...reachability.Port) reachability.Pod {
@@ -59,15 +67,20 @@ func podsOf(programs *catalogue.Catalogue) []reachability.Pod {
 		named("gateway-internal", "gateway-internal-stranger"),
 		named("database", "database-stranger"),
 		named("shop", "shop-stranger"),
+		named("observability", "prometheus", metricsPort),
+		{
+			Name: "rollouts", Namespace: "argo-rollouts",
+			Labels: map[string]string{"app.kubernetes.io/name": "argo-rollouts", "app.kubernetes.io/component": "rollouts-controller"},
+		},
 	}, bystanders...)
 	for _, s := range programs.Services() {
-		pods = append(pods, named("shop", s.Name, httpPort))
+		pods = append(pods, shopPod(s.Name, httpPort))
 		if s.Database {
 			pods = append(pods, named("shop", s.Name+"-migrate"))
 		}
 	}
 	for _, job := range programs.CronJobs() {
-		pods = append(pods, named("shop", job.Name, httpPort))
+		pods = append(pods, shopPod(job.Name, httpPort))
 	}
 	return pods
 }
@@ -91,6 +104,7 @@ func declared(programs *catalogue.Catalogue, telemetry bool) []reachability.Edge
 			add(s.Name, "traefik-internal", webPort)
 			add("traefik-internal", call.Service, httpPort)
 		}
+		add("prometheus", s.Name, httpPort)
 		add(s.Name, "coredns", dnsUDP, dnsTCP)
 		if telemetry {
 			add(s.Name, "collector", otlpGRPC)
@@ -113,7 +127,7 @@ func declared(programs *catalogue.Catalogue, telemetry bool) []reachability.Edge
 	// The egress of these pods is not restricted: they reach the public port of the edge, and each
 	// other.
 	free := append([]reachability.Pod{{Name: "gateway-stranger"}, {Name: "gateway-internal-stranger"}}, bystanders...)
-	for _, from := range append([]reachability.Pod{{Name: "traefik"}, {Name: "traefik-internal"}}, free...) {
+	for _, from := range append([]reachability.Pod{{Name: "traefik"}, {Name: "traefik-internal"}, {Name: "rollouts"}}, free...) {
 		if from.Name != "traefik" {
 			add(from.Name, "traefik", webPort)
 		}
@@ -124,13 +138,15 @@ func declared(programs *catalogue.Catalogue, telemetry bool) []reachability.Edge
 		}
 	}
 	// The API server has no address that a policy could name.
-	for _, from := range []string{"database-setup", "database-admin"} {
+	for _, from := range []string{"database-setup", "database-admin", "prometheus"} {
 		add(from, "coredns", dnsUDP, dnsTCP)
 		for _, to := range free {
 			add(from, to.Name, apiPort, apiPodPort)
 		}
 	}
 	add("database-setup", "postgres", postgresPort)
+	// Prometheus reads services, and nobody but the Rollouts controller asks it.
+	add("rollouts", "prometheus", metricsPort)
 	return edges
 }
 

@@ -464,7 +464,7 @@ func (s *shop) inFile(content string) map[string]string {
 func TestAFileThatCannotBeWrittenLeavesTheRolesAlone(t *testing.T) {
 	s := newShop(t, map[string]string{"SECRETS_FILE": filepath.Join(t.TempDir(), "missing", "secrets.env")})
 	if err := s.run(t.Context(), "setup"); err == nil || !strings.Contains(err.Error(), "SECRETS_FILE") {
-		t.Errorf("%v, want a fault of SECRETS_FILE", err)
+		t.Errorf("%v, want an error about SECRETS_FILE", err)
 	}
 }
 
@@ -557,7 +557,7 @@ func TestFaultsOfTheSettingsAreToldByName(t *testing.T) {
 		err := run(t.Context(), test.args, func(name string) string { return env[name] }, &bytes.Buffer{})
 		for _, want := range test.want {
 			if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "hunter2") {
-				t.Errorf("%v with %v: %v, want a fault of %s, without the password", test.args, test.change, err, want)
+				t.Errorf("%v with %v: %v, want an error about %s, without the password", test.args, test.change, err, want)
 			}
 		}
 	}

@@ -33,7 +33,7 @@ func Handler(t testing.TB, document []byte, next http.Handler) http.Handler {
 			w.Header()[name] = values
 		}
 		w.WriteHeader(recorder.Code)
-		_, _ = w.Write(recorder.Body.Bytes()) // a client that has gone is no fault of the service
+		_, _ = w.Write(recorder.Body.Bytes()) // the service need not care about a client that has gone
 	})
 }
 

@@ -1,4 +1,4 @@
-// Package config reads a service's settings from its environment. Every fault
+// Package config reads a service's settings from its environment. Every error
 // is collected and reported in one go, with the variable's name, so that a
 // broken deployment is repaired in one attempt and not variable by variable.
 package config
@@ -23,7 +23,7 @@ type Reader struct {
 
 // NewReader returns a Reader of the variables that getenv answers; an empty
 // value counts as unset, as the OpenTelemetry specification also has it.
-// Services take no command line arguments: any in args is a fault.
+// Services take no command line arguments: any in args is an error.
 func NewReader(args []string, getenv func(string) string) *Reader {
 	r := &Reader{getenv: getenv}
 	for _, arg := range args {
@@ -32,7 +32,7 @@ func NewReader(args []string, getenv func(string) string) *Reader {
 	return r
 }
 
-// Err returns every fault found so far, joined, or nil.
+// Err returns every error found so far, joined, or nil.
 func (r *Reader) Err() error {
 	if len(r.errs) == 0 {
 		return nil
@@ -40,7 +40,7 @@ func (r *Reader) Err() error {
 	return fmt.Errorf("invalid settings:\n%w", errors.Join(r.errs...))
 }
 
-// Reject records a fault of the variable name.
+// Reject records an error about the variable name.
 func (r *Reader) Reject(name, format string, args ...any) {
 	r.errs = append(r.errs, fmt.Errorf("%s: %s", name, fmt.Sprintf(format, args...)))
 }

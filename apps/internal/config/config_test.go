@@ -76,7 +76,7 @@ func TestEveryFaultIsReportedAtOnceByName(t *testing.T) {
 	r.HTTPURL("SECRET_URL")
 	err := r.Err()
 	if err == nil {
-		t.Fatal("Err = nil, want every fault")
+		t.Fatal("Err = nil, want every error")
 	}
 	for _, name := range []string{"--port=1", "WORD_PORT", "HIGH_PORT", "PAUSE", "FORMAT", "IP", "SERVICE_NAME", "SERVICE_VERSION", "POD_NAME", "RELATIVE", "SECRET_URL"} {
 		if !strings.Contains(err.Error(), name) {

@@ -34,27 +34,27 @@ func Lint(files fs.FS) error {
 	if len(names) == 0 {
 		return errors.New("there are no migrations: *.sql has to be at the root")
 	}
-	var faults []error
+	var errs []error
 	for i, name := range names {
 		match := migrationName.FindStringSubmatch(name)
 		switch want := fmt.Sprintf("%05d", i+1); {
 		case match == nil:
-			faults = append(faults, fmt.Errorf("%s: the name is not of the form %s_what_it_does.sql", name, want))
+			errs = append(errs, fmt.Errorf("%s: the name is not of the form %s_what_it_does.sql", name, want))
 		case match[1] != want:
-			faults = append(faults, fmt.Errorf("%s: number %s comes next, without gaps", name, want))
+			errs = append(errs, fmt.Errorf("%s: number %s comes next, without gaps", name, want))
 		}
 		content, err := fs.ReadFile(files, name)
 		if err != nil {
 			return fmt.Errorf("reading migration %s: %w", name, err)
 		}
-		for _, fault := range lintFile(string(content)) {
-			faults = append(faults, fmt.Errorf("%s:%w", name, fault))
+		for _, err := range lintFile(string(content)) {
+			errs = append(errs, fmt.Errorf("%s:%w", name, err))
 		}
 	}
-	return errors.Join(faults...)
+	return errors.Join(errs...)
 }
 
-// lintFile returns the faults of one migration, each after its line.
+// lintFile returns the errors of one migration, each after its line.
 func lintFile(sql string) []error {
 	marks := gooseMark.FindAllStringSubmatchIndex(sql, -1)
 	up, transaction := false, true
@@ -99,19 +99,19 @@ func lintFile(sql string) []error {
 	case contract:
 		return linter.broken
 	}
-	return append(linter.broken, linter.faults...)
+	return append(linter.broken, linter.errs...)
 }
 
 // linter checks one file's statements in turn.
 type linter struct {
 	created     map[string]bool // tables
 	transaction bool
-	faults      []error // lifted by `-- contract`
+	errs        []error // lifted by `-- contract`
 	broken      []error // not lifted
 }
 
 func (l *linter) refuse(at token, format string, args ...any) {
-	l.faults = append(l.faults, fmt.Errorf("%d: %s; if no version in use needs it, say so in a line `-- contract`",
+	l.errs = append(l.errs, fmt.Errorf("%d: %s; if no version in use needs it, say so in a line `-- contract`",
 		at.line, fmt.Sprintf(format, args...)))
 }
 

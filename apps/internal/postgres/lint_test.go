@@ -63,11 +63,11 @@ func TestLintRefusesWhatTheVersionBeforeCannotBear(t *testing.T) {
 	} {
 		err := postgres.Lint(migration(test.sql))
 		if err == nil || !strings.Contains(err.Error(), test.want) {
-			t.Errorf("%s\n got %v, want a fault that says %q", test.sql, err, test.want)
+			t.Errorf("%s\n got %v, want an error that says %q", test.sql, err, test.want)
 			continue
 		}
 		if err := postgres.Lint(migration("-- contract: nobody uses it since version 3\n" + test.sql)); err != nil {
-			t.Errorf("with -- contract: %s\n got %v, want no fault", test.sql, err)
+			t.Errorf("with -- contract: %s\n got %v, want no error", test.sql, err)
 		}
 	}
 }
@@ -98,7 +98,7 @@ func TestLintLetsPassWhatTheVersionBeforeDoesNotNotice(t *testing.T) {
 		"CREATE TABLE a (id int);\n-- +goose Down\nDROP TABLE a;",
 	} {
 		if err := postgres.Lint(migration(sql)); err != nil {
-			t.Errorf("%s\n got %v, want no fault", sql, err)
+			t.Errorf("%s\n got %v, want no error", sql, err)
 		}
 	}
 }
@@ -121,7 +121,7 @@ func TestLintRefusesFilesThatDoNotFollowOn(t *testing.T) {
 		{fstest.MapFS{"00001_a.sql": {Data: []byte("-- contract\n-- +goose Up\nCREATE INDEX CONCURRENTLY i ON a (b);")}}, "NO TRANSACTION"},
 	} {
 		if err := postgres.Lint(test.files); err == nil || !strings.Contains(err.Error(), test.want) {
-			t.Errorf("%v: %v, want a fault that says %q", test.files, err, test.want)
+			t.Errorf("%v: %v, want an error that says %q", test.files, err, test.want)
 		}
 	}
 }

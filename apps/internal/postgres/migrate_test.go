@@ -70,7 +70,7 @@ func TestAFailedMigrationLeavesNothing(t *testing.T) {
 	db := postgrestest.New(t, nil)
 	err := postgres.Migrate(t.Context(), db.OwnerURL, files(`CREATE TABLE a (id int);`, "CREATE TABLE b (id int);\nSELECT nothing FROM nowhere;"), silent)
 	if err == nil || !strings.Contains(err.Error(), "00002_step.sql") || postgres.Code(err) != "42P01" {
-		t.Fatalf("%v, want the second migration's fault", err)
+		t.Fatalf("%v, want the second migration's error", err)
 	}
 	if err := postgres.Migrate(t.Context(), db.OwnerURL, files(`CREATE TABLE a (id int);`, `CREATE TABLE b (id int);`), silent); err != nil {
 		t.Errorf("the repaired one: %v", err)

@@ -56,7 +56,7 @@ type Settings struct {
 }
 
 // ReadSettings reads DATABASE_URL (required), DATABASE_MAX_CONNECTIONS and
-// SERVICE_NAME. A fault of the URL is told without the URL.
+// SERVICE_NAME. An error about the URL does not contain it.
 func ReadSettings(env *config.Reader) Settings {
 	settings := Settings{
 		URL:            ReadURL(env, "DATABASE_URL"),
@@ -66,7 +66,7 @@ func ReadSettings(env *config.Reader) Settings {
 	return settings
 }
 
-// ReadURL reads the URL of a database, which is required. A fault is told without it.
+// ReadURL reads the URL of a database, which is required. An error does not contain it.
 func ReadURL(env *config.Reader, variable string) string {
 	raw := env.Text(variable, "")
 	if raw == "" {
@@ -135,7 +135,7 @@ func Open(ctx context.Context, settings Settings, logger *slog.Logger, provider 
 		}
 	}
 	poolConfig.ConnConfig.Tracer = newTracer(provider)
-	// What the server has to say of its own accord, such as that it shuts down.
+	// Notices that the server sends unasked, for example that it shuts down.
 	poolConfig.ConnConfig.OnNotice = func(_ *pgconn.PgConn, notice *pgconn.Notice) {
 		logger.Debug("notice of the database", "severity", notice.Severity, "code", notice.Code, "notice", notice.Message)
 	}

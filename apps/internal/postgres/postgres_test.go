@@ -63,15 +63,15 @@ func TestAFaultOfTheURLIsToldWithoutTheURL(t *testing.T) {
 	} {
 		_, err := read(map[string]string{"DATABASE_URL": raw})
 		if err == nil || !strings.Contains(err.Error(), "DATABASE_URL") || strings.Contains(err.Error(), "hunter2") {
-			t.Errorf("%s: %v, want a fault of DATABASE_URL without the password", raw, err)
+			t.Errorf("%s: %v, want an error about DATABASE_URL without the password", raw, err)
 		}
 		if _, err := postgres.Open(t.Context(), postgres.Settings{URL: raw}, silent, noop.NewTracerProvider()); err == nil || strings.Contains(err.Error(), "hunter2") {
-			t.Errorf("Open %s: %v, want a fault without the password", raw, err)
+			t.Errorf("Open %s: %v, want an error without the password", raw, err)
 		}
 	}
 	for _, count := range []string{"0", "101", "many"} {
 		if _, err := read(map[string]string{"DATABASE_URL": "postgres://a:b@c/d", "DATABASE_MAX_CONNECTIONS": count}); err == nil || !strings.Contains(err.Error(), "DATABASE_MAX_CONNECTIONS") {
-			t.Errorf("%s connections: %v, want a fault", count, err)
+			t.Errorf("%s connections: %v, want an error", count, err)
 		}
 	}
 }

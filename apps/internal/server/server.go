@@ -53,7 +53,7 @@ type Options struct {
 	// Health answers /health; nil stands for one that says ok.
 	Health Handler
 	// Document is the service's OpenAPI document in YAML, shown at /docs where the
-	// settings allow it; nil is none.
+	// settings allow it; nil serves no document.
 	Document []byte
 	// RenderError answers with an error; nil stands for problem details.
 	RenderError func(c *gin.Context, e *problem.Error) error

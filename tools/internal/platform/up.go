@@ -46,6 +46,7 @@ const upSummary = `
   shop       %s/
   echo       %s/echo
   health     %s/health
+  metrics    http://localhost:9090 (Prometheus, API only)
 
   make deploy    ship the working tree's services by canary
   make status    how far the canaries are; make cluster-status: what runs, and its memory

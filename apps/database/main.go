@@ -52,15 +52,15 @@ func runAdmin(ctx context.Context, env *config.Reader, stdout io.Writer) error {
 	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 
-	made, err := cluster.ensure(ctx, namespace, secret, func(data map[string][]byte) map[string][]byte {
+	created, err := cluster.ensure(ctx, namespace, secret, func(data map[string][]byte) map[string][]byte {
 		if len(data["password"]) > 0 {
 			return nil
 		}
 		return map[string][]byte{"password": []byte(newPassword()), "id": []byte(newID())}
 	})
 	if err != nil {
-		return fmt.Errorf("the server's password: %w", err)
+		return fmt.Errorf("creating the server's password: %w", err)
 	}
-	logger.Info("the server's password is there", "namespace", namespace, "secret", secret, "made", made)
+	logger.Info("the Secret has the server's password", "namespace", namespace, "secret", secret, "created", created)
 	return nil
 }

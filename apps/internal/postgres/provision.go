@@ -137,7 +137,7 @@ func joinOwner(ctx context.Context, admin *pgx.Conn, owner string) error {
 		return nil
 	}
 	if _, err := admin.Exec(ctx, "GRANT "+quote(owner)+" TO CURRENT_USER"); err != nil {
-		return fmt.Errorf("making the administrator a member: %w", err)
+		return fmt.Errorf("adding the administrator as a member: %w", err)
 	}
 	return nil
 }

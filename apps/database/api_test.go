@@ -15,8 +15,8 @@ import (
 	"testing"
 )
 
-// api is as much of the Kubernetes API as is needed, and refuses what the real
-// one refuses: https://kubernetes.io/docs/reference/using-api/api-concepts/
+// api is the part of the Kubernetes API that the tests need. It refuses what the real
+// API refuses: https://kubernetes.io/docs/reference/using-api/api-concepts/
 type api struct {
 	t           *testing.T
 	server      *httptest.Server
@@ -27,9 +27,9 @@ type api struct {
 	secrets     map[string]map[string]any // by namespace/name
 	version     int
 	writes      int
-	beforeWrite func(method, key string) // without the lock held
+	beforeWrite func(method, key string) // is called without holding mu
 	interfere   func(w http.ResponseWriter, r *http.Request) (handled bool)
-	loseAnswers int // so many writes are done and not answered
+	loseAnswers int // number of writes that succeed and whose answer is lost
 }
 
 func newAPI(t *testing.T) *api {
@@ -49,7 +49,7 @@ func (a *api) write(file, content string) {
 	}
 }
 
-// env is what a pod has of the cluster.
+// env returns the variables that a pod has for the API.
 func (a *api) env() map[string]string {
 	address, err := url.Parse(a.server.URL)
 	if err != nil {
@@ -152,7 +152,8 @@ func (a *api) serve(w http.ResponseWriter, r *http.Request) {
 			notFound()
 			return
 		}
-		// The real one takes an update without a version; the client must not send one.
+		// The real API accepts an update without a version. This one refuses it, since the
+		// client must always send the version that it read.
 		if sent["metadata"].(map[string]any)["resourceVersion"] != stored["metadata"].(map[string]any)["resourceVersion"] {
 			refuse(http.StatusConflict, "Conflict", "the object has been modified; please apply your changes to the latest version")
 			return
@@ -170,7 +171,7 @@ func (a *api) serve(w http.ResponseWriter, r *http.Request) {
 	_ = json.NewEncoder(w).Encode(a.secrets[key])
 }
 
-// put stores a Secret; the lock is held.
+// put stores a Secret. The caller holds mu.
 func (a *api) put(key string, content map[string]any) {
 	a.version++
 	metadata := content["metadata"].(map[string]any)
@@ -178,7 +179,7 @@ func (a *api) put(key string, content map[string]any) {
 	a.secrets[key] = content
 }
 
-// set stores a Secret as somebody else would.
+// set stores a Secret as another client of the API would.
 func (a *api) set(key string, data map[string]string) {
 	namespace, name, _ := strings.Cut(key, "/")
 	encoded := map[string][]byte{}

@@ -28,26 +28,27 @@ const (
 	conflictTries           = 10
 )
 
-// cluster is the Kubernetes API as the pod's service account may use it.
+// cluster is a client of the Kubernetes API with the pod's service account.
 type cluster struct {
 	base      string
 	tokenFile string
 	client    *http.Client
 }
 
-// readCluster reads what every pod has: KUBERNETES_SERVICE_HOST and _PORT and
-// the mounted token and certificate (SERVICE_ACCOUNT_DIRECTORY, for tests).
+// readCluster reads the settings that Kubernetes gives to every pod:
+// KUBERNETES_SERVICE_HOST and _PORT, and the mounted token and certificate. Tests set
+// SERVICE_ACCOUNT_DIRECTORY.
 func readCluster(env *config.Reader) *cluster {
 	host, port := env.Text("KUBERNETES_SERVICE_HOST", ""), env.Text("KUBERNETES_SERVICE_PORT", "")
 	if host == "" || port == "" {
-		env.Reject("KUBERNETES_SERVICE_HOST", "it and KUBERNETES_SERVICE_PORT are not set: Secrets can be written only from within a pod")
+		env.Reject("KUBERNETES_SERVICE_HOST", "or KUBERNETES_SERVICE_PORT is not set: Secrets can be written only from a pod")
 		return nil
 	}
 	directory := env.Text("SERVICE_ACCOUNT_DIRECTORY", serviceAccountDirectory)
 	certificates, err := os.ReadFile(filepath.Join(directory, "ca.crt"))
 	roots := x509.NewCertPool()
 	if err != nil || !roots.AppendCertsFromPEM(certificates) {
-		env.Reject("SERVICE_ACCOUNT_DIRECTORY", "%s has no certificate in ca.crt: is automountServiceAccountToken set?", directory)
+		env.Reject("SERVICE_ACCOUNT_DIRECTORY", "%s has no certificate in ca.crt: set automountServiceAccountToken", directory)
 		return nil
 	}
 	return &cluster{
@@ -58,7 +59,7 @@ func readCluster(env *config.Reader) *cluster {
 			Transport: &http.Transport{
 				TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
 			},
-			// The API does not redirect, and the token is for nobody else.
+			// The API does not redirect, and no other server may get the token.
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
 	}
@@ -69,13 +70,13 @@ func readCluster(env *config.Reader) *cluster {
 type secret struct {
 	APIVersion string            `json:"apiVersion"`
 	Kind       string            `json:"kind"`
-	Metadata   map[string]any    `json:"metadata"` // what is not ours is given back as it was
+	Metadata   map[string]any    `json:"metadata"` // a map, so that an update keeps all its fields
 	Type       string            `json:"type,omitempty"`
 	Immutable  *bool             `json:"immutable,omitempty"`
 	Data       map[string][]byte `json:"data,omitempty"`
 }
 
-// apiError is an answer of the API that is no success.
+// apiError is an answer of the API with an error status.
 type apiError struct {
 	status  int
 	message string
@@ -90,9 +91,10 @@ func hasStatus(err error, status int) bool {
 	return errors.As(err, &answer) && answer.status == status
 }
 
-// ensure creates or updates a Secret with what change adds to its data; change gets nil if
-// there is no Secret. It returns whether it wrote something. If another process writes in
-// between, ensure reads the Secret again and calls change again.
+// ensure creates or updates a Secret with the data that change returns. change gets the
+// present data, or nil if there is no Secret. If it returns nothing, ensure does not
+// write. If another client writes in between, ensure reads the Secret and calls change
+// again, so that no write is lost. It returns whether it wrote the Secret.
 func (c *cluster) ensure(
 	ctx context.Context,
 	namespace, name string,
@@ -124,19 +126,20 @@ func (c *cluster) ensure(
 			}
 			maps.Copy(found.Data, more)
 			delete(found.Metadata, "managedFields")
-			// It has the resourceVersion read: a newer one is a conflict.
+			// The metadata has the resourceVersion that was read, so the API answers with a
+			// conflict if the Secret has changed since.
 			err = c.do(ctx, http.MethodPut, secretPath(namespace, name), found, nil)
 		}
 		switch {
 		case err == nil:
 			return true, nil
-		case hasStatus(err, http.StatusConflict): // somebody else wrote: see what
-		case hasStatus(err, http.StatusNotFound) && !missing: // or deleted it
+		case hasStatus(err, http.StatusConflict): // another client wrote it: read it again
+		case hasStatus(err, http.StatusNotFound) && !missing: // another client deleted it
 		default:
 			return false, fmt.Errorf("writing Secret %s/%s: %w", namespace, name, err)
 		}
 	}
-	return false, fmt.Errorf("writing Secret %s/%s: somebody else always wrote first: %w", namespace, name, err)
+	return false, fmt.Errorf("writing Secret %s/%s: other clients changed it during each of %d tries: %w", namespace, name, conflictTries, err)
 }
 
 func secretPath(namespace, name string) string {
@@ -147,8 +150,9 @@ func secretPath(namespace, name string) string {
 	return path
 }
 
-// do sends a request until it is answered, or ctx is done: a cluster's API
-// restarts now and then. All requests here may be sent twice.
+// do sends a request until the API answers it or ctx is done. It retries on 429, on 500
+// and above, and on broken connections, since the API of a cluster restarts from time to
+// time. All requests here can safely be sent twice.
 func (c *cluster) do(ctx context.Context, method, path string, body, answer any) error {
 	pause := 100 * time.Millisecond
 	for {
@@ -202,7 +206,7 @@ func (c *cluster) doOnce(ctx context.Context, method, path string, body, answer 
 		var status struct {
 			Message string `json:"message"`
 		}
-		_ = json.NewDecoder(content).Decode(&status) // a proxy in between may answer anything
+		_ = json.NewDecoder(content).Decode(&status) // a proxy's answer may not be JSON
 		return &apiError{status: response.StatusCode, message: status.Message}
 	}
 	if answer == nil {
@@ -241,7 +245,7 @@ func (s *secretStore) keep(
 		}
 	}
 	_, err := s.cluster.ensure(ctx, s.namespace, s.auditor+"-databases", func(data map[string][]byte) map[string][]byte {
-		var auditor string // the URL that has its password
+		var auditor string // a URL that has its password; there is one auditor for all databases
 		for _, database := range databases {
 			if passwordOf(auditor) == "" {
 				auditor = string(data[database])

@@ -11,9 +11,9 @@ import (
 	"strings"
 )
 
-// envFile keeps credentials in a file of NAME=value lines that only its owner
-// may read: <DATABASE>_DATABASE_URL, <DATABASE>_DATABASE_OWNER_URL and
-// AUDITOR_<DATABASE>_DATABASE_URL. Lines that are not its own stay.
+// envFile keeps credentials in a file of NAME=value lines that only its owner can read:
+// <DATABASE>_DATABASE_URL, <DATABASE>_DATABASE_OWNER_URL and
+// AUDITOR_<DATABASE>_DATABASE_URL. It keeps all other lines.
 type envFile struct{ path, auditor string }
 
 func (f *envFile) keep(_ context.Context, databases []string, adopt func(database, role, existing string) string) (credentials, error) {
@@ -42,7 +42,7 @@ func (f *envFile) keep(_ context.Context, databases []string, adopt func(databas
 	}
 
 	kept := newCredentials()
-	var auditor string // the URL that has its password
+	var auditor string // a URL that has its password; there is one auditor for all databases
 	for _, database := range databases {
 		if _, existing := find(auditorVariable(database)); passwordOf(auditor) == "" {
 			auditor = existing
@@ -75,17 +75,17 @@ func auditorVariable(database string) string {
 	return "AUDITOR_" + strings.ToUpper(database) + "_DATABASE_URL"
 }
 
-// replaceFile gives the file new content, or leaves it as it was: nobody reads
-// half of it. A file that has the content already only gets its mode.
+// replaceFile replaces the file's content atomically. If the file has the content
+// already, replaceFile sets only its mode.
 func replaceFile(path string, content, before []byte) error {
 	if bytes.Equal(content, before) {
 		return os.Chmod(path, 0o600)
 	}
-	next, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*") // of mode 0600
+	next, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*") // has mode 0600
 	if err != nil {
 		return err
 	}
-	defer os.Remove(next.Name()) //nolint:errcheck // it is gone when all went well
+	defer os.Remove(next.Name()) //nolint:errcheck // does not exist after a success
 	defer next.Close()
 	if _, err := next.Write(content); err != nil {
 		return err

@@ -59,8 +59,8 @@ func runAdmin(ctx context.Context, env *config.Reader, stdout io.Writer) error {
 		return map[string][]byte{"password": []byte(newPassword()), "id": []byte(newID())}
 	})
 	if err != nil {
-		return fmt.Errorf("the server's password: %w", err)
+		return fmt.Errorf("creating the server's password: %w", err)
 	}
-	logger.Info("the server has a password", "namespace", namespace, "secret", secret, "created", created)
+	logger.Info("the Secret has the server's password", "namespace", namespace, "secret", secret, "created", created)
 	return nil
 }

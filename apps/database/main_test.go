@@ -30,7 +30,7 @@ import (
 	"github.com/loja-veloz/platform/apps/internal/postgres/postgrestest"
 )
 
-// shop is a setup of two databases with names that nobody else uses.
+// shop is a setup of two databases with unused names.
 type shop struct {
 	t                          *testing.T
 	pedidos, estoque, auditor  string
@@ -57,7 +57,7 @@ func newShop(t *testing.T, extra map[string]string) *shop {
 		"ADMIN_DATABASE_PASSWORD": "hunter2", "ADMIN_DATABASE_SSLMODE": "disable",
 		"DATABASES": s.pedidos + "," + s.estoque, "AUDITOR_ROLE": s.auditor, "WAIT_TIMEOUT": "30s",
 	}
-	if password, set := address.User.Password(); set { // a server that asks for one
+	if password, set := address.User.Password(); set { // the server requires it
 		s.env["ADMIN_DATABASE_PASSWORD"] = password
 	}
 	maps.Copy(s.env, extra)
@@ -92,7 +92,7 @@ func (s *shop) admin() *pgx.Conn {
 	return conn
 }
 
-// Write lets several commands log to it at once.
+// Write appends a line to the log. Concurrent commands share the log.
 func (s *shop) Write(line []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -110,7 +110,7 @@ func (s *shop) setup() {
 	}
 }
 
-// verify checks that every URL kept leads to the database and has the role's password.
+// verify checks that every stored URL has the right database, role and password.
 func (s *shop) verify(kept map[string]string) {
 	s.t.Helper()
 	want := map[string][2]string{
@@ -121,21 +121,21 @@ func (s *shop) verify(kept map[string]string) {
 		"estoque owner":   {s.estoque, s.estoque + "_owner"},
 		"estoque auditor": {s.estoque, s.auditor},
 	}
-	for name, leads := range want {
+	for name, target := range want { // target is a database and a role
 		address, err := url.Parse(kept[name])
 		if err != nil || kept[name] == "" {
 			s.t.Errorf("%s: %q is not a URL", name, kept[name])
 			continue
 		}
 		password, _ := address.User.Password()
-		if address.Scheme != "postgres" || address.Host != s.host || address.Path != "/"+leads[0] || address.User.Username() != leads[1] || address.RawQuery != "sslmode=disable" {
-			s.t.Errorf("%s: the URL leads elsewhere: %s", name, address.Redacted())
+		if address.Scheme != "postgres" || address.Host != s.host || address.Path != "/"+target[0] || address.User.Username() != target[1] || address.RawQuery != "sslmode=disable" {
+			s.t.Errorf("%s: the URL is %s, want database %s and role %s", name, address.Redacted(), target[0], target[1])
 		}
 		if len(password) != 43 { // 32 bytes in base64url
-			s.t.Errorf("%s: the password has %d letters, want 43", name, len(password))
+			s.t.Errorf("%s: the password has %d characters, want 43", name, len(password))
 		}
-		if !postgrestest.HasPassword(s.t, leads[1], password) {
-			s.t.Errorf("%s: the password kept is not the role's", name)
+		if !postgrestest.HasPassword(s.t, target[1], password) {
+			s.t.Errorf("%s: the stored password is not the role's", name)
 		}
 		if strings.Contains(s.log.String(), password) {
 			s.t.Errorf("%s: the log shows the password:\n%s", name, &s.log)
@@ -163,7 +163,7 @@ func newClusterShop(t *testing.T) (*shop, *api) {
 	return s, a
 }
 
-func TestSetupKeepsTheCredentialsInSecrets(t *testing.T) {
+func TestSetupStoresTheCredentialsInSecrets(t *testing.T) {
 	s, a := newClusterShop(t)
 	s.setup()
 	s.verify(s.inSecrets(a))
@@ -178,17 +178,17 @@ func TestSetupKeepsTheCredentialsInSecrets(t *testing.T) {
 	}
 }
 
-func TestTheRolesOfOneDatabaseAreOfNoUseInAnother(t *testing.T) {
+func TestARoleCannotConnectToAnotherDatabase(t *testing.T) {
 	s, a := newClusterShop(t)
 	s.setup()
 	address, _ := url.Parse(a.data(s.pedidosSecret)["url"])
 	address.Path = "/" + s.estoque
 	if _, err := pgx.Connect(t.Context(), address.String()); err == nil || !strings.Contains(err.Error(), "42501") {
-		t.Errorf("pedidos comes into the database of estoque: %v", err)
+		t.Errorf("pedidos connecting to the database of estoque: %v, want 42501", err)
 	}
 }
 
-func TestSetupsAtOnceAgree(t *testing.T) {
+func TestConcurrentSetupsAgree(t *testing.T) {
 	s, a := newClusterShop(t)
 	var wait sync.WaitGroup
 	for range 4 {
@@ -202,7 +202,7 @@ func TestSetupsAtOnceAgree(t *testing.T) {
 	s.verify(s.inSecrets(a))
 }
 
-func TestSetupGoesOnWhereAnotherEnded(t *testing.T) {
+func TestSetupCompletesAnInterruptedRun(t *testing.T) {
 	for _, at := range []int{1, 3, 5} { // of the five Secrets that are written
 		t.Run(fmt.Sprint("after Secret ", at), func(t *testing.T) {
 			s, a := newClusterShop(t)
@@ -210,11 +210,11 @@ func TestSetupGoesOnWhereAnotherEnded(t *testing.T) {
 			var count atomic.Int32
 			a.beforeWrite = func(string, string) {
 				if count.Add(1) == int32(at) {
-					crash() // the write itself may or may not be seen to succeed
+					crash() // the client may or may not learn whether this write succeeds
 				}
 			}
 			if err := s.run(ctx, "setup"); !errors.Is(err, context.Canceled) {
-				t.Fatalf("%v, want it ended", err)
+				t.Fatalf("%v, want context.Canceled", err)
 			}
 			a.beforeWrite = nil
 			s.setup()
@@ -223,7 +223,7 @@ func TestSetupGoesOnWhereAnotherEnded(t *testing.T) {
 	}
 }
 
-func TestSetupMakesGoodARoleWithAnotherPassword(t *testing.T) {
+func TestSetupRestoresTheStoredPasswordOfARole(t *testing.T) {
 	s, a := newClusterShop(t)
 	s.setup()
 	admin := s.admin()
@@ -235,11 +235,11 @@ func TestSetupMakesGoodARoleWithAnotherPassword(t *testing.T) {
 	s.setup()
 	s.verify(s.inSecrets(a))
 	if !reflect.DeepEqual(s.inSecrets(a), before) {
-		t.Error("a Secret changed: what is kept counts, not the role's password")
+		t.Error("a Secret changed, want the role's password to change")
 	}
 }
 
-func TestSetupMakesGoodADeletedSecret(t *testing.T) {
+func TestSetupReplacesADeletedSecret(t *testing.T) {
 	s, a := newClusterShop(t)
 	s.setup()
 	before := s.inSecrets(a)
@@ -249,14 +249,14 @@ func TestSetupMakesGoodADeletedSecret(t *testing.T) {
 	after := s.inSecrets(a)
 	s.verify(after)
 	for name := range after {
-		gone := name == "pedidos" || strings.HasSuffix(name, "auditor")
-		if (after[name] != before[name]) != gone {
-			t.Errorf("%s: changed is %t, want %t", name, after[name] != before[name], gone)
+		deleted := name == "pedidos" || strings.HasSuffix(name, "auditor")
+		if (after[name] != before[name]) != deleted {
+			t.Errorf("%s: changed is %t, want %t", name, after[name] != before[name], deleted)
 		}
 	}
 }
 
-func TestSetupUsesTheSecretThatAnotherMadeFirst(t *testing.T) {
+func TestSetupUsesASecretThatAnotherClientCreatedFirst(t *testing.T) {
 	s, a := newClusterShop(t)
 	theirs := strings.Repeat("x", 43)
 	a.beforeWrite = func(method, key string) {
@@ -267,7 +267,7 @@ func TestSetupUsesTheSecretThatAnotherMadeFirst(t *testing.T) {
 	s.setup()
 	s.verify(s.inSecrets(a))
 	if got := passwordOf(a.data(s.pedidosSecret)["url"]); got != theirs {
-		t.Error("the other's password was replaced")
+		t.Error("the password of the other client was replaced")
 	}
 }
 
@@ -275,7 +275,7 @@ func TestSetupFollowsAServerThatMoved(t *testing.T) {
 	s, a := newClusterShop(t)
 	password := strings.Repeat("p", 43)
 	a.set(s.pedidosSecret, map[string]string{"url": "postgres://" + s.pedidos + ":" + password + "@old:5432/" + s.pedidos, "note": "kept"})
-	// Somebody labels it just then: what they wrote must stay.
+	// Another client changes the Secret before setup writes it. That change must stay.
 	var once sync.Once
 	a.beforeWrite = func(method, key string) {
 		if method == http.MethodPut && key == s.pedidosSecret {
@@ -290,7 +290,7 @@ func TestSetupFollowsAServerThatMoved(t *testing.T) {
 	s.verify(s.inSecrets(a))
 	data := a.data(s.pedidosSecret)
 	if passwordOf(data["url"]) != password || data["note"] != "kept" || data["another"] != "kept too" {
-		t.Errorf("the Secret has lost what it had: %d keys", len(data))
+		t.Errorf("the Secret has lost its password or other keys: it has %d keys", len(data))
 	}
 	if labels := fmt.Sprint(a.secrets[s.pedidosSecret]["metadata"]); !strings.Contains(labels, "team:shop") {
 		t.Errorf("the Secret has lost its labels: %s", labels)
@@ -307,7 +307,7 @@ func TestOneAuditorHasOnePassword(t *testing.T) {
 	s.verify(s.inSecrets(a))
 }
 
-func TestTheAPIMayFailForAWhile(t *testing.T) {
+func TestSetupRetriesWhileTheAPIFails(t *testing.T) {
 	s, a := newClusterShop(t)
 	var count atomic.Int32
 	a.interfere = func(w http.ResponseWriter, r *http.Request) bool {
@@ -326,7 +326,7 @@ func TestTheAPIMayFailForAWhile(t *testing.T) {
 	s.verify(s.inSecrets(a))
 }
 
-func TestTheTokenIsReadAnew(t *testing.T) {
+func TestARenewedTokenIsRead(t *testing.T) {
 	s, a := newClusterShop(t)
 	var once sync.Once
 	a.beforeWrite = func(string, string) {
@@ -341,10 +341,10 @@ func TestTheTokenIsReadAnew(t *testing.T) {
 	s.verify(s.inSecrets(a))
 }
 
-func TestWhatTheAPIRefusesIsToldAtOnce(t *testing.T) {
+func TestARefusalOfTheAPIIsNotRetried(t *testing.T) {
 	s, a := newClusterShop(t)
 	a.write("token", "stolen")
-	s.env["WAIT_TIMEOUT"] = "5m" // which a refusal that is tried again would use up
+	s.env["WAIT_TIMEOUT"] = "5m" // retries would last that long
 	started := time.Now()
 	err := s.run(t.Context(), "setup")
 	if err == nil || !strings.Contains(err.Error(), "401") || !strings.Contains(err.Error(), s.pedidosSecret) || strings.Contains(err.Error(), "stolen") {
@@ -357,17 +357,17 @@ func TestWhatTheAPIRefusesIsToldAtOnce(t *testing.T) {
 		t.Errorf("%v, want 404 of the namespace", err)
 	}
 	if took := time.Since(started); took > 2*time.Minute {
-		t.Errorf("it took %s: a refusal was tried again", took)
+		t.Errorf("it took %s: setup retried after a refusal", took)
 	}
 	var databases int
 	admin := s.admin()
 	defer admin.Close(t.Context())
 	if err := admin.QueryRow(t.Context(), `SELECT count(*) FROM pg_roles WHERE rolname = $1`, s.pedidos).Scan(&databases); err != nil || databases != 0 {
-		t.Errorf("a role was created (%v) whose password is not stored", err)
+		t.Errorf("setup created a role whose password is not stored (%v)", err)
 	}
 }
 
-func TestAnAPIThatIsNotTheClustersIsNotSpokenTo(t *testing.T) {
+func TestAnAPIWithAForeignCertificateGetsNoRequest(t *testing.T) {
 	s, a := newClusterShop(t)
 	var asked atomic.Bool
 	a.interfere = func(http.ResponseWriter, *http.Request) bool {
@@ -377,15 +377,15 @@ func TestAnAPIThatIsNotTheClustersIsNotSpokenTo(t *testing.T) {
 	a.write("ca.crt", newAuthority(t))
 	s.env["WAIT_TIMEOUT"] = "1s"
 	if err := s.run(t.Context(), "setup"); err == nil || !strings.Contains(err.Error(), "unknown authority") || asked.Load() {
-		t.Errorf("%v, asked: %t; want it refused for its certificate before it sees a token", err, asked.Load())
+		t.Errorf("%v, requests: %t; want an error about the certificate, and no request", err, asked.Load())
 	}
 	a.write("ca.crt", "nothing")
 	if err := s.run(t.Context(), "setup"); err == nil || !strings.Contains(err.Error(), "ca.crt") {
-		t.Errorf("%v, want the missing certificate told", err)
+		t.Errorf("%v, want an error about ca.crt", err)
 	}
 }
 
-// newAuthority returns the certificate of one that has signed nothing.
+// newAuthority returns the certificate of a new authority, which has signed no other.
 func newAuthority(t *testing.T) string {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -400,7 +400,7 @@ func newAuthority(t *testing.T) string {
 	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: raw}))
 }
 
-func TestSetupKeepsTheCredentialsInAFile(t *testing.T) {
+func TestSetupStoresTheCredentialsInAFile(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "secrets.env")
 	s := newShop(t, map[string]string{"SECRETS_FILE": file})
 	if err := os.WriteFile(file, []byte("# mine\nOTHER=1\n"), 0o644); err != nil {
@@ -410,7 +410,7 @@ func TestSetupKeepsTheCredentialsInAFile(t *testing.T) {
 	content := s.readFile(file)
 	s.verify(s.inFile(content))
 	if !strings.HasPrefix(content, "# mine\nOTHER=1\n") {
-		t.Error("what was in the file is lost")
+		t.Error("the other lines of the file are lost")
 	}
 	if err := os.Chmod(file, 0o644); err != nil {
 		t.Fatal(err)
@@ -423,7 +423,7 @@ func TestSetupKeepsTheCredentialsInAFile(t *testing.T) {
 		t.Errorf("mode %v (%v), want 0600", info.Mode(), err)
 	}
 	if entries, err := os.ReadDir(filepath.Dir(file)); err != nil || len(entries) != 1 {
-		t.Errorf("%v (%v) are there, want the file alone", entries, err)
+		t.Errorf("the directory has %v (%v), want only the file", entries, err)
 	}
 	if err := os.Remove(file); err != nil {
 		t.Fatal(err)
@@ -464,11 +464,11 @@ func (s *shop) inFile(content string) map[string]string {
 func TestAFileThatCannotBeWrittenLeavesTheRolesAlone(t *testing.T) {
 	s := newShop(t, map[string]string{"SECRETS_FILE": filepath.Join(t.TempDir(), "missing", "secrets.env")})
 	if err := s.run(t.Context(), "setup"); err == nil || !strings.Contains(err.Error(), "SECRETS_FILE") {
-		t.Errorf("%v, want an error about SECRETS_FILE", err)
+		t.Errorf("%v, want an error of SECRETS_FILE", err)
 	}
 }
 
-func TestSetupWaitsForTheServerAndNoLonger(t *testing.T) {
+func TestSetupWaitsForTheServerUntilWaitTimeout(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -481,11 +481,11 @@ func TestSetupWaitsForTheServerAndNoLonger(t *testing.T) {
 		t.Errorf("%v, want that the server refused until WAIT_TIMEOUT", err)
 	}
 	if tries := strings.Count(s.log.String(), "waiting for the server"); tries < 2 {
-		t.Errorf("%d tries, want several", tries)
+		t.Errorf("%d tries, want at least 2", tries)
 	}
 }
 
-func TestAdminMakesThePasswordOnce(t *testing.T) {
+func TestAdminCreatesThePasswordOnce(t *testing.T) {
 	a := newAPI(t)
 	env := a.env()
 	maps.Copy(env, map[string]string{"ADMIN_SECRET": "postgresql", "ADMIN_SECRET_NAMESPACE": "shop"})
@@ -509,10 +509,10 @@ func TestAdminMakesThePasswordOnce(t *testing.T) {
 	wait.Wait()
 	password := a.data("shop/postgresql")["password"]
 	if len(password) != 43 || a.writes != 1 {
-		t.Errorf("a password of %d letters after %d writes, want 43 and one", len(password), a.writes)
+		t.Errorf("a password of %d characters after %d writes, want 43 and one", len(password), a.writes)
 	}
 	if id := a.data("shop/postgresql")["id"]; len(id) != 16 || strings.Trim(id, "0123456789abcdef") != "" {
-		t.Errorf("the data's name is %q, want 16 hex digits", id)
+		t.Errorf("the id is %q, want 16 hex digits", id)
 	}
 	if strings.Contains(log.String(), password) {
 		t.Errorf("the log shows the password: %s", &log)
@@ -522,7 +522,7 @@ func TestAdminMakesThePasswordOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	if data := a.data("shop/postgresql"); data["note"] != "kept" || len(data["password"]) != 43 {
-		t.Errorf("the Secret has keys %d, want what it had and a password", len(data))
+		t.Errorf("the Secret has %d keys, want the old note and a password", len(data))
 	}
 }
 
@@ -530,7 +530,7 @@ type writer func([]byte) (int, error)
 
 func (w writer) Write(line []byte) (int, error) { return w(line) }
 
-func TestFaultsOfTheSettingsAreToldByName(t *testing.T) {
+func TestErrorsOfTheSettingsNameTheirVariables(t *testing.T) {
 	good := map[string]string{"ADMIN_DATABASE_URL": "postgres://a:hunter2@server/postgres", "DATABASES": "pedidos", "SECRETS_FILE": "/tmp/x.env"}
 	for _, test := range []struct {
 		args   []string
@@ -557,15 +557,15 @@ func TestFaultsOfTheSettingsAreToldByName(t *testing.T) {
 		err := run(t.Context(), test.args, func(name string) string { return env[name] }, &bytes.Buffer{})
 		for _, want := range test.want {
 			if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "hunter2") {
-				t.Errorf("%v with %v: %v, want an error about %s, without the password", test.args, test.change, err, want)
+				t.Errorf("%v with %v: %v, want an error with %s, without the password", test.args, test.change, err, want)
 			}
 		}
 	}
 }
 
-func TestWithoutAWordOnTLSTheServerHasToProveWhoItIs(t *testing.T) {
+func TestByDefaultTheServerMustUseTLS(t *testing.T) {
 	s := newShop(t, map[string]string{"ADMIN_DATABASE_SSLMODE": "", "SECRETS_FILE": filepath.Join(t.TempDir(), "env"), "WAIT_TIMEOUT": "1s"})
 	if err := s.run(t.Context(), "setup"); err == nil || !strings.Contains(err.Error(), "TLS") {
-		t.Errorf("%v, want a server without TLS refused", err)
+		t.Errorf("%v, want an error since the server has no TLS", err)
 	}
 }

@@ -23,15 +23,15 @@ import (
 type settings struct {
 	Admin     server        // ADMIN_DATABASE_*
 	Databases []string      // DATABASES
-	Auditor   string        // AUDITOR_ROLE: auditor
-	Namespace string        // SECRETS_NAMESPACE, or
+	Auditor   string        // AUDITOR_ROLE: auditor by default
+	Namespace string        // SECRETS_NAMESPACE; exactly one of it and File is set
 	File      string        // SECRETS_FILE
-	Wait      time.Duration // WAIT_TIMEOUT: 2m
+	Wait      time.Duration // WAIT_TIMEOUT: 2m by default
 	Log       logging.Settings
 }
 
-// server is the PostgreSQL server, as its administrator reaches it. What the
-// services' URLs have of it is the address and the parameters of TLS.
+// server is the PostgreSQL server with the administrator's credentials. The services'
+// URLs have the same address and the same parameters for TLS.
 type server struct {
 	host, port     string
 	user, password string
@@ -39,8 +39,8 @@ type server struct {
 	tls            url.Values
 }
 
-// A database's name is also its runtime role's, a part of Secrets' names, and
-// in capitals a part of variables' names.
+// The name of a database is also that of its runtime role. It is a part of the names of
+// Secrets and, in capitals, of variables.
 var databaseName = regexp.MustCompile(`^[a-z][a-z0-9]{0,39}$`)
 
 func readSettings(env *config.Reader) settings {
@@ -56,23 +56,24 @@ func readSettings(env *config.Reader) settings {
 		database = strings.TrimSpace(database)
 		switch {
 		case !databaseName.MatchString(database):
-			env.Reject("DATABASES", "%q is not a name of lower-case letters and digits; write them like pedidos,pagamentos", database)
+			env.Reject("DATABASES", "%q is not a name of up to 40 lower-case letters and digits: use a list such as pedidos,pagamentos", database)
 		case slices.Contains(s.Databases, database):
-			env.Reject("DATABASES", "%q is there twice", database)
+			env.Reject("DATABASES", "has %q twice", database)
 		default:
 			s.Databases = append(s.Databases, database)
 		}
 	}
 	if !databaseName.MatchString(s.Auditor) || slices.Contains(s.Databases, s.Auditor) {
-		env.Reject("AUDITOR_ROLE", "%q is not a name of lower-case letters and digits that no database has", s.Auditor)
+		env.Reject("AUDITOR_ROLE", "%q is not a name of up to 40 lower-case letters and digits, different from those in DATABASES", s.Auditor)
 	}
 	if (s.Namespace == "") == (s.File == "") {
-		env.Reject("SECRETS_NAMESPACE", "one of it and SECRETS_FILE says where the credentials go")
+		env.Reject("SECRETS_NAMESPACE", "or SECRETS_FILE: set exactly one of them, for where to write the credentials")
 	}
 	return s
 }
 
-// readServer reads ADMIN_DATABASE_URL or, in its place, the parts that RDS gives.
+// readServer reads ADMIN_DATABASE_URL, or its parts from other ADMIN_DATABASE_*
+// variables, for a Secret that has only a user and a password, like that of RDS.
 func readServer(env *config.Reader) server {
 	raw := env.Text("ADMIN_DATABASE_URL", "")
 	parts := map[string]string{}
@@ -83,12 +84,12 @@ func readServer(env *config.Reader) server {
 	}
 	if raw != "" {
 		if len(parts) > 0 {
-			env.Reject("ADMIN_DATABASE_URL", "is set and so are ADMIN_DATABASE_* parts; one of both")
+			env.Reject("ADMIN_DATABASE_URL", "and ADMIN_DATABASE_* parts are set: set either the URL or its parts")
 		}
 		parsed, err := url.Parse(raw)
-		// The value stays unprinted: it has a password.
+		// Do not print the value: it has a password.
 		if err != nil || parsed.Hostname() == "" || parsed.User.Username() == "" || parsed.Scheme != "postgres" && parsed.Scheme != "postgresql" {
-			env.Reject("ADMIN_DATABASE_URL", "not a URL of the form postgres://user:password@host:port/database")
+			env.Reject("ADMIN_DATABASE_URL", "must have the form postgres://user:password@host:port/database")
 			return server{}
 		}
 		password, _ := parsed.User.Password()
@@ -112,18 +113,18 @@ func readServer(env *config.Reader) server {
 		s.port = "5432"
 	}
 	if number, err := strconv.Atoi(s.port); err != nil || number < 1 || number > 65535 {
-		env.Reject("ADMIN_DATABASE_PORT", "%q is not a port", s.port)
+		env.Reject("ADMIN_DATABASE_PORT", "%q is not a port from 1 to 65535", s.port)
 	}
 	if s.database == "" {
 		s.database = "postgres"
 	}
-	// Without a word on it, nothing is sent to a server that cannot prove who it is.
+	// By default the server must prove its identity before it gets the password.
 	mode := parts["SSLMODE"]
 	if mode == "" {
 		mode = "verify-full"
 	}
 	if !slices.Contains([]string{"verify-full", "verify-ca", "require", "prefer", "allow", "disable"}, mode) {
-		env.Reject("ADMIN_DATABASE_SSLMODE", "%q is not one of PostgreSQL's, such as verify-full, require or disable", mode)
+		env.Reject("ADMIN_DATABASE_SSLMODE", "%q is not one of verify-full, verify-ca, require, prefer, allow, disable", mode)
 	}
 	s.tls.Set("sslmode", mode)
 	if file := parts["SSLROOTCERT"]; file != "" {
@@ -135,7 +136,7 @@ func readServer(env *config.Reader) server {
 	return s
 }
 
-// address is the URL of a database as the role of that name.
+// address returns the URL of a database for a role.
 func (s server) address(database, role, password string) string {
 	address := url.URL{
 		Scheme: "postgres", User: url.UserPassword(role, password),
@@ -144,12 +145,12 @@ func (s server) address(database, role, password string) string {
 	return address.String()
 }
 
-// connConfig is the administrator's.
+// connConfig returns the configuration of the administrator's connection.
 func (s server) connConfig() (*pgx.ConnConfig, error) {
 	connConfig, err := pgx.ParseConfig(s.address(s.database, s.user, s.password))
 	if err != nil {
-		// What it says of the URL might hold the password.
-		return nil, errors.New("ADMIN_DATABASE_*: settings that make no connection")
+		// Do not wrap the error: its text may have the password.
+		return nil, errors.New("ADMIN_DATABASE_*: the driver does not accept these settings: check ADMIN_DATABASE_SSLROOTCERT and the host")
 	}
 	connConfig.RuntimeParams["application_name"] = name
 	connConfig.ConnectTimeout = 5 * time.Second

@@ -18,24 +18,24 @@ import (
 
 const ownerSuffix = "_owner"
 
-// credentials are the URLs of all roles.
+// credentials are the URLs of all roles, with their passwords.
 type credentials struct {
 	Runtime map[string]string // by database
 	Owner   map[string]string // by database
-	Auditor map[string]string // by database, all of one role
+	Auditor map[string]string // by database; all are of the same role
 }
 
 // store keeps credentials.
 type store interface {
-	// keep stores and returns the URL of every role: adopt derives it from the stored
-	// one, or from "" for a new role.
+	// keep calls adopt for every role, with the URL that the store has or with "". It
+	// stores the URLs that adopt returns, and returns them.
 	keep(ctx context.Context, databases []string, adopt func(database, role, existing string) string) (credentials, error)
 }
 
-// setup stores the credentials first and gives them to the roles afterwards. If it is
-// killed in between, the next run completes the work: the password of a role is always a
-// stored one. Only one process runs at a time. Otherwise one could set a password that it
-// read before another process replaced it.
+// setup stores the credentials before it gives them to the roles. A role's password is
+// therefore always in the store, and if setup is interrupted, the next run completes
+// it. Only one process runs setup at a time: otherwise one could give a role a password
+// that another has replaced in the store.
 func setup(ctx context.Context, settings settings, secrets store, logger *slog.Logger) error {
 	ctx, cancel := context.WithTimeout(ctx, settings.Wait)
 	defer cancel()
@@ -46,7 +46,7 @@ func setup(ctx context.Context, settings settings, secrets store, logger *slog.L
 	defer func() {
 		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 		defer cancel()
-		_ = admin.Close(closing) // the server notices either way
+		_ = admin.Close(closing) // the server detects a connection that is not closed
 	}()
 	return postgres.Exclusively(ctx, admin, func(ctx context.Context) error {
 		return setUp(ctx, settings, secrets, admin, logger)
@@ -56,7 +56,7 @@ func setup(ctx context.Context, settings settings, secrets store, logger *slog.L
 func setUp(ctx context.Context, settings settings, secrets store, admin *pgx.Conn, logger *slog.Logger) error {
 	kept, err := secrets.keep(ctx, settings.Databases, settings.Admin.adopt)
 	if err != nil {
-		return fmt.Errorf("keeping the credentials: %w", err)
+		return fmt.Errorf("storing the credentials: %w", err)
 	}
 	for _, database := range settings.Databases {
 		err := postgres.Provision(ctx, admin, database, postgres.Roles{
@@ -67,21 +67,21 @@ func setUp(ctx context.Context, settings settings, secrets store, admin *pgx.Con
 		if err != nil {
 			return fmt.Errorf("setting up: %w", err)
 		}
-		logger.InfoContext(ctx, "the database is set up", "database", database)
+		logger.InfoContext(ctx, "the database and its roles are ready", "database", database)
 	}
 	for _, database := range settings.Databases {
 		for _, address := range []string{kept.Owner[database], kept.Runtime[database], kept.Auditor[database]} {
 			if err := try(ctx, address); err != nil {
-				return fmt.Errorf("database %s: using the kept credentials: %w", database, err)
+				return fmt.Errorf("database %s: connecting with the stored credentials: %w", database, err)
 			}
 		}
 	}
-	logger.InfoContext(ctx, "every role was tried and may come in", "server", settings.Admin)
+	logger.InfoContext(ctx, "every role can connect", "server", settings.Admin)
 	return nil
 }
 
-// adopt returns the URL of the role, with the password of the existing URL, or with a new
-// one if existing is empty.
+// adopt returns the URL of a role, with the password of the existing URL or with a new
+// one if that has none.
 func (s server) adopt(database, role, existing string) string {
 	password := passwordOf(existing)
 	if password == "" {
@@ -102,7 +102,7 @@ func connect(ctx context.Context, server server, logger *slog.Logger) (*pgx.Conn
 		if err == nil {
 			return conn, nil
 		}
-		// In a new cluster the server may take its password a moment later too.
+		// Retry on every error: a new server may refuse even the right password at first.
 		logger.WarnContext(ctx, "waiting for the server", "server", server, "error", err.Error())
 		timer := time.NewTimer(pause)
 		select {
@@ -115,11 +115,11 @@ func connect(ctx context.Context, server server, logger *slog.Logger) (*pgx.Conn
 	}
 }
 
-// try connects once.
+// try opens and closes a connection.
 func try(ctx context.Context, address string) error {
 	connConfig, err := pgx.ParseConfig(address)
 	if err != nil {
-		return errors.New("the URL is not to be read")
+		return errors.New("the driver does not accept the URL")
 	}
 	connConfig.RuntimeParams["application_name"] = name
 	conn, err := pgx.ConnectConfig(ctx, connConfig)
@@ -129,7 +129,7 @@ func try(ctx context.Context, address string) error {
 	return conn.Close(ctx)
 }
 
-// passwordOf returns a URL's password, or "".
+// passwordOf returns a URL's password, or "" if it has none.
 func passwordOf(address string) string {
 	parsed, err := url.Parse(address)
 	if err != nil {
@@ -139,14 +139,14 @@ func passwordOf(address string) string {
 	return password
 }
 
-// newPassword is 32 random bytes.
+// newPassword returns 32 random bytes in base64url.
 func newPassword() string {
 	secret := make([]byte, 32)
 	rand.Read(secret)
 	return base64.RawURLEncoding.EncodeToString(secret)
 }
 
-// newID is eight random bytes in a form that a folder's name can have.
+// newID returns eight random bytes in hexadecimal, which can be the name of a directory.
 func newID() string {
 	id := make([]byte, 8)
 	rand.Read(id)

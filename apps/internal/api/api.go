@@ -1,6 +1,6 @@
-// Package api is what the servers generated from OpenAPI documents call: it
-// reads bodies strictly, runs an operation in a span of its own, and hands every
-// error on to the server, which renders it.
+// Package api holds the functions that servers generated from OpenAPI documents call.
+// They read bodies strictly, run each operation in its own span, and pass errors to
+// the server, which renders them.
 package api
 
 import (
@@ -20,24 +20,24 @@ import (
 	"github.com/loja-veloz/platform/apps/internal/telemetry"
 )
 
-// Operation runs one operation in a span named after it. Its error goes to the
-// server, by way of the request.
+// Operation runs one operation in a span of that name. It leaves the error in c, where
+// the server finds it.
 func Operation(c *gin.Context, name string, run func(ctx context.Context) error) {
 	ctx, span := telemetry.Span(c.Request.Context(), name)
 	defer span.End()
 	if err := run(ctx); err != nil {
 		telemetry.Failed(ctx, err)
-		_ = c.Error(err) // returns what it was given
+		_ = c.Error(err) // returns its argument
 	}
 }
 
-// Decode reads a JSON body into v. Unknown and repeated members, members in
-// another case, wrong types, invalid UTF-8 and anything after the document are
-// refused with a *problem.Error that names the member.
+// Decode reads a JSON body into v. It refuses unknown and repeated members, members in
+// another case, wrong types, invalid UTF-8 and anything after the document. The error
+// is a *problem.Error that names the member, if one is wrong.
 func Decode(r *http.Request, v any) error {
 	media, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if err != nil || media != "application/json" {
-		return problem.New(problem.UnsupportedMedia, "The body has to be sent as application/json.")
+		return problem.New(problem.UnsupportedMedia, "The Content-Type of the body must be application/json.")
 	}
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
@@ -52,15 +52,15 @@ func Decode(r *http.Request, v any) error {
 	}
 	pointer, detail := explain(err)
 	if pointer == "" {
-		return problem.Wrap(problem.Invalid, "The body is not the JSON that is expected here: it "+detail+".", err)
+		return problem.Wrap(problem.Invalid, "The body is not valid: it "+detail+".", err)
 	}
 	e := problem.At(problem.Invalid, problem.Field{Name: fieldOf(pointer), Detail: detail})
 	e.Cause = err
 	return e
 }
 
-// explain says in our words where and why a document was refused: the decoder's
-// text names Go types.
+// explain returns which member is wrong, and why. It does not use the decoder's text,
+// which names Go types.
 func explain(err error) (jsontext.Pointer, string) {
 	var semantic *json.SemanticError
 	var syntactic *jsontext.SyntacticError
@@ -69,11 +69,11 @@ func explain(err error) (jsontext.Pointer, string) {
 		errors.As(err, &semantic)
 		return semantic.JSONPointer, "is not known here"
 	case errors.As(err, &syntactic) && errors.Is(err, jsontext.ErrDuplicateName):
-		return syntactic.JSONPointer, "is there twice"
+		return syntactic.JSONPointer, "is repeated"
 	case errors.As(err, &syntactic):
-		return "", "is malformed at byte " + strconv.FormatInt(syntactic.ByteOffset, 10)
+		return "", "is malformed JSON at byte " + strconv.FormatInt(syntactic.ByteOffset, 10)
 	case errors.As(err, &semantic):
-		return semantic.JSONPointer, "is a " + kind(semantic.JSONKind) + " that does not fit here"
+		return semantic.JSONPointer, "has the wrong type or range: " + kind(semantic.JSONKind) + " is not accepted"
 	}
 	return "", "cannot be read"
 }
@@ -83,17 +83,17 @@ func kind(k jsontext.Kind) string {
 	case 'n':
 		return "null"
 	case 't', 'f':
-		return "boolean"
+		return "this boolean"
 	case '"':
-		return "text"
+		return "this string"
 	case '0':
-		return "number"
+		return "this number"
 	case '{':
-		return "object"
+		return "this object"
 	case '[':
-		return "list"
+		return "this array"
 	}
-	return "value"
+	return "this value"
 }
 
 // fieldOf writes /lines/0/quantity as lines[0].quantity.
@@ -107,16 +107,16 @@ func fieldOf(pointer jsontext.Pointer) string {
 		if path.Len() > 0 {
 			path.WriteByte('.')
 		}
-		// The answer repeats an unknown member's name, cut to a limit.
+		// The name may be any text of the client's, so limit its length.
 		path.WriteString(strings.ToValidUTF8(token[:min(len(token), 64)], ""))
 	}
 	return path.String()
 }
 
-// ParameterError is the error handler of the generated parameter binding, whose
-// errors begin with a sentence that names the parameter.
+// ParameterError handles the errors of the generated parameter binding. Their text
+// names the parameter after the word parameter or argument.
 func ParameterError(c *gin.Context, err error, _ int) {
-	name, detail := "", "has no acceptable form"
+	name, detail := "", "has the wrong form"
 	words := strings.Fields(err.Error())
 	for i, word := range words[:max(len(words)-1, 0)] {
 		if word == "parameter" || word == "argument" {

@@ -24,12 +24,12 @@ func decode(body string) *problem.Error {
 	var into order
 	var known *problem.Error
 	if err := api.Decode(request, &into); err != nil && !errors.As(err, &known) {
-		panic("no problem: " + err.Error())
+		panic("not a *problem.Error: " + err.Error())
 	}
 	return known
 }
 
-func TestDecodeTakesWhatFits(t *testing.T) {
+func TestDecodeAcceptsValidBodies(t *testing.T) {
 	for _, body := range []string{`{}`, `{"lines":[{"sku":"a","quantity":1}],"token":"t"}`, "\n{\"lines\":null}\n"} {
 		if err := decode(body); err != nil {
 			t.Errorf("%s = %v", body, err)
@@ -57,19 +57,19 @@ func TestDecodeNamesTheField(t *testing.T) {
 	}
 }
 
-func TestDecodeRefusesWhatIsNotOneDocument(t *testing.T) {
+func TestDecodeRefusesAnythingButOneDocument(t *testing.T) {
 	for _, body := range []string{``, ` `, `{`, `{"lines":[]}x`, `{"lines":[]}{}`, "{\"token\":\"\xff\"}", `[]`, `"x"`, `nul`, "{\"token\":\"a\x00\"}"} {
 		err := decode(body)
 		if err == nil || err.Code != problem.Invalid {
 			t.Errorf("%q = %+v, want invalid_request", body, err)
 		}
 		if err != nil && strings.Contains(err.Message, "api_test") {
-			t.Errorf("%q tells of Go: %s", body, err.Message)
+			t.Errorf("%q: the message names a Go type: %s", body, err.Message)
 		}
 	}
 }
 
-func TestDecodeWantsJSON(t *testing.T) {
+func TestDecodeRequiresJSON(t *testing.T) {
 	for _, media := range []string{"", "text/plain", "application/x-www-form-urlencoded", "application/jsonp", ";"} {
 		request := httptest.NewRequest("POST", "/", strings.NewReader("{}"))
 		request.Header.Set("Content-Type", media)

@@ -1,4 +1,4 @@
-// Package apitest holds a service's handler to its OpenAPI document in tests.
+// Package apitest checks in tests that a service's handler conforms to its OpenAPI document.
 package apitest
 
 import (
@@ -14,9 +14,9 @@ import (
 	"github.com/getkin/kin-openapi/routers/legacy"
 )
 
-// Handler serves with next, and fails the test for every answer that document
-// does not allow: a status, a content type or a body that is not in it, and an
-// answer other than 4xx to a request that the document refuses.
+// Handler serves with next. It fails the test for every answer that the document does
+// not allow: a status, content type or body that it does not have, and success for a
+// request that it refuses.
 func Handler(t testing.TB, document []byte, next http.Handler) http.Handler {
 	t.Helper()
 	router := newRouter(t, document)
@@ -33,7 +33,7 @@ func Handler(t testing.TB, document []byte, next http.Handler) http.Handler {
 			w.Header()[name] = values
 		}
 		w.WriteHeader(recorder.Code)
-		_, _ = w.Write(recorder.Body.Bytes()) // the service need not care about a client that has gone
+		_, _ = w.Write(recorder.Body.Bytes()) // a disconnected client is not the service's error
 	})
 }
 

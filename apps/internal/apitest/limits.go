@@ -7,12 +7,12 @@ import (
 	"github.com/getkin/kin-openapi/openapi3"
 )
 
-// Limit is what a property accepts: a number from Min to Max, a text of Min to Max
-// characters, or a list of Min to Max entries. Default is a number's, 0 for none.
+// Limit is the range of a property: a number from Min to Max, a text of Min to Max
+// characters, or a list of Min to Max entries. Default is that of a number; 0 is none.
 type Limit struct{ Min, Max, Default int64 }
 
-// CheckLimits fails unless want has every property of the document's schemas that has a
-// greatest value or length, as Schema.property, with the document's limits.
+// CheckLimits fails the test unless want holds the limits of exactly those properties,
+// as Schema.property, that have a maximum in the document's schemas.
 func CheckLimits(t *testing.T, document []byte, want map[string]Limit) {
 	t.Helper()
 	spec, err := openapi3.NewLoader().LoadFromData(document)

@@ -1,5 +1,5 @@
-// Package client is the HTTP client with which services call each other: traced,
-// with bounded waits, and without the environment's proxies.
+// Package client provides the HTTP client with which services call each other. Its
+// calls are traced and have a timeout. It ignores HTTP_PROXY.
 package client
 
 import (
@@ -16,9 +16,9 @@ import (
 	"github.com/loja-veloz/platform/apps/internal/telemetry"
 )
 
-// New returns a client whose calls take at most timeout each, body included.
-// Idle connections are kept for as long as the services' servers keep them, less
-// a margin: it is never the server that closes one under a request.
+// New returns a client. Each call takes at most timeout, including the body. The
+// client closes idle connections before the services' servers do, so that no server
+// closes one just as a request is sent.
 func New(timeout time.Duration, provider trace.TracerProvider) *http.Client {
 	transport := &http.Transport{
 		DialContext:           (&net.Dialer{Timeout: 2 * time.Second, KeepAlive: 15 * time.Second}).DialContext,
@@ -32,16 +32,16 @@ func New(timeout time.Duration, provider trace.TracerProvider) *http.Client {
 		Transport: otelhttp.NewTransport(transport,
 			otelhttp.WithTracerProvider(provider),
 			otelhttp.WithPropagators(telemetry.Propagator())),
-		// A service answers itself; a redirect leads nowhere that is known.
+		// Services do not redirect, so return a redirect as the answer.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 }
 
-// RefusedError is an answer that is not what was hoped for.
+// RefusedError is a service's answer with a status that the caller does not expect.
 type RefusedError struct {
 	Service string
 	Status  int
-	// Problem is what the service said of it; nil if it was not problem details.
+	// Problem is the answer's body; nil if it is not problem details.
 	Problem *problem.Document
 }
 
@@ -52,7 +52,7 @@ func (e *RefusedError) Error() string {
 	return fmt.Sprintf("%s answered %d %s: %s", e.Service, e.Status, e.Problem.Code, e.Problem.Detail)
 }
 
-// Is tells whether err is a service's refusal with the given code.
+// Is tells whether err is a RefusedError with the given code.
 func Is(err error, code problem.Code) bool {
 	var refused *RefusedError
 	return errors.As(err, &refused) && refused.Problem != nil && refused.Problem.Code == code

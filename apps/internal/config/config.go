@@ -1,6 +1,6 @@
-// Package config reads a service's settings from its environment. Every error
-// is collected and reported in one go, with the variable's name, so that a
-// broken deployment is repaired in one attempt and not variable by variable.
+// Package config reads a service's settings from its environment. It collects all
+// errors, each with its variable's name, and reports them at once, so that an operator
+// can fix a deployment in one attempt.
 package config
 
 import (
@@ -15,24 +15,25 @@ import (
 	"time"
 )
 
-// Reader reads typed values and remembers what was wrong with them.
+// Reader reads typed values and collects their errors.
 type Reader struct {
 	getenv func(string) string
 	errs   []error
 }
 
-// NewReader returns a Reader of the variables that getenv answers; an empty
-// value counts as unset, as the OpenTelemetry specification also has it.
-// Services take no command line arguments: any in args is an error.
+// NewReader returns a Reader of the variables that getenv returns. An empty value
+// counts as unset, as in the OpenTelemetry specification:
+// https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/
+// A service takes no further arguments, so each one in args is an error.
 func NewReader(args []string, getenv func(string) string) *Reader {
 	r := &Reader{getenv: getenv}
 	for _, arg := range args {
-		r.errs = append(r.errs, fmt.Errorf("argument %q: none is taken, settings come from the environment", arg))
+		r.errs = append(r.errs, fmt.Errorf("argument %q is not accepted: settings are environment variables", arg))
 	}
 	return r
 }
 
-// Err returns every error found so far, joined, or nil.
+// Err returns all errors collected so far, joined, or nil.
 func (r *Reader) Err() error {
 	if len(r.errs) == 0 {
 		return nil
@@ -40,12 +41,12 @@ func (r *Reader) Err() error {
 	return fmt.Errorf("invalid settings:\n%w", errors.Join(r.errs...))
 }
 
-// Reject records an error about the variable name.
+// Reject adds an error of the variable name.
 func (r *Reader) Reject(name, format string, args ...any) {
 	r.errs = append(r.errs, fmt.Errorf("%s: %s", name, fmt.Sprintf(format, args...)))
 }
 
-// Text returns the variable as it stands, or fallback when unset.
+// Text returns the variable without surrounding white space, or fallback if it is unset.
 func (r *Reader) Text(name, fallback string) string {
 	if value := strings.TrimSpace(r.getenv(name)); value != "" {
 		return value
@@ -53,12 +54,12 @@ func (r *Reader) Text(name, fallback string) string {
 	return fallback
 }
 
-// Labels end up in response headers, metric labels and log lines, so nothing
-// that could end a header or a line may be in them.
+// Labels are written to response headers, metric labels and log lines, so they must
+// not contain characters that could end a header or a line.
 var label = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?$`)
 
-// Label returns a name of at most 253 letters, digits, dots, dashes and
-// underscores, the longest that a Kubernetes object's name can be.
+// Label returns a name of letters, digits, dots, dashes and underscores. It has at
+// most 253 characters, like the name of a Kubernetes object.
 func (r *Reader) Label(name, fallback string) string {
 	value := r.Text(name, fallback)
 	if !label.MatchString(value) {
@@ -113,8 +114,8 @@ func (r *Reader) HTTPURL(name string) string {
 	}
 	parsed, err := url.Parse(raw)
 	if err != nil || parsed.Host == "" || (parsed.Scheme != "http" && parsed.Scheme != "https") {
-		// The value stays unprinted: a URL may carry a password.
-		r.Reject(name, "not an absolute URL such as http://otel-collector.observability:4318")
+		// Do not print the value: a URL may hold a password.
+		r.Reject(name, "must be an absolute http or https URL, such as http://otel-collector.observability:4318")
 	}
 	return raw
 }
@@ -131,7 +132,7 @@ func (r *Reader) IP(name string) string {
 	return value
 }
 
-// Identity is what a process knows of itself.
+// Identity identifies a process.
 type Identity struct {
 	Service string // SERVICE_NAME
 	Version string // SERVICE_VERSION: the first 12 hex digits of the image's digest

@@ -60,7 +60,7 @@ func TestSetVariablesAreRead(t *testing.T) {
 	}
 }
 
-func TestEveryFaultIsReportedAtOnceByName(t *testing.T) {
+func TestAllErrorsAreReportedAtOnceByName(t *testing.T) {
 	r := reader(map[string]string{
 		"WORD_PORT": "eighty", "HIGH_PORT": "70000", "PAUSE": "5", "FORMAT": "xml", "IP": "localhost",
 		"SERVICE_NAME": "two words", "SERVICE_VERSION": "v1\r\nSet-Cookie: a=b", "POD_NAME": "-",
@@ -76,7 +76,7 @@ func TestEveryFaultIsReportedAtOnceByName(t *testing.T) {
 	r.HTTPURL("SECRET_URL")
 	err := r.Err()
 	if err == nil {
-		t.Fatal("Err = nil, want every error")
+		t.Fatal("Err = nil, want all errors")
 	}
 	for _, name := range []string{"--port=1", "WORD_PORT", "HIGH_PORT", "PAUSE", "FORMAT", "IP", "SERVICE_NAME", "SERVICE_VERSION", "POD_NAME", "RELATIVE", "SECRET_URL"} {
 		if !strings.Contains(err.Error(), name) {

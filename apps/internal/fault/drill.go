@@ -8,12 +8,12 @@ import (
 	"syscall"
 )
 
-// spent says that this process has had its fault.
+// spent tells whether this process has reached its fault point.
 var spent atomic.Bool
 
-// Here kills the process, as kill -9 does, if the variable FAULT names the point and the
-// file that FAULT_ONCE names does not exist. It creates that file first, so that the
-// process that replaces this one survives.
+// Here kills the process with SIGKILL if the variable FAULT names the point and the
+// file at the path FAULT_ONCE does not exist. It creates the file first, so that the
+// process that is started in its place continues.
 func Here(point Point) {
 	if os.Getenv("FAULT") != string(point) || spent.Swap(true) {
 		return

@@ -1,13 +1,12 @@
-// Package fault injects faults for drills, in programs built with the tag drill; in any
-// other build it does nothing. It has the points of a checkout at which a process can die
-// in the worst way, where a drill kills it. And a program that make deploy FAULT=... builds
-// answers requests wrongly, so that a drill shows what a canary does with a bad version.
+// Package fault has the fault points: the places of a checkout at which the death of
+// a process does the most harm. A drill builds the programs with the tag drill and
+// kills a process at one point. In other builds the points do nothing.
 package fault
 
-// Point is a place in the code, between two steps that are not one.
+// Point is a place in the code between two steps that are not atomic together.
 type Point string
 
-// The points, in the order in which a checkout or its undoing comes by.
+// The points, in the order in which a checkout or a cancellation passes them.
 const (
 	OrderStored     Point = "order-stored"     // pedidos: the order is committed, nothing else has happened
 	StockReserved   Point = "stock-reserved"   // estoque: committed, not answered
@@ -20,7 +19,7 @@ const (
 	OrderConfirmed  Point = "order-confirmed"  // pedidos: knows that the stock is confirmed, nothing stored
 	OrderFinished   Point = "order-finished"   // pedidos: the end is committed, not answered
 
-	CancelStored     Point = "cancel-stored"     // pedidos: the wish to cancel is committed
+	CancelStored     Point = "cancel-stored"     // pedidos: the request to cancel is committed
 	RefundIntended   Point = "refund-intended"   // pagamentos: the intention is committed
 	AcquirerRefunded Point = "acquirer-refunded" // pagamentos: the acquirer has refunded, nothing stored about it
 	RefundStored     Point = "refund-stored"     // pagamentos: committed, not answered
@@ -28,13 +27,13 @@ const (
 	StockReleased    Point = "stock-released"    // estoque: committed, not answered
 )
 
-// Checkout are the points that an order which is confirmed passes.
+// Checkout are the points that an order passes until it is confirmed.
 var Checkout = []Point{
 	OrderStored, StockReserved, OrderReserved, PaymentIntended, AcquirerCharged, PaymentStored, OrderPaid,
 	StockConfirmed, OrderConfirmed, OrderFinished,
 }
 
-// Undoing are the points that the cancelling of a confirmed order passes.
+// Undoing are the points that the cancellation of a confirmed order passes.
 var Undoing = []Point{
 	CancelStored, RefundIntended, AcquirerRefunded, RefundStored, OrderRefunded, StockReleased,
 }

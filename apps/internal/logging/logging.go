@@ -1,8 +1,8 @@
-// Package logging builds the one logger of a service: slog records as JSON for
-// machines, or as a line of text for people.
+// Package logging builds a service's logger, which writes slog records as JSON for
+// machines or as lines of text for people.
 //
-// Both carry the service's name; JSON also carries the trace and span of the
-// context that a record was logged with, so a log line leads to its trace.
+// Both formats have the service's name. JSON also has the trace and span of the
+// record's context, so that a log line leads to its trace.
 package logging
 
 import (
@@ -51,7 +51,7 @@ func New(out io.Writer, settings Settings) *slog.Logger {
 }
 
 // rename gives slog's built-in keys the names that the platform's log pipeline
-// knows, and times in UTC so that lines from different nodes sort.
+// expects. It writes times in UTC, so that lines of different nodes sort.
 func rename(groups []string, attr slog.Attr) slog.Attr {
 	if len(groups) > 0 {
 		return attr
@@ -86,9 +86,9 @@ func (h traceHandler) WithGroup(name string) slog.Handler {
 	return traceHandler{h.Handler.WithGroup(name)}
 }
 
-// textHandler writes `2024-01-01 12:00:00 | INFO | api-gateway | GET /health`,
-// then the record's attributes as key=value. Attributes for machines (http.*,
-// request_id) are only in the JSON format.
+// textHandler writes `2024-01-01 12:00:00 | INFO | api-gateway | GET /health`, then the
+// record's attributes as key=value. It leaves out the attributes for machines (http.*,
+// request_id), which only the JSON format has.
 type textHandler struct {
 	settings Settings
 	prefix   string // of keys, from WithGroup
@@ -154,8 +154,8 @@ func appendText(line *bytes.Buffer, prefix string, attr slog.Attr) {
 	fmt.Fprintf(line, " %s=%s", key, text)
 }
 
-// oneLine quotes text that could otherwise forge a line or move a terminal's
-// cursor.
+// oneLine quotes text with control characters, which could forge a line or move a
+// terminal's cursor.
 func oneLine(text string) string {
 	if strings.ContainsFunc(text, unicode.IsControl) {
 		return strconv.Quote(text)

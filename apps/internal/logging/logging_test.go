@@ -19,7 +19,7 @@ var traced = trace.ContextWithSpanContext(context.Background(), trace.NewSpanCon
 	TraceID: trace.TraceID{0xab, 1}, SpanID: trace.SpanID{0xcd, 2},
 }))
 
-func TestJSONCarriesServiceAndTrace(t *testing.T) {
+func TestJSONHasServiceAndTrace(t *testing.T) {
 	var out bytes.Buffer
 	logger := logging.New(&out, logging.Settings{Service: "pedidos"})
 	logger.With("order", 7).InfoContext(traced, "GET /health", slog.Int("http.status_code", 200))
@@ -46,7 +46,7 @@ func TestJSONWithoutTraceHasNoTraceFields(t *testing.T) {
 	var out bytes.Buffer
 	logging.New(&out, logging.Settings{Service: "pedidos"}).Info("started")
 	if strings.Contains(out.String(), "trace_id") {
-		t.Errorf("a record without a trace names one: %s", out.String())
+		t.Errorf("a record without a trace has a trace_id: %s", out.String())
 	}
 }
 
@@ -82,7 +82,7 @@ func TestTextIsOneLineForPeople(t *testing.T) {
 	}
 }
 
-func TestLevelHoldsInBothFormats(t *testing.T) {
+func TestTheLevelAppliesToBothFormats(t *testing.T) {
 	for _, format := range []string{"json", "text"} {
 		var out bytes.Buffer
 		logger := logging.New(&out, logging.Settings{Format: format, Level: slog.LevelWarn})

@@ -1,5 +1,5 @@
-// Package money is amounts of money in whole minor units of a currency, such as
-// centavos: no fractions, no floating point.
+// Package money holds amounts in whole minor units of a currency, such as centavos. It
+// uses no fractions and no floating point.
 package money
 
 import (
@@ -20,18 +20,18 @@ func BRL(amount int64) Money { return Money{amount, "BRL"} }
 
 var code = regexp.MustCompile(`^[A-Z]{3}$`)
 
-// ErrOverflow says that a sum or product does not fit into 64 bits.
+// ErrOverflow means that a sum or product does not fit into 64 bits.
 var ErrOverflow = errors.New("the amount is too large")
 
-// CurrencyError says that two amounts are in different currencies.
+// CurrencyError means that two amounts have different currencies.
 type CurrencyError struct{ Left, Right string }
 
 func (e CurrencyError) Error() string {
 	return fmt.Sprintf("cannot add amounts in %s and %s", e.Left, e.Right)
 }
 
-// WrongCurrency completes a sentence that begins with the name of a field whose text
-// is not a currency.
+// WrongCurrency is the error's text for a field that is not a currency. It completes a
+// sentence that begins with the field's name.
 const WrongCurrency = "must be an ISO 4217 code of three capital letters, such as BRL"
 
 // IsCurrency tells whether text has the form of an ISO 4217 code.

@@ -1,5 +1,5 @@
-// Package page reads and writes the parameters of lists that are shown page by
-// page: a limit, and a cursor that holds the key of the last entry shown.
+// Package page reads and writes the parameters of paged lists: a limit, and a cursor
+// that holds the key of the last entry on the previous page.
 package page
 
 import (
@@ -24,8 +24,8 @@ var errCursor = errors.New("is not a cursor returned by this endpoint")
 type List[K any] struct {
 	// First is a key that comes before all entries.
 	First K
-	// Format writes a key as the bytes of a cursor, Parse reads them. Of two lists
-	// neither should read the other's.
+	// Format writes a key as the bytes of a cursor, and Parse reads them. Parse should
+	// refuse the cursors of other lists.
 	Format func(K) string
 	Parse  func(string) (K, error)
 }
@@ -60,7 +60,7 @@ func (l List[K]) Cursor(key K) string {
 	return base64.RawURLEncoding.EncodeToString([]byte(l.Format(key)))
 }
 
-// read accepts a cursor only in the one form in which Cursor writes it.
+// read accepts a cursor only in the form that Cursor writes.
 func (l List[K]) read(cursor string) (K, error) {
 	var none K
 	if len(cursor) > maxCursor {
@@ -77,8 +77,9 @@ func (l List[K]) read(cursor string) (K, error) {
 	return key, nil
 }
 
-// Cut returns the page that was asked for of rows, which hold one entry more than
-// its limit if there is a next page, and that page's cursor or nil.
+// Cut returns the entries of the requested page, and the cursor of the next page or
+// nil. The caller reads one row more than the limit: if rows has it, there is a next
+// page.
 func Cut[K, Row any](l List[K], asked Request[K], rows []Row, key func(Row) K) (shown []Row, next *string) {
 	if len(rows) <= int(asked.Limit) {
 		return rows, nil

@@ -20,7 +20,7 @@ var numbers = List[int]{
 	Parse:  strconv.Atoi,
 }
 
-func TestTheDocumentsGiveTheSameLimits(t *testing.T) {
+func TestTheDocumentsHaveTheSameLimits(t *testing.T) {
 	for name, document := range map[string][]byte{
 		"estoque": estoque.Document, "gateway": gateway.Document, "pagamentos": pagamentos.Document, "pedidos": pedidos.Document,
 	} {
@@ -30,10 +30,11 @@ func TestTheDocumentsGiveTheSameLimits(t *testing.T) {
 		}
 		limit := spec.Components.Parameters["Limit"].Value.Schema.Value
 		if limit.Default != float64(DefaultLimit) || *limit.Min != 1 || *limit.Max != MaxLimit {
-			t.Errorf("%s: a limit is %v by default, from %v to %v", name, limit.Default, *limit.Min, *limit.Max)
+			t.Errorf("%s: the limit is %v by default, from %v to %v; want %d, from 1 to %d",
+				name, limit.Default, *limit.Min, *limit.Max, DefaultLimit, MaxLimit)
 		}
 		if got := spec.Components.Parameters["Cursor"].Value.Schema.Value.MaxLength; got == nil || *got != maxCursor {
-			t.Errorf("%s: a cursor has another greatest length than %d", name, maxCursor)
+			t.Errorf("%s: the maximum length of a cursor differs from %d", name, maxCursor)
 		}
 	}
 }
@@ -63,7 +64,7 @@ func TestEveryWrongParameterIsNamed(t *testing.T) {
 			}
 		}
 		if got := strings.Join(named, " "); got != test.fields || err != nil && refused.Code != problem.InvalidValue {
-			t.Errorf("%v %v: %v names %q, want %q", test.limit, test.cursor, err, got, test.fields)
+			t.Errorf("limit %v, cursor %v: %v names %q, want %q", test.limit, test.cursor, err, got, test.fields)
 		}
 	}
 }

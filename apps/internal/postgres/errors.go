@@ -12,8 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// The conditions told apart, by their SQLSTATE:
-// https://www.postgresql.org/docs/15/errcodes-appendix.html
+// SQLSTATE codes: https://www.postgresql.org/docs/15/errcodes-appendix.html
 const (
 	readOnlyTransaction = "25006"
 	undefinedTable      = "42P01"
@@ -33,9 +32,10 @@ func Code(err error) string {
 	return ""
 }
 
-// Down tells whether err says that the database could not be used at all, now:
-// not reached, no connection to be had in time, the connection lost, the server
-// starting, stopping or only good for reading. What a lost COMMIT did is unknown.
+// Down tells whether err means that the database is unavailable: it cannot be reached,
+// no connection became free in time, the connection was lost, or the server is
+// starting, stopping or read-only. If a COMMIT fails with such an error, its outcome
+// is unknown.
 func Down(err error) bool {
 	var (
 		connect *pgconn.ConnectError
@@ -45,7 +45,7 @@ func Down(err error) bool {
 	)
 	switch {
 	case err == nil, errors.Is(err, context.Canceled), errors.As(err, &http):
-		// The client went away, or it was another service that could not be reached.
+		// The client disconnected, or the error comes from a call to another service.
 		return false
 	case errors.As(err, &connect):
 		return true

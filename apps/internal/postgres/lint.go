@@ -14,34 +14,34 @@ var (
 	contractMark  = regexp.MustCompile(`^--\s*contract\b`)
 )
 
-// Lint says what is wrong with the migrations at the root of files, all of it.
+// Lint returns all errors of the migrations at the root of files.
 //
-// Two versions of a service run at once while one replaces the other, and the
-// older may come back, on the schema of the newer: a migration has to leave what
-// the version before works with (https://martinfowler.com/bliki/ParallelChange.html).
-// And it must not hold a table's lock while it reads or rewrites all of it. So
-// what removes, renames or narrows is refused, unless the file has a line
-// `-- contract`: by that its author says that nobody uses it any more. Tables
-// that the same file creates are free.
+// During a rollout two versions of a service run on the newer schema, and after a
+// rollback the older one does. So a migration must keep what the previous version
+// uses (https://martinfowler.com/bliki/ParallelChange.html). It must also not hold a
+// table's lock while it scans or rewrites the table. Lint refuses statements that
+// remove, rename or restrict something, unless the file has a line `-- contract`, with
+// which its author states that no version in use needs it. Statements on a table that
+// the same file creates are allowed.
 //
-// What a string executes is not seen, apart from a DO block's, which may not
-// change the schema at all.
+// Lint does not see the statements that a string executes. A DO block is an
+// exception: it must not change the schema.
 func Lint(files fs.FS) error {
 	names, err := migrationNames(files)
 	if err != nil {
 		return err
 	}
 	if len(names) == 0 {
-		return errors.New("there are no migrations: *.sql has to be at the root")
+		return errNoMigrations
 	}
 	var errs []error
 	for i, name := range names {
 		match := migrationName.FindStringSubmatch(name)
 		switch want := fmt.Sprintf("%05d", i+1); {
 		case match == nil:
-			errs = append(errs, fmt.Errorf("%s: the name is not of the form %s_what_it_does.sql", name, want))
+			errs = append(errs, fmt.Errorf("%s: the name must have the form %s_what_it_does.sql", name, want))
 		case match[1] != want:
-			errs = append(errs, fmt.Errorf("%s: number %s comes next, without gaps", name, want))
+			errs = append(errs, fmt.Errorf("%s: number %s must come next, without gaps", name, want))
 		}
 		content, err := fs.ReadFile(files, name)
 		if err != nil {
@@ -54,7 +54,7 @@ func Lint(files fs.FS) error {
 	return errors.Join(errs...)
 }
 
-// lintFile returns the errors of one migration, each after its line.
+// lintFile returns the errors of one migration. Each begins with its line's number.
 func lintFile(sql string) []error {
 	marks := gooseMark.FindAllStringSubmatchIndex(sql, -1)
 	up, transaction := false, true
@@ -65,7 +65,7 @@ func lintFile(sql string) []error {
 		case "NO TRANSACTION":
 			transaction = false
 		case "DOWN":
-			sql = sql[:mark[0]] // never run
+			sql = sql[:mark[0]] // Migrate never runs it
 		}
 		if len(sql) == mark[0] {
 			break
@@ -97,21 +97,21 @@ func lintFile(sql string) []error {
 	case count == 0:
 		return []error{errors.New("1: there is no statement")}
 	case contract:
-		return linter.broken
+		return linter.invalid
 	}
-	return append(linter.broken, linter.errs...)
+	return append(linter.invalid, linter.breaking...)
 }
 
 // linter checks one file's statements in turn.
 type linter struct {
 	created     map[string]bool // tables
 	transaction bool
-	errs        []error // lifted by `-- contract`
-	broken      []error // not lifted
+	breaking    []error // allowed by `-- contract`
+	invalid     []error // never allowed
 }
 
 func (l *linter) refuse(at token, format string, args ...any) {
-	l.errs = append(l.errs, fmt.Errorf("%d: %s; if no version in use needs it, say so in a line `-- contract`",
+	l.breaking = append(l.breaking, fmt.Errorf("%d: %s; if no version in use needs it, add a line `-- contract`",
 		at.line, fmt.Sprintf(format, args...)))
 }
 
@@ -126,16 +126,16 @@ func (l *linter) check(statement []token) {
 		for s.more() {
 			switch {
 			case s.take("RENAME"), s.take("SET", "SCHEMA"), s.take("DROP"):
-				l.refuse(first, "ALTER with %s takes away what is in use", strings.ToUpper(s.tokens[s.at-1].text))
+				l.refuse(first, "ALTER with %s removes what the previous version may use", strings.ToUpper(s.tokens[s.at-1].text))
 			}
 			s.at++
 		}
 	case s.take("DROP", "INDEX", "CONCURRENTLY"):
 		l.needNoTransaction(first, "DROP INDEX CONCURRENTLY")
 	case s.take("DROP"):
-		l.refuse(first, "DROP takes away what is in use")
+		l.refuse(first, "DROP removes what the previous version may use")
 	case s.take("TRUNCATE"):
-		l.refuse(first, "TRUNCATE loses data")
+		l.refuse(first, "TRUNCATE deletes all rows")
 	case s.take("DO"):
 		l.checkBlock(&s, first)
 	}
@@ -144,7 +144,7 @@ func (l *linter) check(statement []token) {
 
 func (l *linter) needNoTransaction(at token, what string) {
 	if l.transaction {
-		l.broken = append(l.broken, fmt.Errorf("%d: %s needs a line `-- +goose NO TRANSACTION` in the file", at.line, what))
+		l.invalid = append(l.invalid, fmt.Errorf("%d: %s needs a line `-- +goose NO TRANSACTION` in the file", at.line, what))
 	}
 }
 
@@ -170,7 +170,7 @@ func (l *linter) checkCreate(s *cursor, first token) {
 	}
 	s.take("ONLY")
 	if table := s.name(); !l.created[table] {
-		l.refuse(first, "CREATE INDEX without CONCURRENTLY stops writes to %s until it is built", table)
+		l.refuse(first, "CREATE INDEX without CONCURRENTLY blocks writes to %s until the index is built", table)
 	}
 }
 
@@ -193,11 +193,11 @@ func (l *linter) checkAlterTable(s *cursor) {
 func (l *linter) checkAction(table string, s *cursor, first token) {
 	switch {
 	case s.take("RENAME"):
-		l.refuse(first, "RENAME takes the old name away from %s", table)
+		l.refuse(first, "RENAME removes a name of %s that the previous version may use", table)
 	case s.take("SET", "SCHEMA"):
-		l.refuse(first, "SET SCHEMA takes %s away from where it is looked for", table)
+		l.refuse(first, "SET SCHEMA moves %s to where the previous version does not find it", table)
 	case s.take("DROP"):
-		l.refuse(first, "DROP takes away a part of %s that is in use", table)
+		l.refuse(first, "DROP removes a part of %s that the previous version may use", table)
 	case s.take("ALTER"):
 		if s.take("CONSTRAINT") {
 			return
@@ -206,11 +206,11 @@ func (l *linter) checkAction(table string, s *cursor, first token) {
 		column := s.name()
 		switch {
 		case s.take("TYPE"), s.take("SET", "DATA", "TYPE"):
-			l.refuse(first, "another TYPE of %s.%s rewrites the table, and the version before knows the old one", table, column)
+			l.refuse(first, "a new TYPE of %s.%s rewrites the table, and the previous version expects the old type", table, column)
 		case s.take("SET", "NOT", "NULL"):
-			l.refuse(first, "NOT NULL on %s.%s reads the whole table under its lock, and the version before may leave it empty", table, column)
+			l.refuse(first, "NOT NULL on %s.%s scans the table while it is locked, and the previous version may write NULL", table, column)
 		case s.take("DROP", "DEFAULT"), s.take("DROP", "IDENTITY"):
-			l.refuse(first, "the version before may rely on the default of %s.%s", table, column)
+			l.refuse(first, "the previous version may rely on the default of %s.%s", table, column)
 		}
 	case s.take("ADD"):
 		if s.take("CONSTRAINT") {
@@ -229,13 +229,14 @@ func (l *linter) checkAction(table string, s *cursor, first token) {
 		column := s.name()
 		switch {
 		case s.has("NOT", "NULL") && !s.has("DEFAULT"):
-			l.refuse(first, "ADD COLUMN %s.%s NOT NULL without DEFAULT: the version before does not fill it", table, column)
+			l.refuse(first, "ADD COLUMN %s.%s NOT NULL without DEFAULT: the previous version does not set the column", table, column)
 		case s.has("GENERATED"):
 			l.refuse(first, "ADD COLUMN %s.%s GENERATED rewrites the table", table, column)
 		case s.has("UNIQUE"), s.has("PRIMARY", "KEY"), s.has("CHECK"), s.has("REFERENCES"):
 			l.refuse(
 				first,
-				"ADD COLUMN %s.%s with a constraint reads the whole table under its lock: add it as NOT VALID and validate it in the next migration",
+				"ADD COLUMN %s.%s with a constraint scans the table while it is locked: "+
+					"add the constraint as NOT VALID, and validate it in the next migration",
 				table,
 				column,
 			)
@@ -243,22 +244,27 @@ func (l *linter) checkAction(table string, s *cursor, first token) {
 	}
 }
 
-// checkConstraint checks an ADD CONSTRAINT from the kind on.
+// checkConstraint checks an ADD CONSTRAINT, from the constraint's kind on.
 func (l *linter) checkConstraint(table string, s *cursor, first token) {
 	switch {
 	case s.has("USING", "INDEX") && (s.looking("UNIQUE") || s.looking("PRIMARY")), s.has("NOT", "VALID"):
 	case s.looking("UNIQUE"), s.looking("PRIMARY"), s.looking("EXCLUDE"):
 		l.refuse(
 			first,
-			"ADD CONSTRAINT on %s builds an index under its lock: build it CONCURRENTLY before and add the constraint USING INDEX",
+			"ADD CONSTRAINT on %s builds an index while the table is locked: "+
+				"create the index CONCURRENTLY first, then add the constraint USING INDEX",
 			table,
 		)
 	default:
-		l.refuse(first, "ADD CONSTRAINT without NOT VALID reads all of %s under its lock: validate it in the next migration", table)
+		l.refuse(
+			first,
+			"ADD CONSTRAINT without NOT VALID scans %s while it is locked: add it as NOT VALID, and validate it in the next migration",
+			table,
+		)
 	}
 }
 
-// checkBlock refuses what a DO block's text could do to the schema.
+// checkBlock refuses a DO block whose text could change the schema.
 func (l *linter) checkBlock(s *cursor, first token) {
 	for ; s.more(); s.at++ {
 		if s.tokens[s.at].kind != stringText {
@@ -268,7 +274,7 @@ func (l *linter) checkBlock(s *cursor, first token) {
 		for _, token := range body {
 			for _, word := range []string{"ALTER", "DROP", "TRUNCATE", "EXECUTE", "INDEX"} {
 				if token.is(word) {
-					l.refuse(first, "a DO block with %s cannot be judged", word)
+					l.refuse(first, "a DO block with %s cannot be checked", word)
 					return
 				}
 			}
@@ -298,7 +304,7 @@ func (l *linter) checkDeletes(statement []token) {
 			}
 		}
 		if !limited {
-			l.refuse(statement[at], "DELETE without WHERE empties %s", table)
+			l.refuse(statement[at], "DELETE without WHERE deletes all rows of %s", table)
 		}
 	}
 }
@@ -324,7 +330,7 @@ func (s *cursor) looking(words ...string) bool {
 	return true
 }
 
-// take goes past these keywords, if they are next.
+// take skips these keywords if they are next, and returns whether they are.
 func (s *cursor) take(words ...string) bool {
 	if !s.looking(words...) {
 		return false
@@ -349,8 +355,7 @@ func (s *cursor) has(words ...string) bool {
 	return false
 }
 
-// name goes past a name and returns it as the server knows it, without the
-// schema public.
+// name skips a name and returns it in the server's case, without the schema public.
 func (s *cursor) name() string {
 	var parts []string
 	for s.more() {
@@ -367,7 +372,7 @@ func (s *cursor) name() string {
 	return strings.TrimPrefix(strings.Join(parts, "."), "public.")
 }
 
-// list splits the rest at the commas outside of parentheses.
+// list splits the rest at the commas that are outside of parentheses.
 func (s *cursor) list() [][]token {
 	depth, from := 0, s.at
 	var parts [][]token

@@ -12,7 +12,7 @@ func migration(statements string) fstest.MapFS {
 	return fstest.MapFS{"00001_change.sql": {Data: []byte("-- +goose Up\n" + statements + "\n")}}
 }
 
-func TestLintRefusesWhatTheVersionBeforeCannotBear(t *testing.T) {
+func TestLintRefusesWhatBreaksThePreviousVersion(t *testing.T) {
 	for _, test := range []struct{ sql, want string }{
 		{`DROP TABLE pedidos;`, "DROP"},
 		{`drop view orders;`, "DROP"},
@@ -48,7 +48,7 @@ func TestLintRefusesWhatTheVersionBeforeCannotBear(t *testing.T) {
 		{"DO 'BEGIN EXECUTE ''DR'' || ''OP TABLE pedidos''; END';", "DO block"},
 		{"DO $$ BEGIN DELETE FROM pedidos; UPDATE a SET b = 1 WHERE true; END $$;", "DELETE"},
 
-		// Neither comments nor strings hide a statement, or make a promise.
+		// Comments and strings hide no statement. Text in them is no `-- contract`.
 		{"/* one /* two */ three */ DROP TABLE pedidos;", "DROP"},
 		{"SELECT '--'; DROP TABLE pedidos;", "DROP"},
 		{"SELECT E'\\'; --'; DROP TABLE pedidos;", "DROP"},
@@ -63,7 +63,7 @@ func TestLintRefusesWhatTheVersionBeforeCannotBear(t *testing.T) {
 	} {
 		err := postgres.Lint(migration(test.sql))
 		if err == nil || !strings.Contains(err.Error(), test.want) {
-			t.Errorf("%s\n got %v, want an error that says %q", test.sql, err, test.want)
+			t.Errorf("%s\n got %v, want an error with %q", test.sql, err, test.want)
 			continue
 		}
 		if err := postgres.Lint(migration("-- contract: nobody uses it since version 3\n" + test.sql)); err != nil {
@@ -72,7 +72,7 @@ func TestLintRefusesWhatTheVersionBeforeCannotBear(t *testing.T) {
 	}
 }
 
-func TestLintLetsPassWhatTheVersionBeforeDoesNotNotice(t *testing.T) {
+func TestLintAcceptsWhatThePreviousVersionTolerates(t *testing.T) {
 	for _, sql := range []string{
 		`CREATE TABLE pedidos (id uuid PRIMARY KEY, total bigint NOT NULL CHECK (total > 0), note text REFERENCES notes ON DELETE CASCADE);`,
 		`CREATE TABLE a (id int); CREATE INDEX ON a (id); ALTER TABLE a ADD COLUMN b int NOT NULL, ADD CONSTRAINT c UNIQUE (b), ALTER b TYPE bigint; DELETE FROM a;`,
@@ -103,7 +103,7 @@ func TestLintLetsPassWhatTheVersionBeforeDoesNotNotice(t *testing.T) {
 	}
 }
 
-func TestLintRefusesFilesThatDoNotFollowOn(t *testing.T) {
+func TestLintRefusesWrongNamesAndEmptyMigrations(t *testing.T) {
 	good := &fstest.MapFile{Data: []byte("-- +goose Up\nCREATE TABLE a (id int);\n")}
 	for _, test := range []struct {
 		files fstest.MapFS
@@ -121,16 +121,16 @@ func TestLintRefusesFilesThatDoNotFollowOn(t *testing.T) {
 		{fstest.MapFS{"00001_a.sql": {Data: []byte("-- contract\n-- +goose Up\nCREATE INDEX CONCURRENTLY i ON a (b);")}}, "NO TRANSACTION"},
 	} {
 		if err := postgres.Lint(test.files); err == nil || !strings.Contains(err.Error(), test.want) {
-			t.Errorf("%v: %v, want an error that says %q", test.files, err, test.want)
+			t.Errorf("%v: %v, want an error with %q", test.files, err, test.want)
 		}
 	}
 }
 
-func TestLintTellsEveryFaultWithItsLine(t *testing.T) {
+func TestLintReportsAllErrorsWithTheirLines(t *testing.T) {
 	err := postgres.Lint(migration("SELECT 1;\nDROP TABLE a;\n\nTRUNCATE\n b;"))
 	for _, want := range []string{"00001_change.sql:3: DROP", "00001_change.sql:5: TRUNCATE"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%v, want also %q", err, want)
+			t.Errorf("%v, want an error with %q too", err, want)
 		}
 	}
 }

@@ -5,25 +5,24 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// poolMetrics reads the pool's own counts when they are asked for.
+// poolMetrics reads the pool's own counts at each scrape.
 type poolMetrics struct {
 	pool                                     *pgxpool.Pool
 	connections, limit, waits, waited, opens *prometheus.Desc
 }
 
-// NewMetrics returns a collector of the pool's connections and of the time that
-// was waited for them. It holds only what the service's registry lets it: the
-// caller registers it, once.
+// NewMetrics returns a collector of the pool's connections and of the time that callers
+// waited for them. The caller registers it once.
 func NewMetrics(pool *pgxpool.Pool) prometheus.Collector {
 	describe := func(name, help string, labels ...string) *prometheus.Desc {
 		return prometheus.NewDesc("database_pool_"+name, help, labels, nil)
 	}
 	return &poolMetrics{
 		pool:        pool,
-		connections: describe("connections", "Connections to the database now.", "state"),
-		limit:       describe("connections_max", "The most connections that the pool opens."),
-		waits:       describe("waits_total", "Connections that were not to be had at once."),
-		waited:      describe("wait_seconds_total", "Time spent waiting for connections that were not to be had at once."),
+		connections: describe("connections", "Connections to the database, by state.", "state"),
+		limit:       describe("connections_max", "Maximum number of connections of the pool."),
+		waits:       describe("waits_total", "Times that a caller had to wait for a free connection."),
+		waited:      describe("wait_seconds_total", "Time that callers waited for a free connection."),
 		opens:       describe("connections_opened_total", "Connections opened."),
 	}
 }

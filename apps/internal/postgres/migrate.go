@@ -25,20 +25,22 @@ import (
 )
 
 const (
-	// migrateWait bounds the wait for a server that is not up and for another
-	// migration that runs; both are tried every second.
+	// migrateWait limits the wait for a server that is not up, and the wait for another
+	// migration.
 	migrateWait = 2 * time.Minute
-	// A migration that waits for a table's lock blocks every statement that comes after
-	// it, so it gives up early, and the Job runs again.
+	// A migration that waits for a table's lock blocks all later statements on the
+	// table. So it gives up early, and Kubernetes retries the Job.
 	migrateLockTimeout = "5s"
 	// schemaTimeout is how long a service waits for its database and its schema.
 	schemaTimeout = time.Minute
-	pollFirst     = 50 * time.Millisecond
-	pollMax       = 2 * time.Second
+	minPause      = 50 * time.Millisecond // between the calls of poll
+	maxPause      = 2 * time.Second
 )
 
-// lockVersions keeps the runtime role from rewriting the schema's history: as
-// on every table of the owner, it may write there by default.
+var errNoMigrations = errors.New("there are no migrations: *.sql files must be at the root")
+
+// lockVersions revokes the runtime role's right to change the schema's history, which
+// it has by default as on every table of the owner.
 const lockVersions = `
 DO $$
 DECLARE entry record;
@@ -53,12 +55,11 @@ BEGIN
 	END LOOP;
 END $$`
 
-// Migrate brings the schema of the database at url, the owner role's, to the
-// newest of files: migrations NNNNN_name.sql at the root. Only one process
-// migrates at a time; another waits two minutes at most for its turn, as is
-// waited for a server that is not up. A migration older than the newest applied
-// is refused. A database that is newer than files is left as it is: that is
-// what a service meets that was rolled back.
+// Migrate applies the migrations NNNNN_name.sql at the root of files to the database at
+// url, which is the owner role's. Only one process migrates at a time. Migrate waits up
+// to two minutes for another migration, and as long for a server that is not up. It
+// refuses to apply a migration that is older than the newest applied one. It leaves a
+// database that is newer than files as it is, since that is normal after a rollback.
 func Migrate(ctx context.Context, url string, files fs.FS, logger *slog.Logger) error {
 	if err := checkURL(url); err != nil {
 		return fmt.Errorf("migrating: the database's URL: %w", err)
@@ -129,7 +130,7 @@ func protectVersions(ctx context.Context, db *sql.DB) error {
 	if err != nil {
 		return fmt.Errorf("protecting the schema's history: %w", err)
 	}
-	defer tx.Rollback() //nolint:errcheck // of no consequence after the commit
+	defer tx.Rollback() //nolint:errcheck // has no effect after the commit
 	if _, err := tx.ExecContext(ctx, `SELECT pg_advisory_xact_lock($1)`, lock.DefaultLockID); err != nil {
 		return fmt.Errorf("protecting the schema's history: waiting for another migration: %w", err)
 	}
@@ -142,8 +143,8 @@ func protectVersions(ctx context.Context, db *sql.DB) error {
 	return nil
 }
 
-// MigrateCommand returns the command that migrates the database at DATABASE_URL to
-// the newest of files, after it has run first, in their order, with that URL.
+// MigrateCommand returns the command that applies the migrations of files to the
+// database at DATABASE_URL. Before that it runs the functions of first in order.
 func MigrateCommand(
 	name string, files fs.FS, first ...func(ctx context.Context, url string, logger *slog.Logger) error,
 ) func(ctx context.Context, env *config.Reader, stdout io.Writer) error {
@@ -163,8 +164,8 @@ func MigrateCommand(
 	}
 }
 
-// Connect opens the pool as Open does, and waits up to a minute until the schema
-// has the version of the newest of files.
+// Connect opens the pool like Open. It waits up to a minute until the schema has at
+// least the version of the newest migration in files.
 func Connect(
 	ctx context.Context, settings Settings, files fs.FS, logger *slog.Logger, provider trace.TracerProvider,
 ) (*pgxpool.Pool, error) {
@@ -181,9 +182,9 @@ func Connect(
 	return pool, nil
 }
 
-// WaitSchema returns when the database's schema has at least the version of the
-// newest of files, or when ctx is done: then the error says what was there. The
-// server need not be up at first.
+// WaitSchema waits until the database's schema has at least the version of the newest
+// migration in files. The server need not be up. If ctx is done first, the error has
+// the version found, or why the database could not be read.
 func WaitSchema(ctx context.Context, pool *pgxpool.Pool, files fs.FS) error {
 	needed, err := newest(files)
 	if err != nil {
@@ -194,7 +195,7 @@ func WaitSchema(ctx context.Context, pool *pgxpool.Pool, files fs.FS) error {
 		var found int64
 		err := pool.QueryRow(ctx, `SELECT coalesce(max(version_id), 0) FROM goose_db_version WHERE is_applied`).Scan(&found)
 		if Code(err) == undefinedTable {
-			err = nil // never migrated: version 0
+			err = nil // no migration ran yet: version 0
 		}
 		switch {
 		case err != nil:
@@ -213,7 +214,7 @@ func newest(files fs.FS) (int64, error) {
 		return 0, err
 	}
 	if len(names) == 0 {
-		return 0, errors.New("there are no migrations: *.sql has to be at the root")
+		return 0, errNoMigrations
 	}
 	last := names[len(names)-1]
 	digits, _, _ := strings.Cut(last, "_")
@@ -232,11 +233,11 @@ func migrationNames(files fs.FS) ([]string, error) {
 	return names, nil
 }
 
-// poll calls try until it returns nil or ctx is done, with growing pauses. It
-// returns try's last own error, not the one that ctx's end causes.
+// poll calls try with growing pauses until it returns nil or ctx is done. It then
+// returns try's last error from before ctx was done, which tells more than ctx's.
 func poll(ctx context.Context, try func(context.Context) error) error {
 	var last error
-	for pause := pollFirst; ; pause = min(2*pause, pollMax) {
+	for pause := minPause; ; pause = min(2*pause, maxPause) {
 		err := try(ctx)
 		if err == nil {
 			return nil

@@ -22,7 +22,7 @@ func files(statements ...string) fstest.MapFS {
 	return set
 }
 
-func TestMigrateAppliesWhatIsNew(t *testing.T) {
+func TestMigrateAppliesNewMigrations(t *testing.T) {
 	db := postgrestest.New(t, nil)
 	var log bytes.Buffer
 	logger := slog.New(slog.NewTextHandler(&log, nil))
@@ -53,7 +53,7 @@ func TestMigrateAppliesWhatIsNew(t *testing.T) {
 	}
 }
 
-func TestMigrateKeepsTheHistoryFromTheRuntimeRole(t *testing.T) {
+func TestTheRuntimeRoleCannotChangeTheHistory(t *testing.T) {
 	db := postgrestest.New(t, nil)
 	if err := postgres.Migrate(t.Context(), db.OwnerURL, things, silent); err != nil {
 		t.Fatal(err)
@@ -73,11 +73,11 @@ func TestAFailedMigrationLeavesNothing(t *testing.T) {
 		t.Fatalf("%v, want the second migration's error", err)
 	}
 	if err := postgres.Migrate(t.Context(), db.OwnerURL, files(`CREATE TABLE a (id int);`, `CREATE TABLE b (id int);`), silent); err != nil {
-		t.Errorf("the repaired one: %v", err)
+		t.Errorf("the corrected migration: %v", err)
 	}
 }
 
-func TestMigrateRefusesAnOlderOneThatCameLate(t *testing.T) {
+func TestMigrateRefusesAMigrationOlderThanTheNewestApplied(t *testing.T) {
 	db := postgrestest.New(t, nil)
 	late := files(`CREATE TABLE a (id int);`, `CREATE TABLE b (id int);`, `CREATE TABLE c (id int);`)
 	early := fstest.MapFS{"00001_step.sql": late["00001_step.sql"], "00003_step.sql": late["00003_step.sql"]}
@@ -89,9 +89,9 @@ func TestMigrateRefusesAnOlderOneThatCameLate(t *testing.T) {
 	}
 }
 
-func TestTwoMigrateOneAfterTheOther(t *testing.T) {
+func TestConcurrentMigrationsRunOneAfterTheOther(t *testing.T) {
 	db := postgrestest.New(t, nil)
-	// Without the lock both would create the table at once.
+	// Without the lock all three would create the table at once.
 	set := files("CREATE TABLE a (id int);\nSELECT pg_sleep(0.2);")
 	var wait sync.WaitGroup
 	for range 3 {
@@ -108,7 +108,7 @@ func TestWaitSchemaWaitsForTheMigration(t *testing.T) {
 	db := postgrestest.New(t, nil)
 	waited := make(chan error, 1)
 	go func() { waited <- postgres.WaitSchema(t.Context(), db.Pool, things) }()
-	// Its first look at the empty database is over before the migration begins.
+	// Wait until it has read the empty database once.
 	for db.Pool.Stat().AcquireCount() == 0 || db.Pool.Stat().AcquiredConns() > 0 {
 		time.Sleep(time.Millisecond)
 	}
@@ -125,7 +125,7 @@ func TestWaitSchemaWaitsForTheMigration(t *testing.T) {
 	}
 }
 
-func TestWaitSchemaSaysWhatIsMissing(t *testing.T) {
+func TestWaitSchemaReportsTheMissingVersion(t *testing.T) {
 	db := postgrestest.New(t, files(`CREATE TABLE a (id int);`))
 	newer := files(`CREATE TABLE a (id int);`, `CREATE TABLE b (id int);`)
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)

@@ -1,6 +1,5 @@
-// Package postgres is what every service with a database shares: the pool and
-// its settings, the schema's migrations and the rules for them, and the databases'
-// roles.
+// Package postgres has what the services with a database share: the pool and its
+// settings, the migrations and the rules for them, and the databases' roles.
 package postgres
 
 import (
@@ -29,34 +28,35 @@ const (
 
 	connectTimeout = 5 * time.Second
 	pingTimeout    = 2 * time.Second
-	// The pool replaces connections regularly, spread over some minutes, so that it
-	// follows a server that moved and spreads over its addresses.
+	// The pool replaces its connections from time to time, and not all in the same
+	// minute. So it follows a server that moved, and spreads over the server's addresses.
 	maxConnLifetime       = 30 * time.Minute
 	maxConnLifetimeJitter = 5 * time.Minute
 	maxConnIdleTime       = 5 * time.Minute
 )
 
-// sessionDefaults are the server-side limits of a service's sessions, unless
-// its URL says otherwise. They end what a request's own deadline does not: a
-// session whose client has gone silent, holding locks.
+// sessionDefaults are the server-side limits of a service's sessions. Parameters of the
+// URL override them. They end a session that holds locks after its client is lost,
+// which the deadline of a request cannot do.
 var sessionDefaults = map[string]string{
 	"statement_timeout":                   "10s",
 	"lock_timeout":                        "5s",
 	"idle_in_transaction_session_timeout": "15s",
 }
 
-// keepAlive notices within half a minute that a server is gone without a word.
+// keepAlive detects within half a minute that a server is lost without closing its
+// connections.
 var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 3}
 
 // Settings of the connections to a service's database.
 type Settings struct {
-	URL            string // DATABASE_URL: a secret, as it has the password
+	URL            string // DATABASE_URL: a secret, since it has the password
 	MaxConnections int32  // DATABASE_MAX_CONNECTIONS: 8
 	Application    string // SERVICE_NAME, for pg_stat_activity; "": the role's name
 }
 
 // ReadSettings reads DATABASE_URL (required), DATABASE_MAX_CONNECTIONS and
-// SERVICE_NAME. An error about the URL does not contain it.
+// SERVICE_NAME. Errors do not show the URL.
 func ReadSettings(env *config.Reader) Settings {
 	settings := Settings{
 		URL:            ReadURL(env, "DATABASE_URL"),
@@ -66,7 +66,7 @@ func ReadSettings(env *config.Reader) Settings {
 	return settings
 }
 
-// ReadURL reads the URL of a database, which is required. An error does not contain it.
+// ReadURL reads the URL of a database, which is required. Errors do not show it.
 func ReadURL(env *config.Reader, variable string) string {
 	raw := env.Text(variable, "")
 	if raw == "" {
@@ -77,22 +77,22 @@ func ReadURL(env *config.Reader, variable string) string {
 	return raw
 }
 
-// checkURL says what is wrong with a URL in words that hold no part of it.
+// checkURL returns why a URL is refused, in a text that contains no part of it.
 func checkURL(raw string) error {
 	parsed, err := url.Parse(raw)
 	if err != nil || parsed.Scheme != "postgres" && parsed.Scheme != "postgresql" {
-		return errors.New("not a URL of the form postgres://user:password@host:port/database")
+		return errors.New("must have the form postgres://user:password@host:port/database")
 	}
 	switch {
 	case parsed.Host == "":
-		return errors.New("names no host")
+		return errors.New("the host is missing")
 	case parsed.User.Username() == "":
-		return errors.New("names no user")
+		return errors.New("the user is missing")
 	case strings.Trim(parsed.Path, "/") == "":
-		return errors.New("names no database")
+		return errors.New("the database is missing")
 	}
 	if _, err := pgxpool.ParseConfig(raw); err != nil {
-		return errors.New("has a parameter that cannot be read, such as sslmode or a certificate's file")
+		return errors.New("a parameter is invalid: check sslmode, and the files of certificates")
 	}
 	return nil
 }
@@ -108,7 +108,7 @@ func (s Settings) GoString() string { return s.String() }
 // LogValue is String for slog.
 func (s Settings) LogValue() slog.Value { return slog.StringValue(s.String()) }
 
-// Redact returns where a database's URL leads, without password and parameters.
+// Redact returns a database's URL without password and parameters.
 func Redact(raw string) string {
 	parsed, err := url.Parse(raw)
 	if err != nil || parsed.Host == "" {
@@ -117,7 +117,7 @@ func Redact(raw string) string {
 	return parsed.Scheme + "://" + url.User(parsed.User.Username()).String() + "@" + parsed.Host + parsed.Path
 }
 
-// Open returns a pool of connections. Each statement has its own span if its context has
+// Open returns a pool of connections. A statement gets its own span if its context has
 // one. The server need not be up: the pool connects when a connection is needed. The
 // caller closes the pool.
 func Open(ctx context.Context, settings Settings, logger *slog.Logger, provider trace.TracerProvider) (*pgxpool.Pool, error) {
@@ -135,9 +135,9 @@ func Open(ctx context.Context, settings Settings, logger *slog.Logger, provider 
 		}
 	}
 	poolConfig.ConnConfig.Tracer = newTracer(provider)
-	// Notices that the server sends unasked, for example that it shuts down.
+	// Log what the server reports on its own, such as that it shuts down.
 	poolConfig.ConnConfig.OnNotice = func(_ *pgconn.PgConn, notice *pgconn.Notice) {
-		logger.Debug("notice of the database", "severity", notice.Severity, "code", notice.Code, "notice", notice.Message)
+		logger.Debug("the database sent a notice", "severity", notice.Severity, "code", notice.Code, "notice", notice.Message)
 	}
 
 	if settings.MaxConnections > 0 {
@@ -155,7 +155,7 @@ func Open(ctx context.Context, settings Settings, logger *slog.Logger, provider 
 	return pool, nil
 }
 
-// prepareConn sets what all connections have in common.
+// prepareConn sets the parameters that all connections share.
 func prepareConn(connConfig *pgx.ConnConfig, application string) {
 	if application == "" {
 		application = connConfig.User
@@ -170,8 +170,8 @@ func prepareConn(connConfig *pgx.ConnConfig, application string) {
 	connConfig.DialFunc = (&net.Dialer{KeepAliveConfig: keepAlive}).DialContext
 }
 
-// tracer is the part of otelpgx's that tells of statements and connections:
-// spans for acquiring and preparing would only repeat them.
+// tracer is the part of otelpgx's tracer for statements and connections. Its spans for
+// acquiring and preparing would only repeat them.
 type tracer struct {
 	pgx.QueryTracer
 	pgx.BatchTracer
@@ -189,7 +189,7 @@ func newTracer(provider trace.TracerProvider) tracer {
 	return tracer{spans, spans, spans, spans}
 }
 
-// operation is a statement's first word.
+// operation returns a statement's first word, or SQL.
 func operation(statement string) string {
 	words := scan(statement)
 	if len(words) > 0 && words[0].kind == plain && unicode.IsLetter([]rune(words[0].text)[0]) {

@@ -55,7 +55,7 @@ func TestSettings(t *testing.T) {
 	}
 }
 
-func TestAFaultOfTheURLIsToldWithoutTheURL(t *testing.T) {
+func TestErrorsOfTheURLDoNotShowIt(t *testing.T) {
 	for _, raw := range []string{
 		"", "host=server password=hunter2", "mysql://a:hunter2@server/pedidos", "postgres://a:hunter2@/pedidos",
 		"postgres://:hunter2@server/pedidos", "postgres://a:hunter2@server", "postgres://a:hunter2@server/", "postgres://a:hunter2@server:port/pedidos",
@@ -63,7 +63,7 @@ func TestAFaultOfTheURLIsToldWithoutTheURL(t *testing.T) {
 	} {
 		_, err := read(map[string]string{"DATABASE_URL": raw})
 		if err == nil || !strings.Contains(err.Error(), "DATABASE_URL") || strings.Contains(err.Error(), "hunter2") {
-			t.Errorf("%s: %v, want an error about DATABASE_URL without the password", raw, err)
+			t.Errorf("%s: %v, want an error of DATABASE_URL without the password", raw, err)
 		}
 		if _, err := postgres.Open(t.Context(), postgres.Settings{URL: raw}, silent, noop.NewTracerProvider()); err == nil || strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("Open %s: %v, want an error without the password", raw, err)
@@ -87,7 +87,7 @@ func TestSettingsAreShownWithoutThePassword(t *testing.T) {
 		t.Errorf("the password is shown: %s", shown)
 	}
 	if !strings.Contains(shown, "postgres://pedidos@server:5432/pedidos") {
-		t.Errorf("not shown where the URL leads: %s", shown)
+		t.Errorf("the URL without its password is missing: %s", shown)
 	}
 }
 
@@ -104,7 +104,7 @@ func TestASessionHasItsLimits(t *testing.T) {
 		}
 	}
 	if got := pool.Stat().MaxConns(); got != 3 {
-		t.Errorf("the pool takes %d connections, want 3", got)
+		t.Errorf("the pool opens up to %d connections, want 3", got)
 	}
 }
 
@@ -154,7 +154,7 @@ func TestOpenDoesNotNeedTheServer(t *testing.T) {
 	}
 }
 
-// closedAddress is one that refuses connections.
+// closedAddress returns an address that refuses connections.
 func closedAddress(t *testing.T) string {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -204,14 +204,14 @@ func TestDownTellsAnUnusableDatabaseFromOtherFailures(t *testing.T) {
 		"no connection in time":  {exhausted, true},
 		"ended by the server":    {terminated, true},
 		"connection closed":      {closed, true},
-		"only good for reading":  {readOnly, true},
+		"read-only":              {readOnly, true},
 		"starting":               {&pgconn.PgError{Code: "57P03"}, true},
 		"full":                   {fmt.Errorf("reading: %w", &pgconn.PgError{Code: "53300"}), true},
 		"cut":                    {fmt.Errorf("reading: %w", io.ErrUnexpectedEOF), true},
 		"reset":                  {&net.OpError{Op: "read", Err: syscall.ECONNRESET}, true},
 		"duplicate":              {duplicate, false},
 		"syntax":                 {syntax, false},
-		"the client went away":   {gone, false},
+		"client disconnected":    {gone, false},
 		"another service's HTTP": {&url.Error{Op: "Get", Err: syscall.ECONNREFUSED}, false},
 		"no rows":                {pgx.ErrNoRows, false},
 		"none":                   {nil, false},
@@ -247,7 +247,7 @@ func TestMetricsOfThePool(t *testing.T) {
 	short, cancel := context.WithTimeout(ctx, 30*time.Millisecond)
 	defer cancel()
 	if _, err := pool.Acquire(short); err == nil {
-		t.Fatal("a third connection of two")
+		t.Fatal("a pool of two connections returned a third")
 	}
 	time.AfterFunc(20*time.Millisecond, one.Release)
 	three, err := pool.Acquire(ctx)
@@ -266,7 +266,8 @@ func TestMetricsOfThePool(t *testing.T) {
 	}
 	after := gather(t, registry)
 	if after["database_pool_waits_total"] <= got["database_pool_waits_total"] {
-		t.Errorf("waits: %v, then %v: the wait is not counted", got["database_pool_waits_total"], after["database_pool_waits_total"])
+		t.Errorf("database_pool_waits_total = %v, then %v: the wait is not counted",
+			got["database_pool_waits_total"], after["database_pool_waits_total"])
 	}
 	if waited := after["database_pool_wait_seconds_total"] - got["database_pool_wait_seconds_total"]; waited < .01 {
 		t.Errorf("waited %v s, want the 20 ms until the release", waited)

@@ -19,38 +19,40 @@ import (
 // Role is a login role's name and password.
 type Role struct{ Name, Password string }
 
-// String shows the name alone.
+// String shows the name only.
 func (r Role) String() string { return r.Name }
 
 // GoString is String, so that %#v shows no password either.
 func (r Role) GoString() string { return r.Name }
 
-// Roles are those of one database.
+// Roles are the roles of one database.
 type Roles struct {
-	Owner   Role // owns database and schema: migrations
-	Runtime Role // reads and writes rows: the service
+	Owner   Role // owns the database and the schema; runs migrations
+	Runtime Role // reads and writes rows; the service's
 	Auditor Role // reads rows; may be the same for several databases
 }
 
-// provisionLock is the advisory lock of Provision, in the administrator's
-// database: roles belong to the whole server.
+// provisionLock is the advisory lock of Provision in the administrator's database. One
+// lock serves all databases, since roles belong to the whole server.
 const provisionLock = 0x6c6f6a6161646d69
 
-// Provision creates the database and its roles, or completes and corrects those that
-// exist. The roles get the given passwords, which the server only sees as SCRAM
-// verifiers. Concurrent calls wait for each other.
+// Provision creates the database and its roles, or corrects those that exist. It can
+// run again after it was interrupted. The roles get the given passwords, which
+// Provision sends to the server as SCRAM verifiers only. Concurrent calls run one after
+// the other.
 //
-// The administrator needs CREATEDB and CREATEROLE, and becomes a member of the owner role:
-// PostgreSQL demands that of a role that transfers a database to another. A superuser
-// needs neither.
+// The administrator must be a superuser, or have CREATEDB and CREATEROLE. In the second
+// case Provision makes it a member of the owner role, which PostgreSQL requires of a
+// role that changes a database's owner:
+// https://www.postgresql.org/docs/15/sql-alterdatabase.html
 func Provision(ctx context.Context, admin *pgx.Conn, database string, roles Roles) error {
 	return Exclusively(ctx, admin, func(ctx context.Context) error {
 		return provision(ctx, admin, database, roles)
 	})
 }
 
-// Exclusively runs work while no other process provisions on the server, or
-// does anything else by Exclusively; a Provision in work is part of it.
+// Exclusively runs work while no other process runs Provision or Exclusively on the
+// server. Work may call Provision with the same connection.
 func Exclusively(ctx context.Context, admin *pgx.Conn, work func(context.Context) error) (err error) {
 	if err := waitLock(ctx, admin, provisionLock); err != nil {
 		return fmt.Errorf("waiting for another setup of the server: %w", err)
@@ -59,7 +61,7 @@ func Exclusively(ctx context.Context, admin *pgx.Conn, work func(context.Context
 		unlocking, cancel := context.WithTimeout(context.WithoutCancel(ctx), connectTimeout)
 		defer cancel()
 		if _, unlockErr := admin.Exec(unlocking, `SELECT pg_advisory_unlock($1)`, int64(provisionLock)); unlockErr != nil && err == nil {
-			err = fmt.Errorf("letting other setups of the server go on: %w", unlockErr)
+			err = fmt.Errorf("releasing the lock of the server's setup: %w", unlockErr)
 		}
 	}()
 	return work(ctx)
@@ -67,14 +69,14 @@ func Exclusively(ctx context.Context, admin *pgx.Conn, work func(context.Context
 
 func provision(ctx context.Context, admin *pgx.Conn, database string, roles Roles) error {
 	for _, role := range []Role{roles.Owner, roles.Runtime, roles.Auditor} {
-		if err := makeRole(ctx, admin, role); err != nil {
+		if err := ensureRole(ctx, admin, role); err != nil {
 			return fmt.Errorf("role %s: %w", role.Name, err)
 		}
 	}
 	if err := joinOwner(ctx, admin, roles.Owner.Name); err != nil {
 		return fmt.Errorf("role %s: %w", roles.Owner.Name, err)
 	}
-	if err := makeDatabase(ctx, admin, database, roles.Owner.Name); err != nil {
+	if err := ensureDatabase(ctx, admin, database, roles.Owner.Name); err != nil {
 		return fmt.Errorf("database %s: %w", database, err)
 	}
 	if err := grant(ctx, admin, database, roles); err != nil {
@@ -83,8 +85,8 @@ func provision(ctx context.Context, admin *pgx.Conn, database string, roles Role
 	return nil
 }
 
-// waitLock polls: a session that waits for a lock inside the server would be in
-// the way of CREATE DATABASE and of CREATE INDEX CONCURRENTLY.
+// waitLock polls for the lock. A session that waits for it inside the server would
+// block CREATE DATABASE and CREATE INDEX CONCURRENTLY.
 func waitLock(ctx context.Context, conn *pgx.Conn, key int64) error {
 	return poll(ctx, func(ctx context.Context) error {
 		var locked bool
@@ -92,32 +94,32 @@ func waitLock(ctx context.Context, conn *pgx.Conn, key int64) error {
 			return err
 		}
 		if !locked {
-			return errors.New("it holds the lock")
+			return errors.New("it still holds the lock")
 		}
 		return nil
 	})
 }
 
-func makeRole(ctx context.Context, admin *pgx.Conn, role Role) error {
+func ensureRole(ctx context.Context, admin *pgx.Conn, role Role) error {
 	verifier, err := scramVerifier(role.Password)
 	if err != nil {
 		return err
 	}
-	var exists, tooMuch bool
+	var exists, privileged bool
 	err = admin.QueryRow(ctx, `
 		SELECT count(*) > 0, coalesce(bool_or(rolsuper OR rolcreaterole OR rolcreatedb OR rolreplication OR rolbypassrls), false)
-		FROM pg_roles WHERE rolname = $1`, role.Name).Scan(&exists, &tooMuch)
+		FROM pg_roles WHERE rolname = $1`, role.Name).Scan(&exists, &privileged)
 	if err != nil {
 		return fmt.Errorf("looking it up: %w", err)
 	}
-	if tooMuch {
-		return errors.New("there is one of this name that may do more than a service's")
+	if privileged {
+		return errors.New("it exists and may do more than a service's role, such as create roles: choose another name, or drop it")
 	}
 	verb := "CREATE"
 	if exists {
 		verb = "ALTER"
 	}
-	// A utility statement takes no parameters; the verifier holds no quote.
+	// A utility statement takes no parameters. The verifier contains no quote.
 	_, err = admin.Exec(ctx, verb+" ROLE "+quote(role.Name)+" LOGIN PASSWORD '"+verifier+"'")
 	if err != nil {
 		return fmt.Errorf("setting its password: %w", err)
@@ -127,26 +129,26 @@ func makeRole(ctx context.Context, admin *pgx.Conn, role Role) error {
 
 // joinOwner adds the administrator to the owner role.
 func joinOwner(ctx context.Context, admin *pgx.Conn, owner string) error {
-	var may bool
-	if err := admin.QueryRow(ctx, `SELECT pg_has_role($1, 'USAGE')`, owner).Scan(&may); err != nil {
+	var member bool
+	if err := admin.QueryRow(ctx, `SELECT pg_has_role($1, 'USAGE')`, owner).Scan(&member); err != nil {
 		return fmt.Errorf("looking up its members: %w", err)
 	}
-	if may {
+	if member {
 		return nil
 	}
 	if _, err := admin.Exec(ctx, "GRANT "+quote(owner)+" TO CURRENT_USER"); err != nil {
-		return fmt.Errorf("adding the administrator to the owner role: %w", err)
+		return fmt.Errorf("adding the administrator as a member: %w", err)
 	}
 	return nil
 }
 
-func makeDatabase(ctx context.Context, admin *pgx.Conn, database, owner string) error {
+func ensureDatabase(ctx context.Context, admin *pgx.Conn, database, owner string) error {
 	var current string
 	err := admin.QueryRow(ctx, `SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = $1`, database).Scan(&current)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
-		// The same order and letters everywhere, whatever the server's locale:
-		// an index outlives an upgrade of the C library.
+		// Use the collation C, whatever the server's locale is. Its order is the same
+		// everywhere, and an upgrade of the C library does not corrupt indexes.
 		_, err = admin.Exec(ctx, "CREATE DATABASE "+quote(database)+" OWNER "+quote(owner)+
 			" TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C'")
 	case err == nil && current != owner:
@@ -155,7 +157,7 @@ func makeDatabase(ctx context.Context, admin *pgx.Conn, database, owner string) 
 	return err
 }
 
-// grant sets the privileges, in the database and as its owner.
+// grant connects to the database and sets the privileges there, as its owner.
 func grant(ctx context.Context, admin *pgx.Conn, database string, roles Roles) error {
 	connConfig := admin.Config()
 	connConfig.Database = database
@@ -168,7 +170,7 @@ func grant(ctx context.Context, admin *pgx.Conn, database string, roles Roles) e
 	owner, runtime, auditor := quote(roles.Owner.Name), quote(roles.Runtime.Name), quote(roles.Auditor.Name)
 	name := quote(database)
 	return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
-		// A migration changes the same rows of the catalogue.
+		// A migration changes the same rows of PostgreSQL's catalog.
 		if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock($1)`, lock.DefaultLockID); err != nil {
 			return fmt.Errorf("waiting for a migration: %w", err)
 		}
@@ -184,7 +186,7 @@ func grant(ctx context.Context, admin *pgx.Conn, database string, roles Roles) e
 			"ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT SELECT ON TABLES TO " + auditor,
 			"ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT SELECT ON SEQUENCES TO " + auditor,
 
-			// For tables that are older than their reader.
+			// The defaults above apply only to tables that are created later.
 			"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO " + runtime,
 			"GRANT USAGE, SELECT ON ALL SEQUENCES IN SCHEMA public TO " + runtime,
 			"GRANT SELECT ON ALL TABLES IN SCHEMA public TO " + auditor,
@@ -213,16 +215,16 @@ const (
 	scramSaltLength = 16
 )
 
-// scramVerifier returns what the server stores of a password, in the form in
-// which it takes one for it: SCRAM-SHA-256$<iterations>:<salt>$<StoredKey>:<ServerKey>.
+// scramVerifier returns the verifier that the server stores for a password:
+// SCRAM-SHA-256$<iterations>:<salt>$<StoredKey>:<ServerKey>.
 func scramVerifier(password string) (string, error) {
 	if password == "" {
 		return "", errors.New("its password is empty")
 	}
 	for _, char := range password {
-		// Others would have to be normalised first (RFC 4013).
+		// Other characters would have to be normalised first (RFC 4013).
 		if char < ' ' || char > '~' {
-			return "", errors.New("its password is not all of printable ASCII")
+			return "", errors.New("its password has a character that is not printable ASCII")
 		}
 	}
 	salt := make([]byte, scramSaltLength)

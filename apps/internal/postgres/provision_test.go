@@ -45,7 +45,7 @@ func mustConnect(t *testing.T, database string, role postgres.Role) *pgx.Conn {
 	return conn
 }
 
-// newRoles names a database and roles that nobody else uses; all are gone after the test.
+// newRoles returns unused names of a database and its roles, and drops them after the test.
 func newRoles(t *testing.T) (string, postgres.Roles) {
 	t.Helper()
 	name := fmt.Sprintf("provision_%08x", rand.Uint32())
@@ -68,7 +68,7 @@ func newRoles(t *testing.T) (string, postgres.Roles) {
 	return name, roles
 }
 
-// The administrator of a managed server: all that RDS's master user has of it.
+// newAdmin creates an administrator with the attributes that the master user has in RDS.
 func newAdmin(t *testing.T) postgres.Role {
 	t.Helper()
 	role := postgres.Role{Name: fmt.Sprintf("admin_%08x", rand.Uint32()), Password: "admin-secret"}
@@ -94,7 +94,7 @@ func TestProvisionGivesEachRoleWhatItNeedsAndNoMore(t *testing.T) {
 			database, roles := newRoles(t)
 			stranger, strangers := newRoles(t)
 			admin := mustConnect(t, "postgres", adminRole)
-			for range 2 { // the second run changes nothing and fails at nothing
+			for range 2 { // the second run changes nothing and succeeds
 				if err := postgres.Provision(t.Context(), admin, database, roles); err != nil {
 					t.Fatal(err)
 				}
@@ -139,7 +139,7 @@ func TestProvisionGivesEachRoleWhatItNeedsAndNoMore(t *testing.T) {
 			}
 			for _, role := range []postgres.Role{roles.Owner, roles.Runtime, roles.Auditor} {
 				if _, err := connectAs(t, stranger, role); postgres.Code(err) != refused {
-					t.Errorf("%s comes into another service's database: %v", role, err)
+					t.Errorf("%s can connect to another service's database: %v", role, err)
 				}
 			}
 			var owner string
@@ -150,12 +150,12 @@ func TestProvisionGivesEachRoleWhatItNeedsAndNoMore(t *testing.T) {
 	}
 }
 
-func TestProvisionFinishesWhatWasHalfDone(t *testing.T) {
+func TestProvisionCompletesAnInterruptedRun(t *testing.T) {
 	admin := mustConnect(t, "", postgres.Role{})
 	database, roles := newRoles(t)
 	for _, statement := range []string{
 		"CREATE ROLE " + roles.Owner.Name, // without LOGIN
-		"CREATE DATABASE " + database,     // owned by the superuser, open to all
+		"CREATE DATABASE " + database,     // owned by the superuser, and anyone may connect
 	} {
 		if _, err := admin.Exec(t.Context(), statement); err != nil {
 			t.Fatal(err)
@@ -168,7 +168,7 @@ func TestProvisionFinishesWhatWasHalfDone(t *testing.T) {
 	if _, err := owner.Exec(t.Context(), `CREATE TABLE before (id int)`); err != nil {
 		t.Fatal(err)
 	}
-	// A reader that comes later also reads what was there before it.
+	// An auditor that is added later can also read the older tables.
 	later := roles
 	later.Auditor.Name = roles.Auditor.Name + "_later"
 	t.Cleanup(func() {
@@ -206,7 +206,7 @@ func TestProvisionLeavesTheHistoryLocked(t *testing.T) {
 	}
 }
 
-func TestSeveralProvisionAtOnce(t *testing.T) {
+func TestConcurrentProvisionsSucceed(t *testing.T) {
 	database, roles := newRoles(t)
 	var wait sync.WaitGroup
 	for range 4 {
@@ -221,7 +221,7 @@ func TestSeveralProvisionAtOnce(t *testing.T) {
 	mustConnect(t, database, roles.Runtime)
 }
 
-func TestProvisionWaitsForItsTurnAndNoLonger(t *testing.T) {
+func TestProvisionWaitsForAnotherUntilItsDeadline(t *testing.T) {
 	database, roles := newRoles(t)
 	holder, admin := mustConnect(t, "", postgres.Role{}), mustConnect(t, "", postgres.Role{})
 	err := postgres.Exclusively(t.Context(), holder, func(context.Context) error {
@@ -229,7 +229,7 @@ func TestProvisionWaitsForItsTurnAndNoLonger(t *testing.T) {
 		defer cancel()
 		err := postgres.Provision(ctx, admin, database, roles)
 		if err == nil || !strings.Contains(err.Error(), "waiting for another setup") {
-			t.Errorf("%v, want that it waited for the other", err)
+			t.Errorf("%v, want an error about waiting for the other setup", err)
 		}
 		return nil
 	})
@@ -247,14 +247,14 @@ func TestProvisionSetsThePasswordAsAVerifier(t *testing.T) {
 			t.Fatal(err)
 		}
 		if name := roles.Runtime.Name; !postgrestest.HasPassword(t, name, password) || postgrestest.HasPassword(t, name, password+"x") {
-			t.Errorf("what the server stores is not of %q", password)
+			t.Errorf("the server's verifier does not match %q", password)
 		}
 	}
 	for _, password := range []string{"", "pässword", "two\nlines"} {
 		roles.Runtime.Password = password
 		err := postgres.Provision(t.Context(), admin, database, roles)
 		if err == nil || !strings.Contains(err.Error(), roles.Runtime.Name) || password != "" && strings.Contains(err.Error(), password) {
-			t.Errorf("%q: %v, want it refused without being told", password, err)
+			t.Errorf("%q: %v, want an error that does not show the password", password, err)
 		}
 	}
 }
@@ -274,7 +274,7 @@ func TestProvisionNeverSendsThePassword(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !strings.Contains(sent.String(), "CREATE ROLE") || strings.Contains(sent.String(), "-secret") {
-		t.Errorf("a statement has a password, or none was seen:\n%s", sent.String())
+		t.Errorf("a statement has a password, or no statement was recorded:\n%s", sent.String())
 	}
 }
 
@@ -288,7 +288,7 @@ func (s statements) TraceQueryStart(ctx context.Context, _ *pgx.Conn, data pgx.T
 
 func (s statements) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
 
-func TestProvisionRefusesARoleThatMayMore(t *testing.T) {
+func TestProvisionRefusesAPrivilegedRole(t *testing.T) {
 	admin := mustConnect(t, "", postgres.Role{})
 	database, roles := newRoles(t)
 	if _, err := admin.Exec(t.Context(), "CREATE ROLE "+roles.Runtime.Name+" CREATEDB"); err != nil {

@@ -8,10 +8,11 @@ import (
 	"unicode/utf8"
 )
 
-// token is a word, a number's digits or a sign of a statement, or one of kinds.
+// token is a part of a statement: a word, the digits of a number, a sign, or one of
+// the other kinds.
 type token struct {
 	kind tokenKind
-	text string // as written; of a quoted identifier and of a string what is in it
+	text string // as written; of a quoted identifier and of a string, the text between the quotes
 	line int
 }
 
@@ -24,7 +25,7 @@ const (
 	comment
 )
 
-// is tells whether the token is that keyword or sign, written in capitals here.
+// is tells whether the token is the given keyword or sign, in any case.
 func (t token) is(word string) bool { return t.kind == plain && strings.EqualFold(t.text, word) }
 
 var dollarTag = regexp.MustCompile(`^\$([\pL_][\pL\pN_]*)?\$`)
@@ -34,7 +35,7 @@ func scan(sql string) []token {
 	return slices.DeleteFunc(scanAll(sql), func(t token) bool { return t.kind == comment })
 }
 
-// scanAll is scan with comments.
+// scanAll is like scan, but includes comments.
 func scanAll(sql string) []token {
 	var tokens []token
 	line := 1
@@ -86,14 +87,14 @@ func scanAll(sql string) []token {
 	return tokens
 }
 
-// unquote returns what is between the quotes.
+// unquote returns the text between the quotes.
 func unquote(text, quote string) string {
 	text = strings.TrimSuffix(strings.TrimPrefix(text, quote), quote)
 	return strings.ReplaceAll(text, quote+quote, quote)
 }
 
-// until returns the length of sql up to and with the end that comes after
-// start, or all of it.
+// until returns the length of sql up to and including the first end after start, or
+// the whole length if there is none.
 func until(sql string, start int, end string) int {
 	if at := strings.Index(sql[start:], end); at >= 0 {
 		return start + at + len(end)
@@ -101,7 +102,7 @@ func until(sql string, start int, end string) int {
 	return len(sql)
 }
 
-// blockComment returns the length of the comment that sql begins with; they nest.
+// blockComment returns the length of the comment at the start of sql. Comments nest.
 func blockComment(sql string) int {
 	depth, at := 0, 0
 	for at < len(sql) {
@@ -122,8 +123,8 @@ func blockComment(sql string) int {
 	return at
 }
 
-// quotedLength returns the length of the quoted text that sql begins with; a
-// quote in it is doubled or, with escapes, behind a backslash.
+// quotedLength returns the length of the quoted text at the start of sql. A quote in it
+// is doubled or, with escapes, follows a backslash.
 func quotedLength(sql string, quote byte, escapes bool) int {
 	for at := 1; at < len(sql); at++ {
 		switch {

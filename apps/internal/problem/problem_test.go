@@ -44,7 +44,7 @@ func TestWriteIsProblemDetailsWithoutTheCause(t *testing.T) {
 	}
 }
 
-func TestForeignErrorsAreInternalAndKeepTheirTextToThemselves(t *testing.T) {
+func TestForeignErrorsAreInternalAndDoNotShowTheirText(t *testing.T) {
 	e := problem.From(errors.New("dial tcp 10.0.0.1: refused"))
 	if e.Status() != http.StatusInternalServerError || strings.Contains(e.Message, "10.0.0.1") {
 		t.Errorf("From = %d %q", e.Status(), e.Message)

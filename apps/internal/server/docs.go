@@ -13,13 +13,13 @@ import (
 
 const docsPath = "/docs"
 
-// docsPolicy lets Swagger UI run, which sets styles within its page. Services
-// show it in local environments only.
+// docsPolicy allows what Swagger UI needs, including inline styles. Services show it in
+// local environments only.
 const docsPolicy = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; " +
 	"img-src 'self' data:; connect-src 'self'; frame-ancestors 'none'"
 
-// The page is no template: html/template would add half to a program's size, since with it
-// the linker keeps every method.
+// The page does not use html/template, which enlarges a program by half: with it the
+// linker cannot remove unused methods.
 const (
 	docsPage = `<!doctype html>
 <html lang="en">
@@ -37,7 +37,7 @@ const (
 )
 
 // addDocs serves the OpenAPI document, and a page that renders it. All links are
-// relative, since a gateway may show the page below another path.
+// relative, since a gateway may serve the page below another path.
 func (s *Server) addDocs() {
 	s.Handle("docs", docsPath, func(c *gin.Context) error {
 		c.Header("Location", "."+docsPath+"/")
@@ -67,7 +67,7 @@ func (s *Server) addDocs() {
 	}, http.MethodGet)
 }
 
-// packed sends a file of Swagger UI, which is kept compressed.
+// packed decompresses a file of Swagger UI and sends it.
 func packed(c *gin.Context, name, contentType string) error {
 	file, err := static.FS.Open(name[1:] + ".gz")
 	if err != nil {

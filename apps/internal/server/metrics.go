@@ -13,28 +13,29 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// Route and method of a request that matches no route or uses a method that
-// HTTP does not define. Clients choose paths and methods, so either would let
-// them create time series without end.
+// The labels of a request that matches no route, or whose method HTTP does not define.
+// With the path or method itself as a label, clients could create any number of time
+// series.
 const (
 	unmatchedRoute = "unmatched"
 	otherMethod    = "OTHER"
 )
 
-// buckets are in seconds. A histogram answers exactly only at a bucket's edge, so every
-// latency that a service.yaml promises is one.
+// buckets are in seconds. A histogram is exact only at the edge of a bucket, so each
+// latency in the objectives of a service.yaml is an edge.
 var buckets = []float64{.005, .01, .025, .05, .1, .2, .3, .5, 1, 2.5, 5, 10}
 
 type metrics struct {
 	registry *prometheus.Registry
 	requests *prometheus.CounterVec
 	duration *prometheus.HistogramVec
-	// outcomes is what objectives and canaries are judged by: few series, all there
-	// with the value 0 from the start, so that a rate does not miss the first request.
+	// outcomes is the metric that objectives and canaries are judged by. It has few
+	// series, all with the value 0 from the start, so that a rate includes the first
+	// request.
 	outcomes *prometheus.HistogramVec
 }
 
-// Outcomes of a request. A client's error is neither for nor against the service.
+// Outcomes of a request. A client's error counts neither as success nor as failure.
 const (
 	outcomeOK          = "ok"
 	outcomeClientError = "client_error"
@@ -83,8 +84,8 @@ func newMetrics(service string) *metrics {
 	return m
 }
 
-// record counts one answered request; a sampled trace becomes the exemplar that
-// leads from a slow bucket to a request that fell into it.
+// record counts one answered request. It stores a sampled trace as exemplar, which
+// leads from a slow bucket to the trace of a request in it.
 func (m *metrics) record(ctx context.Context, method, route string, status int, probe bool, elapsed time.Duration) {
 	values := []string{method, route, strconv.Itoa(status)}
 	m.requests.WithLabelValues(values...).Inc()
@@ -105,7 +106,7 @@ func (m *metrics) record(ctx context.Context, method, route string, status int, 
 
 func (m *metrics) handler(logger *slog.Logger) http.Handler {
 	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{
-		EnableOpenMetrics: true, // the format that carries exemplars
+		EnableOpenMetrics: true, // only this format has exemplars
 		ErrorLog:          slog.NewLogLogger(logger.Handler(), slog.LevelError),
 	})
 }

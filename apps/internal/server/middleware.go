@@ -20,15 +20,15 @@ import (
 
 const requestIDHeader = "X-Request-Id"
 
-// A caller's request id goes into logs and answers, so only a plain one is kept.
+// The request id of a client is written to logs and answers, so only this form is kept.
 var requestID = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
 
-// headers sets what every response carries.
+// headers sets the headers that every response has.
 func (s *Server) headers(c *gin.Context) {
 	id := c.GetHeader(requestIDHeader)
 	if !requestID.MatchString(id) {
 		var random [16]byte
-		_, _ = rand.Read(random[:]) // never fails, by its contract
+		_, _ = rand.Read(random[:]) // never returns an error
 		id = hex.EncodeToString(random[:])
 	}
 	h := c.Writer.Header()
@@ -39,20 +39,20 @@ func (s *Server) headers(c *gin.Context) {
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Referrer-Policy", "strict-origin-when-cross-origin")
 	if s.draining.Load() {
-		// Tell proxies to let go of pooled connections while they still work,
-		// rather than close them under the next request.
+		// Proxies then close their pooled connections while the server still answers. The
+		// server would otherwise close one just as a request is sent.
 		h.Set("Connection", "close")
 	}
 }
 
-// observe measures and logs a request, and turns a panic into an error. It runs
-// inside the request's span, so both find the trace.
+// observe measures and logs a request, and turns a panic into an error. It runs inside
+// the request's span, so that metrics and logs have the trace.
 func (s *Server) observe(c *gin.Context) {
 	start := time.Now()
 	ctx := c.Request.Context()
 	method, route := methodLabel(c.Request.Method), routeLabel(c.FullPath())
 	if method == otherMethod {
-		// otelgin reports GET; the convention for an unknown method is _OTHER.
+		// otelgin reports GET. OpenTelemetry's convention for an unknown method is _OTHER.
 		trace.SpanFromContext(ctx).SetAttributes(semconv.HTTPRequestMethodOther)
 	}
 
@@ -73,7 +73,7 @@ func (s *Server) observe(c *gin.Context) {
 	case status >= http.StatusInternalServerError:
 		level = slog.LevelError
 	}
-	// The query stays out of the logs: it may hold what its sender keeps secret.
+	// Do not log the query: it may hold a secret.
 	path := c.Request.URL.EscapedPath()
 	s.logger.LogAttrs(ctx, level, c.Request.Method+" "+path,
 		slog.String("http.method", c.Request.Method),
@@ -84,13 +84,13 @@ func (s *Server) observe(c *gin.Context) {
 		slog.String("request_id", c.Writer.Header().Get(requestIDHeader)),
 	)
 	if aborted {
-		panic(http.ErrAbortHandler) // net/http cuts the connection, and logs nothing
+		panic(http.ErrAbortHandler) // net/http closes the connection and logs nothing
 	}
 }
 
-// contain runs the rest of the chain. A panic before the answer began becomes
-// an internal error; one after that, or a deliberate http.ErrAbortHandler,
-// leaves only cutting the connection, which is what true asks of the caller.
+// contain runs the rest of the chain. If it panics before the answer begins, contain
+// answers with an internal error. If it panics later, or with http.ErrAbortHandler,
+// contain returns true: the caller must abort the connection.
 func (s *Server) contain(c *gin.Context) (aborted bool) {
 	request := c.Request
 	defer func() {
@@ -116,8 +116,9 @@ func (s *Server) contain(c *gin.Context) (aborted bool) {
 	return false
 }
 
-// spanName is the method and the route's template, by the HTTP conventions;
-// without a route it is the method alone.
+// spanName returns the method and the route's template, or the method only if there is
+// no route, by OpenTelemetry's conventions:
+// https://opentelemetry.io/docs/specs/semconv/http/http-spans/#name
 func spanName(c *gin.Context) string {
 	method := methodLabel(c.Request.Method)
 	if method == otherMethod {

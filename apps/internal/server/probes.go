@@ -12,8 +12,8 @@ const (
 	metricsPath = "/metrics"
 )
 
-// isProbe tells the requests that machines repeat every few seconds: they are
-// counted, but neither traced nor logged above debug level.
+// isProbe tells whether a path is one that machines request every few seconds. Such
+// requests are counted, but neither traced nor logged above the level debug.
 func isProbe(path string) bool {
 	return path == healthPath || path == readyPath || path == metricsPath
 }
@@ -25,8 +25,8 @@ type probe struct {
 	Pod     string `json:"pod"`
 }
 
-// addProbes serves /health, which is ok as long as the process answers;
-// /ready, which says whether to send it traffic; and /metrics.
+// addProbes serves /health, which is ok as long as the process answers, /ready, which
+// tells whether the process accepts traffic, and /metrics.
 func (s *Server) addProbes() {
 	identity := s.settings.Identity
 	say := func(c *gin.Context, code int, status string) {

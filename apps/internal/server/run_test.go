@@ -18,7 +18,7 @@ import (
 	"github.com/loja-veloz/platform/apps/internal/server"
 )
 
-// deadline bounds the wait for a condition; only a hang takes so long.
+// deadline limits the wait for a condition. Only a hang takes that long.
 const deadline = time.Minute
 
 // running is a server on a free port of the loopback interface.
@@ -72,8 +72,8 @@ func eventually(t *testing.T, what string, condition func() bool) {
 	t.Fatalf("waited %s for %s", deadline, what)
 }
 
-// get answers the status, body and whether the server asked to close the
-// connection; status 0 stands for no connection.
+// get returns the status, the body, and whether the server asked to close the
+// connection. Status 0 means that there was no answer.
 func get(url string) (status int, body string, closing bool) {
 	client := &http.Client{Transport: &http.Transport{}}
 	defer client.CloseIdleConnections()
@@ -89,10 +89,10 @@ func get(url string) (status int, body string, closing bool) {
 	return response.StatusCode, string(content), response.Close
 }
 
-func TestShutdownTurnsUnreadyThenFinishesWhatRuns(t *testing.T) {
+func TestShutdownTurnsUnreadyThenFinishesRunningRequests(t *testing.T) {
 	r := start(t, 2*time.Second, deadline)
 	if status, _, closing := get(r.url + "/ready"); status != http.StatusOK || closing {
-		t.Fatalf("/ready = %d, closing %t; want 200 on a connection that stays", status, closing)
+		t.Fatalf("/ready = %d, closing %t; want 200 on a connection that stays open", status, closing)
 	}
 	type answer struct {
 		status int
@@ -106,7 +106,7 @@ func TestShutdownTurnsUnreadyThenFinishesWhatRuns(t *testing.T) {
 	<-r.entered
 
 	r.stop()
-	eventually(t, "/ready to say 503 while the listener is open", func() bool {
+	eventually(t, "/ready to answer 503 while the listener is open", func() bool {
 		status, body, closing := get(r.url + "/ready")
 		return status == http.StatusServiceUnavailable && strings.Contains(body, "draining") && closing
 	})
@@ -124,7 +124,7 @@ func TestShutdownTurnsUnreadyThenFinishesWhatRuns(t *testing.T) {
 	}
 	close(r.release)
 	if got := <-slow; got.status != http.StatusOK || got.body != "finished" {
-		t.Errorf("the running request got %d %q, want it finished", got.status, got.body)
+		t.Errorf("the running request got %d %q, want 200 finished", got.status, got.body)
 	}
 	if err := <-r.done; err != nil {
 		t.Errorf("Run = %v, want nil", err)
@@ -142,7 +142,7 @@ func TestShutdownDoesNotWaitForever(t *testing.T) {
 	}
 }
 
-func TestATakenPortIsNamed(t *testing.T) {
+func TestTheErrorOfATakenPortNamesPORT(t *testing.T) {
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -1,6 +1,6 @@
-// Package server is the HTTP side that every service shares: a gin engine with
-// request ids, traces, metrics, access logs, limits and recovery, the probes,
-// and a shutdown that loses no request.
+// Package server is the HTTP server that all services share. It has request ids,
+// traces, metrics, access logs, limits, recovery from panics, probes, and a shutdown
+// that loses no request.
 package server
 
 import (
@@ -28,34 +28,35 @@ const (
 	readHeaderTimeout = 5 * time.Second
 	readTimeout       = 30 * time.Second
 	writeTimeout      = 60 * time.Second
-	// Longer than a proxy keeps an unused connection (Traefik: 90 s by default),
-	// so that it is never the service that closes one just as a request is sent.
+	// A proxy closes an idle connection earlier (Traefik: after 90 s by default). So the
+	// service never closes one just as a proxy sends a request.
 	idleTimeout    = 120 * time.Second
 	maxHeaderBytes = 32 << 10
-	// defaultBodyLimit in bytes is ample for the JSON documents of an API.
+	// defaultBodyLimit in bytes is more than the JSON documents of an API need.
 	defaultBodyLimit = 1 << 20
 )
 
-// Handler answers a request, or returns what went wrong: a *problem.Error is
-// told to the client, any other error is logged and answered as internal.
-// Work done for the request takes c.Request.Context().
+// Handler answers a request, or returns an error. The client reads a *problem.Error;
+// any other error is logged and answered as internal. Handlers pass
+// c.Request.Context() to the functions that they call.
 type Handler func(c *gin.Context) error
 
-// Options are what a service may set in code. The zero value suits an API.
+// Options are set by a service's code. The zero value suits an API.
 type Options struct {
-	// BodyLimit is the largest request body in bytes; 0 stands for 1 MiB.
+	// BodyLimit is the largest request body in bytes; 0 means 1 MiB.
 	BodyLimit int64
-	// ContentSecurityPolicy; "" stands for one that allows nothing.
+	// ContentSecurityPolicy is the header of that name; "" means a policy that allows
+	// nothing.
 	ContentSecurityPolicy string
-	// Explain turns an error that is not a *problem.Error into one, where the
-	// service knows better than that it is internal; nil leaves it as it is.
+	// Explain maps an error that is not a *problem.Error to one. If it returns nil, or
+	// is nil, the error is answered as internal.
 	Explain func(err error) *problem.Error
-	// Health answers /health; nil stands for one that says ok.
+	// Health answers /health; nil means always ok.
 	Health Handler
-	// Document is the service's OpenAPI document in YAML, shown at /docs where the
-	// settings allow it; nil serves no document.
+	// Document is the service's OpenAPI document in YAML, which /docs shows if the
+	// settings allow it; nil means that there is none.
 	Document []byte
-	// RenderError answers with an error; nil stands for problem details.
+	// RenderError writes an error as the answer; nil means as problem details.
 	RenderError func(c *gin.Context, e *problem.Error) error
 }
 
@@ -84,14 +85,14 @@ func New(settings Settings, logger *slog.Logger, provider trace.TracerProvider, 
 		}
 	}
 
-	gin.SetMode(gin.ReleaseMode) // debug mode prints every route to stdout, between the log lines
+	gin.SetMode(gin.ReleaseMode) // the debug mode prints routes to stdout, between the log lines
 	engine := gin.New()
 	engine.HandleMethodNotAllowed = true
-	// gin answers these redirects before any middleware sees the request.
+	// gin would answer with a redirect before any middleware runs.
 	engine.RedirectTrailingSlash = false
-	// No proxy is trusted to name the client's address.
+	// Do not take the client's address from headers.
 	if err := engine.SetTrustedProxies(nil); err != nil {
-		return nil, fmt.Errorf("trusting no proxy: %w", err)
+		return nil, fmt.Errorf("setting the trusted proxies: %w", err)
 	}
 
 	s := &Server{
@@ -119,7 +120,7 @@ func New(settings Settings, logger *slog.Logger, provider trace.TracerProvider, 
 		return problem.New(problem.NotFound, "There is nothing at this address.")
 	}))
 	engine.NoMethod(s.answer("method not allowed", func(c *gin.Context) error {
-		return problem.New(problem.MethodNotAllowed, "This address does not take the method "+methodLabel(c.Request.Method)+".")
+		return problem.New(problem.MethodNotAllowed, "This address does not accept the method "+methodLabel(c.Request.Method)+".")
 	}))
 	s.addProbes()
 	if settings.Docs && options.Document != nil {
@@ -128,8 +129,8 @@ func New(settings Settings, logger *slog.Logger, provider trace.TracerProvider, 
 	return s, nil
 }
 
-// Handle routes the methods of a path, a gin route template, to h; a path that
-// takes GET also takes HEAD. The handler's span has the given name.
+// Handle routes the methods of a path, which is a gin template, to h. A path that
+// accepts GET also accepts HEAD. The handler's span has the given name.
 func (s *Server) Handle(name, path string, h Handler, methods ...string) {
 	for _, method := range methods {
 		s.engine.Handle(method, path, s.answer(name, h))
@@ -139,14 +140,14 @@ func (s *Server) Handle(name, path string, h Handler, methods ...string) {
 	}
 }
 
-// Router is where the servers generated from OpenAPI documents register their
-// routes: a path that takes GET also takes HEAD, and errors that operations leave
-// in the context are answered.
+// Router returns the router at which servers generated from OpenAPI documents register
+// their routes. A path that accepts GET also accepts HEAD. The router answers with the
+// error that an operation leaves in its context.
 func (s *Server) Router() gin.IRouter {
 	return headToo{s.engine.Group("", func(c *gin.Context) {
 		c.Next()
 		if last := c.Errors.Last(); last != nil {
-			c.Errors = nil // or the request's span would fail for a client's mistake
+			c.Errors = nil // otherwise otelgin marks the span as failed even for a client's error
 			s.fail(c, last.Err)
 		}
 	})}
@@ -154,24 +155,24 @@ func (s *Server) Router() gin.IRouter {
 
 type headToo struct{ *gin.RouterGroup }
 
-// GET routes HEAD likewise.
+// GET also routes HEAD.
 func (r headToo) GET(path string, handlers ...gin.HandlerFunc) gin.IRoutes {
 	r.HEAD(path, handlers...)
 	return r.RouterGroup.GET(path, handlers...)
 }
 
-// Metrics is where a service registers metrics of its own, to which it adds the
-// label service.
+// Metrics returns the registry for the service's own metrics. It adds the label service
+// to them.
 func (s *Server) Metrics() prometheus.Registerer {
 	return prometheus.WrapRegistererWith(prometheus.Labels{"service": s.settings.Identity.Service}, s.metrics.registry)
 }
 
-// Handler is the whole service as an http.Handler.
+// Handler returns the whole service as an http.Handler.
 func (s *Server) Handler() http.Handler {
 	return http.MaxBytesHandler(s.engine, s.options.BodyLimit)
 }
 
-// answer runs h in a span of its own and renders the error that it returns.
+// answer runs h in its own span, and renders the error that h returns.
 func (s *Server) answer(name string, h Handler) gin.HandlerFunc {
 	return func(c *gin.Context) {
 		request := c.Request
@@ -182,11 +183,11 @@ func (s *Server) answer(name string, h Handler) gin.HandlerFunc {
 			telemetry.Failed(ctx, err)
 			s.fail(c, err)
 		}
-		c.Request = request // the caller goes on in the request's span
+		c.Request = request // the caller continues in the request's span
 	}
 }
 
-// fail logs err, if it is ours, and answers with it.
+// fail answers with err. It logs err if its status is 500 or above.
 func (s *Server) fail(c *gin.Context, err error) {
 	e := s.explain(err)
 	if e.Status() >= http.StatusInternalServerError {
@@ -205,21 +206,21 @@ func (s *Server) explain(err error) *problem.Error {
 	return problem.From(err)
 }
 
-// respond answers with e. If part of an answer is already out, nothing can be
-// taken back: the connection is cut, so that the client sees a failure.
+// respond answers with e. If a part of an answer was sent already, it aborts the
+// connection, so that the client sees a failure.
 func (s *Server) respond(c *gin.Context, e *problem.Error) {
 	if c.Writer.Written() {
 		panic(http.ErrAbortHandler)
 	}
 	if err := s.options.RenderError(c, e); err != nil {
-		s.logger.WarnContext(c.Request.Context(), "an error could not be answered", "error", err.Error())
+		s.logger.WarnContext(c.Request.Context(), "writing the error's answer failed", "error", err.Error())
 	}
 }
 
-// Run serves until ctx is done, then shuts down: it turns unready, keeps
-// serving for the drain pause, closes the listener, and lets running requests
-// end. It returns an error if it could not listen, or if requests outlived the
-// shutdown timeout.
+// Run serves until ctx is done, and then shuts down: /ready turns to 503, the server
+// answers requests for the drain pause, closes the listener, and waits for running
+// requests. Run returns an error if it cannot listen, or if requests still run after
+// the shutdown timeout.
 func (s *Server) Run(ctx context.Context) error {
 	address := net.JoinHostPort(s.settings.BindAddress, strconv.Itoa(s.settings.Port))
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
@@ -233,7 +234,7 @@ func (s *Server) Run(ctx context.Context) error {
 		WriteTimeout:      writeTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
-		// OPTIONS * is a request like any other, and net/http would answer it.
+		// Otherwise net/http answers OPTIONS *, without the headers and the access log.
 		DisableGeneralOptionsHandler: true,
 		ErrorLog:                     slog.NewLogLogger(s.logger.Handler(), slog.LevelWarn),
 	}
@@ -256,7 +257,7 @@ func (s *Server) Run(ctx context.Context) error {
 	case <-time.After(s.settings.DrainPause):
 	}
 
-	// ctx is done already, so running requests get a context with their own timeout.
+	// ctx is done, so the timeout for running requests needs a context without its end.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.settings.ShutdownTimeout)
 	defer cancel()
 	if err := server.Shutdown(ctx); err != nil {

@@ -29,31 +29,31 @@ import (
 	"github.com/loja-veloz/platform/apps/internal/server"
 )
 
-func TestOutcomesAreThereFromTheStart(t *testing.T) {
+func TestOutcomesAreExportedFromTheStart(t *testing.T) {
 	got := newService(t, slog.LevelInfo).do("GET", "/metrics").Body.String()
 	for _, outcome := range []string{"ok", "client_error", "error"} {
 		if want := fmt.Sprintf(`sli_request_duration_seconds_count{outcome=%q,service="test"} 0`, outcome); !strings.Contains(got, want) {
-			t.Errorf("a new process lacks %s:\n%s", want, got)
+			t.Errorf("a new process does not export %s:\n%s", want, got)
 		}
 	}
 }
 
-func TestEveryPromisedLatencyIsABucketsEdge(t *testing.T) {
+func TestEveryLatencyObjectiveIsABucketsEdge(t *testing.T) {
 	programs, err := catalogue.Load(os.DirFS("../.."))
 	if err != nil {
 		t.Fatal(err)
 	}
 	got := newService(t, slog.LevelInfo).do("GET", "/metrics").Body.String()
 	for _, p := range programs.Services() {
-		for _, promised := range []time.Duration{p.Objectives.P50, p.Objectives.LatencyThreshold, p.Objectives.P99} {
-			if edge := fmt.Sprintf(`,le="%v"}`, promised.Seconds()); !strings.Contains(got, edge) {
-				t.Errorf("%s promises %s, which no bucket of the histograms ends at", p.Name, promised)
+		for _, latency := range []time.Duration{p.Objectives.P50, p.Objectives.LatencyThreshold, p.Objectives.P99} {
+			if edge := fmt.Sprintf(`,le="%v"}`, latency.Seconds()); !strings.Contains(got, edge) {
+				t.Errorf("%s has the objective %s, which is not the edge of a bucket", p.Name, latency)
 			}
 		}
 	}
 }
 
-// safeBuffer takes the log of a server that answers in several goroutines.
+// safeBuffer is a buffer for the log of a server that answers in several goroutines.
 type safeBuffer struct {
 	mu     sync.Mutex
 	buffer bytes.Buffer
@@ -80,7 +80,7 @@ func (b *safeBuffer) records(t *testing.T) []map[string]any {
 	return records
 }
 
-// service is a small service under test, with what it logged and traced.
+// service is a small service under test, with its log and its spans.
 type service struct {
 	*server.Server
 	log   *safeBuffer
@@ -128,7 +128,7 @@ func (s service) do(method, path string, header ...string) *httptest.ResponseRec
 	return recorder
 }
 
-func TestEveryResponseSaysWhoServedItAndHowToTreatIt(t *testing.T) {
+func TestEveryResponseHasIdentityAndSecurityHeaders(t *testing.T) {
 	s := newService(t, slog.LevelInfo)
 	for path, status := range map[string]int{"/items/1": 200, "/health": 200, "/ready": 200, "/metrics": 200, "/nowhere": 404, "/broken": 500, "/panic": 500} {
 		response := s.do("GET", path)
@@ -163,13 +163,13 @@ func TestRequestIDs(t *testing.T) {
 	for _, bad := range []string{"", "two words", "<script>", strings.Repeat("a", 65)} {
 		got := s.do("GET", "/items/1", "X-Request-Id", bad).Header().Get("X-Request-Id")
 		if len(got) != 32 || seen[got] {
-			t.Errorf("for %q got id %q, want a fresh one of 32 hex digits", bad, got)
+			t.Errorf("for %q got id %q, want a new one of 32 hex digits", bad, got)
 		}
 		seen[got] = true
 	}
 }
 
-func TestErrorsAreProblemsThatKeepTheirCause(t *testing.T) {
+func TestErrorsAreProblemsThatHideTheirCause(t *testing.T) {
 	s := newService(t, slog.LevelInfo)
 	for _, test := range []struct {
 		method, path string
@@ -195,7 +195,7 @@ func TestErrorsAreProblemsThatKeepTheirCause(t *testing.T) {
 			t.Errorf("%s %s = %d %+v, want %d %s", test.method, test.path, response.Code, got, test.status, test.code)
 		}
 		if strings.Contains(response.Body.String(), "secret") {
-			t.Errorf("%s %s leaks its cause: %s", test.method, test.path, response.Body)
+			t.Errorf("%s %s shows its cause: %s", test.method, test.path, response.Body)
 		}
 	}
 	if got := s.do("DELETE", "/items/1").Header().Get("Allow"); !strings.Contains(got, "GET") || !strings.Contains(got, "HEAD") {
@@ -214,7 +214,7 @@ func TestBodiesAreLimited(t *testing.T) {
 	}
 }
 
-func TestAPanicAfterTheAnswerBeganCutsTheConnection(t *testing.T) {
+func TestAPanicAfterTheAnswerBeganAbortsTheConnection(t *testing.T) {
 	s := newService(t, slog.LevelInfo)
 	live := httptest.NewServer(s.Handler())
 	defer live.Close()
@@ -224,9 +224,9 @@ func TestAPanicAfterTheAnswerBeganCutsTheConnection(t *testing.T) {
 	}
 	defer response.Body.Close()
 	if _, err := io.ReadAll(response.Body); err == nil {
-		t.Error("half an answer looks whole to the client")
+		t.Error("half an answer looks complete to the client")
 	}
-	live.Close() // waits for the handler, and so for its records
+	live.Close() // waits for the handler, and so for its metrics
 	if got := s.do("GET", "/metrics").Body.String(); !strings.Contains(got, `http_requests_total{method="GET",route="/half",service="test",status="500"} 1`) {
 		t.Error("the broken answer was not counted as 500")
 	}
@@ -270,12 +270,12 @@ func TestMetricsLabelsAreBounded(t *testing.T) {
 	}
 }
 
-func TestDurationsCarryTheTraceAsExemplar(t *testing.T) {
+func TestDurationsHaveTheTraceAsExemplar(t *testing.T) {
 	s := newService(t, slog.LevelInfo)
 	s.do("GET", "/items/1", "Traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
 	got := s.do("GET", "/metrics", "Accept", "application/openmetrics-text; version=1.0.0").Body.String()
 	if !strings.Contains(got, `# {trace_id="0af7651916cd43dd8448eb211c80319c"}`) {
-		t.Errorf("no exemplar leads to the trace:\n%s", got)
+		t.Errorf("no exemplar has the trace:\n%s", got)
 	}
 }
 
@@ -369,7 +369,7 @@ func TestFailuresAreLoggedWithTheirCause(t *testing.T) {
 	s.do("GET", "/panic")
 	records := s.log.records(t)
 	if len(records) != 4 {
-		t.Fatalf("%d records, want the cause and the access of each: %v", len(records), records)
+		t.Fatalf("%d records, want two for each request, its cause and its access: %v", len(records), records)
 	}
 	for _, record := range records {
 		if record["level"] != "ERROR" || record["trace_id"] == nil || record["request_id"] == nil {
@@ -380,28 +380,28 @@ func TestFailuresAreLoggedWithTheirCause(t *testing.T) {
 		t.Errorf("error = %v", got)
 	}
 	if got, _ := records[2]["stack"].(string); !strings.Contains(got, "server_test.go") {
-		t.Errorf("the panic's stack does not lead to its origin: %v", records[2])
+		t.Errorf("the panic's stack does not name this file: %v", records[2])
 	}
 }
 
-func TestProbesAreQuiet(t *testing.T) {
+func TestProbesAreNeitherTracedNorLoggedAboveDebug(t *testing.T) {
 	quiet, debug := newService(t, slog.LevelInfo), newService(t, slog.LevelDebug)
 	for _, path := range []string{"/health", "/ready", "/metrics"} {
 		quiet.do("GET", path)
 		debug.do("GET", path)
 	}
 	if records := quiet.log.records(t); len(records) > 0 {
-		t.Errorf("probes were logged: %v", records)
+		t.Errorf("probes were logged at level info: %v", records)
 	}
 	if records := debug.log.records(t); len(records) != 3 {
-		t.Errorf("%d probes were logged at level debug, want 3", len(records))
+		t.Errorf("%d records of probes at level debug, want 3", len(records))
 	}
 	if spans := quiet.spans.GetSpans(); len(spans) > 0 {
 		t.Errorf("probes were traced: %v", spans.Snapshots())
 	}
 }
 
-func TestDocsAreShownWhereTheyAreAllowed(t *testing.T) {
+func TestDocsAreShownOnlyIfTheSettingsAllowThem(t *testing.T) {
 	for _, allowed := range []bool{true, false} {
 		settings := server.Settings{Identity: config.Identity{Service: "test", Version: "v", Pod: "p"}, Docs: allowed}
 		s, err := server.New(settings, slog.New(slog.DiscardHandler), noop.NewTracerProvider(), server.Options{Document: []byte("openapi: 3.0.3\n")})
@@ -417,7 +417,7 @@ func TestDocsAreShownWhereTheyAreAllowed(t *testing.T) {
 				t.Errorf("%s = %d %.200s", path, recorder.Code, recorder.Body)
 			}
 			if !allowed && recorder.Code != http.StatusNotFound {
-				t.Errorf("%s = %d where docs are not allowed", path, recorder.Code)
+				t.Errorf("%s = %d although docs are not allowed", path, recorder.Code)
 			}
 		}
 	}

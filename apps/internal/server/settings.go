@@ -9,18 +9,19 @@ import (
 // Settings of a service's server.
 type Settings struct {
 	Identity        config.Identity
-	BindAddress     string        // BIND_ADDRESS: IP address to listen on; "" (default) is all of them
-	Port            int           // PORT: 8080; 0 takes any free port
-	DrainPause      time.Duration // DRAIN_PAUSE: 3s, from unready until the listener closes
-	Docs            bool          // ENABLE_DOCS: false; show the service's API at /docs
-	ShutdownTimeout time.Duration // SHUTDOWN_TIMEOUT: 15s, for requests that still run after that
+	BindAddress     string        // BIND_ADDRESS: IP address to listen on; "" (default) means all
+	Port            int           // PORT: 8080 by default; 0 means any free port
+	DrainPause      time.Duration // DRAIN_PAUSE: 3s by default; from unready until the listener closes
+	Docs            bool          // ENABLE_DOCS: false by default; show the service's API at /docs
+	ShutdownTimeout time.Duration // SHUTDOWN_TIMEOUT: 15s by default; for running requests after the pause
 }
 
-// ReadSettings reads the settings; service is the default of SERVICE_NAME.
+// ReadSettings reads the settings. service is the default of SERVICE_NAME.
 //
-// The defaults of the shutdown (3 s + 15 s, and up to 5 s to flush traces) stay
-// within the 30 s that Kubernetes grants by default, with room for a preStop
-// pause. The drain pause is what a gateway needs to hear that the pod left.
+// By default a shutdown takes up to 3 s + 15 s, and 5 s to send the last traces. That is
+// less than the 30 s that Kubernetes allows by default, and leaves time for a preStop
+// hook. The drain pause is the time that a gateway needs to learn that the pod is no
+// longer ready.
 func ReadSettings(env *config.Reader, service string) Settings {
 	return Settings{
 		Identity:        env.Identity(service),

@@ -12,13 +12,13 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// repeatAfter is how long a task's failures go unlogged after one was logged. They
-// are counted meanwhile, and the next line has their number.
+// repeatAfter is how long a task's failures are not logged after one was logged. The
+// next line has their number.
 const repeatAfter = time.Minute
 
-// Failures logs and counts what fails in the background: every failure in
-// background_failures_total, the first of a series and then one a minute in the log.
-// Safe for concurrent use.
+// Failures counts the failures of background tasks in background_failures_total. It
+// logs the first failure of a series, and then one a minute. It is safe for concurrent
+// use.
 type Failures struct {
 	logger *slog.Logger
 	total  *prometheus.CounterVec
@@ -38,7 +38,7 @@ func newFailures(logger *slog.Logger) *Failures {
 		logger: logger,
 		total: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "background_failures_total",
-			Help: "Failures of work that no request waits for, by task.",
+			Help: "Failures of background tasks, by task.",
 		}, []string{"task"}),
 		series: map[string]*series{},
 	}
@@ -79,10 +79,10 @@ func (f *Failures) succeeded(ctx context.Context, task string) {
 	}
 }
 
-// Loop returns a worker that runs work again and again, with pauses from half of
-// interval to one and a half: replicas do not keep step. The first pause comes
-// before the first run. A run that fails or panics is recorded, and the loop goes
-// on; a run that ctx cuts short is no failure.
+// Loop returns a worker that runs work repeatedly. It pauses before each run, the first
+// included, for a random time from half of interval to one and a half, so that replicas
+// do not run at the same time. It records a run that fails or panics and continues. A
+// run that the end of ctx interrupts is not a failure.
 func (f *Frame) Loop(task string, interval time.Duration, work func(ctx context.Context) error) Worker {
 	f.Failures.Expect(task)
 	return func(ctx context.Context) error {
@@ -93,7 +93,7 @@ func (f *Frame) Loop(task string, interval time.Duration, work func(ctx context.
 	}
 }
 
-// LoopNow is Loop without the first pause.
+// LoopNow is like Loop, without the first pause.
 func (f *Frame) LoopNow(task string, interval time.Duration, work func(ctx context.Context) error) Worker {
 	loop := f.Loop(task, interval, work)
 	return func(ctx context.Context) error {
@@ -104,7 +104,7 @@ func (f *Frame) LoopNow(task string, interval time.Duration, work func(ctx conte
 
 // pause waits, and returns false when ctx is done.
 func pause(ctx context.Context, interval time.Duration) bool {
-	timer := time.NewTimer(interval/2 + rand.N(interval)) // #nosec G404 -- spreads load, guards nothing
+	timer := time.NewTimer(interval/2 + rand.N(interval)) // #nosec G404 -- not for security
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():
@@ -125,7 +125,7 @@ func (f *Frame) attempt(ctx context.Context, task string, work func(ctx context.
 	}
 }
 
-// contain returns a panic of work as its error.
+// contain runs work and returns a panic as an error.
 func contain(ctx context.Context, work func(ctx context.Context) error) (err error) {
 	defer func() {
 		if cause := recover(); cause != nil {

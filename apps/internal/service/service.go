@@ -1,7 +1,7 @@
-// Package service is the frame that every program of the shop shares: commands,
-// settings, logs, traces, the server, background work, and the order in which all
-// of it stops. A program with a database adds postgres.Connect; the frame itself
-// links no driver, so that a program without a database holds none.
+// Package service is the frame that the programs of the shop share: commands, settings,
+// logs, traces, the server, background work, and the order in which they stop. A
+// program with a database adds postgres.Connect. The frame does not import it, so that
+// a program without a database contains no driver.
 package service
 
 import (
@@ -26,15 +26,15 @@ import (
 	"github.com/loja-veloz/platform/apps/internal/telemetry"
 )
 
-// Command carries out one command of a program. It reads its settings from env and
-// reports every error of env before it starts anything.
+// Command runs one command of a program. It reads its settings from env, and returns
+// all errors of env before it starts anything.
 type Command func(ctx context.Context, env *config.Reader, stdout io.Writer) error
 
-// Commands are a program's commands by name. The one named "" runs when the first
-// argument names no other.
+// Commands are a program's commands by name. The command "" runs if the first argument
+// names no other.
 type Commands map[string]Command
 
-// Run carries out the command that args name, until it ends or ctx is done.
+// Run runs the command that the first of args names, until it ends or ctx is done.
 func (c Commands) Run(ctx context.Context, args []string, getenv func(string) string, stdout io.Writer) error {
 	if len(args) > 0 && args[0] != "" {
 		if command := c[args[0]]; command != nil {
@@ -51,8 +51,8 @@ func (c Commands) Run(ctx context.Context, args []string, getenv func(string) st
 	return fmt.Errorf("unknown command %q: use %s", args[0], names)
 }
 
-// Main runs a program until it ends or SIGTERM or an interrupt asks it to stop, and
-// exits with status 1 if it failed. A second signal kills the process.
+// Main runs a program until it ends or receives SIGTERM or an interrupt. It exits with
+// status 1 if the program fails. A second signal kills the process.
 func Main(name string, run func(ctx context.Context, args []string, getenv func(string) string, stdout io.Writer) error) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // restores the signals' default action
@@ -62,7 +62,7 @@ func Main(name string, run func(ctx context.Context, args []string, getenv func(
 	}
 }
 
-// Frame is what a program that serves builds on.
+// Frame has the parts that a service builds on.
 type Frame struct {
 	Settings server.Settings
 	Logger   *slog.Logger
@@ -71,9 +71,9 @@ type Frame struct {
 	tracing  *telemetry.Tracing
 }
 
-// Start reads the settings that all services have in common and starts logging and
-// tracing. It fails with every error that env has found, in those settings and in
-// the ones that the service has read before. The caller closes the frame last.
+// Start reads the settings that all services share, and starts logging and tracing. It
+// returns all errors of env: those of the shared settings, and of the settings that the
+// service read before. The caller closes the frame last.
 func Start(ctx context.Context, name string, env *config.Reader, stdout io.Writer) (*Frame, error) {
 	settings := server.ReadSettings(env, name)
 	logSettings := logging.ReadSettings(env, settings.Identity.Service)
@@ -113,13 +113,13 @@ func (f *Frame) NewServer(options server.Options) (*server.Server, error) {
 	return srv, nil
 }
 
-// Worker is work in the background. It runs until ctx is done, and returns when
-// nothing that it started is still running. An error before that ends the service.
+// Worker is work in the background. It runs until ctx is done, and returns after all
+// that it started has ended. If it returns an error earlier, the service ends.
 type Worker func(ctx context.Context) error
 
-// Serve answers requests and runs the workers until ctx is done, the server cannot
-// go on, or a worker fails. Workers stop after the server has drained, since
-// requests may need them.
+// Serve answers requests and runs the workers until ctx is done, or until the server or
+// a worker fails. The workers stop after the server has drained, since requests may
+// need them.
 func (f *Frame) Serve(ctx context.Context, srv *server.Server, workers ...Worker) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()

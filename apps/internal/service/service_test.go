@@ -62,7 +62,7 @@ func TestTheFirstArgumentNamesTheCommand(t *testing.T) {
 	}
 }
 
-func TestALoopGoesOnAndPausesBetweenHalfAndOneAndAHalf(t *testing.T) {
+func TestALoopPausesFromHalfToOneAndAHalfIntervals(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		frame, _ := newFrame()
 		ctx, stop := context.WithCancel(t.Context())
@@ -109,7 +109,7 @@ func TestFailuresAreCountedAndLoggedOnceAMinute(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		frame, log := newFrame()
 		ctx, stop := context.WithCancel(t.Context())
-		const failures = 100 // one a second: the log may have the first and the one after a minute
+		const failures = 100 // about one a second, so the log has the first and one a minute later
 		runs := 0
 		loop := frame.Loop("task", time.Second, func(context.Context) error {
 			switch runs++; {
@@ -136,19 +136,19 @@ func TestFailuresAreCountedAndLoggedOnceAMinute(t *testing.T) {
 		if lines := strings.Count(text, "background task failed"); lines < 2 || lines > 4 {
 			t.Errorf("%d lines about %d failures in 100 s, want one a minute:\n%s", lines, failures, text)
 		}
-		// A minute has 40 to 120 runs, none of which is logged.
+		// 40 to 120 runs within a minute fail without being logged.
 		if !regexp.MustCompile(`unlogged_failures=([4-9][0-9]|1[01][0-9])\b`).MatchString(text) {
-			t.Errorf("no line says how many failures of a minute are not logged:\n%s", text)
+			t.Errorf("no line has the number of failures that were not logged:\n%s", text)
 		}
 		for _, want := range []string{"panic: boom", "level=ERROR", "task=task", "no luck", "background task recovered"} {
 			if !strings.Contains(text, want) {
-				t.Errorf("the log lacks %q:\n%s", want, text)
+				t.Errorf("the log does not have %q:\n%s", want, text)
 			}
 		}
 	})
 }
 
-func TestARunThatTheShutdownCutsShortIsNoFailure(t *testing.T) {
+func TestARunThatTheShutdownInterruptsIsNoFailure(t *testing.T) {
 	frame, log := newFrame()
 	ctx, stop := context.WithCancel(t.Context())
 	loop := frame.LoopNow("task", time.Hour, func(ctx context.Context) error { stop(); return ctx.Err() })
@@ -194,7 +194,7 @@ func TestWorkersEndAfterTheServerHasDrained(t *testing.T) {
 		t.Error(err)
 	}
 	if readyAtTheEnd != http.StatusServiceUnavailable {
-		t.Errorf("when its worker is told to end the service answers %d to /ready, want 503: it has to drain first", readyAtTheEnd)
+		t.Errorf("/ready answers %d when the worker has to stop, want 503: the server must drain first", readyAtTheEnd)
 	}
 }
 
@@ -210,7 +210,7 @@ func TestAWorkersFailureEndsTheService(t *testing.T) {
 
 func TestAServerThatCannotListenEndsTheWorkers(t *testing.T) {
 	frame, _ := newFrame()
-	frame.Settings.BindAddress = "192.0.2.1" // of a documentation network: not this machine's
+	frame.Settings.BindAddress = "192.0.2.1" // reserved for documentation (RFC 5737), so never a local address
 	srv, err := frame.NewServer(server.Options{})
 	if err != nil {
 		t.Fatal(err)
@@ -222,9 +222,9 @@ func TestAServerThatCannotListenEndsTheWorkers(t *testing.T) {
 	select {
 	case err := <-ended:
 		if err == nil {
-			t.Error("Serve returns nil, want why the server cannot listen")
+			t.Error("Serve returns nil, want the error of listening")
 		}
 	case <-time.After(time.Minute):
-		t.Fatal("the worker keeps Serve from returning")
+		t.Fatal("Serve has not returned after a minute")
 	}
 }

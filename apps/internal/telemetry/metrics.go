@@ -18,15 +18,15 @@ import (
 	"github.com/loja-veloz/platform/apps/internal/config"
 )
 
-// ReadMetricSettings decides whether and how PushMetrics sends metrics: like
-// ReadSettings, by OTEL_EXPORTER_OTLP_METRICS_ENDPOINT and OTEL_METRICS_EXPORTER.
+// ReadMetricSettings reads whether and how PushMetrics sends metrics. It is like
+// ReadSettings, with METRICS in place of TRACES in the variables.
 func ReadMetricSettings(env *config.Reader, identity config.Identity) Settings {
 	return readExport(env, identity, "METRICS")
 }
 
-// PushMetrics sends the gauges of a registry once, over OTLP: for a program that ends
-// before anything could scrape it. It does nothing without an endpoint, and gives up
-// after five seconds.
+// PushMetrics sends the gauges of a registry once, over OTLP. It is for a program that
+// ends before Prometheus could scrape it. It does nothing without an endpoint, and
+// gives up after five seconds.
 func PushMetrics(ctx context.Context, settings Settings, registry prometheus.Gatherer) (err error) {
 	if !settings.Export {
 		return nil

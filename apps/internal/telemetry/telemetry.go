@@ -1,5 +1,5 @@
 // Package telemetry sends a service's traces, and the metrics of a program that ends,
-// over OTLP. It is configured by the standard OTEL_* variables and nothing else.
+// over OTLP. Its only settings are the standard OTEL_* variables.
 package telemetry
 
 import (
@@ -21,8 +21,8 @@ import (
 	semconv "go.opentelemetry.io/otel/semconv/v1.39.0"
 	"go.opentelemetry.io/otel/trace"
 
-	// Service images hold no certificate bundle: a collector behind TLS is
-	// verified with the roots compiled in, unless the system has its own.
+	// The services' images have no certificate bundle. The program verifies a collector
+	// with these compiled-in roots if the system has none.
 	_ "golang.org/x/crypto/x509roots/fallback"
 
 	"github.com/loja-veloz/platform/apps/internal/config"
@@ -32,19 +32,19 @@ import (
 // scope is the instrumentation scope of the spans that services start.
 const scope = "github.com/loja-veloz/platform/apps"
 
-// flushTimeout bounds how long an unreachable collector can delay a shutdown.
+// flushTimeout limits how long an unreachable collector delays a shutdown.
 const flushTimeout = 5 * time.Second
 
-// Settings of the export of a signal.
+// Settings of the export of one signal, traces or metrics.
 type Settings struct {
 	Identity config.Identity
 	Export   bool
 	Protocol string // http/protobuf or grpc
 }
 
-// ReadSettings decides whether and how traces leave the process. They do when
-// OTEL_EXPORTER_OTLP_ENDPOINT or OTEL_EXPORTER_OTLP_TRACES_ENDPOINT is set and
-// neither OTEL_SDK_DISABLED=true nor OTEL_TRACES_EXPORTER=none says otherwise.
+// ReadSettings reads whether and how the process sends traces. It sends them if
+// OTEL_EXPORTER_OTLP_ENDPOINT or OTEL_EXPORTER_OTLP_TRACES_ENDPOINT is set, unless
+// OTEL_SDK_DISABLED=true or OTEL_TRACES_EXPORTER=none.
 func ReadSettings(env *config.Reader, identity config.Identity) Settings {
 	return readExport(env, identity, "TRACES")
 }
@@ -53,7 +53,7 @@ func ReadSettings(env *config.Reader, identity config.Identity) Settings {
 func readExport(env *config.Reader, identity config.Identity, signal string) Settings {
 	disabled := env.Choice("OTEL_SDK_DISABLED", "false", "true") == "true"
 	exporter := env.Choice("OTEL_"+signal+"_EXPORTER", "otlp", "none")
-	// The exporter would quietly fall back to localhost on a URL it cannot read.
+	// Check the URL here: for an invalid one the exporter silently uses localhost.
 	endpoint := env.HTTPURL("OTEL_EXPORTER_OTLP_ENDPOINT")
 	if own := env.HTTPURL("OTEL_EXPORTER_OTLP_" + signal + "_ENDPOINT"); own != "" {
 		endpoint = own
@@ -69,8 +69,8 @@ func readExport(env *config.Reader, identity config.Identity, signal string) Set
 	}
 }
 
-// Propagator carries trace context by the W3C's traceparent, tracestate and
-// baggage headers.
+// Propagator reads and writes the headers traceparent, tracestate and baggage:
+// https://www.w3.org/TR/trace-context/ and https://www.w3.org/TR/baggage/
 func Propagator() propagation.TextMapPropagator {
 	return propagation.NewCompositeTextMapPropagator(propagation.TraceContext{}, propagation.Baggage{})
 }
@@ -81,13 +81,12 @@ type Tracing struct {
 	logger   *slog.Logger
 }
 
-// Start sets up the trace pipeline. The collector need not be up: export
-// retries, and what is finally lost is logged. Endpoint, headers, certificates,
-// compression, sampler and batching are read by the SDK itself from the
-// process's OTEL_* variables.
+// Start sets up the trace pipeline. The collector need not be up: the exporter retries,
+// and errors that remain are logged. The SDK itself reads endpoint, headers,
+// certificates, compression, sampler and batching from the process's OTEL_* variables.
 //
-// Without export no span is recorded, but each still has its ids, so that log
-// lines of one request can be told from another's.
+// Without export no span is recorded. Each still has ids, so that the log lines of one
+// request have the same trace_id.
 func Start(ctx context.Context, settings Settings, logger *slog.Logger) (*Tracing, error) {
 	otel.SetLogger(logr.FromSlogHandler(logger.Handler()))
 	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) {
@@ -114,9 +113,9 @@ func Start(ctx context.Context, settings Settings, logger *slog.Logger) (*Tracin
 	}, nil
 }
 
-// describe says which process sends the telemetry.
+// describe returns the resource, which identifies the process that sends telemetry.
 func describe(ctx context.Context, identity config.Identity) (*resource.Resource, error) {
-	// Later sources win, so the environment can override what the code knows.
+	// A later source overrides an earlier one, so OTEL_RESOURCE_ATTRIBUTES is last.
 	res, err := resource.New(ctx,
 		resource.WithTelemetrySDK(),
 		resource.WithAttributes(
@@ -139,8 +138,8 @@ func newExporter(ctx context.Context, protocol string) (*otlptrace.Exporter, err
 	return otlptracehttp.New(ctx)
 }
 
-// Close sends what is still buffered, for at most five seconds. Traces that
-// cannot be sent are no reason for a process to fail: they are logged.
+// Close sends the buffered spans within five seconds. If it cannot, it logs the error,
+// since lost traces must not make a process fail.
 func (t *Tracing) Close() {
 	ctx, cancel := context.WithTimeout(context.Background(), flushTimeout)
 	defer cancel()
@@ -149,14 +148,14 @@ func (t *Tracing) Close() {
 	}
 }
 
-// Span starts a child of the span in ctx, with that span's provider, so code
-// below a handler needs no tracer of its own. The caller ends it.
+// Span starts a child of the span in ctx with the same provider, so that code below a
+// handler needs no tracer. The caller ends it.
 func Span(ctx context.Context, name string) (context.Context, trace.Span) {
 	return trace.SpanFromContext(ctx).TracerProvider().Tracer(scope).Start(ctx, name)
 }
 
-// Failed marks the span in ctx as failed, unless err is an answer to a client's
-// mistake. Its text stays out of the span: it may quote what a client sent.
+// Failed marks the span in ctx as failed if the status of err is 500 or above. The span
+// gets only the error's code, since its text may quote what a client sent.
 func Failed(ctx context.Context, err error) {
 	if e := problem.From(err); e.Status() >= http.StatusInternalServerError {
 		trace.SpanFromContext(ctx).SetStatus(codes.Error, string(e.Code))

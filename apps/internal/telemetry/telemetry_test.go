@@ -53,7 +53,7 @@ func TestExportIsOffUnlessAnEndpointIsSet(t *testing.T) {
 	}
 }
 
-func TestFaultsNameTheirVariables(t *testing.T) {
+func TestErrorsNameTheirVariables(t *testing.T) {
 	env := map[string]string{
 		"OTEL_SDK_DISABLED": "perhaps", "OTEL_TRACES_EXPORTER": "zipkin",
 		"OTEL_EXPORTER_OTLP_ENDPOINT": "collector:4317", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "/v1/traces",
@@ -81,7 +81,7 @@ func TestWithoutExportSpansHaveIDsButAreNotRecorded(t *testing.T) {
 	}
 }
 
-// received is what a collector of either protocol got.
+// received is a collector for both protocols, and the requests that it received.
 type received struct {
 	collector.UnimplementedTraceServiceServer
 	requests chan *collector.ExportTraceServiceRequest
@@ -134,7 +134,7 @@ func TestCloseSendsTheLastSpansToTheCollector(t *testing.T) {
 				t.Cleanup(server.Close)
 				endpoint = server.URL
 			}
-			// The exporters read the process's own environment.
+			// The exporters read the process's environment.
 			t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)
 			t.Setenv("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=local")
 
@@ -171,7 +171,7 @@ func TestCloseSendsTheLastSpansToTheCollector(t *testing.T) {
 	}
 }
 
-func TestLostTracesAreLoggedAndHarmless(t *testing.T) {
+func TestLostTracesAreLogged(t *testing.T) {
 	refused := httptest.NewServer(nil)
 	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", refused.URL)
 	refused.Close()
@@ -185,6 +185,6 @@ func TestLostTracesAreLoggedAndHarmless(t *testing.T) {
 	span.End()
 	tracing.Close()
 	if !strings.Contains(log.String(), "level=WARN") {
-		t.Errorf("nothing was logged about the lost span: %q", log.String())
+		t.Errorf("the log has no warning about the lost span: %q", log.String())
 	}
 }

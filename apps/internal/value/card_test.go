@@ -2,10 +2,10 @@ package value
 
 import "testing"
 
-func TestTokensAreNoNumbers(t *testing.T) {
+func TestTokensAreNotTakenForCardNumbers(t *testing.T) {
 	for _, token := range []string{"tok_approved", "pm_1NqLkX2eZvKYlo2C", "tok_12345678901", ""} {
 		if looksLikeCardNumber(token) {
-			t.Errorf("%q was taken for a card's number", token)
+			t.Errorf("%q was taken for a card number", token)
 		}
 	}
 }
@@ -25,7 +25,7 @@ func FuzzCardNumbers(f *testing.F) {
 			}
 		}
 		if !looksLikeCardNumber(before + number) {
-			t.Errorf("%q was not taken for a card's number", before+number)
+			t.Errorf("%q was not taken for a card number", before+number)
 		}
 	})
 }

@@ -1,9 +1,9 @@
-// Package value holds the values that clients send and services pass on, one type
-// each. Parse accepts exactly the form that the OpenAPI documents give; a test
+// Package value holds one type for each value that clients send and services forward.
+// The Parse functions accept exactly the form in the OpenAPI documents; a test
 // compares the two.
 //
-// The text of an error of Parse completes a sentence that begins with the field's
-// name. It is written for clients and never repeats the value.
+// The text of their errors completes a sentence that begins with the field's name. It
+// is written for clients and never repeats the value.
 package value
 
 import (
@@ -15,7 +15,7 @@ import (
 // SKU names an item of the shop.
 type SKU string
 
-// IdempotencyKey is what a client chooses to repeat one request safely.
+// IdempotencyKey identifies one request of a client, which can repeat it safely.
 type IdempotencyKey string
 
 // ClientID names a client of the API. Only api-gateway sets it.
@@ -27,7 +27,7 @@ const Anonymous ClientID = "anonymous"
 // CardToken stands for a card at the acquirer. It is a secret.
 type CardToken string
 
-// form is what a value has to look like, and what a client reads if it does not.
+// form is the pattern of a value, and the error for a text that does not match it.
 type form struct {
 	pattern *regexp.Regexp
 	err     error
@@ -59,21 +59,21 @@ func parse[T ~string](text string, f form) (T, error) {
 	return T(text), nil
 }
 
-// ParseSKU returns the SKU that text is.
+// ParseSKU returns text as a SKU.
 func ParseSKU(text string) (SKU, error) { return parse[SKU](text, skuForm) }
 
-// ParseIdempotencyKey returns the key that text is.
+// ParseIdempotencyKey returns text as an idempotency key.
 func ParseIdempotencyKey(text string) (IdempotencyKey, error) {
 	return parse[IdempotencyKey](text, keyForm)
 }
 
-// ParseClientID returns the client that text names.
+// ParseClientID returns text as a client's name.
 func ParseClientID(text string) (ClientID, error) { return parse[ClientID](text, clientForm) }
 
 var errCardNumber = errors.New("looks like a card number: send the acquirer's token for the card instead")
 
-// ParseCardToken returns the token that text is. It refuses what may be the number
-// of a card, which no service may hold.
+// ParseCardToken returns text as a card token. It refuses what may be a card number,
+// since no service may store one.
 func ParseCardToken(text string) (CardToken, error) {
 	if looksLikeCardNumber(text) {
 		return "", errCardNumber
@@ -87,11 +87,11 @@ func (CardToken) String() string { return "[card token]" }
 // LogValue hides the token from logs.
 func (t CardToken) LogValue() slog.Value { return slog.StringValue(t.String()) }
 
-// minCardDigits is the least number of digits in a card's number (ISO/IEC 7812).
+// minCardDigits is the smallest number of digits in a card number (ISO/IEC 7812).
 const minCardDigits = 12
 
-// looksLikeCardNumber tells whether text has as many digits in a row as a card's
-// number, whatever separates them.
+// looksLikeCardNumber tells whether text has as many digits in a row as a card number.
+// Separators between digits do not end a row.
 func looksLikeCardNumber(text string) bool {
 	digits := 0
 	for _, char := range text {

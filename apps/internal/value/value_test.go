@@ -42,7 +42,7 @@ func patterns(tree any, into map[string][]string) {
 	}
 }
 
-func TestTheDocumentsAndTheSchemaGiveTheSameForms(t *testing.T) {
+func TestTheDocumentsAndTheSchemaHaveTheSameForms(t *testing.T) {
 	for name, document := range map[string]struct {
 		text []byte
 		want map[string]form
@@ -70,7 +70,7 @@ func TestTheDocumentsAndTheSchemaGiveTheSameForms(t *testing.T) {
 		patterns(tree, found)
 		for field, want := range document.want {
 			if len(found[field]) == 0 {
-				t.Errorf("%s has no pattern of %s", name, field)
+				t.Errorf("%s has no pattern for %s", name, field)
 			}
 			for _, got := range found[field] {
 				if got != want.pattern.String() {
@@ -88,7 +88,7 @@ func TestTheDocumentsAndTheSchemaGiveTheSameForms(t *testing.T) {
 	}
 }
 
-func TestParseTakesTheWholeText(t *testing.T) {
+func TestParseMatchesTheWholeText(t *testing.T) {
 	long := strings.Repeat("A", 129)
 	for _, test := range []struct {
 		parse func(string) error
@@ -106,7 +106,7 @@ func TestParseTakesTheWholeText(t *testing.T) {
 	} {
 		for _, text := range test.good {
 			if err := test.parse(text); err != nil {
-				t.Errorf("%q %v", text, err)
+				t.Errorf("%q was refused: it %v", text, err)
 			}
 		}
 		for _, text := range test.bad {

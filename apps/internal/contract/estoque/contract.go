@@ -1,5 +1,5 @@
-// Package estoque is the contract of the service estoque: its OpenAPI document,
-// and what is generated from it.
+// Package estoque is the contract of the service estoque: its OpenAPI document, and
+// the code generated from it.
 package estoque
 
 import _ "embed" // the document

@@ -1,5 +1,5 @@
-// Package gateway is the contract of the API's one entry, as clients see it: its
-// OpenAPI document. Nothing is generated from it.
+// Package gateway is the contract of the API as clients see it: an OpenAPI document. No
+// code is generated from it.
 package gateway
 
 import _ "embed" // the document

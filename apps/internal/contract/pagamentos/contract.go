@@ -1,5 +1,5 @@
 // Package pagamentos is the contract of the service pagamentos: its OpenAPI document,
-// and what is generated from it.
+// and the code generated from it.
 package pagamentos
 
 import _ "embed" // the document

@@ -1,5 +1,5 @@
-// Package pedidos is the contract of the service pedidos: its OpenAPI document,
-// and what is generated from it.
+// Package pedidos is the contract of the service pedidos: its OpenAPI document, and
+// the code generated from it.
 package pedidos
 
 import _ "embed" // the document

@@ -15,8 +15,8 @@ import (
 
 var scramVerifier = regexp.MustCompile(`^SCRAM-SHA-256\$(\d+):([^$]+)\$([^:]+):(.+)$`)
 
-// HasPassword tells whether the server stores a verifier of that password for
-// the role. A connection would not tell: the test server trusts everybody.
+// HasPassword tells whether the server's verifier for the role matches the password. A
+// connection does not tell, since the test server accepts any password.
 func HasPassword(t testing.TB, role, password string) bool {
 	t.Helper()
 	ctx := context.Background()
@@ -34,7 +34,7 @@ func HasPassword(t testing.TB, role, password string) bool {
 	}
 	parts := scramVerifier.FindStringSubmatch(*stored)
 	if parts == nil {
-		t.Fatalf("the password of %s is stored otherwise than by SCRAM-SHA-256", role)
+		t.Fatalf("the stored password of %s is not a verifier of SCRAM-SHA-256", role)
 	}
 	decode := func(text string) []byte {
 		raw, err := base64.StdEncoding.DecodeString(text)

@@ -1,9 +1,9 @@
-// Package postgrestest gives every test a database of its own on the real
-// server at LOJA_POSTGRES_URL, provisioned and migrated as in production.
+// Package postgrestest gives every test its own database on the real server at
+// LOJA_POSTGRES_URL, provisioned and migrated as in production.
 //
-// A template is created once per set of migrations and shared by all test
-// processes, with its three roles; a test's database is a copy of it. Processes
-// that were killed leave databases behind: the next one drops them.
+// For each set of migrations it creates a template with three roles, which all test
+// processes share. A test's database is a copy of the template. If a process is
+// killed, its databases stay, and the next process drops them.
 package postgrestest
 
 import (
@@ -41,15 +41,15 @@ const (
 	testPrefix     = "test_"
 )
 
-// templateAge is how long a template that nobody uses is kept.
+// templateAge is how long a template is kept that no process uses.
 const templateAge = "24 hours"
 
-// Database is one test's own. It is gone when the test has ended.
+// Database is the database of one test. It is dropped when the test ends.
 type Database struct {
 	Name       string
 	URL        string        // as the runtime role
-	OwnerURL   string        // as the role that migrates
-	AuditorURL string        // as the role that may only read
+	OwnerURL   string        // as the owner role
+	AuditorURL string        // as the auditor
 	AdminURL   string        // as the superuser
 	Pool       *pgxpool.Pool // of URL
 }
@@ -64,9 +64,9 @@ func ServerURL(t testing.TB) string {
 	return raw
 }
 
-// New returns a database with the migrations, files at the root of migrations;
-// with none, an empty one. It is used as the runtime role: what the service may
-// not do, its tests cannot.
+// New returns a database with the migrations at the root of migrations, or an empty one
+// if it is nil. The pool uses the runtime role, so that a test fails if the service
+// lacks a privilege.
 func New(t testing.TB, migrations fs.FS) Database {
 	t.Helper()
 	ServerURL(t)
@@ -104,11 +104,11 @@ func New(t testing.TB, migrations fs.FS) Database {
 	return database
 }
 
-// server is a process's one connection as the superuser. Its session's advisory
-// lock tells other processes that this one lives.
+// server is the process's only connection as the superuser. An advisory lock of its
+// session shows other processes that this one is alive.
 type server struct {
 	url  *url.URL
-	mu   sync.Mutex // of what follows
+	mu   sync.Mutex // guards the fields below
 	conn *pgx.Conn
 
 	process   int32
@@ -123,15 +123,15 @@ type template struct {
 
 func (t template) database() string { return templatePrefix + t.hash }
 
-// Advisory locks in the superuser's database. A number is a lock by itself; of
-// a pair, the first says what the second identifies.
+// Advisory locks in the superuser's database. processLocks and hashLocks are the first
+// of two numbers; the second identifies the process or the template.
 const (
-	setupLock    = 0x6c6f6a6174657374 // held while templates are created and leftovers dropped
-	processLocks = 0x6c6f6a61         // held by each living process
+	setupLock    = 0x6c6f6a6174657374 // held while a process creates templates or drops leftovers
+	processLocks = 0x6c6f6a61         // held by each running process
 	hashLocks    = 0x6c6f6a62         // shared by the processes that use a template
 )
 
-// timeout bounds each piece of work on the server.
+// timeout limits each operation on the server.
 const timeout = time.Minute
 
 var connect = sync.OnceValues(func() (*server, error) {
@@ -159,12 +159,12 @@ func (s *server) alone(ctx context.Context, work func(context.Context) error) er
 	}
 	err := work(ctx)
 	if _, unlockErr := s.conn.Exec(ctx, `SELECT pg_advisory_unlock($1)`, int64(setupLock)); err == nil && unlockErr != nil {
-		return fmt.Errorf("letting other test processes go on: %w", unlockErr)
+		return fmt.Errorf("releasing the lock of the test processes: %w", unlockErr)
 	}
 	return err
 }
 
-// sweep drops the databases of dead processes and the templates of old.
+// sweep drops the databases of dead processes, and old templates that no process uses.
 func (s *server) sweep(ctx context.Context) error {
 	names, err := s.names(ctx, `SELECT datname FROM pg_database WHERE starts_with(datname, $1)`, testPrefix)
 	if err != nil {
@@ -212,7 +212,7 @@ func (s *server) names(ctx context.Context, query string, args ...any) ([]string
 	return names, nil
 }
 
-// ifUnused does work if nobody holds the lock.
+// ifUnused runs work if no session holds the lock.
 func (s *server) ifUnused(ctx context.Context, class, key int32, work func() error) error {
 	var free bool
 	if err := s.conn.QueryRow(ctx, `SELECT pg_try_advisory_lock($1, $2)`, class, key).Scan(&free); err != nil {
@@ -240,11 +240,11 @@ func newTemplate(hash string) template {
 
 // key is the template's advisory lock among hashLocks.
 func (t template) key() int32 {
-	number, _ := strconv.ParseUint(t.hash[:min(8, len(t.hash))], 16, 32) // 0 serves as well
+	number, _ := strconv.ParseUint(t.hash[:min(8, len(t.hash))], 16, 32) // 0, on an error, is a valid key too
 	return int32(uint32(number))
 }
 
-// template returns the template of migrations, which it creates if there is none.
+// template returns the template of migrations. It creates the template if there is none.
 func (s *server) template(migrations fs.FS) (template, error) {
 	hash, empty, err := hashOf(migrations)
 	if err != nil {
@@ -257,41 +257,41 @@ func (s *server) template(migrations fs.FS) (template, error) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
-	created := newTemplate(hash)
+	wanted := newTemplate(hash)
 	err = s.alone(ctx, func(ctx context.Context) error {
-		if _, err := s.conn.Exec(ctx, `SELECT pg_advisory_lock_shared($1, $2)`, hashLocks, created.key()); err != nil {
+		if _, err := s.conn.Exec(ctx, `SELECT pg_advisory_lock_shared($1, $2)`, hashLocks, wanted.key()); err != nil {
 			return fmt.Errorf("locking the template: %w", err)
 		}
-		// It is marked as a template when it is complete.
+		// Only a complete template has datistemplate; see the end of this function.
 		var complete bool
-		err := s.conn.QueryRow(ctx, `SELECT coalesce(bool_or(datistemplate), false) FROM pg_database WHERE datname = $1`, created.database()).
+		err := s.conn.QueryRow(ctx, `SELECT coalesce(bool_or(datistemplate), false) FROM pg_database WHERE datname = $1`, wanted.database()).
 			Scan(&complete)
 		if err != nil || complete {
 			return err
 		}
-		if err := s.dropTemplate(ctx, created); err != nil {
+		if err := s.dropTemplate(ctx, wanted); err != nil {
 			return err
 		}
-		if err := postgres.Provision(ctx, s.conn, created.database(), created.roles); err != nil {
+		if err := postgres.Provision(ctx, s.conn, wanted.database(), wanted.roles); err != nil {
 			return err
 		}
 		if !empty {
-			owner := s.address(created.database(), created.roles.Owner)
+			owner := s.address(wanted.database(), wanted.roles.Owner)
 			if err := postgres.Migrate(ctx, owner, migrations, slog.New(slog.DiscardHandler)); err != nil {
 				return err
 			}
 		}
-		// A database that somebody is connected to cannot be copied.
-		_, err = s.conn.Exec(ctx, "ALTER DATABASE "+quote(created.database())+" ALLOW_CONNECTIONS false IS_TEMPLATE true")
+		// Refuse connections: a database with a connection cannot be copied.
+		_, err = s.conn.Exec(ctx, "ALTER DATABASE "+quote(wanted.database())+" ALLOW_CONNECTIONS false IS_TEMPLATE true")
 		return err
 	})
 	if err == nil {
-		s.templates[hash] = created
+		s.templates[hash] = wanted
 	}
-	return created, err
+	return wanted, err
 }
 
-// hashOf stands for the migrations and for the code that applies them.
+// hashOf returns a hash of the migrations and of the code that applies them.
 func hashOf(migrations fs.FS) (hash string, empty bool, err error) {
 	sum := sha256.New()
 	add := func(name string, content []byte) { fmt.Fprintf(sum, "%s %d\n%s", name, len(content), content) }
@@ -299,7 +299,7 @@ func hashOf(migrations fs.FS) (hash string, empty bool, err error) {
 		for _, name := range []string{"provision.go", "migrate.go"} {
 			content, err := os.ReadFile(filepath.Join(filepath.Dir(here), "..", name))
 			if err != nil {
-				return "", false, fmt.Errorf("reading the template's files: %w", err)
+				return "", false, fmt.Errorf("reading the code that creates a database: %w", err)
 			}
 			add(name, content)
 		}
@@ -320,8 +320,8 @@ func hashOf(migrations fs.FS) (hash string, empty bool, err error) {
 	return hex.EncodeToString(sum.Sum(nil))[:12], len(names) == 0, nil
 }
 
-// create copies the template. The privileges on a database itself are not
-// copied with it.
+// create copies the template and sets the privileges on the copy, which PostgreSQL does
+// not copy.
 func (s *server) create(of template) (string, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -353,7 +353,7 @@ func (s *server) dropDatabase(ctx context.Context, name string) error {
 	return nil
 }
 
-// dropTemplate drops what there is of a template and its roles.
+// dropTemplate drops the template and its roles, as far as they exist.
 func (s *server) dropTemplate(ctx context.Context, old template) error {
 	var exists bool
 	if err := s.conn.QueryRow(ctx, `SELECT count(*) > 0 FROM pg_database WHERE datname = $1`, old.database()).Scan(&exists); err != nil {

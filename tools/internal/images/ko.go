@@ -12,27 +12,28 @@ import (
 	"github.com/loja-veloz/platform/tools/internal/console"
 )
 
-// baseImage is what services' images are built on, below the registry's name.
+// baseImage is the base image of the services' images, without the registry's name.
 const baseImage = "loja/base:1"
 
 // Ko builds the images of the shop's programs and pushes them.
 type Ko struct {
-	Program  string // ko itself
-	Registry string // that gets the images
-	Apps     string // folder of the Go module with a folder per program
+	Program  string // path or name of ko
+	Registry string // that the images are pushed to
+	Apps     string // folder of the Go module that has a folder per program
 	Env      []string
 	Out      *console.Console
 }
 
-// PushBase pushes the image that the others are built on.
+// PushBase pushes the base image.
 func (k Ko) PushBase(ctx context.Context) error { return Registry(k.Registry).PushBase(ctx) }
 
-// PushBase pushes the image that services' images are built on.
+// PushBase pushes the base image of the services' images.
 func (r Registry) PushBase(ctx context.Context) error {
 	return r.Push(ctx, string(r)+"/"+baseImage, "", Base()...)
 }
 
-// Build builds the images of programs and returns their references by digest.
+// Build builds and pushes the images of programs. It returns their references, which contain
+// the digest, by program.
 func (k Ko) Build(ctx context.Context, programs []string) (map[string]string, error) {
 	refs := map[string]string{}
 	for _, name := range programs {
@@ -40,7 +41,7 @@ func (k Ko) Build(ctx context.Context, programs []string) (map[string]string, er
 		text, err := command.Command{
 			Args: []string{k.Program, "build", "--base-import-paths", "--platform=linux/" + runtime.GOARCH, "--sbom=spdx", "./" + name},
 			Dir:  k.Apps,
-			// GOWORK: only apps/go.sum decides what is in an image.
+			// GOWORK=off makes apps/go.sum alone decide what an image contains.
 			Env: slices.Concat(k.Env, []string{
 				"KO_DOCKER_REPO=" + k.Registry, "KO_DEFAULTBASEIMAGE=" + k.Registry + "/" + baseImage,
 				"GOWORK=off", "GOFLAGS=-buildvcs=false",

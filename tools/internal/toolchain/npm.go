@@ -33,7 +33,7 @@ func (c *Cache) Install(ctx context.Context, p Package, finish func(dir string) 
 		return dir, nil
 	}
 	if _, err := exec.LookPath("npm"); err != nil {
-		return "", fmt.Errorf("npm, which installs %s, is not on PATH: install Node 20 or newer", p.Title)
+		return "", fmt.Errorf("npm is not on PATH, and %s is an npm package: install Node 20 or newer", p.Title)
 	}
 	release, err := c.lock(ctx)
 	if err != nil {

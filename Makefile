@@ -1,4 +1,4 @@
-# make help lists what there is. Long work is done by the program loja (tools/).
+# make help lists the targets. The program loja (tools/) does the work of most of them.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help up down wipe status deploy promote abort load new-service preview env \
@@ -9,58 +9,58 @@ LOJA := .local/loja
 
 loja:
 	@command -v go >/dev/null || { echo "go is not on PATH: install Go 1.26 or newer" >&2; exit 1; }
-	@[ -x $(LOJA) ] || echo "compiling the program loja, once" >&2
+	@[ -x $(LOJA) ] || echo "compiling the program loja; this happens once" >&2
 	@cd tools && GOWORK=off GOFLAGS=-mod=readonly CGO_ENABLED=0 go build -buildvcs=false -o ../$(LOJA) ./cmd/loja
 
-help: ## this list
+help: ## print this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo "Settings: KUBE_CONTEXT and REGISTRY (another cluster), IMAGES=auto|build|pull, LOJA_CACHE, LOJA_DATA."
 
-up: loja ## the whole local environment, from nothing: http://localhost:30080
+up: loja ## start the whole local environment, from nothing: http://localhost:30080
 	@$(LOJA) up
-down: loja ## stop it and keep its data
+down: loja ## stop the local environment and keep its data
 	@$(LOJA) down
-wipe: loja ## stop it and delete its data
+wipe: loja ## stop the local environment and delete its data
 	@$(LOJA) wipe
 deploy: loja ## ship the working tree's services by canary [SERVICE=] [WAIT=0] [LOAD=off]
 	@$(LOJA) deploy
-status: loja ## where the canaries stand [SERVICE=]
+status: loja ## print the state of the canaries [SERVICE=]
 	@$(LOJA) status
 promote: loja ## send a canary to 100 % SERVICE=
 	@$(LOJA) promote
-abort: loja ## take a canary back SERVICE=
+abort: loja ## end a canary: stable gets all traffic again SERVICE=
 	@$(LOJA) abort
-load: loja ## drive requests at the gateway [URL_PATH=/] [RATE=20] [REQUESTS=1200]
+load: loja ## send requests to the gateway [URL_PATH=/] [RATE=20] [REQUESTS=1200]
 	@$(LOJA) load
-new-service: loja ## scaffold a service NAME=
+new-service: loja ## create a service NAME=
 	@$(LOJA) new-service
-dev: loja ## the shop on the host, no cluster: http://localhost:8084 (settings: .env) [DEV_TELEMETRY=off]
+dev: loja ## run the shop on the host, without a cluster: http://localhost:8084 (settings: .env) [DEV_TELEMETRY=off]
 	@$(LOJA) dev
-dev-down: loja ## end it from another terminal
+dev-down: loja ## stop make dev from another terminal
 	@$(LOJA) dev-down
-dev-status: loja ## its processes: port, health, memory
+dev-status: loja ## print the processes of make dev: port, health, memory
 	@$(LOJA) dev-status
-trace: loja ## the span tree of an order placed on make dev ORDER=
+trace: loja ## print the spans of an order placed in make dev, as a tree ORDER=
 	@$(LOJA) trace
-audit: loja ## check the shop's invariants in its databases, of make dev or else of the cluster
+audit: loja ## check the shop's invariants in the databases of make dev, or of the cluster if make dev does not run
 	@$(LOJA) audit
-preview: loja ## the plan of an environment of AWS, without an account STACK= [DIFF=1] [ONLINE=1]
+preview: loja ## print the plan of an AWS environment, without an account STACK= [DIFF=1] [ONLINE=1]
 	@$(LOJA) preview
-env: loja ## exports for plain pulumi and kubectl, for eval
+env: loja ## print the exports that plain pulumi and kubectl need, for eval
 	@$(LOJA) env
-cluster-up: loja ## the local Kubernetes alone
+cluster-up: loja ## start the local cluster alone, without the environment
 	@$(LOJA) cluster up
-cluster-down: loja ## stop it and keep its data
+cluster-down: loja ## stop the local cluster and keep its data
 	@$(LOJA) cluster down
-cluster-status: loja ## its components, their memory, node and pods
+cluster-status: loja ## print its processes, their memory, node and pods
 	@$(LOJA) cluster status
 
-# apps, tools and the two small modules are tested as they are built, each by its own
-# go.sum; infra and stacks as Pulumi builds them, in the workspace. One module's
-# failure does not hide another's.
+# apps, tools and the modules without dependencies are built, and therefore tested, outside
+# the workspace, each with its own go.sum. Pulumi builds infra and stacks in the workspace,
+# so they are tested there. All modules run, even after one has failed.
 RACE := $(shell command -v gcc >/dev/null && echo CGO_ENABLED=1 || echo CGO_ENABLED=0)
-test: loja ## everything that proves the code without a cluster
+test: loja ## run every test that needs no cluster
 	@bin=$$($(LOJA) tool kubernetes) && export LOJA_KUBE_BIN="$$bin" && \
 	bin=$$($(LOJA) tool traefik) && export LOJA_TRAEFIK="$$bin/traefik" || exit 1; \
 	failed=""; \
@@ -80,19 +80,19 @@ e2e: chromium drill-shop ## the drills on the host and on the real cluster, shor
 	@cd tools && GOWORK=off go test -tags e2e -count=1 -v -timeout 60m ./e2e
 e2e-full: chromium drill-shop ## every drill
 	@cd tools && E2E_FULL=1 GOWORK=off go test -tags e2e -count=1 -v -timeout 100m ./e2e
-e2e-aws: loja ## the environment dev whole, against the stand-in for AWS and the local API server
+e2e-aws: loja ## deploy the whole environment dev to the stand-in for AWS and the local API server
 	@cd tools && E2E_AWS=1 GOWORK=off go test -tags e2e -count=1 -v -timeout 60m -run '^TestAWS$$' ./e2e
-bench: loja ## the numbers: start, memory, preview, compile (stops and starts the cluster)
+bench: loja ## measure start, memory, preview and compilation (stops and starts the cluster)
 	@$(LOJA) bench
-lint: loja ## golangci-lint (gofmt, vet and more), shellcheck, actionlint
+lint: loja ## run golangci-lint (gofmt, vet and more), shellcheck, actionlint
 	@command -v shellcheck >/dev/null || apt-get install -y --no-install-recommends shellcheck >/dev/null || \
 		{ echo "shellcheck is missing: install it" >&2; exit 1; }
 	@bin=$$($(LOJA) tool lint) && export PATH="$$bin:$$PATH" && \
 	for dir in apps apps/catalogue infra infra/rollout infra/slo tools/slo stacks tools; do (cd $$dir && echo "golangci-lint $$dir" && GOWORK=$$(case $$dir in tools/slo) echo off;; esac) golangci-lint run --build-tags e2e ./...) || exit 1; done && \
 	echo "actionlint, shellcheck" && actionlint && shellcheck .ci/run tools/eks/pulumi-resource-eks
-ci: ## everything that a change must pass: lint, test, e2e, e2e-aws
+ci: ## run everything that a change must pass: lint, test, e2e, e2e-aws
 	@bash .ci/run
-bench-shop: loja ## the shop's numbers: orders per second against PostgreSQL's ceiling, latency, CPU, memory
+bench-shop: loja ## measure the shop: orders per second against PostgreSQL's ceiling, latency, CPU, memory
 	@$(LOJA) bench-shop
 slo: ## write the services' objectives as OpenSLO documents to .local/openslo
 	@cd tools/slo && GOWORK=off go run . -openslo ../../.local/openslo && echo "wrote .local/openslo"

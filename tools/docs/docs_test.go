@@ -1,4 +1,4 @@
-// Package docs_test holds the documentation to what the code does.
+// Package docs_test checks the documentation against the code.
 package docs_test
 
 import (
@@ -29,7 +29,8 @@ func read(t *testing.T, path string) string {
 	return string(b)
 }
 
-// files below the folders whose names end in suffix, relative to the repository.
+// files returns the files below the folders whose names end in suffix, relative to the
+// repository.
 func files(t *testing.T, suffix string, folders ...string) []string {
 	t.Helper()
 	var found []string
@@ -60,7 +61,7 @@ func markdown(t *testing.T) []string {
 	return append(files(t, ".md", "docs", "apps", "infra", "stacks", "tools"), "README.md")
 }
 
-// all are the first groups of a pattern's matches, as a set.
+// all returns the first groups of a pattern's matches as a set.
 func all(pattern, text string) map[string]bool {
 	found := map[string]bool{}
 	for _, match := range regexp.MustCompile(pattern).FindAllStringSubmatch(text, -1) {
@@ -69,17 +70,17 @@ func all(pattern, text string) map[string]bool {
 	return found
 }
 
-// compare fails for what one side has and the other lacks.
+// compare fails for each name that only one side has.
 func compare(t *testing.T, left, right string, a, b map[string]bool) {
 	t.Helper()
 	for _, name := range slices.Sorted(maps.Keys(a)) {
 		if !b[name] {
-			t.Errorf("%s has %s, %s has not", left, name, right)
+			t.Errorf("%s has %s, which %s lacks", left, name, right)
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(b)) {
 		if !a[name] {
-			t.Errorf("%s has %s, %s has not", right, name, left)
+			t.Errorf("%s has %s, which %s lacks", right, name, left)
 		}
 	}
 }
@@ -101,7 +102,7 @@ func TestEveryMakeCommandInTextsExists(t *testing.T) {
 	for _, file := range append(markdown(t), files(t, ".yml", ".github")...) {
 		for target := range all("(?m)(?:`|^|run: |env |&& )make ([a-z][a-z0-9-]*)", read(t, file)) {
 			if !targets[target] {
-				t.Errorf("%s says make %s, which the Makefile does not have", file, target)
+				t.Errorf("%s says make %s, which is not a target of the Makefile", file, target)
 			}
 		}
 	}
@@ -113,7 +114,7 @@ var (
 	notSlug = regexp.MustCompile(`[^\p{L}\p{N}_ -]`)
 )
 
-// anchors are the fragments of a page's headings, as GitHub computes them.
+// anchors returns the fragments of a page's headings, as GitHub computes them.
 func anchors(page string) map[string]bool {
 	found := map[string]bool{}
 	for _, match := range heading.FindAllStringSubmatch(page, -1) {
@@ -123,7 +124,7 @@ func anchors(page string) map[string]bool {
 	return found
 }
 
-func TestLinksLeadSomewhere(t *testing.T) {
+func TestEveryLinkHasATarget(t *testing.T) {
 	for _, file := range markdown(t) {
 		for _, match := range link.FindAllStringSubmatch(read(t, file), -1) {
 			address, err := url.Parse(match[1])
@@ -149,7 +150,7 @@ func TestLinksLeadSomewhere(t *testing.T) {
 	}
 }
 
-// sources are the parsed Go files of the folders, tests and generated code apart.
+// sources returns the parsed Go files of the folders, without tests and generated code.
 func sources(t *testing.T, folders ...string) []*ast.File {
 	t.Helper()
 	var parsed []*ast.File
@@ -169,7 +170,8 @@ func sources(t *testing.T, folders ...string) []*ast.File {
 	return parsed
 }
 
-// literal is the value of a string literal, or of a concatenation of them.
+// literal returns the value of a string literal or of a concatenation of string literals, and
+// "" for any other expression.
 func literal(expression ast.Expr) string {
 	switch e := expression.(type) {
 	case *ast.BasicLit:
@@ -187,8 +189,8 @@ func literal(expression ast.Expr) string {
 
 var variable = regexp.MustCompile(`^[A-Z][A-Z0-9_]{2,}$`)
 
-// variables are the environment variables that Go files of the folders read: the first
-// arguments of the readers.
+// variables returns the environment variables that the Go files of the folders read: the
+// first arguments of calls of the readers.
 func variables(t *testing.T, readers []string, folders ...string) map[string]bool {
 	t.Helper()
 	found := map[string]bool{}
@@ -211,7 +213,7 @@ func variables(t *testing.T, readers []string, folders ...string) map[string]boo
 func TestCommandsSettingsAreDocumented(t *testing.T) {
 	known := variables(t, []string{"Getenv", "choice", "flag", "count", "read"},
 		"tools/internal/settings", "tools/internal/toolchain", "tools/internal/dev")
-	delete(known, "PULUMI_BACKEND_URL") // Pulumi's own
+	delete(known, "PULUMI_BACKEND_URL") // Pulumi documents it
 	_, table, _ := strings.Cut(read(t, "docs/commands.md"), "\n## Settings\n")
 	rows := ""
 	for line := range strings.Lines(table) {
@@ -261,8 +263,8 @@ func TestProblemCodesAreDocumented(t *testing.T) {
 	compare(t, "apps/internal/problem", "docs/problems.md", codes, all("(?m)^\\| `([a-z_]+)` \\| [0-9]", read(t, "docs/problems.md")))
 }
 
-// TestMetricsAreDocumented looks at every metric that a service declares with its whole
-// name; those of a prefix, such as gateway_*, have a row for all.
+// TestMetricsAreDocumented checks the metrics that a service declares by their whole names.
+// It skips names that are composed of a prefix, such as gateway_*: one row documents them all.
 func TestMetricsAreDocumented(t *testing.T) {
 	page := read(t, "docs/services.md") + read(t, "apps/api-gateway/README.md")
 	metric := regexp.MustCompile(`^[a-z]+(_[a-z]+)+$`)
@@ -287,7 +289,7 @@ func TestMetricsAreDocumented(t *testing.T) {
 	}
 }
 
-// field is the string of a composite literal's field.
+// field returns the string in a field of a composite literal.
 func field(literals *ast.CompositeLit, name string) string {
 	for _, element := range literals.Elts {
 		if pair, ok := element.(*ast.KeyValueExpr); ok {

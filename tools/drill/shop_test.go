@@ -1,6 +1,7 @@
 //go:build e2e
 
-// Package drill runs the shop's real services on the host, and kills them.
+// Package drill runs the shop's services on the host, kills their processes, and checks that
+// every order still ends correctly.
 package drill
 
 import (
@@ -20,13 +21,13 @@ import (
 	"github.com/loja-veloz/platform/tools/internal/repo"
 )
 
-// deadline bounds the wait for a condition; only a hang takes so long.
+// deadline bounds the wait for a condition. Only a hang takes so long.
 const deadline = time.Minute
 
-// entry is the service that buyers order from. It and what it calls, directly or not,
-// take part in a checkout.
+// entry is the service that buyers send their requests to.
 const entry = "api-gateway"
 
+// participants returns entry and the services that it calls, directly or indirectly.
 func participants(t *testing.T) []string {
 	t.Helper()
 	c, err := repo.Catalogue(filepath.Join("..", ".."))
@@ -49,8 +50,9 @@ func participants(t *testing.T) []string {
 
 type shop struct{ *dev.Shop }
 
-// start runs the shop with the build tag drill. An order whose process has died is
-// taken over after three seconds instead of thirty.
+// start runs the shop with the build tag drill, which compiles the fault points in. A lease
+// of three seconds instead of thirty shortens the time until another process takes over an
+// order whose process was killed.
 func start(t *testing.T) shop {
 	t.Helper()
 	log := io.Discard
@@ -96,7 +98,7 @@ func (o order) final() bool {
 	return slices.Contains([]string{"confirmed", "cancelled", "refunded", "failed"}, o.State)
 }
 
-// client keeps a connection for each of many buyers.
+// client keeps up to 256 idle connections, more than there are buyers.
 var client = &http.Client{Timeout: time.Minute, Transport: &http.Transport{MaxIdleConnsPerHost: 256}}
 
 func (s shop) send(ctx context.Context, method, path, body string, header ...string) (int, []byte, error) {
@@ -134,8 +136,8 @@ func orderOf(i item, quantity int64, token string) string {
 		i.SKU, quantity, i.Price.Amount*quantity, i.Price.Currency, token)
 }
 
-// place sends the order until it is acknowledged, with the same key each time, as a
-// client does that wants it once.
+// place sends the order until it is acknowledged. It uses the same idempotency key each time,
+// so that the order is placed once.
 func (s shop) place(ctx context.Context, body, key string) (order, error) {
 	var last string
 	for end := time.Now().Add(deadline); time.Now().Before(end) && ctx.Err() == nil; time.Sleep(50 * time.Millisecond) {
@@ -153,10 +155,10 @@ func (s shop) place(ctx context.Context, body, key string) (order, error) {
 			break
 		}
 	}
-	return order{}, fmt.Errorf("order %s is not acknowledged: %s", key, last)
+	return order{}, fmt.Errorf("the order with the key %s was not acknowledged; the last answer: %s", key, last)
 }
 
-// ends waits until an order is in a final state.
+// ends waits until the order is final.
 func (s shop) ends(ctx context.Context, id string) (order, error) {
 	var o order
 	for end := time.Now().Add(deadline); time.Now().Before(end) && ctx.Err() == nil; time.Sleep(50 * time.Millisecond) {
@@ -168,7 +170,7 @@ func (s shop) ends(ctx context.Context, id string) (order, error) {
 			return o, nil
 		}
 	}
-	return o, fmt.Errorf("order %s stays %s", id, o.State)
+	return o, fmt.Errorf("order %s is still %s after %s", id, o.State, deadline)
 }
 
 // audit fails if an invariant is violated.
@@ -182,8 +184,9 @@ func (s shop) audit(t *testing.T) {
 	}
 }
 
-// points are the fault points of apps/internal/fault and the services that pass them:
-// when an order is placed if checkout is set, otherwise when one is cancelled.
+// points are the fault points of apps/internal/fault and the services that have them. If
+// checkout is set, the service passes the point when an order is placed, and otherwise when
+// one is cancelled.
 var points = []struct {
 	name, service string
 	checkout      bool
@@ -196,9 +199,9 @@ var points = []struct {
 	{"refund-stored", "pagamentos", false}, {"order-refunded", "pedidos", false}, {"stock-released", "estoque", false},
 }
 
-// At every step of a checkout and of a cancellation, the process at that step is
-// killed. It is started again, and the order reaches the state that it would have
-// reached, charged once.
+// TestKillAtEveryStep kills a service's process at every step of a checkout and of a
+// cancellation, and starts it again. The order reaches the same state as without the kill,
+// and is charged once.
 func TestKillAtEveryStep(t *testing.T) {
 	s := start(t)
 	goods := s.items(t)
@@ -235,7 +238,7 @@ func TestKillAtEveryStep(t *testing.T) {
 			select {
 			case <-dead:
 			case <-time.After(deadline):
-				t.Fatalf("%s lives: the point was not reached", point.service)
+				t.Fatalf("%s still runs: it did not reach the fault point %s", point.service, point.name)
 			}
 			if err := s.Restart(t.Context(), point.service, "FAULT="); err != nil {
 				t.Fatal(err)
@@ -247,8 +250,8 @@ func TestKillAtEveryStep(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			// A cancellation that was not acknowledged may have been stored or not; the
-			// client repeats it.
+			// The client repeats a cancellation that was not acknowledged, because it cannot
+			// know whether the cancellation was stored.
 			if !point.checkout {
 				s.cancel(t, placed.ID)
 			}
@@ -271,16 +274,17 @@ func (s shop) cancel(t *testing.T, id string) {
 		}
 		last = fmt.Sprintf("%d %s %v", status, answer, err)
 	}
-	t.Fatalf("cancelling: %s", last)
+	t.Fatalf("the cancellation of order %s was not acknowledged; the last answer: %s", id, last)
 }
 
-// Of the last units of an article, each is sold once.
+// TestTwoHundredBuyersOfTheLastTen has 200 buyers order one of the last ten units of an item:
+// ten orders are confirmed, and the others fail.
 func TestTwoHundredBuyersOfTheLastTen(t *testing.T) {
 	s := start(t)
 	goods := s.items(t)
 	scarce := slices.IndexFunc(goods, func(i item) bool { return i.Available == 10 })
 	if scarce < 0 {
-		t.Fatalf("no article of which there are 10: %+v", goods)
+		t.Fatalf("no item has exactly 10 units in stock: %+v", goods)
 	}
 	const buyers = 200
 	ends := make(chan string, buyers)
@@ -305,16 +309,16 @@ func TestTwoHundredBuyersOfTheLastTen(t *testing.T) {
 		count[<-ends]++
 	}
 	if count["confirmed"] != 10 || count["failed insufficient_stock"] != buyers-10 {
-		t.Errorf("%d buyers: %v", buyers, count)
+		t.Errorf("the orders of %d buyers ended as %v, want 10 confirmed and all others failed for insufficient_stock", buyers, count)
 	}
 	if left := s.items(t)[scarce].Available; left != 0 {
-		t.Errorf("%d are left", left)
+		t.Errorf("%d units are left, want 0", left)
 	}
 	s.audit(t)
 }
 
-// PostgreSQL is killed under load and started again: every acknowledged order is
-// there, and reaches a final state.
+// TestDatabaseRestartsUnderLoad kills PostgreSQL under load and starts it again: every
+// acknowledged order still exists and becomes final.
 func TestDatabaseRestartsUnderLoad(t *testing.T) {
 	s := start(t)
 	goods := s.items(t)
@@ -359,7 +363,7 @@ func TestDatabaseRestartsUnderLoad(t *testing.T) {
 	for _, placed := range acknowledged {
 		ended, err := s.ends(t.Context(), placed.ID)
 		if err != nil || seen[placed.ID] {
-			t.Errorf("order %s: %v; twice: %v", placed.ID, err, seen[placed.ID])
+			t.Errorf("order %s: %v; two requests returned it: %v", placed.ID, err, seen[placed.ID])
 		}
 		seen[placed.ID] = true
 		if ended.State != "confirmed" && ended.State != "failed" {

@@ -1,7 +1,7 @@
 //go:build e2e
 
-// Package e2e runs the make targets as a person does, on the real local
-// cluster. The tests build on one another and run in the order of the file.
+// Package e2e runs the make targets on the real local cluster, as a user does. Each test
+// continues from the state that the one before it left, in the order of the file.
 package e2e
 
 import (
@@ -35,7 +35,7 @@ const (
 
 var full = os.Getenv("E2E_FULL") != ""
 
-// TestMain leaves the machine without the cluster that the tests started.
+// TestMain stops the cluster after the tests.
 func TestMain(m *testing.M) {
 	code := m.Run()
 	down := exec.CommandContext(context.Background(), "make", "-C", root, "--no-print-directory", "down")
@@ -46,7 +46,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// run is a command that runs in the repo, with its output.
+// run is a command that was started in the repo, with its output.
 type run struct {
 	cmd *exec.Cmd
 	out lockedBuffer
@@ -67,7 +67,8 @@ func start(t *testing.T, args ...string) *run {
 	return r
 }
 
-// wait waits for the end of the command, which must succeed or else must fail.
+// wait waits for the end of the command and returns its output. The test fails unless the
+// command succeeds, or fails if wantSuccess is false.
 func (r *run) wait(t *testing.T, limit time.Duration, wantSuccess bool) string {
 	t.Helper()
 	select {
@@ -81,15 +82,16 @@ func (r *run) wait(t *testing.T, limit time.Duration, wantSuccess bool) string {
 	return r.out.String()
 }
 
+// mk runs make, which must succeed.
 func mk(t *testing.T, args ...string) {
 	t.Helper()
 	began := time.Now()
-	// The first make up of a machine builds everything.
+	// The limit is long because the first make up on a machine builds everything.
 	start(t, append([]string{"make", "--no-print-directory"}, args...)...).wait(t, 40*time.Minute, true)
 	t.Logf("make %s: %s", strings.Join(args, " "), time.Since(began).Round(100*time.Millisecond))
 }
 
-// shell runs a line as a person would who has typed eval "$(make env)".
+// shell runs a line in a shell in which eval "$(make env)" was run before.
 func shell(t *testing.T, line string) string {
 	t.Helper()
 	return start(t, "bash", "-ec", `eval "$(make --no-print-directory env)"; `+line).wait(t, 10*time.Minute, true)
@@ -149,7 +151,7 @@ func version(t *testing.T) string {
 	resp, _ := fetch(t, "GET", url+"/", "")
 	v := resp.Header.Get(load.VersionHeader)
 	if v == "" {
-		t.Fatalf("the page names no version: %s %v", resp.Status, resp.Header)
+		t.Fatalf("the page has no header %s: %s %v", load.VersionHeader, resp.Status, resp.Header)
 	}
 	return v
 }
@@ -186,7 +188,7 @@ func TestUpServesThePage(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		// By hand, because a client would clean the path.
+		// Written without http.Client, which would clean the path.
 		fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", path)
 		resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
 		if err != nil {
@@ -200,8 +202,8 @@ func TestUpServesThePage(t *testing.T) {
 	}
 }
 
-// TestAddressesStayHere: a packet to a pod or a Service that is gone does not leave this
-// machine; outside, something else might answer it.
+// TestAddressesStayHere checks that a packet to a pod or Service that no longer exists does
+// not leave this machine, where another host might answer it.
 func TestAddressesStayHere(t *testing.T) {
 	for _, address := range []string{"10.214.0.254", "10.215.255.254"} {
 		if out := start(t, "ip", "route", "get", address).wait(t, time.Minute, true); !strings.Contains(out, "dev loja0") {
@@ -234,7 +236,7 @@ func TestMetricsReachTheAutoscaler(t *testing.T) {
 			read[m.Resource.Name] = m.Resource.Current.AverageUtilization != nil
 		}
 		if !read["cpu"] || !read["memory"] {
-			return fmt.Errorf("it has read %v", read)
+			return fmt.Errorf("the autoscaler has read %v", read)
 		}
 		return nil
 	})
@@ -251,14 +253,14 @@ func TestSecondUpChangesNothing(t *testing.T) {
 	}
 }
 
-// TestOrders places orders at the edge that are confirmed, declined, and cancelled
-// with a refund; the books balance.
+// TestOrders places orders at the edge: one is confirmed, one is declined, and one is
+// cancelled and refunded. Then the audit passes.
 func TestOrders(t *testing.T) {
 	if o := place(t, "tok_approved"); o.State != "confirmed" || o.path() != "pending reserved paid confirmed" {
-		t.Errorf("the order is %s by %s", o.State, o.path())
+		t.Errorf("the order is %s after the states %s", o.State, o.path())
 	}
 	if o := place(t, "tok_declined"); o.State != "failed" || o.FailureReason != "insufficient_funds" {
-		t.Errorf("with a card that is declined the order is %s, %s", o.State, o.FailureReason)
+		t.Errorf("an order with a card that is declined is %s, %s; want failed, insufficient_funds", o.State, o.FailureReason)
 	}
 	o := place(t, "tok_approved")
 	response, body := fetch(t, http.MethodPost, url+"/api/pedidos/"+o.ID+"/cancel", "")
@@ -266,7 +268,7 @@ func TestOrders(t *testing.T) {
 		t.Fatalf("cancelling = %s %s", response.Status, body)
 	}
 	if o = ended(t, "/api/pedidos/"+o.ID); o.State != "refunded" || !strings.HasSuffix(o.path(), "confirmed refunding refunded") {
-		t.Errorf("a cancelled order is %s by %s", o.State, o.path())
+		t.Errorf("a cancelled order is %s after the states %s", o.State, o.path())
 	}
 	for _, path := range []string{
 		"/api/metrics", "/api/ready", "/api/reservations/" + o.ID,
@@ -279,12 +281,13 @@ func TestOrders(t *testing.T) {
 	mk(t, "audit")
 }
 
-// TestStorefront buys as a shopper does, in a browser.
+// TestStorefront buys in a browser, as a shopper does.
 func TestStorefront(t *testing.T) {
 	browse(t, url)
 }
 
-// TestCalledServiceIsWeighted: the weights hold for calls between services too.
+// TestCalledServiceIsWeighted checks that a canary's weights apply to calls between services
+// too.
 func TestCalledServiceIsWeighted(t *testing.T) {
 	shares(t)
 }
@@ -295,9 +298,9 @@ type observation struct {
 	version string
 }
 
-// TestCanaryFollowsItsWeights ships a new version under a steady load: the
-// measured share follows each weight, nothing fails, and a pulumi up in the
-// middle, even one that has seen the weights, leaves them alone.
+// TestCanaryFollowsItsWeights ships a new version under a steady load. The measured share
+// follows each weight and no request fails. A pulumi up --refresh during the canary, which
+// reads the weights into the state, does not change them.
 func TestCanaryFollowsItsWeights(t *testing.T) {
 	const perSecond, enough, tolerance = 100, 2000, 3.0
 	before := version(t)
@@ -349,7 +352,7 @@ func TestCanaryFollowsItsWeights(t *testing.T) {
 	r := <-report
 	t.Logf("load: %s", r)
 	if out := <-refreshed; !strings.HasPrefix(out, "<nil>") {
-		t.Errorf("pulumi up --refresh in the middle of the canary: %s", out)
+		t.Errorf("pulumi up --refresh during the canary: %s", out)
 	}
 	if r.Failed > 0 {
 		t.Errorf("%d of %d requests failed during the promotion: %v", r.Failed, r.Requests, r.Errors)
@@ -359,7 +362,7 @@ func TestCanaryFollowsItsWeights(t *testing.T) {
 	after := ""
 	eventually(t, time.Minute, "the page has the new version", func() error {
 		if after = version(t); after == before {
-			return errors.New("it still has the old version")
+			return errors.New("the page still has the old version")
 		}
 		return nil
 	})
@@ -382,7 +385,7 @@ func TestCanaryFollowsItsWeights(t *testing.T) {
 		share := 100 * float64(of) / float64(max(1, all))
 		t.Logf("weight %d: measured %.1f %% of %d requests", c.canary, share, all)
 		if all < enough {
-			t.Errorf("weight %d: only %d requests fell into its time, want %d", c.canary, all, enough)
+			t.Errorf("weight %d: only %d requests were sent while it applied, want %d", c.canary, all, enough)
 		}
 		if share < float64(c.canary)-tolerance || share > float64(c.canary)+tolerance {
 			t.Errorf("weight %d: measured %.1f %%, want within %.0f points", c.canary, share, tolerance)
@@ -393,15 +396,15 @@ func TestCanaryFollowsItsWeights(t *testing.T) {
 	}
 }
 
-// TestAbortReturnsToStable takes a canary back by hand: the deploy that watches
-// it fails within ten seconds, and the stable version has all traffic.
+// TestAbortReturnsToStable aborts a canary. The make deploy that watches it fails within ten
+// seconds, and stable gets all traffic again.
 func TestAbortReturnsToStable(t *testing.T) {
 	stable := version(t)
 	undo := changePage(t, "abort "+time.Now().String())
 	deploy := start(t, "make", "--no-print-directory", "deploy", "LOAD=off")
 	eventually(t, 3*time.Minute, "the canary gets traffic", func() error {
 		canary, err := weightOf(service)
-		if err == nil && canary != 20 { // 100 may still be the last canary's
+		if err == nil && canary != 20 { // the weight of the previous canary, 100, may still be there
 			err = fmt.Errorf("weight %d\n%s", canary, deploy.out.String())
 		}
 		return err
@@ -415,10 +418,10 @@ func TestAbortReturnsToStable(t *testing.T) {
 	if r.Failed > 0 || r.Versions[stable] != r.Requests {
 		t.Errorf("after the abort not every answer is the stable version's %s: %s", stable, r)
 	}
-	undo() // the working tree is another version than the stable one now
+	undo() // now the working tree differs from the stable version
 	mk(t, "deploy", "LOAD=off", "WAIT=0")
 	mk(t, "promote", "SERVICE="+service)
-	eventually(t, 10*time.Second, "make promote brings the new version", func() error {
+	eventually(t, time.Minute, "the page has the promoted version", func() error {
 		if v := version(t); v == stable {
 			return fmt.Errorf("version %s answers", v)
 		}
@@ -426,8 +429,8 @@ func TestAbortReturnsToStable(t *testing.T) {
 	})
 }
 
-// TestKilledClusterComesBack kills every kind of process at once, as a crash of
-// the machine would, and checks that down leaves nothing and up has the data.
+// TestKilledClusterComesBack kills processes of every kind at once, as a crash of the machine
+// would. It checks that make down leaves nothing behind and that make up has the data.
 func TestKilledClusterComesBack(t *testing.T) {
 	sold := place(t, "tok_approved")
 	marker := fmt.Sprintf("marker-%d", os.Getpid())
@@ -439,7 +442,7 @@ func TestKilledClusterComesBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	var victims []int
-	// containerd's shims are among the containers.
+	// The part containers includes containerd's shims.
 	for _, name := range []string{"etcd", "kube-apiserver", "kubelet", "containerd", "docker-registry", "containers"} {
 		if len(procs[name]) == 0 {
 			t.Fatalf("%s does not run", name)
@@ -447,7 +450,7 @@ func TestKilledClusterComesBack(t *testing.T) {
 		victims = append(victims, procs[name]...)
 	}
 	for _, pid := range victims {
-		// A database's session may have ended by itself.
+		// A session of PostgreSQL may have ended meanwhile.
 		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
 			t.Errorf("killing process %d: %v", pid, err)
 		}
@@ -457,7 +460,7 @@ func TestKilledClusterComesBack(t *testing.T) {
 		t.Errorf("make cluster-status does not name what does not run:\n%s", out)
 	}
 	before := sysctls(t)
-	mk(t, "down") // fails by itself if anything is left
+	mk(t, "down") // fails if anything is left behind
 	if before["net.ipv4.conf.all.route_localnet"] == sysctls(t)["net.ipv4.conf.all.route_localnet"] {
 		t.Error("make down left net.ipv4.conf.all.route_localnet as kube-proxy set it")
 	}
@@ -466,7 +469,7 @@ func TestKilledClusterComesBack(t *testing.T) {
 		t.Errorf("the cluster lost its data: %v", err)
 	}
 	if o := ended(t, "/api/pedidos/"+sold.ID); o.State != "confirmed" {
-		t.Errorf("an order from before is %s", o.State)
+		t.Errorf("the order from before the kill is %s, want confirmed", o.State)
 	}
 	mk(t, "audit")
 }
@@ -484,7 +487,7 @@ func sysctls(t *testing.T) map[string]string {
 	return values
 }
 
-// TestInterruptedUpGoesOn presses Ctrl-C in every phase of make up.
+// TestInterruptedUpGoesOn interrupts make up in every phase, as Ctrl-C does, and runs it again.
 func TestInterruptedUpGoesOn(t *testing.T) {
 	if !full {
 		t.Skip("only in make e2e-full")
@@ -509,8 +512,8 @@ func TestInterruptedUpGoesOn(t *testing.T) {
 	mk(t, "up")
 }
 
-// TestImageThatDoesNotStart is refused by the canary, and a bare pulumi up says
-// which image and why.
+// TestImageThatDoesNotStart deploys an image that does not exist. pulumi up fails and names
+// the reason, and stable goes on serving.
 func TestImageThatDoesNotStart(t *testing.T) {
 	if !full {
 		t.Skip("only in make e2e-full")
@@ -521,7 +524,7 @@ func TestImageThatDoesNotStart(t *testing.T) {
 	out := start(t, "bash", "-ec", `eval "$(make --no-print-directory env)"; pulumi up --yes --skip-preview -s local`).
 		wait(t, 15*time.Minute, false)
 	if !strings.Contains(out, "ImagePull") {
-		t.Errorf("pulumi up does not name the pods' trouble:\n%s", out)
+		t.Errorf("the output of pulumi up does not contain the pods' error ImagePull...:\n%s", out)
 	}
 	if v := version(t); v != stable {
 		t.Errorf("version %s is served, want the stable %s", v, stable)
@@ -534,7 +537,8 @@ func TestDestroyLeavesNothing(t *testing.T) {
 	leavesNothing(t)
 }
 
-// leavesNothing checks that the cluster has only what Kubernetes brings.
+// leavesNothing checks that the cluster has only the namespaces of Kubernetes itself, and no
+// custom resource definitions.
 func leavesNothing(t *testing.T) {
 	t.Helper()
 	out, err := kubectl("get", "namespaces,customresourcedefinitions", "-o", "name")
@@ -552,8 +556,8 @@ func leavesNothing(t *testing.T) {
 	}
 }
 
-// TestAnotherCluster uses the cluster, which is empty now, as if it were the user's own, from
-// a copy of the repo in which a service was added.
+// TestAnotherCluster uses the cluster, which is empty now, by KUBE_CONTEXT, as if it were the
+// user's own. It runs in a copy of the repo to which it adds a service.
 func TestAnotherCluster(t *testing.T) {
 	if !full {
 		t.Skip("only in make e2e-full")
@@ -596,7 +600,7 @@ func TestAnotherCluster(t *testing.T) {
 	leavesNothing(t)
 }
 
-// volume gives the cluster, which has no storage class, a volume for one claim.
+// volume creates a volume for one claim, because the cluster has no storage class.
 func volume(t *testing.T) {
 	t.Helper()
 	folder := t.TempDir()
@@ -624,7 +628,7 @@ func TestUpAfterDestroy(t *testing.T) {
 	mk(t, "down")
 }
 
-// lockedBuffer is a buffer that a command writes while the test reads.
+// lockedBuffer is a buffer that the test reads while a command writes it.
 type lockedBuffer struct {
 	mu sync.Mutex
 	b  bytes.Buffer

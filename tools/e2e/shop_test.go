@@ -17,7 +17,7 @@ import (
 	"github.com/loja-veloz/platform/tools/internal/load"
 )
 
-// An order, as far as drills look at one.
+// An order has the fields that the tests check.
 type order struct {
 	ID            string
 	State         string
@@ -33,7 +33,7 @@ func (o order) path() string {
 	return strings.Join(states, " ")
 }
 
-// place orders one pair of shoes at the edge, and follows the order to its end.
+// place orders one pair of shoes at the edge, and waits until the order is final.
 func place(t *testing.T, token string) order {
 	t.Helper()
 	body := fmt.Sprintf(`{"lines":[{"sku":"SHOE-VENTO","quantity":1}],"total":{"amount":34990,"currency":"BRL"},"card_token":%q}`, token)
@@ -54,11 +54,11 @@ func place(t *testing.T, token string) order {
 	return ended(t, response.Header.Get("Location"))
 }
 
-// ended is the order at a path of the edge, once its state is final.
+// ended waits until the order at a path of the edge is final, and returns it.
 func ended(t *testing.T, path string) order {
 	t.Helper()
 	var o order
-	eventually(t, time.Minute, "the order comes to its end", func() error {
+	eventually(t, time.Minute, "the order is final", func() error {
 		response, body := fetch(t, http.MethodGet, url+path, "")
 		if response.StatusCode != http.StatusOK {
 			return fmt.Errorf("GET %s = %s %s", path, response.Status, body)
@@ -71,7 +71,7 @@ func ended(t *testing.T, path string) order {
 		case "confirmed", "cancelled", "refunded", "failed":
 			return nil
 		}
-		return fmt.Errorf("it is %s", o.State)
+		return fmt.Errorf("the order is %s", o.State)
 	})
 	return o
 }
@@ -92,8 +92,9 @@ func change(t *testing.T, service string) {
 	})
 }
 
-// answered is how many requests for one item each version of estoque has
-// answered, by its pods' own counters: no header of theirs comes through.
+// answered returns how many requests for one item each version of estoque has answered. It
+// reads the pods' own counters, because api-gateway does not pass on estoque's
+// Service-Version header.
 func answered() (stable, canary float64, err error) {
 	out, err := kubectl("-n", "shop", "get", "pods", "-l", "app.kubernetes.io/name=estoque", "--field-selector=status.phase=Running", "-o",
 		`jsonpath={range .items[*]}{.metadata.name} {.metadata.labels.loja-veloz\.dev/role}{"\n"}{end}`)
@@ -124,7 +125,7 @@ func answered() (stable, canary float64, err error) {
 	return stable, canary, nil
 }
 
-// weightOf is the canary's weight of a service, in percent.
+// weightOf returns the weight of a service's canary in percent.
 func weightOf(service string) (int, error) {
 	out, err := kubectl("-n", "shop", "get", "traefikservice", service, "-o",
 		`jsonpath={.spec.weighted.services[?(@.name=="`+service+`-canary")].weight}`)
@@ -134,8 +135,8 @@ func weightOf(service string) (int, error) {
 	return strconv.Atoi(string(out))
 }
 
-// shares ships a new version of estoque, which only other services call, under a
-// steady load, and compares what its pods have answered at each weight.
+// shares ships a new version of estoque, which only other services call, under a steady load.
+// At each weight it compares the canary's share of the answers with the weight.
 func shares(t *testing.T) {
 	t.Helper()
 	const perSecond, tolerance = 50, 5.0
@@ -176,10 +177,10 @@ func shares(t *testing.T) {
 	for _, weight := range []int{20, 40, 60, 80} {
 		samples := seen[weight]
 		if len(samples) < 4 {
-			t.Errorf("weight %d was seen %d times", weight, len(samples))
+			t.Errorf("weight %d has %d samples, want at least 4", weight, len(samples))
 			continue
 		}
-		// The first sample of a weight may be from before the gateway applies it.
+		// The first sample of a weight may be from before the gateway applied it.
 		from, to := samples[1], samples[len(samples)-1]
 		stable, canary := to.stable-from.stable, to.canary-from.canary
 		share := 100 * canary / max(1, stable+canary)

@@ -25,8 +25,8 @@ import (
 )
 
 // TestStorefrontElsewhere browses the shop at STOREFRONT_URL, such as make dev's
-// http://localhost:8084. Alone in its file (go test -tags e2e ./e2e/storefront_test.go)
-// it leaves the cluster as it is.
+// http://localhost:8084. To leave the cluster as it is, run this file without the others: go
+// test -tags e2e ./e2e/storefront_test.go
 func TestStorefrontElsewhere(t *testing.T) {
 	base := os.Getenv("STOREFRONT_URL")
 	if base == "" {
@@ -35,9 +35,9 @@ func TestStorefrontElsewhere(t *testing.T) {
 	browse(t, strings.TrimSuffix(base, "/"))
 }
 
-// browse uses the shop at base as people do, in Chromium: by keyboard alone,
-// without JavaScript, on a small screen, and as a screen reader gets it. It needs
-// goods in stock and the payment simulator.
+// browse uses the shop at base in Chromium: by keyboard alone, without JavaScript, on a small
+// screen, and through the accessibility tree that screen readers use. The shop must have items
+// in stock and use the payment simulator.
 func browse(t *testing.T, base string) {
 	t.Helper()
 	program, err := exec.LookPath("chromium")
@@ -48,7 +48,7 @@ func browse(t *testing.T, base string) {
 		chromedp.Flag("disable-component-update", true), chromedp.Flag("no-proxy-server", true),
 		chromedp.UserDataDir(t.TempDir()), chromedp.WindowSize(1280, 900))
 	if os.Geteuid() == 0 {
-		options = append(options, chromedp.NoSandbox) // which Chromium refuses to root
+		options = append(options, chromedp.NoSandbox) // Chromium refuses to run its sandbox as root
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	t.Cleanup(cancel)
@@ -63,8 +63,8 @@ func browse(t *testing.T, base string) {
 	t.Run("an order by keyboard, and its refund", func(t *testing.T) { orderByKeyboard(newTab(ctx, t), base) })
 	t.Run("a declined card, without JavaScript", func(t *testing.T) { declined(newTab(ctx, t), base) })
 	t.Run("a slow card, without JavaScript", func(t *testing.T) { slowly(newTab(ctx, t), base) })
-	t.Run("what is wrong is said", func(t *testing.T) { mistakes(newTab(ctx, t), base) })
-	t.Run("going back orders nothing twice", func(t *testing.T) { goingBack(newTab(ctx, t), base) })
+	t.Run("errors in the form are shown", func(t *testing.T) { mistakes(newTab(ctx, t), base) })
+	t.Run("going back does not order twice", func(t *testing.T) { goingBack(newTab(ctx, t), base) })
 	t.Run("360 px wide", func(t *testing.T) { smallScreen(newTab(ctx, t), base) })
 }
 
@@ -80,7 +80,7 @@ func orderByKeyboard(p *tab, base string) {
 	p.press("1")
 	p.tabTo("#card")
 	if card := p.text(`document.querySelector("#card").value`); card != "tok_approved" {
-		p.t.Errorf("the card that is chosen is %s, want tok_approved", card)
+		p.t.Errorf("the selected card is %s, want tok_approved", card)
 	}
 	p.tabTo("button[value=total]")
 	p.follow(kb.Enter)
@@ -97,7 +97,7 @@ func orderByKeyboard(p *tab, base string) {
 		p.t.Errorf("the order's steps are %s", steps)
 	}
 	if p.text(`String(document.querySelector("meta[http-equiv]"))`) != "null" {
-		p.t.Error("the page of an order that is confirmed still reloads itself")
+		p.t.Error("the page of a confirmed order still reloads itself")
 	}
 	p.tabTo("form[action$='/cancel'] button")
 	p.follow(kb.Enter)
@@ -122,7 +122,7 @@ func (p *tab) fill(base, quantity, card string) {
 func declined(p *tab, base string) {
 	p.fill(base, "2", "tok_d")
 	if card := p.text(`document.querySelector("#card").value`); card != "tok_declined" {
-		p.t.Fatalf("the card that is chosen is %s, want tok_declined", card)
+		p.t.Fatalf("the selected card is %s, want tok_declined", card)
 	}
 	p.tabTo("button[value=order]")
 	p.follow(kb.Enter)
@@ -156,13 +156,13 @@ func mistakes(p *tab, base string) {
 	}
 	p.tabTo("input[inputmode=numeric]")
 	p.press("1x")
-	p.follow(kb.Enter) // in a field: the total, not the order
+	p.follow(kb.Enter) // in a field, Enter asks for the total and does not order
 	p.accessible()
 	p.tabTo("[role=alert] a")
 	p.press(kb.Enter)
-	p.wait("the field that the link of what is wrong leads to", `document.activeElement.matches("input[aria-invalid=true]")`)
+	p.wait("the focus on the field that the error links to", `document.activeElement.matches("input[aria-invalid=true]")`)
 	if value := p.text("document.activeElement.value"); value != "1x" {
-		p.t.Errorf("the field has %q, want what was typed", value)
+		p.t.Errorf("the field has %q, want 1x, as typed", value)
 	}
 }
 
@@ -175,7 +175,7 @@ func goingBack(p *tab, base string) {
 	p.follow(kb.Enter)
 	p.until("Your order is confirmed")
 	order := p.text("location.pathname")
-	p.do(chromedp.Evaluate[chromedp.Void]("history.back()")) // no page loads if the browser has kept it
+	p.do(chromedp.Evaluate[chromedp.Void]("history.back()")) // not follow: from its cache the browser shows the page without loading it
 	p.until("Good things, delivered fast.")
 	switch again := p.text(`document.querySelector("[name=key]").value`); {
 	case again == key:
@@ -185,7 +185,7 @@ func goingBack(p *tab, base string) {
 			p.t.Error("the same form placed a second order")
 		}
 	case p.text(`[...document.querySelectorAll("input[inputmode=numeric]")].map(i => i.value).join("")`) != "":
-		p.t.Error("the form has the old quantities and a new key")
+		p.t.Error("the form has the old quantities but a new key, so that it would place a second order")
 	}
 }
 
@@ -210,8 +210,8 @@ func smallScreen(p *tab, base string) {
 	p.fits()
 }
 
-// tab is a tab of the browser. What the browser complains about in it fails the
-// test.
+// A tab is a tab of the browser. The test fails if the browser reports errors, issues or
+// console output in it.
 type tab struct {
 	t       *testing.T
 	ctx     context.Context
@@ -244,7 +244,7 @@ func newTab(browser context.Context, t *testing.T) *tab {
 		case *audits.EventIssueAdded:
 			details, _ := json.Marshal(event.Issue.Details)
 			if strings.Contains(string(details), "NavigationEntryMarkedSkippable") {
-				return // only after a person's own actions does the browser go back to a page
+				return // expected: the browser skips pages on which the user did nothing
 			}
 			complain("issue %s: %s", event.Issue.Code, details)
 		}
@@ -262,11 +262,11 @@ func newTab(browser context.Context, t *testing.T) *tab {
 	})
 	call(p, audits.Enable, cdp.Empty{})
 	call(p, cdplog.Enable, cdp.Empty{})
-	call(p, emulation.SetFocusEmulationEnabled, emulation.SetFocusEmulationEnabledParams{Enabled: true}) // as the tab in front
+	call(p, emulation.SetFocusEmulationEnabled, emulation.SetFocusEmulationEnabledParams{Enabled: true}) // as if the tab were in front
 	return p
 }
 
-// within bounds what a page may take.
+// within bounds one action on a page.
 func (p *tab) within() (context.Context, context.CancelFunc) {
 	return context.WithTimeout(p.ctx, time.Minute)
 }
@@ -307,8 +307,8 @@ func (p *tab) open(address string) {
 	p.do(chromedp.Navigate(address), chromedp.WaitReady(chromedp.CSS("h1")))
 }
 
-// keys types as a keyboard does: with raw key presses, after which the browser
-// drops the character of a key that has done something already.
+// keys types as a keyboard does, with raw key presses: if the page handles a key press, the
+// browser does not insert the key's character too.
 func keys(text string) chromedp.Action[chromedp.Void] {
 	return chromedp.KeyEvent(text, func(event *input.DispatchKeyEventParams) {
 		if event.Type == input.DispatchKeyEventTypeKeyDown {
@@ -325,20 +325,20 @@ func (p *tab) press(text string) {
 // follow presses a key that leads to another page, and waits for it.
 func (p *tab) follow(key string) {
 	p.t.Helper()
-	// The mark tells the page that there is from the next one.
+	// The mark distinguishes the current page from the next one.
 	p.do(chromedp.Evaluate[chromedp.Void]("document.documentElement.dataset.left = true"), keys(key))
-	// The focus is given with the first frame, which may be later than the load.
+	// The browser sets the focus with the first frame, which may be later than the load.
 	p.wait("another page", `document.readyState === "complete" && !document.documentElement.dataset.left &&
 		document.activeElement.matches(document.querySelector("[autofocus]") ? "[autofocus]" : "*")`)
 }
 
-// wait is for a condition to come true, also across pages.
+// wait waits until a condition is true, even across pages.
 func (p *tab) wait(what, condition string) {
 	p.t.Helper()
 	deadline := time.Now().Add(2 * time.Minute)
 	for {
 		ctx, cancel := p.within()
-		// Between two pages there is nothing to evaluate in.
+		// Between two pages an evaluation fails, so try again.
 		is, err := chromedp.Run(ctx, chromedp.Evaluate[bool](condition))
 		cancel()
 		if err == nil && is {
@@ -371,23 +371,23 @@ func (p *tab) focused(selector string) bool {
 	return evaluate[bool](p, fmt.Sprintf("document.activeElement.matches(%q)", selector))
 }
 
-// tabTo presses Tab until the focus is on an element that the selector finds, and
-// checks on the way that the focus can be seen.
+// tabTo presses Tab until the focus is on an element that the selector matches. It checks on
+// the way that the focus is visible.
 func (p *tab) tabTo(selector string) {
 	p.t.Helper()
 	for range 80 {
 		p.press(kb.Tab)
 		if outline := p.text("getComputedStyle(document.activeElement).outlineStyle"); outline == "none" && !p.focused("body") {
-			p.t.Errorf("the focus on %s cannot be seen", p.focus())
+			p.t.Errorf("the focus on %s is not visible", p.focus())
 		}
 		if p.focused(selector) {
 			return
 		}
 	}
-	p.t.Fatalf("no number of Tabs leads to %s; now on %s", selector, p.focus())
+	p.t.Fatalf("80 times Tab did not lead to %s; the focus is on %s", selector, p.focus())
 }
 
-// until waits until the page, which may reload itself, has the heading.
+// until waits until the page has the heading. The page may reload itself meanwhile.
 func (p *tab) until(heading string) {
 	p.t.Helper()
 	p.wait("the heading "+heading,
@@ -408,9 +408,8 @@ func (p *tab) fits() {
 	}
 }
 
-// accessible checks the page as a screen reader gets it: landmarks, one main
-// heading, a name for everything that can be used, and what is read out when it
-// changes.
+// accessible checks the page's accessibility tree: it must have landmarks, one main heading, a
+// name for every control, and a live region for changes.
 func (p *tab) accessible() {
 	p.t.Helper()
 	nodes := call(p, accessibility.GetFullAXTree, accessibility.GetFullAXTreeParams{}).Nodes
@@ -451,7 +450,7 @@ func (p *tab) accessible() {
 	}
 }
 
-// axText is a value of the accessibility tree as text.
+// axText returns a value of the accessibility tree as text.
 func axText(value *accessibility.Value) string {
 	if value == nil {
 		return ""

@@ -1,5 +1,5 @@
-// Command pause holds a pod's namespaces open until it is told to end, as the
-// upstream pause container does.
+// Command pause keeps a pod's namespaces alive until it receives a signal, as the upstream
+// pause container does.
 package main
 
 import (

@@ -16,25 +16,25 @@ import (
 	"github.com/loja-veloz/platform/tools/internal/settings"
 )
 
-// devCommands work on the shop that runs on the host.
+// devCommands are the subcommands for the shop that runs on the host.
 func devCommands() []*cobra.Command {
 	return []*cobra.Command{
 		plain("dev", "run the shop on the host, without a cluster (settings: .env)", runDev),
-		plain("dev-down", "end it from another terminal", func(_ context.Context, w platform.Workspace) error {
+		plain("dev-down", "stop make dev from another terminal", func(_ context.Context, w platform.Workspace) error {
 			return dev.Down(w.Local("dev"), w.Out)
 		}),
-		plain("dev-status", "print its processes", func(ctx context.Context, w platform.Workspace) error {
+		plain("dev-status", "print the processes of make dev", func(ctx context.Context, w platform.Workspace) error {
 			return dev.Status(ctx, w.Local("dev"), w.Out)
 		}),
 		plain("audit", "check the shop's invariants in its databases", audit),
-		command("trace", "print the span tree of an order's checkout (ORDER=...)",
+		command("trace", "print the spans of an order as a tree (ORDER=...)",
 			(*settings.Reader).Order, func(ctx context.Context, w platform.Workspace, order string) error {
 				return dev.Trace(ctx, w.Local("dev"), order, w.Out)
 			}),
 	}
 }
 
-// audit checks the databases of make dev, if that runs, or else of the cluster.
+// audit checks the databases of make dev, or those of the cluster if make dev does not run.
 func audit(ctx context.Context, w platform.Workspace) error {
 	runs, err := dev.Runs(w.Local("dev"))
 	if err != nil {
@@ -46,14 +46,14 @@ func audit(ctx context.Context, w platform.Workspace) error {
 	return platform.Audit(ctx, w)
 }
 
-// runDev runs the shop until the first interrupt, which ends it in order; a second one ends
-// it at once.
+// runDev runs the shop until the first interrupt, which stops it in order. A second
+// interrupt ends it at once.
 func runDev(ctx context.Context, w platform.Workspace) error {
 	context.AfterFunc(ctx, func() {
 		again := make(chan os.Signal, 1)
 		signal.Notify(again, os.Interrupt, syscall.SIGTERM)
 		<-again
-		os.Exit(130) // which ends every child
+		os.Exit(130) // the kernel then kills every child
 	})
 	programs, err := repo.Catalogue(w.Root)
 	if err != nil {
@@ -70,7 +70,7 @@ func runDev(ctx context.Context, w platform.Workspace) error {
 	}
 	w.Out.Plain("%s", s.Summary())
 	failed := s.Wait(ctx)
-	w.Out.Step("stopping (Ctrl-C once more: at once)")
+	w.Out.Step("stopping; press Ctrl-C again to end it at once")
 	if err := errors.Join(failed, s.Stop()); err != nil {
 		return err
 	}

@@ -1,5 +1,5 @@
-// Command loja is what the Makefile calls: it brings the local environment up and down,
-// ships services and watches their canaries.
+// Command loja does the work of the make targets: it starts and stops the local
+// environment, ships services and watches their canaries.
 package main
 
 import (
@@ -38,9 +38,9 @@ func run() int {
 	case err == nil:
 		return 0
 	case errors.As(err, &exit):
-		return int(exit) // of a command that has printed why
+		return int(exit) // the command that Run ran has printed the reason
 	case ctx.Err() != nil:
-		fmt.Fprintln(os.Stderr, "\ninterrupted: what was done so far is kept, and the same command resumes")
+		fmt.Fprintln(os.Stderr, "\ninterrupted: the work done so far is kept; run the same command again to resume")
 		return 130
 	}
 	fmt.Fprintln(os.Stderr, "\nerror: "+err.Error())
@@ -63,7 +63,8 @@ func open[S any](out io.Writer, read func(*settings.Reader) S) (w platform.Works
 	return platform.Open(root, machine, console.New(out)), s, r.Err()
 }
 
-// command is a subcommand without arguments, which takes its settings from the environment.
+// command returns a subcommand that takes its settings from the environment and has no
+// arguments.
 func command[S any](
 	use, short string, read func(*settings.Reader) S, run func(context.Context, platform.Workspace, S) error,
 ) *cobra.Command {
@@ -76,7 +77,7 @@ func command[S any](
 	}}
 }
 
-// plain is a command that has no settings of its own.
+// plain returns a subcommand without settings of its own.
 func plain(use, short string, run func(context.Context, platform.Workspace) error) *cobra.Command {
 	return command(use, short, (*settings.Reader).None, func(ctx context.Context, w platform.Workspace, _ settings.None) error {
 		return run(ctx, w)
@@ -89,17 +90,17 @@ func root() *cobra.Command {
 		SilenceUsage: true, SilenceErrors: true,
 	}
 	r.AddCommand(
-		plain("up", "bring the local environment up", platform.Up),
-		plain("down", "stop it, keep its data", platform.Down),
-		plain("wipe", "stop it and delete its data", platform.Wipe),
+		plain("up", "start the whole local environment", platform.Up),
+		plain("down", "stop the local environment and keep its data", platform.Down),
+		plain("wipe", "stop the local environment and delete its data", platform.Wipe),
 		command("deploy", "ship the working tree's services (SERVICE=..., WAIT=0, LOAD=off)", (*settings.Reader).Deploy, platform.Deploy),
-		command("status", "print where the Rollouts stand (SERVICE=...)", (*settings.Reader).Services, platform.Status),
+		command("status", "print the state of the Rollouts (SERVICE=...)", (*settings.Reader).Services, platform.Status),
 		command("promote", "send a canary to 100 % (SERVICE=...)", (*settings.Reader).Service, platform.Promote),
-		command("abort", "take a canary back (SERVICE=...)", (*settings.Reader).Service, platform.Abort),
+		command("abort", "end a canary: stable gets all traffic again (SERVICE=...)", (*settings.Reader).Service, platform.Abort),
 		command("load", "send requests to the gateway (URL_PATH=/, RATE=20, REQUESTS=1200)", (*settings.Reader).Load, platform.Load),
 		command("preview", "print the plan of an AWS environment, without an account (STACK=..., ONLINE=1, DIFF=1)",
 			(*settings.Reader).Preview, platform.Preview),
-		plain("bench", "print the numbers of this machine", platform.Bench),
+		plain("bench", "measure start, memory, preview and compilation on this machine", platform.Bench),
 		benchShopCommand(),
 		command("new-service", "create a service (NAME=...)", (*settings.Reader).NewService, newService),
 		plain("env", "print the exports that plain pulumi and kubectl need", printEnv),
@@ -110,19 +111,19 @@ func root() *cobra.Command {
 }
 
 func clusterCommand() *cobra.Command {
-	c := &cobra.Command{Use: "cluster", Short: "the local Kubernetes alone"}
+	c := &cobra.Command{Use: "cluster", Short: "work on the local cluster alone, without the environment"}
 	bundled := func(run func(context.Context, platform.Workspace) error) func(context.Context, platform.Workspace) error {
 		return func(ctx context.Context, w platform.Workspace) error {
 			if w.KubeContext != "" {
-				return errors.New("KUBE_CONTEXT is set: the bundled cluster is not used")
+				return errors.New("KUBE_CONTEXT is set, and this command works on the bundled cluster only: unset KUBE_CONTEXT")
 			}
 			return run(ctx, w)
 		}
 	}
 	c.AddCommand(
-		plain("up", "start it", bundled(platform.ClusterUp)),
-		plain("down", "stop it, keep its data", bundled(platform.Down)),
-		plain("status", "print its processes, node and pods", platform.ClusterStatus),
+		plain("up", "start the cluster", bundled(platform.ClusterUp)),
+		plain("down", "stop the cluster and keep its data", bundled(platform.Down)),
+		plain("status", "print the cluster's processes, node and pods", platform.ClusterStatus),
 	)
 	return c
 }
@@ -132,7 +133,8 @@ func newService(_ context.Context, w platform.Workspace, name string) error {
 	if err != nil {
 		return err
 	}
-	w.Out.Plain("created:\n  %s\nnext: make generate (the plan's golden file), make test, make deploy", strings.Join(files, "\n  "))
+	w.Out.Plain("created:\n  %s\nNext, run make generate, which adds the service to the golden plans, then make test and make deploy.",
+		strings.Join(files, "\n  "))
 	return nil
 }
 

@@ -16,7 +16,7 @@ import (
 	"github.com/loja-veloz/platform/tools/internal/toolchain"
 )
 
-// toolSets are the tools that make needs, by the name of their set.
+// toolSets are the sets of tools that the Makefile asks for, by name.
 var toolSets = map[string][]toolchain.Tool{
 	"kubernetes": {toolchain.Kubernetes},
 	"traefik":    {toolchain.Traefik},
@@ -35,7 +35,7 @@ func toolCommand() *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			tools, ok := toolSets[args[0]]
 			if !ok {
-				return fmt.Errorf("no tools named %q: there are %s", args[0], strings.Join(names, ", "))
+				return fmt.Errorf("%q is not a set of tools: name one of %s", args[0], strings.Join(names, ", "))
 			}
 			w, _, err := open(os.Stderr, (*settings.Reader).None)
 			if err != nil {
@@ -58,7 +58,7 @@ func toolCommand() *cobra.Command {
 	}
 }
 
-// postgresCommand runs commands with a PostgreSQL server of their own.
+// postgresCommand runs commands with a temporary PostgreSQL server.
 func postgresCommand() *cobra.Command {
 	ensure := func(ctx context.Context) (postgres.Programs, error) {
 		w, _, err := open(os.Stderr, (*settings.Reader).None)
@@ -69,9 +69,10 @@ func postgresCommand() *cobra.Command {
 	}
 	run := &cobra.Command{
 		Use:   "run -- command [argument...]",
-		Short: "run a command with a throw-away PostgreSQL, whose address is in " + postgres.URLVariable,
+		Short: "run a command with a temporary PostgreSQL, whose URL is in " + postgres.URLVariable,
 		Args:  cobra.MinimumNArgs(1), RunE: func(cmd *cobra.Command, args []string) error {
-			// Installed before the supervisor starts, which prints nothing but its URL.
+			// Install PostgreSQL here, so that the user sees the progress: the supervisor's
+			// standard output carries only the URL.
 			if _, err := ensure(cmd.Context()); err != nil {
 				return err
 			}
@@ -89,7 +90,7 @@ func postgresCommand() *cobra.Command {
 		}
 		return programs.Supervise(cmd.Context(), os.Stdin, os.Stdout)
 	}}
-	c := &cobra.Command{Use: "postgres", Short: "PostgreSQL on this machine"}
+	c := &cobra.Command{Use: "postgres", Short: "run PostgreSQL on this machine"}
 	c.AddCommand(run, supervise)
 	return c
 }

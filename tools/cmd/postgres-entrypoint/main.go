@@ -27,13 +27,13 @@ const programs = "/usr/lib/postgresql/15/bin"
 func main() {
 	if filepath.Base(os.Args[0]) == "sh" {
 		err := shell(os.Args[1:])
-		fmt.Fprintf(os.Stderr, "sh: %v\n", err) // without an error the program would run now
+		fmt.Fprintf(os.Stderr, "sh: %v\n", err) // shell returns only after an error
 		os.Exit(127)
 	}
 	err := run(os.Args[1:], programs, os.Getenv, func(program string, args []string) error {
 		return syscall.Exec(program, args, environment(os.Environ()))
 	})
-	fmt.Fprintf(os.Stderr, "postgres-entrypoint: %v\n", err) // without an error the server would run now
+	fmt.Fprintf(os.Stderr, "postgres-entrypoint: %v\n", err) // run returns only after an error
 	os.Exit(1)
 }
 
@@ -65,17 +65,17 @@ func run(args []string, bin string, getenv func(string) string, become func(prog
 	return become(filepath.Join(bin, "postgres"), append([]string{"postgres", "-D", data}, args[1:]...))
 }
 
-// environment is the server's, without the password, which it does not need.
+// environment returns env without the password, which the server does not need.
 func environment(env []string) []string {
 	return slices.DeleteFunc(slices.Clone(env), func(v string) bool { return strings.HasPrefix(v, "POSTGRES_PASSWORD=") })
 }
 
-// begun is the folder in PGDATA in which the data is created. PGDATA itself may be the
-// folder of a volume, which a rename cannot replace.
+// begun is the folder in PGDATA in which the data is created before it is moved up. PGDATA
+// itself may be the mount point of a volume, which a rename cannot replace.
 const begun = "initialising"
 
-// initialise fills PGDATA. PG_VERSION, which says that there is data, comes last: the
-// next container removes what a killed one has left.
+// initialise fills PGDATA. It moves PG_VERSION last, because that file marks the data as
+// complete: without it, the next container removes what a killed one left.
 func initialise(data, bin string, getenv func(string) string) error {
 	password, err := password(getenv)
 	if err != nil {
@@ -83,7 +83,7 @@ func initialise(data, bin string, getenv func(string) string) error {
 	}
 	initdbArgs := getenv("POSTGRES_INITDB_ARGS")
 	if strings.ContainsAny(initdbArgs, `'"\`) {
-		return errors.New("POSTGRES_INITDB_ARGS: arguments with quotes or backslashes are not supported by this image")
+		return errors.New("POSTGRES_INITDB_ARGS contains a quote or a backslash: this image splits the arguments at blanks only")
 	}
 	work := filepath.Join(data, begun)
 	if err := prepare(data, work); err != nil {
@@ -101,8 +101,8 @@ func initialise(data, bin string, getenv func(string) string) error {
 	return publish(data, work)
 }
 
-// prepare creates an empty work folder in PGDATA, and removes what a killed container
-// left there. It refuses files that are not of such a container.
+// prepare creates an empty work folder in PGDATA, and removes what a killed container left
+// there. It refuses a folder with other files.
 func prepare(data, work string) error {
 	if err := os.MkdirAll(data, 0o700); err != nil {
 		return err
@@ -119,7 +119,7 @@ func prepare(data, work string) error {
 			continue
 		}
 		if !has(begun) {
-			return fmt.Errorf("%s holds no data of PostgreSQL, but %s", data, e.Name())
+			return fmt.Errorf("%s has no PG_VERSION but contains %s: name an empty folder or one with PostgreSQL's data", data, e.Name())
 		}
 		// The work folder goes last: without it the other files would be refused.
 		if e.Name() != begun {
@@ -148,7 +148,7 @@ func publish(data, work string) error {
 		}
 	}
 	if err := os.Chmod(data, 0o700); err != nil && !errors.Is(err, fs.ErrPermission) {
-		return err // a volume's folder may belong to another user: the server judges its mode
+		return err // a volume's folder may belong to another user; then the server checks its mode
 	}
 	if err := os.Rename(filepath.Join(work, "PG_VERSION"), filepath.Join(data, "PG_VERSION")); err != nil {
 		return err
@@ -169,16 +169,16 @@ func password(getenv func(string) string) (string, error) {
 		value = strings.TrimRight(string(b), "\r\n")
 	}
 	if value == "" {
-		return "", errors.New("the superuser needs a password: set POSTGRES_PASSWORD_FILE or POSTGRES_PASSWORD")
+		return "", errors.New("the superuser has no password: set POSTGRES_PASSWORD_FILE or POSTGRES_PASSWORD")
 	}
 	if strings.ContainsAny(value, "\r\n") {
-		return "", errors.New("the superuser's password has more than one line")
+		return "", errors.New("the superuser's password in POSTGRES_PASSWORD_FILE or POSTGRES_PASSWORD has more than one line")
 	}
 	return value, nil
 }
 
-// initdb creates the data, and allows clients from any address with a password, as the
-// official image does.
+// initdb creates the data. Like the official image, it lets clients from any address
+// connect with a password.
 func initdb(data, bin, user, password string, args []string) error {
 	r, w, err := os.Pipe()
 	if err != nil {
@@ -212,9 +212,9 @@ func initdb(data, bin, user, password string, args []string) error {
 // createDatabase uses the server's single-user mode, in which nobody else connects.
 func createDatabase(data, bin, user, database string) error {
 	if strings.ContainsAny(database, "\x00\n\r") {
-		return errors.New("POSTGRES_DB: the name has more than one line")
+		return errors.New("POSTGRES_DB: the name contains a line break or a NUL character")
 	}
-	cmd := exec.Command(filepath.Join(bin, "postgres"), "--single", "-D", data, "postgres") //nolint:noctx // as above
+	cmd := exec.Command(filepath.Join(bin, "postgres"), "--single", "-D", data, "postgres") //nolint:noctx // it ends with the container
 	cmd.Env = append(environment(os.Environ()), "PGUSER="+user, "USER="+user)
 	cmd.Stdin = strings.NewReader(`CREATE DATABASE "` + strings.ReplaceAll(database, `"`, `""`) + "\"\n")
 	var out bytes.Buffer

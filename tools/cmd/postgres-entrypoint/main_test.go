@@ -28,17 +28,17 @@ func TestCommandLinesOfInitdb(t *testing.T) {
 			words = append(words, string(rune('0'+r.from))+">"+to)
 		}
 		if got := strings.Join(words, "|"); got != want {
-			t.Errorf("%s\nis read as %s\nwant       %s", line, got, want)
+			t.Errorf("%s\nis parsed as %s\nwant         %s", line, got, want)
 		}
 	}
 	for _, line := range []string{"a; b", "a $(b)", `"$a"`, "a `b`", "a | b", "a 'b", "a >", "a *"} {
 		if _, _, err := split(line); err == nil {
-			t.Errorf("%s is taken", line)
+			t.Errorf("%s is accepted", line)
 		}
 	}
 }
 
-func TestErrorsAreNamed(t *testing.T) {
+func TestErrorsNameTheVariable(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "password")
 	if err := os.WriteFile(file, []byte("one\ntwo\n"), 0o600); err != nil {
 		t.Fatal(err)
@@ -60,7 +60,7 @@ func TestErrorsAreNamed(t *testing.T) {
 	}
 }
 
-func TestAStrangersFolderIsLeftAlone(t *testing.T) {
+func TestAFolderWithOtherFilesIsRefusedAndKept(t *testing.T) {
 	dir := t.TempDir()
 	letter := filepath.Join(dir, "letter")
 	if err := os.WriteFile(letter, nil, 0o600); err != nil {

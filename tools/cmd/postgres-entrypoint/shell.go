@@ -9,8 +9,8 @@ import (
 	"syscall"
 )
 
-// shell is sh -c for the command lines of initdb: a program with quoted arguments and
-// redirections. initdb starts the server through a shell, and the image has no other.
+// shell implements sh -c for the command lines of initdb: one program with quoted arguments
+// and redirections. initdb starts the server through a shell, and the image has no other.
 func shell(args []string) error {
 	if len(args) != 2 || args[0] != "-c" {
 		return errors.New("this sh only runs sh -c 'program argument...', for initdb")
@@ -20,7 +20,7 @@ func shell(args []string) error {
 		return err
 	}
 	if len(words) == 0 {
-		return errors.New("an empty command")
+		return errors.New("the command is empty")
 	}
 	program, err := exec.LookPath(words[0])
 	if err != nil {
@@ -45,15 +45,15 @@ func shell(args []string) error {
 	return syscall.Exec(program, words, os.Environ())
 }
 
-// dup turns fd into a copy of another descriptor, which the program inherits.
+// dup makes fd a copy of another descriptor. The program inherits fd.
 func dup(of, fd int) error { return syscall.Dup3(of, fd, 0) }
 
-// A redirection of a file descriptor, to a file or to a copy of another descriptor.
+// A redirection sends a file descriptor to a file or to a copy of another descriptor.
 type redirection struct {
 	from  int
-	to    string
-	flags int
-	copy  int
+	to    string // path of the file; empty: copy counts
+	flags int    // for opening the file
+	copy  int    // descriptor
 }
 
 // split parses a command line. It refuses what it does not implement.
@@ -66,7 +66,7 @@ func split(line string) ([]string, []redirection, error) {
 	}
 	p.endWord()
 	if p.pending != nil {
-		return nil, nil, errors.New("a redirection to nowhere")
+		return nil, nil, errors.New("a redirection has no target")
 	}
 	return p.words, p.redirections, nil
 }
@@ -76,8 +76,8 @@ type parser struct {
 	words        []string
 	redirections []redirection
 	word         strings.Builder
-	inWord       bool         // word may be empty, as in ''
-	pending      *redirection // its file is the next word
+	inWord       bool         // a word has begun; '' begins one that is empty
+	pending      *redirection // waits for its file, the next word
 }
 
 // step consumes a character, a quoted part of a word or a redirection's operator.
@@ -107,7 +107,7 @@ func (p *parser) step() error {
 	return nil
 }
 
-var errNoEnd = errors.New("a quote without its end")
+var errNoEnd = errors.New("a quote is not closed")
 
 func (p *parser) doubleQuoted() error {
 	p.inWord = true

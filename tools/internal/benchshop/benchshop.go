@@ -1,6 +1,6 @@
-// Package benchshop measures the shop on this machine, in one run: orders per second
-// compared with what the database alone achieves, latency, the cost of api-gateway
-// compared with other proxies, and the size of each service.
+// Package benchshop measures the shop on this machine in one run: orders per second compared
+// with the database's own maximum, latency, the CPU and latency of api-gateway compared with
+// other proxies, and the size, start time and memory of each service.
 package benchshop
 
 import (
@@ -24,23 +24,23 @@ import (
 
 // Options of a run.
 type Options struct {
-	Root  string // the repo
-	Local string // its folder of generated files
+	Root  string // of the repo
+	Local string // the repo's folder of generated files
 	Cache *toolchain.Cache
 	Out   *console.Console
-	Short bool     // take a tenth of the time, to try the program out
-	Only  []string // of orders, footprint and gateway; none is all
-	Env   []string // NAME=value for all services, over the settings of a run
+	Short bool     // a trial run, in a tenth of the time
+	Only  []string // parts to measure: orders, footprint, gateway; empty means all
+	Env   []string // NAME=value for all services; overrides the benchmark's own settings
 }
 
-// rounds is how often the things that are compared take turns.
+// rounds is how many times each of the compared things is measured. They take turns.
 const rounds = 3
 
-// Run measures, prints a table, and leaves nothing behind.
+// Run measures the shop and prints a table. It removes everything that it created.
 func Run(ctx context.Context, o Options) (err error) {
 	for _, part := range o.Only {
 		if !slices.Contains(parts, part) {
-			return fmt.Errorf("ONLY names %q: there are %s", part, strings.Join(parts, ", "))
+			return fmt.Errorf("ONLY contains %q: name one or more of %s, separated by commas", part, strings.Join(parts, ", "))
 		}
 	}
 	folder := filepath.Join(o.Local, "bench-shop")
@@ -49,11 +49,11 @@ func Run(ctx context.Context, o Options) (err error) {
 	}
 	lock, err := process.LockFolder(folder)
 	if err != nil {
-		return fmt.Errorf("bench-shop runs already: %w", err)
+		return fmt.Errorf("bench-shop runs only once at a time: %w", err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(folder), lock.Release()) }()
 	dir := filepath.Join(folder, "run")
-	if err := os.RemoveAll(dir); err != nil { // a killed run may have left it
+	if err := os.RemoveAll(dir); err != nil { // a killed run may have left files there
 		return err
 	}
 	if err := os.MkdirAll(filepath.Join(dir, "release"), 0o755); err != nil {
@@ -84,12 +84,12 @@ type bench struct {
 	table     table
 }
 
-// services are all of the catalogue's, called before caller.
+// services returns the names of all services. A caller comes after those that it calls.
 func (b *bench) services() []string { return catalogue.Names(b.catalogue.Services()) }
 
 func (b *bench) wants(part string) bool { return len(b.Only) == 0 || slices.Contains(b.Only, part) }
 
-// length is d, or a tenth of it in a short run.
+// length returns d, or a tenth of it, but at least a second, in a short run.
 func (b *bench) length(d time.Duration) time.Duration {
 	if b.Short {
 		return max(d/10, time.Second)
@@ -101,7 +101,7 @@ func (b *bench) measure(ctx context.Context) error {
 	debian := debian{filepath.Join(b.Cache.Root, "debian")}
 	s := server{databases: b.catalogue.Databases()}
 	var err error
-	// An error here should not cost the start of a shop.
+	// Find or build every program before the shop starts, which takes long.
 	if b.wants("orders") {
 		if s.pgbench, s.env, err = debian.find(ctx, "pgbench", "postgresql-15", "postgresql-client-15", "libpq5"); err != nil {
 			return err
@@ -135,7 +135,7 @@ func (b *bench) measure(ctx context.Context) error {
 	return nil
 }
 
-// traefik returns the path of the pinned Traefik, and builds it unless it is built.
+// traefik returns the path of the pinned Traefik, and builds it if it is missing.
 func (b *bench) traefik(ctx context.Context) (string, error) {
 	for _, t := range toolchain.Images {
 		if t.Name == "traefik" {
@@ -173,7 +173,7 @@ func (b *bench) measureShop(ctx context.Context, s server) (err error) {
 	return nil
 }
 
-// cause is err, or why ctx ended if that is the reason for err.
+// cause returns err, or the cause of ctx's end if ctx has ended: then it led to err.
 func cause(ctx context.Context, err error) error {
 	if err != nil && ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -182,7 +182,7 @@ func cause(ctx context.Context, err error) error {
 }
 
 func (b *bench) footprint(ctx context.Context, shop *dev.Shop) error {
-	b.table.head("Each service, idle and alone")
+	b.table.head("Each service, idle")
 	for _, service := range b.services() {
 		b.Out.Step("%s: size, start, memory", service)
 		f, err := measureFootprint(ctx, shop, service, filepath.Join(b.dir, "release", service))
@@ -208,7 +208,7 @@ func (b *bench) gateway(ctx context.Context, traefik, nginx string, nginxEnv []s
 	if err != nil {
 		return err
 	}
-	b.Out.Step("api-gateway, Traefik and nginx before one upstream")
+	b.Out.Step("comparing api-gateway, Traefik and nginx in front of the same upstream")
 	p := proxies{dir: b.dir}
 	defer func() { err = errors.Join(err, p.stop()) }()
 	if err := p.start(ctx, self, b.gatewayEnv, filepath.Join(b.dir, "release", gatewayName), traefik, nginx, nginxEnv); err != nil {
@@ -221,11 +221,11 @@ func (b *bench) gateway(ctx context.Context, traefik, nginx string, nginxEnv []s
 	return nil
 }
 
-// compared adds the rows of the proxies, of which the first is api-gateway and the
-// second Traefik.
+// compared adds the rows of the proxies. The first in list is api-gateway and the second is
+// Traefik; direct is the upstream without a proxy.
 func (b *bench) compared(direct *proxy, list []*proxy) {
 	ours, theirs := list[0], list[1]
-	b.table.head("Proxies before one upstream, " + fmt.Sprint(proxyClients) + " connections")
+	b.table.head("Proxies in front of one upstream, " + fmt.Sprint(proxyClients) + " connections")
 	cost := func(what string, of func(*proxy) []float64) {
 		for _, p := range list {
 			goal, met := "", true
@@ -246,16 +246,16 @@ func (b *bench) compared(direct *proxy, list []*proxy) {
 		if p == ours {
 			goal, met = "p99 <= 2 ms", p99 <= 2*time.Millisecond
 		}
-		b.table.row(p.name+": added at half load: p50, p99", milliseconds(p50)+", "+milliseconds(p99), goal, met)
+		b.table.row(p.name+": added latency at half load: p50, p99", milliseconds(p50)+", "+milliseconds(p99), goal, met)
 	}
 }
 
-// spread shows the median, the minimum and the maximum.
+// spread formats the median, the minimum and the maximum.
 func spread(values []float64) string {
 	return fmt.Sprintf("%.0f (%.0f to %.0f)", median(values), slices.Min(values), slices.Max(values))
 }
 
-// table is the result, in Markdown.
+// table is the result as a table in Markdown, with text below it.
 type table struct {
 	rows  [][4]string
 	after strings.Builder
@@ -273,7 +273,7 @@ func (t *table) row(name, figure, goal string, met bool) {
 
 func (t *table) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "| %-62s | %-38s | %-15s | met |\n", "what", "figure: median (minimum to maximum)", "goal")
+	fmt.Fprintf(&b, "| %-62s | %-38s | %-15s | met |\n", "measurement", "figure: median (minimum to maximum)", "goal")
 	fmt.Fprintf(&b, "|%s|%s|%s|-----|\n", strings.Repeat("-", 64), strings.Repeat("-", 40), strings.Repeat("-", 17))
 	for _, r := range t.rows {
 		fmt.Fprintf(&b, "| %-62s | %-38s | %-15s | %-3s |\n", r[0], r[1], r[2], r[3])

@@ -46,7 +46,7 @@ func TestARecordedOrderBecomesAScript(t *testing.T) {
 		t.Errorf("variables: %s", got)
 	}
 	if got := statements[0].first(); !strings.HasPrefix(got, "Place (INSERT INTO pedidos") {
-		t.Errorf("in one line: %s", got)
+		t.Errorf("first = %s, want the name Place and the beginning of the statement", got)
 	}
 }
 
@@ -58,16 +58,16 @@ func TestParametersThatAreCutOffAreRefused(t *testing.T) {
 	}
 }
 
-// An open load measures from when a request was due: a delay also counts for the
-// requests that wait behind it.
-func TestOpenLoadLeavesNoWaitingOut(t *testing.T) {
+// An open load measures a latency from the time at which the request was due, so that a
+// pause of the server also counts for the requests that could not be sent during it.
+func TestOpenLoadMeasuresFromWhenARequestWasDue(t *testing.T) {
 	l, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	began := time.Now()
 	s := &http.Server{Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
-		time.Sleep(time.Until(began.Add(400 * time.Millisecond))) // every request waits at first
+		time.Sleep(time.Until(began.Add(400 * time.Millisecond))) // the pause that the latencies must show
 	})}
 	go func() { _ = s.Serve(l) }()
 	defer func() { _ = s.Close() }()
@@ -78,9 +78,9 @@ func TestOpenLoadLeavesNoWaitingOut(t *testing.T) {
 	if len(r.latencies) != 500 || r.bad != 0 {
 		t.Fatalf("%d answers, %d bad: %s", len(r.latencies), r.bad, r.why)
 	}
-	// A fifth of a second's requests was due in the first half of the pause.
+	// A fifth of the requests was due in the first 200 ms, and waited for at least 200 ms.
 	if p := r.percentile(80); p < 150*time.Millisecond {
-		t.Errorf("p80 is %s", p)
+		t.Errorf("p80 is %s, want at least 150ms", p)
 	}
 }
 
@@ -93,6 +93,6 @@ func TestPercentiles(t *testing.T) {
 		t.Errorf("p50 %d, p99 %d, %f/s", r.percentile(50), r.percentile(99), r.perSecond())
 	}
 	if median([]int64{9, 1, 5}) != 5 || median([]float64{1, 2}) != 1.5 {
-		t.Error("medians")
+		t.Error("median of 9, 1, 5 is not 5, or of 1, 2 is not 1.5")
 	}
 }

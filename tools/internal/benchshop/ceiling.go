@@ -18,20 +18,20 @@ import (
 	"github.com/loja-veloz/platform/tools/internal/command"
 )
 
-// replayed is the database in which the recorded order is replayed. It has the tables
-// of each database in a schema of its own, so that one session runs all statements.
+// replayed is the database in which pgbench replays the recorded order. It has a schema with
+// the tables of each of the shop's databases, so that one session can run all statements.
 const replayed = "replayed"
 
-// server is PostgreSQL as its superuser uses it.
+// server runs psql and pgbench on the shop's PostgreSQL, as the superuser.
 type server struct {
 	psql, pgbench string
-	env           []string // LD_LIBRARY_PATH
+	env           []string // of both programs: LD_LIBRARY_PATH, or nothing
 	url           func(database string) string
 	databases     []string // of the shop
 }
 
-// command runs a client program and returns its standard output. The password is
-// passed by the environment, because others can read a command line.
+// command runs a client program and returns its standard output. It passes the password in
+// the environment, because other users can read a command line.
 func (s server) command(ctx context.Context, database, program string, options string, in io.Reader, args ...string) (string, error) {
 	u, err := url.Parse(s.url(database))
 	if err != nil {
@@ -43,7 +43,7 @@ func (s server) command(ctx context.Context, database, program string, options s
 	return command.Command{Args: append([]string{program}, args...), Env: env, Stdin: in}.Text(ctx)
 }
 
-// query runs SQL and returns what it prints, columns separated by |.
+// query runs SQL and returns the rows, one a line, with | between the columns.
 func (s server) query(ctx context.Context, database, sql string) (string, error) {
 	out, err := s.command(ctx, database, s.psql, "", strings.NewReader(sql), "-XqAt", "-v", "ON_ERROR_STOP=1")
 	return strings.TrimSpace(out), err
@@ -58,18 +58,19 @@ func (s server) number(ctx context.Context, database, sql string) (int64, error)
 	return strconv.ParseInt(out, 10, 64)
 }
 
-// counters count the work of the whole server.
+// counters are PostgreSQL's counters: commits of databases, and the whole server's syncs and
+// bytes of the log.
 type counters struct{ commits, syncs, walBytes int64 }
 
 func (c counters) minus(o counters) counters {
 	return counters{c.commits - o.commits, c.syncs - o.syncs, c.walBytes - o.walBytes}
 }
 
-// statsDelay is how long to wait for the counters of idle sessions: a session reports
-// them ten seconds after its last transaction.
+// statsDelay is how long to wait until idle sessions have reported their counters. A session
+// does so ten seconds after its last transaction.
 const statsDelay = 11 * time.Second
 
-// counters reads what the sessions have reported.
+// counters reads the counters that the sessions have reported so far.
 func (s server) counters(ctx context.Context, databases ...string) (counters, error) {
 	out, err := s.query(ctx, "postgres", fmt.Sprintf(
 		`SELECT (SELECT sum(xact_commit) FROM pg_stat_database WHERE datname IN ('%s')), wal_sync, wal_bytes FROM pg_stat_wal`,
@@ -84,7 +85,8 @@ func (s server) counters(ctx context.Context, databases ...string) (counters, er
 	return c, nil
 }
 
-// prepareReplay creates the database by the services' own migrations.
+// prepareReplay creates the database for the replay with the services' own migrations, and
+// copies the stock to it.
 func (s server) prepareReplay(ctx context.Context, programs string) error {
 	if _, err := s.query(ctx, "postgres", "CREATE DATABASE "+replayed); err != nil {
 		return err
@@ -101,16 +103,16 @@ func (s server) prepareReplay(ctx context.Context, programs string) error {
 			return fmt.Errorf("creating the schema of %s for the replay: %w", service, err)
 		}
 	}
-	articles, err := s.query(ctx, "estoque", "COPY estoque TO STDOUT")
+	items, err := s.query(ctx, "estoque", "COPY estoque TO STDOUT")
 	if err != nil {
 		return err
 	}
-	_, err = s.query(ctx, replayed, "COPY estoque.estoque FROM STDIN;\n"+articles+
+	_, err = s.query(ctx, replayed, "COPY estoque.estoque FROM STDIN;\n"+items+
 		"\n\\.\nUPDATE estoque.estoque SET on_hand = on_hand + 1000000000;")
 	return err
 }
 
-// infer asks the server for the types of the statements' parameters.
+// infer sets the types of the statements' parameters, as the server infers them.
 func (s server) infer(ctx context.Context, statements []statement) error {
 	for i := range statements {
 		st := &statements[i]
@@ -127,7 +129,7 @@ func (s server) infer(ctx context.Context, statements []statement) error {
 	return nil
 }
 
-// sessionOptions are the settings of the services' sessions.
+// sessionOptions returns the settings of the services' sessions as PGOPTIONS.
 func (s server) sessionOptions() string {
 	return "-c search_path=" + strings.Join(s.databases, ",") + ",public -c statement_timeout=10s -c lock_timeout=5s" +
 		" -c idle_in_transaction_session_timeout=15s -c timezone=UTC"
@@ -147,7 +149,7 @@ var (
 	latency   = regexp.MustCompile(`^\s+([0-9.]+)\s+\d+\s+(.*)$`)
 )
 
-// replay runs the script by so many clients.
+// replay runs the script with pgbench and the number of clients.
 func (s server) replay(ctx context.Context, script string, variables []string, clients int, length time.Duration) (replay, error) {
 	args := []string{
 		"-n", "-r", "-M", "prepared", "-c", strconv.Itoa(clients), "-j", strconv.Itoa(min(clients, 2)),
@@ -163,7 +165,7 @@ func (s server) replay(ctx context.Context, script string, variables []string, c
 	var r replay
 	rate, count := tps.FindStringSubmatch(out), processed.FindStringSubmatch(out)
 	if count != nil && count[1] == "0" {
-		return r, nil // then pgbench prints no rate: many clients in a short run
+		return r, nil // pgbench prints no rate if the run was too short for one transaction
 	}
 	if rate == nil || count == nil {
 		return r, fmt.Errorf("pgbench prints no rate:\n%s", out)
@@ -182,7 +184,7 @@ func (s server) replay(ctx context.Context, script string, variables []string, c
 	return r, nil
 }
 
-// verify fails unless the replay changed the rows as orders do.
+// verify fails unless the replay left the rows that so many confirmed orders leave.
 func (s server) verify(ctx context.Context, orders int64) error {
 	for name, sql := range map[string]string{
 		"confirmed orders":       "SELECT count(*) FROM pedidos.pedidos WHERE state = 'confirmed'",
@@ -194,17 +196,17 @@ func (s server) verify(ctx context.Context, orders int64) error {
 			return err
 		}
 		if n != orders {
-			return fmt.Errorf("pgbench replayed %d orders, but there are %d %s: the recording is not a whole order", orders, n, name)
+			return fmt.Errorf("pgbench replayed %d orders, but there are %d %s: the recording is not a complete order", orders, n, name)
 		}
 	}
 	return nil
 }
 
-// tries is how many orders are recorded to find what one of them does.
+// tries is how many orders are recorded, to find the statements of a typical one.
 const tries = 9
 
-// record has the server log what an order does. Of several orders the sequence of
-// statements that is seen most often counts: others were mixed with something else that
+// record has the server log the statements of several orders. It returns the most frequent
+// sequence and how many orders had it; the others contain statements of something else that
 // ran at the same time.
 func (s server) record(ctx context.Context, log string, place placer) (e example, agree int, err error) {
 	set := func(value string) error {
@@ -219,7 +221,7 @@ func (s server) record(ctx context.Context, log string, place placer) (e example
 		return e, 0, err
 	}
 	defer func() { err = errors.Join(err, set("DEFAULT")) }()
-	// What runs without any order.
+	// Log what runs without any order.
 	if err := sleep(ctx, 5*time.Second); err != nil {
 		return e, 0, err
 	}
@@ -232,8 +234,8 @@ func (s server) record(ctx context.Context, log string, place placer) (e example
 	for _, s := range idle {
 		background[s.text] = true
 	}
-	// pedidos remembers a price for a moment: under load hardly any order asks for
-	// one, so the recorded one must not either.
+	// pedidos caches a price for a moment, so that under load hardly any order reads one.
+	// This order fills the cache for the recorded ones.
 	if _, _, err := place(ctx); err != nil {
 		return e, 0, err
 	}
@@ -256,10 +258,10 @@ func (s server) record(ctx context.Context, log string, place placer) (e example
 	return seen[common][0], len(seen[common]), nil
 }
 
-// A placer places an order and returns its key and article.
+// A placer places an order and returns its key and item.
 type placer func(ctx context.Context) (key, sku string, err error)
 
-// recordOne places an order and reads its statements, without those that run anyway.
+// recordOne places an order and returns its statements, without those of the background.
 func recordOne(ctx context.Context, log *logReader, background map[string]bool, place placer) (example, error) {
 	if _, err := log.read(); err != nil {
 		return example{}, err
@@ -268,7 +270,7 @@ func recordOne(ctx context.Context, log *logReader, background map[string]bool, 
 	if err != nil {
 		return example{}, fmt.Errorf("placing the order to record: %w", err)
 	}
-	if err := sleep(ctx, 150*time.Millisecond); err != nil { // for what follows the answer
+	if err := sleep(ctx, 150*time.Millisecond); err != nil { // some statements follow the answer
 		return example{}, err
 	}
 	all, err := log.read()
@@ -286,7 +288,7 @@ type logReader struct {
 func (r *logReader) read() ([]statement, error) {
 	f, err := os.Open(r.path)
 	if err != nil {
-		return nil, fmt.Errorf("the server's log: %w", err)
+		return nil, fmt.Errorf("reading the server's log: %w", err)
 	}
 	defer f.Close()
 	if _, err := f.Seek(r.offset, io.SeekStart); err != nil {
@@ -300,7 +302,7 @@ func (r *logReader) read() ([]statement, error) {
 	return readLog(bytes.NewReader(b), r.databases)
 }
 
-// sleep fails when ctx ends first.
+// sleep waits for d. It fails when ctx ends first.
 func sleep(ctx context.Context, d time.Duration) error {
 	select {
 	case <-ctx.Done():

@@ -12,11 +12,11 @@ import (
 	"github.com/loja-veloz/platform/tools/internal/command"
 )
 
-// debian finds programs of Debian's packages on PATH or where the packages install
-// them, and otherwise unpacks them into the tool cache: installing nginx or PostgreSQL
-// would start them as services of this machine.
+// debian finds programs of Debian's packages on PATH or where the packages install them, and
+// otherwise unpacks the packages. It does not install them, because nginx and PostgreSQL
+// would then start as services of this machine.
 type debian struct {
-	dir string
+	dir string // folder in the tool cache for unpacked packages
 }
 
 // find returns the program's path and the environment that it needs.
@@ -29,13 +29,13 @@ func (d debian) find(ctx context.Context, program string, packages ...string) (s
 	}
 	if installed(d.dir, program) == "" {
 		if err := d.unpack(ctx, packages); err != nil {
-			return "", nil, fmt.Errorf("%s is not installed, and unpacking it from Debian's packages failed: %w\ninstall %s",
+			return "", nil, fmt.Errorf("%s is not installed, and unpacking Debian's packages failed: %w\ninstall the packages %s",
 				program, err, strings.Join(packages, ", "))
 		}
 	}
 	path := installed(d.dir, program)
 	if path == "" {
-		return "", nil, fmt.Errorf("%s is not in Debian's packages %s", program, strings.Join(packages, ", "))
+		return "", nil, fmt.Errorf("Debian's packages %s do not contain %s: install it", strings.Join(packages, ", "), program)
 	}
 	return path, []string{"LD_LIBRARY_PATH=" + strings.Join(libraries(d.dir), ":")}, nil
 }
@@ -65,7 +65,7 @@ func (d debian) unpack(ctx context.Context, packages []string) error {
 		return err
 	}
 	defer func() { _ = os.RemoveAll(work) }()
-	if err := os.Chmod(work, 0o755); err != nil { // apt downloads as a user without rights
+	if err := os.Chmod(work, 0o755); err != nil { // apt downloads as an unprivileged user
 		return err
 	}
 	do := func(name string, args ...string) error {

@@ -20,14 +20,14 @@ import (
 	"github.com/loja-veloz/platform/tools/internal/process"
 )
 
-// A footprint is what an idle service needs.
+// A footprint is the memory, the start time and the size of an idle service.
 type footprint struct {
-	rss, pss     int64
-	ready        time.Duration
-	binary, gzip int64
+	rss, pss     int64         // bytes of memory
+	ready        time.Duration // from the start until /ready answers 200
+	binary, gzip int64         // bytes of the program, plain and compressed
 }
 
-// release builds the services as for their images: see .ko.yaml.
+// release builds the services with the flags of their images, which are in .ko.yaml.
 func (b *bench) release(ctx context.Context) error {
 	args := []string{"go", "build", "-buildvcs=false", "-trimpath", "-tags=nomsgpack,grpcnotrace", "-ldflags=-s -w",
 		"-o", filepath.Join(b.dir, "release") + "/"}
@@ -57,11 +57,11 @@ type counter int64
 
 func (c *counter) Write(p []byte) (int, error) { *c += counter(len(p)); return len(p), nil }
 
-// starts is how often a service is started; the median counts.
+// starts is how many times a service is started. The table has the median.
 const starts = 5
 
-// measureFootprint starts the service's release several times, in addition to the
-// shop's own process and with the same environment except the port.
+// measureFootprint starts the service's release build several times. The process of the shop
+// goes on, and the new one has the same environment except PORT.
 func measureFootprint(ctx context.Context, shop *dev.Shop, service, binary string) (footprint, error) {
 	var f footprint
 	var err error
@@ -91,7 +91,8 @@ func measureFootprint(ctx context.Context, shop *dev.Shop, service, binary strin
 	return f, nil
 }
 
-// start starts the service until it is ready, and measures its memory if told to.
+// start starts the service, measures the time until it is ready and, if measure is set, its
+// memory after 5 s, and stops it.
 func (f *footprint) start(ctx context.Context, service, binary string, env []string, measure bool) (ready time.Duration, err error) {
 	port, err := process.FreePort(ctx)
 	if err != nil {
@@ -121,7 +122,7 @@ func (f *footprint) start(ctx context.Context, service, binary string, env []str
 	return ready, err
 }
 
-// answers waits until a process answers 200, and asks every 2 ms.
+// answers waits until the URL of a process answers 200. It polls every 2 ms.
 func answers(ctx context.Context, run *process.Process, url string) error {
 	return run.Ready(ctx, time.Minute, 2*time.Millisecond, func(ctx context.Context) error { return process.Answers(ctx, url) })
 }

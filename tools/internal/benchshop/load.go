@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// A target receives a load. Requests are written as bytes, because the generator
+// A target receives a load. Requests are ready-made bytes, which saves CPU: the generator
 // shares the machine with what it measures.
 type target struct {
 	address string
@@ -26,13 +26,13 @@ type target struct {
 type run struct {
 	latencies []time.Duration // of good answers, sorted
 	bad       int
-	why       string // the first bad answer
+	why       string // error or beginning of a bad answer
 	elapsed   time.Duration
 }
 
 func (r run) perSecond() float64 { return float64(len(r.latencies)) / r.elapsed.Seconds() }
 
-// percentile is the latency of good answers, 0 if there are none.
+// percentile returns a percentile of the latencies, or 0 if there are none.
 func (r run) percentile(p float64) time.Duration {
 	if len(r.latencies) == 0 {
 		return 0
@@ -43,7 +43,7 @@ func (r run) percentile(p float64) time.Duration {
 // exchangeTimeout bounds one request.
 const exchangeTimeout = 15 * time.Second
 
-// connection is kept between requests, and opened again after an error.
+// A connection is reused for the next request, and opened again after an error.
 type connection struct {
 	address string
 	conn    net.Conn
@@ -89,8 +89,8 @@ func (c *connection) exchange(ctx context.Context, request []byte) (status int, 
 	return response.StatusCode, body, nil
 }
 
-// closed sends a load from so many clients, each of which sends its next request when
-// it has the answer to the previous one.
+// closed sends a closed load: each client sends its next request when it has the answer to
+// the previous one.
 func closed(ctx context.Context, t target, clients int, length time.Duration) run {
 	end := time.Now().Add(length)
 	return drive(ctx, t, clients, func() (time.Time, bool) {
@@ -99,13 +99,13 @@ func closed(ctx context.Context, t target, clients int, length time.Duration) ru
 	})
 }
 
-// maxWaiting bounds the requests of an open load that wait for their answers. It is
-// below what api-gateway's bulkhead and Traefik's limit allow.
+// maxWaiting is the maximum number of requests of an open load that wait for their answers.
+// It is below the limits of api-gateway's bulkhead and of Traefik.
 const maxWaiting = 120
 
-// open sends requests at a steady rate and does not wait for answers. A latency is
-// measured from when the request was due, so that one which no client was free to send
-// counts as late.
+// open sends an open load: requests at a steady rate, without waiting for answers. A latency
+// counts from the time at which the request was due, so that it includes the time during
+// which no client was free to send it.
 func open(ctx context.Context, t target, perSecond float64, length time.Duration) run {
 	start := time.Now()
 	var next atomic.Int64

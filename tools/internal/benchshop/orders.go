@@ -13,8 +13,8 @@ import (
 	"github.com/loja-veloz/platform/tools/internal/dev"
 )
 
-// orders measures how many orders are confirmed per second, how long buyers wait, and
-// what the database alone does with the same statements.
+// orders measures the confirmed orders per second, their latency, and the rate at which the
+// database alone runs the same statements.
 func (b *bench) orders(ctx context.Context, shop *dev.Shop, s server) error {
 	o := &ordersRun{bench: b, shop: shop, server: s, used: map[string]time.Duration{}, length: b.length(10 * time.Second)}
 	for _, step := range []func(context.Context) error{
@@ -29,7 +29,7 @@ func (b *bench) orders(ctx context.Context, shop *dev.Shop, s server) error {
 	return nil
 }
 
-// ordersRun is what the steps of orders find out.
+// ordersRun has the results of the steps of orders.
 type ordersRun struct {
 	*bench
 	shop   *dev.Shop
@@ -38,24 +38,24 @@ type ordersRun struct {
 	buyers *buyers
 	errs   []string // orders that were not confirmed
 
-	clients, replayClients int // with the highest rates
+	clients, replayClients int // numbers of clients with the highest rates
 	recorded               example
-	agree                  int // recorded orders that did the same
-	script                 string
+	agree                  int    // number of recorded orders with the same statements
+	script                 string // path of pgbench's script
 	variables              []string
-	replayed               int64 // orders, in all
+	replayed               int64 // orders in all replays
 
-	shopRate, sameRate, bestRate []float64 // per second, by round
-	used                         map[string]time.Duration
-	usedByReplay                 time.Duration
-	placed, same, best           int64  // orders of all rounds
-	sameSyncs                    int64  // of the log, by replays of as many clients
-	last                         replay // by replayClients
+	shopRate, sameRate, bestRate []float64                // per second, by round
+	used                         map[string]time.Duration // CPU time by process, while orders are placed
+	usedByReplay                 time.Duration            // CPU time of PostgreSQL
+	placed, same, best           int64                    // orders of all rounds
+	sameSyncs                    int64                    // syncs of the log during the replays by o.clients
+	last                         replay                   // by replayClients
 
 	perOrder, perOrderAlone rate
 	alone                   run
 	aloneReplay             replay
-	late                    run // at half load
+	late                    run // open load at half of the shop's rate
 }
 
 func (o *ordersRun) warmUp(ctx context.Context) (err error) {
@@ -76,7 +76,7 @@ func (o *ordersRun) analyze(ctx context.Context, databases ...string) error {
 	return nil
 }
 
-// place has so many buyers place orders for a time.
+// place has a number of buyers place orders for a time.
 func (o *ordersRun) place(ctx context.Context, clients int, length time.Duration) (run, error) {
 	r := closed(ctx, o.buyers.target(), clients, length)
 	o.note(fmt.Sprintf("%d buyers", clients), r)
@@ -90,18 +90,18 @@ func (o *ordersRun) note(what string, r run) {
 	}
 }
 
-// replay has so many clients of pgbench replay the recorded order for a time.
+// replay has a number of pgbench's clients replay the recorded order for a time.
 func (o *ordersRun) replay(ctx context.Context, clients int, length time.Duration) (replay, error) {
 	r, err := o.server.replay(ctx, o.script, o.variables, clients, length)
 	o.replayed += r.orders
 	return r, err
 }
 
-// steps are the numbers of buyers and of pgbench's clients.
+// steps are the numbers of buyers and of pgbench's clients to try.
 var steps = []int{4, 8, 16, 32, 64, 128}
 
-// saturate adds clients until the rate rises no more, and returns the number with the
-// highest rate.
+// saturate adds clients until the rate no longer rises, and returns the number of clients with
+// the highest rate.
 func (b *bench) saturate(ctx context.Context, what string, measure func(clients int) (float64, error)) (int, error) {
 	best, highest, worse := 0, 0.0, 0
 	for _, n := range steps {
@@ -112,7 +112,7 @@ func (b *bench) saturate(ctx context.Context, what string, measure func(clients 
 		if ctx.Err() != nil {
 			return 0, context.Cause(ctx)
 		}
-		b.Out.Step("%s: %d at once, %.0f/s", what, n, rate)
+		b.Out.Step("%d %s: %.0f orders/s", n, what, rate)
 		if rate > highest*1.03 {
 			best, highest, worse = n, rate, 0
 		} else if worse++; worse == 2 {
@@ -130,13 +130,13 @@ func (o *ordersRun) saturateShop(ctx context.Context) (err error) {
 	return err
 }
 
-// record turns one order's SQL into a script of pgbench.
+// record turns the SQL of one order into a script for pgbench.
 func (o *ordersRun) record(ctx context.Context) (err error) {
 	o.Out.Step("recording one order's SQL")
 	if o.recorded, o.agree, err = o.server.record(ctx, serverLog(o.shopDir()), o.buyers.place); err != nil {
 		return err
 	}
-	for _, a := range o.buyers.articles {
+	for _, a := range o.buyers.items {
 		o.recorded.skus = append(o.recorded.skus, a.SKU)
 	}
 	if err := o.server.prepareReplay(ctx, filepath.Join(o.shopDir(), "bin")); err != nil {
@@ -161,7 +161,7 @@ func (o *ordersRun) saturateReplay(ctx context.Context) error {
 		return err
 	}
 	var err error
-	o.replayClients, err = o.saturate(ctx, "pgbench", func(n int) (float64, error) {
+	o.replayClients, err = o.saturate(ctx, "clients of pgbench", func(n int) (float64, error) {
 		r, err := o.replay(ctx, n, o.bench.length(5*time.Second))
 		return r.perSecond, err
 	})
@@ -192,7 +192,7 @@ func (o *ordersRun) round(ctx context.Context, n int) error {
 	if err != nil {
 		return err
 	}
-	after, err := o.server.counters(ctx, replayed) // pgbench's sessions have ended and reported all
+	after, err := o.server.counters(ctx, replayed) // a session that has ended has reported its counters
 	if err != nil {
 		return err
 	}
@@ -202,7 +202,7 @@ func (o *ordersRun) round(ctx context.Context, n int) error {
 		return err
 	}
 	if same.orders == 0 || o.last.orders == 0 {
-		return fmt.Errorf("pgbench replayed no order within %s: the machine is too busy to compare with", o.length)
+		return fmt.Errorf("pgbench replayed no order within %s: the machine is too busy for a comparison", o.length)
 	}
 	o.placed += int64(len(shop.latencies) + shop.bad)
 	o.same, o.best = o.same+same.orders, o.best+o.last.orders
@@ -210,8 +210,8 @@ func (o *ordersRun) round(ctx context.Context, n int) error {
 	o.usedByReplay += used[dev.PostgreSQL]
 	o.shopRate = append(o.shopRate, shop.perSecond())
 	o.sameRate, o.bestRate = append(o.sameRate, same.perSecond), append(o.bestRate, o.last.perSecond)
-	o.Out.Step("round %d: %.0f orders/s, pgbench %.0f/s by as many clients, %.0f/s by %d",
-		n, shop.perSecond(), same.perSecond, o.last.perSecond, o.replayClients)
+	o.Out.Step("round %d: the shop %.0f orders/s with %d buyers; pgbench %.0f/s with as many clients, %.0f/s with %d",
+		n, shop.perSecond(), o.clients, same.perSecond, o.last.perSecond, o.replayClients)
 	return nil
 }
 
@@ -231,7 +231,8 @@ func (o *ordersRun) cpu(into map[string]time.Duration, do func() error) error {
 	return err
 }
 
-// countCommits counts what the server does for an order, less what it does anyway.
+// countCommits counts the server's commits and syncs per order, without those that happen
+// anyway.
 func (o *ordersRun) countCommits(ctx context.Context) error {
 	o.Out.Step("counting commits")
 	idle, err := o.counted(ctx, rate{}, func() (int, error) { return 1, sleep(ctx, statsDelay) })
@@ -245,7 +246,7 @@ func (o *ordersRun) countCommits(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	o.Out.Step("one buyer alone")
+	o.Out.Step("measuring one buyer alone")
 	o.perOrderAlone, err = o.counted(ctx, idle, func() (int, error) {
 		o.alone, err = o.place(ctx, 1, o.length)
 		return len(o.alone.latencies) + o.alone.bad, err
@@ -257,11 +258,11 @@ func (o *ordersRun) countCommits(ctx context.Context) error {
 	return err
 }
 
-// A rate is what the server does for an order, or in a second.
+// A rate is the server's work per order or per second.
 type rate struct{ commits, syncs, walBytes float64 }
 
-// counted is what the server does for each of the orders whose number do returns, less
-// the idle rate. With an idle rate of zero it is the rate of a second.
+// counted runs do, which returns how many orders it placed, and returns the server's work per
+// order without the idle rate. With an idle rate of zero, it returns the work per second.
 func (o *ordersRun) counted(ctx context.Context, idle rate, do func() (int, error)) (rate, error) {
 	before, err := o.server.counters(ctx, o.server.databases...)
 	if err != nil {
@@ -300,7 +301,7 @@ func (o *ordersRun) latencyAtHalfLoad(ctx context.Context) error {
 	return context.Cause(ctx)
 }
 
-// percent is each value in percent of the other's of the same round.
+// percent returns each value in percent of the value of the same round in of.
 func percent(values, of []float64) []float64 {
 	var all []float64
 	for i := range values {
@@ -316,13 +317,13 @@ func (o *ordersRun) rows() {
 	t.row(fmt.Sprintf("orders per second, %d buyers", o.clients), spread(o.shopRate), "", true)
 	t.row(fmt.Sprintf("pgbench's replays per second, %d clients", o.clients), spread(o.sameRate), "", true)
 	t.row(fmt.Sprintf("pgbench's replays per second, its best: %d clients", o.replayClients), spread(o.bestRate), "", true)
-	t.row("orders of the replays by as many clients", spread(ofSame)+" %", ">= 50 %", median(ofSame) >= 50)
-	t.row("orders of the replays at their best", spread(ofBest)+" %", ">= 50 %", median(ofBest) >= 50)
+	t.row("orders in percent of the replays by as many clients", spread(ofSame)+" %", ">= 50 %", median(ofSame) >= 50)
+	t.row("orders in percent of the replays at their best", spread(ofBest)+" %", ">= 50 %", median(ofBest) >= 50)
 	p99 := o.late.percentile(99)
 	t.row(fmt.Sprintf("POST /pedidos at %.0f/s: p50, p95, p99", o.halfLoad()),
 		fmt.Sprintf("%s, %s, %s", milliseconds(o.late.percentile(50)), milliseconds(o.late.percentile(95)), milliseconds(p99)),
 		"p99 <= 100 ms", p99 <= 100*time.Millisecond)
-	t.row("commits per order (transactions, reading ones too)", fmt.Sprintf("%.2f", o.perOrder.commits), "", true)
+	t.row("commits per order (including read-only transactions)", fmt.Sprintf("%.2f", o.perOrder.commits), "", true)
 	t.row(fmt.Sprintf("syncs of the log per order: shop, %d buyers; replay", o.clients),
 		fmt.Sprintf("%.2f; %.2f", o.perOrder.syncs, float64(o.sameSyncs)/float64(max(1, o.same))), "", true)
 	t.row("syncs of the log per order: one buyer alone", fmt.Sprintf("%.2f", o.perOrderAlone.syncs), "", true)
@@ -331,7 +332,7 @@ func (o *ordersRun) rows() {
 		fmt.Sprintf("%s; %.1f ms", milliseconds(o.alone.percentile(50)), 1000/math.Max(o.aloneReplay.perSecond, 0.001)), "", true)
 	var cpus []string
 	for _, name := range append([]string{dev.PostgreSQL}, o.services()...) {
-		if us := o.used[name].Microseconds(); us > 0 { // an order does not pass every service
+		if us := o.used[name].Microseconds(); us > 0 { // a checkout does not involve every service
 			cpus = append(cpus, fmt.Sprintf("%s %.0f", name, float64(us)/float64(max(1, o.placed))))
 		}
 	}
@@ -342,7 +343,7 @@ func (o *ordersRun) rows() {
 // statements adds the recorded order below the table.
 func (o *ordersRun) statements() {
 	after := &o.table.after
-	fmt.Fprintf(after, "\nOne order's SQL (%d of %d recorded orders agree), and pgbench's mean time of each by %d clients:\n\n",
+	fmt.Fprintf(after, "\nThe SQL of one order (%d of %d recorded orders are the same), with pgbench's mean time with %d clients:\n\n",
 		o.agree, tries, o.replayClients)
 	for i, st := range o.recorded.statements {
 		ms := ""

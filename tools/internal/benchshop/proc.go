@@ -9,11 +9,11 @@ import (
 	"time"
 )
 
-// tick is the unit of /proc/PID/stat, the same on every Linux that Go runs on.
+// tick is the unit of times in /proc/PID/stat: 1/100 s on every Linux that Go supports.
 const tick = 10 * time.Millisecond
 
-// cpu is the CPU time of a process and its present descendants. That of a descendant
-// that has ended counts if its parent waited for it.
+// cpu returns the CPU time of a process and its running descendants. The time of a descendant
+// that has ended counts if its parent has waited for it.
 func cpu(pid int) (time.Duration, error) {
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
@@ -31,10 +31,10 @@ func cpu(pid int) (time.Duration, error) {
 		}
 		b, err := os.ReadFile(filepath.Join("/proc", e.Name(), "stat"))
 		if err != nil {
-			continue // gone
+			continue // the process has ended
 		}
 		text := string(b)
-		fields := strings.Fields(text[strings.LastIndexByte(text, ')')+1:]) // the name may hold anything
+		fields := strings.Fields(text[strings.LastIndexByte(text, ')')+1:]) // the name before it may contain blanks
 		if len(fields) < 15 {
 			continue
 		}
@@ -61,7 +61,7 @@ func cpu(pid int) (time.Duration, error) {
 	return time.Duration(ticks) * tick, nil
 }
 
-// machine names the processor.
+// machine returns the name of the processor.
 func machine() string {
 	name := "unknown processor"
 	if b, err := os.ReadFile("/proc/cpuinfo"); err == nil {

@@ -18,8 +18,8 @@ import (
 	"github.com/loja-veloz/platform/tools/internal/process"
 )
 
-// Upstream is the tiny service behind the proxies. It prints its address and serves
-// until ctx ends.
+// Upstream is the service behind the proxies: it answers every request with one SKU as JSON.
+// It prints its address and serves until ctx ends.
 func Upstream(ctx context.Context, out io.Writer) error {
 	l, err := new(net.ListenConfig).Listen(ctx, "tcp4", "127.0.0.1:0")
 	if err != nil {
@@ -48,7 +48,7 @@ metrics: {prometheus: {addEntryPointsLabels: true, addServicesLabels: true, addR
 global: {checkNewVersion: false, sendAnonymousUsage: false}
 `
 
-// Traefik does the same work as api-gateway as far as its middlewares allow.
+// traefikDynamic gives Traefik the same work as api-gateway, as far as its middlewares allow.
 const traefikDynamic = "http:\n" +
 	"  routers:\n" +
 	"    estoque:\n" +
@@ -90,18 +90,18 @@ http {
 }
 `
 
-// A proxy that is measured, or the upstream itself.
+// A proxy is measured, or is the upstream itself.
 type proxy struct {
 	name    string
 	address string
 	pid     int
-	// of several rounds
-	cpu, cpuHalf []float64 // microseconds per request, at saturation and at half load
-	rate         []float64
+	// The following have an element per round.
+	cpu, cpuHalf []float64       // microseconds per request, at saturation and at half load
+	rate         []float64       // requests per second at saturation
 	p50, p99     []time.Duration // at half load
 }
 
-// proxies are the upstream and what stands before it.
+// proxies are the upstream and the proxies in front of it.
 type proxies struct {
 	dir     string
 	list    []*proxy // the upstream, api-gateway, Traefik, nginx
@@ -116,8 +116,8 @@ func (p *proxies) stop() error {
 	return failed
 }
 
-// start starts all of them; gatewayEnv is api-gateway's environment before the upstream
-// at a URL.
+// start starts the upstream and the proxies. gatewayEnv returns api-gateway's environment for
+// the upstream's URL and its own port.
 func (p *proxies) start(
 	ctx context.Context, self string, gatewayEnv func(url string, port int) []string, gateway, traefik, nginx string, nginxEnv []string,
 ) error {
@@ -133,7 +133,7 @@ func (p *proxies) start(
 	}
 	user := ""
 	if os.Geteuid() == 0 {
-		user = "user root;\n" // of the workers, which cannot enter the folder otherwise
+		user = "user root;\n" // otherwise nginx's workers cannot read the folder
 	}
 	files := map[string]string{
 		"traefik.yaml": fmt.Sprintf(traefikStatic, ports[1], filepath.Join(p.dir, "dynamic.yaml")),
@@ -170,7 +170,7 @@ func (p *proxies) start(
 func (p *proxies) run(name string, line func(string), env []string, args ...string) (*process.Process, error) {
 	cmd := exec.Command(args[0], args[1:]...) //nolint:noctx // its supervisor ends it
 	cmd.Dir, cmd.Env = p.dir, append([]string{"PATH=" + os.Getenv("PATH")}, env...)
-	// SIGTERM, because nginx's workers do not end with a master that is killed.
+	// nginx's workers survive a SIGKILL of their master, so the signal is SIGTERM.
 	run, err := process.Run(process.Spec{Name: name, Cmd: cmd, Line: line, OnDeath: syscall.SIGTERM})
 	if err == nil {
 		p.running = append(p.running, run)
@@ -178,8 +178,8 @@ func (p *proxies) run(name string, line func(string), env []string, args ...stri
 	return run, err
 }
 
-// upstream starts the service behind the proxies, and returns its address, which is
-// the first line that it prints.
+// upstream starts the service behind the proxies, and returns its address: the first line
+// that it prints.
 func (p *proxies) upstream(ctx context.Context, self string) (string, error) {
 	lines := make(chan string, 1)
 	var once sync.Once
@@ -198,7 +198,7 @@ func (p *proxies) upstream(ctx context.Context, self string) (string, error) {
 	}
 }
 
-// gatewayEnv is the environment of an api-gateway all of whose upstreams are one.
+// gatewayEnv returns the environment of an api-gateway that forwards every path to one URL.
 func (b *bench) gatewayEnv(url string, port int) []string {
 	env := []string{
 		"AUTH=off", "RATE_PER_SECOND=1000000", "BIND_ADDRESS=127.0.0.1", fmt.Sprint("PORT=", port), "DRAIN_PAUSE=0s",
@@ -219,10 +219,11 @@ func (p *proxy) target() target {
 	}
 }
 
-// proxyClients is how many connections the load at a proxy has.
+// proxyClients is the number of connections at saturation.
 const proxyClients = 16
 
-// compare sends the same load to each in turn, several times.
+// compare sends the same load to each proxy in turn, several times: first at saturation, then
+// at half of the slowest proxy's rate.
 func compare(ctx context.Context, list []*proxy, length time.Duration, note func(format string, args ...any)) error {
 	measure := func(p *proxy, do func() run) (run, float64, error) {
 		before, err := cpu(p.pid)
@@ -243,7 +244,7 @@ func compare(ctx context.Context, list []*proxy, length time.Duration, note func
 		return r, float64((after - before).Microseconds()) / float64(len(r.latencies)), nil
 	}
 	for _, p := range list {
-		closed(ctx, p.target(), proxyClients, length/4) // warm
+		closed(ctx, p.target(), proxyClients, length/4) // warm up
 	}
 	for range rounds {
 		for _, p := range list {

@@ -12,7 +12,7 @@ import (
 	"strings"
 )
 
-// A statement that the server logged while an order was placed.
+// A statement is one that the server logged while an order was placed.
 type statement struct {
 	database string
 	text     string
@@ -25,12 +25,12 @@ type param struct {
 	null  bool
 }
 
-// bare is the statement without its comments and its semicolon.
+// bare returns the statement without comments and without the semicolon.
 func (s statement) bare() string {
 	return strings.TrimSuffix(strings.TrimSpace(comment.ReplaceAllString(s.text, "")), ";")
 }
 
-// first shows the statement in one line: its name in queries.sql, and how it begins.
+// first describes the statement in one line: its name in queries.sql and its beginning.
 func (s statement) first() string {
 	name, text := "", s.text
 	if rest, ok := strings.CutPrefix(text, "-- name: "); ok {
@@ -62,7 +62,7 @@ func readLog(log io.Reader, databases []string) ([]statement, error) {
 			Detail   string `json:"detail"`
 		}
 		if err := json.Unmarshal(lines.Bytes(), &line); err != nil {
-			continue // the server is still writing it
+			continue // the server has not written the whole line yet
 		}
 		if !slices.Contains(databases, line.Database) {
 			continue
@@ -83,7 +83,7 @@ func readLog(log io.Reader, databases []string) ([]statement, error) {
 	return all, lines.Err()
 }
 
-// readParams reads $1 = 'value', $2 = NULL and so on.
+// readParams parses $1 = 'value', $2 = NULL and so on.
 func readParams(text string) ([]param, error) {
 	var params []param
 	for rest := text; rest != ""; {
@@ -105,7 +105,7 @@ func readParams(text string) ([]param, error) {
 		for {
 			end := strings.IndexByte(rest[i:], '\'')
 			if end < 0 {
-				return nil, errors.New("a value does not end")
+				return nil, errors.New("a value has no closing quote")
 			}
 			value.WriteString(rest[i : i+end])
 			i += end + 1
@@ -121,7 +121,7 @@ func readParams(text string) ([]param, error) {
 	return params, nil
 }
 
-// signature is equal for two recordings of the same work.
+// signature returns a text that is the same for orders with the same statements.
 func signature(statements []statement) string {
 	var b strings.Builder
 	for _, s := range statements {
@@ -132,14 +132,14 @@ func signature(statements []statement) string {
 
 // An example is the order whose statements are replayed.
 type example struct {
-	key, sku   string
-	skus       []string // each replay takes one of them at random
+	key, sku   string   // idempotency key and SKU of the order
+	skus       []string // each replay orders one of them at random
 	statements []statement
 }
 
-// Expressions of values that are new for each replay. The server computes them from
-// numbers that pgbench counts by itself, so that they cost no statement. An id grows
-// with time as those of orders do.
+// Expressions for the values that differ between replays. The server computes them from
+// numbers that pgbench counts itself, so that they cost no statement. Like an order's id,
+// newID grows with time.
 const (
 	newID  = "(lpad(to_hex(:seq::bigint), 16, '0') || lpad(to_hex(:client_id::bigint), 16, '0'))"
 	newKey = "('bench-' || :seq::bigint || '-' || :client_id::bigint)"
@@ -152,10 +152,11 @@ var (
 	comment     = regexp.MustCompile(`(?m)^\s*--.*$`)
 )
 
-// script turns the statements into a script for pgbench, and returns the variables that
-// it needs. The text of a statement stays the same except for parameters that have to
-// differ each time. pgbench turns each use of a variable into a parameter, so each gets
-// its type. A statement that was a transaction of its own stays one.
+// script turns the statements into a script for pgbench, and returns it with the variables
+// that it needs. It replaces only the parameters in a statement: by an expression if the
+// value must differ between replays, and by a variable otherwise. pgbench turns each variable
+// into a parameter, so each has a cast to its type. A statement outside a transaction block
+// stays a transaction by itself.
 func (e example) script() (script string, variables []string, err error) {
 	var b strings.Builder
 	fmt.Fprintf(&b, "\\set seq :seq + 1\n\\set sku random(1, %d)\n", len(e.skus))
@@ -165,14 +166,14 @@ func (e example) script() (script string, variables []string, err error) {
 		text := placeholder.ReplaceAllStringFunc(s.bare(), func(found string) string {
 			n, err := strconv.Atoi(found[1:])
 			if err != nil || n < 1 || n > len(s.params) || n > len(s.types) {
-				failed = fmt.Errorf("%s: no value for %s was logged", s.first(), found)
+				failed = fmt.Errorf("%s: the server logged no value for %s", s.first(), found)
 				return found
 			}
 			p := s.params[n-1]
 			value := e.fresh(p.value)
 			switch {
 			case p.null:
-				value = "NULL" // which no variable of pgbench can hold
+				value = "NULL" // a variable of pgbench cannot be NULL
 			case value == "":
 				value = fmt.Sprintf(":s%dp%d", i+1, n)
 			}
@@ -191,8 +192,8 @@ func (e example) script() (script string, variables []string, err error) {
 	return b.String(), variables, nil
 }
 
-// fresh is the expression for a value that must differ between two orders, or "". JSON
-// documents stay the same: nothing is looked up by their content.
+// fresh returns the expression for a value that must differ between two orders, or "" for any
+// other value. JSON documents may stay the same: no statement looks up their content.
 func (e example) fresh(value string) string {
 	id := anID.FindStringIndex(value)
 	switch {
@@ -212,7 +213,7 @@ func (e example) fresh(value string) string {
 	return "(" + quote(value[:id[0]]) + " || " + newID + " || " + quote(value[id[1]:]) + ")"
 }
 
-// quote writes a literal in which pgbench finds no variable.
+// quote returns a SQL literal without a colon, after which pgbench would look for a variable.
 func quote(s string) string {
 	return "E'" + strings.NewReplacer(`\`, `\\`, `'`, `''`, `:`, `\x3a`).Replace(s) + "'"
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -16,18 +17,18 @@ import (
 	"github.com/loja-veloz/platform/tools/internal/dev"
 )
 
-// gatewayName is the service through which buyers order.
+// gatewayName is the service that buyers send their requests to.
 const gatewayName = "api-gateway"
 
-// jsonLog has the server log in a form that is parsed without guessing.
+// jsonLog are settings with which the server logs in JSON, which is simple to parse.
 var jsonLog = []string{"logging_collector=on", "log_destination=jsonlog", "log_directory=log", "log_filename=bench.log"}
 
-// serverLog is the path of that log below the shop's folder.
+// serverLog returns the path of that log in the shop's folder.
 func serverLog(dir string) string { return filepath.Join(dir, "postgres", "log", "bench.json") }
 
 func (b *bench) shopDir() string { return filepath.Join(b.dir, "shop") }
 
-// startShop starts the shop with the durability of production: PostgreSQL's defaults.
+// startShop starts the shop with PostgreSQL's default durability, as in production.
 func (b *bench) startShop(ctx context.Context) (*dev.Shop, error) {
 	env := map[string][]string{}
 	for _, s := range b.services() {
@@ -37,7 +38,7 @@ func (b *bench) startShop(ctx context.Context) (*dev.Shop, error) {
 	return dev.Start(ctx, dev.Options{Dir: b.shopDir(), Programs: b.services(), Env: env, Postgres: jsonLog, Out: b.Out})
 }
 
-type article struct {
+type item struct {
 	SKU   string `json:"sku"`
 	Price struct {
 		Amount   int64  `json:"amount"`
@@ -45,27 +46,27 @@ type article struct {
 	} `json:"price"`
 }
 
-// buyers order one unit of a random article each time.
+// buyers order one unit of a random item each time.
 type buyers struct {
-	shop     *dev.Shop
-	articles []article
-	run      string // in each key
-	next     atomic.Int64
+	shop  *dev.Shop
+	items []item
+	run   string // part of each idempotency key
+	next  atomic.Int64
 }
 
-// plenty is added to the stock of each article.
+// plenty is the quantity that is added to the stock of each item.
 const plenty = 1_000_000
 
 func newBuyers(ctx context.Context, shop *dev.Shop) (*buyers, error) {
 	b := &buyers{shop: shop, run: fmt.Sprint(time.Now().UnixMilli())}
-	var page struct{ Items []article }
+	var page struct{ Items []item }
 	if err := call(ctx, http.MethodGet, shop.URL(gatewayName)+"/estoque?limit=100", "", nil, &page); err != nil {
 		return nil, err
 	}
-	if b.articles = page.Items; len(b.articles) == 0 {
-		return nil, fmt.Errorf("the shop has no articles")
+	if b.items = page.Items; len(b.items) == 0 {
+		return nil, errors.New("estoque lists no items: the migrations of estoque should have created some")
 	}
-	for _, a := range b.articles {
+	for _, a := range b.items {
 		body := fmt.Sprintf(`{"quantity":%d,"reason":"bench-shop"}`, plenty)
 		key := map[string]string{"Idempotency-Key": "bench-" + a.SKU}
 		if err := call(ctx, http.MethodPost, shop.URL("estoque")+"/admin/estoque/"+a.SKU+"/top-ups", body, key, nil); err != nil {
@@ -106,21 +107,21 @@ func call(ctx context.Context, method, url, body string, header map[string]strin
 	return json.Unmarshal(answer, into)
 }
 
-// order is the body of a new order and its key.
-func (b *buyers) order(a article) (key, body string) {
+// order returns the idempotency key and the body of a new order.
+func (b *buyers) order(a item) (key, body string) {
 	key = fmt.Sprintf("%s-%d", b.run, b.next.Add(1))
 	return key, fmt.Sprintf(`{"lines":[{"sku":%q,"quantity":1}],"total":{"amount":%d,"currency":%q},"card_token":"tok_approved"}`,
 		a.SKU, a.Price.Amount, a.Price.Currency)
 }
 
-// target places an order through api-gateway with each request. An answer is good if
-// the order is confirmed in it.
+// target returns api-gateway as a target that gets a new order with each request. An answer is
+// good if it says that the order is confirmed.
 func (b *buyers) target() target {
 	address := strings.TrimPrefix(b.shop.URL(gatewayName), "http://")
 	return target{
 		address: address,
 		request: func() []byte {
-			key, body := b.order(b.articles[rand.IntN(len(b.articles))])
+			key, body := b.order(b.items[rand.IntN(len(b.items))])
 			return fmt.Appendf(nil, "POST /pedidos HTTP/1.1\r\nHost: %s\r\nContent-Type: application/json\r\n"+
 				"Idempotency-Key: %s\r\nContent-Length: %d\r\n\r\n%s", address, key, len(body), body)
 		},
@@ -130,9 +131,9 @@ func (b *buyers) target() target {
 	}
 }
 
-// place places an order, always of the same article, to be recorded.
+// place places an order of the first item, to be recorded.
 func (b *buyers) place(ctx context.Context) (key, sku string, err error) {
-	a := b.articles[0]
+	a := b.items[0]
 	key, body := b.order(a)
 	var o struct{ State string }
 	header := map[string]string{"Idempotency-Key": key}
@@ -140,12 +141,12 @@ func (b *buyers) place(ctx context.Context) (key, sku string, err error) {
 		return "", "", err
 	}
 	if o.State != "confirmed" {
-		return "", "", fmt.Errorf("the order is %s when it is answered", o.State)
+		return "", "", fmt.Errorf("POST /pedidos answered with an order in state %s, want confirmed", o.State)
 	}
 	return key, a.SKU, nil
 }
 
-// usage is the CPU time of each process of the shop.
+// usage returns the CPU time of each process of the shop.
 func (b *bench) usage(shop *dev.Shop) (map[string]time.Duration, error) {
 	used := map[string]time.Duration{}
 	for _, name := range append([]string{dev.PostgreSQL}, b.services()...) {

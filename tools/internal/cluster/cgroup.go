@@ -27,10 +27,11 @@ func cgroupVersion2() bool {
 
 const subtreeControl = cgroupRoot + "/cgroup.subtree_control"
 
-// addedControllers is the file with the controllers that cgroupUp has switched on.
+// addedControllers returns the path of the file that lists the controllers which cgroupUp
+// switched on. cgroupDown switches them off again.
 func addedControllers() string { return filepath.Join(runDir, "cgroup-controllers") }
 
-// cgroupDirs are the folders that hold this cluster's control groups.
+// cgroupDirs returns the folders of this cluster's control groups, one per hierarchy.
 func cgroupDirs() []string {
 	if cgroupVersion2() {
 		return []string{filepath.Join(cgroupRoot, cgroup)}
@@ -38,7 +39,7 @@ func cgroupDirs() []string {
 	var dirs []string
 	for _, controller := range cgroupControllers {
 		dir := filepath.Join(cgroupRoot, controller)
-		if info, err := os.Lstat(dir); err == nil && info.IsDir() { // links name a hierarchy twice
+		if info, err := os.Lstat(dir); err == nil && info.IsDir() { // a symbolic link is a second name of a hierarchy
 			dirs = append(dirs, filepath.Join(dir, cgroup))
 		}
 	}
@@ -86,7 +87,7 @@ func cgroupUp(context.Context) error {
 	return nil
 }
 
-// cgroupProcesses are all processes in containers of this cluster.
+// cgroupProcesses returns the ids of all processes in this cluster's containers.
 func cgroupProcesses() ([]int, error) {
 	seen := map[int]bool{}
 	var pids []int
@@ -103,7 +104,7 @@ func cgroupProcesses() ([]int, error) {
 			}
 			b, err := os.ReadFile(path)
 			if errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ENODEV) {
-				return nil // the group has ended since
+				return nil // the group was removed meanwhile
 			}
 			if err != nil {
 				return err
@@ -131,7 +132,8 @@ func cgroupLeft(context.Context) ([]string, error) {
 	}), nil
 }
 
-// cgroupDown removes the control groups, children first.
+// cgroupDown removes the control groups, children first, and switches off the controllers
+// that cgroupUp switched on.
 func cgroupDown(context.Context) error {
 	var failed error
 	for _, dir := range cgroupDirs() {

@@ -19,8 +19,8 @@ import (
 	"github.com/loja-veloz/platform/tools/internal/console"
 )
 
-// Addresses and names of the local cluster. The ranges lie in 10.0.0.0/8 and stay on this
-// machine: nothing masquerades them and nothing routes them out.
+// Addresses and names of the local cluster. The ranges are private (10.0.0.0/8). No packet
+// for them leaves this machine, and none is masqueraded.
 const (
 	NodeName    = "loja"
 	Context     = "loja-veloz" // of the kubeconfig
@@ -36,18 +36,19 @@ const (
 	gatewayPort = 30080 // NodePort of the gateway's Service
 	// PrometheusPort is the NodePort of Prometheus's Service.
 	PrometheusPort = 9090
-	// nodePorts begins where the shop's ports do that people know.
+	// nodePorts is the range of NodePorts. It begins at 9090, below Kubernetes's default of
+	// 30000, so that Prometheus has its usual port.
 	nodePorts = "9090-32767"
 )
 
-// A Cluster is the one local cluster of a repo. A machine has at most one.
+// A Cluster is the local cluster of a repo. At most one runs on a machine.
 type Cluster struct {
-	Data string // folder of what outlives a stop
+	Data string // folder of the data that Down keeps
 	Bin  string // folder with the Kubernetes programs
 	Out  *console.Console
 }
 
-// Kubeconfig is the path of the administrator's kubeconfig, mode 0600.
+// Kubeconfig returns the path of the administrator's kubeconfig, whose mode is 0600.
 func (c *Cluster) Kubeconfig() string { return filepath.Join(c.Data, "kubeconfig") }
 
 func (c *Cluster) pki() string          { return filepath.Join(c.Data, "pki") }
@@ -55,14 +56,14 @@ func (c *Cluster) logs() string         { return filepath.Join(c.Data, "logs") }
 func (c *Cluster) bin(n string) string  { return filepath.Join(c.Bin, n) }
 func (c *Cluster) conf(n string) string { return filepath.Join(runDir, n) }
 
-// Kubectl is a kubectl command against this cluster.
+// Kubectl returns a kubectl command for this cluster.
 func (c *Cluster) Kubectl(args ...string) command.Command {
 	return command.Command{Args: append([]string{c.bin("kubectl"), "--kubeconfig=" + c.Kubeconfig()}, args...)}
 }
 
-// Up starts each part that does not run, and returns when the node is ready. images is
-// called once the registry answers and before pods start: it puts the images there that
-// the cluster itself needs.
+// Up starts each part that does not run, and returns when the node is ready. It calls images
+// once the registry answers and before pods start: images must push the images that the
+// cluster itself needs.
 func (c *Cluster) Up(ctx context.Context, images func(context.Context) error) error {
 	running, err := c.Running()
 	if err != nil {
@@ -83,8 +84,8 @@ func (c *Cluster) Up(ctx context.Context, images func(context.Context) error) er
 	return bringUp(ctx, parts)
 }
 
-// Down ends the cluster and leaves no process, mount, link, route, rule or file outside
-// Data behind, whatever state the cluster is in. The data is kept.
+// Down stops the cluster, whatever state it is in, and keeps its data. Outside Data it
+// leaves no process, mount, link, route, rule or file behind.
 func (c *Cluster) Down(ctx context.Context) error {
 	if running, err := c.Running(); err != nil || !running {
 		return err
@@ -98,7 +99,7 @@ func (c *Cluster) Down(ctx context.Context) error {
 	return os.RemoveAll(runDir)
 }
 
-// Leftovers lists what a stopped cluster must not leave on this machine.
+// Leftovers lists what Down should have removed and is still on this machine.
 func (c *Cluster) Leftovers(ctx context.Context) ([]string, error) {
 	left, err := leftovers(ctx, c.parts(nil))
 	if _, missing := os.Stat(runDir); missing == nil {
@@ -123,11 +124,12 @@ func (c *Cluster) Status() ([]ProcessStatus, error) {
 	return all, nil
 }
 
-// dataMarker is a file that distinguishes the cluster's data folder from any other.
+// dataMarker is a file in the cluster's data folder that distinguishes it from any other
+// folder.
 const dataMarker = ".loja-veloz"
 
-// claimData creates the data folder, and refuses one that holds other things: wipe
-// deletes all of it.
+// claimData creates the data folder. It refuses a folder with other files, because Wipe
+// deletes the whole folder.
 func (c *Cluster) claimData() error {
 	if err := os.MkdirAll(c.Data, 0o700); err != nil {
 		return fmt.Errorf("creating the cluster's data folder: %w", err)
@@ -138,13 +140,13 @@ func (c *Cluster) claimData() error {
 	}
 	marker := filepath.Join(c.Data, dataMarker)
 	if _, err := os.Stat(marker); err != nil && len(entries) > 0 {
-		return fmt.Errorf("LOJA_DATA: %s holds other things than the cluster's data: name an empty or a new folder", c.Data)
+		return fmt.Errorf("LOJA_DATA=%s is not empty and not the cluster's data folder: name an empty or a new folder", c.Data)
 	}
 	return os.WriteFile(marker, nil, 0o600)
 }
 
-// minFree is the free disk space, in bytes, that the cluster's data needs: images, etcd
-// and some days of logs.
+// minFree is the free disk space, in bytes, that the cluster needs for images, etcd and some
+// days of logs.
 const minFree = 2 << 30
 
 func (c *Cluster) checkSpace(context.Context) error {
@@ -154,8 +156,8 @@ func (c *Cluster) checkSpace(context.Context) error {
 		parent = filepath.Dir(parent)
 	}
 	if free := fs.Bavail * uint64(fs.Bsize); free < minFree {
-		return fmt.Errorf("%s has %d MiB free, the local cluster needs %d MiB: free some, or set LOJA_DATA to a folder on a larger disk",
-			parent, free>>20, minFree>>20)
+		return fmt.Errorf("%s has %d MiB of free disk space, and the local cluster needs %d MiB: "+
+			"free some, or set LOJA_DATA to a folder on a larger disk", parent, free>>20, minFree>>20)
 	}
 	return nil
 }
@@ -166,8 +168,8 @@ func (c *Cluster) createFolders(context.Context) error {
 
 func ownerFile() string { return filepath.Join(runDir, "owner") }
 
-// claimMachine notes whose cluster this machine runs. Down undoes it last, by deleting
-// the run folder, once nothing else is left.
+// claimMachine records that this machine runs this repo's cluster. Down removes the record
+// with the run folder, after everything else.
 func (c *Cluster) claimMachine() error {
 	if err := os.MkdirAll(runDir, 0o700); err != nil {
 		return err
@@ -175,8 +177,8 @@ func (c *Cluster) claimMachine() error {
 	return os.WriteFile(ownerFile(), []byte(c.Data), 0o600)
 }
 
-// Running reports whether this repo's cluster was started, and fails if another repo's
-// was.
+// Running reports whether this repo's cluster was started and not stopped since. It fails if
+// another repo's cluster was.
 func (c *Cluster) Running() (bool, error) {
 	b, err := os.ReadFile(ownerFile())
 	if errors.Is(err, os.ErrNotExist) {
@@ -184,7 +186,7 @@ func (c *Cluster) Running() (bool, error) {
 		return len(procs) > 0, err
 	}
 	if err != nil {
-		return false, fmt.Errorf("the local cluster belongs to root: %w", err)
+		return false, fmt.Errorf("root started the local cluster, so only root can use it: %w", err)
 	}
 	if owner := string(b); owner != c.Data {
 		return false, fmt.Errorf("another repo's cluster runs on this machine, with its data in %s: run `make down` there first", owner)
@@ -197,13 +199,13 @@ func (c *Cluster) Wipe() error {
 	if running, err := c.Running(); err != nil {
 		return err
 	} else if running {
-		return errors.New("the cluster still runs: run `make down` first")
+		return errors.New("the local cluster still runs: run `make down` first")
 	}
 	if _, err := os.Stat(c.Data); errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
 	if _, err := os.Stat(filepath.Join(c.Data, dataMarker)); err != nil {
-		return fmt.Errorf("LOJA_DATA: %s is not a folder of the cluster's data: nothing was deleted", c.Data)
+		return fmt.Errorf("LOJA_DATA=%s is not the cluster's data folder, so nothing was deleted: set LOJA_DATA as for `make up`", c.Data)
 	}
 	return os.RemoveAll(c.Data)
 }

@@ -31,7 +31,7 @@ func TestForeignFolderIsNeitherClaimedNorDeleted(t *testing.T) {
 		t.Skip("a cluster runs on this machine; wipe refuses before it looks at the folder")
 	}
 	if err := c.Wipe(); err == nil {
-		t.Error("Wipe deletes a folder that is not the cluster's")
+		t.Error("Wipe accepts a folder that is not the cluster's")
 	}
 	if _, err := os.Stat(precious); err != nil {
 		t.Errorf("the file in it is gone: %v", err)

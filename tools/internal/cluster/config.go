@@ -45,7 +45,8 @@ func (c *Cluster) writeConfig(context.Context) error {
 	return nil
 }
 
-// render executes a template of config with values, and creates the target's folder.
+// render renders a template of the folder config with values into the file target, whose
+// folder it creates.
 func render(name, target string, values map[string]string) error {
 	text, err := configFiles.ReadFile("config/" + name)
 	if err != nil {

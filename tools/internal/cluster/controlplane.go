@@ -42,8 +42,8 @@ func (c *Cluster) registry() part {
 	}, defaultGrace)
 }
 
-// fillRegistry waits for the registry and puts the images there that the cluster itself
-// needs, before pods start.
+// fillRegistry waits until the registry answers, and pushes the images that the cluster
+// itself needs, before pods start.
 func (c *Cluster) fillRegistry(ctx context.Context, images func(context.Context) error) error {
 	answers := func(ctx context.Context) error { return process.Answers(ctx, "http://"+Registry+"/v2/") }
 	if err := c.await(ctx, registryProcess, answers); err != nil {
@@ -61,7 +61,7 @@ func (c *Cluster) apiServer() part {
 			if err := c.start(name, c.bin(name),
 				"--advertise-address="+nodeIP, "--bind-address="+nodeIP, "--secure-port=6443",
 				"--allow-privileged=true", "--authorization-mode=Node,RBAC", "--enable-admission-plugins=NodeRestriction",
-				"--anonymous-auth=true", // RBAC leaves anonymous callers only the health endpoints
+				"--anonymous-auth=true", // RBAC allows anonymous callers the health endpoints only
 				"--client-ca-file="+pki+"/ca.crt", "--tls-cert-file="+pki+"/apiserver.crt", "--tls-private-key-file="+pki+"/apiserver.key",
 				"--etcd-servers=https://127.0.0.1:2379", "--etcd-cafile="+pki+"/etcd/ca.crt",
 				"--etcd-certfile="+pki+"/apiserver-etcd-client.crt", "--etcd-keyfile="+pki+"/apiserver-etcd-client.key",
@@ -123,5 +123,5 @@ func (c *Cluster) scheduler() part {
 	}, defaultGrace)
 }
 
-// userConf is the kubeconfig of one of the cluster's own users.
+// userConf returns the path of the kubeconfig of one of the cluster's own users.
 func (c *Cluster) userConf(user string) string { return filepath.Join(c.Data, user+".conf") }

@@ -16,8 +16,8 @@ import (
 
 var networkPrograms = []requirement{{"ip", "iproute2"}, {"iptables", "iptables"}}
 
-// sysctls are the kernel settings that the kubelet and kube-proxy change. They are saved
-// before and restored after.
+// sysctls are the kernel settings that the kubelet and kube-proxy change. networkUp saves
+// them and networkDown restores them.
 var sysctls = []string{
 	"net.ipv4.ip_forward", "net.ipv4.conf.all.route_localnet", "net.ipv4.vs.conntrack",
 	"vm.overcommit_memory", "vm.panic_on_oom", "kernel.panic", "kernel.panic_on_oops",
@@ -36,12 +36,12 @@ func ip(args ...string) command.Command {
 	return command.Command{Args: append([]string{"ip"}, args...)}
 }
 
-// networkUp gives the node an address on a bridge of its own, because the kubelet refuses
-// one on loopback, and routes the ranges of Services and pods to that bridge. Each pod has
-// a narrower route of its own; a packet to a pod that is gone, or to a Service that does
-// not exist, never leaves this machine. (After a restart Services point to the pods' old
-// addresses for some seconds. When a router outside answered such a packet, the API server
-// kept that connection forever.)
+// networkUp creates a bridge with the node's address, because the kubelet refuses a loopback
+// address, and routes the ranges of Services and pods to the bridge. A running pod has a
+// more specific route. A packet to a pod or Service that no longer exists goes to the bridge
+// and never leaves this machine: after a restart, Services point to the pods' old addresses
+// for some seconds, and when a router outside answered such a packet, the API server kept
+// that connection forever.
 func (c *Cluster) networkUp(ctx context.Context) error {
 	if _, err := os.Stat(filepath.Join("/sys/class/net", bridge)); err == nil {
 		return nil
@@ -70,8 +70,8 @@ func (c *Cluster) networkUp(ctx context.Context) error {
 			return err
 		}
 	}
-	// Pods would not reach each other if the machine's own rules drop forwarded packets,
-	// as Docker's do. removeRules finds the chain by its name.
+	// Without this chain, pods cannot reach each other on a machine whose rules drop
+	// forwarded packets, as Docker's do. removeRules finds the chain by its name.
 	for _, args := range [][]string{
 		{"-N", forwardChain},
 		{"-A", forwardChain, "-s", podCIDR, "-j", "ACCEPT"},
@@ -85,7 +85,7 @@ func (c *Cluster) networkUp(ctx context.Context) error {
 	return os.WriteFile(sysctlPath("net.ipv4.ip_forward"), []byte("1"), 0o644)
 }
 
-// overlapping names a route of this machine that overlaps the cluster's ranges.
+// overlapping fails if a route of this machine overlaps the cluster's ranges.
 func overlapping(ctx context.Context) error {
 	out, err := ip("-4", "route", "show").Text(ctx)
 	if err != nil {
@@ -101,24 +101,25 @@ func overlapping(ctx context.Context) error {
 		}
 		route, err := netip.ParsePrefix(dst)
 		if err != nil {
-			continue // blackhole and the like carry a word first
+			continue // a route of a type such as blackhole begins with the type
 		}
 		for _, ours := range []string{nodeCIDR, podCIDR, serviceCIDR} {
 			if route.Overlaps(netip.MustParsePrefix(ours)) {
-				return fmt.Errorf("the range %s of the local cluster overlaps a route of this machine: %s", ours, strings.TrimSpace(line))
+				return fmt.Errorf("the range %s of the local cluster overlaps the route %q of this machine: remove the route, or %s",
+					ours, strings.TrimSpace(line), Elsewhere)
 			}
 		}
 	}
 	return nil
 }
 
-// checkNetwork refuses a machine that uses the cluster's ranges, or on which another
-// Kubernetes has its rules.
+// checkNetwork refuses a machine that uses the cluster's ranges, or that has the iptables
+// rules of another Kubernetes.
 func checkNetwork(ctx context.Context) error {
 	rules, err := kubeRules(ctx)
 	if err == nil && rules {
-		err = fmt.Errorf("this machine has iptables rules of another Kubernetes (chains KUBE-*), which this one would overwrite: %s",
-			Elsewhere)
+		err = fmt.Errorf("this machine has iptables rules of another Kubernetes (chains KUBE-*), "+
+			"which the local cluster would overwrite: %s", Elsewhere)
 	}
 	return errors.Join(overlapping(ctx), err)
 }
@@ -148,7 +149,7 @@ func networkDown(ctx context.Context) error {
 	links, err := ourLinks(ctx)
 	failed = errors.Join(failed, err)
 	for _, link := range links {
-		// A pod's link vanishes with its network namespace, perhaps just now.
+		// A pod's link disappears with its network namespace, perhaps at this moment.
 		if err := ip("link", "del", link).Run(ctx); err != nil {
 			if _, gone := os.Stat(filepath.Join("/sys/class/net", link)); gone == nil {
 				failed = errors.Join(failed, err)
@@ -177,8 +178,8 @@ func networkDown(ctx context.Context) error {
 	return failed
 }
 
-// ourLinks are the bridge and the host's ends of the pods' links, to each of which the CNI
-// plugin gives the gateway's address of the pod range.
+// ourLinks returns the bridge and the host's ends of the pods' links. All have an address in
+// the cluster's ranges: the CNI plugin gives each host's end the pod range's gateway address.
 func ourLinks(ctx context.Context) ([]string, error) {
 	out, err := ip("-j", "-4", "addr", "show").Text(ctx)
 	if err != nil {

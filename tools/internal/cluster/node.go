@@ -24,8 +24,8 @@ func (c *Cluster) containerd() part {
 	}, 2*time.Second)
 }
 
-// containers are all processes in pods, which the kubelet starts. They end before the
-// containerd that reaps them.
+// containers is the part of all processes in pods, which the kubelet starts. They go down
+// before containerd, which reaps them.
 func (c *Cluster) containers() part { return withProcesses(part{name: containers}, 10*time.Second) }
 
 func (c *Cluster) proxy() part {
@@ -87,7 +87,7 @@ func (c *Cluster) awaitNode(ctx context.Context) error {
 	})
 }
 
-// nodeReported fails while the node's state is that of an earlier run.
+// nodeReported fails while the node's state is from before this start of the kubelet.
 func (c *Cluster) nodeReported(ctx context.Context) error {
 	const heartbeat = `jsonpath={.status.conditions[?(@.type=="Ready")].lastHeartbeatTime}`
 	out, err := c.Kubectl("get", "node", NodeName, "-o", heartbeat).Text(ctx)

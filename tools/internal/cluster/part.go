@@ -10,29 +10,30 @@ import (
 	"github.com/loja-veloz/platform/tools/internal/process"
 )
 
-// A part is one piece of the local cluster. A function that is nil has nothing to do.
+// A part is a step of the local cluster that can be checked, started and removed. A nil
+// function means that there is nothing to do.
 type part struct {
 	name  string
 	needs []requirement // programs of the Linux distribution that it runs
 	ports []int         // TCP ports on 127.0.0.1 that it listens on
 
-	// check refuses a machine on which the part cannot start. It changes nothing.
+	// check fails on a machine on which the part cannot start. It changes nothing.
 	check func(context.Context) error
-	// up brings the part up unless it is up already.
+	// up starts the part unless it is up already.
 	up func(context.Context) error
 	// down removes the part, whatever state it is in.
 	down func(context.Context) error
-	// left names what down must have removed and is still there.
+	// left names what down should have removed and is still there.
 	left func(context.Context) ([]string, error)
-	// pids, of a part that consists of processes, finds them.
+	// pids returns the ids of the part's processes. It is nil for a part without processes.
 	pids func() ([]int, error)
 }
 
-// parts are all of the cluster, in the order in which they come up; they go down in
-// the reverse order. images fills the registry.
+// parts returns the cluster's parts in the order in which they come up. They go down in the
+// reverse order. images fills the registry.
 //
-// etcd, the registry and containerd are only started by their own parts and become ready
-// at the same time; the part that needs one waits for it.
+// The parts of etcd, the registry and containerd start their process and do not wait for
+// it, so that the three become ready at the same time. The part that needs one waits.
 func (c *Cluster) parts(images func(context.Context) error) []part {
 	return []part{
 		{name: "data folder", check: c.checkSpace, up: c.createFolders},
@@ -56,7 +57,7 @@ func (c *Cluster) parts(images func(context.Context) error) []part {
 	}
 }
 
-// bringUp brings parts up in their order and stops at the first that fails.
+// bringUp brings parts up in order, and stops at the first one that fails.
 func bringUp(ctx context.Context, parts []part) error {
 	for _, p := range parts {
 		if p.up == nil {
@@ -69,8 +70,8 @@ func bringUp(ctx context.Context, parts []part) error {
 	return nil
 }
 
-// takeDown takes parts down in the reverse order. One that fails does not spare the
-// others: down removes as much as it can.
+// takeDown takes parts down in the reverse order. It goes on after a part that fails, so
+// that it removes as much as possible.
 func takeDown(ctx context.Context, parts []part) error {
 	var errs []error
 	for _, p := range slices.Backward(parts) {
@@ -87,7 +88,7 @@ func takeDown(ctx context.Context, parts []part) error {
 	return errors.Join(errs...)
 }
 
-// leftovers are those of all parts.
+// leftovers joins what all parts left behind.
 func leftovers(ctx context.Context, parts []part) ([]string, error) {
 	var all []string
 	for _, p := range parts {
@@ -103,8 +104,8 @@ func leftovers(ctx context.Context, parts []part) ([]string, error) {
 	return all, nil
 }
 
-// checkAll asks every part whether it can start on this machine, and reports all errors
-// at once.
+// checkAll checks for every part whether it can start on this machine, and reports all
+// errors at once.
 func checkAll(ctx context.Context, parts []part) error {
 	var errs []error
 	for _, p := range parts {
@@ -127,5 +128,5 @@ func checkPort(ctx context.Context, port int) error {
 	if holder := process.Holder(port); holder != "" {
 		by = " by " + holder
 	}
-	return fmt.Errorf("port %d on 127.0.0.1 is taken%s: the local cluster needs it", port, by)
+	return fmt.Errorf("port %d on 127.0.0.1, which the local cluster needs, is taken%s: stop that process", port, by)
 }

@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// recorded are parts that note what is done with them; those in failing fail.
+// recorded returns parts that append each call to did. The parts in failing fail.
 func recorded(did *[]string, names []string, failing ...string) []part {
 	note := func(verb, name string) error {
 		*did = append(*did, verb+" "+name)
@@ -90,11 +90,11 @@ func TestPartsOfTheCluster(t *testing.T) {
 		if p.pids != nil {
 			processes = append(processes, p.name)
 			if p.down == nil || p.left == nil {
-				t.Errorf("%s has processes that nothing ends", p.name)
+				t.Errorf("%s has processes but no down or no left", p.name)
 			}
 		}
 		if (p.down == nil) != (p.left == nil) {
-			t.Errorf("%s goes down unwatched, or leaves what down does not remove", p.name)
+			t.Errorf("%s has only one of down and left, want both or none", p.name)
 		}
 		for _, port := range p.ports {
 			if other := ports[port]; other != "" {
@@ -103,7 +103,7 @@ func TestPartsOfTheCluster(t *testing.T) {
 			ports[port] = p.name
 		}
 	}
-	// Which go down in the reverse order: pods before what runs them, and etcd last.
+	// In the reverse order, containers go down before containerd, and etcd goes down last.
 	want := "etcd docker-registry containerd kube-apiserver containers kube-controller-manager kube-scheduler kube-proxy kubelet"
 	if got := strings.Join(processes, " "); got != want {
 		t.Errorf("the processes come up in the order\n%s, want\n%s", got, want)

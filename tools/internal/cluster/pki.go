@@ -23,12 +23,12 @@ import (
 	"github.com/loja-veloz/platform/tools/internal/toolchain"
 )
 
-// renewBefore is how long before their expiry leaf certificates, which kubeadm issues for
-// a year, are renewed.
+// renewBefore is how long before its expiry a leaf certificate is renewed. kubeadm issues
+// them for a year.
 const renewBefore = 60 * 24 * time.Hour
 
-// certificates lets kubeadm create what is missing of the cluster's PKI, and renews leaf
-// certificates that expire soon.
+// certificates has kubeadm create the missing files of the cluster's PKI, and renews the
+// leaf certificates if they expire soon.
 func (c *Cluster) certificates(ctx context.Context) error {
 	expires, err := notAfter(filepath.Join(c.pki(), "apiserver.crt"))
 	if err == nil && time.Until(expires) > renewBefore {
@@ -91,8 +91,8 @@ apiServer: {certSANs: [localhost, 127.0.0.1]}
 `, nodeIP, NodeName, runDir, Context, toolchain.KubernetesVersion, c.pki(), serviceCIDR, podCIDR)
 }
 
-// removeLeaves deletes every certificate except the authorities', and the kubeconfigs that
-// contain one.
+// removeLeaves deletes every certificate except those of the authorities, and the
+// kubeconfigs, which contain certificates.
 func (c *Cluster) removeLeaves() error {
 	leaves, err := filepath.Glob(filepath.Join(c.pki(), "*.crt"))
 	if err != nil {
@@ -119,9 +119,8 @@ func (c *Cluster) removeLeaves() error {
 	return nil
 }
 
-// kubeletCertificate signs the kubelet's serving certificate with the
-// cluster's CA, which kubeadm does not: the API server and metrics-server then
-// verify the kubelet.
+// kubeletCertificate signs the kubelet's serving certificate with the cluster's CA, so that
+// the API server and metrics-server can verify the kubelet. kubeadm does not sign it.
 func (c *Cluster) kubeletCertificate() error {
 	ca, err := tls.LoadX509KeyPair(filepath.Join(c.pki(), "ca.crt"), filepath.Join(c.pki(), "ca.key"))
 	if err != nil {
@@ -163,7 +162,7 @@ func notAfter(path string) (time.Time, error) {
 	}
 	block, _ := pem.Decode(b)
 	if block == nil {
-		return time.Time{}, fmt.Errorf("%s holds no certificate", path)
+		return time.Time{}, fmt.Errorf("%s contains no certificate", path)
 	}
 	cert, err := x509.ParseCertificate(block.Bytes)
 	if err != nil {

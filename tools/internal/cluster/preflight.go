@@ -14,21 +14,24 @@ import (
 	"github.com/loja-veloz/platform/tools/internal/command"
 )
 
-// Elsewhere tells what to do on a machine where the local cluster cannot run.
-const Elsewhere = "use any other cluster instead: KUBE_CONTEXT=<context of your kubeconfig> make up (kind, minikube, k3d, a shared one)"
+// Elsewhere is the end of an error on a machine where the local cluster cannot run. It says
+// what the user can do instead.
+const Elsewhere = "use another cluster (kind, minikube, k3d, a shared one): " +
+	"KUBE_CONTEXT=<context of your kubeconfig> REGISTRY=<its registry> make up"
 
-// Supported refuses a machine where the local cluster cannot run at all.
+// Supported fails on a machine where the local cluster cannot run at all.
 func Supported() error {
 	if runtime.GOOS != "linux" {
-		return fmt.Errorf("the local cluster needs Linux, this machine runs %s: %s", runtime.GOOS, Elsewhere)
+		return fmt.Errorf("the local cluster needs Linux, and this machine runs %s: %s", runtime.GOOS, Elsewhere)
 	}
 	if os.Geteuid() != 0 {
-		return fmt.Errorf("the local cluster needs root to run containers and to create links: run as root, or %s", Elsewhere)
+		return fmt.Errorf("the local cluster needs root to run containers and to create network links: run the command as root, or %s",
+			Elsewhere)
 	}
 	return nil
 }
 
-// preflight refuses a machine on which a part cannot start, before anything is started.
+// preflight fails on a machine on which a part cannot start, before any part has started.
 func (c *Cluster) preflight(ctx context.Context, parts []part) error {
 	if err := Supported(); err != nil {
 		return err
@@ -43,8 +46,8 @@ func (c *Cluster) preflight(ctx context.Context, parts []part) error {
 // cniPlugin is the CNI plugin that the cluster uses.
 const cniPlugin = "ptp"
 
-// A requirement is a program of the Linux distribution, on PATH or a CNI plugin, with the
-// Debian package that has it.
+// A requirement is a program on PATH or a CNI plugin, and the Debian package that contains
+// it.
 type requirement struct{ program, pkg string }
 
 func (r requirement) present() bool {
@@ -56,7 +59,8 @@ func (r requirement) present() bool {
 	return err == nil
 }
 
-// missingPackages are those of the programs that the parts need and this machine lacks.
+// missingPackages returns the packages of the programs that the parts need and this machine
+// lacks.
 func missingPackages(parts []part) []string {
 	var missing []string
 	for _, p := range parts {
@@ -69,7 +73,7 @@ func missingPackages(parts []part) []string {
 	return missing
 }
 
-// cniBinDir is where the distribution keeps the CNI plugins.
+// cniBinDir returns the distribution's folder of CNI plugins.
 func cniBinDir() (string, error) {
 	for _, dir := range []string{"/usr/lib/cni", "/opt/cni/bin", "/usr/libexec/cni"} {
 		if _, err := os.Stat(filepath.Join(dir, cniPlugin)); err == nil {
@@ -79,17 +83,17 @@ func cniBinDir() (string, error) {
 	return "", errors.New("the CNI plugin ptp is missing: install containernetworking-plugins")
 }
 
-// install adds packages of the distribution, if that is Debian or derived from it.
+// install installs Debian packages. It fails on a system without apt-get.
 func (c *Cluster) install(ctx context.Context, missing []string) error {
 	if len(missing) == 0 {
 		return nil
 	}
 	if _, err := exec.LookPath("apt-get"); err != nil {
-		return fmt.Errorf("missing: %s, and there is no apt-get to install them: install them with this system's package manager, or %s",
+		return fmt.Errorf("the local cluster needs %s, and this system has no apt-get: install them with its package manager, or %s",
 			strings.Join(missing, ", "), Elsewhere)
 	}
 	c.Out.Step("installing Debian packages: %s", strings.Join(missing, ", "))
-	// The packages' own services must not start: they would take the cluster's ports.
+	// Keep the packages' services from starting, because they would take the cluster's ports.
 	const policy, ours = "/usr/sbin/policy-rc.d", "#!/bin/sh\n# of loja-veloz, while it installs packages\nexit 101\n"
 	if b, err := os.ReadFile(policy); errors.Is(err, os.ErrNotExist) || string(b) == ours {
 		if err := os.WriteFile(policy, []byte(ours), 0o755); err != nil {
@@ -107,7 +111,7 @@ func (c *Cluster) install(ctx context.Context, missing []string) error {
 	if err := apt(args...); err == nil {
 		return nil
 	}
-	// The package lists may be missing or old.
+	// The package lists may be missing or outdated.
 	if err := apt("update"); err != nil {
 		return fmt.Errorf("installing %s: %w", strings.Join(missing, ", "), err)
 	}

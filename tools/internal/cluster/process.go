@@ -12,25 +12,24 @@ import (
 	"github.com/loja-veloz/platform/tools/internal/process"
 )
 
-// marker is an environment variable that every process of the cluster carries, with the
-// name of its part as value, so that all are found again after any crash and without any
-// file. Containers do not inherit it: their control group finds them. The variable keeps
-// its name, by which down also finds the processes of a cluster that an older version
-// started.
+// marker is an environment variable of every process of the cluster, with the name of its
+// part as the value. Processes are found by it after any crash, without a file. Containers
+// do not inherit it; they are found by their control group. The variable says COMPONENT and
+// keeps that name, so that down also finds the processes that an older version started.
 const marker = "LOJA_VELOZ_COMPONENT="
 
-// containers is the name of the part that consists of all processes in pods.
+// containers is the name of the part of all processes in pods.
 const containers = "containers"
 
-// goSettings trade a little CPU for memory: the control plane of one node holds few
-// objects, for which half of Go's default heap growth is enough.
+// goSettings halve Go's default heap growth, which saves memory and costs a little CPU: the
+// control plane of one node holds few objects.
 var goSettings = []string{"GOGC=50"}
 
-// defaultGrace is how long a process may take to end after SIGTERM, before SIGKILL.
+// defaultGrace is the time between SIGTERM and SIGKILL.
 const defaultGrace = 3 * time.Second
 
-// withProcesses completes a part that consists of processes, which outlive this one: how
-// to find them, to end them with a grace period, and to see whether any is left.
+// withProcesses adds pids, down and left to a part whose processes outlive this one. grace
+// is the time between SIGTERM and SIGKILL.
 func withProcesses(p part, grace time.Duration) part {
 	p.pids = func() ([]int, error) {
 		all, err := Processes()
@@ -47,7 +46,7 @@ func withProcesses(p part, grace time.Duration) part {
 	return p
 }
 
-// start starts the program of a part unless it runs.
+// start starts the program of a part unless it runs already.
 func (c *Cluster) start(name string, args ...string) error {
 	all, err := Processes()
 	if err != nil || len(all[name]) > 0 {
@@ -61,8 +60,8 @@ func (c *Cluster) start(name string, args ...string) error {
 
 func (c *Cluster) log(name string) string { return filepath.Join(c.logs(), name+".log") }
 
-// Processes finds the cluster's processes by the name of their part; those inside pods
-// are called containers.
+// Processes returns the ids of the cluster's processes by the name of their part. The
+// processes in pods belong to the part containers.
 func Processes() (map[string][]int, error) {
 	found, err := process.Marked(marker)
 	if err != nil {
@@ -78,7 +77,7 @@ func Processes() (map[string][]int, error) {
 	return found, nil
 }
 
-// startTime is when the first process of a part began.
+// startTime returns the time at which the first process of a part began.
 func startTime(name string) (time.Time, error) {
 	all, err := Processes()
 	if err != nil {
@@ -94,12 +93,12 @@ func startTime(name string) (time.Time, error) {
 	return info.ModTime(), nil
 }
 
-// readyTimeout bounds each wait for a part of the cluster. On a loaded machine with two
-// cores the slowest one, the API server, took 12 s.
+// readyTimeout bounds the wait for one part. The slowest part, the API server, took 12 s on
+// a loaded machine with two cores.
 const readyTimeout = 3 * time.Minute
 
-// await polls check until it passes. It fails early when the named process ends; an
-// empty name is for what no single process decides.
+// await polls check until it passes. It fails early when the named process ends; with an
+// empty name it watches no process.
 func (c *Cluster) await(ctx context.Context, name string, check func(context.Context) error) error {
 	missing := 0
 	err := process.Await(ctx, readyTimeout, 200*time.Millisecond, check, func() error {
@@ -110,8 +109,8 @@ func (c *Cluster) await(ctx context.Context, name string, check func(context.Con
 		if err != nil {
 			return err
 		}
-		// A process that has just been started has no environment yet, by which it is
-		// found: missing it once proves nothing.
+		// Processes finds a process by its environment, which a process that has just
+		// started does not have yet. Only the second miss in a row counts.
 		if missing++; len(all[name]) > 0 {
 			missing = 0
 		}
@@ -130,10 +129,10 @@ func (c *Cluster) await(ctx context.Context, name string, check func(context.Con
 type ProcessStatus struct {
 	Name string // of the part
 	PIDs []int  // empty if the part does not run
-	PSS  int64  // bytes of memory, with the share of pages that others use too
+	PSS  int64  // proportional set size in bytes
 }
 
-// status reports the parts that consist of processes, the last to come up first.
+// status reports one part.
 func status(p part) (ProcessStatus, error) {
 	pids, err := p.pids()
 	if err != nil {

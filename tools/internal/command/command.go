@@ -1,6 +1,6 @@
-// Package command runs other programs to their end. A failure names the program,
-// its last lines and the file with its whole output; a cancelled context ends the
-// program and its children.
+// Package command runs other programs to their end. An error contains the program's name,
+// its last lines and the path of the file with its whole output. A cancelled context
+// interrupts the program and its children.
 package command
 
 import (
@@ -24,17 +24,17 @@ type Command struct {
 	Dir    string
 	Env    []string // in addition to the environment of this process
 	Stdin  io.Reader
-	Log    string    // file that gets the whole output; Run creates its folder
-	Output io.Writer // also gets the output
-	Stdout io.Writer // gets standard output, which then goes nowhere else
+	Log    string    // path of a file for the whole output; Run creates its folder
+	Output io.Writer // receives the whole output too
+	Stdout io.Writer // receives standard output instead of Log, Output and the error
 }
 
-// Error is a program that failed.
+// Error says that a program failed, and how.
 type Error struct {
 	Args []string
 	Err  error
-	Tail string // last lines of its output, indented
-	Log  string // file with all of it, if any
+	Tail string // the last lines of its output, indented
+	Log  string // path of the file with the whole output, or empty
 }
 
 func (e *Error) Error() string {
@@ -50,8 +50,8 @@ func (e *Error) Error() string {
 
 func (e *Error) Unwrap() error { return e.Err }
 
-// Run runs the program. Its error is an *Error, or the context's when that
-// ended first.
+// Run runs the program. It returns an *Error if the program fails, and the context's cause
+// if the context ended first.
 func (c Command) Run(ctx context.Context) error {
 	cmd := c.prepare(ctx)
 	tail := &process.Tail{}
@@ -97,10 +97,10 @@ func (c Command) prepare(ctx context.Context) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, c.Args[0], c.Args[1:]...)
 	cmd.Dir, cmd.Stdin = c.Dir, c.Stdin
 	cmd.Env = append(os.Environ(), c.Env...)
-	// A process group of its own: a Ctrl-C reaches only this program, which then ends
-	// its children in order.
+	// With a separate process group, a Ctrl-C does not reach the command: this program
+	// receives it and interrupts the command's whole group.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGINT) }
-	cmd.WaitDelay = time.Minute // pulumi finishes what it has begun, then saves its state
+	cmd.WaitDelay = time.Minute // for pulumi to finish the operations under way and save its state
 	return cmd
 }

@@ -26,17 +26,17 @@ func (c *Console) Step(format string, args ...any) {
 	fmt.Fprintf(c.out, "[%7s] %s\n", Round(time.Since(c.start)), fmt.Sprintf(format, args...))
 }
 
-// Plain prints text without the time, for results that people copy.
+// Plain prints text without the time, for results that a user may copy.
 func (c *Console) Plain(format string, args ...any) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	fmt.Fprintf(c.out, format+"\n", args...)
 }
 
-// Elapsed is the time since New.
+// Elapsed returns the time since New.
 func (c *Console) Elapsed() time.Duration { return time.Since(c.start) }
 
-// Round shows a duration in whole seconds, or in tenths below ten seconds.
+// Round rounds a duration to whole seconds, or to tenths of a second below ten seconds.
 func Round(d time.Duration) time.Duration {
 	if d < 10*time.Second {
 		return d.Round(100 * time.Millisecond)

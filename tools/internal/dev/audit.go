@@ -15,8 +15,8 @@ import (
 	"github.com/loja-veloz/platform/tools/internal/repo"
 )
 
-// auditorEnv is the variables with the URLs of the databases that a program reads as
-// auditor, from the credentials that the setup program wrote.
+// auditorEnv returns the variables with the URLs of the databases that a program reads in
+// the role of the auditor. secrets are the credentials that the setup program wrote.
 func auditorEnv(p catalogue.Program, secrets map[string]string) []string {
 	var env []string
 	for _, read := range p.Reads {
@@ -27,8 +27,8 @@ func auditorEnv(p catalogue.Program, secrets map[string]string) []string {
 	return env
 }
 
-// auditors are the programs that read other programs' databases, where all of those
-// are among the given ones.
+// auditors returns the programs that read other programs' databases, without those that
+// need a database which is not among the given ones.
 func auditors(c *catalogue.Catalogue, databases []string) []catalogue.Program {
 	return slices.DeleteFunc(c.Programs(), func(p catalogue.Program) bool {
 		return len(p.Reads) == 0 ||
@@ -36,11 +36,11 @@ func auditors(c *catalogue.Catalogue, databases []string) []catalogue.Program {
 	})
 }
 
-// audit runs each auditor once and returns what they print. Their declared settings are
-// not set: with them an auditor may keep running.
+// audit runs each auditor once and returns what they print. It does not pass on their
+// declared settings, because one of those may tell an auditor to keep running.
 func audit(ctx context.Context, dir string, programs []catalogue.Program, secrets map[string]string) (string, error) {
 	if len(programs) == 0 {
-		return "", errors.New("no program of the catalogue reads these databases: nothing to audit with")
+		return "", errors.New("no program of the catalogue can audit these databases: each needs a database that does not run here")
 	}
 	var report strings.Builder
 	for _, p := range programs {
@@ -55,7 +55,7 @@ func audit(ctx context.Context, dir string, programs []catalogue.Program, secret
 	return report.String(), nil
 }
 
-// Runs reports whether a shop of the folder runs.
+// Runs reports whether the shop of the folder runs.
 func Runs(dir string) (bool, error) {
 	dir, err := resolve(dir)
 	if err != nil {

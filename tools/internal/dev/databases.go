@@ -17,7 +17,8 @@ import (
 	"github.com/loja-veloz/platform/tools/internal/postgres"
 )
 
-// databases are those of the programs that run.
+// databases returns the names of the programs that run and have a database, which has the
+// same name.
 func (s *Shop) databases() []string {
 	var names []string
 	for _, p := range s.declared {
@@ -28,7 +29,8 @@ func (s *Shop) databases() []string {
 	return names
 }
 
-// setupPrograms run to their ends before all others, if there is a database to set up.
+// setupPrograms returns the programs that create the databases, or nil if no program that
+// runs has one. They run to their end before all others.
 func (s *Shop) setupPrograms() []catalogue.Program {
 	if len(s.databases()) == 0 {
 		return nil
@@ -55,7 +57,8 @@ func (s *Shop) startPostgres(ctx context.Context) error {
 	return nil
 }
 
-// password is the superuser's; it is created with the data directory.
+// password returns the superuser's password, and creates it on the first start, as the data
+// directory is.
 func (s *Shop) password() (string, error) {
 	path, data := filepath.Join(s.dir, "postgres-password"), filepath.Join(s.dir, "postgres")
 	b, err := os.ReadFile(path)
@@ -66,13 +69,14 @@ func (s *Shop) password() (string, error) {
 		return "", err
 	}
 	if _, err := os.Stat(data); err == nil {
-		return "", fmt.Errorf("%s is missing, and without it nobody can open %s: delete both", path, data)
+		return "", fmt.Errorf("%s is missing, and nobody can use the databases in %s without that password: "+
+			"delete the folder to start with empty databases", path, data)
 	}
 	password := rand.Text()
 	return password, os.WriteFile(path, []byte(password+"\n"), 0o600)
 }
 
-// setUpDatabases creates databases and roles and migrates the schemas.
+// setUpDatabases creates the databases and roles, and migrates the schemas.
 func (s *Shop) setUpDatabases(ctx context.Context) error {
 	began := time.Now()
 	names, file := s.databases(), filepath.Join(s.dir, "databases.env")
@@ -106,7 +110,7 @@ func (s *Shop) setUpDatabases(ctx context.Context) error {
 func (s *Shop) migrate(ctx context.Context, name string) error {
 	owner := s.secrets[prefix(name)+"DATABASE_OWNER_URL"]
 	if owner == "" || s.secrets[prefix(name)+"DATABASE_URL"] == "" {
-		return fmt.Errorf("databases.env has no %[1]sDATABASE_URL and %[1]sDATABASE_OWNER_URL", prefix(name))
+		return fmt.Errorf("databases.env lacks %[1]sDATABASE_URL or %[1]sDATABASE_OWNER_URL", prefix(name))
 	}
 	if err := s.runToEnd(ctx, name+"-migrate", []string{"DATABASE_URL=" + owner}, s.binary(name), "migrate"); err != nil {
 		return fmt.Errorf("migrating the database of %s: %w", name, err)

@@ -1,11 +1,9 @@
 package dev
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"io/fs"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -56,7 +54,7 @@ func TestTheExampleShowsTheDefaults(t *testing.T) {
 	a, _ := json.Marshal(got)
 	b, _ := json.Marshal(want)
 	if string(a) != string(b) {
-		t.Errorf(".env.example says %s\nwithout it:      %s", a, b)
+		t.Errorf(".env.example sets %s\nthe defaults are   %s", a, b)
 	}
 	text, err := os.ReadFile("../../../.env.example")
 	if err != nil {
@@ -79,7 +77,7 @@ func TestTheExampleShowsTheDefaults(t *testing.T) {
 }
 
 func TestSettings(t *testing.T) {
-	s, err := options(t, "# mine\nDEV_TELEMETRY=off\nexport DEV_PORT_PEDIDOS = '9081'\n"+
+	s, err := options(t, "# a comment\nDEV_TELEMETRY=off\nexport DEV_PORT_PEDIDOS = '9081'\n"+
 		"LOG_LEVEL=debug\nPEDIDOS_LOG_LEVEL=warn\nAPI_GATEWAY_RETRIES=0\n")
 	if err != nil {
 		t.Fatal(err)
@@ -107,17 +105,17 @@ func TestAllErrorsOfSettingsAreReportedAtOnce(t *testing.T) {
 	if err == nil {
 		t.Fatal("no error")
 	}
-	for _, want := range []string{"DEV_TELEMETRY", "DEV_PORT_ESTOQUE", "8082 is already", "TYPO"} {
+	for _, want := range []string{"DEV_TELEMETRY", "DEV_PORT_ESTOQUE", "8082, which is already", "TYPO"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%s is not named in: %v", want, err)
 		}
 	}
 	if strings.Contains(err.Error(), "secret-value") {
-		t.Errorf("a value is printed: %v", err)
+		t.Errorf("the error contains a value: %v", err)
 	}
 }
 
-func TestTheEnvironmentGoesBeforeTheFile(t *testing.T) {
+func TestTheEnvironmentTakesPrecedenceOverTheFile(t *testing.T) {
 	file := filepath.Join(t.TempDir(), ".env")
 	if err := os.WriteFile(file, []byte("DEV_TELEMETRY=on\n"), 0o600); err != nil {
 		t.Fatal(err)
@@ -128,7 +126,7 @@ func TestTheEnvironmentGoesBeforeTheFile(t *testing.T) {
 	}
 }
 
-func TestLinesGetTheFormOfTheServices(t *testing.T) {
+func TestLinesOfOtherProgramsGetTheServicesLogFormat(t *testing.T) {
 	now := time.Date(2024, 1, 1, 12, 0, 0, 0, time.UTC)
 	for line, want := range map[string]string{
 		"2024-01-01 12:00:01 | WARN | pedidos | slow": "2024-01-01 12:00:01 | WARN | pedidos | slow",
@@ -142,16 +140,26 @@ func TestLinesGetTheFormOfTheServices(t *testing.T) {
 	}
 }
 
-// safe is a buffer for several writers.
-type safe struct {
+// lockedBuffer is a buffer that several goroutines write.
+type lockedBuffer struct {
 	mu sync.Mutex
 	b  strings.Builder
 }
 
-func (s *safe) Write(p []byte) (int, error) { s.mu.Lock(); defer s.mu.Unlock(); return s.b.Write(p) }
-func (s *safe) String() string              { s.mu.Lock(); defer s.mu.Unlock(); return s.b.String() }
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
 
-// TestAProgramGetsWhatItDeclares takes a service that nobody has written yet.
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+// TestAProgramGetsWhatItDeclares uses services that are not in the catalogue, so that it
+// fails if this package knows a service by name.
 func TestAProgramGetsWhatItDeclares(t *testing.T) {
 	c, err := catalogue.Load(fstest.MapFS{
 		"stock/service.yaml":   {Data: []byte("port: 9001\ndatabase: true")},
@@ -253,7 +261,7 @@ func TestTraceTree(t *testing.T) {
 // TestShop runs PostgreSQL and one service through starts, kills and a crash.
 func TestShop(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "dev")
-	var out safe
+	var out lockedBuffer
 	o := Options{
 		Dir: dir, Programs: []string{"sample-web-app"}, Postgres: []string{"fsync=off"}, Out: console.New(&out),
 		Env: map[string][]string{"sample-web-app": {"SERVICE_VERSION=tested"}},
@@ -275,7 +283,7 @@ func TestShop(t *testing.T) {
 	}
 	resp.Body.Close()
 	if v := resp.Header.Get("Service-Version"); v != "tested" {
-		t.Errorf("the service got no settings: its version is %q", v)
+		t.Errorf("the service's version is %q, want tested, from SERVICE_VERSION", v)
 	}
 	if _, err := Start(t.Context(), o); err == nil || !strings.Contains(err.Error(), "runs already") {
 		t.Errorf("a second shop in the folder: %v", err)
@@ -285,12 +293,12 @@ func TestShop(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "which sample-web-app needs, is taken by sample-web-app (process") {
 		t.Errorf("a second shop on the ports: %v", err)
 	}
-	var status safe
+	var status lockedBuffer
 	if err := Status(t.Context(), dir, console.New(&status)); err != nil || !strings.Contains(status.String(), "sample-web-app") {
 		t.Errorf("status: %v\n%s", err, status.String())
 	}
 
-	// An end by Kill is wanted, and the program returns on its port.
+	// An end by Kill is expected, and Restart starts the program on the same port.
 	for _, name := range []string{"sample-web-app", PostgreSQL} {
 		if err := s.Kill(name); err != nil {
 			t.Fatal(err)
@@ -307,11 +315,6 @@ func TestShop(t *testing.T) {
 	if err := process.Answers(t.Context(), web+"/ready"); err != nil {
 		t.Error(err)
 	}
-	brief, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
-	if err := s.Wait(brief); err != nil {
-		t.Errorf("a wanted end counts as a crash: %v", err)
-	}
-	cancel()
 
 	// Any other end is a crash, reported with the last lines.
 	pid, err := s.PID("sample-web-app")
@@ -329,6 +332,12 @@ func TestShop(t *testing.T) {
 	if err := s.Stop(); err != nil {
 		t.Error(err)
 	}
+	s.watchers.Wait()
+	select {
+	case err := <-s.failed:
+		t.Errorf("an end by Kill, Restart or Stop counts as a crash: %v", err)
+	default:
+	}
 	marked, err := process.Marked(marker)
 	if err != nil || len(marked[s.dir]) > 0 {
 		t.Errorf("after the stop: processes %v, %v", marked[s.dir], err)
@@ -340,24 +349,5 @@ func TestShop(t *testing.T) {
 	}
 	if err := Status(t.Context(), dir, console.New(&status)); err == nil || !strings.Contains(err.Error(), "does not run") {
 		t.Errorf("status of nothing: %v", err)
-	}
-}
-
-func TestAPortThatIsRedirectedIsNotFree(t *testing.T) {
-	var listeners [2]*net.TCPListener
-	for i := range listeners {
-		l, err := net.ListenTCP("tcp4", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = l.Close() })
-		listeners[i] = l
-	}
-	mine, other := listeners[0], listeners[1]
-	if intercepted(t.Context(), mine, mine.Addr().String()) {
-		t.Error("a listener's own address is redirected")
-	}
-	if !intercepted(t.Context(), mine, other.Addr().String()) {
-		t.Error("connections that arrive elsewhere are not redirected")
 	}
 }

@@ -16,27 +16,28 @@ import (
 	"github.com/loja-veloz/platform/tools/internal/process"
 )
 
-// marker is the variable, with the shop's folder as value, by which Down and the next
-// Start find the processes of a shop whose owner was killed.
+// marker is an environment variable of every process of a shop, with the shop's folder as
+// its value. Down and the next Start find by it the processes of a shop whose owner was
+// killed.
 const marker = "LOJA_VELOZ_DEV="
 
 // readyTimeout bounds the wait for one program.
 const readyTimeout = time.Minute
 
-// A program is one that the shop runs, with the process of its last start.
+// A program says how the shop starts one of its programs, and holds its current process.
 type program struct {
 	name  string
 	port  int
 	args  []string
-	env   []string      // in addition to that of every program
+	env   []string      // NAME=value, in addition to inheritedEnv
 	ready string        // URL that answers 200 once the program is ready
-	quiet bool          // its lines go to the log file only
+	quiet bool          // its output goes to the log file only
 	grace time.Duration // from SIGTERM to SIGKILL
 
 	process atomic.Pointer[process.Process]
 }
 
-// start starts the process; an end that nobody asked for fails the shop.
+// start starts the process. If it ends unexpectedly, the shop fails.
 func (s *Shop) start(p *program) error {
 	run, err := s.run(p.name, p.quiet, p.env, p.args...)
 	if err != nil {
@@ -47,18 +48,18 @@ func (s *Shop) start(p *program) error {
 	return nil
 }
 
-// watch fails the shop when the process ends by itself.
+// watch fails the shop when the process ends unexpectedly.
 func (s *Shop) watch(run *process.Process) {
-	go func() {
+	s.watchers.Go(func() {
 		<-run.Done()
 		if run.Wanted() {
 			return
 		}
 		select {
 		case s.failed <- run.Ended():
-		default: // another has ended before
+		default: // Wait reports only the first unexpected end
 		}
-	}()
+	})
 }
 
 func (p *program) waitReady(ctx context.Context) error {
@@ -74,7 +75,7 @@ func (p *program) end(signal syscall.Signal) error {
 	return run.End(signal, p.grace)
 }
 
-// run starts a program in the shop's folder, with a log of its own.
+// run starts a program in the shop's folder, with its own log file.
 func (s *Shop) run(name string, quiet bool, env []string, args ...string) (*process.Process, error) {
 	cmd := exec.Command(args[0], args[1:]...) //nolint:noctx // its supervisor ends it
 	cmd.Dir, cmd.Env = s.dir, append(inheritedEnv(), env...)
@@ -85,7 +86,7 @@ func (s *Shop) run(name string, quiet bool, env []string, args ...string) (*proc
 	return process.Run(spec)
 }
 
-// runToEnd runs a program that does its work and ends.
+// runToEnd runs a program until it ends by itself.
 func (s *Shop) runToEnd(ctx context.Context, name string, env []string, args ...string) error {
 	run, err := s.run(name, true, append([]string{"LOG_FORMAT=text"}, env...), args...)
 	if err != nil {
@@ -98,13 +99,14 @@ func (s *Shop) log(name string) string { return filepath.Join(s.dir, "logs", nam
 
 func (s *Shop) binary(name string) string { return filepath.Join(s.dir, "bin", name) }
 
-// show prints lines of a program in the form of the services' own.
+// show returns a function that prints a program's lines in the services' log format.
 func (s *Shop) show(name string) func(string) {
 	return func(line string) { s.out.Plain("%s", inFormat(time.Now(), name, line)) }
 }
 
-// inheritedEnv is what every program gets of this process's environment. A setting of
-// a service in a person's shell may be meant for something else.
+// inheritedEnv returns the variables that every program inherits. Programs inherit no
+// others: a variable in the user's shell may share its name with a service's setting and
+// mean something else.
 func inheritedEnv() []string {
 	var env []string
 	for _, name := range []string{
@@ -117,7 +119,7 @@ func inheritedEnv() []string {
 	return env
 }
 
-// service is a program of the catalogue with its environment.
+// service returns how to start a program of the catalogue.
 func (s *Shop) service(p catalogue.Program) *program {
 	env := []string{
 		"PORT=" + strconv.Itoa(s.ports[p.Name]), "BIND_ADDRESS=127.0.0.1", "LOG_FORMAT=text", "DRAIN_PAUSE=0s",
@@ -147,7 +149,7 @@ var (
 	severity  = regexp.MustCompile(`^(LOG|INFO|NOTICE|WARNING|ERROR|FATAL|PANIC|DEBUG\d?): +`) // PostgreSQL's
 )
 
-// inFormat gives a line of another program the form of the services' own.
+// inFormat returns a line of another program in the services' log format.
 func inFormat(now time.Time, name, line string) string {
 	if inOurForm.MatchString(line) {
 		return line

@@ -13,7 +13,7 @@ import (
 	"github.com/loja-veloz/platform/apps/catalogue"
 )
 
-// Names of what runs besides the catalogue's programs, and of Jaeger's further ports.
+// Names of the programs that are not in the catalogue, and of Jaeger's other ports.
 const (
 	PostgreSQL = "postgresql"
 	Jaeger     = "jaeger"
@@ -22,13 +22,13 @@ const (
 	otlpGRPC   = "jaeger-otlp-grpc"
 )
 
-// ports are the defaults of what runs besides the catalogue's programs.
+// ports are the default ports of the programs that are not in the catalogue.
 var ports = map[string]int{PostgreSQL: 5432, Jaeger: 16686, otlpHTTP: 4318, otlpGRPC: 4317, Prometheus: 9090}
 
 var logLevel = "info"
 
-// settings are the variables that make dev passes on to a program: those that its
-// declaration lists, and the level of every program's log.
+// settings returns the variables that make dev passes on to a program: those that its
+// declaration lists, and LOG_LEVEL.
 func settings(p catalogue.Program) []catalogue.Setting {
 	all := append([]catalogue.Setting{{Name: "LOG_LEVEL", Host: &logLevel}}, p.Settings...)
 	for _, secret := range p.Secrets {
@@ -37,8 +37,8 @@ func settings(p catalogue.Program) []catalogue.Setting {
 	return all
 }
 
-// environment is a program's settings as NAME=value. read returns the value that a
-// person chose, or unset; an empty value leaves the variable out.
+// environment returns a program's settings as NAME=value. read returns the value that the
+// user chose, or unset; a variable whose value is empty is left out.
 func environment(p catalogue.Program, read func(name, unset string) string) []string {
 	var env []string
 	for _, setting := range settings(p) {
@@ -53,16 +53,15 @@ func environment(p catalogue.Program, read func(name, unset string) string) []st
 	return env
 }
 
-// prefix is how the variables of one program begin.
+// prefix returns what the names of one program's variables begin with.
 func prefix(name string) string { return strings.ToUpper(strings.ReplaceAll(name, "-", "_")) + "_" }
 
 func portVariable(name string) string { return "DEV_PORT_" + strings.TrimSuffix(prefix(name), "_") }
 
-// ReadOptions reads the settings of make dev: Ports, Env and Telemetry of its Options.
-// They come from variables of the environment or, where those are not set, from the
-// file, if it exists: DEV_TELEMETRY, DEV_PORT_<NAME>, each setting that a program
-// declares, and in the file any setting of one program as <PROGRAM>_<SETTING>. It
-// reports all errors at once.
+// ReadOptions reads Ports, Env and Telemetry of make dev's Options from DEV_TELEMETRY,
+// DEV_PORT_<NAME> and the settings that programs declare. It looks each variable up in
+// the environment first, and then in the file, which may be missing. The file may also set
+// any setting of one program, as <PROGRAM>_<SETTING>. All errors are reported at once.
 func ReadOptions(file string, getenv func(string) string, c *catalogue.Catalogue) (Options, error) {
 	values, err := readEnvFile(file)
 	if err != nil {
@@ -78,7 +77,7 @@ func ReadOptions(file string, getenv func(string) string, c *catalogue.Catalogue
 	return o, errors.Join(r.errs...)
 }
 
-// listening are the programs that make dev runs: those with a port on the host.
+// listening returns the programs that make dev runs: those with a port on the host.
 func listening(c *catalogue.Catalogue) []catalogue.Program {
 	return slices.DeleteFunc(c.Programs(), func(p catalogue.Program) bool { return p.Port == 0 })
 }
@@ -87,7 +86,7 @@ type settingsReader struct {
 	file   string
 	values map[string]string // of the file
 	getenv func(string) string
-	known  map[string]bool // the names that were read
+	known  map[string]bool // names of the variables that were read
 	errs   []error
 }
 
@@ -128,7 +127,7 @@ func (r *settingsReader) ports(programs []catalogue.Program) map[string]int {
 		case err != nil || port < 1 || port > 65535:
 			r.errorf("%s is %q: a port is a number from 1 to 65535", variable, value)
 		case other != "":
-			r.errorf("%s: port %d is already the port of %s", variable, port, other)
+			r.errorf("%s is %d, which is already the port of %s: choose another port", variable, port, other)
 		default:
 			all[name], taken[port] = port, name
 		}
@@ -136,20 +135,20 @@ func (r *settingsReader) ports(programs []catalogue.Program) map[string]int {
 	return all
 }
 
-// ofOneProgram adds the settings whose names begin with a program's.
+// ofOneProgram adds the file's settings of one program, <PROGRAM>_<SETTING>, to env.
 func (r *settingsReader) ofOneProgram(programs []catalogue.Program, env map[string][]string) {
 	for _, name := range slices.Sorted(maps.Keys(r.values)) {
 		if r.known[name] {
 			continue
 		}
-		program := "" // the longest name that fits: one may begin with another
+		program := "" // the longest name that matches: one program's name may be a prefix of another's
 		for _, p := range programs {
 			if strings.HasPrefix(name, prefix(p.Name)) && len(p.Name) > len(program) {
 				program = p.Name
 			}
 		}
 		if program == "" {
-			r.errorf("%s: %s is not a setting of make dev; a setting of one program is written as %s%s",
+			r.errorf("%s: %s is not a setting of make dev; to set it for one program, such as pedidos, write %s%s",
 				r.file, name, prefix("pedidos"), name)
 			continue
 		}
@@ -157,8 +156,9 @@ func (r *settingsReader) ofOneProgram(programs []catalogue.Program, env map[stri
 	}
 }
 
-// readEnvFile reads lines of NAME=value; # begins a comment line. Values may be in
-// quotes. An error never contains a value. A file that does not exist has no lines.
+// readEnvFile reads lines of NAME=value, whose values may be quoted. It skips lines that
+// begin with #. Its errors contain no values, which may be secrets. A missing file counts
+// as empty.
 func readEnvFile(path string) (map[string]string, error) {
 	b, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -1,6 +1,6 @@
 // Package dev runs the shop on the host without a cluster: PostgreSQL, the programs
-// of the catalogue that have a port, and, if wanted, Prometheus and Jaeger, as
-// processes that end with this one. make dev uses it, and so do drills and benchmarks.
+// of the catalogue that have a port, and optionally Prometheus and Jaeger. All are
+// child processes that end with this one. make dev, the drills and the benchmarks use it.
 package dev
 
 import (
@@ -27,16 +27,16 @@ import (
 	"github.com/loja-veloz/platform/tools/internal/toolchain"
 )
 
-// Options of a shop. All may be left out.
+// Options of a shop. Every field is optional.
 type Options struct {
-	Dir       string              // data, logs, programs; .local/dev of the repo unless set
-	Ports     map[string]int      // by program; one that is missing or 0 gets a free port
-	Programs  []string            // that run; nil is every program of the catalogue with a port
+	Dir       string              // folder of data, logs and binaries; default: .local/dev in the repo
+	Ports     map[string]int      // by program; a program without an entry, or with 0, gets a free port
+	Programs  []string            // names of the programs to run; nil: every program with a port
 	Tags      []string            // build tags of the programs
-	Env       map[string][]string // NAME=value by program, over what the catalogue and the shop set
+	Env       map[string][]string // NAME=value by program; overrides what the catalogue and the shop set
 	Postgres  []string            // name=value settings of the server
-	Telemetry bool                // whether Prometheus and Jaeger run too
-	Out       *console.Console    // gets steps and the lines of all programs; nil is nowhere
+	Telemetry bool                // run Prometheus and Jaeger too
+	Out       *console.Console    // receives steps and the programs' output; nil discards them
 }
 
 // A Shop is a running shop.
@@ -46,18 +46,19 @@ type Shop struct {
 	options   Options
 	lock      *process.Lock
 	catalogue *catalogue.Catalogue
-	declared  []catalogue.Program // those that run; called before caller
+	declared  []catalogue.Program // the programs that run; a caller comes after those that it calls
 	ports     map[string]int
 	postgres  postgres.Programs
 	server    *postgres.Server
 	secrets   map[string]string // by variable, as the setup program writes them: PEDIDOS_DATABASE_URL and so on
 	programs  []*program        // in the order of their start
-	failed    chan error        // the first end that nobody asked for
+	watchers  sync.WaitGroup    // one for each started process, until it ends
+	failed    chan error        // the first unexpected end of a process
 }
 
-// Start builds the programs, starts the shop and returns when all of it is ready. If
-// it fails, nothing runs. It first ends what an earlier shop of the same folder left
-// because it was killed.
+// Start builds the programs, starts the shop and returns when every program is ready. If
+// Start fails, it stops what it started. It first ends the processes that an earlier shop
+// of the same folder left running when it was killed.
 func Start(ctx context.Context, o Options) (*Shop, error) {
 	root, err := repo.Root()
 	if err != nil {
@@ -84,17 +85,18 @@ func Start(ctx context.Context, o Options) (*Shop, error) {
 	}
 	if err := s.startAll(ctx); err != nil {
 		if s.server != nil {
-			s.out.Step("stopping what was started")
+			s.out.Step("the start failed; stopping the processes that it started")
 		}
 		if cause := context.Cause(ctx); cause != nil {
-			err = cause // the errors that it caused do not matter
+			err = cause // the cancellation caused the error, so report only the cancellation
 		}
 		return nil, errors.Join(err, s.Stop())
 	}
 	return s, nil
 }
 
-// chosen are the named programs in the catalogue's order, or all with a port.
+// chosen returns the named programs in the catalogue's order; nil names every program with
+// a port.
 func chosen(c *catalogue.Catalogue, names []string) ([]catalogue.Program, error) {
 	all := listening(c)
 	if names == nil {
@@ -102,13 +104,14 @@ func chosen(c *catalogue.Catalogue, names []string) ([]catalogue.Program, error)
 	}
 	for _, name := range names {
 		if !slices.Contains(catalogue.Names(all), name) {
-			return nil, fmt.Errorf("%s is not a program with a port: there are %s", name, strings.Join(catalogue.Names(all), ", "))
+			return nil, fmt.Errorf("%s is not a program with a port: name one of %s", name, strings.Join(catalogue.Names(all), ", "))
 		}
 	}
 	return slices.DeleteFunc(all, func(p catalogue.Program) bool { return !slices.Contains(names, p.Name) }), nil
 }
 
-// resolve creates the folder and names it as /proc does.
+// resolve creates the shop's folder and returns its path without symbolic links, as /proc
+// shows it.
 func resolve(dir string) (string, error) {
 	for _, sub := range []string{"logs", "bin"} {
 		if err := os.MkdirAll(filepath.Join(dir, sub), 0o755); err != nil {
@@ -122,12 +125,12 @@ func resolve(dir string) (string, error) {
 	return filepath.EvalSymlinks(dir)
 }
 
-// take locks the folder for this process.
+// take locks the shop's folder for this process.
 func take(dir string) (*process.Lock, error) {
 	lock, err := process.LockFolder(dir)
 	var held *process.HeldError
 	if errors.As(err, &held) {
-		return nil, fmt.Errorf("make dev runs already, as process %d: make dev-down ends it", held.PID)
+		return nil, fmt.Errorf("make dev runs already, as process %d: stop it with `make dev-down`", held.PID)
 	}
 	return lock, err
 }
@@ -167,8 +170,8 @@ func (s *Shop) startAll(ctx context.Context) error {
 	return s.record()
 }
 
-// tools provides what runs besides the catalogue's programs, and returns the paths of
-// Prometheus and Jaeger.
+// tools installs PostgreSQL and, with telemetry, Prometheus and Jaeger, whose paths it
+// returns by name.
 func (s *Shop) tools(ctx context.Context) (map[string]string, error) {
 	cacheRoot, err := toolchain.DefaultRoot()
 	if err != nil {
@@ -181,62 +184,7 @@ func (s *Shop) tools(ctx context.Context) (map[string]string, error) {
 	return telemetryTools(ctx, cache)
 }
 
-// intercepted reports whether connections to an address go elsewhere than to the listener
-// that was given it: kube-proxy redirects those to a NodePort, and listens on no port.
-func intercepted(ctx context.Context, l *net.TCPListener, address string) bool {
-	conn, err := (&net.Dialer{Timeout: time.Second}).DialContext(ctx, "tcp4", address)
-	if err != nil {
-		return true
-	}
-	defer conn.Close()
-	if err := l.SetDeadline(time.Now().Add(time.Second)); err != nil {
-		return true
-	}
-	accepted, err := l.Accept()
-	if err != nil {
-		return true
-	}
-	defer accepted.Close()
-	return accepted.RemoteAddr().String() != conn.LocalAddr().String()
-}
-
-func (s *Shop) choosePorts(ctx context.Context) error {
-	names := append([]string{PostgreSQL}, catalogue.Names(s.declared)...)
-	if s.options.Telemetry {
-		names = append(names, Jaeger, otlpHTTP, otlpGRPC, Prometheus)
-	}
-	var errs []error
-	var listeners []net.Listener // open until all ports are chosen, so that none is chosen twice
-	defer func() {
-		for _, l := range listeners {
-			l.Close()
-		}
-	}()
-	for _, name := range names {
-		port := s.options.Ports[name]
-		l, err := new(net.ListenConfig).Listen(ctx, "tcp4", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
-		switch {
-		case errors.Is(err, syscall.EADDRINUSE):
-			by := process.Holder(port)
-			if by == "" {
-				by = "a process of another user"
-			}
-			errs = append(errs, fmt.Errorf("port %d on 127.0.0.1, which %s needs, is taken by %s", port, name, by))
-		case err != nil:
-			errs = append(errs, fmt.Errorf("port %d on 127.0.0.1, which %s needs: %w", port, name, err))
-		case port != 0 && intercepted(ctx, l.(*net.TCPListener), l.Addr().String()):
-			l.Close()
-			errs = append(errs, fmt.Errorf("port %d on 127.0.0.1, which %s needs, is taken by a Kubernetes Service, probably the local "+
-				"cluster's: run make down, or choose another port with %s", port, name, portVariable(name)))
-		default:
-			listeners = append(listeners, l)
-			s.ports[name] = l.Addr().(*net.TCPAddr).Port
-		}
-	}
-	return errors.Join(errs...)
-}
-
-// build compiles what runs, what sets the databases up, and what audits them.
+// build compiles the programs that run, those that set the databases up, and the auditors.
 func (s *Shop) build(ctx context.Context) error {
 	began := time.Now()
 	programs := catalogue.Names(s.declared)
@@ -282,7 +230,7 @@ func (s *Shop) startPrograms(ctx context.Context) error {
 		all.Go(func() {
 			if err := p.waitReady(ctx); err != nil {
 				errs <- err
-				cancel(err) // the first one says why; the others need not be awaited
+				cancel(err) // the shop fails anyway, so do not wait for the other programs
 			}
 		})
 	}
@@ -295,7 +243,7 @@ func (s *Shop) startPrograms(ctx context.Context) error {
 	return nil
 }
 
-// Summary lists the addresses.
+// Summary lists the addresses of everything that runs.
 func (s *Shop) Summary() string {
 	var b strings.Builder
 	b.WriteByte('\n')
@@ -307,12 +255,13 @@ func (s *Shop) Summary() string {
 		fmt.Fprintf(&b, "  %-16s %s/, traces to %s\n", "Jaeger", s.URL(Jaeger), s.URL(otlpHTTP))
 		fmt.Fprintf(&b, "  %-16s %s/\n", "Prometheus", s.URL(Prometheus))
 	}
-	b.WriteString("\n  Ctrl-C or make dev-down ends it; make dev-status: what runs; make trace ORDER=<id>: an order's spans\n")
+	b.WriteString("\n  Ctrl-C or make dev-down stops the shop; make dev-status lists its processes; " +
+		"make trace ORDER=<id> prints an order's spans\n")
 	return b.String()
 }
 
-// Wait returns nil when ctx ends, or says which program ended before that and why. An
-// end by Kill or Restart does not count.
+// Wait returns nil when ctx ends. If a program ends before that, Wait returns an error that
+// says which one and why; an end by Kill or Restart does not count.
 func (s *Shop) Wait(ctx context.Context) error {
 	select {
 	case <-ctx.Done():
@@ -322,12 +271,12 @@ func (s *Shop) Wait(ctx context.Context) error {
 	}
 }
 
-// URL is the address of a program, without a slash at its end.
+// URL returns the address of a program, without a slash at its end.
 func (s *Shop) URL(name string) string {
 	return "http://" + net.JoinHostPort("127.0.0.1", strconv.Itoa(s.ports[name]))
 }
 
-// DatabaseURL is the URL of a database for the superuser. It is a secret.
+// DatabaseURL returns the superuser's URL of a database. It contains a password.
 func (s *Shop) DatabaseURL(database string) string { return s.server.URL(database) }
 
 func (s *Shop) program(name string) (*program, error) {
@@ -338,7 +287,7 @@ func (s *Shop) program(name string) (*program, error) {
 		}
 		names = append(names, p.name)
 	}
-	return nil, fmt.Errorf("%q does not run in this shop: there are %s, %s", name, PostgreSQL, strings.Join(names, ", "))
+	return nil, fmt.Errorf("%q does not run in this shop: name one of %s, %s", name, PostgreSQL, strings.Join(names, ", "))
 }
 
 func (s *Shop) process(name string) (*process.Process, error) {
@@ -352,7 +301,7 @@ func (s *Shop) process(name string) (*process.Process, error) {
 	return p.process.Load(), nil
 }
 
-// PID is the process of a program; of PostgreSQL the main one.
+// PID returns the process id of a program; for PostgreSQL, the server's main process.
 func (s *Shop) PID(name string) (int, error) {
 	run, err := s.process(name)
 	if err != nil {
@@ -361,7 +310,7 @@ func (s *Shop) PID(name string) (int, error) {
 	return run.PID(), nil
 }
 
-// Ended returns a channel that is closed when the present process of a program ends.
+// Ended returns a channel that is closed when the program's current process ends.
 func (s *Shop) Ended(name string) (<-chan struct{}, error) {
 	run, err := s.process(name)
 	if err != nil {
@@ -370,7 +319,7 @@ func (s *Shop) Ended(name string) (<-chan struct{}, error) {
 	return run.Done(), nil
 }
 
-// Kill ends a program by SIGKILL; PostgreSQL with all its sessions.
+// Kill ends a program by SIGKILL; PostgreSQL ends with all its sessions.
 func (s *Shop) Kill(name string) error {
 	if name == PostgreSQL {
 		return s.server.Kill()
@@ -382,9 +331,9 @@ func (s *Shop) Kill(name string) error {
 	return p.end(syscall.SIGKILL)
 }
 
-// Restart starts a program again and waits until it is ready. It first ends one that
-// runs: a service as a deployment does, PostgreSQL without a checkpoint. The variables
-// are added to a service's environment for this start and all that follow.
+// Restart starts a program again and waits until it is ready. If the program runs, Restart
+// ends it first: a service by SIGTERM, as a deployment does, PostgreSQL without a
+// checkpoint. Restart adds env to the service's environment, for later restarts too.
 func (s *Shop) Restart(ctx context.Context, name string, env ...string) error {
 	if name == PostgreSQL {
 		if err := s.server.Restart(ctx); err != nil {
@@ -410,8 +359,8 @@ func (s *Shop) Restart(ctx context.Context, name string, env ...string) error {
 	return s.record()
 }
 
-// Stop ends the shop in order: each service finishes its requests before those that it
-// calls end, then Prometheus and Jaeger end, then PostgreSQL.
+// Stop ends the shop in order: each service finishes its requests before the services that
+// it calls end. Prometheus and Jaeger follow, and PostgreSQL ends last.
 func (s *Shop) Stop() error {
 	failed := s.endAll(s.stopOrder(), syscall.SIGTERM)
 	if s.server != nil {
@@ -429,7 +378,8 @@ func (s *Shop) StopNow() error {
 	return errors.Join(failed, s.release())
 }
 
-// release removes what tells others that the shop runs.
+// release removes the state file and the lock, by which other commands see that the shop
+// runs.
 func (s *Shop) release() error {
 	err := os.Remove(filepath.Join(s.dir, stateFile))
 	if errors.Is(err, os.ErrNotExist) {
@@ -452,8 +402,8 @@ func (s *Shop) endAll(groups [][]*program, signal syscall.Signal) error {
 	return failed
 }
 
-// stopOrder groups the programs: those of a group end together, callers before those
-// that they call, and Prometheus and Jaeger last.
+// stopOrder groups the programs. A group ends together; callers are in an earlier group
+// than the services that they call, and Prometheus and Jaeger are in the last one.
 func (s *Shop) stopOrder() [][]*program {
 	var groups [][]*program
 	left := slices.Clone(s.programs)
@@ -471,8 +421,8 @@ func (s *Shop) stopOrder() [][]*program {
 	return append(groups, left)
 }
 
-// callersFirst groups names of programs so that each group holds those that no program
-// of a following group calls.
+// callersFirst groups the programs' names so that every caller is in an earlier group than
+// the programs that it calls.
 func callersFirst(programs []catalogue.Program) [][]string {
 	var groups [][]string
 	for left := slices.Clone(programs); len(left) > 0; {

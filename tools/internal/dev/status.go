@@ -18,14 +18,14 @@ import (
 
 const stateFile = "state.json"
 
-// state is what a running shop tells other processes. It holds no secret.
+// state is what a running shop tells other commands. It contains no secret.
 type state struct{ Programs []running }
 
 type running struct {
 	Name    string
 	PID     int
 	Port    int
-	Ready   string // URL that answers 200 while the program is ready; of PostgreSQL empty
+	Ready   string // URL that answers 200 while the program is ready; empty for PostgreSQL
 	Started time.Time
 }
 
@@ -48,7 +48,7 @@ func (s *Shop) record() error {
 	return os.Rename(path+".new", path)
 }
 
-// readState reads what the running shop of a folder has recorded.
+// readState reads the state file of the shop that runs in a folder.
 func readState(dir string) (state, error) {
 	var st state
 	pid, err := process.LockHolder(dir)
@@ -56,11 +56,11 @@ func readState(dir string) (state, error) {
 		return st, err
 	}
 	if pid == 0 {
-		return st, errors.New("make dev does not run")
+		return st, errors.New("make dev does not run: start it with `make dev`")
 	}
 	b, err := os.ReadFile(filepath.Join(dir, stateFile))
 	if errors.Is(err, os.ErrNotExist) {
-		return st, errors.New("make dev is starting")
+		return st, errors.New("make dev is still starting: try again when it has printed its addresses")
 	}
 	if err != nil {
 		return st, err
@@ -68,8 +68,8 @@ func readState(dir string) (state, error) {
 	return st, json.Unmarshal(b, &st)
 }
 
-// sweep ends what a shop whose owner was killed left running. The caller holds the
-// folder's lock.
+// sweep ends the processes that a shop left running when its owner was killed. The caller
+// must hold the folder's lock.
 func sweep(dir string) error {
 	marked, err := process.Marked(marker)
 	if err != nil {
@@ -80,7 +80,8 @@ func sweep(dir string) error {
 	if err != nil {
 		return err
 	}
-	// PostgreSQL cleans up after itself on SIGQUIT; nothing else needs to.
+	// SIGQUIT lets PostgreSQL remove its shared memory. The other programs have nothing to
+	// clean up.
 	if err := process.End(server, syscall.SIGQUIT, 5*time.Second); err != nil {
 		return err
 	}
@@ -93,7 +94,7 @@ func sweep(dir string) error {
 	return nil
 }
 
-// Down ends the shop of the folder, which may run in any process.
+// Down ends the shop of the folder, which runs in another process.
 func Down(dir string, out *console.Console) error {
 	if _, err := os.Stat(dir); errors.Is(err, os.ErrNotExist) {
 		out.Step("make dev does not run")
@@ -131,8 +132,7 @@ func Down(dir string, out *console.Console) error {
 	return errors.Join(sweep(dir), lock.Release())
 }
 
-// Status prints the programs of the folder's shop; it fails if one of them is not
-// ready.
+// Status prints the programs of the folder's shop, and fails if one of them is not ready.
 func Status(ctx context.Context, dir string, out *console.Console) error {
 	dir, err := resolve(dir)
 	if err != nil {
@@ -175,7 +175,7 @@ func (p running) health(ctx context.Context) string {
 	return "ready"
 }
 
-// memory is the PSS of a program in bytes, 0 once it has ended.
+// memory returns the PSS of a program in bytes, 0 once it has ended.
 func (p running) memory(dir string) (int64, error) {
 	pids := []int{p.PID}
 	if p.Name == PostgreSQL {

@@ -17,8 +17,8 @@ import (
 	"github.com/loja-veloz/platform/tools/internal/toolchain"
 )
 
-// telemetryTools returns the paths of Prometheus and Jaeger: those on PATH where the
-// version fits, and built ones otherwise.
+// telemetryTools returns the paths of Prometheus and Jaeger by name. It prefers a program
+// on PATH whose version fits, and builds one otherwise.
 func telemetryTools(ctx context.Context, cache *toolchain.Cache) (map[string]string, error) {
 	found := map[string]string{}
 	var missing []toolchain.Tool
@@ -42,9 +42,9 @@ var (
 	jaegerVersion     = regexp.MustCompile(`"gitVersion":"v1\.(\d+)\.`)
 )
 
-// fits reports whether a program on PATH has a version that make dev can use:
-// Prometheus 2.40 or newer, Jaeger 1.50 or newer of the 1 line, which receives OTLP by
-// default.
+// fits reports whether a program has a version that make dev can use: Prometheus 2.40 or
+// newer; Jaeger 1.50 or newer, which receives OTLP by default, but not Jaeger 2, which takes
+// a configuration file instead of flags.
 func fits(ctx context.Context, name, path string) bool {
 	args := []string{path, "--version"}
 	if name == Jaeger {
@@ -69,7 +69,7 @@ func versionFits(name, text string) bool {
 	return m != nil && (number(m[1]) >= 3 || number(m[1]) == 2 && number(m[2]) >= 40)
 }
 
-// telemetry is Jaeger, which receives traces, and Prometheus, which scrapes every
+// telemetry returns Jaeger, which receives the traces, and Prometheus, which scrapes every
 // program.
 func (s *Shop) telemetry(tools map[string]string) []*program {
 	at := func(port string) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(s.ports[port])) }
@@ -77,7 +77,7 @@ func (s *Shop) telemetry(tools map[string]string) []*program {
 	return []*program{
 		{
 			name: Jaeger, port: s.ports[Jaeger], quiet: true, ready: s.URL(Jaeger) + "/api/services",
-			grace: 300 * time.Millisecond, // its traces are in memory: there is nothing to save
+			grace: 300 * time.Millisecond, // its traces are in memory, so it has nothing to save
 			args: []string{
 				tools[Jaeger], "--memory.max-traces=20000", "--query.http-server.host-port=" + at(Jaeger),
 				"--collector.otlp.http.host-port=" + at(otlpHTTP), "--collector.otlp.grpc.host-port=" + at(otlpGRPC),
@@ -99,7 +99,7 @@ func (s *Shop) telemetry(tools map[string]string) []*program {
 
 func (s *Shop) prometheusConfig() string { return filepath.Join(s.dir, "prometheus.yml") }
 
-// scrapeConfig writes what Prometheus scrapes.
+// scrapeConfig writes Prometheus's configuration.
 func (s *Shop) scrapeConfig() error {
 	var b strings.Builder
 	b.WriteString("global: {scrape_interval: 5s, scrape_timeout: 4s}\nscrape_configs:\n")

@@ -21,7 +21,7 @@ import (
 type trace struct {
 	TraceID string
 	Spans   []span
-	// Processes are the services by the key that spans refer to them with.
+	// Processes are the services by the key in ProcessID of a span.
 	Processes map[string]struct{ ServiceName string }
 }
 
@@ -42,10 +42,10 @@ var client = &http.Client{Timeout: 10 * time.Second}
 // Trace prints the spans of an order's traces as trees.
 func Trace(ctx context.Context, dir, order string, out *console.Console) error {
 	if order == "" {
-		return errors.New("ORDER is not set: name an order by its id, ORDER=0190...")
+		return errors.New("ORDER is not set: set it to the id of an order, such as ORDER=0190...")
 	}
 	if !orderID.MatchString(order) {
-		return fmt.Errorf("ORDER=%s is not the id of an order", order)
+		return fmt.Errorf("ORDER=%s is not the id of an order, which has only hexadecimal digits and hyphens", order)
 	}
 	dir, err := resolve(dir)
 	if err != nil {
@@ -57,15 +57,15 @@ func Trace(ctx context.Context, dir, order string, out *console.Console) error {
 	}
 	i := slices.IndexFunc(st.Programs, func(p running) bool { return p.Name == Jaeger })
 	if i < 0 {
-		return errors.New("make dev runs without Jaeger (DEV_TELEMETRY=off)")
+		return errors.New("make dev runs with DEV_TELEMETRY=off, so that there are no traces: start it with DEV_TELEMETRY=on")
 	}
 	traces, err := query(ctx, fmt.Sprintf("http://127.0.0.1:%d", st.Programs[i].Port), order)
 	if err != nil {
 		return fmt.Errorf("asking Jaeger: %w", err)
 	}
 	if len(traces) == 0 {
-		return fmt.Errorf("jaeger has no trace of order %s: it keeps the last 20000 in memory, and receives a new one after some seconds",
-			order)
+		return fmt.Errorf("jaeger has no trace of order %s: it keeps the last 20000 traces in memory, and receives "+
+			"a new one after some seconds; check the id, or try again", order)
 	}
 	for _, t := range traces {
 		out.Plain("%s", t.tree())
@@ -94,7 +94,7 @@ func query(ctx context.Context, jaeger, order string) ([]trace, error) {
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("it answers %s", resp.Status)
+		return nil, fmt.Errorf("GET /api/traces = %s", resp.Status)
 	}
 	var answer struct{ Data []trace }
 	if err := json.NewDecoder(resp.Body).Decode(&answer); err != nil {
@@ -114,8 +114,8 @@ func (t trace) start() int64 {
 	return first
 }
 
-// tree has a line for each span, below the span that caused it: when it began and how
-// long it took in milliseconds, service, name, and status if it has one.
+// tree renders the trace with a line for each span, below the span that caused it: when the
+// span began and how long it took, in milliseconds, its service, its name, and its outcome.
 func (t trace) tree() string {
 	byID, children := map[string]bool{}, map[string][]span{}
 	for _, s := range t.Spans {
@@ -125,8 +125,8 @@ func (t trace) tree() string {
 	for _, s := range t.Spans {
 		parent := ""
 		for _, r := range s.References {
-			// A span is a root if Jaeger lacks its cause, because the caller
-			// exports nothing.
+			// A caller that exports no spans leaves its callee's span without a
+			// parent in Jaeger: such a span is a root.
 			if r.TraceID == t.TraceID && byID[r.SpanID] && r.SpanID != s.SpanID {
 				parent = r.SpanID
 				break
@@ -154,7 +154,7 @@ func (t trace) tree() string {
 	return b.String()
 }
 
-// outcome is the tags that say how the span ended.
+// outcome renders the tags that say how the span ended.
 func (s span) outcome() string {
 	text := ""
 	for _, tag := range s.Tags {

@@ -13,17 +13,17 @@ import (
 
 const pauseImage = "registry.k8s.io/pause:3.10"
 
-// Controllers are the images that the local cluster and its controllers run from.
+// Controllers are the images of the local cluster and its controllers.
 type Controllers struct {
 	Registry Registry
-	Pull     bool // copy them from upstream, instead of packing what was built here
+	Pull     bool // copy the images from upstream instead of packing the tools built here
 	Cache    *toolchain.Cache
-	Sources  string // folder of the Go module that has pause and postgres-entrypoint
-	Programs string // folder for these programs, once built
+	Sources  string // folder of the Go module with pause and postgres-entrypoint
+	Programs string // folder for the binaries of these two
 	Out      *console.Console
 }
 
-// Fill puts those images into the registry that it lacks.
+// Fill pushes the images that the registry lacks.
 func (c Controllers) Fill(ctx context.Context) error {
 	if err := c.put(ctx, pauseImage, false, c.pushPause); err != nil {
 		return err
@@ -39,7 +39,8 @@ func (c Controllers) Fill(ctx context.Context) error {
 	return c.put(ctx, PostgreSQL, c.Pull, c.pushPostgreSQL)
 }
 
-// put pulls an image, or packs and pushes it, unless the registry has it.
+// put copies an image from upstream if pull is set, and calls push otherwise. It does
+// nothing if the registry has the image.
 func (c Controllers) put(ctx context.Context, image string, pull bool, push func(context.Context) error) error {
 	if has, err := c.Registry.Has(ctx, image); err != nil || has {
 		return err
@@ -49,7 +50,7 @@ func (c Controllers) put(ctx context.Context, image string, pull bool, push func
 	}
 	c.Out.Step("pulling %s", image)
 	if err := c.Registry.Copy(ctx, image); err != nil {
-		return fmt.Errorf("%w (IMAGES=build builds it instead)", err)
+		return fmt.Errorf("%w; to build the image instead, set IMAGES=build", err)
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
-// Package images fills a registry: with images packed from the tools that were built here,
-// or copied from the upstream registries, and with those of the shop's programs. Manifests
-// keep the upstream names; containerd asks the registry on localhost first.
+// Package images pushes images to a registry: those of the shop's programs, and those of
+// third-party tools, either packed from the tools that were built here or copied from the
+// upstream registries. Manifests keep the upstream names, because containerd asks the
+// registry on localhost first.
 package images
 
 import (
@@ -32,11 +33,11 @@ import (
 // User is the non-root user of every image, and its group.
 const User = "65532"
 
-// A Registry is the host:port of one without TLS or credentials of its own.
+// A Registry is the host:port of a registry without TLS.
 type Registry string
 
-// Local is the name of an upstream image in this registry: containerd's mirrors keep the
-// repository's name and drop the host.
+// Local returns the name of an upstream image in this registry. Like containerd's mirrors,
+// it keeps the repository's name and replaces the host.
 func (r Registry) Local(upstream string) (name.Reference, error) {
 	ref, err := name.ParseReference(upstream)
 	if err != nil {
@@ -59,8 +60,8 @@ func (r Registry) Has(ctx context.Context, upstream string) (bool, error) {
 	return err == nil, err
 }
 
-// Reachable reports whether the upstream registries answer for all these tools'
-// images within three seconds.
+// Reachable reports whether the upstream registries have the images of all tools and answer
+// within three seconds.
 func Reachable(ctx context.Context, tools []toolchain.Tool) bool {
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
@@ -76,7 +77,7 @@ func Reachable(ctx context.Context, tools []toolchain.Tool) bool {
 	return true
 }
 
-// Copy brings the upstream image into this registry.
+// Copy copies the upstream image to this registry.
 func (r Registry) Copy(ctx context.Context, upstream string) error {
 	src, err := name.ParseReference(upstream)
 	if err != nil {
@@ -96,26 +97,25 @@ func (r Registry) Copy(ctx context.Context, upstream string) error {
 	return nil
 }
 
-// A File is one file of an image; one whose path ends with a slash is a folder.
+// A File is one file of an image, or a folder if its path ends with a slash.
 type File struct {
 	Path  string
 	Mode  int64
 	Data  []byte
 	Link  string // target, if it is a symbolic link
-	Owner int    // user and group
+	Owner int    // number of the user and of the group
 }
 
-// A Process is what an image runs.
+// A Process says what an image runs.
 type Process struct {
 	Entrypoint, Args []string
-	User             string // number; empty: User
+	User             string // number; empty means User
 	Env              []string
 	StopSignal       string
 }
 
-// Push packs an image of a few files and pushes it under the upstream name, or under this
-// registry's own if that is the host. The same files give the same digest: the image has no
-// time and no path of this machine.
+// Push packs files into an image and pushes it under the upstream name. The same files give
+// the same digest, because the image contains no time and no path of this machine.
 func (r Registry) Push(ctx context.Context, upstream, entrypoint string, files ...File) error {
 	var process Process
 	if entrypoint != "" {
@@ -124,7 +124,7 @@ func (r Registry) Push(ctx context.Context, upstream, entrypoint string, files .
 	return r.PushProcess(ctx, upstream, process, files...)
 }
 
-// PushProcess is Push for an image with more to say about what it runs.
+// PushProcess is Push for an image whose process needs more than an entrypoint.
 func (r Registry) PushProcess(ctx context.Context, upstream string, process Process, files ...File) error {
 	ref, err := r.Local(upstream)
 	if err != nil {
@@ -140,8 +140,9 @@ func (r Registry) PushProcess(ctx context.Context, upstream string, process Proc
 	return nil
 }
 
-// Base are the files below every service's image: its user. Root certificates are part of
-// the program (package x509roots/fallback), so that the image is the same on every machine.
+// Base returns the files of the base image of every service: its user. Root certificates are
+// compiled into the programs (package x509roots/fallback), so that the image is the same on
+// every machine.
 func Base() []File {
 	const (
 		users  = "root:x:0:0:root:/root:/sbin/nologin\nnonroot:x:" + User + ":" + User + ":nonroot:/:/sbin/nologin\n"
@@ -166,7 +167,8 @@ func pack(process Process, files []File) (v1.Image, error) {
 	}
 	layer, err := tarball.LayerFromOpener(
 		func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(content)), nil },
-		// The registry is on this machine: fast beats small.
+		// The registry is on this machine, so fast compression saves more time than a small
+		// layer.
 		tarball.WithCompressionLevel(1), tarball.WithMediaType(types.OCILayer),
 	)
 	if err != nil {
@@ -192,7 +194,7 @@ func pack(process Process, files []File) (v1.Image, error) {
 	return mutate.ConfigFile(img, config)
 }
 
-// archive is the tar archive of files, with the folders above them.
+// archive returns the tar archive of files and the folders above them.
 func archive(files []File) ([]byte, error) {
 	var buf bytes.Buffer
 	w := tar.NewWriter(&buf)
@@ -230,7 +232,7 @@ func archive(files []File) ([]byte, error) {
 	return buf.Bytes(), nil
 }
 
-// parents are the folders above a path, outermost first.
+// parents returns the folders above a path, outermost first.
 func parents(p string) []string {
 	var dirs []string
 	for dir := path.Dir(p); dir != "."; dir = path.Dir(dir) {

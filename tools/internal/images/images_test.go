@@ -20,7 +20,7 @@ func TestPackIsReproducibleAndNonRoot(t *testing.T) {
 	a, _ := first.Digest()
 	b, _ := second.Digest()
 	if a != b {
-		t.Errorf("the same files give %s and %s", a, b)
+		t.Errorf("the same files give the digests %s and %s", a, b)
 	}
 	config, err := first.ConfigFile()
 	if err != nil {

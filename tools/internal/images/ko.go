@@ -15,7 +15,7 @@ import (
 	"github.com/loja-veloz/platform/tools/internal/console"
 )
 
-// baseImage is what services' images are built on, below the registry's name.
+// baseImage is the base image of the services' images, without the registry's name.
 const baseImage = "loja/base:1"
 
 // Ko builds the images of the shop's programs and pushes them.
@@ -29,10 +29,10 @@ type Ko struct {
 	Out      *console.Console
 }
 
-// PushBase pushes the image that the others are built on.
+// PushBase pushes the base image.
 func (k Ko) PushBase(ctx context.Context) error { return Registry(k.Registry).PushBase(ctx) }
 
-// PushBase pushes the image that services' images are built on.
+// PushBase pushes the base image of the services' images.
 func (r Registry) PushBase(ctx context.Context) error {
 	return r.Push(ctx, string(r)+"/"+baseImage, "", Base()...)
 }

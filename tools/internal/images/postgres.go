@@ -13,7 +13,7 @@ import (
 	"github.com/loja-veloz/platform/tools/internal/command"
 )
 
-// PostgreSQL is the image of the server in the cluster, by its upstream name.
+// PostgreSQL is the upstream name of the image of the cluster's database server.
 const PostgreSQL = "docker.io/library/postgres:15.18"
 
 const (
@@ -22,8 +22,8 @@ const (
 	postgresEntrypoint = "/usr/local/bin/postgres-entrypoint"
 )
 
-// PushPostgreSQL packs the image from the pinned binaries, this machine's libraries that they
-// are linked to, and the container's first program. native has bin, lib and share.
+// PushPostgreSQL packs the image from the pinned binaries, the libraries of this machine that
+// they load, and the entrypoint. native is the folder with bin, lib and share.
 func (r Registry) PushPostgreSQL(ctx context.Context, native, entrypoint string) error {
 	files, err := postgresFiles(ctx, native, entrypoint)
 	if err != nil {
@@ -45,8 +45,8 @@ func postgresProcess() Process {
 
 func postgresFiles(ctx context.Context, native, entrypoint string) ([]File, error) {
 	files := []File{
-		// initdb needs a name for its user; the others are the users of pods that do not
-		// select 999.
+		// initdb needs a name for its user. nonroot and nobody are for pods that run as one
+		// of them instead of 999.
 		{Path: "etc/passwd", Mode: 0o644, Data: []byte("root:x:0:0:root:/root:/sbin/nologin\n" +
 			"postgres:x:999:999:PostgreSQL:/var/lib/postgresql:/sbin/nologin\n" +
 			"nonroot:x:" + User + ":" + User + ":nonroot:/:/sbin/nologin\nnobody:x:65534:65534:nobody:/:/sbin/nologin\n")},
@@ -69,8 +69,8 @@ func postgresFiles(ctx context.Context, native, entrypoint string) ([]File, erro
 	return slices.Concat(files, programs, libraries), err
 }
 
-// nativeFiles are the files of the package that the image has, and the paths of those that
-// are programs or libraries.
+// nativeFiles returns the package's files for the image, and the paths of the programs and
+// libraries among them.
 func nativeFiles(native string) (files []File, linked []string, err error) {
 	err = filepath.WalkDir(native, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
@@ -104,8 +104,8 @@ func nativeFiles(native string) (files []File, linked []string, err error) {
 	return files, linked, err
 }
 
-// inImage leaves out what compilers and embedded SQL need, and the languages that would
-// need this machine's Perl, Python or Tcl.
+// inImage reports whether the image has the file. It leaves out the files for compilers and
+// embedded SQL, and the procedural languages that need this machine's Perl, Python or Tcl.
 func inImage(rel string) bool {
 	name := filepath.Base(rel)
 	for _, prefix := range []string{"libecpg", "libpgtypes", "plperl", "plpython", "pltcl"} {
@@ -117,13 +117,13 @@ func inImage(rel string) bool {
 		!strings.Contains(rel, "/pkgconfig/") && !strings.Contains(rel, "/pgxs/")
 }
 
-// hostLibraries are the files outside the package that the programs load: the C library and
-// others, as this machine's loader finds them, and the loader.
+// hostLibraries returns the files outside the package that the programs load: the C library
+// and others, as this machine's loader finds them, and the loader itself.
 func hostLibraries(ctx context.Context, native string, programs []string) ([]File, error) {
 	out, err := command.Command{
 		Args: append([]string{"ldd"}, programs...), Env: []string{"LD_LIBRARY_PATH=", "LD_PRELOAD=", "LC_ALL=C"},
 	}.Text(ctx)
-	var failed *command.Error // for a library that is not a program; the output is complete
+	var failed *command.Error // ldd fails for files that it cannot load, but its output is complete
 	if err != nil && !errors.As(err, &failed) {
 		return nil, err
 	}
@@ -142,8 +142,8 @@ func hostLibraries(ctx context.Context, native string, programs []string) ([]Fil
 	return files, nil
 }
 
-// loaded reads ldd's output. A missing library is an error if initdb or postgres needs it,
-// not if only an extension does.
+// loaded parses ldd's output into the paths of the libraries outside native. A missing
+// library is an error if a program in bin needs it, and ignored if only an extension does.
 func loaded(ldd, native string) ([]string, error) {
 	found := map[string]bool{}
 	essential := false
@@ -159,7 +159,7 @@ func loaded(ldd, native string) ([]string, error) {
 		path, _, _ := strings.Cut(rest, " (")
 		switch {
 		case strings.HasPrefix(rest, "not found") && essential:
-			return nil, fmt.Errorf("this machine lacks the library %s, which PostgreSQL needs", name)
+			return nil, fmt.Errorf("this machine lacks the library %s, which PostgreSQL needs: install its package", name)
 		case !filepath.IsAbs(path):
 		case strings.HasPrefix(filepath.Clean(path), native+"/"):
 		default:
@@ -167,7 +167,7 @@ func loaded(ldd, native string) ([]string, error) {
 		}
 	}
 	if len(found) == 0 {
-		return nil, errors.New("ldd names no library")
+		return nil, errors.New("ldd names no library that PostgreSQL loads")
 	}
 	paths := make([]string, 0, len(found))
 	for path := range found {

@@ -21,7 +21,7 @@ import (
 	"github.com/loja-veloz/platform/tools/internal/toolchain"
 )
 
-func TestLddIsRead(t *testing.T) {
+func TestLoadedParsesLddsOutput(t *testing.T) {
 	const good = `/n/bin/postgres:
 	linux-vdso.so.1 (0x00007f242daba000)
 	libxml2.so.2 => /n/bin/../lib/libxml2.so.2 (0x00007f242cc00000)
@@ -40,8 +40,8 @@ func TestLddIsRead(t *testing.T) {
 	}
 }
 
-// TestPostgreSQLRunsFromItsImage unpacks the image and runs it as the container
-// would: nothing but its own files, as its user, in place of the first process.
+// TestPostgreSQLRunsFromItsImage unpacks the image and runs it as a container would: with the
+// image's files only, as the image's user.
 func TestPostgreSQLRunsFromItsImage(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("chroot needs root")
@@ -49,7 +49,7 @@ func TestPostgreSQLRunsFromItsImage(t *testing.T) {
 	root := t.TempDir()
 	unpack(t, root)
 	data := filepath.Join(root, "var/lib/postgresql/data")
-	// What a container that was killed while it created the data leaves behind.
+	// A container that is killed while it creates the data leaves these folders behind.
 	for _, dir := range []string{"one", "one/base", "one/initialising", "one/initialising/global"} {
 		dir = filepath.Join(data, dir)
 		if err := errors.Join(os.Mkdir(dir, 0o700), os.Chown(dir, postgresUser, postgresUser)); err != nil {
@@ -60,7 +60,7 @@ func TestPostgreSQLRunsFromItsImage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { // whatever failed
+	t.Cleanup(func() {
 		pids, err := process.In(filepath.Join(data, "one"))
 		if err := errors.Join(err, process.End(pids, syscall.SIGQUIT, time.Minute)); err != nil {
 			t.Error(err)
@@ -94,30 +94,30 @@ func TestPostgreSQLRunsFromItsImage(t *testing.T) {
 			if process.Dead(cmd.Process.Pid) || time.Now().After(deadline) {
 				_ = cmd.Process.Kill()
 				_ = cmd.Wait()
-				t.Fatalf("it does not get ready:\n%s", out.String())
+				t.Fatalf("PostgreSQL did not become ready:\n%s", out.String())
 			}
 			time.Sleep(20 * time.Millisecond)
 		}
 	}
 	cmd, out := start()
 	if name, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", cmd.Process.Pid)); strings.TrimSpace(string(name)) != "postgres" {
-		t.Errorf("the first process is %s, want postgres itself", name)
+		t.Errorf("the container's first process is %s, want postgres", name)
 	}
 	if env, _ := os.ReadFile(fmt.Sprintf("/proc/%d/environ", cmd.Process.Pid)); strings.Contains(string(env), "secret") {
-		t.Error("the server's environment has the password")
+		t.Error("the server's environment contains the password")
 	}
 	if databases, err := os.ReadDir(filepath.Join(data, "one", "base")); err != nil || len(databases) != 4 {
 		t.Errorf("the databases are %v, %v; want PostgreSQL's three and shop", databases, err)
 	}
 	if left, err := filepath.Glob(filepath.Join(data, "one", "initialising")); err != nil || len(left) > 0 {
-		t.Errorf("left behind: %v, %v", left, err)
+		t.Errorf("the work folder is still there: %v, %v", left, err)
 	}
-	// Killed, then again: nothing that was left is in the way.
+	// After a kill, the server starts again on the files that it left.
 	if err := cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
 	_ = cmd.Wait()
-	pids, err := process.In(filepath.Join(data, "one")) // a container ends whole
+	pids, err := process.In(filepath.Join(data, "one")) // with a container, all its processes end
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -153,7 +153,7 @@ func unpack(t *testing.T, root string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// A temporary folder is closed to others.
+	// Other users cannot read a temporary folder.
 	for dir := root; dir != os.TempDir() && dir != "/"; dir = filepath.Dir(dir) {
 		if err := os.Chmod(dir, 0o755); err != nil {
 			t.Fatal(err)
@@ -180,7 +180,7 @@ func unpack(t *testing.T, root string) {
 			t.Fatal(err)
 		}
 	}
-	// What every container has.
+	// Every container has /proc and /dev.
 	for _, m := range []struct {
 		name, kind string
 		flags      uintptr

@@ -13,27 +13,28 @@ import (
 	vegeta "github.com/tsenart/vegeta/v12/lib"
 )
 
-// VersionHeader is the response header by which every service names its version.
+// VersionHeader is the response header with which every service names its version.
 const VersionHeader = "Service-Version"
 
-// A Target is what to call, how often and how many times.
+// A Target says which URL to request, at which rate and how many times. URL, PerSecond and
+// Max are required.
 type Target struct {
 	URL       string
-	PerSecond int
+	PerSecond int // requests per second
 	Max       int // requests in all
 	Header    map[string]string
-	// Observe, if set, is called with each answer: when its request was sent, and the
-	// version that answered, "" if the request failed.
+	// Observe, if set, is called after each request with the time at which it was sent and
+	// the version that answered, or "" if the request failed.
 	Observe func(sent time.Time, version string)
 }
 
-// A Report sums up a run. A request has failed unless the status of its answer is 2xx
-// or 3xx.
+// A Report sums up a run. A request counts as failed unless its answer's status is 2xx or
+// 3xx.
 type Report struct {
 	Requests, Failed int
 	Versions         map[string]int // answers by Service-Version
 	P50, P99         time.Duration
-	Errors           []string // distinct ones
+	Errors           []string // without duplicates
 }
 
 func (r Report) String() string {
@@ -48,15 +49,14 @@ func (r Report) String() string {
 	return s
 }
 
-// Run sends the load until Max requests were sent or ctx ends, and returns after the
-// last answer.
+// Run sends requests until Max were sent or ctx ends, and returns after the last answer.
 func Run(ctx context.Context, t Target) Report {
 	target := vegeta.Target{Method: "GET", URL: t.URL, Header: map[string][]string{}}
 	for k, v := range t.Header {
 		target.Header.Set(k, v)
 	}
-	// Connections are not kept, so that each request is balanced on its own, as those
-	// of many shoppers are.
+	// Connections are not reused, so that the gateway balances each request separately, as
+	// it does those of many shoppers.
 	attacker := vegeta.NewAttacker(vegeta.KeepAlive(false), vegeta.Timeout(10*time.Second), vegeta.Redirects(vegeta.NoFollow))
 	length := time.Duration(t.Max) * time.Second / time.Duration(t.PerSecond)
 	rate := vegeta.Rate{Freq: t.PerSecond, Per: time.Second}

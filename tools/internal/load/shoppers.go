@@ -16,16 +16,16 @@ import (
 // An Order is what every shopper buys.
 type Order struct {
 	SKU    string
-	Amount int // of one, in centavos
+	Amount int // price of one unit, in centavos
 	Token  string
 }
 
-// TestOrder is paid with a test card, which the simulated acquirer approves.
+// TestOrder is paid with a card token that the simulator approves.
 var TestOrder = Order{SKU: "SHOE-VENTO", Amount: 34990, Token: "tok_approved"}
 
-// Shoppers is a steady flow of visits to the shop's API. On each one a shopper looks at an
-// article, orders it, and follows order and payment: requests reach every service behind
-// the API, the ones that only other services call among them.
+// Shoppers is a steady flow of visits to the shop's API. On each visit a shopper looks at a
+// SKU, orders it, and looks at the order and the payment. Together the requests reach every
+// service behind the API, including those that only other services call.
 type Shoppers struct {
 	URL       string // of the gateway
 	PerSecond int    // visits
@@ -33,8 +33,8 @@ type Shoppers struct {
 	Order     Order
 }
 
-// A ShopReport sums up the visits. A request has failed if its answer is a server error,
-// or does not come within 10 seconds.
+// A ShopReport sums up the visits. A request counts as failed if its answer is a server
+// error or takes longer than 10 seconds.
 type ShopReport struct {
 	Visits, Requests, Failed int
 	Error                    string // the first one
@@ -48,8 +48,8 @@ func (r ShopReport) String() string {
 	return s
 }
 
-// Run sends shoppers until Max have come or ctx ends, and returns when the last one has
-// left.
+// Run starts visits until Max have begun or ctx ends, and returns when the last visit has
+// ended.
 func (s Shoppers) Run(ctx context.Context) ShopReport {
 	var mu sync.Mutex
 	var report ShopReport
@@ -67,7 +67,7 @@ func (s Shoppers) Run(ctx context.Context) ShopReport {
 	var visits sync.WaitGroup
 	pace := time.NewTicker(time.Second / time.Duration(s.PerSecond))
 	defer pace.Stop()
-	// A visit that has begun is not broken off.
+	// A visit that has begun goes on to its end, even if ctx ends.
 	inside := context.WithoutCancel(ctx)
 	for ; report.Visits < s.Max; report.Visits++ {
 		select {
@@ -82,7 +82,7 @@ func (s Shoppers) Run(ctx context.Context) ShopReport {
 	return report
 }
 
-// looks is how often a shopper looks at the article, the order and the payment.
+// looks is how many times a shopper requests the SKU, the order and the payment each.
 const looks = 3
 
 func (s Shoppers) visit(ctx context.Context, client *http.Client, count func(error)) {
@@ -102,7 +102,7 @@ func (s Shoppers) visit(ctx context.Context, client *http.Client, count func(err
 	var placed struct{ ID string }
 	err = errors.Join(json.NewDecoder(response.Body).Decode(&placed), response.Body.Close())
 	if err != nil || placed.ID == "" {
-		return // refused: too many requests, or sold out
+		return // the order was refused: too many requests, or sold out
 	}
 	look("/api/pedidos/" + placed.ID)
 	look("/api/pagamentos/" + placed.ID)
@@ -127,7 +127,7 @@ func ask(ctx context.Context, client *http.Client, method, url, key, body string
 	return response, nil
 }
 
-// discard reads an answer to its end.
+// discard reads a response to its end and closes it.
 func discard(response *http.Response, err error) error {
 	if err != nil {
 		return err

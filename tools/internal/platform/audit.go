@@ -11,16 +11,15 @@ import (
 	"github.com/loja-veloz/platform/tools/internal/process"
 )
 
-// auditor is the program that audits, and its CronJob.
+// auditor is the name of the program that audits, and of its CronJob.
 const auditor = "audit"
 
-// auditPatience is longer than the CronJob's own limit for a run, and than it takes to
-// start a pod.
+// auditPatience is longer than the CronJob's own limit for a run plus the start of its pod.
 const auditPatience = 13 * time.Minute
 
-// Audit checks the shop's invariants in the cluster's databases, prints what it finds,
-// and fails if one is violated. It runs the audit's CronJob once: its pod has the
-// credentials, which leave the cluster no other way.
+// Audit checks the shop's invariants in the cluster's databases, prints the report, and
+// fails if one is violated. It creates a Job from the audit's CronJob, whose pod has the
+// credentials, so that they never leave the cluster.
 func Audit(ctx context.Context, w Workspace) (err error) {
 	k, err := openKubectl(w)
 	if err != nil {
@@ -28,7 +27,7 @@ func Audit(ctx context.Context, w Workspace) (err error) {
 	}
 	job := fmt.Sprintf("%s-by-hand-%d", auditor, time.Now().Unix())
 	if _, err := k.Text(ctx, "-n", namespace, "create", "job", job, "--from=cronjob/"+auditor); err != nil {
-		return fmt.Errorf("starting the audit, while make dev does not run: %w", err)
+		return fmt.Errorf("auditing the cluster's databases, because make dev does not run: %w", err)
 	}
 	defer func() {
 		_, deleteErr := k.Text(context.WithoutCancel(ctx), "-n", namespace, "delete", "job", job, "--ignore-not-found", "--wait=false")
@@ -42,12 +41,12 @@ func Audit(ctx context.Context, w Workspace) (err error) {
 		}
 		var ended bool
 		if ended, failure, err = jobEnd(text); err == nil && !ended {
-			err = errors.New("it has not ended")
+			err = errors.New("the job has not ended")
 		}
 		return err
 	}, nil)
 	if err != nil {
-		return fmt.Errorf("watching the job %s: %w", job, err)
+		return fmt.Errorf("waiting for the job %s: %w", job, err)
 	}
 	log, err := k.Text(ctx, "-n", namespace, "logs", "job/"+job)
 	w.Out.Plain("%s", strings.TrimSpace(log))
@@ -57,7 +56,7 @@ func Audit(ctx context.Context, w Workspace) (err error) {
 	return err
 }
 
-// jobEnd reports whether a Job has ended and, if it failed, why.
+// jobEnd reads a Job as JSON. It reports whether the Job has ended and, if it failed, why.
 func jobEnd(text string) (ended bool, failure string, err error) {
 	var job struct {
 		Status struct {

@@ -2,16 +2,16 @@ package platform
 
 import "testing"
 
-func TestHowAJobEnds(t *testing.T) {
+func TestJobEndReadsTheConditions(t *testing.T) {
 	for _, test := range []struct {
 		name, conditions string
 		ended            bool
 		failure          string
 	}{
-		{"it runs", ``, false, ""},
-		{"its pods still end", `{"type":"FailureTarget","status":"True","reason":"BackoffLimitExceeded"}`, false, ""},
-		{"it ended well", `{"type":"SuccessCriteriaMet","status":"True"},{"type":"Complete","status":"True"}`, true, ""},
-		{"it failed", `{"type":"Failed","status":"True","reason":"BackoffLimitExceeded",` +
+		{"running", ``, false, ""},
+		{"failed, and its pods are still ending", `{"type":"FailureTarget","status":"True","reason":"BackoffLimitExceeded"}`, false, ""},
+		{"complete", `{"type":"SuccessCriteriaMet","status":"True"},{"type":"Complete","status":"True"}`, true, ""},
+		{"failed", `{"type":"Failed","status":"True","reason":"BackoffLimitExceeded",` +
 			`"message":"Job has reached the specified backoff limit"}`,
 			true, "BackoffLimitExceeded: Job has reached the specified backoff limit"},
 	} {
@@ -23,6 +23,6 @@ func TestHowAJobEnds(t *testing.T) {
 		})
 	}
 	if _, _, err := jobEnd("error"); err == nil {
-		t.Error("what is not JSON is taken for a Job")
+		t.Error("text that is not JSON is accepted as a Job")
 	}
 }

@@ -13,11 +13,11 @@ import (
 	"github.com/loja-veloz/platform/tools/internal/console"
 )
 
-// Bench measures this machine and prints each number with its goal. It stops
-// and starts the cluster, and leaves it up.
+// Bench measures start, memory, preview and compilation on this machine, and prints each
+// figure with its goal. It stops and starts the cluster, and leaves it up.
 func Bench(ctx context.Context, w Workspace) error {
 	if !w.bundled() {
-		return errors.New("KUBE_CONTEXT is set: the numbers are those of the bundled cluster")
+		return errors.New("KUBE_CONTEXT is set, and bench measures the bundled cluster only: unset KUBE_CONTEXT")
 	}
 	if err := Up(ctx, w); err != nil {
 		return err
@@ -57,7 +57,7 @@ func Bench(ctx context.Context, w Workspace) error {
 	if err != nil {
 		return err
 	}
-	number("memory of all that make up leaves running, PSS", "<= 1536 MiB", fmt.Sprintf("%d MiB", memory(processes)>>20))
+	number("memory of everything that make up starts, PSS", "<= 1536 MiB", fmt.Sprintf("%d MiB", memory(processes)>>20))
 
 	cpu, err := compile(ctx, w.Root)
 	if err != nil {
@@ -74,7 +74,7 @@ func timed(do func() error) (time.Duration, error) {
 	return console.Round(time.Since(began)), err
 }
 
-// medianPreview is the middle time of three previews.
+// medianPreview returns the median time of three previews.
 func medianPreview(ctx context.Context, w Workspace) (time.Duration, error) {
 	p, err := openPulumi(w)
 	if err != nil {

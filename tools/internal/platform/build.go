@@ -27,7 +27,7 @@ func (s *shipment) buildImages(ctx context.Context) error {
 		Program: s.w.program("ko"), Registry: s.w.Registry, Apps: filepath.Join(s.w.Root, "apps"), Env: env, Out: s.w.Out,
 		Fault: s.fault, Scratch: s.w.Local(),
 	}
-	if !s.w.bundled() { // whose registry has the base image from the start
+	if !s.w.bundled() { // starting the bundled cluster has pushed the base image
 		if err := ko.PushBase(ctx); err != nil {
 			return fmt.Errorf("REGISTRY=%s: %w", s.w.Registry, err)
 		}

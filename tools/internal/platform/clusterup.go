@@ -14,13 +14,13 @@ import (
 	"github.com/loja-veloz/platform/tools/internal/toolchain"
 )
 
-// ClusterUp brings up the cluster and its registry.
+// ClusterUp starts the cluster and its registry.
 func ClusterUp(ctx context.Context, w Workspace) error {
 	s := &shipment{w: w}
 	return runSteps(ctx, step{"providing the tools", s.provideTools}, step{"starting the cluster", s.startCluster})
 }
 
-// startCluster starts the bundled cluster, or asks another one whether it is ready.
+// startCluster starts the bundled cluster, or checks that another one is ready.
 func (s *shipment) startCluster(ctx context.Context) error {
 	w := s.w
 	if !w.bundled() {
@@ -40,7 +40,7 @@ func (s *shipment) startCluster(ctx context.Context) error {
 	if err := c.Up(ctx, fill); err != nil {
 		return err
 	}
-	w.Out.Step("the cluster is ready, after %s", console.Round(time.Since(began)))
+	w.Out.Step("the cluster is ready after %s", console.Round(time.Since(began)))
 	return nil
 }
 
@@ -83,7 +83,7 @@ func processStatus(w Workspace) error {
 	if running, err := c.Running(); err != nil {
 		return err
 	} else if !running {
-		return errors.New("the local cluster does not run: make up starts it")
+		return errors.New("the local cluster does not run: start it with `make up`")
 	}
 	processes, err := c.Status()
 	if err != nil {
@@ -97,15 +97,15 @@ func processStatus(w Workspace) error {
 		}
 		w.Out.Plain("%-26s %-14s %6.1f MiB", s.Name, state, float64(s.PSS)/(1<<20))
 	}
-	w.Out.Plain("%-26s %-14s %6.1f MiB (PSS)\n", "together", "", float64(memory(processes))/(1<<20))
+	w.Out.Plain("%-26s %-14s %6.1f MiB (PSS)\n", "sum", "", float64(memory(processes))/(1<<20))
 	if len(dead) > 0 {
-		return fmt.Errorf("not running: %s: make up starts them again; their logs are in %s",
+		return fmt.Errorf("not running: %s; start them again with `make up`; their logs are in %s",
 			strings.Join(dead, ", "), filepath.Join(c.Data, "logs"))
 	}
 	return nil
 }
 
-// memory is the sum of what the cluster's processes use, in bytes of PSS.
+// memory returns the sum of the processes' PSS in bytes.
 func memory(processes []cluster.ProcessStatus) int64 {
 	var sum int64
 	for _, s := range processes {

@@ -12,8 +12,8 @@ import (
 	"github.com/loja-veloz/platform/tools/internal/cluster"
 )
 
-// configureStack selects the stack, which it creates on first use, and writes the images
-// and the cluster into its configuration.
+// configureStack selects the stack, creates it on first use, and writes the images and the
+// cluster to its configuration.
 func (s *shipment) configureStack(ctx context.Context) error {
 	if err := s.pulumi.run(ctx, "stack", "select", "--create", stack); err != nil {
 		return err
@@ -26,7 +26,7 @@ func (s *shipment) configureStack(ctx context.Context) error {
 	for _, program := range slices.Sorted(maps.Keys(s.digests)) {
 		set("images."+program, s.digests[program])
 	}
-	obsolete := []string{"kubeContext"} // keys of the other kind of cluster
+	obsolete := []string{"kubeContext"} // keys for the other kind of cluster
 	if s.w.bundled() {
 		folder := filepath.Join(s.w.Data, "postgres")
 		if err := os.MkdirAll(folder, 0o755); err != nil {
@@ -46,12 +46,12 @@ func (s *shipment) configureStack(ctx context.Context) error {
 	return s.pulumi.run(ctx, config...)
 }
 
-// sameCluster fails if the stack has resources on another cluster than the one selected
-// now: Pulumi would lose track of them.
+// sameCluster fails if the stack has resources on another cluster than the selected one:
+// Pulumi would lose track of them.
 func (s *shipment) sameCluster(ctx context.Context) error {
 	var on string
 	if err := s.pulumi.output(ctx, "kubeContext", &on); err != nil || on == "" {
-		return err // without the output nothing is deployed
+		return err // a stack without the output has no resources
 	}
 	want := s.w.KubeContext
 	if want == "" {
@@ -64,5 +64,5 @@ func (s *shipment) sameCluster(ctx context.Context) error {
 	if on == cluster.Context {
 		undo = "make wipe"
 	}
-	return fmt.Errorf("the stack %s is deployed to the cluster %s, not to %s: take it down there first (%s)", stack, on, want, undo)
+	return fmt.Errorf("the stack %s is deployed to the cluster %s, not to %s: run `%s` first", stack, on, want, undo)
 }

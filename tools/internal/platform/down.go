@@ -9,7 +9,7 @@ import (
 	"github.com/loja-veloz/platform/tools/internal/dev"
 )
 
-// Down stops the bundled cluster and keeps its data; on another cluster it destroys the
+// Down stops the bundled cluster and keeps its data. On another cluster it destroys the
 // stack.
 func Down(ctx context.Context, w Workspace) error {
 	if !w.bundled() {
@@ -38,14 +38,15 @@ func Down(ctx context.Context, w Workspace) error {
 		return err
 	}
 	if len(left) > 0 {
-		return fmt.Errorf("the cluster is stopped but left behind:\n  %s", strings.Join(left, "\n  "))
+		return fmt.Errorf("the local cluster is stopped, but the following is still there; run `make down` again to remove it:\n  %s",
+			strings.Join(left, "\n  "))
 	}
 	w.Out.Step("the local cluster is stopped; its data stays in %s", c.Data)
 	return nil
 }
 
-// Wipe deletes the environment's data and everything generated: cluster, state, passphrase
-// and stack file. The tool cache stays.
+// Wipe stops the local environment and deletes its data: the cluster's, make dev's, Pulumi's
+// state, the passphrase and the stack file. It keeps the tool cache.
 func Wipe(ctx context.Context, w Workspace) error {
 	if err := Down(ctx, w); err != nil {
 		return err
@@ -57,7 +58,7 @@ func Wipe(ctx context.Context, w Workspace) error {
 	if err := c.Wipe(); err != nil {
 		return err
 	}
-	// Its data lies in the folder that is deleted next.
+	// make dev's data is in the folder that is deleted next.
 	if err := dev.Down(w.Local("dev"), w.Out); err != nil {
 		return err
 	}

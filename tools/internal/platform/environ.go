@@ -7,8 +7,9 @@ import (
 	"os"
 )
 
-// Environ is what plain pulumi and kubectl need to work on the local environment. On first
-// use it creates the passphrase of the stack's secrets, mode 0600.
+// Environ returns the variables that plain pulumi and kubectl need to work on the local
+// environment. On first use it creates the passphrase of the stack's secrets in a file with
+// mode 0600.
 func Environ(w Workspace) ([]string, error) {
 	if err := createPassphrase(w); err != nil {
 		return nil, err
@@ -25,7 +26,7 @@ func Environ(w Workspace) ([]string, error) {
 		"PULUMI_SKIP_UPDATE_CHECK=true",
 	}
 	if executable(w.Local("bin", "pulumi")) {
-		// That home has the plugins already: there is nothing to download.
+		// PULUMI_HOME has all plugins, so Pulumi need not download any.
 		env = append(env, "PULUMI_HOME="+pulumiHome(w), "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION=true")
 	}
 	return env, nil
@@ -45,7 +46,7 @@ func createPassphrase(w Workspace) error {
 	if err := os.WriteFile(passphrase(w), []byte(hex.EncodeToString(secret)), 0o600); err != nil {
 		return err
 	}
-	// A stack file of another passphrase cannot be read with this one.
+	// This passphrase cannot decrypt the secrets in a stack file of an earlier one.
 	return removeFile(stackFile(w))
 }
 

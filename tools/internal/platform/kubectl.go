@@ -18,14 +18,14 @@ func openKubectl(w Workspace) (Kubectl, error) {
 	return Kubectl{command.Command{Args: args, Dir: w.Root, Env: env}}, err
 }
 
-// Command prepares kubectl with further arguments.
+// Command returns a kubectl command with the arguments.
 func (k Kubectl) Command(args ...string) command.Command {
 	c := k.base
 	c.Args = append(c.Args[:len(c.Args):len(c.Args)], args...)
 	return c
 }
 
-// Text is what kubectl prints.
+// Text runs kubectl and returns its standard output.
 func (k Kubectl) Text(ctx context.Context, args ...string) (string, error) {
 	return k.Command(args...).Text(ctx)
 }

@@ -9,7 +9,7 @@ import (
 	"github.com/loja-veloz/platform/tools/internal/settings"
 )
 
-// Load sends requests to a path of the gateway, prints what came back, and fails if one
+// Load sends requests to a path of the gateway, prints a report, and fails if a request
 // failed.
 func Load(ctx context.Context, w Workspace, o settings.Load) error {
 	t := load.Target{URL: URL + o.Path, PerSecond: o.PerSecond, Max: o.Requests}

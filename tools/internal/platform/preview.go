@@ -10,8 +10,8 @@ import (
 	"github.com/loja-veloz/platform/tools/internal/settings"
 )
 
-// Preview prints the plan of an AWS environment: against the empty state of a throw-away
-// backend or, online, against the environment's own.
+// Preview prints the plan of an AWS environment. It plans against the empty state of a
+// temporary backend or, online, against the environment's real state.
 func Preview(ctx context.Context, w Workspace, o settings.Preview) error {
 	args := []string{"preview"}
 	if o.Diff {
@@ -37,14 +37,14 @@ func Preview(ctx context.Context, w Workspace, o settings.Preview) error {
 		by = "the released AWS plugin, which needs no credentials for this"
 		c.env = append(c.env, "PULUMI_HOME="+w.Local("cloud", "released"))
 	}
-	w.Out.Step("pulumi preview -s %s, against empty state, by the EKS component and %s", o.Stack, by)
+	w.Out.Step("pulumi preview -s %s, against empty state, with the EKS component and %s", o.Stack, by)
 	return s.Show(ctx, args...)
 }
 
-// previewOnline uses the backend and the credentials that the environment has.
+// previewOnline uses the backend and the credentials in the process's environment variables.
 func previewOnline(ctx context.Context, w Workspace, args []string) error {
 	if _, err := exec.LookPath("pulumi"); err != nil {
-		return errors.New("ONLINE=1 needs the released pulumi on PATH, which brings the AWS plugins")
+		return errors.New("ONLINE=1 needs a released pulumi on PATH, which downloads the AWS plugins: install it")
 	}
 	return command.Command{Args: append([]string{"pulumi"}, args...), Dir: w.Root, Output: w.Out.Indented()}.Run(ctx)
 }

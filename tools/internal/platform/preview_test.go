@@ -2,7 +2,7 @@ package platform
 
 import "testing"
 
-func TestUnlockedStackFile(t *testing.T) {
+func TestUnlockedStackFileHasNoSecrets(t *testing.T) {
 	got := string(unlocked([]byte(`secretsprovider: awskms://alias/x
 encryptedkey: abc
 config:

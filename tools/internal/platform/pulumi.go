@@ -13,16 +13,16 @@ import (
 	"github.com/loja-veloz/platform/tools/internal/console"
 )
 
-// Pulumi runs the CLI on the stack of the local environment.
+// Pulumi runs the Pulumi CLI on the stack of the local environment.
 type Pulumi struct {
 	base      command.Command
 	stackFile string // generated, ignored by git
 	state     string // folder of the backend
-	once      string // path of a stack file for one command
+	once      string // path of a copy of the stack file, for one command
 	out       *console.Console
 }
 
-// openPulumi finds the CLI: after the tools are provided.
+// openPulumi finds the CLI. Call it after provideTools, which may build the CLI.
 func openPulumi(w Workspace) (Pulumi, error) {
 	env, err := Environ(w)
 	return Pulumi{
@@ -41,7 +41,7 @@ func (p Pulumi) command(args ...string) command.Command {
 
 func (p Pulumi) run(ctx context.Context, args ...string) error { return p.command(args...).Run(ctx) }
 
-// change runs up or destroy and shows what Pulumi says.
+// change runs up or destroy and prints Pulumi's output.
 func (p Pulumi) change(ctx context.Context, verb string, args ...string) error {
 	if err := p.removeDeadLock(ctx); err != nil {
 		return err
@@ -54,7 +54,7 @@ func (p Pulumi) up(ctx context.Context, args ...string) error {
 	return p.change(ctx, "up", append([]string{"--suppress-permalink=true"}, args...)...)
 }
 
-// show runs a command and prints its output as it comes; its error does not repeat that.
+// show runs a command and prints its output at once. The error does not repeat the output.
 func show(ctx context.Context, c command.Command, title string, out *console.Console) error {
 	c.Output = out.Indented()
 	err := c.Run(ctx)
@@ -65,8 +65,8 @@ func show(ctx context.Context, c command.Command, title string, out *console.Con
 	return err
 }
 
-// removeDeadLock unlocks the stack if a pulumi on this machine that holds the lock was
-// killed. The lock of one that lives stays.
+// removeDeadLock unlocks the stack if the pulumi that holds the lock ran on this machine and
+// was killed. It fails if that pulumi still runs.
 func (p Pulumi) removeDeadLock(ctx context.Context) error {
 	locks, err := filepath.Glob(filepath.Join(p.state, ".pulumi", "locks", "*", project, stack, "*.json"))
 	if err != nil {
@@ -92,10 +92,11 @@ func (p Pulumi) removeDeadLock(ctx context.Context) error {
 			return fmt.Errorf("lock %s: %w", lock, err)
 		}
 		if owner.Hostname != host {
-			return fmt.Errorf("the stack is locked by process %d on %s", owner.PID, owner.Hostname)
+			return fmt.Errorf("process %d on %s holds the lock of the stack: wait for it to end, "+
+				"or run `pulumi cancel` if it was killed", owner.PID, owner.Hostname)
 		}
 		if name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", owner.PID)); err == nil && strings.TrimSpace(string(name)) == "pulumi" {
-			return fmt.Errorf("another pulumi (process %d) works on the stack: wait for it to end", owner.PID)
+			return fmt.Errorf("another pulumi, process %d, holds the lock of the stack: wait for it to end", owner.PID)
 		}
 		p.out.Step("unlocking the stack: process %d, which held the lock, was killed", owner.PID)
 		if err := p.run(ctx, "cancel", "--yes", "--stack", stack); err != nil {
@@ -105,8 +106,8 @@ func (p Pulumi) removeDeadLock(ctx context.Context) error {
 	return nil
 }
 
-// output reads an output of the stack into v, which keeps its value if the stack has no
-// such output.
+// output reads an output of the stack into v. If the stack has no such output, v keeps its
+// value.
 func (p Pulumi) output(ctx context.Context, name string, v any) error {
 	text, err := p.command("stack", "output", "--json", "--stack", stack).Text(ctx)
 	if err != nil {
@@ -125,15 +126,15 @@ func (p Pulumi) output(ctx context.Context, name string, v any) error {
 	return nil
 }
 
-// images are the references that the last update deployed, by program; none before the
-// first one.
+// images returns the image references that the last update deployed, by program. Before the
+// first update there are none.
 func (p Pulumi) images(ctx context.Context) (map[string]string, error) {
 	var images map[string]string
 	return images, p.output(ctx, "images", &images)
 }
 
-// configWith copies the stack file with one more line of configuration, for one command;
-// the stack's own file stays as it is.
+// configWith writes a copy of the stack file with one more line of configuration, for one
+// command, and returns its path. The stack file itself does not change.
 func (p Pulumi) configWith(line string) (string, error) {
 	b, err := os.ReadFile(p.stackFile)
 	if err != nil {

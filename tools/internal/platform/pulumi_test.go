@@ -9,7 +9,7 @@ import (
 	"github.com/loja-veloz/platform/tools/internal/settings"
 )
 
-// newWorkspace is an empty one that uses another cluster, so that it needs no pins.
+// newWorkspace returns an empty workspace. It uses another cluster, so that it needs no pins.
 func newWorkspace(t *testing.T) Workspace {
 	t.Helper()
 	return Open(t.TempDir(), settings.Machine{KubeContext: "kind"}, console.New(io.Discard))

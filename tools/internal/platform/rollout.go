@@ -13,13 +13,13 @@ import (
 	"github.com/loja-veloz/platform/tools/internal/console"
 )
 
-// rollouts reads what the judge of Rollouts asks for, by kubectl.
+// rollouts implements rollout.Cluster with kubectl.
 type rollouts struct {
 	kubectl func(ctx context.Context, args ...string) (string, error)
 	out     *console.Console
 
-	// One reading of all Rollouts serves the watches of all services for half a
-	// poll interval: each start of kubectl takes processor time from the canary.
+	// list is read once per half poll interval for all services that are watched, because
+	// each start of kubectl takes processor time from the canary.
 	mu   sync.Mutex
 	read time.Time
 	list []rollout.Rollout
@@ -31,7 +31,7 @@ func openRollouts(w Workspace) (*rollouts, error) {
 	return &rollouts{kubectl: k.Text, out: w.Out}, err
 }
 
-// Rollout returns nil without an error when there is none of that name.
+// Rollout returns nil without an error if no Rollout has the name.
 func (c *rollouts) Rollout(ctx context.Context, namespace, name string) (*rollout.Rollout, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -51,7 +51,7 @@ func (c *rollouts) Rollout(ctx context.Context, namespace, name string) (*rollou
 	return nil, nil
 }
 
-// Pods lists by label selector.
+// Pods lists the pods that match a label selector.
 func (c *rollouts) Pods(ctx context.Context, namespace, selector string) ([]rollout.Pod, error) {
 	var list struct{ Items []rollout.Pod }
 	err := c.get(ctx, &list, namespace, "pods", "-l", selector)
@@ -82,17 +82,17 @@ func (c *rollouts) get(ctx context.Context, object any, namespace string, what .
 	return nil
 }
 
-// one reads the Rollout of a service that must have one.
+// one reads the Rollout of a service, and fails if it is missing.
 func (c *rollouts) one(ctx context.Context, service string) (*rollout.Rollout, error) {
 	r, err := c.Rollout(ctx, namespace, service)
 	if err == nil && r == nil {
-		err = fmt.Errorf("there is no Rollout %s in namespace %s", service, namespace)
+		err = fmt.Errorf("there is no Rollout %s in namespace %s: create it with `make deploy`", service, namespace)
 	}
 	return r, err
 }
 
-// watch reports each change of a service's Rollout until it is healthy. Its errors
-// are those of rollout.Watch, with the service's name.
+// watch reports each change of a service's Rollout until it is healthy. Its errors are those
+// of rollout.Watch, prefixed with the service's name.
 func (c *rollouts) watch(ctx context.Context, service string, say func(line string)) error {
 	w := rollout.Watch{
 		Cluster: c, Namespace: namespace, Name: service,
@@ -109,7 +109,7 @@ func (c *rollouts) show(ctx context.Context, service string) error {
 	return c.watch(ctx, service, func(line string) { c.out.Step("%s", line) })
 }
 
-// Status prints where the Rollouts of services are.
+// Status prints the state of the services' Rollouts.
 func Status(ctx context.Context, w Workspace, services []string) error {
 	c, err := openRollouts(w)
 	if err != nil {
@@ -125,7 +125,7 @@ func Status(ctx context.Context, w Workspace, services []string) error {
 	return nil
 }
 
-// Promote sends a canary to 100 % at once, skipping the steps that are left.
+// Promote sends a canary to 100 % at once and skips the remaining steps.
 func Promote(ctx context.Context, w Workspace, service string) error {
 	c, err := openRollouts(w)
 	if err != nil {
@@ -154,7 +154,7 @@ func Abort(ctx context.Context, w Workspace, service string) error {
 	}
 	var failed *rollout.FailureError
 	if err := c.show(ctx, service); !errors.As(err, &failed) {
-		return errors.Join(errors.New("the rollout ended before it could be aborted"), err)
+		return errors.Join(fmt.Errorf("the canary of %s ended before it could be aborted", service), err)
 	}
 	r, err := c.await(ctx, service, time.Minute, (*rollout.Rollout).StableHasAllTraffic)
 	if err != nil {
@@ -167,7 +167,7 @@ func Abort(ctx context.Context, w Workspace, service string) error {
 	return nil
 }
 
-// underWay fails for a service without a canary that a person could end.
+// underWay fails if the service has no canary under way.
 func (c *rollouts) underWay(ctx context.Context, service string) error {
 	r, err := c.await(ctx, service, 20*time.Second, (*rollout.Rollout).Observed)
 	switch {
@@ -181,8 +181,8 @@ func (c *rollouts) underWay(ctx context.Context, service string) error {
 	return nil
 }
 
-// await reads a Rollout until it is as wanted. After the timeout it fails and
-// returns the Rollout as it was read last.
+// await reads a Rollout until wanted reports true. After the timeout it fails and returns
+// the Rollout that it read last.
 func (c *rollouts) await(
 	ctx context.Context, service string, timeout time.Duration, wanted func(*rollout.Rollout) bool,
 ) (*rollout.Rollout, error) {

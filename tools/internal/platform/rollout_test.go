@@ -13,7 +13,7 @@ import (
 	"github.com/loja-veloz/platform/infra/rollout/rollouttest"
 )
 
-// kubectlOf answers as kubectl does in front of the cluster of a case.
+// kubectlOf answers as kubectl does on the cluster of a case.
 func kubectlOf(c *rollouttest.Case) *rollouts {
 	return &rollouts{kubectl: func(_ context.Context, args ...string) (string, error) {
 		list := func(items []json.RawMessage) (string, error) {
@@ -42,7 +42,7 @@ func kubectlOf(c *rollouttest.Case) *rollouts {
 	}}
 }
 
-func TestDeploySaysTheSentencesOfTheJudge(t *testing.T) {
+func TestWatchPassesTheCasesOfRollouttest(t *testing.T) {
 	rollouttest.Run(t, func(ctx context.Context, c *rollouttest.Case, progress func(string)) error {
 		return kubectlOf(c).watch(ctx, "web", progress)
 	})
@@ -64,7 +64,7 @@ func TestOneReadingServesAllWatches(t *testing.T) {
 			time.Sleep(rollout.PollInterval)
 		}
 		if readings != 2 {
-			t.Errorf("two looks at two services took %d readings, want 2", readings)
+			t.Errorf("reading two services twice ran kubectl %d times, want 2", readings)
 		}
 	})
 }

@@ -18,8 +18,8 @@ import (
 
 const providerProgram = "pulumi-resource-kubernetes"
 
-// provideTools builds the tools that this machine lacks for the cluster and, for a deploy,
-// for the stack and the images.
+// provideTools builds the missing tools for the cluster and, for a deploy, also those for
+// the stack and the images.
 func (s *shipment) provideTools(ctx context.Context) error {
 	if s.w.bundled() {
 		if err := cluster.Supported(); err != nil {
@@ -39,7 +39,7 @@ func (s *shipment) provideTools(ctx context.Context) error {
 	return err
 }
 
-// provide builds the tools that the cache lacks, and links all into the workspace.
+// provide builds the tools that the cache lacks, and links all of them into the workspace.
 func provide(ctx context.Context, w Workspace, tools []toolchain.Tool) error {
 	if err := w.Cache.Ensure(ctx, toolchain.InOrder(tools)...); err != nil {
 		return err
@@ -47,10 +47,11 @@ func provide(ctx context.Context, w Workspace, tools []toolchain.Tool) error {
 	return link(w, tools)
 }
 
-// deployTools are what applies the stack and builds images, without what PATH has.
+// deployTools returns the tools that apply the stack and build images, without those that
+// PATH has.
 func deployTools(ctx context.Context, w Workspace) []toolchain.Tool {
 	if pulumiOnPath(ctx, w) {
-		for _, t := range toolchain.Pulumi { // of an earlier run that did not find it there
+		for _, t := range toolchain.Pulumi { // remove links from before Pulumi was on PATH
 			_ = os.Remove(w.Local("bin", t.Name))
 		}
 		return []toolchain.Tool{toolchain.Ko}
@@ -58,7 +59,7 @@ func deployTools(ctx context.Context, w Workspace) []toolchain.Tool {
 	return append([]toolchain.Tool{toolchain.Ko}, toolchain.Pulumi...)
 }
 
-// clusterTools are what runs the bundled cluster, or talks to another one.
+// clusterTools returns the tools that run the bundled cluster, or that talk to another one.
 func clusterTools(ctx context.Context, w Workspace, pull bool) []toolchain.Tool {
 	switch {
 	case w.bundled() && pull, !w.bundled() && !kubectlFits(ctx):
@@ -74,8 +75,8 @@ func pullsImages(ctx context.Context, w Workspace) bool {
 	return w.Images == "pull" || w.Images == "auto" && !w.Cache.Has(toolchain.Images...) && images.Reachable(ctx, toolchain.Images)
 }
 
-// pulumiOnPath reports whether PATH has a recent Pulumi CLI with its Go language host, and
-// the Kubernetes provider or a network from which it can be installed.
+// pulumiOnPath reports whether PATH has a Pulumi CLI of version 3.200 or newer with its Go
+// language host, and whether the Kubernetes provider is on PATH or can be downloaded.
 func pulumiOnPath(ctx context.Context, w Workspace) bool {
 	path, err := exec.LookPath("pulumi")
 	if err != nil || strings.HasPrefix(path, w.Local()) || strings.HasPrefix(path, w.Cache.Root) {
@@ -121,7 +122,7 @@ func link(w Workspace, tools []toolchain.Tool) error {
 		}
 		name := t.Name
 		if t.Links != nil {
-			name = "kubectl" // the one program of Kubernetes that people call
+			name = "kubectl" // the only program of Kubernetes that users call
 		}
 		target := w.Local("bin", name)
 		if t.Name == providerProgram {
@@ -145,5 +146,5 @@ func link(w Workspace, tools []toolchain.Tool) error {
 	return nil
 }
 
-// pulumiHome has the plugins of the Pulumi that was built here.
+// pulumiHome returns the folder with the plugins of the Pulumi that was built here.
 func pulumiHome(w Workspace) string { return w.Local("pulumi") }

@@ -1,5 +1,5 @@
-// Package platform is what a developer does with the repo: bring the local environment up
-// and down, ship services to it, watch their canaries, and preview the AWS environments.
+// Package platform implements what a developer does with the repo: start and stop the local
+// environment, ship services to it, watch their canaries, and preview the AWS environments.
 // Each command is a function.
 package platform
 
@@ -25,7 +25,7 @@ const (
 	namespace = "shop"
 )
 
-// A Workspace is one repo on one machine, with the settings of the person who works there.
+// A Workspace is a repo on this machine, with the user's settings.
 type Workspace struct {
 	settings.Machine
 
@@ -34,24 +34,24 @@ type Workspace struct {
 	Out   *console.Console
 }
 
-// Open is the workspace of the repo at root.
+// Open returns the workspace of the repo at root.
 func Open(root string, machine settings.Machine, out *console.Console) Workspace {
 	cache := &toolchain.Cache{Root: machine.Cache, Pins: filepath.Join(root, "tools", "pins"), Out: out}
 	return Workspace{Machine: machine, Root: root, Cache: cache, Out: out}
 }
 
-// Local is a path below the repo's folder of generated things.
+// Local returns a path below .local, the repo's folder of generated files.
 func (w Workspace) Local(elem ...string) string { return repo.Local(w.Root, elem...) }
 
 func (w Workspace) bundled() bool { return w.KubeContext == "" }
 
-// cluster is the bundled cluster.
+// cluster returns the bundled cluster.
 func (w Workspace) cluster() (*cluster.Cluster, error) {
 	bin, err := w.Cache.Dir(toolchain.Kubernetes)
 	return &cluster.Cluster{Data: w.Data, Bin: bin, Out: w.Out}, err
 }
 
-// kubeconfig is the file that names the environment's cluster.
+// kubeconfig returns the path of the kubeconfig of the environment's cluster.
 func (w Workspace) kubeconfig() (string, error) {
 	if w.bundled() {
 		c, err := w.cluster()
@@ -64,7 +64,8 @@ func (w Workspace) kubeconfig() (string, error) {
 	return filepath.Join(home, ".kube", "config"), err
 }
 
-// program is the path of a tool that was built here, or its name for a lookup on PATH.
+// program returns the path of a tool that was built here, or else its name, to be looked up
+// on PATH.
 func (w Workspace) program(name string) string {
 	if built := w.Local("bin", name); executable(built) {
 		return built
@@ -77,9 +78,9 @@ func executable(path string) bool {
 	return err == nil && info.Mode()&0o111 != 0
 }
 
-// A step is one named piece of a command.
+// A step is a part of a command.
 type step struct {
-	name string // what it does, for the error of one that fails
+	name string // prefixes the step's error
 	run  func(context.Context) error
 }
 

@@ -18,24 +18,25 @@ import (
 	"github.com/loja-veloz/platform/tools/internal/process"
 )
 
-// URLVariable is the variable with the URL of a server in which tests may create
-// databases.
+// URLVariable is the environment variable with the superuser's URL of a temporary server, in
+// which tests may create databases.
 const URLVariable = "LOJA_POSTGRES_URL"
 
-// An ExitError is the exit code of a command that Run ran.
+// An ExitError is the exit code of a command that Run ran and that failed.
 type ExitError int
 
 func (e ExitError) Error() string { return fmt.Sprintf("exit status %d", int(e)) }
 
-// throwAway are the settings of a server whose data is removed with it.
-var throwAway = []string{"fsync=off", "full_page_writes=off", "synchronous_commit=on", "max_connections=300", "max_wal_size=4GB"}
+// temporary are the settings of a server whose data is deleted with it: durability does not
+// matter.
+var temporary = []string{"fsync=off", "full_page_writes=off", "synchronous_commit=on", "max_connections=300", "max_wal_size=4GB"}
 
-// Run starts a server for one command, which finds it by URLVariable, and returns an
-// ExitError if the command fails. A second process runs the server, with the command
-// line supervise, which has to call Supervise: it ends the server and removes its data
-// when this process dies in any way, because that closes the pipe between them.
+// Run starts a server, runs one command with the server's URL in URLVariable, and returns
+// an ExitError if the command fails. A second process, with the command line supervise,
+// must call Supervise, which runs the server. When this process ends, even by SIGKILL, the
+// pipe between the two closes, and Supervise ends the server and deletes its data.
 func Run(ctx context.Context, supervise, command []string) error {
-	path, err := exec.LookPath(command[0]) // before anything starts
+	path, err := exec.LookPath(command[0]) // fail before starting the server
 	if err != nil {
 		return err
 	}
@@ -58,7 +59,7 @@ func Run(ctx context.Context, supervise, command []string) error {
 		alive.Close()
 		_, _ = io.Copy(io.Discard, out)
 		err := supervisor.Wait()
-		// There is something left only if the supervisor itself was killed.
+		// The supervisor has removed the folder, unless it was killed itself.
 		if folder != "" {
 			return errors.Join(err, remove(folder))
 		}
@@ -68,7 +69,7 @@ func Run(ctx context.Context, supervise, command []string) error {
 	url, at, ok := strings.Cut(strings.TrimSuffix(line, "\n"), " ")
 	if err != nil || !ok {
 		if failed := stop(); failed != nil {
-			return errors.New("PostgreSQL could not be started") // the supervisor has printed why
+			return errors.New("PostgreSQL did not start; the reason is above") // printed by the supervisor
 		}
 		return ctx.Err()
 	}
@@ -76,16 +77,16 @@ func Run(ctx context.Context, supervise, command []string) error {
 	if err := ctx.Err(); err != nil {
 		return errors.Join(err, stop())
 	}
-	ran := runBeside(ctx, path, command, url)
+	ran := runCommand(ctx, path, command, url)
 	if err := stop(); err != nil && ran == nil {
-		return fmt.Errorf("removing the server: %w", err)
+		return fmt.Errorf("stopping the temporary PostgreSQL server: %w", err)
 	}
 	return ran
 }
 
-// runBeside runs the command in this process's group, so that a Ctrl-C reaches it as
-// if it had been called directly.
-func runBeside(ctx context.Context, path string, command []string, url string) error {
+// runCommand runs the command in this process's group, so that a Ctrl-C reaches it as if
+// the user had called it directly.
+func runCommand(ctx context.Context, path string, command []string, url string) error {
 	cmd := exec.CommandContext(ctx, path, command[1:]...)
 	cmd.Args[0] = command[0]
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
@@ -108,8 +109,8 @@ func runBeside(ctx context.Context, path string, command []string, url string) e
 
 const folderPattern = "loja-postgres-"
 
-// Supervise starts a server in a temporary folder, prints its URL and the folder on
-// one line, and removes both when in ends.
+// Supervise starts a server in a temporary folder, and prints its URL and the folder on one
+// line. When in ends, Supervise stops the server and removes the folder.
 func (p Programs) Supervise(ctx context.Context, in io.Reader, out io.Writer) error {
 	signal.Ignore(syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
@@ -129,7 +130,7 @@ func (p Programs) Supervise(ctx context.Context, in io.Reader, out io.Writer) er
 		return err
 	}
 	defer lock.Release() //nolint:errcheck // this process ends
-	s, err := p.Start(ctx, Options{Dir: filepath.Join(folder, "data"), Password: rand.Text(), Settings: throwAway})
+	s, err := p.Start(ctx, Options{Dir: filepath.Join(folder, "data"), Password: rand.Text(), Settings: temporary})
 	if err != nil {
 		return errors.Join(err, remove(folder))
 	}
@@ -143,8 +144,8 @@ func (p Programs) Supervise(ctx context.Context, in io.Reader, out io.Writer) er
 	return errors.Join(s.StopNow(), remove(folder))
 }
 
-// sweep removes the folders of this user's supervisors that were killed. An error
-// there does not concern the caller, so it reports none.
+// sweep removes the folders that this user's killed supervisors left. It ignores errors,
+// because the caller's own server does not depend on it.
 func sweep(parent string) {
 	folders, err := filepath.Glob(filepath.Join(parent, folderPattern+"*"))
 	if err != nil {
@@ -160,14 +161,14 @@ func sweep(parent string) {
 		}
 		lock, err := process.LockFolder(folder)
 		if err != nil {
-			continue // in use
+			continue // its supervisor still runs
 		}
 		_ = remove(folder)
 		_ = lock.Release()
 	}
 }
 
-// remove deletes a supervisor's folder and ends what still runs in it.
+// remove ends the processes in a supervisor's folder and deletes the folder.
 func remove(folder string) error {
 	for _, data := range []string{"data", "data.new"} {
 		dir := filepath.Join(folder, data)

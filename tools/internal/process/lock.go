@@ -14,22 +14,22 @@ import (
 	"time"
 )
 
-// A Lock is a folder's, held by one process at a time and released when that
-// ends in any way.
+// A Lock is the lock of a folder. One process at a time holds it, and the kernel releases
+// it when that process ends.
 type Lock struct{ file *os.File }
 
 // A HeldError is returned by LockFolder when another process holds the lock.
 type HeldError struct {
 	Folder string
-	PID    int // 0 if unknown
+	PID    int // of the holder; 0 if unknown
 }
 
 func (e *HeldError) Error() string {
 	return fmt.Sprintf("process %d holds the lock of %s", e.PID, e.Folder)
 }
 
-// LockFolder takes the lock of a folder, which has to exist, or fails with a
-// *HeldError. The lock is the file "lock" in the folder with the holder's id.
+// LockFolder takes the lock of a folder, which must exist. It fails with a *HeldError if
+// another process holds the lock. The file "lock" in the folder contains the holder's id.
 func LockFolder(folder string) (*Lock, error) {
 	f, err := os.OpenFile(lockFile(folder), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
@@ -46,8 +46,8 @@ func LockFolder(folder string) (*Lock, error) {
 	return &Lock{f}, nil
 }
 
-// AwaitLock takes the lock of a folder as LockFolder does, and waits while
-// another process holds it; waiting is called once if so.
+// AwaitLock takes the lock of a folder as LockFolder does, but waits while another process
+// holds it. It calls waiting once if it has to wait.
 func AwaitLock(ctx context.Context, folder string, waiting func(*HeldError)) (*Lock, error) {
 	for told := false; ; told = true {
 		lock, err := LockFolder(folder)
@@ -66,10 +66,11 @@ func AwaitLock(ctx context.Context, folder string, waiting func(*HeldError)) (*L
 	}
 }
 
-// Release gives the lock up.
+// Release releases the lock.
 func (l *Lock) Release() error { return l.file.Close() }
 
-// LockHolder is the process that holds the lock of a folder, 0 if none does.
+// LockHolder returns the id of the process that holds the lock of a folder, or 0 if the
+// folder is not locked.
 func LockHolder(folder string) (int, error) {
 	f, err := os.OpenFile(lockFile(folder), os.O_RDWR, 0)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -85,7 +86,7 @@ func LockHolder(folder string) (int, error) {
 		return 0, err
 	}
 	if held.PID == 0 {
-		return 0, fmt.Errorf("%s names no process", f.Name())
+		return 0, fmt.Errorf("%s is locked but contains no process id", f.Name())
 	}
 	return held.PID, nil
 }

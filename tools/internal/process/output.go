@@ -9,8 +9,8 @@ import (
 	"sync"
 )
 
-// rotateLog opens a new, empty log file and keeps the one of the run before,
-// which may tell why that ended, as path.previous.
+// rotateLog creates an empty log file. It keeps the previous run's file, which may say why
+// that run ended, as path.previous.
 func rotateLog(path string) (*os.File, error) {
 	if err := os.Rename(path, path+".previous"); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
@@ -18,17 +18,17 @@ func rotateLog(path string) (*os.File, error) {
 	return os.OpenFile(path, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
 }
 
-// output is what a supervised program writes to: the log file, the last lines,
-// and a function that gets whole lines.
+// output receives a supervised program's output. It passes the output on to the log file,
+// to the tail, and, in whole lines, to a function.
 type output struct {
 	mu   sync.Mutex
 	file *os.File
 	line func(string)
-	part []byte // of a line whose end was not written yet
+	part []byte // the beginning of a line whose end is not written yet
 	tail Tail
 }
 
-// maxLine is the longest line, in bytes, that is passed on in one piece.
+// maxLine is the longest line, in bytes, that output passes on in one piece.
 const maxLine = 64 << 10
 
 // Write never fails: a full disk must not end the program.
@@ -58,7 +58,7 @@ func (o *output) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// close passes on a last line without an end.
+// close passes on a last line that has no line end, and closes the log file.
 func (o *output) close() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -71,8 +71,8 @@ func (o *output) close() {
 	}
 }
 
-// A Tail keeps the last lines that are written to it, for the message of a
-// failure. The zero value is ready to use, also by several goroutines.
+// A Tail keeps the last lines that are written to it, for the message of a failure. The
+// zero value is ready to use. It is safe for concurrent use.
 type Tail struct {
 	mu sync.Mutex
 	b  []byte
@@ -93,7 +93,7 @@ func (t *Tail) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// String is the last 20 lines, indented; it is empty if there are none.
+// String returns the last 20 lines, indented, or "" if nothing was written.
 func (t *Tail) String() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -105,8 +105,8 @@ func (t *Tail) String() string {
 	return "    " + strings.Join(lines[max(0, len(lines)-tailLines):], "\n    ")
 }
 
-// TailOf is the last lines of a file as Tail.String shows them, or why the file
-// cannot be read.
+// TailOf returns the last lines of a file in the form of Tail.String, or the error if it
+// cannot read the file.
 func TailOf(path string) string {
 	b, err := os.ReadFile(path)
 	if err != nil {

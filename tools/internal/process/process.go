@@ -1,7 +1,7 @@
-// Package process supervises programs: it starts those that end with this process
-// (Run) and those that outlive it (Detach), keeps their logs and last lines, waits
-// until they are ready, ends them, and finds them again by a variable of their
-// environment. It also locks folders, and names the process that holds a port.
+// Package process supervises programs. Run starts one that ends with this process, Detach
+// one that outlives it. The package keeps their logs and last lines, waits until they are
+// ready, ends them, and finds them again by a variable of their environment. It also locks
+// folders, and names the process that listens on a port.
 package process
 
 import (
@@ -21,9 +21,9 @@ import (
 	"time"
 )
 
-// starter is one thread that starts all programs which end with this process: the
-// kernel sends their signal when the thread that started them ends, and this one
-// never does.
+// starter hands functions to the one thread that starts all programs which end with this
+// process. The kernel sends a program its signal when the thread that started it ends,
+// and this thread ends only with the process (prctl(2), PR_SET_PDEATHSIG).
 var starter = make(chan func())
 
 func init() {
@@ -35,8 +35,8 @@ func init() {
 	}()
 }
 
-// Start starts a program in a process group of its own, so that a Ctrl-C does not
-// reach it, and has the kernel send it the signal when this process dies in any way.
+// Start starts a program in a separate process group, so that a Ctrl-C does not reach it.
+// The kernel sends it the signal when this process ends, even by SIGKILL.
 func Start(cmd *exec.Cmd, onDeath syscall.Signal) error {
 	if cmd.SysProcAttr == nil {
 		cmd.SysProcAttr = &syscall.SysProcAttr{}
@@ -56,14 +56,14 @@ func StartInGroup(cmd *exec.Cmd, onDeath syscall.Signal) error {
 	return <-started
 }
 
-// Marked finds processes by a variable of their environment, given as NAME=, and
-// returns their ids by its value. It does not find those whose environment this
+// Marked finds the processes with a variable, given as NAME=, in their environment, and
+// returns their ids by the variable's value. It misses processes whose environment this
 // user may not read.
 func Marked(variable string) (map[string][]int, error) {
 	found := map[string][]int{}
 	err := each(func(pid int, dir string) {
 		env, err := os.ReadFile(filepath.Join(dir, "environ"))
-		if err != nil || len(env) == 0 { // gone, not ours, or a zombie
+		if err != nil || len(env) == 0 { // it has ended, belongs to another user, or is a zombie
 			return
 		}
 		for _, v := range strings.Split(string(env), "\x00") {
@@ -75,7 +75,7 @@ func Marked(variable string) (map[string][]int, error) {
 	return found, err
 }
 
-// In finds the processes whose working folder it is.
+// In finds the processes whose working directory is the folder.
 func In(folder string) ([]int, error) {
 	var pids []int
 	err := each(func(pid int, dir string) {
@@ -102,25 +102,25 @@ func each(visit func(pid int, dir string)) error {
 	return nil
 }
 
-// Dead reports whether the process has ended; a zombie has.
+// Dead reports whether the process has ended. A zombie counts as ended.
 func Dead(pid int) bool {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return true
 	}
-	// pid (name) state ...: the name may hold anything.
+	// The format is: pid (name) state ... The name may contain blanks and parentheses.
 	_, rest, _ := strings.Cut(string(stat[strings.LastIndexByte(string(stat), ')')+1:]), " ")
 	return strings.HasPrefix(rest, "Z") || strings.HasPrefix(rest, "X")
 }
 
-// End sends the processes the signal, SIGKILL to those that live after the grace
-// period, and waits for their ends.
+// End sends the processes the signal, sends SIGKILL to those that still run after the grace
+// period, and waits until all have ended.
 func End(pids []int, signal syscall.Signal, grace time.Duration) error {
 	return EndFound(func() ([]int, error) { return pids, nil }, signal, grace)
 }
 
-// EndFound ends processes as End does until find returns none that lives, for
-// those that may start others meanwhile.
+// EndFound ends processes as End does, and calls find again until it returns no running
+// process: a process may start others before it ends.
 func EndFound(find func() ([]int, error), signal syscall.Signal, grace time.Duration) error {
 	deadline := time.Now().Add(grace)
 	for {
@@ -145,14 +145,14 @@ func EndFound(find func() ([]int, error), signal syscall.Signal, grace time.Dura
 			signal = syscall.SIGKILL
 		}
 		if time.Now().After(deadline.Add(10 * time.Second)) {
-			return fmt.Errorf("processes %v do not end", living)
+			return fmt.Errorf("processes %v still run 10 s after SIGKILL", living)
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
 }
 
-// PSS is the memory that processes use, in bytes, with their share of pages that others
-// use too. A process that has ended uses none.
+// PSS returns the sum of the processes' proportional set sizes in bytes: pages shared with
+// other processes count in part. A process that has ended counts as 0.
 func PSS(pids ...int) (int64, error) {
 	var sum int64
 	for _, pid := range pids {
@@ -165,7 +165,7 @@ func PSS(pids ...int) (int64, error) {
 	return sum, nil
 }
 
-// RSS is the memory of a process that is resident, in bytes.
+// RSS returns a process's resident set size in bytes: shared pages count in full.
 func RSS(pid int) (int64, error) { return memory(pid, "Rss") }
 
 func memory(pid int, field string) (int64, error) {
@@ -182,7 +182,8 @@ func memory(pid int, field string) (int64, error) {
 	return 0, nil // a zombie
 }
 
-// FreePort returns a port of 127.0.0.1 on which nobody listens now.
+// FreePort returns a port of 127.0.0.1 on which no process listens. Another process may
+// take it before the caller does.
 func FreePort(ctx context.Context) (int, error) {
 	l, err := new(net.ListenConfig).Listen(ctx, "tcp4", "127.0.0.1:0")
 	if err != nil {
@@ -192,8 +193,8 @@ func FreePort(ctx context.Context) (int, error) {
 	return l.Addr().(*net.TCPAddr).Port, nil
 }
 
-// Holder names the process that listens on a TCP port of this machine, as
-// "name (process 123)"; it is empty where this user cannot see that.
+// Holder names the process that listens on a TCP port of this machine, as "name (process
+// 123)". It returns "" if no process does, or if this user may not see which one.
 func Holder(port int) string {
 	sockets := listening(port)
 	if len(sockets) == 0 {

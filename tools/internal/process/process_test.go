@@ -13,7 +13,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if os.Getenv("PROCESS_TEST_PARENT") != "" { // of TestAProgramEndsWithItsParent
+	if os.Getenv("PROCESS_TEST_PARENT") != "" { // TestAProgramEndsWithItsParent starts this binary as the parent
 		cmd := exec.Command("sleep", "60")
 		if err := Start(cmd, syscall.SIGKILL); err != nil {
 			panic(err)
@@ -39,7 +39,7 @@ func TestAProgramEndsWithItsParent(t *testing.T) {
 		t.Fatal(err)
 	}
 	if Dead(child) {
-		t.Fatal("the child is dead before its parent is")
+		t.Fatal("the child ended before its parent")
 	}
 	if err := parent.Process.Kill(); err != nil {
 		t.Fatal(err)
@@ -48,7 +48,7 @@ func TestAProgramEndsWithItsParent(t *testing.T) {
 	for deadline := time.Now().Add(time.Minute); !Dead(child); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			_ = syscall.Kill(child, syscall.SIGKILL)
-			t.Fatal("the child outlives its parent")
+			t.Fatal("the child still runs a minute after its parent was killed")
 		}
 	}
 }
@@ -81,7 +81,7 @@ func TestMarkedProcessesAreFoundAndEnded(t *testing.T) {
 		t.Error(err)
 	}
 	if !Dead(cmd.Process.Pid) {
-		t.Error("it lives on")
+		t.Error("the process still runs after End")
 	}
 }
 
@@ -96,6 +96,6 @@ func TestHolderNamesTheProcess(t *testing.T) {
 	}
 	l.Close()
 	if got := Holder(port); got != "" {
-		t.Errorf("Holder of a free port = %q", got)
+		t.Errorf("Holder of a free port = %q, want none", got)
 	}
 }

@@ -14,23 +14,23 @@ import (
 
 // A Spec says how to start and supervise a program.
 type Spec struct {
-	Name string    // in error messages
-	Cmd  *exec.Cmd // its standard output and error go to Log, Line and the last lines
+	Name string    // for error messages
+	Cmd  *exec.Cmd // Run and Detach set its standard output and standard error
 
-	// Mark is an environment variable, NAME=value, by which Marked finds the
-	// process and its children again even after this process was killed.
+	// Mark is an environment variable, NAME=value, by which Marked finds the process and
+	// its children, even after this process was killed. Optional.
 	Mark string
 
-	// Log is the path of the file that gets the whole output; the file of the run
-	// before is kept as Log.previous. Empty: none, except that Detach requires one.
+	// Log is the path of a file for the whole output. The file of the previous run is kept
+	// as Log.previous. Detach requires it.
 	Log string
 
-	// Line, if set, is called with each line of output, from one goroutine at a
-	// time. Detach ignores it.
+	// Line, if set, is called with each line of output, by one goroutine at a time. Detach
+	// ignores it.
 	Line func(line string)
 
-	// OnDeath is the signal that the kernel sends the program when this process
-	// dies in any way; 0 means SIGKILL. Detach ignores it. Linux only.
+	// OnDeath is the signal that the kernel sends the program when this process ends, even
+	// by SIGKILL. 0 means SIGKILL. Detach ignores it, and so do systems other than Linux.
 	OnDeath syscall.Signal
 }
 
@@ -42,17 +42,16 @@ type Process struct {
 	cmd    *exec.Cmd
 	out    *output
 	wanted atomic.Bool
-	done   chan struct{} // closed when the process has ended
+	done   chan struct{} // closed when the process has ended and its output is complete
 	err    error         // valid once done is closed
 }
 
-// drain is how long the output of a process that has ended is still read: its
-// children may hold the pipe open.
+// drain is how long Run goes on reading the output after the process has ended. Its
+// children may keep the pipe open for longer.
 const drain = 5 * time.Second
 
-// Run starts the program in a process group of its own, so that a Ctrl-C does
-// not reach it, and supervises it until it ends. The program ends with this
-// process.
+// Run starts the program in a separate process group, so that a Ctrl-C does not reach it,
+// and supervises it until it ends. The program ends with this process.
 func Run(s Spec) (*Process, error) {
 	out := &output{line: s.Line}
 	if s.Log != "" {
@@ -86,8 +85,8 @@ func Run(s Spec) (*Process, error) {
 	return p, nil
 }
 
-// Detach starts a program in a session of its own that outlives this process,
-// with its output in the log file.
+// Detach starts a program in a separate session, in which it outlives this process. Its
+// output goes to the log file.
 func Detach(s Spec) error {
 	log, err := rotateLog(s.Log)
 	if err != nil {
@@ -112,17 +111,18 @@ func environ(cmd *exec.Cmd) []string {
 	return cmd.Env
 }
 
-// PID is the process id.
+// PID returns the process id.
 func (p *Process) PID() int { return p.cmd.Process.Pid }
 
-// Done is closed when the process has ended and its output is complete.
+// Done returns a channel that is closed when the process has ended and its output is
+// complete.
 func (p *Process) Done() <-chan struct{} { return p.done }
 
 // Wanted reports whether End or Wait has asked the process to end.
 func (p *Process) Wanted() bool { return p.wanted.Load() }
 
-// LastLines are the last lines of the output, indented, or a note that there is
-// none.
+// LastLines returns the last lines of the output, indented, or a note that the process has
+// printed nothing.
 func (p *Process) LastLines() string {
 	if text := p.out.tail.String(); text != "" {
 		return text
@@ -130,13 +130,15 @@ func (p *Process) LastLines() string {
 	return "    (it printed nothing)"
 }
 
-// Err is how the process ended: nil after exit status 0. It waits for the end.
+// Err waits for the end of the process and returns exec.Cmd.Wait's error: nil after exit
+// status 0.
 func (p *Process) Err() error {
 	<-p.done
 	return p.err
 }
 
-// Ended says how the process ended, with its last lines; it waits for the end.
+// Ended waits for the end of the process and returns an error that says how it ended, with
+// its last lines.
 func (p *Process) Ended() error {
 	err := p.Err()
 	if err == nil {
@@ -145,8 +147,8 @@ func (p *Process) Ended() error {
 	return fmt.Errorf("%s ended: %w; its last lines:\n%s", p.Name, err, p.LastLines())
 }
 
-// Ready polls check until it passes. It fails with the last lines of the process
-// when that ends first, or when the time is over.
+// Ready polls check until it passes. It fails when the process ends first, when ctx ends,
+// and after within. The error contains the process's last lines.
 func (p *Process) Ready(ctx context.Context, within, every time.Duration, check func(context.Context) error) error {
 	ended := false
 	err := Await(ctx, within, every, check, func() error {
@@ -164,8 +166,8 @@ func (p *Process) Ready(ctx context.Context, within, every time.Duration, check 
 	return fmt.Errorf("%s is %w\n%s", p.Name, err, p.LastLines())
 }
 
-// End sends the signal to the process and its children, SIGKILL when the grace
-// period is over, and waits for the end. It does nothing if the process has ended.
+// End sends the signal to the process and its children, sends SIGKILL after the grace
+// period, and waits for the end. It does nothing if the process has ended.
 func (p *Process) End(signal syscall.Signal, grace time.Duration) error {
 	p.wanted.Store(true)
 	if err := p.signal(signal); err != nil {
@@ -185,7 +187,7 @@ func (p *Process) End(signal syscall.Signal, grace time.Duration) error {
 	return nil
 }
 
-// signal reaches the process group, which is the program's own.
+// signal sends the signal to the program's process group.
 func (p *Process) signal(signal syscall.Signal) error {
 	select {
 	case <-p.done:
@@ -198,9 +200,9 @@ func (p *Process) signal(signal syscall.Signal) error {
 	return nil
 }
 
-// Wait returns nil when the process ends with exit status 0, and what Ended says
-// otherwise. When ctx ends first, it ends the process as End does and returns the
-// cause.
+// Wait waits for the end of the process. It returns nil after exit status 0, and Ended's
+// error otherwise. If ctx ends first, Wait ends the process as End does and returns the
+// context's cause.
 func (p *Process) Wait(ctx context.Context, signal syscall.Signal, grace time.Duration) error {
 	select {
 	case <-p.done:
@@ -213,8 +215,8 @@ func (p *Process) Wait(ctx context.Context, signal syscall.Signal, grace time.Du
 	}
 }
 
-// Await polls check until it passes. It fails when ended, if set, returns an
-// error, when ctx ends, or when the time is over; the last two with check's error.
+// Await polls check until it passes. It fails with ended's error if ended is set and returns
+// one. It fails with check's last error when ctx ends and after within.
 func Await(ctx context.Context, within, every time.Duration, check func(context.Context) error, ended func() error) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, within, fmt.Errorf("not ready after %s", within))
 	defer cancel()
@@ -236,10 +238,10 @@ func Await(ctx context.Context, within, every time.Duration, check func(context.
 	}
 }
 
-// client bounds one request of Answers; a service under load may need a second.
+// client limits a request of Answers to 2 s. A service under load may need one.
 var client = &http.Client{Timeout: 2 * time.Second}
 
-// Answers fails unless a GET of the URL is answered with 200.
+// Answers fails unless the URL answers a GET with status 200.
 func Answers(ctx context.Context, url string) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {

@@ -24,18 +24,18 @@ func shell(t *testing.T, name, script string, line func(string)) *Process {
 	return p
 }
 
-func TestAnUnwantedEndIsToldWithTheLastLines(t *testing.T) {
+func TestAnUnexpectedEndIsReportedWithTheLastLines(t *testing.T) {
 	p := shell(t, "teapot", "for i in 1 2 3; do echo line $i; done; printf short >&2; exit 3", nil)
 	got := p.Ended().Error()
 	if want := "teapot ended: exit status 3; its last lines:\n    line 1\n    line 2\n    line 3\n    short"; got != want {
 		t.Errorf("Ended says\n%s\nwant\n%s", got, want)
 	}
 	if p.Wanted() {
-		t.Error("an end that nobody asked for counts as wanted")
+		t.Error("an unexpected end counts as wanted")
 	}
 }
 
-func TestTheLogOfTheRunBeforeIsKept(t *testing.T) {
+func TestTheLogOfThePreviousRunIsKept(t *testing.T) {
 	log := filepath.Join(t.TempDir(), "x.log")
 	for _, text := range []string{"first", "second"} {
 		p, err := Run(Spec{Name: "x", Cmd: exec.Command("echo", text), Log: log})
@@ -88,7 +88,7 @@ func TestEndKillsAProgramThatIgnoresTheSignal(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := p.Err(); err == nil || err.Error() != "signal: killed" || !p.Wanted() {
-		t.Errorf("it ended by %v, wanted %v", err, p.Wanted())
+		t.Errorf("the process ended with %v, wanted %v; want SIGKILL, wanted", err, p.Wanted())
 	}
 	if err := p.End(syscall.SIGTERM, time.Minute); err != nil {
 		t.Errorf("ending it twice: %v", err)
@@ -109,7 +109,7 @@ func TestReady(t *testing.T) {
 	no := func(context.Context) error { return errors.New("no answer") }
 	p := shell(t, "early", "echo last words", nil)
 	if err := p.Ready(t.Context(), time.Minute, time.Millisecond, no); err == nil || !strings.HasPrefix(err.Error(), "early ended: ") {
-		t.Errorf("a program that ends first: %v", err)
+		t.Errorf("a program that ends before it is ready: %v", err)
 	}
 	p = shell(t, "slow", "exec sleep 60", nil)
 	err := p.Ready(t.Context(), 20*time.Millisecond, time.Millisecond, no)
@@ -170,7 +170,7 @@ func TestTailKeepsTheLastLines(t *testing.T) {
 	}
 }
 
-func TestAFolderIsLockedOnce(t *testing.T) {
+func TestOneProcessHoldsTheLockOfAFolder(t *testing.T) {
 	dir := t.TempDir()
 	if pid, err := LockHolder(dir); pid != 0 || err != nil {
 		t.Errorf("holder of a folder that was never locked: %d, %v", pid, err)

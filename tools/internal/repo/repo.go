@@ -10,37 +10,41 @@ import (
 	"github.com/loja-veloz/platform/apps/catalogue"
 )
 
-// LocalStack is the stack of the local environment, whose file git ignores.
+// LocalStack is the stack of the local environment. Git ignores its file.
 const LocalStack = "local"
 
-// Root returns the nearest folder at or above the working directory that has a go.work file.
+// mark is the file by which the top folder of the working tree is found.
+const mark = "go.work"
+
+// Root is the nearest folder at or above the working directory that holds go.work.
 func Root() (string, error) {
 	start, err := os.Getwd()
 	if err != nil {
 		return "", fmt.Errorf("finding the repository: %w", err)
 	}
 	for dir := start; ; dir = filepath.Dir(dir) {
-		if _, err := os.Stat(filepath.Join(dir, "go.work")); err == nil {
+		if _, err := os.Stat(filepath.Join(dir, mark)); err == nil {
 			return dir, nil
 		}
 		if dir == filepath.Dir(dir) {
-			return "", fmt.Errorf("finding the repository: neither %s nor a folder above it has a go.work file; "+
-				"run the command inside the repository", start)
+			return "", fmt.Errorf("finding the repository: neither %s nor a folder above it holds %s; "+
+				"run the command inside the repository of Loja Veloz", start, mark)
 		}
 	}
 }
 
-// Local is a path below the folder of generated things, which git ignores.
+// Local returns a path below .local, the folder of generated files, which git ignores.
 func Local(root string, elem ...string) string {
 	return filepath.Join(append([]string{root, ".local"}, elem...)...)
 }
 
-// Catalogue is what the programs of apps declare about themselves.
+// Catalogue reads what the programs in apps declare about themselves. Its error has a
+// line per error in a declaration.
 func Catalogue(root string) (*catalogue.Catalogue, error) {
 	return catalogue.Load(os.DirFS(filepath.Join(root, "apps")))
 }
 
-// Programs are the names of all programs of the shop: each has an image.
+// Programs returns the names of all programs that have an image.
 func Programs(root string) ([]string, error) {
 	c, err := Catalogue(root)
 	if err != nil {
@@ -49,8 +53,8 @@ func Programs(root string) ([]string, error) {
 	return c.Images(), nil
 }
 
-// Services are the names of the programs that serve: each has a Rollout. One comes after
-// those that it calls.
+// Services returns the names of the programs that have a Rollout. A service comes after
+// the services that it calls.
 func Services(root string) ([]string, error) {
 	c, err := Catalogue(root)
 	if err != nil {
@@ -59,7 +63,7 @@ func Services(root string) ([]string, error) {
 	return catalogue.Names(c.Services()), nil
 }
 
-// AWSStacks are the environments whose stack files are kept in git.
+// AWSStacks returns the environments in AWS: those whose stack files are in git.
 func AWSStacks(root string) ([]string, error) {
 	files, err := filepath.Glob(filepath.Join(root, "Pulumi.*.yaml"))
 	if err != nil {

@@ -19,34 +19,33 @@ import (
 //go:embed template
 var templates embed.FS
 
-// reserved are first segments of paths that every service answers itself, or that no
-// service may show.
+// reserved are the first segments of paths that every service answers itself, or that no
+// service may publish.
 var reserved = []string{"health", "ready", "metrics", "docs", "admin"}
 
-// firstPort is where the search for a port of the host begins.
+// firstPort is the first port on the host that a service may get.
 const firstPort = 8081
 
-// Service creates apps/NAME with main.go, main_test.go and service.yaml, by which
-// everything else finds the service, and returns the paths of the three. If it fails,
-// it leaves nothing behind.
+// Service creates apps/NAME with main.go, main_test.go and service.yaml, and returns
+// their paths. No other file changes: service.yaml adds the service to the catalogue. If
+// Service fails, it leaves nothing behind.
 func Service(root, name string) ([]string, error) {
 	if err := catalogue.CheckName(name); err != nil {
 		return nil, fmt.Errorf("NAME=%w", err)
 	}
-	apps := filepath.Join(root, "apps")
 	c, err := repo.Catalogue(root)
 	if err != nil {
 		return nil, err
 	}
 	if slices.Contains(reserved, name) {
-		return nil, fmt.Errorf("NAME=%s: every service has its own path /%s", name, name)
+		return nil, fmt.Errorf("NAME=%s: /%s is a path of every service; choose another name", name, name)
 	}
 	for _, p := range c.Programs() {
 		if slices.ContainsFunc(p.Public, func(path catalogue.Path) bool { return firstSegment(path.Value) == name }) {
-			return nil, fmt.Errorf("NAME=%s: the path /%s belongs to %s", name, name, p.Name)
+			return nil, fmt.Errorf("NAME=%s: the path /%s belongs to %s; choose another name", name, name, p.Name)
 		}
 	}
-	dir := filepath.Join(apps, name)
+	dir := filepath.Join(root, "apps", name)
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		return nil, fmt.Errorf("NAME=%s: %w", name, err)
 	}
@@ -65,7 +64,7 @@ func firstSegment(path string) string {
 	return first
 }
 
-// freePort is the first port of the host that no program has.
+// freePort is the lowest port from firstPort on that no program declares.
 func freePort(c *catalogue.Catalogue) int {
 	port := firstPort
 	for slices.ContainsFunc(c.Programs(), func(p catalogue.Program) bool { return p.Port == port }) {
@@ -74,7 +73,7 @@ func freePort(c *catalogue.Catalogue) int {
 	return port
 }
 
-// write executes the templates.
+// write renders the templates into dir and returns the files that it created.
 func write(dir string, data any) ([]string, error) {
 	all, err := template.ParseFS(templates, "template/*.tmpl")
 	if err != nil {

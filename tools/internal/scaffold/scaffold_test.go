@@ -17,7 +17,7 @@ port: 8081
 public: [{exact: /}, {prefix: /echo}, {prefix: /api/orders, strip: /api}]
 `
 
-func repository(t *testing.T) string {
+func newRepo(t *testing.T) string {
 	t.Helper()
 	root := t.TempDir()
 	for _, dir := range []string{"apps/sample-web-app", "apps/internal"} {
@@ -32,7 +32,7 @@ func repository(t *testing.T) string {
 }
 
 func TestServiceIsWrittenAndDeclared(t *testing.T) {
-	root := repository(t)
+	root := newRepo(t)
 	created, err := Service(root, "gift-cards")
 	if err != nil {
 		t.Fatal(err)
@@ -57,7 +57,7 @@ func TestServiceIsWrittenAndDeclared(t *testing.T) {
 		t.Errorf("gift-cards is declared as %+v, want a service on the first free port, 8082", p)
 	}
 	if len(p.Public) != 1 || p.Public[0] != (catalogue.Path{Value: "/gift-cards", Prefix: true}) {
-		t.Errorf("gift-cards shows %+v", p.Public)
+		t.Errorf("gift-cards publishes %+v, want the prefix /gift-cards", p.Public)
 	}
 }
 
@@ -66,7 +66,7 @@ func TestBadNamesAreRefusedAndChangeNothing(t *testing.T) {
 		"", "Gift", "gift_cards", "-gift", "gift-", "a--b", "9lives", "internal", "metrics", "echo", "api", "sample-web-app", "../up",
 		strings.Repeat("a", 41),
 	} {
-		root := repository(t)
+		root := newRepo(t)
 		if _, err := Service(root, bad); err == nil || !strings.Contains(err.Error(), "NAME=") {
 			t.Errorf("Service(%q) = %v, want a refusal that names NAME", bad, err)
 		}

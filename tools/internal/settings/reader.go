@@ -1,5 +1,5 @@
-// Package settings reads the environment variables that commands understand: each value
-// is defaulted and validated here, and all errors are reported at once, by variable.
+// Package settings reads the environment variables of the commands. It applies defaults,
+// validates each value, and reports all errors at once, each with its variable's name.
 package settings
 
 import (
@@ -11,23 +11,23 @@ import (
 	"strings"
 )
 
-// A Reader reads variables and collects what is wrong with them.
+// A Reader reads variables and collects the errors in them.
 type Reader struct {
 	root string // of the repo
 	errs []error
 }
 
-// NewReader reads for commands that work on the repo at root.
+// NewReader returns a Reader for commands that work on the repo at root.
 func NewReader(root string) *Reader { return &Reader{root: root} }
 
-// Err is every error so far.
+// Err joins all errors so far.
 func (r *Reader) Err() error { return errors.Join(r.errs...) }
 
 func (r *Reader) refuse(format string, args ...any) {
 	r.errs = append(r.errs, fmt.Errorf(format, args...))
 }
 
-// choice reads one of a few words; an empty variable means the first.
+// choice reads a variable that must be one of words. If it is empty, the first word counts.
 func (r *Reader) choice(name string, words ...string) string {
 	v := os.Getenv(name)
 	if v == "" {
@@ -40,7 +40,7 @@ func (r *Reader) choice(name string, words ...string) string {
 	return v
 }
 
-// flag reads 0 or 1; an empty variable means the default.
+// flag reads a variable that must be 0 or 1. If it is empty, unset counts.
 func (r *Reader) flag(name string, unset bool) bool {
 	if unset {
 		return r.choice(name, "1", "0") == "1"
@@ -48,7 +48,7 @@ func (r *Reader) flag(name string, unset bool) bool {
 	return r.choice(name, "0", "1") == "1"
 }
 
-// count reads a whole number from 1 to max; an empty variable means unset.
+// count reads a whole number from 1 to max. If the variable is empty, unset counts.
 func (r *Reader) count(name string, unset, max int) int {
 	v := os.Getenv(name)
 	if v == "" {

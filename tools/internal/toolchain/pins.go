@@ -2,35 +2,35 @@ package toolchain
 
 import "slices"
 
-// A Tool is a pinned third-party program. Its only source is the Go module proxy, by the
-// go.mod in its Pin folder, so that go.sum has the checksum of every line.
+// A Tool is a pinned third-party program. Its source comes only from the Go module proxy,
+// by the go.mod in its Pin folder, so that go.sum has a checksum of all of it.
 type Tool struct {
-	Name    string   // binary that the build writes
+	Name    string   // of the binary that the build writes
 	Version string   // version of the program, as its project numbers it
-	Pin     string   // folder under tools/pins
+	Pin     string   // folder below tools/pins
 	Package string   // main package
 	LDFlags string   // -X settings, in addition to -s -w
 	Links   []string // further names of the binary, which selects its program by argv[0]
-	Files   []File   // upstream source files that the build sees changed
-	Image   string   // upstream name of the image that the cluster runs, if any
+	Files   []File   // changes to upstream source files
+	Image   string   // upstream name of the image that the cluster runs; empty: none
 	Path    string   // of the binary in that image
 }
 
 // A File changes one file of an upstream module. The build uses a changed copy of the
-// module; the module cache stays as downloaded.
+// module, and leaves the module cache as downloaded.
 type File struct {
 	Module, Path string
-	From         string      // another file of the module, whose content Path gets
-	Replace      [][2]string // old and new text; the build fails if an old text is missing
-	With         string      // the whole new text
-	Why          string
+	From         string      // another file of the module, which is copied to Path; empty: Path itself
+	Replace      [][2]string // pairs of old and new text; the build fails if an old text is missing
+	With         string      // the whole new text; if set, From does not count
+	Why          string      // reason for the change
 }
 
-// KubernetesVersion is the version of the local cluster, the one that EKS runs
-// in dev and prod.
+// KubernetesVersion is the version of the local cluster. EKS runs the same minor version in
+// dev and prod.
 const KubernetesVersion = "1.33.4"
 
-// Kubernetes is the programs of the local cluster.
+// Kubernetes has all programs of the local cluster in one binary.
 var Kubernetes = Tool{
 	Name: "kubernetes", Version: KubernetesVersion, Pin: "kubernetes", Package: ".",
 	LDFlags: "-X k8s.io/component-base/version.gitVersion=v" + KubernetesVersion +
@@ -41,10 +41,10 @@ var Kubernetes = Tool{
 
 const pulumiModule = "github.com/pulumi/pulumi/pkg/v3"
 
-// pulumiCLI is built without what this platform never calls and what takes half of the
-// build: the clients of Azure and Google Cloud (state is in files or S3, secrets are under a
-// passphrase or AWS KMS) and the command pulumi api. A released pulumi on PATH, which has
-// them, is used instead.
+// pulumiCLI is built without the clients of Azure and Google Cloud and without the command
+// pulumi api, which take half of the build. This platform needs none of them: state is in
+// files or S3, and secrets are encrypted with a passphrase or AWS KMS. If a released pulumi,
+// which has them, is on PATH, it is used and this one is not built.
 var pulumiCLI = Tool{
 	Name: "pulumi", Version: "3.258.0", Pin: "pulumi", Package: pulumiModule + "/cmd/pulumi",
 	LDFlags: "-X github.com/pulumi/pulumi/sdk/v3/go/common/version.Version=v3.258.0",
@@ -68,7 +68,7 @@ var pulumiCLI = Tool{
 					"",
 				},
 			},
-			Why: "clients of Azure and Google Cloud",
+			Why: "removes the clients of Azure and Google Cloud",
 		},
 		{
 			Module: pulumiModule, Path: "secrets/cloud/manager.go",
@@ -90,13 +90,13 @@ var pulumiCLI = Tool{
 						"\t\treturn nil, fmt.Errorf(\"this build of pulumi has no %s:// secrets\", u.Scheme)\n",
 				},
 			},
-			Why: "clients of Azure, Google Cloud and Vault",
+			Why: "removes the clients of Azure, Google Cloud and Vault",
 		},
 		{
 			Module: pulumiModule, Path: "logging/encrypted.go",
 			Replace: [][2]string{{"Level: slog.LevelDebug,", "Level: slog.LevelWarn,"}},
-			Why: "every run would keep a debug log of all it sees, 15 MB and half of a preview's CPU time here; -v=9 " +
-				"--logtostderr shows it when wanted",
+			Why: "every run would write a debug log of about 15 MB, which takes half of a preview's CPU time; " +
+				"-v=9 --logtostderr still prints it",
 		},
 		{
 			Module: pulumiModule, Path: "operations/operations_gcp.go",
@@ -113,27 +113,31 @@ func GCPOperationsProvider(context.Context, map[config.Key]string, *Resource) (P
 	return nil, errors.New("this build of pulumi reads no logs of Google Cloud")
 }
 `,
-			Why: "client of Google Cloud",
+			Why: "removes a client of Google Cloud",
 		},
 		{
 			Module: pulumiModule, Path: "cmd/pulumi/pulumi.go",
-			Replace: [][2]string{{"\t\"github.com/pulumi/pulumi/pkg/v3/cmd/pulumi/cloud\"\n", ""}, {"\t\t\t\tcloud.NewAPICmd(),\n", ""}},
-			Why:     "pulumi api calls Pulumi Cloud, which holds none of our state",
+			Replace: [][2]string{
+				{"\t\"github.com/pulumi/pulumi/pkg/v3/cmd/pulumi/cloud\"\n", ""}, {"\t\t\t\tcloud.NewAPICmd(),\n", ""},
+			},
+			Why: "removes pulumi api, which calls Pulumi Cloud: this platform's state is elsewhere",
 		},
 		{
 			Module: pulumiModule, Path: "cmd/pulumi/cloud/envelope.go",
 			Replace: [][2]string{{"[]ParamSpec `json:\"parameters,omitempty\"`", "[]any `json:\"parameters,omitempty\"`"}},
-			Why:     "its type went with pulumi api; the field is printed by that alone",
+			Why:     "ParamSpec is removed with pulumi api, the only command that prints the field",
 		},
 	}, without("cmd/pulumi/cloud", "cloud", "api", "describe", "describe_markdown", "encoding", "fields", "format", "list",
 		"paginate", "pathmatch", "schema", "spec", "spec_fetch")...),
 }
 
-// without empties files of a package of the Pulumi CLI.
+// without returns changes that leave only the package clause of files of the Pulumi CLI.
 func without(dir, pkg string, files ...string) []File {
 	var all []File
 	for _, f := range files {
-		all = append(all, File{Module: pulumiModule, Path: dir + "/" + f + ".go", With: "package " + pkg + "\n", Why: "part of pulumi api"})
+		all = append(all, File{
+			Module: pulumiModule, Path: dir + "/" + f + ".go", With: "package " + pkg + "\n", Why: "removes a part of pulumi api",
+		})
 	}
 	return all
 }
@@ -166,11 +170,11 @@ var pulumiLanguageGo = Tool{
 					"\t\"github.com/pulumi/pulumi/sdk/v3/go/common/workspace\"\n",
 			},
 		},
-		Why: "today's CLI no longer passes the project's runtime options as flags, which is how this host takes them",
+		Why: "this language host expects the project's runtime options as flags, and the pinned CLI no longer passes them",
 	}},
 }
 
-// KubernetesProviderVersion is that of the Pulumi plugin and of its SDK.
+// KubernetesProviderVersion is the version of Pulumi's Kubernetes plugin and of its SDK.
 const KubernetesProviderVersion = "4.18.1"
 
 const kubernetesProviderModule = "github.com/pulumi/pulumi-kubernetes/provider/v4"
@@ -184,12 +188,12 @@ var pulumiKubernetes = Tool{
 			Module: kubernetesProviderModule, Path: "cmd/pulumi-resource-kubernetes/schema-embed.json",
 			From:    "cmd/pulumi-resource-kubernetes/schema.json",
 			Replace: [][2]string{{"{\n", "{\n    \"version\": \"" + KubernetesProviderVersion + "\",\n"}},
-			Why:     "the release process derives this file and does not commit it",
+			Why:     "the release process generates this file and does not commit it",
 		},
 		{
 			Module: kubernetesProviderModule, Path: "cmd/pulumi-resource-kubernetes/terraform-mapping-embed.json",
 			From: "cmd/pulumi-resource-kubernetes/terraform-mapping.json",
-			Why:  "as above",
+			Why:  "the release process generates this file and does not commit it",
 		},
 		{
 			Module: kubernetesProviderModule, Path: "pkg/provider/provider_construct.go",
@@ -202,7 +206,8 @@ var pulumiKubernetes = Tool{
 				{"\t\"kubernetes:helm.sh/v4:Chart\":       providerhelmv4.NewChartProvider,\n", ""},
 				{"\t\"kubernetes:kustomize/v2:Directory\": providerkustomizev2.NewDirectoryProvider,\n", ""},
 			},
-			Why: "these four components compile the SDK of every API group, five minutes of CPU; the stacks may not use them (infra/kube)",
+			Why: "these four components compile the SDK of every API group, which takes five minutes of CPU; " +
+				"infra/kube does not let the stacks use them",
 		},
 		{
 			Module: kubernetesProviderModule, Path: "pkg/await/condition/deleted.go",
@@ -232,10 +237,10 @@ var pulumiKubernetes = Tool{
 	}
 `},
 			},
-			Why: "a Rollout counts its generations in a string, which the status library refuses, and the provider " +
-				"crashed on the result that it then lacks; and it asked once whether the object is gone and " +
-				"otherwise waited for an event; an object that ended after the question and before the watch's first " +
-				"list gave none, and pulumi destroy waited ten minutes",
+			Why: "two bugs in waiting for a deletion. The status library refuses a Rollout's observedGeneration, which " +
+				"is a string, and the provider crashed on the missing result. The provider read the object once and " +
+				"then waited for an event; when the object ended between that read and the watch's first list, there " +
+				"was no event, and pulumi destroy waited ten minutes",
 		},
 	},
 }
@@ -246,7 +251,7 @@ var coreDNS = Tool{
 	Files: []File{{
 		Module: "github.com/coredns/coredns", Path: "plugin/kubernetes/object/informer.go",
 		Replace: [][2]string{{"\t\tRetryOnError:     false,\n", ""}},
-		Why:     "client-go 0.33 dropped the field; false was its zero value",
+		Why:     "client-go 0.33 removed the field; false was its zero value",
 	}},
 }
 
@@ -261,7 +266,7 @@ var metricsServer = Tool{
 			{"serverConfig.Version.String()", "versionGet.String()"},
 			{"\t\"k8s.io/client-go/pkg/version\"\n", "\t\"k8s.io/apiserver/pkg/util/compatibility\"\n\t\"k8s.io/client-go/pkg/version\"\n"},
 		},
-		Why: "apiserver 0.33 replaced the field Version by EffectiveVersion; building on the cluster's own libraries halves the work",
+		Why: "apiserver 0.33 replaced the field Version by EffectiveVersion; sharing the cluster's libraries halves the build",
 	}},
 }
 
@@ -291,7 +296,7 @@ func NewDNSChallengeProviderByName(name string) (challenge.Provider, error) {
 	return nil, fmt.Errorf("DNS provider %q: this build has none, the gateway orders no certificates", name)
 }
 `,
-		Why: "the local gateway orders no certificates, and the SDKs of some hundred DNS vendors take most of the build",
+		Why: "removes the SDKs of about a hundred DNS vendors, which take most of the build: the local gateway orders no certificates",
 	}},
 }
 
@@ -301,25 +306,26 @@ var Ko = Tool{
 	LDFlags: "-X github.com/google/ko/pkg/commands.Version=0.19.1",
 }
 
-// Pulumi is the CLI with its Go language host and the Kubernetes provider.
+// Pulumi are the CLI, its Go language host and the Kubernetes provider.
 var Pulumi = []Tool{pulumiCLI, pulumiLanguageGo, pulumiKubernetes}
 
 // Images are the tools that run in the cluster.
 var Images = []Tool{coreDNS, metricsServer, rollouts, Traefik, Prometheus}
 
-// Lint is what make lint needs beyond the Go toolchain.
+// Lint are the tools of make lint in addition to the Go toolchain and shellcheck.
 var Lint = []Tool{
 	{Name: "golangci-lint", Version: "2.15.0", Pin: "golangci-lint", Package: "github.com/golangci/golangci-lint/v2/cmd/golangci-lint"},
 	{Name: "actionlint", Version: "1.7.12", Pin: "actionlint", Package: "github.com/rhysd/actionlint/cmd/actionlint"},
 }
 
-// Generators are what make generate runs.
+// Generators are the tools of make generate.
 var Generators = []Tool{
 	{Name: "oapi-codegen", Version: "2.8.2", Pin: "oapi-codegen", Package: "github.com/oapi-codegen/oapi-codegen/v2/cmd/oapi-codegen"},
 	{Name: "sqlc", Version: "1.31.1", Pin: "sqlc", Package: "github.com/sqlc-dev/sqlc/cmd/sqlc"},
 }
 
-// Prometheus finds its targets by files and, in a cluster, by the API server.
+// Prometheus is built with service discovery by static targets, by files and by Kubernetes's
+// API server.
 var Prometheus = Tool{
 	Name: "prometheus", Version: "3.0.0", Pin: "prometheus", Package: "github.com/prometheus/prometheus/cmd/prometheus",
 	LDFlags: "-X github.com/prometheus/common/version.Version=3.0.0",
@@ -330,20 +336,20 @@ var Prometheus = Tool{
 
 import _ "github.com/prometheus/prometheus/discovery/kubernetes"
 `,
-		Why: "two dozen clouds to find targets in, most of the build; file and static targets are part of the program",
+		Why: "removes service discovery in two dozen clouds, which takes most of the build; static targets and files need no plugin",
 	}},
 }
 
-// Jaeger is collector, store and query API in one process.
+// Jaeger has the collector, the store and the query API in one process.
 var Jaeger = Tool{
 	Name: "jaeger-all-in-one", Version: "1.65.0", Pin: "jaeger", Package: "github.com/jaegertracing/jaeger/cmd/all-in-one",
 	LDFlags: "-X github.com/jaegertracing/jaeger/pkg/version.latestVersion=v1.65.0",
 }
 
-// Telemetry is what make dev runs in addition to the services and their database.
+// Telemetry are the tools that make dev runs in addition to PostgreSQL and the services.
 var Telemetry = []Tool{Prometheus, Jaeger}
 
-// EKS is Pulumi's EKS component and what it loads.
+// EKS is Pulumi's EKS component and its dependencies.
 var EKS = Package{
 	Name: "eks-component", Title: "the EKS component", Folder: "eks",
 	Files: []string{"package.json", "package-lock.json", ".npmrc", "none/package.json"},
@@ -355,7 +361,8 @@ var PostgreSQL = Package{
 	Files: []string{"package.json", "package-lock.json", ".npmrc"},
 }
 
-// InOrder sorts tools so that those of one module graph follow each other.
+// InOrder sorts tools so that those of one pin follow each other, which reuses compiled
+// packages.
 func InOrder(tools []Tool) []Tool {
 	pins := []string{"kubernetes", "traefik", "pulumi", "language-go", "kubernetes-provider", "ko"}
 	sorted := slices.Clone(tools)

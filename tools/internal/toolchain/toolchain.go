@@ -23,26 +23,26 @@ import (
 	"github.com/loja-veloz/platform/tools/internal/process"
 )
 
-// A Cache holds built tools, one folder for each tool, version and content of the pin.
+// A Cache contains built tools, in a folder for each tool, version and content of the pin.
 type Cache struct {
 	Root string // folder of the cache
 	Pins string // the repo's folder tools/pins
 	Out  *console.Console
 }
 
-// DefaultRoot is LOJA_CACHE, or loja-veloz in the user's cache folder.
+// DefaultRoot returns LOJA_CACHE, or loja-veloz in the user's cache folder.
 func DefaultRoot() (string, error) {
 	if dir := os.Getenv("LOJA_CACHE"); dir != "" {
 		return filepath.Abs(dir)
 	}
 	dir, err := os.UserCacheDir()
 	if err != nil {
-		return "", fmt.Errorf("no folder for built tools: %w (set LOJA_CACHE)", err)
+		return "", fmt.Errorf("finding a folder for built tools: %w; set LOJA_CACHE to one", err)
 	}
 	return filepath.Join(dir, "loja-veloz"), nil
 }
 
-// Dir is the folder of a tool's binary once it is built.
+// Dir returns the folder of a tool's binary, which is there once the tool is built.
 func (c *Cache) Dir(t Tool) (string, error) {
 	h := sha256.New()
 	fmt.Fprintln(h, runtime.Version(), runtime.GOOS, runtime.GOARCH, t.Package, t.LDFlags, t.Links)
@@ -64,8 +64,8 @@ func (c *Cache) Dir(t Tool) (string, error) {
 	return filepath.Join(c.Root, "tools", fmt.Sprintf("%s-%s-%s", t.Name, t.Version, hex.EncodeToString(h.Sum(nil))[:10])), nil
 }
 
-// Binary is the path of a built tool's program; name is the tool's own or one
-// of its links.
+// Binary returns the path of a tool's program, which is there once the tool is built. name is
+// the tool's name or one of its links.
 func (c *Cache) Binary(t Tool, name string) (string, error) {
 	dir, err := c.Dir(t)
 	return filepath.Join(dir, name), err
@@ -82,8 +82,8 @@ func (c *Cache) Has(tools ...Tool) bool {
 	})
 }
 
-// Ensure builds the tools that the cache lacks. An interrupted build resumes, because the
-// Go build cache keeps each compiled package.
+// Ensure builds the tools that the cache lacks. After an interruption a build resumes,
+// because the Go build cache keeps each compiled package.
 func (c *Cache) Ensure(ctx context.Context, tools ...Tool) error {
 	var missing []Tool
 	for _, t := range tools {
@@ -107,7 +107,7 @@ func (c *Cache) Ensure(ctx context.Context, tools ...Tool) error {
 	defer stop()
 	go c.download(prefetch, missing[1:])
 
-	c.Out.Step("building %d of %d tools, once; they are kept in %s", len(missing), len(tools), c.Root)
+	c.Out.Step("building %d of %d tools; this happens once, and %s keeps them", len(missing), len(tools), c.Root)
 	took := make([]string, 0, len(missing))
 	for i, t := range missing {
 		began := time.Now()
@@ -120,13 +120,13 @@ func (c *Cache) Ensure(ctx context.Context, tools ...Tool) error {
 	return nil
 }
 
-// lock takes the cache's lock: two repos must not build at once.
+// lock takes the cache's lock, so that two repos do not build at the same time.
 func (c *Cache) lock(ctx context.Context) (release func(), err error) {
 	if err := os.MkdirAll(c.Root, 0o755); err != nil {
 		return nil, err
 	}
 	lock, err := process.AwaitLock(ctx, c.Root, func(held *process.HeldError) {
-		c.Out.Step("process %d builds tools in %s: waiting for it", held.PID, c.Root)
+		c.Out.Step("waiting for process %d, which builds tools in %s", held.PID, c.Root)
 	})
 	if err != nil {
 		return nil, err
@@ -134,8 +134,8 @@ func (c *Cache) lock(ctx context.Context) (release func(), err error) {
 	return func() { _ = lock.Release() }, nil
 }
 
-// download fetches the modules of further builds while the first one compiles. It ignores
-// errors: the build itself meets and reports them.
+// download fetches the modules of the later builds while the first one compiles. It ignores
+// errors, because those builds report them.
 func (c *Cache) download(ctx context.Context, tools []Tool) {
 	for _, t := range tools {
 		_ = command.Command{
@@ -187,7 +187,7 @@ func (c *Cache) build(ctx context.Context, t Tool, i int, all []Tool) error {
 	return os.Rename(work, dir)
 }
 
-// compile builds a tool into the folder work, and tells every 20 s how far it is.
+// compile builds a tool into the folder work, and prints its progress every 20 s.
 func (c *Cache) compile(ctx context.Context, t Tool, work, modfile, label string) error {
 	counter := &lineCounter{}
 	var total atomic.Int64
@@ -213,7 +213,7 @@ func (c *Cache) compile(ctx context.Context, t Tool, work, modfile, label string
 	}.Run(ctx)
 }
 
-// packages counts the packages of a build, 0 if go list fails.
+// packages returns the number of packages of a build, or 0 if go list fails.
 func (c *Cache) packages(ctx context.Context, t Tool, modfile string) int64 {
 	var counter lineCounter
 	if err := (command.Command{
@@ -225,8 +225,8 @@ func (c *Cache) packages(ctx context.Context, t Tool, modfile string) int64 {
 	return counter.n.Load()
 }
 
-// progress tells how many packages are compiled, and the maximum: the compiler skips what
-// earlier builds have left in its cache.
+// progress says how many packages are compiled, and at most how many there are to compile:
+// the compiler skips packages that are in the build cache.
 func progress(compiled, total int64) string {
 	if total == 0 {
 		return fmt.Sprintf("%d packages compiled", compiled)
@@ -234,8 +234,8 @@ func progress(compiled, total int64) string {
 	return fmt.Sprintf("%d of at most %d packages compiled", compiled, total)
 }
 
-// modfile writes a copy of the pin's go.mod in which changed copies replace the modules
-// that the tool changes, and returns its path. Without changes it is the pin's own.
+// modfile returns the path of the go.mod for a build: the pin's own, or, if the tool changes
+// files of modules, a copy that replaces these modules by changed copies.
 func (c *Cache) modfile(ctx context.Context, t Tool, work string) (string, error) {
 	pin := filepath.Join(c.Pins, t.Pin)
 	if len(t.Files) == 0 {
@@ -294,11 +294,11 @@ func (f File) write(original, dir string) error {
 	}
 	for _, r := range f.Replace {
 		if !strings.Contains(text, r[0]) {
-			return fmt.Errorf("%s/%s no longer has the text %q, which the pin replaces", f.Module, f.Path, r[0])
+			return fmt.Errorf("%s/%s does not contain the text %q, which tools/internal/toolchain/pins.go replaces", f.Module, f.Path, r[0])
 		}
 		n := -1
 		if f.From != "" {
-			n = 1 // of a derived file only the head changes
+			n = 1 // a file with From is large, and only its beginning changes
 		}
 		text = strings.Replace(text, r[0], r[1], n)
 	}
@@ -320,7 +320,7 @@ func (c *Cache) fetch(ctx context.Context, t Tool, module string) (string, error
 	return m.Dir, nil
 }
 
-// advice tells what to do about a failed build.
+// advice says what the user can do about a failed build.
 func advice(err error) string {
 	var e *command.Error
 	if !errors.As(err, &e) {
@@ -336,7 +336,7 @@ func advice(err error) string {
 	case has("no such host", "connection refused", "i/o timeout", "network is unreachable", "TLS handshake timeout", "server misbehaving"):
 		return "\nThe Go module proxy cannot be reached: check the network (go env GOPROXY) and run the command again; it resumes."
 	case has("signal: killed", "cannot allocate memory"):
-		return "\nThe compiler was ended, most likely for lack of memory. Run the command again; it resumes."
+		return "\nThe compiler was killed, most likely for lack of memory. Free some memory and run the command again; it resumes."
 	}
 	return "\nRun the command again; it resumes. If it fails the same way, the log above says why."
 }
@@ -351,7 +351,7 @@ func checkGo(ctx context.Context) error {
 	}
 	var minor int
 	if _, err := fmt.Sscanf(v, "go1.%d", &minor); err != nil || minor < 26 {
-		return fmt.Errorf("the go on PATH is %s: install Go 1.26 or newer", v)
+		return fmt.Errorf("go on PATH has version %s: install Go 1.26 or newer", v)
 	}
 	return nil
 }

@@ -34,7 +34,7 @@ func TestFileReplacesEveryOccurrence(t *testing.T) {
 	}
 }
 
-func TestFileFailsWhenItsTextHasGone(t *testing.T) {
+func TestFileFailsWhenItsTextIsMissing(t *testing.T) {
 	original, dir := module(t, "something else")
 	err := File{Module: "example.com/m", Path: "a.go", Replace: [][2]string{{"one", "1"}}}.write(original, dir)
 	if err == nil || !strings.Contains(err.Error(), "example.com/m/a.go") {
@@ -84,7 +84,7 @@ func TestToolsOfAPinFollowEachOther(t *testing.T) {
 	seen, last := map[string]bool{}, ""
 	for _, tool := range sorted {
 		if tool.Pin != last && seen[tool.Pin] {
-			t.Errorf("%s comes apart from the others of pin %s", tool.Name, tool.Pin)
+			t.Errorf("%s is separated from the other tools of pin %s", tool.Name, tool.Pin)
 		}
 		seen[tool.Pin], last = true, tool.Pin
 	}
@@ -104,7 +104,7 @@ func TestAdviceNamesTheCause(t *testing.T) {
 	}
 }
 
-func TestProgressSaysOfHowMany(t *testing.T) {
+func TestProgressSaysHowManyPackages(t *testing.T) {
 	if got := progress(12, 0); got != "12 packages compiled" {
 		t.Errorf("without a total: %q", got)
 	}

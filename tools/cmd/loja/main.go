@@ -34,6 +34,7 @@ func run() int {
 	err := root().ExecuteContext(ctx)
 	var exit postgres.ExitError
 	var waiting *rollout.WaitingError
+	var failed *rollout.FailureError
 	switch {
 	case err == nil:
 		return 0
@@ -44,7 +45,7 @@ func run() int {
 		return 130
 	}
 	fmt.Fprintln(os.Stderr, "\nerror: "+err.Error())
-	if errors.As(err, &waiting) {
+	if errors.As(err, &waiting) && !errors.As(err, &failed) {
 		return exitWaiting
 	}
 	return 1

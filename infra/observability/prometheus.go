@@ -140,8 +140,8 @@ func (s *PrometheusSpec) Stages() (kube.Stages, error) {
 
 type object = map[string]any
 
-// config scrapes the pods of Rollouts. A scrape every 5 seconds is what a verdict within
-// 15 needs.
+// config scrapes the pods of Rollouts, twice in each interval in which a canary's requests
+// are weighed.
 func (s *PrometheusSpec) config() object {
 	label := func(from, to string) object {
 		return object{"source_labels": []string{from}, "target_label": to}

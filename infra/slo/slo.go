@@ -30,13 +30,10 @@ type Objectives struct {
 	ErrorRateWindow time.Duration
 	// P50 and P99 are what half and 99 of 100 requests stay below.
 	P50, P99 time.Duration
-	// BaselineRPS is the usual load, in requests per second. The service sustains
-	// Headroom times as much within its other objectives.
+	// BaselineRPS is the usual load, in requests per second. The service promises to
+	// sustain 1.2 times as much within its other objectives.
 	BaselineRPS float64
 }
-
-// Headroom is the load that a service sustains, as a multiple of its BaselineRPS.
-const Headroom = 1.2
 
 // Windows are the periods that an objective may have.
 var Windows = []time.Duration{day, 7 * day, 28 * day, 30 * day}
@@ -83,13 +80,6 @@ func (o Objectives) Criteria() []Criterion {
 		{"latency", Indicator{o.LatencyThreshold}, share(100 - o.Latency)},
 		{"p99", Indicator{o.P99}, share(1)},
 	}
-}
-
-// Thresholds are the durations that histograms need as the edge of a bucket, sorted.
-func (o Objectives) Thresholds() []time.Duration {
-	all := []time.Duration{o.P50, o.LatencyThreshold, o.P99}
-	slices.Sort(all)
-	return slices.Compact(all)
 }
 
 // share turns percent into a share of 1, without the dust of binary fractions:

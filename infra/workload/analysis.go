@@ -25,7 +25,7 @@ func (m *Metrics) validate(errs *validate.Errors) {
 	if u, err := url.Parse(m.Prometheus); err != nil || u.Scheme != "http" || u.Port() == "" {
 		errs.Add("Metrics.Prometheus", "is %q: use http://host:port", m.Prometheus)
 	}
-	if m.Collector.Namespace == "" || len(m.Collector.Labels) == 0 {
+	if m.Collector.TooWide() {
 		errs.Add("Metrics.Collector", "has no namespace or no labels: it would admit every pod")
 	}
 }

@@ -179,7 +179,7 @@ func (s *Spec) validateTraffic(errs *validate.Errors) {
 		}
 	}
 	for i, pods := range s.CalledBy {
-		if pods.Namespace == "" || len(pods.Labels) == 0 {
+		if pods.TooWide() {
 			errs.Add(fmt.Sprintf("CalledBy[%d]", i), "has no namespace or no labels: it would admit every pod")
 		}
 	}
@@ -192,7 +192,7 @@ func (s *Spec) validateTelemetry(errs *validate.Errors) {
 	if _, err := s.Telemetry.port(); err != nil {
 		errs.Add("Telemetry.Endpoint", "is %q: %s", s.Telemetry.Endpoint, err)
 	}
-	if s.Telemetry.Collector.Namespace == "" || len(s.Telemetry.Collector.Labels) == 0 {
+	if s.Telemetry.Collector.TooWide() {
 		errs.Add("Telemetry.Collector", "has no namespace or no labels: the policy would allow egress to every pod")
 	}
 }

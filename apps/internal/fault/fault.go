@@ -1,6 +1,8 @@
 // Package fault has the fault points: the places of a checkout at which the death of
 // a process does the most harm. A drill builds the programs with the tag drill and
-// kills a process at one point. In other builds the points do nothing.
+// kills a process at one point. A program that make deploy FAULT=... builds answers
+// requests wrongly, so that a drill shows what a canary does with a bad version. Other
+// builds do neither.
 package fault
 
 // Point is a place in the code between two steps that are not atomic together.

@@ -10,13 +10,6 @@ import (
 	"github.com/loja-veloz/platform/tools/internal/repo"
 )
 
-// compareImages finds out which images differ from those deployed.
-func (s *shipment) compareImages(ctx context.Context) error {
-	before, err := s.pulumi.images(ctx)
-	s.shipped = changed(before, s.digests)
-	return err
-}
-
 func changed(before, after map[string]string) []string {
 	var names []string
 	for name, ref := range after {

@@ -39,12 +39,19 @@ func (s *shipment) configureStack(ctx context.Context) error {
 		set("kubeContext", s.w.KubeContext)
 		obsolete = []string{"database.localPath", "prometheus.nodePort"}
 	}
-	removed, err := s.removedPrograms(ctx)
+	deployed, err := s.pulumi.images(ctx)
 	if err != nil {
 		return err
 	}
-	for _, program := range removed {
-		obsolete = append(obsolete, "images."+program)
+	programs, err := repo.Programs(s.w.Root)
+	if err != nil {
+		return err
+	}
+	s.shipped = changed(deployed, s.digests)
+	for _, program := range slices.Sorted(maps.Keys(deployed)) {
+		if !slices.Contains(programs, program) { // the stack refuses an image without a program
+			obsolete = append(obsolete, "images."+program)
+		}
 	}
 	for _, key := range obsolete {
 		if err := s.pulumi.run(ctx, "config", "rm", "--stack", stack, "--path", project+":"+key); err != nil {
@@ -73,15 +80,4 @@ func (s *shipment) sameCluster(ctx context.Context) error {
 		undo = "make wipe"
 	}
 	return fmt.Errorf("the stack %s is deployed to the cluster %s, not to %s: run `%s` first", stack, on, want, undo)
-}
-
-// removedPrograms are the deployed programs that the working tree no longer has. The stack
-// refuses the image of a program that it does not know.
-func (s *shipment) removedPrograms(ctx context.Context) ([]string, error) {
-	programs, err := repo.Programs(s.w.Root)
-	if err != nil {
-		return nil, err
-	}
-	deployed, err := s.pulumi.images(ctx)
-	return slices.DeleteFunc(slices.Sorted(maps.Keys(deployed)), func(name string) bool { return slices.Contains(programs, name) }), err
 }

@@ -20,7 +20,6 @@ func Deploy(ctx context.Context, w Workspace, o settings.Deploy) error {
 		{"starting the cluster", d.startCluster},
 		{"building the images", d.buildImages},
 		{"configuring the stack", d.configureStack},
-		{"comparing the images", d.compareImages},
 		{"applying the stack", d.applyUnwatched},
 	}
 	if err := runSteps(ctx, steps...); err != nil {

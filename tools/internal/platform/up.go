@@ -12,7 +12,7 @@ type shipment struct {
 	pull    bool              // controllers' images; since provideTools
 	pulumi  Pulumi            // since provideTools
 	digests map[string]string // references of the images built, by program; since buildImages
-	shipped []string          // programs whose image changes; since compareImages
+	shipped []string          // programs whose image changes; since configureStack
 	url     string            // of the gateway; since applyStack
 }
 
@@ -24,7 +24,6 @@ func Up(ctx context.Context, w Workspace) error {
 		{"starting the cluster", s.startCluster},
 		{"building the images", s.buildImages},
 		{"configuring the stack", s.configureStack},
-		{"comparing the images", s.compareImages},
 		{"applying the stack", s.applyStack},
 	}
 	if w.bundled() {

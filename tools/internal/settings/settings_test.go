@@ -116,3 +116,13 @@ func TestOnlineNeedsABackend(t *testing.T) {
 	}
 	refused(t, r, "PULUMI_BACKEND_URL")
 }
+
+func TestTheFaultsAreThoseOfTheServices(t *testing.T) {
+	source, err := os.ReadFile("../../../apps/internal/fault/inject.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if known := `case "` + strings.Join(Faults, `", "`) + `":`; !strings.Contains(string(source), known) {
+		t.Errorf("apps/internal/fault does not have the line %s", known)
+	}
+}

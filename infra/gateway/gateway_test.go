@@ -313,3 +313,19 @@ func TestTraefikServiceCopiesDeeply(t *testing.T) {
 		t.Error("a copy shares its weights with the original")
 	}
 }
+
+func TestMiddlewareCopiesDeeply(t *testing.T) {
+	for _, spec := range []gateway.MiddlewareSpec{
+		{Retry: &gateway.Retry{Attempts: 3}},
+		{IPAllowList: &gateway.IPAllowList{SourceRange: []string{"192.0.2.1/32"}, RejectStatusCode: 404}},
+	} {
+		original := &gateway.Middleware{Spec: spec}
+		copied := original.DeepCopyObject().(*gateway.Middleware)
+		if !reflect.DeepEqual(original, copied) {
+			t.Errorf("the copy of %+v is %+v", original.Spec, copied.Spec)
+		}
+		if copied.Spec.Retry == original.Spec.Retry && copied.Spec.IPAllowList == original.Spec.IPAllowList {
+			t.Error("a copy shares its middleware with the original")
+		}
+	}
+}

@@ -45,6 +45,11 @@ const (
 	// same name, so an instance finds its class by this label.
 	traefikClass = "loja-veloz.dev/gateway-class"
 
+	// readyHost is the host name of the route that the readiness probe asks for.
+	readyHost = "ready.traefik"
+	// retryName is the name of the middleware of all routes.
+	retryName = "retry"
+
 	// The Gateway API's listener names the port of Traefik's entry point, not that
 	// of the Service in front of it.
 	webPort      = 8000
@@ -234,6 +239,8 @@ func (s *TraefikSpec) arguments() []string {
 		"--log.format=json",
 		"--accesslog=false",
 		fmt.Sprintf("--entrypoints.web.address=:%d", webPort),
+		// A middleware of an entry point precedes every route, which does not exist without it.
+		fmt.Sprintf("--entrypoints.web.http.middlewares=%s-%s@kubernetescrd", s.Namespace, retryName),
 		fmt.Sprintf("--entrypoints.web.transport.lifecycle.requestacceptgracetimeout=%ds", acceptGrace),
 		fmt.Sprintf("--entrypoints.web.transport.lifecycle.gracetimeout=%ds", drainGrace),
 		// Probes and metrics have an entry point that no Service publishes.
@@ -292,10 +299,12 @@ func (s *TraefikSpec) proxy() []kube.Manifest {
 				Name: "web", Port: webPort, Protocol: gatewayv1.HTTPProtocolType,
 				AllowedRoutes: &gatewayv1.AllowedRoutes{Namespaces: &gatewayv1.RouteNamespaces{
 					From:     &fromSelector,
-					Selector: kube.Namespaces(s.RouteNamespaces...),
+					Selector: kube.Namespaces(s.watched()...),
 				}},
 			}},
 		}}},
+		{Name: "retry", Object: newRetry(s.meta(retryName))},
+		{Name: "ready", Object: s.ready()},
 	}
 	if s.Replicas > 1 {
 		manifests = append(manifests, kube.Manifest{Name: "disruption-budget", Object: &policyv1.PodDisruptionBudget{
@@ -307,6 +316,20 @@ func (s *TraefikSpec) proxy() []kube.Manifest {
 		}})
 	}
 	return append(manifests, kube.Manifest{Name: "network-policy", Object: s.networkPolicy(selector)})
+}
+
+// ready routes readyHost to Traefik's own ping. Traefik's /ping alone answers before there are
+// routes and without an API server; this route is there only once both providers, that of
+// routes and that of middlewares, have loaded the objects of all namespaces.
+func (s *TraefikSpec) ready() *gatewayv1.HTTPRoute {
+	return &gatewayv1.HTTPRoute{ObjectMeta: s.meta("ready"), Spec: gatewayv1.HTTPRouteSpec{
+		CommonRouteSpec: parent(s.Namespace, s.gatewayName()),
+		Hostnames:       []gatewayv1.Hostname{readyHost},
+		Rules: []gatewayv1.HTTPRouteRule{{BackendRefs: []gatewayv1.HTTPBackendRef{{BackendRef: gatewayv1.BackendRef{
+			BackendObjectReference: gatewayv1.BackendObjectReference{
+				Group: new(gatewayv1.Group(traefikGroup)), Kind: new(gatewayv1.Kind("TraefikService")), Name: "ping@internal",
+			}}}}}},
+	}}
 }
 
 func (s *TraefikSpec) service(selector map[string]string) *corev1.Service {
@@ -331,14 +354,16 @@ func (s *TraefikSpec) networkPolicy(selector map[string]string) *networkingv1.Ne
 }
 
 func (s *TraefikSpec) pod() corev1.PodTemplateSpec {
-	probe := func(period, failures int32) *corev1.Probe {
+	probe := func(port string, period, failures int32) *corev1.Probe {
 		return &corev1.Probe{
-			ProbeHandler:     corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: "/ping", Port: intstr.FromString("internal")}},
+			ProbeHandler:     corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: "/ping", Port: intstr.FromString(port)}},
 			PeriodSeconds:    period,
 			FailureThreshold: failures,
 			TimeoutSeconds:   2,
 		}
 	}
+	readiness := probe("web", 2, 2)
+	readiness.HTTPGet.HTTPHeaders = []corev1.HTTPHeader{{Name: "Host", Value: readyHost}}
 	container := corev1.Container{
 		Name:  "traefik",
 		Image: "docker.io/library/traefik:" + TraefikVersion,
@@ -355,9 +380,8 @@ func (s *TraefikSpec) pod() corev1.PodTemplateSpec {
 		},
 		Resources:       kube.Sizes(50, 64, 192),
 		SecurityContext: kube.RestrictedContainer(),
-		// Traefik listens before it has routes, but /ping answers only once it has started.
-		ReadinessProbe: probe(2, 2),
-		LivenessProbe:  probe(10, 3),
+		ReadinessProbe:  readiness,
+		LivenessProbe:   probe("internal", 10, 3),
 	}
 	return corev1.PodTemplateSpec{
 		ObjectMeta: metav1.ObjectMeta{Labels: traefikLabels},

@@ -45,7 +45,7 @@ func (t *TraefikService) DeepCopyObject() runtime.Object {
 	return &c
 }
 
-// Middleware is the part of Traefik's custom resource that closes a path.
+// Middleware is the part of Traefik's custom resource that the platform uses.
 type Middleware struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata"`
@@ -54,7 +54,8 @@ type Middleware struct {
 
 // MiddlewareSpec holds one kind of middleware.
 type MiddlewareSpec struct {
-	IPAllowList IPAllowList `json:"ipAllowList"`
+	IPAllowList *IPAllowList `json:"ipAllowList,omitempty"`
+	Retry       *Retry       `json:"retry,omitempty"`
 }
 
 // IPAllowList rejects callers with other addresses with a status.
@@ -63,13 +64,28 @@ type IPAllowList struct {
 	RejectStatusCode int      `json:"rejectStatusCode"`
 }
 
+// Retry asks another pod where one cannot be connected to. A request of which a pod has
+// received anything is never repeated.
+type Retry struct {
+	Attempts int `json:"attempts"`
+}
+
+// newRetry asks up to three pods: one that has just ended, and one more.
+func newRetry(meta metav1.ObjectMeta) *Middleware {
+	return newMiddleware(meta, MiddlewareSpec{Retry: &Retry{Attempts: 3}})
+}
+
 // newNotFound answers every request with 404: Traefik has no middleware with a fixed response,
 // and no caller has the broadcast address.
 func newNotFound(meta metav1.ObjectMeta) *Middleware {
+	return newMiddleware(meta, MiddlewareSpec{IPAllowList: &IPAllowList{SourceRange: []string{"255.255.255.255/32"}, RejectStatusCode: 404}})
+}
+
+func newMiddleware(meta metav1.ObjectMeta, spec MiddlewareSpec) *Middleware {
 	return &Middleware{
 		TypeMeta:   metav1.TypeMeta{APIVersion: traefikGroup + "/v1alpha1", Kind: "Middleware"},
 		ObjectMeta: meta,
-		Spec:       MiddlewareSpec{IPAllowList: IPAllowList{SourceRange: []string{"255.255.255.255/32"}, RejectStatusCode: 404}},
+		Spec:       spec,
 	}
 }
 
@@ -78,6 +94,11 @@ func (m *Middleware) DeepCopyObject() runtime.Object {
 	c := *m
 	c.Labels = maps.Clone(m.Labels)
 	c.Annotations = maps.Clone(m.Annotations)
-	c.Spec.IPAllowList.SourceRange = slices.Clone(m.Spec.IPAllowList.SourceRange)
+	if list := m.Spec.IPAllowList; list != nil {
+		c.Spec.IPAllowList = &IPAllowList{SourceRange: slices.Clone(list.SourceRange), RejectStatusCode: list.RejectStatusCode}
+	}
+	if retry := m.Spec.Retry; retry != nil {
+		c.Spec.Retry = &Retry{Attempts: retry.Attempts}
+	}
 	return &c
 }

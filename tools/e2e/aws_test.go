@@ -113,7 +113,7 @@ func TestPreviewNeedsNoAccount(t *testing.T) {
 		}
 	}
 	out := start(t, "make", "--no-print-directory", "preview", "STACK=nope").wait(t, time.Minute, false)
-	if !strings.Contains(out, "STACK=nope has no Pulumi.nope.yaml: there are dev, prod") {
+	if !strings.Contains(out, "STACK=nope has no Pulumi.nope.yaml: name one of dev, prod") {
 		t.Errorf("a stack that is not there: %s", out)
 	}
 }

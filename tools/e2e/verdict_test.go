@@ -38,24 +38,29 @@ type score struct {
 	name    string
 	verdict time.Duration // from the canary's first traffic to the abort
 	back    time.Duration // from the abort until stable has all traffic
-	failed  int
-	total   int // requests while the canary had traffic
+	sent    sent          // while the canary had traffic
+}
+
+// sent counts requests.
+type sent struct {
+	failed, total int
+	errors        string // how they failed
 }
 
 func (s score) String() string {
-	return fmt.Sprintf("| %s | %.0f s | %.1f s | %d | %.1f %% |", s.name, s.verdict.Seconds(), s.back.Seconds(), s.failed,
-		100*float64(s.failed)/float64(max(1, s.total)))
+	return fmt.Sprintf("| %s | %.0f s | %.1f s | %d | %.1f %% |", s.name, s.verdict.Seconds(), s.back.Seconds(), s.sent.failed,
+		100*float64(s.sent.failed)/float64(max(1, s.sent.total)))
 }
 
 // ship deploys a version with a fault, which must be aborted, under the load of send.
-func ship(t *testing.T, name, fault string, limit time.Duration, send func(ctx context.Context) (failed, total int)) score {
+func ship(t *testing.T, name, fault string, limit time.Duration, send func(context.Context) sent) score {
 	t.Helper()
 	s := score{name: name}
 	ctx, stop := context.WithCancel(t.Context())
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		s.failed, s.total = send(ctx)
+		s.sent = send(ctx)
 	}()
 	deploy := start(t, "make", "--no-print-directory", "deploy", "SERVICE="+judged, "FAULT="+fault, "LOAD=off")
 	var began, aborted time.Time
@@ -87,23 +92,23 @@ func ship(t *testing.T, name, fault string, limit time.Duration, send func(ctx c
 }
 
 // look reads an article 50 times a second.
-func look(ctx context.Context) (failed, total int) {
+func look(ctx context.Context) sent {
 	const perSecond = 50
 	r := load.Run(ctx, load.Target{URL: url + "/api/estoque/SHOE-VENTO", PerSecond: perSecond, Max: 15 * 60 * perSecond})
-	return r.Failed, r.Requests
+	return sent{r.Failed, r.Requests, strings.Join(r.Errors, "; ")}
 }
 
 // buy places five orders a second.
-func buy(ctx context.Context) (failed, total int) {
+func buy(ctx context.Context) sent {
 	r := load.Shoppers{URL: url, PerSecond: 5, Max: 15 * 60 * 5, Order: load.TestOrder}.Run(ctx)
-	return r.Failed, r.Requests
+	return sent{r.Failed, r.Requests, r.Error}
 }
 
 // TestBadVersionIsAborted ships a version that answers nothing but errors: its objectives
 // end it at the first weight.
 func TestBadVersionIsAborted(t *testing.T) {
 	s := ship(t, "500s", "errors", 5*time.Minute, look)
-	if s.failed == 0 {
+	if s.sent.failed == 0 {
 		t.Error("no request failed: the bad version had no traffic")
 	}
 	mk(t, "deploy", "SERVICE="+judged)
@@ -117,7 +122,7 @@ func TestScoreboard(t *testing.T) {
 	var lines []string
 	for _, row := range []struct {
 		name, fault string
-		send        func(context.Context) (int, int)
+		send        func(context.Context) sent
 	}{
 		{"500s", "errors", look},
 		{"400 ms slower", "latency", look},
@@ -170,12 +175,8 @@ func TestAbortUndoesSettings(t *testing.T) {
 	mk(t, "abort", "SERVICE="+judged)
 
 	ctx, stop := context.WithCancel(t.Context())
-	type result struct{ failed, total int }
-	done := make(chan result, 1)
-	go func() {
-		failed, total := look(ctx)
-		done <- result{failed, total}
-	}()
+	done := make(chan sent, 1)
+	go func() { done <- look(ctx) }()
 	if _, err := kubectl("-n", "shop", "patch", "hpa", judged, "-p", `{"spec":{"minReplicas":4}}`); err != nil {
 		t.Fatal(err)
 	}
@@ -209,7 +210,7 @@ func TestAbortUndoesSettings(t *testing.T) {
 	}
 	stop()
 	if r := <-done; r.failed > 0 || r.total == 0 {
-		t.Errorf("%d of %d requests failed while the stable pods were replaced", r.failed, r.total)
+		t.Errorf("%d of %d requests failed while the stable pods were replaced: %s", r.failed, r.total, r.errors)
 	}
 	if o := place(t, "tok_approved"); o.State != "confirmed" {
 		t.Errorf("an order is %s", o.State)

@@ -1,0 +1,203 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/loja-veloz/platform/tools/internal/cluster"
+	"github.com/loja-veloz/platform/tools/internal/load"
+)
+
+// traffic sends GET requests until it is stopped, or until max were sent.
+func traffic(t *testing.T, perSecond, max int) (stop func() load.Report) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	t.Cleanup(cancel)
+	done := make(chan load.Report, 1)
+	go func() {
+		done <- load.Run(ctx, load.Target{URL: url + "/api/estoque/SHOE-VENTO", PerSecond: perSecond, Max: max})
+	}()
+	return func() load.Report {
+		cancel()
+		return <-done
+	}
+}
+
+// containers are the processes in the cluster's pods whose command line begins with a program.
+func containers(t *testing.T, program string) (pids []int) {
+	t.Helper()
+	all, err := cluster.Processes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, pid := range all["containers"] {
+		line, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "cmdline"))
+		if err == nil && strings.HasPrefix(string(line), program+"\x00") {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+// kill ends a process as a crash would, and waits until its program is started again.
+func kill(t *testing.T, program string, pid int) {
+	t.Helper()
+	before := containers(t, program)
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, 2*time.Minute, program+" is started again", func() error {
+		for _, now := range containers(t, program) {
+			if !slices.Contains(before, now) {
+				return nil
+			}
+		}
+		return errors.New("there is no new process")
+	})
+}
+
+// TestGatewaysRestart replaces both gateways' pods under load: no request fails.
+func TestGatewaysRestart(t *testing.T) {
+	orders, stopOrders := context.WithCancel(t.Context())
+	sold := make(chan load.ShopReport, 1)
+	go func() {
+		sold <- load.Shoppers{URL: url, PerSecond: 2, Max: 1000, Order: load.TestOrder}.Run(orders)
+	}()
+	wanted := 2_000
+	if full {
+		wanted = 20_000
+	}
+	stop := traffic(t, 100, 60_000)
+	for began := time.Now(); time.Since(began) < time.Duration(wanted)*time.Second/100; {
+		for _, namespace := range []string{"gateway", "gateway-internal"} {
+			must(t, "-n", namespace, "rollout", "restart", "deployment/traefik")
+			must(t, "-n", namespace, "rollout", "status", "deployment/traefik", "--timeout=2m")
+		}
+	}
+	r := stop()
+	stopOrders()
+	shop := <-sold
+	t.Logf("%s; %s", r, shop)
+	if r.Failed > 0 || shop.Failed > 0 {
+		t.Error("requests failed while the gateways were replaced")
+	}
+	if r.Requests < wanted || shop.Visits == 0 {
+		t.Errorf("there were %d requests, want %d", r.Requests, wanted)
+	}
+}
+
+// TestKilledPodsCostOpenRequests kills pods of a service one after another. A request to one
+// that is gone goes to another pod, so that no more fail than were open.
+func TestKilledPodsCostOpenRequests(t *testing.T) {
+	const kills = 3
+	must(t, "-n", "shop", "wait", "rollout/"+judged, "--for=condition=Healthy", "--timeout=2m")
+	stop := traffic(t, 100, 30_000)
+	for range kills {
+		pids := containers(t, "/ko-app/"+judged)
+		if len(pids) < 2 {
+			t.Fatalf("%d pods of %s run, want 2", len(pids), judged)
+		}
+		kill(t, "/ko-app/"+judged, pids[0])
+		must(t, "-n", "shop", "wait", "pod", "-l", "app.kubernetes.io/name="+judged+",loja-veloz.dev/role=stable", "--for=condition=Ready", "--timeout=1m")
+	}
+	// A request takes less than 10 ms, so that at 100 a second about one is open at a time.
+	if r := stop(); r.Failed > 2*kills || r.Requests == 0 {
+		t.Errorf("%d kills: %s", kills, r)
+	} else {
+		t.Logf("%d kills: %s", kills, r)
+	}
+}
+
+// TestGatewayWithoutAPIServer restarts the gateway while the API server does not answer: it
+// has no routes, and must not say that it is ready.
+func TestGatewayWithoutAPIServer(t *testing.T) {
+	const proxy = "/usr/local/bin/traefik"
+	address := must(t, "-n", "gateway", "get", "pods", "-l", "app.kubernetes.io/name=traefik", "-o", "jsonpath={.items[*].status.podIP}")
+	// ready asks what the readiness probe asks.
+	ready := func() (int, error) {
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+address+":8000/ping", http.NoBody)
+		if err != nil {
+			return 0, err
+		}
+		request.Host = "ready.traefik"
+		response, err := http.DefaultClient.Do(request)
+		if err != nil {
+			return 0, err
+		}
+		return response.StatusCode, response.Body.Close()
+	}
+	if status, err := ready(); status != http.StatusOK {
+		t.Fatalf("before the drill: %d, %v", status, err)
+	}
+	processes, err := cluster.Processes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := processes["kube-apiserver"]
+	if len(server) != 1 {
+		t.Fatalf("%d API servers run", len(server))
+	}
+	var public int
+	for _, pid := range containers(t, proxy) {
+		line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+		if err == nil && bytes.Contains(line, []byte("namespaces=gateway,")) {
+			public = pid
+		}
+	}
+	if err := syscall.Kill(server[0], syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = syscall.Kill(server[0], syscall.SIGCONT) })
+	kill(t, proxy, public)
+	away := 15 * time.Second
+	if full {
+		away = time.Minute
+	}
+	answers := 0
+	for began := time.Now(); time.Since(began) < away; time.Sleep(200 * time.Millisecond) {
+		status, err := ready()
+		if status == http.StatusOK {
+			t.Fatalf("after %s without the API server the gateway says that it is ready", time.Since(began))
+		}
+		if err == nil {
+			answers++
+		}
+	}
+	if answers == 0 {
+		t.Error("the restarted gateway answered nothing: the probe was not asked")
+	}
+	if err := syscall.Kill(server[0], syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, time.Minute, "the gateway has its routes", func() error {
+		if status, err := ready(); status != http.StatusOK {
+			return errors.Join(fmt.Errorf("its answer is %d", status), err)
+		}
+		return nil
+	})
+	// The node sends no connections to a gateway that is not ready, which the kubelet learns
+	// by its next probe.
+	eventually(t, time.Minute, "the gateway gets connections", func() error {
+		response, err := http.Get(url + "/")
+		if err != nil {
+			return err
+		}
+		if response.StatusCode != http.StatusOK {
+			t.Errorf("the page's answer is %s, though the gateway is ready", response.Status)
+		}
+		return response.Body.Close()
+	})
+}

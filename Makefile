@@ -41,7 +41,7 @@ dev-down: loja ## stop make dev from another terminal
 	@$(LOJA) dev-down
 dev-status: loja ## print the processes of make dev: port, health, memory
 	@$(LOJA) dev-status
-trace: loja ## print the spans of an order placed in make dev, as a tree ORDER=
+trace: loja ## print the spans of an order as a tree, from make dev or the cluster ORDER=
 	@$(LOJA) trace
 audit: loja ## check the shop's invariants in the databases of make dev, or of the cluster if make dev does not run
 	@$(LOJA) audit

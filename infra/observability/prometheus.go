@@ -43,6 +43,8 @@ type PrometheusSpec struct {
 	ServicePort int32
 	// Clients may query it: the Rollouts controller.
 	Clients []kube.PodSelector
+	// Scrapes are further programs whose /metrics it reads.
+	Scrapes []Scrape
 	// Rules is a file of recording and alerting rules; empty has none.
 	Rules string
 	// Canaries are the recording rules of each service's canaries, by its name.
@@ -50,6 +52,16 @@ type PrometheusSpec struct {
 	// NodePort opens it on a port of every node as well, to everybody who reaches the
 	// node; 0 does not.
 	NodePort int32
+}
+
+// Scrape is a program whose metrics Prometheus reads at one address.
+type Scrape struct {
+	// Job is the value of the label job.
+	Job  string
+	Host string
+	Port int32
+	// Pods are behind the address.
+	Pods kube.PodSelector
 }
 
 // Prometheus is the installed server.
@@ -90,6 +102,12 @@ func (s *PrometheusSpec) Validate() error {
 	for i, client := range s.Clients {
 		if client.TooWide() {
 			errs.Add(fmt.Sprintf("Clients[%d]", i), "has no namespace or no labels: it would admit every pod")
+		}
+	}
+	for i, scrape := range s.Scrapes {
+		errs.Port(fmt.Sprintf("Scrapes[%d].Port", i), scrape.Port)
+		if scrape.Pods.TooWide() {
+			errs.Add(fmt.Sprintf("Scrapes[%d].Pods", i), "has no namespace or no labels: the policy would allow egress to every pod")
 		}
 	}
 	if s.NodePort != 0 {
@@ -151,10 +169,18 @@ func (s *PrometheusSpec) config() object {
 	for name, value := range s.Services.Labels {
 		selector = append(selector, name+"="+value)
 	}
+	scrapes := []object{}
+	for _, scrape := range s.Scrapes {
+		scrapes = append(scrapes, object{
+			// The collector writes which service and version a metric is of.
+			"job_name": scrape.Job, "honor_labels": true,
+			"static_configs": []object{{"targets": []string{fmt.Sprintf("%s:%d", scrape.Host, scrape.Port)}}},
+		})
+	}
 	return object{
 		"global":     object{"scrape_interval": "5s", "scrape_timeout": "4s", "evaluation_interval": "30s"},
 		"rule_files": []string{"objectives.yml", "canaries.yml"},
-		"scrape_configs": []object{{
+		"scrape_configs": append([]object{{
 			"job_name": "services",
 			"kubernetes_sd_configs": []object{{
 				"role": "pod", "namespaces": object{"names": []string{s.Services.Namespace}},
@@ -167,7 +193,7 @@ func (s *PrometheusSpec) config() object {
 				label(pod+"label_loja_veloz_dev_role", slo.LabelRole),
 				label(pod+"name", "pod"),
 			},
-		}},
+		}}, scrapes...),
 	}
 }
 
@@ -185,9 +211,11 @@ func (s *PrometheusSpec) networkPolicy() *networkingv1.NetworkPolicy {
 	if s.NodePort != 0 {
 		ingress = []networkingv1.NetworkPolicyIngressRule{kube.FromAnywhere(prometheusPort)}
 	}
-	return kube.IsolatingPolicy(s.meta(), prometheusLabels, ingress, []networkingv1.NetworkPolicyEgressRule{
-		kube.ToDNS(), kube.ToAPIServer(), kube.ToPods(s.ServicePort, s.Services),
-	})
+	egress := []networkingv1.NetworkPolicyEgressRule{kube.ToDNS(), kube.ToAPIServer(), kube.ToPods(s.ServicePort, s.Services)}
+	for _, scrape := range s.Scrapes {
+		egress = append(egress, kube.ToPods(scrape.Port, scrape.Pods))
+	}
+	return kube.IsolatingPolicy(s.meta(), prometheusLabels, ingress, egress)
 }
 
 func (s *PrometheusSpec) deployment() *appsv1.Deployment {

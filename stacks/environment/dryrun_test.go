@@ -42,10 +42,9 @@ func TestStrictDryRun(t *testing.T) {
 		t.Skip("LOJA_KUBE_BIN is not set: run make test, which builds kube-apiserver and etcd and sets it")
 	}
 	stages := objectsOf(t, map[string]string{
-		"loja-veloz:telemetry": `{"otlpEndpoint": "http://otel-collector.observability:4317"}`,
-		"loja-veloz:gateway":   `{"replicas": 2}`,
-		"loja-veloz:database":  `{"localPath": "/var/lib/loja-veloz/postgres"}`,
-		"loja-veloz:services":  `{"sample-web-app": {"env": {"GREETING": "hello"}}}`,
+		"loja-veloz:gateway":  `{"replicas": 2}`,
+		"loja-veloz:database": `{"localPath": "/var/lib/loja-veloz/postgres"}`,
+		"loja-veloz:services": `{"sample-web-app": {"env": {"GREETING": "hello"}}}`,
 	})
 	server := startAPIServer(t, bin)
 

@@ -122,7 +122,7 @@ func TestPlanReportsTheErrorsOfEveryComponent(t *testing.T) {
 	for _, want := range []string{
 		"internal gateway: Replicas is 0", `database: LocalPath is "data"`, "database: StorageGiB is 0",
 		"gateway: NodePort is 80", "gateway: Replicas is 0", "Canary.Weights[1] is 20: weights rise, and the one before is 50", "Canary.Weights[2] is 120",
-		"Size.MinReplicas is 9, more than Size.MaxReplicas (6)", `Telemetry.Endpoint is "collector"`,
+		"Size.MinReplicas is 9, more than Size.MaxReplicas (6)", `telemetry: Forward is "collector"`,
 	} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("not reported: %s\nin:\n%v", want, err)

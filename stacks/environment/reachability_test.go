@@ -26,6 +26,8 @@ var (
 	otlpGRPC     = reachability.Port{Number: 4317, Protocol: corev1.ProtocolTCP}
 	otlpHTTP     = reachability.Port{Number: 4318, Protocol: corev1.ProtocolTCP}
 	metricsPort  = reachability.Port{Number: 9090, Protocol: corev1.ProtocolTCP}
+	spansPort    = reachability.Port{Number: 8889, Protocol: corev1.ProtocolTCP}
+	queryPort    = reachability.Port{Number: 16686, Protocol: corev1.ProtocolTCP}
 	allPorts     = []reachability.Port{httpPort, webPort, internalPort, dnsUDP, dnsTCP, postgresPort, apiPort, apiPodPort, otlpGRPC, otlpHTTP, metricsPort}
 )
 
@@ -38,6 +40,7 @@ var bystanders = []reachability.Pod{
 		Name: "collector", Namespace: "observability", Labels: map[string]string{"app.kubernetes.io/name": "otel-collector"},
 		Ports: []reachability.Port{otlpGRPC, otlpHTTP},
 	},
+	{Name: "tracing-other", Namespace: "tracing", Labels: map[string]string{"app": "other"}},
 	{Name: "observability-other", Namespace: "observability", Labels: map[string]string{"app": "other"}},
 	{Name: "default-stranger", Namespace: "default", Labels: map[string]string{"app.kubernetes.io/name": "sample-web-app"}},
 }
@@ -54,7 +57,7 @@ func named(namespace, name string, ports ...reachability.Port) reachability.Pod 
 }
 
 // podsOf returns all pods of an environment, and others in the same namespaces.
-func podsOf(programs *catalogue.Catalogue) []reachability.Pod {
+func podsOf(programs *catalogue.Catalogue, telemetry string) []reachability.Pod {
 	inside := named("gateway-internal", "traefik", webPort, internalPort)
 	inside.Name = "traefik-internal"
 	pods := append([]reachability.Pod{
@@ -73,6 +76,12 @@ func podsOf(programs *catalogue.Catalogue) []reachability.Pod {
 			Labels: map[string]string{"app.kubernetes.io/name": "argo-rollouts", "app.kubernetes.io/component": "rollouts-controller"},
 		},
 	}, bystanders...)
+	if telemetry == passedOn || telemetry == kept {
+		pods = append(pods, named("tracing", "otel-collector", otlpHTTP, spansPort))
+	}
+	if telemetry == kept {
+		pods = append(pods, named("tracing", "jaeger", otlpHTTP, queryPort))
+	}
 	for _, s := range programs.Services() {
 		pods = append(pods, shopPod(s.Name, httpPort))
 		if s.Database {
@@ -85,8 +94,16 @@ func podsOf(programs *catalogue.Catalogue) []reachability.Pod {
 	return pods
 }
 
+// Where programs send traces and metrics.
+const (
+	nowhere   = `{"collector": false}`
+	elsewhere = `{"collector": false, "otlpEndpoint": "http://otel-collector.observability:4317"}`
+	passedOn  = `{"otlpEndpoint": "http://otel-collector.observability:4318"}`
+	kept      = `{}`
+)
+
 // declared returns the connections that the catalogue and the configuration declare.
-func declared(programs *catalogue.Catalogue, telemetry bool) []reachability.Edge {
+func declared(programs *catalogue.Catalogue, telemetry string) []reachability.Edge {
 	var edges []reachability.Edge
 	add := func(from, to string, ports ...reachability.Port) {
 		for _, port := range ports {
@@ -95,6 +112,27 @@ func declared(programs *catalogue.Catalogue, telemetry bool) []reachability.Edge
 				edges = append(edges, edge)
 			}
 		}
+	}
+	sends := func(name string) {
+		switch telemetry {
+		case elsewhere:
+			add(name, "collector", otlpGRPC)
+		case passedOn, kept:
+			add(name, "otel-collector", otlpHTTP)
+		}
+	}
+	ports := slices.Clone(allPorts)
+	switch telemetry {
+	case passedOn:
+		add("otel-collector", "collector", otlpHTTP)
+	case kept:
+		add("otel-collector", "jaeger", otlpHTTP)
+		ports = append(ports, queryPort)
+	}
+	if telemetry == passedOn || telemetry == kept {
+		ports = append(ports, spansPort)
+		add("otel-collector", "coredns", dnsUDP, dnsTCP)
+		add("prometheus", "otel-collector", spansPort)
 	}
 	for _, s := range programs.Services() {
 		if len(s.Public) > 0 {
@@ -106,9 +144,7 @@ func declared(programs *catalogue.Catalogue, telemetry bool) []reachability.Edge
 		}
 		add("prometheus", s.Name, httpPort)
 		add(s.Name, "coredns", dnsUDP, dnsTCP)
-		if telemetry {
-			add(s.Name, "collector", otlpGRPC)
-		}
+		sends(s.Name)
 		if s.Database {
 			add(s.Name, "postgres", postgresPort)
 			add(s.Name+"-migrate", "postgres", postgresPort)
@@ -120,9 +156,7 @@ func declared(programs *catalogue.Catalogue, telemetry bool) []reachability.Edge
 		if len(job.Reads) > 0 {
 			add(job.Name, "postgres", postgresPort)
 		}
-		if telemetry {
-			add(job.Name, "collector", otlpGRPC)
-		}
+		sends(job.Name)
 	}
 	// The egress of these pods is not restricted: they reach the public port of the edge, and each
 	// other.
@@ -133,7 +167,7 @@ func declared(programs *catalogue.Catalogue, telemetry bool) []reachability.Edge
 		}
 		for _, to := range free {
 			if from.Name != to.Name {
-				add(from.Name, to.Name, allPorts...)
+				add(from.Name, to.Name, ports...)
 			}
 		}
 	}
@@ -151,16 +185,13 @@ func declared(programs *catalogue.Catalogue, telemetry bool) []reachability.Edge
 }
 
 // policiesOf returns the policies of an environment with these services.
-func policiesOf(t *testing.T, programs *catalogue.Catalogue, telemetry bool) []*networkingv1.NetworkPolicy {
+func policiesOf(t *testing.T, programs *catalogue.Catalogue, telemetry string) []*networkingv1.NetworkPolicy {
 	t.Helper()
 	images, err := json.Marshal(imagesOf(programs))
 	if err != nil {
 		t.Fatal(err)
 	}
-	values := map[string]string{"loja-veloz:images": string(images)}
-	if telemetry {
-		values["loja-veloz:telemetry"] = `{"otlpEndpoint":"http://otel-collector.observability:4317"}`
-	}
+	values := map[string]string{"loja-veloz:images": string(images), "loja-veloz:telemetry": telemetry}
 	return reachability.Policies(objects(t, values, programs).All())
 }
 
@@ -180,10 +211,10 @@ var twoServices = func() *catalogue.Catalogue {
 
 func TestPoliciesAllowExactlyWhatIsDeclared(t *testing.T) {
 	for name, programs := range map[string]*catalogue.Catalogue{"the environment": shop, "two services": twoServices} {
-		for _, telemetry := range []bool{false, true} {
+		for _, telemetry := range []string{nowhere, elsewhere, passedOn, kept} {
 			policies := policiesOf(t, programs, telemetry)
-			if diff := reachability.Difference(declared(programs, telemetry), reachability.Compute(policies, podsOf(programs))); diff != "" {
-				t.Errorf("%s, telemetry %t:\n%s", name, telemetry, diff)
+			if diff := reachability.Difference(declared(programs, telemetry), reachability.Compute(policies, podsOf(programs, telemetry))); diff != "" {
+				t.Errorf("%s, telemetry %s:\n%s", name, telemetry, diff)
 			}
 		}
 	}
@@ -237,8 +268,8 @@ func TestTheProofCanFail(t *testing.T) {
 			return rest
 		},
 	} {
-		policies := spoil(policiesOf(t, twoServices, false))
-		diff := reachability.Difference(declared(twoServices, false), reachability.Compute(policies, podsOf(twoServices)))
+		policies := spoil(policiesOf(t, twoServices, nowhere))
+		diff := reachability.Difference(declared(twoServices, nowhere), reachability.Compute(policies, podsOf(twoServices, nowhere)))
 		if !strings.Contains(diff, want) {
 			t.Errorf("not reported: %s\nin:\n%s", want, diff)
 		}

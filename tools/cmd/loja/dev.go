@@ -14,6 +14,7 @@ import (
 	"github.com/loja-veloz/platform/tools/internal/platform"
 	"github.com/loja-veloz/platform/tools/internal/repo"
 	"github.com/loja-veloz/platform/tools/internal/settings"
+	"github.com/loja-veloz/platform/tools/internal/traces"
 )
 
 // devCommands are the subcommands for the shop that runs on the host.
@@ -28,9 +29,7 @@ func devCommands() []*cobra.Command {
 		}),
 		plain("audit", "check the shop's invariants in its databases", audit),
 		command("trace", "print the spans of an order as a tree (ORDER=...)",
-			(*settings.Reader).Order, func(ctx context.Context, w platform.Workspace, order string) error {
-				return dev.Trace(ctx, w.Local("dev"), order, w.Out)
-			}),
+			(*settings.Reader).Order, trace),
 	}
 }
 
@@ -44,6 +43,24 @@ func audit(ctx context.Context, w platform.Workspace) error {
 		return dev.Audit(ctx, w.Local("dev"), w.Out)
 	}
 	return platform.Audit(ctx, w)
+}
+
+// trace asks the Jaeger of make dev, or that of the cluster if make dev does not run.
+func trace(ctx context.Context, w platform.Workspace, order string) error {
+	if err := traces.CheckOrder(order); err != nil {
+		return err
+	}
+	runs, err := dev.Runs(w.Local("dev"))
+	if err != nil {
+		return err
+	}
+	jaeger := platform.Traces()
+	if runs {
+		if jaeger, err = dev.Traces(w.Local("dev")); err != nil {
+			return err
+		}
+	}
+	return jaeger.Order(ctx, order, w.Out)
 }
 
 // runDev runs the shop until the first interrupt, which stops it in order. A second

@@ -36,8 +36,10 @@ const (
 	gatewayPort = 30080 // NodePort of the gateway's Service
 	// PrometheusPort is the NodePort of Prometheus's Service.
 	PrometheusPort = 9090
+	// JaegerPort is the NodePort of Jaeger's Service.
+	JaegerPort = 16686
 	// nodePorts is the range of NodePorts. It begins at 9090, below Kubernetes's default of
-	// 30000, so that Prometheus has its usual port.
+	// 30000, so that Prometheus and Jaeger have their usual ports.
 	nodePorts = "9090-32767"
 )
 

@@ -14,6 +14,7 @@ import (
 
 	"github.com/loja-veloz/platform/tools/internal/console"
 	"github.com/loja-veloz/platform/tools/internal/process"
+	"github.com/loja-veloz/platform/tools/internal/traces"
 )
 
 const stateFile = "state.json"
@@ -185,4 +186,21 @@ func (p running) memory(dir string) (int64, error) {
 		}
 	}
 	return process.PSS(pids...)
+}
+
+// Traces returns the Jaeger of make dev.
+func Traces(dir string) (traces.Jaeger, error) {
+	dir, err := resolve(dir)
+	if err != nil {
+		return traces.Jaeger{}, err
+	}
+	st, err := readState(dir)
+	if err != nil {
+		return traces.Jaeger{}, err
+	}
+	i := slices.IndexFunc(st.Programs, func(p running) bool { return p.Name == Jaeger })
+	if i < 0 {
+		return traces.Jaeger{}, errors.New("make dev runs with DEV_TELEMETRY=off, so that there are no traces: start it with DEV_TELEMETRY=on")
+	}
+	return traces.Jaeger{URL: fmt.Sprintf("http://127.0.0.1:%d", st.Programs[i].Port), Keeps: "the last 20000 traces in memory"}, nil
 }

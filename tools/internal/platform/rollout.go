@@ -10,7 +10,9 @@ import (
 	"time"
 
 	"github.com/loja-veloz/platform/infra/rollout"
+	"github.com/loja-veloz/platform/tools/internal/cluster"
 	"github.com/loja-veloz/platform/tools/internal/console"
+	"github.com/loja-veloz/platform/tools/internal/traces"
 )
 
 // rollouts implements rollout.Cluster with kubectl.
@@ -207,4 +209,9 @@ func (c *rollouts) await(
 func (c *rollouts) patchStatus(ctx context.Context, service, patch string) error {
 	_, err := c.kubectl(ctx, "-n", namespace, "patch", "rollout", service, "--subresource=status", "--type=merge", "-p", patch)
 	return err
+}
+
+// Traces returns the Jaeger of the bundled cluster.
+func Traces() traces.Jaeger {
+	return traces.Jaeger{URL: fmt.Sprintf("http://localhost:%d", cluster.JaegerPort), Keeps: "the traces of the last 6 hours"}
 }

@@ -46,6 +46,7 @@ const upSummary = `
   echo       %s/echo
   health     %s/health
   metrics    http://localhost:9090 (Prometheus, API only)
+  traces     http://localhost:16686 (Jaeger, API only)
 
   make deploy    ship the working tree's services by canary
   make status    how far the canaries are; make cluster-status: what runs, and its memory

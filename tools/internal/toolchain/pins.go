@@ -310,7 +310,7 @@ var Ko = Tool{
 var Pulumi = []Tool{pulumiCLI, pulumiLanguageGo, pulumiKubernetes}
 
 // Images are the tools that run in the cluster.
-var Images = []Tool{coreDNS, metricsServer, rollouts, Traefik, Prometheus}
+var Images = []Tool{coreDNS, metricsServer, rollouts, Traefik, Prometheus, otelCollector, Jaeger}
 
 // Lint are the tools of make lint in addition to the Go toolchain and shellcheck.
 var Lint = []Tool{
@@ -344,6 +344,13 @@ import _ "github.com/prometheus/prometheus/discovery/kubernetes"
 var Jaeger = Tool{
 	Name: "jaeger-all-in-one", Version: "1.65.0", Pin: "jaeger", Package: "github.com/jaegertracing/jaeger/cmd/all-in-one",
 	LDFlags: "-X github.com/jaegertracing/jaeger/pkg/version.latestVersion=v1.65.0",
+	Image:   "docker.io/jaegertracing/all-in-one:1.65.0", Path: "/go/bin/all-in-one-linux",
+}
+
+// otelCollector has the components that infra/observability configures.
+var otelCollector = Tool{
+	Name: "otel-collector", Version: "0.150.0", Pin: "otel-collector", Package: ".",
+	Image: "docker.io/otel/opentelemetry-collector-contrib:0.150.0", Path: "/otelcol-contrib",
 }
 
 // Telemetry are the tools that make dev runs in addition to PostgreSQL and the services.

@@ -17,6 +17,7 @@ import (
 	"github.com/loja-veloz/platform/infra/observability"
 	"github.com/loja-veloz/platform/infra/policy"
 	"github.com/loja-veloz/platform/infra/secrets"
+	"github.com/loja-veloz/platform/infra/workload"
 	"github.com/loja-veloz/platform/stacks/environment/internal/config"
 	"github.com/loja-veloz/platform/stacks/environment/internal/plan"
 	"github.com/loja-veloz/platform/stacks/environment/internal/program"
@@ -31,6 +32,7 @@ const (
 	secretStore       = "aws"
 	// observabilityNamespace is the namespace of a collector other than Datadog's.
 	observabilityNamespace = "observability"
+	tracingNamespace       = "tracing"
 	// masterSecret is the Secret with the credentials of RDS's superuser.
 	masterSecret = "database-master"
 )
@@ -57,6 +59,7 @@ type Target struct {
 	argoCD           *delivery.ArgoCDSpec          // nil: not installed, nor is imageUpdater
 	imageUpdater     *delivery.ImageUpdaterSpec
 	datadog          *observability.DatadogSpec // nil: not installed
+	traces           *observability.TracesSpec  // nil: programs send to otlpEndpoint themselves, or nowhere
 }
 
 // New prepares the target.
@@ -133,6 +136,12 @@ func (t *Target) planControllers(name string) {
 			SecretName: cfg.Datadog.SecretName, Store: secretStore,
 		}
 	}
+	if cfg.Telemetry.Collector && cfg.Telemetry.OTLPEndpoint != "" {
+		t.traces = &observability.TracesSpec{
+			Namespace: tracingNamespace, Clients: []kube.PodSelector{workload.Pods(plan.ShopNamespace)},
+			Forward: cfg.Telemetry.OTLPEndpoint, ForwardTo: t.receivers(), NodePort: cfg.Telemetry.JaegerNodePort,
+		}
+	}
 }
 
 func (t *Target) planGateways() {
@@ -179,18 +188,33 @@ func (t *Target) planDelivery() {
 	}
 }
 
+// receivers are the pods behind telemetry.otlpEndpoint.
+func (t *Target) receivers() kube.PodSelector {
+	if t.cfg.Datadog.Install {
+		return observability.DatadogAgents(datadogNamespace)
+	}
+	return kube.PodSelector{Namespace: observabilityNamespace, Labels: map[string]string{"app.kubernetes.io/name": "otel-collector"}}
+}
+
+func (t *Target) telemetry() *workload.Telemetry {
+	switch {
+	case t.traces != nil:
+		return &workload.Telemetry{Endpoint: t.traces.Endpoint(), Collector: t.traces.Collector()}
+	case t.cfg.Telemetry.OTLPEndpoint != "":
+		return &workload.Telemetry{Endpoint: t.cfg.Telemetry.OTLPEndpoint, Collector: t.receivers()}
+	}
+	return nil
+}
+
 // Site implements program.Target.
 func (t *Target) Site() plan.Site {
 	site := plan.Site{
 		Public: t.router, Internal: t.router.Internal,
-		Collector: kube.PodSelector{Namespace: observabilityNamespace, Labels: map[string]string{"app.kubernetes.io/name": "otel-collector"}},
+		Telemetry: t.telemetry(),
 		Server: plan.Server{
 			SSLMode: t.cfg.Database.SSLMode, Secret: masterSecret, CIDRs: []string{t.cfg.Cloud.CIDR},
 			MaxConnections: t.database.MaxConnections(), Limit: "a " + t.database.InstanceClass,
 		},
-	}
-	if t.cfg.Datadog.Install {
-		site.Collector = observability.DatadogAgents(datadogNamespace)
 	}
 	// Validate reports a range that cannot be planned.
 	if zones, err := network.Plan(t.cfg.Cloud.CIDR, t.cfg.Cloud.Zones, t.cfg.Cloud.Taken...); err == nil {
@@ -230,6 +254,9 @@ func (t *Target) Policy() policy.Options {
 		Exempt: []policy.Exemption{{
 			Rule: policy.PublicIngress, Resource: "gateway-release",
 			Reason: "it is the gateway, the only public load balancer",
+		}, {
+			Rule: policy.ImageDigest, Namespace: tracingNamespace,
+			Reason: "it is an upstream image with a tag that infra pins, like those of the charts",
 		}},
 	}
 }

@@ -84,6 +84,9 @@ func (t *Target) controllers() cluster.Pods {
 	if t.datadog != nil {
 		sized = append(sized, t.datadog)
 	}
+	if t.traces != nil {
+		sized = append(sized, t.traces)
+	}
 	for _, component := range sized {
 		for _, p := range component.Pods() {
 			pod := cluster.Pod{Name: p.Name, Count: p.Count, MilliCPU: int32(p.MilliCPU), MemoryMiB: int32(p.MemoryMiB)}

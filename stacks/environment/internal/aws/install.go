@@ -57,6 +57,13 @@ func (c *connected) Install(ctx *pulumi.Context, p *plan.Plan, namespaces progra
 			return nil, err
 		}
 	}
+	if t.traces != nil {
+		traces, err := observability.NewTraces(ctx, "traces", t.traces, in)
+		if err != nil {
+			return nil, err
+		}
+		needed = append(needed, traces)
+	}
 	gateways, err := c.installGateways(ctx, namespaces.Shop, balancer)
 	if err != nil {
 		return nil, err

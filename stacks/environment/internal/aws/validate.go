@@ -27,6 +27,9 @@ func (t *Target) Validate(p *plan.Plan) error {
 	if t.metricsServer != nil {
 		components = append(components, plan.Component{Name: "metrics-server", Spec: t.metricsServer})
 	}
+	if t.traces != nil {
+		components = append(components, plan.Component{Name: "telemetry", Spec: t.traces})
+	}
 	if t.datadog != nil {
 		components = append(components, plan.Component{Name: "datadog", Spec: t.datadog})
 	}

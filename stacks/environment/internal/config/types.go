@@ -154,9 +154,11 @@ type Git struct {
 	SecretName string `json:"secretName" doc:"Secret in AWS Secrets Manager with the keys username and password of the repository."`
 }
 
-// Telemetry is where traces go.
+// Telemetry is where traces and pushed metrics go.
 type Telemetry struct {
-	OTLPEndpoint string `json:"otlpEndpoint" doc:"OTLP address of the collector, http://host:4317 or http://host:4318; empty sends none."`
+	Collector      bool   `json:"collector" doc:"Whether to install an OpenTelemetry Collector, to which every program sends, and which passes on to otlpEndpoint. In AWS it is installed only with otlpEndpoint."`
+	OTLPEndpoint   string `json:"otlpEndpoint" doc:"OTLP address that receives traces and metrics, http://host:4318, or without the collector also http://host:4317. Empty: locally the collector comes with Jaeger; without the collector nothing is sent."`
+	JaegerNodePort int32  `json:"jaegerNodePort" doc:"Port of every node on which Jaeger's API listens as well; make opens 16686 on the bundled cluster. 0 is none."`
 }
 
 // Defaults returns the values of the local environment, with the given defaults of each
@@ -182,6 +184,7 @@ func Defaults(services map[string]Service) *Config {
 		Gateway:        Gateway{Class: "traefik", NodePort: 30080, Replicas: 1, InstallDefinitions: true},
 		MetricsServer:  MetricsServer{Install: true},
 		Prometheus:     Prometheus{Install: true},
+		Telemetry:      Telemetry{Collector: true},
 		Delivery:       Delivery{InstallRollouts: true, Git: Git{Branch: "main"}},
 	}
 }

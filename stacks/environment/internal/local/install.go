@@ -66,6 +66,13 @@ func (c *cluster) Install(ctx *pulumi.Context, p *plan.Plan, namespaces program.
 		}
 		needed = append(needed, prometheus)
 	}
+	if t.traces != nil {
+		traces, err := observability.NewTraces(ctx, "traces", t.traces, in)
+		if err != nil {
+			return nil, err
+		}
+		needed = append(needed, traces)
+	}
 	if t.metricsServer != nil {
 		if _, err := observability.NewMetricsServer(ctx, "metrics", t.metricsServer, in); err != nil {
 			return nil, err

@@ -26,6 +26,7 @@ const (
 	gatewayNamespace         = "gateway"
 	internalGatewayNamespace = "gateway-internal"
 	observabilityNamespace   = "observability"
+	tracingNamespace         = "tracing"
 )
 
 // Target is an existing cluster.
@@ -37,6 +38,7 @@ type Target struct {
 	rollouts         *delivery.RolloutsSpec           // nil: the cluster has the controller
 	metricsServer    *observability.MetricsServerSpec // nil: the cluster has one
 	prometheus       *observability.PrometheusSpec    // nil: the clock alone promotes canaries
+	traces           *observability.TracesSpec        // nil: programs send to another collector, or nowhere
 }
 
 // New prepares the target. The environment's name changes nothing.
@@ -76,7 +78,35 @@ func New(_ string, cfg *config.Config) program.Target {
 			Clients: []kube.PodSelector{controller.Pods()}, NodePort: cfg.Prometheus.NodePort,
 		}
 	}
+	if cfg.Telemetry.Collector {
+		t.traces = &observability.TracesSpec{
+			Namespace: tracingNamespace, Clients: []kube.PodSelector{workload.Pods(plan.ShopNamespace)},
+			Forward: cfg.Telemetry.OTLPEndpoint, NodePort: cfg.Telemetry.JaegerNodePort,
+		}
+		if t.traces.Forward != "" {
+			t.traces.ForwardTo = otherCollector
+		}
+		if t.prometheus != nil {
+			t.traces.Metrics = []kube.PodSelector{t.prometheus.Pods()}
+			t.prometheus.Scrapes = []observability.Scrape{t.traces.Scrape()}
+		}
+	}
 	return t
+}
+
+// otherCollector are the pods of a collector that the cluster brings.
+var otherCollector = kube.PodSelector{
+	Namespace: observabilityNamespace, Labels: map[string]string{"app.kubernetes.io/name": "otel-collector"},
+}
+
+func (t *Target) telemetry() *workload.Telemetry {
+	switch {
+	case t.traces != nil:
+		return &workload.Telemetry{Endpoint: t.traces.Endpoint(), Collector: t.traces.Collector()}
+	case t.cfg.Telemetry.OTLPEndpoint != "":
+		return &workload.Telemetry{Endpoint: t.cfg.Telemetry.OTLPEndpoint, Collector: otherCollector}
+	}
+	return nil
 }
 
 // Site implements program.Target.
@@ -88,7 +118,7 @@ func (t *Target) Site() plan.Site {
 	return plan.Site{
 		Metrics: metrics,
 		Public:  t.router, Internal: t.router.Internal,
-		Collector: kube.PodSelector{Namespace: observabilityNamespace, Labels: map[string]string{"app.kubernetes.io/name": "otel-collector"}},
+		Telemetry: t.telemetry(),
 		Server: plan.Server{
 			SSLMode: "disable", // the connection stays in the cluster
 			Secret:  database.AdminSecret, User: database.Superuser, Labels: database.ServerLabels(),
@@ -129,6 +159,9 @@ func (t *Target) Validate(p *plan.Plan) error {
 	if t.prometheus != nil {
 		components = append(components, plan.Component{Name: "prometheus", Spec: t.prometheus})
 	}
+	if t.traces != nil {
+		components = append(components, plan.Component{Name: "telemetry", Spec: t.traces})
+	}
 	return errors.Join(validate(t.cfg), t.routerErr, plan.Validate(components))
 }
 
@@ -162,6 +195,7 @@ func (t *Target) Policy() policy.Options {
 		{Rule: policy.ImageDigest, Namespace: plan.RolloutsNamespace, Reason: reason},
 		{Rule: policy.ImageDigest, Namespace: plan.SystemNamespace, Reason: reason},
 		{Rule: policy.ImageDigest, Namespace: observabilityNamespace, Reason: reason},
+		{Rule: policy.ImageDigest, Namespace: tracingNamespace, Reason: reason},
 	}}
 }
 
@@ -207,6 +241,9 @@ func (t *Target) Stages(p *plan.Plan) (kube.Stages, error) {
 	}
 	if t.prometheus != nil {
 		components = append(components, t.metrics(p))
+	}
+	if t.traces != nil {
+		components = append(components, t.traces)
 	}
 	var all kube.Stages
 	for _, component := range components {

@@ -33,8 +33,8 @@ const (
 type Site struct {
 	// Public routes the paths at the edge, Internal the calls between services.
 	Public, Internal gateway.Gateway
-	// Collector selects the pods that receive traces.
-	Collector kube.PodSelector
+	// Telemetry is where programs send traces and metrics; nil: nowhere.
+	Telemetry *workload.Telemetry
 	// Metrics is where metrics are collected, by which canaries are judged; nil: nowhere.
 	Metrics *workload.Metrics
 	Server  Server
@@ -136,7 +136,7 @@ func (p *Plan) workload(environment string, cfg *config.Config, program catalogu
 	for _, call := range program.Calls {
 		w.Calls = append(w.Calls, workload.Call{Service: call.Service, Via: site.Internal})
 	}
-	w.Telemetry = telemetry(cfg, site)
+	w.Telemetry = site.Telemetry
 	if program.Database {
 		w.Database = p.database(cfg, program.Name, site.Server)
 		p.DatabaseClients = append(p.DatabaseClients, w.Pods(), w.Migration())
@@ -162,21 +162,13 @@ func (p *Plan) cronJob(environment string, cfg *config.Config, program catalogue
 		SecretEnv:   p.secrets(cfg, program),
 		MilliCPU:    int64(size.MilliCPU),
 		MemoryMiB:   int64(size.MemoryMiB), MemoryLimitMiB: int64(size.MemoryLimitMiB),
-		Telemetry: telemetry(cfg, site),
+		Telemetry: site.Telemetry,
 	}
 	if len(program.Reads) > 0 {
 		job.Database = &workload.DatabaseServer{CIDRs: site.Server.CIDRs, Pods: site.Server.pods(), Port: database.Port}
 		p.DatabaseClients = append(p.DatabaseClients, job.Pods())
 	}
 	return job
-}
-
-// telemetry returns where programs send traces and metrics; nil sends none.
-func telemetry(cfg *config.Config, site Site) *workload.Telemetry {
-	if cfg.Telemetry.OTLPEndpoint == "" {
-		return nil
-	}
-	return &workload.Telemetry{Endpoint: cfg.Telemetry.OTLPEndpoint, Collector: site.Collector}
 }
 
 // variables returns the environment variables of a program's declaration, overridden by

@@ -12,7 +12,6 @@ import (
 	"github.com/loja-veloz/platform/apps/catalogue"
 	"github.com/loja-veloz/platform/infra/gateway"
 	"github.com/loja-veloz/platform/infra/infratest"
-	"github.com/loja-veloz/platform/infra/kube"
 	"github.com/loja-veloz/platform/infra/policy"
 	"github.com/loja-veloz/platform/stacks/environment/internal/config"
 	"github.com/loja-veloz/platform/stacks/environment/internal/plan"
@@ -35,7 +34,7 @@ func (f fake) Site() plan.Site {
 	if err != nil {
 		panic(err) // the specs above are valid
 	}
-	return plan.Site{Public: pair, Internal: pair.Internal, Collector: kube.PodSelector{}}
+	return plan.Site{Public: pair, Internal: pair.Internal}
 }
 
 func (f fake) Validate(*plan.Plan) error     { return f.refusal }

@@ -1,4 +1,5 @@
-package dev
+// Package traces reads traces from Jaeger.
+package traces
 
 import (
 	"cmp"
@@ -22,50 +23,49 @@ type trace struct {
 	TraceID string
 	Spans   []span
 	// Processes are the services by the key in ProcessID of a span.
-	Processes map[string]struct{ ServiceName string }
+	Processes map[string]process
+}
+
+type process struct {
+	ServiceName string
+	Tags        []tag
+}
+
+type tag struct {
+	Key   string
+	Value any
 }
 
 type span struct {
 	SpanID, OperationName, ProcessID string
 	StartTime, Duration              int64
 	References                       []struct{ RefType, TraceID, SpanID string }
-	Tags                             []struct {
-		Key   string
-		Value any
-	}
+	Tags                             []tag
 }
 
 var orderID = regexp.MustCompile(`^[0-9a-fA-F-]{1,64}$`)
 
 var client = &http.Client{Timeout: 10 * time.Second}
 
-// Trace prints the spans of an order's traces as trees.
-func Trace(ctx context.Context, dir, order string, out *console.Console) error {
-	if order == "" {
-		return errors.New("ORDER is not set: set it to the id of an order, such as ORDER=0190...")
-	}
-	if !orderID.MatchString(order) {
-		return fmt.Errorf("ORDER=%s is not the id of an order, which has only hexadecimal digits and hyphens", order)
-	}
-	dir, err := resolve(dir)
-	if err != nil {
+// Jaeger is a Jaeger at an address such as http://localhost:16686.
+type Jaeger struct {
+	URL string
+	// Keeps says which traces it has, as in "the last 20000 traces".
+	Keeps string
+}
+
+// Order prints the spans of an order's traces as trees.
+func (j Jaeger) Order(ctx context.Context, order string, out *console.Console) error {
+	if err := CheckOrder(order); err != nil {
 		return err
 	}
-	st, err := readState(dir)
+	traces, err := j.query(ctx, "pedidos", map[string]string{"order.id": order}, 50)
 	if err != nil {
 		return err
-	}
-	i := slices.IndexFunc(st.Programs, func(p running) bool { return p.Name == Jaeger })
-	if i < 0 {
-		return errors.New("make dev runs with DEV_TELEMETRY=off, so that there are no traces: start it with DEV_TELEMETRY=on")
-	}
-	traces, err := query(ctx, fmt.Sprintf("http://127.0.0.1:%d", st.Programs[i].Port), order)
-	if err != nil {
-		return fmt.Errorf("asking Jaeger: %w", err)
 	}
 	if len(traces) == 0 {
-		return fmt.Errorf("jaeger has no trace of order %s: it keeps the last 20000 traces in memory, and receives "+
-			"a new one after some seconds; check the id, or try again", order)
+		return fmt.Errorf("jaeger has no trace of order %s: it keeps %s, and receives a new one after some seconds; "+
+			"check the id, or try again", order, j.Keeps)
 	}
 	for _, t := range traces {
 		out.Plain("%s", t.tree())
@@ -73,28 +73,50 @@ func Trace(ctx context.Context, dir, order string, out *console.Console) error {
 	return nil
 }
 
-func query(ctx context.Context, jaeger, order string) ([]trace, error) {
-	tags, err := json.Marshal(map[string]string{"order.id": order})
+// Failing returns the id of a trace in which a version of a service failed a request, or
+// empty if Jaeger has none.
+func (j Jaeger) Failing(ctx context.Context, service, version string) (string, error) {
+	traces, err := j.query(ctx, service, map[string]string{"error": "true", "service.version": version}, 1)
+	if err != nil || len(traces) == 0 {
+		return "", err
+	}
+	return traces[0].TraceID, nil
+}
+
+// CheckOrder refuses what is not the id of an order, and names the setting.
+func CheckOrder(order string) error {
+	if order == "" {
+		return errors.New("ORDER is not set: set it to the id of an order, such as ORDER=0190...")
+	}
+	if !orderID.MatchString(order) {
+		return fmt.Errorf("ORDER=%s is not the id of an order, which has only hexadecimal digits and hyphens", order)
+	}
+	return nil
+}
+
+// query returns traces of a service with these tags, oldest first.
+func (j Jaeger) query(ctx context.Context, service string, with map[string]string, limit int) ([]trace, error) {
+	tags, err := json.Marshal(with)
 	if err != nil {
 		return nil, err
 	}
 	now := time.Now()
 	q := url.Values{
-		"service": {"pedidos"}, "tags": {string(tags)}, "limit": {"50"},
+		"service": {service}, "tags": {string(tags)}, "limit": {strconv.Itoa(limit)},
 		"start": {strconv.FormatInt(now.Add(-48*time.Hour).UnixMicro(), 10)},
 		"end":   {strconv.FormatInt(now.Add(time.Minute).UnixMicro(), 10)},
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, jaeger+"/api/traces?"+q.Encode(), nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, j.URL+"/api/traces?"+q.Encode(), nil)
 	if err != nil {
 		return nil, err
 	}
 	resp, err := client.Do(req)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("asking Jaeger: %w", err)
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("GET /api/traces = %s", resp.Status)
+		return nil, fmt.Errorf("asking Jaeger: GET /api/traces = %s", resp.Status)
 	}
 	var answer struct{ Data []trace }
 	if err := json.NewDecoder(resp.Body).Decode(&answer); err != nil {
@@ -146,12 +168,22 @@ func (t trace) tree() string {
 		slices.SortStableFunc(below, func(a, b span) int { return cmp.Compare(a.StartTime, b.StartTime) })
 		for _, s := range below {
 			fmt.Fprintf(&b, "%10.1f %10.1f  %s%s: %s%s\n", float64(s.StartTime-began)/1000, float64(s.Duration)/1000,
-				strings.Repeat("  ", depth), t.Processes[s.ProcessID].ServiceName, s.OperationName, s.outcome())
+				strings.Repeat("  ", depth), t.Processes[s.ProcessID], s.OperationName, s.outcome())
 			show(s.SpanID, depth+1)
 		}
 	}
 	show("", 0)
 	return b.String()
+}
+
+// String is the service with its version, which tells a canary from the stable pods.
+func (p process) String() string {
+	for _, t := range p.Tags {
+		if t.Key == "service.version" {
+			return fmt.Sprintf("%s@%v", p.ServiceName, t.Value)
+		}
+	}
+	return p.ServiceName
 }
 
 // outcome renders the tags that say how the span ended.

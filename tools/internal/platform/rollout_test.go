@@ -34,10 +34,23 @@ func kubectlOf(c *rollouttest.Case) *rollouts {
 			return list(c.Pods)
 		case "--request-timeout=10s -n shop get -o json analysisrun run-1":
 			return string(c.Analyses["run-1"]), nil
+		case "--request-timeout=10s -n shop get -o json replicasets -l app.kubernetes.io/name=web,rollouts-pod-template-hash=old":
+			return list(c.ReplicaSets())
+		case "--request-timeout=10s -n shop get -o json configmap quarantine --ignore-not-found":
+			if c.Quarantine == nil {
+				return "", nil
+			}
+			b, err := json.Marshal(map[string]any{"data": c.Quarantine})
+			return string(b), err
 		case `-n shop patch rollout web --subresource=status --type=merge -p {"status":{"abort":true}}`:
 			return "", c.Abort()
 		default:
-			return "", fmt.Errorf("kubectl was run with %s", line)
+			var patch struct{ Data map[string]*string }
+			change, there := strings.CutPrefix(line, "-n shop patch configmap quarantine --type=merge -p ")
+			if !there || json.Unmarshal([]byte(change), &patch) != nil {
+				return "", fmt.Errorf("kubectl was run with %s", line)
+			}
+			return "", c.Patch(patch.Data)
 		}
 	}}
 }

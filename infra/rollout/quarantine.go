@@ -201,20 +201,22 @@ func (q Quarantine) put(service, key string, e Entry) (change, error) {
 		c[quarantineKey(service, e.What)] = nil
 		delete(after, quarantineKey(service, e.What))
 	}
+	of, size := 0, 0
+	for k, v := range after {
+		size += len(k) + len(v)
+		if strings.HasPrefix(k, service+".") {
+			of++
+		}
+	}
 	for _, old := range after.kept() {
-		of, size := 0, 0
-		for k, v := range after {
-			size += len(k) + len(v)
-			if strings.HasPrefix(k, service+".") {
-				of++
-			}
+		own := old.service == service
+		if old.key == key || (size <= maxBytes && (of <= maxEntries || !own)) {
+			continue
 		}
-		if size <= maxBytes && of <= maxEntries {
-			break
-		}
-		if old.key != key && (size > maxBytes || old.service == service) {
-			c[old.key] = nil
-			delete(after, old.key)
+		c[old.key] = nil
+		size -= len(old.key) + len(after[old.key])
+		if own {
+			of--
 		}
 	}
 	return c, nil
@@ -232,9 +234,10 @@ func shorten(reason string) string {
 // if neither differs, and for an image without a digest.
 func (r *Rollout) suspect(stable *Template) string {
 	template := r.Spec.Template
+	digest := digestOf(template.image())
 	switch {
-	case stable == nil || template.image() != stable.image():
-		return digestOf(template.image())
+	case stable == nil || digest != digestOf(stable.image()):
+		return digest
 	case template.settings() != stable.settings():
 		return template.settings()
 	}
@@ -300,8 +303,8 @@ func (w *Watch) record(ctx context.Context, r *Rollout, reasons string) (*Entry,
 	return &e, w.Cluster.PatchConfigMap(ctx, w.Namespace, QuarantineName, c)
 }
 
-// RecordAbort quarantines an abort that nobody watched. It does nothing for a Rollout that is
-// not there or not aborted.
+// RecordAbort quarantines an abort that nobody watched. It does nothing for a Rollout that is not
+// there, not aborted, or recorded already.
 func (w *Watch) RecordAbort(ctx context.Context) error {
 	for last := (*Rollout)(nil); ; {
 		r, err := w.Cluster.Rollout(ctx, w.Namespace, w.Name)
@@ -313,7 +316,11 @@ func (w *Watch) RecordAbort(ctx context.Context) error {
 			return err
 		}
 		last = r
-		select { // the abort may be that of an earlier template
+		data, err := w.Cluster.ConfigMap(ctx, w.Namespace, QuarantineName)
+		if err != nil || len(Quarantine(data).Blocked(w.Name, r.Image(), r.Spec.Template.settings())) > 0 {
+			return err
+		}
+		select { // for a moment, the status has the abort of the last update
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		case <-time.After(settle):

@@ -111,7 +111,7 @@ func (t typed) ReplicaSets(ctx context.Context, namespace, selector string) ([]r
 }
 
 func (t typed) Abort(ctx context.Context, namespace, name string) error {
-	return t.Cluster.AbortRollout(ctx, namespace, name)
+	return t.AbortRollout(ctx, namespace, name)
 }
 
 // convert takes the JSON form, which the types of the judge decode from.

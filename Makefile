@@ -1,7 +1,7 @@
 # make help lists the targets. The program loja (tools/) does the work of most of them.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help up down wipe status deploy promote abort load new-service preview env \
+.PHONY: help up down wipe status deploy promote abort release load new-service preview env \
 	cluster-up cluster-down cluster-status dev dev-down dev-status trace audit test lint ci chromium drill drill-shop e2e e2e-full e2e-aws bench bench-shop slo generate loja
 
 export GOTOOLCHAIN := local
@@ -29,8 +29,10 @@ status: loja ## print the state of the canaries [SERVICE=]
 	@$(LOJA) status
 promote: loja ## send a canary to 100 % SERVICE=
 	@$(LOJA) promote
-abort: loja ## end a canary: stable gets all traffic again SERVICE=
+abort: loja ## end a canary: stable gets all traffic again SERVICE= [REASON=]
 	@$(LOJA) abort
+release: loja ## let an aborted version be shipped again SERVICE= REASON= [WHAT=]
+	@$(LOJA) release
 load: loja ## send requests to the gateway [URL_PATH=/] [RATE=20] [REQUESTS=1200]
 	@$(LOJA) load
 new-service: loja ## create a service NAME=

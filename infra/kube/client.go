@@ -96,18 +96,18 @@ func (c *Client) AbortRollout(ctx context.Context, namespace, name string) error
 // CollectConfigMaps deletes the ConfigMaps that a label selector finds, but keep and those
 // from which a pod of a ReplicaSet takes its environment that another selector finds.
 func (c *Client) CollectConfigMaps(ctx context.Context, namespace, selector, replicaSets, keep string) error {
-	configMaps, sets := &corev1.ConfigMapList{}, &appsv1.ReplicaSetList{}
+	configMaps := &corev1.ConfigMapList{}
 	folder := "/api/v1/namespaces/" + url.PathEscape(namespace) + "/configmaps"
 	// ConfigMaps first: one that is created after this list is not deleted.
 	if err := c.get(ctx, folder, url.Values{"labelSelector": {selector}}, configMaps); err != nil {
 		return fmt.Errorf("listing the ConfigMaps with %s: %w", selector, err)
 	}
-	path := "/apis/apps/v1/namespaces/" + url.PathEscape(namespace) + "/replicasets"
-	if err := c.get(ctx, path, url.Values{"labelSelector": {replicaSets}}, sets); err != nil {
-		return fmt.Errorf("listing the ReplicaSets with %s: %w", replicaSets, err)
+	sets, err := c.ReplicaSets(ctx, namespace, replicaSets)
+	if err != nil {
+		return err
 	}
 	used := map[string]bool{keep: true}
-	for _, set := range sets.Items {
+	for _, set := range sets {
 		for _, container := range set.Spec.Template.Spec.Containers {
 			for _, source := range container.EnvFrom {
 				if source.ConfigMapRef != nil {
@@ -127,6 +127,46 @@ func (c *Client) CollectConfigMaps(ctx context.Context, namespace, selector, rep
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// ReplicaSets lists the ReplicaSets of a namespace by label selector.
+func (c *Client) ReplicaSets(ctx context.Context, namespace, selector string) ([]appsv1.ReplicaSet, error) {
+	list := &appsv1.ReplicaSetList{}
+	path := "/apis/apps/v1/namespaces/" + url.PathEscape(namespace) + "/replicasets"
+	if err := c.get(ctx, path, url.Values{"labelSelector": {selector}}, list); err != nil {
+		return nil, fmt.Errorf("listing the ReplicaSets with %s: %w", selector, err)
+	}
+	return list.Items, nil
+}
+
+// ConfigMap returns the data of a ConfigMap, or nil without an error if there is none with that
+// name.
+func (c *Client) ConfigMap(ctx context.Context, namespace, name string) (map[string]string, error) {
+	configMap := &corev1.ConfigMap{}
+	err := c.get(ctx, configMapPath(namespace, name), nil, configMap)
+	if errors.Is(err, errNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading ConfigMap %s: %w", name, err)
+	}
+	return configMap.Data, nil
+}
+
+// PatchConfigMap sets keys of a ConfigMap's data, and removes those with nil.
+func (c *Client) PatchConfigMap(ctx context.Context, namespace, name string, data map[string]*string) error {
+	patch, err := json.Marshal(map[string]any{"data": data})
+	if err != nil {
+		return fmt.Errorf("encoding the change of ConfigMap %s: %w", name, err)
+	}
+	if err := c.do(ctx, http.MethodPatch, configMapPath(namespace, name), nil, string(patch), &struct{}{}); err != nil {
+		return fmt.Errorf("changing ConfigMap %s: %w", name, err)
+	}
+	return nil
+}
+
+func configMapPath(namespace, name string) string {
+	return fmt.Sprintf("/api/v1/namespaces/%s/configmaps/%s", url.PathEscape(namespace), url.PathEscape(name))
 }
 
 // Pods lists the pods of a namespace by label selector.

@@ -119,6 +119,31 @@ func TestClientAborts(t *testing.T) {
 	}
 }
 
+func TestClientReadsAndChangesAConfigMap(t *testing.T) {
+	apiServer(t, map[string]string{
+		"/api/v1/namespaces/shop/configmaps/quarantine":                 `{"data": {"web.1": "{}"}}`,
+		"/apis/apps/v1/namespaces/shop/replicasets?labelSelector=a%3Db": `{"items": [{"metadata": {"name": "web-1"}}]}`,
+	})
+	client := kube.NewClient("")
+	if data, err := client.ConfigMap(t.Context(), "shop", "quarantine"); err != nil || data["web.1"] != "{}" {
+		t.Errorf("the data is %v (%v)", data, err)
+	}
+	if data, err := client.ConfigMap(t.Context(), "shop", "nothing"); err != nil || data != nil {
+		t.Errorf("a ConfigMap that is not there gives %v (%v)", data, err)
+	}
+	if sets, err := client.ReplicaSets(t.Context(), "shop", "a=b"); err != nil || len(sets) != 1 || sets[0].Name != "web-1" {
+		t.Errorf("the ReplicaSets are %v (%v)", sets, err)
+	}
+	requests := recorded(t, nil)
+	if err := kube.NewClient("").PatchConfigMap(t.Context(), "shop", "quarantine", map[string]*string{"a": new("b"), "c": nil}); err != nil {
+		t.Fatal(err)
+	}
+	want := `PATCH /api/v1/namespaces/shop/configmaps/quarantine application/merge-patch+json {"data":{"a":"b","c":null}}`
+	if requests() != want {
+		t.Errorf("the requests are\n%s\nwant\n%s", requests(), want)
+	}
+}
+
 func TestConfigMapsInUseAreKept(t *testing.T) {
 	configMap := func(name string) string { return fmt.Sprintf(`{"metadata": {"name": %q}}`, name) }
 	requests := recorded(t, map[string]string{

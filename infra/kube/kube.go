@@ -15,6 +15,7 @@ import (
 
 	rolloutsv1alpha1 "github.com/argoproj/argo-rollouts/pkg/apis/rollouts/v1alpha1"
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
+	admissionv1 "k8s.io/api/admissionregistration/v1"
 	appsv1 "k8s.io/api/apps/v1"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	batchv1 "k8s.io/api/batch/v1"
@@ -88,6 +89,7 @@ func newScheme() (*runtime.Scheme, error) {
 	s := runtime.NewScheme()
 	builder := runtime.NewSchemeBuilder(
 		corev1.AddToScheme,
+		admissionv1.AddToScheme,
 		appsv1.AddToScheme,
 		autoscalingv2.AddToScheme,
 		batchv1.AddToScheme,
@@ -222,18 +224,39 @@ func ApplyStages(ctx *pulumi.Context, parent pulumi.Resource, name string, stage
 	return applied, err
 }
 
-// applyStages registers stage after stage. It returns the resources by stage, and the resources
+// ApplyChecked is ApplyStages with a check, which runs in updates once everything exists that opts
+// depend on. Its error is that of the first stage, of which nothing is registered then.
+func ApplyChecked(ctx *pulumi.Context, parent pulumi.Resource, name string, stages Stages, opts []pulumi.ResourceOption,
+	check func() error) ([][]*Resource, error) {
+	before, err := dependencies(opts)
+	if err != nil {
+		return nil, err
+	}
+	var checked []pulumi.ResourceOption
+	if !ctx.DryRun() {
+		created := make([]any, len(before))
+		for i, resource := range before {
+			created[i] = resource.URN()
+		}
+		passed := pulumi.All(created...).ApplyT(func([]any) ([]pulumi.Resource, error) { return nil, check() })
+		checked = append(checked, pulumi.DependsOnInputs(passed.(pulumi.ResourceArrayOutput)))
+	}
+	applied, _, err := applyStages(ctx, parent, name, stages, before, checked...)
+	return applied, err
+}
+
+// applyStages registers stage after stage, the first one with more options. It returns the resources by stage, and the resources
 // for which later ones have to wait: the last stage, or the given ones if there is no stage.
 func applyStages(ctx *pulumi.Context, parent pulumi.Resource, name string, stages Stages,
-	before []pulumi.Resource) ([][]*Resource, []pulumi.Resource, error) {
+	before []pulumi.Resource, first ...pulumi.ResourceOption) ([][]*Resource, []pulumi.Resource, error) {
 	applied := make([][]*Resource, 0, len(stages))
 	for _, stage := range stages {
 		var resources []*Resource
 		var next []pulumi.Resource
 		for _, m := range stage {
-			resource, err := Apply(ctx, name+"-"+m.Name, m.Object, m.Overlays,
+			resource, err := Apply(ctx, name+"-"+m.Name, m.Object, m.Overlays, append(first[:len(first):len(first)],
 				pulumi.Parent(parent), pulumi.DependsOn(before), pulumi.IgnoreChanges(m.IgnoreChanges),
-				pulumi.RetainOnDelete(m.RetainOnDelete))
+				pulumi.RetainOnDelete(m.RetainOnDelete))...)
 			if err != nil {
 				return nil, nil, err
 			}
@@ -241,7 +264,7 @@ func applyStages(ctx *pulumi.Context, parent pulumi.Resource, name string, stage
 		}
 		applied = append(applied, resources)
 		if len(next) > 0 {
-			before = next
+			before, first = next, nil
 		}
 	}
 	return applied, before, nil

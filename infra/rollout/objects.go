@@ -1,6 +1,9 @@
 package rollout
 
-import "encoding/json"
+import (
+	"encoding/json"
+	"time"
+)
 
 // A Rollout holds the fields of an Argo Rollout that decide how its update goes. The objects of
 // this file decode from the API server's JSON: encoding/json matches Kubernetes' field names
@@ -11,12 +14,7 @@ type Rollout struct {
 		Generation      int64
 	}
 	Spec struct {
-		Template struct {
-			Spec struct {
-				// Containers are the pod's; the first one is the service.
-				Containers []struct{ Image string }
-			}
-		}
+		Template Template
 		// ProgressDeadlineSeconds is 600 if it is not set.
 		ProgressDeadlineSeconds *int64
 		Strategy                struct {
@@ -25,6 +23,8 @@ type Rollout struct {
 	}
 	Status struct {
 		Abort bool
+		// AbortedAt is when the controller saw the abort.
+		AbortedAt *time.Time
 		// Phase is Progressing, Paused, Healthy or Degraded. It describes the observed generation
 		// only.
 		Phase, Message     string
@@ -42,6 +42,22 @@ type Rollout struct {
 			CurrentStepAnalysisRunStatus       *AnalysisRunStatus
 		}
 	}
+}
+
+// A Template is the template of a version's pods.
+type Template struct {
+	Spec struct {
+		// Containers are the pod's; the first one is the service.
+		Containers []struct {
+			Image   string
+			EnvFrom []struct{ ConfigMapRef struct{ Name string } }
+		}
+	}
+}
+
+// A ReplicaSet is one version of a service.
+type ReplicaSet struct {
+	Spec struct{ Template Template }
 }
 
 // A Step is one step of a canary.

@@ -25,9 +25,23 @@ func (r *Rollout) Observed() bool {
 }
 
 // Image returns the service's image.
-func (r *Rollout) Image() string {
-	if c := r.Spec.Template.Spec.Containers; len(c) > 0 {
+func (r *Rollout) Image() string { return r.Spec.Template.image() }
+
+func (t Template) image() string {
+	if c := t.Spec.Containers; len(c) > 0 {
 		return c[0].Image
+	}
+	return ""
+}
+
+// settings returns the name of the ConfigMap with the service's settings.
+func (t Template) settings() string {
+	if c := t.Spec.Containers; len(c) > 0 {
+		for _, source := range c[0].EnvFrom {
+			if source.ConfigMapRef.Name != "" {
+				return source.ConfigMapRef.Name
+			}
+		}
 	}
 	return ""
 }

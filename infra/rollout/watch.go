@@ -27,6 +27,12 @@ type Cluster interface {
 	AnalysisRun(ctx context.Context, namespace, name string) (*AnalysisRun, error)
 	// Abort ends the update of a Rollout: the stable version is to get all traffic.
 	Abort(ctx context.Context, namespace, name string) error
+	// ReplicaSets lists by label selector.
+	ReplicaSets(ctx context.Context, namespace, selector string) ([]ReplicaSet, error)
+	// ConfigMap returns the data, or nil without an error if there is no ConfigMap with that name.
+	ConfigMap(ctx context.Context, namespace, name string) (map[string]string, error)
+	// PatchConfigMap sets keys of the data, and removes those with nil.
+	PatchConfigMap(ctx context.Context, namespace, name string, data map[string]*string) error
 }
 
 // A Watch follows one update of a Rollout to its end.
@@ -37,6 +43,8 @@ type Watch struct {
 	Timeout time.Duration
 	// Progress is called with a line, without the name, whenever it differs from the last one.
 	Progress func(line string)
+	// By is who records an abort, and Why the reason of the person who asked for it, if one did.
+	By, Why string
 
 	began time.Time
 	last  string
@@ -52,9 +60,18 @@ type Watch struct {
 }
 
 // A FailureError says that an update was aborted or is degraded, and why.
-type FailureError struct{ sentence string }
+type FailureError struct {
+	sentence string
+	// Quarantine says, after an abort, what is not shipped again and how it is released.
+	Quarantine string
+}
 
-func (f *FailureError) Error() string { return f.sentence }
+func (f *FailureError) Error() string {
+	if f.Quarantine == "" {
+		return f.sentence
+	}
+	return f.sentence + ". " + f.Quarantine
+}
 
 // Until polls until the current Rollout is healthy, and returns it. It fails, with the reason,
 // within 10 seconds after the Rollout is aborted or degraded (a *FailureError), after the
@@ -151,11 +168,10 @@ func (w *Watch) say(line string) {
 // failure returns the sentence that says why an update failed.
 func (w *Watch) failure(ctx context.Context, r *Rollout) error {
 	reasons := w.reasons(ctx, r)
-	var sentence string
+	var sentence, quarantine string
 	switch {
 	case r.Status.Abort && !w.moved:
-		sentence = fmt.Sprintf("image %s was already aborted here and is not retried automatically, %s: %s. "+
-			"Deploy another version, or retry this one: %s", r.Image(), r.Traffic(), reasons, w.patch("abort", "false"))
+		sentence = fmt.Sprintf("image %s was already aborted here and is not retried automatically, %s: %s", r.Image(), r.Traffic(), reasons)
 	case r.Status.Abort:
 		sentence = fmt.Sprintf("the update to %s was aborted, %s: %s", r.Image(), r.Traffic(), reasons)
 	default:
@@ -163,15 +179,13 @@ func (w *Watch) failure(ctx context.Context, r *Rollout) error {
 	}
 	if r.Status.Abort && !r.StableHasAllTraffic() && len(r.Status.PauseConditions) > 0 {
 		sentence += ". The controller does not take the traffic back while the Rollout is paused and its size changes. " +
-			"End the pause: " + w.patch("pauseConditions", "null")
+			fmt.Sprintf(`End the pause: kubectl -n %s patch rollout %s --subresource=status --type=merge -p '{"status":{"pauseConditions":null}}'`,
+				w.Namespace, w.Name)
 	}
-	return &FailureError{sentence}
-}
-
-// patch returns the command that changes one field of the status.
-func (w *Watch) patch(field, value string) string {
-	return fmt.Sprintf(`kubectl -n %s patch rollout %s --subresource=status --type=merge -p '{"status":{"%s":%s}}'`,
-		w.Namespace, w.Name, field, value)
+	if r.Status.Abort {
+		quarantine = w.sentence(ctx, r, reasons)
+	}
+	return &FailureError{sentence, quarantine}
 }
 
 // reasons returns what is known about a Rollout that is not healthy: the controller's message,

@@ -4,9 +4,11 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"os"
 	"time"
 
 	rolloutsv1alpha1 "github.com/argoproj/argo-rollouts/pkg/apis/rollouts/v1alpha1"
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/loja-veloz/platform/infra/rollout"
@@ -22,6 +24,12 @@ type Cluster interface {
 	AnalysisRun(ctx context.Context, namespace, name string) (*rolloutsv1alpha1.AnalysisRun, error)
 	// AbortRollout ends the update of a Rollout.
 	AbortRollout(ctx context.Context, namespace, name string) error
+	// ReplicaSets lists by label selector.
+	ReplicaSets(ctx context.Context, namespace, selector string) ([]appsv1.ReplicaSet, error)
+	// ConfigMap returns the data, or nil without an error if there is no ConfigMap with that name.
+	ConfigMap(ctx context.Context, namespace, name string) (map[string]string, error)
+	// PatchConfigMap sets keys of the data, and removes those with nil.
+	PatchConfigMap(ctx context.Context, namespace, name string, data map[string]*string) error
 	// CollectConfigMaps deletes the ConfigMaps that a label selector finds, but keep and
 	// those to which a ReplicaSet refers that another selector finds.
 	CollectConfigMaps(ctx context.Context, namespace, selector, replicaSets, keep string) error
@@ -51,7 +59,7 @@ func (w *Wait) Until(ctx context.Context, cluster Cluster, namespace, name strin
 		defer context.AfterFunc(w.Context, cancel)()
 	}
 	watch := rollout.Watch{
-		Cluster: typed{cluster}, Namespace: namespace, Name: name, Timeout: w.Timeout,
+		Cluster: typed{cluster}, Namespace: namespace, Name: name, Timeout: w.Timeout, By: rollout.Actor(os.Getenv),
 		Progress: func(line string) { progress(name + ": " + line) },
 	}
 	r, err := watch.Until(ctx)
@@ -62,10 +70,10 @@ func (w *Wait) Until(ctx context.Context, cluster Cluster, namespace, name strin
 }
 
 // typed converts a Cluster's objects for rollout.Watch.
-type typed struct{ cluster Cluster }
+type typed struct{ Cluster }
 
 func (t typed) Rollout(ctx context.Context, namespace, name string) (*rollout.Rollout, error) {
-	r, err := t.cluster.Rollout(ctx, namespace, name)
+	r, err := t.Cluster.Rollout(ctx, namespace, name)
 	if err != nil || r == nil {
 		return nil, err
 	}
@@ -74,7 +82,7 @@ func (t typed) Rollout(ctx context.Context, namespace, name string) (*rollout.Ro
 }
 
 func (t typed) Pods(ctx context.Context, namespace, selector string) ([]rollout.Pod, error) {
-	pods, err := t.cluster.Pods(ctx, namespace, selector)
+	pods, err := t.Cluster.Pods(ctx, namespace, selector)
 	if err != nil {
 		return nil, err
 	}
@@ -84,7 +92,7 @@ func (t typed) Pods(ctx context.Context, namespace, selector string) ([]rollout.
 }
 
 func (t typed) AnalysisRun(ctx context.Context, namespace, name string) (*rollout.AnalysisRun, error) {
-	run, err := t.cluster.AnalysisRun(ctx, namespace, name)
+	run, err := t.Cluster.AnalysisRun(ctx, namespace, name)
 	if err != nil {
 		return nil, err
 	}
@@ -92,8 +100,18 @@ func (t typed) AnalysisRun(ctx context.Context, namespace, name string) (*rollou
 	return judged, convert(run, judged)
 }
 
+func (t typed) ReplicaSets(ctx context.Context, namespace, selector string) ([]rollout.ReplicaSet, error) {
+	sets, err := t.Cluster.ReplicaSets(ctx, namespace, selector)
+	if err != nil {
+		return nil, err
+	}
+	var judged []rollout.ReplicaSet
+	err = convert(sets, &judged)
+	return judged, err
+}
+
 func (t typed) Abort(ctx context.Context, namespace, name string) error {
-	return t.cluster.AbortRollout(ctx, namespace, name)
+	return t.AbortRollout(ctx, namespace, name)
 }
 
 // convert takes the JSON form, which the types of the judge decode from.

@@ -13,6 +13,7 @@ import (
 
 	rolloutsv1alpha1 "github.com/argoproj/argo-rollouts/pkg/apis/rollouts/v1alpha1"
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/loja-veloz/platform/infra/infratest"
@@ -25,6 +26,22 @@ type fakeCluster struct {
 	asked    int
 	// collected are the arguments of CollectConfigMaps.
 	collected string
+	// quarantine is the data of the ConfigMap.
+	quarantine map[string]string
+}
+
+func (f *fakeCluster) ReplicaSets(context.Context, string, string) ([]appsv1.ReplicaSet, error) {
+	return make([]appsv1.ReplicaSet, 1), nil
+}
+
+func (f *fakeCluster) ConfigMap(context.Context, string, string) (map[string]string, error) {
+	return f.quarantine, nil
+}
+
+func (f *fakeCluster) PatchConfigMap(_ context.Context, _, _ string, data map[string]*string) error {
+	c := rollouttest.Case{Quarantine: f.quarantine}
+	defer func() { f.quarantine = c.Quarantine }()
+	return c.Patch(data)
 }
 
 func (f *fakeCluster) Rollout(context.Context, string, string) (*rolloutsv1alpha1.Rollout, error) {
@@ -85,6 +102,30 @@ func (c typedCase) Rollout(context.Context, string, string) (*rolloutsv1alpha1.R
 
 func (c typedCase) CollectConfigMaps(context.Context, string, string, string, string) error {
 	return errors.New("no ConfigMap was to be collected")
+}
+
+func (c typedCase) ReplicaSets(_ context.Context, namespace, selector string) ([]appsv1.ReplicaSet, error) {
+	if namespace != "shop" || selector != "app.kubernetes.io/name=web,rollouts-pod-template-hash=old" {
+		return nil, fmt.Errorf("the ReplicaSets asked for are %s in %s", selector, namespace)
+	}
+	sets := make([]appsv1.ReplicaSet, len(c.Case.ReplicaSets()))
+	for i, set := range c.Case.ReplicaSets() {
+		if err := strictly(set, &sets[i]); err != nil {
+			return nil, err
+		}
+	}
+	return sets, nil
+}
+
+func (c typedCase) ConfigMap(context.Context, string, string) (map[string]string, error) {
+	return c.Quarantine, nil
+}
+
+func (c typedCase) PatchConfigMap(_ context.Context, namespace, name string, data map[string]*string) error {
+	if namespace != "shop" || name != "quarantine" {
+		return fmt.Errorf("the ConfigMap changed is %s in %s", name, namespace)
+	}
+	return c.Patch(data)
 }
 
 func (c typedCase) AbortRollout(context.Context, string, string) error { return c.Abort() }

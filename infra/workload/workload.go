@@ -74,7 +74,7 @@ type Spec struct {
 	// promotes a canary.
 	Metrics *Metrics
 	// Cluster is where the service runs; nil leaves the ConfigMaps of earlier settings in
-	// it.
+	// it, and looks for no quarantine: then only the API server refuses.
 	Cluster Cluster
 	// Wait holds an update until the Rollout in Cluster is healthy; nil does not wait.
 	Wait *Wait
@@ -152,7 +152,8 @@ type Workload struct {
 	Phase pulumi.StringOutput
 }
 
-// RolloutError says that an update was applied and its Rollout did not become healthy.
+// RolloutError says that an update was refused before it was applied, or that it was applied and
+// its Rollout did not become healthy.
 type RolloutError struct {
 	Service string
 	Cause   error
@@ -171,7 +172,7 @@ func New(ctx *pulumi.Context, name string, spec *Spec, opts ...pulumi.ResourceOp
 	}
 	w := &Workload{Version: spec.version()}
 	return w, component.Register(ctx, "workload", "loja-veloz:workload:Workload", name, w, opts, func() (pulumi.Map, error) {
-		applied, err := kube.ApplyStages(ctx, w, name, stages, opts)
+		applied, err := kube.ApplyChecked(ctx, w, name, stages, opts, func() error { return spec.admitted(ctx, w) })
 		if err != nil {
 			return nil, err
 		}

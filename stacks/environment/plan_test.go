@@ -78,7 +78,7 @@ func objectsOf(t *testing.T, more map[string]string) kube.Stages {
 func objects(t *testing.T, values map[string]string, programs *catalogue.Catalogue) kube.Stages {
 	t.Helper()
 	p, target := planned(t, "local", values, programs, local.New)
-	all := workload.NamespaceStages(plan.ShopNamespace)
+	all := append(workload.NamespaceStages(plan.ShopNamespace), workload.QuarantineStages(plan.ShopNamespace)...)
 	if p.Roles != nil {
 		all = append(all, workload.NamespaceStages(plan.DatabaseNamespace)...)
 	}

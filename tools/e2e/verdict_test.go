@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -62,6 +63,7 @@ func ship(t *testing.T, name, fault string, limit time.Duration, send func(conte
 		defer close(done)
 		s.sent = send(ctx)
 	}()
+	forget(t)
 	deploy := start(t, "make", "--no-print-directory", "deploy", "SERVICE="+judged, "FAULT="+fault, "LOAD=off")
 	var began, aborted time.Time
 	eventually(t, limit, "the canary is taken back", func() error {
@@ -91,6 +93,14 @@ func ship(t *testing.T, name, fault string, limit time.Duration, send func(conte
 	return s
 }
 
+// forget empties the quarantine: a drill ships again what an earlier one has shipped.
+func forget(t *testing.T) {
+	t.Helper()
+	if _, err := kubectl("-n", "shop", "patch", "configmap", "quarantine", "--type=merge", "-p", `{"data":null}`); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // look reads an article 50 times a second.
 func look(ctx context.Context) sent {
 	const perSecond = 50
@@ -105,13 +115,29 @@ func buy(ctx context.Context) sent {
 }
 
 // TestBadVersionIsAborted ships a version that answers nothing but errors: its objectives
-// end it at the first weight.
+// end it at the first weight, and it does not come back.
 func TestBadVersionIsAborted(t *testing.T) {
 	s := ship(t, "500s", "errors", 5*time.Minute, look)
 	if s.sent.failed == 0 {
 		t.Error("no request failed: the bad version had no traffic")
 	}
+	bad, err := kubectl("-n", "shop", "get", "rollout", judged, "-o", "jsonpath={.spec.template.spec.containers[0].image}")
+	if err != nil {
+		t.Fatal(err)
+	}
 	mk(t, "deploy", "SERVICE="+judged)
+	const refusal = "quarantined and not shipped again"
+	out := start(t, "make", "--no-print-directory", "deploy", "SERVICE="+judged, "FAULT=errors", "LOAD=off").wait(t, 5*time.Minute, false)
+	if !strings.Contains(out, refusal) {
+		t.Errorf("make deploy does not refuse the aborted version:\n%s", out)
+	}
+	patch := `[{"op":"replace","path":"/spec/template/spec/containers/0/image","value":"` + string(bad) + `"}]`
+	_, err = kubectl("-n", "shop", "patch", "rollout", judged, "--type=json", "-p", patch)
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) || !strings.Contains(string(exit.Stderr), refusal) {
+		t.Errorf("the API server does not refuse the aborted version: %v", err)
+	}
+	mk(t, "deploy", "SERVICE="+judged) // the stack names the good version again
 }
 
 // TestScoreboard prints how each kind of bad version goes.
@@ -161,6 +187,7 @@ func stablePods(t *testing.T) map[string]bool {
 // the new ones start with the setting from before.
 func TestAbortUndoesSettings(t *testing.T) {
 	const key = `--path 'loja-veloz:services.` + judged + `.env.LOG_LEVEL'`
+	forget(t)
 	shell(t, "pulumi config set -s local "+key+" nonsense")
 	t.Cleanup(func() { shell(t, "pulumi config rm -s local "+key) })
 	mk(t, "deploy", "SERVICE="+judged, "WAIT=0")

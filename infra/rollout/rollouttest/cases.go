@@ -5,6 +5,7 @@ package rollouttest
 import (
 	"context"
 	"encoding/json"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -24,6 +25,13 @@ type Case struct {
 	Rollouts []json.RawMessage
 	Pods     []json.RawMessage
 	Analyses map[string]json.RawMessage // AnalysisRuns by name
+	// Stable is the ReplicaSet of the stable version, with the hash old; by default it has another
+	// image.
+	Stable json.RawMessage
+	// Quarantine is the data of the ConfigMap, which the program changes, and Quarantined the
+	// keys that it has in the end.
+	Quarantine  map[string]string
+	Quarantined []string
 	// Silent, if set, is the error of every read of the Rollout.
 	Silent error
 
@@ -51,6 +59,28 @@ func (c *Case) Abort() error {
 	return nil
 }
 
+// ReplicaSets returns the answer to a list of the stable version's ReplicaSets.
+func (c *Case) ReplicaSets() []json.RawMessage {
+	if c.Stable == nil {
+		return []json.RawMessage{template("localhost:5000/web@sha256:0", "web-0")}
+	}
+	return []json.RawMessage{c.Stable}
+}
+
+// Patch changes the quarantine as the API server does with a merge patch.
+func (c *Case) Patch(data map[string]*string) error {
+	if c.Quarantine == nil {
+		c.Quarantine = map[string]string{}
+	}
+	for key, value := range data {
+		delete(c.Quarantine, key)
+		if value != nil {
+			c.Quarantine[key] = *value
+		}
+	}
+	return nil
+}
+
 // Run runs every case through a reader, which waits for the Rollout.
 func Run(t *testing.T, wait func(ctx context.Context, c *Case, progress func(line string)) error) {
 	for _, c := range Cases() {
@@ -67,6 +97,9 @@ func Run(t *testing.T, wait func(ctx context.Context, c *Case, progress func(lin
 				}
 				if c.Aborted != c.WantAborted {
 					t.Errorf("the Rollout was aborted %d times, want %d", c.Aborted, c.WantAborted)
+				}
+				if keys := slices.Sorted(maps.Keys(c.Quarantine)); !slices.Equal(keys, c.Quarantined) {
+					t.Errorf("quarantined is %v, want %v", keys, c.Quarantined)
 				}
 				switch {
 				case c.Error == "" && err != nil:

@@ -10,11 +10,11 @@ import (
 
 // Cases returns a new copy of the table.
 func Cases() []Case {
-	return slices.Concat(progressCases(), failureCases(), reasonCases(), verdictCases(), patienceCases())
+	return slices.Concat(progressCases(), failureCases(), quarantineCases(), reasonCases(), verdictCases(), patienceCases())
 }
 
 const (
-	spec = `{"template":{"spec":{"containers":[{"name":"web","image":"` + Image + `"}]}},"progressDeadlineSeconds":120,
+	spec = `{"template":` + template1 + `,"progressDeadlineSeconds":120,
 		"strategy":{"canary":{"steps":[{"setWeight":20},{"pause":{"duration":30}},{"setWeight":60},{"pause":{"duration":"30s"}}]}}}`
 	atTwenty = `"currentPodHash":"new","stableRS":"old","currentStepIndex":1,"updatedReplicas":1,"availableReplicas":3,` + weight20
 	weight20 = `"canary":{"weights":{"canary":{"weight":20,"podTemplateHash":"new"},"stable":{"weight":80}}}`
@@ -25,7 +25,19 @@ const (
 	atStep   = "web: step 2 of 4, 20 % of the traffic to the new version, 1 pods updated, 3 available, CanaryPauseStep"
 	update   = "web: the update to " + Image
 	wasTaken = update + " was aborted, the stable version has all traffic: " + message
+	released = ". Not shipped again: image sha256:1. Deploy another version, or release it: make release SERVICE=web WHAT=1 REASON=..."
+
+	template1 = `{"spec":{"containers":[{"name":"web","image":"` + Image + `","envFrom":[{"configMapRef":{"name":"web-1"}}]}]}}`
 )
+
+// blocked are the keys of the quarantine after an abort.
+var blocked = []string{"web.1"}
+
+// template is a ReplicaSet with an image and the name of its settings.
+func template(image, settings string) json.RawMessage {
+	return json.RawMessage(`{"spec":{"template":{"spec":{"containers":[{"name":"web","image":"` + image +
+		`","envFrom":[{"configMapRef":{"name":"` + settings + `"}}]}]}}}}`)
+}
 
 // seen is a Rollout whose controller has seen its last change.
 func seen(status string) json.RawMessage {
@@ -66,35 +78,36 @@ func progressCases() []Case {
 }
 
 func failureCases() []Case {
-	const retry = `kubectl -n shop patch rollout web --subresource=status --type=merge -p '{"status":{"abort":false}}'`
 	const resume = `kubectl -n shop patch rollout web --subresource=status --type=merge -p '{"status":{"pauseConditions":null}}'`
 	stuck := `"phase":"Paused","abort":true,"message":"InconclusiveAnalysisRun",` +
 		`"pauseConditions":[{"reason":"InconclusiveAnalysisRun","startTime":null}],` + atTwenty
 	return []Case{{
 		Name: "aborted", Rollouts: []json.RawMessage{paused(), seen(aborted + "," + weight0)}, Takes: 4 * time.Second,
-		Lines: []string{atStep}, Error: wasTaken,
+		Lines: []string{atStep}, Error: wasTaken + released, Quarantined: blocked,
 	}, {
 		Name: "aborted, and the canary keeps its weight", Rollouts: []json.RawMessage{paused(), seen(aborted + "," + weight20)},
 		Lines: []string{atStep},
-		Error: update + " was aborted, the new version still has 20 % of the traffic: " + message,
+		Error: update + " was aborted, the new version still has 20 % of the traffic: " + message + released, Quarantined: blocked,
 	}, {
 		Name: "aborted, and another version keeps its weight", Rollouts: []json.RawMessage{paused(), seen(aborted + "," +
 			`"canary":{"weights":{"canary":{"weight":40,"podTemplateHash":"other"},"stable":{"weight":60}}}`)},
 		Lines: []string{atStep},
-		Error: update + " was aborted, an earlier new version still has 40 % of the traffic: " + message,
+		Error: update + " was aborted, an earlier new version still has 40 % of the traffic: " + message + released, Quarantined: blocked,
 	}, {
 		Name: "aborted without weights", Rollouts: []json.RawMessage{paused(), seen(aborted)},
 		Lines: []string{atStep},
-		Error: update + " was aborted, the Rollout does not say how the traffic is divided: " + message,
+		Error: update + " was aborted, the Rollout does not say how the traffic is divided: " + message + released, Quarantined: blocked,
 	}, {
 		Name: "abort that a resized pause holds up", Rollouts: []json.RawMessage{paused(), seen(stuck)},
 		Lines: []string{atStep},
 		Error: update + " was aborted, the new version still has 20 % of the traffic: InconclusiveAnalysisRun. " +
-			"The controller does not take the traffic back while the Rollout is paused and its size changes. End the pause: " + resume,
+			"The controller does not take the traffic back while the Rollout is paused and its size changes. End the pause: " + resume + released,
+		Quarantined: blocked,
 	}, {
 		Name: "aborted before", Rollouts: []json.RawMessage{seen(aborted + "," + weight0)},
 		Error: "web: image " + Image + " was already aborted here and is not retried automatically, the stable version has all traffic: " +
-			message + ". Deploy another version, or retry this one: " + retry,
+			message + released,
+		Quarantined: blocked,
 	}, {
 		Name: "degraded", Rollouts: []json.RawMessage{
 			paused(), seen(`"phase":"Degraded","message":"ProgressDeadlineExceeded: why.",` + atTwenty),
@@ -111,11 +124,38 @@ func failureCases() []Case {
 	}}
 }
 
+// quarantineCases are about what an abort keeps from being shipped again.
+func quarantineCases() []Case {
+	after := func(name, reason string, stable json.RawMessage, before map[string]string, quarantined ...string) Case {
+		const at = `,"abortedAt":"2026-01-02T03:04:05Z",`
+		return Case{
+			Name: name, Rollouts: []json.RawMessage{paused(), seen(aborted + at + weight0)}, Lines: []string{atStep},
+			Stable: stable, Quarantine: before, Quarantined: quarantined, Error: wasTaken + reason,
+		}
+	}
+	const again = ". Deploy another version, or start the canary again: make release SERVICE=web REASON=..."
+	entry := func(at, more string) string {
+		return `{"what":"sha256:1","reason":"known","trace":"","at":"` + at + `","by":"somebody"` + more + `}`
+	}
+	lifted := entry("2026-01-02T03:04:05Z", `,"released":{"reason":"a test","by":"me","at":"2026-01-03T00:00:00Z"}`)
+	return []Case{
+		after("settings of the stable image", ". Not shipped again: settings web-1. Deploy another version, or release it: "+
+			"make release SERVICE=web WHAT=web-1 REASON=...", template(Image, "web-0"), nil, "web.web-1"),
+		after("neither image nor settings", again, template(Image, "web-1"), nil),
+		after("recorded before", released, nil, map[string]string{"web.1": entry("2026-01-02T00:00:00Z", "")}, "web.1"),
+		after("released after this abort", again, nil, map[string]string{"web.1.released-x": lifted}, "web.1.released-x"),
+		after("released after an earlier abort", released, nil, map[string]string{
+			"web.1.released-x": strings.ReplaceAll(lifted, "03:04:05", "00:00:00"),
+		}, "web.1", "web.1.released-x"),
+		after("another service's", released, nil, map[string]string{"api.1": entry("2026-01-02T00:00:00Z", "")}, "api.1", "web.1"),
+	}
+}
+
 func reasonCases() []Case {
 	failing := func(name string, pods []json.RawMessage, reason string) Case {
 		return Case{
 			Name: name, Rollouts: []json.RawMessage{paused(), seen(aborted + "," + weight0)}, Pods: pods,
-			Lines: []string{atStep}, Error: wasTaken + "; " + reason,
+			Lines: []string{atStep}, Error: wasTaken + "; " + reason + released, Quarantined: blocked,
 		}
 	}
 	analysed := func(name, kind, run, reason string) Case {
@@ -196,7 +236,8 @@ func verdictCases() []Case {
 	}, {
 		Name: "refused query", Analyses: measured(refused), WantAborted: 1,
 		Rollouts: []json.RawMessage{waiting(), seen(aborted + "," + weight0)}, Lines: []string{at},
-		Error: wasTaken + "; the metrics backend refuses the query of errors: bad_data: parse error",
+		Error:       wasTaken + "; the metrics backend refuses the query of errors: bad_data: parse error" + released,
+		Quarantined: blocked,
 	}}
 }
 

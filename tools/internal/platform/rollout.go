@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"sync"
 	"time"
@@ -12,6 +13,8 @@ import (
 	"github.com/loja-veloz/platform/infra/rollout"
 	"github.com/loja-veloz/platform/tools/internal/cluster"
 	"github.com/loja-veloz/platform/tools/internal/console"
+	"github.com/loja-veloz/platform/tools/internal/process"
+	"github.com/loja-veloz/platform/tools/internal/settings"
 	"github.com/loja-veloz/platform/tools/internal/traces"
 )
 
@@ -19,6 +22,7 @@ import (
 type rollouts struct {
 	kubectl func(ctx context.Context, args ...string) (string, error)
 	out     *console.Console
+	why     string // the reason of the person who aborts a canary; mostly empty
 
 	// list is read once per half poll interval for all services that are watched, because
 	// each start of kubectl takes processor time from the canary.
@@ -72,10 +76,34 @@ func (c *rollouts) Abort(ctx context.Context, _, name string) error {
 	return c.patchStatus(ctx, name, `{"status":{"abort":true}}`)
 }
 
+// ReplicaSets lists the ReplicaSets that match a label selector.
+func (c *rollouts) ReplicaSets(ctx context.Context, namespace, selector string) ([]rollout.ReplicaSet, error) {
+	var list struct{ Items []rollout.ReplicaSet }
+	err := c.get(ctx, &list, namespace, "replicasets", "-l", selector)
+	return list.Items, err
+}
+
+// ConfigMap returns nil without an error if no ConfigMap has the name.
+func (c *rollouts) ConfigMap(ctx context.Context, namespace, name string) (map[string]string, error) {
+	var configMap struct{ Data map[string]string }
+	err := c.get(ctx, &configMap, namespace, "configmap", name, "--ignore-not-found")
+	return configMap.Data, err
+}
+
+// PatchConfigMap sets keys of a ConfigMap's data, and removes those with nil.
+func (c *rollouts) PatchConfigMap(ctx context.Context, namespace, name string, data map[string]*string) error {
+	patch, err := json.Marshal(map[string]any{"data": data})
+	if err != nil {
+		return fmt.Errorf("encoding the change of ConfigMap %s: %w", name, err)
+	}
+	_, err = c.kubectl(ctx, "-n", namespace, "patch", "configmap", name, "--type=merge", "-p", string(patch))
+	return err
+}
+
 func (c *rollouts) get(ctx context.Context, object any, namespace string, what ...string) error {
 	args := append([]string{"--request-timeout=10s", "-n", namespace, "get", "-o", "json"}, what...)
 	out, err := c.kubectl(ctx, args...)
-	if err != nil {
+	if err != nil || out == "" { // nothing is printed for what may be missing
 		return err
 	}
 	if err := json.Unmarshal([]byte(out), object); err != nil {
@@ -97,7 +125,7 @@ func (c *rollouts) one(ctx context.Context, service string) (*rollout.Rollout, e
 // of rollout.Watch, prefixed with the service's name.
 func (c *rollouts) watch(ctx context.Context, service string, say func(line string)) error {
 	w := rollout.Watch{
-		Cluster: c, Namespace: namespace, Name: service,
+		Cluster: c, Namespace: namespace, Name: service, By: rollout.Actor(os.Getenv), Why: c.why,
 		Progress: func(line string) { say(service + ": " + line) },
 	}
 	if _, err := w.Until(ctx); err != nil {
@@ -117,12 +145,19 @@ func Status(ctx context.Context, w Workspace, services []string) error {
 	if err != nil {
 		return err
 	}
+	quarantine, err := c.quarantine(ctx)
+	if err != nil {
+		return err
+	}
 	for _, s := range services {
 		r, err := c.one(ctx, s)
 		if err != nil {
 			return err
 		}
 		w.Out.Plain("%s: %s\n  image %s", s, r.Line(), r.Image())
+		for _, e := range quarantine.Entries(s) {
+			w.Out.Plain("  quarantined: %s", e)
+		}
 	}
 	return nil
 }
@@ -142,11 +177,17 @@ func Promote(ctx context.Context, w Workspace, service string) error {
 	return c.show(ctx, service)
 }
 
-// Abort ends a canary: the stable version gets all traffic again.
-func Abort(ctx context.Context, w Workspace, service string) error {
+// Abort ends a canary: the stable version gets all traffic again. What was aborted is
+// quarantined with the person's reason.
+func Abort(ctx context.Context, w Workspace, o settings.Abort) error {
 	c, err := openRollouts(w)
 	if err != nil {
 		return err
+	}
+	service := o.Service
+	c.why = o.Reason
+	if c.why == "" {
+		c.why = "aborted by hand"
 	}
 	if err := c.underWay(ctx, service); err != nil {
 		return err
@@ -165,8 +206,52 @@ func Abort(ctx context.Context, w Workspace, service string) error {
 		}
 		return err
 	}
-	w.Out.Step("%s is aborted; the stable version has all traffic", service)
+	w.Out.Step("%s is aborted; the stable version has all traffic. %s", service, failed.Quarantine)
 	return nil
+}
+
+// releasePatience is how long the API server may take to notice that something is released.
+const releasePatience = 20 * time.Second
+
+// Release lets something be shipped again that was quarantined, and records who wants that and
+// why. If the service's Rollout was aborted with it, its canary starts again.
+func Release(ctx context.Context, w Workspace, o settings.Release) error {
+	c, err := openRollouts(w)
+	if err != nil {
+		return err
+	}
+	return c.release(ctx, o, rollout.Release{Reason: o.Reason, By: rollout.Actor(os.Getenv), At: time.Now().UTC().Truncate(time.Second)})
+}
+
+func (c *rollouts) release(ctx context.Context, o settings.Release, decision rollout.Release) error {
+	e, err := rollout.Lift(ctx, c, namespace, o.Service, o.What, decision)
+	if err != nil {
+		return err
+	}
+	if e != nil {
+		c.out.Step("released by %s: %s", decision.By, e)
+	}
+	r, err := c.one(ctx, o.Service)
+	if err != nil {
+		return err
+	}
+	if !r.Status.Abort || (e != nil && !r.Has(*e)) {
+		c.out.Step("make deploy ships it again")
+		return nil
+	}
+	err = process.Await(ctx, releasePatience, rollout.PollInterval, func(ctx context.Context) error {
+		return c.patchStatus(ctx, o.Service, `{"status":{"abort":false}}`)
+	}, nil)
+	if err != nil {
+		return fmt.Errorf("starting the canary of %s again: %w", o.Service, err)
+	}
+	c.out.Step("the canary of %s starts again: make deploy sends it load and watches it", o.Service)
+	return nil
+}
+
+// quarantine reads what is not shipped again.
+func (c *rollouts) quarantine(ctx context.Context) (rollout.Quarantine, error) {
+	return c.ConfigMap(ctx, namespace, rollout.QuarantineName)
 }
 
 // underWay fails if the service has no canary under way.

@@ -1,8 +1,10 @@
 package platform
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -11,6 +13,8 @@ import (
 
 	"github.com/loja-veloz/platform/infra/rollout"
 	"github.com/loja-veloz/platform/infra/rollout/rollouttest"
+	"github.com/loja-veloz/platform/tools/internal/console"
+	"github.com/loja-veloz/platform/tools/internal/settings"
 )
 
 // kubectlOf answers as kubectl does on the cluster of a case.
@@ -34,10 +38,23 @@ func kubectlOf(c *rollouttest.Case) *rollouts {
 			return list(c.Pods)
 		case "--request-timeout=10s -n shop get -o json analysisrun run-1":
 			return string(c.Analyses["run-1"]), nil
+		case "--request-timeout=10s -n shop get -o json replicasets -l app.kubernetes.io/name=web,rollouts-pod-template-hash=old":
+			return list(c.ReplicaSets())
+		case "--request-timeout=10s -n shop get -o json configmap quarantine --ignore-not-found":
+			if c.Quarantine == nil {
+				return "", nil
+			}
+			b, err := json.Marshal(map[string]any{"data": c.Quarantine})
+			return string(b), err
 		case `-n shop patch rollout web --subresource=status --type=merge -p {"status":{"abort":true}}`:
 			return "", c.Abort()
 		default:
-			return "", fmt.Errorf("kubectl was run with %s", line)
+			var patch struct{ Data map[string]*string }
+			change, there := strings.CutPrefix(line, "-n shop patch configmap quarantine --type=merge -p ")
+			if !there || json.Unmarshal([]byte(change), &patch) != nil {
+				return "", fmt.Errorf("kubectl was run with %s", line)
+			}
+			return "", c.Patch(patch.Data)
 		}
 	}}
 }
@@ -87,4 +104,104 @@ func TestAbortWaitsForTheWeights(t *testing.T) {
 			t.Errorf("once the weight is 0 await returns %v", err)
 		}
 	})
+}
+
+// shopOf answers as kubectl does on a cluster with one Rollout and a quarantine, and writes down
+// the changes of the status.
+type shopOf struct {
+	rollout    string
+	quarantine map[string]string
+	refusals   int // how often the API server still refuses to end the abort
+	patches    []string
+}
+
+func (s *shopOf) kubectl(_ context.Context, args ...string) (string, error) {
+	line := strings.Join(args, " ")
+	switch {
+	case strings.HasSuffix(line, "get -o json rollouts"):
+		return `{"items":[` + s.rollout + `]}`, nil
+	case strings.HasSuffix(line, "get -o json configmap quarantine --ignore-not-found"):
+		b, err := json.Marshal(map[string]any{"data": s.quarantine})
+		return string(b), err
+	case strings.Contains(line, "patch configmap quarantine"):
+		c, patch := rollouttest.Case{Quarantine: s.quarantine}, struct{ Data map[string]*string }{}
+		if err := json.Unmarshal([]byte(args[len(args)-1]), &patch); err != nil {
+			return "", err
+		}
+		err := c.Patch(patch.Data)
+		s.quarantine = c.Quarantine
+		return "", err
+	case strings.Contains(line, "patch rollout web --subresource=status") && s.refusals > 0:
+		s.refusals--
+		return "", errors.New("forbidden: quarantined and not shipped again")
+	case strings.Contains(line, "patch rollout web --subresource=status"):
+		s.patches = append(s.patches, args[len(args)-1])
+		return "", nil
+	}
+	return "", fmt.Errorf("kubectl was run with %s", line)
+}
+
+func TestRelease(t *testing.T) {
+	rolloutWith := func(image, abort string) string {
+		return `{"metadata":{"name":"web"},"spec":{"template":{"spec":{"containers":[{"image":"r/web@` + image + `"}]}}},"status":{"abort":` + abort + `}}`
+	}
+	const entry = `{"what":"sha256:bad","reason":"too slow","at":"2026-01-02T03:04:05Z","by":"the watcher"}`
+	const retry = `{"status":{"abort":false}}`
+	for name, test := range map[string]struct {
+		rollout  string
+		refusals int
+		patches  string
+		says     string
+	}{
+		"an image that is gone":                     {rolloutWith("sha256:good", "false"), 0, "", "make deploy ships it again"},
+		"another image is aborted now":              {rolloutWith("sha256:worse", "true"), 0, "", "make deploy ships it again"},
+		"the image is aborted":                      {rolloutWith("sha256:bad", "true"), 0, retry, "the canary of web starts again"},
+		"the API server knows it only in a moment":  {rolloutWith("sha256:bad", "true"), 3, retry, "the canary of web starts again"},
+		"the API server keeps refusing the release": {rolloutWith("sha256:bad", "true"), 1000, "", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				shop := &shopOf{rollout: test.rollout, refusals: test.refusals, quarantine: map[string]string{"web.bad": entry}}
+				var out bytes.Buffer
+				c := &rollouts{kubectl: shop.kubectl, out: console.New(&out)}
+				at := time.Date(2026, 1, 3, 0, 0, 0, 0, time.UTC)
+				err := c.release(t.Context(), settings.Release{Service: "web"}, rollout.Release{Reason: "a test", By: "me@here", At: at})
+				if (err == nil) != (test.says != "") {
+					t.Errorf("the release ends with %v", err)
+				}
+				released := shop.quarantine["web.bad.released-20260103T000000Z"]
+				want := `"released":{"reason":"a test","by":"me@here","at":"2026-01-03T00:00:00Z"}`
+				if len(shop.quarantine) != 1 || !strings.Contains(released, want) || !strings.Contains(released, "too slow") {
+					t.Errorf("the quarantine is %v", shop.quarantine)
+				}
+				if got := strings.Join(shop.patches, " "); got != test.patches {
+					t.Errorf("the status is changed by %s, want %s", got, test.patches)
+				}
+				if !strings.Contains(out.String(), test.says) || !strings.Contains(out.String(), "released by me@here: image sha256:bad") {
+					t.Errorf("the output is %s", out.String())
+				}
+			})
+		})
+	}
+}
+
+// TestAPersonsReasonIsQuarantined: make abort says why, which no metric does.
+func TestAPersonsReasonIsQuarantined(t *testing.T) {
+	for _, c := range rollouttest.Cases() {
+		if c.Name != "aborted" {
+			continue
+		}
+		synctest.Test(t, func(t *testing.T) {
+			k := kubectlOf(&c)
+			k.why = "prices are wrong"
+			if err := k.watch(t.Context(), "web", func(string) {}); err == nil {
+				t.Error("the watch of an aborted Rollout succeeds")
+			}
+			if !strings.Contains(c.Quarantine["web.1"], `"reason":"prices are wrong (RolloutAborted: `) {
+				t.Errorf("the quarantine is %v", c.Quarantine)
+			}
+		})
+		return
+	}
+	t.Error("there is no case called aborted")
 }

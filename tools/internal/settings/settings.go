@@ -109,6 +109,31 @@ func (r *Reader) Service() string {
 	return name
 }
 
+// Abort has the settings of abort.
+type Abort struct {
+	Service string // SERVICE; required
+	Reason  string // REASON: why, for those who want to ship it again; none unless set
+}
+
+// Abort reads SERVICE, which is required, and REASON.
+func (r *Reader) Abort() Abort { return Abort{Service: r.Service(), Reason: os.Getenv("REASON")} }
+
+// Release has the settings of release.
+type Release struct {
+	Service string // SERVICE; required
+	What    string // WHAT: how the digest or the name of the settings begins; needed if several are quarantined
+	Reason  string // REASON: why it is shipped in spite of its abort; required
+}
+
+// Release reads SERVICE, WHAT and REASON.
+func (r *Reader) Release() Release {
+	release := Release{Service: r.Service(), What: os.Getenv("WHAT"), Reason: strings.TrimSpace(os.Getenv("REASON"))}
+	if release.Reason == "" {
+		r.refuse(`REASON is not set: say why it is to be shipped again, for example REASON="the registry was down"`)
+	}
+	return release
+}
+
 // Services returns SERVICE alone, or all services if it is not set.
 func (r *Reader) Services() []string {
 	if name := r.program(repo.Services); name != "" {

@@ -26,7 +26,7 @@ func newReader(t *testing.T) *Reader {
 	}
 	for _, v := range []string{
 		"KUBE_CONTEXT", "REGISTRY", "IMAGES", "LOJA_DATA", "SERVICE", "WAIT", "LOAD", "URL_PATH", "RATE", "REQUESTS",
-		"STACK", "DIFF", "ONLINE",
+		"STACK", "DIFF", "ONLINE", "REASON", "WHAT",
 	} {
 		t.Setenv(v, "")
 	}
@@ -104,6 +104,21 @@ func TestServiceIsRequired(t *testing.T) {
 	r := newReader(t)
 	r.Service()
 	refused(t, r, "SERVICE is not set: name one of shop")
+}
+
+func TestAReleaseNeedsAReason(t *testing.T) {
+	r := newReader(t)
+	t.Setenv("SERVICE", "shop")
+	t.Setenv("REASON", "the registry was down")
+	if release := r.Release(); release != (Release{Service: "shop", Reason: "the registry was down"}) || r.Err() != nil {
+		t.Errorf("the release is %+v (%v)", release, r.Err())
+	}
+	t.Setenv("REASON", " ")
+	if abort := r.Abort(); abort.Service != "shop" || r.Err() != nil {
+		t.Errorf("an abort without a reason is %+v (%v)", abort, r.Err())
+	}
+	r.Release()
+	refused(t, r, "REASON is not set")
 }
 
 func TestOnlineNeedsABackend(t *testing.T) {

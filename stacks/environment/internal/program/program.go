@@ -113,13 +113,18 @@ func Deploy(ctx *pulumi.Context, interrupt context.Context, environment string, 
 	if err != nil {
 		return nil, err
 	}
+	quarantine, err := workload.NewQuarantine(ctx, "quarantine", plan.ShopNamespace, in, pulumi.DependsOn([]pulumi.Resource{namespaces.Shop}))
+	if err != nil {
+		return nil, err
+	}
+	needed = append(needed, namespaces.Shop, quarantine)
 	services := pulumi.Map{}
 	for _, spec := range p.Workloads {
 		spec.Cluster = cluster.Client()
 		if cfg.WaitForRollout {
 			spec.Wait = &workload.Wait{Context: interrupt, Timeout: time.Duration(cfg.RolloutTimeoutSeconds) * time.Second}
 		}
-		w, err := workload.New(ctx, spec.Service, spec, in, pulumi.DependsOn(append(needed, namespaces.Shop)))
+		w, err := workload.New(ctx, spec.Service, spec, in, pulumi.DependsOn(needed))
 		if err != nil {
 			return nil, err
 		}
@@ -130,7 +135,7 @@ func Deploy(ctx *pulumi.Context, interrupt context.Context, environment string, 
 		services[spec.Service] = output
 	}
 	for _, spec := range p.CronJobs {
-		if _, err := workload.NewCronJob(ctx, spec.Name, spec, in, pulumi.DependsOn(append(needed, namespaces.Shop))); err != nil {
+		if _, err := workload.NewCronJob(ctx, spec.Name, spec, in, pulumi.DependsOn(needed)); err != nil {
 			return nil, err
 		}
 	}

@@ -165,6 +165,16 @@ func (c *Client) PatchConfigMap(ctx context.Context, namespace, name string, dat
 	return nil
 }
 
+// Raw reads a JSON document at a path of the API server, which may have a query.
+func (c *Client) Raw(ctx context.Context, path string) ([]byte, error) {
+	address, err := url.Parse(path)
+	if err != nil {
+		return nil, fmt.Errorf("parsing the path %q: %w", path, err)
+	}
+	var raw json.RawMessage
+	return raw, c.get(ctx, address.Path, address.Query(), &raw)
+}
+
 func configMapPath(namespace, name string) string {
 	return fmt.Sprintf("/api/v1/namespaces/%s/configmaps/%s", url.PathEscape(namespace), url.PathEscape(name))
 }

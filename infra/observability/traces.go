@@ -17,6 +17,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/loja-veloz/platform/infra/kube"
+	"github.com/loja-veloz/platform/infra/rollout"
 	"github.com/loja-veloz/platform/infra/validate"
 )
 
@@ -93,6 +94,14 @@ func (s *TracesSpec) JaegerURL() string {
 		return ""
 	}
 	return address(jaeger, s.Namespace, jaegerQueryPort)
+}
+
+// Jaeger is the rollout.ServiceProxy of Jaeger, or empty if spans are passed on.
+func (s *TracesSpec) Jaeger() string {
+	if s.Forward != "" {
+		return ""
+	}
+	return rollout.ServiceProxy(s.Namespace, jaeger, jaegerQueryPort)
 }
 
 func address(service, namespace string, port int32) string {

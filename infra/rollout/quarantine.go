@@ -295,7 +295,7 @@ func (w *Watch) record(ctx context.Context, r *Rollout, reasons string) (*Entry,
 	if w.Why != "" {
 		reasons = w.Why + " (" + reasons + ")"
 	}
-	e := Entry{What: what, Reason: reasons, At: at, By: w.By}
+	e := Entry{What: what, Reason: reasons, Trace: w.failedTrace(ctx, r), At: at, By: w.By}
 	c, err := quarantine.put(w.Name, key, e)
 	if err != nil {
 		return nil, err
@@ -337,7 +337,11 @@ func (w *Watch) sentence(ctx context.Context, r *Rollout, reasons string) string
 	case e == nil:
 		return fmt.Sprintf("Deploy another version, or start the canary again: make release SERVICE=%s REASON=...", w.Name)
 	}
-	return fmt.Sprintf("Not shipped again: %s. Deploy another version, or release it: %s", e.noun(), e.releaseCommand(w.Name))
+	request := ""
+	if e.Trace != "" {
+		request = fmt.Sprintf("A request that failed has the trace %s. ", e.Trace)
+	}
+	return fmt.Sprintf("%sNot shipped again: %s. Deploy another version, or release it: %s", request, e.noun(), e.releaseCommand(w.Name))
 }
 
 // Lift lifts the block of what begins with what, which may be empty if there is only one,

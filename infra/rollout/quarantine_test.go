@@ -3,7 +3,9 @@ package rollout
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"net/url"
 	"slices"
 	"strings"
 	"testing"
@@ -19,6 +21,7 @@ type cluster struct {
 	rollouts   []*Rollout // read one after another, the last one repeatedly
 	stable     []ReplicaSet
 	quarantine map[string]string
+	jaeger     func(path string) string
 }
 
 func (c *cluster) Rollout(context.Context, string, string) (*Rollout, error) {
@@ -308,5 +311,46 @@ func TestActor(t *testing.T) {
 	delete(env, "GITHUB_ACTOR")
 	if got := Actor(getenv); !strings.HasPrefix(got, "bia@") {
 		t.Errorf("on a machine the actor is %s", got)
+	}
+}
+
+func (c *cluster) Raw(_ context.Context, path string) ([]byte, error) {
+	if c.jaeger == nil {
+		return nil, errors.New("no Jaeger")
+	}
+	return []byte(c.jaeger(path)), nil
+}
+
+// TestTheTraceOfAFailedRequest: it is asked for by service and version, and its absence
+// changes nothing.
+func TestTheTraceOfAFailedRequest(t *testing.T) {
+	const proxy = "/api/v1/namespaces/tracing/services/jaeger:16686/proxy"
+	for name, test := range map[string]struct {
+		answer, want string
+	}{
+		"one":      {`{"data":[{"traceID":"f00d"}]}`, "f00d"},
+		"none":     {`{"data":[]}`, ""},
+		"nonsense": {`<html>`, ""},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			asked := ""
+			c := &cluster{rollouts: []*Rollout{aborted(7)}, stable: stableVersion(), jaeger: func(path string) string {
+				asked = path
+				return test.answer
+			}}
+			w := Watch{Cluster: c, Namespace: "shop", Name: "web", Jaeger: ServiceProxy("tracing", "jaeger", 16686)}
+			if err := w.RecordAbort(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			entries := Quarantine(c.quarantine).Entries("web")
+			if len(entries) != 1 || entries[0].Trace != test.want {
+				t.Errorf("%s: the entries are %+v", name, entries)
+			}
+			address, err := url.Parse(asked)
+			if err != nil || address.Path != proxy+"/api/traces" || address.Query().Get("service") != "web" ||
+				address.Query().Get("tags") != `{"error":"true","service.version":"new"}` {
+				t.Errorf("%s: Jaeger is asked %s (%v)", name, asked, err)
+			}
+		})
 	}
 }

@@ -25,6 +25,8 @@ type Cluster interface {
 	// Pods lists by label selector.
 	Pods(ctx context.Context, namespace, selector string) ([]Pod, error)
 	AnalysisRun(ctx context.Context, namespace, name string) (*AnalysisRun, error)
+	// Raw reads a path of the API server, with its query.
+	Raw(ctx context.Context, path string) ([]byte, error)
 	// Abort ends the update of a Rollout: the stable version is to get all traffic.
 	Abort(ctx context.Context, namespace, name string) error
 	// ReplicaSets lists by label selector.
@@ -41,6 +43,8 @@ type Watch struct {
 	Namespace, Name string
 	// Timeout limits the watch; zero derives it from the canary's steps.
 	Timeout time.Duration
+	// Jaeger is the ServiceProxy of the Jaeger that has the services' spans; empty: none has.
+	Jaeger string
 	// Progress is called with a line, without the name, whenever it differs from the last one.
 	Progress func(line string)
 	// By is who records an abort, and Why the reason of the person who asked for it, if one did.

@@ -22,6 +22,8 @@ type Cluster interface {
 	// Pods lists by label selector.
 	Pods(ctx context.Context, namespace, selector string) ([]corev1.Pod, error)
 	AnalysisRun(ctx context.Context, namespace, name string) (*rolloutsv1alpha1.AnalysisRun, error)
+	// Raw reads a path of the API server, with its query.
+	Raw(ctx context.Context, path string) ([]byte, error)
 	// AbortRollout ends the update of a Rollout.
 	AbortRollout(ctx context.Context, namespace, name string) error
 	// ReplicaSets lists by label selector.
@@ -41,6 +43,9 @@ type Wait struct {
 	Context context.Context
 	// Timeout limits the wait; zero derives it from the canary's steps.
 	Timeout time.Duration
+	// Jaeger is the rollout.ServiceProxy of the Jaeger that has the service's spans; empty:
+	// none has.
+	Jaeger string
 }
 
 func (w *Wait) validate(errs *validate.Errors) {
@@ -59,7 +64,7 @@ func (w *Wait) Until(ctx context.Context, cluster Cluster, namespace, name strin
 		defer context.AfterFunc(w.Context, cancel)()
 	}
 	watch := rollout.Watch{
-		Cluster: typed{cluster}, Namespace: namespace, Name: name, Timeout: w.Timeout, By: rollout.Actor(os.Getenv),
+		Cluster: typed{cluster}, Namespace: namespace, Name: name, Timeout: w.Timeout, Jaeger: w.Jaeger, By: rollout.Actor(os.Getenv),
 		Progress: func(line string) { progress(name + ": " + line) },
 	}
 	r, err := watch.Until(ctx)

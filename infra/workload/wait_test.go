@@ -229,3 +229,7 @@ func TestSettingsAreNamedByTheirContent(t *testing.T) {
 		t.Error("the ConfigMap can be changed under the pods that read it")
 	}
 }
+
+func (*fakeCluster) Raw(context.Context, string) ([]byte, error) { return nil, errors.New("no Jaeger") }
+
+func (typedCase) Raw(context.Context, string) ([]byte, error) { return nil, errors.New("no Jaeger") }

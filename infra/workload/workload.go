@@ -139,6 +139,8 @@ type Telemetry struct {
 	Endpoint string
 	// Collector selects its pods, to which the policy allows egress.
 	Collector kube.PodSelector
+	// Jaeger is the rollout.ServiceProxy of the Jaeger that keeps the spans; empty: none does.
+	Jaeger string
 }
 
 // Workload is a deployed service.

@@ -90,6 +90,12 @@ func (c *rollouts) ConfigMap(ctx context.Context, namespace, name string) (map[s
 	return configMap.Data, err
 }
 
+// Raw reads a path of the API server.
+func (c *rollouts) Raw(ctx context.Context, path string) ([]byte, error) {
+	out, err := c.kubectl(ctx, "--request-timeout=10s", "get", "--raw", path)
+	return []byte(out), err
+}
+
 // PatchConfigMap sets keys of a ConfigMap's data, and removes those with nil.
 func (c *rollouts) PatchConfigMap(ctx context.Context, namespace, name string, data map[string]*string) error {
 	patch, err := json.Marshal(map[string]any{"data": data})
@@ -126,6 +132,7 @@ func (c *rollouts) one(ctx context.Context, service string) (*rollout.Rollout, e
 func (c *rollouts) watch(ctx context.Context, service string, say func(line string)) error {
 	w := rollout.Watch{
 		Cluster: c, Namespace: namespace, Name: service, By: rollout.Actor(os.Getenv), Why: c.why,
+		Jaeger:   rollout.ServiceProxy("tracing", "jaeger", cluster.JaegerPort),
 		Progress: func(line string) { say(service + ": " + line) },
 	}
 	if _, err := w.Until(ctx); err != nil {

@@ -73,16 +73,6 @@ func (j Jaeger) Order(ctx context.Context, order string, out *console.Console) e
 	return nil
 }
 
-// Failing returns the id of a trace in which a version of a service failed a request, or
-// empty if Jaeger has none.
-func (j Jaeger) Failing(ctx context.Context, service, version string) (string, error) {
-	traces, err := j.query(ctx, service, map[string]string{"error": "true", "service.version": version}, 1)
-	if err != nil || len(traces) == 0 {
-		return "", err
-	}
-	return traces[0].TraceID, nil
-}
-
 // CheckOrder refuses what is not the id of an order, and names the setting.
 func CheckOrder(order string) error {
 	if order == "" {

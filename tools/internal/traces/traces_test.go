@@ -2,9 +2,6 @@ package traces
 
 import (
 	"encoding/json"
-	"net/http"
-	"net/http/httptest"
-	"strings"
 	"testing"
 )
 
@@ -28,30 +25,5 @@ func TestTraceTree(t *testing.T) {
 `
 	if got := tr.tree(); got != want {
 		t.Errorf("the tree is\n%s\nwant\n%s", got, want)
-	}
-}
-
-// TestFailing asks for an error of one version.
-func TestFailing(t *testing.T) {
-	jaeger := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		var tags map[string]string
-		if err := json.Unmarshal([]byte(r.FormValue("tags")), &tags); err != nil {
-			t.Error(err)
-		}
-		answer := `{"data":[]}`
-		if r.FormValue("service") == "estoque" && tags["error"] == "true" && tags["service.version"] == "bad" {
-			answer = `{"data":[{"traceID":"t1"}]}`
-		}
-		_, _ = w.Write([]byte(answer))
-	}))
-	t.Cleanup(jaeger.Close)
-	for version, want := range map[string]string{"bad": "t1", "good": ""} {
-		if id, err := (Jaeger{URL: jaeger.URL}).Failing(t.Context(), "estoque", version); err != nil || id != want {
-			t.Errorf("version %s: %q, %v; want %q", version, id, err, want)
-		}
-	}
-	jaeger.Close()
-	if _, err := (Jaeger{URL: jaeger.URL}).Failing(t.Context(), "estoque", "bad"); err == nil || !strings.Contains(err.Error(), "asking Jaeger") {
-		t.Errorf("Jaeger is away: %v", err)
 	}
 }

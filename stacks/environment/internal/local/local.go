@@ -102,7 +102,7 @@ var otherCollector = kube.PodSelector{
 func (t *Target) telemetry() *workload.Telemetry {
 	switch {
 	case t.traces != nil:
-		return &workload.Telemetry{Endpoint: t.traces.Endpoint(), Collector: t.traces.Collector()}
+		return &workload.Telemetry{Endpoint: t.traces.Endpoint(), Collector: t.traces.Collector(), Jaeger: t.traces.Jaeger()}
 	case t.cfg.Telemetry.OTLPEndpoint != "":
 		return &workload.Telemetry{Endpoint: t.cfg.Telemetry.OTLPEndpoint, Collector: otherCollector}
 	}

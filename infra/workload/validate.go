@@ -130,7 +130,7 @@ func (s Size) validate(errs *validate.Errors) {
 		errs.Add("Size.MilliCPU", "is %d: the autoscaler needs a CPU request to measure against", s.MilliCPU)
 	}
 	if s.MemoryMiB < 1 {
-		errs.Add("Size.MemoryMiB", "is %d: the autoscaler needs a memory request to measure against", s.MemoryMiB)
+		errs.Add("Size.MemoryMiB", "is %d: without a memory request the scheduler overfills nodes", s.MemoryMiB)
 	}
 	if s.MemoryLimitMiB < s.MemoryMiB {
 		errs.Add("Size.MemoryLimitMiB", "is %d, less than Size.MemoryMiB (%d)", s.MemoryLimitMiB, s.MemoryMiB)

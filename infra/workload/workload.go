@@ -105,8 +105,7 @@ type Size struct {
 	// MilliCPU is the CPU request, in thousandths of a core. The autoscaler aims
 	// at 70 % of it.
 	MilliCPU int64
-	// MemoryMiB is the memory request and MemoryLimitMiB the limit, in MiB. The
-	// autoscaler aims at 80 % of the request.
+	// MemoryMiB is the memory request and MemoryLimitMiB the limit, in MiB.
 	MemoryMiB, MemoryLimitMiB int64
 }
 

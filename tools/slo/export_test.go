@@ -81,6 +81,24 @@ func TestOneTargetChangesEverything(t *testing.T) {
 		if document("objectives: {}") == document(declaration) {
 			t.Errorf("%s: the OpenSLO documents do not change", declaration)
 		}
+		for _, kind := range []string{"slo", "monitor", "dashboard"} {
+			objects := func(declaration string) string {
+				var text strings.Builder
+				for _, o := range slo.Objectives(*services(t, declaration)[0].Objectives).Datadog("shop", place("dev")) {
+					if o.Type == kind {
+						body, err := o.JSON()
+						if err != nil {
+							t.Fatal(err)
+						}
+						text.WriteString(body)
+					}
+				}
+				return text.String()
+			}
+			if objects("objectives: {}") == objects(declaration) {
+				t.Errorf("%s: no %s of Datadog changes", declaration, kind)
+			}
+		}
 		template := func(declaration string) string {
 			var text bytes.Buffer
 			for _, c := range slo.Objectives(*services(t, declaration)[0].Objectives).Criteria() {

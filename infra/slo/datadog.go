@@ -79,7 +79,7 @@ func (o Objectives) Datadog(service string, place DatadogPlace) []DatadogObject 
 	for _, objective := range o.List() {
 		objects = append(objects, DatadogObject{service + "-" + objective.Name, "slo", objective.datadogSLO(service, place)})
 		for _, alert := range objective.Alerts() {
-			name := strings.Join([]string{service, objective.Name, alert.Severity, Period(alert.Long)}, "-")
+			name := strings.Join([]string{service, objective.Name, alert.Severity, datadogSpan(alert.Long)}, "-")
 			objects = append(objects, DatadogObject{name, "monitor", objective.datadogMonitor(service, place, alert)})
 		}
 	}
@@ -121,22 +121,24 @@ func (o Objective) datadogMonitor(service string, place DatadogPlace, a Alert) D
 	counts := o.Indicator.datadogCounts(service, place)
 	limit := round(a.Burn * o.Tolerated)
 	return DatadogMonitor{
-		Name:  fmt.Sprintf("%s spends its %s budget %v times too fast over %s (%s)", service, o.Name, a.Burn, Period(a.Long), place.Environment),
+		Name:  fmt.Sprintf("%s spends its %s budget %v times too fast over %s (%s)", service, o.Name, a.Burn, datadogSpan(a.Long),
+			place.Environment),
 		Type:  "query alert",
-		Query: fmt.Sprintf("sum(%s):%s > %s", datadogLast(a.Long), counts.expand(counts.bad+" / "+counts.total), plain(limit)),
+		Query: fmt.Sprintf("sum(last_%s):%s > %s", datadogSpan(a.Long), counts.expand(counts.bad+" / "+counts.total), plain(limit)),
 		Message: fmt.Sprintf("%s promises %v %% over %s, a budget of %s. At this rate %.0f %% of it is gone within %s.",
-			service, o.Target(), Period(o.Window), o.Budget(), a.Share(o.Window), Period(a.Long)),
+			service, o.Target(), Period(o.Window), o.Budget(), a.Share(o.Window), datadogSpan(a.Long)),
 		Tags:    o.datadogTags(service, place, "severity:"+a.Severity),
 		Options: DatadogMonitorOptions{Thresholds: DatadogCritical{limit}},
 	}
 }
 
-// datadogLast writes the window of a monitor: in minutes below an hour, otherwise in hours.
-func datadogLast(d time.Duration) string {
+// datadogSpan writes the window of a monitor: in minutes below an hour, otherwise in hours, up to
+// the 168 that a monitor may have.
+func datadogSpan(d time.Duration) string {
 	if d%time.Hour == 0 {
-		return fmt.Sprintf("last_%dh", d/time.Hour)
+		return fmt.Sprintf("%dh", d/time.Hour)
 	}
-	return fmt.Sprintf("last_%dm", d/time.Minute)
+	return fmt.Sprintf("%dm", d/time.Minute)
 }
 
 // datadogCounts are a service's good, bad and all requests as formulas of queries, of which

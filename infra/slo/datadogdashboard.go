@@ -99,11 +99,11 @@ func (o Objectives) datadogDashboard(service string, place DatadogPlace) Datadog
 		}
 		return DatadogWidget{d}
 	}
-	var budgets []DatadogDefinition
+	var overview []DatadogDefinition
 	for _, objective := range o.List() {
-		budgets = append(budgets, objective.datadogBudget(service, place))
+		overview = append(overview, objective.datadogBudget(service, place))
 	}
-	overview := append(budgets, o.datadogBurn(service, place), o.datadogErrors(service, place),
+	overview = append(overview, o.datadogBurn(service, place), o.datadogErrors(service, place),
 		datadogSeries("Requests per second", datadogQuery("requests",
 			fmt.Sprintf("sum:%s.count{env:%s,%s:%s} by {%s}.as_rate()", datadogMetric, place.Environment, labelService, service, labelOutcome))),
 		o.datadogLatency(service, place))

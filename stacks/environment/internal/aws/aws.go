@@ -17,6 +17,8 @@ import (
 	"github.com/loja-veloz/platform/infra/observability"
 	"github.com/loja-veloz/platform/infra/policy"
 	"github.com/loja-veloz/platform/infra/secrets"
+	"github.com/loja-veloz/platform/infra/slo"
+	"github.com/loja-veloz/platform/infra/workload"
 	"github.com/loja-veloz/platform/stacks/environment/internal/config"
 	"github.com/loja-veloz/platform/stacks/environment/internal/plan"
 	"github.com/loja-veloz/platform/stacks/environment/internal/program"
@@ -53,6 +55,8 @@ type Target struct {
 	public, internal *gateway.KongSpec
 	router           gateway.KongPair
 	routerErr        error
+	scraper          *workload.Scraper // nil: Datadog reads no metrics of the services
+	scraperErr       error
 	rollouts         *delivery.RolloutsReleaseSpec // nil: not installed
 	argoCD           *delivery.ArgoCDSpec          // nil: not installed, nor is imageUpdater
 	imageUpdater     *delivery.ImageUpdaterSpec
@@ -133,6 +137,29 @@ func (t *Target) planControllers(name string) {
 			SecretName: cfg.Datadog.SecretName, Store: secretStore,
 		}
 	}
+	if cfg.Datadog.Install && cfg.Datadog.Objectives {
+		var annotations map[string]string
+		annotations, t.scraperErr = observability.DatadogAnnotations(workload.Container, workload.Port, t.environment)
+		t.scraper = &workload.Scraper{Pods: observability.DatadogAgents(datadogNamespace), Annotations: annotations}
+	}
+}
+
+// datadogWith returns Datadog with the objectives of the plan's services, if it has to know
+// them.
+func (t *Target) datadogWith(p *plan.Plan) *observability.DatadogSpec {
+	spec := *t.datadog
+	if t.scraper == nil {
+		return &spec
+	}
+	spec.Objectives = &observability.DatadogObjectives{
+		Environment: t.environment, Namespace: plan.ShopNamespace, Services: map[string]slo.Objectives{},
+	}
+	for _, w := range p.Workloads {
+		if w.Objectives != nil {
+			spec.Objectives.Services[w.Service] = *w.Objectives
+		}
+	}
+	return &spec
 }
 
 func (t *Target) planGateways() {
@@ -190,7 +217,7 @@ func (t *Target) Site() plan.Site {
 		},
 	}
 	if t.cfg.Datadog.Install {
-		site.Collector = observability.DatadogAgents(datadogNamespace)
+		site.Collector, site.Scraper = observability.DatadogAgents(datadogNamespace), t.scraper
 	}
 	// Validate reports a range that cannot be planned.
 	if zones, err := network.Plan(t.cfg.Cloud.CIDR, t.cfg.Cloud.Zones, t.cfg.Cloud.Taken...); err == nil {

@@ -121,7 +121,7 @@ func (o Objective) datadogMonitor(service string, place DatadogPlace, a Alert) D
 	counts := o.Indicator.datadogCounts(service, place)
 	limit := round(a.Burn * o.Tolerated)
 	return DatadogMonitor{
-		Name:  fmt.Sprintf("%s spends its %s budget %v times too fast over %s (%s)", service, o.Name, a.Burn, datadogSpan(a.Long),
+		Name: fmt.Sprintf("%s spends its %s budget %v times too fast over %s (%s)", service, o.Name, a.Burn, datadogSpan(a.Long),
 			place.Environment),
 		Type:  "query alert",
 		Query: fmt.Sprintf("sum(last_%s):%s > %s", datadogSpan(a.Long), counts.expand(counts.bad+" / "+counts.total), plain(limit)),

@@ -81,6 +81,18 @@ func TestOneTargetChangesEverything(t *testing.T) {
 		if document("objectives: {}") == document(declaration) {
 			t.Errorf("%s: the OpenSLO documents do not change", declaration)
 		}
+		board := func(declaration string) string {
+			content, err := Grafana(services(t, declaration))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return string(content)
+		}
+		// Grafana asks Prometheus for budgets, which its rules record; a window is in no panel.
+		if !strings.Contains(declaration, "window") && !strings.Contains(declaration, "availability") &&
+			board("objectives: {}") == board(declaration) {
+			t.Errorf("%s: Grafana's dashboard does not change", declaration)
+		}
 		for _, kind := range []string{"slo", "monitor", "dashboard"} {
 			objects := func(declaration string) string {
 				var text strings.Builder

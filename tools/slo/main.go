@@ -1,6 +1,7 @@
 // Command export derives from the services' objectives what other programs read: the
-// recording and alerting rules of Prometheus, OpenSLO documents, and objects of Datadog. It is
-// a module of its own, outside the workspace, because Sloth brings newer libraries of Kubernetes.
+// recording and alerting rules of Prometheus, OpenSLO documents, objects of Datadog, and
+// Grafana's dashboard. It is a module of its own, outside the workspace, because Sloth brings
+// newer libraries of Kubernetes.
 package main
 
 import (
@@ -14,35 +15,52 @@ import (
 	"github.com/loja-veloz/platform/apps/catalogue"
 )
 
+// Outputs are the files and folders to write; an empty one is not written.
+type Outputs struct{ Rules, OpenSLO, Datadog, Grafana string }
+
 func main() {
+	var to Outputs
 	apps := flag.String("apps", "../../apps", "folder with the services")
-	rules := flag.String("rules", "", "file for Prometheus's rules; none if empty")
-	documents := flag.String("openslo", "", "folder for the OpenSLO documents, one per service; none if empty")
-	datadog := flag.String("datadog", "", "folder for the objects of Datadog's operator, one file per service; none if empty")
+	flag.StringVar(&to.Rules, "rules", "", "file for Prometheus's rules")
+	flag.StringVar(&to.OpenSLO, "openslo", "", "folder for the OpenSLO documents, one per service")
+	flag.StringVar(&to.Datadog, "datadog", "", "folder for the objects of Datadog's operator, one file per service")
+	flag.StringVar(&to.Grafana, "grafana", "", "folder for Grafana's dashboard")
 	environment := flag.String("environment", "dev", "environment in AWS whose services Datadog's objects are about")
 	flag.Parse()
-	if err := run(context.Background(), *apps, *rules, *documents, *datadog, *environment); err != nil {
+	if err := run(context.Background(), *apps, *environment, to); err != nil {
 		fmt.Fprintln(os.Stderr, "export:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, apps, rules, documents, datadog, environment string) error {
+func run(ctx context.Context, apps, environment string, to Outputs) error {
 	programs, err := catalogue.Load(os.DirFS(apps))
 	if err != nil {
 		return err
 	}
 	services := programs.Services()
-	if rules != "" {
+	if to.Rules != "" {
 		content, err := Rules(ctx, services)
 		if err != nil {
 			return err
 		}
-		if err := os.WriteFile(rules, content, 0o644); err != nil {
+		if err := os.WriteFile(to.Rules, content, 0o644); err != nil {
 			return err
 		}
 	}
-	return errors.Join(writeEach(documents, services, OpenSLO), writeEach(datadog, services, func(program catalogue.Program) ([]byte, error) {
+	if to.Grafana != "" {
+		content, err := Grafana(services)
+		if err != nil {
+			return err
+		}
+		if err := os.MkdirAll(to.Grafana, 0o755); err != nil {
+			return err
+		}
+		if err := os.WriteFile(filepath.Join(to.Grafana, "loja-veloz.json"), content, 0o644); err != nil {
+			return err
+		}
+	}
+	return errors.Join(writeEach(to.OpenSLO, services, OpenSLO), writeEach(to.Datadog, services, func(program catalogue.Program) ([]byte, error) {
 		return Datadog(program, environment)
 	}))
 }

@@ -44,6 +44,27 @@ func TestTheRulesAreUpToDate(t *testing.T) {
 	}
 }
 
+func TestTheDocumentsAreUpToDate(t *testing.T) {
+	page, err := os.ReadFile("../../docs/slo.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defaults, err := defaultObjectives()
+	if err != nil {
+		t.Fatal(err)
+	}
+	written, err := Docs(string(page), defaults, services(t, ""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if written != string(page) {
+		t.Error("the tables of docs/slo.md are not what the objectives say: run make generate")
+	}
+	if _, err := Docs("no table", defaults, nil); err == nil {
+		t.Error("a page without tables is accepted")
+	}
+}
+
 func TestPrometheusAcceptsTheRules(t *testing.T) {
 	groups, errs := rulefmt.Parse([]byte(slo.PrometheusRules), false, model.UTF8Validation)
 	if len(errs) > 0 {
@@ -88,10 +109,17 @@ func TestOneTargetChangesEverything(t *testing.T) {
 			}
 			return string(content)
 		}
-		// Grafana asks Prometheus for budgets, which its rules record; a window is in no panel.
-		if !strings.Contains(declaration, "window") && !strings.Contains(declaration, "availability") &&
-			board("objectives: {}") == board(declaration) {
+		if board("objectives: {}") == board(declaration) {
 			t.Errorf("%s: Grafana's dashboard does not change", declaration)
+		}
+		// In the documents a service's own objective changes its row, and a default the others.
+		defaults := slo.Objectives(*services(t, "objectives: {}")[0].Objectives)
+		changed := services(t, declaration)
+		if servicesTable(defaults, services(t, "objectives: {}")) == servicesTable(defaults, changed) {
+			t.Errorf("%s: the service's row in the documents does not change", declaration)
+		}
+		if defaultsTable(defaults) == defaultsTable(slo.Objectives(*changed[0].Objectives)) {
+			t.Errorf("%s: the table of the defaults does not change", declaration)
 		}
 		for _, kind := range []string{"slo", "monitor", "dashboard"} {
 			objects := func(declaration string) string {

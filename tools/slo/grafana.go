@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/grafana/grafana-foundation-sdk/go/cog"
 	"github.com/grafana/grafana-foundation-sdk/go/cog/variants"
@@ -48,10 +49,10 @@ type row struct {
 // A panel shows queries; width is in columns, of which Grafana has 24, and lines are drawn across
 // it at the values of thresholds.
 type panel struct {
-	title, unit string
-	width       uint32
-	queries     []query
-	thresholds  []float64
+	title, unit, about string
+	width              uint32
+	queries            []query
+	thresholds         []float64
 	// single shows the last value of each series instead of a curve.
 	single bool
 }
@@ -72,7 +73,10 @@ func rows(services []catalogue.Program) []row {
 // servicePanels are what a service promises, and how it keeps it.
 func servicePanels(service string, o slo.Objectives) []panel {
 	var rates []float64
+	var promises []string
 	for _, objective := range o.List() {
+		promises = append(promises, fmt.Sprintf("%s: %v %% over %s, a budget of %s.", objective.Name, objective.Target(),
+			slo.Period(objective.Window), objective.Budget()))
 		for _, alert := range objective.Alerts() {
 			rates = append(rates, alert.Burn)
 		}
@@ -81,9 +85,9 @@ func servicePanels(service string, o slo.Objectives) []panel {
 		title: service + ": latency", unit: "s", width: 6,
 		thresholds: []float64{o.P50.Seconds(), o.LatencyThreshold.Seconds(), o.P99.Seconds()},
 	}
-	for _, quantile := range []string{"0.5", "0.95", "0.99"} {
+	for _, rank := range []string{"0.5", "0.95", "0.99"} {
 		latency.queries = append(latency.queries, query{
-			fmt.Sprintf(`histogram_quantile(%s, sum by (le) (rate(%s_bucket{service=%q,outcome="ok"}[1m])))`, quantile, slo.Metric, service), quantile,
+			fmt.Sprintf(`histogram_quantile(%s, sum by (le) (rate(%s_bucket{service=%q,outcome="ok"}[1m])))`, rank, slo.Metric, service), rank,
 		})
 	}
 	canary := panel{title: service + ": bad requests, canary against stable", unit: "percentunit", width: 6}
@@ -93,7 +97,7 @@ func servicePanels(service string, o slo.Objectives) []panel {
 	}
 	return []panel{
 		{
-			title: service + ": burn rate", width: 6, thresholds: rates,
+			title: service + ": burn rate", about: strings.Join(promises, "\n\n"), width: 6, thresholds: rates,
 			queries: []query{{fmt.Sprintf(`slo:current_burn_rate:ratio{sloth_service=%q}`, service), "{{sloth_slo}}"}},
 		},
 		{
@@ -164,6 +168,9 @@ func (p panel) build() cog.Builder[dashboard.Panel] {
 	}
 	graph := timeseries.NewPanelBuilder().Title(p.title).Datasource(source).Span(p.width).Height(8).Min(0).
 		Thresholds(thresholds).Targets(targets)
+	if p.about != "" {
+		graph.Description(p.about)
+	}
 	if p.unit != "" {
 		graph.Unit(p.unit)
 	}

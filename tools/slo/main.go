@@ -11,17 +11,20 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"testing/fstest"
 
 	"github.com/loja-veloz/platform/apps/catalogue"
+	"github.com/loja-veloz/platform/infra/slo"
 )
 
 // Outputs are the files and folders to write; an empty one is not written.
-type Outputs struct{ Rules, OpenSLO, Datadog, Grafana string }
+type Outputs struct{ Rules, Docs, OpenSLO, Datadog, Grafana string }
 
 func main() {
 	var to Outputs
 	apps := flag.String("apps", "../../apps", "folder with the services")
 	flag.StringVar(&to.Rules, "rules", "", "file for Prometheus's rules")
+	flag.StringVar(&to.Docs, "docs", "", "page of the documents whose tables are rewritten")
 	flag.StringVar(&to.OpenSLO, "openslo", "", "folder for the OpenSLO documents, one per service")
 	flag.StringVar(&to.Datadog, "datadog", "", "folder for the objects of Datadog's operator, one file per service")
 	flag.StringVar(&to.Grafana, "grafana", "", "folder for Grafana's dashboard")
@@ -48,6 +51,11 @@ func run(ctx context.Context, apps, environment string, to Outputs) error {
 			return err
 		}
 	}
+	if to.Docs != "" {
+		if err := writeDocs(to.Docs, services); err != nil {
+			return err
+		}
+	}
 	if to.Grafana != "" {
 		content, err := Grafana(services)
 		if err != nil {
@@ -63,6 +71,31 @@ func run(ctx context.Context, apps, environment string, to Outputs) error {
 	return errors.Join(writeEach(to.OpenSLO, services, OpenSLO), writeEach(to.Datadog, services, func(program catalogue.Program) ([]byte, error) {
 		return Datadog(program, environment)
 	}))
+}
+
+func writeDocs(file string, services []catalogue.Program) error {
+	page, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	defaults, err := defaultObjectives()
+	if err != nil {
+		return err
+	}
+	written, err := Docs(string(page), defaults, services)
+	if err != nil {
+		return fmt.Errorf("%s: %w", file, err)
+	}
+	return os.WriteFile(file, []byte(written), 0o644)
+}
+
+// defaultObjectives are those of a service that declares none.
+func defaultObjectives() (slo.Objectives, error) {
+	programs, err := catalogue.Load(fstest.MapFS{"default/service.yaml": {Data: []byte("port: 1024\n")}})
+	if err != nil {
+		return slo.Objectives{}, fmt.Errorf("reading the default objectives: %w", err)
+	}
+	return slo.Objectives(*programs.Services()[0].Objectives), nil
 }
 
 // writeEach writes a file for each service to a folder; it does nothing without one.

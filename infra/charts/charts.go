@@ -69,7 +69,7 @@ var (
 		Name: "datadog", Repository: "https://helm.datadoghq.com",
 		Version: "3.240.0", AppVersion: "7.81.1", SeedVersion: "3.49.0",
 		Why: "the seed's version installs Agent 7.49.1; from 7.66 on spans of HTTP servers that arrive by OTLP " +
-			"are named http.server.request, which the objectives' queries ask for",
+			"are named http.server.request, which the dashboards' queries ask for",
 	}
 	ClusterAutoscaler = Chart{
 		Name: "cluster-autoscaler", Repository: "https://kubernetes.github.io/autoscaler",

@@ -58,8 +58,8 @@ func servicesTable(defaults slo.Objectives, services []catalogue.Program) string
 		}
 		add("availability", o.Availability != defaults.Availability || o.AvailabilityWindow != defaults.AvailabilityWindow,
 			"%v %% over %s", o.Availability, words(o.AvailabilityWindow))
-		add("latency", o.Latency != defaults.Latency || o.LatencyThreshold != defaults.LatencyThreshold || o.LatencyWindow != defaults.LatencyWindow,
-			"%v %% within %s over %s", o.Latency, words(o.LatencyThreshold), words(o.LatencyWindow))
+		add("latency", o.Latency != defaults.Latency || o.LatencyThreshold != defaults.LatencyThreshold ||
+			o.LatencyWindow != defaults.LatencyWindow, "%v %% within %s over %s", o.Latency, words(o.LatencyThreshold), words(o.LatencyWindow))
 		add("errorRate", o.ErrorRate != defaults.ErrorRate || o.ErrorRateWindow != defaults.ErrorRateWindow,
 			"%v %% over %s", o.ErrorRate, words(o.ErrorRateWindow))
 		add("p50", o.P50 != defaults.P50, "%s", words(o.P50))

@@ -124,9 +124,12 @@ var apm = []panel{
 		{`sum by (upstream, outcome) (rate(gateway_upstream_requests_total[1m]))`, "{{upstream}} {{outcome}}"},
 		{`sum by (upstream) (rate(gateway_upstream_retries_total[1m]))`, "{{upstream}} retries"},
 	}},
-	{title: "Circuits: 0 closed, 1 half-open, 2 open", width: 8, queries: []query{{`max by (upstream) (gateway_circuit_state)`, "{{upstream}}"}}},
+	{title: "Circuits: 0 closed, 1 half-open, 2 open", width: 8, queries: []query{
+		{`max by (upstream) (gateway_circuit_state)`, "{{upstream}}"},
+	}},
 	{title: "Bulkheads, and requests over the rate limit", width: 8, queries: []query{
-		{`max by (upstream) (gateway_bulkhead_in_use)`, "{{upstream}} in use"}, {`sum(rate(gateway_rate_limited_total[1m]))`, "limited per second"},
+		{`max by (upstream) (gateway_bulkhead_in_use)`, "{{upstream}} in use"},
+		{`sum(rate(gateway_rate_limited_total[1m]))`, "limited per second"},
 	}},
 	{title: "Slowest routes, p99", unit: "s", width: 8, queries: []query{
 		{`topk(10, histogram_quantile(0.99, sum by (service, method, route, le) (rate(http_request_duration_seconds_bucket[5m]))))`,
@@ -142,11 +145,15 @@ var apm = []panel{
 	{title: "Database connections in use, of the pool", unit: "percentunit", width: 8, queries: []query{
 		{`sum by (pod) (database_pool_connections{state="in_use"}) / sum by (pod) (database_pool_connections_max)`, "{{pod}}"},
 	}},
-	{title: "Waits for a database connection, seconds per second", width: 8, queries: []query{{`rate(database_pool_wait_seconds_total[1m])`, "{{pod}}"}}},
+	{title: "Waits for a database connection, seconds per second", width: 8, queries: []query{
+		{`rate(database_pool_wait_seconds_total[1m])`, "{{pod}}"},
+	}},
 	{title: "Orders by state, per second", width: 8, queries: []query{{`sum by (state) (rate(orders_total[5m]))`, "{{state}}"}}},
 	{title: "Units of stock", width: 8, queries: []query{{`sum by (kind) (max by (sku, kind) (stock_units))`, "{{kind}}"}}},
 	{title: "Queue: payments overdue", width: 8, queries: []query{{`max(payments_overdue)`, "overdue"}}},
-	{title: "Failures in the background, per second", width: 8, queries: []query{{`sum by (task) (rate(background_failures_total[5m]))`, "{{task}}"}}},
+	{title: "Failures in the background, per second", width: 8, queries: []query{
+		{`sum by (task) (rate(background_failures_total[5m]))`, "{{task}}"},
+	}},
 	{title: "Payments by outcome, per second", width: 8, queries: []query{{`sum by (outcome) (rate(payments_total[5m]))`, "{{outcome}}"}}},
 }
 

@@ -68,9 +68,8 @@ func run(ctx context.Context, apps, environment string, to Outputs) error {
 			return err
 		}
 	}
-	return errors.Join(writeEach(to.OpenSLO, services, OpenSLO), writeEach(to.Datadog, services, func(program catalogue.Program) ([]byte, error) {
-		return Datadog(program, environment)
-	}))
+	objects := func(program catalogue.Program) ([]byte, error) { return Datadog(program, environment) }
+	return errors.Join(writeEach(to.OpenSLO, services, OpenSLO), writeEach(to.Datadog, services, objects))
 }
 
 func writeDocs(file string, services []catalogue.Program) error {

@@ -96,8 +96,9 @@ ci: ## run everything that a change must pass: lint, test, e2e, e2e-aws
 	@bash .ci/run
 bench-shop: loja ## measure the shop: orders per second against PostgreSQL's ceiling, latency, CPU, memory
 	@$(LOJA) bench-shop
-slo: ## write the services' objectives as OpenSLO documents to .local/openslo
-	@cd tools/slo && GOWORK=off go run . -openslo ../../.local/openslo && echo "wrote .local/openslo"
+slo: ## write what derives from the objectives: OpenSLO, Datadog's objects, Grafana's dashboard [STACK=dev]
+	@cd tools/slo && GOWORK=off go run . -openslo ../../.local/openslo -datadog ../../.local/datadog -grafana ../../.local/grafana \
+		-environment $(or $(STACK),dev) && echo "wrote .local/openslo, .local/datadog and .local/grafana"
 generate: loja ## rewrite what is generated: CRDs, docs/parameters.md, golden files, the services' API and SQL code
 	@bin=$$($(LOJA) tool generators) && cd apps && PATH="$$bin:$$PATH" GOWORK=off go generate ./...
 	go generate ./infra/... ./stacks/...

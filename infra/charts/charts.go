@@ -69,7 +69,8 @@ var (
 		Name: "datadog", Repository: "https://helm.datadoghq.com",
 		Version: "3.240.0", AppVersion: "7.81.1", SeedVersion: "3.49.0",
 		Why: "the seed's version installs Agent 7.49.1; from 7.66 on spans of HTTP servers that arrive by OTLP " +
-			"are named http.server.request, which the objectives' queries ask for",
+			"are named http.server.request, which the dashboards' queries ask for; " +
+			"its operator is 1.29.0, and from 1.28 on the operator creates SLOs from a DatadogGenericResource",
 	}
 	ClusterAutoscaler = Chart{
 		Name: "cluster-autoscaler", Repository: "https://kubernetes.github.io/autoscaler",

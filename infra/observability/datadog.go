@@ -1,8 +1,11 @@
 package observability
 
 import (
+	"encoding/json"
 	"fmt"
+	"maps"
 	"regexp"
+	"slices"
 
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 	corev1 "k8s.io/api/core/v1"
@@ -11,6 +14,7 @@ import (
 	"github.com/loja-veloz/platform/infra/charts"
 	"github.com/loja-veloz/platform/infra/kube"
 	"github.com/loja-veloz/platform/infra/secrets"
+	"github.com/loja-veloz/platform/infra/slo"
 	"github.com/loja-veloz/platform/infra/validate"
 )
 
@@ -33,6 +37,17 @@ type DatadogSpec struct {
 	// SecretName is the secret in AWS Secrets Manager with the keys api-key and
 	// app-key, and Store the ClusterSecretStore that reads it.
 	SecretName, Store string
+	// Objectives are what the services promise; nil creates nothing in Datadog.
+	Objectives *DatadogObjectives
+}
+
+// DatadogObjectives are the objectives of an environment's services, from which SLOs, monitors
+// and dashboards in Datadog derive.
+type DatadogObjectives struct {
+	// Environment is the value of the tag env, and Namespace that of the services' pods.
+	Environment, Namespace string
+	// Services are the objectives by the service's name.
+	Services map[string]slo.Objectives
 }
 
 // Datadog is the installed agent and operator.
@@ -41,8 +56,9 @@ type Datadog struct {
 	kube.Objects
 }
 
-// NewDatadog installs the agent, with its OTLP receiver, and the operator, which creates
-// objectives from objects in the cluster. Errors name the argument that is wrong.
+// NewDatadog installs the agent, with its OTLP receiver, and the operator, which creates SLOs,
+// monitors and dashboards from objects in the cluster, and these objects. It does not wait until
+// Datadog has them. Errors name the argument that is wrong.
 func NewDatadog(ctx *pulumi.Context, name string, spec *DatadogSpec, opts ...pulumi.ResourceOption) (*Datadog, error) {
 	d := &Datadog{}
 	if _, err := kube.NewChart(ctx, "datadog", "loja-veloz:observability:Datadog", name, d, spec.Installation, opts); err != nil {
@@ -67,6 +83,10 @@ func (s *DatadogSpec) Validate() error {
 	}
 	if !datadogCluster.MatchString(s.ClusterName) || len(s.ClusterName) > 80 {
 		errs.Add("ClusterName", "is %q: use lower-case letters, digits and dashes, beginning with a letter, at most 80", s.ClusterName)
+	}
+	if s.Objectives != nil {
+		errs.Required("Objectives.Environment", s.Objectives.Environment)
+		errs.Name("Objectives.Namespace", s.Objectives.Namespace)
 	}
 	s.Check(&errs)
 	return errs.Err()
@@ -172,15 +192,15 @@ type DatadogContainer struct {
 
 // DatadogOperator creates monitors, objectives and dashboards from objects in the cluster.
 type DatadogOperator struct {
-	Site                 string      `json:"site"`
-	ClusterName          string      `json:"clusterName"`
-	APIKeyExistingSecret string      `json:"apiKeyExistingSecret"`
-	AppKeyExistingSecret string      `json:"appKeyExistingSecret"`
-	DatadogAgent         Switch      `json:"datadogAgent"`
-	DatadogDashboard     Switch      `json:"datadogDashboard"`
-	DatadogSLO           Switch      `json:"datadogSLO"`
-	DatadogMonitor       Switch      `json:"datadogMonitor"`
-	DatadogCRDs          DatadogCRDs `json:"datadogCRDs"`
+	Site                 string `json:"site"`
+	ClusterName          string `json:"clusterName"`
+	APIKeyExistingSecret string `json:"apiKeyExistingSecret"`
+	AppKeyExistingSecret string `json:"appKeyExistingSecret"`
+	DatadogAgent         Switch `json:"datadogAgent"`
+	// DatadogGenericResource is the kind of all objects that the operator creates; the chart
+	// installs its CRD by default.
+	DatadogGenericResource Switch      `json:"datadogGenericResource"`
+	DatadogCRDs            DatadogCRDs `json:"datadogCRDs"`
 	// ReplicaCount and Resources come from the chart's documentation and have not been rendered.
 	ReplicaCount int32                       `json:"replicaCount"`
 	Resources    corev1.ResourceRequirements `json:"resources"`
@@ -225,9 +245,9 @@ func (s *DatadogSpec) Release() (*kube.Release, error) {
 		Operator: DatadogOperator{
 			Site: s.Site, ClusterName: s.ClusterName,
 			APIKeyExistingSecret: datadogSecret, AppKeyExistingSecret: datadogSecret,
-			DatadogDashboard: Switch{Enabled: true}, DatadogSLO: Switch{Enabled: true}, DatadogMonitor: Switch{Enabled: true},
-			DatadogCRDs:  DatadogCRDs{KeepCRDs: true},
-			ReplicaCount: 1, Resources: kube.Sizes(20, 96, 256),
+			DatadogGenericResource: Switch{Enabled: true},
+			DatadogCRDs:            DatadogCRDs{KeepCRDs: true},
+			ReplicaCount:           1, Resources: kube.Sizes(20, 96, 256),
 		},
 	}), nil
 }
@@ -248,12 +268,36 @@ func (s *DatadogSpec) Pods() []kube.PodSize {
 	}
 }
 
+// objects returns the objects that the operator creates in Datadog, in its own namespace, the
+// only one that it watches.
+func (s *DatadogSpec) objects() (kube.Stages, error) {
+	if s.Objectives == nil {
+		return nil, nil
+	}
+	place := slo.DatadogPlace{Environment: s.Objectives.Environment, Cluster: s.ClusterName, Namespace: s.Objectives.Namespace}
+	var all []kube.Manifest
+	for _, service := range slices.Sorted(maps.Keys(s.Objectives.Services)) {
+		for _, o := range s.Objectives.Services[service].Datadog(service, place) {
+			resource, err := newGenericResource(o, s.Namespace)
+			if err != nil {
+				return nil, err
+			}
+			all = append(all, kube.Manifest{Name: o.Name, Object: resource})
+		}
+	}
+	return kube.Stages{all}, nil
+}
+
 // Installation returns everything that Datadog consists of, or an error that reports everything
 // that is wrong. The agent reads the nodes' /proc, cgroups and logs through hostPath volumes
 // and receives traces on a port of the node. Only the "privileged" standard allows that, so its
 // namespace is not restricted, unlike all others.
 func (s *DatadogSpec) Installation() (*kube.Installation, error) {
 	release, err := s.Release()
+	if err != nil {
+		return nil, err
+	}
+	objects, err := s.objects()
 	if err != nil {
 		return nil, err
 	}
@@ -267,11 +311,33 @@ func (s *DatadogSpec) Installation() (*kube.Installation, error) {
 			{{Name: "external-secret", Object: secrets.NewDatadogSecret(datadogSecret, s.Namespace, s.Store, s.SecretName)}},
 		},
 		Release: release,
+		After:   objects,
 	}, nil
 }
 
-// DatadogAgents selects the node agents' pods, which receive OTLP.
+// DatadogAgents selects the node agents' pods, which receive OTLP and read metrics. The Service
+// in front of them has the same selector: AWS's policy controller admits traffic to a ClusterIP
+// only if the policy's selector is the Service's.
 func DatadogAgents(namespace string) kube.PodSelector {
-	return kube.PodSelector{Namespace: namespace, Labels: map[string]string{"app.kubernetes.io/component": "agent",
-		"app.kubernetes.io/instance": "datadog"}}
+	return kube.PodSelector{Namespace: namespace, Labels: map[string]string{"app": "datadog"}}
+}
+
+// DatadogAnnotations let the agent on a pod's node read the metrics that objectives are measured
+// by, from a port of a container. The tag endpoint, which the check adds by default, keeps apart
+// two pods on one node.
+func DatadogAnnotations(container string, port int32, environment string) (map[string]string, error) {
+	type instance struct {
+		Endpoint  string   `json:"openmetrics_endpoint"`
+		Namespace string   `json:"namespace"`
+		Metrics   []string `json:"metrics"`
+		Tags      []string `json:"tags"`
+	}
+	checks, err := json.Marshal(map[string]any{"openmetrics": map[string]any{"init_config": struct{}{}, "instances": []instance{{
+		Endpoint: fmt.Sprintf("http://%%%%host%%%%:%d/metrics", port), Namespace: slo.DatadogNamespace,
+		Metrics: []string{slo.Metric}, Tags: []string{"env:" + environment},
+	}}}})
+	if err != nil {
+		return nil, fmt.Errorf("encoding the agent's check: %w", err)
+	}
+	return map[string]string{"ad.datadoghq.com/" + container + ".checks": string(checks)}, nil
 }

@@ -68,14 +68,14 @@ func TestMetricsServerRelease(t *testing.T) {
 
 func TestNewReleases(t *testing.T) {
 	recorder := infratest.Deploy(t, func(ctx *pulumi.Context) error {
-		if _, err := observability.NewDatadog(ctx, "datadog", datadog()); err != nil {
+		if _, err := observability.NewDatadog(ctx, "datadog", withObjectives()); err != nil {
 			return err
 		}
 		_, err := observability.NewMetricsServerRelease(ctx, "metrics", metricsServerRelease())
 		return err
 	})
 	recorder.InOrder(t, map[string][]string{"datadog-release": {"datadog-external-secret"},
-		"datadog-external-secret": {"datadog-namespace"}})
+		"datadog-external-secret": {"datadog-namespace"}, "datadog-pedidos-latency": {"datadog-release"}})
 	recorder.Named(t, "metrics-release")
 }
 
@@ -86,6 +86,7 @@ func TestReleaseRefusals(t *testing.T) {
 		"Store is empty":                      (&observability.DatadogSpec{}).Validate(),
 		`Site is ""`:                          (&observability.DatadogSpec{}).Validate(),
 		"Replicas is 0: at least 1 is needed": (&observability.DatadogSpec{}).Validate(),
+		"Objectives.Environment is empty":     (&observability.DatadogSpec{Objectives: &observability.DatadogObjectives{}}).Validate(),
 		`ClusterName is "BAD_name"`:           (&observability.DatadogSpec{ClusterName: "BAD_name"}).Validate(),
 		"Replicas is 0":                       (&observability.MetricsServerReleaseSpec{}).Validate(),
 		"ChartRepository is":                  (&observability.MetricsServerReleaseSpec{Chart: kube.Chart{ChartRepository: "http://x"}}).Validate(),

@@ -118,6 +118,13 @@ func (c Criterion) PrometheusCounts(service, hash string) (bad, total string) {
 	return orZero(bad), orZero(total)
 }
 
+// PrometheusByRole is the PromQL expression of the share of a service's bad requests over a range,
+// for the stable version and for the canary. It has no value without requests.
+func (c Criterion) PrometheusByRole(service, window string) string {
+	bad, total := c.Indicator.counts(service, "", "rate", window, " by ("+LabelRole+") ")
+	return fmt.Sprintf("%s / (%s > 0)", bad, total)
+}
+
 func orZero(expression string) string { return fmt.Sprintf("(%s or vector(0))", expression) }
 
 func number(x float64) string {

@@ -85,6 +85,9 @@ func (s *Spec) networkPolicy() (*networkingv1.NetworkPolicy, error) {
 	if s.Metrics != nil {
 		callers = append(callers[:len(callers):len(callers)], s.Metrics.Collector)
 	}
+	if s.Scraper != nil {
+		callers = append(callers[:len(callers):len(callers)], s.Scraper.Pods)
+	}
 	egress := []networkingv1.NetworkPolicyEgressRule{kube.ToDNS()}
 	if s.Database != nil {
 		egress = append(egress, s.Database.egress())

@@ -156,6 +156,10 @@ func (s *Spec) rollout(settings string) *rolloutsv1alpha1.Rollout {
 	role := func(name string) *rolloutsv1alpha1.PodTemplateMetadata {
 		return &rolloutsv1alpha1.PodTemplateMetadata{Labels: map[string]string{roleLabel: name}}
 	}
+	pods := metav1.ObjectMeta{Labels: s.labels()}
+	if s.Scraper != nil {
+		pods.Annotations = s.Scraper.Annotations
+	}
 	return &rolloutsv1alpha1.Rollout{ObjectMeta: s.meta(s.Service), Spec: rolloutsv1alpha1.RolloutSpec{
 		Selector:                &metav1.LabelSelector{MatchLabels: s.selector()},
 		RevisionHistoryLimit:    new(int32(3)),
@@ -177,10 +181,7 @@ func (s *Spec) rollout(settings string) *rolloutsv1alpha1.Rollout {
 			StableMetadata:             role("stable"),
 			CanaryMetadata:             role("canary"),
 		}},
-		Template: corev1.PodTemplateSpec{
-			ObjectMeta: metav1.ObjectMeta{Labels: s.labels()},
-			Spec:       s.pod(settings),
-		},
+		Template: corev1.PodTemplateSpec{ObjectMeta: pods, Spec: s.pod(settings)},
 	}}
 }
 
@@ -209,7 +210,7 @@ func (s *Spec) pod(settings string) corev1.PodSpec {
 		TerminationGracePeriodSeconds: new(drainSeconds + shutdownSeconds),
 		TopologySpreadConstraints:     []corev1.TopologySpreadConstraint{spread(corev1.LabelHostname), spread(corev1.LabelTopologyZone)},
 		Containers: []corev1.Container{{
-			Name:  "service",
+			Name:  Container,
 			Image: s.Image,
 			Ports: []corev1.ContainerPort{{Name: "http", ContainerPort: Port, Protocol: corev1.ProtocolTCP}},
 			Env:   s.variables(),

@@ -60,6 +60,9 @@ func (s *Spec) Validate() error {
 	s.Canary.validate(errs, s.Namespace)
 	s.validateTraffic(errs)
 	s.validateTelemetry(errs)
+	if s.Scraper != nil && s.Scraper.Pods.TooWide() {
+		errs.Add("Scraper.Pods", "has no namespace or no labels: it would admit every pod")
+	}
 	if s.Objectives != nil {
 		if err := s.Objectives.Validate(); err != nil {
 			for line := range strings.SplitSeq(err.Error(), "\n") {

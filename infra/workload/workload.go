@@ -23,6 +23,8 @@ const (
 	Port int32 = 8080
 	// ServicePort is the port of its Kubernetes Services.
 	ServicePort int32 = 80
+	// Container is the name of the service's container in its pods.
+	Container = "service"
 
 	livenessPath  = "/health"
 	readinessPath = "/ready"
@@ -73,6 +75,8 @@ type Spec struct {
 	// Metrics is where its metrics are collected; nil collects none, and the clock alone
 	// promotes a canary.
 	Metrics *Metrics
+	// Scraper reads the service's metrics for something that does not judge canaries; nil: nobody.
+	Scraper *Scraper
 	// Cluster is where the service runs; nil leaves the ConfigMaps of earlier settings in
 	// it, and looks for no quarantine: then only the API server refuses.
 	Cluster Cluster
@@ -140,6 +144,14 @@ type Telemetry struct {
 	Collector kube.PodSelector
 	// Jaeger is the rollout.ServiceProxy of the Jaeger that keeps the spans; empty: none does.
 	Jaeger string
+}
+
+// Scraper is an agent that reads /metrics of pods with certain annotations.
+type Scraper struct {
+	// Pods are the agent's, which the policy admits.
+	Pods kube.PodSelector
+	// Annotations tell the agent what to read. A change of them is a new version of the pods.
+	Annotations map[string]string
 }
 
 // Workload is a deployed service.

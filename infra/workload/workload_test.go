@@ -183,6 +183,7 @@ func TestRefusals(t *testing.T) {
 			"has an initialDelay of 60s, and the canary's steps take 1m0s"},
 		"a default": {metric(func(m *rolloutsv1alpha1.Metric) { m.SuccessCondition = "default(result[0], 0) < 0.05" }),
 			"asks default(...), which looks at the whole result"},
+		"everybody scrapes":       {func(a *Spec) { a.Scraper = &Scraper{} }, "Scraper.Pods has no namespace or no labels"},
 		"a wait on nothing":       {func(a *Spec) { a.Wait = &Wait{} }, "Cluster is nil: Wait has nothing to ask"},
 		"analysis without metric": {func(a *Spec) { a.Canary.Analysis[0].Spec.Metrics = nil }, "Canary.Analysis[0] has no metrics"},
 		"analysis elsewhere":      {func(a *Spec) { a.Canary.Analysis[0].Namespace = "other" }, `Canary.Analysis[0] is in namespace "other"`},
@@ -261,6 +262,28 @@ func TestConnectAdmitsExactlyTheDeclaredCallers(t *testing.T) {
 
 // A service with Internet reaches public addresses, but neither its own network nor the node's
 // metadata.
+func TestAScraperReadsThePodsThatItsAnnotationsName(t *testing.T) {
+	args := valid()
+	args.Scraper = &Scraper{
+		Pods:        kube.PodSelector{Namespace: "agents", Labels: map[string]string{"app": "agent"}},
+		Annotations: map[string]string{"agent/check": "metrics"},
+	}
+	policy, err := args.networkPolicy()
+	if err != nil {
+		t.Fatal(err)
+	}
+	peers := policy.Spec.Ingress[0].From
+	if last := peers[len(peers)-1]; last.PodSelector.MatchLabels["app"] != "agent" {
+		t.Errorf("the policy admits %+v last, want the agent", last)
+	}
+	if got := args.rollout("settings").Spec.Template.Annotations; got["agent/check"] != "metrics" {
+		t.Errorf("the pods have the annotations %v", got)
+	}
+	if name := args.pod("settings").Containers[0].Name; name != Container {
+		t.Errorf("the container is %s", name)
+	}
+}
+
 func TestInternetIsHTTPSToPublicAddresses(t *testing.T) {
 	for _, allowed := range []bool{true, false} {
 		args := valid()

@@ -44,6 +44,27 @@ func TestTheRulesAreUpToDate(t *testing.T) {
 	}
 }
 
+func TestTheDocumentsAreUpToDate(t *testing.T) {
+	page, err := os.ReadFile("../../docs/slo.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defaults, err := defaultObjectives()
+	if err != nil {
+		t.Fatal(err)
+	}
+	written, err := Docs(string(page), defaults, services(t, ""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if written != string(page) {
+		t.Error("the tables of docs/slo.md are not what the objectives say: run make generate")
+	}
+	if _, err := Docs("no table", defaults, nil); err == nil {
+		t.Error("a page without tables is accepted")
+	}
+}
+
 func TestPrometheusAcceptsTheRules(t *testing.T) {
 	groups, errs := rulefmt.Parse([]byte(slo.PrometheusRules), false, model.UTF8Validation)
 	if len(errs) > 0 {
@@ -80,6 +101,43 @@ func TestOneTargetChangesEverything(t *testing.T) {
 		}
 		if document("objectives: {}") == document(declaration) {
 			t.Errorf("%s: the OpenSLO documents do not change", declaration)
+		}
+		board := func(declaration string) string {
+			content, err := Grafana(services(t, declaration))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return string(content)
+		}
+		if board("objectives: {}") == board(declaration) {
+			t.Errorf("%s: Grafana's dashboard does not change", declaration)
+		}
+		// In the documents a service's own objective changes its row, and a default the others.
+		defaults := slo.Objectives(*services(t, "objectives: {}")[0].Objectives)
+		changed := services(t, declaration)
+		if servicesTable(defaults, services(t, "objectives: {}")) == servicesTable(defaults, changed) {
+			t.Errorf("%s: the service's row in the documents does not change", declaration)
+		}
+		if defaultsTable(defaults) == defaultsTable(slo.Objectives(*changed[0].Objectives)) {
+			t.Errorf("%s: the table of the defaults does not change", declaration)
+		}
+		for _, kind := range []string{"slo", "monitor", "dashboard"} {
+			objects := func(declaration string) string {
+				var text strings.Builder
+				for _, o := range slo.Objectives(*services(t, declaration)[0].Objectives).Datadog("shop", place("dev")) {
+					if o.Type == kind {
+						body, err := o.JSON()
+						if err != nil {
+							t.Fatal(err)
+						}
+						text.WriteString(body)
+					}
+				}
+				return text.String()
+			}
+			if objects("objectives: {}") == objects(declaration) {
+				t.Errorf("%s: no %s of Datadog changes", declaration, kind)
+			}
 		}
 		template := func(declaration string) string {
 			var text bytes.Buffer

@@ -8,3 +8,4 @@ package chartstest
 //go:generate go run ../../internal/crdgen -module github.com/external-secrets/external-secrets@v1.3.2 -path config/crds/bases/external-secrets.io_clustersecretstores.yaml -license Apache-2.0 -out ../testcharts/external-secrets/crds/clustersecretstores
 //go:generate go run ../../internal/crdgen -module github.com/external-secrets/external-secrets@v1.3.2 -path config/crds/bases/external-secrets.io_externalsecrets.yaml -license Apache-2.0 -out ../testcharts/external-secrets/crds/externalsecrets
 //go:generate go run ../../internal/crdgen -module github.com/argoproj-labs/argocd-image-updater@v1.3.0 -path config/crd/bases/argocd-image-updater.argoproj.io_imageupdaters.yaml -license Apache-2.0 -out ../testcharts/argocd-image-updater/crds
+//go:generate go run ../../internal/crdgen -module github.com/DataDog/datadog-operator@v1.29.0 -path config/crd/bases/v1/datadoghq.com_datadoggenericresources.yaml -license Apache-2.0 -out ../testcharts/datadog/crds

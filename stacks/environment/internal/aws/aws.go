@@ -17,6 +17,7 @@ import (
 	"github.com/loja-veloz/platform/infra/observability"
 	"github.com/loja-veloz/platform/infra/policy"
 	"github.com/loja-veloz/platform/infra/secrets"
+	"github.com/loja-veloz/platform/infra/slo"
 	"github.com/loja-veloz/platform/infra/workload"
 	"github.com/loja-veloz/platform/stacks/environment/internal/config"
 	"github.com/loja-veloz/platform/stacks/environment/internal/plan"
@@ -55,6 +56,8 @@ type Target struct {
 	public, internal *gateway.KongSpec
 	router           gateway.KongPair
 	routerErr        error
+	scraper          *workload.Scraper // nil: Datadog reads no metrics of the services
+	scraperErr       error
 	rollouts         *delivery.RolloutsReleaseSpec // nil: not installed
 	argoCD           *delivery.ArgoCDSpec          // nil: not installed, nor is imageUpdater
 	imageUpdater     *delivery.ImageUpdaterSpec
@@ -142,6 +145,29 @@ func (t *Target) planControllers(name string) {
 			Forward: cfg.Telemetry.OTLPEndpoint, ForwardTo: t.receivers(), NodePort: cfg.Telemetry.JaegerNodePort,
 		}
 	}
+	if cfg.Datadog.Install && cfg.Datadog.Objectives {
+		var annotations map[string]string
+		annotations, t.scraperErr = observability.DatadogAnnotations(workload.Container, workload.Port, t.environment)
+		t.scraper = &workload.Scraper{Pods: observability.DatadogAgents(datadogNamespace), Annotations: annotations}
+	}
+}
+
+// datadogWith returns Datadog with the objectives of the plan's services, if it has to know
+// them.
+func (t *Target) datadogWith(p *plan.Plan) *observability.DatadogSpec {
+	spec := *t.datadog
+	if t.scraper == nil {
+		return &spec
+	}
+	spec.Objectives = &observability.DatadogObjectives{
+		Environment: t.environment, Namespace: plan.ShopNamespace, Services: map[string]slo.Objectives{},
+	}
+	for _, w := range p.Workloads {
+		if w.Objectives != nil {
+			spec.Objectives.Services[w.Service] = *w.Objectives
+		}
+	}
+	return &spec
 }
 
 func (t *Target) planGateways() {
@@ -210,7 +236,7 @@ func (t *Target) telemetry() *workload.Telemetry {
 func (t *Target) Site() plan.Site {
 	site := plan.Site{
 		Public: t.router, Internal: t.router.Internal,
-		Telemetry: t.telemetry(),
+		Telemetry: t.telemetry(), Scraper: t.scraper,
 		Server: plan.Server{
 			SSLMode: t.cfg.Database.SSLMode, Secret: masterSecret, CIDRs: []string{t.cfg.Cloud.CIDR},
 			MaxConnections: t.database.MaxConnections(), Limit: "a " + t.database.InstanceClass,

@@ -53,7 +53,7 @@ func (c *connected) Install(ctx *pulumi.Context, p *plan.Plan, namespaces progra
 		}
 	}
 	if t.datadog != nil {
-		if _, err := observability.NewDatadog(ctx, "datadog", t.datadog, in, c.after(store)); err != nil {
+		if _, err := observability.NewDatadog(ctx, "datadog", t.datadogWith(p), in, c.after(store)); err != nil {
 			return nil, err
 		}
 	}

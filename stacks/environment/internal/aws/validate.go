@@ -31,13 +31,13 @@ func (t *Target) Validate(p *plan.Plan) error {
 		components = append(components, plan.Component{Name: "telemetry", Spec: t.traces})
 	}
 	if t.datadog != nil {
-		components = append(components, plan.Component{Name: "datadog", Spec: t.datadog})
+		components = append(components, plan.Component{Name: "datadog", Spec: t.datadogWith(p)})
 	}
 	if t.argoCD != nil {
 		components = append(components,
 			plan.Component{Name: "argo cd", Spec: t.argoCD}, plan.Component{Name: "image updater", Spec: t.imageUpdater})
 	}
-	return errors.Join(validate(t.cfg), t.validateSecrets(p), t.routerErr, plan.Validate(components), t.checkNodes(p))
+	return errors.Join(validate(t.cfg), t.validateSecrets(p), t.routerErr, t.scraperErr, plan.Validate(components), t.checkNodes(p))
 }
 
 // validateSecrets refuses a program's secret for which there is no setting with its name in

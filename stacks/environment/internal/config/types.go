@@ -88,6 +88,7 @@ type Shop struct {
 // Datadog is the agent on every node and the operator for objectives as code.
 type Datadog struct {
 	Install    bool   `json:"install" doc:"Whether to install Datadog."`
+	Objectives bool   `json:"objectives" doc:"Whether the agents read the metric that objectives are measured by, and the objectives become SLOs, monitors and dashboards in Datadog. Only with install."`
 	Site       string `json:"site" doc:"Datadog site, for example datadoghq.com."`
 	SecretName string `json:"secretName" doc:"Secret in AWS Secrets Manager with the keys api-key and app-key."`
 }
@@ -175,7 +176,7 @@ func Defaults(services map[string]Service) *Config {
 			Await: true, SSLMode: "require", LocalGiB: 5,
 		},
 		Shop:           Shop{Acquirer: "simulator", Auth: "off", SeedCatalogue: true, Docs: true},
-		Datadog:        Datadog{Site: "datadoghq.com"},
+		Datadog:        Datadog{Site: "datadoghq.com", Objectives: true},
 		Charts:         Charts{Await: true},
 		Images:         map[string]string{},
 		Services:       services,

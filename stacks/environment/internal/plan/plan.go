@@ -37,6 +37,8 @@ type Site struct {
 	Telemetry *workload.Telemetry
 	// Metrics is where metrics are collected, by which canaries are judged; nil: nowhere.
 	Metrics *workload.Metrics
+	// Scraper reads the services' metrics for something that does not judge canaries; nil: nobody.
+	Scraper *workload.Scraper
 	Server  Server
 }
 
@@ -129,6 +131,7 @@ func (p *Plan) workload(environment string, cfg *config.Config, program catalogu
 		Gateway: site.Public,
 		Public:  public(program),
 		Metrics: site.Metrics,
+		Scraper: site.Scraper,
 	}
 	if program.Objectives != nil {
 		w.Objectives = new(slo.Objectives(*program.Objectives))

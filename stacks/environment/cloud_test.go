@@ -126,6 +126,43 @@ func inCloud(t *testing.T, name string, values map[string]string) (*infratest.Re
 	return recorder, err
 }
 
+// TestDatadogKnowsTheObjectivesUnlessToldOtherwise: the setting turns off the objects, and what
+// Datadog bills for the metric behind them.
+func TestDatadogKnowsTheObjectivesUnlessToldOtherwise(t *testing.T) {
+	for setting, want := range map[string]bool{"true": true, "false": false} {
+		values := stackFile(t, "dev")
+		var datadog map[string]any
+		if err := json.Unmarshal([]byte(values["loja-veloz:datadog"]), &datadog); err != nil {
+			t.Fatal(err)
+		}
+		datadog["objectives"] = setting == "true"
+		raw, err := json.Marshal(datadog)
+		if err != nil {
+			t.Fatal(err)
+		}
+		values["loja-veloz:datadog"] = string(raw)
+		recorder, err := inCloud(t, "dev", values)
+		if err != nil {
+			t.Fatal(err)
+		}
+		objects, read, rollouts := 0, 0, 0
+		for _, r := range recorder.Resources() {
+			switch r.Inputs["kind"] {
+			case "DatadogGenericResource":
+				objects++
+			case "Rollout":
+				rollouts++
+				if strings.Contains(fmt.Sprint(r.Inputs["spec"]), "ad.datadoghq.com/service.checks") {
+					read++
+				}
+			}
+		}
+		if rollouts == 0 || want && (objects != 16*rollouts || read != rollouts) || !want && objects+read > 0 {
+			t.Errorf("with datadog.objectives %s there are %d objects, and the agents read %d of %d services", setting, objects, read, rollouts)
+		}
+	}
+}
+
 // TestPlansOfTheCloud compares the complete plans of dev and prod, which a reviewer reads.
 func TestPlansOfTheCloud(t *testing.T) {
 	for _, name := range clouds {

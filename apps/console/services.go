@@ -72,6 +72,9 @@ type objective struct {
 // Overspent tells whether more than the budget is used.
 func (o objective) Overspent() bool { return o.Left != nil && *o.Left < 0 }
 
+// Over is the share of the budget that was used and not there.
+func (o objective) Over() float64 { return -*o.Left }
+
 // Bar is the width of what is left, in percent.
 func (o objective) Bar() float64 { return 100 * max(0, min(1, *o.Left)) }
 

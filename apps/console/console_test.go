@@ -18,7 +18,7 @@ import (
 
 var (
 	tags   = regexp.MustCompile(`<[^>]*>`)
-	spaces = regexp.MustCompile(`\s+`)
+	spaces = regexp.MustCompile(`[\s\x{a0}]+`)
 )
 
 // words is a page as it is read: without tags, and with single spaces.

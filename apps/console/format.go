@@ -14,8 +14,8 @@ import (
 func clock(t time.Time) string   { return t.UTC().Format("2 January 15:04:05 UTC") }
 func machine(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 
-// percent writes a share of 1 with at most three digits.
-func percent(share float64) string { return significant(100*share) + " %" }
+// percent writes a share of 1 with at most three digits, and does not break before the sign.
+func percent(share float64) string { return significant(100*share) + "\u00a0%" }
 
 // significant keeps three digits, and all before the point.
 func significant(x float64) string {

@@ -25,10 +25,11 @@ type plot struct {
 	Limits             []limit
 }
 
-// line is one series: Path is the d of an SVG path, with a gap where there are no values.
+// line is one series that has values. Its name is also its class in the style sheet. Path is the
+// d of an SVG path, with a gap where there are no values.
 type line struct {
-	Name, Class, Path string
-	Last, Least, Most string // values; "" without any
+	Name, Path        string
+	Last, Least, Most string
 }
 
 // limit is a promise, as a horizontal line.
@@ -75,15 +76,15 @@ func draw(
 	}
 	var words []string
 	for _, s := range series {
-		l := line{Name: s.Name, Class: s.Name, Path: path(s.Points, now, y)}
-		if len(s.Points) > 0 {
-			least, most := math.Inf(1), math.Inf(-1)
-			for _, point := range s.Points {
-				least, most = min(least, point.Value), max(most, point.Value)
-			}
-			l.Last, l.Least, l.Most = format(s.Points[len(s.Points)-1].Value), format(least), format(most)
-			words = append(words, fmt.Sprintf("%s is %s, and was between %s and %s", l.Name, l.Last, l.Least, l.Most))
+		if len(s.Points) == 0 {
+			continue
 		}
+		least, most := math.Inf(1), math.Inf(-1)
+		for _, point := range s.Points {
+			least, most = min(least, point.Value), max(most, point.Value)
+		}
+		l := line{s.Name, path(s.Points, now, y), format(s.Points[len(s.Points)-1].Value), format(least), format(most)}
+		words = append(words, fmt.Sprintf("%s is %s, and was between %s and %s", l.Name, l.Last, l.Least, l.Most))
 		p.Lines = append(p.Lines, l)
 	}
 	if p.Summary = strings.Join(words, "; "); p.Summary == "" {
@@ -113,13 +114,13 @@ func path(points []sources.Point, now time.Time, y func(float64) float64) string
 
 func coordinate(v float64) string { return fmt.Sprintf("%.1f", v) }
 
-// nice is the next number up of 1, 2 and 5 times a power of ten; 1 for 0.
+// nice is the next round number up; 1 for 0.
 func nice(v float64) float64 {
 	if v <= 0 {
 		return 1
 	}
 	unit := math.Pow(10, math.Floor(math.Log10(v)))
-	for _, factor := range []float64{1, 2, 5} {
+	for _, factor := range []float64{1, 1.5, 2, 2.5, 3, 4, 5, 6, 8} {
 		if v <= factor*unit {
 			return factor * unit
 		}

@@ -36,6 +36,8 @@ const (
 	gatewayPort = 30080 // NodePort of the gateway's Service
 	// PrometheusPort is the NodePort of Prometheus's Service.
 	PrometheusPort = 9090
+	// ConsolePort is the NodePort of the console's Service.
+	ConsolePort = 9091
 	// nodePorts is the range of NodePorts. It begins at 9090, below Kubernetes's default of
 	// 30000, so that Prometheus has its usual port.
 	nodePorts = "9090-32767"

@@ -38,7 +38,7 @@ func TestConsoleObjects(t *testing.T) {
 	}
 	infratest.Golden(t, "console", stages.All())
 	open := console()
-	open.NodePort, open.Jaeger = 9091, observability.Source{}
+	open.NodePort, open.Jaeger = 9092, observability.Source{}
 	if stages, err = open.Stages(); err != nil {
 		t.Fatal(err)
 	}

@@ -37,7 +37,7 @@ const (
 	// PrometheusPort is the NodePort of Prometheus's Service.
 	PrometheusPort = 9090
 	// ConsolePort is the NodePort of the console's Service.
-	ConsolePort = 9091
+	ConsolePort = 9092
 	// nodePorts is the range of NodePorts. It begins at 9090, below Kubernetes's default of
 	// 30000, so that Prometheus has its usual port.
 	nodePorts = "9090-32767"

@@ -35,9 +35,10 @@ func (s *shipment) configureStack(ctx context.Context) error {
 		}
 		set("database.localPath", folder)
 		set("prometheus.nodePort", strconv.Itoa(cluster.PrometheusPort))
+		set("console.nodePort", strconv.Itoa(cluster.ConsolePort))
 	} else {
 		set("kubeContext", s.w.KubeContext)
-		obsolete = []string{"database.localPath", "prometheus.nodePort"}
+		obsolete = []string{"database.localPath", "prometheus.nodePort", "console.nodePort"}
 	}
 	deployed, err := s.pulumi.images(ctx)
 	if err != nil {

@@ -37,6 +37,7 @@ type Target struct {
 	rollouts         *delivery.RolloutsSpec           // nil: the cluster has the controller
 	metricsServer    *observability.MetricsServerSpec // nil: the cluster has one
 	prometheus       *observability.PrometheusSpec    // nil: the clock alone promotes canaries
+	console          *observability.ConsoleSpec       // nil: there is none
 }
 
 // New prepares the target. The environment's name changes nothing.
@@ -74,6 +75,13 @@ func New(_ string, cfg *config.Config) program.Target {
 		t.prometheus = &observability.PrometheusSpec{
 			Namespace: observabilityNamespace, Services: workload.Pods(plan.ShopNamespace), ServicePort: workload.Port,
 			Clients: []kube.PodSelector{controller.Pods()}, NodePort: cfg.Prometheus.NodePort,
+		}
+		if cfg.Console.Install {
+			t.prometheus.Clients = append(t.prometheus.Clients, observability.ConsolePods(observabilityNamespace))
+			t.console = &observability.ConsoleSpec{
+				Namespace: observabilityNamespace, Image: cfg.Images[config.ConsoleImage], ServicesNamespace: plan.ShopNamespace,
+				Prometheus: observability.Source{URL: t.prometheus.URL(), Pods: t.prometheus.Pods()}, NodePort: cfg.Console.NodePort,
+			}
 		}
 	}
 	return t
@@ -120,6 +128,18 @@ func (t *Target) metrics(p *plan.Plan) *observability.PrometheusSpec {
 	return &spec
 }
 
+// window returns the console, with the plan's services.
+func (t *Target) window(p *plan.Plan) *observability.ConsoleSpec {
+	spec := *t.console
+	spec.Objectives = map[string]slo.Objectives{}
+	for _, w := range p.Workloads {
+		if w.Objectives != nil {
+			spec.Objectives[w.Service] = *w.Objectives
+		}
+	}
+	return &spec
+}
+
 // Validate implements program.Target.
 func (t *Target) Validate(p *plan.Plan) error {
 	components := []plan.Component{{Name: "gateway", Spec: t.public}, {Name: "internal gateway", Spec: t.internal}}
@@ -128,6 +148,9 @@ func (t *Target) Validate(p *plan.Plan) error {
 	}
 	if t.prometheus != nil {
 		components = append(components, plan.Component{Name: "prometheus", Spec: t.prometheus})
+	}
+	if t.console != nil {
+		components = append(components, plan.Component{Name: "console", Spec: t.window(p)})
 	}
 	return errors.Join(validate(t.cfg), t.routerErr, plan.Validate(components))
 }
@@ -207,6 +230,9 @@ func (t *Target) Stages(p *plan.Plan) (kube.Stages, error) {
 	}
 	if t.prometheus != nil {
 		components = append(components, t.metrics(p))
+	}
+	if t.console != nil {
+		components = append(components, t.window(p))
 	}
 	var all kube.Stages
 	for _, component := range components {

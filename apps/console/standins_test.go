@@ -213,7 +213,9 @@ type rolled struct {
 	pods            map[int]int
 }
 
-func hash(service string, n int) string { return fmt.Sprintf("%s%d", strings.ReplaceAll(service, "-", ""), n) }
+func hash(service string, n int) string {
+	return fmt.Sprintf("%s%d", strings.ReplaceAll(service, "-", ""), n)
+}
 
 func (s *standins) add(r rolled) {
 	status := object{

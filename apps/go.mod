@@ -13,6 +13,8 @@ require (
 	github.com/google/uuid v1.6.0
 	github.com/jackc/pgx/v5 v5.12.0
 	github.com/loja-veloz/platform/apps/catalogue v0.0.0
+	github.com/loja-veloz/platform/infra/rollout v0.0.0
+	github.com/loja-veloz/platform/infra/slo v0.0.0
 	github.com/oapi-codegen/runtime v1.8.0
 	github.com/pressly/goose/v3 v3.27.1
 	github.com/prometheus/client_golang v1.25.0
@@ -118,3 +120,7 @@ require (
 )
 
 replace github.com/loja-veloz/platform/apps/catalogue => ./catalogue
+
+replace github.com/loja-veloz/platform/infra/rollout => ../infra/rollout
+
+replace github.com/loja-veloz/platform/infra/slo => ../infra/slo

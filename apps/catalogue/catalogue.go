@@ -25,6 +25,9 @@ const (
 	CronJob Kind = "cronjob"
 	// Setup runs to completion before any service starts.
 	Setup Kind = "setup"
+	// Platform is a tool of the platform's operators, which a component of infra deploys. It is
+	// no part of the shop: it has no canary, and nothing calls it.
+	Platform Kind = "platform"
 )
 
 // Program is one declaration. All lists are sorted by their first field.

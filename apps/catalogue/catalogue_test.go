@@ -123,7 +123,7 @@ func TestWrongDeclarationsAreRefused(t *testing.T) {
 		"wrong type":            {"port: eighty", "line 1: cannot unmarshal"},
 		"two documents":         {"port: 8081\n---\nport: 8082", "more than one YAML document"},
 		"no YAML":               {"port: [", "apps/shop/service.yaml: "},
-		"kind":                  {"kind: daemon\nport: 8081", `kind: is "daemon": use service, cronjob or setup`},
+		"kind":                  {"kind: daemon\nport: 8081", `kind: is "daemon": use service, cronjob, setup or platform`},
 		"no port":               {"database: true", "port: is missing"},
 		"low port":              {"port: 80", "port: is 80: use 1024 to 65535"},
 		"same port":             {"port: 9000", "port: 9000 is already the port of other"},

@@ -68,9 +68,9 @@ func (c *checker) checkKind() {
 		c.errorf("folder", "%v", err)
 	}
 	switch p.Kind {
-	case Service, CronJob, Setup:
+	case Service, CronJob, Setup, Platform:
 	default:
-		c.errorf("kind", "is %q: use service, cronjob or setup", p.Kind)
+		c.errorf("kind", "is %q: use service, cronjob, setup or platform", p.Kind)
 	}
 	switch {
 	case p.Kind == CronJob && len(strings.Fields(p.Schedule)) != 5:

@@ -250,8 +250,8 @@ func (s *PrometheusSpec) deployment() *appsv1.Deployment {
 			VolumeMounts: []corev1.VolumeMount{
 				{Name: "config", MountPath: configFolder, ReadOnly: true}, {Name: "data", MountPath: dataFolder},
 			},
-			ReadinessProbe: prometheusProbe("/-/ready", 2*time.Second, 3),
-			LivenessProbe:  prometheusProbe("/-/healthy", 10*time.Second, 6),
+			ReadinessProbe: probe("/-/ready", 2*time.Second, 3),
+			LivenessProbe:  probe("/-/healthy", 10*time.Second, 6),
 		}},
 	}
 	return &appsv1.Deployment{ObjectMeta: s.meta(), Spec: appsv1.DeploymentSpec{
@@ -261,7 +261,7 @@ func (s *PrometheusSpec) deployment() *appsv1.Deployment {
 	}}
 }
 
-func prometheusProbe(path string, period time.Duration, failures int32) *corev1.Probe {
+func probe(path string, period time.Duration, failures int32) *corev1.Probe {
 	return &corev1.Probe{
 		ProbeHandler:     corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: path, Port: intstr.FromString("http")}},
 		PeriodSeconds:    int32(period / time.Second),

@@ -96,6 +96,11 @@ func (s *TracesSpec) JaegerURL() string {
 	return address(jaeger, s.Namespace, jaegerQueryPort)
 }
 
+// JaegerPods selects Jaeger's pods.
+func (s *TracesSpec) JaegerPods() kube.PodSelector {
+	return kube.PodSelector{Namespace: s.Namespace, Labels: nameOnly(jaeger)}
+}
+
 // Jaeger is the rollout.ServiceProxy of Jaeger, or empty if spans are passed on.
 func (s *TracesSpec) Jaeger() string {
 	if s.Forward != "" {
@@ -231,7 +236,7 @@ func (s *TracesSpec) collectorPolicy() *networkingv1.NetworkPolicy {
 	ingress := append(kube.FromPods(otlpHTTP, s.Clients...), kube.FromPods(collectorMetricsPort, s.Metrics...)...)
 	to := s.ForwardTo
 	if s.Forward == "" {
-		to = kube.PodSelector{Namespace: s.Namespace, Labels: nameOnly(jaeger)}
+		to = s.JaegerPods()
 	}
 	return kube.IsolatingPolicy(s.meta(collector), nameOnly(collector), ingress,
 		[]networkingv1.NetworkPolicyEgressRule{kube.ToDNS(), kube.ToPods(otlpHTTP, to)})
@@ -274,11 +279,11 @@ func (s *TracesSpec) collectorPod(config string) corev1.PodTemplateSpec {
 				Image:          "docker.io/otel/opentelemetry-collector-contrib:" + collectorVersion,
 				Args:           []string{"--config=file:/etc/otelcol/config.yaml"},
 				Env:            []corev1.EnvVar{{Name: "GOMEMLIMIT", Value: "112MiB"}},
-				Ports:          ports(otlpHTTP, collectorMetricsPort),
+				Ports:          ports(otlpHTTP, collectorMetricsPort, collectorHealthPort),
 				Resources:      kube.Sizes(50, 64, 144),
 				VolumeMounts:   []corev1.VolumeMount{{Name: "config", MountPath: "/etc/otelcol", ReadOnly: true}},
-				ReadinessProbe: probe(collectorHealthPort, 2*time.Second),
-				LivenessProbe:  probe(collectorHealthPort, 10*time.Second),
+				ReadinessProbe: probe("/", 2*time.Second, 6),
+				LivenessProbe:  probe("/", 10*time.Second, 6),
 			}},
 		},
 	}
@@ -303,23 +308,13 @@ func jaegerPod() corev1.PodTemplateSpec {
 				{Name: "SPAN_STORAGE_TYPE", Value: "badger"},
 				{Name: "GOMEMLIMIT", Value: "208MiB"},
 			},
-			Ports:          ports(jaegerQueryPort, otlpHTTP),
+			Ports:          ports(jaegerQueryPort, otlpHTTP, jaegerHealthPort),
 			Resources:      kube.Sizes(50, 128, 320),
 			VolumeMounts:   []corev1.VolumeMount{{Name: "data", MountPath: folder}},
-			ReadinessProbe: probe(jaegerHealthPort, 2*time.Second),
-			LivenessProbe:  probe(jaegerHealthPort, 10*time.Second),
+			ReadinessProbe: probe("/", 2*time.Second, 6),
+			LivenessProbe:  probe("/", 10*time.Second, 6),
 		}},
 	}}
-}
-
-// probe asks every period and tolerates 5 failures.
-func probe(port int32, period time.Duration) *corev1.Probe {
-	return &corev1.Probe{
-		ProbeHandler:     corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: "/", Port: intstr.FromInt32(port)}},
-		PeriodSeconds:    int32(period / time.Second),
-		TimeoutSeconds:   2,
-		FailureThreshold: 5,
-	}
 }
 
 func ports(numbers ...int32) (list []corev1.ContainerPort) {
@@ -335,6 +330,8 @@ func portName(number int32) string {
 		return "otlp-http"
 	case collectorMetricsPort:
 		return "metrics"
+	case collectorHealthPort, jaegerHealthPort:
+		return "http" // which the probes ask
 	default:
 		return "query"
 	}

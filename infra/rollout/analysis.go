@@ -46,7 +46,7 @@ func (w *Watch) measure(ctx context.Context, r *Rollout) error {
 			w.waitsFor = fmt.Sprintf("AnalysisRun %s cannot be read: %v", status.Name, err)
 			return nil
 		}
-		refused, waits := run.waiting()
+		refused, waits := run.Waiting()
 		if refused != "" {
 			w.refused = "the metrics backend refuses the query of " + refused
 			return w.Cluster.Abort(ctx, w.Namespace, w.Name)
@@ -58,9 +58,9 @@ func (w *Watch) measure(ctx context.Context, r *Rollout) error {
 	return nil
 }
 
-// waiting says what a run waits for: an answer of the backend, or more requests. A
+// Waiting says what a run waits for: an answer of the backend, or more requests. A
 // refused query is told apart.
-func (run *AnalysisRun) waiting() (refused string, waits []string) {
+func (run *AnalysisRun) Waiting() (refused string, waits []string) {
 	for _, metric := range run.Status.MetricResults {
 		if metric.DryRun || ended(metric.Phase) || len(metric.Measurements) == 0 {
 			continue
@@ -112,8 +112,8 @@ func number(value string) (float64, error) {
 	return list[0], nil
 }
 
-// failedMetrics says why a run failed, metric by metric.
-func (run *AnalysisRun) failedMetrics() []string {
+// Reasons says why a run failed, metric by metric.
+func (run *AnalysisRun) Reasons() []string {
 	var reasons []string
 	for _, metric := range run.Status.MetricResults {
 		if metric.DryRun || !ended(metric.Phase) || metric.Phase == successful {

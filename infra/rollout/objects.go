@@ -87,7 +87,12 @@ type AnalysisRun struct {
 	Spec struct {
 		Args []struct{ Name, Value string }
 	}
-	Status struct{ MetricResults []Metric }
+	Status struct {
+		// Phase is Pending, Running, Successful, Failed, Error or Inconclusive. A run that was
+		// ended before its verdict is Successful too, and its Message says so.
+		Phase, Message string
+		MetricResults  []Metric
+	}
 }
 
 // A Metric is the result of one metric of an AnalysisRun.

@@ -11,8 +11,8 @@ func ended(phase string) bool {
 	return false
 }
 
-// failingPods returns each reason once, with the number of pods that have it.
-func failingPods(pods []Pod) []string {
+// FailingPods says why pods do not serve. It returns each reason once, with the number of pods that have it.
+func FailingPods(pods []Pod) []string {
 	count := map[string]int{}
 	var reasons []string
 	for _, pod := range pods {

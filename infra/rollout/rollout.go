@@ -111,8 +111,8 @@ func (r *Rollout) Line() string {
 // controller skips the steps.
 func (r *Rollout) progress() []string {
 	var parts []string
-	if steps := len(r.Spec.Strategy.Canary.Steps); steps > 0 && r.Status.CurrentStepIndex != nil && r.Status.StableRS != "" {
-		parts = append(parts, fmt.Sprintf("step %d of %d", min(*r.Status.CurrentStepIndex+1, steps), steps))
+	if at, steps := r.Step(); steps > 0 {
+		parts = append(parts, fmt.Sprintf("step %d of %d", at, steps))
 	}
 	if w := r.Status.Canary.Weights; w != nil {
 		parts = append(parts, r.canaryTraffic()+" to the new version")
@@ -120,14 +120,26 @@ func (r *Rollout) progress() []string {
 	return parts
 }
 
-// canaryTraffic is the canary's share.
-func (r *Rollout) canaryTraffic() string {
-	weight := 0
-	if w := r.Status.Canary.Weights; w != nil {
-		weight = w.Canary.Weight
+// Step returns the number of the canary's step, from 1, and the number of steps; 0 and 0 for a
+// first version, which has no steps.
+func (r *Rollout) Step() (at, steps int) {
+	steps = len(r.Spec.Strategy.Canary.Steps)
+	if steps == 0 || r.Status.CurrentStepIndex == nil || r.Status.StableRS == "" {
+		return 0, 0
 	}
-	return fmt.Sprintf("%d %% of the traffic", weight)
+	return min(*r.Status.CurrentStepIndex+1, steps), steps
 }
+
+// Weight returns the canary's share of the traffic, in percent; 0 without a traffic router.
+func (r *Rollout) Weight() int {
+	if w := r.Status.Canary.Weights; w != nil {
+		return w.Canary.Weight
+	}
+	return 0
+}
+
+// canaryTraffic is the canary's share.
+func (r *Rollout) canaryTraffic() string { return fmt.Sprintf("%d %% of the traffic", r.Weight()) }
 
 // verdictPatience is how long a verdict may take after the last weight. A canary without
 // traffic waits longer, but not the one who watches it.

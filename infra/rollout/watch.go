@@ -212,7 +212,7 @@ func (w *Watch) reasons(ctx context.Context, r *Rollout) string {
 			reasons = append(reasons, fmt.Sprintf("AnalysisRun %s is %s (%v)", run.Name, run.Status, err))
 			continue
 		}
-		reasons = append(reasons, read.failedMetrics()...)
+		reasons = append(reasons, read.Reasons()...)
 	}
 	selector := "app.kubernetes.io/name=" + w.Name
 	if r.Status.CurrentPodHash != "" {
@@ -222,7 +222,7 @@ func (w *Watch) reasons(ctx context.Context, r *Rollout) string {
 	if err != nil {
 		reasons = append(reasons, fmt.Sprintf("its pods could not be listed: %v", err))
 	}
-	reasons = append(reasons, failingPods(pods)...)
+	reasons = append(reasons, FailingPods(pods)...)
 	if len(reasons) == 0 {
 		return fmt.Sprintf("the Rollout is %s and gives no reason", r.Status.Phase)
 	}

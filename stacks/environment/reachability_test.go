@@ -71,6 +71,7 @@ func podsOf(programs *catalogue.Catalogue, telemetry string) []reachability.Pod 
 		named("database", "database-stranger"),
 		named("shop", "shop-stranger"),
 		named("observability", "prometheus", metricsPort),
+		named("observability", "console", httpPort),
 		{
 			Name: "rollouts", Namespace: "argo-rollouts",
 			Labels: map[string]string{"app.kubernetes.io/name": "argo-rollouts", "app.kubernetes.io/component": "rollouts-controller"},
@@ -127,6 +128,7 @@ func declared(programs *catalogue.Catalogue, telemetry string) []reachability.Ed
 		add("otel-collector", "collector", otlpHTTP)
 	case kept:
 		add("otel-collector", "jaeger", otlpHTTP)
+		add("console", "jaeger", queryPort)
 		ports = append(ports, queryPort)
 	}
 	if telemetry == passedOn || telemetry == kept {
@@ -172,15 +174,17 @@ func declared(programs *catalogue.Catalogue, telemetry string) []reachability.Ed
 		}
 	}
 	// The API server has no address that a policy could name.
-	for _, from := range []string{"database-setup", "database-admin", "prometheus"} {
+	for _, from := range []string{"database-setup", "database-admin", "prometheus", "console"} {
 		add(from, "coredns", dnsUDP, dnsTCP)
 		for _, to := range free {
 			add(from, to.Name, apiPort, apiPodPort)
 		}
 	}
 	add("database-setup", "postgres", postgresPort)
-	// Prometheus reads services, and nobody but the Rollouts controller asks it.
+	// Prometheus reads services, and nobody but the Rollouts controller and the console asks it.
+	// Nobody asks the console: operators reach it through the node.
 	add("rollouts", "prometheus", metricsPort)
+	add("console", "prometheus", metricsPort)
 	return edges
 }
 
@@ -202,6 +206,7 @@ var twoServices = func() *catalogue.Catalogue {
 		"orders/service.yaml":   {Data: []byte("port: 8081\npublic: [{prefix: /api}]\ncalls: {stock: STOCK_URL}\n")},
 		"stock/service.yaml":    {Data: []byte("port: 8082\ndatabase: true\n")},
 		"database/service.yaml": {Data: []byte("kind: setup\n")},
+		"console/service.yaml":  {Data: []byte("kind: platform\n")},
 	})
 	if err != nil {
 		panic(err)

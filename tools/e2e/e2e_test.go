@@ -286,6 +286,11 @@ func TestStorefront(t *testing.T) {
 	browse(t, url)
 }
 
+// TestConsole reads the console in a browser, as an operator does.
+func TestConsole(t *testing.T) {
+	browseConsole(t, fmt.Sprintf("http://localhost:%d", cluster.ConsolePort))
+}
+
 // TestCalledServiceIsWeighted checks that a canary's weights apply to calls between services
 // too.
 func TestCalledServiceIsWeighted(t *testing.T) {

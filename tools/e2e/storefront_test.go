@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -40,6 +41,18 @@ func TestStorefrontElsewhere(t *testing.T) {
 // in stock and use the payment simulator.
 func browse(t *testing.T, base string) {
 	t.Helper()
+	ctx := newBrowser(t)
+	t.Run("an order by keyboard, and its refund", func(t *testing.T) { orderByKeyboard(newTab(ctx, t), base) })
+	t.Run("a declined card, without JavaScript", func(t *testing.T) { declined(newTab(ctx, t), base) })
+	t.Run("a slow card, without JavaScript", func(t *testing.T) { slowly(newTab(ctx, t), base) })
+	t.Run("errors in the form are shown", func(t *testing.T) { mistakes(newTab(ctx, t), base) })
+	t.Run("going back does not order twice", func(t *testing.T) { goingBack(newTab(ctx, t), base) })
+	t.Run("360 px wide", func(t *testing.T) { smallScreen(newTab(ctx, t), base) })
+}
+
+// newBrowser starts Chromium, which ends with the test.
+func newBrowser(t *testing.T) context.Context {
+	t.Helper()
 	program, err := exec.LookPath("chromium")
 	if err != nil {
 		t.Fatal("chromium is missing: apt-get install -y --no-install-recommends chromium")
@@ -59,13 +72,7 @@ func browse(t *testing.T, base string) {
 	if err := chromedp.Do(ctx); err != nil {
 		t.Fatalf("starting %s: %v", program, err)
 	}
-
-	t.Run("an order by keyboard, and its refund", func(t *testing.T) { orderByKeyboard(newTab(ctx, t), base) })
-	t.Run("a declined card, without JavaScript", func(t *testing.T) { declined(newTab(ctx, t), base) })
-	t.Run("a slow card, without JavaScript", func(t *testing.T) { slowly(newTab(ctx, t), base) })
-	t.Run("errors in the form are shown", func(t *testing.T) { mistakes(newTab(ctx, t), base) })
-	t.Run("going back does not order twice", func(t *testing.T) { goingBack(newTab(ctx, t), base) })
-	t.Run("360 px wide", func(t *testing.T) { smallScreen(newTab(ctx, t), base) })
+	return ctx
 }
 
 func orderByKeyboard(p *tab, base string) {
@@ -146,7 +153,7 @@ func slowly(p *tab, base string) {
 }
 
 func mistakes(p *tab, base string) {
-	p.refused = true
+	p.refused = 422
 	p.open(base + "/")
 	p.tabTo("button[value=order]")
 	p.follow(kb.Enter)
@@ -190,7 +197,7 @@ func goingBack(p *tab, base string) {
 }
 
 func smallScreen(p *tab, base string) {
-	p.refused = true
+	p.refused = 422
 	p.do(chromedp.EmulateViewport(360, 740, chromedp.EmulateScale(2), chromedp.EmulateMobile))
 	p.open(base + "/")
 	p.fits()
@@ -215,7 +222,7 @@ func smallScreen(p *tab, base string) {
 type tab struct {
 	t       *testing.T
 	ctx     context.Context
-	refused bool // answers of 422 are expected
+	refused int // status of answers that are expected in addition to successes; 0: none
 
 	mu         sync.Mutex
 	complaints []string
@@ -237,7 +244,8 @@ func newTab(browser context.Context, t *testing.T) *tab {
 		case *runtime.EventExceptionThrown:
 			complain("exception: %s", event.ExceptionDetails.Text)
 		case *cdplog.EventEntryAdded:
-			expected := p.refused && event.Entry.Source == cdplog.EntrySourceNetwork && strings.Contains(event.Entry.Text, "422")
+			expected := p.refused != 0 && event.Entry.Source == cdplog.EntrySourceNetwork &&
+				strings.Contains(event.Entry.Text, strconv.Itoa(p.refused))
 			if !expected {
 				complain("%s %s: %s", event.Entry.Source, event.Entry.Level, event.Entry.Text)
 			}

@@ -38,6 +38,8 @@ const (
 	PrometheusPort = 9090
 	// JaegerPort is the NodePort of Jaeger's Service.
 	JaegerPort = 16686
+	// ConsolePort is the NodePort of the console's Service.
+	ConsolePort = 9092
 	// nodePorts is the range of NodePorts. It begins at 9090, below Kubernetes's default of
 	// 30000, so that Prometheus and Jaeger have their usual ports.
 	nodePorts = "9090-32767"

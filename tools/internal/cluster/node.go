@@ -33,7 +33,7 @@ func (c *Cluster) proxy() part {
 	return withProcesses(part{
 		name:  name,
 		needs: []requirement{{"conntrack", "conntrack"}},
-		ports: []int{10249, 10256, gatewayPort, PrometheusPort, JaegerPort},
+		ports: []int{10249, 10256, gatewayPort, PrometheusPort, ConsolePort, JaegerPort},
 		up: func(context.Context) error {
 			return c.start(name, c.bin(name),
 				"--kubeconfig="+c.userConf("kube-proxy"), "--hostname-override="+NodeName,

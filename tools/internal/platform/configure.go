@@ -35,10 +35,11 @@ func (s *shipment) configureStack(ctx context.Context) error {
 		}
 		set("database.localPath", folder)
 		set("prometheus.nodePort", strconv.Itoa(cluster.PrometheusPort))
+		set("console.nodePort", strconv.Itoa(cluster.ConsolePort))
 		set("telemetry.jaegerNodePort", strconv.Itoa(cluster.JaegerPort))
 	} else {
 		set("kubeContext", s.w.KubeContext)
-		obsolete = []string{"database.localPath", "prometheus.nodePort", "telemetry.jaegerNodePort"}
+		obsolete = []string{"database.localPath", "prometheus.nodePort", "console.nodePort", "telemetry.jaegerNodePort"}
 	}
 	deployed, err := s.pulumi.images(ctx)
 	if err != nil {

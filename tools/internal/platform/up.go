@@ -45,6 +45,7 @@ const upSummary = `
   shop       %s/
   echo       %s/echo
   health     %s/health
+  console    http://localhost:9092 (canaries, objectives)
   metrics    http://localhost:9090 (Prometheus, API only)
   traces     http://localhost:16686 (Jaeger, API only)
 

@@ -368,6 +368,12 @@ var PostgreSQL = Package{
 	Files: []string{"package.json", "package-lock.json", ".npmrc"},
 }
 
+// Axe is axe-core, the accessibility checks that run in a browser.
+var Axe = Package{
+	Name: "axe-core-4.14.1", Title: "axe-core", Folder: "axe",
+	Files: []string{"package.json", "package-lock.json", ".npmrc"},
+}
+
 // InOrder sorts tools so that those of one pin follow each other, which reuses compiled
 // packages.
 func InOrder(tools []Tool) []Tool {

@@ -17,7 +17,7 @@ func TestSettingsThatAWSRefuses(t *testing.T) {
 	cfg.Gateway.NodePort, cfg.Gateway.CertificateARN, cfg.Gateway.ZoneID = 30081, "certificate", "Z1"
 	cfg.MetricsServer.KubeletInsecureTLS, cfg.Delivery.ArgoCD, cfg.Datadog.Install = true, true, true
 	cfg.Images = map[string]string{"estoque": "registry/drill/estoque@sha256:0"}
-	cfg.Prometheus.NodePort = 9090
+	cfg.Prometheus.NodePort, cfg.Console.NodePort = 9090, 9092
 	err := validate(cfg)
 	if err == nil {
 		t.Fatal("taken")
@@ -28,7 +28,7 @@ func TestSettingsThatAWSRefuses(t *testing.T) {
 		`cloud.bootstrap is ""`, "cloud.protected is false: with database.multiAZ", "cluster.addons.dns is not an add-on",
 		"kubeletInsecureTLS is true", "delivery.git: url", "publicAccessCIDRs is empty", "gateway.host is empty", "exactly one of them",
 		`gateway.certificateARN is "certificate"`, "gateway.nodePort is 30081", "datadog.secretName is missing",
-		"images.estoque is registry/drill/estoque@sha256:0, which injects a fault", "prometheus.nodePort is 9090",
+		"images.estoque is registry/drill/estoque@sha256:0, which injects a fault", "prometheus.nodePort is 9090", "console.nodePort is 9092",
 	}
 	for _, line := range want {
 		if !strings.Contains(err.Error(), line) {

@@ -74,6 +74,9 @@ func validate(cfg *config.Config) error {
 			add("images.%s is %s, which injects a fault for a drill: only a local environment runs it", name, cfg.Images[name])
 		}
 	}
+	if cfg.Console.NodePort != 0 {
+		add("console.nodePort is %d: with cloud.provider aws there is no console", cfg.Console.NodePort)
+	}
 	if cfg.Prometheus.NodePort != 0 {
 		add("prometheus.nodePort is %d: with cloud.provider aws there is no Prometheus", cfg.Prometheus.NodePort)
 	}

@@ -68,11 +68,11 @@ func (c *Config) checkReferences(programs *catalogue.Catalogue) error {
 	return errors.Join(errs...)
 }
 
-// services returns the default sizes of all programs that run in a stack, by name.
+// services returns the default sizes of all programs of the shop that run in a stack, by name.
 func services(programs *catalogue.Catalogue) map[string]Service {
 	all := map[string]Service{}
 	for _, p := range programs.Programs() {
-		if p.Kind != catalogue.Setup {
+		if p.Kind == catalogue.Service || p.Kind == catalogue.CronJob {
 			all[p.Name] = Service{
 				MinReplicas: p.Size.MinReplicas, MaxReplicas: p.Size.MaxReplicas, MilliCPU: p.Size.MilliCPU,
 				MemoryMiB: p.Size.MemoryMiB, MemoryLimitMiB: p.Size.MemoryLimitMiB, LogFormat: "json",

@@ -19,6 +19,7 @@ type Config struct {
 	Gateway               Gateway            `json:"gateway" doc:"The gateway that shows the public paths."`
 	MetricsServer         MetricsServer      `json:"metricsServer" doc:"The metrics that autoscaling needs."`
 	Prometheus            Prometheus         `json:"prometheus" doc:"The metrics that canaries are judged by. Local only."`
+	Console               Console            `json:"console" doc:"The window into canaries and objectives. Local only."`
 	Delivery              Delivery           `json:"delivery" doc:"What ships new versions."`
 	Telemetry             Telemetry          `json:"telemetry" doc:"Where services send traces."`
 	Datadog               Datadog            `json:"datadog" doc:"Datadog's agent and operator."`
@@ -140,6 +141,15 @@ type Prometheus struct {
 	NodePort int32 `json:"nodePort" doc:"Port of every node on which Prometheus listens as well; make opens 9090 on the bundled cluster. 0 is none."`
 }
 
+// Console is whether and how the console is installed.
+type Console struct {
+	Install  bool  `json:"install" doc:"Whether to install the console, which shows canaries and objectives; without prometheus.install it is not installed."`
+	NodePort int32 `json:"nodePort" doc:"Port of every node on which the console listens as well; make opens 9092 on the bundled cluster. 0 is none."`
+}
+
+// ConsoleImage is the key in images of the console.
+const ConsoleImage = "console"
+
 // Delivery is what ships new versions.
 type Delivery struct {
 	InstallRollouts bool `json:"installRollouts" doc:"Whether to install the Argo Rollouts controller; false where the cluster has one."`
@@ -186,6 +196,7 @@ func Defaults(services map[string]Service) *Config {
 		MetricsServer:  MetricsServer{Install: true},
 		Prometheus:     Prometheus{Install: true},
 		Telemetry:      Telemetry{Collector: true},
+		Console:        Console{Install: true},
 		Delivery:       Delivery{InstallRollouts: true, Git: Git{Branch: "main"}},
 	}
 }

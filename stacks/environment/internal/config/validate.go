@@ -28,6 +28,9 @@ func (c *Config) validate(programs *catalogue.Catalogue) error {
 		}
 	}
 	for _, name := range images {
+		if program, _ := programs.Program(name); program.Kind == catalogue.Platform {
+			continue // a target that does not install it needs no image
+		}
 		if c.Images[name] == "" {
 			errs = append(errs, fmt.Errorf("%s:images.%s is missing: run make deploy, or "+
 				"pulumi config set --path '%s:images.%s' REGISTRY/%s@sha256:DIGEST", Namespace, name, Namespace, name, name))

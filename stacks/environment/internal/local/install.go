@@ -65,6 +65,12 @@ func (c *cluster) Install(ctx *pulumi.Context, p *plan.Plan, namespaces program.
 			return nil, err
 		}
 		needed = append(needed, prometheus)
+		if t.console != nil { // in Prometheus's namespace; no service waits for it
+			depends := pulumi.DependsOn([]pulumi.Resource{shop, prometheus})
+			if _, err := observability.NewConsole(ctx, "console", t.window(p), in, depends); err != nil {
+				return nil, err
+			}
+		}
 	}
 	if t.traces != nil {
 		traces, err := observability.NewTraces(ctx, "traces", t.traces, in)

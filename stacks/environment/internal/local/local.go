@@ -39,6 +39,7 @@ type Target struct {
 	metricsServer    *observability.MetricsServerSpec // nil: the cluster has one
 	prometheus       *observability.PrometheusSpec    // nil: the clock alone promotes canaries
 	traces           *observability.TracesSpec        // nil: programs send to another collector, or nowhere
+	console          *observability.ConsoleSpec       // nil: there is none
 }
 
 // New prepares the target. The environment's name changes nothing.
@@ -77,14 +78,25 @@ func New(_ string, cfg *config.Config) program.Target {
 			Namespace: observabilityNamespace, Services: workload.Pods(plan.ShopNamespace), ServicePort: workload.Port,
 			Clients: []kube.PodSelector{controller.Pods()}, NodePort: cfg.Prometheus.NodePort,
 		}
+		if cfg.Console.Install {
+			t.prometheus.Clients = append(t.prometheus.Clients, observability.ConsolePods(observabilityNamespace))
+			t.console = &observability.ConsoleSpec{
+				Namespace: observabilityNamespace, Image: cfg.Images[config.ConsoleImage], ServicesNamespace: plan.ShopNamespace,
+				Prometheus: observability.Source{URL: t.prometheus.URL(), Pods: t.prometheus.Pods()}, NodePort: cfg.Console.NodePort,
+			}
+		}
 	}
 	if cfg.Telemetry.Collector {
 		t.traces = &observability.TracesSpec{
 			Namespace: tracingNamespace, Clients: []kube.PodSelector{workload.Pods(plan.ShopNamespace)},
 			Forward: cfg.Telemetry.OTLPEndpoint, NodePort: cfg.Telemetry.JaegerNodePort,
 		}
-		if t.traces.Forward != "" {
+		switch {
+		case t.traces.Forward != "":
 			t.traces.ForwardTo = otherCollector
+		case t.console != nil:
+			t.traces.Readers = []kube.PodSelector{observability.ConsolePods(observabilityNamespace)}
+			t.console.Jaeger = observability.Source{URL: t.traces.JaegerURL(), Pods: t.traces.JaegerPods()}
 		}
 		if t.prometheus != nil {
 			t.traces.Metrics = []kube.PodSelector{t.prometheus.Pods()}
@@ -150,6 +162,18 @@ func (t *Target) metrics(p *plan.Plan) *observability.PrometheusSpec {
 	return &spec
 }
 
+// window returns the console, with the plan's services.
+func (t *Target) window(p *plan.Plan) *observability.ConsoleSpec {
+	spec := *t.console
+	spec.Objectives = map[string]slo.Objectives{}
+	for _, w := range p.Workloads {
+		if w.Objectives != nil {
+			spec.Objectives[w.Service] = *w.Objectives
+		}
+	}
+	return &spec
+}
+
 // Validate implements program.Target.
 func (t *Target) Validate(p *plan.Plan) error {
 	components := []plan.Component{{Name: "gateway", Spec: t.public}, {Name: "internal gateway", Spec: t.internal}}
@@ -161,6 +185,9 @@ func (t *Target) Validate(p *plan.Plan) error {
 	}
 	if t.traces != nil {
 		components = append(components, plan.Component{Name: "telemetry", Spec: t.traces})
+	}
+	if t.console != nil {
+		components = append(components, plan.Component{Name: "console", Spec: t.window(p)})
 	}
 	return errors.Join(validate(t.cfg), t.routerErr, plan.Validate(components))
 }
@@ -244,6 +271,9 @@ func (t *Target) Stages(p *plan.Plan) (kube.Stages, error) {
 	}
 	if t.traces != nil {
 		components = append(components, t.traces)
+	}
+	if t.console != nil {
+		components = append(components, t.window(p))
 	}
 	var all kube.Stages
 	for _, component := range components {

@@ -108,7 +108,7 @@ func TestPartsOfTheCluster(t *testing.T) {
 	if got := strings.Join(processes, " "); got != want {
 		t.Errorf("the processes come up in the order\n%s, want\n%s", got, want)
 	}
-	if len(ports) != 11 {
-		t.Errorf("the cluster listens on %v, want the 11 ports that docs/local-cluster.md lists", ports)
+	if len(ports) != 12 {
+		t.Errorf("the cluster listens on %v, want the 12 ports that docs/local-cluster.md lists", ports)
 	}
 }

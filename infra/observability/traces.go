@@ -184,12 +184,12 @@ func (s *TracesSpec) Stages() (kube.Stages, error) {
 	return kube.Stages{{{Name: "namespace", Object: kube.RestrictedNamespace(s.Namespace)}}, before, running}, nil
 }
 
-// config receives OTLP over HTTP, counts spans as metrics with the trace of an example, and
+// config receives OTLP over HTTP, counts spans as metrics, and
 // passes spans on in batches. A full queue drops the oldest telemetry and never delays a
 // service.
 func (s *TracesSpec) config() object {
 	exporters := object{"prometheus": object{
-		"endpoint": fmt.Sprintf("0.0.0.0:%d", collectorMetricsPort), "enable_open_metrics": true, "metric_expiration": "10m",
+		"endpoint": fmt.Sprintf("0.0.0.0:%d", collectorMetricsPort), "metric_expiration": "10m",
 	}}
 	to := s.Forward
 	if to == "" {
@@ -209,7 +209,6 @@ func (s *TracesSpec) config() object {
 		},
 		"connectors": object{"spanmetrics": object{
 			"dimensions":         []object{{"name": "service.version"}},
-			"exemplars":          object{"enabled": true},
 			"metrics_expiration": "10m",
 			// Instances come and go with every canary.
 			"resource_metrics_key_attributes": []string{"service.name"},

@@ -21,6 +21,12 @@
 # Why it matters: Argo Rollouts publishes such a selector for canaries with traffic
 # routing. Each deployment then raises the replicas, which nothing in the metrics explains.
 # Scale such a workload by a metric whose total is fixed (CPU, requests), not by memory.
+#
+# Output seen:
+#   4 stable pods, no canary:  memory 68%/80%, desired replicas 4, event ""
+#   4 stable and 2 canary pods: memory 68%/80%, desired replicas 6, event "New size: 6;
+#   reason: memory resource utilization (percentage of request) above target"
+#   spec.replicas, step by step, with a canary of half the stable pods: 4 6 8 11 12
 set -euo pipefail
 
 dir="$(mktemp -d)"

@@ -19,6 +19,12 @@
 # Why it matters: a trial metric is often called like an existing one. Adding it as a dry
 # run then disarms the existing gate. The run that the Rollout acts on is Successful; only
 # the metric's own result and the count in dryRunSummary show what was left out.
+#
+# Output seen, without the messages:
+#   dryRun ""             run Failed      checkout-error-rate Failed
+#   dryRun "error-rate"   run Successful  checkout-error-rate Failed
+#   dryRun "^error-rate$" run Failed      checkout-error-rate Failed
+#   dryRun "*"            run Error       checkout-error-rate not measured
 set -euo pipefail
 
 dir="$(mktemp -d)"

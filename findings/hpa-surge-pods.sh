@@ -142,9 +142,10 @@ func reconcile(ctx context.Context, stable, canary int32) outcome {
 	mapper := meta.NewDefaultRESTMapper([]schema.GroupVersion{rollout.GroupVersion()})
 	mapper.Add(rollout, meta.RESTScopeNamespace)
 
+	// The resync period, 15 s by default, is also the wait before the first pass.
 	controller := podautoscaler.NewHorizontalController(ctx, client.CoreV1(), scaleOf(stable, canary), client.AutoscalingV2(),
 		mapper, usage{pods: pods.Lister()}, factory.Autoscaling().V2().HorizontalPodAutoscalers(), pods,
-		15*time.Second, 5*time.Minute, 0.1, 5*time.Minute, 30*time.Second)
+		100*time.Millisecond, 5*time.Minute, 0.1, 5*time.Minute, 30*time.Second)
 	factory.Start(ctx.Done())
 	factory.WaitForCacheSync(ctx.Done())
 	go controller.Run(ctx, 1)

@@ -71,6 +71,7 @@ func kill(t *testing.T, program string, pid int) {
 
 // TestGatewaysRestart replaces both gateways' pods under load: no request fails.
 func TestGatewaysRestart(t *testing.T) {
+	needsCluster(t)
 	orders, stopOrders := context.WithCancel(t.Context())
 	sold := make(chan load.ShopReport, 1)
 	go func() {
@@ -102,6 +103,7 @@ func TestGatewaysRestart(t *testing.T) {
 // TestKilledPodsCostOpenRequests kills pods of a service one after another. A request to one
 // that is gone goes to another pod, so that no more fail than were open.
 func TestKilledPodsCostOpenRequests(t *testing.T) {
+	needsCluster(t)
 	const kills = 3
 	must(t, "-n", "shop", "wait", "rollout/"+judged, "--for=condition=Healthy", "--timeout=2m")
 	stop := traffic(t, 100, 30_000)
@@ -124,6 +126,7 @@ func TestKilledPodsCostOpenRequests(t *testing.T) {
 // TestGatewayWithoutAPIServer restarts the gateway while the API server does not answer: it
 // has no routes, and must not say that it is ready.
 func TestGatewayWithoutAPIServer(t *testing.T) {
+	needsCluster(t)
 	const proxy = "/usr/local/bin/traefik"
 	address := must(t, "-n", "gateway", "get", "pods", "-l", "app.kubernetes.io/name=traefik", "-o", "jsonpath={.items[*].status.podIP}")
 	// ready asks what the readiness probe asks.

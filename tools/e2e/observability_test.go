@@ -64,6 +64,7 @@ func (j jaegerTrace) versions() map[string]string {
 // TestAnOrderIsObserved starts with the id of an order, and finds its trace across all
 // services, their log lines and an exemplar of a metric. The card's token is in none of them.
 func TestAnOrderIsObserved(t *testing.T) {
+	needsCluster(t)
 	const token = "tok_approved"
 	o := place(t, token)
 	var spans string
@@ -108,6 +109,7 @@ func TestAnOrderIsObserved(t *testing.T) {
 // TestMetricsThatDocsName: Prometheus has what the audit pushes and what the collector computes
 // from spans.
 func TestMetricsThatDocsName(t *testing.T) {
+	needsCluster(t)
 	for _, name := range []string{
 		"audit_last_success_timestamp_seconds", "audit_violations", "traces_span_metrics_calls_total",
 		"traces_span_metrics_duration_milliseconds_bucket",

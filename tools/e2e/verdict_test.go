@@ -117,6 +117,7 @@ func buy(ctx context.Context) sent {
 // TestBadVersionIsAborted ships a version that answers nothing but errors: its objectives
 // end it at the first weight, and it does not come back.
 func TestBadVersionIsAborted(t *testing.T) {
+	needsCluster(t)
 	s := ship(t, "500s", "errors", 5*time.Minute, look)
 	if s.sent.failed == 0 {
 		t.Error("no request failed: the bad version had no traffic")
@@ -186,6 +187,7 @@ func stablePods(t *testing.T) map[string]bool {
 // back, lets the autoscaler add pods, and replaces every stable pod, one after another:
 // the new ones start with the setting from before.
 func TestAbortUndoesSettings(t *testing.T) {
+	needsCluster(t)
 	const key = `--path 'loja-veloz:services.` + judged + `.env.LOG_LEVEL'`
 	forget(t)
 	shell(t, "pulumi config set -s local "+key+" nonsense")
@@ -249,6 +251,7 @@ func TestAbortUndoesSettings(t *testing.T) {
 // TestPrometheusAnswers: the address that make up publishes has the metrics of all
 // services.
 func TestPrometheusAnswers(t *testing.T) {
+	needsCluster(t)
 	eventually(t, time.Minute, "Prometheus has the services' metrics", func() error {
 		response, body := fetch(t, http.MethodGet, "http://localhost:9090/api/v1/query?query=count(count+by(service)(sli_request_duration_seconds_count))", "")
 		if response.StatusCode != http.StatusOK || !strings.Contains(body, `"5"]`) {

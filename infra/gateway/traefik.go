@@ -243,6 +243,9 @@ func (s *TraefikSpec) arguments() []string {
 		fmt.Sprintf("--entrypoints.web.http.middlewares=%s-%s@kubernetescrd", s.Namespace, retryName),
 		fmt.Sprintf("--entrypoints.web.transport.lifecycle.requestacceptgracetimeout=%ds", acceptGrace),
 		fmt.Sprintf("--entrypoints.web.transport.lifecycle.gracetimeout=%ds", drainGrace),
+		// A pod that has been removed does not refuse a connection: its address is gone. Traefik's
+		// default of 30 s is longer than any caller waits.
+		"--serverstransport.forwardingtimeouts.dialtimeout=1s",
 		// Probes and metrics have an entry point that no Service publishes.
 		fmt.Sprintf("--entrypoints.internal.address=:%d", internalPort),
 		"--ping=true",

@@ -167,11 +167,11 @@ func TestScoreboard(t *testing.T) {
 }
 
 // stablePods are the pods of the judged service's stable version, and whether they are
-// ready.
+// ready. A pod that ends stays ready for its last seconds, and counts as not ready.
 func stablePods(t *testing.T) map[string]bool {
 	t.Helper()
 	out, err := kubectl("-n", "shop", "get", "pods", "-l", "app.kubernetes.io/name="+judged+",loja-veloz.dev/role=stable", "-o",
-		`jsonpath={range .items[*]}{.metadata.name} {.status.containerStatuses[0].ready}{"\n"}{end}`)
+		`jsonpath={range .items[*]}{.metadata.name} {.status.containerStatuses[0].ready}{.metadata.deletionTimestamp}{"\n"}{end}`)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -238,12 +238,11 @@ func TestAbortUndoesSettings(t *testing.T) {
 		}
 	}
 	stop()
-	// Pods with the bad setting would fail every request. On a busy machine, replacing pods costs
-	// some too: 0, 4 and 15 were seen.
+	// Pods with the bad setting would fail every request of theirs.
 	r := <-done
 	t.Logf("%d of %d requests failed while the stable pods were replaced: %s", r.failed, r.total, r.errors)
-	if 20*r.failed > r.total || r.total == 0 {
-		t.Error("more than 5 % failed")
+	if 100*r.failed > r.total || r.total == 0 {
+		t.Error("more than 1 % failed")
 	}
 	if o := place(t, "tok_approved"); o.State != "confirmed" {
 		t.Errorf("an order is %s", o.State)

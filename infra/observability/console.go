@@ -121,7 +121,7 @@ func (s Source) port() (int32, error) {
 	return port, nil
 }
 
-var consoleLabels = map[string]string{"app.kubernetes.io/name": console}
+var consoleLabels = nameOnly(console)
 
 func (s *ConsoleSpec) meta() metav1.ObjectMeta {
 	return metav1.ObjectMeta{Name: console, Namespace: s.Namespace, Labels: consoleLabels}
@@ -204,12 +204,8 @@ func (s *ConsoleSpec) deployment(objectives string) *appsv1.Deployment {
 }
 
 func (s *ConsoleSpec) service() *corev1.Service {
-	service := &corev1.Service{ObjectMeta: s.meta(), Spec: corev1.ServiceSpec{
+	return onNodes(&corev1.Service{ObjectMeta: s.meta(), Spec: corev1.ServiceSpec{
 		Selector: consoleLabels,
 		Ports:    []corev1.ServicePort{{Name: "http", Port: 80, TargetPort: intstr.FromString("http"), Protocol: corev1.ProtocolTCP}},
-	}}
-	if s.NodePort != 0 {
-		service.Spec.Type, service.Spec.Ports[0].NodePort = corev1.ServiceTypeNodePort, s.NodePort
-	}
-	return service
+	}}, s.NodePort)
 }

@@ -88,7 +88,7 @@ func (s *PrometheusSpec) Pods() kube.PodSelector {
 
 // URL is where it answers in the cluster.
 func (s *PrometheusSpec) URL() string {
-	return fmt.Sprintf("http://%s.%s:%d", prometheus, s.Namespace, prometheusPort)
+	return address(prometheus, s.Namespace, prometheusPort)
 }
 
 // Validate reports everything that is wrong with the spec, one error per line.
@@ -116,7 +116,7 @@ func (s *PrometheusSpec) Validate() error {
 	return errs.Err()
 }
 
-var prometheusLabels = map[string]string{"app.kubernetes.io/name": prometheus}
+var prometheusLabels = nameOnly(prometheus)
 
 func (s *PrometheusSpec) meta() metav1.ObjectMeta {
 	return metav1.ObjectMeta{Name: prometheus, Namespace: s.Namespace, Labels: prometheusLabels}
@@ -261,22 +261,9 @@ func (s *PrometheusSpec) deployment() *appsv1.Deployment {
 	}}
 }
 
-func probe(path string, period time.Duration, failures int32) *corev1.Probe {
-	return &corev1.Probe{
-		ProbeHandler:     corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: path, Port: intstr.FromString("http")}},
-		PeriodSeconds:    int32(period / time.Second),
-		TimeoutSeconds:   2,
-		FailureThreshold: failures,
-	}
-}
-
 func (s *PrometheusSpec) service() *corev1.Service {
-	service := &corev1.Service{ObjectMeta: s.meta(), Spec: corev1.ServiceSpec{
+	return onNodes(&corev1.Service{ObjectMeta: s.meta(), Spec: corev1.ServiceSpec{
 		Selector: prometheusLabels,
 		Ports:    []corev1.ServicePort{{Name: "http", Port: prometheusPort, TargetPort: intstr.FromString("http"), Protocol: corev1.ProtocolTCP}},
-	}}
-	if s.NodePort != 0 {
-		service.Spec.Type, service.Spec.Ports[0].NodePort = corev1.ServiceTypeNodePort, s.NodePort
-	}
-	return service
+	}}, s.NodePort)
 }

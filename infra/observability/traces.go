@@ -109,14 +109,6 @@ func (s *TracesSpec) Jaeger() string {
 	return rollout.ServiceProxy(s.Namespace, jaeger, jaegerQueryPort)
 }
 
-func address(service, namespace string, port int32) string {
-	return fmt.Sprintf("http://%s.%s:%d", service, namespace, port)
-}
-
-func nameOnly(name string) map[string]string {
-	return map[string]string{"app.kubernetes.io/name": name}
-}
-
 // Validate reports everything that is wrong with the spec, one error per line.
 func (s *TracesSpec) Validate() error {
 	var errs validate.Errors
@@ -172,10 +164,7 @@ func (s *TracesSpec) Stages() (kube.Stages, error) {
 		{Name: "service", Object: s.service(collector, otlpHTTP, collectorMetricsPort)},
 	}
 	if s.Forward == "" {
-		query := s.service(jaeger, jaegerQueryPort, otlpHTTP)
-		if s.NodePort != 0 {
-			query.Spec.Type, query.Spec.Ports[0].NodePort = corev1.ServiceTypeNodePort, s.NodePort
-		}
+		query := onNodes(s.service(jaeger, jaegerQueryPort, otlpHTTP), s.NodePort)
 		before = append(before, kube.Manifest{Name: "jaeger-network-policy", Object: s.jaegerPolicy()})
 		running = append(running,
 			kube.Manifest{Name: "jaeger-deployment", Object: s.deployment(jaeger, jaegerPod())},

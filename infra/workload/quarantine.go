@@ -121,9 +121,8 @@ func (s *Spec) admitted(ctx *pulumi.Context, w *Workload) error {
 	warn := func(err error) {
 		_ = ctx.Log.Warn(fmt.Sprintf("%s: the quarantine: %v", s.Service, err), &pulumi.LogArgs{Resource: w})
 	}
-	watch := rollout.Watch{Cluster: typed{s.Cluster}, Namespace: s.Namespace, Name: s.Service, By: rollout.Actor(os.Getenv)}
-	if s.Telemetry != nil {
-		watch.Jaeger = s.Telemetry.Jaeger
+	watch := rollout.Watch{
+		Cluster: typed{s.Cluster}, Namespace: s.Namespace, Name: s.Service, Jaeger: s.jaeger(), By: rollout.Actor(os.Getenv),
 	}
 	if err := watch.RecordAbort(ctx.Context()); err != nil {
 		warn(err)

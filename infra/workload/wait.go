@@ -43,9 +43,7 @@ type Wait struct {
 	Context context.Context
 	// Timeout limits the wait; zero derives it from the canary's steps.
 	Timeout time.Duration
-	// Jaeger is the rollout.ServiceProxy of the Jaeger that has the service's spans; empty:
-	// none has.
-	Jaeger string
+	jaeger  string // Telemetry.Jaeger, which phase sets
 }
 
 func (w *Wait) validate(errs *validate.Errors) {
@@ -64,7 +62,7 @@ func (w *Wait) Until(ctx context.Context, cluster Cluster, namespace, name strin
 		defer context.AfterFunc(w.Context, cancel)()
 	}
 	watch := rollout.Watch{
-		Cluster: typed{cluster}, Namespace: namespace, Name: name, Timeout: w.Timeout, Jaeger: w.Jaeger, By: rollout.Actor(os.Getenv),
+		Cluster: typed{cluster}, Namespace: namespace, Name: name, Timeout: w.Timeout, Jaeger: w.jaeger, By: rollout.Actor(os.Getenv),
 		Progress: func(line string) { progress(name + ": " + line) },
 	}
 	r, err := watch.Until(ctx)

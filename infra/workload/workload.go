@@ -196,6 +196,14 @@ func New(ctx *pulumi.Context, name string, spec *Spec, opts ...pulumi.ResourceOp
 	})
 }
 
+// jaeger is the rollout.ServiceProxy of the Jaeger that has the service's spans; empty: none has.
+func (s *Spec) jaeger() string {
+	if s.Telemetry == nil {
+		return ""
+	}
+	return s.Telemetry.Jaeger
+}
+
 // phase waits for the Rollout once the API server has it, except in a preview and without
 // Spec.Wait.
 func (s *Spec) phase(ctx *pulumi.Context, w *Workload, rollout *kube.Resource) pulumi.StringOutput {
@@ -204,7 +212,9 @@ func (s *Spec) phase(ctx *pulumi.Context, w *Workload, rollout *kube.Resource) p
 	}
 	return rollout.ID().ApplyT(func(pulumi.ID) (string, error) {
 		progress := func(line string) { _ = ctx.Log.Info(line, &pulumi.LogArgs{Resource: w}) }
-		phase, err := s.Wait.Until(ctx.Context(), s.Cluster, s.Namespace, s.Service, progress)
+		wait := *s.Wait
+		wait.jaeger = s.jaeger()
+		phase, err := wait.Until(ctx.Context(), s.Cluster, s.Namespace, s.Service, progress)
 		if err != nil {
 			return "", &RolloutError{Service: s.Service, Cause: err}
 		}

@@ -31,9 +31,6 @@ const (
 	secretsNamespace  = "external-secrets"
 	datadogNamespace  = "datadog"
 	secretStore       = "aws"
-	// observabilityNamespace is the namespace of a collector other than Datadog's.
-	observabilityNamespace = "observability"
-	tracingNamespace       = "tracing"
 	// masterSecret is the Secret with the credentials of RDS's superuser.
 	masterSecret = "database-master"
 )
@@ -141,7 +138,7 @@ func (t *Target) planControllers(name string) {
 	}
 	if cfg.Telemetry.Collector && cfg.Telemetry.OTLPEndpoint != "" {
 		t.traces = &observability.TracesSpec{
-			Namespace: tracingNamespace, Clients: []kube.PodSelector{workload.Pods(plan.ShopNamespace)},
+			Namespace: plan.TracingNamespace, Clients: []kube.PodSelector{workload.Pods(plan.ShopNamespace)},
 			Forward: cfg.Telemetry.OTLPEndpoint, ForwardTo: t.receivers(), NodePort: cfg.Telemetry.JaegerNodePort,
 		}
 	}
@@ -219,24 +216,14 @@ func (t *Target) receivers() kube.PodSelector {
 	if t.cfg.Datadog.Install {
 		return observability.DatadogAgents(datadogNamespace)
 	}
-	return kube.PodSelector{Namespace: observabilityNamespace, Labels: map[string]string{"app.kubernetes.io/name": "otel-collector"}}
-}
-
-func (t *Target) telemetry() *workload.Telemetry {
-	switch {
-	case t.traces != nil:
-		return &workload.Telemetry{Endpoint: t.traces.Endpoint(), Collector: t.traces.Collector()}
-	case t.cfg.Telemetry.OTLPEndpoint != "":
-		return &workload.Telemetry{Endpoint: t.cfg.Telemetry.OTLPEndpoint, Collector: t.receivers()}
-	}
-	return nil
+	return plan.OtherCollector
 }
 
 // Site implements program.Target.
 func (t *Target) Site() plan.Site {
 	site := plan.Site{
 		Public: t.router, Internal: t.router.Internal,
-		Telemetry: t.telemetry(), Scraper: t.scraper,
+		Telemetry: plan.Telemetry(t.cfg, t.traces, t.receivers()), Scraper: t.scraper,
 		Server: plan.Server{
 			SSLMode: t.cfg.Database.SSLMode, Secret: masterSecret, CIDRs: []string{t.cfg.Cloud.CIDR},
 			MaxConnections: t.database.MaxConnections(), Limit: "a " + t.database.InstanceClass,
@@ -281,7 +268,7 @@ func (t *Target) Policy() policy.Options {
 			Rule: policy.PublicIngress, Resource: "gateway-release",
 			Reason: "it is the gateway, the only public load balancer",
 		}, {
-			Rule: policy.ImageDigest, Namespace: tracingNamespace,
+			Rule: policy.ImageDigest, Namespace: plan.TracingNamespace,
 			Reason: "it is an upstream image with a tag that infra pins, like those of the charts",
 		}},
 	}

@@ -25,8 +25,6 @@ import (
 const (
 	gatewayNamespace         = "gateway"
 	internalGatewayNamespace = "gateway-internal"
-	observabilityNamespace   = "observability"
-	tracingNamespace         = "tracing"
 )
 
 // Target is an existing cluster.
@@ -75,27 +73,27 @@ func New(_ string, cfg *config.Config) program.Target {
 	if cfg.Prometheus.Install {
 		controller := delivery.RolloutsSpec{Namespace: plan.RolloutsNamespace}
 		t.prometheus = &observability.PrometheusSpec{
-			Namespace: observabilityNamespace, Services: workload.Pods(plan.ShopNamespace), ServicePort: workload.Port,
+			Namespace: plan.ObservabilityNamespace, Services: workload.Pods(plan.ShopNamespace), ServicePort: workload.Port,
 			Clients: []kube.PodSelector{controller.Pods()}, NodePort: cfg.Prometheus.NodePort,
 		}
 		if cfg.Console.Install {
-			t.prometheus.Clients = append(t.prometheus.Clients, observability.ConsolePods(observabilityNamespace))
+			t.prometheus.Clients = append(t.prometheus.Clients, observability.ConsolePods(plan.ObservabilityNamespace))
 			t.console = &observability.ConsoleSpec{
-				Namespace: observabilityNamespace, Image: cfg.Images[config.ConsoleImage], ServicesNamespace: plan.ShopNamespace,
+				Namespace: plan.ObservabilityNamespace, Image: cfg.Images[config.ConsoleImage], ServicesNamespace: plan.ShopNamespace,
 				Prometheus: observability.Source{URL: t.prometheus.URL(), Pods: t.prometheus.Pods()}, NodePort: cfg.Console.NodePort,
 			}
 		}
 	}
 	if cfg.Telemetry.Collector {
 		t.traces = &observability.TracesSpec{
-			Namespace: tracingNamespace, Clients: []kube.PodSelector{workload.Pods(plan.ShopNamespace)},
+			Namespace: plan.TracingNamespace, Clients: []kube.PodSelector{workload.Pods(plan.ShopNamespace)},
 			Forward: cfg.Telemetry.OTLPEndpoint, NodePort: cfg.Telemetry.JaegerNodePort,
 		}
 		switch {
 		case t.traces.Forward != "":
-			t.traces.ForwardTo = otherCollector
+			t.traces.ForwardTo = plan.OtherCollector
 		case t.console != nil:
-			t.traces.Readers = []kube.PodSelector{observability.ConsolePods(observabilityNamespace)}
+			t.traces.Readers = []kube.PodSelector{observability.ConsolePods(plan.ObservabilityNamespace)}
 			t.console.Jaeger = observability.Source{URL: t.traces.JaegerURL(), Pods: t.traces.JaegerPods()}
 		}
 		if t.prometheus != nil {
@@ -104,21 +102,6 @@ func New(_ string, cfg *config.Config) program.Target {
 		}
 	}
 	return t
-}
-
-// otherCollector are the pods of a collector that the cluster brings.
-var otherCollector = kube.PodSelector{
-	Namespace: observabilityNamespace, Labels: map[string]string{"app.kubernetes.io/name": "otel-collector"},
-}
-
-func (t *Target) telemetry() *workload.Telemetry {
-	switch {
-	case t.traces != nil:
-		return &workload.Telemetry{Endpoint: t.traces.Endpoint(), Collector: t.traces.Collector(), Jaeger: t.traces.Jaeger()}
-	case t.cfg.Telemetry.OTLPEndpoint != "":
-		return &workload.Telemetry{Endpoint: t.cfg.Telemetry.OTLPEndpoint, Collector: otherCollector}
-	}
-	return nil
 }
 
 // Site implements program.Target.
@@ -130,7 +113,7 @@ func (t *Target) Site() plan.Site {
 	return plan.Site{
 		Metrics: metrics,
 		Public:  t.router, Internal: t.router.Internal,
-		Telemetry: t.telemetry(),
+		Telemetry: plan.Telemetry(t.cfg, t.traces, plan.OtherCollector),
 		Server: plan.Server{
 			SSLMode: "disable", // the connection stays in the cluster
 			Secret:  database.AdminSecret, User: database.Superuser, Labels: database.ServerLabels(),
@@ -221,8 +204,8 @@ func (t *Target) Policy() policy.Options {
 		{Rule: policy.ImageDigest, Resource: "database-server-server", Reason: reason},
 		{Rule: policy.ImageDigest, Namespace: plan.RolloutsNamespace, Reason: reason},
 		{Rule: policy.ImageDigest, Namespace: plan.SystemNamespace, Reason: reason},
-		{Rule: policy.ImageDigest, Namespace: observabilityNamespace, Reason: reason},
-		{Rule: policy.ImageDigest, Namespace: tracingNamespace, Reason: reason},
+		{Rule: policy.ImageDigest, Namespace: plan.ObservabilityNamespace, Reason: reason},
+		{Rule: policy.ImageDigest, Namespace: plan.TracingNamespace, Reason: reason},
 	}}
 }
 
@@ -233,7 +216,7 @@ func (t *Target) URL() string { return fmt.Sprintf("http://localhost:%d", t.cfg.
 func (t *Target) Namespaces() map[string]string {
 	return map[string]string{
 		"services": plan.ShopNamespace, "gateway": gatewayNamespace, "internalGateway": internalGatewayNamespace,
-		"delivery": plan.RolloutsNamespace, "database": plan.DatabaseNamespace, "observability": observabilityNamespace,
+		"delivery": plan.RolloutsNamespace, "database": plan.DatabaseNamespace, "observability": plan.ObservabilityNamespace,
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/loja-veloz/platform/infra/database"
 	"github.com/loja-veloz/platform/infra/gateway"
 	"github.com/loja-veloz/platform/infra/kube"
+	"github.com/loja-veloz/platform/infra/observability"
 	"github.com/loja-veloz/platform/infra/slo"
 	"github.com/loja-veloz/platform/infra/workload"
 	"github.com/loja-veloz/platform/stacks/environment/internal/config"
@@ -24,10 +25,31 @@ const (
 	ShopNamespace     = "shop"
 	RolloutsNamespace = "argo-rollouts"
 	SystemNamespace   = "kube-system"
+	// ObservabilityNamespace has Prometheus and the console, or a collector that the cluster
+	// brings; TracingNamespace has the stack's own collector, and Jaeger.
+	ObservabilityNamespace = "observability"
+	TracingNamespace       = "tracing"
 	// DatabaseNamespace is the namespace of the Job that creates databases and roles, and the only
 	// one with the superuser's password. In a local environment PostgreSQL runs there too.
 	DatabaseNamespace = "database"
 )
+
+// OtherCollector selects the pods of a collector that the cluster brings.
+var OtherCollector = kube.PodSelector{
+	Namespace: ObservabilityNamespace, Labels: map[string]string{"app.kubernetes.io/name": "otel-collector"},
+}
+
+// Telemetry returns where programs send traces and metrics: to the stack's own collector, or
+// else to telemetry.otlpEndpoint, which the receivers' pods are behind; nil: nowhere.
+func Telemetry(cfg *config.Config, own *observability.TracesSpec, receivers kube.PodSelector) *workload.Telemetry {
+	switch {
+	case own != nil:
+		return &workload.Telemetry{Endpoint: own.Endpoint(), Collector: own.Collector(), Jaeger: own.Jaeger()}
+	case cfg.Telemetry.OTLPEndpoint != "":
+		return &workload.Telemetry{Endpoint: cfg.Telemetry.OTLPEndpoint, Collector: receivers}
+	}
+	return nil
+}
 
 // Site is what a plan needs to know about the target of its environment.
 type Site struct {

@@ -123,9 +123,6 @@ func Deploy(ctx *pulumi.Context, interrupt context.Context, environment string, 
 		spec.Cluster = cluster.Client()
 		if cfg.WaitForRollout {
 			spec.Wait = &workload.Wait{Context: interrupt, Timeout: time.Duration(cfg.RolloutTimeoutSeconds) * time.Second}
-			if spec.Telemetry != nil {
-				spec.Wait.Jaeger = spec.Telemetry.Jaeger
-			}
 		}
 		w, err := workload.New(ctx, spec.Service, spec, in, pulumi.DependsOn(needed))
 		if err != nil {

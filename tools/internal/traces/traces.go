@@ -59,7 +59,7 @@ func (j Jaeger) Order(ctx context.Context, order string, out *console.Console) e
 	if err := CheckOrder(order); err != nil {
 		return err
 	}
-	traces, err := j.query(ctx, "pedidos", map[string]string{"order.id": order}, 50)
+	traces, err := j.query(ctx, order)
 	if err != nil {
 		return err
 	}
@@ -84,15 +84,15 @@ func CheckOrder(order string) error {
 	return nil
 }
 
-// query returns traces of a service with these tags, oldest first.
-func (j Jaeger) query(ctx context.Context, service string, with map[string]string, limit int) ([]trace, error) {
-	tags, err := json.Marshal(with)
+// query returns the traces of an order, oldest first.
+func (j Jaeger) query(ctx context.Context, order string) ([]trace, error) {
+	tags, err := json.Marshal(map[string]string{"order.id": order})
 	if err != nil {
 		return nil, err
 	}
 	now := time.Now()
 	q := url.Values{
-		"service": {service}, "tags": {string(tags)}, "limit": {strconv.Itoa(limit)},
+		"service": {"pedidos"}, "tags": {string(tags)}, "limit": {"50"},
 		"start": {strconv.FormatInt(now.Add(-48*time.Hour).UnixMicro(), 10)},
 		"end":   {strconv.FormatInt(now.Add(time.Minute).UnixMicro(), 10)},
 	}

@@ -58,8 +58,15 @@ const (
 	// After the signal to stop, Traefik is unready but accepts requests for acceptGrace seconds,
 	// so that load balancers notice. Open requests then have drainGrace seconds. The pod is killed
 	// a little later.
-	acceptGrace = 5
+	acceptGrace = 12
 	drainGrace  = 10
+	// readTimeout is the time for a request to arrive, in seconds, and therefore how long a client
+	// may keep a connection on which it has sent nothing. It is shorter than acceptGrace: Traefik
+	// 3.6.7 reads the first bytes of a connection before its HTTP server has it, and the HTTP
+	// server takes none any more once acceptGrace is over. A connection from before the signal to
+	// stop, on which a client sends its first request only then, would have no answer until
+	// drainGrace ends.
+	readTimeout = 10
 )
 
 // TraefikSpec describes a Traefik: a public one on a port of every node, or an internal one,
@@ -243,6 +250,7 @@ func (s *TraefikSpec) arguments() []string {
 		fmt.Sprintf("--entrypoints.web.http.middlewares=%s-%s@kubernetescrd", s.Namespace, retryName),
 		fmt.Sprintf("--entrypoints.web.transport.lifecycle.requestacceptgracetimeout=%ds", acceptGrace),
 		fmt.Sprintf("--entrypoints.web.transport.lifecycle.gracetimeout=%ds", drainGrace),
+		fmt.Sprintf("--entrypoints.web.transport.respondingtimeouts.readtimeout=%ds", readTimeout),
 		// A pod that has been removed does not refuse a connection: its address is gone. Traefik's
 		// default of 30 s is longer than any caller waits.
 		"--serverstransport.forwardingtimeouts.dialtimeout=1s",

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -9,7 +10,9 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 
@@ -50,8 +53,8 @@ func TestRequestsThroughBothGateways(t *testing.T) {
 			server.serve(t, node, service.Name, version)
 		}
 	}
-	public := server.run(t, traefik, programs["gateway"], "127.0.0.2")
-	internal := server.run(t, traefik, programs["gateway-internal"], "127.0.0.3")
+	public, stop := server.run(t, traefik, programs["gateway"], "127.0.0.2")
+	internal, _ := server.run(t, traefik, programs["gateway-internal"], "127.0.0.3")
 
 	const notFound = "404"
 	for request, want := range map[string]string{
@@ -138,6 +141,32 @@ func TestRequestsThroughBothGateways(t *testing.T) {
 			return nil
 		})
 	}
+	stopWithSilentConnection(t, public, stop)
+}
+
+// stopWithSilentConnection stops a gateway to which a client has a connection without a request
+// on it, as browsers and HTTP clients keep some. Once the gateway takes no new connections, that
+// one must be closed, so that the client's next request goes to another pod.
+func stopWithSilentConnection(t *testing.T, at string, stop func()) {
+	t.Helper()
+	silent, err := net.Dial("tcp", at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = silent.Close() }()
+	stop()
+	waitFor(t, "the gateway to refuse new connections", func() error {
+		conn, err := net.Dial("tcp", at)
+		if err == nil {
+			_ = conn.Close()
+			return errors.New("it takes them")
+		}
+		return nil
+	})
+	_ = silent.SetReadDeadline(time.Now().Add(2 * time.Second))
+	if _, err := io.ReadAll(silent); errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Error("a connection from before the stop stays open, and a request on it would have no answer")
+	}
 }
 
 // nodeAddress returns an address that endpoints may have: one that is not a loopback address.
@@ -187,8 +216,9 @@ func (s *apiServer) serve(t *testing.T, node, service, version string) {
 }
 
 // run starts a Traefik with its deployed arguments and waits for its routes. Each Traefik has
-// its own address, because the Gateways determine the ports.
-func (s *apiServer) run(t *testing.T, program string, args []string, address string) string {
+// its own address, because the Gateways determine the ports. stop sends it the signal that the
+// kubelet sends.
+func (s *apiServer) run(t *testing.T, program string, args []string, address string) (at string, stop func()) {
 	t.Helper()
 	dir := t.TempDir()
 	var own []string
@@ -215,7 +245,7 @@ func (s *apiServer) run(t *testing.T, program string, args []string, address str
 			t.Logf("Traefik on %s logged:\n%s", address, raw[max(0, len(raw)-3000):])
 		}
 	})
-	at := address + ":8000"
+	at = address + ":8000"
 	waitFor(t, "Traefik on "+address, func() error {
 		for _, service := range shop.Services() {
 			host, path := service.Name, "/health"
@@ -238,7 +268,7 @@ func (s *apiServer) run(t *testing.T, program string, args []string, address str
 		}
 		return nil
 	})
-	return at
+	return at, func() { _ = cmd.Process.Signal(syscall.SIGTERM) }
 }
 
 // weigh changes a service's weights as Rollouts does.

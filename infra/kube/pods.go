@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -86,6 +87,19 @@ func NewJob(meta metav1.ObjectMeta, version string, deadline time.Duration, pod 
 
 // Unawaited lets updates continue before the Job ends.
 func Unawaited(job *batchv1.Job) { job.Annotations = map[string]string{SkipAwait: "true"} }
+
+// Unawaited lets updates continue before the Deployments of these stages are ready, and their
+// Services have pods.
+func (s Stages) Unawaited() {
+	for _, m := range s.All() {
+		switch object := m.Object.(type) {
+		case *appsv1.Deployment:
+			object.Annotations = map[string]string{SkipAwait: "true"}
+		case *corev1.Service:
+			object.Annotations = map[string]string{SkipAwait: "true"}
+		}
+	}
+}
 
 // JobSuffix is the number of characters that NewJob appends to a name and a version.
 const JobSuffix = 5

@@ -64,6 +64,11 @@ func (c *connected) Install(ctx *pulumi.Context, p *plan.Plan, namespaces progra
 		}
 		needed = append(needed, traces)
 	}
+	monitoring, err := program.InstallMonitoring(ctx, t.monitoring, p, namespaces, in)
+	if err != nil {
+		return nil, err
+	}
+	needed = append(needed, monitoring...)
 	gateways, err := c.installGateways(ctx, namespaces.Shop, balancer)
 	if err != nil {
 		return nil, err

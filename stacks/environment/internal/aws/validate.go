@@ -37,6 +37,7 @@ func (t *Target) Validate(p *plan.Plan) error {
 		components = append(components,
 			plan.Component{Name: "argo cd", Spec: t.argoCD}, plan.Component{Name: "image updater", Spec: t.imageUpdater})
 	}
+	components = append(components, t.monitoring.Components(p)...)
 	return errors.Join(validate(t.cfg), t.validateSecrets(p), t.routerErr, t.scraperErr, plan.Validate(components), t.checkNodes(p))
 }
 
@@ -74,11 +75,13 @@ func validate(cfg *config.Config) error {
 			add("images.%s is %s, which injects a fault for a drill: only a local environment runs it", name, cfg.Images[name])
 		}
 	}
+	// Neither asks for a password.
 	if cfg.Console.NodePort != 0 {
-		add("console.nodePort is %d: with cloud.provider aws there is no console", cfg.Console.NodePort)
+		add("console.nodePort is %d: in AWS reach it with kubectl -n observability port-forward service/console 9092:80", cfg.Console.NodePort)
 	}
 	if cfg.Prometheus.NodePort != 0 {
-		add("prometheus.nodePort is %d: with cloud.provider aws there is no Prometheus", cfg.Prometheus.NodePort)
+		add("prometheus.nodePort is %d: in AWS reach it with kubectl -n observability port-forward service/prometheus 9090:9090",
+			cfg.Prometheus.NodePort)
 	}
 	if cfg.Database.LocalPath != "" {
 		add("database.localPath is %q: with cloud.provider aws the data is in RDS", cfg.Database.LocalPath)

@@ -227,7 +227,9 @@ func spread(pods []Pod, size Capacity, count int32) bool {
 	for i := range nodes {
 		nodes[i] = &node{free: size, names: map[string]bool{}}
 	}
-	used := func(n *node) float64 { return size.share(size.MilliCPU-n.free.MilliCPU, size.MemoryMiB-n.free.MemoryMiB) }
+	used := func(n *node) float64 {
+		return size.share(size.MilliCPU-n.free.MilliCPU, size.MemoryMiB-n.free.MemoryMiB)
+	}
 	for _, p := range pods {
 		for range p.Count {
 			slices.SortStableFunc(nodes, func(a, b *node) int { return cmp.Compare(used(a), used(b)) })

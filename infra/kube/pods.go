@@ -104,6 +104,18 @@ func (s Stages) Unawaited() {
 // JobSuffix is the number of characters that NewJob appends to a name and a version.
 const JobSuffix = 5
 
+// SecretLabel marks the versions of a secret, by the name that they share.
+const SecretLabel = "loja-veloz.dev/secret"
+
+// VersionedName names the Secret with one version of a secret, which never changes; without a
+// version it is the name itself.
+func VersionedName(secret, version string) string {
+	if version == "" {
+		return secret
+	}
+	return secret + "-" + version
+}
+
 // SecretVariable returns an environment variable with its value in a Secret.
 func SecretVariable(name, secret, key string) corev1.EnvVar {
 	return corev1.EnvVar{Name: name, ValueFrom: &corev1.EnvVarSource{SecretKeyRef: &corev1.SecretKeySelector{

@@ -283,6 +283,11 @@ func checkDev(t *testing.T, dev *platform.Stack) {
 	for _, object := range []string{"analysistemplate/pagamentos-watch", "analysistemplate/pagamentos-gate"} {
 		must(t, "-n", "shop", "get", object)
 	}
+	read := must(t, "-n", "shop", "get", "rollout", "pagamentos", "-o", "jsonpath={.spec.template.spec.containers[0].env[*].valueFrom.secretKeyRef.name}")
+	if brought := strings.TrimSpace(must(t, "-n", "shop", "get", "externalsecret", "-l", "loja-veloz.dev/secret=stripe",
+		"-o", "jsonpath={.items[*].spec.target.name}")); brought == "" || !slices.Contains(strings.Fields(read), brought) {
+		t.Errorf("pagamentos reads the Secrets %s, and Stripe's is %q", read, brought)
+	}
 	for _, server := range []string{"prometheus", "console"} {
 		if kind := must(t, "-n", "observability", "get", "service", server, "-o", "jsonpath={.spec.type}"); kind != "ClusterIP" {
 			t.Errorf("the Service %s is a %s, want a ClusterIP", server, kind)

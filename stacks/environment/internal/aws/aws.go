@@ -218,13 +218,16 @@ func (t *Target) receivers() kube.PodSelector {
 // Site implements program.Target.
 func (t *Target) Site() plan.Site {
 	site := plan.Site{
-		Metrics: t.monitoring.Metrics(),
-		Public:  t.router, Internal: t.router.Internal,
+		Metrics: t.monitoring.Metrics(), SecretVersions: map[string]string{},
+		Public: t.router, Internal: t.router.Internal,
 		Telemetry: plan.Telemetry(t.cfg, t.traces, t.receivers()), Scraper: t.scraper,
 		Server: plan.Server{
 			SSLMode: t.cfg.Database.SSLMode, Secret: masterSecret, CIDRs: []string{t.cfg.Cloud.CIDR},
 			MaxConnections: t.database.MaxConnections(), Limit: "a " + t.database.InstanceClass,
 		},
+	}
+	for _, s := range t.known() {
+		site.SecretVersions[s.name] = s.version
 	}
 	// Validate reports a range that cannot be planned.
 	if zones, err := network.Plan(t.cfg.Cloud.CIDR, t.cfg.Cloud.Zones, t.cfg.Cloud.Taken...); err == nil {
@@ -236,20 +239,27 @@ func (t *Target) Site() plan.Site {
 	return site
 }
 
-// secret is a secret of Secrets Manager that programs read, with its name in the cluster.
+// secret is a version of a secret of Secrets Manager that programs read, with its name in the
+// cluster.
 type secret struct {
-	name, remote string
-	keys         []string
+	name, remote, version string
+	keys                  []string
+}
+
+// known are the secrets for which there are settings.
+func (t *Target) known() []secret {
+	shop := t.cfg.Shop
+	return []secret{
+		{name: "stripe", remote: shop.StripeSecretName, version: shop.StripeSecretVersion},
+		{name: "api-keys", remote: shop.APIKeysSecretName, version: shop.APIKeysSecretVersion},
+	}
 }
 
 // shopSecrets returns the secrets that the plan needs. Validate refuses a plan that needs
 // others.
 func (t *Target) shopSecrets(p *plan.Plan) []secret {
 	var needed []secret
-	for _, s := range []secret{
-		{name: "stripe", remote: t.cfg.Shop.StripeSecretName},
-		{name: "api-keys", remote: t.cfg.Shop.APIKeysSecretName},
-	} {
+	for _, s := range t.known() {
 		if s.keys = p.Secrets[s.name]; len(s.keys) > 0 {
 			needed = append(needed, s)
 		}

@@ -85,6 +85,7 @@ func (c *connected) installSecrets(ctx *pulumi.Context, p *plan.Plan, store pulu
 	for _, secret := range c.target.shopSecrets(p) {
 		brought, err := secrets.NewSecret(ctx, secret.name, &secrets.SecretSpec{
 			Name: secret.name, Namespace: plan.ShopNamespace, Store: secretStore, Remote: secret.remote, Keys: secret.keys,
+			Version: secret.version,
 		}, in, c.after(store, namespaces.Shop))
 		if err != nil {
 			return nil, err

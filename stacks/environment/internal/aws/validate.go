@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/loja-veloz/platform/infra/secrets"
 	"github.com/loja-veloz/platform/stacks/environment/internal/config"
 	"github.com/loja-veloz/platform/stacks/environment/internal/plan"
 )
@@ -64,11 +65,22 @@ func validate(cfg *config.Config) error {
 	add := func(format string, args ...any) {
 		errs = append(errs, fmt.Errorf(config.Namespace+":"+format, args...))
 	}
-	if cfg.Shop.Acquirer == "stripe" && cfg.Shop.StripeSecretName == "" {
-		add("shop.stripeSecretName is missing: shop.acquirer is stripe")
-	}
-	if cfg.Shop.Auth == "api-key" && cfg.Shop.APIKeysSecretName == "" {
-		add("shop.apiKeysSecretName is missing: shop.auth is api-key")
+	for _, setting := range []struct {
+		needed     bool
+		key, value string
+		reason     string
+	}{
+		{cfg.Shop.Acquirer == "stripe", "stripeSecretName", cfg.Shop.StripeSecretName, "shop.acquirer is stripe"},
+		{cfg.Shop.Acquirer == "stripe", "stripeSecretVersion", cfg.Shop.StripeSecretVersion, "shop.acquirer is stripe"},
+		{cfg.Shop.Auth == "api-key", "apiKeysSecretName", cfg.Shop.APIKeysSecretName, "shop.auth is api-key"},
+		{cfg.Shop.Auth == "api-key", "apiKeysSecretVersion", cfg.Shop.APIKeysSecretVersion, "shop.auth is api-key"},
+	} {
+		if setting.needed && setting.value == "" {
+			add("shop.%s is missing: %s", setting.key, setting.reason)
+		}
+		if strings.HasSuffix(setting.key, "Version") && setting.value != "" && !secrets.VersionID(setting.value) {
+			add("shop.%s is %q: use the id of a version in Secrets Manager, a UUID", setting.key, setting.value)
+		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(cfg.Images)) {
 		if strings.Contains(cfg.Images[name], "/drill/") {

@@ -179,9 +179,8 @@ func SystemPods() []Pod {
 }
 
 // Fits returns the number of nodes that the pods need. It places the largest pods first, each
-// on the first node that has the CPU, the memory and the place for one more pod. The scheduler
-// spreads pods instead of packing them, but that many nodes have room for all. A pod that fits
-// on no node is an error.
+// on the emptiest node that has the CPU, the memory and the place for one more pod, as the
+// scheduler spreads them. A pod that fits on no node is an error.
 func (n Nodes) Fits(pods Pods) (int32, error) {
 	free, err := n.Allocatable()
 	if err != nil {
@@ -206,26 +205,42 @@ func (n Nodes) Fits(pods Pods) (int32, error) {
 	if err := errors.Join(errs...); err != nil {
 		return 0, err
 	}
-	// share is the part of a node that a pod takes, by the resource of which it takes the largest
-	// part.
-	share := func(p Pod) float64 {
-		return max(float64(p.MilliCPU)/float64(max(free.MilliCPU, 1)), float64(p.MemoryMiB)/float64(max(free.MemoryMiB, 1)))
-	}
 	largestFirst := slices.SortedStableFunc(slices.Values(pods.Requests), func(a, b Pod) int {
-		return cmp.Or(cmp.Compare(share(b), share(a)), strings.Compare(a.Name, b.Name))
+		return cmp.Or(cmp.Compare(free.share(b.MilliCPU, b.MemoryMiB), free.share(a.MilliCPU, a.MemoryMiB)), strings.Compare(a.Name, b.Name))
 	})
-	var nodes []node
-	for _, p := range largestFirst {
+	needed := int32(0)
+	for !spread(largestFirst, free, needed) {
+		needed++
+	}
+	return needed, nil
+}
+
+// share is the part of a node that these requests take, by the resource of which they take the
+// largest part.
+func (c Capacity) share(milliCPU, memoryMiB int32) float64 {
+	return max(float64(milliCPU)/float64(max(c.MilliCPU, 1)), float64(memoryMiB)/float64(max(c.MemoryMiB, 1)))
+}
+
+// spread tells whether the pods find room on so many nodes of this size.
+func spread(pods []Pod, size Capacity, count int32) bool {
+	nodes := make([]*node, count)
+	for i := range nodes {
+		nodes[i] = &node{free: size, names: map[string]bool{}}
+	}
+	used := func(n *node) float64 {
+		return size.share(size.MilliCPU-n.free.MilliCPU, size.MemoryMiB-n.free.MemoryMiB)
+	}
+	for _, p := range pods {
 		for range p.Count {
-			i := slices.IndexFunc(nodes, func(candidate node) bool { return candidate.holds(p) })
+			slices.SortStableFunc(nodes, func(a, b *node) int { return cmp.Compare(used(a), used(b)) })
+			i := slices.IndexFunc(nodes, func(candidate *node) bool { return candidate.holds(p) })
 			if i < 0 {
-				i = len(nodes)
-				nodes = append(nodes, node{free: free, names: map[string]bool{}})
+				return false
 			}
 			nodes[i].take(p)
 		}
 	}
-	return int32(len(nodes)), nil
+	return true
 }
 
 // node is what is left of a machine while pods are placed on it.

@@ -76,9 +76,10 @@ func (s *RolloutsSpec) Stages() (kube.Stages, error) {
 	return kube.Stages{append(crds, namespace), s.access(), s.controller()}, nil
 }
 
-// Pods selects the controller's pods.
-func (s *RolloutsSpec) Pods() kube.PodSelector {
-	return kube.PodSelector{Namespace: s.Namespace, Labels: controllerLabels}
+// RolloutsPods selects the controller's pods in the namespace where it is installed. Its chart
+// gives them the same labels.
+func RolloutsPods(namespace string) kube.PodSelector {
+	return kube.PodSelector{Namespace: namespace, Labels: controllerLabels}
 }
 
 func (s *RolloutsSpec) validate() error {

@@ -96,11 +96,39 @@ func (c *Client) AbortRollout(ctx context.Context, namespace, name string) error
 // CollectConfigMaps deletes the ConfigMaps that a label selector finds, but keep and those
 // from which a pod of a ReplicaSet takes its environment that another selector finds.
 func (c *Client) CollectConfigMaps(ctx context.Context, namespace, selector, replicaSets, keep string) error {
-	configMaps := &corev1.ConfigMapList{}
 	folder := "/api/v1/namespaces/" + url.PathEscape(namespace) + "/configmaps"
-	// ConfigMaps first: one that is created after this list is not deleted.
-	if err := c.get(ctx, folder, url.Values{"labelSelector": {selector}}, configMaps); err != nil {
-		return fmt.Errorf("listing the ConfigMaps with %s: %w", selector, err)
+	return c.collect(ctx, "ConfigMap", folder, namespace, selector, replicaSets, keep, func(container corev1.Container) (names []string) {
+		for _, source := range container.EnvFrom {
+			if source.ConfigMapRef != nil {
+				names = append(names, source.ConfigMapRef.Name)
+			}
+		}
+		return names
+	})
+}
+
+// CollectSecrets deletes the ExternalSecrets of a secret's versions, and with them their Secrets,
+// but keep and those from which a pod of a ReplicaSet takes a variable that a selector finds.
+func (c *Client) CollectSecrets(ctx context.Context, namespace, secret, replicaSets, keep string) error {
+	folder := "/apis/external-secrets.io/v1/namespaces/" + url.PathEscape(namespace) + "/externalsecrets"
+	selector := SecretLabel + "=" + secret
+	return c.collect(ctx, "ExternalSecret", folder, namespace, selector, replicaSets, keep, func(container corev1.Container) (names []string) {
+		for _, variable := range container.Env {
+			if variable.ValueFrom != nil && variable.ValueFrom.SecretKeyRef != nil {
+				names = append(names, variable.ValueFrom.SecretKeyRef.Name)
+			}
+		}
+		return names
+	})
+}
+
+// collect deletes the objects of a folder to which no container refers by references.
+func (c *Client) collect(ctx context.Context, kind, folder, namespace, selector, replicaSets, keep string,
+	references func(corev1.Container) []string) error {
+	objects := &metav1.PartialObjectMetadataList{}
+	// Objects first: one that is created after this list is not deleted.
+	if err := c.get(ctx, folder, url.Values{"labelSelector": {selector}}, objects); err != nil {
+		return fmt.Errorf("listing the %ss with %s: %w", kind, selector, err)
 	}
 	sets, err := c.ReplicaSets(ctx, namespace, replicaSets)
 	if err != nil {
@@ -109,21 +137,19 @@ func (c *Client) CollectConfigMaps(ctx context.Context, namespace, selector, rep
 	used := map[string]bool{keep: true}
 	for _, set := range sets {
 		for _, container := range set.Spec.Template.Spec.Containers {
-			for _, source := range container.EnvFrom {
-				if source.ConfigMapRef != nil {
-					used[source.ConfigMapRef.Name] = true
-				}
+			for _, name := range references(container) {
+				used[name] = true
 			}
 		}
 	}
 	var errs []error
-	for _, configMap := range configMaps.Items {
-		if used[configMap.Name] {
+	for _, object := range objects.Items {
+		if used[object.Name] {
 			continue
 		}
-		err := c.do(ctx, http.MethodDelete, folder+"/"+url.PathEscape(configMap.Name), nil, "", &struct{}{})
+		err := c.do(ctx, http.MethodDelete, folder+"/"+url.PathEscape(object.Name), nil, "", &struct{}{})
 		if err != nil && !errors.Is(err, errNotFound) {
-			errs = append(errs, fmt.Errorf("deleting ConfigMap %s: %w", configMap.Name, err))
+			errs = append(errs, fmt.Errorf("deleting %s %s: %w", kind, object.Name, err))
 		}
 	}
 	return errors.Join(errs...)

@@ -160,6 +160,22 @@ func TestConfigMapsInUseAreKept(t *testing.T) {
 	}
 }
 
+func TestVersionsOfASecretInUseAreKept(t *testing.T) {
+	version := func(name string) string { return fmt.Sprintf(`{"metadata": {"name": %q}, "spec": {"data": []}}`, name) }
+	requests := recorded(t, map[string]string{
+		"/apis/external-secrets.io/v1/namespaces/shop/externalsecrets?labelSelector=loja-veloz.dev%2Fsecret%3Dkeys": `{"items": [` +
+			strings.Join([]string{version("keys-old"), version("keys-stable"), version("keys-new")}, ",") + `]}`,
+		"/apis/apps/v1/namespaces/shop/replicasets?labelSelector=part-of%3Dshop": `{"items": [{"spec": {"template": {"spec": {"containers": [
+			{"env": [{"name": "PORT", "value": "8080"}, {"name": "KEY", "valueFrom": {"secretKeyRef": {"name": "keys-stable", "key": "k"}}}]}]}}}}]}`,
+	})
+	if err := kube.NewClient("").CollectSecrets(t.Context(), "shop", "keys", "part-of=shop", "keys-new"); err != nil {
+		t.Fatal(err)
+	}
+	if want := "DELETE /apis/external-secrets.io/v1/namespaces/shop/externalsecrets/keys-old"; requests() != want {
+		t.Errorf("the requests are\n%s\nwant\n%s", requests(), want)
+	}
+}
+
 func TestClientSaysWhatTheServerSaid(t *testing.T) {
 	apiServer(t, map[string]string{
 		"/apis/argoproj.io/v1alpha1/namespaces/shop/rollouts/web":  "forbidden: rollouts",

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -87,8 +88,33 @@ func NewJob(meta metav1.ObjectMeta, version string, deadline time.Duration, pod 
 // Unawaited lets updates continue before the Job ends.
 func Unawaited(job *batchv1.Job) { job.Annotations = map[string]string{SkipAwait: "true"} }
 
+// Unawaited lets updates continue before the Deployments of these stages are ready, and their
+// Services have pods.
+func (s Stages) Unawaited() {
+	for _, m := range s.All() {
+		switch object := m.Object.(type) {
+		case *appsv1.Deployment:
+			object.Annotations = map[string]string{SkipAwait: "true"}
+		case *corev1.Service:
+			object.Annotations = map[string]string{SkipAwait: "true"}
+		}
+	}
+}
+
 // JobSuffix is the number of characters that NewJob appends to a name and a version.
 const JobSuffix = 5
+
+// SecretLabel marks the versions of a secret, by the name that they share.
+const SecretLabel = "loja-veloz.dev/secret"
+
+// VersionedName names the Secret with one version of a secret, which never changes; without a
+// version it is the name itself.
+func VersionedName(secret, version string) string {
+	if version == "" {
+		return secret
+	}
+	return secret + "-" + version
+}
 
 // SecretVariable returns an environment variable with its value in a Secret.
 func SecretVariable(name, secret, key string) corev1.EnvVar {

@@ -44,6 +44,8 @@ type ConsoleSpec struct {
 	Prometheus, Jaeger Source
 	// NodePort opens it on a port of every node, to everybody who reaches the node; 0 does not.
 	NodePort int32
+	// With SkipAwait an update goes on before it answers.
+	SkipAwait bool
 }
 
 // Source is a server in the cluster that the console reads.
@@ -58,7 +60,7 @@ type Console struct {
 	kube.Objects
 }
 
-// NewConsole installs the console and is done when it answers.
+// NewConsole installs the console and is done when it answers, unless SkipAwait.
 func NewConsole(ctx *pulumi.Context, name string, spec *ConsoleSpec, opts ...pulumi.ResourceOption) (*Console, error) {
 	c := &Console{}
 	if _, err := kube.NewComponent(ctx, console, "loja-veloz:observability:Console", name, c, spec.Stages, opts); err != nil {
@@ -70,6 +72,11 @@ func NewConsole(ctx *pulumi.Context, name string, spec *ConsoleSpec, opts ...pul
 // ConsolePods selects the console's pods in the namespace where it is installed.
 func ConsolePods(namespace string) kube.PodSelector {
 	return kube.PodSelector{Namespace: namespace, Labels: consoleLabels}
+}
+
+// Pods returns the size of its pod.
+func (s *ConsoleSpec) Pods() []kube.PodSize {
+	return []kube.PodSize{kube.SizeOf(console, 1, s.deployment("").Spec.Template.Spec.Containers[0].Resources)}
 }
 
 // Validate reports everything that is wrong with the spec, one error per line.
@@ -137,7 +144,7 @@ func (s *ConsoleSpec) Stages() (kube.Stages, error) {
 		return nil, fmt.Errorf("encoding the objectives: %w", err)
 	}
 	reads := metav1.ObjectMeta{Name: console, Namespace: s.ServicesNamespace, Labels: consoleLabels}
-	return kube.Stages{
+	stages := kube.Stages{
 		{
 			{Name: "service-account", Object: &corev1.ServiceAccount{ObjectMeta: s.meta(), AutomountServiceAccountToken: new(false)}},
 			// It lists, and changes nothing. Secrets and ConfigMaps are none of its business.
@@ -153,7 +160,11 @@ func (s *ConsoleSpec) Stages() (kube.Stages, error) {
 			{Name: "network-policy", Object: s.networkPolicy()},
 		},
 		{{Name: "deployment", Object: s.deployment(string(objectives))}, {Name: "service", Object: s.service()}},
-	}, nil
+	}
+	if s.SkipAwait {
+		stages.Unawaited()
+	}
+	return stages, nil
 }
 
 // networkPolicy admits nobody, unless a NodePort does: port-forward comes from the node itself.

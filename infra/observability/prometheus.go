@@ -52,6 +52,8 @@ type PrometheusSpec struct {
 	// NodePort opens it on a port of every node as well, to everybody who reaches the
 	// node; 0 does not.
 	NodePort int32
+	// With SkipAwait an update goes on before it answers.
+	SkipAwait bool
 }
 
 // Scrape is a program whose metrics Prometheus reads at one address.
@@ -70,7 +72,7 @@ type Prometheus struct {
 	kube.Objects
 }
 
-// NewPrometheus installs Prometheus and is done when it answers queries. It keeps two
+// NewPrometheus installs Prometheus and is done when it answers queries, unless SkipAwait. It keeps two
 // days, in the pod: a new pod begins without data, and canaries then wait for more
 // requests.
 func NewPrometheus(ctx *pulumi.Context, name string, spec *PrometheusSpec, opts ...pulumi.ResourceOption) (*Prometheus, error) {
@@ -81,9 +83,14 @@ func NewPrometheus(ctx *pulumi.Context, name string, spec *PrometheusSpec, opts 
 	return p, nil
 }
 
-// Pods selects Prometheus's pods.
-func (s *PrometheusSpec) Pods() kube.PodSelector {
-	return kube.PodSelector{Namespace: s.Namespace, Labels: prometheusLabels}
+// PrometheusPods selects Prometheus's pods in the namespace where it is installed.
+func PrometheusPods(namespace string) kube.PodSelector {
+	return kube.PodSelector{Namespace: namespace, Labels: prometheusLabels}
+}
+
+// Pods returns the size of its pod.
+func (s *PrometheusSpec) Pods() []kube.PodSize {
+	return []kube.PodSize{kube.SizeOf(prometheus, 1, s.deployment().Spec.Template.Spec.Containers[0].Resources)}
 }
 
 // URL is where it answers in the cluster.
@@ -136,7 +143,7 @@ func (s *PrometheusSpec) Stages() (kube.Stages, error) {
 		return nil, fmt.Errorf("encoding the rules of canaries: %w", err)
 	}
 	discovery := metav1.ObjectMeta{Name: prometheus, Namespace: s.Services.Namespace, Labels: prometheusLabels}
-	return kube.Stages{
+	stages := kube.Stages{
 		{{Name: "namespace", Object: kube.RestrictedNamespace(s.Namespace)}},
 		{
 			{Name: "service-account", Object: &corev1.ServiceAccount{ObjectMeta: s.meta(), AutomountServiceAccountToken: new(false)}},
@@ -153,7 +160,11 @@ func (s *PrometheusSpec) Stages() (kube.Stages, error) {
 			{Name: "network-policy", Object: s.networkPolicy()},
 		},
 		{{Name: "deployment", Object: s.deployment()}, {Name: "service", Object: s.service()}},
-	}, nil
+	}
+	if s.SkipAwait {
+		stages.Unawaited()
+	}
+	return stages, nil
 }
 
 type object = map[string]any

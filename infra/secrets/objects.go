@@ -81,7 +81,7 @@ type ExternalSecret struct {
 
 // ExternalSecretSpec says what to read and what to write.
 type ExternalSecretSpec struct {
-	// RefreshInterval is how often the store is read, as a Go duration.
+	// RefreshInterval is how often the store is read, as a Go duration; 0 reads it once.
 	RefreshInterval string   `json:"refreshInterval"`
 	SecretStoreRef  StoreRef `json:"secretStoreRef"`
 	Target          Target   `json:"target"`
@@ -100,8 +100,10 @@ type Target struct {
 	// CreationPolicy is Owner: the Secret is deleted with the ExternalSecret.
 	CreationPolicy string `json:"creationPolicy"`
 	// DeletionPolicy is Retain: the Secret stays if its source is deleted from the store.
-	DeletionPolicy string    `json:"deletionPolicy"`
-	Template       *Template `json:"template,omitempty"`
+	DeletionPolicy string `json:"deletionPolicy"`
+	// Immutable keeps the Secret from being changed by anybody.
+	Immutable bool      `json:"immutable,omitempty"`
+	Template  *Template `json:"template,omitempty"`
 }
 
 // Template builds the keys of the Secret from the data that was read.
@@ -127,6 +129,8 @@ type RemoteRef struct {
 	// Key is the secret's name or ARN.
 	Key      string `json:"key"`
 	Property string `json:"property,omitempty"`
+	// Version is uuid/ and the id of a version; empty is the current one.
+	Version string `json:"version,omitempty"`
 }
 
 // Keys returns a datum for each of the properties of one secret, with the same names.

@@ -91,6 +91,25 @@ func TestNewSecret(t *testing.T) {
 	}
 }
 
+// TestAVersionIsASecretOfItsOwn: it is named by its id, read once and never changed, and another
+// version does not delete it.
+func TestAVersionIsASecretOfItsOwn(t *testing.T) {
+	const id = "3f0c9d1e-2a44-4b53-9f3e-6d3c1f9a7b10"
+	spec := &secrets.SecretSpec{
+		Name: "stripe", Namespace: "shop", Store: "aws", Remote: "loja-veloz/prod/stripe", Keys: []string{"api-key"}, Version: id,
+	}
+	stages, err := spec.Stages()
+	if err != nil {
+		t.Fatal(err)
+	}
+	infratest.Golden(t, "version", stages.All())
+	if m := stages.All()[0]; m.Object.GetName() != kube.VersionedName("stripe", id) || !m.RetainOnDelete {
+		t.Errorf("%s is retained: %v", m.Object.GetName(), m.RetainOnDelete)
+	}
+	spec.Version = "AWSPREVIOUS"
+	infratest.Refused(t, spec.Validate(), `Version is "AWSPREVIOUS": use the id of a version, a UUID`)
+}
+
 func TestRefusals(t *testing.T) {
 	_, forgotten := infratest.Run(true, func(ctx *pulumi.Context) error {
 		_, err := secrets.NewDatabase(ctx, "database", &secrets.DatabaseSpec{}, nil)

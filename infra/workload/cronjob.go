@@ -141,7 +141,7 @@ func (s *CronJobSpec) pod() corev1.PodSpec {
 		env = append(env, corev1.EnvVar{Name: name, Value: data[name]})
 	}
 	for _, name := range slices.Sorted(maps.Keys(s.SecretEnv)) {
-		env = append(env, kube.SecretVariable(name, s.SecretEnv[name].Secret, s.SecretEnv[name].Key))
+		env = append(env, kube.SecretVariable(name, s.SecretEnv[name].object(), s.SecretEnv[name].Key))
 	}
 	return corev1.PodSpec{
 		RestartPolicy:                corev1.RestartPolicyNever,

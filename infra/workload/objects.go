@@ -236,7 +236,7 @@ func (s *Spec) variables() []corev1.EnvVar {
 		list = append(list, kube.SecretVariable(databaseURL, s.Database.URL.Secret, s.Database.URL.Key))
 	}
 	for _, name := range slices.Sorted(maps.Keys(s.SecretEnv)) {
-		list = append(list, kube.SecretVariable(name, s.SecretEnv[name].Secret, s.SecretEnv[name].Key))
+		list = append(list, kube.SecretVariable(name, s.SecretEnv[name].object(), s.SecretEnv[name].Key))
 	}
 	return list
 }

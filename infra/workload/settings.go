@@ -3,6 +3,7 @@ package workload
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -18,7 +19,8 @@ const settingsLabel = "loja-veloz.dev/settings"
 
 // configMap holds what may differ between environments. It is named by its content and
 // never changes: other settings are another ConfigMap, and an aborted update leaves the
-// stable version's pods, and those that replace them, the settings that they had.
+// stable version's pods, and those that replace them, the settings that they had. The versions
+// of secrets count as content, so that the quarantine of settings knows them too.
 func (s *Spec) configMap() *corev1.ConfigMap {
 	data := map[string]string{
 		"LOG_FORMAT":        s.LogFormat,
@@ -29,7 +31,13 @@ func (s *Spec) configMap() *corev1.ConfigMap {
 		data["OTEL_EXPORTER_OTLP_PROTOCOL"] = s.Telemetry.protocol()
 	}
 	maps.Copy(data, s.Env)
-	meta := s.meta(s.Service + "-" + hash(data))
+	content := maps.Clone(data)
+	for name, key := range s.SecretEnv {
+		if key.Version != "" {
+			content[name] = key.object()
+		}
+	}
+	meta := s.meta(s.Service + "-" + hash(content))
 	meta.Labels[settingsLabel] = s.Service
 	return &corev1.ConfigMap{ObjectMeta: meta, Data: data, Immutable: new(true)}
 }
@@ -43,8 +51,8 @@ func hash(data map[string]string) string {
 	return hex.EncodeToString(h.Sum(nil))[:10]
 }
 
-// collectSettings deletes the ConfigMaps of earlier settings once no ReplicaSet refers to
-// them, when the Rollout has been applied and waited for. What cannot be deleted now is
+// collectSettings deletes the ConfigMaps and Secrets of earlier settings once no ReplicaSet refers
+// to them, when the Rollout has been applied and waited for. What cannot be deleted now is
 // deleted by a later update.
 func (s *Spec) collectSettings(ctx *pulumi.Context, w *Workload, rollout *kube.Resource) {
 	if s.Cluster == nil || ctx.DryRun() {
@@ -52,9 +60,28 @@ func (s *Spec) collectSettings(ctx *pulumi.Context, w *Workload, rollout *kube.R
 	}
 	pulumi.All(rollout.ID(), w.Phase).ApplyT(func([]any) error {
 		err := s.Cluster.CollectConfigMaps(ctx.Context(), s.Namespace, settingsLabel+"="+s.Service, nameLabel+"="+s.Service, s.configMap().Name)
+		for _, key := range s.versionedSecrets() {
+			// Another service may read the secret too.
+			err = errors.Join(err, s.Cluster.CollectSecrets(ctx.Context(), s.Namespace, key.Secret, partOf, key.object()))
+		}
 		if err != nil {
-			_ = ctx.Log.Warn(fmt.Sprintf("%s: ConfigMaps of earlier settings stay: %v", s.Service, err), &pulumi.LogArgs{Resource: w})
+			_ = ctx.Log.Warn(fmt.Sprintf("%s: earlier settings stay: %v", s.Service, err), &pulumi.LogArgs{Resource: w})
 		}
 		return nil
 	})
+}
+
+// partOf selects the ReplicaSets of all services.
+const partOf = "app.kubernetes.io/part-of=loja-veloz"
+
+// versionedSecrets returns one key of each secret with a version.
+func (s *Spec) versionedSecrets() []SecretKey {
+	var keys []SecretKey
+	for _, name := range slices.Sorted(maps.Keys(s.SecretEnv)) {
+		key := s.SecretEnv[name]
+		if key.Version != "" && !slices.ContainsFunc(keys, func(k SecretKey) bool { return k.object() == key.object() }) {
+			keys = append(keys, key)
+		}
+	}
+	return keys
 }

@@ -35,6 +35,8 @@ type Cluster interface {
 	// CollectConfigMaps deletes the ConfigMaps that a label selector finds, but keep and
 	// those to which a ReplicaSet refers that another selector finds.
 	CollectConfigMaps(ctx context.Context, namespace, selector, replicaSets, keep string) error
+	// CollectSecrets deletes the versions of a secret likewise.
+	CollectSecrets(ctx context.Context, namespace, secret, replicaSets, keep string) error
 }
 
 // Wait holds an update until its Rollout is healthy.

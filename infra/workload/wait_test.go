@@ -24,7 +24,7 @@ import (
 type fakeCluster struct {
 	rollouts []*rolloutsv1alpha1.Rollout
 	asked    int
-	// collected are the arguments of CollectConfigMaps.
+	// collected are the arguments of CollectConfigMaps, and of each CollectSecrets after them.
 	collected string
 	// quarantine is the data of the ConfigMap.
 	quarantine map[string]string
@@ -58,6 +58,11 @@ func (f *fakeCluster) AnalysisRun(context.Context, string, string) (*rolloutsv1a
 
 func (f *fakeCluster) CollectConfigMaps(_ context.Context, namespace, selector, replicaSets, keep string) error {
 	f.collected = strings.Join([]string{namespace, selector, replicaSets, keep}, " ")
+	return nil
+}
+
+func (f *fakeCluster) CollectSecrets(_ context.Context, namespace, secret, replicaSets, keep string) error {
+	f.collected += "\n" + strings.Join([]string{namespace, secret, replicaSets, keep}, " ")
 	return nil
 }
 
@@ -102,6 +107,10 @@ func (c typedCase) Rollout(context.Context, string, string) (*rolloutsv1alpha1.R
 
 func (c typedCase) CollectConfigMaps(context.Context, string, string, string, string) error {
 	return errors.New("no ConfigMap was to be collected")
+}
+
+func (c typedCase) CollectSecrets(context.Context, string, string, string, string) error {
+	return errors.New("no Secret was to be collected")
 }
 
 func (c typedCase) ReplicaSets(_ context.Context, namespace, selector string) ([]appsv1.ReplicaSet, error) {
@@ -195,6 +204,7 @@ func TestNewWaitsInUpdatesAndNotInPreviews(t *testing.T) {
 		return func(ctx *pulumi.Context) error {
 			args := valid()
 			args.Cluster, args.Wait = cluster, &Wait{}
+			args.SecretEnv["KEY"] = SecretKey{Secret: "stripe", Key: "api-key", Version: "2"}
 			_, err := New(ctx, "web", args)
 			return err
 		}
@@ -213,8 +223,11 @@ func TestNewWaitsInUpdatesAndNotInPreviews(t *testing.T) {
 		t.Errorf("the update of a healthy Rollout ends with %v after %d questions", err, healthy.asked)
 	}
 	args := valid()
-	if want := "shop loja-veloz.dev/settings=web app.kubernetes.io/name=web " + args.configMap().Name; healthy.collected != want {
-		t.Errorf("the ConfigMaps collected are those of %q, want %q", healthy.collected, want)
+	args.SecretEnv["KEY"] = SecretKey{Secret: "stripe", Key: "api-key", Version: "2"}
+	want := "shop loja-veloz.dev/settings=web app.kubernetes.io/name=web " + args.configMap().Name +
+		"\nshop stripe app.kubernetes.io/part-of=loja-veloz stripe-2"
+	if healthy.collected != want {
+		t.Errorf("the settings collected are those of %q, want %q", healthy.collected, want)
 	}
 }
 

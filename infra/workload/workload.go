@@ -77,7 +77,7 @@ type Spec struct {
 	Metrics *Metrics
 	// Scraper reads the service's metrics for something that does not judge canaries; nil: nobody.
 	Scraper *Scraper
-	// Cluster is where the service runs; nil leaves the ConfigMaps of earlier settings in
+	// Cluster is where the service runs; nil leaves the ConfigMaps and Secrets of earlier settings in
 	// it, and looks for no quarantine: then only the API server refuses.
 	Cluster Cluster
 	// Wait holds an update until the Rollout in Cluster is healthy; nil does not wait.
@@ -85,7 +85,15 @@ type Spec struct {
 }
 
 // SecretKey is a key in a Secret.
-type SecretKey struct{ Secret, Key string }
+type SecretKey struct {
+	Secret, Key string
+	// Version is that of the value, which is in a Secret of its own (kube.VersionedName): another
+	// one arrives by canary, and goes away with an abort. Empty: the Secret changes in place, and
+	// pods that start get what it then says.
+	Version string
+}
+
+func (k SecretKey) object() string { return kube.VersionedName(k.Secret, k.Version) }
 
 // Database is a database with two roles, whose addresses are in Secrets in the service's
 // namespace. For a new image a Job changes the schema (argument migrate) before the Rollout

@@ -1,6 +1,7 @@
 package workload
 
 import (
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -136,13 +137,13 @@ func TestRefusals(t *testing.T) {
 			"Env sets OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"},
 		"a bad variable":         {func(a *Spec) { a.Env = map[string]string{"A-B": "1"} }, `Env contains "A-B"`},
 		"an address in the open": {func(a *Spec) { a.Env = map[string]string{"DATABASE_URL": "x"} }, "Env sets DATABASE_URL, which is secret"},
-		"a secret of the platform": {func(a *Spec) { a.SecretEnv = map[string]SecretKey{"DATABASE_URL": {"a", "b"}} },
+		"a secret of the platform": {func(a *Spec) { a.SecretEnv = map[string]SecretKey{"DATABASE_URL": {Secret: "a", Key: "b"}} },
 			"SecretEnv sets DATABASE_URL"},
-		"a secret set twice": {func(a *Spec) { a.SecretEnv = map[string]SecretKey{"GREETING": {"a", "b"}} },
+		"a secret set twice": {func(a *Spec) { a.SecretEnv = map[string]SecretKey{"GREETING": {Secret: "a", Key: "b"}} },
 			"SecretEnv sets GREETING, which Env sets too"},
 		"a secret without a key": {func(a *Spec) { a.SecretEnv = map[string]SecretKey{"KEY": {Secret: "a"}} },
 			"SecretEnv names no Secret or no key of it for KEY"},
-		"a bad secret variable":   {func(a *Spec) { a.SecretEnv = map[string]SecretKey{"A-B": {"a", "b"}} }, `SecretEnv contains "A-B"`},
+		"a bad secret variable":   {func(a *Spec) { a.SecretEnv = map[string]SecretKey{"A-B": {Secret: "a", Key: "b"}} }, `SecretEnv contains "A-B"`},
 		"no address":              {func(a *Spec) { a.Database.URL = SecretKey{} }, "Database.URL names no Secret"},
 		"a service that owns":     {func(a *Spec) { a.Database.OwnerURL = a.Database.URL }, "Database.URL is also OwnerURL"},
 		"a database anywhere":     {func(a *Spec) { a.Database.Pods.Labels = nil }, "Database.Pods has no namespace or no labels"},
@@ -402,5 +403,31 @@ func TestNothingSelectsTheMigration(t *testing.T) {
 		if ref := variable.ValueFrom; ref != nil && ref.SecretKeyRef != nil && ref.SecretKeyRef.Name != args.Database.OwnerURL.Secret {
 			t.Errorf("the Job has %s from %s", variable.Name, ref.SecretKeyRef.Name)
 		}
+	}
+}
+
+// TestAVersionOfASecretIsASetting: another version is another Secret and other settings, so that
+// it arrives by canary, an abort takes it back, and the quarantine knows it.
+func TestAVersionOfASecretIsASetting(t *testing.T) {
+	with := func(version string) *Spec {
+		s := valid()
+		s.SecretEnv = map[string]SecretKey{"KEY": {Secret: "stripe", Key: "api-key", Version: version}}
+		return s
+	}
+	first, second := with("1"), with("2")
+	if first.configMap().Name == second.configMap().Name || !reflect.DeepEqual(first.configMap().Data, second.configMap().Data) {
+		t.Errorf("two versions have the settings %v and %v", first.configMap(), second.configMap())
+	}
+	if unversioned := valid(); with("").configMap().Name != unversioned.configMap().Name {
+		t.Error("a secret without a version changes the name of the settings")
+	}
+	for _, variable := range second.rollout("settings").Spec.Template.Spec.Containers[0].Env {
+		if variable.Name == "KEY" && variable.ValueFrom.SecretKeyRef.Name != "stripe-2" {
+			t.Errorf("the pods read %s", variable.ValueFrom.SecretKeyRef.Name)
+		}
+	}
+	second.SecretEnv["OTHER"] = SecretKey{Secret: "stripe", Key: "other", Version: "2"}
+	if keys := second.versionedSecrets(); len(keys) != 1 || keys[0].object() != "stripe-2" {
+		t.Errorf("what is collected is %v", keys)
 	}
 }

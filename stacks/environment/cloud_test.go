@@ -6,14 +6,17 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/pulumi/pulumi/sdk/v3/go/common/resource"
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
+	networkingv1 "k8s.io/api/networking/v1"
 	"sigs.k8s.io/yaml"
 
 	"github.com/loja-veloz/platform/infra/infratest"
+	"github.com/loja-veloz/platform/infra/infratest/reachability"
 	"github.com/loja-veloz/platform/infra/policy"
 	"github.com/loja-veloz/platform/infra/policy/policytest"
 	"github.com/loja-veloz/platform/stacks/environment/internal/aws"
@@ -180,6 +183,88 @@ func TestPlansOfTheCloud(t *testing.T) {
 		rules := target.Policy()
 		if err := policy.Audit(&rules, policytest.Recorded(recorder)); err != nil {
 			t.Errorf("%s breaks rules:\n%v", name, err)
+		}
+	}
+}
+
+// TestMetricsInTheCloudAreReadByThoseWhoNeedThem: Prometheus and Datadog's agents read the
+// services, and only the Rollouts controller and the console ask Prometheus.
+func TestMetricsInTheCloudAreReadByThoseWhoNeedThem(t *testing.T) {
+	recorder, err := inCloud(t, "dev", stackFile(t, "dev"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	controller := named("argo-rollouts", "argo-rollouts")
+	controller.Labels["app.kubernetes.io/component"] = "rollouts-controller" // as its chart sets it
+	pods := []reachability.Pod{
+		named("observability", "prometheus", metricsPort), named("observability", "console", httpPort), named("observability", "stranger"),
+		controller, named("argo-rollouts", "argo-rollouts-dashboard"),
+		{Name: "agent", Namespace: "datadog", Labels: map[string]string{"app": "datadog"}},
+	}
+	want := []reachability.Edge{
+		{From: "argo-rollouts", To: "prometheus", Port: metricsPort}, {From: "console", To: "prometheus", Port: metricsPort},
+	}
+	for _, s := range shop.Services() {
+		pods = append(pods, shopPod(s.Name, httpPort))
+		for _, reader := range []string{"prometheus", "agent"} {
+			want = append(want, reachability.Edge{From: reader, To: s.Name, Port: httpPort})
+		}
+	}
+	got := slices.DeleteFunc(reachability.Compute(networkPolicies(t, recorder), pods), func(e reachability.Edge) bool {
+		return slices.Contains([]string{"stranger", "argo-rollouts", "argo-rollouts-dashboard", "agent"}, e.To)
+	})
+	if diff := reachability.Difference(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// networkPolicies decodes those that were registered.
+func networkPolicies(t *testing.T, recorder *infratest.Recorder) []*networkingv1.NetworkPolicy {
+	t.Helper()
+	var all []*networkingv1.NetworkPolicy
+	for _, r := range recorder.Resources() {
+		if r.Type != "kubernetes:networking.k8s.io/v1:NetworkPolicy" {
+			continue
+		}
+		raw, err := json.Marshal(r.Inputs)
+		if err != nil {
+			t.Fatal(err)
+		}
+		policy := &networkingv1.NetworkPolicy{}
+		if err := json.Unmarshal(raw, policy); err != nil {
+			t.Fatalf("%s: %v", r.Name, err)
+		}
+		all = append(all, policy)
+	}
+	return all
+}
+
+// TestCanariesInTheCloudAreJudged: each service with objectives has its AnalysisTemplates, unless
+// the environment does without Prometheus. Then every preview and update warns.
+func TestCanariesInTheCloudAreJudged(t *testing.T) {
+	for install, judged := range map[string]bool{"true": true, "false": false} {
+		values := stackFile(t, "prod")
+		values["loja-veloz:prometheus"] = `{"install":` + install + `}`
+		recorder, err := inCloud(t, "prod", values)
+		if err != nil {
+			t.Fatal(err)
+		}
+		templates := 0
+		for _, r := range recorder.Resources() {
+			if r.Inputs["kind"] == "AnalysisTemplate" {
+				templates++
+			}
+		}
+		_, p, _, err := program.Load("prod", values, shop, aws.New)
+		if err != nil {
+			t.Fatal(err)
+		}
+		services, warning := len(p.Objectives()), program.Unjudged(p)
+		if services == 0 || judged && (templates != 2*services || warning != "") || !judged && templates > 0 {
+			t.Errorf("prometheus.install %s: %d templates for %d services, warning %q", install, templates, services, warning)
+		}
+		if !judged && !strings.Contains(warning, "prometheus.install is false: nothing judges canaries of api-gateway, estoque,") {
+			t.Errorf("without Prometheus the warning is %q", warning)
 		}
 	}
 }

@@ -242,7 +242,8 @@ func TestAWS(t *testing.T) {
 	show("destroy", "--yes", "--skip-preview")
 	for name := range strings.Lines(must(t, "get", "namespaces", "-o", "name")) {
 		switch strings.TrimSpace(name) {
-		case "namespace/shop", "namespace/kong", "namespace/kong-internal", "namespace/argocd", "namespace/argo-rollouts", "namespace/datadog", "namespace/external-secrets":
+		case "namespace/shop", "namespace/kong", "namespace/kong-internal", "namespace/argocd", "namespace/argo-rollouts", "namespace/datadog", "namespace/external-secrets",
+			"namespace/observability":
 			t.Errorf("pulumi destroy left %s", name)
 		}
 	}
@@ -278,6 +279,19 @@ func checkDev(t *testing.T, dev *platform.Stack) {
 	}
 	if plugins := must(t, "-n", "shop", "get", "rollout", "sample-web-app", "-o", "jsonpath={.spec.strategy.canary.trafficRouting.plugins}"); !strings.Contains(plugins, "argoproj-labs/gatewayAPI") {
 		t.Errorf("the Rollout's traffic is routed by %q", plugins)
+	}
+	for _, object := range []string{"analysistemplate/pagamentos-watch", "analysistemplate/pagamentos-gate"} {
+		must(t, "-n", "shop", "get", object)
+	}
+	read := must(t, "-n", "shop", "get", "rollout", "pagamentos", "-o", "jsonpath={.spec.template.spec.containers[0].env[*].valueFrom.secretKeyRef.name}")
+	if brought := strings.TrimSpace(must(t, "-n", "shop", "get", "externalsecret", "-l", "loja-veloz.dev/secret=stripe",
+		"-o", "jsonpath={.items[*].spec.target.name}")); brought == "" || !slices.Contains(strings.Fields(read), brought) {
+		t.Errorf("pagamentos reads the Secrets %s, and Stripe's is %q", read, brought)
+	}
+	for _, server := range []string{"prometheus", "console"} {
+		if kind := must(t, "-n", "observability", "get", "service", server, "-o", "jsonpath={.spec.type}"); kind != "ClusterIP" {
+			t.Errorf("the Service %s is a %s, want a ClusterIP", server, kind)
+		}
 	}
 	checkState(t, dev)
 

@@ -17,7 +17,6 @@ import (
 	"github.com/loja-veloz/platform/infra/observability"
 	"github.com/loja-veloz/platform/infra/policy"
 	"github.com/loja-veloz/platform/infra/secrets"
-	"github.com/loja-veloz/platform/infra/slo"
 	"github.com/loja-veloz/platform/infra/workload"
 	"github.com/loja-veloz/platform/stacks/environment/internal/config"
 	"github.com/loja-veloz/platform/stacks/environment/internal/plan"
@@ -60,6 +59,7 @@ type Target struct {
 	imageUpdater     *delivery.ImageUpdaterSpec
 	datadog          *observability.DatadogSpec // nil: not installed
 	traces           *observability.TracesSpec  // nil: programs send to otlpEndpoint themselves, or nowhere
+	monitoring       *plan.Monitoring
 }
 
 // New prepares the target.
@@ -142,6 +142,7 @@ func (t *Target) planControllers(name string) {
 			Forward: cfg.Telemetry.OTLPEndpoint, ForwardTo: t.receivers(), NodePort: cfg.Telemetry.JaegerNodePort,
 		}
 	}
+	t.monitoring = plan.NewMonitoring(cfg, t.traces)
 	if cfg.Datadog.Install && cfg.Datadog.Objectives {
 		var annotations map[string]string
 		annotations, t.scraperErr = observability.DatadogAnnotations(workload.Container, workload.Port, t.environment)
@@ -157,12 +158,7 @@ func (t *Target) datadogWith(p *plan.Plan) *observability.DatadogSpec {
 		return &spec
 	}
 	spec.Objectives = &observability.DatadogObjectives{
-		Environment: t.environment, Namespace: plan.ShopNamespace, Services: map[string]slo.Objectives{},
-	}
-	for _, w := range p.Workloads {
-		if w.Objectives != nil {
-			spec.Objectives.Services[w.Service] = *w.Objectives
-		}
+		Environment: t.environment, Namespace: plan.ShopNamespace, Services: p.Objectives(),
 	}
 	return &spec
 }
@@ -222,12 +218,16 @@ func (t *Target) receivers() kube.PodSelector {
 // Site implements program.Target.
 func (t *Target) Site() plan.Site {
 	site := plan.Site{
+		Metrics: t.monitoring.Metrics(), SecretVersions: map[string]string{},
 		Public: t.router, Internal: t.router.Internal,
 		Telemetry: plan.Telemetry(t.cfg, t.traces, t.receivers()), Scraper: t.scraper,
 		Server: plan.Server{
 			SSLMode: t.cfg.Database.SSLMode, Secret: masterSecret, CIDRs: []string{t.cfg.Cloud.CIDR},
 			MaxConnections: t.database.MaxConnections(), Limit: "a " + t.database.InstanceClass,
 		},
+	}
+	for _, s := range t.known() {
+		site.SecretVersions[s.name] = s.version
 	}
 	// Validate reports a range that cannot be planned.
 	if zones, err := network.Plan(t.cfg.Cloud.CIDR, t.cfg.Cloud.Zones, t.cfg.Cloud.Taken...); err == nil {
@@ -239,20 +239,27 @@ func (t *Target) Site() plan.Site {
 	return site
 }
 
-// secret is a secret of Secrets Manager that programs read, with its name in the cluster.
+// secret is a version of a secret of Secrets Manager that programs read, with its name in the
+// cluster.
 type secret struct {
-	name, remote string
-	keys         []string
+	name, remote, version string
+	keys                  []string
+}
+
+// known are the secrets for which there are settings.
+func (t *Target) known() []secret {
+	shop := t.cfg.Shop
+	return []secret{
+		{name: "stripe", remote: shop.StripeSecretName, version: shop.StripeSecretVersion},
+		{name: "api-keys", remote: shop.APIKeysSecretName, version: shop.APIKeysSecretVersion},
+	}
 }
 
 // shopSecrets returns the secrets that the plan needs. Validate refuses a plan that needs
 // others.
 func (t *Target) shopSecrets(p *plan.Plan) []secret {
 	var needed []secret
-	for _, s := range []secret{
-		{name: "stripe", remote: t.cfg.Shop.StripeSecretName},
-		{name: "api-keys", remote: t.cfg.Shop.APIKeysSecretName},
-	} {
+	for _, s := range t.known() {
 		if s.keys = p.Secrets[s.name]; len(s.keys) > 0 {
 			needed = append(needed, s)
 		}
@@ -262,16 +269,20 @@ func (t *Target) shopSecrets(p *plan.Plan) []secret {
 
 // Policy implements program.Target.
 func (t *Target) Policy() policy.Options {
-	return policy.Options{
+	options := policy.Options{
 		Protected: t.cfg.Cloud.Protected, AllowReplace: t.cfg.Cloud.AllowReplace, DefaultTags: t.tags,
 		Exempt: []policy.Exemption{{
 			Rule: policy.PublicIngress, Resource: "gateway-release",
 			Reason: "it is the gateway, the only public load balancer",
-		}, {
-			Rule: policy.ImageDigest, Namespace: plan.TracingNamespace,
-			Reason: "it is an upstream image with a tag that infra pins, like those of the charts",
 		}},
 	}
+	for _, upstream := range []string{"prometheus-deployment", "traces-deployment"} {
+		options.Exempt = append(options.Exempt, policy.Exemption{
+			Rule: policy.ImageDigest, Resource: upstream,
+			Reason: "it is an upstream image with a tag that infra pins, like those of the charts",
+		})
+	}
+	return options
 }
 
 // URL implements program.Target.
@@ -281,6 +292,6 @@ func (t *Target) URL() string { return "https://" + t.cfg.Gateway.Host }
 func (t *Target) Namespaces() map[string]string {
 	return map[string]string{
 		"services": plan.ShopNamespace, "gateway": kongNamespace, "internalGateway": internalNamespace,
-		"delivery": plan.RolloutsNamespace, "database": plan.DatabaseNamespace,
+		"delivery": plan.RolloutsNamespace, "database": plan.DatabaseNamespace, "observability": plan.ObservabilityNamespace,
 	}
 }

@@ -12,7 +12,7 @@ func TestSettingsThatAWSRefuses(t *testing.T) {
 	cfg := config.Defaults(nil)
 	cfg.Cloud.Provider, cfg.KubeContext = "aws", "kind"
 	cfg.Database.LocalPath, cfg.Database.SSLMode, cfg.Database.MultiAZ = "/data", "disable", true
-	cfg.Shop.Acquirer, cfg.Shop.Auth = "stripe", "api-key"
+	cfg.Shop.Acquirer, cfg.Shop.Auth, cfg.Shop.APIKeysSecretVersion = "stripe", "api-key", "AWSCURRENT"
 	cfg.Cluster.Addons = map[string]string{"dns": "1"}
 	cfg.Gateway.NodePort, cfg.Gateway.CertificateARN, cfg.Gateway.ZoneID = 30081, "certificate", "Z1"
 	cfg.MetricsServer.KubeletInsecureTLS, cfg.Delivery.ArgoCD, cfg.Datadog.Install = true, true, true
@@ -25,6 +25,7 @@ func TestSettingsThatAWSRefuses(t *testing.T) {
 	want := []string{
 		`kubeContext is "kind"`, `database.localPath is "/data"`, `database.sslMode is "disable"`,
 		"shop.stripeSecretName is missing: shop.acquirer is stripe", "shop.apiKeysSecretName is missing: shop.auth is api-key",
+		"shop.stripeSecretVersion is missing: shop.acquirer is stripe", `shop.apiKeysSecretVersion is "AWSCURRENT": use the id of a version`,
 		`cloud.bootstrap is ""`, "cloud.protected is false: with database.multiAZ", "cluster.addons.dns is not an add-on",
 		"kubeletInsecureTLS is true", "delivery.git: url", "publicAccessCIDRs is empty", "gateway.host is empty", "exactly one of them",
 		`gateway.certificateARN is "certificate"`, "gateway.nodePort is 30081", "datadog.secretName is missing",

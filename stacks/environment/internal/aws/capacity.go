@@ -28,7 +28,7 @@ func (t *Target) checkNodes(p *plan.Plan) error {
 		{"minNodes", t.cluster.Nodes.Min, func(s workload.Size) int32 { return s.MinReplicas }},
 		{"maxNodes", t.cluster.Nodes.Max, func(s workload.Size) int32 { return s.MaxReplicas }},
 	} {
-		pods := t.controllers()
+		pods := t.controllers(p)
 		for _, w := range p.Workloads {
 			pods.Requests = append(pods.Requests, cluster.Pod{
 				Name: w.Service, Count: bound.replicas(w.Size) + 1,
@@ -69,7 +69,7 @@ func sum(pods []cluster.Pod) cluster.Capacity {
 
 // controllers returns all pods except the services', with the requests in the values of their
 // charts.
-func (t *Target) controllers() cluster.Pods {
+func (t *Target) controllers(p *plan.Plan) cluster.Pods {
 	pods := cluster.Pods{Daemons: cluster.SystemDaemons(), Requests: cluster.SystemPods()}
 	sized := []interface{ Pods() []kube.PodSize }{t.loadBalancer, t.autoscaler, t.secrets, t.public, t.internal}
 	if t.rollouts != nil {
@@ -86,6 +86,12 @@ func (t *Target) controllers() cluster.Pods {
 	}
 	if t.traces != nil {
 		sized = append(sized, t.traces)
+	}
+	if prometheus := t.monitoring.Prometheus(p); prometheus != nil {
+		sized = append(sized, prometheus)
+	}
+	if console := t.monitoring.Console(p); console != nil {
+		sized = append(sized, console)
 	}
 	for _, component := range sized {
 		for _, p := range component.Pods() {

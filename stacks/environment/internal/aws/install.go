@@ -64,6 +64,11 @@ func (c *connected) Install(ctx *pulumi.Context, p *plan.Plan, namespaces progra
 		}
 		needed = append(needed, traces)
 	}
+	monitoring, err := program.InstallMonitoring(ctx, t.monitoring, p, namespaces, in)
+	if err != nil {
+		return nil, err
+	}
+	needed = append(needed, monitoring...)
 	gateways, err := c.installGateways(ctx, namespaces.Shop, balancer)
 	if err != nil {
 		return nil, err
@@ -80,6 +85,7 @@ func (c *connected) installSecrets(ctx *pulumi.Context, p *plan.Plan, store pulu
 	for _, secret := range c.target.shopSecrets(p) {
 		brought, err := secrets.NewSecret(ctx, secret.name, &secrets.SecretSpec{
 			Name: secret.name, Namespace: plan.ShopNamespace, Store: secretStore, Remote: secret.remote, Keys: secret.keys,
+			Version: secret.version,
 		}, in, c.after(store, namespaces.Shop))
 		if err != nil {
 			return nil, err

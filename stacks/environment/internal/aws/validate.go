@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/loja-veloz/platform/infra/secrets"
 	"github.com/loja-veloz/platform/stacks/environment/internal/config"
 	"github.com/loja-veloz/platform/stacks/environment/internal/plan"
 )
@@ -37,6 +38,7 @@ func (t *Target) Validate(p *plan.Plan) error {
 		components = append(components,
 			plan.Component{Name: "argo cd", Spec: t.argoCD}, plan.Component{Name: "image updater", Spec: t.imageUpdater})
 	}
+	components = append(components, t.monitoring.Components(p)...)
 	return errors.Join(validate(t.cfg), t.validateSecrets(p), t.routerErr, t.scraperErr, plan.Validate(components), t.checkNodes(p))
 }
 
@@ -63,22 +65,35 @@ func validate(cfg *config.Config) error {
 	add := func(format string, args ...any) {
 		errs = append(errs, fmt.Errorf(config.Namespace+":"+format, args...))
 	}
-	if cfg.Shop.Acquirer == "stripe" && cfg.Shop.StripeSecretName == "" {
-		add("shop.stripeSecretName is missing: shop.acquirer is stripe")
-	}
-	if cfg.Shop.Auth == "api-key" && cfg.Shop.APIKeysSecretName == "" {
-		add("shop.apiKeysSecretName is missing: shop.auth is api-key")
+	for _, setting := range []struct {
+		needed     bool
+		key, value string
+		reason     string
+	}{
+		{cfg.Shop.Acquirer == "stripe", "stripeSecretName", cfg.Shop.StripeSecretName, "shop.acquirer is stripe"},
+		{cfg.Shop.Acquirer == "stripe", "stripeSecretVersion", cfg.Shop.StripeSecretVersion, "shop.acquirer is stripe"},
+		{cfg.Shop.Auth == "api-key", "apiKeysSecretName", cfg.Shop.APIKeysSecretName, "shop.auth is api-key"},
+		{cfg.Shop.Auth == "api-key", "apiKeysSecretVersion", cfg.Shop.APIKeysSecretVersion, "shop.auth is api-key"},
+	} {
+		if setting.needed && setting.value == "" {
+			add("shop.%s is missing: %s", setting.key, setting.reason)
+		}
+		if strings.HasSuffix(setting.key, "Version") && setting.value != "" && !secrets.VersionID(setting.value) {
+			add("shop.%s is %q: use the id of a version in Secrets Manager, a UUID", setting.key, setting.value)
+		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(cfg.Images)) {
 		if strings.Contains(cfg.Images[name], "/drill/") {
 			add("images.%s is %s, which injects a fault for a drill: only a local environment runs it", name, cfg.Images[name])
 		}
 	}
+	// Neither asks for a password.
 	if cfg.Console.NodePort != 0 {
-		add("console.nodePort is %d: with cloud.provider aws there is no console", cfg.Console.NodePort)
+		add("console.nodePort is %d: in AWS reach it with kubectl -n observability port-forward service/console 9092:80", cfg.Console.NodePort)
 	}
 	if cfg.Prometheus.NodePort != 0 {
-		add("prometheus.nodePort is %d: with cloud.provider aws there is no Prometheus", cfg.Prometheus.NodePort)
+		add("prometheus.nodePort is %d: in AWS reach it with kubectl -n observability port-forward service/prometheus 9090:9090",
+			cfg.Prometheus.NodePort)
 	}
 	if cfg.Database.LocalPath != "" {
 		add("database.localPath is %q: with cloud.provider aws the data is in RDS", cfg.Database.LocalPath)

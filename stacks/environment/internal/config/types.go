@@ -18,8 +18,8 @@ type Config struct {
 	RolloutTimeoutSeconds int32              `json:"rolloutTimeoutSeconds" doc:"Longest wait for a Rollout, in seconds; 0 takes it from the canary's steps."`
 	Gateway               Gateway            `json:"gateway" doc:"The gateway that shows the public paths."`
 	MetricsServer         MetricsServer      `json:"metricsServer" doc:"The metrics that autoscaling needs."`
-	Prometheus            Prometheus         `json:"prometheus" doc:"The metrics that canaries are judged by. Local only."`
-	Console               Console            `json:"console" doc:"The window into canaries and objectives. Local only."`
+	Prometheus            Prometheus         `json:"prometheus" doc:"The metrics that canaries are judged by."`
+	Console               Console            `json:"console" doc:"The window into canaries and objectives."`
 	Delivery              Delivery           `json:"delivery" doc:"What ships new versions."`
 	Telemetry             Telemetry          `json:"telemetry" doc:"Where services send traces."`
 	Datadog               Datadog            `json:"datadog" doc:"Datadog's agent and operator."`
@@ -78,12 +78,14 @@ type Database struct {
 
 // Shop is what the services do differently in each environment.
 type Shop struct {
-	Acquirer          string `json:"acquirer" doc:"simulator, or stripe."`
-	StripeSecretName  string `json:"stripeSecretName" doc:"stripe: secret in AWS Secrets Manager with the key api-key."`
-	Auth              string `json:"auth" doc:"Who may use the API: off (everybody), api-key or jwt; further settings of jwt go into services.api-gateway.env."`
-	APIKeysSecretName string `json:"apiKeysSecretName" doc:"api-key: secret in AWS Secrets Manager with the keys api-keys (names and hashes, as api-gateway reads them) and storefront (the key that sample-web-app sends)."`
-	SeedCatalogue     bool   `json:"seedCatalogue" doc:"Whether an empty catalogue is filled with examples."`
-	Docs              bool   `json:"docs" doc:"Whether services show their OpenAPI document at /docs; api-gateway's is public at /api/docs."`
+	Acquirer             string `json:"acquirer" doc:"simulator, or stripe."`
+	StripeSecretName     string `json:"stripeSecretName" doc:"stripe: secret in AWS Secrets Manager with the key api-key."`
+	StripeSecretVersion  string `json:"stripeSecretVersion" doc:"stripe: id of the secret's version, a UUID. Another one arrives by canary."`
+	Auth                 string `json:"auth" doc:"Who may use the API: off (everybody), api-key or jwt; further settings of jwt go into services.api-gateway.env."`
+	APIKeysSecretName    string `json:"apiKeysSecretName" doc:"api-key: secret in AWS Secrets Manager with the keys api-keys (names and hashes, as api-gateway reads them) and storefront (the key that sample-web-app sends)."`
+	APIKeysSecretVersion string `json:"apiKeysSecretVersion" doc:"api-key: id of the secret's version, a UUID. Another one arrives by canary."`
+	SeedCatalogue        bool   `json:"seedCatalogue" doc:"Whether an empty catalogue is filled with examples."`
+	Docs                 bool   `json:"docs" doc:"Whether services show their OpenAPI document at /docs; api-gateway's is public at /api/docs."`
 }
 
 // Datadog is the agent on every node and the operator for objectives as code.
@@ -97,7 +99,7 @@ type Datadog struct {
 // Charts is where Helm charts come from.
 type Charts struct {
 	Repository string `json:"repository" doc:"Mirror with all charts, a URL or a folder; empty takes each from its project."`
-	Await      bool   `json:"await" doc:"Whether an update waits until what the charts install is ready."`
+	Await      bool   `json:"await" doc:"Whether an update waits until what the charts install, Prometheus and the console are ready."`
 }
 
 // Service is the part of a service that differs between environments.
@@ -137,14 +139,14 @@ type MetricsServer struct {
 
 // Prometheus is whether and how Prometheus is installed.
 type Prometheus struct {
-	Install  bool  `json:"install" doc:"Whether to install Prometheus, by which canaries are judged; without it the clock alone promotes them."`
-	NodePort int32 `json:"nodePort" doc:"Port of every node on which Prometheus listens as well; make opens 9090 on the bundled cluster. 0 is none."`
+	Install  bool  `json:"install" doc:"Whether to install Prometheus, by which canaries are judged; without it the clock alone promotes them, and every preview and update warns of that."`
+	NodePort int32 `json:"nodePort" doc:"Port of every node on which Prometheus listens as well, not in AWS; make opens 9090 on the bundled cluster. 0 is none."`
 }
 
 // Console is whether and how the console is installed.
 type Console struct {
 	Install  bool  `json:"install" doc:"Whether to install the console, which shows canaries and objectives; without prometheus.install it is not installed."`
-	NodePort int32 `json:"nodePort" doc:"Port of every node on which the console listens as well; make opens 9092 on the bundled cluster. 0 is none."`
+	NodePort int32 `json:"nodePort" doc:"Port of every node on which the console listens as well, not in AWS; make opens 9092 on the bundled cluster. 0 is none."`
 }
 
 // ConsoleImage is the key in images of the console.

@@ -59,19 +59,11 @@ func (c *cluster) Install(ctx *pulumi.Context, p *plan.Plan, namespaces program.
 		}
 		needed = append(needed, rollouts)
 	}
-	if t.prometheus != nil {
-		prometheus, err := observability.NewPrometheus(ctx, "prometheus", t.metrics(p), in, pulumi.DependsOn([]pulumi.Resource{shop}))
-		if err != nil {
-			return nil, err
-		}
-		needed = append(needed, prometheus)
-		if t.console != nil { // in Prometheus's namespace; no service waits for it
-			depends := pulumi.DependsOn([]pulumi.Resource{shop, prometheus})
-			if _, err := observability.NewConsole(ctx, "console", t.window(p), in, depends); err != nil {
-				return nil, err
-			}
-		}
+	monitoring, err := program.InstallMonitoring(ctx, t.monitoring, p, namespaces, in)
+	if err != nil {
+		return nil, err
 	}
+	needed = append(needed, monitoring...)
 	if t.traces != nil {
 		traces, err := observability.NewTraces(ctx, "traces", t.traces, in)
 		if err != nil {

@@ -15,7 +15,6 @@ import (
 	"github.com/loja-veloz/platform/infra/kube"
 	"github.com/loja-veloz/platform/infra/observability"
 	"github.com/loja-veloz/platform/infra/policy"
-	"github.com/loja-veloz/platform/infra/slo"
 	"github.com/loja-veloz/platform/infra/workload"
 	"github.com/loja-veloz/platform/stacks/environment/internal/config"
 	"github.com/loja-veloz/platform/stacks/environment/internal/plan"
@@ -35,9 +34,8 @@ type Target struct {
 	routerErr        error
 	rollouts         *delivery.RolloutsSpec           // nil: the cluster has the controller
 	metricsServer    *observability.MetricsServerSpec // nil: the cluster has one
-	prometheus       *observability.PrometheusSpec    // nil: the clock alone promotes canaries
 	traces           *observability.TracesSpec        // nil: programs send to another collector, or nowhere
-	console          *observability.ConsoleSpec       // nil: there is none
+	monitoring       *plan.Monitoring
 }
 
 // New prepares the target. The environment's name changes nothing.
@@ -70,48 +68,23 @@ func New(_ string, cfg *config.Config) program.Target {
 			Namespace: plan.SystemNamespace, KubeletInsecureTLS: cfg.MetricsServer.KubeletInsecureTLS,
 		}
 	}
-	if cfg.Prometheus.Install {
-		controller := delivery.RolloutsSpec{Namespace: plan.RolloutsNamespace}
-		t.prometheus = &observability.PrometheusSpec{
-			Namespace: plan.ObservabilityNamespace, Services: workload.Pods(plan.ShopNamespace), ServicePort: workload.Port,
-			Clients: []kube.PodSelector{controller.Pods()}, NodePort: cfg.Prometheus.NodePort,
-		}
-		if cfg.Console.Install {
-			t.prometheus.Clients = append(t.prometheus.Clients, observability.ConsolePods(plan.ObservabilityNamespace))
-			t.console = &observability.ConsoleSpec{
-				Namespace: plan.ObservabilityNamespace, Image: cfg.Images[config.ConsoleImage], ServicesNamespace: plan.ShopNamespace,
-				Prometheus: observability.Source{URL: t.prometheus.URL(), Pods: t.prometheus.Pods()}, NodePort: cfg.Console.NodePort,
-			}
-		}
-	}
 	if cfg.Telemetry.Collector {
 		t.traces = &observability.TracesSpec{
 			Namespace: plan.TracingNamespace, Clients: []kube.PodSelector{workload.Pods(plan.ShopNamespace)},
 			Forward: cfg.Telemetry.OTLPEndpoint, NodePort: cfg.Telemetry.JaegerNodePort,
 		}
-		switch {
-		case t.traces.Forward != "":
+		if t.traces.Forward != "" {
 			t.traces.ForwardTo = plan.OtherCollector
-		case t.console != nil:
-			t.traces.Readers = []kube.PodSelector{observability.ConsolePods(plan.ObservabilityNamespace)}
-			t.console.Jaeger = observability.Source{URL: t.traces.JaegerURL(), Pods: t.traces.JaegerPods()}
-		}
-		if t.prometheus != nil {
-			t.traces.Metrics = []kube.PodSelector{t.prometheus.Pods()}
-			t.prometheus.Scrapes = []observability.Scrape{t.traces.Scrape()}
 		}
 	}
+	t.monitoring = plan.NewMonitoring(cfg, t.traces)
 	return t
 }
 
 // Site implements program.Target.
 func (t *Target) Site() plan.Site {
-	var metrics *workload.Metrics
-	if t.prometheus != nil {
-		metrics = &workload.Metrics{Prometheus: t.prometheus.URL(), Collector: t.prometheus.Pods()}
-	}
 	return plan.Site{
-		Metrics: metrics,
+		Metrics: t.monitoring.Metrics(),
 		Public:  t.router, Internal: t.router.Internal,
 		Telemetry: plan.Telemetry(t.cfg, t.traces, plan.OtherCollector),
 		Server: plan.Server{
@@ -130,48 +103,16 @@ func (t *Target) server(p *plan.Plan) *database.ServerSpec {
 	}
 }
 
-// metrics returns Prometheus, with the rules for the plan's services.
-func (t *Target) metrics(p *plan.Plan) *observability.PrometheusSpec {
-	spec := *t.prometheus
-	spec.Rules, spec.Canaries = slo.PrometheusRules, map[string][]slo.Rule{}
-	for _, w := range p.Workloads {
-		if w.Objectives == nil {
-			continue
-		}
-		for _, criterion := range w.Objectives.Criteria() {
-			spec.Canaries[w.Service] = append(spec.Canaries[w.Service], criterion.Rules(w.Service)...)
-		}
-	}
-	return &spec
-}
-
-// window returns the console, with the plan's services.
-func (t *Target) window(p *plan.Plan) *observability.ConsoleSpec {
-	spec := *t.console
-	spec.Objectives = map[string]slo.Objectives{}
-	for _, w := range p.Workloads {
-		if w.Objectives != nil {
-			spec.Objectives[w.Service] = *w.Objectives
-		}
-	}
-	return &spec
-}
-
 // Validate implements program.Target.
 func (t *Target) Validate(p *plan.Plan) error {
 	components := []plan.Component{{Name: "gateway", Spec: t.public}, {Name: "internal gateway", Spec: t.internal}}
 	if p.Roles != nil {
 		components = append(components, plan.Component{Name: "database", Spec: t.server(p)})
 	}
-	if t.prometheus != nil {
-		components = append(components, plan.Component{Name: "prometheus", Spec: t.prometheus})
-	}
 	if t.traces != nil {
 		components = append(components, plan.Component{Name: "telemetry", Spec: t.traces})
 	}
-	if t.console != nil {
-		components = append(components, plan.Component{Name: "console", Spec: t.window(p)})
-	}
+	components = append(components, t.monitoring.Components(p)...)
 	return errors.Join(validate(t.cfg), t.routerErr, plan.Validate(components))
 }
 
@@ -249,14 +190,14 @@ func (t *Target) Stages(p *plan.Plan) (kube.Stages, error) {
 	if t.metricsServer != nil {
 		components = append(components, t.metricsServer)
 	}
-	if t.prometheus != nil {
-		components = append(components, t.metrics(p))
+	if prometheus := t.monitoring.Prometheus(p); prometheus != nil {
+		components = append(components, prometheus)
 	}
 	if t.traces != nil {
 		components = append(components, t.traces)
 	}
-	if t.console != nil {
-		components = append(components, t.window(p))
+	if console := t.monitoring.Console(p); console != nil {
+		components = append(components, console)
 	}
 	var all kube.Stages
 	for _, component := range components {

@@ -32,20 +32,6 @@ func TestWhatNeedsAWSIsRefused(t *testing.T) {
 	}
 }
 
-func TestTheConsoleNeedsPrometheus(t *testing.T) {
-	for _, c := range []struct{ prometheus, console, want bool }{{true, true, true}, {true, false, false}, {false, true, false}} {
-		cfg := config.Defaults(nil)
-		cfg.Prometheus.Install, cfg.Console.Install = c.prometheus, c.console
-		target := New("local", cfg).(*Target)
-		if got := target.console != nil; got != c.want {
-			t.Errorf("prometheus %t, console %t: installed %t", c.prometheus, c.console, got)
-		}
-		if c.prometheus && len(target.prometheus.Clients) != map[bool]int{false: 1, true: 2}[c.want] {
-			t.Errorf("console %t: Prometheus admits %v", c.console, target.prometheus.Clients)
-		}
-	}
-}
-
 func TestAConsoleWithoutImageIsRefused(t *testing.T) {
 	target := New("local", config.Defaults(nil)).(*Target)
 	if err := target.Validate(&plan.Plan{}); err == nil || !strings.Contains(err.Error(), "console: Image is empty") {

@@ -62,6 +62,9 @@ type Site struct {
 	// Scraper reads the services' metrics for something that does not judge canaries; nil: nobody.
 	Scraper *workload.Scraper
 	Server  Server
+	// SecretVersions are the versions of the Secrets that programs read, by the Secret's name; one
+	// without a version changes in place.
+	SecretVersions map[string]string
 }
 
 // Server is the PostgreSQL server of a site.
@@ -138,7 +141,7 @@ func (p *Plan) workload(environment string, cfg *config.Config, program catalogu
 		Image:       cfg.Images[program.Name],
 		LogFormat:   size.LogFormat,
 		Env:         variables(cfg, program),
-		SecretEnv:   p.secrets(cfg, program),
+		SecretEnv:   p.secrets(cfg, program, site),
 		Internet:    program.Internet != nil && program.Internet.Holds(cfg.Value),
 		Size: workload.Size{
 			MinReplicas: size.MinReplicas, MaxReplicas: size.MaxReplicas,
@@ -184,7 +187,7 @@ func (p *Plan) cronJob(environment string, cfg *config.Config, program catalogue
 		Schedule:    program.Schedule,
 		Deadline:    cronJobDeadline,
 		Env:         variables(cfg, program),
-		SecretEnv:   p.secrets(cfg, program),
+		SecretEnv:   p.secrets(cfg, program, site),
 		MilliCPU:    int64(size.MilliCPU),
 		MemoryMiB:   int64(size.MemoryMiB), MemoryLimitMiB: int64(size.MemoryLimitMiB),
 		Telemetry: site.Telemetry,
@@ -217,13 +220,13 @@ func variables(cfg *config.Config, program catalogue.Program) map[string]string 
 
 // secrets returns a program's variables from Secrets, and adds the names and keys of these to
 // the plan.
-func (p *Plan) secrets(cfg *config.Config, program catalogue.Program) map[string]workload.SecretKey {
+func (p *Plan) secrets(cfg *config.Config, program catalogue.Program, site Site) map[string]workload.SecretKey {
 	env := map[string]workload.SecretKey{}
 	for _, secret := range program.Secrets {
 		if !secret.When.Holds(cfg.Value) {
 			continue
 		}
-		env[secret.Name] = workload.SecretKey{Secret: secret.Secret, Key: secret.Key}
+		env[secret.Name] = workload.SecretKey{Secret: secret.Secret, Key: secret.Key, Version: site.SecretVersions[secret.Secret]}
 		if !slices.Contains(p.Secrets[secret.Secret], secret.Key) {
 			p.Secrets[secret.Secret] = slices.Sorted(slices.Values(append(p.Secrets[secret.Secret], secret.Key)))
 		}

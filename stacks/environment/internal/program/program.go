@@ -113,6 +113,9 @@ func Deploy(ctx *pulumi.Context, interrupt context.Context, environment string, 
 	if err != nil {
 		return nil, err
 	}
+	if warning := Unjudged(p); warning != "" {
+		_ = ctx.Log.Warn(warning, nil)
+	}
 	quarantine, err := workload.NewQuarantine(ctx, "quarantine", plan.ShopNamespace, in, pulumi.DependsOn([]pulumi.Resource{namespaces.Shop}))
 	if err != nil {
 		return nil, err

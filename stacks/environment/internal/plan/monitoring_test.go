@@ -1,0 +1,24 @@
+package plan
+
+import (
+	"testing"
+
+	"github.com/loja-veloz/platform/stacks/environment/internal/config"
+)
+
+func TestTheConsoleNeedsPrometheus(t *testing.T) {
+	for _, c := range []struct{ prometheus, console, want bool }{{true, true, true}, {true, false, false}, {false, true, false}} {
+		cfg := config.Defaults(nil)
+		cfg.Prometheus.Install, cfg.Console.Install = c.prometheus, c.console
+		m := NewMonitoring(cfg, nil)
+		if got := m.Console(&Plan{}) != nil; got != c.want {
+			t.Errorf("with prometheus.install %v and console.install %v there is a console: %v", c.prometheus, c.console, got)
+		}
+		if c.prometheus && len(m.prometheus.Clients) != map[bool]int{false: 1, true: 2}[c.want] {
+			t.Errorf("with console.install %v Prometheus admits %v", c.console, m.prometheus.Clients)
+		}
+		if got := m.Metrics() != nil; got != c.prometheus {
+			t.Errorf("with prometheus.install %v canaries are judged: %v", c.prometheus, got)
+		}
+	}
+}

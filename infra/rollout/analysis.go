@@ -89,10 +89,13 @@ func roundUp(n float64) float64 {
 }
 
 // isRefusal tells an answer of a backend that refuses a query from the lack of an
-// answer. The first three are the error types of Prometheus's API, the fourth is how
+// answer. The first three are the error types of Prometheus's API, the others are how
 // Argo Rollouts 1.9.1 reports Datadog's.
 func isRefusal(message string) bool {
-	for _, start := range []string{"bad_data: ", "execution: ", "client_error: ", "received non 2xx response code: 40"} {
+	for _, start := range []string{
+		"bad_data: ", "execution: ", "client_error: ",
+		"received non 2xx response code: 40", "received authentication error response code: 40",
+	} {
 		if strings.HasPrefix(message, start) {
 			return true
 		}

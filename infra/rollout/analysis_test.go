@@ -1,0 +1,22 @@
+package rollout
+
+import "testing"
+
+// TestRefusals has the errors of measurements by what becomes of the canary: a refusal ends it,
+// anything else lets it wait. The texts are those of Argo Rollouts 1.9.1.
+func TestRefusals(t *testing.T) {
+	for message, want := range map[string]bool{
+		"bad_data: invalid parameter \"query\"":                                               true,
+		"execution: found duplicate series":                                                   true,
+		"client_error: client error: 404":                                                     true,
+		"received non 2xx response code: 400 {\"errors\":[\"query is invalid\"]}":             true,
+		"received authentication error response code: 403 {\"errors\":[\"Forbidden\"]}":       true,
+		"received non 2xx response code: 503 ":                                                false,
+		"server_error: server error: 503":                                                     false,
+		"Post \"http://prometheus:9090/api/v1/query\": dial tcp: connect: connection refused": false,
+	} {
+		if got := isRefusal(message); got != want {
+			t.Errorf("%s: refusal %v, want %v", message, got, want)
+		}
+	}
+}

@@ -29,8 +29,8 @@ import (
 	"github.com/loja-veloz/platform/apps/internal/problem"
 )
 
-// scope is the instrumentation scope of the spans that services start.
-const scope = "github.com/loja-veloz/platform/apps"
+// Scope is the instrumentation scope of the spans that services start.
+const Scope = "github.com/loja-veloz/platform/apps"
 
 // flushTimeout limits how long an unreachable collector delays a shutdown.
 const flushTimeout = 5 * time.Second
@@ -69,10 +69,20 @@ func readExport(env *config.Reader, identity config.Identity, signal string) Set
 	}
 }
 
-// Propagator reads and writes the headers traceparent, tracestate and baggage:
-// https://www.w3.org/TR/trace-context/ and https://www.w3.org/TR/baggage/
-func Propagator() propagation.TextMapPropagator {
-	return propagation.NewCompositeTextMapPropagator(propagation.TraceContext{}, propagation.Baggage{})
+// Propagator reads and writes the header traceparent: https://www.w3.org/TR/trace-context/
+// It drops tracestate and baggage, in which clients can send any text: exporters write a
+// span's tracestate, and the shop uses neither.
+func Propagator() propagation.TextMapPropagator { return propagator{} }
+
+type propagator struct{ propagation.TraceContext }
+
+func (p propagator) Extract(ctx context.Context, carrier propagation.TextMapCarrier) context.Context {
+	ctx = p.TraceContext.Extract(ctx, carrier)
+	span := trace.SpanContextFromContext(ctx)
+	if span.TraceState().Len() == 0 {
+		return ctx
+	}
+	return trace.ContextWithRemoteSpanContext(ctx, span.WithTraceState(trace.TraceState{}))
 }
 
 // Tracing is the running trace pipeline of a process.
@@ -151,7 +161,7 @@ func (t *Tracing) Close() {
 // Span starts a child of the span in ctx with the same provider, so that code below a
 // handler needs no tracer. The caller ends it.
 func Span(ctx context.Context, name string) (context.Context, trace.Span) {
-	return trace.SpanFromContext(ctx).TracerProvider().Tracer(scope).Start(ctx, name)
+	return trace.SpanFromContext(ctx).TracerProvider().Tracer(Scope).Start(ctx, name)
 }
 
 // Failed marks the span in ctx as failed if the status of err is 500 or above. The span

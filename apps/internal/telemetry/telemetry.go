@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
+	"github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace"
@@ -88,12 +89,15 @@ func (p propagator) Extract(ctx context.Context, carrier propagation.TextMapCarr
 // Tracing is the running trace pipeline of a process.
 type Tracing struct {
 	Provider *sdktrace.TracerProvider
-	logger   *slog.Logger
+	// Spans counts what happened to the spans; nil without export.
+	Spans  prometheus.Collector
+	logger *slog.Logger
 }
 
 // Start sets up the trace pipeline. The collector need not be up: the exporter retries,
 // and errors that remain are logged. The SDK itself reads endpoint, headers,
-// certificates, compression, sampler and batching from the process's OTEL_* variables.
+// certificates, compression, sampler and batching from the process's OTEL_* variables, but
+// not OTEL_BSP_MAX_QUEUE_SIZE.
 //
 // Without export no span is recorded. Each still has ids, so that the log lines of one
 // request have the same trace_id.
@@ -117,8 +121,10 @@ func Start(ctx context.Context, settings Settings, logger *slog.Logger) (*Tracin
 	if err != nil {
 		return nil, fmt.Errorf("creating the %s trace exporter: %w", settings.Protocol, err)
 	}
+	spans := newQueue(exporter)
 	return &Tracing{
-		Provider: sdktrace.NewTracerProvider(sdktrace.WithResource(res), sdktrace.WithBatcher(exporter)),
+		Provider: sdktrace.NewTracerProvider(sdktrace.WithResource(res), sdktrace.WithSpanProcessor(spans)),
+		Spans:    spans.outcomes,
 		logger:   logger,
 	}, nil
 }

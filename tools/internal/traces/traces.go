@@ -96,7 +96,12 @@ func (j Jaeger) query(ctx context.Context, order string) ([]trace, error) {
 		"start": {strconv.FormatInt(now.Add(-48*time.Hour).UnixMicro(), 10)},
 		"end":   {strconv.FormatInt(now.Add(time.Minute).UnixMicro(), 10)},
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, j.URL+"/api/traces?"+q.Encode(), nil)
+	return j.get(ctx, "/api/traces?"+q.Encode())
+}
+
+// get returns the traces in the answer of a path, oldest first; none if Jaeger does not know it.
+func (j Jaeger) get(ctx context.Context, path string) ([]trace, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, j.URL+path, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -105,6 +110,9 @@ func (j Jaeger) query(ctx context.Context, order string) ([]trace, error) {
 		return nil, fmt.Errorf("asking Jaeger: %w", err)
 	}
 	defer resp.Body.Close()
+	if resp.StatusCode == http.StatusNotFound {
+		return nil, nil
+	}
 	if resp.StatusCode != http.StatusOK {
 		return nil, fmt.Errorf("asking Jaeger: GET /api/traces = %s", resp.Status)
 	}
@@ -114,6 +122,40 @@ func (j Jaeger) query(ctx context.Context, order string) ([]trace, error) {
 	}
 	slices.SortFunc(answer.Data, func(a, b trace) int { return cmp.Compare(a.start(), b.start()) })
 	return answer.Data, nil
+}
+
+// Whole returns how many spans a trace has, and what it lacks: a service of which it has no
+// span, or the parent of a span. It is whole if that is "". Only the span caller, which the
+// client said to be in, may be missing.
+func (j Jaeger) Whole(ctx context.Context, id, caller string, services []string) (spans int, missing string, err error) {
+	found, err := j.get(ctx, "/api/traces/"+id)
+	if err != nil || len(found) == 0 {
+		return 0, "it has no spans", err
+	}
+	return len(found[0].Spans), found[0].missing(caller, services), nil
+}
+
+func (t trace) missing(caller string, services []string) string {
+	spans, taking := map[string]bool{caller: true}, map[string]bool{}
+	for _, s := range t.Spans {
+		spans[s.SpanID], taking[t.Processes[s.ProcessID].ServiceName] = true, true
+	}
+	for _, name := range services {
+		if !taking[name] {
+			return "it has no span of " + name
+		}
+	}
+	for _, s := range t.Spans {
+		if len(s.References) == 0 {
+			return fmt.Sprintf("the span %q has no parent", s.OperationName)
+		}
+		for _, r := range s.References {
+			if r.TraceID != t.TraceID || !spans[r.SpanID] {
+				return fmt.Sprintf("the parent of the span %q is not there", s.OperationName)
+			}
+		}
+	}
+	return ""
 }
 
 func (t trace) start() int64 {

@@ -189,11 +189,17 @@ func newTracer(provider trace.TracerProvider) tracer {
 	return tracer{spans, spans, spans, spans}
 }
 
-// operation returns a statement's first word, or SQL.
+// operation returns a statement's first word, or SQL. It reads only this far, since it runs
+// for each span of a statement.
 func operation(statement string) string {
-	words := scan(statement)
-	if len(words) > 0 && words[0].kind == plain && unicode.IsLetter([]rune(words[0].text)[0]) {
-		return strings.ToUpper(words[0].text)
+	for t := range tokens(statement) {
+		if t.kind == comment {
+			continue
+		}
+		if t.kind == plain && unicode.IsLetter([]rune(t.text)[0]) {
+			return strings.ToUpper(t.text)
+		}
+		break
 	}
 	return "SQL"
 }

@@ -5,6 +5,7 @@ package e2e
 import (
 	"fmt"
 	"net/http"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -148,3 +149,17 @@ func TestMetricsThatDocsName(t *testing.T) {
 		})
 	}
 }
+
+// TestTheCostOfRulesIsPrinted: make cluster-status says what the evaluation of the rules takes.
+func TestTheCostOfRulesIsPrinted(t *testing.T) {
+	needsCluster(t)
+	eventually(t, 3*time.Minute, "make cluster-status prints the cost", func() error {
+		out := start(t, "make", "--no-print-directory", "cluster-status").wait(t, time.Minute, true)
+		if !ruleCost.MatchString(out) {
+			return fmt.Errorf("it prints\n%s", out)
+		}
+		return nil
+	})
+}
+
+var ruleCost = regexp.MustCompile(`rules of Prometheus: evaluations of \d+\.\d s per minute; processor time of the whole process \d+\.\d s per minute`)

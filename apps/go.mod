@@ -3,7 +3,6 @@ module github.com/loja-veloz/platform/apps
 go 1.26.0
 
 require (
-	github.com/exaring/otelpgx v0.11.1
 	github.com/failsafe-go/failsafe-go v0.9.8
 	github.com/getkin/kin-openapi v0.152.0
 	github.com/gin-gonic/gin v1.12.0

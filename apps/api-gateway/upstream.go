@@ -418,7 +418,8 @@ func (u *upstream) try(x *exchange, r *http.Request, try int) (*http.Response, e
 // https://opentelemetry.io/docs/specs/semconv/http/http-spans/#http-client-span
 func (x *exchange) describe(span trace.Span, r *http.Request, answer *http.Response, err error, try int) {
 	at := *r.URL
-	at.Path, at.RawQuery = telemetry.Clean(at.Path), "" // the query may hold a secret
+	at.Path = telemetry.Clean(at.Path)
+	at.RawPath, at.RawQuery = at.Path, "" // the query may hold a secret
 	attributes := append(slices.Clip(x.spanAttributes), semconv.URLFull(at.String()))
 	if try > 0 {
 		attributes = append(attributes, semconv.HTTPRequestResendCount(try))

@@ -285,7 +285,8 @@ func (s shop) columnsWith(t *testing.T, database string) []string {
 	}
 	var columns []string
 	for _, table := range tables {
-		for _, column := range query(t, conn, `SELECT DISTINCT c.key FROM `+table+` t, jsonb_each_text(to_jsonb(t)) c WHERE c.value ~ $1`, strings.Join(needles, "|")) {
+		sql := `SELECT DISTINCT c.key FROM ` + table + ` t, jsonb_each_text(to_jsonb(t)) c WHERE c.value ~ $1`
+		for _, column := range query(t, conn, sql, strings.Join(needles, "|")) {
 			columns = append(columns, strings.TrimPrefix(table, "public.")+"."+column)
 		}
 	}

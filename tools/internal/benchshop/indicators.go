@@ -61,7 +61,8 @@ func (o *observation) indicator(name string, want catalogue.Objectives, m metric
 	all := m.sum("sli_request_duration_seconds_count", ok)
 	bad := m.sum("sli_request_duration_seconds_count", `outcome="error"`)
 	within := func(d time.Duration) float64 {
-		return 100 * m.sum("sli_request_duration_seconds_bucket", ok, fmt.Sprintf("le=%q", strconv.FormatFloat(d.Seconds(), 'g', -1, 64))) / max(1, all)
+		edge := fmt.Sprintf("le=%q", strconv.FormatFloat(d.Seconds(), 'g', -1, 64))
+		return 100 * m.sum("sli_request_duration_seconds_bucket", ok, edge) / max(1, all)
 	}
 	p50, p99, rate := within(want.P50), within(want.P99), all/seconds
 	// A hundredth less, since the load ends with the last answer and not after its last request.

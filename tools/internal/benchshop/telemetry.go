@@ -185,7 +185,8 @@ func (o *observation) costs(l *observedLoad) {
 	t.row(l.name+": CPU of the services per request, with; without",
 		fmt.Sprintf("%.0f; %.0f µs", perRequest(true, services...), perRequest(false, services...)), "", true)
 	t.row(l.name+": CPU of Jaeger; PostgreSQL with; without",
-		fmt.Sprintf("%.0f; %.0f; %.0f µs", perRequest(true, dev.Jaeger), perRequest(true, dev.PostgreSQL), perRequest(false, dev.PostgreSQL)), "", true)
+		fmt.Sprintf("%.0f; %.0f; %.0f µs",
+			perRequest(true, dev.Jaeger), perRequest(true, dev.PostgreSQL), perRequest(false, dev.PostgreSQL)), "", true)
 }
 
 // wholeTraces places orders under load, and asks Jaeger for the trace of each.

@@ -123,10 +123,12 @@ func tree(t jaeger.Trace) string {
 		if s.Version != "" {
 			name += "@" + s.Version
 		}
-		fmt.Fprintf(&b, "%10.1f %10.1f  %s%s: %s%s\n", ms(s.Began.Sub(t.Began)), ms(s.Took), strings.Repeat("  ", depth), name, s.Name, outcome(s))
+		fmt.Fprintf(&b, "%10.1f %10.1f  %s%s: %s%s\n",
+			ms(s.Began.Sub(t.Began)), ms(s.Took), strings.Repeat("  ", depth), name, s.Name, outcome(s))
 	})
 	at := t.Began.UTC().Format(time.DateTime)
-	return fmt.Sprintf("trace %s, %s, %d spans of %d services\n%10s %10s\n%s", t.ID, at, t.Count, len(services), "at ms", "took ms", b.String())
+	head := fmt.Sprintf("trace %s, %s, %d spans of %d services\n%10s %10s\n", t.ID, at, t.Count, len(services), "at ms", "took ms")
+	return head + b.String()
 }
 
 func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }

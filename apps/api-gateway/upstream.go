@@ -28,6 +28,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/loja-veloz/platform/apps/internal/problem"
+	"github.com/loja-veloz/platform/apps/internal/telemetry"
 	"github.com/loja-veloz/platform/apps/internal/value"
 )
 
@@ -367,9 +368,6 @@ func pause(ctx context.Context, limit time.Duration) error {
 	}
 }
 
-// propagator forwards the trace context but not the baggage, which comes from clients.
-var propagator propagation.TraceContext
-
 // try sends a request to the upstream once, in its own span.
 func (u *upstream) try(x *exchange, r *http.Request, try int) (*http.Response, error) {
 	if !u.breaker.TryAcquirePermit() {
@@ -401,7 +399,7 @@ func (u *upstream) try(x *exchange, r *http.Request, try int) (*http.Response, e
 		out.Header = r.Header.Clone()
 		setBody(out, x.body)
 	}
-	propagator.Inject(ctx, propagation.HeaderCarrier(out.Header))
+	telemetry.Propagator().Inject(ctx, propagation.HeaderCarrier(out.Header))
 
 	answer, err := u.transport.RoundTrip(out)
 
@@ -420,7 +418,8 @@ func (u *upstream) try(x *exchange, r *http.Request, try int) (*http.Response, e
 // https://opentelemetry.io/docs/specs/semconv/http/http-spans/#http-client-span
 func (x *exchange) describe(span trace.Span, r *http.Request, answer *http.Response, err error, try int) {
 	at := *r.URL
-	at.RawQuery = "" // it may hold a secret
+	at.Path = telemetry.Clean(at.Path)
+	at.RawPath, at.RawQuery = at.Path, "" // the query may hold a secret
 	attributes := append(slices.Clip(x.spanAttributes), semconv.URLFull(at.String()))
 	if try > 0 {
 		attributes = append(attributes, semconv.HTTPRequestResendCount(try))

@@ -11,6 +11,7 @@ import (
 
 	"github.com/loja-veloz/platform/apps/console/sources"
 	"github.com/loja-veloz/platform/apps/internal/problem"
+	"github.com/loja-veloz/platform/infra/rollout/jaeger"
 )
 
 // maxSpans keeps the page below 100 KiB. An order that goes well has about a hundred.
@@ -66,7 +67,7 @@ func (c *console) showOrder(ctx *gin.Context) error {
 	var (
 		reads          sync.WaitGroup
 		cluster        *sources.Cluster
-		traces         []sources.Trace
+		traces         []jaeger.Trace
 		unread, silent error
 		o              outages
 	)
@@ -87,25 +88,20 @@ func (c *console) showOrder(ctx *gin.Context) error {
 }
 
 // viewOf shows spans while there is room: parents before children.
-func viewOf(t sources.Trace, origins map[string]string, room *int) traceView {
+func viewOf(t jaeger.Trace, origins map[string]string, room *int) traceView {
 	ends := t.Began
 	services := map[string]bool{}
-	var measure func([]*sources.Span)
-	measure = func(spans []*sources.Span) {
-		for _, s := range spans {
-			services[s.Service] = true
-			if end := s.Began.Add(s.Took); end.After(ends) {
-				ends = end
-			}
-			measure(s.Children)
+	t.Walk(func(s *jaeger.Span, _ int) {
+		services[s.Service] = true
+		if end := s.Began.Add(s.Took); end.After(ends) {
+			ends = end
 		}
-	}
-	measure(t.Roots)
+	})
 	whole := max(ends.Sub(t.Began), 1)
 	share := func(d time.Duration) float64 { return 100 * d.Seconds() / whole.Seconds() }
 	shown := 0
-	var show func([]*sources.Span) []*spanView
-	show = func(spans []*sources.Span) []*spanView {
+	var show func([]*jaeger.Span) []*spanView
+	show = func(spans []*jaeger.Span) []*spanView {
 		var views []*spanView
 		for _, s := range spans {
 			if *room == 0 {

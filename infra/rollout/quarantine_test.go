@@ -328,7 +328,7 @@ func TestTheTraceOfAFailedRequest(t *testing.T) {
 	for name, test := range map[string]struct {
 		answer, want string
 	}{
-		"one":      {`{"data":[{"traceID":"f00d"}]}`, "f00d"},
+		"one":      {`{"data":[{"traceID":"f00d","spans":[{"spanID":"1"}]}]}`, "f00d"},
 		"none":     {`{"data":[]}`, ""},
 		"nonsense": {`<html>`, ""},
 	} {

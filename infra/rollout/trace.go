@@ -2,11 +2,10 @@ package rollout
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
-	"net/url"
-	"strconv"
 	"time"
+
+	"github.com/loja-veloz/platform/infra/rollout/jaeger"
 )
 
 // failedTrace asks Jaeger for the trace of a request that the Rollout's version failed. It is
@@ -16,24 +15,19 @@ func (w *Watch) failedTrace(ctx context.Context, r *Rollout) string {
 	if w.Jaeger == "" || digest.What == "" {
 		return ""
 	}
-	tags, err := json.Marshal(map[string]string{"error": "true", "service.version": digest.short()})
+	query, err := jaeger.Query(w.Name, map[string]string{"error": "true", "service.version": digest.short()}, time.Hour, 1)
 	if err != nil {
 		return ""
 	}
-	now := time.Now()
-	query := url.Values{
-		"service": {w.Name}, "tags": {string(tags)}, "limit": {"1"},
-		"start": {strconv.FormatInt(now.Add(-time.Hour).UnixMicro(), 10)}, "end": {strconv.FormatInt(now.UnixMicro(), 10)},
-	}
-	raw, err := w.Cluster.Raw(ctx, w.Jaeger+"/api/traces?"+query.Encode())
+	raw, err := w.Cluster.Raw(ctx, w.Jaeger+jaeger.Path+"?"+query.Encode())
 	if err != nil {
 		return ""
 	}
-	var answer struct{ Data []struct{ TraceID string } }
-	if json.Unmarshal(raw, &answer) != nil || len(answer.Data) == 0 {
+	traces, err := jaeger.Parse(raw)
+	if err != nil || len(traces) == 0 {
 		return ""
 	}
-	return answer.Data[0].TraceID
+	return traces[0].ID
 }
 
 // ServiceProxy is the path of the API server that reaches a Service in the cluster.

@@ -48,24 +48,35 @@ func participants(t *testing.T) []string {
 	return names
 }
 
-type shop struct{ *dev.Shop }
+type shop struct {
+	*dev.Shop
+	dir string
+	key string // of the API, sent with every request unless it is ""
+}
 
 // start runs the shop with the build tag drill, which compiles the fault points in. A lease
 // of three seconds instead of thirty shortens the time until another process takes over an
 // order whose process was killed.
 func start(t *testing.T) shop {
 	t.Helper()
-	log := io.Discard
-	if testing.Verbose() {
-		log = t.Output()
-	}
-	running, err := dev.Start(t.Context(), dev.Options{
-		Dir: filepath.Join(t.TempDir(), "dev"), Programs: participants(t), Tags: []string{"drill"}, Out: console.New(log),
+	return run(t, dev.Options{
+		Programs: participants(t), Tags: []string{"drill"},
 		Env: map[string][]string{
 			"pedidos": {"CHECKOUT_LEASE=3s", "LOG_LEVEL=warn"}, "estoque": {"LOG_LEVEL=warn"}, "pagamentos": {"LOG_LEVEL=warn"},
 			entry: {"RATE_PER_SECOND=0", "LOG_LEVEL=error"},
 		},
 	})
+}
+
+// run runs the shop in a folder of its own until the test ends.
+func run(t *testing.T, o dev.Options) shop {
+	t.Helper()
+	log := io.Discard
+	if testing.Verbose() {
+		log = t.Output()
+	}
+	o.Dir, o.Out = filepath.Join(t.TempDir(), "dev"), console.New(log)
+	running, err := dev.Start(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -74,7 +85,7 @@ func start(t *testing.T) shop {
 			t.Errorf("stopping the shop: %v", err)
 		}
 	})
-	return shop{running}
+	return shop{Shop: running, dir: o.Dir}
 }
 
 type money struct {
@@ -108,6 +119,9 @@ func (s shop) send(ctx context.Context, method, path, body string, header ...str
 	}
 	if body != "" {
 		request.Header.Set("Content-Type", "application/json")
+	}
+	if s.key != "" {
+		request.Header.Set("X-Api-Key", s.key)
 	}
 	for i := 0; i < len(header); i += 2 {
 		request.Header.Set(header[i], header[i+1])

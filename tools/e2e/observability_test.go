@@ -3,77 +3,101 @@
 package e2e
 
 import (
-	"encoding/json"
 	"fmt"
 	"net/http"
-	queries "net/url"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/loja-veloz/platform/infra/rollout/jaeger"
 	"github.com/loja-veloz/platform/tools/internal/cluster"
 )
 
 // tracesOf returns Jaeger's answer about an order, as text, and the first trace.
-func tracesOf(t *testing.T, order string) (text string, first jaegerTrace) {
+func tracesOf(t *testing.T, order string) (text string, first jaeger.Trace) {
 	t.Helper()
-	now := time.Now()
-	query := queries.Values{
-		"service": {"pedidos"}, "tags": {fmt.Sprintf(`{"order.id":%q}`, order)}, "limit": {"20"},
-		"start": {fmt.Sprint(now.Add(-time.Hour).UnixMicro())}, "end": {fmt.Sprint(now.UnixMicro())},
+	query, err := jaeger.OfOrder(order)
+	if err != nil {
+		t.Fatal(err)
 	}
-	response, body := fetch(t, http.MethodGet, fmt.Sprintf("http://localhost:%d/api/traces?%s", cluster.JaegerPort, query.Encode()), "")
+	response, body := fetch(t, http.MethodGet, fmt.Sprintf("http://localhost:%d%s?%s", cluster.JaegerPort, jaeger.Path, query.Encode()), "")
 	if response.StatusCode != http.StatusOK {
 		t.Fatalf("Jaeger answers %s: %s", response.Status, body)
 	}
-	var answer struct{ Data []jaegerTrace }
-	if err := json.Unmarshal([]byte(body), &answer); err != nil {
+	traces, err := jaeger.Parse([]byte(body))
+	if err != nil {
 		t.Fatal(err)
 	}
-	if len(answer.Data) > 0 {
-		first = answer.Data[0]
+	if len(traces) > 0 {
+		first = traces[0]
 	}
 	return body, first
 }
 
-type jaegerTrace struct {
-	TraceID   string
-	Processes map[string]struct {
-		ServiceName string
-		Tags        []struct {
-			Key   string
-			Value any
-		}
-	}
-}
-
 // versions are the services of a trace with their versions.
-func (j jaegerTrace) versions() map[string]string {
+func versions(trace jaeger.Trace) map[string]string {
 	found := map[string]string{}
-	for _, p := range j.Processes {
-		for _, tag := range p.Tags {
-			if tag.Key == "service.version" {
-				found[p.ServiceName] = fmt.Sprint(tag.Value)
-			}
-		}
-	}
+	trace.Walk(func(s *jaeger.Span, _ int) { found[s.Service] = s.Version })
 	return found
 }
 
+// plantedAddress is sent wherever a client of the edge can send a text.
+const plantedAddress = "planted@example.com"
+
+// plant sends the address in paths, a query, headers and a body.
+func plant(t *testing.T) {
+	t.Helper()
+	for _, path := range []string{
+		"/api/pedidos/", "/api/pagamentos/", "/api/estoque/", "/api/pedidos?cursor=", "/echo/", "/orders/", "/",
+	} {
+		body := `{"` + plantedAddress + `":"` + plantedAddress + `"}`
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url+path+plantedAddress, strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		request.Header.Set("User-Agent", "e2e (+mailto:"+plantedAddress+")")
+		request.Header.Set("Tracestate", "shop=planted")
+		for _, name := range []string{"Baggage", "From", "Referer", "X-Request-Id", "X-Forwarded-For", "Client-Id"} {
+			request.Header.Set(name, "user="+plantedAddress)
+		}
+		response, err := http.DefaultClient.Do(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		response.Body.Close()
+	}
+}
+
 // TestAnOrderIsObserved starts with the id of an order, and finds its trace across all
-// services, their log lines and an exemplar of a metric. The card's token is in none of them.
+// services, their log lines and an exemplar of a metric. The card's token and an e-mail address
+// that was sent before are in none of them.
 func TestAnOrderIsObserved(t *testing.T) {
 	needsCluster(t)
 	const token = "tok_approved"
+	plant(t)
 	o := place(t, token)
-	var spans string
-	var trace jaegerTrace
+	var trace jaeger.Trace
 	eventually(t, time.Minute, "Jaeger has the whole trace", func() error {
-		spans, trace = tracesOf(t, o.ID)
+		_, trace = tracesOf(t, o.ID)
 		for _, service := range []string{"api-gateway", "estoque", "pagamentos", "pedidos"} {
-			if trace.versions()[service] == "" {
-				return fmt.Errorf("the trace has no span of %s with its version: %v", service, trace.versions())
+			if versions(trace)[service] == "" {
+				return fmt.Errorf("the trace has no span of %s with its version: %v", service, versions(trace))
+			}
+		}
+		return nil
+	})
+	var spans string
+	eventually(t, time.Minute, "Jaeger has the requests with the address", func() error {
+		spans = ""
+		for _, service := range []string{"api-gateway", "estoque", "pagamentos", "pedidos", "sample-web-app"} {
+			_, text := fetch(t, http.MethodGet, fmt.Sprintf("http://localhost:%d%s?service=%s&limit=500", cluster.JaegerPort, jaeger.Path, service), "")
+			spans += text
+		}
+		for _, path := range []string{`"/pedidos/*"`, `"/echo/*"`} {
+			if !strings.Contains(spans, path) {
+				return fmt.Errorf("no span has the path %s", path)
 			}
 		}
 		return nil
@@ -81,9 +105,9 @@ func TestAnOrderIsObserved(t *testing.T) {
 	logs := must(t, "-n", "shop", "logs", "-l", "app.kubernetes.io/part-of=loja-veloz", "--tail=-1", "--max-log-requests=50")
 	for _, service := range []string{"api-gateway", "estoque", "pagamentos", "pedidos"} {
 		if !slices.ContainsFunc(strings.Split(logs, "\n"), func(line string) bool {
-			return strings.Contains(line, trace.TraceID) && strings.Contains(line, fmt.Sprintf(`"service":%q`, service))
+			return strings.Contains(line, trace.ID) && strings.Contains(line, fmt.Sprintf(`"service":%q`, service))
 		}) {
-			t.Errorf("no log line of %s has the trace %s", service, trace.TraceID)
+			t.Errorf("no log line of %s has the trace %s", service, trace.ID)
 		}
 	}
 	var metrics string
@@ -100,8 +124,10 @@ func TestAnOrderIsObserved(t *testing.T) {
 		t.Fatalf("Prometheus lists no series: %.200s", series)
 	}
 	for where, text := range map[string]string{"spans": spans, "logs": logs, "exemplars": metrics, "series": series} {
-		if strings.Contains(text, token) {
-			t.Errorf("the %s contain the card's token", where)
+		for what, secret := range map[string]string{"the card's token": token, "a client's address": "planted"} {
+			if at := strings.Index(text, secret); at >= 0 {
+				t.Errorf("the %s contain %s: %s", where, what, text[max(0, at-200):min(len(text), at+100)])
+			}
 		}
 	}
 }
@@ -123,3 +149,17 @@ func TestMetricsThatDocsName(t *testing.T) {
 		})
 	}
 }
+
+// TestTheCostOfRulesIsPrinted: make cluster-status says what the evaluation of the rules takes.
+func TestTheCostOfRulesIsPrinted(t *testing.T) {
+	needsCluster(t)
+	eventually(t, 3*time.Minute, "make cluster-status prints the cost", func() error {
+		out := start(t, "make", "--no-print-directory", "cluster-status").wait(t, time.Minute, true)
+		if !ruleCost.MatchString(out) {
+			return fmt.Errorf("it prints\n%s", out)
+		}
+		return nil
+	})
+}
+
+var ruleCost = regexp.MustCompile(`rules of Prometheus: evaluations of \d+\.\d s per minute; processor time of the whole process \d+\.\d s per minute`)

@@ -146,30 +146,3 @@ func TestKubernetesIsReadWithTheServiceAccount(t *testing.T) {
 		t.Errorf("a certificate that nobody vouches for: %v", err)
 	}
 }
-
-// TestABrokenTraceEnds has a span that is its own parent, two that are each other's, and one id
-// twice.
-func TestABrokenTraceEnds(t *testing.T) {
-	span := func(id, parent string) jaegerSpan {
-		s := jaegerSpan{SpanID: id}
-		s.References = []struct{ TraceID, SpanID string }{{"t", parent}}
-		return s
-	}
-	tree := jaegerTrace{TraceID: "t", Spans: []jaegerSpan{
-		span("root", "unknown"), span("self", "self"), span("a", "b"), span("b", "a"), span("child", "root"), span("root", "child"),
-	}}.tree()
-	reached := 0
-	var walk func([]*Span)
-	walk = func(spans []*Span) {
-		for _, s := range spans {
-			if reached++; reached > 100 {
-				t.Fatal("the tree has no end")
-			}
-			walk(s.Children)
-		}
-	}
-	walk(tree.Roots)
-	if tree.Count != 6 || reached != 4 {
-		t.Errorf("%d of %d spans are in the tree, want 4 of 6: those of the circle are not", reached, tree.Count)
-	}
-}

@@ -7,9 +7,13 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"strconv"
 	"time"
 
-	"go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/propagation"
+	semconv "go.opentelemetry.io/otel/semconv/v1.39.0"
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/loja-veloz/platform/apps/internal/problem"
@@ -28,13 +32,55 @@ func New(timeout time.Duration, provider trace.TracerProvider) *http.Client {
 		ResponseHeaderTimeout: timeout,
 	}
 	return &http.Client{
-		Timeout: timeout,
-		Transport: otelhttp.NewTransport(transport,
-			otelhttp.WithTracerProvider(provider),
-			otelhttp.WithPropagators(telemetry.Propagator())),
+		Timeout:   timeout,
+		Transport: traced{transport, provider.Tracer(telemetry.Scope)},
 		// Services do not redirect, so return a redirect as the answer.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
+}
+
+// traced sends each request in its own span, and the trace with it.
+type traced struct {
+	transport http.RoundTripper
+	tracer    trace.Tracer
+}
+
+// RoundTrip implements http.RoundTripper.
+func (t traced) RoundTrip(r *http.Request) (*http.Response, error) {
+	ctx, span := t.tracer.Start(r.Context(), "HTTP "+r.Method, trace.WithSpanKind(trace.SpanKindClient))
+	defer span.End()
+	r = r.Clone(ctx) // a RoundTripper must not change its request
+	telemetry.Propagator().Inject(ctx, propagation.HeaderCarrier(r.Header))
+	answer, err := t.transport.RoundTrip(r)
+	if span.IsRecording() {
+		describe(span, r, answer, err)
+	}
+	return answer, err //nolint:wrapcheck // net/http wraps it
+}
+
+// describe sets the span's attributes by OpenTelemetry's conventions for HTTP clients:
+// https://opentelemetry.io/docs/specs/semconv/http/http-spans/#http-client-span
+func describe(span trace.Span, r *http.Request, answer *http.Response, err error) {
+	at := *r.URL
+	at.Path = telemetry.Clean(at.Path)
+	at.RawPath, at.RawQuery, at.User = at.Path, "", nil // otherwise * is escaped
+	attributes := append(make([]attribute.KeyValue, 0, 6),
+		semconv.HTTPRequestMethodKey.String(r.Method), semconv.URLFull(at.String()), semconv.ServerAddress(at.Hostname()))
+	if port, err := strconv.Atoi(at.Port()); err == nil {
+		attributes = append(attributes, semconv.ServerPort(port))
+	}
+	switch {
+	case err != nil:
+		attributes = append(attributes, semconv.ErrorType(err))
+		span.SetStatus(codes.Error, "")
+	default:
+		attributes = append(attributes, semconv.HTTPResponseStatusCode(answer.StatusCode))
+		if answer.StatusCode >= http.StatusBadRequest {
+			attributes = append(attributes, semconv.ErrorTypeKey.String(strconv.Itoa(answer.StatusCode)))
+			span.SetStatus(codes.Error, "")
+		}
+	}
+	span.SetAttributes(attributes...)
 }
 
 // RefusedError is a service's answer with a status that the caller does not expect.

@@ -11,9 +11,7 @@ import (
 	"net/url"
 	"strings"
 	"time"
-	"unicode"
 
-	"github.com/exaring/otelpgx"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -134,7 +132,7 @@ func Open(ctx context.Context, settings Settings, logger *slog.Logger, provider 
 			poolConfig.ConnConfig.RuntimeParams[name] = value
 		}
 	}
-	poolConfig.ConnConfig.Tracer = newTracer(provider)
+	poolConfig.ConnConfig.Tracer = newTracer(provider, poolConfig.ConnConfig)
 	// Log what the server reports on its own, such as that it shuts down.
 	poolConfig.ConnConfig.OnNotice = func(_ *pgconn.PgConn, notice *pgconn.Notice) {
 		logger.Debug("the database sent a notice", "severity", notice.Severity, "code", notice.Code, "notice", notice.Message)
@@ -168,32 +166,4 @@ func prepareConn(connConfig *pgx.ConnConfig, application string) {
 		connConfig.ConnectTimeout = connectTimeout
 	}
 	connConfig.DialFunc = (&net.Dialer{KeepAliveConfig: keepAlive}).DialContext
-}
-
-// tracer is the part of otelpgx's tracer for statements and connections. Its spans for
-// acquiring and preparing would only repeat them.
-type tracer struct {
-	pgx.QueryTracer
-	pgx.BatchTracer
-	pgx.CopyFromTracer
-	pgx.ConnectTracer
-}
-
-func newTracer(provider trace.TracerProvider) tracer {
-	spans := otelpgx.NewTracer(
-		otelpgx.WithTracerProvider(provider),
-		otelpgx.WithTrimSQLInSpanName(),
-		otelpgx.WithDisableQuerySpanNamePrefix(),
-		otelpgx.WithSpanNameFunc(operation),
-	)
-	return tracer{spans, spans, spans, spans}
-}
-
-// operation returns a statement's first word, or SQL.
-func operation(statement string) string {
-	words := scan(statement)
-	if len(words) > 0 && words[0].kind == plain && unicode.IsLetter([]rune(words[0].text)[0]) {
-		return strings.ToUpper(words[0].text)
-	}
-	return "SQL"
 }

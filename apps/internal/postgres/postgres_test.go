@@ -131,18 +131,24 @@ func TestAStatementHasASpanWithoutItsParameters(t *testing.T) {
 	if _, err := pool.Exec(ctx, "-- counts\n insert INTO things (id, amount) VALUES ($1, $2)", 4242, 77); err != nil {
 		t.Fatal(err)
 	}
+	if _, err := pool.Exec(ctx, "SELECT $1::text::int", "of-tests-4242"); err == nil || !strings.Contains(err.Error(), "4242") {
+		t.Fatalf("a text is a number: %v", err)
+	}
 	parent.End()
 
 	var names []string
 	for _, span := range spans.Ended() {
+		if status := span.Status(); span.Name() == "SELECT" && status.Description != "22P02" {
+			t.Errorf("the status of a refused statement is %v, want its SQLSTATE", status)
+		}
 		names = append(names, span.Name())
 		shown := fmt.Sprint(span.Attributes())
 		if strings.Contains(shown, "4242") || strings.Contains(shown, "hunter2") || strings.Contains(shown, "of-tests-") {
 			t.Errorf("span %s shows a parameter or the password: %s", span.Name(), shown)
 		}
 	}
-	if got := strings.Join(names, " "); got != "connect INSERT request" {
-		t.Errorf("spans: %s; want connect INSERT request", got)
+	if got := strings.Join(names, " "); got != "connect INSERT SELECT request" {
+		t.Errorf("spans: %s; want connect INSERT SELECT request", got)
 	}
 }
 

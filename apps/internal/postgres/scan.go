@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"iter"
 	"regexp"
 	"slices"
 	"strings"
@@ -36,55 +37,60 @@ func scan(sql string) []token {
 }
 
 // scanAll is like scan, but includes comments.
-func scanAll(sql string) []token {
-	var tokens []token
-	line := 1
-	for len(sql) > 0 {
-		var (
-			length int
-			found  token
-		)
-		switch char, size := utf8.DecodeRuneInString(sql); {
-		case unicode.IsSpace(char):
-			length = size
-		case strings.HasPrefix(sql, "--"):
-			length = until(sql, 2, "\n")
-			found = token{kind: comment, text: sql[:length]}
-		case strings.HasPrefix(sql, "/*"):
-			length = blockComment(sql)
-			found = token{kind: comment, text: sql[:length]}
-		case char == '\'':
-			length = quotedLength(sql, '\'', false)
-			found = token{kind: stringText, text: unquote(sql[:length], "'")}
-		case (char == 'E' || char == 'e') && strings.HasPrefix(sql[size:], "'"):
-			length = size + quotedLength(sql[size:], '\'', true)
-			found = token{kind: stringText, text: unquote(sql[size:length], "'")}
-		case char == '"':
-			length = quotedLength(sql, '"', false)
-			found = token{kind: quotedName, text: unquote(sql[:length], `"`)}
-		case char == '$' && dollarTag.MatchString(sql):
-			tag := dollarTag.FindString(sql)
-			length = until(sql, len(tag), tag)
-			found = token{kind: stringText, text: strings.TrimSuffix(sql[len(tag):length], tag)}
-		case unicode.IsLetter(char) || unicode.IsDigit(char) || char == '_':
-			length = len(sql)
-			if end := strings.IndexFunc(sql, func(r rune) bool {
-				return !unicode.IsLetter(r) && !unicode.IsDigit(r) && r != '_' && r != '$'
-			}); end >= 0 {
-				length = end
+func scanAll(sql string) []token { return slices.Collect(tokens(sql)) }
+
+// tokens reads no further than its caller does.
+func tokens(sql string) iter.Seq[token] {
+	return func(yield func(token) bool) {
+		line := 1
+		for len(sql) > 0 {
+			var (
+				length int
+				found  token
+			)
+			switch char, size := utf8.DecodeRuneInString(sql); {
+			case unicode.IsSpace(char):
+				length = size
+			case strings.HasPrefix(sql, "--"):
+				length = until(sql, 2, "\n")
+				found = token{kind: comment, text: sql[:length]}
+			case strings.HasPrefix(sql, "/*"):
+				length = blockComment(sql)
+				found = token{kind: comment, text: sql[:length]}
+			case char == '\'':
+				length = quotedLength(sql, '\'', false)
+				found = token{kind: stringText, text: unquote(sql[:length], "'")}
+			case (char == 'E' || char == 'e') && strings.HasPrefix(sql[size:], "'"):
+				length = size + quotedLength(sql[size:], '\'', true)
+				found = token{kind: stringText, text: unquote(sql[size:length], "'")}
+			case char == '"':
+				length = quotedLength(sql, '"', false)
+				found = token{kind: quotedName, text: unquote(sql[:length], `"`)}
+			case char == '$' && dollarTag.MatchString(sql):
+				tag := dollarTag.FindString(sql)
+				length = until(sql, len(tag), tag)
+				found = token{kind: stringText, text: strings.TrimSuffix(sql[len(tag):length], tag)}
+			case unicode.IsLetter(char) || unicode.IsDigit(char) || char == '_':
+				length = len(sql)
+				if end := strings.IndexFunc(sql, func(r rune) bool {
+					return !unicode.IsLetter(r) && !unicode.IsDigit(r) && r != '_' && r != '$'
+				}); end >= 0 {
+					length = end
+				}
+				found = token{text: sql[:length]}
+			default:
+				length, found = size, token{text: sql[:size]}
 			}
-			found = token{text: sql[:length]}
-		default:
-			length, found = size, token{text: sql[:size]}
+			if found.text != "" || found.kind != plain {
+				found.line = line
+				if !yield(found) {
+					return
+				}
+			}
+			line += strings.Count(sql[:length], "\n")
+			sql = sql[length:]
 		}
-		if found.text != "" || found.kind != plain {
-			found.line = line
-			tokens = append(tokens, found)
-		}
-		line += strings.Count(sql[:length], "\n")
-		sql = sql[length:]
 	}
-	return tokens
 }
 
 // unquote returns the text between the quotes.

@@ -6,22 +6,30 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
+	"net/url"
 	"regexp"
 	"runtime/debug"
+	"strconv"
 	"time"
 
 	"github.com/gin-gonic/gin"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/propagation"
 	semconv "go.opentelemetry.io/otel/semconv/v1.39.0"
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/loja-veloz/platform/apps/internal/problem"
+	"github.com/loja-veloz/platform/apps/internal/telemetry"
 )
 
 const requestIDHeader = "X-Request-Id"
 
-// The request id of a client is written to logs and answers, so only this form is kept.
-var requestID = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
+// The request id of a client is written to logs and answers, so only this form is kept,
+// which neither a card token nor an e-mail address has.
+var requestID = regexp.MustCompile(`^[A-Za-z0-9.-]{1,64}$`)
 
 // headers sets the headers that every response has.
 func (s *Server) headers(c *gin.Context) {
@@ -45,47 +53,95 @@ func (s *Server) headers(c *gin.Context) {
 	}
 }
 
-// observe measures and logs a request, and turns a panic into an error. It runs inside
-// the request's span, so that metrics and logs have the trace.
+// observe traces, measures and logs a request, and turns a panic into an error. Metrics and
+// logs have the trace of the request's span, which begins the trace or continues the caller's.
 func (s *Server) observe(c *gin.Context) {
 	start := time.Now()
-	ctx := c.Request.Context()
-	method, route := methodLabel(c.Request.Method), routeLabel(c.FullPath())
-	if method == otherMethod {
-		// otelgin reports GET. OpenTelemetry's convention for an unknown method is _OTHER.
-		trace.SpanFromContext(ctx).SetAttributes(semconv.HTTPRequestMethodOther)
+	a := answered{
+		request: c.Request, method: methodLabel(c.Request.Method), route: routeLabel(c.FullPath()),
+		path: telemetry.Clean(c.Request.URL.EscapedPath()), probe: isProbe(c.Request.URL.Path),
 	}
+	if !a.probe {
+		ctx := telemetry.Propagator().Extract(c.Request.Context(), propagation.HeaderCarrier(c.Request.Header))
+		ctx, span := s.tracer.Start(ctx, spanName(a.method, c.FullPath()), trace.WithSpanKind(trace.SpanKindServer))
+		defer span.End()
+		c.Request = c.Request.WithContext(ctx)
+	}
+	ctx := c.Request.Context()
 
 	aborted := s.contain(c)
 
-	status := c.Writer.Status()
+	a.status, a.elapsed = c.Writer.Status(), time.Since(start)
 	if aborted {
-		status = http.StatusInternalServerError
+		a.status = http.StatusInternalServerError
 	}
-	elapsed := time.Since(start)
-	probe := isProbe(c.Request.URL.Path)
-	s.metrics.record(ctx, method, route, status, probe, elapsed)
-
-	level := slog.LevelInfo
-	switch {
-	case probe:
-		level = slog.LevelDebug
-	case status >= http.StatusInternalServerError:
-		level = slog.LevelError
-	}
-	// Do not log the query: it may hold a secret.
-	path := c.Request.URL.EscapedPath()
-	s.logger.LogAttrs(ctx, level, c.Request.Method+" "+path,
-		slog.String("http.method", c.Request.Method),
-		slog.String("http.url", path),
-		slog.String("http.route", route),
-		slog.Int("http.status_code", status),
-		slog.Float64("http.duration_ms", float64(elapsed.Microseconds())/1000),
+	a.describe(trace.SpanFromContext(ctx))
+	s.metrics.record(ctx, a.method, a.route, a.status, a.probe, a.elapsed)
+	s.logger.LogAttrs(ctx, a.level(), a.method+" "+a.path,
+		slog.String("http.method", a.method),
+		slog.String("http.url", a.path),
+		slog.String("http.route", a.route),
+		slog.Int("http.status_code", a.status),
+		slog.Float64("http.duration_ms", float64(a.elapsed.Microseconds())/1000),
 		slog.String("request_id", c.Writer.Header().Get(requestIDHeader)),
 	)
 	if aborted {
 		panic(http.ErrAbortHandler) // net/http closes the connection and logs nothing
 	}
+}
+
+// answered is a request with its answer, as spans, metrics and logs describe it.
+type answered struct {
+	request             *http.Request
+	method, route, path string // the path without its query, which may hold a secret
+	probe               bool
+	status              int
+	elapsed             time.Duration
+}
+
+func (a *answered) level() slog.Level {
+	switch {
+	case a.probe:
+		return slog.LevelDebug
+	case a.status >= http.StatusInternalServerError:
+		return slog.LevelError
+	}
+	return slog.LevelInfo
+}
+
+// describe sets the span's attributes by OpenTelemetry's conventions for HTTP servers:
+// https://opentelemetry.io/docs/specs/semconv/http/http-spans/#http-server-span
+func (a *answered) describe(span trace.Span) {
+	if !span.IsRecording() {
+		return
+	}
+	r := a.request
+	host := url.URL{Host: r.Host}
+	attributes := append(make([]attribute.KeyValue, 0, 10),
+		semconv.HTTPRequestMethodKey.String(a.method),
+		semconv.URLScheme("http"), // a gateway terminates TLS
+		semconv.URLPath(a.path),
+		semconv.HTTPResponseStatusCode(a.status),
+		semconv.ServerAddress(telemetry.Clean(host.Hostname())),
+		semconv.UserAgentOriginal(telemetry.Clean(r.UserAgent())),
+	)
+	if a.method == otherMethod {
+		attributes[0] = semconv.HTTPRequestMethodOther
+	}
+	if a.route != unmatchedRoute {
+		attributes = append(attributes, semconv.HTTPRoute(a.route))
+	}
+	if port, err := strconv.Atoi(host.Port()); err == nil {
+		attributes = append(attributes, semconv.ServerPort(port))
+	}
+	if peer, _, err := net.SplitHostPort(r.RemoteAddr); err == nil {
+		attributes = append(attributes, semconv.ClientAddress(peer))
+	}
+	if a.status >= http.StatusInternalServerError {
+		attributes = append(attributes, semconv.ErrorTypeKey.String(strconv.Itoa(a.status)))
+		span.SetStatus(codes.Error, "")
+	}
+	span.SetAttributes(attributes...)
 }
 
 // contain runs the rest of the chain. If it panics before the answer begins, contain
@@ -119,13 +175,12 @@ func (s *Server) contain(c *gin.Context) (aborted bool) {
 // spanName returns the method and the route's template, or the method only if there is
 // no route, by OpenTelemetry's conventions:
 // https://opentelemetry.io/docs/specs/semconv/http/http-spans/#name
-func spanName(c *gin.Context) string {
-	method := methodLabel(c.Request.Method)
+func spanName(method, path string) string {
 	if method == otherMethod {
 		method = "HTTP"
 	}
-	if c.FullPath() == "" {
+	if path == "" {
 		return method
 	}
-	return method + " " + c.FullPath()
+	return method + " " + path
 }

@@ -16,7 +16,6 @@ import (
 
 	"github.com/gin-gonic/gin"
 	"github.com/prometheus/client_golang/prometheus"
-	"go.opentelemetry.io/contrib/instrumentation/github.com/gin-gonic/gin/otelgin"
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/loja-veloz/platform/apps/internal/fault"
@@ -65,6 +64,7 @@ type Server struct {
 	settings Settings
 	options  Options
 	logger   *slog.Logger
+	tracer   trace.Tracer
 	engine   *gin.Engine
 	metrics  *metrics
 	draining atomic.Bool
@@ -99,19 +99,11 @@ func New(settings Settings, logger *slog.Logger, provider trace.TracerProvider, 
 		settings: settings,
 		options:  options,
 		logger:   logger,
+		tracer:   provider.Tracer(telemetry.Scope),
 		engine:   engine,
 		metrics:  newMetrics(settings.Identity.Service),
 	}
-	engine.Use(
-		s.headers,
-		otelgin.Middleware("",
-			otelgin.WithTracerProvider(provider),
-			otelgin.WithPropagators(telemetry.Propagator()),
-			otelgin.WithFilter(func(r *http.Request) bool { return !isProbe(r.URL.Path) }),
-			otelgin.WithSpanNameFormatter(spanName),
-		),
-		s.observe,
-	)
+	engine.Use(s.headers, s.observe)
 	if inject := fault.Handler(); inject != nil {
 		logger.Warn("this program injects faults: it was built for a drill")
 		engine.Use(inject)
@@ -147,7 +139,6 @@ func (s *Server) Router() gin.IRouter {
 	return headToo{s.engine.Group("", func(c *gin.Context) {
 		c.Next()
 		if last := c.Errors.Last(); last != nil {
-			c.Errors = nil // otherwise otelgin marks the span as failed even for a client's error
 			s.fail(c, last.Err)
 		}
 	})}

@@ -110,6 +110,9 @@ func (f *Frame) NewServer(options server.Options) (*server.Server, error) {
 		return nil, fmt.Errorf("preparing the server: %w", err)
 	}
 	srv.Metrics().MustRegister(f.Failures.total)
+	if f.tracing != nil && f.tracing.Spans != nil {
+		srv.Metrics().MustRegister(f.tracing.Spans)
+	}
 	return srv, nil
 }
 

@@ -47,7 +47,7 @@ func PushMetrics(ctx context.Context, settings Settings, registry prometheus.Gat
 	}
 	defer func() { err = errors.Join(err, exporter.Shutdown(ctx)) }()
 	if err := exporter.Export(ctx, &metricdata.ResourceMetrics{Resource: res, ScopeMetrics: []metricdata.ScopeMetrics{{
-		Scope: instrumentation.Scope{Name: scope}, Metrics: gauges(families, time.Now()),
+		Scope: instrumentation.Scope{Name: Scope}, Metrics: gauges(families, time.Now()),
 	}}}); err != nil {
 		return fmt.Errorf("sending metrics: %w", err)
 	}

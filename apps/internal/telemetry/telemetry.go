@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
+	"github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace"
@@ -29,8 +30,8 @@ import (
 	"github.com/loja-veloz/platform/apps/internal/problem"
 )
 
-// scope is the instrumentation scope of the spans that services start.
-const scope = "github.com/loja-veloz/platform/apps"
+// Scope is the instrumentation scope of the spans that services start.
+const Scope = "github.com/loja-veloz/platform/apps"
 
 // flushTimeout limits how long an unreachable collector delays a shutdown.
 const flushTimeout = 5 * time.Second
@@ -69,21 +70,34 @@ func readExport(env *config.Reader, identity config.Identity, signal string) Set
 	}
 }
 
-// Propagator reads and writes the headers traceparent, tracestate and baggage:
-// https://www.w3.org/TR/trace-context/ and https://www.w3.org/TR/baggage/
-func Propagator() propagation.TextMapPropagator {
-	return propagation.NewCompositeTextMapPropagator(propagation.TraceContext{}, propagation.Baggage{})
+// Propagator reads and writes the header traceparent: https://www.w3.org/TR/trace-context/
+// It drops tracestate and baggage, in which clients can send any text: exporters write a
+// span's tracestate, and the shop uses neither.
+func Propagator() propagation.TextMapPropagator { return propagator{} }
+
+type propagator struct{ propagation.TraceContext }
+
+func (p propagator) Extract(ctx context.Context, carrier propagation.TextMapCarrier) context.Context {
+	ctx = p.TraceContext.Extract(ctx, carrier)
+	span := trace.SpanContextFromContext(ctx)
+	if span.TraceState().Len() == 0 {
+		return ctx
+	}
+	return trace.ContextWithRemoteSpanContext(ctx, span.WithTraceState(trace.TraceState{}))
 }
 
 // Tracing is the running trace pipeline of a process.
 type Tracing struct {
 	Provider *sdktrace.TracerProvider
-	logger   *slog.Logger
+	// Spans counts what happened to the spans; nil without export.
+	Spans  prometheus.Collector
+	logger *slog.Logger
 }
 
 // Start sets up the trace pipeline. The collector need not be up: the exporter retries,
 // and errors that remain are logged. The SDK itself reads endpoint, headers,
-// certificates, compression, sampler and batching from the process's OTEL_* variables.
+// certificates, compression, sampler and batching from the process's OTEL_* variables, but
+// not OTEL_BSP_MAX_QUEUE_SIZE.
 //
 // Without export no span is recorded. Each still has ids, so that the log lines of one
 // request have the same trace_id.
@@ -107,8 +121,10 @@ func Start(ctx context.Context, settings Settings, logger *slog.Logger) (*Tracin
 	if err != nil {
 		return nil, fmt.Errorf("creating the %s trace exporter: %w", settings.Protocol, err)
 	}
+	spans := newQueue(exporter)
 	return &Tracing{
-		Provider: sdktrace.NewTracerProvider(sdktrace.WithResource(res), sdktrace.WithBatcher(exporter)),
+		Provider: sdktrace.NewTracerProvider(sdktrace.WithResource(res), sdktrace.WithSpanProcessor(spans)),
+		Spans:    spans.outcomes,
 		logger:   logger,
 	}, nil
 }
@@ -151,7 +167,7 @@ func (t *Tracing) Close() {
 // Span starts a child of the span in ctx with the same provider, so that code below a
 // handler needs no tracer. The caller ends it.
 func Span(ctx context.Context, name string) (context.Context, trace.Span) {
-	return trace.SpanFromContext(ctx).TracerProvider().Tracer(scope).Start(ctx, name)
+	return trace.SpanFromContext(ctx).TracerProvider().Tracer(Scope).Start(ctx, name)
 }
 
 // Failed marks the span in ctx as failed if the status of err is 500 or above. The span

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	collector "go.opentelemetry.io/proto/otlp/collector/trace/v1"
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
@@ -186,5 +188,41 @@ func TestLostTracesAreLogged(t *testing.T) {
 	tracing.Close()
 	if !strings.Contains(log.String(), "level=WARN") {
 		t.Errorf("the log has no warning about the lost span: %q", log.String())
+	}
+}
+
+// stuck is a collector that takes a batch and does not answer before it is released.
+type stuck struct {
+	sdktrace.SpanExporter
+	release chan struct{}
+}
+
+func (s stuck) ExportSpans(context.Context, []sdktrace.ReadOnlySpan) error {
+	<-s.release
+	return nil
+}
+
+func (stuck) Shutdown(context.Context) error { return nil }
+
+// TestEverySpanIsCounted ends more spans than fit into the queue while the collector does not
+// answer: each is counted as exported or as dropped, and none is lost without a count.
+func TestEverySpanIsCounted(t *testing.T) {
+	const more = 100
+	collector := stuck{release: make(chan struct{})}
+	q := telemetry.NewQueue(collector)
+	provider := sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(q))
+	tracer := provider.Tracer("test")
+	for range telemetry.MaxQueued + more {
+		_, span := tracer.Start(t.Context(), "work")
+		span.End()
+	}
+	close(collector.release)
+	if err := provider.Shutdown(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for outcome, want := range map[string]float64{"exported": telemetry.MaxQueued, "dropped": more, "failed": 0} {
+		if got := testutil.ToFloat64(q.Outcomes().WithLabelValues(outcome)); got != want {
+			t.Errorf("%.0f spans are %s, want %.0f", got, outcome, want)
+		}
 	}
 }

@@ -1,6 +1,7 @@
 // Package benchshop measures the shop on this machine in one run: orders per second compared
-// with the database's own maximum, latency, the CPU and latency of api-gateway compared with
-// other proxies, and the size, start time and memory of each service.
+// with the database's own maximum, latency, what telemetry costs, whether the services keep
+// their indicators, the CPU and latency of api-gateway compared with other proxies, and the
+// size, start time and memory of each service.
 package benchshop
 
 import (
@@ -29,7 +30,7 @@ type Options struct {
 	Cache *toolchain.Cache
 	Out   *console.Console
 	Short bool     // a trial run, in a tenth of the time
-	Only  []string // parts to measure: orders, footprint, gateway; empty means all
+	Only  []string // parts to measure, by their names in parts; empty means all
 	Env   []string // NAME=value for all services; overrides the benchmark's own settings
 }
 
@@ -75,7 +76,7 @@ func Run(ctx context.Context, o Options) (err error) {
 	return nil
 }
 
-var parts = []string{"orders", "footprint", "gateway"}
+var parts = []string{"orders", "footprint", "telemetry", "objectives", "gateway"}
 
 type bench struct {
 	Options
@@ -125,7 +126,13 @@ func (b *bench) measure(ctx context.Context) error {
 		return err
 	}
 	if b.wants("orders") || b.wants("footprint") {
-		if err := b.measureShop(ctx, s); err != nil {
+		err := b.withShop(ctx, b.shopDir(), false, func(ctx context.Context, shop *dev.Shop) error { return b.measureShop(ctx, shop, s) })
+		if err != nil {
+			return err
+		}
+	}
+	if b.wants("telemetry") || b.wants("objectives") {
+		if err := b.withShop(ctx, filepath.Join(b.dir, "observed"), true, b.observed); err != nil {
 			return err
 		}
 	}
@@ -148,8 +155,10 @@ func (b *bench) traefik(ctx context.Context) (string, error) {
 	return "", errors.New("Traefik is not among the pinned tools")
 }
 
-func (b *bench) measureShop(ctx context.Context, s server) (err error) {
-	shop, err := b.startShop(ctx)
+// withShop runs measure on a shop of its own in a folder. An unexpected end of one of the
+// shop's processes ends measure's context.
+func (b *bench) withShop(ctx context.Context, dir string, telemetry bool, measure func(context.Context, *dev.Shop) error) (err error) {
+	shop, err := b.startShop(ctx, dir, telemetry)
 	if err != nil {
 		return err
 	}
@@ -161,14 +170,18 @@ func (b *bench) measureShop(ctx context.Context, s server) (err error) {
 			cancel(failed)
 		}
 	}()
+	return cause(ctx, measure(ctx, shop))
+}
+
+func (b *bench) measureShop(ctx context.Context, shop *dev.Shop, s server) error {
 	s.url = shop.DatabaseURL
 	if b.wants("footprint") {
 		if err := b.footprint(ctx, shop); err != nil {
-			return cause(ctx, err)
+			return err
 		}
 	}
 	if b.wants("orders") {
-		return cause(ctx, b.orders(ctx, shop, s))
+		return b.orders(ctx, shop, s)
 	}
 	return nil
 }

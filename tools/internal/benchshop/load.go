@@ -99,6 +99,13 @@ func closed(ctx context.Context, t target, clients int, length time.Duration) ru
 	})
 }
 
+// counted sends a closed load of a number of requests.
+func counted(ctx context.Context, t target, clients, requests int) run {
+	left := atomic.Int64{}
+	left.Store(int64(requests))
+	return drive(ctx, t, clients, func() (time.Time, bool) { return time.Now(), left.Add(-1) >= 0 })
+}
+
 // maxWaiting is the maximum number of requests of an open load that wait for their answers.
 // It is below the limits of api-gateway's bulkhead and of Traefik.
 const maxWaiting = 120

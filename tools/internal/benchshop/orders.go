@@ -217,14 +217,14 @@ func (o *ordersRun) round(ctx context.Context, n int) error {
 
 // cpu adds the CPU time that each process of the shop uses during do.
 func (o *ordersRun) cpu(into map[string]time.Duration, do func() error) error {
-	before, err := o.usage(o.shop)
+	before, err := o.usage(o.shop, dev.PostgreSQL)
 	if err != nil {
 		return err
 	}
 	if err := do(); err != nil {
 		return err
 	}
-	after, err := o.usage(o.shop)
+	after, err := o.usage(o.shop, dev.PostgreSQL)
 	for name := range after {
 		into[name] += after[name] - before[name]
 	}

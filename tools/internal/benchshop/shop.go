@@ -28,14 +28,14 @@ func serverLog(dir string) string { return filepath.Join(dir, "postgres", "log",
 
 func (b *bench) shopDir() string { return filepath.Join(b.dir, "shop") }
 
-// startShop starts the shop with PostgreSQL's default durability, as in production.
-func (b *bench) startShop(ctx context.Context) (*dev.Shop, error) {
+// startShop starts a shop in a folder with PostgreSQL's default durability, as in production.
+func (b *bench) startShop(ctx context.Context, dir string, telemetry bool) (*dev.Shop, error) {
 	env := map[string][]string{}
 	for _, s := range b.services() {
 		env[s] = append([]string{"LOG_LEVEL=warn"}, b.Env...)
 	}
 	env[gatewayName] = append(env[gatewayName], "RATE_PER_SECOND=0")
-	return dev.Start(ctx, dev.Options{Dir: b.shopDir(), Programs: b.services(), Env: env, Postgres: jsonLog, Out: b.Out})
+	return dev.Start(ctx, dev.Options{Dir: dir, Programs: b.services(), Env: env, Postgres: jsonLog, Telemetry: telemetry, Out: b.Out})
 }
 
 type item struct {
@@ -146,10 +146,10 @@ func (b *buyers) place(ctx context.Context) (key, sku string, err error) {
 	return key, a.SKU, nil
 }
 
-// usage returns the CPU time of each process of the shop.
-func (b *bench) usage(shop *dev.Shop) (map[string]time.Duration, error) {
+// usage returns the CPU time of each service of the shop, and of the given programs.
+func (b *bench) usage(shop *dev.Shop, programs ...string) (map[string]time.Duration, error) {
 	used := map[string]time.Duration{}
-	for _, name := range append([]string{dev.PostgreSQL}, b.services()...) {
+	for _, name := range append(programs, b.services()...) {
 		pid, err := shop.PID(name)
 		if err != nil {
 			return nil, err

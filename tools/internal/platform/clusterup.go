@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
+	"github.com/loja-veloz/platform/infra/rollout"
 	"github.com/loja-veloz/platform/tools/internal/cluster"
 	"github.com/loja-veloz/platform/tools/internal/console"
 	"github.com/loja-veloz/platform/tools/internal/images"
@@ -71,7 +73,33 @@ func ClusterStatus(ctx context.Context, w Workspace) error {
 		return err
 	}
 	w.Out.Plain("%s", out)
+	path := rollout.ServiceProxy("observability", "prometheus", cluster.PrometheusPort) + "/metrics"
+	if metrics, err := k.Text(ctx, "get", "--raw", path); err == nil { // a cluster without the environment has no Prometheus
+		w.Out.Plain("\n%s", ruleCost(metrics, time.Now()))
+	}
 	return nil
+}
+
+// ruleCost says what the evaluation of Prometheus's rules costs per minute since its start, by
+// its own metrics. The duration of an evaluation includes the wait for a processor, so the
+// processor time of the whole process, which also scrapes and answers, is the upper bound.
+func ruleCost(metrics string, now time.Time) string {
+	read := map[string]float64{}
+	for line := range strings.Lines(metrics) {
+		if fields := strings.Fields(line); len(fields) == 2 {
+			value, err := strconv.ParseFloat(fields[1], 64)
+			if err == nil {
+				read[fields[0]] = value
+			}
+		}
+	}
+	began, took := read["process_start_time_seconds"], read["prometheus_rule_evaluation_duration_seconds_sum"]
+	if began == 0 || took == 0 {
+		return "rules of Prometheus: not evaluated yet"
+	}
+	minutes := (float64(now.UnixMilli())/1000 - began) / 60
+	return fmt.Sprintf("rules of Prometheus: evaluations of %.1f s per minute; processor time of the whole process %.1f s per minute",
+		took/minutes, read["process_cpu_seconds_total"]/minutes)
 }
 
 // processStatus prints the bundled cluster's processes, and fails if one does not run.

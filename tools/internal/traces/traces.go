@@ -1,47 +1,19 @@
-// Package traces reads traces from Jaeger.
+// Package traces prints the traces of orders, and checks that a trace is whole.
 package traces
 
 import (
-	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
-	"net/url"
 	"regexp"
-	"slices"
-	"strconv"
 	"strings"
 	"time"
 
+	"github.com/loja-veloz/platform/infra/rollout/jaeger"
 	"github.com/loja-veloz/platform/tools/internal/console"
 )
-
-// A trace as Jaeger's query API returns it; times are in microseconds.
-type trace struct {
-	TraceID string
-	Spans   []span
-	// Processes are the services by the key in ProcessID of a span.
-	Processes map[string]process
-}
-
-type process struct {
-	ServiceName string
-	Tags        []tag
-}
-
-type tag struct {
-	Key   string
-	Value any
-}
-
-type span struct {
-	SpanID, OperationName, ProcessID string
-	StartTime, Duration              int64
-	References                       []struct{ RefType, TraceID, SpanID string }
-	Tags                             []tag
-}
 
 var orderID = regexp.MustCompile(`^[0-9a-fA-F-]{1,64}$`)
 
@@ -59,7 +31,11 @@ func (j Jaeger) Order(ctx context.Context, order string, out *console.Console) e
 	if err := CheckOrder(order); err != nil {
 		return err
 	}
-	traces, err := j.query(ctx, order)
+	query, err := jaeger.OfOrder(order)
+	if err != nil {
+		return err
+	}
+	traces, err := j.get(ctx, "?"+query.Encode())
 	if err != nil {
 		return err
 	}
@@ -68,7 +44,7 @@ func (j Jaeger) Order(ctx context.Context, order string, out *console.Console) e
 			"check the id, or try again", order, j.Keeps)
 	}
 	for _, t := range traces {
-		out.Plain("%s", t.tree())
+		out.Plain("%s", tree(t))
 	}
 	return nil
 }
@@ -84,19 +60,36 @@ func CheckOrder(order string) error {
 	return nil
 }
 
-// query returns the traces of an order, oldest first.
-func (j Jaeger) query(ctx context.Context, order string) ([]trace, error) {
-	tags, err := json.Marshal(map[string]string{"order.id": order})
-	if err != nil {
-		return nil, err
+// Whole returns how many spans a trace has, and what it lacks: a service of which it has no
+// span, or the parent of a span. It is whole if that is "". Only the span caller, which the
+// client said to be in, may be missing.
+func (j Jaeger) Whole(ctx context.Context, id, caller string, services []string) (spans int, missing string, err error) {
+	found, err := j.get(ctx, "/"+id)
+	if err != nil || len(found) == 0 {
+		return 0, "it has no spans", err
 	}
-	now := time.Now()
-	q := url.Values{
-		"service": {"pedidos"}, "tags": {string(tags)}, "limit": {"50"},
-		"start": {strconv.FormatInt(now.Add(-48*time.Hour).UnixMicro(), 10)},
-		"end":   {strconv.FormatInt(now.Add(time.Minute).UnixMicro(), 10)},
+	return found[0].Count, lacks(found[0], caller, services), nil
+}
+
+func lacks(t jaeger.Trace, caller string, services []string) string {
+	taking := map[string]bool{}
+	t.Walk(func(s *jaeger.Span, _ int) { taking[s.Service] = true })
+	for _, name := range services {
+		if !taking[name] {
+			return "it has no span of " + name
+		}
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, j.URL+"/api/traces?"+q.Encode(), nil)
+	for _, s := range t.Roots {
+		if s.Parent != caller {
+			return fmt.Sprintf("the parent of the span %q of %s is not there", s.Name, s.Service)
+		}
+	}
+	return ""
+}
+
+// get returns the traces in the answer of a path; none if Jaeger does not know it.
+func (j Jaeger) get(ctx context.Context, path string) ([]jaeger.Trace, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, j.URL+jaeger.Path+path, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -105,89 +98,48 @@ func (j Jaeger) query(ctx context.Context, order string) ([]trace, error) {
 		return nil, fmt.Errorf("asking Jaeger: %w", err)
 	}
 	defer resp.Body.Close()
+	if resp.StatusCode == http.StatusNotFound {
+		return nil, nil
+	}
+	answer, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return nil, fmt.Errorf("asking Jaeger: %w", err)
+	}
 	if resp.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("asking Jaeger: GET /api/traces = %s", resp.Status)
+		return nil, fmt.Errorf("asking Jaeger: GET %s = %s", jaeger.Path, resp.Status)
 	}
-	var answer struct{ Data []trace }
-	if err := json.NewDecoder(resp.Body).Decode(&answer); err != nil {
-		return nil, err
-	}
-	slices.SortFunc(answer.Data, func(a, b trace) int { return cmp.Compare(a.start(), b.start()) })
-	return answer.Data, nil
-}
-
-func (t trace) start() int64 {
-	var first int64
-	for _, s := range t.Spans {
-		if first == 0 || s.StartTime < first {
-			first = s.StartTime
-		}
-	}
-	return first
+	return jaeger.Parse(answer)
 }
 
 // tree renders the trace with a line for each span, below the span that caused it: when the
-// span began and how long it took, in milliseconds, its service, its name, and its outcome.
-func (t trace) tree() string {
-	byID, children := map[string]bool{}, map[string][]span{}
-	for _, s := range t.Spans {
-		byID[s.SpanID] = true
-	}
+// span began and how long it took, in milliseconds, its service with its version, which tells a
+// canary from the stable pods, its name, and its outcome.
+func tree(t jaeger.Trace) string {
 	services := map[string]bool{}
-	for _, s := range t.Spans {
-		parent := ""
-		for _, r := range s.References {
-			// A caller that exports no spans leaves its callee's span without a
-			// parent in Jaeger: such a span is a root.
-			if r.TraceID == t.TraceID && byID[r.SpanID] && r.SpanID != s.SpanID {
-				parent = r.SpanID
-				break
-			}
-		}
-		children[parent] = append(children[parent], s)
-		services[t.Processes[s.ProcessID].ServiceName] = true
-	}
-	began := t.start()
 	var b strings.Builder
-	at := time.UnixMicro(began).UTC().Format(time.DateTime)
-	fmt.Fprintf(&b, "trace %s, %s, %d spans of %d services\n", t.TraceID, at, len(t.Spans), len(services))
-	fmt.Fprintf(&b, "%10s %10s\n", "at ms", "took ms")
-	var show func(parent string, depth int)
-	show = func(parent string, depth int) {
-		below := children[parent]
-		slices.SortStableFunc(below, func(a, b span) int { return cmp.Compare(a.StartTime, b.StartTime) })
-		for _, s := range below {
-			fmt.Fprintf(&b, "%10.1f %10.1f  %s%s: %s%s\n", float64(s.StartTime-began)/1000, float64(s.Duration)/1000,
-				strings.Repeat("  ", depth), t.Processes[s.ProcessID], s.OperationName, s.outcome())
-			show(s.SpanID, depth+1)
+	t.Walk(func(s *jaeger.Span, depth int) {
+		services[s.Service] = true
+		name := s.Service
+		if s.Version != "" {
+			name += "@" + s.Version
 		}
-	}
-	show("", 0)
-	return b.String()
+		fmt.Fprintf(&b, "%10.1f %10.1f  %s%s: %s%s\n",
+			ms(s.Began.Sub(t.Began)), ms(s.Took), strings.Repeat("  ", depth), name, s.Name, outcome(s))
+	})
+	at := t.Began.UTC().Format(time.DateTime)
+	head := fmt.Sprintf("trace %s, %s, %d spans of %d services\n%10s %10s\n", t.ID, at, t.Count, len(services), "at ms", "took ms")
+	return head + b.String()
 }
 
-// String is the service with its version, which tells a canary from the stable pods.
-func (p process) String() string {
-	for _, t := range p.Tags {
-		if t.Key == "service.version" {
-			return fmt.Sprintf("%s@%v", p.ServiceName, t.Value)
-		}
-	}
-	return p.ServiceName
-}
+func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
-// outcome renders the tags that say how the span ended.
-func (s span) outcome() string {
+func outcome(s *jaeger.Span) string {
 	text := ""
-	for _, tag := range s.Tags {
-		switch tag.Key {
-		case "http.response.status_code", "error.type", "otel.status_description":
-			text += fmt.Sprintf(" [%v]", tag.Value)
-		case "error":
-			if tag.Value == true {
-				text += " ERROR"
-			}
-		}
+	if s.Status != "" {
+		text = " [" + s.Status + "]"
+	}
+	if s.Failed {
+		text += " ERROR"
 	}
 	return text
 }

@@ -1,0 +1,63 @@
+package client_test
+
+import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/sdk/trace/tracetest"
+
+	"github.com/loja-veloz/platform/apps/internal/client"
+)
+
+// TestCallsAreTraced: the callee continues the trace of the call's span, which has no secret of
+// the address.
+func TestCallsAreTraced(t *testing.T) {
+	var traceparent string
+	callee := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		traceparent = r.Header.Get("Traceparent")
+		if r.URL.Query().Get("card") != "tok_1" {
+			t.Error("the query is not sent")
+		}
+		w.WriteHeader(http.StatusConflict)
+	}))
+	spans := tracetest.NewInMemoryExporter()
+	doer := client.New(time.Minute, sdktrace.NewTracerProvider(sdktrace.WithSyncer(spans)))
+	call := func() error {
+		response, err := doer.Get(callee.URL + "/reservations/maria@example.com?card=tok_1")
+		if err == nil {
+			response.Body.Close()
+		}
+		return err
+	}
+	if err := call(); err != nil {
+		t.Fatal(err)
+	}
+	callee.Close()
+	if err := call(); err == nil {
+		t.Fatal("a call of a server that is gone succeeds")
+	}
+	found := spans.GetSpans()
+	if len(found) != 2 {
+		t.Fatalf("%d spans, want 2", len(found))
+	}
+	if id := found[0].SpanContext; traceparent != fmt.Sprintf("00-%s-%s-01", id.TraceID(), id.SpanID()) {
+		t.Errorf("Traceparent is %q, and the span %s of the trace %s", traceparent, id.SpanID(), id.TraceID())
+	}
+	for i, want := range []string{"http.response.status_code 409", "error.type *"} {
+		text := ""
+		for _, a := range found[i].Attributes {
+			text += fmt.Sprintf("%s %s\n", a.Key, a.Value.String())
+		}
+		if !strings.Contains(text, want) || !strings.Contains(text, "/reservations/*\n") || strings.Contains(text+fmt.Sprint(found[i].Status), "maria") {
+			t.Errorf("span %d has the status %v and the attributes\n%s", i, found[i].Status, text)
+		}
+		if found[i].Status.Code.String() != "Error" {
+			t.Errorf("span %d has the status %v", i, found[i].Status)
+		}
+	}
+}

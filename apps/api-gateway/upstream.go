@@ -27,19 +27,16 @@ import (
 	semconv "go.opentelemetry.io/otel/semconv/v1.39.0"
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/loja-veloz/platform/apps/internal/client"
 	"github.com/loja-veloz/platform/apps/internal/problem"
 	"github.com/loja-veloz/platform/apps/internal/telemetry"
 	"github.com/loja-veloz/platform/apps/internal/value"
 )
 
 const (
-	dialTimeout = time.Second
-	tlsTimeout  = 2 * time.Second
-	keepAlive   = 15 * time.Second
-	// idleTimeout is shorter than that of the peers (services: 120 s, Traefik: 180 s).
-	// The gateway then closes idle connections first, and no peer closes one just as
-	// the gateway sends a request that must not be retried.
-	idleTimeout         = 60 * time.Second
+	dialTimeout         = time.Second
+	tlsTimeout          = 2 * time.Second
+	keepAlive           = 15 * time.Second
 	answerHeaderLimit   = 64 << 10
 	statusClientGone    = 499 // for logs and metrics: the client is gone and does not read it
 	retryAfterSaturated = time.Second
@@ -83,7 +80,7 @@ func newUpstream(name string, base *url.URL, settings settings, tracer trace.Tra
 			TLSHandshakeTimeout:    tlsTimeout,
 			ResponseHeaderTimeout:  0, // the timeout of each call covers it without a second timer
 			MaxIdleConnsPerHost:    settings.bulkhead.size,
-			IdleConnTimeout:        idleTimeout,
+			IdleConnTimeout:        client.IdleTimeout,
 			MaxResponseHeaderBytes: answerHeaderLimit,
 			DisableCompression:     true, // forward the answer as the upstream encoded it
 		},

@@ -69,9 +69,7 @@ func kill(t *testing.T, program string, pid int) {
 	})
 }
 
-// TestGatewaysRestart replaces both gateways' pods under load. At most one request fails each
-// time: seldom, a call of api-gateway through the internal gateway has no answer until its
-// deadline, and the reason is not known yet.
+// TestGatewaysRestart replaces both gateways' pods under load, and no request fails.
 func TestGatewaysRestart(t *testing.T) {
 	needsCluster(t)
 	orders, stopOrders := context.WithCancel(t.Context())
@@ -95,7 +93,7 @@ func TestGatewaysRestart(t *testing.T) {
 	stopOrders()
 	shop := <-sold
 	t.Logf("%d restarts: %s; %s", restarts, r, shop)
-	if failed := r.Failed + shop.Failed; failed > restarts {
+	if failed := r.Failed + shop.Failed; failed > 0 {
 		t.Errorf("%d requests failed while the gateways were replaced %d times", failed, restarts)
 	}
 	if r.Requests < wanted || shop.Visits == 0 {

@@ -20,15 +20,19 @@ import (
 	"github.com/loja-veloz/platform/apps/internal/telemetry"
 )
 
-// New returns a client. Each call takes at most timeout, including the body. The
-// client closes idle connections before the services' servers do, so that no server
-// closes one just as a request is sent.
+// IdleTimeout is after how long a client closes an idle connection: before its peers do, so
+// that none closes one just as a request is sent that must not be repeated. Services wait for
+// 120 s, and Traefik for 180 s, but only 10 s on a connection without a first request
+// (infra/gateway), such as one that was opened for a call that another connection served.
+const IdleTimeout = 8 * time.Second
+
+// New returns a client. Each call takes at most timeout, including the body.
 func New(timeout time.Duration, provider trace.TracerProvider) *http.Client {
 	transport := &http.Transport{
 		DialContext:           (&net.Dialer{Timeout: 2 * time.Second, KeepAlive: 15 * time.Second}).DialContext,
 		MaxIdleConns:          256,
 		MaxIdleConnsPerHost:   128,
-		IdleConnTimeout:       60 * time.Second,
+		IdleConnTimeout:       IdleTimeout,
 		ResponseHeaderTimeout: timeout,
 	}
 	return &http.Client{

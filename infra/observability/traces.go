@@ -57,6 +57,8 @@ type TracesSpec struct {
 	// NodePort opens Jaeger's API on a port of every node as well, to everybody who reaches
 	// the node; 0 does not.
 	NodePort int32
+	// With SkipAwait an update goes on before the collector receives.
+	SkipAwait bool
 }
 
 // Traces is the installed collector, with Jaeger where nothing else keeps spans.
@@ -65,7 +67,7 @@ type Traces struct {
 	kube.Objects
 }
 
-// NewTraces installs the collector and is done when it receives. Errors name the argument
+// NewTraces installs the collector and is done when it receives, unless SkipAwait. Errors name the argument
 // that is wrong.
 func NewTraces(ctx *pulumi.Context, name string, spec *TracesSpec, opts ...pulumi.ResourceOption) (*Traces, error) {
 	t := &Traces{}
@@ -170,7 +172,11 @@ func (s *TracesSpec) Stages() (kube.Stages, error) {
 			kube.Manifest{Name: "jaeger-deployment", Object: s.deployment(jaeger, jaegerPod())},
 			kube.Manifest{Name: "jaeger-service", Object: query})
 	}
-	return kube.Stages{{{Name: "namespace", Object: kube.RestrictedNamespace(s.Namespace)}}, before, running}, nil
+	stages := kube.Stages{{{Name: "namespace", Object: kube.RestrictedNamespace(s.Namespace)}}, before, running}
+	if s.SkipAwait {
+		stages.Unawaited()
+	}
+	return stages, nil
 }
 
 // config receives OTLP over HTTP, counts spans as metrics, and

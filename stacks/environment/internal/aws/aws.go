@@ -140,6 +140,7 @@ func (t *Target) planControllers(name string) {
 		t.traces = &observability.TracesSpec{
 			Namespace: plan.TracingNamespace, Clients: []kube.PodSelector{workload.Pods(plan.ShopNamespace)},
 			Forward: cfg.Telemetry.OTLPEndpoint, ForwardTo: t.receivers(), NodePort: cfg.Telemetry.JaegerNodePort,
+			SkipAwait: !cfg.Charts.Await,
 		}
 	}
 	t.monitoring = plan.NewMonitoring(cfg, t.traces)

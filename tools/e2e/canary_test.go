@@ -143,12 +143,17 @@ func (d *drill) observe() (state, error) {
 		}
 		d.began = time.Now()
 	}
-	switch n := len(d.weights); {
-	// A weight of 100 is what a promotion leaves for a moment.
-	case n == 0 && now.weight > 0 && now.weight < 100, n > 0 && d.weights[n-1].percent != now.weight:
-		d.weights = append(d.weights, weight{time.Now(), now.weight})
-	}
+	d.weigh(now.weight)
 	return now, nil
+}
+
+// weigh records a change of the canary's weight. A weight of 100 is what a promotion leaves for
+// a moment.
+func (d *drill) weigh(percent int) {
+	n := len(d.weights)
+	if n == 0 && percent > 0 && percent < 100 || n > 0 && d.weights[n-1].percent != percent {
+		d.weights = append(d.weights, weight{time.Now(), percent})
+	}
 }
 
 // started returns when the canary had its first traffic or, if it never had any, when its

@@ -30,6 +30,7 @@ type row struct {
 var rows = []row{
 	{"good version", false, goodVersion},
 	{"every request fails", false, everyRequestFails},
+	{"the same, shipped by Flagger", false, flaggerShips},
 	{"400 ms slower", false, bad("latency", 5*time.Minute)},
 	{"2 % take 2 s", false, bad("latency:delay=2000ms:share=0.02", 10*time.Minute)},
 	{"only POST fails", false, onlyPostFails},
@@ -202,6 +203,7 @@ func bad(fault string, limit time.Duration) func(*testing.T) score {
 
 func everyRequestFails(t *testing.T) score {
 	s := bad("errors", 5*time.Minute)(t)
+	rollback = s.verdict + s.back
 	ratio := float64(s.sent.failed) / max(1, s.share)
 	s.goals = []goal{
 		{"verdict within 45 s", s.verdict <= 45*time.Second, false},

@@ -55,6 +55,7 @@ type sent struct {
 	failed, total int
 	errors        string      // how they failed
 	at            []time.Time // when each was sent; not recorded by buy
+	first, last   time.Time   // when the first and the last one were sent that failed; not recorded by buy
 }
 
 // look returns a load that reads an article, until its context ends and at least so many
@@ -65,7 +66,10 @@ func look(perSecond, least int) func(context.Context) sent {
 		defer stop()
 		r := load.Run(enough, load.Target{
 			URL: url + "/api/estoque/SHOE-VENTO", PerSecond: perSecond, Max: 15 * 60 * perSecond,
-			Observe: func(at time.Time, _ string) {
+			Observe: func(at time.Time, version string) {
+				if version == "" {
+					s.fail(at)
+				}
 				if s.at = append(s.at, at); ctx.Err() != nil && len(s.at) >= least {
 					stop()
 				}
@@ -73,6 +77,16 @@ func look(perSecond, least int) func(context.Context) sent {
 		})
 		s.failed, s.total, s.errors = r.Failed, r.Requests, strings.Join(r.Errors, "; ")
 		return s
+	}
+}
+
+// fail records when a request was sent that failed.
+func (s *sent) fail(at time.Time) {
+	if s.first.IsZero() || at.Before(s.first) {
+		s.first = at
+	}
+	if at.After(s.last) {
+		s.last = at
 	}
 }
 
@@ -113,15 +127,19 @@ type weight struct {
 	percent int
 }
 
-// ship starts a load, and make deploy of a version with a fault or, without one, of a good
-// version that is new.
+// shipNew is ship with an image that was never shipped: what the pods of a version answered
+// counts for a day, also when it is shipped again.
+func shipNew(t *testing.T, fault string, send func(context.Context) sent) *drill {
+	t.Helper()
+	change(t, judged)
+	return ship(t, fault, send)
+}
+
+// ship starts a load, and make deploy of the working tree with a fault or, without one, as it is.
 func ship(t *testing.T, fault string, send func(context.Context) sent) *drill {
 	t.Helper()
 	d := &drill{t: t, stop: begin(t, send)}
 	forget(t)
-	if fault == "" {
-		change(t, judged)
-	}
 	// make would end with 2 for every failure.
 	d.deploy = start(t, "env", "SERVICE="+judged, "FAULT="+fault, "LOAD=off", ".local/loja", "deploy")
 	return d

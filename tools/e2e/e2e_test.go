@@ -168,7 +168,12 @@ func kubectl(args ...string) ([]byte, error) {
 		data = filepath.Join(".local", "cluster")
 	}
 	cmd.Env = append(os.Environ(), "KUBECONFIG="+filepath.Join(data, "kubeconfig"))
-	return cmd.Output()
+	out, err := cmd.Output()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		err = fmt.Errorf("%w: %s", err, exit.Stderr)
+	}
+	return out, err
 }
 
 func TestUpServesThePage(t *testing.T) {

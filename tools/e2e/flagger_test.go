@@ -120,7 +120,9 @@ func flaggerDeployment(t *testing.T, image string) string {
 	template["metadata"] = map[string]any{"labels": map[string]any{
 		"app.kubernetes.io/name": flagged, "app.kubernetes.io/part-of": "loja-veloz", "rollouts-pod-template-hash": "flagger",
 	}}
-	template["spec"].(map[string]any)["containers"].([]any)[0].(map[string]any)["image"] = image
+	container := template["spec"].(map[string]any)["containers"].([]any)[0].(map[string]any)
+	container["image"] = image
+	delete(container, "lifecycle") // Flagger 1.36.1 does not know the action sleep, and its copy would be refused
 	object, err := json.Marshal(map[string]any{
 		"apiVersion": "apps/v1", "kind": "Deployment", "metadata": map[string]any{"name": flagged, "namespace": "shop", "labels": name},
 		"spec": map[string]any{"replicas": 1, "selector": map[string]any{"matchLabels": name}, "template": template},

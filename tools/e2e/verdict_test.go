@@ -70,17 +70,20 @@ func TestAbortUndoesSettings(t *testing.T) {
 	if 100*r.failed > r.total || r.total == 0 {
 		t.Error("more than 1 % failed")
 	}
+	shell(t, "pulumi config rm -s local "+badSettingKey)
+	mk(t, "deploy", "SERVICE="+judged)
 }
+
+const badSettingKey = `--path 'loja-veloz:services.` + judged + `.env.LOG_LEVEL'`
 
 // undoSetting ships a setting with which the service does not start, takes it back, lets the
 // autoscaler add pods, and replaces every stable pod, one after another, under at least so
 // many requests: the new pods start with the setting from before.
 func undoSetting(t *testing.T, least int) sent {
 	t.Helper()
-	const key = `--path 'loja-veloz:services.` + judged + `.env.LOG_LEVEL'`
 	forget(t)
-	shell(t, "pulumi config set -s local "+key+" nonsense")
-	t.Cleanup(func() { shell(t, "pulumi config rm -s local "+key) })
+	shell(t, "pulumi config set -s local "+badSettingKey+" nonsense")
+	t.Cleanup(func() { shell(t, "pulumi config rm -s local "+badSettingKey) })
 	mk(t, "deploy", "SERVICE="+judged, "WAIT=0")
 	eventually(t, time.Minute, "the canary's pod does not start", func() error {
 		out, err := kubectl("-n", "shop", "get", "pods", "-l", "app.kubernetes.io/name="+judged, "-o",
@@ -99,8 +102,6 @@ func undoSetting(t *testing.T, least int) sent {
 	if o := place(t, "tok_approved"); o.State != "confirmed" {
 		t.Errorf("an order is %s", o.State)
 	}
-	shell(t, "pulumi config rm -s local "+key)
-	mk(t, "deploy", "SERVICE="+judged)
 	return r
 }
 

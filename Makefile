@@ -71,8 +71,8 @@ test: loja ## run every test that needs no cluster
 	go test ./infra/... || failed="$$failed infra"; \
 	go test ./stacks/... || failed="$$failed stacks"; \
 	[ -z "$$failed" ] || { echo "tests failed in:$$failed" >&2; exit 1; }
-drill: loja ## ship bad versions of every kind on the local cluster, and print how fast each is taken back
-	@cd tools && E2E_SCOREBOARD=1 GOWORK=off go test -tags e2e -count=1 -v -timeout 60m -run '^Test(UpServesThePage|Scoreboard)$$' ./e2e
+drill: loja ## ship bad versions of every kind on the local cluster, and write docs/reliability.md
+	@cd tools && E2E_SCOREBOARD=1 GOWORK=off go test -tags e2e -count=1 -v -timeout 90m -run '^Test(UpServesThePage|Scoreboard)$$' ./e2e
 drill-shop: loja ## kill the shop's processes at every step of a checkout, on the host
 	@cd tools && GOWORK=off go test -tags e2e -count=1 -v -timeout 20m ./drill
 chromium:

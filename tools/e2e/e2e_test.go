@@ -36,9 +36,12 @@ const (
 
 var full = os.Getenv("E2E_FULL") != ""
 
-// TestMain stops the cluster after the tests.
+// TestMain stops the cluster after the tests, unless E2E_KEEP is set.
 func TestMain(m *testing.M) {
 	code := m.Run()
+	if os.Getenv("E2E_KEEP") != "" {
+		os.Exit(code)
+	}
 	down := exec.CommandContext(context.Background(), "make", "-C", root, "--no-print-directory", "down")
 	if out, err := down.CombinedOutput(); err != nil {
 		fmt.Printf("make down after the tests: %v\n%s", err, out)
@@ -165,7 +168,12 @@ func kubectl(args ...string) ([]byte, error) {
 		data = filepath.Join(".local", "cluster")
 	}
 	cmd.Env = append(os.Environ(), "KUBECONFIG="+filepath.Join(data, "kubeconfig"))
-	return cmd.Output()
+	out, err := cmd.Output()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		err = fmt.Errorf("%w: %s", err, exit.Stderr)
+	}
+	return out, err
 }
 
 func TestUpServesThePage(t *testing.T) {

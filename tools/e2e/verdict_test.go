@@ -3,122 +3,25 @@
 package e2e
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net/http"
-	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/loja-veloz/platform/tools/internal/load"
 )
 
 // judged is the service that the drills of verdicts ship.
 const judged = "estoque"
 
-// A state is what the cluster says of a canary.
-type state struct {
-	weight int
-	abort  bool
-}
-
-func stateOf(service string) (s state, err error) {
-	if s.weight, err = weightOf(service); err != nil {
-		return s, err
-	}
-	abort, err := kubectl("-n", "shop", "get", "rollout", service, "-o", "jsonpath={.status.abort}")
-	s.abort = string(abort) == "true"
-	return s, err
-}
-
-// A score is how a canary of a bad version went.
-type score struct {
-	name    string
-	verdict time.Duration // from the canary's first traffic to the abort
-	back    time.Duration // from the abort until stable has all traffic
-	sent    sent          // while the canary had traffic
-}
-
-// sent counts requests.
-type sent struct {
-	failed, total int
-	errors        string // how they failed
-}
-
-func (s score) String() string {
-	return fmt.Sprintf("| %s | %.0f s | %.1f s | %d | %.1f %% |", s.name, s.verdict.Seconds(), s.back.Seconds(), s.sent.failed,
-		100*float64(s.sent.failed)/float64(max(1, s.sent.total)))
-}
-
-// ship deploys a version with a fault, which must be aborted, under the load of send.
-func ship(t *testing.T, name, fault string, limit time.Duration, send func(context.Context) sent) score {
-	t.Helper()
-	s := score{name: name}
-	ctx, stop := context.WithCancel(t.Context())
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		s.sent = send(ctx)
-	}()
-	forget(t)
-	deploy := start(t, "make", "--no-print-directory", "deploy", "SERVICE="+judged, "FAULT="+fault, "LOAD=off")
-	var began, aborted time.Time
-	eventually(t, limit, "the canary is taken back", func() error {
-		now, err := stateOf(judged)
-		if err != nil {
-			return err
-		}
-		if began.IsZero() && now.weight > 0 && !now.abort {
-			began = time.Now()
-		}
-		if aborted.IsZero() && now.abort {
-			aborted = time.Now()
-		}
-		if began.IsZero() || aborted.IsZero() || now.weight > 0 {
-			return fmt.Errorf("the state is %+v\n%s", now, deploy.out.String())
-		}
-		return nil
-	})
-	s.verdict, s.back = aborted.Sub(began), time.Since(aborted)
-	out := deploy.wait(t, time.Minute, false)
-	stop()
-	<-done
-	if !strings.Contains(out, "was aborted") {
-		t.Errorf("make deploy does not say that the update was aborted:\n%s", out)
-	}
-	t.Log(s)
-	return s
-}
-
-// forget empties the quarantine: a drill ships again what an earlier one has shipped.
-func forget(t *testing.T) {
-	t.Helper()
-	if _, err := kubectl("-n", "shop", "patch", "configmap", "quarantine", "--type=merge", "-p", `{"data":null}`); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// look reads an article 50 times a second.
-func look(ctx context.Context) sent {
-	const perSecond = 50
-	r := load.Run(ctx, load.Target{URL: url + "/api/estoque/SHOE-VENTO", PerSecond: perSecond, Max: 15 * 60 * perSecond})
-	return sent{r.Failed, r.Requests, strings.Join(r.Errors, "; ")}
-}
-
-// buy places five orders a second.
-func buy(ctx context.Context) sent {
-	r := load.Shoppers{URL: url, PerSecond: 5, Max: 15 * 60 * 5, Order: load.TestOrder}.Run(ctx)
-	return sent{r.Failed, r.Requests, r.Error}
-}
-
 // TestBadVersionIsAborted ships a version that answers nothing but errors: its objectives
 // end it at the first weight, and it does not come back.
 func TestBadVersionIsAborted(t *testing.T) {
 	needsCluster(t)
-	s := ship(t, "500s", "errors", 5*time.Minute, look)
+	s := ship(t, "errors", look(50, 0)).aborted(5 * time.Minute)
+	t.Log(s)
 	if s.sent.failed == 0 {
 		t.Error("no request failed: the bad version had no traffic")
 	}
@@ -141,31 +44,6 @@ func TestBadVersionIsAborted(t *testing.T) {
 	mk(t, "deploy", "SERVICE="+judged) // the stack names the good version again
 }
 
-// TestScoreboard prints how each kind of bad version goes.
-func TestScoreboard(t *testing.T) {
-	if os.Getenv("E2E_SCOREBOARD") == "" {
-		t.Skip("only in make drill")
-	}
-	var lines []string
-	for _, row := range []struct {
-		name, fault string
-		send        func(context.Context) sent
-	}{
-		{"500s", "errors", look},
-		{"400 ms slower", "latency", look},
-		{"2 % take 2 s", "latency:delay=2000ms:share=0.02", look},
-		{"only POST fails", "errors:method=POST", buy},
-		{"fails after 60 s", "errors:after=60s", look},
-		{"crash loop", "crashloop", look},
-		{"never ready", "unready", look},
-		{"memory leak", "leak", look},
-	} {
-		lines = append(lines, ship(t, row.name, row.fault, 10*time.Minute, row.send).String())
-	}
-	mk(t, "deploy", "SERVICE="+judged)
-	fmt.Println("| version | verdict | stable has all | failed | share |\n|---|---|---|---|---|\n" + strings.Join(lines, "\n"))
-}
-
 // stablePods are the pods of the judged service's stable version, and whether they are
 // ready. A pod that ends stays ready for its last seconds, and counts as not ready.
 func stablePods(t *testing.T) map[string]bool {
@@ -183,15 +61,29 @@ func stablePods(t *testing.T) map[string]bool {
 	return pods
 }
 
-// TestAbortUndoesSettings ships a setting with which the service does not start, takes it
-// back, lets the autoscaler add pods, and replaces every stable pod, one after another:
-// the new ones start with the setting from before.
+// TestAbortUndoesSettings ships a setting with which the service does not start.
 func TestAbortUndoesSettings(t *testing.T) {
 	needsCluster(t)
-	const key = `--path 'loja-veloz:services.` + judged + `.env.LOG_LEVEL'`
+	// Pods with the bad setting would fail every request of theirs.
+	r := undoSetting(t, 0)
+	t.Logf("%d of %d requests failed while the stable pods were replaced: %s", r.failed, r.total, r.errors)
+	if 100*r.failed > r.total || r.total == 0 {
+		t.Error("more than 1 % failed")
+	}
+	shell(t, "pulumi config rm -s local "+badSettingKey)
+	mk(t, "deploy", "SERVICE="+judged)
+}
+
+const badSettingKey = `--path 'loja-veloz:services.` + judged + `.env.LOG_LEVEL'`
+
+// undoSetting ships a setting with which the service does not start, takes it back, lets the
+// autoscaler add pods, and replaces every stable pod, one after another, under at least so
+// many requests: the new pods start with the setting from before.
+func undoSetting(t *testing.T, least int) sent {
+	t.Helper()
 	forget(t)
-	shell(t, "pulumi config set -s local "+key+" nonsense")
-	t.Cleanup(func() { shell(t, "pulumi config rm -s local "+key) })
+	shell(t, "pulumi config set -s local "+badSettingKey+" nonsense")
+	t.Cleanup(func() { shell(t, "pulumi config rm -s local "+badSettingKey) })
 	mk(t, "deploy", "SERVICE="+judged, "WAIT=0")
 	eventually(t, time.Minute, "the canary's pod does not start", func() error {
 		out, err := kubectl("-n", "shop", "get", "pods", "-l", "app.kubernetes.io/name="+judged, "-o",
@@ -203,17 +95,35 @@ func TestAbortUndoesSettings(t *testing.T) {
 	})
 	mk(t, "abort", "SERVICE="+judged)
 
-	ctx, stop := context.WithCancel(t.Context())
-	done := make(chan sent, 1)
-	go func() { done <- look(ctx) }()
-	if _, err := kubectl("-n", "shop", "patch", "hpa", judged, "-p", `{"spec":{"minReplicas":4}}`); err != nil {
-		t.Fatal(err)
+	stop := begin(t, look(100, least))
+	resize(t, 4)
+	replaceStablePods(t, 4)
+	r := stop()
+	if o := place(t, "tok_approved"); o.State != "confirmed" {
+		t.Errorf("an order is %s", o.State)
 	}
+	return r
+}
+
+// resize lets the autoscaler of the judged service run at least so many pods, until the test
+// ends.
+func resize(t *testing.T, pods int) {
+	t.Helper()
+	set := func(pods string) {
+		must(t, "-n", "shop", "patch", "hpa", judged, "-p", `{"spec":{"minReplicas":`+pods+`}}`)
+	}
+	before := must(t, "-n", "shop", "get", "hpa", judged, "-o", "jsonpath={.spec.minReplicas}")
+	t.Cleanup(func() { set(before) })
+	set(strconv.Itoa(pods))
+}
+
+// replaceStablePods deletes the stable pods one after another, each when so many others are
+// ready.
+func replaceStablePods(t *testing.T, pods int) {
+	t.Helper()
 	old := stablePods(t)
 	for name := range old {
-		if _, err := kubectl("-n", "shop", "delete", "pod", name, "--wait=false"); err != nil {
-			t.Fatal(err)
-		}
+		must(t, "-n", "shop", "delete", "pod", name, "--wait=false")
 		eventually(t, 2*time.Minute, name+" is replaced", func() error {
 			ready := 0
 			for pod, isReady := range stablePods(t) {
@@ -221,34 +131,20 @@ func TestAbortUndoesSettings(t *testing.T) {
 					ready++
 				}
 			}
-			if ready < 4 {
+			if ready < pods {
 				return fmt.Errorf("%d other stable pods are ready", ready)
 			}
 			return nil
 		})
 	}
-	for pod := range stablePods(t) {
-		if _, there := old[pod]; there {
-			eventually(t, time.Minute, pod+" ends", func() error {
-				if _, there := stablePods(t)[pod]; there {
-					return errors.New("it is there")
-				}
-				return nil
-			})
+	eventually(t, time.Minute, "the old stable pods end", func() error {
+		for pod := range stablePods(t) {
+			if _, there := old[pod]; there {
+				return fmt.Errorf("%s is there", pod)
+			}
 		}
-	}
-	stop()
-	// Pods with the bad setting would fail every request of theirs.
-	r := <-done
-	t.Logf("%d of %d requests failed while the stable pods were replaced: %s", r.failed, r.total, r.errors)
-	if 100*r.failed > r.total || r.total == 0 {
-		t.Error("more than 1 % failed")
-	}
-	if o := place(t, "tok_approved"); o.State != "confirmed" {
-		t.Errorf("an order is %s", o.State)
-	}
-	shell(t, "pulumi config rm -s local "+key)
-	mk(t, "deploy", "SERVICE="+judged)
+		return nil
+	})
 }
 
 // TestPrometheusAnswers: the address that make up publishes has the metrics of all

@@ -3,6 +3,7 @@
 package fault
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
@@ -51,11 +52,19 @@ func Handler() gin.HandlerFunc {
 	return f.handle
 }
 
+// Migration fails if the program was built with the fault of a migration that fails.
+func Migration() error {
+	if text == "migration" {
+		return errors.New("fault: this program was built for a drill with a migration that fails")
+	}
+	return nil
+}
+
 func parse(text string) (*injection, error) {
 	kind, options, _ := strings.Cut(text, ":")
 	f := &injection{kind: kind, share: 1, delay: 400 * time.Millisecond, began: time.Now()}
 	switch kind {
-	case "errors", "latency", "crash", "crashloop", "leak", "unready":
+	case "errors", "latency", "crash", "crashloop", "leak", "migration", "unready":
 	default:
 		return nil, fmt.Errorf("there is no fault %q", kind)
 	}

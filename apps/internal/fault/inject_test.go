@@ -21,6 +21,7 @@ func TestFaults(t *testing.T) {
 		"unready":            {"GET /": 200, "GET /ready": 503},
 		"latency:delay=1ms":  {"GET /": 200},
 		"leak":               {"GET /": 200},
+		"migration":          {"GET /": 200},
 	} {
 		f, err := parse(text)
 		if err != nil {
@@ -45,6 +46,13 @@ func TestFaults(t *testing.T) {
 			t.Errorf("after one request %d blocks are kept", len(f.leaked))
 		}
 	}
+	for kind, fails := range map[string]bool{"": false, "errors": false, "migration": true} {
+		text = kind
+		if err := Migration(); (err != nil) != fails {
+			t.Errorf("the migration of a program with the fault %q: %v", kind, err)
+		}
+	}
+	text = ""
 	for _, text := range []string{"", "fire", "errors:share=x", "errors:size=1", "latency:delay=1"} {
 		if _, err := parse(text); err == nil {
 			t.Errorf("the fault %q is taken", text)

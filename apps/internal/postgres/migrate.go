@@ -21,6 +21,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/loja-veloz/platform/apps/internal/config"
+	"github.com/loja-veloz/platform/apps/internal/fault"
 	"github.com/loja-veloz/platform/apps/internal/logging"
 )
 
@@ -159,6 +160,9 @@ func MigrateCommand(
 			if err := run(ctx, database.URL, logger); err != nil {
 				return err
 			}
+		}
+		if err := fault.Migration(); err != nil {
+			return err
 		}
 		return Migrate(ctx, database.URL, files, logger)
 	}

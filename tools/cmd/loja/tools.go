@@ -23,6 +23,7 @@ var toolSets = map[string][]toolchain.Tool{
 	"pulumi":     append(slices.Clone(toolchain.Pulumi), toolchain.Ko),
 	"lint":       toolchain.Lint,
 	"generators": toolchain.Generators,
+	"flagger":    {toolchain.Flagger},
 	"telemetry":  toolchain.Telemetry,
 }
 

@@ -75,7 +75,7 @@ type Deploy struct {
 }
 
 // Faults are the kinds that apps/internal/fault injects.
-var Faults = []string{"errors", "latency", "crash", "crashloop", "leak", "unready"}
+var Faults = []string{"errors", "latency", "crash", "crashloop", "leak", "migration", "unready"}
 
 var faultForm = regexp.MustCompile(`^([a-z]+)(:(method=[A-Z]+|share=0?\.[0-9]+|(delay|after)=[0-9]+m?s))*$`)
 

@@ -356,6 +356,9 @@ var otelCollector = Tool{
 // Telemetry are the tools that make dev runs in addition to PostgreSQL and the services.
 var Telemetry = []Tool{Prometheus, Jaeger}
 
+// Flagger ships one canary of make drill, for comparison; nothing else runs it.
+var Flagger = Tool{Name: "flagger", Version: "1.36.1", Pin: "flagger", Package: "github.com/fluxcd/flagger/cmd/flagger"}
+
 // EKS is Pulumi's EKS component and its dependencies.
 var EKS = Package{
 	Name: "eks-component", Title: "the EKS component", Folder: "eks",

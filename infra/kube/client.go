@@ -17,6 +17,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
+
+	"github.com/loja-veloz/platform/infra/rollout"
 )
 
 // requestTimeout bounds one read.
@@ -87,7 +89,7 @@ func (c *Client) AnalysisRun(ctx context.Context, namespace, name string) (*roll
 // AbortRollout ends the update of a Rollout: the stable version is to get all traffic.
 func (c *Client) AbortRollout(ctx context.Context, namespace, name string) error {
 	path := rollouts(namespace, "rollouts", name) + "/status"
-	if err := c.do(ctx, http.MethodPatch, path, nil, `{"status":{"abort":true}}`, &struct{}{}); err != nil {
+	if err := c.do(ctx, http.MethodPatch, path, nil, rollout.AbortPatch, &struct{}{}); err != nil {
 		return fmt.Errorf("aborting Rollout %s: %w", name, err)
 	}
 	return nil

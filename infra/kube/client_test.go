@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/loja-veloz/platform/infra/kube"
+	"github.com/loja-veloz/platform/infra/rollout"
 )
 
 // kubeconfig writes a kubeconfig with two contexts, of which "other" is not current, and sets
@@ -113,7 +114,7 @@ func TestClientAborts(t *testing.T) {
 	if err := kube.NewClient("").AbortRollout(t.Context(), "shop", "web"); err != nil {
 		t.Fatal(err)
 	}
-	want := `PATCH /apis/argoproj.io/v1alpha1/namespaces/shop/rollouts/web/status application/merge-patch+json {"status":{"abort":true}}`
+	want := `PATCH /apis/argoproj.io/v1alpha1/namespaces/shop/rollouts/web/status application/merge-patch+json ` + rollout.AbortPatch
 	if requests() != want {
 		t.Errorf("the requests are\n%s\nwant\n%s", requests(), want)
 	}

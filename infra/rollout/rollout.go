@@ -59,6 +59,11 @@ func (r *Rollout) UnderWay() bool {
 	return r.Status.CurrentPodHash != r.Status.StableRS && !r.Status.Abort
 }
 
+// AbortPatch is the merge patch of a Rollout's status that ends an update. It ends a pause too:
+// while a Rollout is paused and the autoscaler has changed its size, Argo Rollouts 1.9.1 does
+// nothing else, and an abort would have to wait.
+const AbortPatch = `{"status":{"abort":true,"pauseConditions":null}}`
+
 // StableHasAllTraffic tells whether the traffic router sends no request to the canary. It can
 // be false after an abort: Argo Rollouts 1.9.1 keeps the canary's weight until the stable
 // ReplicaSet is fully available, and while a paused Rollout changes its size.

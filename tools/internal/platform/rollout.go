@@ -71,10 +71,17 @@ func (c *rollouts) AnalysisRun(ctx context.Context, namespace, name string) (*ro
 	return &run, err
 }
 
-// Abort ends the update of a Rollout.
+// Abort ends the update of a Rollout, and with it a pause that a person asked for: in this
+// order, so that the update does not go on between the two.
 func (c *rollouts) Abort(ctx context.Context, _, name string) error {
-	return c.patchStatus(ctx, name, `{"status":{"abort":true}}`)
+	if err := c.patchStatus(ctx, name, rollout.AbortPatch); err != nil {
+		return err
+	}
+	_, err := c.kubectl(ctx, "-n", namespace, "patch", "rollout", name, "--type=merge", "-p", unpause)
+	return err
 }
+
+const unpause = `{"spec":{"paused":false}}`
 
 // ReplicaSets lists the ReplicaSets that match a label selector.
 func (c *rollouts) ReplicaSets(ctx context.Context, namespace, selector string) ([]rollout.ReplicaSet, error) {

@@ -46,8 +46,10 @@ func kubectlOf(c *rollouttest.Case) *rollouts {
 			}
 			b, err := json.Marshal(map[string]any{"data": c.Quarantine})
 			return string(b), err
-		case `-n shop patch rollout web --subresource=status --type=merge -p {"status":{"abort":true}}`:
+		case "-n shop patch rollout web --subresource=status --type=merge -p " + rollout.AbortPatch:
 			return "", c.Abort()
+		case "-n shop patch rollout web --type=merge -p " + unpause:
+			return "", nil
 		default:
 			var patch struct{ Data map[string]*string }
 			change, there := strings.CutPrefix(line, "-n shop patch configmap quarantine --type=merge -p ")

@@ -150,6 +150,7 @@ func (run *AnalysisRun) counted(name string) string {
 	if total == 0 {
 		return ""
 	}
+	total = max(total, bad) // each is a query of its own, and requests arrive between the two
 	text := fmt.Sprintf("%s: %.0f of %.0f requests to the new version are bad (%.1f %%)", name, bad, total, 100*bad/total)
 	for _, arg := range run.Spec.Args {
 		if arg.Name == name+ToleratedSuffix {

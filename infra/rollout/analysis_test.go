@@ -1,6 +1,9 @@
 package rollout
 
-import "testing"
+import (
+	"encoding/json"
+	"testing"
+)
 
 // TestRefusals has the errors of measurements by what becomes of the canary: a refusal ends it,
 // anything else lets it wait. The texts are those of Argo Rollouts 1.9.1.
@@ -17,6 +20,25 @@ func TestRefusals(t *testing.T) {
 	} {
 		if got := isRefusal(message); got != want {
 			t.Errorf("%s: refusal %v, want %v", message, got, want)
+		}
+	}
+}
+
+// TestCountsAreOneSentence: the two counts are measured one after another.
+func TestCountsAreOneSentence(t *testing.T) {
+	for counts, want := range map[[2]string]string{
+		{"[12]", "[40]"}: "errors: 12 of 40 requests to the new version are bad (30.0 %)",
+		{"[9]", "[8]"}:   "errors: 9 of 9 requests to the new version are bad (100.0 %)",
+		{"[0]", "[0]"}:   "",
+	} {
+		var run AnalysisRun
+		results := `{"status":{"metricResults":[{"name":"errors-bad","measurements":[{"value":"` + counts[0] +
+			`"}]},{"name":"errors-total","measurements":[{"value":"` + counts[1] + `"}]}]}}`
+		if err := json.Unmarshal([]byte(results), &run); err != nil {
+			t.Fatal(err)
+		}
+		if got := run.counted("errors"); got != want {
+			t.Errorf("%v gives %q, want %q", counts, got, want)
 		}
 	}
 }

@@ -99,13 +99,13 @@ func buy(ctx context.Context) sent {
 // none sends nothing.
 func none(context.Context) sent { return sent{} }
 
-// begin starts a load, which ends with stop or with the test.
-func begin(t *testing.T, send func(context.Context) sent) (stop func() sent) {
+// begin starts a load, which ends with stop or with the test. stop returns what it counted.
+func begin[T any](t *testing.T, send func(context.Context) T) (stop func() T) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan sent, 1)
+	done := make(chan T, 1)
 	go func() { done <- send(ctx) }()
-	return func() sent {
+	return func() T {
 		cancel()
 		return <-done
 	}

@@ -24,16 +24,9 @@ import (
 // traffic sends GET requests until it is stopped, or until max were sent.
 func traffic(t *testing.T, perSecond, max int) (stop func() load.Report) {
 	t.Helper()
-	ctx, cancel := context.WithCancel(t.Context())
-	t.Cleanup(cancel)
-	done := make(chan load.Report, 1)
-	go func() {
-		done <- load.Run(ctx, load.Target{URL: url + "/api/estoque/SHOE-VENTO", PerSecond: perSecond, Max: max})
-	}()
-	return func() load.Report {
-		cancel()
-		return <-done
-	}
+	return begin(t, func(ctx context.Context) load.Report {
+		return load.Run(ctx, load.Target{URL: url + "/api/estoque/SHOE-VENTO", PerSecond: perSecond, Max: max})
+	})
 }
 
 // containers are the processes in the cluster's pods whose command line begins with a program.
@@ -72,11 +65,7 @@ func kill(t *testing.T, program string, pid int) {
 // TestGatewaysRestart replaces both gateways' pods under load, and no request fails.
 func TestGatewaysRestart(t *testing.T) {
 	needsCluster(t)
-	orders, stopOrders := context.WithCancel(t.Context())
-	sold := make(chan load.ShopReport, 1)
-	go func() {
-		sold <- load.Shoppers{URL: url, PerSecond: 2, Max: 1000, Order: load.TestOrder}.Run(orders)
-	}()
+	stopOrders := begin(t, load.Shoppers{URL: url, PerSecond: 2, Max: 1000, Order: load.TestOrder}.Run)
 	wanted := 2_000
 	if full {
 		wanted = 20_000
@@ -90,8 +79,7 @@ func TestGatewaysRestart(t *testing.T) {
 		}
 	}
 	r := stop()
-	stopOrders()
-	shop := <-sold
+	shop := stopOrders()
 	t.Logf("%d restarts: %s; %s", restarts, r, shop)
 	if failed := r.Failed + shop.Failed; failed > 0 {
 		t.Errorf("%d requests failed while the gateways were replaced %d times", failed, restarts)

@@ -3,7 +3,6 @@
 package e2e
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -13,8 +12,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/loja-veloz/platform/tools/internal/load"
 )
 
 // An order has the fields that the tests check.
@@ -141,11 +138,7 @@ func shares(t *testing.T) {
 	t.Helper()
 	const perSecond, tolerance = 50, 5.0
 	change(t, "estoque")
-	ctx, stop := context.WithCancel(t.Context())
-	report := make(chan load.Report, 1)
-	go func() {
-		report <- load.Run(ctx, load.Target{URL: url + "/api/estoque/SHOE-VENTO", PerSecond: perSecond, Max: 15 * 60 * perSecond})
-	}()
+	stop := traffic(t, perSecond, 15*60*perSecond)
 	deploy := start(t, "make", "--no-print-directory", "deploy", "LOAD=off", "SERVICE=estoque")
 	type sample struct{ stable, canary float64 }
 	seen := map[int][]sample{}
@@ -168,8 +161,7 @@ func shares(t *testing.T) {
 			time.Sleep(time.Second)
 		}
 	}
-	stop()
-	r := <-report
+	r := stop()
 	t.Logf("load: %s", r)
 	if r.Failed > 0 {
 		t.Errorf("%d of %d requests failed during the canary: %v", r.Failed, r.Requests, r.Errors)

@@ -99,7 +99,7 @@ type Datadog struct {
 // Charts is where Helm charts come from.
 type Charts struct {
 	Repository string `json:"repository" doc:"Mirror with all charts, a URL or a folder; empty takes each from its project."`
-	Await      bool   `json:"await" doc:"Whether an update waits until what the charts install, Prometheus and the console are ready."`
+	Await      bool   `json:"await" doc:"Whether an update waits until what the charts install, Prometheus, the console and the collector are ready."`
 }
 
 // Service is the part of a service that differs between environments.

@@ -19,6 +19,10 @@ const (
 	ToleratedSuffix = "-tolerated"
 )
 
+// Restarts is the metric of an AnalysisRun that counts how many restarts more than the
+// stable version's containers the canary's had.
+const Restarts = "restarts"
+
 // measureInterval is the time between two looks at AnalysisRuns: they measure as often.
 const measureInterval = 5 * time.Second
 
@@ -124,6 +128,10 @@ func (run *AnalysisRun) Reasons() []string {
 		}
 		if counted := run.counted(metric.Name); counted != "" && metric.Phase == "Failed" {
 			reasons = append(reasons, counted)
+			continue
+		}
+		if more, err := number(metric.last()); err == nil && metric.Name == Restarts && metric.Phase == "Failed" {
+			reasons = append(reasons, fmt.Sprintf("restarts: the containers of the new version restarted %.0f times more than the stable version's", more))
 			continue
 		}
 		reason := fmt.Sprintf("metric %q: %s", metric.Name, metric.Phase)

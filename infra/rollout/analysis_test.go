@@ -42,3 +42,16 @@ func TestCountsAreOneSentence(t *testing.T) {
 		}
 	}
 }
+
+// TestRestartsAreAReason: a version whose processes are killed answers nothing that counts.
+func TestRestartsAreAReason(t *testing.T) {
+	var run AnalysisRun
+	results := `{"status":{"metricResults":[{"name":"restarts","phase":"Failed","measurements":[{"value":"[3]"}]}]}}`
+	if err := json.Unmarshal([]byte(results), &run); err != nil {
+		t.Fatal(err)
+	}
+	want := "restarts: the containers of the new version restarted 3 times more than the stable version's"
+	if got := run.Reasons(); len(got) != 1 || got[0] != want {
+		t.Errorf("the reasons are %q, want %q", got, want)
+	}
+}

@@ -26,6 +26,15 @@ const (
 	maxTolerated = 0.19
 	// Interval is the time for which requests are weighed together.
 	Interval = 10 * time.Second
+
+	// BadRestarts is how many more restarts than the stable version's containers make a
+	// canary bad within RestartWindow. What a killed process would have answered is in no
+	// metric of its own, so the criteria cannot see it. With the kubelet's pauses of 10 and
+	// 20 seconds between restarts, the third is there within three minutes if a process
+	// lives for less than 50 seconds.
+	BadRestarts = 3
+	// RestartWindow is longer than a canary with the default weights takes.
+	RestartWindow = 10 * time.Minute
 )
 
 // Bad and Good are the limits of the evidence, a logarithm of a ratio of likelihoods:

@@ -118,6 +118,18 @@ func (c Criterion) PrometheusCounts(service, hash string) (bad, total string) {
 	return orZero(bad), orZero(total)
 }
 
+// PrometheusRestarts is the PromQL expression of how many restarts more than the stable
+// version's the containers of a service's version had within RestartWindow. A container that
+// restarts stays in its pod, so the start of the process changes within one series.
+func PrometheusRestarts(service, hash string) string {
+	restarts := func(where string) string {
+		return orZero(fmt.Sprintf("sum(changes(process_start_time_seconds{%s}[%s]))", where, Period(RestartWindow)))
+	}
+	pods := fmt.Sprintf(`pod=~"%s-[0-9a-z]+-[0-9a-z]+"`, service)
+	return fmt.Sprintf("%s - %s", restarts(fmt.Sprintf(`%s,%s=%q`, pods, LabelVersion, hash)),
+		restarts(fmt.Sprintf(`%s,%s="stable"`, pods, LabelRole)))
+}
+
 // PrometheusByRole is the PromQL expression of the share of a service's bad requests over a range,
 // for the stable version and for the canary. It has no value without requests.
 func (c Criterion) PrometheusByRole(service, window string) string {

@@ -81,6 +81,8 @@ func (s *Spec) analysisTemplates() []kube.Manifest {
 			counts = append(counts, rolloutsv1alpha1.DryRun{MetricName: "^" + c.Name + suffix + "$"})
 		}
 	}
+	limit := fmt.Sprintf("result[0] >= %d", slo.BadRestarts)
+	watch = append(watch, s.metric(rollout.Restarts, slo.PrometheusRestarts(s.Service, argument(canaryHash)), "!("+limit+")", limit))
 	return []kube.Manifest{
 		{Name: "analysis-watch", Object: s.template(s.watchName(), watch, limits, counts)},
 		{Name: "analysis-gate", Object: s.template(s.gateName(), gate, nil, nil)},

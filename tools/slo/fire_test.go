@@ -250,3 +250,45 @@ func TestTheRulesOfACanaryWeighAsTheTestDoes(t *testing.T) {
 		}
 	}
 }
+
+// TestRestartsCountAgainstTheVersionThatRestarts compares both versions of a service whose
+// containers restart every 20 seconds; the pods of another service do not count.
+func TestRestartsCountAgainstTheVersionThatRestarts(t *testing.T) {
+	query := slo.PrometheusRestarts("shop", "b")
+	for name, c := range map[string]struct {
+		restarting []string // pods
+		bad        bool
+	}{
+		"nothing restarts":        {nil, false},
+		"the canary restarts":     {[]string{"shop-b-1"}, true},
+		"both versions restart":   {[]string{"shop-a-1", "shop-b-1"}, false},
+		"the stable one restarts": {[]string{"shop-a-1"}, false},
+		"another shop restarts":   {[]string{"shop-rival-b-1"}, false},
+	} {
+		w := newWorld(t, "groups: []")
+		begin := w.now
+		for w.now.Sub(begin) < 70*time.Second {
+			w.now = w.now.Add(scrape)
+			app := w.store.Appender(t.Context())
+			for pod, version := range map[string][2]string{
+				"shop-a-1": {"stable", "a"}, "shop-b-1": {"canary", "b"}, "shop-rival-b-1": {"canary", "b"},
+			} {
+				started := begin
+				if slices.Contains(c.restarting, pod) {
+					started = w.now.Truncate(20 * time.Second)
+				}
+				series := labels.FromStrings(model.MetricNameLabel, "process_start_time_seconds", "pod", pod,
+					slo.LabelRole, version[0], slo.LabelVersion, version[1])
+				if _, err := app.Append(0, series, w.now.UnixMilli(), float64(started.Unix())); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := app.Commit(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got := w.value(t, query); (got >= slo.BadRestarts) != c.bad {
+			t.Errorf("%s: the canary has %v restarts more; bad are %d", name, got, slo.BadRestarts)
+		}
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -46,6 +47,14 @@ func cgroupDirs() []string {
 	return dirs
 }
 
+// The pods share one control group, which competes for the processors with each process of
+// the machine. With a process's weight, thirty pods would get together what one compiler
+// gets: while pulumi compiled a program, the gateway missed its readiness probe and clients
+// were refused. These weights are ten times a process's for each processor, in the units of
+// cpu.shares (version 1, where a process has 1,024) and cpu.weight (version 2, 100).
+func podShares() int { return min(10*1024*runtime.NumCPU(), 262_144) }
+func podWeight() int { return min(10*100*runtime.NumCPU(), 10_000) }
+
 // cgroupUp creates the control group below which the kubelet puts all pods.
 func cgroupUp(context.Context) error {
 	if cgroupVersion2() {
@@ -80,6 +89,15 @@ func cgroupUp(context.Context) error {
 				continue
 			}
 			if err := os.WriteFile(filepath.Join(dir, file), parent, 0o644); err != nil {
+				return err
+			}
+		}
+		for file, weight := range map[string]int{"cpu.shares": podShares(), "cpu.weight": podWeight()} {
+			path := filepath.Join(dir, file)
+			if _, err := os.Stat(path); err != nil {
+				continue // the file of the other version, or of another hierarchy
+			}
+			if err := os.WriteFile(path, []byte(strconv.Itoa(weight)), 0o644); err != nil {
 				return err
 			}
 		}

@@ -7,9 +7,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -192,4 +195,65 @@ func TestGatewayWithoutAPIServer(t *testing.T) {
 		}
 		return response.Body.Close()
 	})
+}
+
+// TestABusyMachineStillServes has four processes for each processor that compute for ever, as
+// a compiler does. The pods have the higher weight, so no request fails.
+func TestABusyMachineStillServes(t *testing.T) {
+	needsCluster(t)
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	for range 4 * runtime.NumCPU() {
+		busy := exec.CommandContext(ctx, "sh", "-c", "while :; do :; done")
+		if err := busy.Start(); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = busy.Wait() })
+	}
+	r := load.Run(ctx, load.Target{URL: url + "/", PerSecond: 100, Max: 3_000})
+	t.Log(r)
+	if r.Failed > 0 || r.Requests < 2_500 {
+		t.Errorf("%d of %d requests failed while the machine was busy", r.Failed, r.Requests)
+	}
+}
+
+// TestRefusedPortsAreServedAgain connects while the gateway has no pod, and again from the
+// same source ports when it has one. What the kernel tracked of a refused connection must not
+// refuse the next one.
+func TestRefusedPortsAreServedAgain(t *testing.T) {
+	needsCluster(t)
+	const first, ports = 20_000, 50
+	visit := func(port int) error {
+		dialer := net.Dialer{Timeout: 5 * time.Second, LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: port}}
+		connection, err := dialer.DialContext(t.Context(), "tcp4", strings.TrimPrefix(url, "http://"))
+		if err != nil {
+			return err
+		}
+		// Closed at once, so that the port is free again.
+		return errors.Join(connection.(*net.TCPConn).SetLinger(0), connection.Close())
+	}
+	must(t, "-n", "gateway", "scale", "deployment/traefik", "--replicas=0")
+	t.Cleanup(func() { must(t, "-n", "gateway", "scale", "deployment/traefik", "--replicas=1") })
+	eventually(t, time.Minute, "connections are refused", func() error {
+		if err := visit(first - 1); err == nil {
+			return errors.New("a connection was accepted")
+		}
+		return nil
+	})
+	for port := first; port < first+ports; port++ {
+		if err := visit(port); !errors.Is(err, syscall.ECONNREFUSED) {
+			t.Fatalf("without a gateway a connection from port %d ends with %v", port, err)
+		}
+	}
+	must(t, "-n", "gateway", "scale", "deployment/traefik", "--replicas=1")
+	eventually(t, time.Minute, "connections are accepted", func() error { return visit(first + ports) })
+	var refused []string
+	for port := first; port < first+ports; port++ {
+		if err := visit(port); err != nil {
+			refused = append(refused, err.Error())
+		}
+	}
+	if len(refused) > 0 {
+		t.Errorf("%d of %d ports are refused after the gateway is back: %s", len(refused), ports, refused[0])
+	}
 }

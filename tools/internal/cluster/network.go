@@ -26,7 +26,10 @@ var sysctls = []string{
 	"net.netfilter.nf_conntrack_tcp_timeout_established", "net.netfilter.nf_conntrack_tcp_timeout_close_wait",
 }
 
-const forwardChain = "KUBE-LOJA-FORWARD"
+const (
+	forwardChain = "KUBE-LOJA-FORWARD"
+	refuseChain  = "KUBE-LOJA-REFUSE"
+)
 
 func sysctlPath(name string) string {
 	return filepath.Join("/proc/sys", strings.ReplaceAll(name, ".", "/"))
@@ -70,19 +73,36 @@ func (c *Cluster) networkUp(ctx context.Context) error {
 			return err
 		}
 	}
-	// Without this chain, pods cannot reach each other on a machine whose rules drop
-	// forwarded packets, as Docker's do. removeRules finds the chain by its name.
+	// removeRules finds the chains by their names.
 	for _, args := range [][]string{
+		// Without this chain, pods cannot reach each other on a machine whose rules drop
+		// forwarded packets, as Docker's do.
 		{"-N", forwardChain},
 		{"-A", forwardChain, "-s", podCIDR, "-j", "ACCEPT"},
 		{"-A", forwardChain, "-d", podCIDR, "-j", "ACCEPT"},
 		{"-I", "FORWARD", "-j", forwardChain},
+		// While a NodePort has no ready pod, kube-proxy rejects a connection from this machine in
+		// INPUT, when connection tracking has already recorded it without a new destination. The
+		// record lasts two minutes, and refuses every later connection from the same source port,
+		// although pods are ready again. This chain rejects it in OUTPUT, before it is recorded.
+		// A connection that kube-proxy sends to a pod has another destination here.
+		{"-N", refuseChain},
+		{
+			"-A", refuseChain, "-d", "127.0.0.0/8", "-p", "tcp", "-m", "multiport", "--dports", publishedPorts(),
+			"-m", "conntrack", "--ctstate", "NEW", "-j", "REJECT", "--reject-with", "tcp-reset",
+		},
+		{"-I", "OUTPUT", "-j", refuseChain},
 	} {
 		if err := (command.Command{Args: append([]string{"iptables", "-w"}, args...)}).Run(ctx); err != nil {
 			return err
 		}
 	}
 	return os.WriteFile(sysctlPath("net.ipv4.ip_forward"), []byte("1"), 0o644)
+}
+
+// publishedPorts are the NodePorts that answer on loopback, as iptables lists them.
+func publishedPorts() string {
+	return fmt.Sprintf("%d,%d,%d,%d", gatewayPort, PrometheusPort, ConsolePort, JaegerPort)
 }
 
 // overlapping fails if a route of this machine overlaps the cluster's ranges.

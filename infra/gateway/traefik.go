@@ -271,6 +271,9 @@ func (s *TraefikSpec) arguments() []string {
 		"--providers.kubernetescrd=true",
 		"--providers.kubernetescrd.namespaces=" + namespaces,
 		"--providers.kubernetescrd.disableclusterscoperesources=true",
+		// Without this, a canary whose last pod crashes takes the whole service away: Traefik drops a
+		// TraefikService of which one Service has no endpoints, whatever its weight, and answers 404.
+		"--providers.kubernetescrd.allowemptyservices=true",
 		// TraefikServices, which both instances resolve, have no class. Without this, both instances
 		// would serve IngressRoutes without a class; the platform has none.
 		"--providers.kubernetescrd.ingressclass=" + s.Class,
@@ -375,6 +378,10 @@ func (s *TraefikSpec) pod() corev1.PodTemplateSpec {
 	}
 	readiness := probe("web", 2, 2)
 	readiness.HTTPGet.HTTPHeaders = []corev1.HTTPHeader{{Name: "Host", Value: readyHost}}
+	// A gateway that is slow because its machine is busy still serves, and may be the only
+	// one: without it every connection is refused. A pod that ends leaves by its deletion.
+	readiness.TimeoutSeconds = 5
+	readiness.FailureThreshold = 3
 	container := corev1.Container{
 		Name:  "traefik",
 		Image: "docker.io/library/traefik:" + TraefikVersion,

@@ -141,7 +141,37 @@ func TestRequestsThroughBothGateways(t *testing.T) {
 			return nil
 		})
 	}
+	stableServesWithoutCanary(t, server, public)
 	stopWithSilentConnection(t, public, stop)
+}
+
+// stableServesWithoutCanary takes the canary's only pod away, as a crash does. Requests for the
+// stable version must not notice, and by the weights that Rollouts then sets, nobody must.
+func stableServesWithoutCanary(t *testing.T, server *apiServer, public string) {
+	t.Helper()
+	const service, stable, unavailable = "api-gateway", "api-gateway /pedidos", "503"
+	arrive := func() map[string]int {
+		at := map[string]int{}
+		for range 20 {
+			at[ask(t, public, "localhost", "/api/pedidos")]++
+		}
+		return at
+	}
+	server.weigh(t, service, 80, 20)
+	server.register(t, service, "canary", []any{}, 1)
+	waitFor(t, "the gateway to know that the canary has no pod", func() error {
+		if at := arrive(); at[stable] != 16 || at[unavailable] != 4 {
+			return fmt.Errorf("of 20 requests at a weight of 20 arrive %v", at)
+		}
+		return nil
+	})
+	server.weigh(t, service, 100, 0)
+	waitFor(t, "the stable version to have all traffic", func() error {
+		if at := arrive(); at[stable] != 20 {
+			return fmt.Errorf("of 20 requests arrive %v", at)
+		}
+		return nil
+	})
 }
 
 // stopWithSilentConnection stops a gateway to which a client has a connection without a request
@@ -202,14 +232,22 @@ func (s *apiServer) serve(t *testing.T, node, service, version string) {
 	})}
 	go func() { _ = backend.Serve(listener) }()
 	t.Cleanup(func() { _ = backend.Close() })
+	s.register(t, service, version,
+		[]any{map[string]any{"addresses": []any{node}, "conditions": map[string]any{"ready": true, "serving": true}}},
+		listener.Addr().(*net.TCPAddr).Port)
+}
+
+// register sets the endpoints of one version of a service.
+func (s *apiServer) register(t *testing.T, service, version string, endpoints []any, port int) {
+	t.Helper()
 	if err := s.apply(t.Context(), map[string]any{
 		"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
 		"metadata": map[string]any{
 			"name": service + "-" + version, "namespace": plan.ShopNamespace,
 			"labels": map[string]any{"kubernetes.io/service-name": service + "-" + version},
 		},
-		"endpoints": []any{map[string]any{"addresses": []any{node}, "conditions": map[string]any{"ready": true, "serving": true}}},
-		"ports":     []any{map[string]any{"name": "http", "port": listener.Addr().(*net.TCPAddr).Port, "protocol": "TCP"}},
+		"endpoints": endpoints,
+		"ports":     []any{map[string]any{"name": "http", "port": port, "protocol": "TCP"}},
 	}, false); err != nil {
 		t.Fatal(err)
 	}

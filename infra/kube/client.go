@@ -167,6 +167,15 @@ func (c *Client) ReplicaSets(ctx context.Context, namespace, selector string) ([
 	return list.Items, nil
 }
 
+// PatchReplicaSet applies a merge patch.
+func (c *Client) PatchReplicaSet(ctx context.Context, namespace, name, patch string) error {
+	path := "/apis/apps/v1/namespaces/" + url.PathEscape(namespace) + "/replicasets/" + url.PathEscape(name)
+	if err := c.do(ctx, http.MethodPatch, path, nil, patch, &struct{}{}); err != nil {
+		return fmt.Errorf("changing ReplicaSet %s: %w", name, err)
+	}
+	return nil
+}
+
 // ConfigMap returns the data of a ConfigMap, or nil without an error if there is none with that
 // name.
 func (c *Client) ConfigMap(ctx context.Context, namespace, name string) (map[string]string, error) {

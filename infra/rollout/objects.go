@@ -35,6 +35,7 @@ type Rollout struct {
 		CurrentStepIndex                   *int
 		UpdatedReplicas, AvailableReplicas int
 		PauseConditions                    []struct{ Reason string }
+		Conditions                         []Condition
 		Canary                             struct {
 			// Weights is nil until a traffic router has been set.
 			Weights                            *Weights
@@ -42,6 +43,12 @@ type Rollout struct {
 			CurrentStepAnalysisRunStatus       *AnalysisRunStatus
 		}
 	}
+}
+
+// A Condition is one of a Rollout's.
+type Condition struct {
+	Type, Status   string
+	LastUpdateTime time.Time
 }
 
 // A Template is the template of a version's pods.
@@ -57,7 +64,14 @@ type Template struct {
 
 // A ReplicaSet is one version of a service.
 type ReplicaSet struct {
-	Spec struct{ Template Template }
+	Metadata struct {
+		Name        string
+		Annotations map[string]string
+	}
+	Spec struct {
+		Replicas int
+		Template Template
+	}
 }
 
 // A Step is one step of a canary.

@@ -150,14 +150,29 @@ func (r *Rollout) canaryTraffic() string { return fmt.Sprintf("%d %% of the traf
 // traffic waits longer, but not the one who watches it.
 const verdictPatience = 2 * time.Minute
 
+// deadline is how long an update may make no progress.
+func (r *Rollout) deadline() time.Duration {
+	if s := r.Spec.ProgressDeadlineSeconds; s != nil {
+		return time.Duration(*s) * time.Second
+	}
+	return 10 * time.Minute // the controller's default
+}
+
+// overdue tells whether the controller has seen no progress for longer than the deadline, and
+// has not ended the update.
+func (r *Rollout) overdue(now time.Time) bool {
+	for _, c := range r.Status.Conditions {
+		if c.Type == "Progressing" && c.Status == "True" {
+			return now.Sub(c.LastUpdateTime) > r.deadline()
+		}
+	}
+	return false
+}
+
 // patience is how long an update may take: every pause, a quarter of a minute for
 // each weight's pods, the verdict, the controller's own deadline, and a minute in reserve.
 func (r *Rollout) patience() time.Duration {
-	deadline := 10 * time.Minute // the controller's default
-	if s := r.Spec.ProgressDeadlineSeconds; s != nil {
-		deadline = time.Duration(*s) * time.Second
-	}
-	total := deadline + time.Minute
+	total := r.deadline() + time.Minute
 	for _, step := range r.Spec.Strategy.Canary.Steps {
 		if step.SetWeight != nil {
 			total += 15 * time.Second

@@ -31,6 +31,8 @@ type Cluster interface {
 	Abort(ctx context.Context, namespace, name string) error
 	// ReplicaSets lists by label selector.
 	ReplicaSets(ctx context.Context, namespace, selector string) ([]ReplicaSet, error)
+	// PatchReplicaSet applies a merge patch.
+	PatchReplicaSet(ctx context.Context, namespace, name, patch string) error
 	// ConfigMap returns the data, or nil without an error if there is no ConfigMap with that name.
 	ConfigMap(ctx context.Context, namespace, name string) (map[string]string, error)
 	// PatchConfigMap sets keys of the data, and removes those with nil.
@@ -131,6 +133,10 @@ func (w *Watch) judge(ctx context.Context, r *Rollout, unread error) (done bool,
 		if err := w.measure(ctx, r); err != nil {
 			return false, fmt.Errorf("%s, and the update cannot be aborted: %w", w.refused, err)
 		}
+		if err := w.enforceDeadline(ctx, r); err != nil {
+			w.say("the progress deadline is not enforced: " + err.Error())
+			break
+		}
 		line := r.Line()
 		if w.waitsFor != "" {
 			line += ": " + w.waitsFor
@@ -149,6 +155,32 @@ func (w *Watch) judge(ctx context.Context, r *Rollout, unread error) (done bool,
 		return false, fmt.Errorf("not healthy after %s: %s", timeout, w.reasons(ctx, r))
 	}
 	return false, nil
+}
+
+const scaleDownDeadline = "scale-down-deadline"
+
+// enforceDeadline makes the controller end an update whose deadline is over. Argo Rollouts 1.9.1
+// ends none while an old ReplicaSet has the annotation scale-down-deadline, even when that time
+// is past and the ReplicaSet has no pods: after one aborted canary, no later one ends by its
+// deadline (https://github.com/argoproj/argo-rollouts/issues/4971).
+func (w *Watch) enforceDeadline(ctx context.Context, r *Rollout) error {
+	if !r.overdue(time.Now()) {
+		return nil
+	}
+	sets, err := w.Cluster.ReplicaSets(ctx, w.Namespace, "app.kubernetes.io/name="+w.Name)
+	if err != nil {
+		return err
+	}
+	for _, set := range sets {
+		if set.Spec.Replicas > 0 || set.Metadata.Annotations[scaleDownDeadline] == "" {
+			continue
+		}
+		if err := w.Cluster.PatchReplicaSet(ctx, w.Namespace, set.Metadata.Name,
+			`{"metadata":{"annotations":{"`+scaleDownDeadline+`":null}}}`); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (w *Watch) silent(now time.Time, err error) error {

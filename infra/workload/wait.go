@@ -28,6 +28,8 @@ type Cluster interface {
 	AbortRollout(ctx context.Context, namespace, name string) error
 	// ReplicaSets lists by label selector.
 	ReplicaSets(ctx context.Context, namespace, selector string) ([]appsv1.ReplicaSet, error)
+	// PatchReplicaSet applies a merge patch.
+	PatchReplicaSet(ctx context.Context, namespace, name, patch string) error
 	// ConfigMap returns the data, or nil without an error if there is no ConfigMap with that name.
 	ConfigMap(ctx context.Context, namespace, name string) (map[string]string, error)
 	// PatchConfigMap sets keys of the data, and removes those with nil.

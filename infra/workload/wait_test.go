@@ -38,6 +38,10 @@ func (f *fakeCluster) ConfigMap(context.Context, string, string) (map[string]str
 	return f.quarantine, nil
 }
 
+func (f *fakeCluster) PatchReplicaSet(context.Context, string, string, string) error {
+	return errors.New("no ReplicaSet was to be changed")
+}
+
 func (f *fakeCluster) PatchConfigMap(_ context.Context, _, _ string, data map[string]*string) error {
 	c := rollouttest.Case{Quarantine: f.quarantine}
 	defer func() { f.quarantine = c.Quarantine }()
@@ -107,6 +111,10 @@ func (c typedCase) Rollout(context.Context, string, string) (*rolloutsv1alpha1.R
 
 func (c typedCase) CollectConfigMaps(context.Context, string, string, string, string) error {
 	return errors.New("no ConfigMap was to be collected")
+}
+
+func (c typedCase) PatchReplicaSet(context.Context, string, string, string) error {
+	return errors.New("no ReplicaSet was to be changed")
 }
 
 func (c typedCase) CollectSecrets(context.Context, string, string, string, string) error {

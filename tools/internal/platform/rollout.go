@@ -103,6 +103,12 @@ func (c *rollouts) Raw(ctx context.Context, path string) ([]byte, error) {
 	return []byte(out), err
 }
 
+// PatchReplicaSet applies a merge patch.
+func (c *rollouts) PatchReplicaSet(ctx context.Context, namespace, name, patch string) error {
+	_, err := c.kubectl(ctx, "-n", namespace, "patch", "replicaset", name, "--type=merge", "-p", patch)
+	return err
+}
+
 // PatchConfigMap sets keys of a ConfigMap's data, and removes those with nil.
 func (c *rollouts) PatchConfigMap(ctx context.Context, namespace, name string, data map[string]*string) error {
 	patch, err := json.Marshal(map[string]any{"data": data})

@@ -44,9 +44,10 @@ var (
 	Good = math.Log(Miss / (1 - FalseAlarm))
 )
 
-// perInterval is the most that one Interval can say against a version. The test takes
-// requests for independent, and those of one moment are not: when the machine pauses,
-// twenty are slow at once. So a verdict of bad needs at least two intervals.
+// perInterval is the most that one Interval can say against a version, and, when both are
+// compared, for it. The test takes requests for independent, and those of one moment are
+// not: when the machine pauses, twenty are slow at once. So a verdict of bad needs at least
+// two intervals, and one pause of the stable version does not excuse a bad canary for long.
 var perInterval = Bad / 2
 
 // stableKeeps is the evidence from which on the stable version is taken to keep its
@@ -98,7 +99,8 @@ func (c Criterion) Add(e *Evidence, canary, stable Sample) {
 	// worse (both normalised).
 	all := math.Max(canary.Total+stable.Total, tiny)
 	weighted := math.Max(Ratio*canary.Total+stable.Total, tiny)
-	e.Relative += math.Min(perInterval, canary.Bad*math.Log(Ratio*all/weighted)+stable.Bad*math.Log(all/weighted))
+	relative := canary.Bad*math.Log(Ratio*all/weighted) + stable.Bad*math.Log(all/weighted)
+	e.Relative += math.Max(-perInterval, math.Min(perInterval, relative))
 }
 
 // Against is the evidence that decides.

@@ -89,6 +89,7 @@ func (c Criterion) Rules(service string) []Rule {
 		return Rule{Record: record, Expr: fmt.Sprintf("clamp_max(%s, %s)", expression, number(perInterval)),
 			Labels: map[string]string{labelCriterion: c.Name}}
 	}
+	relative = fmt.Sprintf("clamp_min(%s, %s)", relative, number(-perInterval))
 	return []Rule{
 		rule(recordObjective, objective(bad, total)), rule(recordStable, objective(stableBad, stableTotal)), rule(recordRelative, relative),
 	}

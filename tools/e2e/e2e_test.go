@@ -498,7 +498,7 @@ func TestKilledClusterComesBack(t *testing.T) {
 	if before["net.ipv4.conf.all.route_localnet"] == sysctls(t)["net.ipv4.conf.all.route_localnet"] {
 		t.Error("make down left net.ipv4.conf.all.route_localnet as kube-proxy set it")
 	}
-	mk(t, "up")
+	start(t, append(append([]string{"env"}, foreign(t)...), "make", "--no-print-directory", "up")...).wait(t, 10*time.Minute, true)
 	if _, err := kubectl("delete", "namespace", marker, "--wait=false"); err != nil {
 		t.Errorf("the cluster lost its data: %v", err)
 	}
@@ -506,6 +506,22 @@ func TestKilledClusterComesBack(t *testing.T) {
 		t.Errorf("the order from before the kill is %s, want confirmed", o.State)
 	}
 	mk(t, "audit")
+}
+
+// foreign are variables as they stand on a developer's machine for other projects: a company's
+// proxy, which here answers nothing, settings of Go, the passphrase of another Pulumi project,
+// and a Docker configuration whose credential helper is gone.
+func foreign(t *testing.T) []string {
+	t.Helper()
+	docker := t.TempDir()
+	if err := os.WriteFile(filepath.Join(docker, "config.json"), []byte(`{"credsStore":"gone"}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	const deadProxy = "http://127.0.0.1:9"
+	return []string{
+		"HTTPS_PROXY=" + deadProxy, "HTTP_PROXY=" + deadProxy, "NO_PROXY=intranet.example", "CGO_ENABLED=1", "GOFLAGS=-mod=mod",
+		"PULUMI_CONFIG_PASSPHRASE=of another project", "DOCKER_CONFIG=" + docker,
+	}
 }
 
 func sysctls(t *testing.T) map[string]string {

@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/loja-veloz/platform/infra/rollout"
+	"github.com/loja-veloz/platform/tools/internal/cluster"
 	"github.com/loja-veloz/platform/tools/internal/console"
 	"github.com/loja-veloz/platform/tools/internal/platform"
 	"github.com/loja-veloz/platform/tools/internal/postgres"
@@ -31,6 +32,10 @@ func main() { os.Exit(run()) }
 func run() int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
+	if err := cluster.BypassProxy(); err != nil {
+		fmt.Fprintln(os.Stderr, "error: "+err.Error())
+		return 1
+	}
 	err := root().ExecuteContext(ctx)
 	var exit postgres.ExitError
 	var waiting *rollout.WaitingError
@@ -146,6 +151,7 @@ func printEnv(_ context.Context, w platform.Workspace) error {
 	if err != nil {
 		return err
 	}
+	fmt.Println("unset PULUMI_CONFIG_PASSPHRASE")
 	for _, v := range env {
 		name, value, _ := strings.Cut(v, "=")
 		fmt.Printf("export %s='%s'\n", name, strings.ReplaceAll(value, "'", `'\''`))

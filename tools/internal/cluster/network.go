@@ -100,6 +100,28 @@ func (c *Cluster) networkUp(ctx context.Context) error {
 	return os.WriteFile(sysctlPath("net.ipv4.ip_forward"), []byte("1"), 0o644)
 }
 
+// noProxy are both spellings of the variable that excepts addresses from a proxy.
+var noProxy = []string{"NO_PROXY", "no_proxy"}
+
+// BypassProxy excepts this machine and the cluster from the proxy of HTTPS_PROXY and HTTP_PROXY,
+// for this process and the programs that it starts. Without it, kubectl asks a company's proxy
+// for the API server.
+func BypassProxy() error {
+	except := "localhost,127.0.0.0/8,::1," + nodeCIDR + "," + podCIDR + "," + serviceCIDR
+	for _, name := range noProxy {
+		if set := os.Getenv(name); set != "" {
+			except = set + "," + except
+			break
+		}
+	}
+	for _, name := range noProxy {
+		if err := os.Setenv(name, except); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // publishedPorts are the NodePorts that answer on loopback, as iptables lists them.
 func publishedPorts() string {
 	return fmt.Sprintf("%d,%d,%d,%d", gatewayPort, PrometheusPort, ConsolePort, JaegerPort)

@@ -50,8 +50,17 @@ func (k Ko) environ() ([]string, error) {
 	env := slices.Concat(k.Env, []string{
 		"KO_DEFAULTBASEIMAGE=" + k.Registry + "/" + baseImage,
 		// GOWORK: only apps/go.sum decides what is in an image.
-		"GOWORK=off", "GOFLAGS=-buildvcs=false",
+		"GOWORK=off", "GOFLAGS=-buildvcs=false", "CGO_ENABLED=0",
 	})
+	if strings.HasPrefix(k.Registry, "localhost:") {
+		// The local registry needs no credentials. Without this, ko asks the credential helper
+		// that Docker's configuration names, and fails if it is not installed.
+		credentials := filepath.Join(k.Scratch, "ko-credentials")
+		if err := os.MkdirAll(credentials, 0o755); err != nil {
+			return nil, err
+		}
+		env = append(env, "DOCKER_CONFIG="+credentials)
+	}
 	if k.Fault == "" {
 		return append(env, "KO_DOCKER_REPO="+k.Registry), nil
 	}

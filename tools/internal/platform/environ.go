@@ -18,12 +18,17 @@ func Environ(w Workspace) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
+	// Pulumi prefers this variable, which may be that of another project, to the file.
+	if err := os.Unsetenv("PULUMI_CONFIG_PASSPHRASE"); err != nil {
+		return nil, err
+	}
 	env := []string{
 		"PATH=" + w.Local("bin") + string(os.PathListSeparator) + os.Getenv("PATH"),
 		"KUBECONFIG=" + kubeconfig,
 		"PULUMI_BACKEND_URL=file://" + w.Local("state"),
 		"PULUMI_CONFIG_PASSPHRASE_FILE=" + passphrase(w),
 		"PULUMI_SKIP_UPDATE_CHECK=true",
+		"NO_PROXY=" + os.Getenv("NO_PROXY"), "no_proxy=" + os.Getenv("no_proxy"), // cluster.BypassProxy
 	}
 	if executable(w.Local("bin", "pulumi")) {
 		// PULUMI_HOME has all plugins, so Pulumi need not download any.

@@ -131,7 +131,8 @@ func (run *AnalysisRun) Reasons() []string {
 			continue
 		}
 		if more, err := number(metric.last()); err == nil && metric.Name == Restarts && metric.Phase == "Failed" {
-			reasons = append(reasons, fmt.Sprintf("restarts: the containers of the new version restarted %.0f times more than the stable version's", more))
+			reasons = append(reasons,
+				fmt.Sprintf("restarts: the containers of the new version restarted %.0f times more than the stable version's", more))
 			continue
 		}
 		reason := fmt.Sprintf("metric %q: %s", metric.Name, metric.Phase)

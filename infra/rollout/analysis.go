@@ -132,7 +132,7 @@ func (run *AnalysisRun) Reasons() []string {
 		}
 		if more, err := number(metric.last()); err == nil && metric.Name == Restarts && metric.Phase == "Failed" {
 			reasons = append(reasons,
-				fmt.Sprintf("restarts: the containers of the new version restarted %.0f times more than the stable version's", more))
+				fmt.Sprintf("restarts: the containers of the new version had %.0f more restarts than those of the stable version", more))
 			continue
 		}
 		reason := fmt.Sprintf("metric %q: %s", metric.Name, metric.Phase)

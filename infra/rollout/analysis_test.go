@@ -50,7 +50,7 @@ func TestRestartsAreAReason(t *testing.T) {
 	if err := json.Unmarshal([]byte(results), &run); err != nil {
 		t.Fatal(err)
 	}
-	want := "restarts: the containers of the new version restarted 3 times more than the stable version's"
+	want := "restarts: the containers of the new version had 3 more restarts than those of the stable version"
 	if got := run.Reasons(); len(got) != 1 || got[0] != want {
 		t.Errorf("the reasons are %q, want %q", got, want)
 	}

@@ -47,7 +47,7 @@ type Rollout struct {
 
 // A Condition is one of a Rollout's.
 type Condition struct {
-	Type, Status   string
+	Type, Reason   string
 	LastUpdateTime time.Time
 }
 

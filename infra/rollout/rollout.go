@@ -6,6 +6,7 @@ package rollout
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -158,12 +159,20 @@ func (r *Rollout) deadline() time.Duration {
 	return 10 * time.Minute // the controller's default
 }
 
-// overdue tells whether the controller has seen no progress for longer than the deadline, and
-// has not ended the update.
+// overdue tells whether the progress deadline should have ended the update, by the rules of Argo
+// Rollouts 1.9.1: it enforces none during a pause or an analysis.
 func (r *Rollout) overdue(now time.Time) bool {
+	if !r.Observed() || !r.UnderWay() {
+		return false
+	}
+	steps := r.Spec.Strategy.Canary.Steps
+	if at := r.Status.CurrentStepIndex; at != nil && *at < len(steps) && steps[*at].SetWeight == nil {
+		return false
+	}
 	for _, c := range r.Status.Conditions {
-		if c.Type == "Progressing" && c.Status == "True" {
-			return now.Sub(c.LastUpdateTime) > r.deadline()
+		if c.Type == "Progressing" {
+			return !slices.Contains([]string{"RolloutAborted", "RolloutPaused", "ProgressDeadlineExceeded"}, c.Reason) &&
+				now.Sub(c.LastUpdateTime) > r.deadline()
 		}
 	}
 	return false

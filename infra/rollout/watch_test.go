@@ -36,22 +36,29 @@ func TestTheDeadlineIsEnforced(t *testing.T) {
 		{"metadata":{"name":"web-old"},"spec":{"replicas":0}}]`
 	ended := []string{`shop web-ended {"metadata":{"annotations":{"scale-down-deadline":null}}}`}
 	for name, test := range map[string]struct {
-		status   string
+		reason   string        // of the condition Progressing
 		progress time.Duration // since the last one
+		step     int
+		observed string // generation, of 2
 		want     []string
 	}{
-		"overdue":        {"True", 3 * time.Minute, ended},
-		"in time":        {"True", time.Minute, nil},
-		"ended already":  {"False", 3 * time.Minute, nil},
-		"just scheduled": {"True", 0, nil},
+		"overdue":       {"ReplicaSetUpdated", 3 * time.Minute, 0, "2", ended},
+		"resumed":       {"RolloutResumed", 3 * time.Minute, 0, "2", ended},
+		"in time":       {"ReplicaSetUpdated", time.Minute, 0, "2", nil},
+		"ended already": {"ProgressDeadlineExceeded", 3 * time.Minute, 0, "2", nil},
+		"in the gate":   {"ReplicaSetUpdated", 3 * time.Minute, 1, "2", nil},
+		"not observed":  {"NewReplicaSetAvailable", 3 * time.Hour, 0, "1", nil},
 	} {
 		cluster := &versions{}
 		if err := json.Unmarshal([]byte(all), &cluster.sets); err != nil {
 			t.Fatal(err)
 		}
 		var r Rollout
-		if err := json.Unmarshal(fmt.Appendf(nil, `{"spec":{"progressDeadlineSeconds":120},"status":{"conditions":[{"type":"Progressing",
-			"status":%q,"lastUpdateTime":%q}]}}`, test.status, time.Now().Add(-test.progress).Format(time.RFC3339)), &r); err != nil {
+		if err := json.Unmarshal(fmt.Appendf(nil, `{"metadata":{"generation":2},
+			"spec":{"progressDeadlineSeconds":120,"strategy":{"canary":{"steps":[{"setWeight":20},{"analysis":{}}]}}},
+			"status":{"observedGeneration":%q,"stableRS":"old","currentPodHash":"new","currentStepIndex":%d,
+				"conditions":[{"type":"Progressing","reason":%q,"lastUpdateTime":%q}]}}`,
+			test.observed, test.step, test.reason, time.Now().Add(-test.progress).Format(time.RFC3339)), &r); err != nil {
 			t.Fatal(err)
 		}
 		watch := Watch{Cluster: cluster, Namespace: "shop", Name: "web"}

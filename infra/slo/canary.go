@@ -27,8 +27,8 @@ const (
 	// Interval is the time for which requests are weighed together.
 	Interval = 10 * time.Second
 
-	// BadRestarts is how many more restarts than the stable version's containers make a
-	// canary bad within RestartWindow. What a killed process would have answered is in no
+	// A canary is bad if its containers had at least BadRestarts more restarts within
+	// RestartWindow than the stable version's. What a killed process would have answered is in no
 	// metric of its own, so the criteria cannot see it. With the kubelet's pauses of 10 and
 	// 20 seconds between restarts, the third is there within three minutes if a process
 	// lives for less than 50 seconds.

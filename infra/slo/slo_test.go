@@ -201,3 +201,17 @@ func TestAlertsFireWhileThereIsBudgetLeft(t *testing.T) {
 		t.Errorf("8 %% of slow requests give %v", err)
 	}
 }
+
+// TestAPauseOfTheStableVersionExcusesNoBadCanary: the criterion is errors, and the stable version
+// is not known to keep its objective in this time.
+func TestAPauseOfTheStableVersionExcusesNoBadCanary(t *testing.T) {
+	c := promised().Criteria()[0]
+	var e slo.Evidence
+	c.Add(&e, slo.Sample{Total: 100}, slo.Sample{Bad: 400, Total: 400})
+	for range 4 {
+		c.Add(&e, slo.Sample{Bad: 100, Total: 100}, slo.Sample{Total: 400})
+	}
+	if e.Against() < slo.Bad {
+		t.Errorf("the evidence is %v, less than %v", e.Against(), slo.Bad)
+	}
+}

@@ -47,11 +47,12 @@ func cgroupDirs() []string {
 	return dirs
 }
 
-// The pods share one control group, which competes for the processors with each process of
-// the machine. With a process's weight, thirty pods would get together what one compiler
-// gets: while pulumi compiled a program, the gateway missed its readiness probe and clients
-// were refused. These weights are ten times a process's for each processor, in the units of
-// cpu.shares (version 1, where a process has 1,024) and cpu.weight (version 2, 100).
+// The pods share one control group. Its siblings are the processes of the root group or, with
+// systemd, whole slices. With the default weight, thirty pods would get together what one
+// compiler gets: while pulumi compiled a program, the gateway missed its readiness probe and
+// clients were refused. These weights are ten times the default for each processor, in the
+// units of cpu.shares (version 1, whose default is 1,024) and cpu.weight (version 2, 100). While
+// the processors are busy, the control plane's processes come after the pods too.
 func podShares() int { return min(10*1024*runtime.NumCPU(), 262_144) }
 func podWeight() int { return min(10*100*runtime.NumCPU(), 10_000) }
 

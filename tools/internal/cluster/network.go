@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/loja-veloz/platform/tools/internal/command"
@@ -85,10 +86,11 @@ func (c *Cluster) networkUp(ctx context.Context) error {
 		// INPUT, when connection tracking has already recorded it without a new destination. The
 		// record lasts two minutes, and refuses every later connection from the same source port,
 		// although pods are ready again. This chain rejects it in OUTPUT, before it is recorded.
-		// A connection that kube-proxy sends to a pod has another destination here.
+		// A connection that kube-proxy sends to a pod has another destination here. Only the
+		// gateway's port is protected: make dev uses the others while their Services do not exist.
 		{"-N", refuseChain},
 		{
-			"-A", refuseChain, "-d", "127.0.0.0/8", "-p", "tcp", "-m", "multiport", "--dports", publishedPorts(),
+			"-A", refuseChain, "-d", "127.0.0.0/8", "-p", "tcp", "--dport", strconv.Itoa(gatewayPort),
 			"-m", "conntrack", "--ctstate", "NEW", "-j", "REJECT", "--reject-with", "tcp-reset",
 		},
 		{"-I", "OUTPUT", "-j", refuseChain},
@@ -107,24 +109,18 @@ var noProxy = []string{"NO_PROXY", "no_proxy"}
 // for this process and the programs that it starts. Without it, kubectl asks a company's proxy
 // for the API server.
 func BypassProxy() error {
-	except := "localhost,127.0.0.0/8,::1," + nodeCIDR + "," + podCIDR + "," + serviceCIDR
+	except := []string{"localhost", "127.0.0.0/8", "::1", nodeCIDR, podCIDR, serviceCIDR}
 	for _, name := range noProxy {
-		if set := os.Getenv(name); set != "" {
-			except = set + "," + except
-			break
-		}
+		except = append(except, strings.Split(os.Getenv(name), ",")...)
 	}
+	slices.Sort(except)
+	value := strings.Trim(strings.Join(slices.Compact(except), ","), ",")
 	for _, name := range noProxy {
-		if err := os.Setenv(name, except); err != nil {
+		if err := os.Setenv(name, value); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-// publishedPorts are the NodePorts that answer on loopback, as iptables lists them.
-func publishedPorts() string {
-	return fmt.Sprintf("%d,%d,%d,%d", gatewayPort, PrometheusPort, ConsolePort, JaegerPort)
 }
 
 // overlapping fails if a route of this machine overlaps the cluster's ranges.

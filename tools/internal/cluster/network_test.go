@@ -2,6 +2,8 @@ package cluster
 
 import (
 	"net/http"
+	"os"
+	"slices"
 	"testing"
 )
 
@@ -10,14 +12,21 @@ import (
 func TestLocalAddressesBypassTheProxy(t *testing.T) {
 	t.Setenv("HTTPS_PROXY", "http://proxy.example:3128")
 	t.Setenv("HTTP_PROXY", "http://proxy.example:3128")
-	t.Setenv("no_proxy", "")
+	t.Setenv("no_proxy", "10.0.0.0/28")
 	t.Setenv("NO_PROXY", "intranet.example")
-	if err := BypassProxy(); err != nil {
-		t.Fatal(err)
+	var values []string
+	for range 2 { // make inherits what make env has printed
+		if err := BypassProxy(); err != nil {
+			t.Fatal(err)
+		}
+		values = append(values, os.Getenv("NO_PROXY"), os.Getenv("no_proxy"))
+	}
+	if slices.Sort(values); values[0] != values[3] {
+		t.Errorf("the variables are %q, want the same value every time", values)
 	}
 	for address, proxied := range map[string]bool{
 		"https://" + nodeIP + ":6443": false, "http://10.214.0.7:8080": false, "http://" + dnsIP: false,
-		"http://" + Registry + "/v2/": false, "http://intranet.example": false, "https://pulumi.example": true, "https://10.216.0.1": true,
+		"http://" + Registry + "/v2/": false, "http://intranet.example": false, "http://10.0.0.1": false, "https://pulumi.example": true, "https://10.216.0.1": true,
 	} {
 		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, address, http.NoBody)
 		if err != nil {

@@ -376,12 +376,11 @@ func (s *TraefikSpec) pod() corev1.PodTemplateSpec {
 			TimeoutSeconds:   2,
 		}
 	}
-	readiness := probe("web", 2, 2)
+	readiness := probe("web", 2, 3)
 	readiness.HTTPGet.HTTPHeaders = []corev1.HTTPHeader{{Name: "Host", Value: readyHost}}
-	// A gateway that is slow because its machine is busy still serves, and may be the only
-	// one: without it every connection is refused. A pod that ends leaves by its deletion.
+	// A gateway on a busy machine is slow but serves, and it may be the only one: if it is not
+	// ready, every connection is refused.
 	readiness.TimeoutSeconds = 5
-	readiness.FailureThreshold = 3
 	container := corev1.Container{
 		Name:  "traefik",
 		Image: "docker.io/library/traefik:" + TraefikVersion,

@@ -521,6 +521,8 @@ func foreign(t *testing.T) []string {
 	return []string{
 		"HTTPS_PROXY=" + deadProxy, "HTTP_PROXY=" + deadProxy, "NO_PROXY=intranet.example", "CGO_ENABLED=1", "GOFLAGS=-mod=mod",
 		"PULUMI_CONFIG_PASSPHRASE=of another project", "DOCKER_CONFIG=" + docker,
+		// The registry has every image. With auto, a dead proxy would mean that they are built.
+		"IMAGES=pull",
 	}
 }
 

@@ -204,7 +204,10 @@ func TestABusyMachineStillServes(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
 	for range 4 * runtime.NumCPU() {
-		busy := exec.CommandContext(ctx, "sh", "-c", "while :; do :; done")
+		// The limit holds when the test is killed.
+		busy := exec.CommandContext(ctx, "timeout", "--foreground", "120", "sh", "-c", "while :; do :; done")
+		busy.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+		busy.Cancel = func() error { return syscall.Kill(-busy.Process.Pid, syscall.SIGKILL) }
 		if err := busy.Start(); err != nil {
 			t.Fatal(err)
 		}

@@ -22,11 +22,13 @@ const baseImage = "loja/base:1"
 type Ko struct {
 	Program  string // ko itself
 	Registry string // that gets the images
-	Apps     string // folder of the Go module with a folder per program
-	Fault    string // that the programs inject, for a drill; none if empty
-	Scratch  string // folder for the configuration of such a build
-	Env      []string
-	Out      *console.Console
+	// Anonymous registries need no credentials, so that Docker's configuration is not read.
+	Anonymous bool
+	Apps      string // folder of the Go module with a folder per program
+	Fault     string // that the programs inject, for a drill; none if empty
+	Scratch   string // folder for the configuration of such a build
+	Env       []string
+	Out       *console.Console
 }
 
 // PushBase pushes the base image.
@@ -52,9 +54,9 @@ func (k Ko) environ() ([]string, error) {
 		// GOWORK: only apps/go.sum decides what is in an image.
 		"GOWORK=off", "GOFLAGS=-buildvcs=false", "CGO_ENABLED=0",
 	})
-	if strings.HasPrefix(k.Registry, "localhost:") {
-		// The local registry needs no credentials. Without this, ko asks the credential helper
-		// that Docker's configuration names, and fails if it is not installed.
+	if k.Anonymous {
+		// Without this, ko asks the credential helper that Docker's configuration names, and fails
+		// if it is not installed.
 		credentials := filepath.Join(k.Scratch, "ko-credentials")
 		if err := os.MkdirAll(credentials, 0o755); err != nil {
 			return nil, err

@@ -37,6 +37,10 @@ func Environ(w Workspace) ([]string, error) {
 	return env, nil
 }
 
+// goFlags keeps the compilation of the workspace from what a person has set for another project:
+// Go refuses -mod=mod in a workspace.
+const goFlags = "GOFLAGS=-mod=readonly"
+
 func passphrase(w Workspace) string { return w.Local("passphrase") }
 
 func createPassphrase(w Workspace) error {

@@ -25,9 +25,7 @@ type Pulumi struct {
 // openPulumi finds the CLI. Call it after provideTools, which may build the CLI.
 func openPulumi(w Workspace) (Pulumi, error) {
 	env, err := Environ(w)
-	// The program's compilation depends on nothing that a person has set for another project:
-	// with -mod=mod it would refuse the workspace.
-	env = append(env, "GOFLAGS=-mod=readonly", "CGO_ENABLED=0")
+	env = append(env, goFlags)
 	return Pulumi{
 		base:      command.Command{Args: []string{w.program("pulumi"), "--non-interactive"}, Dir: w.Root, Env: env},
 		stackFile: stackFile(w), state: w.Local("state"), once: w.Local("Pulumi.once.yaml"), out: w.Out,

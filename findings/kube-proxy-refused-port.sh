@@ -73,6 +73,8 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"os/exec"
+	"strings"
 	"syscall"
 	"time"
 
@@ -124,8 +126,7 @@ func main() {
 	}
 	proxier.OnEndpointSliceAdd(slice(false))
 	proxier.OnEndpointSlicesSynced()
-	// The rules are there when a port that is used for nothing else is refused by a rule's ICMP
-	// error or served.
+	// until connects from ports that are used for nothing else.
 	probe := 50_000
 	until := func(want string) {
 		for began := time.Now(); ; time.Sleep(200 * time.Millisecond) {
@@ -138,8 +139,15 @@ func main() {
 		}
 	}
 	const refused, served = "connection refused", "served"
-	time.Sleep(2 * time.Second) // nothing tells a refusal without rules from one by a rule
-	until(refused)
+	// Without rules a connection is refused too, because nothing listens.
+	for began := time.Now(); ; time.Sleep(200 * time.Millisecond) {
+		rules, _ := exec.Command("iptables", "-w", "-S", "KUBE-EXTERNAL-SERVICES").Output()
+		if strings.Contains(string(rules), "--dport 30080") {
+			break
+		} else if time.Since(began) > time.Minute {
+			must(errors.New("kube-proxy has written no rule"))
+		}
+	}
 	check("the pod is not ready:      ", 40_000, refused)
 
 	proxier.OnEndpointSliceUpdate(slice(false), slice(true))

@@ -145,8 +145,8 @@ func TestRequestsThroughBothGateways(t *testing.T) {
 	stopWithSilentConnection(t, public, stop)
 }
 
-// stableServesWithoutCanary takes the canary's only pod away, as a crash does. Requests for the
-// stable version must not notice, and by the weights that Rollouts then sets, nobody must.
+// stableServesWithoutCanary takes the canary's only pod away, as a crash does. Requests that go to
+// the stable version still succeed, and all do once Rollouts has set the weights to 100 and 0.
 func stableServesWithoutCanary(t *testing.T, server *apiServer, public string) {
 	t.Helper()
 	const service, stable, unavailable = "api-gateway", "api-gateway /pedidos", "503"

@@ -24,8 +24,8 @@ func (s *shipment) buildImages(ctx context.Context) error {
 		return err
 	}
 	ko := images.Ko{
-		Program: s.w.program("ko"), Registry: s.w.Registry, Anonymous: s.w.bundled(), Apps: filepath.Join(s.w.Root, "apps"), Env: env, Out: s.w.Out,
-		Fault: s.fault, Scratch: s.w.Local(),
+		Program: s.w.program("ko"), Registry: s.w.Registry, Anonymous: s.w.bundled(), Apps: filepath.Join(s.w.Root, "apps"),
+		Env: env, Out: s.w.Out, Fault: s.fault, Scratch: s.w.Local(),
 	}
 	if !s.w.bundled() { // starting the bundled cluster has pushed the base image
 		if err := ko.PushBase(ctx); err != nil {

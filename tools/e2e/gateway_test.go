@@ -115,6 +115,29 @@ func TestKilledPodsCostOpenRequests(t *testing.T) {
 	}
 }
 
+// TestABusyMachineStillServes has four processes for each processor that compute for ever, as
+// a compiler does. The pods have the higher weight, so no request fails.
+func TestABusyMachineStillServes(t *testing.T) {
+	needsCluster(t)
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	for range 4 * runtime.NumCPU() {
+		// The limit holds when the test is killed.
+		busy := exec.CommandContext(ctx, "timeout", "--foreground", "120", "sh", "-c", "while :; do :; done")
+		busy.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+		busy.Cancel = func() error { return syscall.Kill(-busy.Process.Pid, syscall.SIGKILL) }
+		if err := busy.Start(); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = busy.Wait() })
+	}
+	r := load.Run(ctx, load.Target{URL: url + "/", PerSecond: 100, Max: 3_000})
+	t.Log(r)
+	if r.Failed > 0 || r.Requests < 2_500 {
+		t.Errorf("%d of %d requests failed while the machine was busy", r.Failed, r.Requests)
+	}
+}
+
 // TestGatewayWithoutAPIServer restarts the gateway while the API server does not answer: it
 // has no routes, and must not say that it is ready.
 func TestGatewayWithoutAPIServer(t *testing.T) {
@@ -195,29 +218,6 @@ func TestGatewayWithoutAPIServer(t *testing.T) {
 		}
 		return response.Body.Close()
 	})
-}
-
-// TestABusyMachineStillServes has four processes for each processor that compute for ever, as
-// a compiler does. The pods have the higher weight, so no request fails.
-func TestABusyMachineStillServes(t *testing.T) {
-	needsCluster(t)
-	ctx, stop := context.WithCancel(t.Context())
-	defer stop()
-	for range 4 * runtime.NumCPU() {
-		// The limit holds when the test is killed.
-		busy := exec.CommandContext(ctx, "timeout", "--foreground", "120", "sh", "-c", "while :; do :; done")
-		busy.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-		busy.Cancel = func() error { return syscall.Kill(-busy.Process.Pid, syscall.SIGKILL) }
-		if err := busy.Start(); err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = busy.Wait() })
-	}
-	r := load.Run(ctx, load.Target{URL: url + "/", PerSecond: 100, Max: 3_000})
-	t.Log(r)
-	if r.Failed > 0 || r.Requests < 2_500 {
-		t.Errorf("%d of %d requests failed while the machine was busy", r.Failed, r.Requests)
-	}
 }
 
 // TestRefusedPortsAreServedAgain connects while the gateway has no pod, and again from the

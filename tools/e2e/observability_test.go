@@ -102,7 +102,13 @@ func TestAnOrderIsObserved(t *testing.T) {
 		}
 		return nil
 	})
-	logs := must(t, "-n", "shop", "logs", "-l", "app.kubernetes.io/part-of=loja-veloz", "--tail=-1", "--max-log-requests=50")
+	var logs string
+	// kubectl fails when a pod of the audit's Jobs goes after it has listed it.
+	eventually(t, time.Minute, "kubectl reads all logs", func() error {
+		all, err := kubectl("-n", "shop", "logs", "-l", "app.kubernetes.io/part-of=loja-veloz", "--tail=-1", "--max-log-requests=50")
+		logs = string(all)
+		return err
+	})
 	for _, service := range []string{"api-gateway", "estoque", "pagamentos", "pedidos"} {
 		if !slices.ContainsFunc(strings.Split(logs, "\n"), func(line string) bool {
 			return strings.Contains(line, trace.ID) && strings.Contains(line, fmt.Sprintf(`"service":%q`, service))

@@ -320,15 +320,13 @@ func TestCanaryFollowsItsWeights(t *testing.T) {
 	before := version(t)
 	changePage(t, "canary "+time.Now().String())
 
-	loadCtx, stopLoad := context.WithCancel(t.Context())
 	var observed []observation
-	report := make(chan load.Report, 1)
-	go func() {
-		report <- load.Run(loadCtx, load.Target{
+	stop := begin(t, func(ctx context.Context) load.Report {
+		return load.Run(ctx, load.Target{
 			URL: url + "/", PerSecond: perSecond, Max: 15 * 60 * perSecond,
 			Observe: func(sent time.Time, v string) { observed = append(observed, observation{sent, v}) },
 		})
-	}()
+	})
 
 	type change struct {
 		at     time.Time
@@ -362,8 +360,7 @@ func TestCanaryFollowsItsWeights(t *testing.T) {
 		}
 	}
 	changes = append(changes, change{time.Now(), -1})
-	stopLoad()
-	r := <-report
+	r := stop()
 	t.Logf("load: %s", r)
 	if out := <-refreshed; !strings.HasPrefix(out, "<nil>") {
 		t.Errorf("pulumi up --refresh during the canary: %s", out)
@@ -498,7 +495,7 @@ func TestKilledClusterComesBack(t *testing.T) {
 	if before["net.ipv4.conf.all.route_localnet"] == sysctls(t)["net.ipv4.conf.all.route_localnet"] {
 		t.Error("make down left net.ipv4.conf.all.route_localnet as kube-proxy set it")
 	}
-	start(t, append(append([]string{"env"}, foreign(t)...), "make", "--no-print-directory", "up")...).wait(t, 10*time.Minute, true)
+	start(t, slices.Concat([]string{"env"}, foreign(t), []string{"make", "--no-print-directory", "up"})...).wait(t, 10*time.Minute, true)
 	if _, err := kubectl("delete", "namespace", marker, "--wait=false"); err != nil {
 		t.Errorf("the cluster lost its data: %v", err)
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/loja-veloz/platform/tools/internal/command"
 	"github.com/loja-veloz/platform/tools/internal/dev"
 	"github.com/loja-veloz/platform/tools/internal/process"
+	"github.com/loja-veloz/platform/tools/internal/toolchain"
 )
 
 // A footprint is the memory, the start time and the size of an idle service.
@@ -34,7 +35,7 @@ func (b *bench) release(ctx context.Context) error {
 	for _, s := range b.services() {
 		args = append(args, "./"+s)
 	}
-	return command.Command{Args: args, Dir: filepath.Join(b.Root, "apps"), Env: []string{"GOWORK=off", "CGO_ENABLED=0"}}.Run(ctx)
+	return command.Command{Args: args, Dir: filepath.Join(b.Root, "apps"), Env: toolchain.BuildEnv}.Run(ctx)
 }
 
 // sizes returns the size of a file, and of the file compressed as an image's layer.

@@ -202,7 +202,7 @@ func (s *Shop) build(ctx context.Context) error {
 	}
 	s.out.Step("building %s", strings.Join(programs, ", "))
 	cmd := exec.Command(args[0], args[1:]...) //nolint:noctx // its supervisor ends it
-	cmd.Dir, cmd.Env = filepath.Join(s.root, "apps"), append(os.Environ(), "GOWORK=off", "GOFLAGS=-mod=readonly", "CGO_ENABLED=0")
+	cmd.Dir, cmd.Env = filepath.Join(s.root, "apps"), append(os.Environ(), toolchain.BuildEnv...)
 	run, err := process.Run(process.Spec{Name: "go build", Cmd: cmd, Mark: marker + s.dir, Log: s.log("build")})
 	if err != nil {
 		return err

@@ -96,6 +96,6 @@ func (c Controllers) build(ctx context.Context, name, pkg string) (string, error
 	binary := filepath.Join(c.Programs, name)
 	return binary, command.Command{
 		Args: []string{"go", "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w", "-o", binary, pkg},
-		Dir:  c.Sources, Env: []string{"GOWORK=off", "GOFLAGS=-mod=readonly", "CGO_ENABLED=0"},
+		Dir:  c.Sources, Env: toolchain.BuildEnv,
 	}.Run(ctx)
 }

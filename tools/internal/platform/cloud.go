@@ -101,7 +101,7 @@ func cloudPlugins(ctx context.Context, w Workspace, programs string) error {
 	standIn := w.Local("cloud", "pulumi-resource-aws")
 	if err := (command.Command{
 		Args: []string{"go", "build", "-trimpath", "-buildvcs=false", "-o", standIn, "./cmd/pulumi-resource-aws"},
-		Dir:  filepath.Join(w.Root, "tools"), Env: []string{"GOWORK=off", "GOFLAGS=-mod=readonly", "CGO_ENABLED=0"},
+		Dir:  filepath.Join(w.Root, "tools"), Env: toolchain.BuildEnv,
 	}).Run(ctx); err != nil {
 		return err
 	}

@@ -140,12 +140,14 @@ func (c *Cache) download(ctx context.Context, tools []Tool) {
 	for _, t := range tools {
 		_ = command.Command{
 			Args: []string{"go", "list", "-e", "-deps", "-f", "{{.ImportPath}}", t.Package},
-			Dir:  filepath.Join(c.Pins, t.Pin), Env: buildEnv,
+			Dir:  filepath.Join(c.Pins, t.Pin), Env: BuildEnv,
 		}.Run(ctx)
 	}
 }
 
-var buildEnv = []string{"GOWORK=off", "GOFLAGS=-mod=readonly", "CGO_ENABLED=0", "GOTOOLCHAIN=local"}
+// BuildEnv are the variables of a build of one module: only its own go.mod and go.sum, and nothing
+// that a person has set for another project, decide what is built.
+var BuildEnv = []string{"GOWORK=off", "GOFLAGS=-mod=readonly", "CGO_ENABLED=0", "GOTOOLCHAIN=local"}
 
 func (c *Cache) build(ctx context.Context, t Tool, i int, all []Tool) error {
 	dir, err := c.Dir(t)
@@ -209,7 +211,7 @@ func (c *Cache) compile(ctx context.Context, t Tool, work, modfile, label string
 	return command.Command{
 		Args: []string{"go", "build", "-v", "-trimpath", "-buildvcs=false", "-modfile", modfile,
 			"-ldflags", strings.TrimSpace("-s -w " + t.LDFlags), "-o", filepath.Join(work, t.Name), t.Package},
-		Dir: filepath.Join(c.Pins, t.Pin), Env: buildEnv, Log: filepath.Join(c.Root, "logs", t.Name+".log"), Output: counter,
+		Dir: filepath.Join(c.Pins, t.Pin), Env: BuildEnv, Log: filepath.Join(c.Root, "logs", t.Name+".log"), Output: counter,
 	}.Run(ctx)
 }
 
@@ -218,7 +220,7 @@ func (c *Cache) packages(ctx context.Context, t Tool, modfile string) int64 {
 	var counter lineCounter
 	if err := (command.Command{
 		Args: []string{"go", "list", "-deps", "-modfile", modfile, t.Package},
-		Dir:  filepath.Join(c.Pins, t.Pin), Env: buildEnv, Stdout: &counter,
+		Dir:  filepath.Join(c.Pins, t.Pin), Env: BuildEnv, Stdout: &counter,
 	}).Run(ctx); err != nil {
 		return 0
 	}
@@ -308,7 +310,7 @@ func (f File) write(original, dir string) error {
 func (c *Cache) fetch(ctx context.Context, t Tool, module string) (string, error) {
 	out, err := command.Command{
 		Args: []string{"go", "mod", "download", "-json", module},
-		Dir:  filepath.Join(c.Pins, t.Pin), Env: buildEnv,
+		Dir:  filepath.Join(c.Pins, t.Pin), Env: BuildEnv,
 	}.Text(ctx)
 	if err != nil {
 		return "", fmt.Errorf("%w%s", err, advice(err))

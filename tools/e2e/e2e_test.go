@@ -495,6 +495,7 @@ func TestKilledClusterComesBack(t *testing.T) {
 	if before["net.ipv4.conf.all.route_localnet"] == sysctls(t)["net.ipv4.conf.all.route_localnet"] {
 		t.Error("make down left net.ipv4.conf.all.route_localnet as kube-proxy set it")
 	}
+	firewall(t)
 	start(t, slices.Concat([]string{"env"}, foreign(t), []string{"make", "--no-print-directory", "up"})...).wait(t, 10*time.Minute, true)
 	if _, err := kubectl("delete", "namespace", marker, "--wait=false"); err != nil {
 		t.Errorf("the cluster lost its data: %v", err)
@@ -521,6 +522,22 @@ func foreign(t *testing.T) []string {
 		// The registry has every image. With auto, a dead proxy would mean that they are built.
 		"IMAGES=pull",
 	}
+}
+
+// firewall drops what pods send to this machine until the test ends, as ufw does on a developer's
+// machine that was set up before the cluster.
+func firewall(t *testing.T) {
+	t.Helper()
+	change := func(how string) {
+		t.Helper()
+		ctx := context.WithoutCancel(t.Context())
+		out, err := exec.CommandContext(ctx, "iptables", "-w", how, "INPUT", "-s", "10.214.0.0/24", "-j", "DROP").CombinedOutput()
+		if err != nil {
+			t.Errorf("iptables %s: %v\n%s", how, err, out)
+		}
+	}
+	change("-A")
+	t.Cleanup(func() { change("-D") })
 }
 
 func sysctls(t *testing.T) map[string]string {

@@ -29,6 +29,7 @@ var sysctls = []string{
 
 const (
 	forwardChain = "KUBE-LOJA-FORWARD"
+	inputChain   = "KUBE-LOJA-INPUT"
 	refuseChain  = "KUBE-LOJA-REFUSE"
 )
 
@@ -82,6 +83,11 @@ func (c *Cluster) networkUp(ctx context.Context) error {
 		{"-A", forwardChain, "-s", podCIDR, "-j", "ACCEPT"},
 		{"-A", forwardChain, "-d", podCIDR, "-j", "ACCEPT"},
 		{"-I", "FORWARD", "-j", forwardChain},
+		// Without this chain, pods cannot reach the API server, nor metrics-server the kubelet, on a
+		// machine whose rules drop what comes in, as ufw's do.
+		{"-N", inputChain},
+		{"-A", inputChain, "-s", podCIDR, "-d", nodeIP, "-p", "tcp", "-m", "multiport", "--dports", "6443,10250", "-j", "ACCEPT"},
+		{"-I", "INPUT", "-j", inputChain},
 		// While a NodePort has no ready pod, kube-proxy rejects a connection from this machine in
 		// INPUT, when connection tracking has already recorded it without a new destination. The
 		// record lasts two minutes, and refuses every later connection from the same source port,

@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help up down wipe status deploy promote abort release load new-service preview env \
-	cluster-up cluster-down cluster-status dev dev-down dev-status trace audit test lint ci chromium drill drill-shop e2e e2e-full e2e-aws bench bench-shop slo generate loja
+	cluster-up cluster-down cluster-status dev dev-down dev-status trace audit test lint ci chromium drill drill-shop e2e e2e-full e2e-aws bench bench-cold bench-shop slo generate loja
 
 export GOTOOLCHAIN := local
 LOJA := .local/loja
@@ -96,6 +96,8 @@ lint: loja ## run golangci-lint (gofmt, vet and more), shellcheck, actionlint
 	echo "actionlint, shellcheck" && actionlint && shellcheck .ci/run tools/eks/pulumi-resource-eks
 ci: ## run everything that a change must pass: lint, test, e2e, e2e-aws
 	@bash .ci/run
+bench-cold: loja ## measure what a first make up compiles, in an empty cache of its own
+	@$(LOJA) bench-cold
 bench-shop: loja ## measure the shop: orders per second against PostgreSQL's ceiling, latency, CPU, memory
 	@$(LOJA) bench-shop
 slo: ## write what derives from the objectives: OpenSLO, Datadog's objects, Grafana's dashboard [STACK=dev]

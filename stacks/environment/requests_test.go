@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -348,4 +349,19 @@ func ask(t *testing.T, at, host, path string) string {
 		return fields[1]
 	}
 	return body
+}
+
+// TestPartsLeftOutOfTraefikAreRefused gives the Traefik that make builds a setting of a provider
+// that its build leaves out.
+func TestPartsLeftOutOfTraefikAreRefused(t *testing.T) {
+	traefik := os.Getenv("LOJA_TRAEFIK")
+	if traefik == "" {
+		t.Skip("LOJA_TRAEFIK is not set: the program traefik")
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, traefik, "--providers.docker=true", "--entryPoints.web.address=127.0.0.1:0").CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "field not found, node: docker") {
+		t.Errorf("traefik with the provider docker: %v\n%s\nwant that it refuses the field docker", err, out)
+	}
 }

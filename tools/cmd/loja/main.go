@@ -109,6 +109,7 @@ func root() *cobra.Command {
 		command("preview", "print the plan of an AWS environment, without an account (STACK=..., ONLINE=1, DIFF=1)",
 			(*settings.Reader).Preview, platform.Preview),
 		plain("bench", "measure start, memory, preview and compilation on this machine", platform.Bench),
+		plain("bench-cold", "measure what a first make up compiles, in an empty cache", platform.BenchCold),
 		benchShopCommand(),
 		command("new-service", "create a service (NAME=...)", (*settings.Reader).NewService, newService),
 		plain("env", "print the exports that plain pulumi and kubectl need", printEnv),

@@ -53,6 +53,13 @@ func (e *Error) Unwrap() error { return e.Err }
 // Run runs the program. It returns an *Error if the program fails, and the context's cause
 // if the context ended first.
 func (c Command) Run(ctx context.Context) error {
+	_, err := c.Usage(ctx)
+	return err
+}
+
+// Usage is Run that also returns the processor time of the program and of the children for
+// which it waited.
+func (c Command) Usage(ctx context.Context) (time.Duration, error) {
 	cmd := c.prepare(ctx)
 	tail := &process.Tail{}
 	writers := []io.Writer{tail}
@@ -61,11 +68,11 @@ func (c Command) Run(ctx context.Context) error {
 	}
 	if c.Log != "" {
 		if err := os.MkdirAll(filepath.Dir(c.Log), 0o755); err != nil {
-			return err
+			return 0, err
 		}
 		f, err := os.Create(c.Log)
 		if err != nil {
-			return err
+			return 0, err
 		}
 		defer f.Close()
 		writers = append(writers, f)
@@ -75,14 +82,19 @@ func (c Command) Run(ctx context.Context) error {
 	if c.Stdout != nil {
 		cmd.Stdout = c.Stdout
 	}
-	if err := cmd.Run(); err != nil {
-		if ctx.Err() != nil {
-			return fmt.Errorf("%s: %w", filepath.Base(c.Args[0]), context.Cause(ctx))
-		}
-		args := append([]string{filepath.Base(c.Args[0])}, c.Args[1:]...)
-		return &Error{Args: args, Err: err, Tail: tail.String(), Log: c.Log}
+	err := cmd.Run()
+	var took time.Duration
+	if cmd.ProcessState != nil {
+		took = cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
 	}
-	return nil
+	switch {
+	case err == nil:
+		return took, nil
+	case ctx.Err() != nil:
+		return took, fmt.Errorf("%s: %w", filepath.Base(c.Args[0]), context.Cause(ctx))
+	}
+	args := append([]string{filepath.Base(c.Args[0])}, c.Args[1:]...)
+	return took, &Error{Args: args, Err: err, Tail: tail.String(), Log: c.Log}
 }
 
 // Text runs the program and returns its standard output without trailing line ends.

@@ -35,7 +35,7 @@ func (c *Cache) Install(ctx context.Context, p Package, finish func(dir string) 
 	if _, err := exec.LookPath("npm"); err != nil {
 		return "", fmt.Errorf("npm is not on PATH, and %s is an npm package: install Node 20 or newer", p.Title)
 	}
-	release, err := c.lock(ctx)
+	release, err := c.lock(ctx, filepath.Join(c.Root, "npm")) // a build of tools takes long, and make dev needs none
 	if err != nil {
 		return "", err
 	}

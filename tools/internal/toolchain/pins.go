@@ -10,6 +10,7 @@ type Tool struct {
 	Pin     string   // folder below tools/pins
 	Package string   // main package
 	LDFlags string   // -X settings, in addition to -s -w
+	Work    int      // CPU seconds of its build after the tools before it; for estimates (docs/toolchain.md)
 	Links   []string // further names of the binary, which selects its program by argv[0]
 	Files   []File   // changes to upstream source files
 	Image   string   // upstream name of the image that the cluster runs; empty: none
@@ -21,7 +22,8 @@ type Tool struct {
 type File struct {
 	Module, Path string
 	From         string      // another file of the module, which is copied to Path; empty: Path itself
-	Replace      [][2]string // pairs of old and new text; the build fails if an old text is missing
+	Cut          [][2]string // pairs: removes the text from the first up to the second, or to the end if that is empty
+	Replace      [][2]string // pairs of old and new text, after Cut; the build fails if an old text is missing
 	With         string      // the whole new text; if set, From does not count
 	Why          string      // reason for the change
 }
@@ -32,7 +34,7 @@ const KubernetesVersion = "1.33.4"
 
 // Kubernetes has all programs of the local cluster in one binary.
 var Kubernetes = Tool{
-	Name: "kubernetes", Version: KubernetesVersion, Pin: "kubernetes", Package: ".",
+	Name: "kubernetes", Version: KubernetesVersion, Pin: "kubernetes", Work: 870, Package: ".",
 	LDFlags: "-X k8s.io/component-base/version.gitVersion=v" + KubernetesVersion +
 		" -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=33" +
 		" -X k8s.io/client-go/pkg/version.gitVersion=v" + KubernetesVersion,
@@ -46,7 +48,7 @@ const pulumiModule = "github.com/pulumi/pulumi/pkg/v3"
 // files or S3, and secrets are encrypted with a passphrase or AWS KMS. If a released pulumi,
 // which has them, is on PATH, it is used and this one is not built.
 var pulumiCLI = Tool{
-	Name: "pulumi", Version: "3.258.0", Pin: "pulumi", Package: pulumiModule + "/cmd/pulumi",
+	Name: "pulumi", Version: "3.258.0", Pin: "pulumi", Work: 440, Package: pulumiModule + "/cmd/pulumi",
 	LDFlags: "-X github.com/pulumi/pulumi/sdk/v3/go/common/version.Version=v3.258.0",
 	Files: append([]File{
 		{
@@ -127,23 +129,12 @@ func GCPOperationsProvider(context.Context, map[config.Key]string, *Resource) (P
 			Replace: [][2]string{{"[]ParamSpec `json:\"parameters,omitempty\"`", "[]any `json:\"parameters,omitempty\"`"}},
 			Why:     "ParamSpec is removed with pulumi api, the only command that prints the field",
 		},
-	}, without("cmd/pulumi/cloud", "cloud", "api", "describe", "describe_markdown", "encoding", "fields", "format", "list",
-		"paginate", "pathmatch", "schema", "spec", "spec_fetch")...),
-}
-
-// without returns changes that leave only the package clause of files of the Pulumi CLI.
-func without(dir, pkg string, files ...string) []File {
-	var all []File
-	for _, f := range files {
-		all = append(all, File{
-			Module: pulumiModule, Path: dir + "/" + f + ".go", With: "package " + pkg + "\n", Why: "removes a part of pulumi api",
-		})
-	}
-	return all
+	}, blank(pulumiModule, "cmd/pulumi/cloud", "cloud", "removes a part of pulumi api", "api", "describe", "describe_markdown",
+		"encoding", "fields", "format", "list", "paginate", "pathmatch", "schema", "spec", "spec_fetch")...),
 }
 
 var pulumiLanguageGo = Tool{
-	Name: "pulumi-language-go", Version: "3.66.0", Pin: "language-go",
+	Name: "pulumi-language-go", Version: "3.66.0", Pin: "language-go", Work: 85,
 	Package: "github.com/pulumi/pulumi/sdk/v3/go/pulumi-language-go",
 	LDFlags: "-X github.com/pulumi/pulumi/sdk/v3/go/common/version.Version=v3.66.0",
 	Files: []File{{
@@ -180,7 +171,7 @@ const KubernetesProviderVersion = "4.18.1"
 const kubernetesProviderModule = "github.com/pulumi/pulumi-kubernetes/provider/v4"
 
 var pulumiKubernetes = Tool{
-	Name: "pulumi-resource-kubernetes", Version: KubernetesProviderVersion, Pin: "kubernetes-provider",
+	Name: "pulumi-resource-kubernetes", Version: KubernetesProviderVersion, Pin: "kubernetes", Work: 100,
 	Package: kubernetesProviderModule + "/cmd/pulumi-resource-kubernetes",
 	LDFlags: "-X " + kubernetesProviderModule + "/pkg/version.Version=" + KubernetesProviderVersion,
 	Files: []File{
@@ -246,17 +237,17 @@ var pulumiKubernetes = Tool{
 }
 
 var coreDNS = Tool{
-	Name: "coredns", Version: "1.12.0", Pin: "kubernetes", Package: "github.com/coredns/coredns",
+	Name: "coredns", Version: "1.12.0", Pin: "kubernetes", Work: 27, Package: "github.com/coredns/coredns",
 	Image: "registry.k8s.io/coredns/coredns:v1.12.0", Path: "/coredns",
-	Files: []File{{
+	Files: append([]File{{
 		Module: "github.com/coredns/coredns", Path: "plugin/kubernetes/object/informer.go",
 		Replace: [][2]string{{"\t\tRetryOnError:     false,\n", ""}},
 		Why:     "client-go 0.33 removed the field; false was its zero value",
-	}},
+	}}, coreDNSCuts...),
 }
 
 var metricsServer = Tool{
-	Name: "metrics-server", Version: "0.7.2", Pin: "kubernetes", Package: "sigs.k8s.io/metrics-server/cmd/metrics-server",
+	Name: "metrics-server", Version: "0.7.2", Pin: "kubernetes", Work: 10, Package: "sigs.k8s.io/metrics-server/cmd/metrics-server",
 	LDFlags: "-X k8s.io/client-go/pkg/version.gitVersion=v0.7.2",
 	Image:   "registry.k8s.io/metrics-server/metrics-server:v0.7.2", Path: "/metrics-server",
 	Files: []File{{
@@ -267,42 +258,32 @@ var metricsServer = Tool{
 			{"\t\"k8s.io/client-go/pkg/version\"\n", "\t\"k8s.io/apiserver/pkg/util/compatibility\"\n\t\"k8s.io/client-go/pkg/version\"\n"},
 		},
 		Why: "apiserver 0.33 replaced the field Version by EffectiveVersion; sharing the cluster's libraries halves the build",
+	}, {
+		Module: "sigs.k8s.io/metrics-server", Path: "pkg/scraper/client/resource/decode.go",
+		Replace: [][2]string{{`textparse.New(b, "", false)`, `textparse.New(b, "text/plain", "", false, false, nil)`}},
+		Why:     "Prometheus 3 no longer takes an empty content type for its text format",
 	}},
 }
 
 var rollouts = Tool{
-	Name: "rollouts-controller", Version: "1.9.1", Pin: "kubernetes",
+	Name: "rollouts-controller", Version: "1.9.1", Pin: "kubernetes", Work: 75,
 	Package: "github.com/argoproj/argo-rollouts/cmd/rollouts-controller",
 	LDFlags: "-X github.com/argoproj/argo-rollouts/utils/version.version=v1.9.1",
 	Image:   "quay.io/argoproj/argo-rollouts:v1.9.1", Path: "/bin/rollouts-controller",
+	Files: rolloutsCuts,
 }
 
 // Traefik is the gateway of the local environment.
 var Traefik = Tool{
-	Name: "traefik", Version: "3.6.7", Pin: "traefik", Package: "github.com/traefik/traefik/v3/cmd/traefik",
+	Name: "traefik", Version: "3.6.7", Pin: "traefik", Work: 440, Package: "github.com/traefik/traefik/v3/cmd/traefik",
 	LDFlags: "-X github.com/traefik/traefik/v3/pkg/version.Version=v3.6.7",
 	Image:   "docker.io/library/traefik:v3.6.7", Path: "/usr/local/bin/traefik",
-	Files: []File{{
-		Module: "github.com/go-acme/lego/v4", Path: "providers/dns/zz_gen_dns_providers.go",
-		With: `package dns
-
-import (
-	"fmt"
-
-	"github.com/go-acme/lego/v4/challenge"
-)
-
-func NewDNSChallengeProviderByName(name string) (challenge.Provider, error) {
-	return nil, fmt.Errorf("DNS provider %q: this build has none, the gateway orders no certificates", name)
-}
-`,
-		Why: "removes the SDKs of about a hundred DNS vendors, which take most of the build: the local gateway orders no certificates",
-	}},
+	Files: traefikCuts,
 }
 
 // Ko builds images of Go programs.
 var Ko = Tool{
-	Name: "ko", Version: "0.19.1", Pin: "ko", Package: "github.com/google/ko",
+	Name: "ko", Version: "0.19.1", Pin: "ko", Work: 190, Package: "github.com/google/ko",
 	LDFlags: "-X github.com/google/ko/pkg/commands.Version=0.19.1",
 }
 
@@ -327,7 +308,7 @@ var Generators = []Tool{
 // Prometheus is built with service discovery by static targets, by files and by Kubernetes's
 // API server.
 var Prometheus = Tool{
-	Name: "prometheus", Version: "3.0.0", Pin: "prometheus", Package: "github.com/prometheus/prometheus/cmd/prometheus",
+	Name: "prometheus", Version: "3.0.0", Pin: "kubernetes", Work: 95, Package: "github.com/prometheus/prometheus/cmd/prometheus",
 	LDFlags: "-X github.com/prometheus/common/version.Version=3.0.0",
 	Image:   "quay.io/prometheus/prometheus:v3.0.0", Path: "/bin/prometheus",
 	Files: []File{{
@@ -337,20 +318,26 @@ var Prometheus = Tool{
 import _ "github.com/prometheus/prometheus/discovery/kubernetes"
 `,
 		Why: "removes service discovery in two dozen clouds, which takes most of the build; static targets and files need no plugin",
+	}, {
+		Module: "github.com/prometheus/prometheus", Path: "discovery/kubernetes/kubernetes.go",
+		Replace: [][2]string{{"\tcache.DefaultWatchErrorHandler(r, err)", "\tcache.DefaultWatchErrorHandler(context.Background(), r, err)"}},
+		Why:     "client-go 0.33 added the context, from which it takes only the logger",
 	}},
 }
 
 // Jaeger has the collector, the store and the query API in one process.
 var Jaeger = Tool{
-	Name: "jaeger-all-in-one", Version: "1.65.0", Pin: "jaeger", Package: "github.com/jaegertracing/jaeger/cmd/all-in-one",
+	Name: "jaeger-all-in-one", Version: "1.65.0", Pin: "kubernetes", Work: 35, Package: "github.com/jaegertracing/jaeger/cmd/all-in-one",
 	LDFlags: "-X github.com/jaegertracing/jaeger/pkg/version.latestVersion=v1.65.0",
 	Image:   "docker.io/jaegertracing/all-in-one:1.65.0", Path: "/go/bin/all-in-one-linux",
+	Files: jaegerCuts,
 }
 
 // otelCollector has the components that infra/observability configures.
 var otelCollector = Tool{
-	Name: "otel-collector", Version: "0.150.0", Pin: "otel-collector", Package: ".",
+	Name: "otel-collector", Version: "0.150.0", Pin: "otel-collector", Work: 110, Package: ".",
 	Image: "docker.io/otel/opentelemetry-collector-contrib:0.150.0", Path: "/otelcol-contrib",
+	Files: otelCollectorCuts,
 }
 
 // Telemetry are the tools that make dev runs in addition to PostgreSQL and the services.
@@ -380,7 +367,7 @@ var Axe = Package{
 // InOrder sorts tools so that those of one pin follow each other, which reuses compiled
 // packages.
 func InOrder(tools []Tool) []Tool {
-	pins := []string{"kubernetes", "traefik", "pulumi", "language-go", "kubernetes-provider", "ko"}
+	pins := []string{"kubernetes", "traefik", "pulumi", "language-go", "ko", "otel-collector"}
 	sorted := slices.Clone(tools)
 	slices.SortStableFunc(sorted, func(a, b Tool) int { return slices.Index(pins, a.Pin) - slices.Index(pins, b.Pin) })
 	return sorted

@@ -15,8 +15,6 @@ import (
 	"runtime"
 	"slices"
 	"strings"
-	"sync/atomic"
-	"time"
 
 	"github.com/loja-veloz/platform/tools/internal/command"
 	"github.com/loja-veloz/platform/tools/internal/console"
@@ -28,6 +26,7 @@ type Cache struct {
 	Root string // folder of the cache
 	Pins string // the repo's folder tools/pins
 	Out  *console.Console
+	Env  []string // variables of the builds, in addition to BuildEnv
 }
 
 // DefaultRoot returns LOJA_CACHE, or loja-veloz in the user's cache folder.
@@ -48,6 +47,9 @@ func (c *Cache) Dir(t Tool) (string, error) {
 	fmt.Fprintln(h, runtime.Version(), runtime.GOOS, runtime.GOARCH, t.Package, t.LDFlags, t.Links)
 	for _, f := range t.Files {
 		fmt.Fprintln(h, f.Module, f.Path, f.From, f.Replace, f.With)
+		if len(f.Cut) > 0 {
+			fmt.Fprintln(h, f.Cut)
+		}
 	}
 	entries, err := os.ReadDir(filepath.Join(c.Pins, t.Pin))
 	if err != nil {
@@ -97,7 +99,7 @@ func (c *Cache) Ensure(ctx context.Context, tools ...Tool) error {
 	if err := checkGo(ctx); err != nil {
 		return err
 	}
-	release, err := c.lock(ctx)
+	release, err := c.lock(ctx, c.Root)
 	if err != nil {
 		return err
 	}
@@ -107,31 +109,39 @@ func (c *Cache) Ensure(ctx context.Context, tools ...Tool) error {
 	defer stop()
 	go c.download(prefetch, missing[1:])
 
+	p := newProgress(c.Out, missing)
 	c.Out.Step("building %d of %d tools; this happens once, and %s keeps them", len(missing), len(tools), c.Root)
-	took := make([]string, 0, len(missing))
-	for i, t := range missing {
-		began := time.Now()
-		if err := c.build(ctx, t, i, missing); err != nil {
+	for i := range missing {
+		if err := c.build(ctx, p, i); err != nil {
 			return err
 		}
-		took = append(took, fmt.Sprintf("%s %s", t.Name, console.Round(time.Since(began))))
 	}
-	c.Out.Step("tools built: %s", strings.Join(took, ", "))
+	p.summary()
 	return nil
 }
 
-// lock takes the cache's lock, so that two repos do not build at the same time.
-func (c *Cache) lock(ctx context.Context) (release func(), err error) {
-	if err := os.MkdirAll(c.Root, 0o755); err != nil {
-		return nil, err
+// lock takes the lock of a folder of the cache, so that two repos do not build at the same time.
+func (c *Cache) lock(ctx context.Context, folder string) (release func(), err error) {
+	if err := os.MkdirAll(folder, 0o755); err != nil {
+		return nil, c.owned(err)
 	}
-	lock, err := process.AwaitLock(ctx, c.Root, func(held *process.HeldError) {
-		c.Out.Step("waiting for process %d, which builds tools in %s", held.PID, c.Root)
+	lock, err := process.AwaitLock(ctx, folder, func(held *process.HeldError) {
+		c.Out.Step("waiting for process %d, which provides tools in %s", held.PID, folder)
 	})
+	err = c.owned(err)
 	if err != nil {
 		return nil, err
 	}
 	return func() { _ = lock.Release() }, nil
+}
+
+// owned adds to a refusal what mends it.
+func (c *Cache) owned(err error) error {
+	if !errors.Is(err, os.ErrPermission) {
+		return err
+	}
+	return fmt.Errorf("%w: another user has written this cache, as a sudo make does: give it to this user with chown -R, or set LOJA_CACHE "+
+		"to another folder", err)
 }
 
 // download fetches the modules of the later builds while the first one compiles. It ignores
@@ -149,7 +159,9 @@ func (c *Cache) download(ctx context.Context, tools []Tool) {
 // that a person has set for another project, decide what is built.
 var BuildEnv = []string{"GOWORK=off", "GOFLAGS=-mod=readonly", "CGO_ENABLED=0", "GOTOOLCHAIN=local"}
 
-func (c *Cache) build(ctx context.Context, t Tool, i int, all []Tool) error {
+// build builds the tool with the index i of the run.
+func (c *Cache) build(ctx context.Context, p *progress, i int) error {
+	t := p.tools[i]
 	dir, err := c.Dir(t)
 	if err != nil {
 		return err
@@ -158,22 +170,12 @@ func (c *Cache) build(ctx context.Context, t Tool, i int, all []Tool) error {
 	if err := os.MkdirAll(work, 0o755); err != nil {
 		return err
 	}
-	label := fmt.Sprintf("[%d/%d] %s %s", i+1, len(all), t.Name, t.Version)
-	rest := ""
-	if i+1 < len(all) {
-		names := make([]string, 0, len(all))
-		for _, t := range all[i+1:] {
-			names = append(names, t.Name)
-		}
-		rest = "; then " + strings.Join(names, ", ")
-	}
-	c.Out.Step("%s%s", label, rest)
-
+	p.begin(i)
 	modfile, err := c.modfile(ctx, t, work)
 	if err != nil {
 		return fmt.Errorf("building %s: %w", t.Name, err)
 	}
-	if err := c.compile(ctx, t, work, modfile, label); err != nil {
+	if err := c.compile(ctx, p, t, work, modfile); err != nil {
 		return fmt.Errorf("building %s %s: %w%s", t.Name, t.Version, err, advice(err))
 	}
 	for _, link := range t.Links {
@@ -189,51 +191,31 @@ func (c *Cache) build(ctx context.Context, t Tool, i int, all []Tool) error {
 	return os.Rename(work, dir)
 }
 
-// compile builds a tool into the folder work, and prints its progress every 20 s.
-func (c *Cache) compile(ctx context.Context, t Tool, work, modfile, label string) error {
-	counter := &lineCounter{}
-	var total atomic.Int64
-	go func() { total.Store(c.packages(ctx, t, modfile)) }()
-	done := make(chan struct{})
-	defer close(done)
+// buildFlags select what a build writes: no paths of this machine, and no debugging information,
+// which the linker would drop and which takes an eighth of the compiler's time.
+var buildFlags = []string{"-trimpath", "-buildvcs=false", "-gcflags=all=-dwarf=false"}
+
+// compile builds a tool into the folder work.
+func (c *Cache) compile(ctx context.Context, p *progress, t Tool, work, modfile string) error {
+	args := append(slices.Clone(buildFlags), "-modfile", modfile, "-ldflags", strings.TrimSpace("-s -w "+t.LDFlags))
+	command := command.Command{Dir: filepath.Join(c.Pins, t.Pin), Env: slices.Concat(BuildEnv, c.Env)}
+
+	counting, stop := context.WithCancel(ctx)
+	defer stop()
 	go func() {
-		began, tick := time.Now(), time.NewTicker(20*time.Second)
-		defer tick.Stop()
-		for {
-			select {
-			case <-done:
-				return
-			case <-tick.C:
-				c.Out.Step("%s: %s in %s", label, progress(counter.n.Load(), total.Load()), console.Round(time.Since(began)))
-			}
+		list := command
+		list.Args = slices.Concat([]string{"go", "list", "-deps", "-f", "{{if .Stale}}{{.ImportPath}}{{end}}"}, args, []string{t.Package})
+		if stale, err := list.Text(counting); err == nil {
+			p.expect(len(strings.Fields(stale)))
 		}
 	}()
-	return command.Command{
-		Args: []string{"go", "build", "-v", "-trimpath", "-buildvcs=false", "-modfile", modfile,
-			"-ldflags", strings.TrimSpace("-s -w " + t.LDFlags), "-o", filepath.Join(work, t.Name), t.Package},
-		Dir: filepath.Join(c.Pins, t.Pin), Env: BuildEnv, Log: filepath.Join(c.Root, "logs", t.Name+".log"), Output: counter,
-	}.Run(ctx)
-}
+	defer p.report()()
 
-// packages returns the number of packages of a build, or 0 if go list fails.
-func (c *Cache) packages(ctx context.Context, t Tool, modfile string) int64 {
-	var counter lineCounter
-	if err := (command.Command{
-		Args: []string{"go", "list", "-deps", "-modfile", modfile, t.Package},
-		Dir:  filepath.Join(c.Pins, t.Pin), Env: BuildEnv, Stdout: &counter,
-	}).Run(ctx); err != nil {
-		return 0
-	}
-	return counter.n.Load()
-}
-
-// progress says how many packages are compiled, and at most how many there are to compile:
-// the compiler skips packages that are in the build cache.
-func progress(compiled, total int64) string {
-	if total == 0 {
-		return fmt.Sprintf("%d packages compiled", compiled)
-	}
-	return fmt.Sprintf("%d of at most %d packages compiled", compiled, total)
+	command.Args = slices.Concat([]string{"go", "build", "-v"}, args, []string{"-o", filepath.Join(work, t.Name), t.Package})
+	command.Log, command.Output = filepath.Join(c.Root, "logs", t.Name+".log"), p
+	cpu, err := command.Usage(ctx)
+	p.end(cpu)
+	return p.explain(err)
 }
 
 // modfile returns the path of the go.mod for a build: the pin's own, or, if the tool changes
@@ -294,9 +276,24 @@ func (f File) write(original, dir string) error {
 		}
 		text = string(b)
 	}
+	for _, c := range f.Cut {
+		before, rest, found := strings.Cut(text, c[0])
+		if !found {
+			return f.missing(c[0])
+		}
+		if c[1] == "" {
+			text = before
+			continue
+		}
+		_, after, found := strings.Cut(rest, c[1])
+		if !found {
+			return f.missing(c[1])
+		}
+		text = before + c[1] + after
+	}
 	for _, r := range f.Replace {
 		if !strings.Contains(text, r[0]) {
-			return fmt.Errorf("%s/%s does not contain the text %q, which tools/internal/toolchain/pins.go replaces", f.Module, f.Path, r[0])
+			return f.missing(r[0])
 		}
 		n := -1
 		if f.From != "" {
@@ -305,6 +302,10 @@ func (f File) write(original, dir string) error {
 		text = strings.Replace(text, r[0], r[1], n)
 	}
 	return os.WriteFile(filepath.Join(dir, f.Path), []byte(text), 0o644)
+}
+
+func (f File) missing(text string) error {
+	return fmt.Errorf("%s/%s does not contain the text %q, which tools/internal/toolchain changes", f.Module, f.Path, text)
 }
 
 func (c *Cache) fetch(ctx context.Context, t Tool, module string) (string, error) {
@@ -356,11 +357,4 @@ func checkGo(ctx context.Context) error {
 		return fmt.Errorf("go on PATH has version %s: install Go 1.26 or newer", v)
 	}
 	return nil
-}
-
-type lineCounter struct{ n atomic.Int64 }
-
-func (l *lineCounter) Write(p []byte) (int, error) {
-	l.n.Add(int64(strings.Count(string(p), "\n")))
-	return len(p), nil
 }

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/loja-veloz/platform/tools/internal/command"
 	"github.com/loja-veloz/platform/tools/internal/console"
@@ -104,11 +105,72 @@ func TestAdviceNamesTheCause(t *testing.T) {
 	}
 }
 
-func TestProgressSaysHowManyPackages(t *testing.T) {
-	if got := progress(12, 0); got != "12 packages compiled" {
-		t.Errorf("without a total: %q", got)
+func TestProgressCountsPackagesOnly(t *testing.T) {
+	var out strings.Builder
+	p := newProgress(console.New(&out), []Tool{{Name: "x", Version: "1", Work: 60}})
+	p.begin(0)
+	for _, text := range []string{
+		"go: downloading example.com/a v1.0.0\nexample.com/", "a\n# example.com/c\nc.go:1:2: undefined: x\n", "example.com/b\n",
+	} {
+		if _, err := p.Write([]byte(text)); err != nil {
+			t.Fatal(err)
+		}
 	}
-	if got := progress(12, 40); got != "12 of at most 40 packages compiled" {
-		t.Errorf("with a total: %q", got)
+	if got := p.packages(); got != ": 2 packages compiled" {
+		t.Errorf("before go list has counted: %q", got)
+	}
+	p.expect(40)
+	if got := p.packages(); got != ": 2 of 40 packages compiled" {
+		t.Errorf("after go list has counted: %q", got)
+	}
+	p.expect(1) // go list counted fewer than go build compiles
+	if got := p.packages(); got != ": 2 packages compiled" {
+		t.Errorf("with a bound that is passed: %q", got)
+	}
+	if !strings.Contains(out.String(), "[1/1] x 1; about ") {
+		t.Errorf("the build began with %q", out.String())
+	}
+}
+
+func TestFailedBuildShowsItsMessages(t *testing.T) {
+	p := newProgress(console.New(io.Discard), []Tool{{Name: "x"}})
+	if _, err := p.Write([]byte("a\n# b\nb.go:1:2: undefined: x\n" + strings.Repeat("c\n", 100))); err != nil {
+		t.Fatal(err)
+	}
+	err := p.explain(&command.Error{Args: []string{"go", "build"}, Err: errors.New("exit status 1"), Tail: "    c\n    c"})
+	if want := "go build: exit status 1\n    # b\n    b.go:1:2: undefined: x"; err.Error() != want {
+		t.Errorf("the error is\n%s\nwant\n%s", err, want)
+	}
+}
+
+func TestProgressEstimatesTheRest(t *testing.T) {
+	p := newProgress(console.New(io.Discard), []Tool{{Work: 600}, {Work: 300}, {Work: 100}})
+	if got := p.left(time.Second, 2); got != 500*time.Second {
+		t.Errorf("at the start, 1000 CPU seconds on 2 processors take %s, want 500 s", got)
+	}
+	p.current, p.stale, p.compiled = 1, 100, 0
+	if got := p.left(20*time.Minute, 2); got != 20*time.Minute*400/600 {
+		t.Errorf("with 600 of 1000 done in 20 min: %s, want 13m20s", got)
+	}
+	p.compiled = 200 // more than expected
+	if got := p.left(20*time.Minute, 2); got != 20*time.Minute*100/900 {
+		t.Errorf("with more packages than expected: %s, want 2m13s", got)
+	}
+}
+
+func TestFileCuts(t *testing.T) {
+	original, dir := module(t, "keep\nfrom\ngone\nto\nrest\nend\ntail")
+	f := File{Module: "example.com/m", Path: "a.go", Cut: [][2]string{{"from\n", "to\n"}, {"end\n", ""}}}
+	if err := f.write(original, dir); err != nil {
+		t.Fatal(err)
+	}
+	if b, _ := os.ReadFile(filepath.Join(dir, "a.go")); string(b) != "keep\nto\nrest\n" {
+		t.Errorf("a.go is %q", b)
+	}
+	for _, cut := range [][2]string{{"missing", "to\n"}, {"from\n", "missing"}} {
+		f.Cut = [][2]string{cut}
+		if err := f.write(original, dir); err == nil || !strings.Contains(err.Error(), "example.com/m/a.go") || !strings.Contains(err.Error(), "missing") {
+			t.Errorf("Cut %q: %v, want an error that names the file and the text", cut, err)
+		}
 	}
 }

@@ -47,11 +47,14 @@ func (p *progress) begin(i int) {
 	p.step("")
 }
 
-// expect sets the number of packages that the current tool will compile.
-func (p *progress) expect(packages int) {
+// expect sets the number of packages that the tool with the index i will compile, if it is still
+// the current one.
+func (p *progress) expect(i, packages int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.stale = packages
+	if i == p.current {
+		p.stale = packages
+	}
 }
 
 // maxMessages is how many lines of go build an error shows.

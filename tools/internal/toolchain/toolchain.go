@@ -175,7 +175,7 @@ func (c *Cache) build(ctx context.Context, p *progress, i int) error {
 	if err != nil {
 		return fmt.Errorf("building %s: %w", t.Name, err)
 	}
-	if err := c.compile(ctx, p, t, work, modfile); err != nil {
+	if err := c.compile(ctx, p, i, work, modfile); err != nil {
 		return fmt.Errorf("building %s %s: %w%s", t.Name, t.Version, err, advice(err))
 	}
 	for _, link := range t.Links {
@@ -195,8 +195,9 @@ func (c *Cache) build(ctx context.Context, p *progress, i int) error {
 // which the linker would drop and which takes an eighth of the compiler's time.
 var buildFlags = []string{"-trimpath", "-buildvcs=false", "-gcflags=all=-dwarf=false"}
 
-// compile builds a tool into the folder work.
-func (c *Cache) compile(ctx context.Context, p *progress, t Tool, work, modfile string) error {
+// compile builds the tool with the index i of the run into the folder work.
+func (c *Cache) compile(ctx context.Context, p *progress, i int, work, modfile string) error {
+	t := p.tools[i]
 	args := append(slices.Clone(buildFlags), "-modfile", modfile, "-ldflags", strings.TrimSpace("-s -w "+t.LDFlags))
 	command := command.Command{Dir: filepath.Join(c.Pins, t.Pin), Env: slices.Concat(BuildEnv, c.Env)}
 
@@ -206,7 +207,7 @@ func (c *Cache) compile(ctx context.Context, p *progress, t Tool, work, modfile 
 		list := command
 		list.Args = slices.Concat([]string{"go", "list", "-deps", "-f", "{{if .Stale}}{{.ImportPath}}{{end}}"}, args, []string{t.Package})
 		if stale, err := list.Text(counting); err == nil {
-			p.expect(len(strings.Fields(stale)))
+			p.expect(i, len(strings.Fields(stale)))
 		}
 	}()
 	defer p.report()()

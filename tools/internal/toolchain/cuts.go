@@ -184,6 +184,11 @@ var jaegerCuts = []File{{
 	},
 	Why: "removes the stores Elasticsearch, Cassandra and Kafka, which take two thirds of the build: " +
 		"the cluster keeps traces in Badger, make dev in memory",
+}, {
+	Module: "github.com/jaegertracing/jaeger", Path: "pkg/jtracer/jtracer.go",
+	Replace: [][2]string{{"\t\tresource.WithSchemaURL(otelsemconv.SchemaURL),\n", ""}},
+	Why: "names the schema of OpenTelemetry's SDK 1.33, and the SDK of the pin has a newer one: " +
+		"the SDK refuses a resource with two, and Jaeger would not start",
 }}
 
 const remoteWriteModule = "github.com/prometheus/prometheus"

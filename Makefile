@@ -17,7 +17,7 @@ loja:
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
-	@echo "Settings: KUBE_CONTEXT and REGISTRY (another cluster), IMAGES=auto|build|pull, LOJA_CACHE, LOJA_DATA."
+	@echo "Settings: KUBE_CONTEXT and REGISTRY (another cluster), TOOLS=auto|release|build, IMAGES=auto|build|pull, LOJA_CACHE, LOJA_DATA."
 
 up: loja ## start the whole local environment, from nothing: http://localhost:30080
 	@$(LOJA) up

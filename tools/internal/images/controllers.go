@@ -25,23 +25,23 @@ type Controllers struct {
 
 // Fill pushes the images that the registry lacks.
 func (c Controllers) Fill(ctx context.Context) error {
-	if err := c.put(ctx, pauseImage, false, c.pushPause); err != nil {
+	if err := c.put(ctx, pauseImage, "", false, c.pushPause); err != nil {
 		return err
 	}
 	if err := c.Registry.PushBase(ctx); err != nil {
 		return err
 	}
 	for _, t := range toolchain.Images {
-		if err := c.put(ctx, t.Image, c.Pull, func(ctx context.Context) error { return c.pushTool(ctx, t) }); err != nil {
+		if err := c.put(ctx, t.Image, t.Digest, c.Pull, func(ctx context.Context) error { return c.pushTool(ctx, t) }); err != nil {
 			return err
 		}
 	}
-	return c.put(ctx, PostgreSQL, c.Pull, c.pushPostgreSQL)
+	return c.put(ctx, PostgreSQL, "", c.Pull, c.pushPostgreSQL)
 }
 
 // put copies an image from upstream if pull is set, and calls push otherwise. It does
-// nothing if the registry has the image.
-func (c Controllers) put(ctx context.Context, image string, pull bool, push func(context.Context) error) error {
+// nothing if the registry has the image. The digest may be empty.
+func (c Controllers) put(ctx context.Context, image, digest string, pull bool, push func(context.Context) error) error {
 	if has, err := c.Registry.Has(ctx, image); err != nil || has {
 		return err
 	}
@@ -49,7 +49,7 @@ func (c Controllers) put(ctx context.Context, image string, pull bool, push func
 		return push(ctx)
 	}
 	c.Out.Step("pulling %s", image)
-	if err := c.Registry.Copy(ctx, image); err != nil {
+	if err := c.Registry.Copy(ctx, image, digest); err != nil {
 		return fmt.Errorf("%w; to build the image instead, set IMAGES=build", err)
 	}
 	return nil

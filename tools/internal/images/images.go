@@ -66,7 +66,7 @@ func Reachable(ctx context.Context, tools []toolchain.Tool) bool {
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
 	for _, t := range tools {
-		ref, err := name.ParseReference(t.Image)
+		ref, err := upstreamOf(t.Image, t.Digest)
 		if err != nil {
 			return false
 		}
@@ -77,9 +77,19 @@ func Reachable(ctx context.Context, tools []toolchain.Tool) bool {
 	return true
 }
 
-// Copy copies the upstream image to this registry.
-func (r Registry) Copy(ctx context.Context, upstream string) error {
-	src, err := name.ParseReference(upstream)
+// upstreamOf returns the reference of an upstream image, by its digest if that is known.
+func upstreamOf(image, digest string) (name.Reference, error) {
+	ref, err := name.ParseReference(image)
+	if err != nil || digest == "" {
+		return ref, err
+	}
+	return ref.Context().Digest(digest), nil
+}
+
+// Copy copies the upstream image to this registry. If the digest is not empty, another image with
+// the same tag is refused.
+func (r Registry) Copy(ctx context.Context, upstream, digest string) error {
+	src, err := upstreamOf(upstream, digest)
 	if err != nil {
 		return err
 	}

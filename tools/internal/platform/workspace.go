@@ -36,7 +36,9 @@ type Workspace struct {
 
 // Open returns the workspace of the repo at root.
 func Open(root string, machine settings.Machine, out *console.Console) Workspace {
-	cache := &toolchain.Cache{Root: machine.Cache, Pins: filepath.Join(root, "tools", "pins"), Out: out}
+	cache := &toolchain.Cache{
+		Root: machine.Cache, Pins: filepath.Join(root, "tools", "pins"), Out: out, Source: machine.Tools, Mirror: machine.Mirror,
+	}
 	return Workspace{Machine: machine, Root: root, Cache: cache, Out: out}
 }
 

@@ -1,6 +1,7 @@
 package settings
 
 import (
+	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -24,6 +25,11 @@ type Machine struct {
 	// build, pull, or auto (default), which pulls if they are not built yet and the upstream
 	// registries answer.
 	Images string
+	// Tools (TOOLS) says where the programs come from whose projects publish releases with
+	// checksums: release, build, or auto (default), which takes releases if they can be reached.
+	Tools toolchain.Source
+	// Mirror (TOOLS_MIRROR) is the URL of a mirror of the releases; empty means the projects' pages.
+	Mirror string
 	// Data (LOJA_DATA) is the folder of the bundled cluster's data; by default
 	// .local/cluster in the repo.
 	Data string
@@ -32,11 +38,15 @@ type Machine struct {
 	Cache string
 }
 
-// Machine reads KUBE_CONTEXT, REGISTRY, IMAGES, LOJA_DATA and LOJA_CACHE.
+// Machine reads KUBE_CONTEXT, REGISTRY, IMAGES, TOOLS, TOOLS_MIRROR, LOJA_DATA and LOJA_CACHE.
 func (r *Reader) Machine() Machine {
 	m := Machine{
 		KubeContext: os.Getenv("KUBE_CONTEXT"), Registry: strings.TrimSuffix(os.Getenv("REGISTRY"), "/"),
-		Images: r.choice("IMAGES", "auto", "build", "pull"),
+		Images: r.choice("IMAGES", "auto", "build", "pull"), Mirror: os.Getenv("TOOLS_MIRROR"),
+		Tools: toolchain.Source(r.choice("TOOLS", string(toolchain.Auto), string(toolchain.Released), string(toolchain.Built))),
+	}
+	if u, err := url.Parse(m.Mirror); m.Mirror != "" && (err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http") {
+		r.refuse("TOOLS_MIRROR is %q: use a URL that begins with https:// or http://", m.Mirror)
 	}
 	switch {
 	case m.KubeContext == "" && m.Registry != "":

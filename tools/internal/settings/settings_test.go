@@ -26,7 +26,7 @@ func newReader(t *testing.T) *Reader {
 	}
 	for _, v := range []string{
 		"KUBE_CONTEXT", "REGISTRY", "IMAGES", "LOJA_DATA", "SERVICE", "WAIT", "LOAD", "URL_PATH", "RATE", "REQUESTS",
-		"STACK", "DIFF", "ONLINE", "REASON", "WHAT",
+		"STACK", "DIFF", "ONLINE", "REASON", "WHAT", "TOOLS", "TOOLS_MIRROR",
 	} {
 		t.Setenv(v, "")
 	}
@@ -39,7 +39,7 @@ func TestDefaults(t *testing.T) {
 	if err := r.Err(); err != nil {
 		t.Fatal(err)
 	}
-	if m.Registry != "localhost:5000" || m.Images != "auto" || m.Data != repo.Local(r.root, "cluster") {
+	if m.Registry != "localhost:5000" || m.Images != "auto" || m.Tools != "auto" || m.Mirror != "" || m.Data != repo.Local(r.root, "cluster") {
 		t.Errorf("the machine is %+v", m)
 	}
 	if len(deploy.Programs) > 0 || !deploy.Wait || !deploy.Load {
@@ -71,7 +71,7 @@ func TestAllErrorsAreReportedAtOnce(t *testing.T) {
 	r := newReader(t)
 	for name, v := range map[string]string{
 		"IMAGES": "steal", "REGISTRY": "example.com", "SERVICE": "shoop", "WAIT": "no", "LOAD": "0",
-		"URL_PATH": "x", "RATE": "1001", "REQUESTS": "many", "STACK": "nope", "DIFF": "yes", "ONLINE": "2",
+		"URL_PATH": "x", "TOOLS": "steal", "TOOLS_MIRROR": "mirror.example", "RATE": "1001", "REQUESTS": "many", "STACK": "nope", "DIFF": "yes", "ONLINE": "2",
 	} {
 		t.Setenv(name, v)
 	}
@@ -79,7 +79,7 @@ func TestAllErrorsAreReportedAtOnce(t *testing.T) {
 	r.Deploy()
 	r.Load()
 	r.Preview()
-	refused(t, r, "IMAGES", "REGISTRY", "SERVICE=shoop", "WAIT", "LOAD", "URL_PATH", "RATE", "REQUESTS", "DIFF", "ONLINE",
+	refused(t, r, "IMAGES", "TOOLS is", "TOOLS_MIRROR", "REGISTRY", "SERVICE=shoop", "WAIT", "LOAD", "URL_PATH", "RATE", "REQUESTS", "DIFF", "ONLINE",
 		"STACK=nope has no Pulumi.nope.yaml: name one of dev, prod")
 }
 

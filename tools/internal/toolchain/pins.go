@@ -14,7 +14,10 @@ type Tool struct {
 	Links   []string // further names of the binary, which selects its program by argv[0]
 	Files   []File   // changes to upstream source files
 	Image   string   // upstream name of the image that the cluster runs; empty: none
+	Digest  string   // of the image's index, as its project publishes it; empty: the tag decides what is pulled
 	Path    string   // of the binary in that image
+
+	Releases []Release // published files that have the programs; without them the tool is compiled
 }
 
 // A File changes one file of an upstream module. The build uses a changed copy of the
@@ -38,7 +41,8 @@ var Kubernetes = Tool{
 	LDFlags: "-X k8s.io/component-base/version.gitVersion=v" + KubernetesVersion +
 		" -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=33" +
 		" -X k8s.io/client-go/pkg/version.gitVersion=v" + KubernetesVersion,
-	Links: []string{"kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy", "kubelet", "kubectl", "kubeadm", "etcd"},
+	Links:    []string{"kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy", "kubelet", "kubectl", "kubeadm", "etcd"},
+	Releases: []Release{kubernetesRelease, etcdRelease},
 }
 
 const pulumiModule = "github.com/pulumi/pulumi/pkg/v3"
@@ -49,7 +53,8 @@ const pulumiModule = "github.com/pulumi/pulumi/pkg/v3"
 // which has them, is on PATH, it is used and this one is not built.
 var pulumiCLI = Tool{
 	Name: "pulumi", Version: "3.258.0", Pin: "pulumi", Work: 440, Package: pulumiModule + "/cmd/pulumi",
-	LDFlags: "-X github.com/pulumi/pulumi/sdk/v3/go/common/version.Version=v3.258.0",
+	LDFlags:  "-X github.com/pulumi/pulumi/sdk/v3/go/common/version.Version=v3.258.0",
+	Releases: []Release{pulumiRelease("pulumi")},
 	Files: append([]File{
 		{
 			Module: pulumiModule, Path: "backend/diy/backend.go",
@@ -135,8 +140,9 @@ func GCPOperationsProvider(context.Context, map[config.Key]string, *Resource) (P
 
 var pulumiLanguageGo = Tool{
 	Name: "pulumi-language-go", Version: "3.66.0", Pin: "language-go", Work: 85,
-	Package: "github.com/pulumi/pulumi/sdk/v3/go/pulumi-language-go",
-	LDFlags: "-X github.com/pulumi/pulumi/sdk/v3/go/common/version.Version=v3.66.0",
+	Package:  "github.com/pulumi/pulumi/sdk/v3/go/pulumi-language-go",
+	LDFlags:  "-X github.com/pulumi/pulumi/sdk/v3/go/common/version.Version=v3.66.0",
+	Releases: []Release{pulumiRelease("pulumi-language-go")},
 	Files: []File{{
 		Module: "github.com/pulumi/pulumi/sdk/v3", Path: "go/pulumi-language-go/main.go",
 		Replace: [][2]string{
@@ -238,7 +244,7 @@ var pulumiKubernetes = Tool{
 
 var coreDNS = Tool{
 	Name: "coredns", Version: "1.12.0", Pin: "kubernetes", Work: 27, Package: "github.com/coredns/coredns",
-	Image: "registry.k8s.io/coredns/coredns:v1.12.0", Path: "/coredns",
+	Image: "registry.k8s.io/coredns/coredns:v1.12.0", Digest: coreDNSDigest, Path: "/coredns",
 	Files: append([]File{{
 		Module: "github.com/coredns/coredns", Path: "plugin/kubernetes/object/informer.go",
 		Replace: [][2]string{{"\t\tRetryOnError:     false,\n", ""}},
@@ -249,7 +255,7 @@ var coreDNS = Tool{
 var metricsServer = Tool{
 	Name: "metrics-server", Version: "0.7.2", Pin: "kubernetes", Work: 10, Package: "sigs.k8s.io/metrics-server/cmd/metrics-server",
 	LDFlags: "-X k8s.io/client-go/pkg/version.gitVersion=v0.7.2",
-	Image:   "registry.k8s.io/metrics-server/metrics-server:v0.7.2", Path: "/metrics-server",
+	Image:   "registry.k8s.io/metrics-server/metrics-server:v0.7.2", Digest: metricsServerDigest, Path: "/metrics-server",
 	Files: []File{{
 		Module: "sigs.k8s.io/metrics-server", Path: "cmd/metrics-server/app/options/options.go",
 		Replace: [][2]string{

@@ -15,6 +15,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/loja-veloz/platform/tools/internal/command"
 	"github.com/loja-veloz/platform/tools/internal/console"
@@ -27,6 +28,10 @@ type Cache struct {
 	Pins string // the repo's folder tools/pins
 	Out  *console.Console
 	Env  []string // variables of the builds, in addition to BuildEnv
+
+	Source Source        // of tools that are not there yet; empty: Built
+	Mirror string        // URL of a mirror of the releases; empty: the projects' own pages
+	Stall  time.Duration // a download without a byte for so long goes on again; 30 s if 0
 }
 
 // DefaultRoot returns LOJA_CACHE, or loja-veloz in the user's cache folder.
@@ -41,8 +46,20 @@ func DefaultRoot() (string, error) {
 	return filepath.Join(dir, "loja-veloz"), nil
 }
 
-// Dir returns the folder of a tool's binary, which is there once the tool is built.
+// Dir returns the folder of a tool's programs, which is there once the tool is provided: that of
+// its release if it is there and Source is not Built, and otherwise that of its build.
 func (c *Cache) Dir(t Tool) (string, error) {
+	if c.Source != Built && c.Source != "" && len(t.Releases) > 0 {
+		dir := c.releaseDir(t)
+		if _, err := os.Stat(dir); err == nil {
+			return dir, nil
+		}
+	}
+	return c.buildDir(t)
+}
+
+// buildDir returns the folder of a tool that is built.
+func (c *Cache) buildDir(t Tool) (string, error) {
 	h := sha256.New()
 	fmt.Fprintln(h, runtime.Version(), runtime.GOOS, runtime.GOARCH, t.Package, t.LDFlags, t.Links)
 	for _, f := range t.Files {
@@ -76,9 +93,9 @@ func (c *Cache) Binary(t Tool, name string) (string, error) {
 // Has reports whether all these tools are built.
 func (c *Cache) Has(tools ...Tool) bool {
 	return !slices.ContainsFunc(tools, func(t Tool) bool {
-		path, err := c.Binary(t, t.Name)
+		dir, err := c.Dir(t)
 		if err == nil {
-			_, err = os.Stat(path)
+			_, err = os.Stat(dir)
 		}
 		return err != nil
 	})
@@ -96,14 +113,17 @@ func (c *Cache) Ensure(ctx context.Context, tools ...Tool) error {
 	if len(missing) == 0 {
 		return nil
 	}
-	if err := checkGo(ctx); err != nil {
-		return err
-	}
 	release, err := c.lock(ctx, c.Root)
 	if err != nil {
 		return err
 	}
 	defer release()
+	if missing, err = c.take(ctx, missing); err != nil || len(missing) == 0 {
+		return err
+	}
+	if err := checkGo(ctx); err != nil {
+		return err
+	}
 
 	prefetch, stop := context.WithCancel(ctx)
 	defer stop()
@@ -162,7 +182,7 @@ var BuildEnv = []string{"GOWORK=off", "GOFLAGS=-mod=readonly", "CGO_ENABLED=0", 
 // build builds the tool with the index i of the run.
 func (c *Cache) build(ctx context.Context, p *progress, i int) error {
 	t := p.tools[i]
-	dir, err := c.Dir(t)
+	dir, err := c.buildDir(t)
 	if err != nil {
 		return err
 	}

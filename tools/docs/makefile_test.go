@@ -33,9 +33,19 @@ func TestFilesOfRootAreNamed(t *testing.T) {
 		}
 		return string(out)
 	}
-	const want = "files in .local belong to another user, as after a sudo make: run sudo chown -R"
+	const want = "files in .local belong to another user, as after a sudo make."
 	if out := loja(); strings.Contains(out, want) {
 		t.Errorf("without .local, make says:\n%s", out)
+	}
+	// The cluster's data rightly belongs to root and to the users of its pods.
+	if err := os.MkdirAll(filepath.Join(folder, ".local", "cluster", "etcd"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chown(filepath.Join(folder, ".local"), 65534, 65534); err != nil {
+		t.Fatal(err)
+	}
+	if out := loja(); strings.Contains(out, want) {
+		t.Errorf("with the cluster's data of root, make says:\n%s", out)
 	}
 	if err := os.MkdirAll(filepath.Join(folder, ".local", "bin"), 0o755); err != nil {
 		t.Fatal(err)

@@ -524,8 +524,8 @@ func foreign(t *testing.T) []string {
 	}
 }
 
-// firewall drops what pods send to this machine until the test ends, as ufw does on a developer's
-// machine that was set up before the cluster.
+// firewall drops what pods send to this machine until the test ends, answers too, which is stricter
+// than ufw.
 func firewall(t *testing.T) {
 	t.Helper()
 	change := func(how string) {

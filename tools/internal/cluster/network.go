@@ -83,9 +83,10 @@ func (c *Cluster) networkUp(ctx context.Context) error {
 		{"-A", forwardChain, "-s", podCIDR, "-j", "ACCEPT"},
 		{"-A", forwardChain, "-d", podCIDR, "-j", "ACCEPT"},
 		{"-I", "FORWARD", "-j", forwardChain},
-		// Without this chain, pods cannot reach the API server, nor metrics-server the kubelet, on a
-		// machine whose rules drop what comes in, as ufw's do.
+		// Without this chain, pods cannot reach the API server, nor metrics-server the kubelet, nor do
+		// their answers to probes arrive, on a machine whose rules drop what comes in, as ufw's do.
 		{"-N", inputChain},
+		{"-A", inputChain, "-s", podCIDR, "-m", "conntrack", "--ctstate", "RELATED,ESTABLISHED", "-j", "ACCEPT"},
 		{"-A", inputChain, "-s", podCIDR, "-d", nodeIP, "-p", "tcp", "-m", "multiport", "--dports", "6443,10250", "-j", "ACCEPT"},
 		{"-I", "INPUT", "-j", inputChain},
 		// While a NodePort has no ready pod, kube-proxy rejects a connection from this machine in

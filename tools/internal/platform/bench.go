@@ -114,7 +114,7 @@ func programBuild(root, cache string) command.Command {
 // BenchCold compiles everything that a first make up compiles, in an empty cache of its own, and
 // prints the CPU time of each part. Downloads are not part of it: Go's module cache stays.
 func BenchCold(ctx context.Context, w Workspace) error {
-	folder, err := os.MkdirTemp("", "loja-bench-cold")
+	folder, err := os.MkdirTemp(w.Cache.Root, "bench-cold")
 	if err != nil {
 		return err
 	}
@@ -130,7 +130,7 @@ func BenchCold(ctx context.Context, w Workspace) error {
 		return err
 	}
 	services := []string{
-		"go", "build", "-trimpath", "-gcflags=all=-dwarf=false", "-tags=nomsgpack,grpcnotrace", "-o", filepath.Join(folder, "bin") + "/",
+		"go", "build", "-trimpath", "-buildvcs=false", "-gcflags=all=-dwarf=false", "-tags=nomsgpack,grpcnotrace", "-o", filepath.Join(folder, "bin") + "/",
 	}
 	for _, name := range programs {
 		services = append(services, "./"+name)
@@ -140,7 +140,7 @@ func BenchCold(ctx context.Context, w Workspace) error {
 		name  string
 		build command.Command
 	}{
-		{"loja", command.Command{Args: []string{"go", "build", "-o", os.DevNull, "./cmd/loja"}, Dir: filepath.Join(w.Root, "tools"), Env: own}},
+		{"loja", command.Command{Args: []string{"go", "build", "-buildvcs=false", "-o", os.DevNull, "./cmd/loja"}, Dir: filepath.Join(w.Root, "tools"), Env: own}},
 		{"the shop's programs", command.Command{Args: services, Dir: filepath.Join(w.Root, "apps"), Env: own}},
 		{"the Pulumi program", programBuild(w.Root, cache)},
 	} {
@@ -149,7 +149,7 @@ func BenchCold(ctx context.Context, w Workspace) error {
 		if err != nil {
 			return fmt.Errorf("compiling %s: %w", part.name, err)
 		}
-		w.Out.Plain("%10s%-28s %8s, %6.0f CPU seconds", "", part.name, console.Round(time.Since(began)), cpu.Seconds())
+		w.Out.Plain("%10s%-34s %8s, %6.0f CPU seconds", "", part.name, console.Round(time.Since(began)), cpu.Seconds())
 	}
 	return nil
 }

@@ -1,8 +1,8 @@
 package toolchain
 
 // Each list below removes a part of a program that the local environment does not use, so that a
-// cold make up does not compile it. A program refuses a configuration that names a removed part.
-// A build fails if upstream changes a text that a list names.
+// cold make up does not compile it. docs/toolchain.md says what a program does when a configuration
+// names a removed part. A build fails if upstream changes a text that a list names.
 
 const traefikModule = "github.com/traefik/traefik/v3"
 

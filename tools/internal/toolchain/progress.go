@@ -2,6 +2,7 @@ package toolchain
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"runtime"
@@ -44,7 +45,7 @@ func (p *progress) begin(i int) {
 	p.mu.Lock()
 	p.current, p.compiled, p.stale, p.line, p.messages, p.started = i, 0, 0, nil, nil, time.Now()
 	p.mu.Unlock()
-	p.step("")
+	p.step(false)
 }
 
 // expect sets the number of packages that the tool with the index i will compile, if it is still
@@ -70,32 +71,30 @@ func (p *progress) Write(b []byte) (int, error) {
 		if i < 0 {
 			return len(b), nil
 		}
-		if text := string(p.line[:i]); strings.ContainsAny(text, " \t") {
+		switch text := string(p.line[:i]); {
+		case text == "", strings.HasPrefix(text, "go: downloading "):
+		case strings.ContainsAny(text, " \t"):
 			p.messages = append(p.messages, text)
 			p.messages = p.messages[max(0, len(p.messages)-maxMessages):]
-		} else if text != "" {
+		default:
 			p.compiled++
 		}
 		p.line = p.line[i+1:]
 	}
 }
 
-// report prints the progress regularly until the function that it returns is called.
-func (p *progress) report() (stop func()) {
-	done := make(chan struct{})
-	go func() {
-		tick := time.NewTicker(reportEvery)
-		defer tick.Stop()
-		for {
-			select {
-			case <-done:
-				return
-			case <-tick.C:
-				p.step(p.packages())
-			}
+// report prints the progress regularly until ctx is done.
+func (p *progress) report(ctx context.Context) {
+	tick := time.NewTicker(reportEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			p.step(true)
 		}
-	}()
-	return func() { close(done) }
+	}
 }
 
 // explain replaces the tail of a failed build's output, which names mostly packages that compiled
@@ -117,29 +116,31 @@ func (p *progress) end(cpu time.Duration) {
 	p.took = append(p.took, usage{time.Since(p.started), cpu})
 }
 
+// packages says how many packages are compiled. The caller holds p.mu.
 func (p *progress) packages() string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
 	if p.stale == 0 || p.compiled > p.stale {
 		return fmt.Sprintf(": %d packages compiled", p.compiled)
 	}
 	return fmt.Sprintf(": %d of %d packages compiled", p.compiled, p.stale)
 }
 
-// step prints one line about the current tool.
-func (p *progress) step(packages string) {
+// step prints one line about the current tool, with its packages if counted is set.
+func (p *progress) step(counted bool) {
 	p.mu.Lock()
-	t := p.tools[p.current]
-	rest := ""
-	if left := p.left(time.Since(p.began), runtime.GOMAXPROCS(0)); left > 0 {
-		rest = fmt.Sprintf("; about %s left for all tools", minutes(left))
+	defer p.mu.Unlock()
+	t, line := p.tools[p.current], ""
+	if counted {
+		line = p.packages()
 	}
-	p.mu.Unlock()
-	p.out.Step("[%d/%d] %s %s%s%s", p.current+1, len(p.tools), t.Name, t.Version, packages, rest)
+	if left := p.left(time.Since(p.began), runtime.GOMAXPROCS(0)); left > 0 {
+		line += fmt.Sprintf("; about %s left for all tools", minutes(left))
+	}
+	p.out.Step("[%d/%d] %s %s%s", p.current+1, len(p.tools), t.Name, t.Version, line)
 }
 
 // left estimates the remaining time. Until a tenth of the work is done it assumes that each
-// processor does a unit of Tool.Work per second.
+// processor does a unit of Tool.Work per second. It never assumes more than twice that: a tool
+// whose packages are in the build cache says nothing about the others.
 func (p *progress) left(elapsed time.Duration, processors int) time.Duration {
 	all, done := 0.0, 0.0
 	for i, t := range p.tools {
@@ -151,10 +152,11 @@ func (p *progress) left(elapsed time.Duration, processors int) time.Duration {
 			done += float64(t.Work) * min(1, float64(p.compiled)/float64(p.stale))
 		}
 	}
+	expected := time.Duration((all - done) / float64(processors) * float64(time.Second))
 	if done == 0 || done < all/10 {
-		return time.Duration((all - done) / float64(processors) * float64(time.Second))
+		return expected
 	}
-	return time.Duration(float64(elapsed) * (all - done) / done)
+	return max(expected/2, time.Duration(float64(elapsed)*(all-done)/done))
 }
 
 func minutes(d time.Duration) string {
@@ -168,6 +170,6 @@ func minutes(d time.Duration) string {
 func (p *progress) summary() {
 	p.out.Step("tools built in %s:", console.Round(time.Since(p.began)))
 	for i, t := range p.tools {
-		p.out.Plain("%10s%-28s %8s, %6.0f CPU seconds", "", t.Name+" "+t.Version, console.Round(p.took[i].elapsed), p.took[i].cpu.Seconds())
+		p.out.Plain("%10s%-34s %8s, %6.0f CPU seconds", "", t.Name+" "+t.Version, console.Round(p.took[i].elapsed), p.took[i].cpu.Seconds())
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/loja-veloz/platform/tools/internal/command"
@@ -212,29 +213,35 @@ func (c *Cache) build(ctx context.Context, p *progress, i int) error {
 }
 
 // buildFlags select what a build writes: no paths of this machine, and no debugging information,
-// which the linker would drop and which takes an eighth of the compiler's time.
+// which the linker would drop and which takes a ninth of the compiler's time.
 var buildFlags = []string{"-trimpath", "-buildvcs=false", "-gcflags=all=-dwarf=false"}
 
 // compile builds the tool with the index i of the run into the folder work.
 func (c *Cache) compile(ctx context.Context, p *progress, i int, work, modfile string) error {
 	t := p.tools[i]
 	args := append(slices.Clone(buildFlags), "-modfile", modfile, "-ldflags", strings.TrimSpace("-s -w "+t.LDFlags))
-	command := command.Command{Dir: filepath.Join(c.Pins, t.Pin), Env: slices.Concat(BuildEnv, c.Env)}
+	dir, env := filepath.Join(c.Pins, t.Pin), slices.Concat(BuildEnv, c.Env)
 
+	list := command.Command{
+		Args: slices.Concat([]string{"go", "list", "-deps", "-f", "{{if .Stale}}{{.ImportPath}}{{end}}"}, args, []string{t.Package}),
+		Dir:  dir, Env: env,
+	}
 	counting, stop := context.WithCancel(ctx)
-	defer stop()
-	go func() {
-		list := command
-		list.Args = slices.Concat([]string{"go", "list", "-deps", "-f", "{{if .Stale}}{{.ImportPath}}{{end}}"}, args, []string{t.Package})
+	var others sync.WaitGroup
+	others.Go(func() {
 		if stale, err := list.Text(counting); err == nil {
 			p.expect(i, len(strings.Fields(stale)))
 		}
-	}()
-	defer p.report()()
+	})
+	others.Go(func() { p.report(counting) })
+	defer others.Wait()
+	defer stop()
 
-	command.Args = slices.Concat([]string{"go", "build", "-v"}, args, []string{"-o", filepath.Join(work, t.Name), t.Package})
-	command.Log, command.Output = filepath.Join(c.Root, "logs", t.Name+".log"), p
-	cpu, err := command.Usage(ctx)
+	build := command.Command{
+		Args: slices.Concat([]string{"go", "build", "-v"}, args, []string{"-o", filepath.Join(work, t.Name), t.Package}),
+		Dir:  dir, Env: env, Log: filepath.Join(c.Root, "logs", t.Name+".log"), Output: p,
+	}
+	cpu, err := build.Usage(ctx)
 	p.end(cpu)
 	return p.explain(err)
 }

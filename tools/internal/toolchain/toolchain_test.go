@@ -135,7 +135,8 @@ func TestProgressCountsPackagesOnly(t *testing.T) {
 
 func TestFailedBuildShowsItsMessages(t *testing.T) {
 	p := newProgress(console.New(io.Discard), []Tool{{Name: "x"}})
-	if _, err := p.Write([]byte("a\n# b\nb.go:1:2: undefined: x\n" + strings.Repeat("c\n", 100))); err != nil {
+	noise := strings.Repeat("c\ngo: downloading example.com/d v1.0.0\n", 100)
+	if _, err := p.Write([]byte("a\n# b\nb.go:1:2: undefined: x\n" + noise)); err != nil {
 		t.Fatal(err)
 	}
 	err := p.explain(&command.Error{Args: []string{"go", "build"}, Err: errors.New("exit status 1"), Tail: "    c\n    c"})
@@ -152,6 +153,9 @@ func TestProgressEstimatesTheRest(t *testing.T) {
 	p.current, p.stale, p.compiled = 1, 100, 0
 	if got := p.left(20*time.Minute, 2); got != 20*time.Minute*400/600 {
 		t.Errorf("with 600 of 1000 done in 20 min: %s, want 13m20s", got)
+	}
+	if got := p.left(10*time.Second, 2); got != 100*time.Second {
+		t.Errorf("with 600 of 1000 done in 10 s, from the cache: %s, want half of what 400 units take", got)
 	}
 	p.compiled = 200 // more than expected
 	if got := p.left(20*time.Minute, 2); got != 20*time.Minute*100/900 {

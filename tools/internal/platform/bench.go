@@ -130,7 +130,8 @@ func BenchCold(ctx context.Context, w Workspace) error {
 		return err
 	}
 	services := []string{
-		"go", "build", "-trimpath", "-buildvcs=false", "-gcflags=all=-dwarf=false", "-tags=nomsgpack,grpcnotrace", "-o", filepath.Join(folder, "bin") + "/",
+		"go", "build", "-trimpath", "-buildvcs=false", "-gcflags=all=-dwarf=false", "-tags=nomsgpack,grpcnotrace",
+		"-o", filepath.Join(folder, "bin") + "/",
 	}
 	for _, name := range programs {
 		services = append(services, "./"+name)
@@ -140,7 +141,9 @@ func BenchCold(ctx context.Context, w Workspace) error {
 		name  string
 		build command.Command
 	}{
-		{"loja", command.Command{Args: []string{"go", "build", "-buildvcs=false", "-o", os.DevNull, "./cmd/loja"}, Dir: filepath.Join(w.Root, "tools"), Env: own}},
+		{"loja", command.Command{
+			Args: []string{"go", "build", "-buildvcs=false", "-o", os.DevNull, "./cmd/loja"}, Dir: filepath.Join(w.Root, "tools"), Env: own,
+		}},
 		{"the shop's programs", command.Command{Args: services, Dir: filepath.Join(w.Root, "apps"), Env: own}},
 		{"the Pulumi program", programBuild(w.Root, cache)},
 	} {

@@ -60,29 +60,27 @@ type Release struct {
 // sum returns the checksum for this machine's architecture, or "".
 func (r Release) sum() string { return r.Sums[runtime.GOARCH] }
 
+// oci begins the address of a container image.
+const oci = "oci://"
+
 // address returns the file's address for this machine, at the mirror if there is one. A mirror has
 // the file at MIRROR/HOST/PATH.
-func (r Release) address(mirror string) (string, error) {
+func (r Release) address(mirror string) string {
 	arch := runtime.GOARCH
 	if theirs := r.Arch[arch]; theirs != "" {
 		arch = theirs
 	}
 	plain := strings.ReplaceAll(r.URL, "{arch}", arch)
 	if mirror == "" {
-		return plain, nil
+		return plain
 	}
-	u, err := url.Parse(plain)
-	if err != nil {
-		return "", err
+	at := strings.TrimSuffix(mirror, "/")
+	_, file, _ := strings.Cut(plain, "://")
+	if strings.HasPrefix(plain, oci) {
+		_, host, _ := strings.Cut(at, "://")
+		at = oci + host
 	}
-	if image, ok := strings.CutPrefix(plain, "oci://"); ok {
-		m, err := url.Parse(mirror)
-		if err != nil {
-			return "", err
-		}
-		return "oci://" + path.Join(m.Host, m.Path, image), nil
-	}
-	return strings.TrimSuffix(mirror, "/") + "/" + u.Host + u.Path, nil
+	return at + "/" + file
 }
 
 const (
@@ -109,26 +107,22 @@ func (c *Cache) releaseDir(t Tool) string {
 	return filepath.Join(c.Root, "tools", fmt.Sprintf("%s-%s-release-%s", t.Name, t.Version, hex.EncodeToString(sums.Sum(nil))[:10]))
 }
 
+func (c *Cache) takesReleases() bool { return c.Source == Auto || c.Source == Released }
+
 // take provides tools from their releases, and returns those that are left to compile. With Auto
 // it says in one line why a tool is left.
 func (c *Cache) take(ctx context.Context, tools []Tool) ([]Tool, error) {
-	if c.Source == Built || c.Source == "" {
-		return tools, nil
-	}
 	released := releases(tools)
-	if len(released) == 0 {
+	if !c.takesReleases() || len(released) == 0 {
 		return tools, nil
-	}
-	names := func(tools []Tool) string {
-		var all []string
-		for _, t := range tools {
-			all = append(all, t.Name)
-		}
-		return strings.Join(all, ", ")
 	}
 	if c.Source == Auto {
 		if err := c.reachable(ctx, released); err != nil {
-			c.Out.Step("compiling %s: %v", names(released), err)
+			var names []string
+			for _, t := range released {
+				names = append(names, t.Name)
+			}
+			c.Out.Step("compiling %s: %v", strings.Join(names, ", "), err)
 			return tools, nil
 		}
 	}
@@ -164,10 +158,7 @@ func (c *Cache) reachable(ctx context.Context, tools []Tool) error {
 	asked := map[string]bool{}
 	for _, t := range tools {
 		for _, r := range t.Releases {
-			address, err := r.address(c.Mirror)
-			if err != nil {
-				return err
-			}
+			address := r.address(c.Mirror)
 			u, err := url.Parse(address)
 			if err != nil {
 				return err
@@ -176,7 +167,7 @@ func (c *Cache) reachable(ctx context.Context, tools []Tool) error {
 				continue
 			}
 			asked[u.Host] = true
-			if image, ok := strings.CutPrefix(address, "oci://"); ok {
+			if image, ok := strings.CutPrefix(address, oci); ok {
 				ref, err := name.NewDigest(image + "@" + r.sum())
 				if err == nil {
 					_, err = remote.Head(ref, remote.WithContext(ctx), remote.WithRetryBackoff(remote.Backoff{Steps: 1}))
@@ -211,13 +202,12 @@ func (c *Cache) takeOne(ctx context.Context, t Tool) error {
 		return err
 	}
 	for _, r := range t.Releases {
-		address, err := r.address(c.Mirror)
-		if err == nil {
-			if image, ok := strings.CutPrefix(address, "oci://"); ok {
-				err = r.pull(ctx, image, work)
-			} else {
-				err = c.fetchArchive(ctx, r, address, work)
-			}
+		address := r.address(c.Mirror)
+		var err error
+		if image, ok := strings.CutPrefix(address, oci); ok {
+			err = r.pull(ctx, image, work)
+		} else {
+			err = c.fetchArchive(ctx, r, address, work)
 		}
 		if err != nil {
 			return fmt.Errorf("the release of %s %s: %w", t.Name, t.Version, err)

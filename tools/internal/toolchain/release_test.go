@@ -6,6 +6,7 @@ import (
 	"compress/gzip"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -321,5 +322,26 @@ func TestReleasesNameTheirSource(t *testing.T) {
 				t.Errorf("the release %+v names no source, no program or no https address", r)
 			}
 		}
+	}
+}
+
+// TestToolsAreProvidedOnce has two processes' caches ask for the same tool at the same time.
+func TestToolsAreProvidedOnce(t *testing.T) {
+	archive := archived(t)
+	var gets atomic.Int32
+	c, tool, _ := releasing(t, Released, archive, func(w http.ResponseWriter, r *http.Request) {
+		gets.Add(1)
+		serveFile(archive)(w, r)
+	})
+	other := *c
+	other.Out = console.New(io.Discard)
+	done := make(chan error, 1)
+	go func() { done <- other.Ensure(t.Context(), tool) }()
+	if err := errors.Join(c.Ensure(t.Context(), tool), <-done); err != nil {
+		t.Error(err)
+	}
+	provided(t, c, tool)
+	if gets.Load() != 1 {
+		t.Errorf("the archive was downloaded %d times", gets.Load())
 	}
 }

@@ -50,7 +50,7 @@ func DefaultRoot() (string, error) {
 // Dir returns the folder of a tool's programs, which is there once the tool is provided: that of
 // its release if it is there and Source is not Built, and otherwise that of its build.
 func (c *Cache) Dir(t Tool) (string, error) {
-	if c.Source != Built && c.Source != "" && len(t.Releases) > 0 {
+	if c.takesReleases() && len(t.Releases) > 0 {
 		dir := c.releaseDir(t)
 		if _, err := os.Stat(dir); err == nil {
 			return dir, nil
@@ -105,13 +105,7 @@ func (c *Cache) Has(tools ...Tool) bool {
 // Ensure builds the tools that the cache lacks. After an interruption a build resumes,
 // because the Go build cache keeps each compiled package.
 func (c *Cache) Ensure(ctx context.Context, tools ...Tool) error {
-	var missing []Tool
-	for _, t := range tools {
-		if !c.Has(t) {
-			missing = append(missing, t)
-		}
-	}
-	if len(missing) == 0 {
+	if c.Has(tools...) {
 		return nil
 	}
 	release, err := c.lock(ctx, c.Root)
@@ -119,6 +113,8 @@ func (c *Cache) Ensure(ctx context.Context, tools ...Tool) error {
 		return err
 	}
 	defer release()
+	// The process that held the lock may have provided some.
+	missing := slices.DeleteFunc(slices.Clone(tools), func(t Tool) bool { return c.Has(t) })
 	if missing, err = c.take(ctx, missing); err != nil || len(missing) == 0 {
 		return err
 	}
@@ -144,12 +140,12 @@ func (c *Cache) Ensure(ctx context.Context, tools ...Tool) error {
 // lock takes the lock of a folder of the cache, so that two repos do not build at the same time.
 func (c *Cache) lock(ctx context.Context, folder string) (release func(), err error) {
 	if err := os.MkdirAll(folder, 0o755); err != nil {
-		return nil, c.owned(err)
+		return nil, owned(err)
 	}
 	lock, err := process.AwaitLock(ctx, folder, func(held *process.HeldError) {
 		c.Out.Step("waiting for process %d, which provides tools in %s", held.PID, folder)
 	})
-	err = c.owned(err)
+	err = owned(err)
 	if err != nil {
 		return nil, err
 	}
@@ -157,7 +153,7 @@ func (c *Cache) lock(ctx context.Context, folder string) (release func(), err er
 }
 
 // owned adds to a refusal what mends it.
-func (c *Cache) owned(err error) error {
+func owned(err error) error {
 	if !errors.Is(err, os.ErrPermission) {
 		return err
 	}

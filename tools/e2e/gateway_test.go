@@ -115,6 +115,51 @@ func TestKilledPodsCostOpenRequests(t *testing.T) {
 	}
 }
 
+const proxy = "/usr/local/bin/traefik"
+
+// gateways are the processes of the gateway in a namespace.
+func gateways(t *testing.T, namespace string) (pids []int) {
+	t.Helper()
+	for _, pid := range containers(t, proxy) {
+		line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+		if err == nil && bytes.Contains(line, []byte("namespaces="+namespace+",")) {
+			pids = append(pids, pid)
+		}
+	}
+	if len(pids) == 0 {
+		t.Fatalf("no gateway runs in %s", namespace)
+	}
+	return pids
+}
+
+// TestOneOfTwoGatewaysKilled kills one of two pods of each gateway. The public gateway repeats
+// what a killed internal one did not answer. Nobody repeats what a killed public one refuses
+// until the node knows that its container ended, so this must be soon.
+func TestOneOfTwoGatewaysKilled(t *testing.T) {
+	needsCluster(t)
+	const perSecond, soon = 100, 4 * time.Second
+	for namespace, most := range map[string]int{
+		"gateway-internal": 2, // those that were open
+		"gateway":          perSecond / 2 * int(soon.Seconds()),
+	} {
+		scale := func(pods string) {
+			must(t, "-n", namespace, "scale", "deployment/traefik", "--replicas="+pods)
+			must(t, "-n", namespace, "rollout", "status", "deployment/traefik", "--timeout=2m")
+		}
+		t.Cleanup(func() { scale("1") })
+		scale("2")
+		stop := traffic(t, perSecond, 30_000)
+		kill(t, proxy, gateways(t, namespace)[0])
+		must(t, "-n", namespace, "wait", "pod", "-l", "app.kubernetes.io/name=traefik", "--for=condition=Ready", "--timeout=1m")
+		r := stop()
+		t.Logf("%s: %s", namespace, r)
+		if r.Failed > most || r.Requests == 0 {
+			t.Errorf("%d of %d requests failed after the kill of one of two pods in %s, want at most %d", r.Failed, r.Requests, namespace, most)
+		}
+		scale("1")
+	}
+}
+
 // TestABusyMachineStillServes has four processes for each processor that compute for ever, as
 // a compiler does. The pods have the higher weight, so no request fails.
 func TestABusyMachineStillServes(t *testing.T) {
@@ -142,7 +187,6 @@ func TestABusyMachineStillServes(t *testing.T) {
 // has no routes, and must not say that it is ready.
 func TestGatewayWithoutAPIServer(t *testing.T) {
 	needsCluster(t)
-	const proxy = "/usr/local/bin/traefik"
 	address := must(t, "-n", "gateway", "get", "pods", "-l", "app.kubernetes.io/name=traefik", "-o", "jsonpath={.items[*].status.podIP}")
 	// ready asks what the readiness probe asks.
 	ready := func() (int, error) {
@@ -168,13 +212,7 @@ func TestGatewayWithoutAPIServer(t *testing.T) {
 	if len(server) != 1 {
 		t.Fatalf("%d API servers run", len(server))
 	}
-	var public int
-	for _, pid := range containers(t, proxy) {
-		line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
-		if err == nil && bytes.Contains(line, []byte("namespaces=gateway,")) {
-			public = pid
-		}
-	}
+	public := gateways(t, "gateway")[0]
 	if err := syscall.Kill(server[0], syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}

@@ -374,9 +374,8 @@ func backendDown(t *testing.T) score {
 func gatewaysKilled(t *testing.T) score {
 	d := shipNew(t, "", look(50, 0))
 	d.untilTraffic()
-	const program = "/usr/local/bin/traefik"
-	for _, pid := range containers(t, program) {
-		kill(t, program, pid)
+	for _, pid := range containers(t, proxy) {
+		kill(t, proxy, pid)
 	}
 	s := d.promoted(5 * time.Minute)
 	s.seen = []string{fmt.Sprintf("%.1f s from the first failed request to the last", s.sent.last.Sub(s.sent.first).Seconds())}

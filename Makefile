@@ -94,6 +94,9 @@ lint: loja ## run golangci-lint (gofmt, vet and more), shellcheck, actionlint
 		{ echo "shellcheck is missing: install it" >&2; exit 1; }
 	@bin=$$($(LOJA) tool lint) && export PATH="$$bin:$$PATH" && \
 	for dir in apps apps/catalogue infra infra/rollout infra/slo tools/slo stacks tools; do (cd $$dir && echo "golangci-lint $$dir" && GOWORK=$$(case $$dir in tools/slo) echo off;; esac) golangci-lint run --build-tags e2e ./...) || exit 1; done && \
+	echo "compiling for macOS and for Linux on arm64" && export GOWORK=off GOARCH=arm64 CGO_ENABLED=0 && \
+	(cd tools && GOOS=darwin go build -o /dev/null ./cmd/loja && GOOS=linux go build -o /dev/null ./cmd/loja) && \
+	(cd apps && GOOS=linux go build -gcflags=all=-dwarf=false -o /dev/null ./...) && \
 	echo "actionlint, shellcheck" && actionlint && shellcheck .ci/run tools/eks/pulumi-resource-eks
 ci: ## run everything that a change must pass: lint, test, e2e, e2e-aws
 	@bash .ci/run

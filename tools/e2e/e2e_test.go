@@ -25,6 +25,7 @@ import (
 	"time"
 
 	"github.com/loja-veloz/platform/tools/internal/cluster"
+	"github.com/loja-veloz/platform/tools/internal/images"
 	"github.com/loja-veloz/platform/tools/internal/load"
 )
 
@@ -635,15 +636,22 @@ func TestAnotherCluster(t *testing.T) {
 	}
 	there := func(lines string) string {
 		return start(t, "bash", "-ec", `cd `+repo+`
-			export KUBECONFIG=`+local+`/cluster/kubeconfig KUBE_CONTEXT=`+cluster.Context+` REGISTRY=`+cluster.Registry+`
+			export KUBECONFIG=`+local+`/cluster/kubeconfig KUBE_CONTEXT=`+cluster.Context+`
 			`+lines).wait(t, 15*time.Minute, true)
 	}
-	volume(t)
+	volume(t, "shop")
+	volume(t, "registry")
+	registryImage(t)
 	start(t, "bash", "-ec", `git ls-files -z --cached --others --exclude-standard | xargs -0 cp --parents -t `+repo).
 		wait(t, time.Minute, true)
 	out := there("make --no-print-directory new-service NAME=wishlist; make --no-print-directory up")
-	if !strings.Contains(out, "port-forward") {
-		t.Errorf("make up does not say how to reach the page:\n%s", out)
+	for _, want := range []string{"port-forward", "the cluster has no registry: images go to one in its namespace"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("make up does not say %q:\n%s", want, out)
+		}
+	}
+	if image := must(t, "-n", "shop", "get", "rollout", "estoque", "-o", "jsonpath={.spec.template.spec.containers[0].image}"); !strings.HasPrefix(image, "127.0.0.1:30500/") {
+		t.Errorf("estoque runs %s, which is not from the registry in the cluster", image)
 	}
 	forward := start(t, filepath.Join(local, "bin", "kubectl"), "--kubeconfig="+filepath.Join(local, "cluster", "kubeconfig"),
 		"-n", "gateway", "port-forward", "service/traefik", "30081:80")
@@ -666,16 +674,37 @@ func TestAnotherCluster(t *testing.T) {
 	leavesNothing(t)
 }
 
+// registryImage packs the registry of Debian, the same program in an older version, as the image
+// that make up installs in a cluster without a registry.
+func registryImage(t *testing.T) {
+	t.Helper()
+	libraries := start(t, "bash", "-ec", `ldd /usr/bin/docker-registry | grep -o '/[^ ]*'`).wait(t, time.Minute, true)
+	files := []images.File{{
+		Path: "etc/registry.yml", Mode: 0o644, Data: []byte("version: 0.1\nstorage: {filesystem: {}}\nhttp: {addr: ':5000'}\n"),
+	}}
+	for _, path := range append(strings.Fields(libraries), "/usr/bin/docker-registry") {
+		file, err := images.Program(path, path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		files = append(files, file)
+	}
+	run := images.Process{Entrypoint: []string{"/usr/bin/docker-registry", "serve", "/etc/registry.yml"}}
+	if err := images.Registry(cluster.Registry).PushProcess(t.Context(), "docker.io/library/registry:3.0.0", run, files...); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // volume creates a volume for one claim, because the cluster has no storage class.
-func volume(t *testing.T) {
+func volume(t *testing.T, name string) {
 	t.Helper()
 	folder := t.TempDir()
 	if err := os.Chmod(folder, 0o777); err != nil {
 		t.Fatal(err)
 	}
 	object := filepath.Join(t.TempDir(), "volume.json")
-	text := fmt.Sprintf(`{"apiVersion":"v1","kind":"PersistentVolume","metadata":{"name":"e2e"},"spec":{"capacity":{"storage":"10Gi"},
-		"accessModes":["ReadWriteOnce"],"persistentVolumeReclaimPolicy":"Retain","hostPath":{"path":%q}}}`, folder)
+	text := fmt.Sprintf(`{"apiVersion":"v1","kind":"PersistentVolume","metadata":{"name":%q},"spec":{"capacity":{"storage":"10Gi"},
+		"accessModes":["ReadWriteOnce"],"persistentVolumeReclaimPolicy":"Retain","hostPath":{"path":%q}}}`, name, folder)
 	if err := os.WriteFile(object, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -683,7 +712,7 @@ func volume(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if _, err := kubectl("delete", "persistentvolume", "e2e"); err != nil {
+		if _, err := kubectl("delete", "persistentvolume", name); err != nil {
 			t.Error(err)
 		}
 	})

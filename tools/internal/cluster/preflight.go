@@ -17,7 +17,7 @@ import (
 // Elsewhere is the end of an error on a machine where the local cluster cannot run. It says
 // what the user can do instead.
 const Elsewhere = "use another cluster (kind, minikube, k3d, a shared one): " +
-	"KUBE_CONTEXT=<context of your kubeconfig> REGISTRY=<its registry> make up"
+	"KUBE_CONTEXT=<context of your kubeconfig> make up"
 
 // Supported fails on a machine where the local cluster cannot run at all.
 func Supported() error {

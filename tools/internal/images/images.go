@@ -140,7 +140,7 @@ func (r Registry) PushProcess(ctx context.Context, upstream string, process Proc
 	if err != nil {
 		return err
 	}
-	img, err := pack(process, files)
+	img, err := pack(process, runtime.GOARCH, files)
 	if err != nil {
 		return fmt.Errorf("packing %s: %w", upstream, err)
 	}
@@ -170,7 +170,7 @@ func Program(binary, at string) (File, error) {
 	return File{Path: strings.TrimPrefix(at, "/"), Mode: 0o755, Data: b}, err
 }
 
-func pack(process Process, files []File) (v1.Image, error) {
+func pack(process Process, architecture string, files []File) (v1.Image, error) {
 	content, err := archive(files)
 	if err != nil {
 		return nil, err
@@ -193,7 +193,7 @@ func pack(process Process, files []File) (v1.Image, error) {
 		return nil, err
 	}
 	config = config.DeepCopy()
-	config.OS, config.Architecture = "linux", runtime.GOARCH
+	config.OS, config.Architecture = "linux", architecture
 	user := process.User
 	if user == "" {
 		user = User

@@ -4,16 +4,23 @@ import (
 	"archive/tar"
 	"errors"
 	"io"
+	"log"
+	"net/http/httptest"
+	"strings"
 	"testing"
+
+	"github.com/google/go-containerregistry/pkg/registry"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
 )
 
 func TestPackIsReproducibleAndNonRoot(t *testing.T) {
 	files := append(Base(), File{Path: "bin/program", Mode: 0o755, Data: []byte("binary")})
-	first, err := pack(Process{Entrypoint: []string{"/bin/program"}}, files)
+	first, err := pack(Process{Entrypoint: []string{"/bin/program"}}, "arm64", files)
 	if err != nil {
 		t.Fatal(err)
 	}
-	second, err := pack(Process{Entrypoint: []string{"/bin/program"}}, files)
+	second, err := pack(Process{Entrypoint: []string{"/bin/program"}}, "arm64", files)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -34,8 +41,32 @@ func TestPackIsReproducibleAndNonRoot(t *testing.T) {
 	}
 }
 
+// TestBaseForEveryProcessor pushes the base image and reads it for both processors.
+func TestBaseForEveryProcessor(t *testing.T) {
+	server := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))
+	t.Cleanup(server.Close)
+	r := Registry(strings.TrimPrefix(server.URL, "http://"))
+	if err := r.PushBase(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	ref, err := r.Local(string(r) + "/" + baseImage)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, architecture := range []string{"amd64", "arm64"} {
+		image, err := remote.Image(ref, remote.WithPlatform(v1.Platform{OS: "linux", Architecture: architecture}))
+		if err != nil {
+			t.Errorf("%s: %v", architecture, err)
+			continue
+		}
+		if config, err := image.ConfigFile(); err != nil || config.Architecture != architecture {
+			t.Errorf("the image for %s is for %s (%v)", architecture, config.Architecture, err)
+		}
+	}
+}
+
 func TestPackHasEveryFileAndItsFolders(t *testing.T) {
-	img, err := pack(Process{}, []File{{Path: "usr/local/bin/program", Mode: 0o755, Data: []byte("binary")}})
+	img, err := pack(Process{}, "amd64", []File{{Path: "usr/local/bin/program", Mode: 0o755, Data: []byte("binary")}})
 	if err != nil {
 		t.Fatal(err)
 	}

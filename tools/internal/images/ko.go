@@ -6,10 +6,15 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/google/go-containerregistry/pkg/v1/types"
 
 	"github.com/loja-veloz/platform/tools/internal/command"
 	"github.com/loja-veloz/platform/tools/internal/console"
@@ -29,14 +34,35 @@ type Ko struct {
 	Scratch   string // folder for the configuration of such a build
 	Env       []string
 	Out       *console.Console
+	// Architectures are those of the nodes, as Go names them. With more than one, an image is an
+	// index with one image for each.
+	Architectures []string
 }
 
 // PushBase pushes the base image.
 func (k Ko) PushBase(ctx context.Context) error { return Registry(k.Registry).PushBase(ctx) }
 
-// PushBase pushes the base image of the services' images.
+// PushBase pushes the base image of the services' images, for all architectures on which a cluster
+// runs them.
 func (r Registry) PushBase(ctx context.Context) error {
-	return r.Push(ctx, string(r)+"/"+baseImage, "", Base()...)
+	ref, err := r.Local(string(r) + "/" + baseImage)
+	if err != nil {
+		return err
+	}
+	index := mutate.IndexMediaType(empty.Index, types.OCIImageIndex)
+	for _, architecture := range []string{"amd64", "arm64"} {
+		image, err := pack(Process{}, architecture, Base())
+		if err != nil {
+			return fmt.Errorf("packing %s: %w", ref, err)
+		}
+		index = mutate.AppendManifests(index, mutate.IndexAddendum{
+			Add: image, Descriptor: v1.Descriptor{Platform: &v1.Platform{OS: "linux", Architecture: architecture}},
+		})
+	}
+	if err := remote.WriteIndex(ref, index, remote.WithContext(ctx)); err != nil {
+		return fmt.Errorf("pushing %s: %w", ref, err)
+	}
+	return nil
 }
 
 const (
@@ -82,17 +108,31 @@ func (k Ko) environ() ([]string, error) {
 	return append(env, "KO_CONFIG_PATH="+folder, "KO_DOCKER_REPO="+k.Registry+"/"+DrillFolder), nil
 }
 
-// Build builds the images of programs and returns their references by digest.
+// Build builds the images of programs and returns their references by digest. An image whose
+// inputs have not changed since it was built, and which the registry has, is not built again.
 func (k Ko) Build(ctx context.Context, programs []string) (map[string]string, error) {
 	refs := map[string]string{}
 	env, err := k.environ()
 	if err != nil {
 		return nil, err
 	}
+	inputs, err := k.inputs()
+	if err != nil {
+		return nil, err
+	}
+	images, err := k.readImages()
+	if err != nil {
+		return nil, err
+	}
 	for _, name := range programs {
 		began := time.Now()
+		if b := images[name]; b.Inputs == inputs && k.has(ctx, b.Image) {
+			refs[name] = b.Image
+			k.Out.Step("image of %s: %s (unchanged)", name, b.Image)
+			continue
+		}
 		text, err := command.Command{
-			Args: []string{k.Program, "build", "--base-import-paths", "--platform=linux/" + runtime.GOARCH, "--sbom=spdx", "./" + name},
+			Args: []string{k.Program, "build", "--base-import-paths", "--platform=linux/" + strings.Join(k.Architectures, ",linux/"), "--sbom=spdx", "./" + name},
 			Dir:  k.Apps, Env: env,
 		}.Text(ctx)
 		if err != nil {
@@ -102,7 +142,10 @@ func (k Ko) Build(ctx context.Context, programs []string) (map[string]string, er
 		if !strings.Contains(ref, "@sha256:") {
 			return nil, fmt.Errorf("building the image of %s: ko printed %q, not a digest", name, ref)
 		}
-		refs[name] = ref
+		refs[name], images[name] = ref, builtImage{inputs, ref}
+		if err := k.writeImages(images); err != nil {
+			return nil, err
+		}
 		k.Out.Step("image of %s: %s (%s)", name, ref, console.Round(time.Since(began)))
 	}
 	return refs, nil

@@ -2,15 +2,19 @@ package platform
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
 
 	"github.com/loja-veloz/platform/tools/internal/images"
 	"github.com/loja-veloz/platform/tools/internal/repo"
 )
 
-// buildImages builds the programs' images and pushes them.
-func (s *shipment) buildImages(ctx context.Context) error {
+// buildImages builds the programs' images for the cluster's nodes, and pushes them.
+func (s *shipment) buildImages(ctx context.Context) (err error) {
 	programs := s.programs
 	if len(programs) == 0 {
 		all, err := repo.Programs(s.w.Root)
@@ -23,15 +27,34 @@ func (s *shipment) buildImages(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	architecture := []string{runtime.GOARCH}
+	if !s.w.bundled() {
+		k, err := openKubectl(s.w)
+		if err != nil {
+			return err
+		}
+		if architecture, err = architectures(ctx, k); err != nil {
+			return err
+		}
+		slices.Sort(architecture)
+	}
+	to, err := s.openRegistry(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, to.close()) }()
 	ko := images.Ko{
-		Program: s.w.program("ko"), Registry: s.w.Registry, Anonymous: s.w.bundled(), Apps: filepath.Join(s.w.Root, "apps"),
-		Env: env, Out: s.w.Out, Fault: s.fault, Scratch: s.w.Local(),
+		Program: s.w.program("ko"), Registry: to.push, Anonymous: to.anonymous, Apps: filepath.Join(s.w.Root, "apps"),
+		Env: env, Out: s.w.Out, Fault: s.fault, Scratch: s.w.Local(), Architectures: slices.Compact(architecture),
 	}
 	if !s.w.bundled() { // starting the bundled cluster has pushed the base image
 		if err := ko.PushBase(ctx); err != nil {
-			return fmt.Errorf("REGISTRY=%s: %w", s.w.Registry, err)
+			return fmt.Errorf("the registry %s: %w", to.push, err)
 		}
 	}
 	s.digests, err = ko.Build(ctx, programs)
+	for program, image := range s.digests {
+		s.digests[program] = to.pull + strings.TrimPrefix(image, to.push)
+	}
 	return err
 }

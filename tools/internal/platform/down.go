@@ -18,7 +18,14 @@ func Down(ctx context.Context, w Workspace) error {
 		if err != nil {
 			return err
 		}
-		return p.change(ctx, "destroy")
+		if err := p.change(ctx, "destroy"); err != nil {
+			return err
+		}
+		k, err := openKubectl(w)
+		if err != nil {
+			return err
+		}
+		return uninstallRegistry(ctx, k)
 	}
 	c, err := w.cluster()
 	if err != nil {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/loja-veloz/platform/tools/internal/command"
 	"github.com/loja-veloz/platform/tools/internal/console"
+	"github.com/loja-veloz/platform/tools/internal/process"
 )
 
 // Pulumi runs the Pulumi CLI on the stack of the local environment.
@@ -96,7 +97,7 @@ func (p Pulumi) removeDeadLock(ctx context.Context) error {
 			return fmt.Errorf("process %d on %s holds the lock of the stack: wait for it to end, "+
 				"or run `pulumi cancel` if it was killed", owner.PID, owner.Hostname)
 		}
-		if name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", owner.PID)); err == nil && strings.TrimSpace(string(name)) == "pulumi" {
+		if process.Program(ctx, owner.PID) == "pulumi" {
 			return fmt.Errorf("another pulumi, process %d, holds the lock of the stack: wait for it to end", owner.PID)
 		}
 		p.out.Step("unlocking the stack: process %d, which held the lock, was killed", owner.PID)

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 
@@ -26,6 +27,10 @@ func (s *shipment) provideTools(ctx context.Context) error {
 			return err
 		}
 		s.pull = pullsImages(ctx, s.w)
+	}
+	if !s.w.bundled() && runtime.GOOS != "linux" && !kubectlFits(ctx) {
+		return fmt.Errorf("PATH has no kubectl of version 1.32 to 1.34: install one; this repo builds its own on Linux only, and this machine runs %s",
+			runtime.GOOS)
 	}
 	tools := clusterTools(ctx, s.w, s.pull)
 	if s.deploys {

@@ -102,8 +102,25 @@ func each(visit func(pid int, dir string)) error {
 	return nil
 }
 
-// Dead reports whether the process has ended. A zombie counts as ended.
+// Program returns the name of the program that a process runs, without its folder, or "" if there
+// is no such process.
+func Program(ctx context.Context, pid int) string {
+	if runtime.GOOS == "linux" {
+		name, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
+		return strings.TrimSpace(string(name))
+	}
+	path, _ := exec.CommandContext(ctx, "ps", "-o", "comm=", "-p", strconv.Itoa(pid)).Output()
+	if name := strings.TrimSpace(string(path)); name != "" {
+		return filepath.Base(name)
+	}
+	return ""
+}
+
+// Dead reports whether the process has ended. A zombie counts as ended, on Linux.
 func Dead(pid int) bool {
+	if runtime.GOOS != "linux" {
+		return errors.Is(syscall.Kill(pid, 0), syscall.ESRCH)
+	}
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return true

@@ -18,8 +18,9 @@ type Machine struct {
 	// KubeContext (KUBE_CONTEXT) is a context of the user's kubeconfig; empty means the
 	// bundled cluster.
 	KubeContext string
-	// Registry (REGISTRY) is the registry that the services' images are pushed to. It is
-	// required with KUBE_CONTEXT, and refused without it: the bundled cluster has its own.
+	// Registry (REGISTRY) is the registry that the services' images are pushed to. Without it,
+	// and with KUBE_CONTEXT, the cluster announces one or gets one. Without KUBE_CONTEXT it is
+	// refused: the bundled cluster has its own.
 	Registry string
 	// Images (IMAGES) says where the images of controllers in the bundled cluster come from:
 	// build, pull, or auto (default), which pulls if they are not built yet and the upstream
@@ -53,8 +54,6 @@ func (r *Reader) Machine() Machine {
 		r.refuse("REGISTRY is set without KUBE_CONTEXT: the bundled cluster has its own registry; unset REGISTRY")
 	case m.KubeContext == "":
 		m.Registry = cluster.Registry
-	case m.Registry == "":
-		r.refuse("KUBE_CONTEXT is set without REGISTRY: set REGISTRY to a registry that this machine pushes to and the cluster pulls from")
 	}
 	data := os.Getenv("LOJA_DATA")
 	if data == "" {

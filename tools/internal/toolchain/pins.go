@@ -289,7 +289,7 @@ var Traefik = Tool{
 
 // Ko builds images of Go programs.
 var Ko = Tool{
-	Name: "ko", Version: "0.19.1", Pin: "ko", Work: 190, Package: "github.com/google/ko",
+	Name: "ko", Version: "0.19.1", Pin: "pulumi", Work: 190, Package: "github.com/google/ko",
 	LDFlags: "-X github.com/google/ko/pkg/commands.Version=0.19.1",
 }
 
@@ -373,7 +373,7 @@ var Axe = Package{
 // InOrder sorts tools so that those of one pin follow each other, which reuses compiled
 // packages.
 func InOrder(tools []Tool) []Tool {
-	pins := []string{"kubernetes", "traefik", "pulumi", "language-go", "ko", "otel-collector"}
+	pins := []string{"kubernetes", "traefik", "pulumi", "language-go", "otel-collector"}
 	sorted := slices.Clone(tools)
 	slices.SortStableFunc(sorted, func(a, b Tool) int { return slices.Index(pins, a.Pin) - slices.Index(pins, b.Pin) })
 	return sorted

@@ -107,12 +107,18 @@ func (c *Cache) releaseDir(t Tool) string {
 	return filepath.Join(c.Root, "tools", fmt.Sprintf("%s-%s-release-%s", t.Name, t.Version, hex.EncodeToString(sums.Sum(nil))[:10]))
 }
 
-func (c *Cache) takesReleases() bool { return c.Source == Auto || c.Source == Released }
+// takesReleases is false where the releases, which are for Linux, do not run.
+func (c *Cache) takesReleases() bool {
+	return runtime.GOOS == "linux" && (c.Source == Auto || c.Source == Released)
+}
 
 // take provides tools from their releases, and returns those that are left to compile. With Auto
 // it says in one line why a tool is left.
 func (c *Cache) take(ctx context.Context, tools []Tool) ([]Tool, error) {
 	released := releases(tools)
+	if c.Source == Released && runtime.GOOS != "linux" {
+		return nil, fmt.Errorf("TOOLS=release: the releases in tools/internal/toolchain are for Linux, and this machine runs %s: unset TOOLS", runtime.GOOS)
+	}
 	if !c.takesReleases() || len(released) == 0 {
 		return tools, nil
 	}

@@ -1,0 +1,145 @@
+package platform
+
+import (
+	"context"
+	_ "embed"
+	"errors"
+	"fmt"
+	"os/exec"
+	"strings"
+	"syscall"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/loja-veloz/platform/tools/internal/process"
+)
+
+// A registry takes the services' images. The two names are different for a registry that nodes
+// reach otherwise than this machine does.
+type registry struct {
+	push, pull string
+	anonymous  bool // it needs no credentials
+	close      func() error
+}
+
+// openRegistry finds the registry of the environment's cluster: the bundled cluster's own, the one
+// that REGISTRY names, the one that the cluster announces, or else one that it installs there.
+func (s *shipment) openRegistry(ctx context.Context) (registry, error) {
+	r := registry{push: s.w.Registry, pull: s.w.Registry, anonymous: s.w.bundled(), close: func() error { return nil }}
+	if r.push != "" {
+		return r, nil
+	}
+	k, err := openKubectl(s.w)
+	if err != nil {
+		return r, err
+	}
+	r.anonymous = true
+	text, err := k.Text(ctx, "-n", "kube-public", "get", "configmap", hosting, "--ignore-not-found",
+		"-o", `jsonpath={.data.localRegistryHosting\.v1}`)
+	if err != nil {
+		return r, err
+	}
+	if r.push, r.pull, err = announced(text); err != nil {
+		return r, err
+	}
+	if r.push != "" {
+		s.w.Out.Step("images go to the registry %s, which the cluster announces", r.push)
+		return r, nil
+	}
+	return r, r.install(ctx, s.w, k)
+}
+
+// hosting is the ConfigMap in kube-public by which a cluster announces a registry on the
+// developer's machine (Kubernetes's KEP-1755).
+const hosting = "local-registry-hosting"
+
+// announced returns the names that the ConfigMap's field localRegistryHosting.v1 has for a
+// registry: that for this machine, and that for the nodes. They are empty if the text is.
+func announced(text string) (push, pull string, err error) {
+	var v struct {
+		Host   string `yaml:"host"`
+		OnNode string `yaml:"hostFromContainerRuntime"`
+	}
+	if err := yaml.Unmarshal([]byte(text), &v); err != nil {
+		return "", "", fmt.Errorf("the ConfigMap kube-public/%s, field localRegistryHosting.v1: %w; set REGISTRY", hosting, err)
+	}
+	if v.Host == "" && strings.TrimSpace(text) != "" {
+		return "", "", fmt.Errorf("the ConfigMap kube-public/%s, field localRegistryHosting.v1, names no host: set REGISTRY", hosting)
+	}
+	if v.OnNode == "" {
+		v.OnNode = v.Host
+	}
+	return v.Host, v.OnNode, nil
+}
+
+const (
+	registryNamespace = "loja-veloz-registry"
+	registryOnNode    = "127.0.0.1:30500" // of the Service in registry.yaml
+)
+
+//go:embed registry.yaml
+var registryManifest string
+
+// install puts a registry into the cluster, and forwards a free port of this machine to it until
+// close is called.
+func (r *registry) install(ctx context.Context, w Workspace, k Kubectl) error {
+	w.Out.Step("the cluster has no registry: images go to one in its namespace %s", registryNamespace)
+	apply := k.Command("apply", "--server-side", "--force-conflicts", "-f", "-")
+	apply.Stdin = strings.NewReader(registryManifest)
+	if err := apply.Run(ctx); err != nil {
+		return fmt.Errorf("installing a registry in the cluster: %w; or set REGISTRY to one that this machine pushes to and the cluster pulls from", err)
+	}
+	if _, err := k.Text(ctx, "-n", registryNamespace, "rollout", "status", "deployment/registry", "--timeout=3m"); err != nil {
+		pods, _ := k.Text(ctx, "-n", registryNamespace, "get", "pods,persistentvolumeclaims,events")
+		return fmt.Errorf("the registry in the cluster does not become ready: %w\n%s\nmend it, or set REGISTRY to one that this machine "+
+			"pushes to and the cluster pulls from", err, pods)
+	}
+	forward := k.Command("-n", registryNamespace, "port-forward", "--address=127.0.0.1", "deployment/registry", ":5000")
+	port := make(chan string, 1)
+	cmd := exec.Command(forward.Args[0], forward.Args[1:]...)
+	cmd.Dir, cmd.Env = forward.Dir, append(cmd.Environ(), forward.Env...)
+	p, err := process.Run(process.Spec{Name: "kubectl port-forward", Cmd: cmd, Line: func(line string) {
+		address, found := strings.CutPrefix(line, "Forwarding from ")
+		if address, _, ends := strings.Cut(address, " -> "); found && ends {
+			select {
+			case port <- address:
+			default:
+			}
+		}
+	}})
+	if err != nil {
+		return err
+	}
+	end := func() error { return p.End(syscall.SIGTERM, 5*time.Second) }
+	select {
+	case r.push = <-port:
+		r.pull, r.close = registryOnNode, end
+		return nil
+	case <-p.Done():
+		return p.Ended()
+	case <-ctx.Done():
+		return errors.Join(context.Cause(ctx), end())
+	case <-time.After(time.Minute):
+		return errors.Join(fmt.Errorf("kubectl port-forward prints no port:\n%s", p.LastLines()), end())
+	}
+}
+
+// uninstallRegistry removes what install has put into the cluster.
+func uninstallRegistry(ctx context.Context, k Kubectl) error {
+	_, err := k.Text(ctx, "delete", "namespace", registryNamespace, "--ignore-not-found", "--timeout=3m")
+	return err
+}
+
+// architectures returns those of the cluster's nodes, as Go names them.
+func architectures(ctx context.Context, k Kubectl) ([]string, error) {
+	text, err := k.Text(ctx, "get", "nodes", "-o", "jsonpath={.items[*].status.nodeInfo.architecture}")
+	if err != nil {
+		return nil, err
+	}
+	all := strings.Fields(text)
+	if len(all) == 0 {
+		return nil, errors.New("the cluster has no node")
+	}
+	return all, nil
+}

@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/golang-jwt/jwt/v5"
 
@@ -252,11 +253,44 @@ func (t *tokens) principal(request http.Header) (value.ClientID, error) {
 	if _, err := t.parser.ParseWithClaims(given, &claims, t.keys); err != nil {
 		return "", fmt.Errorf("verifying the token: %w", err)
 	}
-	client, err := parsePrincipal(claims.Subject)
+	client, err := subject(claims.Subject)
 	if err != nil {
 		return "", fmt.Errorf("verifying the token: sub %w", err)
 	}
 	return client, nil
+}
+
+// subject returns the client that a token's sub names. RFC 7519 (4.1.2) allows any text, such as
+// auth0|1 or an address. A text that is no client's name here, or that is a person's address, which
+// no log or table may hold, is represented by its digest.
+func subject(sub string) (value.ClientID, error) {
+	if strings.ContainsFunc(sub, unicode.IsControl) {
+		return "", errors.New("has a control character")
+	}
+	if sub == "" || len(sub) > maxSubject {
+		return "", fmt.Errorf("must have 1 to %d bytes", maxSubject)
+	}
+	if strings.HasPrefix(sub, digestPrefix) { // only a digest may look like one
+		return digestOf(sub), nil
+	}
+	client, err := parsePrincipal(sub)
+	if errors.Is(err, errAnonymous) {
+		return "", err
+	}
+	if err != nil || strings.Contains(sub, "@") {
+		return digestOf(sub), nil
+	}
+	return client, nil
+}
+
+const (
+	maxSubject   = 1024
+	digestPrefix = "sub-sha256-"
+)
+
+func digestOf(sub string) value.ClientID {
+	digest := sha256.Sum256([]byte(sub))
+	return value.ClientID(digestPrefix + hex.EncodeToString(digest[:]))
 }
 
 func (*tokens) challenge(given bool) string {

@@ -72,6 +72,38 @@ func TestAPIKeys(t *testing.T) {
 	}
 }
 
+// TestRefusedCredentialsAreLogged: an operator finds the reason, which the client does not learn,
+// and nobody finds the credential.
+func TestRefusedCredentialsAreLogged(t *testing.T) {
+	secret := strings.Repeat("s", 32)
+	keys := newGate(t, "AUTH=api-key", "API_KEYS=loja:"+digest("first"))
+	tokens := newGate(t, "AUTH=jwt", "JWT_ISSUER=https://id.loja.example", "JWT_AUDIENCE=shop", "JWT_ALGORITHM=HS256", "JWT_SECRET="+secret)
+	expired := sign(t, jwt.SigningMethodHS256, []byte(secret), claims(jwt.MapClaims{"exp": time.Now().Add(-time.Hour).Unix()}))
+	for _, test := range []struct {
+		gate                  *gate
+		name, credential, log string
+	}{
+		{keys, "X-Api-Key", "hunter2hunter2", "unknown API key"},
+		{keys, "Authorization", "Basic hunter2hunter2", "does not have the form Bearer CREDENTIAL"},
+		{tokens, "Authorization", "Bearer " + expired, "token is expired"},
+	} {
+		answer := test.gate.get(t, "/pedidos", test.name, test.credential)
+		log := test.gate.log.String()
+		if answer.StatusCode != 401 || strings.Contains(answer.body, test.log) {
+			t.Errorf("%s is answered with %d %s", test.log, answer.StatusCode, answer.body)
+		}
+		if !strings.Contains(log, "credentials refused") || !strings.Contains(log, test.log) {
+			t.Errorf("the log does not say %q:\n%s", test.log, log)
+		}
+		if _, secret, _ := strings.Cut(test.credential, " "); strings.Contains(log, test.credential) || secret != "" && strings.Contains(log, secret) {
+			t.Errorf("the log has the credential:\n%s", log)
+		}
+	}
+	if answer := keys.get(t, "/pedidos"); answer.StatusCode != 401 || strings.Contains(keys.log.String(), "no credentials") {
+		t.Errorf("a request without credentials: %d, logged as refused", answer.StatusCode)
+	}
+}
+
 func publicPEM(t testing.TB, key crypto.PublicKey) string {
 	t.Helper()
 	der, err := x509.MarshalPKIXPublicKey(key)
@@ -148,6 +180,10 @@ func TestTokens(t *testing.T) {
 		{"without aud", "HS256", sign(t, jwt.SigningMethodHS256, []byte(secret), claims(jwt.MapClaims{"aud": nil})), ""},
 		{"without sub", "HS256", sign(t, jwt.SigningMethodHS256, []byte(secret), claims(jwt.MapClaims{"sub": nil})), ""},
 		{"sub with a line break", "HS256", sign(t, jwt.SigningMethodHS256, []byte(secret), claims(jwt.MapClaims{"sub": "a\r\nClient-Id: root"})), ""},
+		{"sub of a provider", "HS256", sign(t, jwt.SigningMethodHS256, []byte(secret), claims(jwt.MapClaims{"sub": "auth0|1"})), string(digestOf("auth0|1"))},
+		{"sub an address", "HS256", sign(t, jwt.SigningMethodHS256, []byte(secret), claims(jwt.MapClaims{"sub": "ana@loja.example"})), string(digestOf("ana@loja.example"))},
+		{"sub like a digest", "HS256", sign(t, jwt.SigningMethodHS256, []byte(secret), claims(jwt.MapClaims{"sub": string(digestOf("a"))})), string(digestOf(string(digestOf("a"))))},
+		{"sub too long", "HS256", sign(t, jwt.SigningMethodHS256, []byte(secret), claims(jwt.MapClaims{"sub": strings.Repeat("x", 1025)})), ""},
 		{"sub anonymous", "HS256", sign(t, jwt.SigningMethodHS256, []byte(secret), claims(jwt.MapClaims{"sub": "anonymous"})), ""},
 		{"tampered", "HS256", tampered, ""},
 		{"without signature", "HS256", parts[0] + "." + parts[1] + ".", ""},

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/netip"
 	"slices"
@@ -15,6 +16,7 @@ import (
 	"github.com/loja-veloz/platform/apps/internal/problem"
 	"github.com/loja-veloz/platform/apps/internal/server"
 	"github.com/loja-veloz/platform/apps/internal/service"
+	"github.com/loja-veloz/platform/apps/internal/telemetry"
 	"github.com/loja-veloz/platform/apps/internal/value"
 )
 
@@ -42,6 +44,7 @@ var routes = []route{
 // gateway checks requests and forwards them to the upstreams.
 type gateway struct {
 	settings  settings
+	logger    *slog.Logger
 	limiter   *limiter // nil: no limit
 	upstreams map[string]*upstream
 	metrics   *metrics
@@ -49,7 +52,7 @@ type gateway struct {
 }
 
 func newGateway(frame *service.Frame, settings settings) *gateway {
-	g := &gateway{settings: settings, upstreams: map[string]*upstream{}, metrics: newMetrics()}
+	g := &gateway{settings: settings, logger: frame.Logger, upstreams: map[string]*upstream{}, metrics: newMetrics()}
 	if settings.rate.perSecond > 0 {
 		g.limiter = newLimiter(settings.rate)
 	}
@@ -121,7 +124,11 @@ func (g *gateway) admit(c *gin.Context) (body []byte, client value.ClientID, err
 		return nil, "", err
 	}
 	if denied != nil {
-		c.Header("WWW-Authenticate", g.settings.auth.challenge(hasCredentials(c.Request.Header)))
+		given := hasCredentials(c.Request.Header)
+		if given { // the client does not learn why
+			g.logger.InfoContext(c.Request.Context(), "credentials refused", "reason", telemetry.Clean(denied.Error()))
+		}
+		c.Header("WWW-Authenticate", g.settings.auth.challenge(given))
 		return nil, "", problem.Wrap(problem.Unauthorized, "This request needs valid credentials.", denied)
 	}
 	body, err = readBody(c.Request, g.settings.bodyLimit)

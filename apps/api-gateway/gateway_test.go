@@ -70,6 +70,25 @@ type gate struct {
 	*httptest.Server
 	backend *backend
 	spans   *tracetest.InMemoryExporter
+	log     *safeLog
+}
+
+// safeLog is a log that a test reads while the gateway writes it.
+type safeLog struct {
+	mu sync.Mutex
+	b  strings.Builder
+}
+
+func (l *safeLog) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *safeLog) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
 }
 
 // environment returns getenv of a minimal environment and of variables, as NAME=value.
@@ -99,7 +118,8 @@ func newGateTo(t testing.TB, b *backend, upstream string, variables ...string) *
 		t.Fatal(err)
 	}
 	spans := tracetest.NewInMemoryExporter()
-	frame := service.New(server.ReadSettings(env, name), slog.New(slog.DiscardHandler),
+	log := &safeLog{}
+	frame := service.New(server.ReadSettings(env, name), slog.New(slog.NewJSONHandler(log, nil)),
 		sdktrace.NewTracerProvider(sdktrace.WithSyncer(spans)))
 	srv, err := newServer(frame, settings)
 	if err != nil {
@@ -108,7 +128,7 @@ func newGateTo(t testing.TB, b *backend, upstream string, variables ...string) *
 	live := httptest.NewUnstartedServer(srv.Handler())
 	live.Config.MaxHeaderBytes = 32 << 10 // as in server.Run
 	live.Start()
-	g := &gate{live, b, spans}
+	g := &gate{live, b, spans, log}
 	t.Cleanup(g.Close)
 	return g
 }

@@ -23,6 +23,7 @@ import (
 	"go.opentelemetry.io/otel/trace/noop"
 
 	"github.com/loja-veloz/platform/apps/internal/apitest"
+	"github.com/loja-veloz/platform/apps/internal/client"
 	"github.com/loja-veloz/platform/apps/internal/config"
 	contract "github.com/loja-veloz/platform/apps/internal/contract/pedidos"
 	"github.com/loja-veloz/platform/apps/internal/money"
@@ -500,6 +501,38 @@ func TestJobsFinishOrdersAfterALongOutage(t *testing.T) {
 	mu.Unlock()
 	s.eventually(t, o.ID, order.Confirmed)
 	s.ends(t, o.ID, "sold", "captured")
+}
+
+// pagamentos asks to wait a second. Neither the request's own attempts nor the jobs call it earlier.
+func TestAPeerThatAsksToWaitIsNotCalledEarlier(t *testing.T) {
+	const asked, calls = time.Second, 5
+	s := newInstance(t)
+	s.work(t)
+	var mu sync.Mutex
+	var at []time.Time
+	s.before = func(step order.Step, _ uuid.UUID) error {
+		mu.Lock()
+		defer mu.Unlock()
+		if step != order.Pay || len(at) == calls {
+			return nil
+		}
+		at = append(at, time.Now())
+		return fmt.Errorf("paying: %w", &client.RefusedError{Service: "pagamentos", Status: http.StatusServiceUnavailable, RetryAfter: asked})
+	}
+	o := placedOrder(t, s.place(oneShoe, "k"), http.StatusAccepted)
+	s.eventually(t, o.ID, order.Confirmed)
+	s.ends(t, o.ID, "sold", "captured")
+	mu.Lock()
+	defer mu.Unlock()
+	if len(at) != calls {
+		t.Fatalf("%d calls were refused, want %d", len(at), calls)
+	}
+	for i := 1; i < calls; i++ {
+		// A database's clock and this process's may differ by a few milliseconds.
+		if pause := at[i].Sub(at[i-1]); pause < asked-50*time.Millisecond {
+			t.Errorf("call %d came %s after the one before, and was asked to wait %s", i+1, pause, asked)
+		}
+	}
 }
 
 // The price changes after the client has seen it, and undoing the order fails for some

@@ -46,7 +46,6 @@ const unavailableFor = time.Second
 
 // Register serves the operations on router.
 func Register(router gin.IRouter, goods *stock.Stock, counts *stock.Counts) {
-	router.Use(func(c *gin.Context) { c.Header("Cache-Control", "no-store") })
 	contract.RegisterHandlersWithOptions(router, contract.NewHandler(operations{goods, counts}),
 		contract.GinServerOptions{ErrorHandler: api.ParameterError})
 }

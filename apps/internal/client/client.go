@@ -91,6 +91,8 @@ func describe(span trace.Span, r *http.Request, answer *http.Response, err error
 type RefusedError struct {
 	Service string
 	Status  int
+	// RetryAfter is how long the service asks to wait before a retry; 0 if it does not say.
+	RetryAfter time.Duration
 	// Problem is the answer's body; nil if it is not problem details.
 	Problem *problem.Document
 }
@@ -100,6 +102,28 @@ func (e *RefusedError) Error() string {
 		return fmt.Sprintf("%s answered %d", e.Service, e.Status)
 	}
 	return fmt.Sprintf("%s answered %d %s: %s", e.Service, e.Status, e.Problem.Code, e.Problem.Detail)
+}
+
+// Refused returns a service's answer as an error. document is its body, if that is problem details.
+func Refused(service string, answer *http.Response, document *problem.Document) error {
+	e := &RefusedError{Service: service, Status: answer.StatusCode, Problem: document}
+	if seconds, err := strconv.Atoi(answer.Header.Get("Retry-After")); err == nil && seconds > 0 {
+		e.RetryAfter = time.Duration(min(seconds, maxRetryAfter)) * time.Second
+	}
+	return e
+}
+
+// maxRetryAfter bounds, in seconds, what a service may ask for.
+const maxRetryAfter = 60
+
+// RetryAfter returns how long the service that refused asks to wait before a retry, at most a
+// minute; 0 if err is no refusal or does not say.
+func RetryAfter(err error) time.Duration {
+	var refused *RefusedError
+	if errors.As(err, &refused) {
+		return refused.RetryAfter
+	}
+	return 0
 }
 
 // Is tells whether err is a RefusedError with the given code.

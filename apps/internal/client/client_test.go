@@ -61,3 +61,19 @@ func TestCallsAreTraced(t *testing.T) {
 		}
 	}
 }
+
+// TestRetryAfter reads the header as RFC 9110 (10.2.3) has it, in seconds, and no longer than a minute.
+func TestRetryAfter(t *testing.T) {
+	for header, want := range map[string]time.Duration{
+		"": 0, "1": time.Second, "7": 7 * time.Second, "3600": time.Minute, "-1": 0, "soon": 0, "1.5": 0,
+	} {
+		answer := &http.Response{StatusCode: http.StatusServiceUnavailable, Header: http.Header{"Retry-After": {header}}}
+		err := fmt.Errorf("paying: %w", client.Refused("pagamentos", answer, nil))
+		if got := client.RetryAfter(err); got != want {
+			t.Errorf("Retry-After: %s is a wait of %s, want %s", header, got, want)
+		}
+	}
+	if got := client.RetryAfter(http.ErrServerClosed); got != 0 {
+		t.Errorf("an error without an answer asks to wait %s", got)
+	}
+}

@@ -46,6 +46,8 @@ func (s *Server) headers(c *gin.Context) {
 	h.Set("Content-Security-Policy", s.options.ContentSecurityPolicy)
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Referrer-Policy", "strict-origin-when-cross-origin")
+	// What a handler says about caching stands; what it does not say it of may be a client's own.
+	h.Set("Cache-Control", "no-store")
 	if s.draining.Load() {
 		// Proxies then close their pooled connections while the server still answers. The
 		// server would otherwise close one just as a request is sent.

@@ -138,6 +138,7 @@ func TestEveryResponseHasIdentityAndSecurityHeaders(t *testing.T) {
 		for name, want := range map[string]string{
 			"Service-Version": "0123456789ab", "Service-Pod": "test-1", "X-Content-Type-Options": "nosniff",
 			"Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'", "Referrer-Policy": "strict-origin-when-cross-origin",
+			"Cache-Control": "no-store",
 		} {
 			if got := response.Header().Get(name); got != want {
 				t.Errorf("GET %s: %s = %q, want %q", path, name, got, want)

@@ -12,6 +12,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
+	"github.com/loja-veloz/platform/apps/internal/client"
 	"github.com/loja-veloz/platform/apps/internal/fault"
 	"github.com/loja-veloz/platform/apps/internal/money"
 	"github.com/loja-veloz/platform/apps/internal/value"
@@ -265,7 +266,8 @@ func (s *Service) begin(ctx context.Context, a *attempt) <-chan struct{} {
 	return done
 }
 
-// advanceWithRetries calls advance, and retries it for retryFor if it fails.
+// advanceWithRetries calls advance, and retries it for retryFor if it fails. A service that asks
+// to wait is not called earlier.
 func (s *Service) advanceWithRetries(ctx context.Context, a *attempt) error {
 	start, pause := time.Now(), 40*time.Millisecond
 	for {
@@ -276,13 +278,14 @@ func (s *Service) advanceWithRetries(ctx context.Context, a *attempt) error {
 		if errors.Is(err, errChanged) {
 			err = errors.Join(err, s.reload(ctx, a))
 		}
-		if time.Since(start)+pause > retryFor {
+		wait := max(pause/2+rand.N(pause), client.RetryAfter(err))
+		if time.Since(start)+max(pause, wait) > retryFor {
 			return err
 		}
 		select {
 		case <-ctx.Done():
 			return err
-		case <-time.After(pause/2 + rand.N(pause)):
+		case <-time.After(wait):
 		}
 		pause *= 2
 	}
@@ -307,7 +310,7 @@ func (s *Service) handOver(ctx context.Context, a *attempt, cause error) {
 	s.Logger.WarnContext(ctx, "leaving an order to a job", "order", a.order.ID.String(), "error", cause.Error())
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), saveTimeout)
 	defer cancel()
-	if err := s.Queue.Enqueue(ctx, a.order.ID); err != nil {
+	if err := s.Queue.Enqueue(ctx, a.order.ID, client.RetryAfter(cause)); err != nil {
 		s.Logger.WarnContext(ctx, "storing the job failed: the order waits until its lease expires",
 			"order", a.order.ID.String(), "error", err.Error())
 	}

@@ -52,7 +52,8 @@ type Payments interface {
 // Queue stores jobs. A job calls Service.Resume for its order until that succeeds.
 type Queue interface {
 	// Enqueue stores a job for the order, unless it has one.
-	Enqueue(ctx context.Context, id uuid.UUID) error
+	// The job begins after a pause, if that is not 0.
+	Enqueue(ctx context.Context, id uuid.UUID, pause time.Duration) error
 }
 
 // RefusalError is a refusal by another service, which repeating the call would not change.

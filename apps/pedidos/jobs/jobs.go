@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -20,6 +21,7 @@ import (
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/loja-veloz/platform/apps/internal/client"
 	"github.com/loja-veloz/platform/apps/internal/service"
 	"github.com/loja-veloz/platform/apps/internal/telemetry"
 	"github.com/loja-veloz/platform/apps/pedidos/store"
@@ -31,6 +33,9 @@ type checkoutArgs struct {
 	OrderID uuid.UUID `json:"order_id" river:"unique"`
 	// Trace is the traceparent of the request or job that stored this job.
 	Trace string `json:"trace,omitempty"`
+	// NotBefore is when the job begins; zero: at once. River itself looks for jobs that were
+	// scheduled only every five seconds, and for those that snooze at their time.
+	NotBefore time.Time `json:"not_before,omitzero"`
 }
 
 // kind names the jobs in the database, in logs and in metrics.
@@ -75,8 +80,12 @@ func NewQueue(pool *pgxpool.Pool, logger *slog.Logger) (*Queue, error) {
 }
 
 // Enqueue implements checkout.Queue.
-func (q *Queue) Enqueue(ctx context.Context, id uuid.UUID) error {
-	if _, err := q.client.Insert(ctx, checkoutArgs{OrderID: id, Trace: traceparent(ctx)}, nil); err != nil {
+func (q *Queue) Enqueue(ctx context.Context, id uuid.UUID, pause time.Duration) error {
+	args := checkoutArgs{OrderID: id, Trace: traceparent(ctx)}
+	if pause > 0 {
+		args.NotBefore = time.Now().Add(pause)
+	}
+	if _, err := q.client.Insert(ctx, args, nil); err != nil {
 		return fmt.Errorf("storing a job for order %s: %w", id, err)
 	}
 	return nil
@@ -172,25 +181,35 @@ type worker struct {
 	river.WorkerDefaults[checkoutArgs]
 	resume func(ctx context.Context, id uuid.UUID) error
 	tracer trace.Tracer
+	asked  sync.Map // by job: the time.Duration that a service asked to wait
 }
 
 // Work resumes the order.
 func (w *worker) Work(ctx context.Context, job *river.Job[checkoutArgs]) error {
+	if wait := time.Until(job.Args.NotBefore); wait > 0 {
+		return river.JobSnooze(wait)
+	}
 	ctx = propagation.TraceContext{}.Extract(ctx, propagation.MapCarrier{"traceparent": job.Args.Trace})
 	ctx, span := w.tracer.Start(ctx, "job "+kind, trace.WithSpanKind(trace.SpanKindConsumer))
 	defer span.End()
 	err := w.resume(ctx, job.Args.OrderID)
 	if err != nil {
 		telemetry.Failed(ctx, err)
+		w.asked.Store(job.ID, client.RetryAfter(err))
 	}
 	return err
 }
 
 // NextRetry returns the time of the next attempt, after 1, 2, 4 ... 60 s, plus or minus a
-// quarter, so that not all orders are resumed at once after an outage.
+// quarter, so that not all orders are resumed at once after an outage. It is not before the time
+// that a service asked for.
 func (w *worker) NextRetry(job *river.Job[checkoutArgs]) time.Time {
 	pause := min(time.Second<<min(job.Attempt-1, 6), time.Minute)
-	return time.Now().Add(pause*3/4 + rand.N(pause/2))
+	pause = pause*3/4 + rand.N(pause/2)
+	if asked, there := w.asked.LoadAndDelete(job.ID); there {
+		pause = max(pause, asked.(time.Duration))
+	}
+	return time.Now().Add(pause)
 }
 
 func traceparent(ctx context.Context) string {

@@ -45,7 +45,7 @@ func TestAFailedJobIsLoggedAsAnErrorAndCounted(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := queue.Enqueue(t.Context(), uuid.New()); err != nil {
+			if err := queue.Enqueue(t.Context(), uuid.New(), 0); err != nil {
 				t.Fatal(err)
 			}
 			ctx, stop := context.WithCancel(t.Context())

@@ -78,7 +78,7 @@ func (s *Stock) fetchPrice(ctx context.Context, sku value.SKU) (money.Money, err
 		return money.Money{}, fmt.Errorf("asking estoque for %s: %w", sku, err)
 	}
 	if response.JSON200 == nil {
-		err := refused("estoque", response.StatusCode(), response.ApplicationProblemJSONDefault)
+		err := client.Refused("estoque", response.HTTPResponse, response.ApplicationProblemJSONDefault)
 		if client.Is(err, problem.NotFound) {
 			s.mu.Lock()
 			delete(s.prices, sku)
@@ -109,7 +109,7 @@ func (s *Stock) Reserve(ctx context.Context, id uuid.UUID, lines []order.Line) (
 		reservation = response.JSON200
 	}
 	if reservation == nil {
-		err := refused("estoque", response.StatusCode(), response.ApplicationProblemJSONDefault)
+		err := client.Refused("estoque", response.HTTPResponse, response.ApplicationProblemJSONDefault)
 		return money.Money{}, refusalOn(err, problem.InsufficientStock, problem.UnknownSKU, problem.ReservationReleased,
 			problem.ReservationMismatch, problem.Invalid, problem.InvalidValue)
 	}
@@ -126,7 +126,7 @@ func (s *Stock) Confirm(ctx context.Context, id uuid.UUID) error {
 		return fmt.Errorf("confirming the reservation: %w", err)
 	}
 	if response.JSON200 == nil {
-		err := refused("estoque", response.StatusCode(), response.ApplicationProblemJSONDefault)
+		err := client.Refused("estoque", response.HTTPResponse, response.ApplicationProblemJSONDefault)
 		if client.Is(err, problem.NotFound) {
 			return checkout.ErrNotReserved
 		}
@@ -142,7 +142,7 @@ func (s *Stock) Release(ctx context.Context, id uuid.UUID) error {
 		return fmt.Errorf("releasing the reservation: %w", err)
 	}
 	if response.JSON200 == nil {
-		return refused("estoque", response.StatusCode(), response.ApplicationProblemJSONDefault)
+		return client.Refused("estoque", response.HTTPResponse, response.ApplicationProblemJSONDefault)
 	}
 	return nil
 }
@@ -174,7 +174,7 @@ func (p *Payments) Pay(ctx context.Context, id uuid.UUID, amount money.Money, ca
 		payment = response.JSON200
 	}
 	if payment == nil {
-		err := refused("pagamentos", response.StatusCode(), response.ApplicationProblemJSONDefault)
+		err := client.Refused("pagamentos", response.HTTPResponse, response.ApplicationProblemJSONDefault)
 		return "", refusalOn(err, problem.PaymentVoided, problem.PaymentMismatch, problem.Invalid, problem.InvalidValue)
 	}
 	switch payment.State {
@@ -196,7 +196,7 @@ func (p *Payments) Refund(ctx context.Context, id uuid.UUID) (bool, error) {
 		return false, fmt.Errorf("refunding: %w", err)
 	}
 	if response.JSON200 == nil {
-		return false, refused("pagamentos", response.StatusCode(), response.ApplicationProblemJSONDefault)
+		return false, client.Refused("pagamentos", response.HTTPResponse, response.ApplicationProblemJSONDefault)
 	}
 	switch response.JSON200.State {
 	case pagamentos.Refunded:
@@ -205,10 +205,6 @@ func (p *Payments) Refund(ctx context.Context, id uuid.UUID) (bool, error) {
 		return false, nil
 	}
 	return false, fmt.Errorf("the payment is %s", response.JSON200.State)
-}
-
-func refused(service string, status int, document *problem.Document) error {
-	return &client.RefusedError{Service: service, Status: status, Problem: document}
 }
 
 // refusalOn returns a RefusalError if err has one of the codes, with the code as the

@@ -79,10 +79,11 @@ func (c *Cluster) apiServer() part {
 			); err != nil {
 				return err
 			}
-			return c.await(ctx, name, func(ctx context.Context) error {
-				_, err := c.Kubectl("get", "--raw", "/readyz").Text(ctx)
+			server, err := c.api()
+			if err != nil {
 				return err
-			})
+			}
+			return c.await(ctx, name, func(ctx context.Context) error { return server.get(ctx, "/readyz", nil) })
 		},
 	}, defaultGrace)
 }

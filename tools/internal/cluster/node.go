@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net"
 	"path/filepath"
-	"strings"
 	"time"
 )
 
@@ -73,47 +72,75 @@ func accepts(socket string) func(context.Context) error {
 	}
 }
 
+// awaitNode waits until the node is ready, as a kubelet says that was started since.
 func (c *Cluster) awaitNode(ctx context.Context) error {
-	const ready = `jsonpath={range .status.conditions[?(@.type=="Ready")]}{.status} {.message}{end}`
+	server, err := c.api()
+	if err != nil {
+		return err
+	}
 	return c.await(ctx, kubeletProcess, func(ctx context.Context) error {
-		out, err := c.Kubectl("get", "node", NodeName, "-o", ready).Text(ctx)
+		var node struct {
+			Status struct {
+				Conditions []struct {
+					Type, Status, Message string
+					LastHeartbeatTime     time.Time
+				}
+			}
+		}
+		if err := server.get(ctx, "/api/v1/nodes/"+NodeName, &node); err != nil {
+			return err
+		}
+		began, err := startTime(kubeletProcess)
 		if err != nil {
 			return err
 		}
-		if !strings.HasPrefix(out, "True") {
-			return fmt.Errorf("node %s is not ready: %s", NodeName, out)
+		for _, condition := range node.Status.Conditions {
+			switch {
+			case condition.Type != "Ready":
+			case condition.Status != "True":
+				return fmt.Errorf("node %s is not ready: %s", NodeName, condition.Message)
+			case condition.LastHeartbeatTime.Before(began.Add(-time.Second)):
+				return fmt.Errorf("node %s has not reported since the kubelet started", NodeName)
+			default:
+				return nil
+			}
 		}
-		return c.nodeReported(ctx)
+		return fmt.Errorf("node %s has not reported", NodeName)
 	})
 }
 
-// nodeReported fails while the node's state is from before this start of the kubelet.
-func (c *Cluster) nodeReported(ctx context.Context) error {
-	const heartbeat = `jsonpath={.status.conditions[?(@.type=="Ready")].lastHeartbeatTime}`
-	out, err := c.Kubectl("get", "node", NodeName, "-o", heartbeat).Text(ctx)
-	if err != nil {
-		return err
-	}
-	seen, err := time.Parse(time.RFC3339, out)
-	if err != nil {
-		return fmt.Errorf("node %s: heartbeat %q: %w", NodeName, out, err)
-	}
-	began, err := startTime(kubeletProcess)
-	if err != nil {
-		return err
-	}
-	if seen.Before(began.Add(-time.Second)) {
-		return fmt.Errorf("node %s has not reported since the kubelet started", NodeName)
-	}
-	return nil
-}
-
+// startDNS installs CoreDNS and waits until it is available and answers: after a restart the API
+// server still has the state from before.
 func (c *Cluster) startDNS(ctx context.Context) error {
 	if _, err := c.Kubectl("apply", "--server-side", "--force-conflicts", "-f", c.conf("cluster.yaml")).Text(ctx); err != nil {
 		return err
 	}
+	server, err := c.api()
+	if err != nil {
+		return err
+	}
 	return c.await(ctx, "", func(ctx context.Context) error {
-		_, err := c.Kubectl("-n", "kube-system", "rollout", "status", "deployment/coredns", "--timeout=1s").Text(ctx)
+		var deployment struct {
+			Metadata struct{ Generation int64 }
+			Spec     struct{ Replicas int }
+			Status   struct {
+				ObservedGeneration                           int64
+				Replicas, UpdatedReplicas, AvailableReplicas int
+			}
+		}
+		if err := server.get(ctx, "/apis/apps/v1/namespaces/kube-system/deployments/coredns", &deployment); err != nil {
+			return err
+		}
+		want, is := deployment.Spec.Replicas, deployment.Status
+		if is.ObservedGeneration < deployment.Metadata.Generation || is.UpdatedReplicas != want || is.Replicas != want || is.AvailableReplicas != want {
+			return fmt.Errorf("%d of %d pods of CoreDNS are available", is.AvailableReplicas, want)
+		}
+		ctx, cancel := context.WithTimeout(ctx, time.Second)
+		defer cancel()
+		resolver := net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, network, net.JoinHostPort(dnsIP, "53"))
+		}}
+		_, err := resolver.LookupHost(ctx, "kubernetes.default.svc.cluster.local.")
 		return err
 	})
 }

@@ -21,8 +21,8 @@ func changed(before, after map[string]string) []string {
 	return names
 }
 
-// applyStack applies the stack, waits for its Rollouts, which it sends load to
-// while they have a canary, and learns the gateway's address.
+// applyStack applies the stack, and waits for its Rollouts, which it sends load to while they
+// have a canary.
 func (s *shipment) applyStack(ctx context.Context) error {
 	s.w.Out.Step("pulumi up: stack %s", stack)
 	if s.w.bundled() {
@@ -30,22 +30,19 @@ func (s *shipment) applyStack(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		stop, err := loadCanaries(ctx, s.w, s.pulumi, services)
+		stop, err := loadCanaries(ctx, s.w, s.outputs, services)
 		if err != nil {
 			return err
 		}
 		defer stop()
 	}
-	if err := s.pulumi.up(ctx); err != nil {
-		return err
-	}
-	return s.pulumi.output(ctx, "gatewayURL", &s.url)
+	return s.pulumi.up(ctx)
 }
 
 // awaitPage waits until the gateway serves the page.
 func (s *shipment) awaitPage(ctx context.Context) error {
 	err := process.Await(ctx, 2*time.Minute, 100*time.Millisecond,
-		func(ctx context.Context) error { return process.Answers(ctx, s.url+"/health") }, nil)
+		func(ctx context.Context) error { return process.Answers(ctx, URL+"/health") }, nil)
 	if err != nil {
 		return fmt.Errorf("the page is %w", err)
 	}

@@ -28,11 +28,11 @@ type canaryLoad struct {
 // loadCanaries sends requests to each service from the moment when it has a canary, until
 // stop is called, which waits for the last answers: to the service's page if it has one,
 // and otherwise through the whole shop.
-func loadCanaries(ctx context.Context, w Workspace, p Pulumi, services []string) (stop func(), err error) {
+func loadCanaries(ctx context.Context, w Workspace, last outputs, services []string) (stop func(), err error) {
 	var deployed map[string]struct {
 		URL string `json:"url"` // empty without a public path
 	}
-	if err := p.output(ctx, "services", &deployed); err != nil {
+	if err := last.read("services", &deployed); err != nil {
 		return nil, err
 	}
 	c, err := openRollouts(w)

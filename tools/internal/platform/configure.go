@@ -14,16 +14,29 @@ import (
 )
 
 // configureStack selects the stack, creates it on first use, and writes the images and the
-// cluster to its configuration.
+// cluster to its configuration. Each call of Pulumi's CLI takes a second or two, so that it makes
+// only those that change something.
 func (s *shipment) configureStack(ctx context.Context) error {
 	if err := s.pulumi.run(ctx, "stack", "select", "--create", stack); err != nil {
 		return err
 	}
-	if err := s.sameCluster(ctx); err != nil {
+	var err error
+	if s.outputs, err = s.pulumi.outputs(ctx); err != nil {
 		return err
 	}
-	config := []string{"config", "set-all", "--stack", stack, "--path"}
-	set := func(key, value string) { config = append(config, "--plaintext", project+":"+key+"="+value) }
+	if err := s.sameCluster(); err != nil {
+		return err
+	}
+	configured, err := s.pulumi.configured()
+	if err != nil {
+		return err
+	}
+	var values []string
+	set := func(key, value string) {
+		if key = project + ":" + key; valueAt(configured, key) != value {
+			values = append(values, "--plaintext", key+"="+value)
+		}
+	}
 	for _, program := range slices.Sorted(maps.Keys(s.digests)) {
 		set("images."+program, s.digests[program])
 	}
@@ -41,8 +54,8 @@ func (s *shipment) configureStack(ctx context.Context) error {
 		set("kubeContext", s.w.KubeContext)
 		obsolete = []string{"database.localPath", "prometheus.nodePort", "console.nodePort", "telemetry.jaegerNodePort"}
 	}
-	deployed, err := s.pulumi.images(ctx)
-	if err != nil {
+	var deployed map[string]string // before the first update there are none
+	if err := s.outputs.read("images", &deployed); err != nil {
 		return err
 	}
 	programs, err := repo.Programs(s.w.Root)
@@ -56,18 +69,24 @@ func (s *shipment) configureStack(ctx context.Context) error {
 		}
 	}
 	for _, key := range obsolete {
-		if err := s.pulumi.run(ctx, "config", "rm", "--stack", stack, "--path", project+":"+key); err != nil {
+		if key = project + ":" + key; valueAt(configured, key) == "" {
+			continue
+		}
+		if err := s.pulumi.run(ctx, "config", "rm", "--stack", stack, "--path", key); err != nil {
 			return err
 		}
 	}
-	return s.pulumi.run(ctx, config...)
+	if len(values) == 0 {
+		return nil
+	}
+	return s.pulumi.run(ctx, append([]string{"config", "set-all", "--stack", stack, "--path"}, values...)...)
 }
 
 // sameCluster fails if the stack has resources on another cluster than the selected one:
 // Pulumi would lose track of them.
-func (s *shipment) sameCluster(ctx context.Context) error {
+func (s *shipment) sameCluster() error {
 	var on string
-	if err := s.pulumi.output(ctx, "kubeContext", &on); err != nil || on == "" {
+	if err := s.outputs.read("kubeContext", &on); err != nil || on == "" {
 		return err // a stack without the output has no resources
 	}
 	want := s.w.KubeContext

@@ -61,7 +61,11 @@ func watchAll(ctx context.Context, w Workspace, p Pulumi, shipped []string, load
 	}
 	stopLoads := func() {}
 	if loaded && w.bundled() {
-		if stopLoads, err = loadCanaries(ctx, w, p, services); err != nil {
+		last, err := p.outputs(ctx)
+		if err != nil {
+			return err
+		}
+		if stopLoads, err = loadCanaries(ctx, w, last, services); err != nil {
 			return err
 		}
 	}

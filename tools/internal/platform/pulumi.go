@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 
+	"go.yaml.in/yaml/v3"
+
 	"github.com/loja-veloz/platform/tools/internal/command"
 	"github.com/loja-veloz/platform/tools/internal/console"
 	"github.com/loja-veloz/platform/tools/internal/process"
@@ -108,31 +110,66 @@ func (p Pulumi) removeDeadLock(ctx context.Context) error {
 	return nil
 }
 
-// output reads an output of the stack into v. If the stack has no such output, v keeps its
-// value.
-func (p Pulumi) output(ctx context.Context, name string, v any) error {
+// outputs are those of the last update of a stack. Before the first there are none.
+type outputs map[string]json.RawMessage
+
+// outputs reads the stack's outputs.
+func (p Pulumi) outputs(ctx context.Context) (outputs, error) {
 	text, err := p.command("stack", "output", "--json", "--stack", stack).Text(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	var outputs map[string]json.RawMessage
-	if err := json.Unmarshal([]byte(text), &outputs); err != nil {
-		return fmt.Errorf("reading the stack's outputs: %w", err)
+	var all outputs
+	if err := json.Unmarshal([]byte(text), &all); err != nil {
+		return nil, fmt.Errorf("reading the stack's outputs: %w", err)
 	}
-	if outputs[name] == nil {
+	return all, nil
+}
+
+// read reads an output into v. If there is no such output, v keeps its value.
+func (o outputs) read(name string, v any) error {
+	if o[name] == nil {
 		return nil
 	}
-	if err := json.Unmarshal(outputs[name], v); err != nil {
+	if err := json.Unmarshal(o[name], v); err != nil {
 		return fmt.Errorf("reading the stack's output %s: %w", name, err)
 	}
 	return nil
 }
 
-// images returns the image references that the last update deployed, by program. Before the
-// first update there are none.
-func (p Pulumi) images(ctx context.Context) (map[string]string, error) {
-	var images map[string]string
-	return images, p.output(ctx, "images", &images)
+// configured returns the stack file's configuration. Without the file it is empty.
+func (p Pulumi) configured() (map[string]any, error) {
+	b, err := os.ReadFile(p.stackFile)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	var file struct {
+		Config map[string]any `yaml:"config"`
+	}
+	if err := yaml.Unmarshal(b, &file); err != nil {
+		return nil, fmt.Errorf("%s: %w", p.stackFile, err)
+	}
+	return file.Config, nil
+}
+
+// valueAt returns the value at a path such as project:database.localPath, as text. It is
+// empty if there is none.
+func valueAt(config map[string]any, path string) string {
+	key, rest, nested := strings.Cut(path, ".")
+	switch value := config[key].(type) {
+	case nil:
+		return ""
+	case map[string]any:
+		if nested {
+			return valueAt(value, rest)
+		}
+		return fmt.Sprint(value)
+	default:
+		if nested {
+			return ""
+		}
+		return fmt.Sprint(value)
+	}
 }
 
 // configWith writes a copy of the stack file with one more line of configuration, for one

@@ -57,3 +57,35 @@ func TestConfigWithAddsOneLine(t *testing.T) {
 		t.Error("the stack's own file has changed")
 	}
 }
+
+func TestOnlyWhatChangesIsConfigured(t *testing.T) {
+	p, err := openPulumi(newWorkspace(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if config, err := p.configured(); err != nil || len(config) > 0 {
+		t.Fatalf("without a stack file the configuration is %v (%v)", config, err)
+	}
+	text := "config:\n  loja-veloz:kubeContext: kind\n  loja-veloz:prometheus:\n    nodePort: 9090\n  loja-veloz:images:\n    api-gateway: r/a@sha256:1\n"
+	if err := os.WriteFile(p.stackFile, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	config, err := p.configured()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]string{
+		"loja-veloz:kubeContext": "kind", "loja-veloz:prometheus.nodePort": "9090", "loja-veloz:images.api-gateway": "r/a@sha256:1",
+		"loja-veloz:images.audit": "", "loja-veloz:database.localPath": "", "loja-veloz:kubeContext.x": "",
+	} {
+		if got := valueAt(config, path); got != want {
+			t.Errorf("%s is %q, want %q", path, got, want)
+		}
+	}
+	if err := os.WriteFile(p.stackFile, []byte("config: ["), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.configured(); err == nil {
+		t.Error("a broken stack file is read as an empty one")
+	}
+}

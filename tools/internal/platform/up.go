@@ -13,7 +13,7 @@ type shipment struct {
 	pulumi  Pulumi            // since provideTools
 	digests map[string]string // references of the images built, by program; since buildImages
 	shipped []string          // programs whose image changes; since configureStack
-	url     string            // of the gateway; since applyStack
+	outputs outputs           // of the stack's last update; since configureStack
 }
 
 // Up brings the whole local environment up.
@@ -37,7 +37,7 @@ func Up(ctx context.Context, w Workspace) error {
 			"  kubectl --context=%s -n gateway port-forward service/traefik 30080:80\n  open http://localhost:30080", w.KubeContext)
 		return nil
 	}
-	w.Out.Plain(upSummary, s.url, s.url, s.url)
+	w.Out.Plain(upSummary, URL, URL, URL)
 	return nil
 }
 

@@ -10,7 +10,7 @@ type Tool struct {
 	Pin     string   // folder below tools/pins
 	Package string   // main package
 	LDFlags string   // -X settings, in addition to -s -w
-	Work    int      // CPU seconds of its build after the tools before it; for estimates (docs/toolchain.md)
+	Work    int      // CPU seconds of its build after the tools before it, by make bench-cold; for estimates
 	Links   []string // further names of the binary, which selects its program by argv[0]
 	Files   []File   // changes to upstream source files
 	Image   string   // upstream name of the image that the cluster runs; empty: none
@@ -37,7 +37,7 @@ const KubernetesVersion = "1.33.4"
 
 // Kubernetes has all programs of the local cluster in one binary.
 var Kubernetes = Tool{
-	Name: "kubernetes", Version: KubernetesVersion, Pin: "kubernetes", Work: 870, Package: ".",
+	Name: "kubernetes", Version: KubernetesVersion, Pin: "kubernetes", Work: 980, Package: ".",
 	LDFlags: "-X k8s.io/component-base/version.gitVersion=v" + KubernetesVersion +
 		" -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=33" +
 		" -X k8s.io/client-go/pkg/version.gitVersion=v" + KubernetesVersion,
@@ -52,7 +52,7 @@ const pulumiModule = "github.com/pulumi/pulumi/pkg/v3"
 // files or S3, and secrets are encrypted with a passphrase or AWS KMS. If a released pulumi,
 // which has them, is on PATH, it is used and this one is not built.
 var pulumiCLI = Tool{
-	Name: "pulumi", Version: "3.258.0", Pin: "pulumi", Work: 440, Package: pulumiModule + "/cmd/pulumi",
+	Name: "pulumi", Version: "3.258.0", Pin: "pulumi", Work: 215, Package: pulumiModule + "/cmd/pulumi",
 	LDFlags:  "-X github.com/pulumi/pulumi/sdk/v3/go/common/version.Version=v3.258.0",
 	Releases: []Release{pulumiRelease("pulumi")},
 	Files: append([]File{
@@ -139,7 +139,7 @@ func GCPOperationsProvider(context.Context, map[config.Key]string, *Resource) (P
 }
 
 var pulumiLanguageGo = Tool{
-	Name: "pulumi-language-go", Version: "3.66.0", Pin: "language-go", Work: 85,
+	Name: "pulumi-language-go", Version: "3.66.0", Pin: "language-go", Work: 50,
 	Package:  "github.com/pulumi/pulumi/sdk/v3/go/pulumi-language-go",
 	LDFlags:  "-X github.com/pulumi/pulumi/sdk/v3/go/common/version.Version=v3.66.0",
 	Releases: []Release{pulumiRelease("pulumi-language-go")},
@@ -177,7 +177,7 @@ const KubernetesProviderVersion = "4.18.1"
 const kubernetesProviderModule = "github.com/pulumi/pulumi-kubernetes/provider/v4"
 
 var pulumiKubernetes = Tool{
-	Name: "pulumi-resource-kubernetes", Version: KubernetesProviderVersion, Pin: "kubernetes", Work: 100,
+	Name: "pulumi-resource-kubernetes", Version: KubernetesProviderVersion, Pin: "kubernetes", Work: 105,
 	Package: kubernetesProviderModule + "/cmd/pulumi-resource-kubernetes",
 	LDFlags: "-X " + kubernetesProviderModule + "/pkg/version.Version=" + KubernetesProviderVersion,
 	Files: []File{
@@ -243,7 +243,7 @@ var pulumiKubernetes = Tool{
 }
 
 var coreDNS = Tool{
-	Name: "coredns", Version: "1.12.0", Pin: "kubernetes", Work: 27, Package: "github.com/coredns/coredns",
+	Name: "coredns", Version: "1.12.0", Pin: "kubernetes", Work: 25, Package: "github.com/coredns/coredns",
 	Image: "registry.k8s.io/coredns/coredns:v1.12.0", Digest: coreDNSDigest, Path: "/coredns",
 	Files: append([]File{{
 		Module: "github.com/coredns/coredns", Path: "plugin/kubernetes/object/informer.go",
@@ -253,7 +253,7 @@ var coreDNS = Tool{
 }
 
 var metricsServer = Tool{
-	Name: "metrics-server", Version: "0.7.2", Pin: "kubernetes", Work: 10, Package: "sigs.k8s.io/metrics-server/cmd/metrics-server",
+	Name: "metrics-server", Version: "0.7.2", Pin: "kubernetes", Work: 15, Package: "sigs.k8s.io/metrics-server/cmd/metrics-server",
 	LDFlags: "-X k8s.io/client-go/pkg/version.gitVersion=v0.7.2",
 	Image:   "registry.k8s.io/metrics-server/metrics-server:v0.7.2", Digest: metricsServerDigest, Path: "/metrics-server",
 	Files: []File{{
@@ -272,7 +272,7 @@ var metricsServer = Tool{
 }
 
 var rollouts = Tool{
-	Name: "rollouts-controller", Version: "1.9.1", Pin: "kubernetes", Work: 75,
+	Name: "rollouts-controller", Version: "1.9.1", Pin: "kubernetes", Work: 65,
 	Package: "github.com/argoproj/argo-rollouts/cmd/rollouts-controller",
 	LDFlags: "-X github.com/argoproj/argo-rollouts/utils/version.version=v1.9.1",
 	Image:   "quay.io/argoproj/argo-rollouts:v1.9.1", Path: "/bin/rollouts-controller",
@@ -281,7 +281,7 @@ var rollouts = Tool{
 
 // Traefik is the gateway of the local environment.
 var Traefik = Tool{
-	Name: "traefik", Version: "3.6.7", Pin: "traefik", Work: 440, Package: "github.com/traefik/traefik/v3/cmd/traefik",
+	Name: "traefik", Version: "3.6.7", Pin: "traefik", Work: 320, Package: "github.com/traefik/traefik/v3/cmd/traefik",
 	LDFlags: "-X github.com/traefik/traefik/v3/pkg/version.Version=v3.6.7",
 	Image:   "docker.io/library/traefik:v3.6.7", Path: "/usr/local/bin/traefik",
 	Files: traefikCuts,
@@ -289,7 +289,7 @@ var Traefik = Tool{
 
 // Ko builds images of Go programs.
 var Ko = Tool{
-	Name: "ko", Version: "0.19.1", Pin: "pulumi", Work: 190, Package: "github.com/google/ko",
+	Name: "ko", Version: "0.19.1", Pin: "pulumi", Work: 140, Package: "github.com/google/ko",
 	LDFlags: "-X github.com/google/ko/pkg/commands.Version=0.19.1",
 }
 
@@ -314,7 +314,7 @@ var Generators = []Tool{
 // Prometheus is built with service discovery by static targets, by files and by Kubernetes's
 // API server.
 var Prometheus = Tool{
-	Name: "prometheus", Version: "3.0.0", Pin: "kubernetes", Work: 95, Package: "github.com/prometheus/prometheus/cmd/prometheus",
+	Name: "prometheus", Version: "3.0.0", Pin: "kubernetes", Work: 75, Package: "github.com/prometheus/prometheus/cmd/prometheus",
 	LDFlags: "-X github.com/prometheus/common/version.Version=3.0.0",
 	Image:   "quay.io/prometheus/prometheus:v3.0.0", Path: "/bin/prometheus",
 	Files: []File{{
@@ -333,7 +333,7 @@ import _ "github.com/prometheus/prometheus/discovery/kubernetes"
 
 // Jaeger has the collector, the store and the query API in one process.
 var Jaeger = Tool{
-	Name: "jaeger-all-in-one", Version: "1.65.0", Pin: "kubernetes", Work: 35, Package: "github.com/jaegertracing/jaeger/cmd/all-in-one",
+	Name: "jaeger-all-in-one", Version: "1.65.0", Pin: "kubernetes", Work: 45, Package: "github.com/jaegertracing/jaeger/cmd/all-in-one",
 	LDFlags: "-X github.com/jaegertracing/jaeger/pkg/version.latestVersion=v1.65.0",
 	Image:   "docker.io/jaegertracing/all-in-one:1.65.0", Path: "/go/bin/all-in-one-linux",
 	Files: jaegerCuts,
@@ -341,7 +341,7 @@ var Jaeger = Tool{
 
 // otelCollector has the components that infra/observability configures.
 var otelCollector = Tool{
-	Name: "otel-collector", Version: "0.150.0", Pin: "otel-collector", Work: 110, Package: ".",
+	Name: "otel-collector", Version: "0.150.0", Pin: "otel-collector", Work: 100, Package: ".",
 	Image: "docker.io/otel/opentelemetry-collector-contrib:0.150.0", Path: "/otelcol-contrib",
 	Files: otelCollectorCuts,
 }

@@ -30,10 +30,13 @@ type Cache struct {
 	Out  *console.Console
 	Env  []string // variables of the builds, in addition to BuildEnv
 
-	Source Source        // of tools that are not there yet; empty: Built
-	Mirror string        // URL of a mirror of the releases; empty: the projects' own pages
-	Stall  time.Duration // a download without a byte for so long goes on again; 30 s if 0
+	Source    Source        // of tools that are not there yet; empty: Built
+	Mirror    string        // URL of a mirror of the releases; empty: the projects' own pages
+	Meanwhile string        // what a person can do during a build that takes longer than five minutes
+	Stall     time.Duration // a download without a byte for so long goes on again; 30 s if 0
 }
+
+const meanwhileFrom = 5 * time.Minute
 
 // DefaultRoot returns LOJA_CACHE, or loja-veloz in the user's cache folder.
 func DefaultRoot() (string, error) {
@@ -127,6 +130,9 @@ func (c *Cache) Ensure(ctx context.Context, tools ...Tool) error {
 	go c.download(prefetch, missing[1:])
 
 	p := newProgress(c.Out, missing)
+	if c.Meanwhile != "" && p.left(0, runtime.GOMAXPROCS(0)) > meanwhileFrom {
+		c.Out.Step("%s", c.Meanwhile)
+	}
 	c.Out.Step("building %d of %d tools; this happens once, and %s keeps them", len(missing), len(tools), c.Root)
 	for i := range missing {
 		if err := c.build(ctx, p, i); err != nil {

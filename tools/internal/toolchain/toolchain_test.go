@@ -179,3 +179,18 @@ func TestFileCuts(t *testing.T) {
 		}
 	}
 }
+
+// TestMeanwhile says what else a person can do before a long build only. The pin is missing, so
+// that the build ends at once.
+func TestMeanwhile(t *testing.T) {
+	for work, want := range map[int]bool{1: false, 1_000_000: true} {
+		var out strings.Builder
+		c := &Cache{Root: t.TempDir(), Pins: t.TempDir(), Out: console.New(&out), Meanwhile: "run make dev"}
+		if err := c.Ensure(t.Context(), Tool{Name: "x", Version: "1", Pin: "missing", Work: work}); err == nil {
+			t.Error("a tool without a pin is built")
+		}
+		if got := strings.Contains(out.String(), "run make dev"); got != want {
+			t.Errorf("with %d CPU seconds to go it says so: %v, want %v\n%s", work, got, want, out.String())
+		}
+	}
+}

@@ -270,17 +270,14 @@ func subject(sub string) (value.ClientID, error) {
 	if sub == "" || len(sub) > maxSubject {
 		return "", fmt.Errorf("must have 1 to %d bytes", maxSubject)
 	}
-	if strings.HasPrefix(sub, digestPrefix) { // only a digest may look like one
-		return digestOf(sub), nil
-	}
 	client, err := parsePrincipal(sub)
-	if errors.Is(err, errAnonymous) {
+	switch {
+	case errors.Is(err, errAnonymous):
 		return "", err
+	case err == nil && !strings.Contains(sub, "@") && !strings.HasPrefix(sub, digestPrefix): // only a digest may look like one
+		return client, nil
 	}
-	if err != nil || strings.Contains(sub, "@") {
-		return digestOf(sub), nil
-	}
-	return client, nil
+	return digestOf(sub), nil
 }
 
 const (

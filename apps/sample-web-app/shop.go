@@ -121,7 +121,7 @@ func (s *shop) list(ctx context.Context) ([]estoque.Item, error) {
 		return nil, fmt.Errorf("listing the items: %w", err)
 	}
 	if response.JSON200 == nil {
-		return nil, fmt.Errorf("listing the items: %w", client.Refused("the API", response.HTTPResponse, response.ApplicationProblemJSONDefault))
+		return nil, fmt.Errorf("listing the items: %w", refused(response.HTTPResponse, response.ApplicationProblemJSONDefault))
 	}
 	return response.JSON200.Items, nil
 }
@@ -157,7 +157,7 @@ func (s *shop) place(ctx context.Context, key string, request pedidos.OrderReque
 	case response.JSON202 != nil:
 		return response.JSON202.ID, nil
 	}
-	return uuid.Nil, fmt.Errorf("placing the order: %w", client.Refused("the API", response.HTTPResponse, response.ApplicationProblemJSONDefault))
+	return uuid.Nil, fmt.Errorf("placing the order: %w", refused(response.HTTPResponse, response.ApplicationProblemJSONDefault))
 }
 
 // isDefinite tells whether an error of place means that no order exists, and returns
@@ -182,7 +182,7 @@ func (s *shop) order(ctx context.Context, id uuid.UUID) (*pedidos.Order, error) 
 		return nil, fmt.Errorf("reading order %s: %w", id, err)
 	}
 	if response.JSON200 == nil {
-		return nil, fmt.Errorf("reading order %s: %w", id, client.Refused("the API", response.HTTPResponse, response.ApplicationProblemJSONDefault))
+		return nil, fmt.Errorf("reading order %s: %w", id, refused(response.HTTPResponse, response.ApplicationProblemJSONDefault))
 	}
 	return response.JSON200, nil
 }
@@ -196,7 +196,11 @@ func (s *shop) cancel(ctx context.Context, id uuid.UUID) error {
 		return fmt.Errorf("cancelling order %s: %w", id, err)
 	}
 	if response.JSON200 == nil && response.JSON202 == nil {
-		return fmt.Errorf("cancelling order %s: %w", id, client.Refused("the API", response.HTTPResponse, response.ApplicationProblemJSONDefault))
+		return fmt.Errorf("cancelling order %s: %w", id, refused(response.HTTPResponse, response.ApplicationProblemJSONDefault))
 	}
 	return nil
+}
+
+func refused(answer *http.Response, document *problem.Document) error {
+	return client.Refused("the API", answer, document)
 }

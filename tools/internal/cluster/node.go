@@ -132,7 +132,8 @@ func (c *Cluster) startDNS(ctx context.Context) error {
 			return err
 		}
 		want, is := deployment.Spec.Replicas, deployment.Status
-		if is.ObservedGeneration < deployment.Metadata.Generation || is.UpdatedReplicas != want || is.Replicas != want || is.AvailableReplicas != want {
+		if is.ObservedGeneration < deployment.Metadata.Generation ||
+			is.UpdatedReplicas != want || is.Replicas != want || is.AvailableReplicas != want {
 			return fmt.Errorf("%d of %d pods of CoreDNS are available", is.AvailableReplicas, want)
 		}
 		ctx, cancel := context.WithTimeout(ctx, time.Second)

@@ -34,8 +34,11 @@ func (k Ko) readImages() (map[string]builtImage, error) {
 	if err != nil {
 		return nil, err
 	}
-	if json.Unmarshal(b, &images) != nil { // an interrupted write: everything is built again
-		return map[string]builtImage{}, nil
+	if !json.Valid(b) { // an interrupted write: everything is built again
+		return images, nil
+	}
+	if err := json.Unmarshal(b, &images); err != nil {
+		return nil, fmt.Errorf("%s: %w; delete it", k.imagesFile(), err)
 	}
 	return images, nil
 }

@@ -132,8 +132,10 @@ func (k Ko) Build(ctx context.Context, programs []string) (map[string]string, er
 			continue
 		}
 		text, err := command.Command{
-			Args: []string{k.Program, "build", "--base-import-paths", "--platform=linux/" + strings.Join(k.Architectures, ",linux/"), "--sbom=spdx", "./" + name},
-			Dir:  k.Apps, Env: env,
+			Args: []string{
+				k.Program, "build", "--base-import-paths", "--platform=linux/" + strings.Join(k.Architectures, ",linux/"), "--sbom=spdx", "./" + name,
+			},
+			Dir: k.Apps, Env: env,
 		}.Text(ctx)
 		if err != nil {
 			return nil, fmt.Errorf("building the image of %s: %w", name, err)

@@ -73,6 +73,9 @@ func announced(text string) (push, pull string, err error) {
 	return v.Host, v.OnNode, nil
 }
 
+// setRegistry ends an error about the registry in the cluster.
+const setRegistry = "set REGISTRY to a registry that this machine pushes to and the cluster pulls from"
+
 const (
 	registryNamespace = "loja-veloz-registry"
 	registryOnNode    = "127.0.0.1:30500" // of the Service in registry.yaml
@@ -88,16 +91,15 @@ func (r *registry) install(ctx context.Context, w Workspace, k Kubectl) error {
 	apply := k.Command("apply", "--server-side", "--force-conflicts", "-f", "-")
 	apply.Stdin = strings.NewReader(registryManifest)
 	if err := apply.Run(ctx); err != nil {
-		return fmt.Errorf("installing a registry in the cluster: %w; or set REGISTRY to one that this machine pushes to and the cluster pulls from", err)
+		return fmt.Errorf("installing a registry in the cluster: %w; mend it, or %s", err, setRegistry)
 	}
 	if _, err := k.Text(ctx, "-n", registryNamespace, "rollout", "status", "deployment/registry", "--timeout=3m"); err != nil {
 		pods, _ := k.Text(ctx, "-n", registryNamespace, "get", "pods,persistentvolumeclaims,events")
-		return fmt.Errorf("the registry in the cluster does not become ready: %w\n%s\nmend it, or set REGISTRY to one that this machine "+
-			"pushes to and the cluster pulls from", err, pods)
+		return fmt.Errorf("the registry in the cluster does not become ready: %w\n%s\nmend it, or %s", err, pods, setRegistry)
 	}
 	forward := k.Command("-n", registryNamespace, "port-forward", "--address=127.0.0.1", "deployment/registry", ":5000")
 	port := make(chan string, 1)
-	cmd := exec.Command(forward.Args[0], forward.Args[1:]...)
+	cmd := exec.Command(forward.Args[0], forward.Args[1:]...) //nolint:noctx // close ends it
 	cmd.Dir, cmd.Env = forward.Dir, append(cmd.Environ(), forward.Env...)
 	p, err := process.Run(process.Spec{Name: "kubectl port-forward", Cmd: cmd, Line: func(line string) {
 		address, found := strings.CutPrefix(line, "Forwarding from ")

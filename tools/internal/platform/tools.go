@@ -29,8 +29,8 @@ func (s *shipment) provideTools(ctx context.Context) error {
 		s.pull = pullsImages(ctx, s.w)
 	}
 	if !s.w.bundled() && runtime.GOOS != "linux" && !kubectlFits(ctx) {
-		return fmt.Errorf("PATH has no kubectl of version 1.32 to 1.34: install one; this repo builds its own on Linux only, and this machine runs %s",
-			runtime.GOOS)
+		return fmt.Errorf("PATH has no kubectl of version 1.32 to 1.34: install one; this repo builds its own on Linux only, "+
+			"and this machine runs %s", runtime.GOOS)
 	}
 	tools := clusterTools(ctx, s.w, s.pull)
 	if s.deploys {

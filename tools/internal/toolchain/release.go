@@ -117,7 +117,8 @@ func (c *Cache) takesReleases() bool {
 func (c *Cache) take(ctx context.Context, tools []Tool) ([]Tool, error) {
 	released := releases(tools)
 	if c.Source == Released && runtime.GOOS != "linux" {
-		return nil, fmt.Errorf("TOOLS=release: the releases in tools/internal/toolchain are for Linux, and this machine runs %s: unset TOOLS", runtime.GOOS)
+		return nil, fmt.Errorf("TOOLS=release: the releases in tools/internal/toolchain are for Linux, "+
+			"and this machine runs %s: unset TOOLS", runtime.GOOS)
 	}
 	if !c.takesReleases() || len(released) == 0 {
 		return tools, nil

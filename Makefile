@@ -11,7 +11,7 @@ loja:
 	@[ "$$(id -u)" = 0 ] || [ -z "$$(find .local -maxdepth 2 -path .local/cluster -prune -o ! -user "$$(id -u)" -print -quit 2>/dev/null)" ] || \
 		{ echo "files in .local belong to another user, as after a sudo make. This gives them to you, but for the cluster's data:" \
 		"sudo find .local -path .local/cluster -prune -o -exec chown -h $$(id -u) {} +" >&2; exit 1; }
-	@command -v go >/dev/null || { echo "go is not on PATH: install Go 1.26 or newer" >&2; exit 1; }
+	@command -v go >/dev/null || { echo "go is not on PATH: install Go 1.26.3 or newer" >&2; exit 1; }
 	@[ -x $(LOJA) ] || echo "compiling the program loja; this happens once" >&2
 	@cd tools && GOWORK=off GOFLAGS=-mod=readonly CGO_ENABLED=0 go build -buildvcs=false -o ../$(LOJA) ./cmd/loja
 

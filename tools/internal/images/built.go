@@ -12,11 +12,12 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"runtime"
 	"strings"
 
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
+
+	"github.com/loja-veloz/platform/tools/internal/command"
 )
 
 // A builtImage is an image with the hash of what it was built from.
@@ -57,22 +58,38 @@ func (k Ko) has(ctx context.Context, image string) bool {
 	if err != nil {
 		return false
 	}
-	_, err = remote.Head(ref, remote.WithContext(ctx), remote.WithRetryBackoff(remote.Backoff{Steps: 1}))
+	options := append(k.credentials(), remote.WithContext(ctx), remote.WithRetryBackoff(remote.Backoff{Steps: 1}))
+	_, err = remote.Head(ref, options...)
 	return err == nil
 }
 
 // elsewhere are the modules of this repo that apps uses from other folders, by its go.mod.
-var elsewhere = regexp.MustCompile(`(?m)^replace \S+ => (\.\./\S+)$`)
+var elsewhere = regexp.MustCompile(`(?m)=> (\.\./\S+)\s*$`)
 
-// inputs returns a hash of all that decides what is in the programs' images: ko, the Go version, the
-// registry, the processors, the fault, and every source file, tests and documents aside.
-func (k Ko) inputs() (string, error) {
+// inputs returns a hash of all that decides what is in the programs' images: ko and its arguments,
+// the Go version and its settings, the base image, the registry, the processors, the fault, and every
+// source file, tests and documents aside.
+func (k Ko) inputs(ctx context.Context) (string, error) {
 	program, err := filepath.EvalSymlinks(k.Program) // the folder in the cache has the version
 	if err != nil {
 		program = k.Program
 	}
 	h := sha256.New()
-	fmt.Fprintln(h, program, runtime.Version(), k.Registry, k.Architectures, k.Fault, baseImage)
+	base, err := baseIndex()
+	if err != nil {
+		return "", err
+	}
+	digest, err := base.Digest()
+	if err != nil {
+		return "", err
+	}
+	settings, err := command.Command{
+		Args: []string{"go", "env", "GOVERSION", "GOAMD64", "GOARM64", "GOEXPERIMENT", "GOFIPS140"}, Dir: k.Apps, Env: koGo,
+	}.Text(ctx)
+	if err != nil {
+		return "", err
+	}
+	fmt.Fprintln(h, program, k.arguments()[1:], koGo, settings, k.Registry, k.Fault, digest)
 	mod, err := os.ReadFile(filepath.Join(k.Apps, "go.mod"))
 	if err != nil {
 		return "", err

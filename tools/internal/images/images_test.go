@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/registry"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
@@ -45,11 +46,11 @@ func TestPackIsReproducibleAndNonRoot(t *testing.T) {
 func TestBaseForEveryProcessor(t *testing.T) {
 	server := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))
 	t.Cleanup(server.Close)
-	r := Registry(strings.TrimPrefix(server.URL, "http://"))
+	r := Registry(strings.TrimPrefix(server.URL, "http://") + "/folder")
 	if err := r.PushBase(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	ref, err := r.Local(string(r) + "/" + baseImage)
+	ref, err := name.ParseReference(string(r) + "/" + baseImage) // where ko looks for it
 	if err != nil {
 		t.Fatal(err)
 	}

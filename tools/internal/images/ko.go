@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/google/go-containerregistry/pkg/authn"
+	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
@@ -40,29 +42,47 @@ type Ko struct {
 }
 
 // PushBase pushes the base image.
-func (k Ko) PushBase(ctx context.Context) error { return Registry(k.Registry).PushBase(ctx) }
+func (k Ko) PushBase(ctx context.Context) error {
+	return Registry(k.Registry).PushBase(ctx, k.credentials()...)
+}
+
+// credentials are those of Docker's configuration, as ko itself uses them.
+func (k Ko) credentials() []remote.Option {
+	if k.Anonymous {
+		return nil
+	}
+	return []remote.Option{remote.WithAuthFromKeychain(authn.DefaultKeychain)}
+}
 
 // PushBase pushes the base image of the services' images, for all architectures on which a cluster
 // runs them.
-func (r Registry) PushBase(ctx context.Context) error {
-	ref, err := r.Local(string(r) + "/" + baseImage)
+func (r Registry) PushBase(ctx context.Context, options ...remote.Option) error {
+	ref, err := name.ParseReference(string(r) + "/" + baseImage)
 	if err != nil {
 		return err
 	}
+	index, err := baseIndex()
+	if err != nil {
+		return fmt.Errorf("packing %s: %w", ref, err)
+	}
+	if err := remote.WriteIndex(ref, index, append(options, remote.WithContext(ctx))...); err != nil {
+		return fmt.Errorf("pushing %s: %w", ref, err)
+	}
+	return nil
+}
+
+func baseIndex() (v1.ImageIndex, error) {
 	index := mutate.IndexMediaType(empty.Index, types.OCIImageIndex)
 	for _, architecture := range []string{"amd64", "arm64"} {
 		image, err := pack(Process{}, architecture, Base())
 		if err != nil {
-			return fmt.Errorf("packing %s: %w", ref, err)
+			return nil, err
 		}
 		index = mutate.AppendManifests(index, mutate.IndexAddendum{
 			Add: image, Descriptor: v1.Descriptor{Platform: &v1.Platform{OS: "linux", Architecture: architecture}},
 		})
 	}
-	if err := remote.WriteIndex(ref, index, remote.WithContext(ctx)); err != nil {
-		return fmt.Errorf("pushing %s: %w", ref, err)
-	}
-	return nil
+	return index, nil
 }
 
 const (
@@ -75,11 +95,7 @@ const (
 
 // environ tells ko where images go, and how they are built.
 func (k Ko) environ() ([]string, error) {
-	env := slices.Concat(k.Env, []string{
-		"KO_DEFAULTBASEIMAGE=" + k.Registry + "/" + baseImage,
-		// GOWORK: only apps/go.sum decides what is in an image.
-		"GOWORK=off", "GOFLAGS=-buildvcs=false", "CGO_ENABLED=0",
-	})
+	env := slices.Concat(k.Env, koGo, []string{"KO_DEFAULTBASEIMAGE=" + k.Registry + "/" + baseImage})
 	if k.Anonymous {
 		// Without this, ko asks the credential helper that Docker's configuration names, and fails
 		// if it is not installed.
@@ -108,6 +124,14 @@ func (k Ko) environ() ([]string, error) {
 	return append(env, "KO_CONFIG_PATH="+folder, "KO_DOCKER_REPO="+k.Registry+"/"+DrillFolder), nil
 }
 
+// arguments are those of ko, without the program to build.
+func (k Ko) arguments() []string {
+	return []string{k.Program, "build", "--base-import-paths", "--platform=linux/" + strings.Join(k.Architectures, ",linux/"), "--sbom=spdx"}
+}
+
+// koGo are the variables of Go in a build: only apps/go.sum decides what is in an image.
+var koGo = []string{"GOWORK=off", "GOFLAGS=-buildvcs=false", "CGO_ENABLED=0"}
+
 // Build builds the images of programs and returns their references by digest. An image whose
 // inputs have not changed since it was built, and which the registry has, is not built again.
 func (k Ko) Build(ctx context.Context, programs []string) (map[string]string, error) {
@@ -116,7 +140,7 @@ func (k Ko) Build(ctx context.Context, programs []string) (map[string]string, er
 	if err != nil {
 		return nil, err
 	}
-	inputs, err := k.inputs()
+	inputs, err := k.inputs(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -132,10 +156,7 @@ func (k Ko) Build(ctx context.Context, programs []string) (map[string]string, er
 			continue
 		}
 		text, err := command.Command{
-			Args: []string{
-				k.Program, "build", "--base-import-paths", "--platform=linux/" + strings.Join(k.Architectures, ",linux/"), "--sbom=spdx", "./" + name,
-			},
-			Dir: k.Apps, Env: env,
+			Args: append(k.arguments(), "./"+name), Dir: k.Apps, Env: env,
 		}.Text(ctx)
 		if err != nil {
 			return nil, fmt.Errorf("building the image of %s: %w", name, err)
@@ -144,9 +165,14 @@ func (k Ko) Build(ctx context.Context, programs []string) (map[string]string, er
 		if !strings.Contains(ref, "@sha256:") {
 			return nil, fmt.Errorf("building the image of %s: ko printed %q, not a digest", name, ref)
 		}
-		refs[name], images[name] = ref, builtImage{inputs, ref}
-		if err := k.writeImages(images); err != nil {
+		refs[name] = ref
+		if after, err := k.inputs(ctx); err != nil {
 			return nil, err
+		} else if after == inputs { // or else somebody changed a source during the build
+			images[name] = builtImage{inputs, ref}
+			if err := k.writeImages(images); err != nil {
+				return nil, err
+			}
 		}
 		k.Out.Step("image of %s: %s (%s)", name, ref, console.Round(time.Since(began)))
 	}

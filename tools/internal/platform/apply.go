@@ -42,7 +42,7 @@ func (s *shipment) applyStack(ctx context.Context) error {
 // awaitPage waits until the gateway serves the page.
 func (s *shipment) awaitPage(ctx context.Context) error {
 	err := process.Await(ctx, 2*time.Minute, 100*time.Millisecond,
-		func(ctx context.Context) error { return process.Answers(ctx, URL+"/health") }, nil)
+		func(ctx context.Context) error { return process.Answers(ctx, s.gatewayURL()+"/health") }, nil)
 	if err != nil {
 		return fmt.Errorf("the page is %w", err)
 	}

@@ -13,10 +13,9 @@ import (
 	"github.com/loja-veloz/platform/tools/internal/repo"
 )
 
-// configureStack selects the stack, creates it on first use, and writes the images and the
-// cluster to its configuration. Each call of Pulumi's CLI takes a second or two, so that it makes
-// only those that change something.
-func (s *shipment) configureStack(ctx context.Context) error {
+// selectStack selects the stack, creates it on first use, and reads what is deployed and
+// configured. It fails if the stack is deployed on another cluster than the selected one.
+func (s *shipment) selectStack(ctx context.Context) error {
 	if err := s.pulumi.run(ctx, "stack", "select", "--create", stack); err != nil {
 		return err
 	}
@@ -24,13 +23,24 @@ func (s *shipment) configureStack(ctx context.Context) error {
 	if s.outputs, err = s.pulumi.outputs(ctx); err != nil {
 		return err
 	}
-	if err := s.sameCluster(); err != nil {
+	if s.configured, err = s.pulumi.configured(); err != nil {
 		return err
 	}
-	configured, err := s.pulumi.configured()
-	if err != nil {
-		return err
+	return s.sameCluster()
+}
+
+// gatewayURL returns the address of the bundled cluster's gateway.
+func (s *shipment) gatewayURL() string {
+	if port := valueAt(s.configured, project+":gateway.nodePort"); port != "" {
+		return "http://localhost:" + port
 	}
+	return URL
+}
+
+// configureStack writes the images and the cluster to the stack's configuration. Each call of
+// Pulumi's CLI takes a second or two, so that it makes only those that change something.
+func (s *shipment) configureStack(ctx context.Context) error {
+	configured := s.configured
 	var values []string
 	set := func(key, value string) {
 		if key = project + ":" + key; valueAt(configured, key) != value {

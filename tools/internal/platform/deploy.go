@@ -17,6 +17,7 @@ func Deploy(ctx context.Context, w Workspace, o settings.Deploy) error {
 	d := &shipment{w: w, deploys: true, programs: o.Programs, fault: o.Fault}
 	steps := []step{
 		{"providing the tools", d.provideTools},
+		{"selecting the stack", d.selectStack},
 		{"starting the cluster", d.startCluster},
 		{"building the images", d.buildImages},
 		{"configuring the stack", d.configureStack},

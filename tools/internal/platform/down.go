@@ -13,11 +13,16 @@ import (
 // stack.
 func Down(ctx context.Context, w Workspace) error {
 	if !w.bundled() {
-		w.Out.Step("pulumi destroy: stack %s", stack)
 		p, err := openPulumi(w)
 		if err != nil {
 			return err
 		}
+		// Without a stack, as after a make up that has failed early, this creates one, and there is
+		// only the registry to remove.
+		if err := (&shipment{w: w, pulumi: p}).selectStack(ctx); err != nil {
+			return err
+		}
+		w.Out.Step("pulumi destroy: stack %s", stack)
 		if err := p.change(ctx, "destroy"); err != nil {
 			return err
 		}

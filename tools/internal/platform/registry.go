@@ -47,7 +47,9 @@ func (s *shipment) openRegistry(ctx context.Context) (registry, error) {
 		s.w.Out.Step("images go to the registry %s, which the cluster announces", r.push)
 		return r, nil
 	}
-	return r, r.install(ctx, s.w, k)
+	r.push, r.pull = inCluster, inCluster
+	r.close, err = install(ctx, s.w, k)
+	return r, err
 }
 
 // hosting is the ConfigMap in kube-public by which a cluster announces a registry on the
@@ -78,52 +80,60 @@ const setRegistry = "set REGISTRY to a registry that this machine pushes to and 
 
 const (
 	registryNamespace = "loja-veloz-registry"
-	registryOnNode    = "127.0.0.1:30500" // of the Service in registry.yaml
+	// inCluster is the registry's address on each node, by the Service in registry.yaml, and on
+	// this machine, by port-forward. It is in each image, so that another one would change them.
+	inCluster     = "127.0.0.1:30500"
+	inClusterPort = "30500"
 )
 
 //go:embed registry.yaml
 var registryManifest string
 
-// install puts a registry into the cluster, and forwards a free port of this machine to it until
-// close is called.
-func (r *registry) install(ctx context.Context, w Workspace, k Kubectl) error {
+// install puts a registry into the cluster, and forwards a port of this machine to it until the
+// function is called that it returns.
+func install(ctx context.Context, w Workspace, k Kubectl) (end func() error, err error) {
 	w.Out.Step("the cluster has no registry: images go to one in its namespace %s", registryNamespace)
 	apply := k.Command("apply", "--server-side", "--force-conflicts", "-f", "-")
 	apply.Stdin = strings.NewReader(registryManifest)
 	if err := apply.Run(ctx); err != nil {
-		return fmt.Errorf("installing a registry in the cluster: %w; mend it, or %s", err, setRegistry)
+		return nil, fmt.Errorf("installing a registry in the cluster: %w; mend it, or %s", err, setRegistry)
 	}
 	if _, err := k.Text(ctx, "-n", registryNamespace, "rollout", "status", "deployment/registry", "--timeout=3m"); err != nil {
 		pods, _ := k.Text(ctx, "-n", registryNamespace, "get", "pods,persistentvolumeclaims,events")
-		return fmt.Errorf("the registry in the cluster does not become ready: %w\n%s\nmend it, or %s", err, pods, setRegistry)
+		return nil, fmt.Errorf("the registry in the cluster does not become ready: %w\n%s\nmend it, or %s", err, pods, setRegistry)
 	}
-	forward := k.Command("-n", registryNamespace, "port-forward", "--address=127.0.0.1", "deployment/registry", ":5000")
-	port := make(chan string, 1)
+	forward := k.Command("-n", registryNamespace, "port-forward", "--address=127.0.0.1", "deployment/registry", inClusterPort+":5000")
+	ready := make(chan struct{}, 1)
 	cmd := exec.Command(forward.Args[0], forward.Args[1:]...) //nolint:noctx // close ends it
 	cmd.Dir, cmd.Env = forward.Dir, append(cmd.Environ(), forward.Env...)
 	p, err := process.Run(process.Spec{Name: "kubectl port-forward", Cmd: cmd, Line: func(line string) {
-		address, found := strings.CutPrefix(line, "Forwarding from ")
-		if address, _, ends := strings.Cut(address, " -> "); found && ends {
+		if strings.HasPrefix(line, "Forwarding from ") {
 			select {
-			case port <- address:
+			case ready <- struct{}{}:
 			default:
 			}
 		}
 	}})
 	if err != nil {
-		return err
+		return nil, err
 	}
-	end := func() error { return p.End(syscall.SIGTERM, 5*time.Second) }
+	end = func() error {
+		select {
+		case <-p.Done(): // it should not have ended, and what failed meanwhile failed for it
+			return p.Ended()
+		default:
+			return p.End(syscall.SIGTERM, 5*time.Second)
+		}
+	}
 	select {
-	case r.push = <-port:
-		r.pull, r.close = registryOnNode, end
-		return nil
+	case <-ready:
+		return end, nil
 	case <-p.Done():
-		return p.Ended()
+		return nil, fmt.Errorf("forwarding port %s of this machine to the registry in the cluster: %w", inClusterPort, p.Ended())
 	case <-ctx.Done():
-		return errors.Join(context.Cause(ctx), end())
+		return nil, errors.Join(context.Cause(ctx), end())
 	case <-time.After(time.Minute):
-		return errors.Join(fmt.Errorf("kubectl port-forward prints no port:\n%s", p.LastLines()), end())
+		return nil, errors.Join(fmt.Errorf("kubectl port-forward is not ready after a minute:\n%s", p.LastLines()), end())
 	}
 }
 

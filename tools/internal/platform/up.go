@@ -13,16 +13,21 @@ type shipment struct {
 	pulumi  Pulumi            // since provideTools
 	digests map[string]string // references of the images built, by program; since buildImages
 	shipped []string          // programs whose image changes; since configureStack
-	outputs outputs           // of the stack's last update; since configureStack
+	outputs outputs           // of the stack's last update; since selectStack
+	// configured is the stack file's configuration; since selectStack.
+	configured map[string]any
 }
 
 // Up brings the whole local environment up.
 func Up(ctx context.Context, w Workspace) error {
-	// The minutes are those beside such a build, on 2 processors and from empty caches: 6 min 28 s.
-	w.Cache.Meanwhile = "meanwhile, DEV_TELEMETRY=off make dev in another terminal shows the shop without a cluster, after some six minutes"
+	if w.bundled() {
+		// The minutes are those beside such a build, on 2 processors and from empty caches: 6 min 28 s.
+		w.Cache.Meanwhile = "meanwhile, DEV_TELEMETRY=off make dev in another terminal shows the shop without a cluster, after some six minutes"
+	}
 	s := &shipment{w: w, deploys: true}
 	steps := []step{
 		{"providing the tools", s.provideTools},
+		{"selecting the stack", s.selectStack},
 		{"starting the cluster", s.startCluster},
 		{"building the images", s.buildImages},
 		{"configuring the stack", s.configureStack},
@@ -39,7 +44,8 @@ func Up(ctx context.Context, w Workspace) error {
 			"  kubectl --context=%s -n gateway port-forward service/traefik 30080:80\n  open http://localhost:30080", w.KubeContext)
 		return nil
 	}
-	w.Out.Plain(upSummary, URL, URL, URL)
+	url := s.gatewayURL()
+	w.Out.Plain(upSummary, url, url, url)
 	return nil
 }
 

@@ -376,15 +376,16 @@ func advice(err error) string {
 
 func checkGo(ctx context.Context) error {
 	if _, err := exec.LookPath("go"); err != nil {
-		return errors.New("go is not on PATH: install Go 1.26 or newer")
+		return errors.New("go is not on PATH: install Go 1.26.3 or newer")
 	}
 	v, err := command.Command{Args: []string{"go", "env", "GOVERSION"}, Env: []string{"GOWORK=off"}}.Text(ctx)
 	if err != nil {
 		return err
 	}
-	var minor int
-	if _, err := fmt.Sscanf(v, "go1.%d", &minor); err != nil || minor < 26 {
-		return fmt.Errorf("go on PATH has version %s: install Go 1.26 or newer", v)
+	var minor, patch int
+	_, _ = fmt.Sscanf(v, "go1.%d.%d", &minor, &patch) // a release candidate has no patch
+	if minor < 26 || minor == 26 && patch < 3 {       // the pins' go.mod
+		return fmt.Errorf("go on PATH has version %s: install Go 1.26.3 or newer", v)
 	}
 	return nil
 }

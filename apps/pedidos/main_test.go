@@ -2,7 +2,6 @@ package main
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -763,7 +762,8 @@ func TestBadInputNamesTheFieldAndStoresNothing(t *testing.T) {
 			if test.field != "" && (len(document.Errors) != 1 || document.Errors[0].Name != test.field) {
 				t.Errorf("errors = %+v, want %s", document.Errors, test.field)
 			}
-			if bytes.Contains(got.Body.Bytes(), []byte("1111")) {
+			// The request's id is random, and has these digits once in some thousand answers.
+			if strings.Contains(strings.ReplaceAll(got.Body.String(), got.Header().Get("X-Request-Id"), ""), "1111") {
 				t.Errorf("the answer shows the card number: %s", got.Body)
 			}
 		})

@@ -18,6 +18,7 @@ import (
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 
+	"github.com/loja-veloz/platform/apps/internal/apitest"
 	"github.com/loja-veloz/platform/apps/internal/config"
 	"github.com/loja-veloz/platform/apps/internal/server"
 	"github.com/loja-veloz/platform/apps/internal/service"
@@ -70,25 +71,7 @@ type gate struct {
 	*httptest.Server
 	backend *backend
 	spans   *tracetest.InMemoryExporter
-	log     *safeLog
-}
-
-// safeLog is a log that a test reads while the gateway writes it.
-type safeLog struct {
-	mu sync.Mutex
-	b  strings.Builder
-}
-
-func (l *safeLog) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *safeLog) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
+	log     *apitest.Log
 }
 
 // environment returns getenv of a minimal environment and of variables, as NAME=value.
@@ -118,7 +101,7 @@ func newGateTo(t testing.TB, b *backend, upstream string, variables ...string) *
 		t.Fatal(err)
 	}
 	spans := tracetest.NewInMemoryExporter()
-	log := &safeLog{}
+	log := &apitest.Log{}
 	frame := service.New(server.ReadSettings(env, name), slog.New(slog.NewJSONHandler(log, nil)),
 		sdktrace.NewTracerProvider(sdktrace.WithSyncer(spans)))
 	srv, err := newServer(frame, settings)

@@ -12,6 +12,7 @@ import (
 	"github.com/google/uuid"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 
+	"github.com/loja-veloz/platform/apps/internal/apitest"
 	contract "github.com/loja-veloz/platform/apps/internal/contract/pagamentos"
 	"github.com/loja-veloz/platform/apps/internal/postgres/postgrestest"
 	"github.com/loja-veloz/platform/apps/internal/problem"
@@ -194,7 +195,7 @@ func TestRunMigratesServesAndStops(t *testing.T) {
 		"DRAIN_PAUSE": "0s",
 	}
 	getenv := func(name string) string { return env[name] }
-	log := &logBuffer{}
+	log := &apitest.Log{}
 	for range 2 {
 		if err := run(t.Context(), []string{"migrate"}, getenv, log); err != nil {
 			t.Fatalf("migrate: %v\n%s", err, log)

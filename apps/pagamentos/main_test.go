@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -9,7 +8,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -41,7 +39,7 @@ type app struct {
 	frame    *service.Frame
 	payments *charging.Payments
 	spans    *tracetest.InMemoryExporter
-	log      *logBuffer
+	log      *apitest.Log
 }
 
 // newApp returns the service with the simulator, wrapped by wrap.
@@ -53,7 +51,7 @@ func newApp(t testing.TB, wrap ...func(acquirer.Acquirer) acquirer.Acquirer) *ap
 func newAppOn(t testing.TB, database postgrestest.Database, wrap ...func(acquirer.Acquirer) acquirer.Acquirer) *app {
 	t.Helper()
 	spans := tracetest.NewInMemoryExporter()
-	log := &logBuffer{}
+	log := &apitest.Log{}
 	frame := service.New(
 		server.Settings{Identity: config.Identity{Service: name, Version: "0123456789ab", Pod: "pagamentos-1"}},
 		slog.New(slog.NewTextHandler(log, nil)), sdktrace.NewTracerProvider(sdktrace.WithSyncer(spans)))
@@ -79,23 +77,6 @@ func newTestServer(
 		t.Fatal(err)
 	}
 	return srv, payments
-}
-
-type logBuffer struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (b *logBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.Write(p)
-}
-
-func (b *logBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.String()
 }
 
 // answer is a response, decoded as a payment or a problem.

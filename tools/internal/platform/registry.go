@@ -82,7 +82,7 @@ const (
 	registryNamespace = "loja-veloz-registry"
 	// inCluster is the registry's address on each node, by the Service in registry.yaml, and on
 	// this machine, by port-forward. It is in each image, so that another one would change them.
-	inCluster     = "127.0.0.1:30500"
+	inCluster     = "127.0.0.1:" + inClusterPort
 	inClusterPort = "30500"
 )
 

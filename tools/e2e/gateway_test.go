@@ -210,7 +210,14 @@ func TestABusyMachineStillServes(t *testing.T) {
 // has no routes, and must not say that it is ready.
 func TestGatewayWithoutAPIServer(t *testing.T) {
 	needsCluster(t)
-	address := must(t, "-n", "gateway", "get", "pods", "-l", "app.kubernetes.io/name=traefik", "-o", "jsonpath={.items[*].status.podIP}")
+	var address string
+	eventually(t, time.Minute, "the gateways that another test replaced have ended", func() error {
+		address = must(t, "-n", "gateway", "get", "pods", "-l", "app.kubernetes.io/name=traefik", "-o", "jsonpath={.items[*].status.podIP}")
+		if len(strings.Fields(address)) != 1 {
+			return fmt.Errorf("there are the pods %q", address)
+		}
+		return nil
+	})
 	// ready asks what the readiness probe asks.
 	ready := func() (int, error) {
 		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+address+":8000/ping", http.NoBody)

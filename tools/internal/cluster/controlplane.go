@@ -104,6 +104,11 @@ func (c *Cluster) controllerManager() part {
 				"--use-service-account-credentials=true",
 				"--cluster-signing-cert-file="+pki+"/ca.crt", "--cluster-signing-key-file="+pki+"/ca.key",
 				"--controllers=*,bootstrap-signer-controller,token-cleaner-controller",
+				// A node that has not reported for this long is not ready, and its pods get no
+				// requests. The default is 50 s: when the API server answers again after a longer
+				// pause, this controller is quicker than the kubelet, and the only node's pods would
+				// lose all requests, though no other node could serve them.
+				"--node-monitor-grace-period=10m",
 			)
 		},
 	}, defaultGrace)

@@ -62,10 +62,34 @@ func readAuth(env *config.Reader) authenticator {
 	case "api-key":
 		return readKeys(env)
 	case "jwt":
-		return readTokens(env)
+		tokens := readTokens(env)
+		if env.Text("API_KEYS", "") != "" || env.Text("API_KEYS_FILE", "") != "" {
+			return either{readKeys(env), tokens}
+		}
+		return tokens
 	}
 	return nil
 }
+
+// either accepts API keys in the header X-Api-Key, for programs such as the storefront, and
+// tokens otherwise.
+type either struct {
+	keys   keys
+	tokens *tokens
+}
+
+func (e either) principal(request http.Header) (value.ClientID, error) {
+	if len(request["X-Api-Key"]) > 0 {
+		return e.keys.principal(request)
+	}
+	client, err := e.tokens.principal(request)
+	if err == nil && slices.ContainsFunc(e.keys, func(k key) bool { return k.client == client }) {
+		return digestOf(string(client)), nil // whoever issues tokens must not name a program's client
+	}
+	return client, err
+}
+
+func (e either) challenge(given bool) string { return e.tokens.challenge(given) }
 
 type noAuth struct{}
 

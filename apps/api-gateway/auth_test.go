@@ -113,6 +113,39 @@ func publicPEM(t testing.TB, key crypto.PublicKey) string {
 	return string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}))
 }
 
+// With AUTH=jwt the storefront, which has no token, uses a key.
+func TestTokensAndKeysTogether(t *testing.T) {
+	const secret = "0123456789abcdef0123456789abcdef"
+	g := newGate(t, "AUTH=jwt", "JWT_ISSUER=https://id.loja.example", "JWT_AUDIENCE=shop", "JWT_ALGORITHM=HS256", "JWT_SECRET="+secret,
+		"API_KEYS=storefront:"+digest("front"))
+	bearer := func(sub string) string {
+		return "Bearer " + sign(t, jwt.SigningMethodHS256, []byte(secret), claims(jwt.MapClaims{"sub": sub}))
+	}
+	for _, test := range []struct {
+		headers []string
+		want    string // the client; "" is refused
+	}{
+		{[]string{"X-Api-Key", "front"}, "storefront"},
+		{[]string{"Authorization", bearer("maria")}, "maria"},
+		{[]string{"Authorization", bearer("storefront")}, string(digestOf("storefront"))}, // not the storefront's orders
+		{[]string{"X-Api-Key", "wrong"}, ""},
+		{[]string{"X-Api-Key", "front", "Authorization", bearer("maria")}, ""},
+		{[]string{"Authorization", "Bearer front"}, ""},
+		{nil, ""},
+	} {
+		g.backend.requests()
+		answer := g.get(t, "/estoque", test.headers...)
+		if test.want == "" {
+			g.wantRefused(t, answer, 401, "unauthorized")
+			continue
+		}
+		got := g.backend.requests()
+		if answer.StatusCode != 200 || len(got) != 1 || got[0].Header.Get("Client-Id") != test.want {
+			t.Errorf("%v = %d, %v; want the client %s", test.headers, answer.StatusCode, got, test.want)
+		}
+	}
+}
+
 func sign(t testing.TB, method jwt.SigningMethod, key any, claims jwt.MapClaims) string {
 	t.Helper()
 	token, err := jwt.NewWithClaims(method, claims).SignedString(key)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/gin-gonic/gin"
 
+	"github.com/loja-veloz/platform/apps/internal/clientip"
 	"github.com/loja-veloz/platform/apps/internal/problem"
 	"github.com/loja-veloz/platform/apps/internal/server"
 	"github.com/loja-veloz/platform/apps/internal/service"
@@ -66,26 +67,27 @@ func newGateway(frame *service.Frame, settings settings) *gateway {
 
 // register adds the routes and the metrics to the server.
 func (g *gateway) register(srv *server.Server) error {
-	if err := g.metrics.register(srv.Metrics(), g); err != nil {
-		return fmt.Errorf("registering the gateway's metrics: %w", err)
-	}
 	router := srv.Router()
 	for _, r := range routes {
 		up := g.upstreams[r.upstream]
 		allowed := r.methods
 		for _, method := range r.methods {
+			guard := up.guard(method + " " + r.path)
 			timeout := g.settings.writeTimeout
 			if method == http.MethodGet {
 				timeout = g.settings.readTimeout
 				allowed = append(slices.Clone(allowed), http.MethodHead)
-				router.HEAD(r.path, g.forward(up.call(http.MethodHead, r.path, timeout)))
+				router.HEAD(r.path, g.forward(up.call(guard, http.MethodHead, r.path, timeout)))
 			}
-			router.Handle(method, r.path, g.forward(up.call(method, r.path, timeout)))
+			router.Handle(method, r.path, g.forward(up.call(guard, method, r.path, timeout)))
 		}
 		if g.settings.cors.enabled() {
 			slices.Sort(allowed)
 			router.OPTIONS(r.path, g.preflight(strings.Join(allowed, ", ")))
 		}
+	}
+	if err := g.metrics.register(srv.Metrics(), g); err != nil {
+		return fmt.Errorf("registering the gateway's metrics: %w", err)
 	}
 	return nil
 }
@@ -137,14 +139,19 @@ func (g *gateway) admit(c *gin.Context) (body []byte, client value.ClientID, err
 
 // limit applies the rate limit. It counts an authenticated client by its name. It
 // counts anonymous requests, and those with wrong credentials, by their address, so
-// that guessing credentials is limited too.
+// that guessing credentials is limited too. It counts the shoppers of a shop front by
+// their addresses, so that one of them does not close the shop for the others.
 func (g *gateway) limit(c *gin.Context, client value.ClientID, denied bool) error {
 	if g.limiter == nil {
 		return nil
 	}
 	counted := caller{principal: client}
-	if denied || client == value.Anonymous {
-		counted = caller{address: g.address(c.Request)}
+	switch {
+	case denied, client == value.Anonymous:
+		counted = caller{address: clientip.Of(c.Request, g.settings.rate.proxies)}
+	case slices.Contains(g.settings.rate.fronts, string(client)):
+		// A request of the front itself, such as for the list of items, has no address.
+		counted.address, _ = netip.ParseAddr(c.GetHeader(clientip.Header))
 	}
 	verdict := g.limiter.take(counted)
 	verdict.describe(c.Writer.Header(), g.settings.rate.burst)
@@ -155,10 +162,6 @@ func (g *gateway) limit(c *gin.Context, client value.ClientID, denied bool) erro
 	e := problem.New(problem.RateLimited, "Too many requests from this client. Please try again in a moment.")
 	e.RetryAfter = max(verdict.wait, time.Second)
 	return e
-}
-
-func (g *gateway) address(r *http.Request) netip.Addr {
-	return clientAddress(r, g.settings.rate.proxies)
 }
 
 // readBody reads the whole body before the gateway calls an upstream. A slow client

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/failsafe-go/failsafe-go/circuitbreaker"
 	"github.com/gin-gonic/gin"
 
 	"github.com/loja-veloz/platform/apps/internal/config"
@@ -40,7 +41,7 @@ type healthReport struct {
 
 type upstreamHealth struct {
 	Status  string `json:"status"`  // ok, failing or unreachable
-	Circuit string `json:"circuit"` // closed, half-open or open
+	Circuit string `json:"circuit"` // closed, half-open or open: the worst of its operations
 }
 
 func newDeepHealth(identity config.Identity, upstreams map[string]*upstream) *deepHealth {
@@ -87,7 +88,7 @@ func (h *deepHealth) report(ctx context.Context) healthReport {
 			states <- struct {
 				name  string
 				state upstreamHealth
-			}{up.name, upstreamHealth{up.health(ctx), up.breaker.State().String()}}
+			}{up.name, upstreamHealth{up.health(ctx), up.circuit().String()}}
 		}()
 	}
 	report := h.alive()
@@ -101,6 +102,17 @@ func (h *deepHealth) report(ctx context.Context) healthReport {
 	}
 	h.last, h.checked = report, h.now()
 	return report
+}
+
+// circuit returns the worst state of the upstream's circuits.
+func (u *upstream) circuit() circuitbreaker.State {
+	worst := circuitbreaker.ClosedState
+	for _, guard := range u.guards {
+		if state := guard.breaker.State(); badness(state) > badness(worst) {
+			worst = state
+		}
+	}
+	return worst
 }
 
 // health requests the upstream's /health. It bypasses the circuit and the bulkhead.

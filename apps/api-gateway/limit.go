@@ -3,7 +3,6 @@ package main
 import (
 	"container/list"
 	"math"
-	"net"
 	"net/http"
 	"net/netip"
 	"strconv"
@@ -13,6 +12,7 @@ import (
 
 	"golang.org/x/time/rate"
 
+	"github.com/loja-veloz/platform/apps/internal/clientip"
 	"github.com/loja-veloz/platform/apps/internal/config"
 	"github.com/loja-veloz/platform/apps/internal/value"
 )
@@ -25,74 +25,36 @@ type rateSettings struct {
 	// proxies (TRUSTED_PROXIES) is the number of our own proxies that a request passes
 	// before the gateway. Each appends its peer's address to X-Forwarded-For.
 	proxies int
+	// fronts (SHOP_FRONTS) are the clients that send requests for many shoppers, and name the
+	// address of each in the header Shopper-Address: the storefront.
+	fronts []string
 }
 
 func readRate(env *config.Reader) rateSettings {
+	fronts := words(env, "SHOP_FRONTS")
+	if len(fronts) == 0 {
+		fronts = []string{"storefront"}
+	}
+	for _, name := range fronts {
+		if _, err := parsePrincipal(name); err != nil {
+			env.Reject("SHOP_FRONTS", "%q %v", name, err)
+		}
+	}
 	perSecond := env.Int("RATE_PER_SECOND", 100, 0, 1_000_000)
 	return rateSettings{
 		perSecond: perSecond,
 		burst:     env.Int("RATE_BURST", max(1, 2*perSecond), 1, 1_000_000),
 		clients:   env.Int("RATE_CLIENTS", 10_000, 1, 1_000_000),
-		proxies:   env.Int("TRUSTED_PROXIES", 0, 0, 10),
+		proxies:   env.Int("TRUSTED_PROXIES", 0, 0, clientip.MaxProxies),
+		fronts:    fronts,
 	}
 }
 
-// caller is the unit that the rate limit counts: a principal or, without one, an address.
+// caller is the unit that the rate limit counts: a principal or, without one, an address; or a
+// shopper's address at a shop front.
 type caller struct {
 	principal value.ClientID
 	address   netip.Addr
-}
-
-// clientAddress returns the address that a request came from. In X-Forwarded-For it
-// trusts only the entry that the outermost of our own proxies appended, since a
-// client can write the entries before it. A header with fewer entries than proxies
-// did not pass all proxies; then the address is that of the connection.
-//
-// An IPv6 address is reduced to its /64, the usual allocation of one subscriber.
-func clientAddress(r *http.Request, proxies int) netip.Addr {
-	if proxies > 0 {
-		if address, ok := forwardedFor(r.Header["X-Forwarded-For"], proxies); ok {
-			return subscriber(address)
-		}
-	}
-	host, _, err := net.SplitHostPort(r.RemoteAddr)
-	if err != nil {
-		return netip.Addr{}
-	}
-	address, err := netip.ParseAddr(host)
-	if err != nil {
-		return netip.Addr{}
-	}
-	return subscriber(address)
-}
-
-func subscriber(address netip.Addr) netip.Addr {
-	address = address.Unmap().WithZone("")
-	if address.Is6() {
-		if prefix, err := address.Prefix(64); err == nil {
-			return prefix.Addr()
-		}
-	}
-	return address
-}
-
-// forwardedFor returns the n-th entry from the right, counted over all lines.
-func forwardedFor(lines []string, n int) (netip.Addr, bool) {
-	for i := len(lines) - 1; i >= 0; i-- {
-		for rest, more := lines[i], true; more; {
-			var entry string
-			if comma := strings.LastIndexByte(rest, ','); comma >= 0 {
-				rest, entry = rest[:comma], rest[comma+1:]
-			} else {
-				entry, more = rest, false
-			}
-			if n--; n == 0 {
-				address, err := netip.ParseAddr(strings.TrimSpace(entry))
-				return address, err == nil
-			}
-		}
-	}
-	return netip.Addr{}, false
 }
 
 // limiter has a token bucket per client, for a bounded number of clients.

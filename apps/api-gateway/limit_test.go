@@ -2,8 +2,6 @@ package main
 
 import (
 	"fmt"
-	"net/http"
-	"net/http/httptest"
 	"net/netip"
 	"strconv"
 	"sync"
@@ -57,36 +55,31 @@ func TestWrongKeysAreLimitedByAddressAndClientsByName(t *testing.T) {
 	}
 }
 
-func TestClientAddress(t *testing.T) {
-	for _, test := range []struct {
-		proxies   int
-		forwarded []string
-		want      string
-	}{
-		{0, []string{"198.51.100.1"}, "192.0.2.1"},
-		{1, nil, "192.0.2.1"},
-		{1, []string{"198.51.100.1"}, "198.51.100.1"},
-		{1, []string{"10.0.0.1, 198.51.100.1"}, "198.51.100.1"},
-		{1, []string{"10.0.0.1", "198.51.100.1"}, "198.51.100.1"},
-		{2, []string{"10.0.0.1, 198.51.100.1, 10.9.9.9"}, "198.51.100.1"},
-		{2, []string{"10.0.0.1,198.51.100.1", " 10.9.9.9 "}, "198.51.100.1"},
-		{2, []string{"198.51.100.1"}, "192.0.2.1"}, // the client may have written the only entry
-		{1, []string{"198.51.100.1, junk"}, "192.0.2.1"},
-		{1, []string{""}, "192.0.2.1"},
-		{1, []string{"198.51.100.1,"}, "192.0.2.1"},
-		{1, []string{"::ffff:198.51.100.1"}, "198.51.100.1"},
-		{1, []string{"2001:db8:1:2:3:4:5:6"}, "2001:db8:1:2::"},
-		{1, []string{"fe80::1%eth0"}, "fe80::"},
-	} {
-		r := httptest.NewRequest("GET", "/", nil) // from 192.0.2.1
-		r.Header["X-Forwarded-For"] = test.forwarded
-		if got := clientAddress(r, test.proxies); got.String() != test.want {
-			t.Errorf("%d proxies, %q: %s, want %s", test.proxies, test.forwarded, got, test.want)
+// All shoppers are one client, the storefront, which says for whom it asks.
+func TestEachShopperOfAFrontHasItsOwnRate(t *testing.T) {
+	g := newGate(t, "RATE_PER_SECOND=1", "RATE_BURST=2", "AUTH=api-key",
+		"API_KEYS=storefront:"+digest("front")+",loja:"+digest("other"))
+	as := func(key, address string) reply {
+		return g.get(t, "/estoque", "X-Api-Key", key, "Shopper-Address", address)
+	}
+	for range 2 {
+		as("front", "198.51.100.1")
+	}
+	g.wantRefused(t, as("front", "198.51.100.1"), 429, "rate_limited")
+	for _, address := range []string{"198.51.100.2", ""} { // another shopper, and the front itself
+		if answer := as("front", address); answer.StatusCode != 200 {
+			t.Errorf("for %q = %d", address, answer.StatusCode)
 		}
 	}
-	r := &http.Request{RemoteAddr: "@", Header: http.Header{}}
-	if got := clientAddress(r, 0); got.IsValid() {
-		t.Errorf("a connection without an address has %s", got)
+	// Another client cannot choose under which name it is counted.
+	for i := range 2 {
+		as("other", fmt.Sprintf("198.51.100.%d", i))
+	}
+	g.wantRefused(t, as("other", "198.51.100.9"), 429, "rate_limited")
+	for _, r := range g.backend.requests() {
+		if got := r.Header.Get("Shopper-Address"); got != "" {
+			t.Errorf("a service was told the address %s", got)
+		}
 	}
 }
 

@@ -40,19 +40,15 @@ func (m *metrics) register(registry prometheus.Registerer, g *gateway) error {
 			prometheus.GaugeOpts{Name: name, Help: help, ConstLabels: labels}, value)))
 	}
 	for _, up := range g.upstreams {
-		labels := prometheus.Labels{"upstream": up.name}
-		gauge("gateway_circuit_state", "State of an upstream's circuit: 0 closed, 1 half-open, 2 open.", labels, func() float64 {
-			switch up.breaker.State() {
-			case circuitbreaker.OpenState:
-				return 2
-			case circuitbreaker.HalfOpenState:
-				return 1
-			}
-			return 0
-		})
-		gauge("gateway_bulkhead_in_use", "Slots of an upstream's bulkhead that requests occupy.", labels, func() float64 {
-			return float64(up.inUse.Load())
-		})
+		for _, guard := range up.guards {
+			labels := prometheus.Labels{"upstream": up.name, "operation": guard.operation}
+			gauge("gateway_circuit_state", "State of an operation's circuit: 0 closed, 1 half-open, 2 open.", labels, func() float64 {
+				return float64(badness(guard.breaker.State()))
+			})
+			gauge("gateway_bulkhead_in_use", "Slots of an operation's bulkhead that requests occupy.", labels, func() float64 {
+				return float64(guard.inUse.Load())
+			})
+		}
 	}
 	if g.limiter != nil {
 		gauge("gateway_rate_clients", "Clients whose rate is tracked.", nil, func() float64 {
@@ -60,6 +56,17 @@ func (m *metrics) register(registry prometheus.Registerer, g *gateway) error {
 		})
 	}
 	return errors.Join(errs...)
+}
+
+// badness orders the states of a circuit: 0 closed, 1 half-open, 2 open.
+func badness(state circuitbreaker.State) int {
+	switch state {
+	case circuitbreaker.OpenState:
+		return 2
+	case circuitbreaker.HalfOpenState:
+		return 1
+	}
+	return 0
 }
 
 // upstreamCounters are one upstream's counters. They are looked up once, not for each request.

@@ -170,7 +170,7 @@ func TestRetriesAreLimitedByTheBudget(t *testing.T) {
 func TestACircuitOpensProbesAndCloses(t *testing.T) {
 	g := newGate(t, "RETRIES=0", "BREAKER_MIN_REQUESTS=10", "BREAKER_FAILURE_PERCENT=50", "BREAKER_WINDOW=1m", "BREAKER_OPEN=50ms", "BREAKER_PROBES=2")
 	state := func() string {
-		return g.metric(t, `gateway_circuit_state{service="api-gateway",upstream="estoque"}`)
+		return g.metric(t, `gateway_circuit_state{operation="GET /estoque",service="api-gateway",upstream="estoque"}`)
 	}
 	for range 5 {
 		g.get(t, "/estoque")
@@ -225,6 +225,72 @@ func TestACircuitOpensProbesAndCloses(t *testing.T) {
 	}
 }
 
+// Orders cannot be placed, perhaps because of a service that only they need. Those that exist
+// can still be read and cancelled.
+func TestAnOperationThatFailsDoesNotCloseTheOthers(t *testing.T) {
+	g := newGate(t, "BREAKER_MIN_REQUESTS=5", "BREAKER_OPEN=1m")
+	g.backend.answers(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPost && r.URL.Path == "/pedidos" {
+			status(503)(w, r)
+		}
+	})
+	for range 10 {
+		g.do(t, "POST", "/pedidos", `{}`)
+	}
+	g.wantRefused(t, g.do(t, "POST", "/pedidos", `{}`), 503, "upstream_unavailable") // the circuit is open
+	for _, request := range [][2]string{{"GET", "/pedidos"}, {"GET", "/pedidos/" + orderID}, {"POST", "/pedidos/" + orderID + "/cancel"}} {
+		if answer := g.do(t, request[0], request[1], ""); answer.StatusCode != 200 {
+			t.Errorf("%s %s = %d %s", request[0], request[1], answer.StatusCode, answer.body)
+		}
+	}
+}
+
+// A request that was sent before the circuit opened says nothing about the upstream now.
+func TestAResultFromBeforeTheCircuitOpenedIsNoProbe(t *testing.T) {
+	g := newGate(t, "RETRIES=0", "BREAKER_MIN_REQUESTS=2", "BREAKER_OPEN=10ms", "BREAKER_PROBES=1")
+	state := func() string {
+		return g.metric(t, `gateway_circuit_state{operation="GET /estoque",service="api-gateway",upstream="estoque"}`)
+	}
+	hang := func() (arrived, proceed chan struct{}, answered chan reply) {
+		arrived, proceed, answered = make(chan struct{}), make(chan struct{}), make(chan reply, 1)
+		var once sync.Once
+		g.backend.answers(func(http.ResponseWriter, *http.Request) { once.Do(func() { close(arrived) }); <-proceed })
+		go func() {
+			var answer reply
+			for { // until the circuit lets it through
+				answer, _ = g.try(t.Context(), "GET", "/estoque", "")
+				if answer.Response == nil || answer.StatusCode != http.StatusServiceUnavailable {
+					break
+				}
+			}
+			answered <- answer
+		}()
+		<-arrived
+		return arrived, proceed, answered
+	}
+	_, early, earlyAnswer := hang()
+	g.backend.answers(status(500))
+	for range 2 {
+		g.get(t, "/estoque")
+	}
+	if got := state(); got != "2" {
+		t.Fatalf("state %s after two failures, want open", got)
+	}
+	_, probe, probeAnswer := hang()
+	close(early)
+	if answer := <-earlyAnswer; answer.StatusCode != 200 {
+		t.Fatalf("the early request = %d", answer.StatusCode)
+	}
+	if got := state(); got != "1" {
+		t.Errorf("state %s after the early request succeeded, want half-open: the probe has not answered", got)
+	}
+	close(probe)
+	<-probeAnswer
+	if got := state(); got != "0" {
+		t.Errorf("state %s after the probe succeeded, want closed", got)
+	}
+}
+
 // The circuit would otherwise wait forever for the probe's result.
 func TestAProbeContinuesAfterItsClientDisconnects(t *testing.T) {
 	g := newGate(t, "RETRIES=0", "BREAKER_MIN_REQUESTS=1", "BREAKER_OPEN=10ms", "BREAKER_PROBES=1")
@@ -249,7 +315,7 @@ func TestAProbeContinuesAfterItsClientDisconnects(t *testing.T) {
 	<-left
 	close(proceed)
 	eventually(t, "the circuit closes", func() bool {
-		return g.metric(t, `gateway_circuit_state{service="api-gateway",upstream="estoque"}`) == "0"
+		return g.metric(t, `gateway_circuit_state{operation="GET /estoque",service="api-gateway",upstream="estoque"}`) == "0"
 	})
 }
 
@@ -279,7 +345,7 @@ func TestADisconnectedClientIsNoFailureOfTheUpstream(t *testing.T) {
 		return g.metric(t, `gateway_upstream_requests_total{outcome="client_gone",service="api-gateway",upstream="estoque"}`) == "1" &&
 			g.metric(t, `http_requests_total{method="GET",route="/estoque",service="api-gateway",status="499"}`) == "1"
 	})
-	if got := g.metric(t, `gateway_circuit_state{service="api-gateway",upstream="estoque"}`); got != "0" {
+	if got := g.metric(t, `gateway_circuit_state{operation="GET /estoque",service="api-gateway",upstream="estoque"}`); got != "0" {
 		t.Errorf("the circuit's state is %s, want 0, closed", got)
 	}
 	if got := len(g.backend.requests()); got != 1 {
@@ -317,7 +383,7 @@ func TestAFullBulkheadRefusesFurtherRequests(t *testing.T) {
 		})
 		<-arrived
 	}
-	if got := g.metric(t, `gateway_bulkhead_in_use{service="api-gateway",upstream="estoque"}`); got != "2" {
+	if got := g.metric(t, `gateway_bulkhead_in_use{operation="GET /estoque",service="api-gateway",upstream="estoque"}`); got != "2" {
 		t.Errorf("gateway_bulkhead_in_use = %s, want 2", got)
 	}
 	answer := g.get(t, "/estoque")
@@ -331,7 +397,7 @@ func TestAFullBulkheadRefusesFurtherRequests(t *testing.T) {
 	close(proceed)
 	inside.Wait()
 	eventually(t, "the slots are free", func() bool {
-		return g.metric(t, `gateway_bulkhead_in_use{service="api-gateway",upstream="estoque"}`) == "0"
+		return g.metric(t, `gateway_bulkhead_in_use{operation="GET /estoque",service="api-gateway",upstream="estoque"}`) == "0"
 	})
 }
 
@@ -417,7 +483,7 @@ func TestASlowBodyOccupiesNoSlotOfTheBulkhead(t *testing.T) {
 	}()
 	_, _ = io.WriteString(writer, `{"a"`)
 	// The gateway waits for the rest of the body before it calls the upstream.
-	if got := g.metric(t, `gateway_bulkhead_in_use{service="api-gateway",upstream="pedidos"}`); got != "0" || len(g.backend.requests()) != 0 {
+	if got := g.metric(t, `gateway_bulkhead_in_use{operation="POST /pedidos",service="api-gateway",upstream="pedidos"}`); got != "0" || len(g.backend.requests()) != 0 {
 		t.Errorf("a request with half its body occupies %s slots, want none", got)
 	}
 	_, _ = io.WriteString(writer, `:1}`)

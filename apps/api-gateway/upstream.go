@@ -44,36 +44,40 @@ const (
 	unavailable = "A service of the shop is unavailable. Please try again in a moment."
 )
 
-// upstream is a service behind the gateway, with its own bulkhead, circuit and retry
-// budget, so that its failures do not affect the others.
+// upstream is a service behind the gateway, with its own retry budget.
 type upstream struct {
 	name      string
 	base      *url.URL
 	transport *http.Transport
 	proxy     *httputil.ReverseProxy
 	tracer    trace.Tracer
-	breaker   circuitbreaker.CircuitBreaker[any]
-	slots     bulkhead.Bulkhead[any]
-	wait      time.Duration // for a slot
-	retries   retrySettings
+	settings  settings
+	logger    *slog.Logger
+	guards    []*guard // of its operations
 	budget    *budget
 	counters  *upstreamCounters
-	inUse     atomic.Int64
+}
 
-	publicPath string
+// guard is the bulkhead and the circuit of one operation of an upstream, such as "POST
+// /pedidos". So an operation that fails or is slow, perhaps because of a service that only it
+// needs, affects no other: orders that cannot be placed do not hide those that exist.
+type guard struct {
+	operation string
+	breaker   circuitbreaker.CircuitBreaker[any]
+	changes   atomic.Int64 // of the circuit's state
+	slots     bulkhead.Bulkhead[any]
+	inUse     atomic.Int64
 }
 
 func newUpstream(name string, base *url.URL, settings settings, tracer trace.Tracer, logger *slog.Logger, m *metrics) *upstream {
 	u := &upstream{
-		name:       name,
-		base:       base,
-		tracer:     tracer,
-		slots:      bulkhead.New[any](uint(settings.bulkhead.size)),
-		wait:       settings.bulkhead.wait,
-		retries:    settings.retries,
-		budget:     newBudget(),
-		counters:   m.of(name),
-		publicPath: settings.publicPath,
+		name:     name,
+		base:     base,
+		tracer:   tracer,
+		settings: settings,
+		logger:   logger,
+		budget:   newBudget(),
+		counters: m.of(name),
 		transport: &http.Transport{
 			Proxy:                  nil, // ignores HTTP_PROXY: call the configured address directly
 			DialContext:            (&net.Dialer{Timeout: dialTimeout, KeepAlive: keepAlive}).DialContext,
@@ -85,16 +89,6 @@ func newUpstream(name string, base *url.URL, settings settings, tracer trace.Tra
 			DisableCompression:     true, // forward the answer as the upstream encoded it
 		},
 	}
-	probes := uint(settings.breaker.probes)
-	u.breaker = circuitbreaker.NewBuilder[any]().
-		WithFailureRateThreshold(float64(settings.breaker.failing)/100, uint(settings.breaker.minimum), settings.breaker.window).
-		WithDelay(settings.breaker.open).
-		WithJitterFactor(0.1). // so that replicas do not all probe at once
-		WithSuccessThresholdRatio(probes, probes).
-		OnStateChanged(func(event circuitbreaker.StateChangedEvent) {
-			logger.Warn("circuit changed state", "upstream", name, "from", event.OldState.String(), "to", event.NewState.String())
-		}).
-		Build()
 	u.proxy = &httputil.ReverseProxy{
 		Rewrite:        u.rewrite,
 		Transport:      u,
@@ -110,9 +104,29 @@ func newUpstream(name string, base *url.URL, settings settings, tracer trace.Tra
 	return u
 }
 
+// guard returns a guard for an operation of the upstream.
+func (u *upstream) guard(operation string) *guard {
+	g := &guard{operation: operation, slots: bulkhead.New[any](uint(u.settings.bulkhead.size))}
+	settings, probes := u.settings.breaker, uint(u.settings.breaker.probes)
+	g.breaker = circuitbreaker.NewBuilder[any]().
+		WithFailureRateThreshold(float64(settings.failing)/100, uint(settings.minimum), settings.window).
+		WithDelay(settings.open).
+		WithJitterFactor(0.1). // so that replicas do not all probe at once
+		WithSuccessThresholdRatio(probes, probes).
+		OnStateChanged(func(event circuitbreaker.StateChangedEvent) {
+			g.changes.Add(1)
+			u.logger.Warn("circuit changed state", "upstream", u.name, "operation", operation,
+				"from", event.OldState.String(), "to", event.NewState.String())
+		}).
+		Build()
+	u.guards = append(u.guards, g)
+	return g
+}
+
 // call is one method of one route, with the values that all its requests share.
 type call struct {
 	up             *upstream
+	guard          *guard
 	method         string
 	timeout        time.Duration
 	spanName       string
@@ -121,7 +135,8 @@ type call struct {
 
 var clientSpan = []trace.SpanStartOption{trace.WithSpanKind(trace.SpanKindClient)}
 
-func (u *upstream) call(method, path string, timeout time.Duration) *call {
+// call returns the calls of a method of a route. GET and HEAD share a guard.
+func (u *upstream) call(guard *guard, method, path string, timeout time.Duration) *call {
 	port := 80
 	if u.base.Scheme == "https" {
 		port = 443
@@ -129,7 +144,7 @@ func (u *upstream) call(method, path string, timeout time.Duration) *call {
 	if explicit, err := strconv.Atoi(u.base.Port()); err == nil {
 		port = explicit
 	}
-	return &call{u, method, timeout, method + " " + path, []attribute.KeyValue{
+	return &call{u, guard, method, timeout, method + " " + path, []attribute.KeyValue{
 		semconv.HTTPRequestMethodKey.String(method),
 		semconv.ServerAddress(u.base.Hostname()),
 		semconv.ServerPort(port),
@@ -155,7 +170,7 @@ func exchangeOf(ctx context.Context) *exchange { return ctx.Value(exchangeKey{})
 // serve forwards a request and writes the upstream's answer, or returns a problem.
 func (c *call) serve(w http.ResponseWriter, r *http.Request, client value.ClientID, body []byte) error {
 	u := c.up
-	if err := u.slots.AcquirePermitWithMaxWait(r.Context(), u.wait); err != nil {
+	if err := c.guard.slots.AcquirePermitWithMaxWait(r.Context(), u.settings.bulkhead.wait); err != nil {
 		if !errors.Is(err, bulkhead.ErrFull) {
 			return u.clientGone(w)
 		}
@@ -165,10 +180,10 @@ func (c *call) serve(w http.ResponseWriter, r *http.Request, client value.Client
 		e.RetryAfter = retryAfterSaturated
 		return e
 	}
-	u.inUse.Add(1)
+	c.guard.inUse.Add(1)
 	defer func() {
-		u.inUse.Add(-1)
-		u.slots.ReleasePermit()
+		c.guard.inUse.Add(-1)
+		c.guard.slots.ReleasePermit()
 	}()
 
 	ctx, cancel := context.WithTimeout(r.Context(), c.timeout)
@@ -184,11 +199,12 @@ func (c *call) serve(w http.ResponseWriter, r *http.Request, client value.Client
 	in.Header = forwardedHeaders(r.Header)
 	setBody(in, nil) // readBody has read it already
 	u.proxy.ServeHTTP(w, in)
-	return u.explain(w, x.err)
+	return c.explain(w, x.err)
 }
 
 // explain maps an error of the upstream to a problem.
-func (u *upstream) explain(w http.ResponseWriter, err error) error {
+func (c *call) explain(w http.ResponseWriter, err error) error {
+	u := c.up
 	var foreign *foreignAnswerError
 	var e *problem.Error
 	cause := fmt.Errorf("%s: %w", u.name, err)
@@ -199,7 +215,7 @@ func (u *upstream) explain(w http.ResponseWriter, err error) error {
 		return u.clientGone(w)
 	case errors.Is(err, circuitbreaker.ErrOpen):
 		e = problem.Wrap(problem.UpstreamUnavailable, unavailable, cause)
-		e.RetryAfter = max(u.breaker.RemainingDelay(), time.Second)
+		e.RetryAfter = max(c.guard.breaker.RemainingDelay(), time.Second)
 	case kind == timedOut || errors.As(err, &foreign) && foreign.status == http.StatusGatewayTimeout:
 		e = problem.Wrap(problem.UpstreamTimeout, "A service of the shop did not answer in time.", cause)
 	case kind == unreachable || errors.As(err, &foreign) && foreign.status == http.StatusServiceUnavailable:
@@ -222,7 +238,7 @@ func (u *upstream) clientGone(w http.ResponseWriter) error {
 // cannot claim an identity or an address with them.
 var forwarded = []string{
 	"Accept", "Accept-Encoding", "Accept-Language", "Content-Type",
-	"If-Match", "If-Modified-Since", "If-None-Match", "If-Unmodified-Since", "User-Agent",
+	"If-Match", "If-Modified-Since", "If-None-Match", "If-Unmodified-Since", "Shopper-Id", "User-Agent",
 	"Connection", // ReverseProxy removes it, and the headers that it names
 }
 
@@ -289,8 +305,8 @@ func (u *upstream) checkAnswer(answer *http.Response) error {
 	for _, name := range ownHeaders {
 		delete(answer.Header, name)
 	}
-	if at := answer.Header["Location"]; u.publicPath != "" && len(at) == 1 && len(at[0]) > 0 && at[0][0] == '/' {
-		at[0] = u.publicPath + at[0]
+	if at := answer.Header["Location"]; u.settings.publicPath != "" && len(at) == 1 && len(at[0]) > 0 && at[0][0] == '/' {
+		at[0] = u.settings.publicPath + at[0]
 	}
 	return nil
 }
@@ -318,7 +334,7 @@ func (u *upstream) RoundTrip(r *http.Request) (*http.Response, error) {
 			_, _ = io.CopyN(io.Discard, answer.Body, 4<<10) // so that the connection can be reused
 			answer.Body.Close()
 		}
-		if err := pause(x.ctx, u.retries.backoff<<try); err != nil {
+		if err := pause(x.ctx, u.settings.retries.backoff<<try); err != nil {
 			u.counters.count(nil, err)
 			return nil, err
 		}
@@ -330,7 +346,7 @@ func (u *upstream) RoundTrip(r *http.Request) (*http.Response, error) {
 // failed, unless the upstream sent Retry-After, and any request for which no
 // connection was established. Each retry is taken from the budget.
 func (u *upstream) shouldRetry(x *exchange, answer *http.Response, err error, try int) bool {
-	if try >= u.retries.max || errors.Is(err, circuitbreaker.ErrOpen) {
+	if try >= u.settings.retries.max || errors.Is(err, circuitbreaker.ErrOpen) {
 		return false
 	}
 	idempotent := x.method == http.MethodGet || x.method == http.MethodHead
@@ -367,12 +383,14 @@ func pause(ctx context.Context, limit time.Duration) error {
 
 // try sends a request to the upstream once, in its own span.
 func (u *upstream) try(x *exchange, r *http.Request, try int) (*http.Response, error) {
-	if !u.breaker.TryAcquirePermit() {
+	guard := x.guard
+	if !guard.breaker.TryAcquirePermit() {
 		u.counters.open.Inc()
 		return nil, circuitbreaker.ErrOpen
 	}
+	changes := guard.changes.Load()
 	ctx := x.ctx
-	if u.breaker.IsHalfOpen() {
+	if guard.breaker.IsHalfOpen() {
 		// This request is a probe. It continues if the client disconnects, since the
 		// circuit waits for its result.
 		deadline, _ := ctx.Deadline()
@@ -400,10 +418,13 @@ func (u *upstream) try(x *exchange, r *http.Request, try int) (*http.Response, e
 
 	answer, err := u.transport.RoundTrip(out)
 
-	if u.counters.count(answer, err) {
-		u.breaker.RecordFailure()
-	} else if kindOf(err) != clientGone {
-		u.breaker.RecordSuccess()
+	failed := u.counters.count(answer, err)
+	switch {
+	case guard.changes.Load() != changes: // the circuit has changed since: this result is no probe of it
+	case failed:
+		guard.breaker.RecordFailure()
+	case kindOf(err) != clientGone:
+		guard.breaker.RecordSuccess()
 	}
 	if recording {
 		x.describe(span, out, answer, err, try)

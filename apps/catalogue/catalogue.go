@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"path"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -101,14 +102,14 @@ type Secret struct {
 	When              Condition
 }
 
-// Condition holds if each key of the stack's configuration has the given value. An empty
-// condition always holds.
+// Condition holds if each key of the stack's configuration has the given value, or one of
+// several that are separated by "|". An empty condition always holds.
 type Condition map[string]string
 
 // Holds tells whether the condition holds, where value returns the value of a key.
 func (c Condition) Holds(value func(key string) string) bool {
 	for key, expected := range c {
-		if value(key) != expected {
+		if !slices.Contains(strings.Split(expected, "|"), value(key)) {
 			return false
 		}
 	}

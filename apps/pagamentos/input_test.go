@@ -216,7 +216,7 @@ func TestRunMigratesServesAndStops(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	paid, err := client.PayWithResponse(t.Context(), newOrder(t), contract.PaymentRequest{
+	paid, err := client.PayWithResponse(t.Context(), newOrder(t), nil, contract.PaymentRequest{
 		Amount: contract.Money{Amount: price, Currency: "BRL"}, CardToken: simulator.Approved,
 	})
 	if err != nil || paid.StatusCode() != http.StatusCreated || paid.JSON201.State != contract.Captured {

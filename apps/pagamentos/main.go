@@ -1,7 +1,12 @@
 // Command pagamentos keeps the payments of Loja Veloz: one per order, charged at
 // most once.
 //
-// `pagamentos migrate` brings the database's schema up to date and exits.
+// Commands, which need the service's settings:
+//
+//   - `pagamentos migrate` brings the database's schema up to date.
+//   - `pagamentos needing-person` lists the payments that do not finish by themselves.
+//   - `pagamentos retry ORDER_ID` repeats the next step of a payment.
+//   - `pagamentos refunded ORDER_ID REFERENCE` records a refund by other means.
 package main
 
 import (
@@ -31,7 +36,10 @@ const resolveInterval = 15 * time.Second
 
 //go:generate sqlc generate
 
-var run = service.Commands{"": serve, "migrate": postgres.MigrateCommand(name, migrations.Files)}.Run
+var run = service.Commands{
+	"": serve, "migrate": postgres.MigrateCommand(name, migrations.Files),
+	"needing-person": listNeedingPerson, "retry": retry, "refunded": recordRefund,
+}.Run
 
 func main() { service.Main(name, run) }
 

@@ -88,9 +88,13 @@ type answer struct {
 	body    string
 }
 
-func (a *app) send(method, path, body string) answer {
+// send sends a request with headers, given as names and values in turn.
+func (a *app) send(method, path, body string, headers ...string) answer {
 	a.t.Helper()
 	request := httptest.NewRequestWithContext(context.Background(), method, path, strings.NewReader(body))
+	for i := 0; i < len(headers); i += 2 {
+		request.Header.Set(headers[i], headers[i+1])
+	}
 	if body != "" {
 		request.Header.Set("Content-Type", "application/json")
 	}
@@ -170,7 +174,7 @@ func (a *app) books(order uuid.UUID) books {
 	a.t.Helper()
 	var b books
 	err := a.database.Pool.QueryRow(context.Background(), `
-		SELECT count(*) FILTER (WHERE c.state IN ('authorised', 'captured', 'voided')),
+		SELECT count(*) FILTER (WHERE c.state IN ('authorised', 'captured') OR c.state = 'voided' AND c.decline_reason IS NULL),
 			coalesce(sum(c.amount) FILTER (WHERE c.state = 'authorised'), 0)::bigint,
 			coalesce(sum(c.amount) FILTER (WHERE c.state = 'captured'), 0)::bigint,
 			coalesce(sum(r.amount), 0)::bigint, coalesce(sum(r.count), 0)::bigint

@@ -6,11 +6,14 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"go.opentelemetry.io/otel/trace"
 	"pgregory.net/rapid"
 
@@ -178,12 +181,49 @@ func TestARefundBeforeTheOutcomeIsKnown(t *testing.T) {
 		t.Errorf("the acquirer has %+v", got)
 	}
 
-	// The intention to refund remains after its request has failed.
+	// Nothing is charged after the refund was requested: the acquirer's refusals charged nothing.
 	a.wantProblem("PUT", a.pay(away, simulator.Unavailable), 503, problem.AcquirerUnavailable)
-	a.wantProblem("refund", a.refund(away), 503, problem.AcquirerUnavailable)
+	for range 2 {
+		a.want("refund", a.refund(away), 200, contract.Voided)
+	}
 	a.wantProblem("PUT again", a.pay(away, simulator.Unavailable), 409, problem.PaymentVoided)
-	a.want("GET", a.show(away), 200, contract.Refunded)
-	if got := a.books(away); got != (books{charges: 1, captured: price, refunded: price, refunds: 1}) {
+	if got := a.books(away); got != (books{}) {
+		t.Errorf("the acquirer has %+v", got)
+	}
+	if got, want := a.history(away), "authorising authorising>voided"; got != want {
+		t.Errorf("the history is %q, want %q", got, want)
+	}
+}
+
+// An acquirer with its own references, which charges nothing before a charge is prepared.
+type chooses struct {
+	acquirer.Acquirer
+	down atomic.Bool
+}
+
+func (c *chooses) Reference(uuid.UUID) string { return "" }
+
+func (c *chooses) Prepare(ctx context.Context, key string, charge acquirer.Charge) (acquirer.Result, error) {
+	if c.down.Load() {
+		return acquirer.Result{}, acquirer.ErrUnknown
+	}
+	return c.Acquirer.Prepare(ctx, key, charge)
+}
+
+func TestACancelBeforeTheChargeIsPreparedVoidsIt(t *testing.T) {
+	bank := &chooses{}
+	a := newApp(t, func(next acquirer.Acquirer) acquirer.Acquirer { bank.Acquirer = next; return bank })
+	order, other := newOrder(t), newOrder(t)
+	a.want("PUT", a.pay(order, simulator.Approved), 201, contract.Captured)
+	if got := a.books(order); got != (books{charges: 1, captured: price}) {
+		t.Errorf("the acquirer has %+v", got)
+	}
+	bank.down.Store(true)
+	a.wantProblem("PUT", a.pay(other, simulator.Approved), 503, problem.AcquirerUnavailable)
+	a.want("refund", a.refund(other), 200, contract.Voided) // although the acquirer is down
+	bank.down.Store(false)
+	a.wantProblem("PUT", a.pay(other, simulator.Approved), 409, problem.PaymentVoided)
+	if got := a.books(other); got != (books{}) {
 		t.Errorf("the acquirer has %+v", got)
 	}
 }
@@ -206,7 +246,8 @@ func TestTheResolverFinishesAbandonedPayments(t *testing.T) {
 	a.want("PUT", a.pay(refunding, simulator.RefundFailsOnce), 201, contract.Captured)
 	a.wantProblem("refund", a.refund(refunding), 503, problem.AcquirerUnavailable)
 	a.wantProblem("PUT", a.pay(undone, simulator.Unavailable), 503, problem.AcquirerUnavailable)
-	a.wantProblem("refund", a.refund(undone), 503, problem.AcquirerUnavailable)
+	// The process died after it had stored the intention to undo the payment.
+	a.exec(`UPDATE pagamentos SET undo = true WHERE order_id = $1`, undone)
 	a.want("PUT", a.pay(settled, simulator.Approved), 201, contract.Captured)
 
 	if n, err := a.payments.ResolveDue(t.Context()); n != 0 || err != nil {
@@ -218,7 +259,7 @@ func TestTheResolverFinishesAbandonedPayments(t *testing.T) {
 	}
 	a.want("GET", a.show(lost), 200, contract.Captured)
 	a.want("GET", a.show(refunding), 200, contract.Refunded)
-	a.want("GET", a.show(undone), 200, contract.Refunded)
+	a.want("GET", a.show(undone), 200, contract.Voided)
 	a.want("GET", a.show(settled), 200, contract.Captured)
 	if n, err := a.payments.ResolveDue(t.Context()); n != 0 || err != nil {
 		t.Fatalf("%d were taken up again, %v", n, err)
@@ -239,7 +280,7 @@ func TestTheResolverFinishesAbandonedPayments(t *testing.T) {
 	}
 	metrics := a.get("/metrics")
 	for _, line := range []string{
-		`payments_total{outcome="captured",service="pagamentos"} 4`, `payments_total{outcome="refunded",service="pagamentos"} 2`,
+		`payments_total{outcome="captured",service="pagamentos"} 3`, `payments_total{outcome="refunded",service="pagamentos"} 1`,
 		`payments_total{outcome="declined",service="pagamentos"} 0`, `payments_overdue{service="pagamentos"} 1`,
 		`acquirer_call_duration_seconds_count{operation="refund",outcome="unknown",service="pagamentos"} 1`,
 	} {
@@ -277,10 +318,10 @@ type blocking struct {
 	entered, release chan struct{}
 }
 
-func (b *blocking) Authorise(ctx context.Context, c acquirer.Charge) (acquirer.Result, error) {
+func (b *blocking) Authorise(ctx context.Context, key string, c acquirer.Charge) (acquirer.Result, error) {
 	b.entered <- struct{}{}
 	<-b.release
-	return b.Acquirer.Authorise(context.WithoutCancel(ctx), c)
+	return b.Acquirer.Authorise(context.WithoutCancel(ctx), key, c)
 }
 
 func TestNoTransactionIsOpenWhileTheAcquirerIsCalled(t *testing.T) {
@@ -398,8 +439,8 @@ func lose[T any](l *lossy, call func() (T, error)) (T, error) {
 	return result, err
 }
 
-func (l *lossy) Authorise(ctx context.Context, c acquirer.Charge) (acquirer.Result, error) {
-	return lose(l, func() (acquirer.Result, error) { return l.Acquirer.Authorise(ctx, c) })
+func (l *lossy) Authorise(ctx context.Context, key string, c acquirer.Charge) (acquirer.Result, error) {
+	return lose(l, func() (acquirer.Result, error) { return l.Acquirer.Authorise(ctx, key, c) })
 }
 
 func (l *lossy) Capture(ctx context.Context, key, reference string) error {
@@ -407,14 +448,17 @@ func (l *lossy) Capture(ctx context.Context, key, reference string) error {
 	return err
 }
 
-func (l *lossy) Void(ctx context.Context, key, reference string) error {
-	_, err := lose(l, func() (any, error) { return nil, l.Acquirer.Void(ctx, key, reference) })
+func (l *lossy) Void(ctx context.Context, key string, c acquirer.Charge) error {
+	_, err := lose(l, func() (any, error) { return nil, l.Acquirer.Void(ctx, key, c) })
 	return err
 }
 
-func (l *lossy) Refund(ctx context.Context, key, reference string, amount money.Money) error {
-	_, err := lose(l, func() (any, error) { return nil, l.Acquirer.Refund(ctx, key, reference, amount) })
-	return err
+func (l *lossy) Refund(ctx context.Context, key, reference string, amount money.Money) (acquirer.Refund, error) {
+	return lose(l, func() (acquirer.Refund, error) { return l.Acquirer.Refund(ctx, key, reference, amount) })
+}
+
+func (l *lossy) FindRefund(ctx context.Context, reference string) (acquirer.Refund, error) {
+	return lose(l, func() (acquirer.Refund, error) { return l.Acquirer.FindRefund(ctx, reference) })
 }
 
 func TestTheBooksAgreeAfterLostCallsAndAnswers(t *testing.T) {
@@ -425,6 +469,7 @@ func TestTheBooksAgreeAfterLostCallsAndAnswers(t *testing.T) {
 		capture := rapid.Bool().Draw(t, "capture")
 		token := rapid.SampledFrom([]string{
 			simulator.Approved, simulator.DeclinedFunds, simulator.Unavailable, simulator.RefundFailsOnce,
+			simulator.RefundRefused, simulator.RefundPending,
 		}).Draw(t, "token")
 		undo := false
 		do := func(what string) answer {
@@ -534,23 +579,163 @@ func BenchmarkPay(b *testing.B) {
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "payments/s")
 }
 
-func TestARefusedCallIsLoggedAndLeftForAnOperator(t *testing.T) {
+// makeDue lets the resolver take up all payments that have a step left, and runs it.
+func (a *app) makeDue() {
+	a.t.Helper()
+	a.exec(`UPDATE pagamentos SET due_at = now() WHERE due_at IS NOT NULL`)
+	if _, err := a.payments.ResolveDue(context.Background()); err != nil {
+		a.t.Fatal(err)
+	}
+}
+
+func TestARefusedStepIsRepeatedLaterWithAnotherKey(t *testing.T) {
 	a, order := newApp(t), newOrder(t)
-	// The order's idempotency key was used for another charge.
-	_, err := simulator.New(a.database.Pool).Authorise(t.Context(), acquirer.Charge{
-		Key: order.String() + ":authorise", OrderID: order, Amount: money.BRL(1), CardToken: simulator.Approved, Capture: true,
-	})
-	if err != nil {
-		t.Fatal(err)
+	a.want("PUT", a.pay(order, simulator.RefundRefused), 201, contract.Captured)
+	for range 2 { // the second request does not call the acquirer
+		got := a.refund(order)
+		a.wantProblem("refund", got, 503, problem.AcquirerUnavailable)
+		if wait, err := strconv.Atoi(got.header.Get("Retry-After")); err != nil || wait < 50 || wait > 60 {
+			t.Errorf("Retry-After: %q, want a minute", got.header.Get("Retry-After"))
+		}
 	}
-	a.wantProblem("PUT", a.pay(order, simulator.Approved), 500, problem.Internal)
-	a.want("GET", a.show(order), 200, contract.Authorising)
-	if got := a.books(order); got != (books{charges: 1, captured: 1}) {
-		t.Errorf("the acquirer has %+v", got)
+	shown := a.show(order)
+	a.want("GET", shown, 200, contract.Refunding)
+	if p := shown.payment; p.Problem == nil || !strings.Contains(*p.Problem, "charge_disputed") || p.Refusals == nil || *p.Refusals != 1 {
+		t.Errorf("the payment does not say why: %s", shown.body)
 	}
-	if log := a.log.String(); !strings.Contains(log, order.String()) || !strings.Contains(log, "refused") {
+	if log := a.log.String(); !strings.Contains(log, order.String()) || !strings.Contains(log, "charge_disputed") {
 		t.Errorf("the log lacks the order or the refusal: %s", log)
 	}
+	if line := `acquirer_call_duration_seconds_count{operation="refund",outcome="refused",service="pagamentos"} 1`; !strings.Contains(a.get("/metrics"), line) {
+		t.Errorf("/metrics lacks %s", line)
+	}
+	a.makeDue()
+	shown = a.show(order)
+	a.want("GET", shown, 200, contract.Refunded)
+	if shown.payment.Problem != nil || shown.payment.Refusals != nil {
+		t.Errorf("the problem is still shown: %s", shown.body)
+	}
+	if got := a.books(order); got != (books{charges: 1, captured: price, refunded: price, refunds: 1}) {
+		t.Errorf("the acquirer has %+v", got)
+	}
+}
+
+func TestAPendingRefundIsNotYetRefunded(t *testing.T) {
+	a, order := newApp(t), newOrder(t)
+	a.want("PUT", a.pay(order, simulator.RefundPending), 201, contract.Captured)
+	for range 2 {
+		got := a.refund(order)
+		a.want("refund", got, 202, contract.Refunding)
+		if got.payment.RefundReference == nil || got.header.Get("Retry-After") == "" || got.payment.Refunded.Amount != 0 {
+			t.Errorf("refund = %v %s", got.header, got.body)
+		}
+	}
+	if got := a.books(order); got.refunded != 0 {
+		t.Errorf("the acquirer has %+v", got)
+	}
+	a.makeDue()
+	a.want("GET", a.show(order), 200, contract.Refunded)
+	if line := `payments_overdue{service="pagamentos"} 0`; !strings.Contains(a.get("/metrics"), line) {
+		t.Errorf("/metrics lacks %s", line)
+	}
+}
+
+// command runs one of the service's commands on the app's database.
+func (a *app) command(args ...string) (string, error) {
+	var out strings.Builder
+	err := run(a.t.Context(), args, func(name string) string {
+		return map[string]string{"DATABASE_URL": a.database.URL, "ACQUIRER": "simulator"}[name]
+	}, &out)
+	return out.String(), err
+}
+
+func TestAPersonIsToldOfPaymentsThatDoNotFinish(t *testing.T) {
+	a, refused, stuck, fine := newApp(t), newOrder(t), newOrder(t), newOrder(t)
+	for _, order := range []uuid.UUID{refused, stuck, fine} {
+		a.want("PUT", a.pay(order, simulator.RefundRefused), 201, contract.Captured)
+	}
+	for _, order := range []uuid.UUID{refused, stuck} {
+		a.wantProblem("refund", a.refund(order), 503, problem.AcquirerUnavailable)
+	}
+	if out, err := a.command("needing-person"); err != nil || out != "No payment needs a person.\n" {
+		t.Errorf("needing-person = %q, %v", out, err)
+	}
+	// Five refusals of one; a day without a change of the other.
+	a.exec(`UPDATE pagamentos SET refusals = 5 WHERE order_id = $1`, refused)
+	a.exec(`UPDATE pagamentos SET updated_at = now() - interval '25 hours' WHERE order_id = $1`, stuck)
+	out, err := a.command("needing-person")
+	if err != nil || !strings.Contains(out, refused.String()) || !strings.Contains(out, stuck.String()) ||
+		strings.Contains(out, fine.String()) || !strings.Contains(out, "charge_disputed") {
+		t.Errorf("needing-person = %s, %v", out, err)
+	}
+	listed := a.send("GET", "/pagamentos?needing_person=true", "")
+	if listed.status != 200 || strings.Count(listed.body, `"order_id"`) != 2 || strings.Contains(listed.body, fine.String()) {
+		t.Errorf("the list = %d %s", listed.status, listed.body)
+	}
+	if _, err := a.payments.ResolveDue(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if line := `payments_needing_person{service="pagamentos"} 2`; !strings.Contains(a.get("/metrics"), line) {
+		t.Errorf("/metrics lacks %s", line)
+	}
+
+	if out, err := a.command("retry", refused.String()); err != nil || !strings.Contains(out, refused.String()) {
+		t.Errorf("retry = %q, %v", out, err)
+	}
+	if n, err := a.payments.ResolveDue(t.Context()); n != 1 || err != nil {
+		t.Fatalf("%d were taken up, %v", n, err)
+	}
+	a.want("GET", a.show(refused), 200, contract.Refunded)
+
+	if out, err := a.command("refunded", stuck.String(), "transfer-7"); err != nil || !strings.Contains(out, "transfer-7") {
+		t.Errorf("refunded = %q, %v", out, err)
+	}
+	shown := a.show(stuck)
+	a.want("GET", shown, 200, contract.Refunded)
+	if got := shown.payment.RefundReference; got == nil || *got != "transfer-7" {
+		t.Errorf("the payment is %s", shown.body)
+	}
+	if out, err := a.command("needing-person"); err != nil || out != "No payment needs a person.\n" {
+		t.Errorf("needing-person = %q, %v", out, err)
+	}
+
+	for _, test := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"retry"}, "ORDER_ID"},
+		{[]string{"retry", "7"}, "ORDER_ID"},
+		{[]string{"retry", newOrder(t).String()}, "no payment"},
+		{[]string{"retry", fine.String()}, "no step"},
+		{[]string{"refunded", fine.String()}, "REFERENCE"},
+		{[]string{"refunded", fine.String(), "x"}, "captured"},
+		{[]string{"refunded", fine.String(), "x", "y"}, `"y"`},
+	} {
+		if out, err := a.command(test.args...); err == nil || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%v = %q, %v; want an error with %q", test.args, out, err, test.want)
+		}
+	}
+}
+
+func TestAPaymentBelongsToItsClient(t *testing.T) {
+	a, order, gone := newApp(t), newOrder(t), newOrder(t)
+	as := func(client, method, path, body string) answer {
+		return a.send(method, path, body, "Client-Id", client)
+	}
+	a.want("PUT", as("alice", "PUT", "/pagamentos/"+order.String(), payBody(simulator.Approved, true)), 201, contract.Captured)
+	a.want("refund", as("alice", "POST", "/pagamentos/"+gone.String()+"/refund", ""), 200, contract.Voided)
+	for _, one := range []uuid.UUID{order, gone} {
+		if got := as("alice", "GET", "/pagamentos/"+one.String(), ""); got.status != 200 {
+			t.Errorf("alice = %d %s", got.status, got.body)
+		}
+		a.wantProblem("bob", as("bob", "GET", "/pagamentos/"+one.String(), ""), 404, problem.NotFound)
+		if got := a.show(one); got.status != 200 { // a service inside the cluster
+			t.Errorf("without a client = %d %s", got.status, got.body)
+		}
+	}
+	// The row of a version that did not store the client.
+	a.exec(`UPDATE pagamentos SET client_id = NULL WHERE order_id = $1`, order)
+	a.wantProblem("alice", as("alice", "GET", "/pagamentos/"+order.String(), ""), 404, problem.NotFound)
 }
 
 func TestAnExpiredAuthorisationIsVoided(t *testing.T) {

@@ -1,75 +1,125 @@
 -- Each change of a payment is one statement, which writes the row and the history.
--- age_seconds is the time since the payment was requested, by the database's clock.
+-- due_in is the time in seconds until the resolver takes the payment up, by the database's
+-- clock; 0 if no step is left.
 
 -- name: Intend :one
 -- Stores the intention to charge. No row: the order has a payment already.
 WITH intended AS (
-    INSERT INTO pagamentos (order_id, state, amount, currency, capture, card_token, fingerprint, acquirer, due_at)
-    VALUES (@order_id, 'authorising', @amount, @currency, @capture, @card_token::text, @fingerprint, @acquirer,
-        now() + interval '1 minute')
+    INSERT INTO pagamentos (order_id, client_id, state, amount, currency, capture, card_token, fingerprint,
+        acquirer, acquirer_reference, prepares, due_at)
+    VALUES (@order_id, sqlc.narg(client_id), 'authorising', @amount, @currency, @capture, @card_token::text, @fingerprint,
+        @acquirer, sqlc.narg(acquirer_reference), true, now() + interval '1 minute')
     ON CONFLICT (order_id) DO NOTHING
     RETURNING *
 ), logged AS (
     INSERT INTO pagamento_transitions (order_id, to_state) SELECT order_id, state FROM intended
 )
-SELECT *, extract(epoch FROM now() - created_at)::bigint AS age_seconds FROM intended;
+SELECT *, coalesce(ceil(extract(epoch FROM due_at - now())), 0)::bigint AS due_in FROM intended;
 
 -- name: IntendCapture :one
 -- No row: the payment is not authorised, or is being undone.
 UPDATE pagamentos SET capture = true, due_at = now() + interval '1 minute', attempts = 0, updated_at = now()
 WHERE order_id = @order_id AND state = 'authorised' AND NOT undo AND NOT capture
-RETURNING *, extract(epoch FROM now() - created_at)::bigint AS age_seconds;
+RETURNING *, coalesce(ceil(extract(epoch FROM due_at - now())), 0)::bigint AS due_in;
 
 -- name: IntendUndo :one
--- Stores the intention to undo the payment. An order without a payment gets a
--- voided one as a tombstone. No row: there is nothing to undo, or the intention is
--- stored already.
+-- Stores the intention to undo the payment. A charge that is not prepared is voided at
+-- once: nothing has been charged. An order without a payment gets a voided one as a
+-- tombstone. No row: there is nothing to undo, or the intention is stored already.
 WITH intended AS (
-    INSERT INTO pagamentos AS p (order_id, state, amount, currency, capture, undo, acquirer)
-    VALUES (@order_id, 'voided', 0, 'XXX', false, true, @acquirer)
+    INSERT INTO pagamentos AS p (order_id, client_id, state, amount, currency, capture, undo, acquirer)
+    VALUES (@order_id, sqlc.narg(client_id), 'voided', 0, 'XXX', false, true, @acquirer)
     ON CONFLICT (order_id) DO UPDATE SET
         undo = true,
-        state = CASE p.state WHEN 'captured' THEN 'refunding' ELSE p.state END,
-        due_at = now() + interval '1 minute', attempts = 0, updated_at = now()
+        state = CASE WHEN p.state = 'captured' THEN 'refunding'
+            WHEN p.state = 'authorising' AND p.prepares AND p.acquirer_reference IS NULL THEN 'voided'
+            ELSE p.state END,
+        card_token = CASE WHEN p.prepares AND p.acquirer_reference IS NULL THEN NULL ELSE p.card_token END,
+        due_at = CASE WHEN p.state <> 'authorising' OR NOT p.prepares OR p.acquirer_reference IS NOT NULL
+            THEN now() + interval '1 minute' END,
+        attempts = 0, problem = NULL, refusals = 0, updated_at = now()
     WHERE p.state = 'captured' OR p.state IN ('authorising', 'authorised') AND NOT p.undo
     RETURNING *
 ), logged AS (
     INSERT INTO pagamento_transitions (order_id, from_state, to_state)
-    SELECT order_id, CASE state WHEN 'refunding' THEN 'captured' END, state FROM intended
-    WHERE state IN ('refunding', 'voided')
+    SELECT order_id, CASE WHEN state = 'refunding' THEN 'captured' WHEN fingerprint IS NOT NULL THEN 'authorising' END, state
+    FROM intended WHERE state IN ('refunding', 'voided')
 )
-SELECT *, extract(epoch FROM now() - created_at)::bigint AS age_seconds FROM intended;
+SELECT *, coalesce(ceil(extract(epoch FROM due_at - now())), 0)::bigint AS due_in FROM intended;
 
 -- name: Settle :one
--- Stores the acquirer's answer. No row: the payment has left the state in which the
--- acquirer was called, because another request or process stored the answer.
+-- Stores the acquirer's answer. The state stays authorising if the charge is now
+-- prepared. No row: the payment has left the state in which the acquirer was called,
+-- because another request or process stored the answer.
 WITH changed AS (
     UPDATE pagamentos AS p SET
         state = @to_state,
-        card_token = NULL,
+        card_token = CASE WHEN @to_state::text = 'authorising' THEN p.card_token END,
         acquirer_reference = coalesce(sqlc.narg(acquirer_reference), p.acquirer_reference),
+        refund_reference = coalesce(sqlc.narg(refund_reference), p.refund_reference),
         decline_reason = sqlc.narg(decline_reason),
         refunded_amount = CASE WHEN @to_state::text = 'refunded' THEN amount ELSE 0 END,
-        due_at = CASE WHEN @to_state::text = 'authorised' AND (capture OR undo) OR @to_state::text = 'captured' AND undo
+        due_at = CASE WHEN @to_state::text = 'authorising' OR @to_state::text = 'authorised' AND (capture OR undo)
+            OR @to_state::text = 'captured' AND undo
             THEN now() + interval '1 minute' END,
-        attempts = 0,
+        attempts = 0, problem = NULL, refusals = 0,
         updated_at = now()
-    WHERE p.order_id = @order_id AND p.state = @from_state
+    WHERE p.order_id = @order_id AND p.state = @from_state AND (@to_state <> @from_state OR p.acquirer_reference IS NULL)
     RETURNING *
 ), logged AS (
-    INSERT INTO pagamento_transitions (order_id, from_state, to_state) SELECT order_id, @from_state::text, state FROM changed
+    INSERT INTO pagamento_transitions (order_id, from_state, to_state)
+    SELECT order_id, @from_state::text, state FROM changed WHERE state <> @from_state::text
 )
-SELECT *, extract(epoch FROM now() - created_at)::bigint AS age_seconds FROM changed;
+SELECT *, coalesce(ceil(extract(epoch FROM due_at - now())), 0)::bigint AS due_in FROM changed;
+
+-- name: AwaitRefund :one
+-- Stores that the acquirer carries a refund out, and when to ask for it again: after 1,
+-- 2, 4 ... minutes, at most an hour. No row: the payment has left the state refunding.
+UPDATE pagamentos SET
+    refund_reference = @refund_reference::text, problem = NULL,
+    due_at = now() + least(interval '1 hour', interval '1 minute' * 2 ^ least(attempts, 6))
+WHERE order_id = @order_id AND state = 'refunding'
+RETURNING *, coalesce(ceil(extract(epoch FROM due_at - now())), 0)::bigint AS due_in;
+
+-- name: Refuse :one
+-- Stores why the acquirer refused the next step, and when to call it again, with another
+-- key: after 1, 2, 4 ... minutes, at most an hour. No row: the payment has left the state,
+-- or another process has stored the refusal.
+UPDATE pagamentos SET
+    problem = @problem::text, refusals = refusals + 1, refund_reference = NULL,
+    due_at = now() + least(interval '1 hour', interval '1 minute' * 2 ^ least(refusals, 6))
+WHERE order_id = @order_id AND state = @from_state AND refusals = @refusals AND due_at IS NOT NULL
+RETURNING *, coalesce(ceil(extract(epoch FROM due_at - now())), 0)::bigint AS due_in;
 
 -- name: Payment :one
-SELECT *, extract(epoch FROM now() - created_at)::bigint AS age_seconds FROM pagamentos WHERE order_id = @order_id;
+SELECT *, coalesce(ceil(extract(epoch FROM due_at - now())), 0)::bigint AS due_in FROM pagamentos WHERE order_id = @order_id;
 
 -- name: Payments :many
 -- Newest order first: order ids are UUIDv7.
-SELECT *, extract(epoch FROM now() - created_at)::bigint AS age_seconds FROM pagamentos
+SELECT *, coalesce(ceil(extract(epoch FROM due_at - now())), 0)::bigint AS due_in FROM pagamentos
 WHERE order_id < @before
 ORDER BY order_id DESC
 LIMIT @max_rows;
+
+-- name: NeedingPerson :many
+-- Payments that do not finish by themselves: the acquirer has refused the next step five
+-- times, which takes 15 minutes, or the payment has not changed for a day, or for ten
+-- days while the acquirer carries out a refund. Newest order first.
+SELECT *, coalesce(ceil(extract(epoch FROM due_at - now())), 0)::bigint AS due_in FROM pagamentos
+WHERE due_at IS NOT NULL AND order_id < @before
+    AND (refusals >= 5 OR updated_at < now() - CASE WHEN refund_reference IS NULL THEN interval '1 day' ELSE interval '10 days' END)
+ORDER BY order_id DESC
+LIMIT @max_rows;
+
+-- name: CountNeedingPerson :one
+-- The number of payments that NeedingPerson lists.
+SELECT count(*) FROM pagamentos
+WHERE due_at IS NOT NULL
+    AND (refusals >= 5 OR updated_at < now() - CASE WHEN refund_reference IS NULL THEN interval '1 day' ELSE interval '10 days' END);
+
+-- name: RetryNow :execrows
+-- Lets the resolver take a payment up in its next round. 0: no step is left.
+UPDATE pagamentos SET due_at = now() WHERE order_id = @order_id AND due_at IS NOT NULL;
 
 -- name: Claim :many
 -- Takes payments that are due, and postpones them by 1, 2, 4 ... minutes, at most an
@@ -86,8 +136,9 @@ UPDATE pagamentos AS p SET
     attempts = p.attempts + 1
 FROM due
 WHERE p.order_id = due.order_id
-RETURNING p.*, extract(epoch FROM now() - p.created_at)::bigint AS age_seconds;
+RETURNING p.*, 0::bigint AS due_in;
 
 -- name: Overdue :one
--- Payments that the resolver has tried at least once and not finished.
-SELECT count(*) FROM pagamentos WHERE due_at IS NOT NULL AND attempts > 0;
+-- Payments that the resolver has tried at least once and not finished, except refunds that
+-- the acquirer carries out.
+SELECT count(*) FROM pagamentos WHERE due_at IS NOT NULL AND attempts > 0 AND refund_reference IS NULL;

@@ -31,6 +31,20 @@ var run = service.Commands{"": serve, "migrate": postgres.MigrateCommand(name, m
 
 func main() { service.Main(name, run) }
 
+// settings are those that only this service has.
+type settings struct {
+	lease        time.Duration // CHECKOUT_LEASE: how long a process may work on an order; default 30s
+	cancelWithin time.Duration // CANCEL_WITHIN: after its placement, an order may be cancelled; default 7 days
+}
+
+func readSettings(env *config.Reader) settings {
+	const day = 24 * time.Hour
+	return settings{
+		lease:        env.Duration("CHECKOUT_LEASE", 30*time.Second, 3*time.Second, 10*time.Minute),
+		cancelWithin: env.Duration("CANCEL_WITHIN", 7*day, time.Minute, 365*day),
+	}
+}
+
 func serve(ctx context.Context, env *config.Reader, stdout io.Writer) error {
 	database := postgres.ReadSettings(env)
 	estoque, pagamentos := env.HTTPURL("ESTOQUE_URL"), env.HTTPURL("PAGAMENTOS_URL")
@@ -39,7 +53,7 @@ func serve(ctx context.Context, env *config.Reader, stdout io.Writer) error {
 			env.Reject(variable, "missing")
 		}
 	}
-	lease := env.Duration("CHECKOUT_LEASE", 30*time.Second, 3*time.Second, 10*time.Minute)
+	own := readSettings(env)
 	frame, err := service.Start(ctx, name, env, stdout)
 	if err != nil {
 		return err
@@ -59,7 +73,7 @@ func serve(ctx context.Context, env *config.Reader, stdout io.Writer) error {
 		return err
 	}
 	defer pool.Close()
-	a, err := newApp(frame, pool, stock, payments, lease)
+	a, err := newApp(frame, pool, stock, payments, own)
 	if err != nil {
 		return err
 	}

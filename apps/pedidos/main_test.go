@@ -130,7 +130,9 @@ func (s *shop) Release(_ context.Context, id uuid.UUID) error {
 	return s.call(order.Release, id, func() error { s.stock[id] = "back"; return nil })
 }
 
-func (s *shop) Pay(_ context.Context, id uuid.UUID, _ money.Money, card value.CardToken) (declined string, err error) {
+func (s *shop) Pay(
+	_ context.Context, id uuid.UUID, _ value.ClientID, _ money.Money, card value.CardToken,
+) (declined string, err error) {
 	err = s.call(order.Pay, id, func() error {
 		switch {
 		case s.payments[id] == "void":
@@ -146,7 +148,7 @@ func (s *shop) Pay(_ context.Context, id uuid.UUID, _ money.Money, card value.Ca
 	return declined, err
 }
 
-func (s *shop) Refund(_ context.Context, id uuid.UUID) (refunded bool, err error) {
+func (s *shop) Refund(_ context.Context, id uuid.UUID, _ value.ClientID) (refunded bool, err error) {
 	err = s.call(order.Undo, id, func() error {
 		if s.payments[id] == "captured" || s.payments[id] == "refunded" {
 			s.payments[id], refunded = "refunded", true
@@ -181,7 +183,7 @@ func instanceOn(t *testing.T, shop *shop, pool *pgxpool.Pool) *instance {
 	t.Helper()
 	frame := service.New(server.Settings{Identity: config.Identity{Service: name, Version: "v", Pod: "p"}},
 		slog.New(slog.DiscardHandler), noop.NewTracerProvider())
-	a, err := newApp(frame, pool, shop, shop, 3*time.Second)
+	a, err := newApp(frame, pool, shop, shop, settings{lease: 3 * time.Second, cancelWithin: 7 * 24 * time.Hour})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -692,6 +694,108 @@ func TestOnlyItsClientSeesAnOrder(t *testing.T) {
 	if got := s.send("GET", "/pedidos", "", "Client-Id", "maria"); strings.Contains(got.Body.String(), o.ID.String()) {
 		t.Errorf("another client sees it: %s", got.Body)
 	}
+}
+
+func TestOnlyItsShopperSeesAnOrder(t *testing.T) {
+	s := newInstance(t)
+	ana, bia := strings.Repeat("a", 64), strings.Repeat("b", 64)
+	o := placedOrder(t, s.send("POST", "/pedidos", oneShoe, "Idempotency-Key", "k", "Shopper-Id", ana), http.StatusCreated)
+	for _, request := range [][2]string{{"GET", ""}, {"POST", "/cancel"}} {
+		if got := s.send(request[0], "/pedidos/"+o.ID.String()+request[1], "", "Shopper-Id", bia); got.Code != http.StatusNotFound {
+			t.Errorf("%s%s by another shopper = %d", request[0], request[1], got.Code)
+		}
+	}
+	got := s.send("POST", "/pedidos", oneShoe, "Idempotency-Key", "k", "Shopper-Id", bia)
+	if got.Code != http.StatusUnprocessableEntity || strings.Contains(got.Body.String(), o.ID.String()) {
+		t.Errorf("the key of another shopper = %d %s", got.Code, got.Body)
+	}
+	for _, headers := range [][]string{{"Shopper-Id", ana}, nil} { // the shopper, and the client itself
+		if got := s.send("GET", "/pedidos/"+o.ID.String(), "", headers...); got.Code != http.StatusOK {
+			t.Errorf("GET with %v = %d", headers, got.Code)
+		}
+	}
+	if got := s.send("GET", "/pedidos/"+o.ID.String(), "", "Shopper-Id", "ana"); got.Code != http.StatusBadRequest ||
+		!strings.Contains(got.Body.String(), "Shopper-Id") {
+		t.Errorf("a bad Shopper-Id = %d %s", got.Code, got.Body)
+	}
+}
+
+func TestAShippedOrderIsNotCancelled(t *testing.T) {
+	s := newInstance(t)
+	o := placedOrder(t, s.place(oneShoe, "k"), http.StatusCreated)
+	if o.CancelUntil == nil || !o.CancelUntil.Equal(o.CreatedAt.Add(7*24*time.Hour)) {
+		t.Errorf("placed at %s, and can be cancelled until %v", o.CreatedAt, o.CancelUntil)
+	}
+	at := "/pedidos/" + o.ID.String()
+	for _, shipment := range []string{"BR123", "BR456"} { // the second request changes nothing
+		got := s.send("POST", at+"/ship", `{"shipment":"`+shipment+`"}`)
+		if got.Code != http.StatusOK {
+			t.Fatalf("ship = %d %s", got.Code, got.Body)
+		}
+		if o := decoded[contract.Order](t, got); o.State != contract.Confirmed || o.ShippedAt == nil || *o.Shipment != "BR123" || o.CancelUntil != nil {
+			t.Errorf("shipped: %s", got.Body)
+		}
+	}
+	got := s.send("POST", at+"/cancel", "")
+	if got.Code != http.StatusConflict || decoded[problem.Document](t, got).Code != problem.OrderState {
+		t.Errorf("cancel = %d %s", got.Code, got.Body)
+	}
+	s.ends(t, o.ID, "sold", "captured")
+
+	back := placedOrder(t, s.place(oneShoe, "k2"), http.StatusCreated)
+	s.send("POST", "/pedidos/"+back.ID.String()+"/cancel", "")
+	for _, test := range []struct {
+		id, body string
+		status   int
+	}{
+		{back.ID.String(), `{"shipment":"BR1"}`, http.StatusConflict},
+		{uuid.NewString(), `{"shipment":"BR1"}`, http.StatusNotFound},
+		{o.ID.String(), `{"shipment":""}`, http.StatusUnprocessableEntity},
+		{o.ID.String(), `{}`, http.StatusUnprocessableEntity},
+	} {
+		if got := s.send("POST", "/pedidos/"+test.id+"/ship", test.body); got.Code != test.status {
+			t.Errorf("ship %s of %s = %d %s, want %d", test.body, test.id, got.Code, got.Body, test.status)
+		}
+	}
+}
+
+func TestAnOldOrderIsNotCancelled(t *testing.T) {
+	s := newInstance(t)
+	o := placedOrder(t, s.place(oneShoe, "k"), http.StatusCreated)
+	if _, err := s.pool.Exec(t.Context(), `UPDATE pedidos SET created_at = created_at - interval '8 days'`); err != nil {
+		t.Fatal(err)
+	}
+	got := s.send("POST", "/pedidos/"+o.ID.String()+"/cancel", "")
+	if got.Code != http.StatusConflict || decoded[problem.Document](t, got).Code != problem.OrderState {
+		t.Errorf("cancel = %d %s", got.Code, got.Body)
+	}
+	s.ends(t, o.ID, "sold", "captured")
+}
+
+// A bank answers none of its cards: as many orders as a process works on at once wait for it.
+func TestOrdersOfAnotherCardAreTakenWhileABankHangs(t *testing.T) {
+	s := newInstance(t)
+	const hanging = 256
+	release := make(chan struct{})
+	defer close(release)
+	var payments atomic.Int32
+	s.before = func(step order.Step, _ uuid.UUID) error {
+		if step == order.Pay && payments.Add(1) <= hanging {
+			<-release
+			return errLost
+		}
+		return nil
+	}
+	var all sync.WaitGroup
+	for i := range hanging {
+		all.Go(func() {
+			if got := s.place(oneShoe, fmt.Sprint("slow-", i)); got.Code != http.StatusAccepted {
+				t.Errorf("an order that waits for its bank = %d %s", got.Code, got.Body)
+			}
+		})
+	}
+	all.Wait()
+	placedOrder(t, s.place(oneShoe, "quick"), http.StatusCreated)
 }
 
 func TestListGoesThroughAllPagesNewestFirst(t *testing.T) {

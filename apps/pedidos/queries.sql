@@ -2,9 +2,9 @@
 -- Stores a new order with its first transition. No row means that the key is known.
 WITH placed AS (
     INSERT INTO pedidos (id, client_id, idempotency_key, request_hash, state, lines,
-                         total_amount, total_currency, card_token, attend_at)
+                         total_amount, total_currency, card_token, shopper, attend_at)
     VALUES (@id, @client_id, @idempotency_key, @request_hash, 'pending', @lines, @total_amount, @total_currency, @card_token,
-            now() + @attend_after::interval)
+            sqlc.narg(shopper), now() + @attend_after::interval)
     ON CONFLICT (client_id, idempotency_key) DO NOTHING
     RETURNING id, created_at
 ), first AS (
@@ -39,7 +39,7 @@ SELECT answer_status, answer_body FROM saved;
 SELECT sqlc.embed(pedidos), now()::timestamptz AS read_at FROM pedidos WHERE id = @id;
 
 -- name: OrderByKey :one
-SELECT id, request_hash, state, answer_status, answer_body FROM pedidos
+SELECT id, request_hash, shopper, state, answer_status, answer_body FROM pedidos
 WHERE client_id = @client_id AND idempotency_key = @idempotency_key;
 
 -- name: OrdersOfClient :many
@@ -55,6 +55,12 @@ UPDATE pedidos SET answer_status = coalesce(answer_status, @answer_status::small
     answer_body = coalesce(answer_body, @answer_body::jsonb)
 WHERE id = @id
 RETURNING answer_status, answer_body;
+
+-- name: Ship :execrows
+-- Stores that a confirmed order was shipped. The new version prevents a cancel that has read
+-- the order before. 0: the order is not confirmed, or is shipped.
+UPDATE pedidos SET shipped_at = now(), shipment = @shipment::text, version = version + 1, updated_at = greatest(updated_at, now())
+WHERE id = @id AND state = 'confirmed' AND NOT cancel_requested AND shipped_at IS NULL;
 
 -- name: TakeOverdue :many
 -- Takes over orders whose lease has expired. The new version prevents a process that

@@ -1,8 +1,6 @@
 package main
 
 import (
-	"time"
-
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	contract "github.com/loja-veloz/platform/apps/internal/contract/pedidos"
@@ -23,7 +21,7 @@ type app struct {
 }
 
 func newApp(
-	frame *service.Frame, pool *pgxpool.Pool, stock checkout.Stock, payments checkout.Payments, lease time.Duration,
+	frame *service.Frame, pool *pgxpool.Pool, stock checkout.Stock, payments checkout.Payments, s settings,
 ) (*app, error) {
 	srv, err := frame.NewServer(server.Options{BodyLimit: httpapi.BodyLimit, Explain: httpapi.Explain, Document: contract.Document})
 	if err != nil {
@@ -34,10 +32,10 @@ func newApp(
 		return nil, err
 	}
 	orders := checkout.New(checkout.Config{
-		Queries: store.New(pool), Stock: stock, Payments: payments, Queue: queue, Encode: httpapi.Encode,
-		Lease: lease, Logger: frame.Logger, Registry: srv.Metrics(),
+		Queries: store.New(pool), Stock: stock, Payments: payments, Queue: queue,
+		Encode: httpapi.View{CancelWithin: s.cancelWithin}.Encode, Lease: s.lease, CancelWithin: s.cancelWithin, Logger: frame.Logger, Registry: srv.Metrics(),
 	})
-	workers, err := queue.Workers(frame, lease, orders.Resume)
+	workers, err := queue.Workers(frame, s.lease, orders.Resume)
 	if err != nil {
 		return nil, err
 	}

@@ -34,6 +34,7 @@ type fakeAPI struct {
 	mu     sync.Mutex
 	goods  []estoque.Item
 	orders map[uuid.UUID]pedidos.Order
+	owners map[uuid.UUID]string // Shopper-Id by order
 	keys   map[string]placedOrder
 	refuse error                // if set, every call fails with it
 	lose   bool                 // place orders, but lose the answer
@@ -65,7 +66,7 @@ func newFakeAPI(t testing.TB) *fakeAPI {
 			{SKU: "SHIRT-FINAL-93", Name: "Final of '93 shirt", Description: "Signed.", Price: money.BRL(99990), Available: 0},
 			{SKU: "SHOE-VENTO", Name: "Vento running shoes", Description: "Light as a tailwind.", Price: money.BRL(34990), Available: 7},
 		},
-		orders: map[uuid.UUID]pedidos.Order{}, keys: map[string]placedOrder{}, calls: map[string]int{},
+		orders: map[uuid.UUID]pedidos.Order{}, owners: map[uuid.UUID]string{}, keys: map[string]placedOrder{}, calls: map[string]int{},
 	}
 	settings := server.Settings{Identity: config.Identity{Service: "api", Version: "0", Pod: "api"}}
 	srv, err := server.New(settings, slog.New(slog.DiscardHandler), sdktrace.NewTracerProvider(), server.Options{})
@@ -155,7 +156,7 @@ func (o fakeOrders) PlaceOrder(_ context.Context, request pedidos.PlaceOrderRequ
 	if o.end != nil {
 		o.end(&order)
 	}
-	o.orders[order.ID] = order
+	o.orders[order.ID], o.owners[order.ID] = order, *request.Params.ShopperID
 	o.keys[request.Params.IdempotencyKey] = placedOrder{order.ID, string(body)}
 	if o.lose {
 		return nil, problem.New(problem.UpstreamTimeout, "pedidos did not answer in time.")
@@ -173,7 +174,7 @@ func (o fakeOrders) ShowOrder(_ context.Context, request pedidos.ShowOrderReques
 		return nil, o.refuse
 	}
 	order, ok := o.orders[request.OrderID]
-	if !ok {
+	if !ok || o.owners[order.ID] != *request.Params.ShopperID {
 		return nil, problem.New(problem.NotFound, "There is no such order.")
 	}
 	return pedidos.ShowOrder200JSONResponse(order), nil
@@ -187,7 +188,7 @@ func (o fakeOrders) CancelOrder(_ context.Context, request pedidos.CancelOrderRe
 	}
 	order, ok := o.orders[request.OrderID]
 	switch {
-	case !ok:
+	case !ok || o.owners[order.ID] != *request.Params.ShopperID:
 		return nil, problem.New(problem.NotFound, "There is no such order.")
 	case order.State == pedidos.Failed:
 		return nil, problem.New(problem.OrderState, "The order has failed.")
@@ -212,6 +213,7 @@ func confirmed(order *pedidos.Order) {
 	becomes(order, pedidos.Reserved, "stock_reserved")
 	becomes(order, pedidos.Paid, "payment_captured")
 	becomes(order, pedidos.Confirmed, "stock_confirmed")
+	order.CancelUntil = new(time.Now().Add(time.Hour))
 }
 
 func failed(reason string) func(*pedidos.Order) {
@@ -232,7 +234,7 @@ func (f *fakeAPI) has(end func(*pedidos.Order)) string {
 	if end != nil {
 		end(&order)
 	}
-	f.set(func() { f.orders[order.ID] = order })
+	f.set(func() { f.orders[order.ID], f.owners[order.ID] = order, digest(secret) })
 	return order.ID.String()
 }
 

@@ -475,6 +475,83 @@ func TestTheOrderPageCallsTheAPIOnce(t *testing.T) {
 	}
 }
 
+// Whoever has the address of an order, but not the browser's cookie, neither sees nor cancels it.
+func TestAnOrderBelongsToTheBrowserThatPlacedIt(t *testing.T) {
+	f := newFakeAPI(t)
+	a := newAppAt(t, f.url)
+	form := with(fields(a.get("/").Body.String()), "quantity-SHOE-VENTO", "1", "action", "order")
+	request := httptest.NewRequest("POST", "/checkout", strings.NewReader(form.Encode()))
+	request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	request.Header.Set("Sec-Fetch-Site", "same-origin")
+	request.Header.Set("X-Forwarded-Proto", "https")
+	request.Header.Set("Cookie", "theme=dark") // a browser that has not ordered yet
+	placed := a.send(request)
+	wantStatus(t, placed, http.StatusSeeOther)
+	cookies := placed.Result().Cookies()
+	if len(cookies) != 1 || !cookies[0].HttpOnly || !cookies[0].Secure || cookies[0].SameSite != http.SameSiteLaxMode ||
+		cookies[0].MaxAge < 86400 || cookies[0].Path != "/" {
+		t.Fatalf("the cookies are %v", placed.Header()["Set-Cookie"])
+	}
+	path := placed.Header().Get("Location")
+	as := func(method, path, cookie string) *httptest.ResponseRecorder {
+		request := httptest.NewRequest(method, path, nil)
+		request.Header.Set("Cookie", cookie)
+		return a.send(request)
+	}
+	f.set(func() {
+		for id, order := range f.orders {
+			confirmed(&order)
+			f.orders[id] = order
+		}
+	})
+	own := cookies[0].Name + "=" + cookies[0].Value
+	for _, stranger := range []string{"theme=dark", "shopper=" + secret, "shopper=", "shopper=x", own + "x"} {
+		wantStatus(t, as("POST", path+"/cancel", stranger), http.StatusNotFound)
+		response := as("GET", path, stranger)
+		wantStatus(t, response, http.StatusNotFound)
+		wantNot(t, response.Body.String(), "confirmed", "Vento")
+	}
+	response := as("GET", path, own)
+	wantStatus(t, response, http.StatusOK)
+	wantIn(t, response.Body.String(), "Your order is confirmed", "You can cancel until")
+	wantStatus(t, as("POST", path+"/cancel", own), http.StatusSeeOther)
+}
+
+func TestAShippedOrderSaysSoAndCannotBeCancelled(t *testing.T) {
+	f := newFakeAPI(t)
+	a := newAppAt(t, f.url)
+	shipped := f.has(func(order *pedidos.Order) {
+		confirmed(order)
+		order.CancelUntil, order.ShippedAt, order.Shipment = nil, new(time.Now()), new("BR123<b>")
+	})
+	page := a.get("/orders/" + shipped).Body.String()
+	wantIn(t, page, "on their way: BR123&lt;b&gt;")
+	wantNot(t, page, "Cancel and refund")
+	late := f.has(func(order *pedidos.Order) {
+		confirmed(order)
+		order.CancelUntil = new(time.Now().Add(-time.Second))
+	})
+	wantNot(t, a.get("/orders/"+late).Body.String(), "Cancel and refund")
+}
+
+// The API limits each shopper by the address that the shop names.
+func TestTheAPIIsToldTheShoppersAddress(t *testing.T) {
+	got := make(chan string, 1)
+	fake := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		got <- r.Header.Get("Shopper-Address")
+		w.WriteHeader(http.StatusServiceUnavailable)
+	}))
+	defer fake.Close()
+	a := newAppAt(t, fake.URL)
+	request := httptest.NewRequest("GET", "/orders/01988c5e-7b8a-7c1d-9f00-000000000000", nil) // from 192.0.2.1
+	request.Header.Set("X-Forwarded-For", "203.0.113.9")
+	request.Header.Set("Shopper-Address", "203.0.113.9")
+	a.send(request)
+	if address := <-got; address != "192.0.2.1" {
+		t.Errorf("the API was told %q", address)
+	}
+}
+
 func TestUnknownOrdersAreNotFound(t *testing.T) {
 	f := newFakeAPI(t)
 	a := newAppAt(t, f.url)

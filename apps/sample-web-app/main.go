@@ -10,6 +10,7 @@ import (
 
 	"github.com/gin-gonic/gin"
 
+	"github.com/loja-veloz/platform/apps/internal/clientip"
 	"github.com/loja-veloz/platform/apps/internal/config"
 	"github.com/loja-veloz/platform/apps/internal/server"
 	"github.com/loja-veloz/platform/apps/internal/service"
@@ -21,6 +22,9 @@ const name = "sample-web-app"
 type settings struct {
 	api string // API_URL: base URL of api-gateway; "" closes the shop
 	key string // API_KEY: the storefront's key; "" sends none
+	// proxies (TRUSTED_PROXIES) is the number of our own proxies that a request passes before
+	// this service, each of which adds to X-Forwarded-For; default 0.
+	proxies int
 }
 
 var run = service.Commands{"": serve}.Run
@@ -28,7 +32,7 @@ var run = service.Commands{"": serve}.Run
 func main() { service.Main(name, run) }
 
 func serve(ctx context.Context, env *config.Reader, stdout io.Writer) error {
-	settings := settings{api: env.HTTPURL("API_URL"), key: env.Text("API_KEY", "")}
+	settings := settings{api: env.HTTPURL("API_URL"), key: env.Text("API_KEY", ""), proxies: env.Int("TRUSTED_PROXIES", 0, 0, clientip.MaxProxies)}
 	frame, err := service.Start(ctx, name, env, stdout)
 	if err != nil {
 		return err
@@ -51,7 +55,7 @@ func newServer(frame *service.Frame, settings settings) (*server.Server, error) 
 	if err != nil {
 		return nil, err
 	}
-	pages, err := loadPages(static, frame.Settings.Identity, shop)
+	pages, err := loadPages(static, frame.Settings.Identity, shop, settings.proxies)
 	if err != nil {
 		return nil, err
 	}

@@ -28,8 +28,8 @@ type orderPage struct {
 	Headline string
 	Message  string
 	Advice   string
-	Refresh  int  // seconds until the browser reloads the page; 0: never
-	Cancel   bool // show the button that cancels the order
+	Refresh  int    // seconds until the browser reloads the page; 0: never
+	Cancel   string // until when the order can be cancelled; "": it cannot
 	Lines    []orderLine
 	Total    string
 	Steps    []orderStep
@@ -63,7 +63,8 @@ func orderID(c *gin.Context) (uuid.UUID, error) {
 }
 
 func noSuchOrder() error {
-	return problem.New(problem.NotFound, "There is no such order. Please check the address.")
+	return problem.New(problem.NotFound,
+		"There is no such order here. Please check the address. An order is shown only in the browser in which it was placed.")
 }
 
 // showOrder shows an order. The page reloads itself until the order is final.
@@ -72,8 +73,11 @@ func (p *pages) showOrder(c *gin.Context) error {
 	if err != nil {
 		return err
 	}
-	ctx := c.Request.Context()
-	order, err := p.shop.order(ctx, id)
+	who := p.shopperOf(c)
+	if who.id == "" {
+		return noSuchOrder()
+	}
+	order, err := p.shop.order(c.Request.Context(), who, id)
 	if client.Is(err, problem.NotFound) {
 		return noSuchOrder()
 	}
@@ -97,7 +101,11 @@ func (p *pages) cancelOrder(c *gin.Context) error {
 	if err != nil {
 		return err
 	}
-	err = p.shop.cancel(c.Request.Context(), id)
+	who := p.shopperOf(c)
+	if who.id == "" {
+		return noSuchOrder()
+	}
+	err = p.shop.cancel(c.Request.Context(), who, id)
 	switch {
 	case client.Is(err, problem.NotFound):
 		return noSuchOrder()
@@ -136,7 +144,7 @@ var reasons = map[string]struct{ text, advice string }{
 	"placed":              {"You placed the order.", ""},
 	"stock_reserved":      {"Your items are reserved for you.", ""},
 	"payment_captured":    {"Your card was charged.", ""},
-	"stock_confirmed":     {"Your items are on their way.", ""},
+	"stock_confirmed":     {"Your items are set aside for you.", ""},
 	"cancelled_by_client": {"You cancelled the order.", ""},
 	"payment_refunded":    {"The money went back to your card.", ""},
 
@@ -202,8 +210,13 @@ func (p *pages) describe(order *pedidos.Order) orderPage {
 	}
 	switch order.State {
 	case pedidos.Confirmed:
-		page.Message = "It is paid for, and your items are on their way."
-		page.Cancel = true
+		page.Message = "It is paid for. We ship your items soon."
+		if order.ShippedAt != nil && order.Shipment != nil {
+			page.Message = "Your items are on their way: " + printable(*order.Shipment) + "."
+		}
+		if until := order.CancelUntil; until != nil && time.Now().Before(*until) {
+			page.Cancel = until.UTC().Format("2 January 2006, 15:04 UTC")
+		}
 	case pedidos.Cancelled:
 		page.Message = "Nothing was charged."
 	case pedidos.Failed:

@@ -31,6 +31,7 @@ type pages struct {
 	templates map[string]*template.Template
 	identity  config.Identity
 	shop      *shop
+	proxies   int                         // of ours in front of this service
 	fromHere  *http.CrossOriginProtection // refuses other sites' forms, by Sec-Fetch-Site or Origin
 }
 
@@ -42,14 +43,14 @@ type view struct {
 	Page     any
 }
 
-func loadPages(static assets, identity config.Identity, shop *shop) (*pages, error) {
+func loadPages(static assets, identity config.Identity, shop *shop, proxies int) (*pages, error) {
 	functions := template.FuncMap{"asset": static.url}
 	layout, err := template.New("layout.html").Funcs(functions).ParseFS(templateFiles, "templates/layout.html")
 	if err != nil {
 		return nil, fmt.Errorf("parsing the layout: %w", err)
 	}
 	p := &pages{
-		templates: map[string]*template.Template{}, identity: identity, shop: shop,
+		templates: map[string]*template.Template{}, identity: identity, shop: shop, proxies: proxies,
 		fromHere: http.NewCrossOriginProtection(),
 	}
 	for _, name := range []string{"window", "order", "echo", "error"} {

@@ -143,11 +143,11 @@ func (s *shop) nameOf(sku string) string {
 
 // place places an order and returns its id. After an error for which isDefinite is
 // false, the order may exist: repeating the same call returns it.
-func (s *shop) place(ctx context.Context, key string, request pedidos.OrderRequest) (uuid.UUID, error) {
+func (s *shop) place(ctx context.Context, who shopper, key string, request pedidos.OrderRequest) (uuid.UUID, error) {
 	if s.orders == nil {
 		return uuid.Nil, errClosed
 	}
-	response, err := s.orders.PlaceOrderWithResponse(ctx, &pedidos.PlaceOrderParams{IdempotencyKey: key}, request)
+	response, err := s.orders.PlaceOrderWithResponse(ctx, &pedidos.PlaceOrderParams{IdempotencyKey: key, ShopperID: &who.id}, request, who.name)
 	if err != nil {
 		return uuid.Nil, fmt.Errorf("placing the order: %w", err)
 	}
@@ -173,11 +173,11 @@ func isDefinite(err error) (*problem.Document, bool) {
 	return nil, false
 }
 
-func (s *shop) order(ctx context.Context, id uuid.UUID) (*pedidos.Order, error) {
+func (s *shop) order(ctx context.Context, who shopper, id uuid.UUID) (*pedidos.Order, error) {
 	if s.orders == nil {
 		return nil, errClosed
 	}
-	response, err := s.orders.ShowOrderWithResponse(ctx, id, &pedidos.ShowOrderParams{})
+	response, err := s.orders.ShowOrderWithResponse(ctx, id, &pedidos.ShowOrderParams{ShopperID: &who.id}, who.name)
 	if err != nil {
 		return nil, fmt.Errorf("reading order %s: %w", id, err)
 	}
@@ -187,11 +187,11 @@ func (s *shop) order(ctx context.Context, id uuid.UUID) (*pedidos.Order, error) 
 	return response.JSON200, nil
 }
 
-func (s *shop) cancel(ctx context.Context, id uuid.UUID) error {
+func (s *shop) cancel(ctx context.Context, who shopper, id uuid.UUID) error {
 	if s.orders == nil {
 		return errClosed
 	}
-	response, err := s.orders.CancelOrderWithResponse(ctx, id, &pedidos.CancelOrderParams{})
+	response, err := s.orders.CancelOrderWithResponse(ctx, id, &pedidos.CancelOrderParams{ShopperID: &who.id}, who.name)
 	if err != nil {
 		return fmt.Errorf("cancelling order %s: %w", id, err)
 	}

@@ -178,6 +178,16 @@ func (p Path) rewrite() gatewayv1.HTTPRouteFilter {
 	return gatewayv1.HTTPRouteFilter{Type: gatewayv1.HTTPRouteFilterURLRewrite, URLRewrite: &gatewayv1.HTTPURLRewriteFilter{Path: modifier}}
 }
 
+// untraced removes the headers of a trace that a client claims to belong to. Otherwise anybody
+// could switch the recording of a trace off, or force it
+// (https://www.w3.org/TR/trace-context-1/#denial-of-service-attacks).
+func untraced() gatewayv1.HTTPRouteFilter {
+	return gatewayv1.HTTPRouteFilter{
+		Type:                  gatewayv1.HTTPRouteFilterRequestHeaderModifier,
+		RequestHeaderModifier: &gatewayv1.HTTPHeaderFilter{Remove: []string{"traceparent", "tracestate", "baggage"}},
+	}
+}
+
 // publicRules returns the rules of the allow-list: one for all paths without a Strip, and one
 // for each path with one, since the API requires that a rule with such a filter has a single
 // match.
@@ -190,11 +200,13 @@ func (b Backend) publicRules(refs []gatewayv1.HTTPBackendRef) []gatewayv1.HTTPRo
 			continue
 		}
 		rules = append(rules, gatewayv1.HTTPRouteRule{
-			Matches: []gatewayv1.HTTPRouteMatch{path.match()}, Filters: []gatewayv1.HTTPRouteFilter{path.rewrite()}, BackendRefs: refs,
+			Matches: []gatewayv1.HTTPRouteMatch{path.match()}, Filters: []gatewayv1.HTTPRouteFilter{untraced(), path.rewrite()}, BackendRefs: refs,
 		})
 	}
 	if len(plain) > 0 {
-		rules = append([]gatewayv1.HTTPRouteRule{{Matches: plain, BackendRefs: refs}}, rules...)
+		rules = append([]gatewayv1.HTTPRouteRule{{
+			Matches: plain, Filters: []gatewayv1.HTTPRouteFilter{untraced()}, BackendRefs: refs,
+		}}, rules...)
 	}
 	return rules
 }

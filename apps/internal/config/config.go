@@ -17,6 +17,7 @@ import (
 
 // Reader reads typed values and collects their errors.
 type Reader struct {
+	args   []string // that Argument has not returned yet
 	getenv func(string) string
 	errs   []error
 }
@@ -24,21 +25,32 @@ type Reader struct {
 // NewReader returns a Reader of the variables that getenv returns. An empty value
 // counts as unset, as in the OpenTelemetry specification:
 // https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/
-// A service takes no further arguments, so each one in args is an error.
+// Each of args that no call of Argument returns is an error.
 func NewReader(args []string, getenv func(string) string) *Reader {
-	r := &Reader{getenv: getenv}
-	for _, arg := range args {
-		r.errs = append(r.errs, fmt.Errorf("argument %q is not accepted: settings are environment variables", arg))
+	return &Reader{args: args, getenv: getenv}
+}
+
+// Argument returns the next argument of a command. name is for the error if it is missing.
+func (r *Reader) Argument(name string) string {
+	if len(r.args) == 0 {
+		r.errs = append(r.errs, fmt.Errorf("the argument %s is missing", name))
+		return ""
 	}
-	return r
+	next := r.args[0]
+	r.args = r.args[1:]
+	return next
 }
 
 // Err returns all errors collected so far, joined, or nil.
 func (r *Reader) Err() error {
-	if len(r.errs) == 0 {
+	errs := r.errs
+	for _, arg := range r.args {
+		errs = append(errs, fmt.Errorf("argument %q is not accepted: settings are environment variables", arg))
+	}
+	if len(errs) == 0 {
 		return nil
 	}
-	return fmt.Errorf("invalid settings:\n%w", errors.Join(r.errs...))
+	return fmt.Errorf("invalid settings:\n%w", errors.Join(errs...))
 }
 
 // Reject adds an error of the variable name.

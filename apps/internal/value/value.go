@@ -21,6 +21,10 @@ type IdempotencyKey string
 // ClientID names a client of the API. Only api-gateway sets it.
 type ClientID string
 
+// ShopperID names one of the shoppers of a client: the SHA-256, in hexadecimal, of a secret
+// that the shopper has. It only narrows what the client may see.
+type ShopperID string
+
 // Anonymous is the client of a request that names none.
 const Anonymous ClientID = "anonymous"
 
@@ -46,6 +50,10 @@ var (
 		regexp.MustCompile(`^[A-Za-z0-9._@-]{1,128}$`),
 		errors.New("must be 1 to 128 letters, digits, '.', '_', '@' or '-'"),
 	}
+	shopperForm = form{
+		regexp.MustCompile(`^[0-9a-f]{64}$`),
+		errors.New("must be 64 hexadecimal digits"),
+	}
 	tokenForm = form{
 		regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`),
 		errors.New("must be 1 to 64 letters, digits, '_' or '-'"),
@@ -69,6 +77,9 @@ func ParseIdempotencyKey(text string) (IdempotencyKey, error) {
 
 // ParseClientID returns text as a client's name.
 func ParseClientID(text string) (ClientID, error) { return parse[ClientID](text, clientForm) }
+
+// ParseShopperID returns text as a shopper's name.
+func ParseShopperID(text string) (ShopperID, error) { return parse[ShopperID](text, shopperForm) }
 
 var errCardNumber = errors.New("looks like a card number: send the acquirer's token for the card instead")
 

@@ -5,7 +5,6 @@ package acquirer
 import (
 	"context"
 	"errors"
-	"time"
 
 	"github.com/google/uuid"
 
@@ -14,13 +13,14 @@ import (
 
 // Charge is a request to charge a card.
 type Charge struct {
-	Key       string // idempotency key
 	OrderID   uuid.UUID
 	Amount    money.Money
 	CardToken string // secret: must not appear in logs or errors
 	Capture   bool   // capture at once; otherwise only authorise
-	// Age is the time since the first request: acquirers keep keys for a limited time.
-	Age time.Duration
+	Reference string // of the prepared charge; "" before Prepare
+	// MayExist says that an earlier version of the service may have charged the order
+	// without preparing the charge.
+	MayExist bool
 }
 
 // State is the outcome of a charge.
@@ -28,9 +28,11 @@ type State string
 
 // The states of a charge.
 const (
+	Prepared   State = "prepared" // nothing is charged
 	Authorised State = "authorised"
 	Captured   State = "captured"
 	Declined   State = "declined"
+	Voided     State = "voided" // before it was authorised: nothing is charged, nor can be
 )
 
 // Result is the acquirer's answer to a charge.
@@ -40,29 +42,60 @@ type Result struct {
 	DeclineReason string // a code such as insufficient_funds; "" unless declined
 }
 
-// Acquirer charges cards. Every call carries an idempotency key: repeated calls with the
-// same key take effect once and get the same answer. Any error other than ErrRefused,
-// ErrVoided and ErrCaptured means that the outcome is not known: repeat the call.
+// RefundState is how a refund stands.
+type RefundState string
+
+// The states of a refund.
+const (
+	RefundPending RefundState = "pending" // the acquirer carries it out, which can take days
+	RefundDone    RefundState = "refunded"
+	RefundFailed  RefundState = "failed" // the money is not refunded
+)
+
+// Refund is a refund at the acquirer.
+type Refund struct {
+	Reference string // the acquirer's id of the refund
+	State     RefundState
+	Reason    string // a code for why it failed; "" unless failed
+}
+
+// Acquirer charges cards, in two steps: a charge is prepared, and then authorised by its
+// reference. So a charge whose outcome is not known can be voided, without a risk that a
+// repeated or delayed call charges it. Every call that changes something carries an
+// idempotency key: repeated calls with the same key take effect once and get the same
+// answer, also if it is a refusal. Any error other than ErrRefused, ErrVoided and
+// ErrCaptured means that the outcome is not known: repeat the call.
 type Acquirer interface {
 	// Name is the value of a payment's member acquirer.
 	Name() string
-	// Authorise charges a card. A declined card is a result.
-	Authorise(ctx context.Context, charge Charge) (Result, error)
+	// Reference returns the reference of the order's charge if the service chooses it, and
+	// "" if Prepare gets one from the acquirer. With a reference, a charge counts as prepared.
+	Reference(order uuid.UUID) string
+	// Prepare registers a charge. Nothing is charged. A card or amount that the acquirer
+	// refuses is a result with the state Declined.
+	Prepare(ctx context.Context, key string, charge Charge) (Result, error)
+	// Authorise charges a prepared charge. A declined card is a result, as is a charge that
+	// has been voided.
+	Authorise(ctx context.Context, key string, charge Charge) (Result, error)
 	// Capture captures an authorised amount. It returns ErrVoided if the authorisation
 	// was released or has expired.
 	Capture(ctx context.Context, key, reference string) error
-	// Refund refunds a captured amount.
-	Refund(ctx context.Context, key, reference string, amount money.Money) error
-	// Void releases an authorisation. It returns ErrCaptured if the amount was captured.
-	Void(ctx context.Context, key, reference string) error
+	// Void releases an authorisation, or prevents a prepared charge from being authorised.
+	// It returns ErrCaptured if the amount was captured.
+	Void(ctx context.Context, key string, charge Charge) error
+	// Refund begins to refund a captured amount.
+	Refund(ctx context.Context, key, reference string, amount money.Money) (Refund, error)
+	// FindRefund returns a refund as it stands.
+	FindRefund(ctx context.Context, refund string) (Refund, error)
 }
 
 var (
 	// ErrUnknown is in the chain of errors after which the call may or may not have
 	// taken effect.
 	ErrUnknown = errors.New("the outcome is not known")
-	// ErrRefused says that the call itself is wrong, for example because its key was used
-	// for another call. It had no effect, and repeating it will have none.
+	// ErrRefused says that the acquirer does not do what the call asks for, for example
+	// because the charge is disputed. The call had no effect, and repeating it with the same
+	// key will have none.
 	ErrRefused = errors.New("refused")
 	// ErrVoided says that the authorisation was released or has expired.
 	ErrVoided = errors.New("the authorisation was released or has expired")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -18,7 +19,7 @@ const (
 	// storeTimeout limits storing the acquirer's answer, which continues when the client
 	// disconnects.
 	storeTimeout = 5 * time.Second
-	// maxSteps limits the steps of one request. A payment needs at most four; the rest is
+	// maxSteps limits the steps of one request. A payment needs at most five; the rest is
 	// for changes by concurrent requests.
 	maxSteps = 8
 )
@@ -33,6 +34,9 @@ func (p *Payments) advance(ctx context.Context, now payment.Payment) (payment.Pa
 		}
 		if now.Acquirer != p.acquirer.Name() {
 			return payment.Payment{}, fmt.Errorf("the payment was started with ACQUIRER=%s: %w", now.Acquirer, ErrOutcomeUnknown)
+		}
+		if wait := now.Wait(); wait > 0 {
+			return payment.Payment{}, &WaitError{now, wait}
 		}
 		flight := p.flights.DoChan(now.OrderID.String()+"/"+string(step), func() (any, error) {
 			return p.take(context.WithoutCancel(ctx), step, now)
@@ -56,7 +60,7 @@ func (p *Payments) take(ctx context.Context, step payment.Step, now payment.Paym
 	if step == payment.BeginRefund {
 		ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 		defer cancel()
-		return p.intendUndo(ctx, now.OrderID, now.Acquirer)
+		return p.intendUndo(ctx, store.IntendUndoParams{OrderID: now.OrderID, ClientID: optional(now.ClientID), Acquirer: now.Acquirer})
 	}
 	answer, err := p.call(ctx, step, now)
 	switch {
@@ -64,14 +68,18 @@ func (p *Payments) take(ctx context.Context, step payment.Step, now payment.Paym
 		p.metrics.entered(outcomeUnknown)
 		return payment.Payment{}, fmt.Errorf("%w: %w", ErrOutcomeUnknown, err)
 	case err != nil:
-		// Repeating the call would be refused again, and a different call could charge twice.
-		return payment.Payment{}, fmt.Errorf("payment of order %s, %s: %w", now.OrderID, step, err)
+		return p.refused(ctx, step, now, err)
+	case answer.state == payment.Refunding:
+		return p.awaitRefund(ctx, now, answer)
 	}
 	if _, err := now.Settle(answer.state); err != nil {
 		return payment.Payment{}, fmt.Errorf("payment of order %s: %w", now.OrderID, err)
 	}
 	called, stored := fault.AcquirerCharged, fault.PaymentStored
-	if step == payment.Refund || step == payment.Void {
+	switch step {
+	case payment.Prepare:
+		called, stored = "", ""
+	case payment.Refund, payment.Void:
 		called, stored = fault.AcquirerRefunded, fault.RefundStored
 	}
 	fault.Here(called)
@@ -83,6 +91,7 @@ func (p *Payments) take(ctx context.Context, step payment.Step, now payment.Paym
 		FromState:         string(now.State),
 		ToState:           string(answer.state),
 		AcquirerReference: optional(answer.reference),
+		RefundReference:   optional(answer.refund),
 		DeclineReason:     optional(answer.reason),
 	})
 	switch {
@@ -92,49 +101,111 @@ func (p *Payments) take(ctx context.Context, step payment.Step, now payment.Paym
 		return payment.Payment{}, fmt.Errorf("storing that the payment is %s: %w: %w", answer.state, ErrNotStored, err)
 	}
 	fault.Here(stored)
-	p.metrics.entered(answer.state)
+	if answer.state != now.State {
+		p.metrics.entered(answer.state)
+	}
 	return paymentOf(store.PaymentRow(row)), nil
+}
+
+// refused stores why the acquirer refused a step. The step is repeated later, with another
+// key: the acquirer would answer the same key with the same refusal.
+func (p *Payments) refused(ctx context.Context, step payment.Step, now payment.Payment, cause error) (payment.Payment, error) {
+	p.logger.ErrorContext(ctx, "the acquirer refuses a payment's next step", "order_id", now.OrderID.String(),
+		"step", string(step), "refusals", now.Refusals+1, "error", cause.Error())
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	row, err := p.store.Refuse(ctx, store.RefuseParams{
+		OrderID: now.OrderID, FromState: string(now.State), Refusals: now.Refusals, Problem: cause.Error(),
+	})
+	return p.later(ctx, now, store.PaymentRow(row), err)
+}
+
+// awaitRefund stores that the acquirer carries out a refund.
+func (p *Payments) awaitRefund(ctx context.Context, now payment.Payment, answer answer) (payment.Payment, error) {
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	row, err := p.store.AwaitRefund(ctx, store.AwaitRefundParams{OrderID: now.OrderID, RefundReference: answer.refund})
+	return p.later(ctx, now, store.PaymentRow(row), err)
+}
+
+// later returns a payment whose next step was stored to be repeated later, in row, or which
+// another process has changed meanwhile.
+func (p *Payments) later(ctx context.Context, now payment.Payment, row store.PaymentRow, err error) (payment.Payment, error) {
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return p.Payment(ctx, now.OrderID)
+	case err != nil:
+		return payment.Payment{}, fmt.Errorf("storing the acquirer's answer: %w: %w", ErrNotStored, err)
+	}
+	return paymentOf(row), nil
 }
 
 // answer is an acquirer's answer in the terms of the state machine.
 type answer struct {
-	state             payment.State
-	reference, reason string
+	state                     payment.State // authorising: prepared; refunding: under way
+	reference, refund, reason string
 }
 
-// call calls the acquirer. It derives the key from the order and the step, so that the
-// acquirer recognises repeated calls.
+// call calls the acquirer. It derives the key from the order, the step and the number of
+// its refusals, so that the acquirer recognises repeated calls.
 func (p *Payments) call(ctx context.Context, step payment.Step, now payment.Payment) (answer, error) {
 	ctx, cancel := context.WithTimeout(ctx, p.timeout)
 	defer cancel()
-	key, reference := now.OrderID.String()+":"+string(step), now.AcquirerReference
+	key := now.OrderID.String() + ":" + string(step)
+	if now.Refusals > 0 {
+		key += ":" + strconv.Itoa(int(now.Refusals))
+	}
+	charge := acquirer.Charge{
+		OrderID: now.OrderID, Amount: now.Amount, CardToken: string(now.CardToken), Capture: now.Capture,
+		Reference: now.AcquirerReference, MayExist: !now.Prepares,
+	}
 	switch step {
+	case payment.Prepare:
+		result, err := p.acquirer.Prepare(ctx, key, charge)
+		return charged(result), err
 	case payment.Authorise:
-		result, err := p.acquirer.Authorise(ctx, acquirer.Charge{
-			Key:       key,
-			OrderID:   now.OrderID,
-			Amount:    now.Amount,
-			CardToken: string(now.CardToken),
-			Capture:   now.Capture,
-			Age:       now.Age,
-		})
-		return answer{payment.State(result.State), result.Reference, result.DeclineReason}, err
+		result, err := p.acquirer.Authorise(ctx, key, charge)
+		return charged(result), err
 	case payment.Capture:
-		err := p.acquirer.Capture(ctx, key, reference)
+		err := p.acquirer.Capture(ctx, key, charge.Reference)
 		if errors.Is(err, acquirer.ErrVoided) {
 			return answer{state: payment.Voided}, nil
 		}
 		return answer{state: payment.Captured}, err
 	case payment.Void:
-		err := p.acquirer.Void(ctx, key, reference)
+		err := p.acquirer.Void(ctx, key, charge)
 		if errors.Is(err, acquirer.ErrCaptured) {
 			return answer{state: payment.Captured}, nil
 		}
 		return answer{state: payment.Voided}, err
 	case payment.Refund:
-		return answer{state: payment.Refunded}, p.acquirer.Refund(ctx, key, reference, now.Amount)
+		if now.RefundReference != "" {
+			return refunded(p.acquirer.FindRefund(ctx, now.RefundReference))
+		}
+		return refunded(p.acquirer.Refund(ctx, key, charge.Reference, now.Amount))
 	}
 	return answer{}, fmt.Errorf("the step %q does not call an acquirer", step)
+}
+
+func charged(result acquirer.Result) answer {
+	state := payment.State(result.State)
+	if result.State == acquirer.Prepared {
+		state = payment.Authorising
+	}
+	return answer{state: state, reference: result.Reference, reason: result.DeclineReason}
+}
+
+func refunded(refund acquirer.Refund, err error) (answer, error) {
+	state := payment.Refunding
+	switch {
+	case err != nil:
+		return answer{}, err
+	case refund.State == acquirer.RefundFailed:
+		return answer{}, fmt.Errorf("the refund %s has failed: %s: %w", refund.Reference, refund.Reason, acquirer.ErrRefused)
+	case refund.State == acquirer.RefundDone:
+		state = payment.Refunded
+	}
+	return answer{state: state, refund: refund.Reference}, nil
 }
 
 func optional(text string) *string {

@@ -33,6 +33,7 @@ var (
 	ErrNotFound = errors.New("the order has no payment")
 	ErrMismatch = errors.New("the order has a payment with another amount, card or capture")
 	ErrUndone   = errors.New("the payment has been undone")
+	ErrFinished = errors.New("no step of the payment is left")
 	// ErrOutcomeUnknown says that the acquirer may have carried out the call. Repeating
 	// the request finds out the outcome, and charges nothing twice.
 	ErrOutcomeUnknown = errors.New("the outcome is not known")
@@ -40,6 +41,21 @@ var (
 	// Repeating the request gets the same answer and stores it.
 	ErrNotStored = errors.New("the acquirer's answer is not stored")
 )
+
+// WaitError says that a step is left, and that the acquirer is not called before some time:
+// it has refused the step, or carries out a refund.
+type WaitError struct {
+	Payment payment.Payment
+	Wait    time.Duration
+}
+
+func (e *WaitError) Error() string {
+	if e.Payment.Problem == "" {
+		return fmt.Sprintf("the acquirer carries out the refund; asked again in %s", e.Wait)
+	}
+	return fmt.Sprintf("the acquirer has refused the step %q %d times, repeated in %s: %s",
+		e.Payment.Next(), e.Payment.Refusals, e.Wait, e.Payment.Problem)
+}
 
 // Payments are the payments in a database, and the acquirer that charges them.
 type Payments struct {
@@ -69,7 +85,8 @@ type Request struct {
 	OrderID   uuid.UUID
 	Amount    money.Money
 	CardToken value.CardToken
-	Capture   bool // capture at once; otherwise only authorise
+	Capture   bool   // capture at once; otherwise only authorise
+	ClientID  string // whose order it is; "" if the caller does not say
 }
 
 // fingerprint returns a hash that identifies the request after its token is erased.
@@ -86,16 +103,18 @@ func (r Request) fingerprint() []byte {
 // Pay charges an order, or finds out the outcome of an earlier charge. created is
 // false if the order had a payment already. A declined card is a result, not an error.
 //
-// It returns ErrMismatch, ErrUndone, ErrOutcomeUnknown or ErrNotStored.
+// It returns ErrMismatch, ErrUndone, ErrOutcomeUnknown, ErrNotStored or a *WaitError.
 func (p *Payments) Pay(ctx context.Context, r Request) (paid payment.Payment, created bool, err error) {
 	row, err := p.store.Intend(ctx, store.IntendParams{
-		OrderID:     r.OrderID,
-		Amount:      r.Amount.Amount,
-		Currency:    r.Amount.Currency,
-		Capture:     r.Capture,
-		CardToken:   string(r.CardToken),
-		Fingerprint: r.fingerprint(),
-		Acquirer:    p.acquirer.Name(),
+		OrderID:           r.OrderID,
+		ClientID:          optional(r.ClientID),
+		Amount:            r.Amount.Amount,
+		Currency:          r.Amount.Currency,
+		Capture:           r.Capture,
+		CardToken:         string(r.CardToken),
+		Fingerprint:       r.fingerprint(),
+		Acquirer:          p.acquirer.Name(),
+		AcquirerReference: optional(p.acquirer.Reference(r.OrderID)),
 	})
 	switch {
 	case err == nil:
@@ -122,7 +141,7 @@ func (p *Payments) Pay(ctx context.Context, r Request) (paid payment.Payment, cr
 
 // Capture captures an authorised amount. It does not change a captured payment.
 //
-// It returns ErrNotFound, ErrUndone, ErrOutcomeUnknown, ErrNotStored or a
+// It returns ErrNotFound, ErrUndone, ErrOutcomeUnknown, ErrNotStored, a *WaitError or a
 // *payment.NotPossibleError.
 func (p *Payments) Capture(ctx context.Context, order uuid.UUID) (payment.Payment, error) {
 	found, err := p.Payment(ctx, order)
@@ -158,11 +177,11 @@ func (p *Payments) Capture(ctx context.Context, order uuid.UUID) (payment.Paymen
 }
 
 // Refund undoes a payment: it refunds a capture, releases an authorisation, or prevents
-// the charge of an order without a payment.
+// the charge of an order. client is whose order it is, "" if the caller does not say.
 //
-// It returns ErrOutcomeUnknown or ErrNotStored; then the intention is stored.
-func (p *Payments) Refund(ctx context.Context, order uuid.UUID) (payment.Payment, error) {
-	found, err := p.intendUndo(ctx, order, p.acquirer.Name())
+// It returns ErrOutcomeUnknown, ErrNotStored or a *WaitError; then the intention is stored.
+func (p *Payments) Refund(ctx context.Context, order uuid.UUID, client string) (payment.Payment, error) {
+	found, err := p.intendUndo(ctx, store.IntendUndoParams{OrderID: order, ClientID: optional(client), Acquirer: p.acquirer.Name()})
 	if err != nil {
 		return payment.Payment{}, err
 	}
@@ -170,19 +189,72 @@ func (p *Payments) Refund(ctx context.Context, order uuid.UUID) (payment.Payment
 }
 
 // intendUndo stores the intention to undo a payment.
-func (p *Payments) intendUndo(ctx context.Context, order uuid.UUID, acquirerName string) (payment.Payment, error) {
-	row, err := p.store.IntendUndo(ctx, store.IntendUndoParams{OrderID: order, Acquirer: acquirerName})
+func (p *Payments) intendUndo(ctx context.Context, undo store.IntendUndoParams) (payment.Payment, error) {
+	row, err := p.store.IntendUndo(ctx, undo)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows): // stored before, or nothing to undo
-		return p.Payment(ctx, order)
+		return p.Payment(ctx, undo.OrderID)
 	case err != nil:
 		return payment.Payment{}, fmt.Errorf("storing the intention to refund: %w", err)
 	}
 	fault.Here(fault.RefundIntended)
-	if row.State == string(payment.Voided) { // the order had no payment
+	if row.State == string(payment.Voided) { // nothing was charged
 		p.metrics.entered(payment.Voided)
 	}
 	return paymentOf(store.PaymentRow(row)), nil
+}
+
+// NeedingPerson reads at most max payments that do not finish by themselves, of orders whose
+// ids come before the given one, from the newest to the oldest.
+func (p *Payments) NeedingPerson(ctx context.Context, before uuid.UUID, max int32) ([]payment.Payment, error) {
+	rows, err := p.store.NeedingPerson(ctx, store.NeedingPersonParams{Before: before, MaxRows: max})
+	if err != nil {
+		return nil, fmt.Errorf("listing the payments that need a person: %w", err)
+	}
+	found := make([]payment.Payment, len(rows))
+	for i, row := range rows {
+		found[i] = paymentOf(store.PaymentRow(row))
+	}
+	return found, nil
+}
+
+// Retry lets the resolver repeat the next step of a payment in its next round, which begins
+// within half a minute. It returns ErrNotFound, or ErrFinished if no step is left.
+func (p *Payments) Retry(ctx context.Context, order uuid.UUID) error {
+	changed, err := p.store.RetryNow(ctx, order)
+	if err != nil {
+		return fmt.Errorf("storing the retry: %w", err)
+	}
+	if changed > 0 {
+		return nil
+	}
+	if _, err := p.Payment(ctx, order); err != nil {
+		return err
+	}
+	return ErrFinished
+}
+
+// RefundedElsewhere ends a refund that a person has carried out by other means, such as a
+// bank transfer. reference says which. It returns ErrNotFound, or a
+// *payment.NotPossibleError unless the payment is refunding.
+func (p *Payments) RefundedElsewhere(ctx context.Context, order uuid.UUID, reference string) error {
+	found, err := p.Payment(ctx, order)
+	if err != nil {
+		return err
+	}
+	if found.State != payment.Refunding {
+		return &payment.NotPossibleError{Operation: "a refund by other means", State: found.State}
+	}
+	_, err = p.store.Settle(ctx, store.SettleParams{
+		OrderID: order, FromState: string(payment.Refunding), ToState: string(payment.Refunded), RefundReference: &reference,
+	})
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return &payment.NotPossibleError{Operation: "a refund by other means", State: payment.Refunded}
+	case err != nil:
+		return fmt.Errorf("storing the refund: %w", err)
+	}
+	return nil
 }
 
 // Payment reads the payment of an order as it is stored, or returns ErrNotFound.
@@ -220,17 +292,24 @@ func paymentOf(row store.PaymentRow) payment.Payment {
 		return *s
 	}
 	return payment.Payment{
-		OrderID:           row.OrderID,
-		Standing:          payment.Standing{State: payment.State(row.State), Capture: row.Capture, Undo: row.Undo},
+		OrderID: row.OrderID,
+		Standing: payment.Standing{
+			State: payment.State(row.State), Capture: row.Capture, Undo: row.Undo,
+			Prepared: row.AcquirerReference != nil, Prepares: row.Prepares,
+		},
 		Amount:            money.Money{Amount: row.Amount, Currency: row.Currency},
 		Refunded:          money.Money{Amount: row.RefundedAmount, Currency: row.Currency},
 		CardToken:         value.CardToken(text(row.CardToken)),
 		Fingerprint:       row.Fingerprint,
 		Acquirer:          row.Acquirer,
 		AcquirerReference: text(row.AcquirerReference),
+		RefundReference:   text(row.RefundReference),
 		DeclineReason:     text(row.DeclineReason),
+		ClientID:          text(row.ClientID),
 		Attempts:          row.Attempts,
-		Age:               time.Duration(row.AgeSeconds) * time.Second,
+		Problem:           text(row.Problem),
+		Refusals:          row.Refusals,
+		DueIn:             time.Duration(row.DueIn) * time.Second,
 		CreatedAt:         row.CreatedAt,
 		UpdatedAt:         row.UpdatedAt,
 	}

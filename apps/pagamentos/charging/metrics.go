@@ -26,6 +26,7 @@ type Metrics struct {
 	payments *prometheus.CounterVec
 	calls    *prometheus.HistogramVec
 	overdue  prometheus.Gauge
+	needing  prometheus.Gauge
 }
 
 // NewMetrics registers and returns the metrics, with a series for each outcome.
@@ -44,13 +45,17 @@ func NewMetrics(registry prometheus.Registerer) *Metrics {
 			Name: "payments_overdue",
 			Help: "Payments that the resolver has tried and not finished, as of its last round.",
 		}),
+		needing: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "payments_needing_person",
+			Help: "Payments that do not finish by themselves, as of the resolver's last round.",
+		}),
 	}
 	for _, outcome := range []payment.State{
 		payment.Authorised, payment.Captured, payment.Declined, payment.Refunded, payment.Voided, outcomeUnknown,
 	} {
 		m.payments.WithLabelValues(string(outcome))
 	}
-	registry.MustRegister(m.payments, m.calls, m.overdue)
+	registry.MustRegister(m.payments, m.calls, m.overdue, m.needing)
 	return m
 }
 
@@ -64,9 +69,17 @@ type observed struct {
 	tracer  trace.Tracer
 }
 
-func (o observed) Authorise(ctx context.Context, charge acquirer.Charge) (result acquirer.Result, err error) {
+func (o observed) Prepare(ctx context.Context, key string, charge acquirer.Charge) (result acquirer.Result, err error) {
+	err = o.call(ctx, payment.Prepare, func(ctx context.Context) (string, error) {
+		result, err = o.Acquirer.Prepare(ctx, key, charge)
+		return string(result.State), err
+	})
+	return result, err
+}
+
+func (o observed) Authorise(ctx context.Context, key string, charge acquirer.Charge) (result acquirer.Result, err error) {
 	err = o.call(ctx, payment.Authorise, func(ctx context.Context) (string, error) {
-		result, err = o.Acquirer.Authorise(ctx, charge)
+		result, err = o.Acquirer.Authorise(ctx, key, charge)
 		return string(result.State), err
 	})
 	return result, err
@@ -78,16 +91,26 @@ func (o observed) Capture(ctx context.Context, key, reference string) error {
 	})
 }
 
-func (o observed) Refund(ctx context.Context, key, reference string, amount money.Money) error {
-	return o.call(ctx, payment.Refund, func(ctx context.Context) (string, error) {
-		return string(payment.Refunded), o.Acquirer.Refund(ctx, key, reference, amount)
+func (o observed) Void(ctx context.Context, key string, charge acquirer.Charge) error {
+	return o.call(ctx, payment.Void, func(ctx context.Context) (string, error) {
+		return string(payment.Voided), o.Acquirer.Void(ctx, key, charge)
 	})
 }
 
-func (o observed) Void(ctx context.Context, key, reference string) error {
-	return o.call(ctx, payment.Void, func(ctx context.Context) (string, error) {
-		return string(payment.Voided), o.Acquirer.Void(ctx, key, reference)
+func (o observed) Refund(ctx context.Context, key, reference string, amount money.Money) (refund acquirer.Refund, err error) {
+	err = o.call(ctx, payment.Refund, func(ctx context.Context) (string, error) {
+		refund, err = o.Acquirer.Refund(ctx, key, reference, amount)
+		return string(refund.State), err
 	})
+	return refund, err
+}
+
+func (o observed) FindRefund(ctx context.Context, reference string) (refund acquirer.Refund, err error) {
+	err = o.call(ctx, "find refund", func(ctx context.Context) (string, error) {
+		refund, err = o.Acquirer.FindRefund(ctx, reference)
+		return string(refund.State), err
+	})
+	return refund, err
 }
 
 func (o observed) call(ctx context.Context, step payment.Step, run func(context.Context) (string, error)) error {

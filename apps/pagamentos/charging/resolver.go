@@ -48,14 +48,23 @@ func (p *Payments) ResolveDue(ctx context.Context) (int, error) {
 	if err != nil {
 		return len(due), fmt.Errorf("counting overdue payments: %w", err)
 	}
+	needing, err := p.store.CountNeedingPerson(ctx)
+	if err != nil {
+		return len(due), fmt.Errorf("counting the payments that need a person: %w", err)
+	}
 	p.metrics.overdue.Set(float64(overdue))
+	p.metrics.needing.Set(float64(needing))
 	return len(due), nil
 }
 
 func (p *Payments) resolveOne(ctx context.Context, found payment.Payment) {
 	ctx, span := p.tracer.Start(ctx, "resolve payment")
 	defer span.End()
+	found.DueIn = 0 // it is due
 	resolved, err := p.advance(ctx, found)
+	if wait := (*WaitError)(nil); errors.As(err, &wait) && wait.Payment.Problem == "" {
+		return // the acquirer carries out a refund
+	}
 	if err != nil {
 		reason := "failed"
 		if errors.Is(err, ErrOutcomeUnknown) {

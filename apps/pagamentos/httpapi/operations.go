@@ -40,7 +40,13 @@ func Register(router gin.IRouter, payments *charging.Payments, currencies []stri
 // Explain maps the errors of package charging and a database outage to problems.
 func Explain(err error) *problem.Error {
 	var impossible *payment.NotPossibleError
+	var wait *charging.WaitError
 	switch {
+	case errors.As(err, &wait):
+		e := problem.Wrap(problem.AcquirerUnavailable,
+			"The acquirer refuses the next step at the moment, or carries out the refund. The service goes on by itself.", err)
+		e.RetryAfter = wait.Wait
+		return e
 	case errors.Is(err, charging.ErrOutcomeUnknown): // checked first, because a database outage may have caused it
 		e := problem.Wrap(problem.AcquirerUnavailable,
 			"The outcome of the payment is not known yet. Retry the same request: nothing is charged twice.", err)
@@ -74,6 +80,9 @@ var _ contract.StrictServerInterface = operations{}
 func (o operations) Pay(ctx context.Context, request contract.PayRequestObject) (contract.PayResponseObject, error) {
 	asked, err := o.readRequest(request)
 	if err != nil {
+		return nil, err
+	}
+	if asked.ClientID, err = client(request.Params.ClientID); err != nil {
 		return nil, err
 	}
 	paid, created, err := o.payments.Pay(ctx, asked)
@@ -116,20 +125,50 @@ func (o operations) Capture(ctx context.Context, request contract.CaptureRequest
 
 // Refund implements POST /pagamentos/{order_id}/refund.
 func (o operations) Refund(ctx context.Context, request contract.RefundRequestObject) (contract.RefundResponseObject, error) {
-	undone, err := o.payments.Refund(ctx, request.OrderID)
+	whose, err := client(request.Params.ClientID)
+	if err != nil {
+		return nil, err
+	}
+	undone, err := o.payments.Refund(ctx, request.OrderID, whose)
+	if pending := (*charging.WaitError)(nil); errors.As(err, &pending) && pending.Payment.Problem == "" {
+		return contract.Refund202JSONResponse{
+			Body:    view(pending.Payment),
+			Headers: contract.Refund202ResponseHeaders{RetryAfter: new(int32(pending.Wait / time.Second))}, //nolint:gosec // at most an hour
+		}, nil
+	}
 	if err != nil {
 		return nil, err
 	}
 	return contract.Refund200JSONResponse(view(undone)), nil
 }
 
-// ShowPayment implements GET /pagamentos/{order_id}.
+// client reads the header Client-Id, which api-gateway sets. "" is a caller inside the
+// cluster, or a gateway that does not authenticate.
+func client(header *string) (string, error) {
+	if header == nil {
+		return "", nil
+	}
+	id, err := value.ParseClientID(*header)
+	if err != nil {
+		return "", problem.At(problem.Invalid, problem.Field{Name: "Client-Id", Detail: err.Error()})
+	}
+	return string(id), nil
+}
+
+// ShowPayment implements GET /pagamentos/{order_id}. A payment of another client is not found.
 func (o operations) ShowPayment(
 	ctx context.Context, request contract.ShowPaymentRequestObject,
 ) (contract.ShowPaymentResponseObject, error) {
+	whose, err := client(request.Params.ClientID)
+	if err != nil {
+		return nil, err
+	}
 	found, err := o.payments.Payment(ctx, request.OrderID)
 	if err != nil {
 		return nil, err
+	}
+	if whose != "" && found.ClientID != whose {
+		return nil, charging.ErrNotFound
 	}
 	return contract.ShowPayment200JSONResponse(view(found)), nil
 }
@@ -142,7 +181,11 @@ func (o operations) ListPayments(
 	if err != nil {
 		return nil, err
 	}
-	found, err := o.payments.Payments(ctx, asked.After, asked.Limit+1)
+	list := o.payments.Payments
+	if only := request.Params.NeedingPerson; only != nil && *only {
+		list = o.payments.NeedingPerson
+	}
+	found, err := list(ctx, asked.After, asked.Limit+1)
 	if err != nil {
 		return nil, err
 	}
@@ -163,7 +206,7 @@ var paymentList = page.List[uuid.UUID]{
 
 // view converts a payment to the contract's type.
 func view(p payment.Payment) contract.Payment {
-	return contract.Payment{
+	shown := contract.Payment{
 		OrderID:           p.OrderID,
 		State:             contract.PaymentState(p.State),
 		Amount:            p.Amount,
@@ -171,9 +214,15 @@ func view(p payment.Payment) contract.Payment {
 		DeclineReason:     optional(p.DeclineReason),
 		Acquirer:          contract.PaymentAcquirer(p.Acquirer),
 		AcquirerReference: optional(p.AcquirerReference),
+		RefundReference:   optional(p.RefundReference),
+		Problem:           optional(p.Problem),
 		CreatedAt:         p.CreatedAt.UTC(),
 		UpdatedAt:         p.UpdatedAt.UTC(),
 	}
+	if p.Refusals > 0 {
+		shown.Refusals = &p.Refusals
+	}
+	return shown
 }
 
 func optional(text string) *string {

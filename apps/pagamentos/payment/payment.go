@@ -22,12 +22,28 @@ type Payment struct {
 	CardToken         value.CardToken // erased once the card is charged or declined
 	Fingerprint       []byte          // of the request; nil if the order was undone before it was charged
 	Acquirer          string
-	AcquirerReference string // "" if the acquirer has given none
+	AcquirerReference string // "" if the charge is not prepared
+	RefundReference   string // "" unless the acquirer carries a refund out, or has done so
 	DeclineReason     string // "" unless declined
+	ClientID          string // whose order it is; "" if not known
 	Attempts          int32  // of the resolver, since the payment last changed
-	Age               time.Duration
-	CreatedAt         time.Time
-	UpdatedAt         time.Time
+	// Problem is why the acquirer refused the next step, and Refusals how often it has: both
+	// since the payment last changed.
+	Problem  string
+	Refusals int32
+	// DueIn is the time until the resolver takes the payment up, if a step is left.
+	DueIn     time.Duration
+	CreatedAt time.Time
+	UpdatedAt time.Time
+}
+
+// Wait returns how long the acquirer is not to be called: it has refused the next step, or
+// carries out a refund.
+func (p Payment) Wait() time.Duration {
+	if p.Next() == Nothing || p.Problem == "" && (p.State != Refunding || p.RefundReference == "") {
+		return 0
+	}
+	return max(p.DueIn, 0)
 }
 
 // State is the state of a payment.
@@ -52,6 +68,11 @@ type Standing struct {
 	State   State
 	Capture bool // the amount is to be captured
 	Undo    bool // the payment is to be refunded, released or prevented; never becomes false again
+	// Prepared says that the acquirer knows the charge, by its reference.
+	Prepared bool
+	// Prepares says that nothing can have been charged before the charge is prepared. It is
+	// false for payments of earlier versions, which charged in a single call.
+	Prepares bool
 }
 
 // Step is one step of a payment.
@@ -60,6 +81,7 @@ type Step string
 // The steps. Each except BeginRefund is a call to the acquirer.
 const (
 	Nothing     Step = ""
+	Prepare     Step = "prepare" // register the charge; nothing is charged
 	Authorise   Step = "authorise"
 	Capture     Step = "capture"
 	Void        Step = "void"
@@ -67,10 +89,15 @@ const (
 	Refund      Step = "refund"
 )
 
-// Next returns the next step. A capture that was requested may have taken effect, so it
-// is finished even if the payment is to be undone.
+// Next returns the next step. A charge whose outcome is not known and that is to be undone
+// is voided, never repeated: voiding finds out whether it was captured. A capture that was
+// requested may have taken effect, so it is finished even if the payment is to be undone.
 func (s Standing) Next() Step {
 	switch {
+	case s.State == Authorising && !s.Prepared:
+		return Prepare
+	case s.State == Authorising && s.Undo:
+		return Void
 	case s.State == Authorising:
 		return Authorise
 	case s.State == Authorised && s.Capture:
@@ -113,21 +140,27 @@ func (s Standing) AskCapture() (Standing, error) {
 	return s, &NotPossibleError{"a capture", s.State}
 }
 
-// AskUndo requests that the payment be undone, which is always possible.
+// AskUndo requests that the payment be undone, which is always possible. A charge that is
+// not prepared is voided at once.
 func (s Standing) AskUndo() Standing {
-	switch s.State {
-	case Authorising, Authorised:
+	switch {
+	case s.State == Authorising && s.Prepares && !s.Prepared && !s.Undo:
+		s.State, s.Undo = Voided, true
+	case s.State == Authorising, s.State == Authorised:
 		s.Undo = true
-	case Captured:
+	case s.State == Captured:
 		s.State, s.Undo = Refunding, true
 	}
 	return s
 }
 
-// outcomes lists the states that may follow each step. Capturing an expired
-// authorisation voids the payment.
+// outcomes lists the states that may follow each step. A charge that is prepared stays
+// authorising. Preparing finds the outcome of a charge that an earlier version made.
+// Capturing an expired authorisation voids the payment, as does authorising a charge that
+// another process has voided.
 var outcomes = map[Step][]State{
-	Authorise: {Authorised, Captured, Declined},
+	Prepare:   {Authorising, Authorised, Captured, Declined, Voided},
+	Authorise: {Authorised, Captured, Declined, Voided},
 	Capture:   {Captured, Voided},
 	Void:      {Voided, Captured},
 	Refund:    {Refunded},
@@ -140,6 +173,7 @@ func (s Standing) Settle(to State) (Standing, error) {
 	for _, possible := range outcomes[step] {
 		if to == possible {
 			s.State = to
+			s.Prepared = s.Prepared || step == Prepare && (to == Authorising || to == Authorised || to == Captured)
 			return s, nil
 		}
 	}

@@ -20,8 +20,16 @@ type card struct {
 // answer performs a step, at most once, and returns the resulting state.
 func (c *card) answer(step payment.Step, capture bool) payment.State {
 	switch step {
+	case payment.Prepare:
+		if c.captured == 1 {
+			return payment.Captured
+		}
+		return payment.Authorising
 	case payment.Authorise:
-		if !c.approves {
+		switch {
+		case c.voided:
+			return payment.Voided
+		case !c.approves:
 			c.declined = 1
 			return payment.Declined
 		}
@@ -35,6 +43,9 @@ func (c *card) answer(step payment.Step, capture bool) payment.State {
 		c.captured = 1
 		return payment.Captured
 	case payment.Void:
+		if c.captured == 1 {
+			return payment.Captured
+		}
 		c.voided = true
 		return payment.Voided
 	case payment.Refund:
@@ -47,8 +58,13 @@ func (c *card) answer(step payment.Step, capture bool) payment.State {
 func TestEveryPaymentIsResolvedAfterLostAnswers(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		acquirer := &card{approves: rapid.Bool().Draw(t, "approves")}
-		now := payment.Standing{State: payment.Authorising, Capture: rapid.Bool().Draw(t, "capture")}
+		now := payment.Standing{
+			State: payment.Authorising, Capture: rapid.Bool().Draw(t, "capture"), Prepares: rapid.Bool().Draw(t, "prepares"),
+		}
 		asked := now.Capture
+		if !now.Prepares && acquirer.approves && rapid.Bool().Draw(t, "charged by an earlier version") {
+			acquirer.answer(payment.Authorise, true)
+		}
 		undo := false
 		seen := []payment.State{now.State}
 		drive := func(lost bool) {
@@ -88,7 +104,13 @@ func TestEveryPaymentIsResolvedAfterLostAnswers(t *testing.T) {
 				now = next
 			case "undo":
 				undo = true
+				charged, unknown := acquirer.charged, now.State == payment.Authorising
 				now = now.AskUndo()
+				defer func() {
+					if unknown && acquirer.charged > charged {
+						t.Fatalf("charged after the request to undo: %+v", acquirer)
+					}
+				}()
 				if again := now.AskUndo(); again != now {
 					t.Fatalf("a second request to undo changed %+v to %+v", now, again)
 				}

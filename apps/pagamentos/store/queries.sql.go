@@ -12,6 +12,76 @@ import (
 	"github.com/google/uuid"
 )
 
+const awaitRefund = `-- name: AwaitRefund :one
+UPDATE pagamentos SET
+    refund_reference = $1::text, problem = NULL,
+    due_at = now() + least(interval '1 hour', interval '1 minute' * 2 ^ least(attempts, 6))
+WHERE order_id = $2 AND state = 'refunding'
+RETURNING order_id, state, amount, currency, refunded_amount, capture, undo, card_token, fingerprint, acquirer, acquirer_reference, decline_reason, due_at, attempts, created_at, updated_at, prepares, refund_reference, problem, refusals, client_id, coalesce(ceil(extract(epoch FROM due_at - now())), 0)::bigint AS due_in
+`
+
+type AwaitRefundParams struct {
+	RefundReference string
+	OrderID         uuid.UUID
+}
+
+type AwaitRefundRow struct {
+	OrderID           uuid.UUID
+	State             string
+	Amount            int64
+	Currency          string
+	RefundedAmount    int64
+	Capture           bool
+	Undo              bool
+	CardToken         *string
+	Fingerprint       []byte
+	Acquirer          string
+	AcquirerReference *string
+	DeclineReason     *string
+	DueAt             *time.Time
+	Attempts          int32
+	CreatedAt         time.Time
+	UpdatedAt         time.Time
+	Prepares          bool
+	RefundReference   *string
+	Problem           *string
+	Refusals          int32
+	ClientID          *string
+	DueIn             int64
+}
+
+// Stores that the acquirer carries a refund out, and when to ask for it again: after 1,
+// 2, 4 ... minutes, at most an hour. No row: the payment has left the state refunding.
+func (q *Queries) AwaitRefund(ctx context.Context, arg AwaitRefundParams) (AwaitRefundRow, error) {
+	row := q.db.QueryRow(ctx, awaitRefund, arg.RefundReference, arg.OrderID)
+	var i AwaitRefundRow
+	err := row.Scan(
+		&i.OrderID,
+		&i.State,
+		&i.Amount,
+		&i.Currency,
+		&i.RefundedAmount,
+		&i.Capture,
+		&i.Undo,
+		&i.CardToken,
+		&i.Fingerprint,
+		&i.Acquirer,
+		&i.AcquirerReference,
+		&i.DeclineReason,
+		&i.DueAt,
+		&i.Attempts,
+		&i.CreatedAt,
+		&i.UpdatedAt,
+		&i.Prepares,
+		&i.RefundReference,
+		&i.Problem,
+		&i.Refusals,
+		&i.ClientID,
+		&i.DueIn,
+	)
+	return i, err
+}
+
 const claim = `-- name: Claim :many
 WITH due AS (
     SELECT d.order_id FROM pagamentos AS d
@@ -25,7 +95,7 @@ UPDATE pagamentos AS p SET
     attempts = p.attempts + 1
 FROM due
 WHERE p.order_id = due.order_id
-RETURNING p.order_id, p.state, p.amount, p.currency, p.refunded_amount, p.capture, p.undo, p.card_token, p.fingerprint, p.acquirer, p.acquirer_reference, p.decline_reason, p.due_at, p.attempts, p.created_at, p.updated_at, extract(epoch FROM now() - p.created_at)::bigint AS age_seconds
+RETURNING p.order_id, p.state, p.amount, p.currency, p.refunded_amount, p.capture, p.undo, p.card_token, p.fingerprint, p.acquirer, p.acquirer_reference, p.decline_reason, p.due_at, p.attempts, p.created_at, p.updated_at, p.prepares, p.refund_reference, p.problem, p.refusals, p.client_id, 0::bigint AS due_in
 `
 
 type ClaimParams struct {
@@ -50,7 +120,12 @@ type ClaimRow struct {
 	Attempts          int32
 	CreatedAt         time.Time
 	UpdatedAt         time.Time
-	AgeSeconds        int64
+	Prepares          bool
+	RefundReference   *string
+	Problem           *string
+	Refusals          int32
+	ClientID          *string
+	DueIn             int64
 }
 
 // Takes payments that are due, and postpones them by 1, 2, 4 ... minutes, at most an
@@ -81,7 +156,12 @@ func (q *Queries) Claim(ctx context.Context, arg ClaimParams) ([]ClaimRow, error
 			&i.Attempts,
 			&i.CreatedAt,
 			&i.UpdatedAt,
-			&i.AgeSeconds,
+			&i.Prepares,
+			&i.RefundReference,
+			&i.Problem,
+			&i.Refusals,
+			&i.ClientID,
+			&i.DueIn,
 		); err != nil {
 			return nil, err
 		}
@@ -93,28 +173,45 @@ func (q *Queries) Claim(ctx context.Context, arg ClaimParams) ([]ClaimRow, error
 	return items, nil
 }
 
+const countNeedingPerson = `-- name: CountNeedingPerson :one
+SELECT count(*) FROM pagamentos
+WHERE due_at IS NOT NULL
+    AND (refusals >= 5 OR updated_at < now() - CASE WHEN refund_reference IS NULL THEN interval '1 day' ELSE interval '10 days' END)
+`
+
+// The number of payments that NeedingPerson lists.
+func (q *Queries) CountNeedingPerson(ctx context.Context) (int64, error) {
+	row := q.db.QueryRow(ctx, countNeedingPerson)
+	var count int64
+	err := row.Scan(&count)
+	return count, err
+}
+
 const intend = `-- name: Intend :one
 
 WITH intended AS (
-    INSERT INTO pagamentos (order_id, state, amount, currency, capture, card_token, fingerprint, acquirer, due_at)
-    VALUES ($1, 'authorising', $2, $3, $4, $5::text, $6, $7,
-        now() + interval '1 minute')
+    INSERT INTO pagamentos (order_id, client_id, state, amount, currency, capture, card_token, fingerprint,
+        acquirer, acquirer_reference, prepares, due_at)
+    VALUES ($1, $2, 'authorising', $3, $4, $5, $6::text, $7,
+        $8, $9, true, now() + interval '1 minute')
     ON CONFLICT (order_id) DO NOTHING
-    RETURNING order_id, state, amount, currency, refunded_amount, capture, undo, card_token, fingerprint, acquirer, acquirer_reference, decline_reason, due_at, attempts, created_at, updated_at
+    RETURNING order_id, state, amount, currency, refunded_amount, capture, undo, card_token, fingerprint, acquirer, acquirer_reference, decline_reason, due_at, attempts, created_at, updated_at, prepares, refund_reference, problem, refusals, client_id
 ), logged AS (
     INSERT INTO pagamento_transitions (order_id, to_state) SELECT order_id, state FROM intended
 )
-SELECT order_id, state, amount, currency, refunded_amount, capture, undo, card_token, fingerprint, acquirer, acquirer_reference, decline_reason, due_at, attempts, created_at, updated_at, extract(epoch FROM now() - created_at)::bigint AS age_seconds FROM intended
+SELECT order_id, state, amount, currency, refunded_amount, capture, undo, card_token, fingerprint, acquirer, acquirer_reference, decline_reason, due_at, attempts, created_at, updated_at, prepares, refund_reference, problem, refusals, client_id, coalesce(ceil(extract(epoch FROM due_at - now())), 0)::bigint AS due_in FROM intended
 `
 
 type IntendParams struct {
-	OrderID     uuid.UUID
-	Amount      int64
-	Currency    string
-	Capture     bool
-	CardToken   string
-	Fingerprint []byte
-	Acquirer    string
+	OrderID           uuid.UUID
+	ClientID          *string
+	Amount            int64
+	Currency          string
+	Capture           bool
+	CardToken         string
+	Fingerprint       []byte
+	Acquirer          string
+	AcquirerReference *string
 }
 
 type IntendRow struct {
@@ -134,21 +231,29 @@ type IntendRow struct {
 	Attempts          int32
 	CreatedAt         time.Time
 	UpdatedAt         time.Time
-	AgeSeconds        int64
+	Prepares          bool
+	RefundReference   *string
+	Problem           *string
+	Refusals          int32
+	ClientID          *string
+	DueIn             int64
 }
 
 // Each change of a payment is one statement, which writes the row and the history.
-// age_seconds is the time since the payment was requested, by the database's clock.
+// due_in is the time in seconds until the resolver takes the payment up, by the database's
+// clock; 0 if no step is left.
 // Stores the intention to charge. No row: the order has a payment already.
 func (q *Queries) Intend(ctx context.Context, arg IntendParams) (IntendRow, error) {
 	row := q.db.QueryRow(ctx, intend,
 		arg.OrderID,
+		arg.ClientID,
 		arg.Amount,
 		arg.Currency,
 		arg.Capture,
 		arg.CardToken,
 		arg.Fingerprint,
 		arg.Acquirer,
+		arg.AcquirerReference,
 	)
 	var i IntendRow
 	err := row.Scan(
@@ -168,7 +273,12 @@ func (q *Queries) Intend(ctx context.Context, arg IntendParams) (IntendRow, erro
 		&i.Attempts,
 		&i.CreatedAt,
 		&i.UpdatedAt,
-		&i.AgeSeconds,
+		&i.Prepares,
+		&i.RefundReference,
+		&i.Problem,
+		&i.Refusals,
+		&i.ClientID,
+		&i.DueIn,
 	)
 	return i, err
 }
@@ -176,7 +286,7 @@ func (q *Queries) Intend(ctx context.Context, arg IntendParams) (IntendRow, erro
 const intendCapture = `-- name: IntendCapture :one
 UPDATE pagamentos SET capture = true, due_at = now() + interval '1 minute', attempts = 0, updated_at = now()
 WHERE order_id = $1 AND state = 'authorised' AND NOT undo AND NOT capture
-RETURNING order_id, state, amount, currency, refunded_amount, capture, undo, card_token, fingerprint, acquirer, acquirer_reference, decline_reason, due_at, attempts, created_at, updated_at, extract(epoch FROM now() - created_at)::bigint AS age_seconds
+RETURNING order_id, state, amount, currency, refunded_amount, capture, undo, card_token, fingerprint, acquirer, acquirer_reference, decline_reason, due_at, attempts, created_at, updated_at, prepares, refund_reference, problem, refusals, client_id, coalesce(ceil(extract(epoch FROM due_at - now())), 0)::bigint AS due_in
 `
 
 type IntendCaptureRow struct {
@@ -196,7 +306,12 @@ type IntendCaptureRow struct {
 	Attempts          int32
 	CreatedAt         time.Time
 	UpdatedAt         time.Time
-	AgeSeconds        int64
+	Prepares          bool
+	RefundReference   *string
+	Problem           *string
+	Refusals          int32
+	ClientID          *string
+	DueIn             int64
 }
 
 // No row: the payment is not authorised, or is being undone.
@@ -220,31 +335,42 @@ func (q *Queries) IntendCapture(ctx context.Context, orderID uuid.UUID) (IntendC
 		&i.Attempts,
 		&i.CreatedAt,
 		&i.UpdatedAt,
-		&i.AgeSeconds,
+		&i.Prepares,
+		&i.RefundReference,
+		&i.Problem,
+		&i.Refusals,
+		&i.ClientID,
+		&i.DueIn,
 	)
 	return i, err
 }
 
 const intendUndo = `-- name: IntendUndo :one
 WITH intended AS (
-    INSERT INTO pagamentos AS p (order_id, state, amount, currency, capture, undo, acquirer)
-    VALUES ($1, 'voided', 0, 'XXX', false, true, $2)
+    INSERT INTO pagamentos AS p (order_id, client_id, state, amount, currency, capture, undo, acquirer)
+    VALUES ($1, $2, 'voided', 0, 'XXX', false, true, $3)
     ON CONFLICT (order_id) DO UPDATE SET
         undo = true,
-        state = CASE p.state WHEN 'captured' THEN 'refunding' ELSE p.state END,
-        due_at = now() + interval '1 minute', attempts = 0, updated_at = now()
+        state = CASE WHEN p.state = 'captured' THEN 'refunding'
+            WHEN p.state = 'authorising' AND p.prepares AND p.acquirer_reference IS NULL THEN 'voided'
+            ELSE p.state END,
+        card_token = CASE WHEN p.prepares AND p.acquirer_reference IS NULL THEN NULL ELSE p.card_token END,
+        due_at = CASE WHEN p.state <> 'authorising' OR NOT p.prepares OR p.acquirer_reference IS NOT NULL
+            THEN now() + interval '1 minute' END,
+        attempts = 0, problem = NULL, refusals = 0, updated_at = now()
     WHERE p.state = 'captured' OR p.state IN ('authorising', 'authorised') AND NOT p.undo
-    RETURNING order_id, state, amount, currency, refunded_amount, capture, undo, card_token, fingerprint, acquirer, acquirer_reference, decline_reason, due_at, attempts, created_at, updated_at
+    RETURNING order_id, state, amount, currency, refunded_amount, capture, undo, card_token, fingerprint, acquirer, acquirer_reference, decline_reason, due_at, attempts, created_at, updated_at, prepares, refund_reference, problem, refusals, client_id
 ), logged AS (
     INSERT INTO pagamento_transitions (order_id, from_state, to_state)
-    SELECT order_id, CASE state WHEN 'refunding' THEN 'captured' END, state FROM intended
-    WHERE state IN ('refunding', 'voided')
+    SELECT order_id, CASE WHEN state = 'refunding' THEN 'captured' WHEN fingerprint IS NOT NULL THEN 'authorising' END, state
+    FROM intended WHERE state IN ('refunding', 'voided')
 )
-SELECT order_id, state, amount, currency, refunded_amount, capture, undo, card_token, fingerprint, acquirer, acquirer_reference, decline_reason, due_at, attempts, created_at, updated_at, extract(epoch FROM now() - created_at)::bigint AS age_seconds FROM intended
+SELECT order_id, state, amount, currency, refunded_amount, capture, undo, card_token, fingerprint, acquirer, acquirer_reference, decline_reason, due_at, attempts, created_at, updated_at, prepares, refund_reference, problem, refusals, client_id, coalesce(ceil(extract(epoch FROM due_at - now())), 0)::bigint AS due_in FROM intended
 `
 
 type IntendUndoParams struct {
 	OrderID  uuid.UUID
+	ClientID *string
 	Acquirer string
 }
 
@@ -265,14 +391,19 @@ type IntendUndoRow struct {
 	Attempts          int32
 	CreatedAt         time.Time
 	UpdatedAt         time.Time
-	AgeSeconds        int64
+	Prepares          bool
+	RefundReference   *string
+	Problem           *string
+	Refusals          int32
+	ClientID          *string
+	DueIn             int64
 }
 
-// Stores the intention to undo the payment. An order without a payment gets a
-// voided one as a tombstone. No row: there is nothing to undo, or the intention is
-// stored already.
+// Stores the intention to undo the payment. A charge that is not prepared is voided at
+// once: nothing has been charged. An order without a payment gets a voided one as a
+// tombstone. No row: there is nothing to undo, or the intention is stored already.
 func (q *Queries) IntendUndo(ctx context.Context, arg IntendUndoParams) (IntendUndoRow, error) {
-	row := q.db.QueryRow(ctx, intendUndo, arg.OrderID, arg.Acquirer)
+	row := q.db.QueryRow(ctx, intendUndo, arg.OrderID, arg.ClientID, arg.Acquirer)
 	var i IntendUndoRow
 	err := row.Scan(
 		&i.OrderID,
@@ -291,16 +422,106 @@ func (q *Queries) IntendUndo(ctx context.Context, arg IntendUndoParams) (IntendU
 		&i.Attempts,
 		&i.CreatedAt,
 		&i.UpdatedAt,
-		&i.AgeSeconds,
+		&i.Prepares,
+		&i.RefundReference,
+		&i.Problem,
+		&i.Refusals,
+		&i.ClientID,
+		&i.DueIn,
 	)
 	return i, err
 }
 
-const overdue = `-- name: Overdue :one
-SELECT count(*) FROM pagamentos WHERE due_at IS NOT NULL AND attempts > 0
+const needingPerson = `-- name: NeedingPerson :many
+SELECT order_id, state, amount, currency, refunded_amount, capture, undo, card_token, fingerprint, acquirer, acquirer_reference, decline_reason, due_at, attempts, created_at, updated_at, prepares, refund_reference, problem, refusals, client_id, coalesce(ceil(extract(epoch FROM due_at - now())), 0)::bigint AS due_in FROM pagamentos
+WHERE due_at IS NOT NULL AND order_id < $1
+    AND (refusals >= 5 OR updated_at < now() - CASE WHEN refund_reference IS NULL THEN interval '1 day' ELSE interval '10 days' END)
+ORDER BY order_id DESC
+LIMIT $2
 `
 
-// Payments that the resolver has tried at least once and not finished.
+type NeedingPersonParams struct {
+	Before  uuid.UUID
+	MaxRows int32
+}
+
+type NeedingPersonRow struct {
+	OrderID           uuid.UUID
+	State             string
+	Amount            int64
+	Currency          string
+	RefundedAmount    int64
+	Capture           bool
+	Undo              bool
+	CardToken         *string
+	Fingerprint       []byte
+	Acquirer          string
+	AcquirerReference *string
+	DeclineReason     *string
+	DueAt             *time.Time
+	Attempts          int32
+	CreatedAt         time.Time
+	UpdatedAt         time.Time
+	Prepares          bool
+	RefundReference   *string
+	Problem           *string
+	Refusals          int32
+	ClientID          *string
+	DueIn             int64
+}
+
+// Payments that do not finish by themselves: the acquirer has refused the next step five
+// times, which takes 15 minutes, or the payment has not changed for a day, or for ten
+// days while the acquirer carries out a refund. Newest order first.
+func (q *Queries) NeedingPerson(ctx context.Context, arg NeedingPersonParams) ([]NeedingPersonRow, error) {
+	rows, err := q.db.Query(ctx, needingPerson, arg.Before, arg.MaxRows)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []NeedingPersonRow
+	for rows.Next() {
+		var i NeedingPersonRow
+		if err := rows.Scan(
+			&i.OrderID,
+			&i.State,
+			&i.Amount,
+			&i.Currency,
+			&i.RefundedAmount,
+			&i.Capture,
+			&i.Undo,
+			&i.CardToken,
+			&i.Fingerprint,
+			&i.Acquirer,
+			&i.AcquirerReference,
+			&i.DeclineReason,
+			&i.DueAt,
+			&i.Attempts,
+			&i.CreatedAt,
+			&i.UpdatedAt,
+			&i.Prepares,
+			&i.RefundReference,
+			&i.Problem,
+			&i.Refusals,
+			&i.ClientID,
+			&i.DueIn,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const overdue = `-- name: Overdue :one
+SELECT count(*) FROM pagamentos WHERE due_at IS NOT NULL AND attempts > 0 AND refund_reference IS NULL
+`
+
+// Payments that the resolver has tried at least once and not finished, except refunds that
+// the acquirer carries out.
 func (q *Queries) Overdue(ctx context.Context) (int64, error) {
 	row := q.db.QueryRow(ctx, overdue)
 	var count int64
@@ -309,7 +530,7 @@ func (q *Queries) Overdue(ctx context.Context) (int64, error) {
 }
 
 const payment = `-- name: Payment :one
-SELECT order_id, state, amount, currency, refunded_amount, capture, undo, card_token, fingerprint, acquirer, acquirer_reference, decline_reason, due_at, attempts, created_at, updated_at, extract(epoch FROM now() - created_at)::bigint AS age_seconds FROM pagamentos WHERE order_id = $1
+SELECT order_id, state, amount, currency, refunded_amount, capture, undo, card_token, fingerprint, acquirer, acquirer_reference, decline_reason, due_at, attempts, created_at, updated_at, prepares, refund_reference, problem, refusals, client_id, coalesce(ceil(extract(epoch FROM due_at - now())), 0)::bigint AS due_in FROM pagamentos WHERE order_id = $1
 `
 
 type PaymentRow struct {
@@ -329,7 +550,12 @@ type PaymentRow struct {
 	Attempts          int32
 	CreatedAt         time.Time
 	UpdatedAt         time.Time
-	AgeSeconds        int64
+	Prepares          bool
+	RefundReference   *string
+	Problem           *string
+	Refusals          int32
+	ClientID          *string
+	DueIn             int64
 }
 
 func (q *Queries) Payment(ctx context.Context, orderID uuid.UUID) (PaymentRow, error) {
@@ -352,13 +578,18 @@ func (q *Queries) Payment(ctx context.Context, orderID uuid.UUID) (PaymentRow, e
 		&i.Attempts,
 		&i.CreatedAt,
 		&i.UpdatedAt,
-		&i.AgeSeconds,
+		&i.Prepares,
+		&i.RefundReference,
+		&i.Problem,
+		&i.Refusals,
+		&i.ClientID,
+		&i.DueIn,
 	)
 	return i, err
 }
 
 const payments = `-- name: Payments :many
-SELECT order_id, state, amount, currency, refunded_amount, capture, undo, card_token, fingerprint, acquirer, acquirer_reference, decline_reason, due_at, attempts, created_at, updated_at, extract(epoch FROM now() - created_at)::bigint AS age_seconds FROM pagamentos
+SELECT order_id, state, amount, currency, refunded_amount, capture, undo, card_token, fingerprint, acquirer, acquirer_reference, decline_reason, due_at, attempts, created_at, updated_at, prepares, refund_reference, problem, refusals, client_id, coalesce(ceil(extract(epoch FROM due_at - now())), 0)::bigint AS due_in FROM pagamentos
 WHERE order_id < $1
 ORDER BY order_id DESC
 LIMIT $2
@@ -386,7 +617,12 @@ type PaymentsRow struct {
 	Attempts          int32
 	CreatedAt         time.Time
 	UpdatedAt         time.Time
-	AgeSeconds        int64
+	Prepares          bool
+	RefundReference   *string
+	Problem           *string
+	Refusals          int32
+	ClientID          *string
+	DueIn             int64
 }
 
 // Newest order first: order ids are UUIDv7.
@@ -416,7 +652,12 @@ func (q *Queries) Payments(ctx context.Context, arg PaymentsParams) ([]PaymentsR
 			&i.Attempts,
 			&i.CreatedAt,
 			&i.UpdatedAt,
-			&i.AgeSeconds,
+			&i.Prepares,
+			&i.RefundReference,
+			&i.Problem,
+			&i.Refusals,
+			&i.ClientID,
+			&i.DueIn,
 		); err != nil {
 			return nil, err
 		}
@@ -428,29 +669,124 @@ func (q *Queries) Payments(ctx context.Context, arg PaymentsParams) ([]PaymentsR
 	return items, nil
 }
 
+const refuse = `-- name: Refuse :one
+UPDATE pagamentos SET
+    problem = $1::text, refusals = refusals + 1, refund_reference = NULL,
+    due_at = now() + least(interval '1 hour', interval '1 minute' * 2 ^ least(refusals, 6))
+WHERE order_id = $2 AND state = $3 AND refusals = $4 AND due_at IS NOT NULL
+RETURNING order_id, state, amount, currency, refunded_amount, capture, undo, card_token, fingerprint, acquirer, acquirer_reference, decline_reason, due_at, attempts, created_at, updated_at, prepares, refund_reference, problem, refusals, client_id, coalesce(ceil(extract(epoch FROM due_at - now())), 0)::bigint AS due_in
+`
+
+type RefuseParams struct {
+	Problem   string
+	OrderID   uuid.UUID
+	FromState string
+	Refusals  int32
+}
+
+type RefuseRow struct {
+	OrderID           uuid.UUID
+	State             string
+	Amount            int64
+	Currency          string
+	RefundedAmount    int64
+	Capture           bool
+	Undo              bool
+	CardToken         *string
+	Fingerprint       []byte
+	Acquirer          string
+	AcquirerReference *string
+	DeclineReason     *string
+	DueAt             *time.Time
+	Attempts          int32
+	CreatedAt         time.Time
+	UpdatedAt         time.Time
+	Prepares          bool
+	RefundReference   *string
+	Problem           *string
+	Refusals          int32
+	ClientID          *string
+	DueIn             int64
+}
+
+// Stores why the acquirer refused the next step, and when to call it again, with another
+// key: after 1, 2, 4 ... minutes, at most an hour. No row: the payment has left the state,
+// or another process has stored the refusal.
+func (q *Queries) Refuse(ctx context.Context, arg RefuseParams) (RefuseRow, error) {
+	row := q.db.QueryRow(ctx, refuse,
+		arg.Problem,
+		arg.OrderID,
+		arg.FromState,
+		arg.Refusals,
+	)
+	var i RefuseRow
+	err := row.Scan(
+		&i.OrderID,
+		&i.State,
+		&i.Amount,
+		&i.Currency,
+		&i.RefundedAmount,
+		&i.Capture,
+		&i.Undo,
+		&i.CardToken,
+		&i.Fingerprint,
+		&i.Acquirer,
+		&i.AcquirerReference,
+		&i.DeclineReason,
+		&i.DueAt,
+		&i.Attempts,
+		&i.CreatedAt,
+		&i.UpdatedAt,
+		&i.Prepares,
+		&i.RefundReference,
+		&i.Problem,
+		&i.Refusals,
+		&i.ClientID,
+		&i.DueIn,
+	)
+	return i, err
+}
+
+const retryNow = `-- name: RetryNow :execrows
+UPDATE pagamentos SET due_at = now() WHERE order_id = $1 AND due_at IS NOT NULL
+`
+
+// Lets the resolver take a payment up in its next round. 0: no step is left.
+func (q *Queries) RetryNow(ctx context.Context, orderID uuid.UUID) (int64, error) {
+	result, err := q.db.Exec(ctx, retryNow, orderID)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
 const settle = `-- name: Settle :one
 WITH changed AS (
     UPDATE pagamentos AS p SET
         state = $1,
-        card_token = NULL,
+        card_token = CASE WHEN $1::text = 'authorising' THEN p.card_token END,
         acquirer_reference = coalesce($2, p.acquirer_reference),
-        decline_reason = $3,
+        refund_reference = coalesce($3, p.refund_reference),
+        decline_reason = $4,
         refunded_amount = CASE WHEN $1::text = 'refunded' THEN amount ELSE 0 END,
-        due_at = CASE WHEN $1::text = 'authorised' AND (capture OR undo) OR $1::text = 'captured' AND undo
+        due_at = CASE WHEN $1::text = 'authorising' OR $1::text = 'authorised' AND (capture OR undo)
+            OR $1::text = 'captured' AND undo
             THEN now() + interval '1 minute' END,
-        attempts = 0,
+        attempts = 0, problem = NULL, refusals = 0,
         updated_at = now()
-    WHERE p.order_id = $4 AND p.state = $5
-    RETURNING order_id, state, amount, currency, refunded_amount, capture, undo, card_token, fingerprint, acquirer, acquirer_reference, decline_reason, due_at, attempts, created_at, updated_at
+    WHERE p.order_id = $5 AND p.state = $6 AND ($1 <> $6 OR p.acquirer_reference IS NULL)
+    RETURNING order_id, state, amount, currency, refunded_amount, capture, undo, card_token, fingerprint, acquirer, acquirer_reference, decline_reason, due_at, attempts, created_at, updated_at, prepares, refund_reference, problem, refusals, client_id
 ), logged AS (
-    INSERT INTO pagamento_transitions (order_id, from_state, to_state) SELECT order_id, $5::text, state FROM changed
+    INSERT INTO pagamento_transitions (order_id, from_state, to_state)
+    SELECT order_id, $6::text, state FROM changed WHERE state <> $6::text
 )
-SELECT order_id, state, amount, currency, refunded_amount, capture, undo, card_token, fingerprint, acquirer, acquirer_reference, decline_reason, due_at, attempts, created_at, updated_at, extract(epoch FROM now() - created_at)::bigint AS age_seconds FROM changed
+SELECT order_id, state, amount, currency, refunded_amount, capture, undo, card_token, fingerprint, acquirer, acquirer_reference, decline_reason, due_at, attempts, created_at, updated_at, prepares, refund_reference, problem, refusals, client_id, coalesce(ceil(extract(epoch FROM due_at - now())), 0)::bigint AS due_in FROM changed
 `
 
 type SettleParams struct {
 	ToState           string
 	AcquirerReference *string
+	RefundReference   *string
 	DeclineReason     *string
 	OrderID           uuid.UUID
 	FromState         string
@@ -473,15 +809,22 @@ type SettleRow struct {
 	Attempts          int32
 	CreatedAt         time.Time
 	UpdatedAt         time.Time
-	AgeSeconds        int64
+	Prepares          bool
+	RefundReference   *string
+	Problem           *string
+	Refusals          int32
+	ClientID          *string
+	DueIn             int64
 }
 
-// Stores the acquirer's answer. No row: the payment has left the state in which the
-// acquirer was called, because another request or process stored the answer.
+// Stores the acquirer's answer. The state stays authorising if the charge is now
+// prepared. No row: the payment has left the state in which the acquirer was called,
+// because another request or process stored the answer.
 func (q *Queries) Settle(ctx context.Context, arg SettleParams) (SettleRow, error) {
 	row := q.db.QueryRow(ctx, settle,
 		arg.ToState,
 		arg.AcquirerReference,
+		arg.RefundReference,
 		arg.DeclineReason,
 		arg.OrderID,
 		arg.FromState,
@@ -504,7 +847,12 @@ func (q *Queries) Settle(ctx context.Context, arg SettleParams) (SettleRow, erro
 		&i.Attempts,
 		&i.CreatedAt,
 		&i.UpdatedAt,
-		&i.AgeSeconds,
+		&i.Prepares,
+		&i.RefundReference,
+		&i.Problem,
+		&i.Refusals,
+		&i.ClientID,
+		&i.DueIn,
 	)
 	return i, err
 }

@@ -64,6 +64,12 @@ func toOrder(row store.Order, transitions []store.Transition) order.Order {
 	if row.CardToken != nil {
 		o.CardToken = value.CardToken(*row.CardToken)
 	}
+	if row.Shopper != nil {
+		o.Shopper = value.ShopperID(*row.Shopper)
+	}
+	if row.ShippedAt != nil && row.Shipment != nil {
+		o.ShippedAt, o.Shipment = *row.ShippedAt, *row.Shipment
+	}
 	// In the states pending and reserved, the column holds why the order will fail.
 	if reason := row.FailureReason; reason != nil && o.Uncertain {
 		o.GiveUp = *reason
@@ -146,7 +152,7 @@ func (s *Service) advance(ctx context.Context, a *attempt) error {
 			err = s.perform(ctx, a, step, o)
 		}
 		if err != nil {
-			err = fmt.Errorf("order %s, %s: %w", o.ID, step, err)
+			err = &stepError{o.ID, step, err}
 			if saveErr := s.saveProgress(ctx, a); saveErr != nil {
 				return errors.Join(err, saveErr)
 			}
@@ -158,6 +164,23 @@ func (s *Service) advance(ctx context.Context, a *attempt) error {
 	}
 	fault.Here(fault.OrderFinished)
 	return nil
+}
+
+// stepError says which step of an order failed.
+type stepError struct {
+	order uuid.UUID
+	step  order.Step
+	err   error
+}
+
+func (e *stepError) Error() string { return fmt.Sprintf("order %s, %s: %v", e.order, e.step, e.err) }
+
+func (e *stepError) Unwrap() error { return e.err }
+
+// WaitsForAcquirer tells whether err, of Resume, is of a step that calls the acquirer.
+func WaitsForAcquirer(err error) bool {
+	var failed *stepError
+	return errors.As(err, &failed) && (failed.step == order.Pay || failed.step == order.Undo)
 }
 
 // saveProgress saves if there is anything to save, even if ctx is done.
@@ -188,7 +211,7 @@ func (s *Service) perform(ctx context.Context, a *attempt, step order.Step, o or
 		fault.Here(fault.OrderReserved)
 		return a.report(func(o *order.Order, at time.Time) error { return o.Reserved(total, at) })
 	case order.Pay:
-		declined, err := s.Payments.Pay(ctx, o.ID, o.Total, o.CardToken)
+		declined, err := s.Payments.Pay(ctx, o.ID, o.ClientID, o.Total, o.CardToken)
 		if refused, reason := isRefusal(err); refused {
 			return a.report(func(o *order.Order, _ time.Time) error { o.Unpayable(reason); return nil })
 		}
@@ -221,7 +244,7 @@ func (s *Service) perform(ctx context.Context, a *attempt, step order.Step, o or
 		}
 		return a.report((*order.Order).Released)
 	}
-	refunded, err := s.Payments.Refund(ctx, o.ID)
+	refunded, err := s.Payments.Refund(ctx, o.ID, o.ClientID)
 	if err != nil {
 		return err
 	}
@@ -251,19 +274,19 @@ func isRefusal(err error) (bool, string) {
 // to a job.
 const retryFor = 2 * time.Second
 
-// begin works on an order in the background, also after the request in ctx has ended.
-// It closes the channel when the order is final or left to a job.
-func (s *Service) begin(ctx context.Context, a *attempt) <-chan struct{} {
-	done := make(chan struct{})
+// begin works on an order in the background, also after the request in ctx has ended. It
+// closes the channel when the order is final or left to a job. stop leaves it to a job at once.
+func (s *Service) begin(ctx context.Context, a *attempt) (done <-chan struct{}, stop func()) {
+	ended := make(chan struct{})
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.Lease*2/3)
 	s.running.Go(func() {
-		defer close(done)
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.Lease*2/3)
+		defer close(ended)
 		defer cancel()
 		if err := s.advanceWithRetries(ctx, a); err != nil {
 			s.handOver(ctx, a, err)
 		}
 	})
-	return done
+	return ended, cancel
 }
 
 // advanceWithRetries calls advance, and retries it for retryFor if it fails. A service that asks
@@ -310,7 +333,7 @@ func (s *Service) handOver(ctx context.Context, a *attempt, cause error) {
 	s.Logger.WarnContext(ctx, "leaving an order to a job", "order", a.order.ID.String(), "error", cause.Error())
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), saveTimeout)
 	defer cancel()
-	if err := s.Queue.Enqueue(ctx, a.order.ID, client.RetryAfter(cause)); err != nil {
+	if err := s.Queue.Enqueue(ctx, a.order.ID, client.RetryAfter(cause), WaitsForAcquirer(cause)); err != nil {
 		s.Logger.WarnContext(ctx, "storing the job failed: the order waits until its lease expires",
 			"order", a.order.ID.String(), "error", err.Error())
 	}

@@ -43,17 +43,18 @@ type Stock interface {
 type Payments interface {
 	// Pay charges the card, or returns why the acquirer declined it. A RefusalError
 	// means that the request itself is wrong.
-	Pay(ctx context.Context, id uuid.UUID, amount money.Money, card value.CardToken) (declined string, err error)
+	Pay(ctx context.Context, id uuid.UUID, whose value.ClientID, amount money.Money, card value.CardToken) (declined string, err error)
 	// Refund refunds the order's payment, and prevents one that arrives later from
 	// charging. It tells whether the order had been charged.
-	Refund(ctx context.Context, id uuid.UUID) (refunded bool, err error)
+	Refund(ctx context.Context, id uuid.UUID, whose value.ClientID) (refunded bool, err error)
 }
 
 // Queue stores jobs. A job calls Service.Resume for its order until that succeeds.
 type Queue interface {
-	// Enqueue stores a job for the order, unless it has one.
-	// The job begins after a pause, if that is not 0.
-	Enqueue(ctx context.Context, id uuid.UUID, pause time.Duration) error
+	// Enqueue stores a job for the order, unless it has one. The job begins after a pause, if
+	// that is not 0. slow says that the order waits for the acquirer, so that its job must not
+	// delay those of other orders.
+	Enqueue(ctx context.Context, id uuid.UUID, pause time.Duration, slow bool) error
 }
 
 // RefusalError is a refusal by another service, which repeating the call would not change.
@@ -70,7 +71,7 @@ var (
 // The errors of Service.
 var (
 	ErrNotFound  = errors.New("the client has no such order")
-	ErrFailed    = errors.New("a failed order cannot be cancelled")
+	ErrNotSold   = errors.New("only a confirmed order can be shipped")
 	ErrKeyReused = errors.New("the idempotency key belongs to a different request")
 	ErrPrices    = errors.New("prices are unavailable")
 	ErrTooLarge  = errors.New("the total is too large")
@@ -106,9 +107,13 @@ const (
 	saveTimeout = 5 * time.Second
 	// drainTimeout is how long a process that stops continues to work on its orders.
 	drainTimeout = 5 * time.Second
-	// maxAtOnce limits the orders that a process works on concurrently. More would only
-	// wait for connections to the database.
+	// maxAtOnce limits the orders whose clients wait for an answer. More would only wait for
+	// connections to the database.
 	maxAtOnce = 256
+	// maxWaiting limits the orders that a process goes on with after it has answered. Further
+	// ones are left to jobs. They wait for other services, usually for the acquirer, and hold
+	// no connection to the database.
+	maxWaiting = 256
 )
 
 // Config is what a Service needs. All fields are required.
@@ -121,9 +126,11 @@ type Config struct {
 	// with the order, and a repeated request gets it again.
 	Encode func(o *order.Order) ([]byte, error)
 	// Lease is how long a process may work on an order before others take it over.
-	Lease    time.Duration
-	Logger   *slog.Logger
-	Registry prometheus.Registerer // of the service's metrics
+	Lease time.Duration
+	// CancelWithin is how long after its placement an order may be cancelled.
+	CancelWithin time.Duration
+	Logger       *slog.Logger
+	Registry     prometheus.Registerer // of the service's metrics
 }
 
 // Service takes orders and works on them until they are final. It is safe for concurrent
@@ -131,32 +138,67 @@ type Config struct {
 type Service struct {
 	Config
 	metrics *metrics
-	slots   chan struct{}  // limits the orders in progress to maxAtOnce
+	slots   chan struct{}  // of maxAtOnce
+	waiting chan struct{}  // of maxWaiting
 	running sync.WaitGroup // the orders in progress, also those whose client has been answered
 }
 
 // New returns a service and registers its metrics.
 func New(config Config) *Service {
-	return &Service{Config: config, metrics: newMetrics(config.Registry), slots: make(chan struct{}, maxAtOnce)}
+	return &Service{
+		Config: config, metrics: newMetrics(config.Registry),
+		slots: make(chan struct{}, maxAtOnce), waiting: make(chan struct{}, maxWaiting),
+	}
 }
 
-// Show returns an order of the client, or ErrNotFound.
-func (s *Service) Show(ctx context.Context, client value.ClientID, id uuid.UUID) (order.Order, error) {
-	a, err := s.own(ctx, client, id)
+// Caller is who asks for an order: a client and, if it says so, one of its shoppers.
+type Caller struct {
+	Client  value.ClientID
+	Shopper value.ShopperID // "": all of the client's
+}
+
+// owns tells whether the order is the caller's.
+func (c Caller) owns(o *order.Order) bool {
+	return o.ClientID == c.Client && (c.Shopper == "" || o.Shopper == c.Shopper)
+}
+
+// Show returns an order of the caller, or ErrNotFound.
+func (s *Service) Show(ctx context.Context, caller Caller, id uuid.UUID) (order.Order, error) {
+	a, err := s.own(ctx, caller, id)
 	if err != nil {
 		return order.Order{}, err
 	}
 	return a.order, nil
 }
 
-// own loads an order of the client. An order of another client is not found.
-func (s *Service) own(ctx context.Context, client value.ClientID, id uuid.UUID) (*attempt, error) {
+// own loads an order of the caller. An order of another is not found.
+func (s *Service) own(ctx context.Context, caller Caller, id uuid.UUID) (*attempt, error) {
 	mark(ctx, id)
 	a, err := s.load(ctx, id)
-	if errors.Is(err, pgx.ErrNoRows) || err == nil && a.order.ClientID != client {
+	if errors.Is(err, pgx.ErrNoRows) || err == nil && !caller.owns(&a.order) {
 		return nil, ErrNotFound
 	}
 	return a, err
+}
+
+// Ship stores that a confirmed order was shipped, after which it cannot be cancelled. shipment
+// says how to find it, such as a tracking number. Repeating it changes nothing. It fails with
+// ErrNotFound or ErrNotSold.
+func (s *Service) Ship(ctx context.Context, id uuid.UUID, shipment string) (order.Order, error) {
+	mark(ctx, id)
+	if _, err := s.Queries.Ship(ctx, store.ShipParams{ID: id, Shipment: shipment}); err != nil {
+		return order.Order{}, fmt.Errorf("storing that order %s was shipped: %w", id, err)
+	}
+	a, err := s.load(ctx, id)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return order.Order{}, ErrNotFound
+	case err != nil:
+		return order.Order{}, err
+	case a.order.ShippedAt.IsZero():
+		return order.Order{}, ErrNotSold
+	}
+	return a.order, nil
 }
 
 // List returns up to limit orders of the client, newest first, whose numbers are
@@ -186,16 +228,18 @@ func (s *Service) List(ctx context.Context, client value.ClientID, before int64,
 }
 
 // Cancel stores that the client wants its order cancelled, and returns the order when it
-// is final, or its state after answerWithin. It fails with ErrNotFound or ErrFailed.
-func (s *Service) Cancel(ctx context.Context, client value.ClientID, id uuid.UUID) (order.Order, error) {
+// is final, or its state after answerWithin. It fails with ErrNotFound, or with the errors of
+// order.Order.Cancel.
+func (s *Service) Cancel(ctx context.Context, caller Caller, id uuid.UUID) (order.Order, error) {
 	start := time.Now()
-	a, err := s.storeCancel(ctx, client, id)
+	a, err := s.storeCancel(ctx, caller, id)
 	if err != nil {
 		return order.Order{}, err
 	}
 	if !a.order.State.Final() {
 		fault.Here(fault.CancelStored)
-		await(ctx, s.begin(ctx, a), answerWithin-time.Since(start))
+		done, _ := s.begin(ctx, a)
+		await(ctx, done, answerWithin-time.Since(start))
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -203,14 +247,14 @@ func (s *Service) Cancel(ctx context.Context, client value.ClientID, id uuid.UUI
 }
 
 // storeCancel stores that the client wants the order cancelled.
-func (s *Service) storeCancel(ctx context.Context, client value.ClientID, id uuid.UUID) (*attempt, error) {
+func (s *Service) storeCancel(ctx context.Context, caller Caller, id uuid.UUID) (*attempt, error) {
 	for {
-		a, err := s.own(ctx, client, id)
+		a, err := s.own(ctx, caller, id)
 		if err != nil {
 			return nil, err
 		}
-		if err := a.order.Cancel(a.now()); err != nil {
-			return nil, fmt.Errorf("%w: %w", ErrFailed, err)
+		if err := a.order.Cancel(a.now(), s.CancelWithin); err != nil {
+			return nil, fmt.Errorf("cancelling order %s: %w", id, err)
 		}
 		if a.order.State.Final() {
 			return a, nil

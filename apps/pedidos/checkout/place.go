@@ -20,8 +20,8 @@ import (
 
 // Request is a client's request for an order.
 type Request struct {
-	Client value.ClientID
-	Key    value.IdempotencyKey
+	Caller
+	Key value.IdempotencyKey
 	// Fingerprint is equal for two requests with the same content.
 	Fingerprint []byte
 	Lines       []order.Line // without prices
@@ -73,9 +73,9 @@ func (s *Service) Place(ctx context.Context, r Request) (Answer, error) {
 	}
 	mark(ctx, a.order.ID)
 	fault.Here(fault.OrderStored)
-	done := s.begin(ctx, a)
-	go func() { <-done; free() }()
+	done, stop := s.begin(ctx, a)
 	await(ctx, done, answerWithin-time.Since(start)) // the order continues if the client disconnects
+	s.goOn(done, stop, free)
 	a.mu.Lock()
 	answer := a.answer
 	a.mu.Unlock()
@@ -83,6 +83,25 @@ func (s *Service) Place(ctx context.Context, r Request) (Answer, error) {
 		return answer, nil
 	}
 	return s.accept(ctx, a)
+}
+
+// goOn frees the slot of an order whose client is answered. The order goes on in a place for
+// orders that wait, or is left to a job if there is none.
+func (s *Service) goOn(done <-chan struct{}, stop, free func()) {
+	select {
+	case <-done:
+		free()
+		return
+	default:
+	}
+	select {
+	case s.waiting <- struct{}{}:
+		free()
+		go func() { <-done; <-s.waiting }()
+	default:
+		stop()
+		go func() { <-done; free() }()
+	}
 }
 
 // place prices and stores the order. It returns neither an order nor an error if
@@ -107,6 +126,7 @@ func (s *Service) place(ctx context.Context, r Request) (*attempt, error) {
 	created, err := s.Queries.Place(ctx, store.PlaceParams{
 		ID: id, ClientID: string(r.Client), IdempotencyKey: string(r.Key), RequestHash: r.Fingerprint, Lines: lines,
 		TotalAmount: r.Total.Amount, TotalCurrency: r.Total.Currency, CardToken: new(string(r.Card)), AttendAfter: s.Lease,
+		Shopper: optional(string(r.Shopper)),
 	})
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, nil
@@ -116,7 +136,7 @@ func (s *Service) place(ctx context.Context, r Request) (*attempt, error) {
 	}
 	a := &attempt{
 		order: order.Order{
-			ID: id, ClientID: r.Client, State: order.Pending, Lines: lines, Total: r.Total, CardToken: r.Card,
+			ID: id, ClientID: r.Client, Shopper: r.Shopper, State: order.Pending, Lines: lines, Total: r.Total, CardToken: r.Card,
 			CreatedAt: created, UpdatedAt: created,
 			Transitions: []order.Transition{{To: order.Pending, At: created, Reason: "placed"}},
 		},
@@ -124,6 +144,13 @@ func (s *Service) place(ctx context.Context, r Request) (*attempt, error) {
 	}
 	s.metrics.moved(&a.order, a.order.Transitions[0])
 	return a, nil
+}
+
+func optional(text string) *string {
+	if text == "" {
+		return nil
+	}
+	return &text
 }
 
 // price returns the order's lines with their prices.
@@ -208,7 +235,8 @@ func (s *Service) replay(ctx context.Context, start time.Time, r Request) (Answe
 			return Answer{}, fmt.Errorf("reading the order of a key: %w", err)
 		}
 		mark(ctx, row.ID)
-		if !bytes.Equal(row.RequestHash, r.Fingerprint) {
+		another := row.Shopper != nil && r.Shopper != "" && *row.Shopper != string(r.Shopper)
+		if another || !bytes.Equal(row.RequestHash, r.Fingerprint) {
 			return Answer{}, ErrKeyReused
 		}
 		if row.AnswerStatus != nil {

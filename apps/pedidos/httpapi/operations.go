@@ -10,6 +10,7 @@ import (
 	"math"
 	"strconv"
 	"time"
+	"unicode/utf8"
 
 	"github.com/gin-gonic/gin"
 
@@ -31,6 +32,7 @@ const BodyLimit = 16 << 10
 const (
 	maxLines    = 20
 	maxQuantity = 100 // of a line
+	maxShipment = 200 // characters
 )
 
 const (
@@ -44,7 +46,7 @@ const (
 
 // Register serves the operations on router.
 func Register(router gin.IRouter, orders *checkout.Service) {
-	contract.RegisterHandlersWithOptions(router, contract.NewHandler(operations{orders}),
+	contract.RegisterHandlersWithOptions(router, contract.NewHandler(operations{orders, View{orders.CancelWithin}}),
 		contract.GinServerOptions{ErrorHandler: api.ParameterError})
 }
 
@@ -59,13 +61,16 @@ func Explain(err error) *problem.Error {
 }
 
 // operations implements the operations of the OpenAPI document.
-type operations struct{ orders *checkout.Service }
+type operations struct {
+	orders *checkout.Service
+	view   View
+}
 
 var _ contract.StrictServerInterface = operations{}
 
 // PlaceOrder implements POST /pedidos.
 func (o operations) PlaceOrder(ctx context.Context, request contract.PlaceOrderRequestObject) (contract.PlaceOrderResponseObject, error) {
-	client, err := clientID(request.Params.ClientID)
+	caller, err := callerOf(request.Params.ClientID, request.Params.ShopperID)
 	if err != nil {
 		return nil, err
 	}
@@ -77,7 +82,7 @@ func (o operations) PlaceOrder(ctx context.Context, request contract.PlaceOrderR
 	if err != nil {
 		return nil, err
 	}
-	asked.Client, asked.Key = client, key
+	asked.Caller, asked.Key = caller, key
 	if asked.Fingerprint, err = fingerprint(request.Body); err != nil {
 		return nil, err
 	}
@@ -103,8 +108,14 @@ func explain(err error) error {
 	switch {
 	case errors.Is(err, checkout.ErrNotFound):
 		return problem.New(problem.NotFound, "There is no such order.")
-	case errors.Is(err, checkout.ErrFailed):
+	case errors.Is(err, order.ErrFailed):
 		return problem.Wrap(problem.OrderState, "The order has failed: nothing was charged, and there is nothing to cancel.", err)
+	case errors.Is(err, order.ErrShipped):
+		return problem.Wrap(problem.OrderState, "The order has been shipped, and cannot be cancelled any more.", err)
+	case errors.Is(err, order.ErrTooLate):
+		return problem.Wrap(problem.OrderState, "The time to cancel the order is over.", err)
+	case errors.Is(err, checkout.ErrNotSold):
+		return problem.Wrap(problem.OrderState, "Only a confirmed order can be shipped.", err)
 	case errors.Is(err, checkout.ErrKeyReused):
 		return problem.At(problem.IdempotencyKeyReused,
 			problem.Field{Name: "Idempotency-Key", Detail: "has been used for an order with a different body"})
@@ -149,15 +160,15 @@ func explainPlace(err error, asked checkout.Request) error {
 
 // ShowOrder implements GET /pedidos/{order_id}.
 func (o operations) ShowOrder(ctx context.Context, request contract.ShowOrderRequestObject) (contract.ShowOrderResponseObject, error) {
-	client, err := clientID(request.Params.ClientID)
+	caller, err := callerOf(request.Params.ClientID, request.Params.ShopperID)
 	if err != nil {
 		return nil, err
 	}
-	found, err := o.orders.Show(ctx, client, request.OrderID)
+	found, err := o.orders.Show(ctx, caller, request.OrderID)
 	if err != nil {
 		return nil, explain(err)
 	}
-	return contract.ShowOrder200JSONResponse(view(&found)), nil
+	return contract.ShowOrder200JSONResponse(o.view.of(&found)), nil
 }
 
 // ListOrders implements GET /pedidos.
@@ -176,8 +187,9 @@ func (o operations) ListOrders(ctx context.Context, request contract.ListOrdersR
 	}
 	orders, next := page.Cut(orderList, asked, orders, func(o order.Order) int64 { return o.Number })
 	answer := contract.ListOrders200JSONResponse{Items: []contract.Order{}, NextCursor: next}
+	view := o.view
 	for _, o := range orders {
-		answer.Items = append(answer.Items, view(&o))
+		answer.Items = append(answer.Items, view.of(&o))
 	}
 	return answer, nil
 }
@@ -199,18 +211,43 @@ var orderList = page.List[int64]{
 func (o operations) CancelOrder(
 	ctx context.Context, request contract.CancelOrderRequestObject,
 ) (contract.CancelOrderResponseObject, error) {
-	client, err := clientID(request.Params.ClientID)
+	caller, err := callerOf(request.Params.ClientID, request.Params.ShopperID)
 	if err != nil {
 		return nil, err
 	}
-	cancelled, err := o.orders.Cancel(ctx, client, request.OrderID)
+	cancelled, err := o.orders.Cancel(ctx, caller, request.OrderID)
 	if err != nil {
 		return nil, explain(err)
 	}
 	if cancelled.State.Final() {
-		return contract.CancelOrder200JSONResponse(view(&cancelled)), nil
+		return contract.CancelOrder200JSONResponse(o.view.of(&cancelled)), nil
 	}
-	return contract.CancelOrder202JSONResponse(view(&cancelled)), nil
+	return contract.CancelOrder202JSONResponse(o.view.of(&cancelled)), nil
+}
+
+// ShipOrder implements POST /pedidos/{order_id}/ship.
+func (o operations) ShipOrder(ctx context.Context, request contract.ShipOrderRequestObject) (contract.ShipOrderResponseObject, error) {
+	if length := utf8.RuneCountInString(request.Body.Shipment); length < 1 || length > maxShipment {
+		return nil, problem.At(problem.InvalidValue, problem.Field{
+			Name: "shipment", Detail: fmt.Sprintf("must have 1 to %d characters", maxShipment),
+		})
+	}
+	shipped, err := o.orders.Ship(ctx, request.OrderID, request.Body.Shipment)
+	if err != nil {
+		return nil, explain(err)
+	}
+	return contract.ShipOrder200JSONResponse(o.view.of(&shipped)), nil
+}
+
+// callerOf reads the headers Client-Id and Shopper-Id.
+func callerOf(client, shopper *string) (caller checkout.Caller, err error) {
+	if caller.Client, err = clientID(client); err != nil || shopper == nil {
+		return caller, err
+	}
+	if caller.Shopper, err = value.ParseShopperID(*shopper); err != nil {
+		return caller, problem.At(problem.Invalid, problem.Field{Name: "Shopper-Id", Detail: err.Error()})
+	}
+	return caller, nil
 }
 
 func clientID(header *string) (value.ClientID, error) {
@@ -268,11 +305,16 @@ func fingerprint(body *contract.OrderRequest) ([]byte, error) {
 	return sum[:], nil
 }
 
-// Encode returns an order as the JSON that clients see.
-func Encode(o *order.Order) ([]byte, error) { return json.Marshal(view(o)) }
+// View converts orders to what clients see.
+type View struct {
+	CancelWithin time.Duration // after its placement, an order may be cancelled
+}
 
-// view converts an order to the contract's type.
-func view(o *order.Order) contract.Order {
+// Encode returns an order as the JSON that clients see.
+func (v View) Encode(o *order.Order) ([]byte, error) { return json.Marshal(v.of(o)) }
+
+// of converts an order to the contract's type.
+func (v View) of(o *order.Order) contract.Order {
 	shown := contract.Order{
 		ID: o.ID, State: contract.State(o.State), Total: o.Total,
 		Lines: make([]contract.OrderLine, 0, len(o.Lines)), Transitions: make([]contract.Transition, 0, len(o.Transitions)),
@@ -290,6 +332,12 @@ func view(o *order.Order) contract.Order {
 	}
 	if o.FailureReason != "" {
 		shown.FailureReason = &o.FailureReason
+	}
+	if until := o.CancelUntil(v.CancelWithin); !until.IsZero() {
+		shown.CancelUntil = new(cut(until))
+	}
+	if !o.ShippedAt.IsZero() {
+		shown.ShippedAt, shown.Shipment = new(cut(o.ShippedAt)), &o.Shipment
 	}
 	return shown
 }

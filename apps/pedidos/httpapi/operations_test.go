@@ -49,5 +49,6 @@ func TestTheDocumentHasTheSameLimits(t *testing.T) {
 	apitest.CheckLimits(t, contract.Document, map[string]apitest.Limit{
 		"OrderRequest.lines":        {Min: 1, Max: maxLines},
 		"OrderLineRequest.quantity": {Min: 1, Max: maxQuantity},
+		"ShipmentRequest.shipment":  {Min: 1, Max: maxShipment},
 	})
 }

@@ -36,6 +36,8 @@ type checkoutArgs struct {
 	// NotBefore is when the job begins; zero: at once. River itself looks for jobs that were
 	// scheduled only every five seconds, and for those that snooze at their time.
 	NotBefore time.Time `json:"not_before,omitzero"`
+	// Slow says that the order waits for the acquirer.
+	Slow bool `json:"slow,omitempty"`
 }
 
 // kind names the jobs in the database, in logs and in metrics.
@@ -58,8 +60,17 @@ const (
 	// maximum number of orders that a search takes.
 	attendEvery = 2 * time.Second
 	attendPage  = 200
-	// maxAtOnce is the maximum number of jobs that a process works on concurrently.
-	maxAtOnce = 8
+	// maxQuick and maxSlow are the maximum numbers of quick and of slow jobs that a process
+	// works on concurrently. A job is slow if its order waits for the acquirer or if an attempt
+	// has failed. So a bank that does not answer delays no order of another card, and none
+	// that a process left when it died. Jobs hold no connection to the database while they
+	// wait for another service.
+	maxQuick = 8
+	maxSlow  = 64
+	// quickTimeout limits the attempt of a quick job.
+	quickTimeout = 3 * time.Second
+	// slowPause is the time until a slow job that found no place looks again.
+	slowPause = 5 * time.Second
 	// stopTimeout is how long jobs may continue when the process stops.
 	stopTimeout = 5 * time.Second
 )
@@ -80,8 +91,8 @@ func NewQueue(pool *pgxpool.Pool, logger *slog.Logger) (*Queue, error) {
 }
 
 // Enqueue implements checkout.Queue.
-func (q *Queue) Enqueue(ctx context.Context, id uuid.UUID, pause time.Duration) error {
-	args := checkoutArgs{OrderID: id, Trace: traceparent(ctx)}
+func (q *Queue) Enqueue(ctx context.Context, id uuid.UUID, pause time.Duration, slow bool) error {
+	args := checkoutArgs{OrderID: id, Trace: traceparent(ctx), Slow: slow}
 	if pause > 0 {
 		args.NotBefore = time.Now().Add(pause)
 	}
@@ -121,9 +132,10 @@ func (q *Queue) Workers(
 	workers := river.NewWorkers()
 	river.AddWorker(workers, &worker{
 		resume: resume, tracer: frame.Provider.Tracer("github.com/loja-veloz/platform/apps/pedidos"),
+		slow: make(chan struct{}, maxSlow),
 	})
 	client, err := river.NewClient(riverpgxv5.New(q.pool), &river.Config{
-		Queues:       map[string]river.QueueConfig{river.QueueDefault: {MaxWorkers: maxAtOnce}},
+		Queues:       map[string]river.QueueConfig{river.QueueDefault: {MaxWorkers: maxQuick + maxSlow}},
 		Workers:      workers,
 		ErrorHandler: errorHandler{frame.Failures},
 		JobTimeout:   lease,
@@ -181,13 +193,26 @@ type worker struct {
 	river.WorkerDefaults[checkoutArgs]
 	resume func(ctx context.Context, id uuid.UUID) error
 	tracer trace.Tracer
-	asked  sync.Map // by job: the time.Duration that a service asked to wait
+	slow   chan struct{} // of maxSlow
+	asked  sync.Map      // by job: the time.Duration that a service asked to wait
 }
 
 // Work resumes the order.
 func (w *worker) Work(ctx context.Context, job *river.Job[checkoutArgs]) error {
 	if wait := time.Until(job.Args.NotBefore); wait > 0 {
 		return river.JobSnooze(wait)
+	}
+	if job.Args.Slow || job.Attempt > 1 {
+		select {
+		case w.slow <- struct{}{}:
+			defer func() { <-w.slow }()
+		default:
+			return river.JobSnooze(slowPause)
+		}
+	} else {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, quickTimeout)
+		defer cancel()
 	}
 	ctx = propagation.TraceContext{}.Extract(ctx, propagation.MapCarrier{"traceparent": job.Args.Trace})
 	ctx, span := w.tracer.Start(ctx, "job "+kind, trace.WithSpanKind(trace.SpanKindConsumer))

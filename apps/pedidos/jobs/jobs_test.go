@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -45,7 +46,7 @@ func TestAFailedJobIsLoggedAsAnErrorAndCounted(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := queue.Enqueue(t.Context(), uuid.New(), 0); err != nil {
+			if err := queue.Enqueue(t.Context(), uuid.New(), 0, false); err != nil {
 				t.Fatal(err)
 			}
 			ctx, stop := context.WithCancel(t.Context())
@@ -75,5 +76,59 @@ func TestAFailedJobIsLoggedAsAnErrorAndCounted(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// More orders wait for a bank than there are places for jobs. A job of another order, such as
+// one that a process left when it died, does not wait for them.
+func TestJobsThatWaitForABankDelayNoOthers(t *testing.T) {
+	database := postgrestest.New(t, nil)
+	if err := Migrate(t.Context(), database.OwnerURL, slog.New(slog.DiscardHandler)); err != nil {
+		t.Fatal(err)
+	}
+	frame := service.New(server.Settings{}, slog.New(slog.DiscardHandler), noop.NewTracerProvider())
+	queue, err := NewQueue(database.Pool, frame.Logger)
+	if err != nil {
+		t.Fatal(err)
+	}
+	orphan, rescued := uuid.New(), make(chan struct{})
+	var waiting atomic.Int32
+	workers, err := queue.Workers(frame, time.Minute, func(ctx context.Context, id uuid.UUID) error {
+		if id == orphan {
+			close(rescued)
+			return nil
+		}
+		waiting.Add(1)
+		<-ctx.Done()
+		return ctx.Err()
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 * (maxQuick + maxSlow) {
+		if err := queue.Enqueue(t.Context(), uuid.New(), 0, true); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() {
+		if err := workers[0](ctx); err != nil {
+			t.Error(err)
+		}
+	})
+	defer func() { stop(); running.Wait() }()
+	for end := time.Now().Add(time.Minute); waiting.Load() < maxSlow; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("%d slow jobs run, want %d", waiting.Load(), maxSlow)
+		}
+	}
+	if err := queue.Enqueue(t.Context(), orphan, 0, false); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-rescued:
+	case <-time.After(30 * time.Second):
+		t.Errorf("the order is not resumed while %d others wait", waiting.Load())
 	}
 }

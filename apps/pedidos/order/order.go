@@ -3,6 +3,7 @@
 package order
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -66,6 +67,7 @@ type Order struct {
 	// Number increases with each order. It is 0 until the order is read from the store.
 	Number   int64
 	ClientID value.ClientID
+	Shopper  value.ShopperID // among those of the client; "" if the client does not say
 	State    State
 	Lines    []Line
 	Total    money.Money
@@ -82,7 +84,10 @@ type Order struct {
 	GiveUp string
 	// Uncertain says that the order may have been charged although its state does not
 	// say so, because another process may have charged it. It is not stored.
-	Uncertain   bool
+	Uncertain bool
+	// ShippedAt is when the order was shipped, and Shipment how to find it: both zero before.
+	ShippedAt   time.Time
+	Shipment    string
 	CreatedAt   time.Time
 	UpdatedAt   time.Time
 	Transitions []Transition
@@ -176,19 +181,43 @@ func (o *Order) NotConfirmed(reason string, at time.Time) error { return o.Move(
 
 const byClient = "cancelled_by_client"
 
-// Cancel records that the client cancelled the order. It fails for a failed order, and
-// does not change a cancelled or refunded one.
-func (o *Order) Cancel(at time.Time) error {
+// The errors of Cancel.
+var (
+	ErrFailed  = errors.New("the order has failed")
+	ErrShipped = errors.New("the order has been shipped")
+	ErrTooLate = errors.New("the time to cancel the order is over")
+)
+
+// CancelUntil returns the end of the time in which the client may cancel, of the length
+// window. It is zero if the order cannot be cancelled any more, or has ended without a sale.
+func (o *Order) CancelUntil(window time.Duration) time.Time {
 	switch o.State {
-	case Failed:
-		return fmt.Errorf("order %s has failed", o.ID)
-	case Cancelled, Refunded, Refunding:
+	case Pending, Reserved, Paid, Confirmed:
+		if o.ShippedAt.IsZero() && !o.CancelRequested {
+			return o.CreatedAt.Add(window)
+		}
+	}
+	return time.Time{}
+}
+
+// Cancel records that the client cancelled the order, at most window after it was placed. It
+// does not change an order whose cancellation is recorded, or which is refunded. It fails with
+// ErrFailed, ErrShipped or ErrTooLate.
+func (o *Order) Cancel(at time.Time, window time.Duration) error {
+	switch {
+	case o.State == Failed:
+		return ErrFailed
+	case o.State == Cancelled, o.State == Refunded, o.State == Refunding, o.CancelRequested:
 		return nil
-	case Confirmed, Paid:
-		o.CancelRequested = true
-		return o.Move(Refunding, byClient, at)
+	case !o.ShippedAt.IsZero():
+		return ErrShipped
+	case at.After(o.CreatedAt.Add(window)):
+		return ErrTooLate
 	}
 	o.CancelRequested = true
+	if o.State == Confirmed || o.State == Paid {
+		return o.Move(Refunding, byClient, at)
+	}
 	return nil
 }
 

@@ -1,6 +1,7 @@
 package order_test
 
 import (
+	"errors"
 	"slices"
 	"testing"
 	"time"
@@ -16,7 +17,8 @@ var start = time.Date(2026, 1, 2, 12, 0, 0, 0, time.UTC)
 
 func placed() *order.Order {
 	return &order.Order{
-		ID: uuid.Must(uuid.NewV7()), State: order.Pending, Total: money.BRL(100), CardToken: "tok",
+		CreatedAt: start,
+		ID:        uuid.Must(uuid.NewV7()), State: order.Pending, Total: money.BRL(100), CardToken: "tok",
 		Transitions: []order.Transition{{To: order.Pending, At: start, Reason: "placed"}},
 	}
 }
@@ -67,7 +69,7 @@ func TestEveryPathEndsWithStockAndMoneyInPlace(t *testing.T) {
 				continue
 			case "cancel": // another request stores the cancellation, and this process reads it
 				o = resumed(stored)
-				_ = o.Cancel(at)
+				_ = o.Cancel(at, time.Hour)
 				stored = clone(o)
 				continue
 			case "lost before": // the call never arrives
@@ -219,11 +221,43 @@ func TestOnlyAChargedOrderIsRefunded(t *testing.T) {
 	if err := o.Reserved(o.Total, start); err != nil {
 		t.Fatal(err)
 	}
-	if err := o.Cancel(start); err != nil || o.Step() != order.Undo {
+	if err := o.Cancel(start, time.Hour); err != nil || o.Step() != order.Undo {
 		t.Fatalf("cancelling: %v, next %s", err, o.Step())
 	}
 	if err := o.Undone(false, start); err != nil || o.State != order.Cancelled {
 		t.Errorf("an order that was not charged ended as %s, %v", o.State, err)
+	}
+}
+
+func TestAnOrderIsCancelledInTimeAndBeforeItIsShipped(t *testing.T) {
+	const window = time.Hour
+	for _, test := range []struct {
+		what    string
+		after   time.Duration
+		shipped bool
+		want    error
+	}{
+		{"in time", window, false, nil},
+		{"late", window + time.Second, false, order.ErrTooLate},
+		{"shipped", time.Minute, true, order.ErrShipped},
+	} {
+		o := placed()
+		o.State = order.Confirmed
+		if test.shipped {
+			o.ShippedAt = start
+		}
+		at := start.Add(test.after)
+		possible := !o.CancelUntil(window).IsZero() && !at.After(o.CancelUntil(window))
+		if err := o.Cancel(at, window); !errors.Is(err, test.want) || possible != (test.want == nil) ||
+			test.want != nil && (o.State != order.Confirmed || o.CancelRequested) {
+			t.Errorf("%s: %v, possible %t, then %+v", test.what, err, possible, o)
+		}
+		// A cancel that is stored stays.
+		if test.want == nil {
+			if err := o.Cancel(at.Add(window), window); err != nil || o.State != order.Refunding {
+				t.Errorf("cancelling again: %v, %s", err, o.State)
+			}
+		}
 	}
 }
 
@@ -232,7 +266,7 @@ func TestAFailedOrderIsNotCancelled(t *testing.T) {
 	if err := o.NotReserved("insufficient_stock", start); err != nil {
 		t.Fatal(err)
 	}
-	if err := o.Cancel(start); err == nil || o.State != order.Failed || o.FailureReason != "insufficient_stock" {
+	if err := o.Cancel(start, time.Hour); err == nil || o.State != order.Failed || o.FailureReason != "insufficient_stock" {
 		t.Errorf("cancelling a failed order: %v, %s %s", err, o.State, o.FailureReason)
 	}
 }

@@ -27,6 +27,11 @@ import (
 // reservation differs, the order fails.
 const priceAge = 2 * time.Second
 
+// priceTimeout is how long one call for a price may take, many times longer than it usually
+// takes. Then the next call begins, so that a lost answer delays the orders of an item and
+// does not refuse them.
+const priceTimeout = 500 * time.Millisecond
+
 // Stock is the service estoque over HTTP.
 type Stock struct {
 	client *estoque.ClientWithResponses
@@ -51,24 +56,34 @@ func NewStock(url string, doer *http.Client) (*Stock, error) {
 	return &Stock{client: c, prices: map[value.SKU]priced{}}, nil
 }
 
-// Price implements checkout.Stock. The price may be priceAge old.
+// Price implements checkout.Stock. The price may be priceAge old. It calls estoque until there
+// is an answer or ctx is done.
 func (s *Stock) Price(ctx context.Context, sku value.SKU) (money.Money, error) {
-	s.mu.Lock()
-	known, there := s.prices[sku]
-	s.mu.Unlock()
-	if there && time.Since(known.at) < priceAge {
-		return known.Money, nil
-	}
-	// Concurrent requests share one call, which continues when one of them is cancelled.
-	result := s.flight.DoChan(string(sku), func() (any, error) { return s.fetchPrice(context.WithoutCancel(ctx), sku) })
-	select {
-	case <-ctx.Done():
-		return money.Money{}, ctx.Err()
-	case r := <-result:
-		if r.Err != nil {
-			return money.Money{}, r.Err
+	for {
+		s.mu.Lock()
+		known, there := s.prices[sku]
+		s.mu.Unlock()
+		if there && time.Since(known.at) < priceAge {
+			return known.Money, nil
 		}
-		return r.Val.(money.Money), nil
+		// Concurrent requests share one call, which continues when one of them is cancelled.
+		result := s.flight.DoChan(string(sku), func() (any, error) {
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), priceTimeout)
+			defer cancel()
+			return s.fetchPrice(ctx, sku)
+		})
+		select {
+		case <-ctx.Done():
+			return money.Money{}, ctx.Err()
+		case r := <-result:
+			if errors.Is(r.Err, context.DeadlineExceeded) {
+				continue
+			}
+			if r.Err != nil {
+				return money.Money{}, r.Err
+			}
+			return r.Val.(money.Money), nil
+		}
 	}
 }
 
@@ -164,8 +179,11 @@ func NewPayments(url string, doer *http.Client) (*Payments, error) {
 }
 
 // Pay implements checkout.Payments.
-func (p *Payments) Pay(ctx context.Context, id uuid.UUID, amount money.Money, card value.CardToken) (string, error) {
-	response, err := p.client.PayWithResponse(ctx, id, pagamentos.PaymentRequest{Amount: amount, CardToken: string(card)})
+func (p *Payments) Pay(
+	ctx context.Context, id uuid.UUID, whose value.ClientID, amount money.Money, card value.CardToken,
+) (string, error) {
+	response, err := p.client.PayWithResponse(ctx, id, &pagamentos.PayParams{ClientID: new(string(whose))},
+		pagamentos.PaymentRequest{Amount: amount, CardToken: string(card)})
 	if err != nil {
 		return "", fmt.Errorf("paying: %w", err)
 	}
@@ -190,8 +208,8 @@ func (p *Payments) Pay(ctx context.Context, id uuid.UUID, amount money.Money, ca
 }
 
 // Refund implements checkout.Payments.
-func (p *Payments) Refund(ctx context.Context, id uuid.UUID) (bool, error) {
-	response, err := p.client.RefundWithResponse(ctx, id)
+func (p *Payments) Refund(ctx context.Context, id uuid.UUID, whose value.ClientID) (bool, error) {
+	response, err := p.client.RefundWithResponse(ctx, id, &pagamentos.RefundParams{ClientID: new(string(whose))})
 	if err != nil {
 		return false, fmt.Errorf("refunding: %w", err)
 	}

@@ -36,6 +36,9 @@ type Order struct {
 	AttendAt        *time.Time
 	CreatedAt       time.Time
 	UpdatedAt       time.Time
+	Shopper         *string
+	ShippedAt       *time.Time
+	Shipment        *string
 }
 
 type Transition struct {

@@ -41,7 +41,7 @@ func (q *Queries) Answer(ctx context.Context, arg AnswerParams) (AnswerRow, erro
 }
 
 const orderByID = `-- name: OrderByID :one
-SELECT pedidos.id, pedidos.number, pedidos.client_id, pedidos.idempotency_key, pedidos.request_hash, pedidos.state, pedidos.version, pedidos.lines, pedidos.total_amount, pedidos.total_currency, pedidos.card_token, pedidos.cancel_requested, pedidos.failure_reason, pedidos.answer_status, pedidos.answer_body, pedidos.attend_at, pedidos.created_at, pedidos.updated_at, now()::timestamptz AS read_at FROM pedidos WHERE id = $1
+SELECT pedidos.id, pedidos.number, pedidos.client_id, pedidos.idempotency_key, pedidos.request_hash, pedidos.state, pedidos.version, pedidos.lines, pedidos.total_amount, pedidos.total_currency, pedidos.card_token, pedidos.cancel_requested, pedidos.failure_reason, pedidos.answer_status, pedidos.answer_body, pedidos.attend_at, pedidos.created_at, pedidos.updated_at, pedidos.shopper, pedidos.shipped_at, pedidos.shipment, now()::timestamptz AS read_at FROM pedidos WHERE id = $1
 `
 
 type OrderByIDRow struct {
@@ -71,13 +71,16 @@ func (q *Queries) OrderByID(ctx context.Context, id uuid.UUID) (OrderByIDRow, er
 		&i.Order.AttendAt,
 		&i.Order.CreatedAt,
 		&i.Order.UpdatedAt,
+		&i.Order.Shopper,
+		&i.Order.ShippedAt,
+		&i.Order.Shipment,
 		&i.ReadAt,
 	)
 	return i, err
 }
 
 const orderByKey = `-- name: OrderByKey :one
-SELECT id, request_hash, state, answer_status, answer_body FROM pedidos
+SELECT id, request_hash, shopper, state, answer_status, answer_body FROM pedidos
 WHERE client_id = $1 AND idempotency_key = $2
 `
 
@@ -89,6 +92,7 @@ type OrderByKeyParams struct {
 type OrderByKeyRow struct {
 	ID           uuid.UUID
 	RequestHash  []byte
+	Shopper      *string
 	State        string
 	AnswerStatus *int16
 	AnswerBody   []byte
@@ -100,6 +104,7 @@ func (q *Queries) OrderByKey(ctx context.Context, arg OrderByKeyParams) (OrderBy
 	err := row.Scan(
 		&i.ID,
 		&i.RequestHash,
+		&i.Shopper,
 		&i.State,
 		&i.AnswerStatus,
 		&i.AnswerBody,
@@ -108,7 +113,7 @@ func (q *Queries) OrderByKey(ctx context.Context, arg OrderByKeyParams) (OrderBy
 }
 
 const ordersOfClient = `-- name: OrdersOfClient :many
-SELECT id, number, client_id, idempotency_key, request_hash, state, version, lines, total_amount, total_currency, card_token, cancel_requested, failure_reason, answer_status, answer_body, attend_at, created_at, updated_at FROM pedidos WHERE client_id = $1 AND number < $2::bigint ORDER BY number DESC LIMIT $3
+SELECT id, number, client_id, idempotency_key, request_hash, state, version, lines, total_amount, total_currency, card_token, cancel_requested, failure_reason, answer_status, answer_body, attend_at, created_at, updated_at, shopper, shipped_at, shipment FROM pedidos WHERE client_id = $1 AND number < $2::bigint ORDER BY number DESC LIMIT $3
 `
 
 type OrdersOfClientParams struct {
@@ -145,6 +150,9 @@ func (q *Queries) OrdersOfClient(ctx context.Context, arg OrdersOfClientParams) 
 			&i.AttendAt,
 			&i.CreatedAt,
 			&i.UpdatedAt,
+			&i.Shopper,
+			&i.ShippedAt,
+			&i.Shipment,
 		); err != nil {
 			return nil, err
 		}
@@ -159,9 +167,9 @@ func (q *Queries) OrdersOfClient(ctx context.Context, arg OrdersOfClientParams) 
 const place = `-- name: Place :one
 WITH placed AS (
     INSERT INTO pedidos (id, client_id, idempotency_key, request_hash, state, lines,
-                         total_amount, total_currency, card_token, attend_at)
+                         total_amount, total_currency, card_token, shopper, attend_at)
     VALUES ($1, $2, $3, $4, 'pending', $5, $6, $7, $8,
-            now() + $9::interval)
+            $9, now() + $10::interval)
     ON CONFLICT (client_id, idempotency_key) DO NOTHING
     RETURNING id, created_at
 ), first AS (
@@ -180,6 +188,7 @@ type PlaceParams struct {
 	TotalAmount    int64
 	TotalCurrency  string
 	CardToken      *string
+	Shopper        *string
 	AttendAfter    time.Duration
 }
 
@@ -194,6 +203,7 @@ func (q *Queries) Place(ctx context.Context, arg PlaceParams) (time.Time, error)
 		arg.TotalAmount,
 		arg.TotalCurrency,
 		arg.CardToken,
+		arg.Shopper,
 		arg.AttendAfter,
 	)
 	var created_at time.Time
@@ -268,6 +278,26 @@ func (q *Queries) Save(ctx context.Context, arg SaveParams) (SaveRow, error) {
 	var i SaveRow
 	err := row.Scan(&i.AnswerStatus, &i.AnswerBody)
 	return i, err
+}
+
+const ship = `-- name: Ship :execrows
+UPDATE pedidos SET shipped_at = now(), shipment = $1::text, version = version + 1, updated_at = greatest(updated_at, now())
+WHERE id = $2 AND state = 'confirmed' AND NOT cancel_requested AND shipped_at IS NULL
+`
+
+type ShipParams struct {
+	Shipment string
+	ID       uuid.UUID
+}
+
+// Stores that a confirmed order was shipped. The new version prevents a cancel that has read
+// the order before. 0: the order is not confirmed, or is shipped.
+func (q *Queries) Ship(ctx context.Context, arg ShipParams) (int64, error) {
+	result, err := q.db.Exec(ctx, ship, arg.Shipment, arg.ID)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
 }
 
 const takeOverdue = `-- name: TakeOverdue :many

@@ -1,7 +1,9 @@
 package dev
 
 import (
+	"crypto/sha256"
 	"encoding/json"
+	"fmt"
 	"errors"
 	"io/fs"
 	"net/http"
@@ -93,6 +95,40 @@ func TestSettings(t *testing.T) {
 	}
 	if !slices.Contains(s.Env["pagamentos"], "ACQUIRER=simulator") || slices.Contains(s.Env["pedidos"], "ACQUIRER=simulator") {
 		t.Errorf("ACQUIRER goes to %v", s.Env)
+	}
+}
+
+// Where the API asks for credentials, the storefront gets some, or the shop would be closed.
+func TestTheStorefrontGetsAKey(t *testing.T) {
+	hash := func(key string) string { return fmt.Sprintf("%x", sha256.Sum256([]byte(key))) }
+	for env, own := range map[string]string{
+		"AUTH=api-key\n": "",
+		"AUTH=jwt\n":     "",
+		"AUTH=api-key\nAPI_GATEWAY_API_KEYS=alice:" + hash("a") + "\n": "alice:" + hash("a") + ",",
+	} {
+		o, err := options(t, env)
+		if err != nil {
+			t.Fatal(err)
+		}
+		key := last(o.Env["sample-web-app"], "API_KEY")
+		if got, want := last(o.Env["api-gateway"], "API_KEYS"), own+"storefront:"+hash(key); key == "" || got != want {
+			t.Errorf("%q: the storefront has %q, and the gateway knows %q, want %q", env, key, got, want)
+		}
+	}
+	for _, env := range []string{
+		"", "AUTH=off\n", "AUTH=api-key\nAPI_GATEWAY_API_KEYS=storefront:" + hash("a") + "\nSAMPLE_WEB_APP_API_KEY=a\n",
+	} {
+		o, err := options(t, env)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := last(o.Env["api-gateway"], "API_KEYS"); strings.Contains(env, "storefront") != (got != "") {
+			t.Errorf("%q: the gateway knows %q", env, got)
+		}
+	}
+	if _, err := options(t, "AUTH=jwt\nAPI_GATEWAY_API_KEYS=storefront:"+hash("a")+"\n"); err == nil ||
+		!strings.Contains(err.Error(), "SAMPLE_WEB_APP_API_KEY") {
+		t.Errorf("a storefront whose key is not given: %v", err)
 	}
 }
 

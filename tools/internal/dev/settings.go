@@ -1,6 +1,8 @@
 package dev
 
 import (
+	"crypto/rand"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -74,7 +76,40 @@ func ReadOptions(file string, getenv func(string) string, c *catalogue.Catalogue
 		o.Env[p.Name] = environment(p, r.read)
 	}
 	r.ofOneProgram(programs, o.Env)
+	r.storefrontKey(o.Env)
 	return o, errors.Join(r.errs...)
+}
+
+// storefrontKey gives the storefront a key of the API if the API asks for credentials and the
+// user has set none: otherwise the shop would be closed.
+func (r *settingsReader) storefrontKey(env map[string][]string) {
+	const gateway, storefront, client = "api-gateway", "sample-web-app", "storefront:"
+	auth, file := last(env[gateway], "AUTH"), last(env[gateway], "API_KEYS_FILE")
+	if auth != "api-key" && auth != "jwt" || file != "" || last(env[storefront], "API_KEY") != "" {
+		return
+	}
+	keys := last(env[gateway], "API_KEYS")
+	if strings.Contains(keys, client) {
+		r.errorf("%sAPI_KEYS has the client storefront, but %sAPI_KEY is missing: set it to the storefront's key",
+			prefix(gateway), prefix(storefront))
+		return
+	}
+	key := rand.Text()
+	if keys != "" {
+		keys += ","
+	}
+	env[gateway] = append(env[gateway], fmt.Sprintf("API_KEYS=%s%s%x", keys, client, sha256.Sum256([]byte(key))))
+	env[storefront] = append(env[storefront], "API_KEY="+key)
+}
+
+// last returns the value of the last entry NAME=value, or "".
+func last(env []string, name string) string {
+	for _, entry := range slices.Backward(env) {
+		if value, ok := strings.CutPrefix(entry, name+"="); ok {
+			return value
+		}
+	}
+	return ""
 }
 
 // listening returns the programs that make dev runs: those with a port on the host.

@@ -91,8 +91,17 @@ type Payment struct {
 	DeclineReason *string            `json:"decline_reason,omitempty"`
 	OrderID       openapi_types.UUID `json:"order_id"`
 
+	// Problem Why the acquirer refused the next step, which the service repeats after 1, 2, 4 ... minutes, at most an hour.
+	Problem *string `json:"problem,omitempty"`
+
+	// RefundReference The acquirer's id of the refund.
+	RefundReference *string `json:"refund_reference,omitempty"`
+
 	// Refunded An amount in whole minor units of a currency.
-	Refunded  Money        `json:"refunded"`
+	Refunded Money `json:"refunded"`
+
+	// Refusals How often the acquirer has refused the next step.
+	Refusals  *int32       `json:"refusals,omitempty"`
 	State     PaymentState `json:"state"`
 	UpdatedAt time.Time    `json:"updated_at"`
 }
@@ -122,6 +131,9 @@ type PaymentRequest struct {
 // Problem Problem details (RFC 9457).
 type Problem = problem.Document
 
+// ClientID defines model for ClientID.
+type ClientID = string
+
 // Cursor defines model for Cursor.
 type Cursor = string
 
@@ -133,11 +145,32 @@ type OrderID = openapi_types.UUID
 
 // ListPaymentsParams defines parameters for ListPayments.
 type ListPaymentsParams struct {
+	// NeedingPerson Only those that do not finish by themselves: the acquirer has refused the next step five times, which takes 15 minutes, or the payment has not changed for a day, or for ten days while the acquirer carries out a refund.
+	NeedingPerson *bool `form:"needing_person,omitempty" json:"needing_person,omitempty"`
+
 	// Limit Entries per page.
 	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
 
 	// Cursor The next_cursor of the previous page.
 	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+}
+
+// ShowPaymentParams defines parameters for ShowPayment.
+type ShowPaymentParams struct {
+	// ClientID Whose order it is, set by api-gateway and by pedidos.
+	ClientID *ClientID `json:"Client-Id,omitempty"`
+}
+
+// PayParams defines parameters for Pay.
+type PayParams struct {
+	// ClientID Whose order it is, set by api-gateway and by pedidos.
+	ClientID *ClientID `json:"Client-Id,omitempty"`
+}
+
+// RefundParams defines parameters for Refund.
+type RefundParams struct {
+	// ClientID Whose order it is, set by api-gateway and by pedidos.
+	ClientID *ClientID `json:"Client-Id,omitempty"`
 }
 
 // PayJSONRequestBody defines body for Pay for application/json ContentType.
@@ -224,8 +257,10 @@ type ClientInterface interface {
 
 	// ShowPayment Show the payment of an order.
 	//
+	// A payment of another client is not found.
+	//
 	// Corresponds with GET /pagamentos/{order_id} (the `ShowPayment` operationId).
-	ShowPayment(ctx context.Context, orderID OrderID, reqEditors ...RequestEditorFn) (*http.Response, error)
+	ShowPayment(ctx context.Context, orderID OrderID, params *ShowPaymentParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// PayWithBody Charge an order. With capture false, only authorise the amount.
 	//
@@ -234,7 +269,7 @@ type ClientInterface interface {
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with PUT /pagamentos/{order_id} (the `Pay` operationId).
-	PayWithBody(ctx context.Context, orderID OrderID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+	PayWithBody(ctx context.Context, orderID OrderID, params *PayParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// Pay Charge an order. With capture false, only authorise the amount.
 	//
@@ -243,7 +278,7 @@ type ClientInterface interface {
 	// Takes a body of the `application/json` content type.
 	//
 	// Corresponds with PUT /pagamentos/{order_id} (the `Pay` operationId).
-	Pay(ctx context.Context, orderID OrderID, body PayJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+	Pay(ctx context.Context, orderID OrderID, params *PayParams, body PayJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// Capture Capture an authorised payment.
 	//
@@ -254,10 +289,10 @@ type ClientInterface interface {
 
 	// Refund Undo the payment of an order, and never charge the order again.
 	//
-	// Refunds a capture or releases an authorisation, after finding out an outcome that is not known. Succeeds if the payment is undone already; a declined payment stays declined. An order without a payment gets a voided one, so that a late request cannot charge it.
+	// Refunds a capture, releases an authorisation, or voids a charge whose outcome is not known; a charge that turns out to be captured is refunded. Succeeds if the payment is undone already; a declined payment stays declined. An order without a payment gets a voided one, so that a late request cannot charge it.
 	//
 	// Corresponds with POST /pagamentos/{order_id}/refund (the `Refund` operationId).
-	Refund(ctx context.Context, orderID OrderID, reqEditors ...RequestEditorFn) (*http.Response, error)
+	Refund(ctx context.Context, orderID OrderID, params *RefundParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 }
 
 // ListPayments List all payments, newest order first. Internal.
@@ -277,9 +312,11 @@ func (c *Client) ListPayments(ctx context.Context, params *ListPaymentsParams, r
 
 // ShowPayment Show the payment of an order.
 //
+// A payment of another client is not found.
+//
 // Corresponds with GET /pagamentos/{order_id} (the `ShowPayment` operationId).
-func (c *Client) ShowPayment(ctx context.Context, orderID OrderID, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewShowPaymentRequest(c.Server, orderID)
+func (c *Client) ShowPayment(ctx context.Context, orderID OrderID, params *ShowPaymentParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewShowPaymentRequest(c.Server, orderID, params)
 	if err != nil {
 		return nil, err
 	}
@@ -297,8 +334,8 @@ func (c *Client) ShowPayment(ctx context.Context, orderID OrderID, reqEditors ..
 // Takes any type of body and a specified content type.
 //
 // Corresponds with PUT /pagamentos/{order_id} (the `Pay` operationId).
-func (c *Client) PayWithBody(ctx context.Context, orderID OrderID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewPayRequestWithBody(c.Server, orderID, contentType, body)
+func (c *Client) PayWithBody(ctx context.Context, orderID OrderID, params *PayParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPayRequestWithBody(c.Server, orderID, params, contentType, body)
 	if err != nil {
 		return nil, err
 	}
@@ -316,8 +353,8 @@ func (c *Client) PayWithBody(ctx context.Context, orderID OrderID, contentType s
 // Takes a body of the `application/json` content type.
 //
 // Corresponds with PUT /pagamentos/{order_id} (the `Pay` operationId).
-func (c *Client) Pay(ctx context.Context, orderID OrderID, body PayJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewPayRequest(c.Server, orderID, body)
+func (c *Client) Pay(ctx context.Context, orderID OrderID, params *PayParams, body PayJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPayRequest(c.Server, orderID, params, body)
 	if err != nil {
 		return nil, err
 	}
@@ -347,11 +384,11 @@ func (c *Client) Capture(ctx context.Context, orderID OrderID, reqEditors ...Req
 
 // Refund Undo the payment of an order, and never charge the order again.
 //
-// Refunds a capture or releases an authorisation, after finding out an outcome that is not known. Succeeds if the payment is undone already; a declined payment stays declined. An order without a payment gets a voided one, so that a late request cannot charge it.
+// Refunds a capture, releases an authorisation, or voids a charge whose outcome is not known; a charge that turns out to be captured is refunded. Succeeds if the payment is undone already; a declined payment stays declined. An order without a payment gets a voided one, so that a late request cannot charge it.
 //
 // Corresponds with POST /pagamentos/{order_id}/refund (the `Refund` operationId).
-func (c *Client) Refund(ctx context.Context, orderID OrderID, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewRefundRequest(c.Server, orderID)
+func (c *Client) Refund(ctx context.Context, orderID OrderID, params *RefundParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRefundRequest(c.Server, orderID, params)
 	if err != nil {
 		return nil, err
 	}
@@ -389,6 +426,18 @@ func NewListPaymentsRequest(server string, params *ListPaymentsParams) (*http.Re
 		// styled parameters, preserving literal commas as delimiters
 		// per the OpenAPI spec (e.g. "color=blue,black,brown").
 		var rawQueryFragments []string
+
+		if params.NeedingPerson != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "needing_person", *params.NeedingPerson, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
 
 		if params.Limit != nil {
 
@@ -429,7 +478,7 @@ func NewListPaymentsRequest(server string, params *ListPaymentsParams) (*http.Re
 }
 
 // NewShowPaymentRequest constructs an http.Request for the ShowPayment method
-func NewShowPaymentRequest(server string, orderID OrderID) (*http.Request, error) {
+func NewShowPaymentRequest(server string, orderID OrderID, params *ShowPaymentParams) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -459,22 +508,37 @@ func NewShowPaymentRequest(server string, orderID OrderID) (*http.Request, error
 		return nil, err
 	}
 
+	if params != nil {
+
+		if params.ClientID != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Client-Id", *params.ClientID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Client-Id", headerParam0)
+		}
+
+	}
+
 	return req, nil
 }
 
 // NewPayRequest calls the generic Pay builder with application/json body
-func NewPayRequest(server string, orderID OrderID, body PayJSONRequestBody) (*http.Request, error) {
+func NewPayRequest(server string, orderID OrderID, params *PayParams, body PayJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
 	buf, err := json.Marshal(body)
 	if err != nil {
 		return nil, err
 	}
 	bodyReader = bytes.NewReader(buf)
-	return NewPayRequestWithBody(server, orderID, "application/json", bodyReader)
+	return NewPayRequestWithBody(server, orderID, params, "application/json", bodyReader)
 }
 
 // NewPayRequestWithBody constructs an http.Request for the Pay method, with any body, and a specified content type
-func NewPayRequestWithBody(server string, orderID OrderID, contentType string, body io.Reader) (*http.Request, error) {
+func NewPayRequestWithBody(server string, orderID OrderID, params *PayParams, contentType string, body io.Reader) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -505,6 +569,21 @@ func NewPayRequestWithBody(server string, orderID OrderID, contentType string, b
 	}
 
 	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.ClientID != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Client-Id", *params.ClientID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Client-Id", headerParam0)
+		}
+
+	}
 
 	return req, nil
 }
@@ -544,7 +623,7 @@ func NewCaptureRequest(server string, orderID OrderID) (*http.Request, error) {
 }
 
 // NewRefundRequest constructs an http.Request for the Refund method
-func NewRefundRequest(server string, orderID OrderID) (*http.Request, error) {
+func NewRefundRequest(server string, orderID OrderID, params *RefundParams) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -572,6 +651,21 @@ func NewRefundRequest(server string, orderID OrderID) (*http.Request, error) {
 	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
 	if err != nil {
 		return nil, err
+	}
+
+	if params != nil {
+
+		if params.ClientID != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Client-Id", *params.ClientID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Client-Id", headerParam0)
+		}
+
 	}
 
 	return req, nil
@@ -630,10 +724,12 @@ type ClientWithResponsesInterface interface {
 
 	// ShowPaymentWithResponse Show the payment of an order.
 	//
+	// A payment of another client is not found.
+	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /pagamentos/{order_id} (the `ShowPayment` operationId).
-	ShowPaymentWithResponse(ctx context.Context, orderID OrderID, reqEditors ...RequestEditorFn) (*ShowPaymentResponse, error)
+	ShowPaymentWithResponse(ctx context.Context, orderID OrderID, params *ShowPaymentParams, reqEditors ...RequestEditorFn) (*ShowPaymentResponse, error)
 
 	// PayWithBodyWithResponse Charge an order. With capture false, only authorise the amount.
 	//
@@ -642,7 +738,7 @@ type ClientWithResponsesInterface interface {
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with PUT /pagamentos/{order_id} (the `Pay` operationId).
-	PayWithBodyWithResponse(ctx context.Context, orderID OrderID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PayResponse, error)
+	PayWithBodyWithResponse(ctx context.Context, orderID OrderID, params *PayParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PayResponse, error)
 
 	// PayWithResponse Charge an order. With capture false, only authorise the amount.
 	//
@@ -651,7 +747,7 @@ type ClientWithResponsesInterface interface {
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with PUT /pagamentos/{order_id} (the `Pay` operationId).
-	PayWithResponse(ctx context.Context, orderID OrderID, body PayJSONRequestBody, reqEditors ...RequestEditorFn) (*PayResponse, error)
+	PayWithResponse(ctx context.Context, orderID OrderID, params *PayParams, body PayJSONRequestBody, reqEditors ...RequestEditorFn) (*PayResponse, error)
 
 	// CaptureWithResponse Capture an authorised payment.
 	//
@@ -664,12 +760,12 @@ type ClientWithResponsesInterface interface {
 
 	// RefundWithResponse Undo the payment of an order, and never charge the order again.
 	//
-	// Refunds a capture or releases an authorisation, after finding out an outcome that is not known. Succeeds if the payment is undone already; a declined payment stays declined. An order without a payment gets a voided one, so that a late request cannot charge it.
+	// Refunds a capture, releases an authorisation, or voids a charge whose outcome is not known; a charge that turns out to be captured is refunded. Succeeds if the payment is undone already; a declined payment stays declined. An order without a payment gets a voided one, so that a late request cannot charge it.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /pagamentos/{order_id}/refund (the `Refund` operationId).
-	RefundWithResponse(ctx context.Context, orderID OrderID, reqEditors ...RequestEditorFn) (*RefundResponse, error)
+	RefundWithResponse(ctx context.Context, orderID OrderID, params *RefundParams, reqEditors ...RequestEditorFn) (*RefundResponse, error)
 }
 
 type ListPaymentsResponse struct {
@@ -871,18 +967,32 @@ func (r CaptureResponse) ContentType() string {
 	return ""
 }
 
+// RefundResponse202Headers the declared response headers of an HTTP 202 response for Refund
+type RefundResponse202Headers struct {
+	RetryAfter *int32
+}
+
 type RefundResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
 	// JSON200 the response for an HTTP 200 `application/json` response
 	JSON200 *Payment
+	// JSON202 the response for an HTTP 202 `application/json` response
+	JSON202 *Payment
 	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationProblemJSONDefault *Problem
+	// Headers202 the parsed response headers for an HTTP 202 response
+	Headers202 *RefundResponse202Headers
 }
 
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
 func (r RefundResponse) GetJSON200() *Payment {
 	return r.JSON200
+}
+
+// GetJSON202 returns the response for an HTTP 202 `application/json` response
+func (r RefundResponse) GetJSON202() *Payment {
+	return r.JSON202
 }
 
 // GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
@@ -934,11 +1044,13 @@ func (c *ClientWithResponses) ListPaymentsWithResponse(ctx context.Context, para
 
 // ShowPaymentWithResponse Show the payment of an order.
 //
+// A payment of another client is not found.
+//
 // Returns a wrapper object for the known response body format(s).
 //
 // Corresponds with GET /pagamentos/{order_id} (the `ShowPayment` operationId).
-func (c *ClientWithResponses) ShowPaymentWithResponse(ctx context.Context, orderID OrderID, reqEditors ...RequestEditorFn) (*ShowPaymentResponse, error) {
-	rsp, err := c.ShowPayment(ctx, orderID, reqEditors...)
+func (c *ClientWithResponses) ShowPaymentWithResponse(ctx context.Context, orderID OrderID, params *ShowPaymentParams, reqEditors ...RequestEditorFn) (*ShowPaymentResponse, error) {
+	rsp, err := c.ShowPayment(ctx, orderID, params, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
@@ -952,8 +1064,8 @@ func (c *ClientWithResponses) ShowPaymentWithResponse(ctx context.Context, order
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with PUT /pagamentos/{order_id} (the `Pay` operationId).
-func (c *ClientWithResponses) PayWithBodyWithResponse(ctx context.Context, orderID OrderID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PayResponse, error) {
-	rsp, err := c.PayWithBody(ctx, orderID, contentType, body, reqEditors...)
+func (c *ClientWithResponses) PayWithBodyWithResponse(ctx context.Context, orderID OrderID, params *PayParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PayResponse, error) {
+	rsp, err := c.PayWithBody(ctx, orderID, params, contentType, body, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
@@ -967,8 +1079,8 @@ func (c *ClientWithResponses) PayWithBodyWithResponse(ctx context.Context, order
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with PUT /pagamentos/{order_id} (the `Pay` operationId).
-func (c *ClientWithResponses) PayWithResponse(ctx context.Context, orderID OrderID, body PayJSONRequestBody, reqEditors ...RequestEditorFn) (*PayResponse, error) {
-	rsp, err := c.Pay(ctx, orderID, body, reqEditors...)
+func (c *ClientWithResponses) PayWithResponse(ctx context.Context, orderID OrderID, params *PayParams, body PayJSONRequestBody, reqEditors ...RequestEditorFn) (*PayResponse, error) {
+	rsp, err := c.Pay(ctx, orderID, params, body, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
@@ -992,13 +1104,13 @@ func (c *ClientWithResponses) CaptureWithResponse(ctx context.Context, orderID O
 
 // RefundWithResponse Undo the payment of an order, and never charge the order again.
 //
-// Refunds a capture or releases an authorisation, after finding out an outcome that is not known. Succeeds if the payment is undone already; a declined payment stays declined. An order without a payment gets a voided one, so that a late request cannot charge it.
+// Refunds a capture, releases an authorisation, or voids a charge whose outcome is not known; a charge that turns out to be captured is refunded. Succeeds if the payment is undone already; a declined payment stays declined. An order without a payment gets a voided one, so that a late request cannot charge it.
 //
 // Returns a wrapper object for the known response body format(s).
 //
 // Corresponds with POST /pagamentos/{order_id}/refund (the `Refund` operationId).
-func (c *ClientWithResponses) RefundWithResponse(ctx context.Context, orderID OrderID, reqEditors ...RequestEditorFn) (*RefundResponse, error) {
-	rsp, err := c.Refund(ctx, orderID, reqEditors...)
+func (c *ClientWithResponses) RefundWithResponse(ctx context.Context, orderID OrderID, params *RefundParams, reqEditors ...RequestEditorFn) (*RefundResponse, error) {
+	rsp, err := c.Refund(ctx, orderID, params, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
@@ -1165,6 +1277,13 @@ func ParseRefundResponse(rsp *http.Response) (*RefundResponse, error) {
 		}
 		response.JSON200 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 202:
+		var dest Payment
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON202 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
 		var dest Problem
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
@@ -1172,6 +1291,19 @@ func ParseRefundResponse(rsp *http.Response) (*RefundResponse, error) {
 		}
 		response.ApplicationProblemJSONDefault = &dest
 
+	}
+
+	switch {
+	case rsp.StatusCode == 202:
+		var headers RefundResponse202Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int32
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int32"}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		response.Headers202 = &headers
 	}
 
 	return response, nil
@@ -1184,16 +1316,16 @@ type ServerInterface interface {
 	ListPayments(c *gin.Context, params ListPaymentsParams)
 	// ShowPayment Show the payment of an order.
 	// (GET /pagamentos/{order_id})
-	ShowPayment(c *gin.Context, orderID OrderID)
+	ShowPayment(c *gin.Context, orderID OrderID, params ShowPaymentParams)
 	// Pay Charge an order. With capture false, only authorise the amount.
 	// (PUT /pagamentos/{order_id})
-	Pay(c *gin.Context, orderID OrderID)
+	Pay(c *gin.Context, orderID OrderID, params PayParams)
 	// Capture Capture an authorised payment.
 	// (POST /pagamentos/{order_id}/capture)
 	Capture(c *gin.Context, orderID OrderID)
 	// Refund Undo the payment of an order, and never charge the order again.
 	// (POST /pagamentos/{order_id}/refund)
-	Refund(c *gin.Context, orderID OrderID)
+	Refund(c *gin.Context, orderID OrderID, params RefundParams)
 }
 
 // ServerInterfaceWrapper converts contexts to parameters.
@@ -1213,6 +1345,14 @@ func (siw *ServerInterfaceWrapper) ListPayments(c *gin.Context) {
 
 	// Parameter object where we will unmarshal all parameters from the context
 	var params ListPaymentsParams
+
+	// ------------- Optional query parameter "needing_person" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "needing_person", c.Request.URL.Query(), &params.NeedingPerson, runtime.BindQueryParameterOptions{Type: "boolean", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter needing_person: %w", err), http.StatusBadRequest)
+		return
+	}
 
 	// ------------- Optional query parameter "limit" -------------
 
@@ -1255,6 +1395,30 @@ func (siw *ServerInterfaceWrapper) ShowPayment(c *gin.Context) {
 		return
 	}
 
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ShowPaymentParams
+
+	headers := c.Request.Header
+
+	// ------------- Optional header parameter "Client-Id" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Client-Id")]; found {
+		var ClientID ClientID
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for Client-Id, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Client-Id", valueList[0], &ClientID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter Client-Id: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.ClientID = &ClientID
+
+	}
+
 	for _, middleware := range siw.HandlerMiddlewares {
 		middleware(c)
 		if c.IsAborted() {
@@ -1262,7 +1426,7 @@ func (siw *ServerInterfaceWrapper) ShowPayment(c *gin.Context) {
 		}
 	}
 
-	siw.Handler.ShowPayment(c, orderID)
+	siw.Handler.ShowPayment(c, orderID, params)
 }
 
 // Pay operation middleware
@@ -1280,6 +1444,30 @@ func (siw *ServerInterfaceWrapper) Pay(c *gin.Context) {
 		return
 	}
 
+	// Parameter object where we will unmarshal all parameters from the context
+	var params PayParams
+
+	headers := c.Request.Header
+
+	// ------------- Optional header parameter "Client-Id" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Client-Id")]; found {
+		var ClientID ClientID
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for Client-Id, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Client-Id", valueList[0], &ClientID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter Client-Id: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.ClientID = &ClientID
+
+	}
+
 	for _, middleware := range siw.HandlerMiddlewares {
 		middleware(c)
 		if c.IsAborted() {
@@ -1287,7 +1475,7 @@ func (siw *ServerInterfaceWrapper) Pay(c *gin.Context) {
 		}
 	}
 
-	siw.Handler.Pay(c, orderID)
+	siw.Handler.Pay(c, orderID, params)
 }
 
 // Capture operation middleware
@@ -1330,6 +1518,30 @@ func (siw *ServerInterfaceWrapper) Refund(c *gin.Context) {
 		return
 	}
 
+	// Parameter object where we will unmarshal all parameters from the context
+	var params RefundParams
+
+	headers := c.Request.Header
+
+	// ------------- Optional header parameter "Client-Id" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Client-Id")]; found {
+		var ClientID ClientID
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for Client-Id, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Client-Id", valueList[0], &ClientID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter Client-Id: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.ClientID = &ClientID
+
+	}
+
 	for _, middleware := range siw.HandlerMiddlewares {
 		middleware(c)
 		if c.IsAborted() {
@@ -1337,7 +1549,7 @@ func (siw *ServerInterfaceWrapper) Refund(c *gin.Context) {
 		}
 	}
 
-	siw.Handler.Refund(c, orderID)
+	siw.Handler.Refund(c, orderID, params)
 }
 
 // GinServerOptions provides options for the Gin server.
@@ -1417,6 +1629,7 @@ func (response ListPaymentsdefaultApplicationProblemPlusJSONResponse) VisitListP
 
 type ShowPaymentRequestObject struct {
 	OrderID OrderID `json:"order_id"`
+	Params  ShowPaymentParams
 }
 
 type ShowPaymentResponseObject interface {
@@ -1456,6 +1669,7 @@ func (response ShowPaymentdefaultApplicationProblemPlusJSONResponse) VisitShowPa
 
 type PayRequestObject struct {
 	OrderID OrderID `json:"order_id"`
+	Params  PayParams
 	Body    *PayJSONRequestBody
 }
 
@@ -1549,6 +1763,7 @@ func (response CapturedefaultApplicationProblemPlusJSONResponse) VisitCaptureRes
 
 type RefundRequestObject struct {
 	OrderID OrderID `json:"order_id"`
+	Params  RefundParams
 }
 
 type RefundResponseObject interface {
@@ -1565,6 +1780,30 @@ func (response Refund200JSONResponse) VisitRefundResponse(w http.ResponseWriter)
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type Refund202ResponseHeaders struct {
+	RetryAfter *int32
+}
+
+type Refund202JSONResponse struct {
+	Body    Payment
+	Headers Refund202ResponseHeaders
+}
+
+func (response Refund202JSONResponse) VisitRefundResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.RetryAfter != nil {
+		w.Header().Set("Retry-After", fmt.Sprint(*response.Headers.RetryAfter))
+	}
+	w.WriteHeader(202)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -1627,10 +1866,11 @@ func (h strictHandler) ListPayments(c *gin.Context, params ListPaymentsParams) {
 	})
 }
 
-func (h strictHandler) ShowPayment(c *gin.Context, orderID OrderID) {
+func (h strictHandler) ShowPayment(c *gin.Context, orderID OrderID, params ShowPaymentParams) {
 	api.Operation(c, "ShowPayment", func(ctx context.Context) error {
 		var request ShowPaymentRequestObject
 		request.OrderID = orderID
+		request.Params = params
 		response, err := h.operations.ShowPayment(ctx, request)
 		if err != nil {
 			return err
@@ -1639,10 +1879,11 @@ func (h strictHandler) ShowPayment(c *gin.Context, orderID OrderID) {
 	})
 }
 
-func (h strictHandler) Pay(c *gin.Context, orderID OrderID) {
+func (h strictHandler) Pay(c *gin.Context, orderID OrderID, params PayParams) {
 	api.Operation(c, "Pay", func(ctx context.Context) error {
 		var request PayRequestObject
 		request.OrderID = orderID
+		request.Params = params
 		request.Body = new(PayJSONRequestBody)
 		if err := api.Decode(c.Request, request.Body); err != nil {
 			return err
@@ -1667,10 +1908,11 @@ func (h strictHandler) Capture(c *gin.Context, orderID OrderID) {
 	})
 }
 
-func (h strictHandler) Refund(c *gin.Context, orderID OrderID) {
+func (h strictHandler) Refund(c *gin.Context, orderID OrderID, params RefundParams) {
 	api.Operation(c, "Refund", func(ctx context.Context) error {
 		var request RefundRequestObject
 		request.OrderID = orderID
+		request.Params = params
 		response, err := h.operations.Refund(ctx, request)
 		if err != nil {
 			return err

@@ -63,7 +63,9 @@ type Money = money.Money
 
 // Order defines model for Order.
 type Order struct {
-	CreatedAt time.Time `json:"created_at"`
+	// CancelUntil Until when the order can be cancelled. Absent if it cannot be cancelled any more.
+	CancelUntil *time.Time `json:"cancel_until,omitempty"`
+	CreatedAt   time.Time  `json:"created_at"`
 
 	// FailureReason Why the order failed or was refunded.
 	//
@@ -71,7 +73,13 @@ type Order struct {
 	FailureReason *string            `json:"failure_reason,omitempty"`
 	ID            openapi_types.UUID `json:"id"`
 	Lines         []OrderLine        `json:"lines"`
-	State         State              `json:"state"`
+
+	// Shipment How to find the shipment, such as a tracking number.
+	Shipment *string `json:"shipment,omitempty"`
+
+	// ShippedAt When the order was shipped.
+	ShippedAt *time.Time `json:"shipped_at,omitempty"`
+	State     State      `json:"state"`
 
 	// Total An amount in whole minor units of a currency.
 	Total       Money        `json:"total"`
@@ -114,6 +122,12 @@ type OrderRequest struct {
 // Problem Problem details (RFC 9457).
 type Problem = problem.Document
 
+// ShipmentRequest defines model for ShipmentRequest.
+type ShipmentRequest struct {
+	// Shipment How to find the shipment, such as a tracking number.
+	Shipment string `json:"shipment"`
+}
+
 // State defines model for State.
 type State string
 
@@ -139,6 +153,9 @@ type Limit = int32
 // OrderID defines model for OrderID.
 type OrderID = openapi_types.UUID
 
+// ShopperID defines model for ShopperID.
+type ShopperID = string
+
 // ListOrdersParams defines parameters for ListOrders.
 type ListOrdersParams struct {
 	// Limit Entries per page.
@@ -156,6 +173,9 @@ type PlaceOrderParams struct {
 	// IdempotencyKey Chosen by the client, a new one for each order.
 	IdempotencyKey string `json:"Idempotency-Key"`
 
+	// ShopperID One of the client's shoppers: the SHA-256, in hexadecimal, of a secret that the shopper has. An order that is placed with it is found with the same value or without one.
+	ShopperID *ShopperID `json:"Shopper-Id,omitempty"`
+
 	// ClientID The client, set by api-gateway. A client sees only its own orders.
 	ClientID *ClientID `json:"Client-Id,omitempty"`
 }
@@ -164,16 +184,25 @@ type PlaceOrderParams struct {
 type ShowOrderParams struct {
 	// ClientID The client, set by api-gateway. A client sees only its own orders.
 	ClientID *ClientID `json:"Client-Id,omitempty"`
+
+	// ShopperID One of the client's shoppers: the SHA-256, in hexadecimal, of a secret that the shopper has. An order that is placed with it is found with the same value or without one.
+	ShopperID *ShopperID `json:"Shopper-Id,omitempty"`
 }
 
 // CancelOrderParams defines parameters for CancelOrder.
 type CancelOrderParams struct {
 	// ClientID The client, set by api-gateway. A client sees only its own orders.
 	ClientID *ClientID `json:"Client-Id,omitempty"`
+
+	// ShopperID One of the client's shoppers: the SHA-256, in hexadecimal, of a secret that the shopper has. An order that is placed with it is found with the same value or without one.
+	ShopperID *ShopperID `json:"Shopper-Id,omitempty"`
 }
 
 // PlaceOrderJSONRequestBody defines body for PlaceOrder for application/json ContentType.
 type PlaceOrderJSONRequestBody = OrderRequest
+
+// ShipOrderJSONRequestBody defines body for ShipOrder for application/json ContentType.
+type ShipOrderJSONRequestBody = ShipmentRequest
 
 // RequestEditorFn is the function signature for the RequestEditor callback function
 type RequestEditorFn func(ctx context.Context, req *http.Request) error
@@ -279,8 +308,28 @@ type ClientInterface interface {
 
 	// CancelOrder Cancel an order. A charge is refunded.
 	//
+	// Possible until cancel_until and until the order is shipped. order_state means that it is too late, or that the order has failed.
+	//
 	// Corresponds with POST /pedidos/{order_id}/cancel (the `CancelOrder` operationId).
 	CancelOrder(ctx context.Context, orderID OrderID, params *CancelOrderParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ShipOrderWithBody Record that a confirmed order was shipped. Internal.
+	//
+	// After that the order cannot be cancelled. Repeating it changes nothing. order_state means that the order is not confirmed.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /pedidos/{order_id}/ship (the `ShipOrder` operationId).
+	ShipOrderWithBody(ctx context.Context, orderID OrderID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ShipOrder Record that a confirmed order was shipped. Internal.
+	//
+	// After that the order cannot be cancelled. Repeating it changes nothing. order_state means that the order is not confirmed.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /pedidos/{order_id}/ship (the `ShipOrder` operationId).
+	ShipOrder(ctx context.Context, orderID OrderID, body ShipOrderJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 }
 
 // ListOrders List the client's orders, newest first.
@@ -353,9 +402,49 @@ func (c *Client) ShowOrder(ctx context.Context, orderID OrderID, params *ShowOrd
 
 // CancelOrder Cancel an order. A charge is refunded.
 //
+// Possible until cancel_until and until the order is shipped. order_state means that it is too late, or that the order has failed.
+//
 // Corresponds with POST /pedidos/{order_id}/cancel (the `CancelOrder` operationId).
 func (c *Client) CancelOrder(ctx context.Context, orderID OrderID, params *CancelOrderParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewCancelOrderRequest(c.Server, orderID, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ShipOrderWithBody Record that a confirmed order was shipped. Internal.
+//
+// After that the order cannot be cancelled. Repeating it changes nothing. order_state means that the order is not confirmed.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /pedidos/{order_id}/ship (the `ShipOrder` operationId).
+func (c *Client) ShipOrderWithBody(ctx context.Context, orderID OrderID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewShipOrderRequestWithBody(c.Server, orderID, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ShipOrder Record that a confirmed order was shipped. Internal.
+//
+// After that the order cannot be cancelled. Repeating it changes nothing. order_state means that the order is not confirmed.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /pedidos/{order_id}/ship (the `ShipOrder` operationId).
+func (c *Client) ShipOrder(ctx context.Context, orderID OrderID, body ShipOrderJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewShipOrderRequest(c.Server, orderID, body)
 	if err != nil {
 		return nil, err
 	}
@@ -495,15 +584,26 @@ func NewPlaceOrderRequestWithBody(server string, params *PlaceOrderParams, conte
 
 		req.Header.Set("Idempotency-Key", headerParam0)
 
-		if params.ClientID != nil {
+		if params.ShopperID != nil {
 			var headerParam1 string
 
-			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "Client-Id", *params.ClientID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "Shopper-Id", *params.ShopperID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
 			if err != nil {
 				return nil, err
 			}
 
-			req.Header.Set("Client-Id", headerParam1)
+			req.Header.Set("Shopper-Id", headerParam1)
+		}
+
+		if params.ClientID != nil {
+			var headerParam2 string
+
+			headerParam2, err = runtime.StyleParamWithOptions("simple", false, "Client-Id", *params.ClientID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Client-Id", headerParam2)
 		}
 
 	}
@@ -555,6 +655,17 @@ func NewShowOrderRequest(server string, orderID OrderID, params *ShowOrderParams
 			req.Header.Set("Client-Id", headerParam0)
 		}
 
+		if params.ShopperID != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "Shopper-Id", *params.ShopperID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Shopper-Id", headerParam1)
+		}
+
 	}
 
 	return req, nil
@@ -604,7 +715,65 @@ func NewCancelOrderRequest(server string, orderID OrderID, params *CancelOrderPa
 			req.Header.Set("Client-Id", headerParam0)
 		}
 
+		if params.ShopperID != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "Shopper-Id", *params.ShopperID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Shopper-Id", headerParam1)
+		}
+
 	}
+
+	return req, nil
+}
+
+// NewShipOrderRequest calls the generic ShipOrder builder with application/json body
+func NewShipOrderRequest(server string, orderID OrderID, body ShipOrderJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewShipOrderRequestWithBody(server, orderID, "application/json", bodyReader)
+}
+
+// NewShipOrderRequestWithBody constructs an http.Request for the ShipOrder method, with any body, and a specified content type
+func NewShipOrderRequestWithBody(server string, orderID OrderID, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "order_id", orderID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/pedidos/%s/ship", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
 
 	return req, nil
 }
@@ -687,10 +856,30 @@ type ClientWithResponsesInterface interface {
 
 	// CancelOrderWithResponse Cancel an order. A charge is refunded.
 	//
+	// Possible until cancel_until and until the order is shipped. order_state means that it is too late, or that the order has failed.
+	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /pedidos/{order_id}/cancel (the `CancelOrder` operationId).
 	CancelOrderWithResponse(ctx context.Context, orderID OrderID, params *CancelOrderParams, reqEditors ...RequestEditorFn) (*CancelOrderResponse, error)
+
+	// ShipOrderWithBodyWithResponse Record that a confirmed order was shipped. Internal.
+	//
+	// After that the order cannot be cancelled. Repeating it changes nothing. order_state means that the order is not confirmed.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /pedidos/{order_id}/ship (the `ShipOrder` operationId).
+	ShipOrderWithBodyWithResponse(ctx context.Context, orderID OrderID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ShipOrderResponse, error)
+
+	// ShipOrderWithResponse Record that a confirmed order was shipped. Internal.
+	//
+	// After that the order cannot be cancelled. Repeating it changes nothing. order_state means that the order is not confirmed.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /pedidos/{order_id}/ship (the `ShipOrder` operationId).
+	ShipOrderWithResponse(ctx context.Context, orderID OrderID, body ShipOrderJSONRequestBody, reqEditors ...RequestEditorFn) (*ShipOrderResponse, error)
 }
 
 type ListOrdersResponse struct {
@@ -914,6 +1103,54 @@ func (r CancelOrderResponse) ContentType() string {
 	return ""
 }
 
+type ShipOrderResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Order
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ShipOrderResponse) GetJSON200() *Order {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ShipOrderResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ShipOrderResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ShipOrderResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ShipOrderResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ShipOrderResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 // ListOrdersWithResponse List the client's orders, newest first.
 //
 // Returns a wrapper object for the known response body format(s).
@@ -972,6 +1209,8 @@ func (c *ClientWithResponses) ShowOrderWithResponse(ctx context.Context, orderID
 
 // CancelOrderWithResponse Cancel an order. A charge is refunded.
 //
+// Possible until cancel_until and until the order is shipped. order_state means that it is too late, or that the order has failed.
+//
 // Returns a wrapper object for the known response body format(s).
 //
 // Corresponds with POST /pedidos/{order_id}/cancel (the `CancelOrder` operationId).
@@ -981,6 +1220,36 @@ func (c *ClientWithResponses) CancelOrderWithResponse(ctx context.Context, order
 		return nil, err
 	}
 	return ParseCancelOrderResponse(rsp)
+}
+
+// ShipOrderWithBodyWithResponse Record that a confirmed order was shipped. Internal.
+//
+// After that the order cannot be cancelled. Repeating it changes nothing. order_state means that the order is not confirmed.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /pedidos/{order_id}/ship (the `ShipOrder` operationId).
+func (c *ClientWithResponses) ShipOrderWithBodyWithResponse(ctx context.Context, orderID OrderID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ShipOrderResponse, error) {
+	rsp, err := c.ShipOrderWithBody(ctx, orderID, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseShipOrderResponse(rsp)
+}
+
+// ShipOrderWithResponse Record that a confirmed order was shipped. Internal.
+//
+// After that the order cannot be cancelled. Repeating it changes nothing. order_state means that the order is not confirmed.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /pedidos/{order_id}/ship (the `ShipOrder` operationId).
+func (c *ClientWithResponses) ShipOrderWithResponse(ctx context.Context, orderID OrderID, body ShipOrderJSONRequestBody, reqEditors ...RequestEditorFn) (*ShipOrderResponse, error) {
+	rsp, err := c.ShipOrder(ctx, orderID, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseShipOrderResponse(rsp)
 }
 
 // ParseListOrdersResponse parses an HTTP response from a ListOrdersWithResponse call
@@ -1159,6 +1428,39 @@ func ParseCancelOrderResponse(rsp *http.Response) (*CancelOrderResponse, error) 
 	return response, nil
 }
 
+// ParseShipOrderResponse parses an HTTP response from a ShipOrderWithResponse call
+func ParseShipOrderResponse(rsp *http.Response) (*ShipOrderResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ShipOrderResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Order
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
 // ServerInterface represents all server handlers.
 type ServerInterface interface {
 	// ListOrders List the client's orders, newest first.
@@ -1173,6 +1475,9 @@ type ServerInterface interface {
 	// CancelOrder Cancel an order. A charge is refunded.
 	// (POST /pedidos/{order_id}/cancel)
 	CancelOrder(c *gin.Context, orderID OrderID, params CancelOrderParams)
+	// ShipOrder Record that a confirmed order was shipped. Internal.
+	// (POST /pedidos/{order_id}/ship)
+	ShipOrder(c *gin.Context, orderID OrderID)
 }
 
 // ServerInterfaceWrapper converts contexts to parameters.
@@ -1273,6 +1578,25 @@ func (siw *ServerInterfaceWrapper) PlaceOrder(c *gin.Context) {
 		return
 	}
 
+	// ------------- Optional header parameter "Shopper-Id" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Shopper-Id")]; found {
+		var ShopperID ShopperID
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for Shopper-Id, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Shopper-Id", valueList[0], &ShopperID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter Shopper-Id: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.ShopperID = &ShopperID
+
+	}
+
 	// ------------- Optional header parameter "Client-Id" -------------
 	if valueList, found := headers[http.CanonicalHeaderKey("Client-Id")]; found {
 		var ClientID ClientID
@@ -1341,6 +1665,25 @@ func (siw *ServerInterfaceWrapper) ShowOrder(c *gin.Context) {
 
 	}
 
+	// ------------- Optional header parameter "Shopper-Id" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Shopper-Id")]; found {
+		var ShopperID ShopperID
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for Shopper-Id, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Shopper-Id", valueList[0], &ShopperID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter Shopper-Id: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.ShopperID = &ShopperID
+
+	}
+
 	for _, middleware := range siw.HandlerMiddlewares {
 		middleware(c)
 		if c.IsAborted() {
@@ -1390,6 +1733,25 @@ func (siw *ServerInterfaceWrapper) CancelOrder(c *gin.Context) {
 
 	}
 
+	// ------------- Optional header parameter "Shopper-Id" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Shopper-Id")]; found {
+		var ShopperID ShopperID
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for Shopper-Id, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Shopper-Id", valueList[0], &ShopperID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter Shopper-Id: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.ShopperID = &ShopperID
+
+	}
+
 	for _, middleware := range siw.HandlerMiddlewares {
 		middleware(c)
 		if c.IsAborted() {
@@ -1398,6 +1760,31 @@ func (siw *ServerInterfaceWrapper) CancelOrder(c *gin.Context) {
 	}
 
 	siw.Handler.CancelOrder(c, orderID, params)
+}
+
+// ShipOrder operation middleware
+func (siw *ServerInterfaceWrapper) ShipOrder(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "order_id" -------------
+	var orderID OrderID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "order_id", c.Param("order_id"), &orderID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter order_id: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.ShipOrder(c, orderID)
 }
 
 // GinServerOptions provides options for the Gin server.
@@ -1431,6 +1818,7 @@ func RegisterHandlersWithOptions(router gin.IRouter, si ServerInterface, options
 	router.POST(options.BaseURL+"/pedidos", wrapper.PlaceOrder)
 	router.GET(options.BaseURL+"/pedidos/:order_id", wrapper.ShowOrder)
 	router.POST(options.BaseURL+"/pedidos/:order_id/cancel", wrapper.CancelOrder)
+	router.POST(options.BaseURL+"/pedidos/:order_id/ship", wrapper.ShipOrder)
 }
 
 type ProblemApplicationProblemPlusJSONResponse Problem
@@ -1646,6 +2034,46 @@ func (response CancelOrderdefaultApplicationProblemPlusJSONResponse) VisitCancel
 	return err
 }
 
+type ShipOrderRequestObject struct {
+	OrderID OrderID `json:"order_id"`
+	Body    *ShipOrderJSONRequestBody
+}
+
+type ShipOrderResponseObject interface {
+	VisitShipOrderResponse(w http.ResponseWriter) error
+}
+
+type ShipOrder200JSONResponse Order
+
+func (response ShipOrder200JSONResponse) VisitShipOrderResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ShipOrderdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ShipOrderdefaultApplicationProblemPlusJSONResponse) VisitShipOrderResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 // StrictServerInterface represents all server handlers.
 type StrictServerInterface interface {
 	// ListOrders List the client's orders, newest first.
@@ -1660,6 +2088,9 @@ type StrictServerInterface interface {
 	// CancelOrder Cancel an order. A charge is refunded.
 	// (POST /pedidos/{order_id}/cancel)
 	CancelOrder(ctx context.Context, request CancelOrderRequestObject) (CancelOrderResponseObject, error)
+	// ShipOrder Record that a confirmed order was shipped. Internal.
+	// (POST /pedidos/{order_id}/ship)
+	ShipOrder(ctx context.Context, request ShipOrderRequestObject) (ShipOrderResponseObject, error)
 }
 
 // NewHandler serves the operations: bodies are read strictly, and every error
@@ -1723,5 +2154,21 @@ func (h strictHandler) CancelOrder(c *gin.Context, orderID OrderID, params Cance
 			return err
 		}
 		return response.VisitCancelOrderResponse(c.Writer)
+	})
+}
+
+func (h strictHandler) ShipOrder(c *gin.Context, orderID OrderID) {
+	api.Operation(c, "ShipOrder", func(ctx context.Context) error {
+		var request ShipOrderRequestObject
+		request.OrderID = orderID
+		request.Body = new(ShipOrderJSONRequestBody)
+		if err := api.Decode(c.Request, request.Body); err != nil {
+			return err
+		}
+		response, err := h.operations.ShipOrder(ctx, request)
+		if err != nil {
+			return err
+		}
+		return response.VisitShipOrderResponse(c.Writer)
 	})
 }

@@ -25,6 +25,10 @@ type Cards struct {
 	Silent string
 	// Unavailable is approved after some calls that fail without charging.
 	Unavailable string
+	// RefundRefused is approved; its first refund is refused, one with another key is not.
+	RefundRefused string
+	// RefundPending is approved; its refund is pending at first.
+	RefundPending string
 }
 
 // patience is how long the suite waits for Silent. The charge must take effect by then.
@@ -41,8 +45,11 @@ func Run(t *testing.T, a acquirer.Acquirer, cards Cards) {
 		{"approve", suite.testApprove},
 		{"capture later", suite.testCaptureLater},
 		{"void", suite.testVoid},
+		{"void before the charge", suite.testVoidFirst},
 		{"decline", suite.testDecline},
 		{"refund", suite.testRefund},
+		{"refund refused", suite.testRefundRefused},
+		{"refund pending", suite.testRefundPending},
 		{"a key with another call", suite.testKeyReused},
 		{"no answer", suite.testNoAnswer},
 		{"unavailable", suite.testUnavailable},
@@ -60,15 +67,49 @@ type suite struct {
 	cards Cards
 }
 
-// charge returns a charge for a new order.
+// charge returns a charge for a new order, before it is prepared.
 func (s suite) charge(token string, capture bool) acquirer.Charge {
-	order := uuid.Must(uuid.NewV7())
-	return acquirer.Charge{Key: order.String() + ":authorise", OrderID: order, Amount: price, CardToken: token, Capture: capture}
+	return acquirer.Charge{OrderID: uuid.Must(uuid.NewV7()), Amount: price, CardToken: token, Capture: capture}
 }
 
-func (s suite) authorise(c acquirer.Charge, want acquirer.State) acquirer.Result {
+// prepare prepares a charge, and returns it with its reference. A card that the acquirer
+// refuses at once is declined.
+func (s suite) prepare(c acquirer.Charge) (acquirer.Charge, acquirer.Result) {
 	s.t.Helper()
-	result, err := s.Authorise(s.t.Context(), c)
+	if c.Reference = s.Reference(c.OrderID); c.Reference != "" {
+		return c, acquirer.Result{State: acquirer.Prepared, Reference: c.Reference}
+	}
+	var result acquirer.Result
+	err := acquirer.ErrUnknown
+	for try := 0; try < 5 && acquirer.Unknown(err); try++ {
+		result, err = s.Prepare(s.t.Context(), key(c, "prepare"), c)
+	}
+	if err != nil || result.State != acquirer.Prepared && result.State != acquirer.Declined {
+		s.t.Fatalf("Prepare = %+v, %v", result, err)
+	}
+	c.Reference = result.Reference
+	return c, result
+}
+
+func key(c acquirer.Charge, step string) string { return c.OrderID.String() + ":" + step }
+
+// authorise prepares a charge for a card and authorises it.
+func (s suite) authorise(c acquirer.Charge, want acquirer.State) (acquirer.Charge, acquirer.Result) {
+	s.t.Helper()
+	c, result := s.prepare(c)
+	if result.State == acquirer.Prepared {
+		result = s.repeat(c, want)
+	}
+	if result.State != want {
+		s.t.Fatalf("Prepare = %+v; want the state %s", result, want)
+	}
+	return c, result
+}
+
+// repeat authorises a prepared charge, perhaps for the second time.
+func (s suite) repeat(c acquirer.Charge, want acquirer.State) acquirer.Result {
+	s.t.Helper()
+	result, err := s.Authorise(s.t.Context(), key(c, "authorise"), c)
 	if err != nil || result.State != want {
 		s.t.Fatalf("Authorise = %+v, %v; want the state %s", result, err, want)
 	}
@@ -86,66 +127,116 @@ func (s suite) is(doing string, err, want error) {
 }
 
 func (s suite) testApprove() {
-	c := s.charge(s.cards.Approved, true)
-	first := s.authorise(c, acquirer.Captured)
-	if again := s.authorise(c, acquirer.Captured); again != first {
+	c, first := s.authorise(s.charge(s.cards.Approved, true), acquirer.Captured)
+	if again := s.repeat(c, acquirer.Captured); again != first {
 		s.t.Errorf("the repeated call returned %+v, the first call %+v", again, first)
 	}
-	if other := s.authorise(s.charge(s.cards.Approved, true), acquirer.Captured); other.Reference == first.Reference {
+	if _, other := s.authorise(s.charge(s.cards.Approved, true), acquirer.Captured); other.Reference == first.Reference {
 		s.t.Errorf("two orders share the charge %s", other.Reference)
 	}
 }
 
 func (s suite) testCaptureLater() {
-	c := s.charge(s.cards.Approved, false)
-	held := s.authorise(c, acquirer.Authorised)
+	c, held := s.authorise(s.charge(s.cards.Approved, false), acquirer.Authorised)
 	for range 2 {
-		s.is("Capture", s.Capture(s.t.Context(), c.OrderID.String()+":capture", held.Reference), nil)
+		s.is("Capture", s.Capture(s.t.Context(), key(c, "capture"), held.Reference), nil)
 	}
-	s.is("Void of a capture", s.Void(s.t.Context(), c.OrderID.String()+":void", held.Reference), acquirer.ErrCaptured)
-	s.is("Refund", s.Refund(s.t.Context(), c.OrderID.String()+":refund", held.Reference, price), nil)
+	s.is("Void of a capture", s.Void(s.t.Context(), key(c, "void"), c), acquirer.ErrCaptured)
+	if _, err := s.Refund(s.t.Context(), key(c, "refund"), held.Reference, price); err != nil {
+		s.t.Errorf("Refund: %v", err)
+	}
 	// The answer is the first call's outcome, not the current state.
-	if again := s.authorise(c, acquirer.Authorised); again != held {
+	if again := s.repeat(c, acquirer.Authorised); again != held {
 		s.t.Errorf("the repeated call returned %+v, the first call %+v", again, held)
 	}
 }
 
 func (s suite) testVoid() {
-	c := s.charge(s.cards.Approved, false)
-	held := s.authorise(c, acquirer.Authorised)
+	c, held := s.authorise(s.charge(s.cards.Approved, false), acquirer.Authorised)
 	for range 2 {
-		s.is("Void", s.Void(s.t.Context(), c.OrderID.String()+":void", held.Reference), nil)
+		s.is("Void", s.Void(s.t.Context(), key(c, "void"), c), nil)
 	}
-	s.is("Capture of a voided charge", s.Capture(s.t.Context(), c.OrderID.String()+":capture", held.Reference), acquirer.ErrVoided)
+	s.is("Capture of a voided charge", s.Capture(s.t.Context(), key(c, "capture"), held.Reference), acquirer.ErrVoided)
+}
+
+// A call that arrives after the charge was voided charges nothing.
+func (s suite) testVoidFirst() {
+	c, _ := s.prepare(s.charge(s.cards.Approved, true))
+	for range 2 {
+		s.is("Void", s.Void(s.t.Context(), key(c, "void"), c), nil)
+	}
+	for range 2 {
+		s.repeat(c, acquirer.Voided)
+	}
+	if _, err := s.Refund(s.t.Context(), key(c, "refund"), c.Reference, price); !errors.Is(err, acquirer.ErrRefused) {
+		s.t.Errorf("Refund of a charge that was never made: %v, want %v", err, acquirer.ErrRefused)
+	}
 }
 
 func (s suite) testDecline() {
-	c := s.charge(s.cards.Declined, true)
-	first := s.authorise(c, acquirer.Declined)
+	c, first := s.authorise(s.charge(s.cards.Declined, true), acquirer.Declined)
 	if first.DeclineReason != s.cards.DeclineReason {
 		s.t.Errorf("declined for %q, want %q", first.DeclineReason, s.cards.DeclineReason)
 	}
-	if again := s.authorise(c, acquirer.Declined); again != first {
+	if again := s.repeat(c, acquirer.Declined); again != first {
 		s.t.Errorf("the repeated call returned %+v, the first call %+v", again, first)
 	}
-	if none := s.authorise(s.charge(s.cards.Unknown, true), acquirer.Declined); none.DeclineReason != "invalid_token" {
+	if _, none := s.authorise(s.charge(s.cards.Unknown, true), acquirer.Declined); none.DeclineReason != "invalid_token" {
 		s.t.Errorf("an unknown token is declined for %q", none.DeclineReason)
 	}
 }
 
 func (s suite) testRefund() {
-	c := s.charge(s.cards.Approved, true)
-	taken := s.authorise(c, acquirer.Captured)
-	for range 2 {
-		s.is("Refund", s.Refund(s.t.Context(), c.OrderID.String()+":refund", taken.Reference, price), nil)
+	c, taken := s.authorise(s.charge(s.cards.Approved, true), acquirer.Captured)
+	var first acquirer.Refund
+	for try := range 2 {
+		refund, err := s.Refund(s.t.Context(), key(c, "refund"), taken.Reference, price)
+		if err != nil || refund.State != acquirer.RefundDone || refund.Reference == "" || try > 0 && refund != first {
+			s.t.Fatalf("Refund = %+v, %v; before %+v", refund, err, first)
+		}
+		first = refund
 	}
-	s.is("Refund with the key of a different refund",
-		s.Refund(s.t.Context(), c.OrderID.String()+":refund", taken.Reference, money.BRL(1)), acquirer.ErrRefused)
+	if found, err := s.FindRefund(s.t.Context(), first.Reference); err != nil || found != first {
+		s.t.Errorf("FindRefund = %+v, %v; want %+v", found, err, first)
+	}
+	_, err := s.Refund(s.t.Context(), key(c, "refund"), taken.Reference, money.BRL(1))
+	s.is("Refund with the key of a different refund", err, acquirer.ErrRefused)
+}
+
+func (s suite) testRefundRefused() {
+	c, taken := s.authorise(s.charge(s.cards.RefundRefused, true), acquirer.Captured)
+	for range 2 {
+		_, err := s.Refund(s.t.Context(), key(c, "refund"), taken.Reference, price)
+		s.is("Refund", err, acquirer.ErrRefused)
+	}
+	refund, err := s.Refund(s.t.Context(), key(c, "refund:1"), taken.Reference, price)
+	if err != nil || refund.State != acquirer.RefundDone {
+		s.t.Errorf("Refund with another key = %+v, %v", refund, err)
+	}
+}
+
+func (s suite) testRefundPending() {
+	pending := ""
+	c, taken := s.authorise(s.charge(s.cards.RefundPending, true), acquirer.Captured)
+	for range 2 {
+		refund, err := s.Refund(s.t.Context(), key(c, "refund"), taken.Reference, price)
+		if err != nil || refund.State != acquirer.RefundPending {
+			s.t.Fatalf("Refund = %+v, %v", refund, err)
+		}
+		pending = refund.Reference
+	}
+	if found, err := s.FindRefund(s.t.Context(), pending); err != nil || found.State != acquirer.RefundDone {
+		s.t.Errorf("FindRefund = %+v, %v", found, err)
+	}
 }
 
 func (s suite) testKeyReused() {
-	c := s.charge(s.cards.Approved, true)
-	s.authorise(c, acquirer.Captured)
+	c, _ := s.authorise(s.charge(s.cards.Approved, true), acquirer.Captured)
+	step := "authorise"
+	call := s.Authorise
+	if s.Reference(c.OrderID) == "" { // the acquirer knows the details since Prepare
+		step, call = "prepare", s.Prepare
+	}
 	for name, change := range map[string]func(*acquirer.Charge){
 		"amount":  func(c *acquirer.Charge) { c.Amount = money.BRL(price.Amount + 1) },
 		"capture": func(c *acquirer.Charge) { c.Capture = false },
@@ -153,33 +244,34 @@ func (s suite) testKeyReused() {
 	} {
 		other := c
 		change(&other)
-		if result, err := s.Authorise(s.t.Context(), other); !errors.Is(err, acquirer.ErrRefused) {
+		if result, err := call(s.t.Context(), key(c, step), other); !errors.Is(err, acquirer.ErrRefused) {
 			s.t.Errorf("another %s with the same key: %+v, %v", name, result, err)
 		}
 	}
 }
 
 func (s suite) testNoAnswer() {
-	c := s.charge(s.cards.Silent, true)
+	c, _ := s.prepare(s.charge(s.cards.Silent, true))
 	ctx, cancel := context.WithTimeout(s.t.Context(), patience)
 	defer cancel()
-	if result, err := s.Authorise(ctx, c); !acquirer.Unknown(err) || strings.Contains(err.Error(), s.cards.Silent) {
+	if result, err := s.Authorise(ctx, key(c, "authorise"), c); !acquirer.Unknown(err) || strings.Contains(err.Error(), s.cards.Silent) {
 		s.t.Fatalf("Authorise without an answer = %+v, %v", result, err)
 	}
-	first := s.authorise(c, acquirer.Captured)
-	if again := s.authorise(c, acquirer.Captured); again != first {
+	first := s.repeat(c, acquirer.Captured)
+	if again := s.repeat(c, acquirer.Captured); again != first {
 		s.t.Errorf("the repeated call returned %+v, the first call %+v", again, first)
 	}
+	s.is("Void after a lost answer", s.Void(s.t.Context(), key(c, "void"), c), acquirer.ErrCaptured)
 }
 
 func (s suite) testUnavailable() {
-	c := s.charge(s.cards.Unavailable, true)
-	if result, err := s.Authorise(s.t.Context(), c); !acquirer.Unknown(err) {
+	c, _ := s.prepare(s.charge(s.cards.Unavailable, true))
+	if result, err := s.Authorise(s.t.Context(), key(c, "authorise"), c); !acquirer.Unknown(err) {
 		s.t.Fatalf("Authorise while unavailable = %+v, %v", result, err)
 	}
 	var err error
 	for range 5 {
-		if _, err = s.Authorise(s.t.Context(), c); err == nil {
+		if _, err = s.Authorise(s.t.Context(), key(c, "authorise"), c); err == nil {
 			return
 		}
 	}
@@ -189,18 +281,20 @@ func (s suite) testUnavailable() {
 func (s suite) testMissingCharge() {
 	order := uuid.NewString()
 	s.is("Capture", s.Capture(s.t.Context(), order+":capture", "pi_nowhere"), acquirer.ErrRefused)
-	s.is("Void", s.Void(s.t.Context(), order+":void", "pi_nowhere"), acquirer.ErrRefused)
-	s.is("Refund", s.Refund(s.t.Context(), order+":refund", "pi_nowhere", price), acquirer.ErrRefused)
+	_, err := s.Refund(s.t.Context(), order+":refund", "pi_nowhere", price)
+	s.is("Refund", err, acquirer.ErrRefused)
+	_, err = s.FindRefund(s.t.Context(), "re_nowhere")
+	s.is("FindRefund", err, acquirer.ErrRefused)
 }
 
 func (s suite) testConcurrent() {
-	c := s.charge(s.cards.Approved, true)
+	c, _ := s.prepare(s.charge(s.cards.Approved, true))
 	references := make(chan string, 8)
 	for range cap(references) {
 		go func() {
 			// A call may fail while another call with the same key runs.
 			for end := time.Now().Add(time.Minute); ; {
-				result, err := s.Authorise(s.t.Context(), c)
+				result, err := s.Authorise(s.t.Context(), key(c, "authorise"), c)
 				if err == nil || !acquirer.Unknown(err) || time.Now().After(end) {
 					references <- result.Reference
 					return

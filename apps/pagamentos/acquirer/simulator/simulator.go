@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/loja-veloz/platform/apps/internal/money"
@@ -32,15 +33,23 @@ const (
 	Timeout         = "tok_timeout"           // charges, and the first answer never arrives
 	TimeoutDeclined = "tok_timeout_declined"  // declines, and the first answer never arrives
 	Unavailable     = "tok_unavailable"       // the first two calls fail and charge nothing
-	RefundFailsOnce = "tok_refund_fails_once" // approved; the first refund fails
+	RefundFailsOnce = "tok_refund_fails_once" // approved; the first call for a refund gets no answer
+	RefundRefused   = "tok_refund_refused"    // approved; the first refund is refused, one with another key is not
+	RefundPending   = "tok_refund_pending"    // approved; the refund is pending until it is asked for
 )
 
 const (
 	slowness         = 3 * time.Second // the delay of Slow
 	unavailableTries = 2               // the failing calls of Unavailable
 
-	statePending = "pending" // of a charge or refund: every call has failed so far
+	statePending = "pending" // of a charge: every call has failed so far; of a refund: not refunded yet
 	stateVoided  = "voided"  // of a charge
+	// neverCharged is the decline_reason of a charge that was voided before it was authorised.
+	neverCharged = "voided"
+	// uniqueViolation is PostgreSQL's error code for a row whose key exists.
+	uniqueViolation = "23505"
+	// disputed is why the first refund of RefundRefused is refused.
+	disputed = "charge_disputed"
 
 	// The decline reasons.
 	insufficientFunds = "insufficient_funds"
@@ -62,7 +71,7 @@ func (s *Simulator) Name() string { return Name }
 // judge decides the outcome of charging a card.
 func judge(token string, capture bool) (state acquirer.State, reason string) {
 	switch token {
-	case Approved, Slow, Timeout, Unavailable, RefundFailsOnce:
+	case Approved, Slow, Timeout, Unavailable, RefundFailsOnce, RefundRefused, RefundPending:
 		if capture {
 			return acquirer.Captured, ""
 		}
@@ -73,6 +82,15 @@ func judge(token string, capture bool) (state acquirer.State, reason string) {
 		return acquirer.Declined, declinedLostCard
 	}
 	return acquirer.Declined, invalidToken
+}
+
+// Reference implements acquirer.Acquirer.
+func (s *Simulator) Reference(order uuid.UUID) string { return "sim_" + order.String() }
+
+// Prepare implements acquirer.Acquirer. There is nothing to do: the service chooses the
+// reference.
+func (s *Simulator) Prepare(_ context.Context, _ string, c acquirer.Charge) (acquirer.Result, error) {
+	return acquirer.Result{State: acquirer.Prepared, Reference: s.Reference(c.OrderID)}, nil
 }
 
 // charge stores a charge, or finds the charge with the same key. No row: the key was used
@@ -89,9 +107,9 @@ WHERE (c.order_id, c.amount, c.currency, c.card_token, c.capture) = ($3, $4, $5,
 RETURNING reference, state, coalesce(decline_reason, ''), tries`
 
 // Authorise implements acquirer.Acquirer.
-func (s *Simulator) Authorise(ctx context.Context, c acquirer.Charge) (acquirer.Result, error) {
-	if c.Key == "" {
-		return acquirer.Result{}, fmt.Errorf("simulator: the charge has no key: %w", acquirer.ErrRefused)
+func (s *Simulator) Authorise(ctx context.Context, key string, c acquirer.Charge) (acquirer.Result, error) {
+	if key == "" || c.Reference == "" {
+		return acquirer.Result{}, fmt.Errorf("simulator: the charge has no key or no reference: %w", acquirer.ErrRefused)
 	}
 	state, reason := judge(c.CardToken, c.Capture)
 	failing := 0
@@ -107,15 +125,20 @@ func (s *Simulator) Authorise(ctx context.Context, c acquirer.Charge) (acquirer.
 		stored string
 		tries  int
 	)
-	err := s.pool.QueryRow(ctx, charge, c.Key, "sim_"+uuid.NewString(), c.OrderID, c.Amount.Amount, c.Amount.Currency,
+	err := s.pool.QueryRow(ctx, charge, key, c.Reference, c.OrderID, c.Amount.Amount, c.Amount.Currency,
 		c.CardToken, c.Capture, string(state), why, failing).Scan(&result.Reference, &stored, &result.DeclineReason, &tries)
+	var taken *pgconn.PgError
 	switch {
+	case errors.As(err, &taken) && taken.Code == uniqueViolation: // the reference has a charge with another key
+		return s.again(ctx, c.Reference)
 	case errors.Is(err, pgx.ErrNoRows):
 		return acquirer.Result{}, fmt.Errorf("simulator: the key was used for another charge: %w", acquirer.ErrRefused)
 	case err != nil:
 		return acquirer.Result{}, unknown("charging", err)
 	case stored == statePending:
 		return acquirer.Result{}, unknown("charging", errUnavailable)
+	case result.DeclineReason == neverCharged:
+		return acquirer.Result{State: acquirer.Voided, Reference: result.Reference}, nil
 	}
 	// Every call with this key returns the first call's outcome, not the current state.
 	result.State = state
@@ -136,6 +159,22 @@ func (s *Simulator) Authorise(ctx context.Context, c acquirer.Charge) (acquirer.
 	return result, nil
 }
 
+// again answers a call for a reference whose charge has another key: with the present state.
+func (s *Simulator) again(ctx context.Context, reference string) (acquirer.Result, error) {
+	result := acquirer.Result{Reference: reference}
+	err := s.pool.QueryRow(ctx, `SELECT state, coalesce(decline_reason, '') FROM simulator_charges WHERE reference = $1`,
+		reference).Scan(&result.State, &result.DeclineReason)
+	switch {
+	case err != nil:
+		return acquirer.Result{}, unknown("charging", err)
+	case result.State == statePending:
+		return acquirer.Result{}, unknown("charging", errUnavailable)
+	case result.State != acquirer.Declined:
+		result.DeclineReason = ""
+	}
+	return result, nil
+}
+
 // Capture implements acquirer.Acquirer.
 func (s *Simulator) Capture(ctx context.Context, _, reference string) error {
 	return s.change(ctx, "capturing", reference, string(acquirer.Captured), func(state string) error {
@@ -146,13 +185,26 @@ func (s *Simulator) Capture(ctx context.Context, _, reference string) error {
 	})
 }
 
+// void voids a charge that is neither captured nor declined, or stores one that was never
+// made as voided, so that a call that arrives later cannot charge the card.
+const void = `
+INSERT INTO simulator_charges AS c (key, reference, order_id, amount, currency, card_token, capture, state, decline_reason)
+VALUES ($1, $2, $3, $4, $5, $6, $7, 'voided', $8)
+ON CONFLICT (reference) DO UPDATE SET
+	decline_reason = CASE WHEN c.state = 'pending' THEN $8 ELSE c.decline_reason END,
+	state = CASE WHEN c.state IN ('pending', 'authorised') THEN 'voided' ELSE c.state END
+RETURNING state`
+
 // Void implements acquirer.Acquirer.
-func (s *Simulator) Void(ctx context.Context, _, reference string) error {
-	return s.change(ctx, "voiding", reference, stateVoided, func(state string) error {
-		if state == string(acquirer.Captured) {
+func (s *Simulator) Void(ctx context.Context, key string, c acquirer.Charge) error {
+	return s.transact(ctx, "voiding", func(tx pgx.Tx) error {
+		var state string
+		err := tx.QueryRow(ctx, void, key, c.Reference, c.OrderID, c.Amount.Amount, c.Amount.Currency, c.CardToken, c.Capture,
+			neverCharged).Scan(&state)
+		if err == nil && state == string(acquirer.Captured) {
 			return acquirer.ErrCaptured
 		}
-		return acquirer.ErrRefused
+		return err
 	})
 }
 
@@ -174,33 +226,33 @@ func (s *Simulator) change(ctx context.Context, doing, reference, to string, ref
 	})
 }
 
-// Refund implements acquirer.Acquirer.
-func (s *Simulator) Refund(ctx context.Context, key, reference string, amount money.Money) error {
-	pending := false
+// Refund implements acquirer.Acquirer. The refund's reference is its key.
+func (s *Simulator) Refund(ctx context.Context, key, reference string, amount money.Money) (acquirer.Refund, error) {
+	var state, refusal string
+	lost := false
 	err := s.transact(ctx, "refunding", func(tx pgx.Tx) error {
-		pending = false
+		lost = false
 		charged, err := find(ctx, tx, reference)
 		if err != nil {
 			return err
 		}
 		var (
-			before        string
-			beforeAmount  int64
-			refundedSoFar int64
+			before       string
+			beforeAmount int64
 		)
-		err = tx.QueryRow(ctx, `SELECT reference, amount FROM simulator_refunds WHERE key = $1`, key).Scan(&before, &beforeAmount)
+		err = tx.QueryRow(ctx, `UPDATE simulator_refunds SET tries = tries + 1,
+				state = CASE WHEN $2 THEN 'refunded' ELSE state END
+			WHERE key = $1 RETURNING reference, amount, state, coalesce(refusal, '')`,
+			key, charged.token == RefundFailsOnce).Scan(&before, &beforeAmount, &state, &refusal)
 		switch {
-		case err == nil:
-			if before != reference || beforeAmount != amount.Amount || charged.currency != amount.Currency {
-				return fmt.Errorf("the key was used for another refund: %w", acquirer.ErrRefused)
-			}
-			_, err = tx.Exec(ctx, `UPDATE simulator_refunds SET state = 'refunded', tries = tries + 1 WHERE key = $1`, key)
-			return err
+		case err == nil && (before != reference || beforeAmount != amount.Amount || charged.currency != amount.Currency):
+			return fmt.Errorf("the key was used for another refund: %w", acquirer.ErrRefused)
 		case !errors.Is(err, pgx.ErrNoRows):
 			return err
 		}
-		err = tx.QueryRow(ctx, `SELECT coalesce(sum(amount), 0)::bigint FROM simulator_refunds WHERE reference = $1`,
-			reference).Scan(&refundedSoFar)
+		var refundedSoFar, refunds int64
+		err = tx.QueryRow(ctx, `SELECT coalesce(sum(amount) FILTER (WHERE refusal IS NULL), 0)::bigint, count(*)
+			FROM simulator_refunds WHERE reference = $1`, reference).Scan(&refundedSoFar, &refunds)
 		if err != nil {
 			return err
 		}
@@ -208,18 +260,42 @@ func (s *Simulator) Refund(ctx context.Context, key, reference string, amount mo
 			amount.Amount <= 0 || amount.Amount > charged.amount-refundedSoFar {
 			return fmt.Errorf("the amount is not captured, or has been refunded: %w", acquirer.ErrRefused)
 		}
-		state := StateRefunded
-		if charged.token == RefundFailsOnce {
-			state, pending = statePending, true
+		state = StateRefunded
+		switch {
+		case charged.token == RefundFailsOnce:
+			state, lost = statePending, true
+		case charged.token == RefundPending:
+			state = statePending
+		case charged.token == RefundRefused && refunds == 0:
+			state, refusal = statePending, disputed
 		}
-		_, err = tx.Exec(ctx, `INSERT INTO simulator_refunds (key, reference, amount, state) VALUES ($1, $2, $3, $4)`,
-			key, reference, amount.Amount, state)
+		_, err = tx.Exec(ctx, `INSERT INTO simulator_refunds (key, reference, amount, state, refusal) VALUES ($1, $2, $3, $4, nullif($5, ''))`,
+			key, reference, amount.Amount, state, refusal)
 		return err
 	})
-	if err == nil && pending {
-		return unknown("refunding", errUnavailable)
+	switch {
+	case err != nil:
+		return acquirer.Refund{}, err
+	case lost:
+		return acquirer.Refund{}, unknown("refunding", errUnavailable)
+	case refusal != "":
+		return acquirer.Refund{}, fmt.Errorf("simulator: refunding: %s: %w", refusal, acquirer.ErrRefused)
 	}
-	return err
+	return acquirer.Refund{Reference: key, State: acquirer.RefundState(state)}, nil
+}
+
+// FindRefund implements acquirer.Acquirer. A pending refund is done when it is asked for.
+func (s *Simulator) FindRefund(ctx context.Context, reference string) (acquirer.Refund, error) {
+	refund := acquirer.Refund{Reference: reference}
+	err := s.transact(ctx, "looking for a refund", func(tx pgx.Tx) error {
+		err := tx.QueryRow(ctx, `UPDATE simulator_refunds SET state = 'refunded', tries = tries + 1
+			WHERE key = $1 AND refusal IS NULL RETURNING state`, reference).Scan(&refund.State)
+		if errors.Is(err, pgx.ErrNoRows) {
+			return fmt.Errorf("there is no such refund: %w", acquirer.ErrRefused)
+		}
+		return err
+	})
+	return refund, err
 }
 
 type found struct {

@@ -25,6 +25,8 @@ func TestItBehavesLikeAnAcquirer(t *testing.T) {
 		Unknown:       "tok_unknown",
 		Silent:        simulator.Timeout,
 		Unavailable:   simulator.Unavailable,
+		RefundRefused: simulator.RefundRefused,
+		RefundPending: simulator.RefundPending,
 	})
 }
 
@@ -33,23 +35,26 @@ func TestEachTokenHasItsEffect(t *testing.T) {
 	a := simulator.New(database.Pool)
 	newCharge := func(token string) acquirer.Charge {
 		order := uuid.New()
-		return acquirer.Charge{Key: order.String(), OrderID: order, Amount: money.BRL(100), CardToken: token, Capture: true}
+		return acquirer.Charge{OrderID: order, Reference: a.Reference(order), Amount: money.BRL(100), CardToken: token, Capture: true}
+	}
+	authorise := func(ctx context.Context, c acquirer.Charge) (acquirer.Result, error) {
+		return a.Authorise(ctx, c.OrderID.String()+":authorise", c)
 	}
 	stored := func(c acquirer.Charge) (state string) { // "" if there is no such charge
-		err := database.Pool.QueryRow(t.Context(), `SELECT coalesce(max(state), '') FROM simulator_charges WHERE key = $1`, c.Key).Scan(&state)
+		err := database.Pool.QueryRow(t.Context(), `SELECT coalesce(max(state), '') FROM simulator_charges WHERE reference = $1`, c.Reference).Scan(&state)
 		if err != nil {
 			t.Fatal(err)
 		}
 		return state
 	}
 
-	if result, err := a.Authorise(t.Context(), newCharge(simulator.LostCard)); err != nil || result.DeclineReason != "lost_card" {
+	if result, err := authorise(t.Context(), newCharge(simulator.LostCard)); err != nil || result.DeclineReason != "lost_card" {
 		t.Errorf("%s: %+v, %v", simulator.LostCard, result, err)
 	}
 
 	slow := newCharge(simulator.Slow)
 	start := time.Now()
-	if result, err := a.Authorise(t.Context(), slow); err != nil || result.State != acquirer.Captured || time.Since(start) < 3*time.Second {
+	if result, err := authorise(t.Context(), slow); err != nil || result.State != acquirer.Captured || time.Since(start) < 3*time.Second {
 		t.Errorf("%s: %+v, %v after %s", simulator.Slow, result, err, time.Since(start))
 	}
 
@@ -58,7 +63,7 @@ func TestEachTokenHasItsEffect(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		answered := make(chan error)
 		go func() {
-			_, err := a.Authorise(ctx, c)
+			_, err := authorise(ctx, c)
 			answered <- err
 		}()
 		for end := time.Now().Add(time.Minute); stored(c) == "" && time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
@@ -70,36 +75,36 @@ func TestEachTokenHasItsEffect(t *testing.T) {
 		if err := <-answered; !errors.Is(err, acquirer.ErrUnknown) || !errors.Is(err, context.Canceled) {
 			t.Errorf("%s: %v", token, err)
 		}
-		if result, err := a.Authorise(t.Context(), c); err != nil || result.State != want {
+		if result, err := authorise(t.Context(), c); err != nil || result.State != want {
 			t.Errorf("%s, repeated: %+v, %v", token, result, err)
 		}
 	}
 
 	unavailable := newCharge(simulator.Unavailable)
 	for range 2 {
-		if _, err := a.Authorise(t.Context(), unavailable); !errors.Is(err, acquirer.ErrUnknown) {
+		if _, err := authorise(t.Context(), unavailable); !errors.Is(err, acquirer.ErrUnknown) {
 			t.Errorf("%s: %v", simulator.Unavailable, err)
 		}
 		if state := stored(unavailable); state != "pending" {
 			t.Errorf("%s was charged by a call that failed: %s", simulator.Unavailable, state)
 		}
 	}
-	if result, err := a.Authorise(t.Context(), unavailable); err != nil || result.State != acquirer.Captured {
+	if result, err := authorise(t.Context(), unavailable); err != nil || result.State != acquirer.Captured {
 		t.Errorf("%s, third call: %+v, %v", simulator.Unavailable, result, err)
 	}
 
 	fails := newCharge(simulator.RefundFailsOnce)
-	result, err := a.Authorise(t.Context(), fails)
+	result, err := authorise(t.Context(), fails)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := a.Refund(t.Context(), "r1", result.Reference, fails.Amount); !errors.Is(err, acquirer.ErrUnknown) {
+	if _, err := a.Refund(t.Context(), "r1", result.Reference, fails.Amount); !errors.Is(err, acquirer.ErrUnknown) {
 		t.Errorf("the first refund of %s: %v", simulator.RefundFailsOnce, err)
 	}
-	if err := a.Refund(t.Context(), "r1", result.Reference, fails.Amount); err != nil {
+	if _, err := a.Refund(t.Context(), "r1", result.Reference, fails.Amount); err != nil {
 		t.Errorf("the second refund of %s: %v", simulator.RefundFailsOnce, err)
 	}
-	if err := a.Refund(t.Context(), "r2", result.Reference, money.BRL(1)); !errors.Is(err, acquirer.ErrRefused) {
+	if _, err := a.Refund(t.Context(), "r2", result.Reference, money.BRL(1)); !errors.Is(err, acquirer.ErrRefused) {
 		t.Errorf("refunding more than was charged: %v", err)
 	}
 }

@@ -1,5 +1,5 @@
-// Package stripe is the acquirer Stripe. A payment is a PaymentIntent that is confirmed
-// on creation, with the payment method that the shop's page obtained for the card.
+// Package stripe is the acquirer Stripe. A payment is a PaymentIntent, which is created
+// with the payment method that the shop's page obtained for the card, and then confirmed.
 package stripe
 
 import (
@@ -27,12 +27,10 @@ import (
 const Name = "stripe"
 
 const (
-	// keyLife is how long the service relies on an idempotency key. Stripe may drop it
-	// after 24 hours: https://docs.stripe.com/api/idempotent_requests
-	keyLife = 20 * time.Hour
 	// replayed is the header that Stripe sets on a repeated answer.
 	replayed    = "Idempotent-Replayed"
 	intentsPath = "/v1/payment_intents"
+	refundsPath = "/v1/refunds"
 	// orderID is the key of a PaymentIntent's metadata.
 	orderID = "order_id"
 )
@@ -41,7 +39,6 @@ const (
 const (
 	authenticationRequired = "authentication_required"
 	invalidToken           = "invalid_token"
-	cancelled              = "cancelled"
 )
 
 // Settings are the account's settings.
@@ -126,44 +123,84 @@ func (s *Stripe) post(ctx context.Context, path, key string, params stripe.Param
 	return intent, err
 }
 
-// Authorise implements acquirer.Acquirer. A card that requires the shopper to
-// authenticate is declined: the shopper is not present.
-func (s *Stripe) Authorise(ctx context.Context, charge acquirer.Charge) (acquirer.Result, error) {
-	if charge.Age > keyLife {
-		// Stripe may have dropped the key, so repeating the call could charge again.
+// Reference implements acquirer.Acquirer. Stripe chooses the references.
+func (s *Stripe) Reference(uuid.UUID) string { return "" }
+
+// Prepare implements acquirer.Acquirer. It creates an intent that is not confirmed. Stripe
+// may drop the key after 24 hours (https://docs.stripe.com/api/idempotent_requests): then
+// the order has two intents, of which at most one is ever confirmed.
+func (s *Stripe) Prepare(ctx context.Context, key string, charge acquirer.Charge) (acquirer.Result, error) {
+	if charge.MayExist {
 		intent, err := s.find(ctx, charge.OrderID)
 		if err != nil || intent != nil {
 			return s.result(ctx, intent, err)
 		}
+		// Earlier versions confirmed the intent in the call that created it, with this key. If
+		// that call arrived, Stripe refuses this one.
+		key = charge.OrderID.String() + ":authorise"
 	}
 	method := stripe.PaymentIntentCaptureMethodManual
 	if charge.Capture {
 		method = stripe.PaymentIntentCaptureMethodAutomatic
 	}
-	intent, err := s.post(ctx, intentsPath, charge.Key, &stripe.PaymentIntentCreateParams{
-		Amount:                new(charge.Amount.Amount),
-		Currency:              new(strings.ToLower(charge.Amount.Currency)),
-		PaymentMethod:         new(charge.CardToken),
-		PaymentMethodTypes:    []*string{new("card")},
-		CaptureMethod:         new(string(method)),
-		Confirm:               new(true),
-		OffSession:            new(true),
-		ErrorOnRequiresAction: new(true),
-		Metadata:              map[string]string{orderID: charge.OrderID.String()},
-	})
-	if failure := apiError(err); failure != nil && failure.HTTPStatusCode >= http.StatusInternalServerError &&
-		failure.LastResponse != nil && failure.LastResponse.Header.Get(replayed) == "true" {
-		// Stripe failed halfway, and repeats this answer as long as it keeps the key. Look up
-		// whether it charged the card.
-		found, lookup := s.find(ctx, charge.OrderID)
-		if lookup == nil && found != nil {
-			intent, err = found, nil
+	params := func() *stripe.PaymentIntentCreateParams {
+		return &stripe.PaymentIntentCreateParams{
+			Amount:             new(charge.Amount.Amount),
+			Currency:           new(strings.ToLower(charge.Amount.Currency)),
+			PaymentMethod:      new(charge.CardToken),
+			PaymentMethodTypes: []*string{new("card")},
+			CaptureMethod:      new(string(method)),
+			Metadata:           map[string]string{orderID: charge.OrderID.String()},
 		}
+	}
+	intent, err := s.post(ctx, intentsPath, key, params())
+	switch {
+	case repeats(err) && !charge.MayExist:
+		// Stripe repeats this error as long as it keeps the key. Another intent does no harm.
+		intent, err = s.post(ctx, intentsPath, key+":"+uuid.NewString(), params())
+	case charge.MayExist && apiError(err) != nil && apiError(err).Type == stripe.ErrorTypeIdempotency:
+		// The search finds an intent only some time after it was created.
+		return acquirer.Result{}, fmt.Errorf("stripe: looking for the charge of an earlier version: %w", acquirer.ErrUnknown)
 	}
 	return s.result(ctx, intent, err)
 }
 
-// result converts Stripe's answer to a result of Authorise.
+// repeats tells whether Stripe failed halfway through the first call with this key, and
+// repeats that answer.
+func repeats(err error) bool {
+	failure := apiError(err)
+	return failure != nil && failure.HTTPStatusCode >= http.StatusInternalServerError &&
+		failure.LastResponse != nil && failure.LastResponse.Header.Get(replayed) == "true"
+}
+
+// Authorise implements acquirer.Acquirer. It confirms the intent. A card that requires the
+// shopper to authenticate is declined: the shopper is not present.
+func (s *Stripe) Authorise(ctx context.Context, key string, charge acquirer.Charge) (acquirer.Result, error) {
+	intent, err := s.post(ctx, stripe.FormatURLPath(intentsPath+"/%s/confirm", charge.Reference), key, &stripe.PaymentIntentConfirmParams{
+		OffSession:            new(true),
+		ErrorOnRequiresAction: new(true),
+	})
+	switch failure := apiError(err); {
+	case repeats(err):
+		intent, err = s.show(ctx, charge.Reference)
+	case failure != nil && failure.Code == stripe.ErrorCodePaymentIntentUnexpectedState && failure.PaymentIntent != nil:
+		intent, err = failure.PaymentIntent, nil // confirmed or cancelled before
+	}
+	result, err := s.result(ctx, intent, err)
+	if result.State == acquirer.Prepared { // the confirmation did not take effect
+		return acquirer.Result{}, fmt.Errorf("stripe: charging: the intent is not confirmed: %w", acquirer.ErrUnknown)
+	}
+	return result, err
+}
+
+// show reads an intent.
+func (s *Stripe) show(ctx context.Context, reference string) (*stripe.PaymentIntent, error) {
+	intent := &stripe.PaymentIntent{}
+	err := s.call(ctx, http.MethodGet, stripe.FormatURLPath(intentsPath+"/%s", reference), "", &stripe.PaymentIntentRetrieveParams{}, intent)
+	return intent, err
+}
+
+// result converts Stripe's answer to a result.
 func (s *Stripe) result(ctx context.Context, intent *stripe.PaymentIntent, err error) (acquirer.Result, error) {
 	if err != nil {
 		return declined(err)
@@ -177,8 +214,10 @@ func (s *Stripe) result(ctx context.Context, intent *stripe.PaymentIntent, err e
 	case stripe.PaymentIntentStatusRequiresPaymentMethod:
 		result.State, result.DeclineReason = acquirer.Declined, reason(intent.LastPaymentError)
 	case stripe.PaymentIntentStatusCanceled:
-		result.State, result.DeclineReason = acquirer.Declined, cancelled
-	case stripe.PaymentIntentStatusRequiresAction, stripe.PaymentIntentStatusRequiresConfirmation:
+		result.State = acquirer.Voided
+	case stripe.PaymentIntentStatusRequiresConfirmation:
+		result.State = acquirer.Prepared
+	case stripe.PaymentIntentStatusRequiresAction:
 		// Cancel the intent, so that it is never charged.
 		if err := s.cancel(ctx, intent.ID+":abandon", intent.ID); err != nil {
 			return acquirer.Result{}, explain("cancelling an unfinished charge", err)
@@ -268,6 +307,13 @@ type searchParams struct {
 	Limit         int64  `form:"limit"`
 }
 
+// refundsParams are the parameters of a list of refunds, of one page.
+type refundsParams struct {
+	stripe.Params `form:"*"`
+	PaymentIntent string `form:"payment_intent"`
+	Limit         int64  `form:"limit"`
+}
+
 func holds(intent *stripe.PaymentIntent) bool {
 	return intent.Status == stripe.PaymentIntentStatusSucceeded || intent.Status == stripe.PaymentIntentStatusRequiresCapture
 }
@@ -284,13 +330,20 @@ func (s *Stripe) Capture(ctx context.Context, key, reference string) error {
 	return explain("capturing", err)
 }
 
-// Void implements acquirer.Acquirer.
-func (s *Stripe) Void(ctx context.Context, key, reference string) error {
-	return explain("voiding", s.cancel(ctx, key, reference))
+// Void implements acquirer.Acquirer. It cancels the intent, whether it is confirmed or not.
+func (s *Stripe) Void(ctx context.Context, key string, charge acquirer.Charge) error {
+	err := s.cancel(ctx, key, charge.Reference)
+	if err == nil || errors.Is(err, acquirer.ErrCaptured) {
+		return err
+	}
+	return explain("voiding", err)
 }
 
 func (s *Stripe) cancel(ctx context.Context, key, reference string) error {
 	intent, err := s.post(ctx, stripe.FormatURLPath(intentsPath+"/%s/cancel", reference), key, &stripe.PaymentIntentCancelParams{})
+	if repeats(err) {
+		intent, err = s.show(ctx, reference)
+	}
 	switch stateOf(intent, err) {
 	case stripe.PaymentIntentStatusCanceled:
 		return nil
@@ -316,24 +369,64 @@ func stateOf(intent *stripe.PaymentIntent, err error) stripe.PaymentIntentStatus
 	return ""
 }
 
-// Refund implements acquirer.Acquirer. A pending refund counts as refunded.
-func (s *Stripe) Refund(ctx context.Context, key, reference string, amount money.Money) error {
+// Refund implements acquirer.Acquirer.
+func (s *Stripe) Refund(ctx context.Context, key, reference string, amount money.Money) (acquirer.Refund, error) {
 	refund := &stripe.Refund{}
-	err := s.call(ctx, http.MethodPost, "/v1/refunds", key, &stripe.RefundCreateParams{
+	err := s.call(ctx, http.MethodPost, refundsPath, key, &stripe.RefundCreateParams{
 		PaymentIntent: new(reference),
 		Amount:        new(amount.Amount),
 	}, refund)
-	if failure := apiError(err); failure != nil && failure.Code == stripe.ErrorCodeChargeAlreadyRefunded {
-		return nil // in Stripe's dashboard, or with a key that Stripe has dropped
+	if failure := apiError(err); repeats(err) || failure != nil && failure.Code == stripe.ErrorCodeChargeAlreadyRefunded {
+		// Stripe failed halfway; or the refund was made in Stripe's dashboard, or with a key that
+		// Stripe has dropped.
+		return s.refundOf(ctx, reference, err)
 	}
+	return refundState(refund, err)
+}
+
+// refundOf returns the refund of an intent that has not failed. If there is none, it
+// returns cause as an outcome that is not known.
+func (s *Stripe) refundOf(ctx context.Context, reference string, cause error) (acquirer.Refund, error) {
+	list := &stripe.RefundList{}
+	if err := s.call(ctx, http.MethodGet, refundsPath, "", &refundsParams{PaymentIntent: reference, Limit: 100}, list); err != nil {
+		return acquirer.Refund{}, explain("looking for the refund", err)
+	}
+	for _, refund := range list.Data {
+		if known, err := refundState(refund, nil); err == nil && known.State != acquirer.RefundFailed {
+			return known, nil
+		}
+	}
+	return acquirer.Refund{}, fmt.Errorf("stripe: refunding: there is no refund yet: %w: %v", acquirer.ErrUnknown, explain("refunding", cause))
+}
+
+// FindRefund implements acquirer.Acquirer.
+func (s *Stripe) FindRefund(ctx context.Context, reference string) (acquirer.Refund, error) {
+	refund := &stripe.Refund{}
+	err := s.call(ctx, http.MethodGet, stripe.FormatURLPath(refundsPath+"/%s", reference), "", &stripe.RefundRetrieveParams{}, refund)
+	return refundState(refund, err)
+}
+
+// refundState converts Stripe's answer. A refund that requires an action waits for the
+// shopper, whom Stripe asks by e-mail where to send the money.
+func refundState(refund *stripe.Refund, err error) (acquirer.Refund, error) {
 	if err != nil {
-		return explain("refunding", err)
+		return acquirer.Refund{}, explain("refunding", err)
 	}
+	known := acquirer.Refund{Reference: refund.ID}
 	switch refund.Status {
+	case stripe.RefundStatusSucceeded:
+		known.State = acquirer.RefundDone
+	case stripe.RefundStatusPending, stripe.RefundStatusRequiresAction:
+		known.State = acquirer.RefundPending
 	case stripe.RefundStatusFailed, stripe.RefundStatusCanceled:
-		return fmt.Errorf("stripe: refunding: the refund %s is %s: %w", refund.ID, refund.Status, acquirer.ErrRefused)
+		known.State, known.Reason = acquirer.RefundFailed, string(refund.Status)
+		if refund.FailureReason != "" {
+			known.Reason = string(refund.FailureReason)
+		}
+	default:
+		return acquirer.Refund{}, fmt.Errorf("stripe: refunding: the refund is %q: %w", refund.Status, acquirer.ErrUnknown)
 	}
-	return nil
+	return known, nil
 }
 
 func apiError(err error) *stripe.Error {

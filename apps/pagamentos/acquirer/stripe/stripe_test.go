@@ -2,6 +2,7 @@ package stripe_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -9,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -35,9 +37,13 @@ const (
 	declined       = "pm_card_visa_chargeDeclinedInsufficientFunds"
 	authentication = "pm_card_authenticationRequired"
 	unknown        = "pm_unknown"     // does not exist
-	silent         = "pm_silent"      // charged, but the first request gets no answer
-	unavailable    = "pm_unavailable" // the first two requests get 503 and charge nothing
-	broken         = "pm_broken"      // charged, but the answer is 500, also to repeated requests
+	silent         = "pm_silent"      // charged, but the first confirmation gets no answer
+	unavailable    = "pm_unavailable" // the first two confirmations get 503 and charge nothing
+	broken         = "pm_broken"      // charged, but the answer is 500, also to repeated confirmations
+	halfCreated    = "pm_halfCreated" // the first creation is answered with 500, also if it is repeated
+	refundRefused  = "pm_refundRefused"
+	refundPending  = "pm_refundPending"
+	refundFails    = "pm_refundFails" // the refund is pending, and fails later
 )
 
 const apiKey = "sk_test_0123456789abcdef"
@@ -54,7 +60,8 @@ type statefulMock struct {
 	mu      sync.Mutex
 	answers map[string]*answer // by idempotency key
 	intents map[string]map[string]any
-	charges int
+	refunds map[string]map[string]any
+	charges int         // intents
 	header  http.Header // of the last request
 }
 
@@ -87,7 +94,7 @@ func newStatefulMock(t testing.TB) (*statefulMock, *httptest.Server) {
 		t.Fatal(err)
 	}
 	m := &statefulMock{
-		t: t, mock: http.HandlerFunc(stub.HandleRequest), answers: map[string]*answer{}, intents: map[string]map[string]any{},
+		t: t, mock: http.HandlerFunc(stub.HandleRequest), answers: map[string]*answer{}, intents: map[string]map[string]any{}, refunds: map[string]map[string]any{},
 	}
 	live := httptest.NewServer(m)
 	t.Cleanup(live.Close)
@@ -114,7 +121,7 @@ func (m *statefulMock) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer m.mu.Unlock()
 	m.header = r.Header.Clone()
 	if r.Method == http.MethodGet {
-		send(m.search(r))
+		send(m.read(r))
 		return
 	}
 	if key == "" {
@@ -142,14 +149,17 @@ func (m *statefulMock) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	known.tries++
 
-	method := form.Get("payment_method")
-	if method == unavailable && known.tries < 3 {
+	confirms, method := strings.HasSuffix(r.URL.Path, "/confirm"), form.Get("payment_method")
+	if parts := strings.Split(r.URL.Path, "/"); confirms && m.intents[parts[3]] != nil {
+		method = m.intents[parts[3]]["method"].(string)
+	}
+	if confirms && method == unavailable && known.tries < 3 {
 		send(refusal(503, map[string]any{"type": "api_error", "message": "try again"})) // not stored under the key
 		return
 	}
 	known.status, known.body = m.carryOut(r, form, body)
 	known.done = true
-	if method == silent {
+	if confirms && method == silent {
 		m.mu.Unlock()
 		select {
 		case <-r.Context().Done():
@@ -198,28 +208,43 @@ func (m *statefulMock) create(form url.Values, intent map[string]any) (int, []by
 	}
 	m.charges++
 	amount, _ := strconv.ParseInt(form.Get("amount"), 10, 64) // stripe-mock has checked it
-	maps.Copy(intent, map[string]any{
-		"id": fmt.Sprintf("pi_%d", m.charges), "amount": amount, "currency": form.Get("currency"),
-		"metadata": map[string]any{"order_id": form.Get("metadata[order_id]")}, "status": "requires_payment_method", "refunded": false,
-	})
-	m.intents[intent["id"].(string)] = intent
-	switch method := form.Get("payment_method"); method {
-	case unknown:
+	method := form.Get("payment_method")
+	switch {
+	case method == unknown:
 		return refusal(400, map[string]any{"type": "invalid_request_error", "code": "resource_missing", "param": "payment_method",
 			"message": "No such PaymentMethod: '" + method + "'"})
+	case method == halfCreated && m.charges == 1:
+		return refusal(500, map[string]any{"type": "api_error", "message": "An unknown error occurred"})
+	}
+	maps.Copy(intent, map[string]any{
+		"id": fmt.Sprintf("pi_%d", m.charges), "amount": amount, "currency": form.Get("currency"),
+		"metadata": map[string]any{"order_id": form.Get("metadata[order_id]")}, "status": "requires_confirmation", "refunded": false,
+		"method": method, "manual": form.Get("capture_method") == "manual",
+	})
+	m.intents[intent["id"].(string)] = intent
+	if form.Get("confirm") == "true" {
+		return m.confirm(intent)
+	}
+	return encode(intent)
+}
+
+func (m *statefulMock) confirm(intent map[string]any) (int, []byte) {
+	switch intent["method"] {
 	case declined:
+		intent["status"] = "requires_payment_method"
 		return refusal(402, map[string]any{"type": "card_error", "code": "card_declined", "decline_code": "insufficient_funds",
 			"message": "Your card has insufficient funds.", "payment_intent": maps.Clone(intent)})
 	case authentication:
+		intent["status"] = "requires_payment_method"
 		return refusal(402, map[string]any{
 			"type": "card_error", "code": "authentication_required", "decline_code": "authentication_required",
 			"message": "Your card was declined. This transaction requires authentication.", "payment_intent": maps.Clone(intent)})
 	}
 	intent["status"] = "succeeded"
-	if form.Get("capture_method") == "manual" {
+	if intent["manual"] == true {
 		intent["status"] = "requires_capture"
 	}
-	if form.Get("payment_method") == broken {
+	if intent["method"] == broken {
 		return refusal(500, map[string]any{"type": "api_error", "message": "An unknown error occurred"})
 	}
 	return encode(intent)
@@ -230,13 +255,20 @@ func (m *statefulMock) change(id, verb string) (int, []byte) {
 	if !found {
 		return refusal(404, map[string]any{"type": "invalid_request_error", "code": "resource_missing", "param": "intent"})
 	}
-	to := map[string]string{"capture": "succeeded", "cancel": "canceled"}[verb]
-	if intent["status"] != "requires_capture" {
+	from := map[string][]any{
+		"confirm": {"requires_confirmation"},
+		"capture": {"requires_capture"},
+		"cancel":  {"requires_capture", "requires_confirmation", "requires_payment_method"},
+	}[verb]
+	if !slices.Contains(from, intent["status"]) {
 		return refusal(400, map[string]any{
 			"type": "invalid_request_error", "code": "payment_intent_unexpected_state", "payment_intent": maps.Clone(intent),
 		})
 	}
-	intent["status"] = to
+	if verb == "confirm" {
+		return m.confirm(intent)
+	}
+	intent["status"] = map[string]string{"capture": "succeeded", "cancel": "canceled"}[verb]
 	return encode(intent)
 }
 
@@ -247,21 +279,57 @@ func (m *statefulMock) refund(form url.Values, refund map[string]any) (int, []by
 		return refusal(404, map[string]any{"type": "invalid_request_error", "code": "resource_missing", "param": "payment_intent"})
 	case intent["refunded"] == true:
 		return refusal(400, map[string]any{"type": "invalid_request_error", "code": "charge_already_refunded"})
+	case intent["status"] != "succeeded":
+		return refusal(400, map[string]any{"type": "invalid_request_error", "code": "payment_intent_unexpected_state"})
+	case intent["method"] == refundRefused && intent["disputed"] == nil:
+		intent["disputed"] = true
+		return refusal(400, map[string]any{"type": "invalid_request_error", "code": "charge_disputed"})
 	}
 	intent["refunded"] = true
-	refund["status"] = "succeeded"
+	refund["id"], refund["intent"], refund["status"] = fmt.Sprintf("re_%d", len(m.refunds)+1), intent["id"], "succeeded"
+	if method := intent["method"]; method == refundPending || method == refundFails {
+		refund["status"] = "pending"
+	}
+	m.refunds[refund["id"].(string)] = refund
 	return encode(refund)
 }
 
-func (m *statefulMock) search(r *http.Request) (int, []byte) {
+// read answers a GET: of an intent, of a refund, of the refunds of an intent, and a search
+// for the intents of an order.
+func (m *statefulMock) read(r *http.Request) (int, []byte) {
+	parts := strings.Split(strings.Trim(r.URL.Path, "/"), "/")
+	last := parts[len(parts)-1]
 	data := []any{}
-	for _, intent := range m.intents {
-		order := intent["metadata"].(map[string]any)["order_id"]
-		if r.URL.Query().Get("query") == fmt.Sprintf("metadata['order_id']:'%s'", order) {
-			data = append(data, intent)
+	switch {
+	case last == "search":
+		for _, intent := range m.intents {
+			order := intent["metadata"].(map[string]any)["order_id"]
+			if r.URL.Query().Get("query") == fmt.Sprintf("metadata['order_id']:'%s'", order) {
+				data = append(data, intent)
+			}
 		}
+		return encode(map[string]any{"object": "search_result", "url": r.URL.Path, "has_more": false, "data": data})
+	case last == "refunds":
+		for _, refund := range m.refunds {
+			if refund["intent"] == r.URL.Query().Get("payment_intent") {
+				data = append(data, refund)
+			}
+		}
+		return encode(map[string]any{"object": "list", "url": r.URL.Path, "has_more": false, "data": data})
+	case m.intents[last] != nil:
+		return encode(m.intents[last])
+	case m.refunds[last] != nil:
+		refund := m.refunds[last]
+		if refund["status"] == "pending" { // it is done when it is asked for
+			refund["status"] = "succeeded"
+			if m.intents[refund["intent"].(string)]["method"] == refundFails {
+				refund["status"], refund["failure_reason"] = "failed", "lost_or_stolen_card"
+				m.intents[refund["intent"].(string)]["refunded"] = false
+			}
+		}
+		return encode(refund)
 	}
-	return encode(map[string]any{"object": "search_result", "url": r.URL.Path, "has_more": false, "data": data})
+	return refusal(404, map[string]any{"type": "invalid_request_error", "code": "resource_missing", "param": "id"})
 }
 
 func newStripe(t testing.TB) (*stripe.Stripe, *statefulMock, *tracetest.InMemoryExporter) {
@@ -281,51 +349,131 @@ func TestItBehavesLikeAnAcquirer(t *testing.T) {
 		Unknown:       unknown,
 		Silent:        silent,
 		Unavailable:   unavailable,
+		RefundRefused: refundRefused,
+		RefundPending: refundPending,
 	})
 }
 
 func newCharge(token string) acquirer.Charge {
-	order := uuid.New()
-	return acquirer.Charge{Key: order.String() + ":authorise", OrderID: order, Amount: money.BRL(12990), CardToken: token, Capture: true}
+	return acquirer.Charge{OrderID: uuid.New(), Amount: money.BRL(12990), CardToken: token, Capture: true}
+}
+
+// charge prepares a charge, unless it has a reference, and authorises it.
+func charge(t testing.TB, a *stripe.Stripe, c *acquirer.Charge) (acquirer.Result, error) {
+	t.Helper()
+	if c.Reference == "" {
+		prepared, err := a.Prepare(t.Context(), c.OrderID.String()+":prepare", *c)
+		if err != nil || prepared.State != acquirer.Prepared {
+			return prepared, err
+		}
+		c.Reference = prepared.Reference
+	}
+	return a.Authorise(t.Context(), c.OrderID.String()+":authorise", *c)
 }
 
 func TestACardThatRequiresAuthenticationIsDeclined(t *testing.T) {
 	a, _, _ := newStripe(t)
-	result, err := a.Authorise(t.Context(), newCharge(authentication))
+	result, err := charge(t, a, new(newCharge(authentication)))
 	if err != nil || result.State != acquirer.Declined || result.DeclineReason != "authentication_required" || result.Reference == "" {
 		t.Errorf("Authorise = %+v, %v", result, err)
 	}
 }
 
-func TestADroppedKeyChargesNothingTwice(t *testing.T) {
+func TestPreparingChargesNothing(t *testing.T) {
 	a, m, _ := newStripe(t)
 	c := newCharge(approved)
-	first, err := a.Authorise(t.Context(), c)
-	if err != nil {
-		t.Fatal(err)
+	prepared, err := a.Prepare(t.Context(), "k", c)
+	if err != nil || prepared.State != acquirer.Prepared || m.intents[prepared.Reference]["status"] != "requires_confirmation" {
+		t.Errorf("Prepare = %+v, %v; the intent is %v", prepared, err, m.intents[prepared.Reference])
 	}
-	m.answers = map[string]*answer{} // Stripe drops keys after a day
-	c.Age = 30 * time.Hour
-	again, err := a.Authorise(t.Context(), c)
-	if err != nil || again != first || m.charges != 1 {
-		t.Errorf("a day later: %+v, %v, %d charges; want %+v", again, err, m.charges, first)
+}
+
+// Stripe drops keys after a day.
+func TestADroppedKeyChargesNothingTwice(t *testing.T) {
+	for token, want := range map[string]acquirer.State{approved: acquirer.Captured, declined: acquirer.Declined} {
+		a, m, _ := newStripe(t)
+		c := newCharge(token)
+		if _, err := charge(t, a, &c); err != nil {
+			t.Fatal(err)
+		}
+		m.answers = map[string]*answer{}
+		again, err := charge(t, a, &c)
+		if err != nil || again.State != want || m.charges != 1 {
+			t.Errorf("%s, a day later: %+v, %v, %d intents; want %s", token, again, err, m.charges, want)
+		}
 	}
+}
+
+// Earlier versions created and confirmed the intent in one call.
+func TestAChargeOfAnEarlierVersionIsFound(t *testing.T) {
+	a, m, _ := newStripe(t)
+	old := newCharge(approved)
+	old.MayExist = true
+	m.intents["pi_old"] = map[string]any{
+		"id": "pi_old", "object": "payment_intent", "status": "succeeded", "metadata": map[string]any{"order_id": old.OrderID.String()},
+	}
+	if found, err := charge(t, a, &old); err != nil || found.State != acquirer.Captured || found.Reference != "pi_old" || m.charges != 0 {
+		t.Errorf("Prepare = %+v, %v, and %d intents", found, err, m.charges)
+	}
+	// The search does not find it yet, but Stripe knows the key.
 	late := newCharge(approved)
-	late.Age = 30 * time.Hour
-	if result, err := a.Authorise(t.Context(), late); err != nil || result.State != acquirer.Captured || m.charges != 2 {
-		t.Errorf("a late charge that Stripe does not know: %+v, %v, %d charges", result, err, m.charges)
+	late.MayExist = true
+	m.answers[late.OrderID.String()+":authorise"] = &answer{fingerprint: "another", done: true}
+	if found, err := charge(t, a, &late); !acquirer.Unknown(err) {
+		t.Errorf("Prepare = %+v, %v; want an outcome that is not known", found, err)
 	}
 }
 
 func TestAChargeIsLookedUpAfterARepeatedError(t *testing.T) {
 	a, m, _ := newStripe(t)
 	c := newCharge(broken)
-	if _, err := a.Authorise(t.Context(), c); !acquirer.Unknown(err) {
+	if _, err := charge(t, a, &c); !acquirer.Unknown(err) {
 		t.Fatalf("500: %v", err)
 	}
-	result, err := a.Authorise(t.Context(), c)
+	result, err := charge(t, a, &c)
 	if err != nil || result.State != acquirer.Captured || m.charges != 1 {
-		t.Errorf("repeated 500: %+v, %v, %d charges", result, err, m.charges)
+		t.Errorf("repeated 500: %+v, %v, %d intents", result, err, m.charges)
+	}
+
+	a, _, _ = newStripe(t)
+	c = newCharge(halfCreated)
+	if _, err := charge(t, a, &c); !acquirer.Unknown(err) {
+		t.Fatalf("500: %v", err)
+	}
+	if result, err = charge(t, a, &c); err != nil || result.State != acquirer.Captured {
+		t.Errorf("repeated 500 of the creation: %+v, %v", result, err)
+	}
+}
+
+func TestARefundThatFailsLaterIsRefused(t *testing.T) {
+	a, _, _ := newStripe(t)
+	c := newCharge(refundFails)
+	if _, err := charge(t, a, &c); err != nil {
+		t.Fatal(err)
+	}
+	pending, err := a.Refund(t.Context(), "r", c.Reference, c.Amount)
+	if err != nil || pending.State != acquirer.RefundPending {
+		t.Fatalf("Refund = %+v, %v", pending, err)
+	}
+	if found, err := a.FindRefund(t.Context(), pending.Reference); err != nil || found.State != acquirer.RefundFailed ||
+		found.Reason != "lost_or_stolen_card" {
+		t.Errorf("FindRefund = %+v, %v", found, err)
+	}
+}
+
+// A refund by hand in Stripe's dashboard counts.
+func TestARefundMadeElsewhereIsFound(t *testing.T) {
+	a, _, _ := newStripe(t)
+	c := newCharge(approved)
+	if _, err := charge(t, a, &c); err != nil {
+		t.Fatal(err)
+	}
+	first, err := a.Refund(t.Context(), "dashboard", c.Reference, c.Amount)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again, err := a.Refund(t.Context(), "ours", c.Reference, c.Amount); err != nil || again != first {
+		t.Errorf("Refund = %+v, %v; want %+v", again, err, first)
 	}
 }
 
@@ -334,7 +482,13 @@ func TestRequestsAndSpansLeakNothing(t *testing.T) {
 	provider := sdktrace.NewTracerProvider(sdktrace.WithSyncer(spans))
 	ctx, span := provider.Tracer("test").Start(t.Context(), "request")
 	for range 2 {
-		if _, err := a.Authorise(ctx, newCharge(approved)); err != nil {
+		c := newCharge(approved)
+		prepared, err := a.Prepare(ctx, c.OrderID.String(), c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Reference = prepared.Reference
+		if _, err := a.Authorise(ctx, c.OrderID.String()+":authorise", c); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -379,21 +533,25 @@ func TestErrorsAreClassifiedAndShowNoSecret(t *testing.T) {
 		{400, `{"error":{"type":"invalid_request_error","code":"parameter_unknown","message":"` + approved + `"}}`, false},
 	} {
 		status, body = test.status, test.body
-		result, err := a.Authorise(t.Context(), newCharge(approved))
-		if err == nil || acquirer.Unknown(err) != test.unknown {
-			t.Errorf("%d %s: %+v, %v", test.status, test.body, result, err)
-			continue
-		}
-		if strings.Contains(err.Error(), apiKey) || strings.Contains(err.Error(), approved) {
-			t.Errorf("%d: the error shows a secret: %v", test.status, err)
+		c := newCharge(approved)
+		c.Reference = "pi_1"
+		for _, call := range []func(context.Context, string, acquirer.Charge) (acquirer.Result, error){a.Prepare, a.Authorise} {
+			result, err := call(t.Context(), "k", c)
+			if err == nil || acquirer.Unknown(err) != test.unknown {
+				t.Errorf("%d %s: %+v, %v", test.status, test.body, result, err)
+				continue
+			}
+			if strings.Contains(err.Error(), apiKey) || strings.Contains(err.Error(), approved) {
+				t.Errorf("%d: the error shows a secret: %v", test.status, err)
+			}
 		}
 	}
 	status, body = 400, `{"error":{"type":"invalid_request_error","code":"amount_too_small"}}`
-	if result, err := a.Authorise(t.Context(), newCharge(approved)); err != nil || result.DeclineReason != "amount_too_small" {
+	if result, err := charge(t, a, new(newCharge(approved))); err != nil || result.DeclineReason != "amount_too_small" {
 		t.Errorf("an amount that Stripe refuses: %+v, %v", result, err)
 	}
 	live.Close()
-	if _, err := a.Authorise(t.Context(), newCharge(approved)); !acquirer.Unknown(err) {
+	if _, err := charge(t, a, new(newCharge(approved))); !acquirer.Unknown(err) {
 		t.Errorf("with the server down: %v", err)
 	}
 }

@@ -72,8 +72,8 @@ func validate(cfg *config.Config) error {
 	}{
 		{cfg.Shop.Acquirer == "stripe", "stripeSecretName", cfg.Shop.StripeSecretName, "shop.acquirer is stripe"},
 		{cfg.Shop.Acquirer == "stripe", "stripeSecretVersion", cfg.Shop.StripeSecretVersion, "shop.acquirer is stripe"},
-		{cfg.Shop.Auth == "api-key", "apiKeysSecretName", cfg.Shop.APIKeysSecretName, "shop.auth is api-key"},
-		{cfg.Shop.Auth == "api-key", "apiKeysSecretVersion", cfg.Shop.APIKeysSecretVersion, "shop.auth is api-key"},
+		{cfg.Shop.Auth != "off", "apiKeysSecretName", cfg.Shop.APIKeysSecretName, "shop.auth is " + cfg.Shop.Auth},
+		{cfg.Shop.Auth != "off", "apiKeysSecretVersion", cfg.Shop.APIKeysSecretVersion, "shop.auth is " + cfg.Shop.Auth},
 	} {
 		if setting.needed && setting.value == "" {
 			add("shop.%s is missing: %s", setting.key, setting.reason)

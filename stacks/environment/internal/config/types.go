@@ -81,9 +81,9 @@ type Shop struct {
 	Acquirer             string `json:"acquirer" doc:"simulator, or stripe."`
 	StripeSecretName     string `json:"stripeSecretName" doc:"stripe: secret in AWS Secrets Manager with the key api-key."`
 	StripeSecretVersion  string `json:"stripeSecretVersion" doc:"stripe: id of the secret's version, a UUID. Another one arrives by canary."`
-	Auth                 string `json:"auth" doc:"Who may use the API: off (everybody), api-key or jwt; further settings of jwt go into services.api-gateway.env."`
-	APIKeysSecretName    string `json:"apiKeysSecretName" doc:"api-key: secret in AWS Secrets Manager with the keys api-keys (names and hashes, as api-gateway reads them) and storefront (the key that sample-web-app sends)."`
-	APIKeysSecretVersion string `json:"apiKeysSecretVersion" doc:"api-key: id of the secret's version, a UUID. Another one arrives by canary."`
+	Auth                 string `json:"auth" doc:"Who may use the API: off (everybody), api-key or jwt; further settings of jwt go into services.api-gateway.env. With jwt the storefront still uses a key."`
+	APIKeysSecretName    string `json:"apiKeysSecretName" doc:"api-key and jwt: secret in AWS Secrets Manager with the keys api-keys (names and hashes, as api-gateway reads them) and storefront (the key that sample-web-app sends)."`
+	APIKeysSecretVersion string `json:"apiKeysSecretVersion" doc:"api-key and jwt: id of the secret's version, a UUID. Another one arrives by canary."`
 	SeedCatalogue        bool   `json:"seedCatalogue" doc:"Whether an empty catalogue is filled with examples."`
 	Docs                 bool   `json:"docs" doc:"Whether services show their OpenAPI document at /docs; api-gateway's is public at /api/docs."`
 }

@@ -1,0 +1,66 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"net/http"
+	"regexp"
+	"time"
+
+	"github.com/gin-gonic/gin"
+
+	"github.com/loja-veloz/platform/apps/internal/clientip"
+)
+
+const (
+	// shopperCookie holds the secret by which the shop knows a browser again. Only the browser
+	// that placed an order has it, so that a forwarded address shows nobody the order.
+	shopperCookie = "shopper"
+	// shopperAge is longer than anybody needs to look at an order.
+	shopperAge = 365 * 24 * time.Hour
+)
+
+// secretForm is the form of rand.Text.
+var secretForm = regexp.MustCompile(`^[A-Z2-7]{26}$`)
+
+// shopper is who uses the shop, as the API knows it.
+type shopper struct {
+	id      string // "" if the browser has not ordered yet
+	address string
+}
+
+// shopperOf returns who sent a request.
+func (p *pages) shopperOf(c *gin.Context) shopper {
+	who := shopper{address: clientip.Of(c.Request, p.proxies).String()}
+	if secret, err := c.Cookie(shopperCookie); err == nil && secretForm.MatchString(secret) {
+		who.id = digest(secret)
+	}
+	return who
+}
+
+// greet returns who sent a request, and gives the browser the cookie.
+func (p *pages) greet(c *gin.Context) shopper {
+	secret, err := c.Cookie(shopperCookie)
+	if err != nil || !secretForm.MatchString(secret) {
+		secret = rand.Text()
+	}
+	http.SetCookie(c.Writer, &http.Cookie{
+		Name: shopperCookie, Value: secret, Path: "/", MaxAge: int(shopperAge / time.Second), HttpOnly: true,
+		SameSite: http.SameSiteLaxMode, Secure: c.Request.TLS != nil || c.GetHeader("X-Forwarded-Proto") == "https",
+	})
+	return shopper{digest(secret), clientip.Of(c.Request, p.proxies).String()}
+}
+
+// name adds the shopper's address to a request, for the limit that the API applies to each.
+func (s shopper) name(_ context.Context, r *http.Request) error {
+	r.Header.Set(clientip.Header, s.address)
+	return nil
+}
+
+// digest is what the API and its database get of the secret.
+func digest(secret string) string {
+	sum := sha256.Sum256([]byte(secret))
+	return hex.EncodeToString(sum[:])
+}

@@ -42,7 +42,7 @@ type breakerSettings struct {
 }
 
 type bulkheadSettings struct {
-	size int           // BULKHEAD_SIZE: requests at once to one upstream
+	size int           // BULKHEAD_SIZE: requests at once of one operation
 	wait time.Duration // BULKHEAD_WAIT: how long a further request waits for a slot
 }
 
@@ -71,7 +71,7 @@ func readSettings(env *config.Reader) settings {
 			probes:  env.Int("BREAKER_PROBES", 3, 1, 100),
 		},
 		bulkhead: bulkheadSettings{
-			size: env.Int("BULKHEAD_SIZE", 128, 1, 10_000),
+			size: env.Int("BULKHEAD_SIZE", 256, 1, 10_000),
 			wait: env.Duration("BULKHEAD_WAIT", 100*time.Millisecond, 0, 5*time.Second),
 		},
 		retries: retrySettings{

@@ -64,6 +64,8 @@ var cards = []card{
 	{"tok_timeout_declined", "is declined, but the first answer gets lost"},
 	{"tok_unavailable", "is approved on the third try"},
 	{"tok_refund_fails_once", "is approved; its first refund fails"},
+	{"tok_refund_refused", "is approved; its first refund is refused"},
+	{"tok_refund_pending", "is approved; its refund takes a minute"},
 }
 
 // basket is the order form as the shopper sent it.

@@ -36,6 +36,7 @@ var needles = []string{"planted", "tok_", hex.EncodeToString([]byte("planted"))}
 var belongs = map[string]string{
 	"pagamentos.simulator_charges.card_token": "the books of the simulated acquirer, which represents another system",
 	"pedidos.pedidos.client_id":               "the name of an API key, which its owner chose",
+	"pagamentos.pagamentos.client_id":         "the same",
 	"estoque.estoque_top_ups.reason":          "what the person wrote who topped the stock up",
 }
 

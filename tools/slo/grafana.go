@@ -125,10 +125,10 @@ var apm = []panel{
 		{`sum by (upstream) (rate(gateway_upstream_retries_total[1m]))`, "{{upstream}} retries"},
 	}},
 	{title: "Circuits: 0 closed, 1 half-open, 2 open", width: 8, queries: []query{
-		{`max by (upstream) (gateway_circuit_state)`, "{{upstream}}"},
+		{`max by (operation) (gateway_circuit_state)`, "{{operation}}"},
 	}},
 	{title: "Bulkheads, and requests over the rate limit", width: 8, queries: []query{
-		{`max by (upstream) (gateway_bulkhead_in_use)`, "{{upstream}} in use"},
+		{`max by (operation) (gateway_bulkhead_in_use)`, "{{operation}} in use"},
 		{`sum(rate(gateway_rate_limited_total[1m]))`, "limited per second"},
 	}},
 	{title: "Slowest routes, p99", unit: "s", width: 8, queries: []query{
@@ -150,7 +150,9 @@ var apm = []panel{
 	}},
 	{title: "Orders by state, per second", width: 8, queries: []query{{`sum by (state) (rate(orders_total[5m]))`, "{{state}}"}}},
 	{title: "Units of stock", width: 8, queries: []query{{`sum by (kind) (max by (sku, kind) (stock_units))`, "{{kind}}"}}},
-	{title: "Queue: payments overdue", width: 8, queries: []query{{`max(payments_overdue)`, "overdue"}}},
+	{title: "Queue: payments overdue", width: 8, queries: []query{
+		{`max(payments_overdue)`, "overdue"}, {`max(payments_needing_person)`, "need a person"},
+	}},
 	{title: "Failures in the background, per second", width: 8, queries: []query{
 		{`sum by (task) (rate(background_failures_total[5m]))`, "{{task}}"},
 	}},

@@ -3,8 +3,8 @@ package dev
 import (
 	"crypto/sha256"
 	"encoding/json"
-	"fmt"
 	"errors"
+	"fmt"
 	"io/fs"
 	"net/http"
 	"os"

@@ -32,7 +32,10 @@ var run = service.Commands{"": serve}.Run
 func main() { service.Main(name, run) }
 
 func serve(ctx context.Context, env *config.Reader, stdout io.Writer) error {
-	settings := settings{api: env.HTTPURL("API_URL"), key: env.Text("API_KEY", ""), proxies: env.Int("TRUSTED_PROXIES", 0, 0, clientip.MaxProxies)}
+	settings := settings{
+		api: env.HTTPURL("API_URL"), key: env.Text("API_KEY", ""),
+		proxies: env.Int("TRUSTED_PROXIES", 0, 0, clientip.MaxProxies),
+	}
 	frame, err := service.Start(ctx, name, env, stdout)
 	if err != nil {
 		return err

@@ -147,7 +147,8 @@ func (s *shop) place(ctx context.Context, who shopper, key string, request pedid
 	if s.orders == nil {
 		return uuid.Nil, errClosed
 	}
-	response, err := s.orders.PlaceOrderWithResponse(ctx, &pedidos.PlaceOrderParams{IdempotencyKey: key, ShopperID: &who.id}, request, who.name)
+	params := &pedidos.PlaceOrderParams{IdempotencyKey: key, ShopperID: &who.id}
+	response, err := s.orders.PlaceOrderWithResponse(ctx, params, request, who.name)
 	if err != nil {
 		return uuid.Nil, fmt.Errorf("placing the order: %w", err)
 	}

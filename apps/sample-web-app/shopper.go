@@ -46,6 +46,7 @@ func (p *pages) greet(c *gin.Context) shopper {
 	if err != nil || !secretForm.MatchString(secret) {
 		secret = rand.Text()
 	}
+	//nolint:gosec // Secure behind HTTPS; the local shop and a port-forward have none
 	http.SetCookie(c.Writer, &http.Cookie{
 		Name: shopperCookie, Value: secret, Path: "/", MaxAge: int(shopperAge / time.Second), HttpOnly: true,
 		SameSite: http.SameSiteLaxMode, Secure: c.Request.TLS != nil || c.GetHeader("X-Forwarded-Proto") == "https",

@@ -133,7 +133,7 @@ func (o operations) Refund(ctx context.Context, request contract.RefundRequestOb
 	if pending := (*charging.WaitError)(nil); errors.As(err, &pending) && pending.Payment.Problem == "" {
 		return contract.Refund202JSONResponse{
 			Body:    view(pending.Payment),
-			Headers: contract.Refund202ResponseHeaders{RetryAfter: new(int32(pending.Wait / time.Second))}, //nolint:gosec // at most an hour
+			Headers: contract.Refund202ResponseHeaders{RetryAfter: new(int32(pending.Wait / time.Second))},
 		}, nil
 	}
 	if err != nil {

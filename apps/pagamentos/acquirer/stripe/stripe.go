@@ -384,8 +384,8 @@ func (s *Stripe) Refund(ctx context.Context, key, reference string, amount money
 	return refundState(refund, err)
 }
 
-// refundOf returns the refund of an intent that has not failed. If there is none, it
-// returns cause as an outcome that is not known.
+// refundOf returns the refund of an intent that has not failed. If there is none, cause
+// refuses the refund: another key is safe, because Stripe refunds no more than was captured.
 func (s *Stripe) refundOf(ctx context.Context, reference string, cause error) (acquirer.Refund, error) {
 	list := &stripe.RefundList{}
 	if err := s.call(ctx, http.MethodGet, refundsPath, "", &refundsParams{PaymentIntent: reference, Limit: 100}, list); err != nil {
@@ -396,7 +396,8 @@ func (s *Stripe) refundOf(ctx context.Context, reference string, cause error) (a
 			return known, nil
 		}
 	}
-	return acquirer.Refund{}, fmt.Errorf("stripe: refunding: there is no refund yet: %w: %v", acquirer.ErrUnknown, explain("refunding", cause))
+	return acquirer.Refund{}, fmt.Errorf("stripe: refunding: there is no refund: %w: status %d, %s",
+		acquirer.ErrRefused, apiError(cause).HTTPStatusCode, apiError(cause).Code)
 }
 
 // FindRefund implements acquirer.Acquirer.

@@ -164,10 +164,22 @@ func TestRepeatingTheRequestFindsTheOutcome(t *testing.T) {
 		}
 	}
 	order := newOrder(t)
+	acquirer := func() (name string) { // as the version before sees it, which would charge in a single call
+		if err := a.database.Pool.QueryRow(t.Context(), `SELECT acquirer FROM pagamentos WHERE order_id = $1`, order).Scan(&name); err != nil {
+			t.Fatal(err)
+		}
+		return name
+	}
 	for range 2 {
 		a.wantProblem("PUT", a.pay(order, simulator.Unavailable), 503, problem.AcquirerUnavailable)
+		if got := acquirer(); got != "simulator/2" {
+			t.Errorf("while the payment is authorising, its row has the acquirer %s", got)
+		}
 	}
 	a.want("the third PUT", a.pay(order, simulator.Unavailable), 200, contract.Captured)
+	if got := acquirer(); got != "simulator" {
+		t.Errorf("then its row has the acquirer %s", got)
+	}
 	if strings.Contains(a.log.String(), "tok_") {
 		t.Errorf("a token was logged: %s", a.log)
 	}

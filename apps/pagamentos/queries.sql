@@ -8,7 +8,7 @@ WITH intended AS (
     INSERT INTO pagamentos (order_id, client_id, state, amount, currency, capture, card_token, fingerprint,
         acquirer, acquirer_reference, prepares, due_at)
     VALUES (@order_id, sqlc.narg(client_id), 'authorising', @amount, @currency, @capture, @card_token::text, @fingerprint,
-        @acquirer, sqlc.narg(acquirer_reference), true, now() + interval '1 minute')
+        @acquirer::text || '/2', sqlc.narg(acquirer_reference), true, now() + interval '1 minute')
     ON CONFLICT (order_id) DO NOTHING
     RETURNING *
 ), logged AS (
@@ -35,6 +35,7 @@ WITH intended AS (
             WHEN p.state = 'authorising' AND p.prepares AND p.acquirer_reference IS NULL THEN 'voided'
             ELSE p.state END,
         card_token = CASE WHEN p.prepares AND p.acquirer_reference IS NULL THEN NULL ELSE p.card_token END,
+        acquirer = CASE WHEN p.prepares AND p.acquirer_reference IS NULL THEN split_part(p.acquirer, '/', 1) ELSE p.acquirer END,
         due_at = CASE WHEN p.state <> 'authorising' OR NOT p.prepares OR p.acquirer_reference IS NOT NULL
             THEN now() + interval '1 minute' END,
         attempts = 0, problem = NULL, refusals = 0, updated_at = now()
@@ -50,10 +51,12 @@ SELECT *, coalesce(ceil(extract(epoch FROM due_at - now())), 0)::bigint AS due_i
 -- name: Settle :one
 -- Stores the acquirer's answer. The state stays authorising if the charge is now
 -- prepared. No row: the payment has left the state in which the acquirer was called,
--- because another request or process stored the answer.
+-- because another request or process stored the answer, or another process has prepared
+-- the charge, so that the answer is about another reference than the payment's.
 WITH changed AS (
     UPDATE pagamentos AS p SET
         state = @to_state,
+        acquirer = CASE WHEN @to_state::text = 'authorising' THEN p.acquirer ELSE split_part(p.acquirer, '/', 1) END,
         card_token = CASE WHEN @to_state::text = 'authorising' THEN p.card_token END,
         acquirer_reference = coalesce(sqlc.narg(acquirer_reference), p.acquirer_reference),
         refund_reference = coalesce(sqlc.narg(refund_reference), p.refund_reference),
@@ -64,7 +67,8 @@ WITH changed AS (
             THEN now() + interval '1 minute' END,
         attempts = 0, problem = NULL, refusals = 0,
         updated_at = now()
-    WHERE p.order_id = @order_id AND p.state = @from_state AND (@to_state <> @from_state OR p.acquirer_reference IS NULL)
+    WHERE p.order_id = @order_id AND p.state = @from_state
+        AND p.acquirer_reference IS NOT DISTINCT FROM sqlc.narg(called_reference)
     RETURNING *
 ), logged AS (
     INSERT INTO pagamento_transitions (order_id, from_state, to_state)
@@ -126,7 +130,7 @@ UPDATE pagamentos SET due_at = now() WHERE order_id = @order_id AND due_at IS NO
 -- hour.
 WITH due AS (
     SELECT d.order_id FROM pagamentos AS d
-    WHERE d.due_at <= now() AND d.acquirer = @acquirer
+    WHERE d.due_at <= now() AND split_part(d.acquirer, '/', 1) = @acquirer::text
     ORDER BY d.due_at
     LIMIT @max_rows
     FOR UPDATE SKIP LOCKED

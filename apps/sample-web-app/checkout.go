@@ -118,7 +118,7 @@ func (p *pages) checkOut(c *gin.Context) error {
 	if err != nil {
 		return p.showForm(c, b, []inputError{{"", notTogether}}, p.shop.onSale)
 	}
-	id, err := p.shop.place(ctx, p.greet(c), b.key, request)
+	id, err := p.shop.place(ctx, p.greet(c, b.key), b.key, request)
 	if said, definite := isDefinite(err); definite {
 		if said.Code == problem.IdempotencyKeyReused {
 			b.key = rand.Text()

@@ -493,6 +493,12 @@ func TestAnOrderBelongsToTheBrowserThatPlacedIt(t *testing.T) {
 		t.Fatalf("the cookies are %v", placed.Header()["Set-Cookie"])
 	}
 	path := placed.Header().Get("Location")
+	// The button is pressed twice: the browser has no cookie yet.
+	again := httptest.NewRequest("POST", "/checkout", strings.NewReader(form.Encode()))
+	again.Header = request.Header.Clone()
+	if twice := a.send(again); twice.Header().Get("Location") != path || twice.Result().Cookies()[0].Value != cookies[0].Value {
+		t.Errorf("the second click leads to %q with %v", twice.Header().Get("Location"), twice.Header()["Set-Cookie"])
+	}
 	as := func(method, path, cookie string) *httptest.ResponseRecorder {
 		request := httptest.NewRequest(method, path, nil)
 		request.Header.Set("Cookie", cookie)

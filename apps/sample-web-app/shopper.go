@@ -2,8 +2,8 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
 	"crypto/sha256"
+	"encoding/base32"
 	"encoding/hex"
 	"net/http"
 	"regexp"
@@ -22,7 +22,7 @@ const (
 	shopperAge = 365 * 24 * time.Hour
 )
 
-// secretForm is the form of rand.Text.
+// secretForm has 130 bits in base32.
 var secretForm = regexp.MustCompile(`^[A-Z2-7]{26}$`)
 
 // shopper is who uses the shop, as the API knows it.
@@ -40,11 +40,14 @@ func (p *pages) shopperOf(c *gin.Context) shopper {
 	return who
 }
 
-// greet returns who sent a request, and gives the browser the cookie.
-func (p *pages) greet(c *gin.Context) shopper {
+// greet returns who sent the order form with the idempotency key, and gives the browser the
+// cookie. Without one, the secret follows from the key, so that a form that is sent twice,
+// before the first answer arrives, is of the same shopper.
+func (p *pages) greet(c *gin.Context, key string) shopper {
 	secret, err := c.Cookie(shopperCookie)
 	if err != nil || !secretForm.MatchString(secret) {
-		secret = rand.Text()
+		sum := sha256.Sum256([]byte("shopper of the form " + key))
+		secret = base32.StdEncoding.EncodeToString(sum[:])[:26]
 	}
 	//nolint:gosec // Secure behind HTTPS; the local shop and a port-forward have none
 	http.SetCookie(c.Writer, &http.Cookie{

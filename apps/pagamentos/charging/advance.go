@@ -90,6 +90,7 @@ func (p *Payments) take(ctx context.Context, step payment.Step, now payment.Paym
 		OrderID:           now.OrderID,
 		FromState:         string(now.State),
 		ToState:           string(answer.state),
+		CalledReference:   optional(now.AcquirerReference),
 		AcquirerReference: optional(answer.reference),
 		RefundReference:   optional(answer.refund),
 		DeclineReason:     optional(answer.reason),

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -236,17 +237,19 @@ func (p *Payments) Retry(ctx context.Context, order uuid.UUID) error {
 
 // RefundedElsewhere ends a refund that a person has carried out by other means, such as a
 // bank transfer. reference says which. It returns ErrNotFound, or a
-// *payment.NotPossibleError unless the payment is refunding.
+// *payment.NotPossibleError unless the payment is refunding and the acquirer does not carry
+// the refund out.
 func (p *Payments) RefundedElsewhere(ctx context.Context, order uuid.UUID, reference string) error {
 	found, err := p.Payment(ctx, order)
 	if err != nil {
 		return err
 	}
-	if found.State != payment.Refunding {
+	if found.State != payment.Refunding || found.RefundReference != "" {
 		return &payment.NotPossibleError{Operation: "a refund by other means", State: found.State}
 	}
 	_, err = p.store.Settle(ctx, store.SettleParams{
-		OrderID: order, FromState: string(payment.Refunding), ToState: string(payment.Refunded), RefundReference: &reference,
+		OrderID: order, FromState: string(payment.Refunding), ToState: string(payment.Refunded),
+		CalledReference: optional(found.AcquirerReference), RefundReference: &reference,
 	})
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
@@ -283,6 +286,10 @@ func (p *Payments) Payments(ctx context.Context, before uuid.UUID, max int32) ([
 	return found, nil
 }
 
+// prepares is the suffix of the acquirer in the row of a payment that is authorising. It keeps
+// the versions that charged in a single call away from the payment (migration 2).
+const prepares = "/2"
+
 // paymentOf converts a row to the domain's type.
 func paymentOf(row store.PaymentRow) payment.Payment {
 	text := func(s *string) string {
@@ -301,7 +308,7 @@ func paymentOf(row store.PaymentRow) payment.Payment {
 		Refunded:          money.Money{Amount: row.RefundedAmount, Currency: row.Currency},
 		CardToken:         value.CardToken(text(row.CardToken)),
 		Fingerprint:       row.Fingerprint,
-		Acquirer:          row.Acquirer,
+		Acquirer:          strings.TrimSuffix(row.Acquirer, prepares),
 		AcquirerReference: text(row.AcquirerReference),
 		RefundReference:   text(row.RefundReference),
 		DeclineReason:     text(row.DeclineReason),

@@ -78,10 +78,14 @@ func TestTheStoreAgreesWithTheStateMachine(t *testing.T) {
 				if after.Prepared {
 					reference = "r"
 				}
+				var called *string
+				if before.Prepared {
+					called = new("r")
+				}
 				order := put(before)
 				_, err = queries.Settle(t.Context(), store.SettleParams{
 					OrderID: order, FromState: string(state), ToState: string(to), DeclineReason: optional(reason),
-					AcquirerReference: optional(reference),
+					AcquirerReference: optional(reference), CalledReference: called,
 				})
 				if err != nil {
 					t.Errorf("%+v to %s: %v", before, to, err)

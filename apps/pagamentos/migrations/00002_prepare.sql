@@ -1,5 +1,8 @@
 -- +goose Up
 
+-- While a payment of this version or a later one is authorising, its acquirer has the suffix
+-- /2. The versions before leave payments of an unknown acquirer alone: they would charge it
+-- in a single call, beside the charge that is prepared.
 ALTER TABLE pagamentos
     -- Whether the charge is prepared at the acquirer before it is authorised, so that
     -- nothing can have been charged while acquirer_reference is NULL. False in rows of

@@ -90,8 +90,8 @@ const (
 )
 
 // Next returns the next step. A charge whose outcome is not known and that is to be undone
-// is voided, never repeated: voiding finds out whether it was captured. A capture that was
-// requested may have taken effect, so it is finished even if the payment is to be undone.
+// is voided, never repeated: voiding finds out whether it was captured. The same holds for a
+// capture.
 func (s Standing) Next() Step {
 	switch {
 	case s.State == Authorising && !s.Prepared:
@@ -100,10 +100,10 @@ func (s Standing) Next() Step {
 		return Void
 	case s.State == Authorising:
 		return Authorise
-	case s.State == Authorised && s.Capture:
-		return Capture
 	case s.State == Authorised && s.Undo:
 		return Void
+	case s.State == Authorised && s.Capture:
+		return Capture
 	case s.State == Captured && s.Undo:
 		return BeginRefund
 	case s.State == Refunding:

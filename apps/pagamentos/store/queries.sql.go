@@ -85,7 +85,7 @@ func (q *Queries) AwaitRefund(ctx context.Context, arg AwaitRefundParams) (Await
 const claim = `-- name: Claim :many
 WITH due AS (
     SELECT d.order_id FROM pagamentos AS d
-    WHERE d.due_at <= now() AND d.acquirer = $1
+    WHERE d.due_at <= now() AND split_part(d.acquirer, '/', 1) = $1::text
     ORDER BY d.due_at
     LIMIT $2
     FOR UPDATE SKIP LOCKED
@@ -193,7 +193,7 @@ WITH intended AS (
     INSERT INTO pagamentos (order_id, client_id, state, amount, currency, capture, card_token, fingerprint,
         acquirer, acquirer_reference, prepares, due_at)
     VALUES ($1, $2, 'authorising', $3, $4, $5, $6::text, $7,
-        $8, $9, true, now() + interval '1 minute')
+        $8::text || '/2', $9, true, now() + interval '1 minute')
     ON CONFLICT (order_id) DO NOTHING
     RETURNING order_id, state, amount, currency, refunded_amount, capture, undo, card_token, fingerprint, acquirer, acquirer_reference, decline_reason, due_at, attempts, created_at, updated_at, prepares, refund_reference, problem, refusals, client_id
 ), logged AS (
@@ -355,6 +355,7 @@ WITH intended AS (
             WHEN p.state = 'authorising' AND p.prepares AND p.acquirer_reference IS NULL THEN 'voided'
             ELSE p.state END,
         card_token = CASE WHEN p.prepares AND p.acquirer_reference IS NULL THEN NULL ELSE p.card_token END,
+        acquirer = CASE WHEN p.prepares AND p.acquirer_reference IS NULL THEN split_part(p.acquirer, '/', 1) ELSE p.acquirer END,
         due_at = CASE WHEN p.state <> 'authorising' OR NOT p.prepares OR p.acquirer_reference IS NOT NULL
             THEN now() + interval '1 minute' END,
         attempts = 0, problem = NULL, refusals = 0, updated_at = now()
@@ -764,6 +765,7 @@ const settle = `-- name: Settle :one
 WITH changed AS (
     UPDATE pagamentos AS p SET
         state = $1,
+        acquirer = CASE WHEN $1::text = 'authorising' THEN p.acquirer ELSE split_part(p.acquirer, '/', 1) END,
         card_token = CASE WHEN $1::text = 'authorising' THEN p.card_token END,
         acquirer_reference = coalesce($2, p.acquirer_reference),
         refund_reference = coalesce($3, p.refund_reference),
@@ -774,7 +776,8 @@ WITH changed AS (
             THEN now() + interval '1 minute' END,
         attempts = 0, problem = NULL, refusals = 0,
         updated_at = now()
-    WHERE p.order_id = $5 AND p.state = $6 AND ($1 <> $6 OR p.acquirer_reference IS NULL)
+    WHERE p.order_id = $5 AND p.state = $6
+        AND p.acquirer_reference IS NOT DISTINCT FROM $7
     RETURNING order_id, state, amount, currency, refunded_amount, capture, undo, card_token, fingerprint, acquirer, acquirer_reference, decline_reason, due_at, attempts, created_at, updated_at, prepares, refund_reference, problem, refusals, client_id
 ), logged AS (
     INSERT INTO pagamento_transitions (order_id, from_state, to_state)
@@ -790,6 +793,7 @@ type SettleParams struct {
 	DeclineReason     *string
 	OrderID           uuid.UUID
 	FromState         string
+	CalledReference   *string
 }
 
 type SettleRow struct {
@@ -819,7 +823,8 @@ type SettleRow struct {
 
 // Stores the acquirer's answer. The state stays authorising if the charge is now
 // prepared. No row: the payment has left the state in which the acquirer was called,
-// because another request or process stored the answer.
+// because another request or process stored the answer, or another process has prepared
+// the charge, so that the answer is about another reference than the payment's.
 func (q *Queries) Settle(ctx context.Context, arg SettleParams) (SettleRow, error) {
 	row := q.db.QueryRow(ctx, settle,
 		arg.ToState,
@@ -828,6 +833,7 @@ func (q *Queries) Settle(ctx context.Context, arg SettleParams) (SettleRow, erro
 		arg.DeclineReason,
 		arg.OrderID,
 		arg.FromState,
+		arg.CalledReference,
 	)
 	var i SettleRow
 	err := row.Scan(

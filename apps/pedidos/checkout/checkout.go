@@ -68,6 +68,10 @@ var (
 	ErrNotReserved = errors.New("nothing is reserved")
 )
 
+// ErrPending is the error of Payments.Refund while the acquirer carries the refund out, which
+// can take days. It is in a chain with the time to wait.
+var ErrPending = errors.New("the acquirer carries the refund out")
+
 // The errors of Service.
 var (
 	ErrNotFound  = errors.New("the client has no such order")
@@ -157,9 +161,10 @@ type Caller struct {
 	Shopper value.ShopperID // "": all of the client's
 }
 
-// owns tells whether the order is the caller's.
+// owns tells whether the order is the caller's. An order without a shopper is of an earlier
+// version, which runs beside this one during a canary, or of a program of the client.
 func (c Caller) owns(o *order.Order) bool {
-	return o.ClientID == c.Client && (c.Shopper == "" || o.Shopper == c.Shopper)
+	return o.ClientID == c.Client && (c.Shopper == "" || o.Shopper == "" || o.Shopper == c.Shopper)
 }
 
 // Show returns an order of the caller, or ErrNotFound.

@@ -24,6 +24,7 @@ import (
 	"github.com/loja-veloz/platform/apps/internal/client"
 	"github.com/loja-veloz/platform/apps/internal/service"
 	"github.com/loja-veloz/platform/apps/internal/telemetry"
+	"github.com/loja-veloz/platform/apps/pedidos/checkout"
 	"github.com/loja-veloz/platform/apps/pedidos/store"
 )
 
@@ -60,8 +61,7 @@ const (
 	// maximum number of orders that a search takes.
 	attendEvery = 2 * time.Second
 	attendPage  = 200
-	// maxQuick and maxSlow are the maximum numbers of quick and of slow jobs that a process
-	// works on concurrently. A job is slow if its order waits for the acquirer or if an attempt
+	// A process works on maxQuick + maxSlow jobs at once, of which at most maxSlow are slow. A job is slow if its order waits for the acquirer or if an attempt
 	// has failed. So a bank that does not answer delays no order of another card, and none
 	// that a process left when it died. Jobs hold no connection to the database while they
 	// wait for another service.
@@ -218,6 +218,9 @@ func (w *worker) Work(ctx context.Context, job *river.Job[checkoutArgs]) error {
 	ctx, span := w.tracer.Start(ctx, "job "+kind, trace.WithSpanKind(trace.SpanKindConsumer))
 	defer span.End()
 	err := w.resume(ctx, job.Args.OrderID)
+	if errors.Is(err, checkout.ErrPending) { // no failure
+		return river.JobSnooze(max(client.RetryAfter(err), slowPause))
+	}
 	if err != nil {
 		telemetry.Failed(ctx, err)
 		w.asked.Store(job.ID, client.RetryAfter(err))

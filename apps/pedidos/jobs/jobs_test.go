@@ -19,6 +19,7 @@ import (
 	"github.com/loja-veloz/platform/apps/internal/postgres/postgrestest"
 	"github.com/loja-veloz/platform/apps/internal/server"
 	"github.com/loja-veloz/platform/apps/internal/service"
+	"github.com/loja-veloz/platform/apps/pedidos/checkout"
 )
 
 func TestAFailedJobIsLoggedAsAnErrorAndCounted(t *testing.T) {
@@ -76,6 +77,57 @@ func TestAFailedJobIsLoggedAsAnErrorAndCounted(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A refund that the acquirer carries out is asked for again, and is no failure.
+func TestAPendingRefundIsNoFailure(t *testing.T) {
+	database := postgrestest.New(t, nil)
+	if err := Migrate(t.Context(), database.OwnerURL, slog.New(slog.DiscardHandler)); err != nil {
+		t.Fatal(err)
+	}
+	frame := service.New(server.Settings{}, slog.New(slog.DiscardHandler), noop.NewTracerProvider())
+	srv, err := frame.NewServer(server.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	queue, err := NewQueue(database.Pool, frame.Logger)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var calls atomic.Int32
+	done := make(chan struct{})
+	workers, err := queue.Workers(frame, time.Minute, func(context.Context, uuid.UUID) error {
+		if calls.Add(1) == 1 {
+			return checkout.ErrPending
+		}
+		close(done)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := queue.Enqueue(t.Context(), uuid.New(), 0, true); err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() {
+		if err := workers[0](ctx); err != nil {
+			t.Error(err)
+		}
+	})
+	select {
+	case <-done:
+	case <-time.After(time.Minute):
+		t.Error("the refund is not asked for again")
+	}
+	stop()
+	running.Wait()
+	recorder := httptest.NewRecorder()
+	srv.Handler().ServeHTTP(recorder, httptest.NewRequest("GET", "/metrics", nil))
+	if want := `background_failures_total{task="checkout"} 0`; !strings.Contains(recorder.Body.String(), `task="checkout"} 0`) {
+		t.Errorf("/metrics lacks %s", want)
 	}
 }
 

@@ -213,6 +213,9 @@ func (p *Payments) Refund(ctx context.Context, id uuid.UUID, whose value.ClientI
 	if err != nil {
 		return false, fmt.Errorf("refunding: %w", err)
 	}
+	if response.JSON202 != nil {
+		return false, errors.Join(checkout.ErrPending, client.Refused("pagamentos", response.HTTPResponse, nil))
+	}
 	if response.JSON200 == nil {
 		return false, client.Refused("pagamentos", response.HTTPResponse, response.ApplicationProblemJSONDefault)
 	}

@@ -199,8 +199,9 @@ func (s suite) testRefund() {
 	if found, err := s.FindRefund(s.t.Context(), first.Reference); err != nil || found != first {
 		s.t.Errorf("FindRefund = %+v, %v; want %+v", found, err, first)
 	}
-	_, err := s.Refund(s.t.Context(), key(c, "refund"), taken.Reference, money.BRL(1))
-	s.is("Refund with the key of a different refund", err, acquirer.ErrRefused)
+	if refund, err := s.Refund(s.t.Context(), key(c, "refund"), taken.Reference, money.BRL(1)); err == nil {
+		s.t.Errorf("Refund with the key of a different refund = %+v", refund)
+	}
 }
 
 func (s suite) testRefundRefused() {
@@ -244,8 +245,8 @@ func (s suite) testKeyReused() {
 	} {
 		other := c
 		change(&other)
-		if result, err := call(s.t.Context(), key(c, step), other); !errors.Is(err, acquirer.ErrRefused) {
-			s.t.Errorf("another %s with the same key: %+v, %v", name, result, err)
+		if result, err := call(s.t.Context(), key(c, step), other); err == nil {
+			s.t.Errorf("another %s with the same key: %+v", name, result)
 		}
 	}
 }

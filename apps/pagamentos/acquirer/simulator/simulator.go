@@ -87,10 +87,26 @@ func judge(token string, capture bool) (state acquirer.State, reason string) {
 // Reference implements acquirer.Acquirer.
 func (s *Simulator) Reference(order uuid.UUID) string { return "sim_" + order.String() }
 
-// Prepare implements acquirer.Acquirer. There is nothing to do: the service chooses the
-// reference.
-func (s *Simulator) Prepare(_ context.Context, _ string, c acquirer.Charge) (acquirer.Result, error) {
-	return acquirer.Result{State: acquirer.Prepared, Reference: s.Reference(c.OrderID)}, nil
+// Prepare implements acquirer.Acquirer. Usually there is nothing to do: the service chooses the
+// reference. An earlier version may have charged the order with another one.
+func (s *Simulator) Prepare(ctx context.Context, _ string, c acquirer.Charge) (acquirer.Result, error) {
+	fresh := acquirer.Result{State: acquirer.Prepared, Reference: s.Reference(c.OrderID)}
+	if !c.MayExist {
+		return fresh, nil
+	}
+	var reference string
+	err := s.pool.QueryRow(ctx, `SELECT reference FROM simulator_charges WHERE order_id = $1`, c.OrderID).Scan(&reference)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return fresh, nil
+	case err != nil:
+		return acquirer.Result{}, unknown("preparing", err)
+	}
+	result, err := s.again(ctx, reference)
+	if acquirer.Unknown(err) && errors.Is(err, errUnavailable) {
+		return acquirer.Result{State: acquirer.Prepared, Reference: reference}, nil
+	}
+	return result, err
 }
 
 // charge stores a charge, or finds the charge with the same key. No row: the key was used
@@ -185,23 +201,28 @@ func (s *Simulator) Capture(ctx context.Context, _, reference string) error {
 	})
 }
 
-// void voids a charge that is neither captured nor declined, or stores one that was never
-// made as voided, so that a call that arrives later cannot charge the card.
-const void = `
-INSERT INTO simulator_charges AS c (key, reference, order_id, amount, currency, card_token, capture, state, decline_reason)
-VALUES ($1, $2, $3, $4, $5, $6, $7, 'voided', $8)
-ON CONFLICT (reference) DO UPDATE SET
-	decline_reason = CASE WHEN c.state = 'pending' THEN $8 ELSE c.decline_reason END,
-	state = CASE WHEN c.state IN ('pending', 'authorised') THEN 'voided' ELSE c.state END
-RETURNING state`
-
-// Void implements acquirer.Acquirer.
-func (s *Simulator) Void(ctx context.Context, key string, c acquirer.Charge) error {
+// Void implements acquirer.Acquirer. It voids the order's charge unless that is captured. If
+// there is none, it stores one that is voided, so that a call that arrives later cannot charge
+// the card.
+func (s *Simulator) Void(ctx context.Context, _ string, c acquirer.Charge) error {
 	return s.transact(ctx, "voiding", func(tx pgx.Tx) error {
-		var state string
-		err := tx.QueryRow(ctx, void, key, c.Reference, c.OrderID, c.Amount.Amount, c.Amount.Currency, c.CardToken, c.Capture,
-			neverCharged).Scan(&state)
-		if err == nil && state == string(acquirer.Captured) {
+		_, err := tx.Exec(ctx, `
+			INSERT INTO simulator_charges (key, reference, order_id, amount, currency, card_token, capture, state, decline_reason)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, 'voided', $8) ON CONFLICT DO NOTHING`,
+			c.OrderID.String()+":authorise", c.Reference, c.OrderID, c.Amount.Amount, c.Amount.Currency, c.CardToken, c.Capture, neverCharged)
+		if err != nil {
+			return err
+		}
+		_, err = tx.Exec(ctx, `
+			UPDATE simulator_charges SET state = 'voided', decline_reason = CASE WHEN state = 'pending' THEN $2 ELSE decline_reason END
+			WHERE order_id = $1 AND state IN ('pending', 'authorised')`, c.OrderID, neverCharged)
+		if err != nil {
+			return err
+		}
+		captured := false
+		err = tx.QueryRow(ctx, `SELECT count(*) > 0 FROM simulator_charges WHERE order_id = $1 AND state = 'captured'`,
+			c.OrderID).Scan(&captured)
+		if err == nil && captured {
 			return acquirer.ErrCaptured
 		}
 		return err

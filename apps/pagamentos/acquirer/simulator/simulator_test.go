@@ -30,6 +30,30 @@ func TestItBehavesLikeAnAcquirer(t *testing.T) {
 	})
 }
 
+// An earlier version charged an order with a reference of its own.
+func TestAChargeOfAnEarlierVersionIsVoidedOrFound(t *testing.T) {
+	database := postgrestest.New(t, migrations.Files)
+	a := simulator.New(database.Pool)
+	for _, capture := range []bool{true, false} {
+		order := uuid.New()
+		old := acquirer.Charge{OrderID: order, Reference: "sim_old_" + order.String(), Amount: money.BRL(100), CardToken: simulator.Approved, Capture: capture}
+		charged, err := a.Authorise(t.Context(), order.String()+":authorise", old)
+		if err != nil {
+			t.Fatal(err)
+		}
+		now := old
+		now.MayExist = true
+		if found, err := a.Prepare(t.Context(), "k", now); err != nil || found != charged {
+			t.Errorf("Prepare = %+v, %v; want %+v", found, err, charged)
+		}
+		now.Reference = a.Reference(order) // stored before the charge was made
+		want := map[bool]error{true: acquirer.ErrCaptured, false: nil}[capture]
+		if err := a.Void(t.Context(), "v", now); !errors.Is(err, want) {
+			t.Errorf("Void of a charge that is captured %t: %v, want %v", capture, err, want)
+		}
+	}
+}
+
 func TestEachTokenHasItsEffect(t *testing.T) {
 	database := postgrestest.New(t, migrations.Files)
 	a := simulator.New(database.Pool)

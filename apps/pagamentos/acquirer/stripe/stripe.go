@@ -176,14 +176,12 @@ func repeats(err error) bool {
 // Authorise implements acquirer.Acquirer. It confirms the intent. A card that requires the
 // shopper to authenticate is declined: the shopper is not present.
 func (s *Stripe) Authorise(ctx context.Context, key string, charge acquirer.Charge) (acquirer.Result, error) {
-	intent, err := s.post(ctx, stripe.FormatURLPath(intentsPath+"/%s/confirm", charge.Reference), key, &stripe.PaymentIntentConfirmParams{
-		OffSession:            new(true),
-		ErrorOnRequiresAction: new(true),
+	// Earlier versions used the key itself for another call.
+	intent, err := s.change(ctx, "confirm", key+":confirm", charge.Reference, func() stripe.ParamsContainer {
+		return &stripe.PaymentIntentConfirmParams{OffSession: new(true), ErrorOnRequiresAction: new(true)}
 	})
-	switch failure := apiError(err); {
-	case repeats(err):
-		intent, err = s.show(ctx, charge.Reference)
-	case failure != nil && failure.Code == stripe.ErrorCodePaymentIntentUnexpectedState && failure.PaymentIntent != nil:
+	failure := apiError(err)
+	if failure != nil && failure.Code == stripe.ErrorCodePaymentIntentUnexpectedState && failure.PaymentIntent != nil {
 		intent, err = failure.PaymentIntent, nil // confirmed or cancelled before
 	}
 	result, err := s.result(ctx, intent, err)
@@ -191,6 +189,35 @@ func (s *Stripe) Authorise(ctx context.Context, key string, charge acquirer.Char
 		return acquirer.Result{}, fmt.Errorf("stripe: charging: the intent is not confirmed: %w", acquirer.ErrUnknown)
 	}
 	return result, err
+}
+
+// change confirms, captures or cancels an intent. Where Stripe failed halfway through the first
+// call, and repeats that answer for the key, change reads the intent; if the call had no effect,
+// it calls again with another key, which is safe: an intent is confirmed, captured and cancelled
+// at most once.
+func (s *Stripe) change(
+	ctx context.Context, verb, key, reference string, params func() stripe.ParamsContainer,
+) (*stripe.PaymentIntent, error) {
+	path := stripe.FormatURLPath(intentsPath+"/%s/"+verb, reference)
+	intent, err := s.post(ctx, path, key, params())
+	if !repeats(err) {
+		return intent, err
+	}
+	if intent, err = s.show(ctx, reference); err != nil {
+		return intent, err
+	}
+	before := map[string][]stripe.PaymentIntentStatus{
+		"confirm": {stripe.PaymentIntentStatusRequiresConfirmation},
+		"capture": {stripe.PaymentIntentStatusRequiresCapture},
+		"cancel": {
+			stripe.PaymentIntentStatusRequiresConfirmation, stripe.PaymentIntentStatusRequiresPaymentMethod,
+			stripe.PaymentIntentStatusRequiresAction, stripe.PaymentIntentStatusRequiresCapture,
+		},
+	}
+	if slices.Contains(before[verb], intent.Status) {
+		return s.post(ctx, path, key+":"+uuid.NewString(), params())
+	}
+	return intent, nil
 }
 
 // show reads an intent.
@@ -320,7 +347,7 @@ func holds(intent *stripe.PaymentIntent) bool {
 
 // Capture implements acquirer.Acquirer.
 func (s *Stripe) Capture(ctx context.Context, key, reference string) error {
-	intent, err := s.post(ctx, stripe.FormatURLPath(intentsPath+"/%s/capture", reference), key, &stripe.PaymentIntentCaptureParams{})
+	intent, err := s.change(ctx, "capture", key, reference, func() stripe.ParamsContainer { return &stripe.PaymentIntentCaptureParams{} })
 	switch stateOf(intent, err) {
 	case stripe.PaymentIntentStatusSucceeded:
 		return nil
@@ -340,10 +367,7 @@ func (s *Stripe) Void(ctx context.Context, key string, charge acquirer.Charge) e
 }
 
 func (s *Stripe) cancel(ctx context.Context, key, reference string) error {
-	intent, err := s.post(ctx, stripe.FormatURLPath(intentsPath+"/%s/cancel", reference), key, &stripe.PaymentIntentCancelParams{})
-	if repeats(err) {
-		intent, err = s.show(ctx, reference)
-	}
+	intent, err := s.change(ctx, "cancel", key, reference, func() stripe.ParamsContainer { return &stripe.PaymentIntentCancelParams{} })
 	switch stateOf(intent, err) {
 	case stripe.PaymentIntentStatusCanceled:
 		return nil
@@ -379,20 +403,20 @@ func (s *Stripe) Refund(ctx context.Context, key, reference string, amount money
 	if failure := apiError(err); repeats(err) || failure != nil && failure.Code == stripe.ErrorCodeChargeAlreadyRefunded {
 		// Stripe failed halfway; or the refund was made in Stripe's dashboard, or with a key that
 		// Stripe has dropped.
-		return s.refundOf(ctx, reference, err)
+		return s.refundOf(ctx, reference, amount, err)
 	}
 	return refundState(refund, err)
 }
 
-// refundOf returns the refund of an intent that has not failed. If there is none, cause
+// refundOf returns the refund of an intent's whole amount that has not failed. If there is none, cause
 // refuses the refund: another key is safe, because Stripe refunds no more than was captured.
-func (s *Stripe) refundOf(ctx context.Context, reference string, cause error) (acquirer.Refund, error) {
+func (s *Stripe) refundOf(ctx context.Context, reference string, amount money.Money, cause error) (acquirer.Refund, error) {
 	list := &stripe.RefundList{}
 	if err := s.call(ctx, http.MethodGet, refundsPath, "", &refundsParams{PaymentIntent: reference, Limit: 100}, list); err != nil {
 		return acquirer.Refund{}, explain("looking for the refund", err)
 	}
 	for _, refund := range list.Data {
-		if known, err := refundState(refund, nil); err == nil && known.State != acquirer.RefundFailed {
+		if known, err := refundState(refund, nil); err == nil && known.State != acquirer.RefundFailed && refund.Amount == amount.Amount {
 			return known, nil
 		}
 	}
@@ -451,7 +475,8 @@ func explain(doing string, err error) error {
 	kind := acquirer.ErrUnknown
 	switch failure.HTTPStatusCode {
 	case http.StatusBadRequest, http.StatusPaymentRequired, http.StatusNotFound:
-		if failure.Code != stripe.ErrorCodeIdempotencyKeyInUse && failure.Code != stripe.ErrorCodeLockTimeout {
+		// After idempotency_error, another call with this key may have taken effect.
+		if failure.Type != stripe.ErrorTypeIdempotency && failure.Code != stripe.ErrorCodeLockTimeout {
 			kind = acquirer.ErrRefused
 		}
 	}

@@ -36,11 +36,12 @@ const (
 	approved       = "pm_card_visa"
 	declined       = "pm_card_visa_chargeDeclinedInsufficientFunds"
 	authentication = "pm_card_authenticationRequired"
-	unknown        = "pm_unknown"     // does not exist
-	silent         = "pm_silent"      // charged, but the first confirmation gets no answer
-	unavailable    = "pm_unavailable" // the first two confirmations get 503 and charge nothing
-	broken         = "pm_broken"      // charged, but the answer is 500, also to repeated confirmations
-	halfCreated    = "pm_halfCreated" // the first creation is answered with 500, also if it is repeated
+	unknown        = "pm_unknown"       // does not exist
+	silent         = "pm_silent"        // charged, but the first confirmation gets no answer
+	unavailable    = "pm_unavailable"   // the first two confirmations get 503 and charge nothing
+	broken         = "pm_broken"        // charged, but the answer is 500, also to repeated confirmations
+	halfCreated    = "pm_halfCreated"   // the first creation is answered with 500, also if it is repeated
+	halfConfirmed  = "pm_halfConfirmed" // the first confirmation is answered with 500, and charges nothing
 	refundRefused  = "pm_refundRefused"
 	refundPending  = "pm_refundPending"
 	refundFails    = "pm_refundFails" // the refund is pending, and fails later
@@ -240,6 +241,10 @@ func (m *statefulMock) confirm(intent map[string]any) (int, []byte) {
 			"type": "card_error", "code": "authentication_required", "decline_code": "authentication_required",
 			"message": "Your card was declined. This transaction requires authentication.", "payment_intent": maps.Clone(intent)})
 	}
+	if intent["method"] == halfConfirmed && intent["tried"] == nil {
+		intent["tried"] = true
+		return refusal(500, map[string]any{"type": "api_error", "message": "An unknown error occurred"})
+	}
 	intent["status"] = "succeeded"
 	if intent["manual"] == true {
 		intent["status"] = "requires_capture"
@@ -286,6 +291,7 @@ func (m *statefulMock) refund(form url.Values, refund map[string]any) (int, []by
 		return refusal(400, map[string]any{"type": "invalid_request_error", "code": "charge_disputed"})
 	}
 	intent["refunded"] = true
+	refund["amount"], _ = strconv.ParseInt(form.Get("amount"), 10, 64) // stripe-mock has checked it
 	refund["id"], refund["intent"], refund["status"] = fmt.Sprintf("re_%d", len(m.refunds)+1), intent["id"], "succeeded"
 	if method := intent["method"]; method == refundPending || method == refundFails {
 		refund["status"] = "pending"
@@ -415,6 +421,12 @@ func TestAChargeOfAnEarlierVersionIsFound(t *testing.T) {
 	if found, err := charge(t, a, &old); err != nil || found.State != acquirer.Captured || found.Reference != "pi_old" || m.charges != 0 {
 		t.Errorf("Prepare = %+v, %v, and %d intents", found, err, m.charges)
 	}
+	// The earlier version has stored its intention only: its key is taken, and then the charge confirmed.
+	unsent := newCharge(approved)
+	unsent.MayExist = true
+	if found, err := charge(t, a, &unsent); err != nil || found.State != acquirer.Captured {
+		t.Errorf("a charge that was never sent: %+v, %v", found, err)
+	}
 	// The search does not find it yet, but Stripe knows the key.
 	late := newCharge(approved)
 	late.MayExist = true
@@ -435,13 +447,15 @@ func TestAChargeIsLookedUpAfterARepeatedError(t *testing.T) {
 		t.Errorf("repeated 500: %+v, %v, %d intents", result, err, m.charges)
 	}
 
-	a, _, _ = newStripe(t)
-	c = newCharge(halfCreated)
-	if _, err := charge(t, a, &c); !acquirer.Unknown(err) {
-		t.Fatalf("500: %v", err)
-	}
-	if result, err = charge(t, a, &c); err != nil || result.State != acquirer.Captured {
-		t.Errorf("repeated 500 of the creation: %+v, %v", result, err)
+	for _, token := range []string{halfCreated, halfConfirmed} {
+		a, _, _ = newStripe(t)
+		c = newCharge(token)
+		if _, err := charge(t, a, &c); !acquirer.Unknown(err) {
+			t.Fatalf("500: %v", err)
+		}
+		if result, err = charge(t, a, &c); err != nil || result.State != acquirer.Captured {
+			t.Errorf("%s, repeated 500: %+v, %v", token, result, err)
+		}
 	}
 }
 
@@ -529,7 +543,7 @@ func TestErrorsAreClassifiedAndShowNoSecret(t *testing.T) {
 		{200, `{`, true},
 		{200, `{"id":"pi_1","status":"processing"}`, true},
 		{302, ``, true},
-		{400, `{"error":{"type":"idempotency_error","message":"` + approved + `"}}`, false},
+		{400, `{"error":{"type":"idempotency_error","message":"` + approved + `"}}`, true},
 		{400, `{"error":{"type":"invalid_request_error","code":"parameter_unknown","message":"` + approved + `"}}`, false},
 	} {
 		status, body = test.status, test.body

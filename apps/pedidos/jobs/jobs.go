@@ -61,10 +61,10 @@ const (
 	// maximum number of orders that a search takes.
 	attendEvery = 2 * time.Second
 	attendPage  = 200
-	// A process works on maxQuick + maxSlow jobs at once, of which at most maxSlow are slow. A job is slow if its order waits for the acquirer or if an attempt
-	// has failed. So a bank that does not answer delays no order of another card, and none
-	// that a process left when it died. Jobs hold no connection to the database while they
-	// wait for another service.
+	// A process works on maxQuick + maxSlow jobs at once, of which at most maxSlow are slow. A
+	// job is slow if its order waits for the acquirer or if an attempt has failed. So a bank
+	// that does not answer delays no order of another card, and none that a process left when
+	// it died. Jobs hold no connection to the database while they wait for another service.
 	maxQuick = 8
 	maxSlow  = 64
 	// quickTimeout limits the attempt of a quick job.

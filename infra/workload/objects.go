@@ -31,8 +31,10 @@ const (
 	// drainSeconds is how long a pod serves after the signal to stop: the gateway drops its
 	// endpoint within a second (infra/gateway), kube-proxy within a few.
 	drainSeconds int64 = 5
-	// shutdownSeconds is the time for open requests after that.
-	shutdownSeconds int64 = 25
+	// shutdownSeconds is the time for the rest: by the services' defaults at most 3 s in which
+	// they still answer, 15 s for open requests, 5 s for work in the background and 5 s for the
+	// last traces (apps/README.md), with some to spare.
+	shutdownSeconds int64 = 35
 
 	// abortScaleDownDelay is how long an aborted canary's pods are kept, for their logs, in
 	// seconds.

@@ -15,12 +15,6 @@ import (
 	"github.com/loja-veloz/platform/apps/internal/telemetry"
 )
 
-// After how many seconds the browser reloads the page of an order.
-const (
-	refreshInFlight = 2 // the order is in flight
-	refreshDown     = 5 // the API does not answer
-)
-
 // orderPage is the page of an order. State is empty if the API did not answer.
 type orderPage struct {
 	ID       string
@@ -28,7 +22,7 @@ type orderPage struct {
 	Headline string
 	Message  string
 	Advice   string
-	Refresh  int    // seconds until the browser reloads the page; 0: never
+	Follow   bool   // the page asks for its news by itself (static/order.js)
 	Cancel   string // until when the order can be cancelled; "": it cannot
 	Lines    []orderLine
 	Total    string
@@ -67,7 +61,7 @@ func noSuchOrder() error {
 		"There is no such order here. Please check the address. An order is shown only in the browser in which it was placed.")
 }
 
-// showOrder shows an order. The page reloads itself until the order is final.
+// showOrder shows an order. The page follows the order until it is final.
 func (p *pages) showOrder(c *gin.Context) error {
 	id, err := orderID(c)
 	if err != nil {
@@ -84,9 +78,9 @@ func (p *pages) showOrder(c *gin.Context) error {
 	if err != nil {
 		p.report(c, err)
 		return p.render(c, http.StatusServiceUnavailable, "order", orderPage{
-			ID: id.String(), Headline: "We cannot look up your order at the moment", Refresh: refreshDown,
+			ID: id.String(), Headline: "We cannot look up your order at the moment", Follow: true,
 			Message: "The shop does not answer. This does not affect your order.",
-			Advice:  "This page tries again every few seconds.",
+			Advice:  "Please look again in a moment.",
 		})
 	}
 	return p.render(c, http.StatusOK, "order", p.describe(order))
@@ -224,14 +218,14 @@ func (p *pages) describe(order *pedidos.Order) orderPage {
 		page.Advice = advice
 	case pedidos.Refunding:
 		page.Message = strings.TrimSpace(why + " Your money is on its way back.")
-		page.Refresh = refreshInFlight
+		page.Follow = true
 	case pedidos.Refunded:
 		page.Message = strings.TrimSpace(why + " The whole sum went back to your card.")
 		page.Advice = advice
 	default:
 		page.Headline = "We are working on your order"
-		page.Message = "This takes a few seconds. This page updates itself."
-		page.Refresh = refreshInFlight
+		page.Message = "This takes a few seconds."
+		page.Follow = true
 	}
 	return page
 }

@@ -19,9 +19,12 @@ import (
 )
 
 // contentSecurityPolicy lets a page load only what this service serves, and no
-// scripts.
-const contentSecurityPolicy = "default-src 'none'; style-src 'self'; img-src 'self'; " +
-	"form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+// scripts. orderPolicy also lets the page of an order run the script that follows it.
+const (
+	contentSecurityPolicy = "default-src 'none'; style-src 'self'; img-src 'self'; " +
+		"form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+	orderPolicy = contentSecurityPolicy + "; script-src 'self'; connect-src 'self'"
+)
 
 //go:embed templates
 var templateFiles embed.FS
@@ -83,6 +86,9 @@ func (p *pages) render(c *gin.Context, status int, name string, content any) err
 	})
 	if err != nil {
 		return fmt.Errorf("rendering page %s: %w", name, err)
+	}
+	if name == "order" {
+		c.Header("Content-Security-Policy", orderPolicy)
 	}
 	c.Header("Cache-Control", "no-store") // the page names the pod that served this request
 	c.Data(status, "text/html; charset=utf-8", page.Bytes())

@@ -45,6 +45,7 @@ func browse(t *testing.T, base string) {
 	t.Run("an order by keyboard, and its refund", func(t *testing.T) { orderByKeyboard(newTab(ctx, t), base) })
 	t.Run("a declined card, without JavaScript", func(t *testing.T) { declined(newTab(ctx, t), base) })
 	t.Run("a slow card, without JavaScript", func(t *testing.T) { slowly(newTab(ctx, t), base) })
+	t.Run("the page of a slow order updates itself", func(t *testing.T) { followed(newTab(ctx, t), base) })
 	t.Run("errors in the form are shown", func(t *testing.T) { mistakes(newTab(ctx, t), base) })
 	t.Run("going back does not order twice", func(t *testing.T) { goingBack(newTab(ctx, t), base) })
 	t.Run("360 px wide", func(t *testing.T) { smallScreen(newTab(ctx, t), base) })
@@ -103,8 +104,8 @@ func orderByKeyboard(p *tab, base string) {
 	if steps := p.text(`document.querySelector(".steps").innerText`); !strings.Contains(steps, "Your card was charged.") {
 		p.t.Errorf("the order's steps are %s", steps)
 	}
-	if p.text(`String(document.querySelector("meta[http-equiv]"))`) != "null" {
-		p.t.Error("the page of a confirmed order still reloads itself")
+	if p.text(`String(document.querySelector("[data-follow]:not([hidden])"))`) != "null" {
+		p.t.Error("the page of a confirmed order still follows it")
 	}
 	p.tabTo("form[action$='/cancel'] button")
 	p.follow(kb.Enter)
@@ -119,6 +120,12 @@ func orderByKeyboard(p *tab, base string) {
 func (p *tab) fill(base, quantity, card string) {
 	p.t.Helper()
 	call(p, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: true})
+	p.choose(base, quantity, card)
+}
+
+// choose opens the shop, and chooses a quantity and a card by typing.
+func (p *tab) choose(base, quantity, card string) {
+	p.t.Helper()
 	p.open(base + "/")
 	p.tabTo("input[inputmode=numeric]")
 	p.press(quantity)
@@ -149,7 +156,34 @@ func slowly(p *tab, base string) {
 		p.t.Errorf("the order starts with %q", heading)
 	}
 	p.accessible()
+	for end := time.Now().Add(time.Minute); !strings.Contains(p.body(), "Your order is confirmed"); {
+		if time.Now().After(end) {
+			p.t.Fatalf("the order is not confirmed:\n%s", p.body())
+		}
+		p.tabTo(".ways a") // Look again now
+		p.follow(kb.Enter)
+	}
+}
+
+// followed waits for an order on its page, which must not reload: that would take the focus away.
+func followed(p *tab, base string) {
+	p.choose(base, "1", "tok_s")
+	p.tabTo("button[value=order]")
+	p.follow(kb.Enter)
+	if shown := p.body(); !strings.Contains(shown, "We are working on your order") || !strings.Contains(shown, "This page updates itself.") {
+		p.t.Errorf("the order starts with\n%s", shown)
+	}
+	p.accessible()
+	p.tabTo(".brand")
+	p.text(`window.same = "the same page"`)
 	p.until("Your order is confirmed")
+	if same := p.text("String(window.same)"); same != "the same page" || !p.focused(".brand") {
+		p.t.Errorf("the page was reloaded (%s), and the focus is on %s", same, p.focus())
+	}
+	p.accessible()
+	if shown := p.body(); strings.Contains(shown, "This page updates itself.") || !strings.Contains(shown, "Cancel and refund") {
+		p.t.Errorf("the confirmed order's page:\n%s", shown)
+	}
 }
 
 func mistakes(p *tab, base string) {

@@ -24,6 +24,20 @@ var (
 // which its author states that no version in use needs it. Statements on a table that
 // the same file creates are allowed.
 //
+// An index on a table with rows is created CONCURRENTLY, in a file of this form, which can be
+// repeated after any interruption:
+//
+//	-- +goose NO TRANSACTION
+//	SET lock_timeout = 0;
+//	DROP INDEX CONCURRENTLY IF EXISTS pedidos_by_name;
+//	CREATE INDEX CONCURRENTLY pedidos_by_name ON pedidos (name);
+//	RESET lock_timeout;
+//
+// PostgreSQL waits for the transactions that run, and counts that wait as one for a lock; it
+// blocks nobody meanwhile. An attempt that fails leaves an invalid index, which a plain CREATE
+// finds in its way and IF NOT EXISTS takes for the index:
+// https://www.postgresql.org/docs/current/sql-createindex.html#SQL-CREATEINDEX-CONCURRENTLY
+//
 // Lint does not see the statements that a string executes. A DO block is an
 // exception: it must not change the schema.
 func Lint(files fs.FS) error {
@@ -106,6 +120,8 @@ func lintFile(sql string) []error {
 type linter struct {
 	created     map[string]bool // tables
 	transaction bool
+	waits       bool    // lock_timeout is 0
+	dropped     string  // the index that the statement before dropped, CONCURRENTLY IF EXISTS
 	breaking    []error // allowed by `-- contract`
 	invalid     []error // never allowed
 }
@@ -115,11 +131,21 @@ func (l *linter) refuse(at token, format string, args ...any) {
 		at.line, fmt.Sprintf(format, args...)))
 }
 
+func (l *linter) forbid(at token, format string, args ...any) {
+	l.invalid = append(l.invalid, fmt.Errorf("%d: %s", at.line, fmt.Sprintf(format, args...)))
+}
+
 func (l *linter) check(statement []token) {
 	first, s := statement[0], cursor{tokens: statement}
+	before := l.dropped
+	l.dropped = ""
 	switch {
+	case s.take("SET", "LOCK_TIMEOUT"):
+		l.waits = (s.take("=") || s.take("TO")) && s.more() && strings.Trim(s.tokens[s.at].text, "'") == "0"
+	case s.take("RESET", "LOCK_TIMEOUT"):
+		l.waits = false
 	case s.take("CREATE"):
-		l.checkCreate(&s, first)
+		l.checkCreate(&s, first, before)
 	case s.take("ALTER", "TABLE"):
 		l.checkAlterTable(&s)
 	case s.take("ALTER"):
@@ -131,7 +157,11 @@ func (l *linter) check(statement []token) {
 			s.at++
 		}
 	case s.take("DROP", "INDEX", "CONCURRENTLY"):
-		l.needNoTransaction(first, "DROP INDEX CONCURRENTLY")
+		l.checkConcurrent(first, "DROP INDEX CONCURRENTLY")
+		if !s.take("IF", "EXISTS") {
+			l.forbid(first, "DROP INDEX CONCURRENTLY needs IF EXISTS, so that it can be repeated")
+		}
+		l.dropped = s.name()
 	case s.take("DROP"):
 		l.refuse(first, "DROP removes what the previous version may use")
 	case s.take("TRUNCATE"):
@@ -142,13 +172,17 @@ func (l *linter) check(statement []token) {
 	l.checkDeletes(statement)
 }
 
-func (l *linter) needNoTransaction(at token, what string) {
+func (l *linter) checkConcurrent(at token, what string) {
 	if l.transaction {
-		l.invalid = append(l.invalid, fmt.Errorf("%d: %s needs a line `-- +goose NO TRANSACTION` in the file", at.line, what))
+		l.forbid(at, "%s needs a line `-- +goose NO TRANSACTION` in the file", what)
+	}
+	if !l.waits {
+		l.forbid(at, "%s needs `SET lock_timeout = 0;` before it: it waits for the transactions that run, and blocks nobody meanwhile", what)
 	}
 }
 
-func (l *linter) checkCreate(s *cursor, first token) {
+// checkCreate checks a CREATE. dropped is the index that the statement before dropped.
+func (l *linter) checkCreate(s *cursor, first token, dropped string) {
 	for s.take("UNLOGGED") || s.take("TEMPORARY") || s.take("TEMP") || s.take("GLOBAL") || s.take("LOCAL") {
 		continue
 	}
@@ -162,7 +196,14 @@ func (l *linter) checkCreate(s *cursor, first token) {
 		return
 	}
 	if s.take("CONCURRENTLY") {
-		l.needNoTransaction(first, "CREATE INDEX CONCURRENTLY")
+		l.checkConcurrent(first, "CREATE INDEX CONCURRENTLY")
+		if s.take("IF", "NOT", "EXISTS") {
+			l.forbid(first, "CREATE INDEX CONCURRENTLY IF NOT EXISTS accepts the invalid index that an attempt left: leave IF NOT EXISTS out")
+		}
+		if name := s.name(); name == "on" || name != dropped {
+			l.forbid(first, "CREATE INDEX CONCURRENTLY needs a name, and `DROP INDEX CONCURRENTLY IF EXISTS` of that name directly before it: "+
+				"an attempt that fails leaves an invalid index in its way")
+		}
 		return
 	}
 	for s.more() && !s.take("ON") {

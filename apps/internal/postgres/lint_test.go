@@ -93,12 +93,38 @@ func TestLintAcceptsWhatThePreviousVersionTolerates(t *testing.T) {
 		"-- DROP TABLE pedidos;\nSELECT 1;",
 		"/* TRUNCATE pedidos; /* nested */ DROP TABLE pedidos; */ SELECT 1;",
 		`SELECT 'a''; DROP TABLE pedidos; --';`,
-		"-- +goose NO TRANSACTION\nCREATE INDEX CONCURRENTLY by_name ON pedidos (name);",
-		"-- +goose NO TRANSACTION\nDROP INDEX CONCURRENTLY by_name;",
+		concurrently + "DROP INDEX CONCURRENTLY IF EXISTS by_name;\nCREATE INDEX CONCURRENTLY by_name ON pedidos (name);\nRESET lock_timeout;",
+		concurrently + "DROP INDEX CONCURRENTLY IF EXISTS public.By_Name; CREATE UNIQUE INDEX CONCURRENTLY by_name ON pedidos (name);",
+		concurrently + "DROP INDEX CONCURRENTLY IF EXISTS by_name;",
+		"-- +goose NO TRANSACTION\nset lock_timeout to '0';\nDROP INDEX CONCURRENTLY IF EXISTS by_name;",
 		"CREATE TABLE a (id int);\n-- +goose Down\nDROP TABLE a;",
 	} {
 		if err := postgres.Lint(migration(sql)); err != nil {
 			t.Errorf("%s\n got %v, want no error", sql, err)
+		}
+	}
+}
+
+// concurrently begins a migration that may wait for other transactions.
+const concurrently = "-- +goose NO TRANSACTION\nSET lock_timeout = 0;\n"
+
+func TestLintRefusesIndexesThatCannotBeCreatedAgain(t *testing.T) {
+	for _, test := range []struct{ sql, want string }{
+		{concurrently + "CREATE INDEX CONCURRENTLY by_name ON pedidos (name);", "directly before it"},
+		{concurrently + "DROP INDEX CONCURRENTLY IF EXISTS by_name; SELECT 1; CREATE INDEX CONCURRENTLY by_name ON pedidos (name);", "directly before it"},
+		{concurrently + "DROP INDEX CONCURRENTLY IF EXISTS other; CREATE INDEX CONCURRENTLY by_name ON pedidos (name);", "directly before it"},
+		{concurrently + "DROP INDEX CONCURRENTLY IF EXISTS by_name; CREATE INDEX CONCURRENTLY ON pedidos (name);", "needs a name"},
+		{concurrently + "DROP INDEX CONCURRENTLY IF EXISTS a; CREATE INDEX CONCURRENTLY IF NOT EXISTS a ON b (c);", "IF NOT EXISTS"},
+		{concurrently + "DROP INDEX CONCURRENTLY by_name;", "needs IF EXISTS"},
+		{"-- +goose NO TRANSACTION\nDROP INDEX CONCURRENTLY IF EXISTS a; CREATE INDEX CONCURRENTLY a ON b (c);", "lock_timeout"},
+		{"-- +goose NO TRANSACTION\nSET lock_timeout = 0; RESET lock_timeout; DROP INDEX CONCURRENTLY IF EXISTS a;", "lock_timeout"},
+		{"-- +goose NO TRANSACTION\nSET lock_timeout = '1s'; DROP INDEX CONCURRENTLY IF EXISTS a;", "lock_timeout"},
+		{"SET lock_timeout = 0; DROP INDEX CONCURRENTLY IF EXISTS a;", "NO TRANSACTION"},
+	} {
+		for _, contract := range []string{"", "-- contract: all\n"} {
+			if err := postgres.Lint(migration(contract + test.sql)); err == nil || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("%s\n got %v, want an error with %q", contract+test.sql, err, test.want)
+			}
 		}
 	}
 }

@@ -60,7 +60,8 @@ END $$`
 // url, which is the owner role's. Only one process migrates at a time. Migrate waits up
 // to two minutes for another migration, and as long for a server that is not up. It
 // refuses to apply a migration that is older than the newest applied one. It leaves a
-// database that is newer than files as it is, since that is normal after a rollback.
+// database that is newer than files as it is, since that is normal after a rollback. It
+// fails if the schema has an invalid index, also if all migrations are applied.
 func Migrate(ctx context.Context, url string, files fs.FS, logger *slog.Logger) error {
 	if err := checkURL(url); err != nil {
 		return fmt.Errorf("migrating: the database's URL: %w", err)
@@ -118,11 +119,33 @@ func Migrate(ctx context.Context, url string, files fs.FS, logger *slog.Logger) 
 	if err := protectVersions(ctx, db); err != nil {
 		return err
 	}
+	if err := checkIndexes(ctx, db); err != nil {
+		return err
+	}
 	version, err := provider.GetDBVersion(ctx)
 	if err != nil {
 		return fmt.Errorf("reading the schema's version: %w", err)
 	}
 	logger.InfoContext(ctx, "the schema is up to date", "version", version, "applied", len(results))
+	return nil
+}
+
+// invalidIndexes are those that a CREATE INDEX CONCURRENTLY left when it failed: they cost
+// writes, and no query uses them. One that is being created is not valid yet either, so its
+// table has a lock.
+const invalidIndexes = `
+SELECT coalesce(string_agg(i.indexrelid::regclass::text, ', ' ORDER BY 1), '') FROM pg_index AS i
+WHERE NOT i.indisvalid AND NOT EXISTS (
+	SELECT FROM pg_locks AS l WHERE l.relation = i.indrelid AND l.mode = 'ShareUpdateExclusiveLock' AND l.granted)`
+
+func checkIndexes(ctx context.Context, db *sql.DB) error {
+	var names string
+	if err := db.QueryRowContext(ctx, invalidIndexes).Scan(&names); err != nil {
+		return fmt.Errorf("looking for invalid indexes: %w", err)
+	}
+	if names != "" {
+		return fmt.Errorf("invalid indexes: %s: their creation failed; drop them, and create them again in a new migration", names)
+	}
 	return nil
 }
 

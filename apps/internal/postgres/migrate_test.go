@@ -77,6 +77,63 @@ func TestAFailedMigrationLeavesNothing(t *testing.T) {
 	}
 }
 
+// A transaction runs for longer than a migration waits for a lock, and the first attempt is
+// interrupted. The second one succeeds, and its index is valid.
+func TestAnIndexIsCreatedBesideALongTransaction(t *testing.T) {
+	db := postgrestest.New(t, files(`CREATE TABLE a (id int);`))
+	set := files(`CREATE TABLE a (id int);`)
+	set["00002_index.sql"] = &fstest.MapFile{Data: []byte("-- +goose NO TRANSACTION\n-- +goose Up\nSET lock_timeout = 0;\n" +
+		"DROP INDEX CONCURRENTLY IF EXISTS a_id;\nCREATE INDEX CONCURRENTLY a_id ON a (id);\nRESET lock_timeout;\n")}
+	if err := postgres.Lint(set); err != nil {
+		t.Fatal(err)
+	}
+	long, err := db.Pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = long.Rollback(context.Background()) }()
+	if _, err := long.Exec(t.Context(), `INSERT INTO a VALUES (1)`); err != nil {
+		t.Fatal(err)
+	}
+	// CREATE INDEX waits for the transaction, longer than the 5 s of other migrations.
+	interrupted, cancel := context.WithTimeout(t.Context(), 7*time.Second)
+	defer cancel()
+	if err := postgres.Migrate(interrupted, db.OwnerURL, set, silent); err == nil || postgres.Code(err) == "55P03" {
+		t.Fatalf("%v, want that it waits until it is interrupted", err)
+	}
+	valid := func() (is bool) {
+		err := db.Pool.QueryRow(t.Context(), `SELECT coalesce(bool_and(indisvalid), false) FROM pg_index WHERE indexrelid = to_regclass('a_id')`).Scan(&is)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return is
+	}
+	if valid() {
+		t.Error("the index is valid before its creation could finish")
+	}
+	if err := long.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := postgres.Migrate(t.Context(), db.OwnerURL, set, silent); err != nil || !valid() {
+		t.Errorf("the second attempt: %v, valid %t", err, valid())
+	}
+}
+
+func TestMigrateReportsAnInvalidIndex(t *testing.T) {
+	db := postgrestest.New(t, files("CREATE TABLE a (id int);\nINSERT INTO a VALUES (1), (1);"))
+	if _, err := db.Pool.Exec(t.Context(), `SELECT 1`); err != nil {
+		t.Fatal(err)
+	}
+	set := files("CREATE TABLE a (id int);\nINSERT INTO a VALUES (1), (1);")
+	owner := open(t, postgres.Settings{URL: db.OwnerURL})
+	if _, err := owner.Exec(t.Context(), `CREATE UNIQUE INDEX CONCURRENTLY a_once ON a (id)`); postgres.Code(err) != "23505" {
+		t.Fatalf("creating a unique index of values that are not: %v", err)
+	}
+	if err := postgres.Migrate(t.Context(), db.OwnerURL, set, silent); err == nil || !strings.Contains(err.Error(), "a_once") {
+		t.Errorf("%v, want an error that names the invalid index", err)
+	}
+}
+
 func TestMigrateRefusesAMigrationOlderThanTheNewestApplied(t *testing.T) {
 	db := postgrestest.New(t, nil)
 	late := files(`CREATE TABLE a (id int);`, `CREATE TABLE b (id int);`, `CREATE TABLE c (id int);`)

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -134,9 +135,15 @@ func (s *Server) Handle(name, path string, h Handler, methods ...string) {
 
 // Router returns the router at which servers generated from OpenAPI documents register
 // their routes. A path that accepts GET also accepts HEAD. The router answers with the
-// error that an operation leaves in its context.
+// error that an operation leaves in its context. It refuses a query that cannot be parsed, of
+// which an operation would see only a part.
 func (s *Server) Router() gin.IRouter {
 	return headToo{s.engine.Group("", func(c *gin.Context) {
+		if _, err := url.ParseQuery(c.Request.URL.RawQuery); err != nil {
+			s.fail(c, problem.Wrap(problem.Invalid, "The query of the address cannot be read.", err))
+			c.Abort()
+			return
+		}
 		c.Next()
 		if last := c.Errors.Last(); last != nil {
 			s.fail(c, last.Err)

@@ -204,6 +204,24 @@ func TestErrorsAreProblemsThatHideTheirCause(t *testing.T) {
 	}
 }
 
+// A parser that skips what it cannot read would answer another question than the client asked.
+func TestQueriesThatCannotBeParsedAreRefused(t *testing.T) {
+	srv, err := server.New(server.Settings{}, slog.New(slog.DiscardHandler), noop.NewTracerProvider(), server.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv.Router().GET("/list", func(c *gin.Context) { c.String(http.StatusOK, "%s", c.Query("limit")) })
+	for query, status := range map[string]int{
+		"": 200, "?limit=5": 200, "?limit=%35": 200, "?": 200, "?limit=5;cursor=x": 400, "?limit=5&cursor=%zz": 400, "?%": 400,
+	} {
+		recorder := httptest.NewRecorder()
+		srv.Handler().ServeHTTP(recorder, httptest.NewRequest("GET", "/list"+query, nil))
+		if recorder.Code != status || status == 400 && !strings.Contains(recorder.Body.String(), `"code":"invalid_request"`) {
+			t.Errorf("GET /list%s = %d %s, want %d", query, recorder.Code, recorder.Body, status)
+		}
+	}
+}
+
 func TestBodiesAreLimited(t *testing.T) {
 	s := newService(t, slog.LevelInfo)
 	for size, want := range map[int]int{16: http.StatusNoContent, 17: http.StatusRequestEntityTooLarge} {

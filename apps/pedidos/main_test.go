@@ -452,6 +452,38 @@ func TestASlowOrderIsAcceptedAndFinished(t *testing.T) {
 	}
 }
 
+// The client hangs up while its card is charged, and asks again when the order is confirmed.
+func TestWhoHungUpIsToldHowTheOrderStands(t *testing.T) {
+	s := newInstance(t)
+	reached, release := make(chan struct{}), make(chan struct{})
+	var first sync.Once
+	s.before = func(step order.Step, _ uuid.UUID) error {
+		if step == order.Pay {
+			first.Do(func() { close(reached); <-release })
+		}
+		return nil
+	}
+	ctx, hangUp := context.WithCancel(t.Context())
+	request := httptest.NewRequestWithContext(ctx, "POST", "/pedidos", strings.NewReader(oneShoe))
+	request.Header.Set("Content-Type", "application/json")
+	request.Header.Set("Idempotency-Key", "k")
+	answered := make(chan struct{})
+	go func() {
+		s.app.server.Handler().ServeHTTP(httptest.NewRecorder(), request)
+		close(answered)
+	}()
+	<-reached
+	hangUp()
+	<-answered
+	close(release)
+	s.app.orders.Wait()
+	for range 2 {
+		if o := placedOrder(t, s.place(oneShoe, "k"), http.StatusCreated); o.State != contract.Confirmed {
+			t.Errorf("who asks again reads %s", o.State)
+		}
+	}
+}
+
 var errLost = errors.New("connection lost")
 
 // Each step fails once, before or after it takes effect. The client still gets the final

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"html/template"
 	"io"
@@ -45,6 +46,18 @@ const (
 
 // notTogether is for items of different currencies, or a total that overflows.
 const notTogether = "These items cannot be ordered together. Please order them one by one."
+
+// errTooMuch is for a total that no payment can have.
+var errTooMuch = errors.New("the total is larger than one payment can be")
+
+// explainSum returns what to tell a shopper about an error of basket.sum.
+func explainSum(err error, currency string) string {
+	if errors.Is(err, errTooMuch) {
+		return "These items cost more than one payment can be, " + price(money.Money{Amount: money.MaxCharge, Currency: currency}) +
+			". Please order fewer of them, or in several orders."
+	}
+	return notTogether
+}
 
 var (
 	priceForm = regexp.MustCompile(`^([0-9]{1,15}) ([A-Z]{3})$`)
@@ -116,7 +129,7 @@ func (p *pages) checkOut(c *gin.Context) error {
 	}
 	request, err := b.order()
 	if err != nil {
-		return p.showForm(c, b, []inputError{{"", notTogether}}, p.shop.onSale)
+		return p.showForm(c, b, []inputError{{"", explainSum(err, b.lines[0].price.Currency)}}, p.shop.onSale)
 	}
 	id, err := p.shop.place(ctx, p.greet(c, b.key), b.key, request)
 	if said, definite := isDefinite(err); definite {
@@ -286,6 +299,9 @@ func (b *basket) sum(prices []money.Money) (money.Money, error) {
 		}
 		total = cost
 	}
+	if total.Amount > money.MaxCharge {
+		return money.Money{}, errTooMuch
+	}
 	return total, nil
 }
 
@@ -435,7 +451,7 @@ func (p *pages) showForm(c *gin.Context, b basket, errs []inputError, goods func
 	total, err := b.sum(prices)
 	if err != nil {
 		return p.render(c, http.StatusUnprocessableEntity, "window",
-			newForm(items, b, []inputError{{"", notTogether}}))
+			newForm(items, b, []inputError{{"", explainSum(err, prices[0].Currency)}}))
 	}
 	page.Total = price(total)
 	return p.render(c, http.StatusOK, "window", page)

@@ -38,8 +38,8 @@ const (
 	maxReason      = 200
 )
 
-// maxPrice is also the schema's limit. With it, the total of every order fits into 64 bits.
-const maxPrice = 1_000_000_000_000
+// maxPrice is what one payment can be: nobody could buy a dearer item.
+const maxPrice = money.MaxCharge
 
 // unavailableFor is the Retry-After while the database is down.
 const unavailableFor = time.Second

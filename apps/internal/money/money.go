@@ -15,6 +15,11 @@ type Money struct {
 	Currency string `json:"currency"`
 }
 
+// MaxCharge is the largest amount of one payment, in minor units. Stripe accepts eight digits
+// (https://docs.stripe.com/currencies#minimum-and-maximum-charge-amounts). So no price and no
+// order's total may be larger: nobody could pay it.
+const MaxCharge = 99_999_999
+
 // BRL is an amount in centavos.
 func BRL(amount int64) Money { return Money{amount, "BRL"} }
 

@@ -13,6 +13,7 @@ import (
 
 	"github.com/loja-veloz/platform/apps/internal/api"
 	contract "github.com/loja-veloz/platform/apps/internal/contract/pagamentos"
+	"github.com/loja-veloz/platform/apps/internal/money"
 	"github.com/loja-veloz/platform/apps/internal/page"
 	"github.com/loja-veloz/platform/apps/internal/postgres"
 	"github.com/loja-veloz/platform/apps/internal/problem"
@@ -23,10 +24,6 @@ import (
 
 // BodyLimit is the largest request body in bytes, several times the largest payment's.
 const BodyLimit = 16 << 10
-
-// maxAmount is in minor units. Stripe accepts eight digits:
-// https://docs.stripe.com/currencies#minimum-and-maximum-charge-amounts
-const maxAmount = 99_999_999
 
 // retryAfter is the Retry-After of temporary failures.
 const retryAfter = time.Second
@@ -98,7 +95,7 @@ func (o operations) Pay(ctx context.Context, request contract.PayRequestObject) 
 func (o operations) readRequest(request contract.PayRequestObject) (charging.Request, error) {
 	body := request.Body
 	var errs problem.Fields
-	errs.Range("amount.amount", body.Amount.Amount, 1, maxAmount)
+	errs.Range("amount.amount", body.Amount.Amount, 1, money.MaxCharge)
 	if !slices.Contains(o.currencies, body.Amount.Currency) {
 		errs.Add("amount.currency", "must be "+strings.Join(o.currencies, " or "))
 	}

@@ -49,8 +49,10 @@ func toAnswer(status *int16, body []byte) Answer {
 }
 
 // Place stores the order and works on it until it is final. A request with a known key
-// gets the first answer again. If Place fails with a *LineError, a *WrongTotalError,
-// ErrKeyReused, ErrPrices, ErrBusy or ErrAbandoned, it has stored nothing.
+// gets the first answer again, which the client can have received; if the client hung up
+// before, it is told how the order stands. If Place fails with a *LineError, a
+// *WrongTotalError, ErrKeyReused, ErrPrices or ErrBusy, it has stored nothing. After
+// ErrAbandoned the order may be stored, and then goes on.
 func (s *Service) Place(ctx context.Context, r Request) (Answer, error) {
 	start := time.Now()
 	select {
@@ -81,6 +83,9 @@ func (s *Service) Place(ctx context.Context, r Request) (Answer, error) {
 	a.mu.Unlock()
 	if answer.Body != nil {
 		return answer, nil
+	}
+	if err := ctx.Err(); err != nil { // the client cannot have received an answer, so none is stored
+		return Answer{}, fmt.Errorf("%w: %w", ErrAbandoned, err)
 	}
 	return s.accept(ctx, a)
 }
@@ -241,6 +246,9 @@ func (s *Service) replay(ctx context.Context, start time.Time, r Request) (Answe
 		}
 		if row.AnswerStatus != nil {
 			return toAnswer(row.AnswerStatus, row.AnswerBody), nil
+		}
+		if err := ctx.Err(); err != nil {
+			return Answer{}, fmt.Errorf("%w: %w", ErrAbandoned, err)
 		}
 		if time.Since(start) >= answerWithin {
 			a, err := s.load(ctx, row.ID)

@@ -280,9 +280,7 @@ func readOrder(body *contract.OrderRequest) (checkout.Request, error) {
 		errs.Range(fmt.Sprintf("lines[%d].quantity", i), int64(line.Quantity), 1, maxQuantity)
 		asked.Lines = append(asked.Lines, order.Line{SKU: sku, Quantity: line.Quantity})
 	}
-	if body.Total.Amount < 1 {
-		errs.Add("total.amount", "must be positive")
-	}
+	errs.Range("total.amount", body.Total.Amount, 1, money.MaxCharge)
 	if !money.IsCurrency(body.Total.Currency) {
 		errs.Add("total.currency", money.WrongCurrency)
 	}

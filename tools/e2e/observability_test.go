@@ -88,6 +88,9 @@ func TestAnOrderIsObserved(t *testing.T) {
 		}
 		return nil
 	})
+	if trace.ID == strangersTrace {
+		t.Error("the order's trace has the id that its client chose")
+	}
 	var spans string
 	eventually(t, time.Minute, "Jaeger has the requests with the address", func() error {
 		spans = ""

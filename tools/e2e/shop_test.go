@@ -31,6 +31,8 @@ func (o order) path() string {
 }
 
 // place orders one pair of shoes at the edge, and waits until the order is final.
+//
+// It claims to belong to a trace that is not recorded. The edge must not believe that.
 func place(t *testing.T, token string) order {
 	t.Helper()
 	body := fmt.Sprintf(`{"lines":[{"sku":"SHOE-VENTO","quantity":1}],"total":{"amount":34990,"currency":"BRL"},"card_token":%q}`, token)
@@ -40,6 +42,7 @@ func place(t *testing.T, token string) order {
 	}
 	request.Header.Set("Content-Type", "application/json")
 	request.Header.Set("Idempotency-Key", fmt.Sprintf("e2e-%d", time.Now().UnixNano()))
+	request.Header.Set("Traceparent", "00-"+strangersTrace+"-00f067aa0ba902b7-00")
 	response, err := http.DefaultClient.Do(request)
 	if err != nil {
 		t.Fatal(err)
@@ -50,6 +53,9 @@ func place(t *testing.T, token string) order {
 	}
 	return ended(t, response.Header.Get("Location"))
 }
+
+// strangersTrace is the id of a trace that place claims to belong to.
+const strangersTrace = "5772616e676572732074726163650001"
 
 // ended waits until the order at a path of the edge is final, and returns it.
 func ended(t *testing.T, path string) order {

@@ -158,9 +158,16 @@ SELECT sku, (on_hand - reserved)::bigint AS available, reserved FROM estoque ORD
 
 -- name: Seed :execrows
 -- Fills only an empty catalogue. If two processes start at the same time, the second
--- waits for the first and adds nothing.
-INSERT INTO estoque (sku, name, description, price_amount, price_currency, on_hand)
-SELECT unnest(@skus::text[]), unnest(@names::text[]), unnest(@descriptions::text[]),
-       unnest(@amounts::bigint[]), unnest(@currencies::text[]), unnest(@quantities::bigint[])
-WHERE NOT EXISTS (SELECT FROM estoque)
-ON CONFLICT (sku) DO NOTHING;
+-- waits for the first and adds nothing. The units are recorded as top-ups.
+WITH seeded AS (
+    INSERT INTO estoque (sku, name, description, price_amount, price_currency, on_hand)
+    SELECT unnest(@skus::text[]), unnest(@names::text[]), unnest(@descriptions::text[]),
+           unnest(@amounts::bigint[]), unnest(@currencies::text[]), unnest(@quantities::bigint[])
+    WHERE NOT EXISTS (SELECT FROM estoque)
+    ON CONFLICT (sku) DO NOTHING
+    RETURNING sku, on_hand
+), recorded AS (
+    INSERT INTO estoque_top_ups (key, sku, quantity, reason)
+    SELECT 'opening:' || sku, sku, on_hand, 'opening balance' FROM seeded WHERE on_hand > 0
+)
+SELECT * FROM seeded;

@@ -16,8 +16,8 @@ type Invariant string
 
 // The rules.
 const (
-	// StockAddsUp: no item has a negative quantity, and its reserved quantity is the sum
-	// of its reservations.
+	// StockAddsUp: no item has a negative quantity, its reserved quantity is the sum of its
+	// reservations, and its units on hand are those that were added minus those sold.
 	StockAddsUp Invariant = "stock_adds_up"
 	// CaptureHasOrder: an amount that is captured and not refunded belongs to an order
 	// that is confirmed or in flight.

@@ -80,6 +80,7 @@ func (s shop) sell(t *testing.T) {
 	exec(t, s.estoque,
 		`INSERT INTO estoque (sku, name, description, price_amount, price_currency, on_hand)
 			VALUES ('SHOE', 'Shoe', '', 100, 'BRL', 9)`,
+		`INSERT INTO estoque_top_ups (key, sku, quantity, reason) VALUES ('k', 'SHOE', 10, 'r')`,
 		`INSERT INTO estoque_reservations (order_id, state, expires_at) VALUES
 			('`+firstID+`', 'confirmed', now()), ('`+secondID+`', 'released', now())`,
 		`INSERT INTO estoque_reservation_lines VALUES ('`+firstID+`', 'SHOE', 1, 100, 'BRL')`)
@@ -123,6 +124,12 @@ func TestEveryBrokenRuleIsReported(t *testing.T) {
 	}{
 		{"an item has more reserved than its reservations hold", func(t *testing.T, s shop) {
 			exec(t, s.estoque, `UPDATE estoque SET reserved = 1`)
+		}, invariant.StockAddsUp},
+		{"units are gone that were not sold", func(t *testing.T, s shop) {
+			exec(t, s.estoque, `UPDATE estoque SET on_hand = on_hand - 1`)
+		}, invariant.StockAddsUp},
+		{"units were sold that are still on hand", func(t *testing.T, s shop) {
+			exec(t, s.estoque, `UPDATE estoque_reservation_lines SET quantity = 2`)
 		}, invariant.StockAddsUp},
 		{"a capture without an order", func(t *testing.T, s shop) {
 			exec(t, s.pagamentos, `INSERT INTO pagamentos (order_id, state, amount, currency, capture, fingerprint, acquirer, acquirer_reference)

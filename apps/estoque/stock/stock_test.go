@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/fstest"
 	"time"
 
 	"github.com/google/uuid"
@@ -364,9 +366,40 @@ func TestTheCatalogueIsSeededOnce(t *testing.T) {
 	if scarce != 1 {
 		t.Errorf("%d items with 10 units, want one", scarce)
 	}
+	s.exec(t, `DELETE FROM estoque_top_ups WHERE sku <> 'SHOE-VENTO'`)
 	s.exec(t, `DELETE FROM estoque WHERE sku <> 'SHOE-VENTO'`)
 	if n, err := s.Seed(ctx); err != nil || n != 0 {
 		t.Errorf("%d added (%v) to a catalogue that is not empty", n, err)
+	}
+}
+
+// Earlier versions seeded units that no top-up records.
+func TestTheOpeningBalanceIsRecorded(t *testing.T) {
+	first, err := migrations.Files.ReadFile("00001_stock.sql")
+	if err != nil {
+		t.Fatal(err)
+	}
+	db := postgrestest.New(t, fstest.MapFS{"00001_stock.sql": {Data: first}})
+	for _, statement := range []string{
+		`INSERT INTO estoque (sku, name, description, price_amount, price_currency, on_hand) VALUES
+			('A', '', '', 1, 'BRL', 9), ('B', '', '', 1, 'BRL', 5), ('C', '', '', 1, 'BRL', 0)`,
+		`INSERT INTO estoque_top_ups (key, sku, quantity, reason) VALUES ('k', 'A', 4, ''), ('l', 'B', 5, '')`,
+		`INSERT INTO estoque_reservations (order_id, state, expires_at) VALUES
+			('00000000-0000-7000-8000-000000000001', 'confirmed', now()), ('00000000-0000-7000-8000-000000000002', 'expired', now())`,
+		`INSERT INTO estoque_reservation_lines VALUES
+			('00000000-0000-7000-8000-000000000001', 'A', 3, 1, 'BRL'), ('00000000-0000-7000-8000-000000000002', 'A', 7, 1, 'BRL')`,
+	} {
+		if _, err := db.Pool.Exec(t.Context(), statement); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := postgres.Migrate(t.Context(), db.OwnerURL, migrations.Files, slog.New(slog.DiscardHandler)); err != nil {
+		t.Fatal(err)
+	}
+	var opened string
+	err = db.Pool.QueryRow(t.Context(), `SELECT string_agg(sku || ' ' || quantity, ', ') FROM estoque_top_ups WHERE key LIKE 'opening:%'`).Scan(&opened)
+	if err != nil || opened != "A 8" { // 9 on hand and 3 sold, of which 4 were topped up
+		t.Errorf("the opening balances are %q, %v; want A 8", opened, err)
 	}
 }
 

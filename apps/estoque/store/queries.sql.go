@@ -425,11 +425,18 @@ func (q *Queries) Reserve(ctx context.Context, arg ReserveParams) ([]ReserveRow,
 }
 
 const seed = `-- name: Seed :execrows
-INSERT INTO estoque (sku, name, description, price_amount, price_currency, on_hand)
-SELECT unnest($1::text[]), unnest($2::text[]), unnest($3::text[]),
-       unnest($4::bigint[]), unnest($5::text[]), unnest($6::bigint[])
-WHERE NOT EXISTS (SELECT FROM estoque)
-ON CONFLICT (sku) DO NOTHING
+WITH seeded AS (
+    INSERT INTO estoque (sku, name, description, price_amount, price_currency, on_hand)
+    SELECT unnest($1::text[]), unnest($2::text[]), unnest($3::text[]),
+           unnest($4::bigint[]), unnest($5::text[]), unnest($6::bigint[])
+    WHERE NOT EXISTS (SELECT FROM estoque)
+    ON CONFLICT (sku) DO NOTHING
+    RETURNING sku, on_hand
+), recorded AS (
+    INSERT INTO estoque_top_ups (key, sku, quantity, reason)
+    SELECT 'opening:' || sku, sku, on_hand, 'opening balance' FROM seeded WHERE on_hand > 0
+)
+SELECT sku, on_hand FROM seeded
 `
 
 type SeedParams struct {
@@ -442,7 +449,7 @@ type SeedParams struct {
 }
 
 // Fills only an empty catalogue. If two processes start at the same time, the second
-// waits for the first and adds nothing.
+// waits for the first and adds nothing. The units are recorded as top-ups.
 func (q *Queries) Seed(ctx context.Context, arg SeedParams) (int64, error) {
 	result, err := q.db.Exec(ctx, seed,
 		arg.SKUs,

@@ -109,6 +109,54 @@ func (c *Cluster) awaitNode(ctx context.Context) error {
 	})
 }
 
+// PodsReported returns nil once no pod counts as ready because of what the API server knew
+// before the kubelet started: the kubelet reports such a pod as not ready first, so that its
+// service has no requests for a moment.
+func (c *Cluster) PodsReported(ctx context.Context) error {
+	server, err := c.api()
+	if err != nil {
+		return err
+	}
+	began, err := startTime(kubeletProcess)
+	if err != nil {
+		return err
+	}
+	var pods struct{ Items []podStatus }
+	if err := server.get(ctx, "/api/v1/pods", &pods); err != nil {
+		return err
+	}
+	for _, pod := range pods.Items {
+		if pod.staleSince(began.Add(-time.Second)) {
+			return fmt.Errorf("pod %s/%s has not been reported since the kubelet started", pod.Metadata.Namespace, pod.Metadata.Name)
+		}
+	}
+	return nil
+}
+
+type podStatus struct {
+	Metadata struct{ Name, Namespace string }
+	Status   struct {
+		Phase             string
+		ContainerStatuses []struct {
+			Ready bool
+			State struct {
+				Running *struct{ StartedAt time.Time }
+			}
+		}
+	}
+}
+
+// staleSince tells whether a container counts as ready that began before a time, when no
+// container can have run.
+func (p podStatus) staleSince(began time.Time) bool {
+	for _, container := range p.Status.ContainerStatuses {
+		if container.Ready && container.State.Running != nil && container.State.Running.StartedAt.Before(began) {
+			return true
+		}
+	}
+	return false
+}
+
 // startDNS installs CoreDNS and waits until it is available and answers: after a restart the API
 // server still has the state from before.
 func (c *Cluster) startDNS(ctx context.Context) error {

@@ -39,10 +39,23 @@ func (s *shipment) applyStack(ctx context.Context) error {
 	return s.pulumi.up(ctx)
 }
 
-// awaitPage waits until the gateway serves the page.
+// awaitPage waits until the gateway serves the page, and the API with all its services.
 func (s *shipment) awaitPage(ctx context.Context) error {
-	err := process.Await(ctx, 2*time.Minute, 100*time.Millisecond,
-		func(ctx context.Context) error { return process.Answers(ctx, s.gatewayURL()+"/health") }, nil)
+	c, err := s.w.cluster()
+	if err != nil {
+		return err
+	}
+	err = process.Await(ctx, 2*time.Minute, 100*time.Millisecond, func(ctx context.Context) error {
+		if err := c.PodsReported(ctx); err != nil {
+			return err
+		}
+		for _, path := range []string{"/", "/health?deep=1"} {
+			if err := process.Answers(ctx, s.gatewayURL()+path); err != nil {
+				return err
+			}
+		}
+		return nil
+	}, nil)
 	if err != nil {
 		return fmt.Errorf("the page is %w", err)
 	}

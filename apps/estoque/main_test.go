@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"io"
@@ -18,6 +17,7 @@ import (
 
 	"github.com/loja-veloz/platform/apps/estoque/migrations"
 	"github.com/loja-veloz/platform/apps/estoque/stock"
+	"github.com/loja-veloz/platform/apps/internal/apitest"
 	contract "github.com/loja-veloz/platform/apps/internal/contract/estoque"
 	"github.com/loja-veloz/platform/apps/internal/postgres/postgrestest"
 	"github.com/loja-veloz/platform/apps/internal/server"
@@ -59,22 +59,11 @@ func TestAllWrongSettingsAreNamed(t *testing.T) {
 }
 
 // output collects a running service's log.
-type output struct {
-	mu     sync.Mutex
-	buffer bytes.Buffer
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buffer.Write(p)
-}
+type output struct{ apitest.Log }
 
 // address returns the URL at which the service listens, or "" if it does not listen yet.
 func (o *output) address() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	for line := range strings.Lines(o.buffer.String()) {
+	for line := range strings.Lines(o.String()) {
 		var record struct{ Message, Address string }
 		if json.Unmarshal([]byte(line), &record) == nil && record.Message == "listening" {
 			return "http://" + record.Address
@@ -154,7 +143,7 @@ func TestTheServiceFromMigrationToShutdown(t *testing.T) {
 	case <-time.After(time.Minute):
 		t.Fatal("the service does not stop")
 	}
-	if strings.Contains(log.buffer.String(), "of-tests") {
+	if strings.Contains(log.String(), "of-tests") {
 		t.Error("the password is in the log")
 	}
 }
@@ -204,11 +193,7 @@ func TestTheSweepSurvivesAnOutageAndStops(t *testing.T) {
 		}
 	})
 	logged := func(text string) func() bool {
-		return func() bool {
-			log.mu.Lock()
-			defer log.mu.Unlock()
-			return strings.Contains(log.buffer.String(), text)
-		}
+		return func() bool { return strings.Contains(log.String(), text) }
 	}
 	eventually(t, "the log of the failure", logged("background task failed"))
 	failed := db.Pool.Stat().AcquireCount()
@@ -217,7 +202,7 @@ func TestTheSweepSurvivesAnOutageAndStops(t *testing.T) {
 	eventually(t, "the log of the recovery", logged("background task recovered"))
 	stop()
 	sweeping.Wait()
-	if n := strings.Count(log.buffer.String(), "task failed"); n != 1 {
-		t.Errorf("the failure was logged %d times, want once:\n%s", n, log.buffer.String())
+	if n := strings.Count(log.String(), "task failed"); n != 1 {
+		t.Errorf("the failure was logged %d times, want once:\n%s", n, log.String())
 	}
 }

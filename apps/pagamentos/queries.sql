@@ -115,12 +115,6 @@ WHERE due_at IS NOT NULL AND order_id < @before
 ORDER BY order_id DESC
 LIMIT @max_rows;
 
--- name: CountNeedingPerson :one
--- The number of payments that NeedingPerson lists.
-SELECT count(*) FROM pagamentos
-WHERE due_at IS NOT NULL
-    AND (refusals >= 5 OR updated_at < now() - CASE WHEN refund_reference IS NULL THEN interval '1 day' ELSE interval '10 days' END);
-
 -- name: RetryNow :execrows
 -- Lets the resolver take a payment up in its next round. 0: no step is left.
 UPDATE pagamentos SET due_at = now() WHERE order_id = @order_id AND due_at IS NOT NULL;
@@ -142,7 +136,10 @@ FROM due
 WHERE p.order_id = due.order_id
 RETURNING p.*, 0::bigint AS due_in;
 
--- name: Overdue :one
--- Payments that the resolver has tried at least once and not finished, except refunds that
--- the acquirer carries out.
-SELECT count(*) FROM pagamentos WHERE due_at IS NOT NULL AND attempts > 0 AND refund_reference IS NULL;
+-- name: Unfinished :one
+-- How many payments are overdue, which the resolver has tried at least once and not finished,
+-- except refunds that the acquirer carries out; and how many NeedingPerson lists.
+SELECT count(*) FILTER (WHERE attempts > 0 AND refund_reference IS NULL) AS overdue,
+    count(*) FILTER (WHERE refusals >= 5
+        OR updated_at < now() - CASE WHEN refund_reference IS NULL THEN interval '1 day' ELSE interval '10 days' END) AS needing_person
+FROM pagamentos WHERE due_at IS NOT NULL;

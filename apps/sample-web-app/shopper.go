@@ -34,18 +34,27 @@ type shopper struct {
 // shopperOf returns who sent a request.
 func (p *pages) shopperOf(c *gin.Context) shopper {
 	who := shopper{address: clientip.Of(c.Request, p.proxies).String()}
-	if secret, err := c.Cookie(shopperCookie); err == nil && secretForm.MatchString(secret) {
+	if secret := secretOf(c); secret != "" {
 		who.id = digest(secret)
 	}
 	return who
+}
+
+// secretOf returns what the browser's cookie holds, or "".
+func secretOf(c *gin.Context) string {
+	secret, err := c.Cookie(shopperCookie)
+	if err != nil || !secretForm.MatchString(secret) {
+		return ""
+	}
+	return secret
 }
 
 // greet returns who sent the order form with the idempotency key, and gives the browser the
 // cookie. Without one, the secret follows from the key, so that a form that is sent twice,
 // before the first answer arrives, is of the same shopper.
 func (p *pages) greet(c *gin.Context, key string) shopper {
-	secret, err := c.Cookie(shopperCookie)
-	if err != nil || !secretForm.MatchString(secret) {
+	secret := secretOf(c)
+	if secret == "" {
 		sum := sha256.Sum256([]byte("shopper of the form " + key))
 		secret = base32.StdEncoding.EncodeToString(sum[:])[:26]
 	}

@@ -1,7 +1,6 @@
 package server_test
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,7 +10,6 @@ import (
 	"net/http/httptest"
 	"os"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -23,6 +21,7 @@ import (
 	"go.opentelemetry.io/otel/trace/noop"
 
 	"github.com/loja-veloz/platform/apps/catalogue"
+	"github.com/loja-veloz/platform/apps/internal/apitest"
 	"github.com/loja-veloz/platform/apps/internal/config"
 	"github.com/loja-veloz/platform/apps/internal/logging"
 	"github.com/loja-veloz/platform/apps/internal/problem"
@@ -53,24 +52,13 @@ func TestEveryLatencyObjectiveIsABucketsEdge(t *testing.T) {
 	}
 }
 
-// safeBuffer is a buffer for the log of a server that answers in several goroutines.
-type safeBuffer struct {
-	mu     sync.Mutex
-	buffer bytes.Buffer
-}
-
-func (b *safeBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buffer.Write(p)
-}
+// safeBuffer is the log of a server that answers in several goroutines.
+type safeBuffer struct{ apitest.Log }
 
 func (b *safeBuffer) records(t *testing.T) []map[string]any {
 	t.Helper()
-	b.mu.Lock()
-	defer b.mu.Unlock()
 	var records []map[string]any
-	for line := range strings.Lines(b.buffer.String()) {
+	for line := range strings.Lines(b.String()) {
 		var record map[string]any
 		if err := json.Unmarshal([]byte(line), &record); err != nil {
 			t.Fatalf("log line is not JSON: %s", line)

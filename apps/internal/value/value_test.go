@@ -48,11 +48,13 @@ func TestTheDocumentsAndTheSchemaHaveTheSameForms(t *testing.T) {
 		want map[string]form
 	}{
 		"estoque":    {estoque.Document, map[string]form{"sku": skuForm, "Idempotency-Key": keyForm}},
-		"pagamentos": {pagamentos.Document, map[string]form{"card_token": tokenForm}},
+		"pagamentos": {pagamentos.Document, map[string]form{"card_token": tokenForm, "Client-Id": clientForm}},
 		"pedidos": {pedidos.Document, map[string]form{
-			"sku": skuForm, "Idempotency-Key": keyForm, "card_token": tokenForm, "Client-Id": clientForm,
+			"sku": skuForm, "Idempotency-Key": keyForm, "card_token": tokenForm, "Client-Id": clientForm, "Shopper-Id": shopperForm,
 		}},
-		"gateway": {gateway.Document, map[string]form{"sku": skuForm, "Idempotency-Key": keyForm, "card_token": tokenForm}},
+		"gateway": {gateway.Document, map[string]form{
+			"sku": skuForm, "Idempotency-Key": keyForm, "card_token": tokenForm, "Shopper-Id": shopperForm,
+		}},
 	} {
 		spec, err := openapi3.NewLoader().LoadFromData(document.text)
 		if err != nil {

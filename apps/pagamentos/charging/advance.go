@@ -60,7 +60,7 @@ func (p *Payments) take(ctx context.Context, step payment.Step, now payment.Paym
 	if step == payment.BeginRefund {
 		ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 		defer cancel()
-		return p.intendUndo(ctx, store.IntendUndoParams{OrderID: now.OrderID, ClientID: optional(now.ClientID), Acquirer: now.Acquirer})
+		return p.intendUndo(ctx, store.IntendUndoParams{OrderID: now.OrderID, ClientID: optional(string(now.ClientID)), Acquirer: now.Acquirer})
 	}
 	answer, err := p.call(ctx, step, now)
 	switch {

@@ -86,8 +86,8 @@ type Request struct {
 	OrderID   uuid.UUID
 	Amount    money.Money
 	CardToken value.CardToken
-	Capture   bool   // capture at once; otherwise only authorise
-	ClientID  string // whose order it is; "" if the caller does not say
+	Capture   bool           // capture at once; otherwise only authorise
+	ClientID  value.ClientID // whose order it is; "" if the caller does not say
 }
 
 // fingerprint returns a hash that identifies the request after its token is erased.
@@ -108,7 +108,7 @@ func (r Request) fingerprint() []byte {
 func (p *Payments) Pay(ctx context.Context, r Request) (paid payment.Payment, created bool, err error) {
 	row, err := p.store.Intend(ctx, store.IntendParams{
 		OrderID:           r.OrderID,
-		ClientID:          optional(r.ClientID),
+		ClientID:          optional(string(r.ClientID)),
 		Amount:            r.Amount.Amount,
 		Currency:          r.Amount.Currency,
 		Capture:           r.Capture,
@@ -181,8 +181,8 @@ func (p *Payments) Capture(ctx context.Context, order uuid.UUID) (payment.Paymen
 // the charge of an order. client is whose order it is, "" if the caller does not say.
 //
 // It returns ErrOutcomeUnknown, ErrNotStored or a *WaitError; then the intention is stored.
-func (p *Payments) Refund(ctx context.Context, order uuid.UUID, client string) (payment.Payment, error) {
-	found, err := p.intendUndo(ctx, store.IntendUndoParams{OrderID: order, ClientID: optional(client), Acquirer: p.acquirer.Name()})
+func (p *Payments) Refund(ctx context.Context, order uuid.UUID, client value.ClientID) (payment.Payment, error) {
+	found, err := p.intendUndo(ctx, store.IntendUndoParams{OrderID: order, ClientID: optional(string(client)), Acquirer: p.acquirer.Name()})
 	if err != nil {
 		return payment.Payment{}, err
 	}
@@ -312,7 +312,7 @@ func paymentOf(row store.PaymentRow) payment.Payment {
 		AcquirerReference: text(row.AcquirerReference),
 		RefundReference:   text(row.RefundReference),
 		DeclineReason:     text(row.DeclineReason),
-		ClientID:          text(row.ClientID),
+		ClientID:          value.ClientID(text(row.ClientID)),
 		Attempts:          row.Attempts,
 		Problem:           text(row.Problem),
 		Refusals:          row.Refusals,

@@ -44,16 +44,12 @@ func (p *Payments) ResolveDue(ctx context.Context) (int, error) {
 	}
 	close(work)
 	workers.Wait()
-	overdue, err := p.store.Overdue(ctx)
+	unfinished, err := p.store.Unfinished(ctx)
 	if err != nil {
-		return len(due), fmt.Errorf("counting overdue payments: %w", err)
+		return len(due), fmt.Errorf("counting unfinished payments: %w", err)
 	}
-	needing, err := p.store.CountNeedingPerson(ctx)
-	if err != nil {
-		return len(due), fmt.Errorf("counting the payments that need a person: %w", err)
-	}
-	p.metrics.overdue.Set(float64(overdue))
-	p.metrics.needing.Set(float64(needing))
+	p.metrics.overdue.Set(float64(unfinished.Overdue))
+	p.metrics.needing.Set(float64(unfinished.NeedingPerson))
 	return len(due), nil
 }
 

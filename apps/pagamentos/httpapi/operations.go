@@ -139,9 +139,9 @@ func (o operations) Refund(ctx context.Context, request contract.RefundRequestOb
 	return contract.Refund200JSONResponse(view(undone)), nil
 }
 
-// client reads the header Client-Id, which api-gateway sets. "" is a caller inside the
-// cluster, or a gateway that does not authenticate.
-func client(header *string) (string, error) {
+// client reads the header Client-Id, which api-gateway and pedidos set. "" is another caller
+// inside the cluster.
+func client(header *string) (value.ClientID, error) {
 	if header == nil {
 		return "", nil
 	}
@@ -149,7 +149,7 @@ func client(header *string) (string, error) {
 	if err != nil {
 		return "", problem.At(problem.Invalid, problem.Field{Name: "Client-Id", Detail: err.Error()})
 	}
-	return string(id), nil
+	return id, nil
 }
 
 // ShowPayment implements GET /pagamentos/{order_id}. A payment of another client is not found.

@@ -22,11 +22,11 @@ type Payment struct {
 	CardToken         value.CardToken // erased once the card is charged or declined
 	Fingerprint       []byte          // of the request; nil if the order was undone before it was charged
 	Acquirer          string
-	AcquirerReference string // "" if the charge is not prepared
-	RefundReference   string // "" unless the acquirer carries a refund out, or has done so
-	DeclineReason     string // "" unless declined
-	ClientID          string // whose order it is; "" if not known
-	Attempts          int32  // of the resolver, since the payment last changed
+	AcquirerReference string         // "" if the charge is not prepared
+	RefundReference   string         // "" unless the acquirer carries a refund out, or has done so
+	DeclineReason     string         // "" unless declined
+	ClientID          value.ClientID // whose order it is; "" if not known
+	Attempts          int32          // of the resolver, since the payment last changed
 	// Problem is why the acquirer refused the next step, and Refusals how often it has: both
 	// since the payment last changed.
 	Problem  string

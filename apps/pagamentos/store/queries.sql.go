@@ -173,20 +173,6 @@ func (q *Queries) Claim(ctx context.Context, arg ClaimParams) ([]ClaimRow, error
 	return items, nil
 }
 
-const countNeedingPerson = `-- name: CountNeedingPerson :one
-SELECT count(*) FROM pagamentos
-WHERE due_at IS NOT NULL
-    AND (refusals >= 5 OR updated_at < now() - CASE WHEN refund_reference IS NULL THEN interval '1 day' ELSE interval '10 days' END)
-`
-
-// The number of payments that NeedingPerson lists.
-func (q *Queries) CountNeedingPerson(ctx context.Context) (int64, error) {
-	row := q.db.QueryRow(ctx, countNeedingPerson)
-	var count int64
-	err := row.Scan(&count)
-	return count, err
-}
-
 const intend = `-- name: Intend :one
 
 WITH intended AS (
@@ -515,19 +501,6 @@ func (q *Queries) NeedingPerson(ctx context.Context, arg NeedingPersonParams) ([
 		return nil, err
 	}
 	return items, nil
-}
-
-const overdue = `-- name: Overdue :one
-SELECT count(*) FROM pagamentos WHERE due_at IS NOT NULL AND attempts > 0 AND refund_reference IS NULL
-`
-
-// Payments that the resolver has tried at least once and not finished, except refunds that
-// the acquirer carries out.
-func (q *Queries) Overdue(ctx context.Context) (int64, error) {
-	row := q.db.QueryRow(ctx, overdue)
-	var count int64
-	err := row.Scan(&count)
-	return count, err
 }
 
 const payment = `-- name: Payment :one
@@ -860,5 +833,26 @@ func (q *Queries) Settle(ctx context.Context, arg SettleParams) (SettleRow, erro
 		&i.ClientID,
 		&i.DueIn,
 	)
+	return i, err
+}
+
+const unfinished = `-- name: Unfinished :one
+SELECT count(*) FILTER (WHERE attempts > 0 AND refund_reference IS NULL) AS overdue,
+    count(*) FILTER (WHERE refusals >= 5
+        OR updated_at < now() - CASE WHEN refund_reference IS NULL THEN interval '1 day' ELSE interval '10 days' END) AS needing_person
+FROM pagamentos WHERE due_at IS NOT NULL
+`
+
+type UnfinishedRow struct {
+	Overdue       int64
+	NeedingPerson int64
+}
+
+// How many payments are overdue, which the resolver has tried at least once and not finished,
+// except refunds that the acquirer carries out; and how many NeedingPerson lists.
+func (q *Queries) Unfinished(ctx context.Context) (UnfinishedRow, error) {
+	row := q.db.QueryRow(ctx, unfinished)
+	var i UnfinishedRow
+	err := row.Scan(&i.Overdue, &i.NeedingPerson)
 	return i, err
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"net/http/httptest"
 	"strings"
@@ -22,52 +23,81 @@ import (
 	"github.com/loja-veloz/platform/apps/pedidos/checkout"
 )
 
+// system is a queue on a database of its own.
+type system struct {
+	*Queue
+	server *server.Server // of the metrics
+	work   func(context.Context) error
+}
+
+// newSystem returns a queue whose jobs call resume and may take lease, and which logs to log.
+func newSystem(t *testing.T, log io.Writer, lease time.Duration, resume func(context.Context, uuid.UUID) error) system {
+	t.Helper()
+	database := postgrestest.New(t, nil)
+	if err := Migrate(t.Context(), database.OwnerURL, slog.New(slog.DiscardHandler)); err != nil {
+		t.Fatal(err)
+	}
+	frame := service.New(server.Settings{Identity: config.Identity{Service: "pedidos", Version: "v", Pod: "p"}},
+		slog.New(slog.NewTextHandler(log, nil)), noop.NewTracerProvider())
+	srv, err := frame.NewServer(server.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	queue, err := NewQueue(database.Pool, frame.Logger)
+	if err != nil {
+		t.Fatal(err)
+	}
+	workers, err := queue.Workers(frame, lease, resume)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return system{queue, srv, workers[0]} // the other worker looks for overdue orders
+}
+
+// enqueue stores a job for the order.
+func (s system) enqueue(t *testing.T, order uuid.UUID, slow bool) {
+	t.Helper()
+	if err := s.Enqueue(t.Context(), order, 0, slow); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// start works on the queue until stop is called, which waits for the end.
+func (s system) start(t *testing.T) (stop func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() {
+		if err := s.work(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+	return func() { cancel(); running.Wait() }
+}
+
+func (s system) metrics() string {
+	recorder := httptest.NewRecorder()
+	s.server.Handler().ServeHTTP(recorder, httptest.NewRequest("GET", "/metrics", nil))
+	return recorder.Body.String()
+}
+
 func TestAFailedJobIsLoggedAsAnErrorAndCounted(t *testing.T) {
 	for name, resume := range map[string]func(context.Context, uuid.UUID) error{
 		"it failed":   func(context.Context, uuid.UUID) error { return errors.New("it failed") },
 		"it panicked": func(context.Context, uuid.UUID) error { panic("it panicked") },
 	} {
 		t.Run(name, func(t *testing.T) {
-			database := postgrestest.New(t, nil)
-			if err := Migrate(t.Context(), database.OwnerURL, slog.New(slog.DiscardHandler)); err != nil {
-				t.Fatal(err)
-			}
 			var log bytes.Buffer
-			frame := service.New(server.Settings{Identity: config.Identity{Service: "pedidos", Version: "v", Pod: "p"}},
-				slog.New(slog.NewTextHandler(&log, nil)), noop.NewTracerProvider())
-			srv, err := frame.NewServer(server.Options{})
-			if err != nil {
-				t.Fatal(err)
-			}
-			queue, err := NewQueue(database.Pool, frame.Logger)
-			if err != nil {
-				t.Fatal(err)
-			}
-			workers, err := queue.Workers(frame, 3*time.Second, resume)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := queue.Enqueue(t.Context(), uuid.New(), 0, false); err != nil {
-				t.Fatal(err)
-			}
-			ctx, stop := context.WithCancel(t.Context())
-			defer stop()
-			var running sync.WaitGroup
-			running.Go(func() {
-				if err := workers[0](ctx); err != nil { // the other worker looks for overdue orders
-					t.Error(err)
-				}
-			})
+			s := newSystem(t, &log, 3*time.Second, resume)
+			s.enqueue(t, uuid.New(), false)
+			stop := s.start(t)
 			const want = `background_failures_total{service="pedidos",task="checkout"} 1`
 			var metrics string
 			for end := time.Now().Add(time.Minute); !strings.Contains(metrics, want) && time.Now().Before(end); {
 				time.Sleep(10 * time.Millisecond)
-				recorder := httptest.NewRecorder()
-				srv.Handler().ServeHTTP(recorder, httptest.NewRequest("GET", "/metrics", nil))
-				metrics = recorder.Body.String()
+				metrics = s.metrics()
 			}
-			stop()
-			running.Wait() // then the log is complete
+			stop() // then the log is complete
 			if !strings.Contains(metrics, want) {
 				t.Errorf("/metrics lacks %s", want)
 			}
@@ -82,51 +112,24 @@ func TestAFailedJobIsLoggedAsAnErrorAndCounted(t *testing.T) {
 
 // A refund that the acquirer carries out is asked for again, and is no failure.
 func TestAPendingRefundIsNoFailure(t *testing.T) {
-	database := postgrestest.New(t, nil)
-	if err := Migrate(t.Context(), database.OwnerURL, slog.New(slog.DiscardHandler)); err != nil {
-		t.Fatal(err)
-	}
-	frame := service.New(server.Settings{}, slog.New(slog.DiscardHandler), noop.NewTracerProvider())
-	srv, err := frame.NewServer(server.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	queue, err := NewQueue(database.Pool, frame.Logger)
-	if err != nil {
-		t.Fatal(err)
-	}
 	var calls atomic.Int32
 	done := make(chan struct{})
-	workers, err := queue.Workers(frame, time.Minute, func(context.Context, uuid.UUID) error {
+	s := newSystem(t, io.Discard, time.Minute, func(context.Context, uuid.UUID) error {
 		if calls.Add(1) == 1 {
 			return checkout.ErrPending
 		}
 		close(done)
 		return nil
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := queue.Enqueue(t.Context(), uuid.New(), 0, true); err != nil {
-		t.Fatal(err)
-	}
-	ctx, stop := context.WithCancel(t.Context())
-	var running sync.WaitGroup
-	running.Go(func() {
-		if err := workers[0](ctx); err != nil {
-			t.Error(err)
-		}
-	})
+	s.enqueue(t, uuid.New(), true)
+	stop := s.start(t)
 	select {
 	case <-done:
 	case <-time.After(time.Minute):
 		t.Error("the refund is not asked for again")
 	}
 	stop()
-	running.Wait()
-	recorder := httptest.NewRecorder()
-	srv.Handler().ServeHTTP(recorder, httptest.NewRequest("GET", "/metrics", nil))
-	if want := `background_failures_total{task="checkout"} 0`; !strings.Contains(recorder.Body.String(), `task="checkout"} 0`) {
+	if want := `background_failures_total{service="pedidos",task="checkout"} 0`; !strings.Contains(s.metrics(), want) {
 		t.Errorf("/metrics lacks %s", want)
 	}
 }
@@ -134,18 +137,9 @@ func TestAPendingRefundIsNoFailure(t *testing.T) {
 // More orders wait for a bank than there are places for jobs. A job of another order, such as
 // one that a process left when it died, does not wait for them.
 func TestJobsThatWaitForABankDelayNoOthers(t *testing.T) {
-	database := postgrestest.New(t, nil)
-	if err := Migrate(t.Context(), database.OwnerURL, slog.New(slog.DiscardHandler)); err != nil {
-		t.Fatal(err)
-	}
-	frame := service.New(server.Settings{}, slog.New(slog.DiscardHandler), noop.NewTracerProvider())
-	queue, err := NewQueue(database.Pool, frame.Logger)
-	if err != nil {
-		t.Fatal(err)
-	}
 	orphan, rescued := uuid.New(), make(chan struct{})
 	var waiting atomic.Int32
-	workers, err := queue.Workers(frame, time.Minute, func(ctx context.Context, id uuid.UUID) error {
+	s := newSystem(t, io.Discard, time.Minute, func(ctx context.Context, id uuid.UUID) error {
 		if id == orphan {
 			close(rescued)
 			return nil
@@ -154,30 +148,16 @@ func TestJobsThatWaitForABankDelayNoOthers(t *testing.T) {
 		<-ctx.Done()
 		return ctx.Err()
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
 	for range 2 * (maxQuick + maxSlow) {
-		if err := queue.Enqueue(t.Context(), uuid.New(), 0, true); err != nil {
-			t.Fatal(err)
-		}
+		s.enqueue(t, uuid.New(), true)
 	}
-	ctx, stop := context.WithCancel(t.Context())
-	var running sync.WaitGroup
-	running.Go(func() {
-		if err := workers[0](ctx); err != nil {
-			t.Error(err)
-		}
-	})
-	defer func() { stop(); running.Wait() }()
+	defer s.start(t)()
 	for end := time.Now().Add(time.Minute); waiting.Load() < maxSlow; time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("%d slow jobs run, want %d", waiting.Load(), maxSlow)
 		}
 	}
-	if err := queue.Enqueue(t.Context(), orphan, 0, false); err != nil {
-		t.Fatal(err)
-	}
+	s.enqueue(t, orphan, false)
 	select {
 	case <-rescued:
 	case <-time.After(30 * time.Second):

@@ -109,10 +109,10 @@ func (c *Cluster) awaitNode(ctx context.Context) error {
 	})
 }
 
-// PodsReported returns nil once no pod counts as ready because of what the API server knew
-// before the kubelet started: the kubelet reports such a pod as not ready first, so that its
-// service has no requests for a moment.
-func (c *Cluster) PodsReported(ctx context.Context) error {
+// AwaitPods waits until no pod counts as ready because of what the API server knew before the
+// kubelet started: the kubelet reports such a pod as not ready first, so that its service has
+// no requests for a moment.
+func (c *Cluster) AwaitPods(ctx context.Context) error {
 	server, err := c.api()
 	if err != nil {
 		return err
@@ -121,22 +121,23 @@ func (c *Cluster) PodsReported(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	var pods struct{ Items []podStatus }
-	if err := server.get(ctx, "/api/v1/pods", &pods); err != nil {
-		return err
-	}
-	for _, pod := range pods.Items {
-		if pod.staleSince(began.Add(-time.Second)) {
-			return fmt.Errorf("pod %s/%s has not been reported since the kubelet started", pod.Metadata.Namespace, pod.Metadata.Name)
+	return c.await(ctx, kubeletProcess, func(ctx context.Context) error {
+		var pods struct{ Items []podStatus }
+		if err := server.get(ctx, "/api/v1/pods", &pods); err != nil {
+			return err
 		}
-	}
-	return nil
+		for _, pod := range pods.Items {
+			if pod.staleSince(began.Add(-time.Second)) {
+				return fmt.Errorf("pod %s/%s has not been reported since the kubelet started", pod.Metadata.Namespace, pod.Metadata.Name)
+			}
+		}
+		return nil
+	})
 }
 
 type podStatus struct {
 	Metadata struct{ Name, Namespace string }
 	Status   struct {
-		Phase             string
 		ContainerStatuses []struct {
 			Ready bool
 			State struct {

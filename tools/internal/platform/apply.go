@@ -45,10 +45,10 @@ func (s *shipment) awaitPage(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := c.AwaitPods(ctx); err != nil {
+		return err
+	}
 	err = process.Await(ctx, 2*time.Minute, 100*time.Millisecond, func(ctx context.Context) error {
-		if err := c.PodsReported(ctx); err != nil {
-			return err
-		}
 		for _, path := range []string{"/", "/health?deep=1"} {
 			if err := process.Answers(ctx, s.gatewayURL()+path); err != nil {
 				return err

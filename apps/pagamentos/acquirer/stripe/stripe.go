@@ -136,7 +136,8 @@ func (s *Stripe) Prepare(ctx context.Context, key string, charge acquirer.Charge
 			return s.result(ctx, intent, err)
 		}
 		// Earlier versions confirmed the intent in the call that created it, with this key. If
-		// that call arrived, Stripe refuses this one.
+		// that call arrived, Stripe refuses this one as an idempotency_error, until the search
+		// finds the intent, which takes some time.
 		key = charge.OrderID.String() + ":authorise"
 	}
 	method := stripe.PaymentIntentCaptureMethodManual
@@ -154,13 +155,9 @@ func (s *Stripe) Prepare(ctx context.Context, key string, charge acquirer.Charge
 		}
 	}
 	intent, err := s.post(ctx, intentsPath, key, params())
-	switch {
-	case repeats(err) && !charge.MayExist:
+	if repeats(err) && !charge.MayExist {
 		// Stripe repeats this error as long as it keeps the key. Another intent does no harm.
 		intent, err = s.post(ctx, intentsPath, key+":"+uuid.NewString(), params())
-	case charge.MayExist && apiError(err) != nil && apiError(err).Type == stripe.ErrorTypeIdempotency:
-		// The search finds an intent only some time after it was created.
-		return acquirer.Result{}, fmt.Errorf("stripe: looking for the charge of an earlier version: %w", acquirer.ErrUnknown)
 	}
 	return s.result(ctx, intent, err)
 }
@@ -180,9 +177,8 @@ func (s *Stripe) Authorise(ctx context.Context, key string, charge acquirer.Char
 	intent, err := s.change(ctx, "confirm", key+":confirm", charge.Reference, func() stripe.ParamsContainer {
 		return &stripe.PaymentIntentConfirmParams{OffSession: new(true), ErrorOnRequiresAction: new(true)}
 	})
-	failure := apiError(err)
-	if failure != nil && failure.Code == stripe.ErrorCodePaymentIntentUnexpectedState && failure.PaymentIntent != nil {
-		intent, err = failure.PaymentIntent, nil // confirmed or cancelled before
+	if before := unexpected(err); before != nil {
+		intent, err = before, nil // confirmed or cancelled before
 	}
 	result, err := s.result(ctx, intent, err)
 	if result.State == acquirer.Prepared { // the confirmation did not take effect
@@ -386,11 +382,19 @@ func stateOf(intent *stripe.PaymentIntent, err error) stripe.PaymentIntentStatus
 	if err == nil {
 		return intent.Status
 	}
-	failure := apiError(err)
-	if failure != nil && failure.Code == stripe.ErrorCodePaymentIntentUnexpectedState && failure.PaymentIntent != nil {
-		return failure.PaymentIntent.Status
+	if before := unexpected(err); before != nil {
+		return before.Status
 	}
 	return ""
+}
+
+// unexpected returns the intent from the refusal of a call that its state does not allow, or
+// nil.
+func unexpected(err error) *stripe.PaymentIntent {
+	if failure := apiError(err); failure != nil && failure.Code == stripe.ErrorCodePaymentIntentUnexpectedState {
+		return failure.PaymentIntent
+	}
+	return nil
 }
 
 // Refund implements acquirer.Acquirer.

@@ -73,7 +73,7 @@ func TestGatewaysRestart(t *testing.T) {
 	if full {
 		wanted = 20_000
 	}
-	stop, restarts := traffic(t, 100, 60_000), 0
+	stop, restarts := traffic(t, perSecond, 60_000), 0
 	for began := time.Now(); time.Since(began) < time.Duration(wanted)*time.Second/100; {
 		for _, namespace := range []string{"gateway", "gateway-internal"} {
 			must(t, "-n", namespace, "rollout", "restart", "deployment/traefik")
@@ -98,7 +98,7 @@ func TestKilledPodsCostOpenRequests(t *testing.T) {
 	needsCluster(t)
 	const kills = 3
 	must(t, "-n", "shop", "wait", "rollout/"+judged, "--for=condition=Healthy", "--timeout=2m")
-	stop := traffic(t, 100, 30_000)
+	stop := traffic(t, perSecond, 30_000)
 	for range kills {
 		pids := containers(t, "/ko-app/"+judged)
 		if len(pids) < 2 {

@@ -1,0 +1,101 @@
+package stripetest
+
+import (
+	"maps"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"time"
+)
+
+// A refund is a Refund of an intent: https://docs.stripe.com/api/refunds/object
+type refund struct {
+	fixture map[string]any // what stripe-mock answered to its creation
+	id      string
+	intent  *intent
+	amount  int64
+	status  string
+	reason  string // failure_reason
+	created time.Time
+}
+
+func (r *refund) object() map[string]any {
+	object := maps.Clone(r.fixture)
+	maps.Copy(object, map[string]any{
+		"id": r.id, "object": "refund", "amount": r.amount, "currency": r.intent.currency, "status": r.status,
+		"payment_intent": r.intent.id, "charge": text(r.intent.charge), "created": r.created.Unix(),
+	})
+	if r.reason != "" {
+		object["failure_reason"] = r.reason
+	}
+	return object
+}
+
+func (s *StandIn) findRefund(id string) *refund {
+	if i := slices.IndexFunc(s.refunds, func(r *refund) bool { return r.id == id }); i >= 0 {
+		return s.refunds[i]
+	}
+	return nil
+}
+
+// refund refunds an intent: https://docs.stripe.com/api/refunds/create
+func (s *StandIn) refund(form url.Values, fixture map[string]any) reply {
+	of := s.findIntent(form.Get("payment_intent"))
+	switch {
+	case of == nil:
+		return missing("payment_intent", form.Get("payment_intent")).as(http.StatusNotFound)
+	case of.refunded:
+		return invalid("charge_already_refunded", "", "The charge was refunded before.").as(http.StatusBadRequest)
+	case of.status != succeeded:
+		return invalid("payment_intent_unexpected_state", "", "The intent has no charge to refund.").as(http.StatusBadRequest)
+	case of.method == RefundRefused && !of.disputed:
+		of.disputed = true
+		return invalid("charge_disputed", "", "The charge is disputed.").as(http.StatusBadRequest)
+	}
+	of.refunded = true
+	made := &refund{
+		fixture: fixture, id: s.id("re", len(s.refunds)+1), intent: of, amount: of.amount, status: "succeeded", created: time.Now(),
+	}
+	if form.Has("amount") {
+		made.amount, _ = strconv.ParseInt(form.Get("amount"), 10, 64) // stripe-mock has checked it
+	}
+	if of.method == RefundPending || of.method == RefundFails {
+		made.status = "pending"
+	}
+	s.refunds = append(s.refunds, made)
+	s.hooks.emit("refund.created", made.id, made.object())
+	return ok(made.object())
+}
+
+// endRefund makes a refund succeed or fail. A refund can fail after it succeeded; then the
+// amount is back on the account, and can be refunded again: https://docs.stripe.com/refunds#failed-refunds
+func (s *StandIn) endRefund(r *refund, succeeds bool, reason string) {
+	r.status, r.reason = "succeeded", ""
+	if !succeeds {
+		r.status, r.reason, r.intent.refunded = "failed", reason, false
+	}
+	s.hooks.emit("refund.updated", r.id, r.object())
+	s.hooks.emit("charge.refund.updated", r.id, r.object())
+	if !succeeds {
+		s.hooks.emit("refund.failed", r.id, r.object())
+	}
+}
+
+// FailRefund makes a refund fail now, for a reason such as lost_or_stolen_card. It reports whether
+// there is such a refund that has not failed.
+func (s *StandIn) FailRefund(id, reason string) bool { return s.settleRefund(id, false, reason) }
+
+// SucceedRefund makes a refund that is pending succeed now. It reports whether there is one.
+func (s *StandIn) SucceedRefund(id string) bool { return s.settleRefund(id, true, "") }
+
+func (s *StandIn) settleRefund(id string, succeeds bool, reason string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := s.findRefund(id)
+	if r == nil || r.status == "failed" || succeeds && r.status != "pending" {
+		return false
+	}
+	s.endRefund(r, succeeds, reason)
+	return true
+}

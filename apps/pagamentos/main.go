@@ -59,6 +59,9 @@ func serve(ctx context.Context, env *config.Reader, stdout io.Writer) error {
 	if err != nil {
 		return err
 	}
+	if settings.acquirer == stripe.Name && settings.stripe.WebhookSecret == "" {
+		frame.Logger.Warn("STRIPE_WEBHOOK_SECRET is not set: Stripe cannot say when a shopper has authenticated or a refund has failed")
+	}
 	return frame.Serve(ctx, srv, newResolver(frame, payments, resolveInterval))
 }
 

@@ -50,14 +50,16 @@ SELECT *, coalesce(ceil(extract(epoch FROM due_at - now())), 0)::bigint AS due_i
 
 -- name: Settle :one
 -- Stores the acquirer's answer. The state stays authorising if the charge is now
--- prepared. No row: the payment has left the state in which the acquirer was called,
+-- prepared, or if the shopper has to authenticate, with client_secret. No row: the payment has left the state in which the acquirer was called,
 -- because another request or process stored the answer, or another process has prepared
 -- the charge, so that the answer is about another reference than the payment's.
 WITH changed AS (
     UPDATE pagamentos AS p SET
         state = @to_state,
-        acquirer = CASE WHEN @to_state::text = 'authorising' THEN p.acquirer ELSE split_part(p.acquirer, '/', 1) END,
+        acquirer = CASE WHEN sqlc.narg(client_secret)::text IS NOT NULL THEN split_part(p.acquirer, '/', 1) || '/3'
+            WHEN @to_state::text = 'authorising' THEN p.acquirer ELSE split_part(p.acquirer, '/', 1) END,
         card_token = CASE WHEN @to_state::text = 'authorising' THEN p.card_token END,
+        client_secret = CASE WHEN @to_state::text = 'authorising' THEN coalesce(sqlc.narg(client_secret), p.client_secret) END,
         acquirer_reference = coalesce(sqlc.narg(acquirer_reference), p.acquirer_reference),
         refund_reference = coalesce(sqlc.narg(refund_reference), p.refund_reference),
         decline_reason = sqlc.narg(decline_reason),
@@ -65,7 +67,9 @@ WITH changed AS (
         due_at = CASE WHEN @to_state::text = 'authorising' OR @to_state::text = 'authorised' AND (capture OR undo)
             OR @to_state::text = 'captured' AND undo
             THEN now() + interval '1 minute' END,
-        attempts = 0, problem = NULL, refusals = 0,
+        attempts = 0, problem = NULL,
+        -- Kept after a refund: if that fails later, the next one needs another key.
+        refusals = CASE WHEN @to_state::text = 'refunded' THEN p.refusals ELSE 0 END,
         updated_at = now()
     WHERE p.order_id = @order_id AND p.state = @from_state
         AND p.acquirer_reference IS NOT DISTINCT FROM sqlc.narg(called_reference)
@@ -73,6 +77,7 @@ WITH changed AS (
 ), logged AS (
     INSERT INTO pagamento_transitions (order_id, from_state, to_state)
     SELECT order_id, @from_state::text, state FROM changed WHERE state <> @from_state::text
+    ON CONFLICT (order_id, to_state) DO NOTHING -- refunded before, by a refund that failed later
 )
 SELECT *, coalesce(ceil(extract(epoch FROM due_at - now())), 0)::bigint AS due_in FROM changed;
 
@@ -94,6 +99,15 @@ UPDATE pagamentos SET
     due_at = now() + least(interval '1 hour', interval '1 minute' * 2 ^ least(refusals, 6))
 WHERE order_id = @order_id AND state = @from_state AND refusals = @refusals AND due_at IS NOT NULL
 RETURNING *, coalesce(ceil(extract(epoch FROM due_at - now())), 0)::bigint AS due_in;
+
+-- name: Reopen :execrows
+-- Stores that a refund has failed after the acquirer said that it was done. Another one would
+-- probably fail too, so that no step is taken before a person asks for it (RetryNow) or has
+-- refunded by other means. 0: the payment is not refunded, or by another refund.
+UPDATE pagamentos SET state = 'refunding', refunded_amount = 0, refund_reference = NULL,
+    problem = @problem::text, refusals = greatest(refusals + 1, 5), attempts = 0,
+    due_at = now() + interval '10 years', updated_at = now()
+WHERE order_id = @order_id AND state = 'refunded' AND refund_reference = @refund_reference::text;
 
 -- name: Payment :one
 SELECT *, coalesce(ceil(extract(epoch FROM due_at - now())), 0)::bigint AS due_in FROM pagamentos WHERE order_id = @order_id;
@@ -138,8 +152,8 @@ RETURNING p.*, 0::bigint AS due_in;
 
 -- name: Unfinished :one
 -- How many payments are overdue, which the resolver has tried at least once and not finished,
--- except refunds that the acquirer carries out; and how many NeedingPerson lists.
-SELECT count(*) FILTER (WHERE attempts > 0 AND refund_reference IS NULL) AS overdue,
+-- except those that wait for the shopper, or for a refund that the acquirer carries out; and how many NeedingPerson lists.
+SELECT count(*) FILTER (WHERE attempts > 0 AND refund_reference IS NULL AND client_secret IS NULL) AS overdue,
     count(*) FILTER (WHERE refusals >= 5
         OR updated_at < now() - CASE WHEN refund_reference IS NULL THEN interval '1 day' ELSE interval '10 days' END) AS needing_person
 FROM pagamentos WHERE due_at IS NOT NULL;

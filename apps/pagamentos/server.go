@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"net/http"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -11,6 +12,7 @@ import (
 	"github.com/loja-veloz/platform/apps/internal/server"
 	"github.com/loja-veloz/platform/apps/internal/service"
 	"github.com/loja-veloz/platform/apps/pagamentos/acquirer"
+	"github.com/loja-veloz/platform/apps/pagamentos/acquirer/stripe"
 	"github.com/loja-veloz/platform/apps/pagamentos/charging"
 	"github.com/loja-veloz/platform/apps/pagamentos/httpapi"
 )
@@ -27,6 +29,9 @@ func newServer(
 	srv.Metrics().MustRegister(postgres.NewMetrics(pool))
 	payments := charging.New(pool, cards, s.timeout, charging.NewMetrics(srv.Metrics()), frame.Logger, frame.Provider)
 	httpapi.Register(srv.Router(), payments, s.currencies)
+	if cards, ok := cards.(*stripe.Stripe); ok && cards.HasWebhook() {
+		srv.Handle("webhook", "/webhooks/stripe", httpapi.Webhook(payments, "Stripe-Signature", cards.Notice), http.MethodPost)
+	}
 	return srv, payments, nil
 }
 

@@ -33,6 +33,9 @@ const (
 	Captured   State = "captured"
 	Declined   State = "declined"
 	Voided     State = "voided" // before it was authorised: nothing is charged, nor can be
+	// ActionRequired says that the shopper has to authenticate, by 3-D Secure. Nothing is
+	// charged before that.
+	ActionRequired State = "action_required"
 )
 
 // Result is the acquirer's answer to a charge.
@@ -40,6 +43,9 @@ type Result struct {
 	Reference     string // the acquirer's id of the charge; "" if there is none
 	State         State
 	DeclineReason string // a code such as insufficient_funds; "" unless declined
+	// ClientSecret is what the shop's page needs to let the shopper authenticate; "" unless an
+	// action is required. Only the shopper may see it.
+	ClientSecret string
 }
 
 // RefundState is how a refund stands.
@@ -77,6 +83,9 @@ type Acquirer interface {
 	// Authorise charges a prepared charge. A declined card is a result, as is a charge that
 	// has been voided.
 	Authorise(ctx context.Context, key string, charge Charge) (Result, error)
+	// Find returns how a charge stands that required an action of the shopper. One that the
+	// shopper failed is declined, and can never be charged again.
+	Find(ctx context.Context, charge Charge) (Result, error)
 	// Capture captures an authorised amount. It returns ErrVoided if the authorisation
 	// was released or has expired.
 	Capture(ctx context.Context, key, reference string) error
@@ -88,6 +97,17 @@ type Acquirer interface {
 	// FindRefund returns a refund as it stands.
 	FindRefund(ctx context.Context, refund string) (Refund, error)
 }
+
+// Notice is what an acquirer says by itself: that a charge or a refund has changed. It does not
+// say how, so that notices may be repeated, late, and out of order.
+type Notice struct {
+	OrderID   uuid.UUID // whose charge it is; uuid.Nil: not one of this service's
+	Reference string    // of the charge
+	Refund    string    // the acquirer's id of the refund; "": the notice is about the charge
+}
+
+// ErrNotGenuine says that a notice is not the acquirer's, or is too old.
+var ErrNotGenuine = errors.New("the signature is wrong, or older than five minutes")
 
 var (
 	// ErrUnknown is in the chain of errors after which the call may or may not have

@@ -26,10 +26,12 @@ const (
 
 // advance performs a payment's remaining steps. If ctx is done, advance returns, but a
 // call to the acquirer continues and its answer is stored.
+// advance also returns while the shopper has to authenticate.
 func (p *Payments) advance(ctx context.Context, now payment.Payment) (payment.Payment, error) {
+	asked := false // the acquirer has just said that the shopper has to authenticate
 	for range maxSteps {
 		step := now.Next()
-		if step == payment.Nothing {
+		if step == payment.Nothing || step == payment.Await && asked {
 			return now, nil
 		}
 		if now.Acquirer != p.acquirer.Name() {
@@ -49,6 +51,7 @@ func (p *Payments) advance(ctx context.Context, now payment.Payment) (payment.Pa
 				return payment.Payment{}, landed.Err
 			}
 			now = landed.Val.(payment.Payment)
+			asked = step == payment.Authorise || step == payment.Await
 		}
 	}
 	return payment.Payment{}, fmt.Errorf("other requests keep changing the payment: %w", ErrOutcomeUnknown)
@@ -71,13 +74,15 @@ func (p *Payments) take(ctx context.Context, step payment.Step, now payment.Paym
 		return p.refused(ctx, step, now, err)
 	case answer.state == payment.Refunding:
 		return p.awaitRefund(ctx, now, answer)
+	case step == payment.Await && answer.state == payment.Authorising:
+		return now, nil
 	}
 	if _, err := now.Settle(answer.state); err != nil {
 		return payment.Payment{}, fmt.Errorf("payment of order %s: %w", now.OrderID, err)
 	}
 	called, stored := fault.AcquirerCharged, fault.PaymentStored
 	switch step {
-	case payment.Prepare:
+	case payment.Prepare, payment.Await:
 		called, stored = "", ""
 	case payment.Refund, payment.Void:
 		called, stored = fault.AcquirerRefunded, fault.RefundStored
@@ -92,6 +97,7 @@ func (p *Payments) take(ctx context.Context, step payment.Step, now payment.Paym
 		ToState:           string(answer.state),
 		CalledReference:   optional(now.AcquirerReference),
 		AcquirerReference: optional(answer.reference),
+		ClientSecret:      optional(answer.clientSecret),
 		RefundReference:   optional(answer.refund),
 		DeclineReason:     optional(answer.reason),
 	})
@@ -143,8 +149,10 @@ func (p *Payments) later(ctx context.Context, now payment.Payment, row store.Pay
 
 // answer is an acquirer's answer in the terms of the state machine.
 type answer struct {
-	state                     payment.State // authorising: prepared; refunding: under way
+	// authorising: prepared, or, with a clientSecret, an action is required; refunding: under way
+	state                     payment.State
 	reference, refund, reason string
+	clientSecret              string
 }
 
 // call calls the acquirer. It derives the key from the order, the step and the number of
@@ -166,6 +174,9 @@ func (p *Payments) call(ctx context.Context, step payment.Step, now payment.Paym
 		return charged(result), err
 	case payment.Authorise:
 		result, err := p.acquirer.Authorise(ctx, key, charge)
+		return charged(result), err
+	case payment.Await:
+		result, err := p.acquirer.Find(ctx, charge)
 		return charged(result), err
 	case payment.Capture:
 		err := p.acquirer.Capture(ctx, key, charge.Reference)
@@ -190,10 +201,10 @@ func (p *Payments) call(ctx context.Context, step payment.Step, now payment.Paym
 
 func charged(result acquirer.Result) answer {
 	state := payment.State(result.State)
-	if result.State == acquirer.Prepared {
+	if result.State == acquirer.Prepared || result.State == acquirer.ActionRequired {
 		state = payment.Authorising
 	}
-	return answer{state: state, reference: result.Reference, reason: result.DeclineReason}
+	return answer{state: state, reference: result.Reference, reason: result.DeclineReason, clientSecret: result.ClientSecret}
 }
 
 func refunded(refund acquirer.Refund, err error) (answer, error) {
@@ -202,11 +213,15 @@ func refunded(refund acquirer.Refund, err error) (answer, error) {
 	case err != nil:
 		return answer{}, err
 	case refund.State == acquirer.RefundFailed:
-		return answer{}, fmt.Errorf("the refund %s has failed: %s: %w", refund.Reference, refund.Reason, acquirer.ErrRefused)
+		return answer{}, failed(refund)
 	case refund.State == acquirer.RefundDone:
 		state = payment.Refunded
 	}
 	return answer{state: state, refund: refund.Reference}, nil
+}
+
+func failed(refund acquirer.Refund) error {
+	return fmt.Errorf("the refund %s has failed: %s: %w", refund.Reference, refund.Reason, acquirer.ErrRefused)
 }
 
 func optional(text string) *string {

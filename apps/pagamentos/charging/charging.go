@@ -102,7 +102,8 @@ func (r Request) fingerprint() []byte {
 }
 
 // Pay charges an order, or finds out the outcome of an earlier charge. created is
-// false if the order had a payment already. A declined card is a result, not an error.
+// false if the order had a payment already. A declined card is a result, not an error, as is
+// a payment for which the shopper has to authenticate: it is authorising, with a ClientSecret.
 //
 // It returns ErrMismatch, ErrUndone, ErrOutcomeUnknown, ErrNotStored or a *WaitError.
 func (p *Payments) Pay(ctx context.Context, r Request) (paid payment.Payment, created bool, err error) {
@@ -187,6 +188,53 @@ func (p *Payments) Refund(ctx context.Context, order uuid.UUID, client value.Cli
 		return payment.Payment{}, err
 	}
 	return p.advance(ctx, found)
+}
+
+// Noticed brings a payment up to date after its acquirer has said that it changed. The acquirer is
+// asked how it stands, so that notices may be repeated, late, and out of order. It returns
+// ErrOutcomeUnknown or ErrNotStored: then the acquirer should repeat the notice.
+func (p *Payments) Noticed(ctx context.Context, notice acquirer.Notice) error {
+	found, err := p.Payment(ctx, notice.OrderID)
+	switch {
+	case errors.Is(err, ErrNotFound): // of another environment that uses the account
+		return nil
+	case err != nil:
+		return err
+	case found.AcquirerReference != notice.Reference: // a second intent, which is never confirmed
+		return nil
+	}
+	switch step := found.Next(); {
+	case notice.Refund == "" && step == payment.Await:
+		_, err = p.take(ctx, step, found)
+	case notice.Refund == "" || found.State != payment.Refunding && found.State != payment.Refunded:
+	case found.State == payment.Refunded && found.RefundReference == notice.Refund:
+		err = p.reopen(ctx, found)
+	case found.State == payment.Refunding && found.RefundReference == notice.Refund:
+		_, err = p.take(ctx, step, found)
+	case found.State == payment.Refunding && found.Problem == "": // the answer with its reference is to be stored yet
+		err = fmt.Errorf("the refund %s has begun: %w", notice.Refund, ErrNotStored)
+	}
+	return err
+}
+
+// reopen finds out whether a refund that was done has failed: the money is at the shop again.
+func (p *Payments) reopen(ctx context.Context, found payment.Payment) error {
+	ctx, cancel := context.WithTimeout(ctx, p.timeout)
+	defer cancel()
+	refund, err := p.acquirer.FindRefund(ctx, found.RefundReference)
+	switch {
+	case err != nil:
+		return fmt.Errorf("%w: %w", ErrOutcomeUnknown, err)
+	case refund.State != acquirer.RefundFailed:
+		return nil
+	}
+	problem := failed(refund).Error()
+	p.logger.ErrorContext(ctx, "a refund has failed after it was done", "order_id", found.OrderID.String(), "error", problem)
+	_, err = p.store.Reopen(ctx, store.ReopenParams{OrderID: found.OrderID, RefundReference: refund.Reference, Problem: problem})
+	if err != nil {
+		return fmt.Errorf("storing the acquirer's answer: %w: %w", ErrNotStored, err)
+	}
+	return nil
 }
 
 // intendUndo stores the intention to undo a payment.
@@ -286,10 +334,6 @@ func (p *Payments) Payments(ctx context.Context, before uuid.UUID, max int32) ([
 	return found, nil
 }
 
-// prepares is the suffix of the acquirer in the row of a payment that is authorising. It keeps
-// the versions that charged in a single call away from the payment (migration 2).
-const prepares = "/2"
-
 // paymentOf converts a row to the domain's type.
 func paymentOf(row store.PaymentRow) payment.Payment {
 	text := func(s *string) string {
@@ -298,17 +342,20 @@ func paymentOf(row store.PaymentRow) payment.Payment {
 		}
 		return *s
 	}
+	// A suffix keeps earlier versions away from a payment that is authorising (migrations 2 and 3).
+	acquirer, _, _ := strings.Cut(row.Acquirer, "/")
 	return payment.Payment{
 		OrderID: row.OrderID,
 		Standing: payment.Standing{
 			State: payment.State(row.State), Capture: row.Capture, Undo: row.Undo,
-			Prepared: row.AcquirerReference != nil, Prepares: row.Prepares,
+			Prepared: row.AcquirerReference != nil, Prepares: row.Prepares, Action: row.ClientSecret != nil,
 		},
 		Amount:            money.Money{Amount: row.Amount, Currency: row.Currency},
 		Refunded:          money.Money{Amount: row.RefundedAmount, Currency: row.Currency},
 		CardToken:         value.CardToken(text(row.CardToken)),
 		Fingerprint:       row.Fingerprint,
-		Acquirer:          strings.TrimSuffix(row.Acquirer, prepares),
+		ClientSecret:      text(row.ClientSecret),
+		Acquirer:          acquirer,
 		AcquirerReference: text(row.AcquirerReference),
 		RefundReference:   text(row.RefundReference),
 		DeclineReason:     text(row.DeclineReason),

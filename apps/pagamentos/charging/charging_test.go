@@ -21,11 +21,11 @@ func TestTheStoreAgreesWithTheStateMachine(t *testing.T) {
 		order := uuid.Must(uuid.NewV7())
 		_, err := database.Pool.Exec(t.Context(), `
 			INSERT INTO pagamentos (order_id, state, amount, currency, refunded_amount, capture, undo, card_token, fingerprint,
-				acquirer, acquirer_reference, decline_reason, due_at, prepares)
+				acquirer, acquirer_reference, decline_reason, due_at, prepares, client_secret)
 			VALUES ($1, $2, 100, 'BRL', CASE $2 WHEN 'refunded' THEN 100 ELSE 0 END, $3, $4,
 				CASE $2 WHEN 'authorising' THEN 'tok' END, '\x00', 'simulator', CASE WHEN $6 THEN 'r' END,
-				CASE $2 WHEN 'declined' THEN 'd' END, CASE WHEN $5 THEN now() END, $7)`,
-			order, string(s.State), s.Capture, s.Undo, s.Next() != payment.Nothing, s.Prepared, s.Prepares)
+				CASE $2 WHEN 'declined' THEN 'd' END, CASE WHEN $5 THEN now() END, $7, CASE WHEN $8 THEN 'secret' END)`,
+			order, string(s.State), s.Capture, s.Undo, s.Next() != payment.Nothing, s.Prepared, s.Prepares, s.Action)
 		if err != nil {
 			t.Fatalf("%+v: %v", s, err)
 		}
@@ -42,12 +42,15 @@ func TestTheStoreAgreesWithTheStateMachine(t *testing.T) {
 		}
 	}
 	for _, state := range payment.States {
-		for flags := range 16 {
+		for flags := range 32 {
 			before := payment.Standing{
 				State: state, Capture: flags&1 > 0, Undo: flags&2 > 0, Prepared: flags&4 > 0, Prepares: flags&8 > 0,
+				Action: flags&16 > 0,
 			}
 			final := state == payment.Declined || state == payment.Voided
 			switch {
+			case before.Action && (state != payment.Authorising || !before.Prepared):
+				continue
 			case !before.Prepared && !final && state != payment.Authorising: // has a reference
 				continue
 			case state == payment.Authorising && before.Prepares && !before.Prepared && before.Undo: // is voided at once
@@ -71,7 +74,10 @@ func TestTheStoreAgreesWithTheStateMachine(t *testing.T) {
 				if err != nil {
 					continue
 				}
-				reason, reference := "", ""
+				reason, reference, secret := "", "", ""
+				if after.Action {
+					secret = "secret"
+				}
 				if to == payment.Declined {
 					reason = "d"
 				}
@@ -85,7 +91,7 @@ func TestTheStoreAgreesWithTheStateMachine(t *testing.T) {
 				order := put(before)
 				_, err = queries.Settle(t.Context(), store.SettleParams{
 					OrderID: order, FromState: string(state), ToState: string(to), DeclineReason: optional(reason),
-					AcquirerReference: optional(reference), CalledReference: called,
+					AcquirerReference: optional(reference), CalledReference: called, ClientSecret: optional(secret),
 				})
 				if err != nil {
 					t.Errorf("%+v to %s: %v", before, to, err)

@@ -85,6 +85,14 @@ func (o observed) Authorise(ctx context.Context, key string, charge acquirer.Cha
 	return result, err
 }
 
+func (o observed) Find(ctx context.Context, charge acquirer.Charge) (result acquirer.Result, err error) {
+	err = o.call(ctx, payment.Await, func(ctx context.Context) (string, error) {
+		result, err = o.Acquirer.Find(ctx, charge)
+		return string(result.State), err
+	})
+	return result, err
+}
+
 func (o observed) Capture(ctx context.Context, key, reference string) error {
 	return o.call(ctx, payment.Capture, func(ctx context.Context) (string, error) {
 		return string(payment.Captured), o.Acquirer.Capture(ctx, key, reference)

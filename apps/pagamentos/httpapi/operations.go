@@ -22,8 +22,9 @@ import (
 	"github.com/loja-veloz/platform/apps/pagamentos/payment"
 )
 
-// BodyLimit is the largest request body in bytes, several times the largest payment's.
-const BodyLimit = 16 << 10
+// BodyLimit is the largest request body in bytes: the events of an acquirer are larger than
+// payments, Stripe's up to some 20 KiB.
+const BodyLimit = 64 << 10
 
 // retryAfter is the Retry-After of temporary failures.
 const retryAfter = time.Second
@@ -83,13 +84,15 @@ func (o operations) Pay(ctx context.Context, request contract.PayRequestObject) 
 		return nil, err
 	}
 	paid, created, err := o.payments.Pay(ctx, asked)
-	switch {
-	case err != nil:
+	if err != nil {
 		return nil, err
-	case created:
-		return contract.Pay201JSONResponse(view(paid)), nil
 	}
-	return contract.Pay200JSONResponse(view(paid)), nil
+	shown := view(paid)
+	shown.ClientSecret = optional(paid.ClientSecret) // nobody else sees it
+	if created {
+		return contract.Pay201JSONResponse(shown), nil
+	}
+	return contract.Pay200JSONResponse(shown), nil
 }
 
 func (o operations) readRequest(request contract.PayRequestObject) (charging.Request, error) {
@@ -216,7 +219,7 @@ func view(p payment.Payment) contract.Payment {
 		CreatedAt:         p.CreatedAt.UTC(),
 		UpdatedAt:         p.UpdatedAt.UTC(),
 	}
-	if p.Refusals > 0 {
+	if p.Problem != "" {
 		shown.Refusals = &p.Refusals
 	}
 	return shown

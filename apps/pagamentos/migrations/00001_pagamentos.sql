@@ -39,7 +39,7 @@ CREATE TABLE pagamentos (
 
 CREATE INDEX pagamentos_due_at ON pagamentos (due_at) WHERE due_at IS NOT NULL;
 
--- A payment enters no state twice. There is no foreign key, because the same statement
+-- When a payment entered each state for the first time. There is no foreign key, because the same statement
 -- always writes both rows.
 CREATE TABLE pagamento_transitions (
     order_id   uuid NOT NULL,

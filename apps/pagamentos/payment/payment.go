@@ -21,6 +21,7 @@ type Payment struct {
 	Refunded          money.Money     // in the amount's currency
 	CardToken         value.CardToken // erased once the card is charged or declined
 	Fingerprint       []byte          // of the request; nil if the order was undone before it was charged
+	ClientSecret      string          // with Action: lets the shopper authenticate; "" otherwise
 	Acquirer          string
 	AcquirerReference string         // "" if the charge is not prepared
 	RefundReference   string         // "" unless the acquirer carries a refund out, or has done so
@@ -73,6 +74,9 @@ type Standing struct {
 	// Prepares says that nothing can have been charged before the charge is prepared. It is
 	// false for payments of earlier versions, which charged in a single call.
 	Prepares bool
+	// Action says that the shopper has to authenticate before the card is charged. Only a
+	// payment that is authorising has it.
+	Action bool
 }
 
 // Step is one step of a payment.
@@ -83,6 +87,7 @@ const (
 	Nothing     Step = ""
 	Prepare     Step = "prepare" // register the charge; nothing is charged
 	Authorise   Step = "authorise"
+	Await       Step = "await" // find out whether the shopper has authenticated
 	Capture     Step = "capture"
 	Void        Step = "void"
 	BeginRefund Step = "begin refund" // store the intention to refund
@@ -98,6 +103,8 @@ func (s Standing) Next() Step {
 		return Prepare
 	case s.State == Authorising && s.Undo:
 		return Void
+	case s.State == Authorising && s.Action:
+		return Await
 	case s.State == Authorising:
 		return Authorise
 	case s.State == Authorised && s.Undo:
@@ -155,12 +162,13 @@ func (s Standing) AskUndo() Standing {
 }
 
 // outcomes lists the states that may follow each step. A charge that is prepared stays
-// authorising. Preparing finds the outcome of a charge that an earlier version made.
+// authorising, as does one for which the shopper has to authenticate. Preparing finds the outcome of a charge that an earlier version made.
 // Capturing an expired authorisation voids the payment, as does authorising a charge that
 // another process has voided.
 var outcomes = map[Step][]State{
 	Prepare:   {Authorising, Authorised, Captured, Declined, Voided},
-	Authorise: {Authorised, Captured, Declined, Voided},
+	Authorise: {Authorising, Authorised, Captured, Declined, Voided},
+	Await:     {Authorising, Authorised, Captured, Declined, Voided},
 	Capture:   {Captured, Voided},
 	Void:      {Voided, Captured},
 	Refund:    {Refunded},
@@ -174,6 +182,7 @@ func (s Standing) Settle(to State) (Standing, error) {
 		if to == possible {
 			s.State = to
 			s.Prepared = s.Prepared || step == Prepare && (to == Authorising || to == Authorised || to == Captured)
+			s.Action = to == Authorising && step != Prepare
 			return s, nil
 		}
 	}

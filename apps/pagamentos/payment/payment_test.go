@@ -13,6 +13,7 @@ import (
 // card is a model of the acquirer's side of one payment.
 type card struct {
 	approves, voided   bool
+	asks, acted        bool // the bank asks the shopper, who has answered
 	charged, captured  int
 	refunded, declined int
 }
@@ -25,10 +26,12 @@ func (c *card) answer(step payment.Step, capture bool) payment.State {
 			return payment.Captured
 		}
 		return payment.Authorising
-	case payment.Authorise:
+	case payment.Authorise, payment.Await:
 		switch {
 		case c.voided:
 			return payment.Voided
+		case c.asks && !c.acted:
+			return payment.Authorising
 		case !c.approves:
 			c.declined = 1
 			return payment.Declined
@@ -57,7 +60,7 @@ func (c *card) answer(step payment.Step, capture bool) payment.State {
 
 func TestEveryPaymentIsResolvedAfterLostAnswers(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		acquirer := &card{approves: rapid.Bool().Draw(t, "approves")}
+		acquirer := &card{approves: rapid.Bool().Draw(t, "approves"), asks: rapid.Bool().Draw(t, "asks")}
 		now := payment.Standing{
 			State: payment.Authorising, Capture: rapid.Bool().Draw(t, "capture"), Prepares: rapid.Bool().Draw(t, "prepares"),
 		}
@@ -91,11 +94,13 @@ func TestEveryPaymentIsResolvedAfterLostAnswers(t *testing.T) {
 		}
 		for range rapid.IntRange(0, 12).Draw(t, "steps") {
 			before := now
-			switch rapid.SampledFrom([]string{"drive", "lose", "capture", "undo"}).Draw(t, "what") {
+			switch rapid.SampledFrom([]string{"drive", "lose", "act", "capture", "undo"}).Draw(t, "what") {
 			case "drive":
 				drive(false)
 			case "lose":
 				drive(true)
+			case "act":
+				acquirer.acted = true
 			case "capture":
 				next, err := now.AskCapture()
 				if refused := new(payment.NotPossibleError); err != nil && (!errors.As(err, &refused) || next != before) {
@@ -119,7 +124,8 @@ func TestEveryPaymentIsResolvedAfterLostAnswers(t *testing.T) {
 				t.Fatalf("the request to undo was lost: %+v, then %+v", before, now)
 			}
 		}
-		// From any state, repeated calls resolve the payment.
+		// From any state, repeated calls resolve the payment, once the shopper has acted.
+		acquirer.acted = true
 		for range 10 {
 			drive(false)
 		}

@@ -17,7 +17,7 @@ UPDATE pagamentos SET
     refund_reference = $1::text, problem = NULL,
     due_at = now() + least(interval '1 hour', interval '1 minute' * 2 ^ least(attempts, 6))
 WHERE order_id = $2 AND state = 'refunding'
-RETURNING order_id, state, amount, currency, refunded_amount, capture, undo, card_token, fingerprint, acquirer, acquirer_reference, decline_reason, due_at, attempts, created_at, updated_at, prepares, refund_reference, problem, refusals, client_id, coalesce(ceil(extract(epoch FROM due_at - now())), 0)::bigint AS due_in
+RETURNING order_id, state, amount, currency, refunded_amount, capture, undo, card_token, fingerprint, acquirer, acquirer_reference, decline_reason, due_at, attempts, created_at, updated_at, prepares, refund_reference, problem, refusals, client_id, client_secret, coalesce(ceil(extract(epoch FROM due_at - now())), 0)::bigint AS due_in
 `
 
 type AwaitRefundParams struct {
@@ -47,6 +47,7 @@ type AwaitRefundRow struct {
 	Problem           *string
 	Refusals          int32
 	ClientID          *string
+	ClientSecret      *string
 	DueIn             int64
 }
 
@@ -77,6 +78,7 @@ func (q *Queries) AwaitRefund(ctx context.Context, arg AwaitRefundParams) (Await
 		&i.Problem,
 		&i.Refusals,
 		&i.ClientID,
+		&i.ClientSecret,
 		&i.DueIn,
 	)
 	return i, err
@@ -95,7 +97,7 @@ UPDATE pagamentos AS p SET
     attempts = p.attempts + 1
 FROM due
 WHERE p.order_id = due.order_id
-RETURNING p.order_id, p.state, p.amount, p.currency, p.refunded_amount, p.capture, p.undo, p.card_token, p.fingerprint, p.acquirer, p.acquirer_reference, p.decline_reason, p.due_at, p.attempts, p.created_at, p.updated_at, p.prepares, p.refund_reference, p.problem, p.refusals, p.client_id, 0::bigint AS due_in
+RETURNING p.order_id, p.state, p.amount, p.currency, p.refunded_amount, p.capture, p.undo, p.card_token, p.fingerprint, p.acquirer, p.acquirer_reference, p.decline_reason, p.due_at, p.attempts, p.created_at, p.updated_at, p.prepares, p.refund_reference, p.problem, p.refusals, p.client_id, p.client_secret, 0::bigint AS due_in
 `
 
 type ClaimParams struct {
@@ -125,6 +127,7 @@ type ClaimRow struct {
 	Problem           *string
 	Refusals          int32
 	ClientID          *string
+	ClientSecret      *string
 	DueIn             int64
 }
 
@@ -161,6 +164,7 @@ func (q *Queries) Claim(ctx context.Context, arg ClaimParams) ([]ClaimRow, error
 			&i.Problem,
 			&i.Refusals,
 			&i.ClientID,
+			&i.ClientSecret,
 			&i.DueIn,
 		); err != nil {
 			return nil, err
@@ -181,11 +185,11 @@ WITH intended AS (
     VALUES ($1, $2, 'authorising', $3, $4, $5, $6::text, $7,
         $8::text || '/2', $9, true, now() + interval '1 minute')
     ON CONFLICT (order_id) DO NOTHING
-    RETURNING order_id, state, amount, currency, refunded_amount, capture, undo, card_token, fingerprint, acquirer, acquirer_reference, decline_reason, due_at, attempts, created_at, updated_at, prepares, refund_reference, problem, refusals, client_id
+    RETURNING order_id, state, amount, currency, refunded_amount, capture, undo, card_token, fingerprint, acquirer, acquirer_reference, decline_reason, due_at, attempts, created_at, updated_at, prepares, refund_reference, problem, refusals, client_id, client_secret
 ), logged AS (
     INSERT INTO pagamento_transitions (order_id, to_state) SELECT order_id, state FROM intended
 )
-SELECT order_id, state, amount, currency, refunded_amount, capture, undo, card_token, fingerprint, acquirer, acquirer_reference, decline_reason, due_at, attempts, created_at, updated_at, prepares, refund_reference, problem, refusals, client_id, coalesce(ceil(extract(epoch FROM due_at - now())), 0)::bigint AS due_in FROM intended
+SELECT order_id, state, amount, currency, refunded_amount, capture, undo, card_token, fingerprint, acquirer, acquirer_reference, decline_reason, due_at, attempts, created_at, updated_at, prepares, refund_reference, problem, refusals, client_id, client_secret, coalesce(ceil(extract(epoch FROM due_at - now())), 0)::bigint AS due_in FROM intended
 `
 
 type IntendParams struct {
@@ -222,6 +226,7 @@ type IntendRow struct {
 	Problem           *string
 	Refusals          int32
 	ClientID          *string
+	ClientSecret      *string
 	DueIn             int64
 }
 
@@ -264,6 +269,7 @@ func (q *Queries) Intend(ctx context.Context, arg IntendParams) (IntendRow, erro
 		&i.Problem,
 		&i.Refusals,
 		&i.ClientID,
+		&i.ClientSecret,
 		&i.DueIn,
 	)
 	return i, err
@@ -272,7 +278,7 @@ func (q *Queries) Intend(ctx context.Context, arg IntendParams) (IntendRow, erro
 const intendCapture = `-- name: IntendCapture :one
 UPDATE pagamentos SET capture = true, due_at = now() + interval '1 minute', attempts = 0, updated_at = now()
 WHERE order_id = $1 AND state = 'authorised' AND NOT undo AND NOT capture
-RETURNING order_id, state, amount, currency, refunded_amount, capture, undo, card_token, fingerprint, acquirer, acquirer_reference, decline_reason, due_at, attempts, created_at, updated_at, prepares, refund_reference, problem, refusals, client_id, coalesce(ceil(extract(epoch FROM due_at - now())), 0)::bigint AS due_in
+RETURNING order_id, state, amount, currency, refunded_amount, capture, undo, card_token, fingerprint, acquirer, acquirer_reference, decline_reason, due_at, attempts, created_at, updated_at, prepares, refund_reference, problem, refusals, client_id, client_secret, coalesce(ceil(extract(epoch FROM due_at - now())), 0)::bigint AS due_in
 `
 
 type IntendCaptureRow struct {
@@ -297,6 +303,7 @@ type IntendCaptureRow struct {
 	Problem           *string
 	Refusals          int32
 	ClientID          *string
+	ClientSecret      *string
 	DueIn             int64
 }
 
@@ -326,6 +333,7 @@ func (q *Queries) IntendCapture(ctx context.Context, orderID uuid.UUID) (IntendC
 		&i.Problem,
 		&i.Refusals,
 		&i.ClientID,
+		&i.ClientSecret,
 		&i.DueIn,
 	)
 	return i, err
@@ -346,13 +354,13 @@ WITH intended AS (
             THEN now() + interval '1 minute' END,
         attempts = 0, problem = NULL, refusals = 0, updated_at = now()
     WHERE p.state = 'captured' OR p.state IN ('authorising', 'authorised') AND NOT p.undo
-    RETURNING order_id, state, amount, currency, refunded_amount, capture, undo, card_token, fingerprint, acquirer, acquirer_reference, decline_reason, due_at, attempts, created_at, updated_at, prepares, refund_reference, problem, refusals, client_id
+    RETURNING order_id, state, amount, currency, refunded_amount, capture, undo, card_token, fingerprint, acquirer, acquirer_reference, decline_reason, due_at, attempts, created_at, updated_at, prepares, refund_reference, problem, refusals, client_id, client_secret
 ), logged AS (
     INSERT INTO pagamento_transitions (order_id, from_state, to_state)
     SELECT order_id, CASE WHEN state = 'refunding' THEN 'captured' WHEN fingerprint IS NOT NULL THEN 'authorising' END, state
     FROM intended WHERE state IN ('refunding', 'voided')
 )
-SELECT order_id, state, amount, currency, refunded_amount, capture, undo, card_token, fingerprint, acquirer, acquirer_reference, decline_reason, due_at, attempts, created_at, updated_at, prepares, refund_reference, problem, refusals, client_id, coalesce(ceil(extract(epoch FROM due_at - now())), 0)::bigint AS due_in FROM intended
+SELECT order_id, state, amount, currency, refunded_amount, capture, undo, card_token, fingerprint, acquirer, acquirer_reference, decline_reason, due_at, attempts, created_at, updated_at, prepares, refund_reference, problem, refusals, client_id, client_secret, coalesce(ceil(extract(epoch FROM due_at - now())), 0)::bigint AS due_in FROM intended
 `
 
 type IntendUndoParams struct {
@@ -383,6 +391,7 @@ type IntendUndoRow struct {
 	Problem           *string
 	Refusals          int32
 	ClientID          *string
+	ClientSecret      *string
 	DueIn             int64
 }
 
@@ -414,13 +423,14 @@ func (q *Queries) IntendUndo(ctx context.Context, arg IntendUndoParams) (IntendU
 		&i.Problem,
 		&i.Refusals,
 		&i.ClientID,
+		&i.ClientSecret,
 		&i.DueIn,
 	)
 	return i, err
 }
 
 const needingPerson = `-- name: NeedingPerson :many
-SELECT order_id, state, amount, currency, refunded_amount, capture, undo, card_token, fingerprint, acquirer, acquirer_reference, decline_reason, due_at, attempts, created_at, updated_at, prepares, refund_reference, problem, refusals, client_id, coalesce(ceil(extract(epoch FROM due_at - now())), 0)::bigint AS due_in FROM pagamentos
+SELECT order_id, state, amount, currency, refunded_amount, capture, undo, card_token, fingerprint, acquirer, acquirer_reference, decline_reason, due_at, attempts, created_at, updated_at, prepares, refund_reference, problem, refusals, client_id, client_secret, coalesce(ceil(extract(epoch FROM due_at - now())), 0)::bigint AS due_in FROM pagamentos
 WHERE due_at IS NOT NULL AND order_id < $1
     AND (refusals >= 5 OR updated_at < now() - CASE WHEN refund_reference IS NULL THEN interval '1 day' ELSE interval '10 days' END)
 ORDER BY order_id DESC
@@ -454,6 +464,7 @@ type NeedingPersonRow struct {
 	Problem           *string
 	Refusals          int32
 	ClientID          *string
+	ClientSecret      *string
 	DueIn             int64
 }
 
@@ -491,6 +502,7 @@ func (q *Queries) NeedingPerson(ctx context.Context, arg NeedingPersonParams) ([
 			&i.Problem,
 			&i.Refusals,
 			&i.ClientID,
+			&i.ClientSecret,
 			&i.DueIn,
 		); err != nil {
 			return nil, err
@@ -504,7 +516,7 @@ func (q *Queries) NeedingPerson(ctx context.Context, arg NeedingPersonParams) ([
 }
 
 const payment = `-- name: Payment :one
-SELECT order_id, state, amount, currency, refunded_amount, capture, undo, card_token, fingerprint, acquirer, acquirer_reference, decline_reason, due_at, attempts, created_at, updated_at, prepares, refund_reference, problem, refusals, client_id, coalesce(ceil(extract(epoch FROM due_at - now())), 0)::bigint AS due_in FROM pagamentos WHERE order_id = $1
+SELECT order_id, state, amount, currency, refunded_amount, capture, undo, card_token, fingerprint, acquirer, acquirer_reference, decline_reason, due_at, attempts, created_at, updated_at, prepares, refund_reference, problem, refusals, client_id, client_secret, coalesce(ceil(extract(epoch FROM due_at - now())), 0)::bigint AS due_in FROM pagamentos WHERE order_id = $1
 `
 
 type PaymentRow struct {
@@ -529,6 +541,7 @@ type PaymentRow struct {
 	Problem           *string
 	Refusals          int32
 	ClientID          *string
+	ClientSecret      *string
 	DueIn             int64
 }
 
@@ -557,13 +570,14 @@ func (q *Queries) Payment(ctx context.Context, orderID uuid.UUID) (PaymentRow, e
 		&i.Problem,
 		&i.Refusals,
 		&i.ClientID,
+		&i.ClientSecret,
 		&i.DueIn,
 	)
 	return i, err
 }
 
 const payments = `-- name: Payments :many
-SELECT order_id, state, amount, currency, refunded_amount, capture, undo, card_token, fingerprint, acquirer, acquirer_reference, decline_reason, due_at, attempts, created_at, updated_at, prepares, refund_reference, problem, refusals, client_id, coalesce(ceil(extract(epoch FROM due_at - now())), 0)::bigint AS due_in FROM pagamentos
+SELECT order_id, state, amount, currency, refunded_amount, capture, undo, card_token, fingerprint, acquirer, acquirer_reference, decline_reason, due_at, attempts, created_at, updated_at, prepares, refund_reference, problem, refusals, client_id, client_secret, coalesce(ceil(extract(epoch FROM due_at - now())), 0)::bigint AS due_in FROM pagamentos
 WHERE order_id < $1
 ORDER BY order_id DESC
 LIMIT $2
@@ -596,6 +610,7 @@ type PaymentsRow struct {
 	Problem           *string
 	Refusals          int32
 	ClientID          *string
+	ClientSecret      *string
 	DueIn             int64
 }
 
@@ -631,6 +646,7 @@ func (q *Queries) Payments(ctx context.Context, arg PaymentsParams) ([]PaymentsR
 			&i.Problem,
 			&i.Refusals,
 			&i.ClientID,
+			&i.ClientSecret,
 			&i.DueIn,
 		); err != nil {
 			return nil, err
@@ -648,7 +664,7 @@ UPDATE pagamentos SET
     problem = $1::text, refusals = refusals + 1, refund_reference = NULL,
     due_at = now() + least(interval '1 hour', interval '1 minute' * 2 ^ least(refusals, 6))
 WHERE order_id = $2 AND state = $3 AND refusals = $4 AND due_at IS NOT NULL
-RETURNING order_id, state, amount, currency, refunded_amount, capture, undo, card_token, fingerprint, acquirer, acquirer_reference, decline_reason, due_at, attempts, created_at, updated_at, prepares, refund_reference, problem, refusals, client_id, coalesce(ceil(extract(epoch FROM due_at - now())), 0)::bigint AS due_in
+RETURNING order_id, state, amount, currency, refunded_amount, capture, undo, card_token, fingerprint, acquirer, acquirer_reference, decline_reason, due_at, attempts, created_at, updated_at, prepares, refund_reference, problem, refusals, client_id, client_secret, coalesce(ceil(extract(epoch FROM due_at - now())), 0)::bigint AS due_in
 `
 
 type RefuseParams struct {
@@ -680,6 +696,7 @@ type RefuseRow struct {
 	Problem           *string
 	Refusals          int32
 	ClientID          *string
+	ClientSecret      *string
 	DueIn             int64
 }
 
@@ -716,9 +733,34 @@ func (q *Queries) Refuse(ctx context.Context, arg RefuseParams) (RefuseRow, erro
 		&i.Problem,
 		&i.Refusals,
 		&i.ClientID,
+		&i.ClientSecret,
 		&i.DueIn,
 	)
 	return i, err
+}
+
+const reopen = `-- name: Reopen :execrows
+UPDATE pagamentos SET state = 'refunding', refunded_amount = 0, refund_reference = NULL,
+    problem = $1::text, refusals = greatest(refusals + 1, 5), attempts = 0,
+    due_at = now() + interval '10 years', updated_at = now()
+WHERE order_id = $2 AND state = 'refunded' AND refund_reference = $3::text
+`
+
+type ReopenParams struct {
+	Problem         string
+	OrderID         uuid.UUID
+	RefundReference string
+}
+
+// Stores that a refund has failed after the acquirer said that it was done. Another one would
+// probably fail too, so that no step is taken before a person asks for it (RetryNow) or has
+// refunded by other means. 0: the payment is not refunded, or by another refund.
+func (q *Queries) Reopen(ctx context.Context, arg ReopenParams) (int64, error) {
+	result, err := q.db.Exec(ctx, reopen, arg.Problem, arg.OrderID, arg.RefundReference)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
 }
 
 const retryNow = `-- name: RetryNow :execrows
@@ -738,29 +780,35 @@ const settle = `-- name: Settle :one
 WITH changed AS (
     UPDATE pagamentos AS p SET
         state = $1,
-        acquirer = CASE WHEN $1::text = 'authorising' THEN p.acquirer ELSE split_part(p.acquirer, '/', 1) END,
+        acquirer = CASE WHEN $2::text IS NOT NULL THEN split_part(p.acquirer, '/', 1) || '/3'
+            WHEN $1::text = 'authorising' THEN p.acquirer ELSE split_part(p.acquirer, '/', 1) END,
         card_token = CASE WHEN $1::text = 'authorising' THEN p.card_token END,
-        acquirer_reference = coalesce($2, p.acquirer_reference),
-        refund_reference = coalesce($3, p.refund_reference),
-        decline_reason = $4,
+        client_secret = CASE WHEN $1::text = 'authorising' THEN coalesce($2, p.client_secret) END,
+        acquirer_reference = coalesce($3, p.acquirer_reference),
+        refund_reference = coalesce($4, p.refund_reference),
+        decline_reason = $5,
         refunded_amount = CASE WHEN $1::text = 'refunded' THEN amount ELSE 0 END,
         due_at = CASE WHEN $1::text = 'authorising' OR $1::text = 'authorised' AND (capture OR undo)
             OR $1::text = 'captured' AND undo
             THEN now() + interval '1 minute' END,
-        attempts = 0, problem = NULL, refusals = 0,
+        attempts = 0, problem = NULL,
+        -- Kept after a refund: if that fails later, the next one needs another key.
+        refusals = CASE WHEN $1::text = 'refunded' THEN p.refusals ELSE 0 END,
         updated_at = now()
-    WHERE p.order_id = $5 AND p.state = $6
-        AND p.acquirer_reference IS NOT DISTINCT FROM $7
-    RETURNING order_id, state, amount, currency, refunded_amount, capture, undo, card_token, fingerprint, acquirer, acquirer_reference, decline_reason, due_at, attempts, created_at, updated_at, prepares, refund_reference, problem, refusals, client_id
+    WHERE p.order_id = $6 AND p.state = $7
+        AND p.acquirer_reference IS NOT DISTINCT FROM $8
+    RETURNING order_id, state, amount, currency, refunded_amount, capture, undo, card_token, fingerprint, acquirer, acquirer_reference, decline_reason, due_at, attempts, created_at, updated_at, prepares, refund_reference, problem, refusals, client_id, client_secret
 ), logged AS (
     INSERT INTO pagamento_transitions (order_id, from_state, to_state)
-    SELECT order_id, $6::text, state FROM changed WHERE state <> $6::text
+    SELECT order_id, $7::text, state FROM changed WHERE state <> $7::text
+    ON CONFLICT (order_id, to_state) DO NOTHING -- refunded before, by a refund that failed later
 )
-SELECT order_id, state, amount, currency, refunded_amount, capture, undo, card_token, fingerprint, acquirer, acquirer_reference, decline_reason, due_at, attempts, created_at, updated_at, prepares, refund_reference, problem, refusals, client_id, coalesce(ceil(extract(epoch FROM due_at - now())), 0)::bigint AS due_in FROM changed
+SELECT order_id, state, amount, currency, refunded_amount, capture, undo, card_token, fingerprint, acquirer, acquirer_reference, decline_reason, due_at, attempts, created_at, updated_at, prepares, refund_reference, problem, refusals, client_id, client_secret, coalesce(ceil(extract(epoch FROM due_at - now())), 0)::bigint AS due_in FROM changed
 `
 
 type SettleParams struct {
 	ToState           string
+	ClientSecret      *string
 	AcquirerReference *string
 	RefundReference   *string
 	DeclineReason     *string
@@ -791,16 +839,18 @@ type SettleRow struct {
 	Problem           *string
 	Refusals          int32
 	ClientID          *string
+	ClientSecret      *string
 	DueIn             int64
 }
 
 // Stores the acquirer's answer. The state stays authorising if the charge is now
-// prepared. No row: the payment has left the state in which the acquirer was called,
+// prepared, or if the shopper has to authenticate, with client_secret. No row: the payment has left the state in which the acquirer was called,
 // because another request or process stored the answer, or another process has prepared
 // the charge, so that the answer is about another reference than the payment's.
 func (q *Queries) Settle(ctx context.Context, arg SettleParams) (SettleRow, error) {
 	row := q.db.QueryRow(ctx, settle,
 		arg.ToState,
+		arg.ClientSecret,
 		arg.AcquirerReference,
 		arg.RefundReference,
 		arg.DeclineReason,
@@ -831,13 +881,14 @@ func (q *Queries) Settle(ctx context.Context, arg SettleParams) (SettleRow, erro
 		&i.Problem,
 		&i.Refusals,
 		&i.ClientID,
+		&i.ClientSecret,
 		&i.DueIn,
 	)
 	return i, err
 }
 
 const unfinished = `-- name: Unfinished :one
-SELECT count(*) FILTER (WHERE attempts > 0 AND refund_reference IS NULL) AS overdue,
+SELECT count(*) FILTER (WHERE attempts > 0 AND refund_reference IS NULL AND client_secret IS NULL) AS overdue,
     count(*) FILTER (WHERE refusals >= 5
         OR updated_at < now() - CASE WHEN refund_reference IS NULL THEN interval '1 day' ELSE interval '10 days' END) AS needing_person
 FROM pagamentos WHERE due_at IS NOT NULL
@@ -849,7 +900,7 @@ type UnfinishedRow struct {
 }
 
 // How many payments are overdue, which the resolver has tried at least once and not finished,
-// except refunds that the acquirer carries out; and how many NeedingPerson lists.
+// except those that wait for the shopper, or for a refund that the acquirer carries out; and how many NeedingPerson lists.
 func (q *Queries) Unfinished(ctx context.Context) (UnfinishedRow, error) {
 	row := q.db.QueryRow(ctx, unfinished)
 	var i UnfinishedRow

@@ -82,8 +82,11 @@ type Payment struct {
 	AcquirerReference *string         `json:"acquirer_reference,omitempty"`
 
 	// Amount 0 XXX if the order was undone before it was charged.
-	Amount    Money     `json:"amount"`
-	CreatedAt time.Time `json:"created_at"`
+	Amount Money `json:"amount"`
+
+	// ClientSecret With which the shop's page lets the shopper authenticate. Only in the answer to a PUT, in the state authorising.
+	ClientSecret *string   `json:"client_secret,omitempty"`
+	CreatedAt    time.Time `json:"created_at"`
 
 	// DeclineReason The acquirer's code for the reason.
 	//
@@ -264,7 +267,7 @@ type ClientInterface interface {
 
 	// PayWithBody Charge an order. With capture false, only authorise the amount.
 	//
-	// A declined card is a result, not a problem. acquirer_unavailable means that the outcome is not known; retry the same request, which charges nothing twice. payment_mismatch means that the order has a payment with a different amount, card token or capture, payment_voided that the payment has been undone.
+	// A declined card is a result, not a problem. So is the state authorising with a client_secret, for which the shopper has to authenticate; send the same request again to find out whether that has happened. acquirer_unavailable means that the outcome is not known; retry the same request, which charges nothing twice. payment_mismatch means that the order has a payment with a different amount, card token or capture, payment_voided that the payment has been undone.
 	//
 	// Takes any type of body and a specified content type.
 	//
@@ -273,7 +276,7 @@ type ClientInterface interface {
 
 	// Pay Charge an order. With capture false, only authorise the amount.
 	//
-	// A declined card is a result, not a problem. acquirer_unavailable means that the outcome is not known; retry the same request, which charges nothing twice. payment_mismatch means that the order has a payment with a different amount, card token or capture, payment_voided that the payment has been undone.
+	// A declined card is a result, not a problem. So is the state authorising with a client_secret, for which the shopper has to authenticate; send the same request again to find out whether that has happened. acquirer_unavailable means that the outcome is not known; retry the same request, which charges nothing twice. payment_mismatch means that the order has a payment with a different amount, card token or capture, payment_voided that the payment has been undone.
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -329,7 +332,7 @@ func (c *Client) ShowPayment(ctx context.Context, orderID OrderID, params *ShowP
 
 // PayWithBody Charge an order. With capture false, only authorise the amount.
 //
-// A declined card is a result, not a problem. acquirer_unavailable means that the outcome is not known; retry the same request, which charges nothing twice. payment_mismatch means that the order has a payment with a different amount, card token or capture, payment_voided that the payment has been undone.
+// A declined card is a result, not a problem. So is the state authorising with a client_secret, for which the shopper has to authenticate; send the same request again to find out whether that has happened. acquirer_unavailable means that the outcome is not known; retry the same request, which charges nothing twice. payment_mismatch means that the order has a payment with a different amount, card token or capture, payment_voided that the payment has been undone.
 //
 // Takes any type of body and a specified content type.
 //
@@ -348,7 +351,7 @@ func (c *Client) PayWithBody(ctx context.Context, orderID OrderID, params *PayPa
 
 // Pay Charge an order. With capture false, only authorise the amount.
 //
-// A declined card is a result, not a problem. acquirer_unavailable means that the outcome is not known; retry the same request, which charges nothing twice. payment_mismatch means that the order has a payment with a different amount, card token or capture, payment_voided that the payment has been undone.
+// A declined card is a result, not a problem. So is the state authorising with a client_secret, for which the shopper has to authenticate; send the same request again to find out whether that has happened. acquirer_unavailable means that the outcome is not known; retry the same request, which charges nothing twice. payment_mismatch means that the order has a payment with a different amount, card token or capture, payment_voided that the payment has been undone.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -733,7 +736,7 @@ type ClientWithResponsesInterface interface {
 
 	// PayWithBodyWithResponse Charge an order. With capture false, only authorise the amount.
 	//
-	// A declined card is a result, not a problem. acquirer_unavailable means that the outcome is not known; retry the same request, which charges nothing twice. payment_mismatch means that the order has a payment with a different amount, card token or capture, payment_voided that the payment has been undone.
+	// A declined card is a result, not a problem. So is the state authorising with a client_secret, for which the shopper has to authenticate; send the same request again to find out whether that has happened. acquirer_unavailable means that the outcome is not known; retry the same request, which charges nothing twice. payment_mismatch means that the order has a payment with a different amount, card token or capture, payment_voided that the payment has been undone.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -742,7 +745,7 @@ type ClientWithResponsesInterface interface {
 
 	// PayWithResponse Charge an order. With capture false, only authorise the amount.
 	//
-	// A declined card is a result, not a problem. acquirer_unavailable means that the outcome is not known; retry the same request, which charges nothing twice. payment_mismatch means that the order has a payment with a different amount, card token or capture, payment_voided that the payment has been undone.
+	// A declined card is a result, not a problem. So is the state authorising with a client_secret, for which the shopper has to authenticate; send the same request again to find out whether that has happened. acquirer_unavailable means that the outcome is not known; retry the same request, which charges nothing twice. payment_mismatch means that the order has a payment with a different amount, card token or capture, payment_voided that the payment has been undone.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -1059,7 +1062,7 @@ func (c *ClientWithResponses) ShowPaymentWithResponse(ctx context.Context, order
 
 // PayWithBodyWithResponse Charge an order. With capture false, only authorise the amount.
 //
-// A declined card is a result, not a problem. acquirer_unavailable means that the outcome is not known; retry the same request, which charges nothing twice. payment_mismatch means that the order has a payment with a different amount, card token or capture, payment_voided that the payment has been undone.
+// A declined card is a result, not a problem. So is the state authorising with a client_secret, for which the shopper has to authenticate; send the same request again to find out whether that has happened. acquirer_unavailable means that the outcome is not known; retry the same request, which charges nothing twice. payment_mismatch means that the order has a payment with a different amount, card token or capture, payment_voided that the payment has been undone.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -1074,7 +1077,7 @@ func (c *ClientWithResponses) PayWithBodyWithResponse(ctx context.Context, order
 
 // PayWithResponse Charge an order. With capture false, only authorise the amount.
 //
-// A declined card is a result, not a problem. acquirer_unavailable means that the outcome is not known; retry the same request, which charges nothing twice. payment_mismatch means that the order has a payment with a different amount, card token or capture, payment_voided that the payment has been undone.
+// A declined card is a result, not a problem. So is the state authorising with a client_secret, for which the shopper has to authenticate; send the same request again to find out whether that has happened. acquirer_unavailable means that the outcome is not known; retry the same request, which charges nothing twice. payment_mismatch means that the order has a payment with a different amount, card token or capture, payment_voided that the payment has been undone.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //

@@ -175,6 +175,11 @@ func (s *Simulator) Authorise(ctx context.Context, key string, c acquirer.Charge
 	return result, nil
 }
 
+// Find implements acquirer.Acquirer.
+func (s *Simulator) Find(ctx context.Context, c acquirer.Charge) (acquirer.Result, error) {
+	return s.again(ctx, c.Reference)
+}
+
 // again answers a call for a reference whose charge has another key: with the present state.
 func (s *Simulator) again(ctx context.Context, reference string) (acquirer.Result, error) {
 	result := acquirer.Result{Reference: reference}

@@ -1,9 +1,11 @@
-// Package stripe is the acquirer Stripe. A payment is a PaymentIntent, which is created
-// with the payment method that the shop's page obtained for the card, and then confirmed.
+// Package stripe is the acquirer Stripe. A payment is a PaymentIntent, which is created, and
+// then confirmed with the ConfirmationToken or the PaymentMethod that the shop's page obtained
+// for the card: https://docs.stripe.com/payments/finalize-payments-on-the-server
 package stripe
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -14,6 +16,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/stripe/stripe-go/v84"
+	"github.com/stripe/stripe-go/v84/webhook"
 	"go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp"
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
@@ -33,11 +36,14 @@ const (
 	refundsPath = "/v1/refunds"
 	// orderID is the key of a PaymentIntent's metadata.
 	orderID = "order_id"
+	// A card token is a ConfirmationToken or a PaymentMethod.
+	confirmationToken = "ctoken_"
 )
 
 // Reasons for a decline that are not Stripe's own decline codes.
 const (
 	authenticationRequired = "authentication_required"
+	authenticationFailed   = "authentication_failed"
 	invalidToken           = "invalid_token"
 )
 
@@ -45,21 +51,29 @@ const (
 type Settings struct {
 	APIKey  string // STRIPE_API_KEY: a secret
 	APIBase string // STRIPE_API_BASE: URL of the API; "" means Stripe's own
+	// WebhookSecret (STRIPE_WEBHOOK_SECRET) is the signing secret of the webhook endpoint; "":
+	// there is none, and the service asks Stripe itself from time to time.
+	WebhookSecret string
 }
 
 // ReadSettings reads the settings. No error quotes the key.
 func ReadSettings(env *config.Reader) Settings {
-	settings := Settings{APIKey: env.Text("STRIPE_API_KEY", ""), APIBase: env.HTTPURL("STRIPE_API_BASE")}
+	settings := Settings{
+		APIKey: env.Text("STRIPE_API_KEY", ""), APIBase: env.HTTPURL("STRIPE_API_BASE"), WebhookSecret: env.Text("STRIPE_WEBHOOK_SECRET", ""),
+	}
 	switch {
 	case settings.APIKey == "":
 		env.Reject("STRIPE_API_KEY", "required with ACQUIRER=stripe: the secret key of the account")
 	case !strings.HasPrefix(settings.APIKey, "sk_") && !strings.HasPrefix(settings.APIKey, "rk_"):
 		env.Reject("STRIPE_API_KEY", "is not a secret or restricted key, which begin with sk_ or rk_")
 	}
+	if settings.WebhookSecret != "" && !strings.HasPrefix(settings.WebhookSecret, "whsec_") {
+		env.Reject("STRIPE_WEBHOOK_SECRET", "is not the signing secret of a webhook endpoint, which begins with whsec_")
+	}
 	return settings
 }
 
-// String shows the settings without the key.
+// String shows the settings without the secrets.
 func (s Settings) String() string { return "{APIBase:" + s.APIBase + "}" }
 
 // GoString is String, so that %#v does not show the key either.
@@ -68,8 +82,9 @@ func (s Settings) GoString() string { return s.String() }
 // Stripe implements acquirer.Acquirer. It uses a stripe.Backend, because a stripe.Client
 // links the whole API and adds 6 MB to the program for four operations.
 type Stripe struct {
-	api stripe.Backend
-	key string
+	api           stripe.Backend
+	key           string
+	webhookSecret string
 }
 
 // New returns a Stripe whose calls take at most timeout. It does not retry: the service
@@ -100,7 +115,7 @@ func New(settings Settings, timeout time.Duration, provider trace.TracerProvider
 	if settings.APIBase != "" {
 		backend.URL = new(strings.TrimSuffix(settings.APIBase, "/"))
 	}
-	return &Stripe{stripe.GetBackendWithConfig(stripe.APIBackend, backend), settings.APIKey}
+	return &Stripe{stripe.GetBackendWithConfig(stripe.APIBackend, backend), settings.APIKey, settings.WebhookSecret}
 }
 
 // Name implements acquirer.Acquirer.
@@ -133,7 +148,7 @@ func (s *Stripe) Prepare(ctx context.Context, key string, charge acquirer.Charge
 	if charge.MayExist {
 		intent, err := s.find(ctx, charge.OrderID)
 		if err != nil || intent != nil {
-			return s.result(ctx, intent, err)
+			return s.result(intent, err)
 		}
 		// Earlier versions confirmed the intent in the call that created it, with this key. If
 		// that call arrived, Stripe refuses this one as an idempotency_error, until the search
@@ -145,21 +160,24 @@ func (s *Stripe) Prepare(ctx context.Context, key string, charge acquirer.Charge
 		method = stripe.PaymentIntentCaptureMethodAutomatic
 	}
 	params := func() *stripe.PaymentIntentCreateParams {
-		return &stripe.PaymentIntentCreateParams{
+		params := &stripe.PaymentIntentCreateParams{
 			Amount:             new(charge.Amount.Amount),
 			Currency:           new(strings.ToLower(charge.Amount.Currency)),
-			PaymentMethod:      new(charge.CardToken),
 			PaymentMethodTypes: []*string{new("card")},
 			CaptureMethod:      new(string(method)),
 			Metadata:           map[string]string{orderID: charge.OrderID.String()},
 		}
+		if !strings.HasPrefix(charge.CardToken, confirmationToken) { // which only a confirmation takes
+			params.PaymentMethod = new(charge.CardToken)
+		}
+		return params
 	}
 	intent, err := s.post(ctx, intentsPath, key, params())
 	if repeats(err) && !charge.MayExist {
 		// Stripe repeats this error as long as it keeps the key. Another intent does no harm.
 		intent, err = s.post(ctx, intentsPath, key+":"+uuid.NewString(), params())
 	}
-	return s.result(ctx, intent, err)
+	return s.result(intent, err)
 }
 
 // repeats tells whether Stripe failed halfway through the first call with this key, and
@@ -170,19 +188,62 @@ func repeats(err error) bool {
 		failure.LastResponse != nil && failure.LastResponse.Header.Get(replayed) == "true"
 }
 
-// Authorise implements acquirer.Acquirer. It confirms the intent. A card that requires the
-// shopper to authenticate is declined: the shopper is not present.
+// Authorise implements acquirer.Acquirer. It confirms the intent.
 func (s *Stripe) Authorise(ctx context.Context, key string, charge acquirer.Charge) (acquirer.Result, error) {
-	// Earlier versions used the key itself for another call.
-	intent, err := s.change(ctx, "confirm", key+":confirm", charge.Reference, func() stripe.ParamsContainer {
-		return &stripe.PaymentIntentConfirmParams{OffSession: new(true), ErrorOnRequiresAction: new(true)}
+	// Earlier versions used the key itself, and the key with the suffix :confirm, for other calls.
+	intent, err := s.change(ctx, "confirm", key+":confirm:2", charge.Reference, func() stripe.ParamsContainer {
+		params := &stripe.PaymentIntentConfirmParams{UseStripeSDK: new(true)}
+		if strings.HasPrefix(charge.CardToken, confirmationToken) {
+			params.ConfirmationToken = new(charge.CardToken)
+		}
+		return params
 	})
-	if before := unexpected(err); before != nil {
+	before := unexpected(err)
+	if failure := apiError(err); failure != nil && failure.Param == "confirmation_token" {
+		// The token is wrong, or was used: by an earlier call, unless the intent has never been confirmed.
+		var shown error
+		if before, shown = s.show(ctx, charge.Reference); shown != nil {
+			return acquirer.Result{}, explain("charging", shown)
+		}
+		if unconfirmed(before) {
+			return acquirer.Result{Reference: before.ID, State: acquirer.Declined, DeclineReason: invalidToken}, nil
+		}
+	}
+	if before != nil {
 		intent, err = before, nil // confirmed or cancelled before
 	}
-	result, err := s.result(ctx, intent, err)
+	result, err := s.result(intent, err)
 	if result.State == acquirer.Prepared { // the confirmation did not take effect
 		return acquirer.Result{}, fmt.Errorf("stripe: charging: the intent is not confirmed: %w", acquirer.ErrUnknown)
+	}
+	return result, err
+}
+
+// unconfirmed tells whether an intent has not been confirmed yet. One whose card was declined
+// needs another card too, but says why.
+func unconfirmed(intent *stripe.PaymentIntent) bool {
+	return intent.Status == stripe.PaymentIntentStatusRequiresConfirmation ||
+		intent.Status == stripe.PaymentIntentStatusRequiresPaymentMethod && intent.LastPaymentError == nil
+}
+
+// Find implements acquirer.Acquirer. It cancels an intent whose shopper failed to authenticate:
+// whoever has the client secret could still confirm it with another card.
+func (s *Stripe) Find(ctx context.Context, charge acquirer.Charge) (acquirer.Result, error) {
+	intent, err := s.show(ctx, charge.Reference)
+	if err == nil && intent.Status == stripe.PaymentIntentStatusRequiresPaymentMethod {
+		switch err := s.cancel(ctx, charge.OrderID.String()+":abandon", intent.ID); {
+		case errors.Is(err, acquirer.ErrCaptured):
+			return acquirer.Result{Reference: intent.ID, State: acquirer.Captured}, nil
+		case err != nil:
+			return acquirer.Result{}, explain("cancelling an unfinished charge", err)
+		}
+	}
+	result, err := s.result(intent, err)
+	if result.State == acquirer.Voided && intent.LastPaymentError != nil { // by the call before
+		result.State, result.DeclineReason = acquirer.Declined, reason(intent.LastPaymentError)
+	}
+	if result.State == acquirer.Prepared {
+		return acquirer.Result{}, fmt.Errorf("stripe: charging: the intent is %s: %w", intent.Status, acquirer.ErrUnknown)
 	}
 	return result, err
 }
@@ -203,14 +264,14 @@ func (s *Stripe) change(
 		return intent, err
 	}
 	before := map[string][]stripe.PaymentIntentStatus{
-		"confirm": {stripe.PaymentIntentStatusRequiresConfirmation},
+		"confirm": {stripe.PaymentIntentStatusRequiresConfirmation, stripe.PaymentIntentStatusRequiresPaymentMethod},
 		"capture": {stripe.PaymentIntentStatusRequiresCapture},
 		"cancel": {
 			stripe.PaymentIntentStatusRequiresConfirmation, stripe.PaymentIntentStatusRequiresPaymentMethod,
 			stripe.PaymentIntentStatusRequiresAction, stripe.PaymentIntentStatusRequiresCapture,
 		},
 	}
-	if slices.Contains(before[verb], intent.Status) {
+	if slices.Contains(before[verb], intent.Status) && (verb != "confirm" || unconfirmed(intent)) {
 		return s.post(ctx, path, key+":"+uuid.NewString(), params())
 	}
 	return intent, nil
@@ -224,28 +285,24 @@ func (s *Stripe) show(ctx context.Context, reference string) (*stripe.PaymentInt
 }
 
 // result converts Stripe's answer to a result.
-func (s *Stripe) result(ctx context.Context, intent *stripe.PaymentIntent, err error) (acquirer.Result, error) {
+func (s *Stripe) result(intent *stripe.PaymentIntent, err error) (acquirer.Result, error) {
 	if err != nil {
 		return declined(err)
 	}
 	result := acquirer.Result{Reference: intent.ID}
-	switch intent.Status {
-	case stripe.PaymentIntentStatusSucceeded:
-		result.State = acquirer.Captured
-	case stripe.PaymentIntentStatusRequiresCapture:
-		result.State = acquirer.Authorised
-	case stripe.PaymentIntentStatusRequiresPaymentMethod:
-		result.State, result.DeclineReason = acquirer.Declined, reason(intent.LastPaymentError)
-	case stripe.PaymentIntentStatusCanceled:
-		result.State = acquirer.Voided
-	case stripe.PaymentIntentStatusRequiresConfirmation:
+	switch {
+	case unconfirmed(intent):
 		result.State = acquirer.Prepared
-	case stripe.PaymentIntentStatusRequiresAction:
-		// Cancel the intent, so that it is never charged.
-		if err := s.cancel(ctx, intent.ID+":abandon", intent.ID); err != nil {
-			return acquirer.Result{}, explain("cancelling an unfinished charge", err)
-		}
-		result.State, result.DeclineReason = acquirer.Declined, authenticationRequired
+	case intent.Status == stripe.PaymentIntentStatusSucceeded:
+		result.State = acquirer.Captured
+	case intent.Status == stripe.PaymentIntentStatusRequiresCapture:
+		result.State = acquirer.Authorised
+	case intent.Status == stripe.PaymentIntentStatusRequiresPaymentMethod:
+		result.State, result.DeclineReason = acquirer.Declined, reason(intent.LastPaymentError)
+	case intent.Status == stripe.PaymentIntentStatusCanceled:
+		result.State = acquirer.Voided
+	case intent.Status == stripe.PaymentIntentStatusRequiresAction && intent.ClientSecret != "":
+		result.State, result.ClientSecret = acquirer.ActionRequired, intent.ClientSecret
 	default:
 		return acquirer.Result{}, fmt.Errorf("stripe: charging: the intent is %s: %w", intent.Status, acquirer.ErrUnknown)
 	}
@@ -295,6 +352,8 @@ func reason(failure *stripe.Error) string {
 		return "declined"
 	case failure.Code == stripe.ErrorCodeAuthenticationRequired:
 		return authenticationRequired
+	case failure.Code == stripe.ErrorCodePaymentIntentAuthenticationFailure:
+		return authenticationFailed
 	case failure.DeclineCode != "":
 		return string(failure.DeclineCode)
 	case failure.Code != "":
@@ -456,6 +515,52 @@ func refundState(refund *stripe.Refund, err error) (acquirer.Refund, error) {
 		return acquirer.Refund{}, fmt.Errorf("stripe: refunding: the refund is %q: %w", refund.Status, acquirer.ErrUnknown)
 	}
 	return known, nil
+}
+
+// HasWebhook tells whether the settings have the secret of a webhook endpoint.
+func (s *Stripe) HasWebhook() bool { return s.webhookSecret != "" }
+
+// Notice reads a webhook's body. It returns ErrNotGenuine unless the signature is of the
+// endpoint's secret and at most five minutes old, and an empty notice for an event that is about
+// no charge or refund of this service. https://docs.stripe.com/webhooks#verify-official-libraries
+func (s *Stripe) Notice(ctx context.Context, body []byte, signature string) (acquirer.Notice, error) {
+	// Only ids are read, which are the same in all versions of the API.
+	options := webhook.ConstructEventOptions{Tolerance: webhook.DefaultTolerance, IgnoreAPIVersionMismatch: true}
+	event, err := webhook.ConstructEventWithOptions(body, signature, s.webhookSecret, options)
+	if err != nil || event.Data == nil || !s.HasWebhook() {
+		return acquirer.Notice{}, acquirer.ErrNotGenuine
+	}
+	kind := string(event.Type)
+	switch {
+	case strings.HasPrefix(kind, "payment_intent."):
+		intent := &stripe.PaymentIntent{}
+		if err := json.Unmarshal(event.Data.Raw, intent); err != nil {
+			return acquirer.Notice{}, fmt.Errorf("stripe: reading the event %s: %w", event.ID, err)
+		}
+		return noticeOf(intent, ""), nil
+	case strings.HasPrefix(kind, "refund."), kind == string(stripe.EventTypeChargeRefundUpdated):
+		refund := &stripe.Refund{}
+		if err := json.Unmarshal(event.Data.Raw, refund); err != nil {
+			return acquirer.Notice{}, fmt.Errorf("stripe: reading the event %s: %w", event.ID, err)
+		}
+		if refund.PaymentIntent == nil {
+			return acquirer.Notice{}, nil
+		}
+		intent, err := s.show(ctx, refund.PaymentIntent.ID) // which has the order's id
+		if err != nil {
+			return acquirer.Notice{}, explain("reading the refunded charge", err)
+		}
+		return noticeOf(intent, refund.ID), nil
+	}
+	return acquirer.Notice{}, nil
+}
+
+func noticeOf(intent *stripe.PaymentIntent, refund string) acquirer.Notice {
+	order, err := uuid.Parse(intent.Metadata[orderID])
+	if err != nil { // of another program that uses the account
+		return acquirer.Notice{}
+	}
+	return acquirer.Notice{OrderID: order, Reference: intent.ID, Refund: refund}
 }
 
 func apiError(err error) *stripe.Error {

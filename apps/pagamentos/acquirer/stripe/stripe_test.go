@@ -77,11 +77,74 @@ func charge(t testing.TB, a *stripe.Stripe, c *acquirer.Charge) (acquirer.Result
 	return a.Authorise(t.Context(), c.OrderID.String()+":authorise", *c)
 }
 
-func TestACardThatRequiresAuthenticationIsDeclined(t *testing.T) {
-	a, _, _ := newStripe(t)
-	result, err := charge(t, a, new(newCharge(authentication)))
-	if err != nil || result.State != acquirer.Declined || result.DeclineReason != "authentication_required" || result.Reference == "" {
-		t.Errorf("Authorise = %+v, %v", result, err)
+// The shopper's bank asks: the charge waits, and is then captured, or declined for good.
+func TestTheShopperAuthenticates(t *testing.T) {
+	for _, token := range []string{"ConfirmationToken", "PaymentMethod"} {
+		for succeeds, want := range map[bool]acquirer.State{true: acquirer.Captured, false: acquirer.Declined} {
+			a, m, _ := newStripe(t)
+			c := newCharge(authentication)
+			if token == "ConfirmationToken" {
+				c.CardToken = m.ConfirmationToken(authentication)
+			}
+			for range 2 { // the second call finds the intent
+				result, err := charge(t, a, &c)
+				if err != nil || result.State != acquirer.ActionRequired || !strings.HasPrefix(result.ClientSecret, c.Reference+"_secret_") {
+					t.Fatalf("%s: Authorise = %+v, %v", token, result, err)
+				}
+				m.ForgetKeys()
+			}
+			if result, err := a.Find(t.Context(), c); err != nil || result.State != acquirer.ActionRequired {
+				t.Errorf("%s: Find = %+v, %v", token, result, err)
+			}
+			m.Authenticate(c.Reference, succeeds)
+			for range 2 {
+				result, err := a.Find(t.Context(), c)
+				if err != nil || result.State != want {
+					t.Errorf("%s, authenticated %t: Find = %+v, %v", token, succeeds, result, err)
+				}
+				if result.State == acquirer.Declined && result.DeclineReason != "authentication_failed" {
+					t.Errorf("declined because of %s", result.DeclineReason)
+				}
+			}
+			// Whoever still has the client secret cannot charge another card.
+			if got := m.Status(c.Reference); !succeeds && got != "canceled" {
+				t.Errorf("%s: the intent is %s after a failed authentication", token, got)
+			}
+		}
+	}
+}
+
+func TestACancelWhileTheShopperIsAsked(t *testing.T) {
+	a, m, _ := newStripe(t)
+	c := newCharge(authentication)
+	if _, err := charge(t, a, &c); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Void(t.Context(), "v", c); err != nil || m.Authenticate(c.Reference, true) || m.Status(c.Reference) != "canceled" {
+		t.Errorf("Void: %v; the intent is %s", err, m.Status(c.Reference))
+	}
+}
+
+func TestAConfirmationTokenIsCharged(t *testing.T) {
+	a, m, _ := newStripe(t)
+	for of, want := range map[string]acquirer.State{approved: acquirer.Captured, declined: acquirer.Declined} {
+		c := newCharge(m.ConfirmationToken(of))
+		for range 2 {
+			if result, err := charge(t, a, &c); err != nil || result.State != want {
+				t.Errorf("%s: %+v, %v", of, result, err)
+			}
+			m.ForgetKeys()
+		}
+	}
+	used := newCharge(m.ConfirmationToken(approved))
+	if _, err := charge(t, a, &used); err != nil {
+		t.Fatal(err)
+	}
+	for _, token := range []string{used.CardToken, "ctoken_unknown"} {
+		c := newCharge(token)
+		if result, err := charge(t, a, &c); err != nil || result.State != acquirer.Declined || result.DeclineReason != "invalid_token" {
+			t.Errorf("%s, for another order: %+v, %v", token, result, err)
+		}
 	}
 }
 
@@ -269,14 +332,16 @@ func TestErrorsAreClassifiedAndShowNoSecret(t *testing.T) {
 }
 
 func TestSettings(t *testing.T) {
-	for _, test := range []struct{ key, base, want string }{
-		{"", "", "STRIPE_API_KEY"},
-		{"pk_test_public", "", "STRIPE_API_KEY"},
-		{apiKey, "localhost", "STRIPE_API_BASE"},
-		{apiKey, "http://localhost:12111", ""},
+	for _, test := range []struct{ key, base, webhook, want string }{
+		{"", "", "", "STRIPE_API_KEY"},
+		{"pk_test_public", "", "", "STRIPE_API_KEY"},
+		{apiKey, "localhost", "", "STRIPE_API_BASE"},
+		{apiKey, "http://localhost:12111", "", ""},
+		{apiKey, "", apiKey, "STRIPE_WEBHOOK_SECRET"},
+		{apiKey, "", "whsec_test", ""},
 	} {
 		env := config.NewReader(nil, func(name string) string {
-			return map[string]string{"STRIPE_API_KEY": test.key, "STRIPE_API_BASE": test.base}[name]
+			return map[string]string{"STRIPE_API_KEY": test.key, "STRIPE_API_BASE": test.base, "STRIPE_WEBHOOK_SECRET": test.webhook}[name]
 		})
 		settings := stripe.ReadSettings(env)
 		err := env.Err()
@@ -284,7 +349,8 @@ func TestSettings(t *testing.T) {
 			err != nil && (!strings.Contains(err.Error(), test.want) || test.key != "" && strings.Contains(err.Error(), test.key)) {
 			t.Errorf("%+v: %v", test, err)
 		}
-		if text := fmt.Sprintf("%v %+v %#v", settings, settings, settings); test.key != "" && strings.Contains(text, test.key) {
+		text := fmt.Sprintf("%v %+v %#v", settings, settings, settings)
+		if test.key != "" && strings.Contains(text, test.key) || strings.Contains(text, "whsec_") {
 			t.Errorf("the settings show the key: %s", text)
 		}
 	}

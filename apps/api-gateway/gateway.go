@@ -39,6 +39,7 @@ var routes = []route{
 	{"/pedidos", []string{http.MethodGet, http.MethodPost}, "pedidos"},
 	{"/pedidos/:order_id", []string{http.MethodGet}, "pedidos"},
 	{"/pedidos/:order_id/cancel", []string{http.MethodPost}, "pedidos"},
+	{"/pedidos/:order_id/payment", []string{http.MethodPost}, "pedidos"},
 	{"/pagamentos/:order_id", []string{http.MethodGet}, "pagamentos"},
 }
 

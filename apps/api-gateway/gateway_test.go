@@ -209,7 +209,7 @@ func TestTheAllowListIsForwarded(t *testing.T) {
 		{"GET", "/estoque"}, {"HEAD", "/estoque"}, {"GET", "/estoque?limit=5&cursor=YQ"},
 		{"GET", "/estoque/SKU-1.a_b"}, {"HEAD", "/estoque/SKU-1"},
 		{"POST", "/pedidos"}, {"GET", "/pedidos"}, {"GET", "/pedidos/" + orderID},
-		{"POST", "/pedidos/" + orderID + "/cancel"}, {"GET", "/pagamentos/" + orderID},
+		{"POST", "/pedidos/" + orderID + "/cancel"}, {"POST", "/pedidos/" + orderID + "/payment"}, {"GET", "/pagamentos/" + orderID},
 	} {
 		body := ""
 		if test.method == "POST" {
@@ -249,6 +249,8 @@ func TestOtherRequestsAreRefused(t *testing.T) {
 		{"DELETE", "/estoque/SKU-1", 405, "method_not_allowed"},
 		{"DELETE", "/pedidos/" + orderID, 405, "method_not_allowed"},
 		{"GET", "/pedidos/" + orderID + "/cancel", 405, "method_not_allowed"},
+		{"GET", "/pedidos/" + orderID + "/payment", 405, "method_not_allowed"},
+		{"POST", "/pedidos/" + orderID + "/ship", 404, "not_found"},
 		{"OPTIONS", "/pedidos", 405, "method_not_allowed"},
 		{"TRACE", "/pedidos", 405, "method_not_allowed"},
 		{"PROPFIND", "/pedidos", 405, "method_not_allowed"},

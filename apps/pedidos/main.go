@@ -35,13 +35,17 @@ func main() { service.Main(name, run) }
 type settings struct {
 	lease        time.Duration // CHECKOUT_LEASE: how long a process may work on an order; default 30s
 	cancelWithin time.Duration // CANCEL_WITHIN: after its placement, an order may be cancelled; default 7 days
+	// authenticateWithin (AUTHENTICATE_WITHIN) is how long after its placement an order waits for
+	// its shopper to authenticate; default 10 min. estoque keeps a reservation for 15.
+	authenticateWithin time.Duration
 }
 
 func readSettings(env *config.Reader) settings {
 	const day = 24 * time.Hour
 	return settings{
-		lease:        env.Duration("CHECKOUT_LEASE", 30*time.Second, 3*time.Second, 10*time.Minute),
-		cancelWithin: env.Duration("CANCEL_WITHIN", 7*day, time.Minute, 365*day),
+		lease:              env.Duration("CHECKOUT_LEASE", 30*time.Second, 3*time.Second, 10*time.Minute),
+		cancelWithin:       env.Duration("CANCEL_WITHIN", 7*day, time.Minute, 365*day),
+		authenticateWithin: env.Duration("AUTHENTICATE_WITHIN", 10*time.Minute, 10*time.Second, 14*time.Minute),
 	}
 }
 

@@ -39,6 +39,9 @@ import (
 	"github.com/loja-veloz/platform/apps/pedidos/order"
 )
 
+// authenticateWithin is how long an order waits for its shopper in the tests.
+const authenticateWithin = 10 * time.Minute
+
 // deadline ends a test that hangs.
 const deadline = time.Minute
 
@@ -51,6 +54,7 @@ type shop struct {
 	payments map[uuid.UUID]string
 	charges  map[uuid.UUID]int
 	calls    map[order.Step]int
+	acted    map[uuid.UUID]bool // the shopper has authenticated, which tok_authenticate needs
 	// before runs before a call takes effect, and after afterwards, if they are set. The
 	// call returns their errors.
 	before, after func(step order.Step, id uuid.UUID) error
@@ -60,6 +64,7 @@ func newShop() *shop {
 	return &shop{
 		prices: map[value.SKU]money.Money{"SHOE-42": money.BRL(34990), "BOTTLE-750": money.BRL(12990)},
 		stock:  map[uuid.UUID]string{}, payments: map[uuid.UUID]string{}, charges: map[uuid.UUID]int{}, calls: map[order.Step]int{},
+		acted: map[uuid.UUID]bool{},
 	}
 }
 
@@ -139,6 +144,8 @@ func (s *shop) Pay(
 			declined = "payment_voided"
 		case card == "tok_declined":
 			s.payments[id], declined = "declined", "insufficient_funds"
+		case card == "tok_authenticate" && !s.acted[id]:
+			return &checkout.AuthenticationError{ClientSecret: "secret-" + id.String()}
 		case s.payments[id] == "":
 			s.payments[id] = "captured"
 			s.charges[id]++
@@ -183,7 +190,9 @@ func instanceOn(t *testing.T, shop *shop, pool *pgxpool.Pool) *instance {
 	t.Helper()
 	frame := service.New(server.Settings{Identity: config.Identity{Service: name, Version: "v", Pod: "p"}},
 		slog.New(slog.DiscardHandler), noop.NewTracerProvider())
-	a, err := newApp(frame, pool, shop, shop, settings{lease: 3 * time.Second, cancelWithin: 7 * 24 * time.Hour})
+	a, err := newApp(frame, pool, shop, shop, settings{
+		lease: 3 * time.Second, cancelWithin: 7 * 24 * time.Hour, authenticateWithin: authenticateWithin,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -704,6 +713,89 @@ func TestCancelOfAnOrderInFlight(t *testing.T) {
 	if s.stock[id] != "back" || s.payments[id] == "captured" || o.State != contract.Cancelled && o.State != contract.Refunded {
 		t.Errorf("order is %s by %s, stock %q, payment %q", o.State, path(o), s.stock[id], s.payments[id])
 	}
+}
+
+const authenticating = `{"lines":[{"sku":"SHOE-42","quantity":1}],"total":{"amount":34990,"currency":"BRL"},"card_token":"tok_authenticate"}`
+
+// The shopper has to authenticate: the order waits, with its stock, and its own shopper alone
+// sees the secret, which is stored only as long as it is needed.
+func TestAnOrderWaitsForItsShopper(t *testing.T) {
+	s := newInstance(t)
+	first := s.place(authenticating, "k")
+	o := placedOrder(t, first, http.StatusAccepted)
+	secret := "secret-" + o.ID.String()
+	read := s.read(t, o.ID)
+	if read.State != contract.Reserved || read.PaymentAction == nil || read.PaymentAction.ClientSecret != secret ||
+		!read.PaymentAction.Until.Equal(read.CreatedAt.Add(authenticateWithin)) {
+		t.Errorf("the order is %s, with %+v", read.State, read.PaymentAction)
+	}
+	for what, answer := range map[string]*httptest.ResponseRecorder{
+		"POST": first, "the repeated POST": s.place(authenticating, "k"), "the list": s.send("GET", "/pedidos", ""),
+		"another client": s.send("GET", "/pedidos/"+o.ID.String(), "", "Client-Id", "maria"),
+	} {
+		if strings.Contains(answer.Body.String(), "secret") {
+			t.Errorf("%s shows the secret: %s", what, answer.Body)
+		}
+	}
+	if got := s.count(t, "pedidos WHERE answer_body::text LIKE '%secret%'"); got != 0 {
+		t.Error("the secret is in the stored answer")
+	}
+
+	pay := "/pedidos/" + o.ID.String() + "/payment"
+	if got := s.send("POST", pay, "", "Client-Id", "maria"); got.Code != http.StatusNotFound {
+		t.Errorf("of another client: %d %s", got.Code, got.Body)
+	}
+	if got := s.send("POST", pay, ""); got.Code != http.StatusAccepted || decoded[contract.Order](t, got).PaymentAction == nil {
+		t.Errorf("before the shopper has authenticated: %d %s", got.Code, got.Body)
+	}
+	s.mu.Lock()
+	s.acted[o.ID] = true
+	s.mu.Unlock()
+	for range 2 {
+		if got := s.send("POST", pay, ""); got.Code != http.StatusOK || decoded[contract.Order](t, got).State != contract.Confirmed {
+			t.Fatalf("afterwards: %d %s", got.Code, got.Body)
+		}
+	}
+	s.ends(t, o.ID, "sold", "captured")
+	if s.read(t, o.ID).PaymentAction != nil || s.count(t, "pedidos WHERE client_secret IS NOT NULL") != 0 {
+		t.Error("the secret is still stored")
+	}
+}
+
+// A shopper who closes the page after authenticating gets the order all the same.
+func TestAJobFindsThatTheShopperHasAuthenticated(t *testing.T) {
+	s := newInstance(t)
+	s.work(t)
+	o := placedOrder(t, s.place(authenticating, "k"), http.StatusAccepted)
+	s.mu.Lock()
+	s.acted[o.ID] = true
+	s.mu.Unlock()
+	s.eventually(t, o.ID, order.Confirmed)
+	s.ends(t, o.ID, "sold", "captured")
+}
+
+func TestAShopperWhoDoesNotAuthenticateIsNotCharged(t *testing.T) {
+	s := newInstance(t)
+	late := placedOrder(t, s.place(authenticating, "late"), http.StatusAccepted)
+	_, err := s.pool.Exec(t.Context(), "UPDATE pedidos SET created_at = created_at - $1::interval", authenticateWithin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := s.send("POST", "/pedidos/"+late.ID.String()+"/payment", "")
+	o := decoded[contract.Order](t, got)
+	if got.Code != http.StatusOK || o.State != contract.Failed || *o.FailureReason != "authentication_timeout" {
+		t.Errorf("%d %s", got.Code, got.Body)
+	}
+	s.ends(t, o.ID, "back", "void")
+
+	cancelled := placedOrder(t, s.place(authenticating, "cancelled"), http.StatusAccepted)
+	if got := s.send("POST", "/pedidos/"+cancelled.ID.String()+"/cancel", ""); got.Code != http.StatusOK {
+		t.Errorf("cancelling = %d %s", got.Code, got.Body)
+	}
+	if o := s.read(t, cancelled.ID); o.State != contract.Cancelled || o.PaymentAction != nil {
+		t.Errorf("the order is %s, with %+v", o.State, o.PaymentAction)
+	}
+	s.ends(t, cancelled.ID, "back", "void")
 }
 
 func TestAFailedOrderCannotBeCancelled(t *testing.T) {

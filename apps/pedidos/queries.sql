@@ -21,6 +21,7 @@ WITH saved AS (
         state = @state, version = version + 1, failure_reason = sqlc.narg(failure_reason),
         cancel_requested = @cancel_requested,
         card_token = CASE WHEN @final::boolean THEN NULL ELSE card_token END,
+        client_secret = CASE WHEN @final::boolean THEN NULL ELSE sqlc.narg(client_secret) END,
         attend_at = CASE WHEN @final::boolean THEN NULL ELSE now() + @attend_after::interval END,
         answer_status = coalesce(answer_status, sqlc.narg(answer_status)),
         answer_body = coalesce(answer_body, sqlc.narg(answer_body)),

@@ -27,6 +27,7 @@ type attempt struct {
 	version int32
 	stored  int    // number of transitions in the database
 	decided string // GiveUp in the database
+	secret  string // ClientSecret in the database
 	// read is the database's time when this process's clock was at readAt. now adds the
 	// monotonic clock's progress, so that transitions stay in order if a clock is set.
 	read   time.Time
@@ -50,7 +51,7 @@ func (s *Service) load(ctx context.Context, id uuid.UUID) (*attempt, error) {
 		order: toOrder(row.Order, transitions), version: row.Order.Version,
 		read: row.ReadAt, readAt: time.Now(), answer: toAnswer(row.Order.AnswerStatus, row.Order.AnswerBody),
 	}
-	a.stored, a.decided = len(a.order.Transitions), a.order.GiveUp
+	a.stored, a.decided, a.secret = len(a.order.Transitions), a.order.GiveUp, a.order.ClientSecret
 	return a, nil
 }
 
@@ -63,6 +64,9 @@ func toOrder(row store.Order, transitions []store.Transition) order.Order {
 	}
 	if row.CardToken != nil {
 		o.CardToken = value.CardToken(*row.CardToken)
+	}
+	if row.ClientSecret != nil {
+		o.ClientSecret = *row.ClientSecret
 	}
 	if row.Shopper != nil {
 		o.Shopper = value.ShopperID(*row.Shopper)
@@ -97,7 +101,7 @@ func (s *Service) save(ctx context.Context, a *attempt) error {
 	final := o.State.Final()
 	arguments := store.SaveParams{
 		ID: o.ID, Version: a.version, State: string(o.State), CancelRequested: o.CancelRequested,
-		Final: final, AttendAfter: s.Lease, UpdatedAt: o.UpdatedAt,
+		Final: final, AttendAfter: s.Lease, UpdatedAt: o.UpdatedAt, ClientSecret: optional(o.ClientSecret),
 	}
 	if reason := cmp.Or(o.FailureReason, o.GiveUp); reason != "" {
 		arguments.FailureReason = &reason
@@ -127,7 +131,7 @@ func (s *Service) save(ctx context.Context, a *attempt) error {
 		s.metrics.moved(o, t)
 	}
 	a.version++
-	a.stored, a.decided = len(o.Transitions), o.GiveUp
+	a.stored, a.decided, a.secret = len(o.Transitions), o.GiveUp, o.ClientSecret
 	if row.AnswerStatus != nil {
 		a.answer = toAnswer(row.AnswerStatus, row.AnswerBody)
 	}
@@ -183,11 +187,21 @@ func WaitsForAcquirer(err error) bool {
 	return errors.As(err, &failed) && (failed.step == order.Pay || failed.step == order.Undo)
 }
 
+// RetryAfter returns how long to wait before the step that failed with err is repeated; 0 if err does
+// not say.
+func RetryAfter(err error) time.Duration {
+	if action := (*AuthenticationError)(nil); errors.As(err, &action) {
+		return action.Wait
+	}
+	return client.RetryAfter(err)
+}
+
 // saveProgress saves if there is anything to save, even if ctx is done.
 func (s *Service) saveProgress(ctx context.Context, a *attempt) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.stored == len(a.order.Transitions) && (a.decided == a.order.GiveUp || a.order.State.Final()) {
+	o := &a.order
+	if a.stored == len(o.Transitions) && (o.State.Final() || a.decided == o.GiveUp && a.secret == o.ClientSecret) {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), saveTimeout)
@@ -214,6 +228,9 @@ func (s *Service) perform(ctx context.Context, a *attempt, step order.Step, o or
 		declined, err := s.Payments.Pay(ctx, o.ID, o.ClientID, o.Total, o.CardToken)
 		if refused, reason := isRefusal(err); refused {
 			return a.report(func(o *order.Order, _ time.Time) error { o.Unpayable(reason); return nil })
+		}
+		if action := (*AuthenticationError)(nil); errors.As(err, &action) {
+			return a.askShopper(action, s.AuthenticateWithin)
 		}
 		if err != nil {
 			return err
@@ -262,6 +279,20 @@ func (a *attempt) report(outcome func(o *order.Order, at time.Time) error) error
 	return outcome(&a.order, a.now())
 }
 
+// askShopper lets the order wait for its shopper, and returns action with the time until the payment
+// is asked for again: a quarter of the order's age, between 2 and 15 seconds. If the shopper
+// has had longer than window, the order is given up.
+func (a *attempt) askShopper(action *AuthenticationError, window time.Duration) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	now := a.now()
+	a.order.NeedsAuthentication(action.ClientSecret, now, window)
+	if !a.order.AwaitsShopper() {
+		return nil
+	}
+	return &AuthenticationError{action.ClientSecret, min(max(now.Sub(a.order.CreatedAt)/4, 2*time.Second), 15*time.Second)}
+}
+
 func isRefusal(err error) (bool, string) {
 	var refused RefusalError
 	if errors.As(err, &refused) {
@@ -301,7 +332,7 @@ func (s *Service) advanceWithRetries(ctx context.Context, a *attempt) error {
 		if errors.Is(err, errChanged) {
 			err = errors.Join(err, s.reload(ctx, a))
 		}
-		wait := max(pause/2+rand.N(pause), client.RetryAfter(err))
+		wait := max(pause/2+rand.N(pause), RetryAfter(err))
 		if time.Since(start)+max(pause, wait) > retryFor {
 			return err
 		}
@@ -322,7 +353,7 @@ func (s *Service) reload(ctx context.Context, a *attempt) error {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.order, a.version, a.stored, a.decided = fresh.order, fresh.version, fresh.stored, fresh.decided
+	a.order, a.version, a.stored, a.decided, a.secret = fresh.order, fresh.version, fresh.stored, fresh.decided, fresh.secret
 	a.read, a.readAt, a.answer = fresh.read, fresh.readAt, fresh.answer
 	return nil
 }
@@ -330,10 +361,12 @@ func (s *Service) reload(ctx context.Context, a *attempt) error {
 // handOver leaves an order to a job. If that fails too, another process takes the order
 // over when its lease expires.
 func (s *Service) handOver(ctx context.Context, a *attempt, cause error) {
-	s.Logger.WarnContext(ctx, "leaving an order to a job", "order", a.order.ID.String(), "error", cause.Error())
+	if action := (*AuthenticationError)(nil); !errors.As(cause, &action) {
+		s.Logger.WarnContext(ctx, "leaving an order to a job", "order", a.order.ID.String(), "error", cause.Error())
+	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), saveTimeout)
 	defer cancel()
-	if err := s.Queue.Enqueue(ctx, a.order.ID, client.RetryAfter(cause), WaitsForAcquirer(cause)); err != nil {
+	if err := s.Queue.Enqueue(ctx, a.order.ID, RetryAfter(cause), WaitsForAcquirer(cause)); err != nil {
 		s.Logger.WarnContext(ctx, "storing the job failed: the order waits until its lease expires",
 			"order", a.order.ID.String(), "error", err.Error())
 	}

@@ -42,7 +42,8 @@ type Stock interface {
 // Payments is the service pagamentos. The rules of Stock hold for its calls too.
 type Payments interface {
 	// Pay charges the card, or returns why the acquirer declined it. A RefusalError
-	// means that the request itself is wrong.
+	// means that the request itself is wrong, and an AuthenticationError that the shopper has
+	// to authenticate first.
 	Pay(ctx context.Context, id uuid.UUID, whose value.ClientID, amount money.Money, card value.CardToken) (declined string, err error)
 	// Refund refunds the order's payment, and prevents one that arrives later from
 	// charging. It tells whether the order had been charged.
@@ -71,6 +72,14 @@ var (
 // ErrPending is the error of Payments.Refund while the acquirer carries the refund out, which
 // can take days. It is in a chain with the time to wait.
 var ErrPending = errors.New("the acquirer carries the refund out")
+
+// AuthenticationError says that the shopper has to authenticate before the card is charged.
+type AuthenticationError struct {
+	ClientSecret string // only for the shopper
+	Wait         time.Duration
+}
+
+func (*AuthenticationError) Error() string { return "the shopper has to authenticate" }
 
 // The errors of Service.
 var (
@@ -131,6 +140,9 @@ type Config struct {
 	Encode func(o *order.Order) ([]byte, error)
 	// Lease is how long a process may work on an order before others take it over.
 	Lease time.Duration
+	// AuthenticateWithin is how long after its placement an order waits for its shopper to
+	// authenticate. It must be shorter than estoque keeps a reservation.
+	AuthenticateWithin time.Duration
 	// CancelWithin is how long after its placement an order may be cancelled.
 	CancelWithin time.Duration
 	Logger       *slog.Logger
@@ -243,6 +255,23 @@ func (s *Service) Cancel(ctx context.Context, caller Caller, id uuid.UUID) (orde
 	}
 	if !a.order.State.Final() {
 		fault.Here(fault.CancelStored)
+		done, _ := s.begin(ctx, a)
+		await(ctx, done, answerWithin-time.Since(start))
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.order, nil
+}
+
+// ContinuePayment asks for the payment of an order whose shopper has authenticated, and returns the
+// order when it is final, or its state after answerWithin. It fails with ErrNotFound.
+func (s *Service) ContinuePayment(ctx context.Context, caller Caller, id uuid.UUID) (order.Order, error) {
+	start := time.Now()
+	a, err := s.own(ctx, caller, id)
+	if err != nil {
+		return order.Order{}, err
+	}
+	if a.order.AwaitsShopper() {
 		done, _ := s.begin(ctx, a)
 		await(ctx, done, answerWithin-time.Since(start))
 	}

@@ -46,7 +46,7 @@ const (
 
 // Register serves the operations on router.
 func Register(router gin.IRouter, orders *checkout.Service) {
-	contract.RegisterHandlersWithOptions(router, contract.NewHandler(operations{orders, View{orders.CancelWithin}}),
+	contract.RegisterHandlersWithOptions(router, contract.NewHandler(operations{orders, View{orders.CancelWithin, orders.AuthenticateWithin}}),
 		contract.GinServerOptions{ErrorHandler: api.ParameterError})
 }
 
@@ -168,7 +168,7 @@ func (o operations) ShowOrder(ctx context.Context, request contract.ShowOrderReq
 	if err != nil {
 		return nil, explain(err)
 	}
-	return contract.ShowOrder200JSONResponse(o.view.of(&found)), nil
+	return contract.ShowOrder200JSONResponse(o.view.show(&found)), nil
 }
 
 // ListOrders implements GET /pedidos.
@@ -223,6 +223,24 @@ func (o operations) CancelOrder(
 		return contract.CancelOrder200JSONResponse(o.view.of(&cancelled)), nil
 	}
 	return contract.CancelOrder202JSONResponse(o.view.of(&cancelled)), nil
+}
+
+// ContinuePayment implements POST /pedidos/{order_id}/payment.
+func (o operations) ContinuePayment(
+	ctx context.Context, request contract.ContinuePaymentRequestObject,
+) (contract.ContinuePaymentResponseObject, error) {
+	caller, err := callerOf(request.Params.ClientID, request.Params.ShopperID)
+	if err != nil {
+		return nil, err
+	}
+	continued, err := o.orders.ContinuePayment(ctx, caller, request.OrderID)
+	if err != nil {
+		return nil, explain(err)
+	}
+	if continued.State.Final() {
+		return contract.ContinuePayment200JSONResponse(o.view.of(&continued)), nil
+	}
+	return contract.ContinuePayment202JSONResponse(o.view.show(&continued)), nil
 }
 
 // ShipOrder implements POST /pedidos/{order_id}/ship.
@@ -305,7 +323,18 @@ func fingerprint(body *contract.OrderRequest) ([]byte, error) {
 
 // View converts orders to what clients see.
 type View struct {
-	CancelWithin time.Duration // after its placement, an order may be cancelled
+	CancelWithin       time.Duration // after its placement, an order may be cancelled
+	AuthenticateWithin time.Duration // after its placement, the shopper may authenticate
+}
+
+// show converts an order to what its own shopper sees. Encode, and with it what is stored, leaves
+// the shopper's secret out.
+func (v View) show(o *order.Order) contract.Order {
+	shown := v.of(o)
+	if o.AwaitsShopper() {
+		shown.PaymentAction = &contract.PaymentAction{ClientSecret: o.ClientSecret, Until: cut(o.CreatedAt.Add(v.AuthenticateWithin))}
+	}
+	return shown
 }
 
 // Encode returns an order as the JSON that clients see.

@@ -218,7 +218,10 @@ func (w *worker) Work(ctx context.Context, job *river.Job[checkoutArgs]) error {
 	ctx, span := w.tracer.Start(ctx, "job "+kind, trace.WithSpanKind(trace.SpanKindConsumer))
 	defer span.End()
 	err := w.resume(ctx, job.Args.OrderID)
-	if errors.Is(err, checkout.ErrPending) { // no failure
+	if action := (*checkout.AuthenticationError)(nil); errors.As(err, &action) { // no failure, nor is ErrPending
+		return river.JobSnooze(action.Wait)
+	}
+	if errors.Is(err, checkout.ErrPending) {
 		return river.JobSnooze(max(client.RetryAfter(err), slowPause))
 	}
 	if err != nil {

@@ -110,27 +110,34 @@ func TestAFailedJobIsLoggedAsAnErrorAndCounted(t *testing.T) {
 	}
 }
 
-// A refund that the acquirer carries out is asked for again, and is no failure.
-func TestAPendingRefundIsNoFailure(t *testing.T) {
-	var calls atomic.Int32
-	done := make(chan struct{})
-	s := newSystem(t, io.Discard, time.Minute, func(context.Context, uuid.UUID) error {
-		if calls.Add(1) == 1 {
-			return checkout.ErrPending
-		}
-		close(done)
-		return nil
-	})
-	s.enqueue(t, uuid.New(), true)
-	stop := s.start(t)
-	select {
-	case <-done:
-	case <-time.After(time.Minute):
-		t.Error("the refund is not asked for again")
-	}
-	stop()
-	if want := `background_failures_total{service="pedidos",task="checkout"} 0`; !strings.Contains(s.metrics(), want) {
-		t.Errorf("/metrics lacks %s", want)
+// A refund that the acquirer carries out is asked for again, and is no failure. Nor is a shopper
+// who has to authenticate.
+func TestWaitingIsNoFailure(t *testing.T) {
+	for name, waits := range map[string]error{
+		"refund": checkout.ErrPending, "shopper": &checkout.AuthenticationError{ClientSecret: "s", Wait: 2 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var calls atomic.Int32
+			done := make(chan struct{})
+			s := newSystem(t, io.Discard, time.Minute, func(context.Context, uuid.UUID) error {
+				if calls.Add(1) == 1 {
+					return waits
+				}
+				close(done)
+				return nil
+			})
+			s.enqueue(t, uuid.New(), true)
+			stop := s.start(t)
+			select {
+			case <-done:
+			case <-time.After(time.Minute):
+				t.Error("the order is not resumed")
+			}
+			stop()
+			if want := `background_failures_total{service="pedidos",task="checkout"} 0`; !strings.Contains(s.metrics(), want) {
+				t.Errorf("/metrics lacks %s", want)
+			}
+		})
 	}
 }
 

@@ -82,6 +82,8 @@ type Order struct {
 	// for other orders. It is stored before the process acts on it, so that a process
 	// that takes the order over does not confirm it.
 	GiveUp string
+	// ClientSecret is what the shopper needs to authenticate; "" unless the order waits for that.
+	ClientSecret string
 	// Uncertain says that the order may have been charged although its state does not
 	// say so, because another process may have charged it. It is not stored.
 	Uncertain bool
@@ -168,6 +170,22 @@ func (o *Order) Captured(at time.Time) error {
 
 // Declined reports that the card was not and will not be charged.
 func (o *Order) Declined(reason string) { o.GiveUp, o.Uncertain = reason, false }
+
+// authenticationTimeout is why an order fails whose shopper did not authenticate in time.
+const authenticationTimeout = "authentication_timeout"
+
+// NeedsAuthentication reports that the shopper has to authenticate, with the secret, before the card is
+// charged. An order that was placed longer than window ago is undone.
+func (o *Order) NeedsAuthentication(secret string, at time.Time, window time.Duration) {
+	if at.After(o.CreatedAt.Add(window)) {
+		o.GiveUp, o.Uncertain = authenticationTimeout, true
+		return
+	}
+	o.ClientSecret = secret
+}
+
+// AwaitsShopper tells whether the next step is the shopper's, who has to authenticate.
+func (o *Order) AwaitsShopper() bool { return o.ClientSecret != "" && o.Step() == Pay }
 
 // Unpayable reports that pagamentos refuses the payment. The order is undone, since
 // an earlier payment may exist.

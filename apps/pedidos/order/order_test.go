@@ -29,6 +29,7 @@ type world struct {
 	stock   string // "", reserved, sold, back
 	payment string // "", captured, declined, refunded, void
 	charges int
+	asks    bool // the shopper has to authenticate, and has not yet
 }
 
 // Every order ends, and its stock and payment then agree with its state, for any answers
@@ -37,7 +38,7 @@ type world struct {
 func TestEveryPathEndsWithStockAndMoneyInPlace(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		stored := *placed()
-		var w world
+		w := world{asks: rapid.Bool().Draw(t, "asks")}
 		inStock := rapid.Bool().Draw(t, "in stock")
 		approved := rapid.Bool().Draw(t, "approved")
 		soldOut := rapid.Bool().Draw(t, "sold out after expiry")
@@ -52,12 +53,15 @@ func TestEveryPathEndsWithStockAndMoneyInPlace(t *testing.T) {
 			trouble := ""
 			if i < 100 {
 				trouble = rapid.SampledFrom([]string{
-					"", "", "", "", "lost before", "lost after", "crash", "store", "cancel", "expire",
+					"", "", "", "", "lost before", "lost after", "crash", "store", "cancel", "expire", "authenticate",
 				}).Draw(t, "trouble")
 			}
 			switch trouble {
 			case "crash": // the process loses what is not stored
 				o = resumed(stored)
+				continue
+			case "authenticate":
+				w.asks = false
 				continue
 			case "expire":
 				if w.stock == "reserved" {
@@ -128,6 +132,8 @@ func (w *world) carryOut(step order.Step, inStock, approved, soldOut bool) strin
 		return "ok"
 	case order.Pay:
 		switch {
+		case w.payment == "" && w.asks:
+			return "asks"
 		case w.payment == "" && approved:
 			w.payment = "captured"
 			w.charges++
@@ -163,6 +169,9 @@ func report(o *order.Order, step order.Step, answer string, price money.Money, a
 		return o.NotReserved("insufficient_stock", at)
 	case step == order.Pay && answer == "captured":
 		return o.Captured(at)
+	case step == order.Pay && answer == "asks":
+		o.NeedsAuthentication("secret", at, time.Minute)
+		return nil
 	case step == order.Pay:
 		o.Declined("insufficient_funds")
 		return nil

@@ -203,6 +203,10 @@ func (p *Payments) Pay(
 			return *payment.DeclineReason, nil
 		}
 		return "declined", nil
+	case pagamentos.Authorising:
+		if payment.ClientSecret != nil {
+			return "", &checkout.AuthenticationError{ClientSecret: *payment.ClientSecret}
+		}
 	}
 	return "", fmt.Errorf("the payment is %s", payment.State)
 }

@@ -39,6 +39,7 @@ type Order struct {
 	Shopper         *string
 	ShippedAt       *time.Time
 	Shipment        *string
+	ClientSecret    *string
 }
 
 type Transition struct {

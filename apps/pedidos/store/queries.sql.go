@@ -41,7 +41,7 @@ func (q *Queries) Answer(ctx context.Context, arg AnswerParams) (AnswerRow, erro
 }
 
 const orderByID = `-- name: OrderByID :one
-SELECT pedidos.id, pedidos.number, pedidos.client_id, pedidos.idempotency_key, pedidos.request_hash, pedidos.state, pedidos.version, pedidos.lines, pedidos.total_amount, pedidos.total_currency, pedidos.card_token, pedidos.cancel_requested, pedidos.failure_reason, pedidos.answer_status, pedidos.answer_body, pedidos.attend_at, pedidos.created_at, pedidos.updated_at, pedidos.shopper, pedidos.shipped_at, pedidos.shipment, now()::timestamptz AS read_at FROM pedidos WHERE id = $1
+SELECT pedidos.id, pedidos.number, pedidos.client_id, pedidos.idempotency_key, pedidos.request_hash, pedidos.state, pedidos.version, pedidos.lines, pedidos.total_amount, pedidos.total_currency, pedidos.card_token, pedidos.cancel_requested, pedidos.failure_reason, pedidos.answer_status, pedidos.answer_body, pedidos.attend_at, pedidos.created_at, pedidos.updated_at, pedidos.shopper, pedidos.shipped_at, pedidos.shipment, pedidos.client_secret, now()::timestamptz AS read_at FROM pedidos WHERE id = $1
 `
 
 type OrderByIDRow struct {
@@ -74,6 +74,7 @@ func (q *Queries) OrderByID(ctx context.Context, id uuid.UUID) (OrderByIDRow, er
 		&i.Order.Shopper,
 		&i.Order.ShippedAt,
 		&i.Order.Shipment,
+		&i.Order.ClientSecret,
 		&i.ReadAt,
 	)
 	return i, err
@@ -113,7 +114,7 @@ func (q *Queries) OrderByKey(ctx context.Context, arg OrderByKeyParams) (OrderBy
 }
 
 const ordersOfClient = `-- name: OrdersOfClient :many
-SELECT id, number, client_id, idempotency_key, request_hash, state, version, lines, total_amount, total_currency, card_token, cancel_requested, failure_reason, answer_status, answer_body, attend_at, created_at, updated_at, shopper, shipped_at, shipment FROM pedidos WHERE client_id = $1 AND number < $2::bigint ORDER BY number DESC LIMIT $3
+SELECT id, number, client_id, idempotency_key, request_hash, state, version, lines, total_amount, total_currency, card_token, cancel_requested, failure_reason, answer_status, answer_body, attend_at, created_at, updated_at, shopper, shipped_at, shipment, client_secret FROM pedidos WHERE client_id = $1 AND number < $2::bigint ORDER BY number DESC LIMIT $3
 `
 
 type OrdersOfClientParams struct {
@@ -153,6 +154,7 @@ func (q *Queries) OrdersOfClient(ctx context.Context, arg OrdersOfClientParams) 
 			&i.Shopper,
 			&i.ShippedAt,
 			&i.Shipment,
+			&i.ClientSecret,
 		); err != nil {
 			return nil, err
 		}
@@ -217,16 +219,17 @@ WITH saved AS (
         state = $1, version = version + 1, failure_reason = $2,
         cancel_requested = $3,
         card_token = CASE WHEN $4::boolean THEN NULL ELSE card_token END,
-        attend_at = CASE WHEN $4::boolean THEN NULL ELSE now() + $5::interval END,
-        answer_status = coalesce(answer_status, $6),
-        answer_body = coalesce(answer_body, $7),
-        updated_at = greatest(updated_at, $8)
-    WHERE id = $9 AND version = $10
+        client_secret = CASE WHEN $4::boolean THEN NULL ELSE $5 END,
+        attend_at = CASE WHEN $4::boolean THEN NULL ELSE now() + $6::interval END,
+        answer_status = coalesce(answer_status, $7),
+        answer_body = coalesce(answer_body, $8),
+        updated_at = greatest(updated_at, $9)
+    WHERE id = $10 AND version = $11
     RETURNING id, answer_status, answer_body
 ), moved AS (
     INSERT INTO pedido_transitions (pedido_id, position, from_state, to_state, at, reason)
-    SELECT saved.id, unnest($11::integer[]), unnest($12::text[]), unnest($13::text[]),
-           unnest($14::timestamptz[]), unnest($15::text[])
+    SELECT saved.id, unnest($12::integer[]), unnest($13::text[]), unnest($14::text[]),
+           unnest($15::timestamptz[]), unnest($16::text[])
     FROM saved
 )
 SELECT answer_status, answer_body FROM saved
@@ -237,6 +240,7 @@ type SaveParams struct {
 	FailureReason   *string
 	CancelRequested bool
 	Final           bool
+	ClientSecret    *string
 	AttendAfter     time.Duration
 	AnswerStatus    *int16
 	AnswerBody      []byte
@@ -263,6 +267,7 @@ func (q *Queries) Save(ctx context.Context, arg SaveParams) (SaveRow, error) {
 		arg.FailureReason,
 		arg.CancelRequested,
 		arg.Final,
+		arg.ClientSecret,
 		arg.AttendAfter,
 		arg.AnswerStatus,
 		arg.AnswerBody,

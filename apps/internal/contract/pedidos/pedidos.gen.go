@@ -74,6 +74,9 @@ type Order struct {
 	ID            openapi_types.UUID `json:"id"`
 	Lines         []OrderLine        `json:"lines"`
 
+	// PaymentAction Present while the shopper has to authenticate, with 3-D Secure, before the card is charged. Only where a single order is shown.
+	PaymentAction *PaymentAction `json:"payment_action,omitempty"`
+
 	// Shipment How to find the shipment, such as a tracking number.
 	Shipment *string `json:"shipment,omitempty"`
 
@@ -117,6 +120,15 @@ type OrderRequest struct {
 
 	// Total The total that the shopper agreed to pay.
 	Total Money `json:"total"`
+}
+
+// PaymentAction defines model for PaymentAction.
+type PaymentAction struct {
+	// ClientSecret With which Stripe.js lets the shopper authenticate: stripe.handleNextAction({clientSecret}). Only the shopper may see it.
+	ClientSecret string `json:"client_secret"`
+
+	// Until After that the order fails as authentication_timeout, and nothing is charged.
+	Until time.Time `json:"until"`
 }
 
 // Problem Problem details (RFC 9457).
@@ -191,6 +203,15 @@ type ShowOrderParams struct {
 
 // CancelOrderParams defines parameters for CancelOrder.
 type CancelOrderParams struct {
+	// ClientID The client, set by api-gateway. A client sees only its own orders.
+	ClientID *ClientID `json:"Client-Id,omitempty"`
+
+	// ShopperID One of the client's shoppers: the SHA-256, in hexadecimal, of a secret that the shopper has. An order that is placed with it is found with the same value or without one.
+	ShopperID *ShopperID `json:"Shopper-Id,omitempty"`
+}
+
+// ContinuePaymentParams defines parameters for ContinuePayment.
+type ContinuePaymentParams struct {
 	// ClientID The client, set by api-gateway. A client sees only its own orders.
 	ClientID *ClientID `json:"Client-Id,omitempty"`
 
@@ -313,6 +334,13 @@ type ClientInterface interface {
 	// Corresponds with POST /pedidos/{order_id}/cancel (the `CancelOrder` operationId).
 	CancelOrder(ctx context.Context, orderID OrderID, params *CancelOrderParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// ContinuePayment Continue the payment of an order after the shopper has authenticated.
+	//
+	// Without it the order goes on too, some seconds later. It changes nothing of an order that does not wait for its shopper.
+	//
+	// Corresponds with POST /pedidos/{order_id}/payment (the `ContinuePayment` operationId).
+	ContinuePayment(ctx context.Context, orderID OrderID, params *ContinuePaymentParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// ShipOrderWithBody Record that a confirmed order was shipped. Internal.
 	//
 	// After that the order cannot be cancelled. Repeating it changes nothing. order_state means that the order is not confirmed.
@@ -407,6 +435,23 @@ func (c *Client) ShowOrder(ctx context.Context, orderID OrderID, params *ShowOrd
 // Corresponds with POST /pedidos/{order_id}/cancel (the `CancelOrder` operationId).
 func (c *Client) CancelOrder(ctx context.Context, orderID OrderID, params *CancelOrderParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewCancelOrderRequest(c.Server, orderID, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ContinuePayment Continue the payment of an order after the shopper has authenticated.
+//
+// Without it the order goes on too, some seconds later. It changes nothing of an order that does not wait for its shopper.
+//
+// Corresponds with POST /pedidos/{order_id}/payment (the `ContinuePayment` operationId).
+func (c *Client) ContinuePayment(ctx context.Context, orderID OrderID, params *ContinuePaymentParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewContinuePaymentRequest(c.Server, orderID, params)
 	if err != nil {
 		return nil, err
 	}
@@ -731,6 +776,66 @@ func NewCancelOrderRequest(server string, orderID OrderID, params *CancelOrderPa
 	return req, nil
 }
 
+// NewContinuePaymentRequest constructs an http.Request for the ContinuePayment method
+func NewContinuePaymentRequest(server string, orderID OrderID, params *ContinuePaymentParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "order_id", orderID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/pedidos/%s/payment", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.ClientID != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Client-Id", *params.ClientID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Client-Id", headerParam0)
+		}
+
+		if params.ShopperID != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "Shopper-Id", *params.ShopperID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Shopper-Id", headerParam1)
+		}
+
+	}
+
+	return req, nil
+}
+
 // NewShipOrderRequest calls the generic ShipOrder builder with application/json body
 func NewShipOrderRequest(server string, orderID OrderID, body ShipOrderJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
@@ -862,6 +967,15 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with POST /pedidos/{order_id}/cancel (the `CancelOrder` operationId).
 	CancelOrderWithResponse(ctx context.Context, orderID OrderID, params *CancelOrderParams, reqEditors ...RequestEditorFn) (*CancelOrderResponse, error)
+
+	// ContinuePaymentWithResponse Continue the payment of an order after the shopper has authenticated.
+	//
+	// Without it the order goes on too, some seconds later. It changes nothing of an order that does not wait for its shopper.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /pedidos/{order_id}/payment (the `ContinuePayment` operationId).
+	ContinuePaymentWithResponse(ctx context.Context, orderID OrderID, params *ContinuePaymentParams, reqEditors ...RequestEditorFn) (*ContinuePaymentResponse, error)
 
 	// ShipOrderWithBodyWithResponse Record that a confirmed order was shipped. Internal.
 	//
@@ -1103,6 +1217,61 @@ func (r CancelOrderResponse) ContentType() string {
 	return ""
 }
 
+type ContinuePaymentResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Order
+	// JSON202 the response for an HTTP 202 `application/json` response
+	JSON202 *Order
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ContinuePaymentResponse) GetJSON200() *Order {
+	return r.JSON200
+}
+
+// GetJSON202 returns the response for an HTTP 202 `application/json` response
+func (r ContinuePaymentResponse) GetJSON202() *Order {
+	return r.JSON202
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ContinuePaymentResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ContinuePaymentResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ContinuePaymentResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ContinuePaymentResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ContinuePaymentResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type ShipOrderResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -1220,6 +1389,21 @@ func (c *ClientWithResponses) CancelOrderWithResponse(ctx context.Context, order
 		return nil, err
 	}
 	return ParseCancelOrderResponse(rsp)
+}
+
+// ContinuePaymentWithResponse Continue the payment of an order after the shopper has authenticated.
+//
+// Without it the order goes on too, some seconds later. It changes nothing of an order that does not wait for its shopper.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /pedidos/{order_id}/payment (the `ContinuePayment` operationId).
+func (c *ClientWithResponses) ContinuePaymentWithResponse(ctx context.Context, orderID OrderID, params *ContinuePaymentParams, reqEditors ...RequestEditorFn) (*ContinuePaymentResponse, error) {
+	rsp, err := c.ContinuePayment(ctx, orderID, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseContinuePaymentResponse(rsp)
 }
 
 // ShipOrderWithBodyWithResponse Record that a confirmed order was shipped. Internal.
@@ -1428,6 +1612,46 @@ func ParseCancelOrderResponse(rsp *http.Response) (*CancelOrderResponse, error) 
 	return response, nil
 }
 
+// ParseContinuePaymentResponse parses an HTTP response from a ContinuePaymentWithResponse call
+func ParseContinuePaymentResponse(rsp *http.Response) (*ContinuePaymentResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ContinuePaymentResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Order
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 202:
+		var dest Order
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON202 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
 // ParseShipOrderResponse parses an HTTP response from a ShipOrderWithResponse call
 func ParseShipOrderResponse(rsp *http.Response) (*ShipOrderResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -1475,6 +1699,9 @@ type ServerInterface interface {
 	// CancelOrder Cancel an order. A charge is refunded.
 	// (POST /pedidos/{order_id}/cancel)
 	CancelOrder(c *gin.Context, orderID OrderID, params CancelOrderParams)
+	// ContinuePayment Continue the payment of an order after the shopper has authenticated.
+	// (POST /pedidos/{order_id}/payment)
+	ContinuePayment(c *gin.Context, orderID OrderID, params ContinuePaymentParams)
 	// ShipOrder Record that a confirmed order was shipped. Internal.
 	// (POST /pedidos/{order_id}/ship)
 	ShipOrder(c *gin.Context, orderID OrderID)
@@ -1762,6 +1989,74 @@ func (siw *ServerInterfaceWrapper) CancelOrder(c *gin.Context) {
 	siw.Handler.CancelOrder(c, orderID, params)
 }
 
+// ContinuePayment operation middleware
+func (siw *ServerInterfaceWrapper) ContinuePayment(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "order_id" -------------
+	var orderID OrderID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "order_id", c.Param("order_id"), &orderID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter order_id: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ContinuePaymentParams
+
+	headers := c.Request.Header
+
+	// ------------- Optional header parameter "Client-Id" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Client-Id")]; found {
+		var ClientID ClientID
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for Client-Id, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Client-Id", valueList[0], &ClientID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter Client-Id: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.ClientID = &ClientID
+
+	}
+
+	// ------------- Optional header parameter "Shopper-Id" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Shopper-Id")]; found {
+		var ShopperID ShopperID
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for Shopper-Id, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Shopper-Id", valueList[0], &ShopperID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter Shopper-Id: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.ShopperID = &ShopperID
+
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.ContinuePayment(c, orderID, params)
+}
+
 // ShipOrder operation middleware
 func (siw *ServerInterfaceWrapper) ShipOrder(c *gin.Context) {
 
@@ -1818,6 +2113,7 @@ func RegisterHandlersWithOptions(router gin.IRouter, si ServerInterface, options
 	router.POST(options.BaseURL+"/pedidos", wrapper.PlaceOrder)
 	router.GET(options.BaseURL+"/pedidos/:order_id", wrapper.ShowOrder)
 	router.POST(options.BaseURL+"/pedidos/:order_id/cancel", wrapper.CancelOrder)
+	router.POST(options.BaseURL+"/pedidos/:order_id/payment", wrapper.ContinuePayment)
 	router.POST(options.BaseURL+"/pedidos/:order_id/ship", wrapper.ShipOrder)
 }
 
@@ -2034,6 +2330,60 @@ func (response CancelOrderdefaultApplicationProblemPlusJSONResponse) VisitCancel
 	return err
 }
 
+type ContinuePaymentRequestObject struct {
+	OrderID OrderID `json:"order_id"`
+	Params  ContinuePaymentParams
+}
+
+type ContinuePaymentResponseObject interface {
+	VisitContinuePaymentResponse(w http.ResponseWriter) error
+}
+
+type ContinuePayment200JSONResponse Order
+
+func (response ContinuePayment200JSONResponse) VisitContinuePaymentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ContinuePayment202JSONResponse Order
+
+func (response ContinuePayment202JSONResponse) VisitContinuePaymentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(202)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ContinuePaymentdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ContinuePaymentdefaultApplicationProblemPlusJSONResponse) VisitContinuePaymentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type ShipOrderRequestObject struct {
 	OrderID OrderID `json:"order_id"`
 	Body    *ShipOrderJSONRequestBody
@@ -2088,6 +2438,9 @@ type StrictServerInterface interface {
 	// CancelOrder Cancel an order. A charge is refunded.
 	// (POST /pedidos/{order_id}/cancel)
 	CancelOrder(ctx context.Context, request CancelOrderRequestObject) (CancelOrderResponseObject, error)
+	// ContinuePayment Continue the payment of an order after the shopper has authenticated.
+	// (POST /pedidos/{order_id}/payment)
+	ContinuePayment(ctx context.Context, request ContinuePaymentRequestObject) (ContinuePaymentResponseObject, error)
 	// ShipOrder Record that a confirmed order was shipped. Internal.
 	// (POST /pedidos/{order_id}/ship)
 	ShipOrder(ctx context.Context, request ShipOrderRequestObject) (ShipOrderResponseObject, error)
@@ -2154,6 +2507,19 @@ func (h strictHandler) CancelOrder(c *gin.Context, orderID OrderID, params Cance
 			return err
 		}
 		return response.VisitCancelOrderResponse(c.Writer)
+	})
+}
+
+func (h strictHandler) ContinuePayment(c *gin.Context, orderID OrderID, params ContinuePaymentParams) {
+	api.Operation(c, "ContinuePayment", func(ctx context.Context) error {
+		var request ContinuePaymentRequestObject
+		request.OrderID = orderID
+		request.Params = params
+		response, err := h.operations.ContinuePayment(ctx, request)
+		if err != nil {
+			return err
+		}
+		return response.VisitContinuePaymentResponse(c.Writer)
 	})
 }
 

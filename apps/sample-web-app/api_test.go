@@ -200,6 +200,21 @@ func (o fakeOrders) CancelOrder(_ context.Context, request pedidos.CancelOrderRe
 	return pedidos.CancelOrder200JSONResponse(order), nil
 }
 
+func (o fakeOrders) ContinuePayment(
+	_ context.Context, request pedidos.ContinuePaymentRequestObject,
+) (pedidos.ContinuePaymentResponseObject, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.refuse != nil {
+		return nil, o.refuse
+	}
+	order, ok := o.orders[request.OrderID]
+	if !ok || o.owners[order.ID] != *request.Params.ShopperID {
+		return nil, problem.New(problem.NotFound, "There is no such order.")
+	}
+	return pedidos.ContinuePayment202JSONResponse(order), nil
+}
+
 func becomes(order *pedidos.Order, state pedidos.State, reason string) {
 	from := order.State
 	order.State = state

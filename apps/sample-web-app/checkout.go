@@ -31,6 +31,7 @@ import (
 const (
 	fieldKey      = "key" // the Idempotency-Key
 	fieldCard     = "card"
+	fieldCardName = "card-name" // with Stripe: brand and last digits, to show them again
 	fieldAction   = "action"
 	fieldQuantity = "quantity-"
 	fieldPrice    = "price-"
@@ -64,31 +65,15 @@ var (
 	countForm = regexp.MustCompile(`^[0-9]{1,3}$`)
 )
 
-// card is a test card of the payment simulator.
-type card struct{ Token, Does string }
-
-// cards lists the simulator's test cards. The first one is preselected.
-var cards = []card{
-	{"tok_approved", "is approved"},
-	{"tok_declined", "is declined: not enough money"},
-	{"tok_lost_card", "is declined: reported lost"},
-	{"tok_slow", "is approved after 3 seconds"},
-	{"tok_timeout", "is charged, but the first answer gets lost"},
-	{"tok_timeout_declined", "is declined, but the first answer gets lost"},
-	{"tok_unavailable", "is approved on the third try"},
-	{"tok_refund_fails_once", "is approved; its first refund fails"},
-	{"tok_refund_refused", "is approved; its first refund is refused"},
-	{"tok_refund_pending", "is approved; its refund takes a minute"},
-}
-
 // basket is the order form as the shopper sent it.
 type basket struct {
-	key   string
-	card  string
-	typed map[string]string      // quantities by SKU, as the shopper typed them
-	seen  map[string]money.Money // prices by SKU, as the shopper saw them
-	lines []line                 // sorted by SKU; without those of quantity 0
-	total bool                   // show the total, do not order
+	key      string
+	card     string
+	cardName string                 // "" with the simulator
+	typed    map[string]string      // quantities by SKU, as the shopper typed them
+	seen     map[string]money.Money // prices by SKU, as the shopper saw them
+	lines    []line                 // sorted by SKU; without those of quantity 0
+	total    bool                   // show the total, do not order
 }
 
 type line struct {
@@ -97,8 +82,14 @@ type line struct {
 	price    money.Money
 }
 
-// emptyBasket returns a basket with a new idempotency key.
-func emptyBasket() basket { return basket{key: rand.Text(), card: cards[0].Token} }
+// emptyBasket returns a basket with a new idempotency key and, with the simulator, its first card.
+func (t till) emptyBasket() basket {
+	b := basket{key: rand.Text()}
+	if !t.stripe() {
+		b.card = cards[0].Token
+	}
+	return b
+}
 
 // inputError is an error in the form, or a reason why the API refused the order.
 type inputError struct {
@@ -119,7 +110,7 @@ func (p *pages) checkOut(c *gin.Context) error {
 	if err != nil {
 		return err
 	}
-	b, errs, err := readBasket(form)
+	b, errs, err := readBasket(form, p.till)
 	if err != nil {
 		return err
 	}
@@ -137,7 +128,7 @@ func (p *pages) checkOut(c *gin.Context) error {
 			b.key = rand.Text()
 		}
 		// The list of items may be a second old, which may have caused the refusal: read it again.
-		return p.showForm(c, b, b.explain(said), p.shop.ask)
+		return p.showForm(c, b, b.explain(said, p.till), p.shop.ask)
 	}
 	if err != nil {
 		telemetry.Failed(ctx, err)
@@ -194,7 +185,7 @@ func readForm(r *http.Request) (url.Values, error) {
 
 // readBasket reports all input errors at once. It returns an error only for a form
 // that a browser cannot have sent from our page.
-func readBasket(form url.Values) (basket, []inputError, error) {
+func readBasket(form url.Values, till till) (basket, []inputError, error) {
 	b := basket{
 		key:   form.Get(fieldKey),
 		card:  form.Get(fieldCard),
@@ -246,9 +237,14 @@ func readBasket(form url.Values) (basket, []inputError, error) {
 	case len(b.lines) == 0 && len(errs) == 0:
 		errs = append(errs, inputError{"goods", "Choose at least one thing: enter how many you would like."})
 	}
-	if !slices.ContainsFunc(cards, func(known card) bool { return known.Token == b.card }) {
+	if !till.accepts(b.card) {
 		b.card = ""
-		errs = append(errs, inputError{fieldCard, "Choose one of the test cards."})
+		if !b.total { // which needs no card
+			errs = append(errs, inputError{fieldCard, till.cardMissing()})
+		}
+	}
+	if name := form.Get(fieldCardName); b.card != "" && cardNameForm.MatchString(name) {
+		b.cardName = name
 	}
 	return b, errs, nil
 }
@@ -308,7 +304,7 @@ func (b *basket) sum(prices []money.Money) (money.Money, error) {
 var lineField = regexp.MustCompile(`^lines\[([0-9]{1,2})\]\.(sku|quantity)$`)
 
 // explain maps a refusal by pedidos to errors that the shopper can correct.
-func (b *basket) explain(said *problem.Document) []inputError {
+func (b *basket) explain(said *problem.Document, till till) []inputError {
 	if said.Code == problem.IdempotencyKeyReused {
 		return []inputError{{"", "You have already placed an order from this page, and that order stands. To order this as well, place it now."}}
 	}
@@ -328,7 +324,10 @@ func (b *basket) explain(said *problem.Document) []inputError {
 			errs = append(errs, inputError{"", "A price has changed since you opened the page. Nothing was ordered: " +
 				"please check the prices and place the order again."})
 		case f.Name == "card_token":
-			errs = append(errs, inputError{fieldCard, "This card was not accepted. Choose another one."})
+			if till.stripe() { // which takes a token once
+				b.card = ""
+			}
+			errs = append(errs, inputError{fieldCard, "This card was not accepted. " + till.cardMissing()})
 		default:
 			errs = append(errs, inputError{"", "The order was not accepted: " + printable(f.Name+" "+f.Detail) + "."})
 		}
@@ -347,8 +346,7 @@ type windowPage struct {
 	Goods    []choice
 	GoodsBad string // the error of the choice as a whole
 	Key      string
-	Cards    []cardOption
-	CardBad  string // the error of the card
+	Pay      payment
 	Total    string // the price of Count units; "" unless the shopper asked for it
 	Count    int32
 	Retry    bool // the API does not answer: the page only has the items that the shopper sent
@@ -379,15 +377,10 @@ func (c choice) Left() int64 {
 	return c.Available
 }
 
-type cardOption struct {
-	card
-	Chosen bool
-}
-
 // newForm returns the form with the basket's input, the given errors, and those of
 // quantities that are not available.
-func newForm(goods []estoque.Item, b basket, errs []inputError) windowPage {
-	page := windowPage{Key: b.key}
+func (p *pages) newForm(goods []estoque.Item, b basket, errs []inputError) windowPage {
+	page := windowPage{Key: b.key, Pay: p.till.ask(b)}
 	there := map[string]int{}
 	for i, item := range goods {
 		page.Goods = append(page.Goods, choice{
@@ -419,14 +412,11 @@ func newForm(goods []estoque.Item, b basket, errs []inputError) windowPage {
 			page.Goods[i].Bad = f.Text
 			f.Text = page.Goods[i].Name + ": " + f.Text
 		case f.Field == fieldCard:
-			page.CardBad = f.Text
+			page.Pay.Bad = f.Text
 		case f.Field == "goods":
 			page.GoodsBad = f.Text
 		}
 		page.Errors = append(page.Errors, f)
-	}
-	for _, known := range cards {
-		page.Cards = append(page.Cards, cardOption{known, known.Token == b.card})
 	}
 	return page
 }
@@ -438,7 +428,7 @@ func (p *pages) showForm(c *gin.Context, b basket, errs []inputError, goods func
 	if err != nil {
 		return p.render(c, http.StatusServiceUnavailable, "window", p.retryForm(b, errs))
 	}
-	page := newForm(items, b, errs)
+	page := p.newForm(items, b, errs)
 	if len(page.Errors) > 0 {
 		return p.render(c, http.StatusUnprocessableEntity, "window", page)
 	}
@@ -451,7 +441,7 @@ func (p *pages) showForm(c *gin.Context, b basket, errs []inputError, goods func
 	total, err := b.sum(prices)
 	if err != nil {
 		return p.render(c, http.StatusUnprocessableEntity, "window",
-			newForm(items, b, []inputError{{"", explainSum(err, prices[0].Currency)}}))
+			p.newForm(items, b, []inputError{{"", explainSum(err, prices[0].Currency)}}))
 	}
 	page.Total = price(total)
 	return p.render(c, http.StatusOK, "window", page)
@@ -464,7 +454,7 @@ func (p *pages) retryForm(b basket, errs []inputError) windowPage {
 	for _, sku := range slices.Sorted(maps.Keys(b.seen)) {
 		goods = append(goods, estoque.Item{SKU: sku, Name: p.shop.nameOf(sku), Price: b.seen[sku], Available: maxQuantity})
 	}
-	page := newForm(goods, b, errs)
+	page := p.newForm(goods, b, errs)
 	page.Retry = true
 	if len(goods) == 0 {
 		page.Display = onDisplay

@@ -584,7 +584,7 @@ func TestStatesAndReasonsAreExplained(t *testing.T) {
 	}{
 		"declined":    {failed("insufficient_funds"), []string{"did not go through", "not enough money", "Nothing was charged.", "Order again with another card."}},
 		"lost":        {failed("lost_card"), []string{"reported lost"}},
-		"of the bank": {failed("do_not_honor"), []string{"The card was declined: do not honor.", "another card"}},
+		"of the bank": {failed("card_velocity_exceeded"), []string{"The card was declined: card velocity exceeded.", "another card"}},
 		"sold out":    {func(o *pedidos.Order) { becomes(o, pedidos.Failed, "insufficient_stock") }, []string{"Somebody was faster", "what is left"}},
 		"price":       {failed("price_changed"), []string{"A price changed", "new prices"}},
 		"unknown":     {func(o *pedidos.Order) { becomes(o, pedidos.Failed, "moon_phase") }, []string{"The reason given is: moon phase."}},

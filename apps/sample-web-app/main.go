@@ -25,6 +25,7 @@ type settings struct {
 	// proxies (TRUSTED_PROXIES) is the number of our own proxies that a request passes before
 	// this service, each of which adds to X-Forwarded-For; default 0.
 	proxies int
+	till    till
 }
 
 var run = service.Commands{"": serve}.Run
@@ -35,6 +36,7 @@ func serve(ctx context.Context, env *config.Reader, stdout io.Writer) error {
 	settings := settings{
 		api: env.HTTPURL("API_URL"), key: env.Text("API_KEY", ""),
 		proxies: env.Int("TRUSTED_PROXIES", 0, 0, clientip.MaxProxies),
+		till:    readTill(env),
 	}
 	frame, err := service.Start(ctx, name, env, stdout)
 	if err != nil {
@@ -54,11 +56,15 @@ func newServer(frame *service.Frame, settings settings) (*server.Server, error) 
 	if err != nil {
 		return nil, err
 	}
+	if settings.till.closed && settings.api != "" {
+		frame.Logger.Warn("the shop takes no orders: ACQUIRER is stripe, and STRIPE_PUBLISHABLE_KEY is not set")
+		settings.api = ""
+	}
 	shop, err := newShop(settings.api, settings.key, frame.Logger, frame.Provider)
 	if err != nil {
 		return nil, err
 	}
-	pages, err := loadPages(static, frame.Settings.Identity, shop, settings.proxies)
+	pages, err := loadPages(static, frame.Settings.Identity, shop, settings)
 	if err != nil {
 		return nil, err
 	}
@@ -77,6 +83,7 @@ func newServer(frame *service.Frame, settings settings) (*server.Server, error) 
 	srv.Handle("checkout", "/checkout", func(c *gin.Context) error { seeOther(c, "/"); return nil }, http.MethodGet)
 	srv.Handle("order", "/orders/:id", pages.showOrder, http.MethodGet)
 	srv.Handle("cancel", "/orders/:id/cancel", pages.cancelOrder, http.MethodPost)
+	srv.Handle("payment", "/orders/:id/payment", pages.continuePayment, http.MethodPost)
 	srv.Handle("echo", "/echo", pages.showEcho, echoMethods...)
 	srv.Handle("echo", "/echo/*path", pages.showEcho, echoMethods...)
 	srv.Handle("static", "/static/:file", static.serve, http.MethodGet)

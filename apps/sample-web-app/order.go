@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/rand"
 	"net/http"
 	"strings"
 	"time"
@@ -23,14 +24,24 @@ type orderPage struct {
 	Message  string
 	Advice   string
 	Follow   bool   // the page asks for its news by itself (static/order.js)
-	Cancel   string // until when the order can be cancelled; "": it cannot
+	Pays     bool   // the shopper may have to authenticate, with Stripe.js
+	Key      string // with Pays: Stripe's publishable key
+	Script   string // with Pays: the address of Stripe.js
+	Secret   string // the shopper has to authenticate, with this client secret
+	Cancel   *cancelling
+	Again    bool   // the same things can be ordered again, by a new order
+	OrderKey string // with Again: of that order
 	Lines    []orderLine
 	Total    string
 	Steps    []orderStep
 }
 
+// cancelling is the part of the page in which the order can be cancelled.
+type cancelling struct{ Button, Note string }
+
 type orderLine struct {
 	Name, SKU  string
+	Exact      money.Money // of one unit
 	Quantity   int32
 	Price, Sum string
 }
@@ -161,6 +172,11 @@ var reasons = map[string]struct{ text, advice string }{
 	"expired_card":            {"The card was declined: it has expired.", "Order again with another card."},
 	"invalid_token":           {"The card was declined: the bank does not know it.", "Order again with another card."},
 	"authentication_required": {"The card was declined: the bank wants to ask its holder first.", "Order again with another card."},
+	"authentication_failed":   {"Your bank did not confirm that it is you who pays.", "Order again, with this card or another."},
+	"authentication_timeout":  {"The payment was not confirmed with your bank in time.", "Order again, with this card or another."},
+	"generic_decline":         {"The card was declined. Only your bank knows why.", "Order again with another card, or ask your bank."},
+	"do_not_honor":            {"The card was declined. Only your bank knows why.", "Order again with another card, or ask your bank."},
+	"incorrect_cvc":           {"The card was declined: the security code is wrong.", "Order again, and check the code."},
 	"declined":                {"The card was declined.", "Order again with another card."},
 }
 
@@ -187,7 +203,7 @@ func (p *pages) describe(order *pedidos.Order) orderPage {
 		}
 		page.Lines = append(
 			page.Lines,
-			orderLine{Name: p.shop.nameOf(l.SKU), SKU: l.SKU, Quantity: l.Quantity, Price: price(l.Price), Sum: price(sum)},
+			orderLine{Name: p.shop.nameOf(l.SKU), SKU: l.SKU, Exact: l.Price, Quantity: l.Quantity, Price: price(l.Price), Sum: price(sum)},
 		)
 	}
 	var why, advice string // of the last transition to failed or refunding
@@ -209,13 +225,17 @@ func (p *pages) describe(order *pedidos.Order) orderPage {
 			page.Message = "Your items are on their way: " + printable(*order.Shipment) + "."
 		}
 		if until := order.CancelUntil; until != nil && time.Now().Before(*until) {
-			page.Cancel = until.UTC().Format("2 January 2006, 15:04 UTC")
+			page.Cancel = &cancelling{
+				"Cancel and refund",
+				"You can cancel until " + until.UTC().Format("2 January 2006, 15:04 UTC") + ", unless we have shipped your items by then.",
+			}
 		}
 	case pedidos.Cancelled:
 		page.Message = "Nothing was charged."
 	case pedidos.Failed:
 		page.Message = strings.TrimSpace(why + " Nothing was charged.")
 		page.Advice = advice
+		page.Again, page.OrderKey = true, rand.Text()
 	case pedidos.Refunding:
 		page.Message = strings.TrimSpace(why + " Your money is on its way back.")
 		page.Follow = true
@@ -226,6 +246,16 @@ func (p *pages) describe(order *pedidos.Order) orderPage {
 		page.Headline = "We are working on your order"
 		page.Message = "This takes a few seconds."
 		page.Follow = true
+		if action := order.PaymentAction; action != nil {
+			page.Headline = "Confirm the payment with your bank"
+			page.Message = "Your bank asks whether it is you who pays. Nothing is charged before that. We keep your items until " +
+				action.Until.UTC().Format("15:04 UTC") + "."
+			page.Secret = action.ClientSecret
+			page.Cancel = &cancelling{"Cancel the order", "Nothing has been charged."}
+		}
+	}
+	if page.Follow && p.till.stripe() {
+		page.Pays, page.Key, page.Script = true, p.till.Key, p.till.Script
 	}
 	return page
 }

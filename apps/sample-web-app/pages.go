@@ -18,13 +18,29 @@ import (
 	"github.com/loja-veloz/platform/apps/internal/telemetry"
 )
 
-// contentSecurityPolicy lets a page load only what this service serves, and no
-// scripts. orderPolicy also lets the page of an order run the script that follows it.
-const (
-	contentSecurityPolicy = "default-src 'none'; style-src 'self'; img-src 'self'; " +
-		"form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-	orderPolicy = contentSecurityPolicy + "; script-src 'self'; connect-src 'self'"
-)
+// contentSecurityPolicy lets a page load only what this service serves, and no scripts.
+const contentSecurityPolicy = "default-src 'none'; style-src 'self'; img-src 'self'; " +
+	"form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+
+// policyOf returns the Content-Security-Policy of a page. That of an order may run the script that
+// follows it. Stripe's script may run only where the shopper pays.
+func (p *pages) policyOf(page any) string {
+	pays, follows := false, false
+	switch page := page.(type) {
+	case windowPage:
+		pays = page.Pay.Element != nil
+	case orderPage:
+		follows = true
+		pays = page.Pays
+	}
+	switch {
+	case pays:
+		return contentSecurityPolicy + p.till.sources
+	case follows:
+		return contentSecurityPolicy + "; script-src 'self'; connect-src 'self'"
+	}
+	return contentSecurityPolicy
+}
 
 //go:embed templates
 var templateFiles embed.FS
@@ -34,7 +50,8 @@ type pages struct {
 	templates map[string]*template.Template
 	identity  config.Identity
 	shop      *shop
-	proxies   int                         // of ours in front of this service
+	proxies   int // of ours in front of this service
+	till      till
 	fromHere  *http.CrossOriginProtection // refuses other sites' forms, by Sec-Fetch-Site or Origin
 }
 
@@ -46,15 +63,15 @@ type view struct {
 	Page     any
 }
 
-func loadPages(static assets, identity config.Identity, shop *shop, proxies int) (*pages, error) {
+func loadPages(static assets, identity config.Identity, shop *shop, settings settings) (*pages, error) {
 	functions := template.FuncMap{"asset": static.url}
 	layout, err := template.New("layout.html").Funcs(functions).ParseFS(templateFiles, "templates/layout.html")
 	if err != nil {
 		return nil, fmt.Errorf("parsing the layout: %w", err)
 	}
 	p := &pages{
-		templates: map[string]*template.Template{}, identity: identity, shop: shop, proxies: proxies,
-		fromHere: http.NewCrossOriginProtection(),
+		templates: map[string]*template.Template{}, identity: identity, shop: shop, proxies: settings.proxies,
+		till: settings.till, fromHere: http.NewCrossOriginProtection(),
 	}
 	for _, name := range []string{"window", "order", "echo", "error"} {
 		page, err := layout.Clone()
@@ -87,9 +104,7 @@ func (p *pages) render(c *gin.Context, status int, name string, content any) err
 	if err != nil {
 		return fmt.Errorf("rendering page %s: %w", name, err)
 	}
-	if name == "order" {
-		c.Header("Content-Security-Policy", orderPolicy)
-	}
+	c.Header("Content-Security-Policy", p.policyOf(content))
 	c.Header("Cache-Control", "no-store") // the page names the pod that served this request
 	c.Data(status, "text/html; charset=utf-8", page.Bytes())
 	return nil

@@ -202,6 +202,20 @@ func (s *shop) cancel(ctx context.Context, who shopper, id uuid.UUID) error {
 	return nil
 }
 
+func (s *shop) continuePayment(ctx context.Context, who shopper, id uuid.UUID) error {
+	if s.orders == nil {
+		return errClosed
+	}
+	response, err := s.orders.ContinuePaymentWithResponse(ctx, id, &pedidos.ContinuePaymentParams{ShopperID: &who.id}, who.name)
+	if err != nil {
+		return fmt.Errorf("continuing the payment of order %s: %w", id, err)
+	}
+	if response.JSON200 == nil && response.JSON202 == nil {
+		return fmt.Errorf("continuing the payment of order %s: %w", id, refused(response.HTTPResponse, response.ApplicationProblemJSONDefault))
+	}
+	return nil
+}
+
 func refused(answer *http.Response, document *problem.Document) error {
 	return client.Refused("the API", answer, document)
 }

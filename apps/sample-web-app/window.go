@@ -106,5 +106,5 @@ func (p *pages) showWindow(c *gin.Context) error {
 	if err != nil {
 		return p.render(c, http.StatusOK, "window", windowPage{Display: onDisplay})
 	}
-	return p.render(c, http.StatusOK, "window", newForm(goods, emptyBasket(), nil))
+	return p.render(c, http.StatusOK, "window", p.newForm(goods, p.till.emptyBasket(), nil))
 }

@@ -16,6 +16,7 @@
       if (now) old.className = now.className;
     }
     document.title = fresh.title;
+    document.dispatchEvent(new Event("order-shown"));
   }
 
   async function look() {

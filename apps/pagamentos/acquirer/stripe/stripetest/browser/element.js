@@ -4,7 +4,7 @@
   "use strict";
   const fields = ["number", "expiry", "cvc"].map((id) => document.getElementById(id));
   const digits = (id) => document.getElementById(id).value.replace(/\D/g, "");
-  let page, pageOrigin, key, last = "";
+  let page, pageOrigin, key, last;
 
   function luhn(number) {
     let sum = 0;
@@ -52,12 +52,15 @@
     tell("height", { height: Math.ceil(document.body.getBoundingClientRect().height) + 4 });
   }
 
-  function change() {
-    const details = {
+  function state() {
+    return {
       collapsed: false, complete: fields.every((field) => !wrong(field.id)), empty: fields.every((field) => field.value === ""),
       value: { type: "card" },
     };
-    const now = JSON.stringify(details);
+  }
+
+  function change() {
+    const details = state(), now = JSON.stringify(details);
     if (now !== last) tell("change", { details });
     last = now;
   }
@@ -94,8 +97,7 @@
       key = message.key;
       const { error } = await call("GET", "/js/account");
       height();
-      last = "";
-      change();
+      last = JSON.stringify(state());
       return { error };
     },
     async submit() {

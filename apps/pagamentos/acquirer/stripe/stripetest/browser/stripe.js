@@ -56,7 +56,7 @@
       };
       addEventListener("message", this.receive);
       this.ready = new Promise((resolve) => {
-        this.element.addEventListener("load", () => resolve(this.ask("hello", this.hello)), { once: true });
+        this.element.addEventListener("load", () => this.ask("hello", this.hello).then(resolve), { once: true });
         setTimeout(() => resolve({ error: { type: "api_connection_error", message: "The frame did not load." } }), patience);
       });
     }

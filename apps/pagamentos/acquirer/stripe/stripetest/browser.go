@@ -94,7 +94,8 @@ func (s *StandIn) bySecret(secret string) (*intent, *reply) {
 	case i == nil:
 		return nil, new(missing("intent", id).as(http.StatusNotFound))
 	case i.secret != secret:
-		return nil, new(invalid("payment_intent_invalid_parameter", "client_secret", "The client secret is not the intent's.").as(http.StatusBadRequest))
+		refused := invalid("payment_intent_invalid_parameter", "client_secret", "The client secret is not the intent's.")
+		return nil, new(refused.as(http.StatusBadRequest))
 	}
 	return i, nil
 }

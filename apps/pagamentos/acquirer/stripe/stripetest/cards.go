@@ -103,8 +103,11 @@ func (s *StandIn) findToken(id string) *token {
 }
 
 // ConfirmationToken returns the id of a new ConfirmationToken for a card that behaves like
-// the payment method.
+// the payment method. For a method that does not exist, there is no token of that id either.
 func (s *StandIn) ConfirmationToken(method string) string {
+	if !slices.Contains(methods, method) {
+		return "ctoken_unknown"
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.testToken(method).id

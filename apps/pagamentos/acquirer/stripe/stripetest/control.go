@@ -5,10 +5,23 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
 )
 
-// controlRoutes serves what tests in other processes need. They are not part of Stripe.
+// controlRoutes serves what tests in other processes need, in JSON. It is no part of Stripe.
+//
+//	GET  /control/events                            the events, with the attempts to deliver each
+//	POST /control/events/{n}/send                   sends event n once more; answers with the attempt
+//	POST /control/hold                              holds events back from now on
+//	POST /control/release {"order":[3,1]}           sends them, these first and in this order, and ends the hold
+//	GET  /control/intents                           the intents; element is what the page's element was created with
+//	POST /control/intents/{id}/challenge/complete   ends the challenge as the shopper does; or fail
+//	GET  /control/refunds                           the refunds
+//	POST /control/refunds/{id}/fail {"reason":"x"}  makes it fail now, also after it succeeded
+//	POST /control/refunds/{id}/succeed              makes one that is pending succeed now
+//	POST /control/confirmation_tokens/{method}      a token of a card that behaves like the payment method
+//	POST /control/idempotency_keys/forget           forgets all keys, as Stripe may after a day
 func (s *StandIn) controlRoutes() {
 	for pattern, serve := range map[string]func(r *http.Request) reply{
 		"GET /control/events":                        s.listEvents,
@@ -19,7 +32,7 @@ func (s *StandIn) controlRoutes() {
 		"POST /control/intents/{id}/challenge/{end}": s.endChallenge,
 		"GET /control/refunds":                       s.listRefunds,
 		"POST /control/refunds/{id}/{end}":           s.controlRefund,
-		"POST /control/confirmation_tokens/{of}":     s.controlToken,
+		"POST /control/confirmation_tokens/{method}": s.controlToken,
 		"POST /control/idempotency_keys/forget":      s.controlForget,
 	} {
 		s.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
@@ -135,7 +148,10 @@ func (s *StandIn) controlRefund(r *http.Request) reply {
 }
 
 func (s *StandIn) controlToken(r *http.Request) reply {
-	return ok(map[string]any{"id": s.ConfirmationToken(r.PathValue("of"))})
+	if !slices.Contains(methods, r.PathValue("method")) {
+		return refusedControl(http.StatusNotFound, "there is no such payment method")
+	}
+	return ok(map[string]any{"id": s.ConfirmationToken(r.PathValue("method"))})
 }
 
 func (s *StandIn) controlForget(*http.Request) reply {

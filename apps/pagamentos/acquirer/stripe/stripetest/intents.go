@@ -128,7 +128,9 @@ func (s *StandIn) Intents() int {
 func (s *StandIn) AddIntent(id, status string, metadata map[string]string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.intents = append(s.intents, &intent{id: id, status: status, metadata: metadata, created: time.Now(), secret: id + "_secret_" + rand.Text()})
+	s.intents = append(s.intents, &intent{
+		id: id, secret: id + "_secret_" + rand.Text(), status: status, metadata: metadata, created: time.Now(),
+	})
 }
 
 // create creates an intent: https://docs.stripe.com/api/payment_intents/create

@@ -185,12 +185,12 @@ func sentKey(r *http.Request) string {
 // with 401, and a publishable key with 403 and secret_key_required:
 // https://docs.stripe.com/api/errors and https://docs.stripe.com/error-codes
 func (s *StandIn) authorised(key string) *reply {
-	switch {
-	case key == s.options.APIKey:
+	switch key {
+	case s.options.APIKey:
 		return nil
-	case key == "":
+	case "":
 		return new(invalid("", "", "The request has no API key.").as(http.StatusUnauthorized))
-	case key == s.options.PublishableKey:
+	case s.options.PublishableKey:
 		return new(invalid("secret_key_required", "", "This call needs a secret key.").as(http.StatusForbidden))
 	}
 	return new(invalid("", "", "The API key is not known.").as(http.StatusUnauthorized))
@@ -275,7 +275,7 @@ func (s *StandIn) post(w http.ResponseWriter, r *http.Request, form url.Values, 
 func (s *StandIn) carryOut(r *http.Request, form url.Values, body []byte) reply {
 	inner := r.Clone(r.Context())
 	inner.Body = io.NopCloser(bytes.NewReader(body))
-	inner.Header.Set("Authorization", "Bearer sk_test_1") // stripe-mock refuses longer forms of keys
+	inner.Header.Set("Authorization", "Bearer sk_test_1") // stripe-mock refuses keys with more underscores
 	recorder := httptest.NewRecorder()
 	s.mock.ServeHTTP(recorder, inner)
 	object := map[string]any{}

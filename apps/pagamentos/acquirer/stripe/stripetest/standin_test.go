@@ -277,7 +277,8 @@ func TestAuthentication(t *testing.T) {
 	}
 	a := newAPI(t, stripetest.Options{})
 	path, _ := a.create("payment_method", stripetest.Authentication)
-	if got := a.post(path+"/confirm", "return_url", "https://shop.example/"); got.NextAction == nil || got.NextAction.Type != "redirect_to_url" {
+	got := a.post(path+"/confirm", "return_url", "https://shop.example/")
+	if got.NextAction == nil || got.NextAction.Type != "redirect_to_url" {
 		t.Errorf("a return_url without use_stripe_sdk: %+v", got.NextAction)
 	}
 	if cancelled := a.post(path + "/cancel"); cancelled.State != "canceled" || cancelled.NextAction != nil {
@@ -314,12 +315,22 @@ func TestConfirmationTokens(t *testing.T) {
 		a.state(other, "requires_payment_method")
 	}
 	path, _ := a.create()
-	a.refused("an unknown token", a.post(path+"/confirm", "confirmation_token", "ctoken_x"), 400, "invalid_request_error", "resource_missing",
-		"confirmation_token")
-	a.refused("a digit that is wrong", enter("4242424242424241", next, "123", publishableKey), 402, "card_error", "incorrect_number", "number")
-	a.refused("an expired card", enter("4242424242424242", "0120", "123", publishableKey), 402, "card_error", "invalid_expiry_year", "exp_year")
-	a.refused("no such month", enter("4242424242424242", "1330", "123", publishableKey), 402, "card_error", "invalid_expiry_month", "exp_month")
-	a.refused("a short code", enter("4242424242424242", next, "12", publishableKey), 402, "card_error", "invalid_cvc", "cvc")
+	a.refused("an unknown token", a.post(path+"/confirm", "confirmation_token", a.ConfirmationToken(stripetest.Unknown)), 400,
+		"invalid_request_error", "resource_missing", "confirmation_token")
+	for _, card := range []struct {
+		number, expiry, cvc string
+		code                stripe.ErrorCode
+		param               string
+	}{
+		{"4242424242424241", next, "123", "incorrect_number", "number"},
+		{"4242424242424242", "0120", "123", "invalid_expiry_year", "exp_year"},
+		{"4242424242424242", "1330", "123", "invalid_expiry_month", "exp_month"},
+		{"4242424242424242", "", "123", "invalid_expiry_month", "exp_month"},
+		{"4242424242424242", next, "12", "invalid_cvc", "cvc"},
+		{"", next, "123", "incorrect_number", "number"},
+	} {
+		a.refused(fmt.Sprint(card), enter(card.number, card.expiry, card.cvc, publishableKey), 402, "card_error", card.code, card.param)
+	}
 	a.refused("the secret key", enter("4242424242424242", next, "123", secretKey), 401, "invalid_request_error", "", "")
 	a.refused("a test token of nothing", a.post("/v1/test_helpers/confirmation_tokens", "payment_method", stripetest.Unknown), 400,
 		"invalid_request_error", "resource_missing", "payment_method")
@@ -392,7 +403,8 @@ func TestEventsAreSignedAndRepeated(t *testing.T) {
 	if got := a.Events()[0]; len(got.Attempts) != 3 || got.Object != created.ID || got.Attempts[0].Status != 503 {
 		t.Errorf("the event: %+v", got)
 	}
-	if _, found := a.SendAgain(1); !found || !slices.Equal(receiver.types(), []string{"payment_intent.succeeded", "payment_intent.succeeded"}) {
+	_, found := a.SendAgain(1)
+	if !found || !slices.Equal(receiver.types(), []string{"payment_intent.succeeded", "payment_intent.succeeded"}) {
 		t.Errorf("sent again: %v", receiver.types())
 	}
 	if receiver.events[0].ID != receiver.events[1].ID || receiver.events[0].APIVersion != stripe.APIVersion {
@@ -419,10 +431,10 @@ func TestEventsInAnotherOrder(t *testing.T) {
 	receiver, address := newReceiver(t, 0)
 	a := newAPI(t, stripetest.Options{WebhookURL: address, WebhookSecret: webhookSecret})
 	a.Hold()
-	path, _ := a.create("capture_method", "manual")
+	path, created := a.create("capture_method", "manual")
 	a.post(path+"/confirm", "payment_method", stripetest.Declined)
 	a.post(path+"/confirm", "payment_method", stripetest.Authentication)
-	if got := a.send("POST", "/control/intents/"+strings.TrimPrefix(path, "/v1/payment_intents/")+"/challenge/complete", ""); got.Status != 200 {
+	if got := a.send("POST", "/control/intents/"+created.ID+"/challenge/complete", ""); got.Status != 200 {
 		t.Fatalf("ending the challenge: %+v", got)
 	}
 	a.post(path + "/capture")
@@ -466,7 +478,8 @@ func TestRefunds(t *testing.T) {
 	if made.State != "succeeded" || made.Amount != 12990 {
 		t.Fatalf("a refund: %+v %+v", made, made.failure)
 	}
-	a.refused("a second refund", a.post("/v1/refunds", "payment_intent", created.ID), 400, "invalid_request_error", "charge_already_refunded", "")
+	a.refused("a second refund", a.post("/v1/refunds", "payment_intent", created.ID), 400, "invalid_request_error",
+		"charge_already_refunded", "")
 	if got := a.send("POST", "/control/refunds/"+made.ID+"/fail", `{"reason":"expired_or_canceled_card"}`); got.Status != 200 {
 		t.Fatalf("a refund that fails: %+v", got)
 	}

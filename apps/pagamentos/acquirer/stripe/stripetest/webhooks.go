@@ -18,7 +18,8 @@ import (
 // tries three times in a few hours in test mode, and for three days otherwise:
 // https://docs.stripe.com/webhooks#retries
 var DefaultPauses = []time.Duration{
-	250 * time.Millisecond, 500 * time.Millisecond, time.Second, 2 * time.Second, 4 * time.Second, 5 * time.Second, 5 * time.Second, 5 * time.Second,
+	250 * time.Millisecond, 500 * time.Millisecond, time.Second, 2 * time.Second, 4 * time.Second,
+	5 * time.Second, 5 * time.Second, 5 * time.Second,
 }
 
 // attemptTimeout bounds one attempt to deliver an event.

@@ -19,7 +19,7 @@
   function wrong(id) {
     const value = digits(id);
     if (/[^\d\s/-]/.test(document.getElementById(id).value)) {
-      return { code: id === "number" ? "invalid_number" : id === "expiry" ? "invalid_expiry" : "invalid_cvc", message: "Type digits only." };
+      return { code: `invalid_${id}`, message: "Type digits only." };
     }
     if (id === "number") {
       if (value.length < 13) return { code: "incomplete_number", message: "Your card number is incomplete." };

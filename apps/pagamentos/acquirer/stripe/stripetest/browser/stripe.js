@@ -171,7 +171,7 @@
 
   // https://docs.stripe.com/js/elements_object/create_without_intent
   function valid(options) {
-    if (options.mode !== "payment") throw new IntegrationError("elements() needs the mode payment, which is the only one that the stand-in offers.");
+    if (options.mode !== "payment") throw new IntegrationError("elements() needs the mode payment: the stand-in has no other.");
     if (!Number.isInteger(options.amount) || options.amount < 1) {
       throw new IntegrationError("elements() needs an amount, a whole number of the currency's smallest unit, at least 1.");
     }

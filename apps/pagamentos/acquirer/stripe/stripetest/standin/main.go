@@ -22,10 +22,11 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
 	out := os.Stdout
 	os.Stdout = os.Stderr // stripe-mock prints each request
-	if err := run(ctx, os.Args[1:], out); err != nil {
+	err := run(ctx, os.Args[1:], out)
+	stop()
+	if err != nil {
 		log.Fatalf("standin: %v", err)
 	}
 }

@@ -42,6 +42,7 @@ func TestBadInputIsRefusedAndNothingStored(t *testing.T) {
 		{body("0", `"BRL"`, tok), "amount.amount", 422},
 		{body("-1", `"BRL"`, tok), "amount.amount", 422},
 		{body("100000000", `"BRL"`, tok), "amount.amount", 422},
+		{body("49", `"BRL"`, tok), "amount.amount", 422},
 		{body("9223372036854775807", `"BRL"`, tok), "amount.amount", 422},
 		{body("9223372036854775808", `"BRL"`, tok), "amount.amount", 400},
 		{body("1e3", `"BRL"`, tok), "amount.amount", 400},

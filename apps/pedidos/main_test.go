@@ -973,6 +973,7 @@ func TestBadInputNamesTheFieldAndStoresNothing(t *testing.T) {
 		{"NUL in a SKU", with(`SHOE-42`, `SHOE\u0000`), 422, problem.InvalidValue, "lines[0].sku"},
 		{"another total", with(`34990`, `34991`), 422, problem.InvalidValue, "total.amount"},
 		{"nothing to pay", with(`34990`, `0`), 422, problem.InvalidValue, "total.amount"},
+		{"less than a payment can be", with(`34990`, `49`), 422, problem.InvalidValue, "total.amount"},
 		{"wrong currency", with(`BRL`, `EUR`), 422, problem.InvalidValue, "total.currency"},
 		{"no currency", with(`BRL`, `brl`), 422, problem.InvalidValue, "total.currency"},
 		{"card number", with(`tok_approved`, `4111111111111111`), 422, problem.InvalidValue, "card_token"},

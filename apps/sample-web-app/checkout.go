@@ -48,14 +48,20 @@ const (
 // notTogether is for items of different currencies, or a total that overflows.
 const notTogether = "These items cannot be ordered together. Please order them one by one."
 
-// errTooMuch is for a total that no payment can have.
-var errTooMuch = errors.New("the total is larger than one payment can be")
+// The errors of a total that no payment can have.
+var (
+	errTooMuch   = errors.New("the total is larger than one payment can be")
+	errTooLittle = errors.New("the total is smaller than one payment can be")
+)
 
 // explainSum returns what to tell a shopper about an error of basket.sum.
 func explainSum(err error, currency string) string {
-	if errors.Is(err, errTooMuch) {
-		return "These items cost more than one payment can be, " + price(money.Money{Amount: money.MaxCharge, Currency: currency}) +
-			". Please order fewer of them, or in several orders."
+	limit := func(amount int64) string { return price(money.Money{Amount: amount, Currency: currency}) }
+	switch {
+	case errors.Is(err, errTooMuch):
+		return "These items cost more than one payment can be, " + limit(money.MaxCharge) + ". Please order fewer of them, or in several orders."
+	case errors.Is(err, errTooLittle):
+		return "These items cost less than one payment can be, " + limit(money.MinCharge) + ". Please order more of them, or something else too."
 	}
 	return notTogether
 }
@@ -297,6 +303,9 @@ func (b *basket) sum(prices []money.Money) (money.Money, error) {
 	}
 	if total.Amount > money.MaxCharge {
 		return money.Money{}, errTooMuch
+	}
+	if total.Amount < money.MinCharge {
+		return money.Money{}, errTooLittle
 	}
 	return total, nil
 }

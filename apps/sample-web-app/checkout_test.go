@@ -219,7 +219,7 @@ func TestBadInputIsReportedInTheForm(t *testing.T) {
 		"another card":   {[]string{"card", "4242424242424242"}, []string{"Choose one of the test cards."}},
 		"no price":       {[]string{"price-SHOE-VENTO", ""}, []string{"The page had no prices", `value="1"`}},
 		"no such price":  {[]string{"price-SHOE-VENTO", "-34990 BRL"}, []string{"The page had no prices"}},
-		"another price":  {[]string{"price-SHOE-VENTO", "1 BRL"}, []string{"A price has changed", `value="1"`, `value="34990 BRL"`}},
+		"another price":  {[]string{"price-SHOE-VENTO", "100 BRL"}, []string{"A price has changed", `value="1"`, `value="34990 BRL"`}},
 		"huge price":     {[]string{"price-SHOE-VENTO", "999999999999999999999 BRL"}, []string{"The page had no prices"}},
 		"two currencies": {[]string{"price-SHOE-VENTO", "1 USD", "quantity-MAT-CALMA", "1"}, []string{"one by one"}},
 		"no key":         {[]string{"key", ""}, []string{"The page was incomplete"}},
@@ -263,7 +263,7 @@ func TestAnOrderHasAtMost20Items(t *testing.T) {
 	f := newFakeAPI(t)
 	f.goods = nil
 	for i := range 21 {
-		f.goods = append(f.goods, estoque.Item{SKU: fmt.Sprintf("A-%d", i), Name: "A", Price: money.BRL(1), Available: 9})
+		f.goods = append(f.goods, estoque.Item{SKU: fmt.Sprintf("A-%d", i), Name: "A", Price: money.BRL(100), Available: 9})
 	}
 	a := newAppAt(t, f.url)
 	form := fields(a.get("/").Body.String())
@@ -652,4 +652,18 @@ func FuzzCheckout(f *testing.F) {
 func isKey(text string) bool {
 	_, err := value.ParseIdempotencyKey(text)
 	return err == nil
+}
+
+// What no payment can be is refused by the form, which says why.
+func TestATotalThatNobodyCanPay(t *testing.T) {
+	f := newFakeAPI(t)
+	f.goods = []estoque.Item{{SKU: "PIN", Name: "Pin", Price: money.BRL(money.MinCharge - 1), Available: 9}}
+	a := newAppAt(t, f.url)
+	form := with(fields(a.get("/").Body.String()), "quantity-PIN", "1")
+	for _, action := range []string{"order", "total"} {
+		response := a.post("/checkout", with(form, "action", action))
+		wantStatus(t, response, http.StatusUnprocessableEntity)
+		wantIn(t, response.Body.String(), "less than one payment can be, R$\u00a00,50", `value="1"`)
+	}
+	wantStatus(t, a.post("/checkout", with(form, "quantity-PIN", "2", "action", "order")), http.StatusSeeOther)
 }

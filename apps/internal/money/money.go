@@ -15,6 +15,10 @@ type Money struct {
 	Currency string `json:"currency"`
 }
 
+// MinCharge is the smallest amount of one payment, in minor units: Stripe's for BRL, USD and EUR,
+// https://docs.stripe.com/currencies#minimum-and-maximum-charge-amounts
+const MinCharge = 50
+
 // MaxCharge is the largest amount of one payment, in minor units. Stripe accepts eight digits
 // (https://docs.stripe.com/currencies#minimum-and-maximum-charge-amounts). So no price and no
 // order's total may be larger: nobody could pay it.

@@ -98,7 +98,7 @@ func (o operations) Pay(ctx context.Context, request contract.PayRequestObject) 
 func (o operations) readRequest(request contract.PayRequestObject) (charging.Request, error) {
 	body := request.Body
 	var errs problem.Fields
-	errs.Range("amount.amount", body.Amount.Amount, 1, money.MaxCharge)
+	errs.Range("amount.amount", body.Amount.Amount, money.MinCharge, money.MaxCharge)
 	if !slices.Contains(o.currencies, body.Amount.Currency) {
 		errs.Add("amount.currency", "must be "+strings.Join(o.currencies, " or "))
 	}

@@ -298,7 +298,7 @@ func readOrder(body *contract.OrderRequest) (checkout.Request, error) {
 		errs.Range(fmt.Sprintf("lines[%d].quantity", i), int64(line.Quantity), 1, maxQuantity)
 		asked.Lines = append(asked.Lines, order.Line{SKU: sku, Quantity: line.Quantity})
 	}
-	errs.Range("total.amount", body.Total.Amount, 1, money.MaxCharge)
+	errs.Range("total.amount", body.Total.Amount, money.MinCharge, money.MaxCharge)
 	if !money.IsCurrency(body.Total.Currency) {
 		errs.Add("total.currency", money.WrongCurrency)
 	}

@@ -90,7 +90,8 @@ type Setting struct {
 	// Default is the value in a stack; nil leaves the variable out.
 	Default *string
 	// Config is the key of the stack's configuration, such as shop.auth, that has the
-	// value; "" if there is none. Only one of Default and Config may be set.
+	// value; "" if there is none. An empty value leaves the variable out. Only one of Default
+	// and Config may be set.
 	Config string
 	// Host is the value in make dev; nil leaves the variable out.
 	Host *string

@@ -15,6 +15,7 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 	"sigs.k8s.io/yaml"
 
+	"github.com/loja-veloz/platform/apps/catalogue"
 	"github.com/loja-veloz/platform/infra/infratest"
 	"github.com/loja-veloz/platform/infra/infratest/reachability"
 	"github.com/loja-veloz/platform/infra/policy"
@@ -212,6 +213,39 @@ func TestMetricsInTheCloudAreReadByThoseWhoNeedThem(t *testing.T) {
 	}
 	got := slices.DeleteFunc(reachability.Compute(networkPolicies(t, recorder), pods), func(e reachability.Edge) bool {
 		return slices.Contains([]string{"stranger", "argo-rollouts", "argo-rollouts-dashboard", "agent"}, e.To)
+	})
+	if diff := reachability.Difference(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// TestTheGatewaysOfTheCloudReachOnlyTheirServices: the edge reaches those with public paths, and
+// the internal gateway those that others call.
+func TestTheGatewaysOfTheCloudReachOnlyTheirServices(t *testing.T) {
+	recorder, err := inCloud(t, "prod", stackFile(t, "prod"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var pods []reachability.Pod
+	for _, gateway := range []string{"kong", "kong-internal"} {
+		pod := named(gateway, "kong")
+		pod.Name, pod.Labels["app.kubernetes.io/instance"] = gateway, gateway // as its chart sets it
+		pods = append(pods, pod)
+	}
+	var want []reachability.Edge
+	for _, s := range shop.Services() {
+		pods = append(pods, shopPod(s.Name, httpPort))
+		if len(s.Public) > 0 {
+			want = append(want, reachability.Edge{From: "kong", To: s.Name, Port: httpPort})
+		}
+		if slices.ContainsFunc(shop.Services(), func(other catalogue.Program) bool {
+			return slices.ContainsFunc(other.Calls, func(call catalogue.Call) bool { return call.Service == s.Name })
+		}) {
+			want = append(want, reachability.Edge{From: "kong-internal", To: s.Name, Port: httpPort})
+		}
+	}
+	got := slices.DeleteFunc(reachability.Compute(networkPolicies(t, recorder), pods), func(e reachability.Edge) bool {
+		return strings.HasPrefix(e.To, "kong") // each admits everybody to the webhook that the API server calls
 	})
 	if diff := reachability.Difference(want, got); diff != "" {
 		t.Error(diff)

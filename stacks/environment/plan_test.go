@@ -144,23 +144,27 @@ func TestThePlanOmitsWhatIsNotInstalled(t *testing.T) {
 	}
 }
 
-// TestEveryPublicPath compares the complete allow-list of the edge, each path with the prefix
-// that is stripped. Metrics, readiness and administration are not in it.
+// TestEveryPublicPath compares the complete allow-list of every environment's edge, each path with
+// the prefix that is stripped. Metrics, readiness and administration are not in it.
 func TestEveryPublicPath(t *testing.T) {
-	var got []string
-	for _, w := range planOf(t, nil).Workloads {
-		for _, path := range w.Public {
-			got = append(got, strings.TrimSpace(fmt.Sprintf("%s %s %s %s", w.Service, path.Match, path.Value, path.Strip)))
-		}
-	}
 	want := []string{
+		"pagamentos Exact /webhooks/stripe",
 		"api-gateway Exact /health", "api-gateway Prefix /api/pedidos /api", "api-gateway Prefix /api/pagamentos /api",
 		"api-gateway Prefix /api/estoque /api", "api-gateway Prefix /api/docs /api",
 		"sample-web-app Exact /", "sample-web-app Prefix /echo", "sample-web-app Prefix /static", "sample-web-app Prefix /checkout",
 		"sample-web-app Prefix /orders",
 	}
-	if !slices.Equal(got, want) {
-		t.Errorf("public are\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	for name, c := range environments(t) {
+		p, _ := planned(t, name, c.values, shop, c.target)
+		var got []string
+		for _, w := range p.Workloads {
+			for _, path := range w.Public {
+				got = append(got, strings.TrimSpace(fmt.Sprintf("%s %s %s %s", w.Service, path.Match, path.Value, path.Strip)))
+			}
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%s: public are\n%s\nwant\n%s", name, strings.Join(got, "\n"), strings.Join(want, "\n"))
+		}
 	}
 }
 
@@ -221,8 +225,10 @@ func TestShopOfEachEnvironment(t *testing.T) {
 	secret := func(t *testing.T, p *plan.Plan, service, variable string) string {
 		t.Helper()
 		for _, w := range p.Workloads {
-			if w.Service == service {
-				return w.SecretEnv[variable].Secret
+			if key, set := w.SecretEnv[variable]; w.Service == service && set {
+				return key.Secret + "/" + key.Key
+			} else if w.Service == service {
+				return ""
 			}
 		}
 		t.Fatalf("there is no %s", service)
@@ -237,19 +243,33 @@ func TestShopOfEachEnvironment(t *testing.T) {
 		return nil
 	}
 	here := planOf(t, nil)
-	if e := env(here, "pagamentos"); e["ACQUIRER"] != "simulator" || secret(t, here, "pagamentos", "STRIPE_API_KEY") != "" {
+	if e := env(here, "pagamentos"); e["ACQUIRER"] != "simulator" || secret(t, here, "pagamentos", "STRIPE_API_KEY") != "" ||
+		secret(t, here, "pagamentos", "STRIPE_WEBHOOK_SECRET") != "" {
 		t.Errorf("local: pagamentos has %v", e)
 	}
 	if e := env(here, "estoque"); e["SEED_CATALOGUE"] != "true" || e["ENABLE_DOCS"] != "true" {
 		t.Errorf("local: estoque has %v", e)
 	}
-	if e := env(here, "sample-web-app"); e["API_URL"] != "http://api-gateway" {
-		t.Errorf("local: sample-web-app has %v", e)
+	web := env(here, "sample-web-app")
+	if web["API_URL"] != "http://api-gateway" || web["ACQUIRER"] != "simulator" {
+		t.Errorf("local: sample-web-app has %v", web)
+	}
+	if _, set := web["STRIPE_PUBLISHABLE_KEY"]; set {
+		t.Errorf("local: sample-web-app has %v", web)
 	}
 	prod, _ := planned(t, "prod", stackFile(t, "prod"), shop, aws.New)
 	if e := env(prod, "pagamentos"); e["ACQUIRER"] != "stripe" || e["ENABLE_DOCS"] != "false" ||
-		secret(t, prod, "pagamentos", "STRIPE_API_KEY") != "stripe" {
+		secret(t, prod, "pagamentos", "STRIPE_API_KEY") != "stripe/api-key" ||
+		secret(t, prod, "pagamentos", "STRIPE_WEBHOOK_SECRET") != "stripe/webhook-secret" {
 		t.Errorf("prod: pagamentos has %v", e)
+	}
+	if e := env(prod, "sample-web-app"); e["ACQUIRER"] != "stripe" || !strings.HasPrefix(e["STRIPE_PUBLISHABLE_KEY"], "pk_live_") {
+		t.Errorf("prod: sample-web-app has %v", e)
+	}
+	for _, w := range prod.Workloads {
+		if w.Internet != (w.Service == "pagamentos") {
+			t.Errorf("prod: %s may call hosts outside the cluster: %v", w.Service, w.Internet)
+		}
 	}
 	if e := env(prod, "estoque"); e["SEED_CATALOGUE"] != "false" {
 		t.Errorf("prod: estoque has %v", e)

@@ -97,6 +97,20 @@ func TestRequestsThroughBothGateways(t *testing.T) {
 		"/echo/..%2fmetrics":              "400",
 		"/health/../metrics":              notFound,
 		"/orders/../admin/estoque/top-up": notFound,
+		"/webhooks/stripe":                "pagamentos /webhooks/stripe",
+		"/webhooks/stripe?a=b":            "pagamentos /webhooks/stripe?a=b",
+		"/webhooks":                       notFound,
+		"/webhooks/":                      notFound,
+		"/webhooks/stripe/":               notFound,
+		"/webhooks/stripe/1":              notFound,
+		"/webhooks/stripex":               notFound,
+		"/webhooks/stripe/../1":           notFound,
+		"/webhooks/stripe/../../metrics":  notFound,
+		"/webhooks/..%2fmetrics":          notFound,
+		"/webhooks/stripe%2f..%2fmetrics": notFound,
+		"/pagamentos":                     notFound,
+		"/pagamentos/1":                   notFound,
+		"/api/webhooks/stripe":            notFound,
 	} {
 		for _, host := range []string{"localhost", "pedidos", "estoque", "api-gateway", "pedidos-internal"} {
 			if got := ask(t, public, host, request); got != want {

@@ -20,7 +20,7 @@ const (
 // canaryLoad sends requests to services while they have a canary.
 type canaryLoad struct {
 	w       Workspace
-	urls    map[string]string // of services with a public path
+	urls    map[string]string // of services with a page
 	started map[string]bool   // by URL; the whole shop is ""
 	loads   sync.WaitGroup
 }
@@ -41,7 +41,7 @@ func loadCanaries(ctx context.Context, w Workspace, last outputs, services []str
 	}
 	l := &canaryLoad{w: w, urls: map[string]string{}, started: map[string]bool{}}
 	for name, service := range deployed {
-		if !strings.HasSuffix(service.URL, "/health") { // probes do not count
+		if isPage(service.URL) {
 			l.urls[name] = service.URL
 		}
 	}
@@ -65,6 +65,12 @@ func loadCanaries(ctx context.Context, w Workspace, last outputs, services []str
 		cancel()
 		l.loads.Wait()
 	}, nil
+}
+
+// isPage reports whether GET requests to a service's URL are evidence for a canary: probes do not
+// count, and a webhook refuses what its sender has not signed.
+func isPage(url string) bool {
+	return url != "" && !strings.HasSuffix(url, "/health") && !strings.Contains(url, "/webhooks/")
 }
 
 // start sends requests that reach a service, unless there are some already.

@@ -24,6 +24,7 @@ func TestSettingsThatAWSRefuses(t *testing.T) {
 	}
 	want := []string{
 		`kubeContext is "kind"`, `database.localPath is "/data"`, `database.sslMode is "disable"`,
+		"shop.stripePublishableKey is missing: shop.acquirer is stripe",
 		"shop.stripeSecretName is missing: shop.acquirer is stripe", "shop.apiKeysSecretName is missing: shop.auth is api-key",
 		"shop.stripeSecretVersion is missing: shop.acquirer is stripe", `shop.apiKeysSecretVersion is "AWSCURRENT": use the id of a version`,
 		`cloud.bootstrap is ""`, "cloud.protected is false: with database.multiAZ", "cluster.addons.dns is not an add-on",
@@ -43,7 +44,7 @@ func TestSettingsThatAWSRefuses(t *testing.T) {
 
 func TestASecretHasToBeInSecretsManager(t *testing.T) {
 	target := New("dev", config.Defaults(nil)).(*Target)
-	p := &plan.Plan{Secrets: map[string][]string{"stripe": {"api-key"}, "mail": {"password"}}}
+	p := &plan.Plan{Secrets: map[string][]string{"stripe": {"api-key", "webhook-secret"}, "mail": {"password"}}}
 	err := target.validateSecrets(p)
 	if err == nil || !strings.Contains(err.Error(), "for the Secret mail,") || strings.Contains(err.Error(), "for the Secret stripe,") {
 		t.Errorf("the error is %v", err)

@@ -70,6 +70,7 @@ func validate(cfg *config.Config) error {
 		key, value string
 		reason     string
 	}{
+		{cfg.Shop.Acquirer == "stripe", "stripePublishableKey", cfg.Shop.StripePublishableKey, "shop.acquirer is stripe"},
 		{cfg.Shop.Acquirer == "stripe", "stripeSecretName", cfg.Shop.StripeSecretName, "shop.acquirer is stripe"},
 		{cfg.Shop.Acquirer == "stripe", "stripeSecretVersion", cfg.Shop.StripeSecretVersion, "shop.acquirer is stripe"},
 		{cfg.Shop.Auth != "off", "apiKeysSecretName", cfg.Shop.APIKeysSecretName, "shop.auth is " + cfg.Shop.Auth},

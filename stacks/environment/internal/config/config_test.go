@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"os"
 	"reflect"
 	"slices"
@@ -139,6 +140,45 @@ func TestUnknownWordsAreReported(t *testing.T) {
 		}
 		if n := strings.Count(err.Error(), "\n") + 1; n != len(c.want) {
 			t.Errorf("%d errors are reported, want %d:\n%v", n, len(c.want), err)
+		}
+	}
+}
+
+// TestStripesPublishableKey: no error quotes the value, which may be a secret key.
+func TestStripesPublishableKey(t *testing.T) {
+	for _, c := range []struct {
+		acquirer, key string
+		protected     bool
+		want          string
+	}{
+		{"simulator", "", true, ""},
+		{"stripe", "", true, ""}, // the target reports it
+		{"stripe", "pk_test_QUOTED", false, ""},
+		{"stripe", "pk_live_QUOTED", false, ""},
+		{"stripe", "pk_live_QUOTED", true, ""},
+		{"stripe", "pk_test_QUOTED", true, "begins with pk_test_, and cloud.protected is true"},
+		{"simulator", "pk_test_QUOTED", false, "is set: leave it out while shop.acquirer is simulator"},
+		{"stripe", "sk_live_QUOTED", true, "is a secret key"},
+		{"stripe", "rk_test_QUOTED", false, "is a secret key"},
+		{"simulator", "sk_test_QUOTED", false, "is a secret key"},
+		{"stripe", "whsec_QUOTED", false, "does not begin with pk_live_ or pk_test_"},
+		{"stripe", " pk_test_QUOTED", false, "does not begin with pk_live_ or pk_test_"},
+		{"stripe", "pk_QUOTED", true, "does not begin with pk_live_ or pk_test_"},
+	} {
+		values := map[string]string{
+			"loja-veloz:images": `{"web":"r/web@` + digest + `","database":"r/database@` + digest + `"}`,
+			"loja-veloz:shop":   fmt.Sprintf(`{"acquirer": %q, "stripePublishableKey": %q}`, c.acquirer, c.key),
+			"loja-veloz:cloud":  fmt.Sprintf(`{"protected": %t}`, c.protected),
+		}
+		got, want := "", ""
+		if _, err := Load(values, programs); err != nil {
+			got = err.Error()
+		}
+		if c.want != "" {
+			want = "loja-veloz:shop.stripePublishableKey " + c.want
+		}
+		if !strings.HasPrefix(got, want) || want == "" && got != "" || strings.Contains(got, "QUOTED") || strings.Contains(got, "\n") {
+			t.Errorf("%s with %s, protected %v: the error is %q, want %q", c.acquirer, c.key, c.protected, got, want)
 		}
 	}
 }

@@ -79,7 +79,8 @@ type Database struct {
 // Shop is what the services do differently in each environment.
 type Shop struct {
 	Acquirer             string `json:"acquirer" doc:"simulator, or stripe."`
-	StripeSecretName     string `json:"stripeSecretName" doc:"stripe: secret in AWS Secrets Manager with the key api-key."`
+	StripePublishableKey string `json:"stripePublishableKey" doc:"stripe: key with which the storefront's pages take cards, pk_test_... or pk_live_...; no secret. With cloud.protected only pk_live_..."`
+	StripeSecretName     string `json:"stripeSecretName" doc:"stripe: secret in AWS Secrets Manager with the keys api-key (the secret or restricted key) and webhook-secret (of the webhook endpoint)."`
 	StripeSecretVersion  string `json:"stripeSecretVersion" doc:"stripe: id of the secret's version, a UUID. Another one arrives by canary."`
 	Auth                 string `json:"auth" doc:"Who may use the API: off (everybody), api-key or jwt; further settings of jwt go into services.api-gateway.env. With jwt the storefront still uses a key."`
 	APIKeysSecretName    string `json:"apiKeysSecretName" doc:"api-key and jwt: secret in AWS Secrets Manager with the keys api-keys (names and hashes, as api-gateway reads them) and storefront (the key that sample-web-app sends)."`

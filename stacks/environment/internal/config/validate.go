@@ -55,5 +55,28 @@ func (c *Config) validateShop() []error {
 	if !slices.Contains([]string{"off", "jwt", "api-key"}, c.Shop.Auth) {
 		errs = append(errs, fmt.Errorf("%s:shop.auth is %q: use off, api-key or jwt", Namespace, c.Shop.Auth))
 	}
+	if err := c.validatePublishableKey(); err != nil {
+		errs = append(errs, fmt.Errorf("%s:shop.stripePublishableKey %w", Namespace, err))
+	}
 	return errs
+}
+
+// validatePublishableKey returns errors without the value: it may be a secret key.
+func (c *Config) validatePublishableKey() error {
+	key := c.Shop.StripePublishableKey
+	test, live := strings.HasPrefix(key, "pk_test_"), strings.HasPrefix(key, "pk_live_")
+	switch {
+	case key == "":
+		return nil
+	case strings.HasPrefix(key, "sk_"), strings.HasPrefix(key, "rk_"):
+		return errors.New("is a secret key, which every page would show: use the publishable key, " +
+			"and roll this one in Stripe's dashboard")
+	case c.Shop.Acquirer == "simulator":
+		return errors.New("is set: leave it out while shop.acquirer is simulator")
+	case !test && !live:
+		return errors.New("does not begin with pk_live_ or pk_test_: use the publishable key of the Stripe account")
+	case test && c.Cloud.Protected:
+		return errors.New("begins with pk_test_, and cloud.protected is true: use the key of live mode, which begins with pk_live_")
+	}
+	return nil
 }

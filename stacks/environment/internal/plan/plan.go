@@ -206,7 +206,9 @@ func variables(cfg *config.Config, program catalogue.Program) map[string]string 
 	for _, setting := range program.Settings {
 		switch {
 		case setting.Config != "":
-			env[setting.Name] = cfg.Value(setting.Config)
+			if value := cfg.Value(setting.Config); value != "" {
+				env[setting.Name] = value
+			}
 		case setting.Default != nil:
 			env[setting.Name] = *setting.Default
 		}

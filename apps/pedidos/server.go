@@ -33,7 +33,8 @@ func newApp(
 	}
 	orders := checkout.New(checkout.Config{
 		Queries: store.New(pool), Stock: stock, Payments: payments, Queue: queue,
-		Encode: httpapi.View{CancelWithin: s.cancelWithin}.Encode, Lease: s.lease, CancelWithin: s.cancelWithin, AuthenticateWithin: s.authenticateWithin,
+		Encode: httpapi.View{CancelWithin: s.cancelWithin}.Encode, Lease: s.lease,
+		CancelWithin: s.cancelWithin, AuthenticateWithin: s.authenticateWithin,
 		Logger: frame.Logger, Registry: srv.Metrics(),
 	})
 	workers, err := queue.Workers(frame, s.lease, orders.Resume)

@@ -193,19 +193,24 @@ func explainReason(reason string, beforePayment bool) (text, advice string) {
 	return "The reason given is: " + plain + ".", "Please order again."
 }
 
-// describe returns the page of an order.
-func (p *pages) describe(order *pedidos.Order) orderPage {
-	page := orderPage{ID: order.ID.String(), State: order.State, Total: price(order.Total), Headline: headlines[order.State]}
+// linesOf returns the lines of an order as its page shows them.
+func (p *pages) linesOf(order *pedidos.Order) (lines []orderLine) {
 	for _, l := range order.Lines {
 		sum := money.Money{Currency: l.Price.Currency}
 		if cost, err := l.Price.Times(int64(l.Quantity)); err == nil {
 			sum = cost
 		}
-		page.Lines = append(
-			page.Lines,
-			orderLine{Name: p.shop.nameOf(l.SKU), SKU: l.SKU, Exact: l.Price, Quantity: l.Quantity, Price: price(l.Price), Sum: price(sum)},
-		)
+		lines = append(lines, orderLine{
+			Name: p.shop.nameOf(l.SKU), SKU: l.SKU, Exact: l.Price, Quantity: l.Quantity, Price: price(l.Price), Sum: price(sum),
+		})
 	}
+	return lines
+}
+
+// describe returns the page of an order.
+func (p *pages) describe(order *pedidos.Order) orderPage {
+	page := orderPage{ID: order.ID.String(), State: order.State, Total: price(order.Total), Headline: headlines[order.State]}
+	page.Lines = p.linesOf(order)
 	var why, advice string // of the last transition to failed or refunding
 	for _, t := range order.Transitions {
 		label := labels[t.To]

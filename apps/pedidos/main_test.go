@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -461,35 +462,88 @@ func TestASlowOrderIsAcceptedAndFinished(t *testing.T) {
 	}
 }
 
-// The client hangs up while its card is charged, and asks again when the order is confirmed.
-func TestWhoHungUpIsToldHowTheOrderStands(t *testing.T) {
+// Whoever received an answer gets the same one again, byte for byte. Whoever hung up before that is
+// told how the order stands: whenever that was, at whichever pod, and however often it asks.
+func TestReplaysTellTheTruth(t *testing.T) {
+	for _, hung := range []order.Step{"", order.Reserve, order.Pay, order.Confirm} {
+		for _, otherPod := range []bool{false, true} {
+			for _, when := range []string{"in flight", "final", "cancelled"} {
+				t.Run(fmt.Sprintf("hung up at %q, other pod %t, %s", hung, otherPod, when), func(t *testing.T) {
+					t.Parallel()
+					replays(t, hung, otherPod, when)
+				})
+			}
+		}
+	}
+}
+
+func replays(t *testing.T, hung order.Step, otherPod bool, when string) {
 	s := newInstance(t)
+	asked := s
+	if otherPod {
+		asked = instanceOn(t, s.shop, s.pool)
+	}
 	reached, release := make(chan struct{}), make(chan struct{})
-	var first sync.Once
+	var once sync.Once
 	s.before = func(step order.Step, _ uuid.UUID) error {
-		if step == order.Pay {
-			first.Do(func() { close(reached); <-release })
+		if step == cmp.Or(hung, order.Pay) {
+			once.Do(func() { close(reached); <-release })
 		}
 		return nil
 	}
 	ctx, hangUp := context.WithCancel(t.Context())
+	defer hangUp()
 	request := httptest.NewRequestWithContext(ctx, "POST", "/pedidos", strings.NewReader(oneShoe))
 	request.Header.Set("Content-Type", "application/json")
 	request.Header.Set("Idempotency-Key", "k")
-	answered := make(chan struct{})
+	first, answered := httptest.NewRecorder(), make(chan struct{})
 	go func() {
-		s.app.server.Handler().ServeHTTP(httptest.NewRecorder(), request)
+		s.app.server.Handler().ServeHTTP(first, request)
 		close(answered)
 	}()
 	<-reached
-	hangUp()
+	if hung != "" {
+		hangUp()
+		<-answered
+	}
+	if when != "in flight" {
+		close(release)
+	}
 	<-answered
-	close(release)
-	s.app.orders.Wait()
-	for range 2 {
-		if o := placedOrder(t, s.place(oneShoe, "k"), http.StatusCreated); o.State != contract.Confirmed {
-			t.Errorf("who asks again reads %s", o.State)
+	want, state := http.StatusAccepted, contract.State("")
+	if when != "in flight" {
+		s.app.orders.Wait()
+		want, state = http.StatusCreated, contract.Confirmed
+	}
+	if when == "cancelled" {
+		orders := decoded[contract.OrderPage](t, s.send("GET", "/pedidos", ""))
+		if got := s.send("POST", "/pedidos/"+orders.Items[0].ID.String()+"/cancel", ""); got.Code != http.StatusOK {
+			t.Fatalf("cancelling = %d %s", got.Code, got.Body)
 		}
+		if hung != "" {
+			state = contract.Refunded
+		}
+	}
+
+	replay := asked.place(oneShoe, "k")
+	o := placedOrder(t, replay, want)
+	if state != "" && o.State != state {
+		t.Errorf("the replay says %s, want %s", o.State, state)
+	}
+	if hung == "" && (replay.Code != first.Code || replay.Body.String() != first.Body.String()) {
+		t.Errorf("first %d %s\nthen  %d %s", first.Code, first.Body, replay.Code, replay.Body)
+	}
+	if when == "in flight" {
+		close(release)
+		s.eventually(t, o.ID, order.Confirmed)
+	}
+	for _, pod := range []*instance{s, asked} {
+		if again := pod.place(oneShoe, "k"); again.Code != replay.Code || again.Body.String() != replay.Body.String() {
+			t.Errorf("one replay is %d %s\nanother   %d %s", replay.Code, replay.Body, again.Code, again.Body)
+		}
+	}
+	if s.count(t, "pedidos") != 1 || s.charges[o.ID] != 1 {
+		t.Errorf("%d orders, %d charges", s.count(t, "pedidos"), s.charges[o.ID])
 	}
 }
 

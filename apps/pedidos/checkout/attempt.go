@@ -28,6 +28,8 @@ type attempt struct {
 	stored  int    // number of transitions in the database
 	decided string // GiveUp in the database
 	secret  string // ClientSecret in the database
+	// answers says that a client waits for this attempt, so that the final order is its answer.
+	answers bool
 	// read is the database's time when this process's clock was at readAt. now adds the
 	// monotonic clock's progress, so that transitions stay in order if a clock is set.
 	read   time.Time
@@ -113,7 +115,7 @@ func (s *Service) save(ctx context.Context, a *attempt) error {
 		arguments.Ats = append(arguments.Ats, t.At)
 		arguments.Reasons = append(arguments.Reasons, t.Reason)
 	}
-	if final {
+	if final && a.answers {
 		body, err := s.Encode(o)
 		if err != nil {
 			return fmt.Errorf("encoding order %s: %w", o.ID, err)

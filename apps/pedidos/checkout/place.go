@@ -80,11 +80,12 @@ func (s *Service) Place(ctx context.Context, r Request) (Answer, error) {
 	s.goOn(done, stop, free)
 	a.mu.Lock()
 	answer := a.answer
+	a.answers = ctx.Err() == nil // otherwise the client cannot receive one, so none is stored
 	a.mu.Unlock()
 	if answer.Body != nil {
 		return answer, nil
 	}
-	if err := ctx.Err(); err != nil { // the client cannot have received an answer, so none is stored
+	if err := ctx.Err(); err != nil {
 		return Answer{}, fmt.Errorf("%w: %w", ErrAbandoned, err)
 	}
 	return s.accept(ctx, a)
@@ -145,7 +146,7 @@ func (s *Service) place(ctx context.Context, r Request) (*attempt, error) {
 			CreatedAt: created, UpdatedAt: created,
 			Transitions: []order.Transition{{To: order.Pending, At: created, Reason: "placed"}},
 		},
-		stored: 1, read: created, readAt: time.Now(),
+		stored: 1, read: created, readAt: time.Now(), answers: true,
 	}
 	s.metrics.moved(&a.order, a.order.Transitions[0])
 	return a, nil
@@ -250,7 +251,7 @@ func (s *Service) replay(ctx context.Context, start time.Time, r Request) (Answe
 		if err := ctx.Err(); err != nil {
 			return Answer{}, fmt.Errorf("%w: %w", ErrAbandoned, err)
 		}
-		if time.Since(start) >= answerWithin {
+		if order.State(row.State).Final() || time.Since(start) >= answerWithin {
 			a, err := s.load(ctx, row.ID)
 			if err != nil {
 				return Answer{}, err

@@ -76,6 +76,7 @@ func TestStorefrontOnStripe(t *testing.T) {
 		p.fits()
 		p.picture("stripe, narrow")
 	})
+	walkDeadEnds(t, ctx, shop)
 	if out, err := shop.Audit(t.Context()); err != nil {
 		t.Errorf("the audit: %v\n%s", err, out)
 	}

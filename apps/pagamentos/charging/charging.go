@@ -41,6 +41,8 @@ var (
 	// ErrNotStored says that the acquirer has answered, but storing the answer failed.
 	// Repeating the request gets the same answer and stores it.
 	ErrNotStored = errors.New("the acquirer's answer is not stored")
+	// ErrTooEarly says that a notice is about a refund whose beginning is not stored yet.
+	ErrTooEarly = errors.New("the beginning of the refund is not stored yet")
 )
 
 // WaitError says that a step is left, and that the acquirer is not called before some time:
@@ -192,7 +194,7 @@ func (p *Payments) Refund(ctx context.Context, order uuid.UUID, client value.Cli
 
 // Noticed brings a payment up to date after its acquirer has said that it changed. The acquirer is
 // asked how it stands, so that notices may be repeated, late, and out of order. It returns
-// ErrOutcomeUnknown or ErrNotStored: then the acquirer should repeat the notice.
+// ErrOutcomeUnknown, ErrNotStored or ErrTooEarly: then the acquirer should repeat the notice.
 func (p *Payments) Noticed(ctx context.Context, notice acquirer.Notice) error {
 	found, err := p.Payment(ctx, notice.OrderID)
 	switch {
@@ -212,7 +214,7 @@ func (p *Payments) Noticed(ctx context.Context, notice acquirer.Notice) error {
 	case found.State == payment.Refunding && found.RefundReference == notice.Refund:
 		_, err = p.take(ctx, step, found)
 	case found.State == payment.Refunding && found.Problem == "": // the answer with its reference is to be stored yet
-		err = fmt.Errorf("the refund %s has begun: %w", notice.Refund, ErrNotStored)
+		err = ErrTooEarly
 	}
 	return err
 }

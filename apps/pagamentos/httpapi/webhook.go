@@ -16,7 +16,7 @@ import (
 
 // Webhook accepts an acquirer's notices. read reads one from a request's body and the header
 // with its signature. The answer is 204 to a notice that is carried out or that is about nothing
-// of this service's, 400 to one that is not genuine, and 503 where the acquirer should repeat it.
+// of this service's, 400 to one that is not genuine, and 409 or 503 where the acquirer should repeat it.
 func Webhook(
 	payments *charging.Payments, header string, read func(ctx context.Context, body []byte, signature string) (acquirer.Notice, error),
 ) server.Handler {
@@ -32,6 +32,9 @@ func Webhook(
 			return problem.Wrap(problem.Invalid, "The header "+header+" is not a signature of this body, or is older than five minutes.", err)
 		case err == nil:
 			err = payments.Noticed(ctx, notice)
+		}
+		if errors.Is(err, charging.ErrTooEarly) {
+			return problem.Wrap(problem.PaymentState, "The refund is not stored yet. Repeat the notice.", err)
 		}
 		if errors.Is(err, acquirer.ErrUnknown) {
 			err = errors.Join(charging.ErrOutcomeUnknown, err)

@@ -517,6 +517,9 @@ func refundState(refund *stripe.Refund, err error) (acquirer.Refund, error) {
 	return known, nil
 }
 
+// refundEvents say that a refund has changed. Of its creation, the call that made it tells.
+var refundEvents = []stripe.EventType{stripe.EventTypeRefundUpdated, stripe.EventTypeRefundFailed, stripe.EventTypeChargeRefundUpdated}
+
 // HasWebhook tells whether the settings have the secret of a webhook endpoint.
 func (s *Stripe) HasWebhook() bool { return s.webhookSecret != "" }
 
@@ -538,7 +541,7 @@ func (s *Stripe) Notice(ctx context.Context, body []byte, signature string) (acq
 			return acquirer.Notice{}, fmt.Errorf("stripe: reading the event %s: %w", event.ID, err)
 		}
 		return noticeOf(intent, ""), nil
-	case strings.HasPrefix(kind, "refund."), kind == string(stripe.EventTypeChargeRefundUpdated):
+	case slices.Contains(refundEvents, event.Type):
 		refund := &stripe.Refund{}
 		if err := json.Unmarshal(event.Data.Raw, refund); err != nil {
 			return acquirer.Notice{}, fmt.Errorf("stripe: reading the event %s: %w", event.ID, err)

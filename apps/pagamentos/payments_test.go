@@ -172,7 +172,7 @@ func TestRepeatingTheRequestFindsTheOutcome(t *testing.T) {
 	}
 	for range 2 {
 		a.wantProblem("PUT", a.pay(order, simulator.Unavailable), 503, problem.AcquirerUnavailable)
-		if got := acquirer(); got != "simulator/2" {
+		if got := acquirer(); got != "simulator/3" {
 			t.Errorf("while the payment is authorising, its row has the acquirer %s", got)
 		}
 	}

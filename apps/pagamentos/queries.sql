@@ -8,7 +8,7 @@ WITH intended AS (
     INSERT INTO pagamentos (order_id, client_id, state, amount, currency, capture, card_token, fingerprint,
         acquirer, acquirer_reference, prepares, due_at)
     VALUES (@order_id, sqlc.narg(client_id), 'authorising', @amount, @currency, @capture, @card_token::text, @fingerprint,
-        @acquirer::text || '/2', sqlc.narg(acquirer_reference), true, now() + interval '1 minute')
+        @acquirer::text || '/3', sqlc.narg(acquirer_reference), true, now() + interval '1 minute')
     ON CONFLICT (order_id) DO NOTHING
     RETURNING *
 ), logged AS (

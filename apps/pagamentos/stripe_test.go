@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -17,6 +18,7 @@ import (
 	"github.com/loja-veloz/platform/apps/pagamentos/acquirer"
 	"github.com/loja-veloz/platform/apps/pagamentos/acquirer/stripe"
 	"github.com/loja-veloz/platform/apps/pagamentos/acquirer/stripe/stripetest"
+	"github.com/loja-veloz/platform/apps/pagamentos/charging"
 )
 
 const (
@@ -202,7 +204,11 @@ func TestARefundThatFailsLater(t *testing.T) {
 	for n := range s.Events() {
 		s.SendAgain(n + 1)
 	}
-	s.wantProblem("refund", s.refund(order), 503, problem.AcquirerUnavailable)
+	stands := s.refund(order)
+	s.wantProblem("refund", stands, 503, problem.AcquirerUnavailable)
+	if stands.header.Get("Retry-After") != "3600" || !strings.Contains(stands.problem.Detail, "A person has to go on") {
+		t.Errorf("Retry-After: %s, %s", stands.header.Get("Retry-After"), stands.body)
+	}
 
 	// A person tries again, which is a new refund.
 	if err := s.payments.Retry(t.Context(), order); err != nil {
@@ -224,6 +230,27 @@ func TestARefundThatFailsLater(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.want("GET", s.show(order), 200, contract.Refunded)
+}
+
+// Another refund of the same charge, made in Stripe's dashboard, is none of the service's.
+func TestANoticeOfAnotherRefund(t *testing.T) {
+	s, order := newStripeApp(t), newOrder(t)
+	pay := func(method string) answer { _, first := s.payWith(order, method); return first }
+	reference := *pay(stripetest.RefundPending).payment.AcquirerReference
+	s.want("refund", s.refund(order), 202, contract.Refunding)
+	for _, foreign := range []string{"re_other", ""} {
+		err := s.payments.Noticed(t.Context(), acquirer.Notice{OrderID: order, Reference: reference, Refund: foreign})
+		if err != nil {
+			t.Errorf("a notice of the refund %q: %v", foreign, err)
+		}
+	}
+	s.want("GET", s.show(order), 200, contract.Refunding)
+	// Before the answer to our own call is stored, a notice has to come again.
+	s.exec(`UPDATE pagamentos SET refund_reference = NULL`)
+	err := s.payments.Noticed(t.Context(), acquirer.Notice{OrderID: order, Reference: reference, Refund: "re_ours"})
+	if !errors.Is(err, charging.ErrTooEarly) {
+		t.Errorf("a notice that is too early: %v", err)
+	}
 }
 
 func TestOnlyStripeSendsWebhooks(t *testing.T) {

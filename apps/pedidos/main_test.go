@@ -816,6 +816,24 @@ func TestAnOrderWaitsForItsShopper(t *testing.T) {
 	}
 }
 
+// A program of the client that does not name the shopper sees the order, and not the shopper's secret.
+func TestOnlyTheShopperSeesTheSecret(t *testing.T) {
+	s := newInstance(t)
+	const mine, other = "0000000000000000000000000000000000000000000000000000000000000001",
+		"0000000000000000000000000000000000000000000000000000000000000002"
+	o := placedOrder(t, s.send("POST", "/pedidos", authenticating, "Idempotency-Key", "k", "Shopper-Id", mine), http.StatusAccepted)
+	for shopper, status := range map[string]int{mine: 200, other: 404, "": 200} {
+		var header []string
+		if shopper != "" {
+			header = []string{"Shopper-Id", shopper}
+		}
+		got := s.send("GET", "/pedidos/"+o.ID.String(), "", header...)
+		if got.Code != status || strings.Contains(got.Body.String(), "secret") != (shopper == mine) {
+			t.Errorf("the shopper %q reads %d %s", shopper, got.Code, got.Body)
+		}
+	}
+}
+
 // A shopper who closes the page after authenticating gets the order all the same.
 func TestAJobFindsThatTheShopperHasAuthenticated(t *testing.T) {
 	s := newInstance(t)

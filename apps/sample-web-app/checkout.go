@@ -132,6 +132,9 @@ func (p *pages) checkOut(c *gin.Context) error {
 	if said, definite := isDefinite(err); definite {
 		if said.Code == problem.IdempotencyKeyReused {
 			b.key = rand.Text()
+			if p.till.stripe() { // the order that stands may have used the token
+				b.card, b.cardName = "", ""
+			}
 		}
 		// The list of items may be a second old, which may have caused the refusal: read it again.
 		return p.showForm(c, b, b.explain(said, p.till), p.shop.ask)
@@ -315,7 +318,7 @@ var lineField = regexp.MustCompile(`^lines\[([0-9]{1,2})\]\.(sku|quantity)$`)
 // explain maps a refusal by pedidos to errors that the shopper can correct.
 func (b *basket) explain(said *problem.Document, till till) []inputError {
 	if said.Code == problem.IdempotencyKeyReused {
-		return []inputError{{"", "You have already placed an order from this page, and that order stands. To order this as well, place it now."}}
+		return []inputError{{"", "You have already placed an order from this page, and that order stands. To order this as well, place it now." + till.again()}}
 	}
 	var errs []inputError
 	for _, f := range said.Errors {

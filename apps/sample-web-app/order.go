@@ -256,7 +256,9 @@ func (p *pages) describe(order *pedidos.Order) orderPage {
 			page.Message = "Your bank asks whether it is you who pays. Nothing is charged before that. We keep your items until " +
 				action.Until.UTC().Format("15:04 UTC") + "."
 			page.Secret = action.ClientSecret
-			page.Cancel = &cancelling{"Cancel the order", "Nothing has been charged."}
+		}
+		if order.CancelUntil != nil {
+			page.Cancel = &cancelling{"Cancel the order", "If your card has been charged by then, the money goes back."}
 		}
 	}
 	if page.Follow && p.till.stripe() {

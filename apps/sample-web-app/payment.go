@@ -101,6 +101,14 @@ func (t till) cardMissing() string {
 	return "Choose one of the test cards."
 }
 
+// again asks for the card again, which Stripe takes once.
+func (t till) again() string {
+	if t.stripe() {
+		return " Enter your card for it."
+	}
+	return ""
+}
+
 // payment is the part of a page in which the shopper pays.
 type payment struct {
 	Element *element     // Stripe's; nil: the simulator's cards

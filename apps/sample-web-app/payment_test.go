@@ -74,8 +74,13 @@ func TestWithStripeThePageTakesACardAndSpeaksOfNoTest(t *testing.T) {
 	response = a.post("/checkout", with(bad, "card-name", `"><script>`))
 	wantIn(t, response.Body.String(), "as you entered it", `name="card-name" value=""`)
 
-	response = a.post("/checkout", with(form, "card", "ctoken_1abc", "card-name", "visa 4242", "action", "order"))
+	good := with(form, "card", "ctoken_1abc", "card-name", "visa 4242", "action", "order")
+	response = a.post("/checkout", good)
 	wantStatus(t, response, http.StatusSeeOther)
+	// Another order from the same page needs the card again: Stripe takes a token once.
+	response = a.post("/checkout", with(good, "quantity-SHOE-VENTO", "2"))
+	wantStatus(t, response, http.StatusUnprocessableEntity)
+	wantIn(t, response.Body.String(), "that order stands", "Enter your card for it.", `name="card" value=""`)
 }
 
 func TestStripesTestModeIsNamed(t *testing.T) {
@@ -100,7 +105,7 @@ func TestTheShopperIsAskedToAuthenticate(t *testing.T) {
 	})
 	response := a.get("/orders/" + id)
 	wantIn(t, response.Body.String(), "Confirm the payment with your bank", `data-client-secret="pi_1_secret_2"`, `data-key="pk_live_example"`,
-		`action="/orders/`+id+`/payment"`, "/static/authenticate.js", "https://js.stripe.com/clover/stripe.js", "Cancel the order", "Nothing has been charged.")
+		`action="/orders/`+id+`/payment"`, "/static/authenticate.js", "https://js.stripe.com/clover/stripe.js", "Nothing is charged before that.")
 	if got := response.Header().Get("Content-Security-Policy"); got != stripePolicy {
 		t.Errorf("Content-Security-Policy = %q, want %q", got, stripePolicy)
 	}

@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
 
@@ -67,7 +68,7 @@ func TestStorefrontOnStripe(t *testing.T) {
 	t.Run("a declined card, then another for the same things", func(t *testing.T) { anotherCard(newTab(ctx, t), base) })
 	t.Run("the bank asks, and the shopper confirms", func(t *testing.T) { bankAsks(newTab(ctx, t), base, axe) })
 	t.Run("the bank asks, and the shopper fails", func(t *testing.T) { bankRefuses(newTab(ctx, t), base) })
-	t.Run("the bank asks, and the shopper cancels", func(t *testing.T) { cancelledWhileAsked(newTab(ctx, t), base) })
+	t.Run("the bank asks, and the shopper cancels", func(t *testing.T) { cancelledWhileAsked(newTab(ctx, t), newTab(ctx, t), base) })
 	t.Run("the form keeps the card", func(t *testing.T) { keptCard(newTab(ctx, t), base) })
 	t.Run("360 px wide", func(t *testing.T) {
 		p := newTab(ctx, t)
@@ -217,8 +218,8 @@ func bankAsks(p *tab, base, axe string) {
 	p.challenged()
 	p.passes(axe)
 	p.picture("stripe, bank")
-	p.do(chromedp.Evaluate[chromedp.Void]("location.reload()")) // the bank asks again
-	p.wait("the page again", `document.readyState === "complete"`)
+	p.do(chromedp.Evaluate[chromedp.Void]("window.before = true; location.reload()")) // the bank asks again
+	p.wait("the page again", `document.readyState === "complete" && window.before === undefined`)
 	p.challenged()
 	p.press(kb.Enter) // Complete authentication
 	p.until("Your order is confirmed")
@@ -234,12 +235,19 @@ func bankRefuses(p *tab, base string) {
 	p.has("Your bank did not confirm that it is you who pays.", "Nothing was charged.", "Choose the same things again")
 }
 
-func cancelledWhileAsked(p *tab, base string) {
+// cancelledWhileAsked cancels in another tab, without scripts. The first tab, in which the bank still asks,
+// shows that.
+func cancelledWhileAsked(p, other *tab, base string) {
 	p.buy(base, askingCard)
 	p.challenged()
-	p.do(chromedp.Evaluate[chromedp.Void](`document.querySelector("form[action$='/cancel'] button").click()`))
+	call(other, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: true})
+	other.open(p.text("location.href"))
+	other.has("Confirm the payment with your bank", "Your browser runs no scripts")
+	other.tabTo("form[action$='/cancel'] button")
+	other.follow(kb.Enter)
+	other.until("Your order is cancelled")
+	other.has("Nothing was charged.")
 	p.until("Your order is cancelled")
-	p.has("Nothing was charged.")
 }
 
 // keptCard sends a form that comes back: the card need not be entered again.

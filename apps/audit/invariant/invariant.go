@@ -20,7 +20,8 @@ const (
 	// reservations, and its units on hand are those that were added minus those sold.
 	StockAddsUp Invariant = "stock_adds_up"
 	// CaptureHasOrder: an amount that is captured and not refunded belongs to an order
-	// that is confirmed or in flight.
+	// that is confirmed or in flight, or a person has to refund it: the acquirer has refused
+	// to, or its refund failed after it was done.
 	CaptureHasOrder Invariant = "capture_has_order"
 	// OrderIsCharged: an order that is paid or confirmed has its total captured.
 	OrderIsCharged Invariant = "order_is_charged"

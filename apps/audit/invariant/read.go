@@ -36,10 +36,10 @@ const (
 		), book AS (
 			SELECT order_id, sum(charges)::bigint AS charges, sum(amount)::bigint AS booked FROM entry GROUP BY order_id
 		), payment AS (
-			SELECT order_id, state, amount, refunded_amount, currency FROM pagamentos WHERE %[1]s
+			SELECT order_id, state, amount, refunded_amount, currency, problem IS NOT NULL AND state = 'refunding' AS owed FROM pagamentos WHERE %[1]s
 		)
 		SELECT order_id, coalesce(state, ''), coalesce(amount, 0), coalesce(refunded_amount, 0), coalesce(currency, ''),
-			coalesce(charges, 0), coalesce(booked, 0)
+			coalesce(charges, 0), coalesce(booked, 0), coalesce(owed, false)
 		FROM payment FULL JOIN book USING (order_id) ORDER BY order_id`
 	reservationsSQL = `SELECT order_id, state FROM estoque_reservations WHERE %s ORDER BY order_id`
 	itemsSQL        = `
@@ -120,7 +120,7 @@ func (s snapshots) records(ctx context.Context, ids []uuid.UUID, visit func(*rec
 	}
 	statement, args = where(paymentsSQL, "order_id", acquirer.Captured, simulator.StateRefunded)
 	if err := payments.open(ctx, s.pagamentos, "payments", statement, args, func(p *paymentRow) []any {
-		return []any{&p.state, &p.amount, &p.refunded, &p.currency, &p.charges, &p.booked}
+		return []any{&p.state, &p.amount, &p.refunded, &p.currency, &p.charges, &p.booked, &p.owed}
 	}); err != nil {
 		return err
 	}

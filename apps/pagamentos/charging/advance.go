@@ -22,6 +22,8 @@ const (
 	// maxSteps limits the steps of one request. A payment needs at most five; the rest is
 	// for changes by concurrent requests.
 	maxSteps = 8
+	// invalidToken is why every acquirer declines a card's token that it does not know.
+	invalidToken = "invalid_token"
 )
 
 // advance performs a payment's remaining steps. If ctx is done, advance returns, but a
@@ -76,6 +78,10 @@ func (p *Payments) take(ctx context.Context, step payment.Step, now payment.Paym
 		return p.awaitRefund(ctx, now, answer)
 	case step == payment.Await && answer.state == payment.Authorising:
 		return now, nil
+	}
+	if answer.reason == invalidToken {
+		p.logger.WarnContext(ctx, "the acquirer does not know the card's token: it may be another account's or mode's",
+			"order_id", now.OrderID.String(), "acquirer", now.Acquirer)
 	}
 	if _, err := now.Settle(answer.state); err != nil {
 		return payment.Payment{}, fmt.Errorf("payment of order %s: %w", now.OrderID, err)

@@ -213,7 +213,7 @@ func (p *Payments) Noticed(ctx context.Context, notice acquirer.Notice) error {
 		err = p.reopen(ctx, found)
 	case found.State == payment.Refunding && found.RefundReference == notice.Refund:
 		_, err = p.take(ctx, step, found)
-	case found.State == payment.Refunding && found.Problem == "": // the answer with its reference is to be stored yet
+	case found.State == payment.Refunding && found.Problem == "" && found.RefundReference == "": // the answer with its reference is to be stored yet
 		err = ErrTooEarly
 	}
 	return err

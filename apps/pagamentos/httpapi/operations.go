@@ -26,6 +26,9 @@ import (
 // payments, Stripe's up to some 20 KiB.
 const BodyLimit = 64 << 10
 
+// maxWait is the longest time until the service takes a step by itself.
+const maxWait = time.Hour
+
 // retryAfter is the Retry-After of temporary failures.
 const retryAfter = time.Second
 
@@ -41,9 +44,12 @@ func Explain(err error) *problem.Error {
 	var wait *charging.WaitError
 	switch {
 	case errors.As(err, &wait):
-		e := problem.Wrap(problem.AcquirerUnavailable,
-			"The acquirer refuses the next step at the moment, or carries out the refund. The service goes on by itself.", err)
-		e.RetryAfter = wait.Wait
+		message := "The acquirer refuses the next step at the moment, or carries out the refund. The service goes on by itself."
+		if wait.Wait > maxWait {
+			message = "The refund failed after it was done. A person has to go on."
+		}
+		e := problem.Wrap(problem.AcquirerUnavailable, message, err)
+		e.RetryAfter = min(wait.Wait, maxWait)
 		return e
 	case errors.Is(err, charging.ErrOutcomeUnknown): // checked first, because a database outage may have caused it
 		e := problem.Wrap(problem.AcquirerUnavailable,

@@ -1,7 +1,8 @@
 -- +goose Up
 
--- While the shopper has to authenticate, the payment's acquirer has the suffix /3. The version
--- before leaves payments of an unknown acquirer alone: it would decline such a card.
+-- While a payment of this version or a later one is authorising, its acquirer has the suffix /3. The
+-- version before only postpones payments of an acquirer that it does not know: it would confirm
+-- a charge without its ConfirmationToken, and decline a card whose bank asks the shopper.
 ALTER TABLE pagamentos
     -- With which the shop's page lets the shopper authenticate. Erased with the card's token.
     ADD COLUMN client_secret text,

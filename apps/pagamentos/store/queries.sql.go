@@ -183,7 +183,7 @@ WITH intended AS (
     INSERT INTO pagamentos (order_id, client_id, state, amount, currency, capture, card_token, fingerprint,
         acquirer, acquirer_reference, prepares, due_at)
     VALUES ($1, $2, 'authorising', $3, $4, $5, $6::text, $7,
-        $8::text || '/2', $9, true, now() + interval '1 minute')
+        $8::text || '/3', $9, true, now() + interval '1 minute')
     ON CONFLICT (order_id) DO NOTHING
     RETURNING order_id, state, amount, currency, refunded_amount, capture, undo, card_token, fingerprint, acquirer, acquirer_reference, decline_reason, due_at, attempts, created_at, updated_at, prepares, refund_reference, problem, refusals, client_id, client_secret
 ), logged AS (

@@ -168,7 +168,7 @@ func (o operations) ShowOrder(ctx context.Context, request contract.ShowOrderReq
 	if err != nil {
 		return nil, explain(err)
 	}
-	return contract.ShowOrder200JSONResponse(o.view.show(&found)), nil
+	return contract.ShowOrder200JSONResponse(o.view.show(caller, &found)), nil
 }
 
 // ListOrders implements GET /pedidos.
@@ -240,7 +240,7 @@ func (o operations) ContinuePayment(
 	if continued.State.Final() {
 		return contract.ContinuePayment200JSONResponse(o.view.of(&continued)), nil
 	}
-	return contract.ContinuePayment202JSONResponse(o.view.show(&continued)), nil
+	return contract.ContinuePayment202JSONResponse(o.view.show(caller, &continued)), nil
 }
 
 // ShipOrder implements POST /pedidos/{order_id}/ship.
@@ -327,11 +327,11 @@ type View struct {
 	AuthenticateWithin time.Duration // after its placement, the shopper may authenticate
 }
 
-// show converts an order to what its own shopper sees. Encode, and with it what is stored, leaves
-// the shopper's secret out.
-func (v View) show(o *order.Order) contract.Order {
+// show converts an order to what its own shopper sees. A caller that does not name the shopper does not
+// see the shopper's secret. Nor has Encode, and with it what is stored, the secret.
+func (v View) show(caller checkout.Caller, o *order.Order) contract.Order {
 	shown := v.of(o)
-	if o.AwaitsShopper() {
+	if o.AwaitsShopper() && o.Shopper == caller.Shopper {
 		shown.PaymentAction = &contract.PaymentAction{ClientSecret: o.ClientSecret, Until: cut(o.CreatedAt.Add(v.AuthenticateWithin))}
 	}
 	return shown

@@ -1,23 +1,30 @@
 // Lets the shopper confirm the payment with the bank, by 3-D Secure, where the page of an order asks for
-// that: once by itself, and again with the button. The shop then asks Stripe what came of it.
+// that: once by itself, and again with the button. Then the shop asks Stripe what came of it, and
+// the page shows that (order.js).
 (() => {
   const asked = new Set();
   let busy = false;
 
+  const say = (text) => (document.querySelector("form[data-client-secret] [data-problem]") ?? {}).textContent = text;
+
   async function confirm(form) {
-    const problem = form.querySelector("[data-problem]");
     if (busy) return;
     busy = true;
-    problem.textContent = "";
+    say("");
     try {
-      const { error } = await Stripe(form.dataset.key).handleNextAction({ clientSecret: form.dataset.clientSecret });
-      if (error && error.code !== "payment_intent_authentication_failure") {
-        problem.textContent = error.message || "Your bank could not be asked. Please try again.";
+      const stripe = Stripe(form.dataset.key);
+      const clientSecret = form.dataset.clientSecret;
+      const known = await stripe.retrievePaymentIntent(clientSecret);
+      let error = known.error;
+      if (known.paymentIntent?.status === "requires_action") ({ error } = await stripe.handleNextAction({ clientSecret }));
+      if (error && ["api_connection_error", "api_error", "rate_limit_error", "authentication_error"].includes(error.type)) {
+        say(error.message || "Your bank could not be asked. Please try again.");
         return;
       }
-      form.submit();
+      await fetch(form.action, { method: "POST", redirect: "manual" });
+      document.dispatchEvent(new Event("order-changed"));
     } catch {
-      problem.textContent = "Your bank could not be asked. Check your connection, and try again.";
+      say("Your bank could not be asked. Check your connection, and try again.");
     } finally {
       busy = false;
     }

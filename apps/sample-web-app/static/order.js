@@ -4,15 +4,19 @@
 (() => {
   const longest = 15_000;
   let pause = 2_000;
+  let next;
 
   const parts = (page) => page.querySelectorAll("[data-part]");
+  const sent = new Map([...parts(document)].map((part) => [part.dataset.part, part.innerHTML]));
 
   function show(fresh) {
     const by = new Map([...parts(fresh)].map((part) => [part.dataset.part, part]));
     for (const old of parts(document)) {
       const now = by.get(old.dataset.part);
       const html = now ? now.innerHTML : "";
-      if (old.innerHTML !== html) old.innerHTML = html;
+      // Compare with what the shop sent: a script may have written a message into the page.
+      if (sent.get(old.dataset.part) !== html) old.innerHTML = html;
+      sent.set(old.dataset.part, html);
       if (now) old.className = now.className;
     }
     document.title = fresh.title;
@@ -20,6 +24,7 @@
   }
 
   async function look() {
+    clearTimeout(next);
     let follow = true;
     if (!document.hidden) {
       try {
@@ -38,11 +43,13 @@
   }
 
   function wait() {
-    setTimeout(look, pause);
+    clearTimeout(next);
+    next = setTimeout(look, pause);
     pause = Math.min(pause * 2, longest);
   }
 
   const note = document.getElementById("follows");
   note.hidden = false;
+  document.addEventListener("order-changed", look);
   wait();
 })();

@@ -84,7 +84,7 @@ type Payment struct {
 	// Amount 0 XXX if the order was undone before it was charged.
 	Amount Money `json:"amount"`
 
-	// ClientSecret With which the shop's page lets the shopper authenticate. Only in the answer to a PUT, in the state authorising.
+	// ClientSecret With which the shop's page lets the shopper authenticate. Only in the answer to the internal PUT, in the state authorising.
 	ClientSecret *string   `json:"client_secret,omitempty"`
 	CreatedAt    time.Time `json:"created_at"`
 

@@ -199,14 +199,14 @@ func (s *Stripe) Authorise(ctx context.Context, key string, charge acquirer.Char
 		return params
 	})
 	before := unexpected(err)
-	if failure := apiError(err); failure != nil && failure.Param == "confirmation_token" {
-		// The token is wrong, or was used: by an earlier call, unless the intent has never been confirmed.
+	if before == nil && strings.HasPrefix(charge.CardToken, confirmationToken) && refusesToken(err) {
+		// An earlier call has used the token. Or it is unknown, expired, or another order's, which stays so.
 		var shown error
 		if before, shown = s.show(ctx, charge.Reference); shown != nil {
 			return acquirer.Result{}, explain("charging", shown)
 		}
-		if unconfirmed(before) {
-			return acquirer.Result{Reference: before.ID, State: acquirer.Declined, DeclineReason: invalidToken}, nil
+		if unconfirmed(before) { // and must stay so: a call that was delayed could still confirm it
+			return s.abandon(ctx, charge, acquirer.Result{Reference: before.ID, State: acquirer.Declined, DeclineReason: invalidToken})
 		}
 	}
 	if before != nil {
@@ -230,22 +230,36 @@ func unconfirmed(intent *stripe.PaymentIntent) bool {
 // whoever has the client secret could still confirm it with another card.
 func (s *Stripe) Find(ctx context.Context, charge acquirer.Charge) (acquirer.Result, error) {
 	intent, err := s.show(ctx, charge.Reference)
-	if err == nil && intent.Status == stripe.PaymentIntentStatusRequiresPaymentMethod {
-		switch err := s.cancel(ctx, charge.OrderID.String()+":abandon", intent.ID); {
-		case errors.Is(err, acquirer.ErrCaptured):
-			return acquirer.Result{Reference: intent.ID, State: acquirer.Captured}, nil
-		case err != nil:
-			return acquirer.Result{}, explain("cancelling an unfinished charge", err)
-		}
-	}
 	result, err := s.result(intent, err)
 	if result.State == acquirer.Voided && intent.LastPaymentError != nil { // by the call before
 		result.State, result.DeclineReason = acquirer.Declined, reason(intent.LastPaymentError)
 	}
-	if result.State == acquirer.Prepared {
+	switch {
+	case result.State == acquirer.Prepared:
 		return acquirer.Result{}, fmt.Errorf("stripe: charging: the intent is %s: %w", intent.Status, acquirer.ErrUnknown)
+	case result.State == acquirer.Declined && intent.Status != stripe.PaymentIntentStatusCanceled:
+		return s.abandon(ctx, charge, result)
 	}
 	return result, err
+}
+
+// abandon cancels a declined charge and returns the result, or that the charge was captured meanwhile.
+func (s *Stripe) abandon(ctx context.Context, charge acquirer.Charge, result acquirer.Result) (acquirer.Result, error) {
+	switch err := s.cancel(ctx, charge.OrderID.String()+":abandon", charge.Reference); {
+	case errors.Is(err, acquirer.ErrCaptured):
+		return acquirer.Result{Reference: charge.Reference, State: acquirer.Captured}, nil
+	case err != nil:
+		return acquirer.Result{}, explain("cancelling a declined charge", err)
+	}
+	return result, nil
+}
+
+// refusesToken tells whether Stripe does not confirm an intent for a reason that lies in the request,
+// of which only the token is not ours.
+func refusesToken(err error) bool {
+	failure := apiError(err)
+	return failure != nil && failure.Type == stripe.ErrorTypeInvalidRequest && failure.Code != stripe.ErrorCodeLockTimeout &&
+		(failure.HTTPStatusCode == http.StatusBadRequest || failure.HTTPStatusCode == http.StatusNotFound)
 }
 
 // change confirms, captures or cancels an intent. Where Stripe failed halfway through the first

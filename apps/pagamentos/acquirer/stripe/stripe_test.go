@@ -145,6 +145,9 @@ func TestAConfirmationTokenIsCharged(t *testing.T) {
 		if result, err := charge(t, a, &c); err != nil || result.State != acquirer.Declined || result.DeclineReason != "invalid_token" {
 			t.Errorf("%s, for another order: %+v, %v", token, result, err)
 		}
+		if got := m.Status(c.Reference); got != "canceled" { // a call that was delayed could confirm it
+			t.Errorf("%s: the declined intent is %s", token, got)
+		}
 	}
 }
 

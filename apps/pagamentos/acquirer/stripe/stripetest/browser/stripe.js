@@ -294,12 +294,13 @@
     }
 
     // https://docs.stripe.com/js/payment_intents/handle_next_action
-    // The document says that it throws an error for an intent in another state. The stand-in returns
-    // the intent as it is, as Stripe.js was seen to do after a failed challenge; a page must not rely
-    // on either, and ask its own server.
+    // It throws an error for an intent in another state, as the document says.
     async handleNextAction(options = {}) {
       const found = await this.retrievePaymentIntent(options.clientSecret);
-      if (found.error || found.paymentIntent.status !== "requires_action") return found;
+      if (found.error) return found;
+      if (found.paymentIntent.status !== "requires_action") {
+        throw new IntegrationError(`handleNextAction: the PaymentIntent is ${found.paymentIntent.status}, not requires_action.`);
+      }
       if (found.paymentIntent.next_action.type !== "use_stripe_sdk") {
         return { error: { type: "invalid_request_error", message: "The stand-in does not redirect: confirm with use_stripe_sdk." } };
       }

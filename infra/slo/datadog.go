@@ -62,6 +62,8 @@ type DatadogMonitorOptions struct {
 	Thresholds DatadogCritical `json:"thresholds"`
 	// NotifyNoData alerts without data. Without requests no budget burns.
 	NotifyNoData bool `json:"notify_no_data"`
+	// NoDataTimeframe is after how many minutes.
+	NoDataTimeframe int `json:"no_data_timeframe,omitempty"`
 	// RequireFullWindow waits for data in the whole window: a new service would have no alert.
 	RequireFullWindow bool `json:"require_full_window"`
 	IncludeTags       bool `json:"include_tags"`

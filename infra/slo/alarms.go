@@ -129,7 +129,7 @@ func inLastRun(metric, finished, label string, held time.Duration) Condition {
 		prometheus: fmt.Sprintf("max by (%s) (%s and on (job, instance) (%s == on () group_left () max(%s))) >= 1",
 			label, metric, finished, finished),
 		datadog: func(environment string) string {
-			return fmt.Sprintf("min(last_%s):max:%s{env:%s} by {%s} >= 1", datadogSpan(held), metric, environment, label)
+			return fmt.Sprintf("min(last_%s):max:%s{env:%s} by {%s} >= 1", span(held), metric, environment, label)
 		},
 	}
 }
@@ -140,9 +140,9 @@ func notSince(metric string, limit, held time.Duration) Condition {
 	return Condition{
 		When:   fmt.Sprintf("`%s` is more than %s ago, or missing, for %s", metric, minutes(limit), minutes(held)),
 		Metric: metric, Pushed: true, For: held, critical: 1, noData: limit + held,
-		prometheus: fmt.Sprintf("time() - %s > %v", orZero(fmt.Sprintf("max(max_over_time(%s[%s]))", metric, Period(limit))), limit.Seconds()),
+		prometheus: fmt.Sprintf("time() - %s > %v", orZero(fmt.Sprintf("max(max_over_time(%s[%s]))", metric, span(limit))), limit.Seconds()),
 		datadog: func(environment string) string {
-			return fmt.Sprintf("max(last_%s):max:%s{env:%s} < 1", datadogSpan(held), metric, environment)
+			return fmt.Sprintf("max(last_%s):max:%s{env:%s} < 1", span(held), metric, environment)
 		},
 	}
 }
@@ -153,16 +153,16 @@ func notSince(metric string, limit, held time.Duration) Condition {
 // window.
 func keepsFailing(metric string, failures float64, window, held time.Duration) Condition {
 	const task = "task"
-	first := fmt.Sprintf("min_over_time(%s[%s])", metric, Period(window))
+	first := fmt.Sprintf("min_over_time(%s[%s])", metric, span(window))
 	return Condition{
 		When: fmt.Sprintf("`%s` of one `%s` and `%s` grows by at least %v within %s, for %s",
 			metric, labelService, task, failures, minutes(window), minutes(held)),
 		Metric: metric, For: held, critical: failures,
 		prometheus: fmt.Sprintf("sum by (%s, %s) (increase(%s[%s]) + (%s unless %s offset %s or 0 * %s)) >= %v",
-			labelService, task, metric, Period(window), first, metric, Period(window), first, failures),
+			labelService, task, metric, span(window), first, metric, span(window), first, failures),
 		datadog: func(environment string) string {
 			return fmt.Sprintf("min(last_%s):moving_rollup(sum:%s.%s.count{env:%s} by {%s,%s}.as_count(), %v, 'sum') >= %v",
-				datadogSpan(held), DatadogNamespace, datadogName(metric), environment, labelService, task, window.Seconds(), failures)
+				span(held), DatadogNamespace, datadogName(metric), environment, labelService, task, window.Seconds(), failures)
 		},
 	}
 }
@@ -173,10 +173,10 @@ func stays(metric string, window, held time.Duration) Condition {
 	return Condition{
 		When:   fmt.Sprintf("the greatest `%s` within %s is at least 1, for %s", metric, minutes(window), minutes(held)),
 		Metric: metric, For: held, critical: 1,
-		prometheus: fmt.Sprintf("max(max_over_time(%s[%s])) >= 1", metric, Period(window)),
+		prometheus: fmt.Sprintf("max(max_over_time(%s[%s])) >= 1", metric, span(window)),
 		datadog: func(environment string) string {
 			return fmt.Sprintf("min(last_%s):moving_rollup(max:%s.%s{env:%s}, %v, 'max') >= 1",
-				datadogSpan(held), DatadogNamespace, datadogName(metric), environment, window.Seconds())
+				span(held), DatadogNamespace, datadogName(metric), environment, window.Seconds())
 		},
 	}
 }
@@ -201,7 +201,7 @@ func (a Alarm) what() string { return fmt.Sprintf("%s See docs/%s.", a.Do, a.Pag
 // Rule is the alarm as a rule of Prometheus.
 func (a Alarm) Rule() Rule {
 	return Rule{
-		Alert: a.Name, Expr: a.prometheus, For: Period(a.For), Labels: map[string]string{"severity": a.Severity},
+		Alert: a.Name, Expr: a.prometheus, For: span(a.For), Labels: map[string]string{"severity": a.Severity},
 		Annotations: map[string]string{"summary": a.Means, "description": a.what()},
 	}
 }

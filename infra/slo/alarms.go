@@ -63,7 +63,7 @@ const (
 	unauditedFor = 10 * time.Minute
 
 	// needingFor exceeds alarmWindow, so that a number that a single round has counted is
-	// nothing yet. Payments that need a person have been so for 15 minutes or longer anyway.
+	// nothing yet. Refunds take days: ten minutes more do no harm.
 	needingFor = 10 * time.Minute
 	// overdueFor: the resolver tries 1, 2, 4 and 8 minutes after a payment's first failure. After
 	// two minutes without the acquirer the last payment is finished in the fifth, and is

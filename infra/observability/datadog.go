@@ -48,6 +48,8 @@ type DatadogObjectives struct {
 	Environment, Namespace string
 	// Services are the objectives by the service's name.
 	Services map[string]slo.Objectives
+	// Alarms become monitors as well.
+	Alarms []slo.Alarm
 }
 
 // Datadog is the installed agent and operator.
@@ -275,15 +277,20 @@ func (s *DatadogSpec) objects() (kube.Stages, error) {
 		return nil, nil
 	}
 	place := slo.DatadogPlace{Environment: s.Objectives.Environment, Cluster: s.ClusterName, Namespace: s.Objectives.Namespace}
-	var all []kube.Manifest
+	var objects []slo.DatadogObject
 	for _, service := range slices.Sorted(maps.Keys(s.Objectives.Services)) {
-		for _, o := range s.Objectives.Services[service].Datadog(service, place) {
-			resource, err := newGenericResource(o, s.Namespace)
-			if err != nil {
-				return nil, err
-			}
-			all = append(all, kube.Manifest{Name: o.Name, Object: resource})
+		objects = append(objects, s.Objectives.Services[service].Datadog(service, place)...)
+	}
+	for _, alarm := range s.Objectives.Alarms {
+		objects = append(objects, alarm.Datadog(place))
+	}
+	var all []kube.Manifest
+	for _, o := range objects {
+		resource, err := newGenericResource(o, s.Namespace)
+		if err != nil {
+			return nil, err
 		}
+		all = append(all, kube.Manifest{Name: o.Name, Object: resource})
 	}
 	return kube.Stages{all}, nil
 }
@@ -322,8 +329,8 @@ func DatadogAgents(namespace string) kube.PodSelector {
 	return kube.PodSelector{Namespace: namespace, Labels: map[string]string{"app": "datadog"}}
 }
 
-// DatadogAnnotations let the agent on a pod's node read the metrics that objectives are measured
-// by, from a port of a container. The tag endpoint, which the check adds by default, keeps apart
+// DatadogAnnotations let the agent on a pod's node read the metrics that objectives and alarms are
+// measured by, from a port of a container. The tag endpoint, which the check adds by default, keeps apart
 // two pods on one node.
 func DatadogAnnotations(container string, port int32, environment string) (map[string]string, error) {
 	type instance struct {
@@ -334,7 +341,7 @@ func DatadogAnnotations(container string, port int32, environment string) (map[s
 	}
 	checks, err := json.Marshal(map[string]any{"openmetrics": map[string]any{"init_config": struct{}{}, "instances": []instance{{
 		Endpoint: fmt.Sprintf("http://%%%%host%%%%:%d/metrics", port), Namespace: slo.DatadogNamespace,
-		Metrics: []string{slo.Metric}, Tags: []string{"env:" + environment},
+		Metrics: slo.DatadogMetrics(), Tags: []string{"env:" + environment},
 	}}}})
 	if err != nil {
 		return nil, fmt.Errorf("encoding the agent's check: %w", err)

@@ -25,7 +25,7 @@ func withObjectives() *observability.DatadogSpec {
 		Availability: 99.9, AvailabilityWindow: 30 * 24 * time.Hour, Latency: 95, LatencyThreshold: 200 * time.Millisecond,
 		LatencyWindow: 7 * 24 * time.Hour, ErrorRate: 0.1, ErrorRateWindow: 24 * time.Hour,
 		P50: 100 * time.Millisecond, P99: 500 * time.Millisecond, BaselineRPS: 10,
-	}}}
+	}}, Alarms: slo.Alarms(true)}
 	return spec
 }
 
@@ -56,8 +56,8 @@ func TestTheOperatorsDefinitionAcceptsEveryObject(t *testing.T) {
 		t.Fatal(err)
 	}
 	objects := parts.After.All()
-	if len(objects) != 3+12+1 {
-		t.Errorf("there are %d objects, want 3 SLOs, 12 monitors and a dashboard", len(objects))
+	if want := 3 + 12 + 1 + len(slo.Alarms(true)); len(objects) != want {
+		t.Errorf("there are %d objects, want 3 SLOs, 12 monitors and a dashboard, and a monitor for each alarm: %d", len(objects), want)
 	}
 	for _, m := range objects {
 		fields, err := kube.Encode(m.Object)
@@ -93,13 +93,14 @@ type apiextension struct {
 	}
 }
 
-func TestTheAgentReadsTheMetricOfTheObjectives(t *testing.T) {
+func TestTheAgentReadsTheMetricsOfObjectivesAndAlarms(t *testing.T) {
 	annotations, err := observability.DatadogAnnotations("service", 8080, "prod")
 	if err != nil {
 		t.Fatal(err)
 	}
 	const want = `{"openmetrics":{"init_config":{},"instances":[{"openmetrics_endpoint":"http://%%host%%:8080/metrics",` +
-		`"namespace":"loja","metrics":["sli_request_duration_seconds"],"tags":["env:prod"]}]}}`
+		`"namespace":"loja","metrics":["sli_request_duration_seconds",` +
+		`"background_failures","payments_needing_person","payments_overdue"],"tags":["env:prod"]}]}}`
 	if got := annotations["ad.datadoghq.com/service.checks"]; got != want {
 		t.Errorf("the check is %s", got)
 	}

@@ -47,6 +47,8 @@ type PrometheusSpec struct {
 	Scrapes []Scrape
 	// Rules is a file of recording and alerting rules; empty has none.
 	Rules string
+	// Alarms alert as well.
+	Alarms []slo.Alarm
 	// Canaries are the recording rules of each service's canaries, by its name.
 	Canaries map[string][]slo.Rule
 	// NodePort opens it on a port of every node as well, to everybody who reaches the
@@ -142,6 +144,10 @@ func (s *PrometheusSpec) Stages() (kube.Stages, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encoding the rules of canaries: %w", err)
 	}
+	alarms, err := yaml.Marshal(s.alarms())
+	if err != nil {
+		return nil, fmt.Errorf("encoding the alarms: %w", err)
+	}
 	discovery := metav1.ObjectMeta{Name: prometheus, Namespace: s.Services.Namespace, Labels: prometheusLabels}
 	stages := kube.Stages{
 		{{Name: "namespace", Object: kube.RestrictedNamespace(s.Namespace)}},
@@ -155,7 +161,7 @@ func (s *PrometheusSpec) Stages() (kube.Stages, error) {
 				Subjects: []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Name: prometheus, Namespace: s.Namespace}},
 			}},
 			{Name: "config", Object: &corev1.ConfigMap{ObjectMeta: s.meta(), Data: map[string]string{
-				"prometheus.yml": string(config), "objectives.yml": s.Rules, "canaries.yml": string(canaries),
+				"prometheus.yml": string(config), "objectives.yml": s.Rules, "canaries.yml": string(canaries), "alarms.yml": string(alarms),
 			}}},
 			{Name: "network-policy", Object: s.networkPolicy()},
 		},
@@ -190,7 +196,7 @@ func (s *PrometheusSpec) config() object {
 	}
 	return object{
 		"global":     object{"scrape_interval": "5s", "scrape_timeout": "4s", "evaluation_interval": "30s"},
-		"rule_files": []string{"objectives.yml", "canaries.yml"},
+		"rule_files": []string{"objectives.yml", "canaries.yml", "alarms.yml"},
 		"scrape_configs": append([]object{{
 			"job_name": "services",
 			"kubernetes_sd_configs": []object{{
@@ -215,6 +221,15 @@ func (s *PrometheusSpec) canaries() object {
 		groups = append(groups, object{"name": "canary-" + service, "interval": slo.Period(slo.Interval), "rules": s.Canaries[service]})
 	}
 	return object{"groups": groups}
+}
+
+// alarms is a rule file with one group.
+func (s *PrometheusSpec) alarms() object {
+	rules := []slo.Rule{}
+	for _, alarm := range s.Alarms {
+		rules = append(rules, alarm.Rule())
+	}
+	return object{"groups": []object{{"name": "alarms", "rules": rules}}}
 }
 
 func (s *PrometheusSpec) networkPolicy() *networkingv1.NetworkPolicy {

@@ -62,6 +62,8 @@ type DatadogMonitorOptions struct {
 	Thresholds DatadogCritical `json:"thresholds"`
 	// NotifyNoData alerts without data. Without requests no budget burns.
 	NotifyNoData bool `json:"notify_no_data"`
+	// NoDataTimeframe is after how many minutes.
+	NoDataTimeframe int `json:"no_data_timeframe,omitempty"`
 	// RequireFullWindow waits for data in the whole window: a new service would have no alert.
 	RequireFullWindow bool `json:"require_full_window"`
 	IncludeTags       bool `json:"include_tags"`
@@ -79,7 +81,7 @@ func (o Objectives) Datadog(service string, place DatadogPlace) []DatadogObject 
 	for _, objective := range o.List() {
 		objects = append(objects, DatadogObject{service + "-" + objective.Name, "slo", objective.datadogSLO(service, place)})
 		for _, alert := range objective.Alerts() {
-			name := strings.Join([]string{service, objective.Name, alert.Severity, datadogSpan(alert.Long)}, "-")
+			name := strings.Join([]string{service, objective.Name, alert.Severity, span(alert.Long)}, "-")
 			objects = append(objects, DatadogObject{name, "monitor", objective.datadogMonitor(service, place, alert)})
 		}
 	}
@@ -121,20 +123,20 @@ func (o Objective) datadogMonitor(service string, place DatadogPlace, a Alert) D
 	counts := o.Indicator.datadogCounts(service, place)
 	limit := round(a.Burn * o.Tolerated)
 	return DatadogMonitor{
-		Name: fmt.Sprintf("%s spends its %s budget %v times too fast over %s (%s)", service, o.Name, a.Burn, datadogSpan(a.Long),
+		Name: fmt.Sprintf("%s spends its %s budget %v times too fast over %s (%s)", service, o.Name, a.Burn, span(a.Long),
 			place.Environment),
 		Type:  "query alert",
-		Query: fmt.Sprintf("sum(last_%s):%s > %s", datadogSpan(a.Long), counts.expand(counts.bad+" / "+counts.total), plain(limit)),
+		Query: fmt.Sprintf("sum(last_%s):%s > %s", span(a.Long), counts.expand(counts.bad+" / "+counts.total), plain(limit)),
 		Message: fmt.Sprintf("%s promises %v %% over %s, a budget of %s. At this rate %.0f %% of it is gone within %s.",
-			service, o.Target(), Period(o.Window), o.Budget(), a.Share(o.Window), datadogSpan(a.Long)),
+			service, o.Target(), Period(o.Window), o.Budget(), a.Share(o.Window), span(a.Long)),
 		Tags:    o.datadogTags(service, place, "severity:"+a.Severity),
 		Options: DatadogMonitorOptions{Thresholds: DatadogCritical{limit}},
 	}
 }
 
-// datadogSpan writes the window of a monitor: in minutes below an hour, otherwise in hours, up to
-// the 168 that a monitor may have.
-func datadogSpan(d time.Duration) string {
+// span writes the window of an alert: in minutes below an hour, otherwise in hours, of which
+// Datadog allows 168.
+func span(d time.Duration) string {
 	if d%time.Hour == 0 {
 		return fmt.Sprintf("%dh", d/time.Hour)
 	}

@@ -50,11 +50,14 @@ func bound(d time.Duration) string {
 	return text
 }
 
-// A Rule is one of Prometheus's recording rules.
+// A Rule is one of Prometheus's rules: it records a series, or alerts.
 type Rule struct {
-	Record string            `json:"record"`
-	Expr   string            `json:"expr"`
-	Labels map[string]string `json:"labels"`
+	Record      string            `json:"record,omitempty"`
+	Alert       string            `json:"alert,omitempty"`
+	Expr        string            `json:"expr"`
+	For         string            `json:"for,omitempty"`
+	Labels      map[string]string `json:"labels"`
+	Annotations map[string]string `json:"annotations,omitempty"`
 }
 
 // The recorded series, by service, criterion and the canary's hash: what one Interval says.

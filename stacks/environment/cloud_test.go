@@ -20,6 +20,7 @@ import (
 	"github.com/loja-veloz/platform/infra/infratest/reachability"
 	"github.com/loja-veloz/platform/infra/policy"
 	"github.com/loja-veloz/platform/infra/policy/policytest"
+	"github.com/loja-veloz/platform/infra/slo"
 	"github.com/loja-veloz/platform/stacks/environment/internal/aws"
 	"github.com/loja-veloz/platform/stacks/environment/internal/program"
 )
@@ -161,7 +162,7 @@ func TestDatadogKnowsTheObjectivesUnlessToldOtherwise(t *testing.T) {
 				}
 			}
 		}
-		if rollouts == 0 || want && (objects != 16*rollouts || read != rollouts) || !want && objects+read > 0 {
+		if rollouts == 0 || want && (objects != 16*rollouts+len(slo.Alarms(true)) || read != rollouts) || !want && objects+read > 0 {
 			t.Errorf("with datadog.objectives %s there are %d objects, and the agents read %d of %d services", setting, objects, read, rollouts)
 		}
 	}

@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"regexp"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"github.com/loja-veloz/platform/infra/rollout/jaeger"
+	"github.com/loja-veloz/platform/infra/slo"
 	"github.com/loja-veloz/platform/tools/internal/cluster"
 )
 
@@ -157,6 +159,41 @@ func TestMetricsThatDocsName(t *testing.T) {
 			return nil
 		})
 	}
+}
+
+// TestPrometheusEvaluatesTheAlarms: the cluster's Prometheus has the rules of this version, and no
+// error.
+func TestPrometheusEvaluatesTheAlarms(t *testing.T) {
+	needsCluster(t)
+	eventually(t, 3*time.Minute, "Prometheus evaluates all rules", func() error {
+		_, body := fetch(t, http.MethodGet, fmt.Sprintf("http://localhost:%d/api/v1/rules", cluster.PrometheusPort), "")
+		var answer struct {
+			Data struct {
+				Groups []struct {
+					Name  string
+					Rules []struct{ Name, Query, Health, LastError string }
+				}
+			}
+		}
+		if err := json.Unmarshal([]byte(body), &answer); err != nil {
+			return err
+		}
+		evaluated := map[string]bool{}
+		for _, group := range answer.Data.Groups {
+			for _, rule := range group.Rules {
+				if rule.Health != "ok" {
+					return fmt.Errorf("the rule %s of %s is %s: %s (%s)", rule.Name, group.Name, rule.Health, rule.LastError, rule.Query)
+				}
+				evaluated[rule.Name] = true
+			}
+		}
+		for _, alarm := range slo.Alarms(true) {
+			if !evaluated[alarm.Name] {
+				return fmt.Errorf("it has no rule %s", alarm.Name)
+			}
+		}
+		return nil
+	})
 }
 
 // TestTheCostOfRulesIsPrinted: make cluster-status says what the evaluation of the rules takes.

@@ -20,10 +20,23 @@ func place(environment string) slo.DatadogPlace {
 
 // Datadog is a service's SLOs, monitors and dashboard as objects of Datadog's operator.
 func Datadog(program catalogue.Program, environment string) ([]byte, error) {
+	return operatorObjects(slo.Objectives(*program.Objectives).Datadog(program.Name, place(environment)))
+}
+
+// DatadogAlarms are the monitors of all alarms as objects of Datadog's operator.
+func DatadogAlarms(environment string) ([]byte, error) {
+	var monitors []slo.DatadogObject
+	for _, alarm := range slo.Alarms(true) {
+		monitors = append(monitors, alarm.Datadog(place(environment)))
+	}
+	return operatorObjects(monitors)
+}
+
+func operatorObjects(objects []slo.DatadogObject) ([]byte, error) {
 	var out bytes.Buffer
 	encoder := yaml.NewEncoder(&out)
 	encoder.SetIndent(2)
-	for _, o := range slo.Objectives(*program.Objectives).Datadog(program.Name, place(environment)) {
+	for _, o := range objects {
 		body, err := o.JSON()
 		if err != nil {
 			return nil, err
@@ -32,7 +45,7 @@ func Datadog(program catalogue.Program, environment string) ([]byte, error) {
 			"apiVersion": slo.DatadogAPIVersion, "kind": slo.DatadogKind, "metadata": object{"name": o.Name, "namespace": datadogNamespace},
 			"spec": object{"type": o.Type, "jsonSpec": body},
 		}); err != nil {
-			return nil, fmt.Errorf("encoding the objectives of %s: %w", program.Name, err)
+			return nil, fmt.Errorf("encoding %s: %w", o.Name, err)
 		}
 	}
 	return out.Bytes(), encoder.Close()

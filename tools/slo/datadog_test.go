@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -85,6 +86,53 @@ func TestDatadogReadsEveryObject(t *testing.T) {
 		if count["slo"] != 3 || count["monitor"] != 12 || count["dashboard"] != 1 {
 			t.Errorf("%s has %v, want an SLO and four monitors for each of three objectives, and a dashboard", service.Name, count)
 		}
+	}
+	for _, alarm := range slo.Alarms(true) {
+		o := alarm.Datadog(place("dev"))
+		body, err := o.JSON()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := read(o.Type, body); err != nil {
+			t.Errorf("%s: %v\n%s", o.Name, err, body)
+		}
+		if names[o.Name] {
+			t.Errorf("there are two objects %s", o.Name)
+		}
+		names[o.Name] = true
+	}
+}
+
+// TestDatadogAsksForWhatPrometheusAsks: the agent sends a counter without _total, and what
+// programs push under their own names.
+func TestDatadogAsksForWhatPrometheusAsks(t *testing.T) {
+	want := map[string]string{
+		"audit-violation": "min(last_3m):max:audit_violations{env:dev} by {invariant} >= 1",
+		"audit-stale":     "max(last_10m):max:audit_last_success_timestamp_seconds{env:dev} < 1",
+		"background-work-fails": "min(last_10m):moving_rollup(" +
+			"sum:loja.background_failures.count{env:dev} by {service,task}.as_count(), 300, 'sum') >= 2",
+		"payments-need-person": "min(last_10m):moving_rollup(max:loja.payments_needing_person{env:dev}, 300, 'max') >= 1",
+		"payments-overdue":     "min(last_15m):moving_rollup(max:loja.payments_overdue{env:dev}, 300, 'max') >= 1",
+	}
+	for _, alarm := range slo.Alarms(true) {
+		o := alarm.Datadog(place("dev"))
+		body := o.Spec.(slo.DatadogMonitor)
+		if body.Query != want[o.Name] {
+			t.Errorf("%s asks for %s, want %s", o.Name, body.Query, want[o.Name])
+		}
+		if limit := fmt.Sprintf(" %v", body.Options.Thresholds.Critical); !strings.HasSuffix(body.Query, limit) {
+			t.Errorf("%s alerts at another value than%s: %s", o.Name, limit, body.Query)
+		}
+		if stale := o.Name == "audit-stale"; body.Options.NotifyNoData != stale || (body.Options.NoDataTimeframe == 25) != stale {
+			t.Errorf("%s without data: %+v", o.Name, body.Options)
+		}
+		if severity := "severity:" + alarm.Severity; !slices.Contains(body.Tags, severity) || !slices.Contains([]string{"page", "ticket"}, alarm.Severity) {
+			t.Errorf("%s has the tags %v", o.Name, body.Tags)
+		}
+		delete(want, o.Name)
+	}
+	if len(want) > 0 {
+		t.Errorf("there are no monitors %v", want)
 	}
 }
 

@@ -9,11 +9,12 @@ import (
 	"github.com/loja-veloz/platform/infra/slo"
 )
 
-// Docs replaces the tables of docs/slo.md that state objectives, between comments with their
+// Docs replaces the tables of docs/slo.md that state objectives and alarms, between comments with their
 // names.
 func Docs(page string, defaults slo.Objectives, services []catalogue.Program) (string, error) {
 	for _, table := range []struct{ name, content string }{
 		{"defaults", defaultsTable(defaults)}, {"services", servicesTable(defaults, services)}, {"criteria", criteriaTable(defaults)},
+		{"alarms", alarmsTable()},
 	} {
 		start, end := fmt.Sprintf("<!-- %s: written by make generate -->\n", table.name), fmt.Sprintf("<!-- end of %s -->\n", table.name)
 		before, rest, opened := strings.Cut(page, start)
@@ -87,6 +88,16 @@ func criteriaTable(o slo.Objectives) string {
 		})
 	}
 	return table([]string{"criterion", "a request is bad if", "tolerated", "requests"}, rows)
+}
+
+// alarmsTable is what an operator hears of besides budgets.
+func alarmsTable() string {
+	var rows [][]string
+	for _, a := range slo.Alarms(true) {
+		file, _, _ := strings.Cut(a.Page, "#")
+		rows = append(rows, []string{"`" + a.Name + "`", a.Means, a.When, a.Severity, fmt.Sprintf("%s More: [%s](%s)", a.Do, file, a.Page)})
+	}
+	return table([]string{"alert", "means", "fires when", "severity", "what to do"}, rows)
 }
 
 func table(head []string, rows [][]string) string {

@@ -42,7 +42,7 @@ func newWorld(t *testing.T, file string) *world {
 		t.Fatal(err)
 	}
 	w := &world{
-		store: teststorage.New(t), now: time.Unix(1_800_000_000, 0), counts: map[string]float64{},
+		store: teststorage.New(t), now: begin, counts: map[string]float64{},
 		engine: promqltest.NewTestEngineWithOpts(t, promql.EngineOpts{MaxSamples: 50_000_000, Timeout: time.Minute}),
 	}
 	manager := ruler.NewManager(&ruler.ManagerOptions{
@@ -68,12 +68,10 @@ type version struct {
 	errors, slow, verySlow float64
 }
 
-// pass lets time pass, with scrapes and evaluations of the rules.
+// pass lets time pass, with requests to the versions.
 func (w *world) pass(t *testing.T, d time.Duration, versions ...version) {
 	t.Helper()
-	for end := w.now.Add(d); w.now.Before(end); {
-		w.now = w.now.Add(scrape)
-		app := w.store.Appender(t.Context())
+	w.advance(t, d, func(app storage.Appender) {
 		for _, v := range versions {
 			requests := v.perSecond * scrape.Seconds()
 			w.add(t, app, v, "error", requests*v.errors, 0.01)
@@ -82,6 +80,16 @@ func (w *world) pass(t *testing.T, d time.Duration, versions ...version) {
 			w.add(t, app, v, "ok", ok*v.slow, 0.45)
 			w.add(t, app, v, "ok", ok*v.verySlow, 2)
 		}
+	})
+}
+
+// advance lets time pass, with scrapes and evaluations of the rules.
+func (w *world) advance(t *testing.T, d time.Duration, scraped func(storage.Appender)) {
+	t.Helper()
+	for end := w.now.Add(d); w.now.Before(end); {
+		w.now = w.now.Add(scrape)
+		app := w.store.Appender(t.Context())
+		scraped(app)
 		if err := app.Commit(); err != nil {
 			t.Fatal(err)
 		}

@@ -1,4 +1,4 @@
-// Command export derives from the services' objectives what other programs read: the
+// Command export derives from the services' objectives and from the alarms what other programs read: the
 // recording and alerting rules of Prometheus, OpenSLO documents, objects of Datadog, and
 // Grafana's dashboard. It is a module of its own, outside the workspace, because Sloth brings
 // newer libraries of Kubernetes.
@@ -26,7 +26,7 @@ func main() {
 	flag.StringVar(&to.Rules, "rules", "", "file for Prometheus's rules")
 	flag.StringVar(&to.Docs, "docs", "", "page of the documents whose tables are rewritten")
 	flag.StringVar(&to.OpenSLO, "openslo", "", "folder for the OpenSLO documents, one per service")
-	flag.StringVar(&to.Datadog, "datadog", "", "folder for the objects of Datadog's operator, one file per service")
+	flag.StringVar(&to.Datadog, "datadog", "", "folder for the objects of Datadog's operator, one file per service and one for the alarms")
 	flag.StringVar(&to.Grafana, "grafana", "", "folder for Grafana's dashboard")
 	environment := flag.String("environment", "dev", "environment in AWS whose services Datadog's objects are about")
 	flag.Parse()
@@ -69,7 +69,14 @@ func run(ctx context.Context, apps, environment string, to Outputs) error {
 		}
 	}
 	objects := func(program catalogue.Program) ([]byte, error) { return Datadog(program, environment) }
-	return errors.Join(writeEach(to.OpenSLO, services, OpenSLO), writeEach(to.Datadog, services, objects))
+	if err := errors.Join(writeEach(to.OpenSLO, services, OpenSLO), writeEach(to.Datadog, services, objects)); err != nil || to.Datadog == "" {
+		return err
+	}
+	content, err := DatadogAlarms(environment)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(to.Datadog, "alarms.yaml"), content, 0o644)
 }
 
 func writeDocs(file string, services []catalogue.Program) error {

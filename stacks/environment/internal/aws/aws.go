@@ -17,6 +17,7 @@ import (
 	"github.com/loja-veloz/platform/infra/observability"
 	"github.com/loja-veloz/platform/infra/policy"
 	"github.com/loja-veloz/platform/infra/secrets"
+	"github.com/loja-veloz/platform/infra/slo"
 	"github.com/loja-veloz/platform/infra/workload"
 	"github.com/loja-veloz/platform/stacks/environment/internal/config"
 	"github.com/loja-veloz/platform/stacks/environment/internal/plan"
@@ -160,6 +161,7 @@ func (t *Target) datadogWith(p *plan.Plan) *observability.DatadogSpec {
 	}
 	spec.Objectives = &observability.DatadogObjectives{
 		Environment: t.environment, Namespace: plan.ShopNamespace, Services: p.Objectives(),
+		Alarms: slo.Alarms(t.cfg.Telemetry.OTLPEndpoint != ""),
 	}
 	return &spec
 }

@@ -92,7 +92,7 @@ type Shop struct {
 // Datadog is the agent on every node and the operator for objectives as code.
 type Datadog struct {
 	Install    bool   `json:"install" doc:"Whether to install Datadog."`
-	Objectives bool   `json:"objectives" doc:"Whether the agents read the metric that objectives are measured by, and the objectives become SLOs, monitors and dashboards in Datadog. Only with install."`
+	Objectives bool   `json:"objectives" doc:"Whether the agents read the metrics that objectives and alarms are measured by, and both become SLOs, monitors and dashboards in Datadog. Only with install."`
 	Site       string `json:"site" doc:"Datadog site, for example datadoghq.com."`
 	SecretName string `json:"secretName" doc:"Secret in AWS Secrets Manager with the keys api-key and app-key."`
 }

@@ -14,12 +14,13 @@ import (
 type Monitoring struct {
 	prometheus *observability.PrometheusSpec // nil: the clock alone promotes canaries
 	console    *observability.ConsoleSpec    // nil: there is none
+	alarms     []slo.Alarm                   // whose metrics Prometheus has
 }
 
 // NewMonitoring plans what the configuration says, and lets it read what the target's own
 // collector has; traces is nil if there is none.
 func NewMonitoring(cfg *config.Config, traces *observability.TracesSpec) *Monitoring {
-	m := &Monitoring{}
+	m := &Monitoring{alarms: slo.Alarms(traces != nil)}
 	if !cfg.Prometheus.Install {
 		return m
 	}
@@ -64,7 +65,7 @@ func (m *Monitoring) Prometheus(p *Plan) *observability.PrometheusSpec {
 		return nil
 	}
 	spec := *m.prometheus
-	spec.Rules, spec.Canaries = slo.PrometheusRules, map[string][]slo.Rule{}
+	spec.Rules, spec.Alarms, spec.Canaries = slo.PrometheusRules, m.alarms, map[string][]slo.Rule{}
 	for service, objectives := range p.Objectives() {
 		for _, criterion := range objectives.Criteria() {
 			spec.Canaries[service] = append(spec.Canaries[service], criterion.Rules(service)...)

@@ -3,6 +3,7 @@ package plan
 import (
 	"testing"
 
+	"github.com/loja-veloz/platform/infra/observability"
 	"github.com/loja-veloz/platform/stacks/environment/internal/config"
 )
 
@@ -19,6 +20,22 @@ func TestTheConsoleNeedsPrometheus(t *testing.T) {
 		}
 		if got := m.Metrics() != nil; got != c.prometheus {
 			t.Errorf("with prometheus.install %v canaries are judged: %v", c.prometheus, got)
+		}
+	}
+}
+
+// TestAnAlarmNeedsItsMetrics: what programs push reaches Prometheus by the collector alone, and
+// without it the alarm that misses an audit would always fire.
+func TestAnAlarmNeedsItsMetrics(t *testing.T) {
+	for _, traces := range []*observability.TracesSpec{nil, {Namespace: TracingNamespace}} {
+		cfg := config.Defaults(nil)
+		cfg.Prometheus.Install = true
+		found := map[string]bool{}
+		for _, alarm := range NewMonitoring(cfg, traces).Prometheus(&Plan{}).Alarms {
+			found[alarm.Name] = true
+		}
+		if !found["PaymentsOverdue"] || found["AuditStale"] != (traces != nil) || found["AuditViolation"] != (traces != nil) {
+			t.Errorf("with the collector %v there are the alarms %v", traces != nil, found)
 		}
 	}
 }

@@ -232,6 +232,25 @@ func TestARefundThatFailsLater(t *testing.T) {
 	s.want("GET", s.show(order), 200, contract.Refunded)
 }
 
+// Money that the acquirer holds although the payment is declined is a fault, which is logged as an error.
+func TestMoneyOfADeclinedPaymentIsNoticed(t *testing.T) {
+	const line = "the acquirer holds money of a payment that is not charged"
+	s, order := newStripeApp(t), newOrder(t)
+	s.payWith(order, stripetest.Declined)
+	for n := range s.Events() {
+		s.SendAgain(n + 1)
+	}
+	if strings.Contains(s.log.String(), line) {
+		t.Error("a declined payment is taken for a fault")
+	}
+	order = newOrder(t)
+	s.payWith(order, stripetest.Approved)
+	s.exec(`UPDATE pagamentos SET state = 'declined', decline_reason = 'test' WHERE order_id = '` + order.String() + `'`)
+	if attempt, _ := s.SendAgain(len(s.Events())); attempt.Status != http.StatusNoContent || !strings.Contains(s.log.String(), line) {
+		t.Errorf("%+v, and the log is\n%s", attempt, s.log.String())
+	}
+}
+
 // Another refund of the same charge, made in Stripe's dashboard, is none of the service's.
 func TestANoticeOfAnotherRefund(t *testing.T) {
 	s, order := newStripeApp(t), newOrder(t)

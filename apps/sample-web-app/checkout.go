@@ -318,7 +318,8 @@ var lineField = regexp.MustCompile(`^lines\[([0-9]{1,2})\]\.(sku|quantity)$`)
 // explain maps a refusal by pedidos to errors that the shopper can correct.
 func (b *basket) explain(said *problem.Document, till till) []inputError {
 	if said.Code == problem.IdempotencyKeyReused {
-		return []inputError{{"", "You have already placed an order from this page, and that order stands. To order this as well, place it now." + till.again()}}
+		return []inputError{{"", "You have already placed an order from this page, and that order stands. " +
+			"To order this as well, place it now." + till.again()}}
 	}
 	var errs []inputError
 	for _, f := range said.Errors {

@@ -207,22 +207,28 @@ func (p *pages) linesOf(order *pedidos.Order) (lines []orderLine) {
 	return lines
 }
 
-// describe returns the page of an order.
-func (p *pages) describe(order *pedidos.Order) orderPage {
-	page := orderPage{ID: order.ID.String(), State: order.State, Total: price(order.Total), Headline: headlines[order.State]}
-	page.Lines = p.linesOf(order)
-	var why, advice string // of the last transition to failed or refunding
+// stepsOf returns what has happened to an order, and why it last went wrong, with advice.
+func stepsOf(order *pedidos.Order) (steps []orderStep, why, advice string) {
 	for _, t := range order.Transitions {
 		label := labels[t.To]
 		if label == "" {
 			label = string(t.To)
 		}
 		text, help := explainReason(t.Reason, t.To == pedidos.Failed && t.From != nil && *t.From == pedidos.Reserved)
-		page.Steps = append(page.Steps, orderStep{Label: label, Reason: text, At: t.At})
+		steps = append(steps, orderStep{Label: label, Reason: text, At: t.At})
 		if t.To == pedidos.Failed || t.To == pedidos.Refunding {
 			why, advice = text, help
 		}
 	}
+	return steps, why, advice
+}
+
+// describe returns the page of an order.
+func (p *pages) describe(order *pedidos.Order) orderPage {
+	page := orderPage{ID: order.ID.String(), State: order.State, Total: price(order.Total), Headline: headlines[order.State]}
+	page.Lines = p.linesOf(order)
+	var why, advice string
+	page.Steps, why, advice = stepsOf(order)
 	switch order.State {
 	case pedidos.Confirmed:
 		page.Message = "It is paid for. We ship your items soon."

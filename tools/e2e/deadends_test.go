@@ -20,7 +20,7 @@ import (
 
 // walkDeadEnds takes the ways on which shoppers get stuck elsewhere. Each has to lead to an order, or to
 // a page that says what to do.
-func walkDeadEnds(t *testing.T, ctx context.Context, shop *dev.Shop) {
+func walkDeadEnds(ctx context.Context, t *testing.T, shop *dev.Shop) {
 	base, stock := shop.URL("sample-web-app"), shop.URL("estoque")
 	t.Run("a double click", func(t *testing.T) { doubleClick(newTab(ctx, t), base) })
 	t.Run("a second tab", func(t *testing.T) { secondTab(newTab(ctx, t), newTab(ctx, t), base) })

@@ -77,7 +77,7 @@ func TestStorefrontOnStripe(t *testing.T) {
 		p.fits()
 		p.picture("stripe, narrow")
 	})
-	walkDeadEnds(t, ctx, shop)
+	walkDeadEnds(ctx, t, shop)
 	if out, err := shop.Audit(t.Context()); err != nil {
 		t.Errorf("the audit: %v\n%s", err, out)
 	}

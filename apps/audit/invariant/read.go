@@ -36,7 +36,8 @@ const (
 		), book AS (
 			SELECT order_id, sum(charges)::bigint AS charges, sum(amount)::bigint AS booked FROM entry GROUP BY order_id
 		), payment AS (
-			SELECT order_id, state, amount, refunded_amount, currency, problem IS NOT NULL AND state = 'refunding' AS owed FROM pagamentos WHERE %[1]s
+			SELECT order_id, state, amount, refunded_amount, currency, problem IS NOT NULL AND state = 'refunding' AS owed
+			FROM pagamentos WHERE %[1]s
 		)
 		SELECT order_id, coalesce(state, ''), coalesce(amount, 0), coalesce(refunded_amount, 0), coalesce(currency, ''),
 			coalesce(charges, 0), coalesce(booked, 0), coalesce(owed, false)

@@ -208,15 +208,33 @@ func (p *Payments) Noticed(ctx context.Context, notice acquirer.Notice) error {
 	switch step := found.Next(); {
 	case notice.Refund == "" && step == payment.Await:
 		_, err = p.take(ctx, step, found)
+	case notice.Refund == "" && (found.State == payment.Declined || found.State == payment.Voided):
+		err = p.verify(ctx, found)
 	case notice.Refund == "" || found.State != payment.Refunding && found.State != payment.Refunded:
 	case found.State == payment.Refunded && found.RefundReference == notice.Refund:
 		err = p.reopen(ctx, found)
 	case found.State == payment.Refunding && found.RefundReference == notice.Refund:
 		_, err = p.take(ctx, step, found)
-	case found.State == payment.Refunding && found.Problem == "" && found.RefundReference == "": // the answer with its reference is to be stored yet
-		err = ErrTooEarly
+	case found.State == payment.Refunding && found.Problem == "" && found.RefundReference == "":
+		err = ErrTooEarly // the answer with its reference is to be stored yet
 	}
 	return err
+}
+
+// verify looks for money that the acquirer holds of a payment that is declined or voided. That is a
+// fault, such as of a call that arrived after all others were given up.
+func (p *Payments) verify(ctx context.Context, found payment.Payment) error {
+	ctx, cancel := context.WithTimeout(ctx, p.timeout)
+	defer cancel()
+	result, err := p.acquirer.Find(ctx, acquirer.Charge{OrderID: found.OrderID, Reference: found.AcquirerReference})
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrOutcomeUnknown, err)
+	}
+	if result.State == acquirer.Captured || result.State == acquirer.Authorised {
+		p.logger.ErrorContext(ctx, "the acquirer holds money of a payment that is not charged: refund it at the acquirer",
+			"order_id", found.OrderID.String(), "state", string(found.State), "reference", found.AcquirerReference)
+	}
+	return nil
 }
 
 // reopen finds out whether a refund that was done has failed: the money is at the shop again.

@@ -385,3 +385,37 @@ func TestServe(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+func TestAlarmsSayWhatTheyMeanAndWhatToDo(t *testing.T) {
+	s := newStandins(t)
+	calm := newApp(t, s.settings()).get("/").Body.String()
+	if !strings.Contains(calm, "No alarm fires.") {
+		t.Errorf("without an alarm:\n%s", calm)
+	}
+	s = newStandins(t)
+	s.alerts = []object{
+		{"alertname": "PaymentsNeedPerson", "alertstate": "firing", "severity": "ticket"},
+		{"alertname": "AuditViolation", "alertstate": "firing", "severity": "page", "invariant": "<charged_once>"},
+		{"alertname": "BackgroundWorkFails", "alertstate": "firing", "service": "pedidos", "task": "checkout"},
+	}
+	page := newApp(t, s.settings()).get("/").Body.String()
+	at := -1
+	for _, want := range []string{
+		"AuditViolation", "<code>invariant &lt;charged_once&gt;</code>", "<code>make audit</code>", "BackgroundWorkFails",
+		"<code>service pedidos</code>", "<code>task checkout</code>", "PaymentsNeedPerson", "/ko-app/pagamentos needing-person</code>",
+	} {
+		next := strings.Index(page, want)
+		if next <= at {
+			t.Errorf("the page lacks %s, or has it too early:\n%s", want, page)
+		}
+		at = next
+	}
+	if strings.Contains(page, "No alarm fires.") || strings.Contains(page, "AuditStale") {
+		t.Error("the page shows an alarm that does not fire, or none")
+	}
+	s = newStandins(t)
+	s.prometheus.Close()
+	if page := newApp(t, s.settings()).get("/").Body.String(); strings.Contains(page, "No alarm fires.") || !strings.Contains(page, "It is not known whether an alarm fires") {
+		t.Errorf("without Prometheus:\n%s", page)
+	}
+}

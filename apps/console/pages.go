@@ -64,6 +64,7 @@ func loadPages(services []string) (*pages, error) {
 	}
 	layout, err := template.New("layout.html").Funcs(template.FuncMap{
 		"clock": clock, "machine": machine, "percent": percent, "count": count, "plural": plural,
+		"odd": func(i int) bool { return i%2 == 1 },
 	}).ParseFS(files, "templates/layout.html", "templates/parts.html")
 	if err != nil {
 		return nil, fmt.Errorf("parsing the layout: %w", err)

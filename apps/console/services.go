@@ -1,8 +1,11 @@
 package main
 
 import (
+	"maps"
 	"net/http"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -22,19 +25,56 @@ type card struct {
 	Objective *objective
 }
 
-// showServices answers with a card for each service.
+// overview is the page of all services.
+type overview struct {
+	Cards  []card
+	Alarms []alarm
+	Heard  bool // Prometheus said which alarms fire
+}
+
+// alarm is an alarm that fires.
+type alarm struct {
+	slo.Alarm
+	About []string // such as "task checkout"
+}
+
+// Advice is what the operator does, in parts of which every second one is code.
+func (a alarm) Advice() []string { return strings.Split(a.Do, "`") }
+
+// firing returns the alarms that fire, in their order of definition.
+func firing(found []sources.Firing) (alarms []alarm) {
+	for _, known := range slo.Alarms(true) {
+		for _, one := range found {
+			if one.Name != known.Name {
+				continue
+			}
+			fires := alarm{Alarm: known}
+			for _, label := range slices.Sorted(maps.Keys(one.Labels)) {
+				fires.About = append(fires.About, label+" "+one.Labels[label])
+			}
+			alarms = append(alarms, fires)
+		}
+	}
+	return alarms
+}
+
+// showServices answers with the alarms that fire, and a card for each service.
 func (c *console) showServices(ctx *gin.Context) error {
 	cluster, budgets, outages := c.readAll(ctx)
-	var cards []card
+	page := overview{}
+	if c.metrics != nil {
+		found, err := c.metrics.Firing(ctx.Request.Context(), slo.Alarms(true))
+		page.Heard, page.Alarms = outages.add(err), firing(found)
+	}
 	for _, name := range c.settings.services() {
 		card := card{Name: name, Known: cluster != nil, Metrics: budgets != nil}
 		if cluster != nil {
 			card.State = stateOf(cluster.Service(name))
 		}
 		card.Objective = tightest(objectives(name, c.settings.objectives[name], budgets))
-		cards = append(cards, card)
+		page.Cards = append(page.Cards, card)
 	}
-	return c.pages.render(ctx, http.StatusOK, "services", outages, cards)
+	return c.pages.render(ctx, http.StatusOK, "services", outages, page)
 }
 
 // readAll reads what both pages of services show. What a source does not answer is nil.

@@ -43,6 +43,7 @@ func image(service string, n int) string {
 // standins are Kubernetes, Prometheus and Jaeger, each an HTTP server. They know only the
 // requests that the real ones accept from the console, and count them.
 type standins struct {
+	alerts                         []object // the labels of the alerts that fire
 	kubernetes, prometheus, jaeger *httptest.Server
 	began                          time.Time
 
@@ -112,6 +113,10 @@ func (s *standins) servePrometheus(w http.ResponseWriter, r *http.Request) {
 	s.count(r.URL.Path)
 	var series []object
 	switch {
+	case r.URL.Path == "/api/v1/query" && strings.HasPrefix(query, "ALERTS{"):
+		for _, labels := range s.alerts {
+			series = append(series, value(labels, 1))
+		}
 	case r.URL.Path == "/api/v1/query" && strings.HasPrefix(query, "{__name__"):
 		series = s.budgets()
 	case r.URL.Path == "/api/v1/query":
@@ -303,6 +308,7 @@ const order = "0190a7c5-6f5e-7c3a-9d55-2f1b8a4c7e10"
 // not exist.
 func shop(t testing.TB) *standins {
 	s := newStandins(t)
+	s.alerts = []object{{"alertname": "PaymentsNeedPerson", "alertstate": "firing"}}
 	good := object{"phase": "Successful"}
 	s.run("api-gateway", "Step", 3, good)
 	s.run("api-gateway", "Step", 4, object{"phase": "Successful", "message": "Run Terminated"})

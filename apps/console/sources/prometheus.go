@@ -23,6 +23,7 @@ type Prometheus struct {
 	budgets  cache[map[Objective]Budget]
 	evidence cache[map[string]Evidence]
 	traffic  cache[[]Series]
+	firing   cache[[]Firing]
 }
 
 // NewPrometheus returns a reader of the HTTP API at base.
@@ -175,6 +176,41 @@ func (p *Prometheus) Traffic(ctx context.Context, service string) ([]Series, err
 			return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(b.Role, a.Role))
 		})
 		return all, nil
+	})
+}
+
+// A Firing is an alarm that fires: its name, and what it is about.
+type Firing struct {
+	Name string
+	// Labels are those that tell what it is about: service, task, invariant.
+	Labels map[string]string
+}
+
+// Firing returns which of the alarms fire, by name and labels.
+func (p *Prometheus) Firing(ctx context.Context, alarms []slo.Alarm) ([]Firing, error) {
+	return p.firing.get(ctx, &p.source, "", func(ctx context.Context) ([]Firing, error) {
+		var names []string
+		for _, alarm := range alarms {
+			names = append(names, alarm.Name)
+		}
+		series, err := p.query(ctx, "/api/v1/query", url.Values{
+			"query": {fmt.Sprintf(`ALERTS{alertstate="firing",alertname=~%q}`, strings.Join(names, "|"))},
+		})
+		if err != nil {
+			return nil, err
+		}
+		firing := []Firing{}
+		for _, s := range series {
+			one := Firing{Name: s.Metric["alertname"], Labels: map[string]string{}}
+			for _, label := range []string{"service", "task", "invariant"} {
+				if text := s.Metric[label]; text != "" {
+					one.Labels[label] = text
+				}
+			}
+			firing = append(firing, one)
+		}
+		slices.SortFunc(firing, func(a, b Firing) int { return cmp.Compare(fmt.Sprint(a), fmt.Sprint(b)) })
+		return firing, nil
 	})
 }
 

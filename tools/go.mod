@@ -3,6 +3,7 @@ module github.com/loja-veloz/platform/tools
 go 1.26.0
 
 require (
+	github.com/anishathalye/porcupine v1.3.1
 	github.com/chromedp/cdproto v0.159.0
 	github.com/chromedp/chromedp v0.23.0
 	github.com/google/go-containerregistry v0.22.1
@@ -12,10 +13,10 @@ require (
 	github.com/pulumi/pulumi/sdk/v3 v3.220.0
 	github.com/spf13/cobra v1.10.2
 	github.com/tsenart/vegeta/v12 v12.12.0
+	go.yaml.in/yaml/v3 v3.0.5
 	golang.org/x/sys v0.49.0
 	google.golang.org/grpc v1.71.1
 	google.golang.org/protobuf v1.36.6
-	go.yaml.in/yaml/v3 v3.0.5
 )
 
 require (

@@ -702,6 +702,63 @@ func TestATakeoverFencesThePreviousHolder(t *testing.T) {
 	<-answered
 }
 
+// What a client is told, it finds when it reads the order. Another process has taken the order over, so
+// that this one cannot store that the stock is reserved.
+func TestAnAnswerShowsOnlyWhatIsStored(t *testing.T) {
+	s := newInstance(t)
+	release := make(chan struct{})
+	var first sync.Once
+	s.before = func(step order.Step, id uuid.UUID) error {
+		if step == order.Pay {
+			first.Do(func() {
+				if _, err := s.pool.Exec(t.Context(), "UPDATE pedidos SET version = version + 1 WHERE id = $1", id); err != nil {
+					t.Error(err)
+				}
+				<-release
+			})
+		}
+		return nil
+	}
+	o := placedOrder(t, s.place(oneShoe, "k"), http.StatusAccepted)
+	if stored := s.read(t, o.ID); path(o) != "pending" || path(stored) != "pending" {
+		t.Errorf("the answer is %q, and the order %q", path(o), path(stored))
+	}
+	close(release)
+	s.work(t)
+	s.eventually(t, o.ID, order.Confirmed)
+}
+
+// The refund is done, but the order cannot be saved.
+func TestACancelAnswersWhatIsStored(t *testing.T) {
+	s := newInstance(t)
+	o := placedOrder(t, s.place(oneShoe, "k"), http.StatusCreated)
+	lock, err := s.pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var first sync.Once
+	s.after = func(step order.Step, id uuid.UUID) error {
+		if step == order.Release {
+			first.Do(func() {
+				if _, err := lock.Exec(t.Context(), "SELECT FROM pedidos WHERE id = $1 FOR UPDATE", id); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		return nil
+	}
+	got := s.send("POST", "/pedidos/"+o.ID.String()+"/cancel", "")
+	stored := s.read(t, o.ID)
+	if err := lock.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if told := decoded[contract.Order](t, got); got.Code != http.StatusAccepted || path(told) != path(stored) {
+		t.Errorf("the answer is %d %q, and the order %q", got.Code, path(told), path(stored))
+	}
+	s.work(t)
+	s.eventually(t, o.ID, order.Refunded)
+}
+
 // The process that accepted the order hangs, and has stored nothing since.
 func TestAnOverdueOrderIsFoundAndFinished(t *testing.T) {
 	s := newInstance(t)

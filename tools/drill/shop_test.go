@@ -59,23 +59,31 @@ type shop struct {
 // order whose process was killed.
 func start(t *testing.T) shop {
 	t.Helper()
-	return run(t, dev.Options{
+	return run(t, options(t))
+}
+
+func options(t *testing.T) dev.Options {
+	t.Helper()
+	return dev.Options{
 		Programs: participants(t), Tags: []string{"drill"},
 		Env: map[string][]string{
 			"pedidos": {"CHECKOUT_LEASE=3s", "LOG_LEVEL=warn"}, "estoque": {"LOG_LEVEL=warn"}, "pagamentos": {"LOG_LEVEL=warn"},
 			entry: {"RATE_PER_SECOND=0", "LOG_LEVEL=error"},
 		},
-	})
+	}
 }
 
 // run runs the shop in a folder of its own until the test ends.
 func run(t *testing.T, o dev.Options) shop {
 	t.Helper()
-	log := io.Discard
-	if testing.Verbose() {
-		log = t.Output()
+	o.Dir = filepath.Join(t.TempDir(), "dev")
+	if o.Out == nil {
+		log := io.Discard
+		if testing.Verbose() {
+			log = t.Output()
+		}
+		o.Out = console.New(log)
 	}
-	o.Dir, o.Out = filepath.Join(t.TempDir(), "dev"), console.New(log)
 	running, err := dev.Start(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)

@@ -360,6 +360,23 @@ func (s *Service) reload(ctx context.Context, a *attempt) error {
 	return nil
 }
 
+// asStored returns the attempt's order without the transitions that could not be saved: a client that
+// was told of them would later find the order in an earlier state. It does not reload the attempt, which
+// may be waiting for the outcome of a step.
+func (s *Service) asStored(ctx context.Context, a *attempt) (order.Order, error) {
+	a.mu.Lock()
+	o, stored := a.order, a.stored
+	a.mu.Unlock()
+	if stored == len(o.Transitions) {
+		return o, nil
+	}
+	fresh, err := s.load(ctx, o.ID)
+	if err != nil {
+		return order.Order{}, err
+	}
+	return fresh.order, nil
+}
+
 // handOver leaves an order to a job. If that fails too, another process takes the order
 // over when its lease expires.
 func (s *Service) handOver(ctx context.Context, a *attempt, cause error) {

@@ -258,9 +258,7 @@ func (s *Service) Cancel(ctx context.Context, caller Caller, id uuid.UUID) (orde
 		done, _ := s.begin(ctx, a)
 		await(ctx, done, answerWithin-time.Since(start))
 	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.order, nil
+	return s.asStored(ctx, a)
 }
 
 // ContinuePayment asks for the payment of an order whose shopper has authenticated, and returns the
@@ -275,9 +273,7 @@ func (s *Service) ContinuePayment(ctx context.Context, caller Caller, id uuid.UU
 		done, _ := s.begin(ctx, a)
 		await(ctx, done, answerWithin-time.Since(start))
 	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.order, nil
+	return s.asStored(ctx, a)
 }
 
 // storeCancel stores that the client wants the order cancelled.

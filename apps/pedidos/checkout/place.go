@@ -199,15 +199,20 @@ func (s *Service) price(ctx context.Context, r Request) ([]order.Line, error) {
 }
 
 // accept answers that the order is in progress. It stores the progress first, so that
-// the stored order is not behind the answer.
+// the stored order is not behind the answer. If another process has the order, only what
+// is stored counts.
 func (s *Service) accept(ctx context.Context, a *attempt) (Answer, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), saveTimeout)
 	defer cancel()
 	if err := s.saveProgress(ctx, a); err != nil && !errors.Is(err, errChanged) {
 		return Answer{}, err
 	}
+	o, err := s.asStored(ctx, a)
+	if err != nil {
+		return Answer{}, err
+	}
 	a.mu.Lock()
-	o, answer := a.order, a.answer
+	answer := a.answer
 	a.mu.Unlock()
 	if answer.Body != nil {
 		return answer, nil

@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help up down wipe status deploy promote abort release load new-service preview env \
-	cluster-up cluster-down cluster-status dev dev-down dev-status trace audit test lint ci chromium drill drill-shop e2e e2e-full e2e-aws bench bench-cold bench-shop slo generate loja
+	cluster-up cluster-down cluster-status dev dev-down dev-status trace audit test lint ci chromium drill drill-shop drill-long e2e e2e-full e2e-aws bench bench-cold bench-shop slo generate loja
 
 export GOTOOLCHAIN := local
 LOJA := .local/loja
@@ -76,8 +76,11 @@ test: loja ## run every test that needs no cluster
 	[ -z "$$failed" ] || { echo "tests failed in:$$failed" >&2; exit 1; }
 drill: loja ## ship bad versions of every kind on the local cluster, and write docs/reliability.md
 	@cd tools && E2E_SCOREBOARD=1 GOWORK=off go test -tags e2e -count=1 -v -timeout 90m -run '^Test(UpServesThePage|Scoreboard)$$' ./e2e
-drill-shop: loja ## kill the shop's processes at every step of a checkout, on the host
+drill-shop: loja ## kill the shop's processes at every step of a checkout, on the host, and check the histories of its clients
 	@cd tools && GOWORK=off go test -tags e2e -count=1 -v -timeout 20m ./drill
+drill-long: loja ## check the history of 100,000 checkouts under faults, and that planted bugs are found
+	@cd tools && HISTORY_CHECKOUTS=$${HISTORY_CHECKOUTS:-100000} HISTORY_PLANTED=1 GOWORK=off \
+		go test -tags e2e -count=1 -v -timeout 120m -run '^Test(History|PlantedBugs)$$' ./drill
 chromium:
 	@command -v chromium >/dev/null || apt-get install -y --no-install-recommends chromium >/dev/null || \
 		{ echo "chromium is missing: install it" >&2; exit 1; }

@@ -48,7 +48,7 @@ const (
 // check checks the history when all clients have stopped.
 func (h *history) check(t *testing.T) []finding {
 	t.Helper()
-	var all []finding
+	all := first(h.failed)
 	ended, orders := h.settle(t)
 	all = append(all, ended...)
 	all = append(all, h.readEverything(t, orders)...)
@@ -68,7 +68,7 @@ func (h *history) check(t *testing.T) []finding {
 // settle waits until all orders are final, and returns those that the shop lists, by id.
 func (h *history) settle(t *testing.T) ([]finding, map[string]call) {
 	t.Helper()
-	began, end := time.Now(), time.Now().Add(3*deadline)
+	began, end := time.Now(), time.Now().Add(h.patience)
 	orders, err := h.everyOrder(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -141,8 +141,8 @@ func (h *history) readEverything(t *testing.T, orders map[string]call) []finding
 	return first(found)
 }
 
-// everyPayment reads all payments from the service's list, which the gateway does not serve, and records a read of each, and
-// of those that do not exist.
+// everyPayment reads all payments from the service's list, which the gateway does not serve. It records
+// a read of each order's payment, also if there is none.
 func (h *history) everyPayment(ctx context.Context, orders map[string]call) error {
 	begin, seen := time.Since(h.began), map[string]bool{}
 	for query := "limit=100"; query != ""; {
@@ -252,7 +252,7 @@ func (h *history) summary(t *testing.T) {
 			switch {
 			case c.status == 0:
 				n.pending++
-			case c.status >= 500 || c.status == http.StatusTooManyRequests:
+			case c.open():
 				n.open++
 			default:
 				n.answers++
@@ -288,6 +288,11 @@ func (h *history) answersFit() []finding {
 		}
 	}
 	return first(found)
+}
+
+// open tells whether a call may have taken effect or not, now or later.
+func (c call) open() bool {
+	return c.status == 0 || c.status >= 500 || c.status == http.StatusTooManyRequests
 }
 
 // expected tells whether an order that exists can be answered so.
@@ -335,7 +340,7 @@ func (h *history) linearizable(t *testing.T) []finding {
 		if key == "" {
 			key = keys[c.id]
 		}
-		if key != "" && (c.failure == "" || c.status == 0) {
+		if key != "" && (c.failure == "" || c.open()) {
 			calls[key] = append(calls[key], c)
 		}
 	}
@@ -375,16 +380,15 @@ func historyOf(calls []call) []porcupine.Operation {
 			}})
 		}
 		end := int64(c.end)
-		unknown := c.status == 0 || c.status >= 500 || c.status == http.StatusTooManyRequests
 		switch {
-		case unknown && open[c.kind]:
-		case unknown && c.kind == callPlace:
+		case c.open() && open[c.kind]:
+		case c.open() && c.kind == callPlace:
 			open[c.kind] = true
 			add(placeOpen, forever)
-		case unknown && c.kind == callCancel:
+		case c.open() && c.kind == callCancel:
 			open[c.kind] = true
 			add(cancelOpen, forever)
-		case unknown:
+		case c.open():
 		case c.kind == callPayment && c.status == http.StatusNotFound:
 			c.payment.state = none
 			add(readPayment, end)

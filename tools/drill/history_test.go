@@ -28,31 +28,31 @@ import (
 // every call began and when its answer arrived, and checks afterwards that the answers are possible.
 //
 // What must be linearizable, because one row of one database decides it: an order's state with its
-// transitions, which every read takes from the database; the first answer to an idempotency key;
-// that a cancel is stored; and a payment's state. porcupine checks each idempotency key's history against
-// the model of an order and its payment. A payment is charged before the order says so, so that a
-// read may show it in any state between; but what one answer has shown binds all that begin after it, also those
-// of the other service.
+// transitions, the first answer to an idempotency key, that a cancel is stored, and a payment's state.
+// porcupine checks the operations of each idempotency key against a model of an order and its payment.
+// A payment is charged before its order says so, so that a read may show it in any state on the way. But
+// what one answer has shown binds all calls that begin after it, also those of the other service:
 //
-//   - A key names one order. Its first answer is repeated byte for byte, and shows the order as it was then.
-//   - An order's transitions only grow, along the state machine. No read shows an earlier state than an
-//     answer before it.
-//   - After the answer to a cancel no order is paid, confirmed or failed. A charge that had been asked
-//     for can still be captured, and is then refunded; after cancelled nothing is captured.
-//   - A payment is captured before its order is paid, refunded before its order is, and not
-//     captured if its order has failed or was cancelled.
+//   - A key names one order. Its first answer is repeated byte for byte, and shows the order as it was
+//     when the answer was stored.
+//   - An order's transitions only grow, along the state machine. No answer but a repeated one shows less
+//     than an answer before it.
+//   - After the answer to a cancel no order is paid, confirmed or failed. A charge that had been asked for
+//     can still be captured, and is then refunded; of an order that is cancelled none is.
+//   - A payment is captured before its order is paid, and refunded before its order is. If the order has
+//     failed or is cancelled, the payment is declined, void, or missing.
 //
 // A call without an answer, or with one that leaves its effect open (5xx), may take effect at any time
 // after its begin, or never.
 //
-// The stock is not linearizable with the orders: units are held and returned some time between an order's
-// states, and a crash of the database can lose a reservation. While the drill runs, an item's available units are at
-// most the initial ones without those of orders that were certainly confirmed, and at least those without
-// the units of all orders that could hold some. Only at rest they are
-// the initial ones minus those of the confirmed orders. Then also all orders are final, the shop has
-// exactly the orders of the keys, the acquirer has captured and refunded each at most once, and the audit finds nothing.
+// The stock is not linearizable together with the orders: units are held and returned some time between
+// two states of an order, and a crash of the database can lose a reservation. During the run an item has at
+// most its initial units minus those of orders that are certainly confirmed, and at least those minus the
+// units of all orders that may hold some. Only at rest it has exactly the initial units minus those of the
+// confirmed orders. At rest also all orders are final, the shop has exactly the orders that the keys name,
+// the acquirer has captured and refunded each at most once, and the audit finds nothing.
 func TestHistory(t *testing.T) {
-	h := newHistory(t, []string{"drill"}, number(t, "HISTORY_CHECKOUTS", 10_000))
+	h := newHistory(t, number(t, "HISTORY_CHECKOUTS", 10_000), "")
 	for _, found := range h.run(t) {
 		t.Errorf("%s: %s", found.check, found.text)
 	}
@@ -77,8 +77,8 @@ const (
 	// A client may do two things at once, under two numbers, and others meet orders in the list. rest is the
 	// number of the client that reads everything at the end.
 	rest = 3 * clients
-	// patience limits one call. The client then gives the call up, without an answer.
-	patience = 15 * time.Second
+	// callLimit limits one call. The client then gives the call up, without an answer.
+	callLimit = 15 * time.Second
 	// remembered is how many of the last orders other clients look for one to read or cancel.
 	remembered = 200
 )
@@ -104,6 +104,9 @@ type history struct {
 	calls   []call
 	baskets []*basket
 	recent  []*basket
+	failed  []finding // checkouts whose orders were not acknowledged
+
+	patience time.Duration // until every order is final
 }
 
 // A basket is what one checkout orders.
@@ -153,7 +156,8 @@ const (
 	callStock   = "stock"
 )
 
-func newHistory(t *testing.T, tags []string, checkouts int) *history {
+// newHistory starts the shop, with a bug if it is not "".
+func newHistory(t *testing.T, checkouts int, bug string) *history {
 	t.Helper()
 	seed := uint64(time.Now().UnixNano())
 	if text := os.Getenv("HISTORY_SEED"); text != "" {
@@ -163,9 +167,15 @@ func newHistory(t *testing.T, tags []string, checkouts int) *history {
 		}
 	}
 	t.Logf("HISTORY_SEED=%d HISTORY_CHECKOUTS=%d", seed, checkouts)
-	h := &history{seed: seed, checkouts: checkouts, struck: make(chan struct{}), strikes: map[string]int{}}
+	h := &history{seed: seed, checkouts: checkouts, struck: make(chan struct{}), strikes: map[string]int{}, patience: 3 * deadline}
 	o := options(t)
-	o.Tags = tags
+	if bug != "" {
+		h.patience = deadline
+		o.Tags = append(o.Tags, "planted")
+		for _, name := range o.Programs {
+			o.Env[name] = append(o.Env[name], "PLANTED="+bug)
+		}
+	}
 	o.Env["pagamentos"] = append(o.Env["pagamentos"], "ACQUIRER_TIMEOUT=1s", "LOG_LEVEL=error")
 	o.Env["pedidos"] = append(o.Env["pedidos"], "LOG_LEVEL=error")
 	// An open circuit would keep the clients away for long after each strike.
@@ -220,8 +230,9 @@ func (h *history) buy(t *testing.T, client int) {
 		}
 		b := &buyer{h: h, ctx: t.Context(), client: 2 * client, dice: rand.New(rand.NewPCG(h.seed, uint64(n)))}
 		if err := b.checkout(n); err != nil {
-			t.Error(err)
-			return
+			h.mu.Lock()
+			h.failed = append(h.failed, finding{checkAnswers, err.Error()})
+			h.mu.Unlock()
 		}
 		h.placed.Add(1)
 	}
@@ -369,7 +380,7 @@ func (b *buyer) other() *basket {
 
 // call sends a request and records it. set takes what it needs from the answer's body.
 func (b *buyer) call(ctx context.Context, c call, method, at, body string, set func(*call, []byte) error, header ...string) call {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, callLimit)
 	defer cancel()
 	c.client, c.begin = b.client, time.Since(b.h.began)
 	status, answer, err := b.h.send(ctx, method, at, body, header...)

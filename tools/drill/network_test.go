@@ -17,7 +17,10 @@ import (
 	"github.com/loja-veloz/platform/tools/internal/dev"
 )
 
-// A harm is what the network does to one request between two services.
+// A harm is what the network does to one request between two services. One that is doubled is sent twice,
+// one after the other, and the last answer is returned, as a proxy that repeats requests does. No harm
+// returns the first answer while the second request is on its way: HTTP gives a caller one answer, and its
+// request has no effect after it.
 type harm string
 
 // The harms. Doubled sends the request twice, one after the other, and returns the last answer, as a proxy

@@ -18,6 +18,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/loja-veloz/platform/apps/estoque/store"
+	"github.com/loja-veloz/platform/apps/internal/fault"
 	"github.com/loja-veloz/platform/apps/internal/money"
 	"github.com/loja-veloz/platform/apps/internal/value"
 )
@@ -242,6 +243,14 @@ func (s *Stock) Confirm(ctx context.Context, order uuid.UUID) (r Reservation, mo
 func (s *Stock) Release(ctx context.Context, order uuid.UUID) (r Reservation, moved bool, err error) {
 	for range maxTries {
 		r, moved, err = s.move(ctx, order, Released, 0, Reserved, Confirmed, Expired)
+		if err == nil && !moved && fault.Planted(fault.ReleasedTwice) {
+			for i, line := range r.Lines {
+				key := value.IdempotencyKey(fmt.Sprint(order, i, time.Now().UnixNano()))
+				if _, _, err := s.TopUp(ctx, key, line.Line, "released"); err != nil {
+					return Reservation{}, false, err
+				}
+			}
+		}
 		if err == nil {
 			return r, moved, nil
 		}

@@ -179,6 +179,10 @@ func (p *Payments) call(ctx context.Context, step payment.Step, now payment.Paym
 		result, err := p.acquirer.Prepare(ctx, key, charge)
 		return charged(result), err
 	case payment.Authorise:
+		if fault.Planted(fault.ChargedAgain) {
+			again := fmt.Sprint(":", time.Now().UnixNano())
+			key, charge.Reference = key+again, charge.Reference+again
+		}
 		result, err := p.acquirer.Authorise(ctx, key, charge)
 		return charged(result), err
 	case payment.Await:

@@ -185,6 +185,11 @@ func (p *Payments) Capture(ctx context.Context, order uuid.UUID) (payment.Paymen
 //
 // It returns ErrOutcomeUnknown, ErrNotStored or a *WaitError; then the intention is stored.
 func (p *Payments) Refund(ctx context.Context, order uuid.UUID, client value.ClientID) (payment.Payment, error) {
+	if fault.Planted(fault.RefundUnstored) {
+		if _, err := p.Payment(ctx, order); errors.Is(err, ErrNotFound) {
+			return payment.Payment{OrderID: order, Standing: payment.Standing{State: payment.Voided}}, nil
+		}
+	}
 	found, err := p.intendUndo(ctx, store.IntendUndoParams{OrderID: order, ClientID: optional(string(client)), Acquirer: p.acquirer.Name()})
 	if err != nil {
 		return payment.Payment{}, err

@@ -123,6 +123,12 @@ func (s *Service) save(ctx context.Context, a *attempt) error {
 		arguments.AnswerStatus, arguments.AnswerBody = new(int16(statusFinal)), body
 	}
 	row, err := s.Queries.Save(ctx, arguments)
+	if errors.Is(err, pgx.ErrNoRows) && fault.Planted(fault.SavedOver) {
+		if fresh, readErr := s.Queries.OrderByID(ctx, o.ID); readErr == nil {
+			arguments.Version, a.version = fresh.Order.Version, fresh.Order.Version
+			row, err = s.Queries.Save(ctx, arguments)
+		}
+	}
 	if errors.Is(err, pgx.ErrNoRows) {
 		return errChanged
 	}
@@ -165,11 +171,26 @@ func (s *Service) advance(ctx context.Context, a *attempt) error {
 			return err
 		}
 	}
+	if fault.Planted(fault.AnswerUnsaved) && s.answerUnsaved(a) {
+		return s.Queue.Enqueue(ctx, a.order.ID, 0, false)
+	}
 	if err := s.saveProgress(ctx, a); err != nil {
 		return err
 	}
 	fault.Here(fault.OrderFinished)
 	return nil
+}
+
+// answerUnsaved answers the client that waits for this attempt. It is a bug: the order is not saved yet.
+func (s *Service) answerUnsaved(a *attempt) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	body, err := s.Encode(&a.order)
+	if err != nil || !a.answers || a.answer.Body != nil {
+		return false
+	}
+	a.answer = Answer{Final: true, Body: body}
+	return true
 }
 
 // stepError says which step of an order failed.
@@ -220,6 +241,9 @@ func (s *Service) perform(ctx context.Context, a *attempt, step order.Step, o or
 		if refused, reason := isRefusal(err); refused {
 			return a.report(func(o *order.Order, at time.Time) error { return o.NotReserved(reason, at) })
 		}
+		if err != nil && fault.Planted(fault.ConfirmUnreserved) {
+			return a.report(func(o *order.Order, at time.Time) error { return o.Reserved(o.Total, at) })
+		}
 		if err != nil {
 			// The request may still arrive and take effect.
 			return errors.Join(err, a.report(func(o *order.Order, _ time.Time) error { o.Uncertain = true; return nil }))
@@ -243,12 +267,7 @@ func (s *Service) perform(ctx context.Context, a *attempt, step order.Step, o or
 		fault.Here(fault.OrderPaid)
 		return a.report((*order.Order).Captured)
 	case order.Confirm:
-		err := s.Stock.Confirm(ctx, o.ID)
-		if errors.Is(err, ErrNotReserved) {
-			if _, err = s.Stock.Reserve(ctx, o.ID, o.Lines); err == nil {
-				err = s.Stock.Confirm(ctx, o.ID)
-			}
-		}
+		err := s.confirm(ctx, o)
 		if refused, reason := isRefusal(err); refused {
 			return a.report(func(o *order.Order, at time.Time) error { return o.NotConfirmed(reason, at) })
 		}
@@ -264,7 +283,7 @@ func (s *Service) perform(ctx context.Context, a *attempt, step order.Step, o or
 		return a.report((*order.Order).Released)
 	}
 	refunded, err := s.Payments.Refund(ctx, o.ID, o.ClientID)
-	if err != nil {
+	if err != nil && !fault.Planted(fault.RefundIgnored) {
 		return err
 	}
 	fault.Here(fault.OrderRefunded)
@@ -272,6 +291,21 @@ func (s *Service) perform(ctx context.Context, a *attempt, step order.Step, o or
 		return err
 	}
 	return a.report(func(o *order.Order, at time.Time) error { return o.Undone(refunded, at) })
+}
+
+// confirm sells the stock, and reserves it again if a crash of the database has lost the reservation.
+func (s *Service) confirm(ctx context.Context, o order.Order) error {
+	err := s.Stock.Confirm(ctx, o.ID)
+	if !errors.Is(err, ErrNotReserved) {
+		return err
+	}
+	if fault.Planted(fault.ConfirmUnreserved) {
+		return nil
+	}
+	if _, err := s.Stock.Reserve(ctx, o.ID, o.Lines); err != nil {
+		return err
+	}
+	return s.Stock.Confirm(ctx, o.ID)
 }
 
 // report applies the outcome of a step to the order.

@@ -181,12 +181,21 @@ func (c Caller) owns(o *order.Order) bool {
 
 // Show returns an order of the caller, or ErrNotFound.
 func (s *Service) Show(ctx context.Context, caller Caller, id uuid.UUID) (order.Order, error) {
+	if known, there := cache.Load(id); there && fault.Planted(fault.StaleRead) {
+		return known.(order.Order), nil
+	}
 	a, err := s.own(ctx, caller, id)
 	if err != nil {
 		return order.Order{}, err
 	}
+	if fault.Planted(fault.StaleRead) {
+		cache.Store(id, a.order)
+		time.AfterFunc(time.Second, func() { cache.Delete(id) })
+	}
 	return a.order, nil
 }
+
+var cache sync.Map // of fault.StaleRead alone
 
 // own loads an order of the caller. An order of another is not found.
 func (s *Service) own(ctx context.Context, caller Caller, id uuid.UUID) (*attempt, error) {
@@ -295,6 +304,9 @@ func (s *Service) storeCancel(ctx context.Context, caller Caller, id uuid.UUID) 
 		}
 		if !errors.Is(err, errChanged) {
 			return nil, err
+		}
+		if fault.Planted(fault.CancelLost) {
+			return s.own(ctx, caller, id)
 		}
 		if err := ctx.Err(); err != nil {
 			return nil, fmt.Errorf("%w: %w", ErrAbandoned, err)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"os"
 	"time"
 
 	"github.com/google/uuid"
@@ -63,6 +64,9 @@ func (s *Service) Place(ctx context.Context, r Request) (Answer, error) {
 		return Answer{}, ErrBusy
 	}
 	free := func() { <-s.slots }
+	if fault.Planted(fault.KeyForgotten) {
+		r.Key += value.IdempotencyKey(fmt.Sprint("/", os.Getpid()))
+	}
 
 	a, err := s.place(ctx, r)
 	if err != nil {

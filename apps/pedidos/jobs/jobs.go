@@ -22,6 +22,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/loja-veloz/platform/apps/internal/client"
+	"github.com/loja-veloz/platform/apps/internal/fault"
 	"github.com/loja-veloz/platform/apps/internal/service"
 	"github.com/loja-veloz/platform/apps/internal/telemetry"
 	"github.com/loja-veloz/platform/apps/pedidos/checkout"
@@ -109,6 +110,11 @@ func (q *Queue) attend(ctx context.Context, lease time.Duration) error {
 		ids, err := store.New(tx).TakeOverdue(ctx, store.TakeOverdueParams{AttendAfter: 2 * lease, Page: attendPage})
 		if err != nil || len(ids) == 0 {
 			return err
+		}
+		if fault.Planted(fault.TakeoverUnfenced) {
+			if _, err := tx.Exec(ctx, "UPDATE pedidos SET version = version - 1 WHERE id = ANY($1)", ids); err != nil {
+				return err
+			}
 		}
 		inserts := make([]river.InsertManyParams, 0, len(ids))
 		for _, id := range ids {

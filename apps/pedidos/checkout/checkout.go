@@ -181,8 +181,10 @@ func (c Caller) owns(o *order.Order) bool {
 
 // Show returns an order of the caller, or ErrNotFound.
 func (s *Service) Show(ctx context.Context, caller Caller, id uuid.UUID) (order.Order, error) {
-	if known, there := cache.Load(id); there && fault.Planted(fault.StaleRead) {
-		return known.(order.Order), nil
+	if fault.Planted(fault.StaleRead) {
+		if known, there := cache.Load(id); there {
+			return known.(order.Order), nil
+		}
 	}
 	a, err := s.own(ctx, caller, id)
 	if err != nil {

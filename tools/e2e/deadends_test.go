@@ -117,7 +117,7 @@ func priceChanged(p *tab, base string, change func()) {
 	change()
 	// pedidos may know a price for two seconds: either it refuses the old one, or the order fails.
 	p.order()
-	p.wait("an answer", `document.querySelector(".summary, .status.failed") !== null`)
+	p.wait("an answer", `document.activeElement.matches(".summary") || document.querySelector(".status.failed") !== null`)
 	p.has("price")
 	if strings.HasPrefix(p.text("location.pathname"), "/orders/") {
 		p.has("A price changed while you were ordering.", "Nothing was charged.")
@@ -165,7 +165,7 @@ func expired(p *tab, base string) {
 	p.enter(goodCard)
 	p.do(chromedp.Evaluate[chromedp.Void](`document.querySelector("[name=key]").value = ""`))
 	p.order()
-	p.wait("the form again", `document.querySelector(".summary") !== null`)
+	p.wait("the form again", `document.activeElement.matches(".summary")`)
 	p.has("The page was incomplete.", "Your card: visa")
 	p.order()
 	p.until("Your order is confirmed")

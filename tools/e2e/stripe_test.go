@@ -261,7 +261,7 @@ func keptCard(p *tab, base string) {
 	p.press("x")
 	p.enter(goodCard)
 	p.order()
-	p.wait("the form again", `document.querySelector(".summary") !== null`)
+	p.wait("the form again", `document.activeElement.matches(".summary")`)
 	p.has("Your card: visa •••• 4242")
 	p.accessible()
 	p.tabTo("input[aria-invalid=true]")

@@ -60,12 +60,17 @@ func firing(found []sources.Firing) (alarms []alarm) {
 
 // showServices answers with the alarms that fire, and a card for each service.
 func (c *console) showServices(ctx *gin.Context) error {
-	cluster, budgets, outages := c.readAll(ctx)
-	page := overview{}
+	var (
+		reads  sync.WaitGroup
+		found  []sources.Firing
+		unsaid error
+	)
 	if c.metrics != nil {
-		found, err := c.metrics.Firing(ctx.Request.Context(), slo.Alarms(true))
-		page.Heard, page.Alarms = outages.add(err), firing(found)
+		reads.Go(func() { found, unsaid = c.metrics.Firing(ctx.Request.Context(), slo.Alarms(true)) })
 	}
+	cluster, budgets, outages := c.readAll(ctx)
+	reads.Wait()
+	page := overview{Alarms: firing(found), Heard: outages.add(unsaid) && c.metrics != nil}
 	for _, name := range c.settings.services() {
 		card := card{Name: name, Known: cluster != nil, Metrics: budgets != nil}
 		if cluster != nil {

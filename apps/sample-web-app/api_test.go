@@ -167,15 +167,24 @@ func (o fakeOrders) PlaceOrder(_ context.Context, request pedidos.PlaceOrderRequ
 	return pedidos.PlaceOrder201JSONResponse{Body: order}, nil
 }
 
+// owned returns an order of the shopper. The caller holds the lock.
+func (o fakeOrders) owned(id uuid.UUID, shopper string) (pedidos.Order, error) {
+	if o.refuse != nil {
+		return pedidos.Order{}, o.refuse
+	}
+	order, ok := o.orders[id]
+	if !ok || o.owners[id] != shopper {
+		return pedidos.Order{}, problem.New(problem.NotFound, "There is no such order.")
+	}
+	return order, nil
+}
+
 func (o fakeOrders) ShowOrder(_ context.Context, request pedidos.ShowOrderRequestObject) (pedidos.ShowOrderResponseObject, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.refuse != nil {
-		return nil, o.refuse
-	}
-	order, ok := o.orders[request.OrderID]
-	if !ok || o.owners[order.ID] != *request.Params.ShopperID {
-		return nil, problem.New(problem.NotFound, "There is no such order.")
+	order, err := o.owned(request.OrderID, *request.Params.ShopperID)
+	if err != nil {
+		return nil, err
 	}
 	return pedidos.ShowOrder200JSONResponse(order), nil
 }
@@ -183,16 +192,14 @@ func (o fakeOrders) ShowOrder(_ context.Context, request pedidos.ShowOrderReques
 func (o fakeOrders) CancelOrder(_ context.Context, request pedidos.CancelOrderRequestObject) (pedidos.CancelOrderResponseObject, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.refuse != nil {
-		return nil, o.refuse
+	order, err := o.owned(request.OrderID, *request.Params.ShopperID)
+	if err != nil {
+		return nil, err
 	}
-	order, ok := o.orders[request.OrderID]
-	switch {
-	case !ok || o.owners[order.ID] != *request.Params.ShopperID:
-		return nil, problem.New(problem.NotFound, "There is no such order.")
-	case order.State == pedidos.Failed:
+	switch order.State {
+	case pedidos.Failed:
 		return nil, problem.New(problem.OrderState, "The order has failed.")
-	case order.State == pedidos.Confirmed:
+	case pedidos.Confirmed:
 		becomes(&order, pedidos.Refunding, "cancelled_by_client")
 		becomes(&order, pedidos.Refunded, "payment_refunded")
 		o.orders[order.ID] = order
@@ -205,12 +212,9 @@ func (o fakeOrders) ContinuePayment(
 ) (pedidos.ContinuePaymentResponseObject, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.refuse != nil {
-		return nil, o.refuse
-	}
-	order, ok := o.orders[request.OrderID]
-	if !ok || o.owners[order.ID] != *request.Params.ShopperID {
-		return nil, problem.New(problem.NotFound, "There is no such order.")
+	order, err := o.owned(request.OrderID, *request.Params.ShopperID)
+	if err != nil {
+		return nil, err
 	}
 	return pedidos.ContinuePayment202JSONResponse(order), nil
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/rand"
 	"net/http"
 	"strings"
@@ -13,6 +14,7 @@ import (
 	"github.com/loja-veloz/platform/apps/internal/contract/pedidos"
 	"github.com/loja-veloz/platform/apps/internal/money"
 	"github.com/loja-veloz/platform/apps/internal/problem"
+	"github.com/loja-veloz/platform/apps/internal/server"
 	"github.com/loja-veloz/platform/apps/internal/telemetry"
 )
 
@@ -24,13 +26,10 @@ type orderPage struct {
 	Message  string
 	Advice   string
 	Follow   bool   // the page asks for its news by itself (static/order.js)
-	Pays     bool   // the shopper may have to authenticate, with Stripe.js
-	Key      string // with Pays: Stripe's publishable key
-	Script   string // with Pays: the address of Stripe.js
+	Stripe   *till  // the shopper may have to authenticate, with Stripe.js; nil: not
 	Secret   string // the shopper has to authenticate, with this client secret
 	Cancel   *cancelling
-	Again    bool   // the same things can be ordered again, by a new order
-	OrderKey string // with Again: of that order
+	OrderKey string // of a new order of the same things; "": they cannot be ordered again
 	Lines    []orderLine
 	Total    string
 	Steps    []orderStep
@@ -97,33 +96,51 @@ func (p *pages) showOrder(c *gin.Context) error {
 	return p.render(c, http.StatusOK, "order", p.describe(order))
 }
 
-// cancelOrder cancels an order and redirects to its page.
-func (p *pages) cancelOrder(c *gin.Context) error {
-	if err := p.fromHere.Check(c.Request); err != nil {
-		return p.refuseStranger(c)
+// change answers a form on the page of an order: it calls the API, and redirects to the page, which
+// shows what the order's state allows. If the API does not answer, it shows the page unanswered.
+func (p *pages) change(call func(ctx context.Context, who shopper, id uuid.UUID) error, unanswered orderPage) server.Handler {
+	return func(c *gin.Context) error {
+		if err := p.fromHere.Check(c.Request); err != nil {
+			return p.refuseStranger(c)
+		}
+		id, err := orderID(c)
+		if err != nil {
+			return err
+		}
+		who := p.shopperOf(c)
+		if who.id == "" {
+			return noSuchOrder()
+		}
+		err = call(c.Request.Context(), who, id)
+		switch {
+		case client.Is(err, problem.NotFound):
+			return noSuchOrder()
+		case err != nil && !client.Is(err, problem.OrderState):
+			p.report(c, err)
+			page := unanswered
+			page.ID = id.String()
+			return p.render(c, http.StatusServiceUnavailable, "order", page)
+		}
+		seeOther(c, "/orders/"+id.String())
+		return nil
 	}
-	id, err := orderID(c)
-	if err != nil {
-		return err
-	}
-	who := p.shopperOf(c)
-	if who.id == "" {
-		return noSuchOrder()
-	}
-	err = p.shop.cancel(c.Request.Context(), who, id)
-	switch {
-	case client.Is(err, problem.NotFound):
-		return noSuchOrder()
-	case err != nil && !client.Is(err, problem.OrderState): // the order's page shows its state
-		p.report(c, err)
-		return p.render(c, http.StatusServiceUnavailable, "order", orderPage{
-			ID: id.String(), Headline: "We do not know yet whether your order was cancelled",
-			Message: "The shop does not answer at the moment.",
-			Advice:  "Look at the order again in a moment. If it is still confirmed, cancel it again: it is refunded only once.",
-		})
-	}
-	seeOther(c, "/orders/"+id.String())
-	return nil
+}
+
+// cancelOrder cancels an order.
+func (p *pages) cancelOrder() server.Handler {
+	return p.change(p.shop.cancel, orderPage{
+		Headline: "We do not know yet whether your order was cancelled",
+		Message:  "The shop does not answer at the moment.",
+		Advice:   "Look at the order again in a moment. If it is still confirmed, cancel it again: it is refunded only once.",
+	})
+}
+
+// continuePayment goes on with an order whose shopper has authenticated.
+func (p *pages) continuePayment() server.Handler {
+	return p.change(p.shop.continuePayment, orderPage{
+		Headline: "We are waiting for your bank's answer", Follow: true,
+		Message: "The shop does not answer at the moment. If you have confirmed the payment, your order goes on by itself.",
+	})
 }
 
 // report logs the error behind a page that describes the failure in its own words.
@@ -246,7 +263,7 @@ func (p *pages) describe(order *pedidos.Order) orderPage {
 	case pedidos.Failed:
 		page.Message = strings.TrimSpace(why + " Nothing was charged.")
 		page.Advice = advice
-		page.Again, page.OrderKey = true, rand.Text()
+		page.OrderKey = rand.Text()
 	case pedidos.Refunding:
 		page.Message = strings.TrimSpace(why + " Your money is on its way back.")
 		page.Follow = true
@@ -268,7 +285,7 @@ func (p *pages) describe(order *pedidos.Order) orderPage {
 		}
 	}
 	if page.Follow && p.till.stripe() {
-		page.Pays, page.Key, page.Script = true, p.till.Key, p.till.Script
+		page.Stripe = &p.till
 	}
 	return page
 }

@@ -31,7 +31,7 @@ func (p *pages) policyOf(page any) string {
 		pays = page.Pay.Element != nil
 	case orderPage:
 		follows = true
-		pays = page.Pays
+		pays = page.Stripe != nil
 	}
 	switch {
 	case pays:

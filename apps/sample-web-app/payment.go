@@ -1,17 +1,12 @@
 package main
 
 import (
-	"net/http"
 	"net/url"
 	"regexp"
 	"slices"
 	"strings"
 
-	"github.com/gin-gonic/gin"
-
-	"github.com/loja-veloz/platform/apps/internal/client"
 	"github.com/loja-veloz/platform/apps/internal/config"
-	"github.com/loja-veloz/platform/apps/internal/problem"
 )
 
 const (
@@ -146,32 +141,4 @@ func (t till) ask(b basket) payment {
 		part.Cards = append(part.Cards, cardOption{known, known.Token == b.card})
 	}
 	return part
-}
-
-// continuePayment goes on with an order whose shopper has authenticated, and redirects to its page.
-func (p *pages) continuePayment(c *gin.Context) error {
-	if err := p.fromHere.Check(c.Request); err != nil {
-		return p.refuseStranger(c)
-	}
-	id, err := orderID(c)
-	if err != nil {
-		return err
-	}
-	who := p.shopperOf(c)
-	if who.id == "" {
-		return noSuchOrder()
-	}
-	err = p.shop.continuePayment(c.Request.Context(), who, id)
-	switch {
-	case client.Is(err, problem.NotFound):
-		return noSuchOrder()
-	case err != nil:
-		p.report(c, err)
-		return p.render(c, http.StatusServiceUnavailable, "order", orderPage{
-			ID: id.String(), Headline: "We are waiting for your bank's answer", Follow: true,
-			Message: "The shop does not answer at the moment. If you have confirmed the payment, your order goes on by itself.",
-		})
-	}
-	seeOther(c, "/orders/"+id.String())
-	return nil
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/loja-veloz/platform/apps/internal/postgres"
 	"github.com/loja-veloz/platform/apps/internal/problem"
 	"github.com/loja-veloz/platform/apps/internal/value"
+	"github.com/loja-veloz/platform/apps/pagamentos/acquirer"
 	"github.com/loja-veloz/platform/apps/pagamentos/charging"
 	"github.com/loja-veloz/platform/apps/pagamentos/payment"
 )
@@ -51,7 +52,10 @@ func Explain(err error) *problem.Error {
 		e := problem.Wrap(problem.AcquirerUnavailable, message, err)
 		e.RetryAfter = min(wait.Wait, maxWait)
 		return e
-	case errors.Is(err, charging.ErrOutcomeUnknown): // checked first, because a database outage may have caused it
+	case errors.Is(err, charging.ErrTooEarly):
+		return problem.Wrap(problem.PaymentState, "The refund is not stored yet. Repeat the notice.", err)
+	case errors.Is(err, charging.ErrOutcomeUnknown), errors.Is(err, acquirer.ErrUnknown):
+		// Checked before an outage of the database, which may have caused it.
 		e := problem.Wrap(problem.AcquirerUnavailable,
 			"The outcome of the payment is not known yet. Retry the same request: nothing is charged twice.", err)
 		e.RetryAfter = retryAfter

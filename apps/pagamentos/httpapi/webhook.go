@@ -33,12 +33,6 @@ func Webhook(
 		case err == nil:
 			err = payments.Noticed(ctx, notice)
 		}
-		if errors.Is(err, charging.ErrTooEarly) {
-			return problem.Wrap(problem.PaymentState, "The refund is not stored yet. Repeat the notice.", err)
-		}
-		if errors.Is(err, acquirer.ErrUnknown) {
-			err = errors.Join(charging.ErrOutcomeUnknown, err)
-		}
 		if err != nil {
 			return err
 		}

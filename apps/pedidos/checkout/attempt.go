@@ -210,9 +210,9 @@ func WaitsForAcquirer(err error) bool {
 	return errors.As(err, &failed) && (failed.step == order.Pay || failed.step == order.Undo)
 }
 
-// RetryAfter returns how long to wait before the step that failed with err is repeated; 0 if err does
+// retryAfter returns how long to wait before the step that failed with err is repeated; 0 if err does
 // not say.
-func RetryAfter(err error) time.Duration {
+func retryAfter(err error) time.Duration {
 	if action := (*AuthenticationError)(nil); errors.As(err, &action) {
 		return action.Wait
 	}
@@ -368,7 +368,7 @@ func (s *Service) advanceWithRetries(ctx context.Context, a *attempt) error {
 		if errors.Is(err, errChanged) {
 			err = errors.Join(err, s.reload(ctx, a))
 		}
-		wait := max(pause/2+rand.N(pause), RetryAfter(err))
+		wait := max(pause/2+rand.N(pause), retryAfter(err))
 		if time.Since(start)+max(pause, wait) > retryFor {
 			return err
 		}
@@ -419,7 +419,7 @@ func (s *Service) handOver(ctx context.Context, a *attempt, cause error) {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), saveTimeout)
 	defer cancel()
-	if err := s.Queue.Enqueue(ctx, a.order.ID, RetryAfter(cause), WaitsForAcquirer(cause)); err != nil {
+	if err := s.Queue.Enqueue(ctx, a.order.ID, retryAfter(cause), WaitsForAcquirer(cause)); err != nil {
 		s.Logger.WarnContext(ctx, "storing the job failed: the order waits until its lease expires",
 			"order", a.order.ID.String(), "error", err.Error())
 	}

@@ -278,14 +278,13 @@ func (s *Stripe) change(
 		return intent, err
 	}
 	before := map[string][]stripe.PaymentIntentStatus{
-		"confirm": {stripe.PaymentIntentStatusRequiresConfirmation, stripe.PaymentIntentStatusRequiresPaymentMethod},
 		"capture": {stripe.PaymentIntentStatusRequiresCapture},
 		"cancel": {
 			stripe.PaymentIntentStatusRequiresConfirmation, stripe.PaymentIntentStatusRequiresPaymentMethod,
 			stripe.PaymentIntentStatusRequiresAction, stripe.PaymentIntentStatusRequiresCapture,
 		},
 	}
-	if slices.Contains(before[verb], intent.Status) && (verb != "confirm" || unconfirmed(intent)) {
+	if slices.Contains(before[verb], intent.Status) || verb == "confirm" && unconfirmed(intent) {
 		return s.post(ctx, path, key+":"+uuid.NewString(), params())
 	}
 	return intent, nil

@@ -17,44 +17,76 @@ import (
 // reportEvery is how often a build says how far it is.
 const reportEvery = 20 * time.Second
 
-// progress says how far a run of builds is, and how long it will take. Its unit is Tool.Work. It
-// is the output of go build -v, which names each package that it has compiled.
+// progress says how far a run of builds is, and how long it will take. Its unit is Tool.Work.
 type progress struct {
-	out   *console.Console
-	tools []Tool
-	began time.Time
+	out    *console.Console
+	began  time.Time
+	builds []*build
 
-	mu       sync.Mutex
-	current  int       // index of the tool that is being built
-	started  time.Time // when its build began
-	compiled int       // packages of the current tool so far
-	stale    int       // packages of the current tool to compile; 0 until go list has counted them
-	line     []byte    // the beginning of a line of go build's output
-	messages []string  // the last other lines of that output
-	took     []usage   // of the tools that are built
+	mu      sync.Mutex
+	current int // index of the tool that compiles; those before it are built, or the last of them is being linked
 }
 
-type usage struct{ elapsed, cpu time.Duration }
+// A build is one tool of the run. It is the output of go build -v, which names each package as it
+// begins to compile it, and the program's own package last.
+type build struct {
+	Tool
+	linking chan struct{} // closed when all packages but the program's own are compiled
+	main    string        // import path of the program's own package; empty until go list has told it
+
+	mu           sync.Mutex
+	started      time.Time
+	compiled     map[string]bool // packages so far
+	stale        int             // packages to compile; 0 until go list has counted them
+	line         []byte          // the beginning of a line of go build's output
+	messages     []string        // the last other lines of that output
+	elapsed, cpu time.Duration   // what it took
+}
 
 func newProgress(out *console.Console, tools []Tool) *progress {
-	return &progress{out: out, tools: tools, began: time.Now()}
+	p := &progress{out: out, began: time.Now()}
+	for _, t := range tools {
+		p.builds = append(p.builds, &build{Tool: t, linking: make(chan struct{}), compiled: map[string]bool{}})
+	}
+	return p
 }
 
 // begin says which tool is being built.
-func (p *progress) begin(i int) {
+func (p *progress) begin(i int) *build {
 	p.mu.Lock()
-	p.current, p.compiled, p.stale, p.line, p.messages, p.started = i, 0, 0, nil, nil, time.Now()
+	p.current = i
 	p.mu.Unlock()
+	b := p.builds[i]
+	b.mu.Lock()
+	b.started = time.Now()
+	b.mu.Unlock()
 	p.step(false)
+	return b
 }
 
-// expect sets the number of packages that the tool with the index i will compile, if it is still
-// the current one.
-func (p *progress) expect(i, packages int) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if i == p.current {
-		p.stale = packages
+// expect takes what go list says of the packages of the build, in the order of their
+// dependencies: a line each with the import path and whether the package is stale.
+func (b *build) expect(listed string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	stale := false
+	for line := range strings.Lines(listed) {
+		b.main, stale = "", false
+		if _, err := fmt.Sscan(line, &b.main, &stale); err == nil && stale {
+			b.stale++
+		}
+	}
+	if b.main != "" && (!stale || b.compiled[b.main]) {
+		b.link()
+	}
+}
+
+// link says once that the packages are compiled. The caller holds b.mu.
+func (b *build) link() {
+	select {
+	case <-b.linking:
+	default:
+		close(b.linking)
 	}
 }
 
@@ -62,24 +94,27 @@ func (p *progress) expect(i, packages int) {
 const maxMessages = 20
 
 // Write counts the packages that go build names, and keeps its messages, which have blanks.
-func (p *progress) Write(b []byte) (int, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.line = append(p.line, b...)
+func (b *build) Write(output []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.line = append(b.line, output...)
 	for {
-		i := bytes.IndexByte(p.line, '\n')
+		i := bytes.IndexByte(b.line, '\n')
 		if i < 0 {
-			return len(b), nil
+			return len(output), nil
 		}
-		switch text := string(p.line[:i]); {
+		switch text := string(b.line[:i]); {
 		case text == "", strings.HasPrefix(text, "go: downloading "):
 		case strings.ContainsAny(text, " \t"):
-			p.messages = append(p.messages, text)
-			p.messages = p.messages[max(0, len(p.messages)-maxMessages):]
+			b.messages = append(b.messages, text)
+			b.messages = b.messages[max(0, len(b.messages)-maxMessages):]
 		default:
-			p.compiled++
+			b.compiled[text] = true
+			if text == b.main {
+				b.link()
+			}
 		}
-		p.line = p.line[i+1:]
+		b.line = b.line[i+1:]
 	}
 }
 
@@ -99,43 +134,56 @@ func (p *progress) report(ctx context.Context) {
 
 // explain replaces the tail of a failed build's output, which names mostly packages that compiled
 // while the failed one did, by its messages.
-func (p *progress) explain(err error) error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+func (b *build) explain(err error) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	var failed *command.Error
-	if errors.As(err, &failed) && len(p.messages) > 0 {
-		failed.Tail = "    " + strings.Join(p.messages, "\n    ")
+	if errors.As(err, &failed) && len(b.messages) > 0 {
+		failed.Tail = "    " + strings.Join(b.messages, "\n    ")
 	}
 	return err
 }
 
-// end records what the current tool has taken.
-func (p *progress) end(cpu time.Duration) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.took = append(p.took, usage{time.Since(p.started), cpu})
+// end records what the build has taken.
+func (b *build) end(cpu time.Duration) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.link()
+	b.elapsed, b.cpu = time.Since(b.started), cpu
 }
 
-// packages says how many packages are compiled. The caller holds p.mu.
-func (p *progress) packages() string {
-	if p.stale == 0 || p.compiled > p.stale {
-		return fmt.Sprintf(": %d packages compiled", p.compiled)
+// packages says how many packages are compiled.
+func (b *build) packages() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.stale == 0 || len(b.compiled) > b.stale {
+		return fmt.Sprintf(": %d packages compiled", len(b.compiled))
 	}
-	return fmt.Sprintf(": %d of %d packages compiled", p.compiled, p.stale)
+	return fmt.Sprintf(": %d of %d packages compiled", len(b.compiled), b.stale)
+}
+
+// share returns how much of the build is done, at most 1.
+func (b *build) share() float64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.stale == 0 {
+		return 0
+	}
+	return min(1, float64(len(b.compiled))/float64(b.stale))
 }
 
 // step prints one line about the current tool, with its packages if counted is set.
 func (p *progress) step(counted bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	t, line := p.tools[p.current], ""
+	b, line := p.builds[p.current], ""
 	if counted {
-		line = p.packages()
+		line = b.packages()
 	}
 	if left := p.left(time.Since(p.began), runtime.GOMAXPROCS(0)); left > 0 {
 		line += fmt.Sprintf("; about %s left for all tools", minutes(left))
 	}
-	p.out.Step("[%d/%d] %s %s%s", p.current+1, len(p.tools), t.Name, t.Version, line)
+	p.out.Step("[%d/%d] %s %s%s", p.current+1, len(p.builds), b.Name, b.Version, line)
 }
 
 // left estimates the remaining time. Until a tenth of the work is done it assumes that each
@@ -143,13 +191,13 @@ func (p *progress) step(counted bool) {
 // whose packages are in the build cache says nothing about the others.
 func (p *progress) left(elapsed time.Duration, processors int) time.Duration {
 	all, done := 0.0, 0.0
-	for i, t := range p.tools {
-		all += float64(t.Work)
+	for i, b := range p.builds {
+		all += float64(b.Work)
 		switch {
 		case i < p.current:
-			done += float64(t.Work)
-		case i == p.current && p.stale > 0:
-			done += float64(t.Work) * min(1, float64(p.compiled)/float64(p.stale))
+			done += float64(b.Work)
+		case i == p.current:
+			done += float64(b.Work) * b.share()
 		}
 	}
 	expected := time.Duration((all - done) / float64(processors) * float64(time.Second))
@@ -169,7 +217,7 @@ func minutes(d time.Duration) string {
 // summary prints where the time went.
 func (p *progress) summary() {
 	p.out.Step("tools built in %s:", console.Round(time.Since(p.began)))
-	for i, t := range p.tools {
-		p.out.Plain("%10s%-34s %8s, %6.0f CPU seconds", "", t.Name+" "+t.Version, console.Round(p.took[i].elapsed), p.took[i].cpu.Seconds())
+	for _, b := range p.builds {
+		p.out.Plain("%10s%-34s %8s, %6.0f CPU seconds", "", b.Name+" "+b.Version, console.Round(b.elapsed), b.cpu.Seconds())
 	}
 }

@@ -134,13 +134,46 @@ func (c *Cache) Ensure(ctx context.Context, tools ...Tool) error {
 		c.Out.Step("%s", c.Meanwhile)
 	}
 	c.Out.Step("building %d of %d tools; this happens once, and %s keeps them", len(missing), len(tools), c.Root)
-	for i := range missing {
-		if err := c.build(ctx, p, i); err != nil {
-			return err
-		}
+	if err := c.buildAll(ctx, p); err != nil {
+		return err
 	}
 	p.summary()
 	return nil
+}
+
+// buildAll builds the tools of the run one after the other. The linker mostly uses one processor, so
+// while it writes one program, the next one compiles. No third one begins before the first is
+// written: a linker needs up to 2 GB of memory.
+func (c *Cache) buildAll(ctx context.Context, p *progress) error {
+	run, stop := context.WithCancelCause(ctx)
+	var all sync.WaitGroup
+	defer func() {
+		stop(nil)
+		all.Wait()
+	}()
+	all.Go(func() { p.report(run) })
+
+	last := make(chan struct{}) // closed when the build before has ended
+	close(last)
+	for i := range p.builds {
+		b, before, ended := p.begin(i), last, make(chan struct{})
+		last = ended
+		all.Go(func() {
+			defer close(ended)
+			if err := c.build(run, b); err != nil {
+				stop(err) // the first error ends the other build
+			}
+		})
+		for _, next := range []<-chan struct{}{before, b.linking} {
+			select {
+			case <-next:
+			case <-run.Done():
+				return context.Cause(run)
+			}
+		}
+	}
+	<-last
+	return context.Cause(run)
 }
 
 // lock takes the lock of a folder of the cache, so that two repos do not build at the same time.
@@ -182,9 +215,8 @@ func (c *Cache) download(ctx context.Context, tools []Tool) {
 // that a person has set for another project, decide what is built.
 var BuildEnv = []string{"GOWORK=off", "GOFLAGS=-mod=readonly", "CGO_ENABLED=0", "GOTOOLCHAIN=local"}
 
-// build builds the tool with the index i of the run.
-func (c *Cache) build(ctx context.Context, p *progress, i int) error {
-	t := p.tools[i]
+func (c *Cache) build(ctx context.Context, b *build) error {
+	t := b.Tool
 	dir, err := c.buildDir(t)
 	if err != nil {
 		return err
@@ -193,12 +225,11 @@ func (c *Cache) build(ctx context.Context, p *progress, i int) error {
 	if err := os.MkdirAll(work, 0o755); err != nil {
 		return err
 	}
-	p.begin(i)
 	modfile, err := c.modfile(ctx, t, work)
 	if err != nil {
 		return fmt.Errorf("building %s: %w", t.Name, err)
 	}
-	if err := c.compile(ctx, p, i, work, modfile); err != nil {
+	if err := c.compile(ctx, b, work, modfile); err != nil {
 		return fmt.Errorf("building %s %s: %w%s", t.Name, t.Version, err, advice(err))
 	}
 	for _, link := range t.Links {
@@ -218,34 +249,33 @@ func (c *Cache) build(ctx context.Context, p *progress, i int) error {
 // which the linker would drop and which takes a ninth of the compiler's time.
 var buildFlags = []string{"-trimpath", "-buildvcs=false", "-gcflags=all=-dwarf=false"}
 
-// compile builds the tool with the index i of the run into the folder work.
-func (c *Cache) compile(ctx context.Context, p *progress, i int, work, modfile string) error {
-	t := p.tools[i]
+// compile builds the tool into the folder work.
+func (c *Cache) compile(ctx context.Context, b *build, work, modfile string) error {
+	t := b.Tool
 	args := append(slices.Clone(buildFlags), "-modfile", modfile, "-ldflags", strings.TrimSpace("-s -w "+t.LDFlags))
 	dir, env := filepath.Join(c.Pins, t.Pin), slices.Concat(BuildEnv, c.Env)
 
 	list := command.Command{
-		Args: slices.Concat([]string{"go", "list", "-deps", "-f", "{{if .Stale}}{{.ImportPath}}{{end}}"}, args, []string{t.Package}),
+		Args: slices.Concat([]string{"go", "list", "-deps", "-f", "{{.ImportPath}} {{.Stale}}"}, args, []string{t.Package}),
 		Dir:  dir, Env: env,
 	}
 	counting, stop := context.WithCancel(ctx)
 	var others sync.WaitGroup
 	others.Go(func() {
-		if stale, err := list.Text(counting); err == nil {
-			p.expect(i, len(strings.Fields(stale)))
+		if listed, err := list.Text(counting); err == nil {
+			b.expect(listed)
 		}
 	})
-	others.Go(func() { p.report(counting) })
 	defer others.Wait()
 	defer stop()
 
 	build := command.Command{
 		Args: slices.Concat([]string{"go", "build", "-v"}, args, []string{"-o", filepath.Join(work, t.Name), t.Package}),
-		Dir:  dir, Env: env, Log: filepath.Join(c.Root, "logs", t.Name+".log"), Output: p,
+		Dir:  dir, Env: env, Log: filepath.Join(c.Root, "logs", t.Name+".log"), Output: b,
 	}
 	cpu, err := build.Usage(ctx)
-	p.end(cpu)
-	return p.explain(err)
+	b.end(cpu)
+	return b.explain(err)
 }
 
 // modfile returns the path of the go.mod for a build: the pin's own, or, if the tool changes

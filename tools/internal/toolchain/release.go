@@ -217,7 +217,7 @@ func (c *Cache) takeOne(ctx context.Context, t Tool) error {
 			err = c.fetchArchive(ctx, r, address, work)
 		}
 		if err != nil {
-			return fmt.Errorf("the release of %s %s: %w", t.Name, t.Version, err)
+			return errors.Join(fmt.Errorf("the release of %s %s: %w", t.Name, t.Version, err), os.RemoveAll(work))
 		}
 	}
 	return os.Rename(work, dir)

@@ -227,6 +227,9 @@ func TestWrongReleaseIsRefused(t *testing.T) {
 			if err != nil || len(left) != 1 || !strings.Contains(out.String(), "compiling x: ") {
 				t.Errorf("TOOLS=auto leaves %d tools, %v, want x, and says\n%s", len(left), err, out)
 			}
+			if left, _ := filepath.Glob(filepath.Join(c.Root, "tools", "*.downloading")); len(left) > 0 {
+				t.Errorf("the refused release left %v", left)
+			}
 			if c.Has(tool) {
 				t.Error("the cache has the tool")
 			}

@@ -42,7 +42,7 @@ type contender struct {
 	walBytes     int64
 	idle         rate // per second
 	perOrder     rate
-	alone        run // one buyer
+	alone        []time.Duration // p50 of one buyer, by round
 	afterKilling tally
 }
 
@@ -211,7 +211,9 @@ func (c *comparison) measureTurn(ctx context.Context, each *contender) error {
 	each.p50, each.p99 = append(each.p50, r.percentile(50)), append(each.p99, r.percentile(99))
 	each.orders += len(r.latencies)
 	each.walBytes += walAfter - walBefore
-	return nil
+	alone, err := c.place(ctx, each, 1, c.length(3*time.Second))
+	each.alone = append(each.alone, alone.percentile(50))
+	return err
 }
 
 // place has buyers place orders for a time. It fails if an order was not confirmed when answered.
@@ -258,9 +260,6 @@ func (c *comparison) countWork(ctx context.Context) error {
 		s := c.server
 		s.databases = []string{each.database, "estoque", "pagamentos"}
 		err := c.turn(ctx, each, func() (err error) {
-			if each.alone, err = c.place(ctx, each, 1, c.length(5*time.Second)); err != nil {
-				return err
-			}
 			if err := sleep(ctx, statsDelay); err != nil { // until what was placed so far is counted
 				return err
 			}
@@ -293,10 +292,12 @@ func (c *comparison) rows() {
 		t.row(each.name+": p50, p99", milliseconds(median(each.p50))+", "+milliseconds(median(each.p99)), "", true)
 	}
 	for _, each := range c.all {
-		t.row(each.name+": one buyer alone: p50", milliseconds(each.alone.percentile(50)), "", true)
+		t.row(each.name+": one buyer alone: p50", milliseconds(median(each.alone)), "", true)
 	}
 	for _, each := range c.all {
-		ms := func(name string) float64 { return float64(each.used[name].Microseconds()) / 1000 / float64(max(1, each.orders)) }
+		ms := func(name string) float64 {
+			return float64(each.used[name].Microseconds()) / 1000 / float64(max(1, each.orders))
+		}
 		own, others, database := ms(each.name), ms("estoque")+ms("pagamentos"), ms(dev.PostgreSQL)
 		t.row(each.name+": CPU per order: itself, PostgreSQL, in all",
 			fmt.Sprintf("%.2f, %.2f, %.2f ms", own, database, own+others+database), "", true)

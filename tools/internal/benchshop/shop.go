@@ -63,7 +63,7 @@ const plenty = 1_000_000
 func newBuyers(ctx context.Context, shop *dev.Shop) (*buyers, error) {
 	b := &buyers{shop: shop, run: fmt.Sprint(time.Now().UnixMilli())}
 	var page struct{ Items []item }
-	if err := call(ctx, http.MethodGet, shop.URL(gatewayName)+"/estoque?limit=100", "", nil, &page); err != nil {
+	if err := call(ctx, http.MethodGet, shop.URL("estoque")+"/estoque?limit=100", "", nil, &page); err != nil {
 		return nil, err
 	}
 	if b.items = page.Items; len(b.items) == 0 {

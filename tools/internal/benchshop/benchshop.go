@@ -140,6 +140,17 @@ func (b *bench) measure(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := b.measureShops(ctx, s); err != nil {
+		return err
+	}
+	if b.wants("gateway") {
+		return b.gateway(ctx, traefik, nginx, nginxEnv)
+	}
+	return nil
+}
+
+// measureShops measures what needs a shop. Each group of parts has a shop of its own.
+func (b *bench) measureShops(ctx context.Context, s server) error {
 	if b.wants("orders") || b.wants("footprint") {
 		err := b.withShop(ctx, b.shopDir(), false, func(ctx context.Context, shop *dev.Shop) error { return b.measureShop(ctx, shop, s) })
 		if err != nil {
@@ -158,9 +169,6 @@ func (b *bench) measure(ctx context.Context) error {
 		if err := b.withShop(ctx, filepath.Join(b.dir, "observed"), true, b.observed); err != nil {
 			return err
 		}
-	}
-	if b.wants("gateway") {
-		return b.gateway(ctx, traefik, nginx, nginxEnv)
 	}
 	return nil
 }

@@ -232,7 +232,8 @@ func agree(bought []*purchase, charges map[string]charge, reserved map[string]st
 		case paid.captured > 1:
 			t.violation(&t.doubled, "order %s is charged %d times", p.id, paid.captured)
 		case p.state == "confirmed" && (paid.amount != p.total || reserved[p.id] != "confirmed"):
-			t.violation(&t.lost, "order %s is confirmed and costs %d, %d is charged, and its stock is %q", p.id, p.total, paid.amount, reserved[p.id])
+			t.violation(&t.lost, "order %s is confirmed and costs %d, %d is charged, and its stock is %q",
+				p.id, p.total, paid.amount, reserved[p.id])
 		case p.state != "confirmed" && paid.amount != 0:
 			t.violation(&t.wronglyCharged, "order %s is %s, and %d is charged", p.id, p.state, paid.amount)
 		}

@@ -18,8 +18,7 @@ import (
 // TestOrdersOnDBOSSurviveAKill places 20 orders at the program in the folder dbos, with the real
 // estoque and pagamentos. It kills the program after the first ones, and repeats a key.
 func TestOrdersOnDBOSSurviveAKill(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
-	t.Cleanup(cancel)
+	ctx := t.Context()
 	root, err := repo.Root()
 	if err != nil {
 		t.Fatal(err)
@@ -60,6 +59,8 @@ func TestOrdersOnDBOSSurviveAKill(t *testing.T) {
 
 func placeAndKill(ctx context.Context, t *testing.T, c *comparison, program *contender) {
 	t.Helper()
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
+	defer cancel()
 	conn := &connection{address: strings.TrimPrefix(program.url, "http://")}
 	defer conn.close()
 	var first *purchase

@@ -96,7 +96,7 @@ lint: loja ## run golangci-lint (gofmt, vet and more), shellcheck, actionlint
 	@command -v shellcheck >/dev/null || apt-get install -y --no-install-recommends shellcheck >/dev/null || \
 		{ echo "shellcheck is missing: install it" >&2; exit 1; }
 	@bin=$$($(LOJA) tool lint) && export PATH="$$bin:$$PATH" && \
-	for dir in apps apps/catalogue infra infra/rollout infra/slo tools/slo stacks tools; do (cd $$dir && echo "golangci-lint $$dir" && GOWORK=$$(case $$dir in tools/slo) echo off;; esac) golangci-lint run --build-tags e2e ./...) || exit 1; done && \
+	for dir in apps apps/catalogue infra infra/rollout infra/slo tools/slo tools/internal/benchshop/dbos stacks tools; do (cd $$dir && echo "golangci-lint $$dir" && GOWORK=$$(case $$dir in tools/*) echo off;; esac) golangci-lint run --build-tags e2e ./...) || exit 1; done && \
 	echo "compiling for macOS and for Linux on arm64" && export GOWORK=off GOARCH=arm64 CGO_ENABLED=0 && \
 	(cd tools && GOOS=darwin go build -o /dev/null ./cmd/loja && GOOS=linux go build -o /dev/null ./cmd/loja) && \
 	(cd apps && GOOS=linux go build -gcflags=all=-dwarf=false -o /dev/null ./...) && \
@@ -105,7 +105,7 @@ ci: ## run everything that a change must pass: lint, test, e2e, e2e-aws
 	@bash .ci/run
 bench-cold: loja ## measure what a first make up compiles, in an empty cache of its own
 	@$(LOJA) bench-cold
-bench-shop: loja ## measure the shop: orders per second against PostgreSQL's ceiling, latency, CPU, memory
+bench-shop: loja ## measure the shop: orders per second against PostgreSQL's ceiling or DBOS, latency, CPU, memory [ONLY=]
 	@$(LOJA) bench-shop
 slo: ## write what derives from the objectives: OpenSLO, Datadog's objects, Grafana's dashboard [STACK=dev]
 	@cd tools/slo && GOWORK=off go run . -openslo ../../.local/openslo -datadog ../../.local/datadog -grafana ../../.local/grafana \

@@ -76,7 +76,7 @@ func Run(ctx context.Context, o Options) (err error) {
 	return nil
 }
 
-var parts = []string{"orders", "footprint", "telemetry", "objectives", "gateway"}
+var parts = []string{"orders", "footprint", "telemetry", "objectives", "gateway", "dbos"}
 
 type bench struct {
 	Options
@@ -88,7 +88,11 @@ type bench struct {
 // services returns the names of all services. A caller comes after those that it calls.
 func (b *bench) services() []string { return catalogue.Names(b.catalogue.Services()) }
 
-func (b *bench) wants(part string) bool { return len(b.Only) == 0 || slices.Contains(b.Only, part) }
+// wants tells whether a part is to be measured. The comparison with DBOS must be named: it says
+// nothing of the shop alone.
+func (b *bench) wants(part string) bool {
+	return len(b.Only) == 0 && part != "dbos" || slices.Contains(b.Only, part)
+}
 
 // length returns d, or a tenth of it, but at least a second, in a short run.
 func (b *bench) length(d time.Duration) time.Duration {
@@ -107,9 +111,13 @@ func (b *bench) measure(ctx context.Context) error {
 		if s.pgbench, s.env, err = debian.find(ctx, "pgbench", "postgresql-15", "postgresql-client-15", "libpq5"); err != nil {
 			return err
 		}
-		if s.psql, _, err = debian.find(ctx, "psql", "postgresql-client-15", "libpq5"); err != nil {
+	}
+	if b.wants("orders") || b.wants("dbos") {
+		var env []string
+		if s.psql, env, err = debian.find(ctx, "psql", "postgresql-client-15", "libpq5"); err != nil {
 			return err
 		}
+		s.env = append(s.env, env...)
 	}
 	var nginx, traefik string
 	var nginxEnv []string
@@ -121,12 +129,38 @@ func (b *bench) measure(ctx context.Context) error {
 			return err
 		}
 	}
-	b.Out.Step("building the services as for images")
-	if err := b.release(ctx); err != nil {
+	if b.wants("dbos") {
+		if err := b.buildDBOS(ctx); err != nil {
+			return err
+		}
+	}
+	if b.wants("footprint") || b.wants("gateway") {
+		b.Out.Step("building the services as for images")
+		if err := b.release(ctx); err != nil {
+			return err
+		}
+	}
+	if err := b.measureShops(ctx, s); err != nil {
 		return err
 	}
+	if b.wants("gateway") {
+		return b.gateway(ctx, traefik, nginx, nginxEnv)
+	}
+	return nil
+}
+
+// measureShops measures what needs a shop. Each group of parts has a shop of its own.
+func (b *bench) measureShops(ctx context.Context, s server) error {
 	if b.wants("orders") || b.wants("footprint") {
 		err := b.withShop(ctx, b.shopDir(), false, func(ctx context.Context, shop *dev.Shop) error { return b.measureShop(ctx, shop, s) })
+		if err != nil {
+			return err
+		}
+	}
+	if b.wants("dbos") {
+		err := b.withShop(ctx, filepath.Join(b.dir, "compared"), false, func(ctx context.Context, shop *dev.Shop) error {
+			return b.compareDBOS(ctx, shop, s)
+		})
 		if err != nil {
 			return err
 		}
@@ -135,9 +169,6 @@ func (b *bench) measure(ctx context.Context) error {
 		if err := b.withShop(ctx, filepath.Join(b.dir, "observed"), true, b.observed); err != nil {
 			return err
 		}
-	}
-	if b.wants("gateway") {
-		return b.gateway(ctx, traefik, nginx, nginxEnv)
 	}
 	return nil
 }

@@ -58,12 +58,12 @@ func (s server) number(ctx context.Context, database, sql string) (int64, error)
 	return strconv.ParseInt(out, 10, 64)
 }
 
-// counters are PostgreSQL's counters: commits of databases, and the whole server's syncs and
-// bytes of the log.
-type counters struct{ commits, syncs, walBytes int64 }
+// counters are PostgreSQL's counters: commits and rollbacks of databases, and the whole server's
+// syncs and bytes of the log.
+type counters struct{ commits, rollbacks, syncs, walBytes int64 }
 
 func (c counters) minus(o counters) counters {
-	return counters{c.commits - o.commits, c.syncs - o.syncs, c.walBytes - o.walBytes}
+	return counters{c.commits - o.commits, c.rollbacks - o.rollbacks, c.syncs - o.syncs, c.walBytes - o.walBytes}
 }
 
 // statsDelay is how long to wait until idle sessions have reported their counters. A session
@@ -73,16 +73,52 @@ const statsDelay = 11 * time.Second
 // counters reads the counters that the sessions have reported so far.
 func (s server) counters(ctx context.Context, databases ...string) (counters, error) {
 	out, err := s.query(ctx, "postgres", fmt.Sprintf(
-		`SELECT (SELECT sum(xact_commit) FROM pg_stat_database WHERE datname IN ('%s')), wal_sync, wal_bytes FROM pg_stat_wal`,
+		`SELECT (SELECT sum(xact_commit) || ' ' || sum(xact_rollback) FROM pg_stat_database WHERE datname IN ('%s')), wal_sync, wal_bytes
+		FROM pg_stat_wal`,
 		strings.Join(databases, "','")))
 	if err != nil {
 		return counters{}, err
 	}
 	var c counters
-	if _, err := fmt.Sscanf(strings.ReplaceAll(out, "|", " "), "%d %d %d", &c.commits, &c.syncs, &c.walBytes); err != nil {
+	if _, err := fmt.Sscanf(strings.ReplaceAll(out, "|", " "), "%d %d %d %d", &c.commits, &c.rollbacks, &c.syncs, &c.walBytes); err != nil {
 		return counters{}, fmt.Errorf("the server's counters are %q: %w", out, err)
 	}
 	return c, nil
+}
+
+// A rate is the server's work per order or per second.
+type rate struct{ commits, rollbacks, syncs, walBytes float64 }
+
+// counted runs do, which returns how many orders it placed, and returns the server's work per
+// order without the idle rate. With an idle rate of zero, it returns the work per second.
+func (s server) counted(ctx context.Context, idle rate, do func() (int, error)) (rate, error) {
+	before, err := s.counters(ctx, s.databases...)
+	if err != nil {
+		return rate{}, err
+	}
+	began := time.Now()
+	n, err := do()
+	if err != nil {
+		return rate{}, err
+	}
+	if err := sleep(ctx, statsDelay); err != nil {
+		return rate{}, err
+	}
+	after, err := s.counters(ctx, s.databases...)
+	if err != nil {
+		return rate{}, err
+	}
+	d, seconds := after.minus(before), time.Since(began).Seconds()
+	by := float64(max(1, n))
+	if idle == (rate{}) {
+		by = seconds
+	}
+	return rate{
+		(float64(d.commits) - idle.commits*seconds) / by,
+		(float64(d.rollbacks) - idle.rollbacks*seconds) / by,
+		(float64(d.syncs) - idle.syncs*seconds) / by,
+		(float64(d.walBytes) - idle.walBytes*seconds) / by,
+	}, nil
 }
 
 // prepareReplay creates the database for the replay with the services' own migrations, and

@@ -235,11 +235,11 @@ func (o *ordersRun) cpu(into map[string]time.Duration, do func() error) error {
 // anyway.
 func (o *ordersRun) countCommits(ctx context.Context) error {
 	o.Out.Step("counting commits")
-	idle, err := o.counted(ctx, rate{}, func() (int, error) { return 1, sleep(ctx, statsDelay) })
+	idle, err := o.server.counted(ctx, rate{}, func() (int, error) { return 1, sleep(ctx, statsDelay) })
 	if err != nil {
 		return err
 	}
-	o.perOrder, err = o.counted(ctx, idle, func() (int, error) {
+	o.perOrder, err = o.server.counted(ctx, idle, func() (int, error) {
 		r, err := o.place(ctx, o.clients, o.length)
 		return len(r.latencies) + r.bad, err
 	})
@@ -247,7 +247,7 @@ func (o *ordersRun) countCommits(ctx context.Context) error {
 		return err
 	}
 	o.Out.Step("measuring one buyer alone")
-	o.perOrderAlone, err = o.counted(ctx, idle, func() (int, error) {
+	o.perOrderAlone, err = o.server.counted(ctx, idle, func() (int, error) {
 		o.alone, err = o.place(ctx, 1, o.length)
 		return len(o.alone.latencies) + o.alone.bad, err
 	})
@@ -256,40 +256,6 @@ func (o *ordersRun) countCommits(ctx context.Context) error {
 	}
 	o.aloneReplay, err = o.replay(ctx, 1, o.bench.length(5*time.Second))
 	return err
-}
-
-// A rate is the server's work per order or per second.
-type rate struct{ commits, syncs, walBytes float64 }
-
-// counted runs do, which returns how many orders it placed, and returns the server's work per
-// order without the idle rate. With an idle rate of zero, it returns the work per second.
-func (o *ordersRun) counted(ctx context.Context, idle rate, do func() (int, error)) (rate, error) {
-	before, err := o.server.counters(ctx, o.server.databases...)
-	if err != nil {
-		return rate{}, err
-	}
-	began := time.Now()
-	n, err := do()
-	if err != nil {
-		return rate{}, err
-	}
-	if err := sleep(ctx, statsDelay); err != nil {
-		return rate{}, err
-	}
-	after, err := o.server.counters(ctx, o.server.databases...)
-	if err != nil {
-		return rate{}, err
-	}
-	d, seconds := after.minus(before), time.Since(began).Seconds()
-	by := float64(max(1, n))
-	if idle == (rate{}) {
-		by = seconds
-	}
-	return rate{
-		(float64(d.commits) - idle.commits*seconds) / by,
-		(float64(d.syncs) - idle.syncs*seconds) / by,
-		(float64(d.walBytes) - idle.walBytes*seconds) / by,
-	}, nil
 }
 
 func (o *ordersRun) halfLoad() float64 { return median(o.shopRate) / 2 }

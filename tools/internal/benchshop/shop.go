@@ -23,6 +23,9 @@ const gatewayName = "api-gateway"
 // jsonLog are settings with which the server logs in JSON, which is simple to parse.
 var jsonLog = []string{"logging_collector=on", "log_destination=jsonlog", "log_directory=log", "log_filename=bench.log"}
 
+// benchClient is the client of orders that do not pass api-gateway, which sets the header itself.
+const benchClient = "bench-shop"
+
 // serverLog returns the path of that log in the shop's folder.
 func serverLog(dir string) string { return filepath.Join(dir, "postgres", "log", "bench.json") }
 
@@ -60,7 +63,7 @@ const plenty = 1_000_000
 func newBuyers(ctx context.Context, shop *dev.Shop) (*buyers, error) {
 	b := &buyers{shop: shop, run: fmt.Sprint(time.Now().UnixMilli())}
 	var page struct{ Items []item }
-	if err := call(ctx, http.MethodGet, shop.URL(gatewayName)+"/estoque?limit=100", "", nil, &page); err != nil {
+	if err := call(ctx, http.MethodGet, shop.URL("estoque")+"/estoque?limit=100", "", nil, &page); err != nil {
 		return nil, err
 	}
 	if b.items = page.Items; len(b.items) == 0 {
@@ -116,19 +119,27 @@ func (b *buyers) order(a item) (key, body string) {
 
 // target returns api-gateway as a target that gets a new order with each request. An answer is
 // good if it says that the order is confirmed.
-func (b *buyers) target() target {
-	address := strings.TrimPrefix(b.shop.URL(gatewayName), "http://")
+func (b *buyers) target() target { return b.targetAt(b.shop.URL(gatewayName)) }
+
+// targetAt is target for another URL, without api-gateway. Then the request names its client.
+func (b *buyers) targetAt(url string) target {
+	address := strings.TrimPrefix(url, "http://")
 	return target{
 		address: address,
 		request: func() []byte {
 			key, body := b.order(b.items[rand.IntN(len(b.items))])
-			return fmt.Appendf(nil, "POST /pedidos HTTP/1.1\r\nHost: %s\r\nContent-Type: application/json\r\n"+
-				"Idempotency-Key: %s\r\nContent-Length: %d\r\n\r\n%s", address, key, len(body), body)
+			return post(address, key, body)
 		},
 		good: func(status int, body []byte) bool {
 			return status == http.StatusCreated && bytes.Contains(body, []byte(`"state":"confirmed"`))
 		},
 	}
+}
+
+// post returns the request for an order.
+func post(address, key, body string) []byte {
+	return fmt.Appendf(nil, "POST /pedidos HTTP/1.1\r\nHost: %s\r\nContent-Type: application/json\r\nClient-Id: %s\r\n"+
+		"Idempotency-Key: %s\r\nContent-Length: %d\r\n\r\n%s", address, benchClient, key, len(body), body)
 }
 
 // place places an order of the first item, to be recorded.

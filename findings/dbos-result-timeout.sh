@@ -1,8 +1,7 @@
 #!/usr/bin/env bash
 # One would guess: handle.GetResult(dbos.WithHandleTimeout(100*time.Millisecond)) returns after
-# about 100 ms, with the result or with a timeout. The documentation says so: "WithHandleTimeout
-# sets a timeout for the GetResult operation. If the timeout is reached before the workflow
-# completes, GetResult will return a timeout error." It also returns soon after the workflow ends.
+# about 100 ms, with the result or with a timeout, as the option's documentation promises. It also
+# returns soon after the workflow ends.
 #
 # What happens: that holds for the handle of the call that started the workflow. A second
 # RunWorkflow with the same workflow ID, by which a repeated request finds its workflow, gets a

@@ -105,7 +105,7 @@ ci: ## run everything that a change must pass: lint, test, e2e, e2e-aws
 	@bash .ci/run
 bench-cold: loja ## measure what a first make up compiles, in an empty cache of its own
 	@$(LOJA) bench-cold
-bench-shop: loja ## measure the shop: orders per second against PostgreSQL's ceiling or DBOS, latency, CPU, memory [ONLY=]
+bench-shop: loja ## measure the shop: orders per second against PostgreSQL's ceiling, DBOS or a commit, latency, CPU, memory [ONLY= AGAINST=]
 	@$(LOJA) bench-shop
 slo: ## write what derives from the objectives: OpenSLO, Datadog's objects, Grafana's dashboard [STACK=dev]
 	@cd tools/slo && GOWORK=off go run . -openslo ../../.local/openslo -datadog ../../.local/datadog -grafana ../../.local/grafana \

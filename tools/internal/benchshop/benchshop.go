@@ -30,8 +30,10 @@ type Options struct {
 	Cache *toolchain.Cache
 	Out   *console.Console
 	Short bool     // a trial run, in a tenth of the time
-	Only  []string // parts to measure, by their names in parts; empty means all
+	Only  []string // parts to measure, by their names in parts; empty means all but the comparisons
 	Env   []string // NAME=value for all services; overrides the benchmark's own settings
+
+	Against string // the commit that the part against compares with
 }
 
 // rounds is how many times each of the compared things is measured. They take turns.
@@ -43,6 +45,9 @@ func Run(ctx context.Context, o Options) (err error) {
 		if !slices.Contains(parts, part) {
 			return fmt.Errorf("ONLY contains %q: name one or more of %s, separated by commas", part, strings.Join(parts, ", "))
 		}
+	}
+	if err := o.checkAgainst(); err != nil {
+		return err
 	}
 	folder := filepath.Join(o.Local, "bench-shop")
 	if err := os.MkdirAll(folder, 0o755); err != nil {
@@ -76,7 +81,7 @@ func Run(ctx context.Context, o Options) (err error) {
 	return nil
 }
 
-var parts = []string{"orders", "footprint", "telemetry", "objectives", "gateway", "dbos"}
+var parts = []string{"orders", "footprint", "telemetry", "objectives", "gateway", "dbos", "against"}
 
 type bench struct {
 	Options
@@ -88,10 +93,10 @@ type bench struct {
 // services returns the names of all services. A caller comes after those that it calls.
 func (b *bench) services() []string { return catalogue.Names(b.catalogue.Services()) }
 
-// wants tells whether a part is to be measured. The comparison with DBOS must be named: it says
-// nothing of the shop alone.
+// wants tells whether a part is to be measured. The comparisons with DBOS and with another commit
+// must be named: they say nothing of the shop alone.
 func (b *bench) wants(part string) bool {
-	return len(b.Only) == 0 && part != "dbos" || slices.Contains(b.Only, part)
+	return len(b.Only) == 0 && part != "dbos" && part != "against" || slices.Contains(b.Only, part)
 }
 
 // length returns d, or a tenth of it, but at least a second, in a short run.
@@ -112,7 +117,7 @@ func (b *bench) measure(ctx context.Context) error {
 			return err
 		}
 	}
-	if b.wants("orders") || b.wants("dbos") {
+	if b.wants("orders") || b.wants("dbos") || b.wants("against") {
 		var env []string
 		if s.psql, env, err = debian.find(ctx, "psql", "postgresql-client-15", "libpq5"); err != nil {
 			return err
@@ -151,14 +156,19 @@ func (b *bench) measure(ctx context.Context) error {
 
 // measureShops measures what needs a shop. Each group of parts has a shop of its own.
 func (b *bench) measureShops(ctx context.Context, s server) error {
+	if b.wants("against") {
+		if err := b.against(ctx, s); err != nil {
+			return err
+		}
+	}
 	if b.wants("orders") || b.wants("footprint") {
-		err := b.withShop(ctx, b.shopDir(), false, func(ctx context.Context, shop *dev.Shop) error { return b.measureShop(ctx, shop, s) })
+		err := b.withShop(ctx, dev.Options{Dir: b.shopDir()}, func(ctx context.Context, shop *dev.Shop) error { return b.measureShop(ctx, shop, s) })
 		if err != nil {
 			return err
 		}
 	}
 	if b.wants("dbos") {
-		err := b.withShop(ctx, filepath.Join(b.dir, "compared"), false, func(ctx context.Context, shop *dev.Shop) error {
+		err := b.withShop(ctx, dev.Options{Dir: filepath.Join(b.dir, "compared")}, func(ctx context.Context, shop *dev.Shop) error {
 			return b.compareDBOS(ctx, shop, s)
 		})
 		if err != nil {
@@ -166,7 +176,7 @@ func (b *bench) measureShops(ctx context.Context, s server) error {
 		}
 	}
 	if b.wants("telemetry") || b.wants("objectives") {
-		if err := b.withShop(ctx, filepath.Join(b.dir, "observed"), true, b.observed); err != nil {
+		if err := b.withShop(ctx, dev.Options{Dir: filepath.Join(b.dir, "observed"), Telemetry: true}, b.observed); err != nil {
 			return err
 		}
 	}
@@ -186,10 +196,10 @@ func (b *bench) traefik(ctx context.Context) (string, error) {
 	return "", errors.New("Traefik is not among the pinned tools")
 }
 
-// withShop runs measure on a shop of its own in a folder. An unexpected end of one of the
+// withShop runs measure on a shop of its own, with the folder, the tree and the telemetry of o. An unexpected end of one of the
 // shop's processes ends measure's context.
-func (b *bench) withShop(ctx context.Context, dir string, telemetry bool, measure func(context.Context, *dev.Shop) error) (err error) {
-	shop, err := b.startShop(ctx, dir, telemetry)
+func (b *bench) withShop(ctx context.Context, o dev.Options, measure func(context.Context, *dev.Shop) error) (err error) {
+	shop, err := b.startShop(ctx, o)
 	if err != nil {
 		return err
 	}

@@ -31,14 +31,15 @@ func serverLog(dir string) string { return filepath.Join(dir, "postgres", "log",
 
 func (b *bench) shopDir() string { return filepath.Join(b.dir, "shop") }
 
-// startShop starts a shop in a folder with PostgreSQL's default durability, as in production.
-func (b *bench) startShop(ctx context.Context, dir string, telemetry bool) (*dev.Shop, error) {
+// startShop starts a shop with PostgreSQL's default durability, as in production.
+func (b *bench) startShop(ctx context.Context, o dev.Options) (*dev.Shop, error) {
 	env := map[string][]string{}
 	for _, s := range b.services() {
 		env[s] = append([]string{"LOG_LEVEL=warn"}, b.Env...)
 	}
 	env[gatewayName] = append(env[gatewayName], "RATE_PER_SECOND=0")
-	return dev.Start(ctx, dev.Options{Dir: dir, Programs: b.services(), Env: env, Postgres: jsonLog, Telemetry: telemetry, Out: b.Out})
+	o.Programs, o.Env, o.Postgres, o.Out = b.services(), env, jsonLog, b.Out
+	return dev.Start(ctx, o)
 }
 
 type item struct {

@@ -29,6 +29,7 @@ import (
 
 // Options of a shop. Every field is optional.
 type Options struct {
+	Root      string              // folder of the repo whose programs run; default: the one of the working directory
 	Dir       string              // folder of data, logs and binaries; default: .local/dev in the repo
 	Ports     map[string]int      // by program; a program without an entry, or with 0, gets a free port
 	Programs  []string            // names of the programs to run; nil: every program with a port
@@ -60,7 +61,10 @@ type Shop struct {
 // Start fails, it stops what it started. It first ends the processes that an earlier shop
 // of the same folder left running when it was killed.
 func Start(ctx context.Context, o Options) (*Shop, error) {
-	root, err := repo.Root()
+	root, err := o.Root, error(nil)
+	if root == "" {
+		root, err = repo.Root()
+	}
 	if err != nil {
 		return nil, err
 	}

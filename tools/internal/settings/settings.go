@@ -220,11 +220,13 @@ type BenchShop struct {
 	Short bool     // SHORT=1: a trial run, in a tenth of the time
 	Only  []string // ONLY: parts to measure, separated by commas; empty means all
 	Env   []string // BENCH_ENV: variables of the services, separated by blanks
+
+	Against string // AGAINST: a commit to compare with
 }
 
-// BenchShop reads SHORT, ONLY and BENCH_ENV.
+// BenchShop reads SHORT, ONLY, BENCH_ENV and AGAINST.
 func (r *Reader) BenchShop() BenchShop {
-	b := BenchShop{Short: r.flag("SHORT", false), Env: strings.Fields(os.Getenv("BENCH_ENV"))}
+	b := BenchShop{Short: r.flag("SHORT", false), Env: strings.Fields(os.Getenv("BENCH_ENV")), Against: os.Getenv("AGAINST")}
 	if only := os.Getenv("ONLY"); only != "" {
 		b.Only = strings.Split(only, ",")
 	}

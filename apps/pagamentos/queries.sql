@@ -157,3 +157,16 @@ SELECT count(*) FILTER (WHERE attempts > 0 AND refund_reference IS NULL AND clie
     count(*) FILTER (WHERE refusals >= 5
         OR updated_at < now() - CASE WHEN refund_reference IS NULL THEN interval '1 day' ELSE interval '10 days' END) AS needing_person
 FROM pagamentos WHERE due_at IS NOT NULL;
+
+-- name: PruneTransitions :execrows
+-- Deletes transitions before a time of payments that have no step left. @before is the
+-- smallest id of an order placed at that time.
+DELETE FROM pagamento_transitions AS t USING (
+    SELECT o.order_id, o.to_state FROM pagamento_transitions AS o
+    WHERE o.order_id < @before::uuid AND o.at < @entered_before::timestamptz
+        AND NOT EXISTS (SELECT FROM pagamentos AS p WHERE p.order_id = o.order_id AND p.due_at IS NOT NULL)
+    ORDER BY o.order_id, o.to_state
+    LIMIT @max_rows
+    FOR UPDATE SKIP LOCKED
+) AS old
+WHERE t.order_id = old.order_id AND t.to_state = old.to_state;

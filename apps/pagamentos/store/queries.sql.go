@@ -659,6 +659,34 @@ func (q *Queries) Payments(ctx context.Context, arg PaymentsParams) ([]PaymentsR
 	return items, nil
 }
 
+const pruneTransitions = `-- name: PruneTransitions :execrows
+DELETE FROM pagamento_transitions AS t USING (
+    SELECT o.order_id, o.to_state FROM pagamento_transitions AS o
+    WHERE o.order_id < $1::uuid AND o.at < $2::timestamptz
+        AND NOT EXISTS (SELECT FROM pagamentos AS p WHERE p.order_id = o.order_id AND p.due_at IS NOT NULL)
+    ORDER BY o.order_id, o.to_state
+    LIMIT $3
+    FOR UPDATE SKIP LOCKED
+) AS old
+WHERE t.order_id = old.order_id AND t.to_state = old.to_state
+`
+
+type PruneTransitionsParams struct {
+	Before        uuid.UUID
+	EnteredBefore time.Time
+	MaxRows       int32
+}
+
+// Deletes transitions before a time of payments that have no step left. @before is the
+// smallest id of an order placed at that time.
+func (q *Queries) PruneTransitions(ctx context.Context, arg PruneTransitionsParams) (int64, error) {
+	result, err := q.db.Exec(ctx, pruneTransitions, arg.Before, arg.EnteredBefore, arg.MaxRows)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
 const refuse = `-- name: Refuse :one
 UPDATE pagamentos SET
     problem = $1::text, refusals = refusals + 1, refund_reference = NULL,

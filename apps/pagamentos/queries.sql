@@ -160,11 +160,12 @@ FROM pagamentos WHERE due_at IS NOT NULL;
 
 -- name: PruneTransitions :execrows
 -- Deletes transitions before a time of payments that have no step left. @before is the
--- smallest id of an order placed at that time.
+-- smallest id of an order placed at that time. The payment is looked up for each transition: a
+-- join could read all payments whose transitions have left before.
 DELETE FROM pagamento_transitions AS t USING (
     SELECT o.order_id, o.to_state FROM pagamento_transitions AS o
     WHERE o.order_id < @before::uuid AND o.at < @entered_before::timestamptz
-        AND NOT EXISTS (SELECT FROM pagamentos AS p WHERE p.order_id = o.order_id AND p.due_at IS NOT NULL)
+        AND (SELECT p.due_at IS NULL FROM pagamentos AS p WHERE p.order_id = o.order_id)
     ORDER BY o.order_id, o.to_state
     LIMIT @max_rows
     FOR UPDATE SKIP LOCKED

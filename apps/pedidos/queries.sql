@@ -84,10 +84,12 @@ WHERE id IN (
 
 -- name: PruneTransitions :execrows
 -- Deletes all transitions of final orders placed before the id @before, those of an order
--- together: an order has all of its transitions or none.
+-- together: an order has all of its transitions or none. The order is looked up for each: a join
+-- could read all orders whose transitions have left before.
 DELETE FROM pedido_transitions
 WHERE pedido_id IN (
-    SELECT placed.pedido_id FROM pedido_transitions AS placed JOIN pedidos AS o ON o.id = placed.pedido_id
-    WHERE placed.position = 0 AND placed.pedido_id < @before::uuid AND o.attend_at IS NULL
-    ORDER BY placed.pedido_id LIMIT @max_orders FOR UPDATE OF placed SKIP LOCKED
+    SELECT placed.pedido_id FROM pedido_transitions AS placed
+    WHERE placed.position = 0 AND placed.pedido_id < @before::uuid
+        AND (SELECT o.attend_at IS NULL FROM pedidos AS o WHERE o.id = placed.pedido_id)
+    ORDER BY placed.pedido_id LIMIT @max_orders FOR UPDATE SKIP LOCKED
 );

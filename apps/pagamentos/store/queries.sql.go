@@ -663,7 +663,7 @@ const pruneTransitions = `-- name: PruneTransitions :execrows
 DELETE FROM pagamento_transitions AS t USING (
     SELECT o.order_id, o.to_state FROM pagamento_transitions AS o
     WHERE o.order_id < $1::uuid AND o.at < $2::timestamptz
-        AND NOT EXISTS (SELECT FROM pagamentos AS p WHERE p.order_id = o.order_id AND p.due_at IS NOT NULL)
+        AND (SELECT p.due_at IS NULL FROM pagamentos AS p WHERE p.order_id = o.order_id)
     ORDER BY o.order_id, o.to_state
     LIMIT $3
     FOR UPDATE SKIP LOCKED
@@ -678,7 +678,8 @@ type PruneTransitionsParams struct {
 }
 
 // Deletes transitions before a time of payments that have no step left. @before is the
-// smallest id of an order placed at that time.
+// smallest id of an order placed at that time. The payment is looked up for each transition: a
+// join could read all payments whose transitions have left before.
 func (q *Queries) PruneTransitions(ctx context.Context, arg PruneTransitionsParams) (int64, error) {
 	result, err := q.db.Exec(ctx, pruneTransitions, arg.Before, arg.EnteredBefore, arg.MaxRows)
 	if err != nil {

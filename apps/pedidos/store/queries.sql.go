@@ -239,9 +239,10 @@ func (q *Queries) PruneAnswers(ctx context.Context, arg PruneAnswersParams) (int
 const pruneTransitions = `-- name: PruneTransitions :execrows
 DELETE FROM pedido_transitions
 WHERE pedido_id IN (
-    SELECT placed.pedido_id FROM pedido_transitions AS placed JOIN pedidos AS o ON o.id = placed.pedido_id
-    WHERE placed.position = 0 AND placed.pedido_id < $1::uuid AND o.attend_at IS NULL
-    ORDER BY placed.pedido_id LIMIT $2 FOR UPDATE OF placed SKIP LOCKED
+    SELECT placed.pedido_id FROM pedido_transitions AS placed
+    WHERE placed.position = 0 AND placed.pedido_id < $1::uuid
+        AND (SELECT o.attend_at IS NULL FROM pedidos AS o WHERE o.id = placed.pedido_id)
+    ORDER BY placed.pedido_id LIMIT $2 FOR UPDATE SKIP LOCKED
 )
 `
 
@@ -251,7 +252,8 @@ type PruneTransitionsParams struct {
 }
 
 // Deletes all transitions of final orders placed before the id @before, those of an order
-// together: an order has all of its transitions or none.
+// together: an order has all of its transitions or none. The order is looked up for each: a join
+// could read all orders whose transitions have left before.
 func (q *Queries) PruneTransitions(ctx context.Context, arg PruneTransitionsParams) (int64, error) {
 	result, err := q.db.Exec(ctx, pruneTransitions, arg.Before, arg.MaxOrders)
 	if err != nil {

@@ -1,0 +1,12 @@
+package main
+
+import (
+	"testing"
+
+	"github.com/loja-veloz/platform/apps/internal/postgres/postgrestest"
+	"github.com/loja-veloz/platform/apps/pedidos/migrations"
+)
+
+func TestNoQueryReadsAWholeTable(t *testing.T) {
+	postgrestest.CheckPlans(t, postgrestest.New(t, migrations.Files), "store/queries.sql.go", nil)
+}

@@ -7,6 +7,9 @@ import (
 	"github.com/loja-veloz/platform/apps/pagamentos/migrations"
 )
 
-func TestNoQueryReadsAWholeTable(t *testing.T) {
-	postgrestest.CheckPlans(t, postgrestest.New(t, migrations.Files), "store/queries.sql.go", nil)
+func TestEveryQueryHasItsIndex(t *testing.T) {
+	postgrestest.CheckPlans(t, postgrestest.New(t, migrations.Files), "store/queries.sql.go", map[string]string{
+		"NeedingPerson":    "sorts the unfinished payments that it has found by their partial index: they are few",
+		"PruneTransitions": "leaves those of unfinished payments out, which are few",
+	})
 }

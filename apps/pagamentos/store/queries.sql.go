@@ -430,9 +430,13 @@ func (q *Queries) IntendUndo(ctx context.Context, arg IntendUndoParams) (IntendU
 }
 
 const needingPerson = `-- name: NeedingPerson :many
-SELECT order_id, state, amount, currency, refunded_amount, capture, undo, card_token, fingerprint, acquirer, acquirer_reference, decline_reason, due_at, attempts, created_at, updated_at, prepares, refund_reference, problem, refusals, client_id, client_secret, coalesce(ceil(extract(epoch FROM due_at - now())), 0)::bigint AS due_in FROM pagamentos
-WHERE due_at IS NOT NULL AND order_id < $1
-    AND (refusals >= 5 OR updated_at < now() - CASE WHEN refund_reference IS NULL THEN interval '1 day' ELSE interval '10 days' END)
+WITH needing AS MATERIALIZED (
+    SELECT order_id, state, amount, currency, refunded_amount, capture, undo, card_token, fingerprint, acquirer, acquirer_reference, decline_reason, due_at, attempts, created_at, updated_at, prepares, refund_reference, problem, refusals, client_id, client_secret FROM pagamentos
+    WHERE due_at IS NOT NULL
+        AND (refusals >= 5 OR updated_at < now() - CASE WHEN refund_reference IS NULL THEN interval '1 day' ELSE interval '10 days' END)
+)
+SELECT order_id, state, amount, currency, refunded_amount, capture, undo, card_token, fingerprint, acquirer, acquirer_reference, decline_reason, due_at, attempts, created_at, updated_at, prepares, refund_reference, problem, refusals, client_id, client_secret, coalesce(ceil(extract(epoch FROM due_at - now())), 0)::bigint AS due_in FROM needing
+WHERE order_id < $1
 ORDER BY order_id DESC
 LIMIT $2
 `
@@ -470,7 +474,8 @@ type NeedingPersonRow struct {
 
 // Payments that do not finish by themselves: the acquirer has refused the next step five
 // times, which takes 15 minutes, or the payment has not changed for a day, or for ten
-// days while the acquirer carries out a refund. Newest order first.
+// days while the acquirer carries out a refund. Newest order first. The unfinished payments are
+// few, and found first: in the order of the ids, all payments would be read to find them.
 func (q *Queries) NeedingPerson(ctx context.Context, arg NeedingPersonParams) ([]NeedingPersonRow, error) {
 	rows, err := q.db.Query(ctx, needingPerson, arg.Before, arg.MaxRows)
 	if err != nil {

@@ -131,6 +131,24 @@ func (p Plan) unbounded(partial map[string]bool, limited bool) string {
 	return ""
 }
 
+// Reads returns the nodes that read tables or sort, in the order of the plan.
+func (p Plan) Reads() []string {
+	var nodes []string
+	if p.Relation != "" && p.Type != "ModifyTable" || p.Index != "" || strings.HasSuffix(p.Type, "Sort") {
+		node := p.Type
+		for _, name := range []string{p.Index, p.Relation} {
+			if name != "" && !strings.Contains(node, name) {
+				node += " " + name
+			}
+		}
+		nodes = append(nodes, node)
+	}
+	for _, below := range p.Plans {
+		nodes = append(nodes, below.Reads()...)
+	}
+	return nodes
+}
+
 // Explain prepares a statement by its name and returns its plan. The arguments are SQL; a missing one
 // is NULL.
 func Explain(ctx context.Context, conn *pgx.Conn, command, name, sql string, args ...string) (Plan, error) {

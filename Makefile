@@ -107,7 +107,7 @@ bench-cold: loja ## measure what a first make up compiles, in an empty cache of 
 	@$(LOJA) bench-cold
 bench-shop: loja ## measure the shop: orders per second against PostgreSQL's ceiling, latency, CPU, memory
 	@$(LOJA) bench-shop
-bench-data: loja ## measure statements, pruning and the audit in a shop of 10 million orders, on 14 GB of disk [ORDERS=10000000]
+bench-data: loja ## measure statements, pruning and the audit in a shop of 10 million orders, on 18 GB of disk [ORDERS=10000000]
 	@cd apps && GOWORK=off ../$(LOJA) postgres run -- go test ./audit/invariant -run '^$$' -bench Data -benchtime 1x -timeout 180m \
 		-orders $(or $(ORDERS),10000000)
 slo: ## write what derives from the objectives: OpenSLO, Datadog's objects, Grafana's dashboard [STACK=dev]

@@ -109,11 +109,6 @@ func newYears(b *testing.B, orders int64) *years {
 		}
 		b.Cleanup(func() { _ = admin.Close(context.Background()) })
 		y.admins[name] = admin
-		for _, statement := range []string{"ALTER SYSTEM SET max_wal_size = '1GB'", "SELECT pg_reload_conf()"} { // the disk may be small
-			if _, err := admin.Exec(b.Context(), statement); err != nil {
-				b.Fatal(err)
-			}
-		}
 		filling.Go(func() error {
 			statements := []string{functions}
 			for _, fill := range fills[name] {

@@ -13,3 +13,8 @@ func TestEveryQueryHasItsIndex(t *testing.T) {
 		"PruneTransitions": "leaves those of unfinished payments out, which are few",
 	})
 }
+
+// The simulator's books grow as the payments do.
+func TestEveryStatementOfTheSimulatorHasItsIndex(t *testing.T) {
+	postgrestest.CheckPlans(t, postgrestest.New(t, migrations.Files), "acquirer/simulator/simulator.go", nil)
+}

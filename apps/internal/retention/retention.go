@@ -50,9 +50,9 @@ func FirstID(at time.Time) uuid.UUID {
 	return id
 }
 
-// AtLeast refuses an age that is shorter than min, and says why.
+// AtLeast refuses an age that is shorter than min, and says why. An age of 0 is one that could not be read.
 func AtLeast(env *config.Reader, variable string, age, min time.Duration, why string) {
-	if age < min {
+	if 0 < age && age < min {
 		env.Reject(variable, "%s is shorter than %s: %s", age, min, why)
 	}
 }

@@ -13,7 +13,6 @@ import (
 func TestAQueryWithoutAnIndexIsFound(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "queries.sql.go")
 	if err := os.WriteFile(file, []byte("package store\n"+
-		"const other = `SELECT`\n"+
 		"const byID = `-- name: ByID :one\nSELECT * FROM things WHERE id = $1`\n"+
 		"const byName = `-- name: ByName :one\nSELECT * FROM things WHERE name = $1`\n"+
 		"const change = `-- name: Change :exec\nUPDATE things SET name = $1 WHERE name = $2`\n"+

@@ -15,6 +15,13 @@ CREATE TABLE estoque_settled_orders (
     newest uuid    NOT NULL
 );
 
+-- Each batch of pruning begins at the oldest row, and passes over the deleted ones until they are
+-- vacuumed: after 1.6 million, a batch takes 20 times as long. The default is a fifth of the table.
+ALTER TABLE estoque_reservations SET (autovacuum_vacuum_scale_factor = 0.02);
+ALTER TABLE estoque_reservation_lines SET (autovacuum_vacuum_scale_factor = 0.02);
+
 -- +goose Down
+ALTER TABLE estoque_reservation_lines RESET (autovacuum_vacuum_scale_factor);
+ALTER TABLE estoque_reservations RESET (autovacuum_vacuum_scale_factor);
 DROP TABLE estoque_settled_orders;
 DROP TABLE estoque_settled_units;

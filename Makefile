@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help up down wipe status deploy promote abort release load new-service preview env \
-	cluster-up cluster-down cluster-status dev dev-down dev-status trace audit test lint ci chromium drill drill-shop drill-long e2e e2e-full e2e-aws bench bench-cold bench-shop slo generate loja
+	cluster-up cluster-down cluster-status dev dev-down dev-status trace audit test lint ci chromium drill drill-shop drill-long e2e e2e-full e2e-aws bench bench-cold bench-shop bench-data slo generate loja
 
 export GOTOOLCHAIN := local
 LOJA := .local/loja
@@ -107,6 +107,9 @@ bench-cold: loja ## measure what a first make up compiles, in an empty cache of 
 	@$(LOJA) bench-cold
 bench-shop: loja ## measure the shop: orders per second against PostgreSQL's ceiling, DBOS or a commit, latency, CPU, memory [ONLY= AGAINST=]
 	@$(LOJA) bench-shop
+bench-data: loja ## measure statements, pruning and the audit in a shop of 10 million orders, on 18 GB of disk [ORDERS=10000000]
+	@cd apps && GOWORK=off ../$(LOJA) postgres run -- go test ./audit/invariant -run '^$$' -bench Data -benchtime 1x -timeout 180m \
+		-orders $(or $(ORDERS),10000000)
 slo: ## write what derives from the objectives: OpenSLO, Datadog's objects, Grafana's dashboard [STACK=dev]
 	@cd tools/slo && GOWORK=off go run . -openslo ../../.local/openslo -datadog ../../.local/datadog -grafana ../../.local/grafana \
 		-environment $(or $(STACK),dev) && echo "wrote .local/openslo, .local/datadog and .local/grafana"

@@ -8,11 +8,13 @@ package main
 import (
 	"context"
 	"io"
+	"time"
 
 	"github.com/loja-veloz/platform/apps/estoque/migrations"
 	"github.com/loja-veloz/platform/apps/estoque/stock"
 	"github.com/loja-veloz/platform/apps/internal/config"
 	"github.com/loja-veloz/platform/apps/internal/postgres"
+	"github.com/loja-veloz/platform/apps/internal/retention"
 	"github.com/loja-veloz/platform/apps/internal/service"
 )
 
@@ -27,6 +29,7 @@ func main() { service.Main(name, run) }
 func serve(ctx context.Context, env *config.Reader, stdout io.Writer) error {
 	database := postgres.ReadSettings(env)
 	seed := env.Choice("SEED_CATALOGUE", "false", "true") == "true" // only if the catalogue is empty
+	keep := readRetention(env)
 	frame, err := service.Start(ctx, name, env, stdout)
 	if err != nil {
 		return err
@@ -51,5 +54,15 @@ func serve(ctx context.Context, env *config.Reader, stdout io.Writer) error {
 		return err
 	}
 	srv.Metrics().MustRegister(postgres.NewMetrics(pool))
-	return frame.Serve(ctx, srv, newSweep(frame, goods, counts, sweepInterval))
+	pruning := retention.Loop(frame, srv.Metrics(), retention.Interval,
+		retention.Rows{Table: "estoque_reservations", Age: keep, Prune: goods.Prune})
+	return frame.Serve(ctx, srv, newSweep(frame, goods, counts, sweepInterval), pruning)
+}
+
+// readRetention reads how long reservations stay that hold no unit, default 400 days.
+func readRetention(env *config.Reader) time.Duration {
+	age := env.Duration("RESERVATION_RETENTION", retention.Default, time.Hour, retention.Max)
+	retention.AtLeast(env, "RESERVATION_RETENTION", age, retention.Default,
+		"an order can be cancelled for up to 365 days and refunded for weeks, and only its reservation knows the units that come back")
+	return age
 }

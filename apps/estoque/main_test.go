@@ -35,8 +35,8 @@ func TestAllWrongSettingsAreNamed(t *testing.T) {
 		}
 		names := []string{"DATABASE_URL", "DATABASE_MAX_CONNECTIONS", "SERVICE_NAME", "LOG_LEVEL"}
 		if args == nil {
-			values["PORT"], values["SEED_CATALOGUE"] = "x", "perhaps"
-			names = append(names, "PORT", "SEED_CATALOGUE")
+			values["PORT"], values["SEED_CATALOGUE"], values["RESERVATION_RETENTION"] = "x", "perhaps", "8760h"
+			names = append(names, "PORT", "SEED_CATALOGUE", "RESERVATION_RETENTION: 8760h0m0s is shorter than 9600h0m0s: an order can be cancelled")
 		}
 		err := run(t.Context(), args, getenv(values), io.Discard)
 		if err == nil {

@@ -124,6 +124,37 @@ WITH due AS MATERIALIZED (
 )
 SELECT count(*) FROM expired;
 
+-- name: PruneReservations :one
+-- Deletes reservations of orders placed before the id @before that hold no unit and have not
+-- changed since, and returns their number. It adds what they sold to the settled units, which
+-- no other statement changes.
+WITH old AS MATERIALIZED (
+    SELECT r.order_id, r.state
+    FROM estoque_reservations AS r
+    WHERE r.order_id < @before::uuid AND r.state <> 'reserved' AND r.updated_at < @changed_before::timestamptz
+    ORDER BY r.order_id
+    LIMIT @max_rows
+    FOR UPDATE SKIP LOCKED
+), lines AS (
+    DELETE FROM estoque_reservation_lines AS l USING old AS o
+    WHERE l.order_id = o.order_id
+    RETURNING l.order_id, l.sku, l.quantity
+), units AS (
+    INSERT INTO estoque_settled_units AS s (sku, units)
+    SELECT l.sku, sum(l.quantity)::bigint FROM lines AS l JOIN old AS o ON o.order_id = l.order_id
+    WHERE o.state = 'confirmed' GROUP BY l.sku ORDER BY l.sku
+    ON CONFLICT (sku) DO UPDATE SET units = s.units + excluded.units
+), orders AS (
+    INSERT INTO estoque_settled_orders AS s (orders, newest)
+    SELECT count(*), max(o.order_id::text)::uuid FROM old AS o WHERE o.state = 'confirmed' HAVING count(*) > 0
+    ON CONFLICT (one) DO UPDATE SET orders = s.orders + excluded.orders, newest = greatest(s.newest, excluded.newest)
+), gone AS (
+    DELETE FROM estoque_reservations AS r USING old AS o
+    WHERE r.order_id = o.order_id
+    RETURNING r.order_id
+)
+SELECT count(*) FROM gone;
+
 -- name: PutItem :one
 INSERT INTO estoque AS e (sku, name, description, price_amount, price_currency, on_hand)
 VALUES (@sku, @name, @description, @price_amount, @price_currency, 0)

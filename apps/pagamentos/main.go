@@ -22,6 +22,7 @@ import (
 	"github.com/loja-veloz/platform/apps/internal/config"
 	"github.com/loja-veloz/platform/apps/internal/money"
 	"github.com/loja-veloz/platform/apps/internal/postgres"
+	"github.com/loja-veloz/platform/apps/internal/retention"
 	"github.com/loja-veloz/platform/apps/internal/service"
 	"github.com/loja-veloz/platform/apps/pagamentos/acquirer"
 	"github.com/loja-veloz/platform/apps/pagamentos/acquirer/simulator"
@@ -62,7 +63,9 @@ func serve(ctx context.Context, env *config.Reader, stdout io.Writer) error {
 	if settings.acquirer == stripe.Name && settings.stripe.WebhookSecret == "" {
 		frame.Logger.Warn("STRIPE_WEBHOOK_SECRET is not set: Stripe cannot say when a shopper has authenticated or a refund has failed")
 	}
-	return frame.Serve(ctx, srv, newResolver(frame, payments, resolveInterval))
+	pruning := retention.Loop(frame, srv.Metrics(), retention.Interval,
+		retention.Rows{Table: "pagamento_transitions", Age: settings.history, Prune: payments.PruneTransitions})
+	return frame.Serve(ctx, srv, newResolver(frame, payments, resolveInterval), pruning)
 }
 
 // settings are those that only this service has.
@@ -71,12 +74,14 @@ type settings struct {
 	stripe     stripe.Settings // with ACQUIRER=stripe
 	timeout    time.Duration   // ACQUIRER_TIMEOUT: of one call to the acquirer; default 10s
 	currencies []string        // CURRENCIES: the accepted currencies; default BRL
+	history    time.Duration   // HISTORY_RETENTION: how long the transitions of finished payments stay; default 400 days
 }
 
 func readSettings(env *config.Reader) settings {
 	s := settings{
 		// At most 30 s, because the resolver takes up a payment after a minute.
 		timeout: env.Duration("ACQUIRER_TIMEOUT", 10*time.Second, 100*time.Millisecond, 30*time.Second),
+		history: env.Duration("HISTORY_RETENTION", retention.Default, 30*24*time.Hour, retention.Max),
 	}
 	switch s.acquirer = env.Text("ACQUIRER", ""); s.acquirer {
 	case simulator.Name:

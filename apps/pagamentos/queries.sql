@@ -122,10 +122,15 @@ LIMIT @max_rows;
 -- name: NeedingPerson :many
 -- Payments that do not finish by themselves: the acquirer has refused the next step five
 -- times, which takes 15 minutes, or the payment has not changed for a day, or for ten
--- days while the acquirer carries out a refund. Newest order first.
-SELECT *, coalesce(ceil(extract(epoch FROM due_at - now())), 0)::bigint AS due_in FROM pagamentos
-WHERE due_at IS NOT NULL AND order_id < @before
-    AND (refusals >= 5 OR updated_at < now() - CASE WHEN refund_reference IS NULL THEN interval '1 day' ELSE interval '10 days' END)
+-- days while the acquirer carries out a refund. Newest order first. The unfinished payments are
+-- few, and found first: in the order of the ids, all payments would be read to find them.
+WITH needing AS MATERIALIZED (
+    SELECT * FROM pagamentos
+    WHERE due_at IS NOT NULL
+        AND (refusals >= 5 OR updated_at < now() - CASE WHEN refund_reference IS NULL THEN interval '1 day' ELSE interval '10 days' END)
+)
+SELECT *, coalesce(ceil(extract(epoch FROM due_at - now())), 0)::bigint AS due_in FROM needing
+WHERE order_id < @before
 ORDER BY order_id DESC
 LIMIT @max_rows;
 
@@ -157,3 +162,17 @@ SELECT count(*) FILTER (WHERE attempts > 0 AND refund_reference IS NULL AND clie
     count(*) FILTER (WHERE refusals >= 5
         OR updated_at < now() - CASE WHEN refund_reference IS NULL THEN interval '1 day' ELSE interval '10 days' END) AS needing_person
 FROM pagamentos WHERE due_at IS NOT NULL;
+
+-- name: PruneTransitions :execrows
+-- Deletes transitions before a time of payments that have no step left. @before is the
+-- smallest id of an order placed at that time. The payment is looked up for each transition: a
+-- join could read all payments whose transitions have left before.
+DELETE FROM pagamento_transitions AS t USING (
+    SELECT o.order_id, o.to_state FROM pagamento_transitions AS o
+    WHERE o.order_id < @before::uuid AND o.at < @entered_before::timestamptz
+        AND (SELECT p.due_at IS NULL FROM pagamentos AS p WHERE p.order_id = o.order_id)
+    ORDER BY o.order_id, o.to_state
+    LIMIT @max_rows
+    FOR UPDATE SKIP LOCKED
+) AS old
+WHERE t.order_id = old.order_id AND t.to_state = old.to_state;

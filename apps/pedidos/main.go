@@ -12,6 +12,7 @@ import (
 	"github.com/loja-veloz/platform/apps/internal/client"
 	"github.com/loja-veloz/platform/apps/internal/config"
 	"github.com/loja-veloz/platform/apps/internal/postgres"
+	"github.com/loja-veloz/platform/apps/internal/retention"
 	"github.com/loja-veloz/platform/apps/internal/service"
 	"github.com/loja-veloz/platform/apps/pedidos/jobs"
 	"github.com/loja-veloz/platform/apps/pedidos/migrations"
@@ -38,15 +39,25 @@ type settings struct {
 	// authenticateWithin (AUTHENTICATE_WITHIN) is how long after its placement an order waits for
 	// its shopper to authenticate; default 10 min. estoque keeps a reservation for 15.
 	authenticateWithin time.Duration
+	// answers (ANSWER_RETENTION) is how long after its placement a final order keeps the answer to
+	// its client; default 30 days. A request with its key is then told how the order stands.
+	answers time.Duration
+	// history (HISTORY_RETENTION) is how long it keeps its transitions; default 400 days.
+	history time.Duration
 }
 
 func readSettings(env *config.Reader) settings {
 	const day = 24 * time.Hour
-	return settings{
+	s := settings{
 		lease:              env.Duration("CHECKOUT_LEASE", 30*time.Second, 3*time.Second, 10*time.Minute),
 		cancelWithin:       env.Duration("CANCEL_WITHIN", 7*day, time.Minute, 365*day),
 		authenticateWithin: env.Duration("AUTHENTICATE_WITHIN", 10*time.Minute, 10*time.Second, 14*time.Minute),
+		answers:            env.Duration("ANSWER_RETENTION", 30*day, day, retention.Max),
+		history:            env.Duration("HISTORY_RETENTION", retention.Default, day, retention.Max),
 	}
+	retention.AtLeast(env, "HISTORY_RETENTION", s.history, s.cancelWithin+day,
+		"an order that can be cancelled (CANCEL_WITHIN) needs its transitions until a day later")
+	return s
 }
 
 func serve(ctx context.Context, env *config.Reader, stdout io.Writer) error {

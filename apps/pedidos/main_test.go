@@ -193,6 +193,7 @@ func instanceOn(t *testing.T, shop *shop, pool *pgxpool.Pool) *instance {
 		slog.New(slog.DiscardHandler), noop.NewTracerProvider())
 	a, err := newApp(frame, pool, shop, shop, settings{
 		lease: 3 * time.Second, cancelWithin: 7 * 24 * time.Hour, authenticateWithin: authenticateWithin,
+		answers: 30 * 24 * time.Hour, history: 400 * 24 * time.Hour,
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -72,3 +72,24 @@ WHERE id IN (
     ORDER BY due.attend_at LIMIT @page FOR UPDATE SKIP LOCKED
 )
 RETURNING id;
+
+-- name: PruneAnswers :execrows
+-- Erases the stored answers of final orders placed before the id @before.
+UPDATE pedidos SET answer_status = NULL, answer_body = NULL
+WHERE id IN (
+    SELECT old.id FROM pedidos AS old
+    WHERE old.attend_at IS NULL AND old.answer_status IS NOT NULL AND old.id < @before::uuid
+    ORDER BY old.id LIMIT @max_rows FOR NO KEY UPDATE SKIP LOCKED
+);
+
+-- name: PruneTransitions :execrows
+-- Deletes all transitions of final orders placed before the id @before, those of an order
+-- together: an order has all of its transitions or none. The order is looked up for each: a join
+-- could read all orders whose transitions have left before.
+DELETE FROM pedido_transitions
+WHERE pedido_id IN (
+    SELECT placed.pedido_id FROM pedido_transitions AS placed
+    WHERE placed.position = 0 AND placed.pedido_id < @before::uuid
+        AND (SELECT o.attend_at IS NULL FROM pedidos AS o WHERE o.id = placed.pedido_id)
+    ORDER BY placed.pedido_id LIMIT @max_orders FOR UPDATE SKIP LOCKED
+);

@@ -1,10 +1,15 @@
 package main
 
 import (
+	"context"
+	"time"
+
 	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/prometheus/client_golang/prometheus"
 
 	contract "github.com/loja-veloz/platform/apps/internal/contract/pedidos"
 	"github.com/loja-veloz/platform/apps/internal/postgres"
+	"github.com/loja-veloz/platform/apps/internal/retention"
 	"github.com/loja-veloz/platform/apps/internal/server"
 	"github.com/loja-veloz/platform/apps/internal/service"
 	"github.com/loja-veloz/platform/apps/pedidos/checkout"
@@ -43,5 +48,19 @@ func newApp(
 	}
 	srv.Metrics().MustRegister(postgres.NewMetrics(pool))
 	httpapi.Register(srv.Router(), orders)
-	return &app{srv, orders, append(workers, orders.Drain)}, nil
+	workers = append(workers, orders.Drain, newPruning(frame, srv.Metrics(), store.New(pool), s, retention.Interval))
+	return &app{srv, orders, workers}, nil
+}
+
+// newPruning returns the loop that erases the answers and the transitions of old orders.
+func newPruning(
+	frame *service.Frame, registry prometheus.Registerer, queries *store.Queries, s settings, interval time.Duration,
+) service.Worker {
+	return retention.Loop(frame, registry, interval,
+		retention.Rows{Table: "pedidos", Age: s.answers, Prune: func(ctx context.Context, before time.Time, max int32) (int64, error) {
+			return queries.PruneAnswers(ctx, store.PruneAnswersParams{Before: retention.FirstID(before), MaxRows: max})
+		}},
+		retention.Rows{Table: "pedido_transitions", Age: s.history, Prune: func(ctx context.Context, before time.Time, max int32) (int64, error) {
+			return queries.PruneTransitions(ctx, store.PruneTransitionsParams{Before: retention.FirstID(before), MaxOrders: max})
+		}})
 }

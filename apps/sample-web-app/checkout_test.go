@@ -540,6 +540,20 @@ func TestAShippedOrderSaysSoAndCannotBeCancelled(t *testing.T) {
 	wantNot(t, a.get("/orders/"+late).Body.String(), "Cancel and refund")
 }
 
+// The transitions of an old order are no longer stored.
+func TestAnOldOrderIsShownWithoutItsHistory(t *testing.T) {
+	f := newFakeAPI(t)
+	a := newAppAt(t, f.url)
+	old := f.has(func(order *pedidos.Order) {
+		failed("insufficient_funds")(order)
+		order.Transitions = []pedidos.Transition{}
+	})
+	page := a.get("/orders/" + old).Body.String()
+	wantIn(t, page, "Nothing was charged.")
+	wantIn(t, page, "What you ordered")
+	wantNot(t, page, "What has happened")
+}
+
 // The API limits each shopper by the address that the shop names.
 func TestTheAPIIsToldTheShoppersAddress(t *testing.T) {
 	got := make(chan string, 1)

@@ -3,6 +3,7 @@ package invariant_test
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"os"
 	"strings"
 	"testing"
@@ -10,8 +11,10 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+	"go.opentelemetry.io/otel/trace/noop"
 
 	"github.com/loja-veloz/platform/apps/audit/invariant"
+	"github.com/loja-veloz/platform/apps/internal/postgres"
 	"github.com/loja-veloz/platform/apps/internal/postgres/postgrestest"
 )
 
@@ -25,7 +28,8 @@ func newShop(t testing.TB) shop {
 	t.Helper()
 	database := func(service string) (postgrestest.Database, *pgxpool.Pool) {
 		d := postgrestest.New(t, os.DirFS("../../"+service+"/migrations"))
-		pool, err := pgxpool.New(t.Context(), d.AuditorURL) // as the audit does
+		pool, err := postgres.Open(t.Context(), postgres.Settings{URL: d.AuditorURL, MaxConnections: 2}, // as the audit does
+			slog.New(slog.DiscardHandler), noop.NewTracerProvider())
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -2,12 +2,8 @@ package invariant_test
 
 import (
 	"context"
-	"flag"
 	"fmt"
-	"os"
-	"regexp"
 	"runtime"
-	"strconv"
 	"testing"
 	"time"
 
@@ -95,31 +91,4 @@ func TestMemoryDoesNotGrowWithTheOrders(t *testing.T) {
 	check("no violations", 0)
 	exec(t, s.pedidos, `UPDATE pedidos SET state = 'failed'`)
 	check("every order violates a rule", orders)
-}
-
-var benchmarkOrders = flag.Int("orders", 2_000_000, "orders of BenchmarkCheck")
-
-// BenchmarkCheck prints how long an audit of a large shop takes, and the highest resident
-// memory of the process:
-//
-//	go test ./audit/invariant -run - -bench Check -orders 2000000 -timeout 30m
-func BenchmarkCheck(b *testing.B) {
-	s := newShop(b)
-	s.fill(b, *benchmarkOrders)
-	for b.Loop() {
-		report, err := invariant.Check(b.Context(), s.databases)
-		if err != nil || report.Orders != int64(*benchmarkOrders) || len(report.Violations) > 0 {
-			b.Fatalf("%+v, %v", report, err)
-		}
-	}
-	status, err := os.ReadFile("/proc/self/status")
-	if err != nil {
-		b.Fatal(err)
-	}
-	resident, err := strconv.ParseFloat(string(regexp.MustCompile(`VmHWM:\s*(\d+) kB`).FindSubmatch(status)[1]), 64)
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.ReportMetric(resident/1024, "resident-MiB")
-	b.ReportMetric(float64(*benchmarkOrders), "orders")
 }

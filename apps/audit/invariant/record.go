@@ -1,6 +1,7 @@
 package invariant
 
 import (
+	"bytes"
 	"fmt"
 
 	"github.com/google/uuid"
@@ -17,6 +18,8 @@ type record struct {
 	order       orderRow
 	payment     paymentRow
 	reservation stock.State
+	// settled says that the reservation may have left because of its age: Check counts these.
+	settled bool
 }
 
 type orderRow struct {
@@ -62,6 +65,12 @@ func (o orderRow) confirmed() int64 {
 		return o.total
 	}
 	return 0
+}
+
+// mayBeSettled tells whether the reservation of a confirmed order may have left because of its age;
+// newest is the newest order of which this is known.
+func (r *record) mayBeSettled(newest uuid.UUID) bool {
+	return r.order.state == order.Confirmed && r.reservation == "" && bytes.Compare(r.id[:], newest[:]) <= 0
 }
 
 func (r *record) inFlight() bool { return r.order.state != "" && !r.order.state.Final() }
@@ -111,7 +120,7 @@ func (r *record) checkReservation(found func(Invariant, string)) {
 	switch {
 	case state == "" && holds:
 		found(StockMatchesOrder, fmt.Sprintf("a reservation without an order is %s", r.reservation))
-	case state == order.Confirmed && r.reservation != stock.Confirmed:
+	case state == order.Confirmed && r.reservation != stock.Confirmed && !r.settled:
 		found(StockMatchesOrder, fmt.Sprintf("the order is confirmed, and its reservation is %q", r.reservation))
 	case state.Final() && state != order.Confirmed && holds:
 		found(StockMatchesOrder, fmt.Sprintf("the order is %s, and its reservation is %s", state, r.reservation))

@@ -20,6 +20,7 @@ import (
 	"github.com/loja-veloz/platform/apps/estoque/store"
 	"github.com/loja-veloz/platform/apps/internal/fault"
 	"github.com/loja-veloz/platform/apps/internal/money"
+	"github.com/loja-veloz/platform/apps/internal/retention"
 	"github.com/loja-veloz/platform/apps/internal/value"
 )
 
@@ -336,6 +337,18 @@ func (s *Stock) Expire(ctx context.Context, max int32) (int64, error) {
 		return 0, fmt.Errorf("expiring reservations: %w", err)
 	}
 	return expired, nil
+}
+
+// Prune deletes the reservations of at most max orders that were placed before a time, unless they
+// hold units or have changed since. It returns their number. What they sold stays on record for the audit.
+func (s *Stock) Prune(ctx context.Context, before time.Time, max int32) (int64, error) {
+	pruned, err := s.queries.PruneReservations(ctx, store.PruneReservationsParams{
+		Before: retention.FirstID(before), ChangedBefore: before, MaxRows: max,
+	})
+	if err != nil {
+		return 0, fmt.Errorf("deleting old reservations: %w", err)
+	}
+	return pruned, nil
 }
 
 // Put creates or changes an item. A new price applies to future reservations only.

@@ -38,6 +38,17 @@ type ReservationLine struct {
 	PriceCurrency string
 }
 
+type SettledOrder struct {
+	One    bool
+	Orders int64
+	Newest uuid.UUID
+}
+
+type SettledUnit struct {
+	SKU   string
+	Units int64
+}
+
 type TopUp struct {
 	Key      string
 	SKU      string

@@ -229,6 +229,51 @@ func (q *Queries) Move(ctx context.Context, arg MoveParams) ([]MoveRow, error) {
 	return items, nil
 }
 
+const pruneReservations = `-- name: PruneReservations :one
+WITH old AS MATERIALIZED (
+    SELECT r.order_id, r.state
+    FROM estoque_reservations AS r
+    WHERE r.order_id < $1::uuid AND r.state <> 'reserved' AND r.updated_at < $2::timestamptz
+    ORDER BY r.order_id
+    LIMIT $3
+    FOR UPDATE SKIP LOCKED
+), lines AS (
+    DELETE FROM estoque_reservation_lines AS l USING old AS o
+    WHERE l.order_id = o.order_id
+    RETURNING l.order_id, l.sku, l.quantity
+), units AS (
+    INSERT INTO estoque_settled_units AS s (sku, units)
+    SELECT l.sku, sum(l.quantity)::bigint FROM lines AS l JOIN old AS o ON o.order_id = l.order_id
+    WHERE o.state = 'confirmed' GROUP BY l.sku ORDER BY l.sku
+    ON CONFLICT (sku) DO UPDATE SET units = s.units + excluded.units
+), orders AS (
+    INSERT INTO estoque_settled_orders AS s (orders, newest)
+    SELECT count(*), max(o.order_id::text)::uuid FROM old AS o WHERE o.state = 'confirmed' HAVING count(*) > 0
+    ON CONFLICT (one) DO UPDATE SET orders = s.orders + excluded.orders, newest = greatest(s.newest, excluded.newest)
+), gone AS (
+    DELETE FROM estoque_reservations AS r USING old AS o
+    WHERE r.order_id = o.order_id
+    RETURNING r.order_id
+)
+SELECT count(*) FROM gone
+`
+
+type PruneReservationsParams struct {
+	Before        uuid.UUID
+	ChangedBefore time.Time
+	MaxRows       int32
+}
+
+// Deletes reservations of orders placed before the id @before that hold no unit and have not
+// changed since, and returns their number. It adds what they sold to the settled units, which
+// no other statement changes.
+func (q *Queries) PruneReservations(ctx context.Context, arg PruneReservationsParams) (int64, error) {
+	row := q.db.QueryRow(ctx, pruneReservations, arg.Before, arg.ChangedBefore, arg.MaxRows)
+	var count int64
+	err := row.Scan(&count)
+	return count, err
+}
+
 const putItem = `-- name: PutItem :one
 INSERT INTO estoque AS e (sku, name, description, price_amount, price_currency, on_hand)
 VALUES ($1, $2, $3, $4, $5, 0)

@@ -96,7 +96,7 @@ func TestASessionHasItsLimits(t *testing.T) {
 	pool := open(t, postgres.Settings{URL: db.URL + "&lock_timeout=1234", MaxConnections: 3, Application: "pedidos"})
 	for setting, want := range map[string]string{
 		"application_name": "pedidos", "statement_timeout": "10s", "lock_timeout": "1234ms",
-		"idle_in_transaction_session_timeout": "15s", "timezone": "UTC",
+		"idle_in_transaction_session_timeout": "15s", "random_page_cost": "1.1", "timezone": "UTC",
 	} {
 		var got string
 		if err := pool.QueryRow(t.Context(), `SELECT current_setting($1)`, setting).Scan(&got); err != nil || got != want {

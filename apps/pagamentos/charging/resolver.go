@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"go.opentelemetry.io/otel/codes"
 
+	"github.com/loja-veloz/platform/apps/internal/retention"
 	"github.com/loja-veloz/platform/apps/pagamentos/payment"
 	"github.com/loja-veloz/platform/apps/pagamentos/store"
 )
@@ -51,6 +53,18 @@ func (p *Payments) ResolveDue(ctx context.Context) (int, error) {
 	p.metrics.overdue.Set(float64(unfinished.Overdue))
 	p.metrics.needing.Set(float64(unfinished.NeedingPerson))
 	return len(due), nil
+}
+
+// PruneTransitions deletes at most max transitions before a time of payments that have no step left,
+// and returns their number.
+func (p *Payments) PruneTransitions(ctx context.Context, before time.Time, max int32) (int64, error) {
+	pruned, err := p.store.PruneTransitions(ctx, store.PruneTransitionsParams{
+		Before: retention.FirstID(before), EnteredBefore: before, MaxRows: max,
+	})
+	if err != nil {
+		return 0, fmt.Errorf("deleting old transitions: %w", err)
+	}
+	return pruned, nil
 }
 
 func (p *Payments) resolveOne(ctx context.Context, found payment.Payment) {

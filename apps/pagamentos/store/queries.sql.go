@@ -430,9 +430,13 @@ func (q *Queries) IntendUndo(ctx context.Context, arg IntendUndoParams) (IntendU
 }
 
 const needingPerson = `-- name: NeedingPerson :many
-SELECT order_id, state, amount, currency, refunded_amount, capture, undo, card_token, fingerprint, acquirer, acquirer_reference, decline_reason, due_at, attempts, created_at, updated_at, prepares, refund_reference, problem, refusals, client_id, client_secret, coalesce(ceil(extract(epoch FROM due_at - now())), 0)::bigint AS due_in FROM pagamentos
-WHERE due_at IS NOT NULL AND order_id < $1
-    AND (refusals >= 5 OR updated_at < now() - CASE WHEN refund_reference IS NULL THEN interval '1 day' ELSE interval '10 days' END)
+WITH needing AS MATERIALIZED (
+    SELECT order_id, state, amount, currency, refunded_amount, capture, undo, card_token, fingerprint, acquirer, acquirer_reference, decline_reason, due_at, attempts, created_at, updated_at, prepares, refund_reference, problem, refusals, client_id, client_secret FROM pagamentos
+    WHERE due_at IS NOT NULL
+        AND (refusals >= 5 OR updated_at < now() - CASE WHEN refund_reference IS NULL THEN interval '1 day' ELSE interval '10 days' END)
+)
+SELECT order_id, state, amount, currency, refunded_amount, capture, undo, card_token, fingerprint, acquirer, acquirer_reference, decline_reason, due_at, attempts, created_at, updated_at, prepares, refund_reference, problem, refusals, client_id, client_secret, coalesce(ceil(extract(epoch FROM due_at - now())), 0)::bigint AS due_in FROM needing
+WHERE order_id < $1
 ORDER BY order_id DESC
 LIMIT $2
 `
@@ -470,7 +474,8 @@ type NeedingPersonRow struct {
 
 // Payments that do not finish by themselves: the acquirer has refused the next step five
 // times, which takes 15 minutes, or the payment has not changed for a day, or for ten
-// days while the acquirer carries out a refund. Newest order first.
+// days while the acquirer carries out a refund. Newest order first. The unfinished payments are
+// few, and found first: in the order of the ids, all payments would be read to find them.
 func (q *Queries) NeedingPerson(ctx context.Context, arg NeedingPersonParams) ([]NeedingPersonRow, error) {
 	rows, err := q.db.Query(ctx, needingPerson, arg.Before, arg.MaxRows)
 	if err != nil {
@@ -657,6 +662,35 @@ func (q *Queries) Payments(ctx context.Context, arg PaymentsParams) ([]PaymentsR
 		return nil, err
 	}
 	return items, nil
+}
+
+const pruneTransitions = `-- name: PruneTransitions :execrows
+DELETE FROM pagamento_transitions AS t USING (
+    SELECT o.order_id, o.to_state FROM pagamento_transitions AS o
+    WHERE o.order_id < $1::uuid AND o.at < $2::timestamptz
+        AND (SELECT p.due_at IS NULL FROM pagamentos AS p WHERE p.order_id = o.order_id)
+    ORDER BY o.order_id, o.to_state
+    LIMIT $3
+    FOR UPDATE SKIP LOCKED
+) AS old
+WHERE t.order_id = old.order_id AND t.to_state = old.to_state
+`
+
+type PruneTransitionsParams struct {
+	Before        uuid.UUID
+	EnteredBefore time.Time
+	MaxRows       int32
+}
+
+// Deletes transitions before a time of payments that have no step left. @before is the
+// smallest id of an order placed at that time. The payment is looked up for each transition: a
+// join could read all payments whose transitions have left before.
+func (q *Queries) PruneTransitions(ctx context.Context, arg PruneTransitionsParams) (int64, error) {
+	result, err := q.db.Exec(ctx, pruneTransitions, arg.Before, arg.EnteredBefore, arg.MaxRows)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
 }
 
 const refuse = `-- name: Refuse :one

@@ -146,8 +146,11 @@ func (q *Queue) Workers(
 		ErrorHandler: errorHandler{frame.Failures},
 		JobTimeout:   lease,
 		// Restart a job whose process was killed after this time.
-		RescueStuckJobsAfter:        2 * lease,
+		RescueStuckJobsAfter: 2 * lease,
+		// Jobs that failed 25 times stay for the person who looks for the reason. Nothing cancels jobs.
 		CompletedJobRetentionPeriod: 10 * time.Minute,
+		CancelledJobRetentionPeriod: 24 * time.Hour,
+		DiscardedJobRetentionPeriod: 7 * 24 * time.Hour,
 		// The service's role cannot rebuild indexes: it does not own them.
 		ReindexerIndexNames: []string{},
 		Logger:              slog.New(quiet{frame.Logger.Handler()}),

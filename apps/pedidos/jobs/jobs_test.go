@@ -171,3 +171,28 @@ func TestJobsThatWaitForABankDelayNoOthers(t *testing.T) {
 		t.Errorf("the order is not resumed while %d others wait", waiting.Load())
 	}
 }
+
+// River's cleaner deletes finished jobs by the ages that docs/services.md names.
+func TestFinishedJobsLeave(t *testing.T) {
+	s := newSystem(t, io.Discard, time.Minute, func(context.Context, uuid.UUID) error { return nil })
+	_, err := s.pool.Exec(t.Context(), `INSERT INTO river_job (kind, args, max_attempts, state, finalized_at, priority, queue)
+		SELECT 'checkout', jsonb_build_object('order_id', gen_random_uuid(), 'age', age), 25, state::river_job_state, now() - age::interval, 1, 'default'
+		FROM (VALUES ('completed', '11 minutes'), ('completed', '5 minutes'), ('cancelled', '25 hours'), ('cancelled', '23 hours'),
+			('discarded', '8 days'), ('discarded', '6 days')) AS jobs (state, age)`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop := s.start(t)
+	defer stop()
+	const want = "cancelled 23 hours, completed 5 minutes, discarded 6 days"
+	var left string
+	for end := time.Now().Add(time.Minute); left != want; time.Sleep(50 * time.Millisecond) {
+		if err := s.pool.QueryRow(t.Context(), `SELECT coalesce(string_agg(state || ' ' || (args ->> 'age'), ', ' ORDER BY state::text, id), '')
+			FROM river_job`).Scan(&left); err != nil {
+			t.Fatal(err)
+		}
+		if time.Now().After(end) {
+			t.Fatalf("the jobs %q are left, want %q", left, want)
+		}
+	}
+}

@@ -213,6 +213,55 @@ func (q *Queries) Place(ctx context.Context, arg PlaceParams) (time.Time, error)
 	return created_at, err
 }
 
+const pruneAnswers = `-- name: PruneAnswers :execrows
+UPDATE pedidos SET answer_status = NULL, answer_body = NULL
+WHERE id IN (
+    SELECT old.id FROM pedidos AS old
+    WHERE old.attend_at IS NULL AND old.answer_status IS NOT NULL AND old.id < $1::uuid
+    ORDER BY old.id LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED
+)
+`
+
+type PruneAnswersParams struct {
+	Before  uuid.UUID
+	MaxRows int32
+}
+
+// Erases the stored answers of final orders placed before the id @before.
+func (q *Queries) PruneAnswers(ctx context.Context, arg PruneAnswersParams) (int64, error) {
+	result, err := q.db.Exec(ctx, pruneAnswers, arg.Before, arg.MaxRows)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
+const pruneTransitions = `-- name: PruneTransitions :execrows
+DELETE FROM pedido_transitions
+WHERE pedido_id IN (
+    SELECT placed.pedido_id FROM pedido_transitions AS placed
+    WHERE placed.position = 0 AND placed.pedido_id < $1::uuid
+        AND (SELECT o.attend_at IS NULL FROM pedidos AS o WHERE o.id = placed.pedido_id)
+    ORDER BY placed.pedido_id LIMIT $2 FOR UPDATE SKIP LOCKED
+)
+`
+
+type PruneTransitionsParams struct {
+	Before    uuid.UUID
+	MaxOrders int32
+}
+
+// Deletes all transitions of final orders placed before the id @before, those of an order
+// together: an order has all of its transitions or none. The order is looked up for each: a join
+// could read all orders whose transitions have left before.
+func (q *Queries) PruneTransitions(ctx context.Context, arg PruneTransitionsParams) (int64, error) {
+	result, err := q.db.Exec(ctx, pruneTransitions, arg.Before, arg.MaxOrders)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
 const save = `-- name: Save :one
 WITH saved AS (
     UPDATE pedidos SET

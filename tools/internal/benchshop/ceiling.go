@@ -168,7 +168,7 @@ func (s server) infer(ctx context.Context, statements []statement) error {
 // sessionOptions returns the settings of the services' sessions as PGOPTIONS.
 func (s server) sessionOptions() string {
 	return "-c search_path=" + strings.Join(s.databases, ",") + ",public -c statement_timeout=10s -c lock_timeout=5s" +
-		" -c idle_in_transaction_session_timeout=15s -c timezone=UTC"
+		" -c idle_in_transaction_session_timeout=15s -c random_page_cost=1.1 -c timezone=UTC"
 }
 
 // A replay is the result of a run of pgbench.

@@ -85,7 +85,9 @@ type Order struct {
 	State     State      `json:"state"`
 
 	// Total An amount in whole minor units of a currency.
-	Total       Money        `json:"total"`
+	Total Money `json:"total"`
+
+	// Transitions The oldest first. Empty for an old order, whose transitions are no longer stored.
 	Transitions []Transition `json:"transitions"`
 	UpdatedAt   time.Time    `json:"updated_at"`
 }

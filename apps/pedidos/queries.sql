@@ -46,6 +46,23 @@ WHERE client_id = @client_id AND idempotency_key = @idempotency_key;
 -- name: OrdersOfClient :many
 SELECT * FROM pedidos WHERE client_id = @client_id AND number < @before::bigint ORDER BY number DESC LIMIT @page;
 
+-- name: FilteredOrdersOfClient :many
+-- Reads the index pedidos_by_state backwards, once for each pair of a state and whether the order is
+-- shipped, so that it sorts at most a page of each.
+SELECT pedidos.* FROM (
+    SELECT one.id FROM (SELECT unnest(@states::text[]) AS state, unnest(@shipped::boolean[]) AS shipped) AS pair
+    CROSS JOIN LATERAL (
+        SELECT p.id, p.created_at, p.number FROM pedidos AS p
+        WHERE p.client_id = @client_id AND p.state = pair.state AND (p.shipped_at IS NOT NULL) = pair.shipped
+            AND p.created_at >= @created_from AND p.created_at < @created_to
+            AND (p.created_at, p.number) < (@before_created::timestamptz, @before::bigint)
+        ORDER BY p.created_at DESC, p.number DESC LIMIT @page
+    ) AS one
+    ORDER BY one.created_at DESC, one.number DESC LIMIT @page
+) AS found
+JOIN pedidos ON pedidos.id = found.id
+ORDER BY pedidos.created_at DESC, pedidos.number DESC;
+
 -- name: TransitionsOf :many
 SELECT * FROM pedido_transitions WHERE pedido_id = ANY(@ids::uuid[]) ORDER BY pedido_id, position;
 

@@ -40,6 +40,87 @@ func (q *Queries) Answer(ctx context.Context, arg AnswerParams) (AnswerRow, erro
 	return i, err
 }
 
+const filteredOrdersOfClient = `-- name: FilteredOrdersOfClient :many
+SELECT pedidos.id, pedidos.number, pedidos.client_id, pedidos.idempotency_key, pedidos.request_hash, pedidos.state, pedidos.version, pedidos.lines, pedidos.total_amount, pedidos.total_currency, pedidos.card_token, pedidos.cancel_requested, pedidos.failure_reason, pedidos.answer_status, pedidos.answer_body, pedidos.attend_at, pedidos.created_at, pedidos.updated_at, pedidos.shopper, pedidos.shipped_at, pedidos.shipment, pedidos.client_secret FROM (
+    SELECT one.id FROM (SELECT unnest($1::text[]) AS state, unnest($2::boolean[]) AS shipped) AS pair
+    CROSS JOIN LATERAL (
+        SELECT p.id, p.created_at, p.number FROM pedidos AS p
+        WHERE p.client_id = $3 AND p.state = pair.state AND (p.shipped_at IS NOT NULL) = pair.shipped
+            AND p.created_at >= $4 AND p.created_at < $5
+            AND (p.created_at, p.number) < ($6::timestamptz, $7::bigint)
+        ORDER BY p.created_at DESC, p.number DESC LIMIT $8
+    ) AS one
+    ORDER BY one.created_at DESC, one.number DESC LIMIT $8
+) AS found
+JOIN pedidos ON pedidos.id = found.id
+ORDER BY pedidos.created_at DESC, pedidos.number DESC
+`
+
+type FilteredOrdersOfClientParams struct {
+	States        []string
+	Shipped       []bool
+	ClientID      string
+	CreatedFrom   time.Time
+	CreatedTo     time.Time
+	BeforeCreated time.Time
+	Before        int64
+	Page          int32
+}
+
+// Reads the index pedidos_by_state backwards, once for each pair of a state and whether the order is
+// shipped, so that it sorts at most a page of each.
+func (q *Queries) FilteredOrdersOfClient(ctx context.Context, arg FilteredOrdersOfClientParams) ([]Order, error) {
+	rows, err := q.db.Query(ctx, filteredOrdersOfClient,
+		arg.States,
+		arg.Shipped,
+		arg.ClientID,
+		arg.CreatedFrom,
+		arg.CreatedTo,
+		arg.BeforeCreated,
+		arg.Before,
+		arg.Page,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []Order
+	for rows.Next() {
+		var i Order
+		if err := rows.Scan(
+			&i.ID,
+			&i.Number,
+			&i.ClientID,
+			&i.IdempotencyKey,
+			&i.RequestHash,
+			&i.State,
+			&i.Version,
+			&i.Lines,
+			&i.TotalAmount,
+			&i.TotalCurrency,
+			&i.CardToken,
+			&i.CancelRequested,
+			&i.FailureReason,
+			&i.AnswerStatus,
+			&i.AnswerBody,
+			&i.AttendAt,
+			&i.CreatedAt,
+			&i.UpdatedAt,
+			&i.Shopper,
+			&i.ShippedAt,
+			&i.Shipment,
+			&i.ClientSecret,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const orderByID = `-- name: OrderByID :one
 SELECT pedidos.id, pedidos.number, pedidos.client_id, pedidos.idempotency_key, pedidos.request_hash, pedidos.state, pedidos.version, pedidos.lines, pedidos.total_amount, pedidos.total_currency, pedidos.card_token, pedidos.cancel_requested, pedidos.failure_reason, pedidos.answer_status, pedidos.answer_body, pedidos.attend_at, pedidos.created_at, pedidos.updated_at, pedidos.shopper, pedidos.shipped_at, pedidos.shipment, pedidos.client_secret, now()::timestamptz AS read_at FROM pedidos WHERE id = $1
 `

@@ -176,6 +176,18 @@ type ListOrdersParams struct {
 	// Cursor The next_cursor of the previous page.
 	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
 
+	// State Only orders in this state. Repeat it for orders in one of several states.
+	State *[]State `form:"state,omitempty" json:"state,omitempty"`
+
+	// Shipped true for orders that were shipped, false for those that were not.
+	Shipped *bool `form:"shipped,omitempty" json:"shipped,omitempty"`
+
+	// CreatedFrom Only orders that were placed at this time or later. RFC 3339; a + of the offset is written %2B.
+	CreatedFrom *string `form:"created_from,omitempty" json:"created_from,omitempty"`
+
+	// CreatedTo Only orders that were placed before this time.
+	CreatedTo *string `form:"created_to,omitempty" json:"created_to,omitempty"`
+
 	// ClientID The client, set by api-gateway. A client sees only its own orders.
 	ClientID *ClientID `json:"Client-Id,omitempty"`
 }
@@ -301,6 +313,8 @@ type ClientInterface interface {
 
 	// ListOrders List the client's orders, newest first.
 	//
+	// Filters of different names apply together. A cursor belongs to the filters of its list. A parameter that is not listed here is refused.
+	//
 	// Corresponds with GET /pedidos (the `ListOrders` operationId).
 	ListOrders(ctx context.Context, params *ListOrdersParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
@@ -361,6 +375,8 @@ type ClientInterface interface {
 }
 
 // ListOrders List the client's orders, newest first.
+//
+// Filters of different names apply together. A cursor belongs to the filters of its list. A parameter that is not listed here is refused.
 //
 // Corresponds with GET /pedidos (the `ListOrders` operationId).
 func (c *Client) ListOrders(ctx context.Context, params *ListOrdersParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -543,6 +559,54 @@ func NewListOrdersRequest(server string, params *ListOrdersParams) (*http.Reques
 		if params.Cursor != nil {
 
 			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.State != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "state", *params.State, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "array", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Shipped != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "shipped", *params.Shipped, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.CreatedFrom != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "created_from", *params.CreatedFrom, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "date-time"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.CreatedTo != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "created_to", *params.CreatedTo, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "date-time"}); err != nil {
 				return nil, err
 			} else {
 				for _, qp := range strings.Split(queryFrag, "&") {
@@ -928,6 +992,8 @@ func WithBaseURL(baseURL string) ClientOption {
 type ClientWithResponsesInterface interface {
 
 	// ListOrdersWithResponse List the client's orders, newest first.
+	//
+	// Filters of different names apply together. A cursor belongs to the filters of its list. A parameter that is not listed here is refused.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -1321,6 +1387,8 @@ func (r ShipOrderResponse) ContentType() string {
 }
 
 // ListOrdersWithResponse List the client's orders, newest first.
+//
+// Filters of different names apply together. A cursor belongs to the filters of its list. A parameter that is not listed here is refused.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -1738,6 +1806,38 @@ func (siw *ServerInterfaceWrapper) ListOrders(c *gin.Context) {
 	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", c.Request.URL.Query(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
 	if err != nil {
 		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter cursor: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "state" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "state", c.Request.URL.Query(), &params.State, runtime.BindQueryParameterOptions{Type: "array", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter state: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "shipped" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "shipped", c.Request.URL.Query(), &params.Shipped, runtime.BindQueryParameterOptions{Type: "boolean", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter shipped: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "created_from" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "created_from", c.Request.URL.Query(), &params.CreatedFrom, runtime.BindQueryParameterOptions{Type: "string", Format: "date-time"})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter created_from: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "created_to" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "created_to", c.Request.URL.Query(), &params.CreatedTo, runtime.BindQueryParameterOptions{Type: "string", Format: "date-time"})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter created_to: %w", err), http.StatusBadRequest)
 		return
 	}
 

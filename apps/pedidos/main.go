@@ -16,6 +16,7 @@ import (
 	"github.com/loja-veloz/platform/apps/pedidos/jobs"
 	"github.com/loja-veloz/platform/apps/pedidos/migrations"
 	"github.com/loja-veloz/platform/apps/pedidos/peers"
+	"github.com/loja-veloz/platform/apps/pedidos/webhook"
 )
 
 //go:generate sqlc generate
@@ -38,6 +39,7 @@ type settings struct {
 	// authenticateWithin (AUTHENTICATE_WITHIN) is how long after its placement an order waits for
 	// its shopper to authenticate; default 10 min. estoque keeps a reservation for 15.
 	authenticateWithin time.Duration
+	webhooks           webhook.Mode // WEBHOOKS: to which addresses events may be sent; default off
 }
 
 func readSettings(env *config.Reader) settings {
@@ -46,6 +48,7 @@ func readSettings(env *config.Reader) settings {
 		lease:              env.Duration("CHECKOUT_LEASE", 30*time.Second, 3*time.Second, 10*time.Minute),
 		cancelWithin:       env.Duration("CANCEL_WITHIN", 7*day, time.Minute, 365*day),
 		authenticateWithin: env.Duration("AUTHENTICATE_WITHIN", 10*time.Minute, 10*time.Second, 14*time.Minute),
+		webhooks:           webhook.Mode(env.Choice("WEBHOOKS", string(webhook.Off), string(webhook.Public), string(webhook.Any))),
 	}
 }
 

@@ -1,6 +1,10 @@
 package main
 
 import (
+	"context"
+	"time"
+
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	contract "github.com/loja-veloz/platform/apps/internal/contract/pedidos"
@@ -11,7 +15,11 @@ import (
 	"github.com/loja-veloz/platform/apps/pedidos/httpapi"
 	"github.com/loja-veloz/platform/apps/pedidos/jobs"
 	"github.com/loja-veloz/platform/apps/pedidos/store"
+	"github.com/loja-veloz/platform/apps/pedidos/webhook"
 )
+
+// tidyEvery is the mean pause between two searches for old events.
+const tidyEvery = 15 * time.Second
 
 // app is the whole service.
 type app struct {
@@ -27,13 +35,14 @@ func newApp(
 	if err != nil {
 		return nil, err
 	}
+	view := httpapi.View{CancelWithin: s.cancelWithin}
 	queue, err := jobs.NewQueue(pool, frame.Logger)
 	if err != nil {
 		return nil, err
 	}
 	orders := checkout.New(checkout.Config{
 		Queries: store.New(pool), Stock: stock, Payments: payments, Queue: queue,
-		Encode: httpapi.View{CancelWithin: s.cancelWithin}.Encode, Lease: s.lease,
+		Encode: view.Encode, Lease: s.lease,
 		CancelWithin: s.cancelWithin, AuthenticateWithin: s.authenticateWithin,
 		Logger: frame.Logger, Registry: srv.Metrics(),
 	})
@@ -41,7 +50,17 @@ func newApp(
 	if err != nil {
 		return nil, err
 	}
+	webhooks := webhook.New(webhook.Config{
+		Pool: pool, Mode: s.webhooks, Logger: frame.Logger, Failures: frame.Failures, Registry: srv.Metrics(),
+		Order: func(ctx context.Context, id uuid.UUID, position int32, at time.Time) ([]byte, error) {
+			then, err := orders.AsOf(ctx, id, position, at)
+			if err != nil {
+				return nil, err
+			}
+			return view.Encode(&then)
+		},
+	})
 	srv.Metrics().MustRegister(postgres.NewMetrics(pool))
-	httpapi.Register(srv.Router(), orders)
-	return &app{srv, orders, append(workers, orders.Drain)}, nil
+	httpapi.Register(srv.Router(), orders, webhooks)
+	return &app{srv, orders, append(workers, orders.Drain, webhooks.Run, frame.Loop("tidy-webhooks", tidyEvery, webhooks.Tidy))}, nil
 }

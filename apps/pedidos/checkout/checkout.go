@@ -199,6 +199,15 @@ func (s *Service) Show(ctx context.Context, caller Caller, id uuid.UUID) (order.
 
 var cache sync.Map // of fault.StaleRead alone
 
+// AsOf returns an order as it was at a time, after its transition at position.
+func (s *Service) AsOf(ctx context.Context, id uuid.UUID, position int32, at time.Time) (order.Order, error) {
+	a, err := s.load(ctx, id)
+	if err != nil {
+		return order.Order{}, err
+	}
+	return a.order.AsOf(int(position), at), nil
+}
+
 // own loads an order of the caller. An order of another is not found.
 func (s *Service) own(ctx context.Context, caller Caller, id uuid.UUID) (*attempt, error) {
 	mark(ctx, id)

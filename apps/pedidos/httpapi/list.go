@@ -24,7 +24,8 @@ import (
 // parameters are the parameters in the query of each list. Others are refused there: a filter with
 // a misspelled name would otherwise select everything.
 var parameters = map[string][]string{
-	"/pedidos": {"limit", "cursor", "state", "shipped", "created_from", "created_to"},
+	"/pedidos":                         {"limit", "cursor", "state", "shipped", "created_from", "created_to"},
+	"/webhooks/:webhook_id/deliveries": {"limit", "cursor"},
 }
 
 func refuseUnknownParameters(c *gin.Context) {

@@ -20,6 +20,7 @@ import (
 	"github.com/loja-veloz/platform/apps/internal/value"
 	"github.com/loja-veloz/platform/apps/pedidos/checkout"
 	"github.com/loja-veloz/platform/apps/pedidos/order"
+	"github.com/loja-veloz/platform/apps/pedidos/webhook"
 )
 
 // BodyLimit is the largest request body in bytes, several times the largest order.
@@ -42,8 +43,9 @@ const (
 )
 
 // Register serves the operations on router.
-func Register(router gin.IRouter, orders *checkout.Service) {
-	contract.RegisterHandlersWithOptions(router, contract.NewHandler(operations{orders, View{orders.CancelWithin, orders.AuthenticateWithin}}),
+func Register(router gin.IRouter, orders *checkout.Service, webhooks *webhook.Service) {
+	view := View{orders.CancelWithin, orders.AuthenticateWithin}
+	contract.RegisterHandlersWithOptions(router, contract.NewHandler(operations{orders, webhooks, view}),
 		contract.GinServerOptions{ErrorHandler: api.ParameterError, Middlewares: []contract.MiddlewareFunc{refuseUnknownParameters}})
 }
 
@@ -59,8 +61,9 @@ func Explain(err error) *problem.Error {
 
 // operations implements the operations of the OpenAPI document.
 type operations struct {
-	orders *checkout.Service
-	view   View
+	orders   *checkout.Service
+	webhooks *webhook.Service
+	view     View
 }
 
 var _ contract.StrictServerInterface = operations{}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"math"
+	"net/http"
 	"slices"
 	"strconv"
 	"strings"
@@ -30,7 +31,7 @@ var parameters = map[string][]string{
 
 func refuseUnknownParameters(c *gin.Context) {
 	known, list := parameters[c.FullPath()]
-	if !list || c.Request.Method == "POST" {
+	if !list || c.Request.Method == http.MethodPost {
 		return
 	}
 	for _, name := range slices.Sorted(maps.Keys(c.Request.URL.Query())) {

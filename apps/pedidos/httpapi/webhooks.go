@@ -202,7 +202,9 @@ var deliveryList = page.List[int64]{
 }
 
 func ofEndpoint(e webhook.Endpoint, secret string) contract.Webhook {
-	shown := contract.Webhook{ID: e.ID, URL: e.URL, CreatedAt: e.Created.UTC(), DisabledAt: optional(e.Disabled), FailingSince: optional(e.Failing)}
+	shown := contract.Webhook{
+		ID: e.ID, URL: e.URL, CreatedAt: e.Created.UTC(), DisabledAt: optional(e.Disabled), FailingSince: optional(e.Failing),
+	}
 	if secret != "" {
 		shown.Secret = &secret
 	}

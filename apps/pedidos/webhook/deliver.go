@@ -182,6 +182,8 @@ func (s *Service) body(ctx context.Context, event store.TakeDeliveriesRow) ([]by
 	if event.Body != nil {
 		return []byte(*event.Body), nil
 	}
+	s.turn.Lock()
+	defer s.turn.Unlock()
 	data, err := s.Order(ctx, event.OrderID, event.Position, event.At)
 	if err != nil {
 		return nil, fmt.Errorf("reading the order of event %s: %w", event.EventID, err)
@@ -264,6 +266,8 @@ func (s *Service) store(ctx context.Context, endpoint uuid.UUID, event store.Tak
 			outcome, state, pause = retried, "waiting", max(pause, min(r.retryAfter, maxPause))
 		}
 	}
+	s.turn.Lock()
+	defer s.turn.Unlock()
 	stored := int64(0)
 	err := pgx.BeginFunc(ctx, s.Pool, func(tx pgx.Tx) (err error) {
 		queries := store.New(tx)

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -132,6 +133,9 @@ type Service struct {
 	http    *http.Client
 	metrics *metrics
 	limits  limits
+	// turn is held for every use of the database before and after a request, so that hundreds of requests
+	// that end at once leave the pool's connections to orders.
+	turn sync.Mutex
 }
 
 // New returns a service and registers its metrics.

@@ -28,6 +28,7 @@ import (
 	"github.com/loja-veloz/platform/apps/internal/server"
 	"github.com/loja-veloz/platform/apps/internal/service"
 	"github.com/loja-veloz/platform/apps/pedidos/migrations"
+	"github.com/loja-veloz/platform/apps/pedidos/store"
 )
 
 const deadline = time.Minute
@@ -506,6 +507,50 @@ func TestAnEventOfADeadProcessIsRepeated(t *testing.T) {
 	}
 	if s.count(t, "pedido_deliveries WHERE last_problem = 'late'") != 0 {
 		t.Error("a process without a lease has stored its attempt")
+	}
+}
+
+// An event happens while a process stores that the one before it was delivered, and has not committed yet. It
+// does not wait for that one for ever.
+func TestAnEventIsNotForgottenWhileTheOneBeforeItEnds(t *testing.T) {
+	s := newSystem(t)
+	pod := s.pod(Any, patient())
+	e, _ := register(t, pod, "http://127.0.0.1:1")
+	id := s.order(t)
+	s.move(t, id, "refunding")
+	_, taken, err := pod.take(t.Context(), e.ID, 1)
+	if err != nil || len(taken) != 1 {
+		t.Fatal(taken, err)
+	}
+	tx, err := s.pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	queries := store.New(tx)
+	if _, err := queries.StoreAttempt(t.Context(), store.StoreAttemptParams{
+		WebhookID: e.ID, EventID: taken[0].EventID, Attempts: taken[0].Attempts, State: "delivered",
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if err := queries.SendNext(t.Context(), store.SendNextParams{OrderID: id, WebhookID: e.ID}); err != nil {
+		t.Fatal(err)
+	}
+	moved := make(chan struct{})
+	go func() { defer close(moved); s.move(t, id, "refunded") }()
+	eventually(t, "the second event waits for the transaction, or is recorded", func() bool {
+		select {
+		case <-moved:
+			return true
+		default:
+			return s.count(t, "pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'") > 0
+		}
+	})
+	if err := tx.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	<-moved
+	if s.count(t, "pedido_deliveries WHERE sequence = 2 AND next_at <= now()") != 1 {
+		t.Error("the second event is never sent")
 	}
 }
 

@@ -40,6 +40,13 @@ var routes = []route{
 	{"/pedidos/:order_id", []string{http.MethodGet}, "pedidos"},
 	{"/pedidos/:order_id/cancel", []string{http.MethodPost}, "pedidos"},
 	{"/pedidos/:order_id/payment", []string{http.MethodPost}, "pedidos"},
+	{"/webhooks", []string{http.MethodGet, http.MethodPost}, "pedidos"},
+	{"/webhooks/:webhook_id", []string{http.MethodGet, http.MethodDelete}, "pedidos"},
+	{"/webhooks/:webhook_id/rotate", []string{http.MethodPost}, "pedidos"},
+	{"/webhooks/:webhook_id/disable", []string{http.MethodPost}, "pedidos"},
+	{"/webhooks/:webhook_id/enable", []string{http.MethodPost}, "pedidos"},
+	{"/webhooks/:webhook_id/deliveries", []string{http.MethodGet}, "pedidos"},
+	{"/webhooks/:webhook_id/deliveries/:event_id/redeliver", []string{http.MethodPost}, "pedidos"},
 	{"/pagamentos/:order_id", []string{http.MethodGet}, "pagamentos"},
 }
 

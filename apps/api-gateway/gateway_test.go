@@ -210,6 +210,9 @@ func TestTheAllowListIsForwarded(t *testing.T) {
 		{"GET", "/estoque/SKU-1.a_b"}, {"HEAD", "/estoque/SKU-1"},
 		{"POST", "/pedidos"}, {"GET", "/pedidos"}, {"GET", "/pedidos/" + orderID},
 		{"POST", "/pedidos/" + orderID + "/cancel"}, {"POST", "/pedidos/" + orderID + "/payment"}, {"GET", "/pagamentos/" + orderID},
+		{"GET", "/webhooks"}, {"POST", "/webhooks"}, {"GET", "/webhooks/" + orderID}, {"DELETE", "/webhooks/" + orderID},
+		{"POST", "/webhooks/" + orderID + "/rotate"}, {"POST", "/webhooks/" + orderID + "/disable"}, {"POST", "/webhooks/" + orderID + "/enable"},
+		{"GET", "/webhooks/" + orderID + "/deliveries"}, {"POST", "/webhooks/" + orderID + "/deliveries/" + orderID + "/redeliver"},
 	} {
 		body := ""
 		if test.method == "POST" {

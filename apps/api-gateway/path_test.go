@@ -15,7 +15,9 @@ import (
 )
 
 // allowed are the requests that may reach an upstream, written independently of the routes.
-var allowed = regexp.MustCompile(`^((GET|HEAD) /(estoque|pedidos)|(GET|HEAD) /(estoque|pedidos|pagamentos)/[A-Za-z0-9._~-]+|POST /pedidos|POST /pedidos/[A-Za-z0-9._~-]+/(cancel|payment))(\?.*)?$`)
+var allowed = regexp.MustCompile(`^((GET|HEAD) /(estoque|pedidos)|(GET|HEAD) /(estoque|pedidos|pagamentos)/[A-Za-z0-9._~-]+|POST /pedidos|POST /pedidos/[A-Za-z0-9._~-]+/(cancel|payment)` +
+	`|(GET|HEAD|POST) /webhooks|(GET|HEAD|DELETE) /webhooks/[A-Za-z0-9._~-]+|POST /webhooks/[A-Za-z0-9._~-]+/(rotate|disable|enable)` +
+	`|(GET|HEAD) /webhooks/[A-Za-z0-9._~-]+/deliveries|POST /webhooks/[A-Za-z0-9._~-]+/deliveries/[A-Za-z0-9._~-]+/redeliver)(\?.*)?$`)
 
 // raw sends the bytes of a request and returns the answer's status, or 0 if there is
 // no answer. With closeWrite it closes its side of the connection after the bytes, so

@@ -17,6 +17,7 @@ import (
 	"github.com/loja-veloz/platform/apps/pedidos/jobs"
 	"github.com/loja-veloz/platform/apps/pedidos/migrations"
 	"github.com/loja-veloz/platform/apps/pedidos/peers"
+	"github.com/loja-veloz/platform/apps/pedidos/webhook"
 )
 
 //go:generate sqlc generate
@@ -43,7 +44,8 @@ type settings struct {
 	// its client; default 30 days. A request with its key is then told how the order stands.
 	answers time.Duration
 	// history (HISTORY_RETENTION) is how long it keeps its transitions; default 400 days.
-	history time.Duration
+	history  time.Duration
+	webhooks webhook.Mode // WEBHOOKS: to which addresses events may be sent; default off
 }
 
 func readSettings(env *config.Reader) settings {
@@ -53,7 +55,8 @@ func readSettings(env *config.Reader) settings {
 		cancelWithin:       env.Duration("CANCEL_WITHIN", 7*day, time.Minute, 365*day),
 		authenticateWithin: env.Duration("AUTHENTICATE_WITHIN", 10*time.Minute, 10*time.Second, 14*time.Minute),
 		answers:            env.Duration("ANSWER_RETENTION", 30*day, day, retention.Max),
-		history:            env.Duration("HISTORY_RETENTION", retention.Default, day, retention.Max),
+		history:            env.Duration("HISTORY_RETENTION", retention.Default, webhook.KeepEvents, retention.Max),
+		webhooks:           webhook.Mode(env.Choice("WEBHOOKS", string(webhook.Off), string(webhook.Public), string(webhook.Any))),
 	}
 	retention.AtLeast(env, "HISTORY_RETENTION", s.history, s.cancelWithin+day,
 		"an order that can be cancelled (CANCEL_WITHIN) needs its transitions until a day later")

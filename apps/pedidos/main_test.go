@@ -38,6 +38,7 @@ import (
 	"github.com/loja-veloz/platform/apps/pedidos/jobs"
 	"github.com/loja-veloz/platform/apps/pedidos/migrations"
 	"github.com/loja-veloz/platform/apps/pedidos/order"
+	"github.com/loja-veloz/platform/apps/pedidos/webhook"
 )
 
 // authenticateWithin is how long an order waits for its shopper in the tests.
@@ -194,6 +195,7 @@ func instanceOn(t *testing.T, shop *shop, pool *pgxpool.Pool) *instance {
 	a, err := newApp(frame, pool, shop, shop, settings{
 		lease: 3 * time.Second, cancelWithin: 7 * 24 * time.Hour, authenticateWithin: authenticateWithin,
 		answers: 30 * 24 * time.Hour, history: 400 * 24 * time.Hour,
+		webhooks: webhook.Any,
 	})
 	if err != nil {
 		t.Fatal(err)

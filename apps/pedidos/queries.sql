@@ -46,6 +46,23 @@ WHERE client_id = @client_id AND idempotency_key = @idempotency_key;
 -- name: OrdersOfClient :many
 SELECT * FROM pedidos WHERE client_id = @client_id AND number < @before::bigint ORDER BY number DESC LIMIT @page;
 
+-- name: FilteredOrdersOfClient :many
+-- Reads the index pedidos_by_state backwards, once for each pair of a state and whether the order is
+-- shipped, so that it sorts at most a page of each.
+SELECT pedidos.* FROM (
+    SELECT one.id FROM (SELECT unnest(@states::text[]) AS state, unnest(@shipped::boolean[]) AS shipped) AS pair
+    CROSS JOIN LATERAL (
+        SELECT p.id, p.created_at, p.number FROM pedidos AS p
+        WHERE p.client_id = @client_id AND p.state = pair.state AND (p.shipped_at IS NOT NULL) = pair.shipped
+            AND p.created_at >= @created_from AND p.created_at < @created_to
+            AND (p.created_at, p.number) < (@before_created::timestamptz, @before::bigint)
+        ORDER BY p.created_at DESC, p.number DESC LIMIT @page
+    ) AS one
+    ORDER BY one.created_at DESC, one.number DESC LIMIT @page
+) AS found
+JOIN pedidos ON pedidos.id = found.id
+ORDER BY pedidos.created_at DESC, pedidos.number DESC;
+
 -- name: TransitionsOf :many
 SELECT * FROM pedido_transitions WHERE pedido_id = ANY(@ids::uuid[]) ORDER BY pedido_id, position;
 
@@ -92,4 +109,123 @@ WHERE pedido_id IN (
     WHERE placed.position = 0 AND placed.pedido_id < @before::uuid
         AND (SELECT o.attend_at IS NULL FROM pedidos AS o WHERE o.id = placed.pedido_id)
     ORDER BY placed.pedido_id LIMIT @max_orders FOR UPDATE SKIP LOCKED
+);
+
+-- name: LockClient :exec
+-- Lets one transaction at a time change the client's endpoints.
+SELECT pg_advisory_xact_lock(4, hashtext(@client_id::text));
+
+-- name: AddWebhook :one
+-- No row: the client has @max endpoints.
+INSERT INTO pedido_webhooks (id, client_id, url, secret)
+SELECT @id, @client_id, @url, @secret WHERE (SELECT count(*) FROM pedido_webhooks AS w WHERE w.client_id = @client_id) < @max_endpoints::bigint
+RETURNING *;
+
+-- name: WebhooksOfClient :many
+SELECT * FROM pedido_webhooks WHERE client_id = @client_id ORDER BY created_at, id;
+
+-- name: WebhookOfClient :one
+SELECT * FROM pedido_webhooks WHERE id = @id AND client_id = @client_id;
+
+-- name: RemoveWebhook :execrows
+DELETE FROM pedido_webhooks WHERE id = @id AND client_id = @client_id;
+
+-- name: RotateSecret :one
+UPDATE pedido_webhooks SET old_secret = secret, old_secret_until = now() + @keep::interval, secret = @secret
+WHERE id = @id AND client_id = @client_id
+RETURNING *;
+
+-- name: EnableWebhook :one
+UPDATE pedido_webhooks SET disabled_at = NULL, disabled_reason = NULL, failing_since = NULL
+WHERE id = @id AND client_id = @client_id
+RETURNING *;
+
+-- name: SendWaiting :exec
+-- Sends what waits for its next attempt at once.
+UPDATE pedido_deliveries SET next_at = now() WHERE webhook_id = @webhook_id AND state = 'waiting' AND next_at > now() AND NOT sending;
+
+-- name: DisableWebhook :execrows
+-- 0: it is disabled, or deleted.
+UPDATE pedido_webhooks SET disabled_at = now(), disabled_reason = @reason::text WHERE id = @id AND disabled_at IS NULL;
+
+-- name: DeliveriesOfWebhook :many
+SELECT sqlc.embed(d), e.type, e.at FROM pedido_deliveries AS d JOIN pedido_events AS e ON e.id = d.event_id
+WHERE d.webhook_id = @webhook_id AND d.number < @before::bigint
+ORDER BY d.number DESC LIMIT @page;
+
+-- name: Redeliver :one
+-- Sends an event again, or a waiting one at once. No row: it does not exist, is being sent, or waits for an earlier event.
+UPDATE pedido_deliveries AS d SET attempts = CASE WHEN state = 'waiting' THEN attempts ELSE 0 END, state = 'waiting', next_at = now()
+FROM pedido_events AS e
+WHERE d.webhook_id = @webhook_id AND d.event_id = @event_id AND e.id = d.event_id
+    AND (d.state <> 'waiting' OR d.next_at IS NOT NULL AND (NOT d.sending OR d.next_at < now()))
+RETURNING sqlc.embed(d), e.type, e.at;
+
+-- name: DeliveryOfWebhook :one
+SELECT sqlc.embed(d), e.type, e.at FROM pedido_deliveries AS d JOIN pedido_events AS e ON e.id = d.event_id
+WHERE d.webhook_id = @webhook_id AND d.event_id = @event_id;
+
+-- name: DueWebhooks :many
+-- The endpoints to which something must be sent now.
+SELECT w.id FROM pedido_webhooks AS w WHERE w.disabled_at IS NULL AND EXISTS (
+    SELECT FROM pedido_deliveries AS d WHERE d.webhook_id = w.id AND d.state = 'waiting' AND d.next_at <= now()
+);
+
+-- name: LockWebhook :one
+-- No row: another process takes deliveries of the endpoint, or nothing may be sent to it.
+SELECT * FROM pedido_webhooks WHERE id = @id AND disabled_at IS NULL FOR NO KEY UPDATE SKIP LOCKED;
+
+-- name: Sending :one
+-- How many deliveries all processes send to the endpoint now.
+SELECT count(*) FROM pedido_deliveries WHERE webhook_id = @webhook_id AND state = 'waiting' AND sending AND next_at > now();
+
+-- name: TakeDeliveries :many
+UPDATE pedido_deliveries AS d SET sending = true, attempts = d.attempts + 1, next_at = now() + @lease::interval
+FROM (
+    SELECT due.webhook_id, due.event_id FROM pedido_deliveries AS due
+    WHERE due.webhook_id = @webhook_id AND due.state = 'waiting' AND due.next_at <= now()
+    ORDER BY due.next_at
+    LIMIT @page
+    FOR NO KEY UPDATE SKIP LOCKED
+) AS taken, pedido_events AS e
+WHERE d.webhook_id = taken.webhook_id AND d.event_id = taken.event_id AND e.id = d.event_id
+RETURNING d.event_id, d.pedido_id, d.sequence, d.attempts, e.type, e.at, e.position, e.body;
+
+-- name: StoreBody :one
+-- Stores what is sent, unless it is stored, and returns the stored text.
+UPDATE pedido_events SET body = coalesce(body, @body::text) WHERE id = @id RETURNING body;
+
+-- name: StoreAttempt :execrows
+-- Stores how an attempt ended. 0: another process has taken the delivery over, or it is deleted.
+UPDATE pedido_deliveries SET state = @state, sending = false, next_at = CASE WHEN @state = 'waiting' THEN now() + @pause::interval END,
+    last_at = now(), last_status = sqlc.narg(last_status), last_problem = sqlc.narg(last_problem)
+WHERE webhook_id = @webhook_id AND event_id = @event_id AND state = 'waiting' AND sending AND attempts = @attempts;
+
+-- name: SendNext :exec
+-- Sends the first waiting event of the order, unless it is on its way.
+UPDATE pedido_deliveries SET next_at = now() WHERE (webhook_id, event_id) = (
+    SELECT d.webhook_id, d.event_id FROM pedido_deliveries AS d
+    WHERE d.pedido_id = @pedido_id AND d.webhook_id = @webhook_id AND d.state = 'waiting'
+    ORDER BY d.sequence LIMIT 1
+) AND next_at IS NULL;
+
+-- name: WebhookSucceeded :exec
+UPDATE pedido_webhooks SET failing_since = NULL WHERE id = @id AND failing_since IS NOT NULL;
+
+-- name: WebhookFailed :one
+-- Returns for how long every attempt has failed.
+UPDATE pedido_webhooks SET failing_since = coalesce(failing_since, now()) WHERE id = @id
+RETURNING (now() - failing_since)::interval AS failing;
+
+-- name: OldestWaiting :one
+-- The age of the oldest event that waits for an endpoint that is not disabled; 0 if none waits.
+SELECT coalesce(max(now() - oldest.created_at), interval '0')::interval AS age FROM pedido_webhooks AS w CROSS JOIN LATERAL (
+    SELECT d.created_at FROM pedido_deliveries AS d WHERE d.webhook_id = w.id AND d.state = 'waiting' ORDER BY d.number LIMIT 1
+) AS oldest
+WHERE w.disabled_at IS NULL;
+
+-- name: PruneEvents :execrows
+-- Deletes the events that were recorded before a time, and with them their deliveries.
+DELETE FROM pedido_events WHERE id IN (
+    SELECT old.id FROM pedido_events AS old WHERE old.recorded_at < @before ORDER BY old.recorded_at LIMIT @max_rows FOR UPDATE SKIP LOCKED
 );

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -16,7 +17,11 @@ import (
 	"github.com/loja-veloz/platform/apps/pedidos/httpapi"
 	"github.com/loja-veloz/platform/apps/pedidos/jobs"
 	"github.com/loja-veloz/platform/apps/pedidos/store"
+	"github.com/loja-veloz/platform/apps/pedidos/webhook"
 )
+
+// measureEvery is the mean pause between two measurements of the events that wait.
+const measureEvery = 15 * time.Second
 
 // app is the whole service.
 type app struct {
@@ -32,13 +37,14 @@ func newApp(
 	if err != nil {
 		return nil, err
 	}
+	view := httpapi.View{CancelWithin: s.cancelWithin}
 	queue, err := jobs.NewQueue(pool, frame.Logger)
 	if err != nil {
 		return nil, err
 	}
 	orders := checkout.New(checkout.Config{
 		Queries: store.New(pool), Stock: stock, Payments: payments, Queue: queue,
-		Encode: httpapi.View{CancelWithin: s.cancelWithin}.Encode, Lease: s.lease,
+		Encode: view.Encode, Lease: s.lease,
 		CancelWithin: s.cancelWithin, AuthenticateWithin: s.authenticateWithin,
 		Logger: frame.Logger, Registry: srv.Metrics(),
 	})
@@ -46,13 +52,24 @@ func newApp(
 	if err != nil {
 		return nil, err
 	}
+	webhooks := webhook.New(webhook.Config{
+		Pool: pool, Mode: s.webhooks, Logger: frame.Logger, Failures: frame.Failures, Registry: srv.Metrics(),
+		Order: func(ctx context.Context, id uuid.UUID, position int32, at time.Time) ([]byte, error) {
+			then, err := orders.AsOf(ctx, id, position, at)
+			if err != nil {
+				return nil, err
+			}
+			return view.Encode(&then)
+		},
+	})
 	srv.Metrics().MustRegister(postgres.NewMetrics(pool))
-	httpapi.Register(srv.Router(), orders)
-	workers = append(workers, orders.Drain, newPruning(frame, srv.Metrics(), store.New(pool), s, retention.Interval))
+	httpapi.Register(srv.Router(), orders, webhooks)
+	workers = append(workers, orders.Drain, webhooks.Run, frame.Loop("webhooks-age", measureEvery, webhooks.MeasureAge),
+		newPruning(frame, srv.Metrics(), store.New(pool), s, retention.Interval))
 	return &app{srv, orders, workers}, nil
 }
 
-// newPruning returns the loop that erases the answers and the transitions of old orders.
+// newPruning returns the loop that erases the answers and the transitions of old orders, and old events.
 func newPruning(
 	frame *service.Frame, registry prometheus.Registerer, queries *store.Queries, s settings, interval time.Duration,
 ) service.Worker {
@@ -62,5 +79,8 @@ func newPruning(
 		}},
 		retention.Rows{Table: "pedido_transitions", Age: s.history, Prune: func(ctx context.Context, before time.Time, max int32) (int64, error) {
 			return queries.PruneTransitions(ctx, store.PruneTransitionsParams{Before: retention.FirstID(before), MaxOrders: max})
+		}},
+		retention.Rows{Table: "pedido_events", Age: webhook.KeepEvents, Prune: func(ctx context.Context, before time.Time, max int32) (int64, error) {
+			return queries.PruneEvents(ctx, store.PruneEventsParams{Before: before, MaxRows: max})
 		}})
 }

@@ -150,7 +150,7 @@ func TestEveryPublicPath(t *testing.T) {
 	want := []string{
 		"pagamentos Exact /webhooks/stripe",
 		"api-gateway Exact /health", "api-gateway Prefix /api/pedidos /api", "api-gateway Prefix /api/pagamentos /api",
-		"api-gateway Prefix /api/estoque /api", "api-gateway Prefix /api/docs /api",
+		"api-gateway Prefix /api/estoque /api", "api-gateway Prefix /api/webhooks /api", "api-gateway Prefix /api/docs /api",
 		"sample-web-app Exact /", "sample-web-app Prefix /echo", "sample-web-app Prefix /static", "sample-web-app Prefix /checkout",
 		"sample-web-app Prefix /orders",
 	}
@@ -257,7 +257,15 @@ func TestShopOfEachEnvironment(t *testing.T) {
 	if _, set := web["STRIPE_PUBLISHABLE_KEY"]; set {
 		t.Errorf("local: sample-web-app has %v", web)
 	}
+	for _, w := range here.Workloads {
+		if w.Internet {
+			t.Errorf("local: %s may call hosts outside the cluster, although webhooks are off", w.Service)
+		}
+	}
 	prod, _ := planned(t, "prod", stackFile(t, "prod"), shop, aws.New)
+	if e := env(prod, "pedidos"); e["WEBHOOKS"] != "public" {
+		t.Errorf("prod: pedidos has %v", e)
+	}
 	if e := env(prod, "pagamentos"); e["ACQUIRER"] != "stripe" || e["ENABLE_DOCS"] != "false" ||
 		secret(t, prod, "pagamentos", "STRIPE_API_KEY") != "stripe/api-key" ||
 		secret(t, prod, "pagamentos", "STRIPE_WEBHOOK_SECRET") != "stripe/webhook-secret" {
@@ -267,7 +275,7 @@ func TestShopOfEachEnvironment(t *testing.T) {
 		t.Errorf("prod: sample-web-app has %v", e)
 	}
 	for _, w := range prod.Workloads {
-		if w.Internet != (w.Service == "pagamentos") {
+		if w.Internet != (w.Service == "pagamentos" || w.Service == "pedidos") {
 			t.Errorf("prod: %s may call hosts outside the cluster: %v", w.Service, w.Internet)
 		}
 	}

@@ -71,6 +71,7 @@ func TestRequestsThroughBothGateways(t *testing.T) {
 		"/api/pedidos/1?limit=2":          "api-gateway /pedidos/1?limit=2",
 		"/api/pagamentos/1":               "api-gateway /pagamentos/1",
 		"/api/estoque/A-1":                "api-gateway /estoque/A-1",
+		"/api/webhooks":                   "api-gateway /webhooks",
 		"/api":                            notFound,
 		"/api/":                           notFound,
 		"/api/metrics":                    notFound,

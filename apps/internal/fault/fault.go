@@ -27,6 +27,8 @@ const (
 	RefundStored     Point = "refund-stored"     // pagamentos: committed, not answered
 	OrderRefunded    Point = "order-refunded"    // pedidos: knows of the refund, nothing stored
 	StockReleased    Point = "stock-released"    // estoque: committed, not answered
+
+	WebhookSent Point = "webhook-sent" // pedidos: an endpoint has answered, nothing stored about it
 )
 
 // Checkout are the points that an order passes until it is confirmed.

@@ -52,6 +52,10 @@ const (
 	// Of the orders, and of every operation with an Idempotency-Key.
 	IdempotencyKeyReused Code = "idempotency_key_reused"
 	OrderState           Code = "order_state" // the order's state does not allow the operation
+
+	// Of the webhooks.
+	WebhookLimit Code = "webhook_limit" // the client has as many endpoints as it may have
+	WebhookState Code = "webhook_state" // the delivery's state does not allow the operation
 )
 
 var statuses = map[Code]int{
@@ -81,6 +85,8 @@ var statuses = map[Code]int{
 	AcquirerUnavailable:  http.StatusServiceUnavailable,
 	IdempotencyKeyReused: http.StatusUnprocessableEntity,
 	OrderState:           http.StatusConflict,
+	WebhookLimit:         http.StatusConflict,
+	WebhookState:         http.StatusConflict,
 }
 
 // typePrefix and a code form the type of RFC 9457: a stable name, not a URL to open.

@@ -199,6 +199,15 @@ func (s *Service) Show(ctx context.Context, caller Caller, id uuid.UUID) (order.
 
 var cache sync.Map // of fault.StaleRead alone
 
+// AsOf returns an order as it was at a time, after its transition at position.
+func (s *Service) AsOf(ctx context.Context, id uuid.UUID, position int32, at time.Time) (order.Order, error) {
+	a, err := s.load(ctx, id)
+	if err != nil {
+		return order.Order{}, err
+	}
+	return a.order.AsOf(int(position), at), nil
+}
+
 // own loads an order of the caller. An order of another is not found.
 func (s *Service) own(ctx context.Context, caller Caller, id uuid.UUID) (*attempt, error) {
 	mark(ctx, id)
@@ -229,10 +238,30 @@ func (s *Service) Ship(ctx context.Context, id uuid.UUID, shipment string) (orde
 	return a.order, nil
 }
 
-// List returns up to limit orders of the client, newest first, whose numbers are
-// below before.
-func (s *Service) List(ctx context.Context, client value.ClientID, before int64, limit int32) ([]order.Order, error) {
-	rows, err := s.Queries.OrdersOfClient(ctx, store.OrdersOfClientParams{ClientID: string(client), Before: before, Page: limit})
+// A Filter selects some of a client's orders. The zero value selects all.
+type Filter struct {
+	States   []order.State // any of them; none: all states
+	Shipped  *bool         // whether the order was shipped; nil: both
+	From, To time.Time     // placed at From or later, and before To; zero: no limit
+}
+
+// All tells whether the filter selects all orders.
+func (f Filter) All() bool {
+	return len(f.States) == 0 && f.Shipped == nil && f.From.IsZero() && f.To.IsZero()
+}
+
+// A Position is a place in a list of orders: that of the order with this number, which was
+// placed at Created. Without a filter, Created does not matter.
+type Position struct {
+	Number  int64
+	Created time.Time
+}
+
+// List returns up to limit orders of the client that the filter selects, newest first, which
+// come after a position. Orders of the same time are in the order of their numbers; without a
+// filter all are.
+func (s *Service) List(ctx context.Context, client value.ClientID, f Filter, after Position, limit int32) ([]order.Order, error) {
+	rows, err := s.rows(ctx, client, f, after, limit)
 	if err != nil {
 		return nil, fmt.Errorf("listing orders: %w", err)
 	}
@@ -253,6 +282,34 @@ func (s *Service) List(ctx context.Context, client value.ClientID, before int64,
 		orders = append(orders, toOrder(row, byOrder[row.ID]))
 	}
 	return orders, nil
+}
+
+func (s *Service) rows(ctx context.Context, client value.ClientID, f Filter, after Position, limit int32) ([]store.Order, error) {
+	if f.All() {
+		return s.Queries.OrdersOfClient(ctx, store.OrdersOfClientParams{ClientID: string(client), Before: after.Number, Page: limit})
+	}
+	asked := store.FilteredOrdersOfClientParams{
+		ClientID: string(client), CreatedFrom: f.From, CreatedTo: f.To, BeforeCreated: after.Created, Before: after.Number, Page: limit,
+	}
+	end := time.Date(9999, time.December, 31, 0, 0, 0, 0, time.UTC)
+	if f.To.IsZero() {
+		asked.CreatedTo = end
+	}
+	if after.Created.IsZero() {
+		asked.BeforeCreated = end
+	}
+	states := f.States
+	if len(states) == 0 {
+		states = order.States
+	}
+	for _, state := range states {
+		for _, shipped := range []bool{false, true} {
+			if f.Shipped == nil || *f.Shipped == shipped {
+				asked.States, asked.Shipped = append(asked.States, string(state)), append(asked.Shipped, shipped)
+			}
+		}
+	}
+	return s.Queries.FilteredOrdersOfClient(ctx, asked)
 }
 
 // Cancel stores that the client wants its order cancelled, and returns the order when it

@@ -7,8 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math"
-	"strconv"
 	"time"
 	"unicode/utf8"
 
@@ -17,12 +15,12 @@ import (
 	"github.com/loja-veloz/platform/apps/internal/api"
 	contract "github.com/loja-veloz/platform/apps/internal/contract/pedidos"
 	"github.com/loja-veloz/platform/apps/internal/money"
-	"github.com/loja-veloz/platform/apps/internal/page"
 	"github.com/loja-veloz/platform/apps/internal/postgres"
 	"github.com/loja-veloz/platform/apps/internal/problem"
 	"github.com/loja-veloz/platform/apps/internal/value"
 	"github.com/loja-veloz/platform/apps/pedidos/checkout"
 	"github.com/loja-veloz/platform/apps/pedidos/order"
+	"github.com/loja-veloz/platform/apps/pedidos/webhook"
 )
 
 // BodyLimit is the largest request body in bytes, several times the largest order.
@@ -45,9 +43,10 @@ const (
 )
 
 // Register serves the operations on router.
-func Register(router gin.IRouter, orders *checkout.Service) {
-	contract.RegisterHandlersWithOptions(router, contract.NewHandler(operations{orders, View{orders.CancelWithin, orders.AuthenticateWithin}}),
-		contract.GinServerOptions{ErrorHandler: api.ParameterError})
+func Register(router gin.IRouter, orders *checkout.Service, webhooks *webhook.Service) {
+	view := View{orders.CancelWithin, orders.AuthenticateWithin}
+	contract.RegisterHandlersWithOptions(router, contract.NewHandler(operations{orders, webhooks, view}),
+		contract.GinServerOptions{ErrorHandler: api.ParameterError, Middlewares: []contract.MiddlewareFunc{refuseUnknownParameters}})
 }
 
 // Explain maps a database outage to 503 with Retry-After.
@@ -62,8 +61,9 @@ func Explain(err error) *problem.Error {
 
 // operations implements the operations of the OpenAPI document.
 type operations struct {
-	orders *checkout.Service
-	view   View
+	orders   *checkout.Service
+	webhooks *webhook.Service
+	view     View
 }
 
 var _ contract.StrictServerInterface = operations{}
@@ -169,42 +169,6 @@ func (o operations) ShowOrder(ctx context.Context, request contract.ShowOrderReq
 		return nil, explain(err)
 	}
 	return contract.ShowOrder200JSONResponse(o.view.show(caller, &found)), nil
-}
-
-// ListOrders implements GET /pedidos.
-func (o operations) ListOrders(ctx context.Context, request contract.ListOrdersRequestObject) (contract.ListOrdersResponseObject, error) {
-	client, err := clientID(request.Params.ClientID)
-	if err != nil {
-		return nil, err
-	}
-	asked, err := orderList.Request(request.Params.Limit, request.Params.Cursor)
-	if err != nil {
-		return nil, err
-	}
-	orders, err := o.orders.List(ctx, client, asked.After, asked.Limit+1)
-	if err != nil {
-		return nil, err
-	}
-	orders, next := page.Cut(orderList, asked, orders, func(o order.Order) int64 { return o.Number })
-	answer := contract.ListOrders200JSONResponse{Items: []contract.Order{}, NextCursor: next}
-	view := o.view
-	for _, o := range orders {
-		answer.Items = append(answer.Items, view.of(&o))
-	}
-	return answer, nil
-}
-
-// orderList is sorted by the orders' numbers, newest first.
-var orderList = page.List[int64]{
-	First:  math.MaxInt64,
-	Format: func(number int64) string { return strconv.FormatInt(number, 36) },
-	Parse: func(text string) (int64, error) {
-		number, err := strconv.ParseInt(text, 36, 64)
-		if err == nil && number < 1 {
-			err = strconv.ErrRange
-		}
-		return number, err
-	},
 }
 
 // CancelOrder implements POST /pedidos/{order_id}/cancel.

@@ -5,11 +5,14 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/loja-veloz/platform/apps/internal/api"
 	"github.com/loja-veloz/platform/apps/internal/apitest"
 	contract "github.com/loja-veloz/platform/apps/internal/contract/pedidos"
 	"github.com/loja-veloz/platform/apps/internal/problem"
+	"github.com/loja-veloz/platform/apps/pedidos/checkout"
+	"github.com/loja-veloz/platform/apps/pedidos/order"
 )
 
 const oneShoe = `{"lines":[{"sku":"SHOE-42","quantity":1}],"total":{"amount":34990,"currency":"BRL"},"card_token":"tok_approved"}`
@@ -36,11 +39,14 @@ func FuzzPlaceOrder(f *testing.F) {
 }
 
 func FuzzCursor(f *testing.F) {
-	f.Add(orderList.Cursor(1))
+	at := position{Position: checkout.Position{Number: 1}}
+	f.Add(orderList.Cursor(at))
+	at.Created, at.filter = time.Now(), markOf(checkout.Filter{States: order.States})
+	f.Add(orderList.Cursor(at))
 	f.Add("MQ")
 	f.Fuzz(func(t *testing.T, cursor string) {
 		if asked, err := orderList.Request(nil, &cursor); err == nil && orderList.Cursor(asked.After) != cursor {
-			t.Errorf("%q is a second cursor for %d", cursor, asked.After)
+			t.Errorf("%q is a second cursor for %+v", cursor, asked.After)
 		}
 	})
 }

@@ -140,6 +140,27 @@ func (o *Order) Move(to State, reason string, at time.Time) error {
 	return nil
 }
 
+// AsOf returns the order as it was at a time, after its transition at position. A transition that it does
+// not have is taken for its last; an old order whose transitions have left is returned as it is.
+func (o *Order) AsOf(position int, at time.Time) Order {
+	then := *o
+	if len(o.Transitions) == 0 {
+		return then
+	}
+	then.Transitions = o.Transitions[:min(position+1, len(o.Transitions))]
+	last := then.Transitions[len(then.Transitions)-1]
+	then.State, then.UpdatedAt, then.FailureReason, then.CancelRequested = last.To, at, "", false
+	for _, t := range then.Transitions {
+		if t.To == Failed || t.To == Refunding {
+			then.FailureReason = t.Reason
+		}
+	}
+	if at.Before(o.ShippedAt) {
+		then.ShippedAt, then.Shipment = time.Time{}, ""
+	}
+	return then
+}
+
 // Reserved reports that the stock is reserved and costs total. If the client agreed to
 // another total, the order will fail.
 func (o *Order) Reserved(total money.Money, at time.Time) error {

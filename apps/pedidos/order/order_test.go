@@ -292,3 +292,26 @@ func TestAChangedPriceFailsTheOrderWithoutACharge(t *testing.T) {
 		t.Errorf("ended as %s, %s, %v", o.State, o.FailureReason, err)
 	}
 }
+
+func TestAnOrderAsItWas(t *testing.T) {
+	at := func(minutes int) time.Time { return time.Date(2026, 11, 29, 9, minutes, 0, 0, time.UTC) }
+	o := order.Order{
+		State: order.Refunded, FailureReason: "cancelled_by_client", UpdatedAt: at(9), ShippedAt: at(2), Shipment: "parcel",
+		Transitions: []order.Transition{
+			{To: order.Pending, At: at(0)}, {From: order.Pending, To: order.Confirmed, At: at(1)}, {From: order.Confirmed, To: order.Refunding, Reason: "cancelled_by_client", At: at(3)},
+		},
+	}
+	if then := o.AsOf(1, at(1)); then.State != order.Confirmed || then.FailureReason != "" || then.Shipment != "" || len(then.Transitions) != 2 {
+		t.Errorf("when it was confirmed, it was %+v", then)
+	}
+	if then := o.AsOf(1, at(2)); then.State != order.Confirmed || then.Shipment != "parcel" {
+		t.Errorf("when it was shipped, it was %+v", then)
+	}
+	if then := o.AsOf(2, at(3)); then.State != order.Refunding || then.FailureReason != "cancelled_by_client" {
+		t.Errorf("when it was cancelled, it was %+v", then)
+	}
+	o.Transitions = nil
+	if then := o.AsOf(0, at(2)); then.State != order.Refunded {
+		t.Errorf("without its transitions, it was %+v", then)
+	}
+}

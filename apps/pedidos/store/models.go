@@ -17,6 +17,33 @@ type Audit struct {
 	At         time.Time
 }
 
+type Delivery struct {
+	WebhookID   uuid.UUID
+	EventID     uuid.UUID
+	Number      int64
+	OrderID     uuid.UUID
+	Sequence    int32
+	State       string
+	NextAt      *time.Time
+	Sending     bool
+	Attempts    int32
+	LastAt      *time.Time
+	LastStatus  *int32
+	LastProblem *string
+	CreatedAt   time.Time
+}
+
+type Event struct {
+	ID         uuid.UUID
+	OrderID    uuid.UUID
+	Sequence   int32
+	Type       string
+	At         time.Time
+	Position   int32
+	Body       *string
+	RecordedAt time.Time
+}
+
 type Order struct {
 	ID              uuid.UUID
 	Number          int64
@@ -49,4 +76,17 @@ type Transition struct {
 	ToState   string
 	At        time.Time
 	Reason    string
+}
+
+type Webhook struct {
+	ID             uuid.UUID
+	ClientID       string
+	URL            string
+	Secret         []byte
+	OldSecret      []byte
+	OldSecretUntil *time.Time
+	DisabledAt     *time.Time
+	DisabledReason *string
+	FailingSince   *time.Time
+	CreatedAt      time.Time
 }

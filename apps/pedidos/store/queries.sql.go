@@ -13,6 +13,45 @@ import (
 	"github.com/loja-veloz/platform/apps/pedidos/order"
 )
 
+const addWebhook = `-- name: AddWebhook :one
+INSERT INTO pedido_webhooks (id, client_id, url, secret)
+SELECT $1, $2, $3, $4 WHERE (SELECT count(*) FROM pedido_webhooks AS w WHERE w.client_id = $2) < $5::bigint
+RETURNING id, client_id, url, secret, old_secret, old_secret_until, disabled_at, disabled_reason, failing_since, created_at
+`
+
+type AddWebhookParams struct {
+	ID           uuid.UUID
+	ClientID     string
+	URL          string
+	Secret       []byte
+	MaxEndpoints int64
+}
+
+// No row: the client has @max endpoints.
+func (q *Queries) AddWebhook(ctx context.Context, arg AddWebhookParams) (Webhook, error) {
+	row := q.db.QueryRow(ctx, addWebhook,
+		arg.ID,
+		arg.ClientID,
+		arg.URL,
+		arg.Secret,
+		arg.MaxEndpoints,
+	)
+	var i Webhook
+	err := row.Scan(
+		&i.ID,
+		&i.ClientID,
+		&i.URL,
+		&i.Secret,
+		&i.OldSecret,
+		&i.OldSecretUntil,
+		&i.DisabledAt,
+		&i.DisabledReason,
+		&i.FailingSince,
+		&i.CreatedAt,
+	)
+	return i, err
+}
+
 const answer = `-- name: Answer :one
 UPDATE pedidos SET answer_status = coalesce(answer_status, $1::smallint),
     answer_body = coalesce(answer_body, $2::jsonb)
@@ -38,6 +77,302 @@ func (q *Queries) Answer(ctx context.Context, arg AnswerParams) (AnswerRow, erro
 	var i AnswerRow
 	err := row.Scan(&i.AnswerStatus, &i.AnswerBody)
 	return i, err
+}
+
+const deliveriesOfWebhook = `-- name: DeliveriesOfWebhook :many
+SELECT d.webhook_id, d.event_id, d.number, d.pedido_id, d.sequence, d.state, d.next_at, d.sending, d.attempts, d.last_at, d.last_status, d.last_problem, d.created_at, e.type, e.at FROM pedido_deliveries AS d JOIN pedido_events AS e ON e.id = d.event_id
+WHERE d.webhook_id = $1 AND d.number < $2::bigint
+ORDER BY d.number DESC LIMIT $3
+`
+
+type DeliveriesOfWebhookParams struct {
+	WebhookID uuid.UUID
+	Before    int64
+	Page      int32
+}
+
+type DeliveriesOfWebhookRow struct {
+	Delivery Delivery
+	Type     string
+	At       time.Time
+}
+
+func (q *Queries) DeliveriesOfWebhook(ctx context.Context, arg DeliveriesOfWebhookParams) ([]DeliveriesOfWebhookRow, error) {
+	rows, err := q.db.Query(ctx, deliveriesOfWebhook, arg.WebhookID, arg.Before, arg.Page)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []DeliveriesOfWebhookRow
+	for rows.Next() {
+		var i DeliveriesOfWebhookRow
+		if err := rows.Scan(
+			&i.Delivery.WebhookID,
+			&i.Delivery.EventID,
+			&i.Delivery.Number,
+			&i.Delivery.OrderID,
+			&i.Delivery.Sequence,
+			&i.Delivery.State,
+			&i.Delivery.NextAt,
+			&i.Delivery.Sending,
+			&i.Delivery.Attempts,
+			&i.Delivery.LastAt,
+			&i.Delivery.LastStatus,
+			&i.Delivery.LastProblem,
+			&i.Delivery.CreatedAt,
+			&i.Type,
+			&i.At,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const deliveryOfWebhook = `-- name: DeliveryOfWebhook :one
+SELECT d.webhook_id, d.event_id, d.number, d.pedido_id, d.sequence, d.state, d.next_at, d.sending, d.attempts, d.last_at, d.last_status, d.last_problem, d.created_at, e.type, e.at FROM pedido_deliveries AS d JOIN pedido_events AS e ON e.id = d.event_id
+WHERE d.webhook_id = $1 AND d.event_id = $2
+`
+
+type DeliveryOfWebhookParams struct {
+	WebhookID uuid.UUID
+	EventID   uuid.UUID
+}
+
+type DeliveryOfWebhookRow struct {
+	Delivery Delivery
+	Type     string
+	At       time.Time
+}
+
+func (q *Queries) DeliveryOfWebhook(ctx context.Context, arg DeliveryOfWebhookParams) (DeliveryOfWebhookRow, error) {
+	row := q.db.QueryRow(ctx, deliveryOfWebhook, arg.WebhookID, arg.EventID)
+	var i DeliveryOfWebhookRow
+	err := row.Scan(
+		&i.Delivery.WebhookID,
+		&i.Delivery.EventID,
+		&i.Delivery.Number,
+		&i.Delivery.OrderID,
+		&i.Delivery.Sequence,
+		&i.Delivery.State,
+		&i.Delivery.NextAt,
+		&i.Delivery.Sending,
+		&i.Delivery.Attempts,
+		&i.Delivery.LastAt,
+		&i.Delivery.LastStatus,
+		&i.Delivery.LastProblem,
+		&i.Delivery.CreatedAt,
+		&i.Type,
+		&i.At,
+	)
+	return i, err
+}
+
+const disableWebhook = `-- name: DisableWebhook :execrows
+UPDATE pedido_webhooks SET disabled_at = now(), disabled_reason = $1::text WHERE id = $2 AND disabled_at IS NULL
+`
+
+type DisableWebhookParams struct {
+	Reason string
+	ID     uuid.UUID
+}
+
+// 0: it is disabled, or deleted.
+func (q *Queries) DisableWebhook(ctx context.Context, arg DisableWebhookParams) (int64, error) {
+	result, err := q.db.Exec(ctx, disableWebhook, arg.Reason, arg.ID)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
+const dueWebhooks = `-- name: DueWebhooks :many
+SELECT w.id FROM pedido_webhooks AS w WHERE w.disabled_at IS NULL AND EXISTS (
+    SELECT FROM pedido_deliveries AS d WHERE d.webhook_id = w.id AND d.state = 'waiting' AND d.next_at <= now()
+)
+`
+
+// The endpoints to which something must be sent now.
+func (q *Queries) DueWebhooks(ctx context.Context) ([]uuid.UUID, error) {
+	rows, err := q.db.Query(ctx, dueWebhooks)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []uuid.UUID
+	for rows.Next() {
+		var id uuid.UUID
+		if err := rows.Scan(&id); err != nil {
+			return nil, err
+		}
+		items = append(items, id)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const enableWebhook = `-- name: EnableWebhook :one
+UPDATE pedido_webhooks SET disabled_at = NULL, disabled_reason = NULL, failing_since = NULL
+WHERE id = $1 AND client_id = $2
+RETURNING id, client_id, url, secret, old_secret, old_secret_until, disabled_at, disabled_reason, failing_since, created_at
+`
+
+type EnableWebhookParams struct {
+	ID       uuid.UUID
+	ClientID string
+}
+
+func (q *Queries) EnableWebhook(ctx context.Context, arg EnableWebhookParams) (Webhook, error) {
+	row := q.db.QueryRow(ctx, enableWebhook, arg.ID, arg.ClientID)
+	var i Webhook
+	err := row.Scan(
+		&i.ID,
+		&i.ClientID,
+		&i.URL,
+		&i.Secret,
+		&i.OldSecret,
+		&i.OldSecretUntil,
+		&i.DisabledAt,
+		&i.DisabledReason,
+		&i.FailingSince,
+		&i.CreatedAt,
+	)
+	return i, err
+}
+
+const filteredOrdersOfClient = `-- name: FilteredOrdersOfClient :many
+SELECT pedidos.id, pedidos.number, pedidos.client_id, pedidos.idempotency_key, pedidos.request_hash, pedidos.state, pedidos.version, pedidos.lines, pedidos.total_amount, pedidos.total_currency, pedidos.card_token, pedidos.cancel_requested, pedidos.failure_reason, pedidos.answer_status, pedidos.answer_body, pedidos.attend_at, pedidos.created_at, pedidos.updated_at, pedidos.shopper, pedidos.shipped_at, pedidos.shipment, pedidos.client_secret FROM (
+    SELECT one.id FROM (SELECT unnest($1::text[]) AS state, unnest($2::boolean[]) AS shipped) AS pair
+    CROSS JOIN LATERAL (
+        SELECT p.id, p.created_at, p.number FROM pedidos AS p
+        WHERE p.client_id = $3 AND p.state = pair.state AND (p.shipped_at IS NOT NULL) = pair.shipped
+            AND p.created_at >= $4 AND p.created_at < $5
+            AND (p.created_at, p.number) < ($6::timestamptz, $7::bigint)
+        ORDER BY p.created_at DESC, p.number DESC LIMIT $8
+    ) AS one
+    ORDER BY one.created_at DESC, one.number DESC LIMIT $8
+) AS found
+JOIN pedidos ON pedidos.id = found.id
+ORDER BY pedidos.created_at DESC, pedidos.number DESC
+`
+
+type FilteredOrdersOfClientParams struct {
+	States        []string
+	Shipped       []bool
+	ClientID      string
+	CreatedFrom   time.Time
+	CreatedTo     time.Time
+	BeforeCreated time.Time
+	Before        int64
+	Page          int32
+}
+
+// Reads the index pedidos_by_state backwards, once for each pair of a state and whether the order is
+// shipped, so that it sorts at most a page of each.
+func (q *Queries) FilteredOrdersOfClient(ctx context.Context, arg FilteredOrdersOfClientParams) ([]Order, error) {
+	rows, err := q.db.Query(ctx, filteredOrdersOfClient,
+		arg.States,
+		arg.Shipped,
+		arg.ClientID,
+		arg.CreatedFrom,
+		arg.CreatedTo,
+		arg.BeforeCreated,
+		arg.Before,
+		arg.Page,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []Order
+	for rows.Next() {
+		var i Order
+		if err := rows.Scan(
+			&i.ID,
+			&i.Number,
+			&i.ClientID,
+			&i.IdempotencyKey,
+			&i.RequestHash,
+			&i.State,
+			&i.Version,
+			&i.Lines,
+			&i.TotalAmount,
+			&i.TotalCurrency,
+			&i.CardToken,
+			&i.CancelRequested,
+			&i.FailureReason,
+			&i.AnswerStatus,
+			&i.AnswerBody,
+			&i.AttendAt,
+			&i.CreatedAt,
+			&i.UpdatedAt,
+			&i.Shopper,
+			&i.ShippedAt,
+			&i.Shipment,
+			&i.ClientSecret,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const lockClient = `-- name: LockClient :exec
+SELECT pg_advisory_xact_lock(4, hashtext($1::text))
+`
+
+// Lets one transaction at a time change the client's endpoints.
+func (q *Queries) LockClient(ctx context.Context, clientID string) error {
+	_, err := q.db.Exec(ctx, lockClient, clientID)
+	return err
+}
+
+const lockWebhook = `-- name: LockWebhook :one
+SELECT id, client_id, url, secret, old_secret, old_secret_until, disabled_at, disabled_reason, failing_since, created_at FROM pedido_webhooks WHERE id = $1 AND disabled_at IS NULL FOR NO KEY UPDATE SKIP LOCKED
+`
+
+// No row: another process takes deliveries of the endpoint, or nothing may be sent to it.
+func (q *Queries) LockWebhook(ctx context.Context, id uuid.UUID) (Webhook, error) {
+	row := q.db.QueryRow(ctx, lockWebhook, id)
+	var i Webhook
+	err := row.Scan(
+		&i.ID,
+		&i.ClientID,
+		&i.URL,
+		&i.Secret,
+		&i.OldSecret,
+		&i.OldSecretUntil,
+		&i.DisabledAt,
+		&i.DisabledReason,
+		&i.FailingSince,
+		&i.CreatedAt,
+	)
+	return i, err
+}
+
+const oldestWaiting = `-- name: OldestWaiting :one
+SELECT coalesce(max(now() - oldest.created_at), interval '0')::interval AS age FROM pedido_webhooks AS w CROSS JOIN LATERAL (
+    SELECT d.created_at FROM pedido_deliveries AS d WHERE d.webhook_id = w.id AND d.state = 'waiting' ORDER BY d.number LIMIT 1
+) AS oldest
+WHERE w.disabled_at IS NULL
+`
+
+// The age of the oldest event that waits for an endpoint that is not disabled; 0 if none waits.
+func (q *Queries) OldestWaiting(ctx context.Context) (time.Duration, error) {
+	row := q.db.QueryRow(ctx, oldestWaiting)
+	var age time.Duration
+	err := row.Scan(&age)
+	return age, err
 }
 
 const orderByID = `-- name: OrderByID :one
@@ -236,6 +571,26 @@ func (q *Queries) PruneAnswers(ctx context.Context, arg PruneAnswersParams) (int
 	return result.RowsAffected(), nil
 }
 
+const pruneEvents = `-- name: PruneEvents :execrows
+DELETE FROM pedido_events WHERE id IN (
+    SELECT old.id FROM pedido_events AS old WHERE old.recorded_at < $1 ORDER BY old.recorded_at LIMIT $2 FOR UPDATE SKIP LOCKED
+)
+`
+
+type PruneEventsParams struct {
+	Before  time.Time
+	MaxRows int32
+}
+
+// Deletes the events that were recorded before a time, and with them their deliveries.
+func (q *Queries) PruneEvents(ctx context.Context, arg PruneEventsParams) (int64, error) {
+	result, err := q.db.Exec(ctx, pruneEvents, arg.Before, arg.MaxRows)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
 const pruneTransitions = `-- name: PruneTransitions :execrows
 DELETE FROM pedido_transitions
 WHERE pedido_id IN (
@@ -260,6 +615,102 @@ func (q *Queries) PruneTransitions(ctx context.Context, arg PruneTransitionsPara
 		return 0, err
 	}
 	return result.RowsAffected(), nil
+}
+
+const redeliver = `-- name: Redeliver :one
+UPDATE pedido_deliveries AS d SET attempts = CASE WHEN state = 'waiting' THEN attempts ELSE 0 END, state = 'waiting', next_at = now()
+FROM pedido_events AS e
+WHERE d.webhook_id = $1 AND d.event_id = $2 AND e.id = d.event_id
+    AND (d.state <> 'waiting' OR d.next_at IS NOT NULL AND (NOT d.sending OR d.next_at < now()))
+RETURNING d.webhook_id, d.event_id, d.number, d.pedido_id, d.sequence, d.state, d.next_at, d.sending, d.attempts, d.last_at, d.last_status, d.last_problem, d.created_at, e.type, e.at
+`
+
+type RedeliverParams struct {
+	WebhookID uuid.UUID
+	EventID   uuid.UUID
+}
+
+type RedeliverRow struct {
+	Delivery Delivery
+	Type     string
+	At       time.Time
+}
+
+// Sends an event again, or a waiting one at once. No row: it does not exist, is being sent, or waits for an earlier event.
+func (q *Queries) Redeliver(ctx context.Context, arg RedeliverParams) (RedeliverRow, error) {
+	row := q.db.QueryRow(ctx, redeliver, arg.WebhookID, arg.EventID)
+	var i RedeliverRow
+	err := row.Scan(
+		&i.Delivery.WebhookID,
+		&i.Delivery.EventID,
+		&i.Delivery.Number,
+		&i.Delivery.OrderID,
+		&i.Delivery.Sequence,
+		&i.Delivery.State,
+		&i.Delivery.NextAt,
+		&i.Delivery.Sending,
+		&i.Delivery.Attempts,
+		&i.Delivery.LastAt,
+		&i.Delivery.LastStatus,
+		&i.Delivery.LastProblem,
+		&i.Delivery.CreatedAt,
+		&i.Type,
+		&i.At,
+	)
+	return i, err
+}
+
+const removeWebhook = `-- name: RemoveWebhook :execrows
+DELETE FROM pedido_webhooks WHERE id = $1 AND client_id = $2
+`
+
+type RemoveWebhookParams struct {
+	ID       uuid.UUID
+	ClientID string
+}
+
+func (q *Queries) RemoveWebhook(ctx context.Context, arg RemoveWebhookParams) (int64, error) {
+	result, err := q.db.Exec(ctx, removeWebhook, arg.ID, arg.ClientID)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
+const rotateSecret = `-- name: RotateSecret :one
+UPDATE pedido_webhooks SET old_secret = secret, old_secret_until = now() + $1::interval, secret = $2
+WHERE id = $3 AND client_id = $4
+RETURNING id, client_id, url, secret, old_secret, old_secret_until, disabled_at, disabled_reason, failing_since, created_at
+`
+
+type RotateSecretParams struct {
+	Keep     time.Duration
+	Secret   []byte
+	ID       uuid.UUID
+	ClientID string
+}
+
+func (q *Queries) RotateSecret(ctx context.Context, arg RotateSecretParams) (Webhook, error) {
+	row := q.db.QueryRow(ctx, rotateSecret,
+		arg.Keep,
+		arg.Secret,
+		arg.ID,
+		arg.ClientID,
+	)
+	var i Webhook
+	err := row.Scan(
+		&i.ID,
+		&i.ClientID,
+		&i.URL,
+		&i.Secret,
+		&i.OldSecret,
+		&i.OldSecretUntil,
+		&i.DisabledAt,
+		&i.DisabledReason,
+		&i.FailingSince,
+		&i.CreatedAt,
+	)
+	return i, err
 }
 
 const save = `-- name: Save :one
@@ -334,6 +785,47 @@ func (q *Queries) Save(ctx context.Context, arg SaveParams) (SaveRow, error) {
 	return i, err
 }
 
+const sendNext = `-- name: SendNext :exec
+UPDATE pedido_deliveries SET next_at = now() WHERE (webhook_id, event_id) = (
+    SELECT d.webhook_id, d.event_id FROM pedido_deliveries AS d
+    WHERE d.pedido_id = $1 AND d.webhook_id = $2 AND d.state = 'waiting'
+    ORDER BY d.sequence LIMIT 1
+) AND next_at IS NULL
+`
+
+type SendNextParams struct {
+	OrderID   uuid.UUID
+	WebhookID uuid.UUID
+}
+
+// Sends the first waiting event of the order, unless it is on its way.
+func (q *Queries) SendNext(ctx context.Context, arg SendNextParams) error {
+	_, err := q.db.Exec(ctx, sendNext, arg.OrderID, arg.WebhookID)
+	return err
+}
+
+const sendWaiting = `-- name: SendWaiting :exec
+UPDATE pedido_deliveries SET next_at = now() WHERE webhook_id = $1 AND state = 'waiting' AND next_at > now() AND NOT sending
+`
+
+// Sends what waits for its next attempt at once.
+func (q *Queries) SendWaiting(ctx context.Context, webhookID uuid.UUID) error {
+	_, err := q.db.Exec(ctx, sendWaiting, webhookID)
+	return err
+}
+
+const sending = `-- name: Sending :one
+SELECT count(*) FROM pedido_deliveries WHERE webhook_id = $1 AND state = 'waiting' AND sending AND next_at > now()
+`
+
+// How many deliveries all processes send to the endpoint now.
+func (q *Queries) Sending(ctx context.Context, webhookID uuid.UUID) (int64, error) {
+	row := q.db.QueryRow(ctx, sending, webhookID)
+	var count int64
+	err := row.Scan(&count)
+	return count, err
+}
+
 const ship = `-- name: Ship :execrows
 UPDATE pedidos SET shipped_at = now(), shipment = $1::text, version = version + 1, updated_at = greatest(updated_at, now())
 WHERE id = $2 AND state = 'confirmed' AND NOT cancel_requested AND shipped_at IS NULL
@@ -352,6 +844,115 @@ func (q *Queries) Ship(ctx context.Context, arg ShipParams) (int64, error) {
 		return 0, err
 	}
 	return result.RowsAffected(), nil
+}
+
+const storeAttempt = `-- name: StoreAttempt :execrows
+UPDATE pedido_deliveries SET state = $1, sending = false, next_at = CASE WHEN $1 = 'waiting' THEN now() + $2::interval END,
+    last_at = now(), last_status = $3, last_problem = $4
+WHERE webhook_id = $5 AND event_id = $6 AND state = 'waiting' AND sending AND attempts = $7
+`
+
+type StoreAttemptParams struct {
+	State       string
+	Pause       time.Duration
+	LastStatus  *int32
+	LastProblem *string
+	WebhookID   uuid.UUID
+	EventID     uuid.UUID
+	Attempts    int32
+}
+
+// Stores how an attempt ended. 0: another process has taken the delivery over, or it is deleted.
+func (q *Queries) StoreAttempt(ctx context.Context, arg StoreAttemptParams) (int64, error) {
+	result, err := q.db.Exec(ctx, storeAttempt,
+		arg.State,
+		arg.Pause,
+		arg.LastStatus,
+		arg.LastProblem,
+		arg.WebhookID,
+		arg.EventID,
+		arg.Attempts,
+	)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
+const storeBody = `-- name: StoreBody :one
+UPDATE pedido_events SET body = coalesce(body, $1::text) WHERE id = $2 RETURNING body
+`
+
+type StoreBodyParams struct {
+	Body string
+	ID   uuid.UUID
+}
+
+// Stores what is sent, unless it is stored, and returns the stored text.
+func (q *Queries) StoreBody(ctx context.Context, arg StoreBodyParams) (*string, error) {
+	row := q.db.QueryRow(ctx, storeBody, arg.Body, arg.ID)
+	var body *string
+	err := row.Scan(&body)
+	return body, err
+}
+
+const takeDeliveries = `-- name: TakeDeliveries :many
+UPDATE pedido_deliveries AS d SET sending = true, attempts = d.attempts + 1, next_at = now() + $1::interval
+FROM (
+    SELECT due.webhook_id, due.event_id FROM pedido_deliveries AS due
+    WHERE due.webhook_id = $2 AND due.state = 'waiting' AND due.next_at <= now()
+    ORDER BY due.next_at
+    LIMIT $3
+    FOR NO KEY UPDATE SKIP LOCKED
+) AS taken, pedido_events AS e
+WHERE d.webhook_id = taken.webhook_id AND d.event_id = taken.event_id AND e.id = d.event_id
+RETURNING d.event_id, d.pedido_id, d.sequence, d.attempts, e.type, e.at, e.position, e.body
+`
+
+type TakeDeliveriesParams struct {
+	Lease     time.Duration
+	WebhookID uuid.UUID
+	Page      int32
+}
+
+type TakeDeliveriesRow struct {
+	EventID  uuid.UUID
+	OrderID  uuid.UUID
+	Sequence int32
+	Attempts int32
+	Type     string
+	At       time.Time
+	Position int32
+	Body     *string
+}
+
+func (q *Queries) TakeDeliveries(ctx context.Context, arg TakeDeliveriesParams) ([]TakeDeliveriesRow, error) {
+	rows, err := q.db.Query(ctx, takeDeliveries, arg.Lease, arg.WebhookID, arg.Page)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []TakeDeliveriesRow
+	for rows.Next() {
+		var i TakeDeliveriesRow
+		if err := rows.Scan(
+			&i.EventID,
+			&i.OrderID,
+			&i.Sequence,
+			&i.Attempts,
+			&i.Type,
+			&i.At,
+			&i.Position,
+			&i.Body,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
 const takeOverdue = `-- name: TakeOverdue :many
@@ -410,6 +1011,90 @@ func (q *Queries) TransitionsOf(ctx context.Context, ids []uuid.UUID) ([]Transit
 			&i.ToState,
 			&i.At,
 			&i.Reason,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const webhookFailed = `-- name: WebhookFailed :one
+UPDATE pedido_webhooks SET failing_since = coalesce(failing_since, now()) WHERE id = $1
+RETURNING (now() - failing_since)::interval AS failing
+`
+
+// Returns for how long every attempt has failed.
+func (q *Queries) WebhookFailed(ctx context.Context, id uuid.UUID) (time.Duration, error) {
+	row := q.db.QueryRow(ctx, webhookFailed, id)
+	var failing time.Duration
+	err := row.Scan(&failing)
+	return failing, err
+}
+
+const webhookOfClient = `-- name: WebhookOfClient :one
+SELECT id, client_id, url, secret, old_secret, old_secret_until, disabled_at, disabled_reason, failing_since, created_at FROM pedido_webhooks WHERE id = $1 AND client_id = $2
+`
+
+type WebhookOfClientParams struct {
+	ID       uuid.UUID
+	ClientID string
+}
+
+func (q *Queries) WebhookOfClient(ctx context.Context, arg WebhookOfClientParams) (Webhook, error) {
+	row := q.db.QueryRow(ctx, webhookOfClient, arg.ID, arg.ClientID)
+	var i Webhook
+	err := row.Scan(
+		&i.ID,
+		&i.ClientID,
+		&i.URL,
+		&i.Secret,
+		&i.OldSecret,
+		&i.OldSecretUntil,
+		&i.DisabledAt,
+		&i.DisabledReason,
+		&i.FailingSince,
+		&i.CreatedAt,
+	)
+	return i, err
+}
+
+const webhookSucceeded = `-- name: WebhookSucceeded :exec
+UPDATE pedido_webhooks SET failing_since = NULL WHERE id = $1 AND failing_since IS NOT NULL
+`
+
+func (q *Queries) WebhookSucceeded(ctx context.Context, id uuid.UUID) error {
+	_, err := q.db.Exec(ctx, webhookSucceeded, id)
+	return err
+}
+
+const webhooksOfClient = `-- name: WebhooksOfClient :many
+SELECT id, client_id, url, secret, old_secret, old_secret_until, disabled_at, disabled_reason, failing_since, created_at FROM pedido_webhooks WHERE client_id = $1 ORDER BY created_at, id
+`
+
+func (q *Queries) WebhooksOfClient(ctx context.Context, clientID string) ([]Webhook, error) {
+	rows, err := q.db.Query(ctx, webhooksOfClient, clientID)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []Webhook
+	for rows.Next() {
+		var i Webhook
+		if err := rows.Scan(
+			&i.ID,
+			&i.ClientID,
+			&i.URL,
+			&i.Secret,
+			&i.OldSecret,
+			&i.OldSecretUntil,
+			&i.DisabledAt,
+			&i.DisabledReason,
+			&i.FailingSince,
+			&i.CreatedAt,
 		); err != nil {
 			return nil, err
 		}

@@ -118,8 +118,11 @@ func TestUnknownWordsAreReported(t *testing.T) {
 		want   []string
 	}{
 		{
-			map[string]string{"shop": `{"acquirer":"bank","auth":"basic"}`},
-			[]string{`shop.acquirer is "bank": use simulator or stripe`, `shop.auth is "basic": use off, api-key or jwt`},
+			map[string]string{"shop": `{"acquirer":"bank","auth":"basic","webhooks":"on"}`},
+			[]string{
+				`shop.acquirer is "bank": use simulator or stripe`, `shop.auth is "basic": use off, api-key or jwt`,
+				`shop.webhooks is "on": use off, public or any`,
+			},
 		},
 		{map[string]string{"cloud": `{"provider":"gcp"}`}, []string{`cloud.provider is "gcp": use none or aws`}},
 		{map[string]string{"gateway": `{"kind":"kong"}`}, []string{"gateway.kind is unknown"}},

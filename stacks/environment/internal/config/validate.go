@@ -55,6 +55,9 @@ func (c *Config) validateShop() []error {
 	if !slices.Contains([]string{"off", "jwt", "api-key"}, c.Shop.Auth) {
 		errs = append(errs, fmt.Errorf("%s:shop.auth is %q: use off, api-key or jwt", Namespace, c.Shop.Auth))
 	}
+	if !slices.Contains([]string{"off", "public", "any"}, c.Shop.Webhooks) {
+		errs = append(errs, fmt.Errorf("%s:shop.webhooks is %q: use off, public or any", Namespace, c.Shop.Webhooks))
+	}
 	if err := c.validatePublishableKey(); err != nil {
 		errs = append(errs, fmt.Errorf("%s:shop.stripePublishableKey %w", Namespace, err))
 	}

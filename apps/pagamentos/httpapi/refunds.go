@@ -2,18 +2,14 @@ package httpapi
 
 import (
 	"context"
-	"fmt"
-	"unicode/utf8"
 
 	contract "github.com/loja-veloz/platform/apps/internal/contract/pagamentos"
 	"github.com/loja-veloz/platform/apps/internal/money"
 	"github.com/loja-veloz/platform/apps/internal/problem"
+	"github.com/loja-veloz/platform/apps/internal/value"
 	"github.com/loja-veloz/platform/apps/pagamentos/charging"
 	"github.com/loja-veloz/platform/apps/pagamentos/payment"
 )
-
-// maxReason is the limit of the OpenAPI document for a refund's reason, in characters.
-const maxReason = 200
 
 // RefundPart implements PUT /pagamentos/{order_id}/refunds/{refund_id}.
 func (o operations) RefundPart(ctx context.Context, request contract.RefundPartRequestObject) (contract.RefundPartResponseObject, error) {
@@ -23,14 +19,15 @@ func (o operations) RefundPart(ctx context.Context, request contract.RefundPartR
 	if !money.IsCurrency(body.Amount.Currency) {
 		errs.Add("amount.currency", money.WrongCurrency)
 	}
-	if length := utf8.RuneCountInString(body.Reason); length < 1 || length > maxReason {
-		errs.Add("reason", fmt.Sprintf("must have 1 to %d characters", maxReason))
+	reason, err := value.ParseReason(body.Reason)
+	if err != nil {
+		errs.Add("reason", err.Error())
 	}
 	if err := errs.Err(problem.InvalidValue); err != nil {
 		return nil, err
 	}
 	refund, created, err := o.payments.RefundPart(ctx, charging.RefundRequest{
-		ID: request.RefundID, OrderID: request.OrderID, Amount: body.Amount, Reason: body.Reason,
+		ID: request.RefundID, OrderID: request.OrderID, Amount: body.Amount, Reason: reason,
 	})
 	switch {
 	case err != nil:

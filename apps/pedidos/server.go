@@ -1,6 +1,8 @@
 package main
 
 import (
+	"time"
+
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	contract "github.com/loja-veloz/platform/apps/internal/contract/pedidos"
@@ -12,6 +14,9 @@ import (
 	"github.com/loja-veloz/platform/apps/pedidos/jobs"
 	"github.com/loja-veloz/platform/apps/pedidos/store"
 )
+
+// followInterval is the mean pause between two rounds in which pagamentos is asked for partial refunds.
+const followInterval = 5 * time.Second
 
 // app is the whole service.
 type app struct {
@@ -32,7 +37,7 @@ func newApp(
 		return nil, err
 	}
 	orders := checkout.New(checkout.Config{
-		Queries: store.New(pool), Stock: stock, Payments: payments, Queue: queue,
+		Pool: pool, Queries: store.New(pool), Stock: stock, Payments: payments, Queue: queue,
 		Encode: httpapi.View{CancelWithin: s.cancelWithin}.Encode, Lease: s.lease,
 		CancelWithin: s.cancelWithin, AuthenticateWithin: s.authenticateWithin,
 		Logger: frame.Logger, Registry: srv.Metrics(),
@@ -43,5 +48,6 @@ func newApp(
 	}
 	srv.Metrics().MustRegister(postgres.NewMetrics(pool))
 	httpapi.Register(srv.Router(), orders)
-	return &app{srv, orders, append(workers, orders.Drain)}, nil
+	follow := frame.Loop("follow-refunds", followInterval, orders.FollowRefunds)
+	return &app{srv, orders, append(workers, orders.Drain, follow)}, nil
 }

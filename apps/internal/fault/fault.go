@@ -8,7 +8,7 @@ package fault
 // Point is a place in the code between two steps that are not atomic together.
 type Point string
 
-// The points, in the order in which a checkout or a cancellation passes them.
+// The points, in the order in which a checkout, a cancellation or a partial refund passes them.
 const (
 	OrderStored     Point = "order-stored"     // pedidos: the order is committed, nothing else has happened
 	StockReserved   Point = "stock-reserved"   // estoque: committed, not answered
@@ -27,6 +27,12 @@ const (
 	RefundStored     Point = "refund-stored"     // pagamentos: committed, not answered
 	OrderRefunded    Point = "order-refunded"    // pedidos: knows of the refund, nothing stored
 	StockReleased    Point = "stock-released"    // estoque: committed, not answered
+
+	PartPlaced   Point = "part-placed"   // pedidos: a partial refund is committed, pagamentos not called
+	PartIntended Point = "part-intended" // pagamentos: the intention is committed
+	PartRefunded Point = "part-refunded" // pagamentos: the acquirer has refunded, nothing stored about it
+	PartStored   Point = "part-stored"   // pagamentos: committed, not answered
+	PartAnswered Point = "part-answered" // pedidos: knows of the refund, nothing stored
 )
 
 // Checkout are the points that an order passes until it is confirmed.
@@ -39,3 +45,6 @@ var Checkout = []Point{
 var Undoing = []Point{
 	CancelStored, RefundIntended, AcquirerRefunded, RefundStored, OrderRefunded, StockReleased,
 }
+
+// Parts are the points that a partial refund passes.
+var Parts = []Point{PartPlaced, PartIntended, PartRefunded, PartStored, PartAnswered}

@@ -123,8 +123,8 @@ func looksLikeCardNumber(text string) bool {
 	return false
 }
 
-// maxReason is how many characters a refund's reason may have.
-const maxReason = 200
+// MaxReason is how many characters a refund's reason may have.
+const MaxReason = 200
 
 // ParseReason returns text as the reason of a refund, which the client sees. It refuses what may be a
 // card number.
@@ -133,8 +133,8 @@ func ParseReason(text string) (string, error) {
 		return "", errCardNumber
 	}
 	length := utf8.RuneCountInString(text)
-	if length < 1 || length > maxReason || strings.TrimSpace(text) == "" || strings.ContainsFunc(text, unicode.IsControl) {
-		return "", fmt.Errorf("must have 1 to %d characters, not all of them spaces, and no control characters", maxReason)
+	if length < 1 || length > MaxReason || strings.TrimSpace(text) == "" || strings.ContainsFunc(text, unicode.IsControl) {
+		return "", fmt.Errorf("must have 1 to %d characters, not all of them spaces, and no control characters", MaxReason)
 	}
 	return text, nil
 }

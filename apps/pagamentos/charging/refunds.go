@@ -78,7 +78,7 @@ func (p *Payments) intendRefund(ctx context.Context, r RefundRequest) (bool, err
 	case err != nil:
 		return false, fmt.Errorf("storing the intention to refund a part: %w", err)
 	case stored > 0:
-		fault.Here(fault.RefundIntended)
+		fault.Here(fault.PartIntended)
 		return true, nil
 	}
 	found, err := p.Payment(ctx, r.OrderID)
@@ -215,7 +215,7 @@ func (p *Payments) takeRefund(ctx context.Context, refund payment.PartialRefund)
 		return fmt.Errorf("%w: %w", ErrOutcomeUnknown, err)
 	}
 	if err == nil && answer.state == payment.Refunded {
-		fault.Here(fault.AcquirerRefunded)
+		fault.Here(fault.PartRefunded)
 		return p.settleRefund(ctx, refund, answer.refund)
 	}
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
@@ -264,7 +264,7 @@ func (p *Payments) settleRefund(ctx context.Context, refund payment.PartialRefun
 	if err != nil {
 		return fmt.Errorf("storing the refund: %w: %w", ErrNotStored, err)
 	}
-	fault.Here(fault.RefundStored)
+	fault.Here(fault.PartStored)
 	p.metrics.refunds.WithLabelValues(string(payment.RefundSucceeded)).Inc()
 	if state == string(payment.Refunded) {
 		p.metrics.entered(payment.Refunded)

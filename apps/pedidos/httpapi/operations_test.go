@@ -10,6 +10,7 @@ import (
 	"github.com/loja-veloz/platform/apps/internal/apitest"
 	contract "github.com/loja-veloz/platform/apps/internal/contract/pedidos"
 	"github.com/loja-veloz/platform/apps/internal/problem"
+	"github.com/loja-veloz/platform/apps/internal/value"
 )
 
 const oneShoe = `{"lines":[{"sku":"SHOE-42","quantity":1}],"total":{"amount":34990,"currency":"BRL"},"card_token":"tok_approved"}`
@@ -50,5 +51,7 @@ func TestTheDocumentHasTheSameLimits(t *testing.T) {
 		"OrderRequest.lines":        {Min: 1, Max: maxLines},
 		"OrderLineRequest.quantity": {Min: 1, Max: maxQuantity},
 		"ShipmentRequest.shipment":  {Min: 1, Max: maxShipment},
+		"RefundRequest.lines":       {Min: 0, Max: maxLines},
+		"RefundRequest.reason":      {Min: 1, Max: value.MaxReason},
 	})
 }

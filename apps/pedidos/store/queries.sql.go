@@ -40,8 +40,45 @@ func (q *Queries) Answer(ctx context.Context, arg AnswerParams) (AnswerRow, erro
 	return i, err
 }
 
+const lockOrder = `-- name: LockOrder :one
+SELECT id, number, client_id, idempotency_key, request_hash, state, version, lines, total_amount, total_currency, card_token, cancel_requested, failure_reason, answer_status, answer_body, attend_at, created_at, updated_at, shopper, shipped_at, shipment, client_secret, refunds, refunds_amount FROM pedidos WHERE id = $1 FOR UPDATE
+`
+
+// Reads an order and holds its row, so that its refunds are decided one after the other.
+func (q *Queries) LockOrder(ctx context.Context, id uuid.UUID) (Order, error) {
+	row := q.db.QueryRow(ctx, lockOrder, id)
+	var i Order
+	err := row.Scan(
+		&i.ID,
+		&i.Number,
+		&i.ClientID,
+		&i.IdempotencyKey,
+		&i.RequestHash,
+		&i.State,
+		&i.Version,
+		&i.Lines,
+		&i.TotalAmount,
+		&i.TotalCurrency,
+		&i.CardToken,
+		&i.CancelRequested,
+		&i.FailureReason,
+		&i.AnswerStatus,
+		&i.AnswerBody,
+		&i.AttendAt,
+		&i.CreatedAt,
+		&i.UpdatedAt,
+		&i.Shopper,
+		&i.ShippedAt,
+		&i.Shipment,
+		&i.ClientSecret,
+		&i.Refunds,
+		&i.RefundsAmount,
+	)
+	return i, err
+}
+
 const orderByID = `-- name: OrderByID :one
-SELECT pedidos.id, pedidos.number, pedidos.client_id, pedidos.idempotency_key, pedidos.request_hash, pedidos.state, pedidos.version, pedidos.lines, pedidos.total_amount, pedidos.total_currency, pedidos.card_token, pedidos.cancel_requested, pedidos.failure_reason, pedidos.answer_status, pedidos.answer_body, pedidos.attend_at, pedidos.created_at, pedidos.updated_at, pedidos.shopper, pedidos.shipped_at, pedidos.shipment, pedidos.client_secret, now()::timestamptz AS read_at FROM pedidos WHERE id = $1
+SELECT pedidos.id, pedidos.number, pedidos.client_id, pedidos.idempotency_key, pedidos.request_hash, pedidos.state, pedidos.version, pedidos.lines, pedidos.total_amount, pedidos.total_currency, pedidos.card_token, pedidos.cancel_requested, pedidos.failure_reason, pedidos.answer_status, pedidos.answer_body, pedidos.attend_at, pedidos.created_at, pedidos.updated_at, pedidos.shopper, pedidos.shipped_at, pedidos.shipment, pedidos.client_secret, pedidos.refunds, pedidos.refunds_amount, now()::timestamptz AS read_at FROM pedidos WHERE id = $1
 `
 
 type OrderByIDRow struct {
@@ -75,6 +112,8 @@ func (q *Queries) OrderByID(ctx context.Context, id uuid.UUID) (OrderByIDRow, er
 		&i.Order.ShippedAt,
 		&i.Order.Shipment,
 		&i.Order.ClientSecret,
+		&i.Order.Refunds,
+		&i.Order.RefundsAmount,
 		&i.ReadAt,
 	)
 	return i, err
@@ -114,7 +153,7 @@ func (q *Queries) OrderByKey(ctx context.Context, arg OrderByKeyParams) (OrderBy
 }
 
 const ordersOfClient = `-- name: OrdersOfClient :many
-SELECT id, number, client_id, idempotency_key, request_hash, state, version, lines, total_amount, total_currency, card_token, cancel_requested, failure_reason, answer_status, answer_body, attend_at, created_at, updated_at, shopper, shipped_at, shipment, client_secret FROM pedidos WHERE client_id = $1 AND number < $2::bigint ORDER BY number DESC LIMIT $3
+SELECT id, number, client_id, idempotency_key, request_hash, state, version, lines, total_amount, total_currency, card_token, cancel_requested, failure_reason, answer_status, answer_body, attend_at, created_at, updated_at, shopper, shipped_at, shipment, client_secret, refunds, refunds_amount FROM pedidos WHERE client_id = $1 AND number < $2::bigint ORDER BY number DESC LIMIT $3
 `
 
 type OrdersOfClientParams struct {
@@ -155,6 +194,8 @@ func (q *Queries) OrdersOfClient(ctx context.Context, arg OrdersOfClientParams) 
 			&i.ShippedAt,
 			&i.Shipment,
 			&i.ClientSecret,
+			&i.Refunds,
+			&i.RefundsAmount,
 		); err != nil {
 			return nil, err
 		}
@@ -211,6 +252,92 @@ func (q *Queries) Place(ctx context.Context, arg PlaceParams) (time.Time, error)
 	var created_at time.Time
 	err := row.Scan(&created_at)
 	return created_at, err
+}
+
+const placeRefund = `-- name: PlaceRefund :one
+WITH held AS (
+    UPDATE pedidos SET refunds = refunds + 1, refunds_amount = refunds_amount + $5, updated_at = greatest(updated_at, now())
+    WHERE pedidos.id = $2
+)
+INSERT INTO pedido_refunds (id, pedido_id, idempotency_key, request_hash, amount, lines, reason, attend_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, now() + interval '10 seconds')
+RETURNING id, pedido_id, idempotency_key, request_hash, amount, lines, reason, state, attend_at, attempts, created_at, updated_at
+`
+
+type PlaceRefundParams struct {
+	ID             uuid.UUID
+	OrderID        uuid.UUID
+	IdempotencyKey string
+	RequestHash    []byte
+	Amount         int64
+	Lines          []order.RefundLine
+	Reason         string
+}
+
+// Stores a refund of a part, while LockOrder holds the order.
+func (q *Queries) PlaceRefund(ctx context.Context, arg PlaceRefundParams) (Refund, error) {
+	row := q.db.QueryRow(ctx, placeRefund,
+		arg.ID,
+		arg.OrderID,
+		arg.IdempotencyKey,
+		arg.RequestHash,
+		arg.Amount,
+		arg.Lines,
+		arg.Reason,
+	)
+	var i Refund
+	err := row.Scan(
+		&i.ID,
+		&i.OrderID,
+		&i.IdempotencyKey,
+		&i.RequestHash,
+		&i.Amount,
+		&i.Lines,
+		&i.Reason,
+		&i.State,
+		&i.AttendAt,
+		&i.Attempts,
+		&i.CreatedAt,
+		&i.UpdatedAt,
+	)
+	return i, err
+}
+
+const refundsOf = `-- name: RefundsOf :many
+SELECT id, pedido_id, idempotency_key, request_hash, amount, lines, reason, state, attend_at, attempts, created_at, updated_at FROM pedido_refunds WHERE pedido_id = ANY($1::uuid[]) ORDER BY pedido_id, created_at, id
+`
+
+func (q *Queries) RefundsOf(ctx context.Context, ids []uuid.UUID) ([]Refund, error) {
+	rows, err := q.db.Query(ctx, refundsOf, ids)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []Refund
+	for rows.Next() {
+		var i Refund
+		if err := rows.Scan(
+			&i.ID,
+			&i.OrderID,
+			&i.IdempotencyKey,
+			&i.RequestHash,
+			&i.Amount,
+			&i.Lines,
+			&i.Reason,
+			&i.State,
+			&i.AttendAt,
+			&i.Attempts,
+			&i.CreatedAt,
+			&i.UpdatedAt,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
 const save = `-- name: Save :one
@@ -305,6 +432,35 @@ func (q *Queries) Ship(ctx context.Context, arg ShipParams) (int64, error) {
 	return result.RowsAffected(), nil
 }
 
+const storeRefund = `-- name: StoreRefund :execrows
+WITH changed AS (
+    UPDATE pedido_refunds AS r SET state = $1, updated_at = CASE WHEN r.state = $1 THEN r.updated_at ELSE now() END,
+        attend_at = CASE WHEN $1::text NOT IN ('succeeded', 'failed')
+            THEN now() + least(interval '10 minutes', interval '5 seconds' * 2 ^ least(r.attempts, 8)) END
+    WHERE r.id = $2 AND (r.state IN ('pending', 'needs_person') OR r.state = 'succeeded' AND $1::text = 'needs_person')
+    RETURNING r.pedido_id, r.amount
+)
+UPDATE pedidos AS p SET
+    refunds_amount = p.refunds_amount - CASE WHEN $1::text = 'failed' THEN changed.amount ELSE 0 END,
+    updated_at = greatest(p.updated_at, now())
+FROM changed WHERE p.id = changed.pedido_id
+`
+
+type StoreRefundParams struct {
+	State string
+	ID    uuid.UUID
+}
+
+// Stores how pagamentos says that a refund stands, and when to ask again: after 5, 10, 20 ... s, at
+// most 10 minutes. A refund that has failed gives its amount back. 0: the refund has ended.
+func (q *Queries) StoreRefund(ctx context.Context, arg StoreRefundParams) (int64, error) {
+	result, err := q.db.Exec(ctx, storeRefund, arg.State, arg.ID)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
 const takeOverdue = `-- name: TakeOverdue :many
 UPDATE pedidos SET attend_at = now() + $1::interval, version = version + 1
 WHERE id IN (
@@ -334,6 +490,42 @@ func (q *Queries) TakeOverdue(ctx context.Context, arg TakeOverdueParams) ([]uui
 			return nil, err
 		}
 		items = append(items, id)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const takeRefunds = `-- name: TakeRefunds :many
+UPDATE pedido_refunds SET
+    attend_at = now() + least(interval '10 minutes', interval '10 seconds' * 2 ^ least(attempts, 8)), attempts = attempts + 1
+WHERE id IN (
+    SELECT due.id FROM pedido_refunds AS due WHERE due.attend_at < now()
+    ORDER BY due.attend_at LIMIT $1 FOR UPDATE SKIP LOCKED
+)
+RETURNING id, pedido_id
+`
+
+type TakeRefundsRow struct {
+	ID      uuid.UUID
+	OrderID uuid.UUID
+}
+
+// Takes refunds that pagamentos is to be asked for, and postpones each.
+func (q *Queries) TakeRefunds(ctx context.Context, page int32) ([]TakeRefundsRow, error) {
+	rows, err := q.db.Query(ctx, takeRefunds, page)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []TakeRefundsRow
+	for rows.Next() {
+		var i TakeRefundsRow
+		if err := rows.Scan(&i.ID, &i.OrderID); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
 	}
 	if err := rows.Err(); err != nil {
 		return nil, err

@@ -267,15 +267,21 @@ WHERE id = @id AND state = 'pending';
 -- name: RefuseRefund :execrows
 -- What Refuse does, for a refund of a part.
 UPDATE pagamento_refunds SET
-    problem = @problem::text, refusals = refusals + 1, refund_reference = NULL,
+    problem = @problem::text, refusals = refusals + 1, refund_reference = NULL, asked = false,
     due_at = now() + least(interval '1 hour', interval '1 minute' * 2 ^ least(refusals, 6))
 WHERE id = @id AND state = 'pending' AND refusals = @refusals;
+
+-- name: AskRefund :execrows
+-- Stores that the acquirer is called with a new key, before the call: until its outcome is stored, the
+-- refund cannot be given up. 0: the refund has been given up, or changed by another process.
+UPDATE pagamento_refunds SET asked = true
+WHERE id = @id AND state = 'pending' AND refusals = @refusals AND refund_reference IS NULL;
 
 -- name: ReopenRefund :execrows
 -- What Reopen does, for a refund of a part: the money is at the shop again.
 WITH changed AS (
     UPDATE pagamento_refunds SET state = 'pending', refund_reference = NULL, problem = @problem::text,
-        refusals = greatest(refusals + 1, 5), attempts = 0, due_at = now() + interval '10 years', updated_at = now()
+        refusals = greatest(refusals + 1, 5), asked = false, attempts = 0, due_at = now() + interval '10 years', updated_at = now()
     WHERE id = @id AND state = 'succeeded' AND refund_reference = @refund_reference::text
     RETURNING order_id, amount
 )
@@ -285,7 +291,7 @@ FROM changed WHERE p.order_id = changed.order_id;
 
 -- name: GiveUpRefund :execrows
 -- Ends a refund that the acquirer has refused, so that its amount can be refunded otherwise. 0: it has
--- not been refused, or the payment is being undone.
+-- not been refused, or has been asked for again since, or the payment is being undone.
 WITH kept AS MATERIALIZED (
     SELECT p.order_id FROM pagamentos AS p JOIN pagamento_refunds AS g ON g.order_id = p.order_id
     WHERE g.id = @id AND NOT p.undo
@@ -293,7 +299,7 @@ WITH kept AS MATERIALIZED (
 ), changed AS (
     UPDATE pagamento_refunds AS r SET state = 'failed', due_at = NULL, updated_at = now()
     FROM kept
-    WHERE r.id = @id AND r.order_id = kept.order_id AND r.state = 'pending' AND r.problem IS NOT NULL AND r.refund_reference IS NULL
+    WHERE r.id = @id AND r.order_id = kept.order_id AND r.state = 'pending' AND NOT r.asked
     RETURNING r.order_id, r.amount
 )
 UPDATE pagamentos AS p SET refunds_amount = p.refunds_amount - changed.amount, updated_at = now()

@@ -472,6 +472,26 @@ func TestAPartThatFailsLater(t *testing.T) {
 	s.want("GET", s.show(order), 200, contract.Refunded)
 }
 
+// A day later Stripe may have dropped the key of a call whose answer was lost.
+func TestAPartIsNotRefundedAgainAfterItsKeyIsDropped(t *testing.T) {
+	s, order, id := newStripeApp(t), newOrder(t), newOrder(t)
+	s.payWith(order, stripetest.Approved)
+	s.wantPart("a part", s.part(order, id, partBody(5000)), 201, contract.Succeeded)
+	s.exec(`UPDATE pagamentos SET refunds_done = 0`) // the answer was lost
+	s.exec(`UPDATE pagamento_refunds SET state = 'pending', refund_reference = NULL, due_at = now(), updated_at = now() - interval '24 hours'`)
+	s.ForgetKeys()
+	s.wantPart("the part again", s.part(order, id, partBody(5000)), 200, contract.Succeeded)
+	made := 0
+	for _, event := range s.Events() {
+		if event.Type == "refund.created" {
+			made++
+		}
+	}
+	if made != 1 {
+		t.Errorf("Stripe has refunded %d times", made)
+	}
+}
+
 func TestAPartThatIsPendingAtStripe(t *testing.T) {
 	s, order, id := newStripeApp(t), newOrder(t), newOrder(t)
 	_, paid := s.payWith(order, stripetest.RefundPending)

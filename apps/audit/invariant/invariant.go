@@ -42,7 +42,9 @@ const (
 )
 
 // Invariants lists all rules, in the order of a report.
-var Invariants = []Invariant{StockAddsUp, CaptureHasOrder, OrderIsCharged, ChargedOnce, StockMatchesOrder, BooksBalance, RefundsAddUp, OrdersEnd}
+var Invariants = []Invariant{
+	StockAddsUp, CaptureHasOrder, OrderIsCharged, ChargedOnce, StockMatchesOrder, BooksBalance, RefundsAddUp, OrdersEnd,
+}
 
 // MaxListed is how many violations of one invariant a report lists. It counts all of
 // them.

@@ -167,7 +167,7 @@ func (s snapshots) records(ctx context.Context, ids []uuid.UUID, visit func(*rec
 	statement, args = where(ofPayments, "order_id", acquirer.Captured, simulator.StateRefunded)
 	if err := payments.open(ctx, s.pagamentos, "payments", statement, args, func(p *paymentRow) []any {
 		return []any{
-			&p.state, &p.amount, &p.refunded, &p.currency, &p.charges, &p.booked, &p.owed, &p.undo, &p.parts.held, &p.saidDone,
+			&p.state, &p.amount, &p.refunded, &p.currency, &p.charges, &p.booked, &p.owed, &p.undo, &p.held, &p.saidDone,
 			&p.placed, &p.done, &p.open,
 		}
 	}); err != nil {

@@ -110,14 +110,16 @@ func (r *record) checkPayment(found func(Invariant, string)) {
 	case kept > 0 && o.state.Final() && o.state != order.Confirmed:
 		found(CaptureHasOrder, fmt.Sprintf("%d %s captured for an order that is %s", kept, p.currency, o.state))
 	}
-	settled := p.state != payment.Authorising && p.state != payment.Refunding
+	undoing := p.state == payment.Refunding || p.undo && p.open > 0
+	settled := p.state != payment.Authorising && !undoing
 	switch {
 	case p.charges > 0 && p.state == "":
 		found(ChargedOnce, "the acquirer has a charge without a payment")
 	case p.charges > 1:
 		found(ChargedOnce, fmt.Sprintf("the acquirer has charged the order %d times", p.charges))
 	case p.charges > 0 && settled && (p.booked > kept || p.booked < kept-p.open):
-		found(ChargedOnce, fmt.Sprintf("the acquirer holds %d, and the payment states %d, of which %d are being refunded", p.booked, kept, p.open))
+		found(ChargedOnce, fmt.Sprintf("the acquirer holds %d, and the payment states %d, of which %d are being refunded",
+			p.booked, kept, p.open))
 	}
 }
 
@@ -128,12 +130,13 @@ func (r *record) checkRefunds(found func(Invariant, string)) {
 	switch {
 	case o.placed != o.held || o.placed > o.total:
 		found(RefundsAddUp, fmt.Sprintf("the order's refunds are %d, and its row states %d of %d", o.placed, o.held, o.total))
-	case p.placed != p.parts.held || p.done != p.saidDone || p.placed > p.amount:
+	case p.placed != p.held || p.done != p.saidDone || p.placed > p.amount:
 		found(RefundsAddUp, fmt.Sprintf("the payment's refunds are %d, %d of them done, and its row states %d and %d of %d",
-			p.placed, p.done, p.parts.held, p.saidDone, p.amount))
+			p.placed, p.done, p.held, p.saidDone, p.amount))
 	case p.undo || o.state != order.Confirmed: // the refund of the rest is not the order's
 	case !r.refunding() && o.done != p.done, o.done > p.done+p.open, p.placed > o.placed:
-		found(RefundsAddUp, fmt.Sprintf("the order's refunds are %d, %d of them done, the payment's %d and %d", o.placed, o.done, p.placed, p.done))
+		found(RefundsAddUp, fmt.Sprintf("the order's refunds are %d, %d of them done, the payment's %d and %d",
+			o.placed, o.done, p.placed, p.done))
 	}
 }
 

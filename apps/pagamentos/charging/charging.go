@@ -219,17 +219,26 @@ func (p *Payments) Noticed(ctx context.Context, notice acquirer.Notice) error {
 		return nil
 	case notice.Refund != "" && found.Partly:
 		return p.noticedRefund(ctx, notice)
+	case notice.Refund != "":
+		return p.noticedWhole(ctx, found, notice.Refund)
 	}
 	switch step := found.Next(); {
-	case notice.Refund == "" && step == payment.Await:
+	case step == payment.Await:
 		_, err = p.take(ctx, step, found)
-	case notice.Refund == "" && (found.State == payment.Declined || found.State == payment.Voided):
+	case found.State == payment.Declined || found.State == payment.Voided:
 		err = p.verify(ctx, found)
-	case notice.Refund == "" || found.State != payment.Refunding && found.State != payment.Refunded:
-	case found.State == payment.Refunded && found.RefundReference == notice.Refund:
+	}
+	return err
+}
+
+// noticedWhole brings a payment that is refunded as a whole up to date after its acquirer has said that
+// a refund has changed.
+func (p *Payments) noticedWhole(ctx context.Context, found payment.Payment, refund string) (err error) {
+	switch {
+	case found.State == payment.Refunded && found.RefundReference == refund:
 		err = p.reopen(ctx, found)
-	case found.State == payment.Refunding && found.RefundReference == notice.Refund:
-		_, err = p.take(ctx, step, found)
+	case found.State == payment.Refunding && found.RefundReference == refund:
+		_, err = p.take(ctx, found.Next(), found)
 	case found.State == payment.Refunding && found.Problem == "" && found.RefundReference == "":
 		err = ErrTooEarly // the answer with its reference is to be stored yet
 	}

@@ -62,7 +62,9 @@ func NewMetrics(registry prometheus.Registerer) *Metrics {
 	} {
 		m.payments.WithLabelValues(string(outcome))
 	}
-	for _, outcome := range []string{string(payment.RefundSucceeded), string(payment.RefundFailed), outcomeReopened, outcomeRefused, outcomeUnknown} {
+	for _, outcome := range []string{
+		string(payment.RefundSucceeded), string(payment.RefundFailed), outcomeReopened, outcomeRefused, outcomeUnknown,
+	} {
 		m.refunds.WithLabelValues(outcome)
 	}
 	registry.MustRegister(m.payments, m.refunds, m.calls, m.overdue, m.needing)

@@ -1,6 +1,7 @@
 package charging
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -139,8 +140,8 @@ func (p *Payments) finishRefunds(ctx context.Context, found payment.Payment) (pa
 	}
 	wait := time.Duration(0)
 	for _, refund := range refunds {
-		if refund.State == payment.RefundPending && (found.Problem == "" || refund.DueIn > wait) {
-			found.Problem, wait = refund.Problem, max(refund.DueIn, time.Second)
+		if refund.State == payment.RefundPending {
+			found.Problem, wait = cmp.Or(refund.Problem, found.Problem), max(wait, refund.DueIn, time.Second)
 		}
 	}
 	return payment.Payment{}, &WaitError{found, wait}
@@ -158,7 +159,7 @@ func (p *Payments) Refunds(ctx context.Context, order uuid.UUID) ([]payment.Part
 		refunds[i] = payment.PartialRefund{
 			ID: row.ID, OrderID: row.OrderID, Amount: money.Money{Amount: row.Amount, Currency: row.Currency}, Reason: row.Reason,
 			State: payment.RefundState(row.State), Reference: text(row.RefundReference), Problem: text(row.Problem),
-			Refusals: row.Refusals, NeedsPerson: row.NeedsPerson, DueIn: time.Duration(row.DueIn) * time.Second,
+			Refusals: row.Refusals, Asked: row.Asked, NeedsPerson: row.NeedsPerson, DueIn: time.Duration(row.DueIn) * time.Second,
 			Age: time.Duration(row.Age) * time.Second, Acquirer: name, Charge: row.Charge,
 			CreatedAt: row.CreatedAt, UpdatedAt: row.UpdatedAt,
 		}
@@ -209,6 +210,15 @@ func (p *Payments) carryOut(ctx context.Context, refund payment.PartialRefund) e
 
 // takeRefund calls the acquirer for a refund, without an open transaction, and stores the answer.
 func (p *Payments) takeRefund(ctx context.Context, refund payment.PartialRefund) error {
+	if !refund.Asked {
+		asked, err := p.store.AskRefund(ctx, store.AskRefundParams{ID: refund.ID, Refusals: refund.Refusals})
+		if err != nil {
+			return fmt.Errorf("storing that the acquirer is asked: %w", err)
+		}
+		if asked == 0 { // given up, or changed by another process
+			return nil
+		}
+	}
 	answer, err := p.askRefund(ctx, refund)
 	if acquirer.Unknown(err) {
 		p.metrics.refunds.WithLabelValues(outcomeUnknown).Inc()
@@ -355,7 +365,7 @@ func (p *Payments) partRefundedElsewhere(ctx context.Context, refund payment.Par
 
 // GiveUpRefund ends a partial refund that the acquirer has refused: its amount can be refunded in
 // another way. It returns ErrNotFound, or a *payment.NotPossibleError unless the acquirer has refused
-// the refund, or if the payment is undone, of which the whole amount is due.
+// the refund and was not asked again, or if the payment is undone, of which the whole amount is due.
 func (p *Payments) GiveUpRefund(ctx context.Context, id uuid.UUID) error {
 	refund, err := p.refund(ctx, id)
 	if err != nil {

@@ -71,7 +71,8 @@ func Explain(err error) *problem.Error {
 	case errors.Is(err, charging.ErrUndone):
 		return problem.New(problem.PaymentVoided, "This order's payment has been undone. The order cannot be charged again.")
 	case errors.As(err, &impossible):
-		return problem.Wrap(problem.PaymentState, "The payment is "+string(impossible.State)+", which does not allow "+impossible.Operation+".", err)
+		return problem.Wrap(problem.PaymentState,
+			"The payment is "+string(impossible.State)+", which does not allow "+impossible.Operation+".", err)
 	case postgres.Down(err), errors.Is(err, charging.ErrNotStored):
 		e := problem.Wrap(problem.Unavailable, "Payments are temporarily unavailable. Retry the same request.", err)
 		e.RetryAfter = retryAfter

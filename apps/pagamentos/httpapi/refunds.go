@@ -39,7 +39,9 @@ func (o operations) RefundPart(ctx context.Context, request contract.RefundPartR
 }
 
 // ListRefunds implements GET /pagamentos/{order_id}/refunds.
-func (o operations) ListRefunds(ctx context.Context, request contract.ListRefundsRequestObject) (contract.ListRefundsResponseObject, error) {
+func (o operations) ListRefunds(
+	ctx context.Context, request contract.ListRefundsRequestObject,
+) (contract.ListRefundsResponseObject, error) {
 	refunds, err := o.payments.Refunds(ctx, request.OrderID)
 	if err != nil {
 		return nil, err

@@ -27,6 +27,8 @@ CREATE TABLE pagamento_refunds (
     -- idempotency key.
     problem          text,
     refusals         integer NOT NULL DEFAULT 0,
+    -- Whether a call with the present key may have been made, of which the outcome is not stored.
+    asked            boolean NOT NULL DEFAULT true,
     -- When the resolver takes the refund up, and how often it has done so.
     due_at           timestamptz,
     attempts         integer NOT NULL DEFAULT 0,

@@ -20,6 +20,7 @@ type PartialRefund struct {
 	// Problem is why the acquirer has refused the refund, and Refusals how often it has.
 	Problem     string
 	Refusals    int32
+	Asked       bool          // a call with the present key may have been made, of which the outcome is not stored
 	NeedsPerson bool          // it does not finish by itself
 	DueIn       time.Duration // until the resolver takes the refund up, if it is pending
 	// Age is the time since the first call with the present key can have been made.

@@ -12,6 +12,26 @@ import (
 	"github.com/google/uuid"
 )
 
+const askRefund = `-- name: AskRefund :execrows
+UPDATE pagamento_refunds SET asked = true
+WHERE id = $1 AND state = 'pending' AND refusals = $2 AND refund_reference IS NULL
+`
+
+type AskRefundParams struct {
+	ID       uuid.UUID
+	Refusals int32
+}
+
+// Stores that the acquirer is called with a new key, before the call: until its outcome is stored, the
+// refund cannot be given up. 0: the refund has been given up, or changed by another process.
+func (q *Queries) AskRefund(ctx context.Context, arg AskRefundParams) (int64, error) {
+	result, err := q.db.Exec(ctx, askRefund, arg.ID, arg.Refusals)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
 const awaitPartRefund = `-- name: AwaitPartRefund :execrows
 UPDATE pagamento_refunds SET
     refund_reference = $1::text, problem = NULL,
@@ -255,7 +275,7 @@ WITH kept AS MATERIALIZED (
 ), changed AS (
     UPDATE pagamento_refunds AS r SET state = 'failed', due_at = NULL, updated_at = now()
     FROM kept
-    WHERE r.id = $1 AND r.order_id = kept.order_id AND r.state = 'pending' AND r.problem IS NOT NULL AND r.refund_reference IS NULL
+    WHERE r.id = $1 AND r.order_id = kept.order_id AND r.state = 'pending' AND NOT r.asked
     RETURNING r.order_id, r.amount
 )
 UPDATE pagamentos AS p SET refunds_amount = p.refunds_amount - changed.amount, updated_at = now()
@@ -263,7 +283,7 @@ FROM changed WHERE p.order_id = changed.order_id
 `
 
 // Ends a refund that the acquirer has refused, so that its amount can be refunded otherwise. 0: it has
-// not been refused, or the payment is being undone.
+// not been refused, or has been asked for again since, or the payment is being undone.
 func (q *Queries) GiveUpRefund(ctx context.Context, id uuid.UUID) (int64, error) {
 	result, err := q.db.Exec(ctx, giveUpRefund, id)
 	if err != nil {
@@ -872,7 +892,7 @@ func (q *Queries) Payments(ctx context.Context, arg PaymentsParams) ([]PaymentsR
 }
 
 const refundsOf = `-- name: RefundsOf :many
-SELECT r.id, r.order_id, r.amount, r.reason, r.state, r.refund_reference, r.problem, r.refusals, r.due_at, r.attempts, r.created_at, r.updated_at, coalesce(ceil(extract(epoch FROM r.due_at - now())), 0)::bigint AS due_in,
+SELECT r.id, r.order_id, r.amount, r.reason, r.state, r.refund_reference, r.problem, r.refusals, r.asked, r.due_at, r.attempts, r.created_at, r.updated_at, coalesce(ceil(extract(epoch FROM r.due_at - now())), 0)::bigint AS due_in,
     extract(epoch FROM now() - r.updated_at)::bigint AS age,
     coalesce(r.due_at IS NOT NULL AND (r.refusals >= 5
         OR r.updated_at < now() - CASE WHEN r.refund_reference IS NULL THEN interval '1 day' ELSE interval '10 days' END), false)::boolean AS needs_person,
@@ -890,6 +910,7 @@ type RefundsOfRow struct {
 	RefundReference *string
 	Problem         *string
 	Refusals        int32
+	Asked           bool
 	DueAt           *time.Time
 	Attempts        int32
 	CreatedAt       time.Time
@@ -920,6 +941,7 @@ func (q *Queries) RefundsOf(ctx context.Context, orderID uuid.UUID) ([]RefundsOf
 			&i.RefundReference,
 			&i.Problem,
 			&i.Refusals,
+			&i.Asked,
 			&i.DueAt,
 			&i.Attempts,
 			&i.CreatedAt,
@@ -1027,7 +1049,7 @@ func (q *Queries) Refuse(ctx context.Context, arg RefuseParams) (RefuseRow, erro
 
 const refuseRefund = `-- name: RefuseRefund :execrows
 UPDATE pagamento_refunds SET
-    problem = $1::text, refusals = refusals + 1, refund_reference = NULL,
+    problem = $1::text, refusals = refusals + 1, refund_reference = NULL, asked = false,
     due_at = now() + least(interval '1 hour', interval '1 minute' * 2 ^ least(refusals, 6))
 WHERE id = $2 AND state = 'pending' AND refusals = $3
 `
@@ -1074,7 +1096,7 @@ func (q *Queries) Reopen(ctx context.Context, arg ReopenParams) (int64, error) {
 const reopenRefund = `-- name: ReopenRefund :execrows
 WITH changed AS (
     UPDATE pagamento_refunds SET state = 'pending', refund_reference = NULL, problem = $1::text,
-        refusals = greatest(refusals + 1, 5), attempts = 0, due_at = now() + interval '10 years', updated_at = now()
+        refusals = greatest(refusals + 1, 5), asked = false, attempts = 0, due_at = now() + interval '10 years', updated_at = now()
     WHERE id = $2 AND state = 'succeeded' AND refund_reference = $3::text
     RETURNING order_id, amount
 )

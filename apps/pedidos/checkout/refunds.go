@@ -140,7 +140,8 @@ func (s *Service) followRefund(ctx context.Context, orderID uuid.UUID, refund or
 	}
 	state, err := s.Payments.RefundPart(ctx, orderID, refund)
 	if refused, reason := isRefusal(err); refused {
-		s.Logger.WarnContext(ctx, "pagamentos refuses a partial refund", "order", orderID.String(), "refund", refund.ID.String(), "reason", reason)
+		s.Logger.WarnContext(ctx, "pagamentos refuses a partial refund", "order", orderID.String(), "refund", refund.ID.String(),
+			"reason", reason)
 		state, err = order.RefundFailed, nil
 	}
 	if err != nil {

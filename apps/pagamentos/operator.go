@@ -118,9 +118,8 @@ func giveUpRefund(ctx context.Context, env *config.Reader, stdout io.Writer) err
 	return operate(ctx, env, func(payments *charging.Payments) error {
 		err := payments.GiveUpRefund(ctx, refund)
 		if impossible := (*payment.NotPossibleError)(nil); errors.As(err, &impossible) {
-			return fmt.Errorf("refund %s: only a partial refund that the acquirer has refused can be given up, unless it was asked again since and has "+
-				"not answered, or the order is cancelled; "+
-				"this one is %s", refund, impossible.State)
+			return fmt.Errorf("refund %s: only a partial refund that the acquirer has refused can be given up, "+
+				"unless it was asked again since and has not answered, or the order is cancelled; this one is %s", refund, impossible.State)
 		}
 		if err != nil {
 			return fmt.Errorf("refund %s: %w", refund, err)

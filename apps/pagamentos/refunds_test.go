@@ -20,6 +20,7 @@ import (
 	"github.com/loja-veloz/platform/apps/pagamentos/acquirer"
 	"github.com/loja-veloz/platform/apps/pagamentos/acquirer/simulator"
 	"github.com/loja-veloz/platform/apps/pagamentos/acquirer/stripe/stripetest"
+	"github.com/loja-veloz/platform/apps/pagamentos/store"
 )
 
 // partAnswer is an answer with a partial refund.
@@ -205,6 +206,52 @@ func TestFiftyConcurrentPartsRefundWhatWasCharged(t *testing.T) {
 		if got := a.books(order); got.captured != price || got.refunded != price {
 			t.Errorf("the acquirer has %+v, want %d refunded", got, price)
 		}
+	}
+}
+
+// A cancel that waits for a part which is being stored refunds what is left after it.
+func TestACancelWaitsForAPartThatIsBeingStored(t *testing.T) {
+	a, order := newApp(t), newOrder(t)
+	a.want("PUT", a.pay(order, simulator.Approved), 201, contract.Captured)
+	a.wantPart("a part", a.part(order, newOrder(t), partBody(1000)), 201, contract.Succeeded)
+	tx, err := a.database.Pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, statement := range []string{
+		`UPDATE pagamentos SET refunds_amount = refunds_amount + 5000`,
+		`INSERT INTO pagamento_refunds (id, order_id, amount, reason, due_at)
+			SELECT '00000000-0000-7000-8000-00000000000a', order_id, 5000, 'x', now() FROM pagamentos`,
+	} {
+		if _, err := tx.Exec(t.Context(), statement); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cancelled, rest := make(chan error), newOrder(t)
+	go func() { // the statement alone: the one before it in a cancel waits for the same row
+		_, err := store.New(a.database.Pool).IntendRest(t.Context(), store.IntendRestParams{OrderID: order, RestID: rest, Reason: "x"})
+		cancelled <- err
+	}()
+	for end, waiting := time.Now().Add(time.Minute), false; !waiting; time.Sleep(5 * time.Millisecond) {
+		err := a.database.Pool.QueryRow(t.Context(), `SELECT EXISTS (SELECT FROM pg_stat_activity
+			WHERE datname = current_database() AND wait_event_type = 'Lock')`).Scan(&waiting)
+		if err != nil || time.Now().After(end) {
+			t.Fatalf("the cancel does not wait: %v", err)
+		}
+	}
+	if err := tx.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-cancelled; err != nil {
+		t.Fatal(err)
+	}
+	a.partsDue()
+	a.want("cancel", a.refund(order), 200, contract.Refunded)
+	if parts := a.parts(order); len(parts) != 3 || parts[2].Amount != money.BRL(price-6000) {
+		t.Errorf("the refunds are %+v", parts)
+	}
+	if got := a.books(order); got != (books{charges: 1, captured: price, refunded: price, refunds: 3}) {
+		t.Errorf("the acquirer has %+v", got)
 	}
 }
 

@@ -7,6 +7,9 @@
 //   - `pagamentos needing-person` lists the payments that do not finish by themselves.
 //   - `pagamentos retry ORDER_ID` repeats the next step of a payment.
 //   - `pagamentos refunded ORDER_ID REFERENCE` records a refund by other means.
+//   - `pagamentos give-up REFUND_ID` ends a partial refund that the acquirer refuses.
+//
+// Instead of ORDER_ID, the id of a partial refund may be given.
 package main
 
 import (
@@ -40,6 +43,7 @@ const resolveInterval = 15 * time.Second
 var run = service.Commands{
 	"": serve, "migrate": postgres.MigrateCommand(name, migrations.Files),
 	"needing-person": listNeedingPerson, "retry": retry, "refunded": recordRefund,
+	"give-up": giveUpRefund,
 }.Run
 
 func main() { service.Main(name, run) }

@@ -50,16 +50,30 @@ func listNeedingPerson(ctx context.Context, env *config.Reader, stdout io.Writer
 			return nil
 		}
 		table := tabwriter.NewWriter(stdout, 0, 0, 2, ' ', 0)
-		fmt.Fprintln(table, "ORDER\tSTATE\tAMOUNT\tSINCE\tREFUSALS\tNEXT CALL IN\tCHARGE\tREASON")
+		fmt.Fprintln(table, "ORDER OR REFUND\tSTATE\tAMOUNT\tSINCE\tREFUSALS\tNEXT CALL IN\tCHARGE\tREASON")
 		for _, p := range found {
-			fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%d\t%s\t%s\t%s\n", p.OrderID, p.State, p.Amount,
-				p.UpdatedAt.UTC().Format(time.RFC3339), p.Refusals, max(p.DueIn, 0), orDash(p.AcquirerReference), orDash(p.Problem))
+			if !p.Partly {
+				fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%d\t%s\t%s\t%s\n", p.OrderID, p.State, p.Amount,
+					p.UpdatedAt.UTC().Format(time.RFC3339), p.Refusals, max(p.DueIn, 0), orDash(p.AcquirerReference), orDash(p.Problem))
+				continue
+			}
+			refunds, err := payments.Refunds(ctx, p.OrderID)
+			if err != nil {
+				return err
+			}
+			for _, r := range refunds {
+				if r.NeedsPerson {
+					fmt.Fprintf(table, "%s\trefund of order %s\t%s\t%s\t%d\t%s\t%s\t%s\n", r.ID, r.OrderID, r.Amount,
+						r.UpdatedAt.UTC().Format(time.RFC3339), r.Refusals, max(r.DueIn, 0), orDash(r.Charge), orDash(r.Problem))
+				}
+			}
 		}
 		if err := table.Flush(); err != nil {
 			return fmt.Errorf("printing the payments: %w", err)
 		}
-		fmt.Fprint(stdout, "\nOnce the reason is gone:        pagamentos retry ORDER\n"+
-			"After a refund by other means:  pagamentos refunded ORDER REFERENCE\n")
+		fmt.Fprint(stdout, "\nOnce the reason is gone:        pagamentos retry ID\n"+
+			"After a refund by other means:  pagamentos refunded ID REFERENCE\n"+
+			"Only a refund of a part:        pagamentos give-up REFUND_ID\n")
 		return nil
 	})
 }
@@ -75,9 +89,9 @@ func retry(ctx context.Context, env *config.Reader, stdout io.Writer) error {
 	order := readOrder(env)
 	return operate(ctx, env, func(payments *charging.Payments) error {
 		if err := payments.Retry(ctx, order); err != nil {
-			return fmt.Errorf("order %s: %w", order, err)
+			return fmt.Errorf("order or refund %s: %w", order, err)
 		}
-		fmt.Fprintf(stdout, "The service repeats the next step of order %s's payment within half a minute.\n", order)
+		fmt.Fprintf(stdout, "The service repeats the next step of order or refund %s within half a minute.\n", order)
 		return nil
 	})
 }
@@ -87,21 +101,43 @@ func recordRefund(ctx context.Context, env *config.Reader, stdout io.Writer) err
 	return operate(ctx, env, func(payments *charging.Payments) error {
 		err := payments.RefundedElsewhere(ctx, order, reference)
 		if impossible := (*payment.NotPossibleError)(nil); errors.As(err, &impossible) {
-			return fmt.Errorf("order %s: only a payment that is refunding can be recorded as refunded; this one is %s", order, impossible.State)
+			return fmt.Errorf("order or refund %s: only a payment that is refunding, or a partial refund that is pending, "+
+				"can be recorded as refunded, and not while the acquirer carries it out or by the id of an order with partial refunds; "+
+				"this one is %s", order, impossible.State)
 		}
 		if err != nil {
-			return fmt.Errorf("order %s: %w", order, err)
+			return fmt.Errorf("order or refund %s: %w", order, err)
 		}
-		fmt.Fprintf(stdout, "The payment of order %s is refunded, by %s. The order follows within a minute.\n", order, reference)
+		fmt.Fprintf(stdout, "Order or refund %s is refunded, by %s. The order follows within a minute.\n", order, reference)
+		return nil
+	})
+}
+
+func giveUpRefund(ctx context.Context, env *config.Reader, stdout io.Writer) error {
+	refund := readID(env, "REFUND_ID", "a refund")
+	return operate(ctx, env, func(payments *charging.Payments) error {
+		err := payments.GiveUpRefund(ctx, refund)
+		if impossible := (*payment.NotPossibleError)(nil); errors.As(err, &impossible) {
+			return fmt.Errorf("refund %s: only a partial refund that the acquirer has refused can be given up, "+
+				"unless it was asked again since and has not answered, or the order is cancelled; this one is %s", refund, impossible.State)
+		}
+		if err != nil {
+			return fmt.Errorf("refund %s: %w", refund, err)
+		}
+		fmt.Fprintf(stdout, "The refund %s has failed. Its amount can be refunded again.\n", refund)
 		return nil
 	})
 }
 
 func readOrder(env *config.Reader) uuid.UUID {
-	raw := env.Argument("ORDER_ID")
-	order, err := uuid.Parse(raw)
+	return readID(env, "ORDER_ID", "an order or a partial refund")
+}
+
+func readID(env *config.Reader, name, of string) uuid.UUID {
+	raw := env.Argument(name)
+	id, err := uuid.Parse(raw)
 	if raw != "" && err != nil {
-		env.Reject("ORDER_ID", "%q is not the id of an order", raw)
+		env.Reject(name, "%q is not the id of %s", raw, of)
 	}
-	return order
+	return id
 }

@@ -25,7 +25,8 @@ RETURNING *, coalesce(ceil(extract(epoch FROM due_at - now())), 0)::bigint AS du
 -- name: IntendUndo :one
 -- Stores the intention to undo the payment. A charge that is not prepared is voided at
 -- once: nothing has been charged. An order without a payment gets a voided one as a
--- tombstone. No row: there is nothing to undo, or the intention is stored already.
+-- tombstone. No row: there is nothing to undo, the intention is stored already, or a part is
+-- refunded (IntendRest).
 WITH intended AS (
     INSERT INTO pagamentos AS p (order_id, client_id, state, amount, currency, capture, undo, acquirer)
     VALUES (@order_id, sqlc.narg(client_id), 'voided', 0, 'XXX', false, true, @acquirer)
@@ -39,7 +40,7 @@ WITH intended AS (
         due_at = CASE WHEN p.state <> 'authorising' OR NOT p.prepares OR p.acquirer_reference IS NOT NULL
             THEN now() + interval '1 minute' END,
         attempts = 0, problem = NULL, refusals = 0, updated_at = now()
-    WHERE p.state = 'captured' OR p.state IN ('authorising', 'authorised') AND NOT p.undo
+    WHERE p.state = 'captured' AND p.refunds_amount = 0 OR p.state IN ('authorising', 'authorised') AND NOT p.undo
     RETURNING *
 ), logged AS (
     INSERT INTO pagamento_transitions (order_id, from_state, to_state)
@@ -47,6 +48,30 @@ WITH intended AS (
     FROM intended WHERE state IN ('refunding', 'voided')
 )
 SELECT *, coalesce(ceil(extract(epoch FROM due_at - now())), 0)::bigint AS due_in FROM intended;
+
+-- name: IntendRest :execrows
+-- Stores the intention to undo a payment of which parts are refunded: the rest becomes one more
+-- refund. The payment is refunded once all of them are done. 0: there is no such payment, or the
+-- intention is stored already.
+WITH before AS MATERIALIZED (
+    SELECT b.order_id, b.amount - b.refunds_amount AS rest, b.refunds_done = b.amount AS done FROM pagamentos AS b
+    WHERE b.order_id = @order_id AND b.state = 'captured' AND b.refunds_amount > 0 AND NOT b.undo
+    FOR UPDATE
+), rest AS (
+    INSERT INTO pagamento_refunds (id, order_id, amount, reason, due_at)
+    SELECT @rest_id, order_id, rest, @reason, now() + interval '1 minute' FROM before WHERE rest > 0
+), logged AS (
+    INSERT INTO pagamento_transitions (order_id, from_state, to_state)
+    SELECT order_id, 'captured', 'refunded' FROM before WHERE done ON CONFLICT (order_id, to_state) DO NOTHING
+)
+UPDATE pagamentos AS p SET
+    undo = true, refunds_amount = p.amount,
+    state = CASE WHEN done THEN 'refunded' ELSE p.state END,
+    refunded_amount = CASE WHEN done THEN p.amount ELSE 0 END,
+    -- No call is left for the payment itself.
+    due_at = CASE WHEN NOT done THEN now() + interval '10 years' END,
+    attempts = 0, problem = NULL, refusals = 0, updated_at = now()
+FROM before WHERE p.order_id = before.order_id;
 
 -- name: Settle :one
 -- Stores the acquirer's answer. The state stays authorising if the charge is now
@@ -122,21 +147,24 @@ LIMIT @max_rows;
 -- name: NeedingPerson :many
 -- Payments that do not finish by themselves: the acquirer has refused the next step five
 -- times, which takes 15 minutes, or the payment has not changed for a day, or for ten
--- days while the acquirer carries out a refund. Newest order first. The unfinished payments are
--- few, and found first: in the order of the ids, all payments would be read to find them.
+-- days while the acquirer carries out a refund; and those with such a refund of a part. Newest order first.
+-- They are few, and found first: in the order of the ids, all payments would be read to find them.
 WITH needing AS MATERIALIZED (
-    SELECT * FROM pagamentos
-    WHERE due_at IS NOT NULL
-        AND (refusals >= 5 OR updated_at < now() - CASE WHEN refund_reference IS NULL THEN interval '1 day' ELSE interval '10 days' END)
+    SELECT p.order_id FROM pagamentos AS p WHERE p.due_at IS NOT NULL AND p.refunds_amount = 0
+        AND (p.refusals >= 5 OR p.updated_at < now() - CASE WHEN p.refund_reference IS NULL THEN interval '1 day' ELSE interval '10 days' END)
+    UNION
+    SELECT r.order_id FROM pagamento_refunds AS r WHERE r.due_at IS NOT NULL
+        AND (r.refusals >= 5 OR r.updated_at < now() - CASE WHEN r.refund_reference IS NULL THEN interval '1 day' ELSE interval '10 days' END)
 )
-SELECT *, coalesce(ceil(extract(epoch FROM due_at - now())), 0)::bigint AS due_in FROM needing
-WHERE order_id < @before
-ORDER BY order_id DESC
+SELECT p.*, coalesce(ceil(extract(epoch FROM p.due_at - now())), 0)::bigint AS due_in
+FROM needing JOIN pagamentos AS p ON p.order_id = needing.order_id
+WHERE p.order_id < @before
+ORDER BY p.order_id DESC
 LIMIT @max_rows;
 
 -- name: RetryNow :execrows
 -- Lets the resolver take a payment up in its next round. 0: no step is left.
-UPDATE pagamentos SET due_at = now() WHERE order_id = @order_id AND due_at IS NOT NULL;
+UPDATE pagamentos SET due_at = now() WHERE order_id = @order_id AND due_at IS NOT NULL AND refunds_amount = 0;
 
 -- name: Claim :many
 -- Takes payments that are due, and postpones them by 1, 2, 4 ... minutes, at most an
@@ -158,10 +186,132 @@ RETURNING p.*, 0::bigint AS due_in;
 -- name: Unfinished :one
 -- How many payments are overdue, which the resolver has tried at least once and not finished,
 -- except those that wait for the shopper, or for a refund that the acquirer carries out; and how many NeedingPerson lists.
-SELECT count(*) FILTER (WHERE attempts > 0 AND refund_reference IS NULL AND client_secret IS NULL) AS overdue,
+SELECT count(*) FILTER (WHERE attempts > 0 AND refund_reference IS NULL AND waits_for_shopper IS NULL) AS overdue,
     count(*) FILTER (WHERE refusals >= 5
         OR updated_at < now() - CASE WHEN refund_reference IS NULL THEN interval '1 day' ELSE interval '10 days' END) AS needing_person
-FROM pagamentos WHERE due_at IS NOT NULL;
+FROM (
+    SELECT attempts, refund_reference, client_secret AS waits_for_shopper, refusals, updated_at FROM pagamentos
+    WHERE due_at IS NOT NULL AND refunds_amount = 0
+    UNION ALL
+    SELECT attempts, refund_reference, NULL, refusals, updated_at FROM pagamento_refunds WHERE due_at IS NOT NULL
+) AS unfinished;
+
+-- Refunds of parts. needs_person is the rule of NeedingPerson; due_in that of payments; age is the
+-- time in seconds since the first call with the present key can have been made.
+
+-- name: IntendRefund :execrows
+-- Stores the intention to refund a part. 0: there is no such payment, it is not captured or is
+-- being undone, or its refunds would exceed what was charged.
+WITH held AS (
+    UPDATE pagamentos AS p SET refunds_amount = p.refunds_amount + @amount::bigint, updated_at = now()
+    WHERE p.order_id = @order_id AND p.state = 'captured' AND NOT p.undo AND p.currency = @currency::text
+        AND @amount::bigint <= p.amount - p.refunds_amount
+    RETURNING p.order_id
+)
+INSERT INTO pagamento_refunds (id, order_id, amount, reason, due_at)
+SELECT @id, held.order_id, @amount::bigint, @reason, now() + interval '1 minute' FROM held;
+
+-- name: RefundsOf :many
+SELECT r.*, coalesce(ceil(extract(epoch FROM r.due_at - now())), 0)::bigint AS due_in,
+    extract(epoch FROM now() - r.updated_at)::bigint AS age,
+    coalesce(r.due_at IS NOT NULL AND (r.refusals >= 5
+        OR r.updated_at < now() - CASE WHEN r.refund_reference IS NULL THEN interval '1 day' ELSE interval '10 days' END), false)::boolean AS needs_person,
+    p.currency, p.acquirer, coalesce(p.acquirer_reference, '')::text AS charge
+FROM pagamento_refunds AS r JOIN pagamentos AS p ON p.order_id = r.order_id
+WHERE r.order_id = @order_id ORDER BY r.created_at, r.id;
+
+-- name: OrderOfRefund :one
+SELECT order_id FROM pagamento_refunds WHERE id = @id;
+
+-- name: ClaimRefunds :many
+-- Takes refunds that are due, and postpones them as Claim does.
+WITH due AS (
+    SELECT d.id FROM pagamento_refunds AS d JOIN pagamentos AS p ON p.order_id = d.order_id
+    WHERE d.due_at <= now() AND split_part(p.acquirer, '/', 1) = @acquirer::text
+    ORDER BY d.due_at
+    LIMIT @max_rows
+    FOR UPDATE OF d SKIP LOCKED
+)
+UPDATE pagamento_refunds AS r SET
+    due_at = now() + least(interval '1 hour', interval '1 minute' * 2 ^ least(r.attempts, 6)),
+    attempts = r.attempts + 1
+FROM due WHERE r.id = due.id
+RETURNING r.id;
+
+-- name: SettleRefund :one
+-- Stores that a refund is done, and with the last refund of an undone payment that this is refunded.
+-- Returns the payment's state. No row: the refund is not pending.
+WITH changed AS (
+    UPDATE pagamento_refunds SET state = 'succeeded', refund_reference = @refund_reference::text, problem = NULL, due_at = NULL,
+        updated_at = now()
+    WHERE id = @id AND state = 'pending'
+    RETURNING order_id, amount
+), paid AS (
+    UPDATE pagamentos AS p SET
+        refunds_done = p.refunds_done + changed.amount,
+        state = CASE WHEN p.undo AND p.refunds_done + changed.amount = p.amount THEN 'refunded' ELSE p.state END,
+        refunded_amount = CASE WHEN p.undo AND p.refunds_done + changed.amount = p.amount THEN p.amount ELSE 0 END,
+        due_at = CASE WHEN p.undo AND p.refunds_done + changed.amount = p.amount THEN NULL ELSE p.due_at END,
+        updated_at = now()
+    FROM changed WHERE p.order_id = changed.order_id
+    RETURNING p.order_id, p.state
+), logged AS (
+    INSERT INTO pagamento_transitions (order_id, from_state, to_state)
+    SELECT order_id, 'captured', state FROM paid WHERE state = 'refunded' ON CONFLICT (order_id, to_state) DO NOTHING
+)
+SELECT state FROM paid;
+
+-- name: AwaitPartRefund :execrows
+-- What AwaitRefund does, for a refund of a part.
+UPDATE pagamento_refunds SET
+    refund_reference = @refund_reference::text, problem = NULL,
+    due_at = now() + least(interval '1 hour', interval '1 minute' * 2 ^ least(attempts, 6))
+WHERE id = @id AND state = 'pending';
+
+-- name: RefuseRefund :execrows
+-- What Refuse does, for a refund of a part.
+UPDATE pagamento_refunds SET
+    problem = @problem::text, refusals = refusals + 1, refund_reference = NULL, asked = false,
+    due_at = now() + least(interval '1 hour', interval '1 minute' * 2 ^ least(refusals, 6))
+WHERE id = @id AND state = 'pending' AND refusals = @refusals;
+
+-- name: AskRefund :execrows
+-- Stores that the acquirer is called with a new key, before the call: until its outcome is stored, the
+-- refund cannot be given up. 0: the refund has been given up, or changed by another process.
+UPDATE pagamento_refunds SET asked = true
+WHERE id = @id AND state = 'pending' AND refusals = @refusals AND refund_reference IS NULL;
+
+-- name: ReopenRefund :execrows
+-- What Reopen does, for a refund of a part: the money is at the shop again.
+WITH changed AS (
+    UPDATE pagamento_refunds SET state = 'pending', refund_reference = NULL, problem = @problem::text,
+        refusals = greatest(refusals + 1, 5), asked = false, attempts = 0, due_at = now() + interval '10 years', updated_at = now()
+    WHERE id = @id AND state = 'succeeded' AND refund_reference = @refund_reference::text
+    RETURNING order_id, amount
+)
+UPDATE pagamentos AS p SET refunds_done = p.refunds_done - changed.amount, state = 'captured', refunded_amount = 0,
+    due_at = CASE WHEN p.undo THEN now() + interval '10 years' END, updated_at = now()
+FROM changed WHERE p.order_id = changed.order_id;
+
+-- name: GiveUpRefund :execrows
+-- Ends a refund that the acquirer has refused, so that its amount can be refunded otherwise. 0: it has
+-- not been refused, or has been asked for again since, or the payment is being undone.
+WITH kept AS MATERIALIZED (
+    SELECT p.order_id FROM pagamentos AS p JOIN pagamento_refunds AS g ON g.order_id = p.order_id
+    WHERE g.id = @id AND NOT p.undo
+    FOR UPDATE OF p
+), changed AS (
+    UPDATE pagamento_refunds AS r SET state = 'failed', due_at = NULL, updated_at = now()
+    FROM kept
+    WHERE r.id = @id AND r.order_id = kept.order_id AND r.state = 'pending' AND NOT r.asked
+    RETURNING r.order_id, r.amount
+)
+UPDATE pagamentos AS p SET refunds_amount = p.refunds_amount - changed.amount, updated_at = now()
+FROM changed WHERE p.order_id = changed.order_id;
+
+-- name: RetryRefundNow :execrows
+-- Lets the resolver take a refund up in its next round. 0: it is not pending.
+UPDATE pagamento_refunds SET due_at = now() WHERE id = @id AND due_at IS NOT NULL;
 
 -- name: PruneTransitions :execrows
 -- Deletes transitions before a time of payments that have no step left. @before is the

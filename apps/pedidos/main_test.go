@@ -57,6 +57,7 @@ type shop struct {
 	charges  map[uuid.UUID]int
 	calls    map[order.Step]int
 	acted    map[uuid.UUID]bool // the shopper has authenticated, which tok_authenticate needs
+	refunds  map[uuid.UUID]order.RefundState
 	// before runs before a call takes effect, and after afterwards, if they are set. The
 	// call returns their errors.
 	before, after func(step order.Step, id uuid.UUID) error
@@ -66,7 +67,7 @@ func newShop() *shop {
 	return &shop{
 		prices: map[value.SKU]money.Money{"SHOE-42": money.BRL(34990), "BOTTLE-750": money.BRL(12990)},
 		stock:  map[uuid.UUID]string{}, payments: map[uuid.UUID]string{}, charges: map[uuid.UUID]int{}, calls: map[order.Step]int{},
-		acted: map[uuid.UUID]bool{},
+		acted: map[uuid.UUID]bool{}, refunds: map[uuid.UUID]order.RefundState{},
 	}
 }
 
@@ -168,6 +169,24 @@ func (s *shop) Refund(_ context.Context, id uuid.UUID, _ value.ClientID) (refund
 	})
 	return refunded, err
 }
+
+// RefundPart refunds a part, or what a test has set as the refund's state.
+func (s *shop) RefundPart(_ context.Context, id uuid.UUID, refund order.Refund) (state order.RefundState, err error) {
+	err = s.call(partRefund, id, func() error {
+		if s.payments[id] != "captured" {
+			return checkout.RefusalError{Reason: "payment_voided"}
+		}
+		if state = s.refunds[refund.ID]; state == "" {
+			state = order.RefundSucceeded
+		}
+		s.refunds[refund.ID] = state
+		return nil
+	})
+	return state, err
+}
+
+// partRefund is the step of a call of RefundPart.
+const partRefund order.Step = "refund part"
 
 // instance is one process of pedidos.
 type instance struct {

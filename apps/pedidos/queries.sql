@@ -229,3 +229,45 @@ WHERE w.disabled_at IS NULL;
 DELETE FROM pedido_events WHERE id IN (
     SELECT old.id FROM pedido_events AS old WHERE old.recorded_at < @before ORDER BY old.recorded_at LIMIT @max_rows FOR UPDATE SKIP LOCKED
 );
+
+-- name: LockOrder :one
+-- Reads an order and holds its row, so that its refunds are decided one after the other.
+SELECT * FROM pedidos WHERE id = @id FOR UPDATE;
+
+-- name: RefundsOf :many
+SELECT * FROM pedido_refunds WHERE pedido_id = ANY(@ids::uuid[]) ORDER BY pedido_id, created_at, id;
+
+-- name: PlaceRefund :one
+-- Stores a refund of a part, while LockOrder holds the order.
+WITH held AS (
+    UPDATE pedidos SET refunds = refunds + 1, refunds_amount = refunds_amount + @amount, updated_at = greatest(updated_at, now())
+    WHERE pedidos.id = @order_id
+)
+INSERT INTO pedido_refunds (id, pedido_id, idempotency_key, request_hash, amount, lines, reason, attend_at)
+VALUES (@id, @order_id, @idempotency_key, @request_hash, @amount, @lines, @reason, now() + interval '10 seconds')
+RETURNING *;
+
+-- name: StoreRefund :execrows
+-- Stores how pagamentos says that a refund stands, and when to ask again: after 5, 10, 20 ... s, at
+-- most 10 minutes. A refund that has failed gives its amount back. 0: the refund has ended.
+WITH changed AS (
+    UPDATE pedido_refunds AS r SET state = @state, updated_at = CASE WHEN r.state = @state THEN r.updated_at ELSE now() END,
+        attend_at = CASE WHEN @state::text NOT IN ('succeeded', 'failed')
+            THEN now() + least(interval '10 minutes', interval '5 seconds' * 2 ^ least(r.attempts, 8)) END
+    WHERE r.id = @id AND (r.state IN ('pending', 'needs_person') OR r.state = 'succeeded' AND @state::text = 'needs_person')
+    RETURNING r.pedido_id, r.amount
+)
+UPDATE pedidos AS p SET
+    refunds_amount = p.refunds_amount - CASE WHEN @state::text = 'failed' THEN changed.amount ELSE 0 END,
+    updated_at = greatest(p.updated_at, now())
+FROM changed WHERE p.id = changed.pedido_id;
+
+-- name: TakeRefunds :many
+-- Takes refunds that pagamentos is to be asked for, and postpones each.
+UPDATE pedido_refunds SET
+    attend_at = now() + least(interval '10 minutes', interval '10 seconds' * 2 ^ least(attempts, 8)), attempts = attempts + 1
+WHERE id IN (
+    SELECT due.id FROM pedido_refunds AS due WHERE due.attend_at < now()
+    ORDER BY due.attend_at LIMIT @page FOR UPDATE SKIP LOCKED
+)
+RETURNING id, pedido_id;

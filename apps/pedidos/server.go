@@ -23,6 +23,9 @@ import (
 // measureEvery is the mean pause between two measurements of the events that wait.
 const measureEvery = 15 * time.Second
 
+// followInterval is the mean pause between two rounds in which pagamentos is asked for partial refunds.
+const followInterval = 5 * time.Second
+
 // app is the whole service.
 type app struct {
 	server  *server.Server
@@ -43,7 +46,7 @@ func newApp(
 		return nil, err
 	}
 	orders := checkout.New(checkout.Config{
-		Queries: store.New(pool), Stock: stock, Payments: payments, Queue: queue,
+		Pool: pool, Queries: store.New(pool), Stock: stock, Payments: payments, Queue: queue,
 		Encode: view.Encode, Lease: s.lease,
 		CancelWithin: s.cancelWithin, AuthenticateWithin: s.authenticateWithin,
 		Logger: frame.Logger, Registry: srv.Metrics(),
@@ -65,6 +68,7 @@ func newApp(
 	srv.Metrics().MustRegister(postgres.NewMetrics(pool))
 	httpapi.Register(srv.Router(), orders, webhooks)
 	workers = append(workers, orders.Drain, webhooks.Run, frame.Loop("webhooks-age", measureEvery, webhooks.MeasureAge),
+		frame.Loop("follow-refunds", followInterval, orders.FollowRefunds),
 		newPruning(frame, srv.Metrics(), store.New(pool), s, retention.Interval))
 	return &app{srv, orders, workers}, nil
 }

@@ -619,6 +619,19 @@ func TestStatesAndReasonsAreExplained(t *testing.T) {
 			wantNot(t, response.Body.String(), "<script>", "Cancel and refund")
 		})
 	}
+	// Parts that are refunded, and what became of them.
+	refunded := func(o *pedidos.Order) {
+		confirmed(o)
+		o.Refunded = new(money.BRL(1000))
+		o.Refunds = &[]pedidos.Refund{
+			{Amount: money.BRL(1000), Reason: "a scratch <b>", State: pedidos.RefundSucceeded, Lines: []pedidos.RefundLine{}},
+			{Amount: money.BRL(500), Reason: "late", State: pedidos.RefundPending, Lines: []pedidos.RefundLine{}},
+		}
+	}
+	shown := a.get("/orders/" + f.has(refunded)).Body.String()
+	wantIn(t, shown, "Refunded R$\u00a010,00 of R$\u00a0699,80.", `<td>R$`+"\u00a010,00</td>", "back on your card: a scratch &lt;b&gt;",
+		"R$\u00a05,00, on its way", "Cancel and refund the rest")
+	wantNot(t, a.get("/orders/"+f.has(confirmed)).Body.String(), "Refunded", "Refunds")
 	// Cancelling a failed order changes nothing, and redirects to the page that says so.
 	path := "/orders/" + f.has(failed("lost_card"))
 	wantStatus(t, a.post(path+"/cancel", nil), http.StatusSeeOther)

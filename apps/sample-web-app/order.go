@@ -32,8 +32,13 @@ type orderPage struct {
 	OrderKey string // of a new order of the same things; "": they cannot be ordered again
 	Lines    []orderLine
 	Total    string
+	Refunded string // of the total, in parts; "" if no part is refunded
+	Refunds  []orderRefund
 	Steps    []orderStep
 }
+
+// orderRefund is a refund of a part of an order.
+type orderRefund struct{ Amount, Reason, State string }
 
 // cancelling is the part of the page in which the order can be cancelled.
 type cancelling struct{ Button, Note string }
@@ -224,6 +229,32 @@ func (p *pages) linesOf(order *pedidos.Order) (lines []orderLine) {
 	return lines
 }
 
+// refundStates are the texts of a partial refund's states.
+var refundStates = map[pedidos.RefundState]string{
+	pedidos.RefundPending:     "on its way, which can take days",
+	pedidos.RefundNeedsPerson: "held up; we are looking into it",
+	pedidos.RefundSucceeded:   "back on your card",
+	pedidos.RefundFailed:      "not refunded by itself",
+}
+
+// refundsOf returns what of an order was refunded in parts, and its refunds.
+func refundsOf(order *pedidos.Order) (refunded string, refunds []orderRefund) {
+	if order.Refunds == nil {
+		return "", nil
+	}
+	for _, r := range *order.Refunds {
+		state := refundStates[r.State]
+		if state == "" {
+			state = string(r.State)
+		}
+		refunds = append(refunds, orderRefund{Amount: price(r.Amount), Reason: printable(r.Reason), State: printable(state)})
+	}
+	if order.Refunded == nil {
+		return "", refunds
+	}
+	return price(*order.Refunded), refunds
+}
+
 // stepsOf returns what has happened to an order, and why it last went wrong, with advice.
 func stepsOf(order *pedidos.Order) (steps []orderStep, why, advice string) {
 	for _, t := range order.Transitions {
@@ -244,6 +275,7 @@ func stepsOf(order *pedidos.Order) (steps []orderStep, why, advice string) {
 func (p *pages) describe(order *pedidos.Order) orderPage {
 	page := orderPage{ID: order.ID.String(), State: order.State, Total: price(order.Total), Headline: headlines[order.State]}
 	page.Lines = p.linesOf(order)
+	page.Refunded, page.Refunds = refundsOf(order)
 	var why, advice string
 	page.Steps, why, advice = stepsOf(order)
 	switch order.State {
@@ -252,9 +284,16 @@ func (p *pages) describe(order *pedidos.Order) orderPage {
 		if order.ShippedAt != nil && order.Shipment != nil {
 			page.Message = "Your items are on their way: " + printable(*order.Shipment) + "."
 		}
+		if page.Refunded != "" {
+			page.Message += " Refunded " + page.Refunded + " of " + page.Total + "."
+		}
 		if until := order.CancelUntil; until != nil && time.Now().Before(*until) {
+			button := "Cancel and refund"
+			if len(page.Refunds) > 0 {
+				button = "Cancel and refund the rest"
+			}
 			page.Cancel = &cancelling{
-				"Cancel and refund",
+				button,
 				"You can cancel until " + until.UTC().Format("2 January 2006, 15:04 UTC") + ", unless we have shipped your items by then.",
 			}
 		}

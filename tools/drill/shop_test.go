@@ -296,6 +296,102 @@ func TestKillAtEveryStep(t *testing.T) {
 	s.audit(t)
 }
 
+// refund is a partial refund as pedidos shows it to an operator.
+type refund struct {
+	ID    string `json:"id"`
+	State string `json:"state"`
+}
+
+// refundPart asks for a partial refund, which only services inside the cluster can.
+func (s shop) refundPart(ctx context.Context, id, key string) (made refund, err error) {
+	const body = `{"amount":{"amount":100,"currency":"BRL"},"reason":"drill"}`
+	request, err := http.NewRequestWithContext(ctx, "POST", s.URL("pedidos")+"/pedidos/"+id+"/refunds", strings.NewReader(body))
+	if err != nil {
+		return made, err
+	}
+	request.Header.Set("Content-Type", "application/json")
+	request.Header.Set("Idempotency-Key", key)
+	response, err := client.Do(request)
+	if err != nil {
+		return made, err
+	}
+	defer response.Body.Close()
+	answer, err := io.ReadAll(response.Body)
+	if err == nil && response.StatusCode != http.StatusOK && response.StatusCode != http.StatusCreated {
+		err = fmt.Errorf("the refund: %d %s", response.StatusCode, answer)
+	}
+	if err == nil {
+		err = json.Unmarshal(answer, &made)
+	}
+	return made, err
+}
+
+// TestKillAtEveryStepOfAPartialRefund kills a service's process at every step of a partial refund, and
+// starts it again. The part is refunded once, and a cancel refunds the rest.
+func TestKillAtEveryStepOfAPartialRefund(t *testing.T) {
+	s := start(t)
+	goods := s.items(t)
+	for _, point := range []struct{ name, service string }{
+		{"part-placed", "pedidos"}, {"part-intended", "pagamentos"}, {"part-refunded", "pagamentos"},
+		{"part-stored", "pagamentos"}, {"part-answered", "pedidos"},
+	} {
+		t.Run(point.name, func(t *testing.T) {
+			placed, err := s.place(t.Context(), orderOf(goods[0], 1, "tok_approved"), "kill-"+point.name)
+			if err == nil {
+				placed, err = s.ends(t.Context(), placed.ID)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			once := "FAULT_ONCE=" + filepath.Join(t.TempDir(), "once")
+			if err := s.Restart(t.Context(), point.service, "FAULT="+point.name, once); err != nil {
+				t.Fatal(err)
+			}
+			dead, err := s.Ended(point.service)
+			if err != nil {
+				t.Fatal(err)
+			}
+			asked := make(chan struct{})
+			go func() {
+				defer close(asked)
+				_, _ = s.refundPart(context.WithoutCancel(t.Context()), placed.ID, "part")
+			}()
+			select {
+			case <-dead:
+			case <-time.After(deadline):
+				t.Fatalf("%s still runs: it did not reach the fault point %s", point.service, point.name)
+			}
+			if err := s.Restart(t.Context(), point.service, "FAULT="); err != nil {
+				t.Fatal(err)
+			}
+			<-asked
+			var made refund
+			for end := time.Now().Add(deadline); made.State != "succeeded"; time.Sleep(50 * time.Millisecond) {
+				if made, err = s.refundPart(t.Context(), placed.ID, "part"); time.Now().After(end) {
+					t.Fatalf("the refund is %+v, %v", made, err)
+				}
+			}
+			var shown struct {
+				Refunded money
+				Refunds  []refund
+			}
+			if err := json.Unmarshal([]byte(s.history(t, placed.ID)), &shown); err != nil || shown.Refunded.Amount != 100 || len(shown.Refunds) != 1 {
+				t.Fatalf("the order is %s, %v", s.history(t, placed.ID), err)
+			}
+		})
+	}
+	s.audit(t)
+	last, err := s.place(t.Context(), orderOf(goods[0], 1, "tok_approved"), "kill-part-placed")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.cancel(t, last.ID)
+	if ended, err := s.ends(t.Context(), last.ID); err != nil || ended.State != "refunded" {
+		t.Fatalf("the order is %s, %v", ended.State, err)
+	}
+	s.audit(t)
+}
+
 func (s shop) cancel(t *testing.T, id string) {
 	t.Helper()
 	var last string

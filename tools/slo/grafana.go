@@ -156,7 +156,10 @@ var apm = []panel{
 	{title: "Failures in the background, per second", width: 8, queries: []query{
 		{`sum by (task) (rate(background_failures_total[5m]))`, "{{task}}"},
 	}},
-	{title: "Payments by outcome, per second", width: 8, queries: []query{{`sum by (outcome) (rate(payments_total[5m]))`, "{{outcome}}"}}},
+	{title: "Payments and partial refunds by outcome, per second", width: 8, queries: []query{
+		{`sum by (outcome) (rate(payments_total[5m]))`, "{{outcome}}"},
+		{`sum by (outcome) (rate(partial_refunds_total[5m]))`, "partial refund {{outcome}}"},
+	}},
 }
 
 func (p panel) build() cog.Builder[dashboard.Panel] {

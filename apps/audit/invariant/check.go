@@ -87,7 +87,7 @@ func (r *Report) count(record *record) {
 	if value := record.order.confirmed(); value != 0 {
 		r.Confirmed[record.order.currency] += value
 	}
-	if value := record.payment.held(); value != 0 {
+	if value := record.payment.kept(); value != 0 {
 		r.Held[record.payment.currency] += value
 	}
 }

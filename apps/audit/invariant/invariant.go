@@ -32,14 +32,19 @@ const (
 	// another final state is not held.
 	StockMatchesOrder Invariant = "stock_matches_order"
 	// BooksBalance: in each currency, captured minus refunded is the total of the
-	// confirmed orders. Orders in flight do not count.
+	// confirmed orders, without what is refunded of them. Orders in flight do not count.
 	BooksBalance Invariant = "books_balance"
-	// OrdersEnd: no order in flight is overdue, so some process works on each.
+	// RefundsAddUp: the partial refunds of an order are not more than its total, those of a payment not more than
+	// was charged, both rows state their sums, and the order and the payment agree.
+	RefundsAddUp Invariant = "refunds_add_up"
+	// OrdersEnd: no order in flight and no partial refund is overdue, so some process works on each.
 	OrdersEnd Invariant = "orders_end"
 )
 
 // Invariants lists all rules, in the order of a report.
-var Invariants = []Invariant{StockAddsUp, CaptureHasOrder, OrderIsCharged, ChargedOnce, StockMatchesOrder, BooksBalance, OrdersEnd}
+var Invariants = []Invariant{
+	StockAddsUp, CaptureHasOrder, OrderIsCharged, ChargedOnce, StockMatchesOrder, BooksBalance, RefundsAddUp, OrdersEnd,
+}
 
 // MaxListed is how many violations of one invariant a report lists. It counts all of
 // them.

@@ -166,6 +166,42 @@ func TestEveryBrokenRuleIsReported(t *testing.T) {
 		{"the books do not balance", func(t *testing.T, s shop) {
 			exec(t, s.pedidos, `UPDATE pedidos SET total_amount = 99 WHERE id = '`+firstID+`'`)
 		}, invariant.BooksBalance},
+		{"a refund that is not in the sum", func(t *testing.T, s shop) {
+			s.refund(t)
+			exec(t, s.pagamentos, `UPDATE pagamentos SET refunds_amount = 40 WHERE refunds_amount = 30`)
+		}, invariant.RefundsAddUp},
+		{"a refund that is lost", func(t *testing.T, s shop) {
+			s.refund(t)
+			exec(t, s.pagamentos, `DELETE FROM pagamento_refunds`)
+		}, invariant.RefundsAddUp},
+		{"a wrong sum of what is refunded", func(t *testing.T, s shop) {
+			s.refund(t)
+			exec(t, s.pagamentos, `UPDATE pagamentos SET refunds_done = 20 WHERE refunds_done = 30`)
+		}, invariant.RefundsAddUp},
+		{"a refund of which the payment does not know", func(t *testing.T, s shop) {
+			s.refund(t)
+			exec(t, s.pedidos, `UPDATE pedido_refunds SET amount = 31`, `UPDATE pedidos SET refunds_amount = 31 WHERE refunds_amount = 30`)
+		}, invariant.RefundsAddUp},
+		{"a refund of which the order does not know", func(t *testing.T, s shop) {
+			s.refund(t)
+			exec(t, s.pedidos, `DELETE FROM pedido_refunds`, `UPDATE pedidos SET refunds_amount = 0`)
+		}, invariant.RefundsAddUp},
+		{"a wrong sum of an order", func(t *testing.T, s shop) {
+			s.refund(t)
+			exec(t, s.pedidos, `UPDATE pedidos SET refunds_amount = 29 WHERE refunds_amount = 30`)
+		}, invariant.RefundsAddUp},
+		{"a part that the acquirer does not have", func(t *testing.T, s shop) {
+			s.refund(t)
+			exec(t, s.pagamentos, `DELETE FROM simulator_refunds WHERE reference = 'r1'`)
+		}, invariant.ChargedOnce},
+		{"a part that the acquirer has twice", func(t *testing.T, s shop) {
+			s.refund(t)
+			exec(t, s.pagamentos, `INSERT INTO simulator_refunds (key, reference, amount, state) VALUES ('k4', 'r1', 30, 'refunded')`)
+		}, invariant.ChargedOnce},
+		{"a refund that nobody follows", func(t *testing.T, s shop) {
+			s.refund(t)
+			exec(t, s.pedidos, `UPDATE pedido_refunds SET state = 'pending', attend_at = now() - interval '1 hour'`)
+		}, invariant.OrdersEnd},
 		{"an overdue order", func(t *testing.T, s shop) {
 			exec(t, s.pedidos, `INSERT INTO pedidos
 				(id, client_id, idempotency_key, request_hash, state, lines, total_amount, total_currency, attend_at)
@@ -191,6 +227,100 @@ func TestEveryBrokenRuleIsReported(t *testing.T) {
 				t.Errorf("printed, with %v:\n%s", err, text.String())
 			}
 		})
+	}
+}
+
+// refund stores a refund of 30 of the confirmed order, without violations.
+func (s shop) refund(t *testing.T) {
+	t.Helper()
+	const id = "00000000-0000-7000-8000-00000000000a"
+	exec(t, s.pagamentos,
+		`UPDATE pagamentos SET refunds_amount = 30, refunds_done = 30 WHERE order_id = '`+firstID+`'`,
+		`INSERT INTO pagamento_refunds (id, order_id, amount, reason, state, refund_reference) VALUES
+			('`+id+`', '`+firstID+`', 30, 'x', 'succeeded', 'k3')`,
+		`INSERT INTO simulator_refunds (key, reference, amount, state) VALUES ('k3', 'r1', 30, 'refunded')`)
+	exec(t, s.pedidos,
+		`UPDATE pedidos SET refunds = 1, refunds_amount = 30 WHERE id = '`+firstID+`'`,
+		`INSERT INTO pedido_refunds (id, pedido_id, idempotency_key, request_hash, amount, lines, reason, state) VALUES
+			('`+id+`', '`+firstID+`', 'k', '', 30, '[]', 'x', 'succeeded')`)
+}
+
+// A part that is refunded, being refunded, or sent back by the bank is no violation, nor is the rest of an order
+// that is cancelled after that.
+func TestPartialRefundsAreNoViolation(t *testing.T) {
+	t.Parallel()
+	for name, statements := range map[string]struct{ pagamentos, pedidos []string }{
+		"done": {},
+		"done at the acquirer alone": {
+			[]string{`UPDATE pagamento_refunds SET state = 'pending', due_at = now()`, `UPDATE pagamentos SET refunds_done = 0`},
+			[]string{`UPDATE pedido_refunds SET state = 'pending', attend_at = now()`},
+		},
+		"done in pagamentos": {nil, []string{`UPDATE pedido_refunds SET state = 'pending', attend_at = now()`}},
+		"sent back": {
+			[]string{
+				`UPDATE pagamento_refunds SET state = 'pending', due_at = now(), problem = 'x'`, `UPDATE pagamentos SET refunds_done = 0`,
+				`DELETE FROM simulator_refunds WHERE key = 'k3'`,
+			}, nil,
+		},
+		"cancelled": {
+			[]string{
+				`INSERT INTO pagamento_refunds (id, order_id, amount, reason, state, refund_reference) VALUES
+					('00000000-0000-7000-8000-00000000000b', '` + firstID + `', 70, 'x', 'succeeded', 'k4')`,
+				`INSERT INTO simulator_refunds (key, reference, amount, state) VALUES ('k4', 'r1', 70, 'refunded')`,
+				`UPDATE pagamentos SET state = 'refunded', undo = true, refunded_amount = 100, refunds_amount = 100, refunds_done = 100
+					WHERE order_id = '` + firstID + `'`,
+			},
+			[]string{`UPDATE pedidos SET state = 'refunded'`},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newShop(t)
+			s.sell(t)
+			s.refund(t)
+			exec(t, s.pagamentos, statements.pagamentos...)
+			exec(t, s.pedidos, statements.pedidos...)
+			want := int64(70)
+			if name == "cancelled" {
+				want = 0
+				exec(t, s.estoque, `UPDATE estoque_reservations SET state = 'released'`, `UPDATE estoque SET on_hand = 10`)
+			}
+			report, err := invariant.Check(t.Context(), s.databases)
+			if err != nil || len(report.Violations) > 0 {
+				t.Fatalf("%v: %+v", err, report)
+			}
+			if !strings.Contains(name, "at the acquirer") && name != "sent back" && report.Held["BRL"] != want {
+				t.Errorf("the payments hold %d, want %d", report.Held["BRL"], want)
+			}
+		})
+	}
+}
+
+// The audit may be newer than the schemas.
+func TestTheAuditReadsTheSchemasBeforePartialRefunds(t *testing.T) {
+	t.Parallel()
+	s := newShop(t)
+	s.sell(t)
+	for database, statements := range map[*postgrestest.Database][]string{
+		&s.pedidos: {`DROP TABLE pedido_refunds`, `ALTER TABLE pedidos DROP COLUMN refunds, DROP COLUMN refunds_amount`},
+		&s.pagamentos: {
+			`DROP TABLE pagamento_refunds`, `ALTER TABLE pagamentos DROP COLUMN refunds_amount, DROP COLUMN refunds_done`,
+		},
+	} {
+		owner, err := pgx.Connect(t.Context(), database.OwnerURL)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, statement := range statements {
+			if _, err := owner.Exec(t.Context(), statement); err != nil {
+				t.Fatal(err)
+			}
+		}
+		_ = owner.Close(context.Background())
+	}
+	report, err := invariant.Check(t.Context(), s.databases)
+	if err != nil || len(report.Violations) > 0 || report.Held["BRL"] != 100 {
+		t.Errorf("%v: %+v", err, report)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -23,8 +24,14 @@ const overdue = 5 * time.Minute
 // %s is a condition on the id.
 const (
 	ordersSQL = `
-		SELECT id, state, total_amount, total_currency, coalesce(attend_at < now() - $1::interval, false)
-		FROM pedidos WHERE %s ORDER BY id`
+		WITH refunds AS (
+			SELECT pedido_id AS id, sum(amount) FILTER (WHERE state <> 'failed') AS placed, sum(amount) FILTER (WHERE state = 'succeeded') AS done,
+				sum(amount) FILTER (WHERE attend_at IS NOT NULL) AS open, bool_or(attend_at < now() - $1::interval) AS late
+			FROM pedido_refunds AS r GROUP BY pedido_id
+		)
+		SELECT id, state, total_amount, total_currency, coalesce(attend_at < now() - $1::interval, false) OR coalesce(late, false),
+			refunds_amount, coalesce(placed, 0)::bigint, coalesce(done, 0)::bigint, coalesce(open, 0)::bigint
+		FROM pedidos LEFT JOIN refunds USING (id) WHERE %s ORDER BY id`
 	// Payments, and the simulator's books with an entry for each charge and each refund.
 	paymentsSQL = `
 		WITH charge AS (
@@ -35,12 +42,20 @@ const (
 			SELECT order_id, 0, -r.amount FROM charge JOIN simulator_refunds AS r USING (reference) WHERE r.state = $2
 		), book AS (
 			SELECT order_id, sum(charges)::bigint AS charges, sum(amount)::bigint AS booked FROM entry GROUP BY order_id
+		), refunds AS (
+			SELECT r.order_id, sum(r.amount) FILTER (WHERE r.state <> 'failed') AS placed,
+				sum(r.amount) FILTER (WHERE r.state = 'succeeded') AS done, sum(r.amount) FILTER (WHERE r.state = 'pending') AS open,
+				bool_or(r.state = 'pending' AND r.problem IS NOT NULL) AS refused
+			FROM pagamento_refunds AS r GROUP BY r.order_id
 		), payment AS (
-			SELECT order_id, state, amount, refunded_amount, currency, problem IS NOT NULL AND state = 'refunding' AS owed
-			FROM pagamentos WHERE %[1]s
+			SELECT order_id, state, amount, greatest(refunded_amount, refunds_done) AS refunded, currency,
+				problem IS NOT NULL AND state = 'refunding' OR undo AND coalesce(refused, false) AS owed,
+				undo, refunds_amount, refunds_done, placed, done, open
+			FROM pagamentos LEFT JOIN refunds USING (order_id) WHERE %[1]s
 		)
-		SELECT order_id, coalesce(state, ''), coalesce(amount, 0), coalesce(refunded_amount, 0), coalesce(currency, ''),
-			coalesce(charges, 0), coalesce(booked, 0), coalesce(owed, false)
+		SELECT order_id, coalesce(state, ''), coalesce(amount, 0), coalesce(refunded, 0), coalesce(currency, ''),
+			coalesce(charges, 0), coalesce(booked, 0), coalesce(owed, false), coalesce(undo, false), coalesce(refunds_amount, 0),
+			coalesce(refunds_done, 0), coalesce(placed, 0)::bigint, coalesce(done, 0)::bigint, coalesce(open, 0)::bigint
 		FROM payment FULL JOIN book USING (order_id) ORDER BY order_id`
 	reservationsSQL = `SELECT order_id, state FROM estoque_reservations WHERE %s ORDER BY order_id`
 	// %s are the units sold by reservations that have left the table because of their age.
@@ -60,6 +75,28 @@ const (
 	settledUnits = `estoque_settled_units`
 	noUnits      = `(SELECT NULL::text AS sku, 0::bigint AS units WHERE false)`
 )
+
+// Before the migrations that create partial refunds there are none: the audit may be newer than the schema.
+var (
+	withoutRefundsOfOrders = strings.NewReplacer(
+		"FROM pedidos", "FROM (SELECT *, 0::bigint AS refunds_amount FROM pedidos) AS pedidos",
+		"FROM pedido_refunds", "FROM (SELECT NULL::uuid AS pedido_id, 0 AS amount, '' AS state, now() AS attend_at WHERE false)")
+	withoutRefundsOfPayments = strings.NewReplacer(
+		"FROM pagamentos", "FROM (SELECT *, 0::bigint AS refunds_amount, 0::bigint AS refunds_done FROM pagamentos) AS pagamentos",
+		"FROM pagamento_refunds", "FROM (SELECT NULL::uuid AS order_id, 0 AS amount, '' AS state, '' AS problem WHERE false)")
+)
+
+// atSchema returns a statement for the schema that a database has: unless it has the table, without partial refunds.
+func atSchema(ctx context.Context, tx pgx.Tx, table, statement string, without *strings.Replacer) (string, error) {
+	var there bool
+	if err := tx.QueryRow(ctx, `SELECT to_regclass($1) IS NOT NULL`, table).Scan(&there); err != nil {
+		return "", fmt.Errorf("looking for the table %s: %w", table, err)
+	}
+	if there {
+		return statement, nil
+	}
+	return without.Replace(statement), nil
+}
 
 // Databases are the three databases, each as a role that can read all tables.
 type Databases struct{ Pedidos, Pagamentos, Estoque *pgxpool.Pool }
@@ -116,15 +153,26 @@ func (s snapshots) records(ctx context.Context, ids []uuid.UUID, visit func(*rec
 	var payments stream[paymentRow]
 	var reservations stream[stock.State]
 	defer func() { orders.close(); payments.close(); reservations.close() }()
-	statement, args := where(ordersSQL, "id", overdue)
-	err := orders.open(ctx, s.pedidos, "orders", statement, args,
-		func(o *orderRow) []any { return []any{&o.state, &o.total, &o.currency, &o.overdue} })
+	ofOrders, err := atSchema(ctx, s.pedidos, "pedido_refunds", ordersSQL, withoutRefundsOfOrders)
 	if err != nil {
 		return err
 	}
-	statement, args = where(paymentsSQL, "order_id", acquirer.Captured, simulator.StateRefunded)
+	ofPayments, err := atSchema(ctx, s.pagamentos, "pagamento_refunds", paymentsSQL, withoutRefundsOfPayments)
+	if err != nil {
+		return err
+	}
+	statement, args := where(ofOrders, "id", overdue)
+	if err := orders.open(ctx, s.pedidos, "orders", statement, args, func(o *orderRow) []any {
+		return []any{&o.state, &o.total, &o.currency, &o.overdue, &o.held, &o.placed, &o.done, &o.open}
+	}); err != nil {
+		return err
+	}
+	statement, args = where(ofPayments, "order_id", acquirer.Captured, simulator.StateRefunded)
 	if err := payments.open(ctx, s.pagamentos, "payments", statement, args, func(p *paymentRow) []any {
-		return []any{&p.state, &p.amount, &p.refunded, &p.currency, &p.charges, &p.booked, &p.owed}
+		return []any{
+			&p.state, &p.amount, &p.refunded, &p.currency, &p.charges, &p.booked, &p.owed, &p.undo, &p.held, &p.saidDone,
+			&p.placed, &p.done, &p.open,
+		}
 	}); err != nil {
 		return err
 	}

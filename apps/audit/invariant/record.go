@@ -26,7 +26,16 @@ type orderRow struct {
 	state    order.State
 	total    int64
 	currency string
-	overdue  bool // its lease expired longer ago than the constant overdue
+	// overdue: its lease expired, or a refund should have been attended, longer ago than the constant overdue
+	overdue bool
+	parts
+}
+
+// parts are the sums of partial refunds.
+type parts struct {
+	held         int64 // what the order's or the payment's row says that they hold of the amount
+	placed, done int64 // of those that have not failed, and of those that have succeeded
+	open         int64 // of those that are not final
 }
 
 // paymentRow is a payment with the simulator's records of it. Other acquirers have no
@@ -40,29 +49,32 @@ type paymentRow struct {
 	charges, booked  int64
 	// owed says that the acquirer has refused the refund: payments_needing_person counts the payment.
 	owed bool
+	undo bool // or is being undone: its refunds include that of the rest
+	parts
+	saidDone int64 // what the payment's row says of done
 }
 
-// held returns the amount that is captured and not refunded.
-func (p paymentRow) held() int64 {
+// kept returns the amount that is captured and not refunded.
+func (p paymentRow) kept() int64 {
 	if p.state == payment.Captured || p.state == payment.Refunding {
 		return p.amount - p.refunded
 	}
 	return 0
 }
 
-// held is that of the payment, except for a refund that failed after the order was refunded: a person
+// kept is that of the payment, except for a refund that failed after the order was refunded: a person
 // has to find another way to the shopper.
-func (r *record) held() int64 {
+func (r *record) kept() int64 {
 	if r.payment.owed && r.order.state == order.Refunded {
 		return 0
 	}
-	return r.payment.held()
+	return r.payment.kept()
 }
 
-// confirmed returns the total of a confirmed order, otherwise 0.
+// confirmed returns what is not refunded of the total of a confirmed order, otherwise 0.
 func (o orderRow) confirmed() int64 {
 	if o.state == order.Confirmed {
-		return o.total
+		return o.total - o.done
 	}
 	return 0
 }
@@ -73,21 +85,25 @@ func (r *record) mayBeSettled(newest uuid.UUID) bool {
 	return r.order.state == order.Confirmed && r.reservation == "" && bytes.Compare(r.id[:], newest[:]) <= 0
 }
 
+// refunding tells whether a partial refund is under way, which changes the payment before the order.
+func (r *record) refunding() bool { return r.order.open > 0 || r.payment.open > 0 }
+
 func (r *record) inFlight() bool { return r.order.state != "" && !r.order.state.Final() }
 
 // violated calls found for each rule about single orders that the record breaks.
 func (r *record) violated(found func(rule Invariant, detail string)) {
 	r.checkOrder(found)
 	r.checkPayment(found)
+	r.checkRefunds(found)
 	r.checkReservation(found)
 }
 
 func (r *record) checkOrder(found func(Invariant, string)) {
 	o, p := r.order, r.payment
-	if r.inFlight() && o.overdue {
-		found(OrdersEnd, fmt.Sprintf("the order is %s, and no process works on it", o.state))
+	if o.overdue {
+		found(OrdersEnd, fmt.Sprintf("the order is %s, and no process works on it or on its refunds", o.state))
 	}
-	charged := p.state == payment.Captured && p.amount == o.total && p.currency == o.currency
+	charged := p.state == payment.Captured && !p.undo && p.amount == o.total && p.currency == o.currency
 	if (o.state == order.Paid || o.state == order.Confirmed) && !charged {
 		found(OrderIsCharged, fmt.Sprintf("the order is %s with total %d %s, its payment is %q with amount %d %s",
 			o.state, o.total, o.currency, p.state, p.amount, p.currency))
@@ -96,21 +112,40 @@ func (r *record) checkOrder(found func(Invariant, string)) {
 
 func (r *record) checkPayment(found func(Invariant, string)) {
 	o, p := r.order, r.payment
-	held := r.held()
+	kept := r.kept()
 	switch {
-	case held > 0 && o.state == "":
-		found(CaptureHasOrder, fmt.Sprintf("%d %s captured without an order", held, p.currency))
-	case held > 0 && o.state.Final() && o.state != order.Confirmed:
-		found(CaptureHasOrder, fmt.Sprintf("%d %s captured for an order that is %s", held, p.currency, o.state))
+	case kept > 0 && o.state == "":
+		found(CaptureHasOrder, fmt.Sprintf("%d %s captured without an order", kept, p.currency))
+	case kept > 0 && o.state.Final() && o.state != order.Confirmed:
+		found(CaptureHasOrder, fmt.Sprintf("%d %s captured for an order that is %s", kept, p.currency, o.state))
 	}
-	settled := p.state != payment.Authorising && p.state != payment.Refunding
+	undoing := p.state == payment.Refunding || p.undo && p.open > 0
+	settled := p.state != payment.Authorising && !undoing
 	switch {
 	case p.charges > 0 && p.state == "":
 		found(ChargedOnce, "the acquirer has a charge without a payment")
 	case p.charges > 1:
 		found(ChargedOnce, fmt.Sprintf("the acquirer has charged the order %d times", p.charges))
-	case p.charges > 0 && settled && p.booked != held:
-		found(ChargedOnce, fmt.Sprintf("the acquirer holds %d, and the payment states %d", p.booked, held))
+	case p.charges > 0 && settled && (p.booked > kept || p.booked < kept-p.open):
+		found(ChargedOnce, fmt.Sprintf("the acquirer holds %d, and the payment states %d, of which %d are being refunded",
+			p.booked, kept, p.open))
+	}
+}
+
+// checkRefunds compares the sums of partial refunds. While one is under way, the payment may be ahead of
+// the order; and behind it if the bank has sent the money back.
+func (r *record) checkRefunds(found func(Invariant, string)) {
+	o, p := r.order, r.payment
+	switch {
+	case o.placed != o.held || o.placed > o.total:
+		found(RefundsAddUp, fmt.Sprintf("the order's refunds are %d, and its row states %d of %d", o.placed, o.held, o.total))
+	case p.placed != p.held || p.done != p.saidDone || p.placed > p.amount:
+		found(RefundsAddUp, fmt.Sprintf("the payment's refunds are %d, %d of them done, and its row states %d and %d of %d",
+			p.placed, p.done, p.held, p.saidDone, p.amount))
+	case p.undo || o.state != order.Confirmed: // the refund of the rest is not the order's
+	case !r.refunding() && o.done != p.done, o.done > p.done+p.open, p.placed > o.placed:
+		found(RefundsAddUp, fmt.Sprintf("the order's refunds are %d, %d of them done, the payment's %d and %d",
+			o.placed, o.done, p.placed, p.done))
 	}
 }
 
@@ -130,8 +165,8 @@ func (r *record) checkReservation(found func(Invariant, string)) {
 // imbalance returns the difference between what the payment holds and the confirmed
 // order's total, by currency. An order in flight has none.
 func (r *record) imbalance() map[string]int64 {
-	held, confirmed := r.held(), r.order.confirmed()
-	if r.inFlight() || held == confirmed && (held == 0 || r.payment.currency == r.order.currency) {
+	held, confirmed := r.kept(), r.order.confirmed()
+	if r.inFlight() || r.refunding() || held == confirmed && (held == 0 || r.payment.currency == r.order.currency) {
 		return nil
 	}
 	by := map[string]int64{}

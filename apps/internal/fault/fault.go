@@ -8,7 +8,7 @@ package fault
 // Point is a place in the code between two steps that are not atomic together.
 type Point string
 
-// The points, in the order in which a checkout or a cancellation passes them.
+// The points, in the order in which a checkout, a cancellation or a partial refund passes them.
 const (
 	OrderStored     Point = "order-stored"     // pedidos: the order is committed, nothing else has happened
 	StockReserved   Point = "stock-reserved"   // estoque: committed, not answered
@@ -29,6 +29,12 @@ const (
 	StockReleased    Point = "stock-released"    // estoque: committed, not answered
 
 	WebhookSent Point = "webhook-sent" // pedidos: an endpoint has answered, nothing stored about it
+
+	PartPlaced   Point = "part-placed"   // pedidos: a partial refund is committed, pagamentos not called
+	PartIntended Point = "part-intended" // pagamentos: the intention is committed
+	PartRefunded Point = "part-refunded" // pagamentos: the acquirer has refunded, nothing stored about it
+	PartStored   Point = "part-stored"   // pagamentos: committed, not answered
+	PartAnswered Point = "part-answered" // pedidos: knows of the refund, nothing stored
 )
 
 // Checkout are the points that an order passes until it is confirmed.
@@ -41,3 +47,6 @@ var Checkout = []Point{
 var Undoing = []Point{
 	CancelStored, RefundIntended, AcquirerRefunded, RefundStored, OrderRefunded, StockReleased,
 }
+
+// Parts are the points that a partial refund passes.
+var Parts = []Point{PartPlaced, PartIntended, PartRefunded, PartStored, PartAnswered}

@@ -48,6 +48,7 @@ const (
 	PaymentVoided       Code = "payment_voided"
 	PaymentState        Code = "payment_state" // the payment's state does not allow the operation
 	AcquirerUnavailable Code = "acquirer_unavailable"
+	RefundExceeds       Code = "refund_exceeds" // the refunds of an order would exceed what was charged
 
 	// Of the orders, and of every operation with an Idempotency-Key.
 	IdempotencyKeyReused Code = "idempotency_key_reused"
@@ -83,6 +84,7 @@ var statuses = map[Code]int{
 	PaymentVoided:        http.StatusConflict,
 	PaymentState:         http.StatusConflict,
 	AcquirerUnavailable:  http.StatusServiceUnavailable,
+	RefundExceeds:        http.StatusConflict,
 	IdempotencyKeyReused: http.StatusUnprocessableEntity,
 	OrderState:           http.StatusConflict,
 	WebhookLimit:         http.StatusConflict,

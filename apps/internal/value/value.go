@@ -8,8 +8,12 @@ package value
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 	"regexp"
+	"strings"
+	"unicode"
+	"unicode/utf8"
 )
 
 // SKU names an item of the shop.
@@ -117,4 +121,20 @@ func looksLikeCardNumber(text string) bool {
 		}
 	}
 	return false
+}
+
+// MaxReason is how many characters a refund's reason may have.
+const MaxReason = 200
+
+// ParseReason returns text as the reason of a refund, which the client sees. It refuses what may be a
+// card number.
+func ParseReason(text string) (string, error) {
+	if looksLikeCardNumber(text) {
+		return "", errCardNumber
+	}
+	length := utf8.RuneCountInString(text)
+	if length < 1 || length > MaxReason || strings.TrimSpace(text) == "" || strings.ContainsFunc(text, unicode.IsControl) {
+		return "", fmt.Errorf("must have 1 to %d characters, not all of them spaces, and no control characters", MaxReason)
+	}
+	return text, nil
 }

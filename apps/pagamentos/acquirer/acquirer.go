@@ -92,8 +92,12 @@ type Acquirer interface {
 	// Void releases an authorisation, or prevents a prepared charge from being authorised.
 	// It returns ErrCaptured if the amount was captured.
 	Void(ctx context.Context, key string, charge Charge) error
-	// Refund begins to refund a captured amount.
+	// Refund begins to refund a captured amount as a whole.
 	Refund(ctx context.Context, key, reference string, amount money.Money) (Refund, error)
+	// RefundPart begins to refund a part of a captured amount. More than is left of it is refused. old
+	// says that a call with the key may have been made so long ago that the acquirer has dropped the
+	// key: nothing is refunded before such a call is looked for.
+	RefundPart(ctx context.Context, key, reference string, amount money.Money, old bool) (Refund, error)
 	// FindRefund returns a refund as it stands.
 	FindRefund(ctx context.Context, refund string) (Refund, error)
 }

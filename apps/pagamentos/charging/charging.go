@@ -5,6 +5,7 @@
 package charging
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"crypto/subtle"
@@ -41,6 +42,10 @@ var (
 	// ErrNotStored says that the acquirer has answered, but storing the answer failed.
 	// Repeating the request gets the same answer and stores it.
 	ErrNotStored = errors.New("the acquirer's answer is not stored")
+	// ErrRefundMismatch says that the id belongs to a partial refund with another amount or reason.
+	ErrRefundMismatch = errors.New("the refund has another amount or reason")
+	// ErrExceeds says that the refunds of a payment would exceed what was charged.
+	ErrExceeds = errors.New("the refunds would exceed what was charged")
 	// ErrTooEarly says that a notice is about a refund whose beginning is not stored yet.
 	ErrTooEarly = errors.New("the beginning of the refund is not stored yet")
 )
@@ -194,6 +199,9 @@ func (p *Payments) Refund(ctx context.Context, order uuid.UUID, client value.Cli
 	if err != nil {
 		return payment.Payment{}, err
 	}
+	if found.Partly && found.State == payment.Refunding {
+		return p.finishRefunds(ctx, found)
+	}
 	return p.advance(ctx, found)
 }
 
@@ -209,17 +217,28 @@ func (p *Payments) Noticed(ctx context.Context, notice acquirer.Notice) error {
 		return err
 	case found.AcquirerReference != notice.Reference: // a second intent, which is never confirmed
 		return nil
+	case notice.Refund != "" && found.Partly:
+		return p.noticedRefund(ctx, notice)
+	case notice.Refund != "":
+		return p.noticedWhole(ctx, found, notice.Refund)
 	}
 	switch step := found.Next(); {
-	case notice.Refund == "" && step == payment.Await:
+	case step == payment.Await:
 		_, err = p.take(ctx, step, found)
-	case notice.Refund == "" && (found.State == payment.Declined || found.State == payment.Voided):
+	case found.State == payment.Declined || found.State == payment.Voided:
 		err = p.verify(ctx, found)
-	case notice.Refund == "" || found.State != payment.Refunding && found.State != payment.Refunded:
-	case found.State == payment.Refunded && found.RefundReference == notice.Refund:
+	}
+	return err
+}
+
+// noticedWhole brings a payment that is refunded as a whole up to date after its acquirer has said that
+// a refund has changed.
+func (p *Payments) noticedWhole(ctx context.Context, found payment.Payment, refund string) (err error) {
+	switch {
+	case found.State == payment.Refunded && found.RefundReference == refund:
 		err = p.reopen(ctx, found)
-	case found.State == payment.Refunding && found.RefundReference == notice.Refund:
-		_, err = p.take(ctx, step, found)
+	case found.State == payment.Refunding && found.RefundReference == refund:
+		_, err = p.take(ctx, found.Next(), found)
 	case found.State == payment.Refunding && found.Problem == "" && found.RefundReference == "":
 		err = ErrTooEarly // the answer with its reference is to be stored yet
 	}
@@ -266,8 +285,8 @@ func (p *Payments) reopen(ctx context.Context, found payment.Payment) error {
 func (p *Payments) intendUndo(ctx context.Context, undo store.IntendUndoParams) (payment.Payment, error) {
 	row, err := p.store.IntendUndo(ctx, undo)
 	switch {
-	case errors.Is(err, pgx.ErrNoRows): // stored before, or nothing to undo
-		return p.Payment(ctx, undo.OrderID)
+	case errors.Is(err, pgx.ErrNoRows): // stored before, nothing to undo, or the rest of a payment
+		return p.intendRest(ctx, undo.OrderID)
 	case err != nil:
 		return payment.Payment{}, fmt.Errorf("storing the intention to refund: %w", err)
 	}
@@ -292,32 +311,45 @@ func (p *Payments) NeedingPerson(ctx context.Context, before uuid.UUID, max int3
 	return found, nil
 }
 
-// Retry lets the resolver repeat the next step of a payment in its next round, which begins
-// within half a minute. It returns ErrNotFound, or ErrFinished if no step is left.
-func (p *Payments) Retry(ctx context.Context, order uuid.UUID) error {
-	changed, err := p.store.RetryNow(ctx, order)
+// Retry lets the resolver repeat the next step of an order's payment, or a partial refund, in its
+// next round, which begins within half a minute. It returns ErrNotFound, or ErrFinished if no step
+// is left.
+func (p *Payments) Retry(ctx context.Context, id uuid.UUID) error {
+	changed, err := p.store.RetryNow(ctx, id)
+	if err == nil && changed == 0 {
+		changed, err = p.store.RetryRefundNow(ctx, id)
+	}
 	if err != nil {
 		return fmt.Errorf("storing the retry: %w", err)
 	}
 	if changed > 0 {
 		return nil
 	}
-	if _, err := p.Payment(ctx, order); err != nil {
+	if _, err := p.refund(ctx, id); !errors.Is(err, ErrNotFound) {
+		return cmp.Or(err, ErrFinished)
+	}
+	if _, err := p.Payment(ctx, id); err != nil {
 		return err
 	}
 	return ErrFinished
 }
 
-// RefundedElsewhere ends a refund that a person has carried out by other means, such as a
-// bank transfer. reference says which. It returns ErrNotFound, or a
-// *payment.NotPossibleError unless the payment is refunding and the acquirer does not carry
-// the refund out.
+// RefundedElsewhere ends the refund of an order's payment, or a partial refund, that a person has
+// carried out by other means, such as a bank transfer. reference says which. It returns ErrNotFound,
+// or a *payment.NotPossibleError unless the payment is refunding, or the partial refund pending, and
+// the acquirer does not carry the refund out.
 func (p *Payments) RefundedElsewhere(ctx context.Context, order uuid.UUID, reference string) error {
+	if part, err := p.refund(ctx, order); !errors.Is(err, ErrNotFound) {
+		if err != nil {
+			return err
+		}
+		return p.partRefundedElsewhere(ctx, part, reference)
+	}
 	found, err := p.Payment(ctx, order)
 	if err != nil {
 		return err
 	}
-	if found.State != payment.Refunding || found.RefundReference != "" {
+	if found.State != payment.Refunding || found.RefundReference != "" || found.Partly {
 		return &payment.NotPossibleError{Operation: "a refund by other means", State: found.State}
 	}
 	_, err = p.store.Settle(ctx, store.SettleParams{
@@ -361,22 +393,20 @@ func (p *Payments) Payments(ctx context.Context, before uuid.UUID, max int32) ([
 
 // paymentOf converts a row to the domain's type.
 func paymentOf(row store.PaymentRow) payment.Payment {
-	text := func(s *string) string {
-		if s == nil {
-			return ""
-		}
-		return *s
-	}
 	// A suffix keeps earlier versions away from a payment that is authorising (migrations 2 and 3).
 	acquirer, _, _ := strings.Cut(row.Acquirer, "/")
+	state := payment.State(row.State)
+	if state == payment.Captured && row.Undo && row.RefundsAmount > 0 { // as clients see it (migration 4)
+		state = payment.Refunding
+	}
 	return payment.Payment{
 		OrderID: row.OrderID,
 		Standing: payment.Standing{
-			State: payment.State(row.State), Capture: row.Capture, Undo: row.Undo,
+			State: state, Capture: row.Capture, Undo: row.Undo, Partly: row.RefundsAmount > 0,
 			Prepared: row.AcquirerReference != nil, Prepares: row.Prepares, Action: row.ClientSecret != nil,
 		},
 		Amount:            money.Money{Amount: row.Amount, Currency: row.Currency},
-		Refunded:          money.Money{Amount: row.RefundedAmount, Currency: row.Currency},
+		Refunded:          money.Money{Amount: max(row.RefundedAmount, row.RefundsDone), Currency: row.Currency},
 		CardToken:         value.CardToken(text(row.CardToken)),
 		Fingerprint:       row.Fingerprint,
 		ClientSecret:      text(row.ClientSecret),

@@ -15,15 +15,18 @@ import (
 	"github.com/loja-veloz/platform/apps/pagamentos/payment"
 )
 
-// The outcomes of failed calls to the acquirer.
+// The outcomes of failed calls to the acquirer, and of refunds.
 const (
 	outcomeUnknown = "unknown"
 	outcomeRefused = "refused"
+	// outcomeReopened is that of a refund that failed after it was done.
+	outcomeReopened = "reopened"
 )
 
 // Metrics are the metrics of payments and of calls to the acquirer.
 type Metrics struct {
 	payments *prometheus.CounterVec
+	refunds  *prometheus.CounterVec
 	calls    *prometheus.HistogramVec
 	overdue  prometheus.Gauge
 	needing  prometheus.Gauge
@@ -35,6 +38,10 @@ func NewMetrics(registry prometheus.Registerer) *Metrics {
 		payments: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "payments_total",
 			Help: "States that payments entered; unknown counts calls to the acquirer whose outcome is not known.",
+		}, []string{"outcome"}),
+		refunds: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "partial_refunds_total",
+			Help: "Partial refunds by what became of them; unknown counts calls to the acquirer whose outcome is not known.",
 		}, []string{"outcome"}),
 		calls: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "acquirer_call_duration_seconds",
@@ -55,7 +62,12 @@ func NewMetrics(registry prometheus.Registerer) *Metrics {
 	} {
 		m.payments.WithLabelValues(string(outcome))
 	}
-	registry.MustRegister(m.payments, m.calls, m.overdue, m.needing)
+	for _, outcome := range []string{
+		string(payment.RefundSucceeded), string(payment.RefundFailed), outcomeReopened, outcomeRefused, outcomeUnknown,
+	} {
+		m.refunds.WithLabelValues(outcome)
+	}
+	registry.MustRegister(m.payments, m.refunds, m.calls, m.overdue, m.needing)
 	return m
 }
 
@@ -108,6 +120,16 @@ func (o observed) Void(ctx context.Context, key string, charge acquirer.Charge) 
 func (o observed) Refund(ctx context.Context, key, reference string, amount money.Money) (refund acquirer.Refund, err error) {
 	err = o.call(ctx, payment.Refund, func(ctx context.Context) (string, error) {
 		refund, err = o.Acquirer.Refund(ctx, key, reference, amount)
+		return string(refund.State), err
+	})
+	return refund, err
+}
+
+func (o observed) RefundPart(
+	ctx context.Context, key, reference string, amount money.Money, old bool,
+) (refund acquirer.Refund, err error) {
+	err = o.call(ctx, payment.Refund, func(ctx context.Context) (string, error) {
+		refund, err = o.Acquirer.RefundPart(ctx, key, reference, amount, old)
 		return string(refund.State), err
 	})
 	return refund, err

@@ -21,7 +21,7 @@ const (
 	resolveWorkers = 4
 )
 
-// ResolveDue takes up the payments that are due and returns their number. It first
+// ResolveDue takes up the payments and partial refunds that are due and returns their number. It first
 // postpones each of them, so that no other process takes it up meanwhile. The delay
 // grows with each attempt, so that a payment that cannot be resolved costs little.
 func (p *Payments) ResolveDue(ctx context.Context) (int, error) {
@@ -46,13 +46,17 @@ func (p *Payments) ResolveDue(ctx context.Context) (int, error) {
 	}
 	close(work)
 	workers.Wait()
+	refunds, err := p.resolveRefunds(ctx)
+	if err != nil {
+		return len(due), err
+	}
 	unfinished, err := p.store.Unfinished(ctx)
 	if err != nil {
-		return len(due), fmt.Errorf("counting unfinished payments: %w", err)
+		return len(due) + refunds, fmt.Errorf("counting unfinished payments: %w", err)
 	}
 	p.metrics.overdue.Set(float64(unfinished.Overdue))
 	p.metrics.needing.Set(float64(unfinished.NeedingPerson))
-	return len(due), nil
+	return len(due) + refunds, nil
 }
 
 // PruneTransitions deletes at most max transitions before a time of payments that have no step left,

@@ -64,10 +64,15 @@ func Explain(err error) *problem.Error {
 		return problem.New(problem.NotFound, "This order has no payment.")
 	case errors.Is(err, charging.ErrMismatch):
 		return problem.New(problem.PaymentMismatch, "This order has a payment with a different amount, card token or capture.")
+	case errors.Is(err, charging.ErrRefundMismatch):
+		return problem.New(problem.PaymentMismatch, "This refund has a different amount or reason.")
+	case errors.Is(err, charging.ErrExceeds):
+		return problem.New(problem.RefundExceeds, "The refunds of this payment would exceed what was charged.")
 	case errors.Is(err, charging.ErrUndone):
 		return problem.New(problem.PaymentVoided, "This order's payment has been undone. The order cannot be charged again.")
 	case errors.As(err, &impossible):
-		return problem.Wrap(problem.PaymentState, "The payment cannot be captured: it is "+string(impossible.State)+".", err)
+		return problem.Wrap(problem.PaymentState,
+			"The payment is "+string(impossible.State)+", which does not allow "+impossible.Operation+".", err)
 	case postgres.Down(err), errors.Is(err, charging.ErrNotStored):
 		e := problem.Wrap(problem.Unavailable, "Payments are temporarily unavailable. Retry the same request.", err)
 		e.RetryAfter = retryAfter

@@ -77,6 +77,9 @@ type Standing struct {
 	// Action says that the shopper has to authenticate before the card is charged. Only a
 	// payment that is authorising has it.
 	Action bool
+	// Partly says that a part of the payment is refunded, or is to be. If such a payment is undone,
+	// the rest is one more partial refund, and no step is left for the payment itself.
+	Partly bool
 }
 
 // Step is one step of a payment.
@@ -113,7 +116,7 @@ func (s Standing) Next() Step {
 		return Capture
 	case s.State == Captured && s.Undo:
 		return BeginRefund
-	case s.State == Refunding:
+	case s.State == Refunding && !s.Partly:
 		return Refund
 	}
 	return Nothing

@@ -12,12 +12,53 @@ import (
 	"github.com/google/uuid"
 )
 
+const askRefund = `-- name: AskRefund :execrows
+UPDATE pagamento_refunds SET asked = true
+WHERE id = $1 AND state = 'pending' AND refusals = $2 AND refund_reference IS NULL
+`
+
+type AskRefundParams struct {
+	ID       uuid.UUID
+	Refusals int32
+}
+
+// Stores that the acquirer is called with a new key, before the call: until its outcome is stored, the
+// refund cannot be given up. 0: the refund has been given up, or changed by another process.
+func (q *Queries) AskRefund(ctx context.Context, arg AskRefundParams) (int64, error) {
+	result, err := q.db.Exec(ctx, askRefund, arg.ID, arg.Refusals)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
+const awaitPartRefund = `-- name: AwaitPartRefund :execrows
+UPDATE pagamento_refunds SET
+    refund_reference = $1::text, problem = NULL,
+    due_at = now() + least(interval '1 hour', interval '1 minute' * 2 ^ least(attempts, 6))
+WHERE id = $2 AND state = 'pending'
+`
+
+type AwaitPartRefundParams struct {
+	RefundReference string
+	ID              uuid.UUID
+}
+
+// What AwaitRefund does, for a refund of a part.
+func (q *Queries) AwaitPartRefund(ctx context.Context, arg AwaitPartRefundParams) (int64, error) {
+	result, err := q.db.Exec(ctx, awaitPartRefund, arg.RefundReference, arg.ID)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
 const awaitRefund = `-- name: AwaitRefund :one
 UPDATE pagamentos SET
     refund_reference = $1::text, problem = NULL,
     due_at = now() + least(interval '1 hour', interval '1 minute' * 2 ^ least(attempts, 6))
 WHERE order_id = $2 AND state = 'refunding'
-RETURNING order_id, state, amount, currency, refunded_amount, capture, undo, card_token, fingerprint, acquirer, acquirer_reference, decline_reason, due_at, attempts, created_at, updated_at, prepares, refund_reference, problem, refusals, client_id, client_secret, coalesce(ceil(extract(epoch FROM due_at - now())), 0)::bigint AS due_in
+RETURNING order_id, state, amount, currency, refunded_amount, capture, undo, card_token, fingerprint, acquirer, acquirer_reference, decline_reason, due_at, attempts, created_at, updated_at, prepares, refund_reference, problem, refusals, client_id, client_secret, refunds_amount, refunds_done, coalesce(ceil(extract(epoch FROM due_at - now())), 0)::bigint AS due_in
 `
 
 type AwaitRefundParams struct {
@@ -48,6 +89,8 @@ type AwaitRefundRow struct {
 	Refusals          int32
 	ClientID          *string
 	ClientSecret      *string
+	RefundsAmount     int64
+	RefundsDone       int64
 	DueIn             int64
 }
 
@@ -79,6 +122,8 @@ func (q *Queries) AwaitRefund(ctx context.Context, arg AwaitRefundParams) (Await
 		&i.Refusals,
 		&i.ClientID,
 		&i.ClientSecret,
+		&i.RefundsAmount,
+		&i.RefundsDone,
 		&i.DueIn,
 	)
 	return i, err
@@ -97,7 +142,7 @@ UPDATE pagamentos AS p SET
     attempts = p.attempts + 1
 FROM due
 WHERE p.order_id = due.order_id
-RETURNING p.order_id, p.state, p.amount, p.currency, p.refunded_amount, p.capture, p.undo, p.card_token, p.fingerprint, p.acquirer, p.acquirer_reference, p.decline_reason, p.due_at, p.attempts, p.created_at, p.updated_at, p.prepares, p.refund_reference, p.problem, p.refusals, p.client_id, p.client_secret, 0::bigint AS due_in
+RETURNING p.order_id, p.state, p.amount, p.currency, p.refunded_amount, p.capture, p.undo, p.card_token, p.fingerprint, p.acquirer, p.acquirer_reference, p.decline_reason, p.due_at, p.attempts, p.created_at, p.updated_at, p.prepares, p.refund_reference, p.problem, p.refusals, p.client_id, p.client_secret, p.refunds_amount, p.refunds_done, 0::bigint AS due_in
 `
 
 type ClaimParams struct {
@@ -128,6 +173,8 @@ type ClaimRow struct {
 	Refusals          int32
 	ClientID          *string
 	ClientSecret      *string
+	RefundsAmount     int64
+	RefundsDone       int64
 	DueIn             int64
 }
 
@@ -165,6 +212,8 @@ func (q *Queries) Claim(ctx context.Context, arg ClaimParams) ([]ClaimRow, error
 			&i.Refusals,
 			&i.ClientID,
 			&i.ClientSecret,
+			&i.RefundsAmount,
+			&i.RefundsDone,
 			&i.DueIn,
 		); err != nil {
 			return nil, err
@@ -177,6 +226,72 @@ func (q *Queries) Claim(ctx context.Context, arg ClaimParams) ([]ClaimRow, error
 	return items, nil
 }
 
+const claimRefunds = `-- name: ClaimRefunds :many
+WITH due AS (
+    SELECT d.id FROM pagamento_refunds AS d JOIN pagamentos AS p ON p.order_id = d.order_id
+    WHERE d.due_at <= now() AND split_part(p.acquirer, '/', 1) = $1::text
+    ORDER BY d.due_at
+    LIMIT $2
+    FOR UPDATE OF d SKIP LOCKED
+)
+UPDATE pagamento_refunds AS r SET
+    due_at = now() + least(interval '1 hour', interval '1 minute' * 2 ^ least(r.attempts, 6)),
+    attempts = r.attempts + 1
+FROM due WHERE r.id = due.id
+RETURNING r.id
+`
+
+type ClaimRefundsParams struct {
+	Acquirer string
+	MaxRows  int32
+}
+
+// Takes refunds that are due, and postpones them as Claim does.
+func (q *Queries) ClaimRefunds(ctx context.Context, arg ClaimRefundsParams) ([]uuid.UUID, error) {
+	rows, err := q.db.Query(ctx, claimRefunds, arg.Acquirer, arg.MaxRows)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []uuid.UUID
+	for rows.Next() {
+		var id uuid.UUID
+		if err := rows.Scan(&id); err != nil {
+			return nil, err
+		}
+		items = append(items, id)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const giveUpRefund = `-- name: GiveUpRefund :execrows
+WITH kept AS MATERIALIZED (
+    SELECT p.order_id FROM pagamentos AS p JOIN pagamento_refunds AS g ON g.order_id = p.order_id
+    WHERE g.id = $1 AND NOT p.undo
+    FOR UPDATE OF p
+), changed AS (
+    UPDATE pagamento_refunds AS r SET state = 'failed', due_at = NULL, updated_at = now()
+    FROM kept
+    WHERE r.id = $1 AND r.order_id = kept.order_id AND r.state = 'pending' AND NOT r.asked
+    RETURNING r.order_id, r.amount
+)
+UPDATE pagamentos AS p SET refunds_amount = p.refunds_amount - changed.amount, updated_at = now()
+FROM changed WHERE p.order_id = changed.order_id
+`
+
+// Ends a refund that the acquirer has refused, so that its amount can be refunded otherwise. 0: it has
+// not been refused, or has been asked for again since, or the payment is being undone.
+func (q *Queries) GiveUpRefund(ctx context.Context, id uuid.UUID) (int64, error) {
+	result, err := q.db.Exec(ctx, giveUpRefund, id)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
 const intend = `-- name: Intend :one
 
 WITH intended AS (
@@ -185,11 +300,11 @@ WITH intended AS (
     VALUES ($1, $2, 'authorising', $3, $4, $5, $6::text, $7,
         $8::text || '/3', $9, true, now() + interval '1 minute')
     ON CONFLICT (order_id) DO NOTHING
-    RETURNING order_id, state, amount, currency, refunded_amount, capture, undo, card_token, fingerprint, acquirer, acquirer_reference, decline_reason, due_at, attempts, created_at, updated_at, prepares, refund_reference, problem, refusals, client_id, client_secret
+    RETURNING order_id, state, amount, currency, refunded_amount, capture, undo, card_token, fingerprint, acquirer, acquirer_reference, decline_reason, due_at, attempts, created_at, updated_at, prepares, refund_reference, problem, refusals, client_id, client_secret, refunds_amount, refunds_done
 ), logged AS (
     INSERT INTO pagamento_transitions (order_id, to_state) SELECT order_id, state FROM intended
 )
-SELECT order_id, state, amount, currency, refunded_amount, capture, undo, card_token, fingerprint, acquirer, acquirer_reference, decline_reason, due_at, attempts, created_at, updated_at, prepares, refund_reference, problem, refusals, client_id, client_secret, coalesce(ceil(extract(epoch FROM due_at - now())), 0)::bigint AS due_in FROM intended
+SELECT order_id, state, amount, currency, refunded_amount, capture, undo, card_token, fingerprint, acquirer, acquirer_reference, decline_reason, due_at, attempts, created_at, updated_at, prepares, refund_reference, problem, refusals, client_id, client_secret, refunds_amount, refunds_done, coalesce(ceil(extract(epoch FROM due_at - now())), 0)::bigint AS due_in FROM intended
 `
 
 type IntendParams struct {
@@ -227,6 +342,8 @@ type IntendRow struct {
 	Refusals          int32
 	ClientID          *string
 	ClientSecret      *string
+	RefundsAmount     int64
+	RefundsDone       int64
 	DueIn             int64
 }
 
@@ -270,6 +387,8 @@ func (q *Queries) Intend(ctx context.Context, arg IntendParams) (IntendRow, erro
 		&i.Refusals,
 		&i.ClientID,
 		&i.ClientSecret,
+		&i.RefundsAmount,
+		&i.RefundsDone,
 		&i.DueIn,
 	)
 	return i, err
@@ -278,7 +397,7 @@ func (q *Queries) Intend(ctx context.Context, arg IntendParams) (IntendRow, erro
 const intendCapture = `-- name: IntendCapture :one
 UPDATE pagamentos SET capture = true, due_at = now() + interval '1 minute', attempts = 0, updated_at = now()
 WHERE order_id = $1 AND state = 'authorised' AND NOT undo AND NOT capture
-RETURNING order_id, state, amount, currency, refunded_amount, capture, undo, card_token, fingerprint, acquirer, acquirer_reference, decline_reason, due_at, attempts, created_at, updated_at, prepares, refund_reference, problem, refusals, client_id, client_secret, coalesce(ceil(extract(epoch FROM due_at - now())), 0)::bigint AS due_in
+RETURNING order_id, state, amount, currency, refunded_amount, capture, undo, card_token, fingerprint, acquirer, acquirer_reference, decline_reason, due_at, attempts, created_at, updated_at, prepares, refund_reference, problem, refusals, client_id, client_secret, refunds_amount, refunds_done, coalesce(ceil(extract(epoch FROM due_at - now())), 0)::bigint AS due_in
 `
 
 type IntendCaptureRow struct {
@@ -304,6 +423,8 @@ type IntendCaptureRow struct {
 	Refusals          int32
 	ClientID          *string
 	ClientSecret      *string
+	RefundsAmount     int64
+	RefundsDone       int64
 	DueIn             int64
 }
 
@@ -334,9 +455,88 @@ func (q *Queries) IntendCapture(ctx context.Context, orderID uuid.UUID) (IntendC
 		&i.Refusals,
 		&i.ClientID,
 		&i.ClientSecret,
+		&i.RefundsAmount,
+		&i.RefundsDone,
 		&i.DueIn,
 	)
 	return i, err
+}
+
+const intendRefund = `-- name: IntendRefund :execrows
+
+WITH held AS (
+    UPDATE pagamentos AS p SET refunds_amount = p.refunds_amount + $2::bigint, updated_at = now()
+    WHERE p.order_id = $4 AND p.state = 'captured' AND NOT p.undo AND p.currency = $5::text
+        AND $2::bigint <= p.amount - p.refunds_amount
+    RETURNING p.order_id
+)
+INSERT INTO pagamento_refunds (id, order_id, amount, reason, due_at)
+SELECT $1, held.order_id, $2::bigint, $3, now() + interval '1 minute' FROM held
+`
+
+type IntendRefundParams struct {
+	ID       uuid.UUID
+	Amount   int64
+	Reason   string
+	OrderID  uuid.UUID
+	Currency string
+}
+
+// Refunds of parts. needs_person is the rule of NeedingPerson; due_in that of payments; age is the
+// time in seconds since the first call with the present key can have been made.
+// Stores the intention to refund a part. 0: there is no such payment, it is not captured or is
+// being undone, or its refunds would exceed what was charged.
+func (q *Queries) IntendRefund(ctx context.Context, arg IntendRefundParams) (int64, error) {
+	result, err := q.db.Exec(ctx, intendRefund,
+		arg.ID,
+		arg.Amount,
+		arg.Reason,
+		arg.OrderID,
+		arg.Currency,
+	)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
+const intendRest = `-- name: IntendRest :execrows
+WITH before AS MATERIALIZED (
+    SELECT b.order_id, b.amount - b.refunds_amount AS rest, b.refunds_done = b.amount AS done FROM pagamentos AS b
+    WHERE b.order_id = $1 AND b.state = 'captured' AND b.refunds_amount > 0 AND NOT b.undo
+    FOR UPDATE
+), rest AS (
+    INSERT INTO pagamento_refunds (id, order_id, amount, reason, due_at)
+    SELECT $2, order_id, rest, $3, now() + interval '1 minute' FROM before WHERE rest > 0
+), logged AS (
+    INSERT INTO pagamento_transitions (order_id, from_state, to_state)
+    SELECT order_id, 'captured', 'refunded' FROM before WHERE done ON CONFLICT (order_id, to_state) DO NOTHING
+)
+UPDATE pagamentos AS p SET
+    undo = true, refunds_amount = p.amount,
+    state = CASE WHEN done THEN 'refunded' ELSE p.state END,
+    refunded_amount = CASE WHEN done THEN p.amount ELSE 0 END,
+    -- No call is left for the payment itself.
+    due_at = CASE WHEN NOT done THEN now() + interval '10 years' END,
+    attempts = 0, problem = NULL, refusals = 0, updated_at = now()
+FROM before WHERE p.order_id = before.order_id
+`
+
+type IntendRestParams struct {
+	OrderID uuid.UUID
+	RestID  uuid.UUID
+	Reason  string
+}
+
+// Stores the intention to undo a payment of which parts are refunded: the rest becomes one more
+// refund. The payment is refunded once all of them are done. 0: there is no such payment, or the
+// intention is stored already.
+func (q *Queries) IntendRest(ctx context.Context, arg IntendRestParams) (int64, error) {
+	result, err := q.db.Exec(ctx, intendRest, arg.OrderID, arg.RestID, arg.Reason)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
 }
 
 const intendUndo = `-- name: IntendUndo :one
@@ -353,14 +553,14 @@ WITH intended AS (
         due_at = CASE WHEN p.state <> 'authorising' OR NOT p.prepares OR p.acquirer_reference IS NOT NULL
             THEN now() + interval '1 minute' END,
         attempts = 0, problem = NULL, refusals = 0, updated_at = now()
-    WHERE p.state = 'captured' OR p.state IN ('authorising', 'authorised') AND NOT p.undo
-    RETURNING order_id, state, amount, currency, refunded_amount, capture, undo, card_token, fingerprint, acquirer, acquirer_reference, decline_reason, due_at, attempts, created_at, updated_at, prepares, refund_reference, problem, refusals, client_id, client_secret
+    WHERE p.state = 'captured' AND p.refunds_amount = 0 OR p.state IN ('authorising', 'authorised') AND NOT p.undo
+    RETURNING order_id, state, amount, currency, refunded_amount, capture, undo, card_token, fingerprint, acquirer, acquirer_reference, decline_reason, due_at, attempts, created_at, updated_at, prepares, refund_reference, problem, refusals, client_id, client_secret, refunds_amount, refunds_done
 ), logged AS (
     INSERT INTO pagamento_transitions (order_id, from_state, to_state)
     SELECT order_id, CASE WHEN state = 'refunding' THEN 'captured' WHEN fingerprint IS NOT NULL THEN 'authorising' END, state
     FROM intended WHERE state IN ('refunding', 'voided')
 )
-SELECT order_id, state, amount, currency, refunded_amount, capture, undo, card_token, fingerprint, acquirer, acquirer_reference, decline_reason, due_at, attempts, created_at, updated_at, prepares, refund_reference, problem, refusals, client_id, client_secret, coalesce(ceil(extract(epoch FROM due_at - now())), 0)::bigint AS due_in FROM intended
+SELECT order_id, state, amount, currency, refunded_amount, capture, undo, card_token, fingerprint, acquirer, acquirer_reference, decline_reason, due_at, attempts, created_at, updated_at, prepares, refund_reference, problem, refusals, client_id, client_secret, refunds_amount, refunds_done, coalesce(ceil(extract(epoch FROM due_at - now())), 0)::bigint AS due_in FROM intended
 `
 
 type IntendUndoParams struct {
@@ -392,12 +592,15 @@ type IntendUndoRow struct {
 	Refusals          int32
 	ClientID          *string
 	ClientSecret      *string
+	RefundsAmount     int64
+	RefundsDone       int64
 	DueIn             int64
 }
 
 // Stores the intention to undo the payment. A charge that is not prepared is voided at
 // once: nothing has been charged. An order without a payment gets a voided one as a
-// tombstone. No row: there is nothing to undo, or the intention is stored already.
+// tombstone. No row: there is nothing to undo, the intention is stored already, or a part is
+// refunded (IntendRest).
 func (q *Queries) IntendUndo(ctx context.Context, arg IntendUndoParams) (IntendUndoRow, error) {
 	row := q.db.QueryRow(ctx, intendUndo, arg.OrderID, arg.ClientID, arg.Acquirer)
 	var i IntendUndoRow
@@ -424,6 +627,8 @@ func (q *Queries) IntendUndo(ctx context.Context, arg IntendUndoParams) (IntendU
 		&i.Refusals,
 		&i.ClientID,
 		&i.ClientSecret,
+		&i.RefundsAmount,
+		&i.RefundsDone,
 		&i.DueIn,
 	)
 	return i, err
@@ -431,13 +636,16 @@ func (q *Queries) IntendUndo(ctx context.Context, arg IntendUndoParams) (IntendU
 
 const needingPerson = `-- name: NeedingPerson :many
 WITH needing AS MATERIALIZED (
-    SELECT order_id, state, amount, currency, refunded_amount, capture, undo, card_token, fingerprint, acquirer, acquirer_reference, decline_reason, due_at, attempts, created_at, updated_at, prepares, refund_reference, problem, refusals, client_id, client_secret FROM pagamentos
-    WHERE due_at IS NOT NULL
-        AND (refusals >= 5 OR updated_at < now() - CASE WHEN refund_reference IS NULL THEN interval '1 day' ELSE interval '10 days' END)
+    SELECT p.order_id FROM pagamentos AS p WHERE p.due_at IS NOT NULL AND p.refunds_amount = 0
+        AND (p.refusals >= 5 OR p.updated_at < now() - CASE WHEN p.refund_reference IS NULL THEN interval '1 day' ELSE interval '10 days' END)
+    UNION
+    SELECT r.order_id FROM pagamento_refunds AS r WHERE r.due_at IS NOT NULL
+        AND (r.refusals >= 5 OR r.updated_at < now() - CASE WHEN r.refund_reference IS NULL THEN interval '1 day' ELSE interval '10 days' END)
 )
-SELECT order_id, state, amount, currency, refunded_amount, capture, undo, card_token, fingerprint, acquirer, acquirer_reference, decline_reason, due_at, attempts, created_at, updated_at, prepares, refund_reference, problem, refusals, client_id, client_secret, coalesce(ceil(extract(epoch FROM due_at - now())), 0)::bigint AS due_in FROM needing
-WHERE order_id < $1
-ORDER BY order_id DESC
+SELECT p.order_id, p.state, p.amount, p.currency, p.refunded_amount, p.capture, p.undo, p.card_token, p.fingerprint, p.acquirer, p.acquirer_reference, p.decline_reason, p.due_at, p.attempts, p.created_at, p.updated_at, p.prepares, p.refund_reference, p.problem, p.refusals, p.client_id, p.client_secret, p.refunds_amount, p.refunds_done, coalesce(ceil(extract(epoch FROM p.due_at - now())), 0)::bigint AS due_in
+FROM needing JOIN pagamentos AS p ON p.order_id = needing.order_id
+WHERE p.order_id < $1
+ORDER BY p.order_id DESC
 LIMIT $2
 `
 
@@ -469,13 +677,15 @@ type NeedingPersonRow struct {
 	Refusals          int32
 	ClientID          *string
 	ClientSecret      *string
+	RefundsAmount     int64
+	RefundsDone       int64
 	DueIn             int64
 }
 
 // Payments that do not finish by themselves: the acquirer has refused the next step five
 // times, which takes 15 minutes, or the payment has not changed for a day, or for ten
-// days while the acquirer carries out a refund. Newest order first. The unfinished payments are
-// few, and found first: in the order of the ids, all payments would be read to find them.
+// days while the acquirer carries out a refund; and those with such a refund of a part. Newest order first.
+// They are few, and found first: in the order of the ids, all payments would be read to find them.
 func (q *Queries) NeedingPerson(ctx context.Context, arg NeedingPersonParams) ([]NeedingPersonRow, error) {
 	rows, err := q.db.Query(ctx, needingPerson, arg.Before, arg.MaxRows)
 	if err != nil {
@@ -508,6 +718,8 @@ func (q *Queries) NeedingPerson(ctx context.Context, arg NeedingPersonParams) ([
 			&i.Refusals,
 			&i.ClientID,
 			&i.ClientSecret,
+			&i.RefundsAmount,
+			&i.RefundsDone,
 			&i.DueIn,
 		); err != nil {
 			return nil, err
@@ -520,8 +732,19 @@ func (q *Queries) NeedingPerson(ctx context.Context, arg NeedingPersonParams) ([
 	return items, nil
 }
 
+const orderOfRefund = `-- name: OrderOfRefund :one
+SELECT order_id FROM pagamento_refunds WHERE id = $1
+`
+
+func (q *Queries) OrderOfRefund(ctx context.Context, id uuid.UUID) (uuid.UUID, error) {
+	row := q.db.QueryRow(ctx, orderOfRefund, id)
+	var order_id uuid.UUID
+	err := row.Scan(&order_id)
+	return order_id, err
+}
+
 const payment = `-- name: Payment :one
-SELECT order_id, state, amount, currency, refunded_amount, capture, undo, card_token, fingerprint, acquirer, acquirer_reference, decline_reason, due_at, attempts, created_at, updated_at, prepares, refund_reference, problem, refusals, client_id, client_secret, coalesce(ceil(extract(epoch FROM due_at - now())), 0)::bigint AS due_in FROM pagamentos WHERE order_id = $1
+SELECT order_id, state, amount, currency, refunded_amount, capture, undo, card_token, fingerprint, acquirer, acquirer_reference, decline_reason, due_at, attempts, created_at, updated_at, prepares, refund_reference, problem, refusals, client_id, client_secret, refunds_amount, refunds_done, coalesce(ceil(extract(epoch FROM due_at - now())), 0)::bigint AS due_in FROM pagamentos WHERE order_id = $1
 `
 
 type PaymentRow struct {
@@ -547,6 +770,8 @@ type PaymentRow struct {
 	Refusals          int32
 	ClientID          *string
 	ClientSecret      *string
+	RefundsAmount     int64
+	RefundsDone       int64
 	DueIn             int64
 }
 
@@ -576,13 +801,15 @@ func (q *Queries) Payment(ctx context.Context, orderID uuid.UUID) (PaymentRow, e
 		&i.Refusals,
 		&i.ClientID,
 		&i.ClientSecret,
+		&i.RefundsAmount,
+		&i.RefundsDone,
 		&i.DueIn,
 	)
 	return i, err
 }
 
 const payments = `-- name: Payments :many
-SELECT order_id, state, amount, currency, refunded_amount, capture, undo, card_token, fingerprint, acquirer, acquirer_reference, decline_reason, due_at, attempts, created_at, updated_at, prepares, refund_reference, problem, refusals, client_id, client_secret, coalesce(ceil(extract(epoch FROM due_at - now())), 0)::bigint AS due_in FROM pagamentos
+SELECT order_id, state, amount, currency, refunded_amount, capture, undo, card_token, fingerprint, acquirer, acquirer_reference, decline_reason, due_at, attempts, created_at, updated_at, prepares, refund_reference, problem, refusals, client_id, client_secret, refunds_amount, refunds_done, coalesce(ceil(extract(epoch FROM due_at - now())), 0)::bigint AS due_in FROM pagamentos
 WHERE order_id < $1
 ORDER BY order_id DESC
 LIMIT $2
@@ -616,6 +843,8 @@ type PaymentsRow struct {
 	Refusals          int32
 	ClientID          *string
 	ClientSecret      *string
+	RefundsAmount     int64
+	RefundsDone       int64
 	DueIn             int64
 }
 
@@ -652,6 +881,8 @@ func (q *Queries) Payments(ctx context.Context, arg PaymentsParams) ([]PaymentsR
 			&i.Refusals,
 			&i.ClientID,
 			&i.ClientSecret,
+			&i.RefundsAmount,
+			&i.RefundsDone,
 			&i.DueIn,
 		); err != nil {
 			return nil, err
@@ -693,12 +924,84 @@ func (q *Queries) PruneTransitions(ctx context.Context, arg PruneTransitionsPara
 	return result.RowsAffected(), nil
 }
 
+const refundsOf = `-- name: RefundsOf :many
+SELECT r.id, r.order_id, r.amount, r.reason, r.state, r.refund_reference, r.problem, r.refusals, r.asked, r.due_at, r.attempts, r.created_at, r.updated_at, coalesce(ceil(extract(epoch FROM r.due_at - now())), 0)::bigint AS due_in,
+    extract(epoch FROM now() - r.updated_at)::bigint AS age,
+    coalesce(r.due_at IS NOT NULL AND (r.refusals >= 5
+        OR r.updated_at < now() - CASE WHEN r.refund_reference IS NULL THEN interval '1 day' ELSE interval '10 days' END), false)::boolean AS needs_person,
+    p.currency, p.acquirer, coalesce(p.acquirer_reference, '')::text AS charge
+FROM pagamento_refunds AS r JOIN pagamentos AS p ON p.order_id = r.order_id
+WHERE r.order_id = $1 ORDER BY r.created_at, r.id
+`
+
+type RefundsOfRow struct {
+	ID              uuid.UUID
+	OrderID         uuid.UUID
+	Amount          int64
+	Reason          string
+	State           string
+	RefundReference *string
+	Problem         *string
+	Refusals        int32
+	Asked           bool
+	DueAt           *time.Time
+	Attempts        int32
+	CreatedAt       time.Time
+	UpdatedAt       time.Time
+	DueIn           int64
+	Age             int64
+	NeedsPerson     bool
+	Currency        string
+	Acquirer        string
+	Charge          string
+}
+
+func (q *Queries) RefundsOf(ctx context.Context, orderID uuid.UUID) ([]RefundsOfRow, error) {
+	rows, err := q.db.Query(ctx, refundsOf, orderID)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []RefundsOfRow
+	for rows.Next() {
+		var i RefundsOfRow
+		if err := rows.Scan(
+			&i.ID,
+			&i.OrderID,
+			&i.Amount,
+			&i.Reason,
+			&i.State,
+			&i.RefundReference,
+			&i.Problem,
+			&i.Refusals,
+			&i.Asked,
+			&i.DueAt,
+			&i.Attempts,
+			&i.CreatedAt,
+			&i.UpdatedAt,
+			&i.DueIn,
+			&i.Age,
+			&i.NeedsPerson,
+			&i.Currency,
+			&i.Acquirer,
+			&i.Charge,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const refuse = `-- name: Refuse :one
 UPDATE pagamentos SET
     problem = $1::text, refusals = refusals + 1, refund_reference = NULL,
     due_at = now() + least(interval '1 hour', interval '1 minute' * 2 ^ least(refusals, 6))
 WHERE order_id = $2 AND state = $3 AND refusals = $4 AND due_at IS NOT NULL
-RETURNING order_id, state, amount, currency, refunded_amount, capture, undo, card_token, fingerprint, acquirer, acquirer_reference, decline_reason, due_at, attempts, created_at, updated_at, prepares, refund_reference, problem, refusals, client_id, client_secret, coalesce(ceil(extract(epoch FROM due_at - now())), 0)::bigint AS due_in
+RETURNING order_id, state, amount, currency, refunded_amount, capture, undo, card_token, fingerprint, acquirer, acquirer_reference, decline_reason, due_at, attempts, created_at, updated_at, prepares, refund_reference, problem, refusals, client_id, client_secret, refunds_amount, refunds_done, coalesce(ceil(extract(epoch FROM due_at - now())), 0)::bigint AS due_in
 `
 
 type RefuseParams struct {
@@ -731,6 +1034,8 @@ type RefuseRow struct {
 	Refusals          int32
 	ClientID          *string
 	ClientSecret      *string
+	RefundsAmount     int64
+	RefundsDone       int64
 	DueIn             int64
 }
 
@@ -768,9 +1073,33 @@ func (q *Queries) Refuse(ctx context.Context, arg RefuseParams) (RefuseRow, erro
 		&i.Refusals,
 		&i.ClientID,
 		&i.ClientSecret,
+		&i.RefundsAmount,
+		&i.RefundsDone,
 		&i.DueIn,
 	)
 	return i, err
+}
+
+const refuseRefund = `-- name: RefuseRefund :execrows
+UPDATE pagamento_refunds SET
+    problem = $1::text, refusals = refusals + 1, refund_reference = NULL, asked = false,
+    due_at = now() + least(interval '1 hour', interval '1 minute' * 2 ^ least(refusals, 6))
+WHERE id = $2 AND state = 'pending' AND refusals = $3
+`
+
+type RefuseRefundParams struct {
+	Problem  string
+	ID       uuid.UUID
+	Refusals int32
+}
+
+// What Refuse does, for a refund of a part.
+func (q *Queries) RefuseRefund(ctx context.Context, arg RefuseRefundParams) (int64, error) {
+	result, err := q.db.Exec(ctx, refuseRefund, arg.Problem, arg.ID, arg.Refusals)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
 }
 
 const reopen = `-- name: Reopen :execrows
@@ -797,13 +1126,53 @@ func (q *Queries) Reopen(ctx context.Context, arg ReopenParams) (int64, error) {
 	return result.RowsAffected(), nil
 }
 
+const reopenRefund = `-- name: ReopenRefund :execrows
+WITH changed AS (
+    UPDATE pagamento_refunds SET state = 'pending', refund_reference = NULL, problem = $1::text,
+        refusals = greatest(refusals + 1, 5), asked = false, attempts = 0, due_at = now() + interval '10 years', updated_at = now()
+    WHERE id = $2 AND state = 'succeeded' AND refund_reference = $3::text
+    RETURNING order_id, amount
+)
+UPDATE pagamentos AS p SET refunds_done = p.refunds_done - changed.amount, state = 'captured', refunded_amount = 0,
+    due_at = CASE WHEN p.undo THEN now() + interval '10 years' END, updated_at = now()
+FROM changed WHERE p.order_id = changed.order_id
+`
+
+type ReopenRefundParams struct {
+	Problem         string
+	ID              uuid.UUID
+	RefundReference string
+}
+
+// What Reopen does, for a refund of a part: the money is at the shop again.
+func (q *Queries) ReopenRefund(ctx context.Context, arg ReopenRefundParams) (int64, error) {
+	result, err := q.db.Exec(ctx, reopenRefund, arg.Problem, arg.ID, arg.RefundReference)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
 const retryNow = `-- name: RetryNow :execrows
-UPDATE pagamentos SET due_at = now() WHERE order_id = $1 AND due_at IS NOT NULL
+UPDATE pagamentos SET due_at = now() WHERE order_id = $1 AND due_at IS NOT NULL AND refunds_amount = 0
 `
 
 // Lets the resolver take a payment up in its next round. 0: no step is left.
 func (q *Queries) RetryNow(ctx context.Context, orderID uuid.UUID) (int64, error) {
 	result, err := q.db.Exec(ctx, retryNow, orderID)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
+const retryRefundNow = `-- name: RetryRefundNow :execrows
+UPDATE pagamento_refunds SET due_at = now() WHERE id = $1 AND due_at IS NOT NULL
+`
+
+// Lets the resolver take a refund up in its next round. 0: it is not pending.
+func (q *Queries) RetryRefundNow(ctx context.Context, id uuid.UUID) (int64, error) {
+	result, err := q.db.Exec(ctx, retryRefundNow, id)
 	if err != nil {
 		return 0, err
 	}
@@ -831,13 +1200,13 @@ WITH changed AS (
         updated_at = now()
     WHERE p.order_id = $6 AND p.state = $7
         AND p.acquirer_reference IS NOT DISTINCT FROM $8
-    RETURNING order_id, state, amount, currency, refunded_amount, capture, undo, card_token, fingerprint, acquirer, acquirer_reference, decline_reason, due_at, attempts, created_at, updated_at, prepares, refund_reference, problem, refusals, client_id, client_secret
+    RETURNING order_id, state, amount, currency, refunded_amount, capture, undo, card_token, fingerprint, acquirer, acquirer_reference, decline_reason, due_at, attempts, created_at, updated_at, prepares, refund_reference, problem, refusals, client_id, client_secret, refunds_amount, refunds_done
 ), logged AS (
     INSERT INTO pagamento_transitions (order_id, from_state, to_state)
     SELECT order_id, $7::text, state FROM changed WHERE state <> $7::text
     ON CONFLICT (order_id, to_state) DO NOTHING -- refunded before, by a refund that failed later
 )
-SELECT order_id, state, amount, currency, refunded_amount, capture, undo, card_token, fingerprint, acquirer, acquirer_reference, decline_reason, due_at, attempts, created_at, updated_at, prepares, refund_reference, problem, refusals, client_id, client_secret, coalesce(ceil(extract(epoch FROM due_at - now())), 0)::bigint AS due_in FROM changed
+SELECT order_id, state, amount, currency, refunded_amount, capture, undo, card_token, fingerprint, acquirer, acquirer_reference, decline_reason, due_at, attempts, created_at, updated_at, prepares, refund_reference, problem, refusals, client_id, client_secret, refunds_amount, refunds_done, coalesce(ceil(extract(epoch FROM due_at - now())), 0)::bigint AS due_in FROM changed
 `
 
 type SettleParams struct {
@@ -874,6 +1243,8 @@ type SettleRow struct {
 	Refusals          int32
 	ClientID          *string
 	ClientSecret      *string
+	RefundsAmount     int64
+	RefundsDone       int64
 	DueIn             int64
 }
 
@@ -916,16 +1287,59 @@ func (q *Queries) Settle(ctx context.Context, arg SettleParams) (SettleRow, erro
 		&i.Refusals,
 		&i.ClientID,
 		&i.ClientSecret,
+		&i.RefundsAmount,
+		&i.RefundsDone,
 		&i.DueIn,
 	)
 	return i, err
 }
 
+const settleRefund = `-- name: SettleRefund :one
+WITH changed AS (
+    UPDATE pagamento_refunds SET state = 'succeeded', refund_reference = $1::text, problem = NULL, due_at = NULL,
+        updated_at = now()
+    WHERE id = $2 AND state = 'pending'
+    RETURNING order_id, amount
+), paid AS (
+    UPDATE pagamentos AS p SET
+        refunds_done = p.refunds_done + changed.amount,
+        state = CASE WHEN p.undo AND p.refunds_done + changed.amount = p.amount THEN 'refunded' ELSE p.state END,
+        refunded_amount = CASE WHEN p.undo AND p.refunds_done + changed.amount = p.amount THEN p.amount ELSE 0 END,
+        due_at = CASE WHEN p.undo AND p.refunds_done + changed.amount = p.amount THEN NULL ELSE p.due_at END,
+        updated_at = now()
+    FROM changed WHERE p.order_id = changed.order_id
+    RETURNING p.order_id, p.state
+), logged AS (
+    INSERT INTO pagamento_transitions (order_id, from_state, to_state)
+    SELECT order_id, 'captured', state FROM paid WHERE state = 'refunded' ON CONFLICT (order_id, to_state) DO NOTHING
+)
+SELECT state FROM paid
+`
+
+type SettleRefundParams struct {
+	RefundReference string
+	ID              uuid.UUID
+}
+
+// Stores that a refund is done, and with the last refund of an undone payment that this is refunded.
+// Returns the payment's state. No row: the refund is not pending.
+func (q *Queries) SettleRefund(ctx context.Context, arg SettleRefundParams) (string, error) {
+	row := q.db.QueryRow(ctx, settleRefund, arg.RefundReference, arg.ID)
+	var state string
+	err := row.Scan(&state)
+	return state, err
+}
+
 const unfinished = `-- name: Unfinished :one
-SELECT count(*) FILTER (WHERE attempts > 0 AND refund_reference IS NULL AND client_secret IS NULL) AS overdue,
+SELECT count(*) FILTER (WHERE attempts > 0 AND refund_reference IS NULL AND waits_for_shopper IS NULL) AS overdue,
     count(*) FILTER (WHERE refusals >= 5
         OR updated_at < now() - CASE WHEN refund_reference IS NULL THEN interval '1 day' ELSE interval '10 days' END) AS needing_person
-FROM pagamentos WHERE due_at IS NOT NULL
+FROM (
+    SELECT attempts, refund_reference, client_secret AS waits_for_shopper, refusals, updated_at FROM pagamentos
+    WHERE due_at IS NOT NULL AND refunds_amount = 0
+    UNION ALL
+    SELECT attempts, refund_reference, NULL, refusals, updated_at FROM pagamento_refunds WHERE due_at IS NOT NULL
+) AS unfinished
 `
 
 type UnfinishedRow struct {

@@ -54,7 +54,9 @@ func (s *Service) load(ctx context.Context, id uuid.UUID) (*attempt, error) {
 		read: row.ReadAt, readAt: time.Now(), answer: toAnswer(row.Order.AnswerStatus, row.Order.AnswerBody),
 	}
 	a.stored, a.decided, a.secret = len(a.order.Transitions), a.order.GiveUp, a.order.ClientSecret
-	return a, nil
+	refunds, err := s.refundsOf(ctx, row.Order)
+	a.order.Refunds = refunds[id]
+	return a, err
 }
 
 func toOrder(row store.Order, transitions []store.Transition) order.Order {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/trace"
@@ -48,6 +49,9 @@ type Payments interface {
 	// Refund refunds the order's payment, and prevents one that arrives later from
 	// charging. It tells whether the order had been charged.
 	Refund(ctx context.Context, id uuid.UUID, whose value.ClientID) (refunded bool, err error)
+	// RefundPart refunds a part of the order's payment, once per refund, and returns how that stands.
+	// A RefusalError means that it is not refunded.
+	RefundPart(ctx context.Context, id uuid.UUID, refund order.Refund) (order.RefundState, error)
 }
 
 // Queue stores jobs. A job calls Service.Resume for its order until that succeeds.
@@ -131,6 +135,7 @@ const (
 
 // Config is what a Service needs. All fields are required.
 type Config struct {
+	Pool     *pgxpool.Pool // of Queries
 	Queries  *store.Queries
 	Stock    Stock
 	Payments Payments
@@ -277,9 +282,15 @@ func (s *Service) List(ctx context.Context, client value.ClientID, f Filter, aft
 	for _, t := range transitions {
 		byOrder[t.OrderID] = append(byOrder[t.OrderID], t)
 	}
+	refunds, err := s.refundsOf(ctx, rows...)
+	if err != nil {
+		return nil, err
+	}
 	orders := make([]order.Order, 0, len(rows))
 	for _, row := range rows {
-		orders = append(orders, toOrder(row, byOrder[row.ID]))
+		o := toOrder(row, byOrder[row.ID])
+		o.Refunds = refunds[row.ID]
+		orders = append(orders, o)
 	}
 	return orders, nil
 }

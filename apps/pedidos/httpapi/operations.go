@@ -330,6 +330,7 @@ func (v View) of(o *order.Order) contract.Order {
 	if !o.ShippedAt.IsZero() {
 		shown.ShippedAt, shown.Shipment = new(cut(o.ShippedAt)), &o.Shipment
 	}
+	showRefunds(&shown, o)
 	return shown
 }
 

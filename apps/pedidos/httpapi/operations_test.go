@@ -11,6 +11,7 @@ import (
 	"github.com/loja-veloz/platform/apps/internal/apitest"
 	contract "github.com/loja-veloz/platform/apps/internal/contract/pedidos"
 	"github.com/loja-veloz/platform/apps/internal/problem"
+	"github.com/loja-veloz/platform/apps/internal/value"
 	"github.com/loja-veloz/platform/apps/pedidos/checkout"
 	"github.com/loja-veloz/platform/apps/pedidos/order"
 )
@@ -56,5 +57,7 @@ func TestTheDocumentHasTheSameLimits(t *testing.T) {
 		"OrderRequest.lines":        {Min: 1, Max: maxLines},
 		"OrderLineRequest.quantity": {Min: 1, Max: maxQuantity},
 		"ShipmentRequest.shipment":  {Min: 1, Max: maxShipment},
+		"RefundRequest.lines":       {Min: 0, Max: maxLines},
+		"RefundRequest.reason":      {Min: 1, Max: value.MaxReason},
 	})
 }

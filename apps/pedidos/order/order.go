@@ -93,6 +93,7 @@ type Order struct {
 	CreatedAt   time.Time
 	UpdatedAt   time.Time
 	Transitions []Transition
+	Refunds     []Refund // of parts, the oldest first
 }
 
 // Step is one step of the checkout.

@@ -67,6 +67,23 @@ type Order struct {
 	ShippedAt       *time.Time
 	Shipment        *string
 	ClientSecret    *string
+	Refunds         int32
+	RefundsAmount   int64
+}
+
+type Refund struct {
+	ID             uuid.UUID
+	OrderID        uuid.UUID
+	IdempotencyKey string
+	RequestHash    []byte
+	Amount         int64
+	Lines          []order.RefundLine
+	Reason         string
+	State          string
+	AttendAt       *time.Time
+	Attempts       int32
+	CreatedAt      time.Time
+	UpdatedAt      time.Time
 }
 
 type Transition struct {

@@ -247,7 +247,7 @@ func (q *Queries) EnableWebhook(ctx context.Context, arg EnableWebhookParams) (W
 }
 
 const filteredOrdersOfClient = `-- name: FilteredOrdersOfClient :many
-SELECT pedidos.id, pedidos.number, pedidos.client_id, pedidos.idempotency_key, pedidos.request_hash, pedidos.state, pedidos.version, pedidos.lines, pedidos.total_amount, pedidos.total_currency, pedidos.card_token, pedidos.cancel_requested, pedidos.failure_reason, pedidos.answer_status, pedidos.answer_body, pedidos.attend_at, pedidos.created_at, pedidos.updated_at, pedidos.shopper, pedidos.shipped_at, pedidos.shipment, pedidos.client_secret FROM (
+SELECT pedidos.id, pedidos.number, pedidos.client_id, pedidos.idempotency_key, pedidos.request_hash, pedidos.state, pedidos.version, pedidos.lines, pedidos.total_amount, pedidos.total_currency, pedidos.card_token, pedidos.cancel_requested, pedidos.failure_reason, pedidos.answer_status, pedidos.answer_body, pedidos.attend_at, pedidos.created_at, pedidos.updated_at, pedidos.shopper, pedidos.shipped_at, pedidos.shipment, pedidos.client_secret, pedidos.refunds, pedidos.refunds_amount FROM (
     SELECT one.id FROM (SELECT unnest($1::text[]) AS state, unnest($2::boolean[]) AS shipped) AS pair
     CROSS JOIN LATERAL (
         SELECT p.id, p.created_at, p.number FROM pedidos AS p
@@ -316,6 +316,8 @@ func (q *Queries) FilteredOrdersOfClient(ctx context.Context, arg FilteredOrders
 			&i.ShippedAt,
 			&i.Shipment,
 			&i.ClientSecret,
+			&i.Refunds,
+			&i.RefundsAmount,
 		); err != nil {
 			return nil, err
 		}
@@ -335,6 +337,43 @@ SELECT pg_advisory_xact_lock(4, hashtext($1::text))
 func (q *Queries) LockClient(ctx context.Context, clientID string) error {
 	_, err := q.db.Exec(ctx, lockClient, clientID)
 	return err
+}
+
+const lockOrder = `-- name: LockOrder :one
+SELECT id, number, client_id, idempotency_key, request_hash, state, version, lines, total_amount, total_currency, card_token, cancel_requested, failure_reason, answer_status, answer_body, attend_at, created_at, updated_at, shopper, shipped_at, shipment, client_secret, refunds, refunds_amount FROM pedidos WHERE id = $1 FOR UPDATE
+`
+
+// Reads an order and holds its row, so that its refunds are decided one after the other.
+func (q *Queries) LockOrder(ctx context.Context, id uuid.UUID) (Order, error) {
+	row := q.db.QueryRow(ctx, lockOrder, id)
+	var i Order
+	err := row.Scan(
+		&i.ID,
+		&i.Number,
+		&i.ClientID,
+		&i.IdempotencyKey,
+		&i.RequestHash,
+		&i.State,
+		&i.Version,
+		&i.Lines,
+		&i.TotalAmount,
+		&i.TotalCurrency,
+		&i.CardToken,
+		&i.CancelRequested,
+		&i.FailureReason,
+		&i.AnswerStatus,
+		&i.AnswerBody,
+		&i.AttendAt,
+		&i.CreatedAt,
+		&i.UpdatedAt,
+		&i.Shopper,
+		&i.ShippedAt,
+		&i.Shipment,
+		&i.ClientSecret,
+		&i.Refunds,
+		&i.RefundsAmount,
+	)
+	return i, err
 }
 
 const lockWebhook = `-- name: LockWebhook :one
@@ -376,7 +415,7 @@ func (q *Queries) OldestWaiting(ctx context.Context) (time.Duration, error) {
 }
 
 const orderByID = `-- name: OrderByID :one
-SELECT pedidos.id, pedidos.number, pedidos.client_id, pedidos.idempotency_key, pedidos.request_hash, pedidos.state, pedidos.version, pedidos.lines, pedidos.total_amount, pedidos.total_currency, pedidos.card_token, pedidos.cancel_requested, pedidos.failure_reason, pedidos.answer_status, pedidos.answer_body, pedidos.attend_at, pedidos.created_at, pedidos.updated_at, pedidos.shopper, pedidos.shipped_at, pedidos.shipment, pedidos.client_secret, now()::timestamptz AS read_at FROM pedidos WHERE id = $1
+SELECT pedidos.id, pedidos.number, pedidos.client_id, pedidos.idempotency_key, pedidos.request_hash, pedidos.state, pedidos.version, pedidos.lines, pedidos.total_amount, pedidos.total_currency, pedidos.card_token, pedidos.cancel_requested, pedidos.failure_reason, pedidos.answer_status, pedidos.answer_body, pedidos.attend_at, pedidos.created_at, pedidos.updated_at, pedidos.shopper, pedidos.shipped_at, pedidos.shipment, pedidos.client_secret, pedidos.refunds, pedidos.refunds_amount, now()::timestamptz AS read_at FROM pedidos WHERE id = $1
 `
 
 type OrderByIDRow struct {
@@ -410,6 +449,8 @@ func (q *Queries) OrderByID(ctx context.Context, id uuid.UUID) (OrderByIDRow, er
 		&i.Order.ShippedAt,
 		&i.Order.Shipment,
 		&i.Order.ClientSecret,
+		&i.Order.Refunds,
+		&i.Order.RefundsAmount,
 		&i.ReadAt,
 	)
 	return i, err
@@ -449,7 +490,7 @@ func (q *Queries) OrderByKey(ctx context.Context, arg OrderByKeyParams) (OrderBy
 }
 
 const ordersOfClient = `-- name: OrdersOfClient :many
-SELECT id, number, client_id, idempotency_key, request_hash, state, version, lines, total_amount, total_currency, card_token, cancel_requested, failure_reason, answer_status, answer_body, attend_at, created_at, updated_at, shopper, shipped_at, shipment, client_secret FROM pedidos WHERE client_id = $1 AND number < $2::bigint ORDER BY number DESC LIMIT $3
+SELECT id, number, client_id, idempotency_key, request_hash, state, version, lines, total_amount, total_currency, card_token, cancel_requested, failure_reason, answer_status, answer_body, attend_at, created_at, updated_at, shopper, shipped_at, shipment, client_secret, refunds, refunds_amount FROM pedidos WHERE client_id = $1 AND number < $2::bigint ORDER BY number DESC LIMIT $3
 `
 
 type OrdersOfClientParams struct {
@@ -490,6 +531,8 @@ func (q *Queries) OrdersOfClient(ctx context.Context, arg OrdersOfClientParams) 
 			&i.ShippedAt,
 			&i.Shipment,
 			&i.ClientSecret,
+			&i.Refunds,
+			&i.RefundsAmount,
 		); err != nil {
 			return nil, err
 		}
@@ -546,6 +589,55 @@ func (q *Queries) Place(ctx context.Context, arg PlaceParams) (time.Time, error)
 	var created_at time.Time
 	err := row.Scan(&created_at)
 	return created_at, err
+}
+
+const placeRefund = `-- name: PlaceRefund :one
+WITH held AS (
+    UPDATE pedidos SET refunds = refunds + 1, refunds_amount = refunds_amount + $5, updated_at = greatest(updated_at, now())
+    WHERE pedidos.id = $2
+)
+INSERT INTO pedido_refunds (id, pedido_id, idempotency_key, request_hash, amount, lines, reason, attend_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, now() + interval '10 seconds')
+RETURNING id, pedido_id, idempotency_key, request_hash, amount, lines, reason, state, attend_at, attempts, created_at, updated_at
+`
+
+type PlaceRefundParams struct {
+	ID             uuid.UUID
+	OrderID        uuid.UUID
+	IdempotencyKey string
+	RequestHash    []byte
+	Amount         int64
+	Lines          []order.RefundLine
+	Reason         string
+}
+
+// Stores a refund of a part, while LockOrder holds the order.
+func (q *Queries) PlaceRefund(ctx context.Context, arg PlaceRefundParams) (Refund, error) {
+	row := q.db.QueryRow(ctx, placeRefund,
+		arg.ID,
+		arg.OrderID,
+		arg.IdempotencyKey,
+		arg.RequestHash,
+		arg.Amount,
+		arg.Lines,
+		arg.Reason,
+	)
+	var i Refund
+	err := row.Scan(
+		&i.ID,
+		&i.OrderID,
+		&i.IdempotencyKey,
+		&i.RequestHash,
+		&i.Amount,
+		&i.Lines,
+		&i.Reason,
+		&i.State,
+		&i.AttendAt,
+		&i.Attempts,
+		&i.CreatedAt,
+		&i.UpdatedAt,
+	)
+	return i, err
 }
 
 const pruneAnswers = `-- name: PruneAnswers :execrows
@@ -658,6 +750,43 @@ func (q *Queries) Redeliver(ctx context.Context, arg RedeliverParams) (Redeliver
 		&i.At,
 	)
 	return i, err
+}
+
+const refundsOf = `-- name: RefundsOf :many
+SELECT id, pedido_id, idempotency_key, request_hash, amount, lines, reason, state, attend_at, attempts, created_at, updated_at FROM pedido_refunds WHERE pedido_id = ANY($1::uuid[]) ORDER BY pedido_id, created_at, id
+`
+
+func (q *Queries) RefundsOf(ctx context.Context, ids []uuid.UUID) ([]Refund, error) {
+	rows, err := q.db.Query(ctx, refundsOf, ids)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []Refund
+	for rows.Next() {
+		var i Refund
+		if err := rows.Scan(
+			&i.ID,
+			&i.OrderID,
+			&i.IdempotencyKey,
+			&i.RequestHash,
+			&i.Amount,
+			&i.Lines,
+			&i.Reason,
+			&i.State,
+			&i.AttendAt,
+			&i.Attempts,
+			&i.CreatedAt,
+			&i.UpdatedAt,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
 const removeWebhook = `-- name: RemoveWebhook :execrows
@@ -896,6 +1025,35 @@ func (q *Queries) StoreBody(ctx context.Context, arg StoreBodyParams) (*string, 
 	return body, err
 }
 
+const storeRefund = `-- name: StoreRefund :execrows
+WITH changed AS (
+    UPDATE pedido_refunds AS r SET state = $1, updated_at = CASE WHEN r.state = $1 THEN r.updated_at ELSE now() END,
+        attend_at = CASE WHEN $1::text NOT IN ('succeeded', 'failed')
+            THEN now() + least(interval '10 minutes', interval '5 seconds' * 2 ^ least(r.attempts, 8)) END
+    WHERE r.id = $2 AND (r.state IN ('pending', 'needs_person') OR r.state = 'succeeded' AND $1::text = 'needs_person')
+    RETURNING r.pedido_id, r.amount
+)
+UPDATE pedidos AS p SET
+    refunds_amount = p.refunds_amount - CASE WHEN $1::text = 'failed' THEN changed.amount ELSE 0 END,
+    updated_at = greatest(p.updated_at, now())
+FROM changed WHERE p.id = changed.pedido_id
+`
+
+type StoreRefundParams struct {
+	State string
+	ID    uuid.UUID
+}
+
+// Stores how pagamentos says that a refund stands, and when to ask again: after 5, 10, 20 ... s, at
+// most 10 minutes. A refund that has failed gives its amount back. 0: the refund has ended.
+func (q *Queries) StoreRefund(ctx context.Context, arg StoreRefundParams) (int64, error) {
+	result, err := q.db.Exec(ctx, storeRefund, arg.State, arg.ID)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
 const takeDeliveries = `-- name: TakeDeliveries :many
 UPDATE pedido_deliveries AS d SET sending = true, attempts = d.attempts + 1, next_at = now() + $1::interval
 FROM (
@@ -984,6 +1142,42 @@ func (q *Queries) TakeOverdue(ctx context.Context, arg TakeOverdueParams) ([]uui
 			return nil, err
 		}
 		items = append(items, id)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const takeRefunds = `-- name: TakeRefunds :many
+UPDATE pedido_refunds SET
+    attend_at = now() + least(interval '10 minutes', interval '10 seconds' * 2 ^ least(attempts, 8)), attempts = attempts + 1
+WHERE id IN (
+    SELECT due.id FROM pedido_refunds AS due WHERE due.attend_at < now()
+    ORDER BY due.attend_at LIMIT $1 FOR UPDATE SKIP LOCKED
+)
+RETURNING id, pedido_id
+`
+
+type TakeRefundsRow struct {
+	ID      uuid.UUID
+	OrderID uuid.UUID
+}
+
+// Takes refunds that pagamentos is to be asked for, and postpones each.
+func (q *Queries) TakeRefunds(ctx context.Context, page int32) ([]TakeRefundsRow, error) {
+	rows, err := q.db.Query(ctx, takeRefunds, page)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []TakeRefundsRow
+	for rows.Next() {
+		var i TakeRefundsRow
+		if err := rows.Scan(&i.ID, &i.OrderID); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
 	}
 	if err := rows.Err(); err != nil {
 		return nil, err

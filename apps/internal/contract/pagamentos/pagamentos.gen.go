@@ -22,6 +22,30 @@ import (
 	openapi_types "github.com/oapi-codegen/runtime/types"
 )
 
+// Defines values for PartialRefundState.
+const (
+	Failed      PartialRefundState = "failed"
+	NeedsPerson PartialRefundState = "needs_person"
+	Pending     PartialRefundState = "pending"
+	Succeeded   PartialRefundState = "succeeded"
+)
+
+// Valid indicates whether the value is a known member of the PartialRefundState enum.
+func (e PartialRefundState) Valid() bool {
+	switch e {
+	case Failed:
+		return true
+	case NeedsPerson:
+		return true
+	case Pending:
+		return true
+	case Succeeded:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for PaymentAcquirer.
 const (
 	Simulator PaymentAcquirer = "simulator"
@@ -76,6 +100,39 @@ func (e PaymentState) Valid() bool {
 // Money An amount in whole minor units of a currency.
 type Money = money.Money
 
+// PartialRefund A refund of a part of a payment, or of the rest of one that was undone after a part had been refunded.
+type PartialRefund struct {
+	// Amount An amount in whole minor units of a currency.
+	Amount    Money              `json:"amount"`
+	CreatedAt time.Time          `json:"created_at"`
+	ID        openapi_types.UUID `json:"id"`
+	OrderID   openapi_types.UUID `json:"order_id"`
+
+	// Problem Why the acquirer refused the refund, which the service repeats after 1, 2, 4 ... minutes, at most an hour.
+	Problem *string `json:"problem,omitempty"`
+	Reason  string  `json:"reason"`
+
+	// RefundReference The acquirer's id of the refund.
+	RefundReference *string `json:"refund_reference,omitempty"`
+
+	// Refusals How often the acquirer has refused it.
+	Refusals *int32 `json:"refusals,omitempty"`
+
+	// State needs_person is pending, and does not go on by itself. failed was given up by a person. One that has succeeded needs a person if the bank sends the money back.
+	State     PartialRefundState `json:"state"`
+	UpdatedAt time.Time          `json:"updated_at"`
+}
+
+// PartialRefundState needs_person is pending, and does not go on by itself. failed was given up by a person. One that has succeeded needs a person if the bank sends the money back.
+type PartialRefundState string
+
+// PartialRefundRequest defines model for PartialRefundRequest.
+type PartialRefundRequest struct {
+	// Amount An amount in whole minor units of a currency.
+	Amount Money  `json:"amount"`
+	Reason string `json:"reason"`
+}
+
 // Payment defines model for Payment.
 type Payment struct {
 	Acquirer          PaymentAcquirer `json:"acquirer"`
@@ -100,7 +157,7 @@ type Payment struct {
 	// RefundReference The acquirer's id of the refund.
 	RefundReference *string `json:"refund_reference,omitempty"`
 
-	// Refunded An amount in whole minor units of a currency.
+	// Refunded What is refunded of the amount, as a whole or in parts.
 	Refunded Money `json:"refunded"`
 
 	// Refusals How often the acquirer has refused the next step.
@@ -133,6 +190,11 @@ type PaymentRequest struct {
 
 // Problem Problem details (RFC 9457).
 type Problem = problem.Document
+
+// RefundList defines model for RefundList.
+type RefundList struct {
+	Items []PartialRefund `json:"items"`
+}
 
 // ClientID defines model for ClientID.
 type ClientID = string
@@ -178,6 +240,9 @@ type RefundParams struct {
 
 // PayJSONRequestBody defines body for Pay for application/json ContentType.
 type PayJSONRequestBody = PaymentRequest
+
+// RefundPartJSONRequestBody defines body for RefundPart for application/json ContentType.
+type RefundPartJSONRequestBody = PartialRefundRequest
 
 // RequestEditorFn is the function signature for the RequestEditor callback function
 type RequestEditorFn func(ctx context.Context, req *http.Request) error
@@ -292,10 +357,33 @@ type ClientInterface interface {
 
 	// Refund Undo the payment of an order, and never charge the order again.
 	//
-	// Refunds a capture, releases an authorisation, or voids a charge whose outcome is not known; a charge that turns out to be captured is refunded. Succeeds if the payment is undone already; a declined payment stays declined. An order without a payment gets a voided one, so that a late request cannot charge it.
+	// Refunds a capture, or what is left of it after partial refunds, releases an authorisation, or voids a charge whose outcome is not known; a charge that turns out to be captured is refunded. Succeeds if the payment is undone already; a declined payment stays declined. An order without a payment gets a voided one, so that a late request cannot charge it.
 	//
 	// Corresponds with POST /pagamentos/{order_id}/refund (the `Refund` operationId).
 	Refund(ctx context.Context, orderID OrderID, params *RefundParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListRefunds List the partial refunds of a payment, oldest first. Internal.
+	//
+	// Corresponds with GET /pagamentos/{order_id}/refunds (the `ListRefunds` operationId).
+	ListRefunds(ctx context.Context, orderID OrderID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RefundPartWithBody Refund a part of a captured payment. Internal.
+	//
+	// The same request again returns the refund as it stands, and asks the acquirer how it stands if its outcome is not known. A refund that is pending goes on by itself. refund_exceeds means that the payment's refunds would exceed what was charged, payment_voided that the payment is undone, payment_state that it is not captured, payment_mismatch that it has another currency, or that the refund exists with a different amount or reason.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with PUT /pagamentos/{order_id}/refunds/{refund_id} (the `RefundPart` operationId).
+	RefundPartWithBody(ctx context.Context, orderID OrderID, refundID openapi_types.UUID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RefundPart Refund a part of a captured payment. Internal.
+	//
+	// The same request again returns the refund as it stands, and asks the acquirer how it stands if its outcome is not known. A refund that is pending goes on by itself. refund_exceeds means that the payment's refunds would exceed what was charged, payment_voided that the payment is undone, payment_state that it is not captured, payment_mismatch that it has another currency, or that the refund exists with a different amount or reason.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with PUT /pagamentos/{order_id}/refunds/{refund_id} (the `RefundPart` operationId).
+	RefundPart(ctx context.Context, orderID OrderID, refundID openapi_types.UUID, body RefundPartJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 }
 
 // ListPayments List all payments, newest order first. Internal.
@@ -387,11 +475,64 @@ func (c *Client) Capture(ctx context.Context, orderID OrderID, reqEditors ...Req
 
 // Refund Undo the payment of an order, and never charge the order again.
 //
-// Refunds a capture, releases an authorisation, or voids a charge whose outcome is not known; a charge that turns out to be captured is refunded. Succeeds if the payment is undone already; a declined payment stays declined. An order without a payment gets a voided one, so that a late request cannot charge it.
+// Refunds a capture, or what is left of it after partial refunds, releases an authorisation, or voids a charge whose outcome is not known; a charge that turns out to be captured is refunded. Succeeds if the payment is undone already; a declined payment stays declined. An order without a payment gets a voided one, so that a late request cannot charge it.
 //
 // Corresponds with POST /pagamentos/{order_id}/refund (the `Refund` operationId).
 func (c *Client) Refund(ctx context.Context, orderID OrderID, params *RefundParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewRefundRequest(c.Server, orderID, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListRefunds List the partial refunds of a payment, oldest first. Internal.
+//
+// Corresponds with GET /pagamentos/{order_id}/refunds (the `ListRefunds` operationId).
+func (c *Client) ListRefunds(ctx context.Context, orderID OrderID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListRefundsRequest(c.Server, orderID)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RefundPartWithBody Refund a part of a captured payment. Internal.
+//
+// The same request again returns the refund as it stands, and asks the acquirer how it stands if its outcome is not known. A refund that is pending goes on by itself. refund_exceeds means that the payment's refunds would exceed what was charged, payment_voided that the payment is undone, payment_state that it is not captured, payment_mismatch that it has another currency, or that the refund exists with a different amount or reason.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with PUT /pagamentos/{order_id}/refunds/{refund_id} (the `RefundPart` operationId).
+func (c *Client) RefundPartWithBody(ctx context.Context, orderID OrderID, refundID openapi_types.UUID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRefundPartRequestWithBody(c.Server, orderID, refundID, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RefundPart Refund a part of a captured payment. Internal.
+//
+// The same request again returns the refund as it stands, and asks the acquirer how it stands if its outcome is not known. A refund that is pending goes on by itself. refund_exceeds means that the payment's refunds would exceed what was charged, payment_voided that the payment is undone, payment_state that it is not captured, payment_mismatch that it has another currency, or that the refund exists with a different amount or reason.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with PUT /pagamentos/{order_id}/refunds/{refund_id} (the `RefundPart` operationId).
+func (c *Client) RefundPart(ctx context.Context, orderID OrderID, refundID openapi_types.UUID, body RefundPartJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRefundPartRequest(c.Server, orderID, refundID, body)
 	if err != nil {
 		return nil, err
 	}
@@ -674,6 +815,94 @@ func NewRefundRequest(server string, orderID OrderID, params *RefundParams) (*ht
 	return req, nil
 }
 
+// NewListRefundsRequest constructs an http.Request for the ListRefunds method
+func NewListRefundsRequest(server string, orderID OrderID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "order_id", orderID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/pagamentos/%s/refunds", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewRefundPartRequest calls the generic RefundPart builder with application/json body
+func NewRefundPartRequest(server string, orderID OrderID, refundID openapi_types.UUID, body RefundPartJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewRefundPartRequestWithBody(server, orderID, refundID, "application/json", bodyReader)
+}
+
+// NewRefundPartRequestWithBody constructs an http.Request for the RefundPart method, with any body, and a specified content type
+func NewRefundPartRequestWithBody(server string, orderID OrderID, refundID openapi_types.UUID, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "order_id", orderID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "refund_id", refundID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/pagamentos/%s/refunds/%s", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPut, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
 func (c *Client) applyEditors(ctx context.Context, req *http.Request, additionalEditors []RequestEditorFn) error {
 	for _, r := range c.RequestEditors {
 		if err := r(ctx, req); err != nil {
@@ -763,12 +992,37 @@ type ClientWithResponsesInterface interface {
 
 	// RefundWithResponse Undo the payment of an order, and never charge the order again.
 	//
-	// Refunds a capture, releases an authorisation, or voids a charge whose outcome is not known; a charge that turns out to be captured is refunded. Succeeds if the payment is undone already; a declined payment stays declined. An order without a payment gets a voided one, so that a late request cannot charge it.
+	// Refunds a capture, or what is left of it after partial refunds, releases an authorisation, or voids a charge whose outcome is not known; a charge that turns out to be captured is refunded. Succeeds if the payment is undone already; a declined payment stays declined. An order without a payment gets a voided one, so that a late request cannot charge it.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /pagamentos/{order_id}/refund (the `Refund` operationId).
 	RefundWithResponse(ctx context.Context, orderID OrderID, params *RefundParams, reqEditors ...RequestEditorFn) (*RefundResponse, error)
+
+	// ListRefundsWithResponse List the partial refunds of a payment, oldest first. Internal.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /pagamentos/{order_id}/refunds (the `ListRefunds` operationId).
+	ListRefundsWithResponse(ctx context.Context, orderID OrderID, reqEditors ...RequestEditorFn) (*ListRefundsResponse, error)
+
+	// RefundPartWithBodyWithResponse Refund a part of a captured payment. Internal.
+	//
+	// The same request again returns the refund as it stands, and asks the acquirer how it stands if its outcome is not known. A refund that is pending goes on by itself. refund_exceeds means that the payment's refunds would exceed what was charged, payment_voided that the payment is undone, payment_state that it is not captured, payment_mismatch that it has another currency, or that the refund exists with a different amount or reason.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PUT /pagamentos/{order_id}/refunds/{refund_id} (the `RefundPart` operationId).
+	RefundPartWithBodyWithResponse(ctx context.Context, orderID OrderID, refundID openapi_types.UUID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RefundPartResponse, error)
+
+	// RefundPartWithResponse Refund a part of a captured payment. Internal.
+	//
+	// The same request again returns the refund as it stands, and asks the acquirer how it stands if its outcome is not known. A refund that is pending goes on by itself. refund_exceeds means that the payment's refunds would exceed what was charged, payment_voided that the payment is undone, payment_state that it is not captured, payment_mismatch that it has another currency, or that the refund exists with a different amount or reason.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PUT /pagamentos/{order_id}/refunds/{refund_id} (the `RefundPart` operationId).
+	RefundPartWithResponse(ctx context.Context, orderID OrderID, refundID openapi_types.UUID, body RefundPartJSONRequestBody, reqEditors ...RequestEditorFn) (*RefundPartResponse, error)
 }
 
 type ListPaymentsResponse struct {
@@ -1032,6 +1286,109 @@ func (r RefundResponse) ContentType() string {
 	return ""
 }
 
+type ListRefundsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *RefundList
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListRefundsResponse) GetJSON200() *RefundList {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListRefundsResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListRefundsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListRefundsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListRefundsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListRefundsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type RefundPartResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *PartialRefund
+	// JSON201 the response for an HTTP 201 `application/json` response
+	JSON201 *PartialRefund
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r RefundPartResponse) GetJSON200() *PartialRefund {
+	return r.JSON200
+}
+
+// GetJSON201 returns the response for an HTTP 201 `application/json` response
+func (r RefundPartResponse) GetJSON201() *PartialRefund {
+	return r.JSON201
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r RefundPartResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r RefundPartResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r RefundPartResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r RefundPartResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r RefundPartResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 // ListPaymentsWithResponse List all payments, newest order first. Internal.
 //
 // Returns a wrapper object for the known response body format(s).
@@ -1107,7 +1464,7 @@ func (c *ClientWithResponses) CaptureWithResponse(ctx context.Context, orderID O
 
 // RefundWithResponse Undo the payment of an order, and never charge the order again.
 //
-// Refunds a capture, releases an authorisation, or voids a charge whose outcome is not known; a charge that turns out to be captured is refunded. Succeeds if the payment is undone already; a declined payment stays declined. An order without a payment gets a voided one, so that a late request cannot charge it.
+// Refunds a capture, or what is left of it after partial refunds, releases an authorisation, or voids a charge whose outcome is not known; a charge that turns out to be captured is refunded. Succeeds if the payment is undone already; a declined payment stays declined. An order without a payment gets a voided one, so that a late request cannot charge it.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -1118,6 +1475,49 @@ func (c *ClientWithResponses) RefundWithResponse(ctx context.Context, orderID Or
 		return nil, err
 	}
 	return ParseRefundResponse(rsp)
+}
+
+// ListRefundsWithResponse List the partial refunds of a payment, oldest first. Internal.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /pagamentos/{order_id}/refunds (the `ListRefunds` operationId).
+func (c *ClientWithResponses) ListRefundsWithResponse(ctx context.Context, orderID OrderID, reqEditors ...RequestEditorFn) (*ListRefundsResponse, error) {
+	rsp, err := c.ListRefunds(ctx, orderID, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListRefundsResponse(rsp)
+}
+
+// RefundPartWithBodyWithResponse Refund a part of a captured payment. Internal.
+//
+// The same request again returns the refund as it stands, and asks the acquirer how it stands if its outcome is not known. A refund that is pending goes on by itself. refund_exceeds means that the payment's refunds would exceed what was charged, payment_voided that the payment is undone, payment_state that it is not captured, payment_mismatch that it has another currency, or that the refund exists with a different amount or reason.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PUT /pagamentos/{order_id}/refunds/{refund_id} (the `RefundPart` operationId).
+func (c *ClientWithResponses) RefundPartWithBodyWithResponse(ctx context.Context, orderID OrderID, refundID openapi_types.UUID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RefundPartResponse, error) {
+	rsp, err := c.RefundPartWithBody(ctx, orderID, refundID, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRefundPartResponse(rsp)
+}
+
+// RefundPartWithResponse Refund a part of a captured payment. Internal.
+//
+// The same request again returns the refund as it stands, and asks the acquirer how it stands if its outcome is not known. A refund that is pending goes on by itself. refund_exceeds means that the payment's refunds would exceed what was charged, payment_voided that the payment is undone, payment_state that it is not captured, payment_mismatch that it has another currency, or that the refund exists with a different amount or reason.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PUT /pagamentos/{order_id}/refunds/{refund_id} (the `RefundPart` operationId).
+func (c *ClientWithResponses) RefundPartWithResponse(ctx context.Context, orderID OrderID, refundID openapi_types.UUID, body RefundPartJSONRequestBody, reqEditors ...RequestEditorFn) (*RefundPartResponse, error) {
+	rsp, err := c.RefundPart(ctx, orderID, refundID, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRefundPartResponse(rsp)
 }
 
 // ParseListPaymentsResponse parses an HTTP response from a ListPaymentsWithResponse call
@@ -1312,6 +1712,79 @@ func ParseRefundResponse(rsp *http.Response) (*RefundResponse, error) {
 	return response, nil
 }
 
+// ParseListRefundsResponse parses an HTTP response from a ListRefundsWithResponse call
+func ParseListRefundsResponse(rsp *http.Response) (*ListRefundsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListRefundsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest RefundList
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseRefundPartResponse parses an HTTP response from a RefundPartWithResponse call
+func ParseRefundPartResponse(rsp *http.Response) (*RefundPartResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &RefundPartResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest PartialRefund
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 201:
+		var dest PartialRefund
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON201 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
 // ServerInterface represents all server handlers.
 type ServerInterface interface {
 	// ListPayments List all payments, newest order first. Internal.
@@ -1329,6 +1802,12 @@ type ServerInterface interface {
 	// Refund Undo the payment of an order, and never charge the order again.
 	// (POST /pagamentos/{order_id}/refund)
 	Refund(c *gin.Context, orderID OrderID, params RefundParams)
+	// ListRefunds List the partial refunds of a payment, oldest first. Internal.
+	// (GET /pagamentos/{order_id}/refunds)
+	ListRefunds(c *gin.Context, orderID OrderID)
+	// RefundPart Refund a part of a captured payment. Internal.
+	// (PUT /pagamentos/{order_id}/refunds/{refund_id})
+	RefundPart(c *gin.Context, orderID OrderID, refundID openapi_types.UUID)
 }
 
 // ServerInterfaceWrapper converts contexts to parameters.
@@ -1555,6 +2034,65 @@ func (siw *ServerInterfaceWrapper) Refund(c *gin.Context) {
 	siw.Handler.Refund(c, orderID, params)
 }
 
+// ListRefunds operation middleware
+func (siw *ServerInterfaceWrapper) ListRefunds(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "order_id" -------------
+	var orderID OrderID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "order_id", c.Param("order_id"), &orderID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter order_id: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.ListRefunds(c, orderID)
+}
+
+// RefundPart operation middleware
+func (siw *ServerInterfaceWrapper) RefundPart(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "order_id" -------------
+	var orderID OrderID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "order_id", c.Param("order_id"), &orderID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter order_id: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Path parameter "refund_id" -------------
+	var refundID openapi_types.UUID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "refund_id", c.Param("refund_id"), &refundID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter refund_id: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.RefundPart(c, orderID, refundID)
+}
+
 // GinServerOptions provides options for the Gin server.
 type GinServerOptions struct {
 	BaseURL      string
@@ -1587,6 +2125,8 @@ func RegisterHandlersWithOptions(router gin.IRouter, si ServerInterface, options
 	router.PUT(options.BaseURL+"/pagamentos/:order_id", wrapper.Pay)
 	router.POST(options.BaseURL+"/pagamentos/:order_id/capture", wrapper.Capture)
 	router.POST(options.BaseURL+"/pagamentos/:order_id/refund", wrapper.Refund)
+	router.GET(options.BaseURL+"/pagamentos/:order_id/refunds", wrapper.ListRefunds)
+	router.PUT(options.BaseURL+"/pagamentos/:order_id/refunds/:refund_id", wrapper.RefundPart)
 }
 
 type ProblemApplicationProblemPlusJSONResponse Problem
@@ -1828,6 +2368,100 @@ func (response RefunddefaultApplicationProblemPlusJSONResponse) VisitRefundRespo
 	return err
 }
 
+type ListRefundsRequestObject struct {
+	OrderID OrderID `json:"order_id"`
+}
+
+type ListRefundsResponseObject interface {
+	VisitListRefundsResponse(w http.ResponseWriter) error
+}
+
+type ListRefunds200JSONResponse RefundList
+
+func (response ListRefunds200JSONResponse) VisitListRefundsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListRefundsdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListRefundsdefaultApplicationProblemPlusJSONResponse) VisitListRefundsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RefundPartRequestObject struct {
+	OrderID  OrderID            `json:"order_id"`
+	RefundID openapi_types.UUID `json:"refund_id"`
+	Body     *RefundPartJSONRequestBody
+}
+
+type RefundPartResponseObject interface {
+	VisitRefundPartResponse(w http.ResponseWriter) error
+}
+
+type RefundPart200JSONResponse PartialRefund
+
+func (response RefundPart200JSONResponse) VisitRefundPartResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RefundPart201JSONResponse PartialRefund
+
+func (response RefundPart201JSONResponse) VisitRefundPartResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(201)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RefundPartdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response RefundPartdefaultApplicationProblemPlusJSONResponse) VisitRefundPartResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 // StrictServerInterface represents all server handlers.
 type StrictServerInterface interface {
 	// ListPayments List all payments, newest order first. Internal.
@@ -1845,6 +2479,12 @@ type StrictServerInterface interface {
 	// Refund Undo the payment of an order, and never charge the order again.
 	// (POST /pagamentos/{order_id}/refund)
 	Refund(ctx context.Context, request RefundRequestObject) (RefundResponseObject, error)
+	// ListRefunds List the partial refunds of a payment, oldest first. Internal.
+	// (GET /pagamentos/{order_id}/refunds)
+	ListRefunds(ctx context.Context, request ListRefundsRequestObject) (ListRefundsResponseObject, error)
+	// RefundPart Refund a part of a captured payment. Internal.
+	// (PUT /pagamentos/{order_id}/refunds/{refund_id})
+	RefundPart(ctx context.Context, request RefundPartRequestObject) (RefundPartResponseObject, error)
 }
 
 // NewHandler serves the operations: bodies are read strictly, and every error
@@ -1921,5 +2561,34 @@ func (h strictHandler) Refund(c *gin.Context, orderID OrderID, params RefundPara
 			return err
 		}
 		return response.VisitRefundResponse(c.Writer)
+	})
+}
+
+func (h strictHandler) ListRefunds(c *gin.Context, orderID OrderID) {
+	api.Operation(c, "ListRefunds", func(ctx context.Context) error {
+		var request ListRefundsRequestObject
+		request.OrderID = orderID
+		response, err := h.operations.ListRefunds(ctx, request)
+		if err != nil {
+			return err
+		}
+		return response.VisitListRefundsResponse(c.Writer)
+	})
+}
+
+func (h strictHandler) RefundPart(c *gin.Context, orderID OrderID, refundID openapi_types.UUID) {
+	api.Operation(c, "RefundPart", func(ctx context.Context) error {
+		var request RefundPartRequestObject
+		request.OrderID = orderID
+		request.RefundID = refundID
+		request.Body = new(RefundPartJSONRequestBody)
+		if err := api.Decode(c.Request, request.Body); err != nil {
+			return err
+		}
+		response, err := h.operations.RefundPart(ctx, request)
+		if err != nil {
+			return err
+		}
+		return response.VisitRefundPartResponse(c.Writer)
 	})
 }

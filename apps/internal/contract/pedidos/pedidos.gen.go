@@ -43,6 +43,30 @@ func (e DeliveryState) Valid() bool {
 	}
 }
 
+// Defines values for RefundState.
+const (
+	RefundFailed      RefundState = "failed"
+	RefundNeedsPerson RefundState = "needs_person"
+	RefundPending     RefundState = "pending"
+	RefundSucceeded   RefundState = "succeeded"
+)
+
+// Valid indicates whether the value is a known member of the RefundState enum.
+func (e RefundState) Valid() bool {
+	switch e {
+	case RefundFailed:
+		return true
+	case RefundNeedsPerson:
+		return true
+	case RefundPending:
+		return true
+	case RefundSucceeded:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for State.
 const (
 	Cancelled State = "cancelled"
@@ -157,6 +181,12 @@ type Order struct {
 	// PaymentAction Present while the shopper has to authenticate, with 3-D Secure, before the card is charged. Only where a single order is shown.
 	PaymentAction *PaymentAction `json:"payment_action,omitempty"`
 
+	// Refunded What of the total is refunded. Absent if nothing is.
+	Refunded *Money `json:"refunded,omitempty"`
+
+	// Refunds Refunds of parts of the order, oldest first. Absent if there are none.
+	Refunds *[]Refund `json:"refunds,omitempty"`
+
 	// Shipment How to find the shipment, such as a tracking number.
 	Shipment *string `json:"shipment,omitempty"`
 
@@ -215,6 +245,43 @@ type PaymentAction struct {
 
 // Problem Problem details (RFC 9457).
 type Problem = problem.Document
+
+// Refund A refund of a part of an order.
+type Refund struct {
+	// Amount An amount in whole minor units of a currency.
+	Amount    Money              `json:"amount"`
+	CreatedAt time.Time          `json:"created_at"`
+	ID        openapi_types.UUID `json:"id"`
+
+	// Lines What it is for; empty if it is for no units.
+	Lines  []RefundLine `json:"lines"`
+	Reason string       `json:"reason"`
+
+	// State pending can take days. needs_person does not go on by itself: the shop is told. failed ends it: its amount is not refunded, unless the order is.
+	State     RefundState `json:"state"`
+	UpdatedAt time.Time   `json:"updated_at"`
+}
+
+// RefundState pending can take days. needs_person does not go on by itself: the shop is told. failed ends it: its amount is not refunded, unless the order is.
+type RefundState string
+
+// RefundLine defines model for RefundLine.
+type RefundLine struct {
+	Quantity int32  `json:"quantity"`
+	SKU      string `json:"sku"`
+}
+
+// RefundRequest defines model for RefundRequest.
+type RefundRequest struct {
+	// Amount What is refunded, at most what is left of the total. By default what the lines cost.
+	Amount *Money `json:"amount,omitempty"`
+
+	// Lines What is refunded, at the prices of the order. No two lines may have the same SKU, and no unit is refunded twice. Required without amount.
+	Lines *[]OrderLineRequest `json:"lines,omitempty"`
+
+	// Reason Why. The client sees it.
+	Reason string `json:"reason"`
+}
 
 // ShipmentRequest defines model for ShipmentRequest.
 type ShipmentRequest struct {
@@ -357,6 +424,12 @@ type ContinuePaymentParams struct {
 	ShopperID *ShopperID `json:"Shopper-Id,omitempty"`
 }
 
+// RefundPartParams defines parameters for RefundPart.
+type RefundPartParams struct {
+	// IdempotencyKey Chosen by the caller, a new one for each refund of the order.
+	IdempotencyKey string `json:"Idempotency-Key"`
+}
+
 // ListWebhooksParams defines parameters for ListWebhooks.
 type ListWebhooksParams struct {
 	// ClientID The client, set by api-gateway. A client has its own endpoints. '*' is the operator, whose endpoints get the events of all clients; only programs inside the cluster can send it.
@@ -419,6 +492,9 @@ type RotateWebhookSecretParams struct {
 
 // PlaceOrderJSONRequestBody defines body for PlaceOrder for application/json ContentType.
 type PlaceOrderJSONRequestBody = OrderRequest
+
+// RefundPartJSONRequestBody defines body for RefundPart for application/json ContentType.
+type RefundPartJSONRequestBody = RefundRequest
 
 // ShipOrderJSONRequestBody defines body for ShipOrder for application/json ContentType.
 type ShipOrderJSONRequestBody = ShipmentRequest
@@ -532,7 +608,7 @@ type ClientInterface interface {
 
 	// CancelOrder Cancel an order. A charge is refunded.
 	//
-	// Possible until cancel_until and until the order is shipped. order_state means that it is too late, or that the order has failed.
+	// Possible until cancel_until and until the order is shipped. What is left after partial refunds is refunded. order_state means that it is too late, or that the order has failed.
 	//
 	// Corresponds with POST /pedidos/{order_id}/cancel (the `CancelOrder` operationId).
 	CancelOrder(ctx context.Context, orderID OrderID, params *CancelOrderParams, reqEditors ...RequestEditorFn) (*http.Response, error)
@@ -543,6 +619,31 @@ type ClientInterface interface {
 	//
 	// Corresponds with POST /pedidos/{order_id}/payment (the `ContinuePayment` operationId).
 	ContinuePayment(ctx context.Context, orderID OrderID, params *ContinuePaymentParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RefundPartWithBody Refund a part of a confirmed order, shipped or not. Internal.
+	//
+	// A repeated request with the same key and body returns the same refund as it stands. The same key with a different body is refused (idempotency_key_reused). The units do not return to the stock. order_state means that the order is not confirmed, is being cancelled, or has 50 refunds; refund_exceeds that its refunds would exceed what was charged.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /pedidos/{order_id}/refunds (the `RefundPart` operationId).
+	RefundPartWithBody(ctx context.Context, orderID OrderID, params *RefundPartParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RefundPart Refund a part of a confirmed order, shipped or not. Internal.
+	//
+	// A repeated request with the same key and body returns the same refund as it stands. The same key with a different body is refused (idempotency_key_reused). The units do not return to the stock. order_state means that the order is not confirmed, is being cancelled, or has 50 refunds; refund_exceeds that its refunds would exceed what was charged.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /pedidos/{order_id}/refunds (the `RefundPart` operationId).
+	RefundPart(ctx context.Context, orderID OrderID, params *RefundPartParams, body RefundPartJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ShowRefund Ask how a partial refund stands. Internal.
+	//
+	// A client finds the refunds of its order with the order.
+	//
+	// Corresponds with GET /pedidos/{order_id}/refunds/{refund_id} (the `ShowRefund` operationId).
+	ShowRefund(ctx context.Context, orderID OrderID, refundID openapi_types.UUID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ShipOrderWithBody Record that a confirmed order was shipped. Internal.
 	//
@@ -699,7 +800,7 @@ func (c *Client) ShowOrder(ctx context.Context, orderID OrderID, params *ShowOrd
 
 // CancelOrder Cancel an order. A charge is refunded.
 //
-// Possible until cancel_until and until the order is shipped. order_state means that it is too late, or that the order has failed.
+// Possible until cancel_until and until the order is shipped. What is left after partial refunds is refunded. order_state means that it is too late, or that the order has failed.
 //
 // Corresponds with POST /pedidos/{order_id}/cancel (the `CancelOrder` operationId).
 func (c *Client) CancelOrder(ctx context.Context, orderID OrderID, params *CancelOrderParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -721,6 +822,61 @@ func (c *Client) CancelOrder(ctx context.Context, orderID OrderID, params *Cance
 // Corresponds with POST /pedidos/{order_id}/payment (the `ContinuePayment` operationId).
 func (c *Client) ContinuePayment(ctx context.Context, orderID OrderID, params *ContinuePaymentParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewContinuePaymentRequest(c.Server, orderID, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RefundPartWithBody Refund a part of a confirmed order, shipped or not. Internal.
+//
+// A repeated request with the same key and body returns the same refund as it stands. The same key with a different body is refused (idempotency_key_reused). The units do not return to the stock. order_state means that the order is not confirmed, is being cancelled, or has 50 refunds; refund_exceeds that its refunds would exceed what was charged.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /pedidos/{order_id}/refunds (the `RefundPart` operationId).
+func (c *Client) RefundPartWithBody(ctx context.Context, orderID OrderID, params *RefundPartParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRefundPartRequestWithBody(c.Server, orderID, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RefundPart Refund a part of a confirmed order, shipped or not. Internal.
+//
+// A repeated request with the same key and body returns the same refund as it stands. The same key with a different body is refused (idempotency_key_reused). The units do not return to the stock. order_state means that the order is not confirmed, is being cancelled, or has 50 refunds; refund_exceeds that its refunds would exceed what was charged.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /pedidos/{order_id}/refunds (the `RefundPart` operationId).
+func (c *Client) RefundPart(ctx context.Context, orderID OrderID, params *RefundPartParams, body RefundPartJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRefundPartRequest(c.Server, orderID, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ShowRefund Ask how a partial refund stands. Internal.
+//
+// A client finds the refunds of its order with the order.
+//
+// Corresponds with GET /pedidos/{order_id}/refunds/{refund_id} (the `ShowRefund` operationId).
+func (c *Client) ShowRefund(ctx context.Context, orderID OrderID, refundID openapi_types.UUID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewShowRefundRequest(c.Server, orderID, refundID)
 	if err != nil {
 		return nil, err
 	}
@@ -1312,6 +1468,107 @@ func NewContinuePaymentRequest(server string, orderID OrderID, params *ContinueP
 			req.Header.Set("Shopper-Id", headerParam1)
 		}
 
+	}
+
+	return req, nil
+}
+
+// NewRefundPartRequest calls the generic RefundPart builder with application/json body
+func NewRefundPartRequest(server string, orderID OrderID, params *RefundPartParams, body RefundPartJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewRefundPartRequestWithBody(server, orderID, params, "application/json", bodyReader)
+}
+
+// NewRefundPartRequestWithBody constructs an http.Request for the RefundPart method, with any body, and a specified content type
+func NewRefundPartRequestWithBody(server string, orderID OrderID, params *RefundPartParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "order_id", orderID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/pedidos/%s/refunds", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		var headerParam0 string
+
+		headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("Idempotency-Key", headerParam0)
+
+	}
+
+	return req, nil
+}
+
+// NewShowRefundRequest constructs an http.Request for the ShowRefund method
+func NewShowRefundRequest(server string, orderID OrderID, refundID openapi_types.UUID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "order_id", orderID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "refund_id", refundID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/pedidos/%s/refunds/%s", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
 	}
 
 	return req, nil
@@ -1930,7 +2187,7 @@ type ClientWithResponsesInterface interface {
 
 	// CancelOrderWithResponse Cancel an order. A charge is refunded.
 	//
-	// Possible until cancel_until and until the order is shipped. order_state means that it is too late, or that the order has failed.
+	// Possible until cancel_until and until the order is shipped. What is left after partial refunds is refunded. order_state means that it is too late, or that the order has failed.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -1945,6 +2202,33 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with POST /pedidos/{order_id}/payment (the `ContinuePayment` operationId).
 	ContinuePaymentWithResponse(ctx context.Context, orderID OrderID, params *ContinuePaymentParams, reqEditors ...RequestEditorFn) (*ContinuePaymentResponse, error)
+
+	// RefundPartWithBodyWithResponse Refund a part of a confirmed order, shipped or not. Internal.
+	//
+	// A repeated request with the same key and body returns the same refund as it stands. The same key with a different body is refused (idempotency_key_reused). The units do not return to the stock. order_state means that the order is not confirmed, is being cancelled, or has 50 refunds; refund_exceeds that its refunds would exceed what was charged.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /pedidos/{order_id}/refunds (the `RefundPart` operationId).
+	RefundPartWithBodyWithResponse(ctx context.Context, orderID OrderID, params *RefundPartParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RefundPartResponse, error)
+
+	// RefundPartWithResponse Refund a part of a confirmed order, shipped or not. Internal.
+	//
+	// A repeated request with the same key and body returns the same refund as it stands. The same key with a different body is refused (idempotency_key_reused). The units do not return to the stock. order_state means that the order is not confirmed, is being cancelled, or has 50 refunds; refund_exceeds that its refunds would exceed what was charged.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /pedidos/{order_id}/refunds (the `RefundPart` operationId).
+	RefundPartWithResponse(ctx context.Context, orderID OrderID, params *RefundPartParams, body RefundPartJSONRequestBody, reqEditors ...RequestEditorFn) (*RefundPartResponse, error)
+
+	// ShowRefundWithResponse Ask how a partial refund stands. Internal.
+	//
+	// A client finds the refunds of its order with the order.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /pedidos/{order_id}/refunds/{refund_id} (the `ShowRefund` operationId).
+	ShowRefundWithResponse(ctx context.Context, orderID OrderID, refundID openapi_types.UUID, reqEditors ...RequestEditorFn) (*ShowRefundResponse, error)
 
 	// ShipOrderWithBodyWithResponse Record that a confirmed order was shipped. Internal.
 	//
@@ -2315,6 +2599,116 @@ func (r ContinuePaymentResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r ContinuePaymentResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// RefundPartResponse201Headers the declared response headers of an HTTP 201 response for RefundPart
+type RefundPartResponse201Headers struct {
+	Location *string
+}
+
+type RefundPartResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Refund
+	// JSON201 the response for an HTTP 201 `application/json` response
+	JSON201 *Refund
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+	// Headers201 the parsed response headers for an HTTP 201 response
+	Headers201 *RefundPartResponse201Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r RefundPartResponse) GetJSON200() *Refund {
+	return r.JSON200
+}
+
+// GetJSON201 returns the response for an HTTP 201 `application/json` response
+func (r RefundPartResponse) GetJSON201() *Refund {
+	return r.JSON201
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r RefundPartResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r RefundPartResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r RefundPartResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r RefundPartResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r RefundPartResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ShowRefundResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Refund
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ShowRefundResponse) GetJSON200() *Refund {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ShowRefundResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ShowRefundResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ShowRefundResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ShowRefundResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ShowRefundResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -2861,7 +3255,7 @@ func (c *ClientWithResponses) ShowOrderWithResponse(ctx context.Context, orderID
 
 // CancelOrderWithResponse Cancel an order. A charge is refunded.
 //
-// Possible until cancel_until and until the order is shipped. order_state means that it is too late, or that the order has failed.
+// Possible until cancel_until and until the order is shipped. What is left after partial refunds is refunded. order_state means that it is too late, or that the order has failed.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -2887,6 +3281,51 @@ func (c *ClientWithResponses) ContinuePaymentWithResponse(ctx context.Context, o
 		return nil, err
 	}
 	return ParseContinuePaymentResponse(rsp)
+}
+
+// RefundPartWithBodyWithResponse Refund a part of a confirmed order, shipped or not. Internal.
+//
+// A repeated request with the same key and body returns the same refund as it stands. The same key with a different body is refused (idempotency_key_reused). The units do not return to the stock. order_state means that the order is not confirmed, is being cancelled, or has 50 refunds; refund_exceeds that its refunds would exceed what was charged.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /pedidos/{order_id}/refunds (the `RefundPart` operationId).
+func (c *ClientWithResponses) RefundPartWithBodyWithResponse(ctx context.Context, orderID OrderID, params *RefundPartParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RefundPartResponse, error) {
+	rsp, err := c.RefundPartWithBody(ctx, orderID, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRefundPartResponse(rsp)
+}
+
+// RefundPartWithResponse Refund a part of a confirmed order, shipped or not. Internal.
+//
+// A repeated request with the same key and body returns the same refund as it stands. The same key with a different body is refused (idempotency_key_reused). The units do not return to the stock. order_state means that the order is not confirmed, is being cancelled, or has 50 refunds; refund_exceeds that its refunds would exceed what was charged.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /pedidos/{order_id}/refunds (the `RefundPart` operationId).
+func (c *ClientWithResponses) RefundPartWithResponse(ctx context.Context, orderID OrderID, params *RefundPartParams, body RefundPartJSONRequestBody, reqEditors ...RequestEditorFn) (*RefundPartResponse, error) {
+	rsp, err := c.RefundPart(ctx, orderID, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRefundPartResponse(rsp)
+}
+
+// ShowRefundWithResponse Ask how a partial refund stands. Internal.
+//
+// A client finds the refunds of its order with the order.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /pedidos/{order_id}/refunds/{refund_id} (the `ShowRefund` operationId).
+func (c *ClientWithResponses) ShowRefundWithResponse(ctx context.Context, orderID OrderID, refundID openapi_types.UUID, reqEditors ...RequestEditorFn) (*ShowRefundResponse, error) {
+	rsp, err := c.ShowRefund(ctx, orderID, refundID, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseShowRefundResponse(rsp)
 }
 
 // ShipOrderWithBodyWithResponse Record that a confirmed order was shipped. Internal.
@@ -3275,6 +3714,92 @@ func ParseContinuePaymentResponse(rsp *http.Response) (*ContinuePaymentResponse,
 	return response, nil
 }
 
+// ParseRefundPartResponse parses an HTTP response from a RefundPartWithResponse call
+func ParseRefundPartResponse(rsp *http.Response) (*RefundPartResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &RefundPartResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Refund
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 201:
+		var dest Refund
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON201 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 201:
+		var headers RefundPartResponse201Headers
+		if values := rsp.Header.Values("Location"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Location", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Location = &value
+		}
+		response.Headers201 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseShowRefundResponse parses an HTTP response from a ShowRefundWithResponse call
+func ParseShowRefundResponse(rsp *http.Response) (*ShowRefundResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ShowRefundResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Refund
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
 // ParseShipOrderResponse parses an HTTP response from a ShipOrderWithResponse call
 func ParseShipOrderResponse(rsp *http.Response) (*ShipOrderResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -3631,6 +4156,12 @@ type ServerInterface interface {
 	// ContinuePayment Continue the payment of an order after the shopper has authenticated.
 	// (POST /pedidos/{order_id}/payment)
 	ContinuePayment(c *gin.Context, orderID OrderID, params ContinuePaymentParams)
+	// RefundPart Refund a part of a confirmed order, shipped or not. Internal.
+	// (POST /pedidos/{order_id}/refunds)
+	RefundPart(c *gin.Context, orderID OrderID, params RefundPartParams)
+	// ShowRefund Ask how a partial refund stands. Internal.
+	// (GET /pedidos/{order_id}/refunds/{refund_id})
+	ShowRefund(c *gin.Context, orderID OrderID, refundID openapi_types.UUID)
 	// ShipOrder Record that a confirmed order was shipped. Internal.
 	// (POST /pedidos/{order_id}/ship)
 	ShipOrder(c *gin.Context, orderID OrderID)
@@ -4043,6 +4574,92 @@ func (siw *ServerInterfaceWrapper) ContinuePayment(c *gin.Context) {
 	}
 
 	siw.Handler.ContinuePayment(c, orderID, params)
+}
+
+// RefundPart operation middleware
+func (siw *ServerInterfaceWrapper) RefundPart(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "order_id" -------------
+	var orderID OrderID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "order_id", c.Param("order_id"), &orderID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter order_id: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params RefundPartParams
+
+	headers := c.Request.Header
+
+	// ------------- Required header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey string
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for Idempotency-Key, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter Idempotency-Key: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.IdempotencyKey = IdempotencyKey
+
+	} else {
+		siw.ErrorHandler(c, fmt.Errorf("Header parameter Idempotency-Key is required, but not found"), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.RefundPart(c, orderID, params)
+}
+
+// ShowRefund operation middleware
+func (siw *ServerInterfaceWrapper) ShowRefund(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "order_id" -------------
+	var orderID OrderID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "order_id", c.Param("order_id"), &orderID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter order_id: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Path parameter "refund_id" -------------
+	var refundID openapi_types.UUID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "refund_id", c.Param("refund_id"), &refundID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter refund_id: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.ShowRefund(c, orderID, refundID)
 }
 
 // ShipOrder operation middleware
@@ -4560,6 +5177,8 @@ func RegisterHandlersWithOptions(router gin.IRouter, si ServerInterface, options
 	router.POST(options.BaseURL+"/webhooks/:webhook_id/enable", wrapper.EnableWebhook)
 	router.GET(options.BaseURL+"/webhooks/:webhook_id/deliveries", wrapper.ListDeliveries)
 	router.POST(options.BaseURL+"/webhooks/:webhook_id/deliveries/:event_id/redeliver", wrapper.Redeliver)
+	router.POST(options.BaseURL+"/pedidos/:order_id/refunds", wrapper.RefundPart)
+	router.GET(options.BaseURL+"/pedidos/:order_id/refunds/:refund_id", wrapper.ShowRefund)
 }
 
 type ProblemApplicationProblemPlusJSONResponse Problem
@@ -4818,6 +5437,111 @@ type ContinuePaymentdefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response ContinuePaymentdefaultApplicationProblemPlusJSONResponse) VisitContinuePaymentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RefundPartRequestObject struct {
+	OrderID OrderID `json:"order_id"`
+	Params  RefundPartParams
+	Body    *RefundPartJSONRequestBody
+}
+
+type RefundPartResponseObject interface {
+	VisitRefundPartResponse(w http.ResponseWriter) error
+}
+
+type RefundPart200JSONResponse Refund
+
+func (response RefundPart200JSONResponse) VisitRefundPartResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RefundPart201ResponseHeaders struct {
+	Location *string
+}
+
+type RefundPart201JSONResponse struct {
+	Body    Refund
+	Headers RefundPart201ResponseHeaders
+}
+
+func (response RefundPart201JSONResponse) VisitRefundPartResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Location != nil {
+		w.Header().Set("Location", fmt.Sprint(*response.Headers.Location))
+	}
+	w.WriteHeader(201)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RefundPartdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response RefundPartdefaultApplicationProblemPlusJSONResponse) VisitRefundPartResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ShowRefundRequestObject struct {
+	OrderID  OrderID            `json:"order_id"`
+	RefundID openapi_types.UUID `json:"refund_id"`
+}
+
+type ShowRefundResponseObject interface {
+	VisitShowRefundResponse(w http.ResponseWriter) error
+}
+
+type ShowRefund200JSONResponse Refund
+
+func (response ShowRefund200JSONResponse) VisitShowRefundResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ShowRefunddefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ShowRefunddefaultApplicationProblemPlusJSONResponse) VisitShowRefundResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -5250,6 +5974,12 @@ type StrictServerInterface interface {
 	// ContinuePayment Continue the payment of an order after the shopper has authenticated.
 	// (POST /pedidos/{order_id}/payment)
 	ContinuePayment(ctx context.Context, request ContinuePaymentRequestObject) (ContinuePaymentResponseObject, error)
+	// RefundPart Refund a part of a confirmed order, shipped or not. Internal.
+	// (POST /pedidos/{order_id}/refunds)
+	RefundPart(ctx context.Context, request RefundPartRequestObject) (RefundPartResponseObject, error)
+	// ShowRefund Ask how a partial refund stands. Internal.
+	// (GET /pedidos/{order_id}/refunds/{refund_id})
+	ShowRefund(ctx context.Context, request ShowRefundRequestObject) (ShowRefundResponseObject, error)
 	// ShipOrder Record that a confirmed order was shipped. Internal.
 	// (POST /pedidos/{order_id}/ship)
 	ShipOrder(ctx context.Context, request ShipOrderRequestObject) (ShipOrderResponseObject, error)
@@ -5356,6 +6086,36 @@ func (h strictHandler) ContinuePayment(c *gin.Context, orderID OrderID, params C
 			return err
 		}
 		return response.VisitContinuePaymentResponse(c.Writer)
+	})
+}
+
+func (h strictHandler) RefundPart(c *gin.Context, orderID OrderID, params RefundPartParams) {
+	api.Operation(c, "RefundPart", func(ctx context.Context) error {
+		var request RefundPartRequestObject
+		request.OrderID = orderID
+		request.Params = params
+		request.Body = new(RefundPartJSONRequestBody)
+		if err := api.Decode(c.Request, request.Body); err != nil {
+			return err
+		}
+		response, err := h.operations.RefundPart(ctx, request)
+		if err != nil {
+			return err
+		}
+		return response.VisitRefundPartResponse(c.Writer)
+	})
+}
+
+func (h strictHandler) ShowRefund(c *gin.Context, orderID OrderID, refundID openapi_types.UUID) {
+	api.Operation(c, "ShowRefund", func(ctx context.Context) error {
+		var request ShowRefundRequestObject
+		request.OrderID = orderID
+		request.RefundID = refundID
+		response, err := h.operations.ShowRefund(ctx, request)
+		if err != nil {
+			return err
+		}
+		return response.VisitShowRefundResponse(c.Writer)
 	})
 }
 

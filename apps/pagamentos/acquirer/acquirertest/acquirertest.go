@@ -48,6 +48,9 @@ func Run(t *testing.T, a acquirer.Acquirer, cards Cards) {
 		{"void before the charge", suite.testVoidFirst},
 		{"decline", suite.testDecline},
 		{"refund", suite.testRefund},
+		{"refunds of parts", suite.testRefundParts},
+		{"a part refused", suite.testPartRefused},
+		{"a part pending", suite.testPartPending},
 		{"refund refused", suite.testRefundRefused},
 		{"refund pending", suite.testRefundPending},
 		{"a key with another call", suite.testKeyReused},
@@ -202,6 +205,74 @@ func (s suite) testRefund() {
 	if refund, err := s.Refund(s.t.Context(), key(c, "refund"), taken.Reference, money.BRL(1)); err == nil {
 		s.t.Errorf("Refund with the key of a different refund = %+v", refund)
 	}
+}
+
+func (s suite) part(c acquirer.Charge, step string, amount int64, old bool) (acquirer.Refund, error) {
+	return s.RefundPart(s.t.Context(), key(c, step), c.Reference, money.BRL(amount), old)
+}
+
+// Parts are refunded until nothing is left, each once, however often and late its call is repeated.
+func (s suite) testRefundParts() {
+	c, _ := s.authorise(s.charge(s.cards.Approved, true), acquirer.Captured)
+	_, err := s.part(c, "whole and more", price.Amount+1, false)
+	s.is("a part that is more than the whole", err, acquirer.ErrRefused)
+	seen := map[string]acquirer.Refund{}
+	for range 2 {
+		for _, one := range []string{"first", "second"} { // of equal amounts
+			for _, old := range []bool{false, true} {
+				refund, err := s.part(c, one, 5000, old)
+				if err != nil || refund.State != acquirer.RefundDone || refund.Reference == "" {
+					s.t.Fatalf("RefundPart %s = %+v, %v", one, refund, err)
+				}
+				if before, there := seen[one]; there && before != refund {
+					s.t.Fatalf("RefundPart %s = %+v again, before %+v", one, refund, before)
+				}
+				seen[one] = refund
+			}
+		}
+	}
+	if seen["first"].Reference == seen["second"].Reference {
+		s.t.Errorf("two parts share the refund %s", seen["first"].Reference)
+	}
+	if found, err := s.FindRefund(s.t.Context(), seen["first"].Reference); err != nil || found != seen["first"] {
+		s.t.Errorf("FindRefund = %+v, %v; want %+v", found, err, seen["first"])
+	}
+	_, err = s.Refund(s.t.Context(), key(c, "refund"), c.Reference, price)
+	s.is("the whole after parts", err, acquirer.ErrRefused)
+	_, err = s.part(c, "too much", price.Amount-10000+1, false)
+	s.is("a part that is more than the rest", err, acquirer.ErrRefused)
+	if rest, err := s.part(c, "rest", price.Amount-10000, true); err != nil || rest.State != acquirer.RefundDone {
+		s.t.Fatalf("RefundPart of the rest = %+v, %v", rest, err)
+	}
+	_, err = s.part(c, "one more", 1, false)
+	s.is("a part of nothing", err, acquirer.ErrRefused)
+	if again, err := s.part(c, "first", 5000, true); err != nil || again != seen["first"] {
+		s.t.Errorf("RefundPart again = %+v, %v; want %+v", again, err, seen["first"])
+	}
+}
+
+func (s suite) testPartRefused() {
+	c, _ := s.authorise(s.charge(s.cards.RefundRefused, true), acquirer.Captured)
+	for range 2 {
+		_, err := s.part(c, "part", 5000, false)
+		s.is("RefundPart", err, acquirer.ErrRefused)
+	}
+	if refund, err := s.part(c, "part:1", 5000, true); err != nil || refund.State != acquirer.RefundDone {
+		s.t.Errorf("RefundPart with another key = %+v, %v", refund, err)
+	}
+}
+
+func (s suite) testPartPending() {
+	c, _ := s.authorise(s.charge(s.cards.RefundPending, true), acquirer.Captured)
+	first, err := s.part(c, "first", 5000, false)
+	if err != nil || first.State != acquirer.RefundPending {
+		s.t.Fatalf("RefundPart = %+v, %v", first, err)
+	}
+	if again, err := s.part(c, "first", 5000, true); err != nil || again.Reference != first.Reference {
+		s.t.Errorf("RefundPart of a part that is pending = %+v, %v; want %+v", again, err, first)
+	}
+	_, err = s.part(c, "second", price.Amount-5000+1, false)
+	s.is("a part that is more than the rest of one that is pending", err, acquirer.ErrRefused)
 }
 
 func (s suite) testRefundRefused() {

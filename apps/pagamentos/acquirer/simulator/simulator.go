@@ -310,6 +310,11 @@ func (s *Simulator) Refund(ctx context.Context, key, reference string, amount mo
 	return acquirer.Refund{Reference: key, State: acquirer.RefundState(state)}, nil
 }
 
+// RefundPart implements acquirer.Acquirer. The simulator drops no key.
+func (s *Simulator) RefundPart(ctx context.Context, key, reference string, amount money.Money, _ bool) (acquirer.Refund, error) {
+	return s.Refund(ctx, key, reference, amount)
+}
+
 // FindRefund implements acquirer.Acquirer. A pending refund is done when it is asked for.
 func (s *Simulator) FindRefund(ctx context.Context, reference string) (acquirer.Refund, error) {
 	refund := acquirer.Refund{Reference: reference}

@@ -2,6 +2,7 @@ package stripe_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -252,6 +253,39 @@ func TestARefundMadeElsewhereIsFound(t *testing.T) {
 	}
 	if again, err := a.Refund(t.Context(), "ours", c.Reference, c.Amount); err != nil || again != first {
 		t.Errorf("Refund = %+v, %v; want %+v", again, err, first)
+	}
+}
+
+// Stripe may drop a key after a day: the call that is repeated then refunds nothing again.
+func TestADroppedKeyRefundsNoPartTwice(t *testing.T) {
+	a, live, _ := newStripe(t)
+	c := newCharge(stripetest.Approved)
+	if _, err := charge(t, a, &c); err != nil {
+		t.Fatal(err)
+	}
+	first, err := a.RefundPart(t.Context(), "key", c.Reference, money.BRL(1000), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	live.ForgetKeys()
+	again, err := a.RefundPart(t.Context(), "key", c.Reference, money.BRL(1000), true)
+	if err != nil || again != first {
+		t.Errorf("RefundPart after the key was dropped = %+v, %v; before %+v", again, err, first)
+	}
+	// A refund that somebody has made in Stripe's dashboard is another one, also of the same amount.
+	other, err := a.Refund(t.Context(), "dashboard", c.Reference, money.BRL(2000))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if second, err := a.RefundPart(t.Context(), "second", c.Reference, money.BRL(2000), true); err != nil || second.Reference == other.Reference {
+		t.Errorf("RefundPart after another of the same amount = %+v, %v", second, err)
+	}
+	rest := c.Amount.Amount - 5000
+	if _, err := a.Refund(t.Context(), "dashboard rest", c.Reference, money.BRL(rest)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := a.RefundPart(t.Context(), "rest", c.Reference, money.BRL(rest), false); !errors.Is(err, acquirer.ErrRefused) {
+		t.Errorf("RefundPart of a charge that was refunded elsewhere: %v", err)
 	}
 }
 

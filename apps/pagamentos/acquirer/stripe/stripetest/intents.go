@@ -44,7 +44,17 @@ type intent struct {
 	charge        string         // id of the charge that was made or held, or ""
 	tried         bool           // HalfConfirmed: the first confirmation has failed
 	disputed      bool           // RefundRefused: the first refund was refused
-	refunded      bool
+}
+
+// metadata returns the metadata of a form.
+func metadata(form url.Values) map[string]string {
+	found := map[string]string{}
+	for name, values := range form {
+		if key, there := strings.CutPrefix(name, "metadata["); there {
+			found[strings.TrimSuffix(key, "]")] = values[0]
+		}
+	}
+	return found
 }
 
 func text(value string) any {
@@ -150,15 +160,10 @@ func (s *StandIn) create(form url.Values, fixture map[string]any) reply {
 	}
 	created := &intent{
 		fixture: fixture, id: s.id("pi", len(s.intents)+1), currency: form.Get("currency"), status: requiresPaymentMethod,
-		metadata: map[string]string{}, manual: form.Get("capture_method") == "manual", created: time.Now(),
+		metadata: metadata(form), manual: form.Get("capture_method") == "manual", created: time.Now(),
 	}
 	created.secret = created.id + "_secret_" + rand.Text()
 	created.amount, _ = strconv.ParseInt(form.Get("amount"), 10, 64) // stripe-mock has checked it
-	for name, values := range form {
-		if key, found := strings.CutPrefix(name, "metadata["); found {
-			created.metadata[strings.TrimSuffix(key, "]")] = values[0]
-		}
-	}
 	if method != "" {
 		created.status, created.method, created.paymentMethod = requiresConfirmation, method, method
 	}

@@ -15,6 +15,7 @@ type refund struct {
 	id      string
 	intent  *intent
 	amount  int64
+	meta    map[string]string
 	status  string
 	reason  string // failure_reason
 	created time.Time
@@ -24,7 +25,7 @@ func (r *refund) object() map[string]any {
 	object := maps.Clone(r.fixture)
 	maps.Copy(object, map[string]any{
 		"id": r.id, "object": "refund", "amount": r.amount, "currency": r.intent.currency, "status": r.status,
-		"payment_intent": r.intent.id, "charge": text(r.intent.charge), "created": r.created.Unix(),
+		"payment_intent": r.intent.id, "charge": text(r.intent.charge), "created": r.created.Unix(), "metadata": r.meta,
 	})
 	if r.reason != "" {
 		object["failure_reason"] = r.reason
@@ -39,26 +40,53 @@ func (s *StandIn) findRefund(id string) *refund {
 	return nil
 }
 
-// refund refunds an intent: https://docs.stripe.com/api/refunds/create
+// left returns what of an intent's amount is not refunded. A refund that has failed gives its amount back.
+func (s *StandIn) left(of *intent) int64 {
+	left := of.amount
+	for _, r := range s.refunds {
+		if r.intent == of && r.status != "failed" {
+			left -= r.amount
+		}
+	}
+	return left
+}
+
+// refund refunds an intent, by default what is left of it: "You can optionally refund only part of a
+// charge. You can do so multiple times, until the entire charge has been refunded. Once entirely
+// refunded, a charge can't be refunded again. This method will raise an error when called on an
+// already-refunded charge, or when trying to refund more money than is left on a charge."
+// https://docs.stripe.com/api/refunds/create. A refund has the charge's currency: the parameter
+// currency is only for refunds of a customer's balance, and the stand-in refuses it.
 func (s *StandIn) refund(form url.Values, fixture map[string]any) reply {
 	of := s.findIntent(form.Get("payment_intent"))
+	amount, left := int64(0), int64(0)
+	if of != nil {
+		left = s.left(of)
+		amount = left
+	}
+	if form.Has("amount") {
+		amount, _ = strconv.ParseInt(form.Get("amount"), 10, 64) // stripe-mock has checked it
+	}
 	switch {
 	case of == nil:
 		return missing("payment_intent", form.Get("payment_intent")).as(http.StatusNotFound)
-	case of.refunded:
+	case form.Has("currency"):
+		return invalid("parameter_unknown", "currency", "The parameter currency is only for a customer's balance.").as(http.StatusBadRequest)
+	case of.status == succeeded && left == 0:
 		return invalid("charge_already_refunded", "", "The charge was refunded before.").as(http.StatusBadRequest)
 	case of.status != succeeded:
 		return invalid("payment_intent_unexpected_state", "", "The intent has no charge to refund.").as(http.StatusBadRequest)
+	case amount <= 0:
+		return invalid("parameter_invalid_integer", "amount", "Invalid positive integer.").as(http.StatusBadRequest)
+	case amount > left: // Stripe's code is not documented
+		return invalid("", "amount", "Refund amount is greater than unrefunded amount on charge.").as(http.StatusBadRequest)
 	case of.method == RefundRefused && !of.disputed:
 		of.disputed = true
 		return invalid("charge_disputed", "", "The charge is disputed.").as(http.StatusBadRequest)
 	}
-	of.refunded = true
 	made := &refund{
-		fixture: fixture, id: s.id("re", len(s.refunds)+1), intent: of, amount: of.amount, status: "succeeded", created: time.Now(),
-	}
-	if form.Has("amount") {
-		made.amount, _ = strconv.ParseInt(form.Get("amount"), 10, 64) // stripe-mock has checked it
+		fixture: fixture, id: s.id("re", len(s.refunds)+1), intent: of, amount: amount, status: "succeeded", created: time.Now(),
+		meta: metadata(form),
 	}
 	if of.method == RefundPending || of.method == RefundFails {
 		made.status = "pending"
@@ -73,7 +101,7 @@ func (s *StandIn) refund(form url.Values, fixture map[string]any) reply {
 func (s *StandIn) endRefund(r *refund, succeeds bool, reason string) {
 	r.status, r.reason = "succeeded", ""
 	if !succeeds {
-		r.status, r.reason, r.intent.refunded = "failed", reason, false
+		r.status, r.reason = "failed", reason
 	}
 	s.hooks.emit("refund.updated", r.id, r.object())
 	s.hooks.emit("charge.refund.updated", r.id, r.object())

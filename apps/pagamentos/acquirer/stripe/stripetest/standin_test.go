@@ -509,6 +509,34 @@ func TestRefunds(t *testing.T) {
 	}
 }
 
+// Parts are refunded until nothing is left, in the currency of the charge.
+func TestRefundsOfParts(t *testing.T) {
+	a := newAPI(t, stripetest.Options{})
+	path, created := a.create("payment_method", stripetest.Approved)
+	a.post(path + "/confirm")
+	part := func(form ...string) answer {
+		return a.post("/v1/refunds", append([]string{"payment_intent", created.ID}, form...)...)
+	}
+	a.refused("more than the whole", part("amount", "12991"), 400, "invalid_request_error", "", "amount")
+	a.refused("nothing", part("amount", "0"), 400, "invalid_request_error", "parameter_invalid_integer", "amount")
+	a.refused("a currency", part("amount", "5", "currency", "usd"), 400, "invalid_request_error", "parameter_unknown", "currency")
+	first := part("amount", "12000", "metadata[refund_key]", "k")
+	if first.State != "succeeded" || first.Amount != 12000 || first.Metadata["refund_key"] != "k" {
+		t.Fatalf("a part: %+v %+v", first, first.failure)
+	}
+	a.refused("more than the rest", part("amount", "991"), 400, "invalid_request_error", "", "amount")
+	if rest := part(); rest.State != "succeeded" || rest.Amount != 990 {
+		t.Fatalf("the rest: %+v %+v", rest, rest.failure)
+	}
+	a.refused("a part of nothing", part("amount", "1"), 400, "invalid_request_error", "charge_already_refunded", "")
+	if got := a.send("POST", "/control/refunds/"+first.ID+"/fail", ""); got.Status != 200 {
+		t.Fatalf("a part that fails: %+v", got)
+	}
+	if again := part("amount", "12000"); again.State != "succeeded" {
+		t.Errorf("a part after one that failed: %+v", again.failure)
+	}
+}
+
 func TestAPageCannotControl(t *testing.T) {
 	a := newAPI(t, stripetest.Options{})
 	if got := a.send("POST", "/control/hold", "", "Origin", "https://shop.example"); got.Status != 403 {

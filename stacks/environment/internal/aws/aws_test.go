@@ -12,7 +12,6 @@ func TestSettingsThatAWSRefuses(t *testing.T) {
 	cfg := config.Defaults(nil)
 	cfg.Cloud.Provider, cfg.KubeContext = "aws", "kind"
 	cfg.Database.LocalPath, cfg.Database.SSLMode, cfg.Database.MultiAZ = "/data", "disable", true
-	cfg.Shop.Webhooks = "any"
 	cfg.Shop.Acquirer, cfg.Shop.Auth, cfg.Shop.APIKeysSecretVersion = "stripe", "api-key", "AWSCURRENT"
 	cfg.Cluster.Addons = map[string]string{"dns": "1"}
 	cfg.Gateway.NodePort, cfg.Gateway.CertificateARN, cfg.Gateway.ZoneID = 30081, "certificate", "Z1"
@@ -25,7 +24,7 @@ func TestSettingsThatAWSRefuses(t *testing.T) {
 	}
 	want := []string{
 		`kubeContext is "kind"`, `database.localPath is "/data"`, `database.sslMode is "disable"`,
-		"shop.webhooks is any", "shop.stripePublishableKey is missing: shop.acquirer is stripe",
+		"shop.stripePublishableKey is missing: shop.acquirer is stripe",
 		"shop.stripeSecretName is missing: shop.acquirer is stripe", "shop.apiKeysSecretName is missing: shop.auth is api-key",
 		"shop.stripeSecretVersion is missing: shop.acquirer is stripe", `shop.apiKeysSecretVersion is "AWSCURRENT": use the id of a version`,
 		`cloud.bootstrap is ""`, "cloud.protected is false: with database.multiAZ", "cluster.addons.dns is not an add-on",

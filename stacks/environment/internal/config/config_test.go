@@ -124,6 +124,10 @@ func TestUnknownWordsAreReported(t *testing.T) {
 				`shop.webhooks is "on": use off, public or any`,
 			},
 		},
+		{
+			map[string]string{"cloud": `{"provider":"aws"}`, "shop": `{"webhooks":"any"}`},
+			[]string{"shop.webhooks is any, which lets clients have requests sent to private addresses"},
+		},
 		{map[string]string{"cloud": `{"provider":"gcp"}`}, []string{`cloud.provider is "gcp": use none or aws`}},
 		{map[string]string{"gateway": `{"kind":"kong"}`}, []string{"gateway.kind is unknown"}},
 	} {

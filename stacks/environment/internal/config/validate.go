@@ -58,6 +58,10 @@ func (c *Config) validateShop() []error {
 	if !slices.Contains([]string{"off", "public", "any"}, c.Shop.Webhooks) {
 		errs = append(errs, fmt.Errorf("%s:shop.webhooks is %q: use off, public or any", Namespace, c.Shop.Webhooks))
 	}
+	if c.Cloud.Provider == "aws" && c.Shop.Webhooks == "any" {
+		errs = append(errs, fmt.Errorf("%s:shop.webhooks is any, which lets clients have requests sent to private addresses: "+
+			"with cloud.provider aws use public or off", Namespace))
+	}
 	if err := c.validatePublishableKey(); err != nil {
 		errs = append(errs, fmt.Errorf("%s:shop.stripePublishableKey %w", Namespace, err))
 	}

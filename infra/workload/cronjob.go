@@ -107,7 +107,7 @@ func (s *CronJobSpec) Stages() (kube.Stages, error) {
 		},
 		{{Name: "cronjob", Object: &batchv1.CronJob{ObjectMeta: meta, Spec: batchv1.CronJobSpec{
 			Schedule:                   s.Schedule,
-			TimeZone:                   new("Etc/UTC"),
+			TimeZone:                   new("UTC"), // the one name that Go knows without a database of time zones
 			ConcurrencyPolicy:          batchv1.ForbidConcurrent,
 			StartingDeadlineSeconds:    new(int64(time.Minute / time.Second)),
 			SuccessfulJobsHistoryLimit: new(keptSuccesses),

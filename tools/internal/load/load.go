@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -81,6 +82,19 @@ func Run(ctx context.Context, t Target) Report {
 	}
 	m.Close()
 	report.Requests = int(m.Requests)
-	report.P50, report.P99, report.Errors = m.Latencies.P50, m.Latencies.P99, m.Errors
+	report.P50, report.P99, report.Errors = m.Latencies.P50, m.Latencies.P99, distinct(m.Errors)
 	return report
+}
+
+// ownPort is the part of an error that names the port of a connection's near end, which is
+// another for each request.
+var ownPort = regexp.MustCompile(`:\d+->`)
+
+// distinct returns each error once, whichever connection met it.
+func distinct(errs []string) []string {
+	for i, err := range errs {
+		errs[i] = ownPort.ReplaceAllString(err, "->")
+	}
+	slices.Sort(errs)
+	return slices.Compact(errs)
 }

@@ -62,6 +62,13 @@ func (s *shipment) configureStack(ctx context.Context) error {
 		set("telemetry.jaegerNodePort", strconv.Itoa(cluster.JaegerPort))
 	} else {
 		set("kubeContext", s.w.KubeContext)
+		key, value, err := s.metricsServer(ctx)
+		if err != nil {
+			return err
+		}
+		if key != "" {
+			set(key, value)
+		}
 		obsolete = []string{"database.localPath", "prometheus.nodePort", "console.nodePort", "telemetry.jaegerNodePort"}
 	}
 	var deployed map[string]string // before the first update there are none

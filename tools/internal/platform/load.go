@@ -3,7 +3,6 @@ package platform
 import (
 	"context"
 	"fmt"
-	"strings"
 
 	"github.com/loja-veloz/platform/tools/internal/load"
 	"github.com/loja-veloz/platform/tools/internal/settings"
@@ -17,7 +16,7 @@ func Load(ctx context.Context, w Workspace, o settings.Load) error {
 	r := load.Run(ctx, t)
 	w.Out.Step("%s", r)
 	if r.Failed > 0 {
-		return fmt.Errorf("%d of %d requests failed: %s", r.Failed, r.Requests, strings.Join(r.Errors, "; "))
+		return fmt.Errorf("%d of %d requests failed (their errors are above)", r.Failed, r.Requests)
 	}
 	return nil
 }

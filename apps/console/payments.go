@@ -11,7 +11,7 @@ import (
 )
 
 const (
-	// maxPayments and maxReason, in characters, keep the page below 100 KiB.
+	// maxPayments and maxReason, in characters, keep the page below 100 KiB; such rows have up to 820 bytes.
 	maxPayments = 100
 	maxReason   = 160
 	// operate is how an operator runs a command of pagamentos in a namespace (docs/payments.md).

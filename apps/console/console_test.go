@@ -39,7 +39,7 @@ func wantIn(t *testing.T, page string, parts ...string) {
 func allPages() []string {
 	return []string{
 		"/", "/services/api-gateway", "/services/estoque", "/services/pagamentos", "/services/pedidos", "/services/reviews",
-		"/services/sample-web-app", "/orders", "/orders?id=" + order, "/orders?id=x", "/nowhere",
+		"/services/sample-web-app", "/payments", "/orders", "/orders?id=" + order, "/orders?id=x", "/nowhere",
 	}
 }
 
@@ -177,7 +177,8 @@ func TestAnUnknownServiceIsNotFound(t *testing.T) {
 	}
 }
 
-// TestPagesAreSmall also fills the trace with more spans than are shown.
+// TestPagesAreSmall also fills the trace with more spans, and the list with more payments, than are
+// shown.
 func TestPagesAreSmall(t *testing.T) {
 	s := shop(t)
 	var services []string
@@ -188,6 +189,10 @@ func TestPagesAreSmall(t *testing.T) {
 	for i := range 60 { // reasons that fill the controller's history
 		s.run("pagamentos", "Background", 2, failedRun)
 		s.run("pagamentos", "Step", 1+i%2, failedRun)
+	}
+	s.payments = owed(150)
+	for i := range s.payments {
+		s.payments[i].Problem, s.payments[i].RefundReference = new(strings.Repeat("refused \"because\" ", 100)), nil
 	}
 	a := newApp(t, s.settings())
 	for _, path := range allPages() {
@@ -283,6 +288,7 @@ func TestHostileTextIsEscaped(t *testing.T) {
 	trace["traceID"] = evil
 	trace["spans"].([]object)[0]["operationName"] = evil
 	trace["processes"].(object)["pedidos"] = object{"serviceName": evil, "tags": []object{{"key": "service.version", "value": evil}}}
+	s.payments[0].Problem, s.payments[1].AcquirerReference = new(evil), new(evil)
 	a := newApp(t, s.settings())
 	shown := 0
 	for _, path := range allPages() {
@@ -294,8 +300,8 @@ func TestHostileTextIsEscaped(t *testing.T) {
 			shown++
 		}
 	}
-	if shown < 4 {
-		t.Errorf("%d pages show the hostile text, want the one of all services, of a message, of images and of a trace", shown)
+	if shown < 5 {
+		t.Errorf("%d pages show the hostile text, want the one of all services, of a message, of images, of payments and of a trace", shown)
 	}
 }
 

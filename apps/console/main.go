@@ -1,6 +1,7 @@
 // Command console is the platform's window into canaries and objectives. For each service it
 // shows how far its canary is and what it waits for, how much of its error budgets is left, and
-// why its last releases ended; and it shows the trace of an order. It reads and changes nothing.
+// why its last releases ended. It lists the payments that need a person, and shows the trace of an
+// order. It reads and changes nothing.
 package main
 
 import (
@@ -36,6 +37,7 @@ type settings struct {
 	namespace  string // SERVICES_NAMESPACE: "shop" by default
 	prometheus string // PROMETHEUS_URL; "" shows no metrics
 	jaeger     string // JAEGER_URL: query API; "" shows no traces
+	payments   string // PAYMENTS_URL: pagamentos; "" shows none
 	// objectives are those of each service, from OBJECTIVES. There are no other services.
 	objectives map[string]slo.Objectives
 }
@@ -45,7 +47,7 @@ func (s settings) services() []string { return slices.Sorted(maps.Keys(s.objecti
 func readSettings(env *config.Reader) settings {
 	s := settings{
 		kubernetes: env.HTTPURL("KUBERNETES_URL"), namespace: env.Label("SERVICES_NAMESPACE", "shop"),
-		prometheus: env.HTTPURL("PROMETHEUS_URL"), jaeger: env.HTTPURL("JAEGER_URL"),
+		prometheus: env.HTTPURL("PROMETHEUS_URL"), jaeger: env.HTTPURL("JAEGER_URL"), payments: env.HTTPURL("PAYMENTS_URL"),
 	}
 	if s.kubernetes == "" {
 		host := env.Text("KUBERNETES_SERVICE_HOST", "kubernetes.default.svc")
@@ -103,6 +105,9 @@ func newServer(frame *service.Frame, settings settings) (*server.Server, error) 
 	if settings.jaeger != "" {
 		c.traces = sources.NewJaeger(settings.jaeger, http1)
 	}
+	if settings.payments != "" {
+		c.payments = sources.NewPayments(settings.payments, http1)
+	}
 	pages, err := loadPages(settings.services())
 	if err != nil {
 		return nil, err
@@ -114,6 +119,7 @@ func newServer(frame *service.Frame, settings settings) (*server.Server, error) 
 	}
 	srv.Handle("services", "/", c.showServices, http.MethodGet)
 	srv.Handle("service", "/services/:name", c.showService, http.MethodGet)
+	srv.Handle("payments", "/payments", c.showPayments, http.MethodGet)
 	srv.Handle("order", "/orders", c.showOrder, http.MethodGet)
 	srv.Handle("static", "/static/:file", pages.serveStatic, http.MethodGet)
 	return srv, nil
@@ -126,4 +132,5 @@ type console struct {
 	cluster  *sources.Kubernetes
 	metrics  *sources.Prometheus // nil: there are no metrics
 	traces   *sources.Jaeger     // nil: there are no traces
+	payments *sources.Payments   // nil: payments are not read
 }

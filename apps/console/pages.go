@@ -69,7 +69,7 @@ func loadPages(services []string) (*pages, error) {
 	if err != nil {
 		return nil, fmt.Errorf("parsing the layout: %w", err)
 	}
-	for _, name := range []string{"services", "service", "order", "error"} {
+	for _, name := range []string{"services", "service", "payments", "order", "error"} {
 		page, err := layout.Clone()
 		if err == nil {
 			page, err = page.ParseFS(files, "templates/"+name+".html")

@@ -30,6 +30,8 @@ type overview struct {
 	Cards  []card
 	Alarms []alarm
 	Heard  bool // Prometheus said which alarms fire
+	// Needing are the payments that need a person.
+	Needing needing
 }
 
 // alarm is an alarm that fires.
@@ -58,19 +60,26 @@ func firing(found []sources.Firing) (alarms []alarm) {
 	return alarms
 }
 
-// showServices answers with the alarms that fire, and a card for each service.
+// showServices answers with the alarms that fire, the number of payments that need a person, and a
+// card for each service.
 func (c *console) showServices(ctx *gin.Context) error {
 	var (
 		reads  sync.WaitGroup
 		found  []sources.Firing
 		unsaid error
+		owed   sources.NeedingPerson
+		untold error
 	)
+	reads.Go(func() { owed, untold = c.readPayments(ctx) })
 	if c.metrics != nil {
 		reads.Go(func() { found, unsaid = c.metrics.Firing(ctx.Request.Context(), slo.Alarms(true)) })
 	}
 	cluster, budgets, outages := c.readAll(ctx)
 	reads.Wait()
-	page := overview{Alarms: firing(found), Heard: outages.add(unsaid) && c.metrics != nil}
+	page := overview{
+		Alarms: firing(found), Heard: outages.add(unsaid) && c.metrics != nil,
+		Needing: c.needing(owed, untold, &outages),
+	}
 	for _, name := range c.settings.services() {
 		card := card{Name: name, Known: cluster != nil, Metrics: budgets != nil}
 		if cluster != nil {

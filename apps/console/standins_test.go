@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"log/slog"
@@ -9,15 +11,22 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"go.opentelemetry.io/otel/trace/noop"
 
+	"github.com/loja-veloz/platform/apps/internal/api"
+	"github.com/loja-veloz/platform/apps/internal/apitest"
 	"github.com/loja-veloz/platform/apps/internal/config"
+	contract "github.com/loja-veloz/platform/apps/internal/contract/pagamentos"
+	"github.com/loja-veloz/platform/apps/internal/money"
+	"github.com/loja-veloz/platform/apps/internal/page"
 	"github.com/loja-veloz/platform/apps/internal/server"
 	"github.com/loja-veloz/platform/apps/internal/service"
 	"github.com/loja-veloz/platform/infra/slo"
@@ -40,11 +49,12 @@ func image(service string, n int) string {
 	return fmt.Sprintf("localhost:5000/%s@sha256:%s", service, digest(n))
 }
 
-// standins are Kubernetes, Prometheus and Jaeger, each an HTTP server. They know only the
-// requests that the real ones accept from the console, and count them.
+// standins are Kubernetes, Prometheus, Jaeger and pagamentos, each an HTTP server. They know only
+// the requests that the real ones accept from the console, and count them.
 type standins struct {
 	alerts                         []object // the labels of the alerts that fire
 	kubernetes, prometheus, jaeger *httptest.Server
+	pagamentos                     *httptest.Server
 	began                          time.Time
 
 	mu      sync.Mutex
@@ -53,6 +63,7 @@ type standins struct {
 	// seen are the canary's requests by service; all are good unless bad has a number.
 	seen, bad map[string]float64
 	traces    map[string][]object // by order
+	payments  []contract.Payment  // that need a person, of the newest order first
 	stalled   chan struct{}       // if set, Prometheus answers nothing until it is closed
 }
 
@@ -67,6 +78,8 @@ func newStandins(t testing.TB) *standins {
 		*into = httptest.NewServer(handler)
 		t.Cleanup((*into).Close)
 	}
+	s.pagamentos = httptest.NewServer(s.newPagamentos(t))
+	t.Cleanup(s.pagamentos.Close)
 	return s
 }
 
@@ -209,6 +222,73 @@ func (s *standins) serveJaeger(w http.ResponseWriter, r *http.Request) {
 	write(w, http.StatusOK, object{"data": data})
 }
 
+// pagamentosStandin has the contract, the server and the pages of pagamentos, and so its refusals.
+type pagamentosStandin struct {
+	contract.StrictServerInterface // the console calls no other operation
+	s                              *standins
+}
+
+func (s *standins) newPagamentos(t testing.TB) http.Handler {
+	t.Helper()
+	srv, err := newFrame().NewServer(server.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	contract.RegisterHandlersWithOptions(srv.Router(), contract.NewHandler(pagamentosStandin{s: s}),
+		contract.GinServerOptions{ErrorHandler: api.ParameterError})
+	return apitest.Handler(t, contract.Document, srv.Handler())
+}
+
+// ListPayments also has a payment that needs nobody, unless the request leaves such payments out.
+func (p pagamentosStandin) ListPayments(
+	_ context.Context, request contract.ListPaymentsRequestObject,
+) (contract.ListPaymentsResponseObject, error) {
+	p.s.count("payments")
+	list := page.List[uuid.UUID]{
+		First:  uuid.Max,
+		Format: func(order uuid.UUID) string { return string(order[:]) },
+		Parse:  func(text string) (uuid.UUID, error) { return uuid.FromBytes([]byte(text)) },
+	}
+	asked, err := list.Request(request.Params.Limit, request.Params.Cursor)
+	if err != nil {
+		return nil, err
+	}
+	all := p.s.payments
+	if only := request.Params.NeedingPerson; only == nil || !*only {
+		fine := contract.Payment{OrderID: uuid.Nil, State: contract.Captured, Amount: money.BRL(100), Refunded: money.BRL(0), Acquirer: contract.Simulator}
+		all = append(slices.Clone(all), fine)
+	}
+	found := slices.DeleteFunc(slices.Clone(all), func(one contract.Payment) bool { return one.OrderID.String() >= asked.After.String() })
+	found = found[:min(len(found), int(asked.Limit)+1)]
+	shown, next := page.Cut(list, asked, found, func(one contract.Payment) uuid.UUID { return one.OrderID })
+	return contract.ListPayments200JSONResponse{Items: append([]contract.Payment{}, shown...), NextCursor: next}, nil
+}
+
+// owed returns payments that need a person: of three, the acquirer refuses the refund of the first,
+// carries out that of the second, and does not answer for the third.
+func owed(n int) []contract.Payment {
+	newest := uuid.MustParse(order)
+	since := time.Date(2026, 11, 27, 8, 30, 0, 0, time.UTC)
+	var all []contract.Payment
+	for i := range n {
+		one := contract.Payment{
+			OrderID: newest, State: contract.Refunding, Amount: money.BRL(12990 + int64(i)), Refunded: money.BRL(0),
+			Acquirer: contract.Simulator, CreatedAt: since.Add(-time.Hour), UpdatedAt: since, AcquirerReference: new(fmt.Sprintf("sim_charge_%d", i)),
+		}
+		binary.BigEndian.PutUint16(one.OrderID[14:], 0x7e10-uint16(i)) // the end of order
+		switch i % 3 {
+		case 0:
+			one.Problem, one.Refusals = new("simulator refuses the step: charge_disputed"), new(int32(5))
+		case 1:
+			one.RefundReference = new("sim_refund_1")
+		case 2:
+			one.State = contract.Authorising
+		}
+		all = append(all, one)
+	}
+	return all
+}
+
 // A rolled service is a Rollout with its ReplicaSets and pods. Version n has the hash hash-n and
 // the revision n.
 type rolled struct {
@@ -346,6 +426,7 @@ func shop(t testing.TB) *standins {
 		}}},
 	})
 	s.traces[order] = []object{traced(s, "api-gateway", "pedidos", "estoque", "pagamentos")}
+	s.payments = owed(3)
 	return s
 }
 
@@ -381,8 +462,14 @@ func (s *standins) settings() settings {
 		all[name] = promised
 	}
 	return settings{
-		kubernetes: s.kubernetes.URL, namespace: "shop", prometheus: s.prometheus.URL, jaeger: s.jaeger.URL, objectives: all,
+		kubernetes: s.kubernetes.URL, namespace: "shop", prometheus: s.prometheus.URL, jaeger: s.jaeger.URL, payments: s.pagamentos.URL,
+		objectives: all,
 	}
+}
+
+func newFrame() *service.Frame {
+	return service.New(server.Settings{Identity: config.Identity{Service: name, Version: "0123456789ab", Pod: "console-1"}},
+		slog.New(slog.DiscardHandler), noop.NewTracerProvider())
 }
 
 // app is the whole service.
@@ -390,9 +477,7 @@ type app struct{ http.Handler }
 
 func newApp(t testing.TB, settings settings) app {
 	t.Helper()
-	frame := service.New(server.Settings{Identity: config.Identity{Service: name, Version: "0123456789ab", Pod: "console-1"}},
-		slog.New(slog.DiscardHandler), noop.NewTracerProvider())
-	srv, err := newServer(frame, settings)
+	srv, err := newServer(newFrame(), settings)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -40,8 +40,9 @@ type ConsoleSpec struct {
 	ServicesNamespace string
 	// Objectives are those of each service that it shows, by name; at least one is needed.
 	Objectives map[string]slo.Objectives
-	// Prometheus is asked for metrics, Jaeger for traces; a source without a URL is left out.
-	Prometheus, Jaeger Source
+	// Prometheus is asked for metrics, Jaeger for traces, Payments for the payments that need a
+	// person; a source without a URL is left out.
+	Prometheus, Jaeger, Payments Source
 	// NodePort opens it on a port of every node, to everybody who reaches the node; 0 does not.
 	NodePort int32
 	// With SkipAwait an update goes on before it answers.
@@ -52,6 +53,10 @@ type ConsoleSpec struct {
 type Source struct {
 	URL  string // http://host:port
 	Pods kube.PodSelector
+	// PodPort is the port of the pods, which policies allow; 0 means that of the URL. For a Service
+	// with another port, AWS's policy controller finds that port by the pods' (resolvers/endpoints.go
+	// of aws/amazon-network-policy-controller-k8s).
+	PodPort int32
 }
 
 // Console is the installed service.
@@ -95,15 +100,12 @@ func (s *ConsoleSpec) Validate() error {
 			errs.Add("Objectives["+service+"]", "%v", err)
 		}
 	}
-	for _, source := range []struct {
-		field string
-		Source
-	}{{"Prometheus", s.Prometheus}, {"Jaeger", s.Jaeger}} {
-		if source.URL == "" {
-			continue
-		}
+	for _, source := range s.sources() {
 		if _, err := source.port(); err != nil {
 			errs.Add(source.field+".URL", "is %q: use http://host:port", source.URL)
+		}
+		if source.PodPort != 0 {
+			errs.Port(source.field+".PodPort", source.PodPort)
 		}
 		if source.Pods.TooWide() {
 			errs.Add(source.field+".Pods", "has no namespace or no labels: the console could reach every pod")
@@ -115,7 +117,21 @@ func (s *ConsoleSpec) Validate() error {
 	return errs.Err()
 }
 
-// port is the port of the source's pods, which is that of its URL.
+// namedSource is a source with its field in the spec, and the console's variable for its URL.
+type namedSource struct {
+	field, variable string
+	Source
+}
+
+// sources are those that have a URL.
+func (s *ConsoleSpec) sources() []namedSource {
+	all := []namedSource{
+		{"Prometheus", "PROMETHEUS_URL", s.Prometheus}, {"Jaeger", "JAEGER_URL", s.Jaeger}, {"Payments", "PAYMENTS_URL", s.Payments},
+	}
+	return slices.DeleteFunc(all, func(source namedSource) bool { return source.URL == "" })
+}
+
+// port is the port of the source's pods.
 func (s Source) port() (int32, error) {
 	u, err := url.Parse(s.URL)
 	if err != nil {
@@ -125,7 +141,7 @@ func (s Source) port() (int32, error) {
 	if u.Scheme != "http" || u.Hostname() == "" || port == 0 {
 		return 0, errors.New("not http://host:port")
 	}
-	return port, nil
+	return cmp.Or(s.PodPort, port), nil
 }
 
 var consoleLabels = nameOnly(console)
@@ -174,7 +190,7 @@ func (s *ConsoleSpec) networkPolicy() *networkingv1.NetworkPolicy {
 		ingress = append(ingress, kube.FromAnywhere(consolePort))
 	}
 	egress := []networkingv1.NetworkPolicyEgressRule{kube.ToDNS(), kube.ToAPIServer()}
-	for _, source := range []Source{s.Prometheus, s.Jaeger} {
+	for _, source := range s.sources() {
 		if port, err := source.port(); err == nil {
 			egress = append(egress, kube.ToPods(port, source.Pods))
 		}
@@ -189,10 +205,8 @@ func (s *ConsoleSpec) deployment(objectives string) *appsv1.Deployment {
 		{Name: "POD_NAME", ValueFrom: &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{FieldPath: "metadata.name"}}},
 		{Name: "SERVICES_NAMESPACE", Value: s.ServicesNamespace},
 	}
-	for name, source := range map[string]Source{"JAEGER_URL": s.Jaeger, "PROMETHEUS_URL": s.Prometheus} {
-		if source.URL != "" {
-			env = append(env, corev1.EnvVar{Name: name, Value: source.URL})
-		}
+	for _, source := range s.sources() {
+		env = append(env, corev1.EnvVar{Name: source.variable, Value: source.URL})
 	}
 	slices.SortFunc(env, func(a, b corev1.EnvVar) int { return cmp.Compare(a.Name, b.Name) })
 	return &appsv1.Deployment{ObjectMeta: s.meta(), Spec: appsv1.DeploymentSpec{

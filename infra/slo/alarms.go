@@ -101,7 +101,7 @@ func Alarms(pushed bool) []Alarm {
 		{
 			"PaymentsNeedPerson", "ticket",
 			"Payments or refunds do not finish by themselves.",
-			"`kubectl -n shop exec deploy/pagamentos -- /ko-app/pagamentos needing-person` lists them with the acquirer's reason; " +
+			"`kubectl -n shop exec service/pagamentos-stable -- /ko-app/pagamentos needing-person` lists them with the acquirer's reason; " +
 				"`retry` and `refunded` end them.",
 			"payments.md#refusals-and-refunds-that-take-long", stays("payments_needing_person", alarmWindow, needingFor),
 		},

@@ -52,6 +52,12 @@ func Pods(namespace string) kube.PodSelector {
 	return kube.PodSelector{Namespace: namespace, Labels: map[string]string{"app.kubernetes.io/part-of": "loja-veloz"}}
 }
 
+// StableURL is where the service's stable version answers in the cluster, without a gateway. Its
+// pods listen on Port.
+func (s *Spec) StableURL() string {
+	return fmt.Sprintf("http://%s.%s:%d", stable(s.Service), s.Namespace, ServicePort)
+}
+
 // from selects the pods from which a call of this service arrives.
 func (s *Spec) from(call Call) kube.PodSelector {
 	if call.Via != nil {

@@ -189,13 +189,9 @@ func TestPlansOfTheCloud(t *testing.T) {
 	}
 }
 
-// TestMetricsInTheCloudAreReadByThoseWhoNeedThem: Prometheus and Datadog's agents read the
-// services, and only the Rollouts controller and the console ask Prometheus.
-func TestMetricsInTheCloudAreReadByThoseWhoNeedThem(t *testing.T) {
-	recorder, err := inCloud(t, "dev", stackFile(t, "dev"))
-	if err != nil {
-		t.Fatal(err)
-	}
+// TestTheCloudIsReadByThoseWhoNeedIt: Prometheus and Datadog's agents read the services, the console
+// reads pagamentos, and only the Rollouts controller and the console ask Prometheus.
+func TestTheCloudIsReadByThoseWhoNeedIt(t *testing.T) {
 	controller := named("argo-rollouts", "argo-rollouts")
 	controller.Labels["app.kubernetes.io/component"] = "rollouts-controller" // as its chart sets it
 	pods := []reachability.Pod{
@@ -205,6 +201,7 @@ func TestMetricsInTheCloudAreReadByThoseWhoNeedThem(t *testing.T) {
 	}
 	want := []reachability.Edge{
 		{From: "argo-rollouts", To: "prometheus", Port: metricsPort}, {From: "console", To: "prometheus", Port: metricsPort},
+		{From: "console", To: "pagamentos", Port: httpPort},
 	}
 	for _, s := range shop.Services() {
 		pods = append(pods, shopPod(s.Name, httpPort))
@@ -212,11 +209,17 @@ func TestMetricsInTheCloudAreReadByThoseWhoNeedThem(t *testing.T) {
 			want = append(want, reachability.Edge{From: reader, To: s.Name, Port: httpPort})
 		}
 	}
-	got := slices.DeleteFunc(reachability.Compute(networkPolicies(t, recorder), pods), func(e reachability.Edge) bool {
-		return slices.Contains([]string{"stranger", "argo-rollouts", "argo-rollouts-dashboard", "agent"}, e.To)
-	})
-	if diff := reachability.Difference(want, got); diff != "" {
-		t.Error(diff)
+	for _, environment := range []string{"dev", "prod"} {
+		recorder, err := inCloud(t, environment, stackFile(t, environment))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := slices.DeleteFunc(reachability.Compute(networkPolicies(t, recorder), pods), func(e reachability.Edge) bool {
+			return slices.Contains([]string{"stranger", "argo-rollouts", "argo-rollouts-dashboard", "agent"}, e.To)
+		})
+		if diff := reachability.Difference(want, got); diff != "" {
+			t.Errorf("%s:\n%s", environment, diff)
+		}
 	}
 }
 

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -11,6 +13,8 @@ import (
 	"github.com/loja-veloz/platform/apps/catalogue"
 	"github.com/loja-veloz/platform/infra/infratest"
 	"github.com/loja-veloz/platform/infra/kube"
+	"github.com/loja-veloz/platform/infra/observability"
+	"github.com/loja-veloz/platform/infra/slo"
 	"github.com/loja-veloz/platform/infra/workload"
 	"github.com/loja-veloz/platform/stacks/environment/internal/aws"
 	"github.com/loja-veloz/platform/stacks/environment/internal/local"
@@ -185,6 +189,60 @@ func TestNothingIsDirect(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// TestTheConsoleReadsPayments: in every environment the console has the address of pagamentos'
+// stable version, its policy allows the port of the pods, and no other service admits it.
+func TestTheConsoleReadsPayments(t *testing.T) {
+	console := observability.ConsolePods(plan.ObservabilityNamespace)
+	admits := func(w *workload.Spec) bool {
+		return slices.ContainsFunc(w.CalledBy, func(pods kube.PodSelector) bool {
+			return pods.Namespace == console.Namespace && maps.Equal(pods.Labels, console.Labels)
+		})
+	}
+	for name, c := range environments(t) {
+		cfg, p, _, err := program.Load(name, c.values, shop, c.target)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, w := range p.Workloads {
+			if got := admits(w); got != (w.Service == "pagamentos") {
+				t.Errorf("%s: %s admits the console: %v", name, w.Service, got)
+			}
+		}
+		spec := plan.NewMonitoring(cfg, nil).Console(p)
+		if spec.Payments.URL != "http://pagamentos-stable.shop:80" || spec.Payments.PodPort != workload.Port {
+			t.Errorf("%s: the console reads payments at %+v", name, spec.Payments)
+		}
+
+		c.values["loja-veloz:console"] = `{"install": false}`
+		p, _ = planned(t, name, c.values, shop, c.target)
+		if slices.ContainsFunc(p.Workloads, admits) {
+			t.Errorf("%s: a service admits a console that is not installed", name)
+		}
+	}
+}
+
+// TestCommandsOfAlarmsReachAnObject: an operator copies them. A Rollout is nothing that kubectl exec
+// finds pods by.
+func TestCommandsOfAlarmsReachAnObject(t *testing.T) {
+	exec := regexp.MustCompile(`kubectl -n (\S+) exec (\S+) --`)
+	commands := 0
+	for _, alarm := range slo.Alarms(true) {
+		for _, command := range exec.FindAllStringSubmatch(alarm.Do, -1) {
+			commands++
+			found := slices.ContainsFunc(objectsOf(t, nil).All(), func(m kube.Manifest) bool {
+				kind := strings.ToLower(reflect.TypeOf(m.Object).Elem().Name())
+				return m.Object.GetNamespace() == command[1] && kind+"/"+m.Object.GetName() == command[2]
+			})
+			if !found {
+				t.Errorf("%s says %s, and there is no such object", alarm.Name, command[0])
+			}
+		}
+	}
+	if commands == 0 {
+		t.Error("no alarm has a command: the test looks for nothing")
 	}
 }
 

@@ -140,6 +140,9 @@ func declared(programs *catalogue.Catalogue, telemetry string) []reachability.Ed
 		if len(s.Public) > 0 {
 			add("traefik", s.Name, httpPort)
 		}
+		if s.Name == "pagamentos" {
+			add("console", s.Name, httpPort)
+		}
 		for _, call := range s.Calls {
 			add(s.Name, "traefik-internal", webPort)
 			add("traefik-internal", call.Service, httpPort)
@@ -181,7 +184,8 @@ func declared(programs *catalogue.Catalogue, telemetry string) []reachability.Ed
 		}
 	}
 	add("database-setup", "postgres", postgresPort)
-	// Prometheus reads services, and nobody but the Rollouts controller and the console asks it.
+	// Prometheus reads services, and nobody but the Rollouts controller and the console asks it. The
+	// console reads pagamentos alone.
 	// Nobody asks the console: operators reach it through the node.
 	add("rollouts", "prometheus", metricsPort)
 	add("console", "prometheus", metricsPort)

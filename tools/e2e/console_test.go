@@ -41,7 +41,7 @@ func browseConsole(t *testing.T, base string) {
 	t.Helper()
 	axe := axeCore(t)
 	ctx := newBrowser(t)
-	paths := []string{"/", "/services/" + consoleService, "/orders", "/orders?id=x"}
+	paths := []string{"/", "/services/" + consoleService, "/payments", "/orders", "/orders?id=x"}
 	if order := os.Getenv("CONSOLE_ORDER"); order != "" {
 		paths = append(paths, "/orders?id="+order)
 	}
@@ -83,7 +83,7 @@ func browseConsole(t *testing.T, base string) {
 	}
 }
 
-// readByKeyboard goes from the first page to a service and to an order.
+// readByKeyboard goes from the first page to a service, to the payments and to an order.
 func readByKeyboard(p *tab, base string) {
 	p.refused = 400
 	p.open(base + "/")
@@ -99,6 +99,9 @@ func readByKeyboard(p *tab, base string) {
 			p.t.Errorf("the page of %s lacks %q:\n%s", consoleService, want, p.body())
 		}
 	}
+	p.tabTo(`nav a[href="/payments"]`)
+	p.follow(kb.Enter)
+	p.until("Payments that need a person")
 	p.tabTo(`nav a[href="/orders"]`)
 	p.follow(kb.Enter)
 	p.tabTo("#id")

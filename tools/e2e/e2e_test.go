@@ -296,9 +296,18 @@ func TestStorefront(t *testing.T) {
 	browse(t, url)
 }
 
-// TestConsole reads the console in a browser, as an operator does.
+// TestConsole reads the console in a browser, as an operator does. It reaches pagamentos, and so does
+// the command that it shows.
 func TestConsole(t *testing.T) {
-	browseConsole(t, fmt.Sprintf("http://localhost:%d", cluster.ConsolePort))
+	console := fmt.Sprintf("http://localhost:%d", cluster.ConsolePort)
+	browseConsole(t, console)
+	const nobody = "No payment needs a person."
+	if response, page := fetch(t, http.MethodGet, console+"/payments", ""); response.StatusCode != http.StatusOK || !strings.Contains(page, nobody) {
+		t.Errorf("/payments of the console = %s, without %q:\n%s", response.Status, nobody, page)
+	}
+	if out := must(t, "-n", "shop", "exec", "service/pagamentos-stable", "--", "/ko-app/pagamentos", "needing-person"); out != nobody+"\n" {
+		t.Errorf("pagamentos needing-person = %q, want %q", out, nobody)
+	}
 }
 
 // TestCalledServiceIsWeighted checks that a canary's weights apply to calls between services

@@ -1,6 +1,6 @@
-// Package sources reads what the console shows, from Kubernetes, Prometheus and Jaeger. Every
-// read takes at most a second, and its answer is reused for two, so that many open pages cost
-// as much as one.
+// Package sources reads what the console shows, from Kubernetes, Prometheus, Jaeger and
+// pagamentos. Every read takes at most a second, and its answer is reused for two, so that many
+// open pages cost as much as one.
 package sources
 
 import (

@@ -221,7 +221,7 @@ func (t *Target) receivers() kube.PodSelector {
 // Site implements program.Target.
 func (t *Target) Site() plan.Site {
 	site := plan.Site{
-		Metrics: t.monitoring.Metrics(), SecretVersions: map[string]string{},
+		Metrics: t.monitoring.Metrics(), Readers: t.monitoring.Readers(), SecretVersions: map[string]string{},
 		Public: t.router, Internal: t.router.Internal,
 		Telemetry: plan.Telemetry(t.cfg, t.traces, t.receivers()), Scraper: t.scraper,
 		Server: plan.Server{

@@ -84,8 +84,8 @@ func New(_ string, cfg *config.Config) program.Target {
 // Site implements program.Target.
 func (t *Target) Site() plan.Site {
 	return plan.Site{
-		Metrics: t.monitoring.Metrics(),
-		Public:  t.router, Internal: t.router.Internal,
+		Metrics: t.monitoring.Metrics(), Readers: t.monitoring.Readers(),
+		Public: t.router, Internal: t.router.Internal,
 		Telemetry: plan.Telemetry(t.cfg, t.traces, plan.OtherCollector),
 		Server: plan.Server{
 			SSLMode: "disable", // the connection stays in the cluster

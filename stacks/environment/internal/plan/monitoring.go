@@ -9,6 +9,9 @@ import (
 	"github.com/loja-veloz/platform/stacks/environment/internal/config"
 )
 
+// paymentsService knows the payments that need a person, which the console shows.
+const paymentsService = "pagamentos"
+
 // Monitoring is Prometheus, by which canaries are judged, and the console, which shows what it
 // knows. Every target has the same.
 type Monitoring struct {
@@ -59,6 +62,15 @@ func (m *Monitoring) Metrics() *workload.Metrics {
 	return &workload.Metrics{Prometheus: m.prometheus.URL(), Collector: observability.PrometheusPods(ObservabilityNamespace)}
 }
 
+// Readers are the pods that call services from outside the shop, by the service's name: the console
+// lists the payments that need a person.
+func (m *Monitoring) Readers() map[string][]kube.PodSelector {
+	if m.console == nil {
+		return nil
+	}
+	return map[string][]kube.PodSelector{paymentsService: {observability.ConsolePods(ObservabilityNamespace)}}
+}
+
 // Prometheus returns the server with the rules for the plan's services, or nil.
 func (m *Monitoring) Prometheus(p *Plan) *observability.PrometheusSpec {
 	if m.prometheus == nil {
@@ -74,13 +86,19 @@ func (m *Monitoring) Prometheus(p *Plan) *observability.PrometheusSpec {
 	return &spec
 }
 
-// Console returns the console with the objectives of the plan's services, or nil.
+// Console returns the console with the objectives of the plan's services, and the stable version of
+// the one that has payments, or nil.
 func (m *Monitoring) Console(p *Plan) *observability.ConsoleSpec {
 	if m.console == nil {
 		return nil
 	}
 	spec := *m.console
 	spec.Objectives = p.Objectives()
+	for _, w := range p.Workloads {
+		if w.Service == paymentsService {
+			spec.Payments = observability.Source{URL: w.StableURL(), Pods: w.Pods(), PodPort: workload.Port}
+		}
+	}
 	return &spec
 }
 

@@ -61,6 +61,8 @@ type Site struct {
 	Metrics *workload.Metrics
 	// Scraper reads the services' metrics for something that does not judge canaries; nil: nobody.
 	Scraper *workload.Scraper
+	// Readers are pods outside the shop that call services, by the service's name.
+	Readers map[string][]kube.PodSelector
 	Server  Server
 	// SecretVersions are the versions of the Secrets that programs read, by the Secret's name; one
 	// without a version changes in place.
@@ -153,10 +155,11 @@ func (p *Plan) workload(environment string, cfg *config.Config, program catalogu
 			Pause:            time.Duration(cfg.Canary.PauseSeconds) * time.Second,
 			ProgressDeadline: time.Duration(cfg.Canary.ProgressDeadlineSeconds) * time.Second,
 		},
-		Gateway: site.Public,
-		Public:  public(program),
-		Metrics: site.Metrics,
-		Scraper: site.Scraper,
+		Gateway:  site.Public,
+		Public:   public(program),
+		CalledBy: slices.Clone(site.Readers[program.Name]),
+		Metrics:  site.Metrics,
+		Scraper:  site.Scraper,
 	}
 	if program.Objectives != nil {
 		w.Objectives = new(slo.Objectives(*program.Objectives))

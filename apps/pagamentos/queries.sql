@@ -226,11 +226,12 @@ SELECT order_id FROM pagamento_refunds WHERE id = @id;
 -- name: ClaimRefunds :many
 -- Takes refunds that are due, and postpones them as Claim does.
 WITH due AS (
-    SELECT d.id FROM pagamento_refunds AS d JOIN pagamentos AS p ON p.order_id = d.order_id
-    WHERE d.due_at <= now() AND split_part(p.acquirer, '/', 1) = @acquirer::text
+    SELECT d.id FROM pagamento_refunds AS d
+    WHERE d.due_at <= now()
+        AND (SELECT split_part(p.acquirer, '/', 1) FROM pagamentos AS p WHERE p.order_id = d.order_id) = @acquirer::text
     ORDER BY d.due_at
     LIMIT @max_rows
-    FOR UPDATE OF d SKIP LOCKED
+    FOR UPDATE SKIP LOCKED
 )
 UPDATE pagamento_refunds AS r SET
     due_at = now() + least(interval '1 hour', interval '1 minute' * 2 ^ least(r.attempts, 6)),

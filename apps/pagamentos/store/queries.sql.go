@@ -228,11 +228,12 @@ func (q *Queries) Claim(ctx context.Context, arg ClaimParams) ([]ClaimRow, error
 
 const claimRefunds = `-- name: ClaimRefunds :many
 WITH due AS (
-    SELECT d.id FROM pagamento_refunds AS d JOIN pagamentos AS p ON p.order_id = d.order_id
-    WHERE d.due_at <= now() AND split_part(p.acquirer, '/', 1) = $1::text
+    SELECT d.id FROM pagamento_refunds AS d
+    WHERE d.due_at <= now()
+        AND (SELECT split_part(p.acquirer, '/', 1) FROM pagamentos AS p WHERE p.order_id = d.order_id) = $1::text
     ORDER BY d.due_at
     LIMIT $2
-    FOR UPDATE OF d SKIP LOCKED
+    FOR UPDATE SKIP LOCKED
 )
 UPDATE pagamento_refunds AS r SET
     due_at = now() + least(interval '1 hour', interval '1 minute' * 2 ^ least(r.attempts, 6)),

@@ -84,7 +84,7 @@ func newPruning(
 		retention.Rows{Table: "pedido_transitions", Age: s.history, Prune: func(ctx context.Context, before time.Time, max int32) (int64, error) {
 			return queries.PruneTransitions(ctx, store.PruneTransitionsParams{Before: retention.FirstID(before), MaxOrders: max})
 		}},
-		retention.Rows{Table: "pedido_events", Age: webhook.KeepEvents, Prune: func(ctx context.Context, before time.Time, max int32) (int64, error) {
-			return queries.PruneEvents(ctx, store.PruneEventsParams{Before: before, MaxRows: max})
+		retention.Rows{Table: "pedido_events", Age: webhook.KeepEvents, Prune: func(ctx context.Context, t time.Time, max int32) (int64, error) {
+			return queries.PruneEvents(ctx, store.PruneEventsParams{Before: t, MaxRows: max})
 		}})
 }

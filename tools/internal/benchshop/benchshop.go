@@ -162,7 +162,9 @@ func (b *bench) measureShops(ctx context.Context, s server) error {
 		}
 	}
 	if b.wants("orders") || b.wants("footprint") {
-		err := b.withShop(ctx, dev.Options{Dir: b.shopDir()}, func(ctx context.Context, shop *dev.Shop) error { return b.measureShop(ctx, shop, s) })
+		err := b.withShop(ctx, dev.Options{Dir: b.shopDir()}, func(ctx context.Context, shop *dev.Shop) error {
+			return b.measureShop(ctx, shop, s)
+		})
 		if err != nil {
 			return err
 		}

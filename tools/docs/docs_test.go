@@ -224,6 +224,31 @@ func TestCommandsSettingsAreDocumented(t *testing.T) {
 	compare(t, "the code", "docs/commands.md", known, all("`([A-Z][A-Z0-9_]+)`", rows))
 }
 
+// TestCommandsForPodsNameAnObject: the services are Rollouts, of which kubectl exec, port-forward and
+// logs know nothing, so that deploy/NAME is not found. service/NAME-stable finds a pod.
+func TestCommandsForPodsNameAnObject(t *testing.T) {
+	services := map[string]bool{}
+	for _, path := range files(t, "service.yaml", "apps") {
+		services[filepath.Base(filepath.Dir(path))] = !strings.Contains(read(t, path), "\nkind: platform")
+	}
+	target := regexp.MustCompile(`kubectl [^\n\x60]*(?:exec|port-forward|logs) [^\n\x60]*?(deploy|deployment|service|svc|pod|rollout)/([a-z-]+)`)
+	seen := 0
+	for _, path := range append(markdown(t), files(t, ".go", "infra", "apps", "tools")...) {
+		for _, found := range target.FindAllStringSubmatch(read(t, path), -1) {
+			name, stable := strings.CutSuffix(found[2], "-stable")
+			if services[name] {
+				seen++
+			}
+			if services[name] && (found[1] != "service" || !stable) {
+				t.Errorf("%s: %q: name service/%s-stable", path, found[0], name)
+			}
+		}
+	}
+	if seen == 0 {
+		t.Error("no command was found: the expression does not match any more")
+	}
+}
+
 func TestPinsAreDocumented(t *testing.T) {
 	table := read(t, "docs/toolchain.md")
 	for _, tool := range slices.Concat([]toolchain.Tool{toolchain.Kubernetes, toolchain.Ko, toolchain.Flagger}, toolchain.Pulumi,

@@ -43,6 +43,7 @@ func (h *history) nemeses(dice *rand.Rand) []nemesis {
 		}
 		all = append(all, nemesis{"stop " + name, func(ctx context.Context) error { return h.stop(ctx, name, pause) }})
 	}
+	all = append(all, nemesis{"fail over", h.failOver})
 	for i := range 3 {
 		all = append(all, nemesis{fmt.Sprint("network ", i+1), h.storm})
 	}

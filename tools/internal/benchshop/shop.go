@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/loja-veloz/platform/tools/internal/dev"
+	"github.com/loja-veloz/platform/tools/internal/postgres"
 )
 
 // gatewayName is the service that buyers send their requests to.
@@ -35,7 +36,7 @@ func (b *bench) startShop(ctx context.Context, dir string, telemetry bool) (*dev
 		env[s] = append([]string{"LOG_LEVEL=warn"}, b.Env...)
 	}
 	env[gatewayName] = append(env[gatewayName], "RATE_PER_SECOND=0")
-	return dev.Start(ctx, dev.Options{Dir: dir, Programs: b.services(), Env: env, Postgres: jsonLog, Telemetry: telemetry, Out: b.Out})
+	return dev.Start(ctx, dev.Options{Dir: dir, Programs: b.services(), Env: env, Postgres: postgres.Options{Settings: jsonLog}, Telemetry: telemetry, Out: b.Out})
 }
 
 type item struct {

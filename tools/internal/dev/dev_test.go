@@ -19,6 +19,7 @@ import (
 
 	"github.com/loja-veloz/platform/apps/catalogue"
 	"github.com/loja-veloz/platform/tools/internal/console"
+	"github.com/loja-veloz/platform/tools/internal/postgres"
 	"github.com/loja-veloz/platform/tools/internal/process"
 	"github.com/loja-veloz/platform/tools/internal/repo"
 )
@@ -276,7 +277,7 @@ func TestShop(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "dev")
 	var out lockedBuffer
 	o := Options{
-		Dir: dir, Programs: []string{"sample-web-app"}, Postgres: []string{"fsync=off"}, Out: console.New(&out),
+		Dir: dir, Programs: []string{"sample-web-app"}, Postgres: postgres.Options{Settings: []string{"fsync=off"}}, Out: console.New(&out),
 		Env: map[string][]string{"sample-web-app": {"SERVICE_VERSION=tested"}},
 	}
 	s, err := Start(t.Context(), o)

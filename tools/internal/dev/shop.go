@@ -34,7 +34,7 @@ type Options struct {
 	Programs  []string            // names of the programs to run; nil: every program with a port
 	Tags      []string            // build tags of the programs
 	Env       map[string][]string // NAME=value by program; overrides what the catalogue and the shop set
-	Postgres  []string            // name=value settings of the server
+	Postgres  postgres.Options    // of the server: its Dir, Settings and Address; the shop sets the others
 	Telemetry bool                // run Prometheus and Jaeger too
 	Out       *console.Console    // receives steps and the programs' output; nil discards them
 }
@@ -278,6 +278,17 @@ func (s *Shop) URL(name string) string {
 
 // DatabaseURL returns the superuser's URL of a database. It contains a password.
 func (s *Shop) DatabaseURL(database string) string { return s.server.URL(database) }
+
+// Postgres returns the server of the databases.
+func (s *Shop) Postgres() *postgres.Server { return s.server }
+
+// FailOver replaces the server of the databases, which the caller has ended. Another server has its data, and
+// the clients reach that at the same address (Options.Postgres.Address).
+func (s *Shop) FailOver(to *postgres.Server) error {
+	s.server = to
+	s.watch(to.Process())
+	return s.record()
+}
 
 func (s *Shop) program(name string) (*program, error) {
 	var names []string

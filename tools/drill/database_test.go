@@ -161,9 +161,9 @@ func connectDatabase(t *testing.T, o *dev.Options) *database {
 }
 
 // start gives the shop's server its first standby.
-func (d *database) start(ctx context.Context, shop *dev.Shop) error {
-	d.shop = shop
-	d.disks[shop.Postgres()] = d.first
+func (d *database) start(ctx context.Context, s shop) error {
+	d.shop, d.first.log = s.Shop, filepath.Join(s.dir, "logs", dev.PostgreSQL+".log")
+	d.disks[s.Postgres()] = d.first
 	return d.addStandby(ctx)
 }
 
@@ -245,7 +245,7 @@ func (d *database) addStandby(ctx context.Context) error {
 		return err
 	}
 	d.standby, err = d.programs.Start(ctx, postgres.Options{
-		Dir: on.data(), Password: password, Settings: settings, Address: d.clients.address(), Log: on.dir + ".log",
+		Dir: on.data(), Password: password, Settings: settings, Address: d.clients.address(), Log: on.log,
 	})
 	if err != nil {
 		return fmt.Errorf("the standby: %w", err)

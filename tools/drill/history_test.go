@@ -187,7 +187,7 @@ func newHistory(t *testing.T, checkouts int, bug string) *history {
 	h.network, h.services = connect(t, seed, &o), o.Programs
 	h.network.target = func(service string) string { return strings.TrimPrefix(h.URL(service), "http://") }
 	h.shop = run(t, o)
-	if err := h.database.start(t.Context(), h.Shop); err != nil {
+	if err := h.database.start(t.Context(), h.shop); err != nil {
 		t.Fatal(err)
 	}
 	// Some items sell out, and units come back when orders are cancelled.

@@ -43,7 +43,14 @@ func (h *history) nemeses(dice *rand.Rand) []nemesis {
 		}
 		all = append(all, nemesis{"stop " + name, func(ctx context.Context) error { return h.stop(ctx, name, pause) }})
 	}
-	all = append(all, nemesis{"fail over", h.failOver})
+	all = append(all,
+		nemesis{"fail over", h.failOver},
+		nemesis{"fill the disk", h.fillDisk},
+		nemesis{"slow disk", func(ctx context.Context) error { return h.slowDisk(ctx, h.Postgres()) }},
+	)
+	if !h.database.behind { // else nobody waits for it
+		all = append(all, nemesis{"slow disk of the standby", func(ctx context.Context) error { return h.slowDisk(ctx, h.database.standby) }})
+	}
 	for i := range 3 {
 		all = append(all, nemesis{fmt.Sprint("network ", i+1), h.storm})
 	}

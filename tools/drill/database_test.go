@@ -24,7 +24,6 @@ import (
 	"github.com/loja-veloz/platform/tools/internal/console"
 	"github.com/loja-veloz/platform/tools/internal/dev"
 	"github.com/loja-veloz/platform/tools/internal/postgres"
-	"github.com/loja-veloz/platform/tools/internal/process"
 	"github.com/loja-veloz/platform/tools/internal/toolchain"
 )
 
@@ -32,11 +31,11 @@ import (
 type relay struct {
 	listener net.Listener
 	mu       sync.Mutex
-	to       string // host:port; "" breaks every connection
+	to       func() string // host:port; "" breaks every connection
 	open     map[net.Conn]bool
 }
 
-func listen(t *testing.T, to string) *relay {
+func listen(t *testing.T, to func() string) *relay {
 	t.Helper()
 	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp4", "127.0.0.1:0")
 	if err != nil {
@@ -54,18 +53,23 @@ func listen(t *testing.T, to string) *relay {
 	}()
 	t.Cleanup(func() {
 		listener.Close()
-		r.direct("")
+		r.direct(nowhere)
 	})
 	return r
 }
 
 func (r *relay) address() string { return r.listener.Addr().String() }
 
-// direct breaks all connections, and passes the next ones on to another server.
-func (r *relay) direct(to string) {
+func nowhere() string { return "" }
+
+// direct passes connections on to another server, and breaks those to the one before.
+func (r *relay) direct(to func() string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.to = to
+	same := to() == r.to()
+	if r.to = to; same {
+		return
+	}
 	for conn := range r.open {
 		conn.Close()
 	}
@@ -75,7 +79,7 @@ func (r *relay) direct(to string) {
 func (r *relay) pass(from net.Conn) {
 	defer from.Close()
 	r.mu.Lock()
-	address := r.to
+	address := r.to()
 	r.mu.Unlock()
 	if address == "" {
 		return
@@ -86,7 +90,7 @@ func (r *relay) pass(from net.Conn) {
 	}
 	defer to.Close()
 	r.mu.Lock()
-	current := r.to == address
+	current := r.to() == address
 	if current {
 		r.open[from], r.open[to] = true, true
 	}
@@ -118,6 +122,7 @@ type database struct {
 	replication *relay
 	behind      bool   // the standby is asynchronous, and cut off before it takes over
 	folder      string // of the disks
+	fakeTime    string // a library
 	number      int    // of the last disk
 	disks       map[*postgres.Server]*disk
 	first       *disk // until the shop has started
@@ -142,16 +147,11 @@ func connectDatabase(t *testing.T, o *dev.Options) *database {
 	if d.programs, err = postgres.Ensure(t.Context(), cache); err != nil {
 		t.Fatal(err)
 	}
-	port, err := process.FreePort(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	d.clients, d.replication = listen(t, fmt.Sprintf("127.0.0.1:%d", port)), listen(t, "")
 	if d.first, err = d.newDisk(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	o.Ports = map[string]int{dev.PostgreSQL: port}
-	o.Postgres = postgres.Options{Dir: d.first.data(), Settings: settings, Address: d.clients.address()}
+	d.clients, d.replication = listen(t, d.first.server), listen(t, nowhere)
+	o.Postgres = postgres.Options{Dir: d.first.data(), Settings: settings, Address: d.clients.address(), Env: d.clockOf(d.first)}
 	t.Cleanup(func() { // after the shop has stopped
 		if err := d.close(); err != nil {
 			t.Errorf("removing the databases: %v", err)
@@ -164,6 +164,7 @@ func connectDatabase(t *testing.T, o *dev.Options) *database {
 func (d *database) start(ctx context.Context, s shop) error {
 	d.shop, d.first.log = s.Shop, filepath.Join(s.dir, "logs", dev.PostgreSQL+".log")
 	d.disks[s.Postgres()] = d.first
+	d.clients.direct(s.Postgres().Own)
 	return d.addStandby(ctx)
 }
 
@@ -228,7 +229,7 @@ func (d *database) addStandby(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.replication.direct(primary.Own())
+	d.replication.direct(primary.Own)
 	if err := backUp(ctx, primary, on.data()); err != nil {
 		return fmt.Errorf("the base backup: %w", err)
 	}
@@ -245,7 +246,7 @@ func (d *database) addStandby(ctx context.Context) error {
 		return err
 	}
 	d.standby, err = d.programs.Start(ctx, postgres.Options{
-		Dir: on.data(), Password: password, Settings: settings, Address: d.clients.address(), Log: on.log,
+		Dir: on.data(), Password: password, Settings: settings, Address: d.clients.address(), Env: d.clockOf(on), Log: on.log,
 	})
 	if err != nil {
 		return fmt.Errorf("the standby: %w", err)
@@ -375,7 +376,7 @@ func (h *history) failOver(ctx context.Context) error {
 		return err
 	}
 	if d.behind {
-		d.replication.direct("")
+		d.replication.direct(nowhere)
 		if err := h.goesOn(ctx); err != nil {
 			return err
 		}
@@ -383,8 +384,8 @@ func (h *history) failOver(ctx context.Context) error {
 	if err := primary.Kill(); err != nil {
 		return err
 	}
-	d.clients.direct("")
-	d.replication.direct("")
+	d.clients.direct(nowhere)
+	d.replication.direct(nowhere)
 	if promoted, err := ask(ctx, d.standby, "SELECT pg_promote(true, 120)::text"); err != nil || promoted != "true" {
 		return fmt.Errorf("promoting the standby: %s, %w", promoted, err)
 	}
@@ -396,7 +397,7 @@ func (h *history) failOver(ctx context.Context) error {
 		return err
 	}
 	d.standby = nil
-	d.clients.direct(h.Postgres().Own())
+	d.clients.direct(h.Postgres().Own)
 	if err := d.disks[primary].remove(); err != nil {
 		return err
 	}

@@ -51,10 +51,19 @@ func (d *database) newDisk(ctx context.Context) (*disk, error) {
 		if d.folder, err = os.MkdirTemp("", fmt.Sprintf("%s%d-", diskPattern, os.Getpid())); err != nil {
 			return nil, err
 		}
+		if err := os.Chmod(d.folder, 0o755); err != nil { //nolint:gosec // the server's user reads the library
+			return nil, err
+		}
+		if d.fakeTime, err = fakeTime(ctx, d.folder); err != nil {
+			return nil, err
+		}
 	}
 	d.number++
 	one := &disk{dir: filepath.Join(d.folder, fmt.Sprint("disk", d.number))}
 	one.log = one.dir + ".log"
+	if err := one.setClock(0); err != nil {
+		return nil, err
+	}
 	image, err := os.Create(one.image())
 	if err != nil {
 		return nil, err
@@ -77,6 +86,17 @@ func (d *disk) image() string { return d.dir + ".img" }
 
 // data is the folder of a server's data.
 func (d *disk) data() string { return filepath.Join(d.dir, "data") }
+
+// server returns the address of the disk's server, from its lock file: the shop uses the server before the
+// drill has it.
+func (d *disk) server() string {
+	file, err := os.ReadFile(filepath.Join(d.data(), "postmaster.pid"))
+	lines := strings.Split(string(file), "\n")
+	if err != nil || len(lines) < 4 {
+		return ""
+	}
+	return "127.0.0.1:" + strings.TrimSpace(lines[3])
+}
 
 func (d *disk) remove() error {
 	if d.removed {

@@ -99,6 +99,7 @@ type history struct {
 	services []string
 	network  *network
 	database *database
+	clocks   clocks
 	strikes  map[string]int // by nemesis
 
 	mu      sync.Mutex
@@ -170,7 +171,7 @@ func newHistory(t *testing.T, checkouts int, bug string) *history {
 	t.Logf("HISTORY_SEED=%d HISTORY_CHECKOUTS=%d", seed, checkouts)
 	h := &history{seed: seed, checkouts: checkouts, struck: make(chan struct{}), strikes: map[string]int{}, patience: 3 * deadline}
 	o := options(t)
-	h.database = connectDatabase(t, &o)
+	h.database, h.clocks = connectDatabase(t, &o), connectClocks(t, &o)
 	h.database.behind = bug == behind
 	if bug != "" {
 		h.patience = deadline

@@ -72,6 +72,9 @@ const (
 	quickTimeout = 3 * time.Second
 	// slowPause is the time until a slow job that found no place looks again.
 	slowPause = 5 * time.Second
+	// longestPause is more than any pause before a job or its next attempt, of which the longest
+	// are 75 s. A job that is to wait longer was stored by a process whose clock was wrong.
+	longestPause = 2 * time.Minute
 	// stopTimeout is how long jobs may continue when the process stops.
 	stopTimeout = 5 * time.Second
 )
@@ -99,6 +102,17 @@ func (q *Queue) Enqueue(ctx context.Context, id uuid.UUID, pause time.Duration, 
 	}
 	if _, err := q.client.Insert(ctx, args, nil); err != nil {
 		return fmt.Errorf("storing a job for order %s: %w", id, err)
+	}
+	return nil
+}
+
+// bringForward lets the jobs run that wait longer than any should. Their times come from the
+// clocks of processes, which can have been set.
+func (q *Queue) bringForward(ctx context.Context) error {
+	_, err := q.pool.Exec(ctx, `UPDATE river_job SET scheduled_at = now()
+		WHERE kind = $1 AND state IN ('scheduled', 'retryable') AND scheduled_at > now() + $2::interval`, kind, longestPause)
+	if err != nil {
+		return fmt.Errorf("bringing jobs forward: %w", err)
 	}
 	return nil
 }
@@ -155,7 +169,7 @@ func (q *Queue) Workers(
 	if err != nil {
 		return nil, fmt.Errorf("preparing the jobs: %w", err)
 	}
-	attend := func(ctx context.Context) error { return q.attend(ctx, lease) }
+	attend := func(ctx context.Context) error { return errors.Join(q.bringForward(ctx), q.attend(ctx, lease)) }
 	return []service.Worker{
 		func(ctx context.Context) error { return work(ctx, client) },
 		frame.Loop("attend", attendEvery, attend),
@@ -205,7 +219,7 @@ type worker struct {
 
 // Work resumes the order.
 func (w *worker) Work(ctx context.Context, job *river.Job[checkoutArgs]) error {
-	if wait := time.Until(job.Args.NotBefore); wait > 0 {
+	if wait := time.Until(job.Args.NotBefore); wait > 0 && wait < longestPause {
 		return river.JobSnooze(wait)
 	}
 	if job.Args.Slow || job.Attempt > 1 {

@@ -171,3 +171,35 @@ func TestJobsThatWaitForABankDelayNoOthers(t *testing.T) {
 		t.Errorf("the order is not resumed while %d others wait", waiting.Load())
 	}
 }
+
+// TestJobsOfAWrongClockAreNotLate stores jobs as a process does whose clock is an hour ahead. When the clock is
+// right again, they do not wait for an hour.
+func TestJobsOfAWrongClockAreNotLate(t *testing.T) {
+	ran := make(chan uuid.UUID, 2)
+	s := newSystem(t, io.Discard, time.Minute, func(_ context.Context, order uuid.UUID) error {
+		ran <- order
+		return nil
+	})
+	paused, failed := uuid.New(), uuid.New()
+	if err := s.Enqueue(t.Context(), paused, time.Hour, false); err != nil {
+		t.Fatal(err)
+	}
+	s.enqueue(t, failed, false)
+	const late = `UPDATE river_job SET state = 'retryable', scheduled_at = now() + '1 hour' WHERE args ->> 'order_id' = $1`
+	if _, err := s.pool.Exec(t.Context(), late, failed); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.bringForward(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	defer s.start(t)()
+	seen := map[uuid.UUID]bool{}
+	for len(seen) < 2 {
+		select {
+		case order := <-ran:
+			seen[order] = true
+		case <-time.After(time.Minute):
+			t.Fatalf("of the jobs of %s (told to wait) and %s (failed once) ran %v", paused, failed, seen)
+		}
+	}
+}

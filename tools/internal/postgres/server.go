@@ -27,6 +27,7 @@ type Options struct {
 	Port     int               // on 127.0.0.1; 0 selects a free one
 	Password string            // of the superuser postgres; must be the same at every start
 	Settings []string          // name=value; override postgresql.conf
+	Env      []string          // NAME=value, of the server's processes
 	Address  string            // host:port in the URLs, of a proxy in front of the server; "": the server's own
 	Mark     string            // see process.Spec
 	Log      string            // see process.Spec
@@ -188,6 +189,7 @@ func (s *Server) launch(ctx context.Context) error {
 		args = append(args, "-c", setting)
 	}
 	cmd := s.programs.command("postgres", args...)
+	cmd.Env = append(cmd.Env, s.options.Env...)
 	cmd.ExtraFiles = []*os.File{folder}
 	run, err := process.Run(process.Spec{
 		Name: "postgresql", Cmd: cmd, Mark: s.options.Mark, Log: s.options.Log, Line: s.options.Line, OnDeath: syscall.SIGQUIT,

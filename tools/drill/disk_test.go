@@ -51,7 +51,7 @@ func (d *database) newDisk(ctx context.Context) (*disk, error) {
 		if d.folder, err = os.MkdirTemp("", fmt.Sprintf("%s%d-", diskPattern, os.Getpid())); err != nil {
 			return nil, err
 		}
-		if err := os.Chmod(d.folder, 0o755); err != nil { //nolint:gosec // the server's user reads the library
+		if err := os.Chmod(d.folder, 0o755); err != nil {
 			return nil, err
 		}
 		if d.fakeTime, err = fakeTime(ctx, d.folder); err != nil {

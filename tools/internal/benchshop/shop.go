@@ -36,7 +36,9 @@ func (b *bench) startShop(ctx context.Context, dir string, telemetry bool) (*dev
 		env[s] = append([]string{"LOG_LEVEL=warn"}, b.Env...)
 	}
 	env[gatewayName] = append(env[gatewayName], "RATE_PER_SECOND=0")
-	return dev.Start(ctx, dev.Options{Dir: dir, Programs: b.services(), Env: env, Postgres: postgres.Options{Settings: jsonLog}, Telemetry: telemetry, Out: b.Out})
+	return dev.Start(ctx, dev.Options{
+		Dir: dir, Programs: b.services(), Env: env, Postgres: postgres.Options{Settings: jsonLog}, Telemetry: telemetry, Out: b.Out,
+	})
 }
 
 type item struct {

@@ -2,13 +2,13 @@ package dev
 
 import (
 	"crypto/sha256"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"net/http"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -54,10 +54,8 @@ func TestTheExampleShowsTheDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a, _ := json.Marshal(got)
-	b, _ := json.Marshal(want)
-	if string(a) != string(b) {
-		t.Errorf(".env.example sets %s\nthe defaults are   %s", a, b)
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf(".env.example sets %+v\nthe defaults are   %+v", got, want)
 	}
 	text, err := os.ReadFile("../../../.env.example")
 	if err != nil {

@@ -186,8 +186,11 @@ func fakeTime(ctx context.Context, dir string) (string, error) {
 	const library = "usr/lib/*/faketime/libfaketime.so.1"
 	for _, root := range []string{"/", dir} {
 		found, err := filepath.Glob(filepath.Join(root, library))
-		if err != nil || len(found) > 0 {
-			return found[0], err
+		if err != nil {
+			return "", err
+		}
+		if len(found) > 0 {
+			return found[0], nil
 		}
 		if root == dir {
 			break

@@ -216,7 +216,7 @@ func until(ctx context.Context, what string, holds func() (bool, error)) error {
 			return ctx.Err()
 		}
 		if time.Now().After(end) {
-			return fmt.Errorf("%s: not after %s: %w", what, 3*deadline, err)
+			return errors.Join(fmt.Errorf("%s: not after %s", what, 3*deadline), err)
 		}
 	}
 }

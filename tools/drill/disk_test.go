@@ -176,7 +176,7 @@ func (d *disk) said(after int64, texts ...string) (bool, error) {
 			return true, nil
 		}
 	}
-	return false, fmt.Errorf("the server has not logged %q", texts)
+	return false, fmt.Errorf("%s has no line with %q", d.log, texts)
 }
 
 const noSpace = "No space left on device"

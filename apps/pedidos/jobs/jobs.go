@@ -23,6 +23,7 @@ import (
 
 	"github.com/loja-veloz/platform/apps/internal/client"
 	"github.com/loja-veloz/platform/apps/internal/fault"
+	"github.com/loja-veloz/platform/apps/internal/postgres"
 	"github.com/loja-veloz/platform/apps/internal/service"
 	"github.com/loja-veloz/platform/apps/internal/telemetry"
 	"github.com/loja-veloz/platform/apps/pedidos/checkout"
@@ -176,10 +177,19 @@ func (q *Queue) Workers(
 	}, nil
 }
 
-// work works on jobs until ctx is done. It cancels jobs that run for longer than
+// work works on jobs until ctx is done. If the database is unavailable, it tries to start again. It cancels jobs that run for longer than
 // stopTimeout after that; another process resumes their orders.
 func work(ctx context.Context, client *river.Client[pgx.Tx]) error {
-	if err := client.Start(context.WithoutCancel(ctx)); err != nil {
+	err := client.Start(context.WithoutCancel(ctx))
+	for postgres.Down(err) { // a process that can answer does not end for that
+		select {
+		case <-time.After(attendEvery):
+		case <-ctx.Done():
+			return nil
+		}
+		err = client.Start(context.WithoutCancel(ctx))
+	}
+	if err != nil {
 		return fmt.Errorf("starting the jobs: %w", err)
 	}
 	<-ctx.Done()

@@ -108,8 +108,12 @@ func (q *Queue) Enqueue(ctx context.Context, id uuid.UUID, pause time.Duration, 
 }
 
 // bringForward lets the jobs run that wait longer than any should. Their times come from the
-// clocks of processes, which can have been set.
+// clocks of processes, which can have been set. It also ends the term of a leader of River's
+// that is longer than any, 15 s: without a leader, jobs that wait do not run.
 func (q *Queue) bringForward(ctx context.Context) error {
+	if _, err := q.pool.Exec(ctx, `DELETE FROM river_leader WHERE expires_at > now() + $1::interval`, longestPause); err != nil {
+		return fmt.Errorf("ending the term of a leader: %w", err)
+	}
 	_, err := q.pool.Exec(ctx, `UPDATE river_job SET scheduled_at = now()
 		WHERE kind = $1 AND state IN ('scheduled', 'retryable') AND scheduled_at > now() + $2::interval`, kind, longestPause)
 	if err != nil {

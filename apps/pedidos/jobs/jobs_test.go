@@ -187,7 +187,7 @@ func TestJobsThatWaitForABankDelayNoOthers(t *testing.T) {
 }
 
 // TestJobsOfAWrongClockAreNotLate stores jobs as a process does whose clock is an hour ahead. When the clock is
-// right again, they do not wait for an hour.
+// right again, they do not wait for an hour, nor for River's leader, which was elected by PostgreSQL's clock.
 func TestJobsOfAWrongClockAreNotLate(t *testing.T) {
 	ran := make(chan uuid.UUID, 2)
 	s := newSystem(t, io.Discard, time.Minute, func(_ context.Context, order uuid.UUID) error {
@@ -201,6 +201,10 @@ func TestJobsOfAWrongClockAreNotLate(t *testing.T) {
 	s.enqueue(t, failed, false)
 	const late = `UPDATE river_job SET state = 'retryable', scheduled_at = now() + '1 hour' WHERE args ->> 'order_id' = $1`
 	if _, err := s.pool.Exec(t.Context(), late, failed); err != nil {
+		t.Fatal(err)
+	}
+	const leader = `INSERT INTO river_leader (elected_at, expires_at, leader_id) VALUES (now(), now() + '1 hour', 'killed')`
+	if _, err := s.pool.Exec(t.Context(), leader); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.bringForward(t.Context()); err != nil {

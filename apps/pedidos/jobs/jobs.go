@@ -115,7 +115,7 @@ func (q *Queue) bringForward(ctx context.Context) error {
 		return fmt.Errorf("ending the term of a leader: %w", err)
 	}
 	_, err := q.pool.Exec(ctx, `UPDATE river_job SET scheduled_at = now()
-		WHERE kind = $1 AND state IN ('scheduled', 'retryable') AND scheduled_at > now() + $2::interval`, kind, longestPause)
+		WHERE kind = $1 AND state IN ('available', 'scheduled', 'retryable') AND scheduled_at > now() + $2::interval`, kind, longestPause)
 	if err != nil {
 		return fmt.Errorf("bringing jobs forward: %w", err)
 	}

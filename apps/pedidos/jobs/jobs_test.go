@@ -189,19 +189,21 @@ func TestJobsThatWaitForABankDelayNoOthers(t *testing.T) {
 // TestJobsOfAWrongClockAreNotLate stores jobs as a process does whose clock is an hour ahead. When the clock is
 // right again, they do not wait for an hour, nor for River's leader, which was elected by PostgreSQL's clock.
 func TestJobsOfAWrongClockAreNotLate(t *testing.T) {
-	ran := make(chan uuid.UUID, 2)
+	ran := make(chan uuid.UUID, 3)
 	s := newSystem(t, io.Discard, time.Minute, func(_ context.Context, order uuid.UUID) error {
 		ran <- order
 		return nil
 	})
-	paused, failed := uuid.New(), uuid.New()
+	paused, failed, stored := uuid.New(), uuid.New(), uuid.New()
 	if err := s.Enqueue(t.Context(), paused, time.Hour, false); err != nil {
 		t.Fatal(err)
 	}
-	s.enqueue(t, failed, false)
-	const late = `UPDATE river_job SET state = 'retryable', scheduled_at = now() + '1 hour' WHERE args ->> 'order_id' = $1`
-	if _, err := s.pool.Exec(t.Context(), late, failed); err != nil {
-		t.Fatal(err)
+	for order, state := range map[uuid.UUID]string{failed: "retryable", stored: "available"} {
+		s.enqueue(t, order, false)
+		const late = `UPDATE river_job SET state = $2::text::river_job_state, scheduled_at = now() + '1 hour' WHERE args ->> 'order_id' = $1`
+		if _, err := s.pool.Exec(t.Context(), late, order, state); err != nil {
+			t.Fatal(err)
+		}
 	}
 	const leader = `INSERT INTO river_leader (elected_at, expires_at, leader_id) VALUES (now(), now() + '1 hour', 'killed')`
 	if _, err := s.pool.Exec(t.Context(), leader); err != nil {
@@ -212,12 +214,12 @@ func TestJobsOfAWrongClockAreNotLate(t *testing.T) {
 	}
 	defer s.start(t)()
 	seen := map[uuid.UUID]bool{}
-	for len(seen) < 2 {
+	for len(seen) < 3 {
 		select {
 		case order := <-ran:
 			seen[order] = true
 		case <-time.After(time.Minute):
-			t.Fatalf("of the jobs of %s (told to wait) and %s (failed once) ran %v", paused, failed, seen)
+			t.Fatalf("of the jobs of %s (told to wait), %s (failed once) and %s (stored at once) ran %v", paused, failed, stored, seen)
 		}
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -38,6 +39,7 @@ import (
 	"github.com/loja-veloz/platform/apps/pedidos/jobs"
 	"github.com/loja-veloz/platform/apps/pedidos/migrations"
 	"github.com/loja-veloz/platform/apps/pedidos/order"
+	"github.com/loja-veloz/platform/apps/pedidos/store"
 	"github.com/loja-veloz/platform/apps/pedidos/webhook"
 )
 
@@ -748,6 +750,31 @@ func TestAnAnswerShowsOnlyWhatIsStored(t *testing.T) {
 	close(release)
 	s.work(t)
 	s.eventually(t, o.ID, order.Confirmed)
+}
+
+// PostgreSQL's clock was ahead when a lease began, and is right again.
+func TestALeaseOfAWrongClockIsOver(t *testing.T) {
+	s := newInstance(t)
+	var first sync.Once
+	s.before = func(step order.Step, id uuid.UUID) error {
+		if step != order.Pay {
+			return nil
+		}
+		first.Do(func() {
+			for ahead, over := range map[string]bool{"90 seconds": false, "5 minutes": true, "-1 second": true} {
+				if _, err := s.pool.Exec(t.Context(), "UPDATE pedidos SET attend_at = now() + $2::text::interval WHERE id = $1", id, ahead); err != nil {
+					t.Error(err)
+				}
+				taken, err := store.New(s.pool).TakeOverdue(t.Context(), store.TakeOverdueParams{AttendAfter: time.Minute, Page: 10})
+				if err != nil || slices.Contains(taken, id) != over {
+					t.Errorf("a lease that ends in %s: taken over: %v, %v; want %t", ahead, taken, err, over)
+				}
+			}
+		})
+		return nil
+	}
+	s.place(oneShoe, "k")
+	first.Do(func() { t.Error("no order was to be paid") })
 }
 
 // The refund is done, but the order cannot be saved.

@@ -81,11 +81,12 @@ UPDATE pedidos SET shipped_at = now(), shipment = @shipment::text, version = ver
 WHERE id = @id AND state = 'confirmed' AND NOT cancel_requested AND shipped_at IS NULL;
 
 -- name: TakeOverdue :many
--- Takes over orders whose lease has expired. The new version prevents a process that
--- still works on one of them from storing anything.
+-- Takes over orders whose lease has expired, and those with a lease that is longer than any:
+-- PostgreSQL's clock was set back. The new version prevents a process that still works on one
+-- of them from storing anything.
 UPDATE pedidos SET attend_at = now() + @attend_after::interval, version = version + 1
 WHERE id IN (
-    SELECT due.id FROM pedidos AS due WHERE due.attend_at < now()
+    SELECT due.id FROM pedidos AS due WHERE due.attend_at < now() OR due.attend_at > now() + 2 * @attend_after::interval
     ORDER BY due.attend_at LIMIT @page FOR UPDATE SKIP LOCKED
 )
 RETURNING id;

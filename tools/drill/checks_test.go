@@ -259,6 +259,13 @@ func (h *history) summary(t *testing.T) {
 			}
 		}
 	}
+	codes := map[string]int{}
+	for _, c := range h.calls {
+		if c.open() && c.status != 0 {
+			codes[fmt.Sprint(c.status, " ", c.code)]++
+		}
+	}
+	t.Logf("answers that leave it open: %v", codes)
 	kinds["all"] = &total
 	for _, kind := range []string{callPlace, callRead, callCancel, callPayment, callStock, "all"} {
 		if n := kinds[kind]; n != nil {

@@ -98,6 +98,8 @@ type history struct {
 
 	services []string
 	network  *network
+	database *database
+	clocks   clocks
 	strikes  map[string]int // by nemesis
 
 	mu      sync.Mutex
@@ -169,6 +171,8 @@ func newHistory(t *testing.T, checkouts int, bug string) *history {
 	t.Logf("HISTORY_SEED=%d HISTORY_CHECKOUTS=%d", seed, checkouts)
 	h := &history{seed: seed, checkouts: checkouts, struck: make(chan struct{}), strikes: map[string]int{}, patience: 3 * deadline}
 	o := options(t)
+	h.database, h.clocks = connectDatabase(t, &o), connectClocks(t, &o)
+	h.database.behind = bug == behind
 	if bug != "" {
 		h.patience = deadline
 		o.Tags = append(o.Tags, "planted")
@@ -184,6 +188,9 @@ func newHistory(t *testing.T, checkouts int, bug string) *history {
 	h.network, h.services = connect(t, seed, &o), o.Programs
 	h.network.target = func(service string) string { return strings.TrimPrefix(h.URL(service), "http://") }
 	h.shop = run(t, o)
+	if err := h.database.start(t.Context(), h.shop); err != nil {
+		t.Fatal(err)
+	}
 	// Some items sell out, and units come back when orders are cancelled.
 	for i, one := range h.items(t) {
 		if one.Available > 10 && i%3 > 0 {

@@ -43,6 +43,18 @@ func (h *history) nemeses(dice *rand.Rand) []nemesis {
 		}
 		all = append(all, nemesis{"stop " + name, func(ctx context.Context) error { return h.stop(ctx, name, pause) }})
 	}
+	all = append(all,
+		nemesis{"fail over", h.failOver},
+		nemesis{"set the clock of " + dev.PostgreSQL, h.setDatabaseClock},
+		nemesis{"fill the disk", h.fillDisk},
+		nemesis{"slow disk", func(ctx context.Context) error { return h.slowDisk(ctx, h.Postgres()) }},
+	)
+	if !h.database.behind { // else nobody waits for it
+		all = append(all, nemesis{"slow disk of the standby", func(ctx context.Context) error { return h.slowDisk(ctx, h.database.standby) }})
+	}
+	for _, name := range h.services {
+		all = append(all, nemesis{"set the clock of " + name, func(ctx context.Context) error { return h.setServiceClock(ctx, name) }})
+	}
 	for i := range 3 {
 		all = append(all, nemesis{fmt.Sprint("network ", i+1), h.storm})
 	}

@@ -16,6 +16,7 @@ import (
 const (
 	readOnlyTransaction = "25006"
 	undefinedTable      = "42P01"
+	diskFull            = "53100"
 	tooManyConnections  = "53300"
 	adminShutdown       = "57P01"
 	crashShutdown       = "57P02"
@@ -34,7 +35,7 @@ func Code(err error) string {
 
 // Down tells whether err means that the database is unavailable: it cannot be reached,
 // no connection became free in time, the connection was lost, or the server is
-// starting, stopping or read-only. If a COMMIT fails with such an error, its outcome
+// starting, stopping or read-only, or its disk is full. If a COMMIT fails with such an error, its outcome
 // is unknown.
 func Down(err error) bool {
 	var (
@@ -51,7 +52,7 @@ func Down(err error) bool {
 		return true
 	case errors.As(err, &answer):
 		switch answer.Code {
-		case tooManyConnections, adminShutdown, crashShutdown, cannotConnectNow, readOnlyTransaction:
+		case diskFull, tooManyConnections, adminShutdown, crashShutdown, cannotConnectNow, readOnlyTransaction:
 			return true
 		}
 		return strings.HasPrefix(answer.Code, connectionException)

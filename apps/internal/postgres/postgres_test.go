@@ -213,6 +213,7 @@ func TestDownTellsAnUnusableDatabaseFromOtherFailures(t *testing.T) {
 		"read-only":              {readOnly, true},
 		"starting":               {&pgconn.PgError{Code: "57P03"}, true},
 		"full":                   {fmt.Errorf("reading: %w", &pgconn.PgError{Code: "53300"}), true},
+		"no space":               {&pgconn.PgError{Code: "53100"}, true},
 		"cut":                    {fmt.Errorf("reading: %w", io.ErrUnexpectedEOF), true},
 		"reset":                  {&net.OpError{Op: "read", Err: syscall.ECONNRESET}, true},
 		"duplicate":              {duplicate, false},

@@ -23,6 +23,7 @@ import (
 
 	"github.com/loja-veloz/platform/apps/internal/client"
 	"github.com/loja-veloz/platform/apps/internal/fault"
+	"github.com/loja-veloz/platform/apps/internal/postgres"
 	"github.com/loja-veloz/platform/apps/internal/service"
 	"github.com/loja-veloz/platform/apps/internal/telemetry"
 	"github.com/loja-veloz/platform/apps/pedidos/checkout"
@@ -72,6 +73,9 @@ const (
 	quickTimeout = 3 * time.Second
 	// slowPause is the time until a slow job that found no place looks again.
 	slowPause = 5 * time.Second
+	// longestPause is more than any pause before a job or its next attempt, of which the longest
+	// are 75 s. A job that is to wait longer was stored by a process whose clock was wrong.
+	longestPause = 2 * time.Minute
 	// stopTimeout is how long jobs may continue when the process stops.
 	stopTimeout = 5 * time.Second
 )
@@ -99,6 +103,21 @@ func (q *Queue) Enqueue(ctx context.Context, id uuid.UUID, pause time.Duration, 
 	}
 	if _, err := q.client.Insert(ctx, args, nil); err != nil {
 		return fmt.Errorf("storing a job for order %s: %w", id, err)
+	}
+	return nil
+}
+
+// bringForward lets the jobs run that wait longer than any should. Their times come from the
+// clocks of processes, which can have been set. It also ends the term of a leader of River's
+// that is longer than any, 15 s: without a leader, jobs that wait do not run.
+func (q *Queue) bringForward(ctx context.Context) error {
+	if _, err := q.pool.Exec(ctx, `DELETE FROM river_leader WHERE expires_at > now() + $1::interval`, longestPause); err != nil {
+		return fmt.Errorf("ending the term of a leader: %w", err)
+	}
+	_, err := q.pool.Exec(ctx, `UPDATE river_job SET scheduled_at = now()
+		WHERE kind = $1 AND state IN ('available', 'scheduled', 'retryable') AND scheduled_at > now() + $2::interval`, kind, longestPause)
+	if err != nil {
+		return fmt.Errorf("bringing jobs forward: %w", err)
 	}
 	return nil
 }
@@ -158,17 +177,26 @@ func (q *Queue) Workers(
 	if err != nil {
 		return nil, fmt.Errorf("preparing the jobs: %w", err)
 	}
-	attend := func(ctx context.Context) error { return q.attend(ctx, lease) }
+	attend := func(ctx context.Context) error { return errors.Join(q.bringForward(ctx), q.attend(ctx, lease)) }
 	return []service.Worker{
 		func(ctx context.Context) error { return work(ctx, client) },
 		frame.Loop("attend", attendEvery, attend),
 	}, nil
 }
 
-// work works on jobs until ctx is done. It cancels jobs that run for longer than
+// work works on jobs until ctx is done. If the database is unavailable, it tries to start again. It cancels jobs that run for longer than
 // stopTimeout after that; another process resumes their orders.
 func work(ctx context.Context, client *river.Client[pgx.Tx]) error {
-	if err := client.Start(context.WithoutCancel(ctx)); err != nil {
+	err := client.Start(context.WithoutCancel(ctx))
+	for postgres.Down(err) { // a process that can answer does not end for that
+		select {
+		case <-time.After(attendEvery):
+		case <-ctx.Done():
+			return nil
+		}
+		err = client.Start(context.WithoutCancel(ctx))
+	}
+	if err != nil {
 		return fmt.Errorf("starting the jobs: %w", err)
 	}
 	<-ctx.Done()
@@ -208,7 +236,7 @@ type worker struct {
 
 // Work resumes the order.
 func (w *worker) Work(ctx context.Context, job *river.Job[checkoutArgs]) error {
-	if wait := time.Until(job.Args.NotBefore); wait > 0 {
+	if wait := time.Until(job.Args.NotBefore); wait > 0 && wait < longestPause {
 		return river.JobSnooze(wait)
 	}
 	if job.Args.Slow || job.Attempt > 1 {

@@ -6,14 +6,17 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"net"
 	"net/http/httptest"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"go.opentelemetry.io/otel/trace/noop"
 
 	"github.com/loja-veloz/platform/apps/internal/config"
@@ -28,6 +31,9 @@ type system struct {
 	*Queue
 	server *server.Server // of the metrics
 	work   func(context.Context) error
+	frame  *service.Frame
+	lease  time.Duration
+	resume func(context.Context, uuid.UUID) error
 }
 
 // newSystem returns a queue whose jobs call resume and may take lease, and which logs to log.
@@ -43,15 +49,23 @@ func newSystem(t *testing.T, log io.Writer, lease time.Duration, resume func(con
 	if err != nil {
 		t.Fatal(err)
 	}
-	queue, err := NewQueue(database.Pool, frame.Logger)
+	s := system{server: srv, frame: frame, resume: resume, lease: lease}
+	s.use(t, database.Pool)
+	return s
+}
+
+// use lets the queue use a pool.
+func (s *system) use(t *testing.T, pool *pgxpool.Pool) {
+	t.Helper()
+	queue, err := NewQueue(pool, s.frame.Logger)
 	if err != nil {
 		t.Fatal(err)
 	}
-	workers, err := queue.Workers(frame, lease, resume)
+	workers, err := queue.Workers(s.frame, s.lease, s.resume)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return system{queue, srv, workers[0]} // the other worker looks for overdue orders
+	s.Queue, s.work = queue, workers[0] // the other worker looks for overdue orders
 }
 
 // enqueue stores a job for the order.
@@ -194,5 +208,78 @@ func TestFinishedJobsLeave(t *testing.T) {
 		if time.Now().After(end) {
 			t.Fatalf("the jobs %q are left, want %q", left, want)
 		}
+	}
+}
+
+// TestJobsOfAWrongClockAreNotLate stores jobs as a process does whose clock is an hour ahead. When the clock is
+// right again, they do not wait for an hour, nor for River's leader, which was elected by PostgreSQL's clock.
+func TestJobsOfAWrongClockAreNotLate(t *testing.T) {
+	ran := make(chan uuid.UUID, 3)
+	s := newSystem(t, io.Discard, time.Minute, func(_ context.Context, order uuid.UUID) error {
+		ran <- order
+		return nil
+	})
+	paused, failed, stored := uuid.New(), uuid.New(), uuid.New()
+	if err := s.Enqueue(t.Context(), paused, time.Hour, false); err != nil {
+		t.Fatal(err)
+	}
+	for order, state := range map[uuid.UUID]string{failed: "retryable", stored: "available"} {
+		s.enqueue(t, order, false)
+		const late = `UPDATE river_job SET state = $2::text::river_job_state, scheduled_at = now() + '1 hour' WHERE args ->> 'order_id' = $1`
+		if _, err := s.pool.Exec(t.Context(), late, order, state); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const leader = `INSERT INTO river_leader (elected_at, expires_at, leader_id) VALUES (now(), now() + '1 hour', 'killed')`
+	if _, err := s.pool.Exec(t.Context(), leader); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.bringForward(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	defer s.start(t)()
+	seen := map[uuid.UUID]bool{}
+	for len(seen) < 3 {
+		select {
+		case order := <-ran:
+			seen[order] = true
+		case <-time.After(time.Minute):
+			t.Fatalf("of the jobs of %s (told to wait), %s (failed once) and %s (stored at once) ran %v", paused, failed, stored, seen)
+		}
+	}
+}
+
+// TestJobsStartWhenTheDatabaseIsBack loses the database while the jobs start.
+func TestJobsStartWhenTheDatabaseIsBack(t *testing.T) {
+	ran := make(chan uuid.UUID, 1)
+	s := newSystem(t, io.Discard, time.Minute, func(_ context.Context, order uuid.UUID) error {
+		ran <- order
+		return nil
+	})
+	settings := s.pool.Config()
+	dial, refused, back := settings.ConnConfig.DialFunc, make(chan struct{}), atomic.Bool{}
+	refuse := sync.OnceFunc(func() { close(refused) })
+	settings.ConnConfig.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
+		if back.Load() {
+			return dial(ctx, network, address)
+		}
+		refuse()
+		return nil, syscall.ECONNREFUSED
+	}
+	pool, err := pgxpool.NewWithConfig(t.Context(), settings)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pool.Close()
+	s.use(t, pool)
+	defer s.start(t)()
+	<-refused
+	back.Store(true)
+	order := uuid.New()
+	s.enqueue(t, order, false)
+	select {
+	case <-ran:
+	case <-time.After(time.Minute):
+		t.Fatal("no job runs, although the database is back")
 	}
 }

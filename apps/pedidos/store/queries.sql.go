@@ -1116,7 +1116,7 @@ func (q *Queries) TakeDeliveries(ctx context.Context, arg TakeDeliveriesParams) 
 const takeOverdue = `-- name: TakeOverdue :many
 UPDATE pedidos SET attend_at = now() + $1::interval, version = version + 1
 WHERE id IN (
-    SELECT due.id FROM pedidos AS due WHERE due.attend_at < now()
+    SELECT due.id FROM pedidos AS due WHERE due.attend_at < now() OR due.attend_at > now() + 2 * $1::interval
     ORDER BY due.attend_at LIMIT $2 FOR UPDATE SKIP LOCKED
 )
 RETURNING id
@@ -1127,8 +1127,9 @@ type TakeOverdueParams struct {
 	Page        int32
 }
 
-// Takes over orders whose lease has expired. The new version prevents a process that
-// still works on one of them from storing anything.
+// Takes over orders whose lease has expired, and those with a lease that is longer than any:
+// PostgreSQL's clock was set back. The new version prevents a process that still works on one
+// of them from storing anything.
 func (q *Queries) TakeOverdue(ctx context.Context, arg TakeOverdueParams) ([]uuid.UUID, error) {
 	rows, err := q.db.Query(ctx, takeOverdue, arg.AttendAfter, arg.Page)
 	if err != nil {

@@ -21,9 +21,6 @@ import (
 	"github.com/loja-veloz/platform/apps/pedidos/store"
 )
 
-// task names the work in logs and metrics.
-const task = "webhooks"
-
 const (
 	// maxAtOnce limits what a process sends at once. A request holds no connection to the database. So
 	// 32 endpoints that hang do not delay others.

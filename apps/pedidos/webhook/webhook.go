@@ -28,6 +28,9 @@ import (
 // name of a client, so only a program inside the cluster can send it.
 const Everyone value.ClientID = "*"
 
+// task names the sending of events in logs and metrics.
+const task = "webhooks"
+
 const (
 	// KeepEvents is how long an event is kept. An event is sent within three days after the one before
 	// it has ended, and an order has at most four: one that waits is not deleted, unless its endpoint

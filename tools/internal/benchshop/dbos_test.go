@@ -12,6 +12,7 @@ import (
 
 	"github.com/loja-veloz/platform/tools/internal/console"
 	"github.com/loja-veloz/platform/tools/internal/dev"
+	"github.com/loja-veloz/platform/tools/internal/postgres"
 	"github.com/loja-veloz/platform/tools/internal/repo"
 )
 
@@ -24,7 +25,7 @@ func TestOrdersOnDBOSSurviveAKill(t *testing.T) {
 		t.Fatal(err)
 	}
 	shop, err := dev.Start(ctx, dev.Options{
-		Dir: filepath.Join(t.TempDir(), "shop"), Programs: []string{"estoque", "pagamentos"}, Postgres: []string{"fsync=off"},
+		Dir: filepath.Join(t.TempDir(), "shop"), Programs: []string{"estoque", "pagamentos"}, Postgres: postgres.Options{Settings: []string{"fsync=off"}},
 	})
 	if err != nil {
 		t.Fatal(err)

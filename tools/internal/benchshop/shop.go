@@ -38,7 +38,7 @@ func (b *bench) startShop(ctx context.Context, o dev.Options) (*dev.Shop, error)
 		env[s] = append([]string{"LOG_LEVEL=warn"}, b.Env...)
 	}
 	env[gatewayName] = append(env[gatewayName], "RATE_PER_SECOND=0")
-	o.Programs, o.Env, o.Postgres, o.Out = b.services(), env, jsonLog, b.Out
+	o.Programs, o.Env, o.Postgres.Settings, o.Out = b.services(), env, jsonLog, b.Out
 	return dev.Start(ctx, o)
 }
 

@@ -1,6 +1,7 @@
 package dev
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -14,7 +15,6 @@ import (
 
 	"github.com/loja-veloz/platform/apps/catalogue"
 	"github.com/loja-veloz/platform/tools/internal/console"
-	"github.com/loja-veloz/platform/tools/internal/postgres"
 )
 
 // databases returns the names of the programs that run and have a database, which has the
@@ -44,12 +44,11 @@ func (s *Shop) startPostgres(ctx context.Context) error {
 		return err
 	}
 	began := time.Now()
-	s.server, err = s.postgres.Start(ctx, postgres.Options{
-		Dir: filepath.Join(s.dir, "postgres"), Port: s.ports[PostgreSQL], Password: password,
-		Settings: append([]string{"max_connections=200"}, s.options.Postgres...),
-		Mark:     marker + s.dir, Log: s.log(PostgreSQL), Line: s.show(PostgreSQL),
-	})
-	if err != nil {
+	o := s.options.Postgres
+	o.Dir = cmp.Or(o.Dir, filepath.Join(s.dir, "postgres"))
+	o.Port, o.Password, o.Settings = s.ports[PostgreSQL], password, append([]string{"max_connections=200"}, o.Settings...)
+	o.Mark, o.Log, o.Line = marker+s.dir, s.log(PostgreSQL), s.show(PostgreSQL)
+	if s.server, err = s.postgres.Start(ctx, o); err != nil {
 		return err
 	}
 	s.watch(s.server.Process())

@@ -2,13 +2,13 @@ package dev
 
 import (
 	"crypto/sha256"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"net/http"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -19,6 +19,7 @@ import (
 
 	"github.com/loja-veloz/platform/apps/catalogue"
 	"github.com/loja-veloz/platform/tools/internal/console"
+	"github.com/loja-veloz/platform/tools/internal/postgres"
 	"github.com/loja-veloz/platform/tools/internal/process"
 	"github.com/loja-veloz/platform/tools/internal/repo"
 )
@@ -53,10 +54,8 @@ func TestTheExampleShowsTheDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a, _ := json.Marshal(got)
-	b, _ := json.Marshal(want)
-	if string(a) != string(b) {
-		t.Errorf(".env.example sets %s\nthe defaults are   %s", a, b)
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf(".env.example sets %+v\nthe defaults are   %+v", got, want)
 	}
 	text, err := os.ReadFile("../../../.env.example")
 	if err != nil {
@@ -276,7 +275,7 @@ func TestShop(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "dev")
 	var out lockedBuffer
 	o := Options{
-		Dir: dir, Programs: []string{"sample-web-app"}, Postgres: []string{"fsync=off"}, Out: console.New(&out),
+		Dir: dir, Programs: []string{"sample-web-app"}, Postgres: postgres.Options{Settings: []string{"fsync=off"}}, Out: console.New(&out),
 		Env: map[string][]string{"sample-web-app": {"SERVICE_VERSION=tested"}},
 	}
 	s, err := Start(t.Context(), o)

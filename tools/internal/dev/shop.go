@@ -34,8 +34,9 @@ type Options struct {
 	Ports     map[string]int      // by program; a program without an entry, or with 0, gets a free port
 	Programs  []string            // names of the programs to run; nil: every program with a port
 	Tags      []string            // build tags of the programs
+	Overlay   string              // file for go build -overlay of the programs
 	Env       map[string][]string // NAME=value by program; overrides what the catalogue and the shop set
-	Postgres  []string            // name=value settings of the server
+	Postgres  postgres.Options    // of the server: its Dir, Settings, Env and Address; the shop sets the others
 	Telemetry bool                // run Prometheus and Jaeger too
 	Out       *console.Console    // receives steps and the programs' output; nil discards them
 }
@@ -153,6 +154,10 @@ func (s *Shop) startAll(ctx context.Context) error {
 	if err := s.build(ctx); err != nil {
 		return err
 	}
+	// Another process may have taken a free port during the build.
+	if err := s.choosePorts(ctx); err != nil {
+		return err
+	}
 	if err := s.startPostgres(ctx); err != nil {
 		return err
 	}
@@ -200,6 +205,9 @@ func (s *Shop) build(ctx context.Context) error {
 	args := []string{"go", "build", "-buildvcs=false", "-o", filepath.Join(s.dir, "bin") + "/"}
 	if len(s.options.Tags) > 0 {
 		args = append(args, "-tags", strings.Join(s.options.Tags, ","))
+	}
+	if s.options.Overlay != "" {
+		args = append(args, "-overlay", s.options.Overlay)
 	}
 	for _, name := range programs {
 		args = append(args, "./"+name)
@@ -282,6 +290,17 @@ func (s *Shop) URL(name string) string {
 
 // DatabaseURL returns the superuser's URL of a database. It contains a password.
 func (s *Shop) DatabaseURL(database string) string { return s.server.URL(database) }
+
+// Postgres returns the server of the databases.
+func (s *Shop) Postgres() *postgres.Server { return s.server }
+
+// FailOver replaces the server of the databases, which the caller has ended. Another server has its data, and
+// the clients reach that at the same address (Options.Postgres.Address).
+func (s *Shop) FailOver(to *postgres.Server) error {
+	s.server = to
+	s.watch(to.Process())
+	return s.record()
+}
 
 func (s *Shop) program(name string) (*program, error) {
 	var names []string

@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -26,6 +27,8 @@ type Options struct {
 	Port     int               // on 127.0.0.1; 0 selects a free one
 	Password string            // of the superuser postgres; must be the same at every start
 	Settings []string          // name=value; override postgresql.conf
+	Env      []string          // NAME=value, of the server's processes
+	Address  string            // host:port in the URLs, of a proxy in front of the server; "": the server's own
 	Mark     string            // see process.Spec
 	Log      string            // see process.Spec
 	Line     func(line string) // see process.Spec
@@ -186,6 +189,7 @@ func (s *Server) launch(ctx context.Context) error {
 		args = append(args, "-c", setting)
 	}
 	cmd := s.programs.command("postgres", args...)
+	cmd.Env = append(cmd.Env, s.options.Env...)
 	cmd.ExtraFiles = []*os.File{folder}
 	run, err := process.Run(process.Spec{
 		Name: "postgresql", Cmd: cmd, Mark: s.options.Mark, Log: s.options.Log, Line: s.options.Line, OnDeath: syscall.SIGQUIT,
@@ -205,9 +209,10 @@ func (s *Server) launch(ctx context.Context) error {
 	return err
 }
 
-// ready reads the server's state from postmaster.pid.
+// ready reads the server's state from postmaster.pid. A standby that can be read has the state standby.
 func (s *Server) ready(context.Context) error {
-	if lines := pidFile(s.Dir); len(lines) < 8 || lines[0] != strconv.Itoa(s.Process().PID()) || lines[7] != "ready" {
+	lines := pidFile(s.Dir)
+	if len(lines) < 8 || lines[0] != strconv.Itoa(s.Process().PID()) || lines[7] != "ready" && lines[7] != "standby" {
 		return errors.New("it does not accept connections yet")
 	}
 	return nil
@@ -261,10 +266,13 @@ func (s *Server) PIDs() ([]int, error) { return process.In(s.Dir) }
 func (s *Server) URL(database string) string {
 	u := url.URL{
 		Scheme: "postgres", User: url.UserPassword("postgres", s.options.Password),
-		Host: net.JoinHostPort("127.0.0.1", strconv.Itoa(s.Port)), Path: "/" + database, RawQuery: "sslmode=disable",
+		Host: cmp.Or(s.options.Address, s.Own()), Path: "/" + database, RawQuery: "sslmode=disable",
 	}
 	return u.String()
 }
+
+// Own returns the host:port on which the server listens.
+func (s *Server) Own() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(s.Port)) }
 
 // Stop ends all sessions and shuts the server down with a checkpoint. If that takes longer
 // than 30 s, Stop kills the server, which then recovers at the next start.

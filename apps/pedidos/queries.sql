@@ -189,7 +189,7 @@ FROM (
     FOR NO KEY UPDATE SKIP LOCKED
 ) AS taken, pedido_events AS e
 WHERE d.webhook_id = taken.webhook_id AND d.event_id = taken.event_id AND e.id = d.event_id
-RETURNING d.event_id, d.pedido_id, d.sequence, d.attempts, e.type, e.at, e.position, e.body;
+RETURNING d.event_id, d.pedido_id, d.sequence, d.attempts, e.type, e.at, e.position, e.refunds, e.body;
 
 -- name: StoreBody :one
 -- Stores what is sent, unless it is stored, and returns the stored text.
@@ -254,7 +254,7 @@ WITH changed AS (
     UPDATE pedido_refunds AS r SET state = @state, updated_at = CASE WHEN r.state = @state THEN r.updated_at ELSE now() END,
         attend_at = CASE WHEN @state::text NOT IN ('succeeded', 'failed')
             THEN now() + least(interval '10 minutes', interval '5 seconds' * 2 ^ least(r.attempts, 8)) END
-    WHERE r.id = @id AND (r.state IN ('pending', 'needs_person') OR r.state = 'succeeded' AND @state::text = 'needs_person')
+    WHERE r.id = @id AND (r.state IN ('pending', 'needs_person') OR r.state = 'succeeded' AND @state::text IN ('needs_person', 'failed'))
     RETURNING r.pedido_id, r.amount
 )
 UPDATE pedidos AS p SET

@@ -191,12 +191,22 @@ func (q *Queries) DisableWebhook(ctx context.Context, arg DisableWebhookParams) 
 }
 
 const dueWebhooks = `-- name: DueWebhooks :many
-SELECT w.id FROM pedido_webhooks AS w WHERE w.disabled_at IS NULL AND EXISTS (
-    SELECT FROM pedido_deliveries AS d WHERE d.webhook_id = w.id AND d.state = 'waiting' AND d.next_at <= now()
+WITH RECURSIVE earliest AS (
+    (SELECT d.webhook_id, d.next_at FROM pedido_deliveries AS d WHERE d.state = 'waiting' AND d.next_at IS NOT NULL
+    ORDER BY d.webhook_id, d.next_at LIMIT 1)
+    UNION ALL
+    SELECT following.webhook_id, following.next_at FROM earliest CROSS JOIN LATERAL (
+        SELECT d.webhook_id, d.next_at FROM pedido_deliveries AS d
+        WHERE d.state = 'waiting' AND d.next_at IS NOT NULL AND d.webhook_id > earliest.webhook_id
+        ORDER BY d.webhook_id, d.next_at LIMIT 1
+    ) AS following
 )
+SELECT earliest.webhook_id FROM earliest
+WHERE earliest.next_at <= now() AND (SELECT w.disabled_at IS NULL FROM pedido_webhooks AS w WHERE w.id = earliest.webhook_id)
 `
 
-// The endpoints to which something must be sent now.
+// The endpoints to which something must be sent now. It steps through the index pedido_deliveries_due from one
+// endpoint to the next, so that it costs nothing for the endpoints for which nothing waits.
 func (q *Queries) DueWebhooks(ctx context.Context) ([]uuid.UUID, error) {
 	rows, err := q.db.Query(ctx, dueWebhooks)
 	if err != nil {
@@ -205,11 +215,11 @@ func (q *Queries) DueWebhooks(ctx context.Context) ([]uuid.UUID, error) {
 	defer rows.Close()
 	var items []uuid.UUID
 	for rows.Next() {
-		var id uuid.UUID
-		if err := rows.Scan(&id); err != nil {
+		var webhook_id uuid.UUID
+		if err := rows.Scan(&webhook_id); err != nil {
 			return nil, err
 		}
-		items = append(items, id)
+		items = append(items, webhook_id)
 	}
 	if err := rows.Err(); err != nil {
 		return nil, err
@@ -402,13 +412,20 @@ func (q *Queries) LockWebhook(ctx context.Context, id uuid.UUID) (Webhook, error
 }
 
 const oldestWaiting = `-- name: OldestWaiting :one
-SELECT coalesce(max(now() - oldest.created_at), interval '0')::interval AS age FROM pedido_webhooks AS w CROSS JOIN LATERAL (
-    SELECT d.created_at FROM pedido_deliveries AS d WHERE d.webhook_id = w.id AND d.state = 'waiting' ORDER BY d.number LIMIT 1
-) AS oldest
-WHERE w.disabled_at IS NULL
+WITH RECURSIVE oldest AS (
+    (SELECT d.webhook_id, d.created_at FROM pedido_deliveries AS d WHERE d.state = 'waiting' ORDER BY d.webhook_id, d.number LIMIT 1)
+    UNION ALL
+    SELECT following.webhook_id, following.created_at FROM oldest CROSS JOIN LATERAL (
+        SELECT d.webhook_id, d.created_at FROM pedido_deliveries AS d WHERE d.state = 'waiting' AND d.webhook_id > oldest.webhook_id
+        ORDER BY d.webhook_id, d.number LIMIT 1
+    ) AS following
+)
+SELECT coalesce(max(now() - oldest.created_at), interval '0')::interval AS age FROM oldest
+WHERE (SELECT w.disabled_at IS NULL FROM pedido_webhooks AS w WHERE w.id = oldest.webhook_id)
 `
 
-// The age of the oldest event that waits for an endpoint that is not disabled; 0 if none waits.
+// The age of the oldest event that waits for an endpoint that is not disabled; 0 if none waits. It steps through
+// the index pedido_deliveries_waiting as DueWebhooks does through another.
 func (q *Queries) OldestWaiting(ctx context.Context) (time.Duration, error) {
 	row := q.db.QueryRow(ctx, oldestWaiting)
 	var age time.Duration

@@ -10,7 +10,6 @@ import (
 func TestEveryQueryHasItsIndex(t *testing.T) {
 	postgrestest.CheckPlans(t, postgrestest.New(t, migrations.Files), "store/queries.sql.go", map[string]string{
 		"PruneTransitions":       "leaves those of unfinished orders out, which are few",
-		"OldestWaiting":          "reads all endpoints, of which a client has at most ten",
 		"FilteredOrdersOfClient": "sorts at most a page for each state, shipped or not",
 	})
 }

@@ -167,10 +167,20 @@ SELECT sqlc.embed(d), e.type, e.at FROM pedido_deliveries AS d JOIN pedido_event
 WHERE d.webhook_id = @webhook_id AND d.event_id = @event_id;
 
 -- name: DueWebhooks :many
--- The endpoints to which something must be sent now.
-SELECT w.id FROM pedido_webhooks AS w WHERE w.disabled_at IS NULL AND EXISTS (
-    SELECT FROM pedido_deliveries AS d WHERE d.webhook_id = w.id AND d.state = 'waiting' AND d.next_at <= now()
-);
+-- The endpoints to which something must be sent now. It steps through the index pedido_deliveries_due from one
+-- endpoint to the next, so that it costs nothing for the endpoints for which nothing waits.
+WITH RECURSIVE earliest AS (
+    (SELECT d.webhook_id, d.next_at FROM pedido_deliveries AS d WHERE d.state = 'waiting' AND d.next_at IS NOT NULL
+    ORDER BY d.webhook_id, d.next_at LIMIT 1)
+    UNION ALL
+    SELECT following.webhook_id, following.next_at FROM earliest CROSS JOIN LATERAL (
+        SELECT d.webhook_id, d.next_at FROM pedido_deliveries AS d
+        WHERE d.state = 'waiting' AND d.next_at IS NOT NULL AND d.webhook_id > earliest.webhook_id
+        ORDER BY d.webhook_id, d.next_at LIMIT 1
+    ) AS following
+)
+SELECT earliest.webhook_id FROM earliest
+WHERE earliest.next_at <= now() AND (SELECT w.disabled_at IS NULL FROM pedido_webhooks AS w WHERE w.id = earliest.webhook_id);
 
 -- name: LockWebhook :one
 -- No row: another process takes deliveries of the endpoint, or nothing may be sent to it.
@@ -190,7 +200,7 @@ FROM (
     FOR NO KEY UPDATE SKIP LOCKED
 ) AS taken, pedido_events AS e
 WHERE d.webhook_id = taken.webhook_id AND d.event_id = taken.event_id AND e.id = d.event_id
-RETURNING d.event_id, d.pedido_id, d.sequence, d.attempts, e.type, e.at, e.position, e.body;
+RETURNING d.event_id, d.pedido_id, d.sequence, d.attempts, e.type, e.at, e.position, e.refunds, e.body;
 
 -- name: StoreBody :one
 -- Stores what is sent, unless it is stored, and returns the stored text.
@@ -219,11 +229,18 @@ UPDATE pedido_webhooks SET failing_since = coalesce(failing_since, now()) WHERE 
 RETURNING (now() - failing_since)::interval AS failing;
 
 -- name: OldestWaiting :one
--- The age of the oldest event that waits for an endpoint that is not disabled; 0 if none waits.
-SELECT coalesce(max(now() - oldest.created_at), interval '0')::interval AS age FROM pedido_webhooks AS w CROSS JOIN LATERAL (
-    SELECT d.created_at FROM pedido_deliveries AS d WHERE d.webhook_id = w.id AND d.state = 'waiting' ORDER BY d.number LIMIT 1
-) AS oldest
-WHERE w.disabled_at IS NULL;
+-- The age of the oldest event that waits for an endpoint that is not disabled; 0 if none waits. It steps through
+-- the index pedido_deliveries_waiting as DueWebhooks does through another.
+WITH RECURSIVE oldest AS (
+    (SELECT d.webhook_id, d.created_at FROM pedido_deliveries AS d WHERE d.state = 'waiting' ORDER BY d.webhook_id, d.number LIMIT 1)
+    UNION ALL
+    SELECT following.webhook_id, following.created_at FROM oldest CROSS JOIN LATERAL (
+        SELECT d.webhook_id, d.created_at FROM pedido_deliveries AS d WHERE d.state = 'waiting' AND d.webhook_id > oldest.webhook_id
+        ORDER BY d.webhook_id, d.number LIMIT 1
+    ) AS following
+)
+SELECT coalesce(max(now() - oldest.created_at), interval '0')::interval AS age FROM oldest
+WHERE (SELECT w.disabled_at IS NULL FROM pedido_webhooks AS w WHERE w.id = oldest.webhook_id);
 
 -- name: PruneEvents :execrows
 -- Deletes the events that were recorded before a time, and with them their deliveries.
@@ -255,7 +272,7 @@ WITH changed AS (
     UPDATE pedido_refunds AS r SET state = @state, updated_at = CASE WHEN r.state = @state THEN r.updated_at ELSE now() END,
         attend_at = CASE WHEN @state::text NOT IN ('succeeded', 'failed')
             THEN now() + least(interval '10 minutes', interval '5 seconds' * 2 ^ least(r.attempts, 8)) END
-    WHERE r.id = @id AND (r.state IN ('pending', 'needs_person') OR r.state = 'succeeded' AND @state::text = 'needs_person')
+    WHERE r.id = @id AND (r.state IN ('pending', 'needs_person') OR r.state = 'succeeded' AND @state::text IN ('needs_person', 'failed'))
     RETURNING r.pedido_id, r.amount
 )
 UPDATE pedidos AS p SET

@@ -4,7 +4,6 @@ import (
 	"context"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -57,8 +56,8 @@ func newApp(
 	}
 	webhooks := webhook.New(webhook.Config{
 		Pool: pool, Mode: s.webhooks, Logger: frame.Logger, Failures: frame.Failures, Registry: srv.Metrics(),
-		Order: func(ctx context.Context, id uuid.UUID, position int32, at time.Time) ([]byte, error) {
-			then, err := orders.AsOf(ctx, id, position, at)
+		Order: func(ctx context.Context, event store.TakeDeliveriesRow) ([]byte, error) {
+			then, err := orders.AsOf(ctx, event.OrderID, event.Position, event.At, event.Refunds)
 			if err != nil {
 				return nil, err
 			}

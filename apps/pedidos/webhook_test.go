@@ -2,11 +2,13 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -144,6 +146,136 @@ func TestAnEndpointGetsTheEventsOfAnOrder(t *testing.T) {
 	}
 	if e := next(t, events); e.ID != refunding.ID {
 		t.Errorf("got %+v", e)
+	}
+}
+
+// A partial refund is an event when it succeeds, when the bank sends it back, and when it has failed. Each shows
+// the refunds as they were then, although it is sent after all of them.
+func TestPartialRefundsAreEvents(t *testing.T) {
+	s := newInstance(t)
+	var secret string
+	url, events := receiver(t, &secret)
+	secret = *decoded[contract.Webhook](t, s.send("POST", "/webhooks", `{"url":"`+url+`"}`)).Secret
+	o := placedOrder(t, s.place(twoKinds, "k"), http.StatusCreated)
+	refund := decoded[contract.Refund](t, s.refundPart(o.ID, "r1", amountOf(1000)))
+	var shown []contract.Order // after each event
+	shown = append(shown, s.read(t, o.ID))
+	look := func(state order.RefundState) {
+		t.Helper()
+		s.mu.Lock()
+		s.refunds[refund.ID] = state
+		s.mu.Unlock()
+		if got := s.send("GET", "/pedidos/"+o.ID.String()+"/refunds/"+refund.ID.String(), ""); got.Code != http.StatusOK {
+			t.Fatalf("GET refund = %d %s", got.Code, got.Body)
+		}
+	}
+	look(order.RefundSucceeded) // no change, no event
+	look(order.RefundNeedsPerson)
+	shown = append(shown, s.read(t, o.ID))
+	look(order.RefundSucceeded) // a person has seen to it
+	shown = append(shown, s.read(t, o.ID))
+	// It was sent back and given up, and nobody looked in between.
+	look(order.RefundFailed)
+	shown = append(shown, s.read(t, o.ID))
+	if got := s.refundPart(o.ID, "whole", amountOf(82970)); got.Code != http.StatusCreated {
+		t.Fatalf("a refund of the whole = %d %s", got.Code, got.Body)
+	}
+	shown = append(shown, s.read(t, o.ID))
+	s.work(t)
+
+	if e := next(t, events); e.Type != "order.confirmed" || string(must(json.Marshal(e.Data))) != string(must(json.Marshal(o))) {
+		t.Errorf("got\n%+v of\n%+v", e, o)
+	}
+	for i, kind := range []string{
+		"order.partially_refunded", "order.refund_failed", "order.partially_refunded", "order.refund_failed", "order.partially_refunded",
+	} {
+		e := next(t, events)
+		if e.Type != kind || e.Sequence != i+2 || !e.Timestamp.Equal(shown[i].UpdatedAt) ||
+			string(must(json.Marshal(e.Data))) != string(must(json.Marshal(shown[i]))) {
+			t.Errorf("got\n%+v, want %s of\n%+v", e, kind, shown[i])
+		}
+	}
+	if got := s.count(t, "pedido_events"); got != 6 {
+		t.Errorf("%d events are recorded, want 6", got)
+	}
+}
+
+// Refunds and a cancel of one order, in two processes, while its events are sent: every one ends, and the events
+// come in order, each with no refund in an earlier state than the event before it.
+func TestRefundsACancelAndDeliveriesAtOnce(t *testing.T) {
+	s := newInstance(t)
+	other := instanceOn(t, s.shop, s.pool)
+	var secret string
+	url, events := receiver(t, &secret)
+	secret = *decoded[contract.Webhook](t, s.send("POST", "/webhooks", `{"url":"`+url+`"}`)).Secret
+	s.work(t)
+	other.work(t)
+	for round := range 5 {
+		o := placedOrder(t, s.place(twoKinds, fmt.Sprint("k", round)), http.StatusCreated)
+		var all sync.WaitGroup
+		for i := range 20 {
+			for _, at := range []*instance{s, other} {
+				all.Go(func() {
+					got := at.refundPart(o.ID, fmt.Sprint("r", i), amountOf(1))
+					if got.Code != http.StatusCreated && got.Code != http.StatusOK && got.Code != http.StatusConflict {
+						t.Errorf("a refund = %d %s", got.Code, got.Body)
+					}
+				})
+			}
+			if i == 10 {
+				all.Go(func() {
+					if got := other.send("POST", "/pedidos/"+o.ID.String()+"/cancel", ""); got.Code >= 300 {
+						t.Errorf("cancel = %d %s", got.Code, got.Body)
+					}
+				})
+			}
+		}
+		all.Wait()
+		ended := map[uuid.UUID]bool{}
+		refunded := false
+		for sequence := 1; len(ended) < len(zero(s.read(t, o.ID).Refunds)) || !refunded; sequence++ {
+			e := next(t, events)
+			if e.Sequence != sequence || e.Data.ID != o.ID {
+				t.Fatalf("event %d is %+v", sequence, e)
+			}
+			refunded = refunded || e.Type == "order.refunded"
+			now := map[uuid.UUID]bool{}
+			for _, refund := range zero(e.Data.Refunds) {
+				if refund.State == contract.RefundSucceeded || refund.State == contract.RefundFailed {
+					now[refund.ID] = true
+				}
+			}
+			want := len(ended)
+			if e.Type == "order.partially_refunded" || e.Type == "order.refund_failed" {
+				want++
+			}
+			if len(now) != want {
+				t.Errorf("event %d, %s, shows %d refunds that have ended, want %d", sequence, e.Type, len(now), want)
+			}
+			ended = now
+		}
+	}
+}
+
+func zero[T any](value *T) (none T) {
+	if value == nil {
+		return none
+	}
+	return *value
+}
+
+// An order is refunded in part after its earlier events have left: the numbers go on.
+func TestTheSequenceGoesOnWithoutTheEarlierEvents(t *testing.T) {
+	s := newInstance(t)
+	endpoint := decoded[contract.Webhook](t, s.send("POST", "/webhooks", `{"url":"https://example.com/"}`))
+	o := placedOrder(t, s.place(twoKinds, "k"), http.StatusCreated)
+	if _, err := s.pool.Exec(t.Context(), "DELETE FROM pedido_events"); err != nil {
+		t.Fatal(err)
+	}
+	s.refundPart(o.ID, "r", amountOf(1))
+	listed := decoded[contract.DeliveryPage](t, s.send("GET", "/webhooks/"+endpoint.ID.String()+"/deliveries", ""))
+	if len(listed.Items) != 1 || listed.Items[0].Type != "order.partially_refunded" || listed.Items[0].Sequence != 2 {
+		t.Errorf("listed %+v", listed.Items)
 	}
 }
 

@@ -40,43 +40,77 @@ const names = `
 	CREATE FUNCTION state(i bigint) RETURNS text LANGUAGE sql STABLE AS
 		$$ SELECT CASE WHEN i > %[1]d - 100 THEN 'refunding' WHEN i > %[1]d - 300 THEN 'reserved'
 			WHEN i %% 19 = 0 THEN 'refunded' WHEN i %% 23 = 0 THEN 'failed' ELSE 'confirmed' END $$;
+	CREATE FUNCTION part(i bigint) RETURNS boolean LANGUAGE sql STABLE AS $$ SELECT state(i) = 'confirmed' AND i %% 100 = 1 $$;
+	CREATE FUNCTION pending(i bigint) RETURNS boolean LANGUAGE sql STABLE AS $$ SELECT part(i) AND i > %[1]d - least(20000, %[1]d / 10) $$;
+	CREATE FUNCTION event(i bigint) RETURNS uuid LANGUAGE sql STABLE AS $$ SELECT md5(i::text)::uuid $$;
+	CREATE FUNCTION endpoint(k bigint) RETURNS uuid LANGUAGE sql STABLE AS
+		$$ SELECT ('00000000-0000-4000-8000-' || lpad(to_hex(k), 12, '0'))::uuid $$;
 	SET random_page_cost = 1.1; -- as in the services' sessions
 	SET session_replication_role = replica; -- the rows are right: check no foreign key`
 
 // fills are the statements of each database. In them, ORDERS stands for the number of orders,
-// KEPT for the first one with a reservation and transitions, ANSWERED for the first with an answer.
+// KEPT for the first one with a reservation and transitions, ANSWERED for the first with an answer and an
+// event. A part of 1 % of the orders is refunded. The clients 0 to 999 have ten endpoints each, the most that
+// a client may have; the storefront has number 0, and the operator number 10001. What the last 300 orders have
+// for clients is due, and the operator's endpoint has failed for three days.
 var fills = map[string][]string{
 	"pedidos": {`INSERT INTO pedidos (id, client_id, idempotency_key, request_hash, state, version, lines, total_amount, total_currency,
-			failure_reason, answer_status, answer_body, attend_at, created_at, updated_at)
+			failure_reason, answer_status, answer_body, attend_at, created_at, updated_at, refunds, refunds_amount, events)
 		SELECT id(i), CASE WHEN i % 10 = 0 THEN 'client-' || i % 1000 ELSE 'storefront' END, 'key-' || i, sha256(int8send(i)), state(i), 1,
 			('[{"sku": "SKU-' || i % 1000 || '", "price": {"amount": 14990, "currency": "BRL"}, "quantity": 1}]')::jsonb, 14990, 'BRL',
 			CASE state(i) WHEN 'failed' THEN 'insufficient_funds' WHEN 'refunded' THEN 'cancelled_by_client' END,
 			CASE WHEN i >= ANSWERED THEN 201 END,
 			CASE WHEN i >= ANSWERED THEN jsonb_build_object('id', id(i), 'state', state(i), 'created_at', placed(i), 'transitions', repeat('t', 500)) END,
-			CASE WHEN state(i) IN ('reserved', 'refunding') THEN now() + interval '1 day' END, placed(i), placed(i)
+			CASE WHEN state(i) IN ('reserved', 'refunding') THEN now() + interval '1 day' END, placed(i), placed(i),
+			part(i)::integer, 1000 * part(i)::integer, (i >= ANSWERED)::integer
 		FROM generate_series(1::bigint, ORDERS) AS i`,
+		`INSERT INTO pedido_refunds
+		SELECT id(i), id(i), 'key-' || i, sha256(int8send(i)), 1000, '[]', 'damaged', CASE WHEN pending(i) THEN 'pending' ELSE 'succeeded' END,
+			CASE WHEN pending(i) THEN now() + interval '1 day' END, 0, placed(i), placed(i)
+		FROM generate_series(1::bigint, ORDERS) AS i WHERE part(i)`,
+		`INSERT INTO pedido_webhooks (id, client_id, url, secret)
+		SELECT endpoint(k), CASE k WHEN 0 THEN 'storefront' WHEN 10001 THEN '*' ELSE 'client-' || k % 1000 END, 'https://example.com/' || k, '\x00'
+		FROM generate_series(0::bigint, 10001) AS k`,
+		`INSERT INTO pedido_events SELECT event(i), id(i), 1, 'order.confirmed', placed(i), 3, repeat('b', 900), placed(i), NULL
+		FROM generate_series(ANSWERED::bigint, ORDERS) AS i`,
+		`INSERT INTO pedido_deliveries (webhook_id, event_id, pedido_id, sequence, state, next_at, sending, attempts, last_at, last_status, created_at)
+		SELECT endpoint(k), event(i), id(i), 1, CASE WHEN waits THEN 'waiting' ELSE 'delivered' END,
+			CASE WHEN waits THEN now() + CASE k WHEN 10001 THEN interval '1 day' ELSE interval '0' END END,
+			k = 10001 AND i = ORDERS - 20, 1, placed(i), 200, placed(i)
+		FROM generate_series(ANSWERED::bigint, ORDERS) AS i
+		CROSS JOIN LATERAL (SELECT CASE WHEN i % 10 > 0 THEN 0 ELSE i % 1000 + 1000 * n END AS k
+			FROM generate_series(CASE WHEN i % 1000 = 0 THEN 1 ELSE 0 END, CASE WHEN i % 10 > 0 THEN 0 WHEN i % 1000 = 0 THEN 10 ELSE 9 END) AS n
+			UNION ALL SELECT 10001) AS wants
+		CROSS JOIN LATERAL (SELECT i > ORDERS - CASE k WHEN 10001 THEN ORDERS * 3 / 800 ELSE 300 END AS waits) AS still`,
 		`INSERT INTO pedido_transitions
 		SELECT id(i), p, CASE WHEN p > 0 THEN (ARRAY['pending', 'reserved', 'paid'])[p] END,
 			(ARRAY['pending', 'reserved', 'paid', 'confirmed'])[p + 1], placed(i), 'stock reserved'
 		FROM generate_series(KEPT::bigint, ORDERS) AS i CROSS JOIN generate_series(0, 3) AS p`},
 	"pagamentos": {`INSERT INTO pagamentos (order_id, client_id, state, amount, currency, refunded_amount, capture, undo, card_token, fingerprint,
-			acquirer, acquirer_reference, decline_reason, due_at, prepares, problem, refusals, created_at, updated_at)
+			acquirer, acquirer_reference, decline_reason, due_at, prepares, problem, refusals, created_at, updated_at,
+			refunds_amount, refunds_done)
 		SELECT id(i), CASE WHEN i % 10 = 0 THEN 'client-' || i % 1000 ELSE 'storefront' END, s, 14990, 'BRL',
 			CASE s WHEN 'refunded' THEN 14990 ELSE 0 END, true, s IN ('refunding', 'refunded'), CASE s WHEN 'authorising' THEN 'tok_approved' END,
 			sha256(int8send(i)), CASE s WHEN 'authorising' THEN 'simulator/3' ELSE 'simulator' END, 'sim_' || id(i),
 			CASE s WHEN 'declined' THEN 'insufficient_funds' END,
 			CASE WHEN s IN ('authorising', 'refunding') THEN now() + interval '1 day' END, true,
-			CASE s WHEN 'refunding' THEN 'charge_disputed' END, CASE s WHEN 'refunding' THEN 5 ELSE 0 END, placed(i), placed(i)
+			CASE s WHEN 'refunding' THEN 'charge_disputed' END, CASE s WHEN 'refunding' THEN 5 ELSE 0 END, placed(i), placed(i),
+			1000 * part(i)::integer, 1000 * (part(i) AND NOT pending(i))::integer
 		FROM (SELECT i, CASE state(i) WHEN 'confirmed' THEN 'captured' WHEN 'failed' THEN 'declined' WHEN 'reserved' THEN 'authorising'
 			ELSE state(i) END AS s FROM generate_series(1::bigint, ORDERS) AS i) AS o`,
 		`INSERT INTO pagamento_transitions SELECT id(i), CASE p WHEN 1 THEN 'authorising' END, (ARRAY['authorising', 'captured'])[p + 1], placed(i)
 		FROM generate_series(KEPT::bigint, ORDERS) AS i CROSS JOIN generate_series(0, 1) AS p`,
+		`INSERT INTO pagamento_refunds (id, order_id, amount, reason, state, refund_reference, asked, due_at, created_at, updated_at)
+		SELECT id(i), id(i), 1000, 'damaged', CASE WHEN pending(i) THEN 'pending' ELSE 'succeeded' END,
+			CASE WHEN NOT pending(i) THEN 're_' || i END, NOT pending(i), CASE WHEN pending(i) THEN now() + interval '1 day' END, placed(i), placed(i)
+		FROM generate_series(1::bigint, ORDERS) AS i WHERE part(i)`,
 		// The books of the simulator for the last quarter: an acquirer keeps its own elsewhere.
 		`INSERT INTO simulator_charges (key, reference, order_id, amount, currency, card_token, capture, state, created_at)
 		SELECT id(i) || ':authorise', 'sim_' || id(i), id(i), 14990, 'BRL', 'tok_approved', true, 'captured', placed(i)
 		FROM generate_series((ORDERS * 0.75)::bigint, ORDERS) AS i WHERE state(i) IN ('confirmed', 'refunded', 'refunding')`,
-		`INSERT INTO simulator_refunds (key, reference, amount, state, created_at) SELECT id(i) || ':refund', 'sim_' || id(i), 14990, 'refunded', placed(i)
-		FROM generate_series((ORDERS * 0.75)::bigint, ORDERS) AS i WHERE state(i) = 'refunded'`},
+		`INSERT INTO simulator_refunds (key, reference, amount, state, created_at) SELECT id(i) || ':refund', 'sim_' || id(i),
+			CASE WHEN part(i) THEN 1000 ELSE 14990 END, 'refunded', placed(i)
+		FROM generate_series((ORDERS * 0.75)::bigint, ORDERS) AS i WHERE state(i) = 'refunded' OR part(i) AND NOT pending(i)`},
 	"estoque": {`INSERT INTO estoque (sku, name, description, price_amount, price_currency, on_hand)
 		SELECT 'SKU-' || k, 'Item', 'An item', 14990, 'BRL', 1000000 FROM generate_series(0, 999) AS k`,
 		`INSERT INTO estoque_top_ups (key, sku, quantity, reason) SELECT 'opening:' || sku, sku, on_hand, 'opening' FROM estoque`,
@@ -237,8 +271,8 @@ type measured struct {
 func (y *years) cases(b *testing.B) map[string][]measured {
 	b.Helper()
 	id := func(order int64) string { return "'" + y.ask(b, "pedidos", "id(i)", order) + "'" }
-	confirmed := y.orders * 3 / 4 // of the storefront, and its neighbours neither refunded nor failed
-	for confirmed%10 == 0 || confirmed%19 == 0 || confirmed%23 == 0 {
+	confirmed := y.orders * 3 / 4 // of the storefront, neither refunded, also not in part, nor failed
+	for confirmed%10 == 0 || confirmed%100 == 1 || confirmed%19 == 0 || confirmed%23 == 0 {
 		confirmed++
 	}
 	young, oldest, reserved, refunding := id(confirmed), id(1), id(y.orders-200), id(y.orders-50)
@@ -255,7 +289,7 @@ func (y *years) cases(b *testing.B) map[string][]measured {
 	intend := func(id string) []string {
 		return []string{id, "'storefront'", "14990", "'BRL'", "true", "'tok'", `'\x00'`, "'simulator'", "'sim_new'"}
 	}
-	return map[string][]measured{
+	cases := map[string][]measured{
 		"pedidos": {
 			{"OrdersOfClient", "the storefront's first page", []string{"'storefront'", "9223372036854775807", "21"}},
 			{"OrdersOfClient", "its page after nine tenths of the orders", []string{"'storefront'", deep, "21"}},
@@ -314,14 +348,96 @@ func (y *years) cases(b *testing.B) map[string][]measured {
 			{"PruneReservations", "a batch", []string{unaged, "now() - interval '400 days'", "500"}},
 		},
 	}
+	cases["pedidos"] = append(cases["pedidos"], y.casesOfEvents(b)...)
+	y.addCasesOfParts(b, cases)
+	return cases
+}
+
+// casesOfEvents returns the statements of webhooks.
+func (y *years) casesOfEvents(b *testing.B) []measured {
+	b.Helper()
+	in := func(function string, i int64) string { return "'" + y.ask(b, "pedidos", function+"(i)", i) + "'" }
+	storefront, small, operator := in("endpoint", 0), in("endpoint", 500), in("endpoint", 10_001)
+	sent, recent, sending, end := in("event", y.orders-999), in("event", y.orders-199), in("event", y.orders-20), "9223372036854775807"
+	return []measured{
+		{"LockClient", "one client", []string{"'storefront'"}},
+		{"AddWebhook", "the first endpoint", []string{"gen_random_uuid()", "'new'", "'https://example.com'", `'\x00'`, "10"}},
+		{"AddWebhook", "one too many", []string{"gen_random_uuid()", "'client-500'", "'https://example.com'", `'\x00'`, "10"}},
+		{"WebhooksOfClient", "ten endpoints", []string{"'client-500'"}},
+		{"WebhookOfClient", "one endpoint", []string{small, "'client-500'"}},
+		{"RemoveWebhook", "one endpoint", []string{small, "'client-500'"}},
+		{"RotateSecret", "one endpoint", []string{"'24 h'", `'\x01'`, small, "'client-500'"}},
+		{"EnableWebhook", "one endpoint", []string{small, "'client-500'"}},
+		{"SendWaiting", "all events of the three days in which an endpoint has failed", []string{operator}},
+		{"DisableWebhook", "one endpoint", []string{"'gone'", small}},
+		{"DeliveriesOfWebhook", "the operator's first page", []string{operator, end, "21"}},
+		{"Redeliver", "a delivered event", []string{storefront, sent}},
+		{"DeliveryOfWebhook", "one delivery", []string{storefront, sent}},
+		{"DueWebhooks", "those of 10,002 endpoints", nil},
+		{"LockWebhook", "one endpoint", []string{storefront}},
+		{"Sending", "of the endpoint that has failed", []string{operator}},
+		{"TakeDeliveries", "8 of some 270 due ones", []string{"'60 s'", storefront, "8"}},
+		{"TakeDeliveries", "none of the endpoint that has failed", []string{"'60 s'", operator, "8"}},
+		{"StoreBody", "one event", []string{"'{}'", recent}},
+		{"StoreAttempt", "one delivery", []string{"'delivered'", "'0 s'", "200", "NULL", operator, sending, "1"}},
+		{"SendNext", "one order", []string{in("id", y.orders-20), operator}},
+		{"WebhookSucceeded", "one endpoint", []string{storefront}},
+		{"WebhookFailed", "one endpoint", []string{storefront}},
+		{"OldestWaiting", "of 10,002 endpoints", nil},
+		{"PruneEvents", "a batch", []string{"now() - interval '30 days'", "500"}},
+	}
+}
+
+// addCasesOfParts adds the statements of lists with filters and of partial refunds.
+func (y *years) addCasesOfParts(b *testing.B, cases map[string][]measured) {
+	b.Helper()
+	id := func(condition string, order int64) string {
+		for y.ask(b, "pedidos", condition, order) != "true" {
+			order--
+		}
+		return "'" + y.ask(b, "pedidos", "id(i)", order) + "'"
+	}
+	whole, part, pending := id("state(i) = 'confirmed' AND NOT part(i)", y.orders*3/4), id("part(i)", y.orders*3/4), id("pending(i)", y.orders)
+	end := "9223372036854775807"
+	deep := "placed(" + fmt.Sprint(y.orders/10) + ")"
+	states, shipped := "'{confirmed,confirmed,refunded,failed}'", "'{true,false,false,false}'"
+	cases["pedidos"] = append(cases["pedidos"], []measured{
+		{"FilteredOrdersOfClient", "the storefront's first page of refunded orders",
+			[]string{"'{refunded}'", "'{false}'", "'storefront'", "'-infinity'", "'infinity'", "'infinity'", end, "21"}},
+		{"FilteredOrdersOfClient", "its page of final orders after nine tenths of the orders",
+			[]string{states, shipped, "'storefront'", "'-infinity'", "'infinity'", deep, end, "21"}},
+		{"FilteredOrdersOfClient", "a small client's first page",
+			[]string{states, shipped, "'client-500'", "'-infinity'", "'infinity'", "'infinity'", end, "21"}},
+		{"LockOrder", "one order", []string{whole}},
+		{"RefundsOf", "one order", []string{"ARRAY[" + part + "]::uuid[]"}},
+		{"PlaceRefund", "one order", []string{"gen_random_uuid()", whole, "'new'", `'\x00'`, "1000", "'[]'", "'damaged'"}},
+		{"StoreRefund", "success", []string{"'succeeded'", pending}},
+		{"TakeRefunds", "50 of some 200 due refunds", []string{"50"}},
+	}...)
+	cases["pagamentos"] = append(cases["pagamentos"], []measured{
+		{"IntendRefund", "one payment", []string{"gen_random_uuid()", "1000", "'damaged'", whole, "'BRL'"}},
+		{"IntendRest", "a payment of which a part is refunded", []string{part, "gen_random_uuid()", "'cancelled'"}},
+		{"RefundsOf", "one payment", []string{part}},
+		{"OrderOfRefund", "one refund", []string{part}},
+		{"ClaimRefunds", "32 of some 200 due refunds", []string{"'simulator'", "32"}},
+		{"SettleRefund", "one refund", []string{"'re'", pending}},
+		{"AwaitPartRefund", "one refund", []string{"'re'", pending}},
+		{"RefuseRefund", "one refund", []string{"'charge_disputed'", pending, "0"}},
+		{"AskRefund", "one refund", []string{pending, "0"}},
+		{"ReopenRefund", "a refund with another reference", []string{"'failed'", part, "'re'"}},
+		{"GiveUpRefund", "one refund", []string{pending}},
+		{"RetryRefundNow", "one refund", []string{pending}},
+	}...)
 }
 
 func (y *years) queries(b *testing.B) {
 	b.Helper()
 	for database, due := range map[string]string{
-		"pedidos":    `UPDATE pedidos SET attend_at = now() - interval '1 second' WHERE attend_at IS NOT NULL`,
-		"pagamentos": `UPDATE pagamentos SET due_at = now() - interval '1 second' WHERE due_at IS NOT NULL`,
-		"estoque":    `UPDATE estoque_reservations SET expires_at = now() - interval '1 second' WHERE state = 'reserved'`,
+		"pedidos": `UPDATE pedidos SET attend_at = now() - interval '1 second' WHERE attend_at IS NOT NULL;
+			UPDATE pedido_refunds SET attend_at = now() - interval '1 second' WHERE attend_at IS NOT NULL`,
+		"pagamentos": `UPDATE pagamentos SET due_at = now() - interval '1 second' WHERE due_at IS NOT NULL;
+			UPDATE pagamento_refunds SET due_at = now() - interval '1 second' WHERE due_at IS NOT NULL`,
+		"estoque": `UPDATE estoque_reservations SET expires_at = now() - interval '1 second' WHERE state = 'reserved'`,
 	} {
 		if _, err := y.admins[database].Exec(b.Context(), due); err != nil {
 			b.Fatal(err)

@@ -204,13 +204,15 @@ func (s *Service) Show(ctx context.Context, caller Caller, id uuid.UUID) (order.
 
 var cache sync.Map // of fault.StaleRead alone
 
-// AsOf returns an order as it was at a time, after its transition at position.
-func (s *Service) AsOf(ctx context.Context, id uuid.UUID, position int32, at time.Time) (order.Order, error) {
+// AsOf returns an order as it was at a time, after its transition at position and with the refunds that it had then.
+func (s *Service) AsOf(
+	ctx context.Context, id uuid.UUID, position int32, at time.Time, refunds []order.RefundThen,
+) (order.Order, error) {
 	a, err := s.load(ctx, id)
 	if err != nil {
 		return order.Order{}, err
 	}
-	return a.order.AsOf(int(position), at), nil
+	return a.order.AsOf(int(position), at, refunds), nil
 }
 
 // own loads an order of the caller. An order of another is not found.

@@ -133,7 +133,7 @@ func (s *Service) askRefund(ctx context.Context, orderID uuid.UUID, refund order
 }
 
 // followRefund lets pagamentos carry out a refund, or asks how it stands, and stores the answer. A
-// refund that has failed stays so.
+// refund that has failed stays so. A refusal does not undo one that has succeeded.
 func (s *Service) followRefund(ctx context.Context, orderID uuid.UUID, refund order.Refund) (order.RefundState, error) {
 	if refund.State == order.RefundFailed {
 		return refund.State, nil
@@ -142,6 +142,9 @@ func (s *Service) followRefund(ctx context.Context, orderID uuid.UUID, refund or
 	if refused, reason := isRefusal(err); refused {
 		s.Logger.WarnContext(ctx, "pagamentos refuses a partial refund", "order", orderID.String(), "refund", refund.ID.String(),
 			"reason", reason)
+		if refund.State == order.RefundSucceeded {
+			return refund.State, nil
+		}
 		state, err = order.RefundFailed, nil
 	}
 	if err != nil {

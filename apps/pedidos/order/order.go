@@ -141,10 +141,12 @@ func (o *Order) Move(to State, reason string, at time.Time) error {
 	return nil
 }
 
-// AsOf returns the order as it was at a time, after its transition at position. A transition that it does
-// not have is taken for its last; an old order whose transitions have left is returned as it is.
-func (o *Order) AsOf(position int, at time.Time) Order {
+// AsOf returns the order as it was at a time, after its transition at position and with the refunds that it
+// had then. A transition that it does not have is taken for its last; an old order whose transitions have left
+// is returned as it is, but for the refunds.
+func (o *Order) AsOf(position int, at time.Time, refunds []RefundThen) Order {
 	then := *o
+	then.Refunds = o.refundsThen(refunds)
 	if len(o.Transitions) == 0 {
 		return then
 	}

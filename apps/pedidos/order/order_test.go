@@ -301,17 +301,17 @@ func TestAnOrderAsItWas(t *testing.T) {
 			{To: order.Pending, At: at(0)}, {From: order.Pending, To: order.Confirmed, At: at(1)}, {From: order.Confirmed, To: order.Refunding, Reason: "cancelled_by_client", At: at(3)},
 		},
 	}
-	if then := o.AsOf(1, at(1)); then.State != order.Confirmed || then.FailureReason != "" || then.Shipment != "" || len(then.Transitions) != 2 {
+	if then := o.AsOf(1, at(1), nil); then.State != order.Confirmed || then.FailureReason != "" || then.Shipment != "" || len(then.Transitions) != 2 {
 		t.Errorf("when it was confirmed, it was %+v", then)
 	}
-	if then := o.AsOf(1, at(2)); then.State != order.Confirmed || then.Shipment != "parcel" {
+	if then := o.AsOf(1, at(2), nil); then.State != order.Confirmed || then.Shipment != "parcel" {
 		t.Errorf("when it was shipped, it was %+v", then)
 	}
-	if then := o.AsOf(2, at(3)); then.State != order.Refunding || then.FailureReason != "cancelled_by_client" {
+	if then := o.AsOf(2, at(3), nil); then.State != order.Refunding || then.FailureReason != "cancelled_by_client" {
 		t.Errorf("when it was cancelled, it was %+v", then)
 	}
 	o.Transitions = nil
-	if then := o.AsOf(0, at(2)); then.State != order.Refunded {
+	if then := o.AsOf(0, at(2), nil); then.State != order.Refunded {
 		t.Errorf("without its transitions, it was %+v", then)
 	}
 }

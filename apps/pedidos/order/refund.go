@@ -44,6 +44,27 @@ type Refund struct {
 	UpdatedAt time.Time
 }
 
+// RefundThen is how a refund stood at a time. The database writes it with an event.
+type RefundThen struct {
+	ID        uuid.UUID   `json:"id"`
+	State     RefundState `json:"state"`
+	UpdatedAt time.Time   `json:"updated_at"`
+}
+
+// refundsThen returns the order's refunds as they stood then, without those that were placed later.
+func (o *Order) refundsThen(then []RefundThen) []Refund {
+	var refunds []Refund
+	for _, refund := range o.Refunds {
+		for _, was := range then {
+			if was.ID == refund.ID {
+				refund.State, refund.UpdatedAt = was.State, was.UpdatedAt
+				refunds = append(refunds, refund)
+			}
+		}
+	}
+	return refunds
+}
+
 // The errors of PlanRefund.
 var (
 	ErrNotRefundable  = errors.New("only a confirmed order can be refunded in part")

@@ -3,7 +3,9 @@ package order_test
 import (
 	"errors"
 	"testing"
+	"time"
 
+	"github.com/google/uuid"
 	"pgregory.net/rapid"
 
 	"github.com/loja-veloz/platform/apps/internal/money"
@@ -78,5 +80,26 @@ func TestOnlyAConfirmedOrderIsRefundedInPart(t *testing.T) {
 	o := order.Order{State: order.Confirmed, Total: money.BRL(1000), Refunds: make([]order.Refund, order.MaxRefunds)}
 	if _, err := o.PlanRefund(new(money.BRL(1)), nil); !errors.Is(err, order.ErrTooManyRefunds) {
 		t.Errorf("one refund too many: %v", err)
+	}
+}
+
+func TestTheRefundsOfAnOrderAsItWas(t *testing.T) {
+	first, second := uuid.New(), uuid.New()
+	o := order.Order{Total: money.BRL(100), Refunds: []order.Refund{
+		{ID: first, Amount: money.BRL(10), State: order.RefundFailed, UpdatedAt: start.Add(time.Hour)},
+		{ID: second, Amount: money.BRL(20), State: order.RefundSucceeded, UpdatedAt: start.Add(time.Hour)},
+	}}
+	for _, transitions := range [][]order.Transition{nil, {{To: order.Confirmed, At: start}}} { // they leave after a year
+		o.Transitions = transitions
+		if then := o.AsOf(0, start, nil); len(then.Refunds) != 0 {
+			t.Errorf("before its refunds, it had %+v", then.Refunds)
+		}
+		then := o.AsOf(0, start, []order.RefundThen{{ID: first, State: order.RefundSucceeded, UpdatedAt: start}})
+		if len(then.Refunds) != 1 || then.Refunded() != money.BRL(10) || then.Refunds[0].UpdatedAt != start {
+			t.Errorf("when the first succeeded, it had %+v", then.Refunds)
+		}
+	}
+	if o.Refunds[0].State != order.RefundFailed {
+		t.Error("the order itself has changed")
 	}
 }

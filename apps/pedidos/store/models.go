@@ -42,6 +42,7 @@ type Event struct {
 	Position   int32
 	Body       *string
 	RecordedAt time.Time
+	Refunds    []order.RefundThen
 }
 
 type Order struct {
@@ -69,6 +70,7 @@ type Order struct {
 	ClientSecret    *string
 	Refunds         int32
 	RefundsAmount   int64
+	Events          int32
 }
 
 type Refund struct {

@@ -191,12 +191,22 @@ func (q *Queries) DisableWebhook(ctx context.Context, arg DisableWebhookParams) 
 }
 
 const dueWebhooks = `-- name: DueWebhooks :many
-SELECT w.id FROM pedido_webhooks AS w WHERE w.disabled_at IS NULL AND EXISTS (
-    SELECT FROM pedido_deliveries AS d WHERE d.webhook_id = w.id AND d.state = 'waiting' AND d.next_at <= now()
+WITH RECURSIVE earliest AS (
+    (SELECT d.webhook_id, d.next_at FROM pedido_deliveries AS d WHERE d.state = 'waiting' AND d.next_at IS NOT NULL
+    ORDER BY d.webhook_id, d.next_at LIMIT 1)
+    UNION ALL
+    SELECT following.webhook_id, following.next_at FROM earliest CROSS JOIN LATERAL (
+        SELECT d.webhook_id, d.next_at FROM pedido_deliveries AS d
+        WHERE d.state = 'waiting' AND d.next_at IS NOT NULL AND d.webhook_id > earliest.webhook_id
+        ORDER BY d.webhook_id, d.next_at LIMIT 1
+    ) AS following
 )
+SELECT earliest.webhook_id FROM earliest
+WHERE earliest.next_at <= now() AND (SELECT w.disabled_at IS NULL FROM pedido_webhooks AS w WHERE w.id = earliest.webhook_id)
 `
 
-// The endpoints to which something must be sent now.
+// The endpoints to which something must be sent now. It steps through the index pedido_deliveries_due from one
+// endpoint to the next, so that it costs nothing for the endpoints for which nothing waits.
 func (q *Queries) DueWebhooks(ctx context.Context) ([]uuid.UUID, error) {
 	rows, err := q.db.Query(ctx, dueWebhooks)
 	if err != nil {
@@ -205,11 +215,11 @@ func (q *Queries) DueWebhooks(ctx context.Context) ([]uuid.UUID, error) {
 	defer rows.Close()
 	var items []uuid.UUID
 	for rows.Next() {
-		var id uuid.UUID
-		if err := rows.Scan(&id); err != nil {
+		var webhook_id uuid.UUID
+		if err := rows.Scan(&webhook_id); err != nil {
 			return nil, err
 		}
-		items = append(items, id)
+		items = append(items, webhook_id)
 	}
 	if err := rows.Err(); err != nil {
 		return nil, err
@@ -247,7 +257,7 @@ func (q *Queries) EnableWebhook(ctx context.Context, arg EnableWebhookParams) (W
 }
 
 const filteredOrdersOfClient = `-- name: FilteredOrdersOfClient :many
-SELECT pedidos.id, pedidos.number, pedidos.client_id, pedidos.idempotency_key, pedidos.request_hash, pedidos.state, pedidos.version, pedidos.lines, pedidos.total_amount, pedidos.total_currency, pedidos.card_token, pedidos.cancel_requested, pedidos.failure_reason, pedidos.answer_status, pedidos.answer_body, pedidos.attend_at, pedidos.created_at, pedidos.updated_at, pedidos.shopper, pedidos.shipped_at, pedidos.shipment, pedidos.client_secret, pedidos.refunds, pedidos.refunds_amount FROM (
+SELECT pedidos.id, pedidos.number, pedidos.client_id, pedidos.idempotency_key, pedidos.request_hash, pedidos.state, pedidos.version, pedidos.lines, pedidos.total_amount, pedidos.total_currency, pedidos.card_token, pedidos.cancel_requested, pedidos.failure_reason, pedidos.answer_status, pedidos.answer_body, pedidos.attend_at, pedidos.created_at, pedidos.updated_at, pedidos.shopper, pedidos.shipped_at, pedidos.shipment, pedidos.client_secret, pedidos.refunds, pedidos.refunds_amount, pedidos.events FROM (
     SELECT one.id FROM (SELECT unnest($1::text[]) AS state, unnest($2::boolean[]) AS shipped) AS pair
     CROSS JOIN LATERAL (
         SELECT p.id, p.created_at, p.number FROM pedidos AS p
@@ -318,6 +328,7 @@ func (q *Queries) FilteredOrdersOfClient(ctx context.Context, arg FilteredOrders
 			&i.ClientSecret,
 			&i.Refunds,
 			&i.RefundsAmount,
+			&i.Events,
 		); err != nil {
 			return nil, err
 		}
@@ -340,7 +351,7 @@ func (q *Queries) LockClient(ctx context.Context, clientID string) error {
 }
 
 const lockOrder = `-- name: LockOrder :one
-SELECT id, number, client_id, idempotency_key, request_hash, state, version, lines, total_amount, total_currency, card_token, cancel_requested, failure_reason, answer_status, answer_body, attend_at, created_at, updated_at, shopper, shipped_at, shipment, client_secret, refunds, refunds_amount FROM pedidos WHERE id = $1 FOR UPDATE
+SELECT id, number, client_id, idempotency_key, request_hash, state, version, lines, total_amount, total_currency, card_token, cancel_requested, failure_reason, answer_status, answer_body, attend_at, created_at, updated_at, shopper, shipped_at, shipment, client_secret, refunds, refunds_amount, events FROM pedidos WHERE id = $1 FOR UPDATE
 `
 
 // Reads an order and holds its row, so that its refunds are decided one after the other.
@@ -372,6 +383,7 @@ func (q *Queries) LockOrder(ctx context.Context, id uuid.UUID) (Order, error) {
 		&i.ClientSecret,
 		&i.Refunds,
 		&i.RefundsAmount,
+		&i.Events,
 	)
 	return i, err
 }
@@ -400,13 +412,20 @@ func (q *Queries) LockWebhook(ctx context.Context, id uuid.UUID) (Webhook, error
 }
 
 const oldestWaiting = `-- name: OldestWaiting :one
-SELECT coalesce(max(now() - oldest.created_at), interval '0')::interval AS age FROM pedido_webhooks AS w CROSS JOIN LATERAL (
-    SELECT d.created_at FROM pedido_deliveries AS d WHERE d.webhook_id = w.id AND d.state = 'waiting' ORDER BY d.number LIMIT 1
-) AS oldest
-WHERE w.disabled_at IS NULL
+WITH RECURSIVE oldest AS (
+    (SELECT d.webhook_id, d.created_at FROM pedido_deliveries AS d WHERE d.state = 'waiting' ORDER BY d.webhook_id, d.number LIMIT 1)
+    UNION ALL
+    SELECT following.webhook_id, following.created_at FROM oldest CROSS JOIN LATERAL (
+        SELECT d.webhook_id, d.created_at FROM pedido_deliveries AS d WHERE d.state = 'waiting' AND d.webhook_id > oldest.webhook_id
+        ORDER BY d.webhook_id, d.number LIMIT 1
+    ) AS following
+)
+SELECT coalesce(max(now() - oldest.created_at), interval '0')::interval AS age FROM oldest
+WHERE (SELECT w.disabled_at IS NULL FROM pedido_webhooks AS w WHERE w.id = oldest.webhook_id)
 `
 
-// The age of the oldest event that waits for an endpoint that is not disabled; 0 if none waits.
+// The age of the oldest event that waits for an endpoint that is not disabled; 0 if none waits. It steps through
+// the index pedido_deliveries_waiting as DueWebhooks does through another.
 func (q *Queries) OldestWaiting(ctx context.Context) (time.Duration, error) {
 	row := q.db.QueryRow(ctx, oldestWaiting)
 	var age time.Duration
@@ -415,7 +434,7 @@ func (q *Queries) OldestWaiting(ctx context.Context) (time.Duration, error) {
 }
 
 const orderByID = `-- name: OrderByID :one
-SELECT pedidos.id, pedidos.number, pedidos.client_id, pedidos.idempotency_key, pedidos.request_hash, pedidos.state, pedidos.version, pedidos.lines, pedidos.total_amount, pedidos.total_currency, pedidos.card_token, pedidos.cancel_requested, pedidos.failure_reason, pedidos.answer_status, pedidos.answer_body, pedidos.attend_at, pedidos.created_at, pedidos.updated_at, pedidos.shopper, pedidos.shipped_at, pedidos.shipment, pedidos.client_secret, pedidos.refunds, pedidos.refunds_amount, now()::timestamptz AS read_at FROM pedidos WHERE id = $1
+SELECT pedidos.id, pedidos.number, pedidos.client_id, pedidos.idempotency_key, pedidos.request_hash, pedidos.state, pedidos.version, pedidos.lines, pedidos.total_amount, pedidos.total_currency, pedidos.card_token, pedidos.cancel_requested, pedidos.failure_reason, pedidos.answer_status, pedidos.answer_body, pedidos.attend_at, pedidos.created_at, pedidos.updated_at, pedidos.shopper, pedidos.shipped_at, pedidos.shipment, pedidos.client_secret, pedidos.refunds, pedidos.refunds_amount, pedidos.events, now()::timestamptz AS read_at FROM pedidos WHERE id = $1
 `
 
 type OrderByIDRow struct {
@@ -451,6 +470,7 @@ func (q *Queries) OrderByID(ctx context.Context, id uuid.UUID) (OrderByIDRow, er
 		&i.Order.ClientSecret,
 		&i.Order.Refunds,
 		&i.Order.RefundsAmount,
+		&i.Order.Events,
 		&i.ReadAt,
 	)
 	return i, err
@@ -490,7 +510,7 @@ func (q *Queries) OrderByKey(ctx context.Context, arg OrderByKeyParams) (OrderBy
 }
 
 const ordersOfClient = `-- name: OrdersOfClient :many
-SELECT id, number, client_id, idempotency_key, request_hash, state, version, lines, total_amount, total_currency, card_token, cancel_requested, failure_reason, answer_status, answer_body, attend_at, created_at, updated_at, shopper, shipped_at, shipment, client_secret, refunds, refunds_amount FROM pedidos WHERE client_id = $1 AND number < $2::bigint ORDER BY number DESC LIMIT $3
+SELECT id, number, client_id, idempotency_key, request_hash, state, version, lines, total_amount, total_currency, card_token, cancel_requested, failure_reason, answer_status, answer_body, attend_at, created_at, updated_at, shopper, shipped_at, shipment, client_secret, refunds, refunds_amount, events FROM pedidos WHERE client_id = $1 AND number < $2::bigint ORDER BY number DESC LIMIT $3
 `
 
 type OrdersOfClientParams struct {
@@ -533,6 +553,7 @@ func (q *Queries) OrdersOfClient(ctx context.Context, arg OrdersOfClientParams) 
 			&i.ClientSecret,
 			&i.Refunds,
 			&i.RefundsAmount,
+			&i.Events,
 		); err != nil {
 			return nil, err
 		}
@@ -1030,7 +1051,7 @@ WITH changed AS (
     UPDATE pedido_refunds AS r SET state = $1, updated_at = CASE WHEN r.state = $1 THEN r.updated_at ELSE now() END,
         attend_at = CASE WHEN $1::text NOT IN ('succeeded', 'failed')
             THEN now() + least(interval '10 minutes', interval '5 seconds' * 2 ^ least(r.attempts, 8)) END
-    WHERE r.id = $2 AND (r.state IN ('pending', 'needs_person') OR r.state = 'succeeded' AND $1::text = 'needs_person')
+    WHERE r.id = $2 AND (r.state IN ('pending', 'needs_person') OR r.state = 'succeeded' AND $1::text IN ('needs_person', 'failed'))
     RETURNING r.pedido_id, r.amount
 )
 UPDATE pedidos AS p SET
@@ -1064,7 +1085,7 @@ FROM (
     FOR NO KEY UPDATE SKIP LOCKED
 ) AS taken, pedido_events AS e
 WHERE d.webhook_id = taken.webhook_id AND d.event_id = taken.event_id AND e.id = d.event_id
-RETURNING d.event_id, d.pedido_id, d.sequence, d.attempts, e.type, e.at, e.position, e.body
+RETURNING d.event_id, d.pedido_id, d.sequence, d.attempts, e.type, e.at, e.position, e.refunds, e.body
 `
 
 type TakeDeliveriesParams struct {
@@ -1081,6 +1102,7 @@ type TakeDeliveriesRow struct {
 	Type     string
 	At       time.Time
 	Position int32
+	Refunds  []order.RefundThen
 	Body     *string
 }
 
@@ -1101,6 +1123,7 @@ func (q *Queries) TakeDeliveries(ctx context.Context, arg TakeDeliveriesParams) 
 			&i.Type,
 			&i.At,
 			&i.Position,
+			&i.Refunds,
 			&i.Body,
 		); err != nil {
 			return nil, err

@@ -176,7 +176,7 @@ func (s *Service) body(ctx context.Context, event store.TakeDeliveriesRow) ([]by
 	}
 	s.turn.Lock()
 	defer s.turn.Unlock()
-	data, err := s.Order(ctx, event.OrderID, event.Position, event.At)
+	data, err := s.Order(ctx, event)
 	if err != nil {
 		return nil, fmt.Errorf("reading the order of event %s: %w", event.EventID, err)
 	}

@@ -33,8 +33,8 @@ const task = "webhooks"
 
 const (
 	// KeepEvents is how long an event is kept. An event is sent within three days after the one before
-	// it has ended, and an order has at most four: one that waits is not deleted, unless its endpoint
-	// is disabled.
+	// it has ended: one that waits is not deleted, unless its endpoint is disabled, or refuses so many
+	// events of one order, each for three days, that they take longer: only many partial refunds do that.
 	KeepEvents = 30 * 24 * time.Hour
 	// MaxEndpoints is how many endpoints a client may have.
 	MaxEndpoints = 10
@@ -126,8 +126,8 @@ func toDelivery(row store.Delivery, kind string, at time.Time) Delivery {
 type Config struct {
 	Pool *pgxpool.Pool
 	Mode Mode
-	// Order returns the JSON of an order as it was after its transition at position, at the time at.
-	Order    func(ctx context.Context, id uuid.UUID, position int32, at time.Time) ([]byte, error)
+	// Order returns the JSON of an event's order as it was then.
+	Order    func(ctx context.Context, event store.TakeDeliveriesRow) ([]byte, error)
 	Logger   *slog.Logger
 	Failures *service.Failures
 	Registry prometheus.Registerer // of the service's metrics

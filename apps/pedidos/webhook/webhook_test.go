@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
@@ -28,6 +29,7 @@ import (
 	"github.com/loja-veloz/platform/apps/internal/server"
 	"github.com/loja-veloz/platform/apps/internal/service"
 	"github.com/loja-veloz/platform/apps/pedidos/migrations"
+	"github.com/loja-veloz/platform/apps/pedidos/order"
 	"github.com/loja-veloz/platform/apps/pedidos/store"
 )
 
@@ -60,8 +62,8 @@ func (s *system) pod(mode Mode, l limits) *Service {
 	frame := service.New(server.Settings{}, logger, noop.NewTracerProvider())
 	pod := New(Config{
 		Pool: s.pool, Mode: mode, Logger: logger, Failures: frame.Failures, Registry: prometheus.NewRegistry(),
-		Order: func(_ context.Context, id uuid.UUID, position int32, _ time.Time) ([]byte, error) {
-			return json.Marshal(map[string]any{"id": id, "position": position})
+		Order: func(_ context.Context, event store.TakeDeliveriesRow) ([]byte, error) {
+			return json.Marshal(map[string]any{"id": event.OrderID, "position": event.Position})
 		},
 	})
 	pod.limits = l
@@ -253,6 +255,73 @@ func TestEachOrdersEventsArriveInOrder(t *testing.T) {
 			t.Errorf("endpoint %d got nothing twice, although acknowledgements were lost: the test is too easy", i)
 		}
 		b.mu.Unlock()
+	}
+}
+
+// Refunds of one order are placed and change at the same time as the order moves, and as its events are sent and
+// refused by two processes: no statement fails, as one would in a deadlock, and every change has one event.
+func TestRefundsTransitionsAndDeliveriesDoNotLockEachOtherOut(t *testing.T) {
+	s := newSystem(t)
+	pods := []*Service{s.run(t, Any, patient()), s.run(t, Any, patient())}
+	b := newBook()
+	receiver := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		got := readRequest(t, r)
+		b.arrives(t, got)
+		if rand.N(3) == 0 {
+			w.WriteHeader(http.StatusInternalServerError)
+			return
+		}
+		b.acks(got)
+	}))
+	t.Cleanup(receiver.Close)
+	register(t, pods[0], receiver.URL)
+	id := s.order(t)
+	const refunds, rounds = 8, 10
+	s.exec(t, "UPDATE pedidos SET total_amount = $2 WHERE id = $1", id, refunds)
+	queries := store.New(s.pool)
+	ctx := context.WithoutCancel(t.Context())
+	set := func(refund uuid.UUID, state string) {
+		if changed, err := queries.StoreRefund(ctx, store.StoreRefundParams{ID: refund, State: state}); err != nil || changed != 1 {
+			t.Errorf("storing that a refund is %s: %d, %v", state, changed, err)
+		}
+	}
+	var all sync.WaitGroup
+	for i := range refunds {
+		all.Go(func() {
+			refund := uuid.New()
+			if err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+				if _, err := queries.WithTx(tx).LockOrder(ctx, id); err != nil {
+					return err
+				}
+				_, err := queries.WithTx(tx).PlaceRefund(ctx, store.PlaceRefundParams{
+					ID: refund, OrderID: id, IdempotencyKey: fmt.Sprint(i), RequestHash: []byte{}, Amount: 1, Reason: "test", Lines: []order.RefundLine{},
+				})
+				return err
+			}); err != nil {
+				t.Error(err)
+			}
+			for range rounds {
+				set(refund, "succeeded")
+				set(refund, "needs_person")
+			}
+			set(refund, "failed")
+		})
+	}
+	all.Go(func() {
+		for range rounds {
+			s.move(t, id, "refunding")
+		}
+	})
+	all.Wait()
+	const events = refunds*(2*rounds+1) + rounds
+	if got := s.count(t, "pedido_events"); got != events {
+		t.Errorf("%d events are recorded, want %d", got, events)
+	}
+	eventually(t, "all events are delivered", func() bool {
+		return s.count(t, "pedido_deliveries WHERE state = 'delivered'") == events
+	})
+	if got := s.log.String(); strings.Contains(got, "deadlock") {
+		t.Errorf("a process has logged %s", got)
 	}
 }
 
@@ -741,5 +810,26 @@ func TestOldEventsAreDeleted(t *testing.T) {
 		if events, deliveries := s.count(t, "pedido_events"), s.count(t, "pedido_deliveries"); events != want || deliveries != want {
 			t.Errorf("%d events and %d deliveries are left, want %d", events, deliveries, want)
 		}
+	}
+}
+
+// The role of the audit reads every table of pedidos, but no secret of an endpoint. It fails if the table's
+// policy is dropped, and does not depend on the order in which the role and the table get their rights.
+func TestTheAuditorReadsNoSecret(t *testing.T) {
+	d := postgrestest.New(t, migrations.Files)
+	s := &system{pool: d.Pool}
+	register(t, s.pod(Any, patient()), "https://example.com")
+	if got := s.count(t, "pedido_webhooks"); got != 1 {
+		t.Errorf("the service sees %d endpoints, want 1", got)
+	}
+	auditor, err := pgx.Connect(t.Context(), d.AuditorURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer auditor.Close(context.WithoutCancel(t.Context()))
+	var secrets, orders int
+	if err := auditor.QueryRow(t.Context(), "SELECT count(secret), (SELECT count(*) FROM pedidos) FROM pedido_webhooks").
+		Scan(&secrets, &orders); err != nil || secrets != 0 {
+		t.Errorf("the auditor reads %d secrets, %v", secrets, err)
 	}
 }

@@ -143,13 +143,15 @@ type Delivery struct {
 	NextAttemptAt *time.Time         `json:"next_attempt_at,omitempty"`
 	OrderID       openapi_types.UUID `json:"order_id"`
 
-	// Sequence The event's number within its order, from 1 on.
+	// Sequence The event's number within its order, from 1 on. It goes on after earlier events have been deleted.
 	Sequence int32 `json:"sequence"`
 
 	// State failed: the last of ten attempts failed.
 	State DeliveryState `json:"state"`
 
-	// Type Example: order.confirmed
+	// Type order. and what happened: confirmed, failed, cancelled, refunding, refunded, shipped, partially_refunded or refund_failed. Others may be added.
+	//
+	// Example: order.confirmed
 	Type string `json:"type"`
 }
 

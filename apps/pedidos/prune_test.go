@@ -57,7 +57,7 @@ func (s *instance) prune(t *testing.T, answers, history time.Duration) {
 	t.Helper()
 	frame := service.New(server.Settings{Identity: config.Identity{Service: name, Version: "v", Pod: "p"}},
 		slog.New(slog.DiscardHandler), noop.NewTracerProvider())
-	loop := newPruning(frame, prometheus.NewRegistry(), store.New(s.pool), settings{answers: answers, history: history}, time.Microsecond)
+	loop := newPruning(frame, prometheus.NewRegistry(), s.pool, settings{answers: answers, history: history}, time.Microsecond)
 	ctx, stop := context.WithCancel(t.Context())
 	var running sync.WaitGroup
 	running.Go(func() {

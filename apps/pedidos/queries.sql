@@ -132,18 +132,38 @@ SELECT * FROM pedido_webhooks WHERE id = @id AND client_id = @client_id;
 DELETE FROM pedido_webhooks WHERE id = @id AND client_id = @client_id;
 
 -- name: RotateSecret :one
-UPDATE pedido_webhooks SET old_secret = secret, old_secret_until = now() + @keep::interval, secret = @secret
+-- While the secret before the last rotation is valid, it stays, for no longer: the answer to the last rotation may
+-- be lost, and then it is the one that the client knows.
+UPDATE pedido_webhooks SET old_secret = CASE WHEN old_secret_until > now() THEN old_secret ELSE secret END,
+    old_secret_until = CASE WHEN old_secret_until > now() THEN old_secret_until ELSE now() + @keep::interval END,
+    secret = @secret
 WHERE id = @id AND client_id = @client_id
 RETURNING *;
 
 -- name: EnableWebhook :one
-UPDATE pedido_webhooks SET disabled_at = NULL, disabled_reason = NULL, failing_since = NULL
+UPDATE pedido_webhooks SET disabled_at = NULL, disabled_reason = NULL, failing_since = NULL, resumed_at = now()
 WHERE id = @id AND client_id = @client_id
 RETURNING *;
 
--- name: SendWaiting :exec
--- Sends what waits for its next attempt at once.
-UPDATE pedido_deliveries SET next_at = now() WHERE webhook_id = @webhook_id AND state = 'waiting' AND next_at > now() AND NOT sending;
+-- name: SendWaiting :execrows
+-- Sends at once some of what waits for its next attempt, and has since before the endpoint was enabled. It passes
+-- over what orders that move hold: it must not wait for them, since they may wait for what it holds.
+UPDATE pedido_deliveries AS d SET next_at = now() FROM (
+    SELECT later.webhook_id, later.event_id FROM pedido_deliveries AS later
+    WHERE later.webhook_id = @webhook_id AND later.state = 'waiting' AND later.next_at > now() AND NOT later.sending
+        AND later.last_at < @resumed_at::timestamptz
+    ORDER BY later.next_at
+    LIMIT @page
+    FOR NO KEY UPDATE SKIP LOCKED
+) AS held
+WHERE d.webhook_id = held.webhook_id AND d.event_id = held.event_id;
+
+-- name: EndResume :exec
+-- Notes that SendWaiting has sent all.
+UPDATE pedido_webhooks SET resumed_at = NULL WHERE id = @id AND NOT EXISTS (
+    SELECT FROM pedido_deliveries AS later
+    WHERE later.webhook_id = @id AND later.state = 'waiting' AND later.next_at > now() AND NOT later.sending AND later.last_at < resumed_at
+);
 
 -- name: DisableWebhook :execrows
 -- 0: it is disabled, or deleted.
@@ -167,8 +187,9 @@ SELECT sqlc.embed(d), e.type, e.at FROM pedido_deliveries AS d JOIN pedido_event
 WHERE d.webhook_id = @webhook_id AND d.event_id = @event_id;
 
 -- name: DueWebhooks :many
--- The endpoints to which something must be sent now. It steps through the index pedido_deliveries_due from one
--- endpoint to the next, so that it costs nothing for the endpoints for which nothing waits.
+-- The endpoints to which something must be sent now, and those for which SendWaiting has work. It steps through
+-- the index pedido_deliveries_due from one endpoint to the next, so that it costs nothing for the endpoints for
+-- which nothing waits.
 WITH RECURSIVE earliest AS (
     (SELECT d.webhook_id, d.next_at FROM pedido_deliveries AS d WHERE d.state = 'waiting' AND d.next_at IS NOT NULL
     ORDER BY d.webhook_id, d.next_at LIMIT 1)
@@ -180,7 +201,9 @@ WITH RECURSIVE earliest AS (
     ) AS following
 )
 SELECT earliest.webhook_id FROM earliest
-WHERE earliest.next_at <= now() AND (SELECT w.disabled_at IS NULL FROM pedido_webhooks AS w WHERE w.id = earliest.webhook_id);
+WHERE earliest.next_at <= now() AND (SELECT w.disabled_at IS NULL FROM pedido_webhooks AS w WHERE w.id = earliest.webhook_id)
+UNION
+SELECT resumed.id FROM pedido_webhooks AS resumed WHERE resumed.resumed_at IS NOT NULL AND resumed.disabled_at IS NULL;
 
 -- name: LockWebhook :one
 -- No row: another process takes deliveries of the endpoint, or nothing may be sent to it.
@@ -224,8 +247,11 @@ UPDATE pedido_deliveries SET next_at = now() WHERE (webhook_id, event_id) = (
 UPDATE pedido_webhooks SET failing_since = NULL WHERE id = @id AND failing_since IS NOT NULL;
 
 -- name: WebhookFailed :one
--- Returns for how long every attempt has failed.
-UPDATE pedido_webhooks SET failing_since = coalesce(failing_since, now()) WHERE id = @id
+-- Returns for how long every attempt has failed. That begins again if there was none for so long that it cannot
+-- have been a pause between two attempts: nothing is known of that time.
+UPDATE pedido_webhooks SET failing_since = CASE WHEN failed_at > now() - @quiet::interval THEN coalesce(failing_since, now()) ELSE now() END,
+    failed_at = now()
+WHERE id = @id
 RETURNING (now() - failing_since)::interval AS failing;
 
 -- name: OldestWaiting :one
@@ -242,11 +268,27 @@ WITH RECURSIVE oldest AS (
 SELECT coalesce(max(now() - oldest.created_at), interval '0')::interval AS age FROM oldest
 WHERE (SELECT w.disabled_at IS NULL FROM pedido_webhooks AS w WHERE w.id = oldest.webhook_id);
 
+-- name: OldEvents :many
+-- Holds the oldest events that were recorded before a time.
+SELECT id, pedido_id FROM pedido_events WHERE recorded_at < @before ORDER BY recorded_at LIMIT @max_rows FOR UPDATE SKIP LOCKED;
+
+-- name: HoldWaiting :exec
+-- Holds what waits of some orders. Like the trigger it locks the deliveries of an order in this order, and before
+-- PruneEvents, so that they do not lock each other out.
+SELECT FROM pedido_deliveries WHERE pedido_id = ANY(@order_ids::uuid[]) AND state = 'waiting'
+ORDER BY pedido_id, webhook_id, sequence FOR UPDATE;
+
 -- name: PruneEvents :execrows
--- Deletes the events that were recorded before a time, and with them their deliveries.
-DELETE FROM pedido_events WHERE id IN (
-    SELECT old.id FROM pedido_events AS old WHERE old.recorded_at < @before ORDER BY old.recorded_at LIMIT @max_rows FOR UPDATE SKIP LOCKED
-);
+-- Deletes events, and with them their deliveries.
+DELETE FROM pedido_events WHERE id = ANY(@ids::uuid[]);
+
+-- name: SendFirsts :exec
+-- Sends the first waiting event of each of some orders to each endpoint, unless it is on its way.
+UPDATE pedido_deliveries SET next_at = now() WHERE (webhook_id, event_id) IN (
+    SELECT DISTINCT ON (d.pedido_id, d.webhook_id) d.webhook_id, d.event_id FROM pedido_deliveries AS d
+    WHERE d.pedido_id = ANY(@order_ids::uuid[]) AND d.state = 'waiting'
+    ORDER BY d.pedido_id, d.webhook_id, d.sequence
+) AND next_at IS NULL;
 
 -- name: LockOrder :one
 -- Reads an order and holds its row, so that its refunds are decided one after the other.

@@ -68,14 +68,15 @@ func newApp(
 	httpapi.Register(srv.Router(), orders, webhooks)
 	workers = append(workers, orders.Drain, webhooks.Run, frame.Loop("webhooks-age", measureEvery, webhooks.MeasureAge),
 		frame.Loop("follow-refunds", followInterval, orders.FollowRefunds),
-		newPruning(frame, srv.Metrics(), store.New(pool), s, retention.Interval))
+		newPruning(frame, srv.Metrics(), pool, s, retention.Interval))
 	return &app{srv, orders, workers}, nil
 }
 
 // newPruning returns the loop that erases the answers and the transitions of old orders, and old events.
 func newPruning(
-	frame *service.Frame, registry prometheus.Registerer, queries *store.Queries, s settings, interval time.Duration,
+	frame *service.Frame, registry prometheus.Registerer, pool *pgxpool.Pool, s settings, interval time.Duration,
 ) service.Worker {
+	queries := store.New(pool)
 	return retention.Loop(frame, registry, interval,
 		retention.Rows{Table: "pedidos", Age: s.answers, Prune: func(ctx context.Context, before time.Time, max int32) (int64, error) {
 			return queries.PruneAnswers(ctx, store.PruneAnswersParams{Before: retention.FirstID(before), MaxRows: max})
@@ -84,6 +85,6 @@ func newPruning(
 			return queries.PruneTransitions(ctx, store.PruneTransitionsParams{Before: retention.FirstID(before), MaxOrders: max})
 		}},
 		retention.Rows{Table: "pedido_events", Age: webhook.KeepEvents, Prune: func(ctx context.Context, t time.Time, max int32) (int64, error) {
-			return queries.PruneEvents(ctx, store.PruneEventsParams{Before: t, MaxRows: max})
+			return webhook.Prune(ctx, pool, t, max)
 		}})
 }

@@ -368,7 +368,8 @@ func (y *years) casesOfEvents(b *testing.B) []measured {
 		{"RemoveWebhook", "one endpoint", []string{small, "'client-500'"}},
 		{"RotateSecret", "one endpoint", []string{"'24 h'", `'\x01'`, small, "'client-500'"}},
 		{"EnableWebhook", "one endpoint", []string{small, "'client-500'"}},
-		{"SendWaiting", "all events of the three days in which an endpoint has failed", []string{operator}},
+		{"SendWaiting", "a page of the events of the three days in which an endpoint has failed", []string{operator, "now()", "500"}},
+		{"EndResume", "all events of the three days are left", []string{operator}},
 		{"DisableWebhook", "one endpoint", []string{"'gone'", small}},
 		{"DeliveriesOfWebhook", "the operator's first page", []string{operator, end, "21"}},
 		{"Redeliver", "a delivered event", []string{storefront, sent}},
@@ -382,9 +383,12 @@ func (y *years) casesOfEvents(b *testing.B) []measured {
 		{"StoreAttempt", "one delivery", []string{"'delivered'", "'0 s'", "200", "NULL", operator, sending, "1"}},
 		{"SendNext", "one order", []string{in("id", y.orders-20), operator}},
 		{"WebhookSucceeded", "one endpoint", []string{storefront}},
-		{"WebhookFailed", "one endpoint", []string{storefront}},
+		{"WebhookFailed", "one endpoint", []string{"'30 h'", storefront}},
 		{"OldestWaiting", "of 10,002 endpoints", nil},
-		{"PruneEvents", "a batch", []string{"now() - interval '30 days'", "500"}},
+		{"OldEvents", "a batch", []string{"now() - interval '30 days'", "500"}},
+		{"HoldWaiting", "one order", []string{"ARRAY[" + in("id", y.orders-20) + "]::uuid[]"}},
+		{"PruneEvents", "one event", []string{"ARRAY[" + recent + "]::uuid[]"}},
+		{"SendFirsts", "one order", []string{"ARRAY[" + in("id", y.orders-20) + "]::uuid[]"}},
 	}
 }
 

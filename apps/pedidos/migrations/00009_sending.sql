@@ -1,6 +1,15 @@
 -- +goose NO TRANSACTION
 -- +goose Up
 
+-- Every statement can be repeated, because none of them is undone if a later one fails.
+
+ALTER TABLE pedido_webhooks
+    -- When it was enabled, until all that waited then is due.
+    ADD COLUMN IF NOT EXISTS resumed_at timestamptz,
+    -- When the last attempt failed that has failed.
+    ADD COLUMN IF NOT EXISTS failed_at timestamptz;
+CREATE INDEX IF NOT EXISTS pedido_webhooks_resumed ON pedido_webhooks (id) WHERE resumed_at IS NOT NULL;
+
 -- For Sending and StoreAttempt, which otherwise read all that waits for an endpoint that fails: at most 8 of
 -- them are being sent.
 SET lock_timeout = 0;
@@ -9,4 +18,5 @@ CREATE INDEX CONCURRENTLY pedido_deliveries_sending ON pedido_deliveries (webhoo
 RESET lock_timeout;
 
 -- +goose Down
+ALTER TABLE pedido_webhooks DROP COLUMN IF EXISTS resumed_at, DROP COLUMN IF EXISTS failed_at;
 DROP INDEX CONCURRENTLY IF EXISTS pedido_deliveries_sending;

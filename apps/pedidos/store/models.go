@@ -108,4 +108,6 @@ type Webhook struct {
 	DisabledReason *string
 	FailingSince   *time.Time
 	CreatedAt      time.Time
+	ResumedAt      *time.Time
+	FailedAt       *time.Time
 }

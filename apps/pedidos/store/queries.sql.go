@@ -16,7 +16,7 @@ import (
 const addWebhook = `-- name: AddWebhook :one
 INSERT INTO pedido_webhooks (id, client_id, url, secret)
 SELECT $1, $2, $3, $4 WHERE (SELECT count(*) FROM pedido_webhooks AS w WHERE w.client_id = $2) < $5::bigint
-RETURNING id, client_id, url, secret, old_secret, old_secret_until, disabled_at, disabled_reason, failing_since, created_at
+RETURNING id, client_id, url, secret, old_secret, old_secret_until, disabled_at, disabled_reason, failing_since, created_at, resumed_at, failed_at
 `
 
 type AddWebhookParams struct {
@@ -48,6 +48,8 @@ func (q *Queries) AddWebhook(ctx context.Context, arg AddWebhookParams) (Webhook
 		&i.DisabledReason,
 		&i.FailingSince,
 		&i.CreatedAt,
+		&i.ResumedAt,
+		&i.FailedAt,
 	)
 	return i, err
 }
@@ -203,10 +205,13 @@ WITH RECURSIVE earliest AS (
 )
 SELECT earliest.webhook_id FROM earliest
 WHERE earliest.next_at <= now() AND (SELECT w.disabled_at IS NULL FROM pedido_webhooks AS w WHERE w.id = earliest.webhook_id)
+UNION
+SELECT resumed.id FROM pedido_webhooks AS resumed WHERE resumed.resumed_at IS NOT NULL AND resumed.disabled_at IS NULL
 `
 
-// The endpoints to which something must be sent now. It steps through the index pedido_deliveries_due from one
-// endpoint to the next, so that it costs nothing for the endpoints for which nothing waits.
+// The endpoints to which something must be sent now, and those for which SendWaiting has work. It steps through
+// the index pedido_deliveries_due from one endpoint to the next, so that it costs nothing for the endpoints for
+// which nothing waits.
 func (q *Queries) DueWebhooks(ctx context.Context) ([]uuid.UUID, error) {
 	rows, err := q.db.Query(ctx, dueWebhooks)
 	if err != nil {
@@ -228,9 +233,9 @@ func (q *Queries) DueWebhooks(ctx context.Context) ([]uuid.UUID, error) {
 }
 
 const enableWebhook = `-- name: EnableWebhook :one
-UPDATE pedido_webhooks SET disabled_at = NULL, disabled_reason = NULL, failing_since = NULL
+UPDATE pedido_webhooks SET disabled_at = NULL, disabled_reason = NULL, failing_since = NULL, resumed_at = now()
 WHERE id = $1 AND client_id = $2
-RETURNING id, client_id, url, secret, old_secret, old_secret_until, disabled_at, disabled_reason, failing_since, created_at
+RETURNING id, client_id, url, secret, old_secret, old_secret_until, disabled_at, disabled_reason, failing_since, created_at, resumed_at, failed_at
 `
 
 type EnableWebhookParams struct {
@@ -252,8 +257,23 @@ func (q *Queries) EnableWebhook(ctx context.Context, arg EnableWebhookParams) (W
 		&i.DisabledReason,
 		&i.FailingSince,
 		&i.CreatedAt,
+		&i.ResumedAt,
+		&i.FailedAt,
 	)
 	return i, err
+}
+
+const endResume = `-- name: EndResume :exec
+UPDATE pedido_webhooks SET resumed_at = NULL WHERE id = $1 AND NOT EXISTS (
+    SELECT FROM pedido_deliveries AS later
+    WHERE later.webhook_id = $1 AND later.state = 'waiting' AND later.next_at > now() AND NOT later.sending AND later.last_at < resumed_at
+)
+`
+
+// Notes that SendWaiting has sent all.
+func (q *Queries) EndResume(ctx context.Context, id uuid.UUID) error {
+	_, err := q.db.Exec(ctx, endResume, id)
+	return err
 }
 
 const filteredOrdersOfClient = `-- name: FilteredOrdersOfClient :many
@@ -340,6 +360,18 @@ func (q *Queries) FilteredOrdersOfClient(ctx context.Context, arg FilteredOrders
 	return items, nil
 }
 
+const holdWaiting = `-- name: HoldWaiting :exec
+SELECT FROM pedido_deliveries WHERE pedido_id = ANY($1::uuid[]) AND state = 'waiting'
+ORDER BY pedido_id, webhook_id, sequence FOR UPDATE
+`
+
+// Holds what waits of some orders. Like the trigger it locks the deliveries of an order in this order, and before
+// PruneEvents, so that they do not lock each other out.
+func (q *Queries) HoldWaiting(ctx context.Context, orderIds []uuid.UUID) error {
+	_, err := q.db.Exec(ctx, holdWaiting, orderIds)
+	return err
+}
+
 const lockClient = `-- name: LockClient :exec
 SELECT pg_advisory_xact_lock(4, hashtext($1::text))
 `
@@ -389,7 +421,7 @@ func (q *Queries) LockOrder(ctx context.Context, id uuid.UUID) (Order, error) {
 }
 
 const lockWebhook = `-- name: LockWebhook :one
-SELECT id, client_id, url, secret, old_secret, old_secret_until, disabled_at, disabled_reason, failing_since, created_at FROM pedido_webhooks WHERE id = $1 AND disabled_at IS NULL FOR NO KEY UPDATE SKIP LOCKED
+SELECT id, client_id, url, secret, old_secret, old_secret_until, disabled_at, disabled_reason, failing_since, created_at, resumed_at, failed_at FROM pedido_webhooks WHERE id = $1 AND disabled_at IS NULL FOR NO KEY UPDATE SKIP LOCKED
 `
 
 // No row: another process takes deliveries of the endpoint, or nothing may be sent to it.
@@ -407,8 +439,45 @@ func (q *Queries) LockWebhook(ctx context.Context, id uuid.UUID) (Webhook, error
 		&i.DisabledReason,
 		&i.FailingSince,
 		&i.CreatedAt,
+		&i.ResumedAt,
+		&i.FailedAt,
 	)
 	return i, err
+}
+
+const oldEvents = `-- name: OldEvents :many
+SELECT id, pedido_id FROM pedido_events WHERE recorded_at < $1 ORDER BY recorded_at LIMIT $2 FOR UPDATE SKIP LOCKED
+`
+
+type OldEventsParams struct {
+	Before  time.Time
+	MaxRows int32
+}
+
+type OldEventsRow struct {
+	ID      uuid.UUID
+	OrderID uuid.UUID
+}
+
+// Holds the oldest events that were recorded before a time.
+func (q *Queries) OldEvents(ctx context.Context, arg OldEventsParams) ([]OldEventsRow, error) {
+	rows, err := q.db.Query(ctx, oldEvents, arg.Before, arg.MaxRows)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []OldEventsRow
+	for rows.Next() {
+		var i OldEventsRow
+		if err := rows.Scan(&i.ID, &i.OrderID); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
 const oldestWaiting = `-- name: OldestWaiting :one
@@ -685,19 +754,12 @@ func (q *Queries) PruneAnswers(ctx context.Context, arg PruneAnswersParams) (int
 }
 
 const pruneEvents = `-- name: PruneEvents :execrows
-DELETE FROM pedido_events WHERE id IN (
-    SELECT old.id FROM pedido_events AS old WHERE old.recorded_at < $1 ORDER BY old.recorded_at LIMIT $2 FOR UPDATE SKIP LOCKED
-)
+DELETE FROM pedido_events WHERE id = ANY($1::uuid[])
 `
 
-type PruneEventsParams struct {
-	Before  time.Time
-	MaxRows int32
-}
-
-// Deletes the events that were recorded before a time, and with them their deliveries.
-func (q *Queries) PruneEvents(ctx context.Context, arg PruneEventsParams) (int64, error) {
-	result, err := q.db.Exec(ctx, pruneEvents, arg.Before, arg.MaxRows)
+// Deletes events, and with them their deliveries.
+func (q *Queries) PruneEvents(ctx context.Context, ids []uuid.UUID) (int64, error) {
+	result, err := q.db.Exec(ctx, pruneEvents, ids)
 	if err != nil {
 		return 0, err
 	}
@@ -828,9 +890,11 @@ func (q *Queries) RemoveWebhook(ctx context.Context, arg RemoveWebhookParams) (i
 }
 
 const rotateSecret = `-- name: RotateSecret :one
-UPDATE pedido_webhooks SET old_secret = secret, old_secret_until = now() + $1::interval, secret = $2
+UPDATE pedido_webhooks SET old_secret = CASE WHEN old_secret_until > now() THEN old_secret ELSE secret END,
+    old_secret_until = CASE WHEN old_secret_until > now() THEN old_secret_until ELSE now() + $1::interval END,
+    secret = $2
 WHERE id = $3 AND client_id = $4
-RETURNING id, client_id, url, secret, old_secret, old_secret_until, disabled_at, disabled_reason, failing_since, created_at
+RETURNING id, client_id, url, secret, old_secret, old_secret_until, disabled_at, disabled_reason, failing_since, created_at, resumed_at, failed_at
 `
 
 type RotateSecretParams struct {
@@ -840,6 +904,8 @@ type RotateSecretParams struct {
 	ClientID string
 }
 
+// While the secret before the last rotation is valid, it stays, for no longer: the answer to the last rotation may
+// be lost, and then it is the one that the client knows.
 func (q *Queries) RotateSecret(ctx context.Context, arg RotateSecretParams) (Webhook, error) {
 	row := q.db.QueryRow(ctx, rotateSecret,
 		arg.Keep,
@@ -859,6 +925,8 @@ func (q *Queries) RotateSecret(ctx context.Context, arg RotateSecretParams) (Web
 		&i.DisabledReason,
 		&i.FailingSince,
 		&i.CreatedAt,
+		&i.ResumedAt,
+		&i.FailedAt,
 	)
 	return i, err
 }
@@ -935,6 +1003,20 @@ func (q *Queries) Save(ctx context.Context, arg SaveParams) (SaveRow, error) {
 	return i, err
 }
 
+const sendFirsts = `-- name: SendFirsts :exec
+UPDATE pedido_deliveries SET next_at = now() WHERE (webhook_id, event_id) IN (
+    SELECT DISTINCT ON (d.pedido_id, d.webhook_id) d.webhook_id, d.event_id FROM pedido_deliveries AS d
+    WHERE d.pedido_id = ANY($1::uuid[]) AND d.state = 'waiting'
+    ORDER BY d.pedido_id, d.webhook_id, d.sequence
+) AND next_at IS NULL
+`
+
+// Sends the first waiting event of each of some orders to each endpoint, unless it is on its way.
+func (q *Queries) SendFirsts(ctx context.Context, orderIds []uuid.UUID) error {
+	_, err := q.db.Exec(ctx, sendFirsts, orderIds)
+	return err
+}
+
 const sendNext = `-- name: SendNext :exec
 UPDATE pedido_deliveries SET next_at = now() WHERE (webhook_id, event_id) = (
     SELECT d.webhook_id, d.event_id FROM pedido_deliveries AS d
@@ -954,14 +1036,32 @@ func (q *Queries) SendNext(ctx context.Context, arg SendNextParams) error {
 	return err
 }
 
-const sendWaiting = `-- name: SendWaiting :exec
-UPDATE pedido_deliveries SET next_at = now() WHERE webhook_id = $1 AND state = 'waiting' AND next_at > now() AND NOT sending
+const sendWaiting = `-- name: SendWaiting :execrows
+UPDATE pedido_deliveries AS d SET next_at = now() FROM (
+    SELECT later.webhook_id, later.event_id FROM pedido_deliveries AS later
+    WHERE later.webhook_id = $1 AND later.state = 'waiting' AND later.next_at > now() AND NOT later.sending
+        AND later.last_at < $2::timestamptz
+    ORDER BY later.next_at
+    LIMIT $3
+    FOR NO KEY UPDATE SKIP LOCKED
+) AS held
+WHERE d.webhook_id = held.webhook_id AND d.event_id = held.event_id
 `
 
-// Sends what waits for its next attempt at once.
-func (q *Queries) SendWaiting(ctx context.Context, webhookID uuid.UUID) error {
-	_, err := q.db.Exec(ctx, sendWaiting, webhookID)
-	return err
+type SendWaitingParams struct {
+	WebhookID uuid.UUID
+	ResumedAt time.Time
+	Page      int32
+}
+
+// Sends at once some of what waits for its next attempt, and has since before the endpoint was enabled. It passes
+// over what orders that move hold: it must not wait for them, since they may wait for what it holds.
+func (q *Queries) SendWaiting(ctx context.Context, arg SendWaitingParams) (int64, error) {
+	result, err := q.db.Exec(ctx, sendWaiting, arg.WebhookID, arg.ResumedAt, arg.Page)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
 }
 
 const sending = `-- name: Sending :one
@@ -1241,20 +1341,28 @@ func (q *Queries) TransitionsOf(ctx context.Context, ids []uuid.UUID) ([]Transit
 }
 
 const webhookFailed = `-- name: WebhookFailed :one
-UPDATE pedido_webhooks SET failing_since = coalesce(failing_since, now()) WHERE id = $1
+UPDATE pedido_webhooks SET failing_since = CASE WHEN failed_at > now() - $1::interval THEN coalesce(failing_since, now()) ELSE now() END,
+    failed_at = now()
+WHERE id = $2
 RETURNING (now() - failing_since)::interval AS failing
 `
 
-// Returns for how long every attempt has failed.
-func (q *Queries) WebhookFailed(ctx context.Context, id uuid.UUID) (time.Duration, error) {
-	row := q.db.QueryRow(ctx, webhookFailed, id)
+type WebhookFailedParams struct {
+	Quiet time.Duration
+	ID    uuid.UUID
+}
+
+// Returns for how long every attempt has failed. That begins again if there was none for so long that it cannot
+// have been a pause between two attempts: nothing is known of that time.
+func (q *Queries) WebhookFailed(ctx context.Context, arg WebhookFailedParams) (time.Duration, error) {
+	row := q.db.QueryRow(ctx, webhookFailed, arg.Quiet, arg.ID)
 	var failing time.Duration
 	err := row.Scan(&failing)
 	return failing, err
 }
 
 const webhookOfClient = `-- name: WebhookOfClient :one
-SELECT id, client_id, url, secret, old_secret, old_secret_until, disabled_at, disabled_reason, failing_since, created_at FROM pedido_webhooks WHERE id = $1 AND client_id = $2
+SELECT id, client_id, url, secret, old_secret, old_secret_until, disabled_at, disabled_reason, failing_since, created_at, resumed_at, failed_at FROM pedido_webhooks WHERE id = $1 AND client_id = $2
 `
 
 type WebhookOfClientParams struct {
@@ -1276,6 +1384,8 @@ func (q *Queries) WebhookOfClient(ctx context.Context, arg WebhookOfClientParams
 		&i.DisabledReason,
 		&i.FailingSince,
 		&i.CreatedAt,
+		&i.ResumedAt,
+		&i.FailedAt,
 	)
 	return i, err
 }
@@ -1290,7 +1400,7 @@ func (q *Queries) WebhookSucceeded(ctx context.Context, id uuid.UUID) error {
 }
 
 const webhooksOfClient = `-- name: WebhooksOfClient :many
-SELECT id, client_id, url, secret, old_secret, old_secret_until, disabled_at, disabled_reason, failing_since, created_at FROM pedido_webhooks WHERE client_id = $1 ORDER BY created_at, id
+SELECT id, client_id, url, secret, old_secret, old_secret_until, disabled_at, disabled_reason, failing_since, created_at, resumed_at, failed_at FROM pedido_webhooks WHERE client_id = $1 ORDER BY created_at, id
 `
 
 func (q *Queries) WebhooksOfClient(ctx context.Context, clientID string) ([]Webhook, error) {
@@ -1313,6 +1423,8 @@ func (q *Queries) WebhooksOfClient(ctx context.Context, clientID string) ([]Webh
 			&i.DisabledReason,
 			&i.FailingSince,
 			&i.CreatedAt,
+			&i.ResumedAt,
+			&i.FailedAt,
 		); err != nil {
 			return nil, err
 		}

@@ -84,14 +84,16 @@ func retryAfter(header string, now time.Time) time.Duration {
 	return 0
 }
 
-// explain returns why there was no answer, in words that show neither the URL nor what a name resolved
+// explain returns why there was no answer before ctx, the request's, was done after timeout, in words that show neither the URL nor what a name resolved
 // to: a client could ask for the cluster's own names.
-func explain(err error, timeout time.Duration) string {
+func explain(ctx context.Context, err error, timeout time.Duration) string {
 	var certificate *tls.CertificateVerificationError
 	var timedOut net.Error
 	switch {
-	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timedOut) && timedOut.Timeout():
+	case ctx.Err() != nil: // an error of a connection can be a context.DeadlineExceeded too
 		return fmt.Sprintf("no answer within %s", timeout)
+	case errors.As(err, &timedOut) && timedOut.Timeout():
+		return fmt.Sprintf("no connection within %s", connectTimeout)
 	case errors.As(err, &certificate):
 		return "the certificate is not valid"
 	}

@@ -32,9 +32,9 @@ const Everyone value.ClientID = "*"
 const task = "webhooks"
 
 const (
-	// KeepEvents is how long an event is kept. An event is sent within three days after the one before
-	// it has ended: one that waits is not deleted, unless its endpoint is disabled, or refuses so many
-	// events of one order, each for three days, that they take longer: only many partial refunds do that.
+	// KeepEvents is how long an event is kept, also one that still waits: its endpoint has been disabled, webhooks
+	// have been off, or events of its order have failed one after the other, each for three days, or for nine if
+	// each answer asks for a pause of a day.
 	KeepEvents = 30 * 24 * time.Hour
 	// MaxEndpoints is how many endpoints a client may have.
 	MaxEndpoints = 10
@@ -218,7 +218,7 @@ func found(row store.Webhook, err error) (Endpoint, error) {
 		return Endpoint{}, ErrNotFound
 	}
 	if err != nil {
-		return Endpoint{}, fmt.Errorf("reading an endpoint: %w", err)
+		return Endpoint{}, fmt.Errorf("reading or changing an endpoint: %w", err)
 	}
 	return toEndpoint(row), nil
 }
@@ -235,8 +235,8 @@ func (s *Service) Remove(ctx context.Context, client value.ClientID, id uuid.UUI
 	return nil
 }
 
-// Rotate gives an endpoint another secret, and returns it. The one before signs too for a day. It fails
-// with ErrNotFound.
+// Rotate gives an endpoint another secret, and returns it. The one before signs too for a day; within that time
+// another rotation replaces the new one and leaves the old one. It fails with ErrNotFound.
 func (s *Service) Rotate(ctx context.Context, client value.ClientID, id uuid.UUID) (Endpoint, string, error) {
 	secret, shown := newSecret()
 	e, err := found(s.queries.RotateSecret(ctx, store.RotateSecretParams{
@@ -257,19 +257,9 @@ func (s *Service) Disable(ctx context.Context, client value.ClientID, id uuid.UU
 	return s.Show(ctx, client, id)
 }
 
-// Enable sends to an endpoint again, at once what waits for it. It fails with ErrNotFound.
-func (s *Service) Enable(ctx context.Context, client value.ClientID, id uuid.UUID) (e Endpoint, err error) {
-	err = pgx.BeginFunc(ctx, s.Pool, func(tx pgx.Tx) error {
-		queries := store.New(tx)
-		if e, err = found(queries.EnableWebhook(ctx, store.EnableWebhookParams{ID: id, ClientID: string(client)})); err != nil {
-			return err
-		}
-		return queries.SendWaiting(ctx, id)
-	})
-	if err != nil && !errors.Is(err, ErrNotFound) {
-		err = fmt.Errorf("enabling an endpoint: %w", err)
-	}
-	return e, err
+// Enable sends to an endpoint again: Run lets what waits for it go. It fails with ErrNotFound.
+func (s *Service) Enable(ctx context.Context, client value.ClientID, id uuid.UUID) (Endpoint, error) {
+	return found(s.queries.EnableWebhook(ctx, store.EnableWebhookParams{ID: id, ClientID: string(client)}))
 }
 
 // Deliveries returns up to limit deliveries of the client's endpoint, newest first, whose numbers are
@@ -310,4 +300,29 @@ func (s *Service) Redeliver(ctx context.Context, client value.ClientID, endpoint
 		return Delivery{}, ErrNotFound
 	}
 	return Delivery{}, fmt.Errorf("redelivering an event: %w", err)
+}
+
+// Prune deletes up to limit events that were recorded before a time, and returns how many. If it deletes one that
+// still waits, the order's next one is sent.
+func Prune(ctx context.Context, pool *pgxpool.Pool, before time.Time, limit int32) (deleted int64, err error) {
+	err = pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
+		queries := store.New(tx)
+		old, err := queries.OldEvents(ctx, store.OldEventsParams{Before: before, MaxRows: limit})
+		if err != nil || len(old) == 0 {
+			return err
+		}
+		ids, orders := make([]uuid.UUID, 0, len(old)), make([]uuid.UUID, 0, len(old))
+		for _, event := range old {
+			ids, orders = append(ids, event.ID), append(orders, event.OrderID)
+		}
+		if err := queries.HoldWaiting(ctx, orders); err != nil {
+			return err
+		}
+		if deleted, err = queries.PruneEvents(ctx, ids); err != nil {
+			return err
+		}
+		// A statement of its own: it sees what was recorded while the ones before it waited.
+		return queries.SendFirsts(ctx, orders)
+	})
+	return deleted, err
 }

@@ -531,6 +531,115 @@ func TestAnEventThatFailsLetsTheNextOneGo(t *testing.T) {
 	})
 }
 
+// An endpoint's only failure was long ago, and was followed by silence: another one is not five days of failures.
+func TestAQuietEndpointIsNotDisabledByOneFailure(t *testing.T) {
+	s := newSystem(t)
+	l := limits{timeout: time.Second, lease: deadline, every: 20 * time.Millisecond, giveUp: 5 * 24 * time.Hour, schedule: []time.Duration{deadline}}
+	pod := s.run(t, Any, l)
+	receiver := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) }))
+	defer receiver.Close()
+	e, _ := register(t, pod, receiver.URL)
+	for _, test := range []struct{ last, want string }{{"17 days", ""}, {"27 hours", failing}} {
+		s.exec(t, "UPDATE pedido_webhooks SET failing_since = now() - interval '20 days', failed_at = now() - $1::interval", test.last)
+		s.move(t, s.order(t), "confirmed")
+		eventually(t, "the attempt is judged", func() bool { return s.count(t, "pedido_webhooks WHERE failed_at > now() - interval '1 hour'") == 1 })
+		if test.want != "" {
+			eventually(t, "the endpoint is disabled", func() bool { return s.count(t, "pedido_webhooks WHERE disabled_reason = $1", test.want) == 1 })
+			continue
+		}
+		if got, err := pod.Show(t.Context(), "maria", e.ID); err != nil || got.Reason != "" || time.Since(got.Failing) > time.Hour {
+			t.Errorf("a failure %s after the last one: %+v, %v", test.last, got, err)
+		}
+	}
+}
+
+// An endpoint for which much waits is enabled, although an order that moves holds one of the events: what waits is
+// sent in pages, and that event as soon as the order has moved.
+func TestMuchThatWaitsIsSentWithoutHoldingOrdersUp(t *testing.T) {
+	s := newSystem(t)
+	var got atomic.Int32
+	receiver := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { got.Add(1) }))
+	defer receiver.Close()
+	pod := s.pod(Any, patient())
+	e, _ := register(t, pod, receiver.URL)
+	const waiting = 2*resumePage + 100
+	s.exec(t, `WITH added AS (INSERT INTO pedido_events (id, pedido_id, sequence, type, at, position)
+		SELECT gen_random_uuid(), gen_random_uuid(), 1, 'order.confirmed', now(), 0 FROM generate_series(1, $1) RETURNING *)
+		INSERT INTO pedido_deliveries (webhook_id, event_id, pedido_id, sequence, next_at, attempts, last_at)
+		SELECT $2, id, pedido_id, 1, now() + interval '1 day', 9, now() - interval '1 hour' FROM added`, waiting, e.ID)
+	tx, err := s.pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = tx.Rollback(context.WithoutCancel(t.Context())) }()
+	if _, err := tx.Exec(t.Context(), "SELECT FROM pedido_deliveries ORDER BY number LIMIT 1 FOR SHARE"); err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithTimeout(t.Context(), deadline)
+	defer stop()
+	if _, err := pod.Enable(ctx, "maria", e.ID); err != nil {
+		t.Fatalf("enabling: %v", err)
+	}
+	pod = s.run(t, Any, patient())
+	eventually(t, "all events but the held one are delivered", func() bool {
+		return s.count(t, "pedido_deliveries WHERE state = 'delivered'") == waiting-1
+	})
+	if err := tx.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the held one is delivered, and nothing is left to do", func() bool {
+		return s.count(t, "pedido_deliveries WHERE state = 'delivered'") == waiting && s.count(t, "pedido_webhooks WHERE resumed_at IS NULL") == 1
+	})
+}
+
+// The events of some endpoints cannot be read. The same round sends those of all others.
+func TestABrokenEndpointStopsNoOther(t *testing.T) {
+	s := newSystem(t)
+	pod := s.pod(Any, patient())
+	receiver := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	defer receiver.Close()
+	good, broken := s.order(t), s.order(t)
+	var odd []uuid.UUID
+	for i := range MaxEndpoints {
+		if e, _ := register(t, pod, receiver.URL); i%2 == 1 {
+			odd = append(odd, e.ID)
+		}
+	}
+	s.move(t, good, "confirmed")
+	s.move(t, broken, "confirmed")
+	s.exec(t, "DELETE FROM pedido_deliveries WHERE (webhook_id = ANY($1)) <> (pedido_id = $2)", odd, broken)
+	s.exec(t, `UPDATE pedido_events SET refunds = '"no list"' WHERE pedido_id = $1`, broken)
+	r := &runner{Service: pod, sending: t.Context(), slots: make(chan struct{}, maxAtOnce), wake: make(chan struct{}, 1)}
+	err := r.round(t.Context())
+	r.running.Wait()
+	if err == nil || strings.Count(err.Error(), "taking events of endpoint") != len(odd) {
+		t.Errorf("the round reports %v, want %d errors", err, len(odd))
+	}
+	if got := s.count(t, "pedido_deliveries WHERE state = 'delivered'"); got != MaxEndpoints-len(odd) {
+		t.Errorf("%d events are delivered, want %d", got, MaxEndpoints-len(odd))
+	}
+}
+
+// A host that accepts connections and is silent is told apart from one that does not answer the request.
+func TestSilenceBeforeTheRequest(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	for want, limit := range map[string]struct{ handshake, all time.Duration }{
+		"no connection within 5s": {time.Millisecond, deadline},
+		"no answer within 1ms":    {deadline, time.Millisecond},
+	} {
+		pod := &Service{http: newClient(Any), limits: limits{timeout: limit.all}}
+		pod.http.Transport.(*http.Transport).TLSHandshakeTimeout = limit.handshake
+		got := pod.send(t.Context(), store.Webhook{URL: "https://" + listener.Addr().String(), Secret: make([]byte, secretBytes)}, uuid.New(), nil)
+		if got.problem != want {
+			t.Errorf("the problem is %q, want %q", got.problem, want)
+		}
+	}
+}
+
 // A process dies after the endpoint has acknowledged, and before it has stored that: once its lease is
 // over, another process repeats the event with the same id, and then goes on.
 func TestAnEventOfADeadProcessIsRepeated(t *testing.T) {
@@ -658,7 +767,22 @@ func TestSignatures(t *testing.T) {
 	verified(map[string]bool{first: true, second: true, foreign: false})
 	s.exec(t, "UPDATE pedido_webhooks SET old_secret_until = old_secret_until - interval '24 hours'")
 	verified(map[string]bool{first: false, second: true})
-	for _, secret := range []string{first, second} {
+	// The answer to a rotation is lost, and the client repeats it: the secret that it uses stays valid, until it
+	// would have ended without the repetition.
+	_, lost, err := pod.Rotate(t.Context(), "maria", e.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.exec(t, "UPDATE pedido_webhooks SET old_secret_until = now() + interval '1 hour'")
+	_, third, err := pod.Rotate(t.Context(), "maria", e.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	verified(map[string]bool{first: false, second: true, lost: false, third: true})
+	if s.count(t, "pedido_webhooks WHERE old_secret_until < now() + interval '61 minutes'") != 1 {
+		t.Error("a repeated rotation prolongs the validity of the old secret")
+	}
+	for _, secret := range []string{first, second, lost, third} {
 		if strings.Contains(s.log.String(), strings.TrimPrefix(secret, secretPrefix)) {
 			t.Error("the log has a secret")
 		}
@@ -804,11 +928,40 @@ func TestOldEventsAreDeleted(t *testing.T) {
 	s.exec(t, `INSERT INTO pedido_deliveries (webhook_id, event_id, pedido_id, sequence, state)
 		SELECT $1, id, pedido_id, 1, 'delivered' FROM pedido_events WHERE recorded_at < now() - interval '1 day'`, e.ID)
 	for _, want := range []int{2, 1, 1} {
-		if _, err := pod.queries.PruneEvents(t.Context(), store.PruneEventsParams{Before: time.Now().Add(-KeepEvents), MaxRows: 10}); err != nil {
+		if _, err := Prune(t.Context(), s.pool, time.Now().Add(-KeepEvents), 10); err != nil {
 			t.Fatal(err)
 		}
 		if events, deliveries := s.count(t, "pedido_events"), s.count(t, "pedido_deliveries"); events != want || deliveries != want {
 			t.Errorf("%d events and %d deliveries are left, want %d", events, deliveries, want)
+		}
+	}
+}
+
+// The first event of an order waits until it is deleted, because its endpoint is disabled. The next one then does
+// not wait for it for ever; and only the first is sent at once.
+func TestTheNextEventGoesWhenTheOneBeforeItIsDeleted(t *testing.T) {
+	s := newSystem(t)
+	pod := s.pod(Any, patient())
+	e, _ := register(t, pod, "https://example.com")
+	other, _ := register(t, pod, "https://example.com")
+	id, young := s.order(t), s.order(t)
+	for range 3 {
+		s.move(t, id, "refunded")
+		s.move(t, young, "refunded")
+	}
+	for _, endpoint := range []Endpoint{e, other} {
+		if _, err := pod.Disable(t.Context(), "maria", endpoint.ID); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.exec(t, "UPDATE pedido_events SET recorded_at = now() - interval '31 days' WHERE pedido_id = $1 AND sequence = 1", id)
+	if deleted, err := Prune(t.Context(), s.pool, time.Now().Add(-KeepEvents), 10); err != nil || deleted != 1 {
+		t.Fatal(deleted, err)
+	}
+	for order, first := range map[uuid.UUID]int{id: 2, young: 1} {
+		due := "pedido_deliveries WHERE pedido_id = $1 AND next_at <= now()"
+		if all, right := s.count(t, due, order), s.count(t, due+" AND sequence = $2", order, first); all != 2 || right != 2 {
+			t.Errorf("%d deliveries are due, of event %d %d; want this one alone, for both endpoints", all, first, right)
 		}
 	}
 }

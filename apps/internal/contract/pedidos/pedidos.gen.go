@@ -314,7 +314,7 @@ type Webhook struct {
 	// DisabledReason gone: it answered 410. failing: every attempt failed for five days.
 	DisabledReason *WebhookDisabledReason `json:"disabled_reason,omitempty"`
 
-	// FailingSince Since when every attempt has failed. Absent after a success.
+	// FailingSince Since when every attempt has failed
 	FailingSince *time.Time         `json:"failing_since,omitempty"`
 	ID           openapi_types.UUID `json:"id"`
 
@@ -724,7 +724,7 @@ type ClientInterface interface {
 
 	// RotateWebhookSecret Give an endpoint another secret.
 	//
-	// For 24 hours each request is signed with both, the new one first. A second rotation within that time ends the validity of the first secret.
+	// For 24 hours each request is signed with both, the new one first. Another rotation within that time, such as a repetition after a lost answer, replaces the new secret at once; the old one stays valid until the 24 hours after the first rotation are over.
 	//
 	// Corresponds with POST /webhooks/{webhook_id}/rotate (the `RotateWebhookSecret` operationId).
 	RotateWebhookSecret(ctx context.Context, webhookID WebhookID, params *RotateWebhookSecretParams, reqEditors ...RequestEditorFn) (*http.Response, error)
@@ -1076,7 +1076,7 @@ func (c *Client) EnableWebhook(ctx context.Context, webhookID WebhookID, params 
 
 // RotateWebhookSecret Give an endpoint another secret.
 //
-// For 24 hours each request is signed with both, the new one first. A second rotation within that time ends the validity of the first secret.
+// For 24 hours each request is signed with both, the new one first. Another rotation within that time, such as a repetition after a lost answer, replaces the new secret at once; the old one stays valid until the 24 hours after the first rotation are over.
 //
 // Corresponds with POST /webhooks/{webhook_id}/rotate (the `RotateWebhookSecret` operationId).
 func (c *Client) RotateWebhookSecret(ctx context.Context, webhookID WebhookID, params *RotateWebhookSecretParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -2323,7 +2323,7 @@ type ClientWithResponsesInterface interface {
 
 	// RotateWebhookSecretWithResponse Give an endpoint another secret.
 	//
-	// For 24 hours each request is signed with both, the new one first. A second rotation within that time ends the validity of the first secret.
+	// For 24 hours each request is signed with both, the new one first. Another rotation within that time, such as a repetition after a lost answer, replaces the new secret at once; the old one stays valid until the 24 hours after the first rotation are over.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -3487,7 +3487,7 @@ func (c *ClientWithResponses) EnableWebhookWithResponse(ctx context.Context, web
 
 // RotateWebhookSecretWithResponse Give an endpoint another secret.
 //
-// For 24 hours each request is signed with both, the new one first. A second rotation within that time ends the validity of the first secret.
+// For 24 hours each request is signed with both, the new one first. Another rotation within that time, such as a repetition after a lost answer, replaces the new secret at once; the old one stays valid until the 24 hours after the first rotation are over.
 //
 // Returns a wrapper object for the known response body format(s).
 //

@@ -121,12 +121,16 @@ func TestUnknownWordsAreReported(t *testing.T) {
 			map[string]string{"shop": `{"acquirer":"bank","auth":"basic","webhooks":"on"}`},
 			[]string{
 				`shop.acquirer is "bank": use simulator or stripe`, `shop.auth is "basic": use off, api-key or jwt`,
-				`shop.webhooks is "on": use off, public or any`,
+				`shop.webhooks is "on": use off or public`,
 			},
 		},
 		{
-			map[string]string{"cloud": `{"provider":"aws"}`, "shop": `{"webhooks":"any"}`},
-			[]string{"shop.webhooks is any, which lets clients have requests sent to private addresses"},
+			map[string]string{"cloud": `{"provider":"aws"}`, "shop": `{"webhooks":"public"}`},
+			[]string{"shop.webhooks is public and shop.auth is off, so that everybody could change the endpoints of others"},
+		},
+		{
+			map[string]string{"shop": `{"webhooks":"any"}`}, // no NetworkPolicy would admit its requests
+			[]string{`shop.webhooks is "any": use off or public`},
 		},
 		{map[string]string{"cloud": `{"provider":"gcp"}`}, []string{`cloud.provider is "gcp": use none or aws`}},
 		{map[string]string{"gateway": `{"kind":"kong"}`}, []string{"gateway.kind is unknown"}},

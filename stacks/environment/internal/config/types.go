@@ -85,7 +85,7 @@ type Shop struct {
 	Auth                 string `json:"auth" doc:"Who may use the API: off (everybody), api-key or jwt; further settings of jwt go into services.api-gateway.env. With jwt the storefront still uses a key."`
 	APIKeysSecretName    string `json:"apiKeysSecretName" doc:"api-key and jwt: secret in AWS Secrets Manager with the keys api-keys (names and hashes, as api-gateway reads them) and storefront (the key that sample-web-app sends)."`
 	APIKeysSecretVersion string `json:"apiKeysSecretVersion" doc:"api-key and jwt: id of the secret's version, a UUID. Another one arrives by canary."`
-	Webhooks             string `json:"webhooks" doc:"Where events of orders may be sent: off (nowhere), public (https at public addresses, for which pedidos may reach the internet) or any (http and private addresses too; not in AWS)."`
+	Webhooks             string `json:"webhooks" doc:"Where events of orders may be sent: off (nowhere), or public (https at public addresses, for which pedidos may reach the internet; in AWS not with auth off)."`
 	SeedCatalogue        bool   `json:"seedCatalogue" doc:"Whether an empty catalogue is filled with examples."`
 	Docs                 bool   `json:"docs" doc:"Whether services show their OpenAPI document at /docs; api-gateway's is public at /api/docs."`
 }

@@ -55,12 +55,12 @@ func (c *Config) validateShop() []error {
 	if !slices.Contains([]string{"off", "jwt", "api-key"}, c.Shop.Auth) {
 		errs = append(errs, fmt.Errorf("%s:shop.auth is %q: use off, api-key or jwt", Namespace, c.Shop.Auth))
 	}
-	if !slices.Contains([]string{"off", "public", "any"}, c.Shop.Webhooks) {
-		errs = append(errs, fmt.Errorf("%s:shop.webhooks is %q: use off, public or any", Namespace, c.Shop.Webhooks))
+	if !slices.Contains([]string{"off", "public"}, c.Shop.Webhooks) {
+		errs = append(errs, fmt.Errorf("%s:shop.webhooks is %q: use off or public", Namespace, c.Shop.Webhooks))
 	}
-	if c.Cloud.Provider == "aws" && c.Shop.Webhooks == "any" {
-		errs = append(errs, fmt.Errorf("%s:shop.webhooks is any, which lets clients have requests sent to private addresses: "+
-			"with cloud.provider aws use public or off", Namespace))
+	if c.Cloud.Provider == "aws" && c.Shop.Webhooks == "public" && c.Shop.Auth == "off" {
+		errs = append(errs, fmt.Errorf("%s:shop.webhooks is public and shop.auth is off, so that everybody could change the endpoints of "+
+			"others and have requests sent to any public host: with cloud.provider aws use shop.auth api-key or jwt, or shop.webhooks off", Namespace))
 	}
 	if err := c.validatePublishableKey(); err != nil {
 		errs = append(errs, fmt.Errorf("%s:shop.stripePublishableKey %w", Namespace, err))

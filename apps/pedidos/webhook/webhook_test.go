@@ -620,6 +620,25 @@ func TestABrokenEndpointStopsNoOther(t *testing.T) {
 	}
 }
 
+// A process that can send no more asks the database only which endpoints have something due.
+func TestARoundWithoutAFreeSlotTakesNothing(t *testing.T) {
+	s := newSystem(t)
+	pod := s.pod(Any, patient())
+	for range MaxEndpoints {
+		register(t, pod, "http://127.0.0.1:1")
+	}
+	s.move(t, s.order(t), "confirmed")
+	r := &runner{Service: pod, sending: t.Context(), slots: make(chan struct{}, 1), wake: make(chan struct{}, 1)}
+	r.slots <- struct{}{}
+	before := s.pool.Stat().AcquireCount()
+	if err := r.round(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := s.pool.Stat().AcquireCount() - before; got != 1 {
+		t.Errorf("the round used %d connections, want 1", got)
+	}
+}
+
 // A host that accepts connections and is silent is told apart from one that does not answer the request.
 func TestSilenceBeforeTheRequest(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")

@@ -210,8 +210,10 @@ SELECT resumed.id FROM pedido_webhooks AS resumed WHERE resumed.resumed_at IS NO
 SELECT * FROM pedido_webhooks WHERE id = @id AND disabled_at IS NULL FOR NO KEY UPDATE SKIP LOCKED;
 
 -- name: Sending :one
--- How many deliveries all processes send to the endpoint now.
-SELECT count(*) FROM pedido_deliveries WHERE webhook_id = @webhook_id AND state = 'waiting' AND sending AND next_at > now();
+-- How many deliveries all processes send to the endpoint now. It reads those that are being sent before it looks at
+-- next_at: otherwise PostgreSQL may choose the index of next_at, and read all that waits.
+WITH sent AS MATERIALIZED (SELECT next_at FROM pedido_deliveries WHERE webhook_id = @webhook_id AND state = 'waiting' AND sending)
+SELECT count(*) FROM sent WHERE next_at > now();
 
 -- name: TakeDeliveries :many
 UPDATE pedido_deliveries AS d SET sending = true, attempts = d.attempts + 1, next_at = now() + @lease::interval

@@ -10,7 +10,7 @@ ALTER TABLE pedido_webhooks
     ADD COLUMN IF NOT EXISTS failed_at timestamptz;
 CREATE INDEX IF NOT EXISTS pedido_webhooks_resumed ON pedido_webhooks (id) WHERE resumed_at IS NOT NULL;
 
--- For Sending and StoreAttempt, which otherwise read all that waits for an endpoint that fails: at most 8 of
+-- For Sending and StoreAttempt, which otherwise can read all that waits for an endpoint that fails: at most 8 of
 -- them are being sent.
 SET lock_timeout = 0;
 DROP INDEX CONCURRENTLY IF EXISTS pedido_deliveries_sending;

@@ -1065,10 +1065,12 @@ func (q *Queries) SendWaiting(ctx context.Context, arg SendWaitingParams) (int64
 }
 
 const sending = `-- name: Sending :one
-SELECT count(*) FROM pedido_deliveries WHERE webhook_id = $1 AND state = 'waiting' AND sending AND next_at > now()
+WITH sent AS MATERIALIZED (SELECT next_at FROM pedido_deliveries WHERE webhook_id = $1 AND state = 'waiting' AND sending)
+SELECT count(*) FROM sent WHERE next_at > now()
 `
 
-// How many deliveries all processes send to the endpoint now.
+// How many deliveries all processes send to the endpoint now. It reads those that are being sent before it looks at
+// next_at: otherwise PostgreSQL may choose the index of next_at, and read all that waits.
 func (q *Queries) Sending(ctx context.Context, webhookID uuid.UUID) (int64, error) {
 	row := q.db.QueryRow(ctx, sending, webhookID)
 	var count int64

@@ -35,8 +35,8 @@ const (
 	maxPause = 24 * time.Hour
 	// quiet is longer than any pause between two attempts, which is at most a day and a tenth.
 	quiet = 30 * time.Hour
-	// resumePage is how many deliveries SendWaiting holds at once: an order that moves may wait for it. It took 25 µs
-	// for each when it was measured with 400,000.
+	// resumePage is how many deliveries SendWaiting holds at once: an order that moves may wait for it. A page
+	// took 13 to 34 ms when 400,000 waited.
 	resumePage = 500
 )
 

@@ -572,7 +572,7 @@ func TestMuchThatWaitsIsSentWithoutHoldingOrdersUp(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = tx.Rollback(context.WithoutCancel(t.Context())) }()
-	if _, err := tx.Exec(t.Context(), "SELECT FROM pedido_deliveries ORDER BY number LIMIT 1 FOR SHARE"); err != nil {
+	if _, err := tx.Exec(t.Context(), "SELECT FROM pedido_deliveries WHERE webhook_id = $1 ORDER BY number LIMIT 1 FOR SHARE", e.ID); err != nil {
 		t.Fatal(err)
 	}
 	ctx, stop := context.WithTimeout(t.Context(), deadline)

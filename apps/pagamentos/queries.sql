@@ -241,11 +241,12 @@ RETURNING r.id;
 
 -- name: SettleRefund :one
 -- Stores that a refund is done, and with the last refund of an undone payment that this is refunded.
--- Returns the payment's state. No row: the refund is not pending.
+-- Returns the payment's state. elsewhere: it was done by other means, which is refused unless the acquirer has
+-- refused the refund, and was not asked again since. No row: the refund is not pending, or it is refused.
 WITH changed AS (
     UPDATE pagamento_refunds SET state = 'succeeded', refund_reference = @refund_reference::text, problem = NULL, due_at = NULL,
         updated_at = now()
-    WHERE id = @id AND state = 'pending'
+    WHERE id = @id AND state = 'pending' AND (NOT @elsewhere::boolean OR NOT asked AND refund_reference IS NULL)
     RETURNING order_id, amount
 ), paid AS (
     UPDATE pagamentos AS p SET

@@ -420,7 +420,7 @@ func (y *years) addCasesOfParts(b *testing.B, cases map[string][]measured) {
 		{"RefundsOf", "one payment", []string{part}},
 		{"OrderOfRefund", "one refund", []string{part}},
 		{"ClaimRefunds", "32 of some 200 due refunds", []string{"'simulator'", "32"}},
-		{"SettleRefund", "one refund", []string{"'re'", pending}},
+		{"SettleRefund", "one refund", []string{"'re'", pending, "false"}},
 		{"AwaitPartRefund", "one refund", []string{"'re'", pending}},
 		{"RefuseRefund", "one refund", []string{"'charge_disputed'", pending, "0"}},
 		{"AskRefund", "one refund", []string{pending, "0"}},

@@ -1299,7 +1299,7 @@ const settleRefund = `-- name: SettleRefund :one
 WITH changed AS (
     UPDATE pagamento_refunds SET state = 'succeeded', refund_reference = $1::text, problem = NULL, due_at = NULL,
         updated_at = now()
-    WHERE id = $2 AND state = 'pending'
+    WHERE id = $2 AND state = 'pending' AND (NOT $3::boolean OR NOT asked AND refund_reference IS NULL)
     RETURNING order_id, amount
 ), paid AS (
     UPDATE pagamentos AS p SET
@@ -1320,12 +1320,14 @@ SELECT state FROM paid
 type SettleRefundParams struct {
 	RefundReference string
 	ID              uuid.UUID
+	Elsewhere       bool
 }
 
 // Stores that a refund is done, and with the last refund of an undone payment that this is refunded.
-// Returns the payment's state. No row: the refund is not pending.
+// Returns the payment's state. elsewhere: it was done by other means, which is refused unless the acquirer has
+// refused the refund, and was not asked again since. No row: the refund is not pending, or it is refused.
 func (q *Queries) SettleRefund(ctx context.Context, arg SettleRefundParams) (string, error) {
-	row := q.db.QueryRow(ctx, settleRefund, arg.RefundReference, arg.ID)
+	row := q.db.QueryRow(ctx, settleRefund, arg.RefundReference, arg.ID, arg.Elsewhere)
 	var state string
 	err := row.Scan(&state)
 	return state, err

@@ -413,6 +413,7 @@ func (y *years) addCasesOfParts(b *testing.B, cases map[string][]measured) {
 		{"PlaceRefund", "one order", []string{"gen_random_uuid()", whole, "'new'", `'\x00'`, "1000", "'[]'", "'damaged'"}},
 		{"StoreRefund", "success", []string{"'succeeded'", pending}},
 		{"TakeRefunds", "50 of some 200 due refunds", []string{"50"}},
+		{"TakeChecks", "none is due", []string{"50"}},
 	}...)
 	cases["pagamentos"] = append(cases["pagamentos"], []measured{
 		{"IntendRefund", "one payment", []string{"gen_random_uuid()", "1000", "'damaged'", whole, "'BRL'"}},

@@ -11,8 +11,10 @@ import (
 	"github.com/jackc/pgx/v5"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/loja-veloz/platform/apps/internal/client"
 	"github.com/loja-veloz/platform/apps/internal/fault"
 	"github.com/loja-veloz/platform/apps/internal/money"
+	"github.com/loja-veloz/platform/apps/internal/problem"
 	"github.com/loja-veloz/platform/apps/internal/value"
 	"github.com/loja-veloz/platform/apps/pedidos/order"
 	"github.com/loja-veloz/platform/apps/pedidos/store"
@@ -159,31 +161,48 @@ func (s *Service) followRefund(ctx context.Context, orderID uuid.UUID, refund or
 	return state, nil
 }
 
-// FollowRefunds asks pagamentos for the refunds that are due.
+// FollowRefunds asks pagamentos for the refunds that are due, and whether those that have succeeded still
+// have: nothing else tells that the bank has sent the money back.
 func (s *Service) FollowRefunds(ctx context.Context) error {
 	due, err := s.Queries.TakeRefunds(ctx, followPage)
 	if err != nil {
 		return fmt.Errorf("taking up refunds: %w", err)
 	}
+	checks, err := s.Queries.TakeChecks(ctx, followPage)
+	if err != nil {
+		return fmt.Errorf("taking up refunds that have succeeded: %w", err)
+	}
+	for _, one := range checks {
+		due = append(due, store.TakeRefundsRow(one))
+	}
 	var all errgroup.Group
 	all.SetLimit(followAtOnce)
 	for _, one := range due {
-		all.Go(func() error {
-			ctx, cancel := context.WithTimeout(ctx, followTimeout)
-			defer cancel()
-			a, err := s.load(ctx, one.OrderID)
-			if err != nil {
-				return err
-			}
-			for _, refund := range a.order.Refunds {
-				if refund.ID == one.ID {
-					_, err = s.followRefund(ctx, one.OrderID, refund)
-				}
-			}
-			return err
-		})
+		all.Go(func() error { return s.followDue(ctx, one.OrderID, one.ID) })
 	}
 	return all.Wait()
+}
+
+// followDue follows one refund of an order. That pagamentos does not find it is no failure: during a canary
+// a version before partial refunds answers so, and is asked again.
+func (s *Service) followDue(ctx context.Context, orderID, id uuid.UUID) error {
+	ctx, cancel := context.WithTimeout(ctx, followTimeout)
+	defer cancel()
+	a, err := s.load(ctx, orderID)
+	if err != nil {
+		return err
+	}
+	for _, refund := range a.order.Refunds {
+		if refund.ID == id {
+			_, err = s.followRefund(ctx, orderID, refund)
+		}
+	}
+	if client.Is(err, problem.NotFound) {
+		s.Logger.WarnContext(ctx, "pagamentos does not find a partial refund, and is asked again later", "order", orderID.String(),
+			"refund", id.String(), "error", err.Error())
+		return nil
+	}
+	return err
 }
 
 // refundsOf reads the refunds of orders, by order. Few orders have any.

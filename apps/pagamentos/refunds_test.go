@@ -160,6 +160,10 @@ func TestPartsThatAreRefused(t *testing.T) {
 	} {
 		got := a.part(test.order, test.id, test.body)
 		a.wantProblem(test.name, got.answer, test.status, test.code)
+		if test.code == problem.PaymentMismatch && strings.Contains(got.body, "card token") ||
+			test.code == problem.PaymentVoided && !strings.Contains(got.body, "refunded in part") {
+			t.Errorf("%s is explained as a refused charge: %s", test.name, got.body)
+		}
 		if test.field != "" && (len(got.problem.Errors) != 1 || got.problem.Errors[0].Name != test.field) {
 			t.Errorf("%s: %s does not name %s", test.name, got.body, test.field)
 		}
@@ -400,6 +404,24 @@ func TestAPersonGoesOnWithPartsThatDoNotFinish(t *testing.T) {
 	}
 	if out, err := a.command("needing-person"); err != nil || out != "No payment needs a person.\n" {
 		t.Errorf("needing-person = %q, %v", out, err)
+	}
+}
+
+// The alarm, the list and the console count alike.
+func TestAPaymentWithTwoRefundsThatNeedAPersonIsCountedOnce(t *testing.T) {
+	a, order := newApp(t), newOrder(t)
+	a.want("PUT", a.pay(order, simulator.Approved), 201, contract.Captured)
+	for range 2 {
+		a.wantPart("a part", a.part(order, newOrder(t), partBody(1000)), 201, contract.Succeeded)
+	}
+	a.exec(`UPDATE pagamentos SET refunds_done = 0`)
+	a.exec(`UPDATE pagamento_refunds SET state = 'pending', refund_reference = NULL, refusals = 5, asked = false, problem = 'x',
+		due_at = now() + interval '1 hour'`)
+	if _, err := a.payments.ResolveDue(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if line := `payments_needing_person{service="pagamentos"} 1`; !strings.Contains(a.get("/metrics"), line) {
+		t.Errorf("/metrics lacks %s", line)
 	}
 }
 

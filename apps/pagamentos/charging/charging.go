@@ -42,6 +42,8 @@ var (
 	// ErrNotStored says that the acquirer has answered, but storing the answer failed.
 	// Repeating the request gets the same answer and stores it.
 	ErrNotStored = errors.New("the acquirer's answer is not stored")
+	// ErrCurrency says that a refund of a part has another currency than the payment.
+	ErrCurrency = errors.New("the payment has another currency")
 	// ErrRefundMismatch says that the id belongs to a partial refund with another amount or reason.
 	ErrRefundMismatch = errors.New("the refund has another amount or reason")
 	// ErrExceeds says that the refunds of a payment would exceed what was charged.

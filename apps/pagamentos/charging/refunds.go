@@ -43,7 +43,7 @@ type RefundRequest struct {
 // acquirer was called. A call that fails is no error: the refund is stored, stays pending, and goes
 // on by itself. created is false if the refund existed already.
 //
-// It returns ErrNotFound, ErrUndone, ErrExceeds, ErrMismatch (another currency), ErrRefundMismatch
+// It returns ErrNotFound, ErrUndone, ErrExceeds, ErrCurrency, ErrRefundMismatch
 // or a *payment.NotPossibleError; then nothing is stored.
 func (p *Payments) RefundPart(ctx context.Context, r RefundRequest) (refund payment.PartialRefund, created bool, err error) {
 	refund, err = p.refund(ctx, r.ID)
@@ -96,7 +96,7 @@ func (p *Payments) intendRefund(ctx context.Context, r RefundRequest) (bool, err
 	case found.State != payment.Captured:
 		return false, &payment.NotPossibleError{Operation: "a refund", State: found.State}
 	case found.Amount.Currency != r.Amount.Currency:
-		return false, ErrMismatch
+		return false, ErrCurrency
 	}
 	return false, ErrExceeds
 }

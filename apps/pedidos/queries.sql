@@ -269,12 +269,13 @@ RETURNING *;
 -- Stores how pagamentos says that a refund stands, and when to ask again: after 5, 10, 20 ... s, at
 -- most 10 minutes. A refund that has failed gives its amount back. The order's time changes only with the
 -- state: a client that compares it would read the order at each question. 0: the state is the same, or the
--- refund has ended.
+-- refund has ended. refused: pagamentos refuses the refund, which says nothing against one that has succeeded.
 WITH changed AS (
     UPDATE pedido_refunds AS r SET state = @state, updated_at = CASE WHEN r.state = @state THEN r.updated_at ELSE now() END,
         attend_at = CASE WHEN @state::text NOT IN ('succeeded', 'failed')
             THEN now() + least(interval '10 minutes', interval '5 seconds' * 2 ^ least(r.attempts, 8)) END
-    WHERE r.id = @id AND (r.state IN ('pending', 'needs_person') OR r.state = 'succeeded' AND @state::text IN ('needs_person', 'failed'))
+    WHERE r.id = @id AND (r.state IN ('pending', 'needs_person')
+        OR r.state = 'succeeded' AND @state::text IN ('needs_person', 'failed') AND NOT @refused::boolean)
     RETURNING r.pedido_id, r.amount, r.updated_at = now() AS moved
 )
 UPDATE pedidos AS p SET

@@ -17,6 +17,7 @@ import (
 	contract "github.com/loja-veloz/platform/apps/internal/contract/pedidos"
 	"github.com/loja-veloz/platform/apps/internal/money"
 	"github.com/loja-veloz/platform/apps/internal/problem"
+	"github.com/loja-veloz/platform/apps/pedidos/checkout"
 	"github.com/loja-veloz/platform/apps/pedidos/order"
 )
 
@@ -295,6 +296,31 @@ func TestARefundThatFailsAfterItSucceededIsFoundWithoutAReader(t *testing.T) {
 	}
 	if state, checked := round("61 days"); state != "succeeded" || checked {
 		t.Errorf("after 61 days the refund is %s, and checked again: %v", state, checked)
+	}
+}
+
+// Two processes ask at once, and the answer of one is stored: the refusal that the other gets changes nothing, and
+// the client must not read it as a reason to refund again.
+func TestARefusalDoesNotUndoASuccessThatIsStored(t *testing.T) {
+	s := newInstance(t)
+	o := placedOrder(t, s.place(twoKinds, "k"), http.StatusCreated)
+	s.mu.Lock()
+	s.before = func(step order.Step, _ uuid.UUID) error {
+		if step != partRefund {
+			return nil
+		}
+		if _, err := s.pool.Exec(t.Context(), `UPDATE pedido_refunds SET state = 'succeeded', attend_at = NULL`); err != nil {
+			t.Error(err)
+		}
+		return checkout.RefusalError{Reason: "refund_exceeds"}
+	}
+	s.mu.Unlock()
+	got := s.refundPart(o.ID, "r", amountOf(1000))
+	if refund := decoded[contract.Refund](t, got); refund.State != contract.RefundSucceeded {
+		t.Errorf("the answer is %s", got.Body)
+	}
+	if read := s.read(t, o.ID); read.Refunded == nil || *read.Refunded != money.BRL(1000) {
+		t.Errorf("the order has %+v", *read.Refunds)
 	}
 }
 

@@ -411,7 +411,7 @@ func (y *years) addCasesOfParts(b *testing.B, cases map[string][]measured) {
 		{"LockOrder", "one order", []string{whole}},
 		{"RefundsOf", "one order", []string{"ARRAY[" + part + "]::uuid[]"}},
 		{"PlaceRefund", "one order", []string{"gen_random_uuid()", whole, "'new'", `'\x00'`, "1000", "'[]'", "'damaged'"}},
-		{"StoreRefund", "success", []string{"'succeeded'", pending}},
+		{"StoreRefund", "success", []string{"'succeeded'", pending, "false"}},
 		{"TakeRefunds", "50 of some 200 due refunds", []string{"50"}},
 		{"TakeChecks", "none is due", []string{"50"}},
 	}...)

@@ -71,7 +71,8 @@ func Explain(err error) *problem.Error {
 	case errors.Is(err, charging.ErrExceeds):
 		return problem.New(problem.RefundExceeds, "The refunds of this payment would exceed what was charged.")
 	case errors.Is(err, charging.ErrUndone):
-		return problem.New(problem.PaymentVoided, "This order's payment has been undone: it can no longer be charged, captured or refunded in part.")
+		return problem.New(problem.PaymentVoided,
+			"This order's payment has been undone: it can no longer be charged, captured or refunded in part.")
 	case errors.As(err, &impossible):
 		return problem.Wrap(problem.PaymentState,
 			"The payment is "+string(impossible.State)+", which does not allow "+impossible.Operation+".", err)

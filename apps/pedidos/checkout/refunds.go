@@ -104,6 +104,15 @@ func (s *Service) placeRefund(ctx context.Context, q *store.Queries, r RefundReq
 // ErrNotFound.
 func (s *Service) ShowRefund(ctx context.Context, orderID, id uuid.UUID) (order.Refund, error) {
 	mark(ctx, orderID)
+	refund, err := s.refund(ctx, orderID, id)
+	if err != nil {
+		return order.Refund{}, err
+	}
+	return s.askRefund(ctx, orderID, refund), nil
+}
+
+// refund reads a refund as it is stored, or returns ErrNotFound.
+func (s *Service) refund(ctx context.Context, orderID, id uuid.UUID) (order.Refund, error) {
 	a, err := s.load(ctx, orderID)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return order.Refund{}, ErrNotFound
@@ -113,7 +122,7 @@ func (s *Service) ShowRefund(ctx context.Context, orderID, id uuid.UUID) (order.
 	}
 	for _, refund := range a.order.Refunds {
 		if refund.ID == id {
-			return s.askRefund(ctx, orderID, refund), nil
+			return refund, nil
 		}
 	}
 	return order.Refund{}, ErrNotFound
@@ -141,7 +150,8 @@ func (s *Service) followRefund(ctx context.Context, orderID uuid.UUID, refund or
 		return refund.State, nil
 	}
 	state, err := s.Payments.RefundPart(ctx, orderID, refund)
-	if refused, reason := isRefusal(err); refused {
+	refused, reason := isRefusal(err)
+	if refused {
 		s.Logger.WarnContext(ctx, "pagamentos refuses a partial refund", "order", orderID.String(), "refund", refund.ID.String(),
 			"reason", reason)
 		if refund.State == order.RefundSucceeded {
@@ -155,10 +165,15 @@ func (s *Service) followRefund(ctx context.Context, orderID uuid.UUID, refund or
 	fault.Here(fault.PartAnswered)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), saveTimeout)
 	defer cancel()
-	if _, err := s.Queries.StoreRefund(ctx, store.StoreRefundParams{ID: refund.ID, State: string(state)}); err != nil {
+	changed, err := s.Queries.StoreRefund(ctx, store.StoreRefundParams{ID: refund.ID, State: string(state), Refused: refused})
+	if err != nil {
 		return "", fmt.Errorf("storing how a refund stands: %w", err)
 	}
-	return state, nil
+	if changed == 0 && state != refund.State { // another process has stored an answer meanwhile
+		refund, err = s.refund(ctx, orderID, refund.ID)
+		state = refund.State
+	}
+	return state, err
 }
 
 // FollowRefunds asks pagamentos for the refunds that are due, and whether those that have succeeded still
@@ -188,15 +203,11 @@ func (s *Service) FollowRefunds(ctx context.Context) error {
 func (s *Service) followDue(ctx context.Context, orderID, id uuid.UUID) error {
 	ctx, cancel := context.WithTimeout(ctx, followTimeout)
 	defer cancel()
-	a, err := s.load(ctx, orderID)
+	refund, err := s.refund(ctx, orderID, id)
 	if err != nil {
 		return err
 	}
-	for _, refund := range a.order.Refunds {
-		if refund.ID == id {
-			_, err = s.followRefund(ctx, orderID, refund)
-		}
-	}
+	_, err = s.followRefund(ctx, orderID, refund)
 	if client.Is(err, problem.NotFound) {
 		s.Logger.WarnContext(ctx, "pagamentos does not find a partial refund, and is asked again later", "order", orderID.String(),
 			"refund", id.String(), "error", err.Error())

@@ -1053,7 +1053,8 @@ WITH changed AS (
     UPDATE pedido_refunds AS r SET state = $1, updated_at = CASE WHEN r.state = $1 THEN r.updated_at ELSE now() END,
         attend_at = CASE WHEN $1::text NOT IN ('succeeded', 'failed')
             THEN now() + least(interval '10 minutes', interval '5 seconds' * 2 ^ least(r.attempts, 8)) END
-    WHERE r.id = $2 AND (r.state IN ('pending', 'needs_person') OR r.state = 'succeeded' AND $1::text IN ('needs_person', 'failed'))
+    WHERE r.id = $2 AND (r.state IN ('pending', 'needs_person')
+        OR r.state = 'succeeded' AND $1::text IN ('needs_person', 'failed') AND NOT $3::boolean)
     RETURNING r.pedido_id, r.amount, r.updated_at = now() AS moved
 )
 UPDATE pedidos AS p SET
@@ -1063,16 +1064,17 @@ FROM changed WHERE p.id = changed.pedido_id AND changed.moved
 `
 
 type StoreRefundParams struct {
-	State string
-	ID    uuid.UUID
+	State   string
+	ID      uuid.UUID
+	Refused bool
 }
 
 // Stores how pagamentos says that a refund stands, and when to ask again: after 5, 10, 20 ... s, at
 // most 10 minutes. A refund that has failed gives its amount back. The order's time changes only with the
 // state: a client that compares it would read the order at each question. 0: the state is the same, or the
-// refund has ended.
+// refund has ended. refused: pagamentos refuses the refund, which says nothing against one that has succeeded.
 func (q *Queries) StoreRefund(ctx context.Context, arg StoreRefundParams) (int64, error) {
-	result, err := q.db.Exec(ctx, storeRefund, arg.State, arg.ID)
+	result, err := q.db.Exec(ctx, storeRefund, arg.State, arg.ID, arg.Refused)
 	if err != nil {
 		return 0, err
 	}

@@ -56,6 +56,8 @@ type paymentView struct {
 	Refusals       int32
 	Charge, Reason string
 	Commands       []string
+	// Parts says that its refunds of parts, which have ids of their own, may be what does not finish.
+	Parts bool
 }
 
 // readPayments reads the payments that need a person, if the console knows where.
@@ -90,6 +92,12 @@ func viewOfPayment(p pagamentos.Payment, command string) paymentView {
 	v := paymentView{Payment: p, Charge: textOf(p.AcquirerReference), Reason: shortened(textOf(p.Problem), maxReason)}
 	if p.Refusals != nil {
 		v.Refusals = *p.Refusals
+	}
+	// The commands for a refund of a part take its id, and the list of payments has only the orders'.
+	v.Parts = p.State == pagamentos.Captured || p.State == pagamentos.Refunding && p.Problem == nil && p.RefundReference == nil
+	if v.Parts {
+		v.Commands = []string{command + "needing-person"}
+		return v
 	}
 	v.Commands = append(v.Commands, command+"retry "+p.OrderID.String())
 	// pagamentos refuses it in other states, and while the acquirer carries a refund out.

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	contract "github.com/loja-veloz/platform/apps/internal/contract/pagamentos"
 )
 
 // rows counts the payments in the list.
@@ -43,6 +45,26 @@ func TestPaymentsAreListedWithTheirCommands(t *testing.T) {
 	}
 }
 
+// TestPartialRefundsAreLeftToTheList: their commands take ids that the page does not have, and those with the
+// order's id would fail.
+func TestPartialRefundsAreLeftToTheList(t *testing.T) {
+	s := newStandins(t)
+	s.payments = owed(2)
+	s.payments[0].State, s.payments[0].Problem, s.payments[0].Refusals = contract.Captured, nil, nil
+	s.payments[1].RefundReference = nil // undone after a part was refunded
+	page := newApp(t, s.settings()).get("/payments").Body.String()
+	const run = "kubectl -n shop exec service/pagamentos-stable -- /ko-app/pagamentos "
+	for i, state := range []string{"captured", "refunding"} {
+		wantIn(t, page, fmt.Sprintf("%s %s 1299%d BRL 27 November 08:30:00 UTC listed sim_charge_%d listed by the command %sneeding-person",
+			s.payments[i].OrderID, state, i, i, run))
+	}
+	for _, wrong := range []string{"retry 0", "refunded 0"} {
+		if strings.Contains(words(page), wrong) {
+			t.Errorf("the page offers %s:\n%s", wrong, page)
+		}
+	}
+}
+
 // TestCommandsAreThoseOfTheDocs: the page and the document for operators show the same command.
 func TestCommandsAreThoseOfTheDocs(t *testing.T) {
 	document, err := os.ReadFile("../../docs/payments.md")
@@ -51,6 +73,7 @@ func TestCommandsAreThoseOfTheDocs(t *testing.T) {
 	}
 	for _, want := range []string{
 		"`" + fmt.Sprintf(operate, "shop") + "...`", "`pagamentos needing-person`", "`pagamentos retry ORDER_ID`", "`pagamentos refunded ORDER_ID REFERENCE`",
+		"`pagamentos give-up REFUND_ID`",
 	} {
 		if !strings.Contains(string(document), want) {
 			t.Errorf("docs/payments.md lacks %s", want)

@@ -101,9 +101,9 @@ func recordRefund(ctx context.Context, env *config.Reader, stdout io.Writer) err
 	return operate(ctx, env, func(payments *charging.Payments) error {
 		err := payments.RefundedElsewhere(ctx, order, reference)
 		if impossible := (*payment.NotPossibleError)(nil); errors.As(err, &impossible) {
-			return fmt.Errorf("order or refund %s: only a payment that is refunding, or a partial refund that is pending, "+
-				"can be recorded as refunded, and not while the acquirer carries it out or by the id of an order with partial refunds; "+
-				"this one is %s", order, impossible.State)
+			return fmt.Errorf("order or refund %s: only a payment that is refunding, or a partial refund that the acquirer has refused, "+
+				"can be recorded as refunded, and not by the id of an order with partial refunds, while the acquirer carries it out, "+
+				"or, for a partial refund, while the outcome of the last call is not known; this one is %s", order, impossible.State)
 		}
 		if err != nil {
 			return fmt.Errorf("order or refund %s: %w", order, err)

@@ -160,6 +160,10 @@ func TestPartsThatAreRefused(t *testing.T) {
 	} {
 		got := a.part(test.order, test.id, test.body)
 		a.wantProblem(test.name, got.answer, test.status, test.code)
+		if test.code == problem.PaymentMismatch && strings.Contains(got.body, "card token") ||
+			test.code == problem.PaymentVoided && !strings.Contains(got.body, "refunded in part") {
+			t.Errorf("%s is explained as a refused charge: %s", test.name, got.body)
+		}
 		if test.field != "" && (len(got.problem.Errors) != 1 || got.problem.Errors[0].Name != test.field) {
 			t.Errorf("%s: %s does not name %s", test.name, got.body, test.field)
 		}
@@ -209,6 +213,50 @@ func TestFiftyConcurrentPartsRefundWhatWasCharged(t *testing.T) {
 	}
 }
 
+// waitsForALock returns when a statement waits for a row that another transaction holds.
+func (a *app) waitsForALock() {
+	a.t.Helper()
+	for end, waiting := time.Now().Add(time.Minute), false; !waiting; time.Sleep(5 * time.Millisecond) {
+		err := a.database.Pool.QueryRow(a.t.Context(), `SELECT EXISTS (SELECT FROM pg_stat_activity
+			WHERE datname = current_database() AND wait_event_type = 'Lock')`).Scan(&waiting)
+		if err != nil || time.Now().After(end) {
+			a.t.Fatalf("no statement waits: %v", err)
+		}
+	}
+}
+
+// The second request reads that there is no refund, waits for the first, and then finds too little left, or
+// also the payment undone. It is the same refund, and must not be refused.
+func TestTheSamePartAskedForTwiceAtOnceIsOneRefund(t *testing.T) {
+	for _, cancelled := range []bool{false, true} {
+		a, order, id := newApp(t), newOrder(t), newOrder(t)
+		const amount = price/2 + 1
+		a.want("PUT", a.pay(order, simulator.Approved), 201, contract.Captured)
+		tx, err := a.database.Pool.Begin(t.Context()) // the first request's statements, and those of a cancel
+		if err != nil {
+			t.Fatal(err)
+		}
+		q := store.New(tx)
+		if n, err := q.IntendRefund(t.Context(), store.IntendRefundParams{
+			ID: id, OrderID: order, Amount: amount, Currency: "BRL", Reason: "damaged",
+		}); n != 1 || err != nil {
+			t.Fatalf("%d refunds are stored, %v", n, err)
+		}
+		if cancelled {
+			if n, err := q.IntendRest(t.Context(), store.IntendRestParams{OrderID: order, RestID: newOrder(t), Reason: "x"}); n != 1 || err != nil {
+				t.Fatalf("%d payments are undone, %v", n, err)
+			}
+		}
+		second := make(chan partAnswer)
+		go func() { second <- a.part(order, id, partBody(amount)) }()
+		a.waitsForALock()
+		if err := tx.Commit(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		a.wantPart("the second request", <-second, 200, contract.Succeeded)
+	}
+}
+
 // A cancel that waits for a part which is being stored refunds what is left after it.
 func TestACancelWaitsForAPartThatIsBeingStored(t *testing.T) {
 	a, order := newApp(t), newOrder(t)
@@ -232,13 +280,7 @@ func TestACancelWaitsForAPartThatIsBeingStored(t *testing.T) {
 		_, err := store.New(a.database.Pool).IntendRest(t.Context(), store.IntendRestParams{OrderID: order, RestID: rest, Reason: "x"})
 		cancelled <- err
 	}()
-	for end, waiting := time.Now().Add(time.Minute), false; !waiting; time.Sleep(5 * time.Millisecond) {
-		err := a.database.Pool.QueryRow(t.Context(), `SELECT EXISTS (SELECT FROM pg_stat_activity
-			WHERE datname = current_database() AND wait_event_type = 'Lock')`).Scan(&waiting)
-		if err != nil || time.Now().After(end) {
-			t.Fatalf("the cancel does not wait: %v", err)
-		}
-	}
+	a.waitsForALock()
 	if err := tx.Commit(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -363,6 +405,68 @@ func TestAPersonGoesOnWithPartsThatDoNotFinish(t *testing.T) {
 	if out, err := a.command("needing-person"); err != nil || out != "No payment needs a person.\n" {
 		t.Errorf("needing-person = %q, %v", out, err)
 	}
+}
+
+// The alarm, the list and the console count alike.
+func TestAPaymentWithTwoRefundsThatNeedAPersonIsCountedOnce(t *testing.T) {
+	a, order := newApp(t), newOrder(t)
+	a.want("PUT", a.pay(order, simulator.Approved), 201, contract.Captured)
+	for range 2 {
+		a.wantPart("a part", a.part(order, newOrder(t), partBody(1000)), 201, contract.Succeeded)
+	}
+	a.exec(`UPDATE pagamentos SET refunds_done = 0`)
+	a.exec(`UPDATE pagamento_refunds SET state = 'pending', refund_reference = NULL, refusals = 5, asked = false, problem = 'x',
+		due_at = now() + interval '1 hour'`)
+	if _, err := a.payments.ResolveDue(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if line := `payments_needing_person{service="pagamentos"} 1`; !strings.Contains(a.get("/metrics"), line) {
+		t.Errorf("/metrics lacks %s", line)
+	}
+}
+
+// While a call may still succeed, nobody may record that the money went another way: it would go twice.
+func TestAPartIsNotRecordedWhileACallMaySucceed(t *testing.T) {
+	var a *app
+	var during func()
+	a = newApp(t, func(next acquirer.Acquirer) acquirer.Acquirer { return &watched{next, func() { during() }} })
+	record := func(id uuid.UUID) error {
+		_, err := a.command("refunded", id.String(), "transfer-7")
+		return err
+	}
+	order, id := newOrder(t), newOrder(t)
+	a.want("PUT", a.pay(order, simulator.RefundFailsOnce), 201, contract.Captured)
+	var inFlight error
+	during = func() { inFlight = record(id) }
+	a.wantPart("a part", a.part(order, id, partBody(5000)), 201, contract.Pending)
+	if unknown := record(id); inFlight == nil || unknown == nil || !strings.Contains(unknown.Error(), "not known") {
+		t.Errorf("recorded during a call: %v, while its outcome is not known: %v", inFlight, unknown)
+	}
+	during = func() {}
+	a.partsDue()
+	a.wantPart("the part again", a.part(order, id, partBody(5000)), 200, contract.Succeeded)
+
+	// If the records differ nevertheless, the service says so.
+	order, id = newOrder(t), newOrder(t)
+	a.want("PUT", a.pay(order, simulator.Approved), 201, contract.Captured)
+	during = func() {
+		a.exec(`UPDATE pagamento_refunds SET state = 'succeeded', refund_reference = 'transfer-7', due_at = NULL WHERE state = 'pending'`)
+	}
+	a.wantPart("a part", a.part(order, id, partBody(5000)), 201, contract.Succeeded)
+	if line := `partial_refunds_total{outcome="conflict",service="pagamentos"} 1`; !strings.Contains(a.get("/metrics"), line) {
+		t.Errorf("/metrics lacks %s", line)
+	}
+}
+
+// watched calls a function while the acquirer is asked for a partial refund.
+type watched struct {
+	acquirer.Acquirer
+	during func()
+}
+
+func (w *watched) RefundPart(ctx context.Context, key, reference string, amount money.Money, old bool) (acquirer.Refund, error) {
+	w.during()
+	return w.Acquirer.RefundPart(ctx, key, reference, amount, old)
 }
 
 // The version before would ask the acquirer for the whole amount: the database does not let it.

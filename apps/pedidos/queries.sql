@@ -311,18 +311,21 @@ RETURNING *;
 
 -- name: StoreRefund :execrows
 -- Stores how pagamentos says that a refund stands, and when to ask again: after 5, 10, 20 ... s, at
--- most 10 minutes. A refund that has failed gives its amount back. 0: the refund has ended.
+-- most 10 minutes. A refund that has failed gives its amount back. The order's time changes only with the
+-- state: a client that compares it would read the order at each question. 0: the state is the same, or the
+-- refund has ended. refused: pagamentos refuses the refund, which says nothing against one that has succeeded.
 WITH changed AS (
     UPDATE pedido_refunds AS r SET state = @state, updated_at = CASE WHEN r.state = @state THEN r.updated_at ELSE now() END,
         attend_at = CASE WHEN @state::text NOT IN ('succeeded', 'failed')
             THEN now() + least(interval '10 minutes', interval '5 seconds' * 2 ^ least(r.attempts, 8)) END
-    WHERE r.id = @id AND (r.state IN ('pending', 'needs_person') OR r.state = 'succeeded' AND @state::text IN ('needs_person', 'failed'))
-    RETURNING r.pedido_id, r.amount
+    WHERE r.id = @id AND (r.state IN ('pending', 'needs_person')
+        OR r.state = 'succeeded' AND @state::text IN ('needs_person', 'failed') AND NOT @refused::boolean)
+    RETURNING r.pedido_id, r.amount, r.updated_at = now() AS moved
 )
 UPDATE pedidos AS p SET
     refunds_amount = p.refunds_amount - CASE WHEN @state::text = 'failed' THEN changed.amount ELSE 0 END,
     updated_at = greatest(p.updated_at, now())
-FROM changed WHERE p.id = changed.pedido_id;
+FROM changed WHERE p.id = changed.pedido_id AND changed.moved;
 
 -- name: TakeRefunds :many
 -- Takes refunds that pagamentos is to be asked for, and postpones each.
@@ -331,5 +334,16 @@ UPDATE pedido_refunds SET
 WHERE id IN (
     SELECT due.id FROM pedido_refunds AS due WHERE due.attend_at < now()
     ORDER BY due.attend_at LIMIT @page FOR UPDATE SKIP LOCKED
+)
+RETURNING id, pedido_id;
+
+-- name: TakeChecks :many
+-- Takes refunds that have succeeded, to ask whether they still do, and postpones each by a day: up to 60
+-- days after they succeeded. A bank can take up to 30 days to send the money back
+-- (https://docs.stripe.com/refunds#failed-refunds).
+UPDATE pedido_refunds SET check_at = CASE WHEN updated_at > now() - interval '60 days' THEN now() + interval '1 day' END
+WHERE id IN (
+    SELECT due.id FROM pedido_refunds AS due WHERE due.state = 'succeeded' AND due.check_at < now()
+    ORDER BY due.check_at LIMIT @page FOR UPDATE SKIP LOCKED
 )
 RETURNING id, pedido_id;

@@ -13,9 +13,11 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/loja-veloz/platform/apps/internal/client"
 	contract "github.com/loja-veloz/platform/apps/internal/contract/pedidos"
 	"github.com/loja-veloz/platform/apps/internal/money"
 	"github.com/loja-veloz/platform/apps/internal/problem"
+	"github.com/loja-veloz/platform/apps/pedidos/checkout"
 	"github.com/loja-veloz/platform/apps/pedidos/order"
 )
 
@@ -198,15 +200,7 @@ func TestARefundThatIsPendingIsFollowed(t *testing.T) {
 	s.mu.Lock()
 	s.before = nil
 	s.mu.Unlock()
-	follow := func() {
-		t.Helper()
-		if _, err := s.pool.Exec(t.Context(), `UPDATE pedido_refunds SET attend_at = now() - interval '1 second' WHERE attend_at IS NOT NULL`); err != nil {
-			t.Fatal(err)
-		}
-		if err := s.app.orders.FollowRefunds(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-	}
+	follow := func() { s.follow(t) }
 	say := func(state order.RefundState) {
 		s.mu.Lock()
 		s.refunds[refund.ID] = state
@@ -234,7 +228,7 @@ func TestARefundThatIsPendingIsFollowed(t *testing.T) {
 	if s.calls[partRefund] != calls {
 		t.Error("a refund that has succeeded is asked for again")
 	}
-	// The bank sends the money back; whoever looks at the refund finds out.
+	// The bank sends the money back; a client that looks at the refund finds out.
 	say(order.RefundNeedsPerson)
 	s.send("GET", "/pedidos/"+o.ID.String()+"/refunds/"+refund.ID.String(), "")
 	is(contract.RefundNeedsPerson, 0)
@@ -243,6 +237,145 @@ func TestARefundThatIsPendingIsFollowed(t *testing.T) {
 	is(contract.RefundFailed, 0)
 	if got := s.refundPart(o.ID, "whole", amountOf(82970)); got.Code != http.StatusCreated {
 		t.Errorf("a refund of the whole = %d %s", got.Code, got.Body)
+	}
+}
+
+// follow lets a round take up the refunds that are not final.
+func (s *instance) follow(t *testing.T) {
+	t.Helper()
+	if _, err := s.pool.Exec(t.Context(), `UPDATE pedido_refunds SET attend_at = now() - interval '1 second' WHERE attend_at IS NOT NULL`); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.app.orders.FollowRefunds(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// says sets how pagamentos says that a refund stands.
+func (s *instance) says(id uuid.UUID, state order.RefundState) {
+	s.mu.Lock()
+	s.refunds[id] = state
+	s.mu.Unlock()
+}
+
+// The bank sends the money back, a person gives the refund up, and nobody reads it at pedidos meanwhile.
+func TestARefundThatFailsAfterItSucceededIsFoundWithoutAReader(t *testing.T) {
+	s := newInstance(t)
+	o := placedOrder(t, s.place(twoKinds, "k"), http.StatusCreated)
+	id := decoded[contract.Refund](t, s.refundPart(o.ID, "r", amountOf(1000))).ID
+	s.says(id, order.RefundFailed)
+	round := func(age string) (state string, checked bool) {
+		t.Helper()
+		if _, err := s.pool.Exec(t.Context(), `UPDATE pedido_refunds SET check_at = now() - interval '1 second',
+			updated_at = now() - $1::interval`, age); err != nil {
+			t.Fatal(err)
+		}
+		calls := s.calls[partRefund]
+		s.follow(t)
+		s.follow(t) // a check is a day after the one before
+		if made := s.calls[partRefund] - calls; made > 1 {
+			t.Errorf("pagamentos was asked %d times", made)
+		}
+		if err := s.pool.QueryRow(t.Context(), `SELECT state, check_at IS NOT NULL FROM pedido_refunds`).Scan(&state, &checked); err != nil {
+			t.Fatal(err)
+		}
+		return state, checked
+	}
+	if state, _ := round("20 days"); state != "failed" {
+		t.Fatalf("the refund is %s", state)
+	}
+	if got := s.refundPart(o.ID, "whole", amountOf(82970)); got.Code != http.StatusCreated {
+		t.Errorf("a refund of the whole = %d %s", got.Code, got.Body)
+	}
+
+	other := newInstance(t)
+	s, o = other, placedOrder(t, other.place(twoKinds, "k"), http.StatusCreated)
+	s.refundPart(o.ID, "r", amountOf(1000))
+	if state, checked := round("59 days"); state != "succeeded" || !checked {
+		t.Errorf("after 59 days the refund is %s, and checked again: %v", state, checked)
+	}
+	if state, checked := round("61 days"); state != "succeeded" || checked {
+		t.Errorf("after 61 days the refund is %s, and checked again: %v", state, checked)
+	}
+}
+
+// Two processes ask at once, and the answer of one is stored: the refusal that the other gets changes nothing, and
+// the client must not read it as a reason to refund again.
+func TestARefusalDoesNotUndoASuccessThatIsStored(t *testing.T) {
+	s := newInstance(t)
+	o := placedOrder(t, s.place(twoKinds, "k"), http.StatusCreated)
+	s.mu.Lock()
+	s.before = func(step order.Step, _ uuid.UUID) error {
+		if step != partRefund {
+			return nil
+		}
+		if _, err := s.pool.Exec(t.Context(), `UPDATE pedido_refunds SET state = 'succeeded', attend_at = NULL`); err != nil {
+			t.Error(err)
+		}
+		return checkout.RefusalError{Reason: "refund_exceeds"}
+	}
+	s.mu.Unlock()
+	got := s.refundPart(o.ID, "r", amountOf(1000))
+	if refund := decoded[contract.Refund](t, got); refund.State != contract.RefundSucceeded {
+		t.Errorf("the answer is %s", got.Body)
+	}
+	if read := s.read(t, o.ID); read.Refunded == nil || *read.Refunded != money.BRL(1000) {
+		t.Errorf("the order has %+v", *read.Refunds)
+	}
+}
+
+// A client that compares the order's time would read it at each question.
+func TestAnOrdersTimeChangesOnlyWithTheStateOfItsRefund(t *testing.T) {
+	s := newInstance(t)
+	o := placedOrder(t, s.place(twoKinds, "k"), http.StatusCreated)
+	s.mu.Lock()
+	s.before = func(step order.Step, _ uuid.UUID) error {
+		if step == partRefund {
+			return errors.New("pagamentos is down")
+		}
+		return nil
+	}
+	s.mu.Unlock()
+	id := decoded[contract.Refund](t, s.refundPart(o.ID, "r", amountOf(1000))).ID
+	s.mu.Lock()
+	s.before = nil
+	s.mu.Unlock()
+	s.says(id, order.RefundPending)
+	placed := s.read(t, o.ID).UpdatedAt
+	s.follow(t)
+	if polled := s.read(t, o.ID).UpdatedAt; !polled.Equal(placed) {
+		t.Errorf("the order changed at %s, and after a question at %s", placed, polled)
+	}
+	s.says(id, order.RefundSucceeded)
+	s.follow(t)
+	if ended := s.read(t, o.ID).UpdatedAt; !ended.After(placed) {
+		t.Errorf("the refund has succeeded, and the order changed at %s", ended)
+	}
+}
+
+// During a canary a pod of a version before partial refunds answers not_found: that is no failure.
+func TestARefundThatPagamentosDoesNotFindIsAskedForAgain(t *testing.T) {
+	s := newInstance(t)
+	o := placedOrder(t, s.place(twoKinds, "k"), http.StatusCreated)
+	s.mu.Lock()
+	s.before = func(step order.Step, _ uuid.UUID) error {
+		if step == partRefund {
+			return &client.RefusedError{Problem: &problem.Document{Code: problem.NotFound}}
+		}
+		return nil
+	}
+	s.mu.Unlock()
+	s.refundPart(o.ID, "r", amountOf(1000))
+	s.follow(t) // fails the test if the round fails
+	if read := s.read(t, o.ID); (*read.Refunds)[0].State != contract.RefundPending {
+		t.Errorf("the refund is %+v", *read.Refunds)
+	}
+	s.mu.Lock()
+	s.before = nil
+	s.mu.Unlock()
+	s.follow(t)
+	if read := s.read(t, o.ID); (*read.Refunds)[0].State != contract.RefundSucceeded {
+		t.Errorf("the refund is %+v", *read.Refunds)
 	}
 }
 

@@ -102,7 +102,7 @@ func Alarms(pushed bool) []Alarm {
 			"PaymentsNeedPerson", "ticket",
 			"Payments or refunds do not finish by themselves.",
 			"`kubectl -n shop exec service/pagamentos-stable -- /ko-app/pagamentos needing-person` lists them with the acquirer's reason; " +
-				"`retry` and `refunded` end them.",
+				"`retry` and `refunded` end them, and `give-up` ends a refund of a part that the acquirer refuses.",
 			"payments.md#refusals-and-refunds-that-take-long", stays("payments_needing_person", alarmWindow, needingFor),
 		},
 		{

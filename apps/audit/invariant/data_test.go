@@ -415,8 +415,9 @@ func (y *years) addCasesOfParts(b *testing.B, cases map[string][]measured) {
 		{"LockOrder", "one order", []string{whole}},
 		{"RefundsOf", "one order", []string{"ARRAY[" + part + "]::uuid[]"}},
 		{"PlaceRefund", "one order", []string{"gen_random_uuid()", whole, "'new'", `'\x00'`, "1000", "'[]'", "'damaged'"}},
-		{"StoreRefund", "success", []string{"'succeeded'", pending}},
+		{"StoreRefund", "success", []string{"'succeeded'", pending, "false"}},
 		{"TakeRefunds", "50 of some 200 due refunds", []string{"50"}},
+		{"TakeChecks", "none is due", []string{"50"}},
 	}...)
 	cases["pagamentos"] = append(cases["pagamentos"], []measured{
 		{"IntendRefund", "one payment", []string{"gen_random_uuid()", "1000", "'damaged'", whole, "'BRL'"}},
@@ -424,7 +425,7 @@ func (y *years) addCasesOfParts(b *testing.B, cases map[string][]measured) {
 		{"RefundsOf", "one payment", []string{part}},
 		{"OrderOfRefund", "one refund", []string{part}},
 		{"ClaimRefunds", "32 of some 200 due refunds", []string{"'simulator'", "32"}},
-		{"SettleRefund", "one refund", []string{"'re'", pending}},
+		{"SettleRefund", "one refund", []string{"'re'", pending, "false"}},
 		{"AwaitPartRefund", "one refund", []string{"'re'", pending}},
 		{"RefuseRefund", "one refund", []string{"'charge_disputed'", pending, "0"}},
 		{"AskRefund", "one refund", []string{pending, "0"}},

@@ -108,8 +108,13 @@ func (p *Payments) take(ctx context.Context, step payment.Step, now payment.Paym
 		DeclineReason:     optional(answer.reason),
 	})
 	switch {
-	case errors.Is(err, pgx.ErrNoRows): // another process has stored it
-		return p.Payment(ctx, now.OrderID)
+	case errors.Is(err, pgx.ErrNoRows): // another process has stored it, or a person another refund
+		found, err := p.Payment(ctx, now.OrderID)
+		if err == nil && answer.state == payment.Refunded && found.State == payment.Refunded && found.RefundReference != answer.refund {
+			p.logger.ErrorContext(ctx, "the acquirer has done a refund that is recorded as done by other means",
+				"order_id", now.OrderID.String(), "recorded", found.RefundReference, "reference", answer.refund)
+		}
+		return found, err
 	case err != nil:
 		return payment.Payment{}, fmt.Errorf("storing that the payment is %s: %w: %w", answer.state, ErrNotStored, err)
 	}

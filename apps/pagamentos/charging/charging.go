@@ -42,6 +42,8 @@ var (
 	// ErrNotStored says that the acquirer has answered, but storing the answer failed.
 	// Repeating the request gets the same answer and stores it.
 	ErrNotStored = errors.New("the acquirer's answer is not stored")
+	// ErrCurrency says that a refund of a part has another currency than the payment.
+	ErrCurrency = errors.New("the payment has another currency")
 	// ErrRefundMismatch says that the id belongs to a partial refund with another amount or reason.
 	ErrRefundMismatch = errors.New("the refund has another amount or reason")
 	// ErrExceeds says that the refunds of a payment would exceed what was charged.
@@ -336,8 +338,8 @@ func (p *Payments) Retry(ctx context.Context, id uuid.UUID) error {
 
 // RefundedElsewhere ends the refund of an order's payment, or a partial refund, that a person has
 // carried out by other means, such as a bank transfer. reference says which. It returns ErrNotFound,
-// or a *payment.NotPossibleError unless the payment is refunding, or the partial refund pending, and
-// the acquirer does not carry the refund out.
+// or a *payment.NotPossibleError unless the payment is refunding and the acquirer does not carry the
+// refund out, or the acquirer has refused the partial refund and was not asked again since.
 func (p *Payments) RefundedElsewhere(ctx context.Context, order uuid.UUID, reference string) error {
 	if part, err := p.refund(ctx, order); !errors.Is(err, ErrNotFound) {
 		if err != nil {

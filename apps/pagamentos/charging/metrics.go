@@ -21,6 +21,9 @@ const (
 	outcomeRefused = "refused"
 	// outcomeReopened is that of a refund that failed after it was done.
 	outcomeReopened = "reopened"
+	// outcomeConflict is that of a refund that the acquirer has done after it was given up, or recorded as
+	// done by other means.
+	outcomeConflict = "conflict"
 )
 
 // Metrics are the metrics of payments and of calls to the acquirer.
@@ -63,7 +66,7 @@ func NewMetrics(registry prometheus.Registerer) *Metrics {
 		m.payments.WithLabelValues(string(outcome))
 	}
 	for _, outcome := range []string{
-		string(payment.RefundSucceeded), string(payment.RefundFailed), outcomeReopened, outcomeRefused, outcomeUnknown,
+		string(payment.RefundSucceeded), string(payment.RefundFailed), outcomeReopened, outcomeConflict, outcomeRefused, outcomeUnknown,
 	} {
 		m.refunds.WithLabelValues(outcome)
 	}

@@ -43,7 +43,7 @@ type RefundRequest struct {
 // acquirer was called. A call that fails is no error: the refund is stored, stays pending, and goes
 // on by itself. created is false if the refund existed already.
 //
-// It returns ErrNotFound, ErrUndone, ErrExceeds, ErrMismatch (another currency), ErrRefundMismatch
+// It returns ErrNotFound, ErrUndone, ErrExceeds, ErrCurrency, ErrRefundMismatch
 // or a *payment.NotPossibleError; then nothing is stored.
 func (p *Payments) RefundPart(ctx context.Context, r RefundRequest) (refund payment.PartialRefund, created bool, err error) {
 	refund, err = p.refund(ctx, r.ID)
@@ -82,6 +82,11 @@ func (p *Payments) intendRefund(ctx context.Context, r RefundRequest) (bool, err
 		fault.Here(fault.PartIntended)
 		return true, nil
 	}
+	// The same request at another process may have been faster, and left too little for this one. A
+	// cancel may have followed. A refusal would be final to the caller, while the money is refunded.
+	if _, err := p.refund(ctx, r.ID); !errors.Is(err, ErrNotFound) {
+		return false, err
+	}
 	found, err := p.Payment(ctx, r.OrderID)
 	switch {
 	case err != nil:
@@ -91,7 +96,7 @@ func (p *Payments) intendRefund(ctx context.Context, r RefundRequest) (bool, err
 	case found.State != payment.Captured:
 		return false, &payment.NotPossibleError{Operation: "a refund", State: found.State}
 	case found.Amount.Currency != r.Amount.Currency:
-		return false, ErrMismatch
+		return false, ErrCurrency
 	}
 	return false, ErrExceeds
 }
@@ -258,28 +263,42 @@ func (p *Payments) askRefund(ctx context.Context, refund payment.PartialRefund) 
 	return refunded(p.acquirer.RefundPart(ctx, key, refund.Charge, refund.Amount, refund.Age > keyLife))
 }
 
-// settleRefund stores that a refund is done, with its reference at the acquirer or a person's note.
+// settleRefund stores that the acquirer has done a refund, with its reference.
 func (p *Payments) settleRefund(ctx context.Context, refund payment.PartialRefund, reference string) error {
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
 	state, err := p.store.SettleRefund(ctx, store.SettleRefundParams{ID: refund.ID, RefundReference: reference})
 	if errors.Is(err, pgx.ErrNoRows) {
-		stands, err := p.refund(ctx, refund.ID)
-		if err == nil && stands.State == payment.RefundFailed {
-			p.logger.ErrorContext(ctx, "the acquirer has done a refund that was given up", "order_id", refund.OrderID.String(),
-				"refund_id", refund.ID.String(), "reference", reference)
-		}
-		return err // otherwise another process has stored it
+		return p.checkEnded(ctx, refund, reference)
 	}
 	if err != nil {
 		return fmt.Errorf("storing the refund: %w: %w", ErrNotStored, err)
 	}
 	fault.Here(fault.PartStored)
+	p.countSettled(state)
+	return nil
+}
+
+// checkEnded looks at a refund that had ended when the acquirer said that it has done it. Normally
+// another process has stored the same answer.
+func (p *Payments) checkEnded(ctx context.Context, refund payment.PartialRefund, reference string) error {
+	stands, err := p.refund(ctx, refund.ID)
+	if err != nil || stands.State == payment.RefundPending || stands.State == payment.RefundSucceeded && stands.Reference == reference {
+		return err
+	}
+	p.logger.ErrorContext(ctx, "the acquirer has done a refund that was given up, or is recorded as done by other means",
+		"order_id", refund.OrderID.String(), "refund_id", refund.ID.String(), "state", string(stands.State),
+		"recorded", stands.Reference, "reference", reference)
+	p.metrics.refunds.WithLabelValues(outcomeConflict).Inc()
+	return nil
+}
+
+// countSettled counts a refund that is done, and its payment if that is refunded by it.
+func (p *Payments) countSettled(state string) {
 	p.metrics.refunds.WithLabelValues(string(payment.RefundSucceeded)).Inc()
 	if state == string(payment.Refunded) {
 		p.metrics.entered(payment.Refunded)
 	}
-	return nil
 }
 
 // resolveRefunds takes up the partial refunds that are due and returns their number.
@@ -355,12 +374,18 @@ func (p *Payments) reopenRefund(ctx context.Context, refund payment.PartialRefun
 	return nil
 }
 
-// partRefundedElsewhere ends a partial refund that a person has carried out by other means.
+// partRefundedElsewhere ends a partial refund that a person has carried out by other means. The
+// statement refuses it while a call may still succeed: nobody would learn that the money went twice.
 func (p *Payments) partRefundedElsewhere(ctx context.Context, refund payment.PartialRefund, reference string) error {
-	if refund.State != payment.RefundPending || refund.Reference != "" {
+	state, err := p.store.SettleRefund(ctx, store.SettleRefundParams{ID: refund.ID, RefundReference: reference, Elsewhere: true})
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
 		return &payment.NotPossibleError{Operation: "a refund by other means", State: payment.State(refund.State)}
+	case err != nil:
+		return fmt.Errorf("storing the refund: %w", err)
 	}
-	return p.settleRefund(ctx, refund, reference)
+	p.countSettled(state)
+	return nil
 }
 
 // GiveUpRefund ends a partial refund that the acquirer has refused: its amount can be refunded in

@@ -64,12 +64,15 @@ func Explain(err error) *problem.Error {
 		return problem.New(problem.NotFound, "This order has no payment.")
 	case errors.Is(err, charging.ErrMismatch):
 		return problem.New(problem.PaymentMismatch, "This order has a payment with a different amount, card token or capture.")
+	case errors.Is(err, charging.ErrCurrency):
+		return problem.New(problem.PaymentMismatch, "This order's payment has another currency.")
 	case errors.Is(err, charging.ErrRefundMismatch):
-		return problem.New(problem.PaymentMismatch, "This refund has a different amount or reason.")
+		return problem.New(problem.PaymentMismatch, "A refund with this id exists, with a different order, amount or reason.")
 	case errors.Is(err, charging.ErrExceeds):
 		return problem.New(problem.RefundExceeds, "The refunds of this payment would exceed what was charged.")
 	case errors.Is(err, charging.ErrUndone):
-		return problem.New(problem.PaymentVoided, "This order's payment has been undone. The order cannot be charged again.")
+		return problem.New(problem.PaymentVoided,
+			"This order's payment has been undone: it can no longer be charged, captured or refunded in part.")
 	case errors.As(err, &impossible):
 		return problem.Wrap(problem.PaymentState,
 			"The payment is "+string(impossible.State)+", which does not allow "+impossible.Operation+".", err)

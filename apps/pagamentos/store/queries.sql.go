@@ -1299,7 +1299,7 @@ const settleRefund = `-- name: SettleRefund :one
 WITH changed AS (
     UPDATE pagamento_refunds SET state = 'succeeded', refund_reference = $1::text, problem = NULL, due_at = NULL,
         updated_at = now()
-    WHERE id = $2 AND state = 'pending'
+    WHERE id = $2 AND state = 'pending' AND (NOT $3::boolean OR NOT asked AND refund_reference IS NULL)
     RETURNING order_id, amount
 ), paid AS (
     UPDATE pagamentos AS p SET
@@ -1320,12 +1320,14 @@ SELECT state FROM paid
 type SettleRefundParams struct {
 	RefundReference string
 	ID              uuid.UUID
+	Elsewhere       bool
 }
 
 // Stores that a refund is done, and with the last refund of an undone payment that this is refunded.
-// Returns the payment's state. No row: the refund is not pending.
+// Returns the payment's state. elsewhere: it was done by other means, which is refused unless the acquirer has
+// refused the refund, and was not asked again since. No row: the refund is not pending, or it is refused.
 func (q *Queries) SettleRefund(ctx context.Context, arg SettleRefundParams) (string, error) {
-	row := q.db.QueryRow(ctx, settleRefund, arg.RefundReference, arg.ID)
+	row := q.db.QueryRow(ctx, settleRefund, arg.RefundReference, arg.ID, arg.Elsewhere)
 	var state string
 	err := row.Scan(&state)
 	return state, err
@@ -1333,13 +1335,13 @@ func (q *Queries) SettleRefund(ctx context.Context, arg SettleRefundParams) (str
 
 const unfinished = `-- name: Unfinished :one
 SELECT count(*) FILTER (WHERE attempts > 0 AND refund_reference IS NULL AND waits_for_shopper IS NULL) AS overdue,
-    count(*) FILTER (WHERE refusals >= 5
+    count(DISTINCT order_id) FILTER (WHERE refusals >= 5
         OR updated_at < now() - CASE WHEN refund_reference IS NULL THEN interval '1 day' ELSE interval '10 days' END) AS needing_person
 FROM (
-    SELECT attempts, refund_reference, client_secret AS waits_for_shopper, refusals, updated_at FROM pagamentos
+    SELECT order_id, attempts, refund_reference, client_secret AS waits_for_shopper, refusals, updated_at FROM pagamentos
     WHERE due_at IS NOT NULL AND refunds_amount = 0
     UNION ALL
-    SELECT attempts, refund_reference, NULL, refusals, updated_at FROM pagamento_refunds WHERE due_at IS NOT NULL
+    SELECT order_id, attempts, refund_reference, NULL, refusals, updated_at FROM pagamento_refunds WHERE due_at IS NOT NULL
 ) AS unfinished
 `
 
@@ -1349,7 +1351,8 @@ type UnfinishedRow struct {
 }
 
 // How many payments are overdue, which the resolver has tried at least once and not finished,
-// except those that wait for the shopper, or for a refund that the acquirer carries out; and how many NeedingPerson lists.
+// except those that wait for the shopper, or for a refund that the acquirer carries out; and how many NeedingPerson lists:
+// a payment once, also if several of its refunds need a person.
 func (q *Queries) Unfinished(ctx context.Context) (UnfinishedRow, error) {
 	row := q.db.QueryRow(ctx, unfinished)
 	var i UnfinishedRow

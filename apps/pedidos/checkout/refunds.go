@@ -11,8 +11,10 @@ import (
 	"github.com/jackc/pgx/v5"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/loja-veloz/platform/apps/internal/client"
 	"github.com/loja-veloz/platform/apps/internal/fault"
 	"github.com/loja-veloz/platform/apps/internal/money"
+	"github.com/loja-veloz/platform/apps/internal/problem"
 	"github.com/loja-veloz/platform/apps/internal/value"
 	"github.com/loja-veloz/platform/apps/pedidos/order"
 	"github.com/loja-veloz/platform/apps/pedidos/store"
@@ -102,6 +104,15 @@ func (s *Service) placeRefund(ctx context.Context, q *store.Queries, r RefundReq
 // ErrNotFound.
 func (s *Service) ShowRefund(ctx context.Context, orderID, id uuid.UUID) (order.Refund, error) {
 	mark(ctx, orderID)
+	refund, err := s.refund(ctx, orderID, id)
+	if err != nil {
+		return order.Refund{}, err
+	}
+	return s.askRefund(ctx, orderID, refund), nil
+}
+
+// refund reads a refund as it is stored, or returns ErrNotFound.
+func (s *Service) refund(ctx context.Context, orderID, id uuid.UUID) (order.Refund, error) {
 	a, err := s.load(ctx, orderID)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return order.Refund{}, ErrNotFound
@@ -111,7 +122,7 @@ func (s *Service) ShowRefund(ctx context.Context, orderID, id uuid.UUID) (order.
 	}
 	for _, refund := range a.order.Refunds {
 		if refund.ID == id {
-			return s.askRefund(ctx, orderID, refund), nil
+			return refund, nil
 		}
 	}
 	return order.Refund{}, ErrNotFound
@@ -139,7 +150,8 @@ func (s *Service) followRefund(ctx context.Context, orderID uuid.UUID, refund or
 		return refund.State, nil
 	}
 	state, err := s.Payments.RefundPart(ctx, orderID, refund)
-	if refused, reason := isRefusal(err); refused {
+	refused, reason := isRefusal(err)
+	if refused {
 		s.Logger.WarnContext(ctx, "pagamentos refuses a partial refund", "order", orderID.String(), "refund", refund.ID.String(),
 			"reason", reason)
 		if refund.State == order.RefundSucceeded {
@@ -153,37 +165,55 @@ func (s *Service) followRefund(ctx context.Context, orderID uuid.UUID, refund or
 	fault.Here(fault.PartAnswered)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), saveTimeout)
 	defer cancel()
-	if _, err := s.Queries.StoreRefund(ctx, store.StoreRefundParams{ID: refund.ID, State: string(state)}); err != nil {
+	changed, err := s.Queries.StoreRefund(ctx, store.StoreRefundParams{ID: refund.ID, State: string(state), Refused: refused})
+	if err != nil {
 		return "", fmt.Errorf("storing how a refund stands: %w", err)
 	}
-	return state, nil
+	if changed == 0 && state != refund.State { // another process has stored an answer meanwhile
+		refund, err = s.refund(ctx, orderID, refund.ID)
+		state = refund.State
+	}
+	return state, err
 }
 
-// FollowRefunds asks pagamentos for the refunds that are due.
+// FollowRefunds asks pagamentos for the refunds that are due, and whether those that have succeeded still
+// have: nothing else tells that the bank has sent the money back.
 func (s *Service) FollowRefunds(ctx context.Context) error {
 	due, err := s.Queries.TakeRefunds(ctx, followPage)
 	if err != nil {
 		return fmt.Errorf("taking up refunds: %w", err)
 	}
+	checks, err := s.Queries.TakeChecks(ctx, followPage)
+	if err != nil {
+		return fmt.Errorf("taking up refunds that have succeeded: %w", err)
+	}
+	for _, one := range checks {
+		due = append(due, store.TakeRefundsRow(one))
+	}
 	var all errgroup.Group
 	all.SetLimit(followAtOnce)
 	for _, one := range due {
-		all.Go(func() error {
-			ctx, cancel := context.WithTimeout(ctx, followTimeout)
-			defer cancel()
-			a, err := s.load(ctx, one.OrderID)
-			if err != nil {
-				return err
-			}
-			for _, refund := range a.order.Refunds {
-				if refund.ID == one.ID {
-					_, err = s.followRefund(ctx, one.OrderID, refund)
-				}
-			}
-			return err
-		})
+		all.Go(func() error { return s.followDue(ctx, one.OrderID, one.ID) })
 	}
 	return all.Wait()
+}
+
+// followDue follows one refund of an order. That pagamentos does not find it is no failure: during a canary
+// a version before partial refunds answers so, and is asked again.
+func (s *Service) followDue(ctx context.Context, orderID, id uuid.UUID) error {
+	ctx, cancel := context.WithTimeout(ctx, followTimeout)
+	defer cancel()
+	refund, err := s.refund(ctx, orderID, id)
+	if err != nil {
+		return err
+	}
+	_, err = s.followRefund(ctx, orderID, refund)
+	if client.Is(err, problem.NotFound) {
+		s.Logger.WarnContext(ctx, "pagamentos does not find a partial refund, and is asked again later", "order", orderID.String(),
+			"refund", id.String(), "error", err.Error())
+		return nil
+	}
+	return err
 }
 
 // refundsOf reads the refunds of orders, by order. Few orders have any.

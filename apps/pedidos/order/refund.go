@@ -11,8 +11,8 @@ import (
 	"github.com/loja-veloz/platform/apps/internal/value"
 )
 
-// MaxRefunds is the largest number of partial refunds of an order. Stripe lists 100 refunds of a charge
-// in one page (https://docs.stripe.com/api/refunds/list).
+// MaxRefunds is the largest number of partial refunds of an order, so that one page of Stripe's list has all
+// refunds of a charge (https://docs.stripe.com/api/refunds/list), unless many have failed.
 const MaxRefunds = 50
 
 // RefundState is how a partial refund stands.

@@ -86,6 +86,7 @@ type Refund struct {
 	Attempts       int32
 	CreatedAt      time.Time
 	UpdatedAt      time.Time
+	CheckAt        *time.Time
 }
 
 type Transition struct {

@@ -688,7 +688,7 @@ WITH held AS (
 )
 INSERT INTO pedido_refunds (id, pedido_id, idempotency_key, request_hash, amount, lines, reason, attend_at)
 VALUES ($1, $2, $3, $4, $5, $6, $7, now() + interval '10 seconds')
-RETURNING id, pedido_id, idempotency_key, request_hash, amount, lines, reason, state, attend_at, attempts, created_at, updated_at
+RETURNING id, pedido_id, idempotency_key, request_hash, amount, lines, reason, state, attend_at, attempts, created_at, updated_at, check_at
 `
 
 type PlaceRefundParams struct {
@@ -726,6 +726,7 @@ func (q *Queries) PlaceRefund(ctx context.Context, arg PlaceRefundParams) (Refun
 		&i.Attempts,
 		&i.CreatedAt,
 		&i.UpdatedAt,
+		&i.CheckAt,
 	)
 	return i, err
 }
@@ -836,7 +837,7 @@ func (q *Queries) Redeliver(ctx context.Context, arg RedeliverParams) (Redeliver
 }
 
 const refundsOf = `-- name: RefundsOf :many
-SELECT id, pedido_id, idempotency_key, request_hash, amount, lines, reason, state, attend_at, attempts, created_at, updated_at FROM pedido_refunds WHERE pedido_id = ANY($1::uuid[]) ORDER BY pedido_id, created_at, id
+SELECT id, pedido_id, idempotency_key, request_hash, amount, lines, reason, state, attend_at, attempts, created_at, updated_at, check_at FROM pedido_refunds WHERE pedido_id = ANY($1::uuid[]) ORDER BY pedido_id, created_at, id
 `
 
 func (q *Queries) RefundsOf(ctx context.Context, ids []uuid.UUID) ([]Refund, error) {
@@ -861,6 +862,7 @@ func (q *Queries) RefundsOf(ctx context.Context, ids []uuid.UUID) ([]Refund, err
 			&i.Attempts,
 			&i.CreatedAt,
 			&i.UpdatedAt,
+			&i.CheckAt,
 		); err != nil {
 			return nil, err
 		}
@@ -1153,28 +1155,69 @@ WITH changed AS (
     UPDATE pedido_refunds AS r SET state = $1, updated_at = CASE WHEN r.state = $1 THEN r.updated_at ELSE now() END,
         attend_at = CASE WHEN $1::text NOT IN ('succeeded', 'failed')
             THEN now() + least(interval '10 minutes', interval '5 seconds' * 2 ^ least(r.attempts, 8)) END
-    WHERE r.id = $2 AND (r.state IN ('pending', 'needs_person') OR r.state = 'succeeded' AND $1::text IN ('needs_person', 'failed'))
-    RETURNING r.pedido_id, r.amount
+    WHERE r.id = $2 AND (r.state IN ('pending', 'needs_person')
+        OR r.state = 'succeeded' AND $1::text IN ('needs_person', 'failed') AND NOT $3::boolean)
+    RETURNING r.pedido_id, r.amount, r.updated_at = now() AS moved
 )
 UPDATE pedidos AS p SET
     refunds_amount = p.refunds_amount - CASE WHEN $1::text = 'failed' THEN changed.amount ELSE 0 END,
     updated_at = greatest(p.updated_at, now())
-FROM changed WHERE p.id = changed.pedido_id
+FROM changed WHERE p.id = changed.pedido_id AND changed.moved
 `
 
 type StoreRefundParams struct {
-	State string
-	ID    uuid.UUID
+	State   string
+	ID      uuid.UUID
+	Refused bool
 }
 
 // Stores how pagamentos says that a refund stands, and when to ask again: after 5, 10, 20 ... s, at
-// most 10 minutes. A refund that has failed gives its amount back. 0: the refund has ended.
+// most 10 minutes. A refund that has failed gives its amount back. The order's time changes only with the
+// state: a client that compares it would read the order at each question. 0: the state is the same, or the
+// refund has ended. refused: pagamentos refuses the refund, which says nothing against one that has succeeded.
 func (q *Queries) StoreRefund(ctx context.Context, arg StoreRefundParams) (int64, error) {
-	result, err := q.db.Exec(ctx, storeRefund, arg.State, arg.ID)
+	result, err := q.db.Exec(ctx, storeRefund, arg.State, arg.ID, arg.Refused)
 	if err != nil {
 		return 0, err
 	}
 	return result.RowsAffected(), nil
+}
+
+const takeChecks = `-- name: TakeChecks :many
+UPDATE pedido_refunds SET check_at = CASE WHEN updated_at > now() - interval '60 days' THEN now() + interval '1 day' END
+WHERE id IN (
+    SELECT due.id FROM pedido_refunds AS due WHERE due.state = 'succeeded' AND due.check_at < now()
+    ORDER BY due.check_at LIMIT $1 FOR UPDATE SKIP LOCKED
+)
+RETURNING id, pedido_id
+`
+
+type TakeChecksRow struct {
+	ID      uuid.UUID
+	OrderID uuid.UUID
+}
+
+// Takes refunds that have succeeded, to ask whether they still do, and postpones each by a day: up to 60
+// days after they succeeded. A bank can take up to 30 days to send the money back
+// (https://docs.stripe.com/refunds#failed-refunds).
+func (q *Queries) TakeChecks(ctx context.Context, page int32) ([]TakeChecksRow, error) {
+	rows, err := q.db.Query(ctx, takeChecks, page)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []TakeChecksRow
+	for rows.Next() {
+		var i TakeChecksRow
+		if err := rows.Scan(&i.ID, &i.OrderID); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
 const takeDeliveries = `-- name: TakeDeliveries :many

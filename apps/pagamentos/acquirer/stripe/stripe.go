@@ -404,11 +404,12 @@ type searchParams struct {
 	Limit         int64  `form:"limit"`
 }
 
-// refundsParams are the parameters of a list of refunds, of one page.
+// refundsParams are the parameters of a page of a list of refunds.
 type refundsParams struct {
 	stripe.Params `form:"*"`
-	PaymentIntent string `form:"payment_intent"`
-	Limit         int64  `form:"limit"`
+	PaymentIntent string  `form:"payment_intent"`
+	Limit         int64   `form:"limit"`
+	StartingAfter *string `form:"starting_after"`
 }
 
 func holds(intent *stripe.PaymentIntent) bool {
@@ -512,33 +513,40 @@ func (s *Stripe) RefundPart(ctx context.Context, key, reference string, amount m
 
 // refundOfKey returns the refund of an intent that RefundPart has begun with the key, or nil.
 func (s *Stripe) refundOfKey(ctx context.Context, key, reference string) (*stripe.Refund, error) {
-	list := &stripe.RefundList{}
-	err := s.call(ctx, http.MethodGet, refundsPath, "", &refundsParams{PaymentIntent: reference, Limit: 100}, list)
-	if err != nil {
-		return nil, err
-	}
-	for _, refund := range list.Data {
-		if refund.Metadata[refundKey] == key {
-			return refund, nil
+	return s.searchRefunds(ctx, reference, func(refund *stripe.Refund) bool { return refund.Metadata[refundKey] == key })
+}
+
+// searchRefunds returns the newest refund of an intent that matches, or nil. It reads every page: a refund
+// that has failed stays in the list, and so there is no limit to their number.
+func (s *Stripe) searchRefunds(ctx context.Context, reference string, matches func(*stripe.Refund) bool) (*stripe.Refund, error) {
+	params := &refundsParams{PaymentIntent: reference, Limit: 100}
+	for {
+		list := &stripe.RefundList{}
+		if err := s.call(ctx, http.MethodGet, refundsPath, "", params, list); err != nil {
+			return nil, err
 		}
+		if i := slices.IndexFunc(list.Data, matches); i >= 0 {
+			return list.Data[i], nil
+		}
+		if !list.HasMore || len(list.Data) == 0 {
+			return nil, nil
+		}
+		params.StartingAfter = &list.Data[len(list.Data)-1].ID
 	}
-	if list.HasMore { // a second refund would be worse than one that a person looks at
-		return nil, fmt.Errorf("the charge has more than %d refunds: %w", len(list.Data), acquirer.ErrRefused)
-	}
-	return nil, nil
 }
 
 // refundOf returns the refund of an intent's whole amount that has not failed. If there is none, cause
 // refuses the refund: another key is safe, because Stripe refunds no more than was captured.
 func (s *Stripe) refundOf(ctx context.Context, reference string, amount money.Money, cause error) (acquirer.Refund, error) {
-	list := &stripe.RefundList{}
-	if err := s.call(ctx, http.MethodGet, refundsPath, "", &refundsParams{PaymentIntent: reference, Limit: 100}, list); err != nil {
+	known, err := s.searchRefunds(ctx, reference, func(refund *stripe.Refund) bool {
+		stands, err := refundState(refund, nil)
+		return err == nil && stands.State != acquirer.RefundFailed && refund.Amount == amount.Amount
+	})
+	switch {
+	case err != nil:
 		return acquirer.Refund{}, explain("looking for the refund", err)
-	}
-	for _, refund := range list.Data {
-		if known, err := refundState(refund, nil); err == nil && known.State != acquirer.RefundFailed && refund.Amount == amount.Amount {
-			return known, nil
-		}
+	case known != nil:
+		return refundState(known, nil)
 	}
 	return acquirer.Refund{}, fmt.Errorf("stripe: refunding: there is no refund: %w: status %d, %s",
 		acquirer.ErrRefused, apiError(cause).HTTPStatusCode, apiError(cause).Code)

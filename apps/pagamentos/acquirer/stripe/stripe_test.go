@@ -289,6 +289,32 @@ func TestADroppedKeyRefundsNoPartTwice(t *testing.T) {
 	}
 }
 
+// Refunds that have failed stay in Stripe's list: a refund is found, or known to be missing, behind a full page.
+func TestAPartIsFoundBehindManyRefundsThatHaveFailed(t *testing.T) {
+	a, live, _ := newStripe(t)
+	c := newCharge(stripetest.Approved)
+	if _, err := charge(t, a, &c); err != nil {
+		t.Fatal(err)
+	}
+	first, err := a.RefundPart(t.Context(), "first", c.Reference, money.BRL(100), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 200 {
+		refund, err := a.RefundPart(t.Context(), fmt.Sprint("failing:", i), c.Reference, money.BRL(100), false)
+		if err != nil || !live.FailRefund(refund.Reference, "lost_or_stolen_card") {
+			t.Fatalf("refund %d does not fail: %+v, %v", i, refund, err)
+		}
+	}
+	live.ForgetKeys()
+	if again, err := a.RefundPart(t.Context(), "first", c.Reference, money.BRL(100), true); err != nil || again != first {
+		t.Errorf("the first part again = %+v, %v; before %+v", again, err, first)
+	}
+	if next, err := a.RefundPart(t.Context(), "next", c.Reference, money.BRL(100), true); err != nil || next.Reference == first.Reference {
+		t.Errorf("another part = %+v, %v", next, err)
+	}
+}
+
 func TestRequestsAndSpansLeakNothing(t *testing.T) {
 	a, m, spans := newStripe(t)
 	provider := sdktrace.NewTracerProvider(sdktrace.WithSyncer(spans))

@@ -384,12 +384,7 @@ func (s *StandIn) read(r *http.Request) reply {
 		}
 		return ok(map[string]any{"object": "search_result", "url": r.URL.Path, "has_more": false, "data": data})
 	case last == "refunds":
-		for _, one := range s.refunds {
-			if one.intent.id == r.URL.Query().Get("payment_intent") {
-				data = append(data, one.object())
-			}
-		}
-		return ok(map[string]any{"object": "list", "url": r.URL.Path, "has_more": false, "data": data})
+		return s.pageOfRefunds(r)
 	case kind == "payment_intents" && s.findIntent(last) != nil:
 		return ok(s.findIntent(last).object())
 	case kind == "confirmation_tokens" && s.findToken(last) != nil:

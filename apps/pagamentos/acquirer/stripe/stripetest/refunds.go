@@ -40,6 +40,34 @@ func (s *StandIn) findRefund(id string) *refund {
 	return nil
 }
 
+// pageOfRefunds answers a page of an intent's refunds, "with the most recent refunds appearing first", 10 unless
+// limit says otherwise, after the one that starting_after names: https://docs.stripe.com/api/refunds/list
+func (s *StandIn) pageOfRefunds(r *http.Request) reply {
+	query := r.URL.Query()
+	limit, err := strconv.Atoi(query.Get("limit"))
+	if err != nil || limit < 1 || limit > 100 {
+		limit = 10
+	}
+	after, data, more := query.Get("starting_after"), []any{}, false
+	if after != "" && s.findRefund(after) == nil {
+		return missing("starting_after", after).as(http.StatusBadRequest)
+	}
+	for _, one := range slices.Backward(s.refunds) {
+		switch {
+		case one.intent.id != query.Get("payment_intent"):
+		case after != "":
+			if one.id == after {
+				after = ""
+			}
+		case len(data) == limit:
+			more = true
+		default:
+			data = append(data, one.object())
+		}
+	}
+	return ok(map[string]any{"object": "list", "url": r.URL.Path, "has_more": more, "data": data})
+}
+
 // left returns what of an intent's amount is not refunded. A refund that has failed gives its amount back.
 func (s *StandIn) left(of *intent) int64 {
 	left := of.amount

@@ -515,7 +515,9 @@ func TestAnEventThatFailsLetsTheNextOneGo(t *testing.T) {
 
 	// Five days of failures.
 	refuses.Store(100)
+	pod.turn.Lock() // the last success may not be stored with the endpoint yet, and would end these days
 	s.exec(t, "UPDATE pedido_webhooks SET failing_since = now() - interval '6 days'")
+	pod.turn.Unlock()
 	s.move(t, id, "refunded")
 	eventually(t, "the endpoint is disabled", func() bool {
 		e, err := pod.Show(t.Context(), "maria", e.ID)

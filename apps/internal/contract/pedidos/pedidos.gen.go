@@ -314,7 +314,7 @@ type Webhook struct {
 	// DisabledReason gone: it answered 410. failing: every attempt failed for five days.
 	DisabledReason *WebhookDisabledReason `json:"disabled_reason,omitempty"`
 
-	// FailingSince Since when every attempt has failed
+	// FailingSince Since when every attempt has failed, without a time of more than 30 hours in which there was none. Absent after a success.
 	FailingSince *time.Time         `json:"failing_since,omitempty"`
 	ID           openapi_types.UUID `json:"id"`
 

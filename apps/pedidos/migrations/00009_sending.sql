@@ -8,13 +8,16 @@ ALTER TABLE pedido_webhooks
     ADD COLUMN IF NOT EXISTS resumed_at timestamptz,
     -- When the last attempt failed that has failed.
     ADD COLUMN IF NOT EXISTS failed_at timestamptz;
-CREATE INDEX IF NOT EXISTS pedido_webhooks_resumed ON pedido_webhooks (id) WHERE resumed_at IS NOT NULL;
 
 -- For Sending and StoreAttempt, which otherwise can read all that waits for an endpoint that fails: at most 8 of
 -- them are being sent.
 SET lock_timeout = 0;
 DROP INDEX CONCURRENTLY IF EXISTS pedido_deliveries_sending;
 CREATE INDEX CONCURRENTLY pedido_deliveries_sending ON pedido_deliveries (webhook_id, event_id) WHERE state = 'waiting' AND sending;
+
+-- For DueWebhooks: the endpoints for which SendWaiting has work.
+DROP INDEX CONCURRENTLY IF EXISTS pedido_webhooks_resumed;
+CREATE INDEX CONCURRENTLY pedido_webhooks_resumed ON pedido_webhooks (id) WHERE resumed_at IS NOT NULL;
 RESET lock_timeout;
 
 -- +goose Down

@@ -16,6 +16,10 @@ CREATE INDEX CONCURRENTLY pedido_webhooks_resumed ON pedido_webhooks (id) WHERE 
 -- them are being sent.
 DROP INDEX CONCURRENTLY IF EXISTS pedido_deliveries_sending;
 CREATE INDEX CONCURRENTLY pedido_deliveries_sending ON pedido_deliveries (webhook_id, event_id) WHERE state = 'waiting' AND sending;
+
+-- For DueWebhooks: the endpoints for which SendWaiting has work.
+DROP INDEX CONCURRENTLY IF EXISTS pedido_webhooks_resumed;
+CREATE INDEX CONCURRENTLY pedido_webhooks_resumed ON pedido_webhooks (id) WHERE resumed_at IS NOT NULL;
 RESET lock_timeout;
 
 -- +goose Down

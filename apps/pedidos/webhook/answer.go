@@ -84,8 +84,8 @@ func retryAfter(header string, now time.Time) time.Duration {
 	return 0
 }
 
-// explain returns why there was no answer before ctx, the request's, was done after timeout, in words that show neither the URL nor what a name resolved
-// to: a client could ask for the cluster's own names.
+// explain returns why there was no answer before ctx, the request's, was done after timeout, in words that show
+// neither the URL nor what a name resolved to: a client could ask for the cluster's own names.
 func explain(ctx context.Context, err error, timeout time.Duration) string {
 	var certificate *tls.CertificateVerificationError
 	var timedOut net.Error

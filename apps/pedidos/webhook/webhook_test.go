@@ -582,7 +582,7 @@ func TestMuchThatWaitsIsSentWithoutHoldingOrdersUp(t *testing.T) {
 	if _, err := pod.Enable(ctx, "maria", e.ID); err != nil {
 		t.Fatalf("enabling: %v", err)
 	}
-	pod = s.run(t, Any, patient())
+	s.run(t, Any, patient())
 	eventually(t, "all events but the held one are delivered", func() bool {
 		return s.count(t, "pedido_deliveries WHERE state = 'delivered'") == waiting-1
 	})

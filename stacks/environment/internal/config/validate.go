@@ -60,7 +60,8 @@ func (c *Config) validateShop() []error {
 	}
 	if c.Cloud.Provider == "aws" && c.Shop.Webhooks == "public" && c.Shop.Auth == "off" {
 		errs = append(errs, fmt.Errorf("%s:shop.webhooks is public and shop.auth is off, so that everybody could change the endpoints of "+
-			"others and have requests sent to any public host: with cloud.provider aws use shop.auth api-key or jwt, or shop.webhooks off", Namespace))
+			"others and have requests sent to any public host: with cloud.provider aws use shop.auth api-key or jwt, or shop.webhooks off",
+			Namespace))
 	}
 	if err := c.validatePublishableKey(); err != nil {
 		errs = append(errs, fmt.Errorf("%s:shop.stripePublishableKey %w", Namespace, err))

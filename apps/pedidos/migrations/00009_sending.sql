@@ -10,8 +10,6 @@ ALTER TABLE pedido_webhooks
     ADD COLUMN IF NOT EXISTS failed_at timestamptz;
 
 SET lock_timeout = 0;
-DROP INDEX CONCURRENTLY IF EXISTS pedido_webhooks_resumed;
-CREATE INDEX CONCURRENTLY pedido_webhooks_resumed ON pedido_webhooks (id) WHERE resumed_at IS NOT NULL;
 -- For Sending and StoreAttempt, which otherwise can read all that waits for an endpoint that fails: at most 8 of
 -- them are being sent.
 DROP INDEX CONCURRENTLY IF EXISTS pedido_deliveries_sending;

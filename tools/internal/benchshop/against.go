@@ -100,38 +100,23 @@ func (b *bench) compareEditions(ctx context.Context, ours, theirs *edition) erro
 	return nil
 }
 
-// failed returns why a load does not count: it was interrupted, or an order was not confirmed when answered.
-func (r run) failed(ctx context.Context) error {
-	if err := context.Cause(ctx); err != nil {
-		return err
-	}
-	if r.bad > 0 || len(r.latencies) == 0 {
-		return fmt.Errorf("%d of %d orders were not confirmed when answered, such as: %s", r.bad, r.bad+len(r.latencies), r.why)
-	}
-	return nil
-}
-
 // saturated measures one round. A checkpoint before it makes both write the same pages in full after it.
 func (e *edition) saturated(ctx context.Context, b *bench) error {
 	if _, err := e.server.query(ctx, "postgres", "CHECKPOINT"); err != nil {
 		return err
 	}
 	closed(ctx, e.buyers.target(), againstBuyers, b.length(3*time.Second))
-	before, err := b.usage(e.shop, dev.PostgreSQL)
+	var r run
+	err := b.cpuDuring(e.shop, e.used, func() error {
+		r = closed(ctx, e.buyers.target(), againstBuyers, b.length(10*time.Second))
+		return r.failed(ctx)
+	})
 	if err != nil {
 		return err
 	}
-	r := closed(ctx, e.buyers.target(), againstBuyers, b.length(10*time.Second))
-	if err := r.failed(ctx); err != nil {
-		return err
-	}
-	after, err := b.usage(e.shop, dev.PostgreSQL)
-	for name := range after {
-		e.used[name] += after[name] - before[name]
-	}
 	e.orders += len(r.latencies)
 	e.rate = append(e.rate, r.perSecond())
-	return err
+	return nil
 }
 
 // count counts the server's commits and syncs per order, under load and for one buyer alone.

@@ -219,13 +219,7 @@ func (c *comparison) measureTurn(ctx context.Context, each *contender) error {
 // place has buyers place orders for a time. It fails if an order was not confirmed when answered.
 func (c *comparison) place(ctx context.Context, each *contender, clients int, length time.Duration) (run, error) {
 	r := closed(ctx, c.buyers.targetAt(each.url), clients, length)
-	if err := context.Cause(ctx); err != nil {
-		return r, err
-	}
-	if r.bad > 0 || len(r.latencies) == 0 {
-		return r, fmt.Errorf("%d of %d orders were not confirmed when answered, such as: %s", r.bad, r.bad+len(r.latencies), r.why)
-	}
-	return r, nil
+	return r, r.failed(ctx)
 }
 
 // written returns how many bytes of its log the server has written since its start.

@@ -40,6 +40,17 @@ func (r run) percentile(p float64) time.Duration {
 	return r.latencies[min(len(r.latencies)-1, int(p/100*float64(len(r.latencies))))]
 }
 
+// failed returns why a load does not count: it was interrupted, or an order was not confirmed when answered.
+func (r run) failed(ctx context.Context) error {
+	if err := context.Cause(ctx); err != nil {
+		return err
+	}
+	if r.bad > 0 || len(r.latencies) == 0 {
+		return fmt.Errorf("%d of %d orders were not confirmed when answered, such as: %s", r.bad, r.bad+len(r.latencies), r.why)
+	}
+	return nil
+}
+
 // exchangeTimeout bounds one request.
 const exchangeTimeout = 15 * time.Second
 

@@ -180,7 +180,7 @@ func (o *ordersRun) compareRounds(ctx context.Context) error {
 
 func (o *ordersRun) round(ctx context.Context, n int) error {
 	var shop run
-	err := o.cpu(o.used, func() (err error) { shop, err = o.place(ctx, o.clients, o.length); return err })
+	err := o.cpuDuring(o.shop, o.used, func() (err error) { shop, err = o.place(ctx, o.clients, o.length); return err })
 	if err != nil {
 		return err
 	}
@@ -197,7 +197,7 @@ func (o *ordersRun) round(ctx context.Context, n int) error {
 		return err
 	}
 	used := map[string]time.Duration{}
-	err = o.cpu(used, func() (err error) { o.last, err = o.replay(ctx, o.replayClients, o.length); return err })
+	err = o.cpuDuring(o.shop, used, func() (err error) { o.last, err = o.replay(ctx, o.replayClients, o.length); return err })
 	if err != nil {
 		return err
 	}
@@ -213,22 +213,6 @@ func (o *ordersRun) round(ctx context.Context, n int) error {
 	o.Out.Step("round %d: the shop %.0f orders/s with %d buyers; pgbench %.0f/s with as many clients, %.0f/s with %d",
 		n, shop.perSecond(), o.clients, same.perSecond, o.last.perSecond, o.replayClients)
 	return nil
-}
-
-// cpu adds the CPU time that each process of the shop uses during do.
-func (o *ordersRun) cpu(into map[string]time.Duration, do func() error) error {
-	before, err := o.usage(o.shop, dev.PostgreSQL)
-	if err != nil {
-		return err
-	}
-	if err := do(); err != nil {
-		return err
-	}
-	after, err := o.usage(o.shop, dev.PostgreSQL)
-	for name := range after {
-		into[name] += after[name] - before[name]
-	}
-	return err
 }
 
 // countCommits counts the server's commits and syncs per order, without those that happen

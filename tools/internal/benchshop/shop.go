@@ -172,3 +172,19 @@ func (b *bench) usage(shop *dev.Shop, programs ...string) (map[string]time.Durat
 	}
 	return used, nil
 }
+
+// cpuDuring adds the CPU time that PostgreSQL and each service of the shop use during do.
+func (b *bench) cpuDuring(shop *dev.Shop, into map[string]time.Duration, do func() error) error {
+	before, err := b.usage(shop, dev.PostgreSQL)
+	if err != nil {
+		return err
+	}
+	if err := do(); err != nil {
+		return err
+	}
+	after, err := b.usage(shop, dev.PostgreSQL)
+	for name := range after {
+		into[name] += after[name] - before[name]
+	}
+	return err
+}

@@ -250,18 +250,7 @@ func readOrder(body *contract.OrderRequest) (checkout.Request, error) {
 	if len(body.Lines) < 1 || len(body.Lines) > maxLines {
 		errs.Add("lines", fmt.Sprintf("must have 1 to %d entries", maxLines))
 	}
-	seen := map[string]bool{}
-	for i, line := range body.Lines[:min(len(body.Lines), maxLines)] {
-		sku, err := value.ParseSKU(line.SKU)
-		if err != nil {
-			errs.Add(fmt.Sprintf("lines[%d].sku", i), err.Error())
-		} else if seen[line.SKU] {
-			errs.Add(fmt.Sprintf("lines[%d].sku", i), "occurs twice")
-		}
-		seen[line.SKU] = true
-		errs.Range(fmt.Sprintf("lines[%d].quantity", i), int64(line.Quantity), 1, maxQuantity)
-		asked.Lines = append(asked.Lines, order.Line{SKU: sku, Quantity: line.Quantity})
-	}
+	asked.Lines = readLines(body.Lines, &errs)
 	errs.Range("total.amount", body.Total.Amount, money.MinCharge, money.MaxCharge)
 	if !money.IsCurrency(body.Total.Currency) {
 		errs.Add("total.currency", money.WrongCurrency)
@@ -274,9 +263,28 @@ func readOrder(body *contract.OrderRequest) (checkout.Request, error) {
 	return asked, errs.Err(problem.InvalidValue)
 }
 
+// readLines returns the items and quantities of at most maxLines lines, without prices, and adds what is
+// wrong to errs.
+func readLines(lines []contract.OrderLineRequest, errs *problem.Fields) []order.Line {
+	var read []order.Line
+	seen := map[string]bool{}
+	for i, line := range lines[:min(len(lines), maxLines)] {
+		sku, err := value.ParseSKU(line.SKU)
+		if err != nil {
+			errs.Add(fmt.Sprintf("lines[%d].sku", i), err.Error())
+		} else if seen[line.SKU] {
+			errs.Add(fmt.Sprintf("lines[%d].sku", i), "occurs twice")
+		}
+		seen[line.SKU] = true
+		errs.Range(fmt.Sprintf("lines[%d].quantity", i), int64(line.Quantity), 1, maxQuantity)
+		read = append(read, order.Line{SKU: sku, Quantity: line.Quantity})
+	}
+	return read
+}
+
 // fingerprint returns the same hash for bodies that differ only in white space or in the
 // order of their members.
-func fingerprint(body *contract.OrderRequest) ([]byte, error) {
+func fingerprint(body any) ([]byte, error) {
 	canonical, err := json.Marshal(body)
 	if err != nil {
 		return nil, fmt.Errorf("encoding the request: %w", err)

@@ -2,8 +2,6 @@ package httpapi
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/json"
 	"errors"
 	"fmt"
 
@@ -25,12 +23,10 @@ func (o operations) RefundPart(ctx context.Context, request contract.RefundPartR
 	if err != nil {
 		return nil, err
 	}
-	canonical, err := json.Marshal(request.Body)
-	if err != nil {
-		return nil, fmt.Errorf("encoding the request: %w", err)
+	asked.OrderID, asked.Key = request.OrderID, key
+	if asked.Fingerprint, err = fingerprint(request.Body); err != nil {
+		return nil, err
 	}
-	sum := sha256.Sum256(canonical)
-	asked.OrderID, asked.Key, asked.Fingerprint = request.OrderID, key, sum[:]
 	refund, created, err := o.orders.RefundPart(ctx, asked)
 	switch {
 	case err != nil:
@@ -64,17 +60,8 @@ func readRefund(body *contract.RefundRequest) (checkout.RefundRequest, error) {
 	case len(lines) > maxLines:
 		errs.Add("lines", fmt.Sprintf("must have at most %d entries", maxLines))
 	}
-	seen := map[string]bool{}
-	for i, line := range lines[:min(len(lines), maxLines)] {
-		sku, err := value.ParseSKU(line.SKU)
-		if err != nil {
-			errs.Add(fmt.Sprintf("lines[%d].sku", i), err.Error())
-		} else if seen[line.SKU] {
-			errs.Add(fmt.Sprintf("lines[%d].sku", i), "occurs twice")
-		}
-		seen[line.SKU] = true
-		errs.Range(fmt.Sprintf("lines[%d].quantity", i), int64(line.Quantity), 1, maxQuantity)
-		asked.Lines = append(asked.Lines, order.RefundLine{SKU: sku, Quantity: line.Quantity})
+	for _, line := range readLines(lines, &errs) {
+		asked.Lines = append(asked.Lines, order.RefundLine{SKU: line.SKU, Quantity: line.Quantity})
 	}
 	reason, err := value.ParseReason(body.Reason)
 	if err != nil {

@@ -19,6 +19,9 @@ CREATE TABLE pedido_refunds (
     -- When a process asks pagamentos how the refund stands, and how often it has. NULL if it is final.
     attend_at       timestamptz,
     attempts        integer     NOT NULL DEFAULT 0,
+    -- When a process asks whether a refund that has succeeded still stands: the bank can send the money back.
+    -- NULL if it was checked for long enough.
+    check_at        timestamptz DEFAULT now() + interval '1 day',
     created_at      timestamptz NOT NULL DEFAULT now(),
     updated_at      timestamptz NOT NULL DEFAULT now(),
     UNIQUE (pedido_id, idempotency_key),
@@ -26,6 +29,8 @@ CREATE TABLE pedido_refunds (
 );
 
 CREATE INDEX pedido_refunds_to_attend ON pedido_refunds (attend_at) WHERE attend_at IS NOT NULL;
+-- For TakeChecks. Refunds that are not final are asked for at attend_at.
+CREATE INDEX pedido_refunds_to_check ON pedido_refunds (check_at) WHERE state = 'succeeded' AND check_at IS NOT NULL;
 
 -- +goose Down
 DROP TABLE pedido_refunds;

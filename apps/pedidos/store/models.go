@@ -41,8 +41,8 @@ type Event struct {
 	At         time.Time
 	Position   int32
 	Body       *string
-	RecordedAt time.Time
 	Refunds    []order.RefundThen
+	RecordedAt time.Time
 }
 
 type Order struct {
@@ -84,9 +84,9 @@ type Refund struct {
 	State          string
 	AttendAt       *time.Time
 	Attempts       int32
+	CheckAt        *time.Time
 	CreatedAt      time.Time
 	UpdatedAt      time.Time
-	CheckAt        *time.Time
 }
 
 type Transition struct {
@@ -108,7 +108,7 @@ type Webhook struct {
 	DisabledAt     *time.Time
 	DisabledReason *string
 	FailingSince   *time.Time
-	CreatedAt      time.Time
-	ResumedAt      *time.Time
 	FailedAt       *time.Time
+	ResumedAt      *time.Time
+	CreatedAt      time.Time
 }

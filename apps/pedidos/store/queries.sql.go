@@ -16,7 +16,7 @@ import (
 const addWebhook = `-- name: AddWebhook :one
 INSERT INTO pedido_webhooks (id, client_id, url, secret)
 SELECT $1, $2, $3, $4 WHERE (SELECT count(*) FROM pedido_webhooks AS w WHERE w.client_id = $2) < $5::bigint
-RETURNING id, client_id, url, secret, old_secret, old_secret_until, disabled_at, disabled_reason, failing_since, created_at, resumed_at, failed_at
+RETURNING id, client_id, url, secret, old_secret, old_secret_until, disabled_at, disabled_reason, failing_since, failed_at, resumed_at, created_at
 `
 
 type AddWebhookParams struct {
@@ -47,9 +47,9 @@ func (q *Queries) AddWebhook(ctx context.Context, arg AddWebhookParams) (Webhook
 		&i.DisabledAt,
 		&i.DisabledReason,
 		&i.FailingSince,
-		&i.CreatedAt,
-		&i.ResumedAt,
 		&i.FailedAt,
+		&i.ResumedAt,
+		&i.CreatedAt,
 	)
 	return i, err
 }
@@ -235,7 +235,7 @@ func (q *Queries) DueWebhooks(ctx context.Context) ([]uuid.UUID, error) {
 const enableWebhook = `-- name: EnableWebhook :one
 UPDATE pedido_webhooks SET disabled_at = NULL, disabled_reason = NULL, failing_since = NULL, resumed_at = now()
 WHERE id = $1 AND client_id = $2
-RETURNING id, client_id, url, secret, old_secret, old_secret_until, disabled_at, disabled_reason, failing_since, created_at, resumed_at, failed_at
+RETURNING id, client_id, url, secret, old_secret, old_secret_until, disabled_at, disabled_reason, failing_since, failed_at, resumed_at, created_at
 `
 
 type EnableWebhookParams struct {
@@ -256,9 +256,9 @@ func (q *Queries) EnableWebhook(ctx context.Context, arg EnableWebhookParams) (W
 		&i.DisabledAt,
 		&i.DisabledReason,
 		&i.FailingSince,
-		&i.CreatedAt,
-		&i.ResumedAt,
 		&i.FailedAt,
+		&i.ResumedAt,
+		&i.CreatedAt,
 	)
 	return i, err
 }
@@ -421,7 +421,7 @@ func (q *Queries) LockOrder(ctx context.Context, id uuid.UUID) (Order, error) {
 }
 
 const lockWebhook = `-- name: LockWebhook :one
-SELECT id, client_id, url, secret, old_secret, old_secret_until, disabled_at, disabled_reason, failing_since, created_at, resumed_at, failed_at FROM pedido_webhooks WHERE id = $1 AND disabled_at IS NULL FOR NO KEY UPDATE SKIP LOCKED
+SELECT id, client_id, url, secret, old_secret, old_secret_until, disabled_at, disabled_reason, failing_since, failed_at, resumed_at, created_at FROM pedido_webhooks WHERE id = $1 AND disabled_at IS NULL FOR NO KEY UPDATE SKIP LOCKED
 `
 
 // No row: another process takes deliveries of the endpoint, or nothing may be sent to it.
@@ -438,9 +438,9 @@ func (q *Queries) LockWebhook(ctx context.Context, id uuid.UUID) (Webhook, error
 		&i.DisabledAt,
 		&i.DisabledReason,
 		&i.FailingSince,
-		&i.CreatedAt,
-		&i.ResumedAt,
 		&i.FailedAt,
+		&i.ResumedAt,
+		&i.CreatedAt,
 	)
 	return i, err
 }
@@ -688,7 +688,7 @@ WITH held AS (
 )
 INSERT INTO pedido_refunds (id, pedido_id, idempotency_key, request_hash, amount, lines, reason, attend_at)
 VALUES ($1, $2, $3, $4, $5, $6, $7, now() + interval '10 seconds')
-RETURNING id, pedido_id, idempotency_key, request_hash, amount, lines, reason, state, attend_at, attempts, created_at, updated_at, check_at
+RETURNING id, pedido_id, idempotency_key, request_hash, amount, lines, reason, state, attend_at, attempts, check_at, created_at, updated_at
 `
 
 type PlaceRefundParams struct {
@@ -724,9 +724,9 @@ func (q *Queries) PlaceRefund(ctx context.Context, arg PlaceRefundParams) (Refun
 		&i.State,
 		&i.AttendAt,
 		&i.Attempts,
+		&i.CheckAt,
 		&i.CreatedAt,
 		&i.UpdatedAt,
-		&i.CheckAt,
 	)
 	return i, err
 }
@@ -837,7 +837,7 @@ func (q *Queries) Redeliver(ctx context.Context, arg RedeliverParams) (Redeliver
 }
 
 const refundsOf = `-- name: RefundsOf :many
-SELECT id, pedido_id, idempotency_key, request_hash, amount, lines, reason, state, attend_at, attempts, created_at, updated_at, check_at FROM pedido_refunds WHERE pedido_id = ANY($1::uuid[]) ORDER BY pedido_id, created_at, id
+SELECT id, pedido_id, idempotency_key, request_hash, amount, lines, reason, state, attend_at, attempts, check_at, created_at, updated_at FROM pedido_refunds WHERE pedido_id = ANY($1::uuid[]) ORDER BY pedido_id, created_at, id
 `
 
 func (q *Queries) RefundsOf(ctx context.Context, ids []uuid.UUID) ([]Refund, error) {
@@ -860,9 +860,9 @@ func (q *Queries) RefundsOf(ctx context.Context, ids []uuid.UUID) ([]Refund, err
 			&i.State,
 			&i.AttendAt,
 			&i.Attempts,
+			&i.CheckAt,
 			&i.CreatedAt,
 			&i.UpdatedAt,
-			&i.CheckAt,
 		); err != nil {
 			return nil, err
 		}
@@ -896,7 +896,7 @@ UPDATE pedido_webhooks SET old_secret = CASE WHEN old_secret_until > now() THEN 
     old_secret_until = CASE WHEN old_secret_until > now() THEN old_secret_until ELSE now() + $1::interval END,
     secret = $2
 WHERE id = $3 AND client_id = $4
-RETURNING id, client_id, url, secret, old_secret, old_secret_until, disabled_at, disabled_reason, failing_since, created_at, resumed_at, failed_at
+RETURNING id, client_id, url, secret, old_secret, old_secret_until, disabled_at, disabled_reason, failing_since, failed_at, resumed_at, created_at
 `
 
 type RotateSecretParams struct {
@@ -926,9 +926,9 @@ func (q *Queries) RotateSecret(ctx context.Context, arg RotateSecretParams) (Web
 		&i.DisabledAt,
 		&i.DisabledReason,
 		&i.FailingSince,
-		&i.CreatedAt,
-		&i.ResumedAt,
 		&i.FailedAt,
+		&i.ResumedAt,
+		&i.CreatedAt,
 	)
 	return i, err
 }
@@ -1407,7 +1407,7 @@ func (q *Queries) WebhookFailed(ctx context.Context, arg WebhookFailedParams) (t
 }
 
 const webhookOfClient = `-- name: WebhookOfClient :one
-SELECT id, client_id, url, secret, old_secret, old_secret_until, disabled_at, disabled_reason, failing_since, created_at, resumed_at, failed_at FROM pedido_webhooks WHERE id = $1 AND client_id = $2
+SELECT id, client_id, url, secret, old_secret, old_secret_until, disabled_at, disabled_reason, failing_since, failed_at, resumed_at, created_at FROM pedido_webhooks WHERE id = $1 AND client_id = $2
 `
 
 type WebhookOfClientParams struct {
@@ -1428,9 +1428,9 @@ func (q *Queries) WebhookOfClient(ctx context.Context, arg WebhookOfClientParams
 		&i.DisabledAt,
 		&i.DisabledReason,
 		&i.FailingSince,
-		&i.CreatedAt,
-		&i.ResumedAt,
 		&i.FailedAt,
+		&i.ResumedAt,
+		&i.CreatedAt,
 	)
 	return i, err
 }
@@ -1445,7 +1445,7 @@ func (q *Queries) WebhookSucceeded(ctx context.Context, id uuid.UUID) error {
 }
 
 const webhooksOfClient = `-- name: WebhooksOfClient :many
-SELECT id, client_id, url, secret, old_secret, old_secret_until, disabled_at, disabled_reason, failing_since, created_at, resumed_at, failed_at FROM pedido_webhooks WHERE client_id = $1 ORDER BY created_at, id
+SELECT id, client_id, url, secret, old_secret, old_secret_until, disabled_at, disabled_reason, failing_since, failed_at, resumed_at, created_at FROM pedido_webhooks WHERE client_id = $1 ORDER BY created_at, id
 `
 
 func (q *Queries) WebhooksOfClient(ctx context.Context, clientID string) ([]Webhook, error) {
@@ -1467,9 +1467,9 @@ func (q *Queries) WebhooksOfClient(ctx context.Context, clientID string) ([]Webh
 			&i.DisabledAt,
 			&i.DisabledReason,
 			&i.FailingSince,
-			&i.CreatedAt,
-			&i.ResumedAt,
 			&i.FailedAt,
+			&i.ResumedAt,
+			&i.CreatedAt,
 		); err != nil {
 			return nil, err
 		}

@@ -6,11 +6,10 @@
 -- How many events of the order were recorded: events are deleted after 30 days, and an order can be refunded later.
 ALTER TABLE pedidos ADD COLUMN IF NOT EXISTS events integer NOT NULL DEFAULT 0;
 
--- How the partial refunds of the order stood then, as the members id, state and updated_at; NULL if it had none.
-ALTER TABLE pedido_events ADD COLUMN IF NOT EXISTS refunds jsonb;
-
--- As in migration 4, and also for partial refunds. It locks in this order: the order's row, which what happened
--- holds already, then deliveries. A process that holds deliveries never waits for an order.
+-- Records an event if an endpoint wants it. It is a trigger, and not code of the service, because during a
+-- canary and after a rollback the previous version moves orders too: no event may be missing then.
+-- It locks in this order: the order's row, which what happened to the order holds already, then deliveries. A
+-- process that holds deliveries never waits for an order.
 -- +goose StatementBegin
 CREATE OR REPLACE FUNCTION pedido_record_event() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
@@ -38,9 +37,8 @@ BEGIN
         RETURN NULL;
     END IF;
     -- Hold the order, so that its sequence has no duplicates, and a refund that is stored at the same time is
-    -- either in this event or has the next one. The maximum counts the events before this column.
-    UPDATE pedidos SET events = 1 + greatest(events, (SELECT max(e.sequence) FROM pedido_events AS e WHERE e.pedido_id = of_order))
-    WHERE id = of_order RETURNING events INTO number;
+    -- either in this event or has the next one.
+    UPDATE pedidos SET events = events + 1 WHERE id = of_order RETURNING events INTO number;
     IF at_place IS NULL THEN
         SELECT max(position) INTO at_place FROM pedido_transitions WHERE pedido_id = of_order;
     END IF;
@@ -65,6 +63,11 @@ BEGIN
 END $$;
 -- +goose StatementEnd
 
+CREATE OR REPLACE TRIGGER pedido_moved AFTER INSERT ON pedido_transitions FOR EACH ROW
+WHEN (NEW.to_state IN ('confirmed', 'failed', 'cancelled', 'refunding', 'refunded')) EXECUTE FUNCTION pedido_record_event();
+CREATE OR REPLACE TRIGGER pedido_shipped AFTER UPDATE OF shipped_at ON pedidos FOR EACH ROW
+WHEN (OLD.shipped_at IS NULL AND NEW.shipped_at IS NOT NULL) EXECUTE FUNCTION pedido_record_event();
+
 -- A refund that has succeeded and leaves that state was sent back by the bank.
 CREATE OR REPLACE TRIGGER pedido_refund_ended AFTER UPDATE OF state ON pedido_refunds FOR EACH ROW
 WHEN (OLD.state <> NEW.state AND (NEW.state IN ('succeeded', 'failed') OR OLD.state = 'succeeded'))
@@ -72,4 +75,7 @@ EXECUTE FUNCTION pedido_record_event();
 
 -- +goose Down
 DROP TRIGGER pedido_refund_ended ON pedido_refunds;
--- The function stays, and with it the columns that it writes.
+DROP TRIGGER pedido_moved ON pedido_transitions;
+DROP TRIGGER pedido_shipped ON pedidos;
+DROP FUNCTION pedido_record_event;
+ALTER TABLE pedidos DROP COLUMN events;

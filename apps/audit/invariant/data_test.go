@@ -64,14 +64,16 @@ var fills = map[string][]string{
 			CASE WHEN state(i) IN ('reserved', 'refunding') THEN now() + interval '1 day' END, placed(i), placed(i),
 			part(i)::integer, 1000 * part(i)::integer, (i >= ANSWERED)::integer
 		FROM generate_series(1::bigint, ORDERS) AS i`,
-		`INSERT INTO pedido_refunds
+		`INSERT INTO pedido_refunds (id, pedido_id, idempotency_key, request_hash, amount, lines, reason, state, attend_at, attempts,
+			created_at, updated_at)
 		SELECT id(i), id(i), 'key-' || i, sha256(int8send(i)), 1000, '[]', 'damaged', CASE WHEN pending(i) THEN 'pending' ELSE 'succeeded' END,
 			CASE WHEN pending(i) THEN now() + interval '1 day' END, 0, placed(i), placed(i)
 		FROM generate_series(1::bigint, ORDERS) AS i WHERE part(i)`,
 		`INSERT INTO pedido_webhooks (id, client_id, url, secret)
 		SELECT endpoint(k), CASE k WHEN 0 THEN 'storefront' WHEN 10001 THEN '*' ELSE 'client-' || k % 1000 END, 'https://example.com/' || k, '\x00'
 		FROM generate_series(0::bigint, 10001) AS k`,
-		`INSERT INTO pedido_events SELECT event(i), id(i), 1, 'order.confirmed', placed(i), 3, repeat('b', 900), placed(i), NULL
+		`INSERT INTO pedido_events (id, pedido_id, sequence, type, at, position, body, recorded_at)
+		SELECT event(i), id(i), 1, 'order.confirmed', placed(i), 3, repeat('b', 900), placed(i)
 		FROM generate_series(ANSWERED::bigint, ORDERS) AS i`,
 		`INSERT INTO pedido_deliveries (webhook_id, event_id, pedido_id, sequence, state, next_at, sending, attempts, last_at, last_status, created_at)
 		SELECT endpoint(k), event(i), id(i), 1, CASE WHEN waits THEN 'waiting' ELSE 'delivered' END,

@@ -182,45 +182,50 @@ func (d *disk) said(after int64, texts ...string) (bool, error) {
 const noSpace = "No space left on device"
 
 // fillDisk fills the primary's disk until a table cannot grow, and then until the log cannot, with which
-// PostgreSQL panics. It frees the disk, and waits until the shop goes on.
-func (h *history) fillDisk(ctx context.Context) (err error) {
+// PostgreSQL panics. It frees the disk, and waits until the shop goes on. If the log needs space before any
+// table does, it fills the disk once more.
+func (h *history) fillDisk(ctx context.Context) error {
+	for range 5 {
+		table, err := h.fillDiskOnce(ctx)
+		if err != nil || table {
+			return err
+		}
+	}
+	return errors.New("the disk was full 5 times, and each time the log needed space before a table did")
+}
+
+// fillDiskOnce fills the disk until PostgreSQL panics. table says that a table could not grow before.
+func (h *history) fillDiskOnce(ctx context.Context) (table bool, err error) {
 	primary := h.Postgres()
 	on := h.database.disks[primary]
 	info, err := os.Stat(on.log)
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer func() { err = errors.Join(err, on.free()) }()
-	err = until(ctx, "no table can grow", func() (bool, error) {
-		if err := on.fill(); err != nil {
-			return false, err
-		}
-		return on.said(info.Size(), "could not extend file", noSpace)
-	})
-	if err != nil {
-		return err
-	}
 	err = until(ctx, "PostgreSQL panics", func() (bool, error) {
 		if err := on.fill(); err != nil {
 			return false, err
 		}
-		// The log goes on in files that are there already. The next file is needed the sooner.
-		_, _ = ask(ctx, primary, "SELECT pg_switch_wal()::text")
+		if table, _ = on.said(info.Size(), "could not extend file", noSpace); table {
+			// The log goes on in files that are there already. The next file is needed the sooner.
+			_, _ = ask(ctx, primary, "SELECT pg_switch_wal()::text")
+		}
 		return on.said(info.Size(), "PANIC:", noSpace)
 	})
 	if err != nil {
-		return err
+		return table, err
 	}
 	if err := on.free(); err != nil {
-		return err
+		return table, err
 	}
 	if err := h.restarts(ctx, primary); err != nil {
-		return err
+		return table, err
 	}
 	if err := h.goesOn(ctx); err != nil {
-		return err
+		return table, err
 	}
-	return h.database.follows(ctx)
+	return table, h.database.follows(ctx)
 }
 
 // restarts waits until a server that has panicked is there again: it tries so itself, and ends if it cannot.

@@ -208,15 +208,22 @@ func newHistory(t *testing.T, checkouts int, bug string) *history {
 // run runs the drill, and returns what it found wrong.
 func (h *history) run(t *testing.T) []finding {
 	t.Helper()
+	ctx, stop := context.WithCancelCause(t.Context())
+	defer stop(nil)
 	go func() {
 		defer close(h.struck)
-		h.harass(t.Context(), t, min(max(h.checkouts/2500, 1), maxRounds))
+		if err := h.harass(ctx, min(max(h.checkouts/2500, 1), maxRounds)); err != nil {
+			stop(err)
+		}
 	}()
 	var all sync.WaitGroup
 	for i := range clients {
-		all.Go(func() { h.buy(t, i) })
+		all.Go(func() { h.buy(ctx, i) })
 	}
 	all.Wait()
+	if err := context.Cause(ctx); err != nil {
+		t.Fatal(err)
+	}
 	h.network.passing.Wait()
 	h.struckAll(t)
 	t.Logf("%d checkouts in %s", h.started.Load(), time.Since(h.began).Round(time.Millisecond))
@@ -224,8 +231,8 @@ func (h *history) run(t *testing.T) []finding {
 }
 
 // buy checks out until there are enough checkouts and the nemeses have ended.
-func (h *history) buy(t *testing.T, client int) {
-	for t.Context().Err() == nil {
+func (h *history) buy(ctx context.Context, client int) {
+	for ctx.Err() == nil {
 		n := int(h.started.Add(1))
 		if n > h.checkouts {
 			select {
@@ -235,7 +242,7 @@ func (h *history) buy(t *testing.T, client int) {
 			default:
 			}
 		}
-		b := &buyer{h: h, ctx: t.Context(), client: 2 * client, dice: rand.New(rand.NewPCG(h.seed, uint64(n)))}
+		b := &buyer{h: h, ctx: ctx, client: 2 * client, dice: rand.New(rand.NewPCG(h.seed, uint64(n)))}
 		if err := b.checkout(n); err != nil {
 			h.mu.Lock()
 			h.failed = append(h.failed, finding{checkAnswers, err.Error()})

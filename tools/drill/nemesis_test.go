@@ -62,8 +62,8 @@ func (h *history) nemeses(dice *rand.Rand) []nemesis {
 }
 
 // harass lets every nemesis strike in each round, in a random order, evenly spread over the checkouts. The
-// last tenth of the checkouts has none.
-func (h *history) harass(ctx context.Context, t *testing.T, rounds int) {
+// last tenth of the checkouts has none. After an error, a process may be down.
+func (h *history) harass(ctx context.Context, rounds int) error {
 	dice := rand.New(rand.NewPCG(h.seed, 2))
 	var all []nemesis
 	for range rounds {
@@ -75,16 +75,16 @@ func (h *history) harass(ctx context.Context, t *testing.T, rounds int) {
 		begin := int64(h.checkouts) * int64(i+1) * 9 / int64(10*(len(all)+1))
 		for h.placed.Load() < begin {
 			if ctx.Err() != nil {
-				return
+				return ctx.Err()
 			}
 			time.Sleep(5 * time.Millisecond)
 		}
 		if err := one.strike(ctx); err != nil {
-			t.Errorf("%s: %v", one.name, err)
-			return
+			return fmt.Errorf("%s: %w", one.name, err)
 		}
 		h.strikes[one.name]++
 	}
+	return nil
 }
 
 func (h *history) kill(ctx context.Context, name string) error {

@@ -370,6 +370,13 @@ var Axe = Package{
 	Files: []string{"package.json", "package-lock.json", ".npmrc"},
 }
 
+// Mermaid renders the documents' diagrams, as GitHub does. This package of the project depends on no
+// other; it lacks mind maps, architecture diagrams and formulas.
+var Mermaid = Package{
+	Name: "mermaid-11.17.2", Title: "mermaid", Folder: "mermaid",
+	Files: []string{"package.json", "package-lock.json", ".npmrc"},
+}
+
 // InOrder sorts tools so that those of one pin follow each other, which reuses compiled
 // packages.
 func InOrder(tools []Tool) []Tool {

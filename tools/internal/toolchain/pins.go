@@ -273,7 +273,8 @@ var coreDNS = Tool{
 }
 
 var metricsServer = Tool{
-	Name: "metrics-server", Version: metricsServerVersion, Pin: "kubernetes", Work: 15, Package: "sigs.k8s.io/metrics-server/cmd/metrics-server",
+	Name: "metrics-server", Version: metricsServerVersion, Pin: "kubernetes", Work: 15,
+	Package: "sigs.k8s.io/metrics-server/cmd/metrics-server",
 	LDFlags: "-X k8s.io/client-go/pkg/version.gitVersion=v" + metricsServerVersion,
 	Image:   "registry.k8s.io/metrics-server/metrics-server:v" + metricsServerVersion, Digest: metricsServerDigest, Path: "/metrics-server",
 	Files: []File{{
@@ -321,13 +322,19 @@ var Images = []Tool{coreDNS, metricsServer, rollouts, Traefik, Prometheus, otelC
 
 // Lint are the tools of make lint in addition to the Go toolchain and shellcheck.
 var Lint = []Tool{
-	{Name: "golangci-lint", Version: golangciLintVersion, Pin: "golangci-lint", Package: "github.com/golangci/golangci-lint/v2/cmd/golangci-lint"},
+	{
+		Name: "golangci-lint", Version: golangciLintVersion, Pin: "golangci-lint",
+		Package: "github.com/golangci/golangci-lint/v2/cmd/golangci-lint",
+	},
 	{Name: "actionlint", Version: actionlintVersion, Pin: "actionlint", Package: "github.com/rhysd/actionlint/cmd/actionlint"},
 }
 
 // Generators are the tools of make generate.
 var Generators = []Tool{
-	{Name: "oapi-codegen", Version: oapiCodegenVersion, Pin: "oapi-codegen", Package: "github.com/oapi-codegen/oapi-codegen/v2/cmd/oapi-codegen"},
+	{
+		Name: "oapi-codegen", Version: oapiCodegenVersion, Pin: "oapi-codegen",
+		Package: "github.com/oapi-codegen/oapi-codegen/v2/cmd/oapi-codegen",
+	},
 	{Name: "sqlc", Version: sqlcVersion, Pin: "sqlc", Package: "github.com/sqlc-dev/sqlc/cmd/sqlc"},
 }
 

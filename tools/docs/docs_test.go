@@ -108,8 +108,9 @@ func TestCommandsAreTheMakefilesTargets(t *testing.T) {
 
 func TestEveryMakeCommandInTextsExists(t *testing.T) {
 	targets := all(`(?m)^([a-z0-9-]+):`, read(t, "Makefile"))
-	for _, file := range append(markdown(t), files(t, ".yml", ".github")...) {
-		for target := range all("(?m)(?:`|^|run: |env |&& )make ([a-z][a-z0-9-]*)", read(t, file)) {
+	others := append(files(t, ".yml", ".github"), ".pre-commit-config.yaml", ".devcontainer/devcontainer.json", ".ci/run")
+	for _, file := range append(markdown(t), others...) {
+		for target := range all("(?m)(?:`|^|run: |entry: |\"|env |&& )make ([a-z][a-z0-9-]*)", read(t, file)) {
 			if !targets[target] {
 				t.Errorf("%s says make %s, which is not a target of the Makefile", file, target)
 			}

@@ -43,6 +43,14 @@ type checker struct {
 
 // Run checks the working tree. It runs every step, and returns an error that names those that failed.
 func Run(ctx context.Context, o Options) error {
+	// A hook of git has variables that name its repository, and some tests create others.
+	for _, variable := range os.Environ() {
+		if name, _, _ := strings.Cut(variable, "="); strings.HasPrefix(name, "GIT_") {
+			if err := os.Unsetenv(name); err != nil {
+				return err
+			}
+		}
+	}
 	base, err := o.base(ctx)
 	if err != nil {
 		return err

@@ -1,8 +1,8 @@
 # make help lists the targets. The program loja (tools/) does the work of most of them.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: shellcheck help up down wipe status deploy promote abort release load new-service preview env \
-	cluster-up cluster-down cluster-status dev dev-down dev-status trace audit test check lint ci chromium drill drill-shop drill-long e2e e2e-full e2e-aws bench bench-cold bench-shop bench-data slo generate loja
+.PHONY: help up down wipe status deploy promote abort release load new-service preview env \
+	cluster-up cluster-down cluster-status dev dev-down dev-status trace audit test check lint shellcheck ci chromium drill drill-shop drill-long e2e e2e-full e2e-aws bench bench-cold bench-shop bench-data slo generate loja
 
 export GOTOOLCHAIN := local
 LOJA := .local/loja

@@ -1,6 +1,6 @@
 // Package check runs what a change should pass before it is pushed: generated files up to date, lint,
-// dependents that compile, and the tests of the packages that it touches. It takes a minute at most
-// on a quiet machine with warm caches; CI runs everything.
+// dependents that compile, and the tests of the packages that it touches. It is meant to take a
+// minute with warm caches; CI runs everything.
 package check
 
 import (

@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help up down wipe status deploy promote abort release load new-service preview env \
-	cluster-up cluster-down cluster-status dev dev-down dev-status trace audit test lint ci chromium drill drill-shop drill-long e2e e2e-full e2e-aws bench bench-cold bench-shop bench-data slo generate loja
+	cluster-up cluster-down cluster-status dev dev-down dev-status trace audit test check lint shellcheck ci chromium drill drill-shop drill-long e2e e2e-full e2e-aws bench bench-cold bench-shop bench-data slo generate loja
 
 export GOTOOLCHAIN := local
 LOJA := .local/loja
@@ -74,6 +74,8 @@ test: loja ## run every test that needs no cluster
 	go test ./infra/... || failed="$$failed infra"; \
 	go test ./stacks/... || failed="$$failed stacks"; \
 	[ -z "$$failed" ] || { echo "tests failed in:$$failed" >&2; exit 1; }
+check: loja shellcheck ## run before a push: generated files, lint, documents and short tests of what has changed [AGAINST=]
+	@$(LOJA) check
 drill: loja ## ship bad versions of every kind on the local cluster, and write docs/reliability.md
 	@cd tools && E2E_SCOREBOARD=1 GOWORK=off go test -tags e2e -count=1 -v -timeout 90m -run '^Test(UpServesThePage|Scoreboard)$$' ./e2e
 drill-shop: loja ## kill the shop's processes at every step of a checkout, on the host, and check the histories of its clients
@@ -92,9 +94,10 @@ e2e-aws: loja ## deploy the whole environment dev to the stand-in for AWS and th
 	@cd tools && E2E_AWS=1 GOWORK=off go test -tags e2e -count=1 -v -timeout 60m -run '^TestAWS$$' ./e2e
 bench: loja ## measure start, memory, preview and compilation (stops and starts the cluster)
 	@$(LOJA) bench
-lint: loja ## run golangci-lint (gofmt, vet and more), shellcheck, actionlint
+shellcheck:
 	@command -v shellcheck >/dev/null || apt-get install -y --no-install-recommends shellcheck >/dev/null || \
 		{ echo "shellcheck is missing: install it" >&2; exit 1; }
+lint: loja shellcheck ## run golangci-lint (gofmt, vet and more), shellcheck, actionlint
 	@bin=$$($(LOJA) tool lint) && export PATH="$$bin:$$PATH" && \
 	for dir in apps apps/catalogue infra infra/rollout infra/slo tools/slo tools/internal/benchshop/dbos stacks tools; do (cd $$dir && echo "golangci-lint $$dir" && GOWORK=$$(case $$dir in tools/*) echo off;; esac) golangci-lint run --build-tags e2e ./...) || exit 1; done && \
 	echo "compiling for macOS and for Linux on arm64" && export GOWORK=off GOARCH=arm64 CGO_ENABLED=0 && \

@@ -28,7 +28,7 @@ var definitions embed.FS
 
 const (
 	// RolloutsVersion is the release whose image and CRDs are installed.
-	RolloutsVersion = "v1.9.1"
+	RolloutsVersion = "v1.9.1" // renovate: datasource=go depName=github.com/argoproj/argo-rollouts
 
 	healthPort  = 8080
 	metricsPort = 8090

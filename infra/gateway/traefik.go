@@ -35,7 +35,7 @@ var definitions embed.FS
 
 const (
 	// TraefikVersion is the release whose image and CRDs are installed.
-	TraefikVersion = "v3.6.7"
+	TraefikVersion = "v3.6.7" // renovate: datasource=go depName=github.com/traefik/traefik/v3
 
 	// The names of the Gateway objects that routes attach to.
 	publicGateway   = "public"

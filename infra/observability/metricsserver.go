@@ -19,7 +19,7 @@ import (
 
 const (
 	// MetricsServerVersion is the release whose image is installed.
-	MetricsServerVersion = "v0.7.2"
+	MetricsServerVersion = "v0.7.2" // renovate: datasource=go depName=sigs.k8s.io/metrics-server
 
 	metricsServer = "metrics-server"
 	metricsGroup  = "metrics.k8s.io"

@@ -24,7 +24,7 @@ import (
 
 const (
 	// PrometheusVersion is the release whose image is installed.
-	PrometheusVersion = "v3.0.0"
+	PrometheusVersion = "v3.0.0" // renovate: datasource=github-tags depName=prometheus/prometheus
 
 	prometheus           = "prometheus"
 	prometheusPort int32 = 9090

@@ -23,8 +23,8 @@ import (
 
 const (
 	// The releases whose images are installed.
-	collectorVersion = "0.150.0"
-	jaegerVersion    = "1.65.0"
+	collectorVersion = "0.150.0" // renovate: datasource=go depName=go.opentelemetry.io/collector/otelcol
+	jaegerVersion    = "1.65.0"  // renovate: datasource=go depName=github.com/jaegertracing/jaeger
 
 	collector                  = "otel-collector"
 	collectorMetricsPort int32 = 8889

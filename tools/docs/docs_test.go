@@ -56,9 +56,18 @@ func files(t *testing.T, suffix string, folders ...string) []string {
 	return found
 }
 
+// markdown returns all documents: those below the folders, and those at the root.
 func markdown(t *testing.T) []string {
 	t.Helper()
-	return append(files(t, ".md", "docs", "apps", "infra", "stacks", "tools"), "README.md")
+	found := files(t, ".md", ".github", "docs", "apps", "infra", "stacks", "tools")
+	top, err := filepath.Glob(filepath.Join(root, "*.md"))
+	if err != nil || len(top) == 0 {
+		t.Fatalf("the documents at the root: %v, %v", top, err)
+	}
+	for _, path := range top {
+		found = append(found, filepath.Base(path))
+	}
+	return found
 }
 
 // all returns the first groups of a pattern's matches as a set.
@@ -99,8 +108,9 @@ func TestCommandsAreTheMakefilesTargets(t *testing.T) {
 
 func TestEveryMakeCommandInTextsExists(t *testing.T) {
 	targets := all(`(?m)^([a-z0-9-]+):`, read(t, "Makefile"))
-	for _, file := range append(markdown(t), files(t, ".yml", ".github")...) {
-		for target := range all("(?m)(?:`|^|run: |env |&& )make ([a-z][a-z0-9-]*)", read(t, file)) {
+	others := append(files(t, ".yml", ".github"), ".pre-commit-config.yaml", ".devcontainer/devcontainer.json", ".ci/run")
+	for _, file := range append(markdown(t), others...) {
+		for target := range all("(?m)(?:`|^|run: |entry: |\"|env |&& )make ([a-z][a-z0-9-]*)", read(t, file)) {
 			if !targets[target] {
 				t.Errorf("%s says make %s, which is not a target of the Makefile", file, target)
 			}

@@ -16,7 +16,7 @@ import (
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
 
-	"github.com/loja-veloz/platform/tools/internal/console"
+	"github.com/loja-veloz/platform/tools/internal/browsertest"
 	"github.com/loja-veloz/platform/tools/internal/toolchain"
 )
 
@@ -39,8 +39,8 @@ const consoleService = "estoque"
 // a small screen, in both colour schemes, and with axe-core.
 func browseConsole(t *testing.T, base string) {
 	t.Helper()
-	axe := axeCore(t)
-	ctx := newBrowser(t)
+	axe := browsertest.Script(t, toolchain.Axe, "axe-core/axe.min.js")
+	ctx := browsertest.Start(t)
 	paths := []string{"/", "/services/" + consoleService, "/payments", "/orders", "/orders?id=x"}
 	if order := os.Getenv("CONSOLE_ORDER"); order != "" {
 		paths = append(paths, "/orders?id="+order)
@@ -154,25 +154,6 @@ func pageIsSmallAndFast(t *testing.T, address string) {
 	if fastest > 200*time.Millisecond {
 		t.Errorf("%s takes %s at best, more than 200 ms", address, fastest)
 	}
-}
-
-// axeCore returns the script of axe-core.
-func axeCore(t *testing.T) string {
-	t.Helper()
-	cacheRoot, err := toolchain.DefaultRoot()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cache := &toolchain.Cache{Root: cacheRoot, Pins: "../pins", Out: console.New(os.Stderr)}
-	folder, err := cache.Install(t.Context(), toolchain.Axe, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	script, err := os.ReadFile(filepath.Join(folder, "node_modules", "axe-core", "axe.min.js"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(script)
 }
 
 // passes checks the page with axe-core. The browser's debugger runs the script, because the

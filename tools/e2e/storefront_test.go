@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
-	"os/exec"
 	"strconv"
 	"strings"
 	"sync"
@@ -23,6 +22,8 @@ import (
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
+
+	"github.com/loja-veloz/platform/tools/internal/browsertest"
 )
 
 // TestStorefrontElsewhere browses the shop at STOREFRONT_URL, such as make dev's
@@ -41,7 +42,7 @@ func TestStorefrontElsewhere(t *testing.T) {
 // in stock and use the payment simulator.
 func browse(t *testing.T, base string) {
 	t.Helper()
-	ctx := newBrowser(t)
+	ctx := browsertest.Start(t)
 	t.Run("an order by keyboard, and its refund", func(t *testing.T) { orderByKeyboard(newTab(ctx, t), base) })
 	t.Run("a declined card, without JavaScript", func(t *testing.T) { declined(newTab(ctx, t), base) })
 	t.Run("a slow card, without JavaScript", func(t *testing.T) { slowly(newTab(ctx, t), base) })
@@ -49,31 +50,6 @@ func browse(t *testing.T, base string) {
 	t.Run("errors in the form are shown", func(t *testing.T) { mistakes(newTab(ctx, t), base) })
 	t.Run("going back does not order twice", func(t *testing.T) { goingBack(newTab(ctx, t), base) })
 	t.Run("360 px wide", func(t *testing.T) { smallScreen(newTab(ctx, t), base) })
-}
-
-// newBrowser starts Chromium, which ends with the test.
-func newBrowser(t *testing.T) context.Context {
-	t.Helper()
-	program, err := exec.LookPath("chromium")
-	if err != nil {
-		t.Fatal("chromium is missing: apt-get install -y --no-install-recommends chromium")
-	}
-	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(program),
-		chromedp.Flag("disable-component-update", true), chromedp.Flag("no-proxy-server", true),
-		chromedp.UserDataDir(t.TempDir()), chromedp.WindowSize(1280, 900))
-	if os.Geteuid() == 0 {
-		options = append(options, chromedp.NoSandbox) // Chromium refuses to run its sandbox as root
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
-	t.Cleanup(cancel)
-	ctx, cancel = chromedp.NewExecAllocator(ctx, options...)
-	t.Cleanup(cancel)
-	ctx, cancel = chromedp.NewContext(ctx)
-	t.Cleanup(cancel)
-	if err := chromedp.Do(ctx); err != nil {
-		t.Fatalf("starting %s: %v", program, err)
-	}
-	return ctx
 }
 
 func orderByKeyboard(p *tab, base string) {

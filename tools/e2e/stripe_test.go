@@ -17,8 +17,10 @@ import (
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
 
+	"github.com/loja-veloz/platform/tools/internal/browsertest"
 	"github.com/loja-veloz/platform/tools/internal/console"
 	"github.com/loja-veloz/platform/tools/internal/dev"
+	"github.com/loja-veloz/platform/tools/internal/toolchain"
 )
 
 // Keys of the stand-in for Stripe.
@@ -61,8 +63,8 @@ func TestStorefrontOnStripe(t *testing.T) {
 		}
 	})
 	base := shop.URL("sample-web-app")
-	axe := axeCore(t)
-	ctx := newBrowser(t)
+	axe := browsertest.Script(t, toolchain.Axe, "axe-core/axe.min.js")
+	ctx := browsertest.Start(t)
 	t.Run("a card by keyboard", func(t *testing.T) { cardByKeyboard(newTab(ctx, t), base, axe) })
 	t.Run("a wrong card", func(t *testing.T) { wrongCard(newTab(ctx, t), base) })
 	t.Run("a declined card, then another for the same things", func(t *testing.T) { anotherCard(newTab(ctx, t), base) })

@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/loja-veloz/platform/infra/rollout"
+	"github.com/loja-veloz/platform/tools/internal/check"
 	"github.com/loja-veloz/platform/tools/internal/cluster"
 	"github.com/loja-veloz/platform/tools/internal/console"
 	"github.com/loja-veloz/platform/tools/internal/platform"
@@ -108,6 +109,7 @@ func root() *cobra.Command {
 		command("load", "send requests to the gateway (URL_PATH=/, RATE=20, REQUESTS=1200)", (*settings.Reader).Load, platform.Load),
 		command("preview", "print the plan of an AWS environment, without an account (STACK=..., ONLINE=1, DIFF=1)",
 			(*settings.Reader).Preview, platform.Preview),
+		command("check", "run what a change should pass before it is pushed (AGAINST=COMMIT)", (*settings.Reader).Against, checkChange),
 		plain("bench", "measure start, memory, preview and compilation on this machine", platform.Bench),
 		plain("bench-cold", "measure what a first make up compiles, in an empty cache", platform.BenchCold),
 		benchShopCommand(),
@@ -135,6 +137,14 @@ func clusterCommand() *cobra.Command {
 		plain("status", "print the cluster's processes, node and pods", platform.ClusterStatus),
 	)
 	return c
+}
+
+func checkChange(ctx context.Context, w platform.Workspace, against string) error {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	return check.Run(ctx, check.Options{Root: w.Root, Self: self, Cache: w.Cache, Out: w.Out, Against: against})
 }
 
 func newService(_ context.Context, w platform.Workspace, name string) error {

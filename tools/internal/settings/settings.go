@@ -224,9 +224,12 @@ type BenchShop struct {
 	Against string // AGAINST: a commit to compare with
 }
 
+// Against reads AGAINST: a commit to compare with; empty if it is not set.
+func (*Reader) Against() string { return os.Getenv("AGAINST") }
+
 // BenchShop reads SHORT, ONLY, BENCH_ENV and AGAINST.
 func (r *Reader) BenchShop() BenchShop {
-	b := BenchShop{Short: r.flag("SHORT", false), Env: strings.Fields(os.Getenv("BENCH_ENV")), Against: os.Getenv("AGAINST")}
+	b := BenchShop{Short: r.flag("SHORT", false), Env: strings.Fields(os.Getenv("BENCH_ENV")), Against: r.Against()}
 	if only := os.Getenv("ONLY"); only != "" {
 		b.Only = strings.Split(only, ",")
 	}

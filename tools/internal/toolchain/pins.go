@@ -33,7 +33,30 @@ type File struct {
 
 // KubernetesVersion is the version of the local cluster. EKS runs the same minor version in
 // dev and prod.
-const KubernetesVersion = "1.33.4"
+const KubernetesVersion = "1.33.4" // renovate: datasource=go depName=k8s.io/kubernetes
+
+// KubernetesProviderVersion is the version of Pulumi's Kubernetes plugin and of its SDK.
+const KubernetesProviderVersion = "4.18.1" // renovate: datasource=go depName=github.com/pulumi/pulumi-kubernetes/provider/v4
+
+// The versions of the other tools. Renovate looks for newer ones of what a comment names: the module,
+// or, for Prometheus, whose module numbers 3.0.0 as v0.300.0, the tags.
+const (
+	pulumiVersion        = "3.258.0" // renovate: datasource=go depName=github.com/pulumi/pulumi/pkg/v3
+	languageGoVersion    = "3.66.0"  // renovate: datasource=go depName=github.com/pulumi/pulumi/sdk/v3
+	koVersion            = "0.19.1"  // renovate: datasource=go depName=github.com/google/ko
+	coreDNSVersion       = "1.12.0"  // renovate: datasource=go depName=github.com/coredns/coredns
+	metricsServerVersion = "0.7.2"   // renovate: datasource=go depName=sigs.k8s.io/metrics-server
+	rolloutsVersion      = "1.9.1"   // renovate: datasource=go depName=github.com/argoproj/argo-rollouts
+	traefikVersion       = "3.6.7"   // renovate: datasource=go depName=github.com/traefik/traefik/v3
+	prometheusVersion    = "3.0.0"   // renovate: datasource=github-tags depName=prometheus/prometheus
+	jaegerVersion        = "1.65.0"  // renovate: datasource=go depName=github.com/jaegertracing/jaeger
+	collectorVersion     = "0.150.0" // renovate: datasource=go depName=go.opentelemetry.io/collector/otelcol
+	golangciLintVersion  = "2.15.0"  // renovate: datasource=go depName=github.com/golangci/golangci-lint/v2
+	actionlintVersion    = "1.7.12"  // renovate: datasource=go depName=github.com/rhysd/actionlint
+	oapiCodegenVersion   = "2.8.2"   // renovate: datasource=go depName=github.com/oapi-codegen/oapi-codegen/v2
+	sqlcVersion          = "1.31.1"  // renovate: datasource=go depName=github.com/sqlc-dev/sqlc
+	flaggerVersion       = "1.36.1"  // renovate: datasource=go depName=github.com/fluxcd/flagger
+)
 
 // Kubernetes has all programs of the local cluster in one binary.
 var Kubernetes = Tool{
@@ -52,8 +75,8 @@ const pulumiModule = "github.com/pulumi/pulumi/pkg/v3"
 // files or S3, and secrets are encrypted with a passphrase or AWS KMS. If a released pulumi,
 // which has them, is on PATH, it is used and this one is not built.
 var pulumiCLI = Tool{
-	Name: "pulumi", Version: "3.258.0", Pin: "pulumi", Work: 215, Package: pulumiModule + "/cmd/pulumi",
-	LDFlags:  "-X github.com/pulumi/pulumi/sdk/v3/go/common/version.Version=v3.258.0",
+	Name: "pulumi", Version: pulumiVersion, Pin: "pulumi", Work: 215, Package: pulumiModule + "/cmd/pulumi",
+	LDFlags:  "-X github.com/pulumi/pulumi/sdk/v3/go/common/version.Version=v" + pulumiVersion,
 	Releases: []Release{pulumiRelease("pulumi")},
 	Files: append([]File{
 		{
@@ -139,9 +162,9 @@ func GCPOperationsProvider(context.Context, map[config.Key]string, *Resource) (P
 }
 
 var pulumiLanguageGo = Tool{
-	Name: "pulumi-language-go", Version: "3.66.0", Pin: "language-go", Work: 50,
+	Name: "pulumi-language-go", Version: languageGoVersion, Pin: "language-go", Work: 50,
 	Package:  "github.com/pulumi/pulumi/sdk/v3/go/pulumi-language-go",
-	LDFlags:  "-X github.com/pulumi/pulumi/sdk/v3/go/common/version.Version=v3.66.0",
+	LDFlags:  "-X github.com/pulumi/pulumi/sdk/v3/go/common/version.Version=v" + languageGoVersion,
 	Releases: []Release{pulumiRelease("pulumi-language-go")},
 	Files: []File{{
 		Module: "github.com/pulumi/pulumi/sdk/v3", Path: "go/pulumi-language-go/main.go",
@@ -170,9 +193,6 @@ var pulumiLanguageGo = Tool{
 		Why: "this language host expects the project's runtime options as flags, and the pinned CLI no longer passes them",
 	}},
 }
-
-// KubernetesProviderVersion is the version of Pulumi's Kubernetes plugin and of its SDK.
-const KubernetesProviderVersion = "4.18.1"
 
 const kubernetesProviderModule = "github.com/pulumi/pulumi-kubernetes/provider/v4"
 
@@ -243,8 +263,8 @@ var pulumiKubernetes = Tool{
 }
 
 var coreDNS = Tool{
-	Name: "coredns", Version: "1.12.0", Pin: "kubernetes", Work: 25, Package: "github.com/coredns/coredns",
-	Image: "registry.k8s.io/coredns/coredns:v1.12.0", Digest: coreDNSDigest, Path: "/coredns",
+	Name: "coredns", Version: coreDNSVersion, Pin: "kubernetes", Work: 25, Package: "github.com/coredns/coredns",
+	Image: "registry.k8s.io/coredns/coredns:v" + coreDNSVersion, Digest: coreDNSDigest, Path: "/coredns",
 	Files: append([]File{{
 		Module: "github.com/coredns/coredns", Path: "plugin/kubernetes/object/informer.go",
 		Replace: [][2]string{{"\t\tRetryOnError:     false,\n", ""}},
@@ -253,9 +273,10 @@ var coreDNS = Tool{
 }
 
 var metricsServer = Tool{
-	Name: "metrics-server", Version: "0.7.2", Pin: "kubernetes", Work: 15, Package: "sigs.k8s.io/metrics-server/cmd/metrics-server",
-	LDFlags: "-X k8s.io/client-go/pkg/version.gitVersion=v0.7.2",
-	Image:   "registry.k8s.io/metrics-server/metrics-server:v0.7.2", Digest: metricsServerDigest, Path: "/metrics-server",
+	Name: "metrics-server", Version: metricsServerVersion, Pin: "kubernetes", Work: 15,
+	Package: "sigs.k8s.io/metrics-server/cmd/metrics-server",
+	LDFlags: "-X k8s.io/client-go/pkg/version.gitVersion=v" + metricsServerVersion,
+	Image:   "registry.k8s.io/metrics-server/metrics-server:v" + metricsServerVersion, Digest: metricsServerDigest, Path: "/metrics-server",
 	Files: []File{{
 		Module: "sigs.k8s.io/metrics-server", Path: "cmd/metrics-server/app/options/options.go",
 		Replace: [][2]string{
@@ -272,25 +293,25 @@ var metricsServer = Tool{
 }
 
 var rollouts = Tool{
-	Name: "rollouts-controller", Version: "1.9.1", Pin: "kubernetes", Work: 65,
+	Name: "rollouts-controller", Version: rolloutsVersion, Pin: "kubernetes", Work: 65,
 	Package: "github.com/argoproj/argo-rollouts/cmd/rollouts-controller",
-	LDFlags: "-X github.com/argoproj/argo-rollouts/utils/version.version=v1.9.1",
-	Image:   "quay.io/argoproj/argo-rollouts:v1.9.1", Path: "/bin/rollouts-controller",
+	LDFlags: "-X github.com/argoproj/argo-rollouts/utils/version.version=v" + rolloutsVersion,
+	Image:   "quay.io/argoproj/argo-rollouts:v" + rolloutsVersion, Path: "/bin/rollouts-controller",
 	Files: rolloutsCuts,
 }
 
 // Traefik is the gateway of the local environment.
 var Traefik = Tool{
-	Name: "traefik", Version: "3.6.7", Pin: "traefik", Work: 320, Package: "github.com/traefik/traefik/v3/cmd/traefik",
-	LDFlags: "-X github.com/traefik/traefik/v3/pkg/version.Version=v3.6.7",
-	Image:   "docker.io/library/traefik:v3.6.7", Path: "/usr/local/bin/traefik",
+	Name: "traefik", Version: traefikVersion, Pin: "traefik", Work: 320, Package: "github.com/traefik/traefik/v3/cmd/traefik",
+	LDFlags: "-X github.com/traefik/traefik/v3/pkg/version.Version=v" + traefikVersion,
+	Image:   "docker.io/library/traefik:v" + traefikVersion, Path: "/usr/local/bin/traefik",
 	Files: traefikCuts,
 }
 
 // Ko builds images of Go programs.
 var Ko = Tool{
-	Name: "ko", Version: "0.19.1", Pin: "pulumi", Work: 140, Package: "github.com/google/ko",
-	LDFlags: "-X github.com/google/ko/pkg/commands.Version=0.19.1",
+	Name: "ko", Version: koVersion, Pin: "pulumi", Work: 140, Package: "github.com/google/ko",
+	LDFlags: "-X github.com/google/ko/pkg/commands.Version=" + koVersion,
 }
 
 // Pulumi are the CLI, its Go language host and the Kubernetes provider.
@@ -301,22 +322,28 @@ var Images = []Tool{coreDNS, metricsServer, rollouts, Traefik, Prometheus, otelC
 
 // Lint are the tools of make lint in addition to the Go toolchain and shellcheck.
 var Lint = []Tool{
-	{Name: "golangci-lint", Version: "2.15.0", Pin: "golangci-lint", Package: "github.com/golangci/golangci-lint/v2/cmd/golangci-lint"},
-	{Name: "actionlint", Version: "1.7.12", Pin: "actionlint", Package: "github.com/rhysd/actionlint/cmd/actionlint"},
+	{
+		Name: "golangci-lint", Version: golangciLintVersion, Pin: "golangci-lint",
+		Package: "github.com/golangci/golangci-lint/v2/cmd/golangci-lint",
+	},
+	{Name: "actionlint", Version: actionlintVersion, Pin: "actionlint", Package: "github.com/rhysd/actionlint/cmd/actionlint"},
 }
 
 // Generators are the tools of make generate.
 var Generators = []Tool{
-	{Name: "oapi-codegen", Version: "2.8.2", Pin: "oapi-codegen", Package: "github.com/oapi-codegen/oapi-codegen/v2/cmd/oapi-codegen"},
-	{Name: "sqlc", Version: "1.31.1", Pin: "sqlc", Package: "github.com/sqlc-dev/sqlc/cmd/sqlc"},
+	{
+		Name: "oapi-codegen", Version: oapiCodegenVersion, Pin: "oapi-codegen",
+		Package: "github.com/oapi-codegen/oapi-codegen/v2/cmd/oapi-codegen",
+	},
+	{Name: "sqlc", Version: sqlcVersion, Pin: "sqlc", Package: "github.com/sqlc-dev/sqlc/cmd/sqlc"},
 }
 
 // Prometheus is built with service discovery by static targets, by files and by Kubernetes's
 // API server.
 var Prometheus = Tool{
-	Name: "prometheus", Version: "3.0.0", Pin: "kubernetes", Work: 75, Package: "github.com/prometheus/prometheus/cmd/prometheus",
-	LDFlags: "-X github.com/prometheus/common/version.Version=3.0.0",
-	Image:   "quay.io/prometheus/prometheus:v3.0.0", Path: "/bin/prometheus",
+	Name: "prometheus", Version: prometheusVersion, Pin: "kubernetes", Work: 75, Package: "github.com/prometheus/prometheus/cmd/prometheus",
+	LDFlags: "-X github.com/prometheus/common/version.Version=" + prometheusVersion,
+	Image:   "quay.io/prometheus/prometheus:v" + prometheusVersion, Path: "/bin/prometheus",
 	Files: []File{{
 		Module: "github.com/prometheus/prometheus", Path: "plugins/plugins.go",
 		With: `package plugins
@@ -333,16 +360,16 @@ import _ "github.com/prometheus/prometheus/discovery/kubernetes"
 
 // Jaeger has the collector, the store and the query API in one process.
 var Jaeger = Tool{
-	Name: "jaeger-all-in-one", Version: "1.65.0", Pin: "kubernetes", Work: 45, Package: "github.com/jaegertracing/jaeger/cmd/all-in-one",
-	LDFlags: "-X github.com/jaegertracing/jaeger/pkg/version.latestVersion=v1.65.0",
-	Image:   "docker.io/jaegertracing/all-in-one:1.65.0", Path: "/go/bin/all-in-one-linux",
+	Name: "jaeger-all-in-one", Version: jaegerVersion, Pin: "kubernetes", Work: 45, Package: "github.com/jaegertracing/jaeger/cmd/all-in-one",
+	LDFlags: "-X github.com/jaegertracing/jaeger/pkg/version.latestVersion=v" + jaegerVersion,
+	Image:   "docker.io/jaegertracing/all-in-one:" + jaegerVersion, Path: "/go/bin/all-in-one-linux",
 	Files: jaegerCuts,
 }
 
 // otelCollector has the components that infra/observability configures.
 var otelCollector = Tool{
-	Name: "otel-collector", Version: "0.150.0", Pin: "otel-collector", Work: 100, Package: ".",
-	Image: "docker.io/otel/opentelemetry-collector-contrib:0.150.0", Path: "/otelcol-contrib",
+	Name: "otel-collector", Version: collectorVersion, Pin: "otel-collector", Work: 100, Package: ".",
+	Image: "docker.io/otel/opentelemetry-collector-contrib:" + collectorVersion, Path: "/otelcol-contrib",
 	Files: otelCollectorCuts,
 }
 
@@ -350,7 +377,7 @@ var otelCollector = Tool{
 var Telemetry = []Tool{Prometheus, Jaeger}
 
 // Flagger ships one canary of make drill, for comparison; nothing else runs it.
-var Flagger = Tool{Name: "flagger", Version: "1.36.1", Pin: "flagger", Package: "github.com/fluxcd/flagger/cmd/flagger"}
+var Flagger = Tool{Name: "flagger", Version: flaggerVersion, Pin: "flagger", Package: "github.com/fluxcd/flagger/cmd/flagger"}
 
 // EKS is Pulumi's EKS component and its dependencies.
 var EKS = Package{
@@ -367,6 +394,13 @@ var PostgreSQL = Package{
 // Axe is axe-core, the accessibility checks that run in a browser.
 var Axe = Package{
 	Name: "axe-core-4.14.1", Title: "axe-core", Folder: "axe",
+	Files: []string{"package.json", "package-lock.json", ".npmrc"},
+}
+
+// Mermaid renders the documents' diagrams, as GitHub does. This package of the project depends on no
+// other; it lacks mind maps, architecture diagrams and formulas.
+var Mermaid = Package{
+	Name: "mermaid-11.17.2", Title: "mermaid", Folder: "mermaid",
 	Files: []string{"package.json", "package-lock.json", ".npmrc"},
 }
 

@@ -35,7 +35,7 @@ var etcdRelease = Release{
 
 func pulumiRelease(program string) Release {
 	return Release{
-		URL:  "https://github.com/pulumi/pulumi/releases/download/v3.258.0/pulumi-v3.258.0-linux-{arch}.tar.gz",
+		URL:  "https://github.com/pulumi/pulumi/releases/download/v" + pulumiVersion + "/pulumi-v" + pulumiVersion + "-linux-{arch}.tar.gz",
 		Arch: map[string]string{"amd64": "x64"},
 		Sums: map[string]string{
 			"amd64": "sha256:b6cf2de0243fece40f386bc7ae6a5194c39e15891c79f66cc6c8905bea8c6479",

@@ -227,6 +227,9 @@ func programs(t *testing.T, sources map[string]string) (*Cache, *strings.Builder
 // TestEnsureBuildsEveryTool holds the first link until the next program compiles: a run that does
 // one after the other does not end.
 func TestEnsureBuildsEveryTool(t *testing.T) {
+	if testing.Short() {
+		t.Skip("compiles or lists too much for make check; make test runs it")
+	}
 	const source = "package main\n\nfunc main() { println(\"it runs\") }\n"
 	wrapper := filepath.Join(t.TempDir(), "toolexec")
 	if err := os.WriteFile(wrapper, []byte(`#!/bin/sh
@@ -275,6 +278,9 @@ exec "$@"
 
 // TestEnsureReportsTheBuildThatFails: the others are ended, and begin again in the next run.
 func TestEnsureReportsTheBuildThatFails(t *testing.T) {
+	if testing.Short() {
+		t.Skip("compiles or lists too much for make check; make test runs it")
+	}
 	const source = "package main\n\nfunc main() {}\n"
 	c, _ := programs(t, map[string]string{"a": source, "b": "package main\n\nfunc main() { undefined() }\n", "c": source})
 	var tools []Tool

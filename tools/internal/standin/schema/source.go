@@ -23,9 +23,9 @@ import (
 // The module that the types are read from. Version is also that of the released plugin.
 const (
 	Module  = "github.com/pulumi/pulumi-aws/sdk/v6"
-	Version = "6.83.0"
+	Version = "6.83.0" // renovate: datasource=go depName=github.com/pulumi/pulumi-aws/sdk/v6
 	// ComponentVersion is the version of the EKS component.
-	ComponentVersion = "2.8.1"
+	ComponentVersion = "2.8.1" // renovate: datasource=go depName=github.com/pulumi/pulumi-eks/sdk/v2
 )
 
 // SourceVariable names the environment variable with the folder of Module.

@@ -274,6 +274,25 @@ func (b *bench) gateway(ctx context.Context, traefik, nginx string, nginxEnv []s
 		return err
 	}
 	b.compared(p.list[0], p.list[1:])
+	return b.idle(ctx, p.list[1:3])
+}
+
+// idle adds the rows of idle clients of api-gateway, which is the first in list, and of Traefik.
+func (b *bench) idle(ctx context.Context, list []*proxy) error {
+	b.table.head(fmt.Sprintf("%d idle clients, %s without a request", idleClients, b.length(idleTime)))
+	for i, p := range list {
+		b.Out.Step("%d idle clients of %s", idleClients, p.name)
+		result, err := holdIdle(ctx, p.target(), p.pid, idleClients, b.length(idleTime))
+		if err != nil {
+			return fmt.Errorf("%s: %w", p.name, err)
+		}
+		goal := ""
+		if i == 0 {
+			goal = "all held"
+		}
+		b.table.row(p.name+": clients held", fmt.Sprint(result.held, " ", result.failed), goal, result.held == idleClients)
+		b.table.row(p.name+": resident memory per idle client", fmt.Sprintf("%.1f KiB", result.memory), "", true)
+	}
 	return nil
 }
 

@@ -3,8 +3,11 @@
 package client
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"io"
+	"maps"
 	"net"
 	"net/http"
 	"strconv"
@@ -29,15 +32,13 @@ const IdleTimeout = 8 * time.Second
 // New returns a client. Each call takes at most timeout, including the body.
 func New(timeout time.Duration, provider trace.TracerProvider) *http.Client {
 	transport := &http.Transport{
-		DialContext:           (&net.Dialer{Timeout: 2 * time.Second, KeepAlive: 15 * time.Second}).DialContext,
-		MaxIdleConns:          256,
-		MaxIdleConnsPerHost:   128,
-		IdleConnTimeout:       IdleTimeout,
-		ResponseHeaderTimeout: timeout,
+		DialContext:         (&net.Dialer{Timeout: 2 * time.Second, KeepAlive: 15 * time.Second}).DialContext,
+		MaxIdleConns:        256,
+		MaxIdleConnsPerHost: 128,
+		IdleConnTimeout:     IdleTimeout,
 	}
 	return &http.Client{
-		Timeout:   timeout,
-		Transport: traced{transport, provider.Tracer(telemetry.Scope)},
+		Transport: traced{transport, provider.Tracer(telemetry.Scope), timeout},
 		// Services do not redirect, so return a redirect as the answer.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
@@ -47,19 +48,45 @@ func New(timeout time.Duration, provider trace.TracerProvider) *http.Client {
 type traced struct {
 	transport http.RoundTripper
 	tracer    trace.Tracer
+	// timeout is not http.Client's, which starts a goroutine and a second timer for each request if
+	// the transport is not net/http's own.
+	timeout time.Duration
 }
 
 // RoundTrip implements http.RoundTripper.
 func (t traced) RoundTrip(r *http.Request) (*http.Response, error) {
-	ctx, span := t.tracer.Start(r.Context(), "HTTP "+r.Method, trace.WithSpanKind(trace.SpanKindClient))
-	defer span.End()
-	r = r.Clone(ctx) // a RoundTripper must not change its request
+	ctx, cancel := context.WithTimeout(r.Context(), t.timeout)
+	span := trace.SpanFromContext(ctx)
+	// A child of a span that is not recorded would not be recorded either.
+	if span.IsRecording() || !span.SpanContext().IsValid() {
+		ctx, span = t.tracer.Start(ctx, "HTTP "+r.Method, trace.WithSpanKind(trace.SpanKindClient))
+		defer span.End()
+	}
+	r = r.WithContext(ctx)
+	r.Header = maps.Clone(r.Header) // a RoundTripper must not change its request
 	telemetry.Propagator().Inject(ctx, propagation.HeaderCarrier(r.Header))
 	answer, err := t.transport.RoundTrip(r)
 	if span.IsRecording() {
 		describe(span, r, answer, err)
 	}
-	return answer, err //nolint:wrapcheck // net/http wraps it
+	if err != nil {
+		cancel()
+		return nil, err //nolint:wrapcheck // net/http wraps it
+	}
+	answer.Body = timed{answer.Body, cancel}
+	return answer, nil
+}
+
+// timed is the body of an answer. Its end ends the call's timeout.
+type timed struct {
+	io.ReadCloser
+	cancel context.CancelFunc
+}
+
+// Close implements io.Closer.
+func (b timed) Close() error {
+	defer b.cancel()
+	return b.ReadCloser.Close() //nolint:wrapcheck // as the body would
 }
 
 // describe sets the span's attributes by OpenTelemetry's conventions for HTTP clients:

@@ -1,7 +1,10 @@
 package client_test
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -59,6 +62,56 @@ func TestCallsAreTraced(t *testing.T) {
 		if found[i].Status.Code.String() != "Error" {
 			t.Errorf("span %d has the status %v", i, found[i].Status)
 		}
+	}
+}
+
+// TestACallOfATraceThatIsNotRecorded sends the ids of its caller's span, so that the logs of both have one trace.
+func TestACallOfATraceThatIsNotRecorded(t *testing.T) {
+	var traceparent string
+	callee := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		traceparent = r.Header.Get("Traceparent")
+	}))
+	defer callee.Close()
+	provider := sdktrace.NewTracerProvider(sdktrace.WithSampler(sdktrace.NeverSample()))
+	ctx, span := provider.Tracer("test").Start(t.Context(), "caller")
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, callee.URL, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	response, err := client.New(time.Minute, provider).Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	response.Body.Close()
+	if id := span.SpanContext(); traceparent != fmt.Sprintf("00-%s-%s-00", id.TraceID(), id.SpanID()) {
+		t.Errorf("Traceparent is %q, and the span %s of the trace %s", traceparent, id.SpanID(), id.TraceID())
+	}
+	if request.Header.Get("Traceparent") != "" {
+		t.Error("the caller's request was changed")
+	}
+}
+
+// TestTheTimeoutOfACallIncludesTheBody: the callee sends the headers, and a part of the body or nothing of it.
+func TestTheTimeoutOfACallIncludesTheBody(t *testing.T) {
+	callee := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/body" {
+			w.WriteHeader(http.StatusOK)
+			_ = http.NewResponseController(w).Flush()
+		}
+		<-r.Context().Done() // the client has gone
+	}))
+	defer callee.Close()
+	doer := client.New(100*time.Millisecond, sdktrace.NewTracerProvider())
+	if response, err := doer.Get(callee.URL + "/"); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("without an answer the call returns %v, %v", response, err)
+	}
+	response, err := doer.Get(callee.URL + "/body")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	if _, err := io.ReadAll(response.Body); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("reading a body that does not come returns %v", err)
 	}
 }
 

@@ -165,9 +165,14 @@ func (t *Tracing) Close() {
 }
 
 // Span starts a child of the span in ctx with the same provider, so that code below a
-// handler needs no tracer. The caller ends it.
+// handler needs no tracer. The caller ends it. A span that is not recorded gets no child,
+// which would not be recorded either.
 func Span(ctx context.Context, name string) (context.Context, trace.Span) {
-	return trace.SpanFromContext(ctx).TracerProvider().Tracer(Scope).Start(ctx, name)
+	parent := trace.SpanFromContext(ctx)
+	if !parent.IsRecording() {
+		return ctx, parent
+	}
+	return parent.TracerProvider().Tracer(Scope).Start(ctx, name)
 }
 
 // Failed marks the span in ctx as failed if the status of err is 500 or above. The span

@@ -240,7 +240,7 @@ func (y *years) audit(b *testing.B) {
 	b.Helper()
 	before := resident(b)
 	began := time.Now()
-	report, err := invariant.Check(b.Context(), y.databases)
+	report, err := invariant.Check(b.Context(), y.databases, invariant.Options{})
 	if err != nil || report.Orders != y.orders || len(report.Violations) > 0 {
 		b.Fatalf("%+v, %v", report, err)
 	}

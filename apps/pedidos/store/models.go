@@ -17,6 +17,19 @@ type Audit struct {
 	At         time.Time
 }
 
+type AuditCheckpoint struct {
+	One        bool
+	Run        uuid.UUID
+	Generation int64
+	State      []byte
+}
+
+type AuditPart struct {
+	Run    uuid.UUID
+	Bucket string
+	Sums   []byte
+}
+
 type Delivery struct {
 	WebhookID   uuid.UUID
 	EventID     uuid.UUID
@@ -71,6 +84,7 @@ type Order struct {
 	Refunds         int32
 	RefundsAmount   int64
 	Events          int32
+	ChangedXid      *int64
 }
 
 type Refund struct {
@@ -87,6 +101,7 @@ type Refund struct {
 	CheckAt        *time.Time
 	CreatedAt      time.Time
 	UpdatedAt      time.Time
+	ChangedXid     *int64
 }
 
 type Transition struct {

@@ -66,7 +66,8 @@ type audit struct {
 func check(ctx context.Context, databases Databases, o Options, why string) (report *Report, misfit string, err error) {
 	a := &audit{databases: databases, report: newReport()}
 	a.recheck = rechecker{
-		audit: a, due: time.Now().Add(cmp.Or(o.recheckAfter, recheckAfter)), rules: map[uuid.UUID][]Invariant{}, open: map[string]bool{}, books: map[string]int64{},
+		audit: a, due: time.Now().Add(cmp.Or(o.recheckAfter, recheckAfter)),
+		rules: map[uuid.UUID][]Invariant{}, open: map[string]bool{}, books: map[string]int64{},
 	}
 	if a.snapshots, err = databases.begin(ctx, o.WholeEvery > 0); err != nil {
 		return nil, "", err

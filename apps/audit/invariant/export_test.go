@@ -21,21 +21,27 @@ func (o Options) Discarded() Options {
 	return o
 }
 
-// Statement is a statement of the audit that reads all rows.
+// Statement is a statement of the audit that reads all rows, or finds what has changed.
 type Statement struct {
-	Database, SQL string
-	Args          []string // in SQL
+	Database, Of, SQL string
+	Args              []string // in SQL
 }
 
 // Statements are those of one audit.
 func Statements() map[string]Statement {
+	nothing := []string{"'9000000000000:9000000000000:'", "9000000000000"} // as of an audit that has seen everything
 	return map[string]Statement{
-		"orders": {"pedidos", fmt.Sprintf(ordersSQL, "pedidos AS o", "pedido_refunds AS r"), []string{"'5 minutes'"}},
+		"changes in pedidos":    {"pedidos", "what has changed", changes["pedidos"], append(nothing[:2:2], "'5 minutes'")},
+		"changes in pagamentos": {"pagamentos", "what has changed", changes["pagamentos"], nothing},
+		"changes in estoque":    {"estoque", "what has changed", changes["estoque"], nothing},
+		"stock":                 {"estoque", "what has changed", stockSQL, nil},
+		"orders":                {"pedidos", "all", fmt.Sprintf(ordersSQL, "pedidos AS o", "pedido_refunds AS r"), []string{"'5 minutes'"}},
 		"payments": {
-			"pagamentos", fmt.Sprintf(paymentsSQL, "pagamentos AS p", "pagamento_refunds AS r", "simulator_charges AS c", "simulator_refunds AS r"),
+			"pagamentos", "all",
+			fmt.Sprintf(paymentsSQL, "pagamentos AS p", "pagamento_refunds AS r", "simulator_charges AS c", "simulator_refunds AS r"),
 			[]string{quote(acquirer.Captured), quote(simulator.StateRefunded)},
 		},
-		"reservations": {"estoque", fmt.Sprintf(reservationsSQL, "estoque_reservations AS r", "estoque_reservation_lines AS l"), nil},
-		"items":        {"estoque", fmt.Sprintf(itemsSQL, settledUnits), []string{quote(stock.Reserved), quote(stock.Confirmed)}},
+		"reservations": {"estoque", "all", fmt.Sprintf(reservationsSQL, "estoque_reservations AS r", "estoque_reservation_lines AS l"), nil},
+		"items":        {"estoque", "all", fmt.Sprintf(itemsSQL, settledUnits), []string{quote(stock.Reserved), quote(stock.Confirmed)}},
 	}
 }

@@ -98,14 +98,16 @@ func exists(ctx context.Context, tx pgx.Tx, table string) (there bool, err error
 // ranges are ranges of ids that do not overlap. nil is every id.
 type ranges struct{ low, high []uuid.UUID }
 
-// source returns a table's rows in the ranges, as a part of FROM. The statement has before arguments, and gets those of
-// args after them.
-func (r *ranges) source(table, alias, column string, before int) string {
+// source returns a table's rows in the ranges, as a part of FROM, with the columns given; column is that with the ids.
+// The statement has before arguments, and gets those of args after them. OFFSET 0 keeps PostgreSQL from reading the
+// whole table in the order of the ids, and looking for the range of each row.
+func (r *ranges) source(table, alias, column, columns string, before int) string {
 	if r == nil {
 		return table + " AS " + alias
 	}
-	return fmt.Sprintf("(unnest($%d::uuid[], $%d::uuid[]) AS range_%s (low, high) JOIN %s AS %s ON %s.%s BETWEEN range_%s.low AND range_%s.high)",
-		before+1, before+2, alias, table, alias, alias, column, alias, alias)
+	return fmt.Sprintf(`(unnest($%d::uuid[], $%d::uuid[]) AS range_%s (low, high) CROSS JOIN LATERAL (
+		SELECT %s, %s FROM %s AS t WHERE t.%s BETWEEN range_%s.low AND range_%s.high OFFSET 0) AS %s)`,
+		before+1, before+2, alias, column, columns, table, column, alias, alias, alias)
 }
 
 func (r *ranges) args(before ...any) []any {
@@ -197,7 +199,9 @@ func (s snapshots) openOrders(ctx context.Context, within *ranges, orders *strea
 	if !there {
 		table, refunds = ordersBeforeRefunds, noOrderRefunds
 	}
-	statement := fmt.Sprintf(ordersSQL, within.source(table, "o", "id", 1), within.source(refunds, "r", "pedido_id", 1))
+	statement := fmt.Sprintf(ordersSQL,
+		within.source(table, "o", "id", "state, total_amount, total_currency, attend_at, refunds_amount", 1),
+		within.source(refunds, "r", "pedido_id", "amount, state, attend_at", 1))
 	return orders.open(ctx, s.pedidos, "orders", statement, within.args(overdue), func(o *orderRow) []any {
 		return []any{&o.state, &o.total, &o.currency, &o.overdue, &o.held, &o.placed, &o.done, &o.open}
 	})
@@ -212,11 +216,14 @@ func (s snapshots) openPayments(ctx context.Context, within *ranges, payments *s
 	if !there {
 		table, refunds = paymentsBeforeRefunds, noPaymentRefunds
 	}
-	charges, books := within.source("simulator_charges", "c", "order_id", 2), "simulator_refunds AS r"
+	charges, books := within.source("simulator_charges", "c", "order_id", "reference, amount, state", 2), "simulator_refunds AS r"
 	if within != nil {
-		books = fmt.Sprintf("(SELECT reference, amount, state FROM simulator_refunds WHERE reference = ANY (ARRAY(SELECT reference FROM %s))) AS r", charges)
+		const of = "(SELECT reference, amount, state FROM simulator_refunds WHERE reference = ANY (ARRAY(SELECT reference FROM %s))) AS r"
+		books = fmt.Sprintf(of, charges)
 	}
-	statement := fmt.Sprintf(paymentsSQL, within.source(table, "p", "order_id", 2), within.source(refunds, "r", "order_id", 2), charges, books)
+	statement := fmt.Sprintf(paymentsSQL,
+		within.source(table, "p", "order_id", "state, amount, refunded_amount, currency, problem, undo, refunds_amount, refunds_done", 2),
+		within.source(refunds, "r", "order_id", "amount, state, problem", 2), charges, books)
 	args := within.args(acquirer.Captured, simulator.StateRefunded)
 	return payments.open(ctx, s.pagamentos, "payments", statement, args, func(p *paymentRow) []any {
 		return []any{
@@ -227,8 +234,8 @@ func (s snapshots) openPayments(ctx context.Context, within *ranges, payments *s
 }
 
 func (s snapshots) openReservations(ctx context.Context, within *ranges, reservations *stream[reservationRow]) error {
-	statement := fmt.Sprintf(reservationsSQL, within.source("estoque_reservations", "r", "order_id", 0),
-		within.source("estoque_reservation_lines", "l", "order_id", 0))
+	statement := fmt.Sprintf(reservationsSQL, within.source("estoque_reservations", "r", "order_id", "state", 0),
+		within.source("estoque_reservation_lines", "l", "order_id", "sku, quantity", 0))
 	return reservations.open(ctx, s.estoque, "reservations", statement, within.args(), func(r *reservationRow) []any {
 		return []any{&r.state, &r.high, &r.low}
 	})

@@ -52,10 +52,12 @@ func captureWithoutOrder(t *testing.T, pagamentos postgrestest.Database) {
 }
 
 func TestRunReportsEveryWrongSettingAndDoesNotStart(t *testing.T) {
-	env := map[string]string{"AUDIT_ESTOQUE_DATABASE_URL": "postgres://user:hunter2@db:port/x", "AUDIT_EVERY": "often"}
+	env := map[string]string{
+		"AUDIT_ESTOQUE_DATABASE_URL": "postgres://user:hunter2@db:port/x", "AUDIT_EVERY": "often", "AUDIT_WHOLE_EVERY": "25h",
+	}
 	err := run(t.Context(), []string{"once"}, get(env), io.Discard)
 	for _, name := range []string{
-		"once", "AUDIT_PEDIDOS_DATABASE_URL", "AUDIT_PAGAMENTOS_DATABASE_URL", "AUDIT_ESTOQUE_DATABASE_URL", "AUDIT_EVERY",
+		"once", "AUDIT_PEDIDOS_DATABASE_URL", "AUDIT_PAGAMENTOS_DATABASE_URL", "AUDIT_ESTOQUE_DATABASE_URL", "AUDIT_EVERY", "AUDIT_WHOLE_EVERY",
 	} {
 		if err == nil || !strings.Contains(err.Error(), name) {
 			t.Errorf("run = %v, want an error that names %s", err, name)
@@ -111,6 +113,32 @@ func TestOneRunReportsAndSendsMetrics(t *testing.T) {
 	}
 	if sent["audit_violations capture_has_order"] != 1 || sent["audit_last_success_timestamp_seconds"] < float64(began.Unix()) {
 		t.Errorf("the collector got %v, want one violation, now", sent)
+	}
+}
+
+// With AUDIT_WHOLE_EVERY, the second of two audits reads what has changed. Without it, each reads everything.
+func TestAuditsReadWhatHasChanged(t *testing.T) {
+	env, pagamentos := environment(t)
+	env["OTEL_METRICS_EXPORTER"] = "none"
+	for _, want := range []struct{ every, prints string }{
+		{"1h", "a whole audit (there is no checkpoint): all 0 were read"},
+		{"1h", "an audit of what has changed: 0 were read"},
+		{"", "a whole audit (as asked for): all 0 were read"},
+		{"1h", "an audit of what has changed: 0 were read"},
+	} {
+		env["AUDIT_WHOLE_EVERY"] = want.every
+		var out bytes.Buffer
+		if err := run(t.Context(), nil, get(env), &out); err != nil || !strings.Contains(out.String(), want.prints) {
+			t.Errorf("run = %v, and not %q in\n%s", err, want.prints, out.String())
+		}
+	}
+	captureWithoutOrder(t, pagamentos)
+	for range 2 {
+		var out bytes.Buffer
+		err := run(t.Context(), nil, get(env), &out)
+		if !errors.Is(err, invariant.ErrViolated) || !strings.Contains(out.String(), "an audit of what has changed: 1 were read") {
+			t.Errorf("run = %v\n%s", err, out.String())
+		}
 	}
 }
 

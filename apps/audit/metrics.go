@@ -10,8 +10,8 @@ import (
 
 // metrics describe the last audit that read all databases, with or without violations.
 type metrics struct {
-	violations                          *prometheus.GaugeVec
-	orders, inFlight, duration, success prometheus.Gauge
+	violations                                          *prometheus.GaugeVec
+	orders, inFlight, read, wholeAge, duration, success prometheus.Gauge
 }
 
 func newMetrics(registry prometheus.Registerer) *metrics {
@@ -24,8 +24,10 @@ func newMetrics(registry prometheus.Registerer) *metrics {
 		violations: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "audit_violations", Help: "Violations of an invariant that the last audit found.",
 		}, []string{"invariant"}),
-		orders:   gauge("audit_orders", "Orders that the last audit read."),
-		inFlight: gauge("audit_orders_in_flight", "Orders that the last audit read and that were not final."),
+		orders:   gauge("audit_orders", "Orders, according to the last audit."),
+		inFlight: gauge("audit_orders_in_flight", "Orders that were not final, according to the last audit."),
+		read:     gauge("audit_orders_read", "Orders that the last audit read: all, or those near one that has changed."),
+		wholeAge: gauge("audit_whole_age_seconds", "Age, at the last audit, of the last one that read all orders. 0 if it did."),
 		duration: gauge("audit_duration_seconds", "Duration of the last audit."),
 		success:  gauge("audit_last_success_timestamp_seconds", "When an audit last read all databases, with or without violations."),
 	}
@@ -39,6 +41,8 @@ func (m *metrics) record(report *invariant.Report, took time.Duration) {
 	}
 	m.orders.Set(float64(report.Orders))
 	m.inFlight.Set(float64(report.InFlight))
+	m.read.Set(float64(report.Read))
+	m.wholeAge.Set(report.WholeAge.Seconds())
 	m.duration.Set(took.Seconds())
 	m.success.SetToCurrentTime()
 }

@@ -62,6 +62,9 @@ const (
 	// first audit. A new pod of Prometheus knows of none, until the next.
 	unauditedFor = 10 * time.Minute
 
+	// wholeAge is longer than AUDIT_WHOLE_EVERY can be, and the hour in which a whole audit can be repeated that fails.
+	wholeAge = 25 * time.Hour
+
 	// needingFor exceeds alarmWindow, so that a number that a single round has counted is
 	// nothing yet. Refunds take days: ten minutes more do no harm.
 	needingFor = 10 * time.Minute
@@ -83,13 +86,20 @@ func Alarms(pushed bool) []Alarm {
 			"An order or a payment breaks a rule of the audit: money, stock or an order may be lost.",
 			"`make audit` lists the orders, the amounts and the rule, and `make trace ORDER=...` shows what happened to one. " +
 				"Find the cause before you correct data.",
-			"checkout.md#the-audit", inLastRun("audit_violations", finished, "invariant", violatedFor),
+			"checkout.md#the-audit", inLastRun("audit_violations", finished, "invariant", 1, violatedFor),
 		},
 		{
 			"AuditStale", "ticket",
 			"No audit has read all databases for a long time, or none ever has: a violation would stay unnoticed.",
 			"`make audit` runs one and says why it fails. `kubectl -n shop get cronjob,job,pod` shows whether it is started.",
 			"checkout.md#the-audit", notSince(finished, auditAge, unauditedFor),
+		},
+		{
+			"AuditNotWhole", "ticket",
+			"Audits read only what has changed, and none has read everything for more than a day: rows that were changed without a mark, " +
+				"as by a restore, would stay unnoticed.",
+			"`make audit` reads everything. `AUDIT_WHOLE_EVERY` says how often the CronJob does; its last logs say why it did not.",
+			"checkout.md#the-audit", inLastRun("audit_whole_age_seconds", finished, "", wholeAge.Seconds(), violatedFor),
 		},
 		{
 			"BackgroundWorkFails", "ticket",
@@ -120,16 +130,22 @@ func Alarms(pushed bool) []Alarm {
 }
 
 // inLastRun holds if a gauge, which each run of a program pushes with the time at which it
-// finished, is not 0 after the last run. Each run is another pod and therefore another series,
-// and the collector goes on showing those of runs that ended up to ten minutes ago.
-func inLastRun(metric, finished, label string, held time.Duration) Condition {
+// finished, is at least limit after the last run, for one value of the label unless that is empty. Each run is
+// another pod and therefore another series, and the collector goes on showing those of runs that ended up to ten
+// minutes ago.
+func inLastRun(metric, finished, label string, limit float64, held time.Duration) Condition {
+	when := fmt.Sprintf("`%s` of the last run is at least %v for %s", metric, limit, minutes(held))
+	by, of := "", ""
+	if label != "" {
+		when += fmt.Sprintf(", for one `%s`", label)
+		by, of = fmt.Sprintf(" by (%s) ", label), fmt.Sprintf(" by {%s}", label)
+	}
 	return Condition{
-		When:   fmt.Sprintf("`%s` of the last run is at least 1 for %s, for one `%s`", metric, minutes(held), label),
-		Metric: metric, Pushed: true, For: held, critical: 1,
-		prometheus: fmt.Sprintf("max by (%s) (%s and on (job, instance) (%s == on () group_left () max(%s))) >= 1",
-			label, metric, finished, finished),
+		When: when, Metric: metric, Pushed: true, For: held, critical: limit,
+		prometheus: fmt.Sprintf("max%s(%s and on (job, instance) (%s == on () group_left () max(%s))) >= %v",
+			by, metric, finished, finished, limit),
 		datadog: func(environment string) string {
-			return fmt.Sprintf("min(last_%s):max:%s{env:%s} by {%s} >= 1", span(held), metric, environment, label)
+			return fmt.Sprintf("min(last_%s):max:%s{env:%s}%s >= %v", span(held), metric, environment, of, limit)
 		},
 	}
 }

@@ -135,6 +135,15 @@ func audits(every time.Duration, succeeds func(at time.Duration) bool, found fun
 func always(time.Duration) bool      { return true }
 func nothing(time.Duration) []string { return nil }
 
+// aged shows at each audit how long ago everything was read, which was some time before the first.
+func aged(age time.Duration) shop {
+	return func(at time.Duration, s samples) {
+		for ended := at.Truncate(time.Minute); ended > at-collectorKeeps; ended -= time.Minute {
+			s.add((age + ended).Seconds(), `audit_whole_age_seconds{job="shop/audit",instance="audit-%d"}`, ended/time.Minute)
+		}
+	}
+}
+
 // audited is an audit each minute that finds nothing.
 var audited = audits(time.Minute, always, nothing)
 
@@ -248,6 +257,7 @@ func TestEachAlarmFiresByItsFault(t *testing.T) {
 		"no audit has ever run":            {healthy, 11 * m, []string{"AuditStale"}},
 		"audits fail from some time on":    {together(healthy, audits(m, until(20*m), nothing)), 47 * m, []string{"AuditStale"}},
 		"an audit that keeps running":      {together(healthy, frozen(audited, 20*m)), 47 * m, []string{"AuditStale"}},
+		"no audit is whole any more":       {together(healthy, audited, aged(25*time.Hour)), 9 * m, []string{"AuditNotWhole"}},
 		"a payment needs a person":         {together(healthy, audited, shows("payments_needing_person", m, never)), 12 * m, []string{"PaymentsNeedPerson"}},
 		"and its pods are replaced":        {together(healthy, audited, restarted("payments_needing_person")), 12 * m, []string{"PaymentsNeedPerson"}},
 		"a payment is overdue":             {together(healthy, audited, shows("payments_overdue", m, never)), 17 * m, []string{"PaymentsOverdue"}},
@@ -307,6 +317,7 @@ func TestNoAlarmCriesWolf(t *testing.T) {
 	missed := func(at time.Duration) bool { return at != 10*m }
 	for name, s := range map[string]shop{
 		"nothing happens":                   together(healthy, audited),
+		"audits of what has changed":        together(healthy, audited, aged(23*time.Hour)),
 		"one audit alone finds a violation": together(healthy, audits(m, always, between(10*m, 11*m, "charged_once"))),
 		"one audit fails":                   together(healthy, audits(m, missed, nothing)),
 		"audits that take ten minutes":      together(healthy, audits(11*m, always, nothing)),
@@ -358,7 +369,7 @@ func documented(t *testing.T, page, pattern string) []string {
 
 // TestEveryMetricOfTheAuditIsWatched: or is listed here because its value is no fault.
 func TestEveryMetricOfTheAuditIsWatched(t *testing.T) {
-	informs := []string{"audit_orders", "audit_orders_in_flight", "audit_duration_seconds"}
+	informs := []string{"audit_orders", "audit_orders_in_flight", "audit_orders_read", "audit_duration_seconds"}
 	var watched []string
 	has, names := exports(t), documented(t, "services.md", "`((?:audit|payments|background)_[a-z_]+)`")
 	for _, alarm := range slo.Alarms(true) {

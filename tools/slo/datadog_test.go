@@ -108,6 +108,7 @@ func TestDatadogReadsEveryObject(t *testing.T) {
 func TestDatadogAsksForWhatPrometheusAsks(t *testing.T) {
 	want := map[string]string{
 		"audit-violation": "min(last_3m):max:audit_violations{env:dev} by {invariant} >= 1",
+		"audit-not-whole": "min(last_3m):max:audit_whole_age_seconds{env:dev} >= 90000",
 		"audit-stale":     "max(last_10m):max:audit_last_success_timestamp_seconds{env:dev} < 1",
 		"background-work-fails": "min(last_10m):moving_rollup(" +
 			"sum:loja.background_failures.count{env:dev} by {service,task}.as_count(), 300, 'sum') >= 2",

@@ -236,21 +236,48 @@ func BenchmarkData(b *testing.B) {
 	y.prune(b)
 }
 
+// audit measures a whole audit, and audits of what has changed: orders of any age, and the newest.
 func (y *years) audit(b *testing.B) {
 	b.Helper()
 	before := resident(b)
-	began := time.Now()
-	report, err := invariant.Check(b.Context(), y.databases)
-	if err != nil || report.Orders != y.orders || len(report.Violations) > 0 {
-		b.Fatalf("%+v, %v", report, err)
+	fmt.Printf("\n| audit of | changed | read | time | resident at most (%.0f MiB before) |\n|---|---|---|---|---|\n", before)
+	measure := func(of string, changed int64, options invariant.Options) float64 {
+		began := time.Now()
+		report, err := invariant.Check(b.Context(), y.databases, options)
+		if err != nil || report.Orders != y.orders || len(report.Violations) > 0 || report.Unsaved != nil ||
+			(report.Whole == "") != (options.WholeEvery > 0) {
+			b.Fatalf("%+v, %v", report, err)
+		}
+		took := time.Since(began)
+		fmt.Printf("| %s | %d | %d | %.2f s | %.0f MiB |\n", of, changed, report.Read, took.Seconds(), resident(b))
+		return took.Seconds()
 	}
-	took := time.Since(began)
-	fmt.Printf("audit: %s, %.0f MiB resident at most (%.0f before)\n", took.Round(time.Second/10), resident(b), before)
-	b.ReportMetric(took.Seconds(), "audit-s")
+	b.ReportMetric(measure("all", 0, invariant.Options{}), "whole-s")
+	b.ReportMetric(measure("what has changed", 0, changesOnly), "unchanged-s")
+	for _, number := range []int64{100, min(10_000, y.orders/20)} {
+		for of, first := range map[string]string{
+			"orders of any age": fmt.Sprintf("1 + (random() * %d)::bigint", y.orders-301), "the newest orders": fmt.Sprintf("%d - i", y.orders-300),
+		} {
+			for database, statement := range map[string]string{
+				"pedidos":    `UPDATE pedidos SET state = state WHERE id IN `,
+				"pagamentos": `UPDATE pagamentos SET state = state WHERE order_id IN `,
+				"estoque":    `UPDATE estoque_reservations SET state = state WHERE order_id IN `,
+			} {
+				ids := fmt.Sprintf("(SELECT id(%s) FROM generate_series(1, %d) AS i)", first, number)
+				if _, err := y.admins[database].Exec(b.Context(), "SELECT setseed(0.5)"); err != nil {
+					b.Fatal(err)
+				}
+				if _, err := y.admins[database].Exec(b.Context(), statement+ids); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(measure(of, number, changesOnly), fmt.Sprintf("%d-%s-s", number, strings.Fields(of)[1]))
+		}
+	}
 	b.ReportMetric(resident(b), "resident-MiB")
 }
 
-// statements prints the plans of the audit, which reads everything.
+// statements prints the plans of the audit's statements.
 func (y *years) statements(b *testing.B) {
 	b.Helper()
 	for name, statement := range invariant.Statements() {
@@ -259,7 +286,7 @@ func (y *years) statements(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		row(statement.Database, "audit: "+name, "all", "", plan)
+		row(statement.Database, "audit: "+name, statement.Of, "", plan)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 )
 
 // Invariant is a rule that holds at any moment and after any failure.
@@ -67,6 +68,14 @@ type Report struct {
 	Violations map[Invariant]Violations // a rule that holds has no entry
 	// Orders counts all orders, and InFlight those that are not final.
 	Orders, InFlight int64
+	// Read counts the orders that this audit has read, and those of which only a payment or a reservation is there.
+	Read int64
+	// Whole says why the audit read everything. It is empty if it did not, and WholeAge is then the age of the last
+	// one that did.
+	Whole    string
+	WholeAge time.Duration
+	// Unsaved says why the next audit cannot go on from this one. The report is complete nevertheless.
+	Unsaved error
 	// Confirmed is the total of the confirmed orders, and Held what is captured and not
 	// refunded. Both are in minor units, by currency.
 	Confirmed, Held map[string]int64
@@ -76,7 +85,7 @@ type Report struct {
 var ErrViolated = errors.New("an invariant is violated")
 
 func newReport() *Report {
-	return &Report{Violations: map[Invariant]Violations{}, Confirmed: map[string]int64{}, Held: map[string]int64{}}
+	return &Report{Violations: map[Invariant]Violations{}}
 }
 
 func (r *Report) add(invariant Invariant, subject, detail string) {
@@ -92,6 +101,11 @@ func (r *Report) add(invariant Invariant, subject, detail string) {
 func (r *Report) Print(out io.Writer) error {
 	var text strings.Builder
 	fmt.Fprintf(&text, "%d orders, %d of them in flight\n", r.Orders, r.InFlight)
+	if r.Whole != "" {
+		fmt.Fprintf(&text, "a whole audit (%s): all %d were read\n", r.Whole, r.Read)
+	} else {
+		fmt.Fprintf(&text, "an audit of what has changed: %d were read, all of them %s ago\n", r.Read, r.WholeAge.Round(time.Second))
+	}
 	currencies := slices.AppendSeq(slices.Collect(maps.Keys(r.Confirmed)), maps.Keys(r.Held))
 	slices.Sort(currencies)
 	for _, currency := range slices.Compact(currencies) {

@@ -105,7 +105,7 @@ func TestAConsistentShopHasNoViolations(t *testing.T) {
 	t.Parallel()
 	s := newShop(t)
 	s.sell(t)
-	report, err := invariant.Check(t.Context(), s.databases)
+	report, err := invariant.Check(t.Context(), s.databases, invariant.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -125,104 +125,107 @@ func TestEveryBrokenRuleIsReported(t *testing.T) {
 		name    string
 		violate func(t *testing.T, s shop)
 		want    invariant.Invariant
+		// unmarked says that no row tells of the change: only a whole audit finds it.
+		unmarked bool
 	}{
 		{"an item has more reserved than its reservations hold", func(t *testing.T, s shop) {
 			exec(t, s.estoque, `UPDATE estoque SET reserved = 1`)
-		}, invariant.StockAddsUp},
+		}, invariant.StockAddsUp, false},
 		{"units are gone that were not sold", func(t *testing.T, s shop) {
 			exec(t, s.estoque, `UPDATE estoque SET on_hand = on_hand - 1`)
-		}, invariant.StockAddsUp},
+		}, invariant.StockAddsUp, false},
 		{"units were sold that are still on hand", func(t *testing.T, s shop) {
 			exec(t, s.estoque, `UPDATE estoque_reservation_lines SET quantity = 2`)
-		}, invariant.StockAddsUp},
+		}, invariant.StockAddsUp, true},
 		{"a capture without an order", func(t *testing.T, s shop) {
 			exec(t, s.pagamentos, `INSERT INTO pagamentos (order_id, state, amount, currency, capture, fingerprint, acquirer, acquirer_reference)
 				VALUES ('00000000-0000-7000-8000-000000000003', 'captured', 1, 'BRL', true, '\x00', 'stripe', 'r3')`)
-		}, invariant.CaptureHasOrder},
+		}, invariant.CaptureHasOrder, false},
 		{"a capture for a failed order", func(t *testing.T, s shop) {
 			exec(t, s.pedidos, `UPDATE pedidos SET state = 'failed' WHERE id = '`+firstID+`'`)
-		}, invariant.CaptureHasOrder},
+		}, invariant.CaptureHasOrder, false},
 		{"a confirmed order is not charged", func(t *testing.T, s shop) {
 			exec(t, s.pagamentos, `DELETE FROM pagamentos WHERE order_id = '`+firstID+`'`,
 				`DELETE FROM simulator_charges WHERE order_id = '`+firstID+`'`)
-		}, invariant.OrderIsCharged},
+		}, invariant.OrderIsCharged, true},
 		{"charged twice", func(t *testing.T, s shop) {
 			exec(t, s.pagamentos, `INSERT INTO simulator_charges (key, reference, order_id, amount, currency, card_token, capture, state)
 				VALUES ('k3', 'r3', '`+firstID+`', 100, 'BRL', 'tok', true, 'captured')`)
-		}, invariant.ChargedOnce},
+		}, invariant.ChargedOnce, false},
 		{"a charge without a payment", func(t *testing.T, s shop) {
 			exec(t, s.pagamentos, `INSERT INTO simulator_charges (key, reference, order_id, amount, currency, card_token, capture, state)
 				VALUES ('k3', 'r3', '00000000-0000-7000-8000-000000000003', 100, 'BRL', 'tok', true, 'captured')`)
-		}, invariant.ChargedOnce},
+		}, invariant.ChargedOnce, false},
 		{"a refund that the acquirer does not have", func(t *testing.T, s shop) {
 			exec(t, s.pagamentos, `DELETE FROM simulator_refunds`)
-		}, invariant.ChargedOnce},
+		}, invariant.ChargedOnce, true},
 		{"a confirmed order whose stock is released", func(t *testing.T, s shop) {
 			exec(t, s.estoque, `UPDATE estoque_reservations SET state = 'released'`)
-		}, invariant.StockMatchesOrder},
+		}, invariant.StockMatchesOrder, false},
 		{"a refunded order whose stock is sold", func(t *testing.T, s shop) {
 			exec(t, s.estoque, `UPDATE estoque_reservations SET state = 'confirmed'`)
-		}, invariant.StockMatchesOrder},
+		}, invariant.StockMatchesOrder, false},
 		{"the books do not balance", func(t *testing.T, s shop) {
 			exec(t, s.pedidos, `UPDATE pedidos SET total_amount = 99 WHERE id = '`+firstID+`'`)
-		}, invariant.BooksBalance},
+		}, invariant.BooksBalance, false},
 		{"a refund that is not in the sum", func(t *testing.T, s shop) {
 			s.refund(t)
 			exec(t, s.pagamentos, `UPDATE pagamentos SET refunds_amount = 40 WHERE refunds_amount = 30`)
-		}, invariant.RefundsAddUp},
+		}, invariant.RefundsAddUp, false},
 		{"a refund that is lost", func(t *testing.T, s shop) {
 			s.refund(t)
 			exec(t, s.pagamentos, `DELETE FROM pagamento_refunds`)
-		}, invariant.RefundsAddUp},
+		}, invariant.RefundsAddUp, false},
 		{"a wrong sum of what is refunded", func(t *testing.T, s shop) {
 			s.refund(t)
 			exec(t, s.pagamentos, `UPDATE pagamentos SET refunds_done = 20 WHERE refunds_done = 30`)
-		}, invariant.RefundsAddUp},
+		}, invariant.RefundsAddUp, false},
 		{"a refund of which the payment does not know", func(t *testing.T, s shop) {
 			s.refund(t)
 			exec(t, s.pedidos, `UPDATE pedido_refunds SET amount = 31`, `UPDATE pedidos SET refunds_amount = 31 WHERE refunds_amount = 30`)
-		}, invariant.RefundsAddUp},
+		}, invariant.RefundsAddUp, false},
 		{"a refund of which the order does not know", func(t *testing.T, s shop) {
 			s.refund(t)
 			exec(t, s.pedidos, `DELETE FROM pedido_refunds`, `UPDATE pedidos SET refunds_amount = 0`)
-		}, invariant.RefundsAddUp},
+		}, invariant.RefundsAddUp, false},
 		{"a wrong sum of an order", func(t *testing.T, s shop) {
 			s.refund(t)
 			exec(t, s.pedidos, `UPDATE pedidos SET refunds_amount = 29 WHERE refunds_amount = 30`)
-		}, invariant.RefundsAddUp},
+		}, invariant.RefundsAddUp, false},
 		{"a part that the acquirer does not have", func(t *testing.T, s shop) {
 			s.refund(t)
 			exec(t, s.pagamentos, `DELETE FROM simulator_refunds WHERE reference = 'r1'`)
-		}, invariant.ChargedOnce},
+		}, invariant.ChargedOnce, false},
 		{"a part that the acquirer has twice", func(t *testing.T, s shop) {
 			s.refund(t)
 			exec(t, s.pagamentos, `INSERT INTO simulator_refunds (key, reference, amount, state) VALUES ('k4', 'r1', 30, 'refunded')`)
-		}, invariant.ChargedOnce},
+		}, invariant.ChargedOnce, false},
 		{"a refund that nobody follows", func(t *testing.T, s shop) {
 			s.refund(t)
 			exec(t, s.pedidos, `UPDATE pedido_refunds SET state = 'pending', attend_at = now() - interval '1 hour'`)
-		}, invariant.OrdersEnd},
+		}, invariant.OrdersEnd, false},
 		{"an overdue order", func(t *testing.T, s shop) {
 			exec(t, s.pedidos, `INSERT INTO pedidos
 				(id, client_id, idempotency_key, request_hash, state, lines, total_amount, total_currency, attend_at)
 				VALUES ('00000000-0000-7000-8000-000000000003', 'c', '3', '', 'pending', '[]', 100, 'BRL', now() - interval '1 hour')`)
-		}, invariant.OrdersEnd},
+		}, invariant.OrdersEnd, false},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			s := newShop(t)
 			s.sell(t)
+			s.audit(t, invariant.Options{}) // from which the next one goes on
 			test.violate(t, s)
-			report, err := invariant.Check(t.Context(), s.databases)
-			if err != nil {
-				t.Fatal(err)
+			if found := s.audit(t, changesOnly).Violations[test.want].Total > 0; found == test.unmarked {
+				t.Errorf("an audit of what has changed finds it: %t", found)
 			}
+			report := s.audit(t, invariant.Options{})
 			if report.Violations[test.want].Total == 0 {
 				t.Errorf("%s is not reported: %+v", test.want, report.Violations)
 			}
 			var text strings.Builder
-			err = report.Print(&text)
+			err := report.Print(&text)
 			if !errors.Is(err, invariant.ErrViolated) || !strings.Contains(text.String(), "VIOLATED "+string(test.want)) {
 				t.Errorf("printed, with %v:\n%s", err, text.String())
 			}
@@ -285,7 +288,7 @@ func TestPartialRefundsAreNoViolation(t *testing.T) {
 				want = 0
 				exec(t, s.estoque, `UPDATE estoque_reservations SET state = 'released'`, `UPDATE estoque SET on_hand = 10`)
 			}
-			report, err := invariant.Check(t.Context(), s.databases)
+			report, err := invariant.Check(t.Context(), s.databases, invariant.Options{})
 			if err != nil || len(report.Violations) > 0 {
 				t.Fatalf("%v: %+v", err, report)
 			}
@@ -302,9 +305,13 @@ func TestTheAuditReadsTheSchemasBeforePartialRefunds(t *testing.T) {
 	s := newShop(t)
 	s.sell(t)
 	for database, statements := range map[*postgrestest.Database][]string{
-		&s.pedidos: {`DROP TABLE pedido_refunds`, `ALTER TABLE pedidos DROP COLUMN refunds, DROP COLUMN refunds_amount`},
+		&s.pedidos: {
+			`DROP TABLE pedido_refunds`, `DROP TRIGGER pedidos_audit_mark ON pedidos`,
+			`ALTER TABLE pedidos DROP COLUMN refunds, DROP COLUMN refunds_amount`, `DELETE FROM goose_db_version WHERE version_id > 4`,
+		},
 		&s.pagamentos: {
-			`DROP TABLE pagamento_refunds`, `ALTER TABLE pagamentos DROP COLUMN refunds_amount, DROP COLUMN refunds_done`,
+			`DROP TABLE pagamento_refunds`, `DROP TRIGGER pagamentos_audit_mark ON pagamentos`,
+			`ALTER TABLE pagamentos DROP COLUMN refunds_amount, DROP COLUMN refunds_done`, `DELETE FROM goose_db_version WHERE version_id > 3`,
 		},
 	} {
 		owner, err := pgx.Connect(t.Context(), database.OwnerURL)
@@ -318,9 +325,11 @@ func TestTheAuditReadsTheSchemasBeforePartialRefunds(t *testing.T) {
 		}
 		_ = owner.Close(context.Background())
 	}
-	report, err := invariant.Check(t.Context(), s.databases)
-	if err != nil || len(report.Violations) > 0 || report.Held["BRL"] != 100 {
-		t.Errorf("%v: %+v", err, report)
+	for _, options := range []invariant.Options{{}, {WholeEvery: time.Hour}} {
+		report, err := invariant.Check(t.Context(), s.databases, options)
+		if err != nil || len(report.Violations) > 0 || report.Held["BRL"] != 100 || report.Whole == "" || report.Unsaved != nil {
+			t.Errorf("%v: %+v", err, report)
+		}
 	}
 }
 
@@ -329,7 +338,7 @@ func TestAnOrderInFlightIsNoViolation(t *testing.T) {
 	s := newShop(t)
 	s.sell(t)
 	exec(t, s.pedidos, `UPDATE pedidos SET state = 'pending', attend_at = now() + interval '30 seconds' WHERE id = '`+firstID+`'`)
-	report, err := invariant.Check(t.Context(), s.databases)
+	report, err := invariant.Check(t.Context(), s.databases, invariant.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -350,7 +359,7 @@ func TestAViolationThatTheRecheckDoesNotFindIsNotReported(t *testing.T) {
 	var err error
 	go func() {
 		defer close(done)
-		report, err = invariant.Check(t.Context(), s.databases)
+		report, err = invariant.Check(t.Context(), s.databases, invariant.Options{})
 	}()
 	waitIdle(t, s.pedidos, done)
 	exec(t, s.pedidos, `UPDATE pedidos SET state = 'confirmed', total_amount = 100 WHERE id = '`+firstID+`'`)
@@ -370,12 +379,12 @@ func TestTheBooksAreCheckedWhileOrdersAreInFlight(t *testing.T) {
 		VALUES ('00000000-0000-7000-8000-000000000003', 'c', '3', '', 'reserved', '[]', 70, 'BRL', now() + interval '30 seconds')`)
 	exec(t, s.pagamentos, `INSERT INTO pagamentos (order_id, state, amount, currency, capture, fingerprint, acquirer, acquirer_reference)
 		VALUES ('00000000-0000-7000-8000-000000000003', 'captured', 70, 'BRL', true, '\x00', 'stripe', 'r3')`)
-	report, err := invariant.Check(t.Context(), s.databases)
+	report, err := invariant.Check(t.Context(), s.databases, invariant.Options{})
 	if err != nil || len(report.Violations) > 0 || report.Held["BRL"] != 170 {
 		t.Fatalf("an order in flight counts in the books: %v, %+v", err, report)
 	}
 	exec(t, s.pedidos, `UPDATE pedidos SET total_amount = 99 WHERE id = '`+firstID+`'`)
-	report, err = invariant.Check(t.Context(), s.databases)
+	report, err = invariant.Check(t.Context(), s.databases, invariant.Options{})
 	want := invariant.Violation{Subject: "BRL", Detail: "captured minus refunded differs from the confirmed orders by 1"}
 	if v := report.Violations[invariant.BooksBalance]; err != nil || v.Total != 1 || v.Listed[0] != want {
 		t.Errorf("%v: %+v", err, report.Violations)
@@ -391,7 +400,7 @@ func TestARefundThatAPersonOwesIsNoViolation(t *testing.T) {
 		exec(t, s.pagamentos, `DELETE FROM simulator_refunds`,
 			`UPDATE pagamentos SET state = 'refunding', refunded_amount = 0, undo = true, due_at = now(), problem = nullif('`+problem+`', '')
 				WHERE order_id = '`+secondID+`'`)
-		report, err := invariant.Check(t.Context(), s.databases)
+		report, err := invariant.Check(t.Context(), s.databases, invariant.Options{})
 		if err != nil {
 			t.Fatal(err)
 		}

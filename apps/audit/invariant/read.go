@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -21,43 +20,48 @@ import (
 const overdue = 5 * time.Minute
 
 // The statements return rows sorted by the order's id, so that records can merge them.
-// %s is a condition on the id.
+// %s are the tables, or what source returns for them.
 const (
 	ordersSQL = `
 		WITH refunds AS (
 			SELECT pedido_id AS id, sum(amount) FILTER (WHERE state <> 'failed') AS placed, sum(amount) FILTER (WHERE state = 'succeeded') AS done,
-				sum(amount) FILTER (WHERE attend_at IS NOT NULL) AS open, bool_or(attend_at < now() - $1::interval) AS late
-			FROM pedido_refunds AS r GROUP BY pedido_id
+				sum(amount) FILTER (WHERE state NOT IN ('succeeded', 'failed')) AS open, bool_or(attend_at < now() - $1::interval) AS late
+			FROM %[2]s GROUP BY pedido_id
 		)
 		SELECT id, state, total_amount, total_currency, coalesce(attend_at < now() - $1::interval, false) OR coalesce(late, false),
 			refunds_amount, coalesce(placed, 0)::bigint, coalesce(done, 0)::bigint, coalesce(open, 0)::bigint
-		FROM pedidos LEFT JOIN refunds USING (id) WHERE %s ORDER BY id`
+		FROM %[1]s LEFT JOIN refunds USING (id) ORDER BY id`
 	// Payments, and the simulator's books with an entry for each charge and each refund.
 	paymentsSQL = `
 		WITH charge AS (
-			SELECT reference, order_id, amount FROM simulator_charges AS c WHERE state = $1 AND %[1]s
+			SELECT reference, order_id, amount FROM %[3]s WHERE state = $1
 		), entry AS (
 			SELECT order_id, 1 AS charges, amount FROM charge
 			UNION ALL
-			SELECT order_id, 0, -r.amount FROM charge JOIN simulator_refunds AS r USING (reference) WHERE r.state = $2
+			SELECT order_id, 0, -r.amount FROM charge JOIN %[4]s USING (reference) WHERE r.state = $2
 		), book AS (
 			SELECT order_id, sum(charges)::bigint AS charges, sum(amount)::bigint AS booked FROM entry GROUP BY order_id
 		), refunds AS (
 			SELECT r.order_id, sum(r.amount) FILTER (WHERE r.state <> 'failed') AS placed,
 				sum(r.amount) FILTER (WHERE r.state = 'succeeded') AS done, sum(r.amount) FILTER (WHERE r.state = 'pending') AS open,
 				bool_or(r.state = 'pending' AND r.problem IS NOT NULL) AS refused
-			FROM pagamento_refunds AS r GROUP BY r.order_id
+			FROM %[2]s GROUP BY r.order_id
 		), payment AS (
 			SELECT order_id, state, amount, greatest(refunded_amount, refunds_done) AS refunded, currency,
 				problem IS NOT NULL AND state = 'refunding' OR undo AND coalesce(refused, false) AS owed,
 				undo, refunds_amount, refunds_done, placed, done, open
-			FROM pagamentos LEFT JOIN refunds USING (order_id) WHERE %[1]s
+			FROM %[1]s LEFT JOIN refunds USING (order_id)
 		)
 		SELECT order_id, coalesce(state, ''), coalesce(amount, 0), coalesce(refunded, 0), coalesce(currency, ''),
 			coalesce(charges, 0), coalesce(booked, 0), coalesce(owed, false), coalesce(undo, false), coalesce(refunds_amount, 0),
 			coalesce(refunds_done, 0), coalesce(placed, 0)::bigint, coalesce(done, 0)::bigint, coalesce(open, 0)::bigint
 		FROM payment FULL JOIN book USING (order_id) ORDER BY order_id`
-	reservationsSQL = `SELECT order_id, state FROM estoque_reservations WHERE %s ORDER BY order_id`
+	// Reservations, and for each its units of each item times the 64 bits that stand for the item (stockSQL), in two
+	// halves, so that no sum exceeds 64 bits: an order has at most 1000 units of an item.
+	reservationsSQL = `
+		SELECT r.order_id, r.state, coalesce(sum((hashtextextended(l.sku, 0) >> 32) * l.quantity), 0)::bigint,
+			coalesce(sum((hashtextextended(l.sku, 0) & 4294967295) * l.quantity), 0)::bigint
+		FROM %[1]s LEFT JOIN %[2]s USING (order_id) GROUP BY r.order_id, r.state ORDER BY r.order_id`
 	// %s are the units sold by reservations that have left the table because of their age.
 	itemsSQL = `
 		SELECT sku, on_hand, reserved, coalesce(held, 0)::bigint, coalesce(added, 0)::bigint, coalesce(sold, 0)::bigint + coalesce(units, 0)
@@ -77,25 +81,40 @@ const (
 )
 
 // Before the migrations that create partial refunds there are none: the audit may be newer than the schema.
-var (
-	withoutRefundsOfOrders = strings.NewReplacer(
-		"FROM pedidos", "FROM (SELECT *, 0::bigint AS refunds_amount FROM pedidos) AS pedidos",
-		"FROM pedido_refunds", "FROM (SELECT NULL::uuid AS pedido_id, 0 AS amount, '' AS state, now() AS attend_at WHERE false)")
-	withoutRefundsOfPayments = strings.NewReplacer(
-		"FROM pagamentos", "FROM (SELECT *, 0::bigint AS refunds_amount, 0::bigint AS refunds_done FROM pagamentos) AS pagamentos",
-		"FROM pagamento_refunds", "FROM (SELECT NULL::uuid AS order_id, 0 AS amount, '' AS state, '' AS problem WHERE false)")
+const (
+	ordersBeforeRefunds   = `(SELECT *, 0::bigint AS refunds_amount FROM pedidos)`
+	noOrderRefunds        = `(SELECT NULL::uuid AS pedido_id, 0 AS amount, '' AS state, now() AS attend_at WHERE false)`
+	paymentsBeforeRefunds = `(SELECT *, 0::bigint AS refunds_amount, 0::bigint AS refunds_done FROM pagamentos)`
+	noPaymentRefunds      = `(SELECT NULL::uuid AS order_id, 0 AS amount, '' AS state, '' AS problem WHERE false)`
 )
 
-// atSchema returns a statement for the schema that a database has: unless it has the table, without partial refunds.
-func atSchema(ctx context.Context, tx pgx.Tx, table, statement string, without *strings.Replacer) (string, error) {
-	var there bool
+func exists(ctx context.Context, tx pgx.Tx, table string) (there bool, err error) {
 	if err := tx.QueryRow(ctx, `SELECT to_regclass($1) IS NOT NULL`, table).Scan(&there); err != nil {
-		return "", fmt.Errorf("looking for the table %s: %w", table, err)
+		return false, fmt.Errorf("looking for the table %s: %w", table, err)
 	}
-	if there {
-		return statement, nil
+	return there, nil
+}
+
+// ranges are ranges of ids that do not overlap. nil is every id.
+type ranges struct{ low, high []uuid.UUID }
+
+// source returns a table's rows in the ranges, as a part of FROM, with the columns given; column is that with the ids.
+// The statement has before arguments, and gets those of args after them. OFFSET 0 keeps PostgreSQL from reading the
+// whole table in the order of the ids, and looking for the range of each row.
+func (r *ranges) source(table, alias, column, columns string, before int) string {
+	if r == nil {
+		return table + " AS " + alias
 	}
-	return without.Replace(statement), nil
+	return fmt.Sprintf(`(unnest($%d::uuid[], $%d::uuid[]) AS range_%s (low, high) CROSS JOIN LATERAL (
+		SELECT %s, %s FROM %s AS t WHERE t.%s BETWEEN range_%s.low AND range_%s.high OFFSET 0) AS %s)`,
+		before+1, before+2, alias, column, columns, table, column, alias, alias, alias)
+}
+
+func (r *ranges) args(before ...any) []any {
+	if r == nil {
+		return before
+	}
+	return append(before, r.low, r.high)
 }
 
 // Databases are the three databases, each as a role that can read all tables.
@@ -106,7 +125,13 @@ type snapshots struct{ pedidos, pagamentos, estoque pgx.Tx }
 
 // begin takes the snapshots directly after each other, that of pedidos last: an order is
 // stored before its reservation and its payment.
-func (d Databases) begin(ctx context.Context) (s snapshots, err error) {
+//
+// narrow is for statements that read few rows of large tables: PostgreSQL does not know how few.
+func (d Databases) begin(ctx context.Context, narrow bool) (s snapshots, err error) {
+	settings := `SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0;`
+	if narrow {
+		settings += `SET LOCAL enable_seqscan = off; SET LOCAL jit = off;`
+	}
 	for _, database := range []struct {
 		pool *pgxpool.Pool
 		tx   *pgx.Tx
@@ -118,8 +143,7 @@ func (d Databases) begin(ctx context.Context) (s snapshots, err error) {
 			// Only ctx limits the transaction. The limits of the service's sessions would cancel
 			// a statement that reads a large table, or a transaction that waits for the other
 			// databases.
-			_, err = tx.Exec(ctx, `SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0;
-				SELECT pg_current_snapshot()`)
+			_, err = tx.Exec(ctx, settings+`SELECT pg_current_snapshot()`)
 		}
 		if err != nil {
 			s.end(ctx)
@@ -138,47 +162,16 @@ func (s snapshots) end(ctx context.Context) {
 	}
 }
 
-// records calls visit for each order in any of the databases, sorted by id, or only for
-// ids unless that is nil. It keeps one row of each database in memory. The record is valid
-// only during the call.
-func (s snapshots) records(ctx context.Context, ids []uuid.UUID, visit func(*record) error) error {
-	// where adds the condition on ids to a statement, and ids to its arguments.
-	where := func(statement, column string, args ...any) (string, []any) {
-		if ids == nil {
-			return fmt.Sprintf(statement, "true"), args
-		}
-		return fmt.Sprintf(statement, fmt.Sprintf("%s = ANY($%d)", column, len(args)+1)), append(args, ids)
-	}
+// records calls visit for each order in any of the databases whose id is in the ranges, sorted by id. It keeps one row
+// of each database in memory. The record is valid only during the call.
+func (s snapshots) records(ctx context.Context, within *ranges, visit func(*record) error) error {
 	var orders stream[orderRow]
 	var payments stream[paymentRow]
-	var reservations stream[stock.State]
+	var reservations stream[reservationRow]
 	defer func() { orders.close(); payments.close(); reservations.close() }()
-	ofOrders, err := atSchema(ctx, s.pedidos, "pedido_refunds", ordersSQL, withoutRefundsOfOrders)
-	if err != nil {
-		return err
-	}
-	ofPayments, err := atSchema(ctx, s.pagamentos, "pagamento_refunds", paymentsSQL, withoutRefundsOfPayments)
-	if err != nil {
-		return err
-	}
-	statement, args := where(ofOrders, "id", overdue)
-	if err := orders.open(ctx, s.pedidos, "orders", statement, args, func(o *orderRow) []any {
-		return []any{&o.state, &o.total, &o.currency, &o.overdue, &o.held, &o.placed, &o.done, &o.open}
-	}); err != nil {
-		return err
-	}
-	statement, args = where(ofPayments, "order_id", acquirer.Captured, simulator.StateRefunded)
-	if err := payments.open(ctx, s.pagamentos, "payments", statement, args, func(p *paymentRow) []any {
-		return []any{
-			&p.state, &p.amount, &p.refunded, &p.currency, &p.charges, &p.booked, &p.owed, &p.undo, &p.held, &p.saidDone,
-			&p.placed, &p.done, &p.open,
-		}
-	}); err != nil {
-		return err
-	}
-	statement, args = where(reservationsSQL, "order_id")
-	if err := reservations.open(ctx, s.estoque, "reservations", statement, args,
-		func(state *stock.State) []any { return []any{state} }); err != nil {
+	if err := errors.Join(
+		s.openOrders(ctx, within, &orders), s.openPayments(ctx, within, &payments), s.openReservations(ctx, within, &reservations),
+	); err != nil {
 		return err
 	}
 	var r record
@@ -195,6 +188,57 @@ func (s snapshots) records(ctx context.Context, ids []uuid.UUID, visit func(*rec
 			return err
 		}
 	}
+}
+
+func (s snapshots) openOrders(ctx context.Context, within *ranges, orders *stream[orderRow]) error {
+	table, refunds := "pedidos", "pedido_refunds"
+	there, err := exists(ctx, s.pedidos, refunds)
+	if err != nil {
+		return err
+	}
+	if !there {
+		table, refunds = ordersBeforeRefunds, noOrderRefunds
+	}
+	statement := fmt.Sprintf(ordersSQL,
+		within.source(table, "o", "id", "state, total_amount, total_currency, attend_at, refunds_amount", 1),
+		within.source(refunds, "r", "pedido_id", "amount, state, attend_at", 1))
+	return orders.open(ctx, s.pedidos, "orders", statement, within.args(overdue), func(o *orderRow) []any {
+		return []any{&o.state, &o.total, &o.currency, &o.overdue, &o.held, &o.placed, &o.done, &o.open}
+	})
+}
+
+func (s snapshots) openPayments(ctx context.Context, within *ranges, payments *stream[paymentRow]) error {
+	table, refunds := "pagamentos", "pagamento_refunds"
+	there, err := exists(ctx, s.pagamentos, refunds)
+	if err != nil {
+		return err
+	}
+	if !there {
+		table, refunds = paymentsBeforeRefunds, noPaymentRefunds
+	}
+	charges, books := within.source("simulator_charges", "c", "order_id", "reference, amount, state", 2), "simulator_refunds AS r"
+	if within != nil {
+		const of = "(SELECT reference, amount, state FROM simulator_refunds WHERE reference = ANY (ARRAY(SELECT reference FROM %s))) AS r"
+		books = fmt.Sprintf(of, charges)
+	}
+	statement := fmt.Sprintf(paymentsSQL,
+		within.source(table, "p", "order_id", "state, amount, refunded_amount, currency, problem, undo, refunds_amount, refunds_done", 2),
+		within.source(refunds, "r", "order_id", "amount, state, problem", 2), charges, books)
+	args := within.args(acquirer.Captured, simulator.StateRefunded)
+	return payments.open(ctx, s.pagamentos, "payments", statement, args, func(p *paymentRow) []any {
+		return []any{
+			&p.state, &p.amount, &p.refunded, &p.currency, &p.charges, &p.booked, &p.owed, &p.undo, &p.held, &p.saidDone,
+			&p.placed, &p.done, &p.open,
+		}
+	})
+}
+
+func (s snapshots) openReservations(ctx context.Context, within *ranges, reservations *stream[reservationRow]) error {
+	statement := fmt.Sprintf(reservationsSQL, within.source("estoque_reservations", "r", "order_id", "state", 0),
+		within.source("estoque_reservation_lines", "l", "order_id", "sku, quantity", 0))
+	return reservations.open(ctx, s.estoque, "reservations", statement, within.args(), func(r *reservationRow) []any {
+		return []any{&r.state, &r.high, &r.low}
+	})
 }
 
 // settled says how many reservations of sold units have left estoque because of their age.

@@ -17,7 +17,7 @@ type record struct {
 	id          uuid.UUID
 	order       orderRow
 	payment     paymentRow
-	reservation stock.State
+	reservation reservationRow
 	// settled says that the reservation may have left because of its age: Check counts these.
 	settled bool
 }
@@ -54,6 +54,20 @@ type paymentRow struct {
 	saidDone int64 // what the payment's row says of done
 }
 
+type reservationRow struct {
+	state stock.State
+	// high and low are halves of the units, which reservationsSQL explains.
+	high, low int64
+}
+
+// sold are the units that a reservation has sold, as one number modulo 2^64.
+func (r reservationRow) sold() uint64 {
+	if r.state != stock.Confirmed {
+		return 0
+	}
+	return uint64(r.high)<<32 + uint64(r.low)
+}
+
 // kept returns the amount that is captured and not refunded.
 func (p paymentRow) kept() int64 {
 	if p.state == payment.Captured || p.state == payment.Refunding {
@@ -82,7 +96,7 @@ func (o orderRow) confirmed() int64 {
 // mayBeSettled tells whether the reservation of a confirmed order may have left because of its age;
 // newest is the newest order of which this is known.
 func (r *record) mayBeSettled(newest uuid.UUID) bool {
-	return r.order.state == order.Confirmed && r.reservation == "" && bytes.Compare(r.id[:], newest[:]) <= 0
+	return r.order.state == order.Confirmed && r.reservation.state == "" && bytes.Compare(r.id[:], newest[:]) <= 0
 }
 
 // refunding tells whether a partial refund is under way, which changes the payment before the order.
@@ -151,14 +165,14 @@ func (r *record) checkRefunds(found func(Invariant, string)) {
 
 func (r *record) checkReservation(found func(Invariant, string)) {
 	state := r.order.state
-	holds := r.reservation == stock.Reserved || r.reservation == stock.Confirmed
+	holds := r.reservation.state == stock.Reserved || r.reservation.state == stock.Confirmed
 	switch {
 	case state == "" && holds:
-		found(StockMatchesOrder, fmt.Sprintf("a reservation without an order is %s", r.reservation))
-	case state == order.Confirmed && r.reservation != stock.Confirmed && !r.settled:
-		found(StockMatchesOrder, fmt.Sprintf("the order is confirmed, and its reservation is %q", r.reservation))
+		found(StockMatchesOrder, fmt.Sprintf("a reservation without an order is %s", r.reservation.state))
+	case state == order.Confirmed && r.reservation.state != stock.Confirmed && !r.settled:
+		found(StockMatchesOrder, fmt.Sprintf("the order is confirmed, and its reservation is %q", r.reservation.state))
 	case state.Final() && state != order.Confirmed && holds:
-		found(StockMatchesOrder, fmt.Sprintf("the order is %s, and its reservation is %s", state, r.reservation))
+		found(StockMatchesOrder, fmt.Sprintf("the order is %s, and its reservation is %s", state, r.reservation.state))
 	}
 }
 

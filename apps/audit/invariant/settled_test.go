@@ -27,7 +27,7 @@ func TestReservationsThatLeftAreNoViolation(t *testing.T) {
 	t.Parallel()
 	s := newShop(t)
 	s.settle(t)
-	report, err := invariant.Check(t.Context(), s.databases)
+	report, err := invariant.Check(t.Context(), s.databases, invariant.Options{})
 	if err != nil || len(report.Violations) > 0 || report.Orders != 2 {
 		t.Errorf("%v: %+v", err, report)
 	}
@@ -64,7 +64,7 @@ func TestALossIsFoundAfterReservationsLeft(t *testing.T) {
 				database = s.pedidos
 			}
 			exec(t, database, test.violate)
-			report, err := invariant.Check(t.Context(), s.databases)
+			report, err := invariant.Check(t.Context(), s.databases, invariant.Options{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -90,7 +90,7 @@ func TestTheAuditReadsTheSchemaBeforeReservationsLeft(t *testing.T) {
 	if _, err := owner.Exec(t.Context(), `DROP TABLE estoque_settled_orders, estoque_settled_units`); err != nil {
 		t.Fatal(err)
 	}
-	report, err := invariant.Check(t.Context(), s.databases)
+	report, err := invariant.Check(t.Context(), s.databases, invariant.Options{})
 	if err != nil || len(report.Violations) > 0 {
 		t.Errorf("%v: %+v", err, report)
 	}

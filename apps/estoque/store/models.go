@@ -10,6 +10,11 @@ import (
 	"github.com/google/uuid"
 )
 
+type EstoquePruned struct {
+	Bucket     string
+	ChangedXid int64
+}
+
 type Item struct {
 	SKU           string
 	Name          string
@@ -23,11 +28,12 @@ type Item struct {
 }
 
 type Reservation struct {
-	OrderID   uuid.UUID
-	State     string
-	ExpiresAt time.Time
-	CreatedAt time.Time
-	UpdatedAt time.Time
+	OrderID    uuid.UUID
+	State      string
+	ExpiresAt  time.Time
+	CreatedAt  time.Time
+	UpdatedAt  time.Time
+	ChangedXid *int64
 }
 
 type ReservationLine struct {

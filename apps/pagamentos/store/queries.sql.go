@@ -58,7 +58,7 @@ UPDATE pagamentos SET
     refund_reference = $1::text, problem = NULL,
     due_at = now() + least(interval '1 hour', interval '1 minute' * 2 ^ least(attempts, 6))
 WHERE order_id = $2 AND state = 'refunding'
-RETURNING order_id, state, amount, currency, refunded_amount, capture, undo, card_token, fingerprint, acquirer, acquirer_reference, decline_reason, due_at, attempts, created_at, updated_at, prepares, refund_reference, problem, refusals, client_id, client_secret, refunds_amount, refunds_done, coalesce(ceil(extract(epoch FROM due_at - now())), 0)::bigint AS due_in
+RETURNING order_id, state, amount, currency, refunded_amount, capture, undo, card_token, fingerprint, acquirer, acquirer_reference, decline_reason, due_at, attempts, created_at, updated_at, prepares, refund_reference, problem, refusals, client_id, client_secret, refunds_amount, refunds_done, changed_xid, coalesce(ceil(extract(epoch FROM due_at - now())), 0)::bigint AS due_in
 `
 
 type AwaitRefundParams struct {
@@ -91,6 +91,7 @@ type AwaitRefundRow struct {
 	ClientSecret      *string
 	RefundsAmount     int64
 	RefundsDone       int64
+	ChangedXid        *int64
 	DueIn             int64
 }
 
@@ -124,6 +125,7 @@ func (q *Queries) AwaitRefund(ctx context.Context, arg AwaitRefundParams) (Await
 		&i.ClientSecret,
 		&i.RefundsAmount,
 		&i.RefundsDone,
+		&i.ChangedXid,
 		&i.DueIn,
 	)
 	return i, err
@@ -142,7 +144,7 @@ UPDATE pagamentos AS p SET
     attempts = p.attempts + 1
 FROM due
 WHERE p.order_id = due.order_id
-RETURNING p.order_id, p.state, p.amount, p.currency, p.refunded_amount, p.capture, p.undo, p.card_token, p.fingerprint, p.acquirer, p.acquirer_reference, p.decline_reason, p.due_at, p.attempts, p.created_at, p.updated_at, p.prepares, p.refund_reference, p.problem, p.refusals, p.client_id, p.client_secret, p.refunds_amount, p.refunds_done, 0::bigint AS due_in
+RETURNING p.order_id, p.state, p.amount, p.currency, p.refunded_amount, p.capture, p.undo, p.card_token, p.fingerprint, p.acquirer, p.acquirer_reference, p.decline_reason, p.due_at, p.attempts, p.created_at, p.updated_at, p.prepares, p.refund_reference, p.problem, p.refusals, p.client_id, p.client_secret, p.refunds_amount, p.refunds_done, p.changed_xid, 0::bigint AS due_in
 `
 
 type ClaimParams struct {
@@ -175,6 +177,7 @@ type ClaimRow struct {
 	ClientSecret      *string
 	RefundsAmount     int64
 	RefundsDone       int64
+	ChangedXid        *int64
 	DueIn             int64
 }
 
@@ -214,6 +217,7 @@ func (q *Queries) Claim(ctx context.Context, arg ClaimParams) ([]ClaimRow, error
 			&i.ClientSecret,
 			&i.RefundsAmount,
 			&i.RefundsDone,
+			&i.ChangedXid,
 			&i.DueIn,
 		); err != nil {
 			return nil, err
@@ -301,11 +305,11 @@ WITH intended AS (
     VALUES ($1, $2, 'authorising', $3, $4, $5, $6::text, $7,
         $8::text || '/3', $9, true, now() + interval '1 minute')
     ON CONFLICT (order_id) DO NOTHING
-    RETURNING order_id, state, amount, currency, refunded_amount, capture, undo, card_token, fingerprint, acquirer, acquirer_reference, decline_reason, due_at, attempts, created_at, updated_at, prepares, refund_reference, problem, refusals, client_id, client_secret, refunds_amount, refunds_done
+    RETURNING order_id, state, amount, currency, refunded_amount, capture, undo, card_token, fingerprint, acquirer, acquirer_reference, decline_reason, due_at, attempts, created_at, updated_at, prepares, refund_reference, problem, refusals, client_id, client_secret, refunds_amount, refunds_done, changed_xid
 ), logged AS (
     INSERT INTO pagamento_transitions (order_id, to_state) SELECT order_id, state FROM intended
 )
-SELECT order_id, state, amount, currency, refunded_amount, capture, undo, card_token, fingerprint, acquirer, acquirer_reference, decline_reason, due_at, attempts, created_at, updated_at, prepares, refund_reference, problem, refusals, client_id, client_secret, refunds_amount, refunds_done, coalesce(ceil(extract(epoch FROM due_at - now())), 0)::bigint AS due_in FROM intended
+SELECT order_id, state, amount, currency, refunded_amount, capture, undo, card_token, fingerprint, acquirer, acquirer_reference, decline_reason, due_at, attempts, created_at, updated_at, prepares, refund_reference, problem, refusals, client_id, client_secret, refunds_amount, refunds_done, changed_xid, coalesce(ceil(extract(epoch FROM due_at - now())), 0)::bigint AS due_in FROM intended
 `
 
 type IntendParams struct {
@@ -345,6 +349,7 @@ type IntendRow struct {
 	ClientSecret      *string
 	RefundsAmount     int64
 	RefundsDone       int64
+	ChangedXid        *int64
 	DueIn             int64
 }
 
@@ -390,6 +395,7 @@ func (q *Queries) Intend(ctx context.Context, arg IntendParams) (IntendRow, erro
 		&i.ClientSecret,
 		&i.RefundsAmount,
 		&i.RefundsDone,
+		&i.ChangedXid,
 		&i.DueIn,
 	)
 	return i, err
@@ -398,7 +404,7 @@ func (q *Queries) Intend(ctx context.Context, arg IntendParams) (IntendRow, erro
 const intendCapture = `-- name: IntendCapture :one
 UPDATE pagamentos SET capture = true, due_at = now() + interval '1 minute', attempts = 0, updated_at = now()
 WHERE order_id = $1 AND state = 'authorised' AND NOT undo AND NOT capture
-RETURNING order_id, state, amount, currency, refunded_amount, capture, undo, card_token, fingerprint, acquirer, acquirer_reference, decline_reason, due_at, attempts, created_at, updated_at, prepares, refund_reference, problem, refusals, client_id, client_secret, refunds_amount, refunds_done, coalesce(ceil(extract(epoch FROM due_at - now())), 0)::bigint AS due_in
+RETURNING order_id, state, amount, currency, refunded_amount, capture, undo, card_token, fingerprint, acquirer, acquirer_reference, decline_reason, due_at, attempts, created_at, updated_at, prepares, refund_reference, problem, refusals, client_id, client_secret, refunds_amount, refunds_done, changed_xid, coalesce(ceil(extract(epoch FROM due_at - now())), 0)::bigint AS due_in
 `
 
 type IntendCaptureRow struct {
@@ -426,6 +432,7 @@ type IntendCaptureRow struct {
 	ClientSecret      *string
 	RefundsAmount     int64
 	RefundsDone       int64
+	ChangedXid        *int64
 	DueIn             int64
 }
 
@@ -458,6 +465,7 @@ func (q *Queries) IntendCapture(ctx context.Context, orderID uuid.UUID) (IntendC
 		&i.ClientSecret,
 		&i.RefundsAmount,
 		&i.RefundsDone,
+		&i.ChangedXid,
 		&i.DueIn,
 	)
 	return i, err
@@ -555,13 +563,13 @@ WITH intended AS (
             THEN now() + interval '1 minute' END,
         attempts = 0, problem = NULL, refusals = 0, updated_at = now()
     WHERE p.state = 'captured' AND p.refunds_amount = 0 OR p.state IN ('authorising', 'authorised') AND NOT p.undo
-    RETURNING order_id, state, amount, currency, refunded_amount, capture, undo, card_token, fingerprint, acquirer, acquirer_reference, decline_reason, due_at, attempts, created_at, updated_at, prepares, refund_reference, problem, refusals, client_id, client_secret, refunds_amount, refunds_done
+    RETURNING order_id, state, amount, currency, refunded_amount, capture, undo, card_token, fingerprint, acquirer, acquirer_reference, decline_reason, due_at, attempts, created_at, updated_at, prepares, refund_reference, problem, refusals, client_id, client_secret, refunds_amount, refunds_done, changed_xid
 ), logged AS (
     INSERT INTO pagamento_transitions (order_id, from_state, to_state)
     SELECT order_id, CASE WHEN state = 'refunding' THEN 'captured' WHEN fingerprint IS NOT NULL THEN 'authorising' END, state
     FROM intended WHERE state IN ('refunding', 'voided')
 )
-SELECT order_id, state, amount, currency, refunded_amount, capture, undo, card_token, fingerprint, acquirer, acquirer_reference, decline_reason, due_at, attempts, created_at, updated_at, prepares, refund_reference, problem, refusals, client_id, client_secret, refunds_amount, refunds_done, coalesce(ceil(extract(epoch FROM due_at - now())), 0)::bigint AS due_in FROM intended
+SELECT order_id, state, amount, currency, refunded_amount, capture, undo, card_token, fingerprint, acquirer, acquirer_reference, decline_reason, due_at, attempts, created_at, updated_at, prepares, refund_reference, problem, refusals, client_id, client_secret, refunds_amount, refunds_done, changed_xid, coalesce(ceil(extract(epoch FROM due_at - now())), 0)::bigint AS due_in FROM intended
 `
 
 type IntendUndoParams struct {
@@ -595,6 +603,7 @@ type IntendUndoRow struct {
 	ClientSecret      *string
 	RefundsAmount     int64
 	RefundsDone       int64
+	ChangedXid        *int64
 	DueIn             int64
 }
 
@@ -630,6 +639,7 @@ func (q *Queries) IntendUndo(ctx context.Context, arg IntendUndoParams) (IntendU
 		&i.ClientSecret,
 		&i.RefundsAmount,
 		&i.RefundsDone,
+		&i.ChangedXid,
 		&i.DueIn,
 	)
 	return i, err
@@ -643,7 +653,7 @@ WITH needing AS MATERIALIZED (
     SELECT r.order_id FROM pagamento_refunds AS r WHERE r.due_at IS NOT NULL
         AND (r.refusals >= 5 OR r.updated_at < now() - CASE WHEN r.refund_reference IS NULL THEN interval '1 day' ELSE interval '10 days' END)
 )
-SELECT p.order_id, p.state, p.amount, p.currency, p.refunded_amount, p.capture, p.undo, p.card_token, p.fingerprint, p.acquirer, p.acquirer_reference, p.decline_reason, p.due_at, p.attempts, p.created_at, p.updated_at, p.prepares, p.refund_reference, p.problem, p.refusals, p.client_id, p.client_secret, p.refunds_amount, p.refunds_done, coalesce(ceil(extract(epoch FROM p.due_at - now())), 0)::bigint AS due_in
+SELECT p.order_id, p.state, p.amount, p.currency, p.refunded_amount, p.capture, p.undo, p.card_token, p.fingerprint, p.acquirer, p.acquirer_reference, p.decline_reason, p.due_at, p.attempts, p.created_at, p.updated_at, p.prepares, p.refund_reference, p.problem, p.refusals, p.client_id, p.client_secret, p.refunds_amount, p.refunds_done, p.changed_xid, coalesce(ceil(extract(epoch FROM p.due_at - now())), 0)::bigint AS due_in
 FROM needing JOIN pagamentos AS p ON p.order_id = needing.order_id
 WHERE p.order_id < $1
 ORDER BY p.order_id DESC
@@ -680,6 +690,7 @@ type NeedingPersonRow struct {
 	ClientSecret      *string
 	RefundsAmount     int64
 	RefundsDone       int64
+	ChangedXid        *int64
 	DueIn             int64
 }
 
@@ -721,6 +732,7 @@ func (q *Queries) NeedingPerson(ctx context.Context, arg NeedingPersonParams) ([
 			&i.ClientSecret,
 			&i.RefundsAmount,
 			&i.RefundsDone,
+			&i.ChangedXid,
 			&i.DueIn,
 		); err != nil {
 			return nil, err
@@ -745,7 +757,7 @@ func (q *Queries) OrderOfRefund(ctx context.Context, id uuid.UUID) (uuid.UUID, e
 }
 
 const payment = `-- name: Payment :one
-SELECT order_id, state, amount, currency, refunded_amount, capture, undo, card_token, fingerprint, acquirer, acquirer_reference, decline_reason, due_at, attempts, created_at, updated_at, prepares, refund_reference, problem, refusals, client_id, client_secret, refunds_amount, refunds_done, coalesce(ceil(extract(epoch FROM due_at - now())), 0)::bigint AS due_in FROM pagamentos WHERE order_id = $1
+SELECT order_id, state, amount, currency, refunded_amount, capture, undo, card_token, fingerprint, acquirer, acquirer_reference, decline_reason, due_at, attempts, created_at, updated_at, prepares, refund_reference, problem, refusals, client_id, client_secret, refunds_amount, refunds_done, changed_xid, coalesce(ceil(extract(epoch FROM due_at - now())), 0)::bigint AS due_in FROM pagamentos WHERE order_id = $1
 `
 
 type PaymentRow struct {
@@ -773,6 +785,7 @@ type PaymentRow struct {
 	ClientSecret      *string
 	RefundsAmount     int64
 	RefundsDone       int64
+	ChangedXid        *int64
 	DueIn             int64
 }
 
@@ -804,13 +817,14 @@ func (q *Queries) Payment(ctx context.Context, orderID uuid.UUID) (PaymentRow, e
 		&i.ClientSecret,
 		&i.RefundsAmount,
 		&i.RefundsDone,
+		&i.ChangedXid,
 		&i.DueIn,
 	)
 	return i, err
 }
 
 const payments = `-- name: Payments :many
-SELECT order_id, state, amount, currency, refunded_amount, capture, undo, card_token, fingerprint, acquirer, acquirer_reference, decline_reason, due_at, attempts, created_at, updated_at, prepares, refund_reference, problem, refusals, client_id, client_secret, refunds_amount, refunds_done, coalesce(ceil(extract(epoch FROM due_at - now())), 0)::bigint AS due_in FROM pagamentos
+SELECT order_id, state, amount, currency, refunded_amount, capture, undo, card_token, fingerprint, acquirer, acquirer_reference, decline_reason, due_at, attempts, created_at, updated_at, prepares, refund_reference, problem, refusals, client_id, client_secret, refunds_amount, refunds_done, changed_xid, coalesce(ceil(extract(epoch FROM due_at - now())), 0)::bigint AS due_in FROM pagamentos
 WHERE order_id < $1
 ORDER BY order_id DESC
 LIMIT $2
@@ -846,6 +860,7 @@ type PaymentsRow struct {
 	ClientSecret      *string
 	RefundsAmount     int64
 	RefundsDone       int64
+	ChangedXid        *int64
 	DueIn             int64
 }
 
@@ -884,6 +899,7 @@ func (q *Queries) Payments(ctx context.Context, arg PaymentsParams) ([]PaymentsR
 			&i.ClientSecret,
 			&i.RefundsAmount,
 			&i.RefundsDone,
+			&i.ChangedXid,
 			&i.DueIn,
 		); err != nil {
 			return nil, err
@@ -926,7 +942,7 @@ func (q *Queries) PruneTransitions(ctx context.Context, arg PruneTransitionsPara
 }
 
 const refundsOf = `-- name: RefundsOf :many
-SELECT r.id, r.order_id, r.amount, r.reason, r.state, r.refund_reference, r.problem, r.refusals, r.asked, r.due_at, r.attempts, r.created_at, r.updated_at, coalesce(ceil(extract(epoch FROM r.due_at - now())), 0)::bigint AS due_in,
+SELECT r.id, r.order_id, r.amount, r.reason, r.state, r.refund_reference, r.problem, r.refusals, r.asked, r.due_at, r.attempts, r.created_at, r.updated_at, r.changed_xid, coalesce(ceil(extract(epoch FROM r.due_at - now())), 0)::bigint AS due_in,
     extract(epoch FROM now() - r.updated_at)::bigint AS age,
     coalesce(r.due_at IS NOT NULL AND (r.refusals >= 5
         OR r.updated_at < now() - CASE WHEN r.refund_reference IS NULL THEN interval '1 day' ELSE interval '10 days' END), false)::boolean AS needs_person,
@@ -949,6 +965,7 @@ type RefundsOfRow struct {
 	Attempts        int32
 	CreatedAt       time.Time
 	UpdatedAt       time.Time
+	ChangedXid      *int64
 	DueIn           int64
 	Age             int64
 	NeedsPerson     bool
@@ -980,6 +997,7 @@ func (q *Queries) RefundsOf(ctx context.Context, orderID uuid.UUID) ([]RefundsOf
 			&i.Attempts,
 			&i.CreatedAt,
 			&i.UpdatedAt,
+			&i.ChangedXid,
 			&i.DueIn,
 			&i.Age,
 			&i.NeedsPerson,
@@ -1002,7 +1020,7 @@ UPDATE pagamentos SET
     problem = $1::text, refusals = refusals + 1, refund_reference = NULL,
     due_at = now() + least(interval '1 hour', interval '1 minute' * 2 ^ least(refusals, 6))
 WHERE order_id = $2 AND state = $3 AND refusals = $4 AND due_at IS NOT NULL
-RETURNING order_id, state, amount, currency, refunded_amount, capture, undo, card_token, fingerprint, acquirer, acquirer_reference, decline_reason, due_at, attempts, created_at, updated_at, prepares, refund_reference, problem, refusals, client_id, client_secret, refunds_amount, refunds_done, coalesce(ceil(extract(epoch FROM due_at - now())), 0)::bigint AS due_in
+RETURNING order_id, state, amount, currency, refunded_amount, capture, undo, card_token, fingerprint, acquirer, acquirer_reference, decline_reason, due_at, attempts, created_at, updated_at, prepares, refund_reference, problem, refusals, client_id, client_secret, refunds_amount, refunds_done, changed_xid, coalesce(ceil(extract(epoch FROM due_at - now())), 0)::bigint AS due_in
 `
 
 type RefuseParams struct {
@@ -1037,6 +1055,7 @@ type RefuseRow struct {
 	ClientSecret      *string
 	RefundsAmount     int64
 	RefundsDone       int64
+	ChangedXid        *int64
 	DueIn             int64
 }
 
@@ -1076,6 +1095,7 @@ func (q *Queries) Refuse(ctx context.Context, arg RefuseParams) (RefuseRow, erro
 		&i.ClientSecret,
 		&i.RefundsAmount,
 		&i.RefundsDone,
+		&i.ChangedXid,
 		&i.DueIn,
 	)
 	return i, err
@@ -1201,13 +1221,13 @@ WITH changed AS (
         updated_at = now()
     WHERE p.order_id = $6 AND p.state = $7
         AND p.acquirer_reference IS NOT DISTINCT FROM $8
-    RETURNING order_id, state, amount, currency, refunded_amount, capture, undo, card_token, fingerprint, acquirer, acquirer_reference, decline_reason, due_at, attempts, created_at, updated_at, prepares, refund_reference, problem, refusals, client_id, client_secret, refunds_amount, refunds_done
+    RETURNING order_id, state, amount, currency, refunded_amount, capture, undo, card_token, fingerprint, acquirer, acquirer_reference, decline_reason, due_at, attempts, created_at, updated_at, prepares, refund_reference, problem, refusals, client_id, client_secret, refunds_amount, refunds_done, changed_xid
 ), logged AS (
     INSERT INTO pagamento_transitions (order_id, from_state, to_state)
     SELECT order_id, $7::text, state FROM changed WHERE state <> $7::text
     ON CONFLICT (order_id, to_state) DO NOTHING -- refunded before, by a refund that failed later
 )
-SELECT order_id, state, amount, currency, refunded_amount, capture, undo, card_token, fingerprint, acquirer, acquirer_reference, decline_reason, due_at, attempts, created_at, updated_at, prepares, refund_reference, problem, refusals, client_id, client_secret, refunds_amount, refunds_done, coalesce(ceil(extract(epoch FROM due_at - now())), 0)::bigint AS due_in FROM changed
+SELECT order_id, state, amount, currency, refunded_amount, capture, undo, card_token, fingerprint, acquirer, acquirer_reference, decline_reason, due_at, attempts, created_at, updated_at, prepares, refund_reference, problem, refusals, client_id, client_secret, refunds_amount, refunds_done, changed_xid, coalesce(ceil(extract(epoch FROM due_at - now())), 0)::bigint AS due_in FROM changed
 `
 
 type SettleParams struct {
@@ -1246,6 +1266,7 @@ type SettleRow struct {
 	ClientSecret      *string
 	RefundsAmount     int64
 	RefundsDone       int64
+	ChangedXid        *int64
 	DueIn             int64
 }
 
@@ -1290,6 +1311,7 @@ func (q *Queries) Settle(ctx context.Context, arg SettleParams) (SettleRow, erro
 		&i.ClientSecret,
 		&i.RefundsAmount,
 		&i.RefundsDone,
+		&i.ChangedXid,
 		&i.DueIn,
 	)
 	return i, err

@@ -71,6 +71,20 @@ type Order struct {
 	Refunds         int32
 	RefundsAmount   int64
 	Events          int32
+	ChangedXid      *int64
+}
+
+type PedidoAuditCheckpoint struct {
+	One        bool
+	Run        uuid.UUID
+	Generation int64
+	State      []byte
+}
+
+type PedidoAuditPart struct {
+	Run    uuid.UUID
+	Bucket string
+	Sums   []byte
 }
 
 type Refund struct {
@@ -87,6 +101,7 @@ type Refund struct {
 	CheckAt        *time.Time
 	CreatedAt      time.Time
 	UpdatedAt      time.Time
+	ChangedXid     *int64
 }
 
 type Transition struct {

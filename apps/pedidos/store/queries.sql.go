@@ -277,7 +277,7 @@ func (q *Queries) EndResume(ctx context.Context, id uuid.UUID) error {
 }
 
 const filteredOrdersOfClient = `-- name: FilteredOrdersOfClient :many
-SELECT pedidos.id, pedidos.number, pedidos.client_id, pedidos.idempotency_key, pedidos.request_hash, pedidos.state, pedidos.version, pedidos.lines, pedidos.total_amount, pedidos.total_currency, pedidos.card_token, pedidos.cancel_requested, pedidos.failure_reason, pedidos.answer_status, pedidos.answer_body, pedidos.attend_at, pedidos.created_at, pedidos.updated_at, pedidos.shopper, pedidos.shipped_at, pedidos.shipment, pedidos.client_secret, pedidos.refunds, pedidos.refunds_amount, pedidos.events FROM (
+SELECT pedidos.id, pedidos.number, pedidos.client_id, pedidos.idempotency_key, pedidos.request_hash, pedidos.state, pedidos.version, pedidos.lines, pedidos.total_amount, pedidos.total_currency, pedidos.card_token, pedidos.cancel_requested, pedidos.failure_reason, pedidos.answer_status, pedidos.answer_body, pedidos.attend_at, pedidos.created_at, pedidos.updated_at, pedidos.shopper, pedidos.shipped_at, pedidos.shipment, pedidos.client_secret, pedidos.refunds, pedidos.refunds_amount, pedidos.events, pedidos.changed_xid FROM (
     SELECT one.id FROM (SELECT unnest($1::text[]) AS state, unnest($2::boolean[]) AS shipped) AS pair
     CROSS JOIN LATERAL (
         SELECT p.id, p.created_at, p.number FROM pedidos AS p
@@ -349,6 +349,7 @@ func (q *Queries) FilteredOrdersOfClient(ctx context.Context, arg FilteredOrders
 			&i.Refunds,
 			&i.RefundsAmount,
 			&i.Events,
+			&i.ChangedXid,
 		); err != nil {
 			return nil, err
 		}
@@ -383,7 +384,7 @@ func (q *Queries) LockClient(ctx context.Context, clientID string) error {
 }
 
 const lockOrder = `-- name: LockOrder :one
-SELECT id, number, client_id, idempotency_key, request_hash, state, version, lines, total_amount, total_currency, card_token, cancel_requested, failure_reason, answer_status, answer_body, attend_at, created_at, updated_at, shopper, shipped_at, shipment, client_secret, refunds, refunds_amount, events FROM pedidos WHERE id = $1 FOR UPDATE
+SELECT id, number, client_id, idempotency_key, request_hash, state, version, lines, total_amount, total_currency, card_token, cancel_requested, failure_reason, answer_status, answer_body, attend_at, created_at, updated_at, shopper, shipped_at, shipment, client_secret, refunds, refunds_amount, events, changed_xid FROM pedidos WHERE id = $1 FOR UPDATE
 `
 
 // Reads an order and holds its row, so that its refunds are decided one after the other.
@@ -416,6 +417,7 @@ func (q *Queries) LockOrder(ctx context.Context, id uuid.UUID) (Order, error) {
 		&i.Refunds,
 		&i.RefundsAmount,
 		&i.Events,
+		&i.ChangedXid,
 	)
 	return i, err
 }
@@ -503,7 +505,7 @@ func (q *Queries) OldestWaiting(ctx context.Context) (time.Duration, error) {
 }
 
 const orderByID = `-- name: OrderByID :one
-SELECT pedidos.id, pedidos.number, pedidos.client_id, pedidos.idempotency_key, pedidos.request_hash, pedidos.state, pedidos.version, pedidos.lines, pedidos.total_amount, pedidos.total_currency, pedidos.card_token, pedidos.cancel_requested, pedidos.failure_reason, pedidos.answer_status, pedidos.answer_body, pedidos.attend_at, pedidos.created_at, pedidos.updated_at, pedidos.shopper, pedidos.shipped_at, pedidos.shipment, pedidos.client_secret, pedidos.refunds, pedidos.refunds_amount, pedidos.events, now()::timestamptz AS read_at FROM pedidos WHERE id = $1
+SELECT pedidos.id, pedidos.number, pedidos.client_id, pedidos.idempotency_key, pedidos.request_hash, pedidos.state, pedidos.version, pedidos.lines, pedidos.total_amount, pedidos.total_currency, pedidos.card_token, pedidos.cancel_requested, pedidos.failure_reason, pedidos.answer_status, pedidos.answer_body, pedidos.attend_at, pedidos.created_at, pedidos.updated_at, pedidos.shopper, pedidos.shipped_at, pedidos.shipment, pedidos.client_secret, pedidos.refunds, pedidos.refunds_amount, pedidos.events, pedidos.changed_xid, now()::timestamptz AS read_at FROM pedidos WHERE id = $1
 `
 
 type OrderByIDRow struct {
@@ -540,6 +542,7 @@ func (q *Queries) OrderByID(ctx context.Context, id uuid.UUID) (OrderByIDRow, er
 		&i.Order.Refunds,
 		&i.Order.RefundsAmount,
 		&i.Order.Events,
+		&i.Order.ChangedXid,
 		&i.ReadAt,
 	)
 	return i, err
@@ -579,7 +582,7 @@ func (q *Queries) OrderByKey(ctx context.Context, arg OrderByKeyParams) (OrderBy
 }
 
 const ordersOfClient = `-- name: OrdersOfClient :many
-SELECT id, number, client_id, idempotency_key, request_hash, state, version, lines, total_amount, total_currency, card_token, cancel_requested, failure_reason, answer_status, answer_body, attend_at, created_at, updated_at, shopper, shipped_at, shipment, client_secret, refunds, refunds_amount, events FROM pedidos WHERE client_id = $1 AND number < $2::bigint ORDER BY number DESC LIMIT $3
+SELECT id, number, client_id, idempotency_key, request_hash, state, version, lines, total_amount, total_currency, card_token, cancel_requested, failure_reason, answer_status, answer_body, attend_at, created_at, updated_at, shopper, shipped_at, shipment, client_secret, refunds, refunds_amount, events, changed_xid FROM pedidos WHERE client_id = $1 AND number < $2::bigint ORDER BY number DESC LIMIT $3
 `
 
 type OrdersOfClientParams struct {
@@ -623,6 +626,7 @@ func (q *Queries) OrdersOfClient(ctx context.Context, arg OrdersOfClientParams) 
 			&i.Refunds,
 			&i.RefundsAmount,
 			&i.Events,
+			&i.ChangedXid,
 		); err != nil {
 			return nil, err
 		}
@@ -688,7 +692,7 @@ WITH held AS (
 )
 INSERT INTO pedido_refunds (id, pedido_id, idempotency_key, request_hash, amount, lines, reason, attend_at)
 VALUES ($1, $2, $3, $4, $5, $6, $7, now() + interval '10 seconds')
-RETURNING id, pedido_id, idempotency_key, request_hash, amount, lines, reason, state, attend_at, attempts, check_at, created_at, updated_at
+RETURNING id, pedido_id, idempotency_key, request_hash, amount, lines, reason, state, attend_at, attempts, check_at, created_at, updated_at, changed_xid
 `
 
 type PlaceRefundParams struct {
@@ -727,6 +731,7 @@ func (q *Queries) PlaceRefund(ctx context.Context, arg PlaceRefundParams) (Refun
 		&i.CheckAt,
 		&i.CreatedAt,
 		&i.UpdatedAt,
+		&i.ChangedXid,
 	)
 	return i, err
 }
@@ -837,7 +842,7 @@ func (q *Queries) Redeliver(ctx context.Context, arg RedeliverParams) (Redeliver
 }
 
 const refundsOf = `-- name: RefundsOf :many
-SELECT id, pedido_id, idempotency_key, request_hash, amount, lines, reason, state, attend_at, attempts, check_at, created_at, updated_at FROM pedido_refunds WHERE pedido_id = ANY($1::uuid[]) ORDER BY pedido_id, created_at, id
+SELECT id, pedido_id, idempotency_key, request_hash, amount, lines, reason, state, attend_at, attempts, check_at, created_at, updated_at, changed_xid FROM pedido_refunds WHERE pedido_id = ANY($1::uuid[]) ORDER BY pedido_id, created_at, id
 `
 
 func (q *Queries) RefundsOf(ctx context.Context, ids []uuid.UUID) ([]Refund, error) {
@@ -863,6 +868,7 @@ func (q *Queries) RefundsOf(ctx context.Context, ids []uuid.UUID) ([]Refund, err
 			&i.CheckAt,
 			&i.CreatedAt,
 			&i.UpdatedAt,
+			&i.ChangedXid,
 		); err != nil {
 			return nil, err
 		}

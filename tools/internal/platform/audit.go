@@ -1,10 +1,12 @@
 package platform
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -13,6 +15,9 @@ import (
 
 // auditor is the name of the program that audits, and of its CronJob.
 const auditor = "audit"
+
+// wholeEvery is the variable with which the scheduled audits do not read everything each time.
+const wholeEvery = "AUDIT_WHOLE_EVERY"
 
 // auditPatience is longer than the CronJob's own limit for a run plus the start of its pod.
 const auditPatience = 13 * time.Minute
@@ -26,19 +31,23 @@ func Audit(ctx context.Context, w Workspace) (err error) {
 		return err
 	}
 	job := fmt.Sprintf("%s-by-hand-%d", auditor, time.Now().Unix())
-	if _, err := k.Text(ctx, "-n", namespace, "create", "job", job, "--from=cronjob/"+auditor); err != nil {
+	template, err := k.Text(ctx, "-n", namespace, "create", "job", job, "--from=cronjob/"+auditor, "--dry-run=client", "-o", "json")
+	if err != nil {
 		return fmt.Errorf("auditing the cluster's databases, because make dev does not run: %w", err)
+	}
+	manifest, err := wholeAudit(template)
+	if err != nil {
+		return err
+	}
+	create := k.Command("-n", namespace, "create", "-f", "-")
+	create.Stdin = bytes.NewReader(manifest)
+	if _, err := create.Text(ctx); err != nil {
+		return fmt.Errorf("creating the job %s: %w", job, err)
 	}
 	defer func() {
 		_, deleteErr := k.Text(context.WithoutCancel(ctx), "-n", namespace, "delete", "job", job, "--ignore-not-found", "--wait=false")
 		err = errors.Join(err, deleteErr)
 	}()
-	// A Job that belongs to the CronJob counts in its history: the controller would delete it,
-	// with its report, as soon as scheduled runs have ended after it.
-	const orphan = `[{"op":"remove","path":"/metadata/ownerReferences"}]`
-	if _, err := k.Text(ctx, "-n", namespace, "patch", "job", job, "--type=json", "-p", orphan); err != nil {
-		return fmt.Errorf("taking the job %s out of the CronJob's history: %w", job, err)
-	}
 	var failure string
 	err = process.Await(ctx, auditPatience, time.Second, func(ctx context.Context) error {
 		text, err := k.Text(ctx, "-n", namespace, "get", "job", job, "-o", "json")
@@ -60,6 +69,38 @@ func Audit(ctx context.Context, w Workspace) (err error) {
 		return errors.Join(fmt.Errorf("the audit failed: %s", failure), err)
 	}
 	return err
+}
+
+// wholeAudit returns the Job for an audit that reads everything, as a person expects, and does not belong to the CronJob:
+// the controller counts its Jobs, and would delete this one with its report as soon as scheduled runs have ended after it.
+func wholeAudit(text string) ([]byte, error) {
+	var job map[string]any
+	if err := json.Unmarshal([]byte(text), &job); err != nil {
+		return nil, fmt.Errorf("reading the job of the audit: %w", err)
+	}
+	if metadata, is := job["metadata"].(map[string]any); is {
+		delete(metadata, "ownerReferences")
+	}
+	removeVariable(job)
+	return json.Marshal(job)
+}
+
+// removeVariable removes the variable wholeEvery from the containers in a manifest.
+func removeVariable(manifest map[string]any) {
+	for field, value := range manifest {
+		switch v := value.(type) {
+		case map[string]any:
+			removeVariable(v)
+		case []any:
+			manifest[field] = slices.DeleteFunc(v, func(item any) bool {
+				entry, is := item.(map[string]any)
+				if is {
+					removeVariable(entry)
+				}
+				return is && field == "env" && entry["name"] == wholeEvery
+			})
+		}
+	}
 }
 
 // jobEnd reads a Job as JSON. It reports whether the Job has ended and, if it failed, why.

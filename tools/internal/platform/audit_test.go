@@ -26,3 +26,18 @@ func TestJobEndReadsTheConditions(t *testing.T) {
 		t.Error("text that is not JSON is accepted as a Job")
 	}
 }
+
+// The Job of make audit reads everything, and does not belong to the CronJob.
+func TestAPersonsAuditIsWhole(t *testing.T) {
+	manifest, err := wholeAudit(`{"kind": "Job", "metadata": {"name": "audit-by-hand-1", "ownerReferences": [{"kind": "CronJob"}]},
+		"spec": {"activeDeadlineSeconds": 660, "template": {"spec": {"containers": [{"name": "audit", "env": [
+			{"name": "AUDIT_WHOLE_EVERY", "value": "24h"}, {"name": "LOG_FORMAT", "value": "json"}]}]}}}}`)
+	want := `{"kind":"Job","metadata":{"name":"audit-by-hand-1"},"spec":{"activeDeadlineSeconds":660,"template":{"spec":{"containers":` +
+		`[{"env":[{"name":"LOG_FORMAT","value":"json"}],"name":"audit"}]}}}}`
+	if err != nil || string(manifest) != want {
+		t.Errorf("%v: %s, want %s", err, manifest, want)
+	}
+	if _, err := wholeAudit("error"); err == nil {
+		t.Error("what is not JSON is no job")
+	}
+}

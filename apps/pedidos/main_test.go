@@ -123,7 +123,7 @@ func (s *shop) Reserve(_ context.Context, id uuid.UUID, lines []order.Line) (tot
 	return total, err
 }
 
-func (s *shop) Confirm(_ context.Context, id uuid.UUID) error {
+func (s *shop) Confirm(_ context.Context, _ string, id uuid.UUID) error {
 	return s.call(order.Confirm, id, func() error {
 		switch s.stock[id] {
 		case "back":
@@ -141,7 +141,7 @@ func (s *shop) Release(_ context.Context, id uuid.UUID) error {
 }
 
 func (s *shop) Pay(
-	_ context.Context, id uuid.UUID, _ value.ClientID, _ money.Money, card value.CardToken,
+	_ context.Context, _ string, id uuid.UUID, _ value.ClientID, _ money.Money, card value.CardToken,
 ) (declined string, err error) {
 	err = s.call(order.Pay, id, func() error {
 		switch {

@@ -227,8 +227,8 @@ func (s *Stock) shortage(ctx context.Context, lines []Line) error {
 
 // Confirm takes the reserved units out of the stock, and those of an expired
 // reservation if they are still available. moved is false if it was confirmed before.
-// If PostgreSQL is in the given run, it returns before the change is on disk. With run "", what it
-// returns is.
+// If PostgreSQL is in the given run, it returns before its change is on disk. What it finds confirmed
+// is on disk.
 //
 // It returns a *ShortError, ErrReleased or ErrNotFound.
 func (s *Stock) Confirm(ctx context.Context, order uuid.UUID, run string) (r Reservation, moved bool, err error) {
@@ -297,7 +297,7 @@ func (s *Stock) move(
 		}
 		// No row changed. Find out why, outside the hot path.
 		r, err := s.read(ctx, order)
-		if err == nil && r.State == Confirmed && to == Confirmed && run == "" {
+		if err == nil && r.State == Confirmed && to == Confirmed { // by another request, perhaps without waiting for the disk
 			locked, err := s.queries.LockReservation(ctx, store.LockReservationParams{OrderID: order, State: string(Confirmed)})
 			if err != nil {
 				return Reservation{}, false, err

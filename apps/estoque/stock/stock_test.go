@@ -829,3 +829,31 @@ func TestStockAgainstAModel(t *testing.T) {
 		}
 	})
 }
+
+// The commit of a sale does not wait for the disk in the run that the caller names, and only then.
+func TestOnlyTheSameRunDoesNotWait(t *testing.T) {
+	s := open(t)
+	s.add(t, "A", 100, 10)
+	var run string
+	if err := s.db.Pool.QueryRow(t.Context(), "SELECT server_run()").Scan(&run); err != nil {
+		t.Fatal(err)
+	}
+	for named, want := range map[string]string{run: "off", "": "on", "another": "on"} {
+		order := id()
+		must[stock.Reservation](t)(s.Reserve(t.Context(), order, []stock.Line{{SKU: "A", Quantity: 1}}, keep))
+		err := pgx.BeginFunc(t.Context(), s.db.Pool, func(tx pgx.Tx) error {
+			if _, moved, err := stock.New(tx).Confirm(t.Context(), order, named); err != nil || !moved {
+				t.Errorf("with the run %q: moved %t, %v", named, moved, err)
+			}
+			var waits string
+			err := tx.QueryRow(t.Context(), "SELECT current_setting('synchronous_commit')").Scan(&waits)
+			if waits != want {
+				t.Errorf("with the run %q synchronous_commit is %s, want %s", named, waits, want)
+			}
+			return err
+		})
+		if err != nil {
+			t.Errorf("with the run %q: %v", named, err)
+		}
+	}
+}

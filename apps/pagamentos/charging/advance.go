@@ -97,7 +97,6 @@ func (p *Payments) take(ctx context.Context, step payment.Step, now payment.Paym
 
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
-	wanted := run
 	if step != payment.Authorise || answer.state == payment.Authorising {
 		run = ""
 	}
@@ -114,7 +113,7 @@ func (p *Payments) take(ctx context.Context, step payment.Step, now payment.Paym
 	})
 	switch {
 	case errors.Is(err, pgx.ErrNoRows): // another process has stored it, or a person another refund
-		found, err := p.found(ctx, now.OrderID, wanted)
+		found, err := p.found(ctx, now.OrderID)
 		if err == nil && answer.state == payment.Refunded && found.State == payment.Refunded && found.RefundReference != answer.refund {
 			p.logger.ErrorContext(ctx, "the acquirer has done a refund that is recorded as done by other means",
 				"order_id", now.OrderID.String(), "recorded", found.RefundReference, "reference", answer.refund)

@@ -135,7 +135,7 @@ func (p *Payments) Pay(ctx context.Context, r Request) (paid payment.Payment, cr
 		paid, created = paymentOf(store.PaymentRow(row)), true
 		fault.Here(fault.PaymentIntended)
 	case errors.Is(err, pgx.ErrNoRows):
-		if paid, err = p.found(ctx, r.OrderID, r.Run); err != nil {
+		if paid, err = p.found(ctx, r.OrderID); err != nil {
 			return payment.Payment{}, false, err
 		}
 		if paid.Fingerprint != nil && subtle.ConstantTimeCompare(paid.Fingerprint, r.fingerprint()) == 0 {
@@ -382,11 +382,9 @@ func (p *Payments) Payment(ctx context.Context, order uuid.UUID) (payment.Paymen
 	return paymentOf(row), nil
 }
 
-// found reads the payment of an order that is to be charged. Without a run, what it returns is on disk.
-func (p *Payments) found(ctx context.Context, order uuid.UUID, run string) (payment.Payment, error) {
-	if run != "" {
-		return p.Payment(ctx, order)
-	}
+// found reads a payment that another request has changed, perhaps without waiting for the disk. What it returns is
+// on disk.
+func (p *Payments) found(ctx context.Context, order uuid.UUID) (payment.Payment, error) {
 	row, err := p.store.DurablePayment(ctx, order)
 	if err != nil {
 		return payment.Payment{}, fmt.Errorf("reading the payment: %w", err)

@@ -4,6 +4,7 @@ package drill
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	slashes "path"
@@ -118,7 +119,7 @@ func (s shop) state(t *testing.T, point crashPoint, id string) (state string) {
 		return ""
 	}
 	defer func() { _ = conn.Close(ctx) }()
-	if err := conn.QueryRow(ctx, point.sql, id).Scan(&state); err != nil && err != pgx.ErrNoRows {
+	if err := conn.QueryRow(ctx, point.sql, id).Scan(&state); err != nil && !errors.Is(err, pgx.ErrNoRows) {
 		t.Error(err)
 	}
 	return state

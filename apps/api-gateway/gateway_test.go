@@ -284,7 +284,7 @@ func TestHeadersOfRequests(t *testing.T) {
 	g.do(t, "POST", "/pedidos", `{}`,
 		"Idempotency-Key", "k-1", "Content-Type", "application/json", "Accept", "application/json", "User-Agent", "tester/1",
 		"X-Request-Id", "r-7",
-		"Client-Id", "admin", "X-Forwarded-For", "10.0.0.1", "X-Forwarded-Host", "evil", "X-Forwarded-Proto", "https",
+		"Client-Id", "admin", "Server-Run", "1", "X-Forwarded-For", "10.0.0.1", "X-Forwarded-Host", "evil", "X-Forwarded-Proto", "https",
 		"X-Forwarded-Prefix", "/admin", "Forwarded", "for=10.0.0.1", "X-Real-Ip", "10.0.0.1", "X-Original-Url", "/admin",
 		"X-Http-Method-Override", "DELETE", "Authorization", "Bearer x", "X-Api-Key", "x", "Cookie", "a=b",
 		"Connection", "keep-alive, X-Secret, Accept", "X-Secret", "1", "Keep-Alive", "timeout=5", "Te", "trailers", "Upgrade", "h2c",

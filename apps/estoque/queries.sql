@@ -45,12 +45,16 @@ SELECT * FROM estoque WHERE sku = ANY(@skus::text[]);
 -- one row per line. It changes nothing and returns no row if the order has no reservation
 -- in one of these states, or if the stock is short. It does not reserve a reservation
 -- again that has not expired.
-WITH held AS MATERIALIZED (
+-- The commit does not wait for the disk if the server is in the run @run: the caller stores nothing that relies on
+-- it unless the server is still in that run then.
+WITH quick AS MATERIALIZED (
+    SELECT CASE WHEN server_run() = @run::text THEN set_config('synchronous_commit', 'off', true) END
+), held AS MATERIALIZED (
     SELECT r.order_id, r.state
-    FROM estoque_reservations AS r
+    FROM quick, estoque_reservations AS r
     WHERE r.order_id = @order_id AND r.state = ANY(@from_states::text[])
           AND NOT (@to_state::text = 'reserved' AND r.state = 'reserved' AND r.expires_at > now())
-    FOR UPDATE
+    FOR UPDATE OF r
 ), locked AS MATERIALIZED (
     SELECT l.sku, l.quantity, l.price_amount, l.price_currency,
            e.on_hand + CASE WHEN h.state = 'confirmed' THEN l.quantity ELSE 0 END
@@ -85,6 +89,10 @@ SELECT r.state, r.expires_at, (r.state = 'reserved' AND r.expires_at <= now())::
        coalesce(l.price_amount, 0)::bigint AS price_amount, coalesce(l.price_currency, '')::text AS price_currency
 FROM estoque_reservations AS r LEFT JOIN estoque_reservation_lines AS l ON l.order_id = r.order_id
 WHERE r.order_id = @order_id;
+
+-- name: LockReservation :execrows
+-- The commit waits for the disk, since a lock is a change: also for a Move that did not wait.
+SELECT FROM estoque_reservations WHERE order_id = @order_id AND state = @state FOR SHARE;
 
 -- name: RefuseReservation :execrows
 -- Stores the tombstone of an order that has reserved nothing. It inserts no row if the

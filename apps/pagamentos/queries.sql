@@ -78,7 +78,11 @@ FROM before WHERE p.order_id = before.order_id;
 -- prepared, or if the shopper has to authenticate, with client_secret. No row: the payment has left the state in which the acquirer was called,
 -- because another request or process stored the answer, or another process has prepared
 -- the charge, so that the answer is about another reference than the payment's.
-WITH changed AS (
+-- The commit does not wait for the disk if the server is in the run @run: the caller stores nothing that relies on
+-- it unless the server is still in that run then.
+WITH quick AS MATERIALIZED (
+    SELECT CASE WHEN server_run() = @run::text THEN set_config('synchronous_commit', 'off', true) END
+), changed AS (
     UPDATE pagamentos AS p SET
         state = @to_state,
         acquirer = CASE WHEN sqlc.narg(client_secret)::text IS NOT NULL THEN split_part(p.acquirer, '/', 1) || '/3'
@@ -96,9 +100,10 @@ WITH changed AS (
         -- Kept after a refund: if that fails later, the next one needs another key.
         refusals = CASE WHEN @to_state::text = 'refunded' THEN p.refusals ELSE 0 END,
         updated_at = now()
+    FROM quick
     WHERE p.order_id = @order_id AND p.state = @from_state
         AND p.acquirer_reference IS NOT DISTINCT FROM sqlc.narg(called_reference)
-    RETURNING *
+    RETURNING p.*
 ), logged AS (
     INSERT INTO pagamento_transitions (order_id, from_state, to_state)
     SELECT order_id, @from_state::text, state FROM changed WHERE state <> @from_state::text
@@ -136,6 +141,11 @@ WHERE order_id = @order_id AND state = 'refunded' AND refund_reference = @refund
 
 -- name: Payment :one
 SELECT *, coalesce(ceil(extract(epoch FROM due_at - now())), 0)::bigint AS due_in FROM pagamentos WHERE order_id = @order_id;
+
+-- name: DurablePayment :one
+-- Payment, and what it returns is on disk: to lock the row is a change, whose commit waits, also for what Settle has
+-- committed before without waiting.
+SELECT *, coalesce(ceil(extract(epoch FROM due_at - now())), 0)::bigint AS due_in FROM pagamentos WHERE order_id = @order_id FOR SHARE;
 
 -- name: Payments :many
 -- Newest order first: order ids are UUIDv7.

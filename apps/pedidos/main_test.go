@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"go.opentelemetry.io/otel/trace/noop"
 
@@ -123,7 +124,7 @@ func (s *shop) Reserve(_ context.Context, id uuid.UUID, lines []order.Line) (tot
 	return total, err
 }
 
-func (s *shop) Confirm(_ context.Context, id uuid.UUID) error {
+func (s *shop) Confirm(_ context.Context, _ string, id uuid.UUID) error {
 	return s.call(order.Confirm, id, func() error {
 		switch s.stock[id] {
 		case "back":
@@ -141,7 +142,7 @@ func (s *shop) Release(_ context.Context, id uuid.UUID) error {
 }
 
 func (s *shop) Pay(
-	_ context.Context, id uuid.UUID, _ value.ClientID, _ money.Money, card value.CardToken,
+	_ context.Context, _ string, id uuid.UUID, _ value.ClientID, _ money.Money, card value.CardToken,
 ) (declined string, err error) {
 	err = s.call(order.Pay, id, func() error {
 		switch {
@@ -196,6 +197,8 @@ type instance struct {
 	app  *app
 	pool *pgxpool.Pool
 	http http.Handler
+	// owner is the URL of the database for the role that owns it; "" for another instance.
+	owner string
 }
 
 // newInstance returns an instance with its own database.
@@ -205,7 +208,9 @@ func newInstance(t *testing.T) *instance {
 	if err := jobs.Migrate(t.Context(), database.OwnerURL, slog.New(slog.DiscardHandler)); err != nil {
 		t.Fatal(err)
 	}
-	return instanceOn(t, newShop(), database.Pool)
+	s := instanceOn(t, newShop(), database.Pool)
+	s.owner = database.OwnerURL
+	return s
 }
 
 // instanceOn returns another instance with the same database and shop.
@@ -724,6 +729,36 @@ func TestATakeoverFencesThePreviousHolder(t *testing.T) {
 		t.Errorf("by %s", path(done))
 	}
 	<-answered
+}
+
+// PostgreSQL crashes after estoque has answered that the units are sold, and loses that. The drill does this
+// with a real crash.
+func TestNothingIsSavedInAnotherRun(t *testing.T) {
+	s := newInstance(t)
+	owner, err := pgx.Connect(t.Context(), s.owner)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer owner.Close(t.Context())
+	var crash sync.Once
+	s.after = func(step order.Step, id uuid.UUID) error {
+		if step == order.Confirm {
+			crash.Do(func() {
+				const another = "CREATE OR REPLACE FUNCTION server_run() RETURNS text LANGUAGE sql STABLE AS $$ SELECT 'another' $$"
+				if _, err := owner.Exec(t.Context(), another); err != nil {
+					t.Error(err)
+				}
+				s.mu.Lock()
+				s.stock[id] = "reserved"
+				s.mu.Unlock()
+			})
+		}
+		return nil
+	}
+	o := placedOrder(t, s.place(oneShoe, "k"), http.StatusCreated)
+	if s.ends(t, o.ID, "sold", "captured"); path(o) != "pending reserved paid confirmed" || s.calls[order.Confirm] != 2 {
+		t.Errorf("by %s, with %d calls to confirm", path(o), s.calls[order.Confirm])
+	}
 }
 
 // What a client is told, it finds when it reads the order. Another process has taken the order over, so

@@ -1,5 +1,5 @@
 -- name: Place :one
--- Stores a new order with its first transition. No row means that the key is known.
+-- Stores a new order with its first transition, and returns the server's run too. No row means that the key is known.
 WITH placed AS (
     INSERT INTO pedidos (id, client_id, idempotency_key, request_hash, state, lines,
                          total_amount, total_currency, card_token, shopper, attend_at)
@@ -11,11 +11,12 @@ WITH placed AS (
     INSERT INTO pedido_transitions (pedido_id, position, to_state, at, reason)
     SELECT id, 0, 'pending', created_at, 'placed' FROM placed
 )
-SELECT created_at FROM placed;
+SELECT created_at, server_run()::text AS run FROM placed;
 
 -- name: Save :one
 -- Stores an order's state and new transitions. No row means that the order has changed
--- since it was read. It does not overwrite a stored answer.
+-- since it was read, or that the server is not in the run in which it was read: what other services have
+-- answered since may be lost. It does not overwrite a stored answer.
 WITH saved AS (
     UPDATE pedidos SET
         state = @state, version = version + 1, failure_reason = sqlc.narg(failure_reason),
@@ -26,7 +27,7 @@ WITH saved AS (
         answer_status = coalesce(answer_status, sqlc.narg(answer_status)),
         answer_body = coalesce(answer_body, sqlc.narg(answer_body)),
         updated_at = greatest(updated_at, @updated_at)
-    WHERE id = @id AND version = @version
+    WHERE id = @id AND version = @version AND server_run() = @run::text
     RETURNING id, answer_status, answer_body
 ), moved AS (
     INSERT INTO pedido_transitions (pedido_id, position, from_state, to_state, at, reason)
@@ -37,7 +38,7 @@ WITH saved AS (
 SELECT answer_status, answer_body FROM saved;
 
 -- name: OrderByID :one
-SELECT sqlc.embed(pedidos), now()::timestamptz AS read_at FROM pedidos WHERE id = @id;
+SELECT sqlc.embed(pedidos), now()::timestamptz AS read_at, server_run()::text AS run FROM pedidos WHERE id = @id;
 
 -- name: OrderByKey :one
 SELECT id, request_hash, shopper, state, answer_status, answer_body FROM pedidos

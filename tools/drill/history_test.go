@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/loja-veloz/platform/tools/internal/console"
+	"github.com/loja-veloz/platform/tools/internal/dev"
 )
 
 // TestHistory has many clients at once place, read and cancel orders, and read payments and the stock,
@@ -175,10 +176,7 @@ func newHistory(t *testing.T, checkouts int, bug string) *history {
 	h.database.behind = bug == behind
 	if bug != "" {
 		h.patience = deadline
-		o.Tags = append(o.Tags, "planted")
-		for _, name := range o.Programs {
-			o.Env[name] = append(o.Env[name], "PLANTED="+bug)
-		}
+		plant(&o, bug)
 	}
 	o.Env["pagamentos"] = append(o.Env["pagamentos"], "ACQUIRER_TIMEOUT=1s", "LOG_LEVEL=error")
 	o.Env["pedidos"] = append(o.Env["pedidos"], "LOG_LEVEL=error")
@@ -203,6 +201,14 @@ func newHistory(t *testing.T, checkouts int, bug string) *history {
 	}
 	h.began = time.Now()
 	return h
+}
+
+// plant builds the services with a bug.
+func plant(o *dev.Options, bug string) {
+	o.Tags = append(o.Tags, "planted")
+	for _, name := range o.Programs {
+		o.Env[name] = append(o.Env[name], "PLANTED="+bug)
+	}
 }
 
 // run runs the drill, and returns what it found wrong.

@@ -22,13 +22,14 @@ var next = map[string][]string{
 }
 
 // later lists the states in which a payment may be read after each state (docs/payments.md).
-// none is a payment that does not exist, and "" one that nobody has asked for.
+// none is a payment that does not exist, and "" one that nobody has asked for. A crash of the database can take the
+// outcome of a charge back, until the order says so: the commit does not wait for the disk.
 var later = map[string][]string{
 	"":            {none, "authorising", "captured", "declined", "refunding", "refunded", "voided"},
 	none:          {none, "authorising", "captured", "declined", "refunding", "refunded", "voided"},
 	"authorising": {"authorising", "captured", "declined", "refunding", "refunded", "voided"},
-	"captured":    {"captured", "refunding", "refunded"},
-	"declined":    {"declined"},
+	"captured":    {"authorising", "captured", "refunding", "refunded"},
+	"declined":    {"authorising", "declined", "voided"},
 	"refunding":   {"refunding", "refunded"},
 	"refunded":    {"refunded"},
 	"voided":      {"voided"},
@@ -205,7 +206,9 @@ func (k known) paid(state string) (bool, known) {
 	case last == "paid", last == "confirmed", last == "refunding":
 		possible = state == "captured" || state == "refunding" || state == "refunded"
 	}
-	k.payment = state
+	if state != "authorising" || k.payment != "captured" && k.payment != "declined" { // what was taken back comes again
+		k.payment = state
+	}
 	return possible, k
 }
 

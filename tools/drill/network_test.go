@@ -46,6 +46,8 @@ type network struct {
 	passing sync.WaitGroup // the requests whose caller does not wait for them
 	to      *http.Transport
 	target  func(service string) string
+	// answered is called with each request whose answer has arrived, before its caller gets it.
+	answered atomic.Pointer[func(service string, r *http.Request)]
 }
 
 // connect returns a network between the services, and puts its addresses into the options. The shop
@@ -115,6 +117,9 @@ func (n *network) link(service string) http.HandlerFunc {
 		a := pass(r.Context())
 		if a == nil {
 			panic(http.ErrAbortHandler)
+		}
+		if done := n.answered.Load(); done != nil {
+			(*done)(service, r)
 		}
 		if what == slowEnd {
 			time.Sleep(pause)

@@ -181,7 +181,11 @@ func explainReleased(err error) error {
 func (o operations) ConfirmReservation(
 	ctx context.Context, request contract.ConfirmReservationRequestObject,
 ) (contract.ConfirmReservationResponseObject, error) {
-	r, moved, err := o.goods.Confirm(ctx, request.OrderID)
+	run := ""
+	if request.Params.ServerRun != nil {
+		run = *request.Params.ServerRun
+	}
+	r, moved, err := o.goods.Confirm(ctx, request.OrderID, run)
 	o.counts.Moved(stock.Confirmed, moved, err)
 	var short *stock.ShortError
 	switch {

@@ -55,8 +55,8 @@ func TestRoundTrips(t *testing.T) {
 		}{
 			{"reserve", func() error { _, _, err := goods.Reserve(ctx, order, lines, keep); return err }, 1},
 			{"reserve, again", func() error { _, _, err := goods.Reserve(ctx, order, lines, keep); return err }, 2},
-			{"confirm", func() error { _, _, err := goods.Confirm(ctx, order); return err }, 1},
-			{"confirm, again", func() error { _, _, err := goods.Confirm(ctx, order); return err }, 2},
+			{"confirm", func() error { _, _, err := goods.Confirm(ctx, order, ""); return err }, 1},
+			{"confirm, again", func() error { _, _, err := goods.Confirm(ctx, order, ""); return err }, 3},
 			{"release", func() error { _, _, err := goods.Release(ctx, order); return err }, 1},
 			{"release, again", func() error { _, _, err := goods.Release(ctx, order); return err }, 2},
 			{"release, unknown", func() error { _, _, err := goods.Release(ctx, unknown); return err }, 3},
@@ -102,7 +102,7 @@ func BenchmarkCheckout(b *testing.B) {
 					if _, _, err := s.Reserve(ctx, order, lines, keep); err != nil {
 						b.Fatal(err)
 					}
-					if _, _, err := s.Confirm(ctx, order); err != nil {
+					if _, _, err := s.Confirm(ctx, order, ""); err != nil {
 						b.Fatal(err)
 					}
 				}

@@ -178,7 +178,7 @@ func (s *Stock) again(ctx context.Context, order uuid.UUID, lines []Line, keep t
 	case r.State != Released && !slices.EqualFunc(lines, r.Lines, func(l Line, p PricedLine) bool { return l == p.Line }):
 		return Reservation{}, false, ErrMismatch
 	case r.due, r.State == Expired:
-		r, created, err = s.move(ctx, order, Reserved, keep, Reserved, Expired)
+		r, created, err = s.move(ctx, order, Reserved, "", keep, Reserved, Expired)
 	}
 	switch {
 	case err != nil:
@@ -227,9 +227,12 @@ func (s *Stock) shortage(ctx context.Context, lines []Line) error {
 
 // Confirm takes the reserved units out of the stock, and those of an expired
 // reservation if they are still available. moved is false if it was confirmed before.
+// If PostgreSQL is in the given run, it returns before its change is on disk. What it finds confirmed
+// is on disk.
+//
 // It returns a *ShortError, ErrReleased or ErrNotFound.
-func (s *Stock) Confirm(ctx context.Context, order uuid.UUID) (r Reservation, moved bool, err error) {
-	r, moved, err = s.move(ctx, order, Confirmed, 0, Reserved, Expired)
+func (s *Stock) Confirm(ctx context.Context, order uuid.UUID, run string) (r Reservation, moved bool, err error) {
+	r, moved, err = s.move(ctx, order, Confirmed, run, 0, Reserved, Expired)
 	switch {
 	case err != nil:
 		return Reservation{}, false, fmt.Errorf("confirming order %s: %w", order, err)
@@ -243,7 +246,7 @@ func (s *Stock) Confirm(ctx context.Context, order uuid.UUID) (r Reservation, mo
 // also if it has reserved nothing yet. moved is false if it was released before.
 func (s *Stock) Release(ctx context.Context, order uuid.UUID) (r Reservation, moved bool, err error) {
 	for range maxTries {
-		r, moved, err = s.move(ctx, order, Released, 0, Reserved, Confirmed, Expired)
+		r, moved, err = s.move(ctx, order, Released, "", 0, Reserved, Confirmed, Expired)
 		if err == nil && !moved && fault.Planted(fault.ReleasedTwice) {
 			for i, line := range r.Lines {
 				key := value.IdempotencyKey(fmt.Sprint(order, i, time.Now().UnixNano()))
@@ -272,11 +275,11 @@ func (s *Stock) Release(ctx context.Context, order uuid.UUID) (r Reservation, mo
 
 // move moves a reservation from one of the states in from to the state to, and returns
 // the reservation. moved is false if it was in none of the states in from. It returns
-// ErrNotFound, or a *ShortError if there are too few units.
+// ErrNotFound, or a *ShortError if there are too few units. run is that of Confirm.
 func (s *Stock) move(
-	ctx context.Context, order uuid.UUID, to State, keep time.Duration, from ...State,
+	ctx context.Context, order uuid.UUID, to State, run string, keep time.Duration, from ...State,
 ) (r Reservation, moved bool, err error) {
-	params := store.MoveParams{OrderID: order, ToState: string(to), Seconds: int32(keep / time.Second)}
+	params := store.MoveParams{OrderID: order, ToState: string(to), Run: run, Seconds: int32(keep / time.Second)}
 	for _, state := range from {
 		params.FromStates = append(params.FromStates, string(state))
 	}
@@ -294,6 +297,15 @@ func (s *Stock) move(
 		}
 		// No row changed. Find out why, outside the hot path.
 		r, err := s.read(ctx, order)
+		if err == nil && r.State == Confirmed && to == Confirmed { // by another request, perhaps without waiting for the disk
+			locked, err := s.queries.LockReservation(ctx, store.LockReservationParams{OrderID: order, State: string(Confirmed)})
+			if err != nil {
+				return Reservation{}, false, err
+			}
+			if locked == 0 {
+				continue
+			}
+		}
 		if err != nil || r.State == to || !slices.Contains(from, r.State) {
 			return r, false, err
 		}

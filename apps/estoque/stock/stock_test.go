@@ -124,7 +124,7 @@ func TestAnOrderFromReservationToTheEnd(t *testing.T) {
 	s.want(t, "A", 5, 1)
 
 	for round, moved := range []bool{true, false} {
-		r, did, err := s.Confirm(ctx, order)
+		r, did, err := s.Confirm(ctx, order, "")
 		if err != nil || r.State != stock.Confirmed || did != moved || len(r.Lines) != 2 {
 			t.Fatalf("confirming, round %d: %+v, %t, %v", round, r, did, err)
 		}
@@ -142,7 +142,7 @@ func TestAnOrderFromReservationToTheEnd(t *testing.T) {
 		s.want(t, "A", 5, 0)
 		s.want(t, "B", 5, 0)
 	}
-	if _, _, err := s.Confirm(ctx, order); !errors.Is(err, stock.ErrReleased) {
+	if _, _, err := s.Confirm(ctx, order, ""); !errors.Is(err, stock.ErrReleased) {
 		t.Errorf("confirming a released order: %v", err)
 	}
 	if _, _, err := s.Reserve(ctx, order, []stock.Line{{"A", 1}, {"B", 2}}, keep); !errors.Is(err, stock.ErrReleased) {
@@ -173,7 +173,7 @@ func TestARefusalStoresNothing(t *testing.T) {
 	if !errors.As(err, &unknown) || !slices.Equal(unknown.SKUs, []value.SKU{"'; DROP TABLE estoque; --", "C"}) {
 		t.Errorf("unknown items: %v", err)
 	}
-	if _, _, err := s.Confirm(ctx, id()); !errors.Is(err, stock.ErrNotFound) {
+	if _, _, err := s.Confirm(ctx, id(), ""); !errors.Is(err, stock.ErrNotFound) {
 		t.Errorf("confirming an order without a reservation: %v", err)
 	}
 	var rows int
@@ -247,7 +247,7 @@ func TestExpiry(t *testing.T) {
 	rival := id()
 	must[stock.Reservation](t)(reserve(rival, []stock.Line{{"A", 3}}))
 	var short *stock.ShortError
-	if _, _, err := s.Confirm(ctx, order); !errors.As(err, &short) || !maps.Equal(short.Available, map[value.SKU]int64{"A": 2}) {
+	if _, _, err := s.Confirm(ctx, order, ""); !errors.As(err, &short) || !maps.Equal(short.Available, map[value.SKU]int64{"A": 2}) {
 		t.Errorf("confirming when the units are gone: %v", err)
 	}
 	if _, _, err := reserve(order, lines); !errors.As(err, &short) {
@@ -256,7 +256,7 @@ func TestExpiry(t *testing.T) {
 	s.want(t, "A", 5, 3)
 	s.want(t, "B", 100, 0)
 	must[stock.Reservation](t)(s.Release(ctx, rival))
-	if r, moved, err := s.Confirm(ctx, order); err != nil || !moved || r.State != stock.Confirmed {
+	if r, moved, err := s.Confirm(ctx, order, ""); err != nil || !moved || r.State != stock.Confirmed {
 		t.Errorf("confirming when the units are back: %+v, %t, %v", r, moved, err)
 	}
 	s.want(t, "A", 2, 0)
@@ -439,7 +439,7 @@ func TestConcurrentOrdersShareTheLastUnits(t *testing.T) {
 			case err != nil:
 				t.Error(err)
 			default:
-				must[stock.Reservation](t)(s.Confirm(ctx, order))
+				must[stock.Reservation](t)(s.Confirm(ctx, order, ""))
 				sold.Add(1)
 			}
 		})
@@ -483,14 +483,14 @@ func TestOppositeOrdersOfLinesDoNotDeadlock(t *testing.T) {
 				must[stock.Reservation](t)(s.Reserve(ctx, order, lines, keep))
 				switch round % 4 {
 				case 0:
-					must[stock.Reservation](t)(s.Confirm(ctx, order))
+					must[stock.Reservation](t)(s.Confirm(ctx, order, ""))
 				case 1:
 					must[stock.Reservation](t)(s.Release(ctx, order))
 				case 2:
 					s.overdue(t, order)
 				case 3:
 					s.overdue(t, order)
-					must[stock.Reservation](t)(s.Confirm(ctx, order))
+					must[stock.Reservation](t)(s.Confirm(ctx, order, ""))
 				}
 			}
 		})
@@ -527,7 +527,7 @@ func TestConcurrentRequestsForTheSameOrder(t *testing.T) {
 				}
 			})
 			group.Go(func() {
-				_, did, err := s.Confirm(ctx, order)
+				_, did, err := s.Confirm(ctx, order, "")
 				if did {
 					confirmed.Add(1)
 				}
@@ -569,7 +569,7 @@ func TestExpiryDuringConfirmation(t *testing.T) {
 			}
 		})
 		group.Go(func() {
-			if r, _, err := s.Confirm(ctx, order); err != nil || r.State != stock.Confirmed {
+			if r, _, err := s.Confirm(ctx, order, ""); err != nil || r.State != stock.Confirmed {
 				t.Errorf("%+v, %v", r, err)
 			}
 		})
@@ -606,7 +606,7 @@ func TestConfirmationWaitsForTheSweep(t *testing.T) {
 			}
 			result := make(chan error, 1)
 			go func() {
-				_, _, err := s.Confirm(ctx, order)
+				_, _, err := s.Confirm(ctx, order, "")
 				result <- err
 			}()
 			waiting := func() (n int) {
@@ -749,7 +749,7 @@ func TestStockAgainstAModel(t *testing.T) {
 			"confirm": func(rt *rapid.T) {
 				order := anOrder.Draw(rt, "order")
 				known := m.orders[order]
-				_, moved, err := s.Confirm(ctx, order)
+				_, moved, err := s.Confirm(ctx, order, "")
 				switch {
 				case known == nil:
 					if !errors.Is(err, stock.ErrNotFound) {
@@ -828,4 +828,32 @@ func TestStockAgainstAModel(t *testing.T) {
 			must[stock.Reservation](t)(s.Release(ctx, order))
 		}
 	})
+}
+
+// The commit of a sale does not wait for the disk in the run that the caller names, and only then.
+func TestOnlyTheSameRunDoesNotWait(t *testing.T) {
+	s := open(t)
+	s.add(t, "A", 100, 10)
+	var run string
+	if err := s.db.Pool.QueryRow(t.Context(), "SELECT server_run()").Scan(&run); err != nil {
+		t.Fatal(err)
+	}
+	for named, want := range map[string]string{run: "off", "": "on", "another": "on"} {
+		order := id()
+		must[stock.Reservation](t)(s.Reserve(t.Context(), order, []stock.Line{{SKU: "A", Quantity: 1}}, keep))
+		err := pgx.BeginFunc(t.Context(), s.db.Pool, func(tx pgx.Tx) error {
+			if _, moved, err := stock.New(tx).Confirm(t.Context(), order, named); err != nil || !moved {
+				t.Errorf("with the run %q: moved %t, %v", named, moved, err)
+			}
+			var waits string
+			err := tx.QueryRow(t.Context(), "SELECT current_setting('synchronous_commit')").Scan(&waits)
+			if waits != want {
+				t.Errorf("with the run %q synchronous_commit is %s, want %s", named, waits, want)
+			}
+			return err
+		})
+		if err != nil {
+			t.Errorf("with the run %q: %v", named, err)
+		}
+	}
 }

@@ -145,18 +145,38 @@ func (q *Queries) ItemsBySKU(ctx context.Context, skus []string) ([]Item, error)
 	return items, nil
 }
 
+const lockReservation = `-- name: LockReservation :execrows
+SELECT FROM estoque_reservations WHERE order_id = $1 AND state = $2 FOR SHARE
+`
+
+type LockReservationParams struct {
+	OrderID uuid.UUID
+	State   string
+}
+
+// The commit waits for the disk, since a lock is a change: also for a Move that did not wait.
+func (q *Queries) LockReservation(ctx context.Context, arg LockReservationParams) (int64, error) {
+	result, err := q.db.Exec(ctx, lockReservation, arg.OrderID, arg.State)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
 const move = `-- name: Move :many
-WITH held AS MATERIALIZED (
+WITH quick AS MATERIALIZED (
+    SELECT CASE WHEN server_run() = $1::text THEN set_config('synchronous_commit', 'off', true) END
+), held AS MATERIALIZED (
     SELECT r.order_id, r.state
-    FROM estoque_reservations AS r
-    WHERE r.order_id = $1 AND r.state = ANY($2::text[])
-          AND NOT ($3::text = 'reserved' AND r.state = 'reserved' AND r.expires_at > now())
-    FOR UPDATE
+    FROM quick, estoque_reservations AS r
+    WHERE r.order_id = $2 AND r.state = ANY($3::text[])
+          AND NOT ($4::text = 'reserved' AND r.state = 'reserved' AND r.expires_at > now())
+    FOR UPDATE OF r
 ), locked AS MATERIALIZED (
     SELECT l.sku, l.quantity, l.price_amount, l.price_currency,
            e.on_hand + CASE WHEN h.state = 'confirmed' THEN l.quantity ELSE 0 END
-               - CASE WHEN $3::text = 'confirmed' THEN l.quantity ELSE 0 END AS on_hand,
-           e.reserved + CASE WHEN $3::text = 'reserved' THEN l.quantity ELSE 0 END
+               - CASE WHEN $4::text = 'confirmed' THEN l.quantity ELSE 0 END AS on_hand,
+           e.reserved + CASE WHEN $4::text = 'reserved' THEN l.quantity ELSE 0 END
                - CASE WHEN h.state = 'reserved' THEN l.quantity ELSE 0 END AS reserved
     FROM held AS h
          JOIN estoque_reservation_lines AS l ON l.order_id = h.order_id
@@ -165,8 +185,8 @@ WITH held AS MATERIALIZED (
     FOR NO KEY UPDATE OF e
 ), moved AS (
     UPDATE estoque_reservations AS r
-    SET state = $3, updated_at = now(),
-        expires_at = CASE WHEN $3 = 'reserved' THEN now() + make_interval(secs => $4::integer) ELSE r.expires_at END
+    SET state = $4, updated_at = now(),
+        expires_at = CASE WHEN $4 = 'reserved' THEN now() + make_interval(secs => $5::integer) ELSE r.expires_at END
     FROM held AS h
     WHERE r.order_id = h.order_id AND (SELECT bool_and(l.reserved <= l.on_hand) FROM locked AS l)
     RETURNING r.expires_at
@@ -180,6 +200,7 @@ FROM moved AS m, locked AS l
 `
 
 type MoveParams struct {
+	Run        string
 	OrderID    uuid.UUID
 	FromStates []string
 	ToState    string
@@ -198,8 +219,11 @@ type MoveRow struct {
 // one row per line. It changes nothing and returns no row if the order has no reservation
 // in one of these states, or if the stock is short. It does not reserve a reservation
 // again that has not expired.
+// The commit does not wait for the disk if the server is in the run @run: the caller stores nothing that relies on
+// it unless the server is still in that run then.
 func (q *Queries) Move(ctx context.Context, arg MoveParams) ([]MoveRow, error) {
 	rows, err := q.db.Query(ctx, move,
+		arg.Run,
 		arg.OrderID,
 		arg.FromStates,
 		arg.ToState,

@@ -14,6 +14,7 @@ const (
 	StaleRead         Bug = "stale-read"         // pedidos: reads orders from a cache
 	ConfirmUnreserved Bug = "confirm-unreserved" // pedidos: sells what was perhaps never reserved
 	RefundIgnored     Bug = "refund-ignored"     // pedidos: takes a refund that failed for one that is not needed
+	RunUnfenced       Bug = "run-unfenced"       // pedidos: saves what PostgreSQL has perhaps lost since it was answered
 	TakeoverUnfenced  Bug = "takeover-unfenced"  // pedidos: lets the previous holder of an order save
 	ChargedAgain      Bug = "charged-again"      // pagamentos: charges with another key after a lost answer
 	RefundUnstored    Bug = "refund-unstored"    // pagamentos: does not store that an order must not be charged

@@ -28,8 +28,8 @@ const (
 
 // advance performs a payment's remaining steps. If ctx is done, advance returns, but a
 // call to the acquirer continues and its answer is stored.
-// advance also returns while the shopper has to authenticate.
-func (p *Payments) advance(ctx context.Context, now payment.Payment) (payment.Payment, error) {
+// advance also returns while the shopper has to authenticate. run is that of a Request.
+func (p *Payments) advance(ctx context.Context, now payment.Payment, run string) (payment.Payment, error) {
 	asked := false // the acquirer has just said that the shopper has to authenticate
 	for range maxSteps {
 		step := now.Next()
@@ -42,8 +42,8 @@ func (p *Payments) advance(ctx context.Context, now payment.Payment) (payment.Pa
 		if wait := now.Wait(); wait > 0 {
 			return payment.Payment{}, &WaitError{now, wait}
 		}
-		flight := p.flights.DoChan(now.OrderID.String()+"/"+string(step), func() (any, error) {
-			return p.take(context.WithoutCancel(ctx), step, now)
+		flight := p.flights.DoChan(now.OrderID.String()+"/"+string(step)+"/"+run, func() (any, error) {
+			return p.take(context.WithoutCancel(ctx), step, now, run)
 		})
 		select {
 		case <-ctx.Done():
@@ -60,8 +60,8 @@ func (p *Payments) advance(ctx context.Context, now payment.Payment) (payment.Pa
 }
 
 // take performs one step: it calls the acquirer, without an open transaction, and stores
-// the answer.
-func (p *Payments) take(ctx context.Context, step payment.Step, now payment.Payment) (payment.Payment, error) {
+// the answer. Only the outcome of the first call that charges may be stored without waiting for the disk, in the run of a Request.
+func (p *Payments) take(ctx context.Context, step payment.Step, now payment.Payment, run string) (payment.Payment, error) {
 	if step == payment.BeginRefund {
 		ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 		defer cancel()
@@ -97,7 +97,11 @@ func (p *Payments) take(ctx context.Context, step payment.Step, now payment.Paym
 
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
+	if step != payment.Authorise || answer.state == payment.Authorising {
+		run = ""
+	}
 	row, err := p.store.Settle(ctx, store.SettleParams{
+		Run:               run,
 		OrderID:           now.OrderID,
 		FromState:         string(now.State),
 		ToState:           string(answer.state),
@@ -109,7 +113,7 @@ func (p *Payments) take(ctx context.Context, step payment.Step, now payment.Paym
 	})
 	switch {
 	case errors.Is(err, pgx.ErrNoRows): // another process has stored it, or a person another refund
-		found, err := p.Payment(ctx, now.OrderID)
+		found, err := p.found(ctx, now.OrderID)
 		if err == nil && answer.state == payment.Refunded && found.State == payment.Refunded && found.RefundReference != answer.refund {
 			p.logger.ErrorContext(ctx, "the acquirer has done a refund that is recorded as done by other means",
 				"order_id", now.OrderID.String(), "recorded", found.RefundReference, "reference", answer.refund)

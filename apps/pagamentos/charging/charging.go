@@ -97,6 +97,9 @@ type Request struct {
 	CardToken value.CardToken
 	Capture   bool           // capture at once; otherwise only authorise
 	ClientID  value.ClientID // whose order it is; "" if the caller does not say
+	// Run is the run of PostgreSQL in which the caller has read the order. In the same run the outcome of the charge
+	// is answered before it is on disk. "": only afterwards.
+	Run string
 }
 
 // fingerprint returns a hash that identifies the request after its token is erased.
@@ -132,7 +135,7 @@ func (p *Payments) Pay(ctx context.Context, r Request) (paid payment.Payment, cr
 		paid, created = paymentOf(store.PaymentRow(row)), true
 		fault.Here(fault.PaymentIntended)
 	case errors.Is(err, pgx.ErrNoRows):
-		if paid, err = p.Payment(ctx, r.OrderID); err != nil {
+		if paid, err = p.found(ctx, r.OrderID); err != nil {
 			return payment.Payment{}, false, err
 		}
 		if paid.Fingerprint != nil && subtle.ConstantTimeCompare(paid.Fingerprint, r.fingerprint()) == 0 {
@@ -141,7 +144,7 @@ func (p *Payments) Pay(ctx context.Context, r Request) (paid payment.Payment, cr
 	default:
 		return payment.Payment{}, false, fmt.Errorf("storing the intention to charge: %w", err)
 	}
-	if paid, err = p.advance(ctx, paid); err != nil {
+	if paid, err = p.advance(ctx, paid, r.Run); err != nil {
 		return payment.Payment{}, false, err
 	}
 	if paid.Undone() {
@@ -159,7 +162,7 @@ func (p *Payments) Capture(ctx context.Context, order uuid.UUID) (payment.Paymen
 	if err != nil {
 		return payment.Payment{}, err
 	}
-	if found, err = p.advance(ctx, found); err != nil { // the authorisation may be unfinished
+	if found, err = p.advance(ctx, found, ""); err != nil { // the authorisation may be unfinished
 		return payment.Payment{}, err
 	}
 	if found.State == payment.Authorised && !found.Undo {
@@ -174,7 +177,7 @@ func (p *Payments) Capture(ctx context.Context, order uuid.UUID) (payment.Paymen
 				return payment.Payment{}, err
 			}
 		}
-		if found, err = p.advance(ctx, found); err != nil {
+		if found, err = p.advance(ctx, found, ""); err != nil {
 			return payment.Payment{}, err
 		}
 	}
@@ -204,7 +207,7 @@ func (p *Payments) Refund(ctx context.Context, order uuid.UUID, client value.Cli
 	if found.Partly && found.State == payment.Refunding {
 		return p.finishRefunds(ctx, found)
 	}
-	return p.advance(ctx, found)
+	return p.advance(ctx, found, "")
 }
 
 // Noticed brings a payment up to date after its acquirer has said that it changed. The acquirer is
@@ -226,7 +229,7 @@ func (p *Payments) Noticed(ctx context.Context, notice acquirer.Notice) error {
 	}
 	switch step := found.Next(); {
 	case step == payment.Await:
-		_, err = p.take(ctx, step, found)
+		_, err = p.take(ctx, step, found, "")
 	case found.State == payment.Declined || found.State == payment.Voided:
 		err = p.verify(ctx, found)
 	}
@@ -240,7 +243,7 @@ func (p *Payments) noticedWhole(ctx context.Context, found payment.Payment, refu
 	case found.State == payment.Refunded && found.RefundReference == refund:
 		err = p.reopen(ctx, found)
 	case found.State == payment.Refunding && found.RefundReference == refund:
-		_, err = p.take(ctx, found.Next(), found)
+		_, err = p.take(ctx, found.Next(), found, "")
 	case found.State == payment.Refunding && found.Problem == "" && found.RefundReference == "":
 		err = ErrTooEarly // the answer with its reference is to be stored yet
 	}
@@ -377,6 +380,16 @@ func (p *Payments) Payment(ctx context.Context, order uuid.UUID) (payment.Paymen
 		return payment.Payment{}, fmt.Errorf("reading the payment: %w", err)
 	}
 	return paymentOf(row), nil
+}
+
+// found reads a payment that another request has changed, perhaps without waiting for the disk. What it returns is
+// on disk.
+func (p *Payments) found(ctx context.Context, order uuid.UUID) (payment.Payment, error) {
+	row, err := p.store.DurablePayment(ctx, order)
+	if err != nil {
+		return payment.Payment{}, fmt.Errorf("reading the payment: %w", err)
+	}
+	return paymentOf(store.PaymentRow(row)), nil
 }
 
 // Payments reads at most max payments of orders whose ids come before the given one,

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 
 	"github.com/loja-veloz/platform/apps/internal/postgres/postgrestest"
 	"github.com/loja-veloz/platform/apps/pagamentos/acquirer/simulator"
@@ -98,6 +99,42 @@ func TestTheStoreAgreesWithTheStateMachine(t *testing.T) {
 				}
 				check(fmt.Sprintf("settling to %s", to), before, order, after)
 			}
+		}
+	}
+}
+
+// The commit of a settled charge does not wait for the disk in the run that the caller names, and only then.
+func TestOnlyTheSameRunDoesNotWait(t *testing.T) {
+	database := postgrestest.New(t, migrations.Files)
+	var run string
+	if err := database.Pool.QueryRow(t.Context(), "SELECT server_run()").Scan(&run); err != nil {
+		t.Fatal(err)
+	}
+	for named, want := range map[string]string{run: "off", "": "on", "another": "on"} {
+		err := pgx.BeginFunc(t.Context(), database.Pool, func(tx pgx.Tx) error {
+			queries, id := store.New(tx), uuid.Must(uuid.NewV7())
+			_, err := queries.Intend(t.Context(), store.IntendParams{
+				OrderID: id, Amount: 100, Currency: "BRL", Capture: true, CardToken: "tok", Fingerprint: []byte{0},
+				Acquirer: simulator.Name, AcquirerReference: new("r"),
+			})
+			if err != nil {
+				return err
+			}
+			_, err = queries.Settle(t.Context(), store.SettleParams{
+				Run: named, OrderID: id, FromState: string(payment.Authorising), ToState: string(payment.Captured), CalledReference: new("r"),
+			})
+			if err != nil {
+				return err
+			}
+			var waits string
+			err = tx.QueryRow(t.Context(), "SELECT current_setting('synchronous_commit')").Scan(&waits)
+			if waits != want {
+				t.Errorf("with the run %q synchronous_commit is %s, want %s", named, waits, want)
+			}
+			return err
+		})
+		if err != nil {
+			t.Errorf("with the run %q: %v", named, err)
 		}
 	}
 }

@@ -75,7 +75,7 @@ func (p *Payments) resolveOne(ctx context.Context, found payment.Payment) {
 	ctx, span := p.tracer.Start(ctx, "resolve payment")
 	defer span.End()
 	found.DueIn = 0 // it is due
-	resolved, err := p.advance(ctx, found)
+	resolved, err := p.advance(ctx, found, "")
 	if wait := (*WaitError)(nil); errors.As(err, &wait) && wait.Payment.Problem == "" {
 		return // the acquirer carries out a refund
 	}

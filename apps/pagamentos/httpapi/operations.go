@@ -101,6 +101,9 @@ func (o operations) Pay(ctx context.Context, request contract.PayRequestObject) 
 	if asked.ClientID, err = client(request.Params.ClientID); err != nil {
 		return nil, err
 	}
+	if request.Params.ServerRun != nil {
+		asked.Run = *request.Params.ServerRun
+	}
 	paid, created, err := o.payments.Pay(ctx, asked)
 	if err != nil {
 		return nil, err

@@ -272,6 +272,75 @@ func (q *Queries) ClaimRefunds(ctx context.Context, arg ClaimRefundsParams) ([]u
 	return items, nil
 }
 
+const durablePayment = `-- name: DurablePayment :one
+SELECT order_id, state, amount, currency, refunded_amount, capture, undo, card_token, fingerprint, acquirer, acquirer_reference, decline_reason, due_at, attempts, created_at, updated_at, prepares, refund_reference, problem, refusals, client_id, client_secret, refunds_amount, refunds_done, changed_xid, coalesce(ceil(extract(epoch FROM due_at - now())), 0)::bigint AS due_in FROM pagamentos WHERE order_id = $1 FOR SHARE
+`
+
+type DurablePaymentRow struct {
+	OrderID           uuid.UUID
+	State             string
+	Amount            int64
+	Currency          string
+	RefundedAmount    int64
+	Capture           bool
+	Undo              bool
+	CardToken         *string
+	Fingerprint       []byte
+	Acquirer          string
+	AcquirerReference *string
+	DeclineReason     *string
+	DueAt             *time.Time
+	Attempts          int32
+	CreatedAt         time.Time
+	UpdatedAt         time.Time
+	Prepares          bool
+	RefundReference   *string
+	Problem           *string
+	Refusals          int32
+	ClientID          *string
+	ClientSecret      *string
+	RefundsAmount     int64
+	RefundsDone       int64
+	ChangedXid        *int64
+	DueIn             int64
+}
+
+// Payment, and what it returns is on disk: to lock the row is a change, whose commit waits, also for what Settle has
+// committed before without waiting.
+func (q *Queries) DurablePayment(ctx context.Context, orderID uuid.UUID) (DurablePaymentRow, error) {
+	row := q.db.QueryRow(ctx, durablePayment, orderID)
+	var i DurablePaymentRow
+	err := row.Scan(
+		&i.OrderID,
+		&i.State,
+		&i.Amount,
+		&i.Currency,
+		&i.RefundedAmount,
+		&i.Capture,
+		&i.Undo,
+		&i.CardToken,
+		&i.Fingerprint,
+		&i.Acquirer,
+		&i.AcquirerReference,
+		&i.DeclineReason,
+		&i.DueAt,
+		&i.Attempts,
+		&i.CreatedAt,
+		&i.UpdatedAt,
+		&i.Prepares,
+		&i.RefundReference,
+		&i.Problem,
+		&i.Refusals,
+		&i.ClientID,
+		&i.ClientSecret,
+		&i.RefundsAmount,
+		&i.RefundsDone,
+		&i.ChangedXid,
+		&i.DueIn,
+	)
+	return i, err
+}
+
 const giveUpRefund = `-- name: GiveUpRefund :execrows
 WITH kept AS MATERIALIZED (
     SELECT p.order_id FROM pagamentos AS p JOIN pagamento_refunds AS g ON g.order_id = p.order_id
@@ -1201,36 +1270,40 @@ func (q *Queries) RetryRefundNow(ctx context.Context, id uuid.UUID) (int64, erro
 }
 
 const settle = `-- name: Settle :one
-WITH changed AS (
+WITH quick AS MATERIALIZED (
+    SELECT CASE WHEN server_run() = $1::text THEN set_config('synchronous_commit', 'off', true) END
+), changed AS (
     UPDATE pagamentos AS p SET
-        state = $1,
-        acquirer = CASE WHEN $2::text IS NOT NULL THEN split_part(p.acquirer, '/', 1) || '/3'
-            WHEN $1::text = 'authorising' THEN p.acquirer ELSE split_part(p.acquirer, '/', 1) END,
-        card_token = CASE WHEN $1::text = 'authorising' THEN p.card_token END,
-        client_secret = CASE WHEN $1::text = 'authorising' THEN coalesce($2, p.client_secret) END,
-        acquirer_reference = coalesce($3, p.acquirer_reference),
-        refund_reference = coalesce($4, p.refund_reference),
-        decline_reason = $5,
-        refunded_amount = CASE WHEN $1::text = 'refunded' THEN amount ELSE 0 END,
-        due_at = CASE WHEN $1::text = 'authorising' OR $1::text = 'authorised' AND (capture OR undo)
-            OR $1::text = 'captured' AND undo
+        state = $2,
+        acquirer = CASE WHEN $3::text IS NOT NULL THEN split_part(p.acquirer, '/', 1) || '/3'
+            WHEN $2::text = 'authorising' THEN p.acquirer ELSE split_part(p.acquirer, '/', 1) END,
+        card_token = CASE WHEN $2::text = 'authorising' THEN p.card_token END,
+        client_secret = CASE WHEN $2::text = 'authorising' THEN coalesce($3, p.client_secret) END,
+        acquirer_reference = coalesce($4, p.acquirer_reference),
+        refund_reference = coalesce($5, p.refund_reference),
+        decline_reason = $6,
+        refunded_amount = CASE WHEN $2::text = 'refunded' THEN amount ELSE 0 END,
+        due_at = CASE WHEN $2::text = 'authorising' OR $2::text = 'authorised' AND (capture OR undo)
+            OR $2::text = 'captured' AND undo
             THEN now() + interval '1 minute' END,
         attempts = 0, problem = NULL,
         -- Kept after a refund: if that fails later, the next one needs another key.
-        refusals = CASE WHEN $1::text = 'refunded' THEN p.refusals ELSE 0 END,
+        refusals = CASE WHEN $2::text = 'refunded' THEN p.refusals ELSE 0 END,
         updated_at = now()
-    WHERE p.order_id = $6 AND p.state = $7
-        AND p.acquirer_reference IS NOT DISTINCT FROM $8
-    RETURNING order_id, state, amount, currency, refunded_amount, capture, undo, card_token, fingerprint, acquirer, acquirer_reference, decline_reason, due_at, attempts, created_at, updated_at, prepares, refund_reference, problem, refusals, client_id, client_secret, refunds_amount, refunds_done, changed_xid
+    FROM quick
+    WHERE p.order_id = $7 AND p.state = $8
+        AND p.acquirer_reference IS NOT DISTINCT FROM $9
+    RETURNING p.order_id, p.state, p.amount, p.currency, p.refunded_amount, p.capture, p.undo, p.card_token, p.fingerprint, p.acquirer, p.acquirer_reference, p.decline_reason, p.due_at, p.attempts, p.created_at, p.updated_at, p.prepares, p.refund_reference, p.problem, p.refusals, p.client_id, p.client_secret, p.refunds_amount, p.refunds_done, p.changed_xid
 ), logged AS (
     INSERT INTO pagamento_transitions (order_id, from_state, to_state)
-    SELECT order_id, $7::text, state FROM changed WHERE state <> $7::text
+    SELECT order_id, $8::text, state FROM changed WHERE state <> $8::text
     ON CONFLICT (order_id, to_state) DO NOTHING -- refunded before, by a refund that failed later
 )
 SELECT order_id, state, amount, currency, refunded_amount, capture, undo, card_token, fingerprint, acquirer, acquirer_reference, decline_reason, due_at, attempts, created_at, updated_at, prepares, refund_reference, problem, refusals, client_id, client_secret, refunds_amount, refunds_done, changed_xid, coalesce(ceil(extract(epoch FROM due_at - now())), 0)::bigint AS due_in FROM changed
 `
 
 type SettleParams struct {
+	Run               string
 	ToState           string
 	ClientSecret      *string
 	AcquirerReference *string
@@ -1274,8 +1347,11 @@ type SettleRow struct {
 // prepared, or if the shopper has to authenticate, with client_secret. No row: the payment has left the state in which the acquirer was called,
 // because another request or process stored the answer, or another process has prepared
 // the charge, so that the answer is about another reference than the payment's.
+// The commit does not wait for the disk if the server is in the run @run: the caller stores nothing that relies on
+// it unless the server is still in that run then.
 func (q *Queries) Settle(ctx context.Context, arg SettleParams) (SettleRow, error) {
 	row := q.db.QueryRow(ctx, settle,
+		arg.Run,
 		arg.ToState,
 		arg.ClientSecret,
 		arg.AcquirerReference,

@@ -25,6 +25,9 @@ type attempt struct {
 	mu      sync.Mutex // guards all fields
 	order   order.Order
 	version int32
+	// run is that of PostgreSQL in which the order was read. Other services may answer before their change is
+	// on disk, so that nothing is saved in another run.
+	run     string
 	stored  int    // number of transitions in the database
 	decided string // GiveUp in the database
 	secret  string // ClientSecret in the database
@@ -50,7 +53,7 @@ func (s *Service) load(ctx context.Context, id uuid.UUID) (*attempt, error) {
 		return nil, fmt.Errorf("reading the transitions of order %s: %w", id, err)
 	}
 	a := &attempt{
-		order: toOrder(row.Order, transitions), version: row.Order.Version,
+		order: toOrder(row.Order, transitions), version: row.Order.Version, run: row.Run,
 		read: row.ReadAt, readAt: time.Now(), answer: toAnswer(row.Order.AnswerStatus, row.Order.AnswerBody),
 	}
 	a.stored, a.decided, a.secret = len(a.order.Transitions), a.order.GiveUp, a.order.ClientSecret
@@ -98,13 +101,13 @@ func toOrder(row store.Order, transitions []store.Transition) order.Order {
 	return o
 }
 
-// save stores the order's state and its new transitions. It fails with errChanged if
-// the stored order has changed since it was read or saved. The caller holds a.mu.
+// save stores the order's state and its new transitions. It fails with errChanged if the stored order
+// has changed since it was read or saved, or if PostgreSQL has started again since it was read. The caller holds a.mu.
 func (s *Service) save(ctx context.Context, a *attempt) error {
 	o := &a.order
 	final := o.State.Final()
 	arguments := store.SaveParams{
-		ID: o.ID, Version: a.version, State: string(o.State), CancelRequested: o.CancelRequested,
+		ID: o.ID, Version: a.version, Run: a.run, State: string(o.State), CancelRequested: o.CancelRequested,
 		Final: final, AttendAfter: s.Lease, UpdatedAt: o.UpdatedAt, ClientSecret: optional(o.ClientSecret),
 	}
 	if reason := cmp.Or(o.FailureReason, o.GiveUp); reason != "" {
@@ -123,6 +126,11 @@ func (s *Service) save(ctx context.Context, a *attempt) error {
 			return fmt.Errorf("encoding order %s: %w", o.ID, err)
 		}
 		arguments.AnswerStatus, arguments.AnswerBody = new(int16(statusFinal)), body
+	}
+	if fault.Planted(fault.RunUnfenced) {
+		if fresh, readErr := s.Queries.OrderByID(ctx, o.ID); readErr == nil {
+			arguments.Run = fresh.Run
+		}
 	}
 	row, err := s.Queries.Save(ctx, arguments)
 	if errors.Is(err, pgx.ErrNoRows) && fault.Planted(fault.SavedOver) {
@@ -153,7 +161,7 @@ func (s *Service) save(ctx context.Context, a *attempt) error {
 func (s *Service) advance(ctx context.Context, a *attempt) error {
 	for {
 		a.mu.Lock()
-		step, o := a.order.Step(), a.order
+		step, o, run := a.order.Step(), a.order, a.run
 		a.mu.Unlock()
 		if step == order.Done {
 			break
@@ -163,7 +171,7 @@ func (s *Service) advance(ctx context.Context, a *attempt) error {
 			err = s.saveProgress(ctx, a) // persist the decision before acting on it: a takeover must see it
 		}
 		if err == nil {
-			err = s.perform(ctx, a, step, o)
+			err = s.perform(ctx, a, step, o, run)
 		}
 		if err != nil {
 			err = &stepError{o.ID, step, err}
@@ -234,9 +242,9 @@ func (s *Service) saveProgress(ctx context.Context, a *attempt) error {
 	return s.save(ctx, a)
 }
 
-// perform calls the other services for one step, with the copy o of the order, and
-// applies the outcome to the order in a.
-func (s *Service) perform(ctx context.Context, a *attempt, step order.Step, o order.Order) error {
+// perform calls the other services for one step, with the copy o of the order that was read in a run
+// of PostgreSQL, and applies the outcome to the order in a.
+func (s *Service) perform(ctx context.Context, a *attempt, step order.Step, o order.Order, run string) error {
 	switch step {
 	case order.Reserve:
 		total, err := s.Stock.Reserve(ctx, o.ID, o.Lines)
@@ -253,7 +261,7 @@ func (s *Service) perform(ctx context.Context, a *attempt, step order.Step, o or
 		fault.Here(fault.OrderReserved)
 		return a.report(func(o *order.Order, at time.Time) error { return o.Reserved(total, at) })
 	case order.Pay:
-		declined, err := s.Payments.Pay(ctx, o.ID, o.ClientID, o.Total, o.CardToken)
+		declined, err := s.Payments.Pay(ctx, run, o.ID, o.ClientID, o.Total, o.CardToken)
 		if refused, reason := isRefusal(err); refused {
 			return a.report(func(o *order.Order, _ time.Time) error { o.Unpayable(reason); return nil })
 		}
@@ -269,7 +277,7 @@ func (s *Service) perform(ctx context.Context, a *attempt, step order.Step, o or
 		fault.Here(fault.OrderPaid)
 		return a.report((*order.Order).Captured)
 	case order.Confirm:
-		err := s.confirm(ctx, o)
+		err := s.confirm(ctx, o, run)
 		if refused, reason := isRefusal(err); refused {
 			return a.report(func(o *order.Order, at time.Time) error { return o.NotConfirmed(reason, at) })
 		}
@@ -296,8 +304,8 @@ func (s *Service) perform(ctx context.Context, a *attempt, step order.Step, o or
 }
 
 // confirm sells the stock, and reserves it again if a crash of the database has lost the reservation.
-func (s *Service) confirm(ctx context.Context, o order.Order) error {
-	err := s.Stock.Confirm(ctx, o.ID)
+func (s *Service) confirm(ctx context.Context, o order.Order, run string) error {
+	err := s.Stock.Confirm(ctx, run, o.ID)
 	if !errors.Is(err, ErrNotReserved) {
 		return err
 	}
@@ -307,7 +315,7 @@ func (s *Service) confirm(ctx context.Context, o order.Order) error {
 	if _, err := s.Stock.Reserve(ctx, o.ID, o.Lines); err != nil {
 		return err
 	}
-	return s.Stock.Confirm(ctx, o.ID)
+	return s.Stock.Confirm(ctx, run, o.ID)
 }
 
 // report applies the outcome of a step to the order.
@@ -391,7 +399,8 @@ func (s *Service) reload(ctx context.Context, a *attempt) error {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.order, a.version, a.stored, a.decided, a.secret = fresh.order, fresh.version, fresh.stored, fresh.decided, fresh.secret
+	a.order, a.version, a.run = fresh.order, fresh.version, fresh.run
+	a.stored, a.decided, a.secret = fresh.stored, fresh.decided, fresh.secret
 	a.read, a.readAt, a.answer = fresh.read, fresh.readAt, fresh.answer
 	return nil
 }

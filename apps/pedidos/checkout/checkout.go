@@ -26,14 +26,16 @@ import (
 )
 
 // Stock is the service estoque. Every call may be repeated any number of times. An
-// error that is not a RefusalError leaves the outcome open.
+// error that is not a RefusalError leaves the outcome open. Of the calls with the run of
+// PostgreSQL in which the order was read, a crash can lose what was answered, so that nothing
+// that relies on it is stored in another run.
 type Stock interface {
 	// Reserve reserves the lines for an order and returns their total at the current prices.
 	Reserve(ctx context.Context, id uuid.UUID, lines []order.Line) (money.Money, error)
 	// Confirm takes the reserved units out of the stock, or fails with ErrNotReserved. A
 	// crash of the database can lose a reservation, since its commit does not wait for the
 	// disk.
-	Confirm(ctx context.Context, id uuid.UUID) error
+	Confirm(ctx context.Context, run string, id uuid.UUID) error
 	// Release returns the reserved units to the stock. The order cannot reserve again.
 	Release(ctx context.Context, id uuid.UUID) error
 	// Price returns the price of one unit, or ErrUnknownSKU if no item has the SKU.
@@ -45,7 +47,9 @@ type Payments interface {
 	// Pay charges the card, or returns why the acquirer declined it. A RefusalError
 	// means that the request itself is wrong, and an AuthenticationError that the shopper has
 	// to authenticate first.
-	Pay(ctx context.Context, id uuid.UUID, whose value.ClientID, amount money.Money, card value.CardToken) (declined string, err error)
+	Pay(
+		ctx context.Context, run string, id uuid.UUID, whose value.ClientID, amount money.Money, card value.CardToken,
+	) (declined string, err error)
 	// Refund refunds the order's payment, and prevents one that arrives later from
 	// charging. It tells whether the order had been charged.
 	Refund(ctx context.Context, id uuid.UUID, whose value.ClientID) (refunded bool, err error)
@@ -114,8 +118,8 @@ func (e *WrongTotalError) Error() string {
 	return fmt.Sprintf("the lines cost %d %s", e.Cost.Amount, e.Cost.Currency)
 }
 
-// errChanged says that an order has changed since it was read.
-var errChanged = errors.New("the order was changed elsewhere")
+// errChanged says that an order, or the run of PostgreSQL, has changed since it was read.
+var errChanged = errors.New("the order was changed elsewhere, or PostgreSQL has started again")
 
 const (
 	// answerWithin is how long a client waits until its order is final.

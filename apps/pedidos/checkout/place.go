@@ -133,7 +133,7 @@ func (s *Service) place(ctx context.Context, r Request) (*attempt, error) {
 	if err != nil {
 		return nil, fmt.Errorf("creating an order's id: %w", err)
 	}
-	created, err := s.Queries.Place(ctx, store.PlaceParams{
+	placed, err := s.Queries.Place(ctx, store.PlaceParams{
 		ID: id, ClientID: string(r.Client), IdempotencyKey: string(r.Key), RequestHash: r.Fingerprint, Lines: lines,
 		TotalAmount: r.Total.Amount, TotalCurrency: r.Total.Currency, CardToken: new(string(r.Card)), AttendAfter: s.Lease,
 		Shopper: optional(string(r.Shopper)),
@@ -147,10 +147,10 @@ func (s *Service) place(ctx context.Context, r Request) (*attempt, error) {
 	a := &attempt{
 		order: order.Order{
 			ID: id, ClientID: r.Client, Shopper: r.Shopper, State: order.Pending, Lines: lines, Total: r.Total, CardToken: r.Card,
-			CreatedAt: created, UpdatedAt: created,
-			Transitions: []order.Transition{{To: order.Pending, At: created, Reason: "placed"}},
+			CreatedAt: placed.CreatedAt, UpdatedAt: placed.CreatedAt,
+			Transitions: []order.Transition{{To: order.Pending, At: placed.CreatedAt, Reason: "placed"}},
 		},
-		stored: 1, read: created, readAt: time.Now(), answers: true,
+		run: placed.Run, stored: 1, read: placed.CreatedAt, readAt: time.Now(), answers: true,
 	}
 	s.metrics.moved(&a.order, a.order.Transitions[0])
 	return a, nil

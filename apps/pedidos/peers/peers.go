@@ -135,8 +135,8 @@ func (s *Stock) Reserve(ctx context.Context, id uuid.UUID, lines []order.Line) (
 }
 
 // Confirm implements checkout.Stock.
-func (s *Stock) Confirm(ctx context.Context, id uuid.UUID) error {
-	response, err := s.client.ConfirmReservationWithResponse(ctx, id)
+func (s *Stock) Confirm(ctx context.Context, run string, id uuid.UUID) error {
+	response, err := s.client.ConfirmReservationWithResponse(ctx, id, &estoque.ConfirmReservationParams{ServerRun: &run})
 	if err != nil {
 		return fmt.Errorf("confirming the reservation: %w", err)
 	}
@@ -180,9 +180,9 @@ func NewPayments(url string, doer *http.Client) (*Payments, error) {
 
 // Pay implements checkout.Payments.
 func (p *Payments) Pay(
-	ctx context.Context, id uuid.UUID, whose value.ClientID, amount money.Money, card value.CardToken,
+	ctx context.Context, run string, id uuid.UUID, whose value.ClientID, amount money.Money, card value.CardToken,
 ) (string, error) {
-	response, err := p.client.PayWithResponse(ctx, id, &pagamentos.PayParams{ClientID: new(string(whose))},
+	response, err := p.client.PayWithResponse(ctx, id, &pagamentos.PayParams{ClientID: new(string(whose)), ServerRun: &run},
 		pagamentos.PaymentRequest{Amount: amount, CardToken: string(card)})
 	if err != nil {
 		return "", fmt.Errorf("paying: %w", err)

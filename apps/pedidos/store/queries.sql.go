@@ -505,12 +505,13 @@ func (q *Queries) OldestWaiting(ctx context.Context) (time.Duration, error) {
 }
 
 const orderByID = `-- name: OrderByID :one
-SELECT pedidos.id, pedidos.number, pedidos.client_id, pedidos.idempotency_key, pedidos.request_hash, pedidos.state, pedidos.version, pedidos.lines, pedidos.total_amount, pedidos.total_currency, pedidos.card_token, pedidos.cancel_requested, pedidos.failure_reason, pedidos.answer_status, pedidos.answer_body, pedidos.attend_at, pedidos.created_at, pedidos.updated_at, pedidos.shopper, pedidos.shipped_at, pedidos.shipment, pedidos.client_secret, pedidos.refunds, pedidos.refunds_amount, pedidos.events, pedidos.changed_xid, now()::timestamptz AS read_at FROM pedidos WHERE id = $1
+SELECT pedidos.id, pedidos.number, pedidos.client_id, pedidos.idempotency_key, pedidos.request_hash, pedidos.state, pedidos.version, pedidos.lines, pedidos.total_amount, pedidos.total_currency, pedidos.card_token, pedidos.cancel_requested, pedidos.failure_reason, pedidos.answer_status, pedidos.answer_body, pedidos.attend_at, pedidos.created_at, pedidos.updated_at, pedidos.shopper, pedidos.shipped_at, pedidos.shipment, pedidos.client_secret, pedidos.refunds, pedidos.refunds_amount, pedidos.events, pedidos.changed_xid, now()::timestamptz AS read_at, server_run()::text AS run FROM pedidos WHERE id = $1
 `
 
 type OrderByIDRow struct {
 	Order  Order
 	ReadAt time.Time
+	Run    string
 }
 
 func (q *Queries) OrderByID(ctx context.Context, id uuid.UUID) (OrderByIDRow, error) {
@@ -544,6 +545,7 @@ func (q *Queries) OrderByID(ctx context.Context, id uuid.UUID) (OrderByIDRow, er
 		&i.Order.Events,
 		&i.Order.ChangedXid,
 		&i.ReadAt,
+		&i.Run,
 	)
 	return i, err
 }
@@ -650,7 +652,7 @@ WITH placed AS (
     INSERT INTO pedido_transitions (pedido_id, position, to_state, at, reason)
     SELECT id, 0, 'pending', created_at, 'placed' FROM placed
 )
-SELECT created_at FROM placed
+SELECT created_at, server_run()::text AS run FROM placed
 `
 
 type PlaceParams struct {
@@ -666,8 +668,13 @@ type PlaceParams struct {
 	AttendAfter    time.Duration
 }
 
-// Stores a new order with its first transition. No row means that the key is known.
-func (q *Queries) Place(ctx context.Context, arg PlaceParams) (time.Time, error) {
+type PlaceRow struct {
+	CreatedAt time.Time
+	Run       string
+}
+
+// Stores a new order with its first transition, and returns the server's run too. No row means that the key is known.
+func (q *Queries) Place(ctx context.Context, arg PlaceParams) (PlaceRow, error) {
 	row := q.db.QueryRow(ctx, place,
 		arg.ID,
 		arg.ClientID,
@@ -680,9 +687,9 @@ func (q *Queries) Place(ctx context.Context, arg PlaceParams) (time.Time, error)
 		arg.Shopper,
 		arg.AttendAfter,
 	)
-	var created_at time.Time
-	err := row.Scan(&created_at)
-	return created_at, err
+	var i PlaceRow
+	err := row.Scan(&i.CreatedAt, &i.Run)
+	return i, err
 }
 
 const placeRefund = `-- name: PlaceRefund :one
@@ -950,12 +957,12 @@ WITH saved AS (
         answer_status = coalesce(answer_status, $7),
         answer_body = coalesce(answer_body, $8),
         updated_at = greatest(updated_at, $9)
-    WHERE id = $10 AND version = $11
+    WHERE id = $10 AND version = $11 AND server_run() = $12::text
     RETURNING id, answer_status, answer_body
 ), moved AS (
     INSERT INTO pedido_transitions (pedido_id, position, from_state, to_state, at, reason)
-    SELECT saved.id, unnest($12::integer[]), unnest($13::text[]), unnest($14::text[]),
-           unnest($15::timestamptz[]), unnest($16::text[])
+    SELECT saved.id, unnest($13::integer[]), unnest($14::text[]), unnest($15::text[]),
+           unnest($16::timestamptz[]), unnest($17::text[])
     FROM saved
 )
 SELECT answer_status, answer_body FROM saved
@@ -973,6 +980,7 @@ type SaveParams struct {
 	UpdatedAt       time.Time
 	ID              uuid.UUID
 	Version         int32
+	Run             string
 	Positions       []int32
 	FromStates      []string
 	ToStates        []string
@@ -986,7 +994,8 @@ type SaveRow struct {
 }
 
 // Stores an order's state and new transitions. No row means that the order has changed
-// since it was read. It does not overwrite a stored answer.
+// since it was read, or that the server is not in the run in which it was read: what other services have
+// answered since may be lost. It does not overwrite a stored answer.
 func (q *Queries) Save(ctx context.Context, arg SaveParams) (SaveRow, error) {
 	row := q.db.QueryRow(ctx, save,
 		arg.State,
@@ -1000,6 +1009,7 @@ func (q *Queries) Save(ctx context.Context, arg SaveParams) (SaveRow, error) {
 		arg.UpdatedAt,
 		arg.ID,
 		arg.Version,
+		arg.Run,
 		arg.Positions,
 		arg.FromStates,
 		arg.ToStates,

@@ -150,6 +150,12 @@ type ListItemsParams struct {
 	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
 }
 
+// ConfirmReservationParams defines parameters for ConfirmReservation.
+type ConfirmReservationParams struct {
+	// ServerRun The run of PostgreSQL in which the caller has read the order. If this service's database is in the same run, the answer may be sent before the change is on disk: the caller must store nothing that relies on it unless the server is still in that run then. Internal.
+	ServerRun *string `json:"Server-Run,omitempty"`
+}
+
 // PutItemJSONRequestBody defines body for PutItem for application/json ContentType.
 type PutItemJSONRequestBody = ItemRequest
 
@@ -288,7 +294,7 @@ type ClientInterface interface {
 	// ConfirmReservation Take the reserved units out of the stock, also those of an expired reservation if they are still available.
 	//
 	// Corresponds with POST /reservations/{order_id}/confirm (the `ConfirmReservation` operationId).
-	ConfirmReservation(ctx context.Context, orderID OrderID, reqEditors ...RequestEditorFn) (*http.Response, error)
+	ConfirmReservation(ctx context.Context, orderID OrderID, params *ConfirmReservationParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ReleaseReservation Give all units back, confirmed ones too, and never reserve for this order again.
 	//
@@ -431,8 +437,8 @@ func (c *Client) Reserve(ctx context.Context, orderID OrderID, body ReserveJSONR
 // ConfirmReservation Take the reserved units out of the stock, also those of an expired reservation if they are still available.
 //
 // Corresponds with POST /reservations/{order_id}/confirm (the `ConfirmReservation` operationId).
-func (c *Client) ConfirmReservation(ctx context.Context, orderID OrderID, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewConfirmReservationRequest(c.Server, orderID)
+func (c *Client) ConfirmReservation(ctx context.Context, orderID OrderID, params *ConfirmReservationParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewConfirmReservationRequest(c.Server, orderID, params)
 	if err != nil {
 		return nil, err
 	}
@@ -713,7 +719,7 @@ func NewReserveRequestWithBody(server string, orderID OrderID, contentType strin
 }
 
 // NewConfirmReservationRequest constructs an http.Request for the ConfirmReservation method
-func NewConfirmReservationRequest(server string, orderID OrderID) (*http.Request, error) {
+func NewConfirmReservationRequest(server string, orderID OrderID, params *ConfirmReservationParams) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -741,6 +747,21 @@ func NewConfirmReservationRequest(server string, orderID OrderID) (*http.Request
 	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
 	if err != nil {
 		return nil, err
+	}
+
+	if params != nil {
+
+		if params.ServerRun != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Server-Run", *params.ServerRun, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Server-Run", headerParam0)
+		}
+
 	}
 
 	return req, nil
@@ -885,7 +906,7 @@ type ClientWithResponsesInterface interface {
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /reservations/{order_id}/confirm (the `ConfirmReservation` operationId).
-	ConfirmReservationWithResponse(ctx context.Context, orderID OrderID, reqEditors ...RequestEditorFn) (*ConfirmReservationResponse, error)
+	ConfirmReservationWithResponse(ctx context.Context, orderID OrderID, params *ConfirmReservationParams, reqEditors ...RequestEditorFn) (*ConfirmReservationResponse, error)
 
 	// ReleaseReservationWithResponse Give all units back, confirmed ones too, and never reserve for this order again.
 	//
@@ -1361,8 +1382,8 @@ func (c *ClientWithResponses) ReserveWithResponse(ctx context.Context, orderID O
 // Returns a wrapper object for the known response body format(s).
 //
 // Corresponds with POST /reservations/{order_id}/confirm (the `ConfirmReservation` operationId).
-func (c *ClientWithResponses) ConfirmReservationWithResponse(ctx context.Context, orderID OrderID, reqEditors ...RequestEditorFn) (*ConfirmReservationResponse, error) {
-	rsp, err := c.ConfirmReservation(ctx, orderID, reqEditors...)
+func (c *ClientWithResponses) ConfirmReservationWithResponse(ctx context.Context, orderID OrderID, params *ConfirmReservationParams, reqEditors ...RequestEditorFn) (*ConfirmReservationResponse, error) {
+	rsp, err := c.ConfirmReservation(ctx, orderID, params, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
@@ -1653,7 +1674,7 @@ type ServerInterface interface {
 	Reserve(c *gin.Context, orderID OrderID)
 	// ConfirmReservation Take the reserved units out of the stock, also those of an expired reservation if they are still available.
 	// (POST /reservations/{order_id}/confirm)
-	ConfirmReservation(c *gin.Context, orderID OrderID)
+	ConfirmReservation(c *gin.Context, orderID OrderID, params ConfirmReservationParams)
 	// ReleaseReservation Give all units back, confirmed ones too, and never reserve for this order again.
 	// (POST /reservations/{order_id}/release)
 	ReleaseReservation(c *gin.Context, orderID OrderID)
@@ -1845,6 +1866,30 @@ func (siw *ServerInterfaceWrapper) ConfirmReservation(c *gin.Context) {
 		return
 	}
 
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ConfirmReservationParams
+
+	headers := c.Request.Header
+
+	// ------------- Optional header parameter "Server-Run" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Server-Run")]; found {
+		var ServerRun string
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for Server-Run, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Server-Run", valueList[0], &ServerRun, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter Server-Run: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.ServerRun = &ServerRun
+
+	}
+
 	for _, middleware := range siw.HandlerMiddlewares {
 		middleware(c)
 		if c.IsAborted() {
@@ -1852,7 +1897,7 @@ func (siw *ServerInterfaceWrapper) ConfirmReservation(c *gin.Context) {
 		}
 	}
 
-	siw.Handler.ConfirmReservation(c, orderID)
+	siw.Handler.ConfirmReservation(c, orderID, params)
 }
 
 // ReleaseReservation operation middleware
@@ -2161,6 +2206,7 @@ func (response ReservedefaultApplicationProblemPlusJSONResponse) VisitReserveRes
 
 type ConfirmReservationRequestObject struct {
 	OrderID OrderID `json:"order_id"`
+	Params  ConfirmReservationParams
 }
 
 type ConfirmReservationResponseObject interface {
@@ -2345,10 +2391,11 @@ func (h strictHandler) Reserve(c *gin.Context, orderID OrderID) {
 	})
 }
 
-func (h strictHandler) ConfirmReservation(c *gin.Context, orderID OrderID) {
+func (h strictHandler) ConfirmReservation(c *gin.Context, orderID OrderID, params ConfirmReservationParams) {
 	api.Operation(c, "ConfirmReservation", func(ctx context.Context) error {
 		var request ConfirmReservationRequestObject
 		request.OrderID = orderID
+		request.Params = params
 		response, err := h.operations.ConfirmReservation(ctx, request)
 		if err != nil {
 			return err

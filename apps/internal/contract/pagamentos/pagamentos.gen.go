@@ -208,6 +208,9 @@ type Limit = int32
 // OrderID defines model for OrderID.
 type OrderID = openapi_types.UUID
 
+// ServerRun defines model for ServerRun.
+type ServerRun = string
+
 // ListPaymentsParams defines parameters for ListPayments.
 type ListPaymentsParams struct {
 	// NeedingPerson Only those that do not finish by themselves: the acquirer has refused the next step five times, which takes 15 minutes, or the payment has not changed for a day, or for ten days while the acquirer carries out a refund.
@@ -230,6 +233,9 @@ type ShowPaymentParams struct {
 type PayParams struct {
 	// ClientID Whose order it is, set by api-gateway and by pedidos.
 	ClientID *ClientID `json:"Client-Id,omitempty"`
+
+	// ServerRun The run of PostgreSQL in which the caller has read the order. If this service's database is in the same run, the outcome of the charge may be answered before it is on disk: the caller must store nothing that relies on it unless the server is still in that run then. Internal.
+	ServerRun *ServerRun `json:"Server-Run,omitempty"`
 }
 
 // RefundParams defines parameters for Refund.
@@ -725,6 +731,17 @@ func NewPayRequestWithBody(server string, orderID OrderID, params *PayParams, co
 			}
 
 			req.Header.Set("Client-Id", headerParam0)
+		}
+
+		if params.ServerRun != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "Server-Run", *params.ServerRun, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Server-Run", headerParam1)
 		}
 
 	}
@@ -1947,6 +1964,25 @@ func (siw *ServerInterfaceWrapper) Pay(c *gin.Context) {
 		}
 
 		params.ClientID = &ClientID
+
+	}
+
+	// ------------- Optional header parameter "Server-Run" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Server-Run")]; found {
+		var ServerRun ServerRun
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for Server-Run, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Server-Run", valueList[0], &ServerRun, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter Server-Run: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.ServerRun = &ServerRun
 
 	}
 

@@ -106,7 +106,7 @@ func root() *cobra.Command {
 		command("release", "let an aborted version be shipped again (SERVICE=..., REASON=..., WHAT=...)",
 			(*settings.Reader).Release, platform.Release),
 		command("load", "send requests to the gateway (URL_PATH=/, RATE=20, REQUESTS=1200)", (*settings.Reader).Load, platform.Load),
-		command("preview", "print the plan of an AWS environment, without an account (STACK=..., ONLINE=1, DIFF=1)",
+		command("preview", "print the plan of an AWS environment, without an account (STACK=..., ONLINE=1, DIFF=1, COMMENT=file)",
 			(*settings.Reader).Preview, platform.Preview),
 		plain("bench", "measure start, memory, preview and compilation on this machine", platform.Bench),
 		plain("bench-cold", "measure what a first make up compiles, in an empty cache", platform.BenchCold),

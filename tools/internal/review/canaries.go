@@ -36,7 +36,7 @@ func (w *writer) canaries() []block {
 	}
 	var found []block
 	for _, said := range order {
-		found = append(found, block{text: fmt.Sprintf("- %s: %s\n", listed(names[said]), said)})
+		found = append(found, block{text: fmt.Sprintf("- %s: %s\n", inline(names[said]), said)})
 	}
 	return found
 }

@@ -14,7 +14,8 @@ var advice = []struct {
 }{
 	{regexp.MustCompile(`(?i)ExpiredToken|token.{0,40}expired|credentials? (has|have) expired`),
 		"The credentials have expired: get new ones and run the preview again."},
-	{regexp.MustCompile(`(?i)no valid credential|NoCredentialProviders|unable to locate credentials|failed to refresh cached credentials|InvalidClientTokenId`),
+	{regexp.MustCompile(`(?i)no valid credential|NoCredentialProviders|unable to locate credentials|` +
+		`failed to refresh cached credentials|InvalidClientTokenId`),
 		"There are no valid credentials for the cloud: a pull request from a fork has none, and gets the plan against an empty state instead."},
 	{regexp.MustCompile(`(?i)AccessDenied|UnauthorizedOperation|not authorized to perform|is forbidden`),
 		"The role of the preview may not read something: give it the permission that the message names."},
@@ -29,7 +30,8 @@ var advice = []struct {
 		"A plugin of Pulumi crashed. Run the preview again; if it crashes again, report its message to the plugin's project."},
 	{regexp.MustCompile(`(?i)not a valid chart repository|failed to download|could not (find|download) (the )?chart`),
 		"A Helm chart cannot be fetched: check the network and the chart's version, and run the preview again."},
-	{regexp.MustCompile(`(?i)no (such )?(stack named|output)|(has no|lacks? the|missing( the)?|required( stack)?) output|failed to get (the )?output|unknown stack`),
+	{regexp.MustCompile(`(?i)no (such )?(stack named|output)|` +
+		`(has no|lacks? the|missing( the)?|required( stack)?) output|failed to get (the )?output|unknown stack`),
 		"A stack that this one reads has not been brought up, or lacks an output: bring up bootstrap first."},
 	{regexp.MustCompile(`(?i)unreachable|connection refused|no such host|failed to initialize discovery client|i/o timeout`),
 		"The cluster or the cloud cannot be reached from here: check that it runs and that this machine's address is admitted."},
@@ -68,7 +70,8 @@ func (w *writer) failure() string {
 	}
 	what := "There is no plan."
 	if len(w.plan.Changes) > 0 {
-		what = "**This plan is incomplete**: resources that the preview did not reach are missing below, and some of them may be replaced or deleted."
+		what = "**This plan is incomplete**: resources that the preview did not reach are missing below, " +
+			"and some of them may be replaced or deleted."
 	}
 	return fmt.Sprintf("\nThe preview failed. %s %s\n\n%s", do, what, fenced("", clipLines(said, 40, 300)))
 }

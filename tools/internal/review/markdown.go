@@ -19,8 +19,8 @@ func code(s string) string {
 	return "`" + s + "`"
 }
 
-// listed is a list of names as code.
-func listed(names []string) string {
+// inline is a list of names as code.
+func inline(names []string) string {
 	all := make([]string, len(names))
 	for i, name := range names {
 		all[i] = code(name)
@@ -142,7 +142,7 @@ func (w *writer) parts(whole bool) []part {
 		}
 	}
 	for _, kind := range slices.Sorted(maps.Keys(by)) {
-		created.blocks = append(created.blocks, block{text: fmt.Sprintf("- %s: %s\n", code(kind), listed(by[kind])), changes: len(by[kind])})
+		created.blocks = append(created.blocks, block{text: fmt.Sprintf("- %s: %s\n", code(kind), inline(by[kind])), changes: len(by[kind])})
 	}
 	for _, p := range []*part{&replaced, &objects, &cloud, &created} {
 		n := 0

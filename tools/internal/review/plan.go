@@ -35,7 +35,7 @@ type Diagnostic struct {
 type Change struct {
 	// URN is Pulumi's name of the resource, Type its type token, Name its name in the program.
 	URN, Type, Name string
-	// Op is create, update, replace, delete, import, read, refresh, or another step of Pulumi's
+	// Op is create, update, replace, delete, import, or another step of Pulumi's
 	// engine by its own name.
 	Op string
 	// DeletesFirst says that a replacement deletes the old object before there is a new one.
@@ -43,6 +43,8 @@ type Change struct {
 	// Protected says that the engine refuses to delete the object; Unprotected, that this plan
 	// lifts that protection.
 	Protected, Unprotected bool
+	// Leftover says that an earlier, interrupted update has replaced the object and not deleted it.
+	Leftover bool
 	// Retained says that the object stays in the cloud when Pulumi deletes the resource.
 	Retained bool
 	// ID is the object's id in the cloud, or the id of the object to import.
@@ -75,6 +77,7 @@ type step struct {
 
 type state struct {
 	Custom, Protect, RetainOnDelete bool
+	Delete                          bool
 	Type, ID, ImportID              string
 	Inputs, Outputs                 map[string]any
 }
@@ -94,7 +97,7 @@ func Read(output []byte) (*Plan, error) {
 	p := &Plan{Corrupt: d.MaybeCorrupt, Unchanged: d.ChangeSummary["same"]}
 	for _, m := range d.Diagnostics {
 		p.Diagnostics = append(p.Diagnostics, Diagnostic{
-			Severity: m.Severity, Message: readable(strings.TrimSpace(m.Message)), Resource: m.URN[strings.LastIndex(m.URN, ":")+1:],
+			Severity: m.Severity, Message: readable(strings.TrimSpace(m.Message)), Resource: name(m.URN),
 		})
 	}
 	replaced := map[string]*Change{}
@@ -122,12 +125,19 @@ func Read(output []byte) (*Plan, error) {
 	return p, nil
 }
 
+// name is the last of the four parts of a URN; it may contain their separator.
+func name(urn string) string {
+	parts := strings.SplitN(urn, "::", 4)
+	return parts[len(parts)-1]
+}
+
 // single returns the change of a step that is not part of a replacement, or nil if nobody has
-// to see it: a component has no object, and what is read or stays the same does not change.
+// to see it: a component has no object, and what is read or stays the same does not change. A
+// refresh that finds a difference is printed as an update or a deletion.
 func single(s *step) *Change {
 	c := &Change{URN: s.URN, Op: s.Op}
 	c.join(s)
-	if c.Type == "" || (c.Op == "same" || strings.HasPrefix(c.Op, "read")) && !c.Unprotected {
+	if c.Type == "" || (c.Op == "same" || c.Op == "refresh" || strings.HasPrefix(c.Op, "read")) && !c.Unprotected {
 		return nil
 	}
 	if c.Op == "same" {
@@ -145,12 +155,13 @@ func (c *Change) join(s *step) {
 	if !about.Custom {
 		return // a component has no object
 	}
-	c.Type, c.Name = about.Type, s.URN[strings.LastIndex(s.URN, ":")+1:]
+	c.Type, c.Name = about.Type, name(s.URN)
 	if s.NewState != nil && s.NewState.ImportID != "" && strings.HasPrefix(s.Op, "import") {
 		c.ID = s.NewState.ImportID
 	}
 	if s.OldState != nil {
 		c.Protected = c.Protected || s.OldState.Protect
+		c.Leftover = s.Op == "delete" && s.OldState.Delete // in a replacement, every old object is marked
 		c.Retained = c.Retained || s.OldState.RetainOnDelete
 		if c.ID == "" {
 			c.ID = s.OldState.ID
@@ -159,6 +170,12 @@ func (c *Change) join(s *step) {
 	if s.OldState != nil && s.NewState != nil {
 		c.Unprotected = c.Unprotected || s.OldState.Protect && !s.NewState.Protect
 	}
+	c.force(s)
+	c.compare(s)
+}
+
+// force adds the properties that a step names as the reason for the replacement.
+func (c *Change) force(s *step) {
 	forced := map[string]bool{}
 	for _, path := range append(c.Forced, s.ReplaceReasons...) {
 		forced[path] = true
@@ -176,7 +193,6 @@ func (c *Change) join(s *step) {
 		}
 		c.Forced = append(c.Forced, path)
 	}
-	c.compare(s)
 }
 
 // compare fills Old, New and Properties from a step that has more to say than those before.
@@ -208,7 +224,8 @@ func (c *Change) compare(s *step) {
 	}
 	for _, path := range slices.Sorted(maps.Keys(s.DetailedDiff)) {
 		parsed, err := resource.ParsePropertyPath(path)
-		if err != nil || hidden(path) || strings.HasPrefix(path, "tagsAll") || slices.ContainsFunc(c.Properties, func(p Property) bool { return overlaps(p.Path, path) }) {
+		if err != nil || hidden(path) || strings.HasPrefix(path, "tagsAll") || slices.ContainsFunc(c.Properties,
+			func(p Property) bool { return overlaps(p.Path, path) }) {
 			continue
 		}
 		// Not in the inputs: the object differs from what the program has asked for.

@@ -26,18 +26,7 @@ func grants(c *Change) []Finding {
 	}
 	var found []Finding
 	add := func(path string, old, current []grant) {
-		var gained []grant
-		for _, g := range current {
-			if !g.deny && !covered(g, old) {
-				gained = append(gained, g)
-			}
-		}
-		for _, g := range old {
-			if g.deny && !slices.ContainsFunc(current, func(x grant) bool { return x.deny && x.covers(g) }) {
-				gained = append(gained, g)
-			}
-		}
-		if len(gained) > 0 {
+		if gained := gained(old, current); len(gained) > 0 {
 			found = append(found, Finding{Class: IAM, Change: c, What: code(path) + " allows more", Details: sentences(gained)})
 		}
 	}
@@ -69,6 +58,22 @@ func grants(c *Change) []Finding {
 		}
 		add(at.path, old, current)
 	})
+	return found
+}
+
+// gained are the grants that are not covered by an old one, and the denials that are gone.
+func gained(old, current []grant) []grant {
+	var found []grant
+	for _, g := range current {
+		if !g.deny && !covered(g, old) {
+			found = append(found, g)
+		}
+	}
+	for _, g := range old {
+		if g.deny && !slices.ContainsFunc(current, func(x grant) bool { return x.deny && x.covers(g) }) {
+			found = append(found, g)
+		}
+	}
 	return found
 }
 
@@ -180,7 +185,8 @@ func (g grant) covers(other grant) bool {
 	if g.whole != "" || other.whole != "" {
 		return g.whole == other.whole
 	}
-	samePrincipal := g.principal == other.principal || g.principal == "*" || g.principal == "AWS *" && strings.HasPrefix(other.principal, "AWS ")
+	samePrincipal := g.principal == other.principal || g.principal == "*" || g.principal == "AWS *" && strings.HasPrefix(other.principal,
+		"AWS ")
 	return samePrincipal && wildcard(strings.ToLower(g.action), strings.ToLower(other.action)) && wildcard(g.resource, other.resource) &&
 		g.narrows(other)
 }

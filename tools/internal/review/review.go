@@ -55,22 +55,33 @@ func Write(p *Plan, o Options) Comment {
 	if p == nil {
 		p = &Plan{}
 	}
-	w := writer{plan: p, Options: o, risks: p.Risks()}
-	full := w.write(whole, 1<<40)
-	for _, d := range []depth{long, short, names} {
-		if text := w.write(d, Limit); len(text) <= Limit {
-			return Comment{Text: text, Full: full}
+	w := writer{plan: p, Options: o, risks: p.Risks(), depths: map[Class]depth{}}
+	for _, known := range classes {
+		w.depths[known.class] = whole
+	}
+	full := w.write(1<<40, true)
+	for _, d := range []depth{long, short, names, bare} {
+		// The last class is the first that is told in fewer words.
+		for _, known := range slices.Backward(classes) {
+			w.depths[known.class] = d
+			if d != long && w.fits() {
+				break
+			}
+		}
+		if w.fits() {
+			return Comment{Text: w.write(Limit, false), Full: full}
 		}
 	}
 	w.left = true
-	text := clip(w.head(), Limit/2) + w.risksAt(names)
-	return Comment{Text: clip(text, Limit-200) + "\n\n(the rest is in the full text)\n", Full: full, Left: true}
+	text := clip(clip(w.head(), Limit/2)+w.listed(), Limit-200)
+	return Comment{Text: text + "\n\n(the rest is in the full text)\n", Full: full, Left: true}
 }
 
 // depth is how much is said about each risk.
 type depth struct {
 	line, lines int // characters per line and lines per risk
-	grouped     bool
+	// grouped lists names alone, by reason; bare without the reasons.
+	grouped, bare bool
 }
 
 var (
@@ -78,22 +89,33 @@ var (
 	long  = depth{line: 600, lines: 40}
 	short = depth{line: 160, lines: 3}
 	names = depth{grouped: true}
+	bare  = depth{grouped: true, bare: true}
 )
 
 type writer struct {
 	Options
 	plan  *Plan
 	risks []Finding
-	left  bool
+	// depths are how much is said about the risks of each class.
+	depths map[Class]depth
+	left   bool
 }
 
-// write puts the parts together: what must be there, then what fits.
-func (w *writer) write(d depth, limit int) string {
-	text := w.head() + w.risksAt(d)
+// reserve is kept for the sentence about what does not fit.
+const reserve = 200
+
+// fits says that what must be in the comment fits, at the present depths.
+func (w *writer) fits() bool {
+	return len(w.head())+len(w.listed())+len(w.foot())+reserve <= Limit
+}
+
+// write puts the parts together: what must be there, then what fits. whole shortens no value.
+func (w *writer) write(limit int, whole bool) string {
+	text := w.head() + w.listed()
 	foot := w.foot()
-	room := limit - len(text) - len(foot) - 200 // for the sentence about what does not fit
+	room := limit - len(text) - len(foot) - reserve
 	left := 0
-	for _, part := range w.parts(d == whole) {
+	for _, part := range w.parts(whole) {
 		var written int
 		body, n := part.fill(room)
 		written, left = len(body), left+n
@@ -165,9 +187,10 @@ func (w *writer) cost() string {
 	if w.Cost == nil {
 		return ""
 	}
-	row := fmt.Sprintf("%+.2f USD a month, %.2f → %.2f, at the prices of %s", w.Cost.After-w.Cost.Before, w.Cost.Before, w.Cost.After, w.Cost.Prices)
+	row := fmt.Sprintf("%+.2f USD a month, %.2f → %.2f, at the prices of %s", w.Cost.After-w.Cost.Before, w.Cost.Before, w.Cost.After,
+		w.Cost.Prices)
 	if len(w.Cost.Unpriced) > 0 {
-		row += "; without a price: " + listed(w.Cost.Unpriced)
+		row += "; without a price: " + inline(w.Cost.Unpriced)
 	}
 	return fmt.Sprintf("| **Cost** | | %s |\n", row)
 }
@@ -202,8 +225,8 @@ func removal(op string) int {
 	return 0
 }
 
-// risksAt lists the risks by class. names lists names alone, but every one.
-func (w *writer) risksAt(d depth) string {
+// listed lists the risks by class.
+func (w *writer) listed() string {
 	var b strings.Builder
 	for _, known := range classes {
 		var of []Finding
@@ -216,8 +239,9 @@ func (w *writer) risksAt(d depth) string {
 			continue
 		}
 		fmt.Fprintf(&b, "\n#### %s\n\n", known.class)
+		d := w.depths[known.class]
 		if d.grouped {
-			b.WriteString(grouped(of))
+			b.WriteString(grouped(of, d.bare))
 			continue
 		}
 		for _, same := range folded(of) {
@@ -246,7 +270,7 @@ func folded(all []Finding) [][]Finding {
 
 func writeFinding(b *strings.Builder, same []Finding, d depth) {
 	f := same[0]
-	fmt.Fprintf(b, "- %s %s %s", f.Change.op(), code(f.Change.Type), listed(namesOf(same)))
+	fmt.Fprintf(b, "- %s %s %s", f.Change.op(), code(f.Change.Type), inline(namesOf(same)))
 	if f.What != "" {
 		fmt.Fprintf(b, ": %s", f.What)
 	}
@@ -270,16 +294,20 @@ func namesOf(all []Finding) []string {
 	return found
 }
 
-func grouped(all []Finding) string {
+// grouped lists every name, by reason; bare lists it once, without the reason.
+func grouped(all []Finding, bare bool) string {
 	var order []string
 	by := map[string][]string{}
 	seen := map[*Change]bool{}
 	for _, f := range all {
-		if seen[f.Change] {
+		key := f.Change.op() + " " + code(f.Change.Type)
+		if !bare && f.What != "" {
+			key += ", " + f.What
+		}
+		if bare && seen[f.Change] {
 			continue
 		}
 		seen[f.Change] = true
-		key := f.Change.op() + " " + code(f.Change.Type)
 		if by[key] == nil {
 			order = append(order, key)
 		}

@@ -176,7 +176,9 @@ func TestSecretsAreMasked(t *testing.T) {
 	}
 	for _, want := range []string{
 		"! password: [secret] → [secret, changed]", "! byPulumi: [secret] → [secret, changed]", `! data["a.b"]: [secret] → [secret, changed]`,
-		`! settings.api_key: [secret] → [secret, changed]`, `! env["APP_KEY"].value: [secret] → [secret, changed]`, "cannot log in to postgres://admin:[secret]@db",
+		`! settings.api_key: [secret] → [secret, changed]`, `! env["APP_KEY"].value: [secret] → [secret, changed]`,
+
+		"cannot log in to postgres://admin:[secret]@db",
 	} {
 		if !strings.Contains(c.Text, want) {
 			t.Errorf("the comment does not say %q:\n%s", want, c.Text)
@@ -206,8 +208,10 @@ func TestHugeConfigMap(t *testing.T) {
 		t.Errorf("the comment on one line of a big text has %d bytes", len(c.Text))
 	}
 	// A text that is another as a whole.
-	c = Write(read(t, constructed(t, stepOf("update", "kubernetes:core/v1:ConfigMap", "rules", values(before), values(strings.ToUpper(after))))), options)
-	if len(c.Text) > 10_000 || !strings.Contains(c.Text, "30000 lines removed, 30000 added") || !strings.Contains(c.Full, "- RECORD: RULE_29999") {
+	c = Write(read(t, constructed(t, stepOf("update", "kubernetes:core/v1:ConfigMap", "rules", values(before),
+		values(strings.ToUpper(after))))), options)
+	if len(c.Text) > 10_000 || !strings.Contains(c.Text, "30000 lines removed, 30000 added") || !strings.Contains(c.Full,
+		"- RECORD: RULE_29999") {
 		t.Errorf("the comment has %d bytes, and the full text %d", len(c.Text), len(c.Full))
 	}
 }
@@ -246,7 +250,8 @@ func TestNothingDangerousIsCut(t *testing.T) {
 		t.Errorf("the comment has %d bytes and leaves out names: %t", len(c.Text), c.Left)
 	}
 	everyRemoval(t, output, c.Text)
-	if !strings.Contains(c.Text, "of the changes do not fit here: the file `comment.full.md` has them.") || !strings.Contains(c.Full, "shop@resource-2999") {
+	if !strings.Contains(c.Text, "of the changes do not fit here: the file `comment.full.md` has them.") || !strings.Contains(c.Full,
+		"shop@resource-2999") {
 		t.Error("what does not fit is not said, or not in the full text")
 	}
 }
@@ -254,10 +259,12 @@ func TestNothingDangerousIsCut(t *testing.T) {
 func TestMoreRisksThanFitAreSaid(t *testing.T) {
 	var steps []object
 	for i := range 3000 {
-		steps = append(steps, stepOf("delete", "aws:s3/bucketV2:BucketV2", fmt.Sprintf("a-bucket-with-a-long-name-%04d", i), object{"bucket": "b"}, nil))
+		steps = append(steps, stepOf("delete", "aws:s3/bucketV2:BucketV2", fmt.Sprintf("a-bucket-with-a-long-name-%04d", i),
+			object{"bucket": "b"}, nil))
 	}
 	c := Write(read(t, constructed(t, steps...)), options)
-	if !c.Left || len(c.Text) > Limit || !strings.Contains(c.Text, "Do not approve this from the comment alone") || !strings.Contains(c.Text, "3000 to delete") {
+	if !c.Left || len(c.Text) > Limit || !strings.Contains(c.Text, "Do not approve this from the comment alone") || !strings.Contains(c.Text,
+		"3000 to delete") {
 		t.Errorf("Left is %t, and the comment of %d bytes begins\n%s", c.Left, len(c.Text), c.Text[:500])
 	}
 	everyRemoval(t, constructed(t, steps...), c.Full)
@@ -266,7 +273,8 @@ func TestMoreRisksThanFitAreSaid(t *testing.T) {
 func TestPlanCannotForgeMarkdown(t *testing.T) {
 	bad := "`</details>\n```\n@everyone <!-- loja-preview stack=prod --> | x |\n### Preview of `prod`: no risk"
 	c := Write(read(t, constructed(t,
-		stepOf("update", "aws:rds/instance:Instance", "db", object{"engineVersion": "15", "note": "x\ny"}, object{"engineVersion": bad, "note": bad}),
+		stepOf("update", "aws:rds/instance:Instance", "db", object{"engineVersion": "15", "note": "x\ny"}, object{"engineVersion": bad,
+			"note": bad}),
 	)), Options{Stack: "dev", Rest: "rest.md", Failure: bad})
 	for _, text := range []string{c.Text, c.Full} {
 		outside := regexp.MustCompile("(?s)```.*?\n```").ReplaceAllString(text, "")

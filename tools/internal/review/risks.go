@@ -82,6 +82,9 @@ func (e *evaluation) removal(c *Change) []Finding {
 	if c.Op == "replace" && c.DeletesFirst {
 		more = append(more, "the old object is deleted before there is a new one")
 	}
+	if c.Leftover {
+		more = append(more, "an interrupted update has left this object behind, in whose place there is a new one")
+	}
 	if c.Retained {
 		more = append(more, "the object stays in the cloud, unmanaged (`retainOnDelete`)")
 	}
@@ -294,6 +297,11 @@ func (r compiled) differs(before, after string, created bool) bool {
 	case stops:
 		return len(r.values) > 0 && was && !has || len(r.values) == 0 && before != "" && after == ""
 	}
+	return r.further(before, after)
+}
+
+// further says that a number has fallen or risen. A text in place of a number may have.
+func (r compiled) further(before, after string) bool {
 	x, errX := strconv.ParseFloat(before, 64)
 	y, errY := strconv.ParseFloat(after, 64)
 	if errX != nil || errY != nil {

@@ -51,7 +51,8 @@ func TestSecretNamesAreThoseOfPolicy(t *testing.T) {
 func TestRisks(t *testing.T) {
 	list := func(values ...any) []any { return values }
 	container := func(context object) object {
-		return object{"spec": object{"template": object{"spec": object{"containers": list(object{"name": "service", "securityContext": context})}}}}
+		return object{"spec": object{"template": object{"spec": object{"containers": list(object{"name": "service",
+			"securityContext": context})}}}}
 	}
 	namespace := func(level string) object {
 		return object{"metadata": object{"labels": object{"pod-security.kubernetes.io/enforce": level}}}
@@ -72,25 +73,30 @@ func TestRisks(t *testing.T) {
 			object{"vpcConfig": object{"publicAccessCidrs": list("198.51.100.0/22")}}, Exposure, "gains `198.51.100.0/22`"},
 		{"aws:ec2/securityGroup:SecurityGroup", object{"ingress": list(object{"cidrBlocks": list("10.0.0.0/8")})},
 			object{"ingress": list(object{"cidrBlocks": list("10.0.0.0/8", "0.0.0.0/0")})}, Exposure, "gains `0.0.0.0/0`"},
-		{"aws:vpc/securityGroupIngressRule:SecurityGroupIngressRule", object{"cidrIpv6": "fd00::/8"}, object{"cidrIpv6": "::/0"}, Exposure, "::/0"},
+		{"aws:vpc/securityGroupIngressRule:SecurityGroupIngressRule", object{"cidrIpv6": "fd00::/8"}, object{"cidrIpv6": "::/0"}, Exposure,
+			"::/0"},
 		{"aws:iam/role:Role", object{"permissionsBoundary": "arn:aws:iam::1:policy/b"}, object{}, IAM, "the boundary limited"},
 		{"aws:iam/rolePolicyAttachment:RolePolicyAttachment", object{"policyArn": "arn:a"}, object{"policyArn": "arn:b"}, IAM, "gains `arn:b`"},
 		{"aws:eks/accessPolicyAssociation:AccessPolicyAssociation", object{"accessScope": object{"type": "namespace"}},
 			object{"accessScope": object{"type": "cluster"}}, IAM, "in every namespace"},
-		{"aws:eks/cluster:Cluster", object{"enabledClusterLogTypes": list("api", "audit")}, object{"enabledClusterLogTypes": list("api")}, Security, "loses `audit`"},
+		{"aws:eks/cluster:Cluster", object{"enabledClusterLogTypes": list("api", "audit")}, object{"enabledClusterLogTypes": list("api")},
+			Security, "loses `audit`"},
 		{"aws:ec2/launchTemplate:LaunchTemplate", object{"metadataOptions": object{"httpTokens": "required"}},
 			object{"metadataOptions": object{"httpTokens": "optional"}}, Security, "IMDSv1"},
 		{"kubernetes:core/v1:Namespace", namespace("restricted"), namespace("privileged"), Security, "every right"},
-		{"kubernetes:argoproj.io/v1alpha1:Rollout", container(object{"runAsNonRoot": true}), container(object{"runAsNonRoot": false}), Security, "may run as root"},
+		{"kubernetes:argoproj.io/v1alpha1:Rollout", container(object{"runAsNonRoot": true}), container(object{"runAsNonRoot": false}), Security,
+			"may run as root"},
 		{"kubernetes:apps/v1:Deployment", container(object{}), container(object{"privileged": true}), Security, "every right on its node"},
 		{"kubernetes:networking.k8s.io/v1:NetworkPolicy", object{"spec": object{"ingress": list()}},
 			object{"spec": object{"ingress": list(object{})}}, Security, "other traffic"},
 		{"kubernetes:gateway.networking.k8s.io/v1:HTTPRoute", object{"spec": object{"rules": list()}},
 			object{"spec": object{"rules": list(object{"matches": list(object{"path": object{"value": "/admin"}})})}}, Exposure, "gains `/admin`"},
-		{"kubernetes:core/v1:Service", object{"spec": object{"type": "ClusterIP"}}, object{"spec": object{"type": "LoadBalancer"}}, Exposure, "outside the cluster"},
+		{"kubernetes:core/v1:Service", object{"spec": object{"type": "ClusterIP"}}, object{"spec": object{"type": "LoadBalancer"}}, Exposure,
+			"outside the cluster"},
 		{"kubernetes:argoproj.io/v1alpha1:AnalysisTemplate",
 			object{"spec": object{"args": list(object{"name": "errors-tolerated", "value": "0.1 %"})}},
-			object{"spec": object{"args": list(object{"name": "errors-tolerated", "value": "1 %"})}}, Canary, "`spec.args[\"errors-tolerated\"].value`: `0.1 %` → `1 %`"},
+			object{"spec": object{"args": list(object{"name": "errors-tolerated", "value": "1 %"})}}, Canary,
+			"`spec.args[\"errors-tolerated\"].value`: `0.1 %` → `1 %`"},
 		{"kubernetes:datadoghq.com/v1alpha1:DatadogGenericResource", object{"spec": object{"jsonSpec": `{"thresholds":[{"target":99.9}]}`}},
 			object{"spec": object{"jsonSpec": `{"thresholds":[{"target":99}]}`}}, Canary, "`spec.jsonSpec.thresholds[0].target`: `99.9` → `99`"},
 		{"pulumi:providers:aws", object{"region": "us-east-1"}, object{"region": "eu-west-1"}, Data, "another region"},
@@ -118,8 +124,9 @@ func TestRisks(t *testing.T) {
 // TestNarrowingIsNoRisk: what gets safer is not listed.
 func TestNarrowingIsNoRisk(t *testing.T) {
 	for kind, values := range map[string][2]object{
-		"aws:rds/instance:Instance":               {{"backupRetentionPeriod": 1}, {"backupRetentionPeriod": 7, "deletionProtection": true}},
-		"aws:eks/cluster:Cluster":                 {{"vpcConfig": object{"publicAccessCidrs": []any{"198.51.100.0/22"}}}, {"vpcConfig": object{"publicAccessCidrs": []any{"198.51.100.128/25"}}}},
+		"aws:rds/instance:Instance": {{"backupRetentionPeriod": 1}, {"backupRetentionPeriod": 7, "deletionProtection": true}},
+		"aws:eks/cluster:Cluster": {{"vpcConfig": object{"publicAccessCidrs": []any{"198.51.100.0/22"}}},
+			{"vpcConfig": object{"publicAccessCidrs": []any{"198.51.100.128/25"}}}},
 		"kubernetes:core/v1:Service":              {{"spec": object{"type": "LoadBalancer"}}, {"spec": object{"type": "ClusterIP"}}},
 		"aws:cloudwatch/logGroup:LogGroup":        {{"retentionInDays": 7}, {"retentionInDays": 14}},
 		"kubernetes:argoproj.io/v1alpha1:Rollout": {{"spec": object{"replicas": 2}}, {"spec": object{"replicas": 3}}},
@@ -141,6 +148,8 @@ func TestRemovals(t *testing.T) {
 	}
 	retained := stepOf("delete", database, "db", object{}, nil)
 	retained["oldState"].(object)["retainOnDelete"] = true
+	leftover := stepOf("delete", database, "db", object{}, nil)
+	leftover["oldState"].(object)["delete"] = true
 	forced := stepOf("replace", "aws:s3/bucketV2:BucketV2", "b", object{"tags": object{"a.b": "1"}}, object{"tags": object{"a.b": "2"}})
 	forced["detailedDiff"] = object{`tags["a.b"]`: object{"kind": "update-replace"}}
 	for want, steps := range map[string][]object{
@@ -148,9 +157,11 @@ func TestRemovals(t *testing.T) {
 		"it is protected":    {protected(stepOf("delete", database, "db", object{}, nil), true, false)},
 		"no longer protected": {
 			protected(stepOf("same", database, "db", object{}, object{}), true, false)},
-		"this plan lifts its protection":        {protected(stepOf("replace", database, "db", object{}, object{}), true, false)},
-		"add an alias":                          {stepOf("delete", database, "old", object{}, nil), stepOf("create", database, "new", nil, object{})},
+		"this plan lifts its protection": {protected(stepOf("replace", database, "db", object{}, object{}), true, false)},
+		"add an alias": {stepOf("delete", database, "old", object{}, nil), stepOf("create", database, "new", nil,
+			object{})},
 		"stays in the cloud":                    {retained},
+		"an interrupted update":                 {leftover},
 		"because of `tags[\"a.b\"]`: `1` → `2`": {forced},
 		"deleted before there is a new one": {
 			stepOf("delete-replaced", database, "db", object{}, nil), stepOf("replace", database, "db", object{}, object{}),
@@ -198,10 +209,12 @@ func TestGrants(t *testing.T) {
 		{"covered by a wildcard", allow(`"s3:*"`, `"arn:aws:s3:::a*"`), allow(`"S3:GetObject"`, `"arn:aws:s3:::ab/*"`), nil},
 		{"a wider resource", allow(`"s3:GetObject"`, `"arn:aws:s3:::a/*"`), allow(`"s3:GetObject"`, `"arn:aws:s3:::*"`),
 			[]string{"may `s3:GetObject` on `arn:aws:s3:::*`"}},
-		{"a condition is gone", statement("Allow", `"a:B"`, `"*"`, `,"Condition":{"StringEquals":{"k":"v"}}`), allow(`"a:B"`, `"*"`), []string{"may `a:B` on `*`"}},
+		{"a condition is gone", statement("Allow", `"a:B"`, `"*"`, `,"Condition":{"StringEquals":{"k":"v"}}`), allow(`"a:B"`, `"*"`),
+			[]string{"may `a:B` on `*`"}},
 		{"a condition is added", allow(`"a:B"`, `"*"`), statement("Allow", `"a:B"`, `"*"`, `,"Condition":{"StringEquals":{"k":"v"}}`), nil},
 		{"a condition admits more", statement("Allow", `"a:B"`, `"*"`, `,"Condition":{"StringEquals":{"k":"v"}}`),
-			statement("Allow", `"a:B"`, `"*"`, `,"Condition":{"StringEquals":{"k":["v","w"]}}`), []string{"may `a:B` on `*` if `{\"StringEquals\":{\"k\":[\"v\",\"w\"]}}`"}},
+			statement("Allow", `"a:B"`, `"*"`, `,"Condition":{"StringEquals":{"k":["v","w"]}}`),
+			[]string{"may `a:B` on `*` if `{\"StringEquals\":{\"k\":[\"v\",\"w\"]}}`"}},
 		{"a denial is gone", statement("Deny", `"a:B"`, `"*"`, ""), `{"Statement":[]}`, []string{"is no longer denied `a:B` on `*`"}},
 		{"a denial is added", `{"Statement":[]}`, statement("Deny", `"a:B"`, `"*"`, ""), nil},
 		{"NotAction", `{"Statement":[]}`, `{"Statement":{"Effect":"Allow","NotAction":"iam:*","Resource":"*"}}`,
@@ -224,7 +237,8 @@ func TestGrants(t *testing.T) {
 		return object{"rules": []any{object{"apiGroups": []any{""}, "resources": []any{"secrets"}, "verbs": verbs}}}
 	}
 	kind := "kubernetes:rbac.authorization.k8s.io/v1:Role"
-	if text := Write(read(t, constructed(t, stepOf("update", kind, "r", role("get"), role("get", "delete")))), options).Text; !strings.Contains(text, "may `delete` on `secrets`") {
+	if text := Write(read(t, constructed(t, stepOf("update", kind, "r", role("get"), role("get", "delete")))),
+		options).Text; !strings.Contains(text, "may `delete` on `secrets`") {
 		t.Errorf("a role that gets a verb:\n%s", text)
 	}
 }
@@ -256,8 +270,10 @@ func TestFailuresSayWhatToDo(t *testing.T) {
 func TestUnknownValuesAreSaid(t *testing.T) {
 	unknownMark := "04da6b54-80e4-46f7-96ec-b56ff0331ba9"
 	kind := "aws:vpc/securityGroupIngressRule:SecurityGroupIngressRule"
-	text := Write(read(t, constructed(t, stepOf("update", kind, "r", object{"cidrIpv4": "10.0.0.0/8"}, object{"cidrIpv4": unknownMark}))), options).Text
-	if !strings.Contains(text, "#### "+string(Exposure)) || !strings.Contains(text, "known only after the update") || !strings.Contains(text, "! cidrIpv4: 10.0.0.0/8 → [unknown]") {
+	text := Write(read(t, constructed(t, stepOf("update", kind, "r", object{"cidrIpv4": "10.0.0.0/8"}, object{"cidrIpv4": unknownMark}))),
+		options).Text
+	if !strings.Contains(text, "#### "+string(Exposure)) || !strings.Contains(text, "known only after the update") || !strings.Contains(text,
+		"! cidrIpv4: 10.0.0.0/8 → [unknown]") {
 		t.Errorf("the comment is\n%s", text)
 	}
 }
@@ -269,8 +285,10 @@ func TestQuietPlans(t *testing.T) {
 	}
 	kind := "kubernetes:autoscaling/v2:HorizontalPodAutoscaler"
 	spec := func(n int) object { return object{"spec": object{"maxReplicas": n}} }
-	text = Write(read(t, constructed(t, stepOf("update", kind, "a", spec(8), spec(12)), stepOf("update", kind, "b", spec(8), spec(12)))), options).Text
-	if !strings.Contains(text, "no risk that the rules know") || !strings.Contains(text, "HorizontalPodAutoscaler a, b @@\n! spec.maxReplicas: 8 → 12\n```") {
+	text = Write(read(t, constructed(t, stepOf("update", kind, "a", spec(8), spec(12)), stepOf("update", kind, "b", spec(8), spec(12)))),
+		options).Text
+	if !strings.Contains(text, "no risk that the rules know") || !strings.Contains(text,
+		"HorizontalPodAutoscaler a, b @@\n! spec.maxReplicas: 8 → 12\n```") {
 		t.Errorf("the comment is\n%s", text)
 	}
 }

@@ -32,7 +32,8 @@ const (
 )
 
 // hiddenPaths are never shown: who reviews them learns nothing.
-var hiddenPaths = []string{"__", `metadata.annotations["kubectl.kubernetes.io/last-applied-configuration"]`, "metadata.managedFields", "status"}
+var hiddenPaths = []string{"__", `metadata.annotations["kubectl.kubernetes.io/last-applied-configuration"]`, "metadata.managedFields",
+	"status"}
 
 func hidden(path string) bool {
 	return slices.ContainsFunc(hiddenPaths, func(prefix string) bool { return strings.HasPrefix(path, prefix) })

@@ -67,8 +67,8 @@ func previewOnline(_ context.Context, w Workspace, o settings.Preview) (command.
 }
 
 // emptyState says what a plan without an account means.
-const emptyState = "The plan is against an empty state, because it was made without an account: it says what the environment consists of, " +
-	"not what this change does to it. For that, read the difference of the golden plans in `stacks/environment/testdata`."
+const emptyState = "The plan is against an empty state, because it was made without an account: it says what the environment " +
+	"consists of, not what this change does to it. For that, read the difference of the golden plans in `stacks/environment/testdata`."
 
 // comment writes the review of a plan, also of one that fails, and returns the failure.
 func comment(

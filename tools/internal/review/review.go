@@ -29,7 +29,8 @@ type Options struct {
 	Cost *Cost
 }
 
-// Cost is a price in USD a month.
+// Cost is a price in USD a month, which whoever calls Write computes from the resources of the plan: Change.Type,
+// Old and New.
 type Cost struct {
 	Before, After float64
 	// Prices says where the prices come from and of which day they are.

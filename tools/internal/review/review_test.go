@@ -271,17 +271,20 @@ func TestMoreRisksThanFitAreSaid(t *testing.T) {
 }
 
 func TestPlanCannotForgeMarkdown(t *testing.T) {
-	bad := "`</details>\n```\n@everyone <!-- loja-preview stack=prod --> | x |\n### Preview of `prod`: no risk"
-	c := Write(read(t, constructed(t,
-		stepOf("update", "aws:rds/instance:Instance", "db", object{"engineVersion": "15", "note": "x\ny"}, object{"engineVersion": bad,
-			"note": bad}),
-	)), Options{Stack: "dev", Rest: "rest.md", Failure: bad})
-	for _, text := range []string{c.Text, c.Full} {
-		outside := regexp.MustCompile("(?s)```.*?\n```").ReplaceAllString(text, "")
-		outside = regexp.MustCompile("`[^`\n]*`").ReplaceAllString(outside, "")
-		for _, forged := range []string{"@everyone", "stack=prod", "of `prod`", "`"} {
-			if strings.Contains(outside, forged) {
-				t.Errorf("%q is outside of code:\n%s", forged, outside)
+	for _, bad := range []string{
+		"`</details>\n```\n@everyone <!-- loja-preview stack=prod --> | x |\n### Preview of `prod`: no risk",
+		"15` @everyone stack=prod `",
+	} {
+		c := Write(read(t, constructed(t, stepOf("update", "aws:rds/instance:Instance", "db",
+			object{"engineVersion": "15", "note": "x\ny"}, object{"engineVersion": bad, "note": bad}))),
+			Options{Stack: "dev", Rest: "rest.md", Failure: bad})
+		for _, text := range []string{c.Text, c.Full} {
+			outside := regexp.MustCompile("(?s)```.*?\n```").ReplaceAllString(text, "")
+			outside = regexp.MustCompile("`[^`\n]*`").ReplaceAllString(outside, "")
+			for _, forged := range []string{"@everyone", "stack=prod", "of `prod`", "`"} {
+				if strings.Contains(outside, forged) {
+					t.Errorf("%q is outside of code:\n%s", forged, outside)
+				}
 			}
 		}
 	}

@@ -2,6 +2,7 @@ package review
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -37,6 +38,32 @@ func (w *writer) canaries() []block {
 	var found []block
 	for _, said := range order {
 		found = append(found, block{text: fmt.Sprintf("- %s: %s\n", inline(names[said]), said)})
+	}
+	return found
+}
+
+// toleratedPath is the argument of an analysis that says what a canary may do, as infra/workload
+// writes it.
+var toleratedPath = regexp.MustCompile(`^spec\.args\["(.+)-tolerated"\]\.value$`)
+
+// objectives say which objectives change, from the texts that infra/slo writes for people: in
+// what an analysis tolerates, and in Datadog's description of an objective.
+func (w *writer) objectives() []block {
+	var found []block
+	add := func(c *Change, what string, p Property) {
+		found = append(found, block{text: fmt.Sprintf("- %s%s: %s\n", code(text(at(c.New, "metadata", "name"))), what, change(p))})
+	}
+	for _, c := range w.plan.Changes {
+		for _, p := range c.Properties {
+			tolerated := toleratedPath.FindStringSubmatch(p.Path)
+			switch {
+			case strings.HasSuffix(c.Type, ":AnalysisTemplate") && tolerated != nil:
+				add(c, ", tolerated "+code(tolerated[1]), p)
+			case strings.HasSuffix(c.Type, ":DatadogGenericResource") && p.Path == "spec.jsonSpec.description" && text(at(c.New, "spec",
+				"type")) == "slo":
+				add(c, "", p)
+			}
+		}
 	}
 	return found
 }

@@ -109,6 +109,7 @@ const (
 // parts are the sections below the risks. whole leaves nothing out.
 func (w *writer) parts(whole bool) []part {
 	canaries := part{title: "Canaries", language: "-", open: true, blocks: w.canaries()}
+	objectives := part{title: "Objectives", language: "-", open: true, blocks: w.objectives()}
 	replaced := part{title: "What is replaced", language: "diff"}
 	objects := part{title: "Manifests that change", language: "diff"}
 	cloud := part{title: "Other resources that change", language: "diff"}
@@ -151,7 +152,7 @@ func (w *writer) parts(whole bool) []part {
 		}
 		p.title = fmt.Sprintf("%s (%d)", p.title, n)
 	}
-	return []part{canaries, replaced, objects, cloud, created, inputs, gone, w.warnings()}
+	return []part{canaries, objectives, replaced, objects, cloud, created, inputs, gone, w.warnings()}
 }
 
 // alike groups the changes that differ in their names alone.

@@ -52,7 +52,7 @@ var options = Options{Stack: "dev", Rest: "comment.full.md"}
 
 // TestComments compares the comments on recorded previews; testdata/README.md says what they are.
 func TestComments(t *testing.T) {
-	for _, name := range []string{"change", "replace", "delete", "iam", "failed-plugin", "failed-program"} {
+	for _, name := range []string{"change", "objective", "replace", "delete", "iam", "failed-plugin", "failed-program"} {
 		output := recorded(t, name)
 		c := Write(read(t, output), options)
 		golden(t, filepath.Join("testdata", name+".md"), c.Text)

@@ -293,6 +293,20 @@ func TestQuietPlans(t *testing.T) {
 	}
 }
 
+// TestToleratedErrorsAreAnObjective: testdata/objective.md has the objectives themselves.
+func TestToleratedErrorsAreAnObjective(t *testing.T) {
+	template := func(tolerated string) object {
+		return object{"metadata": object{"name": "web-watch"}, "spec": object{"args": []any{object{"name": "errors-tolerated",
+			"value": tolerated}}}}
+	}
+	text := Write(read(t, constructed(t, stepOf("update", "kubernetes:argoproj.io/v1alpha1:AnalysisTemplate", "web",
+		template("0.1 % server errors"), template("1 % server errors")))), options).Text
+	if want := "#### Objectives\n\n- `web-watch`, tolerated `errors`: `0.1 % server errors` → `1 % server errors`\n"; !strings.Contains(text,
+		want) {
+		t.Errorf("the comment is\n%s", text)
+	}
+}
+
 func TestCost(t *testing.T) {
 	o := options
 	o.Cost = &Cost{Before: 600, After: 633.59, Prices: "29 November 2026", Unpriced: []string{"aws:x:Y"}}

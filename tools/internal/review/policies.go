@@ -27,7 +27,11 @@ func grants(c *Change) []Finding {
 	var found []Finding
 	add := func(path string, old, current []grant) {
 		if gained := gained(old, current); len(gained) > 0 {
-			found = append(found, Finding{Class: IAM, Change: c, What: code(path) + " allows more", Details: sentences(gained)})
+			what := " allows more"
+			if c.Old == nil {
+				what = " allows"
+			}
+			found = append(found, Finding{Class: IAM, Change: c, What: code(path) + what, Details: sentences(gained)})
 		}
 	}
 	if strings.HasPrefix(c.Type, "kubernetes:rbac.authorization.k8s.io/") {

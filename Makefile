@@ -50,7 +50,7 @@ trace: loja ## print the spans of an order as a tree, from make dev or the clust
 	@$(LOJA) trace
 audit: loja ## check the shop's invariants in the databases of make dev, or of the cluster if make dev does not run
 	@$(LOJA) audit
-preview: loja ## print the plan of an AWS environment, without an account STACK= [DIFF=1] [ONLINE=1]
+preview: loja ## print the plan of an AWS environment, without an account STACK= [DIFF=1] [ONLINE=1] [COMMENT=]
 	@$(LOJA) preview
 env: loja ## print the exports that plain pulumi and kubectl need, for eval
 	@$(LOJA) env

@@ -10,6 +10,7 @@ require (
 	github.com/loja-veloz/platform/apps/catalogue v0.0.0
 	github.com/loja-veloz/platform/infra/rollout v0.0.0
 	github.com/loja-veloz/platform/infra/slo v0.0.0
+	github.com/pmezard/go-difflib v1.0.0
 	github.com/pulumi/pulumi/sdk/v3 v3.220.0
 	github.com/spf13/cobra v1.10.2
 	github.com/tsenart/vegeta/v12 v12.12.0

@@ -112,6 +112,17 @@ func TestPreviewNeedsNoAccount(t *testing.T) {
 			t.Errorf("the preview of %s warns:\n%s", stack, out)
 		}
 	}
+	comment := filepath.Join(t.TempDir(), "comment.md")
+	start(t, "make", "--no-print-directory", "preview", "STACK=dev", "COMMENT="+comment).wait(t, 40*time.Minute, true)
+	review, err := os.ReadFile(comment)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"against an empty state", " to create.", "`gateway-release`: the load balancer gets a public address"} {
+		if !strings.Contains(string(review), want) {
+			t.Errorf("the comment on dev does not say %q:\n%s", want, review)
+		}
+	}
 	out := start(t, "make", "--no-print-directory", "preview", "STACK=nope").wait(t, time.Minute, false)
 	if !strings.Contains(out, "STACK=nope has no Pulumi.nope.yaml: name one of dev, prod") {
 		t.Errorf("a stack that is not there: %s", out)

@@ -107,7 +107,7 @@ func root() *cobra.Command {
 		command("release", "let an aborted version be shipped again (SERVICE=..., REASON=..., WHAT=...)",
 			(*settings.Reader).Release, platform.Release),
 		command("load", "send requests to the gateway (URL_PATH=/, RATE=20, REQUESTS=1200)", (*settings.Reader).Load, platform.Load),
-		command("preview", "print the plan of an AWS environment, without an account (STACK=..., ONLINE=1, DIFF=1)",
+		command("preview", "print the plan of an AWS environment, without an account (STACK=..., ONLINE=1, DIFF=1, COMMENT=file)",
 			(*settings.Reader).Preview, platform.Preview),
 		command("check", "run what a change should pass before it is pushed (AGAINST=COMMIT)", (*settings.Reader).Against, checkChange),
 		plain("bench", "measure start, memory, preview and compilation on this machine", platform.Bench),

@@ -1,36 +1,53 @@
 package platform
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 
 	"github.com/loja-veloz/platform/tools/internal/command"
+	"github.com/loja-veloz/platform/tools/internal/review"
 	"github.com/loja-veloz/platform/tools/internal/settings"
 )
 
-// Preview prints the plan of an AWS environment. It plans against the empty state of a
-// temporary backend or, online, against the environment's real state.
+// Preview prints the plan of an AWS environment, or writes a comment on it. It plans against
+// the empty state of a temporary backend or, online, against the environment's real state.
 func Preview(ctx context.Context, w Workspace, o settings.Preview) error {
-	args := []string{"preview"}
-	if o.Diff {
-		args = append(args, "--diff")
-	}
+	prepare := previewOffline
 	if o.Online {
-		return previewOnline(ctx, w, append(args, "--non-interactive", "--stack", o.Stack))
+		prepare = previewOnline
 	}
-	c, err := OpenCloud(ctx, w, filepath.Join("preview", o.Stack))
+	if o.Comment != "" {
+		return comment(ctx, w, o, prepare)
+	}
+	pulumi, err := prepare(ctx, w, o)
 	if err != nil {
 		return err
 	}
+	if o.Diff {
+		pulumi.Args = append(pulumi.Args, "--diff")
+	}
+	return show(ctx, pulumi, "pulumi preview", w.Out)
+}
+
+// previewOffline prepares everything for a plan without an account, and returns the command.
+func previewOffline(ctx context.Context, w Workspace, o settings.Preview) (command.Command, error) {
+	c, err := OpenCloud(ctx, w, filepath.Join("preview", o.Stack))
+	if err != nil {
+		return command.Command{}, err
+	}
 	if err := c.Bootstrap(ctx); err != nil {
-		return err
+		return command.Command{}, err
 	}
 	program := filepath.Join(w.Root, "stacks", "environment")
 	s, err := c.Stack(ctx, w.Root, program, o.Stack, map[string]string{project + ":cloud.offline": "true"})
 	if err != nil {
-		return err
+		return command.Command{}, err
 	}
 	by := "a stand-in for the AWS plugin"
 	if releasedAWS() {
@@ -38,13 +55,70 @@ func Preview(ctx context.Context, w Workspace, o settings.Preview) error {
 		c.env = append(c.env, "PULUMI_HOME="+w.Local("cloud", "released"))
 	}
 	w.Out.Step("pulumi preview -s %s, against empty state, with the EKS component and %s", o.Stack, by)
-	return s.Show(ctx, args...)
+	return s.Pulumi("preview", "--stack", o.Stack), nil
 }
 
 // previewOnline uses the backend and the credentials in the process's environment variables.
-func previewOnline(ctx context.Context, w Workspace, args []string) error {
+func previewOnline(_ context.Context, w Workspace, o settings.Preview) (command.Command, error) {
 	if _, err := exec.LookPath("pulumi"); err != nil {
-		return errors.New("ONLINE=1 needs a released pulumi on PATH, which downloads the AWS plugins: install it")
+		return command.Command{}, errors.New("ONLINE=1 needs a released pulumi on PATH, which downloads the AWS plugins: install it")
 	}
-	return command.Command{Args: append([]string{"pulumi"}, args...), Dir: w.Root, Output: w.Out.Indented()}.Run(ctx)
+	return command.Command{Args: []string{"pulumi", "preview", "--non-interactive", "--stack", o.Stack}, Dir: w.Root}, nil
+}
+
+// emptyState says what a plan without an account means.
+const emptyState = "The plan is against an empty state, because it was made without an account: it says what the environment " +
+	"consists of, not what this change does to it. For that, read the difference of the golden plans in `stacks/environment/testdata`."
+
+// comment writes the review of a plan, also of one that fails, and returns the failure.
+func comment(
+	ctx context.Context, w Workspace, o settings.Preview,
+	prepare func(context.Context, Workspace, settings.Preview) (command.Command, error),
+) error {
+	full := strings.TrimSuffix(o.Comment, filepath.Ext(o.Comment)) + ".full" + filepath.Ext(o.Comment)
+	about := review.Options{Stack: o.Stack, Rest: filepath.Base(full)}
+	if !o.Online {
+		about.Against = emptyState
+	}
+	var output bytes.Buffer
+	pulumi, failed := prepare(ctx, w, o)
+	if failed == nil {
+		// Only with its steps does a replacement say whether it deletes the old object first.
+		pulumi.Args = append(pulumi.Args, "--json", "--show-replacement-steps")
+		pulumi.Stdout = &output
+		failed = pulumi.Run(ctx)
+	}
+	if ctx.Err() != nil {
+		return failed
+	}
+	plan, err := review.Read(output.Bytes())
+	if failed == nil {
+		failed = err
+	}
+	if failed != nil {
+		about.Failure = failed.Error()
+	}
+	written := review.Write(plan, about)
+	for file, text := range map[string]string{o.Comment: written.Text, full: written.Full} {
+		if err := replaceFile(file, text); err != nil {
+			return fmt.Errorf("COMMENT: %w", err)
+		}
+	}
+	w.Out.Step("wrote %s, and %s with every value", o.Comment, full)
+	switch {
+	case failed != nil:
+		return fmt.Errorf("previewing %s: %w", o.Stack, failed)
+	case written.Left:
+		return fmt.Errorf("not even the names of everything at risk fit into a comment: read %s", full)
+	}
+	return nil
+}
+
+// replaceFile writes a file whole or not at all.
+func replaceFile(path, text string) error {
+	half := path + ".half"
+	if err := os.WriteFile(half, []byte(text), 0o600); err != nil {
+		return err
+	}
+	return os.Rename(half, path)
 }

@@ -194,11 +194,15 @@ type Preview struct {
 	Stack  string // STACK: the environment; required
 	Diff   bool   // DIFF=1: show every input
 	Online bool   // ONLINE=1: compare with the real state, with the user's credentials
+	// Comment (COMMENT) is the file for a comment on the plan, which is then not printed; none unless set.
+	Comment string
 }
 
-// Preview reads STACK, which is required, DIFF and ONLINE.
+// Preview reads STACK, which is required, DIFF, ONLINE and COMMENT.
 func (r *Reader) Preview() Preview {
-	p := Preview{Stack: os.Getenv("STACK"), Diff: r.flag("DIFF", false), Online: r.flag("ONLINE", false)}
+	p := Preview{
+		Stack: os.Getenv("STACK"), Diff: r.flag("DIFF", false), Online: r.flag("ONLINE", false), Comment: os.Getenv("COMMENT"),
+	}
 	stacks, err := repo.AWSStacks(r.root)
 	switch {
 	case err != nil:
@@ -208,6 +212,14 @@ func (r *Reader) Preview() Preview {
 	case !slices.Contains(stacks, p.Stack):
 		r.refuse("STACK=%s has no Pulumi.%s.yaml: name one of %s; for the local environment, run pulumi preview -s local",
 			p.Stack, p.Stack, strings.Join(stacks, ", "))
+	}
+	if p.Comment != "" && p.Diff {
+		r.refuse("DIFF=1 and COMMENT exclude each other: the file next to the comment has every input; unset DIFF")
+	}
+	if info, err := os.Stat(filepath.Dir(p.Comment)); p.Comment != "" && (err != nil || !info.IsDir()) {
+		r.refuse("COMMENT is %q, whose folder does not exist: create it", p.Comment)
+	} else if info, err := os.Stat(p.Comment); p.Comment != "" && err == nil && info.IsDir() {
+		r.refuse("COMMENT is %q, a folder: name a file, such as comment.md", p.Comment)
 	}
 	if p.Online && os.Getenv("PULUMI_BACKEND_URL") == "" {
 		r.refuse("ONLINE=1 needs AWS credentials and PULUMI_BACKEND_URL: set it to the backendURL that stacks/bootstrap prints")

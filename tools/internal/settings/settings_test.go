@@ -26,7 +26,7 @@ func newReader(t *testing.T) *Reader {
 	}
 	for _, v := range []string{
 		"KUBE_CONTEXT", "REGISTRY", "IMAGES", "LOJA_DATA", "SERVICE", "WAIT", "LOAD", "URL_PATH", "RATE", "REQUESTS",
-		"STACK", "DIFF", "ONLINE", "REASON", "WHAT", "TOOLS", "TOOLS_MIRROR",
+		"STACK", "DIFF", "ONLINE", "COMMENT", "REASON", "WHAT", "TOOLS", "TOOLS_MIRROR",
 	} {
 		t.Setenv(v, "")
 	}
@@ -131,6 +131,24 @@ func TestOnlineNeedsABackend(t *testing.T) {
 		t.Errorf("the preview is %+v", p)
 	}
 	refused(t, r, "PULUMI_BACKEND_URL")
+}
+
+func TestCommentNeedsAFolderAndNoDiff(t *testing.T) {
+	r := newReader(t)
+	folder := t.TempDir()
+	t.Setenv("STACK", "dev")
+	t.Setenv("COMMENT", filepath.Join(folder, "comment.md"))
+	if p := r.Preview(); r.Err() != nil || p.Comment != filepath.Join(folder, "comment.md") {
+		t.Errorf("the preview is %+v (%v)", p, r.Err())
+	}
+	for comment, want := range map[string]string{folder: "a folder", filepath.Join(folder, "none", "comment.md"): "does not exist"} {
+		r := newReader(t)
+		t.Setenv("STACK", "dev")
+		t.Setenv("COMMENT", comment)
+		t.Setenv("DIFF", "1")
+		r.Preview()
+		refused(t, r, "COMMENT is", want, "DIFF=1 and COMMENT exclude each other")
+	}
 }
 
 func TestTheFaultsAreThoseOfTheServices(t *testing.T) {

@@ -31,9 +31,8 @@ const (
 	// kongWebhook is the port of the controller's admission webhook.
 	kongWebhook = 8080
 
-	// httpsPort and httpPort are the ports of the proxy Service.
+	// httpsPort is the port of a public instance's proxy Service.
 	httpsPort = 443
-	httpPort  = 80
 
 	// drainSeconds is how long a public Kong accepts requests after the signal to stop: a Network
 	// Load Balancer may open connections to a deregistered target for up to two minutes.
@@ -263,7 +262,9 @@ func (s *KongSpec) release() *kube.Release {
 		// The controller generates expressions, which the default router does not support.
 		Env: KongEnv{Database: "off", RouterFlavor: "expressions"},
 		// The controller reaches the admin API inside the pod; nothing else may.
-		Proxy: KongProxy{Type: string(corev1.ServiceTypeClusterIP), TLS: &KongTLSListen{Enabled: new(false)}},
+		Proxy: KongProxy{
+			Type: string(corev1.ServiceTypeClusterIP), HTTP: &KongHTTPListen{ServicePort: callsPort}, TLS: &KongTLSListen{Enabled: new(false)},
+		},
 		IngressController: KongController{
 			Image: chartImage(charts.KongController),
 			RBAC:  KongRBAC{GatewayAPI: Switch{Enabled: true}},
@@ -413,7 +414,7 @@ func (s *KongSpec) gateway() []kube.Manifest {
 	// The port of a listener has to be a port of the proxy's Service, and its protocol the one
 	// that Kong speaks on the target: on 443 that is HTTP, since the load balancer terminates TLS.
 	listener := gatewayv1.Listener{
-		Name: "http", Port: httpPort, Protocol: gatewayv1.HTTPProtocolType,
+		Name: "http", Port: gatewayv1.PortNumber(callsPort), Protocol: gatewayv1.HTTPProtocolType,
 		AllowedRoutes: &gatewayv1.AllowedRoutes{Namespaces: &gatewayv1.RouteNamespaces{
 			From:     new(gatewayv1.NamespacesFromSelector),
 			Selector: kube.Namespaces(s.RouteNamespaces...),

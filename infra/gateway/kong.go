@@ -411,7 +411,7 @@ func (s *KongSpec) gateway() []kube.Manifest {
 	// The port of a listener has to be a port of the proxy's Service, and its protocol the one
 	// that Kong speaks on the target: on 443 that is HTTP, since the load balancer terminates TLS.
 	listener := gatewayv1.Listener{
-		Name: "http", Port: gatewayv1.PortNumber(callsPort), Protocol: gatewayv1.HTTPProtocolType,
+		Name: "http", Port: callsPort, Protocol: gatewayv1.HTTPProtocolType,
 		AllowedRoutes: &gatewayv1.AllowedRoutes{Namespaces: &gatewayv1.RouteNamespaces{
 			From:     new(gatewayv1.NamespacesFromSelector),
 			Selector: kube.Namespaces(s.RouteNamespaces...),

@@ -126,7 +126,7 @@ func (o *Objects) Dials() ([]Dial, error) {
 					}
 					continue
 				}
-				number, err := strconv.Atoi(defaulted(port, scheme))
+				number, err := strconv.ParseInt(defaulted(port, scheme), 10, 32)
 				if err != nil {
 					return nil, fmt.Errorf("%s/%s: %s: %w", pod.Namespace, pod.Name, at[0], err)
 				}
@@ -348,7 +348,8 @@ func (o *Objects) clusterIPDenied(d Dial) string {
 	if !restricted {
 		return ""
 	}
-	return fmt.Sprintf("no egress rule has a peer whose selector matches the Service's own, %s, and the port", labels.Set(d.Service.Spec.Selector))
+	own := labels.Set(d.Service.Spec.Selector)
+	return fmt.Sprintf("no egress rule has a peer whose selector matches the Service's own, %s, and the port", own)
 }
 
 // admits tells whether an egress rule admits the ClusterIP of the Service that is dialled. A peer

@@ -64,8 +64,7 @@ func (s *Spec) Validate() error {
 	return errs.Err()
 }
 
-// Values are the chart's values, as far as they are used here. They come from the chart's
-// documentation; the chart has not been rendered.
+// Values are the chart's values, as far as they are used here.
 type Values struct {
 	AutoDiscovery AutoDiscovery `json:"autoDiscovery"`
 	CloudProvider string        `json:"cloudProvider"`

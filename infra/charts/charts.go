@@ -1,8 +1,8 @@
 // Package charts pins every Helm chart of the platform, and the images that replace a chart's
 // own, in one place. A test refuses these versions in any other file.
 //
-// The charts with a SeedVersion were rendered for Kubernetes 1.33 and validated against their
-// CRDs. Why says what is wrong with the seed's version.
+// The charts were rendered at these versions, with the values that the golden files have. Why says
+// what is wrong with the seed's version.
 package charts
 
 // Chart is one Helm chart at one version.
@@ -42,8 +42,8 @@ var (
 	}
 	LoadBalancerController = Chart{
 		Name: "aws-load-balancer-controller", Repository: "https://aws.github.io/eks-charts",
-		Version: "1.17.1", AppVersion: "v2.17.1",
-		Why: "the last release of the 2.x line; 3.x brings its own Gateway API classes, and here Kong is the gateway",
+		Version: "3.5.0", AppVersion: "v3.5.0",
+		Why: "the newest release of 2026-08; it needs the same permissions in AWS as 2.17.1, and its Gateway API classes are off",
 	}
 	MetricsServer = Chart{
 		Name: "metrics-server", Repository: "https://kubernetes-sigs.github.io/metrics-server",
@@ -79,9 +79,9 @@ var (
 	}
 	ExternalSecrets = Chart{
 		Name: "external-secrets", Repository: "https://charts.external-secrets.io",
-		Version: "1.3.2", AppVersion: "v1.3.2",
-		Why: "the newest version whose CRDs are in a Go module, " +
-			"so that tests validate our stores and secrets against them; 0.19 and older are end of life",
+		Version: "2.9.0", AppVersion: "v2.9.0",
+		Why: "the newest release of 2026-08; only the newest minor version is supported, so it has to be raised every few weeks " +
+			"(docs/aws/upgrade.md)",
 	}
 )
 
@@ -89,7 +89,7 @@ var (
 var (
 	KongProxy      = Image{Repository: "kong", Tag: "3.9.3", Why: "the newest patch of 3.9"}
 	KongController = Image{Tag: "3.5.13", Why: "the newest patch of 3.5"}
-	ArgoCDServer   = Image{Tag: "v3.4.7", Why: "the newest patch of 3.4"}
+	ArgoCDServer   = Image{Tag: "v3.4.13", Why: "the newest patch of 3.4"}
 
 	RolloutsController = Image{Tag: "v1.9.1", Why: "fixes CVE-2026-35469, which 1.9.0 has"}
 	// RolloutsGatewayAPIPlugin is copied out of its image into the controller's pod.

@@ -1,6 +1,7 @@
 package charts_test
 
 import (
+	"fmt"
 	"go/ast"
 	"go/parser"
 	"go/token"
@@ -113,8 +114,8 @@ func literals(t *testing.T, path string) []string {
 	return found
 }
 
-// TestTestChartsMatchThePins: a test chart has the name and the version of the chart that it
-// stands in for.
+// TestTestChartsMatchThePins: a test chart has the name and the version of the chart that it stands
+// in for, and so has its schema, whose keys are those of the real chart's values.yaml.
 func TestTestChartsMatchThePins(t *testing.T) {
 	for _, chart := range charts.All() {
 		chartstest.MustExist(t, chart)
@@ -136,14 +137,19 @@ func TestTestChartsMatchThePins(t *testing.T) {
 		if written.Name != chart.Name || written.Version != chart.Version || written.AppVersion != chart.AppVersion {
 			t.Errorf("the test chart of %s %s (%s) says %s %s (%s)", chart.Name, chart.Version, chart.AppVersion, written.Name, written.Version, written.AppVersion)
 		}
+		schema, err := os.ReadFile(filepath.Join(chartstest.Folder(t), chart.Name, "values.schema.json"))
+		if err != nil || !strings.Contains(string(schema), fmt.Sprintf("Values of %s %s that", chart.Name, chart.Version)) {
+			t.Errorf("the schema of %s is not of version %s (%v)", chart.Name, chart.Version, err)
+		}
 		if !strings.HasPrefix(written.Description, "TEST CHART") || written.Annotations["loja-veloz.dev/test-chart"] != "true" {
 			t.Errorf("the test chart of %s is not marked as a test chart", chart.Name)
 		}
 	}
 }
 
-// TestSchemasRefuseUnknownKeys, at the top and below.
-func TestSchemasRefuseUnknownKeys(t *testing.T) {
+// TestSchemasRefuse keys that the real chart does not have, at the top and below, and values with which
+// a chart does harm.
+func TestSchemasRefuse(t *testing.T) {
 	for _, chart := range charts.All() {
 		if err := chartstest.Validate(t, chart, map[string]any{"noSuchKey": true}); err == nil {
 			t.Errorf("%s accepts an unknown key", chart.Name)
@@ -152,20 +158,43 @@ func TestSchemasRefuseUnknownKeys(t *testing.T) {
 			t.Errorf("%s refuses empty values: %v", chart.Name, err)
 		}
 	}
-	for name, values := range map[string]map[string]any{
-		"kong":           {"proxy": map[string]any{"tls": map[string]any{"overrideTargetPort": 8000}}},
-		"argo-rollouts":  {"controller": map[string]any{"trafficRouterPlugins": []any{map[string]any{"name": "x", "sha256": "y"}}}},
-		"datadog":        {"datadog": map[string]any{"apiKey": "secret"}},
-		"argo-cd":        {"configs": map[string]any{"params": map[string]any{"server.insecure": "true"}}},
-		"metrics-server": {"tls": map[string]any{"type": "metrics-server"}},
+	for _, wrong := range []struct {
+		chart charts.Chart
+		// values is YAML.
+		values string
+	}{
+		{charts.Kong, `proxy: {tls: {overrideTargetPort: 8000}}`},
+		// Every Secret of the cluster would be sent to the gateway's pods.
+		{charts.Kong, `ingressController: {ingressClass: kong}`},
+		{charts.Kong, `ingressController: {admissionWebhook: {filterSecrets: false, namespaceSelector: {matchLabels: {a: b}}}}`},
+		{charts.Kong, `ingressController: {admissionWebhook: {filterSecrets: true, namespaceSelector: {}}}`},
+		// It has no effect.
+		{charts.Kong, `ingressController: {admissionWebhook: {filterSecrets: true, namespaceSelector: {a: {}}}, rbac: {gatewayAPI: {enabled: true}}}`},
+		{charts.Rollouts, `controller: {trafficRouterPlugins: [{name: x, sha256: y}]}`},
+		{charts.Rollouts, `providerRBAC: {providers: {gatewayAPI: true}}`},
+		{charts.Rollouts, `dashboard: {enabled: true}`},
+		{charts.Datadog, `datadog: {apiKey: secret}`},
+		// Every upgrade would restart all agents.
+		{charts.Datadog, `clusterAgent: {replicas: 2}`},
+		{charts.Datadog, `operator: {replicaCount: 1}`},
+		{charts.ArgoCD, `configs: {params: {server.insecure: "true"}}`},
+		{charts.ArgoCD, `global: {domain: argocd.example.com}`},
+		{charts.MetricsServer, `tls: {type: metrics-server, helm: {certDurationDays: 3650}}`},
+		// The certificate ends, and no upgrade renews it.
+		{charts.MetricsServer, `tls: {type: helm}`},
+		{charts.MetricsServer, `tls: {type: helm, helm: {certDurationDays: 365}}`},
+		{charts.MetricsServer, `metrics: {enabled: true}`},
+		{charts.ExternalSecrets, `rbac: {serviceAccountTokenCreate: true}`},
+		// Replacing the release would delete every ExternalSecret with its Secret.
+		{charts.ExternalSecrets, `crds: {annotations: {}}`},
+		{charts.LoadBalancerController, `controllerConfig: {featureGates: {NLBGatewayAPI: true}}`},
 	} {
-		for _, chart := range charts.All() {
-			if chart.Name != name {
-				continue
-			}
-			if err := chartstest.Validate(t, chart, values); err == nil {
-				t.Errorf("%s accepts %v", name, values)
-			}
+		values := map[string]any{}
+		if err := yaml.Unmarshal([]byte(wrong.values), &values); err != nil {
+			t.Fatal(err)
+		}
+		if err := chartstest.Validate(t, wrong.chart, values); err == nil {
+			t.Errorf("%s accepts %s", wrong.chart.Name, wrong.values)
 		}
 	}
 }

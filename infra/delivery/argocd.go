@@ -78,9 +78,7 @@ func gitURL(repository string) error {
 	return nil
 }
 
-// ArgoCDValues are the chart's values, as far as they are used here. The components' resources,
-// redis, notifications and configs.cm come from the chart's documentation and have not been
-// rendered.
+// ArgoCDValues are the chart's values, as far as they are used here.
 //
 // The chart's own security contexts satisfy the restricted namespace. redis has its seccomp
 // profile on the pod; all others, including the Job that generates redis' password, have it on
@@ -111,7 +109,6 @@ type Tag struct {
 
 // ArgoCDGlobal is what all components share.
 type ArgoCDGlobal struct {
-	Domain  string        `json:"domain"`
 	Image   Tag           `json:"image"`
 	Logging ArgoCDLogging `json:"logging"`
 }
@@ -198,9 +195,8 @@ func (s *ArgoCDSpec) Release() (*kube.Release, error) {
 	}
 	// The chart names its objects argocd-... after the release.
 	return s.NewRelease("argocd", charts.ArgoCD, 900, ArgoCDValues{
-		Global: ArgoCDGlobal{Domain: fmt.Sprintf("argocd-server.%s.svc", s.Namespace), Image: Tag{Tag: charts.ArgoCDServer.Tag},
-			Logging: ArgoCDLogging{Format: "json"}},
-		Redis: ArgoCDRedis{Resources: kube.Sizes(20, 64, 256)},
+		Global: ArgoCDGlobal{Image: Tag{Tag: charts.ArgoCDServer.Tag}, Logging: ArgoCDLogging{Format: "json"}},
+		Redis:  ArgoCDRedis{Resources: kube.Sizes(20, 64, 256)},
 		Configs: ArgoCDConfigs{
 			// The port-forward encrypts the connection.
 			Params: ArgoCDParams{ServerInsecure: true},

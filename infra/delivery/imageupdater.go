@@ -109,7 +109,7 @@ type ImageUpdaterValues struct {
 	AuthScripts    ImageUpdaterScripts `json:"authScripts"`
 	ExtraEnv       []corev1.EnvVar     `json:"extraEnv"`
 	ServiceAccount ImageUpdaterAccount `json:"serviceAccount"`
-	// Resources come from the chart's documentation and have not been rendered.
+
 	Resources corev1.ResourceRequirements `json:"resources"`
 }
 

@@ -35,10 +35,7 @@ func imageUpdater() *delivery.ImageUpdaterSpec {
 }
 
 func rolloutsRelease() *delivery.RolloutsReleaseSpec {
-	return &delivery.RolloutsReleaseSpec{
-		Chart: kube.Chart{Namespace: "argo-rollouts", Replicas: 2}, Datadog: &delivery.DatadogMetrics{Site: "datadoghq.com",
-			SecretName: "loja-veloz/prod/datadog", Store: store},
-	}
+	return &delivery.RolloutsReleaseSpec{Chart: kube.Chart{Namespace: "argo-rollouts", Replicas: 2}}
 }
 
 func TestReleases(t *testing.T) {
@@ -54,22 +51,19 @@ func TestReleases(t *testing.T) {
 	}
 }
 
-// TestRestrictedContainers: the namespace admits the containers whose security context we set.
+// TestRestrictedContainers: the namespace admits the container whose security context we set.
 func TestRestrictedContainers(t *testing.T) {
 	release, err := rolloutsRelease().Release()
 	if err != nil {
 		t.Fatal(err)
 	}
 	values := release.Values.(delivery.RolloutsValues)
-	for name, c := range map[string]*corev1.SecurityContext{
-		"dashboard": values.Dashboard.ContainerSecurityContext, "plugin": values.Controller.InitContainers[0].SecurityContext,
-	} {
-		if c == nil || c.AllowPrivilegeEscalation == nil || *c.AllowPrivilegeEscalation || c.ReadOnlyRootFilesystem == nil ||
-			!*c.ReadOnlyRootFilesystem ||
-			c.Capabilities == nil || !slices.Equal(c.Capabilities.Drop, []corev1.Capability{"ALL"}) ||
-			c.SeccompProfile == nil || c.SeccompProfile.Type != corev1.SeccompProfileTypeRuntimeDefault {
-			t.Errorf("the namespace refuses the %s: %+v", name, c)
-		}
+	c := values.Controller.InitContainers[0].SecurityContext
+	if c == nil || c.AllowPrivilegeEscalation == nil || *c.AllowPrivilegeEscalation || c.ReadOnlyRootFilesystem == nil ||
+		!*c.ReadOnlyRootFilesystem ||
+		c.Capabilities == nil || !slices.Equal(c.Capabilities.Drop, []corev1.Capability{"ALL"}) ||
+		c.SeccompProfile == nil || c.SeccompProfile.Type != corev1.SeccompProfileTypeRuntimeDefault {
+		t.Errorf("the namespace refuses the plugin: %+v", c)
 	}
 }
 
@@ -77,7 +71,6 @@ func TestPods(t *testing.T) {
 	pods := slices.Concat(rolloutsRelease().Pods(), argoCD().Pods(), imageUpdater().Pods())
 	want := []kube.PodSize{
 		{Name: "argo-rollouts", Count: 2, MilliCPU: 50, MemoryMiB: 96},
-		{Name: "argo-rollouts-dashboard", Count: 1, MilliCPU: 10, MemoryMiB: 64},
 		{Name: "argocd-application-controller", Count: 1, MilliCPU: 100, MemoryMiB: 384},
 		{Name: "argocd-server", Count: 2, MilliCPU: 50, MemoryMiB: 128},
 		{Name: "argocd-repo-server", Count: 2, MilliCPU: 50, MemoryMiB: 192},
@@ -128,7 +121,7 @@ func TestNewReleases(t *testing.T) {
 	recorder.InOrder(t, map[string][]string{
 		"argocd-release": {"argocd-repository"}, "argocd-repository": {"argocd-namespace"},
 		"updater-release": {"argocd-release"}, "updater-updates": {"updater-release"},
-		"rollouts-release": {"rollouts-datadog"}, "rollouts-datadog": {"rollouts-namespace"},
+		"rollouts-release": {"rollouts-namespace"},
 	})
 }
 
@@ -145,7 +138,6 @@ func TestReleaseRefusals(t *testing.T) {
 		"Applications[0].NamePattern is empty":   (&delivery.ImageUpdaterSpec{Applications: make([]delivery.UpdatedApplication, 1)}).Validate(),
 		"Applications[0].Path is empty":          (&delivery.ImageUpdaterSpec{Applications: make([]delivery.UpdatedApplication, 1)}).Validate(),
 		"Applications[0].Images is empty":        (&delivery.ImageUpdaterSpec{Applications: make([]delivery.UpdatedApplication, 1)}).Validate(),
-		"Datadog.Site is empty":                  (&delivery.RolloutsReleaseSpec{Datadog: &delivery.DatadogMetrics{}}).Validate(),
 		"ChartRepository is \"http://x\": use":   (&delivery.RolloutsReleaseSpec{Chart: kube.Chart{ChartRepository: "http://x"}}).Validate(),
 		`Repository.URL is "git@github.com:x/y"`: (&delivery.ArgoCDSpec{Repository: &delivery.GitRepository{URL: "git@github.com:x/y"}}).Validate(),
 	} {

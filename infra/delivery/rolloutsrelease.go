@@ -9,7 +9,6 @@ import (
 	"github.com/loja-veloz/platform/infra/charts"
 	"github.com/loja-veloz/platform/infra/gateway"
 	"github.com/loja-veloz/platform/infra/kube"
-	"github.com/loja-veloz/platform/infra/secrets"
 	"github.com/loja-veloz/platform/infra/validate"
 )
 
@@ -23,18 +22,6 @@ const (
 // sets weights in HTTPRoutes.
 type RolloutsReleaseSpec struct {
 	kube.Chart
-
-	// Datadog is where analyses query metrics; nil configures no metrics.
-	Datadog *DatadogMetrics
-}
-
-// DatadogMetrics is an account of Datadog.
-type DatadogMetrics struct {
-	// Site is Datadog's site, for example datadoghq.com.
-	Site string
-	// SecretName is the secret in AWS Secrets Manager with the keys api-key and
-	// app-key, and Store the ClusterSecretStore that reads it.
-	SecretName, Store string
 }
 
 // RolloutsRelease is the controller, installed from the chart.
@@ -62,11 +49,6 @@ func NewRolloutsRelease(ctx *pulumi.Context, name string, spec *RolloutsReleaseS
 // Validate reports everything that is wrong with the arguments, one error per line.
 func (s *RolloutsReleaseSpec) Validate() error {
 	var errs validate.Errors
-	if d := s.Datadog; d != nil {
-		errs.Required("Datadog.Site", d.Site)
-		errs.Required("Datadog.SecretName", d.SecretName)
-		errs.Required("Datadog.Store", d.Store)
-	}
 	s.Check(&errs)
 	return errs.Err()
 }
@@ -75,7 +57,6 @@ func (s *RolloutsReleaseSpec) Validate() error {
 type RolloutsValues struct {
 	Controller   RolloutsController   `json:"controller"`
 	ProviderRBAC RolloutsProviderRBAC `json:"providerRBAC"`
-	Dashboard    RolloutsDashboard    `json:"dashboard"`
 }
 
 // RolloutsController is the controller with its plugin.
@@ -88,7 +69,7 @@ type RolloutsController struct {
 	TrafficRouterPlugins []RolloutsPlugin   `json:"trafficRouterPlugins"`
 	Volumes              []RolloutsVolume   `json:"volumes"`
 	VolumeMounts         []RolloutsMount    `json:"volumeMounts"`
-	// Resources come from the chart's documentation and have not been rendered.
+
 	Resources corev1.ResourceRequirements `json:"resources"`
 }
 
@@ -115,24 +96,19 @@ type RolloutsProviderRBAC struct {
 	Providers RolloutsProviders `json:"providers"`
 }
 
-// RolloutsProviders are the traffic routers.
+// RolloutsProviders are the traffic routers. The chart's default is all of them.
 type RolloutsProviders struct {
-	GatewayAPI bool `json:"gatewayAPI"`
+	GatewayAPI                bool `json:"gatewayAPI"`
+	Ambassador                bool `json:"ambassador"`
+	Apisix                    bool `json:"apisix"`
+	AWSAppMesh                bool `json:"awsAppMesh"`
+	AWSLoadBalancerController bool `json:"awsLoadBalancerController"`
+	Contour                   bool `json:"contour"`
+	GlooPlatform              bool `json:"glooPlatform"`
+	Istio                     bool `json:"istio"`
+	SMI                       bool `json:"smi"`
+	Traefik                   bool `json:"traefik"`
 }
-
-// RolloutsDashboard is the web page. It has no authentication, so it is read-only and has a
-// ClusterIP.
-type RolloutsDashboard struct {
-	Enabled  bool `json:"enabled"`
-	Readonly bool `json:"readonly"`
-	// Resources and ContainerSecurityContext come from the chart's documentation and have not been
-	// rendered. Both are empty by default, and the namespace would refuse the pod.
-	Resources                corev1.ResourceRequirements `json:"resources"`
-	ContainerSecurityContext *corev1.SecurityContext     `json:"containerSecurityContext"`
-}
-
-// dashboardReplicas is the chart's default.
-const dashboardReplicas = 1
 
 // Release returns the Helm release, or an error that reports everything that is wrong.
 func (s *RolloutsReleaseSpec) Release() (*kube.Release, error) {
@@ -163,9 +139,6 @@ func (s *RolloutsReleaseSpec) Release() (*kube.Release, error) {
 			Resources:            kube.Sizes(50, 96, 384),
 		},
 		ProviderRBAC: RolloutsProviderRBAC{Providers: RolloutsProviders{GatewayAPI: true}},
-		Dashboard: RolloutsDashboard{
-			Enabled: true, Readonly: true, Resources: kube.Sizes(10, 64, 192), ContainerSecurityContext: restricted(),
-		},
 	}), nil
 }
 
@@ -186,7 +159,6 @@ func (s *RolloutsReleaseSpec) Pods() []kube.PodSize {
 	v := release.Values.(RolloutsValues)
 	return []kube.PodSize{
 		kube.SizeOf("argo-rollouts", v.Controller.Replicas, v.Controller.Resources),
-		kube.SizeOf("argo-rollouts-dashboard", dashboardReplicas, v.Dashboard.Resources),
 	}
 }
 
@@ -197,11 +169,5 @@ func (s *RolloutsReleaseSpec) Installation() (*kube.Installation, error) {
 	if err != nil {
 		return nil, err
 	}
-	before := s.NamespaceStages()
-	if d := s.Datadog; d != nil {
-		before = append(before, []kube.Manifest{{
-			Name: "datadog", Object: secrets.NewRolloutsDatadogSecret(s.Namespace, d.Store, d.SecretName, d.Site),
-		}})
-	}
-	return &kube.Installation{Before: before, Release: release}, nil
+	return &kube.Installation{Before: s.NamespaceStages(), Release: release}, nil
 }

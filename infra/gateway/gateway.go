@@ -230,7 +230,7 @@ func (b Backend) internalRules(refs []gatewayv1.HTTPBackendRef, answer *gatewayv
 func (b Backend) hiddenName() string { return b.Service + "-private-paths" }
 
 // alias returns a Service that points the service's name to the internal proxy, so that callers
-// use http://<service>/.
+// use InternalURL.
 func (b Backend) alias(proxy string) *corev1.Service {
 	return &corev1.Service{
 		ObjectMeta: metav1.ObjectMeta{Name: b.Service, Namespace: b.Namespace, Labels: b.Labels},
@@ -246,5 +246,9 @@ func parent(namespace, name string) gatewayv1.CommonRouteSpec {
 	}}}
 }
 
+// callsPort is the port of the internal instance's Service, and of its pods: AWS supports
+// network policies only for Services whose port is that of their containers.
+const callsPort int32 = 8000
+
 // InternalURL returns the address of a service at the internal instance.
-func InternalURL(service string) string { return "http://" + service }
+func InternalURL(service string) string { return fmt.Sprintf("http://%s:%d", service, callsPort) }

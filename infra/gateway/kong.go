@@ -31,9 +31,8 @@ const (
 	// kongWebhook is the port of the controller's admission webhook.
 	kongWebhook = 8080
 
-	// httpsPort and httpPort are the ports of the proxy Service.
+	// httpsPort is the port of a public instance's proxy Service.
 	httpsPort = 443
-	httpPort  = 80
 
 	// drainSeconds is how long a public Kong accepts requests after the signal to stop: a Network
 	// Load Balancer may open connections to a deregistered target for up to two minutes.
@@ -163,8 +162,7 @@ func (s *KongSpec) validateCertificate(arn pulumi.StringInput) error {
 	return nil
 }
 
-// KongValues are the chart's values, as far as they are used here. Comments mark the keys that
-// come from the chart's documentation and have not been rendered.
+// KongValues are the chart's values, as far as they are used here.
 //
 // The chart's own security context, which every container has, satisfies the restricted
 // namespace. Without a database there are no migrations.
@@ -179,12 +177,10 @@ type KongValues struct {
 	Resources           corev1.ResourceRequirements `json:"resources"`
 	PodDisruptionBudget KongDisruptionBudget        `json:"podDisruptionBudget"`
 	PodAnnotations      map[string]string           `json:"podAnnotations,omitempty"`
-	// Lifecycle and TerminationGracePeriodSeconds come from the chart's documentation and have not
-	// been rendered.
-	Lifecycle                     *corev1.Lifecycle `json:"lifecycle,omitempty"`
-	TerminationGracePeriodSeconds int64             `json:"terminationGracePeriodSeconds,omitempty"`
-	// TopologySpreadConstraints come from the chart's documentation and have not been rendered.
-	TopologySpreadConstraints []corev1.TopologySpreadConstraint `json:"topologySpreadConstraints,omitempty"`
+
+	Lifecycle                     *corev1.Lifecycle                 `json:"lifecycle,omitempty"`
+	TerminationGracePeriodSeconds int64                             `json:"terminationGracePeriodSeconds,omitempty"`
+	TopologySpreadConstraints     []corev1.TopologySpreadConstraint `json:"topologySpreadConstraints,omitempty"`
 }
 
 // ChartImage replaces an image of a chart.
@@ -205,8 +201,7 @@ type KongEnv struct {
 	Database     string `json:"database"`
 	RouterFlavor string `json:"router_flavor"`
 	// PortMaps maps ports of the load balancer to ports of Kong, for X-Forwarded-Port. The chart's
-	// default names the pods' TLS port, which receives no requests. It comes from Kong's
-	// documentation and has not been rendered.
+	// default names the pods' TLS port, which receives no requests.
 	PortMaps string `json:"port_maps,omitempty"`
 }
 
@@ -214,9 +209,8 @@ type KongEnv struct {
 type KongProxy struct {
 	Type        string            `json:"type"`
 	Annotations map[string]string `json:"annotations,omitempty"`
-	// HTTP and TLS come from the chart's documentation and have not been rendered.
-	HTTP *KongHTTPListen `json:"http,omitempty"`
-	TLS  *KongTLSListen  `json:"tls,omitempty"`
+	HTTP        *KongHTTPListen   `json:"http,omitempty"`
+	TLS         *KongTLSListen    `json:"tls,omitempty"`
 }
 
 // KongHTTPListen is the Service's plain port; 0 omits it from the Service, and the pods listen
@@ -234,19 +228,20 @@ type KongTLSListen struct {
 
 // KongController is the Kong Ingress Controller next to the proxy.
 type KongController struct {
-	Image ChartImage        `json:"image"`
-	RBAC  KongRBAC          `json:"rbac"`
-	Env   map[string]string `json:"env"`
-	// IngressClass and WatchNamespaces come from the chart's documentation and have not been
-	// rendered.
-	IngressClass    string                      `json:"ingressClass"`
-	WatchNamespaces []string                    `json:"watchNamespaces"`
-	Resources       corev1.ResourceRequirements `json:"resources"`
+	Image            ChartImage                  `json:"image"`
+	Env              map[string]string           `json:"env"`
+	IngressClass     string                      `json:"ingressClass"`
+	WatchNamespaces  []string                    `json:"watchNamespaces"`
+	AdmissionWebhook KongWebhook                 `json:"admissionWebhook"`
+	Resources        corev1.ResourceRequirements `json:"resources"`
 }
 
-// KongRBAC is what the controller may read.
-type KongRBAC struct {
-	GatewayAPI Switch `json:"gatewayAPI"`
+// KongWebhook is which objects the API server sends to the controller before it accepts them.
+type KongWebhook struct {
+	// FilterSecrets leaves out Secrets without the label konghq.com/validate. Without it, the chart
+	// has every Secret of the namespaces sent.
+	FilterSecrets     bool                  `json:"filterSecrets"`
+	NamespaceSelector *metav1.LabelSelector `json:"namespaceSelector"`
 }
 
 // KongDisruptionBudget limits the voluntary disruptions of the pods.
@@ -257,25 +252,28 @@ type KongDisruptionBudget struct {
 
 // release returns the Helm release of a valid spec, without the certificate.
 func (s *KongSpec) release() *kube.Release {
+	watched := append([]string{s.Namespace}, s.RouteNamespaces...)
 	values := KongValues{
 		ReplicaCount: s.Replicas,
 		Image:        chartImage(charts.KongProxy),
 		// The controller generates expressions, which the default router does not support.
 		Env: KongEnv{Database: "off", RouterFlavor: "expressions"},
 		// The controller reaches the admin API inside the pod; nothing else may.
-		Proxy: KongProxy{Type: string(corev1.ServiceTypeClusterIP), TLS: &KongTLSListen{Enabled: new(false)}},
+		Proxy: KongProxy{
+			Type: string(corev1.ServiceTypeClusterIP), HTTP: &KongHTTPListen{ServicePort: callsPort}, TLS: &KongTLSListen{Enabled: new(false)},
+		},
 		IngressController: KongController{
 			Image: chartImage(charts.KongController),
-			RBAC:  KongRBAC{GatewayAPI: Switch{Enabled: true}},
 			Env: map[string]string{
 				// Terminating pods stay in the upstream with weight 0 until they are gone.
 				"enable_drain_support": "true",
 				// With the same controller name, two instances would serve each other's Gateways.
 				"gateway_api_controller_name": s.controllerName(),
 			},
-			IngressClass:    s.Class,
-			WatchNamespaces: append([]string{s.Namespace}, s.RouteNamespaces...),
-			Resources:       kube.Sizes(100, 256, 512),
+			IngressClass:     s.Class,
+			WatchNamespaces:  watched,
+			AdmissionWebhook: KongWebhook{FilterSecrets: true, NamespaceSelector: kube.Namespaces(watched...)},
+			Resources:        kube.Sizes(100, 256, 512),
 		},
 		Resources:           kube.Sizes(200, 512, 1024),
 		PodDisruptionBudget: KongDisruptionBudget{Enabled: true, MaxUnavailable: 1},
@@ -413,7 +411,7 @@ func (s *KongSpec) gateway() []kube.Manifest {
 	// The port of a listener has to be a port of the proxy's Service, and its protocol the one
 	// that Kong speaks on the target: on 443 that is HTTP, since the load balancer terminates TLS.
 	listener := gatewayv1.Listener{
-		Name: "http", Port: httpPort, Protocol: gatewayv1.HTTPProtocolType,
+		Name: "http", Port: callsPort, Protocol: gatewayv1.HTTPProtocolType,
 		AllowedRoutes: &gatewayv1.AllowedRoutes{Namespaces: &gatewayv1.RouteNamespaces{
 			From:     new(gatewayv1.NamespacesFromSelector),
 			Selector: kube.Namespaces(s.RouteNamespaces...),

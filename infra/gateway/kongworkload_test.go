@@ -56,7 +56,7 @@ func TestCallsPassTheInternalGateway(t *testing.T) {
 			t.Errorf("%s has %d routes and admits %v", s.spec.Service, routes, admitted)
 		}
 	}
-	if url := gateway.InternalURL("stock"); url != "http://stock" {
+	if url := gateway.InternalURL("stock"); url != "http://stock:8000" {
 		t.Errorf("the URL is %s", url)
 	}
 }

@@ -52,8 +52,7 @@ func (s *LoadBalancerSpec) Validate() error {
 	return errs.Err()
 }
 
-// LoadBalancerValues are the chart's values, as far as they are used here. They come from the
-// chart's documentation; the chart has not been rendered.
+// LoadBalancerValues are the chart's values, as far as they are used here.
 type LoadBalancerValues struct {
 	ClusterName    string         `json:"clusterName"`
 	Region         string         `json:"region"`
@@ -62,10 +61,23 @@ type LoadBalancerValues struct {
 	// EnableServiceMutatorWebhook is off: with it no Service could be created while the controller
 	// is down. Our Services select the controller by annotation.
 	EnableServiceMutatorWebhook bool                        `json:"enableServiceMutatorWebhook"`
+	ControllerConfig            LoadBalancerConfig          `json:"controllerConfig"`
 	Resources                   corev1.ResourceRequirements `json:"resources"`
 	PodDisruptionBudget         LoadBalancerBudget          `json:"podDisruptionBudget"`
 	PodSecurityContext          *corev1.PodSecurityContext  `json:"podSecurityContext"`
 	SecurityContext             *corev1.SecurityContext     `json:"securityContext"`
+}
+
+// LoadBalancerConfig turns features of the controller on or off.
+type LoadBalancerConfig struct {
+	FeatureGates LoadBalancerFeatures `json:"featureGates"`
+}
+
+// LoadBalancerFeatures are those that are on by default. Kong is the gateway: without them the
+// controller neither reads nor writes objects of the Gateway API.
+type LoadBalancerFeatures struct {
+	NLBGatewayAPI bool `json:"NLBGatewayAPI"`
+	ALBGatewayAPI bool `json:"ALBGatewayAPI"`
 }
 
 // ServiceAccount is a chart's service account.

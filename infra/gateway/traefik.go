@@ -348,12 +348,16 @@ func (s *TraefikSpec) ready() *gatewayv1.HTTPRoute {
 
 func (s *TraefikSpec) service(selector map[string]string) *corev1.Service {
 	port := corev1.ServicePort{Name: "web", Port: 80, TargetPort: intstr.FromString("web"), NodePort: s.NodePort, Protocol: corev1.ProtocolTCP}
-	kind := corev1.ServiceTypeNodePort
+	service := &corev1.Service{ObjectMeta: s.meta("traefik"),
+		Spec: corev1.ServiceSpec{Type: corev1.ServiceTypeNodePort, Selector: selector, Ports: []corev1.ServicePort{port}}}
 	if s.Internal {
-		kind = corev1.ServiceTypeClusterIP
+		service.Spec.Type = corev1.ServiceTypeClusterIP
+		// Services keep the settings that they were deployed with, and those of older versions have port 80.
+		service.Spec.Ports = append(service.Spec.Ports, corev1.ServicePort{
+			Name: "calls", Port: callsPort, TargetPort: intstr.FromInt32(webPort), Protocol: corev1.ProtocolTCP,
+		})
 	}
-	return &corev1.Service{ObjectMeta: s.meta("traefik"),
-		Spec: corev1.ServiceSpec{Type: kind, Selector: selector, Ports: []corev1.ServicePort{port}}}
+	return service
 }
 
 // networkPolicy closes everything except the web entry point, which an internal instance opens

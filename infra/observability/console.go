@@ -51,12 +51,8 @@ type ConsoleSpec struct {
 
 // Source is a server in the cluster that the console reads.
 type Source struct {
-	URL  string // http://host:port
+	URL  string // http://host:port, with the port of the pods
 	Pods kube.PodSelector
-	// PodPort is the port of the pods, which policies allow; 0 means that of the URL. For a Service
-	// with another port, AWS's policy controller finds that port by the pods' (resolvers/endpoints.go
-	// of aws/amazon-network-policy-controller-k8s).
-	PodPort int32
 }
 
 // Console is the installed service.
@@ -104,9 +100,6 @@ func (s *ConsoleSpec) Validate() error {
 		if _, err := source.port(); err != nil {
 			errs.Add(source.field+".URL", "is %q: use http://host:port", source.URL)
 		}
-		if source.PodPort != 0 {
-			errs.Port(source.field+".PodPort", source.PodPort)
-		}
 		if source.Pods.TooWide() {
 			errs.Add(source.field+".Pods", "has no namespace or no labels: the console could reach every pod")
 		}
@@ -131,7 +124,7 @@ func (s *ConsoleSpec) sources() []namedSource {
 	return slices.DeleteFunc(all, func(source namedSource) bool { return source.URL == "" })
 }
 
-// port is the port of the source's pods.
+// port is the port of the URL.
 func (s Source) port() (int32, error) {
 	u, err := url.Parse(s.URL)
 	if err != nil {
@@ -141,7 +134,7 @@ func (s Source) port() (int32, error) {
 	if u.Scheme != "http" || u.Hostname() == "" || port == 0 {
 		return 0, errors.New("not http://host:port")
 	}
-	return cmp.Or(s.PodPort, port), nil
+	return port, nil
 }
 
 var consoleLabels = nameOnly(console)

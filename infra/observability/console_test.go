@@ -28,7 +28,7 @@ func console() *observability.ConsoleSpec {
 			ErrorRate: 0.1, ErrorRateWindow: 24 * time.Hour, P50: 100 * time.Millisecond, P99: 500 * time.Millisecond, BaselineRPS: 10,
 		}},
 		Prometheus: source("prometheus", "9090"), Jaeger: source("jaeger", "16686"),
-		Payments: observability.Source{URL: "http://payments-stable.shop:80", PodPort: 8080, Pods: kube.PodSelector{
+		Payments: observability.Source{URL: "http://payments-stable.shop:8080", Pods: kube.PodSelector{
 			Namespace: "shop", Labels: map[string]string{"app.kubernetes.io/name": "payments"},
 		}},
 	}
@@ -102,7 +102,6 @@ func TestConsoleRefusals(t *testing.T) {
 		`Prometheus.URL is "https://x:1"`: refused(func(s *observability.ConsoleSpec) { s.Prometheus.URL = "https://x:1" }),
 		`Jaeger.URL is "http://jaeger"`:   refused(func(s *observability.ConsoleSpec) { s.Jaeger.URL = "http://jaeger" }),
 		"Payments.Pods has no name":       refused(func(s *observability.ConsoleSpec) { s.Payments.Pods.Namespace = "" }),
-		"Payments.PodPort is 80000":       refused(func(s *observability.ConsoleSpec) { s.Payments.PodPort = 80000 }),
 		"Prometheus.Pods has no name":     refused(func(s *observability.ConsoleSpec) { s.Prometheus.Pods.Labels = nil }),
 		"NodePort is -1":                  refused(func(s *observability.ConsoleSpec) { s.NodePort = -1 }),
 		"Objectives[web]":                 refused(func(s *observability.ConsoleSpec) { s.Objectives["web"] = slo.Objectives{} }),

@@ -20,7 +20,8 @@ import (
 
 const (
 	// datadogSecret is the Secret with the keys. External Secrets writes it.
-	datadogSecret = "datadog-secret"
+	datadogSecret   = "datadog-secret"
+	datadogRegistry = "public.ecr.aws/datadog"
 
 	otlpGRPC = 4317
 	otlpHTTP = 4318
@@ -34,10 +35,10 @@ type DatadogSpec struct {
 	Site string
 	// ClusterName is the cluster's name in Datadog.
 	ClusterName string
-	// SecretName is the secret in AWS Secrets Manager with the keys api-key and
-	// app-key, and Store the ClusterSecretStore that reads it.
+	// SecretName is the secret in AWS Secrets Manager with the keys api-key, app-key and token, and
+	// Store the ClusterSecretStore that reads it.
 	SecretName, Store string
-	// Objectives are what the services promise; nil creates nothing in Datadog.
+	// Objectives are what the services promise; nil creates nothing in Datadog, and installs no operator.
 	Objectives *DatadogObjectives
 }
 
@@ -115,6 +116,7 @@ type DatadogAgentConfig struct {
 	OTLP                 DatadogOTLP    `json:"otlp"`
 	// Discovery would add a privileged system-probe container.
 	Discovery Switch `json:"discovery"`
+	Operator  Switch `json:"operator"`
 }
 
 // DatadogKubelet is how the agent connects to the kubelet.
@@ -162,8 +164,10 @@ type DatadogEndpoint struct {
 type DatadogClusterAgent struct {
 	Replicas int32         `json:"replicas"`
 	PDB      DatadogBudget `json:"pdb"`
-	// Resources come from the chart's documentation and have not been rendered.
-	Resources corev1.ResourceRequirements `json:"resources"`
+	// TokenExistingSecret is the Secret with the key token. Without it, every upgrade would make
+	// another token, and restart all agents.
+	TokenExistingSecret string                      `json:"tokenExistingSecret"`
+	Resources           corev1.ResourceRequirements `json:"resources"`
 }
 
 // DatadogBudget limits the voluntary disruptions of the pods.
@@ -175,8 +179,7 @@ type DatadogBudget struct {
 // DatadogNodeAgents run on every node.
 type DatadogNodeAgents struct {
 	Tolerations []corev1.Toleration `json:"tolerations"`
-	// Containers come from the chart's documentation and have not been rendered.
-	Containers DatadogContainers `json:"containers"`
+	Containers  DatadogContainers   `json:"containers"`
 }
 
 // DatadogContainers are those of a node agent's pod.
@@ -194,18 +197,23 @@ type DatadogContainer struct {
 
 // DatadogOperator creates monitors, objectives and dashboards from objects in the cluster.
 type DatadogOperator struct {
-	Site                 string `json:"site"`
-	ClusterName          string `json:"clusterName"`
-	APIKeyExistingSecret string `json:"apiKeyExistingSecret"`
-	AppKeyExistingSecret string `json:"appKeyExistingSecret"`
-	DatadogAgent         Switch `json:"datadogAgent"`
+	Image                DatadogImage `json:"image"`
+	Site                 string       `json:"site"`
+	ClusterName          string       `json:"clusterName"`
+	APIKeyExistingSecret string       `json:"apiKeyExistingSecret"`
+	AppKeyExistingSecret string       `json:"appKeyExistingSecret"`
+	DatadogAgent         Switch       `json:"datadogAgent"`
 	// DatadogGenericResource is the kind of all objects that the operator creates; the chart
 	// installs its CRD by default.
-	DatadogGenericResource Switch      `json:"datadogGenericResource"`
-	DatadogCRDs            DatadogCRDs `json:"datadogCRDs"`
-	// ReplicaCount and Resources come from the chart's documentation and have not been rendered.
-	ReplicaCount int32                       `json:"replicaCount"`
-	Resources    corev1.ResourceRequirements `json:"resources"`
+	DatadogGenericResource Switch                      `json:"datadogGenericResource"`
+	DatadogCRDs            DatadogCRDs                 `json:"datadogCRDs"`
+	ReplicaCount           int32                       `json:"replicaCount"`
+	Resources              corev1.ResourceRequirements `json:"resources"`
+}
+
+// DatadogImage is the operator's image: it is a chart of its own, which Registry does not reach.
+type DatadogImage struct {
+	Repository string `json:"repository"`
 }
 
 // DatadogCRDs says what happens to the operator's CRDs when the release is deleted.
@@ -227,16 +235,19 @@ func (s *DatadogSpec) Release() (*kube.Release, error) {
 		budget.MinAvailable = 1
 	}
 	return s.NewRelease("datadog", charts.Datadog, 900, DatadogValues{
-		Registry: "public.ecr.aws/datadog",
+		Registry: datadogRegistry,
 		Datadog: DatadogAgentConfig{
 			Site: s.Site, ClusterName: s.ClusterName,
 			APIKeyExistingSecret: datadogSecret, AppKeyExistingSecret: datadogSecret,
-			Kubelet: DatadogKubelet{TLSVerify: true},
-			Logs:    DatadogLogs{Enabled: true, ContainerCollectAll: true},
-			APM:     DatadogAPM{PortEnabled: true, SocketEnabled: true},
-			OTLP:    DatadogOTLP{Receiver: DatadogReceiver{Protocols: DatadogProtocols{GRPC: endpoint(otlpGRPC), HTTP: endpoint(otlpHTTP)}}},
+			Kubelet:  DatadogKubelet{TLSVerify: true},
+			Logs:     DatadogLogs{Enabled: true, ContainerCollectAll: true},
+			APM:      DatadogAPM{PortEnabled: true, SocketEnabled: true},
+			OTLP:     DatadogOTLP{Receiver: DatadogReceiver{Protocols: DatadogProtocols{GRPC: endpoint(otlpGRPC), HTTP: endpoint(otlpHTTP)}}},
+			Operator: Switch{Enabled: s.Objectives != nil},
 		},
-		ClusterAgent: DatadogClusterAgent{Replicas: s.Replicas, PDB: budget, Resources: kube.Sizes(100, 192, 512)},
+		ClusterAgent: DatadogClusterAgent{
+			Replicas: s.Replicas, PDB: budget, TokenExistingSecret: datadogSecret, Resources: kube.Sizes(100, 192, 512),
+		},
 		Agents: DatadogNodeAgents{
 			Tolerations: []corev1.Toleration{{Operator: corev1.TolerationOpExists}},
 			Containers: DatadogContainers{
@@ -245,7 +256,8 @@ func (s *DatadogSpec) Release() (*kube.Release, error) {
 			},
 		},
 		Operator: DatadogOperator{
-			Site: s.Site, ClusterName: s.ClusterName,
+			Image: DatadogImage{Repository: datadogRegistry + "/operator"},
+			Site:  s.Site, ClusterName: s.ClusterName,
 			APIKeyExistingSecret: datadogSecret, AppKeyExistingSecret: datadogSecret,
 			DatadogGenericResource: Switch{Enabled: true},
 			DatadogCRDs:            DatadogCRDs{KeepCRDs: true},
@@ -263,11 +275,11 @@ func (s *DatadogSpec) Pods() []kube.PodSize {
 	v := release.Values.(DatadogValues)
 	node := kube.SizeOf("datadog", 0, v.Agents.Containers.Agent.Resources, v.Agents.Containers.TraceAgent.Resources)
 	node.Daemon = true
-	return []kube.PodSize{
-		node,
-		kube.SizeOf("datadog-cluster-agent", v.ClusterAgent.Replicas, v.ClusterAgent.Resources),
-		kube.SizeOf("datadog-operator", v.Operator.ReplicaCount, v.Operator.Resources),
+	pods := []kube.PodSize{node, kube.SizeOf("datadog-cluster-agent", v.ClusterAgent.Replicas, v.ClusterAgent.Resources)}
+	if v.Datadog.Operator.Enabled {
+		pods = append(pods, kube.SizeOf("datadog-operator", v.Operator.ReplicaCount, v.Operator.Resources))
 	}
+	return pods
 }
 
 // objects returns the objects that the operator creates in Datadog, in its own namespace, the

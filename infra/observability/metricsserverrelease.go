@@ -45,7 +45,6 @@ type MetricsServerValues struct {
 	Replicas            int32                       `json:"replicas"`
 	PodDisruptionBudget MinAvailableBudget          `json:"podDisruptionBudget"`
 	Resources           corev1.ResourceRequirements `json:"resources"`
-	Metrics             Switch                      `json:"metrics"`
 	TLS                 MetricsServerTLS            `json:"tls"`
 	APIService          MetricsServerAPIService     `json:"apiService"`
 }
@@ -74,7 +73,14 @@ type Switch struct {
 type MetricsServerTLS struct {
 	// Type is helm: the chart creates the certificate, and its CA is registered with the API
 	// server.
-	Type string `json:"type"`
+	Type string                `json:"type"`
+	Helm MetricsServerHelmCert `json:"helm"`
+}
+
+// MetricsServerHelmCert is that certificate.
+type MetricsServerHelmCert struct {
+	// CertDurationDays is how long it is valid. The chart creates it once: an upgrade does not renew it.
+	CertDurationDays int `json:"certDurationDays"`
 }
 
 // MetricsServerAPIService is how the API server connects to metrics-server.
@@ -90,8 +96,7 @@ func (s *MetricsServerReleaseSpec) Release() (*kube.Release, error) {
 	return s.NewRelease(metricsServer, charts.MetricsServer, 600, MetricsServerValues{
 		Replicas: s.Replicas, PodDisruptionBudget: budgetOf(s.Replicas),
 		Resources:  kube.Sizes(50, 96, 256),
-		Metrics:    Switch{Enabled: true},
-		TLS:        MetricsServerTLS{Type: "helm"},
+		TLS:        MetricsServerTLS{Type: "helm", Helm: MetricsServerHelmCert{CertDurationDays: 3650}},
 		APIService: MetricsServerAPIService{InsecureSkipTLSVerify: false},
 	}), nil
 }

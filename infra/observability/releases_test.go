@@ -37,11 +37,13 @@ func TestPods(t *testing.T) {
 	want := []kube.PodSize{
 		{Name: "datadog", MilliCPU: 250, MemoryMiB: 352, Daemon: true},
 		{Name: "datadog-cluster-agent", Count: 2, MilliCPU: 100, MemoryMiB: 192},
-		{Name: "datadog-operator", Count: 1, MilliCPU: 20, MemoryMiB: 96},
 		{Name: "metrics-server", Count: 2, MilliCPU: 50, MemoryMiB: 96},
 	}
 	if !slices.Equal(pods, want) {
 		t.Errorf("pods are %+v", pods)
+	}
+	if pods := withObjectives().Pods(); !slices.Contains(pods, kube.PodSize{Name: "datadog-operator", Count: 1, MilliCPU: 20, MemoryMiB: 96}) {
+		t.Errorf("with objectives the pods are %+v", pods)
 	}
 	if pods := append((&observability.DatadogSpec{}).Pods(), (&observability.MetricsServerReleaseSpec{}).Pods()...); pods != nil {
 		t.Errorf("an invalid spec has the pods %+v", pods)

@@ -161,32 +161,13 @@ func NewExternalSecret(name, namespace, store string, data ...Datum) *ExternalSe
 	}
 }
 
-// The keys of Datadog's secret, in Secrets Manager and in the cluster.
-const (
-	DatadogAPIKey = "api-key"
-	DatadogAppKey = "app-key"
-)
-
-// NewDatadogSecret returns the Secret of Datadog's agent and operator.
+// NewDatadogSecret returns the Secret of Datadog's agents and operator. Its keys, which the chart
+// names, are api-key, app-key, and token, with which the node agents log in to the cluster agent.
 func NewDatadogSecret(name, namespace, store, remote string) *ExternalSecret {
-	return NewExternalSecret(name, namespace, store, Keys(remote, DatadogAPIKey, DatadogAppKey)...)
+	return NewExternalSecret(name, namespace, store, Keys(remote, "api-key", "app-key", "token")...)
 }
 
-// NewRolloutsDatadogSecret returns the Secret for the Datadog metrics of the Rollouts
-// controller: it is called datadog, is in the controller's namespace, and holds the API's
-// address and the keys.
-func NewRolloutsDatadogSecret(namespace, store, remote, site string) *ExternalSecret {
-	secret := NewDatadogSecret("datadog", namespace, store, remote)
-	secret.Spec.Target.Template = &Template{EngineVersion: "v2", Data: map[string]string{
-		"address":     "https://api." + site,
-		DatadogAPIKey: insert(DatadogAPIKey),
-		DatadogAppKey: insert(DatadogAppKey),
-	}}
-	return secret
-}
-
-// insert returns the template of one key that was read. It uses index, because a name with a
-// dash is not a valid field in a template.
+// insert returns the template of one key that was read.
 func insert(key string) string { return `{{ index . "` + key + `" }}` }
 
 // NewRepositorySecret returns the Secret with the user and the password, or token, with which

@@ -61,24 +61,39 @@ func (s *OperatorSpec) Validate() error {
 	return errs.Err()
 }
 
-// Values are the chart's values, as far as they are used here. They come from the chart's
-// documentation; the chart has not been rendered. The chart's security contexts of operator,
-// webhook and certificate controller satisfy the restricted namespace.
+// Values are the chart's values, as far as they are used here. The chart's security contexts of
+// operator, webhook and certificate controller satisfy the restricted namespace.
 type Values struct {
 	ReplicaCount        int32                       `json:"replicaCount"`
 	LeaderElect         bool                        `json:"leaderElect"`
 	InstallCRDs         bool                        `json:"installCRDs"`
+	CRDs                Definitions                 `json:"crds"`
 	ServiceAccount      Account                     `json:"serviceAccount"`
+	RBAC                RBAC                        `json:"rbac"`
 	Resources           corev1.ResourceRequirements `json:"resources"`
 	PodDisruptionBudget DisruptionBudget            `json:"podDisruptionBudget"`
 	Webhook             Part                        `json:"webhook"`
 	CertController      Part                        `json:"certController"`
-	// Unused features are off, and with them the permissions to read Secrets, for pushing them,
-	// and to write into every namespace.
+	// Unused features are off. The operator may read and change the Secrets of every namespace
+	// nevertheless: the chart has no narrower role for a ClusterSecretStore.
 	ProcessClusterExternalSecret bool `json:"processClusterExternalSecret"`
 	ProcessPushSecret            bool `json:"processPushSecret"`
 	ProcessClusterPushSecret     bool `json:"processClusterPushSecret"`
 	ProcessClusterGenerator      bool `json:"processClusterGenerator"`
+}
+
+// Definitions are the CustomResourceDefinitions.
+type Definitions struct {
+	// Annotations with helm.sh/resource-policy: keep leave them behind when the release is deleted or
+	// replaced: with them, Kubernetes would delete every ExternalSecret and its Secret.
+	Annotations map[string]string `json:"annotations"`
+}
+
+// RBAC is what the operator may do.
+type RBAC struct {
+	// ServiceAccountTokenCreate would let it act as every service account of the cluster. Its own pod
+	// identity suffices.
+	ServiceAccountTokenCreate bool `json:"serviceAccountTokenCreate"`
 }
 
 // Account is a service account.
@@ -111,7 +126,8 @@ func (s *OperatorSpec) Release() (*kube.Release, error) {
 		budget.MinAvailable = 1
 	}
 	return s.NewRelease("external-secrets", charts.ExternalSecrets, 600, Values{
-		ReplicaCount: s.Replicas, LeaderElect: true, InstallCRDs: true,
+		ReplicaCount: s.Replicas, LeaderElect: true,
+		InstallCRDs: true, CRDs: Definitions{Annotations: map[string]string{"helm.sh/resource-policy": "keep"}},
 		ServiceAccount:      Account{Create: true, Name: ServiceAccount},
 		Resources:           kube.Sizes(20, 96, 256),
 		PodDisruptionBudget: budget,

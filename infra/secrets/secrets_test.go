@@ -30,8 +30,6 @@ func TestOperator(t *testing.T) {
 func TestObjects(t *testing.T) {
 	infratest.Golden(t, "objects", []kube.Manifest{
 		{Name: "datadog", Object: secrets.NewDatadogSecret("datadog-secret", "datadog", "aws-secrets-manager", "loja-veloz/prod/datadog")},
-		{Name: "rollouts", Object: secrets.NewRolloutsDatadogSecret("argo-rollouts", "aws-secrets-manager", "loja-veloz/prod/datadog",
-			"datadoghq.com")},
 		{Name: "repository", Object: secrets.NewRepositorySecret("platform", "argocd", "aws-secrets-manager", "loja-veloz/prod/git",
 			"https://github.com/loja-veloz/platform.git")},
 	})
@@ -138,10 +136,10 @@ func TestCopiesAreDeep(t *testing.T) {
 	if store.Spec.Conditions[0].Namespaces[0] != "datadog" {
 		t.Error("a store's copy shares its conditions")
 	}
-	secret := secrets.NewRolloutsDatadogSecret("argo-rollouts", "aws", "key", "datadoghq.com")
+	secret := secrets.NewRepositorySecret("platform", "argocd", "aws", "key", "https://github.com/loja-veloz/platform.git")
 	copied := secret.DeepCopyObject().(*secrets.ExternalSecret)
-	copied.Spec.Data[0].SecretKey, copied.Spec.Target.Template.Data["address"] = "x", "x"
-	if secret.Spec.Data[0].SecretKey == "x" || secret.Spec.Target.Template.Data["address"] == "x" {
+	copied.Spec.Data[0].SecretKey, copied.Spec.Target.Template.Data["url"] = "x", "x"
+	if secret.Spec.Data[0].SecretKey == "x" || secret.Spec.Target.Template.Data["url"] == "x" {
 		t.Error("a secret's copy shares its data")
 	}
 }

@@ -52,10 +52,9 @@ func Pods(namespace string) kube.PodSelector {
 	return kube.PodSelector{Namespace: namespace, Labels: map[string]string{"app.kubernetes.io/part-of": "loja-veloz"}}
 }
 
-// StableURL is where the service's stable version answers in the cluster, without a gateway. Its
-// pods listen on Port.
+// StableURL is where the service's stable version answers in the cluster, without a gateway.
 func (s *Spec) StableURL() string {
-	return fmt.Sprintf("http://%s.%s:%d", stable(s.Service), s.Namespace, ServicePort)
+	return fmt.Sprintf("http://%s.%s:%d", stable(s.Service), s.Namespace, Port)
 }
 
 // from selects the pods from which a call of this service arrives.

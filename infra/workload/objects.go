@@ -125,7 +125,7 @@ func (s *Spec) version() string {
 func (s *Spec) backend() gateway.Backend {
 	return gateway.Backend{
 		Service: s.Service, Namespace: s.Namespace, Labels: s.labels(),
-		StableService: stable(s.Service), CanaryService: canary(s.Service), Port: ServicePort,
+		StableService: stable(s.Service), CanaryService: canary(s.Service), Port: routedPort,
 		Public: s.Public,
 	}
 }
@@ -140,7 +140,10 @@ func (s *Spec) service(name string) kube.Manifest {
 		Name: "service-" + strings.TrimPrefix(name, s.Service+"-"),
 		Object: &corev1.Service{ObjectMeta: meta, Spec: corev1.ServiceSpec{
 			Selector: s.selector(),
-			Ports:    []corev1.ServicePort{{Name: "http", Port: ServicePort, TargetPort: intstr.FromString("http"), Protocol: corev1.ProtocolTCP}},
+			Ports: []corev1.ServicePort{
+				{Name: "http", Port: routedPort, TargetPort: intstr.FromString("http"), Protocol: corev1.ProtocolTCP},
+				{Name: "direct", Port: Port, TargetPort: intstr.FromInt32(Port), Protocol: corev1.ProtocolTCP},
+			},
 		}},
 		IgnoreChanges: []string{"spec.selector"},
 	}

@@ -21,8 +21,10 @@ import (
 const (
 	// Port is the port of a service, for requests, probes and metrics.
 	Port int32 = 8080
-	// ServicePort is the port of its Kubernetes Services.
-	ServicePort int32 = 80
+	// routedPort is the port of its Kubernetes Services to which gateways route. Callers without a
+	// gateway use Port: AWS supports network policies only for Services whose port is that of their
+	// containers.
+	routedPort int32 = 80
 	// Container is the name of the service's container in its pods.
 	Container = "service"
 

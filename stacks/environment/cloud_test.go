@@ -354,7 +354,9 @@ func TestErrorsOfTheCloudAreReportedAtOnce(t *testing.T) {
 
 // TestOrderInTheCloud: Pulumi creates in this order, and deletes in the reverse order.
 func TestOrderInTheCloud(t *testing.T) {
-	recorder, err := inCloud(t, "prod", stackFile(t, "prod"))
+	values := stackFile(t, "prod")
+	values["loja-veloz:delivery"] = `{"argoCD": true, "git": {"url": "https://github.com/loja-veloz/platform.git", "secretName": "git"}}`
+	recorder, err := inCloud(t, "prod", values)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -382,9 +384,52 @@ func TestOrderInTheCloud(t *testing.T) {
 			}
 		}
 	}
-	if secrets != 6 {
-		t.Errorf("%d secrets are copied into the cluster, want the database's, Stripe's, the API keys, Argo CD's, and Datadog's twice",
-			secrets)
+	if secrets != 5 {
+		t.Errorf("%d secrets are copied into the cluster, want the database's, Stripe's, the API keys, Argo CD's, and Datadog's", secrets)
+	}
+}
+
+// TestWhatIsInstalledHasAUser: what nothing uses is off, in dev and in prod.
+func TestWhatIsInstalledHasAUser(t *testing.T) {
+	for _, name := range clouds {
+		recorder, err := inCloud(t, name, stackFile(t, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		installed := map[string]map[string]any{} // the values of each release
+		generic := 0
+		for _, r := range recorder.Resources() {
+			switch {
+			case r.Type == "kubernetes:helm.sh/v3:Release":
+				installed[r.Inputs["name"].(string)] = r.Inputs["values"].(map[string]any)
+			case r.Inputs["kind"] == "DatadogGenericResource":
+				generic++
+			case r.Type == "aws:ec2/vpcEndpoint:VpcEndpoint" && r.Inputs["vpcEndpointType"] != "Gateway":
+				t.Errorf("%s pays for the interface endpoint %s", name, r.Name)
+			}
+		}
+		for _, unused := range []string{"argocd", "argocd-image-updater"} {
+			if _, there := installed[unused]; there {
+				t.Errorf("%s installs %s, which has no Application", name, unused)
+			}
+		}
+		if _, there := installed["argo-rollouts"]["dashboard"]; there {
+			t.Errorf("%s installs the dashboard of Rollouts, which nobody reaches", name)
+		}
+		operator := installed["datadog"]["datadog"].(map[string]any)["operator"].(map[string]any)["enabled"]
+		if operator != (generic > 0) {
+			t.Errorf("%s installs Datadog's operator: %v, and it has %d objects", name, operator, generic)
+		}
+	}
+	values := stackFile(t, "dev")
+	values["loja-veloz:datadog"] = `{"install": true, "secretName": "datadog", "objectives": false}`
+	recorder, err := inCloud(t, "dev", values)
+	if err != nil {
+		t.Fatal(err)
+	}
+	release := recorder.Named(t, "datadog-release").Inputs["values"].(map[string]any)
+	if release["datadog"].(map[string]any)["operator"].(map[string]any)["enabled"] != false {
+		t.Error("without objectives, Datadog's operator is installed")
 	}
 }
 

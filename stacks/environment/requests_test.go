@@ -17,6 +17,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 
+	"github.com/loja-veloz/platform/infra/gateway"
 	"github.com/loja-veloz/platform/infra/kube"
 	"github.com/loja-veloz/platform/stacks/environment/internal/plan"
 )
@@ -133,7 +134,7 @@ func TestRequestsThroughBothGateways(t *testing.T) {
 			"/%6detrics":              notFound,
 			"/x/..%2fmetrics":         "400",
 		} {
-			if got := ask(t, internal, service.Name, request); got != want {
+			if got := ask(t, internal, strings.TrimPrefix(gateway.InternalURL(service.Name), "http://"), request); got != want {
 				t.Errorf("internal, Host %s: %s gives %s, want %s", service.Name, request, got, want)
 			}
 		}

@@ -3,14 +3,20 @@
 package chartstest
 
 import (
+	"bytes"
 	"encoding/json"
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"testing"
+	"text/template"
 
 	"github.com/santhosh-tekuri/jsonschema/v5"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/yaml"
 
 	"github.com/loja-veloz/platform/infra/charts"
 	"github.com/loja-veloz/platform/infra/infratest"
@@ -78,4 +84,32 @@ func MustExist(t *testing.T, chart charts.Chart) {
 			t.Errorf("test chart %s: %v", chart.Name, err)
 		}
 	}
+}
+
+// Services returns the Services of a chart that pods with a policy of ours dial, and the pods behind
+// them, as the real chart makes them of a release's values. The test chart's services.yaml says where
+// that is written down; a chart without the file has none.
+func Services(t testing.TB, chart, release, namespace string, values map[string]any) []map[string]any {
+	t.Helper()
+	file := filepath.Join(Folder(t), chart, "services.yaml")
+	if _, err := os.Stat(file); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	rendered, err := template.ParseFiles(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var text bytes.Buffer
+	if err := rendered.Execute(&text, map[string]any{"Name": release, "Namespace": namespace, "Values": values}); err != nil {
+		t.Fatal(err)
+	}
+	var objects []map[string]any
+	for document := range strings.SplitSeq(text.String(), "\n---\n") {
+		object := map[string]any{}
+		if err := yaml.Unmarshal([]byte(document), &object); err != nil {
+			t.Fatalf("%s: %v in\n%s", file, err, document)
+		}
+		objects = append(objects, object)
+	}
+	return objects
 }

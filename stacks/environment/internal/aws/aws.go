@@ -126,7 +126,7 @@ func (t *Target) planControllers(name string) {
 	}
 	t.secrets = &secrets.OperatorSpec{
 		Chart: t.chart(secretsNamespace, 2), Region: in.Region, Store: secretStore,
-		Namespaces: []string{plan.ShopNamespace, plan.DatabaseNamespace, datadogNamespace, plan.RolloutsNamespace, argoNamespace},
+		Namespaces: []string{plan.ShopNamespace, plan.DatabaseNamespace, datadogNamespace},
 	}
 	if cfg.MetricsServer.Install {
 		t.metricsServer = &observability.MetricsServerReleaseSpec{Chart: t.chart(plan.SystemNamespace, 2)}
@@ -186,9 +186,6 @@ func (t *Target) planDelivery() {
 	if cfg.Delivery.InstallRollouts {
 		t.rollouts = &delivery.RolloutsReleaseSpec{Chart: t.chart(plan.RolloutsNamespace, 2)}
 	}
-	if cfg.Datadog.Install && t.rollouts != nil {
-		t.rollouts.Datadog = &delivery.DatadogMetrics{Site: cfg.Datadog.Site, SecretName: cfg.Datadog.SecretName, Store: secretStore}
-	}
 	if !cfg.Delivery.ArgoCD {
 		return
 	}
@@ -197,6 +194,7 @@ func (t *Target) planDelivery() {
 	for _, service := range slices.Sorted(maps.Keys(cfg.Services)) {
 		repositories = append(repositories, "loja-veloz/"+service) // the names that bootstrap uses
 	}
+	t.secrets.Namespaces = append(t.secrets.Namespaces, argoNamespace)
 	t.argoCD = &delivery.ArgoCDSpec{
 		Chart:      t.chart(argoNamespace, 2),
 		Repository: &delivery.GitRepository{URL: git.URL, SecretName: git.SecretName, Store: secretStore},

@@ -82,7 +82,7 @@ func (t *Target) controllers(p *plan.Plan) cluster.Pods {
 		sized = append(sized, t.argoCD, t.imageUpdater)
 	}
 	if t.datadog != nil {
-		sized = append(sized, t.datadog)
+		sized = append(sized, t.datadogWith(p))
 	}
 	if t.traces != nil {
 		sized = append(sized, t.traces)

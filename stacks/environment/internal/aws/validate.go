@@ -145,6 +145,6 @@ func validateControllers(cfg *config.Config, add func(format string, args ...any
 		add("delivery.git: url and secretName are needed with argoCD")
 	}
 	if cfg.Datadog.Install && cfg.Datadog.SecretName == "" {
-		add("datadog.secretName is missing: it names the secret that holds api-key and app-key")
+		add("datadog.secretName is missing: it names the secret that holds api-key, app-key and token")
 	}
 }

@@ -95,7 +95,7 @@ type Datadog struct {
 	Install    bool   `json:"install" doc:"Whether to install Datadog."`
 	Objectives bool   `json:"objectives" doc:"Whether the agents read the metrics that objectives and alarms are measured by, and both become SLOs, monitors and dashboards in Datadog. Only with install."`
 	Site       string `json:"site" doc:"Datadog site, for example datadoghq.com."`
-	SecretName string `json:"secretName" doc:"Secret in AWS Secrets Manager with the keys api-key and app-key."`
+	SecretName string `json:"secretName" doc:"Secret in AWS Secrets Manager with the keys api-key, app-key and token: 32 letters or digits of yours, with which the node agents log in to the cluster agent."`
 }
 
 // Charts is where Helm charts come from.
@@ -157,7 +157,7 @@ const ConsoleImage = "console"
 // Delivery is what ships new versions.
 type Delivery struct {
 	InstallRollouts bool `json:"installRollouts" doc:"Whether to install the Argo Rollouts controller; false where the cluster has one."`
-	ArgoCD          bool `json:"argoCD" doc:"Whether to install Argo CD with Image Updater."`
+	ArgoCD          bool `json:"argoCD" doc:"Whether to install Argo CD with Image Updater; no stack gives them anything to do yet."`
 
 	Git Git `json:"git" doc:"The git repository that Argo CD reads and Image Updater writes digests to."`
 }

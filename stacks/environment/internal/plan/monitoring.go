@@ -96,7 +96,7 @@ func (m *Monitoring) Console(p *Plan) *observability.ConsoleSpec {
 	spec.Objectives = p.Objectives()
 	for _, w := range p.Workloads {
 		if w.Service == paymentsService {
-			spec.Payments = observability.Source{URL: w.StableURL(), Pods: w.Pods(), PodPort: workload.Port}
+			spec.Payments = observability.Source{URL: w.StableURL(), Pods: w.Pods()}
 		}
 	}
 	return &spec

@@ -116,7 +116,7 @@ func (t *Target) compareRelease(ctx *pulumi.Context, in pulumi.InvokeOption) {
 	case pinned == "":
 		_ = ctx.Log.Info(fmt.Sprintf("cluster.nodeRelease is empty: AWS recommends %s", recommended.Value), nil)
 	case pinned != recommended.Value:
-		_ = ctx.Log.Warn(fmt.Sprintf("cluster.nodeRelease is %s, and AWS recommends %s: set it to patch the nodes, which replaces them one by one",
+		_ = ctx.Log.Warn(fmt.Sprintf("cluster.nodeRelease is %s, and AWS recommends %s: set it to patch the nodes, which replaces them",
 			pinned, recommended.Value), nil)
 	}
 }

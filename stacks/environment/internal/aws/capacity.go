@@ -63,7 +63,7 @@ func surge(p *plan.Plan, replicas func(workload.Size) int32) map[string]int32 {
 	added, largest, most := map[string]int32{}, "", int64(-1)
 	for _, w := range p.Workloads {
 		added[w.Service] = 1
-		if size := int64(replicas(w.Size)) * int64(w.Size.MemoryMiB); size > most {
+		if size := int64(replicas(w.Size)) * w.Size.MemoryMiB; size > most {
 			largest, most = w.Service, size
 		}
 	}

@@ -60,7 +60,7 @@ func TestNew(t *testing.T) {
 func TestRefusals(t *testing.T) {
 	err := (&autoscaling.Spec{Chart: kube.Chart{ChartRepository: "ftp://x"}}).Validate()
 	infratest.Refused(t, err, "Namespace is empty", "ClusterName is empty", "Region is empty",
-		`KubernetesVersion is "": there are autoscalers for 1.33, 1.34`, "Replicas is 0", "ChartRepository is")
+		`KubernetesVersion is "": there are autoscalers for 1.33, 1.34, 1.35, 1.36`, "Replicas is 0", "ChartRepository is")
 	system := args()
 	system.Namespace = "kube-system"
 	if parts, err := system.Installation(); err != nil || len(parts.Objects()) != 0 {

@@ -102,8 +102,10 @@ var (
 // Autoscalers are the cluster autoscaler's images by the minor version of
 // Kubernetes whose scheduler they simulate.
 var Autoscalers = map[string]Image{
-	"1.33": {Tag: "v1.33.1", Why: "the newest patch of 1.33 that kOps installs too"},
-	"1.34": {Tag: "v1.34.2", Why: "the newest patch of 1.34 in public manifests; not tested here"},
+	"1.33": {Tag: "v1.33.5", Why: "the newest patch of 1.33 that kOps installs too"},
+	"1.34": {Tag: "v1.34.4", Why: "the newest patch of 1.34 that kOps installs too; not tested here"},
+	"1.35": {Tag: "v1.35.2", Why: "the newest patch of 1.35 in public manifests; not tested here"},
+	"1.36": {Tag: "v1.36.1", Why: "the newest patch of 1.36 in public manifests; not tested here"},
 }
 
 // All returns every chart, for tests and tools that check or mirror them.

@@ -22,7 +22,7 @@ import (
 // images are those that replace a chart's own.
 var images = []charts.Image{
 	charts.KongProxy, charts.KongController, charts.ArgoCDServer, charts.RolloutsController, charts.RolloutsGatewayAPIPlugin,
-	charts.Autoscalers["1.33"], charts.Autoscalers["1.34"],
+	charts.Autoscalers["1.33"], charts.Autoscalers["1.34"], charts.Autoscalers["1.35"], charts.Autoscalers["1.36"],
 }
 
 func TestAutoscalersMatchTheirKubernetesVersion(t *testing.T) {

@@ -3,9 +3,7 @@ package cluster
 import (
 	"encoding/json"
 	"fmt"
-	"maps"
 	"regexp"
-	"slices"
 	"strings"
 
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
@@ -14,33 +12,10 @@ import (
 )
 
 // Addons are the versions of EKS's add-ons, such as v1.20.2-eksbuild.1. An empty one takes the
-// default for the cluster's version of Kubernetes. Versions are pinned: with "most recent" a
-// plan would depend on the day.
+// default for the cluster's version of Kubernetes.
 type Addons struct {
 	VPCCNI, PodIdentityAgent, CoreDNS, KubeProxy, EBSCSI string
 }
-
-// addonVersions are the default add-on versions by Kubernetes version; the keys are the
-// Kubernetes versions that the platform supports. Check the defaults before the first use in an
-// account, and at every upgrade, with
-//
-//	aws eks describe-addon-versions --kubernetes-version 1.33 --addon-name vpc-cni
-//
-// The versions for 1.33 are used together in public configurations. For 1.34 the builds of the
-// agent and of the EBS driver are assumptions. None has been checked against AWS.
-var addonVersions = map[string]Addons{
-	"1.33": {
-		VPCCNI: "v1.20.2-eksbuild.1", PodIdentityAgent: "v1.3.8-eksbuild.2", CoreDNS: "v1.12.4-eksbuild.1",
-		KubeProxy: "v1.33.3-eksbuild.6", EBSCSI: "v1.50.1-eksbuild.1",
-	},
-	"1.34": {
-		VPCCNI: "v1.20.4-eksbuild.2", PodIdentityAgent: "v1.3.10-eksbuild.1", CoreDNS: "v1.12.3-eksbuild.1",
-		KubeProxy: "v1.34.0-eksbuild.2", EBSCSI: "v1.50.1-eksbuild.1",
-	},
-}
-
-// Versions lists the versions of Kubernetes that the platform supports.
-func Versions() []string { return slices.Sorted(maps.Keys(addonVersions)) }
 
 var addonVersion = regexp.MustCompile(`^v[0-9]+\.[0-9]+\.[0-9]+-eksbuild\.[0-9]+$`)
 

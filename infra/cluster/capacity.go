@@ -159,23 +159,18 @@ type Pods struct {
 	Requests []Pod
 }
 
-// SystemDaemons returns the DaemonSets of EKS's add-ons, with the requests of the versions in
-// this package's table. The requests of the EBS driver are the sum of its containers'.
-func SystemDaemons() []Pod {
-	return []Pod{
-		{Name: "aws-node", MilliCPU: 50},
-		{Name: "kube-proxy", MilliCPU: 100},
-		{Name: "eks-pod-identity-agent"},
-		{Name: "ebs-csi-node", MilliCPU: 30, MemoryMiB: 120},
+// SystemPods returns the pods of EKS's add-ons, with the requests of the versions in this
+// package's table. The requests of the EBS driver are the sum of its containers'.
+func (s *Spec) SystemPods() Pods {
+	pods := Pods{
+		Daemons:  []Pod{{Name: "aws-node", MilliCPU: 50}, {Name: "kube-proxy", MilliCPU: 100}, {Name: "eks-pod-identity-agent"}},
+		Requests: []Pod{{Name: "coredns", Count: 2, MilliCPU: 100, MemoryMiB: 70, Apart: true}},
 	}
-}
-
-// SystemPods returns the Deployments of EKS's add-ons.
-func SystemPods() []Pod {
-	return []Pod{
-		{Name: "coredns", Count: 2, MilliCPU: 100, MemoryMiB: 70, Apart: true},
-		{Name: "ebs-csi-controller", Count: 2, MilliCPU: 60, MemoryMiB: 240, Apart: true},
+	if s.VolumeDriver {
+		pods.Daemons = append(pods.Daemons, Pod{Name: "ebs-csi-node", MilliCPU: 30, MemoryMiB: 120})
+		pods.Requests = append(pods.Requests, Pod{Name: "ebs-csi-controller", Count: 2, MilliCPU: 60, MemoryMiB: 240, Apart: true})
 	}
+	return pods
 }
 
 // Fits returns the number of nodes that the pods need. It places the largest pods first, each

@@ -61,7 +61,7 @@ func TestFits(t *testing.T) {
 			{Name: "b", Count: 2, Apart: true}}}, 3},
 		"small fill gaps": {medium, cluster.Pods{Requests: []cluster.Pod{{Name: "s", Count: 2, MilliCPU: 400},
 			{Name: "l", Count: 2, MilliCPU: 1500}}}, 2},
-		"the system alone": {medium, cluster.Pods{Daemons: cluster.SystemDaemons(), Requests: cluster.SystemPods()}, 2},
+		"the system alone": {medium, (&cluster.Spec{}).SystemPods(), 2},
 	} {
 		if got, err := test.nodes.Fits(test.pods); err != nil || got != test.want {
 			t.Errorf("%s: %d nodes (%v), want %d", name, got, err, test.want)
@@ -74,5 +74,13 @@ func TestFits(t *testing.T) {
 	}
 	if _, err := medium.Fits(cluster.Pods{Daemons: []cluster.Pod{{Name: "d", MilliCPU: 3000}}}); err == nil {
 		t.Error("daemons larger than a node were accepted")
+	}
+}
+
+// TestTheVolumeDriverTakesRoomOnlyWhereItIs: nothing of the platform has a volume of EBS.
+func TestTheVolumeDriverTakesRoomOnlyWhereItIs(t *testing.T) {
+	without, with := (&cluster.Spec{}).SystemPods(), (&cluster.Spec{VolumeDriver: true}).SystemPods()
+	if len(with.Daemons) != len(without.Daemons)+1 || len(with.Requests) != len(without.Requests)+1 {
+		t.Errorf("with the driver there are %v, without %v", with, without)
 	}
 }

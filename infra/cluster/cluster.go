@@ -43,14 +43,19 @@ var logTypes = []string{"api", "audit", "authenticator", "controllerManager", "s
 type Spec struct {
 	// Name is the cluster's name, and the prefix of the names of its roles.
 	Name string
-	// Version of Kubernetes, 1.33; see Versions.
-	Version           string
+	// Version of Kubernetes, one of Versions.
+	Version string
+	// ExtendedSupport keeps the cluster on a version whose standard support has ended, for more money:
+	// see Support. Otherwise EKS upgrades it then. EKS does not take it back before the next upgrade
+	// ("Disable EKS extended support" in the EKS user guide).
+	ExtendedSupport   bool
 	Region, AccountID string
 
 	// PublicAccessCIDRs are the IPv4 ranges that may reach the API server from outside the VPC.
 	// With an empty list the API server is private. A range wider than a /8 is refused.
 	PublicAccessCIDRs []string
-	// Admins and Viewers are ARNs of roles, in addition to those of Inputs.
+	// Admins and Viewers are ARNs of roles, in addition to those of Inputs. A role can move from one
+	// to the other, and out of both.
 	Admins, Viewers []string
 
 	// LogDays is how long the control plane's logs are kept; see network.ValidLogDays.
@@ -58,11 +63,14 @@ type Spec struct {
 
 	Nodes  Nodes
 	Addons Addons
+	// VolumeDriver installs the EBS CSI driver, which PersistentVolumeClaims need.
+	VolumeDriver bool
 	// NodeTags are the tags of nodes and their volumes, in addition to Name. Auto Scaling creates
 	// both, and the provider's default tags do not reach them.
 	NodeTags map[string]string
 
-	// Protect keeps Pulumi from deleting the control plane and its logs.
+	// Protect keeps Pulumi from deleting the control plane and its logs. What only gives access, such
+	// as access entries, is not protected, so that it can be withdrawn.
 	Protect bool
 }
 
@@ -79,6 +87,8 @@ type Inputs struct {
 	// once. The role that creates the cluster has to be among the Admins of one of them, or it is
 	// locked out.
 	Admins, Viewers []string
+	// Scaling is what the node group has now; nil if there is none, or nobody asked.
+	Scaling *Scaling
 	// PermissionsBoundary is the ARN of the policy that bounds every role of the cluster.
 	PermissionsBoundary string
 }
@@ -138,7 +148,7 @@ func (s *Spec) Validate() error {
 	if !clusterName.MatchString(s.Name) {
 		errs.Add("Name", "is %q: use at most 40 letters, digits and dashes, beginning with a letter", s.Name)
 	}
-	if _, supported := addonVersions[s.Version]; !supported {
+	if _, supported := kubernetes[s.Version]; !supported {
 		errs.Add("Version", "is %q: supported are %s", s.Version, strings.Join(Versions(), ", "))
 	}
 	errs.Account("AccountID", s.AccountID, "Region", s.Region)
@@ -152,7 +162,7 @@ func (s *Spec) Validate() error {
 		errs.Add("LogDays", "is %d, which CloudWatch Logs does not accept: use 1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365 or more",
 			s.LogDays)
 	}
-	if err := s.Nodes.validate(); err != nil {
+	if err := s.Nodes.validate(s.Version); err != nil {
 		errs.Join(err)
 	}
 	if err := s.Addons.validate(s.Version); err != nil {
@@ -209,23 +219,26 @@ func entryName(arn string) string {
 	return match[1] + "-" + strings.ReplaceAll(match[2], "/", "-")
 }
 
-// accessEntries returns the access entries of people and CI, by role. pulumi-eks creates the
-// nodes' entry.
+// association is the name of the policy of every access entry.
+const association = "access"
+
+// accessEntries returns the access entries of people and CI, by role: EKS has one entry per role,
+// and what the role may do is a property of it. pulumi-eks creates the nodes' entry.
 func (s *Spec) accessEntries() map[string]eks.AccessEntryArgs {
 	entries := map[string]eks.AccessEntryArgs{}
-	add := func(kind, policy string, arns []string) {
+	add := func(arns []string, policy string, groups pulumi.StringArray) {
 		for _, arn := range arns {
-			entries[kind+"-"+entryName(arn)] = eks.AccessEntryArgs{
-				PrincipalArn: pulumi.String(arn),
-				AccessPolicies: map[string]eks.AccessPolicyAssociationInput{kind: eks.AccessPolicyAssociationArgs{
+			entries[entryName(arn)] = eks.AccessEntryArgs{
+				PrincipalArn: pulumi.String(arn), KubernetesGroups: groups,
+				AccessPolicies: map[string]eks.AccessPolicyAssociationInput{association: eks.AccessPolicyAssociationArgs{
 					PolicyArn:   pulumi.String(policy),
 					AccessScope: awseks.AccessPolicyAssociationAccessScopeArgs{Type: pulumi.String("cluster")},
 				}},
 			}
 		}
 	}
-	add("admin", adminPolicy, s.Admins)
-	add("viewer", viewPolicy, s.Viewers)
+	add(s.Admins, adminPolicy, nil)
+	add(s.Viewers, viewPolicy, pulumi.StringArray{pulumi.String(viewersGroup)})
 	return entries
 }
 
@@ -282,14 +295,13 @@ func (b *builder) createNodeRole() error {
 
 func (b *builder) createControlPlane() error {
 	key := b.in.KeyARN.ToStringOutput().ToStringPtrOutput()
-	protect := pulumi.Protect(b.spec.Protect)
 	// Otherwise EKS creates this group, without a retention and without the key.
 	group, err := cloudwatch.NewLogGroup(b.ctx, b.name+"-logs", &cloudwatch.LogGroupArgs{
 		Name:            pulumi.String("/aws/eks/" + b.spec.Name + "/cluster"),
 		RetentionInDays: pulumi.Int(b.spec.LogDays),
 		KmsKeyId:        key,
 		Tags:            b.tags("logs"),
-	}, b.child(), protect)
+	}, b.child(), pulumi.Protect(b.spec.Protect))
 	if err != nil {
 		return fmt.Errorf("creating the control plane's log group: %w", err)
 	}
@@ -341,9 +353,9 @@ func (b *builder) createControlPlane() error {
 	if public {
 		inputs.PublicAccessCidrs = pulumi.ToStringArray(b.spec.PublicAccessCIDRs)
 	}
-	options := []pulumi.ResourceOption{b.child(), protect, pulumi.DependsOn(slices.Concat([]pulumi.Resource{group}, policies))}
+	options := []pulumi.ResourceOption{b.child(), pulumi.DependsOn(slices.Concat([]pulumi.Resource{group}, policies))}
 	if !b.ctx.RunningWithMocks() { // mocks run no transforms
-		options = append(options, pulumi.Transforms([]pulumi.ResourceTransform{corrected}))
+		options = append(options, pulumi.Transforms([]pulumi.ResourceTransform{b.corrected}))
 	}
 	packaged, err := eks.NewCluster(b.ctx, b.name+"-eks", inputs, options...)
 	if err != nil {
@@ -353,18 +365,27 @@ func (b *builder) createControlPlane() error {
 	return nil
 }
 
-// corrected changes two properties for which pulumi-eks has no inputs. EKS would add an access
-// entry that makes the role which creates the cluster an administrator; it collides with the
-// role's entry among Spec.Admins. The component's own Kubernetes providers would hold their
-// kubeconfig in plain text. It contains no credential, but marked as a secret, like ours, it
-// needs no review.
-func corrected(_ context.Context, args *pulumi.ResourceTransformArgs) *pulumi.ResourceTransformResult {
+// corrected changes what pulumi-eks has no inputs for.
+func (b *builder) corrected(_ context.Context, args *pulumi.ResourceTransformArgs) *pulumi.ResourceTransformResult {
 	switch args.Type {
 	case "aws:eks/cluster:Cluster":
+		// EKS would add an access entry that makes the role which creates the cluster an administrator;
+		// it collides with the role's entry among Spec.Admins.
 		args.Props["accessConfig"] = pulumi.Map{
 			"authenticationMode": pulumi.String("API"), "bootstrapClusterCreatorAdminPermissions": pulumi.Bool(false),
 		}
+		support := "STANDARD"
+		if b.spec.ExtendedSupport {
+			support = "EXTENDED"
+		}
+		args.Props["upgradePolicy"] = pulumi.Map{"supportType": pulumi.String(support)}
+		// All children would inherit the component's protection.
+		args.Opts.Protect = args.Opts.Protect || b.spec.Protect
+	case "aws:eks/accessEntry:AccessEntry", "aws:eks/accessPolicyAssociation:AccessPolicyAssociation":
+		args.Opts.Aliases = append(args.Opts.Aliases, b.formerNames(args.Name)...)
 	case "pulumi:providers:kubernetes":
+		// The component's own Kubernetes providers would hold their kubeconfig in plain text. It contains
+		// no credential, but marked as a secret, like ours, it needs no review.
 		if kubeconfig := args.Props["kubeconfig"]; kubeconfig != nil {
 			args.Props["kubeconfig"] = pulumi.ToSecret(kubeconfig)
 		}
@@ -372,6 +393,23 @@ func corrected(_ context.Context, args *pulumi.ResourceTransformArgs) *pulumi.Re
 		return nil
 	}
 	return &pulumi.ResourceTransformResult{Props: args.Props, Opts: args.Opts}
+}
+
+// formerNames are the names that an access entry, or the policy of one, had until November 2026:
+// with what the role may do in them. A move between admins and viewers then was a second entry for
+// the role, which EKS refuses.
+func (b *builder) formerNames(name string) []pulumi.Alias {
+	prefix := b.name + "-eks-"
+	entry, isPolicy := strings.CutSuffix(strings.TrimPrefix(name, prefix), "-"+association)
+	var former []pulumi.Alias
+	for _, kind := range []string{"admin", "viewer"} {
+		old := prefix + kind + "-" + entry
+		if isPolicy {
+			old += "-" + kind
+		}
+		former = append(former, pulumi.Alias{Name: pulumi.String(old)})
+	}
+	return former
 }
 
 // read sets the outputs from the component.
@@ -449,7 +487,7 @@ func (b *builder) install(a addon) (pulumi.Resource, error) {
 // installNetwork installs the network add-ons. It runs before the node group: a DaemonSet may
 // have zero nodes, but a node without CNI never becomes Ready.
 func (b *builder) installNetwork() error {
-	versions := b.spec.Addons.or(addonVersions[b.spec.Version])
+	versions := b.spec.Addons.or(kubernetes[b.spec.Version].Addons)
 	configuration, err := b.spec.Nodes.cniConfiguration()
 	if err != nil {
 		return err
@@ -514,19 +552,24 @@ func (b *builder) createNodes() error {
 	tags["k8s.io/cluster-autoscaler/"+b.spec.Name] = pulumi.String("owned")
 	// Pulumi chooses the group's name: nothing refers to it, and when machines or disks change,
 	// the new group can be created before the old one is deleted.
-	group, err := awseks.NewNodeGroup(b.ctx, b.name+"-nodes", &awseks.NodeGroupArgs{
+	scaling, ignored := b.spec.Nodes.scaling(b.in.Scaling)
+	args := &awseks.NodeGroupArgs{
 		ClusterName: b.out.Name, NodeRoleArn: b.nodeRole.Arn, SubnetIds: b.in.PrivateSubnets,
 		AmiType: pulumi.String(amiType), Version: pulumi.String(b.spec.Version),
 		InstanceTypes:  pulumi.StringArray{pulumi.String(b.spec.Nodes.InstanceType)},
 		LaunchTemplate: awseks.NodeGroupLaunchTemplateArgs{Id: template.ID(), Version: version},
 		ScalingConfig: awseks.NodeGroupScalingConfigArgs{
-			MinSize: pulumi.Int(int(b.spec.Nodes.Min)),
-			MaxSize: pulumi.Int(int(b.spec.Nodes.Max)), DesiredSize: pulumi.Int(int(b.spec.Nodes.Desired)),
+			MinSize: pulumi.Int(int(scaling.Min)), MaxSize: pulumi.Int(int(scaling.Max)), DesiredSize: pulumi.Int(int(scaling.Desired)),
 		},
-		UpdateConfig: awseks.NodeGroupUpdateConfigArgs{MaxUnavailable: pulumi.Int(1)},
-		Tags:         tags,
-	}, b.child(), pulumi.DependsOn(slices.Concat(b.network, b.nodePolicies, b.in.Routes)),
-		pulumi.IgnoreChanges([]string{"scalingConfig.desiredSize"}))
+		UpdateConfig:     awseks.NodeGroupUpdateConfigArgs{MaxUnavailable: pulumi.Int(1)},
+		NodeRepairConfig: awseks.NodeGroupNodeRepairConfigArgs{Enabled: pulumi.Bool(true)},
+		Tags:             tags,
+	}
+	if b.spec.Nodes.Release != "" {
+		args.ReleaseVersion = pulumi.String(b.spec.Nodes.Release)
+	}
+	group, err := awseks.NewNodeGroup(b.ctx, NodeGroup(b.name), args, b.child(),
+		pulumi.DependsOn(slices.Concat(b.network, b.nodePolicies, b.in.Routes)), pulumi.IgnoreChanges(ignored))
 	if err != nil {
 		return fmt.Errorf("creating the node group: %w", err)
 	}
@@ -537,17 +580,20 @@ func (b *builder) createNodes() error {
 // installRest installs the add-ons that run on nodes. It runs after the node group: EKS reports
 // an add-on without a running pod as degraded.
 func (b *builder) installRest() error {
-	versions := b.spec.Addons.or(addonVersions[b.spec.Version])
-	association, err := b.podRole("ebs-csi", "ebs-csi-controller-sa", identity.EBSCSIPolicy)
-	if err != nil {
-		return err
-	}
+	versions := b.spec.Addons.or(kubernetes[b.spec.Version].Addons)
 	nodes := []pulumi.Resource{b.out.NodeGroup}
-	for _, a := range []addon{
+	addons := []addon{
 		{name: "coredns", version: versions.CoreDNS, after: nodes},
 		{name: "kube-proxy", version: versions.KubeProxy, after: nodes},
-		{name: "aws-ebs-csi-driver", version: versions.EBSCSI, after: append(nodes[:1:1], association)},
-	} {
+	}
+	if b.spec.VolumeDriver {
+		role, err := b.podRole("ebs-csi", "ebs-csi-controller-sa", identity.EBSCSIPolicy)
+		if err != nil {
+			return err
+		}
+		addons = append(addons, addon{name: "aws-ebs-csi-driver", version: versions.EBSCSI, after: append(nodes[:1:1], role)})
+	}
+	for _, a := range addons {
 		installed, err := b.install(a)
 		if err != nil {
 			return err

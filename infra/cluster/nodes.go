@@ -3,6 +3,7 @@ package cluster
 import (
 	"encoding/base64"
 	"fmt"
+	"regexp"
 	"strings"
 
 	"sigs.k8s.io/yaml"
@@ -11,7 +12,7 @@ import (
 )
 
 const (
-	// amiType is Amazon Linux 2023; AL2 has no images for Kubernetes 1.33.
+	// amiType is Amazon Linux 2023; AL2 has no images for Kubernetes 1.33 and later.
 	amiType = "AL2023_x86_64_STANDARD"
 	// minDiskGiB holds the image's 2 GiB, logs and the images of a node full of pods.
 	minDiskGiB = 20
@@ -26,9 +27,12 @@ const (
 type Nodes struct {
 	// InstanceType is an EC2 type whose capacity is known, such as t3.medium; see instances.
 	InstanceType string
-	// Min, Max and Desired are numbers of nodes. Desired is used only when the group is created:
-	// after that the autoscaler owns it.
-	Min, Max, Desired int32
+	// Min and Max are numbers of nodes. A new group starts with Min; after that the autoscaler owns
+	// the number.
+	Min, Max int32
+	// Release is the release of the nodes' image, such as 1.35.6-20260818: see NodeReleases. Empty
+	// takes the one that is recommended when the group is created or its Kubernetes upgraded.
+	Release string
 	// DiskGiB is the size of a node's root volume.
 	DiskGiB int32
 	// PrefixDelegation assigns addresses to nodes in blocks of 16, so that a node can run more
@@ -39,8 +43,23 @@ type Nodes struct {
 	MaxPods int32
 }
 
-func (n Nodes) validate() error {
+var nodeRelease = regexp.MustCompile(`^[0-9]+\.[0-9]+\.[0-9]+-[0-9]{8}$`)
+
+// NodeReleases is the public parameter of Systems Manager that holds the release of the nodes'
+// image which AWS recommends ("Retrieve recommended Amazon Linux AMI IDs" in the EKS user guide).
+func NodeReleases(version string) string {
+	return "/aws/service/eks/optimized-ami/" + version + "/amazon-linux-2023/x86_64/standard/recommended/release_version"
+}
+
+func (n Nodes) validate(kubernetes string) error {
 	errs := validate.Errors{Prefix: "Nodes."}
+	switch {
+	case n.Release == "":
+	case !nodeRelease.MatchString(n.Release):
+		errs.Add("Release", "is %q: use the form 1.35.6-20260818", n.Release)
+	case !strings.HasPrefix(n.Release, kubernetes+"."):
+		errs.Add("Release", "is %s: Kubernetes %s needs %s.x-DATE", n.Release, kubernetes, kubernetes)
+	}
 	limit, err := PodsByAddresses(n.InstanceType, n.PrefixDelegation)
 	if err != nil {
 		errs.Add("InstanceType", "%s", err)
@@ -56,13 +75,28 @@ func (n Nodes) validate() error {
 	if n.Max > maxNodes {
 		errs.Add("Max", "is %d: EKS allows %d nodes in a group", n.Max, maxNodes)
 	}
-	if n.Desired < n.Min || n.Desired > n.Max {
-		errs.Add("Desired", "is %d, not between Nodes.Min (%d) and Nodes.Max (%d)", n.Desired, n.Min, n.Max)
-	}
 	if n.DiskGiB < minDiskGiB || n.DiskGiB > maxDiskGiB {
 		errs.Add("DiskGiB", "is %d: use %d to %d", n.DiskGiB, minDiskGiB, maxDiskGiB)
 	}
 	return errs.Err()
+}
+
+// NodeGroup is the resource of the node group of a cluster with this name in Pulumi. The name of the
+// group in AWS begins with it, because Pulumi chooses that.
+func NodeGroup(name string) string { return name + "-nodes" }
+
+// Scaling is the size of a node group.
+type Scaling struct{ Min, Max, Desired int32 }
+
+// scaling returns the size to plan, and the properties whose changes Pulumi ignores. The autoscaler
+// owns the desired number, so a difference of it alone changes nothing. But EKS takes all three
+// numbers in one request and refuses a minimum above the desired number (UpdateNodegroupConfig), so a
+// change of a bound has to bring along a number that fits: the group's own, within the bounds.
+func (n Nodes) scaling(now *Scaling) (planned Scaling, ignored []string) {
+	if now == nil || now.Min == n.Min && now.Max == n.Max {
+		return Scaling{Min: n.Min, Max: n.Max, Desired: n.Min}, []string{"scalingConfig.desiredSize"}
+	}
+	return Scaling{Min: n.Min, Max: n.Max, Desired: min(max(now.Desired, n.Min), n.Max)}, nil
 }
 
 // The part of nodeadm's NodeConfig that the platform sets. EKS adds the cluster's name,

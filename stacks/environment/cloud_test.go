@@ -101,6 +101,21 @@ func (s standIns) NewResource(args pulumi.MockResourceArgs) (string, resource.Pr
 	return id, outputs, err
 }
 
+// Call answers as the stand-in for AWS does, by its account, before there is a cluster.
+func (s standIns) Call(args pulumi.MockCallArgs) (resource.PropertyMap, error) {
+	answer, known := map[string]map[string]any{
+		"aws:index/getCallerIdentity:getCallerIdentity": {
+			"accountId": "111122223333", "arn": "arn:aws:sts::111122223333:assumed-role/loja-veloz-ci-dev-preview/1", "id": "1", "userId": "1",
+		},
+		"aws:ssm/getParameter:getParameter": {"value": "1.35.6-20260818"},
+		"aws:eks/getClusters:getClusters":   {"names": []any{}},
+	}[args.Token]
+	if !known {
+		return s.Recorder.Call(args)
+	}
+	return resource.NewPropertyMapFromMap(answer), nil
+}
+
 // computed are the outputs that other resources use, in addition to ids and ARNs.
 var computed = map[string]resource.PropertyMap{
 	"aws:rds/instance:Instance": resource.NewPropertyMapFromMap(map[string]any{
@@ -446,6 +461,21 @@ func TestBootstrapHasToHaveTheEnvironment(t *testing.T) {
 	_, err := inCloud(t, "staging", values)
 	if err == nil || !strings.Contains(err.Error(), "has no environment staging") {
 		t.Errorf("the error is %v", err)
+	}
+}
+
+// TestNothingNeedsTheVolumeDriver, which is therefore not installed.
+func TestNothingNeedsTheVolumeDriver(t *testing.T) {
+	for _, name := range clouds {
+		recorder, err := inCloud(t, name, stackFile(t, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range recorder.Resources() {
+			if r.Inputs["kind"] == "PersistentVolumeClaim" || strings.Contains(fmt.Sprint(r.Inputs["spec"]), "volumeClaimTemplates") {
+				t.Errorf("%s: %s needs a volume", name, r.Name)
+			}
+		}
 	}
 }
 

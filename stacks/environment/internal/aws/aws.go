@@ -86,18 +86,18 @@ func (t *Target) planAccount(name string) {
 		Taken: in.Taken, Protect: in.Protected,
 	}
 	t.cluster = &cluster.Spec{
-		Name: name, Version: size.Version, Region: in.Region, AccountID: in.AccountID,
+		Name: name, Version: size.Version, ExtendedSupport: size.ExtendedSupport, Region: in.Region, AccountID: in.AccountID,
 		PublicAccessCIDRs: size.PublicAccessCIDRs, Admins: size.Admins, Viewers: size.Viewers,
 		LogDays: int(in.LogDays), NodeTags: t.tags,
 		Nodes: cluster.Nodes{
-			InstanceType: size.InstanceType, Min: size.MinNodes, Max: size.MaxNodes, Desired: size.MinNodes,
+			InstanceType: size.InstanceType, Min: size.MinNodes, Max: size.MaxNodes, Release: size.NodeRelease,
 			DiskGiB: size.DiskGiB, PrefixDelegation: size.PrefixDelegation, MaxPods: size.MaxPods,
 		},
 		Addons: cluster.Addons{
 			VPCCNI: size.Addons["vpc-cni"], PodIdentityAgent: size.Addons["eks-pod-identity-agent"],
 			CoreDNS: size.Addons["coredns"], KubeProxy: size.Addons["kube-proxy"], EBSCSI: size.Addons["aws-ebs-csi-driver"],
 		},
-		Protect: in.Protected,
+		VolumeDriver: size.VolumeDriver, Protect: in.Protected,
 	}
 	t.database = &instance.Spec{
 		Name: name, EngineVersion: cfg.Database.EngineVersion, InstanceClass: cfg.Database.InstanceClass,

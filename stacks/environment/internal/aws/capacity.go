@@ -12,8 +12,8 @@ import (
 )
 
 // checkNodes refuses a cluster if its minimum of nodes has no room for every pod that the
-// environment starts with, or its maximum for every service at its autoscaler's limit. One
-// canary pod of each service counts in addition.
+// environment starts with, or its maximum for every service at its autoscaler's limit. The pods of
+// canaries count in addition: see surge.
 func (t *Target) checkNodes(p *plan.Plan) error {
 	free, err := t.cluster.Nodes.Allocatable()
 	if err != nil {
@@ -29,9 +29,10 @@ func (t *Target) checkNodes(p *plan.Plan) error {
 		{"maxNodes", t.cluster.Nodes.Max, func(s workload.Size) int32 { return s.MaxReplicas }},
 	} {
 		pods := t.controllers(p)
+		surges := surge(p, bound.replicas)
 		for _, w := range p.Workloads {
 			pods.Requests = append(pods.Requests, cluster.Pod{
-				Name: w.Service, Count: bound.replicas(w.Size) + 1,
+				Name: w.Service, Count: bound.replicas(w.Size) + surges[w.Service],
 				MilliCPU: int32(w.Size.MilliCPU), MemoryMiB: int32(w.Size.MemoryMiB), // #nosec G115 -- read as 32 bits
 			})
 		}
@@ -55,6 +56,25 @@ func (t *Target) checkNodes(p *plan.Plan) error {
 	return errors.Join(errs...)
 }
 
+// surge returns how many pods canaries add to each service: the largest one its replicas again, as
+// Rollouts keeps the stable pods until the canary has all the traffic, and one to each other service,
+// as the first step of an update of all of them does.
+func surge(p *plan.Plan, replicas func(workload.Size) int32) map[string]int32 {
+	added, largest, most := map[string]int32{}, "", int64(-1)
+	for _, w := range p.Workloads {
+		added[w.Service] = 1
+		if size := int64(replicas(w.Size)) * w.Size.MemoryMiB; size > most {
+			largest, most = w.Service, size
+		}
+	}
+	for _, w := range p.Workloads {
+		if w.Service == largest {
+			added[largest] = max(1, replicas(w.Size))
+		}
+	}
+	return added
+}
+
 // sum adds up the requests of pods; a daemon has no count and counts once.
 func sum(pods []cluster.Pod) cluster.Capacity {
 	var all cluster.Capacity
@@ -70,7 +90,7 @@ func sum(pods []cluster.Pod) cluster.Capacity {
 // controllers returns all pods except the services', with the requests in the values of their
 // charts.
 func (t *Target) controllers(p *plan.Plan) cluster.Pods {
-	pods := cluster.Pods{Daemons: cluster.SystemDaemons(), Requests: cluster.SystemPods()}
+	pods := t.cluster.SystemPods()
 	sized := []interface{ Pods() []kube.PodSize }{t.loadBalancer, t.autoscaler, t.secrets, t.public, t.internal}
 	if t.rollouts != nil {
 		sized = append(sized, t.rollouts)

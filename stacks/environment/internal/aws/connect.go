@@ -21,6 +21,9 @@ import (
 	"github.com/loja-veloz/platform/stacks/environment/internal/program"
 )
 
+// clusterResource is the name of the cluster's component in Pulumi.
+const clusterResource = "cluster"
+
 // connected is the EKS cluster of an environment, with the parts of the account that Install
 // needs.
 type connected struct {
@@ -86,13 +89,17 @@ func (t *Target) Connect(ctx *pulumi.Context, p *plan.Plan) (program.Cluster, er
 	}
 	key := pulumi.String(own.key)
 
+	scaling, err := t.ask(ctx, pulumi.Provider(provider), own)
+	if err != nil {
+		return nil, err
+	}
 	net, err := network.New(ctx, "network", t.network, network.Inputs{KeyARN: key, PermissionsBoundary: own.boundary}, in)
 	if err != nil {
 		return nil, err
 	}
-	eks, err := cluster.New(ctx, "cluster", t.cluster, cluster.Inputs{
+	eks, err := cluster.New(ctx, clusterResource, t.cluster, cluster.Inputs{
 		VPCID: net.VPCID, PublicSubnets: net.PublicSubnets, PrivateSubnets: net.PrivateSubnets, Routes: net.Routes, KeyARN: key,
-		Admins: []string{own.up}, Viewers: []string{own.preview}, PermissionsBoundary: own.boundary,
+		Admins: []string{own.up}, Viewers: []string{own.preview}, Scaling: scaling, PermissionsBoundary: own.boundary,
 	}, in)
 	if err != nil {
 		return nil, err

@@ -6,6 +6,7 @@ import (
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 
 	"github.com/loja-veloz/platform/infra/autoscaling"
+	"github.com/loja-veloz/platform/infra/cluster"
 	"github.com/loja-veloz/platform/infra/database"
 	"github.com/loja-veloz/platform/infra/delivery"
 	"github.com/loja-veloz/platform/infra/dns"
@@ -37,6 +38,9 @@ func (c *connected) Install(ctx *pulumi.Context, p *plan.Plan, namespaces progra
 		return nil, err
 	}
 	if _, err := autoscaling.New(ctx, "autoscaler", t.autoscaler, in, c.after()); err != nil {
+		return nil, err
+	}
+	if _, err := cluster.NewViewers(ctx, "viewers", in); err != nil {
 		return nil, err
 	}
 	store, err := secrets.NewOperator(ctx, "secrets", t.secrets, in, c.after())

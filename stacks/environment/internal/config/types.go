@@ -45,17 +45,20 @@ type Cloud struct {
 
 // Cluster is the EKS cluster.
 type Cluster struct {
-	Version           string            `json:"version" doc:"Kubernetes version of EKS, for example 1.33."`
+	Version           string            `json:"version" doc:"Kubernetes version of EKS, 1.33 to 1.36; docs/aws/upgrade.md says how to raise it."`
+	ExtendedSupport   bool              `json:"extendedSupport" doc:"Whether the cluster may stay on a version whose standard support has ended, at 0.60 instead of 0.10 dollars an hour. Otherwise EKS upgrades it by itself then."`
 	PublicAccessCIDRs []string          `json:"publicAccessCIDRs" doc:"IPv4 ranges that may reach the API server from outside; 0.0.0.0/0 is refused."`
 	Admins            []string          `json:"admins" doc:"ARNs of IAM roles that administer the cluster, in addition to the environment's up role."`
 	Viewers           []string          `json:"viewers" doc:"ARNs of IAM roles that may read, in addition to the environment's preview role."`
 	InstanceType      string            `json:"instanceType" doc:"EC2 type of the nodes."`
+	NodeRelease       string            `json:"nodeRelease" doc:"Release of the nodes' image, for example 1.35.6-20260818; another one replaces the nodes one by one. Empty leaves it to EKS at creation and at upgrades."`
 	MinNodes          int32             `json:"minNodes" doc:"Minimum of nodes."`
 	MaxNodes          int32             `json:"maxNodes" doc:"Maximum of nodes that the autoscaler may start."`
 	DiskGiB           int32             `json:"diskGiB" doc:"Root disk of a node, in GiB."`
 	PrefixDelegation  bool              `json:"prefixDelegation" doc:"Hand out /28 prefixes to nodes, for more pods on each."`
 	MaxPods           int32             `json:"maxPods" doc:"Maximum of pods on a node."`
 	Addons            map[string]string `json:"addons" doc:"Version of an EKS add-on (vpc-cni, eks-pod-identity-agent, coredns, kube-proxy, aws-ebs-csi-driver), in place of the pinned one."`
+	VolumeDriver      bool              `json:"volumeDriver" doc:"Whether to install the EBS CSI driver, which PersistentVolumeClaims need; nothing of the platform has one in AWS."`
 }
 
 // DatabaseImage is the key in images of the program that creates databases and roles.
@@ -182,7 +185,7 @@ func Defaults(services map[string]Service) *Config {
 	return &Config{
 		Cloud: Cloud{Provider: "none", CIDR: "10.0.0.0/16", LogDays: 30},
 		Cluster: Cluster{
-			Version: "1.33", InstanceType: "t3.medium", MinNodes: 3, MaxNodes: 6, DiskGiB: 50,
+			Version: "1.35", InstanceType: "t3.medium", MinNodes: 3, MaxNodes: 6, DiskGiB: 50,
 			PrefixDelegation: true, MaxPods: 110, Addons: map[string]string{},
 		},
 		Database: Database{

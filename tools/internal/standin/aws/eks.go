@@ -7,7 +7,7 @@ var eksTypes = map[string]resourceType{
 		arn:    eksARN + "cluster/{id}",
 		exists: "ResourceInUseException",
 		outputs: map[string]string{
-			"createdAt": "2026-01-01T00:00:00Z", "platformVersion": "eks.1", "status": "ACTIVE", "version": "1.33",
+			"createdAt": "2026-01-01T00:00:00Z", "platformVersion": "eks.1", "status": "ACTIVE", "version": "1.35",
 		},
 		answer: answerCluster,
 		replace: "name roleArn bootstrapSelfManagedAddons accessConfig.bootstrapClusterCreatorAdminPermissions " +
@@ -23,8 +23,8 @@ var eksTypes = map[string]resourceType{
 		name:   "nodeGroupName",
 		exists: "ResourceInUseException",
 		outputs: map[string]string{
-			"amiType": "AL2023_x86_64_STANDARD", "capacityType": "ON_DEMAND", "releaseVersion": "1.33.0-20260101",
-			"status": "ACTIVE", "version": "1.33",
+			"amiType": "AL2023_x86_64_STANDARD", "capacityType": "ON_DEMAND", "releaseVersion": "1.35.6-20260818",
+			"status": "ACTIVE", "version": "1.35",
 		},
 		answer: answerNodeGroup,
 		replace: "amiType capacityType clusterName diskSize instanceTypes nodeGroupName nodeGroupNamePrefix " +

@@ -9,7 +9,6 @@ import (
 	"github.com/pulumi/pulumi/sdk/v3/go/common/resource"
 
 	"github.com/loja-veloz/platform/tools/internal/standin/check"
-	"github.com/loja-veloz/platform/tools/internal/standin/schema"
 	"github.com/loja-veloz/platform/tools/internal/standin/value"
 )
 
@@ -102,11 +101,6 @@ var limits = []limit{
 		types: []string{Cluster}, path: "name",
 		refuse: name(100, `[0-9A-Za-z][A-Za-z0-9_-]*`),
 		source: "Amazon EKS API, CreateCluster: name",
-	},
-	{
-		types: []string{Cluster, NodeGroup}, path: "version",
-		refuse: oneOf("1.29", "1.30", "1.31", "1.32", "1.33", "1.34"),
-		source: "Amazon EKS User Guide, Kubernetes versions, as of pulumi-aws " + schema.Version,
 	},
 	{
 		types: []string{NodeGroup}, path: "nodeGroupName",

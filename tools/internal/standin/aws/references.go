@@ -42,6 +42,7 @@ var References = []Reference{
 	{NodeGroup, "nodeRoleArn", Role, "arn", "InvalidParameterException", ""},
 	{Addon, "clusterName", Cluster, "id", "ResourceNotFoundException", ""},
 	{AccessEntry, "clusterName", Cluster, "id", "ResourceNotFoundException", ""},
+	{AccessPolicy, "principalArn", AccessEntry, "principalArn", "ResourceNotFoundException", ""},
 	{PodIdentityAssociation, "clusterName", Cluster, "id", "ResourceNotFoundException", ""},
 	{PodIdentityAssociation, "roleArn", Role, "arn", "InvalidParameterException", ""},
 	{RolePolicyAttachment, "role", Role, "id", "NoSuchEntity", "DeleteConflict"},

@@ -8,6 +8,7 @@ import "maps"
 // Resource types that code or several rows name.
 const (
 	AccessEntry            = "aws:eks/accessEntry:AccessEntry"
+	AccessPolicy           = "aws:eks/accessPolicyAssociation:AccessPolicyAssociation"
 	Addon                  = "aws:eks/addon:Addon"
 	Alias                  = "aws:kms/alias:Alias"
 	Bucket                 = "aws:s3/bucketV2:BucketV2"

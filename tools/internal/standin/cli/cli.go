@@ -8,6 +8,10 @@ import (
 	"io"
 	"os"
 	"slices"
+
+	"github.com/loja-veloz/platform/tools/internal/standin/aws"
+	"github.com/loja-veloz/platform/tools/internal/standin/value"
+	"github.com/loja-veloz/platform/tools/internal/standin/world"
 )
 
 // Environment variables with the credential that the stand-in returns to Kubernetes
@@ -17,6 +21,39 @@ const (
 	CertificateVariable = "LOJA_STANDIN_EKS_CERTIFICATE"
 	KeyVariable         = "LOJA_STANDIN_EKS_KEY"
 )
+
+// RoleVariable names the environment variable with the ARN of the role that the caller has, who
+// runs Pulumi; without it the caller has a role that is nobody's.
+const RoleVariable = "LOJA_STANDIN_ROLE"
+
+// Role is the ARN of the caller's role.
+func Role(getenv func(string) string) string {
+	if role := getenv(RoleVariable); role != "" {
+		return role
+	}
+	return "arn:aws:iam::000000000000:role/stand-in"
+}
+
+// admitted returns EKS's answer to a caller who has no access entry in a cluster, or nil.
+//
+// Source: EKS User Guide, Grant IAM users access to Kubernetes with EKS access entries, read in
+// 2026-08; the words are those of kubectl.
+func admitted(cluster, role string) error {
+	w, err := world.Open()
+	if err != nil {
+		return err
+	}
+	entries, err := w.All(aws.AccessEntry)
+	if err != nil {
+		return err
+	}
+	for _, entry := range entries {
+		if value.Text(entry.Inputs, "clusterName") == cluster && value.Text(entry.Inputs, "principalArn") == role {
+			return nil
+		}
+	}
+	return fmt.Errorf("you must be logged in to the server (Unauthorized): the cluster %s has no access entry for %s", cluster, role)
+}
 
 type credential struct {
 	Kind       string           `json:"kind"`
@@ -40,6 +77,11 @@ func AWS(args []string, getenv func(string) string, out io.Writer) error {
 	}
 	if len(args) < 2 || !hasSequence(args, "eks", "get-token") {
 		return fmt.Errorf("the stand-in for the AWS CLI has no command %q: it reaches no cloud", args)
+	}
+	if at := slices.Index(args, "--cluster-name"); at >= 0 && at+1 < len(args) {
+		if err := admitted(args[at+1], Role(getenv)); err != nil {
+			return err
+		}
 	}
 	c := credential{Kind: "ExecCredential", APIVersion: "client.authentication.k8s.io/v1beta1"}
 	if certificate := getenv(CertificateVariable); certificate != "" {

@@ -3,6 +3,7 @@ package plugin
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/pulumi/pulumi/sdk/v3/go/common/resource"
 	pulumirpc "github.com/pulumi/pulumi/sdk/v3/proto/go"
@@ -45,6 +46,9 @@ func (p *Provider) Check(_ context.Context, req *pulumirpc.CheckRequest) (*pulum
 	}
 	tagIt(p.configured().defaultTags, known, inputs)
 	aws.Refuse(&c, token, inputs)
+	for _, refusal := range aws.RefuseEKS(aws.Situation{Type: token, Old: olds, Inputs: inputs, On: time.Now()}) {
+		c.Add(refusal.Path, "%s", refusal.Reason)
+	}
 	checked, err := value.Marshal("inputs", inputs)
 	if err != nil {
 		return nil, err

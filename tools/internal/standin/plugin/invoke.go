@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -12,6 +14,7 @@ import (
 
 	"github.com/loja-veloz/platform/tools/internal/standin/aws"
 	"github.com/loja-veloz/platform/tools/internal/standin/check"
+	"github.com/loja-veloz/platform/tools/internal/standin/cli"
 	"github.com/loja-veloz/platform/tools/internal/standin/value"
 	"github.com/loja-veloz/platform/tools/internal/standin/world"
 )
@@ -34,6 +37,9 @@ var answers = map[string]answer{
 	"aws:ec2/getSubnets:getSubnets":                       getSubnets,
 	"aws:ec2/getVpc:getVpc":                               getVPC,
 	"aws:eks/getCluster:getCluster":                       byProperty(aws.Cluster, "name", "ResourceNotFoundException: no cluster "),
+	"aws:eks/getClusters:getClusters":                     getClusters,
+	"aws:eks/getNodeGroup:getNodeGroup":                   getNodeGroup,
+	"aws:eks/getNodeGroups:getNodeGroups":                 getNodeGroups,
 	"aws:eks/getClusterAuth:getClusterAuth":               getClusterAuth,
 	"aws:iam/getRole:getRole":                             byProperty(aws.Role, "name", "NoSuchEntity: no role "),
 	"aws:ssm/getParameter:getParameter":                   getParameter,
@@ -92,9 +98,10 @@ func getRegion(s settings, args resource.PropertyMap) (result, error) {
 }
 
 func getCallerIdentity(s settings, _ resource.PropertyMap) (result, error) {
+	role := cli.Role(os.Getenv)
 	return result{
 		"id": s.account, "accountId": s.account, "userId": "AROA" + strings.ToUpper(aws.Digest(s.account)[:17]) + ":stand-in",
-		"arn": fmt.Sprintf("arn:%s:sts::%s:assumed-role/stand-in/stand-in", s.place().Partition(), s.account),
+		"arn": fmt.Sprintf("arn:%s:sts::%s:assumed-role/%s/stand-in", s.place().Partition(), s.account, role[strings.LastIndex(role, "/")+1:]),
 	}, nil
 }
 
@@ -124,16 +131,63 @@ func getAMI(s settings, args resource.PropertyMap) (result, error) {
 	}, nil
 }
 
+// nodeRelease is the name of the parameter with the release of the image of nodes.
+var nodeRelease = regexp.MustCompile(`^/aws/service/eks/optimized-ami/([0-9.]+)/.+/recommended/release_version$`)
+
 func getParameter(s settings, args resource.PropertyMap) (result, error) {
 	name := value.Text(args, "name")
 	if !strings.HasPrefix(name, "/aws/service/") {
 		return nil, fmt.Errorf("ParameterNotFound: %s: the stand-in has AWS's public parameters only", name)
+	}
+	if version := nodeRelease.FindStringSubmatch(name); version != nil {
+		release := version[1] + ".6-20260818"
+		return result{
+			"id": name, "name": name, "type": "String", "value": release, "insecureValue": release, "version": 1.0,
+			"arn": fmt.Sprintf("arn:%s:ssm:%s::parameter%s", s.place().Partition(), s.region, name),
+		}, nil
 	}
 	image := "ami-" + aws.Digest(name, s.region)[:17]
 	return result{
 		"id": name, "name": name, "type": "String", "value": image, "insecureValue": image, "version": 1.0,
 		"arn": fmt.Sprintf("arn:%s:ssm:%s::parameter%s", s.place().Partition(), s.region, name),
 	}, nil
+}
+
+// names are those of the objects of a type, in the given property.
+func names(token string, property string, fits func(*world.Object) bool) ([]any, error) {
+	w, err := world.Open()
+	if err != nil {
+		return nil, err
+	}
+	all, err := w.All(token)
+	found := []any{}
+	for _, o := range all {
+		if fits(o) {
+			found = append(found, value.Text(o.Inputs, property))
+		}
+	}
+	return found, err
+}
+
+func getClusters(s settings, _ resource.PropertyMap) (result, error) {
+	found, err := names(aws.Cluster, "name", func(*world.Object) bool { return true })
+	return result{"id": s.region, "names": found}, err
+}
+
+func getNodeGroups(_ settings, args resource.PropertyMap) (result, error) {
+	cluster := value.Text(args, "clusterName")
+	found, err := names(aws.NodeGroup, "nodeGroupName", func(o *world.Object) bool { return value.Text(o.Inputs, "clusterName") == cluster })
+	return result{"id": cluster, "clusterName": cluster, "names": found}, err
+}
+
+func getNodeGroup(_ settings, args resource.PropertyMap) (result, error) {
+	id := value.Text(args, "clusterName") + ":" + value.Text(args, "nodeGroupName")
+	group, err := existing(aws.NodeGroup, "ResourceNotFoundException: no node group "+id, func(o *world.Object) bool { return o.ID == id })
+	if err != nil {
+		return nil, err
+	}
+	group["scalingConfigs"] = []any{group["scalingConfig"]}
+	return group, nil
 }
 
 func getClusterAuth(_ settings, args resource.PropertyMap) (result, error) {

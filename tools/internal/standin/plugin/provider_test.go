@@ -193,7 +193,7 @@ func TestCheckRefusals(t *testing.T) {
 		{rdsType, map[string]any{"instanceClass": "db.t4g.micro", "identifier": strings.Repeat("a", 64)}, "at most 63"},
 		{clusterType, map[string]any{
 			"version": "1.20", "roleArn": "arn:aws:iam::123456789012:role/r", "vpcConfig": map[string]any{"subnetIds": []any{"subnet-1"}},
-		}, `version: "1.20" is not one of`},
+		}, "version: unsupported Kubernetes version 1.20"},
 		{clusterType, map[string]any{"roleArn": "arn:aws:iam::123456789012:role/r"}, "vpcConfig: is required"},
 		{"aws:cloudwatch/logGroup:LogGroup", map[string]any{"retentionInDays": 8}, "retentionInDays: 8 is not one of"},
 	} {

@@ -26,6 +26,9 @@ func (w *World) Create(place aws.Place, urn resource.URN, known *schema.Resource
 				return err
 			}
 		}
+		if err := w.refuseEKS(o.Type, nil, inputs); err != nil {
+			return err
+		}
 		if err := w.identify(place, o); err != nil {
 			return err
 		}
@@ -103,6 +106,9 @@ func (w *World) Update(
 		}
 		if before == nil {
 			return status.Errorf(codes.NotFound, "NotFound: %s %s does not exist any more: refresh", o.Type, id)
+		}
+		if err := w.refuseEKS(o.Type, before.Inputs, inputs); err != nil {
+			return err
 		}
 		o.Seed = before.Seed
 		o.Unique = aws.Unique(place, o.Object)

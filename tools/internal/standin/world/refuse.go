@@ -1,8 +1,10 @@
 package world
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
+	"time"
 
 	"github.com/pulumi/pulumi/sdk/v3/go/common/resource"
 
@@ -37,6 +39,25 @@ func find(objects []*Object, r aws.Reference, name string) *Object {
 		}
 	}
 	return nil
+}
+
+// refuseEKS returns EKS's error for an object that its cluster does not admit, or nil.
+func (w *World) refuseEKS(token string, old, inputs resource.PropertyMap) error {
+	s := aws.Situation{Type: token, Old: old, Inputs: inputs, On: time.Now()}
+	if name := value.Text(inputs, "clusterName"); name != "" {
+		cluster, err := w.Get(aws.Cluster, name)
+		if err != nil {
+			return err
+		}
+		if cluster != nil {
+			s.Cluster = cluster.Inputs
+		}
+	}
+	var errs []error
+	for _, refusal := range aws.RefuseEKS(s) {
+		errs = append(errs, fmt.Errorf("InvalidParameterException: %s: %s", refusal.Path, refusal.Reason))
+	}
+	return errors.Join(errs...)
 }
 
 // refuseSubnet returns AWS's error for a new subnet outside its VPC or that overlaps

@@ -442,3 +442,42 @@ func TestThePlanIsTheSameOnEveryRun(t *testing.T) {
 		}
 	}
 }
+
+func TestAnExistingProviderIsUsedAndNotCreated(t *testing.T) {
+	const providerType = "aws:iam/openIdConnectProvider:OpenIdConnectProvider"
+	values := with(map[string]string{
+		namespace + ":github": `{"org":"loja-veloz","orgId":"1234567","repo":"platform","repoId":"7654321","existingProvider":true}`,
+	})
+	created := func(values map[string]string) (providers int, trusted bool) {
+		recorder := deployed(t, values)
+		for _, r := range recorder.Resources() {
+			if r.Type == providerType {
+				providers++
+			}
+		}
+		text, err := json.Marshal(trusts(t, recorder)["loja-veloz-ci-push"])
+		if err != nil {
+			t.Fatal(err)
+		}
+		return providers, strings.Contains(string(text), "arn:aws:iam::111122223333:oidc-provider/token.actions.githubusercontent.com")
+	}
+	if providers, trusted := created(good()); providers != 1 || !trusted {
+		t.Errorf("a fresh account gets %d providers, and roles that trust it: %v", providers, trusted)
+	}
+	if providers, trusted := created(values); providers != 0 || !trusted {
+		t.Errorf("an account that has the provider gets %d more, and roles that trust it: %v", providers, trusted)
+	}
+}
+
+// infratest records no ids of imports, so this tests that the names reach the program.
+func TestOnlyResourcesOfTheProgramCanBeAdopted(t *testing.T) {
+	for name, want := range map[string]string{
+		"images-cache-quay": "",
+		"images-cache-qay":  "loja-veloz-bootstrap:adopt.images-cache-qay: no AWS resource of this program has this name",
+	} {
+		_, err := infratest.Run(false, program(with(map[string]string{namespace + ":adopt": `{"` + name + `":"quay"}`})))
+		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}

@@ -74,7 +74,11 @@ func (c *connected) Install(ctx *pulumi.Context, p *plan.Plan, namespaces progra
 		return nil, err
 	}
 	deliverers, err := c.installDelivery(ctx, store)
-	return append(append(needed, gateways...), deliverers...), err
+	if err != nil {
+		return nil, err
+	}
+	// No AWS resource follows.
+	return append(append(needed, gateways...), deliverers...), c.adopted.Unmatched()
 }
 
 // installSecrets registers the programs' secrets, and the databases with their roles.

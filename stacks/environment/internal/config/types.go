@@ -28,19 +28,20 @@ type Config struct {
 
 // Cloud is the account and the network; a local environment has neither.
 type Cloud struct {
-	Provider           string   `json:"provider" doc:"none (a cluster that exists) or aws."`
-	AccountID          string   `json:"accountID" doc:"AWS account, 12 digits; any other account is refused."`
-	Region             string   `json:"region" doc:"AWS region, for example us-east-1."`
-	Bootstrap          string   `json:"bootstrap" doc:"Stack with the account's singletons, organization/loja-veloz-bootstrap/STACK."`
-	CIDR               string   `json:"cidr" doc:"IPv4 range of the VPC; a /16 holds the nine subnets."`
-	Taken              []string `json:"taken" doc:"IPv4 ranges that cidr may not overlap: those of the other environments and of networks to connect with."`
-	Zones              []string `json:"zones" doc:"Three availability zones of the region."`
-	NATPerZone         bool     `json:"natPerZone" doc:"A NAT gateway in each zone, so that the loss of one zone takes only itself down; otherwise one in all."`
-	InterfaceEndpoints []string `json:"interfaceEndpoints" doc:"AWS services reached inside the VPC, by short name (ecr.api, ecr.dkr, sts, ...)."`
-	LogDays            int32    `json:"logDays" doc:"Days for which flow logs and the control plane's logs are kept."`
-	Protected          bool     `json:"protected" doc:"Whether what holds data outlives a destroy and a mistake: protection in Pulumi and in AWS, final snapshots. Required with database.multiAZ."`
-	AllowReplace       []string `json:"allowReplace" doc:"Names of resources that hold data and may nevertheless be replaced or deleted by this update."`
-	Offline            bool     `json:"offline" doc:"Leave out the AWS provider's checks of credentials: for previews without an account. make preview sets it in its copy of the stack file."`
+	Provider           string            `json:"provider" doc:"none (a cluster that exists) or aws."`
+	AccountID          string            `json:"accountID" doc:"AWS account, 12 digits; any other account is refused."`
+	Region             string            `json:"region" doc:"AWS region, for example us-east-1."`
+	Bootstrap          string            `json:"bootstrap" doc:"Stack with the account's singletons, organization/loja-veloz-bootstrap/STACK."`
+	CIDR               string            `json:"cidr" doc:"IPv4 range of the VPC; a /16 holds the nine subnets."`
+	Taken              []string          `json:"taken" doc:"IPv4 ranges that cidr may not overlap: those of the other environments and of networks to connect with."`
+	Zones              []string          `json:"zones" doc:"Three availability zones of the region."`
+	NATPerZone         bool              `json:"natPerZone" doc:"A NAT gateway in each zone, so that the loss of one zone takes only itself down; otherwise one in all."`
+	InterfaceEndpoints []string          `json:"interfaceEndpoints" doc:"AWS services reached inside the VPC, by short name (ecr.api, ecr.dkr, sts, ...)."`
+	LogDays            int32             `json:"logDays" doc:"Days for which flow logs and the control plane's logs are kept."`
+	Protected          bool              `json:"protected" doc:"Whether what holds data outlives a destroy and a mistake: protection in Pulumi and in AWS, final snapshots. Required with database.multiAZ."`
+	AllowReplace       []string          `json:"allowReplace" doc:"Names of resources that hold data and may nevertheless be replaced or deleted by this update."`
+	Adopt              map[string]string `json:"adopt" doc:"What the account has already and this update takes over: name of the resource in this program, and its id in AWS (docs/aws/setup.md)."`
+	Offline            bool              `json:"offline" doc:"Leave out the AWS provider's checks of credentials: for previews without an account. make preview sets it in its copy of the stack file."`
 }
 
 // Cluster is the EKS cluster.

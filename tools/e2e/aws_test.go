@@ -175,6 +175,7 @@ func TestAWS(t *testing.T) {
 	if err := cloud.Bootstrap(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	cloud.As("dev")
 	dev, err := cloud.Stack(t.Context(), w.Root, filepath.Join(w.Root, "stacks", "environment"), "dev", map[string]string{
 		"loja-veloz:charts.repository": testCharts(t), "loja-veloz:waitForRollout": "false", "loja-veloz:charts.await": "false", "loja-veloz:database.await": "false",
 		// No load balancer will be there to lead a record to.

@@ -27,6 +27,7 @@ func Preview(ctx context.Context, w Workspace, o settings.Preview) error {
 	if err := c.Bootstrap(ctx); err != nil {
 		return err
 	}
+	c.As(o.Stack)
 	program := filepath.Join(w.Root, "stacks", "environment")
 	s, err := c.Stack(ctx, w.Root, program, o.Stack, map[string]string{project + ":cloud.offline": "true"})
 	if err != nil {

@@ -92,9 +92,13 @@ func getRegion(s settings, args resource.PropertyMap) (result, error) {
 }
 
 func getCallerIdentity(s settings, _ resource.PropertyMap) (result, error) {
+	role := "stand-in"
+	if caller := world.Caller(); caller != "" {
+		role = caller
+	}
 	return result{
 		"id": s.account, "accountId": s.account, "userId": "AROA" + strings.ToUpper(aws.Digest(s.account)[:17]) + ":stand-in",
-		"arn": fmt.Sprintf("arn:%s:sts::%s:assumed-role/stand-in/stand-in", s.place().Partition(), s.account),
+		"arn": fmt.Sprintf("arn:%s:sts::%s:assumed-role/%s/stand-in", s.place().Partition(), s.account, role),
 	}, nil
 }
 

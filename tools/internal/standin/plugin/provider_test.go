@@ -499,3 +499,42 @@ func TestCreateNeedsAWorld(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// The role may create an address; its boundary lacks what a VPC needs.
+func TestACallerMayDoWhatItsRoleAndBoundaryAdmit(t *testing.T) {
+	b := newBench(t)
+	policy := func(actions string) string {
+		return `{"Statement":[{"Effect":"Allow","Action":[` + actions + `],"Resource":"*"}]}`
+	}
+	const address = `"ec2:AllocateAddress","ec2:CreateTags"`
+	boundary, _ := b.create("aws:iam/policy:Policy", "boundary", map[string]any{"name": "boundary", "policy": policy(address)})
+	b.create(roleType, "up", map[string]any{"name": "up", "assumeRolePolicy": trust, "permissionsBoundary": boundary})
+	b.create("aws:iam/rolePolicy:RolePolicy", "up", map[string]any{"role": "up", "policy": policy(`"ec2:CreateVpc","ec2:ModifyVpcAttribute"`)})
+	read, _ := b.create("aws:iam/policy:Policy", "read", map[string]any{"name": "read", "policy": policy(address)})
+	b.create(attachType, "read", map[string]any{"role": "up", "policyArn": read})
+
+	try := func(tok string, inputs map[string]any) error {
+		_, _, err := b.tryCreate(tok, "x", inputs)
+		return err
+	}
+	t.Setenv(world.CallerVariable, "up")
+	if err := try("aws:ec2/eip:Eip", map[string]any{"domain": "vpc"}); err != nil {
+		t.Errorf("an address: %v", err)
+	}
+	want := "AccessDenied: the role up is not authorized to perform ec2:CreateVpc on arn:aws:ec2:sa-east-1:123456789012:vpc/*"
+	if err := try(vpcType, map[string]any{"cidrBlock": "10.0.0.0/16"}); err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("a VPC: %v", err)
+	}
+	if err := try("aws:iam/role:Role", map[string]any{"assumeRolePolicy": trust}); err == nil || !strings.Contains(err.Error(), "iam:CreateRole") {
+		t.Errorf("a role: %v", err)
+	}
+	t.Setenv(world.CallerVariable, "nobody")
+	p, err := New("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.p.permissions = p.permissions
+	if err := try("aws:ec2/eip:Eip", map[string]any{"domain": "vpc"}); err == nil || !strings.Contains(err.Error(), "does not exist") {
+		t.Errorf("an unknown role: %v", err)
+	}
+}

@@ -105,7 +105,7 @@ func (t *Target) planAccount(name string) {
 		MultiAZ: cfg.Database.MultiAZ, BackupDays: cfg.Database.BackupDays, LogDays: int(in.LogDays), Protect: in.Protected,
 	}
 	if cfg.Gateway.CertificateARN == "" {
-		t.certificate = &dns.Spec{Host: cfg.Gateway.Host, ZoneID: cfg.Gateway.ZoneID}
+		t.certificate = &dns.Spec{Host: cfg.Gateway.Host, ZoneID: cfg.Gateway.ZoneID, Region: in.Region}
 	}
 }
 

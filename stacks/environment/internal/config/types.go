@@ -127,7 +127,7 @@ type Canary struct {
 type Gateway struct {
 	Class              string `json:"class" doc:"Name of the GatewayClass."`
 	NodePort           int32  `json:"nodePort" doc:"Local: port of every node on which the gateway listens, 30000 to 32767."`
-	Host               string `json:"host" doc:"AWS: public name of the shop, for example shop.example.com."`
+	Host               string `json:"host" doc:"AWS: public name of the shop, for example shop.example.com; the zone's own name or one below it."`
 	ZoneID             string `json:"zoneID" doc:"AWS: Route 53 zone for the record of host and for the proof that the certificate needs; empty leaves both to you, with certificateARN."`
 	CertificateARN     string `json:"certificateARN" doc:"AWS: ACM certificate for host; empty orders one in zoneID."`
 	Replicas           int32  `json:"replicas" doc:"Pods of the gateway."`
@@ -160,7 +160,7 @@ type Delivery struct {
 	InstallRollouts bool `json:"installRollouts" doc:"Whether to install the Argo Rollouts controller; false where the cluster has one."`
 	ArgoCD          bool `json:"argoCD" doc:"Whether to install Argo CD with Image Updater."`
 
-	Git Git `json:"git" doc:"The git repository that Argo CD reads and Image Updater writes digests to."`
+	Git Git `json:"git" doc:"The git repository that Argo CD reads and Image Updater writes tags to."`
 }
 
 // Git is a git repository.

@@ -538,3 +538,28 @@ func TestACallerMayDoWhatItsRoleAndBoundaryAdmit(t *testing.T) {
 		t.Errorf("an unknown role: %v", err)
 	}
 }
+
+func TestARecordFitsItsZone(t *testing.T) {
+	b := newBench(t)
+	zone, _ := b.create("aws:route53/zone:Zone", "zone", map[string]any{"name": "example.com"})
+	record := func(name, kind string) error {
+		_, _, err := b.tryCreate("aws:route53/record:Record", name+kind, map[string]any{
+			"zoneId": zone, "name": name, "type": kind, "ttl": 60, "records": []any{"192.0.2.1"},
+		})
+		return err
+	}
+	for _, tc := range []struct{ name, kind, want string }{
+		{"example.com", "A", ""},
+		{"shop.example.com", "A", ""},
+		{"shop.example.com", "AAAA", ""},
+		{"shop.example.com", "CNAME", "conflicts with that of type A"},
+		{"www.example.com", "CNAME", ""},
+		{"example.com", "CNAME", "is not permitted at apex"},
+		{"shop.example.org", "A", "is not permitted in zone example.com"},
+		{"badexample.com", "A", "is not permitted in zone example.com"},
+	} {
+		if err := record(tc.name, tc.kind); tc.want == "" && err != nil || tc.want != "" && (err == nil || !strings.Contains(err.Error(), tc.want)) {
+			t.Errorf("%s %s: %v", tc.name, tc.kind, err)
+		}
+	}
+}

@@ -83,10 +83,14 @@ func (a *access) describe(environment string) []identity.Statement {
 	statements := []identity.Statement{
 		// AWS has no resource-level permissions for most of these actions, which read no data.
 		{Sid: "Describe", Effect: identity.Allow, Resource: identity.ARNs("*"), Condition: a.inRegion(), Action: []string{
-			"acm:DescribeCertificate", "acm:ListTagsForCertificate", "autoscaling:Describe*", "ec2:Describe*",
+			"acm:DescribeCertificate", "acm:ListTagsForCertificate", "autoscaling:Describe*",
+			"cloudwatch:DescribeAlarms", "cloudwatch:ListTagsForResource", "ec2:Describe*",
 			"ecr:Describe*", "ecr:ListTagsForResource", "eks:Describe*", "eks:List*", "elasticloadbalancing:Describe*",
 			"kms:DescribeKey", "kms:ListAliases", "logs:Describe*", "logs:ListTagsForResource", "rds:Describe*", "rds:ListTagsForResource",
+			"sns:GetSubscriptionAttributes", "sns:GetTopicAttributes", "sns:ListTagsForResource",
 		}},
+		{Sid: "DescribeBudget", Effect: identity.Allow, Action: []string{"budgets:ListTagsForResource", "budgets:ViewBudget"},
+			Resource: identity.ARNs(a.budget(name))},
 		{Sid: "DescribeSecrets", Effect: identity.Allow, Action: []string{"secretsmanager:DescribeSecret", "secretsmanager:GetResourcePolicy"},
 			Resource: identity.ARNs(
 				a.arn("secretsmanager", "secret:"+name+"*"), a.arn("secretsmanager", "secret:"+project+"/"+environment+"/*"),
@@ -106,6 +110,11 @@ func (a *access) describe(environment string) []identity.Statement {
 			Action: []string{"route53:GetHostedZone", "route53:ListResourceRecordSets"}})
 	}
 	return statements
+}
+
+// budget returns the ARN of an environment's budgets, which belong to no region.
+func (a *access) budget(name string) string {
+	return fmt.Sprintf("arn:aws:budgets::%s:budget/%s*", a.AccountID, name)
 }
 
 // zones returns the ARNs of the hosted zones in which environments create records.
@@ -248,6 +257,13 @@ func (a *access) upPolicy(key pulumi.StringInput, environment string) identity.P
 			"logs:AssociateKmsKey", "logs:CreateLogGroup", "logs:DeleteLogGroup", "logs:DeleteRetentionPolicy", "logs:DisassociateKmsKey",
 			"logs:PutRetentionPolicy", "logs:TagResource", "logs:UntagResource",
 		}, Resource: a.arns("logs", "log-group:*"+name+"*")},
+		{Sid: "Alarms", Effect: identity.Allow, Action: []string{
+			"cloudwatch:DeleteAlarms", "cloudwatch:PutMetricAlarm", "cloudwatch:TagResource", "cloudwatch:UntagResource",
+			"sns:CreateTopic", "sns:DeleteTopic", "sns:SetTopicAttributes", "sns:Subscribe", "sns:TagResource", "sns:Unsubscribe",
+			"sns:UntagResource",
+		}, Resource: append(a.arns("cloudwatch", "alarm:"+name+"*"), a.arns("sns", name+"*")...)},
+		{Sid: "Budget", Effect: identity.Allow, Action: []string{"budgets:ModifyBudget", "budgets:TagResource", "budgets:UntagResource"},
+			Resource: identity.ARNs(a.budget(name))},
 		{Sid: "Secrets", Effect: identity.Allow, Action: []string{
 			"secretsmanager:CreateSecret", "secretsmanager:DeleteSecret", "secretsmanager:PutResourcePolicy", "secretsmanager:TagResource",
 			"secretsmanager:UntagResource", "secretsmanager:UpdateSecret",

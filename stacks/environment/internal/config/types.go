@@ -23,6 +23,7 @@ type Config struct {
 	Delivery              Delivery           `json:"delivery" doc:"What ships new versions."`
 	Telemetry             Telemetry          `json:"telemetry" doc:"Where services send traces."`
 	Datadog               Datadog            `json:"datadog" doc:"Datadog's agent and operator."`
+	Alarms                Alarms             `json:"alarms" doc:"Mail about what AWS runs: RDS, NAT gateways, load balancer, machines, cost."`
 	Charts                Charts             `json:"charts" doc:"Where Helm charts come from."`
 }
 
@@ -97,6 +98,12 @@ type Datadog struct {
 	Objectives bool   `json:"objectives" doc:"Whether the agents read the metrics that objectives and alarms are measured by, and both become SLOs, monitors and dashboards in Datadog. Only with install."`
 	Site       string `json:"site" doc:"Datadog site, for example datadoghq.com."`
 	SecretName string `json:"secretName" doc:"Secret in AWS Secrets Manager with the keys api-key and app-key."`
+}
+
+// Alarms are CloudWatch's alarms and a budget.
+type Alarms struct {
+	Emails           []string `json:"emails" doc:"AWS: addresses that get every alarm, after they have confirmed it; empty creates neither alarms nor a budget."`
+	MonthlyBudgetUSD int32    `json:"monthlyBudgetUSD" doc:"AWS: US dollars that a month is expected to cost; mail is sent when the forecast or the cost exceeds them."`
 }
 
 // Charts is where Helm charts come from.

@@ -175,6 +175,20 @@ var typeActions = map[string]calls{
 		Update: "rds:ModifyDBSubnetGroup" + rdsTags, Delete: "rds:DeleteDBSubnetGroup",
 	},
 
+	MetricAlarm: {
+		Create: "cloudwatch:PutMetricAlarm cloudwatch:TagResource", Read: "cloudwatch:DescribeAlarms cloudwatch:ListTagsForResource",
+		Update: "cloudwatch:PutMetricAlarm cloudwatch:TagResource cloudwatch:UntagResource", Delete: "cloudwatch:DeleteAlarms",
+	},
+	Topic: {
+		Create: "sns:CreateTopic sns:TagResource sns:SetTopicAttributes", Read: "sns:GetTopicAttributes sns:ListTagsForResource",
+		Update: "sns:SetTopicAttributes sns:TagResource sns:UntagResource", Delete: "sns:DeleteTopic",
+	},
+	TopicSubscription: {Create: "sns:Subscribe", Read: "sns:GetSubscriptionAttributes", Delete: "sns:Unsubscribe"},
+	Budget: {
+		Create: "budgets:ModifyBudget budgets:TagResource", Read: "budgets:ViewBudget budgets:ListTagsForResource",
+		Update: "budgets:ModifyBudget budgets:TagResource budgets:UntagResource", Delete: "budgets:ModifyBudget",
+	},
+
 	Record: {
 		Create: "route53:ChangeResourceRecordSets route53:GetHostedZone route53:GetChange route53:ListResourceRecordSets",
 		Read:   "route53:GetHostedZone route53:ListResourceRecordSets",

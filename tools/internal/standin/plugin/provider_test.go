@@ -138,6 +138,7 @@ func (b *bench) diff(tok string, olds, news any, ignore ...string) *pulumirpc.Di
 const (
 	vpcType     = "aws:ec2/vpc:Vpc"
 	subnetType  = "aws:ec2/subnet:Subnet"
+	alarmType   = "aws:cloudwatch/metricAlarm:MetricAlarm"
 	roleType    = "aws:iam/role:Role"
 	attachType  = "aws:iam/rolePolicyAttachment:RolePolicyAttachment"
 	rdsType     = "aws:rds/instance:Instance"
@@ -196,6 +197,13 @@ func TestCheckRefusals(t *testing.T) {
 		}, `version: "1.20" is not one of`},
 		{clusterType, map[string]any{"roleArn": "arn:aws:iam::123456789012:role/r"}, "vpcConfig: is required"},
 		{"aws:cloudwatch/logGroup:LogGroup", map[string]any{"retentionInDays": 8}, "retentionInDays: 8 is not one of"},
+		{alarmType, map[string]any{"comparisonOperator": "GreaterThanThreshold", "evaluationPeriods": 1, "period": 300, "statistic": "Sum"}, ""},
+		{alarmType, map[string]any{"comparisonOperator": ">", "evaluationPeriods": 1}, `comparisonOperator: ">" is not one of`},
+		{alarmType, map[string]any{"comparisonOperator": "GreaterThanThreshold", "evaluationPeriods": 0}, "evaluationPeriods: "},
+		{alarmType, map[string]any{"comparisonOperator": "GreaterThanThreshold", "evaluationPeriods": 1, "period": 90}, "a multiple of 60"},
+		{"aws:sns/topicSubscription:TopicSubscription", map[string]any{"topic": "arn:x", "protocol": "mail", "endpoint": "a@b.c"},
+			`protocol: "mail" is not one of`},
+		{"aws:budgets/budget:Budget", map[string]any{"budgetType": "COST", "timeUnit": "WEEKLY"}, `timeUnit: "WEEKLY" is not one of`},
 	} {
 		got := b.refused(tc.tok, tc.inputs)
 		if tc.want == "" && got != "" || !strings.Contains(got, tc.want) {

@@ -17,12 +17,17 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pulumi/pulumi/sdk/v3/go/common/resource"
+
 	"github.com/loja-veloz/platform/tools/internal/console"
 	"github.com/loja-veloz/platform/tools/internal/platform"
 	"github.com/loja-veloz/platform/tools/internal/repo"
 	"github.com/loja-veloz/platform/tools/internal/settings"
+	"github.com/loja-veloz/platform/tools/internal/standin/aws"
 	"github.com/loja-veloz/platform/tools/internal/standin/cli"
 	"github.com/loja-veloz/platform/tools/internal/standin/plugin"
+	"github.com/loja-veloz/platform/tools/internal/standin/schema"
+	"github.com/loja-veloz/platform/tools/internal/standin/world"
 )
 
 // testCharts packs the test charts into a folder, as a mirror would hold them.
@@ -175,8 +180,13 @@ func TestAWS(t *testing.T) {
 	if err := cloud.Bootstrap(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	// An earlier environment has left a log group behind, with other settings.
+	const left = "/aws/eks/loja-veloz-dev/cluster"
+	leave(t, w.Local("e2e-aws", "world"), left)
 	cloud.As("dev")
 	dev, err := cloud.Stack(t.Context(), w.Root, filepath.Join(w.Root, "stacks", "environment"), "dev", map[string]string{
+		"loja-veloz:cloud.adopt.cluster-logs": left,
+
 		"loja-veloz:charts.repository": testCharts(t), "loja-veloz:waitForRollout": "false", "loja-veloz:charts.await": "false", "loja-veloz:database.await": "false",
 		// No load balancer will be there to lead a record to.
 		"loja-veloz:gateway.zoneID": "", "loja-veloz:gateway.certificateARN": "arn:aws:acm:us-east-1:111122223333:certificate/00000000-0000-0000-0000-000000000000",
@@ -204,6 +214,9 @@ func TestAWS(t *testing.T) {
 	up := []string{"up", "--yes", "--skip-preview"}
 	show(up...)
 	checkDev(t, dev)
+	if groups := worldOf(t, w, "cloudwatch/LogGroup"); strings.Count(groups, `"name": "`+left+`"`) != 2 || strings.Contains(groups, `"retentionInDays": 1,`) {
+		t.Errorf("the log group that was left behind is not taken over, with the retention of the stack file:\n%s", groups)
+	}
 
 	show("preview", "--expect-no-changes")
 	show("refresh", "--yes", "--skip-preview")
@@ -250,6 +263,28 @@ func TestAWS(t *testing.T) {
 	}
 	if left := worldOf(t, w, "rds/Instance") + worldOf(t, w, "eks/Cluster") + worldOf(t, w, "ec2/Vpc"); left != "" {
 		t.Errorf("pulumi destroy left in the invented account:\n%s", left)
+	}
+}
+
+// leave creates a log group in the invented account, as an administrator.
+func leave(t *testing.T, dir, name string) {
+	t.Helper()
+	t.Setenv(world.DirVariable, dir)
+	account, err := world.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	sources, err := schema.SourceDir(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	known, err := schema.NewSource(sources).Resource(aws.LogGroup)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := account.Create(aws.Place{Region: "us-east-1", Account: "111122223333"}, "urn:pulumi:old::old::"+aws.LogGroup+"::old", known,
+		resource.NewPropertyMapFromMap(map[string]any{"name": name, "retentionInDays": 1})); err != nil {
+		t.Fatal(err)
 	}
 }
 

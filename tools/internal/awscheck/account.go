@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ecr"
+	ecrtypes "github.com/aws/aws-sdk-go-v2/service/ecr/types"
 	"github.com/aws/aws-sdk-go-v2/service/iam"
 	iamtypes "github.com/aws/aws-sdk-go-v2/service/iam/types"
 )
@@ -84,4 +86,40 @@ func (a *Account) checkPullThrough(ctx context.Context) (string, error) {
 			strings.Join(taken, ", "), taken[0], taken[0])
 	}
 	return "free", nil
+}
+
+// releasePrefix is the prefix of the tags that keep an image from cleanup (infra/registry).
+const releasePrefix = "release-"
+
+// checkImages refuses images that do not exist, and those that cleanup may delete while they run.
+func (a *Account) checkImages(ctx context.Context) (string, error) {
+	var errs []error
+	for _, name := range slices.Sorted(maps.Keys(a.stack.Images)) {
+		if err := a.checkImage(ctx, a.stack.Images[name]); err != nil {
+			errs = append(errs, fmt.Errorf("loja-veloz:images.%s %w", name, err))
+		}
+	}
+	return fmt.Sprintf("%d, each with a tag %s*", len(a.stack.Images), releasePrefix), errors.Join(errs...)
+}
+
+func (a *Account) checkImage(ctx context.Context, image string) error {
+	registry, rest, _ := strings.Cut(image, "/")
+	repository, digest, found := strings.Cut(rest, "@")
+	if !found || !strings.HasPrefix(registry, a.stack.Cloud.AccountID+".dkr.ecr.") {
+		return fmt.Errorf("is %q: use an image of the account's ECR, by digest", image)
+	}
+	images, err := a.ecr.DescribeImages(ctx, &ecr.DescribeImagesInput{
+		RepositoryName: aws.String(repository), ImageIds: []ecrtypes.ImageIdentifier{{ImageDigest: aws.String(digest)}},
+	})
+	if err != nil {
+		return fmt.Errorf("is not in ECR: push it (docs/aws/setup.md, step 4): %w", err)
+	}
+	for _, detail := range images.ImageDetails {
+		if slices.ContainsFunc(detail.ImageTags, func(tag string) bool { return strings.HasPrefix(tag, releasePrefix) }) {
+			return nil
+		}
+	}
+	return fmt.Errorf("has no tag %[1]s*, so cleanup may delete it: aws ecr put-image --repository-name %[2]s --image-tag %[1]s$(date +%%s) "+
+		"--image-digest %[3]s --image-manifest \"$(aws ecr batch-get-image --repository-name %[2]s --image-ids imageDigest=%[3]s "+
+		"--query images[0].imageManifest --output text)\"", releasePrefix, repository, digest)
 }

@@ -84,6 +84,7 @@ func (a *Account) Checks() []Check {
 		{"quota of VPCs", a.checkVPCs},
 		{"log groups", a.checkLogGroups},
 		{"API server's allow-list", a.checkAddress},
+		{"images", a.checkImages},
 	}
 	if a.stack.Gateway.ZoneID != "" {
 		checks = append(checks, Check{"hosted zone", a.checkZone}, Check{"record", a.checkRecord})

@@ -48,8 +48,14 @@ func newAccount(t *testing.T) *account {
 		t.Fatal(err)
 	}
 	stack.Cluster.Admins = []string{"arn:aws:iam::" + accountID + ":role/ops"}
+	images := map[string][]string{}
+	for _, image := range stack.Images {
+		_, name, _ := strings.Cut(image, "/")
+		images[name] = []string{"0123abc", "release-0123abc"}
+	}
 	return &account{t, w, &api.API{
-		World: w, Account: accountID, Quotas: api.NewAccountQuotas(), CPUs: map[string]int{"t3.medium": 2},
+		Images: images,
+		World:  w, Account: accountID, Quotas: api.NewAccountQuotas(), CPUs: map[string]int{"t3.medium": 2},
 		Caller: "arn:aws:sts::" + accountID + ":assumed-role/ops/ana",
 	}, stack, map[string][]string{}}
 }
@@ -125,7 +131,7 @@ func TestAnAccountWithRoomPasses(t *testing.T) {
 	a.api.Quotas["L-1216C47A"] = 16
 	a.zone("dev.example.com", true)
 	out, err := a.check("203.0.113.7")
-	if err != nil || strings.Contains(out, "failed") || strings.Count(out, "ok") != 12 {
+	if err != nil || strings.Contains(out, "failed") || strings.Count(out, "ok") != 13 {
 		t.Errorf("%v\n%s", err, out)
 	}
 	a.says(out, "ok      quota of vCPUs: dev needs 8 vCPUs, for 3 nodes and one more in an upgrade; others use 0 of 16",
@@ -138,7 +144,7 @@ func TestANewAccountLacksQuotasAndDelegation(t *testing.T) {
 	a.zone("dev.example.com", false)
 	a.stack.Cluster.Admins = nil
 	out, err := a.check("198.51.100.9")
-	if err == nil || err.Error() != "4 of 12 checks failed: mend them before pulumi up" {
+	if err == nil || err.Error() != "4 of 13 checks failed: mend them before pulumi up" {
 		t.Errorf("%v\n%s", err, out)
 	}
 	a.says(out,
@@ -169,7 +175,7 @@ func TestAUsedAccountNamesWhatIsInTheWay(t *testing.T) {
 		a.has(standin.EIP, fmt.Sprint(i), map[string]any{"domain": "vpc"})
 	}
 	out, err := a.check("203.0.113.7")
-	if err == nil || err.Error() != "6 of 12 checks failed: mend them before pulumi up" {
+	if err == nil || err.Error() != "6 of 13 checks failed: mend them before pulumi up" {
 		t.Errorf("%v\n%s", err, out)
 	}
 	a.says(out,
@@ -216,10 +222,16 @@ func TestOtherRefusals(t *testing.T) {
 		"a user": {func(a *account) { a.api.Caller = "arn:aws:iam::" + accountID + ":user/ana" }, "is no role"},
 		"a host outside the zone": {func(a *account) { a.stack.Gateway.Host = "shop.example.org" },
 			"loja-veloz:gateway.host is shop.example.org, which is outside the zone dev.example.com"},
-		"no zone":             {func(a *account) { a.stack.Gateway.ZoneID = "Z0NONE" }, `loja-veloz:gateway.zoneID is "Z0NONE": `},
-		"a zone of no parent": {func(a *account) { a.servers = nil }, "DNS knows no name servers of dev.example.com"},
-		"no provider":         {func(a *account) { a.stack.Bootstrap.ExistingProvider = true }, "existingProvider is true, and the account has no provider"},
-		"an unknown machine":  {func(a *account) { a.stack.Cluster.InstanceType = "t9.huge" }, "loja-veloz:cluster.instanceType t9.huge is unknown"},
+		"no zone":                    {func(a *account) { a.stack.Gateway.ZoneID = "Z0NONE" }, `loja-veloz:gateway.zoneID is "Z0NONE": `},
+		"a zone of no parent":        {func(a *account) { a.servers = nil }, "DNS knows no name servers of dev.example.com"},
+		"no provider":                {func(a *account) { a.stack.Bootstrap.ExistingProvider = true }, "existingProvider is true, and the account has no provider"},
+		"an image that is not there": {func(a *account) { a.api.Images = nil }, "loja-veloz:images.audit is not in ECR: push it"},
+		"an image that cleanup may delete": {func(a *account) {
+			for image := range a.api.Images {
+				a.api.Images[image] = []string{"0123abc"}
+			}
+		}, "loja-veloz:images.pedidos has no tag release-*, so cleanup may delete it: aws ecr put-image --repository-name loja-veloz/pedidos"},
+		"an unknown machine": {func(a *account) { a.stack.Cluster.InstanceType = "t9.huge" }, "loja-veloz:cluster.instanceType t9.huge is unknown"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			a := newAccount(t)
@@ -256,6 +268,9 @@ func TestDefaultsAndNamesAreThePrograms(t *testing.T) {
 		if row := fmt.Sprintf("{prefix: %s, host: %s}", upstream.Prefix, upstream.Host); !strings.Contains(read("stacks/bootstrap/Pulumi.yaml"), row) {
 			t.Errorf("bootstrap's Pulumi.yaml has no default %s", row)
 		}
+	}
+	if constant := fmt.Sprintf("ReleasePrefix = %q", releasePrefix); !strings.Contains(read("infra/registry/registry.go"), constant) {
+		t.Errorf("infra/registry has no %s", constant)
 	}
 	a := Account{stack: Stack{Environment: "dev"}}
 	plan := read("stacks/environment/testdata/plan-dev.txt")

@@ -17,6 +17,7 @@ type Stack struct {
 	Cloud       Cloud
 	Cluster     Cluster
 	Gateway     Gateway
+	Images      map[string]string
 	Bootstrap   Bootstrap
 }
 
@@ -76,12 +77,15 @@ func ReadStack(root, environment string) (Stack, error) {
 			Cloud   *Cloud   `yaml:"loja-veloz:cloud"`
 			Cluster *Cluster `yaml:"loja-veloz:cluster"`
 			Gateway *Gateway `yaml:"loja-veloz:gateway"`
+
+			Images map[string]string `yaml:"loja-veloz:images"`
 		}
 	}
 	own.Config.Cloud, own.Config.Cluster, own.Config.Gateway = &s.Cloud, &s.Cluster, &s.Gateway
 	if err := readYAML(filepath.Join(root, "Pulumi."+environment+".yaml"), &own); err != nil {
 		return s, err
 	}
+	s.Images = own.Config.Images
 	var account struct {
 		Config struct {
 			GitHub struct {

@@ -30,6 +30,8 @@ type API struct {
 	Quotas  map[string]float64 // by code
 	// Caller is the ARN of the caller, as STS returns it.
 	Caller string
+	// Images are the tags of the images in ECR, by repository and digest, joined by @.
+	Images map[string][]string
 	// CPUs are the vCPUs of instance types.
 	CPUs map[string]int
 }
@@ -56,7 +58,10 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (a *API) serveJSON(w http.ResponseWriter, r *http.Request, action string) {
-	var in struct{ QuotaCode, LogGroupNamePrefix string }
+	var in struct {
+		QuotaCode, LogGroupNamePrefix, RepositoryName string
+		ImageIDs                                      []struct{ ImageDigest string } `json:"imageIds"`
+	}
 	if err := json.NewDecoder(r.Body).Decode(&in); err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
@@ -77,6 +82,16 @@ func (a *API) serveJSON(w http.ResponseWriter, r *http.Request, action string) {
 			rules = append(rules, map[string]any{"ecrRepositoryPrefix": o.ID, "upstreamRegistryUrl": value.Text(o.Inputs, "upstreamRegistryUrl")})
 		})
 		out = map[string]any{"pullThroughCacheRules": rules}
+	case "DescribeImages":
+		var details []any
+		for _, id := range in.ImageIDs {
+			tags, found := a.Images[in.RepositoryName+"@"+id.ImageDigest]
+			if !found {
+				err = &fault{http.StatusBadRequest, "ImageNotFoundException", id.ImageDigest}
+			}
+			details = append(details, map[string]any{"imageDigest": id.ImageDigest, "imageTags": tags})
+		}
+		out = map[string]any{"imageDetails": details}
 	case "DescribeLogGroups":
 		var groups []any
 		err = a.each(aws.LogGroup, func(o *world.Object) {

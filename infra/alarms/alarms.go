@@ -6,7 +6,6 @@ package alarms
 import (
 	"fmt"
 	"regexp"
-	"strings"
 
 	"github.com/pulumi/pulumi-aws/sdk/v6/go/aws/budgets"
 	"github.com/pulumi/pulumi-aws/sdk/v6/go/aws/cloudwatch"
@@ -168,8 +167,8 @@ func networkAlarms(in Inputs) []alarm {
 			if parts == nil {
 				return "", fmt.Errorf("the load balancer's host name %q is not that of a Network Load Balancer", host)
 			}
-			return fmt.Sprintf(`SELECT MAX(UnHealthyHostCount) FROM SCHEMA("AWS/NetworkELB", LoadBalancer, TargetGroup) WHERE LoadBalancer = 'net/%s/%s'`,
-				parts[1], parts[2]), nil
+			return fmt.Sprintf(`SELECT MAX(UnHealthyHostCount) FROM SCHEMA("AWS/NetworkELB", LoadBalancer, TargetGroup) `+
+				`WHERE LoadBalancer = 'net/%s/%s'`, parts[1], parts[2]), nil
 		}).(pulumi.StringOutput)
 		all = append(all, alarm{
 			name: "load-balancer-targets", description: "a pod of the public gateway does not pass the load balancer's health checks",
@@ -256,7 +255,7 @@ func (s *Spec) newBudget(ctx *pulumi.Context, name string, opts ...pulumi.Resour
 		Name: pulumi.String(s.Name + "-monthly"), BudgetType: pulumi.String("COST"), TimeUnit: pulumi.String("MONTHLY"),
 		LimitAmount: pulumi.String(fmt.Sprint(s.MonthlyBudgetUSD)), LimitUnit: pulumi.String("USD"),
 		CostFilters: budgets.BudgetCostFilterArray{budgets.BudgetCostFilterArgs{
-			Name: pulumi.String("TagKeyValue"), Values: pulumi.ToStringArray([]string{strings.Join([]string{"user:Environment", s.Environment}, "$")}),
+			Name: pulumi.String("TagKeyValue"), Values: pulumi.ToStringArray([]string{"user:Environment$" + s.Environment}),
 		}},
 		Notifications: notifications, Tags: pulumi.StringMap{"Name": pulumi.String(s.Name + "-monthly")},
 	}, opts...); err != nil {

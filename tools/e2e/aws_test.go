@@ -182,7 +182,7 @@ func TestAWS(t *testing.T) {
 	}
 	// An earlier environment has left a log group behind, with other settings.
 	const left = "/aws/eks/loja-veloz-dev/cluster"
-	leave(t, w.Local("e2e-aws", "world"), left)
+	leave(t, w.Local("e2e-aws", "world"), aws.LogGroup, map[string]any{"name": left, "retentionInDays": 1})
 	cloud.As("dev")
 	dev, err := cloud.Stack(t.Context(), w.Root, filepath.Join(w.Root, "stacks", "environment"), "dev", map[string]string{
 		"loja-veloz:cloud.adopt.cluster-logs": left,
@@ -266,8 +266,50 @@ func TestAWS(t *testing.T) {
 	}
 }
 
-// leave creates a log group in the invented account, as an administrator.
-func leave(t *testing.T, dir, name string) {
+// TestBootstrapTakesOverAUsedAccount applies bootstrap, by the real engine, to an account that has
+// GitHub's provider and a pull-through rule.
+func TestBootstrapTakesOverAUsedAccount(t *testing.T) {
+	w := workspace(t)
+	if err := os.RemoveAll(w.Local("e2e-used")); err != nil {
+		t.Fatal(err)
+	}
+	cloud, err := platform.OpenCloud(t.Context(), w, "e2e-used")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := w.Local("e2e-used", "world")
+	leave(t, dir, aws.OIDCProvider, map[string]any{
+		"url": "https://token.actions.githubusercontent.com", "clientIdLists": []any{"sts.amazonaws.com"},
+	})
+	leave(t, dir, aws.PullThroughCacheRule, map[string]any{"ecrRepositoryPrefix": "quay", "upstreamRegistryUrl": "quay.io"})
+	project := filepath.Join(w.Root, "stacks", "bootstrap")
+	account, err := cloud.Stack(t.Context(), project, project, "account", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	up := func() (string, error) {
+		var out bytes.Buffer
+		command := account.Pulumi("up", "--yes", "--skip-preview", "--stack", "account")
+		command.Output = &out
+		err := command.Run(t.Context())
+		return out.String(), err
+	}
+	// The engine ends at the first error, which may be either.
+	if out, err := up(); err == nil || !strings.Contains(out, "AlreadyExists") {
+		t.Errorf("bootstrap does not fail at what exists: %v\n%s", err, out)
+	}
+	if err := account.Set(t.Context(), map[string]string{
+		"loja-veloz-bootstrap:github.existingProvider": "true", "loja-veloz-bootstrap:adopt.images-cache-quay": "quay",
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := up(); err != nil {
+		t.Errorf("a used account is not taken over: %v\n%s", err, out)
+	}
+}
+
+// leave creates an object in the invented account, as an administrator.
+func leave(t *testing.T, dir, token string, inputs map[string]any) {
 	t.Helper()
 	t.Setenv(world.DirVariable, dir)
 	account, err := world.Open()
@@ -278,12 +320,12 @@ func leave(t *testing.T, dir, name string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	known, err := schema.NewSource(sources).Resource(aws.LogGroup)
+	known, err := schema.NewSource(sources).Resource(token)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := account.Create(aws.Place{Region: "us-east-1", Account: "111122223333"}, "urn:pulumi:old::old::"+aws.LogGroup+"::old", known,
-		resource.NewPropertyMapFromMap(map[string]any{"name": name, "retentionInDays": 1})); err != nil {
+	if _, err := account.Create(aws.Place{Region: "us-east-1", Account: "111122223333"}, resource.URN("urn:pulumi:old::old::"+token+"::old"), known,
+		resource.NewPropertyMapFromMap(inputs)); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -81,8 +81,8 @@ func (a *Account) checkPullThrough(ctx context.Context) (string, error) {
 		}
 	}
 	if len(taken) > 0 {
-		return "", fmt.Errorf("the account has a rule for %s already: choose another loja-veloz-bootstrap:pullThrough[].prefix, or take it over: "+
-			"pulumi -C stacks/bootstrap config set -s account --path 'loja-veloz-bootstrap:adopt.images-cache-%s' %s",
+		return "", fmt.Errorf("the account has a rule for %s already: choose another loja-veloz-bootstrap:pullThrough[].prefix, "+
+			"or take it over: pulumi -C stacks/bootstrap config set -s account --path 'loja-veloz-bootstrap:adopt.images-cache-%s' %s",
 			strings.Join(taken, ", "), taken[0], taken[0])
 	}
 	return "free", nil

@@ -2,6 +2,7 @@ package awscheck
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -155,7 +156,7 @@ func (a *Account) checkLogGroups(ctx context.Context) (string, error) {
 		}
 	}
 	if len(taken) > 0 {
-		return "", fmt.Errorf("%s", strings.Join(taken, "\n"))
+		return "", errors.New(strings.Join(taken, "\n"))
 	}
 	return "free", nil
 }

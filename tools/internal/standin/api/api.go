@@ -5,6 +5,7 @@ package api
 import (
 	"encoding/json"
 	"encoding/xml"
+	"errors"
 	"fmt"
 	"net/http"
 	"sort"
@@ -126,7 +127,8 @@ func unanswered(action string) error {
 }
 
 func asFault(err error) *fault {
-	if f, ok := err.(*fault); ok { //nolint:errorlint // nothing wraps it
+	var f *fault
+	if errors.As(err, &f) {
 		return f
 	}
 	return &fault{http.StatusInternalServerError, "InternalFailure", err.Error()}

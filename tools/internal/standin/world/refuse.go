@@ -98,7 +98,8 @@ func (w *World) refuseRecord(inputs resource.PropertyMap) error {
 	}
 	for _, o := range records {
 		other := value.Text(o.Inputs, "type")
-		if value.Text(o.Inputs, "zoneId") == id && value.Text(o.Inputs, "name") == name && kind != other && (kind == "CNAME" || other == "CNAME") {
+		same := value.Text(o.Inputs, "zoneId") == id && strings.TrimSuffix(value.Text(o.Inputs, "name"), ".") == name
+		if same && kind != other && (kind == "CNAME" || other == "CNAME") {
 			return fmt.Errorf("InvalidChangeBatch: type: RRSet of type %s with DNS name %s conflicts with that of type %s", kind, name, other)
 		}
 	}

@@ -10,7 +10,7 @@ import (
 )
 
 func TestANameGetsACertificateAndARecord(t *testing.T) {
-	args := &dns.Spec{Host: "shop.example.com", ZoneID: "Z0123456789ABC"}
+	args := &dns.Spec{Host: "shop.example.com", ZoneID: "Z0123456789ABC", Region: "us-east-1"}
 	// In a preview the certificate's validation options are unknown, so the mocks need not know AWS's.
 	recorder, err := infratest.Run(true, func(ctx *pulumi.Context) error {
 		if _, err := dns.NewCertificate(ctx, "edge", args); err != nil {
@@ -26,13 +26,17 @@ func TestANameGetsACertificateAndARecord(t *testing.T) {
 	if c := recorder.Named(t, "edge-certificate").Inputs; c["domainName"] != "shop.example.com" || c["validationMethod"] != "DNS" {
 		t.Errorf("the certificate is %v", c)
 	}
-	record := recorder.Named(t, "shop-cname").Inputs
-	if record["name"] != "shop.example.com" || record["type"] != "CNAME" || record["zoneId"] != "Z0123456789ABC" {
+	record := recorder.Named(t, "shop-alias").Inputs
+	if record["name"] != "shop.example.com" || record["type"] != "A" || record["zoneId"] != "Z0123456789ABC" {
 		t.Errorf("the record is %v", record)
+	}
+	alias := record["aliases"].([]any)[0].(map[string]any)
+	if alias["name"] != "nlb.example.com" || alias["zoneId"] != "Z26RNL4JYFTOTI" || alias["evaluateTargetHealth"] != true {
+		t.Errorf("the alias is %v", alias)
 	}
 }
 
 func TestRefusals(t *testing.T) {
-	err := (&dns.Spec{Host: "Shop", ZoneID: "example.com"}).Validate()
-	infratest.Refused(t, err, `Host is "Shop"`, `ZoneID is "example.com"`)
+	err := (&dns.Spec{Host: "Shop", ZoneID: "example.com", Region: "mars"}).Validate()
+	infratest.Refused(t, err, `Host is "Shop"`, `ZoneID is "example.com"`, `Region is "mars"`)
 }

@@ -69,6 +69,8 @@ type Network struct {
 	PublicSubnets   pulumi.StringArrayOutput
 	PrivateSubnets  pulumi.StringArrayOutput
 	DatabaseSubnets pulumi.StringArrayOutput
+	// NATGateways are the ids of the NAT gateways: one, or one per zone.
+	NATGateways []pulumi.StringOutput
 	// EndpointSecurityGroup is the group of the interface endpoints.
 	EndpointSecurityGroup pulumi.StringOutput
 	// Routes are the resources that the private subnets need to reach AWS. Nodes have to wait for
@@ -361,6 +363,7 @@ func (b *builder) createPublicRoutes(zones []Zone, public []*ec2.Subnet) ([]*ec2
 		if err != nil {
 			return nil, fmt.Errorf("creating %s: %w", part, err)
 		}
+		b.out.NATGateways = append(b.out.NATGateways, nats[i].ID().ToStringOutput())
 	}
 	return nats, nil
 }

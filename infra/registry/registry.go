@@ -23,6 +23,13 @@ const (
 	// revisions, the image to which an abort returns could be gone.
 	minKept = 20
 
+	// ReleasePrefix is the prefix of the tags of images that environments run or may return to.
+	// Cleanup never deletes an image with such a tag.
+	ReleasePrefix = "release-"
+	// keptReleases is more images than a repository may have, 20,000 unless AWS raises it (ECR
+	// User Guide, "Amazon ECR service quotas"). A rule has to name a number.
+	keptReleases = 100_000
+
 	encryption = "KMS"
 	// credentialPrefix is the prefix of the names of the secrets that ECR reads.
 	credentialPrefix = "ecr-pullthroughcache/"
@@ -157,23 +164,29 @@ type (
 		Action       action    `json:"action"`
 	}
 	selection struct {
-		TagStatus   string `json:"tagStatus"`
-		CountType   string `json:"countType"`
-		CountUnit   string `json:"countUnit,omitempty"`
-		CountNumber int    `json:"countNumber"`
+		TagStatus     string   `json:"tagStatus"`
+		TagPrefixList []string `json:"tagPrefixList,omitempty"`
+		CountType     string   `json:"countType"`
+		CountUnit     string   `json:"countUnit,omitempty"`
+		CountNumber   int      `json:"countNumber"`
 	}
 	action struct {
 		Type string `json:"type"`
 	}
 )
 
-// Lifecycle returns the policy that deletes untagged images after a week, and of all others the
-// oldest beyond keep. ECR requires the rule for any tag to be the last.
+// Lifecycle returns the policy that keeps released images, deletes untagged ones after a week, and
+// of all others the oldest beyond keep. ECR does not know what runs, but an image that a rule
+// selects by its tag cannot be deleted by a rule of lower priority, a higher number (ECR User
+// Guide, "Lifecycle policy evaluation rules"). It requires the rule for any tag to be the last.
 func Lifecycle(keep int) (string, error) {
 	text, err := json.Marshal(lifecycle{Rules: []lifecycleRule{
-		{RulePriority: 1, Description: fmt.Sprintf("Untagged images go after %d days", untaggedDays), Action: action{Type: "expire"},
+		{RulePriority: 1, Description: "Released images stay", Action: action{Type: "expire"},
+			Selection: selection{TagStatus: "tagged", TagPrefixList: []string{ReleasePrefix}, CountType: "imageCountMoreThan",
+				CountNumber: keptReleases}},
+		{RulePriority: 2, Description: fmt.Sprintf("Untagged images go after %d days", untaggedDays), Action: action{Type: "expire"},
 			Selection: selection{TagStatus: "untagged", CountType: "sinceImagePushed", CountUnit: "days", CountNumber: untaggedDays}},
-		{RulePriority: 2, Description: fmt.Sprintf("The newest %d images stay", keep), Action: action{Type: "expire"},
+		{RulePriority: 3, Description: fmt.Sprintf("The newest %d images stay", keep), Action: action{Type: "expire"},
 			Selection: selection{TagStatus: "any", CountType: "imageCountMoreThan", CountNumber: keep}},
 	}})
 	if err != nil {

@@ -1,7 +1,9 @@
 package registry_test
 
 import (
+	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -50,8 +52,9 @@ func TestRegistry(t *testing.T) {
 			t.Errorf("%s is %v, want %v", field, repository[field], want)
 		}
 	}
-	want := `{"rules":[{"rulePriority":1,"description":"Untagged images go after 7 days","selection":{"tagStatus":"untagged","countType":"sinceImagePushed","countUnit":"days","countNumber":7},"action":{"type":"expire"}},` +
-		`{"rulePriority":2,"description":"The newest 50 images stay","selection":{"tagStatus":"any","countType":"imageCountMoreThan","countNumber":50},"action":{"type":"expire"}}]}`
+	want := `{"rules":[{"rulePriority":1,"description":"Released images stay","selection":{"tagStatus":"tagged","tagPrefixList":["release-"],"countType":"imageCountMoreThan","countNumber":100000},"action":{"type":"expire"}},` +
+		`{"rulePriority":2,"description":"Untagged images go after 7 days","selection":{"tagStatus":"untagged","countType":"sinceImagePushed","countUnit":"days","countNumber":7},"action":{"type":"expire"}},` +
+		`{"rulePriority":3,"description":"The newest 50 images stay","selection":{"tagStatus":"any","countType":"imageCountMoreThan","countNumber":50},"action":{"type":"expire"}}]}`
 	if got := recorder.Named(t, "images-loja-veloz-pedidos-lifecycle").Inputs["policy"]; got != want {
 		t.Errorf("the lifecycle is %v", got)
 	}
@@ -108,5 +111,68 @@ func TestValidateReportsAllErrorsAtOnce(t *testing.T) {
 		"PullThrough[4].CredentialARN is \"secret\"", "PullThrough[4].Host repeats ghcr.io")
 	if err := args().Validate(); err != nil {
 		t.Errorf("a valid spec is refused: %v", err)
+	}
+}
+
+// expired applies a lifecycle policy to images, newest first, as ECR evaluates it: an image that
+// a rule selects by its tag cannot be deleted by a rule of lower priority.
+func expired(t *testing.T, policy string, images [][]string) (deleted []int) {
+	t.Helper()
+	var document struct {
+		Rules []struct {
+			RulePriority int
+			Selection    struct {
+				TagStatus     string
+				TagPrefixList []string
+				CountType     string
+				CountNumber   int
+			}
+		}
+	}
+	if err := json.Unmarshal([]byte(policy), &document); err != nil {
+		t.Fatal(err)
+	}
+	claimed := map[int]bool{}
+	for i, rule := range document.Rules {
+		if rule.RulePriority != i+1 {
+			t.Errorf("rule %d has the priority %d", i, rule.RulePriority)
+		}
+		count := 0
+		for image, tags := range images {
+			fits := rule.Selection.TagStatus == "any" || rule.Selection.TagStatus == "untagged" && len(tags) == 0
+			for _, prefix := range rule.Selection.TagPrefixList {
+				fits = fits || slices.ContainsFunc(tags, func(tag string) bool { return strings.HasPrefix(tag, prefix) })
+			}
+			if !fits || claimed[image] {
+				continue
+			}
+			if rule.Selection.TagStatus != "any" {
+				claimed[image] = true
+			}
+			if count++; rule.Selection.CountType == "imageCountMoreThan" && count > rule.Selection.CountNumber {
+				deleted = append(deleted, image)
+			}
+		}
+	}
+	return deleted
+}
+
+// Production runs an image that is older than all that the repository keeps by their number.
+func TestCleanupKeepsWhatIsReleased(t *testing.T) {
+	policy, err := registry.Lifecycle(20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var images [][]string
+	for i := range 40 {
+		images = append(images, []string{fmt.Sprintf("commit-%d", i)})
+	}
+	images[35] = append(images[35], registry.ReleasePrefix+"commit-35")
+	got := expired(t, policy, images)
+	if slices.Contains(got, 35) {
+		t.Error("cleanup deletes a released image")
+	}
+	if len(got) != 19 || slices.Contains(got, 0) {
+		t.Errorf("of 39 images that are not released, cleanup deletes %v", got)
 	}
 }

@@ -43,6 +43,8 @@ type config struct {
 	HostedZones  []string
 	PullThrough  []registry.Upstream
 	AllowReplace []string
+	// Adopt maps names of this program's resources to ids of objects that the account has already.
+	Adopt map[string]string
 }
 
 // github is the repository whose jobs may assume roles.
@@ -52,6 +54,9 @@ type github struct {
 	OrgID, RepoID string
 	// Branch is the branch from which CI pushes images.
 	Branch string
+	// ExistingProvider says that the account has GitHub's identity provider already, and that
+	// somebody else looks after it. AWS allows one for each URL and account.
+	ExistingProvider bool
 }
 
 func defaults() *config {
@@ -99,7 +104,13 @@ func load(values map[string]string, programs []string) (*config, error) {
 			r.nested(path, raw, map[string]func(path, raw string){
 				"org": r.text(&c.GitHub.Org), "repo": r.text(&c.GitHub.Repo), "branch": r.text(&c.GitHub.Branch),
 				"orgId": r.text(&c.GitHub.OrgID), "repoId": r.text(&c.GitHub.RepoID),
+				"existingProvider": r.flag(&c.GitHub.ExistingProvider),
 			})
+		},
+		"adopt": func(path, raw string) {
+			if json.Unmarshal([]byte(raw), &c.Adopt) != nil {
+				r.add("%s is %s: a map of resource names to ids is expected", path, raw)
+			}
 		},
 		"pullThrough": func(path, raw string) {
 			var items []json.RawMessage
@@ -271,6 +282,16 @@ func (r *reader) number(into *int) func(path, raw string) {
 			return
 		}
 		*into = int(number)
+	}
+}
+
+func (r *reader) flag(into *bool) func(path, raw string) {
+	return func(path, raw string) {
+		if raw != "true" && raw != "false" {
+			r.add("%s is %q: true or false is expected", path, raw)
+			return
+		}
+		*into = raw == "true"
 	}
 }
 

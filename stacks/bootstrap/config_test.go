@@ -117,7 +117,7 @@ func TestThePulumiProjectHasTheSameDefaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	// An empty default is the same as none.
-	want.HostedZones, want.AllowReplace = []string{}, []string{}
+	want.HostedZones, want.AllowReplace, want.Adopt = []string{}, []string{}, map[string]string{}
 	got, err := load(values, programs)
 	if err != nil {
 		t.Fatal(err)

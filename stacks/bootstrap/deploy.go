@@ -6,6 +6,7 @@ import (
 	"github.com/pulumi/pulumi-aws/sdk/v6/go/aws"
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 
+	"github.com/loja-veloz/platform/infra/adopt"
 	"github.com/loja-veloz/platform/infra/policy"
 	"github.com/loja-veloz/platform/infra/registry"
 )
@@ -41,6 +42,10 @@ func deploy(ctx *pulumi.Context, values map[string]string, programs []string) er
 	if err := policy.Enforce(ctx, rules(c)); err != nil {
 		return err
 	}
+	adopted, err := adopt.Existing(ctx, namespace+":adopt", c.Adopt)
+	if err != nil {
+		return err
+	}
 	// AllowedAccountIds refuses the credentials of another account.
 	provider, err := aws.NewProvider(ctx, "aws", &aws.ProviderArgs{
 		Region:            pulumi.String(c.Region),
@@ -66,6 +71,9 @@ func deploy(ctx *pulumi.Context, values map[string]string, programs []string) er
 	}
 	ci, err := newCIRoles(ctx, "ci", c, k, in)
 	if err != nil {
+		return err
+	}
+	if err := adopted.Unmatched(); err != nil {
 		return err
 	}
 

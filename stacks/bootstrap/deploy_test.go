@@ -200,7 +200,7 @@ func TestAPreviewChangesNothing(t *testing.T) {
 	a := &access{config: c, accountKey: pulumi.String("arn:key")}
 	for _, action := range actions(a.readPolicy(pulumi.String("arn:key"), "prod")) {
 		_, verb, _ := strings.Cut(action, ":")
-		if action != "kms:Decrypt" && !strings.HasPrefix(verb, "Describe") && !strings.HasPrefix(verb, "List") &&
+		if action != "kms:Decrypt" && action != "budgets:ViewBudget" && !strings.HasPrefix(verb, "Describe") && !strings.HasPrefix(verb, "List") &&
 			!strings.HasPrefix(verb, "Get") {
 			t.Errorf("a preview may %s", action)
 		}
@@ -439,6 +439,45 @@ func TestThePlanIsTheSameOnEveryRun(t *testing.T) {
 	for range 3 {
 		if plan() != first {
 			t.Fatal("the plan changed without a reason")
+		}
+	}
+}
+
+func TestAnExistingProviderIsUsedAndNotCreated(t *testing.T) {
+	const providerType = "aws:iam/openIdConnectProvider:OpenIdConnectProvider"
+	values := with(map[string]string{
+		namespace + ":github": `{"org":"loja-veloz","orgId":"1234567","repo":"platform","repoId":"7654321","existingProvider":true}`,
+	})
+	created := func(values map[string]string) (providers int, trusted bool) {
+		recorder := deployed(t, values)
+		for _, r := range recorder.Resources() {
+			if r.Type == providerType {
+				providers++
+			}
+		}
+		text, err := json.Marshal(trusts(t, recorder)["loja-veloz-ci-push"])
+		if err != nil {
+			t.Fatal(err)
+		}
+		return providers, strings.Contains(string(text), "arn:aws:iam::111122223333:oidc-provider/token.actions.githubusercontent.com")
+	}
+	if providers, trusted := created(good()); providers != 1 || !trusted {
+		t.Errorf("a fresh account gets %d providers, and roles that trust it: %v", providers, trusted)
+	}
+	if providers, trusted := created(values); providers != 0 || !trusted {
+		t.Errorf("an account that has the provider gets %d more, and roles that trust it: %v", providers, trusted)
+	}
+}
+
+// infratest records no ids of imports, so this tests that the names reach the program.
+func TestOnlyResourcesOfTheProgramCanBeAdopted(t *testing.T) {
+	for name, want := range map[string]string{
+		"images-cache-quay": "",
+		"images-cache-qay":  "loja-veloz-bootstrap:adopt.images-cache-qay: no AWS resource of this program has this name",
+	} {
+		_, err := infratest.Run(false, program(with(map[string]string{namespace + ":adopt": `{"` + name + `":"quay"}`})))
+		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 }

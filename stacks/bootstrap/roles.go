@@ -80,13 +80,17 @@ func (a *access) readState(key pulumi.StringInput, environment string) []identit
 // describe lets a job read the description of an environment's resources, and no data.
 func (a *access) describe(environment string) []identity.Statement {
 	name := environmentName(environment)
-	return []identity.Statement{
+	statements := []identity.Statement{
 		// AWS has no resource-level permissions for most of these actions, which read no data.
 		{Sid: "Describe", Effect: identity.Allow, Resource: identity.ARNs("*"), Condition: a.inRegion(), Action: []string{
-			"acm:DescribeCertificate", "acm:ListTagsForCertificate", "autoscaling:Describe*", "ec2:Describe*",
+			"acm:DescribeCertificate", "acm:ListTagsForCertificate", "autoscaling:Describe*",
+			"cloudwatch:DescribeAlarms", "cloudwatch:ListTagsForResource", "ec2:Describe*",
 			"ecr:Describe*", "ecr:ListTagsForResource", "eks:Describe*", "eks:List*", "elasticloadbalancing:Describe*",
 			"kms:DescribeKey", "kms:ListAliases", "logs:Describe*", "logs:ListTagsForResource", "rds:Describe*", "rds:ListTagsForResource",
+			"sns:GetSubscriptionAttributes", "sns:GetTopicAttributes", "sns:ListTagsForResource",
 		}},
+		{Sid: "DescribeBudget", Effect: identity.Allow, Action: []string{"budgets:ListTagsForResource", "budgets:ViewBudget"},
+			Resource: identity.ARNs(a.budget(name))},
 		{Sid: "DescribeSecrets", Effect: identity.Allow, Action: []string{"secretsmanager:DescribeSecret", "secretsmanager:GetResourcePolicy"},
 			Resource: identity.ARNs(
 				a.arn("secretsmanager", "secret:"+name+"*"), a.arn("secretsmanager", "secret:"+project+"/"+environment+"/*"),
@@ -101,6 +105,25 @@ func (a *access) describe(environment string) []identity.Statement {
 				fmt.Sprintf("arn:aws:iam::%s:role/%s-%s-%s-*", a.AccountID, project, pipeline, environment),
 			)},
 	}
+	if zones := a.zones(); len(zones) > 0 {
+		statements = append(statements, identity.Statement{Sid: "DescribeRecords", Effect: identity.Allow, Resource: zones,
+			Action: []string{"route53:GetHostedZone", "route53:ListResourceRecordSets"}})
+	}
+	return statements
+}
+
+// budget returns the ARN of an environment's budgets, which belong to no region.
+func (a *access) budget(name string) string {
+	return fmt.Sprintf("arn:aws:budgets::%s:budget/%s*", a.AccountID, name)
+}
+
+// zones returns the ARNs of the hosted zones in which environments create records.
+func (a *access) zones() []pulumi.StringInput {
+	var arns []string
+	for _, zone := range a.HostedZones {
+		arns = append(arns, "arn:aws:route53:::hostedzone/"+zone)
+	}
+	return identity.ARNs(arns...)
 }
 
 // readPolicy returns what both a preview and an update need. It is a separate policy, because
@@ -128,6 +151,11 @@ func (a *access) networkPolicy(environment string) identity.PolicyDocument {
 		{Sid: "MakeInSubnets", Effect: identity.Allow, Condition: asked, Action: []string{
 			"ec2:CreateFlowLogs", "ec2:CreateNatGateway", "ec2:CreateVpcEndpoint",
 		}, Resource: a.arns("ec2", "natgateway/*", "vpc-endpoint/*", "vpc-flow-log/*")},
+		// An endpoint's private DNS names are in a hosted zone of AWS's own, whose id nobody knows
+		// beforehand: CreateVpcEndpoint associates it with the VPC by the caller's permissions
+		// (Service Authorization Reference, Amazon EC2, dependent actions).
+		{Sid: "EndpointNames", Effect: identity.Allow, Action: []string{"route53:AssociateVPCWithHostedZone"},
+			Resource: identity.ARNs("arn:aws:route53:::hostedzone/*")},
 		{Sid: "TagNew", Effect: identity.Allow, Action: []string{"ec2:CreateTags"}, Resource: a.arns("ec2", "*/*"),
 			Condition: identity.Condition{
 				"StringEquals": {"aws:RequestTag/Environment": {environment}},
@@ -209,9 +237,11 @@ func (a *access) upPolicy(key pulumi.StringInput, environment string) identity.P
 		// narrow this: it is not supported for EKS's CreateCluster with encryptionConfig.
 		{Sid: "Grant", Effect: identity.Allow, Action: []string{"kms:CreateGrant"}, Resource: []pulumi.StringInput{key}},
 
+		// AWS authorizes CreateCluster for no resource (Service Authorization Reference, Amazon EKS).
+		{Sid: "MakeCluster", Effect: identity.Allow, Action: []string{"eks:CreateCluster"}, Resource: identity.ARNs("*"), Condition: asked},
 		{Sid: "Cluster", Effect: identity.Allow, Action: []string{
-			"eks:AssociateAccessPolicy", "eks:AssociateEncryptionConfig", "eks:CreateAccessEntry", "eks:CreateAddon", "eks:CreateCluster",
-			"eks:CreateNodegroup", "eks:CreatePodIdentityAssociation", "eks:DeleteAccessEntry", "eks:DeleteAddon", "eks:DeleteCluster",
+			"eks:AssociateAccessPolicy", "eks:AssociateEncryptionConfig", "eks:CreateAccessEntry", "eks:CreateAddon", "eks:CreateNodegroup",
+			"eks:CreatePodIdentityAssociation", "eks:DeleteAccessEntry", "eks:DeleteAddon", "eks:DeleteCluster",
 			"eks:DeleteNodegroup", "eks:DeletePodIdentityAssociation", "eks:DisassociateAccessPolicy", "eks:TagResource", "eks:UntagResource",
 			"eks:UpdateAccessEntry", "eks:UpdateAddon", "eks:UpdateClusterConfig", "eks:UpdateClusterVersion", "eks:UpdateNodegroupConfig",
 			"eks:UpdateNodegroupVersion", "eks:UpdatePodIdentityAssociation",
@@ -227,6 +257,13 @@ func (a *access) upPolicy(key pulumi.StringInput, environment string) identity.P
 			"logs:AssociateKmsKey", "logs:CreateLogGroup", "logs:DeleteLogGroup", "logs:DeleteRetentionPolicy", "logs:DisassociateKmsKey",
 			"logs:PutRetentionPolicy", "logs:TagResource", "logs:UntagResource",
 		}, Resource: a.arns("logs", "log-group:*"+name+"*")},
+		{Sid: "Alarms", Effect: identity.Allow, Action: []string{
+			"cloudwatch:DeleteAlarms", "cloudwatch:PutMetricAlarm", "cloudwatch:TagResource", "cloudwatch:UntagResource",
+			"sns:CreateTopic", "sns:DeleteTopic", "sns:SetTopicAttributes", "sns:Subscribe", "sns:TagResource", "sns:Unsubscribe",
+			"sns:UntagResource",
+		}, Resource: append(a.arns("cloudwatch", "alarm:"+name+"*"), a.arns("sns", name+"*")...)},
+		{Sid: "Budget", Effect: identity.Allow, Action: []string{"budgets:ModifyBudget", "budgets:TagResource", "budgets:UntagResource"},
+			Resource: identity.ARNs(a.budget(name))},
 		{Sid: "Secrets", Effect: identity.Allow, Action: []string{
 			"secretsmanager:CreateSecret", "secretsmanager:DeleteSecret", "secretsmanager:PutResourcePolicy", "secretsmanager:TagResource",
 			"secretsmanager:UntagResource", "secretsmanager:UpdateSecret",
@@ -268,14 +305,9 @@ func (a *access) upPolicy(key pulumi.StringInput, environment string) identity.P
 				"elasticloadbalancing.amazonaws.com", "rds.amazonaws.com",
 			}}}},
 	}
-	if len(a.HostedZones) > 0 {
-		var zones []string
-		for _, zone := range a.HostedZones {
-			zones = append(zones, "arn:aws:route53:::hostedzone/"+zone)
-		}
+	if zones := a.zones(); len(zones) > 0 {
 		statements = append(statements,
-			identity.Statement{Sid: "Records", Effect: identity.Allow, Resource: identity.ARNs(zones...),
-				Action: []string{"route53:ChangeResourceRecordSets", "route53:GetHostedZone", "route53:ListResourceRecordSets"}},
+			identity.Statement{Sid: "Records", Effect: identity.Allow, Resource: zones, Action: []string{"route53:ChangeResourceRecordSets"}},
 			identity.Statement{Sid: "RecordChanges", Effect: identity.Allow, Resource: identity.ARNs("arn:aws:route53:::change/*"),
 				Action: []string{"route53:GetChange"}},
 		)
@@ -291,16 +323,19 @@ func newCIRoles(ctx *pulumi.Context, name string, c *config, k *keys, opts ...pu
 	if err := ctx.RegisterComponentResource("loja-veloz:bootstrap:CIRoles", name, r, opts...); err != nil {
 		return nil, fmt.Errorf("registering CI's roles: %w", err)
 	}
-	// No thumbprints: AWS verifies GitHub's issuer by its certificate authority.
-	provider, err := iam.NewOpenIdConnectProvider(ctx, name+"-github", &iam.OpenIdConnectProviderArgs{
-		Url:           pulumi.String("https://" + identity.GitHubIssuer),
-		ClientIdLists: pulumi.StringArray{pulumi.String(identity.GitHubAudience)},
-		Tags:          pulumi.StringMap{"Name": pulumi.String(project + "-github")},
-	}, pulumi.Parent(r))
-	if err != nil {
-		return nil, fmt.Errorf("trusting GitHub's issuer: %w", err)
+	r.ProviderARN = pulumi.String(identity.GitHubProviderARN(c.AccountID)).ToStringOutput()
+	if !c.GitHub.ExistingProvider {
+		// No thumbprints: AWS verifies GitHub's issuer by its certificate authority.
+		provider, err := iam.NewOpenIdConnectProvider(ctx, name+"-github", &iam.OpenIdConnectProviderArgs{
+			Url:           pulumi.String("https://" + identity.GitHubIssuer),
+			ClientIdLists: pulumi.StringArray{pulumi.String(identity.GitHubAudience)},
+			Tags:          pulumi.StringMap{"Name": pulumi.String(project + "-github")},
+		}, pulumi.Parent(r))
+		if err != nil {
+			return nil, fmt.Errorf("trusting GitHub's issuer: %w", err)
+		}
+		r.ProviderARN = provider.Arn
 	}
-	r.ProviderARN = provider.Arn
 
 	b := &ciBuilder{ctx: ctx, name: name, roles: r, access: &access{config: c, accountKey: k.Account}, keys: k}
 	push, err := b.role("push", "GitHub pushes images from "+c.GitHub.Branch, ":ref:refs/heads/"+c.GitHub.Branch, b.access.pushPolicy())

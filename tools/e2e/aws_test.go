@@ -18,12 +18,17 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pulumi/pulumi/sdk/v3/go/common/resource"
+
 	"github.com/loja-veloz/platform/tools/internal/console"
 	"github.com/loja-veloz/platform/tools/internal/platform"
 	"github.com/loja-veloz/platform/tools/internal/repo"
 	"github.com/loja-veloz/platform/tools/internal/settings"
+	"github.com/loja-veloz/platform/tools/internal/standin/aws"
 	"github.com/loja-veloz/platform/tools/internal/standin/cli"
 	"github.com/loja-veloz/platform/tools/internal/standin/plugin"
+	"github.com/loja-veloz/platform/tools/internal/standin/schema"
+	"github.com/loja-veloz/platform/tools/internal/standin/world"
 )
 
 // testCharts packs the test charts into a folder, as a mirror would hold them.
@@ -176,7 +181,6 @@ func TestAWS(t *testing.T) {
 	must(t, "-n", "kube-system", "create", "serviceaccount", admin)
 	must(t, "create", "clusterrolebinding", admin, "--clusterrole=cluster-admin", "--serviceaccount=kube-system:"+admin)
 	t.Setenv(cli.TokenVariable, strings.TrimSpace(must(t, "-n", "kube-system", "create", "token", admin, "--duration=2h")))
-	t.Setenv(cli.RoleVariable, "arn:aws:iam::111122223333:role/loja-veloz-ci-dev-up")
 	t.Setenv(plugin.EndpointVariable, must(t, "config", "view", "--raw", "-o", "jsonpath={.clusters[0].cluster.server}"))
 	t.Setenv(plugin.AuthorityVariable, must(t, "config", "view", "--raw", "-o", "jsonpath={.clusters[0].cluster.certificate-authority-data}"))
 
@@ -191,8 +195,13 @@ func TestAWS(t *testing.T) {
 	if err := cloud.Bootstrap(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	// An earlier environment has left a log group behind, with other settings.
+	const left = "/aws/eks/loja-veloz-dev/cluster"
+	leave(t, w.Local("e2e-aws", "world"), aws.LogGroup, map[string]any{"name": left, "retentionInDays": 1})
+	cloud.As("dev")
 	const ops = "arn:aws:iam::111122223333:role/ops"
 	dev, err := cloud.Stack(t.Context(), w.Root, filepath.Join(w.Root, "stacks", "environment"), "dev", map[string]string{
+		"loja-veloz:cloud.adopt.cluster-logs": left,
 		// The oldest version, to upgrade from, and a person who is moved later.
 		"loja-veloz:cluster.version": "1.33", "loja-veloz:cluster.extendedSupport": "true", "loja-veloz:cluster.nodeRelease": "1.33.6-20260818",
 		"loja-veloz:cluster.admins[0]": ops,
@@ -223,6 +232,9 @@ func TestAWS(t *testing.T) {
 	up := []string{"up", "--yes", "--skip-preview"}
 	show(up...)
 	checkDev(t, dev)
+	if groups := worldOf(t, w, "cloudwatch/LogGroup"); strings.Count(groups, `"name": "`+left+`"`) != 2 || strings.Contains(groups, `"retentionInDays": 1,`) {
+		t.Errorf("the log group that was left behind is not taken over, with the retention of the stack file:\n%s", groups)
+	}
 
 	show("preview", "--expect-no-changes")
 	show("refresh", "--yes", "--skip-preview")
@@ -309,6 +321,70 @@ func TestAWS(t *testing.T) {
 func unset(t *testing.T, dev *platform.Stack, path string) {
 	t.Helper()
 	if err := dev.Pulumi("config", "rm", "--path", path, "--stack", "dev").Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestBootstrapTakesOverAUsedAccount applies bootstrap, by the real engine, to an account that has
+// GitHub's provider and a pull-through rule.
+func TestBootstrapTakesOverAUsedAccount(t *testing.T) {
+	w := workspace(t)
+	if err := os.RemoveAll(w.Local("e2e-used")); err != nil {
+		t.Fatal(err)
+	}
+	cloud, err := platform.OpenCloud(t.Context(), w, "e2e-used")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := w.Local("e2e-used", "world")
+	leave(t, dir, aws.OIDCProvider, map[string]any{
+		"url": "https://token.actions.githubusercontent.com", "clientIdLists": []any{"sts.amazonaws.com"},
+	})
+	leave(t, dir, aws.PullThroughCacheRule, map[string]any{"ecrRepositoryPrefix": "quay", "upstreamRegistryUrl": "quay.io"})
+	project := filepath.Join(w.Root, "stacks", "bootstrap")
+	account, err := cloud.Stack(t.Context(), project, project, "account", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	up := func() (string, error) {
+		var out bytes.Buffer
+		command := account.Pulumi("up", "--yes", "--skip-preview", "--stack", "account")
+		command.Output = &out
+		err := command.Run(t.Context())
+		return out.String(), err
+	}
+	// The engine ends at the first error, which may be either.
+	if out, err := up(); err == nil || !strings.Contains(out, "AlreadyExists") {
+		t.Errorf("bootstrap does not fail at what exists: %v\n%s", err, out)
+	}
+	if err := account.Set(t.Context(), map[string]string{
+		"loja-veloz-bootstrap:github.existingProvider": "true", "loja-veloz-bootstrap:adopt.images-cache-quay": "quay",
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := up(); err != nil {
+		t.Errorf("a used account is not taken over: %v\n%s", err, out)
+	}
+}
+
+// leave creates an object in the invented account, as an administrator.
+func leave(t *testing.T, dir, token string, inputs map[string]any) {
+	t.Helper()
+	t.Setenv(world.DirVariable, dir)
+	account, err := world.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	sources, err := schema.SourceDir(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	known, err := schema.NewSource(sources).Resource(token)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := account.Create(aws.Place{Region: "us-east-1", Account: "111122223333"}, resource.URN("urn:pulumi:old::old::"+token+"::old"), known,
+		resource.NewPropertyMapFromMap(inputs)); err != nil {
 		t.Fatal(err)
 	}
 }

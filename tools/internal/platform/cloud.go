@@ -145,6 +145,12 @@ func cloudPlugins(ctx context.Context, w Workspace, programs string) error {
 	return nil
 }
 
+// As lets the environment's up role, which bootstrap has created in the account of the shipped stack
+// files, do what follows, instead of an administrator.
+func (c *Cloud) As(environment string) {
+	c.env = append(c.env, fmt.Sprintf("%s=arn:aws:iam::111122223333:role/%s-ci-%s-up", world.CallerVariable, project, environment))
+}
+
 var (
 	// secretValue is an encrypted value of a stack file, which only the environment's own
 	// key decrypts: on a line of its own or in braces.

@@ -44,6 +44,7 @@ func previewOffline(ctx context.Context, w Workspace, o settings.Preview) (comma
 	if err := c.Bootstrap(ctx); err != nil {
 		return command.Command{}, err
 	}
+	c.As(o.Stack)
 	program := filepath.Join(w.Root, "stacks", "environment")
 	s, err := c.Stack(ctx, w.Root, program, o.Stack, map[string]string{project + ":cloud.offline": "true"})
 	if err != nil {

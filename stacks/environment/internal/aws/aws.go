@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/loja-veloz/platform/infra/alarms"
 	"github.com/loja-veloz/platform/infra/autoscaling"
 	"github.com/loja-veloz/platform/infra/cluster"
 	"github.com/loja-veloz/platform/infra/database/instance"
@@ -44,7 +45,8 @@ type Target struct {
 	network     *network.Spec
 	cluster     *cluster.Spec
 	database    *instance.Spec
-	certificate *dns.Spec // nil: gateway.certificateARN names one that exists
+	alarms      *alarms.Spec // nil: alarms.emails is empty
+	certificate *dns.Spec    // nil: gateway.certificateARN names one that exists
 
 	loadBalancer     *gateway.LoadBalancerSpec
 	autoscaler       *autoscaling.Spec
@@ -104,8 +106,15 @@ func (t *Target) planAccount(name string) {
 		AllocatedGiB: cfg.Database.AllocatedGiB, MaxAllocatedGiB: cfg.Database.MaxAllocatedGiB,
 		MultiAZ: cfg.Database.MultiAZ, BackupDays: cfg.Database.BackupDays, LogDays: int(in.LogDays), Protect: in.Protected,
 	}
+	if len(cfg.Alarms.Emails) > 0 {
+		t.alarms = &alarms.Spec{
+			Name: name, Environment: t.environment, Emails: cfg.Alarms.Emails, MonthlyBudgetUSD: cfg.Alarms.MonthlyBudgetUSD,
+			Database: name, InstanceClass: cfg.Database.InstanceClass, AllocatedGiB: cfg.Database.AllocatedGiB,
+			MaxConnections: t.database.MaxConnections(),
+		}
+	}
 	if cfg.Gateway.CertificateARN == "" {
-		t.certificate = &dns.Spec{Host: cfg.Gateway.Host, ZoneID: cfg.Gateway.ZoneID}
+		t.certificate = &dns.Spec{Host: cfg.Gateway.Host, ZoneID: cfg.Gateway.ZoneID, Region: in.Region}
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"github.com/pulumi/pulumi-kubernetes/sdk/v4/go/kubernetes"
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 
+	"github.com/loja-veloz/platform/infra/adopt"
 	"github.com/loja-veloz/platform/infra/autoscaling"
 	"github.com/loja-veloz/platform/infra/cluster"
 	"github.com/loja-veloz/platform/infra/database/instance"
@@ -17,6 +18,7 @@ import (
 	"github.com/loja-veloz/platform/infra/kube"
 	"github.com/loja-veloz/platform/infra/network"
 	"github.com/loja-veloz/platform/infra/secrets"
+	"github.com/loja-veloz/platform/stacks/environment/internal/config"
 	"github.com/loja-veloz/platform/stacks/environment/internal/plan"
 	"github.com/loja-veloz/platform/stacks/environment/internal/program"
 )
@@ -37,6 +39,7 @@ type connected struct {
 	database *instance.Database
 	// associations give the controllers' pods their roles. They have to exist before the pods.
 	associations []pulumi.Resource
+	adopted      *adopt.Adoption
 }
 
 func (c *connected) Provider() pulumi.ProviderResource { return c.provider }
@@ -78,6 +81,10 @@ func (t *Target) newProvider(ctx *pulumi.Context) (*aws.Provider, error) {
 
 // Connect implements program.Target: it registers network, cluster and database.
 func (t *Target) Connect(ctx *pulumi.Context, p *plan.Plan) (program.Cluster, error) {
+	adopted, err := adopt.Existing(ctx, config.Namespace+":cloud.adopt", t.cfg.Cloud.Adopt)
+	if err != nil {
+		return nil, err
+	}
 	provider, err := t.newProvider(ctx)
 	if err != nil {
 		return nil, err
@@ -123,7 +130,7 @@ func (t *Target) Connect(ctx *pulumi.Context, p *plan.Plan) (program.Cluster, er
 	}
 	return &connected{
 		target: t, account: own, aws: in, provider: kubernetesProvider, client: newClient(eks),
-		network: net, eks: eks, database: db, associations: associations,
+		network: net, eks: eks, database: db, associations: associations, adopted: adopted,
 	}, nil
 }
 

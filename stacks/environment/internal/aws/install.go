@@ -5,6 +5,7 @@ import (
 
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 
+	"github.com/loja-veloz/platform/infra/alarms"
 	"github.com/loja-veloz/platform/infra/autoscaling"
 	"github.com/loja-veloz/platform/infra/cluster"
 	"github.com/loja-veloz/platform/infra/database"
@@ -78,7 +79,11 @@ func (c *connected) Install(ctx *pulumi.Context, p *plan.Plan, namespaces progra
 		return nil, err
 	}
 	deliverers, err := c.installDelivery(ctx, store)
-	return append(append(needed, gateways...), deliverers...), err
+	if err != nil {
+		return nil, err
+	}
+	// No AWS resource follows.
+	return append(append(needed, gateways...), deliverers...), c.adopted.Unmatched()
 }
 
 // installSecrets registers the programs' secrets, and the databases with their roles.
@@ -109,7 +114,8 @@ func (c *connected) installSecrets(ctx *pulumi.Context, p *plan.Plan, store pulu
 	return append(needed, roles), err
 }
 
-// installGateways registers both Kongs and the shop's public name.
+// installGateways registers both Kongs, the shop's public name, and the alarms, which watch the
+// load balancer too.
 func (c *connected) installGateways(ctx *pulumi.Context, shop, balancer pulumi.Resource) ([]pulumi.Resource, error) {
 	t, in := c.target, pulumi.Provider(c.provider)
 	var arn pulumi.StringInput = pulumi.String(t.cfg.Gateway.CertificateARN)
@@ -128,6 +134,7 @@ func (c *connected) installGateways(ctx *pulumi.Context, shop, balancer pulumi.R
 	if err != nil {
 		return nil, err
 	}
+	watched := alarms.Inputs{NATGateways: c.network.NATGateways}
 	if t.certificate != nil {
 		patience := loadBalancerPatience
 		if ctx.DryRun() {
@@ -137,6 +144,12 @@ func (c *connected) installGateways(ctx *pulumi.Context, shop, balancer pulumi.R
 			return c.client.LoadBalancer(ctx.Context(), t.public.Namespace, t.public.ProxyService(), patience)
 		}).(pulumi.StringOutput)
 		if _, err := dns.NewRecord(ctx, "record", t.certificate, host, c.aws); err != nil {
+			return nil, err
+		}
+		watched.LoadBalancer = host
+	}
+	if t.alarms != nil {
+		if _, err := alarms.New(ctx, "alarms", t.alarms, watched, c.aws); err != nil {
 			return nil, err
 		}
 	}

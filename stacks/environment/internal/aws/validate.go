@@ -25,6 +25,9 @@ func (t *Target) Validate(p *plan.Plan) error {
 	if t.certificate != nil {
 		components = append(components, plan.Component{Name: "certificate", Spec: t.certificate})
 	}
+	if t.alarms != nil {
+		components = append(components, plan.Component{Name: "alarms", Spec: t.alarms})
+	}
 	if t.metricsServer != nil {
 		components = append(components, plan.Component{Name: "metrics-server", Spec: t.metricsServer})
 	}

@@ -23,24 +23,26 @@ type Config struct {
 	Delivery              Delivery           `json:"delivery" doc:"What ships new versions."`
 	Telemetry             Telemetry          `json:"telemetry" doc:"Where services send traces."`
 	Datadog               Datadog            `json:"datadog" doc:"Datadog's agent and operator."`
+	Alarms                Alarms             `json:"alarms" doc:"Mail about what AWS runs: RDS, NAT gateways, load balancer, machines, cost."`
 	Charts                Charts             `json:"charts" doc:"Where Helm charts come from."`
 }
 
 // Cloud is the account and the network; a local environment has neither.
 type Cloud struct {
-	Provider           string   `json:"provider" doc:"none (a cluster that exists) or aws."`
-	AccountID          string   `json:"accountID" doc:"AWS account, 12 digits; any other account is refused."`
-	Region             string   `json:"region" doc:"AWS region, for example us-east-1."`
-	Bootstrap          string   `json:"bootstrap" doc:"Stack with the account's singletons, organization/loja-veloz-bootstrap/STACK."`
-	CIDR               string   `json:"cidr" doc:"IPv4 range of the VPC; a /16 holds the nine subnets."`
-	Taken              []string `json:"taken" doc:"IPv4 ranges that cidr may not overlap: those of the other environments and of networks to connect with."`
-	Zones              []string `json:"zones" doc:"Three availability zones of the region."`
-	NATPerZone         bool     `json:"natPerZone" doc:"A NAT gateway in each zone, so that the loss of one zone takes only itself down; otherwise one in all."`
-	InterfaceEndpoints []string `json:"interfaceEndpoints" doc:"AWS services reached inside the VPC, by short name (ecr.api, ecr.dkr, sts, ...)."`
-	LogDays            int32    `json:"logDays" doc:"Days for which flow logs and the control plane's logs are kept."`
-	Protected          bool     `json:"protected" doc:"Whether what holds data outlives a destroy and a mistake: protection in Pulumi and in AWS, final snapshots. Required with database.multiAZ."`
-	AllowReplace       []string `json:"allowReplace" doc:"Names of resources that hold data and may nevertheless be replaced or deleted by this update."`
-	Offline            bool     `json:"offline" doc:"Leave out the AWS provider's checks of credentials: for previews without an account. make preview sets it in its copy of the stack file."`
+	Provider           string            `json:"provider" doc:"none (a cluster that exists) or aws."`
+	AccountID          string            `json:"accountID" doc:"AWS account, 12 digits; any other account is refused."`
+	Region             string            `json:"region" doc:"AWS region, for example us-east-1."`
+	Bootstrap          string            `json:"bootstrap" doc:"Stack with the account's singletons, organization/loja-veloz-bootstrap/STACK."`
+	CIDR               string            `json:"cidr" doc:"IPv4 range of the VPC; a /16 holds the nine subnets."`
+	Taken              []string          `json:"taken" doc:"IPv4 ranges that cidr may not overlap: those of the other environments and of networks to connect with."`
+	Zones              []string          `json:"zones" doc:"Three availability zones of the region."`
+	NATPerZone         bool              `json:"natPerZone" doc:"A NAT gateway in each zone, so that the loss of one zone takes only itself down; otherwise one in all."`
+	InterfaceEndpoints []string          `json:"interfaceEndpoints" doc:"AWS services reached inside the VPC, by short name (ecr.api, ecr.dkr, sts, ...)."`
+	LogDays            int32             `json:"logDays" doc:"Days for which flow logs and the control plane's logs are kept."`
+	Protected          bool              `json:"protected" doc:"Whether what holds data outlives a destroy and a mistake: protection in Pulumi and in AWS, final snapshots. Required with database.multiAZ."`
+	AllowReplace       []string          `json:"allowReplace" doc:"Names of resources that hold data and may nevertheless be replaced or deleted by this update."`
+	Adopt              map[string]string `json:"adopt" doc:"What the account has already and this update takes over: name of the resource in this program, and its id in AWS (docs/aws/setup.md)."`
+	Offline            bool              `json:"offline" doc:"Leave out the AWS provider's checks of credentials: for previews without an account. make preview sets it in its copy of the stack file."`
 }
 
 // Cluster is the EKS cluster.
@@ -101,6 +103,12 @@ type Datadog struct {
 	SecretName string `json:"secretName" doc:"Secret in AWS Secrets Manager with the keys api-key, app-key and token: 32 letters or digits of yours, with which the node agents log in to the cluster agent."`
 }
 
+// Alarms are CloudWatch's alarms and a budget.
+type Alarms struct {
+	Emails           []string `json:"emails" doc:"AWS: addresses that get every alarm, after they have confirmed it; empty creates neither alarms nor a budget."`
+	MonthlyBudgetUSD int32    `json:"monthlyBudgetUSD" doc:"AWS: US dollars that a month is expected to cost; mail is sent when the forecast or the cost exceeds them."`
+}
+
 // Charts is where Helm charts come from.
 type Charts struct {
 	Repository string `json:"repository" doc:"Mirror with all charts, a URL or a folder; empty takes each from its project."`
@@ -129,7 +137,7 @@ type Canary struct {
 type Gateway struct {
 	Class              string `json:"class" doc:"Name of the GatewayClass."`
 	NodePort           int32  `json:"nodePort" doc:"Local: port of every node on which the gateway listens, 30000 to 32767."`
-	Host               string `json:"host" doc:"AWS: public name of the shop, for example shop.example.com."`
+	Host               string `json:"host" doc:"AWS: public name of the shop, for example shop.example.com; the zone's own name or one below it."`
 	ZoneID             string `json:"zoneID" doc:"AWS: Route 53 zone for the record of host and for the proof that the certificate needs; empty leaves both to you, with certificateARN."`
 	CertificateARN     string `json:"certificateARN" doc:"AWS: ACM certificate for host; empty orders one in zoneID."`
 	Replicas           int32  `json:"replicas" doc:"Pods of the gateway."`
@@ -162,7 +170,7 @@ type Delivery struct {
 	InstallRollouts bool `json:"installRollouts" doc:"Whether to install the Argo Rollouts controller; false where the cluster has one."`
 	ArgoCD          bool `json:"argoCD" doc:"Whether to install Argo CD with Image Updater; no stack gives them anything to do yet."`
 
-	Git Git `json:"git" doc:"The git repository that Argo CD reads and Image Updater writes digests to."`
+	Git Git `json:"git" doc:"The git repository that Argo CD reads and Image Updater writes tags to."`
 }
 
 // Git is a git repository.

@@ -1,6 +1,6 @@
 package aws
 
-// eventsTypes are logs, events and queues.
+// eventsTypes are logs, events, queues, alarms and budgets.
 var eventsTypes = map[string]resourceType{
 	"aws:cloudwatch/logGroup:LogGroup": {
 		id:      "{name}",
@@ -38,5 +38,40 @@ var eventsTypes = map[string]resourceType{
 			"receiveWaitTimeSeconds redriveAllowPolicy redrivePolicy sqsManagedSseEnabled " +
 			"visibilityTimeoutSeconds",
 		source: "aws_sqs_queue" + fromDocs,
+	},
+	MetricAlarm: {
+		id:      "{name}",
+		arn:     "arn:{partition}:cloudwatch:{region}:{account}:alarm:{name}",
+		exists:  "ResourceConflict",
+		replace: "name",
+		update: "actionsEnabled alarmActions alarmDescription comparisonOperator datapointsToAlarm dimensions " +
+			"evaluateLowSampleCountPercentiles evaluationPeriods extendedStatistic insufficientDataActions metricName metricQueries " +
+			"namespace okActions period statistic threshold thresholdMetricId treatMissingData unit",
+		source: "aws_cloudwatch_metric_alarm" + fromDocs,
+	},
+	Topic: {
+		id:      "{arn}",
+		arn:     "arn:{partition}:sns:{region}:{account}:{name}",
+		outputs: map[string]string{"owner": "{account}"},
+		replace: "name namePrefix fifoTopic",
+		update:  "deliveryPolicy displayName kmsMasterKeyId policy signatureVersion tracingConfig contentBasedDeduplication",
+		source:  "aws_sns_topic" + fromDocs,
+	},
+	TopicSubscription: {
+		id:      "{arn}",
+		arn:     "{topic}:{uuid}",
+		outputs: map[string]string{"ownerId": "{account}"},
+		replace: "topic protocol endpoint",
+		update:  "deliveryPolicy filterPolicy filterPolicyScope rawMessageDelivery redrivePolicy subscriptionRoleArn",
+		source:  "aws_sns_topic_subscription" + fromDocs,
+	},
+	Budget: {
+		id:      "{account}:{name}",
+		arn:     "arn:{partition}:budgets::{account}:budget/{name}",
+		exists:  "DuplicateRecordException",
+		replace: "name namePrefix accountId",
+		update: "autoAdjustData budgetType costFilters costTypes limitAmount limitUnit notifications plannedLimits timePeriodEnd " +
+			"timePeriodStart timeUnit",
+		source: "aws_budgets_budget" + fromDocs,
 	},
 }

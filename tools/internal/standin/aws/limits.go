@@ -145,6 +145,62 @@ var limits = []limit{
 		source: "Secrets Manager API, CreateSecret: Name",
 	},
 	{
+		types: []string{MetricAlarm}, path: "comparisonOperator",
+		refuse: oneOf("GreaterThanOrEqualToThreshold", "GreaterThanThreshold", "LessThanThreshold", "LessThanOrEqualToThreshold",
+			"LessThanLowerOrGreaterThanUpperThreshold", "LessThanLowerThreshold", "GreaterThanUpperThreshold"),
+		source: "CloudWatch API, PutMetricAlarm: ComparisonOperator",
+	},
+	{
+		types: []string{MetricAlarm}, path: "statistic",
+		refuse: oneOf("SampleCount", "Average", "Sum", "Minimum", "Maximum"),
+		source: "CloudWatch API, PutMetricAlarm: Statistic",
+	},
+	{
+		types: []string{MetricAlarm}, path: "treatMissingData",
+		refuse: oneOf("breaching", "notBreaching", "ignore", "missing"),
+		source: "CloudWatch API, PutMetricAlarm: TreatMissingData",
+	},
+	{
+		types: []string{MetricAlarm}, path: "period",
+		refuse: func(v resource.PropertyValue) string {
+			if n := v.NumberValue(); n != 10 && n != 20 && n != 30 && (n < 60 || int(n)%60 != 0) {
+				return "is not 10, 20, 30 or a multiple of 60"
+			}
+			return ""
+		},
+		source: "CloudWatch API, PutMetricAlarm: Period",
+	},
+	{
+		types: []string{MetricAlarm}, path: "evaluationPeriods",
+		refuse: between(1, 86400/10),
+		source: "CloudWatch API, PutMetricAlarm: EvaluationPeriods",
+	},
+	{
+		types: []string{TopicSubscription}, path: "protocol",
+		refuse: oneOf("http", "https", "email", "email-json", "sms", "sqs", "application", "lambda", "firehose"),
+		source: "Amazon SNS API, Subscribe: Protocol",
+	},
+	{
+		types: []string{Topic}, path: "name",
+		refuse: name(256, `[A-Za-z0-9_-]+(\.fifo)?`),
+		source: "Amazon SNS API, CreateTopic: Name",
+	},
+	{
+		types: []string{Budget}, path: "timeUnit",
+		refuse: oneOf("DAILY", "MONTHLY", "QUARTERLY", "ANNUALLY"),
+		source: "AWS Budgets API, Budget: TimeUnit",
+	},
+	{
+		types: []string{Budget}, path: "budgetType",
+		refuse: oneOf("USAGE", "COST", "RI_UTILIZATION", "RI_COVERAGE", "SAVINGS_PLANS_UTILIZATION", "SAVINGS_PLANS_COVERAGE"),
+		source: "AWS Budgets API, Budget: BudgetType",
+	},
+	{
+		types: []string{Budget}, path: "notifications.notificationType",
+		refuse: oneOf("ACTUAL", "FORECASTED"),
+		source: "AWS Budgets API, Notification: NotificationType",
+	},
+	{
 		types: []string{Queue}, path: "name",
 		refuse: name(80, `[A-Za-z0-9_-]+(\.fifo)?`),
 		source: "Amazon SQS API, CreateQueue: QueueName",

@@ -55,6 +55,7 @@ var References = []Reference{
 	{BucketPolicy, "bucket", Bucket, "id", "NoSuchBucket", ""},
 	{BucketPublicAccess, "bucket", Bucket, "id", "NoSuchBucket", ""},
 	{Alias, "targetKeyId", Key, "id or arn", "NotFoundException", ""},
+	{TopicSubscription, "topic", Topic, "id or arn", "NotFound", ""},
 	{SecretVersion, "secretId", Secret, "id", "ResourceNotFoundException", ""},
 }
 

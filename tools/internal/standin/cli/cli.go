@@ -3,6 +3,7 @@
 package cli
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -22,16 +23,9 @@ const (
 	KeyVariable         = "LOJA_STANDIN_EKS_KEY"
 )
 
-// RoleVariable names the environment variable with the ARN of the role that the caller has, who
-// runs Pulumi; without it the caller has a role that is nobody's.
-const RoleVariable = "LOJA_STANDIN_ROLE"
-
-// Role is the ARN of the caller's role.
+// Role is the ARN of the caller's role. An administrator has one that is nobody's in the account.
 func Role(getenv func(string) string) string {
-	if role := getenv(RoleVariable); role != "" {
-		return role
-	}
-	return "arn:aws:iam::000000000000:role/stand-in"
+	return cmp.Or(getenv(world.CallerVariable), "arn:aws:iam::000000000000:role/stand-in")
 }
 
 // admitted returns EKS's answer to a caller who has no access entry in a cluster, or nil.

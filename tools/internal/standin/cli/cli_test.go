@@ -14,7 +14,7 @@ import (
 
 func TestAWS(t *testing.T) {
 	const role = "arn:aws:iam::111122223333:role/ops"
-	env := map[string]string{TokenVariable: "t", RoleVariable: role}
+	env := map[string]string{TokenVariable: "t", world.CallerVariable: role}
 	enter(t, "c", role)
 	command := func(args ...string) (string, error) {
 		var out strings.Builder
@@ -42,8 +42,8 @@ func TestAWS(t *testing.T) {
 	if _, err := command("eks", "get-token", "--cluster-name", "other"); err == nil || !strings.Contains(err.Error(), "Unauthorized") {
 		t.Errorf("a cluster without the role's access entry: %v", err)
 	}
-	env[RoleVariable] = "arn:aws:iam::111122223333:role/stranger"
-	if _, err := command("eks", "get-token", "--cluster-name", "c"); err == nil || !strings.Contains(err.Error(), "no access entry for "+env[RoleVariable]) {
+	env[world.CallerVariable] = "arn:aws:iam::111122223333:role/stranger"
+	if _, err := command("eks", "get-token", "--cluster-name", "c"); err == nil || !strings.Contains(err.Error(), "no access entry for "+env[world.CallerVariable]) {
 		t.Errorf("a role without an access entry: %v", err)
 	}
 }

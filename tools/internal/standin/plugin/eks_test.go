@@ -137,7 +137,7 @@ func TestEKSIsAsked(t *testing.T) {
 	if got := invoke("aws:ssm/getParameter:getParameter", map[string]any{"name": parameter})["value"]; got != "1.35.6-20260818" {
 		t.Errorf("the recommended release is %v", got)
 	}
-	t.Setenv("LOJA_STANDIN_ROLE", "arn:aws:iam::123456789012:role/path/ops")
+	t.Setenv(world.CallerVariable, "arn:aws:iam::123456789012:role/path/ops")
 	if got := invoke("aws:index/getCallerIdentity:getCallerIdentity", nil)["arn"]; got != "arn:aws:sts::123456789012:assumed-role/ops/stand-in" {
 		t.Errorf("the caller is %v", got)
 	}

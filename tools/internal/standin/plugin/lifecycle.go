@@ -24,6 +24,9 @@ func (p *Provider) Create(_ context.Context, req *pulumirpc.CreateRequest) (*pul
 		return nil, err
 	}
 	place := p.configured().place()
+	if err := p.permit(known.Token, aws.Create); err != nil {
+		return nil, err
+	}
 	if req.GetPreview() {
 		planned := aws.Planned(place, aws.Object{Type: known.Token, Inputs: inputs}, known)
 		outputs, err := value.Marshal("outputs", planned)
@@ -56,6 +59,9 @@ func (p *Provider) Update(_ context.Context, req *pulumirpc.UpdateRequest) (*pul
 	if err != nil {
 		return nil, err
 	}
+	if err := p.permit(known.Token, aws.Update); err != nil {
+		return nil, err
+	}
 	if req.GetPreview() {
 		outputs, err := value.Marshal("outputs", aws.PlannedUpdate(known, olds, news))
 		return &pulumirpc.UpdateResponse{Properties: outputs}, err
@@ -78,7 +84,11 @@ func (p *Provider) Delete(_ context.Context, req *pulumirpc.DeleteRequest) (*emp
 	if err != nil {
 		return nil, err
 	}
-	return &emptypb.Empty{}, w.Delete(string(resource.URN(req.GetUrn()).Type()), req.GetId())
+	token := string(resource.URN(req.GetUrn()).Type())
+	if err := p.permit(token, aws.Delete); err != nil {
+		return nil, err
+	}
+	return &emptypb.Empty{}, w.Delete(token, req.GetId())
 }
 
 // Read finds an object of the world; the response for one that is gone has no id.
@@ -89,6 +99,9 @@ func (p *Provider) Read(_ context.Context, req *pulumirpc.ReadRequest) (*pulumir
 	}
 	w, err := world.Open()
 	if err != nil {
+		return nil, err
+	}
+	if err := p.permit(token, aws.Read); err != nil {
 		return nil, err
 	}
 	o, err := w.Get(token, req.GetId())
@@ -104,4 +117,16 @@ func (p *Provider) Read(_ context.Context, req *pulumirpc.ReadRequest) (*pulumir
 	}
 	outputs, err := value.Marshal("outputs", o.Outputs)
 	return &pulumirpc.ReadResponse{Id: o.ID, Inputs: inputs, Properties: outputs}, err
+}
+
+// permit refuses an operation that the calling role may not perform, in a preview too.
+func (p *Provider) permit(token string, operation aws.Operation) error {
+	if world.Caller() == "" {
+		return nil
+	}
+	permit, err := p.permissions()
+	if err != nil {
+		return err
+	}
+	return permit.Refuse(p.configured().place(), token, operation)
 }

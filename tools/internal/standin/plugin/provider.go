@@ -18,6 +18,7 @@ import (
 	"github.com/loja-veloz/platform/tools/internal/standin/aws"
 	"github.com/loja-veloz/platform/tools/internal/standin/check"
 	"github.com/loja-veloz/platform/tools/internal/standin/schema"
+	"github.com/loja-veloz/platform/tools/internal/standin/world"
 )
 
 // Environment variables that put a real Kubernetes API behind EKS clusters: its address,
@@ -35,6 +36,8 @@ type Provider struct {
 	pulumirpc.UnimplementedResourceProviderServer
 
 	source func() (*schema.Source, error)
+	// permissions are read once: a process serves one command, which does not change its own role.
+	permissions func() (*world.Permit, error)
 
 	mutex    sync.Mutex // guards what follows
 	engine   pulumirpc.EngineClient
@@ -57,6 +60,13 @@ func New(engine string) (*Provider, error) {
 				return nil, err
 			}
 			return schema.NewSource(dir), nil
+		}),
+		permissions: sync.OnceValues(func() (*world.Permit, error) {
+			w, err := world.Open()
+			if err != nil {
+				return nil, err
+			}
+			return w.Permit()
 		}),
 		settings: settings{account: "000000000000", region: "us-east-1"},
 	}

@@ -138,6 +138,7 @@ func (b *bench) diff(tok string, olds, news any, ignore ...string) *pulumirpc.Di
 const (
 	vpcType     = "aws:ec2/vpc:Vpc"
 	subnetType  = "aws:ec2/subnet:Subnet"
+	alarmType   = "aws:cloudwatch/metricAlarm:MetricAlarm"
 	roleType    = "aws:iam/role:Role"
 	attachType  = "aws:iam/rolePolicyAttachment:RolePolicyAttachment"
 	rdsType     = "aws:rds/instance:Instance"
@@ -196,6 +197,13 @@ func TestCheckRefusals(t *testing.T) {
 		}, "version: unsupported Kubernetes version 1.20"},
 		{clusterType, map[string]any{"roleArn": "arn:aws:iam::123456789012:role/r"}, "vpcConfig: is required"},
 		{"aws:cloudwatch/logGroup:LogGroup", map[string]any{"retentionInDays": 8}, "retentionInDays: 8 is not one of"},
+		{alarmType, map[string]any{"comparisonOperator": "GreaterThanThreshold", "evaluationPeriods": 1, "period": 300, "statistic": "Sum"}, ""},
+		{alarmType, map[string]any{"comparisonOperator": ">", "evaluationPeriods": 1}, `comparisonOperator: ">" is not one of`},
+		{alarmType, map[string]any{"comparisonOperator": "GreaterThanThreshold", "evaluationPeriods": 0}, "evaluationPeriods: "},
+		{alarmType, map[string]any{"comparisonOperator": "GreaterThanThreshold", "evaluationPeriods": 1, "period": 90}, "a multiple of 60"},
+		{"aws:sns/topicSubscription:TopicSubscription", map[string]any{"topic": "arn:x", "protocol": "mail", "endpoint": "a@b.c"},
+			`protocol: "mail" is not one of`},
+		{"aws:budgets/budget:Budget", map[string]any{"budgetType": "COST", "timeUnit": "WEEKLY"}, `timeUnit: "WEEKLY" is not one of`},
 	} {
 		got := b.refused(tc.tok, tc.inputs)
 		if tc.want == "" && got != "" || !strings.Contains(got, tc.want) {
@@ -497,5 +505,69 @@ func TestCreateNeedsAWorld(t *testing.T) {
 	_, _, err := b.tryCreate(vpcType, "vpc", map[string]any{"cidrBlock": "10.0.0.0/16"})
 	if err == nil || !strings.Contains(err.Error(), world.DirVariable) {
 		t.Errorf("%v", err)
+	}
+}
+
+// The role may create an address; its boundary lacks what a VPC needs.
+func TestACallerMayDoWhatItsRoleAndBoundaryAdmit(t *testing.T) {
+	b := newBench(t)
+	policy := func(actions string) string {
+		return `{"Statement":[{"Effect":"Allow","Action":[` + actions + `],"Resource":"*"}]}`
+	}
+	const address = `"ec2:AllocateAddress","ec2:CreateTags"`
+	boundary, _ := b.create("aws:iam/policy:Policy", "boundary", map[string]any{"name": "boundary", "policy": policy(address)})
+	b.create(roleType, "up", map[string]any{"name": "up", "assumeRolePolicy": trust, "permissionsBoundary": boundary})
+	b.create("aws:iam/rolePolicy:RolePolicy", "up", map[string]any{"role": "up", "policy": policy(`"ec2:CreateVpc","ec2:ModifyVpcAttribute"`)})
+	read, _ := b.create("aws:iam/policy:Policy", "read", map[string]any{"name": "read", "policy": policy(address)})
+	b.create(attachType, "read", map[string]any{"role": "up", "policyArn": read})
+
+	try := func(tok string, inputs map[string]any) error {
+		_, _, err := b.tryCreate(tok, "x", inputs)
+		return err
+	}
+	t.Setenv(world.CallerVariable, "arn:aws:iam::123456789012:role/up")
+	if err := try("aws:ec2/eip:Eip", map[string]any{"domain": "vpc"}); err != nil {
+		t.Errorf("an address: %v", err)
+	}
+	want := "AccessDenied: the role up is not authorized to perform ec2:CreateVpc on arn:aws:ec2:sa-east-1:123456789012:vpc/*"
+	if err := try(vpcType, map[string]any{"cidrBlock": "10.0.0.0/16"}); err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("a VPC: %v", err)
+	}
+	if err := try("aws:iam/role:Role", map[string]any{"assumeRolePolicy": trust}); err == nil || !strings.Contains(err.Error(), "iam:CreateRole") {
+		t.Errorf("a role: %v", err)
+	}
+	t.Setenv(world.CallerVariable, "arn:aws:iam::123456789012:role/nobody")
+	p, err := New("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.p.permissions = p.permissions
+	if err := try("aws:ec2/eip:Eip", map[string]any{"domain": "vpc"}); err == nil || !strings.Contains(err.Error(), "does not exist") {
+		t.Errorf("an unknown role: %v", err)
+	}
+}
+
+func TestARecordFitsItsZone(t *testing.T) {
+	b := newBench(t)
+	zone, _ := b.create("aws:route53/zone:Zone", "zone", map[string]any{"name": "example.com"})
+	record := func(name, kind string) error {
+		_, _, err := b.tryCreate("aws:route53/record:Record", name+kind, map[string]any{
+			"zoneId": zone, "name": name, "type": kind, "ttl": 60, "records": []any{"192.0.2.1"},
+		})
+		return err
+	}
+	for _, tc := range []struct{ name, kind, want string }{
+		{"example.com", "A", ""},
+		{"shop.example.com", "A", ""},
+		{"shop.example.com", "AAAA", ""},
+		{"shop.example.com", "CNAME", "conflicts with that of type A"},
+		{"www.example.com", "CNAME", ""},
+		{"example.com", "CNAME", "is not permitted at apex"},
+		{"shop.example.org", "A", "is not permitted in zone example.com"},
+		{"badexample.com", "A", "is not permitted in zone example.com"},
+	} {
+		if err := record(tc.name, tc.kind); tc.want == "" && err != nil || tc.want != "" && (err == nil || !strings.Contains(err.Error(), tc.want)) {
+			t.Errorf("%s %s: %v", tc.name, tc.kind, err)
+		}
 	}
 }

@@ -29,6 +29,11 @@ func (w *World) Create(place aws.Place, urn resource.URN, known *schema.Resource
 		if err := w.refuseEKS(o.Type, nil, inputs); err != nil {
 			return err
 		}
+		if o.Type == aws.Record {
+			if err := w.refuseRecord(inputs); err != nil {
+				return err
+			}
+		}
 		if err := w.identify(place, o); err != nil {
 			return err
 		}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/pulumi/pulumi/sdk/v3/go/common/resource"
@@ -88,6 +89,39 @@ func (w *World) refuseSubnet(inputs resource.PropertyMap) error {
 		other, err := netip.ParsePrefix(value.Text(o.Inputs, "cidrBlock"))
 		if err == nil && value.Text(o.Inputs, "vpcId") == vpc.ID && other.Overlaps(block) {
 			return fmt.Errorf("InvalidSubnet.Conflict: cidrBlock: %s overlaps %s of %s", block, other, o.ID)
+		}
+	}
+	return nil
+}
+
+// refuseRecord returns AWS's error for a new record outside its zone, or for a CNAME that is not
+// alone with its name, or nil. A zone that the world does not have may hold any name.
+//
+// Source: Amazon Route 53 API, ChangeResourceRecordSets: InvalidChangeBatch; Developer Guide,
+// "Supported DNS record types", CNAME.
+func (w *World) refuseRecord(inputs resource.PropertyMap) error {
+	name, kind, id := value.Text(inputs, "name"), value.Text(inputs, "type"), value.Text(inputs, "zoneId")
+	zone, err := w.Get(aws.Zone, id)
+	if err != nil || zone == nil {
+		return err
+	}
+	apex := value.Text(zone.Inputs, "name")
+	name, apex = strings.TrimSuffix(name, "."), strings.TrimSuffix(apex, ".")
+	switch {
+	case name != apex && !strings.HasSuffix(name, "."+apex):
+		return fmt.Errorf("InvalidChangeBatch: name: RRSet with DNS name %s is not permitted in zone %s", name, apex)
+	case name == apex && kind == "CNAME":
+		return fmt.Errorf("InvalidChangeBatch: type: RRSet of type CNAME with DNS name %s is not permitted at apex in zone %s", name, apex)
+	}
+	records, err := w.All(aws.Record)
+	if err != nil {
+		return err
+	}
+	for _, o := range records {
+		other := value.Text(o.Inputs, "type")
+		same := value.Text(o.Inputs, "zoneId") == id && strings.TrimSuffix(value.Text(o.Inputs, "name"), ".") == name
+		if same && kind != other && (kind == "CNAME" || other == "CNAME") {
+			return fmt.Errorf("InvalidChangeBatch: type: RRSet of type %s with DNS name %s conflicts with that of type %s", kind, name, other)
 		}
 	}
 	return nil

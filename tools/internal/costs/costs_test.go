@@ -1,0 +1,194 @@
+package costs
+
+import (
+	"flag"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+const root = "../../.."
+
+var update = flag.Bool("update", false, "write the computed table into docs/aws/costs.md")
+
+// at is the day of the table in docs/aws/costs.md.
+var at = time.Date(2026, time.November, 29, 0, 0, 0, 0, time.UTC)
+
+// usage is what docs/aws/costs.md assumes of an environment.
+var usage = map[string]Usage{
+	"dev":  {NATGB: 50, LogGB: 10, HandSecrets: 4, At: at},
+	"prod": {NATGB: 300, LogGB: 60, HandSecrets: 4, At: at},
+}
+
+func golden(t *testing.T, environment string) []Resource {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(root, "stacks", "environment", "testdata", "plan-"+environment+".txt"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return FromGolden(string(text))
+}
+
+func monthly(t *testing.T, environment string) *Estimate {
+	t.Helper()
+	estimate, err := Monthly(golden(t, environment), usage[environment])
+	if err != nil {
+		t.Fatalf("%s: %v", environment, err)
+	}
+	return estimate
+}
+
+// table renders the estimates side by side.
+func table(dev, prod *Estimate) string {
+	var out strings.Builder
+	out.WriteString("| item | price | dev | | prod | |\n|---|---|---|---|---|---|\n")
+	in := func(e *Estimate, item string) Line {
+		for _, line := range e.Lines {
+			if line.Item == item {
+				return line
+			}
+		}
+		return Line{}
+	}
+	quantity := func(line Line) string {
+		if line.Unit == "h" {
+			return fmt.Sprintf("%g × 730 h", line.Quantity/hours)
+		}
+		return fmt.Sprintf("%g", line.Quantity)
+	}
+	// Both estimates are in the same order.
+	merged, _ := Delta(&Estimate{}, prod)
+	for _, line := range dev.Lines {
+		if in(prod, line.Item).Item == "" {
+			merged = append(merged, line)
+		}
+	}
+	merged = (&Estimate{merged}).sorted()
+	datadog := prices["datadog"].item
+	row := func(line Line) {
+		d, p := in(dev, line.Item), in(prod, line.Item)
+		fmt.Fprintf(&out, "| %s | %g / %s | %s | %.2f | %s | %.2f |\n", line.Item, line.Each, line.Unit, quantity(d), d.USD, quantity(p), p.USD)
+	}
+	for _, line := range merged {
+		if line.Item != datadog {
+			row(line)
+		}
+	}
+	fmt.Fprintf(&out, "| **AWS** | | | **%.2f** | | **%.2f** |\n", dev.USD(), prod.USD())
+	for _, line := range merged {
+		if line.Item == datadog {
+			row(line)
+		}
+	}
+	return out.String()
+}
+
+func TestTheDocumentedTableIsComputed(t *testing.T) {
+	const begin, end = "<!-- computed by tools/internal/costs: go test -update -->\n", "<!-- end -->"
+	file := filepath.Join(root, "docs", "aws", "costs.md")
+	page, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, rest, found := strings.Cut(string(page), begin)
+	shown, after, closed := strings.Cut(rest, end)
+	if !found || !closed {
+		t.Fatalf("%s has no computed table", file)
+	}
+	want := table(monthly(t, "dev"), monthly(t, "prod"))
+	if *update {
+		if err := os.WriteFile(file, []byte(before+begin+want+end+after), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	if shown != want {
+		t.Errorf("%s shows\n%s\nthe plans cost\n%s", file, shown, want)
+	}
+	if !strings.Contains(string(page), PricesAsOf) || !strings.Contains(string(page), at.Format(time.DateOnly)) {
+		t.Errorf("%s does not say that prices are of %s, and the table of %s", file, PricesAsOf, at.Format(time.DateOnly))
+	}
+}
+
+func TestATypeWithoutAPriceIsRefused(t *testing.T) {
+	for _, tc := range []struct {
+		add  Resource
+		want string
+	}{
+		{Resource{Type: "aws:elasticache/cluster:Cluster", Name: "cache"}, "aws:elasticache/cluster:Cluster cache: no price"},
+		{Resource{Type: "aws:rds/instance:Instance", Name: "big", Inputs: map[string]string{"instanceClass": "db.r6g.large", "allocatedStorage": "1"}},
+			"no price for rds/db.r6g.large"},
+		{Resource{Type: "aws:eks/cluster:Cluster", Name: "old", Inputs: map[string]string{"version": "1.20"}},
+			`the end of the support of Kubernetes "1.20" is not known`},
+	} {
+		if _, err := Monthly(append(golden(t, "dev"), tc.add), usage["dev"]); err == nil || !strings.Contains(err.Error(), tc.want) {
+			t.Errorf("%s: %v", tc.add.Type, err)
+		}
+	}
+}
+
+func TestExtendedSupportIsBilledFromItsDay(t *testing.T) {
+	cluster := []Resource{{Type: "aws:eks/cluster:Cluster", Inputs: map[string]string{"version": "1.34"}}}
+	on := func(day int) float64 {
+		estimate, err := Monthly(cluster, Usage{At: time.Date(2026, time.December, day, 0, 0, 0, 0, time.UTC)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return estimate.USD()
+	}
+	if rise := on(3) - on(2); math.Abs(rise-365) > 0.01 {
+		t.Errorf("extended support adds %.2f a month", rise)
+	}
+}
+
+func TestDelta(t *testing.T) {
+	before := golden(t, "dev")
+	after := append(golden(t, "dev"), Resource{Type: "aws:ec2/natGateway:NatGateway", Name: "second"})
+	cost := func(plan []Resource) *Estimate {
+		estimate, err := Monthly(plan, usage["dev"])
+		if err != nil {
+			t.Fatal(err)
+		}
+		return estimate
+	}
+	changed, usd := Delta(cost(before), cost(after))
+	if len(changed) != 1 || changed[0].Item != "NAT gateways" || math.Abs(usd-32.85) > 0.001 {
+		t.Errorf("a NAT gateway adds %+v, %.2f", changed, usd)
+	}
+	if changed, usd := Delta(cost(after), cost(before)); len(changed) != 1 || math.Abs(usd+32.85) > 0.001 {
+		t.Errorf("one less adds %+v, %.2f", changed, usd)
+	}
+	if changed, usd := Delta(cost(before), cost(before)); len(changed) != 0 || usd != 0 {
+		t.Errorf("no change adds %+v, %.2f", changed, usd)
+	}
+	if _, usd := Delta(cost(before), &Estimate{}); math.Abs(usd+cost(before).USD()+138) > 0.01 { // with Datadog
+		t.Errorf("a destroyed environment adds %.2f", usd)
+	}
+}
+
+func TestAPreviewIsReadAsAPlan(t *testing.T) {
+	plan, err := FromPreview([]byte(`{"steps":[
+		{"op":"create","urn":"urn:pulumi:dev::p::aws:eks/nodeGroup:NodeGroup::nodes","newState":{"type":"aws:eks/nodeGroup:NodeGroup",
+			"inputs":{"instanceTypes":["t3.medium"],"scalingConfig":{"desiredSize":3}}}},
+		{"op":"same","urn":"urn:pulumi:dev::p::kubernetes:helm.sh/v3:Release::kong","newState":{"type":"kubernetes:helm.sh/v3:Release",
+			"inputs":{"values":{"proxy":{"annotations":{"service.beta.kubernetes.io/aws-load-balancer-scheme":"internet-facing"}}}}}},
+		{"op":"delete","urn":"urn:pulumi:dev::p::aws:ec2/eip:Eip::old"}]}`))
+	if err != nil || len(plan) != 2 || plan[0].Name != "nodes" {
+		t.Fatalf("%v, %v", plan, err)
+	}
+	estimate, err := Monthly(plan, Usage{At: at})
+	if err != nil {
+		t.Fatal(err)
+	}
+	// 3 nodes, a load balancer with its capacity units and 3 addresses, and a key.
+	if want := hours*(3*0.0416+0.0225+0.006+3*0.005) + 1; math.Abs(estimate.USD()-want) > 0.01 {
+		t.Errorf("the plan costs %.2f, want %.2f", estimate.USD(), want)
+	}
+	if _, err := FromPreview([]byte(`{}`)); err == nil {
+		t.Error("a preview without resources costs nothing")
+	}
+}

@@ -89,6 +89,9 @@ func (a *access) describe(environment string) []identity.Statement {
 			"kms:DescribeKey", "kms:ListAliases", "logs:Describe*", "logs:ListTagsForResource", "rds:Describe*", "rds:ListTagsForResource",
 			"sns:GetSubscriptionAttributes", "sns:GetTopicAttributes", "sns:ListTagsForResource",
 		}},
+		// The image that AWS recommends for nodes, which previews compare with cluster.nodeRelease.
+		{Sid: "ReadNodeRelease", Effect: identity.Allow, Action: []string{"ssm:GetParameter"},
+			Resource: identity.ARNs(fmt.Sprintf("arn:aws:ssm:%s::parameter/aws/service/eks/*", a.Region))},
 		{Sid: "DescribeBudget", Effect: identity.Allow, Action: []string{"budgets:ListTagsForResource", "budgets:ViewBudget"},
 			Resource: identity.ARNs(a.budget(name))},
 		{Sid: "DescribeSecrets", Effect: identity.Allow, Action: []string{"secretsmanager:DescribeSecret", "secretsmanager:GetResourcePolicy"},

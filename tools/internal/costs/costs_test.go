@@ -20,8 +20,8 @@ var at = time.Date(2026, time.November, 29, 0, 0, 0, 0, time.UTC)
 
 // usage is what docs/aws/costs.md assumes of an environment.
 var usage = map[string]Usage{
-	"dev":  {NATGB: 50, LogGB: 10, HandSecrets: 4, At: at},
-	"prod": {NATGB: 300, LogGB: 60, HandSecrets: 4, At: at},
+	"dev":  {NATGB: 50, LogGB: 10, HandSecrets: 3, At: at},
+	"prod": {NATGB: 300, LogGB: 60, HandSecrets: 3, At: at},
 }
 
 func golden(t *testing.T, environment string) []Resource {

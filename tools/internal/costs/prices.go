@@ -1,7 +1,8 @@
 package costs
 
 // Prices of AWS, list prices of us-east-1 in US dollars, before tax, savings plans and free tiers.
-// This is a table by hand: check a price at its source before you decide something by it.
+// This is a table by hand: check a price at its source before you decide something by it. That of
+// alarms was entered from memory; the others were read in 2025.
 const (
 	// PricesAsOf is when the prices were last read, at the pages that each row names.
 	PricesAsOf = "2025"
@@ -16,7 +17,7 @@ type price struct {
 	item string
 	unit string // "h", "GiB", "GB" and so on
 	each float64
-	page string // on aws.amazonaws.com
+	page string // on aws.amazon.com
 }
 
 var prices = map[string]price{
@@ -38,12 +39,7 @@ var prices = map[string]price{
 	"datadog":      {"Datadog: infrastructure Pro and APM, yearly plan", "host", 46, "datadoghq.com/pricing"},
 
 	"ec2/t3.medium":        {"nodes, t3.medium", "h", 0.0416, "ec2/pricing/on-demand"},
-	"ec2/t3.large":         {"nodes, t3.large", "h", 0.0832, "ec2/pricing/on-demand"},
 	"rds/db.t4g.micro":     {"RDS, db.t4g.micro", "h", 0.016, "rds/postgresql/pricing"},
-	"rds/db.t4g.micro-az":  {"RDS, db.t4g.micro, multi-AZ", "h", 0.032, "rds/postgresql/pricing"},
-	"rds/db.t4g.small":     {"RDS, db.t4g.small", "h", 0.032, "rds/postgresql/pricing"},
-	"rds/db.t4g.small-az":  {"RDS, db.t4g.small, multi-AZ", "h", 0.065, "rds/postgresql/pricing"},
-	"rds/db.t4g.medium":    {"RDS, db.t4g.medium", "h", 0.065, "rds/postgresql/pricing"},
 	"rds/db.t4g.medium-az": {"RDS, db.t4g.medium, multi-AZ", "h", 0.129, "rds/postgresql/pricing"},
 }
 

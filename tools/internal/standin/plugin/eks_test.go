@@ -8,6 +8,7 @@ import (
 	pulumirpc "github.com/pulumi/pulumi/sdk/v3/proto/go"
 
 	"github.com/loja-veloz/platform/tools/internal/standin/value"
+	"github.com/loja-veloz/platform/tools/internal/standin/world"
 )
 
 const (

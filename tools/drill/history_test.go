@@ -3,6 +3,8 @@
 package drill
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -12,6 +14,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -410,9 +413,15 @@ func (b *buyer) call(ctx context.Context, c call, method, at, body string, set f
 		if status < 300 {
 			err = set(&c, answer)
 		} else {
-			var problem struct{ Code string }
+			var problem struct {
+				Code      string
+				RequestID string `json:"request_id"`
+			}
 			err = json.Unmarshal(answer, &problem)
 			c.code = problem.Code
+			if c.code == "internal_error" {
+				c.code += " (" + b.h.logged(problem.RequestID) + ")"
+			}
 		}
 		if err != nil {
 			err = fmt.Errorf("%d %s: %w", status, answer, err)
@@ -423,6 +432,22 @@ func (b *buyer) call(ctx context.Context, c call, method, at, body string, set f
 	}
 	b.h.record(c)
 	return c
+}
+
+// logged returns why a request failed, as the services have logged it since their last start but one.
+func (h *history) logged(request string) string {
+	logs, _ := filepath.Glob(filepath.Join(h.dir, "logs", "*.log*"))
+	var causes []string
+	for _, path := range logs {
+		log, _ := os.ReadFile(path)
+		for line := range bytes.Lines(log) {
+			var entry struct{ Error, Service string }
+			if bytes.Contains(line, []byte(request)) && json.Unmarshal(line, &entry) == nil && entry.Error != "" {
+				causes = append(causes, entry.Service+": "+entry.Error)
+			}
+		}
+	}
+	return cmp.Or(strings.Join(causes, "; "), "not in the logs")
 }
 
 func (h *history) record(calls ...call) {

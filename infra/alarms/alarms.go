@@ -126,7 +126,7 @@ func (s *Spec) databaseAlarms() []alarm {
 		// autoscaling"). Below 5 % for half an hour it has not helped.
 		name: "database-storage", description: "less than 5 % of the database's first storage is free: autoscaling is at its limit or too slow",
 		namespace: "AWS/RDS", metric: "FreeStorageSpace", statistic: "Minimum", dimensions: dimensions,
-		threshold: float64(s.AllocatedGiB) * gib * 0.05, periods: 6,
+		threshold: float64(s.AllocatedGiB) * gib / 20, periods: 6,
 	}}
 	if s.MaxConnections > 0 {
 		all = append(all, alarm{

@@ -171,24 +171,36 @@ func TestDelta(t *testing.T) {
 }
 
 func TestAPreviewIsReadAsAPlan(t *testing.T) {
-	plan, err := FromPreview([]byte(`{"steps":[
+	before, plan, err := FromPreview([]byte(`{"steps":[
 		{"op":"create","urn":"urn:pulumi:dev::p::aws:eks/nodeGroup:NodeGroup::nodes","newState":{"type":"aws:eks/nodeGroup:NodeGroup",
 			"inputs":{"instanceTypes":["t3.medium"],"scalingConfig":{"desiredSize":3}}}},
 		{"op":"same","urn":"urn:pulumi:dev::p::kubernetes:helm.sh/v3:Release::kong","newState":{"type":"kubernetes:helm.sh/v3:Release",
-			"inputs":{"values":{"proxy":{"annotations":{"service.beta.kubernetes.io/aws-load-balancer-scheme":"internet-facing"}}}}}},
-		{"op":"delete","urn":"urn:pulumi:dev::p::aws:ec2/eip:Eip::old"}]}`))
-	if err != nil || len(plan) != 2 || plan[0].Name != "nodes" {
-		t.Fatalf("%v, %v", plan, err)
+			"inputs":{"values":{"proxy":{"annotations":{"service.beta.kubernetes.io/aws-load-balancer-scheme":"internet-facing"}}}}},
+			"oldState":{"type":"kubernetes:helm.sh/v3:Release"}},
+		{"op":"create-replacement","urn":"urn:pulumi:dev::p::aws:ec2/natGateway:NatGateway::nat","oldState":{"type":"aws:ec2/natGateway:NatGateway"},
+			"newState":{"type":"aws:ec2/natGateway:NatGateway"}},
+		{"op":"replace","urn":"urn:pulumi:dev::p::aws:ec2/natGateway:NatGateway::nat","oldState":{"type":"aws:ec2/natGateway:NatGateway"},
+			"newState":{"type":"aws:ec2/natGateway:NatGateway"}},
+		{"op":"delete-replaced","urn":"urn:pulumi:dev::p::aws:ec2/natGateway:NatGateway::nat","oldState":{"type":"aws:ec2/natGateway:NatGateway"}},
+		{"op":"delete","urn":"urn:pulumi:dev::p::aws:ec2/eip:Eip::old","oldState":{"type":"aws:ec2/eip:Eip"}}]}`))
+	names := func(plan []Resource) (all string) {
+		for _, r := range plan {
+			all += r.Name + " "
+		}
+		return all
+	}
+	if err != nil || names(before) != "kong nat old " || names(plan) != "nodes kong nat " {
+		t.Fatalf("%v, %v, %v", before, plan, err)
 	}
 	estimate, err := Monthly(plan, Usage{At: at})
 	if err != nil {
 		t.Fatal(err)
 	}
-	// 3 nodes, a load balancer with its capacity units and 3 addresses, and a key.
-	if want := hours*(3*0.0416+0.0225+0.006+3*0.005) + 1; math.Abs(estimate.USD()-want) > 0.01 {
+	// 3 nodes, a load balancer with its capacity units and 3 addresses, a NAT gateway, and a key.
+	if want := hours*(3*0.0416+0.0225+0.006+3*0.005+0.045) + 1; math.Abs(estimate.USD()-want) > 0.01 {
 		t.Errorf("the plan costs %.2f, want %.2f", estimate.USD(), want)
 	}
-	if _, err := FromPreview([]byte(`{}`)); err == nil {
+	if _, _, err := FromPreview([]byte(`{}`)); err == nil {
 		t.Error("a preview without resources costs nothing")
 	}
 }

@@ -34,33 +34,45 @@ func FromGolden(text string) []Resource {
 	return plan
 }
 
-// FromPreview reads what pulumi preview --json prints: the resources that exist after the update.
-func FromPreview(document []byte) ([]Resource, error) {
+// FromPreview reads what pulumi preview --json --show-sames prints: the resources before the update, of
+// which a first one has none, and those after it.
+func FromPreview(document []byte) (before, after []Resource, err error) {
+	type state struct {
+		Type   string
+		Inputs map[string]any
+	}
 	var preview struct {
 		Steps []struct {
-			Op, URN  string
-			NewState struct {
-				Type   string
-				Inputs map[string]any
-			}
+			Op, URN            string
+			OldState, NewState *state
 		}
 	}
 	if err := json.Unmarshal(document, &preview); err != nil {
-		return nil, fmt.Errorf("reading the preview: %w", err)
+		return nil, nil, fmt.Errorf("reading the preview: %w", err)
 	}
-	var plan []Resource
-	for _, step := range preview.Steps {
-		if strings.HasPrefix(step.Op, "delete") || step.NewState.Type == "" {
-			continue
+	// A replacement has several steps for one URN.
+	olds, news := map[string]bool{}, map[string]bool{}
+	add := func(plan []Resource, seen map[string]bool, urn string, s *state) []Resource {
+		if s == nil || s.Type == "" || seen[urn] {
+			return plan
 		}
-		r := Resource{Type: step.NewState.Type, Name: step.URN[strings.LastIndex(step.URN, ":")+1:], Inputs: map[string]string{}}
-		flatten(r.Inputs, "", step.NewState.Inputs)
-		plan = append(plan, r)
+		seen[urn] = true
+		r := Resource{Type: s.Type, Name: urn[strings.LastIndex(urn, ":")+1:], Inputs: map[string]string{}}
+		flatten(r.Inputs, "", s.Inputs)
+		return append(plan, r)
 	}
-	if len(plan) == 0 {
-		return nil, fmt.Errorf("the preview has no resources: run pulumi preview with --json --show-sames")
+	for _, step := range preview.Steps {
+		if !strings.HasPrefix(step.Op, "create") {
+			before = add(before, olds, step.URN, step.OldState)
+		}
+		if !strings.HasPrefix(step.Op, "delete") {
+			after = add(after, news, step.URN, step.NewState)
+		}
 	}
-	return plan, nil
+	if len(before)+len(after) == 0 {
+		return nil, nil, fmt.Errorf("the preview has no resources: run pulumi preview with --json --show-sames")
+	}
+	return before, after, nil
 }
 
 // flatten collects every leaf by its path, with keys that contain dots or slashes in brackets.

@@ -9,8 +9,10 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/loja-veloz/platform/tools/internal/command"
+	"github.com/loja-veloz/platform/tools/internal/costs"
 	"github.com/loja-veloz/platform/tools/internal/review"
 	"github.com/loja-veloz/platform/tools/internal/settings"
 )
@@ -85,7 +87,7 @@ func comment(
 	pulumi, failed := prepare(ctx, w, o)
 	if failed == nil {
 		// Only with its steps does a replacement say whether it deletes the old object first.
-		pulumi.Args = append(pulumi.Args, "--json", "--show-replacement-steps")
+		pulumi.Args = append(pulumi.Args, "--json", "--show-replacement-steps", "--show-sames")
 		pulumi.Stdout = &output
 		failed = pulumi.Run(ctx)
 	}
@@ -98,6 +100,8 @@ func comment(
 	}
 	if failed != nil {
 		about.Failure = failed.Error()
+	} else {
+		about.Cost = monthly(output.Bytes(), time.Now())
 	}
 	written := review.Write(plan, about)
 	for file, text := range map[string]string{o.Comment: written.Text, full: written.Full} {
@@ -113,6 +117,26 @@ func comment(
 		return fmt.Errorf("not even the names of everything at risk fit into a comment: read %s", full)
 	}
 	return nil
+}
+
+// monthly is what a stack costs in a month before and after an update, without what no plan says, at the
+// prices of a day.
+func monthly(preview []byte, at time.Time) *review.Cost {
+	before, after, err := costs.FromPreview(preview)
+	cost := review.Cost{Prices: costs.PricesAsOf + ", without traffic, logs and secrets created by hand"}
+	for usd, plan := range map[*float64][]costs.Resource{&cost.Before: before, &cost.After: after} {
+		if len(plan) == 0 {
+			continue
+		}
+		estimate, failed := costs.Monthly(plan, costs.Usage{At: at})
+		if err = errors.Join(err, failed); failed == nil {
+			*usd = estimate.USD()
+		}
+	}
+	if err != nil {
+		cost.Unknown = err.Error()
+	}
+	return &cost
 }
 
 // replaceFile writes a file whole or not at all.

@@ -29,14 +29,13 @@ type Options struct {
 	Cost *Cost
 }
 
-// Cost is a price in USD a month, which whoever calls Write computes from the resources of the plan: Change.Type,
-// Old and New.
+// Cost is what the stack costs in USD a month, before the update and after it.
 type Cost struct {
 	Before, After float64
 	// Prices says where the prices come from and of which day they are.
 	Prices string
-	// Unpriced are the types of resources that the change touches and that have no price.
-	Unpriced []string
+	// Unknown says why the cost is not known; then there are no figures.
+	Unknown string
 }
 
 // Marker is the first line of a stack's comments: who posts one replaces the comment that begins
@@ -190,8 +189,8 @@ func (w *writer) cost() string {
 	}
 	row := fmt.Sprintf("%+.2f USD a month, %.2f → %.2f, at the prices of %s", w.Cost.After-w.Cost.Before, w.Cost.Before, w.Cost.After,
 		w.Cost.Prices)
-	if len(w.Cost.Unpriced) > 0 {
-		row += "; without a price: " + inline(w.Cost.Unpriced)
+	if w.Cost.Unknown != "" {
+		row = "not known: " + oneLine(w.Cost.Unknown, false)
 	}
 	return fmt.Sprintf("| **Cost** | | %s |\n", row)
 }

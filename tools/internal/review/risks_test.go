@@ -309,10 +309,14 @@ func TestToleratedErrorsAreAnObjective(t *testing.T) {
 
 func TestCost(t *testing.T) {
 	o := options
-	o.Cost = &Cost{Before: 600, After: 633.59, Prices: "29 November 2026", Unpriced: []string{"aws:x:Y"}}
-	want := "| **Cost** | | +33.59 USD a month, 600.00 → 633.59, at the prices of 29 November 2026; without a price: `aws:x:Y` |\n"
-	if text := Write(read(t, constructed(t)), o).Text; !strings.Contains(text, want) {
-		t.Errorf("the comment is\n%s", text)
+	for want, cost := range map[string]Cost{
+		"| **Cost** | | +33.59 USD a month, 600.00 → 633.59, at the prices of 29 November 2026 |\n": {Before: 600, After: 633.59, Prices: "29 November 2026"},
+		"| **Cost** | | not known: aws:x:Y x: no price |\n":                                         {Unknown: "aws:x:Y x: no price"},
+	} {
+		o.Cost = &cost
+		if text := Write(read(t, constructed(t)), o).Text; !strings.Contains(text, want) {
+			t.Errorf("the comment is\n%s", text)
+		}
 	}
 }
 

@@ -84,6 +84,24 @@ func TestEKSRefusesInUpdates(t *testing.T) {
 	}
 }
 
+func TestEKSJudgesByTheDay(t *testing.T) {
+	b, cluster, _ := eksBench(t)
+	create := func(day string) error {
+		t.Setenv(world.DayVariable, day)
+		_, _, err := b.tryCreate(clusterType, "later"+day, with(cluster, "name", "later"+day))
+		return err
+	}
+	if err := create("2027-03-26"); err != nil {
+		t.Errorf("1.35 in support: %v", err)
+	}
+	if err := create("2028-03-28"); err == nil || !strings.Contains(err.Error(), "out of all support") {
+		t.Errorf("1.35 out of support: %v", err)
+	}
+	if err := create("tomorrow"); err == nil || !strings.Contains(err.Error(), world.DayVariable) {
+		t.Errorf("a day that is none: %v", err)
+	}
+}
+
 func TestAddonsGoWithTheirCluster(t *testing.T) {
 	b, _, _ := eksBench(t)
 	addon := map[string]any{"clusterName": "c", "addonName": "coredns", "addonVersion": "v1.12.4-eksbuild.29"}

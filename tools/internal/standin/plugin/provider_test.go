@@ -34,6 +34,7 @@ type bench struct {
 func newBench(t *testing.T) *bench {
 	t.Helper()
 	t.Setenv(world.DirVariable, t.TempDir())
+	t.Setenv(world.DayVariable, "2026-11-29")
 	p, err := New("")
 	if err != nil {
 		t.Fatal(err)

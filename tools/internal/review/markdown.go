@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/pmezard/go-difflib/difflib"
@@ -12,12 +13,34 @@ import (
 
 // code is a value on one line, which Markdown leaves alone: no mention, link or HTML.
 func code(s string) string {
-	s = strings.NewReplacer("\r", "", "\n", "⏎", "`", "'", "|", "¦").Replace(s)
+	s = visible(strings.NewReplacer("\r", "", "\n", "⏎", "`", "'", "|", "¦").Replace(s))
 	if strings.TrimSpace(s) == "" {
 		s = `"` + s + `"`
 	}
 	return "`" + s + "`"
 }
+
+// inFence is a text that cannot end the block of code around it.
+func inFence(s string) string { return visible(strings.ReplaceAll(s, "```", "'''")) }
+
+// visible writes out characters that have no form of their own, such as those that change the direction of
+// what follows: a value could look like another one.
+func visible(s string) string {
+	if !strings.ContainsFunc(s, formless) {
+		return s
+	}
+	var b strings.Builder
+	for _, r := range s {
+		if formless(r) {
+			fmt.Fprintf(&b, `\u%04x`, r)
+		} else {
+			b.WriteRune(r)
+		}
+	}
+	return b.String()
+}
+
+func formless(r rune) bool { return unicode.Is(unicode.Cf, r) }
 
 // inline is a list of names as code.
 func inline(names []string) string {
@@ -57,7 +80,7 @@ func clipLines(s string, lines, each int) string {
 
 // fenced is a block of code. The text cannot end it.
 func fenced(language, s string) string {
-	return "```" + language + "\n" + strings.ReplaceAll(strings.TrimRight(s, "\n"), "```", "'''") + "\n```\n"
+	return "```" + language + "\n" + inFence(strings.TrimRight(s, "\n")) + "\n```\n"
 }
 
 // A part is a section of the comment whose blocks are left out where there is no room. A block
@@ -196,7 +219,7 @@ func difference(same []*Change, whole bool) string {
 	if len(c.Properties) == 0 {
 		b.WriteString("  nothing that can be shown: see its dependencies\n")
 	}
-	return strings.ReplaceAll(b.String(), "```", "'''")
+	return inFence(b.String())
 }
 
 func writeProperty(b *strings.Builder, p Property, forced, whole bool) {
@@ -244,7 +267,7 @@ func inputLines(c *Change, sign string, inputs map[string]any, whole bool) strin
 			fmt.Fprintf(&b, "%s %s: %s\n", sign, at.path, oneLine(text, whole))
 		}
 	})
-	return strings.ReplaceAll(b.String(), "```", "'''")
+	return inFence(b.String())
 }
 
 // maxLines is up to how many lines two texts are compared line by line, after what they begin

@@ -270,6 +270,17 @@ func TestMoreRisksThanFitAreSaid(t *testing.T) {
 	everyRemoval(t, constructed(t, steps...), c.Full)
 }
 
+func TestCharactersWithoutAFormAreWrittenOut(t *testing.T) {
+	const turned = "1\u202e5"
+	c := Write(read(t, constructed(t, stepOf("update", "aws:rds/instance:Instance", "db"+turned,
+		object{"engineVersion": "15"}, object{"engineVersion": turned, "note": "x\n" + turned}))), Options{Stack: "dev", Rest: "rest.md", Failure: turned})
+	for _, text := range []string{c.Text, c.Full} {
+		if strings.Contains(text, "\u202e") || !strings.Contains(text, `1\u202e5`) {
+			t.Errorf("the direction of the text changes in\n%s", text)
+		}
+	}
+}
+
 func TestPlanCannotForgeMarkdown(t *testing.T) {
 	for _, bad := range []string{
 		"`</details>\n```\n@everyone <!-- loja-preview stack=prod --> | x |\n### Preview of `prod`: no risk",

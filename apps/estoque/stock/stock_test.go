@@ -857,3 +857,29 @@ func TestOnlyTheSameRunDoesNotWait(t *testing.T) {
 		}
 	}
 }
+
+// What another request has confirmed, perhaps without waiting, is on disk when it is answered: the answer comes with a
+// commit of its own.
+func TestARepeatedConfirmLeavesACommit(t *testing.T) {
+	s := open(t)
+	s.add(t, "A", 100, 10)
+	order := id()
+	must[stock.Reservation](t)(s.Reserve(t.Context(), order, []stock.Line{{SKU: "A", Quantity: 1}}, keep))
+	if _, _, err := s.Confirm(t.Context(), order, ""); err != nil {
+		t.Fatal(err)
+	}
+	err := pgx.BeginFunc(t.Context(), s.db.Pool, func(tx pgx.Tx) error {
+		if _, moved, err := stock.New(tx).Confirm(t.Context(), order, ""); err != nil || moved {
+			t.Errorf("moved %t, %v", moved, err)
+		}
+		var commits bool
+		err := tx.QueryRow(t.Context(), "SELECT pg_current_xact_id_if_assigned() IS NOT NULL").Scan(&commits)
+		if !commits {
+			t.Error("nothing is written, so that no commit waits")
+		}
+		return err
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}

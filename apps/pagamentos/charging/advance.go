@@ -155,7 +155,7 @@ func (p *Payments) awaitRefund(ctx context.Context, now payment.Payment, answer 
 func (p *Payments) later(ctx context.Context, now payment.Payment, row store.PaymentRow, err error) (payment.Payment, error) {
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
-		return p.Payment(ctx, now.OrderID)
+		return p.found(ctx, now.OrderID)
 	case err != nil:
 		return payment.Payment{}, fmt.Errorf("storing the acquirer's answer: %w: %w", ErrNotStored, err)
 	}

@@ -158,7 +158,7 @@ func (p *Payments) Pay(ctx context.Context, r Request) (paid payment.Payment, cr
 // It returns ErrNotFound, ErrUndone, ErrOutcomeUnknown, ErrNotStored, a *WaitError or a
 // *payment.NotPossibleError.
 func (p *Payments) Capture(ctx context.Context, order uuid.UUID) (payment.Payment, error) {
-	found, err := p.Payment(ctx, order)
+	found, err := p.found(ctx, order)
 	if err != nil {
 		return payment.Payment{}, err
 	}
@@ -173,7 +173,7 @@ func (p *Payments) Capture(ctx context.Context, order uuid.UUID) (payment.Paymen
 		case !errors.Is(err, pgx.ErrNoRows):
 			return payment.Payment{}, fmt.Errorf("storing the intention to capture: %w", err)
 		default: // another request was faster
-			if found, err = p.Payment(ctx, order); err != nil {
+			if found, err = p.found(ctx, order); err != nil {
 				return payment.Payment{}, err
 			}
 		}
@@ -383,10 +383,13 @@ func (p *Payments) Payment(ctx context.Context, order uuid.UUID) (payment.Paymen
 }
 
 // found reads a payment that another request has changed, perhaps without waiting for the disk. What it returns is
-// on disk.
+// on disk. It returns ErrNotFound.
 func (p *Payments) found(ctx context.Context, order uuid.UUID) (payment.Payment, error) {
 	row, err := p.store.DurablePayment(ctx, order)
-	if err != nil {
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return payment.Payment{}, ErrNotFound
+	case err != nil:
 		return payment.Payment{}, fmt.Errorf("reading the payment: %w", err)
 	}
 	return paymentOf(store.PaymentRow(row)), nil

@@ -1,13 +1,22 @@
 package charging
 
 import (
+	"context"
 	"fmt"
+	"log/slog"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace/noop"
 
+	"github.com/loja-veloz/platform/apps/internal/money"
 	"github.com/loja-veloz/platform/apps/internal/postgres/postgrestest"
+	"github.com/loja-veloz/platform/apps/internal/value"
+	"github.com/loja-veloz/platform/apps/pagamentos/acquirer"
 	"github.com/loja-veloz/platform/apps/pagamentos/acquirer/simulator"
 	"github.com/loja-veloz/platform/apps/pagamentos/migrations"
 	"github.com/loja-veloz/platform/apps/pagamentos/payment"
@@ -137,4 +146,80 @@ func TestOnlyTheSameRunDoesNotWait(t *testing.T) {
 			t.Errorf("with the run %q: %v", named, err)
 		}
 	}
+}
+
+// What another request has settled, perhaps without waiting, is on disk when it is answered: its row is locked, which is a
+// commit of its own.
+func TestAnAnswerAboutASettledPaymentLeavesACommit(t *testing.T) {
+	database := postgrestest.New(t, migrations.Files)
+	payments := New(database.Pool, simulator.New(database.Pool), time.Second, NewMetrics(prometheus.NewRegistry()), slog.New(slog.DiscardHandler),
+		noop.NewTracerProvider())
+	for what, tc := range map[string]struct {
+		card string
+		ask  func(r Request) error
+	}{
+		"pay":     {simulator.Approved, func(r Request) error { _, _, err := payments.Pay(t.Context(), r); return err }},
+		"capture": {simulator.Approved, func(r Request) error { _, err := payments.Capture(t.Context(), r.OrderID); return err }},
+		"refund of a declined one": {simulator.LostCard, func(r Request) error {
+			_, err := payments.Refund(t.Context(), r.OrderID, "")
+			return err
+		}},
+	} {
+		r := Request{
+			OrderID: uuid.Must(uuid.NewV7()), Amount: money.Money{Amount: 100, Currency: "BRL"}, CardToken: value.CardToken(tc.card), Capture: true,
+		}
+		// locker is the last transaction that has locked the row.
+		locker := func() (xid string) {
+			err := database.Pool.QueryRow(t.Context(), "SELECT xmax::text FROM pagamentos WHERE order_id = $1", r.OrderID).Scan(&xid)
+			if err != nil {
+				t.Errorf("%s: %v", what, err)
+			}
+			return xid
+		}
+		if _, _, err := payments.Pay(t.Context(), r); err != nil {
+			t.Fatalf("%s: the first request: %v", what, err)
+		}
+		before := locker()
+		if err := tc.ask(r); err != nil || locker() == before {
+			t.Errorf("%s: %v; nothing is written, so that no commit waits", what, err)
+		}
+	}
+}
+
+// Two requests with different runs do not share a call: what the one has committed without waiting would be answered to the other.
+func TestRequestsOfDifferentRunsShareNoCall(t *testing.T) {
+	database := postgrestest.New(t, migrations.Files)
+	both := make(chan struct{}, 2)
+	payments := New(database.Pool, meeting{simulator.New(database.Pool), both}, 5*time.Second, NewMetrics(prometheus.NewRegistry()),
+		slog.New(slog.DiscardHandler), noop.NewTracerProvider())
+	id := uuid.Must(uuid.NewV7())
+	var all sync.WaitGroup
+	for _, run := range []string{"one", "another"} {
+		all.Go(func() {
+			_, _, err := payments.Pay(t.Context(), Request{
+				OrderID: id, Amount: money.Money{Amount: 100, Currency: "BRL"}, CardToken: simulator.Approved, Capture: true, Run: run,
+			})
+			if err != nil {
+				t.Errorf("%s: %v", run, err)
+			}
+		})
+	}
+	all.Wait()
+}
+
+// meeting is an acquirer of which a call goes on when another one has begun.
+type meeting struct {
+	acquirer.Acquirer
+	begun chan struct{}
+}
+
+func (m meeting) Authorise(ctx context.Context, key string, charge acquirer.Charge) (acquirer.Result, error) {
+	m.begun <- struct{}{}
+	for len(m.begun) < 2 {
+		if err := ctx.Err(); err != nil {
+			return acquirer.Result{}, fmt.Errorf("no second call: %w", err)
+		}
+		time.Sleep(time.Millisecond)
+	}
+	return m.Acquirer.Authorise(ctx, key, charge)
 }

@@ -104,7 +104,7 @@ func (p *Payments) intendRefund(ctx context.Context, r RefundRequest) (bool, err
 // intendRest stores the intention to undo a payment of which parts are refunded, if it is one, and
 // returns the payment.
 func (p *Payments) intendRest(ctx context.Context, order uuid.UUID) (payment.Payment, error) {
-	found, err := p.Payment(ctx, order)
+	found, err := p.found(ctx, order)
 	if err != nil || !found.Partly || found.State != payment.Captured {
 		return found, err
 	}

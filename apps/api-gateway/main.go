@@ -6,6 +6,7 @@ package main
 import (
 	"context"
 	"io"
+	"os"
 	"runtime/debug"
 
 	"github.com/loja-veloz/platform/apps/internal/config"
@@ -26,15 +27,14 @@ func main() { service.Main(name, run) }
 // GOMEMLIMIT bounds the heap in a pod.
 const collectAt = 400
 
-// collectLess sets collectAt. GOGC=100 is Go's default, and so not told from no setting.
-func collectLess() {
-	if was := debug.SetGCPercent(collectAt); was != 100 {
-		debug.SetGCPercent(was)
+func collectLess(gogc string) {
+	if gogc == "" {
+		debug.SetGCPercent(collectAt)
 	}
 }
 
 func serve(ctx context.Context, env *config.Reader, stdout io.Writer) error {
-	collectLess()
+	collectLess(os.Getenv("GOGC"))
 	settings := readSettings(env)
 	frame, err := service.Start(ctx, name, env, stdout)
 	if err != nil {

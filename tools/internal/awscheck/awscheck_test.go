@@ -53,11 +53,13 @@ func newAccount(t *testing.T) *account {
 		_, name, _ := strings.Cut(image, "/")
 		images[name] = []string{"0123abc", "release-0123abc"}
 	}
-	return &account{t, w, &api.API{
+	a := &account{t, w, &api.API{
 		Images: images,
 		World:  w, Account: accountID, Quotas: api.NewAccountQuotas(), CPUs: map[string]int{"t3.medium": 2},
 		Caller: "arn:aws:sts::" + accountID + ":assumed-role/ops/ana",
 	}, stack, map[string][]string{}}
+	a.has(standin.Role, "ops", map[string]any{"name": "ops", "assumeRolePolicy": "{}"})
+	return a
 }
 
 // has creates an object in the account and returns its id.
@@ -156,6 +158,35 @@ func TestANewAccountLacksQuotasAndDelegation(t *testing.T) {
 		"failed  API server's allow-list: 198.51.100.9 is in none of loja-veloz:cluster.publicAccessCIDRs",
 		"'loja-veloz:cluster.publicAccessCIDRs[1]' 198.51.100.9/32",
 	)
+}
+
+// Identity Center's roles have a path, which a caller's ARN does not show, and EKS refuses an access
+// entry without it.
+func TestARoleIsComparedWithItsPath(t *testing.T) {
+	const name, path = "AWSReservedSSO_ops_0123456789abcdef", "/aws-reserved/sso.amazonaws.com/sa-east-1/"
+	a := newAccount(t)
+	a.api.Caller = "arn:aws:sts::" + accountID + ":assumed-role/" + name + "/ana"
+	a.has(standin.Role, "sso", map[string]any{"name": name, "path": path, "assumeRolePolicy": "{}"})
+	whole, plain := "arn:aws:iam::"+accountID+":role"+path+name, "arn:aws:iam::"+accountID+":role/"+name
+	const mends = "pulumi config set -s dev --path 'loja-veloz:cluster.admins"
+	for _, tc := range []struct {
+		admins []string
+		denied bool
+		want   string
+	}{
+		{[]string{whole}, false, "ok      identity: " + a.api.Caller + ", of cluster.admins\n"},
+		{[]string{"arn:aws:iam::" + accountID + ":role/other", plain}, false, mends + "[1]' " + whole + "\n"},
+		{nil, false, mends + "[0]' " + whole + "\n"},
+		{[]string{plain}, true, "ok      identity: " + a.api.Caller + ", of cluster.admins by its name: the role's path is unknown"},
+		{nil, true, "add the role's ARN with its path, which is unknown, because iam:GetRole is denied"},
+	} {
+		a.stack.Cluster.Admins, a.api.Denied = tc.admins, nil
+		if tc.denied {
+			a.api.Denied = []string{"GetRole"}
+		}
+		out, _ := a.check("203.0.113.7")
+		a.says(out, tc.want)
+	}
 }
 
 func TestAUsedAccountNamesWhatIsInTheWay(t *testing.T) {

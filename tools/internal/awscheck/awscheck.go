@@ -101,6 +101,10 @@ func (a *Account) Run(ctx context.Context, out io.Writer) error {
 		text, err := check.Run(ctx)
 		if err != nil {
 			failed++
+			if denied(err) {
+				err = fmt.Errorf("AWS denies the question, so the answer is unknown: "+
+					"run the check with other credentials, of the environment's up role or an administrator (%w)", cause(err))
+			}
 			word, text = "failed", strings.ReplaceAll(err.Error(), "\n", "; ")
 		}
 		if _, err := fmt.Fprintf(out, "%s  %s: %s\n", word, check.Name, text); err != nil {
@@ -163,6 +167,13 @@ func (a *Account) checkIdentity(ctx context.Context) (string, error) {
 	}
 	return "", fmt.Errorf("the cluster would not admit %s, neither %s nor in loja-veloz:cluster.admins: %s", arn, a.upRole(),
 		a.set(fmt.Sprintf("cluster.admins[%d]", same), whole))
+}
+
+// cause returns AWS's own error, without the advice of a check that expects another one.
+func cause(err error) error {
+	var refused smithy.APIError
+	errors.As(err, &refused)
+	return refused
 }
 
 // denied tells whether AWS refuses a call because of the caller's permissions. EC2 has a code of its own.

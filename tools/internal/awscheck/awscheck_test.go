@@ -189,6 +189,24 @@ func TestARoleIsComparedWithItsPath(t *testing.T) {
 	}
 }
 
+func TestADeniedQuestionNeedsOtherCredentials(t *testing.T) {
+	a := newAccount(t)
+	a.api.Quotas["L-1216C47A"] = 16
+	a.zone("dev.example.com", true)
+	a.api.Denied = []string{"GetServiceQuota", "GetOpenIDConnectProvider", "DescribeInstanceTypes", "DescribeImages"}
+	out, err := a.check("203.0.113.7")
+	if err == nil || err.Error() != "5 of 13 checks failed: mend them before pulumi up" {
+		t.Errorf("%v\n%s", err, out)
+	}
+	const needs = ": AWS denies the question, so the answer is unknown: run the check with other credentials"
+	a.says(out, "failed  GitHub's provider"+needs, "failed  quota of VPCs"+needs, "failed  quota of vCPUs"+needs, "failed  images"+needs)
+	for _, wrong := range []string{"is unknown in", "push it"} {
+		if strings.Contains(out, wrong) {
+			t.Errorf("a denied question is answered by %q:\n%s", wrong, out)
+		}
+	}
+}
+
 func TestAUsedAccountNamesWhatIsInTheWay(t *testing.T) {
 	a := newAccount(t)
 	a.api.Quotas["L-1216C47A"] = 16

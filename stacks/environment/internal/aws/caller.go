@@ -2,6 +2,7 @@ package aws
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -105,6 +106,13 @@ var examples = []netip.Prefix{
 	netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("198.51.100.0/24"), netip.MustParsePrefix("203.0.113.0/24"),
 }
 
+// documentationName tells whether a host is one of RFC 2606.
+func documentationName(host string) bool {
+	return slices.ContainsFunc([]string{"example.com", "example.net", "example.org", "example"}, func(domain string) bool {
+		return host == domain || strings.HasSuffix(host, "."+domain)
+	})
+}
+
 // placeholders lists the settings whose values are those of documentation, as the stack files are
 // shipped: of RFC 5737 (networks), RFC 2606 (names) and AWS (account).
 func placeholders(cfg *config.Config) []string {
@@ -119,9 +127,13 @@ func placeholders(cfg *config.Config) []string {
 		prefix, err := netip.ParsePrefix(cidr)
 		add(err == nil && slices.ContainsFunc(examples, prefix.Overlaps), "cluster.publicAccessCIDRs", cidr)
 	}
-	host := cfg.Gateway.Host
-	for _, domain := range []string{"example.com", "example.net", "example.org", "example"} {
-		add(host == domain || strings.HasSuffix(host, "."+domain), "gateway.host", host)
+	add(documentationName(cfg.Gateway.Host), "gateway.host", cfg.Gateway.Host)
+	for _, email := range cfg.Alarms.Emails {
+		_, domain, _ := strings.Cut(email, "@")
+		add(documentationName(domain), "alarms.emails", email)
+	}
+	for _, name := range slices.Sorted(maps.Keys(cfg.Images)) {
+		add(strings.HasPrefix(cfg.Images[name], documentationAccount+"."), "images."+name, cfg.Images[name])
 	}
 	add(strings.HasSuffix(cfg.Gateway.ZoneID, "EXAMPLE"), "gateway.zoneID", cfg.Gateway.ZoneID)
 	add(strings.HasSuffix(cfg.Shop.StripePublishableKey, "EXAMPLE"), "shop.stripePublishableKey", cfg.Shop.StripePublishableKey)

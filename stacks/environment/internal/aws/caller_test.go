@@ -134,9 +134,12 @@ func TestPlaceholdersAreRefusedInARealAccount(t *testing.T) {
 	cfg := configured()
 	cfg.Cluster.PublicAccessCIDRs = []string{"203.0.113.7/32"}
 	cfg.Gateway.Host, cfg.Gateway.ZoneID, cfg.Shop.StripePublishableKey = "shop.dev.example.com", "Z0DEVEXAMPLE", "pk_test_EXAMPLE"
+	cfg.Alarms.Emails = []string{"team@loja.shop", "ops@example.org"}
+	cfg.Images = map[string]string{"audit": documentationAccount + ".dkr.ecr.us-east-1.amazonaws.com/loja-veloz/audit@sha256:0"}
 	_, err := ask(cfg, accountWith(assumed("ops")), false)
 	infratest.Refused(t, err, "cluster.publicAccessCIDRs 203.0.113.7/32", "gateway.host shop.dev.example.com", "gateway.zoneID Z0DEVEXAMPLE",
-		"shop.stripePublishableKey pk_test_EXAMPLE", "these are placeholders")
+		"shop.stripePublishableKey pk_test_EXAMPLE", "alarms.emails ops@example.org",
+		"images.audit "+documentationAccount, "these are placeholders")
 	if _, err := ask(cfg, accountWith(assumed("ops")), true); err != nil {
 		t.Errorf("a preview: %v", err)
 	}

@@ -274,6 +274,13 @@ func TestBoundsOfTheNodeGroupChange(t *testing.T) {
 	}
 }
 
+// TestEntriesOfTwoRolesHaveTwoNames: a second entry of the same name would replace the first.
+func TestEntriesOfTwoRolesHaveTwoNames(t *testing.T) {
+	a := args()
+	a.Admins = []string{"arn:aws:iam::123456789012:role/people/ops", "arn:aws:iam::123456789012:role/people-ops"}
+	infratest.Refused(t, a.Validate(), "Admins[1] is arn:aws:iam::123456789012:role/people-ops", "that of arn:aws:iam::123456789012:role/people/ops")
+}
+
 func TestTheVolumeDriverIsOffByDefault(t *testing.T) {
 	for _, found := range run(t, args(), nil).Resources() {
 		if strings.Contains(found.Name, "ebs-csi") {

@@ -6,6 +6,7 @@ package alarms
 import (
 	"fmt"
 	"regexp"
+	"strings"
 
 	"github.com/pulumi/pulumi-aws/sdk/v6/go/aws/budgets"
 	"github.com/pulumi/pulumi-aws/sdk/v6/go/aws/cloudwatch"
@@ -104,18 +105,6 @@ type alarm struct {
 // period is in seconds: that of the basic metrics of EC2 and NAT gateways.
 const period = 300
 
-// creditsShare is the share of the largest credit balance below which a burstable database is
-// about to run at its baseline, or to be billed for more (RDS User Guide, "DB instance classes":
-// t3 and t4g start in unlimited mode).
-const creditsShare = 0.1
-
-// maxCredits are the largest balances of CPU credits, which a machine earns in 24 hours (EC2 User
-// Guide, "Key concepts for burstable performance instances").
-var maxCredits = map[string]float64{
-	"db.t4g.micro": 288, "db.t4g.small": 576, "db.t4g.medium": 576, "db.t4g.large": 864, "db.t4g.xlarge": 2304, "db.t4g.2xlarge": 4608,
-	"db.t3.micro": 288, "db.t3.small": 576, "db.t3.medium": 576, "db.t3.large": 864, "db.t3.xlarge": 2304, "db.t3.2xlarge": 4608,
-}
-
 // databaseAlarms are those of RDS.
 func (s *Spec) databaseAlarms() []alarm {
 	dimensions := pulumi.StringMap{"DBInstanceIdentifier": pulumi.String(s.Database)}
@@ -135,11 +124,14 @@ func (s *Spec) databaseAlarms() []alarm {
 			over: true, threshold: float64(s.MaxConnections * 8 / 10), periods: 3,
 		})
 	}
-	if credits := maxCredits[s.InstanceClass]; credits > 0 {
+	if strings.HasPrefix(s.InstanceClass, "db.t") {
+		// Burstable classes start in unlimited mode, with a balance of few credits (RDS User Guide, "DB
+		// instance classes"): a small balance says nothing. Credits are charged once those that are owed
+		// exceed what the machine earns in 24 hours (EC2 User Guide, "Unlimited mode concepts").
 		all = append(all, alarm{
-			name: "database-credits", description: "the database has used its CPU credits: it is slower, or billed for more; take a larger class",
-			namespace: "AWS/RDS", metric: "CPUCreditBalance", statistic: "Minimum", dimensions: dimensions,
-			threshold: credits * creditsShare, periods: 3,
+			name: "database-credits", description: "the database uses more CPU than its class earns, and is billed for more; take a larger class",
+			namespace: "AWS/RDS", metric: "CPUSurplusCreditsCharged", statistic: "Maximum", dimensions: dimensions,
+			over: true, periods: 1,
 		})
 	}
 	return all

@@ -37,7 +37,7 @@ func TestWhatIsWatched(t *testing.T) {
 	}{
 		"alarms-database-storage":     {"FreeStorageSpace", 1 << 30, "LessThanThreshold"},
 		"alarms-database-connections": {"DatabaseConnections", 80, "GreaterThanThreshold"},
-		"alarms-database-credits":     {"CPUCreditBalance", 28.8, "LessThanThreshold"},
+		"alarms-database-credits":     {"CPUSurplusCreditsCharged", 0, "GreaterThanThreshold"},
 		"alarms-nat-1-ports":          {"ErrorPortAllocation", 0, "GreaterThanThreshold"},
 		"alarms-nat-2-ports":          {"ErrorPortAllocation", 0, "GreaterThanThreshold"},
 	} {

@@ -193,7 +193,7 @@ func validateAllowed(cidr string) error {
 }
 
 func (s *Spec) validateAccess(errs *validate.Errors) {
-	seen := map[string]string{}
+	seen, named := map[string]string{}, map[string]string{}
 	for _, list := range []struct {
 		field string
 		arns  []string
@@ -207,8 +207,11 @@ func (s *Spec) validateAccess(errs *validate.Errors) {
 			// EKS has one entry per role.
 			if other, found := seen[arn]; found {
 				errs.Add(field, "repeats %s", other)
+			} else if other, found := named[entryName(arn)]; found {
+				errs.Add(field, "is %s, whose access entry would have the same name in Pulumi as that of %s, %s: give one of the roles another name",
+					arn, other, entryName(arn))
 			}
-			seen[arn] = field
+			seen[arn], named[entryName(arn)] = field, arn
 		}
 	}
 }

@@ -259,6 +259,8 @@ func TestBoundsOfTheNodeGroupChange(t *testing.T) {
 		"the minimum rises above the desired": {&cluster.Scaling{Min: 1, Max: 6, Desired: 1}, 2, false},
 		"the minimum rises below the desired": {&cluster.Scaling{Min: 1, Max: 6, Desired: 5}, 5, false},
 		"the maximum rises":                   {&cluster.Scaling{Min: 2, Max: 4, Desired: 4}, 4, false},
+		"the number is below the bounds":      {&cluster.Scaling{Min: 2, Max: 6, Desired: 1}, 2, false},
+		"the number is above the bounds":      {&cluster.Scaling{Min: 2, Max: 6, Desired: 7}, 6, false},
 		"the maximum falls below the desired": {&cluster.Scaling{Min: 2, Max: 9, Desired: 8}, 6, false},
 	} {
 		in := inputs()
@@ -272,6 +274,13 @@ func TestBoundsOfTheNodeGroupChange(t *testing.T) {
 			t.Errorf("%s: changes of %v are ignored", name, group.IgnoreChanges)
 		}
 	}
+}
+
+// TestEntriesOfTwoRolesHaveTwoNames: a second entry of the same name would replace the first.
+func TestEntriesOfTwoRolesHaveTwoNames(t *testing.T) {
+	a := args()
+	a.Admins = []string{"arn:aws:iam::123456789012:role/people/ops", "arn:aws:iam::123456789012:role/people-ops"}
+	infratest.Refused(t, a.Validate(), "Admins[1] is arn:aws:iam::123456789012:role/people-ops", "that of arn:aws:iam::123456789012:role/people/ops")
 }
 
 func TestTheVolumeDriverIsOffByDefault(t *testing.T) {

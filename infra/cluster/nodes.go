@@ -92,8 +92,10 @@ type Scaling struct{ Min, Max, Desired int32 }
 // owns the desired number, so a difference of it alone changes nothing. But EKS takes all three
 // numbers in one request and refuses a minimum above the desired number (UpdateNodegroupConfig), so a
 // change of a bound has to bring along a number that fits: the group's own, within the bounds.
+// The group's size is AWS's, not that of Pulumi's state, which keeps an older number after an update
+// that died: docs/aws/upgrade.md refreshes it.
 func (n Nodes) scaling(now *Scaling) (planned Scaling, ignored []string) {
-	if now == nil || now.Min == n.Min && now.Max == n.Max {
+	if now == nil || now.Min == n.Min && now.Max == n.Max && n.Min <= now.Desired && now.Desired <= n.Max {
 		return Scaling{Min: n.Min, Max: n.Max, Desired: n.Min}, []string{"scalingConfig.desiredSize"}
 	}
 	return Scaling{Min: n.Min, Max: n.Max, Desired: min(max(now.Desired, n.Min), n.Max)}, nil

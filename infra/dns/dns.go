@@ -126,7 +126,11 @@ func NewRecord(ctx *pulumi.Context, name string, spec *Spec, target pulumi.Strin
 			Aliases: route53.RecordAliasArray{route53.RecordAliasArgs{
 				Name: target, ZoneId: pulumi.String(balancerZones[spec.Region]), EvaluateTargetHealth: pulumi.Bool(true),
 			}},
-		}, pulumi.Parent(r)); err != nil {
+		}, pulumi.Parent(r), pulumi.Aliases([]pulumi.Alias{
+			// The record was a CNAME, beside which Route 53 accepts no other of its name. The provider
+			// changes a record's type in one batch of changes, without a replacement.
+			{Name: pulumi.String(name + "-cname")},
+		})); err != nil {
 			return nil, fmt.Errorf("registering the alias: %w", err)
 		}
 		return pulumi.Map{}, nil

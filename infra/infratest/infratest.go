@@ -41,7 +41,9 @@ type Resource struct {
 	// DependsOn are URNs.
 	DependsOn     []string
 	IgnoreChanges []string
-	Provider      string
+	// Aliases are the names under which the resource was registered earlier.
+	Aliases  []string
+	Provider string
 }
 
 // Recorder keeps every registration of a program, in order.
@@ -81,6 +83,10 @@ func (r *Recorder) NewResource(args pulumi.MockResourceArgs) (string, resource.P
 	if parent := resource.URN(rpc.GetParent()); parent != "" && parent.QualifiedType() != resource.RootStackType {
 		parentType = parent.QualifiedType()
 	}
+	var aliases []string
+	for _, alias := range rpc.GetAliases() {
+		aliases = append(aliases, alias.GetSpec().GetName())
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.resources = append(r.resources, Resource{
@@ -89,6 +95,7 @@ func (r *Recorder) NewResource(args pulumi.MockResourceArgs) (string, resource.P
 		Component: !args.Custom, Protect: rpc.GetProtect(),
 		Inputs:    args.Inputs.Mappable(),
 		DependsOn: rpc.GetDependencies(), IgnoreChanges: rpc.GetIgnoreChanges(), Provider: rpc.GetProvider(),
+		Aliases: aliases,
 	})
 	return args.Name + "-id", args.Inputs, nil
 }

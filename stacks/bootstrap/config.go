@@ -65,11 +65,6 @@ func defaults() *config {
 		KeepImages:       50,
 		GitHub:           github{Branch: "main"},
 		StateVersionDays: 90,
-		PullThrough: []registry.Upstream{
-			{Prefix: "quay", Host: "quay.io"},
-			{Prefix: "k8s", Host: "registry.k8s.io"},
-			{Prefix: "ecr-public", Host: "public.ecr.aws"},
-		},
 	}
 }
 

@@ -9,6 +9,8 @@ import (
 
 	"sigs.k8s.io/yaml"
 
+	"github.com/loja-veloz/platform/infra/registry"
+
 	"github.com/loja-veloz/platform/infra/infratest"
 )
 
@@ -118,6 +120,7 @@ func TestThePulumiProjectHasTheSameDefaults(t *testing.T) {
 	}
 	// An empty default is the same as none.
 	want.HostedZones, want.AllowReplace, want.Adopt = []string{}, []string{}, map[string]string{}
+	want.PullThrough = []registry.Upstream{}
 	got, err := load(values, programs)
 	if err != nil {
 		t.Fatal(err)

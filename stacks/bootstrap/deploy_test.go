@@ -127,7 +127,7 @@ func TestWhoMayAssumeTheRoles(t *testing.T) {
 	documents := trusts(t, deployed(t, good()))
 	want := []string{
 		"loja-veloz-ci-dev-preview", "loja-veloz-ci-dev-up", "loja-veloz-ci-prod-preview", "loja-veloz-ci-prod-up",
-		"loja-veloz-ci-push", "loja-veloz-ecr-cache",
+		"loja-veloz-ci-push",
 	}
 	if got := slices.Sorted(maps.Keys(documents)); !slices.Equal(got, want) {
 		t.Errorf("the roles are %v", got)
@@ -475,7 +475,9 @@ func TestOnlyResourcesOfTheProgramCanBeAdopted(t *testing.T) {
 		"images-cache-quay": "",
 		"images-cache-qay":  "loja-veloz-bootstrap:adopt.images-cache-qay: no AWS resource of this program has this name",
 	} {
-		_, err := infratest.Run(false, program(with(map[string]string{namespace + ":adopt": `{"` + name + `":"quay"}`})))
+		_, err := infratest.Run(false, program(with(map[string]string{
+			namespace + ":adopt": `{"` + name + `":"quay"}`, namespace + ":pullThrough": `[{"prefix":"quay","host":"quay.io"}]`,
+		})))
 		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
 			t.Errorf("%s: %v", name, err)
 		}

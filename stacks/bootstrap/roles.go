@@ -107,6 +107,13 @@ func (a *access) describe(environment string) []identity.Statement {
 				fmt.Sprintf("arn:aws:iam::%s:role/%s-*", a.AccountID, name),
 				fmt.Sprintf("arn:aws:iam::%s:role/%s-%s-%s-*", a.AccountID, project, pipeline, environment),
 			)},
+		// What make aws-check asks besides: the caller's role with its path, GitHub's provider and quotas.
+		{Sid: "CheckRoles", Effect: identity.Allow, Action: []string{"iam:GetRole"},
+			Resource: identity.ARNs(fmt.Sprintf("arn:aws:iam::%s:role/*", a.AccountID))},
+		{Sid: "CheckProvider", Effect: identity.Allow, Action: []string{"iam:GetOpenIDConnectProvider"},
+			Resource: identity.ARNs(identity.GitHubProviderARN(a.AccountID))},
+		{Sid: "CheckQuotas", Effect: identity.Allow, Action: []string{"servicequotas:GetServiceQuota"},
+			Resource: a.arns("servicequotas", "ec2/*", "vpc/*")},
 	}
 	if zones := a.zones(); len(zones) > 0 {
 		statements = append(statements, identity.Statement{Sid: "DescribeRecords", Effect: identity.Allow, Resource: zones,

@@ -347,6 +347,11 @@ func TestBootstrapTakesOverAUsedAccount(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if err := account.Set(t.Context(), map[string]string{
+		"loja-veloz-bootstrap:pullThrough[0].prefix": "quay", "loja-veloz-bootstrap:pullThrough[0].host": "quay.io",
+	}); err != nil {
+		t.Fatal(err)
+	}
 	up := func() (string, error) {
 		var out bytes.Buffer
 		command := account.Pulumi("up", "--yes", "--skip-preview", "--stack", "account")

@@ -25,8 +25,8 @@ const (
 	// and roles uses it; each service has its own user.
 	MasterUsername = "dbadmin"
 
-	// certificateAuthority signs the instance's certificate. It is in the bundle with which
-	// clients verify the server (sslmode=verify-full), and is valid until 2061.
+	// certificateAuthority signs the instance's certificate, and is valid until 2061. The images do not
+	// have RDS's bundle, so clients do not verify the server.
 	certificateAuthority = "rds-ca-rsa2048-g1"
 
 	// gp3's limits on RDS for PostgreSQL, GiB.

@@ -20,6 +20,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/route53"
 	"github.com/aws/aws-sdk-go-v2/service/servicequotas"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
+	"github.com/aws/smithy-go"
 )
 
 // addressService answers a request with the caller's address. AWS runs it.
@@ -100,6 +101,10 @@ func (a *Account) Run(ctx context.Context, out io.Writer) error {
 		text, err := check.Run(ctx)
 		if err != nil {
 			failed++
+			if denied(err) {
+				err = fmt.Errorf("AWS denies the question, so the answer is unknown: "+
+					"run the check with other credentials, of the environment's up role or an administrator (%w)", cause(err))
+			}
 			word, text = "failed", strings.ReplaceAll(err.Error(), "\n", "; ")
 		}
 		if _, err := fmt.Fprintf(out, "%s  %s: %s\n", word, check.Name, text); err != nil {
@@ -138,13 +143,44 @@ func (a *Account) checkIdentity(ctx context.Context) (string, error) {
 	if role == a.upRole() {
 		return arn + ", the environment's up role", nil
 	}
-	for _, admin := range a.stack.Cluster.Admins {
-		if admin[strings.LastIndex(admin, "/")+1:] == role && strings.Contains(admin, ":"+account+":") {
-			return arn + ", of cluster.admins", nil
+	// The caller's ARN lacks the role's path, and EKS refuses an access entry without it.
+	found, err := a.iam.GetRole(ctx, &iam.GetRoleInput{RoleName: aws.String(role)})
+	if err != nil && !denied(err) {
+		return "", fmt.Errorf("reading the role %s: %w", role, err)
+	}
+	same := slices.IndexFunc(a.stack.Cluster.Admins, func(admin string) bool {
+		return strings.HasPrefix(admin, "arn:aws:iam::"+account+":role/") && admin[strings.LastIndex(admin, "/")+1:] == role
+	})
+	if err != nil {
+		if same >= 0 {
+			return arn + ", of cluster.admins by its name: the role's path is unknown, because iam:GetRole is denied", nil
 		}
+		return "", fmt.Errorf("the cluster would not admit %s, neither %s nor in loja-veloz:cluster.admins: add the role's ARN with its path, "+
+			"which is unknown, because iam:GetRole is denied", arn, a.upRole())
+	}
+	whole := aws.ToString(found.Role.Arn)
+	if slices.Contains(a.stack.Cluster.Admins, whole) {
+		return arn + ", of cluster.admins", nil
+	}
+	if same < 0 {
+		same = len(a.stack.Cluster.Admins)
 	}
 	return "", fmt.Errorf("the cluster would not admit %s, neither %s nor in loja-veloz:cluster.admins: %s", arn, a.upRole(),
-		a.set(fmt.Sprintf("cluster.admins[%d]", len(a.stack.Cluster.Admins)), "arn:aws:iam::"+account+":role/"+role))
+		a.set(fmt.Sprintf("cluster.admins[%d]", same), whole))
+}
+
+// cause returns AWS's own error, without the advice of a check that expects another one.
+func cause(err error) error {
+	var refused smithy.APIError
+	errors.As(err, &refused)
+	return refused
+}
+
+// denied tells whether AWS refuses a call because of the caller's permissions. EC2 has a code of its own.
+func denied(err error) bool {
+	var refused smithy.APIError
+	return errors.As(err, &refused) &&
+		slices.Contains([]string{"AccessDenied", "AccessDeniedException", "UnauthorizedOperation"}, refused.ErrorCode())
 }
 
 // checkAddress compares the caller's public address with the API server's allow-list.

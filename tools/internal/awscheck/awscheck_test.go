@@ -53,11 +53,13 @@ func newAccount(t *testing.T) *account {
 		_, name, _ := strings.Cut(image, "/")
 		images[name] = []string{"0123abc", "release-0123abc"}
 	}
-	return &account{t, w, &api.API{
+	a := &account{t, w, &api.API{
 		Images: images,
 		World:  w, Account: accountID, Quotas: api.NewAccountQuotas(), CPUs: map[string]int{"t3.medium": 2},
 		Caller: "arn:aws:sts::" + accountID + ":assumed-role/ops/ana",
 	}, stack, map[string][]string{}}
+	a.has(standin.Role, "ops", map[string]any{"name": "ops", "assumeRolePolicy": "{}"})
+	return a
 }
 
 // has creates an object in the account and returns its id.
@@ -158,6 +160,53 @@ func TestANewAccountLacksQuotasAndDelegation(t *testing.T) {
 	)
 }
 
+// Identity Center's roles have a path, which a caller's ARN does not show, and EKS refuses an access
+// entry without it.
+func TestARoleIsComparedWithItsPath(t *testing.T) {
+	const name, path = "AWSReservedSSO_ops_0123456789abcdef", "/aws-reserved/sso.amazonaws.com/sa-east-1/"
+	a := newAccount(t)
+	a.api.Caller = "arn:aws:sts::" + accountID + ":assumed-role/" + name + "/ana"
+	a.has(standin.Role, "sso", map[string]any{"name": name, "path": path, "assumeRolePolicy": "{}"})
+	whole, plain := "arn:aws:iam::"+accountID+":role"+path+name, "arn:aws:iam::"+accountID+":role/"+name
+	const mends = "pulumi config set -s dev --path 'loja-veloz:cluster.admins"
+	for _, tc := range []struct {
+		admins []string
+		denied bool
+		want   string
+	}{
+		{[]string{whole}, false, "ok      identity: " + a.api.Caller + ", of cluster.admins\n"},
+		{[]string{"arn:aws:iam::" + accountID + ":role/other", plain}, false, mends + "[1]' " + whole + "\n"},
+		{nil, false, mends + "[0]' " + whole + "\n"},
+		{[]string{plain}, true, "ok      identity: " + a.api.Caller + ", of cluster.admins by its name: the role's path is unknown"},
+		{nil, true, "add the role's ARN with its path, which is unknown, because iam:GetRole is denied"},
+	} {
+		a.stack.Cluster.Admins, a.api.Denied = tc.admins, nil
+		if tc.denied {
+			a.api.Denied = []string{"GetRole"}
+		}
+		out, _ := a.check("203.0.113.7")
+		a.says(out, tc.want)
+	}
+}
+
+func TestADeniedQuestionNeedsOtherCredentials(t *testing.T) {
+	a := newAccount(t)
+	a.api.Quotas["L-1216C47A"] = 16
+	a.zone("dev.example.com", true)
+	a.api.Denied = []string{"GetServiceQuota", "GetOpenIDConnectProvider", "DescribeInstanceTypes", "DescribeImages"}
+	out, err := a.check("203.0.113.7")
+	if err == nil || err.Error() != "5 of 13 checks failed: mend them before pulumi up" {
+		t.Errorf("%v\n%s", err, out)
+	}
+	const needs = ": AWS denies the question, so the answer is unknown: run the check with other credentials"
+	a.says(out, "failed  GitHub's provider"+needs, "failed  quota of VPCs"+needs, "failed  quota of vCPUs"+needs, "failed  images"+needs)
+	for _, wrong := range []string{"is unknown in", "push it"} {
+		if strings.Contains(out, wrong) {
+			t.Errorf("a denied question is answered by %q:\n%s", wrong, out)
+		}
+	}
+}
+
 func TestAUsedAccountNamesWhatIsInTheWay(t *testing.T) {
 	a := newAccount(t)
 	a.api.Quotas["L-1216C47A"] = 16
@@ -165,6 +214,7 @@ func TestAUsedAccountNamesWhatIsInTheWay(t *testing.T) {
 	a.has(standin.OIDCProvider, "github", map[string]any{
 		"url": "https://token.actions.githubusercontent.com", "clientIdLists": []any{"sts.amazonaws.com"},
 	})
+	a.stack.Bootstrap.PullThrough = []Upstream{{"quay", "quay.io"}}
 	a.has(standin.PullThroughCacheRule, "quay", map[string]any{"ecrRepositoryPrefix": "quay", "upstreamRegistryUrl": "quay.io"})
 	a.has(standin.LogGroup, "old", map[string]any{"name": "/aws/eks/loja-veloz-dev/cluster"})
 	a.has(standin.Record, "old", map[string]any{
@@ -262,11 +312,6 @@ func TestDefaultsAndNamesAreThePrograms(t *testing.T) {
 	} {
 		if !strings.Contains(parameters, row) {
 			t.Errorf("docs/parameters.md has no row %s", row)
-		}
-	}
-	for _, upstream := range d.Bootstrap.PullThrough {
-		if row := fmt.Sprintf("{prefix: %s, host: %s}", upstream.Prefix, upstream.Host); !strings.Contains(read("stacks/bootstrap/Pulumi.yaml"), row) {
-			t.Errorf("bootstrap's Pulumi.yaml has no default %s", row)
 		}
 	}
 	if constant := fmt.Sprintf("ReleasePrefix = %q", releasePrefix); !strings.Contains(read("infra/registry/registry.go"), constant) {

@@ -61,9 +61,6 @@ type Upstream struct {
 func defaults() Stack {
 	return Stack{
 		Cluster: Cluster{InstanceType: "t3.medium", MinNodes: 3},
-		Bootstrap: Bootstrap{PullThrough: []Upstream{
-			{"quay", "quay.io"}, {"k8s", "registry.k8s.io"}, {"ecr-public", "public.ecr.aws"},
-		}},
 	}
 }
 

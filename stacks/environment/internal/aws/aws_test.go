@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/loja-veloz/platform/infra/infratest"
 	"github.com/loja-veloz/platform/stacks/environment/internal/config"
 	"github.com/loja-veloz/platform/stacks/environment/internal/plan"
 )
@@ -49,4 +50,11 @@ func TestASecretHasToBeInSecretsManager(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "for the Secret mail,") || strings.Contains(err.Error(), "for the Secret stripe,") {
 		t.Errorf("the error is %v", err)
 	}
+}
+
+// The images lack the bundle by which a client would verify RDS.
+func TestVerifyFullIsRefused(t *testing.T) {
+	cfg := configured()
+	cfg.Database.SSLMode = "verify-full"
+	infratest.Refused(t, validate(cfg), "database.sslMode is verify-full: the images do not have RDS's bundle")
 }

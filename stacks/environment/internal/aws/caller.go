@@ -2,6 +2,7 @@ package aws
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/pulumi/pulumi-aws/sdk/v6/go/aws"
 	"github.com/pulumi/pulumi-aws/sdk/v6/go/aws/eks"
+	"github.com/pulumi/pulumi-aws/sdk/v6/go/aws/iam"
 	"github.com/pulumi/pulumi-aws/sdk/v6/go/aws/ssm"
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 
@@ -42,9 +44,13 @@ func (t *Target) ask(ctx *pulumi.Context, in pulumi.InvokeOption, own *account) 
 	if found := placeholders(t.cfg); len(found) > 0 && identity.AccountId != documentationAccount {
 		problems = append(problems, fmt.Sprintf("%s: these are placeholders, see docs/aws/setup.md", strings.Join(found, ", ")))
 	}
-	if !t.admits(identity.Arn, own, ctx.DryRun()) {
+	role := lookUpRole(ctx, identity.Arn, in)
+	if !t.admits(identity.Arn, role, own, ctx.DryRun()) {
+		if role == "" {
+			role = "its ARN, with the path that iam get-role prints"
+		}
 		problems = append(problems, fmt.Sprintf("%s:cluster.admins: %s runs this, and is neither the role %s nor one of cluster.admins: "+
-			"the cluster would lock it out", config.Namespace, identity.Arn, own.up))
+			"the cluster would lock it out; the entry of a role is its ARN with its path: %s", config.Namespace, identity.Arn, own.up, role))
 	}
 	if len(problems) > 0 && !ctx.DryRun() {
 		return nil, fmt.Errorf("%s", strings.Join(problems, "\n"))
@@ -56,14 +62,31 @@ func (t *Target) ask(ctx *pulumi.Context, in pulumi.InvokeOption, own *account) 
 	return t.scaling(ctx, in)
 }
 
+// lookUpRole returns the ARN of a caller's role with its path, which the caller's own ARN lacks, or ""
+// if the caller has no role or may not look it up.
+func lookUpRole(ctx *pulumi.Context, caller string, in pulumi.InvokeOption) string {
+	_, session, assumed := strings.Cut(caller, ":assumed-role/")
+	if !assumed {
+		return ""
+	}
+	name, _, _ := strings.Cut(session, "/")
+	found, err := iam.LookupRole(ctx, &iam.LookupRoleArgs{Name: name}, in)
+	if err != nil {
+		_ = ctx.Log.Info(fmt.Sprintf("AWS does not say which path the role %s has: %v", name, err), nil)
+		return ""
+	}
+	return found.Arn
+}
+
 // admits tells whether the cluster lets a caller do what the program does: as an administrator, or
-// in a preview as a viewer too.
-func (t *Target) admits(caller string, own *account, preview bool) bool {
+// in a preview as a viewer too. EKS compares whole ARNs; without role, the one of the caller's role,
+// only its name can be compared.
+func (t *Target) admits(caller, role string, own *account, preview bool) bool {
 	roles := append([]string{own.up}, t.cluster.Admins...)
 	if preview {
 		roles = append(append(roles, own.preview), t.cluster.Viewers...)
 	}
-	return slices.ContainsFunc(roles, func(role string) bool { return assumes(caller, role) })
+	return slices.ContainsFunc(roles, func(other string) bool { return assumes(caller, other) && (role == "" || role == other) })
 }
 
 // assumes tells whether a caller, arn:aws:sts::ACCOUNT:assumed-role/NAME/SESSION, has a role. Its ARN
@@ -83,6 +106,13 @@ var examples = []netip.Prefix{
 	netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("198.51.100.0/24"), netip.MustParsePrefix("203.0.113.0/24"),
 }
 
+// documentationName tells whether a host is one of RFC 2606.
+func documentationName(host string) bool {
+	return slices.ContainsFunc([]string{"example.com", "example.net", "example.org", "example"}, func(domain string) bool {
+		return host == domain || strings.HasSuffix(host, "."+domain)
+	})
+}
+
 // placeholders lists the settings whose values are those of documentation, as the stack files are
 // shipped: of RFC 5737 (networks), RFC 2606 (names) and AWS (account).
 func placeholders(cfg *config.Config) []string {
@@ -97,9 +127,13 @@ func placeholders(cfg *config.Config) []string {
 		prefix, err := netip.ParsePrefix(cidr)
 		add(err == nil && slices.ContainsFunc(examples, prefix.Overlaps), "cluster.publicAccessCIDRs", cidr)
 	}
-	host := cfg.Gateway.Host
-	for _, domain := range []string{"example.com", "example.net", "example.org", "example"} {
-		add(host == domain || strings.HasSuffix(host, "."+domain), "gateway.host", host)
+	add(documentationName(cfg.Gateway.Host), "gateway.host", cfg.Gateway.Host)
+	for _, email := range cfg.Alarms.Emails {
+		_, domain, _ := strings.Cut(email, "@")
+		add(documentationName(domain), "alarms.emails", email)
+	}
+	for _, name := range slices.Sorted(maps.Keys(cfg.Images)) {
+		add(strings.HasPrefix(cfg.Images[name], documentationAccount+"."), "images."+name, cfg.Images[name])
 	}
 	add(strings.HasSuffix(cfg.Gateway.ZoneID, "EXAMPLE"), "gateway.zoneID", cfg.Gateway.ZoneID)
 	add(strings.HasSuffix(cfg.Shop.StripePublishableKey, "EXAMPLE"), "shop.stripePublishableKey", cfg.Shop.StripePublishableKey)

@@ -105,13 +105,41 @@ func TestNobodyIsLockedOut(t *testing.T) {
 	}
 }
 
+// Identity Center's roles have a path, which a caller's ARN does not show, and EKS refuses an access
+// entry without it.
+func TestTheEntryOfARoleHasItsPath(t *testing.T) {
+	const name = "AWSReservedSSO_ops_0123456789abcdef"
+	role := "arn:aws:iam::" + real + ":role/aws-reserved/sso.amazonaws.com/sa-east-1/" + name
+	in := accountWith(assumed(name))
+	in.answers["aws:iam/getRole:getRole"] = map[string]any{"arn": role, "name": name}
+	cfg := configured()
+	cfg.Cluster.Admins = []string{"arn:aws:iam::" + real + ":role/" + name}
+	_, err := ask(cfg, in, false)
+	infratest.Refused(t, err, "loja-veloz:cluster.admins: "+assumed(name)+" runs this", "the entry of a role is its ARN with its path: "+role)
+	cfg.Cluster.Admins = []string{role}
+	if _, err := ask(cfg, in, false); err != nil {
+		t.Errorf("with its path: %v", err)
+	}
+	// Who may not look the role up is compared by its name, and told where the path stands.
+	delete(in.answers, "aws:iam/getRole:getRole")
+	if _, err := ask(cfg, in, false); err != nil {
+		t.Errorf("without the right to look the role up: %v", err)
+	}
+	cfg.Cluster.Admins = []string{opsRole}
+	_, err = ask(cfg, in, false)
+	infratest.Refused(t, err, "its ARN, with the path that iam get-role prints")
+}
+
 func TestPlaceholdersAreRefusedInARealAccount(t *testing.T) {
 	cfg := configured()
 	cfg.Cluster.PublicAccessCIDRs = []string{"203.0.113.7/32"}
 	cfg.Gateway.Host, cfg.Gateway.ZoneID, cfg.Shop.StripePublishableKey = "shop.dev.example.com", "Z0DEVEXAMPLE", "pk_test_EXAMPLE"
+	cfg.Alarms.Emails = []string{"team@loja.shop", "ops@example.org"}
+	cfg.Images = map[string]string{"audit": documentationAccount + ".dkr.ecr.us-east-1.amazonaws.com/loja-veloz/audit@sha256:0"}
 	_, err := ask(cfg, accountWith(assumed("ops")), false)
 	infratest.Refused(t, err, "cluster.publicAccessCIDRs 203.0.113.7/32", "gateway.host shop.dev.example.com", "gateway.zoneID Z0DEVEXAMPLE",
-		"shop.stripePublishableKey pk_test_EXAMPLE", "these are placeholders")
+		"shop.stripePublishableKey pk_test_EXAMPLE", "alarms.emails ops@example.org",
+		"images.audit "+documentationAccount, "these are placeholders")
 	if _, err := ask(cfg, accountWith(assumed("ops")), true); err != nil {
 		t.Errorf("a preview: %v", err)
 	}

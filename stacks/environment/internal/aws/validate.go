@@ -99,12 +99,7 @@ func validate(cfg *config.Config) error {
 		add("prometheus.nodePort is %d: in AWS reach it with kubectl -n observability port-forward service/prometheus 9090:9090",
 			cfg.Prometheus.NodePort)
 	}
-	if cfg.Database.LocalPath != "" {
-		add("database.localPath is %q: with cloud.provider aws the data is in RDS", cfg.Database.LocalPath)
-	}
-	if cfg.Database.SSLMode != "require" && cfg.Database.SSLMode != "verify-full" {
-		add("database.sslMode is %q: use require or verify-full", cfg.Database.SSLMode)
-	}
+	validateDatabase(cfg, add)
 	if cfg.KubeContext != "" {
 		add("kubeContext is %q: with cloud.provider aws the stack deploys to the cluster that it creates", cfg.KubeContext)
 	}
@@ -120,6 +115,19 @@ func validate(cfg *config.Config) error {
 	}
 	validateControllers(cfg, add)
 	return errors.Join(errs...)
+}
+
+func validateDatabase(cfg *config.Config, add func(format string, args ...any)) {
+	if cfg.Database.LocalPath != "" {
+		add("database.localPath is %q: with cloud.provider aws the data is in RDS", cfg.Database.LocalPath)
+	}
+	switch cfg.Database.SSLMode {
+	case "require":
+	case "verify-full":
+		add("database.sslMode is verify-full: the images do not have RDS's bundle of authorities yet, so no client could connect; use require")
+	default:
+		add("database.sslMode is %q: use require", cfg.Database.SSLMode)
+	}
 }
 
 func validateControllers(cfg *config.Config, add func(format string, args ...any)) {

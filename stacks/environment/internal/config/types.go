@@ -76,7 +76,7 @@ type Database struct {
 	MultiAZ         bool   `json:"multiAZ" doc:"A standby in a second zone."`
 	BackupDays      int32  `json:"backupDays" doc:"Days for which backups allow a restore to any second."`
 	Await           bool   `json:"await" doc:"Whether an update waits for the Jobs that create databases, roles and schemas; false only where nothing runs them."`
-	SSLMode         string `json:"sslMode" doc:"AWS: how clients connect, require or verify-full."`
+	SSLMode         string `json:"sslMode" doc:"AWS: how clients connect: require, encrypted without a check of the server's certificate."`
 	LocalPath       string `json:"localPath" doc:"Local: folder of the node that holds the data, for a cluster without a default StorageClass; make sets it for the bundled one. Empty takes the class."`
 	LocalGiB        int32  `json:"localGiB" doc:"Local: size of the volume, in GiB."`
 }

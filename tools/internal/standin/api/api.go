@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"sort"
 	"strings"
 
@@ -33,6 +34,8 @@ type API struct {
 	Caller string
 	// Images are the tags of the images in ECR, by repository and digest, joined by @.
 	Images map[string][]string
+	// Denied are the actions that the caller may not call.
+	Denied []string
 	// CPUs are the vCPUs of instance types.
 	CPUs map[string]int
 }
@@ -58,17 +61,40 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// request is the body of the JSON requests that have an answer.
+type request struct {
+	QuotaCode, LogGroupNamePrefix, RepositoryName string
+	ImageIDs                                      []struct{ ImageDigest string } `json:"imageIds"`
+}
+
 func (a *API) serveJSON(w http.ResponseWriter, r *http.Request, action string) {
-	var in struct {
-		QuotaCode, LogGroupNamePrefix, RepositoryName string
-		ImageIDs                                      []struct{ ImageDigest string } `json:"imageIds"`
-	}
+	var in request
 	if err := json.NewDecoder(r.Body).Decode(&in); err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
-	var out any
-	var err error
+	out, err := a.json(action, &in)
+	w.Header().Set("Content-Type", "application/x-amz-json-1.1")
+	if err != nil {
+		f := asFault(err)
+		w.WriteHeader(f.status)
+		out = map[string]any{"__type": f.code, "message": f.message}
+	}
+	_ = json.NewEncoder(w).Encode(out) // the client has gone
+}
+
+// refuse returns AWS's error for an action that the caller may not call, with the service's code.
+func (a *API) refuse(action, code string) error {
+	if slices.Contains(a.Denied, action) {
+		return &fault{http.StatusForbidden, code, "not authorized to perform " + action}
+	}
+	return nil
+}
+
+func (a *API) json(action string, in *request) (out any, err error) {
+	if err := a.refuse(action, "AccessDeniedException"); err != nil {
+		return nil, err
+	}
 	switch action {
 	case "GetServiceQuota":
 		quota, known := a.Quotas[in.QuotaCode]
@@ -104,13 +130,7 @@ func (a *API) serveJSON(w http.ResponseWriter, r *http.Request, action string) {
 	default:
 		err = unanswered(action)
 	}
-	w.Header().Set("Content-Type", "application/x-amz-json-1.1")
-	if err != nil {
-		f := asFault(err)
-		w.WriteHeader(f.status)
-		out = map[string]any{"__type": f.code, "message": f.message}
-	}
-	_ = json.NewEncoder(w).Encode(out) // the client has gone
+	return out, err
 }
 
 // each calls f for every object of a type.
@@ -162,6 +182,13 @@ func (a *API) serveQuery(w http.ResponseWriter, r *http.Request) {
 }
 
 func (a *API) query(action string, r *http.Request) ([]element, error) {
+	code := "AccessDenied"
+	if strings.Contains(r.Header.Get("Authorization"), "/ec2/aws4_request") {
+		code = "UnauthorizedOperation"
+	}
+	if err := a.refuse(action, code); err != nil {
+		return nil, err
+	}
 	switch action {
 	case "GetCallerIdentity":
 		return []element{node(action+"Result", leaf("Arn", a.Caller), leaf("Account", a.Account), leaf("UserId", "AROASTANDIN"))}, nil

@@ -196,10 +196,34 @@ var typeActions = map[string]calls{
 	},
 }
 
-// Actions returns the IAM actions that an operation on a type needs. known is false for a type
-// that the table does not have.
+// functionActions are the actions of the functions that the program calls, which only read. Nobody is
+// denied sts:GetCallerIdentity, and GetClusterAuth signs a request without sending it.
+var functionActions = map[string]calls{
+	"aws:index/getCallerIdentity:getCallerIdentity":       {Read: ""},
+	"aws:index/getPartition:getPartition":                 {Read: ""},
+	"aws:index/getRegion:getRegion":                       {Read: ""},
+	"aws:index/getDefaultTags:getDefaultTags":             {Read: ""},
+	"aws:index/getAvailabilityZones:getAvailabilityZones": {Read: "ec2:DescribeAvailabilityZones"},
+	"aws:ec2/getAmi:getAmi":                               {Read: "ec2:DescribeImages"},
+	"aws:ec2/getSubnet:getSubnet":                         {Read: "ec2:DescribeSubnets"},
+	"aws:ec2/getSubnets:getSubnets":                       {Read: "ec2:DescribeSubnets"},
+	"aws:ec2/getVpc:getVpc":                               {Read: "ec2:DescribeVpcs ec2:DescribeVpcAttribute ec2:DescribeRouteTables"},
+	"aws:eks/getCluster:getCluster":                       {Read: "eks:DescribeCluster"},
+	"aws:eks/getClusters:getClusters":                     {Read: "eks:ListClusters"},
+	"aws:eks/getNodeGroup:getNodeGroup":                   {Read: "eks:DescribeNodegroup"},
+	"aws:eks/getNodeGroups:getNodeGroups":                 {Read: "eks:ListNodegroups"},
+	"aws:eks/getClusterAuth:getClusterAuth":               {Read: ""},
+	"aws:iam/getRole:getRole":                             {Read: "iam:GetRole"},
+	"aws:ssm/getParameter:getParameter":                   {Read: "ssm:GetParameter"},
+}
+
+// Actions returns the IAM actions that an operation on a type needs, or to Read by a function. known
+// is false for a type or function that the tables do not have.
 func Actions(token string, operation Operation) (actions []string, known bool) {
 	row, known := typeActions[token]
+	if !known {
+		row, known = functionActions[token]
+	}
 	return strings.Fields(row[operation]), known
 }
 

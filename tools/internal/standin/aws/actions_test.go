@@ -85,6 +85,25 @@ func TestTheUpRoleMayDoWhatItsPlanNeeds(t *testing.T) {
 	}
 }
 
+// The program looks up more than it registers, in previews too.
+func TestRolesMayLookUpWhatTheProgramAsks(t *testing.T) {
+	for _, environment := range []string{"dev", "prod"} {
+		up, preview := roles(t, environment)
+		for token := range functionActions {
+			for role, policy := range map[string]Permissions{"up": up, "preview": preview} {
+				if missing, _ := policy.Missing(token, Read, account); len(missing) > 0 {
+					t.Errorf("loja-veloz-ci-%s-%s lacks %v, for %s", environment, role, missing, token)
+				}
+			}
+		}
+	}
+	for _, token := range []string{"aws:eks/getClusters:getClusters", "aws:eks/getNodeGroups:getNodeGroups", "aws:ssm/getParameter:getParameter"} {
+		if missing, _ := (Permissions{}).Missing(token, Read, account); len(missing) == 0 {
+			t.Errorf("a role without rights may call %s", token)
+		}
+	}
+}
+
 // An interface endpoint needs the permission to associate its names with the VPC, which up
 // lacked at first.
 func TestAMissingActionIsFound(t *testing.T) {
@@ -102,7 +121,9 @@ func TestAMissingActionIsFound(t *testing.T) {
 }
 
 func TestEveryActionExists(t *testing.T) {
-	for token, row := range typeActions {
+	all := maps.Clone(typeActions)
+	maps.Copy(all, functionActions)
+	for token, row := range all {
 		for operation := range row {
 			actions, _ := Actions(token, operation)
 			for _, action := range actions {

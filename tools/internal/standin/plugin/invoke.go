@@ -70,6 +70,16 @@ func (p *Provider) Invoke(_ context.Context, req *pulumirpc.InvokeRequest) (*pul
 	if answer == nil {
 		return nil, fmt.Errorf("the stand-in for pulumi-aws has no answer to %s", req.GetTok())
 	}
+	// A function without actions is denied to nobody, so its caller's role need not be known.
+	if actions, _ := aws.Actions(req.GetTok(), aws.Read); len(actions) > 0 && world.Caller() != "" {
+		permit, err := p.permissions()
+		if err != nil {
+			return nil, err
+		}
+		if err := permit.Refuse(p.configured().place(), req.GetTok(), aws.Read); err != nil {
+			return nil, err
+		}
+	}
 	answered, err := answer(p.configured(), args)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", req.GetTok(), err)

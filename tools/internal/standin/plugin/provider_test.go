@@ -12,6 +12,7 @@ import (
 	pulumirpc "github.com/pulumi/pulumi/sdk/v3/proto/go"
 	"google.golang.org/protobuf/types/known/structpb"
 
+	"github.com/loja-veloz/platform/tools/internal/standin/aws"
 	"github.com/loja-veloz/platform/tools/internal/standin/schema"
 	"github.com/loja-veloz/platform/tools/internal/standin/value"
 	"github.com/loja-veloz/platform/tools/internal/standin/world"
@@ -313,6 +314,9 @@ func TestAnswersNameFunctions(t *testing.T) {
 		if _, err := source.Function(tok); err != nil {
 			t.Error(err)
 		}
+		if _, known := aws.Actions(tok, aws.Read); !known {
+			t.Errorf("nobody judges who may call %s", tok)
+		}
 	}
 }
 
@@ -536,6 +540,10 @@ func TestACallerMayDoWhatItsRoleAndBoundaryAdmit(t *testing.T) {
 	}
 	if err := try("aws:iam/role:Role", map[string]any{"assumeRolePolicy": trust}); err == nil || !strings.Contains(err.Error(), "iam:CreateRole") {
 		t.Errorf("a role: %v", err)
+	}
+	_, err := b.p.Invoke(t.Context(), &pulumirpc.InvokeRequest{Tok: "aws:eks/getClusters:getClusters", Args: b.proto(map[string]any{})})
+	if err == nil || !strings.Contains(err.Error(), "not authorized to perform eks:ListClusters") {
+		t.Errorf("a look-up: %v", err)
 	}
 	t.Setenv(world.CallerVariable, "arn:aws:iam::123456789012:role/nobody")
 	p, err := New("")

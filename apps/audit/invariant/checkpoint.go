@@ -23,17 +23,14 @@ const (
 	batch = 500
 )
 
-// marked are the migrations that let the audit find what has changed.
-var marked = map[string]int64{"pedidos": 9, "pagamentos": 6, "estoque": 4}
+// marked are the migrations with which the databases say what has changed, and in which run the server is.
+var marked = map[string]int64{"pedidos": 10, "pagamentos": 7, "estoque": 5}
 
-// origin says of a snapshot which server and database it is of. A change of it invalidates a checkpoint: another
-// server, a database that was created again, a restore or failover (a new timeline), or a version of PostgreSQL, whose
-// hash function may be another one.
-const originSQL = `
-	SELECT concat_ws('/', (SELECT system_identifier FROM pg_control_system()), (SELECT timeline_id FROM pg_control_checkpoint()),
-			(SELECT oid FROM pg_database WHERE datname = current_database()), current_setting('server_version_num')),
-		pg_current_snapshot()::text, pg_snapshot_xmin(pg_current_snapshot())::text::bigint,
-		EXISTS (SELECT FROM goose_db_version WHERE version_id = $1 AND is_applied)`
+// originSQL names the database, and the run of its server. A change of it invalidates a checkpoint: the database was
+// created again, or the server was restarted, restored, upgraded or replaced, or it crashed. An audit sees also what was
+// committed without waiting for the disk. A crash may lose that, and later changes then have the same transaction
+// numbers (docs/adr/0021).
+const originSQL = `concat_ws('/', server_run(), (SELECT oid FROM pg_database WHERE datname = current_database()))`
 
 // mark is how far an audit has read a database.
 type mark struct {
@@ -62,11 +59,16 @@ func (s snapshots) marks(ctx context.Context) (marks map[string]mark, now time.T
 	for name, tx := range map[string]pgx.Tx{"pedidos": s.pedidos, "pagamentos": s.pagamentos, "estoque": s.estoque} {
 		var m mark
 		var migrated bool
-		if err := tx.QueryRow(ctx, originSQL, marked[name]).Scan(&m.Origin, &m.Snapshot, &m.XID, &migrated); err != nil {
-			return nil, now, fmt.Errorf("reading how far the database %s has got: %w", name, err)
-		}
-		if !migrated {
+		err := tx.QueryRow(ctx, `SELECT EXISTS (SELECT FROM goose_db_version WHERE version_id = $1 AND is_applied)`, marked[name]).Scan(&migrated)
+		if err == nil && !migrated {
 			return nil, now, nil
+		}
+		if err == nil {
+			err = tx.QueryRow(ctx, `SELECT `+originSQL+`, pg_current_snapshot()::text, pg_snapshot_xmin(pg_current_snapshot())::text::bigint`).
+				Scan(&m.Origin, &m.Snapshot, &m.XID)
+		}
+		if err != nil {
+			return nil, now, fmt.Errorf("reading how far the database %s has got: %w", name, err)
 		}
 		marks[name] = m
 	}
@@ -104,7 +106,7 @@ func (c *checkpoint) unusable(marks map[string]mark, now time.Time, o Options) s
 	}
 	for name, m := range marks {
 		if before := c.Marks[name]; before.Origin != m.Origin || before.XID > m.XID {
-			return fmt.Sprintf("the database %s is not the one of the checkpoint, or was restored", name)
+			return fmt.Sprintf("the database %s is not the one of the checkpoint, or its server was restarted", name)
 		}
 	}
 	if age := now.Sub(c.WholeAt); age < 0 || age >= o.WholeEvery {
@@ -194,6 +196,9 @@ func writeParts(ctx context.Context, db execer, run uuid.UUID, parts []part) err
 	return err
 }
 
+// errRestarted says that what the audit has seen may be lost.
+var errRestarted = errors.New("the server has been restarted since the audit began")
+
 // errOvertaken says that another audit, which ran at the same time, has stored its checkpoint.
 var errOvertaken = errors.New("another audit has stored a checkpoint meanwhile")
 
@@ -240,13 +245,23 @@ func (c *checkpoint) advance(ctx context.Context, db *pgxpool.Pool, parts []part
 }
 
 // write runs work in a transaction, with the encoded checkpoint. If another audit has overtaken this one, nothing is
-// stored, and the next one goes on from the other's.
+// stored, and the next one goes on from the other's. Nothing is stored either in another run of the server than that
+// of the snapshots: a transaction is in one run.
 func (c *checkpoint) write(ctx context.Context, db *pgxpool.Pool, work func(tx pgx.Tx, state string) error) error {
 	state, err := json.Marshal(c)
 	if err != nil {
 		return fmt.Errorf("encoding the audit's checkpoint: %w", err)
 	}
-	err = pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error { return work(tx, string(state)) })
+	err = pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
+		var origin string
+		if err := tx.QueryRow(ctx, `SELECT `+originSQL).Scan(&origin); err != nil {
+			return err
+		}
+		if origin != c.Marks["pedidos"].Origin {
+			return errRestarted
+		}
+		return work(tx, string(state))
+	})
 	if err != nil && !errors.Is(err, errOvertaken) {
 		return fmt.Errorf("storing the audit's checkpoint: %w", err)
 	}

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -285,7 +286,10 @@ func TestACheckpointThatDoesNotFitIsNotUsed(t *testing.T) {
 	}{
 		{"program", "another version", set("program", `"older"`)},
 		{"restored to an earlier time", "pagamentos is not the one", set("marks,pagamentos,xid", "9000000000000")},
-		{"another server", "estoque is not the one", set("marks,estoque,origin", `"1/1/1/150000"`)},
+		{"a crash in pedidos", "pedidos is not the one", func() { restart(t, s.pedidos) }},
+		{"a crash in pagamentos", "pagamentos is not the one", func() { restart(t, s.pagamentos) }},
+		{"a crash in estoque", "estoque is not the one", func() { restart(t, s.estoque) }},
+		{"a database that was created again", "estoque is not the one", set("marks,estoque,origin", `"1/1"`)},
 		{"too old", "the last one was 1h0m", set("whole_at", `"`+time.Now().Add(-time.Hour).Format(time.RFC3339)+`"`)},
 		{"the clock was set back", "the last one was -", set("whole_at", `"`+time.Now().Add(time.Hour).Format(time.RFC3339)+`"`)},
 		{"lost", "no checkpoint", func() { exec(t, s.pedidos, `DELETE FROM pedido_audit_checkpoint`) }},
@@ -305,6 +309,56 @@ func TestACheckpointThatDoesNotFitIsNotUsed(t *testing.T) {
 		if report := s.audit(t, changesOnly); !strings.Contains(report.Whole, test.why) {
 			t.Errorf("%s: a whole audit because of %q, want %q", test.what, report.Whole, test.why)
 		}
+	}
+}
+
+// restart lets the server of the database seem to be in another run.
+func restart(t *testing.T, d postgrestest.Database) {
+	t.Helper()
+	owner, err := pgx.Connect(t.Context(), d.AdminURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer owner.Close(context.Background())
+	const another = `CREATE OR REPLACE FUNCTION server_run() RETURNS text LANGUAGE sql STABLE AS $$ SELECT '%s' $$`
+	if _, err := owner.Exec(t.Context(), fmt.Sprintf(another, uuid.NewString())); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// What an audit has seen before a crash is not stored after it.
+func TestNoCheckpointIsStoredInAnotherRun(t *testing.T) {
+	t.Parallel()
+	for what, options := range map[string]invariant.Options{"a whole one": {}, "one of what has changed": changesOnly} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			s := newShop(t)
+			s.place(t, orderID(1, 1))
+			s.audit(t, invariant.Options{})
+			stored := func() (checkpoint string) {
+				t.Helper()
+				if err := s.pedidos.Pool.QueryRow(t.Context(), `SELECT c::text FROM pedido_audit_checkpoint AS c`).Scan(&checkpoint); err != nil {
+					t.Fatal(err)
+				}
+				return checkpoint
+			}
+			before := stored()
+			exec(t, s.pedidos, `UPDATE pedidos SET state = 'failed'`) // so that the audit waits for its recheck
+			ended := make(chan struct{})
+			go func() {
+				defer close(ended)
+				report, err := invariant.Check(t.Context(), s.databases, options)
+				if err != nil || report.Unsaved == nil || !strings.Contains(report.Unsaved.Error(), "restarted") {
+					t.Errorf("%v: %+v", err, report)
+				}
+			}()
+			waitIdle(t, s.pedidos, ended)
+			restart(t, s.pedidos)
+			<-ended
+			if after := stored(); after != before {
+				t.Errorf("the checkpoint %s became %s", before, after)
+			}
+		})
 	}
 }
 

@@ -78,7 +78,10 @@ func (s snapshots) marks(ctx context.Context) (marks map[string]mark, now time.T
 	return marks, now, nil
 }
 
-// checkpoint returns the one that is stored, or nil if there is none.
+// errUnreadable says that a checkpoint was written by a version with other types.
+var errUnreadable = errors.New("the checkpoint cannot be read")
+
+// checkpoint returns the one that is stored, or nil if there is none. The error is errUnreadable if it cannot be decoded.
 func (s snapshots) checkpoint(ctx context.Context) (*checkpoint, error) {
 	var c checkpoint
 	var state string
@@ -86,12 +89,12 @@ func (s snapshots) checkpoint(ctx context.Context) (*checkpoint, error) {
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, nil //nolint:nilnil // there is none
 	}
-	if err == nil {
-		c.Total = newSums()
-		err = json.Unmarshal([]byte(state), &c)
-	}
 	if err != nil {
 		return nil, fmt.Errorf("reading the audit's checkpoint: %w", err)
+	}
+	c.Total = newSums()
+	if json.Unmarshal([]byte(state), &c) != nil {
+		return nil, errUnreadable
 	}
 	return &c, nil
 }
@@ -156,7 +159,7 @@ func (s snapshots) changed(ctx context.Context, since map[string]mark, limit int
 	return buckets, nil
 }
 
-// parts returns the sum of the stored parts of buckets.
+// parts returns the sum of the stored parts of buckets. The error is errUnreadable if one cannot be decoded.
 func (s snapshots) parts(ctx context.Context, run uuid.UUID, buckets []string) (sums, error) {
 	total := newSums()
 	rows, err := s.pedidos.Query(ctx, `SELECT sums::text FROM pedido_audit_parts WHERE run = $1 AND bucket = ANY($2)`, run, buckets)
@@ -166,8 +169,8 @@ func (s snapshots) parts(ctx context.Context, run uuid.UUID, buckets []string) (
 	var text string
 	if _, err = pgx.ForEachRow(rows, []any{&text}, func() error {
 		part := newSums()
-		if err := json.Unmarshal([]byte(text), &part); err != nil {
-			return err
+		if json.Unmarshal([]byte(text), &part) != nil {
+			return errUnreadable
 		}
 		total.add(part, 1)
 		return nil

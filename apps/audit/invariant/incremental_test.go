@@ -285,6 +285,11 @@ func TestACheckpointThatDoesNotFitIsNotUsed(t *testing.T) {
 		change    func()
 	}{
 		{"program", "another version", set("program", `"older"`)},
+		{"another type of a field", "cannot be read", set("whole_at", `true`)},
+		{"another type of a map's values", "cannot be read", set("total,held", `{"BRL": "1"}`)},
+		{"another type in a part", "cannot be read", func() {
+			exec(t, s.pedidos, `UPDATE pedido_audit_parts SET sums = jsonb_set(sums, '{orders}', '"1"')`, `UPDATE pedidos SET state = 'confirmed'`)
+		}},
 		{"restored to an earlier time", "pagamentos is not the one", set("marks,pagamentos,xid", "9000000000000")},
 		{"a crash in pedidos", "pedidos is not the one", func() { restart(t, s.pedidos) }},
 		{"a crash in pagamentos", "pagamentos is not the one", func() { restart(t, s.pagamentos) }},

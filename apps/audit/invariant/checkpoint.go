@@ -121,8 +121,11 @@ func (c *checkpoint) unusable(marks map[string]mark, now time.Time, o Options) s
 // changes are the statements that find the buckets to read again, by database: what the snapshot $1 did not see, whose
 // XID is $2, and orders and refunds that break a rule by the time alone, which is $3.
 var changes = func() map[string]string {
+	// Who can see a row has a snapshot that ends after its transaction. Another mark is of another server, and was
+	// restored from a dump.
 	unseen := func(bucket, table string) string {
-		const condition = "changed_xid >= $2 AND NOT pg_visible_in_snapshot(changed_xid::text::xid8, $1::text::pg_snapshot)"
+		const condition = "changed_xid >= $2 AND changed_xid < pg_snapshot_xmax(pg_current_snapshot())::text::bigint" +
+			" AND NOT pg_visible_in_snapshot(changed_xid::text::xid8, $1::text::pg_snapshot)"
 		return fmt.Sprintf("SELECT %s FROM %s WHERE %s", bucket, table, condition)
 	}
 	late := func(id, table string) string {

@@ -205,6 +205,25 @@ func TestAnAuditReadsWhatHasChanged(t *testing.T) {
 	read("an old charge", "", 3)
 	exec(t, s.pedidos, `UPDATE pedidos SET answer_status = NULL, shipment = 'x', updated_at = now()`)
 	read("nothing has changed that matters", "", 0)
+	for d, table := range map[*postgrestest.Database]string{&s.pedidos: "pedidos", &s.pagamentos: "pagamentos", &s.estoque: "estoque_reservations"} {
+		unmarked(t, *d, `UPDATE `+table+` SET changed_xid = 9000000000000`)
+	}
+	read("marks of another server were restored", "", 0)
+	exec(t, s.pedidos, `UPDATE pedidos SET state = state WHERE id = '`+orderID(5, 15)+`'`)
+	read("such a row has changed", "", 3)
+}
+
+// unmarked runs a statement as the administrator, and without triggers, as a restore does.
+func unmarked(t *testing.T, d postgrestest.Database, statement string) {
+	t.Helper()
+	admin, err := pgx.Connect(t.Context(), d.AdminURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer admin.Close(context.Background())
+	if _, err := admin.Exec(t.Context(), `SET session_replication_role = replica; `+statement); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // A violation is reported until it is mended, by audits that read nothing else. One that left no mark is reported by
@@ -233,14 +252,7 @@ func TestAViolationIsReportedUntilItIsMended(t *testing.T) {
 	for range 2 {
 		found("it is mended", changesOnly, false)
 	}
-	admin, err := pgx.Connect(t.Context(), s.pedidos.AdminURL)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer admin.Close(context.Background())
-	if _, err := admin.Exec(t.Context(), `SET session_replication_role = replica; `+violate); err != nil { // as a restore does
-		t.Fatal(err)
-	}
+	unmarked(t, s.pedidos, violate)
 	found("it left no mark", changesOnly, false)
 	found("a whole audit", invariant.Options{}, true)
 	for range 2 {
@@ -320,15 +332,8 @@ func TestACheckpointThatDoesNotFitIsNotUsed(t *testing.T) {
 // restart lets the server of the database seem to be in another run.
 func restart(t *testing.T, d postgrestest.Database) {
 	t.Helper()
-	owner, err := pgx.Connect(t.Context(), d.AdminURL)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer owner.Close(context.Background())
 	const another = `CREATE OR REPLACE FUNCTION server_run() RETURNS text LANGUAGE sql STABLE AS $$ SELECT '%s' $$`
-	if _, err := owner.Exec(t.Context(), fmt.Sprintf(another, uuid.NewString())); err != nil {
-		t.Fatal(err)
-	}
+	unmarked(t, d, fmt.Sprintf(another, uuid.NewString()))
 }
 
 // What an audit has seen before a crash is not stored after it.

@@ -85,7 +85,7 @@ var errUnreadable = errors.New("the checkpoint cannot be read")
 func (s snapshots) checkpoint(ctx context.Context) (*checkpoint, error) {
 	var c checkpoint
 	var state string
-	err := s.pedidos.QueryRow(ctx, `SELECT run, generation, state::text FROM pedido_audit_checkpoint`).Scan(&c.run, &c.generation, &state)
+	err := s.pedidos.QueryRow(ctx, `SELECT run, generation, state::text FROM audit.checkpoint`).Scan(&c.run, &c.generation, &state)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, nil //nolint:nilnil // there is none
 	}
@@ -165,7 +165,7 @@ func (s snapshots) changed(ctx context.Context, since map[string]mark, limit int
 // parts returns the sum of the stored parts of buckets. The error is errUnreadable if one cannot be decoded.
 func (s snapshots) parts(ctx context.Context, run uuid.UUID, buckets []string) (sums, error) {
 	total := newSums()
-	rows, err := s.pedidos.Query(ctx, `SELECT sums::text FROM pedido_audit_parts WHERE run = $1 AND bucket = ANY($2)`, run, buckets)
+	rows, err := s.pedidos.Query(ctx, `SELECT sums::text FROM audit.parts WHERE run = $1 AND bucket = ANY($2)`, run, buckets)
 	if err != nil {
 		return total, fmt.Errorf("reading the audit's checkpoint: %w", err)
 	}
@@ -196,7 +196,7 @@ func writeParts(ctx context.Context, db execer, run uuid.UUID, parts []part) err
 	for i, p := range parts {
 		buckets[i], values[i] = p.bucket, p.sums
 	}
-	_, err := db.Exec(ctx, `INSERT INTO pedido_audit_parts (run, bucket, sums)
+	_, err := db.Exec(ctx, `INSERT INTO audit.parts (run, bucket, sums)
 		SELECT $1, bucket, sums::jsonb FROM unnest($2::text[], $3::text[]) AS part (bucket, sums)
 		ON CONFLICT (run, bucket) DO UPDATE SET sums = excluded.sums`, run, buckets, values)
 	return err
@@ -211,19 +211,19 @@ var errOvertaken = errors.New("another audit has stored a checkpoint meanwhile")
 // replace stores the checkpoint of a whole audit, whose number of parts is stored already, instead of any other one.
 func (c *checkpoint) replace(ctx context.Context, db *pgxpool.Pool, parts int64) error {
 	return c.write(ctx, db, func(tx pgx.Tx, state string) error {
-		if _, err := tx.Exec(ctx, `INSERT INTO pedido_audit_checkpoint (run, generation, state) VALUES ($1, 0, $2::jsonb)
+		if _, err := tx.Exec(ctx, `INSERT INTO audit.checkpoint (run, generation, state) VALUES ($1, 0, $2::jsonb)
 			ON CONFLICT (one) DO UPDATE SET run = excluded.run, generation = 0, state = excluded.state`, c.run, state); err != nil {
 			return err
 		}
 		// The audit that another one overtakes loses its parts here.
 		var stored int64
-		if err := tx.QueryRow(ctx, `SELECT count(*) FROM pedido_audit_parts WHERE run = $1`, c.run).Scan(&stored); err != nil {
+		if err := tx.QueryRow(ctx, `SELECT count(*) FROM audit.parts WHERE run = $1`, c.run).Scan(&stored); err != nil {
 			return err
 		}
 		if stored != parts {
 			return errOvertaken
 		}
-		_, err := tx.Exec(ctx, `DELETE FROM pedido_audit_parts WHERE run <> $1`, c.run)
+		_, err := tx.Exec(ctx, `DELETE FROM audit.parts WHERE run <> $1`, c.run)
 		return err
 	})
 }
@@ -231,7 +231,7 @@ func (c *checkpoint) replace(ctx context.Context, db *pgxpool.Pool, parts int64)
 // advance stores the checkpoint, and the parts that differ from those of the one that the audit went on from.
 func (c *checkpoint) advance(ctx context.Context, db *pgxpool.Pool, parts []part) error {
 	return c.write(ctx, db, func(tx pgx.Tx, state string) error {
-		stored, err := tx.Exec(ctx, `UPDATE pedido_audit_checkpoint SET generation = generation + 1, state = $3::jsonb
+		stored, err := tx.Exec(ctx, `UPDATE audit.checkpoint SET generation = generation + 1, state = $3::jsonb
 			WHERE run = $1 AND generation = $2`, c.run, c.generation, state)
 		if err != nil {
 			return err
@@ -276,7 +276,7 @@ func (c *checkpoint) write(ctx context.Context, db *pgxpool.Pool, work func(tx p
 
 // forget removes the checkpoint, so that the next audit reads everything.
 func forget(ctx context.Context, db *pgxpool.Pool) error {
-	if _, err := db.Exec(ctx, `DELETE FROM pedido_audit_checkpoint`); err != nil {
+	if _, err := db.Exec(ctx, `DELETE FROM audit.checkpoint`); err != nil {
 		return fmt.Errorf("removing the audit's checkpoint: %w", err)
 	}
 	return nil

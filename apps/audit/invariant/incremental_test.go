@@ -17,6 +17,7 @@ import (
 
 	"github.com/loja-veloz/platform/apps/audit/invariant"
 	"github.com/loja-veloz/platform/apps/estoque/stock"
+	"github.com/loja-veloz/platform/apps/internal/postgres"
 	"github.com/loja-veloz/platform/apps/internal/postgres/postgrestest"
 )
 
@@ -289,7 +290,7 @@ func TestACheckpointThatDoesNotFitIsNotUsed(t *testing.T) {
 	s.place(t, orderID(1, 1))
 	set := func(path, value string) func() {
 		return func() {
-			exec(t, s.pedidos, `UPDATE pedido_audit_checkpoint SET state = jsonb_set(state, '{`+path+`}', '`+value+`')`)
+			unmarked(t, s.pedidos, `UPDATE audit.checkpoint SET state = jsonb_set(state, '{`+path+`}', '`+value+`')`)
 		}
 	}
 	for _, test := range []struct {
@@ -300,7 +301,8 @@ func TestACheckpointThatDoesNotFitIsNotUsed(t *testing.T) {
 		{"another type of a field", "cannot be read", set("whole_at", `true`)},
 		{"another type of a map's values", "cannot be read", set("total,held", `{"BRL": "1"}`)},
 		{"another type in a part", "cannot be read", func() {
-			exec(t, s.pedidos, `UPDATE pedido_audit_parts SET sums = jsonb_set(sums, '{orders}', '"1"')`, `UPDATE pedidos SET state = 'confirmed'`)
+			unmarked(t, s.pedidos, `UPDATE audit.parts SET sums = jsonb_set(sums, '{orders}', '"1"')`)
+			exec(t, s.pedidos, `UPDATE pedidos SET state = 'confirmed'`)
 		}},
 		{"restored to an earlier time", "pagamentos is not the one", set("marks,pagamentos,xid", "9000000000000")},
 		{"a crash in pedidos", "pedidos is not the one", func() { restart(t, s.pedidos) }},
@@ -309,7 +311,7 @@ func TestACheckpointThatDoesNotFitIsNotUsed(t *testing.T) {
 		{"a database that was created again", "estoque is not the one", set("marks,estoque,origin", `"1/1"`)},
 		{"too old", "the last one was 1h0m", set("whole_at", `"`+time.Now().Add(-time.Hour).Format(time.RFC3339)+`"`)},
 		{"the clock was set back", "the last one was -", set("whole_at", `"`+time.Now().Add(time.Hour).Format(time.RFC3339)+`"`)},
-		{"lost", "no checkpoint", func() { exec(t, s.pedidos, `DELETE FROM pedido_audit_checkpoint`) }},
+		{"lost", "no checkpoint", func() { unmarked(t, s.pedidos, `DELETE FROM audit.checkpoint`) }},
 		{"more open violations than are kept", "no checkpoint", func() {
 			// Each in a bucket of its own.
 			exec(t, s.pedidos, `INSERT INTO pedidos (id, client_id, idempotency_key, request_hash, state, lines, total_amount, total_currency)
@@ -347,7 +349,7 @@ func TestNoCheckpointIsStoredInAnotherRun(t *testing.T) {
 			s.audit(t, invariant.Options{})
 			stored := func() (checkpoint string) {
 				t.Helper()
-				if err := s.pedidos.Pool.QueryRow(t.Context(), `SELECT c::text FROM pedido_audit_checkpoint AS c`).Scan(&checkpoint); err != nil {
+				if err := s.databases.Pedidos.QueryRow(t.Context(), `SELECT c::text FROM audit.checkpoint AS c`).Scan(&checkpoint); err != nil {
 					t.Fatal(err)
 				}
 				return checkpoint
@@ -407,13 +409,13 @@ func TestAConcurrentAuditDoesNotSpoilTheCheckpoint(t *testing.T) {
 	exec(t, s.pedidos, `UPDATE pedidos SET state = 'confirmed' WHERE id = '`+orderID(1, 4)+`'`)
 	s.place(t, orderID(2, 100))
 	var run, after string
-	stored := `SELECT run::text || generation FROM pedido_audit_checkpoint`
+	stored := `SELECT run::text || generation FROM audit.checkpoint`
 	s.process(t).audit(t, invariant.Options{})
-	if err := s.pedidos.Pool.QueryRow(t.Context(), stored).Scan(&run); err != nil {
+	if err := s.databases.Pedidos.QueryRow(t.Context(), stored).Scan(&run); err != nil {
 		t.Fatal(err)
 	}
 	<-ended
-	if err := s.pedidos.Pool.QueryRow(t.Context(), stored).Scan(&after); err != nil || run != after {
+	if err := s.databases.Pedidos.QueryRow(t.Context(), stored).Scan(&after); err != nil || run != after {
 		t.Errorf("the checkpoint of the whole audit, %s, became %s: %v", run, after, err)
 	}
 	// Many at once, while the shop sells.
@@ -460,7 +462,8 @@ func TestTheAuditReadsOnlyWhatIsMarked(t *testing.T) {
 		if _, err := admin.Exec(t.Context(), fmt.Sprintf(`
 			CREATE ROLE %[1]s LOGIN PASSWORD 'x';
 			GRANT CONNECT ON DATABASE %[2]s TO %[1]s;
-			GRANT USAGE ON SCHEMA public TO %[1]s;
+			GRANT USAGE ON SCHEMA public, audit TO %[1]s;
+			GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA audit TO %[1]s;
 			DO $$ DECLARE statement text; BEGIN
 				FOR statement IN
 					SELECT format('GRANT SELECT (%%s, changed_xid) ON %%I TO %[1]s', string_agg(DISTINCT event_object_column, ', '), event_object_table)
@@ -513,14 +516,14 @@ func TestTheAuditReadsOnlyWhatIsMarked(t *testing.T) {
 	}
 }
 
-// In every other table, the auditor can only read.
+// In every other table, the auditor can only read, and only the auditor can say what it has read.
 func TestTheAuditWritesItsCheckpointOnly(t *testing.T) {
 	t.Parallel()
 	s := newShop(t)
 	var tables []string
 	for _, pool := range []*pgxpool.Pool{s.databases.Pedidos, s.databases.Pagamentos, s.databases.Estoque} {
-		rows, err := pool.Query(t.Context(), `SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'r'
-			AND has_table_privilege(oid, 'INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER') ORDER BY relname`)
+		rows, err := pool.Query(t.Context(), `SELECT oid::regclass::text FROM pg_class WHERE relnamespace IN ('public'::regnamespace, 'audit'::regnamespace) AND relkind = 'r'
+			AND has_table_privilege(oid, 'INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER') ORDER BY 1`)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -530,7 +533,12 @@ func TestTheAuditWritesItsCheckpointOnly(t *testing.T) {
 		}
 		tables = append(tables, some...)
 	}
-	if want := []string{"pedido_audit_checkpoint", "pedido_audit_parts"}; !slices.Equal(tables, want) {
+	if want := []string{"audit.checkpoint", "audit.parts"}; !slices.Equal(tables, want) {
 		t.Errorf("the auditor can write to %v, want %v", tables, want)
+	}
+	for _, table := range tables {
+		if _, err := s.pedidos.Pool.Exec(t.Context(), `SELECT FROM `+table); postgres.Code(err) != "42501" {
+			t.Errorf("the service reads %s: %v, want it refused", table, err)
+		}
 	}
 }

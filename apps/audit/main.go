@@ -1,8 +1,9 @@
-// Command audit checks the shop's invariants against its databases, as a role that can
-// only read: that no money, no unit of stock and no order is lost. It prints a report
-// and fails if an invariant is violated. With AUDIT_WHOLE_EVERY it reads only what has
-// changed, until that time has passed since it read everything. With AUDIT_EVERY it keeps
-// running, and serves its metrics.
+// Command audit checks the shop's invariants against its databases, as a role that writes
+// nothing but its own checkpoint, in the schema audit of the database pedidos: that no
+// money, no unit of stock and no order is lost. It prints a report and fails if an
+// invariant is violated. With AUDIT_WHOLE_EVERY it reads only what has changed, until that
+// time has passed since it read everything. With AUDIT_EVERY it keeps running, and serves
+// its metrics.
 package main
 
 import (

@@ -45,6 +45,9 @@ type Options struct {
 // kept, and those that broke a rule then. If a sum does not fit, the audit becomes a whole one, which can say why.
 func Check(ctx context.Context, databases Databases, o Options) (*Report, error) {
 	report, misfit, err := check(ctx, databases, o, "")
+	if errors.Is(err, errUnreadable) {
+		misfit, err = errUnreadable.Error(), nil
+	}
 	if misfit != "" && err == nil {
 		report, _, err = check(ctx, databases, Options{Program: o.Program, recheckAfter: o.recheckAfter}, misfit)
 	}

@@ -23,17 +23,14 @@ const (
 	batch = 500
 )
 
-// marked are the migrations that let the audit find what has changed.
-var marked = map[string]int64{"pedidos": 9, "pagamentos": 6, "estoque": 4}
+// marked are the migrations with which the databases say what has changed, and in which run the server is.
+var marked = map[string]int64{"pedidos": 10, "pagamentos": 7, "estoque": 5}
 
-// origin says of a snapshot which server and database it is of. A change of it invalidates a checkpoint: another
-// server, a database that was created again, a restore or failover (a new timeline), or a version of PostgreSQL, whose
-// hash function may be another one.
-const originSQL = `
-	SELECT concat_ws('/', (SELECT system_identifier FROM pg_control_system()), (SELECT timeline_id FROM pg_control_checkpoint()),
-			(SELECT oid FROM pg_database WHERE datname = current_database()), current_setting('server_version_num')),
-		pg_current_snapshot()::text, pg_snapshot_xmin(pg_current_snapshot())::text::bigint,
-		EXISTS (SELECT FROM goose_db_version WHERE version_id = $1 AND is_applied)`
+// originSQL names the database, and the run of its server. A change of it invalidates a checkpoint: the database was
+// created again, or the server was restarted, restored, upgraded or replaced, or it crashed. An audit sees also what was
+// committed without waiting for the disk. A crash may lose that, and later changes then have the same transaction
+// numbers (docs/adr/0021).
+const originSQL = `concat_ws('/', server_run(), (SELECT oid FROM pg_database WHERE datname = current_database()))`
 
 // mark is how far an audit has read a database.
 type mark struct {
@@ -62,11 +59,16 @@ func (s snapshots) marks(ctx context.Context) (marks map[string]mark, now time.T
 	for name, tx := range map[string]pgx.Tx{"pedidos": s.pedidos, "pagamentos": s.pagamentos, "estoque": s.estoque} {
 		var m mark
 		var migrated bool
-		if err := tx.QueryRow(ctx, originSQL, marked[name]).Scan(&m.Origin, &m.Snapshot, &m.XID, &migrated); err != nil {
-			return nil, now, fmt.Errorf("reading how far the database %s has got: %w", name, err)
-		}
-		if !migrated {
+		err := tx.QueryRow(ctx, `SELECT EXISTS (SELECT FROM goose_db_version WHERE version_id = $1 AND is_applied)`, marked[name]).Scan(&migrated)
+		if err == nil && !migrated {
 			return nil, now, nil
+		}
+		if err == nil {
+			err = tx.QueryRow(ctx, `SELECT `+originSQL+`, pg_current_snapshot()::text, pg_snapshot_xmin(pg_current_snapshot())::text::bigint`).
+				Scan(&m.Origin, &m.Snapshot, &m.XID)
+		}
+		if err != nil {
+			return nil, now, fmt.Errorf("reading how far the database %s has got: %w", name, err)
 		}
 		marks[name] = m
 	}
@@ -76,20 +78,23 @@ func (s snapshots) marks(ctx context.Context) (marks map[string]mark, now time.T
 	return marks, now, nil
 }
 
-// checkpoint returns the one that is stored, or nil if there is none.
+// errUnreadable says that a checkpoint was written by a version with other types.
+var errUnreadable = errors.New("the checkpoint cannot be read")
+
+// checkpoint returns the one that is stored, or nil if there is none. The error is errUnreadable if it cannot be decoded.
 func (s snapshots) checkpoint(ctx context.Context) (*checkpoint, error) {
 	var c checkpoint
 	var state string
-	err := s.pedidos.QueryRow(ctx, `SELECT run, generation, state::text FROM pedido_audit_checkpoint`).Scan(&c.run, &c.generation, &state)
+	err := s.pedidos.QueryRow(ctx, `SELECT run, generation, state::text FROM audit.checkpoint`).Scan(&c.run, &c.generation, &state)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, nil //nolint:nilnil // there is none
 	}
-	if err == nil {
-		c.Total = newSums()
-		err = json.Unmarshal([]byte(state), &c)
-	}
 	if err != nil {
 		return nil, fmt.Errorf("reading the audit's checkpoint: %w", err)
+	}
+	c.Total = newSums()
+	if json.Unmarshal([]byte(state), &c) != nil {
+		return nil, errUnreadable
 	}
 	return &c, nil
 }
@@ -104,7 +109,7 @@ func (c *checkpoint) unusable(marks map[string]mark, now time.Time, o Options) s
 	}
 	for name, m := range marks {
 		if before := c.Marks[name]; before.Origin != m.Origin || before.XID > m.XID {
-			return fmt.Sprintf("the database %s is not the one of the checkpoint, or was restored", name)
+			return fmt.Sprintf("the database %s is not the one of the checkpoint, or its server was restarted", name)
 		}
 	}
 	if age := now.Sub(c.WholeAt); age < 0 || age >= o.WholeEvery {
@@ -116,8 +121,11 @@ func (c *checkpoint) unusable(marks map[string]mark, now time.Time, o Options) s
 // changes are the statements that find the buckets to read again, by database: what the snapshot $1 did not see, whose
 // XID is $2, and orders and refunds that break a rule by the time alone, which is $3.
 var changes = func() map[string]string {
+	// Who can see a row has a snapshot that ends after its transaction. Another mark is of another server, and was
+	// restored from a dump.
 	unseen := func(bucket, table string) string {
-		const condition = "changed_xid >= $2 AND NOT pg_visible_in_snapshot(changed_xid::text::xid8, $1::text::pg_snapshot)"
+		const condition = "changed_xid >= $2 AND changed_xid < pg_snapshot_xmax(pg_current_snapshot())::text::bigint" +
+			" AND NOT pg_visible_in_snapshot(changed_xid::text::xid8, $1::text::pg_snapshot)"
 		return fmt.Sprintf("SELECT %s FROM %s WHERE %s", bucket, table, condition)
 	}
 	late := func(id, table string) string {
@@ -154,18 +162,18 @@ func (s snapshots) changed(ctx context.Context, since map[string]mark, limit int
 	return buckets, nil
 }
 
-// parts returns the sum of the stored parts of buckets.
+// parts returns the sum of the stored parts of buckets. The error is errUnreadable if one cannot be decoded.
 func (s snapshots) parts(ctx context.Context, run uuid.UUID, buckets []string) (sums, error) {
 	total := newSums()
-	rows, err := s.pedidos.Query(ctx, `SELECT sums::text FROM pedido_audit_parts WHERE run = $1 AND bucket = ANY($2)`, run, buckets)
+	rows, err := s.pedidos.Query(ctx, `SELECT sums::text FROM audit.parts WHERE run = $1 AND bucket = ANY($2)`, run, buckets)
 	if err != nil {
 		return total, fmt.Errorf("reading the audit's checkpoint: %w", err)
 	}
 	var text string
 	if _, err = pgx.ForEachRow(rows, []any{&text}, func() error {
 		part := newSums()
-		if err := json.Unmarshal([]byte(text), &part); err != nil {
-			return err
+		if json.Unmarshal([]byte(text), &part) != nil {
+			return errUnreadable
 		}
 		total.add(part, 1)
 		return nil
@@ -188,11 +196,14 @@ func writeParts(ctx context.Context, db execer, run uuid.UUID, parts []part) err
 	for i, p := range parts {
 		buckets[i], values[i] = p.bucket, p.sums
 	}
-	_, err := db.Exec(ctx, `INSERT INTO pedido_audit_parts (run, bucket, sums)
+	_, err := db.Exec(ctx, `INSERT INTO audit.parts (run, bucket, sums)
 		SELECT $1, bucket, sums::jsonb FROM unnest($2::text[], $3::text[]) AS part (bucket, sums)
 		ON CONFLICT (run, bucket) DO UPDATE SET sums = excluded.sums`, run, buckets, values)
 	return err
 }
+
+// errRestarted says that what the audit has seen may be lost.
+var errRestarted = errors.New("the server has been restarted since the audit began")
 
 // errOvertaken says that another audit, which ran at the same time, has stored its checkpoint.
 var errOvertaken = errors.New("another audit has stored a checkpoint meanwhile")
@@ -200,19 +211,19 @@ var errOvertaken = errors.New("another audit has stored a checkpoint meanwhile")
 // replace stores the checkpoint of a whole audit, whose number of parts is stored already, instead of any other one.
 func (c *checkpoint) replace(ctx context.Context, db *pgxpool.Pool, parts int64) error {
 	return c.write(ctx, db, func(tx pgx.Tx, state string) error {
-		if _, err := tx.Exec(ctx, `INSERT INTO pedido_audit_checkpoint (run, generation, state) VALUES ($1, 0, $2::jsonb)
+		if _, err := tx.Exec(ctx, `INSERT INTO audit.checkpoint (run, generation, state) VALUES ($1, 0, $2::jsonb)
 			ON CONFLICT (one) DO UPDATE SET run = excluded.run, generation = 0, state = excluded.state`, c.run, state); err != nil {
 			return err
 		}
 		// The audit that another one overtakes loses its parts here.
 		var stored int64
-		if err := tx.QueryRow(ctx, `SELECT count(*) FROM pedido_audit_parts WHERE run = $1`, c.run).Scan(&stored); err != nil {
+		if err := tx.QueryRow(ctx, `SELECT count(*) FROM audit.parts WHERE run = $1`, c.run).Scan(&stored); err != nil {
 			return err
 		}
 		if stored != parts {
 			return errOvertaken
 		}
-		_, err := tx.Exec(ctx, `DELETE FROM pedido_audit_parts WHERE run <> $1`, c.run)
+		_, err := tx.Exec(ctx, `DELETE FROM audit.parts WHERE run <> $1`, c.run)
 		return err
 	})
 }
@@ -220,7 +231,7 @@ func (c *checkpoint) replace(ctx context.Context, db *pgxpool.Pool, parts int64)
 // advance stores the checkpoint, and the parts that differ from those of the one that the audit went on from.
 func (c *checkpoint) advance(ctx context.Context, db *pgxpool.Pool, parts []part) error {
 	return c.write(ctx, db, func(tx pgx.Tx, state string) error {
-		stored, err := tx.Exec(ctx, `UPDATE pedido_audit_checkpoint SET generation = generation + 1, state = $3::jsonb
+		stored, err := tx.Exec(ctx, `UPDATE audit.checkpoint SET generation = generation + 1, state = $3::jsonb
 			WHERE run = $1 AND generation = $2`, c.run, c.generation, state)
 		if err != nil {
 			return err
@@ -240,13 +251,23 @@ func (c *checkpoint) advance(ctx context.Context, db *pgxpool.Pool, parts []part
 }
 
 // write runs work in a transaction, with the encoded checkpoint. If another audit has overtaken this one, nothing is
-// stored, and the next one goes on from the other's.
+// stored, and the next one goes on from the other's. Nothing is stored either in another run of the server than that
+// of the snapshots: a transaction is in one run.
 func (c *checkpoint) write(ctx context.Context, db *pgxpool.Pool, work func(tx pgx.Tx, state string) error) error {
 	state, err := json.Marshal(c)
 	if err != nil {
 		return fmt.Errorf("encoding the audit's checkpoint: %w", err)
 	}
-	err = pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error { return work(tx, string(state)) })
+	err = pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
+		var origin string
+		if err := tx.QueryRow(ctx, `SELECT `+originSQL).Scan(&origin); err != nil {
+			return err
+		}
+		if origin != c.Marks["pedidos"].Origin {
+			return errRestarted
+		}
+		return work(tx, string(state))
+	})
 	if err != nil && !errors.Is(err, errOvertaken) {
 		return fmt.Errorf("storing the audit's checkpoint: %w", err)
 	}
@@ -255,7 +276,7 @@ func (c *checkpoint) write(ctx context.Context, db *pgxpool.Pool, work func(tx p
 
 // forget removes the checkpoint, so that the next audit reads everything.
 func forget(ctx context.Context, db *pgxpool.Pool) error {
-	if _, err := db.Exec(ctx, `DELETE FROM pedido_audit_checkpoint`); err != nil {
+	if _, err := db.Exec(ctx, `DELETE FROM audit.checkpoint`); err != nil {
 		return fmt.Errorf("removing the audit's checkpoint: %w", err)
 	}
 	return nil

@@ -11,11 +11,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/loja-veloz/platform/apps/audit/invariant"
 	"github.com/loja-veloz/platform/apps/estoque/stock"
+	"github.com/loja-veloz/platform/apps/internal/postgres"
 	"github.com/loja-veloz/platform/apps/internal/postgres/postgrestest"
 )
 
@@ -204,6 +206,25 @@ func TestAnAuditReadsWhatHasChanged(t *testing.T) {
 	read("an old charge", "", 3)
 	exec(t, s.pedidos, `UPDATE pedidos SET answer_status = NULL, shipment = 'x', updated_at = now()`)
 	read("nothing has changed that matters", "", 0)
+	for d, table := range map[*postgrestest.Database]string{&s.pedidos: "pedidos", &s.pagamentos: "pagamentos", &s.estoque: "estoque_reservations"} {
+		unmarked(t, *d, `UPDATE `+table+` SET changed_xid = 9000000000000`)
+	}
+	read("marks of another server were restored", "", 0)
+	exec(t, s.pedidos, `UPDATE pedidos SET state = state WHERE id = '`+orderID(5, 15)+`'`)
+	read("such a row has changed", "", 3)
+}
+
+// unmarked runs a statement as the administrator, and without triggers, as a restore does.
+func unmarked(t *testing.T, d postgrestest.Database, statement string) {
+	t.Helper()
+	admin, err := pgx.Connect(t.Context(), d.AdminURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer admin.Close(context.Background())
+	if _, err := admin.Exec(t.Context(), `SET session_replication_role = replica; `+statement); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // A violation is reported until it is mended, by audits that read nothing else. One that left no mark is reported by
@@ -232,14 +253,7 @@ func TestAViolationIsReportedUntilItIsMended(t *testing.T) {
 	for range 2 {
 		found("it is mended", changesOnly, false)
 	}
-	admin, err := pgx.Connect(t.Context(), s.pedidos.AdminURL)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer admin.Close(context.Background())
-	if _, err := admin.Exec(t.Context(), `SET session_replication_role = replica; `+violate); err != nil { // as a restore does
-		t.Fatal(err)
-	}
+	unmarked(t, s.pedidos, violate)
 	found("it left no mark", changesOnly, false)
 	found("a whole audit", invariant.Options{}, true)
 	for range 2 {
@@ -276,7 +290,7 @@ func TestACheckpointThatDoesNotFitIsNotUsed(t *testing.T) {
 	s.place(t, orderID(1, 1))
 	set := func(path, value string) func() {
 		return func() {
-			exec(t, s.pedidos, `UPDATE pedido_audit_checkpoint SET state = jsonb_set(state, '{`+path+`}', '`+value+`')`)
+			unmarked(t, s.pedidos, `UPDATE audit.checkpoint SET state = jsonb_set(state, '{`+path+`}', '`+value+`')`)
 		}
 	}
 	for _, test := range []struct {
@@ -284,11 +298,20 @@ func TestACheckpointThatDoesNotFitIsNotUsed(t *testing.T) {
 		change    func()
 	}{
 		{"program", "another version", set("program", `"older"`)},
+		{"another type of a field", "cannot be read", set("whole_at", `true`)},
+		{"another type of a map's values", "cannot be read", set("total,held", `{"BRL": "1"}`)},
+		{"another type in a part", "cannot be read", func() {
+			unmarked(t, s.pedidos, `UPDATE audit.parts SET sums = jsonb_set(sums, '{orders}', '"1"')`)
+			exec(t, s.pedidos, `UPDATE pedidos SET state = 'confirmed'`)
+		}},
 		{"restored to an earlier time", "pagamentos is not the one", set("marks,pagamentos,xid", "9000000000000")},
-		{"another server", "estoque is not the one", set("marks,estoque,origin", `"1/1/1/150000"`)},
+		{"a crash in pedidos", "pedidos is not the one", func() { restart(t, s.pedidos) }},
+		{"a crash in pagamentos", "pagamentos is not the one", func() { restart(t, s.pagamentos) }},
+		{"a crash in estoque", "estoque is not the one", func() { restart(t, s.estoque) }},
+		{"a database that was created again", "estoque is not the one", set("marks,estoque,origin", `"1/1"`)},
 		{"too old", "the last one was 1h0m", set("whole_at", `"`+time.Now().Add(-time.Hour).Format(time.RFC3339)+`"`)},
 		{"the clock was set back", "the last one was -", set("whole_at", `"`+time.Now().Add(time.Hour).Format(time.RFC3339)+`"`)},
-		{"lost", "no checkpoint", func() { exec(t, s.pedidos, `DELETE FROM pedido_audit_checkpoint`) }},
+		{"lost", "no checkpoint", func() { unmarked(t, s.pedidos, `DELETE FROM audit.checkpoint`) }},
 		{"more open violations than are kept", "no checkpoint", func() {
 			// Each in a bucket of its own.
 			exec(t, s.pedidos, `INSERT INTO pedidos (id, client_id, idempotency_key, request_hash, state, lines, total_amount, total_currency)
@@ -305,6 +328,49 @@ func TestACheckpointThatDoesNotFitIsNotUsed(t *testing.T) {
 		if report := s.audit(t, changesOnly); !strings.Contains(report.Whole, test.why) {
 			t.Errorf("%s: a whole audit because of %q, want %q", test.what, report.Whole, test.why)
 		}
+	}
+}
+
+// restart lets the server of the database seem to be in another run.
+func restart(t *testing.T, d postgrestest.Database) {
+	t.Helper()
+	const another = `CREATE OR REPLACE FUNCTION server_run() RETURNS text LANGUAGE sql STABLE AS $$ SELECT '%s' $$`
+	unmarked(t, d, fmt.Sprintf(another, uuid.NewString()))
+}
+
+// What an audit has seen before a crash is not stored after it.
+func TestNoCheckpointIsStoredInAnotherRun(t *testing.T) {
+	t.Parallel()
+	for what, options := range map[string]invariant.Options{"a whole one": {}, "one of what has changed": changesOnly} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			s := newShop(t)
+			s.place(t, orderID(1, 1))
+			s.audit(t, invariant.Options{})
+			stored := func() (checkpoint string) {
+				t.Helper()
+				if err := s.databases.Pedidos.QueryRow(t.Context(), `SELECT c::text FROM audit.checkpoint AS c`).Scan(&checkpoint); err != nil {
+					t.Fatal(err)
+				}
+				return checkpoint
+			}
+			before := stored()
+			exec(t, s.pedidos, `UPDATE pedidos SET state = 'failed'`) // so that the audit waits for its recheck
+			ended := make(chan struct{})
+			go func() {
+				defer close(ended)
+				report, err := invariant.Check(t.Context(), s.databases, options)
+				if err != nil || report.Unsaved == nil || !strings.Contains(report.Unsaved.Error(), "restarted") {
+					t.Errorf("%v: %+v", err, report)
+				}
+			}()
+			waitIdle(t, s.pedidos, ended)
+			restart(t, s.pedidos)
+			<-ended
+			if after := stored(); after != before {
+				t.Errorf("the checkpoint %s became %s", before, after)
+			}
+		})
 	}
 }
 
@@ -343,13 +409,13 @@ func TestAConcurrentAuditDoesNotSpoilTheCheckpoint(t *testing.T) {
 	exec(t, s.pedidos, `UPDATE pedidos SET state = 'confirmed' WHERE id = '`+orderID(1, 4)+`'`)
 	s.place(t, orderID(2, 100))
 	var run, after string
-	stored := `SELECT run::text || generation FROM pedido_audit_checkpoint`
+	stored := `SELECT run::text || generation FROM audit.checkpoint`
 	s.process(t).audit(t, invariant.Options{})
-	if err := s.pedidos.Pool.QueryRow(t.Context(), stored).Scan(&run); err != nil {
+	if err := s.databases.Pedidos.QueryRow(t.Context(), stored).Scan(&run); err != nil {
 		t.Fatal(err)
 	}
 	<-ended
-	if err := s.pedidos.Pool.QueryRow(t.Context(), stored).Scan(&after); err != nil || run != after {
+	if err := s.databases.Pedidos.QueryRow(t.Context(), stored).Scan(&after); err != nil || run != after {
 		t.Errorf("the checkpoint of the whole audit, %s, became %s: %v", run, after, err)
 	}
 	// Many at once, while the shop sells.
@@ -396,7 +462,8 @@ func TestTheAuditReadsOnlyWhatIsMarked(t *testing.T) {
 		if _, err := admin.Exec(t.Context(), fmt.Sprintf(`
 			CREATE ROLE %[1]s LOGIN PASSWORD 'x';
 			GRANT CONNECT ON DATABASE %[2]s TO %[1]s;
-			GRANT USAGE ON SCHEMA public TO %[1]s;
+			GRANT USAGE ON SCHEMA public, audit TO %[1]s;
+			GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA audit TO %[1]s;
 			DO $$ DECLARE statement text; BEGIN
 				FOR statement IN
 					SELECT format('GRANT SELECT (%%s, changed_xid) ON %%I TO %[1]s', string_agg(DISTINCT event_object_column, ', '), event_object_table)
@@ -449,14 +516,14 @@ func TestTheAuditReadsOnlyWhatIsMarked(t *testing.T) {
 	}
 }
 
-// In every other table, the auditor can only read.
+// In every other table, the auditor can only read, and only the auditor can say what it has read.
 func TestTheAuditWritesItsCheckpointOnly(t *testing.T) {
 	t.Parallel()
 	s := newShop(t)
 	var tables []string
 	for _, pool := range []*pgxpool.Pool{s.databases.Pedidos, s.databases.Pagamentos, s.databases.Estoque} {
-		rows, err := pool.Query(t.Context(), `SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'r'
-			AND has_table_privilege(oid, 'INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER') ORDER BY relname`)
+		rows, err := pool.Query(t.Context(), `SELECT oid::regclass::text FROM pg_class WHERE relnamespace IN ('public'::regnamespace, 'audit'::regnamespace) AND relkind = 'r'
+			AND has_table_privilege(oid, 'INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER') ORDER BY 1`)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -466,7 +533,12 @@ func TestTheAuditWritesItsCheckpointOnly(t *testing.T) {
 		}
 		tables = append(tables, some...)
 	}
-	if want := []string{"pedido_audit_checkpoint", "pedido_audit_parts"}; !slices.Equal(tables, want) {
+	if want := []string{"audit.checkpoint", "audit.parts"}; !slices.Equal(tables, want) {
 		t.Errorf("the auditor can write to %v, want %v", tables, want)
+	}
+	for _, table := range tables {
+		if _, err := s.pedidos.Pool.Exec(t.Context(), `SELECT FROM `+table); postgres.Code(err) != "42501" {
+			t.Errorf("the service reads %s: %v, want it refused", table, err)
+		}
 	}
 }

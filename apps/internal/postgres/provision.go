@@ -29,7 +29,7 @@ func (r Role) GoString() string { return r.Name }
 type Roles struct {
 	Owner   Role // owns the database and the schema; runs migrations
 	Runtime Role // reads and writes rows; the service's
-	Auditor Role // reads rows; may be the same for several databases
+	Auditor Role // reads rows, and writes those of the schema audit; may be the same for several databases
 }
 
 // provisionLock is the advisory lock of Provision in the administrator's database. One
@@ -191,6 +191,12 @@ func grant(ctx context.Context, admin *pgx.Conn, database string, roles Roles) e
 			"GRANT USAGE, SELECT ON ALL SEQUENCES IN SCHEMA public TO " + runtime,
 			"GRANT SELECT ON ALL TABLES IN SCHEMA public TO " + auditor,
 			"GRANT SELECT ON ALL SEQUENCES IN SCHEMA public TO " + auditor,
+
+			// Only the auditor writes what it remembers from audit to audit.
+			"CREATE SCHEMA IF NOT EXISTS audit",
+			"GRANT USAGE ON SCHEMA audit TO " + auditor,
+			"ALTER DEFAULT PRIVILEGES IN SCHEMA audit GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO " + auditor,
+			"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA audit TO " + auditor,
 			lockVersions,
 		} {
 			if _, err := tx.Exec(ctx, statement); err != nil {

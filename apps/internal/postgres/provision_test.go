@@ -129,6 +129,13 @@ func TestProvisionGivesEachRoleWhatItNeedsAndNoMore(t *testing.T) {
 				{"auditor", `UPDATE t SET n = 0`, refused},
 				{"auditor", `DELETE FROM t`, refused},
 				{"auditor", `SELECT nextval('t_id_seq')`, refused},
+				{"owner", `CREATE TABLE audit.t (n int)`, ""},
+				{"auditor", `INSERT INTO audit.t VALUES (1)`, ""},
+				{"auditor", `UPDATE audit.t SET n = 2`, ""},
+				{"auditor", `DELETE FROM audit.t`, ""},
+				{"auditor", `TRUNCATE audit.t`, refused},
+				{"auditor", `CREATE TABLE audit.s (n int)`, refused},
+				{"runtime", `SELECT FROM audit.t`, refused},
 				{"owner", `CREATE DATABASE other`, refused},
 				{"owner", `CREATE ROLE other`, refused},
 			} {

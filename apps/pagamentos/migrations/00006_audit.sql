@@ -3,9 +3,10 @@
 
 -- Every statement can be repeated, because none of them is undone if a later one fails.
 
--- For the audit of what has changed: the transaction that last changed what the audit reads of a row. A trigger sets
--- it, and not the service's statements, so that no version and no person can forget it. Time would not do: clocks
--- are set back, and a transaction commits later than it begins. NULL: not changed since this migration.
+-- For the audit of what has changed: the transaction of the last INSERT, or UPDATE of what the audit reads of a row. A
+-- trigger sets it, and not the service's statements, so that no version and no person can forget it. Time would not
+-- do: clocks are set back, and a transaction commits later than it begins. NULL: not changed since this migration. A
+-- DELETE leaves no mark: no service deletes such rows, and only a whole audit can see that one is gone.
 -- +goose StatementBegin
 CREATE OR REPLACE FUNCTION audit_mark() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN

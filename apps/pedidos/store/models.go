@@ -17,6 +17,19 @@ type Audit struct {
 	At         time.Time
 }
 
+type AuditCheckpoint struct {
+	One        bool
+	Run        uuid.UUID
+	Generation int64
+	State      []byte
+}
+
+type AuditPart struct {
+	Run    uuid.UUID
+	Bucket string
+	Sums   []byte
+}
+
 type Delivery struct {
 	WebhookID   uuid.UUID
 	EventID     uuid.UUID
@@ -72,19 +85,6 @@ type Order struct {
 	RefundsAmount   int64
 	Events          int32
 	ChangedXid      *int64
-}
-
-type PedidoAuditCheckpoint struct {
-	One        bool
-	Run        uuid.UUID
-	Generation int64
-	State      []byte
-}
-
-type PedidoAuditPart struct {
-	Run    uuid.UUID
-	Bucket string
-	Sums   []byte
 }
 
 type Refund struct {

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -21,6 +22,9 @@ import (
 )
 
 var noTraces = sdktrace.NewTracerProvider(sdktrace.WithSampler(sdktrace.NeverSample()))
+
+// cardNumber is the one of the tests, however it is written. A request id can have four of its digits by chance.
+var cardNumber = regexp.MustCompile(`4111[-_ ]?1111[-_ ]?1111`)
 
 // get returns the body of a path, which the OpenAPI document need not have.
 func (a *app) get(path string) string {
@@ -85,7 +89,7 @@ func TestBadInputIsRefusedAndNothingStored(t *testing.T) {
 		if got.status != test.status || field != test.field || !strings.HasPrefix(got.problem.Type, "urn:loja-veloz:problem:") {
 			t.Errorf("PUT %.100s = %d %s; want %d with an error of the field %q", test.body, got.status, got.body, test.status, test.field)
 		}
-		if strings.Contains(got.body, "1111") {
+		if cardNumber.MatchString(got.body) {
 			t.Errorf("the answer shows a card number: %s", got.body)
 		}
 	}
@@ -112,7 +116,7 @@ func TestBadInputIsRefusedAndNothingStored(t *testing.T) {
 	if err != nil || stored != 0 {
 		t.Errorf("%d rows were stored, %v", stored, err)
 	}
-	if log := a.log.String(); strings.Contains(log, "1111") || strings.Contains(log, "tok_") {
+	if log := a.log.String(); cardNumber.MatchString(log) || strings.Contains(log, "tok_") {
 		t.Errorf("a token was logged: %s", log)
 	}
 }

@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/loja-veloz/platform/tools/internal/standin/aws"
 )
 
 // A Resource is one of a plan: its Pulumi type, its name, and its inputs by path, such as
@@ -80,10 +82,10 @@ func (e *estimate) number(r Resource, path string) float64 {
 // billed are the types for which AWS sends a bill.
 var billed = map[string]func(*estimate, Resource){
 	"aws:eks/cluster:Cluster": func(e *estimate, r Resource) {
-		end, known := supportEnds[r.Inputs["version"]]
+		end, known := aws.StandardSupport(r.Inputs["version"])
 		switch {
 		case !known:
-			e.errs = append(e.errs, fmt.Errorf("%s %s: the end of the support of Kubernetes %q is not known: add it to supportEnds",
+			e.errs = append(e.errs, fmt.Errorf("%s %s: the end of the support of Kubernetes %q is not known: add it to those of the stand-in",
 				r.Type, r.Name, r.Inputs["version"]))
 		case e.usage.At.Format(time.DateOnly) > end:
 			e.add("eks-extended", hours)

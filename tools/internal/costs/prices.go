@@ -42,9 +42,3 @@ var prices = map[string]price{
 	"rds/db.t4g.micro":     {"RDS, db.t4g.micro", "h", 0.016, "rds/postgresql/pricing"},
 	"rds/db.t4g.medium-az": {"RDS, db.t4g.medium, multi-AZ", "h", 0.129, "rds/postgresql/pricing"},
 }
-
-// supportEnds are the last days of Kubernetes versions' standard support (EKS User Guide,
-// "Amazon EKS Kubernetes release calendar").
-var supportEnds = map[string]string{
-	"1.33": "2026-07-29", "1.34": "2026-12-02", "1.35": "2027-03-27", "1.36": "2027-08-02",
-}

@@ -84,6 +84,12 @@ var support = map[string]struct{ standard, extended string }{
 	"1.34": {"2026-12-02", "2027-12-02"}, "1.35": {"2027-03-27", "2028-03-27"}, "1.36": {"2027-08-02", "2028-08-02"},
 }
 
+// StandardSupport is the last day of a version's standard support, such as 2027-03-27, if the version is known.
+func StandardSupport(version string) (day string, known bool) {
+	until, known := support[version]
+	return until.standard, known
+}
+
 // ended tells whether a day of the table has come.
 func ended(day string, on time.Time) bool { return on.UTC().Format("2006-01-02") >= day }
 

@@ -56,7 +56,7 @@ type checkpoint struct {
 // let the audit find what has changed.
 func (s snapshots) marks(ctx context.Context) (marks map[string]mark, now time.Time, err error) {
 	marks = map[string]mark{}
-	for name, tx := range map[string]pgx.Tx{"pedidos": s.pedidos, "pagamentos": s.pagamentos, "estoque": s.estoque} {
+	for name, tx := range s.byName() {
 		var m mark
 		var migrated bool
 		err := tx.QueryRow(ctx, `SELECT EXISTS (SELECT FROM goose_db_version WHERE version_id = $1 AND is_applied)`, marked[name]).Scan(&migrated)
@@ -145,7 +145,7 @@ var changes = func() map[string]string {
 // changed returns the buckets to read again, at most about limit more than that.
 func (s snapshots) changed(ctx context.Context, since map[string]mark, limit int) (map[string]bool, error) {
 	buckets := map[string]bool{}
-	for name, tx := range map[string]pgx.Tx{"pedidos": s.pedidos, "pagamentos": s.pagamentos, "estoque": s.estoque} {
+	for name, tx := range s.byName() {
 		args := []any{since[name].Snapshot, since[name].XID}
 		if name == "pedidos" {
 			args = append(args, overdue)

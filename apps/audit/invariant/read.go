@@ -123,6 +123,10 @@ type Databases struct{ Pedidos, Pagamentos, Estoque *pgxpool.Pool }
 // snapshots has one transaction per database, which sees one snapshot.
 type snapshots struct{ pedidos, pagamentos, estoque pgx.Tx }
 
+func (s snapshots) byName() map[string]pgx.Tx {
+	return map[string]pgx.Tx{"pedidos": s.pedidos, "pagamentos": s.pagamentos, "estoque": s.estoque}
+}
+
 // begin takes the snapshots directly after each other, that of pedidos last: an order is
 // stored before its reservation and its payment.
 //

@@ -88,9 +88,18 @@ func (c *Client) AnalysisRun(ctx context.Context, namespace, name string) (*roll
 
 // AbortRollout ends the update of a Rollout: the stable version is to get all traffic.
 func (c *Client) AbortRollout(ctx context.Context, namespace, name string) error {
+	return c.patchRollout(ctx, namespace, name, "aborting", rollout.AbortPatch)
+}
+
+// ResumeRollout ends the pause of a Rollout: its update goes on.
+func (c *Client) ResumeRollout(ctx context.Context, namespace, name string) error {
+	return c.patchRollout(ctx, namespace, name, "resuming", rollout.ResumePatch)
+}
+
+func (c *Client) patchRollout(ctx context.Context, namespace, name, doing, patch string) error {
 	path := rollouts(namespace, "rollouts", name) + "/status"
-	if err := c.do(ctx, http.MethodPatch, path, nil, rollout.AbortPatch, &struct{}{}); err != nil {
-		return fmt.Errorf("aborting Rollout %s: %w", name, err)
+	if err := c.do(ctx, http.MethodPatch, path, nil, patch, &struct{}{}); err != nil {
+		return fmt.Errorf("%s Rollout %s: %w", doing, name, err)
 	}
 	return nil
 }

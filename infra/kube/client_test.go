@@ -109,12 +109,14 @@ func recorded(t *testing.T, lists map[string]string) (requests func() string) {
 	}
 }
 
-func TestClientAborts(t *testing.T) {
+func TestClientAbortsAndResumes(t *testing.T) {
 	requests := recorded(t, nil)
-	if err := kube.NewClient("").AbortRollout(t.Context(), "shop", "web"); err != nil {
+	client := kube.NewClient("")
+	if err := errors.Join(client.AbortRollout(t.Context(), "shop", "web"), client.ResumeRollout(t.Context(), "shop", "web")); err != nil {
 		t.Fatal(err)
 	}
-	want := `PATCH /apis/argoproj.io/v1alpha1/namespaces/shop/rollouts/web/status application/merge-patch+json ` + rollout.AbortPatch
+	const patch = "PATCH /apis/argoproj.io/v1alpha1/namespaces/shop/rollouts/web/status application/merge-patch+json "
+	want := patch + rollout.AbortPatch + "\n" + patch + rollout.ResumePatch
 	if requests() != want {
 		t.Errorf("the requests are\n%s\nwant\n%s", requests(), want)
 	}

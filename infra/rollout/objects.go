@@ -12,6 +12,7 @@ type Rollout struct {
 	Metadata struct {
 		Namespace, Name string
 		Generation      int64
+		Annotations     map[string]string
 	}
 	Spec struct {
 		Template Template

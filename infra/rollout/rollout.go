@@ -65,6 +65,9 @@ func (r *Rollout) UnderWay() bool {
 // nothing else, and an abort would have to wait.
 const AbortPatch = `{"status":{"abort":true,"pauseConditions":null}}`
 
+// ResumePatch is the merge patch of a Rollout's status that ends a pause: the update goes on.
+const ResumePatch = `{"status":{"pauseConditions":null}}`
+
 // StableHasAllTraffic tells whether the traffic router sends no request to the canary. It can
 // be false after an abort: Argo Rollouts 1.9.1 keeps the canary's weight until the stable
 // ReplicaSet is fully available, and while a paused Rollout changes its size.
@@ -151,6 +154,10 @@ func (r *Rollout) canaryTraffic() string { return fmt.Sprintf("%d %% of the traf
 // traffic waits longer, but not the one who watches it.
 const verdictPatience = 2 * time.Minute
 
+// groupPatience is how much later than a Rollout the others of its group may come to their last
+// step: an update applies them one after another.
+const groupPatience = 2 * time.Minute
+
 // deadline is how long an update may make no progress.
 func (r *Rollout) deadline() time.Duration {
 	if s := r.Spec.ProgressDeadlineSeconds; s != nil {
@@ -189,7 +196,10 @@ func (r *Rollout) patience() time.Duration {
 		if step.Analysis != nil {
 			total += verdictPatience
 		}
-		if step.Pause != nil {
+		switch {
+		case step.Pause != nil && len(step.Pause.Duration) == 0:
+			total += groupPatience
+		case step.Pause != nil:
 			total += pause(step.Pause.Duration)
 		}
 	}

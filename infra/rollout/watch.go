@@ -29,6 +29,8 @@ type Cluster interface {
 	Raw(ctx context.Context, path string) ([]byte, error)
 	// Abort ends the update of a Rollout: the stable version is to get all traffic.
 	Abort(ctx context.Context, namespace, name string) error
+	// Resume ends the pause of a Rollout: its update goes on.
+	Resume(ctx context.Context, namespace, name string) error
 	// ReplicaSets lists by label selector.
 	ReplicaSets(ctx context.Context, namespace, selector string) ([]ReplicaSet, error)
 	// PatchReplicaSet applies a merge patch.
@@ -63,6 +65,10 @@ type Watch struct {
 	// and refused why their queries never succeed.
 	measured          time.Time
 	waitsFor, refused string
+	// abortedSince is the time since which another member of the group has been aborted, taken the
+	// sentence about it, and awaits the members that have not arrived at their last pause.
+	abortedSince  time.Time
+	taken, awaits string
 }
 
 // A FailureError says that an update was aborted or is degraded, and why.
@@ -137,9 +143,15 @@ func (w *Watch) judge(ctx context.Context, r *Rollout, unread error) (done bool,
 			w.say("the progress deadline is not enforced: " + err.Error())
 			break
 		}
+		if err := w.together(ctx, r, now); err != nil {
+			w.say("the group cannot be kept together: " + err.Error())
+			break
+		}
 		line := r.Line()
-		if w.waitsFor != "" {
-			line += ": " + w.waitsFor
+		for _, wait := range []string{w.waitsFor, w.awaits} {
+			if wait != "" {
+				line += ": " + wait
+			}
 		}
 		w.say(line)
 	}
@@ -150,6 +162,10 @@ func (w *Watch) judge(ctx context.Context, r *Rollout, unread error) (done bool,
 	if now.Sub(w.began) >= timeout && w.waitsFor != "" {
 		return false, &WaitingError{fmt.Sprintf("no verdict after %s, and the canary goes on waiting with %s: %s. "+
 			"It is promoted or aborted as soon as it had enough requests", timeout, r.canaryTraffic(), w.waitsFor)}
+	}
+	if now.Sub(w.began) >= timeout && w.awaits != "" {
+		return false, &WaitingError{fmt.Sprintf("not promoted after %s: it %s, with %s. make deploy goes on, make abort ends the group's update",
+			timeout, w.awaits, r.canaryTraffic())}
 	}
 	if now.Sub(w.began) >= timeout {
 		return false, fmt.Errorf("not healthy after %s: %s", timeout, w.reasons(ctx, r))
@@ -215,8 +231,8 @@ func (w *Watch) failure(ctx context.Context, r *Rollout) error {
 	}
 	if r.Status.Abort && !r.StableHasAllTraffic() && len(r.Status.PauseConditions) > 0 {
 		sentence += ". The controller does not take the traffic back while the Rollout is paused and its size changes. " +
-			fmt.Sprintf(`End the pause: kubectl -n %s patch rollout %s --subresource=status --type=merge -p '{"status":{"pauseConditions":null}}'`,
-				w.Namespace, w.Name)
+			fmt.Sprintf(`End the pause: kubectl -n %s patch rollout %s --subresource=status --type=merge -p '%s'`,
+				w.Namespace, w.Name, ResumePatch)
 	}
 	if r.Status.Abort {
 		quarantine = w.sentence(ctx, r, reasons)
@@ -231,8 +247,10 @@ func (w *Watch) reasons(ctx context.Context, r *Rollout) string {
 	if r.Status.Message != "" {
 		reasons = append(reasons, strings.TrimSuffix(r.Status.Message, "."))
 	}
-	if w.refused != "" {
-		reasons = append(reasons, w.refused)
+	for _, own := range []string{w.refused, w.taken} {
+		if own != "" {
+			reasons = append(reasons, own)
+		}
 	}
 	canary := r.Status.Canary
 	for _, run := range []*AnalysisRunStatus{canary.CurrentBackgroundAnalysisRunStatus, canary.CurrentStepAnalysisRunStatus} {

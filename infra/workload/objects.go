@@ -17,6 +17,7 @@ import (
 
 	"github.com/loja-veloz/platform/infra/gateway"
 	"github.com/loja-veloz/platform/infra/kube"
+	"github.com/loja-veloz/platform/infra/rollout"
 )
 
 const (
@@ -122,6 +123,11 @@ func (s *Spec) version() string {
 	return digest[:min(versionLength, len(digest))]
 }
 
+// member is what the update of a member of a group is known by: its image and its settings.
+func (s *Spec) member() string {
+	return s.version() + strings.TrimPrefix(s.configMap().Name, s.Service)
+}
+
 func (s *Spec) backend() gateway.Backend {
 	return gateway.Backend{
 		Service: s.Service, Namespace: s.Namespace, Labels: s.labels(),
@@ -158,6 +164,12 @@ func (s *Spec) rollout(settings string) *rolloutsv1alpha1.Rollout {
 			rolloutsv1alpha1.CanaryStep{Pause: &rolloutsv1alpha1.RolloutPause{Duration: new(intstr.FromInt32(seconds(s.Canary.Pause)))}})
 	}
 	steps = append(steps, s.gate()...)
+	meta := s.meta(s.Service)
+	if s.Group != "" {
+		// This pause ends once all members have come to it (rollout.Watch).
+		steps = append(steps, rolloutsv1alpha1.CanaryStep{Pause: &rolloutsv1alpha1.RolloutPause{}})
+		meta.Annotations = map[string]string{rollout.GroupAnnotation: rollout.FormatGroup(s.Group, s.members)}
+	}
 	role := func(name string) *rolloutsv1alpha1.PodTemplateMetadata {
 		return &rolloutsv1alpha1.PodTemplateMetadata{Labels: map[string]string{roleLabel: name}}
 	}
@@ -165,7 +177,7 @@ func (s *Spec) rollout(settings string) *rolloutsv1alpha1.Rollout {
 	if s.Scraper != nil {
 		pods.Annotations = s.Scraper.Annotations
 	}
-	return &rolloutsv1alpha1.Rollout{ObjectMeta: s.meta(s.Service), Spec: rolloutsv1alpha1.RolloutSpec{
+	return &rolloutsv1alpha1.Rollout{ObjectMeta: meta, Spec: rolloutsv1alpha1.RolloutSpec{
 		Selector:                &metav1.LabelSelector{MatchLabels: s.selector()},
 		RevisionHistoryLimit:    new(int32(3)),
 		ProgressDeadlineSeconds: new(seconds(s.Canary.ProgressDeadline)),

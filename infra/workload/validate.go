@@ -20,6 +20,7 @@ import (
 const maxNameLength = 46
 
 var (
+	groupName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9.-]{0,62}$`)
 	envName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 	// byDigest matches registry/path@sha256:..., with an optional port and without a tag.
 	byDigest = regexp.MustCompile(`^[a-zA-Z0-9.-]+(:[0-9]+)?(/[a-z0-9._-]+)+@sha256:[0-9a-f]{64}$`)
@@ -58,6 +59,9 @@ func (s *Spec) Validate() error {
 	s.validateEnv(errs)
 	s.Size.validate(errs)
 	s.Canary.validate(errs, s.Namespace)
+	if s.Group != "" && !groupName.MatchString(s.Group) {
+		errs.Add("Group", "is %q: use letters, digits, dots and dashes, at most 63, beginning with a letter or a digit", s.Group)
+	}
 	s.validateTraffic(errs)
 	s.validateTelemetry(errs)
 	if s.Scraper != nil && s.Scraper.Pods.TooWide() {

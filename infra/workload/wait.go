@@ -26,6 +26,8 @@ type Cluster interface {
 	Raw(ctx context.Context, path string) ([]byte, error)
 	// AbortRollout ends the update of a Rollout.
 	AbortRollout(ctx context.Context, namespace, name string) error
+	// ResumeRollout ends the pause of a Rollout.
+	ResumeRollout(ctx context.Context, namespace, name string) error
 	// ReplicaSets lists by label selector.
 	ReplicaSets(ctx context.Context, namespace, selector string) ([]appsv1.ReplicaSet, error)
 	// PatchReplicaSet applies a merge patch.
@@ -119,6 +121,10 @@ func (t typed) ReplicaSets(ctx context.Context, namespace, selector string) ([]r
 
 func (t typed) Abort(ctx context.Context, namespace, name string) error {
 	return t.AbortRollout(ctx, namespace, name)
+}
+
+func (t typed) Resume(ctx context.Context, namespace, name string) error {
+	return t.ResumeRollout(ctx, namespace, name)
 }
 
 // convert takes the JSON form, which the types of the judge decode from.

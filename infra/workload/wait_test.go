@@ -74,6 +74,10 @@ func (f *fakeCluster) AbortRollout(context.Context, string, string) error {
 	return errors.New("no abort was asked for")
 }
 
+func (f *fakeCluster) ResumeRollout(context.Context, string, string) error {
+	return errors.New("no pause was to be ended")
+}
+
 // state is a Rollout that its controller has seen.
 func state(phase rolloutsv1alpha1.RolloutPhase, change func(*rolloutsv1alpha1.Rollout)) *rolloutsv1alpha1.Rollout {
 	r := &rolloutsv1alpha1.Rollout{}
@@ -100,12 +104,16 @@ func TestUpPrintsTheSentencesOfTheTable(t *testing.T) {
 // Kubernetes does not have.
 type typedCase struct{ *rollouttest.Case }
 
-func (c typedCase) Rollout(context.Context, string, string) (*rolloutsv1alpha1.Rollout, error) {
+func (c typedCase) Rollout(_ context.Context, _, name string) (*rolloutsv1alpha1.Rollout, error) {
 	if c.Silent != nil {
 		return nil, c.Silent
 	}
+	read := c.Next
+	if name != "web" {
+		read = c.Other
+	}
 	var r *rolloutsv1alpha1.Rollout
-	err := strictly(c.Next(), &r)
+	err := strictly(read(), &r)
 	return r, err
 }
 
@@ -146,6 +154,8 @@ func (c typedCase) PatchConfigMap(_ context.Context, namespace, name string, dat
 }
 
 func (c typedCase) AbortRollout(context.Context, string, string) error { return c.Abort() }
+
+func (c typedCase) ResumeRollout(context.Context, string, string) error { return c.Resume() }
 
 func (c typedCase) Pods(_ context.Context, namespace, selector string) ([]corev1.Pod, error) {
 	if namespace != "shop" || selector != "app.kubernetes.io/name=web,rollouts-pod-template-hash=new" {

@@ -56,6 +56,10 @@ type Spec struct {
 	Size Size
 	// Canary is how a new version takes over traffic.
 	Canary Canary
+	// Group is the name of the versions that are released together (letters, digits, dots, dashes, at
+	// most 63): no member is promoted before all have passed their last step, and one abort aborts
+	// all. Connect finds the members. Empty: the service ships alone.
+	Group string
 	// Gateway routes to the service and holds its weights.
 	Gateway gateway.Gateway
 	// Public is the allow-list of paths that the gateway routes from outside; empty means none.
@@ -84,6 +88,9 @@ type Spec struct {
 	Cluster Cluster
 	// Wait holds an update until the Rollout in Cluster is healthy; nil does not wait.
 	Wait *Wait
+
+	// members is the version of each member of Group, which Connect fills in.
+	members map[string]string
 }
 
 // SecretKey is a key in a Secret.
@@ -232,13 +239,20 @@ func (s *Spec) phase(ctx *pulumi.Context, w *Workload, rollout *kube.Resource) p
 	}).(pulumi.StringOutput)
 }
 
-// Connect adds the caller of every declared call to the callee's CalledBy. It reports every
-// call of an unknown service, and every public path of two services.
+// Connect adds the caller of every declared call to the callee's CalledBy, and finds the members of
+// each group. It reports every call of an unknown service, and every public path of two services.
 func Connect(services []*Spec) error {
-	byName := map[string]*Spec{}
+	byName, groups := map[string]*Spec{}, map[string]map[string]string{}
 	var errs []error
 	for i, s := range services {
 		byName[s.Service] = s
+		if s.Group != "" {
+			if groups[s.Group] == nil {
+				groups[s.Group] = map[string]string{}
+			}
+			groups[s.Group][s.Service] = s.member()
+			s.members = groups[s.Group]
+		}
 		for _, other := range services[:i] {
 			errs = append(errs, s.contested(other)...)
 		}

@@ -15,6 +15,7 @@ import (
 	"github.com/loja-veloz/platform/infra/gateway"
 	"github.com/loja-veloz/platform/infra/infratest"
 	"github.com/loja-veloz/platform/infra/kube"
+	"github.com/loja-veloz/platform/infra/rollout"
 	"github.com/loja-veloz/platform/infra/slo"
 )
 
@@ -111,6 +112,40 @@ func TestPodsRollWhenConfigurationChanges(t *testing.T) {
 }
 
 // TestRefusals has one case for each error. The error has to name the service and the field.
+// TestAGroupEndsWithAPauseAndNamesItsVersions: members have the same annotation, which another image
+// or other settings of one of them change for all.
+func TestAGroupEndsWithAPauseAndNamesItsVersions(t *testing.T) {
+	annotation := func(change func(stock *Spec)) string {
+		t.Helper()
+		web, stock, alone := valid(), valid(), valid()
+		stock.Service, stock.Public, alone.Service, alone.Public = "stock", nil, "alone", nil
+		web.Group, stock.Group = "sale", "sale"
+		change(stock)
+		if err := Connect([]*Spec{web, stock, alone}); err != nil {
+			t.Fatal(err)
+		}
+		var all []string
+		for _, s := range []*Spec{web, stock, alone} {
+			r := s.rollout(s.configMap().Name)
+			steps := r.Spec.Strategy.Canary.Steps
+			if last := steps[len(steps)-1].Pause; (last != nil && last.Duration == nil) != (s.Group != "") {
+				t.Errorf("the last step of %s in the group %q is %+v", s.Service, s.Group, steps[len(steps)-1])
+			}
+			all = append(all, r.Annotations[rollout.GroupAnnotation])
+		}
+		if all[0] != all[1] || all[2] != "" {
+			t.Errorf("the annotations are %q", all)
+		}
+		return all[0]
+	}
+	first := annotation(func(*Spec) {})
+	image := annotation(func(s *Spec) { s.Image = strings.Replace(s.Image, "fedc", "0000", 1) })
+	settings := annotation(func(s *Spec) { s.Env = map[string]string{"GREETING": "hi"} })
+	if !strings.HasPrefix(first, "sale stock@fedcba987654-") || first == image || first == settings || image == settings {
+		t.Errorf("the annotations are %q, with another image %q, with other settings %q", first, image, settings)
+	}
+}
+
 func TestRefusals(t *testing.T) {
 	metric := func(change func(*rolloutsv1alpha1.Metric)) func(*Spec) {
 		return func(a *Spec) { change(&a.Canary.Analysis[0].Spec.Metrics[0]) }
@@ -126,6 +161,7 @@ func TestRefusals(t *testing.T) {
 		"a bad namespace":    {func(a *Spec) { a.Namespace = "shop_1" }, `Namespace is "shop_1"`},
 		"a bad environment":  {func(a *Spec) { a.Environment = "a,b=c" }, `Environment is "a,b=c"`},
 		"no image":           {func(a *Spec) { a.Image = "" }, "Image is empty"},
+		"a bad group":        {func(a *Spec) { a.Group = "black friday" }, `Group is "black friday": use letters, digits, dots and dashes`},
 		"an image by tag": {func(a *Spec) { a.Image = "localhost:5000/web:1.2" },
 			"Image is \"localhost:5000/web:1.2\": name it by digest"},
 		"a short digest":      {func(a *Spec) { a.Image = "localhost:5000/web@sha256:abc" }, "Image is"},

@@ -23,6 +23,9 @@ type Case struct {
 	// Rollouts are read one after another, the last one repeatedly; null is a Rollout that does
 	// not exist.
 	Rollouts []json.RawMessage
+	// Others are states of the Rollout stock, one for each of Rollouts, the last one repeatedly; without
+	// any it does not exist.
+	Others   []json.RawMessage
 	Pods     []json.RawMessage
 	Analyses map[string]json.RawMessage // AnalysisRuns by name
 	// Stable is the ReplicaSet of the stable version, with the hash old; by default it has another
@@ -37,25 +40,46 @@ type Case struct {
 
 	// Aborted counts the calls of Abort, and WantAborted is how many there should be.
 	Aborted, WantAborted int
+	// Resumed and WantResumed are the same of Resume.
+	Resumed, WantResumed int
 
 	Lines []string // of progress
 	Error string   // the final one, empty when the update succeeds
 	// Takes is how long the wait lasts; zero is not checked.
 	Takes time.Duration
+
+	other json.RawMessage // of the last read
 }
 
-// Next returns the Rollout of the next read.
+// Next returns the Rollout of the next read, and Other then the Rollout stock at the same time.
 func (c *Case) Next() json.RawMessage {
-	r := c.Rollouts[0]
-	if len(c.Rollouts) > 1 {
-		c.Rollouts = c.Rollouts[1:]
+	c.other = json.RawMessage("null")
+	if len(c.Others) > 0 {
+		c.other = next(&c.Others)
 	}
-	return r
+	return next(&c.Rollouts)
+}
+
+// Other returns the Rollout stock.
+func (c *Case) Other() json.RawMessage { return c.other }
+
+func next(states *[]json.RawMessage) json.RawMessage {
+	s := (*states)[0]
+	if len(*states) > 1 {
+		*states = (*states)[1:]
+	}
+	return s
 }
 
 // Abort is what a reader calls to abort the Rollout.
 func (c *Case) Abort() error {
 	c.Aborted++
+	return nil
+}
+
+// Resume is what a reader calls to end the Rollout's pause.
+func (c *Case) Resume() error {
+	c.Resumed++
 	return nil
 }
 
@@ -97,6 +121,9 @@ func Run(t *testing.T, wait func(ctx context.Context, c *Case, progress func(lin
 				}
 				if c.Aborted != c.WantAborted {
 					t.Errorf("the Rollout was aborted %d times, want %d", c.Aborted, c.WantAborted)
+				}
+				if c.Resumed != c.WantResumed {
+					t.Errorf("the Rollout was resumed %d times, want %d", c.Resumed, c.WantResumed)
 				}
 				if keys := slices.Sorted(maps.Keys(c.Quarantine)); !slices.Equal(keys, c.Quarantined) {
 					t.Errorf("quarantined is %v, want %v", keys, c.Quarantined)

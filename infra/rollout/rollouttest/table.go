@@ -10,7 +10,7 @@ import (
 
 // Cases returns a new copy of the table.
 func Cases() []Case {
-	return slices.Concat(progressCases(), failureCases(), quarantineCases(), reasonCases(), verdictCases(), patienceCases())
+	return slices.Concat(progressCases(), failureCases(), quarantineCases(), reasonCases(), verdictCases(), patienceCases(), groupCases())
 }
 
 const (

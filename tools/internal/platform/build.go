@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -45,16 +46,33 @@ func (s *shipment) buildImages(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, to.close()) }()
 	ko := images.Ko{
 		Program: s.w.program("ko"), Registry: to.push, Anonymous: to.anonymous, Apps: filepath.Join(s.w.Root, "apps"),
-		Env: env, Out: s.w.Out, Fault: s.fault, Scratch: s.w.Local(), Architectures: slices.Compact(architecture),
+		Env: env, Out: s.w.Out, Scratch: s.w.Local(), Architectures: slices.Compact(architecture),
 	}
 	if !s.w.bundled() { // starting the bundled cluster has pushed the base image
 		if err := ko.PushBase(ctx); err != nil {
 			return fmt.Errorf("the registry %s: %w", to.push, err)
 		}
 	}
-	s.digests, err = ko.Build(ctx, programs)
+	if s.digests, err = s.build(ctx, ko, programs); err != nil {
+		return err
+	}
 	for program, image := range s.digests {
 		s.digests[program] = to.pull + strings.TrimPrefix(image, to.push)
 	}
-	return err
+	return nil
+}
+
+// build builds the images of programs, the first one with the fault, if there is one.
+func (s *shipment) build(ctx context.Context, ko images.Ko, programs []string) (map[string]string, error) {
+	if s.fault == "" {
+		return ko.Build(ctx, programs)
+	}
+	good, err := ko.Build(ctx, programs[1:])
+	if err != nil {
+		return nil, err
+	}
+	ko.Fault = s.fault
+	bad, err := ko.Build(ctx, programs[:1])
+	maps.Copy(good, bad)
+	return good, err
 }

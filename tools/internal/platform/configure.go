@@ -1,6 +1,7 @@
 package platform
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -8,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/loja-veloz/platform/tools/internal/cluster"
 	"github.com/loja-veloz/platform/tools/internal/repo"
@@ -80,6 +82,20 @@ func (s *shipment) configureStack(ctx context.Context) error {
 		return err
 	}
 	s.shipped = changed(deployed, s.digests)
+	services, err := repo.Services(s.w.Root)
+	if err != nil {
+		return err
+	}
+	alone, err := s.regroup(services)
+	if err != nil {
+		return err
+	}
+	for _, service := range s.members {
+		set("groups."+service, s.group)
+	}
+	for _, service := range alone {
+		obsolete = append(obsolete, "groups."+service)
+	}
 	for _, program := range slices.Sorted(maps.Keys(deployed)) {
 		if !slices.Contains(programs, program) { // the stack refuses an image without a program
 			obsolete = append(obsolete, "images."+program)
@@ -97,6 +113,38 @@ func (s *shipment) configureStack(ctx context.Context) error {
 		return nil
 	}
 	return s.pulumi.run(ctx, append([]string{"config", "set-all", "--stack", stack, "--path"}, values...)...)
+}
+
+// regroup finds the members of the group, which are the services that were named or else those that
+// ship, and the services whose new version is in no group, although the last one was. What does not
+// ship keeps its group, and so the steps of its canary: other steps would start that of an aborted
+// version again.
+func (s *shipment) regroup(services []string) (alone []string, err error) {
+	for _, service := range services {
+		ships := slices.Contains(s.shipped, service) || s.group != "" && slices.Contains(s.programs, service)
+		last := valueAt(s.configured, project+":groups."+service)
+		switch {
+		case ships && s.group != "":
+			s.members = append(s.members, service)
+		case ships && last != "":
+			alone = append(alone, service)
+		case s.group != "" && last == s.group:
+			return nil, fmt.Errorf("GROUP is %q, in which %s has shipped, and it is not to ship now: use another name", s.group, service)
+		}
+	}
+	if s.group != "" && len(s.members) < 2 {
+		return nil, fmt.Errorf("GROUP is %q, and %s ships: a group has at least two services; leave GROUP out, "+
+			"or name them in SERVICE", s.group, cmp.Or(strings.Join(s.members, ""), "nothing"))
+	}
+	return alone, nil
+}
+
+// together says in which group services ship.
+func (s *shipment) together() string {
+	if len(s.members) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("; %s together in the group %s", strings.Join(s.members, ", "), s.group)
 }
 
 // sameCluster fails if the stack has resources on another cluster than the selected one:

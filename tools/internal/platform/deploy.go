@@ -2,10 +2,8 @@ package platform
 
 import (
 	"context"
-	"errors"
 	"os"
 	"strings"
-	"sync"
 
 	"github.com/loja-veloz/platform/tools/internal/repo"
 	"github.com/loja-veloz/platform/tools/internal/settings"
@@ -14,7 +12,7 @@ import (
 // Deploy ships the working tree: it builds and pushes images, applies the stack, and
 // watches the canaries to their end under load.
 func Deploy(ctx context.Context, w Workspace, o settings.Deploy) error {
-	d := &shipment{w: w, deploys: true, programs: o.Programs, fault: o.Fault}
+	d := &shipment{w: w, deploys: true, programs: o.Programs, group: o.Group, fault: o.Fault}
 	steps := []step{
 		{"providing the tools", d.provideTools},
 		{"selecting the stack", d.selectStack},
@@ -39,7 +37,7 @@ func (d *shipment) applyUnwatched(ctx context.Context) error {
 	if shipped := d.shipped; len(shipped) == 0 {
 		d.w.Out.Step("no image changed: applying only the stack")
 	} else {
-		d.w.Out.Step("shipping %s", strings.Join(shipped, ", "))
+		d.w.Out.Step("shipping %s%s", strings.Join(shipped, ", "), d.together())
 	}
 	config, err := d.pulumi.configWith("waitForRollout: false")
 	if err != nil {
@@ -70,14 +68,9 @@ func watchAll(ctx context.Context, w Workspace, p Pulumi, shipped []string, load
 			return err
 		}
 	}
-	errs := make([]error, len(services))
-	var watches sync.WaitGroup
-	for i, s := range services {
-		watches.Go(func() { errs[i] = c.show(ctx, s) })
-	}
-	watches.Wait()
+	err = watchEach(services, func(service string) error { return c.show(ctx, service) })
 	stopLoads()
-	if err := errors.Join(errs...); err != nil {
+	if err != nil {
 		return err
 	}
 	if len(shipped) > 0 {

@@ -81,6 +81,11 @@ func (c *rollouts) Abort(ctx context.Context, _, name string) error {
 	return err
 }
 
+// Resume ends the pause of a Rollout: its update goes on.
+func (c *rollouts) Resume(ctx context.Context, _, name string) error {
+	return c.patchStatus(ctx, name, rollout.ResumePatch)
+}
+
 const unpause = `{"spec":{"paused":false}}`
 
 // ReplicaSets lists the ReplicaSets that match a label selector.
@@ -197,8 +202,8 @@ func Promote(ctx context.Context, w Workspace, service string) error {
 	return c.show(ctx, service)
 }
 
-// Abort ends a canary: the stable version gets all traffic again. What was aborted is
-// quarantined with the person's reason.
+// Abort ends a canary, and those of its group: the stable versions get all traffic again. What was
+// aborted is quarantined with the person's reason.
 func Abort(ctx context.Context, w Workspace, o settings.Abort) error {
 	c, err := openRollouts(w)
 	if err != nil {
@@ -212,9 +217,23 @@ func Abort(ctx context.Context, w Workspace, o settings.Abort) error {
 	if err := c.underWay(ctx, service); err != nil {
 		return err
 	}
+	aborted, err := c.one(ctx, service)
+	if err != nil {
+		return err
+	}
 	if err := c.Abort(ctx, namespace, service); err != nil {
 		return err
 	}
+	_, members := aborted.Group()
+	if len(members) == 0 {
+		members = []string{service}
+	}
+	// The watch of each other member aborts it.
+	return watchEach(members, func(member string) error { return c.returned(ctx, member) })
+}
+
+// returned waits until a service is aborted and its stable version has all traffic.
+func (c *rollouts) returned(ctx context.Context, service string) error {
 	var failed *rollout.FailureError
 	if err := c.show(ctx, service); !errors.As(err, &failed) {
 		return errors.Join(fmt.Errorf("the canary of %s ended before it could be aborted", service), err)
@@ -226,8 +245,19 @@ func Abort(ctx context.Context, w Workspace, o settings.Abort) error {
 		}
 		return err
 	}
-	w.Out.Step("%s is aborted; the stable version has all traffic. %s", service, failed.Quarantine)
+	c.out.Step("%s is aborted; the stable version has all traffic. %s", service, failed.Quarantine)
 	return nil
+}
+
+// watchEach calls watch for all services at once, and joins their errors.
+func watchEach(services []string, watch func(service string) error) error {
+	errs := make([]error, len(services))
+	var watches sync.WaitGroup
+	for i, s := range services {
+		watches.Go(func() { errs[i] = watch(s) })
+	}
+	watches.Wait()
+	return errors.Join(errs...)
 }
 
 // releasePatience is how long the API server may take to notice that something is released.

@@ -29,11 +29,13 @@ func kubectlOf(c *rollouttest.Case) *rollouts {
 			if c.Silent != nil {
 				return "", c.Silent
 			}
-			other := json.RawMessage(`{"metadata":{"name":"other"},"status":{"phase":"Healthy"}}`)
-			if r := c.Next(); string(r) != "null" {
-				return list([]json.RawMessage{other, r})
+			all := []json.RawMessage{json.RawMessage(`{"metadata":{"name":"other"},"status":{"phase":"Healthy"}}`)}
+			for _, r := range []json.RawMessage{c.Next(), c.Other()} {
+				if string(r) != "null" {
+					all = append(all, r)
+				}
 			}
-			return list([]json.RawMessage{other})
+			return list(all)
 		case "--request-timeout=10s -n shop get -o json pods -l app.kubernetes.io/name=web,rollouts-pod-template-hash=new":
 			return list(c.Pods)
 		case "--request-timeout=10s -n shop get -o json analysisrun run-1":
@@ -48,6 +50,8 @@ func kubectlOf(c *rollouttest.Case) *rollouts {
 			return string(b), err
 		case "-n shop patch rollout web --subresource=status --type=merge -p " + rollout.AbortPatch:
 			return "", c.Abort()
+		case "-n shop patch rollout web --subresource=status --type=merge -p " + rollout.ResumePatch:
+			return "", c.Resume()
 		case "-n shop patch rollout web --type=merge -p " + unpause:
 			return "", nil
 		default:

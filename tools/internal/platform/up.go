@@ -7,12 +7,14 @@ type shipment struct {
 	w        Workspace
 	deploys  bool     // or else only the cluster is wanted
 	programs []string // to build; none means all
-	fault    string   // that they inject, for a drill; mostly none
+	group    string   // of the services that this ships; mostly none
+	fault    string   // that the first program injects, for a drill; mostly none
 
 	pull    bool              // controllers' images; since provideTools
 	pulumi  Pulumi            // since provideTools
 	digests map[string]string // references of the images built, by program; since buildImages
 	shipped []string          // programs whose image changes; since configureStack
+	members []string          // those of them that are in the group; since configureStack
 	outputs outputs           // of the stack's last update; since selectStack
 	// configured is the stack file's configuration; since selectStack.
 	configured map[string]any

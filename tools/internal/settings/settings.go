@@ -77,25 +77,31 @@ func (*Reader) None() None { return None{} }
 
 // Deploy has the settings of deploy.
 type Deploy struct {
-	Programs []string // SERVICE: to build; none means all
+	Programs []string // SERVICE: to build, separated by commas; none means all
+	Group    string   // GROUP: name under which what is shipped stays together; none unless set
 	Wait     bool     // WAIT, on unless 0: watch the canaries to their end
 	Load     bool     // LOAD, on unless off: send requests to each service shipped
-	Fault    string   // FAULT: what the program does wrong, for a drill; none unless set
+	Fault    string   // FAULT: what the first of Programs does wrong, for a drill; none unless set
 }
 
 // Faults are the kinds that apps/internal/fault injects.
 var Faults = []string{"errors", "latency", "crash", "crashloop", "leak", "migration", "unready"}
 
+// groupForm is that of workload.Spec's Group.
+var groupForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9.-]{0,62}$`)
+
 var faultForm = regexp.MustCompile(`^([a-z]+)(:(method=[A-Z]+|share=0?\.[0-9]+|(delay|after)=[0-9]+m?s))*$`)
 
-// Deploy reads SERVICE, WAIT, LOAD and FAULT. Every program has an image to ship, also those
+// Deploy reads SERVICE, GROUP, WAIT, LOAD and FAULT. Every program has an image to ship, also those
 // that have no Rollout.
 func (r *Reader) Deploy() Deploy {
-	d := Deploy{Wait: r.flag("WAIT", true), Load: r.choice("LOAD", "on", "off") == "on"}
-	if name := r.program(repo.Programs); name != "" {
-		d.Programs = []string{name}
+	d := Deploy{
+		Programs: r.programs(repo.Programs), Group: os.Getenv("GROUP"), Fault: os.Getenv("FAULT"),
+		Wait: r.flag("WAIT", true), Load: r.choice("LOAD", "on", "off") == "on",
 	}
-	d.Fault = os.Getenv("FAULT")
+	if d.Group != "" && !groupForm.MatchString(d.Group) {
+		r.refuse("GROUP is %q: use letters, digits, dots and dashes, at most 63, beginning with a letter or a digit", d.Group)
+	}
 	form := faultForm.FindStringSubmatch(d.Fault)
 	switch {
 	case d.Fault == "":
@@ -157,17 +163,34 @@ func (r *Reader) Services() []string {
 
 // program reads SERVICE, which may be empty and otherwise must be one of known.
 func (r *Reader) program(known func(root string) ([]string, error)) string {
-	name := os.Getenv("SERVICE")
-	if name == "" {
-		return ""
+	names := r.programs(known)
+	if len(names) > 1 {
+		r.refuse("SERVICE is %q: name one", os.Getenv("SERVICE"))
+	}
+	return strings.Join(names, ",")
+}
+
+// programs reads SERVICE, names of known that commas separate; none if it is empty.
+func (r *Reader) programs(known func(root string) ([]string, error)) []string {
+	value := os.Getenv("SERVICE")
+	if value == "" {
+		return nil
 	}
 	all, err := known(r.root)
 	if err != nil {
 		r.errs = append(r.errs, err)
-	} else if !slices.Contains(all, name) {
-		r.refuse("SERVICE=%s is not a service: name one of %s", name, strings.Join(all, ", "))
+		return nil
 	}
-	return name
+	names := strings.Split(value, ",")
+	for i, name := range names {
+		switch {
+		case !slices.Contains(all, name):
+			r.refuse("SERVICE=%s is not a service: name one of %s", name, strings.Join(all, ", "))
+		case slices.Contains(names[:i], name):
+			r.refuse("SERVICE is %q: it names %s twice", value, name)
+		}
+	}
+	return names
 }
 
 // Load has the settings of load.

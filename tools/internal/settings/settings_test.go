@@ -91,6 +91,22 @@ func TestAnotherClusterNeedsNoRegistry(t *testing.T) {
 	}
 }
 
+func TestDeployTakesSeveralServices(t *testing.T) {
+	r := newReader(t)
+	t.Setenv("SERVICE", "shop,database")
+	t.Setenv("GROUP", "sale-2")
+	if d := r.Deploy(); r.Err() != nil || strings.Join(d.Programs, " ") != "shop database" || d.Group != "sale-2" {
+		t.Errorf("deploying two: %v, %v", d, r.Err())
+	}
+	r.Service()
+	refused(t, r, `SERVICE is "shop,database": name one`)
+	r = newReader(t)
+	t.Setenv("SERVICE", "shop,shop")
+	t.Setenv("GROUP", "a b")
+	r.Deploy()
+	refused(t, r, `SERVICE is "shop,shop": it names shop twice`, `GROUP is "a b": use letters`)
+}
+
 func TestOnlyAServiceHasACanary(t *testing.T) {
 	r := newReader(t)
 	t.Setenv("SERVICE", "database")

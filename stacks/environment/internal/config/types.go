@@ -12,6 +12,7 @@ type Config struct {
 	KubeContext           string             `json:"kubeContext" doc:"Context of the kubeconfig to deploy to; empty is its current context. Local only."`
 	Shop                  Shop               `json:"shop" doc:"What the shop does differently in each environment."`
 	Images                map[string]string  `json:"images" doc:"Image of each service, and of database, which creates databases and roles, by digest (registry/name@sha256:...). make deploy sets it."`
+	Groups                map[string]string  `json:"groups" doc:"Group of each service that ships with others, by service: none of a group is promoted before all are good, and one abort takes all back. make deploy GROUP=NAME sets it."`
 	Services              map[string]Service `json:"services" doc:"Sizes and settings of each service."`
 	Canary                Canary             `json:"canary" doc:"How a new version of a service takes over traffic."`
 	WaitForRollout        bool               `json:"waitForRollout" doc:"Whether an update ends only when every Rollout is healthy, and fails when one is aborted."`
@@ -204,6 +205,7 @@ func Defaults(services map[string]Service) *Config {
 		Datadog:        Datadog{Site: "datadoghq.com", Objectives: true},
 		Charts:         Charts{Await: true},
 		Images:         map[string]string{},
+		Groups:         map[string]string{},
 		Services:       services,
 		Canary:         Canary{Weights: []int32{20, 40, 60, 80}, PauseSeconds: 30, ProgressDeadlineSeconds: 120},
 		WaitForRollout: true,

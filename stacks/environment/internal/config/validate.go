@@ -27,6 +27,12 @@ func (c *Config) validate(programs *catalogue.Catalogue) error {
 				Namespace, name, strings.Join(slices.Sorted(maps.Keys(sizes)), ", ")))
 		}
 	}
+	for _, name := range slices.Sorted(maps.Keys(c.Groups)) {
+		if program, known := programs.Program(name); !known || program.Kind != catalogue.Service {
+			errs = append(errs, fmt.Errorf("%s:groups.%s is for no service with canaries; known are %s",
+				Namespace, name, strings.Join(catalogue.Names(programs.Services()), ", ")))
+		}
+	}
 	for _, name := range images {
 		if program, _ := programs.Program(name); program.Kind == catalogue.Platform {
 			continue // a target that does not install it needs no image

@@ -155,6 +155,7 @@ func (p *Plan) workload(environment string, cfg *config.Config, program catalogu
 			Pause:            time.Duration(cfg.Canary.PauseSeconds) * time.Second,
 			ProgressDeadline: time.Duration(cfg.Canary.ProgressDeadlineSeconds) * time.Second,
 		},
+		Group:    cfg.Groups[program.Name],
 		Gateway:  site.Public,
 		Public:   public(program),
 		CalledBy: slices.Clone(site.Readers[program.Name]),

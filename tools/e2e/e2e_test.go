@@ -24,6 +24,8 @@ import (
 	"testing"
 	"time"
 
+	"go.yaml.in/yaml/v3"
+
 	"github.com/loja-veloz/platform/tools/internal/cluster"
 	"github.com/loja-veloz/platform/tools/internal/images"
 	"github.com/loja-veloz/platform/tools/internal/load"
@@ -219,6 +221,25 @@ func TestAddressesStayHere(t *testing.T) {
 		if out := start(t, "ip", "route", "get", address).wait(t, time.Minute, true); !strings.Contains(out, "dev loja0") {
 			t.Errorf("a packet to %s goes %s", address, out)
 		}
+	}
+}
+
+// TestTheRegistryIsAnnounced: what the cluster says is where this machine pushes images.
+func TestTheRegistryIsAnnounced(t *testing.T) {
+	text := must(t, "-n", "kube-public", "get", "configmap", "local-registry-hosting", "-o", `jsonpath={.data.localRegistryHosting\.v1}`)
+	var announced struct {
+		Host   string `yaml:"host"`
+		OnNode string `yaml:"hostFromContainerRuntime"`
+	}
+	if err := yaml.Unmarshal([]byte(text), &announced); err != nil {
+		t.Fatal(err)
+	}
+	image := must(t, "-n", "shop", "get", "rollout", service, "-o", "jsonpath={.spec.template.spec.containers[0].image}")
+	if !strings.HasPrefix(image, announced.OnNode+"/") {
+		t.Errorf("the announced registry is %+v, and the shop runs %s", announced, image)
+	}
+	if resp, body := fetch(t, http.MethodGet, "http://"+announced.Host+"/v2/", ""); resp.StatusCode != http.StatusOK {
+		t.Errorf("the announced registry answers %s: %s", resp.Status, body)
 	}
 }
 

@@ -204,6 +204,49 @@ func TestPlansOfTheCloud(t *testing.T) {
 	}
 }
 
+// TestARunnerIsAddedByConfiguration: the plan with the runner has the plan without, and what infra/runner
+// creates. The rules accept it.
+func TestARunnerIsAddedByConfiguration(t *testing.T) {
+	without, err := inCloud(t, "dev", stackFile(t, "dev"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	values := stackFile(t, "dev")
+	values["loja-veloz:runner"] = `{"install": true, "repository": "https://github.com/loja-veloz/platform",
+		"connectionARN": "arn:aws:codeconnections:us-east-1:111122223333:connection/00000000-0000-4000-8000-000000000001"}`
+	with, err := inCloud(t, "dev", values)
+	if err != nil {
+		t.Fatal(err)
+	}
+	with.WellFormed(t)
+	before := without.Resources()
+	for _, r := range with.Resources() {
+		if i := slices.IndexFunc(before, func(b infratest.Resource) bool { return b.URN == r.URN }); i >= 0 {
+			before = slices.Delete(before, i, i+1)
+		} else if r.Name != "runner" && !strings.HasPrefix(r.Name, "runner-") {
+			t.Errorf("the runner adds %s", r.Name)
+		}
+	}
+	if len(before) > 0 {
+		t.Errorf("with the runner %d resources are missing, %s among them", len(before), before[0].Name)
+	}
+	if rule := with.Named(t, "runner-to-cluster").Inputs; rule["securityGroupId"] != "sg-of-the-cluster" {
+		t.Errorf("the cluster's rule is %v", rule)
+	}
+	_, _, target, err := program.Load("dev", values, shop, aws.New)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rules := target.Policy()
+	if err := policy.Audit(&rules, policytest.Recorded(with)); err != nil {
+		t.Error(err)
+	}
+	values["loja-veloz:runner"] = `{"install": true}`
+	if _, err := inCloud(t, "dev", values); err == nil || !strings.Contains(err.Error(), "runner: ConnectionARN is") {
+		t.Errorf("a runner without a connection gives %v", err)
+	}
+}
+
 // TestTheCloudIsReadByThoseWhoNeedIt: Prometheus and Datadog's agents read the services, the console
 // reads pagamentos, and only the Rollouts controller and the console ask Prometheus.
 func TestTheCloudIsReadByThoseWhoNeedIt(t *testing.T) {
@@ -474,6 +517,28 @@ func TestNothingNeedsTheVolumeDriver(t *testing.T) {
 		for _, r := range recorder.Resources() {
 			if r.Inputs["kind"] == "PersistentVolumeClaim" || strings.Contains(fmt.Sprint(r.Inputs["spec"]), "volumeClaimTemplates") {
 				t.Errorf("%s: %s needs a volume", name, r.Name)
+			}
+		}
+	}
+}
+
+// TestNodesOfGravitonHoldTheSame: docs/aws/costs.md compares both with the same number of nodes. A
+// node less does not do, so Karpenter would remove none.
+func TestNodesOfGravitonHoldTheSame(t *testing.T) {
+	for _, name := range clouds {
+		for instance, image := range map[string]string{"t3.medium": "AL2023_x86_64_STANDARD", "t4g.medium": "AL2023_ARM_64_STANDARD"} {
+			values := stackFile(t, name)
+			values["loja-veloz:cluster"] = strings.Replace(values["loja-veloz:cluster"], `"minNodes":3`, `"minNodes":3,"instanceType":"`+instance+`"`, 1)
+			recorder, err := inCloud(t, name, values)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := recorder.Named(t, "cluster-nodes").Inputs; got["amiType"] != image || fmt.Sprint(got["instanceTypes"]) != "["+instance+"]" {
+				t.Errorf("%s has nodes of %v with the image %v, want %s", name, got["instanceTypes"], got["amiType"], image)
+			}
+			values["loja-veloz:cluster"] = strings.Replace(values["loja-veloz:cluster"], `"minNodes":3`, `"minNodes":2`, 1)
+			if _, _, _, err := program.Load(name, values, shop, aws.New); err == nil || !strings.Contains(err.Error(), "minNodes is 2, and 3 nodes are needed") {
+				t.Errorf("%s with two %s: %v", name, instance, err)
 			}
 		}
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/loja-veloz/platform/infra/identity"
 	"github.com/loja-veloz/platform/infra/kube"
 	"github.com/loja-veloz/platform/infra/network"
+	"github.com/loja-veloz/platform/infra/runner"
 	"github.com/loja-veloz/platform/infra/secrets"
 	"github.com/loja-veloz/platform/stacks/environment/internal/config"
 	"github.com/loja-veloz/platform/stacks/environment/internal/plan"
@@ -116,6 +117,14 @@ func (t *Target) Connect(ctx *pulumi.Context, p *plan.Plan) (program.Cluster, er
 	}, in)
 	if err != nil {
 		return nil, err
+	}
+	if t.runner != nil {
+		if _, err := runner.New(ctx, "runner", t.runner, runner.Inputs{
+			VPCID: net.VPCID, Subnets: net.PrivateSubnets, ClusterSecurityGroupID: eks.SecurityGroupID, KeyARN: key,
+			PermissionsBoundary: own.boundary,
+		}, in); err != nil {
+			return nil, err
+		}
 	}
 	kubernetesProvider, err := kubernetes.NewProvider(ctx, "cluster", &kubernetes.ProviderArgs{
 		Kubeconfig: eks.Kubeconfig, ClusterIdentifier: pulumi.String(t.cluster.Name),

@@ -36,6 +36,7 @@ func newBench(t *testing.T) *bench {
 	t.Helper()
 	t.Setenv(world.DirVariable, t.TempDir())
 	t.Setenv(world.DayVariable, "2026-11-29")
+	t.Setenv(world.QuotaVariable+"L_1216C47A", "32")
 	p, err := New("")
 	if err != nil {
 		t.Fatal(err)

@@ -35,6 +35,9 @@ func (w *World) Create(place aws.Place, urn resource.URN, known *schema.Resource
 		if err := w.refuseKeys(place, o.Object); err != nil {
 			return err
 		}
+		if err := w.refuseQuotas(place, o.ID, o.Object); err != nil {
+			return err
+		}
 		if o.Type == aws.Record {
 			if err := w.refuseRecord(inputs); err != nil {
 				return err
@@ -137,6 +140,9 @@ func (w *World) Update(
 			}
 		}
 		if err := w.refuseKeys(place, o.Object); err != nil {
+			return err
+		}
+		if err := w.refuseQuotas(place, o.ID, o.Object); err != nil {
 			return err
 		}
 		o.Outputs = aws.Updated(place, o.Object, old, known)

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -122,6 +123,40 @@ func (w *World) refusePlacement(token string, inputs resource.PropertyMap) error
 		}
 		if reason := rule.Refuse(zones); len(zones) > 0 && reason != "" {
 			return fmt.Errorf("%s: %s: %s", rule.Error, rule.Subnets, reason)
+		}
+	}
+	return nil
+}
+
+// QuotaVariable is the beginning of the names of the environment variables that raise a quota of the
+// account; its code, with _ for -, follows: LOJA_STANDIN_QUOTA_L_1216C47A. Without it the account is new.
+const QuotaVariable = "LOJA_STANDIN_QUOTA_"
+
+// refuseQuotas returns AWS's error for an object beyond a quota of the account, or nil.
+func (w *World) refuseQuotas(place aws.Place, id string, o aws.Object) error {
+	for _, quota := range aws.Quotas {
+		if quota.Type != o.Type {
+			continue
+		}
+		limit, name := quota.New, QuotaVariable+strings.ReplaceAll(quota.Code, "-", "_")
+		if text := os.Getenv(name); text != "" {
+			var err error
+			if limit, err = strconv.ParseFloat(text, 64); err != nil {
+				return fmt.Errorf("%s: %w", name, err)
+			}
+		}
+		others, err := w.All(o.Type)
+		if err != nil {
+			return err
+		}
+		used := quota.Uses(o.Inputs)
+		for _, other := range others {
+			if arn := value.Text(other.Outputs, "arn"); other.ID != id && strings.Contains(arn, ":"+place.Region+":") {
+				used += quota.Uses(other.Inputs)
+			}
+		}
+		if used > limit {
+			return fmt.Errorf("%s: the quota %s is %v in %s, and this makes %v", quota.Error, quota.Code, limit, place.Region, used)
 		}
 	}
 	return nil

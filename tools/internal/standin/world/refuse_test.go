@@ -162,6 +162,45 @@ func TestKeysAdmitThoseWhoUseThem(t *testing.T) {
 	}
 }
 
+// Every row of Quotas is tried with as much as a new account may have, with more, and with more by a
+// raised quota. What is in another region does not count, nor does the object that changes.
+func TestQuotas(t *testing.T) {
+	place := aws.Place{Region: "us-east-1", Account: "111122223333"}
+	group := func(nodes int, kind string) aws.Object {
+		return aws.Object{Type: aws.NodeGroup, Inputs: resource.NewPropertyMapFromMap(properties{
+			"instanceTypes": []any{kind}, "scalingConfig": properties{"desiredSize": nodes},
+		})}
+	}
+	for _, tc := range []struct {
+		code      string
+		one, many aws.Object
+		there     int
+	}{
+		{"L-0263D0A3", aws.Object{Type: aws.EIP}, aws.Object{Type: aws.EIP}, 4},
+		{"L-F678F1CE", aws.Object{Type: aws.VPC}, aws.Object{Type: aws.VPC}, 4},
+		{"L-1216C47A", group(2, "t3.medium"), group(3, "t3.medium"), 0},
+		{"L-1216C47A", group(1, "m6i.xlarge"), group(1, "m6i.2xlarge"), 0},
+	} {
+		w := newWorld(t)
+		name := QuotaVariable + strings.ReplaceAll(tc.code, "-", "_")
+		leave(t, w, tc.one.Type, "elsewhere", tc.many.Inputs.Mappable(), properties{"arn": "arn:aws:x:eu-west-1:111122223333:x"})
+		for i := range tc.there {
+			leave(t, w, tc.one.Type, fmt.Sprint(i), tc.one.Inputs.Mappable(), properties{"arn": "arn:aws:x:us-east-1:111122223333:x"})
+		}
+		t.Setenv(name, "")
+		wants(t, tc.code, w.refuseQuotas(place, "", tc.one), "")
+		if tc.there > 0 {
+			leave(t, w, tc.one.Type, "last", nil, properties{"arn": "arn:aws:x:us-east-1:111122223333:x"})
+		}
+		wants(t, tc.code+" beyond", w.refuseQuotas(place, "", tc.many), "the quota "+tc.code+" is 5 in us-east-1, and this makes ")
+		if tc.there > 0 {
+			wants(t, tc.code+" for one that is there", w.refuseQuotas(place, "last", tc.many), "")
+		}
+		t.Setenv(name, "16")
+		wants(t, tc.code+" raised", w.refuseQuotas(place, "", tc.many), "")
+	}
+}
+
 func TestWhatIsLeftInANetworkBlocksItsDeletion(t *testing.T) {
 	w := newWorld(t)
 	leave(t, w, aws.VPC, "vpc", nil, nil)

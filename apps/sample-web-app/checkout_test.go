@@ -492,6 +492,17 @@ func TestAnOrderBelongsToTheBrowserThatPlacedIt(t *testing.T) {
 		cookies[0].MaxAge < 86400 || cookies[0].Path != "/" {
 		t.Fatalf("the cookies are %v", placed.Header()["Set-Cookie"])
 	}
+	for header, want := range map[string]bool{"X-Forwarded-Proto: http\nX-Forwarded-Port: 443": true, "X-Forwarded-Proto: http\nX-Forwarded-Port: 8080": false} {
+		forwarded := httptest.NewRequest("POST", "/checkout", strings.NewReader(form.Encode()))
+		forwarded.Header = request.Header.Clone()
+		for line := range strings.Lines(header) {
+			name, is, _ := strings.Cut(strings.TrimSpace(line), ": ")
+			forwarded.Header.Set(name, is)
+		}
+		if got := a.send(forwarded).Result().Cookies()[0].Secure; got != want {
+			t.Errorf("behind a gateway that sends %q the cookie is secure: %v, want %v", header, got, want)
+		}
+	}
 	path := placed.Header().Get("Location")
 	// The button is pressed twice: the browser has no cookie yet.
 	again := httptest.NewRequest("POST", "/checkout", strings.NewReader(form.Encode()))

@@ -61,9 +61,15 @@ func (p *pages) greet(c *gin.Context, key string) shopper {
 	//nolint:gosec // Secure behind HTTPS; the local shop and a port-forward have none
 	http.SetCookie(c.Writer, &http.Cookie{
 		Name: shopperCookie, Value: secret, Path: "/", MaxAge: int(shopperAge / time.Second), HttpOnly: true,
-		SameSite: http.SameSiteLaxMode, Secure: c.Request.TLS != nil || c.GetHeader("X-Forwarded-Proto") == "https",
+		SameSite: http.SameSiteLaxMode, Secure: byHTTPS(c),
 	})
 	return shopper{digest(secret), clientip.Of(c.Request, p.proxies).String()}
+}
+
+// byHTTPS reports whether the browser sent the request by HTTPS. Behind a load balancer that ends
+// TLS and sends no headers, as in AWS, a gateway names HTTP, and the port that the browser called.
+func byHTTPS(c *gin.Context) bool {
+	return c.Request.TLS != nil || c.GetHeader("X-Forwarded-Proto") == "https" || c.GetHeader("X-Forwarded-Port") == "443"
 }
 
 // name adds the shopper's address to a request, for the limit that the API applies to each.

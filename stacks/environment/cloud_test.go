@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -26,6 +27,30 @@ import (
 )
 
 var clouds = []string{"dev", "prod"}
+
+// The strict dry runs are made by an older API server than that of the clouds. Kubernetes removes no
+// version of an API that is stable (Kubernetes Deprecation Policy, rule 4a); definitions come along.
+func TestTheCloudUsesStableAPIs(t *testing.T) {
+	versions := regexp.MustCompile(`(?m)^ *kubernetes:([a-z0-9.]+)/(\w+):(\w+) `)
+	ours := []string{
+		"argoproj.io", "configuration.konghq.com", "datadoghq.com", "external-secrets.io", "gateway.networking.k8s.io", "helm.sh",
+	}
+	for _, environment := range clouds {
+		plan, err := os.ReadFile("testdata/plan-" + environment + ".txt")
+		if err != nil {
+			t.Fatal(err)
+		}
+		found := versions.FindAllStringSubmatch(string(plan), -1)
+		if len(found) < 50 {
+			t.Errorf("the plan of %s has %d objects of Kubernetes", environment, len(found))
+		}
+		for _, object := range found {
+			if !slices.Contains(ours, object[1]) && !regexp.MustCompile(`^v\d+$`).MatchString(object[2]) {
+				t.Errorf("%s has a %s of %s/%s, which a later Kubernetes may not have", environment, object[3], object[1], object[2])
+			}
+		}
+	}
+}
 
 // bootstrapped is the outputs of the bootstrap stack.
 var bootstrapped = map[string]map[string]any{"organization/loja-veloz-bootstrap/account": {

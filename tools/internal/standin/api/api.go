@@ -19,10 +19,13 @@ import (
 	"github.com/loja-veloz/platform/tools/internal/standin/world"
 )
 
-// NewAccountQuotas are the quotas of a new account, by code (Service Quotas console: EC2 and VPC,
-// default values; for vCPUs new accounts get 5).
+// NewAccountQuotas are the quotas of a new account, by code.
 func NewAccountQuotas() map[string]float64 {
-	return map[string]float64{"L-1216C47A": 5, "L-0263D0A3": 5, "L-F678F1CE": 5}
+	all := map[string]float64{}
+	for _, quota := range aws.Quotas {
+		all[quota.Code] = quota.New
+	}
+	return all
 }
 
 // An API answers HTTP requests of AWS's SDKs.

@@ -75,7 +75,7 @@ func TestTheUpRoleMayDoWhatItsPlanNeeds(t *testing.T) {
 				all    []Operation
 			}{"up": {up, []Operation{Create, Read, Update, Delete}}, "preview": {preview, []Operation{Read}}} {
 				for _, operation := range operations.all {
-					missing, known := operations.policy.Missing(token, operation, account)
+					missing, known := operations.policy.Missing(Request{Type: token, Operation: operation, Place: account})
 					if !known {
 						t.Errorf("typeActions has no row for %s, which %s plans", token, environment)
 					}
@@ -94,14 +94,14 @@ func TestRolesMayLookUpWhatTheProgramAsks(t *testing.T) {
 		up, preview := roles(t, environment)
 		for token := range functionActions {
 			for role, policy := range map[string]Permissions{"up": up, "preview": preview} {
-				if missing, _ := policy.Missing(token, Read, account); len(missing) > 0 {
+				if missing, _ := policy.Missing(Request{Type: token, Operation: Read, Place: account}); len(missing) > 0 {
 					t.Errorf("loja-veloz-ci-%s-%s lacks %v, for %s", environment, role, missing, token)
 				}
 			}
 		}
 	}
 	for _, token := range []string{"aws:eks/getClusters:getClusters", "aws:eks/getNodeGroups:getNodeGroups", "aws:ssm/getParameter:getParameter"} {
-		if missing, _ := (Permissions{}).Missing(token, Read, account); len(missing) == 0 {
+		if missing, _ := (Permissions{}).Missing(Request{Type: token, Operation: Read, Place: account}); len(missing) == 0 {
 			t.Errorf("a role without rights may call %s", token)
 		}
 	}
@@ -117,7 +117,7 @@ func TestAMissingActionIsFound(t *testing.T) {
 			without = append(without, s)
 		}
 	}
-	missing, _ := without.Missing(VPCEndpoint, Create, account)
+	missing, _ := without.Missing(Request{Type: VPCEndpoint, Operation: Create, Place: account})
 	if !slices.Equal(missing, []string{"route53:AssociateVPCWithHostedZone"}) {
 		t.Errorf("missing are %v", missing)
 	}
@@ -142,7 +142,8 @@ func TestPoliciesAdmitByActionAndResource(t *testing.T) {
 	p, err := ParsePolicy(`{"Statement": [
 		{"Effect": "Allow", "Action": ["eks:CreateCluster", "rds:Describe*"], "Resource": "arn:aws:eks:us-east-1:111122223333:cluster/loja-*"},
 		{"Effect": "Allow", "Action": "acm:RequestCertificate", "Resource": ["*"]},
-		{"Effect": "Deny", "Action": "*", "Resource": "*"}]}`)
+		{"Effect": "Allow", "Action": "s3:*", "Resource": "*"},
+		{"Effect": "Deny", "Action": "s3:Delete*", "Resource": "arn:aws:s3:::state/*"}]}`)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -158,8 +159,11 @@ func TestPoliciesAdmitByActionAndResource(t *testing.T) {
 		{"rds:DeleteDBInstance", "", false},
 		{"acm:RequestCertificate", "*", true},
 		{"acm:RequestCertificate", "arn:aws:acm:us-east-1:111122223333:certificate/*", true},
+		{"s3:PutObject", "arn:aws:s3:::state/a", true},
+		{"s3:DeleteObject", "arn:aws:s3:::state/a", false},
+		{"s3:DeleteObject", "arn:aws:s3:::other/a", true},
 	} {
-		if got := p.Allows(tc.action, tc.resource); got != tc.want {
+		if got := p.Allows(tc.action, tc.resource, nil); got != tc.want {
 			t.Errorf("%s on %q: %v", tc.action, tc.resource, got)
 		}
 	}

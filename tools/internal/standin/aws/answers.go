@@ -69,6 +69,13 @@ func (r *rendering) vpcOf(subnets []string) string {
 	return r.expand("vpc-{hex17}")
 }
 
+// answerSubnet adds the id of the subnet's zone.
+func answerSubnet(r *rendering) {
+	if !r.object.Inputs.HasValue("availabilityZoneId") {
+		r.set("availabilityZoneId", resource.NewProperty(zoneID(r.place.Region, value.Text(r.out, "availabilityZone"))))
+	}
+}
+
 // answerNodeGroup adds the autoscaling group.
 func answerNodeGroup(r *rendering) {
 	group := record(resource.PropertyMap{"name": r.text("eks-{nodeGroupName}-{uuid}")})

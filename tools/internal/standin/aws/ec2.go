@@ -18,9 +18,9 @@ var ec2Types = map[string]resourceType{
 		id:  "subnet-{hex17}",
 		arn: ec2ARN + "subnet/{id}",
 		outputs: map[string]string{
-			"availabilityZone": "{region}a", "availabilityZoneId": "az-{availabilityZone}", "ownerId": "{account}",
-			"privateDnsHostnameTypeOnLaunch": "ip-name",
+			"availabilityZone": "{region}a", "ownerId": "{account}", "privateDnsHostnameTypeOnLaunch": "ip-name",
 		},
+		answer:  answerSubnet,
 		replace: "vpcId cidrBlock availabilityZone availabilityZoneId ipv6Native outpostArn",
 		update: "mapPublicIpOnLaunch assignIpv6AddressOnCreation enableDns64 enableResourceNameDnsARecordOnLaunch " +
 			"enableResourceNameDnsAaaaRecordOnLaunch privateDnsHostnameTypeOnLaunch",

@@ -235,6 +235,7 @@ var arnPattern = regexp.MustCompile(`^arn:aws[a-z-]*:[a-z0-9-]+:[a-z0-9-]*:([0-9
 
 // Refuse adds what AWS would refuse of an object's inputs.
 func Refuse(c *check.Failures, token string, inputs resource.PropertyMap) {
+	refuseTags(c, inputs)
 	walk("", "", resource.NewProperty(inputs), func(path, pattern string, v resource.PropertyValue) {
 		root, _, nested := strings.Cut(pattern, ".")
 		if nested && (root == "tags" || root == "tagsAll" || root == "labels") {

@@ -79,6 +79,9 @@ func ExistsError(token string) string {
 	return "ResourceConflict"
 }
 
+// templatePart is what a template has in braces, without alternatives of its own.
+var templatePart = regexp.MustCompile(`\{[^{}]*\}`)
+
 var derivedPart = regexp.MustCompile(`\{(hex|upper|digits)[0-9]+\}|\{uuid\}`)
 
 // GeneratesID reports whether AWS generates the id of a type's objects, so that two objects

@@ -18,15 +18,23 @@ const (
 	BuildProject           = "aws:codebuild/project:Project"
 	BuildWebhook           = "aws:codebuild/webhook:Webhook"
 	BucketVersioning       = "aws:s3/bucketVersioningV2:BucketVersioningV2"
+	Certificate            = "aws:acm/certificate:Certificate"
+	CertificateValidation  = "aws:acm/certificateValidation:CertificateValidation"
 	Cluster                = "aws:eks/cluster:Cluster"
+	EgressRule             = "aws:vpc/securityGroupEgressRule:SecurityGroupEgressRule"
 	EIP                    = "aws:ec2/eip:Eip"
+	FlowLog                = "aws:ec2/flowLog:FlowLog"
 	ImageRepository        = "aws:ecr/repository:Repository"
 	ImageRepositoryPolicy  = "aws:ecr/repositoryPolicy:RepositoryPolicy"
+	IngressRule            = "aws:vpc/securityGroupIngressRule:SecurityGroupIngressRule"
 	Instance               = "aws:rds/instance:Instance"
 	InstanceProfile        = "aws:iam/instanceProfile:InstanceProfile"
 	InternetGateway        = "aws:ec2/internetGateway:InternetGateway"
 	Key                    = "aws:kms/key:Key"
+	KeyPolicy              = "aws:kms/keyPolicy:KeyPolicy"
 	LaunchTemplate         = "aws:ec2/launchTemplate:LaunchTemplate"
+	Listener               = "aws:lb/listener:Listener"
+	LoadBalancer           = "aws:lb/loadBalancer:LoadBalancer"
 	LifecyclePolicy        = "aws:ecr/lifecyclePolicy:LifecyclePolicy"
 	LogGroup               = "aws:cloudwatch/logGroup:LogGroup"
 	MetricAlarm            = "aws:cloudwatch/metricAlarm:MetricAlarm"
@@ -48,6 +56,7 @@ const (
 	Secret                 = "aws:secretsmanager/secret:Secret"
 	SecretVersion          = "aws:secretsmanager/secretVersion:SecretVersion"
 	SecurityGroup          = "aws:ec2/securityGroup:SecurityGroup"
+	SecurityGroupRule      = "aws:ec2/securityGroupRule:SecurityGroupRule"
 	Subnet                 = "aws:ec2/subnet:Subnet"
 	SubnetGroup            = "aws:rds/subnetGroup:SubnetGroup"
 	Topic                  = "aws:sns/topic:Topic"
@@ -103,7 +112,8 @@ const (
 )
 
 var tables = []map[string]resourceType{
-	cloudformationTypes, codebuildTypes, dnsTypes, ec2Types, ecrTypes, eksTypes, eventsTypes, iamTypes, rdsTypes, s3Types, secretsTypes,
+	balancerTypes, cloudformationTypes, codebuildTypes, dnsTypes, ec2Types, ecrTypes, eksTypes, eventsTypes, iamTypes, rdsTypes, s3Types,
+	secretsTypes,
 }
 
 // types are the rows of all tables, by token.

@@ -23,9 +23,10 @@ func eksBench(t *testing.T) (b *bench, cluster, group map[string]any) {
 	b = newBench(t)
 	vpc, _ := b.create(vpcType, "vpc", map[string]any{"cidrBlock": "10.0.0.0/16"})
 	subnet, _ := b.create(subnetType, "a", map[string]any{"vpcId": vpc, "cidrBlock": "10.0.0.0/24"})
+	other, _ := b.create(subnetType, "b", map[string]any{"vpcId": vpc, "cidrBlock": "10.0.1.0/24", "availabilityZone": "sa-east-1b"})
 	_, role := b.create(roleType, "role", map[string]any{"assumeRolePolicy": trust, "name": "r"})
 	cluster = map[string]any{
-		"name": "c", "version": "1.35", "roleArn": value.Text(role, "arn"), "vpcConfig": map[string]any{"subnetIds": []any{subnet}},
+		"name": "c", "version": "1.35", "roleArn": value.Text(role, "arn"), "vpcConfig": map[string]any{"subnetIds": []any{subnet, other}},
 	}
 	b.create(clusterType, "c", cluster)
 	group = map[string]any{

@@ -72,11 +72,7 @@ func (p *Provider) Invoke(_ context.Context, req *pulumirpc.InvokeRequest) (*pul
 	}
 	// A function without actions is denied to nobody, so its caller's role need not be known.
 	if actions, _ := aws.Actions(req.GetTok(), aws.Read); len(actions) > 0 && world.Caller() != "" {
-		permit, err := p.permissions()
-		if err != nil {
-			return nil, err
-		}
-		if err := permit.Refuse(p.configured().place(), req.GetTok(), aws.Read); err != nil {
+		if err := p.permit(aws.Request{Type: req.GetTok(), Operation: aws.Read}, ""); err != nil {
 			return nil, err
 		}
 	}

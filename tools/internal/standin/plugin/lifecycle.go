@@ -24,7 +24,7 @@ func (p *Provider) Create(_ context.Context, req *pulumirpc.CreateRequest) (*pul
 		return nil, err
 	}
 	place := p.configured().place()
-	if err := p.permit(known.Token, aws.Create); err != nil {
+	if err := p.permit(aws.Request{Type: known.Token, Operation: aws.Create, Inputs: inputs}, ""); err != nil {
 		return nil, err
 	}
 	if req.GetPreview() {
@@ -59,7 +59,7 @@ func (p *Provider) Update(_ context.Context, req *pulumirpc.UpdateRequest) (*pul
 	if err != nil {
 		return nil, err
 	}
-	if err := p.permit(known.Token, aws.Update); err != nil {
+	if err := p.permit(aws.Request{Type: known.Token, Operation: aws.Update, Inputs: news}, req.GetId()); err != nil {
 		return nil, err
 	}
 	if req.GetPreview() {
@@ -85,7 +85,11 @@ func (p *Provider) Delete(_ context.Context, req *pulumirpc.DeleteRequest) (*emp
 		return nil, err
 	}
 	token := string(resource.URN(req.GetUrn()).Type())
-	if err := p.permit(token, aws.Delete); err != nil {
+	olds, err := value.Unmarshal("olds", firstStruct(req.GetOldInputs(), req.GetProperties()))
+	if err != nil {
+		return nil, err
+	}
+	if err := p.permit(aws.Request{Type: token, Operation: aws.Delete, Inputs: olds}, req.GetId()); err != nil {
 		return nil, err
 	}
 	return &emptypb.Empty{}, w.Delete(token, req.GetId())
@@ -101,7 +105,7 @@ func (p *Provider) Read(_ context.Context, req *pulumirpc.ReadRequest) (*pulumir
 	if err != nil {
 		return nil, err
 	}
-	if err := p.permit(token, aws.Read); err != nil {
+	if err := p.permit(aws.Request{Type: token, Operation: aws.Read}, req.GetId()); err != nil {
 		return nil, err
 	}
 	o, err := w.Get(token, req.GetId())
@@ -119,8 +123,9 @@ func (p *Provider) Read(_ context.Context, req *pulumirpc.ReadRequest) (*pulumir
 	return &pulumirpc.ReadResponse{Id: o.ID, Inputs: inputs, Properties: outputs}, err
 }
 
-// permit refuses an operation that the calling role may not perform, in a preview too.
-func (p *Provider) permit(token string, operation aws.Operation) error {
+// permit refuses an operation that the calling role may not perform, in a preview too. The id is that
+// of the object, if it exists.
+func (p *Provider) permit(r aws.Request, id string) error {
 	if world.Caller() == "" {
 		return nil
 	}
@@ -128,5 +133,13 @@ func (p *Provider) permit(token string, operation aws.Operation) error {
 	if err != nil {
 		return err
 	}
-	return permit.Refuse(p.configured().place(), token, operation)
+	w, err := world.Open()
+	if err != nil {
+		return err
+	}
+	r.Place, r.Find = p.configured().place(), w.Find
+	if id != "" {
+		r.Before = w.Outputs(r.Type, id)
+	}
+	return permit.Refuse(r)
 }

@@ -37,6 +37,7 @@ func newBench(t *testing.T) *bench {
 	t.Helper()
 	t.Setenv(world.DirVariable, t.TempDir())
 	t.Setenv(world.DayVariable, "2026-11-29")
+	t.Setenv(world.QuotaVariable+"L_1216C47A", "32")
 	p, err := New("")
 	if err != nil {
 		t.Fatal(err)
@@ -370,9 +371,10 @@ func TestIdsAreDeterministic(t *testing.T) {
 func TestCluster(t *testing.T) {
 	b := newBench(t)
 	vpc, _ := b.create(vpcType, "vpc", map[string]any{"cidrBlock": "10.0.0.0/16"})
-	subnet, _ := b.create(subnetType, "a", map[string]any{"vpcId": vpc, "cidrBlock": "10.0.0.0/24"})
+	a, _ := b.create(subnetType, "a", map[string]any{"vpcId": vpc, "cidrBlock": "10.0.0.0/24"})
+	other, _ := b.create(subnetType, "b", map[string]any{"vpcId": vpc, "cidrBlock": "10.0.1.0/24", "availabilityZone": "sa-east-1b"})
 	_, role := b.create(roleType, "role", map[string]any{"assumeRolePolicy": trust})
-	inputs := map[string]any{"name": "loja", "roleArn": value.Text(role, "arn"), "vpcConfig": map[string]any{"subnetIds": []any{subnet}}}
+	inputs := map[string]any{"name": "loja", "roleArn": value.Text(role, "arn"), "vpcConfig": map[string]any{"subnetIds": []any{a, other}}}
 	id, out := b.create(clusterType, "cluster", inputs)
 	if id != "loja" || !strings.HasSuffix(value.Text(out, "endpoint"), ".gr7.sa-east-1.eks.amazonaws.com") {
 		t.Errorf("%s %s", id, value.Text(out, "endpoint"))

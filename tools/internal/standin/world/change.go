@@ -29,6 +29,15 @@ func (w *World) Create(place aws.Place, urn resource.URN, known *schema.Resource
 		if err := w.refuseEKS(o.Type, nil, inputs); err != nil {
 			return err
 		}
+		if err := w.refusePlacement(o.Type, inputs); err != nil {
+			return err
+		}
+		if err := w.refuseKeys(place, o.Object); err != nil {
+			return err
+		}
+		if err := w.refuseQuotas(place, o.ID, o.Object); err != nil {
+			return err
+		}
 		if o.Type == aws.Record {
 			if err := w.refuseRecord(inputs); err != nil {
 				return err
@@ -129,6 +138,12 @@ func (w *World) Update(
 			if err := w.refuseReferences(o.Type, inputs); err != nil {
 				return err
 			}
+		}
+		if err := w.refuseKeys(place, o.Object); err != nil {
+			return err
+		}
+		if err := w.refuseQuotas(place, o.ID, o.Object); err != nil {
+			return err
 		}
 		o.Outputs = aws.Updated(place, o.Object, old, known)
 		return w.put(o)

@@ -4,6 +4,7 @@ import (
 	"os"
 	"strings"
 
+	"github.com/pulumi/pulumi/sdk/v3/go/common/resource"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -90,18 +91,43 @@ func (w *World) Permit() (*Permit, error) {
 	return p, nil
 }
 
-// Refuse returns AWS's error for an operation whose actions the caller's role or its boundary
-// lacks, or nil. A type that has no row in the table of actions is admitted.
-func (p *Permit) Refuse(place aws.Place, token string, operation aws.Operation) error {
+// Refuse returns AWS's error for a request whose actions the caller's role or its boundary lacks, or
+// nil. A type that has no row in the table of actions is admitted.
+func (p *Permit) Refuse(r aws.Request) error {
 	if p.role == "" {
 		return nil
 	}
-	place.Account = p.account
+	r.Place.Account = p.account
 	for _, limit := range p.limits {
-		if missing, _ := limit.Missing(token, operation, place); len(missing) > 0 {
+		if missing, _ := limit.Missing(r); len(missing) > 0 {
 			return status.Errorf(codes.PermissionDenied, "AccessDenied: the role %s is not authorized to perform %s, to %s %s",
-				p.role, strings.Join(missing, ", "), operation, token)
+				p.role, strings.Join(missing, ", "), r.Operation, r.Type)
 		}
+	}
+	return nil
+}
+
+// Outputs returns the outputs of an object, nil if it does not exist.
+func (w *World) Outputs(token, id string) resource.PropertyMap {
+	o, err := w.Get(token, id)
+	if err != nil || o == nil {
+		return nil
+	}
+	return o.Outputs
+}
+
+// Find returns the outputs of the object that a reference names, nil if it does not exist. What AWS
+// has made along with another object has none of the tags of that.
+func (w *World) Find(r aws.Reference, name string) resource.PropertyMap {
+	targets, err := w.All(r.To)
+	if err != nil {
+		return nil
+	}
+	if o := find(targets, r, name); o != nil {
+		return o.Outputs
+	}
+	if made, err := w.made(r.To, name); err == nil && made {
+		return resource.PropertyMap{}
 	}
 	return nil
 }

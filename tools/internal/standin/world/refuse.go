@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -25,7 +27,14 @@ func (w *World) refuseReferences(token string, inputs resource.PropertyMap) erro
 			return err
 		}
 		for _, name := range r.Names(inputs) {
-			if find(targets, r, name) == nil {
+			if r.Given(name) || find(targets, r, name) != nil {
+				continue
+			}
+			made, err := w.made(r.To, name)
+			if err != nil {
+				return err
+			}
+			if !made {
 				return fmt.Errorf("%s: %s: %q does not exist", r.Missing, r.Property, name)
 			}
 		}
@@ -41,6 +50,25 @@ func find(objects []*Object, r aws.Reference, name string) *Object {
 		}
 	}
 	return nil
+}
+
+// made reports whether AWS has made an object of a type along with another one.
+func (w *World) made(token, name string) (bool, error) {
+	for _, p := range aws.ByProducts {
+		if p.Is != token {
+			continue
+		}
+		all, err := w.All(p.Of)
+		if err != nil {
+			return false, err
+		}
+		for _, o := range all {
+			if slices.Contains(aws.TextsAt(o.Outputs, p.Output), name) {
+				return true, nil
+			}
+		}
+	}
+	return false, nil
 }
 
 // DayVariable names the environment variable with the day, such as 2026-11-29, by which EKS judges the
@@ -80,6 +108,113 @@ func (w *World) refuseEKS(token string, old, inputs resource.PropertyMap) error 
 		errs = append(errs, fmt.Errorf("InvalidParameterException: %s: %s", refusal.Path, refusal.Reason))
 	}
 	return errors.Join(errs...)
+}
+
+// refusePlacement returns AWS's error for an object whose subnets are in zones that it does not take,
+// or nil.
+func (w *World) refusePlacement(token string, inputs resource.PropertyMap) error {
+	for _, rule := range aws.PlacementRules {
+		if rule.Type != token {
+			continue
+		}
+		var zones []string
+		for _, id := range aws.TextsAt(inputs, rule.Subnets) {
+			zones = append(zones, value.Text(w.Outputs(aws.Subnet, id), "availabilityZoneId"))
+		}
+		if reason := rule.Refuse(zones); len(zones) > 0 && reason != "" {
+			return fmt.Errorf("%s: %s: %s", rule.Error, rule.Subnets, reason)
+		}
+	}
+	return nil
+}
+
+// QuotaVariable is the beginning of the names of the environment variables that raise a quota of the
+// account; its code, with _ for -, follows: LOJA_STANDIN_QUOTA_L_1216C47A. Without it the account is new.
+const QuotaVariable = "LOJA_STANDIN_QUOTA_"
+
+// refuseQuotas returns AWS's error for an object beyond a quota of the account, or nil.
+func (w *World) refuseQuotas(place aws.Place, id string, o aws.Object) error {
+	for _, quota := range aws.Quotas {
+		if quota.Type != o.Type {
+			continue
+		}
+		limit, name := quota.New, QuotaVariable+strings.ReplaceAll(quota.Code, "-", "_")
+		if text := os.Getenv(name); text != "" {
+			var err error
+			if limit, err = strconv.ParseFloat(text, 64); err != nil {
+				return fmt.Errorf("%s: %w", name, err)
+			}
+		}
+		others, err := w.All(o.Type)
+		if err != nil {
+			return err
+		}
+		used := quota.Uses(o.Inputs)
+		for _, other := range others {
+			if arn := value.Text(other.Outputs, "arn"); other.ID != id && strings.Contains(arn, ":"+place.Region+":") {
+				used += quota.Uses(other.Inputs)
+			}
+		}
+		if used > limit {
+			return fmt.Errorf("%s: the quota %s is %v in %s, and this makes %v", quota.Error, quota.Code, limit, place.Region, used)
+		}
+	}
+	return nil
+}
+
+// refuseKeys returns AWS's error for a key whose policy does not admit those who use it, or nil.
+func (w *World) refuseKeys(place aws.Place, o aws.Object) error {
+	for _, use := range aws.KeyUses {
+		if use.From != o.Type {
+			continue
+		}
+		for _, name := range aws.TextsAt(o.Inputs, use.Property) {
+			policy, err := w.keyPolicy(name)
+			if err != nil || policy == nil {
+				return err // AWS's own, or one that refuseReferences has refused
+			}
+			principal, keys := use.Fill(use.Principal, place, o), aws.Keys{}
+			if use.Context != "" {
+				keys["kms:EncryptionContext:"+use.Context] = []string{use.Fill(use.ContextValue, place, o)}
+			}
+			for _, action := range use.Actions {
+				if !policy.For(principal).Allows(action, "", keys) {
+					return fmt.Errorf("%s: %s: the policy of the key %s does not admit %s to %s", use.Error, use.Property, name, principal, action)
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// keyPolicy returns the policy of the key with a name, id or ARN, nil if it does not exist. A key
+// without one leaves everything to the account's IAM policies.
+//
+// Source: KMS Developer Guide, Default key policy, read in 2026-11.
+func (w *World) keyPolicy(name string) (aws.Permissions, error) {
+	keys, err := w.All(aws.Key)
+	if err != nil {
+		return nil, err
+	}
+	key := find(keys, aws.Reference{To: aws.Key, By: "id or arn"}, name)
+	if key == nil {
+		return nil, nil
+	}
+	policies, err := w.All(aws.KeyPolicy)
+	if err != nil {
+		return nil, err
+	}
+	document := value.Text(key.Inputs, "policy")
+	for _, p := range policies {
+		if value.Text(p.Inputs, "keyId") == key.ID {
+			document = value.Text(p.Inputs, "policy")
+		}
+	}
+	if document == "" {
+		root := "arn:aws:iam::" + accountOf(value.Text(key.Outputs, "arn")) + ":root"
+		document = `{"Statement": [{"Effect": "Allow", "Principal": {"AWS": "` + root + `"}, "Action": "kms:*", "Resource": "*"}]}`
+	}
+	return aws.ParsePolicy(document)
 }
 
 // refuseSubnet returns AWS's error for a new subnet outside its VPC or that overlaps
@@ -159,6 +294,14 @@ func (w *World) refuseDelete(o *Object) error {
 		if err := w.refuseZoneDelete(o); err != nil {
 			return err
 		}
+	case aws.Subnet:
+		if err := w.refuseSubnetDelete(o); err != nil {
+			return err
+		}
+	case aws.InternetGateway:
+		if err := w.refuseGatewayDelete(o); err != nil {
+			return err
+		}
 	}
 	for _, r := range aws.References {
 		if r.To != o.Type || r.InUse == "" {
@@ -200,6 +343,54 @@ func (w *World) refuseZoneDelete(o *Object) error {
 	for _, r := range records {
 		if value.Text(r.Inputs, "zoneId") == o.ID && !value.Flag(o.Outputs, "forceDestroy") {
 			return fmt.Errorf("HostedZoneNotEmpty: %s still has %s", o.ID, r.ID)
+		}
+	}
+	return nil
+}
+
+// refuseSubnetDelete returns EC2's error for a subnet in which a database has a network interface, or
+// nil; References have the other users of subnets.
+//
+// Source: Amazon EC2 API, DeleteSubnet; VPC User Guide, Delete your VPC; read in 2026-11.
+func (w *World) refuseSubnetDelete(o *Object) error {
+	groups, err := w.All(aws.SubnetGroup)
+	if err != nil {
+		return err
+	}
+	databases, err := w.All(aws.Instance)
+	if err != nil {
+		return err
+	}
+	for _, group := range groups {
+		if !slices.Contains(value.Texts(group.Inputs, "subnetIds"), o.ID) {
+			continue
+		}
+		for _, db := range databases {
+			if value.Text(db.Inputs, "dbSubnetGroupName") == group.ID {
+				return fmt.Errorf("DependencyViolation: %s has a dependent object: a network interface of %s", o.ID, db.ID)
+			}
+		}
+	}
+	return nil
+}
+
+// refuseGatewayDelete returns EC2's error for an internet gateway while something in its VPC has a
+// public address, or nil.
+//
+// Source: Amazon EC2 API, DetachInternetGateway; VPC User Guide, Delete your VPC; read in 2026-11.
+func (w *World) refuseGatewayDelete(o *Object) error {
+	vpc := value.Text(o.Inputs, "vpcId")
+	for token, property := range map[string]string{aws.NATGateway: "subnetId", aws.LoadBalancer: "subnets"} {
+		users, err := w.All(token)
+		if err != nil {
+			return err
+		}
+		for _, user := range users {
+			for _, subnet := range aws.TextsAt(user.Inputs, property) {
+				if w.vpcOf(subnet) == vpc && !value.Flag(user.Inputs, "internal") {
+					return fmt.Errorf("DependencyViolation: network %s has some mapped public addresses: that of %s", vpc, user.ID)
+				}
+			}
 		}
 	}
 	return nil

@@ -3,49 +3,42 @@ package infratest
 import (
 	"encoding/json"
 	"path/filepath"
-	"sync"
 	"testing"
+	"time"
 
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 )
 
 // Outputs are a stack's outputs as pulumi stack output --json prints them.
-type Outputs struct {
-	mu       sync.Mutex
-	resolved map[string]any
-	asked    []string
-}
+type Outputs struct{ resolved chan map[string]any }
 
-// Collect keeps the values of the outputs as they become known. The program that exports them calls it.
+// Collect keeps the values of the outputs. The program that exports them calls it.
 func (o *Outputs) Collect(exports pulumi.Map) {
-	o.resolved = map[string]any{}
-	for name, value := range exports {
-		o.asked = append(o.asked, name)
-		output := pulumi.ToOutput(value)
-		output.ApplyT(func(resolved any) any {
-			o.mu.Lock()
-			defer o.mu.Unlock()
-			if pulumi.IsSecret(output) {
-				resolved = "[secret]" // in Pulumi's words
+	o.resolved = make(chan map[string]any, 1)
+	exports.ToMapOutput().ApplyT(func(all map[string]any) any {
+		shown := map[string]any{}
+		for name, value := range all {
+			if shown[name] = value; pulumi.IsSecret(pulumi.ToOutput(exports[name])) {
+				shown[name] = "[secret]" // in Pulumi's words
 			}
-			o.resolved[name] = resolved
-			return nil
-		})
-	}
+		}
+		o.resolved <- shown
+		return nil
+	})
 }
 
-// Golden compares the outputs with testdata/<name>.json; with -update it writes the file. Call it after
-// the program has ended. An output that is not known then is an error.
+// Golden compares the outputs with testdata/<name>.json; with -update it writes the file. It fails if one of
+// them does not become known.
 func (o *Outputs) Golden(t testing.TB, name string) {
 	t.Helper()
-	for _, asked := range o.asked {
-		if _, known := o.resolved[asked]; !known {
-			t.Errorf("the output %s is not known after the program has ended", asked)
+	select {
+	case resolved := <-o.resolved:
+		text, err := json.MarshalIndent(resolved, "", "  ")
+		if err != nil {
+			t.Fatal(err)
 		}
+		golden(t, filepath.Join("testdata", name+".json"), string(text)+"\n")
+	case <-time.After(time.Minute):
+		t.Errorf("%s: an output is not known after the program has ended", name)
 	}
-	text, err := json.MarshalIndent(o.resolved, "", "  ")
-	if err != nil {
-		t.Fatal(err)
-	}
-	golden(t, filepath.Join("testdata", name+".json"), string(text)+"\n")
 }

@@ -269,7 +269,7 @@ type Outputs struct {
 func (r *Reader) Outputs() Outputs {
 	o := Outputs{Stack: r.stack("dev", repo.LocalStack), GitHub: r.choice("FORMAT", "json", "github") == "github"}
 	if o.Stack != repo.LocalStack {
-		r.backend("STACK=" + o.Stack)
+		r.backend("this command")
 	}
 	if o.GitHub {
 		o.File = os.Getenv("GITHUB_OUTPUT")
@@ -286,7 +286,7 @@ type Update struct {
 // Update reads STACK, which is required, and YES.
 func (r *Reader) Update() Update {
 	u := Update{Stack: r.stack("dev"), Yes: r.flag("YES", false)}
-	r.backend("STACK=" + u.Stack)
+	r.backend("this command")
 	return u
 }
 
@@ -299,7 +299,7 @@ type Drift struct {
 // Drift reads STACK, which is required, and COMMENT.
 func (r *Reader) Drift() Drift {
 	d := Drift{Stack: r.stack("dev"), Comment: r.comment()}
-	r.backend("STACK=" + d.Stack)
+	r.backend("this command")
 	return d
 }
 

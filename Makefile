@@ -1,7 +1,7 @@
 # make help lists the targets. The program loja (tools/) does the work of most of them.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help up down wipe status deploy promote abort release load new-service preview aws-check env \
+.PHONY: help up down wipe status deploy promote abort release load new-service preview outputs record update drift comment aws-check env \
 	cluster-up cluster-down cluster-status dev dev-down dev-status trace audit test check lint shellcheck ci chromium drill drill-shop drill-long e2e e2e-full e2e-aws bench bench-cold bench-shop bench-data slo generate loja
 
 export GOTOOLCHAIN := local
@@ -52,6 +52,16 @@ audit: loja ## check the shop's invariants in the databases of make dev, or of t
 	@$(LOJA) audit
 preview: loja ## print the plan of an AWS environment, without an account STACK= [DIFF=1] [ONLINE=1] [COMMENT=]
 	@$(LOJA) preview
+outputs: loja ## print what a stack tells those who deploy, as JSON STACK= [FORMAT=github]
+	@$(LOJA) outputs
+record: loja ## write the digests of the last make publish into a stack file; PUSH=1 commits them to main STACK= [PUSH=1]
+	@$(LOJA) record
+update: loja ## print the plan of a stack in AWS, with your credentials; YES=1 applies it STACK= [YES=1]
+	@$(LOJA) update
+drift: loja ## compare the objects of a stack in AWS with git, with your credentials STACK= [COMMENT=]
+	@$(LOJA) drift
+comment: loja ## put a review on a pull request, or into an issue FILE= [PULL_REQUEST=] [ISSUE=]
+	@$(LOJA) comment
 aws-check: ## ask an AWS account for what would stop the first update: quotas, names, delegation STACK= [ADDRESS=]
 	@cd tools && GOWORK=off CGO_ENABLED=0 go build -o ../.local/aws-check ./cmd/aws-check && ../.local/aws-check -stack "$(STACK)" -address "$(ADDRESS)"
 env: loja ## print the exports that plain pulumi and kubectl need, for eval

@@ -32,19 +32,19 @@ func rules(c *config) policy.Options {
 	return o
 }
 
-// deploy turns configuration into resources and exports the stack's outputs, none of them
+// deploy turns configuration into resources and returns the stack's outputs, none of them
 // secret. programs are those that have an image. Its error has a line for each.
-func deploy(ctx *pulumi.Context, values map[string]string, programs []string) error {
+func deploy(ctx *pulumi.Context, values map[string]string, programs []string) (pulumi.Map, error) {
 	c, err := load(values, programs)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := policy.Enforce(ctx, rules(c)); err != nil {
-		return err
+		return nil, err
 	}
 	adopted, err := adopt.Existing(ctx, namespace+":adopt", c.Adopt)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	// AllowedAccountIds refuses the credentials of another account.
 	provider, err := aws.NewProvider(ctx, "aws", &aws.ProviderArgs{
@@ -53,28 +53,28 @@ func deploy(ctx *pulumi.Context, values map[string]string, programs []string) er
 		DefaultTags:       aws.ProviderDefaultTagsArgs{Tags: pulumi.ToStringMap(tags())},
 	})
 	if err != nil {
-		return fmt.Errorf("registering the account: %w", err)
+		return nil, fmt.Errorf("registering the account: %w", err)
 	}
 	in := pulumi.Provider(provider)
 
 	k, err := newKeys(ctx, "keys", c, in)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	s, err := newState(ctx, "state", c, k.Account, in)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	images, err := registry.New(ctx, "images", c.registry(), k.Account, in)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	ci, err := newCIRoles(ctx, "ci", c, k, in)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := adopted.Unmatched(); err != nil {
-		return err
+		return nil, err
 	}
 
 	environments := pulumi.Map{}
@@ -88,7 +88,7 @@ func deploy(ctx *pulumi.Context, values map[string]string, programs []string) er
 			"permissionsBoundaryARN": ci.Boundary[name],
 		}
 	}
-	outputs := pulumi.Map{
+	return pulumi.Map{
 		"accountId":       pulumi.String(c.AccountID),
 		"region":          pulumi.String(c.Region),
 		"stateBucket":     pulumi.String(c.StateBucket),
@@ -101,9 +101,5 @@ func deploy(ctx *pulumi.Context, values map[string]string, programs []string) er
 		"environments":      environments,
 		"pushRoleARN":       ci.Push,
 		"githubProviderARN": ci.ProviderARN,
-	}
-	for name, output := range outputs {
-		policy.Export(ctx, name, output)
-	}
-	return nil
+	}, nil
 }

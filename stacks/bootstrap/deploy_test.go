@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/pulumi/pulumi/sdk/v3/go/common/resource"
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 
 	"github.com/loja-veloz/platform/infra/identity"
@@ -23,7 +24,10 @@ import (
 func golden() bool { return flag.Lookup("update").Value.String() == "true" }
 
 func program(values map[string]string) pulumi.RunFunc {
-	return func(ctx *pulumi.Context) error { return deploy(ctx, values, programs) }
+	return func(ctx *pulumi.Context) error {
+		_, err := deploy(ctx, values, programs)
+		return err
+	}
 }
 
 func deployed(t *testing.T, values map[string]string) *infratest.Recorder {
@@ -43,6 +47,45 @@ func TestTheStackIsWellFormed(t *testing.T) {
 		}
 		recorder.WellFormed(t)
 	}
+}
+
+// computing answers with the outputs that AWS computes.
+type computing struct{ *infratest.Recorder }
+
+func (c computing) NewResource(args pulumi.MockResourceArgs) (string, resource.PropertyMap, error) {
+	id, outputs, err := c.Recorder.NewResource(args)
+	outputs = outputs.Copy()
+	name := args.Name
+	if given := outputs["name"]; given.IsString() {
+		name = given.StringValue()
+	}
+	for token, computed := range map[string]map[resource.PropertyKey]string{
+		"aws:iam/role:Role":     {"arn": "arn:aws:iam::111122223333:role/" + name},
+		"aws:iam/policy:Policy": {"arn": "arn:aws:iam::111122223333:policy/" + name},
+		"aws:iam/openIdConnectProvider:OpenIdConnectProvider": {"arn": "arn:aws:iam::111122223333:oidc-provider/token.actions.githubusercontent.com"},
+		"aws:kms/key:Key":               {"arn": "arn:aws:kms:us-east-1:111122223333:key/" + name},
+		"aws:ecr/repository:Repository": {"repositoryUrl": "111122223333.dkr.ecr.us-east-1.amazonaws.com/" + name},
+	} {
+		for key, value := range computed {
+			if args.TypeToken == token {
+				outputs[key] = resource.NewProperty(value)
+			}
+		}
+	}
+	return id, outputs, err
+}
+
+// TestOutputs writes the outputs that tools/internal/contract reads.
+func TestOutputs(t *testing.T) {
+	var outputs infratest.Outputs
+	if err := infratest.RunWith(false, computing{&infratest.Recorder{}}, func(ctx *pulumi.Context) error {
+		exports, err := deploy(ctx, good(), programs)
+		outputs.Collect(exports)
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	outputs.Golden(t, "outputs")
 }
 
 // This runs the rules as the engine does.
@@ -391,7 +434,10 @@ func TestTheBucketIsClosed(t *testing.T) {
 }
 
 func TestEveryProgramHasARepository(t *testing.T) {
-	recorder, err := infratest.Run(false, func(ctx *pulumi.Context) error { return deploy(ctx, good(), []string{"pedidos", "frete"}) })
+	recorder, err := infratest.Run(false, func(ctx *pulumi.Context) error {
+		_, err := deploy(ctx, good(), []string{"pedidos", "frete"})
+		return err
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

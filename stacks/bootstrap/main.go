@@ -36,7 +36,11 @@ func run(rawConfig string) error {
 	}
 	var refused error
 	err = pulumi.RunErr(func(ctx *pulumi.Context) error {
-		refused = deploy(ctx, values, programs.Images())
+		var outputs pulumi.Map
+		outputs, refused = deploy(ctx, values, programs.Images())
+		for name, output := range outputs {
+			policy.Export(ctx, name, output)
+		}
 		return refused
 	})
 	switch {

@@ -361,7 +361,7 @@ func newCIRoles(ctx *pulumi.Context, name string, c *config, k *keys, opts ...pu
 	}
 
 	b := &ciBuilder{ctx: ctx, name: name, roles: r, access: &access{config: c, accountKey: k.Account}, keys: k}
-	push, err := b.role("push", "GitHub pushes images from "+c.GitHub.Branch, ":ref:refs/heads/"+c.GitHub.Branch, b.access.pushPolicy())
+	push, err := b.role("push", "GitHub pushes images from "+c.GitHub.Branch, b.access.pushPolicy(), ":ref:refs/heads/"+c.GitHub.Branch)
 	if err != nil {
 		return nil, err
 	}
@@ -392,9 +392,9 @@ type ciBuilder struct {
 
 // role creates a role for GitHub's jobs. The provider's ARN is derived from the account, so
 // that the trust policy is plain and visible in a preview.
-func (b *ciBuilder) role(part, description, suffix string, policy identity.PolicyDocument) (*iam.Role, error) {
+func (b *ciBuilder) role(part, description string, policy identity.PolicyDocument, suffixes ...string) (*iam.Role, error) {
 	trust, err := identity.GitHubTrust(pulumi.String(identity.GitHubProviderARN(b.access.AccountID)),
-		b.access.GitHub.Org, b.access.GitHub.Repo, b.access.GitHub.OrgID, b.access.GitHub.RepoID, suffix)
+		b.access.GitHub.Org, b.access.GitHub.Repo, b.access.GitHub.OrgID, b.access.GitHub.RepoID, suffixes...)
 	if err != nil {
 		return nil, fmt.Errorf("role %s: %w", part, err)
 	}
@@ -445,12 +445,13 @@ func (b *ciBuilder) environment(environment string) error {
 	if err != nil {
 		return err
 	}
-	preview, err := b.role(environment+"-preview", "GitHub previews "+environment, ":environment:preview-"+environment,
-		identity.PolicyDocument{})
+	// A nightly comparison runs in an environment of its own, because nobody approves it.
+	preview, err := b.role(environment+"-preview", "GitHub previews "+environment, identity.PolicyDocument{},
+		":environment:preview-"+environment, ":environment:drift-"+environment)
 	if err != nil {
 		return err
 	}
-	up, err := b.role(environment+"-up", "GitHub updates "+environment, ":environment:"+environment, b.access.upPolicy(key, environment))
+	up, err := b.role(environment+"-up", "GitHub updates "+environment, b.access.upPolicy(key, environment), ":environment:"+environment)
 	if err != nil {
 		return err
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -23,6 +24,7 @@ import (
 	"github.com/loja-veloz/platform/infra/policy/policytest"
 	"github.com/loja-veloz/platform/infra/slo"
 	"github.com/loja-veloz/platform/stacks/environment/internal/aws"
+	"github.com/loja-veloz/platform/stacks/environment/internal/local"
 	"github.com/loja-veloz/platform/stacks/environment/internal/program"
 )
 
@@ -154,7 +156,14 @@ var computed = map[string]resource.PropertyMap{
 
 func inCloud(t *testing.T, name string, values map[string]string) (*infratest.Recorder, error) {
 	t.Helper()
-	recorder := &infratest.Recorder{}
+	recorder, _, err := withOutputs(t, name, values)
+	return recorder, err
+}
+
+// withOutputs is inCloud that also returns the stack's outputs.
+func withOutputs(t *testing.T, name string, values map[string]string) (*infratest.Recorder, *infratest.Outputs, error) {
+	t.Helper()
+	recorder, outputs := &infratest.Recorder{}, &infratest.Outputs{}
 	err := infratest.RunWith(true, standIns{recorder}, func(ctx *pulumi.Context) error {
 		var cluster pulumi.CustomResourceState
 		if err := ctx.RegisterResource("aws:eks/cluster:Cluster", createdCluster, pulumi.Map{
@@ -165,10 +174,11 @@ func inCloud(t *testing.T, name string, values map[string]string) (*infratest.Re
 			return err
 		}
 		infratest.Registered(&cluster)
-		_, err := program.Deploy(ctx, context.Background(), name, values, shop, aws.New)
+		exports, err := program.Deploy(ctx, context.Background(), name, values, shop, aws.New)
+		outputs.Collect(exports)
 		return err
 	})
-	return recorder, err
+	return recorder, outputs, err
 }
 
 // TestDatadogKnowsTheObjectivesUnlessToldOtherwise: the setting turns off the objects, and what
@@ -206,6 +216,28 @@ func TestDatadogKnowsTheObjectivesUnlessToldOtherwise(t *testing.T) {
 			t.Errorf("with datadog.objectives %s there are %d objects, and the agents read %d of %d services", setting, objects, read, rollouts)
 		}
 	}
+}
+
+// TestOutputs writes the outputs that tools/internal/contract reads. An image of the local environment has
+// another digest with every build, so those of the test are in its file.
+func TestOutputs(t *testing.T) {
+	for _, name := range clouds {
+		_, outputs, err := withOutputs(t, name, stackFile(t, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		outputs.Golden(t, "outputs-"+name)
+	}
+	t.Setenv("KUBECONFIG", filepath.Join(t.TempDir(), "none"))
+	var outputs infratest.Outputs
+	if _, err := infratest.Run(true, func(ctx *pulumi.Context) error {
+		exports, err := program.Deploy(ctx, context.Background(), "local", valid(map[string]string{"loja-veloz:kubeContext": "loja"}), shop, local.New)
+		outputs.Collect(exports)
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	outputs.Golden(t, "outputs-local")
 }
 
 // TestPlansOfTheCloud compares the complete plans of dev and prod, which a reviewer reads.

@@ -3,6 +3,7 @@
 package github_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"maps"
 	"os"
@@ -13,6 +14,8 @@ import (
 	"testing"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/loja-veloz/platform/tools/internal/contract"
 )
 
 const root = "../.."
@@ -44,6 +47,7 @@ type workflow struct {
 }
 
 type job struct {
+	If          string    `yaml:"if"`
 	Permissions yaml.Node `yaml:"permissions"`
 	Concurrency yaml.Node `yaml:"concurrency"`
 	Timeout     int       `yaml:"timeout-minutes"`
@@ -87,6 +91,12 @@ func faults(text string, targets map[string]bool) []string {
 			fault("job %s: timeout-minutes is missing", name)
 		}
 		found = append(found, permissionFaults(name, j.Permissions, triggers)...)
+		if slices.Contains(triggers, "pull_request") && writes(j, "id-token") && !strings.HasPrefix(j.If, ours) {
+			fault("job %s: a pull request from a fork must not have id-token: write: begin its if with %s", name, ours)
+		}
+		if j.updates() && (cancels(w.Concurrency) || cancels(j.Concurrency) || w.Concurrency.IsZero() && j.Concurrency.IsZero()) {
+			fault("job %s: an update must not be cancelled: set cancel-in-progress: false", name)
+		}
 		for i, s := range j.Steps {
 			for _, f := range stepFaults(s, j, triggers, targets) {
 				fault("job %s, step %d: %s", name, i+1, f)
@@ -94,6 +104,24 @@ func faults(text string, targets map[string]bool) []string {
 		}
 	}
 	return found
+}
+
+// ours is the condition that excludes forks.
+const ours = "github.event.pull_request.head.repo.full_name == github.repository"
+
+// updates reports whether a job changes a stack.
+func (j job) updates() bool {
+	return slices.ContainsFunc(j.Steps, func(s step) bool { return strings.Contains(s.Run, "make update") })
+}
+
+// cancels reports whether a run that is under way can be cancelled by the next one.
+func cancels(concurrency yaml.Node) bool {
+	for i := 0; i+1 < len(concurrency.Content); i += 2 {
+		if concurrency.Content[i].Value == "cancel-in-progress" {
+			return concurrency.Content[i+1].Value != "false"
+		}
+	}
+	return false
 }
 
 // keys returns the keys of a mapping, the items of a list, or a scalar.
@@ -173,16 +201,23 @@ func writes(j job, scope string) bool {
 	return false
 }
 
-func TestWorkflows(t *testing.T) {
+// workflows returns the paths of all workflows.
+func workflows(t *testing.T) []string {
+	t.Helper()
 	paths, err := filepath.Glob(filepath.Join(root, ".github", "workflows", "*"))
 	if err != nil || len(paths) == 0 {
 		t.Fatalf("workflows: %v, %v", paths, err)
 	}
-	for _, path := range paths {
-		name, err := filepath.Rel(root, path)
-		if err != nil {
+	for i := range paths {
+		if paths[i], err = filepath.Rel(root, paths[i]); err != nil {
 			t.Fatal(err)
 		}
+	}
+	return paths
+}
+
+func TestWorkflows(t *testing.T) {
+	for _, name := range workflows(t) {
 		for _, fault := range faults(read(t, name), makeTargets(t)) {
 			t.Errorf("%s: %s", name, fault)
 		}
@@ -226,19 +261,168 @@ jobs:
 		{" # v4.2.2", " # main", "no comment with its version"},
 		{"        with: {persist-credentials: false}\n", "", "persist-credentials"},
 		{"DIFF=1", "REF=${{ github.head_ref }}", "can be code"},
+		{"pull-requests: write # the comment", "id-token: write # a role", "a pull request from a fork must not have id-token: write"},
+		{"pull-requests: write # the comment", "id-token: write # a role\n    if: github.repository == 'a/b' || " + ours, "begin its if with"},
+		{"concurrency: ci", "concurrency: {group: ci, cancel-in-progress: true}\nenv: {A: b}", ""},
 		{"make preview STACK=dev DIFF=1", "pulumi preview -s dev", "is not a make target"},
 		{"make preview STACK=dev DIFF=1", "make preview && curl example.com", "is not a make target"},
 		{"make preview", "make previews", "make previews is not a target"},
 	} {
 		broken := strings.Replace(good, c.old, c.broken, 1)
 		found := faults(broken, targets)
+		if c.want == "" && len(found) == 0 {
+			continue
+		}
 		if len(found) != 1 || !strings.Contains(found[0], c.want) {
 			t.Errorf("%q instead of %q: faults are %q, want one with %q", c.broken, c.old, found, c.want)
 		}
+	}
+	update := strings.NewReplacer("  pull_request:", "  push:", "make preview STACK=dev DIFF=1", "make update STACK=dev YES=1",
+		"concurrency: ci", "concurrency: {group: ci, cancel-in-progress: '${{ true }}'}").Replace(good)
+	if found := faults(update, targets); len(found) != 1 || !strings.Contains(found[0], "an update must not be cancelled") {
+		t.Errorf("an update that the next one cancels: faults are %q", found)
 	}
 	target := strings.NewReplacer("pull_request:", "pull_request_target:",
 		"{persist-credentials: false}", "{persist-credentials: false, ref: '${{ github.event.pull_request.head.sha }}'}").Replace(good)
 	if found := faults(target, targets); len(found) != 1 || !strings.Contains(found[0], "rights of the main branch") {
 		t.Errorf("a checkout of the head by pull_request_target: faults are %q", found)
+	}
+}
+
+// schemaFields returns the fields of the contract, each with the fields of its objects: environments.*.upRoleARN.
+func schemaFields(t *testing.T) map[string]bool {
+	t.Helper()
+	type property struct {
+		Properties map[string]json.RawMessage
+		Additional json.RawMessage `json:"additionalProperties"`
+	}
+	var schema struct {
+		Defs map[string]property `json:"$defs"`
+	}
+	if err := json.Unmarshal(contract.Schema, &schema); err != nil {
+		t.Fatal(err)
+	}
+	found := map[string]bool{}
+	var walk func(path string, p property)
+	walk = func(path string, p property) {
+		below := maps.Clone(p.Properties)
+		if below == nil {
+			below = map[string]json.RawMessage{}
+		}
+		if len(p.Additional) > 0 && p.Additional[0] == '{' {
+			below["*"] = p.Additional
+		}
+		for name, raw := range below {
+			var nested property
+			if err := json.Unmarshal(raw, &nested); err != nil {
+				t.Fatal(err)
+			}
+			found[path+name] = true
+			walk(path+name+".", nested)
+		}
+	}
+	for _, kind := range []contract.Kind{contract.Account, contract.AWS} {
+		walk("", schema.Defs[string(kind)])
+	}
+	return found
+}
+
+var (
+	// A field of a variable that holds a contract, as fromJSON(vars.LOJA_ACCOUNT).environments[matrix.stack].upRoleARN.
+	contractField = regexp.MustCompile(`fromJSON\((?:[^()]|\([^()]*\))*\)((?:\.\w+|\[[\w.]+\])+)`)
+	stepOutput    = regexp.MustCompile(`steps\.outputs\.outputs\.(\w+)`)
+	variableName  = regexp.MustCompile(`\b(vars|secrets)(?:\.(\w+)|\[format\('(\w+?_)\{0\}', matrix\.stack\)\])`)
+)
+
+// TestWorkflowsReadTheContract: what they read of make outputs is in its schema.
+func TestWorkflowsReadTheContract(t *testing.T) {
+	fields, seen := schemaFields(t), 0
+	for _, name := range workflows(t) {
+		text := read(t, name)
+		var paths []string
+		for _, match := range contractField.FindAllStringSubmatch(text, -1) {
+			path := regexp.MustCompile(`\[[\w.]+\]`).ReplaceAllString(match[1], ".*")
+			path = regexp.MustCompile(`^\.environments\.(dev|prod)\.`).ReplaceAllString(path, ".environments.*.")
+			paths = append(paths, strings.TrimPrefix(path, "."))
+		}
+		for _, match := range stepOutput.FindAllStringSubmatch(text, -1) {
+			paths = append(paths, match[1])
+		}
+		for _, path := range paths {
+			if seen++; !fields[path] {
+				t.Errorf("%s reads %s, which outputs.schema.json does not have", name, path)
+			}
+		}
+		if n := strings.Count(text, "fromJSON("); n != len(contractField.FindAllString(text, -1)) {
+			t.Errorf("%s: %d of %d uses of fromJSON are understood", name, len(contractField.FindAllString(text, -1)), n)
+		}
+	}
+	if seen < 10 {
+		t.Errorf("the workflows read %d fields of the contract: the expression does not match any more", seen)
+	}
+}
+
+// TestVariablesOfWorkflowsAreDocumented: a person has to set them, and no secret.
+func TestVariablesOfWorkflowsAreDocumented(t *testing.T) {
+	page := read(t, "docs/delivery.md")
+	used := map[string]bool{}
+	for _, name := range workflows(t) {
+		text := read(t, name)
+		matches := variableName.FindAllStringSubmatch(text, -1)
+		if n := len(regexp.MustCompile(`\b(vars|secrets)[.\[]`).FindAllString(text, -1)); n != len(matches) {
+			t.Errorf("%s: %d of %d uses of variables are understood", name, len(matches), n)
+		}
+		for _, match := range matches {
+			variable := match[2]
+			if match[3] != "" {
+				variable = match[3] + "ENVIRONMENT"
+			}
+			if match[1] == "secrets" {
+				t.Errorf("%s reads the secret %s: jobs have tokens of their own by OIDC", name, variable)
+			}
+			if variable == "LOJA_DEV" || variable == "LOJA_PROD" {
+				variable = "LOJA_ENVIRONMENT"
+			}
+			used[variable] = true
+		}
+	}
+	documented := map[string]bool{}
+	for _, match := range regexp.MustCompile("(?m)^\\| `(LOJA_\\w+)`").FindAllStringSubmatch(page, -1) {
+		documented[match[1]] = true
+	}
+	if !maps.Equal(used, documented) {
+		t.Errorf("the workflows use the variables %v, docs/delivery.md has %v", slices.Sorted(maps.Keys(used)), slices.Sorted(maps.Keys(documented)))
+	}
+}
+
+// TestEnvironmentsAreThoseOfBootstrap: the trust policies of its roles name them.
+func TestEnvironmentsAreThoseOfBootstrap(t *testing.T) {
+	trust := read(t, "stacks/bootstrap/testdata/trust.json")
+	for _, name := range workflows(t) {
+		var w struct {
+			Jobs map[string]struct {
+				Environment yaml.Node `yaml:"environment"`
+			} `yaml:"jobs"`
+		}
+		if err := yaml.Unmarshal([]byte(read(t, name)), &w); err != nil {
+			t.Fatal(err)
+		}
+		for job, j := range w.Jobs {
+			environment := j.Environment.Value
+			for i := 0; i+1 < len(j.Environment.Content); i += 2 {
+				if j.Environment.Content[i].Value == "name" {
+					environment = j.Environment.Content[i+1].Value
+				}
+			}
+			if environment == "" || environment == "bootstrap" { // whose role is not of this repository
+				continue
+			}
+			for _, stack := range []string{"dev", "prod"} {
+				environment := strings.ReplaceAll(environment, "${{ matrix.stack }}", stack)
+				if !strings.Contains(trust, ":environment:"+environment+`"`) {
+					t.Errorf("%s, job %s: no role of bootstrap trusts the environment %s", name, job, environment)
+				}
+			}
+		}
 	}
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/loja-veloz/platform/tools/internal/cluster"
 	"github.com/loja-veloz/platform/tools/internal/console"
 	"github.com/loja-veloz/platform/tools/internal/platform"
+	"github.com/loja-veloz/platform/tools/internal/post"
 	"github.com/loja-veloz/platform/tools/internal/postgres"
 	"github.com/loja-veloz/platform/tools/internal/repo"
 	"github.com/loja-veloz/platform/tools/internal/scaffold"
@@ -27,6 +28,9 @@ import (
 
 // exitWaiting is the exit code when a canary still waits for requests.
 const exitWaiting = 3
+
+// exitDrift is the exit code when a stack is not what git says. make ends with 2 whenever a program fails.
+const exitDrift = 2
 
 func main() { os.Exit(run()) }
 
@@ -41,6 +45,7 @@ func run() int {
 	var exit postgres.ExitError
 	var waiting *rollout.WaitingError
 	var failed *rollout.FailureError
+	var drift *platform.DriftError
 	switch {
 	case err == nil:
 		return 0
@@ -53,6 +58,9 @@ func run() int {
 	fmt.Fprintln(os.Stderr, "\nerror: "+err.Error())
 	if errors.As(err, &waiting) && !errors.As(err, &failed) {
 		return exitWaiting
+	}
+	if errors.As(err, &drift) {
+		return exitDrift
 	}
 	return 1
 }
@@ -109,6 +117,13 @@ func root() *cobra.Command {
 		command("load", "send requests to the gateway (URL_PATH=/, RATE=20, REQUESTS=1200)", (*settings.Reader).Load, platform.Load),
 		command("preview", "print the plan of an AWS environment, without an account (STACK=..., ONLINE=1, DIFF=1, COMMENT=file)",
 			(*settings.Reader).Preview, platform.Preview),
+		command("update", "print the plan of a stack in AWS, and apply it with YES=1 (STACK=...)", (*settings.Reader).Update, platform.Update),
+		command("drift", "compare the objects of a stack in AWS with git (STACK=..., COMMENT=file)", (*settings.Reader).Drift, platform.Drift),
+		command("record", "write the digests of the last publish into a stack file, and commit them with PUSH=1 (STACK=...)",
+			(*settings.Reader).Record, platform.Record),
+		outputsCommand(),
+		command("comment", "put a review on a pull request or into an issue (FILE=..., PULL_REQUEST=... or ISSUE=...)",
+			(*settings.Reader).Comment, comment),
 		command("check", "run what a change should pass before it is pushed (AGAINST=COMMIT)", (*settings.Reader).Against, checkChange),
 		plain("bench", "measure start, memory, preview and compilation on this machine", platform.Bench),
 		plain("bench-cold", "measure what a first make up compiles, in an empty cache", platform.BenchCold),
@@ -119,6 +134,50 @@ func root() *cobra.Command {
 	)
 	r.AddCommand(devCommands()...)
 	return r
+}
+
+// outputsCommand prints the contract alone on standard output.
+func outputsCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "outputs", Short: "print what a stack tells those who deploy, as JSON (STACK=..., FORMAT=github)", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			w, s, err := open(os.Stderr, (*settings.Reader).Outputs)
+			if err != nil {
+				return err
+			}
+			return platform.Outputs(cmd.Context(), w, s, os.Stdout)
+		},
+	}
+}
+
+// comment posts a review. A job without a token, such as that of a pull request from a fork, shows it in its
+// own summary.
+func comment(ctx context.Context, w platform.Workspace, c settings.Comment) error {
+	text, err := os.ReadFile(c.File)
+	if err != nil {
+		return fmt.Errorf("FILE: %w", err)
+	}
+	if c.Token == "" {
+		f, err := os.OpenFile(c.Summary, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+		if err != nil {
+			return fmt.Errorf("GITHUB_STEP_SUMMARY: %w", err)
+		}
+		_, err = f.Write(append(text, '\n'))
+		w.Out.Step("there is no GITHUB_TOKEN: the review is in the summary of the job")
+		return errors.Join(err, f.Close())
+	}
+	client := post.Client{API: c.API, Repository: c.Repository, Token: c.Token}
+	var address string
+	if c.Issue == "" {
+		address, err = client.Comment(ctx, c.PullRequest, string(text))
+	} else {
+		address, err = client.Issue(ctx, c.Issue, string(text))
+	}
+	if err != nil {
+		return err
+	}
+	w.Out.Step("wrote %s", address)
+	return nil
 }
 
 func clusterCommand() *cobra.Command {

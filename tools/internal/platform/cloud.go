@@ -14,13 +14,14 @@ import (
 	"strings"
 
 	"github.com/loja-veloz/platform/tools/internal/command"
+	"github.com/loja-veloz/platform/tools/internal/settings"
 	"github.com/loja-veloz/platform/tools/internal/standin/schema"
 	"github.com/loja-veloz/platform/tools/internal/standin/world"
 	"github.com/loja-veloz/platform/tools/internal/toolchain"
 )
 
 const (
-	bootstrapStack = "account"
+	bootstrapStack = settings.AccountStack
 	// offlinePassphrase opens the state of previews, which holds no secret: its account is
 	// fictitious.
 	offlinePassphrase = "offline" // #nosec G101 -- see above
@@ -160,10 +161,12 @@ var (
 	stackKey = regexp.MustCompile(`^(secretsprovider|encryptedkey|encryptionsalt):`)
 )
 
-// A Stack is a stack of the throw-away backend, in a project folder of its own, so that
-// nothing is written next to the repo's stack files.
+// A Stack is a stack of AWS: of a Cloud, in a project folder of its own, so that nothing is written next
+// to the repo's stack files; or, from OpenStack, of the backend that people and workflows use.
 type Stack struct {
-	c         *Cloud
+	w         Workspace
+	pulumi    string // the program
+	env       []string
 	dir, name string
 }
 
@@ -179,7 +182,7 @@ func (c *Cloud) Stack(ctx context.Context, project, program, name string, settin
 	if title == nil {
 		return nil, fmt.Errorf("%s names no project", filepath.Join(project, "Pulumi.yaml"))
 	}
-	s := &Stack{c: c, dir: filepath.Join(c.dir, string(title[1])), name: name}
+	s := &Stack{w: c.w, pulumi: c.w.program("pulumi"), env: c.env, dir: filepath.Join(c.dir, string(title[1])), name: name}
 	if err := os.MkdirAll(s.dir, 0o700); err != nil {
 		return nil, err
 	}
@@ -230,12 +233,12 @@ func (s *Stack) Set(ctx context.Context, settings map[string]string) error {
 
 // Pulumi prepares the CLI to work on the stack.
 func (s *Stack) Pulumi(args ...string) command.Command {
-	return command.Command{Args: append([]string{s.c.w.program("pulumi"), "--non-interactive"}, args...), Dir: s.dir, Env: s.c.env}
+	return command.Command{Args: append([]string{s.pulumi, "--non-interactive"}, args...), Dir: s.dir, Env: s.env}
 }
 
 // Show runs the CLI on the stack and shows what it says.
 func (s *Stack) Show(ctx context.Context, args ...string) error {
-	return show(ctx, s.Pulumi(append(args, "--stack", s.name)...), "pulumi "+args[0], s.c.w.Out)
+	return show(ctx, s.Pulumi(append(args, "--stack", s.name)...), "pulumi "+args[0], s.w.Out)
 }
 
 // Bootstrap creates the account's singletons in the fictitious account, once for each

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"time"
@@ -47,26 +46,27 @@ func previewOffline(ctx context.Context, w Workspace, o settings.Preview) (comma
 		return command.Command{}, err
 	}
 	c.As(o.Stack)
-	program := filepath.Join(w.Root, "stacks", "environment")
-	s, err := c.Stack(ctx, w.Root, program, o.Stack, map[string]string{project + ":cloud.offline": "true"})
-	if err != nil {
-		return command.Command{}, err
-	}
 	by := "a stand-in for the AWS plugin"
 	if releasedAWS() {
 		by = "the released AWS plugin, which needs no credentials for this"
 		c.env = append(c.env, "PULUMI_HOME="+w.Local("cloud", "released"))
+	}
+	program := filepath.Join(w.Root, "stacks", "environment")
+	s, err := c.Stack(ctx, w.Root, program, o.Stack, map[string]string{project + ":cloud.offline": "true"})
+	if err != nil {
+		return command.Command{}, err
 	}
 	w.Out.Step("pulumi preview -s %s, against empty state, with the EKS component and %s", o.Stack, by)
 	return s.Pulumi("preview", "--stack", o.Stack), nil
 }
 
 // previewOnline uses the backend and the credentials in the process's environment variables.
-func previewOnline(_ context.Context, w Workspace, o settings.Preview) (command.Command, error) {
-	if _, err := exec.LookPath("pulumi"); err != nil {
-		return command.Command{}, errors.New("ONLINE=1 needs a released pulumi on PATH, which downloads the AWS plugins: install it")
+func previewOnline(ctx context.Context, w Workspace, o settings.Preview) (command.Command, error) {
+	s, err := OpenStack(ctx, w, o.Stack)
+	if err != nil {
+		return command.Command{}, err
 	}
-	return command.Command{Args: []string{"pulumi", "preview", "--non-interactive", "--stack", o.Stack}, Dir: w.Root}, nil
+	return s.Pulumi("preview", "--stack", o.Stack), nil
 }
 
 // emptyState says what a plan without an account means.
@@ -78,13 +78,24 @@ func comment(
 	ctx context.Context, w Workspace, o settings.Preview,
 	prepare func(context.Context, Workspace, settings.Preview) (command.Command, error),
 ) error {
-	full := strings.TrimSuffix(o.Comment, filepath.Ext(o.Comment)) + ".full" + filepath.Ext(o.Comment)
-	about := review.Options{Stack: o.Stack, Rest: filepath.Base(full)}
+	about := review.Options{Stack: o.Stack}
 	if !o.Online {
 		about.Against = emptyState
 	}
-	var output bytes.Buffer
 	pulumi, failed := prepare(ctx, w, o)
+	_, err := assess(ctx, w, pulumi, failed, about, o.Comment)
+	return err
+}
+
+// assess runs a preview, unless it could not be prepared, and reviews its plan. It writes the review to a
+// file and every value next to it, also of a preview that failed, and returns the failure. Without a file it
+// prints the review.
+func assess(ctx context.Context, w Workspace, pulumi command.Command, failed error, about review.Options, file string) (*review.Plan, error) {
+	full := strings.TrimSuffix(file, filepath.Ext(file)) + ".full" + filepath.Ext(file)
+	if file != "" {
+		about.Rest = filepath.Base(full)
+	}
+	var output bytes.Buffer
 	if failed == nil {
 		// Only with its steps does a replacement say whether it deletes the old object first.
 		pulumi.Args = append(pulumi.Args, "--json", "--show-replacement-steps", "--show-sames")
@@ -92,7 +103,7 @@ func comment(
 		failed = pulumi.Run(ctx)
 	}
 	if ctx.Err() != nil {
-		return failed
+		return nil, failed
 	}
 	plan, err := review.Read(output.Bytes())
 	if failed == nil {
@@ -104,19 +115,23 @@ func comment(
 		about.Cost = monthly(output.Bytes(), time.Now())
 	}
 	written := review.Write(plan, about)
-	for file, text := range map[string]string{o.Comment: written.Text, full: written.Full} {
-		if err := replaceFile(file, text); err != nil {
-			return fmt.Errorf("COMMENT: %w", err)
+	if file == "" {
+		w.Out.Plain("%s", written.Text)
+	} else {
+		for path, text := range map[string]string{file: written.Text, full: written.Full} {
+			if err := replaceFile(path, text); err != nil {
+				return nil, fmt.Errorf("COMMENT: %w", err)
+			}
 		}
+		w.Out.Step("wrote %s, and %s with every value", file, full)
 	}
-	w.Out.Step("wrote %s, and %s with every value", o.Comment, full)
 	switch {
 	case failed != nil:
-		return fmt.Errorf("previewing %s: %w", o.Stack, failed)
+		return nil, fmt.Errorf("previewing %s: %w", about.Stack, failed)
 	case written.Left:
-		return fmt.Errorf("not even the names of everything at risk fit into a comment: read %s", full)
+		return plan, fmt.Errorf("not even the names of everything at risk fit into a comment: read %s", full)
 	}
-	return nil
+	return plan, nil
 }
 
 // monthly is what a stack costs in a month before and after an update, without what no plan says, at the

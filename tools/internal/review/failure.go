@@ -1,6 +1,7 @@
 package review
 
 import (
+	"cmp"
 	"fmt"
 	"regexp"
 	"slices"
@@ -41,6 +42,17 @@ var advice = []struct {
 		"The preview ended before it had a plan: read its log, and run it again."},
 }
 
+// Advice returns what a person can do about a failure of Pulumi, a sentence, by what was said; empty if no
+// rule knows it.
+func Advice(said string) string {
+	for _, a := range advice {
+		if a.form.MatchString(said) {
+			return a.do
+		}
+	}
+	return ""
+}
+
 func (w *writer) failed() bool {
 	return w.Failure != "" || slices.ContainsFunc(w.plan.Diagnostics, func(d Diagnostic) bool { return d.Severity == "error" })
 }
@@ -61,13 +73,7 @@ func (w *writer) failure() string {
 		messages = append(messages, readable(w.Failure))
 	}
 	said := strings.Join(slices.Compact(messages), "\n")
-	do := "Read the message, mend what it names, and run the preview again."
-	for _, a := range advice {
-		if a.form.MatchString(said + "\n" + w.Failure) {
-			do = a.do
-			break
-		}
-	}
+	do := cmp.Or(Advice(said+"\n"+w.Failure), "Read the message, mend what it names, and run the preview again.")
 	what := "There is no plan."
 	if len(w.plan.Changes) > 0 {
 		what = "**This plan is incomplete**: resources that the preview did not reach are missing below, " +

@@ -1,6 +1,7 @@
 package settings
 
 import (
+	"cmp"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -223,31 +224,156 @@ type Preview struct {
 
 // Preview reads STACK, which is required, DIFF, ONLINE and COMMENT.
 func (r *Reader) Preview() Preview {
-	p := Preview{
-		Stack: os.Getenv("STACK"), Diff: r.flag("DIFF", false), Online: r.flag("ONLINE", false), Comment: os.Getenv("COMMENT"),
-	}
-	stacks, err := repo.AWSStacks(r.root)
-	switch {
-	case err != nil:
-		r.errs = append(r.errs, err)
-	case p.Stack == "":
-		r.refuse("STACK is not set: name an environment, for example STACK=dev")
-	case !slices.Contains(stacks, p.Stack):
-		r.refuse("STACK=%s has no Pulumi.%s.yaml: name one of %s; for the local environment, run pulumi preview -s local",
-			p.Stack, p.Stack, strings.Join(stacks, ", "))
+	p := Preview{Stack: r.stack("dev"), Diff: r.flag("DIFF", false), Online: r.flag("ONLINE", false), Comment: r.comment()}
+	if p.Stack == AccountStack && !p.Online {
+		r.refuse("STACK=%s needs ONLINE=1: every plan without an account brings bootstrap up by itself", p.Stack)
 	}
 	if p.Comment != "" && p.Diff {
 		r.refuse("DIFF=1 and COMMENT exclude each other: the file next to the comment has every input; unset DIFF")
 	}
-	if info, err := os.Stat(filepath.Dir(p.Comment)); p.Comment != "" && (err != nil || !info.IsDir()) {
-		r.refuse("COMMENT is %q, whose folder does not exist: create it", p.Comment)
-	} else if info, err := os.Stat(p.Comment); p.Comment != "" && err == nil && info.IsDir() {
-		r.refuse("COMMENT is %q, a folder: name a file, such as comment.md", p.Comment)
-	}
-	if p.Online && os.Getenv("PULUMI_BACKEND_URL") == "" {
-		r.refuse("ONLINE=1 needs AWS credentials and PULUMI_BACKEND_URL: set it to the backendURL that stacks/bootstrap prints")
+	if p.Online {
+		r.backend("ONLINE=1")
 	}
 	return p
+}
+
+// AccountStack is the stack of stacks/bootstrap.
+const AccountStack = "account"
+
+// stack reads STACK, which is required: an environment in AWS or the account's stack. Others are accepted if
+// they are named.
+func (r *Reader) stack(example string, others ...string) string {
+	name := os.Getenv("STACK")
+	stacks, err := repo.AWSStacks(r.root)
+	known := slices.Concat(stacks, []string{AccountStack}, others)
+	switch {
+	case err != nil:
+		r.errs = append(r.errs, err)
+	case name == "":
+		r.refuse("STACK is not set: name an environment, for example STACK=%s", example)
+	case !slices.Contains(known, name) && name == repo.LocalStack:
+		r.refuse("STACK=%s is the local environment, which this command does not know: run pulumi preview -s local", name)
+	case !slices.Contains(known, name):
+		r.refuse("STACK=%s has no Pulumi.%s.yaml: name one of %s", name, name, strings.Join(known, ", "))
+	}
+	return name
+}
+
+// comment reads COMMENT, the file for a review, whose folder must exist.
+func (r *Reader) comment() string {
+	file := os.Getenv("COMMENT")
+	if file == "" {
+		return ""
+	}
+	if info, err := os.Stat(filepath.Dir(file)); err != nil || !info.IsDir() {
+		r.refuse("COMMENT is %q, whose folder does not exist: create it", file)
+	} else if info, err := os.Stat(file); err == nil && info.IsDir() {
+		r.refuse("COMMENT is %q, a folder: name a file, such as comment.md", file)
+	}
+	return file
+}
+
+// backend refuses a command that needs Pulumi's state in AWS and does not know where it is.
+func (r *Reader) backend(what string) {
+	if os.Getenv("PULUMI_BACKEND_URL") == "" {
+		r.refuse("%s needs AWS credentials and PULUMI_BACKEND_URL: set it to the backendURL that make outputs STACK=%s prints, "+
+			"or that pulumi stack output prints in stacks/bootstrap", what, AccountStack)
+	}
+}
+
+// Outputs has the settings of outputs.
+type Outputs struct {
+	Stack  string // STACK: an environment, account or local; required
+	GitHub bool   // FORMAT=github: a line for each output, to the file GITHUB_OUTPUT if it is set
+	File   string // GITHUB_OUTPUT, if FORMAT=github
+}
+
+// Outputs reads STACK, which is required, FORMAT and, for FORMAT=github, GITHUB_OUTPUT.
+func (r *Reader) Outputs() Outputs {
+	o := Outputs{Stack: r.stack("dev", repo.LocalStack), GitHub: r.choice("FORMAT", "json", "github") == "github"}
+	if o.Stack != repo.LocalStack {
+		r.backend("this command")
+	}
+	if o.GitHub {
+		o.File = os.Getenv("GITHUB_OUTPUT")
+	}
+	return o
+}
+
+// Update has the settings of update.
+type Update struct {
+	Stack string // STACK: an environment in AWS or account; required
+	Yes   bool   // YES=1: apply the plan, which is otherwise only printed
+}
+
+// Update reads STACK, which is required, and YES.
+func (r *Reader) Update() Update {
+	u := Update{Stack: r.stack("dev"), Yes: r.flag("YES", false)}
+	r.backend("this command")
+	return u
+}
+
+// Drift has the settings of drift.
+type Drift struct {
+	Stack   string // STACK: an environment in AWS or account; required
+	Comment string // COMMENT: the file for the review, which is otherwise printed
+}
+
+// Drift reads STACK, which is required, and COMMENT.
+func (r *Reader) Drift() Drift {
+	d := Drift{Stack: r.stack("dev"), Comment: r.comment()}
+	r.backend("this command")
+	return d
+}
+
+// Record has the settings of record.
+type Record struct {
+	Stack string // STACK: an environment in AWS; required
+	Push  bool   // PUSH=1: commit to main of origin
+}
+
+// Record reads STACK, which is required, and PUSH.
+func (r *Reader) Record() Record {
+	record := Record{Stack: r.stack("dev"), Push: r.flag("PUSH", false)}
+	if record.Stack == AccountStack {
+		r.refuse("STACK=%s has no images: name an environment", AccountStack)
+	}
+	return record
+}
+
+// Comment has the settings of comment.
+type Comment struct {
+	File        string // FILE: the review; required
+	PullRequest int    // PULL_REQUEST: the number of the pull request to comment on; 0 unless set
+	Issue       string // ISSUE: the title of the issue to open or to replace; none unless set
+	Token       string // GITHUB_TOKEN; without it, the review is appended to Summary
+	Summary     string // GITHUB_STEP_SUMMARY: the file that GitHub shows below the job; none outside a job
+	API         string // GITHUB_API_URL; default: https://api.github.com
+	Repository  string // GITHUB_REPOSITORY: owner/name
+}
+
+var repositoryForm = regexp.MustCompile(`^[\w.-]+/[\w.-]+$`)
+
+// Comment reads FILE, which is required, PULL_REQUEST or ISSUE, and what GitHub sets in its jobs.
+func (r *Reader) Comment() Comment {
+	c := Comment{
+		File: os.Getenv("FILE"), Issue: os.Getenv("ISSUE"), Token: os.Getenv("GITHUB_TOKEN"), Summary: os.Getenv("GITHUB_STEP_SUMMARY"),
+		API:        strings.TrimSuffix(cmp.Or(os.Getenv("GITHUB_API_URL"), "https://api.github.com"), "/"),
+		Repository: os.Getenv("GITHUB_REPOSITORY"), PullRequest: r.count("PULL_REQUEST", 0, 1_000_000_000),
+	}
+	if info, err := os.Stat(c.File); c.File == "" || err != nil || info.IsDir() {
+		r.refuse("FILE is %q, which is not a file: name the one that make preview or make drift wrote with COMMENT", c.File)
+	}
+	switch {
+	case c.Token == "" && c.Summary == "":
+		r.refuse("GITHUB_TOKEN is not set: create a token that may write pull requests and issues of the repository")
+	case c.Token == "":
+	case (c.PullRequest == 0) == (c.Issue == ""):
+		r.refuse("set either PULL_REQUEST, to the number of a pull request, or ISSUE, to the title of an issue")
+	case !repositoryForm.MatchString(c.Repository):
+		r.refuse("GITHUB_REPOSITORY is %q: use owner/name", c.Repository)
+	}
+	return c
 }
 
 // BenchShop has the settings of bench-shop.

@@ -26,7 +26,8 @@ func newReader(t *testing.T) *Reader {
 	}
 	for _, v := range []string{
 		"KUBE_CONTEXT", "REGISTRY", "IMAGES", "LOJA_DATA", "SERVICE", "WAIT", "LOAD", "URL_PATH", "RATE", "REQUESTS",
-		"STACK", "DIFF", "ONLINE", "COMMENT", "REASON", "WHAT", "TOOLS", "TOOLS_MIRROR",
+		"STACK", "DIFF", "ONLINE", "COMMENT", "REASON", "WHAT", "TOOLS", "TOOLS_MIRROR", "FORMAT", "YES", "FILE", "PULL_REQUEST", "ISSUE",
+		"PULUMI_BACKEND_URL", "GITHUB_TOKEN", "GITHUB_STEP_SUMMARY", "GITHUB_API_URL", "GITHUB_REPOSITORY", "GITHUB_OUTPUT",
 	} {
 		t.Setenv(v, "")
 	}
@@ -174,5 +175,60 @@ func TestTheFaultsAreThoseOfTheServices(t *testing.T) {
 	}
 	if known := `case "` + strings.Join(Faults, `", "`) + `":`; !strings.Contains(string(source), known) {
 		t.Errorf("apps/internal/fault does not have the line %s", known)
+	}
+}
+
+// TestStacksInAWSNeedABackend: the account's stack is one, the local environment is one of outputs alone.
+func TestStacksInAWSNeedABackend(t *testing.T) {
+	for _, read := range []func(*Reader){
+		func(r *Reader) { r.Outputs() }, func(r *Reader) { r.Update() }, func(r *Reader) { r.Drift() },
+	} {
+		r := newReader(t)
+		read(r)
+		refused(t, r, "STACK is not set", "PULUMI_BACKEND_URL")
+		t.Setenv("STACK", "account")
+		t.Setenv("PULUMI_BACKEND_URL", "s3://state")
+		r = NewReader(r.root)
+		if read(r); r.Err() != nil {
+			t.Error(r.Err())
+		}
+	}
+	r := newReader(t)
+	t.Setenv("STACK", "local")
+	t.Setenv("FORMAT", "github")
+	t.Setenv("GITHUB_OUTPUT", "file")
+	if o := r.Outputs(); r.Err() != nil || o != (Outputs{Stack: "local", GitHub: true, File: "file"}) {
+		t.Errorf("the outputs of the local environment are %+v (%v)", o, r.Err())
+	}
+	r.Update()
+	refused(t, r, "STACK=local is the local environment")
+}
+
+func TestCommentNeedsAPlaceAndAToken(t *testing.T) {
+	r := newReader(t)
+	file := filepath.Join(t.TempDir(), "comment.md")
+	r.Comment()
+	refused(t, r, "FILE", "GITHUB_TOKEN is not set")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("FILE", file)
+	t.Setenv("GITHUB_STEP_SUMMARY", "summary") // a fork has no token, and needs nothing else
+	r = NewReader(r.root)
+	if c := r.Comment(); r.Err() != nil || c.Token != "" || c.Summary != "summary" {
+		t.Errorf("without a token, the comment is %+v (%v)", c, r.Err())
+	}
+	t.Setenv("GITHUB_TOKEN", "token")
+	t.Setenv("GITHUB_REPOSITORY", "platform")
+	r.Comment()
+	refused(t, r, "either PULL_REQUEST")
+	t.Setenv("PULL_REQUEST", "12")
+	r = NewReader(r.root)
+	r.Comment()
+	refused(t, r, "GITHUB_REPOSITORY")
+	t.Setenv("GITHUB_REPOSITORY", "loja-veloz/platform")
+	r = NewReader(r.root)
+	if c := r.Comment(); r.Err() != nil || c.PullRequest != 12 || c.API != "https://api.github.com" {
+		t.Errorf("the comment is %+v (%v)", c, r.Err())
 	}
 }

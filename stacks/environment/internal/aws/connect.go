@@ -49,6 +49,8 @@ func (c *connected) Client() *kube.Client { return c.client }
 
 func (c *connected) Outputs() pulumi.Map {
 	return pulumi.Map{
+		"accountId":               pulumi.String(c.target.cluster.AccountID),
+		"region":                  pulumi.String(c.target.cluster.Region),
 		"clusterName":             c.eks.Name,
 		"kubeconfig":              c.eks.Kubeconfig,
 		"databaseEndpoint":        c.database.Endpoint,

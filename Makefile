@@ -97,9 +97,11 @@ drill-shop: loja ## kill the shop's processes at every step of a checkout, on th
 drill-long: loja ## check the history of 100,000 checkouts under faults, and that planted bugs are found
 	@cd tools && HISTORY_CHECKOUTS=$${HISTORY_CHECKOUTS:-100000} HISTORY_PLANTED=1 GOWORK=off \
 		go test -tags e2e -count=1 -v -timeout 120m -run '^Test(History|PlantedBugs)$$' ./drill
-chromium:
-	@command -v chromium >/dev/null || apt-get install -y --no-install-recommends chromium >/dev/null || \
-		{ echo "chromium is missing: install it" >&2; exit 1; }
+# A package that is missing is installed where there is apt. Another installation is waited for.
+chromium shellcheck:
+	@apt="apt-get -q -o DPkg::Lock::Timeout=600"; install="$$apt install -y --no-install-recommends $@"; \
+		command -v $@ >/dev/null || $$install >/dev/null || { $$apt update >/dev/null && $$install >/dev/null; } || \
+		{ echo "$@ is missing: install it" >&2; exit 1; }
 e2e: chromium drill-shop ## the drills on the host and on the real cluster, short set; leaves it down
 	@cd tools && GOWORK=off go test -tags e2e -count=1 -v -timeout 60m ./e2e
 e2e-full: chromium drill-shop ## every drill
@@ -108,9 +110,6 @@ e2e-aws: loja ## deploy the whole environments dev and prod to the stand-in for 
 	@cd tools && E2E_AWS=1 GOWORK=off go test -tags e2e -count=1 -v -timeout 60m -run '^TestAWS$$' ./e2e
 bench: loja ## measure start, memory, preview and compilation (stops and starts the cluster)
 	@$(LOJA) bench
-shellcheck:
-	@command -v shellcheck >/dev/null || apt-get install -y --no-install-recommends shellcheck >/dev/null || \
-		{ echo "shellcheck is missing: install it" >&2; exit 1; }
 lint: loja shellcheck ## run golangci-lint (gofmt, vet and more), shellcheck, actionlint
 	@bin=$$($(LOJA) tool lint) && export PATH="$$bin:$$PATH" && \
 	for dir in apps apps/catalogue infra infra/rollout infra/slo tools/slo tools/internal/benchshop/dbos stacks tools; do (cd $$dir && echo "golangci-lint $$dir" && GOWORK=$$(case $$dir in tools/*) echo off;; esac) golangci-lint run --build-tags e2e ./...) || exit 1; done && \

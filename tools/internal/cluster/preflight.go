@@ -103,7 +103,8 @@ func (c *Cluster) install(ctx context.Context, missing []string) error {
 	}
 	apt := func(args ...string) error {
 		return command.Command{
-			Args: append([]string{"apt-get", "-o", "Acquire::Retries=3"}, args...),
+			// Another installation, such as a new machine's updates, is waited for.
+			Args: append([]string{"apt-get", "-o", "Acquire::Retries=3", "-o", "DPkg::Lock::Timeout=600"}, args...),
 			Env:  []string{"DEBIAN_FRONTEND=noninteractive"}, Log: filepath.Join(c.Data, "logs", "apt.log"),
 		}.Run(ctx)
 	}

@@ -6,6 +6,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"compress/gzip"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io/fs"
@@ -18,8 +19,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/pulumi/pulumi/sdk/v3/go/common/resource"
-
 	"github.com/loja-veloz/platform/tools/internal/console"
 	"github.com/loja-veloz/platform/tools/internal/platform"
 	"github.com/loja-veloz/platform/tools/internal/repo"
@@ -28,7 +27,9 @@ import (
 	"github.com/loja-veloz/platform/tools/internal/standin/cli"
 	"github.com/loja-veloz/platform/tools/internal/standin/plugin"
 	"github.com/loja-veloz/platform/tools/internal/standin/schema"
+	"github.com/loja-veloz/platform/tools/internal/standin/value"
 	"github.com/loja-veloz/platform/tools/internal/standin/world"
+	"github.com/pulumi/pulumi/sdk/v3/go/common/resource"
 )
 
 // testCharts packs the test charts into a folder, as a mirror would hold them.
@@ -153,9 +154,16 @@ func workspace(t *testing.T) platform.Workspace {
 	return platform.Open(root, machine, console.New(os.Stdout))
 }
 
-// TestAWS brings the environment dev up whole: the real engine and EKS component,
-// AWS played by the stand-in, and behind the EKS cluster the local API server,
-// into which the charts' stand-ins are installed by the real Helm.
+// An awsAccount is the invented account, with what bootstrap has created in it.
+type awsAccount struct {
+	w     platform.Workspace
+	cloud *platform.Cloud
+	dir   string // the stand-in's world
+}
+
+// TestAWS brings the environments dev and prod up whole, one after the other: the real engine and EKS
+// component, AWS played by the stand-in, and behind the EKS cluster the local API server, into which the
+// charts' stand-ins are installed by the real Helm.
 func TestAWS(t *testing.T) {
 	if os.Getenv("E2E_AWS") == "" && !full {
 		t.Skip("only in make e2e-aws and e2e-full")
@@ -182,6 +190,7 @@ func TestAWS(t *testing.T) {
 	must(t, "create", "clusterrolebinding", admin, "--clusterrole=cluster-admin", "--serviceaccount=kube-system:"+admin)
 	t.Setenv(cli.TokenVariable, strings.TrimSpace(must(t, "-n", "kube-system", "create", "token", admin, "--duration=2h")))
 	t.Setenv(world.DayVariable, "2026-11-29") // 1.33, from which it goes up, is not supported for ever
+	t.Setenv(world.QuotaVariable+"L_1216C47A", "16")
 	t.Setenv(plugin.EndpointVariable, must(t, "config", "view", "--raw", "-o", "jsonpath={.clusters[0].cluster.server}"))
 	t.Setenv(plugin.AuthorityVariable, must(t, "config", "view", "--raw", "-o", "jsonpath={.clusters[0].cluster.certificate-authority-data}"))
 
@@ -196,126 +205,298 @@ func TestAWS(t *testing.T) {
 	if err := cloud.Bootstrap(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	account := awsAccount{w, cloud, w.Local("e2e-aws", "world")}
+	t.Setenv(world.DirVariable, account.dir)
+	playLoadBalancerController(t)
+	begin := time.Now()
+	account.dev(t)
+	t.Logf("dev took %.0f s", time.Since(begin).Seconds())
+	begin = time.Now()
+	account.prod(t)
+	t.Logf("prod took %.0f s", time.Since(begin).Seconds())
+}
+
+// An environment is a stack of the account.
+type environment struct {
+	*testing.T
+	*platform.Stack
+	name string
+}
+
+var up = []string{"up", "--yes", "--skip-preview"}
+
+// stack prepares an environment, whose up role calls AWS from now on.
+func (a awsAccount) stack(t *testing.T, name string, settings map[string]string) environment {
+	t.Helper()
+	a.cloud.As(name)
+	all := map[string]string{
+		"loja-veloz:charts.repository": testCharts(t), "loja-veloz:waitForRollout": "false", "loja-veloz:charts.await": "false",
+		"loja-veloz:database.await": "false",
+	}
+	maps.Copy(all, settings)
+	stack, err := a.cloud.Stack(t.Context(), a.w.Root, filepath.Join(a.w.Root, "stacks", "environment"), name, all)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return environment{t, stack, name}
+}
+
+func (e environment) show(args ...string) {
+	e.Helper()
+	if err := e.Show(e.Context(), args...); err != nil {
+		e.Fatal(err)
+	}
+}
+
+func (e environment) set(settings map[string]string) {
+	e.Helper()
+	if err := e.Set(e.Context(), settings); err != nil {
+		e.Fatal(err)
+	}
+}
+
+// refused wants that Pulumi does not do what it is told, with a sentence.
+func (e environment) refused(sentence string, args ...string) {
+	e.Helper()
+	var out bytes.Buffer
+	command := e.Pulumi(append(args, "--stack", e.name)...)
+	command.Output = &out
+	if err := command.Run(e.Context()); err == nil || !strings.Contains(out.String(), sentence) {
+		e.Errorf("pulumi %s is not refused with %q: %v\n%s", args[0], sentence, err, out.String())
+	}
+}
+
+// destroyed wants that a destroy has left nothing in the cluster, nor in the account.
+func (e environment) destroyed(a awsAccount) {
+	e.Helper()
+	for name := range strings.Lines(must(e.T, "get", "namespaces", "-o", "name")) {
+		switch strings.TrimSpace(name) {
+		case "namespace/shop", "namespace/kong", "namespace/kong-internal", "namespace/argo-rollouts", "namespace/datadog", "namespace/external-secrets",
+			"namespace/observability":
+			e.Errorf("pulumi destroy left %s", name)
+		}
+	}
+	for _, kind := range []string{
+		"acm/Certificate", "cloudwatch/MetricAlarm", "ec2/NatGateway", "ec2/Vpc", "eks/Cluster", "lb/LoadBalancer", "rds/Instance", "route53/Record",
+	} {
+		if left := worldOf(e.T, a.w, kind); left != "" {
+			e.Errorf("pulumi destroy left in the invented account:\n%s", left)
+		}
+	}
+}
+
+// dev goes up from the oldest version that is supported.
+func (a awsAccount) dev(t *testing.T) {
 	// An earlier environment has left a log group behind, with other settings.
 	const left = "/aws/eks/loja-veloz-dev/cluster"
-	leave(t, w.Local("e2e-aws", "world"), aws.LogGroup, map[string]any{"name": left, "retentionInDays": 1})
-	cloud.As("dev")
+	leave(t, aws.LogGroup, map[string]any{"name": left, "retentionInDays": 1})
 	const ops = "arn:aws:iam::111122223333:role/ops"
-	dev, err := cloud.Stack(t.Context(), w.Root, filepath.Join(w.Root, "stacks", "environment"), "dev", map[string]string{
+	dev := a.stack(t, "dev", map[string]string{
 		"loja-veloz:cloud.adopt.cluster-logs": left,
 		// The oldest version, to upgrade from, and a person who is moved later.
 		"loja-veloz:cluster.version": "1.33", "loja-veloz:cluster.extendedSupport": "true", "loja-veloz:cluster.nodeRelease": "1.33.6-20260818",
 		"loja-veloz:cluster.admins[0]": ops,
-		"loja-veloz:charts.repository": testCharts(t), "loja-veloz:waitForRollout": "false", "loja-veloz:charts.await": "false", "loja-veloz:database.await": "false",
-		// No load balancer will be there to lead a record to.
+		// The record is made by hand.
 		"loja-veloz:gateway.zoneID": "", "loja-veloz:gateway.certificateARN": "arn:aws:acm:us-east-1:111122223333:certificate/00000000-0000-0000-0000-000000000000",
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	show := func(args ...string) {
-		t.Helper()
-		if err := dev.Show(t.Context(), args...); err != nil {
-			t.Fatal(err)
-		}
-	}
-	// refused is what Pulumi says when it does not do what it was told.
-	refused := func(args ...string) string {
-		t.Helper()
-		var out bytes.Buffer
-		command := dev.Pulumi(append(args, "--stack", "dev")...)
-		command.Output = &out
-		if err := command.Run(t.Context()); err == nil {
-			t.Errorf("pulumi %s went through:\n%s", args[0], out.String())
-		}
-		return out.String()
-	}
-	up := []string{"up", "--yes", "--skip-preview"}
-	show(up...)
-	checkDev(t, dev)
-	if groups := worldOf(t, w, "cloudwatch/LogGroup"); strings.Count(groups, `"name": "`+left+`"`) != 2 || strings.Contains(groups, `"retentionInDays": 1,`) {
+	dev.show(up...)
+	checkDev(t, dev.Stack)
+	if groups := worldOf(t, a.w, "cloudwatch/LogGroup"); strings.Count(groups, `"name": "`+left+`"`) != 2 || strings.Contains(groups, `"retentionInDays": 1,`) {
 		t.Errorf("the log group that was left behind is not taken over, with the retention of the stack file:\n%s", groups)
 	}
+	dev.show("preview", "--refresh", "--expect-no-changes")
 
-	show("preview", "--expect-no-changes")
-	show("refresh", "--yes", "--skip-preview")
-	show("preview", "--expect-no-changes")
-
-	set := func(settings map[string]string) {
-		t.Helper()
-		if err := dev.Set(t.Context(), settings); err != nil {
-			t.Fatal(err)
-		}
-	}
 	// A version may not be skipped. The next one, another size of the node group and another right of a
 	// person come in one update, as in a team that does not look at the stack for a month.
-	set(map[string]string{"loja-veloz:cluster.version": "1.35", "loja-veloz:cluster.nodeRelease": "1.35.6-20260818"})
-	if out := refused(up...); !strings.Contains(out, "the next is 1.34") {
-		t.Errorf("a skip of a version is not refused for it:\n%s", out)
-	}
-	unset(t, dev, "loja-veloz:cluster.admins[0]")
-	set(map[string]string{
+	dev.set(map[string]string{"loja-veloz:cluster.version": "1.35", "loja-veloz:cluster.nodeRelease": "1.35.6-20260818"})
+	dev.refused("the next is 1.34", up...)
+	unset(t, dev.Stack, "loja-veloz:cluster.admins[0]")
+	dev.set(map[string]string{
 		"loja-veloz:cluster.version": "1.34", "loja-veloz:cluster.nodeRelease": "1.34.6-20260818", "loja-veloz:cluster.minNodes": "4",
 		"loja-veloz:cluster.viewers[0]": ops, "loja-veloz:services.sample-web-app.maxReplicas": "8",
 	})
-	show(up...)
+	dev.show(up...)
 	for kind, want := range map[string]string{
 		"eks/Cluster": `"version": "1.34"`, "eks/NodeGroup": `"desiredSize": 4`, "eks/AccessEntry": `"loja-veloz:viewers"`,
 	} {
-		if got := worldOf(t, w, kind); !strings.Contains(got, want) {
+		if got := worldOf(t, a.w, kind); !strings.Contains(got, want) {
 			t.Errorf("the invented account has no %s with %s:\n%s", kind, want, got)
 		}
 	}
-	if rights := worldOf(t, w, "eks/AccessPolicyAssociation"); strings.Count(rights, `"ID": "loja-veloz-dev#`+ops) != 1 ||
+	if rights := worldOf(t, a.w, "eks/AccessPolicyAssociation"); strings.Count(rights, `"ID": "loja-veloz-dev#`+ops) != 1 ||
 		!strings.Contains(rights, ops+"#arn:aws:eks::aws:cluster-access-policy/AmazonEKSViewPolicy") {
 		t.Errorf("a person who was moved to the viewers has:\n%s", rights)
 	}
 	must(t, "get", "clusterrolebinding", "loja-veloz:viewers")
-	set(map[string]string{
+	// The last step of the upgrade lifts the protection too.
+	dev.set(map[string]string{
 		"loja-veloz:cluster.version": "1.35", "loja-veloz:cluster.nodeRelease": "1.35.6-20260818", "loja-veloz:cluster.extendedSupport": "false",
+		"loja-veloz:cloud.allowReplace[0]": "*",
 	})
-	show(up...)
+	dev.show(up...)
 	for kind, want := range map[string]string{"eks/Cluster": `"supportType": "STANDARD"`, "eks/NodeGroup": `"1.35.6-20260818"`} {
-		if got := worldOf(t, w, kind); !strings.Contains(got, want) {
+		if got := worldOf(t, a.w, kind); !strings.Contains(got, want) {
 			t.Errorf("after the upgrade the invented account has no %s with %s:\n%s", kind, want, got)
 		}
 	}
 	if most := must(t, "-n", "shop", "get", "hpa", "sample-web-app", "-o", "jsonpath={.spec.maxReplicas}"); most != "8" {
 		t.Errorf("the autoscaler's maximum is %s, want 8", most)
 	}
+	dev.show("destroy", "--yes", "--skip-preview")
+	dev.destroyed(a)
+}
+
+// prod has a zone, in which a record of the host is left, and protects what holds data. It is destroyed by
+// the steps of docs/aws/teardown.md.
+func (a awsAccount) prod(t *testing.T) {
+	const zone, host = "Z0PRODEXAMPLE", "shop.example.com"
+	leaveZone(t, a.dir, zone, "example.com")
+	left := leave(t, aws.Record, map[string]any{"zoneId": zone, "name": host, "type": "A", "ttl": 60, "records": []any{"192.0.2.1"}})
+	prod := a.stack(t, "prod", map[string]string{"loja-veloz:cloud.adopt.record-alias": left})
+	prod.show(up...)
+	for kind, wants := range map[string][]string{
+		"acm/CertificateValidation": {`"certificateArn": "arn:aws:acm:`},
+		"route53/Record":            {`"name": "_`, `"name": "k8s-kong-`, `"zoneId": "Z26RNL4JYFTOTI"`},
+		"cloudwatch/MetricAlarm":    {`"name": "loja-veloz-prod-load-balancer-targets"`, `WHERE LoadBalancer = 'net/k8s-kong-`},
+		"lb/LoadBalancer":           {`"internal": false`},
+	} {
+		got := worldOf(t, a.w, kind)
+		for _, want := range wants {
+			if !strings.Contains(got, want) {
+				t.Errorf("the invented account has no %s with %s:\n%s", kind, want, got)
+			}
+		}
+	}
+	if records := worldOf(t, a.w, "route53/Record"); strings.Contains(records, "192.0.2.1") {
+		t.Errorf("the record that was left behind is not taken over:\n%s", records)
+	}
+	prod.show("preview", "--expect-no-changes")
 
 	// Another range replaces the network, and would take cluster and database along.
-	before := worldOf(t, w, "rds/Instance")
+	before := worldOf(t, a.w, "rds/Instance")
 	if before == "" {
 		t.Error("the invented account has no database")
 	}
-	set(map[string]string{"loja-veloz:cloud.cidr": "10.99.0.0/16"})
-	if out := refused(up...); !strings.Contains(out, "protect") {
-		t.Errorf("a replacement of what holds data is not refused for its protection:\n%s", out)
-	}
-	if after := worldOf(t, w, "rds/Instance"); after != before {
+	prod.set(map[string]string{"loja-veloz:cloud.cidr": "10.99.0.0/16"})
+	prod.refused("protect", up...)
+	if after := worldOf(t, a.w, "rds/Instance"); after != before {
 		t.Errorf("the database has changed:\n%s\n%s", before, after)
 	}
-	set(map[string]string{"loja-veloz:cloud.cidr": "10.20.0.0/16"})
-
 	// Its preview refuses it. Without one it would first delete what nothing protects, which the next
 	// update creates again.
-	if out := refused("destroy", "--yes"); !strings.Contains(out, "protect") {
-		t.Errorf("a destroy is not refused for protection:\n%s", out)
+	prod.refused("protect", "destroy", "--yes")
+
+	// An update, which lifts the protection of what holds data.
+	prod.set(map[string]string{
+		"loja-veloz:cloud.cidr": "10.30.0.0/16", "loja-veloz:services.sample-web-app.maxReplicas": "8",
+		"loja-veloz:cloud.allowReplace[0]": "database-instance", "loja-veloz:cloud.allowReplace[1]": "cluster-eks-eksCluster",
+	})
+	prod.show(up...)
+	if most := must(t, "-n", "shop", "get", "hpa", "sample-web-app", "-o", "jsonpath={.spec.maxReplicas}"); most != "8" {
+		t.Errorf("the autoscaler's maximum is %s, want 8", most)
 	}
-	set(map[string]string{"loja-veloz:cloud.allowReplace[0]": "*"})
-	show(up...)
-	show("destroy", "--yes", "--skip-preview")
-	for name := range strings.Lines(must(t, "get", "namespaces", "-o", "name")) {
-		switch strings.TrimSpace(name) {
-		case "namespace/shop", "namespace/kong", "namespace/kong-internal", "namespace/argo-rollouts", "namespace/datadog", "namespace/external-secrets",
-			"namespace/observability":
-			t.Errorf("pulumi destroy left %s", name)
+	modifyWorld(t, a.w, "rds/Instance", `"deletionProtection": true`, `"deletionProtection": false`)
+	prod.show("state", "unprotect", "--all", "--yes")
+	prod.show("destroy", "--yes", "--skip-preview")
+	prod.destroyed(a)
+}
+
+// A balancedService is what the load balancer controller reads of a Service.
+type balancedService struct {
+	Metadata struct {
+		Namespace, Name   string
+		Annotations       map[string]string
+		DeletionTimestamp string
+	}
+	Spec struct{ Type string }
+}
+
+// playLoadBalancerController makes the load balancers of Services as the AWS Load Balancer Controller
+// does, as long as its chart is installed: a Service that has one is not gone before it is.
+func playLoadBalancerController(t *testing.T) {
+	t.Helper()
+	watch := kubectlCommand("get", "services", "--all-namespaces", "--watch", "-o", "json")
+	events, err := watch.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := watch.Start(); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	t.Cleanup(func() {
+		_ = watch.Process.Kill()
+		<-done
+		_ = watch.Wait()
+	})
+	go func() {
+		defer close(done)
+		balancers := map[string]string{} // ids by Service
+		for decoder := json.NewDecoder(events); ; {
+			var s balancedService
+			if err := decoder.Decode(&s); err != nil {
+				return // the cluster has stopped
+			}
+			if s.Spec.Type != "LoadBalancer" {
+				continue
+			}
+			if err := s.reconcile(balancers); err != nil {
+				t.Errorf("the load balancer controller, for the Service %s: %v", s.Metadata.Name, err)
+			}
+		}
+	}()
+}
+
+// reconcile gives a Service its load balancer, in the subnets that are tagged for it, or takes it away.
+func (s balancedService) reconcile(balancers map[string]string) error {
+	const finalizer = "service.k8s.aws/resources"
+	about := s.Metadata
+	name := about.Namespace + "/" + about.Name
+	patch := func(document string, more ...string) error {
+		_, err := kubectl(append([]string{"-n", about.Namespace, "patch", "service", about.Name, "--type=merge", "-p", document}, more...)...)
+		return err
+	}
+	id, made := balancers[name]
+	deleted := about.DeletionTimestamp != ""
+	if deleted == !made {
+		return nil
+	}
+	if _, err := kubectl("-n", "kube-system", "get", "configmap", "aws-load-balancer-controller-values"); err != nil {
+		return fmt.Errorf("nobody is there to do it: %w", err)
+	}
+	account, err := world.Open()
+	if err != nil {
+		return err
+	}
+	if deleted {
+		if err := account.Delete(aws.LoadBalancer, id); err != nil {
+			return err
+		}
+		delete(balancers, name)
+		return patch(`{"metadata":{"finalizers":null}}`)
+	}
+	if err := patch(`{"metadata":{"finalizers":["` + finalizer + `"]}}`); err != nil {
+		return err
+	}
+	subnets, err := account.All(aws.Subnet)
+	if err != nil {
+		return err
+	}
+	var public []any
+	for _, subnet := range subnets {
+		if tags := subnet.Inputs["tags"]; tags.IsObject() && value.Text(tags.ObjectValue(), "kubernetes.io/role/elb") == "1" {
+			public = append(public, subnet.ID)
 		}
 	}
-	if left := worldOf(t, w, "rds/Instance") + worldOf(t, w, "eks/Cluster") + worldOf(t, w, "ec2/Vpc"); left != "" {
-		t.Errorf("pulumi destroy left in the invented account:\n%s", left)
+	balancer, err := invent(account, aws.LoadBalancer, map[string]any{
+		"name": "k8s-kong-" + about.Name, "loadBalancerType": "network", "subnets": public,
+		"internal": about.Annotations["service.beta.kubernetes.io/aws-load-balancer-scheme"] != "internet-facing",
+	})
+	if err != nil {
+		return err
 	}
+	balancers[name] = balancer.ID
+	return patch(`{"status":{"loadBalancer":{"ingress":[{"hostname":"`+value.Text(balancer.Outputs, "dnsName")+`"}]}}}`, "--subresource=status")
 }
 
 // unset removes a setting, a full path.
@@ -337,11 +518,11 @@ func TestBootstrapTakesOverAUsedAccount(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir := w.Local("e2e-used", "world")
-	leave(t, dir, aws.OIDCProvider, map[string]any{
+	t.Setenv(world.DirVariable, w.Local("e2e-used", "world"))
+	leave(t, aws.OIDCProvider, map[string]any{
 		"url": "https://token.actions.githubusercontent.com", "clientIdLists": []any{"sts.amazonaws.com"},
 	})
-	leave(t, dir, aws.PullThroughCacheRule, map[string]any{"ecrRepositoryPrefix": "quay", "upstreamRegistryUrl": "quay.io"})
+	leave(t, aws.PullThroughCacheRule, map[string]any{"ecrRepositoryPrefix": "quay", "upstreamRegistryUrl": "quay.io"})
 	project := filepath.Join(w.Root, "stacks", "bootstrap")
 	account, err := cloud.Stack(t.Context(), project, project, "account", nil)
 	if err != nil {
@@ -373,25 +554,66 @@ func TestBootstrapTakesOverAUsedAccount(t *testing.T) {
 	}
 }
 
-// leave creates an object in the invented account, as an administrator.
-func leave(t *testing.T, dir, token string, inputs map[string]any) {
+// leave creates an object in the invented account, as an administrator, and returns its id.
+func leave(t *testing.T, token string, inputs map[string]any) string {
 	t.Helper()
-	t.Setenv(world.DirVariable, dir)
 	account, err := world.Open()
 	if err != nil {
 		t.Fatal(err)
 	}
-	sources, err := schema.SourceDir(t.Context())
+	o, err := invent(account, token, inputs)
 	if err != nil {
 		t.Fatal(err)
+	}
+	return o.ID
+}
+
+// invent creates an object of the invented account that no program has.
+func invent(account *world.World, token string, inputs map[string]any) (*world.Object, error) {
+	sources, err := schema.SourceDir(context.Background())
+	if err != nil {
+		return nil, err
 	}
 	known, err := schema.NewSource(sources).Resource(token)
 	if err != nil {
+		return nil, err
+	}
+	return account.Create(aws.Place{Region: "us-east-1", Account: "111122223333"}, resource.URN("urn:pulumi:old::old::"+token+"::old"), known,
+		resource.NewPropertyMapFromMap(inputs))
+}
+
+// leaveZone creates a hosted zone with the id of a stack file.
+func leaveZone(t *testing.T, dir, id, name string) {
+	t.Helper()
+	invented := leave(t, aws.Zone, map[string]any{"name": name})
+	folder := filepath.Join(dir, "route53", "Zone")
+	content, err := os.ReadFile(filepath.Join(folder, invented+".json"))
+	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := account.Create(aws.Place{Region: "us-east-1", Account: "111122223333"}, resource.URN("urn:pulumi:old::old::"+token+"::old"), known,
-		resource.NewPropertyMapFromMap(inputs)); err != nil {
+	if err := os.WriteFile(filepath.Join(folder, id+".json"), bytes.ReplaceAll(content, []byte(invented), []byte(id)), 0o600); err != nil {
 		t.Fatal(err)
+	}
+	if err := os.Remove(filepath.Join(folder, invented+".json")); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// modifyWorld changes a text in the files of one kind of thing, as somebody does who calls AWS by hand.
+func modifyWorld(t *testing.T, w platform.Workspace, kind, old, replacement string) {
+	t.Helper()
+	files, err := filepath.Glob(w.Local("e2e-aws", "world", kind, "*.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		content, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, bytes.ReplaceAll(content, []byte(old), []byte(replacement)), 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

@@ -164,6 +164,16 @@ func version(t *testing.T) string {
 }
 
 func kubectl(args ...string) ([]byte, error) {
+	out, err := kubectlCommand(args...).Output()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		err = fmt.Errorf("%w: %s", err, exit.Stderr)
+	}
+	return out, err
+}
+
+// kubectlCommand prepares kubectl for the cluster.
+func kubectlCommand(args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(context.Background(), filepath.Join(".local", "bin", "kubectl"), args...)
 	cmd.Dir = root
 	data := os.Getenv("LOJA_DATA")
@@ -171,12 +181,7 @@ func kubectl(args ...string) ([]byte, error) {
 		data = filepath.Join(".local", "cluster")
 	}
 	cmd.Env = append(os.Environ(), "KUBECONFIG="+filepath.Join(data, "kubeconfig"))
-	out, err := cmd.Output()
-	var exit *exec.ExitError
-	if errors.As(err, &exit) {
-		err = fmt.Errorf("%w: %s", err, exit.Stderr)
-	}
-	return out, err
+	return cmd
 }
 
 func TestUpServesThePage(t *testing.T) {

@@ -80,6 +80,7 @@ func (a *Account) Checks() []Check {
 		{"GitHub's provider", a.checkProvider},
 		{"pull-through prefixes", a.checkPullThrough},
 		{"environment", a.checkEnvironment},
+		{"zones", a.checkZones},
 		{"quota of vCPUs", a.checkCPUs},
 		{"quota of addresses", a.checkAddresses},
 		{"quota of VPCs", a.checkVPCs},

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -133,7 +134,7 @@ func TestAnAccountWithRoomPasses(t *testing.T) {
 	a.api.Quotas["L-1216C47A"] = 16
 	a.zone("dev.example.com", true)
 	out, err := a.check("203.0.113.7")
-	if err != nil || strings.Contains(out, "failed") || strings.Count(out, "ok") != 13 {
+	if err != nil || strings.Contains(out, "failed") || strings.Count(out, "ok") != 14 {
 		t.Errorf("%v\n%s", err, out)
 	}
 	a.says(out, "ok      quota of vCPUs: dev needs 8 vCPUs, for 3 nodes and one more in an upgrade; others use 0 of 16",
@@ -146,7 +147,7 @@ func TestANewAccountLacksQuotasAndDelegation(t *testing.T) {
 	a.zone("dev.example.com", false)
 	a.stack.Cluster.Admins = nil
 	out, err := a.check("198.51.100.9")
-	if err == nil || err.Error() != "4 of 13 checks failed: mend them before pulumi up" {
+	if err == nil || err.Error() != "4 of 14 checks failed: mend them before pulumi up" {
 		t.Errorf("%v\n%s", err, out)
 	}
 	a.says(out,
@@ -158,6 +159,24 @@ func TestANewAccountLacksQuotasAndDelegation(t *testing.T) {
 		"failed  API server's allow-list: 198.51.100.9 is in none of loja-veloz:cluster.publicAccessCIDRs",
 		"'loja-veloz:cluster.publicAccessCIDRs[1]' 198.51.100.9/32",
 	)
+}
+
+func TestZonesThatEKSDoesNotTake(t *testing.T) {
+	a := newAccount(t)
+	a.api.Quotas["L-1216C47A"] = 16
+	a.zone("dev.example.com", true)
+	a.stack.Cloud.Zones = []string{"us-east-1a", "us-east-1b", "us-east-1e"}
+	out, err := a.check("203.0.113.7")
+	if err == nil || err.Error() != "1 of 14 checks failed: mend them before pulumi up" {
+		t.Errorf("%v\n%s", err, out)
+	}
+	a.says(out, "failed  zones: us-east-1e is use1-az3, in which EKS takes no subnets: name another in cloud.zones")
+	a.stack.Cloud.Zones[2] = "us-east-1c"
+	out, _ = a.check("203.0.113.7")
+	a.says(out, "ok      zones: us-east-1a is use1-az1, us-east-1b is use1-az2, us-east-1c is use1-az4")
+	if !slices.Equal(zonesWithoutEKS, standin.ZonesWithoutEKS) {
+		t.Errorf("the check knows %v, the stand-in %v", zonesWithoutEKS, standin.ZonesWithoutEKS)
+	}
 }
 
 // Identity Center's roles have a path, which a caller's ARN does not show, and EKS refuses an access
@@ -195,7 +214,7 @@ func TestADeniedQuestionNeedsOtherCredentials(t *testing.T) {
 	a.zone("dev.example.com", true)
 	a.api.Denied = []string{"GetServiceQuota", "GetOpenIDConnectProvider", "DescribeInstanceTypes", "DescribeImages"}
 	out, err := a.check("203.0.113.7")
-	if err == nil || err.Error() != "5 of 13 checks failed: mend them before pulumi up" {
+	if err == nil || err.Error() != "5 of 14 checks failed: mend them before pulumi up" {
 		t.Errorf("%v\n%s", err, out)
 	}
 	const needs = ": AWS denies the question, so the answer is unknown: run the check with other credentials"
@@ -225,7 +244,7 @@ func TestAUsedAccountNamesWhatIsInTheWay(t *testing.T) {
 		a.has(standin.EIP, fmt.Sprint(i), map[string]any{"domain": "vpc"})
 	}
 	out, err := a.check("203.0.113.7")
-	if err == nil || err.Error() != "6 of 13 checks failed: mend them before pulumi up" {
+	if err == nil || err.Error() != "6 of 14 checks failed: mend them before pulumi up" {
 		t.Errorf("%v\n%s", err, out)
 	}
 	a.says(out,

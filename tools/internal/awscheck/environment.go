@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -112,6 +113,31 @@ func (a *Account) checkAddresses(ctx context.Context) (string, error) {
 		needed = len(a.stack.Cloud.Zones)
 	}
 	return a.room(ctx, "ec2", addressQuota, used, needed, "elastic IP addresses")
+}
+
+// zonesWithoutEKS are the ids of the zones in which EKS has no control plane.
+//
+// Source: EKS User Guide, Amazon EKS networking requirements for VPC and subnets, read in 2026-11.
+var zonesWithoutEKS = []string{"use1-az3", "usw1-az2", "cac1-az3"}
+
+// checkZones refuses zones in which EKS takes no subnets. Every account has a zone behind another letter.
+func (a *Account) checkZones(ctx context.Context) (string, error) {
+	found, err := a.ec2.DescribeAvailabilityZones(ctx, &ec2.DescribeAvailabilityZonesInput{ZoneNames: a.stack.Cloud.Zones})
+	if err != nil {
+		return "", err
+	}
+	var named, refused []string
+	for _, zone := range found.AvailabilityZones {
+		name, id := aws.ToString(zone.ZoneName), aws.ToString(zone.ZoneId)
+		named = append(named, name+" is "+id)
+		if slices.Contains(zonesWithoutEKS, id) {
+			refused = append(refused, fmt.Sprintf("%s is %s, in which EKS takes no subnets: name another in cloud.zones", name, id))
+		}
+	}
+	if len(refused) > 0 {
+		return "", errors.New(strings.Join(refused, "\n"))
+	}
+	return strings.Join(named, ", "), nil
 }
 
 func (a *Account) checkVPCs(ctx context.Context) (string, error) {

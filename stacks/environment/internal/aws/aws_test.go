@@ -1,6 +1,7 @@
 package aws
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -57,4 +58,19 @@ func TestVerifyFullIsRefused(t *testing.T) {
 	cfg := configured()
 	cfg.Database.SSLMode = "verify-full"
 	infratest.Refused(t, validate(cfg), "database.sslMode is verify-full: the images do not have RDS's bundle")
+}
+
+func TestACertificateIsInTheRegionAndTheAccount(t *testing.T) {
+	cfg := configured()
+	for arn, ours := range map[string]bool{
+		"arn:aws:acm:us-east-1:111122223333:certificate/0":  true,
+		"arn:aws:acm:eu-west-1:111122223333:certificate/0":  false,
+		"arn:aws:acm:us-east-1:999999999999:certificate/0":  false,
+		"arn:aws:iam::111122223333:server-certificate/shop": false,
+	} {
+		cfg.Cloud.Region, cfg.Cloud.AccountID, cfg.Gateway.ZoneID, cfg.Gateway.CertificateARN = "us-east-1", "111122223333", "", arn
+		if err := validate(cfg); strings.Contains(fmt.Sprint(err), "gateway.certificateARN") == ours {
+			t.Errorf("%s: %v", arn, err)
+		}
+	}
 }

@@ -140,8 +140,11 @@ func validateControllers(cfg *config.Config, add func(format string, args ...any
 	if (cfg.Gateway.ZoneID == "") == (cfg.Gateway.CertificateARN == "") {
 		add("gateway.zoneID and gateway.certificateARN: exactly one of them is needed")
 	}
-	if arn := cfg.Gateway.CertificateARN; arn != "" && !strings.HasPrefix(arn, "arn:aws") {
-		add("gateway.certificateARN is %q, which is not an ARN", arn)
+	// A listener takes certificates of its own region and account alone (Elastic Load Balancing, Network
+	// Load Balancers, Server certificates).
+	here := fmt.Sprintf(":acm:%s:%s:certificate/", cfg.Cloud.Region, cfg.Cloud.AccountID)
+	if arn := cfg.Gateway.CertificateARN; arn != "" && (!strings.HasPrefix(arn, "arn:aws") || !strings.Contains(arn, here)) {
+		add("gateway.certificateARN is %q: use the ARN of a certificate of ACM in this region and account, arn:aws%s...", arn, here)
 	}
 	for _, name := range slices.Sorted(maps.Keys(cfg.Cluster.Addons)) {
 		if !slices.Contains(addons, name) {

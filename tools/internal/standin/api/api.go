@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"slices"
 	"sort"
 	"strings"
@@ -225,6 +226,8 @@ func (a *API) query(action string, r *http.Request) ([]element, error) {
 		return a.described("vpcSet", aws.VPC, "vpcId")
 	case "DescribeAddresses":
 		return a.described("addressesSet", aws.EIP, "allocationId")
+	case "DescribeAvailabilityZones":
+		return zones(r.Form), nil
 	case "DescribeInstanceTypes":
 		return a.instanceTypes(r.Form.Get("InstanceType.1"))
 	case "DescribeInstances":
@@ -240,6 +243,16 @@ func (a *API) described(set, token, id string) ([]element, error) {
 		list.Children = append(list.Children, node("item", leaf(id, o.ID), tagSet(o.Outputs)))
 	})
 	return []element{list}, err
+}
+
+// zones answers for the zones that a request names, which have the letters a to f.
+func zones(form url.Values) []element {
+	list := node("availabilityZoneInfo")
+	for i := 1; form.Get(fmt.Sprint("ZoneName.", i)) != ""; i++ {
+		name := form.Get(fmt.Sprint("ZoneName.", i))
+		list.Children = append(list.Children, node("item", leaf("zoneName", name), leaf("zoneId", aws.ZoneID(strings.TrimRight(name, "abcdef"), name))))
+	}
+	return []element{list}
 }
 
 func tagSet(outputs resource.PropertyMap) element {

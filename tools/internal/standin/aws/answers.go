@@ -72,7 +72,7 @@ func (r *rendering) vpcOf(subnets []string) string {
 // answerSubnet adds the id of the subnet's zone.
 func answerSubnet(r *rendering) {
 	if !r.object.Inputs.HasValue("availabilityZoneId") {
-		r.set("availabilityZoneId", resource.NewProperty(zoneID(r.place.Region, value.Text(r.out, "availabilityZone"))))
+		r.set("availabilityZoneId", resource.NewProperty(ZoneID(r.place.Region, value.Text(r.out, "availabilityZone"))))
 	}
 }
 

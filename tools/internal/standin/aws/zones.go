@@ -5,10 +5,10 @@ import (
 	"strings"
 )
 
-// zonesWithoutEKS are the ids of availability zones in which EKS makes no control plane.
+// ZonesWithoutEKS are the ids of availability zones in which EKS makes no control plane.
 //
 // Source: EKS User Guide, Amazon EKS networking requirements for VPC and subnets, read in 2026-11.
-var zonesWithoutEKS = []string{"use1-az3", "usw1-az2", "cac1-az3"}
+var ZonesWithoutEKS = []string{"use1-az3", "usw1-az2", "cac1-az3"}
 
 // zoneNumbers are the numbers of the zone ids behind the letters of a region's zones, where they are not
 // in order. Every account has its own: a plausible one here, in which not all zones take EKS.
@@ -17,8 +17,8 @@ var zoneNumbers = map[string]string{"us-east-1": "124635"}
 var regionDirections = strings.NewReplacer("northeast", "ne", "northwest", "nw", "southeast", "se", "southwest", "sw",
 	"central", "c", "north", "n", "south", "s", "east", "e", "west", "w", "-", "")
 
-// zoneID is the id of an availability zone in the stand-in's account: use1-az1 of us-east-1a.
-func zoneID(region, zone string) string {
+// ZoneID is the id of an availability zone in the stand-in's account: use1-az1 of us-east-1a.
+func ZoneID(region, zone string) string {
 	letter := strings.TrimPrefix(zone, region)
 	if len(letter) != 1 || letter < "a" || letter > "z" {
 		return ""
@@ -44,7 +44,7 @@ var PlacementRules = []PlacementRule{
 		"zones that take EKS", Cluster, "vpcConfig.subnetIds", "UnsupportedAvailabilityZoneException",
 		func(ids []string) string {
 			for _, id := range ids {
-				if slices.Contains(zonesWithoutEKS, id) {
+				if slices.Contains(ZonesWithoutEKS, id) {
 					return "cannot create a cluster with a subnet in " + id + ", which does not support EKS: take a subnet of another zone"
 				}
 			}

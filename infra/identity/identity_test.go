@@ -87,10 +87,12 @@ func predefined() map[string]identity.PolicyDocument {
 		"ExternalSecrets":        identity.ExternalSecrets(region, arns, arns),
 		"ImageUpdater":           identity.ImageUpdater(region, arns),
 		"ImagePush":              identity.ImagePush(region, arns),
-		"PermissionsBoundary":    identity.PermissionsBoundary(bounds()),
-		"KeyPolicy":              identity.KeyPolicy(account, region),
-		"PodTrust":               identity.PodTrust(cluster, account, region),
-		"ServiceTrust":           identity.ServiceTrust("ec2.amazonaws.com", nil),
+		"Runner": identity.Runner(account, region, "/aws/codebuild/loja-veloz-dev-runner",
+			"arn:aws:codeconnections:us-east-1:111122223333:connection/0"),
+		"PermissionsBoundary": identity.PermissionsBoundary(bounds()),
+		"KeyPolicy":           identity.KeyPolicy(account, region),
+		"PodTrust":            identity.PodTrust(cluster, account, region),
+		"ServiceTrust":        identity.ServiceTrust("ec2.amazonaws.com", nil),
 	}
 }
 

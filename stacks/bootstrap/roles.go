@@ -94,6 +94,8 @@ func (a *access) describe(environment string) []identity.Statement {
 			Resource: identity.ARNs(fmt.Sprintf("arn:aws:ssm:%s::parameter/aws/service/eks/*", a.Region))},
 		{Sid: "DescribeBudget", Effect: identity.Allow, Action: []string{"budgets:ListTagsForResource", "budgets:ViewBudget"},
 			Resource: identity.ARNs(a.budget(name))},
+		{Sid: "DescribeRunner", Effect: identity.Allow, Action: []string{"codebuild:BatchGetProjects"},
+			Resource: a.arns("codebuild", "project/"+name+"-*")},
 		{Sid: "DescribeSecrets", Effect: identity.Allow, Action: []string{"secretsmanager:DescribeSecret", "secretsmanager:GetResourcePolicy"},
 			Resource: identity.ARNs(
 				a.arn("secretsmanager", "secret:"+name+"*"), a.arn("secretsmanager", "secret:"+project+"/"+environment+"/*"),
@@ -185,6 +187,10 @@ func (a *access) networkPolicy(environment string) identity.PolicyDocument {
 		// This admits the rule; ChangeNetwork admits its group.
 		{Sid: "MakeRules", Effect: identity.Allow, Condition: asked, Resource: a.arns("ec2", "security-group-rule/*"),
 			Action: []string{"ec2:AuthorizeSecurityGroupEgress", "ec2:AuthorizeSecurityGroupIngress"}},
+		// EKS's group has no Environment tag, but the cluster's name: the runner of GitHub's jobs is admitted there.
+		{Sid: "AdmitToCluster", Effect: identity.Allow, Resource: a.arns("ec2", "security-group/*"),
+			Action:    []string{"ec2:AuthorizeSecurityGroupIngress", "ec2:ModifySecurityGroupRules", "ec2:RevokeSecurityGroupIngress"},
+			Condition: identity.Is(map[string]string{"aws:ResourceTag/aws:eks:cluster-name": environmentName(environment)})},
 		// AWS creates a VPC's default group without tags; the update removes its rules and tags it.
 		// Groups of EKS and of the load balancer controller have no Environment tag either, but other
 		// tags, which exclude them.
@@ -274,6 +280,13 @@ func (a *access) upPolicy(key pulumi.StringInput, environment string) identity.P
 		}, Resource: append(a.arns("cloudwatch", "alarm:"+name+"*"), a.arns("sns", name+"*")...)},
 		{Sid: "Budget", Effect: identity.Allow, Action: []string{"budgets:ModifyBudget", "budgets:TagResource", "budgets:UntagResource"},
 			Resource: identity.ARNs(a.budget(name))},
+		{Sid: "Runner", Effect: identity.Allow, Action: []string{
+			"codebuild:CreateProject", "codebuild:CreateWebhook", "codebuild:DeleteProject", "codebuild:DeleteWebhook",
+			"codebuild:UpdateProject", "codebuild:UpdateWebhook",
+		}, Resource: a.arns("codebuild", "project/"+name+"-*")},
+		// The project names the connection to GitHub; its token is for the project's role alone.
+		{Sid: "RunnerConnection", Effect: identity.Allow, Action: []string{"codeconnections:GetConnection", "codeconnections:UseConnection"},
+			Resource: a.arns("codeconnections", "connection/*")},
 		{Sid: "Secrets", Effect: identity.Allow, Action: []string{
 			"secretsmanager:CreateSecret", "secretsmanager:DeleteSecret", "secretsmanager:PutResourcePolicy", "secretsmanager:TagResource",
 			"secretsmanager:UntagResource", "secretsmanager:UpdateSecret",
@@ -306,7 +319,7 @@ func (a *access) upPolicy(key pulumi.StringInput, environment string) identity.P
 		}},
 		{Sid: "PassRoles", Effect: identity.Allow, Action: []string{"iam:PassRole"}, Resource: roles,
 			Condition: identity.Condition{"StringEquals": {"iam:PassedToService": {
-				"ec2.amazonaws.com", "eks.amazonaws.com", "pods.eks.amazonaws.com", "vpc-flow-logs.amazonaws.com",
+				"codebuild.amazonaws.com", "ec2.amazonaws.com", "eks.amazonaws.com", "pods.eks.amazonaws.com", "vpc-flow-logs.amazonaws.com",
 			}}}},
 		{Sid: "ServiceLinkedRoles", Effect: identity.Allow, Action: []string{"iam:CreateServiceLinkedRole"},
 			Resource: identity.ARNs(fmt.Sprintf("arn:aws:iam::%s:role/aws-service-role/*", a.AccountID)),

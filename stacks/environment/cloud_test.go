@@ -236,6 +236,50 @@ func TestPlansOfTheCloud(t *testing.T) {
 	}
 }
 
+// TestARunnerIsAddedByConfiguration: the plan with the runner has the plan without, and what infra/runner
+// creates. The rules accept it.
+func TestARunnerIsAddedByConfiguration(t *testing.T) {
+	without, err := inCloud(t, "dev", stackFile(t, "dev"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	values := stackFile(t, "dev")
+	values["loja-veloz:runner"] = `{"install": true, "repository": "https://github.com/loja-veloz/platform",
+		"connectionARN": "arn:aws:codeconnections:us-east-1:111122223333:connection/00000000-0000-4000-8000-000000000001"}`
+	with, outputs, err := withOutputs(t, "dev", values)
+	if err != nil {
+		t.Fatal(err)
+	}
+	with.WellFormed(t)
+	outputs.Golden(t, "outputs-dev-runner")
+	before := without.Resources()
+	for _, r := range with.Resources() {
+		if i := slices.IndexFunc(before, func(b infratest.Resource) bool { return b.URN == r.URN }); i >= 0 {
+			before = slices.Delete(before, i, i+1)
+		} else if r.Name != "runner" && !strings.HasPrefix(r.Name, "runner-") {
+			t.Errorf("the runner adds %s", r.Name)
+		}
+	}
+	if len(before) > 0 {
+		t.Errorf("with the runner %d resources are missing, %s among them", len(before), before[0].Name)
+	}
+	if rule := with.Named(t, "runner-to-cluster").Inputs; rule["securityGroupId"] != "sg-of-the-cluster" {
+		t.Errorf("the cluster's rule is %v", rule)
+	}
+	_, _, target, err := program.Load("dev", values, shop, aws.New)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rules := target.Policy()
+	if err := policy.Audit(&rules, policytest.Recorded(with)); err != nil {
+		t.Error(err)
+	}
+	values["loja-veloz:runner"] = `{"install": true}`
+	if _, err := inCloud(t, "dev", values); err == nil || !strings.Contains(err.Error(), "runner: ConnectionARN is") {
+		t.Errorf("a runner without a connection gives %v", err)
+	}
+}
+
 // TestTheCloudIsReadByThoseWhoNeedIt: Prometheus and Datadog's agents read the services, the console
 // reads pagamentos, and only the Rollouts controller and the console ask Prometheus.
 func TestTheCloudIsReadByThoseWhoNeedIt(t *testing.T) {

@@ -25,6 +25,7 @@ type Resource struct {
 type Usage struct {
 	NATGB, LogGB float64 // gigabytes in a month
 	HandSecrets  int     // secrets that people create
+	RunnerMin    float64 // minutes of GitHub's jobs on the environment's runner
 	At           time.Time
 }
 
@@ -52,7 +53,7 @@ func (e *Estimate) USD() (sum float64) {
 
 // order is the order of an estimate's rows, by the beginning of their price's key.
 var order = []string{
-	"eks", "ec2/", "ebs", "nat", "ipv4", "endpoint", "nlb", "rds/", "rds", "logs", "alarm", "key", "secret", "datadog",
+	"eks", "ec2/", "ebs", "nat", "ipv4", "endpoint", "nlb", "rds/", "rds", "codebuild/", "logs", "alarm", "key", "secret", "datadog",
 }
 
 // estimate collects charges.
@@ -120,6 +121,9 @@ var billed = map[string]func(*estimate, Resource){
 			e.add("secret", 1)
 		}
 	},
+	"aws:codebuild/project:Project": func(e *estimate, r Resource) { // nothing at rest
+		e.add("codebuild/"+r.Inputs["environment.computeType"], e.usage.RunnerMin)
+	},
 	"aws:cloudwatch/metricAlarm:MetricAlarm": func(e *estimate, _ Resource) { e.add("alarm", 1) },
 	"kubernetes:helm.sh/v3:Release": func(e *estimate, r Resource) {
 		if r.Inputs["values.proxy.annotations[service.beta.kubernetes.io/aws-load-balancer-scheme]"] == "internet-facing" {
@@ -133,7 +137,8 @@ var billed = map[string]func(*estimate, Resource){
 // free are the types that cost nothing by themselves.
 var free = []string{
 	"aws:acm/certificate:Certificate", "aws:acm/certificateValidation:CertificateValidation",
-	"aws:budgets/budget:Budget",                                                                                        // without actions
+	"aws:budgets/budget:Budget", // without actions
+	"aws:codebuild/webhook:Webhook",
 	"aws:cloudwatch/logGroup:LogGroup", "aws:ec2/defaultSecurityGroup:DefaultSecurityGroup", "aws:ec2/flowLog:FlowLog", // by ingestion
 	"aws:ec2/internetGateway:InternetGateway", "aws:ec2/route:Route", "aws:ec2/routeTable:RouteTable",
 	"aws:ec2/routeTableAssociation:RouteTableAssociation", "aws:ec2/securityGroup:SecurityGroup",

@@ -131,6 +131,30 @@ func TestATypeWithoutAPriceIsRefused(t *testing.T) {
 	}
 }
 
+// The runner is off in both environments; docs/aws/ci.md says how many minutes it assumes.
+func TestTheRunnerCostsWhatIsDocumented(t *testing.T) {
+	plan, err := os.ReadFile(filepath.Join(root, "infra", "runner", "testdata", "runner.txt"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	page, err := os.ReadFile(filepath.Join(root, "docs", "aws", "ci.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cost := func(minutes float64) float64 {
+		estimate, err := Monthly(FromGolden(string(plan)), Usage{At: at, RunnerMin: minutes})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return estimate.USD()
+	}
+	const updates, previews = 60 * 15, 200 * 2
+	documented := fmt.Sprintf("%.2f", cost(updates+previews)-cost(0))
+	if !strings.Contains(string(page), "60 updates of 15 minutes and 200 previews of 2 minutes") || !strings.Contains(string(page), documented) {
+		t.Errorf("docs/aws/ci.md does not say that 60 updates of 15 minutes and 200 previews of 2 minutes cost %s a month", documented)
+	}
+}
+
 func TestExtendedSupportIsBilledFromItsDay(t *testing.T) {
 	cluster := []Resource{{Type: "aws:eks/cluster:Cluster", Inputs: map[string]string{"version": "1.34"}}}
 	on := func(day int) float64 {

@@ -17,6 +17,7 @@ import (
 	"github.com/loja-veloz/platform/infra/network"
 	"github.com/loja-veloz/platform/infra/observability"
 	"github.com/loja-veloz/platform/infra/policy"
+	"github.com/loja-veloz/platform/infra/runner"
 	"github.com/loja-veloz/platform/infra/secrets"
 	"github.com/loja-veloz/platform/infra/slo"
 	"github.com/loja-veloz/platform/infra/workload"
@@ -46,6 +47,7 @@ type Target struct {
 	cluster     *cluster.Spec
 	database    *instance.Spec
 	alarms      *alarms.Spec // nil: alarms.emails is empty
+	runner      *runner.Spec // nil: not installed
 	certificate *dns.Spec    // nil: gateway.certificateARN names one that exists
 
 	loadBalancer     *gateway.LoadBalancerSpec
@@ -111,6 +113,12 @@ func (t *Target) planAccount(name string) {
 			Name: name, Environment: t.environment, Emails: cfg.Alarms.Emails, MonthlyBudgetUSD: cfg.Alarms.MonthlyBudgetUSD,
 			Database: name, InstanceClass: cfg.Database.InstanceClass, AllocatedGiB: cfg.Database.AllocatedGiB,
 			MaxConnections: t.database.MaxConnections(),
+		}
+	}
+	if cfg.Runner.Install {
+		t.runner = &runner.Spec{
+			Name: name, Region: in.Region, AccountID: in.AccountID, LogDays: int(in.LogDays),
+			Repository: cfg.Runner.Repository, ConnectionARN: cfg.Runner.ConnectionARN,
 		}
 	}
 	if cfg.Gateway.CertificateARN == "" {

@@ -17,6 +17,7 @@ import (
 	"github.com/loja-veloz/platform/infra/identity"
 	"github.com/loja-veloz/platform/infra/kube"
 	"github.com/loja-veloz/platform/infra/network"
+	"github.com/loja-veloz/platform/infra/runner"
 	"github.com/loja-veloz/platform/infra/secrets"
 	"github.com/loja-veloz/platform/stacks/environment/internal/config"
 	"github.com/loja-veloz/platform/stacks/environment/internal/plan"
@@ -47,7 +48,7 @@ func (c *connected) Provider() pulumi.ProviderResource { return c.provider }
 func (c *connected) Client() *kube.Client { return c.client }
 
 func (c *connected) Outputs() pulumi.Map {
-	return pulumi.Map{
+	outputs := pulumi.Map{
 		"accountId":               pulumi.String(c.target.cluster.AccountID),
 		"region":                  pulumi.String(c.target.cluster.Region),
 		"clusterName":             c.eks.Name,
@@ -60,6 +61,10 @@ func (c *connected) Outputs() pulumi.Map {
 			"up": pulumi.String(c.account.up), "preview": pulumi.String(c.account.preview), "push": pulumi.String(c.account.push),
 		},
 	}
+	if c.target.runner != nil {
+		outputs["runnerProject"] = pulumi.String(c.target.runner.Project())
+	}
+	return outputs
 }
 
 func (t *Target) newProvider(ctx *pulumi.Context) (*aws.Provider, error) {
@@ -118,6 +123,14 @@ func (t *Target) Connect(ctx *pulumi.Context, p *plan.Plan) (program.Cluster, er
 	}, in)
 	if err != nil {
 		return nil, err
+	}
+	if t.runner != nil {
+		if _, err := runner.New(ctx, "runner", t.runner, runner.Inputs{
+			VPCID: net.VPCID, Subnets: net.PrivateSubnets, ClusterSecurityGroupID: eks.SecurityGroupID, KeyARN: key,
+			PermissionsBoundary: own.boundary,
+		}, in); err != nil {
+			return nil, err
+		}
 	}
 	kubernetesProvider, err := kubernetes.NewProvider(ctx, "cluster", &kubernetes.ProviderArgs{
 		Kubeconfig: eks.Kubeconfig, ClusterIdentifier: pulumi.String(t.cluster.Name),

@@ -28,6 +28,9 @@ func (t *Target) Validate(p *plan.Plan) error {
 	if t.alarms != nil {
 		components = append(components, plan.Component{Name: "alarms", Spec: t.alarms})
 	}
+	if t.runner != nil {
+		components = append(components, plan.Component{Name: "runner", Spec: t.runner})
+	}
 	if t.metricsServer != nil {
 		components = append(components, plan.Component{Name: "metrics-server", Spec: t.metricsServer})
 	}

@@ -24,6 +24,7 @@ type Config struct {
 	Telemetry             Telemetry          `json:"telemetry" doc:"Where services send traces."`
 	Datadog               Datadog            `json:"datadog" doc:"Datadog's agent and operator."`
 	Alarms                Alarms             `json:"alarms" doc:"Mail about what AWS runs: RDS, NAT gateways, load balancer, machines, cost."`
+	Runner                Runner             `json:"runner" doc:"The runner of GitHub's jobs in the VPC, for workflows that reach the cluster (docs/aws/ci.md)."`
 	Charts                Charts             `json:"charts" doc:"Where Helm charts come from."`
 }
 
@@ -107,6 +108,13 @@ type Datadog struct {
 type Alarms struct {
 	Emails           []string `json:"emails" doc:"AWS: addresses that get every alarm, after they have confirmed it; empty creates neither alarms nor a budget."`
 	MonthlyBudgetUSD int32    `json:"monthlyBudgetUSD" doc:"AWS: US dollars that a month is expected to cost; mail is sent when the forecast or the cost exceeds them."`
+}
+
+// Runner is a CodeBuild project that runs jobs of GitHub's workflows.
+type Runner struct {
+	Install       bool   `json:"install" doc:"AWS: whether to create the runner, a CodeBuild project named after the environment, loja-veloz-dev-runner for dev."`
+	Repository    string `json:"repository" doc:"AWS: GitHub repository whose jobs it runs, https://github.com/OWNER/NAME."`
+	ConnectionARN string `json:"connectionARN" doc:"AWS: connection to GitHub, which a person creates and confirms in AWS's console."`
 }
 
 // Charts is where Helm charts come from.

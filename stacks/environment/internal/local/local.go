@@ -128,6 +128,7 @@ func validate(cfg *config.Config) error {
 		{cfg.Shop.Auth == "api-key", "shop.auth is api-key, which"},
 		{cfg.Delivery.ArgoCD, "delivery.argoCD"},
 		{cfg.Datadog.Install, "datadog.install"},
+		{cfg.Runner.Install, "runner.install"},
 	} {
 		if setting.set {
 			errs = append(errs, fmt.Errorf("%s:%s needs cloud.provider aws", config.Namespace, setting.key))

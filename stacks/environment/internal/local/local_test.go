@@ -14,9 +14,10 @@ func TestWhatNeedsAWSIsRefused(t *testing.T) {
 		t.Errorf("the defaults are refused: %v", err)
 	}
 	cfg.Shop.Acquirer, cfg.Shop.Auth, cfg.Delivery.ArgoCD, cfg.Datadog.Install = "stripe", "api-key", true, true
+	cfg.Runner.Install = true
 	want := []string{
 		"shop.acquirer is stripe, which needs cloud.provider aws", "shop.auth is api-key, which needs cloud.provider aws",
-		"delivery.argoCD needs", "datadog.install needs",
+		"delivery.argoCD needs", "datadog.install needs", "runner.install needs",
 	}
 	err := validate(cfg)
 	if err == nil {

@@ -189,6 +189,19 @@ var typeActions = map[string]calls{
 		Update: "budgets:ModifyBudget budgets:TagResource budgets:UntagResource", Delete: "budgets:ModifyBudget",
 	},
 
+	// CodeBuild tries the connection to GitHub when it creates a project (its user guide, "GitHub App
+	// connections"), and reads a webhook as a part of its project.
+	BuildProject: {
+		Create: "codebuild:CreateProject iam:PassRole codeconnections:GetConnection codeconnections:UseConnection",
+		Read:   "codebuild:BatchGetProjects",
+		Update: "codebuild:UpdateProject iam:PassRole codeconnections:GetConnection codeconnections:UseConnection",
+		Delete: "codebuild:DeleteProject",
+	},
+	BuildWebhook: {
+		Create: "codebuild:CreateWebhook", Read: "codebuild:BatchGetProjects", Update: "codebuild:UpdateWebhook",
+		Delete: "codebuild:DeleteWebhook",
+	},
+
 	Record: {
 		Create: "route53:ChangeResourceRecordSets route53:GetHostedZone route53:GetChange route53:ListResourceRecordSets",
 		Read:   "route53:GetHostedZone route53:ListResourceRecordSets",

@@ -16,16 +16,19 @@ var account = Place{Region: "us-east-1", Account: "111122223333"}
 
 const stacks = "../../../../stacks"
 
-// planned returns the AWS types that the golden plans of the environments have, and those that
-// pulumi-eks 2.8.1 registers in another process, which the plans leave out.
+// planned returns the AWS types that the golden plans of the environments and of the runner have, and
+// those that pulumi-eks 2.8.1 registers in another process, which the plans leave out.
 func planned(t *testing.T) map[string]bool {
 	t.Helper()
 	found := map[string]bool{
 		Cluster: true, AccessEntry: true, "aws:eks/accessPolicyAssociation:AccessPolicyAssociation": true,
 		SecurityGroup: true, "aws:ec2/securityGroupRule:SecurityGroupRule": true,
 	}
-	for _, environment := range []string{"dev", "prod"} {
-		plan, err := os.ReadFile(filepath.Join(stacks, "environment", "testdata", "plan-"+environment+".txt"))
+	for _, plan := range []string{
+		filepath.Join(stacks, "environment", "testdata", "plan-dev.txt"), filepath.Join(stacks, "environment", "testdata", "plan-prod.txt"),
+		filepath.Join(stacks, "..", "infra", "runner", "testdata", "runner.txt"), // off by default
+	} {
+		plan, err := os.ReadFile(plan)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -201,6 +201,27 @@ var limits = []limit{
 		source: "AWS Budgets API, Notification: NotificationType",
 	},
 	{
+		types: []string{BuildProject}, path: "name",
+		refuse: name(150, `[A-Za-z0-9][A-Za-z0-9_-]+`),
+		source: "CodeBuild API, CreateProject: name",
+	},
+	{
+		types: []string{BuildProject}, path: "buildTimeout",
+		refuse: between(5, 2160),
+		source: "CodeBuild API, CreateProject: timeoutInMinutes",
+	},
+	{
+		types: []string{BuildProject}, path: "source.auth.type",
+		refuse: oneOf("CODECONNECTIONS", "SECRETS_MANAGER"),
+		source: "CodeBuild API, SourceAuth: type; OAUTH is of the console alone",
+	},
+	{
+		types: []string{BuildWebhook}, path: "filterGroups.filters.type",
+		refuse: oneOf("EVENT", "BASE_REF", "HEAD_REF", "ACTOR_ACCOUNT_ID", "FILE_PATH", "COMMIT_MESSAGE", "WORKFLOW_NAME", "TAG_NAME",
+			"RELEASE_NAME", "REPOSITORY_NAME", "ORGANIZATION_NAME"),
+		source: "CodeBuild API, WebhookFilter: type",
+	},
+	{
 		types: []string{Queue}, path: "name",
 		refuse: name(80, `[A-Za-z0-9_-]+(\.fifo)?`),
 		source: "Amazon SQS API, CreateQueue: QueueName",

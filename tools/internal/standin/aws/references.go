@@ -17,7 +17,7 @@ type Reference struct {
 	InUse          string // AWS's error on deletion; empty: deletion is allowed
 }
 
-// References between types. Source of the errors: the EC2, IAM, RDS and EKS API references.
+// References between types. Source of the errors: the EC2, IAM, RDS, EKS and CodeBuild API references.
 var References = []Reference{
 	{Subnet, "vpcId", VPC, "id", "InvalidVpcID.NotFound", "DependencyViolation"},
 	{SecurityGroup, "vpcId", VPC, "id", "InvalidVpcID.NotFound", "DependencyViolation"},
@@ -56,6 +56,11 @@ var References = []Reference{
 	{BucketPublicAccess, "bucket", Bucket, "id", "NoSuchBucket", ""},
 	{Alias, "targetKeyId", Key, "id or arn", "NotFoundException", ""},
 	{TopicSubscription, "topic", Topic, "id or arn", "NotFound", ""},
+	{BuildProject, "serviceRole", Role, "arn", "InvalidInputException", ""},
+	{BuildProject, "vpcConfig.vpcId", VPC, "id", "InvalidInputException", ""},
+	{BuildProject, "vpcConfig.subnets", Subnet, "id", "InvalidInputException", ""},
+	{BuildProject, "vpcConfig.securityGroupIds", SecurityGroup, "id", "InvalidInputException", ""},
+	{BuildWebhook, "projectName", BuildProject, "name", "ResourceNotFoundException", ""},
 	{SecretVersion, "secretId", Secret, "id", "ResourceNotFoundException", ""},
 }
 

@@ -15,6 +15,8 @@ const (
 	BucketPolicy           = "aws:s3/bucketPolicy:BucketPolicy"
 	BucketPublicAccess     = "aws:s3/bucketPublicAccessBlock:BucketPublicAccessBlock"
 	Budget                 = "aws:budgets/budget:Budget"
+	BuildProject           = "aws:codebuild/project:Project"
+	BuildWebhook           = "aws:codebuild/webhook:Webhook"
 	BucketVersioning       = "aws:s3/bucketVersioningV2:BucketVersioningV2"
 	Cluster                = "aws:eks/cluster:Cluster"
 	EIP                    = "aws:ec2/eip:Eip"
@@ -101,7 +103,7 @@ const (
 )
 
 var tables = []map[string]resourceType{
-	cloudformationTypes, dnsTypes, ec2Types, ecrTypes, eksTypes, eventsTypes, iamTypes, rdsTypes, s3Types, secretsTypes,
+	cloudformationTypes, codebuildTypes, dnsTypes, ec2Types, ecrTypes, eksTypes, eventsTypes, iamTypes, rdsTypes, s3Types, secretsTypes,
 }
 
 // types are the rows of all tables, by token.

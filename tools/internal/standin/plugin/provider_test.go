@@ -2,6 +2,7 @@ package plugin
 
 import (
 	"context"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -145,6 +146,8 @@ const (
 	attachType  = "aws:iam/rolePolicyAttachment:RolePolicyAttachment"
 	rdsType     = "aws:rds/instance:Instance"
 	clusterType = "aws:eks/cluster:Cluster"
+	projectType = "aws:codebuild/project:Project"
+	webhookType = "aws:codebuild/webhook:Webhook"
 	trust       = `{"Version":"2012-10-17","Statement":[]}`
 )
 
@@ -205,6 +208,13 @@ func TestCheckRefusals(t *testing.T) {
 		{alarmType, map[string]any{"comparisonOperator": "GreaterThanThreshold", "evaluationPeriods": 1, "period": 90}, "a multiple of 60"},
 		{"aws:sns/topicSubscription:TopicSubscription", map[string]any{"topic": "arn:x", "protocol": "mail", "endpoint": "a@b.c"},
 			`protocol: "mail" is not one of`},
+		{projectType, project(map[string]any{}), ""},
+		{projectType, project(map[string]any{"buildTimeout": 3}), "buildTimeout: "},
+		{projectType, project(map[string]any{"name": "a"}), `name: "a" does not match`},
+		{projectType, project(map[string]any{"source": map[string]any{"type": "GITHUB", "auth": map[string]any{"type": "OAUTH", "resource": "r"}}}),
+			`source.auth.type: "OAUTH" is not one of`},
+		{webhookType, jobs("EVENT"), ""},
+		{webhookType, jobs("JOB"), `"JOB" is not one of`},
 		{"aws:budgets/budget:Budget", map[string]any{"budgetType": "COST", "timeUnit": "WEEKLY"}, `timeUnit: "WEEKLY" is not one of`},
 	} {
 		got := b.refused(tc.tok, tc.inputs)
@@ -380,6 +390,40 @@ func TestCluster(t *testing.T) {
 	authority := value.Text(out["certificateAuthority"].ObjectValue(), "data")
 	if value.Text(out, "endpoint") != "https://127.0.0.1:6443" || authority != "Q0E=" {
 		t.Errorf("%v", out)
+	}
+}
+
+// project returns the inputs of a CodeBuild project with changes.
+func project(changes map[string]any) map[string]any {
+	inputs := map[string]any{
+		"name": "loja-veloz-dev-runner", "serviceRole": "arn:aws:iam::123456789012:role/loja-veloz-dev-runner", "buildTimeout": 120,
+		"artifacts":   map[string]any{"type": "NO_ARTIFACTS"},
+		"environment": map[string]any{"computeType": "BUILD_GENERAL1_SMALL", "image": "i", "type": "LINUX_CONTAINER"},
+		"source":      map[string]any{"type": "GITHUB", "auth": map[string]any{"type": "CODECONNECTIONS", "resource": "arn:aws:x"}},
+	}
+	maps.Copy(inputs, changes)
+	return inputs
+}
+
+// jobs returns the inputs of a webhook for jobs of GitHub.
+func jobs(filter string) map[string]any {
+	return map[string]any{"projectName": "loja-veloz-dev-runner", "buildType": "BUILD", "filterGroups": []any{map[string]any{
+		"filters": []any{map[string]any{"type": filter, "pattern": "WORKFLOW_JOB_QUEUED"}},
+	}}}
+}
+
+func TestARunnerNeedsItsRoleAndAWebhookItsProject(t *testing.T) {
+	b := newBench(t)
+	if _, _, err := b.tryCreate(projectType, "project", project(nil)); err == nil || !strings.Contains(err.Error(), "InvalidInputException") {
+		t.Errorf("a project without its role: %v", err)
+	}
+	if _, _, err := b.tryCreate(webhookType, "webhook", jobs("EVENT")); err == nil || !strings.Contains(err.Error(), "ResourceNotFoundException") {
+		t.Errorf("a webhook without its project: %v", err)
+	}
+	b.create(roleType, "role", map[string]any{"assumeRolePolicy": trust, "name": "loja-veloz-dev-runner"})
+	b.create(projectType, "project", project(nil))
+	if id, _ := b.create(webhookType, "webhook", jobs("EVENT")); id != "loja-veloz-dev-runner" {
+		t.Errorf("the webhook has the id %s", id)
 	}
 }
 

@@ -172,7 +172,7 @@ func Outputs(ctx context.Context, w Workspace, o settings.Outputs, to io.Writer)
 		_, err = to.Write(text)
 		return err
 	}
-	f, err := os.OpenFile(o.File, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600) // #nosec G304 -- GitHub's runner names it
+	f, err := os.OpenFile(o.File, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
 	if err != nil {
 		return fmt.Errorf("GITHUB_OUTPUT: %w", err)
 	}

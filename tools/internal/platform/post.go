@@ -18,7 +18,7 @@ func Post(ctx context.Context, w Workspace, c settings.Comment) error {
 		return fmt.Errorf("FILE: %w", err)
 	}
 	if c.Token == "" {
-		f, err := os.OpenFile(c.Summary, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600) // #nosec G304 -- GitHub's runner names it
+		f, err := os.OpenFile(c.Summary, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
 		if err != nil {
 			return fmt.Errorf("GITHUB_STEP_SUMMARY: %w", err)
 		}

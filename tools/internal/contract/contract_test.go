@@ -114,3 +114,37 @@ func TestErrorsNameTheOutputAndTheUpdate(t *testing.T) {
 		}
 	}
 }
+
+// TestDifferencesAreThoseOfFieldsThatStay: a variable with an earlier contract is compared with the stack.
+func TestDifferencesAreThoseOfFieldsThatStay(t *testing.T) {
+	now, err := Select(AWS, "dev", "", read(t, "runner"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		change func(map[string]any)
+		want   []string
+	}{
+		"the same":      {func(map[string]any) {}, nil},
+		"a release":     {func(all map[string]any) { all["images"] = map[string]any{}; delete(all, "services") }, nil},
+		"another":       {func(all map[string]any) { all["vpcID"] = "vpc-1"; all["roleARNs"].(map[string]any)["up"] = "x" }, []string{"roleARNs", "vpcID"}},
+		"before it had": {func(all map[string]any) { delete(all, "runnerProject") }, []string{"runnerProject"}},
+		"no longer":     {func(all map[string]any) { all["old"] = 1 }, []string{"old"}},
+	} {
+		var all map[string]any
+		if err := json.Unmarshal(now.JSON(), &all); err != nil {
+			t.Fatal(err)
+		}
+		c.change(all)
+		earlier, err := json.Marshal(all)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := now.Differences(earlier); err != nil || !slices.Equal(got, c.want) {
+			t.Errorf("%s: %v differ (%v), want %v", name, got, err, c.want)
+		}
+	}
+	if _, err := now.Differences([]byte("arn:aws:...")); err == nil {
+		t.Error("a text that is no contract is accepted")
+	}
+}

@@ -164,6 +164,16 @@ func Outputs(ctx context.Context, w Workspace, o settings.Outputs, to io.Writer)
 	if err != nil {
 		return err
 	}
+	if o.Expect != "" {
+		differ, err := selected.Differences([]byte(o.Expect))
+		if err == nil && len(differ) > 0 {
+			err = fmt.Errorf("%s differ", strings.Join(differ, ", "))
+		}
+		if err != nil {
+			return fmt.Errorf("EXPECT is not what the stack %s says now: %w. Set the variable again: "+
+				`gh variable set LOJA_%s --body "$(make outputs STACK=%s)"`, o.Stack, err, strings.ToUpper(o.Stack), o.Stack)
+		}
+	}
 	text := selected.JSON()
 	if o.GitHub {
 		text = selected.GitHub()

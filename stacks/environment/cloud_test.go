@@ -271,11 +271,12 @@ func TestARunnerIsAddedByConfiguration(t *testing.T) {
 	values := stackFile(t, "dev")
 	values["loja-veloz:runner"] = `{"install": true, "repository": "https://github.com/loja-veloz/platform",
 		"connectionARN": "arn:aws:codeconnections:us-east-1:111122223333:connection/00000000-0000-4000-8000-000000000001"}`
-	with, err := inCloud(t, "dev", values)
+	with, outputs, err := withOutputs(t, "dev", values)
 	if err != nil {
 		t.Fatal(err)
 	}
 	with.WellFormed(t)
+	outputs.Golden(t, "outputs-dev-runner")
 	before := without.Resources()
 	for _, r := range with.Resources() {
 		if i := slices.IndexFunc(before, func(b infratest.Resource) bool { return b.URN == r.URN }); i >= 0 {

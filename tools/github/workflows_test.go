@@ -91,7 +91,8 @@ func faults(text string, targets map[string]bool) []string {
 			fault("job %s: timeout-minutes is missing", name)
 		}
 		found = append(found, permissionFaults(name, j.Permissions, triggers)...)
-		if slices.Contains(triggers, "pull_request") && writes(j, "id-token") && !strings.HasPrefix(j.If, ours) {
+		if slices.Contains(triggers, "pull_request") && writes(j, "id-token") &&
+			(!strings.HasPrefix(j.If, ours) || strings.Contains(j.If, "||")) {
 			fault("job %s: a pull request from a fork must not have id-token: write: begin its if with %s", name, ours)
 		}
 		if j.updates() && (cancels(w.Concurrency) || cancels(j.Concurrency) || w.Concurrency.IsZero() && j.Concurrency.IsZero()) {
@@ -262,7 +263,7 @@ jobs:
 		{"        with: {persist-credentials: false}\n", "", "persist-credentials"},
 		{"DIFF=1", "REF=${{ github.head_ref }}", "can be code"},
 		{"pull-requests: write # the comment", "id-token: write # a role", "a pull request from a fork must not have id-token: write"},
-		{"pull-requests: write # the comment", "id-token: write # a role\n    if: github.repository == 'a/b' || " + ours, "begin its if with"},
+		{"pull-requests: write # the comment", "id-token: write # a role\n    if: " + ours + " || github.actor == 'ana'", "begin its if with"},
 		{"concurrency: ci", "concurrency: {group: ci, cancel-in-progress: true}\nenv: {A: b}", ""},
 		{"make preview STACK=dev DIFF=1", "pulumi preview -s dev", "is not a make target"},
 		{"make preview STACK=dev DIFF=1", "make preview && curl example.com", "is not a make target"},

@@ -19,7 +19,6 @@ import (
 	"github.com/loja-veloz/platform/tools/internal/cluster"
 	"github.com/loja-veloz/platform/tools/internal/console"
 	"github.com/loja-veloz/platform/tools/internal/platform"
-	"github.com/loja-veloz/platform/tools/internal/post"
 	"github.com/loja-veloz/platform/tools/internal/postgres"
 	"github.com/loja-veloz/platform/tools/internal/repo"
 	"github.com/loja-veloz/platform/tools/internal/scaffold"
@@ -123,7 +122,7 @@ func root() *cobra.Command {
 			(*settings.Reader).Record, platform.Record),
 		outputsCommand(),
 		command("comment", "put a review on a pull request or into an issue (FILE=..., PULL_REQUEST=... or ISSUE=...)",
-			(*settings.Reader).Comment, comment),
+			(*settings.Reader).Comment, platform.Post),
 		command("check", "run what a change should pass before it is pushed (AGAINST=COMMIT)", (*settings.Reader).Against, checkChange),
 		plain("bench", "measure start, memory, preview and compilation on this machine", platform.Bench),
 		plain("bench-cold", "measure what a first make up compiles, in an empty cache", platform.BenchCold),
@@ -148,36 +147,6 @@ func outputsCommand() *cobra.Command {
 			return platform.Outputs(cmd.Context(), w, s, os.Stdout)
 		},
 	}
-}
-
-// comment posts a review. A job without a token, such as that of a pull request from a fork, shows it in its
-// own summary.
-func comment(ctx context.Context, w platform.Workspace, c settings.Comment) error {
-	text, err := os.ReadFile(c.File)
-	if err != nil {
-		return fmt.Errorf("FILE: %w", err)
-	}
-	if c.Token == "" {
-		f, err := os.OpenFile(c.Summary, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
-		if err != nil {
-			return fmt.Errorf("GITHUB_STEP_SUMMARY: %w", err)
-		}
-		_, err = f.Write(append(text, '\n'))
-		w.Out.Step("there is no GITHUB_TOKEN: the review is in the summary of the job")
-		return errors.Join(err, f.Close())
-	}
-	client := post.Client{API: c.API, Repository: c.Repository, Token: c.Token}
-	var address string
-	if c.Issue == "" {
-		address, err = client.Comment(ctx, c.PullRequest, string(text))
-	} else {
-		address, err = client.Issue(ctx, c.Issue, string(text))
-	}
-	if err != nil {
-		return err
-	}
-	w.Out.Step("wrote %s", address)
-	return nil
 }
 
 func clusterCommand() *cobra.Command {

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -131,6 +132,33 @@ func leaves(e *jsonschema.ValidationError) []*jsonschema.ValidationError {
 		found = append(found, leaves(cause)...)
 	}
 	return found
+}
+
+// Differences returns the names of the fields that an earlier contract lacks or has with another value. What
+// changes with every release, services and images, is left out.
+func (o Outputs) Differences(earlier []byte) ([]string, error) {
+	var before Outputs
+	if err := json.Unmarshal(earlier, &before); err != nil {
+		return nil, fmt.Errorf("it is not what make outputs prints: %w", err)
+	}
+	var found []string
+	for _, name := range slices.Sorted(maps.Keys(o)) {
+		if name != "services" && name != "images" && !same(o[name], before[name]) {
+			found = append(found, name)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(before)) {
+		if o[name] == nil {
+			found = append(found, name)
+		}
+	}
+	return found, nil
+}
+
+// same compares values whatever their spaces and the order of their names.
+func same(a, b json.RawMessage) bool {
+	var x, y any
+	return json.Unmarshal(a, &x) == nil && json.Unmarshal(b, &y) == nil && reflect.DeepEqual(x, y)
 }
 
 // JSON returns the contract as one object, in the order of its names.

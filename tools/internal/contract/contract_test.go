@@ -19,6 +19,7 @@ var printed = map[string]struct {
 	"account": {Account, "bootstrap/testdata/outputs.json"},
 	"dev":     {AWS, "environment/testdata/outputs-dev.json"},
 	"prod":    {AWS, "environment/testdata/outputs-prod.json"},
+	"runner":  {AWS, "environment/testdata/outputs-dev-runner.json"}, // dev, with a runner
 	"local":   {Local, "environment/testdata/outputs-local.json"},
 }
 
@@ -53,9 +54,12 @@ func TestEveryStackKeepsTheContract(t *testing.T) {
 			t.Errorf("%s: %v", stack, err)
 			continue
 		}
-		got := slices.DeleteFunc(slices.Sorted(maps.Keys(c)), func(name string) bool { return name == "runnerProject" })
-		if !slices.Equal(got, names[p.kind]) {
-			t.Errorf("%s has the fields %v, version %d has %v", stack, got, SchemaVersion, names[p.kind])
+		want := names[p.kind]
+		if stack == "runner" {
+			want = slices.Sorted(slices.Values(append(slices.Clone(want), "runnerProject")))
+		}
+		if got := slices.Sorted(maps.Keys(c)); !slices.Equal(got, want) {
+			t.Errorf("%s has the fields %v, version %d has %v", stack, got, SchemaVersion, want)
 		}
 		if text := string(c.JSON()); regexp.MustCompile(`(?i)\[secret\]|kubeconfig|password|"[^"]*(AKIA|BEGIN )`).MatchString(text) {
 			t.Errorf("%s: the contract shows a secret:\n%s", stack, text)
@@ -108,5 +112,39 @@ func TestErrorsNameTheOutputAndTheUpdate(t *testing.T) {
 				t.Errorf("%s: the error is %v, want one with %q", name, err, want)
 			}
 		}
+	}
+}
+
+// TestDifferencesAreThoseOfFieldsThatStay: a variable with an earlier contract is compared with the stack.
+func TestDifferencesAreThoseOfFieldsThatStay(t *testing.T) {
+	now, err := Select(AWS, "dev", "", read(t, "runner"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		change func(map[string]any)
+		want   []string
+	}{
+		"the same":      {func(map[string]any) {}, nil},
+		"a release":     {func(all map[string]any) { all["images"] = map[string]any{}; delete(all, "services") }, nil},
+		"another":       {func(all map[string]any) { all["vpcID"] = "vpc-1"; all["roleARNs"].(map[string]any)["up"] = "x" }, []string{"roleARNs", "vpcID"}},
+		"before it had": {func(all map[string]any) { delete(all, "runnerProject") }, []string{"runnerProject"}},
+		"no longer":     {func(all map[string]any) { all["old"] = 1 }, []string{"old"}},
+	} {
+		var all map[string]any
+		if err := json.Unmarshal(now.JSON(), &all); err != nil {
+			t.Fatal(err)
+		}
+		c.change(all)
+		earlier, err := json.Marshal(all)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := now.Differences(earlier); err != nil || !slices.Equal(got, c.want) {
+			t.Errorf("%s: %v differ (%v), want %v", name, got, err, c.want)
+		}
+	}
+	if _, err := now.Differences([]byte("arn:aws:...")); err == nil {
+		t.Error("a text that is no contract is accepted")
 	}
 }

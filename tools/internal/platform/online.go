@@ -164,6 +164,16 @@ func Outputs(ctx context.Context, w Workspace, o settings.Outputs, to io.Writer)
 	if err != nil {
 		return err
 	}
+	if o.Expect != "" {
+		differ, err := selected.Differences([]byte(o.Expect))
+		if err == nil && len(differ) > 0 {
+			err = fmt.Errorf("%s differ", strings.Join(differ, ", "))
+		}
+		if err != nil {
+			return fmt.Errorf("EXPECT is not what the stack %s says now: %w. Set the variable again: "+
+				`gh variable set LOJA_%s --body "$(make outputs STACK=%s)"`, o.Stack, err, strings.ToUpper(o.Stack), o.Stack)
+		}
+	}
 	text := selected.JSON()
 	if o.GitHub {
 		text = selected.GitHub()
@@ -172,7 +182,7 @@ func Outputs(ctx context.Context, w Workspace, o settings.Outputs, to io.Writer)
 		_, err = to.Write(text)
 		return err
 	}
-	f, err := os.OpenFile(o.File, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600) // #nosec G304 -- GitHub's runner names it
+	f, err := os.OpenFile(o.File, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
 	if err != nil {
 		return fmt.Errorf("GITHUB_OUTPUT: %w", err)
 	}

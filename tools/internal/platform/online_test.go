@@ -20,7 +20,7 @@ func programs(t *testing.T, scripts map[string]string) {
 	t.Helper()
 	dir := t.TempDir()
 	for name, script := range scripts {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte("#!/bin/sh\n"+script+"\n"), 0o700); err != nil { // #nosec G306 -- it is run
+		if err := os.WriteFile(filepath.Join(dir, name), []byte("#!/bin/sh\n"+script+"\n"), 0o700); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -150,6 +150,14 @@ func TestOutputsAreAloneOnStandardOutput(t *testing.T) {
 	var selected map[string]any
 	if err := json.Unmarshal(out.Bytes(), &selected); err != nil || selected["stack"] != "dev" || selected["kubeconfig"] != nil {
 		t.Errorf("the outputs are (%v):\n%s", err, out.String())
+	}
+	if err := Outputs(t.Context(), w, settings.Outputs{Stack: "dev", Expect: out.String()}, io.Discard); err != nil {
+		t.Errorf("the same contract is expected: %v", err)
+	}
+	stale := strings.Replace(out.String(), `"vpcID": "`, `"vpcID": "old-`, 1)
+	if err := Outputs(t.Context(), w, settings.Outputs{Stack: "dev", Expect: stale}, io.Discard); err == nil ||
+		!strings.Contains(err.Error(), `vpcID differ. Set the variable again: gh variable set LOJA_DEV --body "$(make outputs STACK=dev)"`) {
+		t.Errorf("a variable that is older than the stack: %v", err)
 	}
 	written := filepath.Join(t.TempDir(), "github")
 	if err := os.WriteFile(written, []byte("before=1\n"), 0o600); err != nil {

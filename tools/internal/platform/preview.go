@@ -90,7 +90,9 @@ func comment(
 // assess runs a preview, unless it could not be prepared, and reviews its plan. It writes the review to a
 // file and every value next to it, also of a preview that failed, and returns the failure. Without a file it
 // prints the review.
-func assess(ctx context.Context, w Workspace, pulumi command.Command, failed error, about review.Options, file string) (*review.Plan, error) {
+func assess(
+	ctx context.Context, w Workspace, pulumi command.Command, failed error, about review.Options, file string,
+) (*review.Plan, error) {
 	full := strings.TrimSuffix(file, filepath.Ext(file)) + ".full" + filepath.Ext(file)
 	if file != "" {
 		about.Rest = filepath.Base(full)

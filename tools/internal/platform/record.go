@@ -74,7 +74,8 @@ func (p *published) write(path string) (int, error) {
 		named[parts[1]] = true
 		image, ok := p.Images[parts[1]]
 		if !ok {
-			errs = append(errs, fmt.Errorf("%s has an image of %s, and the release has none: remove its line, or add apps/%s", name, parts[1], parts[1]))
+			errs = append(errs, fmt.Errorf("%s has an image of %s, and the release has none: remove its line, or add apps/%s",
+				name, parts[1], parts[1]))
 		}
 		if image != parts[2] {
 			changed++
@@ -132,9 +133,11 @@ func (p *published) push(ctx context.Context, w Workspace, stack string) error {
 			return nil
 		}
 		if !moved.MatchString(rejected.Error()) {
-			return fmt.Errorf("pushing the digests: %w\nNothing was deployed. If the branch is protected, let the workflow push to it; then run the job again", rejected)
+			return fmt.Errorf("pushing the digests: %w\nNothing was deployed. If the branch is protected, let the workflow push to it; "+
+				"then run the job again", rejected)
 		}
 		w.Out.Step("somebody has pushed to %s meanwhile: once more on top of that", mainBranch)
 	}
-	return fmt.Errorf("pushing the digests: %s moved three times meanwhile, and nothing was deployed: run the job again: %w", mainBranch, rejected)
+	return fmt.Errorf("pushing the digests: %s moved three times meanwhile, and nothing was deployed: run the job again: %w",
+		mainBranch, rejected)
 }

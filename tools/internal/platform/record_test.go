@@ -101,7 +101,7 @@ func raced(t *testing.T, when string) {
 	commit(t, other, "theirs")
 	once := filepath.Join(t.TempDir(), "once")
 	hook := "#!/bin/sh\n[ -e " + once + " ] || { touch " + once + "; unset GIT_DIR GIT_INDEX_FILE; git -C " + other + " push --quiet origin main; }\n"
-	if err := os.WriteFile(filepath.Join(w.Root, ".git", "hooks", when), []byte(hook), 0o700); err != nil { // #nosec G306 -- it is run
+	if err := os.WriteFile(filepath.Join(w.Root, ".git", "hooks", when), []byte(hook), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	if err := Record(t.Context(), w, settings.Record{Stack: "dev", Push: true}); err != nil {
@@ -132,7 +132,7 @@ func raced(t *testing.T, when string) {
 
 func TestRefusedPushSaysThatNothingWasDeployed(t *testing.T) {
 	w, origin := released(t, newImages)
-	if err := os.WriteFile(filepath.Join(origin, "hooks", "pre-receive"), []byte("#!/bin/sh\necho protected branch >&2\nexit 1\n"), 0o700); err != nil { // #nosec G306 -- it is run
+	if err := os.WriteFile(filepath.Join(origin, "hooks", "pre-receive"), []byte("#!/bin/sh\necho protected branch >&2\nexit 1\n"), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	err := Record(t.Context(), w, settings.Record{Stack: "dev", Push: true})

@@ -286,11 +286,14 @@ type Outputs struct {
 	Stack  string // STACK: an environment, account or local; required
 	GitHub bool   // FORMAT=github: a line for each output, to the file GITHUB_OUTPUT if it is set
 	File   string // GITHUB_OUTPUT, if FORMAT=github
+	Expect string // EXPECT: an earlier contract, which has to be the same but for services and images; none unless set
 }
 
-// Outputs reads STACK, which is required, FORMAT and, for FORMAT=github, GITHUB_OUTPUT.
+// Outputs reads STACK, which is required, EXPECT, FORMAT and, for FORMAT=github, GITHUB_OUTPUT.
 func (r *Reader) Outputs() Outputs {
-	o := Outputs{Stack: r.stack("dev", repo.LocalStack), GitHub: r.choice("FORMAT", "json", "github") == "github"}
+	o := Outputs{
+		Stack: r.stack("dev", repo.LocalStack), GitHub: r.choice("FORMAT", "json", "github") == "github", Expect: os.Getenv("EXPECT"),
+	}
 	if o.Stack != repo.LocalStack {
 		r.backend("this command")
 	}

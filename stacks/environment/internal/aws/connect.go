@@ -48,7 +48,7 @@ func (c *connected) Provider() pulumi.ProviderResource { return c.provider }
 func (c *connected) Client() *kube.Client { return c.client }
 
 func (c *connected) Outputs() pulumi.Map {
-	return pulumi.Map{
+	outputs := pulumi.Map{
 		"accountId":               pulumi.String(c.target.cluster.AccountID),
 		"region":                  pulumi.String(c.target.cluster.Region),
 		"clusterName":             c.eks.Name,
@@ -61,6 +61,10 @@ func (c *connected) Outputs() pulumi.Map {
 			"up": pulumi.String(c.account.up), "preview": pulumi.String(c.account.preview), "push": pulumi.String(c.account.push),
 		},
 	}
+	if c.target.runner != nil {
+		outputs["runnerProject"] = pulumi.String(c.target.runner.Project())
+	}
+	return outputs
 }
 
 func (t *Target) newProvider(ctx *pulumi.Context) (*aws.Provider, error) {

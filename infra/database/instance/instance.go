@@ -25,8 +25,8 @@ const (
 	// and roles uses it; each service has its own user.
 	MasterUsername = "dbadmin"
 
-	// certificateAuthority signs the instance's certificate, and is valid until 2061. The images do not
-	// have RDS's bundle, so clients do not verify the server.
+	// certificateAuthority signs the instance's certificate, and is valid until 2061. The services'
+	// programs have its certificates, those of VerifiedRegions.
 	certificateAuthority = "rds-ca-rsa2048-g1"
 
 	// gp3's limits on RDS for PostgreSQL, GiB.
@@ -41,6 +41,15 @@ const (
 	// found after a weekend can still be undone.
 	protectedBackupDays = 7
 )
+
+// VerifiedRegions are the regions of AWS in which clients can verify an instance: the programs of apps
+// have the certificates of their authorities (apps/internal/postgres/rds-authorities.pem).
+var VerifiedRegions = []string{
+	"af-south-1", "ap-east-1", "ap-northeast-1", "ap-northeast-2", "ap-northeast-3", "ap-south-1", "ap-south-2", "ap-southeast-1",
+	"ap-southeast-2", "ap-southeast-3", "ap-southeast-4", "ca-central-1", "eu-central-1", "eu-central-2", "eu-north-1", "eu-south-1",
+	"eu-south-2", "eu-west-1", "eu-west-2", "eu-west-3", "me-central-1", "me-south-1", "sa-east-1", "us-east-1", "us-east-2",
+	"us-west-1", "us-west-2",
+}
 
 // Spec describes an instance.
 type Spec struct {

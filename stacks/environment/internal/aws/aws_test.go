@@ -52,9 +52,19 @@ func TestASecretHasToBeInSecretsManager(t *testing.T) {
 	}
 }
 
-// The images lack the bundle by which a client would verify RDS.
-func TestVerifyFullIsRefused(t *testing.T) {
+func TestVerifyFullNeedsTheAuthoritiesOfTheRegion(t *testing.T) {
 	cfg := configured()
-	cfg.Database.SSLMode = "verify-full"
-	infratest.Refused(t, validate(cfg), "database.sslMode is verify-full: the images do not have RDS's bundle")
+	cfg.Cloud.Region, cfg.Cloud.Bootstrap = "sa-east-1", "organization/loja-veloz-bootstrap/account"
+	if cfg.Database.SSLMode != "verify-full" {
+		t.Errorf("database.sslMode is %q by default, want verify-full", cfg.Database.SSLMode)
+	}
+	if err := validate(cfg); err != nil {
+		t.Errorf("verify-full in %s is refused: %v", cfg.Cloud.Region, err)
+	}
+	cfg.Cloud.Region = "il-central-1"
+	infratest.Refused(t, validate(cfg), "database.sslMode is verify-full and cloud.region il-central-1: the images have the authorities of RDS in af-south-1,")
+	cfg.Database.SSLMode = "require"
+	if err := validate(cfg); err != nil {
+		t.Errorf("require is refused: %v", err)
+	}
 }

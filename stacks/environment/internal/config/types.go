@@ -76,7 +76,7 @@ type Database struct {
 	MultiAZ         bool   `json:"multiAZ" doc:"A standby in a second zone."`
 	BackupDays      int32  `json:"backupDays" doc:"Days for which backups allow a restore to any second."`
 	Await           bool   `json:"await" doc:"Whether an update waits for the Jobs that create databases, roles and schemas; false only where nothing runs them."`
-	SSLMode         string `json:"sslMode" doc:"AWS: how clients connect: require, encrypted without a check of the server's certificate."`
+	SSLMode         string `json:"sslMode" doc:"AWS: how clients connect: verify-full, only to a server that RDS's authority has signed for the instance's name, or require, encrypted without a check of that."`
 	LocalPath       string `json:"localPath" doc:"Local: folder of the node that holds the data, for a cluster without a default StorageClass; make sets it for the bundled one. Empty takes the class."`
 	LocalGiB        int32  `json:"localGiB" doc:"Local: size of the volume, in GiB."`
 }
@@ -198,7 +198,7 @@ func Defaults(services map[string]Service) *Config {
 		},
 		Database: Database{
 			InstanceClass: "db.t4g.micro", EngineVersion: "15", AllocatedGiB: 20, MaxAllocatedGiB: 100, BackupDays: 7,
-			Await: true, SSLMode: "require", LocalGiB: 5,
+			Await: true, SSLMode: "verify-full", LocalGiB: 5,
 		},
 		Shop:           Shop{Acquirer: "simulator", Auth: "off", Webhooks: "off", SeedCatalogue: true, Docs: true},
 		Datadog:        Datadog{Site: "datadoghq.com", Objectives: true},

@@ -143,7 +143,7 @@ func (t *Target) planControllers(name string) {
 	if cfg.Datadog.Install {
 		t.datadog = &observability.DatadogSpec{
 			Chart: t.chart(datadogNamespace, 2), Site: cfg.Datadog.Site, ClusterName: name,
-			SecretName: cfg.Datadog.SecretName, Store: secretStore,
+			SecretName: cfg.Datadog.SecretName, SecretVersion: cfg.Datadog.SecretVersion, Store: secretStore,
 		}
 	}
 	if cfg.Telemetry.Collector && cfg.Telemetry.OTLPEndpoint != "" {

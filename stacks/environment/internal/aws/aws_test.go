@@ -30,7 +30,7 @@ func TestSettingsThatAWSRefuses(t *testing.T) {
 		"shop.stripeSecretVersion is missing: shop.acquirer is stripe", `shop.apiKeysSecretVersion is "AWSCURRENT": use the id of a version`,
 		`cloud.bootstrap is ""`, "cloud.protected is false: with database.multiAZ", "cluster.addons.dns is not an add-on",
 		"kubeletInsecureTLS is true", "delivery.git: url", "publicAccessCIDRs is empty", "gateway.host is empty", "exactly one of them",
-		`gateway.certificateARN is "certificate"`, "gateway.nodePort is 30081", "datadog.secretName is missing",
+		`gateway.certificateARN is "certificate"`, "gateway.nodePort is 30081", "datadog.secretName is missing", "datadog.secretVersion is missing",
 		"images.estoque is registry/drill/estoque@sha256:0, which injects a fault", "prometheus.nodePort is 9090", "console.nodePort is 9092",
 	}
 	for _, line := range want {

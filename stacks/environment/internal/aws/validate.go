@@ -162,4 +162,10 @@ func validateControllers(cfg *config.Config, add func(format string, args ...any
 	if cfg.Datadog.Install && cfg.Datadog.SecretName == "" {
 		add("datadog.secretName is missing: it names the secret that holds api-key, app-key and token")
 	}
+	switch version := cfg.Datadog.SecretVersion; {
+	case cfg.Datadog.Install && version == "":
+		add("datadog.secretVersion is missing: with it, another version of the keys restarts the agents")
+	case version != "" && !secrets.VersionID(version):
+		add("datadog.secretVersion is %q: use the id of a version in Secrets Manager, a UUID", version)
+	}
 }

@@ -97,10 +97,11 @@ type Shop struct {
 
 // Datadog is the agent on every node and the operator for objectives as code.
 type Datadog struct {
-	Install    bool   `json:"install" doc:"Whether to install Datadog."`
-	Objectives bool   `json:"objectives" doc:"Whether the agents read the metrics that objectives and alarms are measured by, and both become SLOs, monitors and dashboards in Datadog. Only with install."`
-	Site       string `json:"site" doc:"Datadog site, for example datadoghq.com."`
-	SecretName string `json:"secretName" doc:"Secret in AWS Secrets Manager with the keys api-key, app-key and token: 32 letters or digits of yours, with which the node agents log in to the cluster agent."`
+	Install       bool   `json:"install" doc:"Whether to install Datadog."`
+	Objectives    bool   `json:"objectives" doc:"Whether the agents read the metrics that objectives and alarms are measured by, and both become SLOs, monitors and dashboards in Datadog. Only with install."`
+	Site          string `json:"site" doc:"Datadog site, for example datadoghq.com."`
+	SecretName    string `json:"secretName" doc:"Secret in AWS Secrets Manager with the keys api-key, app-key and token: 32 letters or digits of yours, with which the node agents log in to the cluster agent."`
+	SecretVersion string `json:"secretVersion" doc:"Id of the secret's version, a UUID. Another one restarts the agents and the operator."`
 }
 
 // Alarms are CloudWatch's alarms and a budget.

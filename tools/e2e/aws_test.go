@@ -284,6 +284,8 @@ func TestAWS(t *testing.T) {
 		t.Errorf("the autoscaler's maximum is %s, want 8", most)
 	}
 
+	restoreDatabase(t, w, dev, refused)
+
 	// Another range replaces the network, and would take cluster and database along.
 	before := worldOf(t, w, "rds/Instance")
 	if before == "" {

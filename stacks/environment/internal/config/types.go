@@ -74,6 +74,7 @@ type Database struct {
 	AllocatedGiB    int32  `json:"allocatedGiB" doc:"Storage at the start, in GiB."`
 	MaxAllocatedGiB int32  `json:"maxAllocatedGiB" doc:"Storage up to which it grows by itself, in GiB."`
 	MultiAZ         bool   `json:"multiAZ" doc:"A standby in a second zone."`
+	RestoreFrom     string `json:"restoreFrom" doc:"AWS: what a new instance begins with: the name of a snapshot, or INSTANCE@TIME, such as loja-veloz-dev-broken@2026-11-29T18:00:00Z. Only the update that creates the instance takes it; for an instance that exists it would mean a replacement, which protection refuses (docs/aws/disaster-recovery.md)."`
 	BackupDays      int32  `json:"backupDays" doc:"Days for which backups allow a restore to any second."`
 	Await           bool   `json:"await" doc:"Whether an update waits for the Jobs that create databases, roles and schemas; false only where nothing runs them."`
 	SSLMode         string `json:"sslMode" doc:"AWS: how clients connect: verify-full, only to a server that RDS's authority has signed for the instance's name, or require, encrypted without a check of that."`

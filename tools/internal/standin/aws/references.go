@@ -34,6 +34,7 @@ var References = []Reference{
 	{SubnetGroup, "subnetIds", Subnet, "id", "InvalidSubnet", ""},
 	{Instance, "dbSubnetGroupName", SubnetGroup, "id", "DBSubnetGroupNotFoundFault", "InvalidDBSubnetGroupStateFault"},
 	{Instance, "vpcSecurityGroupIds", SecurityGroup, "id", "InvalidParameterValue", "DependencyViolation"},
+	{Instance, "parameterGroupName", ParameterGroup, "id", "DBParameterGroupNotFound", "InvalidDBParameterGroupState"},
 	{Cluster, "vpcConfig.subnetIds", Subnet, "id", "InvalidParameterException", "DependencyViolation"},
 	{Cluster, "vpcConfig.securityGroupIds", SecurityGroup, "id", "InvalidParameterException", "DependencyViolation"},
 	{Cluster, "roleArn", Role, "arn", "InvalidParameterException", ""},
@@ -57,6 +58,12 @@ var References = []Reference{
 	{Alias, "targetKeyId", Key, "id or arn", "NotFoundException", ""},
 	{TopicSubscription, "topic", Topic, "id or arn", "NotFound", ""},
 	{SecretVersion, "secretId", Secret, "id", "ResourceNotFoundException", ""},
+}
+
+// Origins are references to what an object is a copy of, which has to exist at its creation only.
+var Origins = []Reference{
+	{Instance, "snapshotIdentifier", Snapshot, "id", "DBSnapshotNotFound", ""},
+	{Instance, "restoreToPointInTime.sourceDbInstanceIdentifier", Instance, "identifier", "DBInstanceNotFound", ""},
 }
 
 // Names are the values of the reference in an object's inputs.

@@ -17,6 +17,7 @@ import (
 
 	"github.com/loja-veloz/platform/apps/internal/config"
 	"github.com/loja-veloz/platform/apps/internal/logging"
+	"github.com/loja-veloz/platform/apps/internal/postgres"
 )
 
 // settings of `database setup`.
@@ -152,6 +153,7 @@ func (s server) connConfig() (*pgx.ConnConfig, error) {
 		// Do not wrap the error: its text may have the password.
 		return nil, errors.New("ADMIN_DATABASE_*: the driver does not accept these settings: check ADMIN_DATABASE_SSLROOTCERT and the host")
 	}
+	postgres.TrustRDS(connConfig)
 	connConfig.RuntimeParams["application_name"] = name
 	connConfig.ConnectTimeout = 5 * time.Second
 	return connConfig, nil

@@ -103,6 +103,7 @@ func connect(ctx context.Context, server server, logger *slog.Logger) (*pgx.Conn
 			return conn, nil
 		}
 		// Retry on every error: a new server may refuse even the right password at first.
+		err = postgres.ExplainTLS(err)
 		logger.WarnContext(ctx, "waiting for the server", "server", server, "error", err.Error())
 		timer := time.NewTimer(pause)
 		select {
@@ -121,6 +122,7 @@ func try(ctx context.Context, address string) error {
 	if err != nil {
 		return errors.New("the driver does not accept the URL")
 	}
+	postgres.TrustRDS(connConfig)
 	connConfig.RuntimeParams["application_name"] = name
 	conn, err := pgx.ConnectConfig(ctx, connConfig)
 	if err != nil {

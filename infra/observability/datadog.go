@@ -19,7 +19,8 @@ import (
 )
 
 const (
-	// datadogSecret is the Secret with the keys. External Secrets writes it.
+	// datadogSecret is the name of the Secret with the keys, before that of its version. External
+	// Secrets writes it.
 	datadogSecret   = "datadog-secret"
 	datadogRegistry = "public.ecr.aws/datadog"
 
@@ -38,6 +39,10 @@ type DatadogSpec struct {
 	// SecretName is the secret in AWS Secrets Manager with the keys api-key, app-key and token, and
 	// Store the ClusterSecretStore that reads it.
 	SecretName, Store string
+	// SecretVersion is the id of that secret's version, a UUID. The Secret is named by it, so that
+	// another version restarts the agents and the operator. Empty copies the current version, of which
+	// running pods get to know nothing.
+	SecretVersion string
 	// Objectives are what the services promise; nil creates nothing in Datadog, and installs no operator.
 	Objectives *DatadogObjectives
 }
@@ -81,6 +86,9 @@ func (s *DatadogSpec) Validate() error {
 	var errs validate.Errors
 	errs.Required("SecretName", s.SecretName)
 	errs.Required("Store", s.Store)
+	if s.SecretVersion != "" && !secrets.VersionID(s.SecretVersion) {
+		errs.Add("SecretVersion", "is %q: use the id of a version, a UUID", s.SecretVersion)
+	}
 	if !datadogSite.MatchString(s.Site) {
 		errs.Add("Site", "is %q: use a host name such as datadoghq.com", s.Site)
 	}
@@ -230,6 +238,7 @@ func (s *DatadogSpec) Release() (*kube.Release, error) {
 	endpoint := func(port int) DatadogEndpoint {
 		return DatadogEndpoint{Enabled: true, Endpoint: fmt.Sprintf("0.0.0.0:%d", port)}
 	}
+	secret := kube.VersionedName(datadogSecret, s.SecretVersion)
 	budget := DatadogBudget{Create: s.Replicas > 1}
 	if budget.Create {
 		budget.MinAvailable = 1
@@ -238,7 +247,7 @@ func (s *DatadogSpec) Release() (*kube.Release, error) {
 		Registry: datadogRegistry,
 		Datadog: DatadogAgentConfig{
 			Site: s.Site, ClusterName: s.ClusterName,
-			APIKeyExistingSecret: datadogSecret, AppKeyExistingSecret: datadogSecret,
+			APIKeyExistingSecret: secret, AppKeyExistingSecret: secret,
 			Kubelet:  DatadogKubelet{TLSVerify: true},
 			Logs:     DatadogLogs{Enabled: true, ContainerCollectAll: true},
 			APM:      DatadogAPM{PortEnabled: true, SocketEnabled: true},
@@ -246,7 +255,7 @@ func (s *DatadogSpec) Release() (*kube.Release, error) {
 			Operator: Switch{Enabled: s.Objectives != nil},
 		},
 		ClusterAgent: DatadogClusterAgent{
-			Replicas: s.Replicas, PDB: budget, TokenExistingSecret: datadogSecret, Resources: kube.Sizes(100, 192, 512),
+			Replicas: s.Replicas, PDB: budget, TokenExistingSecret: secret, Resources: kube.Sizes(100, 192, 512),
 		},
 		Agents: DatadogNodeAgents{
 			Tolerations: []corev1.Toleration{{Operator: corev1.TolerationOpExists}},
@@ -258,7 +267,7 @@ func (s *DatadogSpec) Release() (*kube.Release, error) {
 		Operator: DatadogOperator{
 			Image: DatadogImage{Repository: datadogRegistry + "/operator"},
 			Site:  s.Site, ClusterName: s.ClusterName,
-			APIKeyExistingSecret: datadogSecret, AppKeyExistingSecret: datadogSecret,
+			APIKeyExistingSecret: secret, AppKeyExistingSecret: secret,
 			DatadogGenericResource: Switch{Enabled: true},
 			DatadogCRDs:            DatadogCRDs{KeepCRDs: true},
 			ReplicaCount:           1, Resources: kube.Sizes(20, 96, 256),
@@ -307,6 +316,15 @@ func (s *DatadogSpec) objects() (kube.Stages, error) {
 	return kube.Stages{all}, nil
 }
 
+// secret returns the copy of the keys. The chart names them: token is that with which the node agents
+// log in to the cluster agent.
+func (s *DatadogSpec) secret() *secrets.SecretSpec {
+	return &secrets.SecretSpec{
+		Name: datadogSecret, Namespace: s.Namespace, Store: s.Store, Remote: s.SecretName, Version: s.SecretVersion,
+		Keys: []string{"api-key", "app-key", "token"},
+	}
+}
+
 // Installation returns everything that Datadog consists of, or an error that reports everything
 // that is wrong. The agent reads the nodes' /proc, cgroups and logs through hostPath volumes
 // and receives traces on a port of the node. Only the "privileged" standard allows that, so its
@@ -320,6 +338,12 @@ func (s *DatadogSpec) Installation() (*kube.Installation, error) {
 	if err != nil {
 		return nil, err
 	}
+	external, err := s.secret().Stages()
+	if err != nil {
+		return nil, err
+	}
+	// An update deletes the one before at its end, when no pod reads it any more.
+	external[0][0].RetainOnDelete = false
 	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{
 		Name:   s.Namespace,
 		Labels: map[string]string{"pod-security.kubernetes.io/enforce": "privileged"},
@@ -327,7 +351,7 @@ func (s *DatadogSpec) Installation() (*kube.Installation, error) {
 	return &kube.Installation{
 		Before: kube.Stages{
 			{{Name: "namespace", Object: namespace}},
-			{{Name: "external-secret", Object: secrets.NewDatadogSecret(datadogSecret, s.Namespace, s.Store, s.SecretName)}},
+			external[0],
 		},
 		Release: release,
 		After:   objects,

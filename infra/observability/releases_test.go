@@ -10,12 +10,13 @@ import (
 	"github.com/loja-veloz/platform/infra/infratest"
 	"github.com/loja-veloz/platform/infra/kube"
 	"github.com/loja-veloz/platform/infra/observability"
+	"github.com/loja-veloz/platform/infra/secrets"
 )
 
 func datadog() *observability.DatadogSpec {
 	return &observability.DatadogSpec{
 		Chart: kube.Chart{Namespace: "datadog", Replicas: 2}, Site: "datadoghq.com", ClusterName: "loja-veloz-prod",
-		SecretName: "loja-veloz/prod/datadog", Store: "aws-secrets-manager",
+		SecretName: "loja-veloz/prod/datadog", SecretVersion: "00000000-0000-4000-8000-000000000001", Store: "aws-secrets-manager",
 	}
 }
 
@@ -30,6 +31,41 @@ func TestDatadog(t *testing.T) {
 	}
 	infratest.Golden(t, "datadog", parts.Objects())
 	chartstest.Golden(t, "datadog-values", parts.Release)
+}
+
+// A pod reads a Secret when it starts, so another version of the keys has to change its template.
+func TestAnotherVersionOfTheKeysRestartsWhatReadsThem(t *testing.T) {
+	named := func(version string) (secret string, read []string) {
+		t.Helper()
+		spec := datadog()
+		spec.SecretVersion = version
+		parts, err := spec.Installation()
+		if err != nil {
+			t.Fatal(err)
+		}
+		values := parts.Release.Values.(observability.DatadogValues)
+		manifest := parts.Before[1][0]
+		if manifest.RetainOnDelete {
+			t.Error("a version that nobody reads any more stays in the cluster")
+		}
+		return manifest.Object.(*secrets.ExternalSecret).Spec.Target.Name, []string{
+			values.Datadog.APIKeyExistingSecret, values.Datadog.AppKeyExistingSecret, values.ClusterAgent.TokenExistingSecret,
+			values.Operator.APIKeyExistingSecret, values.Operator.AppKeyExistingSecret,
+		}
+	}
+	first, read := named("00000000-0000-4000-8000-000000000001")
+	second, readThen := named("00000000-0000-4000-8000-000000000002")
+	if first == second {
+		t.Errorf("both versions are in the Secret %s", first)
+	}
+	for i := range read {
+		if read[i] != first || readThen[i] != second {
+			t.Errorf("reader %d has the Secrets %s and %s, want %s and %s", i, read[i], readThen[i], first, second)
+		}
+	}
+	spec := datadog()
+	spec.SecretVersion = "AWSCURRENT"
+	infratest.Refused(t, spec.Validate(), `SecretVersion is "AWSCURRENT": use the id of a version`)
 }
 
 func TestPods(t *testing.T) {

@@ -161,12 +161,6 @@ func NewExternalSecret(name, namespace, store string, data ...Datum) *ExternalSe
 	}
 }
 
-// NewDatadogSecret returns the Secret of Datadog's agents and operator. Its keys, which the chart
-// names, are api-key, app-key, and token, with which the node agents log in to the cluster agent.
-func NewDatadogSecret(name, namespace, store, remote string) *ExternalSecret {
-	return NewExternalSecret(name, namespace, store, Keys(remote, "api-key", "app-key", "token")...)
-}
-
 // insert returns the template of one key that was read.
 func insert(key string) string { return `{{ index . "` + key + `" }}` }
 

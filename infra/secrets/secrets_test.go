@@ -29,7 +29,6 @@ func TestOperator(t *testing.T) {
 
 func TestObjects(t *testing.T) {
 	infratest.Golden(t, "objects", []kube.Manifest{
-		{Name: "datadog", Object: secrets.NewDatadogSecret("datadog-secret", "datadog", "aws-secrets-manager", "loja-veloz/prod/datadog")},
 		{Name: "repository", Object: secrets.NewRepositorySecret("platform", "argocd", "aws-secrets-manager", "loja-veloz/prod/git",
 			"https://github.com/loja-veloz/platform.git")},
 	})

@@ -538,7 +538,7 @@ func TestWhatIsInstalledHasAUser(t *testing.T) {
 		}
 	}
 	values := stackFile(t, "dev")
-	values["loja-veloz:datadog"] = `{"install": true, "secretName": "datadog", "objectives": false}`
+	values["loja-veloz:datadog"] = `{"install": true, "secretName": "datadog", "secretVersion": "00000000-0000-4000-8000-000000000001", "objectives": false}`
 	recorder, err := inCloud(t, "dev", values)
 	if err != nil {
 		t.Fatal(err)

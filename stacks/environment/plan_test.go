@@ -342,7 +342,7 @@ func TestShopOfEachEnvironment(t *testing.T) {
 	if e := env(prod, "estoque"); e["SEED_CATALOGUE"] != "false" {
 		t.Errorf("prod: estoque has %v", e)
 	}
-	if len(prod.Roles.Server) != 0 || len(prod.Roles.CIDRs) != 3 || prod.Roles.SSLMode != "require" {
+	if len(prod.Roles.Server) != 0 || len(prod.Roles.CIDRs) != 3 || prod.Roles.SSLMode != "verify-full" {
 		t.Errorf("prod: the roles are created by %+v", prod.Roles)
 	}
 }

@@ -372,6 +372,8 @@ func (a awsAccount) prod(t *testing.T) {
 	}
 	prod.show("preview", "--expect-no-changes")
 
+	restoreDatabase(t, w, dev, refused)
+
 	// Another range replaces the network, and would take cluster and database along.
 	before := worldOf(t, a.w, "rds/Instance")
 	if before == "" {

@@ -91,7 +91,7 @@ func Migrate(ctx context.Context, url string, files fs.FS, logger *slog.Logger) 
 	waiting, cancel := context.WithTimeout(ctx, migrateWait)
 	defer cancel()
 	err = poll(waiting, func(ctx context.Context) error {
-		err := db.PingContext(ctx)
+		err := ExplainTLS(db.PingContext(ctx))
 		if err != nil {
 			logger.WarnContext(ctx, "waiting for the database", "error", err.Error())
 		}
@@ -226,7 +226,7 @@ func WaitSchema(ctx context.Context, pool *pgxpool.Pool, files fs.FS) error {
 		}
 		switch {
 		case err != nil:
-			return fmt.Errorf("reading the schema's version: %w", err)
+			return fmt.Errorf("reading the schema's version: %w", ExplainTLS(err))
 		case found < needed:
 			return fmt.Errorf("the database has schema version %d and version %d is needed: run `%s migrate`", found, needed, role)
 		}

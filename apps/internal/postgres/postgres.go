@@ -165,6 +165,7 @@ func prepareConn(connConfig *pgx.ConnConfig, application string) {
 		connConfig.RuntimeParams["application_name"] = application
 	}
 	connConfig.RuntimeParams["timezone"] = "UTC"
+	TrustRDS(connConfig)
 	if connConfig.ConnectTimeout == 0 || connConfig.ConnectTimeout > time.Minute {
 		connConfig.ConnectTimeout = connectTimeout
 	}

@@ -302,9 +302,14 @@ const migrationLock = 0x70656469646f73
 
 // Migrate creates River's tables, or brings them up to date. url is the owner role's.
 func Migrate(ctx context.Context, url string, logger *slog.Logger) (err error) {
-	pool, err := pgxpool.New(ctx, url)
+	poolConfig, err := pgxpool.ParseConfig(url)
 	if err != nil {
 		return errors.New("migrating the jobs: DATABASE_URL cannot be used")
+	}
+	postgres.TrustRDS(poolConfig.ConnConfig)
+	pool, err := pgxpool.NewWithConfig(ctx, poolConfig)
+	if err != nil {
+		return fmt.Errorf("migrating the jobs: preparing the pool: %w", err)
 	}
 	defer pool.Close()
 	err = pool.AcquireFunc(ctx, func(conn *pgxpool.Conn) error {
@@ -326,7 +331,7 @@ func Migrate(ctx context.Context, url string, logger *slog.Logger) (err error) {
 		return nil
 	})
 	if err != nil {
-		return fmt.Errorf("migrating the jobs: %w", err)
+		return fmt.Errorf("migrating the jobs: %w", postgres.ExplainTLS(err))
 	}
 	return nil
 }

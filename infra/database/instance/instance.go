@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/pulumi/pulumi-aws/sdk/v6/go/aws/cloudwatch"
 	"github.com/pulumi/pulumi-aws/sdk/v6/go/aws/ec2"
@@ -25,8 +27,8 @@ const (
 	// and roles uses it; each service has its own user.
 	MasterUsername = "dbadmin"
 
-	// certificateAuthority signs the instance's certificate, and is valid until 2061. The images do not
-	// have RDS's bundle, so clients do not verify the server.
+	// certificateAuthority signs the instance's certificate, and is valid until 2061. The services'
+	// programs have its certificates, those of VerifiedRegions.
 	certificateAuthority = "rds-ca-rsa2048-g1"
 
 	// gp3's limits on RDS for PostgreSQL, GiB.
@@ -42,26 +44,40 @@ const (
 	protectedBackupDays = 7
 )
 
+// VerifiedRegions are the regions of AWS in which clients can verify an instance: the programs of apps
+// have the certificates of their authorities (apps/internal/postgres/rds-authorities.pem).
+var VerifiedRegions = []string{
+	"af-south-1", "ap-east-1", "ap-northeast-1", "ap-northeast-2", "ap-northeast-3", "ap-south-1", "ap-south-2", "ap-southeast-1",
+	"ap-southeast-2", "ap-southeast-3", "ap-southeast-4", "ca-central-1", "eu-central-1", "eu-central-2", "eu-north-1", "eu-south-1",
+	"eu-south-2", "eu-west-1", "eu-west-2", "eu-west-3", "me-central-1", "me-south-1", "sa-east-1", "us-east-1", "us-east-2",
+	"us-west-1", "us-west-2",
+}
+
 // Spec describes an instance.
 type Spec struct {
 	// Name is the instance's identifier, such as loja-veloz-dev, and the prefix of the names of
 	// its other resources.
 	Name string
 
-	// EngineVersion is PostgreSQL's version, such as 15 or 15.8. Without a minor version AWS
+	// EngineVersion is PostgreSQL's version, such as 15 or 15.17. Without a minor version AWS
 	// chooses it, and upgrades it in the maintenance window. With a minor version the instance
 	// keeps it until this field changes.
 	EngineVersion string
 	// InstanceClass is an RDS instance class, such as db.t4g.medium.
 	InstanceClass string
-	// AllocatedGiB is the storage at the start. RDS enlarges it up to MaxAllocatedGiB; 0 turns
-	// that off.
+	// AllocatedGiB is the storage at the start; it can grow later, never shrink. RDS enlarges it up to
+	// MaxAllocatedGiB, at least a tenth more; 0 turns that off.
 	AllocatedGiB, MaxAllocatedGiB int32
 	// MultiAZ keeps a standby in another zone.
 	MultiAZ bool
 	// BackupDays is how many days back a point in time can be restored, 1 to 35; at least 7 with
 	// Protect.
 	BackupDays int32
+	// RestoreFrom is what a new instance begins with; empty is nothing. It is the name of a snapshot,
+	// or INSTANCE@TIME, another instance at a moment in UTC: loja-veloz-dev-broken@2026-11-29T18:00:00Z.
+	// Only the creation of an instance takes it. For one that exists and does not come from it, it
+	// means a replacement, which protection refuses. Left out afterwards it changes nothing.
+	RestoreFrom string
 	// LogDays is how long the logs of PostgreSQL and of its upgrades are kept in CloudWatch; see
 	// network.ValidLogDays.
 	LogDays int
@@ -108,8 +124,20 @@ type Database struct {
 var (
 	identifier    = regexp.MustCompile(`^[a-z]([a-z0-9]|-[a-z0-9]){0,49}$`)
 	engineVersion = regexp.MustCompile(`^(1[5-7])(\.[0-9]+)?$`)
+	// A snapshot that RDS has taken by itself begins with rds:.
+	snapshot      = regexp.MustCompile(`^(rds:)?[a-z]([a-z0-9]|-[a-z0-9])*$`)
+	moment        = regexp.MustCompile(`^([a-z](?:[a-z0-9]|-[a-z0-9])*)@([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z)$`)
 	instanceClass = regexp.MustCompile(`^db\.[a-z][a-z0-9]+\.[a-z0-9]+$`)
 )
+
+// A span of minor versions, with both ends.
+type span struct{ first, last int }
+
+func (s span) has(minor int) bool { return minor >= s.first && minor <= s.last }
+
+// minors are those of which RDS creates instances. Newer ones may exist: renew the table, and that of
+// tools/internal/standin/aws, which says where it comes from.
+var minors = map[string]span{"15": {13, 17}, "16": {9, 13}, "17": {5, 9}}
 
 // Validate reports everything that is wrong with the arguments.
 func (s *Spec) Validate() error {
@@ -117,8 +145,11 @@ func (s *Spec) Validate() error {
 	if !identifier.MatchString(s.Name) {
 		errs.Add("Name", "is %q: use lower-case letters, digits and single dashes, beginning with a letter", s.Name)
 	}
-	if !engineVersion.MatchString(s.EngineVersion) {
+	if parts := engineVersion.FindStringSubmatch(s.EngineVersion); parts == nil {
 		errs.Add("EngineVersion", "is %q: use PostgreSQL 15, 16 or 17, with or without the minor version", s.EngineVersion)
+	} else if minor, err := strconv.Atoi(strings.TrimPrefix(parts[2], ".")); parts[2] != "" && (err != nil || !minors[parts[1]].has(minor)) {
+		errs.Add("EngineVersion", "is %q, which RDS does not offer, as far as we know: use %s.%d to %s.%d, or %s alone, whose minor version RDS chooses",
+			s.EngineVersion, parts[1], minors[parts[1]].first, parts[1], minors[parts[1]].last, parts[1])
 	}
 	if !instanceClass.MatchString(s.InstanceClass) {
 		errs.Add("InstanceClass", "is %q: use an RDS instance class such as db.t4g.medium", s.InstanceClass)
@@ -126,8 +157,17 @@ func (s *Spec) Validate() error {
 	if s.AllocatedGiB < minStorageGiB || s.AllocatedGiB > maxStorageGiB {
 		errs.Add("AllocatedGiB", "is %d: gp3 has %d to %d", s.AllocatedGiB, minStorageGiB, maxStorageGiB)
 	}
-	if s.MaxAllocatedGiB != 0 && (s.MaxAllocatedGiB <= s.AllocatedGiB || s.MaxAllocatedGiB > maxStorageGiB) {
-		errs.Add("MaxAllocatedGiB", "is %d: use 0, or more than AllocatedGiB (%d) up to %d", s.MaxAllocatedGiB, s.AllocatedGiB, maxStorageGiB)
+	// A tenth more, rounded up; below that RDS refuses to enlarge the storage by itself.
+	least := s.AllocatedGiB + (s.AllocatedGiB+9)/10
+	if s.MaxAllocatedGiB != 0 && (s.MaxAllocatedGiB < least || s.MaxAllocatedGiB > maxStorageGiB) {
+		errs.Add("MaxAllocatedGiB", "is %d: use 0, or at least a tenth more than AllocatedGiB (%d), which is %d, up to %d",
+			s.MaxAllocatedGiB, s.AllocatedGiB, least, maxStorageGiB)
+	}
+	if s.RestoreFrom != "" && !snapshot.MatchString(s.RestoreFrom) && !moment.MatchString(s.RestoreFrom) {
+		errs.Add("RestoreFrom", "is %q: use the name of a snapshot, or INSTANCE@TIME such as %s-broken@2026-11-29T18:00:00Z", s.RestoreFrom, s.Name)
+	}
+	if source := moment.FindStringSubmatch(s.RestoreFrom); source != nil && source[1] == s.Name {
+		errs.Add("RestoreFrom", "is %q, the instance itself: rename that one first (docs/aws/disaster-recovery.md)", s.RestoreFrom)
 	}
 	switch {
 	case s.BackupDays < 1 || s.BackupDays > maxBackupDays:
@@ -295,12 +335,23 @@ func (b *builder) createInstance() error {
 	if b.spec.Protect {
 		args.FinalSnapshotIdentifier = pulumi.String(b.spec.Name + "-final")
 	}
+	if source := moment.FindStringSubmatch(b.spec.RestoreFrom); source != nil {
+		args.RestoreToPointInTime = &rds.InstanceRestoreToPointInTimeArgs{
+			SourceDbInstanceIdentifier: pulumi.String(source[1]), RestoreTime: pulumi.String(source[2]),
+		}
+	} else if b.spec.RestoreFrom != "" {
+		args.SnapshotIdentifier = pulumi.String(b.spec.RestoreFrom)
+	}
 	logs, err := b.logs()
 	if err != nil {
 		return err
 	}
 	after := slices.Concat(logs, []pulumi.Resource{rule}) // without the rule nobody can reach the instance
-	instance, err := rds.NewInstance(b.ctx, b.name+"-instance", args, b.child(), pulumi.Protect(b.spec.Protect), pulumi.DependsOn(after))
+	options := []pulumi.ResourceOption{b.child(), pulumi.Protect(b.spec.Protect), pulumi.DependsOn(after)}
+	if b.spec.RestoreFrom == "" {
+		options = append(options, pulumi.IgnoreChanges([]string{"snapshotIdentifier", "restoreToPointInTime"}))
+	}
+	instance, err := rds.NewInstance(b.ctx, b.name+"-instance", args, options...)
 	if err != nil {
 		return fmt.Errorf("creating the instance: %w", err)
 	}

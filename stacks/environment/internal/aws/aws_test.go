@@ -31,7 +31,7 @@ func TestSettingsThatAWSRefuses(t *testing.T) {
 		"shop.stripeSecretVersion is missing: shop.acquirer is stripe", `shop.apiKeysSecretVersion is "AWSCURRENT": use the id of a version`,
 		`cloud.bootstrap is ""`, "cloud.protected is false: with database.multiAZ", "cluster.addons.dns is not an add-on",
 		"kubeletInsecureTLS is true", "delivery.git: url", "publicAccessCIDRs is empty", "gateway.host is empty", "exactly one of them",
-		`gateway.certificateARN is "certificate"`, "gateway.nodePort is 30081", "datadog.secretName is missing",
+		`gateway.certificateARN is "certificate"`, "gateway.nodePort is 30081", "datadog.secretName is missing", "datadog.secretVersion is missing",
 		"images.estoque is registry/drill/estoque@sha256:0, which injects a fault", "prometheus.nodePort is 9090", "console.nodePort is 9092",
 	}
 	for _, line := range want {
@@ -53,11 +53,21 @@ func TestASecretHasToBeInSecretsManager(t *testing.T) {
 	}
 }
 
-// The images lack the bundle by which a client would verify RDS.
-func TestVerifyFullIsRefused(t *testing.T) {
+func TestVerifyFullNeedsTheAuthoritiesOfTheRegion(t *testing.T) {
 	cfg := configured()
-	cfg.Database.SSLMode = "verify-full"
-	infratest.Refused(t, validate(cfg), "database.sslMode is verify-full: the images do not have RDS's bundle")
+	cfg.Cloud.Region, cfg.Cloud.Bootstrap = "sa-east-1", "organization/loja-veloz-bootstrap/account"
+	if cfg.Database.SSLMode != "verify-full" {
+		t.Errorf("database.sslMode is %q by default, want verify-full", cfg.Database.SSLMode)
+	}
+	if err := validate(cfg); err != nil {
+		t.Errorf("verify-full in %s is refused: %v", cfg.Cloud.Region, err)
+	}
+	cfg.Cloud.Region = "il-central-1"
+	infratest.Refused(t, validate(cfg), "database.sslMode is verify-full and cloud.region il-central-1: the images have the authorities of RDS in af-south-1,")
+	cfg.Database.SSLMode = "require"
+	if err := validate(cfg); err != nil {
+		t.Errorf("require is refused: %v", err)
+	}
 }
 
 func TestACertificateIsInTheRegionAndTheAccount(t *testing.T) {

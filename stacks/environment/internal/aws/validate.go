@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/loja-veloz/platform/infra/database/instance"
 	"github.com/loja-veloz/platform/infra/secrets"
 	"github.com/loja-veloz/platform/stacks/environment/internal/config"
 	"github.com/loja-veloz/platform/stacks/environment/internal/plan"
@@ -127,9 +128,12 @@ func validateDatabase(cfg *config.Config, add func(format string, args ...any)) 
 	switch cfg.Database.SSLMode {
 	case "require":
 	case "verify-full":
-		add("database.sslMode is verify-full: the images do not have RDS's bundle of authorities yet, so no client could connect; use require")
+		if !slices.Contains(instance.VerifiedRegions, cfg.Cloud.Region) {
+			add("database.sslMode is verify-full and cloud.region %s: the images have the authorities of RDS in %s; use one of these, or require",
+				cfg.Cloud.Region, strings.Join(instance.VerifiedRegions, ", "))
+		}
 	default:
-		add("database.sslMode is %q: use require", cfg.Database.SSLMode)
+		add("database.sslMode is %q: use verify-full or require", cfg.Database.SSLMode)
 	}
 }
 
@@ -163,5 +167,11 @@ func validateControllers(cfg *config.Config, add func(format string, args ...any
 	}
 	if cfg.Datadog.Install && cfg.Datadog.SecretName == "" {
 		add("datadog.secretName is missing: it names the secret that holds api-key, app-key and token")
+	}
+	switch version := cfg.Datadog.SecretVersion; {
+	case cfg.Datadog.Install && version == "":
+		add("datadog.secretVersion is missing: with it, another version of the keys restarts the agents")
+	case version != "" && !secrets.VersionID(version):
+		add("datadog.secretVersion is %q: use the id of a version in Secrets Manager, a UUID", version)
 	}
 }

@@ -76,9 +76,10 @@ type Database struct {
 	AllocatedGiB    int32  `json:"allocatedGiB" doc:"Storage at the start, in GiB."`
 	MaxAllocatedGiB int32  `json:"maxAllocatedGiB" doc:"Storage up to which it grows by itself, in GiB."`
 	MultiAZ         bool   `json:"multiAZ" doc:"A standby in a second zone."`
+	RestoreFrom     string `json:"restoreFrom" doc:"AWS: what a new instance begins with: the name of a snapshot, or INSTANCE@TIME, such as loja-veloz-dev-broken@2026-11-29T18:00:00Z. Only the update that creates the instance takes it; for an instance that exists it would mean a replacement, which protection refuses (docs/aws/disaster-recovery.md)."`
 	BackupDays      int32  `json:"backupDays" doc:"Days for which backups allow a restore to any second."`
 	Await           bool   `json:"await" doc:"Whether an update waits for the Jobs that create databases, roles and schemas; false only where nothing runs them."`
-	SSLMode         string `json:"sslMode" doc:"AWS: how clients connect: require, encrypted without a check of the server's certificate."`
+	SSLMode         string `json:"sslMode" doc:"AWS: how clients connect: verify-full, only to a server that RDS's authority has signed for the instance's name, or require, encrypted without a check of that."`
 	LocalPath       string `json:"localPath" doc:"Local: folder of the node that holds the data, for a cluster without a default StorageClass; make sets it for the bundled one. Empty takes the class."`
 	LocalGiB        int32  `json:"localGiB" doc:"Local: size of the volume, in GiB."`
 }
@@ -99,10 +100,11 @@ type Shop struct {
 
 // Datadog is the agent on every node and the operator for objectives as code.
 type Datadog struct {
-	Install    bool   `json:"install" doc:"Whether to install Datadog."`
-	Objectives bool   `json:"objectives" doc:"Whether the agents read the metrics that objectives and alarms are measured by, and both become SLOs, monitors and dashboards in Datadog. Only with install."`
-	Site       string `json:"site" doc:"Datadog site, for example datadoghq.com."`
-	SecretName string `json:"secretName" doc:"Secret in AWS Secrets Manager with the keys api-key, app-key and token: 32 letters or digits of yours, with which the node agents log in to the cluster agent."`
+	Install       bool   `json:"install" doc:"Whether to install Datadog."`
+	Objectives    bool   `json:"objectives" doc:"Whether the agents read the metrics that objectives and alarms are measured by, and both become SLOs, monitors and dashboards in Datadog. Only with install."`
+	Site          string `json:"site" doc:"Datadog site, for example datadoghq.com."`
+	SecretName    string `json:"secretName" doc:"Secret in AWS Secrets Manager with the keys api-key, app-key and token: 32 letters or digits of yours, with which the node agents log in to the cluster agent."`
+	SecretVersion string `json:"secretVersion" doc:"Id of the secret's version, a UUID. Another one restarts the agents and the operator."`
 }
 
 // Alarms are CloudWatch's alarms and a budget.
@@ -207,7 +209,7 @@ func Defaults(services map[string]Service) *Config {
 		},
 		Database: Database{
 			InstanceClass: "db.t4g.micro", EngineVersion: "15", AllocatedGiB: 20, MaxAllocatedGiB: 100, BackupDays: 7,
-			Await: true, SSLMode: "require", LocalGiB: 5,
+			Await: true, SSLMode: "verify-full", LocalGiB: 5,
 		},
 		Shop:           Shop{Acquirer: "simulator", Auth: "off", Webhooks: "off", SeedCatalogue: true, Docs: true},
 		Datadog:        Datadog{Site: "datadoghq.com", Objectives: true},

@@ -15,6 +15,8 @@ const (
 	Read   Operation = "read"
 	Update Operation = "update"
 	Delete Operation = "delete"
+	// Restore creates an instance from a snapshot or from another instance.
+	Restore Operation = "restore"
 )
 
 // calls are the IAM actions that an operation needs, separated by spaces, those of its own API
@@ -164,6 +166,8 @@ var typeActions = map[string]calls{
 		Read:   "rds:DescribeDBInstances rds:ListTagsForResource",
 		Update: "rds:ModifyDBInstance rds:RebootDBInstance" + rdsTags + rdsSecret,
 		Delete: "rds:DeleteDBInstance rds:CreateDBSnapshot rds:AddTagsToResource",
+		// What a restore does not take along, such as the managed password, is set afterwards.
+		Restore: "rds:RestoreDBInstanceFromDBSnapshot rds:RestoreDBInstanceToPointInTime rds:ModifyDBInstance rds:AddTagsToResource" + rdsSecret,
 	},
 	ParameterGroup: {
 		Create: "rds:CreateDBParameterGroup rds:ModifyDBParameterGroup rds:AddTagsToResource",

@@ -73,7 +73,7 @@ func TestTheUpRoleMayDoWhatItsPlanNeeds(t *testing.T) {
 			for role, operations := range map[string]struct {
 				policy Permissions
 				all    []Operation
-			}{"up": {up, []Operation{Create, Read, Update, Delete}}, "preview": {preview, []Operation{Read}}} {
+			}{"up": {up, []Operation{Create, Read, Update, Delete, Restore}}, "preview": {preview, []Operation{Read}}} {
 				for _, operation := range operations.all {
 					missing, known := operations.policy.Missing(Request{Type: token, Operation: operation, Place: account})
 					if !known {

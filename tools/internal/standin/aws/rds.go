@@ -31,6 +31,15 @@ var rdsTypes = map[string]resourceType{
 			"blueGreenUpdate databaseInsightsMode",
 		source: "aws_db_instance" + readInSource,
 	},
+	Snapshot: {
+		id:      "{dbSnapshotIdentifier}",
+		lower:   true,
+		exists:  "DBSnapshotAlreadyExists",
+		outputs: map[string]string{"dbSnapshotArn": rdsARN + "snapshot:{dbSnapshotIdentifier}", "engine": "postgres", "snapshotType": "manual", "status": "available"},
+		replace: "dbInstanceIdentifier dbSnapshotIdentifier",
+		update:  "sharedAccounts",
+		source:  "aws_db_snapshot" + fromDocs,
+	},
 	"aws:rds/subnetGroup:SubnetGroup": {
 		id:      "{name}",
 		arn:     rdsARN + "subgrp:{name}",

@@ -134,6 +134,12 @@ var ByProducts = []ByProduct{
 	{Alias, "arn", Key},
 }
 
+// Origins are references to what an object is a copy of, which has to exist at its creation only.
+var Origins = []Reference{
+	{Instance, "snapshotIdentifier", Snapshot, "id", "DBSnapshotNotFound", ""},
+	{Instance, "restoreToPointInTime.sourceDbInstanceIdentifier", Instance, "identifier", "DBInstanceNotFound", ""},
+}
+
 // Names are the values of the reference in an object's inputs.
 func (r Reference) Names(inputs resource.PropertyMap) []string { return TextsAt(inputs, r.Property) }
 

@@ -124,7 +124,7 @@ func TestOutputsAreRenderedAfterThoseTheyName(t *testing.T) {
 }
 
 func TestReferencesNameInputs(t *testing.T) {
-	for _, r := range References {
+	for _, r := range slices.Concat(References, Origins) {
 		if !hasInput(known(t, r.From), r.Property) {
 			t.Errorf("%s has no input %s", r.From, r.Property)
 		}

@@ -42,6 +42,7 @@ const (
 	NodeGroup              = "aws:eks/nodeGroup:NodeGroup"
 	OIDCProvider           = "aws:iam/openIdConnectProvider:OpenIdConnectProvider"
 	ParameterGroup         = "aws:rds/parameterGroup:ParameterGroup"
+	Snapshot               = "aws:rds/snapshot:Snapshot"
 	PodIdentityAssociation = "aws:eks/podIdentityAssociation:PodIdentityAssociation"
 	Policy                 = "aws:iam/policy:Policy"
 	PullThroughCacheRule   = "aws:ecr/pullThroughCacheRule:PullThroughCacheRule"

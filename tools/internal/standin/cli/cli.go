@@ -62,11 +62,15 @@ type credentialStatus struct {
 	Key         string `json:"clientKeyData,omitempty"`
 }
 
-// AWS stands in for the commands of the AWS CLI that EKS needs: --version, which the EKS
-// component runs even in a preview, and eks get-token.
+// AWS stands in for the commands of the AWS CLI that EKS needs, --version, which the EKS component
+// runs even in a preview, and eks get-token, and for those of docs/aws/disaster-recovery.md that
+// restore a database.
 func AWS(args []string, getenv func(string) string, out io.Writer) error {
 	if slices.Equal(args, []string{"--version"}) {
 		_, err := fmt.Fprintln(out, "aws-cli/2.27.0 stand-in")
+		return err
+	}
+	if known, err := restore(args, out); known {
 		return err
 	}
 	if len(args) < 2 || !hasSequence(args, "eks", "get-token") {

@@ -49,6 +49,9 @@ func (p *Provider) Check(_ context.Context, req *pulumirpc.CheckRequest) (*pulum
 	for _, refusal := range aws.RefuseEKS(aws.Situation{Type: token, Old: olds, Inputs: inputs, On: time.Now()}) {
 		c.Add(refusal.Path, "%s", refusal.Reason)
 	}
+	for _, refusal := range aws.RefuseRDS(token, olds, inputs, time.Now()) {
+		c.Add(refusal.Path, "%s", refusal.Reason)
+	}
 	checked, err := value.Marshal("inputs", inputs)
 	if err != nil {
 		return nil, err

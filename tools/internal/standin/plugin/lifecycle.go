@@ -24,7 +24,11 @@ func (p *Provider) Create(_ context.Context, req *pulumirpc.CreateRequest) (*pul
 		return nil, err
 	}
 	place := p.configured().place()
-	if err := p.permit(aws.Request{Type: known.Token, Operation: aws.Create, Inputs: inputs}, ""); err != nil {
+	operation := aws.Create
+	if aws.Restored(known.Token, inputs) {
+		operation = aws.Restore
+	}
+	if err := p.permit(aws.Request{Type: known.Token, Operation: operation, Inputs: inputs}, ""); err != nil {
 		return nil, err
 	}
 	if req.GetPreview() {

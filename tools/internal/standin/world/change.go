@@ -2,7 +2,9 @@ package world
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/pulumi/pulumi/sdk/v3/go/common/resource"
 	"google.golang.org/grpc/codes"
@@ -18,7 +20,7 @@ func (w *World) Create(place aws.Place, urn resource.URN, known *schema.Resource
 	place.VPCOf = w.vpcOf
 	o := &Object{Object: aws.Object{Type: known.Token, Inputs: inputs}, URN: string(urn)}
 	return o, w.locked(func() error {
-		if err := w.refuseReferences(o.Type, inputs); err != nil {
+		if err := w.refuseReferences(slices.Concat(aws.References, aws.Origins), o.Type, inputs); err != nil {
 			return err
 		}
 		if o.Type == aws.Subnet {
@@ -27,6 +29,9 @@ func (w *World) Create(place aws.Place, urn resource.URN, known *schema.Resource
 			}
 		}
 		if err := w.refuseEKS(o.Type, nil, inputs); err != nil {
+			return err
+		}
+		if err := refuseRDS(o.Type, nil, inputs); err != nil {
 			return err
 		}
 		if err := w.refusePlacement(o.Type, inputs); err != nil {
@@ -47,6 +52,9 @@ func (w *World) Create(place aws.Place, urn resource.URN, known *schema.Resource
 			return err
 		}
 		o.Outputs = aws.Created(place, o.Object, known)
+		if err := w.putMasterSecret(o); err != nil {
+			return err
+		}
 		return w.put(o)
 	})
 }
@@ -124,6 +132,9 @@ func (w *World) Update(
 		if err := w.refuseEKS(o.Type, before.Inputs, inputs); err != nil {
 			return err
 		}
+		if err := refuseRDS(o.Type, before.Inputs, inputs); err != nil {
+			return err
+		}
 		o.Seed = before.Seed
 		o.Unique = aws.Unique(place, o.Object)
 		_, uniques, err := w.taken(o.Type)
@@ -135,7 +146,7 @@ func (w *World) Update(
 		}
 		// A subnet's block cannot change, and would overlap itself.
 		if o.Type != aws.Subnet {
-			if err := w.refuseReferences(o.Type, inputs); err != nil {
+			if err := w.refuseReferences(aws.References, o.Type, inputs); err != nil {
 				return err
 			}
 		}
@@ -160,6 +171,11 @@ func (w *World) Delete(token, id string) error {
 		}
 		if err := w.refuseDelete(o); err != nil {
 			return err
+		}
+		if o.Type == aws.Instance {
+			if err := errors.Join(w.takeFinalSnapshot(o), w.remove(aws.Secret, masterSecret(o))); err != nil {
+				return err
+			}
 		}
 		return w.remove(token, o.ID)
 	})

@@ -17,8 +17,8 @@ import (
 )
 
 // refuseReferences returns AWS's error for inputs that name what does not exist, or nil.
-func (w *World) refuseReferences(token string, inputs resource.PropertyMap) error {
-	for _, r := range aws.References {
+func (w *World) refuseReferences(references []aws.Reference, token string, inputs resource.PropertyMap) error {
+	for _, r := range references {
 		if r.From != token || r.Missing == "" {
 			continue
 		}
@@ -287,7 +287,7 @@ func (w *World) refuseRecord(inputs resource.PropertyMap) error {
 func (w *World) refuseDelete(o *Object) error {
 	switch o.Type {
 	case aws.Instance:
-		if err := refuseInstanceDelete(o); err != nil {
+		if err := w.refuseInstanceDelete(o); err != nil {
 			return err
 		}
 	case aws.Zone:
@@ -318,18 +318,6 @@ func (w *World) refuseDelete(o *Object) error {
 				}
 			}
 		}
-	}
-	return nil
-}
-
-// Source: Amazon RDS API, DeleteDBInstance.
-func refuseInstanceDelete(o *Object) error {
-	if value.Flag(o.Outputs, "deletionProtection") {
-		return fmt.Errorf(
-			"InvalidParameterCombination: cannot delete protected DB instance %s, disable deletionProtection first", o.ID)
-	}
-	if !value.Flag(o.Outputs, "skipFinalSnapshot") && value.Text(o.Outputs, "finalSnapshotIdentifier") == "" {
-		return fmt.Errorf("finalSnapshotIdentifier is required of %s when skipFinalSnapshot is false", o.ID)
 	}
 	return nil
 }

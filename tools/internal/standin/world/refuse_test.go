@@ -65,9 +65,9 @@ func TestReferences(t *testing.T) {
 			}
 			target := leave(t, w, r.To, "there", nil, out)
 			names := func(name string) resource.PropertyMap { return resource.NewPropertyMapFromMap(at(r.Property, name)) }
-			wants(t, "what is there", w.refuseReferences(r.From, names(name)), "")
+			wants(t, "what is there", w.refuseReferences(aws.References, r.From, names(name)), "")
 			if r.Missing != "" {
-				wants(t, "what is not there", w.refuseReferences(r.From, names("absent")), r.Missing+": "+r.Property+`: "absent" does not exist`)
+				wants(t, "what is not there", w.refuseReferences(aws.References, r.From, names("absent")), r.Missing+": "+r.Property+`: "absent" does not exist`)
 			}
 			wants(t, "a deletion without users", w.Delete(r.To, "there"), "")
 			if r.InUse == "" {
@@ -99,7 +99,7 @@ func TestWhatAWSHasItself(t *testing.T) {
 		{aws.IngressRule, "referencedSecurityGroupId", "sg-eks", ""},
 		{aws.IngressRule, "referencedSecurityGroupId", "sg-other", "InvalidGroup.NotFound"},
 	} {
-		err := w.refuseReferences(tc.token, resource.NewPropertyMapFromMap(properties{tc.property: tc.name}))
+		err := w.refuseReferences(aws.References, tc.token, resource.NewPropertyMapFromMap(properties{tc.property: tc.name}))
 		wants(t, tc.property+" "+tc.name, err, tc.want)
 	}
 }

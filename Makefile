@@ -1,7 +1,7 @@
 # make help lists the targets. The program loja (tools/) does the work of most of them.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help up down wipe status deploy promote abort release load new-service preview aws-check env \
+.PHONY: help up down wipe status deploy promote abort release load new-service preview render aws-check env \
 	cluster-up cluster-down cluster-status dev dev-down dev-status trace audit test check lint shellcheck ci chromium drill drill-shop drill-long e2e e2e-full e2e-aws bench bench-cold bench-shop bench-data slo generate loja
 
 export GOTOOLCHAIN := local
@@ -54,6 +54,9 @@ preview: loja ## print the plan of an AWS environment, without an account STACK=
 	@$(LOJA) preview
 aws-check: ## ask an AWS account for what would stop the first update: quotas, names, delegation STACK= [ADDRESS=]
 	@cd tools && GOWORK=off CGO_ENABLED=0 go build -o ../.local/aws-check ./cmd/aws-check && ../.local/aws-check -stack "$(STACK)" -address "$(ADDRESS)"
+render: ## write what Argo CD applies, from the objects of pulumi up STACK= [OUT=] [DIGESTS=]
+	@mkdir -p .local && go build -o .local/environment ./stacks/environment && \
+		.local/environment render -stack "$(STACK)" -out "$(OUT)" -digests "$(DIGESTS)"
 env: loja ## print the exports that plain pulumi and kubectl need, for eval
 	@$(LOJA) env
 cluster-up: loja ## start the local cluster alone, without the environment

@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/loja-veloz/platform/infra/charts"
+	"github.com/loja-veloz/platform/infra/gitops"
 	"github.com/loja-veloz/platform/infra/kube"
 	"github.com/loja-veloz/platform/infra/validate"
 )
@@ -78,7 +79,7 @@ func (s *ImageUpdaterSpec) Validate() error {
 	var errs validate.Errors
 	errs.Account("AccountID", s.AccountID, "Region", s.Region)
 	if len(s.Applications) > 0 {
-		if err := gitURL(s.Repository); err != nil {
+		if err := gitops.ValidURL(s.Repository, false); err != nil {
 			errs.Add("Repository", "%s", err)
 		}
 		if s.Branch == "" {

@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help up down wipe status deploy promote abort release publish verify scan load new-service preview outputs record update drift \
-	comment aws-check env \
+	comment render aws-check env \
 	cluster-up cluster-down cluster-status dev dev-down dev-status trace audit test check lint shellcheck ci chromium drill drill-shop drill-long e2e e2e-full e2e-aws bench bench-cold bench-shop bench-data slo generate loja
 
 export GOTOOLCHAIN := local
@@ -71,6 +71,9 @@ comment: loja ## put a review on a pull request, or into an issue FILE= [PULL_RE
 	@$(LOJA) comment
 aws-check: ## ask an AWS account for what would stop the first update: quotas, names, delegation STACK= [ADDRESS=]
 	@cd tools && GOWORK=off CGO_ENABLED=0 go build -o ../.local/aws-check ./cmd/aws-check && ../.local/aws-check -stack "$(STACK)" -address "$(ADDRESS)"
+render: ## write what Argo CD applies, from the objects of pulumi up STACK= [OUT=] [DIGESTS=]
+	@mkdir -p .local && go build -o .local/environment ./stacks/environment && \
+		.local/environment render -stack "$(STACK)" -out "$(OUT)" -digests "$(DIGESTS)"
 env: loja ## print the exports that plain pulumi and kubectl need, for eval
 	@$(LOJA) env
 cluster-up: loja ## start the local cluster alone, without the environment

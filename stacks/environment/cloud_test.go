@@ -15,7 +15,6 @@ import (
 	"github.com/pulumi/pulumi/sdk/v3/go/common/resource"
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 	networkingv1 "k8s.io/api/networking/v1"
-	"sigs.k8s.io/yaml"
 
 	"github.com/loja-veloz/platform/apps/catalogue"
 	"github.com/loja-veloz/platform/infra/infratest"
@@ -76,21 +75,9 @@ func environmentOutputs(name string) map[string]any {
 // stackFile reads the configuration of an environment as Pulumi passes it.
 func stackFile(t *testing.T, name string) map[string]string {
 	t.Helper()
-	raw, err := os.ReadFile("../../Pulumi." + name + ".yaml")
+	values, err := program.StackFile("../..", name)
 	if err != nil {
 		t.Fatal(err)
-	}
-	var file struct{ Config map[string]json.RawMessage }
-	if err := yaml.Unmarshal(raw, &file); err != nil {
-		t.Fatal(err)
-	}
-	values := map[string]string{}
-	for key, value := range file.Config {
-		var text string
-		if json.Unmarshal(value, &text) != nil {
-			text = string(value)
-		}
-		values[key] = text
 	}
 	return values
 }
@@ -156,15 +143,15 @@ var computed = map[string]resource.PropertyMap{
 
 func inCloud(t *testing.T, name string, values map[string]string) (*infratest.Recorder, error) {
 	t.Helper()
-	recorder, _, err := withOutputs(t, name, values)
+	recorder, _, err := withOutputs(t, nil, name, values)
 	return recorder, err
 }
 
-// withOutputs is inCloud that also returns the stack's outputs.
-func withOutputs(t *testing.T, name string, values map[string]string) (*infratest.Recorder, *infratest.Outputs, error) {
+// withOutputs is inCloud after an update with some outputs; it also returns the stack's outputs.
+func withOutputs(t *testing.T, last map[string]any, name string, values map[string]string) (*infratest.Recorder, *infratest.Outputs, error) {
 	t.Helper()
 	recorder, outputs := &infratest.Recorder{}, &infratest.Outputs{}
-	err := infratest.RunWith(true, standIns{recorder}, func(ctx *pulumi.Context) error {
+	err := infratest.RunWith(true, lastOutputs{standIns{recorder}, last}, func(ctx *pulumi.Context) error {
 		var cluster pulumi.CustomResourceState
 		if err := ctx.RegisterResource("aws:eks/cluster:Cluster", createdCluster, pulumi.Map{
 			"name": pulumi.String("loja-veloz-" + name), "endpoint": pulumi.String("https://eks.invalid"),
@@ -222,7 +209,7 @@ func TestDatadogKnowsTheObjectivesUnlessToldOtherwise(t *testing.T) {
 // another digest with every build, so those of the test are in its file.
 func TestOutputs(t *testing.T) {
 	for _, name := range clouds {
-		_, outputs, err := withOutputs(t, name, stackFile(t, name))
+		_, outputs, err := withOutputs(t, nil, name, stackFile(t, name))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -271,7 +258,7 @@ func TestARunnerIsAddedByConfiguration(t *testing.T) {
 	values := stackFile(t, "dev")
 	values["loja-veloz:runner"] = `{"install": true, "repository": "https://github.com/loja-veloz/platform",
 		"connectionARN": "arn:aws:codeconnections:us-east-1:111122223333:connection/00000000-0000-4000-8000-000000000001"}`
-	with, outputs, err := withOutputs(t, "dev", values)
+	with, outputs, err := withOutputs(t, nil, "dev", values)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -471,18 +458,18 @@ func TestErrorsOfTheCloudAreReportedAtOnce(t *testing.T) {
 // TestOrderInTheCloud: Pulumi creates in this order, and deletes in the reverse order.
 func TestOrderInTheCloud(t *testing.T) {
 	values := stackFile(t, "prod")
-	values["loja-veloz:delivery"] = `{"argoCD": true, "git": {"url": "https://github.com/loja-veloz/platform.git", "secretName": "git"}}`
+	values["loja-veloz:delivery"] = gitopsMode
 	recorder, err := inCloud(t, "prod", values)
 	if err != nil {
 		t.Fatal(err)
 	}
 	recorder.InOrder(t, map[string][]string{
-		"gateway-release":        {"load-balancer-release"}, // which has to outlive the Services for which it created load balancers
-		"gateway-gateway":        {"gateway-release"},
-		"sample-web-app-rollout": {"rollouts-release"},
-		"pedidos-migrate":        {"database-roles-job"},
-		"pagamentos-rollout":     {"stripe-external-secret"},
-		"database-roles-job":     {"database-master-external-secret"},
+		"gateway-release":       {"load-balancer-release"}, // which has to outlive the Services for which it created load balancers
+		"gateway-gateway":       {"gateway-release"},
+		"gitops-sample-web-app": {"rollouts-release", "argocd-release", "gitops-project", "quarantine-binding"},
+		"gitops-pedidos":        {"database-roles-job"},
+		"gitops-pagamentos":     {"stripe-external-secret"},
+		"database-roles-job":    {"database-master-external-secret"},
 	})
 	secrets := 0
 	for _, r := range recorder.Resources() {

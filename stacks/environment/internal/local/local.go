@@ -126,7 +126,7 @@ func validate(cfg *config.Config) error {
 	}{
 		{cfg.Shop.Acquirer == "stripe", "shop.acquirer is stripe, which"},
 		{cfg.Shop.Auth == "api-key", "shop.auth is api-key, which"},
-		{cfg.Delivery.ArgoCD, "delivery.argoCD"},
+		{cfg.Delivery.Git.SecretName != "", "delivery.git.secretName"},
 		{cfg.Datadog.Install, "datadog.install"},
 		{cfg.Runner.Install, "runner.install"},
 	} {

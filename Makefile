@@ -1,8 +1,8 @@
 # make help lists the targets. The program loja (tools/) does the work of most of them.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help up down wipe status deploy promote abort release load new-service preview aws-check env \
-	cluster-up cluster-down cluster-status dev dev-down dev-status trace audit test check lint shellcheck ci chromium drill drill-shop drill-long e2e e2e-full e2e-aws bench bench-cold bench-shop bench-data slo generate loja
+.PHONY: help up down wipe status deploy promote abort release load new-service preview render aws-check env \
+	cluster-up cluster-down cluster-status dev dev-down dev-status trace audit test check lint shellcheck ci chromium drill drill-shop drill-long e2e e2e-full e2e-aws e2e-gitops bench bench-cold bench-shop bench-data slo generate loja
 
 export GOTOOLCHAIN := local
 LOJA := .local/loja
@@ -54,6 +54,9 @@ preview: loja ## print the plan of an AWS environment, without an account STACK=
 	@$(LOJA) preview
 aws-check: ## ask an AWS account for what would stop the first update: quotas, names, delegation STACK= [ADDRESS=]
 	@cd tools && GOWORK=off CGO_ENABLED=0 go build -o ../.local/aws-check ./cmd/aws-check && ../.local/aws-check -stack "$(STACK)" -address "$(ADDRESS)"
+render: ## write what Argo CD applies, from the objects of pulumi up STACK= [OUT=] [DIGESTS=]
+	@mkdir -p .local && go build -o .local/environment ./stacks/environment && \
+		.local/environment render -stack "$(STACK)" -out "$(OUT)" -digests "$(DIGESTS)"
 env: loja ## print the exports that plain pulumi and kubectl need, for eval
 	@$(LOJA) env
 cluster-up: loja ## start the local cluster alone, without the environment
@@ -96,6 +99,10 @@ e2e-full: chromium drill-shop ## every drill
 	@cd tools && E2E_FULL=1 GOWORK=off go test -tags e2e -count=1 -v -timeout 100m ./e2e
 e2e-aws: loja ## deploy the whole environment dev to the stand-in for AWS and the local API server
 	@cd tools && E2E_AWS=1 GOWORK=off go test -tags e2e -count=1 -v -timeout 60m -run '^TestAWS$$' ./e2e
+e2e-gitops: loja ## run the loop of a delivery by git on real programs, without a node: Argo CD, Rollouts, git server, rollback
+	@command -v redis-check-rdb >/dev/null || apt-get install -y --no-install-recommends redis-tools >/dev/null || \
+		{ echo "redis-tools is missing: install it" >&2; exit 1; }
+	@bin=$$($(LOJA) tool gitops) && cd tools && LOJA_GITOPS_BIN="$$bin" GOWORK=off go test -tags e2e -count=1 -v -timeout 15m ./gitops
 bench: loja ## measure start, memory, preview and compilation (stops and starts the cluster)
 	@$(LOJA) bench
 shellcheck:

@@ -1,13 +1,11 @@
 package delivery
 
 import (
-	"fmt"
-	"net/url"
-
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/loja-veloz/platform/infra/charts"
+	"github.com/loja-veloz/platform/infra/gitops"
 	"github.com/loja-veloz/platform/infra/kube"
 	"github.com/loja-veloz/platform/infra/secrets"
 	"github.com/loja-veloz/platform/infra/validate"
@@ -61,21 +59,12 @@ func (s *ArgoCDSpec) Validate() error {
 
 func (g *GitRepository) validate() error {
 	var errs validate.Errors
-	if err := gitURL(g.URL); err != nil {
+	if err := gitops.ValidURL(g.URL, false); err != nil {
 		errs.Add("Repository.URL", "%s", err)
 	}
 	errs.Required("Repository.SecretName", g.SecretName)
 	errs.Required("Repository.Store", g.Store)
 	return errs.Err()
-}
-
-// gitURL refuses what is not the https:// URL of a repository without credentials.
-func gitURL(repository string) error {
-	u, err := url.Parse(repository)
-	if err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil {
-		return fmt.Errorf("is %q: use an https:// URL without credentials", repository)
-	}
-	return nil
 }
 
 // ArgoCDValues are the chart's values, as far as they are used here.

@@ -12,12 +12,16 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/loja-veloz/platform/infra/charts"
+	"github.com/loja-veloz/platform/infra/gitops"
 	"github.com/loja-veloz/platform/infra/kube"
 	"github.com/loja-veloz/platform/infra/validate"
 )
 
 // ImageUpdaterServiceAccount is the service account that its pod identity role belongs to.
 const ImageUpdaterServiceAccount = "argocd-image-updater"
+
+// UpdatedTag is the tag that moves to each image that is to be deployed.
+const UpdatedTag = "main"
 
 // credentialsExpire is below the 12 hours for which a token of ECR is valid.
 const credentialsExpire = "10h"
@@ -28,16 +32,15 @@ const loginScript = `#!/bin/sh
 HOME=/tmp aws ecr get-authorization-token --region "$AWS_REGION" --output text --query 'authorizationData[].authorizationToken' | base64 -d
 `
 
-// ImageUpdater is the installed updater. For each image it finds the tag in ECR that was built
-// last, writes it into newTag of the image's entry in the kustomization, and commits that; Argo
-// CD deploys it. It writes tags, not digests, so its deployments rely on the immutable tags of
-// ECR. It does not change what Pulumi deploys, by digest.
+// ImageUpdater is the installed updater. For each image it follows the tag UpdatedTag in ECR, writes
+// its digest into the image's entry in the kustomization, and commits that; Argo CD deploys it. It
+// does not change what Pulumi deploys.
 type ImageUpdater struct {
 	pulumi.ResourceState
 	kube.Objects
 }
 
-// ImageUpdaterSpec says which images to watch and where to write new tags.
+// ImageUpdaterSpec says which images to watch and where to write new digests.
 type ImageUpdaterSpec struct {
 	// Chart.Namespace is the existing namespace of Argo CD and its Applications. Replicas is 1:
 	// the updater keeps its state in memory.
@@ -45,7 +48,7 @@ type ImageUpdaterSpec struct {
 
 	// AccountID and Region are those of the ECR registry.
 	AccountID, Region string
-	// Repository is the git repository to which tags are written, with Argo CD's credentials, and
+	// Repository is the git repository to which digests are written, with Argo CD's credentials, and
 	// Branch the branch.
 	Repository, Branch string
 	// Applications are the Applications to update, each with its images.
@@ -78,7 +81,7 @@ func (s *ImageUpdaterSpec) Validate() error {
 	var errs validate.Errors
 	errs.Account("AccountID", s.AccountID, "Region", s.Region)
 	if len(s.Applications) > 0 {
-		if err := gitURL(s.Repository); err != nil {
+		if err := gitops.ValidURL(s.Repository, false); err != nil {
 			errs.Add("Repository", "%s", err)
 		}
 		if s.Branch == "" {
@@ -198,7 +201,7 @@ type ImageUpdatesSpec struct {
 	ApplicationRefs []ApplicationRef `json:"applicationRefs"`
 }
 
-// WriteBackConfig is where tags are written.
+// WriteBackConfig is where digests are written.
 type WriteBackConfig struct {
 	Method    string    `json:"method"`
 	GitConfig GitConfig `json:"gitConfig"`
@@ -241,8 +244,8 @@ type KustomizeTarget struct {
 	Name string `json:"name"`
 }
 
-// updates returns the ImageUpdater object. It selects the image that was built last: tags are
-// commits, which have no order. CI has to set SOURCE_DATE_EPOCH, or ko dates every image 1970.
+// updates returns the ImageUpdater object. The other strategies write tags, which Kustomize refuses:
+// it copies the digest into the version (infra/gitops).
 func (s *ImageUpdaterSpec) updates() *ImageUpdates {
 	updates := &ImageUpdates{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "argocd-image-updater.argoproj.io/v1alpha1", Kind: "ImageUpdater"},
@@ -258,8 +261,8 @@ func (s *ImageUpdaterSpec) updates() *ImageUpdates {
 		for _, image := range app.Images {
 			name := s.registry() + "/" + image
 			ref.Images = append(ref.Images, UpdatedImage{
-				Alias: path.Base(image), ImageName: name, // an alias may not contain a slash
-				CommonUpdateSettings: UpdateSettings{UpdateStrategy: "newest-build"},
+				Alias: path.Base(image), ImageName: name + ":" + UpdatedTag, // an alias may not contain a slash
+				CommonUpdateSettings: UpdateSettings{UpdateStrategy: "digest"},
 				ManifestTargets:      UpdateTargets{Kustomize: KustomizeTarget{Name: name}},
 			})
 		}

@@ -30,14 +30,18 @@ const (
 
 var update = flag.Bool("update", false, "rewrite the golden files")
 
+// Update says whether the tests rewrite what is generated, by the flag -update.
+func Update() bool { return *update }
+
 // Resource is what a program registered.
 type Resource struct {
 	URN, Parent, Type, Name string
 	// Component is true for a component, which has no object in a cloud or cluster.
 	Component bool
-	// Protect is true if Pulumi refuses to delete or to replace the resource.
-	Protect bool
-	Inputs  map[string]any
+	// Protect is true if Pulumi refuses to delete or to replace the resource, and Retain if it leaves
+	// the object where it is when the program no longer declares it.
+	Protect, Retain bool
+	Inputs          map[string]any
 	// DependsOn are URNs.
 	DependsOn     []string
 	IgnoreChanges []string
@@ -92,7 +96,7 @@ func (r *Recorder) NewResource(args pulumi.MockResourceArgs) (string, resource.P
 	r.resources = append(r.resources, Resource{
 		URN:    string(resource.NewURN(stack, project, parentType, tokens.Type(args.TypeToken), args.Name)),
 		Parent: rpc.GetParent(), Type: args.TypeToken, Name: args.Name,
-		Component: !args.Custom, Protect: rpc.GetProtect(),
+		Component: !args.Custom, Protect: rpc.GetProtect(), Retain: rpc.GetRetainOnDelete(),
 		Inputs:    args.Inputs.Mappable(),
 		DependsOn: rpc.GetDependencies(), IgnoreChanges: rpc.GetIgnoreChanges(), Provider: rpc.GetProvider(),
 		Aliases: aliases,

@@ -211,6 +211,15 @@ type Stages [][]Manifest
 // All returns every manifest, in an order in which they can be applied one after another.
 func (s Stages) All() []Manifest { return slices.Concat(s...) }
 
+// Retain leaves every object in the cluster when the program no longer declares it.
+func (s Stages) Retain() {
+	for _, stage := range s {
+		for i := range stage {
+			stage[i].RetainOnDelete = true
+		}
+	}
+}
+
 // ApplyStages registers the objects of a component that was created with opts, as its children
 // called <component name>-<manifest name>. They depend on what opts depend on, which Pulumi
 // does not pass to children. It returns the resources by stage.

@@ -56,6 +56,8 @@ type CronJobSpec struct {
 	MilliCPU, MemoryMiB, MemoryLimitMiB int64
 	// Telemetry is where traces and metrics go; nil sends none.
 	Telemetry *Telemetry
+	// Retain leaves the program's objects in the cluster when nothing declares it any more.
+	Retain bool
 }
 
 // DatabaseServer is the network location of a database server: its pods in the cluster, or the
@@ -76,6 +78,9 @@ func NewCronJob(ctx *pulumi.Context, name string, spec *CronJobSpec, opts ...pul
 	stages, err := spec.Stages()
 	if err != nil {
 		return nil, err
+	}
+	if spec.Retain {
+		stages.Retain()
 	}
 	c := &CronJob{}
 	if err := ctx.RegisterComponentResource("loja-veloz:workload:CronJob", name, c, opts...); err != nil {

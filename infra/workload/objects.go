@@ -117,8 +117,14 @@ func (s *Spec) meta(name string) metav1.ObjectMeta {
 // logs.
 const versionLength = 12
 
+// digest is the image's, in hex digits.
+func (s *Spec) digest() string {
+	_, digest, _ := strings.Cut(s.Image, DigestPrefix)
+	return digest
+}
+
 func (s *Spec) version() string {
-	_, digest, _ := strings.Cut(s.Image, "@sha256:")
+	digest := s.digest()
 	return digest[:min(versionLength, len(digest))]
 }
 
@@ -249,16 +255,16 @@ func (s *Spec) variables() []corev1.EnvVar {
 // databaseURL is the variable with the address of the service's database.
 const databaseURL = "DATABASE_URL"
 
-// identity returns the variables with which a pod identifies itself in logs and traces.
+// identity returns the variables with which a pod identifies itself in logs and traces. The version
+// is all of the digest, which the programs shorten: Kustomize can copy it out of the image's
+// reference, and cannot cut it (infra/gitops).
 func (s *Spec) identity() []corev1.EnvVar {
-	version := s.version()
 	return []corev1.EnvVar{
 		{Name: "SERVICE_NAME", Value: s.Service},
-		{Name: "SERVICE_VERSION", Value: version},
+		{Name: VersionVariable, Value: s.digest()},
 		{Name: "POD_NAME", ValueFrom: &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{APIVersion: "v1", FieldPath: "metadata.name"}}},
 		{Name: "OTEL_RESOURCE_ATTRIBUTES", Value: strings.Join([]string{
 			"service.namespace=" + s.Namespace,
-			"service.version=" + version,
 			"service.instance.id=$(POD_NAME)",
 			"k8s.pod.name=$(POD_NAME)",
 			"deployment.environment.name=" + s.Environment,

@@ -27,7 +27,7 @@ var (
 
 // reservedEnv are the variables that the platform sets itself.
 var reservedEnv = []string{
-	"PORT", "SERVICE_NAME", "SERVICE_VERSION", "POD_NAME", "LOG_FORMAT",
+	"PORT", "SERVICE_NAME", VersionVariable, "POD_NAME", "LOG_FORMAT",
 	"OTEL_SERVICE_NAME", "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_PROTOCOL", "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL",
 	"OTEL_RESOURCE_ATTRIBUTES", "GOMEMLIMIT",
 }
@@ -86,7 +86,7 @@ func (s *Spec) validateImage(errs *validate.Errors) {
 	switch {
 	case s.Image == "":
 		errs.Add("Image", "is empty")
-	case !strings.Contains(s.Image, "@sha256:"):
+	case !strings.Contains(s.Image, DigestPrefix):
 		errs.Add("Image", "is %q: name it by digest (registry/name@sha256:...), because a tag can move during a canary", s.Image)
 	case !byDigest.MatchString(s.Image):
 		errs.Add("Image", "is %q: use the form registry/name@sha256:<64 hex digits>", s.Image)

@@ -27,6 +27,10 @@ const (
 	routedPort int32 = 80
 	// Container is the name of the service's container in its pods.
 	Container = "service"
+	// DigestPrefix separates the name of an image from the hex digits of its digest.
+	DigestPrefix = "@sha256:"
+	// VersionVariable is the environment variable of every program with these hex digits.
+	VersionVariable = "SERVICE_VERSION"
 
 	livenessPath  = "/health"
 	readinessPath = "/ready"
@@ -82,6 +86,8 @@ type Spec struct {
 	// Cluster is where the service runs; nil leaves the ConfigMaps and Secrets of earlier settings in
 	// it, and looks for no quarantine: then only the API server refuses.
 	Cluster Cluster
+	// Retain leaves the service's objects in the cluster when the program no longer declares it.
+	Retain bool
 	// Wait holds an update until the Rollout in Cluster is healthy; nil does not wait.
 	Wait *Wait
 }
@@ -192,6 +198,9 @@ func New(ctx *pulumi.Context, name string, spec *Spec, opts ...pulumi.ResourceOp
 	stages, err := spec.Stages()
 	if err != nil {
 		return nil, err
+	}
+	if spec.Retain {
+		stages.Retain()
 	}
 	w := &Workload{Version: spec.version()}
 	return w, component.Register(ctx, "workload", "loja-veloz:workload:Workload", name, w, opts, func() (pulumi.Map, error) {

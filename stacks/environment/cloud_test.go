@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
-	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -13,7 +12,6 @@ import (
 	"github.com/pulumi/pulumi/sdk/v3/go/common/resource"
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 	networkingv1 "k8s.io/api/networking/v1"
-	"sigs.k8s.io/yaml"
 
 	"github.com/loja-veloz/platform/apps/catalogue"
 	"github.com/loja-veloz/platform/infra/infratest"
@@ -49,21 +47,9 @@ func environmentOutputs(name string) map[string]any {
 // stackFile reads the configuration of an environment as Pulumi passes it.
 func stackFile(t *testing.T, name string) map[string]string {
 	t.Helper()
-	raw, err := os.ReadFile("../../Pulumi." + name + ".yaml")
+	values, err := program.StackFile("../..", name)
 	if err != nil {
 		t.Fatal(err)
-	}
-	var file struct{ Config map[string]json.RawMessage }
-	if err := yaml.Unmarshal(raw, &file); err != nil {
-		t.Fatal(err)
-	}
-	values := map[string]string{}
-	for key, value := range file.Config {
-		var text string
-		if json.Unmarshal(value, &text) != nil {
-			text = string(value)
-		}
-		values[key] = text
 	}
 	return values
 }
@@ -129,8 +115,14 @@ var computed = map[string]resource.PropertyMap{
 
 func inCloud(t *testing.T, name string, values map[string]string) (*infratest.Recorder, error) {
 	t.Helper()
+	return inCloudAfter(t, nil, name, values)
+}
+
+// inCloudAfter is inCloud after an update with these outputs.
+func inCloudAfter(t *testing.T, last map[string]any, name string, values map[string]string) (*infratest.Recorder, error) {
+	t.Helper()
 	recorder := &infratest.Recorder{}
-	err := infratest.RunWith(true, standIns{recorder}, func(ctx *pulumi.Context) error {
+	err := infratest.RunWith(true, lastOutputs{standIns{recorder}, last}, func(ctx *pulumi.Context) error {
 		var cluster pulumi.CustomResourceState
 		if err := ctx.RegisterResource("aws:eks/cluster:Cluster", createdCluster, pulumi.Map{
 			"name": pulumi.String("loja-veloz-" + name), "endpoint": pulumi.String("https://eks.invalid"),
@@ -370,18 +362,18 @@ func TestErrorsOfTheCloudAreReportedAtOnce(t *testing.T) {
 // TestOrderInTheCloud: Pulumi creates in this order, and deletes in the reverse order.
 func TestOrderInTheCloud(t *testing.T) {
 	values := stackFile(t, "prod")
-	values["loja-veloz:delivery"] = `{"argoCD": true, "git": {"url": "https://github.com/loja-veloz/platform.git", "secretName": "git"}}`
+	values["loja-veloz:delivery"] = gitopsMode
 	recorder, err := inCloud(t, "prod", values)
 	if err != nil {
 		t.Fatal(err)
 	}
 	recorder.InOrder(t, map[string][]string{
-		"gateway-release":        {"load-balancer-release"}, // which has to outlive the Services for which it created load balancers
-		"gateway-gateway":        {"gateway-release"},
-		"sample-web-app-rollout": {"rollouts-release"},
-		"pedidos-migrate":        {"database-roles-job"},
-		"pagamentos-rollout":     {"stripe-external-secret"},
-		"database-roles-job":     {"database-master-external-secret"},
+		"gateway-release":       {"load-balancer-release"}, // which has to outlive the Services for which it created load balancers
+		"gateway-gateway":       {"gateway-release"},
+		"gitops-sample-web-app": {"rollouts-release", "argocd-release", "gitops-project", "quarantine-binding"},
+		"gitops-pedidos":        {"database-roles-job"},
+		"gitops-pagamentos":     {"stripe-external-secret"},
+		"database-roles-job":    {"database-master-external-secret"},
 	})
 	secrets := 0
 	for _, r := range recorder.Resources() {

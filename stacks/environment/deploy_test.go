@@ -17,9 +17,16 @@ import (
 // registered runs the program against mocks, without a cluster.
 func registered(t *testing.T, preview bool, values map[string]string) (*infratest.Recorder, map[string]any, error) {
 	t.Helper()
+	return registeredAfter(t, nil, preview, values)
+}
+
+// registeredAfter is registered after an update with these outputs.
+func registeredAfter(t *testing.T, last map[string]any, preview bool, values map[string]string) (*infratest.Recorder, map[string]any, error) {
+	t.Helper()
 	t.Setenv("KUBECONFIG", filepath.Join(t.TempDir(), "none"))
 	outputs := make(chan map[string]any, 1)
-	recorder, err := infratest.Run(preview, func(ctx *pulumi.Context) error {
+	recorder := &infratest.Recorder{}
+	err := infratest.RunWith(preview, lastOutputs{recorder, last}, func(ctx *pulumi.Context) error {
 		exports, err := program.Deploy(ctx, context.Background(), "local", values, shop, local.New)
 		if err != nil {
 			return err

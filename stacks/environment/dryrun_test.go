@@ -85,9 +85,13 @@ func TestStrictDryRun(t *testing.T) {
 	// The charts' objects are missing, but their definitions are there, and our objects of those
 	// kinds are checked against them.
 	readCharts(t, server)
-	for _, name := range clouds {
+	delivered := inMode(t, true)
+	for name, values := range map[string]map[string]string{
+		"dev": stackFile(t, "dev"), "prod": stackFile(t, "prod"), "dev, gitops": delivered["dev"].values, "prod, gitops": delivered["prod"].values,
+	} {
 		t.Run(name, func(t *testing.T) {
-			recorder, err := inCloud(t, name, stackFile(t, name))
+			environment, _, _ := strings.Cut(name, ",")
+			recorder, err := inCloud(t, environment, values)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -128,11 +132,11 @@ func TestStrictDryRun(t *testing.T) {
 	})
 }
 
-// readCharts creates the definitions of the test charts.
+// readCharts creates the definitions of the test charts, and of Argo CD, which are complete.
 func readCharts(t *testing.T, server *apiServer) {
 	t.Helper()
 	files := 0
-	err := filepath.WalkDir("../../infra/charts/testcharts", func(path string, entry fs.DirEntry, err error) error {
+	read := func(path string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() || !strings.Contains(path, "/crds/") {
 			return err
 		}
@@ -146,9 +150,11 @@ func readCharts(t *testing.T, server *apiServer) {
 			return err
 		}
 		return server.apply(t.Context(), definition, false)
-	})
-	if err != nil {
-		t.Fatal(err)
+	}
+	for _, folder := range []string{"../../infra/charts/testcharts", "../../infra/gitops/crds"} {
+		if err := filepath.WalkDir(folder, read); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if files == 0 {
 		t.Fatal("the test charts have no definitions")

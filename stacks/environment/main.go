@@ -24,7 +24,7 @@ func main() {
 // start runs the program of the target that the configuration names: aws replaces this process
 // and returns only with an error; here runs in this process.
 func start(aws func() error, here func(program.NewTarget)) error {
-	values, err := program.Values()
+	values, err := program.Values(os.Args[1:])
 	if err != nil {
 		return err
 	}

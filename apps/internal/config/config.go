@@ -147,8 +147,19 @@ func (r *Reader) IP(name string) string {
 // Identity identifies a process.
 type Identity struct {
 	Service string // SERVICE_NAME
-	Version string // SERVICE_VERSION: the first 12 hex digits of the image's digest
+	Version string // SERVICE_VERSION; of the digest of an image the first 12 hex digits
 	Pod     string // POD_NAME, or the host's name outside Kubernetes
+}
+
+// digest is that of an image, in hex digits.
+var digest = regexp.MustCompile(`^[0-9a-f]{64}$`)
+
+// short returns as much of a digest as logs, traces and pages show; other versions stay as they are.
+func short(version string) string {
+	if digest.MatchString(version) {
+		return version[:12]
+	}
+	return version
 }
 
 // Identity reads the process's identity; service is the default name.
@@ -166,7 +177,7 @@ func (r *Reader) Identity(service string) Identity {
 	}
 	return Identity{
 		Service: r.Label("SERVICE_NAME", service),
-		Version: r.Label("SERVICE_VERSION", "dev"),
+		Version: short(r.Label("SERVICE_VERSION", "dev")),
 		Pod:     pod,
 	}
 }

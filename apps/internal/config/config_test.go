@@ -55,6 +55,10 @@ func TestSetVariablesAreRead(t *testing.T) {
 	if got := r.Identity("other"); got != want {
 		t.Errorf("Identity = %+v, want %+v", got, want)
 	}
+	digest := reader(map[string]string{"SERVICE_VERSION": strings.Repeat("0123456789abcdef", 4)})
+	if got := digest.Identity("other").Version; got != "0123456789ab" {
+		t.Errorf("the version of an image's digest is %q, want its first 12 digits", got)
+	}
 	if err := r.Err(); err != nil {
 		t.Errorf("Err = %v, want nil", err)
 	}

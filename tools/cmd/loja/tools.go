@@ -24,7 +24,7 @@ var toolSets = map[string][]toolchain.Tool{
 	"lint":       toolchain.Lint,
 	"generators": toolchain.Generators,
 	"flagger":    {toolchain.Flagger},
-	"argocd":     {toolchain.ArgoCD},
+	"gitops":     toolchain.Loop,
 	"telemetry":  toolchain.Telemetry,
 }
 

@@ -150,16 +150,16 @@ func (c *rollouts) admitted(ctx context.Context, images map[string]string, servi
 // render writes the manifests into a clone of the repository. A program whose image was not built
 // keeps the digest that git has, which may be that of a rollback.
 func (s *shipment) render(ctx context.Context, folder string) error {
-	images := s.w.Local("release.json")
+	digests := s.w.Local("release.json")
 	text, err := json.Marshal(s.digests)
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(images, text, 0o600); err != nil {
+	if err := os.WriteFile(digests, text, 0o600); err != nil {
 		return err
 	}
 	render := s.pulumi.base
-	render.Args = []string{s.w.Local("environment"), "render", "-stack", stack, "-out", folder, "-images", images}
+	render.Args = []string{s.w.Local("environment"), "render", "-stack", stack, "-out", folder, "-digests", digests}
 	return render.Run(ctx)
 }
 
@@ -250,7 +250,8 @@ func (a application) at(commit string) (state string, failed bool) {
 	}
 	for _, c := range a.Status.Conditions {
 		if strings.HasSuffix(c.Type, "Error") {
-			return c.Message, false
+			// Its comparison is a dry run, which a policy of the API server may refuse.
+			return c.Message, a.Status.Sync.Revision == commit && strings.Contains(c.Message, "denied request")
 		}
 	}
 	return fmt.Sprintf("%s at %.12s, operation %s", a.Status.Sync.Status, a.Status.Sync.Revision, operation.Phase), false

@@ -178,6 +178,8 @@ func TestWhatArgoCDHasApplied(t *testing.T) {
 			"admission refuses", true},
 		{`{"sync":{"status":"OutOfSync","revision":"new"},"operationState":{"phase":"Failed","message":"before","syncResult":{"revision":"old"}}}`,
 			"OutOfSync at new, operation Failed", false},
+		{`{"sync":{"status":"Unknown","revision":"new"},"conditions":[{"type":"ComparisonError","message":"policy denied request: quarantined"}]}`,
+			"policy denied request: quarantined", true},
 		{`{"sync":{"status":"Unknown"},"conditions":[{"type":"ComparisonError","message":"no such path"}]}`, "no such path", false},
 	} {
 		var a application

@@ -385,6 +385,9 @@ var ArgoCD = Tool{
 	Image:   "quay.io/argoproj/argocd:v" + argoCDVersion, Path: "/usr/local/bin/argocd",
 }
 
+// Loop are the programs of make e2e-gitops.
+var Loop = []Tool{Kubernetes, rollouts, ArgoCD}
+
 // Flagger ships one canary of make drill, for comparison; nothing else runs it.
 var Flagger = Tool{Name: "flagger", Version: flaggerVersion, Pin: "flagger", Package: "github.com/fluxcd/flagger/cmd/flagger"}
 

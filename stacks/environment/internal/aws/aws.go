@@ -13,6 +13,7 @@ import (
 	"github.com/loja-veloz/platform/infra/delivery"
 	"github.com/loja-veloz/platform/infra/dns"
 	"github.com/loja-veloz/platform/infra/gateway"
+	"github.com/loja-veloz/platform/infra/gitops"
 	"github.com/loja-veloz/platform/infra/kube"
 	"github.com/loja-veloz/platform/infra/network"
 	"github.com/loja-veloz/platform/infra/observability"
@@ -28,7 +29,6 @@ import (
 const (
 	kongNamespace     = "kong"
 	internalNamespace = "kong-internal"
-	argoNamespace     = "argocd"
 	secretsNamespace  = "external-secrets"
 	datadogNamespace  = "datadog"
 	secretStore       = "aws"
@@ -195,25 +195,24 @@ func (t *Target) planDelivery() {
 	if cfg.Delivery.InstallRollouts {
 		t.rollouts = &delivery.RolloutsReleaseSpec{Chart: t.chart(plan.RolloutsNamespace, 2)}
 	}
-	if !cfg.Delivery.ArgoCD {
+	if cfg.Delivery.Mode != config.GitOps {
 		return
 	}
 	git := cfg.Delivery.Git
-	var repositories []string
-	for _, service := range slices.Sorted(maps.Keys(cfg.Services)) {
-		repositories = append(repositories, "loja-veloz/"+service) // the names that bootstrap uses
-	}
-	t.secrets.Namespaces = append(t.secrets.Namespaces, argoNamespace)
+	t.secrets.Namespaces = append(t.secrets.Namespaces, gitops.Namespace)
 	t.argoCD = &delivery.ArgoCDSpec{
-		Chart:      t.chart(argoNamespace, 2),
+		Chart:      t.chart(gitops.Namespace, 2),
 		Repository: &delivery.GitRepository{URL: git.URL, SecretName: git.SecretName, Store: secretStore},
 	}
 	t.imageUpdater = &delivery.ImageUpdaterSpec{
-		Chart: t.chart(argoNamespace, 1), AccountID: t.cluster.AccountID, Region: t.cluster.Region,
+		Chart: t.chart(gitops.Namespace, 1), AccountID: t.cluster.AccountID, Region: t.cluster.Region,
 		Repository: git.URL, Branch: git.Branch,
-		Applications: []delivery.UpdatedApplication{
-			{NamePattern: plan.ShopNamespace, Path: "gitops/" + t.environment, Images: repositories},
-		},
+	}
+	for _, service := range slices.Sorted(maps.Keys(cfg.Services)) {
+		t.imageUpdater.Applications = append(t.imageUpdater.Applications, delivery.UpdatedApplication{
+			NamePattern: service, Path: plan.ManifestPath(cfg, t.environment) + "/" + service,
+			Images: []string{"loja-veloz/" + service}, // the name that bootstrap uses
+		})
 	}
 }
 

@@ -16,7 +16,7 @@ func TestSettingsThatAWSRefuses(t *testing.T) {
 	cfg.Shop.Acquirer, cfg.Shop.Auth, cfg.Shop.APIKeysSecretVersion = "stripe", "api-key", "AWSCURRENT"
 	cfg.Cluster.Addons = map[string]string{"dns": "1"}
 	cfg.Gateway.NodePort, cfg.Gateway.CertificateARN, cfg.Gateway.ZoneID = 30081, "certificate", "Z1"
-	cfg.MetricsServer.KubeletInsecureTLS, cfg.Delivery.ArgoCD, cfg.Datadog.Install = true, true, true
+	cfg.MetricsServer.KubeletInsecureTLS, cfg.Delivery.Mode, cfg.Datadog.Install = true, config.GitOps, true
 	cfg.Images = map[string]string{"estoque": "registry/drill/estoque@sha256:0"}
 	cfg.Prometheus.NodePort, cfg.Console.NodePort = 9090, 9092
 	err := validate(cfg)
@@ -29,7 +29,7 @@ func TestSettingsThatAWSRefuses(t *testing.T) {
 		"shop.stripeSecretName is missing: shop.acquirer is stripe", "shop.apiKeysSecretName is missing: shop.auth is api-key",
 		"shop.stripeSecretVersion is missing: shop.acquirer is stripe", `shop.apiKeysSecretVersion is "AWSCURRENT": use the id of a version`,
 		`cloud.bootstrap is ""`, "cloud.protected is false: with database.multiAZ", "cluster.addons.dns is not an add-on",
-		"kubeletInsecureTLS is true", "delivery.git: url", "publicAccessCIDRs is empty", "gateway.host is empty", "exactly one of them",
+		"kubeletInsecureTLS is true", "delivery.git.secretName is missing: delivery.mode is gitops", "publicAccessCIDRs is empty", "gateway.host is empty", "exactly one of them",
 		`gateway.certificateARN is "certificate"`, "gateway.nodePort is 30081", "datadog.secretName is missing",
 		"images.estoque is registry/drill/estoque@sha256:0, which injects a fault", "prometheus.nodePort is 9090", "console.nodePort is 9092",
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/loja-veloz/platform/infra/database/instance"
 	"github.com/loja-veloz/platform/infra/delivery"
 	"github.com/loja-veloz/platform/infra/gateway"
+	"github.com/loja-veloz/platform/infra/gitops"
 	"github.com/loja-veloz/platform/infra/identity"
 	"github.com/loja-veloz/platform/infra/kube"
 	"github.com/loja-veloz/platform/infra/network"
@@ -180,7 +181,7 @@ func (t *Target) identities(ctx *pulumi.Context, p *plan.Plan, eks *cluster.Clus
 		{"autoscaler", plan.SystemNamespace, autoscaling.ServiceAccount, identity.ClusterAutoscaler(account, region, name), true},
 		{"secrets", secretsNamespace, secrets.ServiceAccount,
 			identity.ExternalSecrets(region, readable, []pulumi.StringInput{pulumi.String(own.key)}), true},
-		{"image-updater", argoNamespace, delivery.ImageUpdaterServiceAccount,
+		{"image-updater", gitops.Namespace, delivery.ImageUpdaterServiceAccount,
 			identity.ImageUpdater(region, own.repositories), t.imageUpdater != nil},
 	}
 	var associations []pulumi.Resource

@@ -156,8 +156,8 @@ func (c *connected) installGateways(ctx *pulumi.Context, shop, balancer pulumi.R
 	return []pulumi.Resource{public, internal}, nil
 }
 
-// installDelivery registers what ships new versions. It returns the Rollouts controller, for
-// which workloads wait.
+// installDelivery registers what ships new versions. It returns the Rollouts controller and Argo CD,
+// for which workloads wait.
 func (c *connected) installDelivery(ctx *pulumi.Context, store pulumi.Resource) ([]pulumi.Resource, error) {
 	t, in := c.target, pulumi.Provider(c.provider)
 	var needed []pulumi.Resource
@@ -176,6 +176,7 @@ func (c *connected) installDelivery(ctx *pulumi.Context, store pulumi.Resource) 
 		if _, err := delivery.NewImageUpdater(ctx, "image-updater", t.imageUpdater, in, c.after(argo)); err != nil {
 			return nil, err
 		}
+		needed = append(needed, argo)
 	}
 	return needed, nil
 }

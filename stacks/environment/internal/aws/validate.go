@@ -152,8 +152,8 @@ func validateControllers(cfg *config.Config, add func(format string, args ...any
 	if cfg.MetricsServer.KubeletInsecureTLS {
 		add("metricsServer.kubeletInsecureTLS is true: set false, since the cluster's CA signs the certificates of EKS's kubelets")
 	}
-	if cfg.Delivery.ArgoCD && (cfg.Delivery.Git.URL == "" || cfg.Delivery.Git.SecretName == "") {
-		add("delivery.git: url and secretName are needed with argoCD")
+	if cfg.Delivery.Mode == config.GitOps && cfg.Delivery.Git.SecretName == "" {
+		add("delivery.git.secretName is missing: delivery.mode is gitops")
 	}
 	if cfg.Datadog.Install && cfg.Datadog.SecretName == "" {
 		add("datadog.secretName is missing: it names the secret that holds api-key, app-key and token")

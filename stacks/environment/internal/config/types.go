@@ -167,17 +167,25 @@ const ConsoleImage = "console"
 
 // Delivery is what ships new versions.
 type Delivery struct {
-	InstallRollouts bool `json:"installRollouts" doc:"Whether to install the Argo Rollouts controller; false where the cluster has one."`
-	ArgoCD          bool `json:"argoCD" doc:"Whether to install Argo CD with Image Updater; no stack gives them anything to do yet."`
+	Mode            string `json:"mode" doc:"Who applies the objects of the services: pulumi (this stack), or gitops (Argo CD, from what make render has written to delivery.git: docs/gitops.md). Argo CD is installed only with gitops, and so is Image Updater in AWS."`
+	Retain          bool   `json:"retain" doc:"Whether the objects of the services stay in the cluster when the stack no longer declares them. Set it, and run pulumi up, before mode of a running environment becomes gitops."`
+	InstallRollouts bool   `json:"installRollouts" doc:"Whether to install the Argo Rollouts controller; false where the cluster has one."`
 
-	Git Git `json:"git" doc:"The git repository that Argo CD reads and Image Updater writes tags to."`
+	Git Git `json:"git" doc:"gitops: the git repository that Argo CD reads, and that Image Updater writes to."`
 }
+
+// Modes of delivery.
+const (
+	Pulumi = "pulumi"
+	GitOps = "gitops"
+)
 
 // Git is a git repository.
 type Git struct {
-	URL        string `json:"url" doc:"Address of the repository, https://."`
-	Branch     string `json:"branch" doc:"Branch that is deployed."`
-	SecretName string `json:"secretName" doc:"Secret in AWS Secrets Manager with the keys username and password of the repository."`
+	URL        string `json:"url" doc:"Address of the repository, https://; without AWS also http://."`
+	Branch     string `json:"branch" doc:"Branch that is applied."`
+	Path       string `json:"path" doc:"Folder of the repository with a folder for each service; empty is stacks/environment/manifests/STACK."`
+	SecretName string `json:"secretName" doc:"AWS: secret in AWS Secrets Manager with the keys username and password of the repository."`
 }
 
 // Telemetry is where traces and pushed metrics go.
@@ -212,7 +220,7 @@ func Defaults(services map[string]Service) *Config {
 		Prometheus:     Prometheus{Install: true},
 		Telemetry:      Telemetry{Collector: true},
 		Console:        Console{Install: true},
-		Delivery:       Delivery{InstallRollouts: true, Git: Git{Branch: "main"}},
+		Delivery:       Delivery{Mode: Pulumi, InstallRollouts: true, Git: Git{Branch: "main"}},
 	}
 }
 

@@ -28,8 +28,11 @@ func (c *Config) validate(programs *catalogue.Catalogue) error {
 		}
 	}
 	for _, name := range images {
-		if program, _ := programs.Program(name); program.Kind == catalogue.Platform {
-			continue // a target that does not install it needs no image
+		switch program, _ := programs.Program(name); {
+		case program.Kind == catalogue.Platform: // a target that does not install it needs no image
+			continue
+		case c.Delivery.Mode == GitOps && (program.Kind == catalogue.Service || program.Kind == catalogue.CronJob): // it is in git
+			continue
 		}
 		if c.Images[name] == "" {
 			errs = append(errs, fmt.Errorf("%s:images.%s is missing: run make deploy, or "+
@@ -37,6 +40,7 @@ func (c *Config) validate(programs *catalogue.Catalogue) error {
 		}
 	}
 	errs = append(errs, c.validateShop()...)
+	errs = append(errs, c.validateDelivery()...)
 	if c.Cloud.Provider != "none" && c.Cloud.Provider != "aws" {
 		errs = append(errs, fmt.Errorf("%s:cloud.provider is %q: use none or aws", Namespace, c.Cloud.Provider))
 	}
@@ -67,6 +71,20 @@ func (c *Config) validateShop() []error {
 		errs = append(errs, fmt.Errorf("%s:shop.stripePublishableKey %w", Namespace, err))
 	}
 	return errs
+}
+
+// validateDelivery checks who applies the services' objects, and what the other one would need.
+func (c *Config) validateDelivery() []error {
+	d := c.Delivery
+	switch {
+	case d.Mode == Pulumi:
+		return nil
+	case d.Mode != GitOps:
+		return []error{fmt.Errorf("%s:delivery.mode is %q: use pulumi or gitops", Namespace, d.Mode)}
+	case d.Git.URL == "":
+		return []error{fmt.Errorf("%s:delivery.git.url is missing: delivery.mode is gitops", Namespace)}
+	}
+	return nil
 }
 
 // validatePublishableKey returns errors without the value: it may be a secret key.

@@ -13,10 +13,10 @@ func TestWhatNeedsAWSIsRefused(t *testing.T) {
 	if err := validate(cfg); err != nil {
 		t.Errorf("the defaults are refused: %v", err)
 	}
-	cfg.Shop.Acquirer, cfg.Shop.Auth, cfg.Delivery.ArgoCD, cfg.Datadog.Install = "stripe", "api-key", true, true
+	cfg.Shop.Acquirer, cfg.Shop.Auth, cfg.Delivery.Git.SecretName, cfg.Datadog.Install = "stripe", "api-key", "git", true
 	want := []string{
 		"shop.acquirer is stripe, which needs cloud.provider aws", "shop.auth is api-key, which needs cloud.provider aws",
-		"delivery.argoCD needs", "datadog.install needs",
+		"delivery.git.secretName needs", "datadog.install needs",
 	}
 	err := validate(cfg)
 	if err == nil {

@@ -13,6 +13,7 @@ import (
 	"github.com/loja-veloz/platform/apps/catalogue"
 	"github.com/loja-veloz/platform/infra/database"
 	"github.com/loja-veloz/platform/infra/gateway"
+	"github.com/loja-veloz/platform/infra/gitops"
 	"github.com/loja-veloz/platform/infra/kube"
 	"github.com/loja-veloz/platform/infra/observability"
 	"github.com/loja-veloz/platform/infra/slo"
@@ -105,6 +106,8 @@ type Plan struct {
 	Secrets map[string][]string
 	// DatabaseClients select the pods that connect to PostgreSQL.
 	DatabaseClients []kube.PodSelector
+	// Applications are what Argo CD applies; nil: the stack applies the objects of Workloads and CronJobs.
+	Applications *gitops.Spec
 }
 
 // New plans the environment with this name. It reports the errors of all components at once,
@@ -123,7 +126,11 @@ func New(environment string, cfg *config.Config, programs *catalogue.Catalogue, 
 	for _, program := range programs.CronJobs() {
 		p.CronJobs = append(p.CronJobs, p.cronJob(environment, cfg, program, site))
 	}
-	return p, errors.Join(workload.Connect(p.Workloads), p.validate(cfg), checkConnections(cfg, programs, site.Server))
+	err := errors.Join(workload.Connect(p.Workloads), p.validate(cfg), checkConnections(cfg, programs, site.Server))
+	if err == nil && cfg.Delivery.Mode == config.GitOps {
+		err = p.planApplications(environment, cfg)
+	}
+	return p, err
 }
 
 func roles(cfg *config.Config, names []string, server Server) *database.RolesSpec {
@@ -140,7 +147,8 @@ func (p *Plan) workload(environment string, cfg *config.Config, program catalogu
 		Service:     program.Name,
 		Namespace:   ShopNamespace,
 		Environment: environment,
-		Image:       cfg.Images[program.Name],
+		Image:       image(cfg, program.Name),
+		Retain:      cfg.Delivery.Retain,
 		LogFormat:   size.LogFormat,
 		Env:         variables(cfg, program),
 		SecretEnv:   p.secrets(cfg, program, site),
@@ -185,7 +193,8 @@ func (p *Plan) cronJob(environment string, cfg *config.Config, program catalogue
 		Name:        program.Name,
 		Namespace:   ShopNamespace,
 		Environment: environment,
-		Image:       cfg.Images[program.Name],
+		Image:       image(cfg, program.Name),
+		Retain:      cfg.Delivery.Retain,
 		LogFormat:   size.LogFormat,
 		Schedule:    program.Schedule,
 		Deadline:    cronJobDeadline,
@@ -274,7 +283,7 @@ func (p *Plan) validate(cfg *config.Config) error {
 		errs = append(errs, Validate([]Component{{"databases and roles", p.Roles}}))
 	}
 	for _, w := range p.Workloads {
-		if cfg.Images[w.Service] != "" {
+		if w.Image != "" {
 			errs = append(errs, w.Validate())
 		}
 	}

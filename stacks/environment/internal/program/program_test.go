@@ -60,11 +60,11 @@ func programs(t *testing.T) *catalogue.Catalogue {
 
 func TestValues(t *testing.T) {
 	t.Setenv("PULUMI_CONFIG", "")
-	if values, err := Values(); err != nil || len(values) != 0 {
+	if values, err := Values(nil); err != nil || len(values) != 0 {
 		t.Errorf("without configuration the values are %v (%v)", values, err)
 	}
 	t.Setenv("PULUMI_CONFIG", `{"loja-veloz:kubeContext": "kind-loja"}`)
-	if values, err := Values(); err != nil || values["loja-veloz:kubeContext"] != "kind-loja" {
+	if values, err := Values(nil); err != nil || values["loja-veloz:kubeContext"] != "kind-loja" {
 		t.Errorf("the values are %v (%v)", values, err)
 	}
 }
@@ -114,7 +114,7 @@ func TestDeployConnectsOnlyWithoutErrors(t *testing.T) {
 func TestDecodingErrorsDoNotContainTheConfiguration(t *testing.T) {
 	for _, raw := range []string{`{"a": "hunter2"`, `{"a": ["hunter2"]}`, `hunter2`, `"hunter2"`} {
 		t.Setenv("PULUMI_CONFIG", raw)
-		_, err := Values()
+		_, err := Values(nil)
 		infratest.Refused(t, err, "decoding PULUMI_CONFIG")
 		if err != nil && strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("the error contains the configuration: %v", err)

@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help up down wipe status deploy promote abort release publish verify scan load new-service preview outputs record update drift \
 	comment render aws-check env \
-	cluster-up cluster-down cluster-status dev dev-down dev-status trace audit test check lint shellcheck ci chromium drill drill-shop drill-long e2e e2e-full e2e-aws bench bench-cold bench-shop bench-data slo generate loja
+	cluster-up cluster-down cluster-status dev dev-down dev-status trace audit test check lint shellcheck redis-tools ci chromium drill drill-shop drill-long e2e e2e-full e2e-aws e2e-gitops bench bench-cold bench-shop bench-data slo generate loja
 
 export GOTOOLCHAIN := local
 LOJA := .local/loja
@@ -108,9 +108,10 @@ drill-long: loja ## check the history of 100,000 checkouts under faults, and tha
 	@cd tools && HISTORY_CHECKOUTS=$${HISTORY_CHECKOUTS:-100000} HISTORY_PLANTED=1 GOWORK=off \
 		go test -tags e2e -count=1 -v -timeout 120m -run '^Test(History|PlantedBugs)$$' ./drill
 # A package that is missing is installed where there is apt. Another installation is waited for.
-chromium shellcheck:
+redis-tools: PROGRAM := redis-check-rdb
+chromium shellcheck redis-tools:
 	@apt="apt-get -q -o DPkg::Lock::Timeout=600"; install="$$apt install -y --no-install-recommends $@"; \
-		command -v $@ >/dev/null || $$install >/dev/null || { $$apt update >/dev/null && $$install >/dev/null; } || \
+		command -v $(or $(PROGRAM),$@) >/dev/null || $$install >/dev/null || { $$apt update >/dev/null && $$install >/dev/null; } || \
 		{ echo "$@ is missing: install it" >&2; exit 1; }
 e2e: chromium drill-shop ## the drills on the host and on the real cluster, short set; leaves it down
 	@cd tools && GOWORK=off go test -tags e2e -count=1 -v -timeout 60m ./e2e
@@ -118,6 +119,8 @@ e2e-full: chromium drill-shop ## every drill
 	@cd tools && E2E_FULL=1 GOWORK=off go test -tags e2e -count=1 -v -timeout 100m ./e2e
 e2e-aws: loja ## deploy the whole environments dev and prod to the stand-in for AWS and the local API server
 	@cd tools && E2E_AWS=1 GOWORK=off go test -tags e2e -count=1 -v -timeout 60m -run '^TestAWS$$' ./e2e
+e2e-gitops: loja redis-tools ## run the loop of a delivery by git on real programs, without a node: Argo CD, Rollouts, git server, rollback
+	@bin=$$($(LOJA) tool gitops) && cd tools && LOJA_GITOPS_BIN="$$bin" GOWORK=off go test -tags e2e -count=1 -v -timeout 15m ./gitops
 bench: loja ## measure start, memory, preview and compilation (stops and starts the cluster)
 	@$(LOJA) bench
 lint: loja shellcheck ## run golangci-lint (gofmt, vet and more), shellcheck, actionlint

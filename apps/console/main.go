@@ -2,6 +2,9 @@
 // shows how far its canary is and what it waits for, how much of its error budgets is left, and
 // why its last releases ended. It lists the payments that need a person, and shows the trace of an
 // order. It reads and changes nothing.
+//
+// The command "console rollback" is another process, with rights of its own: it brings aborted
+// canaries to the git repository from which Argo CD deploys (package rollback).
 package main
 
 import (
@@ -46,16 +49,10 @@ func (s settings) services() []string { return slices.Sorted(maps.Keys(s.objecti
 
 func readSettings(env *config.Reader) settings {
 	s := settings{
-		kubernetes: env.HTTPURL("KUBERNETES_URL"), namespace: env.Label("SERVICES_NAMESPACE", "shop"),
+		namespace:  env.Label("SERVICES_NAMESPACE", "shop"),
 		prometheus: env.HTTPURL("PROMETHEUS_URL"), jaeger: env.HTTPURL("JAEGER_URL"), payments: env.HTTPURL("PAYMENTS_URL"),
 	}
-	if s.kubernetes == "" {
-		host := env.Text("KUBERNETES_SERVICE_HOST", "kubernetes.default.svc")
-		s.kubernetes, s.account = "https://"+net.JoinHostPort(host, env.Text("KUBERNETES_SERVICE_PORT", "443")), accountFolder
-		if _, err := os.Stat(accountFolder); err != nil {
-			env.Reject("KUBERNETES_URL", "is needed outside of a cluster: run kubectl proxy, and set it to http://127.0.0.1:8001")
-		}
-	}
+	s.kubernetes, s.account = readKubernetes(env)
 	decoder := json.NewDecoder(bytes.NewReader([]byte(env.Text("OBJECTIVES", "{}"))))
 	decoder.DisallowUnknownFields()
 	if err := decoder.Decode(&s.objectives); err != nil {
@@ -73,7 +70,20 @@ func readSettings(env *config.Reader) settings {
 	return s
 }
 
-var run = service.Commands{"": serve}.Run
+// readKubernetes returns the API server's URL, and the folder of the pod's service account; it is "" if
+// KUBERNETES_URL is set.
+func readKubernetes(env *config.Reader) (base, account string) {
+	if base = env.HTTPURL("KUBERNETES_URL"); base != "" {
+		return base, ""
+	}
+	if _, err := os.Stat(accountFolder); err != nil {
+		env.Reject("KUBERNETES_URL", "is needed outside of a cluster: run kubectl proxy, and set it to http://127.0.0.1:8001")
+	}
+	host := env.Text("KUBERNETES_SERVICE_HOST", "kubernetes.default.svc")
+	return "https://" + net.JoinHostPort(host, env.Text("KUBERNETES_SERVICE_PORT", "443")), accountFolder
+}
+
+var run = service.Commands{"": serve, "rollback": writeRollbacks}.Run
 
 func main() { service.Main(name, run) }
 

@@ -1,6 +1,7 @@
 package gitops
 
 import (
+	"embed"
 	"fmt"
 	"io/fs"
 	"maps"
@@ -17,8 +18,20 @@ import (
 	"github.com/loja-veloz/platform/infra/validate"
 )
 
-//go:generate go run ../internal/crdgen -module github.com/argoproj/argo-cd/v3@v3.2.12 -path manifests/crds/application-crd.yaml -license Apache-2.0 -out crds/applications
-//go:generate go run ../internal/crdgen -module github.com/argoproj/argo-cd/v3@v3.2.12 -path manifests/crds/appproject-crd.yaml -license Apache-2.0 -out crds/appprojects
+//go:generate go run ../internal/crdgen -module github.com/argoproj/argo-cd/v3@v3.2.11 -path manifests/crds/application-crd.yaml -license Apache-2.0 -out crds/applications
+//go:generate go run ../internal/crdgen -module github.com/argoproj/argo-cd/v3@v3.2.11 -path manifests/crds/appproject-crd.yaml -license Apache-2.0 -out crds/appprojects
+
+//go:embed crds
+var definitions embed.FS
+
+// Definitions returns the CustomResourceDefinitions of Applications and AppProjects.
+func Definitions() ([]kube.Manifest, error) {
+	folder, err := fs.Sub(definitions, "crds")
+	if err != nil {
+		return nil, err
+	}
+	return kube.Definitions(folder)
+}
 
 const (
 	// Namespace is that of Argo CD and its objects.

@@ -4,6 +4,7 @@
 package rollout
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -214,4 +215,27 @@ func pause(duration json.RawMessage) time.Duration {
 	}
 	d, _ := time.ParseDuration(text) // the controller has validated it
 	return d
+}
+
+// A Version is what a canary changes and what is quarantined: an image and settings.
+type Version struct {
+	// Digest is that of the image, sha256:...; empty for an image without one.
+	Digest string
+	// Settings is the name of the ConfigMap with the service's settings.
+	Settings string
+}
+
+func (t Template) version() Version { return Version{digestOf(t.image()), t.settings()} }
+
+// Version is the version that the Rollout is to have.
+func (r *Rollout) Version() Version { return r.Spec.Template.version() }
+
+// StableVersion reads the version to which an abort returns; it is nil if there is none.
+func (r *Rollout) StableVersion(ctx context.Context, c Cluster) (*Version, error) {
+	template, err := stable(ctx, c, r, r.Metadata.Namespace, r.Metadata.Name)
+	if err != nil || template == nil {
+		return nil, err
+	}
+	v := template.version()
+	return &v, nil
 }

@@ -101,7 +101,7 @@ const pinsFile = "tools/internal/toolchain/pins.go"
 
 // tools returns every tool of pins.go.
 func tools() []toolchain.Tool {
-	return slices.Concat([]toolchain.Tool{toolchain.Kubernetes, toolchain.Ko, toolchain.Flagger}, toolchain.Pulumi,
+	return slices.Concat([]toolchain.Tool{toolchain.Kubernetes, toolchain.Ko, toolchain.Flagger, toolchain.ArgoCD}, toolchain.Pulumi,
 		toolchain.Images, toolchain.Lint, toolchain.Generators)
 }
 
@@ -168,6 +168,8 @@ var byHand = map[string]string{
 	"infra/cluster/addons.go":                  "EKS add-ons: only AWS's API lists them",
 	"tools/internal/toolchain/pins.go":         "folders of npm packages follow package.json",
 	"tools/internal/platform/metricsserver.go": "the address of a source",
+	"tools/internal/images/argocd.go":          "the distribution's Redis is packed under this name",
+	"infra/delivery/localargocd.go":            "the same Redis; Argo CD's own version has its comment",
 	"tools/internal/images/controllers.go":     "the pause image, which is built here and has the name that the kubelet asks for",
 	"tools/internal/standin/cli/cli.go":        "an invented version",
 	"tools/internal/standin/aws/eks.go":        "an invented version",

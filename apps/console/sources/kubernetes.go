@@ -42,18 +42,26 @@ func NewKubernetes(base, folder, namespace string, client *http.Client) (*Kubern
 	if folder == "" {
 		return k, nil
 	}
+	var err error
+	k.client, k.authorize, err = Account(folder)
+	return k, err
+}
+
+// Account returns a client that trusts the certificate in the folder of a service account, and what
+// adds its token to a request.
+func Account(folder string) (*http.Client, func(*http.Request) error, error) {
 	authority, err := os.ReadFile(filepath.Join(folder, "ca.crt"))
 	if err != nil {
-		return nil, fmt.Errorf("reading the certificate of Kubernetes: %w", err)
+		return nil, nil, fmt.Errorf("reading the certificate of Kubernetes: %w", err)
 	}
 	roots := x509.NewCertPool()
 	if !roots.AppendCertsFromPEM(authority) {
-		return nil, fmt.Errorf("%s/ca.crt has no certificate", folder)
+		return nil, nil, fmt.Errorf("%s/ca.crt has no certificate", folder)
 	}
-	k.client = &http.Client{Transport: &http.Transport{
+	client := &http.Client{Transport: &http.Transport{
 		TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}, IdleConnTimeout: time.Minute,
 	}}
-	k.authorize = func(request *http.Request) error {
+	return client, func(request *http.Request) error {
 		// Kubernetes replaces the token before it expires.
 		token, err := os.ReadFile(filepath.Join(folder, "token"))
 		if err != nil {
@@ -61,8 +69,7 @@ func NewKubernetes(base, folder, namespace string, client *http.Client) (*Kubern
 		}
 		request.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(token)))
 		return nil
-	}
-	return k, nil
+	}, nil
 }
 
 // Cluster is what the namespace held at one moment.

@@ -18,6 +18,7 @@ import (
 	"github.com/loja-veloz/platform/tools/internal/check"
 	"github.com/loja-veloz/platform/tools/internal/cluster"
 	"github.com/loja-veloz/platform/tools/internal/console"
+	"github.com/loja-veloz/platform/tools/internal/gitserver"
 	"github.com/loja-veloz/platform/tools/internal/platform"
 	"github.com/loja-veloz/platform/tools/internal/postgres"
 	"github.com/loja-veloz/platform/tools/internal/repo"
@@ -136,7 +137,7 @@ func root() *cobra.Command {
 		benchShopCommand(),
 		command("new-service", "create a service (NAME=...)", (*settings.Reader).NewService, newService),
 		plain("env", "print the exports that plain pulumi and kubectl need", printEnv),
-		clusterCommand(), toolCommand(), postgresCommand(),
+		clusterCommand(), toolCommand(), postgresCommand(), gitServerCommand(),
 	)
 	r.AddCommand(devCommands()...)
 	return r
@@ -189,6 +190,14 @@ func clusterCommand() *cobra.Command {
 		plain("status", "print the cluster's processes, node and pods", platform.ClusterStatus),
 	)
 	return c
+}
+
+// gitServerCommand is a process of the local cluster.
+func gitServerCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "git-server folder address", Hidden: true, Args: cobra.ExactArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error { return gitserver.Serve(cmd.Context(), args[0], args[1]) },
+	}
 }
 
 func checkChange(ctx context.Context, w platform.Workspace, against string) error {

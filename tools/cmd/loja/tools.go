@@ -26,6 +26,7 @@ var toolSets = map[string][]toolchain.Tool{
 	"flagger":    {toolchain.Flagger},
 	"images":     {toolchain.Ko, toolchain.Cosign},
 	"scan":       {toolchain.Govulncheck, toolchain.Trivy},
+	"gitops":     toolchain.Loop,
 	"telemetry":  toolchain.Telemetry,
 }
 

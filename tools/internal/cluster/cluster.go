@@ -40,6 +40,12 @@ const (
 	JaegerPort = 16686
 	// ConsolePort is the NodePort of the console's Service.
 	ConsolePort = 9092
+	// GitURL is the address of the repository that Argo CD reads, for this machine and for pods, and
+	// GitBranch its branch.
+	GitURL        = "http://" + gitAddress + "/" + gitRepository
+	GitBranch     = "main"
+	gitAddress    = nodeIP + ":3000"
+	gitRepository = "deployments.git"
 	// nodePorts is the range of NodePorts. It begins at 9090, below Kubernetes's default of
 	// 30000, so that Prometheus and Jaeger have their usual ports.
 	nodePorts = "9090-32767"
@@ -50,7 +56,12 @@ type Cluster struct {
 	Data string // folder of the data that Down keeps
 	Bin  string // folder with the Kubernetes programs
 	Out  *console.Console
+	// GitOps starts a git server too.
+	GitOps bool
 }
+
+// GitFolder returns the folder of the git server: its repository and the token of those who push.
+func (c *Cluster) GitFolder() string { return filepath.Join(c.Data, "git") }
 
 // Kubeconfig returns the path of the administrator's kubeconfig, whose mode is 0600.
 func (c *Cluster) Kubeconfig() string { return filepath.Join(c.Data, "kubeconfig") }

@@ -2,9 +2,11 @@ package cluster
 
 import (
 	"context"
+	"os"
 	"path/filepath"
 	"time"
 
+	"github.com/loja-veloz/platform/tools/internal/gitserver"
 	"github.com/loja-veloz/platform/tools/internal/process"
 )
 
@@ -38,6 +40,37 @@ func (c *Cluster) registry() part {
 		ports: []int{5000},
 		up: func(context.Context) error {
 			return c.start(registryProcess, "docker-registry", "serve", c.conf("registry.yaml"))
+		},
+	}, defaultGrace)
+}
+
+// gitServer is this program again, as the server of the repository that Argo CD reads.
+func (c *Cluster) gitServer() part {
+	const name = "git-server"
+	return withProcesses(part{
+		name: name,
+		up: func(ctx context.Context) error {
+			if !c.GitOps {
+				return nil
+			}
+			// They are needed on a cluster that runs already, too. Redis goes into the image of Argo CD's cache.
+			needs := part{needs: []requirement{{"git", "git"}, {"redis-check-rdb", "redis-tools"}}}
+			if err := c.install(ctx, missingPackages([]part{needs})); err != nil {
+				return err
+			}
+			if err := gitserver.Init(ctx, c.GitFolder(), gitRepository, GitBranch); err != nil {
+				return err
+			}
+			self, err := os.Executable()
+			if err != nil {
+				return err
+			}
+			if err := c.start(name, self, "git-server", c.GitFolder(), gitAddress); err != nil {
+				return err
+			}
+			return c.await(ctx, name, func(ctx context.Context) error {
+				return process.Answers(ctx, GitURL+"/info/refs?service=git-upload-pack")
+			})
 		},
 	}, defaultGrace)
 }

@@ -44,6 +44,7 @@ func (c *Cluster) parts(images func(context.Context) error) []part {
 		{name: "mounts", down: c.unmount, left: c.mountsLeft},
 		c.etcd(),
 		c.registry(),
+		c.gitServer(),
 		c.containerd(),
 		c.apiServer(),
 		{name: "images", up: func(ctx context.Context) error { return c.fillRegistry(ctx, images) }},

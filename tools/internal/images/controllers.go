@@ -16,6 +16,7 @@ const pauseImage = "registry.k8s.io/pause:3.10"
 // Controllers are the images of the local cluster and its controllers.
 type Controllers struct {
 	Registry Registry
+	GitOps   bool // Argo CD and its cache too
 	Pull     bool // copy the images from upstream instead of packing the tools built here
 	Cache    *toolchain.Cache
 	Sources  string // folder of the Go module with pause and postgres-entrypoint
@@ -36,7 +37,13 @@ func (c Controllers) Fill(ctx context.Context) error {
 			return err
 		}
 	}
-	return c.put(ctx, PostgreSQL, "", c.Pull, c.pushPostgreSQL)
+	if err := c.put(ctx, PostgreSQL, "", c.Pull, c.pushPostgreSQL); err != nil || !c.GitOps {
+		return err
+	}
+	if err := c.put(ctx, toolchain.ArgoCD.Image, "", c.Pull, c.pushArgoCD); err != nil {
+		return err
+	}
+	return c.put(ctx, Redis, "", c.Pull, c.Registry.PushRedis)
 }
 
 // put copies an image from upstream if pull is set, and calls push otherwise. It does
@@ -77,6 +84,14 @@ func (c Controllers) pushTool(ctx context.Context, t toolchain.Tool) error {
 		return err
 	}
 	return c.Registry.Push(ctx, t.Image, t.Path, append(Base(), program)...)
+}
+
+func (c Controllers) pushArgoCD(ctx context.Context) error {
+	binary, err := c.Cache.Binary(toolchain.ArgoCD, toolchain.ArgoCD.Name)
+	if err != nil {
+		return err
+	}
+	return c.Registry.PushArgoCD(ctx, binary)
 }
 
 func (c Controllers) pushPostgreSQL(ctx context.Context) error {

@@ -33,10 +33,11 @@ func (s *shipment) startCluster(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	c.GitOps = s.gitops()
 	began := time.Now()
 	w.Out.Step("starting Kubernetes %s", toolchain.KubernetesVersion)
 	fill := images.Controllers{
-		Registry: cluster.Registry, Pull: s.pull, Cache: w.Cache,
+		Registry: cluster.Registry, Pull: s.pull, GitOps: s.gitops(), Cache: w.Cache,
 		Sources: filepath.Join(w.Root, "tools"), Programs: w.Local(), Out: w.Out,
 	}.Fill
 	if err := c.Up(ctx, fill); err != nil {

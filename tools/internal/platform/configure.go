@@ -62,6 +62,14 @@ func (s *shipment) configureStack(ctx context.Context) error {
 		set("prometheus.nodePort", strconv.Itoa(cluster.PrometheusPort))
 		set("console.nodePort", strconv.Itoa(cluster.ConsolePort))
 		set("telemetry.jaegerNodePort", strconv.Itoa(cluster.JaegerPort))
+		if s.mode != "" {
+			set("delivery.mode", s.mode)
+		}
+		if s.gitops() {
+			set("delivery.git.url", cluster.GitURL)
+			set("delivery.git.branch", cluster.GitBranch)
+			set("delivery.git.path", servicesFolder)
+		}
 	} else {
 		set("kubeContext", s.w.KubeContext)
 		key, value, err := s.metricsServer(ctx)

@@ -19,7 +19,9 @@ func Deploy(ctx context.Context, w Workspace, o settings.Deploy) error {
 		{"starting the cluster", d.startCluster},
 		{"building the images", d.buildImages},
 		{"configuring the stack", d.configureStack},
+		{"preparing the delivery", d.prepareDelivery},
 		{"applying the stack", d.applyUnwatched},
+		{"releasing", d.release},
 	}
 	if err := runSteps(ctx, steps...); err != nil {
 		return err
@@ -45,6 +47,14 @@ func (d *shipment) applyUnwatched(ctx context.Context) error {
 	}
 	defer func() { _ = os.Remove(config) }()
 	return d.pulumi.up(ctx, "--config-file", config)
+}
+
+// watchRelease watches what Argo CD has applied. Without GitOps, pulumi up has watched it.
+func (s *shipment) watchRelease(ctx context.Context) error {
+	if !s.gitops() {
+		return nil
+	}
+	return watchAll(ctx, s.w, s.pulumi, s.shipped, true)
 }
 
 // watchAll watches every service, because more than an image can have changed, and sends

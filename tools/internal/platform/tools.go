@@ -32,7 +32,13 @@ func (s *shipment) provideTools(ctx context.Context) error {
 		return fmt.Errorf("PATH has no kubectl of version 1.32 to 1.34: install one; this repo builds its own on Linux only, "+
 			"and this machine runs %s", runtime.GOOS)
 	}
+	if err := s.delivers(); err != nil {
+		return err
+	}
 	tools := clusterTools(ctx, s.w, s.pull)
+	if s.gitops() && !s.pull {
+		tools = append(tools, toolchain.ArgoCD)
+	}
 	if s.deploys {
 		tools = append(tools, deployTools(ctx, s.w)...)
 	}

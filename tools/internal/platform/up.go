@@ -10,6 +10,7 @@ type shipment struct {
 	group    string   // of the services that this ships; mostly none
 	fault    string   // that the first program injects, for a drill; mostly none
 
+	mode    string            // who applies the services' objects; since provideTools
 	pull    bool              // controllers' images; since provideTools
 	pulumi  Pulumi            // since provideTools
 	digests map[string]string // references of the images built, by program; since buildImages
@@ -33,7 +34,10 @@ func Up(ctx context.Context, w Workspace) error {
 		{"starting the cluster", s.startCluster},
 		{"building the images", s.buildImages},
 		{"configuring the stack", s.configureStack},
+		{"preparing the delivery", s.prepareDelivery},
 		{"applying the stack", s.applyStack},
+		{"releasing", s.release},
+		{"watching the canaries", s.watchRelease},
 	}
 	if w.bundled() {
 		steps = append(steps, step{"waiting for the page", s.awaitPage})

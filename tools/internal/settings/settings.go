@@ -32,6 +32,9 @@ type Machine struct {
 	Tools toolchain.Source
 	// Mirror (TOOLS_MIRROR) is the URL of a mirror of the releases; empty means the projects' pages.
 	Mirror string
+	// Delivery (DELIVERY) says who applies the services' objects: pulumi or gitops; empty means as
+	// configured before, and pulumi at first.
+	Delivery string
 	// Data (LOJA_DATA) is the folder of the bundled cluster's data; by default
 	// .local/cluster in the repo.
 	Data string
@@ -40,7 +43,11 @@ type Machine struct {
 	Cache string
 }
 
-// Machine reads KUBE_CONTEXT, REGISTRY, IMAGES, TOOLS, TOOLS_MIRROR, LOJA_DATA and LOJA_CACHE.
+// GitOps is the delivery by Argo CD.
+const GitOps = "gitops"
+
+// Machine reads KUBE_CONTEXT, REGISTRY, IMAGES, TOOLS, TOOLS_MIRROR, DELIVERY, LOJA_DATA and
+// LOJA_CACHE.
 func (r *Reader) Machine() Machine {
 	m := Machine{
 		KubeContext: os.Getenv("KUBE_CONTEXT"), Registry: strings.TrimSuffix(os.Getenv("REGISTRY"), "/"),
@@ -49,6 +56,9 @@ func (r *Reader) Machine() Machine {
 	}
 	if u, err := url.Parse(m.Mirror); m.Mirror != "" && (err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http") {
 		r.refuse("TOOLS_MIRROR is %q: use a URL that begins with https:// or http://", m.Mirror)
+	}
+	if os.Getenv("DELIVERY") != "" {
+		m.Delivery = r.choice("DELIVERY", "pulumi", GitOps)
 	}
 	switch {
 	case r.publishes:

@@ -59,6 +59,7 @@ const (
 	oapiCodegenVersion   = "2.8.2"   // renovate: datasource=go depName=github.com/oapi-codegen/oapi-codegen/v2
 	sqlcVersion          = "1.31.1"  // renovate: datasource=go depName=github.com/sqlc-dev/sqlc
 	flaggerVersion       = "1.36.1"  // renovate: datasource=go depName=github.com/fluxcd/flagger
+	argoCDVersion        = "3.2.11"  // renovate: datasource=go depName=github.com/argoproj/argo-cd/v3
 )
 
 // Kubernetes has all programs of the local cluster in one binary.
@@ -396,6 +397,17 @@ var otelCollector = Tool{
 
 // Telemetry are the tools that make dev runs in addition to PostgreSQL and the services.
 var Telemetry = []Tool{Prometheus, Jaeger}
+
+// ArgoCD has the application controller, the repository server and Kustomize, which that server
+// calls: what a local environment in GitOps mode runs, and what others do not build.
+var ArgoCD = Tool{
+	Name: "argocd", Version: argoCDVersion, Pin: "argocd", Work: 300, Package: ".",
+	LDFlags: "-X github.com/argoproj/argo-cd/v3/common.version=" + argoCDVersion,
+	Image:   "quay.io/argoproj/argocd:v" + argoCDVersion, Path: "/usr/local/bin/argocd",
+}
+
+// Loop are the programs of make e2e-gitops.
+var Loop = []Tool{Kubernetes, rollouts, ArgoCD}
 
 // Flagger ships one canary of make drill, for comparison; nothing else runs it.
 var Flagger = Tool{Name: "flagger", Version: flaggerVersion, Pin: "flagger", Package: "github.com/fluxcd/flagger/cmd/flagger"}

@@ -71,6 +71,18 @@ func (c *cluster) Install(ctx *pulumi.Context, p *plan.Plan, namespaces program.
 		}
 		needed = append(needed, traces)
 	}
+	if t.argoCD != nil {
+		// Their Roles are in the namespaces of the services and of the traces.
+		argoCD, err := delivery.NewLocalArgoCD(ctx, "argocd", t.argoCD, in, pulumi.DependsOn([]pulumi.Resource{shop}))
+		if err != nil {
+			return nil, err
+		}
+		rollback, err := delivery.NewRollback(ctx, "rollback", t.rollback, in, pulumi.DependsOn(append(needed, shop, argoCD)))
+		if err != nil {
+			return nil, err
+		}
+		needed = append(needed, argoCD, rollback)
+	}
 	if t.metricsServer != nil {
 		if _, err := observability.NewMetricsServer(ctx, "metrics", t.metricsServer, in); err != nil {
 			return nil, err

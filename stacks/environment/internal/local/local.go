@@ -12,6 +12,7 @@ import (
 	"github.com/loja-veloz/platform/infra/database"
 	"github.com/loja-veloz/platform/infra/delivery"
 	"github.com/loja-veloz/platform/infra/gateway"
+	"github.com/loja-veloz/platform/infra/gitops"
 	"github.com/loja-veloz/platform/infra/kube"
 	"github.com/loja-veloz/platform/infra/observability"
 	"github.com/loja-veloz/platform/infra/policy"
@@ -36,10 +37,12 @@ type Target struct {
 	metricsServer    *observability.MetricsServerSpec // nil: the cluster has one
 	traces           *observability.TracesSpec        // nil: programs send to another collector, or nowhere
 	monitoring       *plan.Monitoring
+	argoCD           *delivery.LocalArgoCDSpec // nil: this stack applies the services
+	rollback         *delivery.RollbackSpec    // with argoCD
 }
 
-// New prepares the target. The environment's name changes nothing.
-func New(_ string, cfg *config.Config) program.Target {
+// New prepares the target. The environment's name is in the path of its manifests.
+func New(environment string, cfg *config.Config) program.Target {
 	t := &Target{
 		cfg: cfg,
 		public: &gateway.TraefikSpec{
@@ -78,7 +81,27 @@ func New(_ string, cfg *config.Config) program.Target {
 		}
 	}
 	t.monitoring = plan.NewMonitoring(cfg, t.traces)
+	if cfg.Delivery.Mode == config.GitOps {
+		t.planDelivery(environment)
+	}
 	return t
+}
+
+// planDelivery plans Argo CD, and what brings aborted canaries to its repository.
+func (t *Target) planDelivery(environment string) {
+	git := t.cfg.Delivery.Git
+	// What is embedded can be read, and Argo CD without definitions is refused.
+	definitions, _ := gitops.Definitions()
+	t.argoCD = &delivery.LocalArgoCDSpec{
+		Namespace: gitops.Namespace, Repository: git.URL, ServicesNamespace: plan.ShopNamespace, Definitions: definitions,
+	}
+	t.rollback = &delivery.RollbackSpec{
+		Namespace: gitops.Namespace, Image: t.cfg.Images[config.ConsoleImage], ServicesNamespace: plan.ShopNamespace,
+		Repository: git.URL, Branch: git.Branch, Path: plan.ManifestPath(t.cfg, environment), User: "loja", SecretName: "git-writer",
+	}
+	if t.traces != nil && t.traces.JaegerURL() != "" {
+		t.rollback.Jaeger = delivery.ServicePort{Namespace: plan.TracingNamespace, Name: "jaeger", Port: 16686}
+	}
 }
 
 // Site implements program.Target.
@@ -111,6 +134,9 @@ func (t *Target) Validate(p *plan.Plan) error {
 	}
 	if t.traces != nil {
 		components = append(components, plan.Component{Name: "telemetry", Spec: t.traces})
+	}
+	if t.argoCD != nil {
+		components = append(components, plan.Component{Name: "argo cd", Spec: t.argoCD}, plan.Component{Name: "rollback", Spec: t.rollback})
 	}
 	components = append(components, t.monitoring.Components(p)...)
 	return errors.Join(validate(t.cfg), t.routerErr, plan.Validate(components))
@@ -148,6 +174,7 @@ func (t *Target) Policy() policy.Options {
 		{Rule: policy.ImageDigest, Namespace: plan.SystemNamespace, Reason: reason},
 		{Rule: policy.ImageDigest, Namespace: plan.ObservabilityNamespace, Reason: reason},
 		{Rule: policy.ImageDigest, Namespace: plan.TracingNamespace, Reason: reason},
+		{Rule: policy.ImageDigest, Namespace: gitops.Namespace, Reason: reason},
 	}}
 }
 
@@ -199,6 +226,9 @@ func (t *Target) Stages(p *plan.Plan) (kube.Stages, error) {
 	}
 	if console := t.monitoring.Console(p); console != nil {
 		components = append(components, console)
+	}
+	if t.argoCD != nil {
+		components = append(components, t.argoCD, t.rollback)
 	}
 	var all kube.Stages
 	for _, component := range components {

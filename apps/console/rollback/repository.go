@@ -1,0 +1,251 @@
+package rollback
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"strings"
+	"time"
+
+	"github.com/go-git/go-billy/v5"
+	"github.com/go-git/go-billy/v5/memfs"
+	"github.com/go-git/go-billy/v5/util"
+	"github.com/go-git/go-git/v5"
+	"github.com/go-git/go-git/v5/plumbing"
+	"github.com/go-git/go-git/v5/plumbing/object"
+	"github.com/go-git/go-git/v5/plumbing/transport/http"
+	"github.com/go-git/go-git/v5/storage/memory"
+	"go.yaml.in/yaml/v3"
+
+	"github.com/loja-veloz/platform/infra/rollout"
+)
+
+// A Repository is the git repository from which the services are deployed.
+type Repository struct {
+	// URL and Branch say where the manifests are, and Path in which folder, which has a directory
+	// per service.
+	URL, Branch, Path string
+	// User and the file TokenFile are the credentials of a push. The file is read for each one.
+	User, TokenFile string
+}
+
+// A Change is a rollback of one service.
+type Change struct {
+	Service string
+	// Aborted is the version whose canary was aborted, and Stable the one that has all traffic.
+	Aborted, Stable rollout.Version
+	// Reason is the judge's sentence, and Trace the id of a trace of a failing request, or empty.
+	Reason, Trace string
+	// At is when the controller aborted the canary.
+	At time.Time
+}
+
+// tries is how often a rollback is begun anew because somebody else pushes at the same time.
+const tries = 5
+
+// Restore commits the stable version of a service, unless the branch has another version than the
+// aborted one by now. It returns the commit, or "" if there was nothing to do.
+//
+// It restores the service's whole directory as it was when the stable version was released: an
+// update changes settings and objects together with the image, and half of it would be a version
+// that nobody has tried.
+func (r *Repository) Restore(ctx context.Context, c Change) (commit string, err error) {
+	for range tries {
+		var pushed bool
+		commit, pushed, err = r.restore(ctx, c)
+		if err == nil || !pushed {
+			return commit, err
+		}
+	}
+	return "", fmt.Errorf("the branch %s refused the push of a rollback %d times: %w", r.Branch, tries, err)
+}
+
+// restore is one try; pushed tells whether it got as far as the push.
+func (r *Repository) restore(ctx context.Context, c Change) (commit string, pushed bool, err error) {
+	token, err := os.ReadFile(r.TokenFile)
+	if err != nil {
+		return "", false, fmt.Errorf("reading the token of the git repository: %w", err)
+	}
+	auth := &http.BasicAuth{Username: r.User, Password: strings.TrimSpace(string(token))}
+	files := memfs.New()
+	repository, err := git.CloneContext(ctx, memory.NewStorage(), files, &git.CloneOptions{
+		URL: r.URL, Auth: auth, ReferenceName: plumbing.NewBranchReferenceName(r.Branch), SingleBranch: true, Tags: git.NoTags,
+	})
+	if err != nil {
+		return "", false, fmt.Errorf("cloning the branch %s: %w", r.Branch, err)
+	}
+	head, err := repository.Head()
+	if err != nil {
+		return "", false, err
+	}
+	last, err := repository.CommitObject(head.Hash())
+	if err != nil {
+		return "", false, err
+	}
+	folder := path.Join(r.Path, c.Service)
+	present, err := versionAt(last, folder)
+	if err != nil {
+		return "", false, err
+	}
+	if !c.ships(present) {
+		return "", false, nil
+	}
+	origin, err := find(last, folder, c.Stable)
+	if err != nil {
+		return "", false, err
+	}
+	switch {
+	case origin != nil:
+		err = replace(files, origin, folder)
+	case present.Settings == c.Stable.Settings:
+		err = setDigest(files, path.Join(folder, kustomization), present.Digest, c.Stable.Digest)
+	default:
+		err = fmt.Errorf("no commit of the branch %s has %s with the stable image %s and the settings %s: its history may have been "+
+			"rewritten. Release the stable version again", r.Branch, c.Service, c.Stable.Digest, c.Stable.Settings)
+	}
+	if err != nil {
+		return "", false, err
+	}
+	tree, err := repository.Worktree()
+	if err != nil {
+		return "", false, err
+	}
+	if err := tree.AddWithOptions(&git.AddOptions{All: true}); err != nil {
+		return "", false, err
+	}
+	by := &object.Signature{Name: Author, Email: Author + "@loja-veloz.invalid", When: time.Now()}
+	hash, err := tree.Commit(c.message(origin), &git.CommitOptions{Author: by, Committer: by})
+	if err != nil {
+		return "", false, err
+	}
+	if err := repository.PushContext(ctx, &git.PushOptions{Auth: auth}); err != nil {
+		return "", true, fmt.Errorf("pushing to the branch %s: %w", r.Branch, err)
+	}
+	return hash.String(), true, nil
+}
+
+// ships tells whether a version has what was aborted.
+func (c Change) ships(v rollout.Version) bool {
+	if c.Aborted.Digest != c.Stable.Digest {
+		return v.Digest == c.Aborted.Digest
+	}
+	return c.Aborted.Settings != c.Stable.Settings && v.Settings == c.Aborted.Settings
+}
+
+// message is the commit's: what was aborted, why, and what is there again.
+func (c Change) message(origin *object.Commit) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s: back to the stable version, the canary was aborted\n\nReason: %s\n", c.Service, oneLine(c.Reason))
+	if c.Trace != "" {
+		fmt.Fprintf(&b, "Trace: %s\n", c.Trace)
+	}
+	fmt.Fprintf(&b, "Aborted: %s, settings %s\nAborted-At: %s\nRestored: %s, settings %s\n", c.Aborted.Digest, c.Aborted.Settings,
+		c.At.UTC().Format(time.RFC3339), c.Stable.Digest, c.Stable.Settings)
+	if origin != nil {
+		fmt.Fprintf(&b, "Restored-From: %s\n", origin.Hash)
+	}
+	return b.String()
+}
+
+func oneLine(text string) string { return strings.Join(strings.Fields(text), " ") }
+
+const kustomization = "kustomization.yaml"
+
+// versionAt reads what a commit deploys in a service's folder.
+func versionAt(commit *object.Commit, folder string) (v rollout.Version, err error) {
+	var images struct {
+		Images []struct{ Digest string }
+	}
+	text, err := contents(commit, path.Join(folder, kustomization))
+	if err == nil {
+		err = yaml.Unmarshal([]byte(text), &images)
+	}
+	if err != nil {
+		return v, err
+	}
+	if len(images.Images) != 1 || images.Images[0].Digest == "" {
+		return v, fmt.Errorf("%s has no single image with a digest", path.Join(folder, kustomization))
+	}
+	if text, err = contents(commit, path.Join(folder, "rollout.yaml")); err != nil {
+		return v, err
+	}
+	for d := yaml.NewDecoder(strings.NewReader(text)); ; {
+		var any map[string]any
+		if err := d.Decode(&any); errors.Is(err, io.EOF) {
+			return v, fmt.Errorf("%s has no Rollout", path.Join(folder, "rollout.yaml"))
+		} else if err != nil {
+			return v, fmt.Errorf("%s: %w", path.Join(folder, "rollout.yaml"), err)
+		}
+		if any["kind"] != "Rollout" {
+			continue
+		}
+		var r rollout.Rollout
+		raw, err := json.Marshal(any)
+		if err == nil {
+			err = json.Unmarshal(raw, &r)
+		}
+		return rollout.Version{Digest: images.Images[0].Digest, Settings: r.Version().Settings}, err
+	}
+}
+
+func contents(commit *object.Commit, name string) (string, error) {
+	file, err := commit.File(name)
+	if err != nil {
+		return "", fmt.Errorf("%s at commit %s: %w", name, commit.Hash, err)
+	}
+	return file.Contents()
+}
+
+// find returns the newest commit that deploys a version, or nil. It follows first parents.
+func find(from *object.Commit, folder string, wanted rollout.Version) (*object.Commit, error) {
+	for commit := from; ; {
+		if v, err := versionAt(commit, folder); err == nil && v == wanted {
+			return commit, nil
+		}
+		if commit.NumParents() == 0 {
+			return nil, nil
+		}
+		var err error
+		if commit, err = commit.Parent(0); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// replace makes a folder of the working tree what it was at a commit.
+func replace(files billy.Filesystem, commit *object.Commit, folder string) error {
+	tree, err := commit.Tree()
+	if err == nil {
+		tree, err = tree.Tree(folder)
+	}
+	if err != nil {
+		return err
+	}
+	if err := util.RemoveAll(files, folder); err != nil {
+		return err
+	}
+	return tree.Files().ForEach(func(f *object.File) error {
+		text, err := f.Contents()
+		if err != nil {
+			return err
+		}
+		return util.WriteFile(files, path.Join(folder, f.Name), []byte(text), 0o644)
+	})
+}
+
+// setDigest replaces the one digest of a kustomization.
+func setDigest(files billy.Filesystem, name, from, to string) error {
+	text, err := util.ReadFile(files, name)
+	if err != nil {
+		return err
+	}
+	if bytes.Count(text, []byte(from)) != 1 {
+		return fmt.Errorf("%s does not name %s exactly once", name, from)
+	}
+	return util.WriteFile(files, name, bytes.Replace(text, []byte(from), []byte(to), 1), 0o644)
+}

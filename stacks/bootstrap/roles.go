@@ -268,7 +268,8 @@ func (a *access) upPolicy(key pulumi.StringInput, environment string) identity.P
 			"rds:DeleteDBInstance", "rds:DeleteDBParameterGroup", "rds:DeleteDBSubnetGroup", "rds:ModifyDBInstance", "rds:ModifyDBParameterGroup",
 			"rds:ModifyDBSubnetGroup", "rds:RebootDBInstance", "rds:RemoveTagsFromResource", "rds:ResetDBParameterGroup",
 			"rds:RestoreDBInstanceFromDBSnapshot", "rds:RestoreDBInstanceToPointInTime",
-		}, Resource: a.arns("rds", "db:"+name+"*", "pg:"+name+"*", "subgrp:"+name+"*", "snapshot:"+name+"*", "snapshot:rds:"+name+"*", "og:default*")},
+		}, Resource: a.arns("rds", "db:"+name+"*", "pg:"+name+"*", "subgrp:"+name+"*", "snapshot:"+name+"*",
+			"snapshot:rds:"+name+"*", "og:default*")}, // the names of automatic snapshots begin with rds:
 		{Sid: "Logs", Effect: identity.Allow, Action: []string{
 			"logs:AssociateKmsKey", "logs:CreateLogGroup", "logs:DeleteLogGroup", "logs:DeleteRetentionPolicy", "logs:DisassociateKmsKey",
 			"logs:PutRetentionPolicy", "logs:TagResource", "logs:UntagResource",

@@ -145,30 +145,12 @@ func (s *Spec) Validate() error {
 	if !identifier.MatchString(s.Name) {
 		errs.Add("Name", "is %q: use lower-case letters, digits and single dashes, beginning with a letter", s.Name)
 	}
-	if parts := engineVersion.FindStringSubmatch(s.EngineVersion); parts == nil {
-		errs.Add("EngineVersion", "is %q: use PostgreSQL 15, 16 or 17, with or without the minor version", s.EngineVersion)
-	} else if minor, err := strconv.Atoi(strings.TrimPrefix(parts[2], ".")); parts[2] != "" && (err != nil || !minors[parts[1]].has(minor)) {
-		errs.Add("EngineVersion", "is %q, which RDS does not offer, as far as we know: use %s.%d to %s.%d, or %s alone, whose minor version RDS chooses",
-			s.EngineVersion, parts[1], minors[parts[1]].first, parts[1], minors[parts[1]].last, parts[1])
-	}
+	s.checkEngine(&errs)
 	if !instanceClass.MatchString(s.InstanceClass) {
 		errs.Add("InstanceClass", "is %q: use an RDS instance class such as db.t4g.medium", s.InstanceClass)
 	}
-	if s.AllocatedGiB < minStorageGiB || s.AllocatedGiB > maxStorageGiB {
-		errs.Add("AllocatedGiB", "is %d: gp3 has %d to %d", s.AllocatedGiB, minStorageGiB, maxStorageGiB)
-	}
-	// A tenth more, rounded up; below that RDS refuses to enlarge the storage by itself.
-	least := s.AllocatedGiB + (s.AllocatedGiB+9)/10
-	if s.MaxAllocatedGiB != 0 && (s.MaxAllocatedGiB < least || s.MaxAllocatedGiB > maxStorageGiB) {
-		errs.Add("MaxAllocatedGiB", "is %d: use 0, or at least a tenth more than AllocatedGiB (%d), which is %d, up to %d",
-			s.MaxAllocatedGiB, s.AllocatedGiB, least, maxStorageGiB)
-	}
-	if s.RestoreFrom != "" && !snapshot.MatchString(s.RestoreFrom) && !moment.MatchString(s.RestoreFrom) {
-		errs.Add("RestoreFrom", "is %q: use the name of a snapshot, or INSTANCE@TIME such as %s-broken@2026-11-29T18:00:00Z", s.RestoreFrom, s.Name)
-	}
-	if source := moment.FindStringSubmatch(s.RestoreFrom); source != nil && source[1] == s.Name {
-		errs.Add("RestoreFrom", "is %q, the instance itself: rename that one first (docs/aws/disaster-recovery.md)", s.RestoreFrom)
-	}
+	s.checkStorage(&errs)
+	s.checkOrigin(&errs)
 	switch {
 	case s.BackupDays < 1 || s.BackupDays > maxBackupDays:
 		errs.Add("BackupDays", "is %d: RDS keeps backups for 1 to %d days", s.BackupDays, maxBackupDays)
@@ -180,6 +162,41 @@ func (s *Spec) Validate() error {
 			s.LogDays)
 	}
 	return errs.Err()
+}
+
+func (s *Spec) checkEngine(errs *validate.Errors) {
+	parts := engineVersion.FindStringSubmatch(s.EngineVersion)
+	if parts == nil {
+		errs.Add("EngineVersion", "is %q: use PostgreSQL 15, 16 or 17, with or without the minor version", s.EngineVersion)
+		return
+	}
+	major, known := parts[1], minors[parts[1]]
+	if minor, err := strconv.Atoi(strings.TrimPrefix(parts[2], ".")); parts[2] != "" && (err != nil || !known.has(minor)) {
+		errs.Add("EngineVersion", "is %q, which RDS does not offer, as far as we know: "+
+			"use %s.%d to %s.%d, or %s alone, whose minor version RDS chooses", s.EngineVersion, major, known.first, major, known.last, major)
+	}
+}
+
+func (s *Spec) checkStorage(errs *validate.Errors) {
+	if s.AllocatedGiB < minStorageGiB || s.AllocatedGiB > maxStorageGiB {
+		errs.Add("AllocatedGiB", "is %d: gp3 has %d to %d", s.AllocatedGiB, minStorageGiB, maxStorageGiB)
+	}
+	// A tenth more, rounded up; below that RDS refuses to enlarge the storage by itself.
+	least := s.AllocatedGiB + (s.AllocatedGiB+9)/10
+	if s.MaxAllocatedGiB != 0 && (s.MaxAllocatedGiB < least || s.MaxAllocatedGiB > maxStorageGiB) {
+		errs.Add("MaxAllocatedGiB", "is %d: use 0, or at least a tenth more than AllocatedGiB (%d), which is %d, up to %d",
+			s.MaxAllocatedGiB, s.AllocatedGiB, least, maxStorageGiB)
+	}
+}
+
+func (s *Spec) checkOrigin(errs *validate.Errors) {
+	if s.RestoreFrom != "" && !snapshot.MatchString(s.RestoreFrom) && !moment.MatchString(s.RestoreFrom) {
+		errs.Add("RestoreFrom", "is %q: use the name of a snapshot, or INSTANCE@TIME such as %s-broken@2026-11-29T18:00:00Z",
+			s.RestoreFrom, s.Name)
+	}
+	if source := moment.FindStringSubmatch(s.RestoreFrom); source != nil && source[1] == s.Name {
+		errs.Add("RestoreFrom", "is %q, the instance itself: rename that one first (docs/aws/disaster-recovery.md)", s.RestoreFrom)
+	}
 }
 
 // majorAlone tells whether AWS chooses the minor version.

@@ -106,7 +106,8 @@ func (t *Target) planAccount(name string) {
 	t.database = &instance.Spec{
 		Name: name, EngineVersion: cfg.Database.EngineVersion, InstanceClass: cfg.Database.InstanceClass,
 		AllocatedGiB: cfg.Database.AllocatedGiB, MaxAllocatedGiB: cfg.Database.MaxAllocatedGiB,
-		MultiAZ: cfg.Database.MultiAZ, RestoreFrom: cfg.Database.RestoreFrom, BackupDays: cfg.Database.BackupDays, LogDays: int(in.LogDays), Protect: in.Protected,
+		MultiAZ: cfg.Database.MultiAZ, BackupDays: cfg.Database.BackupDays, RestoreFrom: cfg.Database.RestoreFrom,
+		LogDays: int(in.LogDays), Protect: in.Protected,
 	}
 	if len(cfg.Alarms.Emails) > 0 {
 		t.alarms = &alarms.Spec{

@@ -32,10 +32,12 @@ var rdsTypes = map[string]resourceType{
 		source: "aws_db_instance" + readInSource,
 	},
 	Snapshot: {
-		id:      "{dbSnapshotIdentifier}",
-		lower:   true,
-		exists:  "DBSnapshotAlreadyExists",
-		outputs: map[string]string{"dbSnapshotArn": rdsARN + "snapshot:{dbSnapshotIdentifier}", "engine": "postgres", "snapshotType": "manual", "status": "available"},
+		id:     "{dbSnapshotIdentifier}",
+		lower:  true,
+		exists: "DBSnapshotAlreadyExists",
+		outputs: map[string]string{
+			"dbSnapshotArn": rdsARN + "snapshot:{dbSnapshotIdentifier}", "engine": "postgres", "snapshotType": "manual", "status": "available",
+		},
 		replace: "dbInstanceIdentifier dbSnapshotIdentifier",
 		update:  "sharedAccounts",
 		source:  "aws_db_snapshot" + fromDocs,

@@ -328,6 +328,8 @@ func (a awsAccount) dev(t *testing.T) {
 		t.Errorf("a person who was moved to the viewers has:\n%s", rights)
 	}
 	must(t, "get", "clusterrolebinding", "loja-veloz:viewers")
+	restoreDatabase(dev, a.w)
+
 	// The last step of the upgrade lifts the protection too.
 	dev.set(map[string]string{
 		"loja-veloz:cluster.version": "1.35", "loja-veloz:cluster.nodeRelease": "1.35.6-20260818", "loja-veloz:cluster.extendedSupport": "false",
@@ -371,8 +373,6 @@ func (a awsAccount) prod(t *testing.T) {
 		t.Errorf("the record that was left behind is not taken over:\n%s", records)
 	}
 	prod.show("preview", "--expect-no-changes")
-
-	restoreDatabase(t, w, dev, refused)
 
 	// Another range replaces the network, and would take cluster and database along.
 	before := worldOf(t, a.w, "rds/Instance")

@@ -16,7 +16,8 @@ import (
 
 // restoreDatabase follows docs/aws/disaster-recovery.md: the instance of dev gets another name, and a new
 // one begins with its data of a moment. refused is what Pulumi says when it does not do what it was told.
-func restoreDatabase(t *testing.T, w platform.Workspace, dev *platform.Stack, refused func(args ...string) string) {
+func restoreDatabase(dev environment, w platform.Workspace) {
+	t := dev.T
 	t.Helper()
 	const old, key = "loja-veloz-dev", "loja-veloz:database.restoreFrom"
 	aws := func(args ...string) string {
@@ -27,32 +28,20 @@ func restoreDatabase(t *testing.T, w platform.Workspace, dev *platform.Stack, re
 		}
 		return strings.TrimSpace(out.String())
 	}
-	show := func(args ...string) {
-		t.Helper()
-		if err := dev.Show(t.Context(), args...); err != nil {
-			t.Fatal(err)
-		}
-	}
 	from := func(origin string) {
 		t.Helper()
-		if err := dev.Set(t.Context(), map[string]string{key: origin}); err != nil {
-			t.Fatal(err)
-		}
+		dev.set(map[string]string{key: origin})
 	}
 	create := []string{"up", "--yes", "--skip-preview", "--target", "**::database-instance"}
 
 	from("loja-veloz-dev-other")
-	if out := refused(create...); !strings.Contains(out, "protect") {
-		t.Errorf("an instance with data may be replaced by a snapshot:\n%s", out)
-	}
+	dev.refused("protect", create...) // an instance with data is not replaced by a snapshot
 	aws("rds", "modify-db-instance", "--db-instance-identifier", old, "--new-db-instance-identifier", old+"-broken", "--apply-immediately")
-	forgetResource(t, dev, "::database-instance")
-	show("refresh", "--yes", "--skip-preview")
-	if out := refused(create...); !strings.Contains(out, "DBSnapshotNotFound") {
-		t.Errorf("a snapshot that does not exist is not refused for it:\n%s", out)
-	}
+	forgetResource(t, dev.Stack, "::database-instance")
+	dev.show("refresh", "--yes", "--skip-preview")
+	dev.refused("DBSnapshotNotFound", create...)
 	from(old + "-broken@2026-11-28T18:00:00Z")
-	show(create...)
+	dev.show(create...)
 	arn := aws("rds", "describe-db-instances", "--db-instance-identifier", old, "--query", "DBInstances[0].MasterUserSecret.SecretArn", "--output", "text")
 	if secret := secretOf(t, w, arn); strings.Contains(secret, "Environment") {
 		t.Errorf("the master secret of a restored instance has tags from the start:\n%s", secret)
@@ -61,13 +50,13 @@ func restoreDatabase(t *testing.T, w platform.Workspace, dev *platform.Stack, re
 	if secret := secretOf(t, w, arn); !strings.Contains(secret, `"Environment": "dev"`) {
 		t.Errorf("the master secret is not tagged:\n%s", secret)
 	}
-	show("up", "--yes", "--skip-preview")
+	dev.show("up", "--yes", "--skip-preview")
 	if read := must(t, "-n", "database", "get", "externalsecret", "database-master", "-o", "jsonpath={.spec.data[*].remoteRef.key}"); !strings.Contains(read, arn) {
 		t.Errorf("External Secrets reads %s, want the new master secret %s", read, arn)
 	}
-	show("preview", "--expect-no-changes")
-	unset(t, dev, key)
-	show("preview", "--expect-no-changes")
+	dev.show("preview", "--expect-no-changes")
+	unset(t, dev.Stack, key)
+	dev.show("preview", "--expect-no-changes")
 	aws("rds", "delete-db-instance", "--db-instance-identifier", old+"-broken", "--skip-final-snapshot")
 }
 

@@ -1,7 +1,7 @@
 # make help lists the targets. The program loja (tools/) does the work of most of them.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help up down wipe status deploy promote abort release load new-service preview outputs record update drift comment aws-check env \
+.PHONY: help up down wipe status deploy promote abort release publish verify scan load new-service preview outputs record update drift comment aws-check env \
 	cluster-up cluster-down cluster-status dev dev-down dev-status trace audit test check lint shellcheck ci chromium drill drill-shop drill-long e2e e2e-full e2e-aws bench bench-cold bench-shop bench-data slo generate loja
 
 export GOTOOLCHAIN := local
@@ -36,6 +36,12 @@ abort: loja ## end a canary: stable gets all traffic again SERVICE= [REASON=]
 	@$(LOJA) abort
 release: loja ## let an aborted version be shipped again SERVICE= REASON= [WHAT=]
 	@$(LOJA) release
+publish: loja ## build, push, attest and sign the images of all programs [REGISTRY=] [SIGNING=keyless]
+	@$(LOJA) publish
+verify: loja ## check that images, or those of the last make publish, are signed [IMAGE=]
+	@$(LOJA) verify
+scan: loja ## look for known vulnerabilities and secrets in Go modules, files and the images of make publish
+	@$(LOJA) scan
 load: loja ## send requests to the gateway [URL_PATH=/] [RATE=20] [REQUESTS=1200]
 	@$(LOJA) load
 new-service: loja ## create a service NAME=

@@ -22,10 +22,11 @@ import (
 	"github.com/loja-veloz/platform/tools/internal/postgres"
 	"github.com/loja-veloz/platform/tools/internal/repo"
 	"github.com/loja-veloz/platform/tools/internal/scaffold"
+	"github.com/loja-veloz/platform/tools/internal/scan"
 	"github.com/loja-veloz/platform/tools/internal/settings"
 )
 
-// exitWaiting is the exit code when a canary still waits for requests.
+// exitWaiting is the exit code when a canary still waits for requests, and when a scan had no database.
 const exitWaiting = 3
 
 // exitDrift is the exit code when a stack is not what git says. make ends with 2 whenever a program fails.
@@ -45,6 +46,8 @@ func run() int {
 	var waiting *rollout.WaitingError
 	var failed *rollout.FailureError
 	var drift *platform.DriftError
+	var unavailable *scan.UnavailableError
+	var refused *scan.RefusedError
 	switch {
 	case err == nil:
 		return 0
@@ -55,7 +58,7 @@ func run() int {
 		return 130
 	}
 	fmt.Fprintln(os.Stderr, "\nerror: "+err.Error())
-	if errors.As(err, &waiting) && !errors.As(err, &failed) {
+	if errors.As(err, &waiting) && !errors.As(err, &failed) || errors.As(err, &unavailable) && !errors.As(err, &refused) {
 		return exitWaiting
 	}
 	if errors.As(err, &drift) {
@@ -72,8 +75,8 @@ func open[S any](out io.Writer, read func(*settings.Reader) S) (w platform.Works
 		return w, s, err
 	}
 	r := settings.NewReader(root)
+	s = read(r) // first: a command without a cluster takes any REGISTRY
 	machine := r.Machine()
-	s = read(r)
 	return platform.Open(root, machine, console.New(out)), s, r.Err()
 }
 
@@ -113,6 +116,10 @@ func root() *cobra.Command {
 		command("abort", "end a canary: stable gets all traffic again (SERVICE=..., REASON=...)", (*settings.Reader).Abort, platform.Abort),
 		command("release", "let an aborted version be shipped again (SERVICE=..., REASON=..., WHAT=...)",
 			(*settings.Reader).Release, platform.Release),
+		command("publish", "build, push, attest and sign the images of all programs (REGISTRY=..., SIGNING=auto|keyless|key)",
+			(*settings.Reader).Publish, platform.Publish),
+		verifyCommand(),
+		plain("scan", "look for known vulnerabilities and secrets in modules, files and published images", platform.Scan),
 		command("load", "send requests to the gateway (URL_PATH=/, RATE=20, REQUESTS=1200)", (*settings.Reader).Load, platform.Load),
 		command("preview", "print the plan of an AWS environment, without an account (STACK=..., ONLINE=1, DIFF=1, COMMENT=file)",
 			(*settings.Reader).Preview, platform.Preview),
@@ -145,6 +152,23 @@ func outputsCommand() *cobra.Command {
 				return err
 			}
 			return platform.Outputs(cmd.Context(), w, s, os.Stdout)
+		},
+	}
+}
+
+func verifyCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "verify [image@digest...]",
+		Short: "check that images, or those of the last publish, are signed (SIGNING=auto|keyless|key, SIGNER=...)",
+		RunE: func(cmd *cobra.Command, images []string) error {
+			w, s, err := open(os.Stdout, (*settings.Reader).Publish)
+			if err != nil {
+				return err
+			}
+			if len(images) > 0 {
+				s.Images = images
+			}
+			return platform.Verify(cmd.Context(), w, s)
 		},
 	}
 }

@@ -24,6 +24,8 @@ var toolSets = map[string][]toolchain.Tool{
 	"lint":       toolchain.Lint,
 	"generators": toolchain.Generators,
 	"flagger":    {toolchain.Flagger},
+	"images":     {toolchain.Ko, toolchain.Cosign},
+	"scan":       {toolchain.Govulncheck, toolchain.Trivy},
 	"telemetry":  toolchain.Telemetry,
 }
 

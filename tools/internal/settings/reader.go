@@ -15,6 +15,8 @@ import (
 type Reader struct {
 	root string // of the repo
 	errs []error
+
+	publishes bool // to any registry, without a cluster
 }
 
 // NewReader returns a Reader for commands that work on the repo at root.

@@ -51,6 +51,7 @@ func (r *Reader) Machine() Machine {
 		r.refuse("TOOLS_MIRROR is %q: use a URL that begins with https:// or http://", m.Mirror)
 	}
 	switch {
+	case r.publishes:
 	case m.KubeContext == "" && m.Registry != "":
 		r.refuse("REGISTRY is set without KUBE_CONTEXT: the bundled cluster has its own registry; unset REGISTRY")
 	case m.KubeContext == "":
@@ -382,3 +383,56 @@ func (*Reader) NewService() string { return os.Getenv("NAME") }
 
 // Order reads ORDER, the id of an order. Package dev validates it.
 func (*Reader) Order() string { return os.Getenv("ORDER") }
+
+// Publish has the settings of publish and verify.
+type Publish struct {
+	// Registry (REGISTRY) gets the images: a host and a folder. By default the bundled cluster's.
+	Registry string
+	// Keyless (SIGNING=keyless) signs by the OIDC token of the job instead of this machine's key. That is
+	// the default (SIGNING=auto) in a workflow of GitHub.
+	Keyless bool
+	// SecondKey (COSIGN_PRIVATE_KEY, with COSIGN_PASSWORD and COSIGN_PUBLIC_KEY) signs in addition to the
+	// token, for those who verify by a key alone; off unless set.
+	SecondKey bool
+	// Signer (SIGNER) is a regular expression of the workflows whose keyless signatures count; by default
+	// those of GITHUB_REPOSITORY on its branch main.
+	Signer string
+	// Images (IMAGE) are to be verified, separated by spaces; by default those of the last release.
+	Images []string
+}
+
+// Publish reads REGISTRY, SIGNING, SIGNER, IMAGE and COSIGN_PRIVATE_KEY. It is called before Machine.
+func (r *Reader) Publish() Publish {
+	r.publishes = true
+	p := Publish{
+		Registry: strings.TrimSuffix(os.Getenv("REGISTRY"), "/"), Signer: os.Getenv("SIGNER"), Images: strings.Fields(os.Getenv("IMAGE")),
+		SecondKey: os.Getenv("COSIGN_PRIVATE_KEY") != "",
+	}
+	if p.Registry == "" {
+		p.Registry = cluster.Registry
+	}
+	workflow := os.Getenv("GITHUB_ACTIONS") == "true"
+	switch r.choice("SIGNING", "auto", "keyless", "key") {
+	case "auto":
+		p.Keyless = workflow
+	case "keyless":
+		p.Keyless = true
+	}
+	repository := os.Getenv("GITHUB_REPOSITORY")
+	if p.Signer == "" && repository != "" {
+		p.Signer = "^https://github.com/" + regexp.QuoteMeta(repository) + "/\\.github/workflows/[^@]+@refs/heads/main$"
+	}
+	switch {
+	case !p.Keyless && p.SecondKey:
+		r.refuse("COSIGN_PRIVATE_KEY is set, and this machine signs by its own key: unset it, or set SIGNING=keyless in a workflow")
+	case p.Keyless && p.Signer == "":
+		r.refuse("SIGNER is not set: give a regular expression of the workflow that signs, for example " +
+			"^https://github.com/OWNER/REPOSITORY/\\.github/workflows/release\\.yml@refs/heads/main$")
+	case p.Keyless && p.SecondKey && (os.Getenv("COSIGN_PUBLIC_KEY") == "" || os.Getenv("COSIGN_PASSWORD") == ""):
+		r.refuse("COSIGN_PRIVATE_KEY is set: set COSIGN_PASSWORD, which opens it, and COSIGN_PUBLIC_KEY, which verifies what it signs")
+	}
+	if _, err := regexp.Compile(p.Signer); err != nil {
+		r.refuse("SIGNER is not a regular expression: %w", err)
+	}
+	return p
+}

@@ -3,9 +3,11 @@ package settings
 import (
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
+	"github.com/loja-veloz/platform/tools/internal/cluster"
 	"github.com/loja-veloz/platform/tools/internal/repo"
 )
 
@@ -214,5 +216,49 @@ func TestCommentNeedsAPlaceAndAToken(t *testing.T) {
 	r = NewReader(r.root)
 	if c := r.Comment(); r.Err() != nil || c.PullRequest != 12 || c.API != "https://api.github.com" {
 		t.Errorf("the comment is %+v (%v)", c, r.Err())
+	}
+}
+
+func TestPublish(t *testing.T) {
+	for _, name := range []string{
+		"GITHUB_ACTIONS", "GITHUB_REPOSITORY", "COSIGN_PRIVATE_KEY", "COSIGN_PUBLIC_KEY", "COSIGN_PASSWORD", "SIGNING", "SIGNER", "REGISTRY", "KUBE_CONTEXT",
+	} {
+		t.Setenv(name, "")
+	}
+	read := func(variables ...string) (Publish, error) {
+		t.Helper()
+		for _, v := range variables {
+			name, value, _ := strings.Cut(v, "=")
+			t.Setenv(name, value)
+		}
+		r := NewReader(t.TempDir())
+		p := r.Publish()
+		r.Machine()
+		return p, r.Err()
+	}
+	if p, err := read(); err != nil || p.Keyless || p.Registry != cluster.Registry {
+		t.Errorf("on a machine: %+v, %v", p, err)
+	}
+	if p, err := read("REGISTRY=registry.example.com/loja/"); err != nil || p.Registry != "registry.example.com/loja" {
+		t.Errorf("another registry without a cluster: %+v, %v", p, err)
+	}
+	if _, err := read("COSIGN_PRIVATE_KEY=pem"); err == nil || !strings.Contains(err.Error(), "set SIGNING=keyless") {
+		t.Errorf("a second key on a machine: %v", err)
+	}
+	if _, err := read("SIGNING=keyless", "COSIGN_PRIVATE_KEY="); err == nil || !strings.Contains(err.Error(), "SIGNER is not set") {
+		t.Errorf("keyless without a signer: %v", err)
+	}
+	p, err := read("SIGNING=", "GITHUB_ACTIONS=true", "GITHUB_REPOSITORY=o/r.s")
+	signer := regexp.MustCompile(p.Signer)
+	if err != nil || !p.Keyless || p.SecondKey || !signer.MatchString("https://github.com/o/r.s/.github/workflows/release.yml@refs/heads/main") ||
+		signer.MatchString("https://github.com/o/r.s/.github/workflows/release.yml@refs/heads/main2") ||
+		signer.MatchString("https://github.com/o/r-s/.github/workflows/release.yml@refs/heads/main") {
+		t.Errorf("in a workflow: %+v, %v", p, err)
+	}
+	if _, err := read("COSIGN_PRIVATE_KEY=pem", "COSIGN_PASSWORD=p"); err == nil || !strings.Contains(err.Error(), "COSIGN_PUBLIC_KEY") {
+		t.Errorf("a second key without its public half: %v", err)
+	}
+	if p, err := read("COSIGN_PUBLIC_KEY=pem"); err != nil || !p.SecondKey {
+		t.Errorf("a second key: %+v, %v", p, err)
 	}
 }

@@ -214,3 +214,106 @@ func blank(module, dir, pkg, why string, files ...string) []File {
 	}
 	return all
 }
+
+const cosignModule = "github.com/sigstore/cosign/v3"
+
+// cosignCuts leave keys in files, keys of Fulcio, and the logins to Docker, GitHub, Google, Azure and ECR.
+var cosignCuts = append([]File{
+	{
+		Module: cosignModule, Path: "cmd/cosign/main.go",
+		Replace: [][2]string{
+			{"\t_ \"github.com/sigstore/sigstore/pkg/signature/kms/aws\"\n", ""},
+			{"\t_ \"github.com/sigstore/sigstore/pkg/signature/kms/azure\"\n", ""},
+			{"\t_ \"github.com/sigstore/sigstore/pkg/signature/kms/gcp\"\n", ""},
+			{"\t_ \"github.com/sigstore/sigstore/pkg/signature/kms/hashivault\"\n", ""},
+		},
+		Why: "removes the key services of four clouds: keys are in files here, and keyless in CI",
+	},
+	{
+		Module: cosignModule, Path: "cmd/cosign/cli/options/registry.go",
+		Replace: [][2]string{
+			{"\talibabaacr \"github.com/mozillazg/docker-credential-acr-helper/pkg/credhelper\"\n", ""},
+			{"\t\t\tauthn.NewKeychainFromHelper(alibabaacr.NewACRHelper().WithLoggerOut(io.Discard)),\n", ""},
+		},
+		Why: "removes the login of a cloud that this platform does not use",
+	},
+	{
+		Module: cosignModule, Path: "pkg/cosign/kubernetes/secret.go",
+		With: `package kubernetes
+
+import (
+	"context"
+	"errors"
+
+	"github.com/sigstore/cosign/v3/pkg/cosign"
+)
+
+const KeyReference = "k8s://"
+
+var errNone = errors.New("this build of cosign reads and writes no keys in Kubernetes")
+
+type Secret struct{ Data map[string][]byte }
+
+func GetKeyPairSecret(context.Context, string) (*Secret, error) { return nil, errNone }
+
+func KeyPairSecret(context.Context, string, cosign.PassFunc) error { return errNone }
+`,
+		Why: "removes Kubernetes's client",
+	},
+	{Module: cosignModule, Path: "pkg/cosign/kubernetes/client.go", With: "package kubernetes\n", Why: "removes Kubernetes's client"},
+	{
+		Module: cosignModule, Path: "pkg/cosign/cue/cue.go",
+		With: `package cue
+
+import "errors"
+
+func ValidateJSON([]byte, []string) error { return errors.New("this build of cosign evaluates no CUE") }
+`,
+		Why: "removes a policy engine",
+	},
+	{
+		Module: cosignModule, Path: "pkg/cosign/rego/rego.go",
+		With: `package rego
+
+import "errors"
+
+func ValidateJSON([]byte, []string) []error {
+	return []error{errors.New("this build of cosign evaluates no Rego")}
+}
+`,
+		Why: "removes a policy engine",
+	},
+}, keysInGit(cosignModule)...)
+
+// keysInGit replaces cosign's clients of GitHub and GitLab, which keep keys in their variables.
+func keysInGit(module string) []File {
+	var files []File
+	for _, forge := range []struct{ pkg, typ string }{{"github", "Gh"}, {"gitlab", "Gl"}} {
+		files = append(files, File{
+			Module: module, Path: "pkg/cosign/git/" + forge.pkg + "/" + forge.pkg + ".go",
+			With: `package ` + forge.pkg + `
+
+import (
+	"context"
+	"errors"
+
+	"` + module + `/pkg/cosign"
+)
+
+const ReferenceScheme = "` + forge.pkg + `"
+
+var errNone = errors.New("this build reads and writes no keys in ` + forge.pkg + `")
+
+type ` + forge.typ + ` struct{}
+
+func New() *` + forge.typ + ` { return &` + forge.typ + `{} }
+
+func (*` + forge.typ + `) PutSecret(context.Context, string, cosign.PassFunc) error { return errNone }
+
+func (*` + forge.typ + `) GetSecret(context.Context, string, string) (string, error) { return "", errNone }
+`,
+			Why: "removes the clients of GitHub and GitLab",
+		})
+	}
+	return files
+}

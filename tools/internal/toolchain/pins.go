@@ -43,6 +43,7 @@ const KubernetesProviderVersion = "4.18.1" // renovate: datasource=go depName=gi
 const (
 	pulumiVersion        = "3.258.0" // renovate: datasource=go depName=github.com/pulumi/pulumi/pkg/v3
 	languageGoVersion    = "3.66.0"  // renovate: datasource=go depName=github.com/pulumi/pulumi/sdk/v3
+	cosignVersion        = "3.1.3"   // renovate: datasource=go depName=github.com/sigstore/cosign/v3
 	koVersion            = "0.19.1"  // renovate: datasource=go depName=github.com/google/ko
 	coreDNSVersion       = "1.12.0"  // renovate: datasource=go depName=github.com/coredns/coredns
 	metricsServerVersion = "0.7.2"   // renovate: datasource=go depName=sigs.k8s.io/metrics-server
@@ -51,6 +52,8 @@ const (
 	prometheusVersion    = "3.0.0"   // renovate: datasource=github-tags depName=prometheus/prometheus
 	jaegerVersion        = "1.65.0"  // renovate: datasource=go depName=github.com/jaegertracing/jaeger
 	collectorVersion     = "0.150.0" // renovate: datasource=go depName=go.opentelemetry.io/collector/otelcol
+	trivyVersion         = "0.74.0"  // renovate: datasource=go depName=github.com/aquasecurity/trivy
+	govulncheckVersion   = "1.9.0"   // renovate: datasource=go depName=golang.org/x/vuln
 	golangciLintVersion  = "2.15.0"  // renovate: datasource=go depName=github.com/golangci/golangci-lint/v2
 	actionlintVersion    = "1.7.12"  // renovate: datasource=go depName=github.com/rhysd/actionlint
 	oapiCodegenVersion   = "2.8.2"   // renovate: datasource=go depName=github.com/oapi-codegen/oapi-codegen/v2
@@ -314,6 +317,13 @@ var Ko = Tool{
 	LDFlags: "-X github.com/google/ko/pkg/commands.Version=" + koVersion,
 }
 
+// Cosign signs images and what is said about them.
+var Cosign = Tool{
+	Name: "cosign", Version: cosignVersion, Pin: "cosign", Work: 60, Package: cosignModule + "/cmd/cosign",
+	LDFlags: "-X sigs.k8s.io/release-utils/version.gitVersion=v" + cosignVersion,
+	Files:   cosignCuts,
+}
+
 // Pulumi are the CLI, its Go language host and the Kubernetes provider.
 var Pulumi = []Tool{pulumiCLI, pulumiLanguageGo, pulumiKubernetes}
 
@@ -327,6 +337,17 @@ var Lint = []Tool{
 		Package: "github.com/golangci/golangci-lint/v2/cmd/golangci-lint",
 	},
 	{Name: "actionlint", Version: actionlintVersion, Pin: "actionlint", Package: "github.com/rhysd/actionlint/cmd/actionlint"},
+}
+
+// Trivy looks for known vulnerabilities in images and files.
+var Trivy = Tool{
+	Name: "trivy", Version: trivyVersion, Pin: "trivy", Package: "github.com/aquasecurity/trivy/cmd/trivy",
+	LDFlags: "-X github.com/aquasecurity/trivy/pkg/version/app.ver=" + trivyVersion,
+}
+
+// Govulncheck looks for known vulnerabilities in what Go programs call.
+var Govulncheck = Tool{
+	Name: "govulncheck", Version: govulncheckVersion, Pin: "govulncheck", Package: "golang.org/x/vuln/cmd/govulncheck",
 }
 
 // Generators are the tools of make generate.
@@ -407,7 +428,7 @@ var Mermaid = Package{
 // InOrder sorts tools so that those of one pin follow each other, which reuses compiled
 // packages.
 func InOrder(tools []Tool) []Tool {
-	pins := []string{"kubernetes", "traefik", "pulumi", "language-go", "otel-collector"}
+	pins := []string{"kubernetes", "traefik", "pulumi", "cosign", "language-go", "otel-collector"}
 	sorted := slices.Clone(tools)
 	slices.SortStableFunc(sorted, func(a, b Tool) int { return slices.Index(pins, a.Pin) - slices.Index(pins, b.Pin) })
 	return sorted

@@ -63,7 +63,7 @@ outputs: loja ## print what a stack tells those who deploy, as JSON STACK= [FORM
 	@$(LOJA) outputs
 record: loja ## write the digests of the last make publish into a stack file; PUSH=1 commits them to main STACK= [PUSH=1]
 	@$(LOJA) record
-update: loja ## print the plan of a stack in AWS, with your credentials; YES=1 applies it STACK= [YES=1]
+update: loja ## print the plan of a stack in AWS, with your credentials; YES=1 applies it STACK= [YES=1] [REFRESH=1]
 	@$(LOJA) update
 drift: loja ## compare the objects of a stack in AWS with git, with your credentials STACK= [COMMENT=]
 	@$(LOJA) drift

@@ -37,14 +37,14 @@ func TestDrift(t *testing.T) {
 	if _, err := account.Outputs(t.Context()); err == nil || !strings.Contains(err.Error(), "has no outputs, because no update has ended: run make update STACK=account YES=1") {
 		t.Errorf("outputs before the first update: %v", err)
 	}
-	if err := account.Update(t.Context(), false); err != nil {
+	if err := account.Update(t.Context(), false, false); err != nil {
 		t.Fatal(err)
 	}
 	world := w.Local("e2e-drift", "world")
 	if files, _ := filepath.Glob(filepath.Join(world, "*", "*", "*.json")); len(files) > 0 || !strings.Contains(said.String(), "Nothing has changed: this was the plan.") {
 		t.Errorf("without YES=1, %d objects were created, and it says:\n%s", len(files), said.String())
 	}
-	if err := account.Update(t.Context(), true); err != nil {
+	if err := account.Update(t.Context(), true, false); err != nil {
 		t.Fatal(err)
 	}
 	outputs, err := account.Outputs(t.Context())
@@ -84,14 +84,14 @@ func TestDrift(t *testing.T) {
 		t.Fatal(err)
 	}
 	said.Reset()
-	if err := account.Update(t.Context(), true); err == nil || !strings.Contains(err.Error(), "Another update holds the lock of the stack: wait for its end") ||
+	if err := account.Update(t.Context(), true, false); err == nil || !strings.Contains(err.Error(), "Another update holds the lock of the stack: wait for its end") ||
 		!strings.Contains(said.String(), "ana@runner") {
 		t.Errorf("a second update: %v\n%s", err, said.String())
 	}
 	if err := os.Remove(lock); err != nil {
 		t.Fatal(err)
 	}
-	if err := account.Update(t.Context(), true); err != nil {
+	if err := account.Update(t.Context(), true, true); err != nil {
 		t.Fatal(err)
 	}
 	if err := account.Drift(t.Context(), comment); err != nil {

@@ -54,7 +54,7 @@ func Update(ctx context.Context, w Workspace, u settings.Update) error {
 	if err != nil {
 		return err
 	}
-	return s.Update(ctx, u.Yes)
+	return s.Update(ctx, u.Yes, u.Refresh)
 }
 
 // caller returns the ARN that AWS has for the credentials of this process.
@@ -81,11 +81,16 @@ func advised(err error) error {
 	return err
 }
 
-// Update prints the plan and, if yes, applies it. Pulumi's lock admits one update at a time.
-func (s *Stack) Update(ctx context.Context, yes bool) error {
+// Update prints the plan and, if yes, applies it. Pulumi's lock admits one update at a time. With refresh, it
+// first reads every object, and so takes back what people have changed: without, Pulumi compares the program
+// with what the last update left, and does not see that.
+func (s *Stack) Update(ctx context.Context, yes, refresh bool) error {
 	args := []string{"preview", "--diff", "--stack", s.name}
 	if yes {
 		args = []string{"up", "--yes", "--diff", "--suppress-permalink=true", "--stack", s.name}
+	}
+	if refresh {
+		args = append(args, "--refresh")
 	}
 	pulumi := s.Pulumi(args...)
 	pulumi.Output = s.w.Out.Indented()
@@ -114,7 +119,7 @@ type DriftError struct {
 
 func (e *DriftError) Error() string {
 	return fmt.Sprintf("%s has drifted: an update would change %d of its resources: %s. If somebody changed an object by hand, "+
-		"change the program to match, or take it back by %s. If git is ahead of the stack, update it",
+		"change the program to match, or take it back by %s REFRESH=1. If git is ahead of the stack, update it",
 		e.Stack, len(e.Names), strings.Join(e.Names, ", "), updateOf(e.Stack))
 }
 

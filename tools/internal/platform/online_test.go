@@ -68,11 +68,11 @@ func TestNothingIsUpdatedWithoutACaller(t *testing.T) {
 // TestUpdateNeedsYes: without it the plan is printed and nothing is applied.
 func TestUpdateNeedsYes(t *testing.T) {
 	for yes, want := range map[bool]string{
-		false: "--non-interactive preview --diff --stack dev", true: "--non-interactive up --yes --diff --suppress-permalink=true --stack dev",
+		false: "--non-interactive preview --diff --stack dev --refresh", true: "--non-interactive up --yes --diff --suppress-permalink=true --stack dev",
 	} {
 		programs(t, onPath(`echo "asked: $*"`))
 		var out bytes.Buffer
-		if err := Update(t.Context(), workspaceOf(t, &out), settings.Update{Stack: "dev", Yes: yes}); err != nil {
+		if err := Update(t.Context(), workspaceOf(t, &out), settings.Update{Stack: "dev", Yes: yes, Refresh: !yes}); err != nil {
 			t.Fatal(err)
 		}
 		if !strings.Contains(out.String(), "asked: "+want+"\n") || strings.Contains(out.String(), "make update STACK=dev YES=1") == yes ||

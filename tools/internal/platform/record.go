@@ -2,7 +2,6 @@ package platform
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -12,40 +11,30 @@ import (
 	"slices"
 
 	"github.com/loja-veloz/platform/tools/internal/command"
+	"github.com/loja-veloz/platform/tools/internal/publish"
 	"github.com/loja-veloz/platform/tools/internal/settings"
 )
 
 // mainBranch is the branch that says what runs.
 const mainBranch = "main"
 
-// published is what Record reads of .local/release.json.
-type published struct {
-	Commit string            // of the sources
-	Images map[string]string // by program, with digest
-}
-
 // Record writes the digests of the last make publish into the stack file of an environment and, if told so,
 // commits that alone to the branch main of origin, on top of what others have pushed meanwhile.
 func Record(ctx context.Context, w Workspace, r settings.Record) error {
-	file := filepath.Join(w.Local(), "release.json")
-	b, err := os.ReadFile(file)
-	if err != nil {
-		return fmt.Errorf("reading the digests: %w; make publish writes them", err)
-	}
-	var p published
-	if err := json.Unmarshal(b, &p); err != nil || len(p.Images) == 0 {
-		return fmt.Errorf("%s names no images (%w): run make publish again", file, err)
-	}
-	name := "Pulumi." + r.Stack + ".yaml"
-	changed, err := p.write(filepath.Join(w.Root, name))
+	release, err := publish.Read(w.releaseFile())
 	if err != nil {
 		return err
 	}
-	w.Out.Step("%s has the images of %s, %d of them new", name, p.Commit, changed)
+	name := "Pulumi." + r.Stack + ".yaml"
+	changed, err := writeImages(release, filepath.Join(w.Root, name))
+	if err != nil {
+		return err
+	}
+	w.Out.Step("%s has the images of %s, %d of them new", name, release.Commit, changed)
 	if !r.Push {
 		return nil
 	}
-	return p.push(ctx, w, r.Stack)
+	return pushImages(ctx, w, release, r.Stack)
 }
 
 var (
@@ -55,9 +44,9 @@ var (
 	imageLine = regexp.MustCompile(`(?m)^    ([a-z0-9-]+):[ \t]*(\S+)[ \t]*$`)
 )
 
-// write replaces the images in a stack file, whose other lines stay as they are, and returns how many are
+// writeImages replaces the images in a stack file, whose other lines stay as they are, and returns how many are
 // other ones.
-func (p *published) write(path string) (int, error) {
+func writeImages(release *publish.Release, path string) (int, error) {
 	b, err := os.ReadFile(path)
 	if err != nil {
 		return 0, err
@@ -72,7 +61,7 @@ func (p *published) write(path string) (int, error) {
 	lines := imageLine.ReplaceAllStringFunc(text[block[2]:block[3]], func(line string) string {
 		parts := imageLine.FindStringSubmatch(line)
 		named[parts[1]] = true
-		image, ok := p.Images[parts[1]]
+		image, ok := release.Images[parts[1]]
 		if !ok {
 			errs = append(errs, fmt.Errorf("%s has an image of %s, and the release has none: remove its line, or add apps/%s",
 				name, parts[1], parts[1]))
@@ -82,9 +71,9 @@ func (p *published) write(path string) (int, error) {
 		}
 		return "    " + parts[1] + ": " + image
 	})
-	for _, program := range slices.Sorted(maps.Keys(p.Images)) {
+	for _, program := range slices.Sorted(maps.Keys(release.Images)) {
 		if !named[program] {
-			lines += "    " + program + ": " + p.Images[program] + "\n"
+			lines += "    " + program + ": " + release.Images[program] + "\n"
 			changed++
 		}
 	}
@@ -94,9 +83,9 @@ func (p *published) write(path string) (int, error) {
 	return changed, replaceFile(path, text[:block[2]]+lines+text[block[3]:])
 }
 
-// push commits the images to main of origin. Its files are in a folder of their own: the working tree, from
+// pushImages commits the images to main of origin. Its files are in a folder of their own: the working tree, from
 // which the update runs, stays at its commit.
-func (p *published) push(ctx context.Context, w Workspace, stack string) error {
+func pushImages(ctx context.Context, w Workspace, release *publish.Release, stack string) error {
 	git := func(dir string, args ...string) error {
 		return command.Command{Args: append([]string{"git", "-C", dir}, args...)}.Run(ctx)
 	}
@@ -115,7 +104,7 @@ func (p *published) push(ctx context.Context, w Workspace, stack string) error {
 		if err := git(w.Root, "worktree", "add", "--detach", tree, "FETCH_HEAD"); err != nil {
 			return err
 		}
-		changed, err := p.write(filepath.Join(tree, "Pulumi."+stack+".yaml"))
+		changed, err := writeImages(release, filepath.Join(tree, "Pulumi."+stack+".yaml"))
 		if err != nil {
 			return err
 		}
@@ -123,7 +112,7 @@ func (p *published) push(ctx context.Context, w Workspace, stack string) error {
 			w.Out.Step("%s of origin has these images already", mainBranch)
 			return nil
 		}
-		message := fmt.Sprintf("%s: images of %s", stack, p.Commit)
+		message := fmt.Sprintf("%s: images of %s", stack, release.Commit)
 		if err := git(tree, append(who, "commit", "--quiet", "--message", message, "--", "Pulumi."+stack+".yaml")...); err != nil {
 			return err
 		}

@@ -152,7 +152,7 @@ func TestRecordNeedsAWholeRelease(t *testing.T) {
 	if err := os.Remove(filepath.Join(w.Root, ".local", "release.json")); err != nil {
 		t.Fatal(err)
 	}
-	if err := Record(t.Context(), w, settings.Record{Stack: "dev"}); err == nil || !strings.Contains(err.Error(), "make publish writes them") {
+	if err := Record(t.Context(), w, settings.Record{Stack: "dev"}); err == nil || !strings.Contains(err.Error(), "make publish writes it") {
 		t.Errorf("without a release: %v", err)
 	}
 }

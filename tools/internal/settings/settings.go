@@ -318,11 +318,13 @@ func (r *Reader) Outputs() Outputs {
 type Update struct {
 	Stack string // STACK: an environment in AWS or account; required
 	Yes   bool   // YES=1: apply the plan, which is otherwise only printed
+	// Refresh (REFRESH=1) reads every object first, and takes back what people have changed.
+	Refresh bool
 }
 
-// Update reads STACK, which is required, and YES.
+// Update reads STACK, which is required, YES and REFRESH.
 func (r *Reader) Update() Update {
-	u := Update{Stack: r.stack("dev"), Yes: r.flag("YES", false)}
+	u := Update{Stack: r.stack("dev"), Yes: r.flag("YES", false), Refresh: r.flag("REFRESH", false)}
 	r.backend("this command")
 	return u
 }

@@ -52,11 +52,14 @@ func previewOffline(ctx context.Context, w Workspace, o settings.Preview) (comma
 		c.env = append(c.env, "PULUMI_HOME="+w.Local("cloud", "released"))
 	}
 	program := filepath.Join(w.Root, "stacks", "environment")
-	s, err := c.Stack(ctx, w.Root, program, o.Stack, map[string]string{project + ":cloud.offline": "true"})
+	s, err := c.Stack(ctx, w.Root, program, o.Stack, nil)
 	if err != nil {
 		return command.Command{}, err
 	}
 	w.Out.Step("pulumi preview -s %s, against empty state, with the EKS component and %s", o.Stack, by)
+	if err := s.offline(); err != nil {
+		return command.Command{}, err
+	}
 	return s.Pulumi("preview", "--stack", o.Stack), nil
 }
 

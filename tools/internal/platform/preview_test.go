@@ -82,3 +82,31 @@ config:
 		t.Errorf("the copy is\n%s\nwant\n%s", got, want)
 	}
 }
+
+// A plan without an account may not ask for its credentials.
+func TestAPreviewIsOffline(t *testing.T) {
+	s := &Stack{dir: t.TempDir(), name: "dev"}
+	file := filepath.Join(s.dir, "Pulumi.dev.yaml")
+	write := func(text string) error {
+		t.Helper()
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return s.offline()
+	}
+	if err := write("config:\n  loja-veloz:cloud:\n    accountID: \"012345678901\"\n  loja-veloz:cluster: {version: \"1.30\"}\n"); err != nil {
+		t.Fatal(err)
+	}
+	got, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"offline: true", `accountID: "012345678901"`, `version: "1.30"`} {
+		if !strings.Contains(string(got), want) {
+			t.Errorf("the copy has no %s:\n%s", want, got)
+		}
+	}
+	if err := write("config: {}\n"); err == nil || !strings.Contains(err.Error(), "Pulumi.dev.yaml has no loja-veloz:cloud") {
+		t.Errorf("a stack file without an account: %v", err)
+	}
+}

@@ -415,7 +415,7 @@ var Flagger = Tool{Name: "flagger", Version: flaggerVersion, Pin: "flagger", Pac
 // EKS is Pulumi's EKS component and its dependencies.
 var EKS = Package{
 	Name: "eks-component", Title: "the EKS component", Folder: "eks",
-	Files: []string{"package.json", "package-lock.json", ".npmrc", "none/package.json"},
+	Files: []string{"package.json", "package-lock.json", ".npmrc", "none/package.json", "none/index.js"},
 }
 
 // PostgreSQL is the server with initdb, for Linux on amd64 and arm64.

@@ -1,0 +1,2 @@
+// Programs that load this module never call it: see package.json.
+module.exports = {};

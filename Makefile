@@ -94,7 +94,7 @@ e2e: chromium drill-shop ## the drills on the host and on the real cluster, shor
 	@cd tools && GOWORK=off go test -tags e2e -count=1 -v -timeout 60m ./e2e
 e2e-full: chromium drill-shop ## every drill
 	@cd tools && E2E_FULL=1 GOWORK=off go test -tags e2e -count=1 -v -timeout 100m ./e2e
-e2e-aws: loja ## deploy the whole environments dev and prod to the stand-in for AWS and the local API server
+e2e-aws: loja ## deploy the whole environment dev to the stand-in for AWS and the local API server
 	@cd tools && E2E_AWS=1 GOWORK=off go test -tags e2e -count=1 -v -timeout 60m -run '^TestAWS$$' ./e2e
 bench: loja ## measure start, memory, preview and compilation (stops and starts the cluster)
 	@$(LOJA) bench

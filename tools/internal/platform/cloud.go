@@ -56,7 +56,7 @@ func OpenCloud(ctx context.Context, w Workspace, dir string) (*Cloud, error) {
 	}
 	source, err := command.Command{
 		Args: []string{"go", "list", "-m", "-f", "{{.Dir}}", "github.com/pulumi/pulumi-aws/sdk/v6"}, Dir: filepath.Join(w.Root, "infra"),
-		Env: []string{goFlags},
+		Env: goEnv,
 	}.Text(ctx)
 	if err != nil {
 		return nil, err
@@ -66,13 +66,14 @@ func OpenCloud(ctx context.Context, w Workspace, dir string) (*Cloud, error) {
 		"PULUMI_HOME=" + w.Local("cloud", "home"),
 		"PULUMI_BACKEND_URL=file://" + filepath.Join(c.dir, "state"),
 		"PULUMI_CONFIG_PASSPHRASE=" + offlinePassphrase,
-		"PULUMI_SKIP_UPDATE_CHECK=true", goFlags,
+		"PULUMI_SKIP_UPDATE_CHECK=true",
 		"PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION=true",
 		"KUBECONFIG=" + filepath.Join(c.dir, "no-kubeconfig"),
 		"AWS_ACCESS_KEY_ID=offline", "AWS_SECRET_ACCESS_KEY=offline", "AWS_EC2_METADATA_DISABLED=true",
 		schema.SourceVariable + "=" + source, world.DirVariable + "=" + filepath.Join(c.dir, "world"),
 		"LOJA_EKS_MODULES=" + component,
 	}
+	c.env = append(c.env, goEnv...)
 	return c, nil
 }
 
@@ -184,7 +185,7 @@ func (c *Cloud) Stack(ctx context.Context, project, program, name string, settin
 		return nil, err
 	}
 	binary := c.w.Local(filepath.Base(program))
-	if err := (command.Command{Args: []string{"go", "build", "-o", binary, "."}, Dir: program, Env: []string{goFlags}}).Run(ctx); err != nil {
+	if err := (command.Command{Args: []string{"go", "build", "-o", binary, "."}, Dir: program, Env: goEnv}).Run(ctx); err != nil {
 		return nil, err
 	}
 	shadow := fmt.Sprintf("name: %s\nmain: %s\nruntime:\n  name: go\n  options:\n    buildTarget: %s\n", title[1], program, binary)

@@ -117,7 +117,7 @@ e2e: chromium drill-shop ## the drills on the host and on the real cluster, shor
 	@cd tools && GOWORK=off go test -tags e2e -count=1 -v -timeout 60m ./e2e
 e2e-full: chromium drill-shop ## every drill
 	@cd tools && E2E_FULL=1 GOWORK=off go test -tags e2e -count=1 -v -timeout 100m ./e2e
-e2e-aws: loja ## deploy the whole environments dev and prod to the stand-in for AWS and the local API server
+e2e-aws: loja ## deploy the whole environment dev to the stand-in for AWS and the local API server
 	@cd tools && E2E_AWS=1 GOWORK=off go test -tags e2e -count=1 -v -timeout 60m -run '^TestAWS$$' ./e2e
 e2e-gitops: loja redis-tools ## run the loop of a delivery by git on real programs, without a node: Argo CD, Rollouts, git server, rollback
 	@bin=$$($(LOJA) tool gitops) && cd tools && LOJA_GITOPS_BIN="$$bin" GOWORK=off go test -tags e2e -count=1 -v -timeout 15m ./gitops

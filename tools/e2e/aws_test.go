@@ -191,6 +191,7 @@ func TestAWS(t *testing.T) {
 	t.Setenv(cli.TokenVariable, strings.TrimSpace(must(t, "-n", "kube-system", "create", "token", admin, "--duration=2h")))
 	t.Setenv(world.DayVariable, "2026-11-29") // 1.33, from which it goes up, is not supported for ever
 	t.Setenv(world.QuotaVariable+"L_1216C47A", "16")
+	t.Setenv(world.QuotaVariable+"L_1216C47A", "16")
 	t.Setenv(plugin.EndpointVariable, must(t, "config", "view", "--raw", "-o", "jsonpath={.clusters[0].cluster.server}"))
 	t.Setenv(plugin.AuthorityVariable, must(t, "config", "view", "--raw", "-o", "jsonpath={.clusters[0].cluster.certificate-authority-data}"))
 

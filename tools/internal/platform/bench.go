@@ -107,7 +107,7 @@ func compile(ctx context.Context, root string) (time.Duration, error) {
 
 func programBuild(root, cache string) command.Command {
 	return command.Command{
-		Args: []string{"go", "build", "-o", os.DevNull, "./stacks/environment"}, Dir: root, Env: []string{goFlags, "GOCACHE=" + cache},
+		Args: []string{"go", "build", "-o", os.DevNull, "./stacks/environment"}, Dir: root, Env: append(slices.Clone(goEnv), "GOCACHE="+cache),
 	}
 }
 

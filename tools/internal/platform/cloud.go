@@ -60,7 +60,7 @@ func OpenCloud(ctx context.Context, w Workspace, dir string) (*Cloud, error) {
 	}
 	source, err := command.Command{
 		Args: []string{"go", "list", "-m", "-f", "{{.Dir}}", "github.com/pulumi/pulumi-aws/sdk/v6"}, Dir: filepath.Join(w.Root, "infra"),
-		Env: []string{goFlags},
+		Env: goEnv,
 	}.Text(ctx)
 	if err != nil {
 		return nil, err
@@ -70,7 +70,7 @@ func OpenCloud(ctx context.Context, w Workspace, dir string) (*Cloud, error) {
 		"PULUMI_HOME=" + w.Local("cloud", "home"),
 		"PULUMI_BACKEND_URL=file://" + filepath.Join(c.dir, "state"),
 		"PULUMI_CONFIG_PASSPHRASE=" + offlinePassphrase,
-		"PULUMI_SKIP_UPDATE_CHECK=true", goFlags,
+		"PULUMI_SKIP_UPDATE_CHECK=true",
 		// These processes end within seconds, so they collect less often. The limit is for a compiler that
 		// the language host starts.
 		"GOGC=400", "GOMEMLIMIT=2GiB",
@@ -80,6 +80,7 @@ func OpenCloud(ctx context.Context, w Workspace, dir string) (*Cloud, error) {
 		schema.SourceVariable + "=" + source, world.DirVariable + "=" + filepath.Join(c.dir, "world"),
 		"LOJA_EKS_MODULES=" + component,
 	}
+	c.env = append(c.env, goEnv...)
 	return c, nil
 }
 
@@ -297,7 +298,7 @@ func (c *Cloud) Bootstrap(ctx context.Context) error {
 		return err
 	}
 	binary := c.w.Local("bootstrap")
-	if err := (command.Command{Args: []string{"go", "build", "-o", binary, "."}, Dir: dir, Env: []string{goFlags}}).Run(ctx); err != nil {
+	if err := (command.Command{Args: []string{"go", "build", "-o", binary, "."}, Dir: dir, Env: goEnv}).Run(ctx); err != nil {
 		return err
 	}
 	hash := sha256.New()

@@ -37,9 +37,10 @@ func Environ(w Workspace) ([]string, error) {
 	return env, nil
 }
 
-// goFlags keeps the compilation of the workspace from what a person has set for another project:
-// Go refuses -mod=mod in a workspace.
-const goFlags = "GOFLAGS=-mod=readonly"
+// goEnv keeps the compilation of the workspace from what a person, or the target of make that runs a
+// test, has set for another one: Go refuses -mod=mod in a workspace, and without the workspace it would
+// compile all of Pulumi again, of other versions.
+var goEnv = []string{"GOFLAGS=-mod=readonly", "GOWORK="}
 
 func passphrase(w Workspace) string { return w.Local("passphrase") }
 

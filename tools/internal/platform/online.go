@@ -23,7 +23,7 @@ import (
 // process's environment variables. Pulumi and kubectl, which the EKS component calls, are those on PATH, or
 // else ours. Pulumi downloads the plugins that are missing.
 func OpenStack(ctx context.Context, w Workspace, name string) (*Stack, error) {
-	s := &Stack{w: w, pulumi: "pulumi", env: []string{"PULUMI_SKIP_UPDATE_CHECK=true", goFlags}, dir: w.Root, name: name}
+	s := &Stack{w: w, pulumi: "pulumi", env: append([]string{"PULUMI_SKIP_UPDATE_CHECK=true"}, goEnv...), dir: w.Root, name: name}
 	if name == bootstrapStack {
 		s.dir = filepath.Join(w.Root, "stacks", "bootstrap")
 	}

@@ -28,7 +28,7 @@ type Pulumi struct {
 // openPulumi finds the CLI. Call it after provideTools, which may build the CLI.
 func openPulumi(w Workspace) (Pulumi, error) {
 	env, err := Environ(w)
-	env = append(env, goFlags)
+	env = append(env, goEnv...)
 	return Pulumi{
 		base:      command.Command{Args: []string{w.program("pulumi"), "--non-interactive"}, Dir: w.Root, Env: env},
 		stackFile: stackFile(w), state: w.Local("state"), once: w.Local("Pulumi.once.yaml"), out: w.Out,

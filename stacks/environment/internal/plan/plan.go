@@ -126,7 +126,7 @@ func New(environment string, cfg *config.Config, programs *catalogue.Catalogue, 
 	for _, program := range programs.CronJobs() {
 		p.CronJobs = append(p.CronJobs, p.cronJob(environment, cfg, program, site))
 	}
-	err := errors.Join(workload.Connect(p.Workloads), p.validate(cfg), checkConnections(cfg, programs, site.Server))
+	err := errors.Join(workload.Connect(p.Workloads), p.validate(), checkConnections(cfg, programs, site.Server))
 	if err == nil && cfg.Delivery.Mode == config.GitOps {
 		err = p.planApplications(environment, cfg)
 	}
@@ -278,7 +278,7 @@ func (p *Plan) database(cfg *config.Config, name string, server Server) *workloa
 
 // validate calls Validate of every component. The configuration reports a program without an
 // image.
-func (p *Plan) validate(cfg *config.Config) error {
+func (p *Plan) validate() error {
 	var errs []error
 	if p.Roles != nil {
 		errs = append(errs, Validate([]Component{{"databases and roles", p.Roles}}))

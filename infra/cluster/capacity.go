@@ -18,8 +18,8 @@ type instance struct {
 	interfaces, addresses int32
 }
 
-// instances are the EC2 types that nodes may have: x86, as the AL2023_x86_64_STANDARD image
-// needs, and large enough for more than the daemons.
+// instances are the EC2 types that nodes may have, large enough for more than the daemons. Those of
+// Graviton are of arm64: see arm.
 var instances = map[string]instance{
 	"t3.medium":   {2, 4096, 3, 6},
 	"t3.large":    {2, 8192, 3, 12},
@@ -38,6 +38,14 @@ var instances = map[string]instance{
 	"c6i.xlarge":  {4, 8192, 4, 15},
 	"r6i.large":   {2, 16384, 3, 10},
 	"r6i.xlarge":  {4, 32768, 4, 15},
+	"t4g.medium":  {2, 4096, 3, 6},
+	"t4g.large":   {2, 8192, 3, 12},
+	"t4g.xlarge":  {4, 16384, 4, 15},
+	"m7g.large":   {2, 8192, 3, 10},
+	"m7g.xlarge":  {4, 16384, 4, 15},
+	"c7g.large":   {2, 4096, 3, 10},
+	"c7g.xlarge":  {4, 8192, 4, 15},
+	"r7g.large":   {2, 16384, 3, 10},
 }
 
 const (

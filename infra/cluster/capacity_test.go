@@ -18,13 +18,14 @@ func TestPodsByAddresses(t *testing.T) {
 		{"m6i.xlarge", false, 58},
 		{"t3.medium", true, 110},
 		{"m7i.2xlarge", true, 110},
+		{"t4g.medium", false, 17},
 	} {
 		if got, err := cluster.PodsByAddresses(test.instance, test.prefixes); err != nil || got != test.want {
 			t.Errorf("%s, prefixes %t: %d (%v), want %d", test.instance, test.prefixes, got, err, test.want)
 		}
 	}
-	if _, err := cluster.PodsByAddresses("t4g.medium", false); err == nil || !strings.Contains(err.Error(), "known are") {
-		t.Errorf("an ARM machine: %v", err)
+	if _, err := cluster.PodsByAddresses("t2.micro", false); err == nil || !strings.Contains(err.Error(), "known are") {
+		t.Errorf("a machine that is not known: %v", err)
 	}
 }
 

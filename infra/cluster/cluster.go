@@ -558,7 +558,7 @@ func (b *builder) createNodes() error {
 	scaling, ignored := b.spec.Nodes.scaling(b.in.Scaling)
 	args := &awseks.NodeGroupArgs{
 		ClusterName: b.out.Name, NodeRoleArn: b.nodeRole.Arn, SubnetIds: b.in.PrivateSubnets,
-		AmiType: pulumi.String(amiType), Version: pulumi.String(b.spec.Version),
+		AmiType: pulumi.String(b.spec.Nodes.amiType()), Version: pulumi.String(b.spec.Version),
 		InstanceTypes:  pulumi.StringArray{pulumi.String(b.spec.Nodes.InstanceType)},
 		LaunchTemplate: awseks.NodeGroupLaunchTemplateArgs{Id: template.ID(), Version: version},
 		ScalingConfig: awseks.NodeGroupScalingConfigArgs{

@@ -210,6 +210,24 @@ func TestOrder(t *testing.T) {
 	})
 }
 
+// EKS refuses an image for another processor than that of the machines.
+func TestTheImageOfNodesFollowsTheirProcessor(t *testing.T) {
+	for instance, want := range map[string][2]string{
+		"t3.medium": {"AL2023_x86_64_STANDARD", "x86_64"}, "m7i.large": {"AL2023_x86_64_STANDARD", "x86_64"},
+		"t4g.medium": {"AL2023_ARM_64_STANDARD", "arm64"}, "m7g.large": {"AL2023_ARM_64_STANDARD", "arm64"},
+	} {
+		a := args()
+		a.Nodes.InstanceType = instance
+		if got := run(t, a, nil).Named(t, "eks-nodes").Inputs; got["amiType"] != want[0] || fmt.Sprint(got["instanceTypes"]) != "["+instance+"]" {
+			t.Errorf("%v with the image %v, want %s", got["instanceTypes"], got["amiType"], want[0])
+		}
+		path := "/aws/service/eks/optimized-ami/1.35/amazon-linux-2023/" + want[1] + "/standard/recommended/release_version"
+		if got := a.Nodes.NodeReleases("1.35"); got != path {
+			t.Errorf("the recommended release for %s is in %s, want %s", instance, got, path)
+		}
+	}
+}
+
 func TestNodeGroup(t *testing.T) {
 	mocks := run(t, args(), nil)
 	group := mocks.Named(t, "eks-nodes")

@@ -12,8 +12,6 @@ import (
 )
 
 const (
-	// amiType is Amazon Linux 2023; AL2 has no images for Kubernetes 1.33 and later.
-	amiType = "AL2023_x86_64_STANDARD"
 	// minDiskGiB holds the image's 2 GiB, logs and the images of a node full of pods.
 	minDiskGiB = 20
 	maxDiskGiB = 1000
@@ -25,12 +23,13 @@ const (
 
 // Nodes describes the managed node group.
 type Nodes struct {
-	// InstanceType is an EC2 type whose capacity is known, such as t3.medium; see instances.
+	// InstanceType is an EC2 type whose capacity is known, such as t3.medium; see instances. Its processor
+	// decides about the nodes' image, and every image of a pod has to be for it: the group has one type.
 	InstanceType string
 	// Min and Max are numbers of nodes. A new group starts with Min; after that the autoscaler owns
 	// the number.
 	Min, Max int32
-	// Release is the release of the nodes' image, such as 1.35.6-20260818: see NodeReleases. Empty
+	// Release is the release of the nodes' image, such as 1.35.6-20260818: see the method NodeReleases. Empty
 	// takes the one that is recommended when the group is created or its Kubernetes upgraded.
 	Release string
 	// DiskGiB is the size of a node's root volume.
@@ -45,10 +44,29 @@ type Nodes struct {
 
 var nodeRelease = regexp.MustCompile(`^[0-9]+\.[0-9]+\.[0-9]+-[0-9]{8}$`)
 
+// graviton matches the EC2 types with a processor of AWS's own, which is of arm64: the letter g follows
+// the number of the generation ("Instance type naming conventions" in the EC2 user guide).
+var graviton = regexp.MustCompile(`^[a-z]+[0-9]+g[a-z]*\.`)
+
+// ARM tells whether the nodes have processors of arm64; otherwise they have those of amd64.
+func (n Nodes) ARM() bool { return graviton.MatchString(n.InstanceType) }
+
+// amiType is Amazon Linux 2023 for the nodes' processor; AL2 has no images for Kubernetes 1.33 and later.
+func (n Nodes) amiType() string {
+	if n.ARM() {
+		return "AL2023_ARM_64_STANDARD"
+	}
+	return "AL2023_x86_64_STANDARD"
+}
+
 // NodeReleases is the public parameter of Systems Manager that holds the release of the nodes'
 // image which AWS recommends ("Retrieve recommended Amazon Linux AMI IDs" in the EKS user guide).
-func NodeReleases(version string) string {
-	return "/aws/service/eks/optimized-ami/" + version + "/amazon-linux-2023/x86_64/standard/recommended/release_version"
+func (n Nodes) NodeReleases(version string) string {
+	architecture := "x86_64"
+	if n.ARM() {
+		architecture = "arm64"
+	}
+	return "/aws/service/eks/optimized-ami/" + version + "/amazon-linux-2023/" + architecture + "/standard/recommended/release_version"
 }
 
 func (n Nodes) validate(kubernetes string) error {

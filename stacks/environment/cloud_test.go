@@ -555,6 +555,28 @@ func TestNothingNeedsTheVolumeDriver(t *testing.T) {
 	}
 }
 
+// TestNodesOfGravitonHoldTheSame: docs/aws/costs.md compares both with the same number of nodes. A
+// node less does not do, so Karpenter would remove none.
+func TestNodesOfGravitonHoldTheSame(t *testing.T) {
+	for _, name := range clouds {
+		for instance, image := range map[string]string{"t3.medium": "AL2023_x86_64_STANDARD", "t4g.medium": "AL2023_ARM_64_STANDARD"} {
+			values := stackFile(t, name)
+			values["loja-veloz:cluster"] = strings.Replace(values["loja-veloz:cluster"], `"minNodes":3`, `"minNodes":3,"instanceType":"`+instance+`"`, 1)
+			recorder, err := inCloud(t, name, values)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := recorder.Named(t, "cluster-nodes").Inputs; got["amiType"] != image || fmt.Sprint(got["instanceTypes"]) != "["+instance+"]" {
+				t.Errorf("%s has nodes of %v with the image %v, want %s", name, got["instanceTypes"], got["amiType"], image)
+			}
+			values["loja-veloz:cluster"] = strings.Replace(values["loja-veloz:cluster"], `"minNodes":3`, `"minNodes":2`, 1)
+			if _, _, _, err := program.Load(name, values, shop, aws.New); err == nil || !strings.Contains(err.Error(), "minNodes is 2, and 3 nodes are needed") {
+				t.Errorf("%s with two %s: %v", name, instance, err)
+			}
+		}
+	}
+}
+
 // TestNodesHoldWhatRuns: a plan is refused unless the minimum of nodes has room for every pod
 // that the environment starts with, and the maximum for every service at its autoscaler's
 // limit.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -91,6 +92,15 @@ func (a *Account) checkPullThrough(ctx context.Context) (string, error) {
 // releasePrefix is the prefix of the tags that keep an image from cleanup (infra/registry).
 const releasePrefix = "release-"
 
+// indexes are the media types of images for several processors.
+var indexes = []string{"application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json"}
+
+// arm tells whether the nodes have processors of arm64 ("Instance type naming conventions" in the EC2
+// user guide).
+func (a *Account) arm() bool { return graviton.MatchString(a.stack.Cluster.InstanceType) }
+
+var graviton = regexp.MustCompile(`^[a-z]+[0-9]+g[a-z]*\.`)
+
 // checkImages refuses images that do not exist, and those that cleanup may delete while they run.
 func (a *Account) checkImages(ctx context.Context) (string, error) {
 	var errs []error
@@ -115,6 +125,10 @@ func (a *Account) checkImage(ctx context.Context, image string) error {
 		return fmt.Errorf("is not in ECR: push it (docs/aws/setup.md, step 4): %w", err)
 	}
 	for _, detail := range images.ImageDetails {
+		if kind := aws.ToString(detail.ImageManifestMediaType); a.arm() && kind != "" && !slices.Contains(indexes, kind) {
+			return fmt.Errorf("is an image for one processor, and cluster.instanceType is %s, of arm64: "+
+				"push one for both (docs/aws/costs.md), or use nodes of amd64", a.stack.Cluster.InstanceType)
+		}
 		if slices.ContainsFunc(detail.ImageTags, func(tag string) bool { return strings.HasPrefix(tag, releasePrefix) }) {
 			return nil
 		}

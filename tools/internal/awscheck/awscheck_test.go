@@ -54,8 +54,8 @@ func newAccount(t *testing.T) *account {
 		images[name] = []string{"0123abc", "release-0123abc"}
 	}
 	a := &account{t, w, &api.API{
-		Images: images,
-		World:  w, Account: accountID, Quotas: api.NewAccountQuotas(), CPUs: map[string]int{"t3.medium": 2},
+		Images: images, ImageType: "application/vnd.oci.image.manifest.v1+json", // for one processor
+		World: w, Account: accountID, Quotas: api.NewAccountQuotas(), CPUs: map[string]int{"t3.medium": 2},
 		Caller: "arn:aws:sts::" + accountID + ":assumed-role/ops/ana",
 	}, stack, map[string][]string{}}
 	a.has(standin.Role, "ops", map[string]any{"name": "ops", "assumeRolePolicy": "{}"})
@@ -281,6 +281,9 @@ func TestOtherRefusals(t *testing.T) {
 				a.api.Images[image] = []string{"0123abc"}
 			}
 		}, "loja-veloz:images.pedidos has no tag release-*, so cleanup may delete it: aws ecr put-image --repository-name loja-veloz/pedidos"},
+		"an image for another processor": {func(a *account) {
+			a.stack.Cluster.InstanceType, a.api.CPUs = "t4g.medium", map[string]int{"t4g.medium": 2}
+		}, "loja-veloz:images.audit is an image for one processor, and cluster.instanceType is t4g.medium, of arm64"},
 		"an unknown machine": {func(a *account) { a.stack.Cluster.InstanceType = "t9.huge" }, "loja-veloz:cluster.instanceType t9.huge is unknown"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -294,6 +297,18 @@ func TestOtherRefusals(t *testing.T) {
 			a.says(out, tc.want)
 		})
 	}
+}
+
+func TestNodesOfARMTakeImagesForSeveralProcessors(t *testing.T) {
+	a := newAccount(t)
+	a.zone("dev.example.com", true)
+	a.stack.Cluster.InstanceType, a.api.CPUs = "t4g.medium", map[string]int{"t4g.medium": 2}
+	a.api.ImageType = "application/vnd.oci.image.index.v1+json"
+	out, err := a.check("203.0.113.7")
+	if strings.Contains(out, "failed  images") {
+		t.Errorf("%v\n%s", err, out)
+	}
+	a.says(out, "images: 8, each with a tag release-*")
 }
 
 // The checks read stack files without the program, so they have its defaults and names.

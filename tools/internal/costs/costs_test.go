@@ -87,8 +87,40 @@ func table(dev, prod *Estimate) string {
 	return out.String()
 }
 
-func TestTheDocumentedTableIsComputed(t *testing.T) {
-	const begin, end = "<!-- computed by tools/internal/costs: go test -update -->\n", "<!-- end -->"
+// machines renders what dev and prod cost with other nodes, by EC2 type.
+func machines(t *testing.T) string {
+	t.Helper()
+	var out strings.Builder
+	out.WriteString("| nodes | dev | difference | prod | difference |\n|---|---|---|---|---|\n")
+	for _, instance := range []string{"t3.medium", "t4g.medium", "m7g.large", "m7i.large"} {
+		fmt.Fprintf(&out, "| %s |", instance)
+		for _, environment := range []string{"dev", "prod"} {
+			plan := golden(t, environment)
+			for _, r := range plan {
+				if r.Type == "aws:eks/nodeGroup:NodeGroup" {
+					r.Inputs["instanceTypes[0]"] = instance
+				}
+			}
+			estimate, err := Monthly(plan, usage[environment])
+			if err != nil {
+				t.Fatal(err)
+			}
+			fmt.Fprintf(&out, " %.2f | %+.2f |", estimate.USD(), estimate.USD()-monthly(t, environment).USD())
+		}
+		out.WriteString("\n")
+	}
+	return out.String()
+}
+
+func TestTheDocumentedTablesAreComputed(t *testing.T) {
+	computed(t, "the estimate", table(monthly(t, "dev"), monthly(t, "prod")))
+	computed(t, "other nodes", machines(t))
+}
+
+// computed compares a table of docs/aws/costs.md, or writes it.
+func computed(t *testing.T, name, want string) {
+	t.Helper()
+	begin, end := "<!-- "+name+", computed by tools/internal/costs: go test -update -->\n", "<!-- end -->"
 	file := filepath.Join(root, "docs", "aws", "costs.md")
 	page, err := os.ReadFile(file)
 	if err != nil {
@@ -97,9 +129,8 @@ func TestTheDocumentedTableIsComputed(t *testing.T) {
 	before, rest, found := strings.Cut(string(page), begin)
 	shown, after, closed := strings.Cut(rest, end)
 	if !found || !closed {
-		t.Fatalf("%s has no computed table", file)
+		t.Fatalf("%s has no table of %s", file, name)
 	}
-	want := table(monthly(t, "dev"), monthly(t, "prod"))
 	if *update {
 		if err := os.WriteFile(file, []byte(before+begin+want+end+after), 0o644); err != nil {
 			t.Fatal(err)

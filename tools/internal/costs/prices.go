@@ -40,6 +40,11 @@ var prices = map[string]price{
 	"datadog":                        {"Datadog: infrastructure Pro and APM, yearly plan", "host", 46, "datadoghq.com/pricing"},
 
 	"ec2/t3.medium":        {"nodes, t3.medium", "h", 0.0416, "ec2/pricing/on-demand"},
+	"ec2/t3.large":         {"nodes, t3.large", "h", 0.0832, "ec2/pricing/on-demand"},
+	"ec2/t4g.medium":       {"nodes, t4g.medium", "h", 0.0336, "ec2/pricing/on-demand"},
+	"ec2/t4g.large":        {"nodes, t4g.large", "h", 0.0672, "ec2/pricing/on-demand"},
+	"ec2/m7i.large":        {"nodes, m7i.large", "h", 0.1008, "ec2/pricing/on-demand"},
+	"ec2/m7g.large":        {"nodes, m7g.large", "h", 0.0816, "ec2/pricing/on-demand"},
 	"rds/db.t4g.micro":     {"RDS, db.t4g.micro", "h", 0.016, "rds/postgresql/pricing"},
 	"rds/db.t4g.medium-az": {"RDS, db.t4g.medium, multi-AZ", "h", 0.129, "rds/postgresql/pricing"},
 }

@@ -143,7 +143,7 @@ func placeholders(cfg *config.Config) []string {
 // compareRelease says which release of the nodes' image AWS recommends, if it is another one. That
 // nobody answers does not stop anything.
 func (t *Target) compareRelease(ctx *pulumi.Context, in pulumi.InvokeOption) {
-	recommended, err := ssm.LookupParameter(ctx, &ssm.LookupParameterArgs{Name: cluster.NodeReleases(t.cluster.Version)}, in)
+	recommended, err := ssm.LookupParameter(ctx, &ssm.LookupParameterArgs{Name: t.cluster.Nodes.NodeReleases(t.cluster.Version)}, in)
 	switch pinned := t.cluster.Nodes.Release; {
 	case err != nil:
 		_ = ctx.Log.Info(fmt.Sprintf("AWS does not say which image it recommends for nodes: %v", err), nil)

@@ -53,7 +53,7 @@ type Cluster struct {
 	PublicAccessCIDRs []string          `json:"publicAccessCIDRs" doc:"IPv4 ranges that may reach the API server from outside; 0.0.0.0/0 is refused."`
 	Admins            []string          `json:"admins" doc:"ARNs of IAM roles that administer the cluster, in addition to the environment's up role."`
 	Viewers           []string          `json:"viewers" doc:"ARNs of IAM roles that may read, in addition to the environment's preview role."`
-	InstanceType      string            `json:"instanceType" doc:"EC2 type of the nodes."`
+	InstanceType      string            `json:"instanceType" doc:"EC2 type of the nodes. One of Graviton, such as t4g.medium, needs images for arm64."`
 	NodeRelease       string            `json:"nodeRelease" doc:"Release of the nodes' image, for example 1.35.6-20260818; another one replaces the nodes one by one. Empty leaves it to EKS at creation and at upgrades."`
 	MinNodes          int32             `json:"minNodes" doc:"Minimum of nodes."`
 	MaxNodes          int32             `json:"maxNodes" doc:"Maximum of nodes that the autoscaler may start."`

@@ -34,6 +34,8 @@ type API struct {
 	Caller string
 	// Images are the tags of the images in ECR, by repository and digest, joined by @.
 	Images map[string][]string
+	// ImageType is the media type of every image's manifest.
+	ImageType string
 	// Denied are the actions that the caller may not call.
 	Denied []string
 	// CPUs are the vCPUs of instance types.
@@ -116,7 +118,7 @@ func (a *API) json(action string, in *request) (out any, err error) {
 			if !found {
 				err = &fault{http.StatusBadRequest, "ImageNotFoundException", id.ImageDigest}
 			}
-			details = append(details, map[string]any{"imageDigest": id.ImageDigest, "imageTags": tags})
+			details = append(details, map[string]any{"imageDigest": id.ImageDigest, "imageTags": tags, "imageManifestMediaType": a.ImageType})
 		}
 		out = map[string]any{"imageDetails": details}
 	case "DescribeLogGroups":

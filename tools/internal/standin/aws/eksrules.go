@@ -2,6 +2,7 @@ package aws
 
 import (
 	"fmt"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -57,6 +58,11 @@ var eksRules = []eksRule{
 	{
 		"an image of the version", NodeGroup, "releaseVersion", refuseRelease,
 		"Amazon EKS API, UpdateNodegroupVersion: releaseVersion", "2026-08",
+	},
+	{
+		"an image of the processor", NodeGroup, "amiType", refuseProcessor,
+		"EKS User Guide, Simplify node lifecycle with managed node groups: one image for all instance types; " +
+			"EC2 User Guide, Instance type naming conventions", "2026-08",
 	},
 }
 
@@ -207,6 +213,19 @@ func refuseRelease(s Situation) string {
 		return ""
 	}
 	return fmt.Sprintf("%s is not valid for Kubernetes %s", release, version)
+}
+
+// graviton matches the instance types of arm64.
+var graviton = regexp.MustCompile(`^[a-z]+[0-9]+g[a-z]*\.`)
+
+func refuseProcessor(s Situation) string {
+	image := value.Text(s.Inputs, "amiType")
+	for _, instance := range value.Texts(s.Inputs, "instanceTypes") {
+		if image != "" && image != "CUSTOM" && graviton.MatchString(instance) != strings.Contains(image, "_ARM_64") {
+			return fmt.Sprintf("[%s] is not a valid instance type for requested amiType %s", instance, image)
+		}
+	}
+	return ""
 }
 
 // minor is the second number of a version 1.NUMBER.

@@ -60,6 +60,14 @@ var eksCases = map[string][]struct {
 		{inputs: inputs{"version": "1.35"}, cluster: inputs{"version": "1.34"}, want: "newer than their cluster of 1.34"},
 		{inputs: inputs{"version": "1.32"}, cluster: inputs{"version": "1.36"}, want: "too old"},
 	},
+	"an image of the processor": {
+		{inputs: inputs{"amiType": "AL2023_x86_64_STANDARD", "instanceTypes": []any{"t3.medium", "m7i.large"}}},
+		{inputs: inputs{"amiType": "AL2023_ARM_64_STANDARD", "instanceTypes": []any{"t4g.medium", "c7gn.large"}}},
+		{inputs: inputs{"amiType": "AL2023_x86_64_STANDARD", "instanceTypes": []any{"g4dn.xlarge"}}}, // g is a family here
+		{inputs: inputs{"amiType": "AL2023_x86_64_STANDARD", "instanceTypes": []any{"t3.medium", "t4g.medium"}},
+			want: "[t4g.medium] is not a valid instance type for requested amiType AL2023_x86_64_STANDARD"},
+		{inputs: inputs{"amiType": "AL2023_ARM_64_STANDARD", "instanceTypes": []any{"t3.medium"}}, want: "[t3.medium] is not a valid"},
+	},
 	"an image of the version": {
 		{inputs: inputs{"version": "1.35", "releaseVersion": "1.35.6-20260818"}},
 		{inputs: inputs{"version": "1.35"}},

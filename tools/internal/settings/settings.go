@@ -235,7 +235,7 @@ type Preview struct {
 
 // Preview reads STACK, which is required, DIFF, ONLINE and COMMENT.
 func (r *Reader) Preview() Preview {
-	p := Preview{Stack: r.stack("dev"), Diff: r.flag("DIFF", false), Online: r.flag("ONLINE", false), Comment: r.comment()}
+	p := Preview{Stack: r.stack(), Diff: r.flag("DIFF", false), Online: r.flag("ONLINE", false), Comment: r.comment()}
 	if p.Stack == AccountStack && !p.Online {
 		r.refuse("STACK=%s needs ONLINE=1: every plan without an account brings bootstrap up by itself", p.Stack)
 	}
@@ -253,7 +253,7 @@ const AccountStack = "account"
 
 // stack reads STACK, which is required: an environment in AWS or the account's stack. Others are accepted if
 // they are named.
-func (r *Reader) stack(example string, others ...string) string {
+func (r *Reader) stack(others ...string) string {
 	name := os.Getenv("STACK")
 	stacks, err := repo.AWSStacks(r.root)
 	known := slices.Concat(stacks, []string{AccountStack}, others)
@@ -261,7 +261,7 @@ func (r *Reader) stack(example string, others ...string) string {
 	case err != nil:
 		r.errs = append(r.errs, err)
 	case name == "":
-		r.refuse("STACK is not set: name an environment, for example STACK=%s", example)
+		r.refuse("STACK is not set: name an environment, for example STACK=dev")
 	case !slices.Contains(known, name) && name == repo.LocalStack:
 		r.refuse("STACK=%s is the local environment, which this command does not know: run pulumi preview -s local", name)
 	case !slices.Contains(known, name):
@@ -303,7 +303,7 @@ type Outputs struct {
 // Outputs reads STACK, which is required, EXPECT, FORMAT and, for FORMAT=github, GITHUB_OUTPUT.
 func (r *Reader) Outputs() Outputs {
 	o := Outputs{
-		Stack: r.stack("dev", repo.LocalStack), GitHub: r.choice("FORMAT", "json", "github") == "github", Expect: os.Getenv("EXPECT"),
+		Stack: r.stack(repo.LocalStack), GitHub: r.choice("FORMAT", "json", "github") == "github", Expect: os.Getenv("EXPECT"),
 	}
 	if o.Stack != repo.LocalStack {
 		r.backend("this command")
@@ -324,7 +324,7 @@ type Update struct {
 
 // Update reads STACK, which is required, YES and REFRESH.
 func (r *Reader) Update() Update {
-	u := Update{Stack: r.stack("dev"), Yes: r.flag("YES", false), Refresh: r.flag("REFRESH", false)}
+	u := Update{Stack: r.stack(), Yes: r.flag("YES", false), Refresh: r.flag("REFRESH", false)}
 	r.backend("this command")
 	return u
 }
@@ -337,7 +337,7 @@ type Drift struct {
 
 // Drift reads STACK, which is required, and COMMENT.
 func (r *Reader) Drift() Drift {
-	d := Drift{Stack: r.stack("dev"), Comment: r.comment()}
+	d := Drift{Stack: r.stack(), Comment: r.comment()}
 	r.backend("this command")
 	return d
 }
@@ -350,7 +350,7 @@ type Record struct {
 
 // Record reads STACK, which is required, and PUSH.
 func (r *Reader) Record() Record {
-	record := Record{Stack: r.stack("dev"), Push: r.flag("PUSH", false)}
+	record := Record{Stack: r.stack(), Push: r.flag("PUSH", false)}
 	if record.Stack == AccountStack {
 		r.refuse("STACK=%s has no images: name an environment", AccountStack)
 	}

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -370,7 +371,8 @@ func TestErrorsOfTheCloudAreReportedAtOnce(t *testing.T) {
 // TestOrderInTheCloud: Pulumi creates in this order, and deletes in the reverse order.
 func TestOrderInTheCloud(t *testing.T) {
 	values := stackFile(t, "prod")
-	values["loja-veloz:delivery"] = `{"argoCD": true, "git": {"url": "https://github.com/loja-veloz/platform.git", "secretName": "git"}}`
+	values["loja-veloz:delivery"] = `{"argoCD": true, "publicKey": ` + strconv.Quote(publicKey) +
+		`, "git": {"url": "https://github.com/loja-veloz/platform.git", "secretName": "git"}}`
 	recorder, err := inCloud(t, "prod", values)
 	if err != nil {
 		t.Fatal(err)

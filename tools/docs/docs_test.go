@@ -261,7 +261,7 @@ func TestCommandsForPodsNameAnObject(t *testing.T) {
 
 func TestPinsAreDocumented(t *testing.T) {
 	table := read(t, "docs/toolchain.md")
-	for _, tool := range slices.Concat([]toolchain.Tool{toolchain.Kubernetes, toolchain.Ko, toolchain.Flagger, toolchain.Cosign, toolchain.Trivy, toolchain.Govulncheck}, toolchain.Pulumi,
+	for _, tool := range slices.Concat([]toolchain.Tool{toolchain.Kubernetes, toolchain.Ko, toolchain.Flagger, toolchain.Cosign, toolchain.PolicyController, toolchain.Trivy, toolchain.Govulncheck}, toolchain.Pulumi,
 		toolchain.Images, toolchain.Lint, toolchain.Generators, toolchain.Telemetry) {
 		if !strings.Contains(table, " | "+tool.Version+" | `"+tool.Pin+"` | ") {
 			t.Errorf("docs/toolchain.md has no row with the version %s of %s and its pin %s", tool.Version, tool.Name, tool.Pin)

@@ -101,7 +101,8 @@ const pinsFile = "tools/internal/toolchain/pins.go"
 
 // tools returns every tool of pins.go.
 func tools() []toolchain.Tool {
-	return slices.Concat([]toolchain.Tool{toolchain.Kubernetes, toolchain.Ko, toolchain.Flagger}, toolchain.Pulumi,
+	return slices.Concat([]toolchain.Tool{toolchain.Kubernetes, toolchain.Ko, toolchain.Flagger, toolchain.Cosign, toolchain.PolicyController,
+		toolchain.Trivy, toolchain.Govulncheck}, toolchain.Pulumi,
 		toolchain.Images, toolchain.Lint, toolchain.Generators)
 }
 

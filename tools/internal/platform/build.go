@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -11,6 +13,7 @@ import (
 
 	"github.com/loja-veloz/platform/tools/internal/images"
 	"github.com/loja-veloz/platform/tools/internal/repo"
+	"github.com/loja-veloz/platform/tools/internal/settings"
 )
 
 // buildImages builds the programs' images for the cluster's nodes, and pushes them.
@@ -52,9 +55,36 @@ func (s *shipment) buildImages(ctx context.Context) (err error) {
 			return fmt.Errorf("the registry %s: %w", to.push, err)
 		}
 	}
-	s.digests, err = ko.Build(ctx, programs)
+	if s.digests, err = ko.Build(ctx, programs); err != nil {
+		return err
+	}
+	if s.w.Signatures {
+		if err := s.signImages(ctx); err != nil {
+			return err
+		}
+	}
 	for program, image := range s.digests {
 		s.digests[program] = to.pull + strings.TrimPrefix(image, to.push)
 	}
-	return err
+	return nil
+}
+
+// signImages signs what was built, and what runs already, by this machine's key: the cluster runs nothing
+// else, and may have been started before it asked for signatures.
+func (s *shipment) signImages(ctx context.Context) error {
+	signers, err := s.w.signers(ctx, settings.Publish{})
+	if err != nil {
+		return err
+	}
+	var running map[string]string
+	if err := s.outputs.read("images", &running); err != nil {
+		return err
+	}
+	images := slices.Concat(slices.Collect(maps.Values(running)), slices.Collect(maps.Values(s.digests)))
+	key, err := os.ReadFile(signers[0].Key.Public)
+	if err != nil {
+		return err
+	}
+	s.signer = strings.TrimSpace(string(key))
+	return signers[0].SignMissing(ctx, images)
 }

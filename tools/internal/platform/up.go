@@ -12,6 +12,7 @@ type shipment struct {
 	pull    bool              // controllers' images; since provideTools
 	pulumi  Pulumi            // since provideTools
 	digests map[string]string // references of the images built, by program; since buildImages
+	signer  string            // public key that has signed them; since buildImages
 	shipped []string          // programs whose image changes; since configureStack
 	outputs outputs           // of the stack's last update; since selectStack
 	// configured is the stack file's configuration; since selectStack.

@@ -210,7 +210,7 @@ func (t *Target) planDelivery() {
 	}
 	t.imageUpdater = &delivery.ImageUpdaterSpec{
 		Chart: t.chart(argoNamespace, 1), AccountID: t.cluster.AccountID, Region: t.cluster.Region,
-		Repository: git.URL, Branch: git.Branch,
+		Repository: git.URL, Branch: git.Branch, PublicKey: cfg.Delivery.PublicKey,
 		Applications: []delivery.UpdatedApplication{
 			{NamePattern: plan.ShopNamespace, Path: "gitops/" + t.environment, Images: repositories},
 		},
@@ -285,6 +285,11 @@ func (t *Target) Policy() policy.Options {
 			Rule: policy.PublicIngress, Resource: "gateway-release",
 			Reason: "it is the gateway, the only public load balancer",
 		}},
+	}
+	if t.imageUpdater != nil {
+		options.Exempt = append(options.Exempt, policy.Exemption{
+			Rule: policy.PlainSecret, Resource: "image-updater-key", Reason: "it is a public key, which Image Updater reads from a Secret",
+		})
 	}
 	for _, upstream := range []string{"prometheus-deployment", "traces-deployment"} {
 		options.Exempt = append(options.Exempt, policy.Exemption{

@@ -170,6 +170,8 @@ type Delivery struct {
 	InstallRollouts bool `json:"installRollouts" doc:"Whether to install the Argo Rollouts controller; false where the cluster has one."`
 	ArgoCD          bool `json:"argoCD" doc:"Whether to install Argo CD with Image Updater; no stack gives them anything to do yet."`
 
+	PublicKey string `json:"publicKey" doc:"Public key, in PEM, that has signed the images. What it has not signed does not run: locally the API server refuses it, and in AWS Image Updater does. Empty: nothing is asked; make writes the machine's key for the bundled cluster."`
+
 	Git Git `json:"git" doc:"The git repository that Argo CD reads and Image Updater writes tags to."`
 }
 

@@ -51,6 +51,9 @@ type ImageUpdaterSpec struct {
 	// Repository is the git repository to which digests are written, with Argo CD's credentials, and
 	// Branch the branch.
 	Repository, Branch string
+	// PublicKey is the key, in PEM, that has signed the images, as cosign.pub has it: Image Updater 1.3
+	// verifies by a key alone. It is required with Applications, and no other image is written to git.
+	PublicKey string
 	// Applications are the Applications to update, each with its images.
 	Applications []UpdatedApplication
 }
@@ -86,6 +89,9 @@ func (s *ImageUpdaterSpec) Validate() error {
 		}
 		if s.Branch == "" {
 			errs.Add("Branch", "is empty")
+		}
+		if err := PublicKey(s.PublicKey); err != nil {
+			errs.Add("PublicKey", "%s", err)
 		}
 	}
 	for i, app := range s.Applications {
@@ -183,7 +189,7 @@ func (s *ImageUpdaterSpec) Installation() (*kube.Installation, error) {
 	}
 	parts := &kube.Installation{Release: release}
 	if len(s.Applications) > 0 {
-		parts.After = kube.Stages{{{Name: "updates", Object: s.updates()}}}
+		parts.After = kube.Stages{{{Name: "key", Object: s.key()}}, {{Name: "updates", Object: s.updates()}}}
 	}
 	return parts, nil
 }
@@ -216,9 +222,22 @@ type GitConfig struct {
 
 // ApplicationRef is an Application by the pattern of its name.
 type ApplicationRef struct {
-	NamePattern     string          `json:"namePattern"`
-	Images          []UpdatedImage  `json:"images"`
-	WriteBackConfig WriteBackConfig `json:"writeBackConfig"`
+	NamePattern        string             `json:"namePattern"`
+	Images             []UpdatedImage     `json:"images"`
+	ImagesVerification ImagesVerification `json:"imagesVerification"`
+	WriteBackConfig    WriteBackConfig    `json:"writeBackConfig"`
+}
+
+// ImagesVerification is by which signatures images are chosen.
+type ImagesVerification struct {
+	Enabled   bool      `json:"enabled"`
+	CosignKey CosignKey `json:"cosignKey"`
+}
+
+// CosignKey is a public key in a Secret of the updater's namespace.
+type CosignKey struct {
+	SecretName string `json:"secretName"`
+	Key        string `json:"key"`
 }
 
 // UpdatedImage is one image of an Application.
@@ -244,6 +263,19 @@ type KustomizeTarget struct {
 	Name string `json:"name"`
 }
 
+// The Secret of the public key and its key.
+const (
+	signingKey     = "signing-key"
+	signingKeyFile = "cosign.pub"
+)
+
+// key returns the Secret in which the updater looks for the public key. It hides nothing.
+func (s *ImageUpdaterSpec) key() *corev1.Secret {
+	return &corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{Name: signingKey, Namespace: s.Namespace}, Data: map[string][]byte{signingKeyFile: []byte(s.PublicKey)},
+	}
+}
+
 // updates returns the ImageUpdater object. The other strategies write tags, which Kustomize refuses:
 // it copies the digest into the version (infra/gitops).
 func (s *ImageUpdaterSpec) updates() *ImageUpdates {
@@ -253,7 +285,8 @@ func (s *ImageUpdaterSpec) updates() *ImageUpdates {
 	}
 	for _, app := range s.Applications {
 		ref := ApplicationRef{
-			NamePattern: app.NamePattern,
+			NamePattern:        app.NamePattern,
+			ImagesVerification: ImagesVerification{Enabled: true, CosignKey: CosignKey{SecretName: signingKey, Key: signingKeyFile}},
 			WriteBackConfig: WriteBackConfig{Method: "git", GitConfig: GitConfig{
 				Repository: s.Repository, Branch: s.Branch, WriteBackTarget: "kustomization:/" + app.Path,
 			}},

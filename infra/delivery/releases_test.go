@@ -29,6 +29,7 @@ func argoCD() *delivery.ArgoCDSpec {
 func imageUpdater() *delivery.ImageUpdaterSpec {
 	return &delivery.ImageUpdaterSpec{
 		Chart: kube.Chart{Namespace: "argocd", Replicas: 1}, AccountID: "111122223333", Region: "us-east-1", Repository: repository, Branch: "main",
+		PublicKey: publicKey,
 		Applications: []delivery.UpdatedApplication{{NamePattern: "sample-web-app", Path: "deploy/prod/sample-web-app",
 			Images: []string{"sample-web-app"}}},
 	}
@@ -134,6 +135,7 @@ func TestReleaseRefusals(t *testing.T) {
 		"Repository.Store is empty":              (&delivery.ArgoCDSpec{Repository: &delivery.GitRepository{}}).Validate(),
 		"AccountID is":                           (&delivery.ImageUpdaterSpec{}).Validate(),
 		"Region is":                              (&delivery.ImageUpdaterSpec{}).Validate(),
+		"PublicKey is not one public key":        (&delivery.ImageUpdaterSpec{Applications: make([]delivery.UpdatedApplication, 1)}).Validate(),
 		"Branch is empty":                        (&delivery.ImageUpdaterSpec{Applications: make([]delivery.UpdatedApplication, 1)}).Validate(),
 		"Applications[0].NamePattern is empty":   (&delivery.ImageUpdaterSpec{Applications: make([]delivery.UpdatedApplication, 1)}).Validate(),
 		"Applications[0].Path is empty":          (&delivery.ImageUpdaterSpec{Applications: make([]delivery.UpdatedApplication, 1)}).Validate(),

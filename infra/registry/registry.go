@@ -26,6 +26,9 @@ const (
 	// ReleasePrefix is the prefix of the tags of images that environments run or may return to.
 	// Cleanup never deletes an image with such a tag.
 	ReleasePrefix = "release-"
+	// signaturePrefix is the prefix of the tags of cosign's signatures by a key, sha256-DIGEST.sig. One that
+	// is deleted before its image would keep the image from running.
+	signaturePrefix = "sha256-"
 	// keptReleases is more images than a repository may have, 20,000 unless AWS raises it (ECR
 	// User Guide, "Amazon ECR service quotas"). A rule has to name a number.
 	keptReleases = 100_000
@@ -175,7 +178,8 @@ type (
 	}
 )
 
-// Lifecycle returns the policy that keeps released images, deletes untagged ones after a week, and
+// Lifecycle returns the policy that keeps released images and signatures, which are no images that count,
+// deletes untagged ones after a week, and
 // of all others the oldest beyond keep. ECR does not know what runs, but an image that a rule
 // selects by its tag cannot be deleted by a rule of lower priority, a higher number (ECR User
 // Guide, "Lifecycle policy evaluation rules"). It requires the rule for any tag to be the last.
@@ -184,9 +188,12 @@ func Lifecycle(keep int) (string, error) {
 		{RulePriority: 1, Description: "Released images stay", Action: action{Type: "expire"},
 			Selection: selection{TagStatus: "tagged", TagPrefixList: []string{ReleasePrefix}, CountType: "imageCountMoreThan",
 				CountNumber: keptReleases}},
-		{RulePriority: 2, Description: fmt.Sprintf("Untagged images go after %d days", untaggedDays), Action: action{Type: "expire"},
+		{RulePriority: 2, Description: "Signatures stay", Action: action{Type: "expire"},
+			Selection: selection{TagStatus: "tagged", TagPrefixList: []string{signaturePrefix}, CountType: "imageCountMoreThan",
+				CountNumber: keptReleases}},
+		{RulePriority: 3, Description: fmt.Sprintf("Untagged images go after %d days", untaggedDays), Action: action{Type: "expire"},
 			Selection: selection{TagStatus: "untagged", CountType: "sinceImagePushed", CountUnit: "days", CountNumber: untaggedDays}},
-		{RulePriority: 3, Description: fmt.Sprintf("The newest %d images stay", keep), Action: action{Type: "expire"},
+		{RulePriority: 4, Description: fmt.Sprintf("The newest %d images stay", keep), Action: action{Type: "expire"},
 			Selection: selection{TagStatus: "any", CountType: "imageCountMoreThan", CountNumber: keep}},
 	}})
 	if err != nil {

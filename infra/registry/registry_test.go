@@ -53,8 +53,9 @@ func TestRegistry(t *testing.T) {
 		}
 	}
 	want := `{"rules":[{"rulePriority":1,"description":"Released images stay","selection":{"tagStatus":"tagged","tagPrefixList":["release-"],"countType":"imageCountMoreThan","countNumber":100000},"action":{"type":"expire"}},` +
-		`{"rulePriority":2,"description":"Untagged images go after 7 days","selection":{"tagStatus":"untagged","countType":"sinceImagePushed","countUnit":"days","countNumber":7},"action":{"type":"expire"}},` +
-		`{"rulePriority":3,"description":"The newest 50 images stay","selection":{"tagStatus":"any","countType":"imageCountMoreThan","countNumber":50},"action":{"type":"expire"}}]}`
+		`{"rulePriority":2,"description":"Signatures stay","selection":{"tagStatus":"tagged","tagPrefixList":["sha256-"],"countType":"imageCountMoreThan","countNumber":100000},"action":{"type":"expire"}},` +
+		`{"rulePriority":3,"description":"Untagged images go after 7 days","selection":{"tagStatus":"untagged","countType":"sinceImagePushed","countUnit":"days","countNumber":7},"action":{"type":"expire"}},` +
+		`{"rulePriority":4,"description":"The newest 50 images stay","selection":{"tagStatus":"any","countType":"imageCountMoreThan","countNumber":50},"action":{"type":"expire"}}]}`
 	if got := recorder.Named(t, "images-loja-veloz-pedidos-lifecycle").Inputs["policy"]; got != want {
 		t.Errorf("the lifecycle is %v", got)
 	}
@@ -168,9 +169,13 @@ func TestCleanupKeepsWhatIsReleased(t *testing.T) {
 		images = append(images, []string{fmt.Sprintf("commit-%d", i)})
 	}
 	images[35] = append(images[35], registry.ReleasePrefix+"commit-35")
+	images = append(images, []string{"sha256-35.sig"}) // the oldest of all
 	got := expired(t, policy, images)
 	if slices.Contains(got, 35) {
 		t.Error("cleanup deletes a released image")
+	}
+	if slices.Contains(got, 40) {
+		t.Error("cleanup deletes a signature")
 	}
 	if len(got) != 19 || slices.Contains(got, 0) {
 		t.Errorf("of 39 images that are not released, cleanup deletes %v", got)

@@ -20,6 +20,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -28,6 +29,12 @@ import (
 
 	"github.com/loja-veloz/platform/infra/kube"
 )
+
+// publicKey is that of no private key that anybody has kept.
+const publicKey = `-----BEGIN PUBLIC KEY-----
+MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAER4MPHGe3ALP84ZSSLgYJpF8k5qpa
+blFaBYefQ4nSuPZ8lWXkyDAdNUx6RRfS58XQRZce4GK6qY5cbghCe6ZKaQ==
+-----END PUBLIC KEY-----`
 
 // TestStrictDryRun sends every object of the environment to a real API server with the real
 // CRDs, which refuses unknown fields, wrong types and invalid values. It also sends a pod of
@@ -43,6 +50,7 @@ func TestStrictDryRun(t *testing.T) {
 	}
 	stages := objectsOf(t, map[string]string{
 		"loja-veloz:gateway":  `{"replicas": 2}`,
+		"loja-veloz:delivery": `{"publicKey": ` + strconv.Quote(publicKey) + `}`,
 		"loja-veloz:database": `{"localPath": "/var/lib/loja-veloz/postgres"}`,
 		"loja-veloz:services": `{"sample-web-app": {"env": {"GREETING": "hello"}}}`,
 	})

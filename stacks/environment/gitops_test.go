@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -22,7 +23,8 @@ import (
 	"github.com/loja-veloz/platform/stacks/environment/internal/program"
 )
 
-const gitopsMode = `{"mode": "gitops", "git": {"url": "https://github.com/loja-veloz/platform.git", "secretName": "git"}}`
+var gitopsMode = `{"mode": "gitops", "publicKey": ` + strconv.Quote(publicKey) +
+	`, "git": {"url": "https://github.com/loja-veloz/platform.git", "secretName": "git"}}`
 
 // lastOutputs answers for the last outputs of the stack itself.
 type lastOutputs struct {

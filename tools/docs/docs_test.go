@@ -262,7 +262,8 @@ func TestCommandsForPodsNameAnObject(t *testing.T) {
 func TestPinsAreDocumented(t *testing.T) {
 	table := read(t, "docs/toolchain.md")
 	for _, tool := range slices.Concat([]toolchain.Tool{
-		toolchain.Kubernetes, toolchain.Ko, toolchain.Flagger, toolchain.Cosign, toolchain.Trivy, toolchain.Govulncheck, toolchain.ArgoCD,
+		toolchain.Kubernetes, toolchain.Ko, toolchain.Flagger, toolchain.Cosign, toolchain.PolicyController, toolchain.Trivy, toolchain.Govulncheck,
+		toolchain.ArgoCD,
 	}, toolchain.Pulumi,
 		toolchain.Images, toolchain.Lint, toolchain.Generators, toolchain.Telemetry) {
 		if !strings.Contains(table, " | "+tool.Version+" | `"+tool.Pin+"` | ") {

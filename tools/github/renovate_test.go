@@ -102,7 +102,8 @@ const pinsFile = "tools/internal/toolchain/pins.go"
 // tools returns every tool of pins.go.
 func tools() []toolchain.Tool {
 	return slices.Concat([]toolchain.Tool{
-		toolchain.Kubernetes, toolchain.Ko, toolchain.Flagger, toolchain.Cosign, toolchain.Trivy, toolchain.Govulncheck, toolchain.ArgoCD,
+		toolchain.Kubernetes, toolchain.Ko, toolchain.Flagger, toolchain.Cosign, toolchain.PolicyController, toolchain.Trivy, toolchain.Govulncheck,
+		toolchain.ArgoCD,
 	}, toolchain.Pulumi,
 		toolchain.Images, toolchain.Lint, toolchain.Generators)
 }

@@ -16,8 +16,9 @@ const pauseImage = "registry.k8s.io/pause:3.10"
 // Controllers are the images of the local cluster and its controllers.
 type Controllers struct {
 	Registry Registry
-	GitOps   bool // Argo CD and its cache too
-	Pull     bool // copy the images from upstream instead of packing the tools built here
+	Tools    []toolchain.Tool // that run in the cluster
+	GitOps   bool             // Argo CD and its cache too
+	Pull     bool             // copy the images from upstream instead of packing the tools built here
 	Cache    *toolchain.Cache
 	Sources  string // folder of the Go module with pause and postgres-entrypoint
 	Programs string // folder for the binaries of these two
@@ -32,7 +33,7 @@ func (c Controllers) Fill(ctx context.Context) error {
 	if err := c.Registry.PushBase(ctx); err != nil {
 		return err
 	}
-	for _, t := range toolchain.Images {
+	for _, t := range c.Tools {
 		if err := c.put(ctx, t.Image, t.Digest, c.Pull, func(ctx context.Context) error { return c.pushTool(ctx, t) }); err != nil {
 			return err
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/loja-veloz/platform/tools/internal/images"
 	"github.com/loja-veloz/platform/tools/internal/repo"
+	"github.com/loja-veloz/platform/tools/internal/settings"
 )
 
 // buildImages builds the programs' images for the cluster's nodes, and pushes them.
@@ -56,6 +58,11 @@ func (s *shipment) buildImages(ctx context.Context) (err error) {
 	if s.digests, err = s.build(ctx, ko, programs); err != nil {
 		return err
 	}
+	if s.w.Signatures {
+		if err := s.signImages(ctx); err != nil {
+			return err
+		}
+	}
 	for program, image := range s.digests {
 		s.digests[program] = to.pull + strings.TrimPrefix(image, to.push)
 	}
@@ -75,4 +82,24 @@ func (s *shipment) build(ctx context.Context, ko images.Ko, programs []string) (
 	bad, err := ko.Build(ctx, programs[:1])
 	maps.Copy(good, bad)
 	return good, err
+}
+
+// signImages signs what was built, and what runs already, by this machine's key: the cluster runs nothing
+// else, and may have been started before it asked for signatures.
+func (s *shipment) signImages(ctx context.Context) error {
+	signers, err := s.w.signers(ctx, settings.Publish{})
+	if err != nil {
+		return err
+	}
+	var running map[string]string
+	if err := s.outputs.read("images", &running); err != nil {
+		return err
+	}
+	images := slices.Concat(slices.Collect(maps.Values(running)), slices.Collect(maps.Values(s.digests)))
+	key, err := os.ReadFile(signers[0].Key.Public)
+	if err != nil {
+		return err
+	}
+	s.signer = strings.TrimSpace(string(key))
+	return signers[0].SignMissing(ctx, images)
 }

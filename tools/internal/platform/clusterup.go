@@ -37,7 +37,7 @@ func (s *shipment) startCluster(ctx context.Context) error {
 	began := time.Now()
 	w.Out.Step("starting Kubernetes %s", toolchain.KubernetesVersion)
 	fill := images.Controllers{
-		Registry: cluster.Registry, Pull: s.pull, GitOps: s.gitops(), Cache: w.Cache,
+		Registry: cluster.Registry, Tools: clusterImages(w), GitOps: s.gitops(), Pull: s.pull, Cache: w.Cache,
 		Sources: filepath.Join(w.Root, "tools"), Programs: w.Local(), Out: w.Out,
 	}.Fill
 	if err := c.Up(ctx, fill); err != nil {

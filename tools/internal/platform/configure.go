@@ -59,6 +59,11 @@ func (s *shipment) configureStack(ctx context.Context) error {
 			return fmt.Errorf("creating the database's folder: %w", err)
 		}
 		set("database.localPath", folder)
+		if s.w.Signatures {
+			set("delivery.publicKey", s.signer)
+		} else {
+			obsolete = append(obsolete, "delivery.publicKey")
+		}
 		set("prometheus.nodePort", strconv.Itoa(cluster.PrometheusPort))
 		set("console.nodePort", strconv.Itoa(cluster.ConsolePort))
 		set("telemetry.jaegerNodePort", strconv.Itoa(cluster.JaegerPort))
@@ -79,7 +84,7 @@ func (s *shipment) configureStack(ctx context.Context) error {
 		if key != "" {
 			set(key, value)
 		}
-		obsolete = []string{"database.localPath", "prometheus.nodePort", "console.nodePort", "telemetry.jaegerNodePort"}
+		obsolete = []string{"delivery.publicKey", "database.localPath", "prometheus.nodePort", "console.nodePort", "telemetry.jaegerNodePort"}
 	}
 	var deployed map[string]string // before the first update there are none
 	if err := s.outputs.read("images", &deployed); err != nil {

@@ -100,7 +100,7 @@ func (w Workspace) signers(ctx context.Context, s settings.Publish) ([]signing.C
 		second.Key = &signing.Key{Private: "env://COSIGN_PRIVATE_KEY", Public: "env://COSIGN_PUBLIC_KEY"}
 		return []signing.Cosign{cosign, second}, nil
 	}
-	cosign.Key = signing.LocalKey(w.Local("signing"))
+	cosign.Key, cosign.Tagged = signing.LocalKey(w.Local("signing")), true
 	return []signing.Cosign{cosign}, cosign.Key.Ensure(ctx, cosign.Program)
 }
 

@@ -61,13 +61,17 @@ func provide(ctx context.Context, w Workspace, tools []toolchain.Tool) error {
 // deployTools returns the tools that apply the stack and build images, without those that
 // PATH has.
 func deployTools(ctx context.Context, w Workspace) []toolchain.Tool {
+	tools := []toolchain.Tool{toolchain.Ko}
+	if w.Signatures {
+		tools = append(tools, toolchain.Cosign)
+	}
 	if pulumiOnPath(ctx, w) {
 		for _, t := range toolchain.Pulumi { // remove links from before Pulumi was on PATH
 			_ = os.Remove(w.Local("bin", t.Name))
 		}
-		return []toolchain.Tool{toolchain.Ko}
+		return tools
 	}
-	return append([]toolchain.Tool{toolchain.Ko}, toolchain.Pulumi...)
+	return append(tools, toolchain.Pulumi...)
 }
 
 // clusterTools returns the tools that run the bundled cluster, or that talk to another one.
@@ -76,14 +80,22 @@ func clusterTools(ctx context.Context, w Workspace, pull bool) []toolchain.Tool 
 	case w.bundled() && pull, !w.bundled() && !kubectlFits(ctx):
 		return []toolchain.Tool{toolchain.Kubernetes}
 	case w.bundled():
-		return append([]toolchain.Tool{toolchain.Kubernetes}, toolchain.Images...)
+		return append([]toolchain.Tool{toolchain.Kubernetes}, clusterImages(w)...)
 	}
 	return nil
 }
 
+// clusterImages returns the tools that run in the bundled cluster.
+func clusterImages(w Workspace) []toolchain.Tool {
+	if w.Signatures {
+		return append(slices.Clone(toolchain.Images), toolchain.PolicyController)
+	}
+	return toolchain.Images
+}
+
 // pullsImages reports whether controllers' images are pulled rather than built.
 func pullsImages(ctx context.Context, w Workspace) bool {
-	return w.Images == "pull" || w.Images == "auto" && !w.Cache.Has(toolchain.Images...) && images.Reachable(ctx, toolchain.Images)
+	return w.Images == "pull" || w.Images == "auto" && !w.Cache.Has(clusterImages(w)...) && images.Reachable(ctx, clusterImages(w))
 }
 
 // pulumiOnPath reports whether PATH has a Pulumi CLI of version 3.200 or newer with its Go

@@ -14,6 +14,7 @@ type shipment struct {
 	pull    bool              // controllers' images; since provideTools
 	pulumi  Pulumi            // since provideTools
 	digests map[string]string // references of the images built, by program; since buildImages
+	signer  string            // public key that has signed them; since buildImages
 	shipped []string          // programs whose image changes; since configureStack
 	members []string          // those of them that are in the group; since configureStack
 	outputs outputs           // of the stack's last update; since selectStack

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -70,7 +71,7 @@ func options(t *testing.T, ko, cosign string) Options {
 	return Options{
 		Apps: filepath.Join(root, "apps"), Programs: []string{"hello"}, Ko: ko, Anonymous: true, Scratch: filepath.Join(root, "publish"),
 		Record: filepath.Join(root, "release.json"), Out: console.New(io.Discard),
-		Signers: []signing.Cosign{{Program: cosign, Key: key}},
+		Signers: []signing.Cosign{{Program: cosign, Key: key, Tagged: true}},
 		Source: Source{
 			Commit: strings.Repeat("1", 40), Time: time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC), Go: "go1.26.3",
 			Remote: "https://github.com/loja-veloz/platform.git",
@@ -98,7 +99,7 @@ func TestTwoMachinesOneDigest(t *testing.T) {
 	for _, machine := range [][]string{{"USER=ana", "TZ=America/Sao_Paulo", "LANG=pt_BR.UTF-8"}, {"USER=runner", "TZ=UTC", "HTTP_PROXY=http://127.0.0.1:1"}} {
 		o := options(t, ko, cosign)
 		home := t.TempDir()
-		o.Env = append(machine, "HOME="+home, "GOCACHE="+filepath.Join(home, "cache"), "GOPATH="+filepath.Join(home, "go"), "GOFLAGS=-tags=other")
+		o.Env = slices.Concat(machine, []string{"HOME=" + home, "GOCACHE=" + filepath.Join(home, "cache"), "GOPATH=" + filepath.Join(home, "go"), "GOFLAGS=-tags=other"})
 		refs, err := Build(t.Context(), o)
 		if err != nil {
 			t.Fatal(err)

@@ -126,13 +126,13 @@ func (o Options) workspace(folder string) string {
 }
 
 func (o Options) trivy(ctx context.Context, kind, target, report string) ([]Finding, error) {
-	args := []string{o.Trivy, kind, "--quiet", "--format", "json", "--output", report, "--scanners", "vuln"}
+	args := []string{o.Trivy, kind, "--no-progress", "--format", "json", "--output", report}
 	if kind == "fs" {
 		// The pins' programs run on the machines of developers; Renovate proposes newer ones.
 		args = append(args, "--scanners", "vuln,secret", "--skip-dirs", ".local", "--skip-dirs", "tools/pins", "--skip-dirs", "**/testdata")
 		target = "."
 	} else {
-		args = append(args, "--image-src", "remote")
+		args = append(args, "--scanners", "vuln", "--image-src", "remote")
 	}
 	err := command.Command{Args: append(args, target), Dir: o.Root}.Run(ctx)
 	if err != nil {

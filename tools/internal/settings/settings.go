@@ -35,6 +35,8 @@ type Machine struct {
 	// Delivery (DELIVERY) says who applies the services' objects: pulumi or gitops; empty means as
 	// configured before, and pulumi at first.
 	Delivery string
+	// Signatures (SIGNATURES=on) has the bundled cluster refuse images that this machine's key has not signed.
+	Signatures bool
 	// Data (LOJA_DATA) is the folder of the bundled cluster's data; by default
 	// .local/cluster in the repo.
 	Data string
@@ -46,13 +48,14 @@ type Machine struct {
 // GitOps is the delivery by Argo CD.
 const GitOps = "gitops"
 
-// Machine reads KUBE_CONTEXT, REGISTRY, IMAGES, TOOLS, TOOLS_MIRROR, DELIVERY, LOJA_DATA and
-// LOJA_CACHE.
+// Machine reads KUBE_CONTEXT, REGISTRY, IMAGES, TOOLS, TOOLS_MIRROR, DELIVERY, SIGNATURES,
+// LOJA_DATA and LOJA_CACHE.
 func (r *Reader) Machine() Machine {
 	m := Machine{
 		KubeContext: os.Getenv("KUBE_CONTEXT"), Registry: strings.TrimSuffix(os.Getenv("REGISTRY"), "/"),
 		Images: r.choice("IMAGES", "auto", "build", "pull"), Mirror: os.Getenv("TOOLS_MIRROR"),
-		Tools: toolchain.Source(r.choice("TOOLS", string(toolchain.Auto), string(toolchain.Released), string(toolchain.Built))),
+		Signatures: r.choice("SIGNATURES", "off", "on") == "on",
+		Tools:      toolchain.Source(r.choice("TOOLS", string(toolchain.Auto), string(toolchain.Released), string(toolchain.Built))),
 	}
 	if u, err := url.Parse(m.Mirror); m.Mirror != "" && (err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http") {
 		r.refuse("TOOLS_MIRROR is %q: use a URL that begins with https:// or http://", m.Mirror)
@@ -61,6 +64,8 @@ func (r *Reader) Machine() Machine {
 		m.Delivery = r.choice("DELIVERY", "pulumi", GitOps)
 	}
 	switch {
+	case m.KubeContext != "" && m.Signatures:
+		r.refuse("SIGNATURES is on with KUBE_CONTEXT: this machine's key is that of the bundled cluster; unset SIGNATURES")
 	case r.publishes:
 	case m.KubeContext == "" && m.Registry != "":
 		r.refuse("REGISTRY is set without KUBE_CONTEXT: the bundled cluster has its own registry; unset REGISTRY")

@@ -12,7 +12,11 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
 
 	"github.com/loja-veloz/platform/tools/internal/command"
 )
@@ -24,6 +28,9 @@ const GitHubIssuer = "https://token.actions.githubusercontent.com"
 type Cosign struct {
 	Program string // cosign itself
 	Key     *Key   // nil: keyless
+	// Tagged signatures have cosign's older form, a tag of their own, the only one that policy-controller
+	// 0.13 verifies by a key. Others are bundles that refer to their image.
+	Tagged bool
 	// Identity and Issuer say whose keyless signatures are accepted: a regular expression of the
 	// certificate's subject, which is the workflow, and the issuer of its token.
 	Identity, Issuer string
@@ -99,18 +106,57 @@ func (c Cosign) signing() []string {
 	return flags
 }
 
-// Sign signs images, which are named by digest. A signature by a key has the form with a tag of its
-// own, the only one that policy-controller and Image Updater verify by a key; a keyless one is a bundle
-// that refers to its image.
+// Sign signs images, which are named by digest.
 func (c Cosign) Sign(ctx context.Context, images ...string) error {
 	args := append([]string{"sign"}, c.signing()...)
-	if c.Key != nil {
+	if c.Tagged {
 		args = append(args, "--new-bundle-format=false")
 	}
 	if err := c.run(ctx, append(args, images...)...); err != nil {
 		return fmt.Errorf("signing: %w", explain(images[0], err))
 	}
 	return nil
+}
+
+// SignMissing signs those of the images that this key has not signed, or whose signature the registry
+// has lost. It asks the registry alone, which takes milliseconds, and remembers beside the key what it has
+// signed. An image that the registry does not have is left out: it cannot run either.
+func (c Cosign) SignMissing(ctx context.Context, images []string) error {
+	list := filepath.Join(filepath.Dir(c.Key.Private), "signed")
+	b, err := os.ReadFile(list)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	signed := strings.Fields(string(b))
+	var unsigned []string
+	for _, image := range images {
+		ref, err := name.NewDigest(image)
+		if err != nil {
+			return err
+		}
+		if slices.Contains(unsigned, image) || !there(ctx, ref) ||
+			slices.Contains(signed, image) && there(ctx, ref.Context().Tag(strings.Replace(ref.DigestStr(), ":", "-", 1)+".sig")) {
+			continue
+		}
+		unsigned = append(unsigned, image)
+	}
+	if len(unsigned) == 0 {
+		return nil
+	}
+	if err := c.Sign(ctx, unsigned...); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(list, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(strings.Join(unsigned, "\n") + "\n")
+	return errors.Join(err, f.Close())
+}
+
+func there(ctx context.Context, ref name.Reference) bool {
+	_, err := remote.Head(ref, remote.WithContext(ctx), remote.WithRetryBackoff(remote.Backoff{Steps: 1}))
+	return err == nil
 }
 
 // Kinds of attestations, as cosign names them.
@@ -134,7 +180,7 @@ func (c Cosign) Verify(ctx context.Context, image string) error {
 		return fmt.Errorf("%s has no digest, and its tag can be moved: name the image as REPOSITORY@sha256:DIGEST", image)
 	}
 	args := []string{"verify", "--new-bundle-format=false"}
-	if c.Key == nil {
+	if !c.Tagged {
 		// cosign verify takes any attestation of the signer for a signature.
 		args = []string{"verify-attestation", "--type=" + signatureType}
 	}
@@ -150,7 +196,7 @@ func (c Cosign) Verify(ctx context.Context, image string) error {
 		}
 	}
 	var failed *command.Error
-	if c.Key == nil && errors.As(err, &failed) && (strings.Contains(failed.Tail, "no matching attestations") ||
+	if !c.Tagged && errors.As(err, &failed) && (strings.Contains(failed.Tail, "no matching attestations") ||
 		strings.Contains(failed.Tail, "none of the attestations matched")) {
 		return fmt.Errorf("%s has no signature of %s, so it does not run: ship what CI has built and signed", image, c.signer())
 	}

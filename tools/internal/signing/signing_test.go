@@ -77,7 +77,7 @@ func push(t *testing.T, tag string) string {
 func signer(t *testing.T) Cosign {
 	t.Helper()
 	t.Setenv("COSIGN_PASSWORD", "")
-	c := Cosign{Program: program(t), Key: LocalKey(filepath.Join(t.TempDir(), "signing"))}
+	c := Cosign{Program: program(t), Tagged: true, Key: LocalKey(filepath.Join(t.TempDir(), "signing"))}
 	if err := c.Key.Ensure(t.Context(), c.Program); err != nil {
 		t.Fatal(err)
 	}
@@ -117,7 +117,7 @@ func TestSignaturesOfAKey(t *testing.T) {
 		t.Errorf("the signed image after its tag moved: %v", err)
 	}
 
-	other := Cosign{Program: c.Program, Key: LocalKey(t.TempDir())}
+	other := Cosign{Program: c.Program, Tagged: true, Key: LocalKey(t.TempDir())}
 	if err := other.Key.Ensure(t.Context(), c.Program); err != nil {
 		t.Fatal(err)
 	}
@@ -125,6 +125,40 @@ func TestSignaturesOfAKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	refused(t, c.Verify(t.Context(), unsigned), unsigned+" is signed, but not by the key of "+c.Key.Public)
+}
+
+func TestSignMissing(t *testing.T) {
+	c := signer(t)
+	host := serve(t, nil)
+	image, unsigned := push(t, host+"/loja/pedidos:one"), push(t, host+"/loja/pedidos:two")
+	gone := host + "/loja/pedidos@sha256:" + strings.Repeat("0", 64)
+	sign := func(images ...string) {
+		t.Helper()
+		if err := c.SignMissing(t.Context(), images); err != nil {
+			t.Fatal(err)
+		}
+	}
+	sign(image, image, gone)
+	if err := c.Verify(t.Context(), image); err != nil {
+		t.Error(err)
+	}
+	refused(t, c.Verify(t.Context(), unsigned), "is not signed")
+	program := c.Program
+	c.Program = "/there/is/none"
+	sign(image)
+	c.Program = program
+	ref, err := name.NewDigest(image)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := remote.Delete(ref.Context().Tag(strings.Replace(ref.DigestStr(), ":", "-", 1) + ".sig")); err != nil {
+		t.Fatal(err)
+	}
+	refused(t, c.Verify(t.Context(), image), "is not signed")
+	sign(image)
+	if err := c.Verify(t.Context(), image); err != nil {
+		t.Errorf("after the registry lost the signature: %v", err)
+	}
 }
 
 func TestAttestations(t *testing.T) {
@@ -143,12 +177,12 @@ func TestAttestations(t *testing.T) {
 	refused(t, c.VerifyAttestation(t.Context(), image, SBOM), SBOM)
 	// A statement about an image is no signature. cosign verify takes it for one in the form of a bundle.
 	refused(t, c.Verify(t.Context(), image), "is not signed")
-	refused(t, c.VerifyAttestation(t.Context(), image, signatureType), signatureType)
-	bundle := append(append([]string{"sign"}, c.signing()...), image)
-	if err := c.run(t.Context(), bundle...); err != nil {
+	c.Tagged = false
+	refused(t, c.Verify(t.Context(), image), image+" has no signature of the key of")
+	if err := c.Sign(t.Context(), image); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.VerifyAttestation(t.Context(), image, signatureType); err != nil {
+	if err := c.Verify(t.Context(), image); err != nil {
 		t.Errorf("a signature in the form of a bundle: %v", err)
 	}
 }

@@ -215,6 +215,102 @@ func blank(module, dir, pkg, why string, files ...string) []File {
 	return all
 }
 
+const policyControllerModule = "github.com/sigstore/policy-controller"
+
+// policyControllerCuts leave what verifies signatures by public keys, and by Fulcio's certificates.
+var policyControllerCuts = append([]File{
+	{
+		Module: policyControllerModule, Path: "pkg/apis/policy/common/validation.go",
+		Replace: [][2]string{
+			{"\t\"github.com/sigstore/sigstore/pkg/signature/kms/aws\"\n", ""},
+			{"\t\"github.com/sigstore/sigstore/pkg/signature/kms/azure\"\n", ""},
+			{"\t\"github.com/sigstore/sigstore/pkg/signature/kms/gcp\"\n", ""},
+			{"\t\"github.com/sigstore/sigstore/pkg/signature/kms/hashivault\"\n", ""},
+			{"[]string{aws.ReferenceScheme, azure.ReferenceScheme, hashivault.ReferenceScheme, gcp.ReferenceScheme}", "[]string{}"},
+			{"strings.HasPrefix(kms, aws.ReferenceScheme)", "strings.HasPrefix(kms, \"awskms://\")"},
+		},
+		Why: "removes the key services of four clouds; a policy that names one is refused",
+	},
+	{
+		Module: policyControllerModule, Path: "pkg/webhook/registryauth/registryauth.go",
+		With: `package registryauth
+
+import (
+	"context"
+
+	"github.com/google/go-containerregistry/pkg/authn"
+	"github.com/google/go-containerregistry/pkg/authn/k8schain"
+	"k8s.io/client-go/kubernetes"
+)
+
+func NewK8sKeychain(ctx context.Context, client kubernetes.Interface, opt k8schain.Options) (authn.Keychain, error) {
+	return k8schain.New(ctx, client, opt)
+}
+`,
+		Why: "removes the logins of three clouds: the local registry wants none, and pull secrets still work",
+	},
+	{
+		Module: "github.com/google/go-containerregistry/pkg/authn/k8schain", Path: "k8schain.go",
+		With: `package k8schain
+
+import (
+	"context"
+
+	"github.com/google/go-containerregistry/pkg/authn"
+	"github.com/google/go-containerregistry/pkg/authn/kubernetes"
+	client "k8s.io/client-go/kubernetes"
+)
+
+type Options = kubernetes.Options
+
+func New(ctx context.Context, c client.Interface, o Options) (authn.Keychain, error) {
+	secrets, err := kubernetes.New(ctx, c, o)
+	if err != nil {
+		return nil, err
+	}
+	return authn.NewMultiKeychain(secrets, authn.DefaultKeychain), nil
+}
+`,
+		Why: "removes the same logins",
+	},
+	{
+		Module: cosign2Module, Path: "pkg/policy/attestation.go",
+		With: `package policy
+
+import (
+	"context"
+	"errors"
+)
+
+type PayloadProvider interface {
+	Payload() ([]byte, error)
+}
+
+func AttestationToPayloadJSON(context.Context, string, PayloadProvider) ([]byte, string, error) {
+	return nil, "", errors.New("this build of policy-controller reads no attestations")
+}
+`,
+		Why: "removes cosign's command line and the logins of four clouds with it; the local policy asks for a signature",
+	},
+	{
+		Module: cosign2Module, Path: "pkg/policy/eval.go",
+		With: `package policy
+
+import (
+	"context"
+	"errors"
+)
+
+func EvaluatePolicyAgainstJSON(context.Context, string, string, string, []byte) (warnings, failures error) {
+	return nil, &EvaluationFailure{errors.New("this build of policy-controller evaluates neither CUE nor Rego")}
+}
+`,
+		Why: "removes two policy engines",
+	},
+}, keysInGit(cosign2Module)...)
+
+const cosign2Module = "github.com/sigstore/cosign/v2"
+
 const cosignModule = "github.com/sigstore/cosign/v3"
 
 // cosignCuts leave keys in files, keys of Fulcio, and the logins to Docker, GitHub, Google, Azure and ECR.

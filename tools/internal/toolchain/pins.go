@@ -41,25 +41,26 @@ const KubernetesProviderVersion = "4.18.1" // renovate: datasource=go depName=gi
 // The versions of the other tools. Renovate looks for newer ones of what a comment names: the module,
 // or, for Prometheus, whose module numbers 3.0.0 as v0.300.0, the tags.
 const (
-	pulumiVersion        = "3.258.0" // renovate: datasource=go depName=github.com/pulumi/pulumi/pkg/v3
-	languageGoVersion    = "3.66.0"  // renovate: datasource=go depName=github.com/pulumi/pulumi/sdk/v3
-	cosignVersion        = "3.1.3"   // renovate: datasource=go depName=github.com/sigstore/cosign/v3
-	koVersion            = "0.19.1"  // renovate: datasource=go depName=github.com/google/ko
-	coreDNSVersion       = "1.12.0"  // renovate: datasource=go depName=github.com/coredns/coredns
-	metricsServerVersion = "0.7.2"   // renovate: datasource=go depName=sigs.k8s.io/metrics-server
-	rolloutsVersion      = "1.9.1"   // renovate: datasource=go depName=github.com/argoproj/argo-rollouts
-	traefikVersion       = "3.6.7"   // renovate: datasource=go depName=github.com/traefik/traefik/v3
-	prometheusVersion    = "3.0.0"   // renovate: datasource=github-tags depName=prometheus/prometheus
-	jaegerVersion        = "1.65.0"  // renovate: datasource=go depName=github.com/jaegertracing/jaeger
-	collectorVersion     = "0.150.0" // renovate: datasource=go depName=go.opentelemetry.io/collector/otelcol
-	trivyVersion         = "0.74.0"  // renovate: datasource=go depName=github.com/aquasecurity/trivy
-	govulncheckVersion   = "1.9.0"   // renovate: datasource=go depName=golang.org/x/vuln
-	golangciLintVersion  = "2.15.0"  // renovate: datasource=go depName=github.com/golangci/golangci-lint/v2
-	actionlintVersion    = "1.7.12"  // renovate: datasource=go depName=github.com/rhysd/actionlint
-	oapiCodegenVersion   = "2.8.2"   // renovate: datasource=go depName=github.com/oapi-codegen/oapi-codegen/v2
-	sqlcVersion          = "1.31.1"  // renovate: datasource=go depName=github.com/sqlc-dev/sqlc
-	flaggerVersion       = "1.36.1"  // renovate: datasource=go depName=github.com/fluxcd/flagger
-	argoCDVersion        = "3.2.11"  // renovate: datasource=go depName=github.com/argoproj/argo-cd/v3
+	pulumiVersion           = "3.258.0" // renovate: datasource=go depName=github.com/pulumi/pulumi/pkg/v3
+	languageGoVersion       = "3.66.0"  // renovate: datasource=go depName=github.com/pulumi/pulumi/sdk/v3
+	cosignVersion           = "3.1.3"   // renovate: datasource=go depName=github.com/sigstore/cosign/v3
+	koVersion               = "0.19.1"  // renovate: datasource=go depName=github.com/google/ko
+	coreDNSVersion          = "1.12.0"  // renovate: datasource=go depName=github.com/coredns/coredns
+	metricsServerVersion    = "0.7.2"   // renovate: datasource=go depName=sigs.k8s.io/metrics-server
+	rolloutsVersion         = "1.9.1"   // renovate: datasource=go depName=github.com/argoproj/argo-rollouts
+	policyControllerVersion = "0.13.1"  // renovate: datasource=go depName=github.com/sigstore/policy-controller
+	traefikVersion          = "3.6.7"   // renovate: datasource=go depName=github.com/traefik/traefik/v3
+	prometheusVersion       = "3.0.0"   // renovate: datasource=github-tags depName=prometheus/prometheus
+	jaegerVersion           = "1.65.0"  // renovate: datasource=go depName=github.com/jaegertracing/jaeger
+	collectorVersion        = "0.150.0" // renovate: datasource=go depName=go.opentelemetry.io/collector/otelcol
+	trivyVersion            = "0.74.0"  // renovate: datasource=go depName=github.com/aquasecurity/trivy
+	govulncheckVersion      = "1.9.0"   // renovate: datasource=go depName=golang.org/x/vuln
+	golangciLintVersion     = "2.15.0"  // renovate: datasource=go depName=github.com/golangci/golangci-lint/v2
+	actionlintVersion       = "1.7.12"  // renovate: datasource=go depName=github.com/rhysd/actionlint
+	oapiCodegenVersion      = "2.8.2"   // renovate: datasource=go depName=github.com/oapi-codegen/oapi-codegen/v2
+	sqlcVersion             = "1.31.1"  // renovate: datasource=go depName=github.com/sqlc-dev/sqlc
+	flaggerVersion          = "1.36.1"  // renovate: datasource=go depName=github.com/fluxcd/flagger
+	argoCDVersion           = "3.2.11"  // renovate: datasource=go depName=github.com/argoproj/argo-cd/v3
 )
 
 // Kubernetes has all programs of the local cluster in one binary.
@@ -312,6 +313,15 @@ var Traefik = Tool{
 	Files: traefikCuts,
 }
 
+// PolicyController refuses pods whose images are not signed, in a cluster with SIGNATURES=on.
+var PolicyController = Tool{
+	Name: "policy-controller", Version: policyControllerVersion, Pin: "policy-controller", Work: 100,
+	Package: policyControllerModule + "/cmd/webhook",
+	LDFlags: "-X sigs.k8s.io/release-utils/version.gitVersion=v" + policyControllerVersion,
+	Image:   "ghcr.io/sigstore/policy-controller/policy-controller:v" + policyControllerVersion, Path: "/ko-app/policy-controller",
+	Files: policyControllerCuts,
+}
+
 // Ko builds images of Go programs.
 var Ko = Tool{
 	Name: "ko", Version: koVersion, Pin: "pulumi", Work: 140, Package: "github.com/google/ko",
@@ -446,7 +456,7 @@ var RDSAuthorities = Package{
 // InOrder sorts tools so that those of one pin follow each other, which reuses compiled
 // packages.
 func InOrder(tools []Tool) []Tool {
-	pins := []string{"kubernetes", "traefik", "pulumi", "cosign", "language-go", "otel-collector"}
+	pins := []string{"kubernetes", "policy-controller", "traefik", "pulumi", "cosign", "language-go", "otel-collector"}
 	sorted := slices.Clone(tools)
 	slices.SortStableFunc(sorted, func(a, b Tool) int { return slices.Index(pins, a.Pin) - slices.Index(pins, b.Pin) })
 	return sorted

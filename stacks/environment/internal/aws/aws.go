@@ -215,7 +215,7 @@ func (t *Target) planDelivery() {
 	}
 	t.imageUpdater = &delivery.ImageUpdaterSpec{
 		Chart: t.chart(gitops.Namespace, 1), AccountID: t.cluster.AccountID, Region: t.cluster.Region,
-		Repository: git.URL, Branch: git.Branch,
+		Repository: git.URL, Branch: git.Branch, PublicKey: cfg.Delivery.PublicKey,
 	}
 	for _, service := range slices.Sorted(maps.Keys(cfg.Services)) {
 		t.imageUpdater.Applications = append(t.imageUpdater.Applications, delivery.UpdatedApplication{
@@ -293,6 +293,11 @@ func (t *Target) Policy() policy.Options {
 			Rule: policy.PublicIngress, Resource: "gateway-release",
 			Reason: "it is the gateway, the only public load balancer",
 		}},
+	}
+	if t.imageUpdater != nil {
+		options.Exempt = append(options.Exempt, policy.Exemption{
+			Rule: policy.PlainSecret, Resource: "image-updater-key", Reason: "it is a public key, which Image Updater reads from a Secret",
+		})
 	}
 	for _, upstream := range []string{"prometheus-deployment", "traces-deployment"} {
 		options.Exempt = append(options.Exempt, policy.Exemption{

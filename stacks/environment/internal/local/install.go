@@ -59,6 +59,13 @@ func (c *cluster) Install(ctx *pulumi.Context, p *plan.Plan, namespaces program.
 		}
 		needed = append(needed, rollouts)
 	}
+	if t.signatures != nil { // before anything runs in the shop; its Role is there
+		signatures, err := delivery.NewSignatures(ctx, "signatures", t.signatures, in, pulumi.DependsOn([]pulumi.Resource{shop}))
+		if err != nil {
+			return nil, err
+		}
+		needed = append(needed, signatures)
+	}
 	monitoring, err := program.InstallMonitoring(ctx, t.monitoring, p, namespaces, in)
 	if err != nil {
 		return nil, err

@@ -34,6 +34,7 @@ type Target struct {
 	router           gateway.TraefikPair
 	routerErr        error
 	rollouts         *delivery.RolloutsSpec           // nil: the cluster has the controller
+	signatures       *delivery.SignaturesSpec         // nil: unsigned images run
 	metricsServer    *observability.MetricsServerSpec // nil: the cluster has one
 	traces           *observability.TracesSpec        // nil: programs send to another collector, or nowhere
 	monitoring       *plan.Monitoring
@@ -65,6 +66,12 @@ func New(environment string, cfg *config.Config) program.Target {
 	t.router, t.routerErr = gateway.NewTraefikPair(t.public, t.internal)
 	if cfg.Delivery.InstallRollouts {
 		t.rollouts = &delivery.RolloutsSpec{Namespace: plan.RolloutsNamespace, WeightRules: t.router.WeightRules(), Replicas: 1}
+	}
+	if cfg.Delivery.PublicKey != "" {
+		t.signatures = &delivery.SignaturesSpec{
+			Namespace: plan.SignaturesNamespace, Guarded: plan.ShopNamespace, PublicKey: cfg.Delivery.PublicKey,
+			HostNetwork: true, // images are named as the nodes reach their registry, which is on loopback
+		}
 	}
 	if cfg.MetricsServer.Install {
 		t.metricsServer = &observability.MetricsServerSpec{
@@ -138,6 +145,9 @@ func (t *Target) Validate(p *plan.Plan) error {
 	if t.argoCD != nil {
 		components = append(components, plan.Component{Name: "argo cd", Spec: t.argoCD}, plan.Component{Name: "rollback", Spec: t.rollback})
 	}
+	if t.signatures != nil {
+		components = append(components, plan.Component{Name: "signatures", Spec: t.signatures})
+	}
 	components = append(components, t.monitoring.Components(p)...)
 	return errors.Join(validate(t.cfg), t.routerErr, plan.Validate(components))
 }
@@ -171,6 +181,8 @@ func (t *Target) Policy() policy.Options {
 		{Rule: policy.ImageDigest, Namespace: internalGatewayNamespace, Reason: reason},
 		{Rule: policy.ImageDigest, Resource: "database-server-server", Reason: reason},
 		{Rule: policy.ImageDigest, Namespace: plan.RolloutsNamespace, Reason: reason},
+		{Rule: policy.ImageDigest, Namespace: plan.SignaturesNamespace, Reason: reason},
+		{Rule: policy.RestrictedPod, Namespace: plan.SignaturesNamespace, Reason: "policy-controller reaches the registry on the node's loopback"},
 		{Rule: policy.ImageDigest, Namespace: plan.SystemNamespace, Reason: reason},
 		{Rule: policy.ImageDigest, Namespace: plan.ObservabilityNamespace, Reason: reason},
 		{Rule: policy.ImageDigest, Namespace: plan.TracingNamespace, Reason: reason},
@@ -214,6 +226,9 @@ func (t *Target) Stages(p *plan.Plan) (kube.Stages, error) {
 	}
 	if t.rollouts != nil {
 		components = append(components, t.rollouts)
+	}
+	if t.signatures != nil {
+		components = append(components, t.signatures)
 	}
 	if t.metricsServer != nil {
 		components = append(components, t.metricsServer)

@@ -25,7 +25,9 @@ import (
 const (
 	ShopNamespace     = "shop"
 	RolloutsNamespace = "argo-rollouts"
-	SystemNamespace   = "kube-system"
+	// SignaturesNamespace has policy-controller, which refuses unsigned images in ShopNamespace.
+	SignaturesNamespace = "signatures"
+	SystemNamespace     = "kube-system"
 	// ObservabilityNamespace has Prometheus and the console, or a collector that the cluster
 	// brings; TracingNamespace has the stack's own collector, and Jaeger.
 	ObservabilityNamespace = "observability"

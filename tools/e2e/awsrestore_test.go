@@ -12,6 +12,7 @@ import (
 
 	"github.com/loja-veloz/platform/tools/internal/platform"
 	"github.com/loja-veloz/platform/tools/internal/standin/cli"
+	"github.com/loja-veloz/platform/tools/internal/standin/world"
 )
 
 // restoreDatabase follows docs/aws/disaster-recovery.md: the instance of dev gets another name, and a new
@@ -19,6 +20,7 @@ import (
 func restoreDatabase(t *testing.T, w platform.Workspace, dev *platform.Stack, refused func(args ...string) string) {
 	t.Helper()
 	const old, key = "loja-veloz-dev", "loja-veloz:database.restoreFrom"
+	t.Setenv(world.DirVariable, w.Local("e2e-aws", "world"))
 	aws := func(args ...string) string {
 		t.Helper()
 		var out strings.Builder

@@ -12,6 +12,7 @@ import (
 
 	"github.com/loja-veloz/platform/tools/internal/platform"
 	"github.com/loja-veloz/platform/tools/internal/standin/cli"
+	"github.com/loja-veloz/platform/tools/internal/standin/world"
 )
 
 // restoreDatabase follows docs/aws/disaster-recovery.md: the instance of dev gets another name, and a new
@@ -20,6 +21,7 @@ func restoreDatabase(dev environment, w platform.Workspace) {
 	t := dev.T
 	t.Helper()
 	const old, key = "loja-veloz-dev", "loja-veloz:database.restoreFrom"
+	t.Setenv(world.DirVariable, w.Local("e2e-aws", "world"))
 	aws := func(args ...string) string {
 		t.Helper()
 		var out strings.Builder

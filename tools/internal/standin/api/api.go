@@ -250,7 +250,8 @@ func zones(form url.Values) []element {
 	list := node("availabilityZoneInfo")
 	for i := 1; form.Get(fmt.Sprint("ZoneName.", i)) != ""; i++ {
 		name := form.Get(fmt.Sprint("ZoneName.", i))
-		list.Children = append(list.Children, node("item", leaf("zoneName", name), leaf("zoneId", aws.ZoneID(strings.TrimRight(name, "abcdef"), name))))
+		id := aws.ZoneID(strings.TrimRight(name, "abcdef"), name)
+		list.Children = append(list.Children, node("item", leaf("zoneName", name), leaf("zoneId", id)))
 	}
 	return []element{list}
 }

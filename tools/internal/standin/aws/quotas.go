@@ -24,11 +24,11 @@ func one(resource.PropertyMap) float64 { return 1 }
 
 // Quotas by their codes in Service Quotas.
 var Quotas = []Quota{
-	{"L-0263D0A3", EIP, 5, one, "AddressLimitExceeded", "Amazon VPC User Guide, Amazon VPC quotas: Elastic IP addresses per Region", "2026-11"},
-	{"L-F678F1CE", VPC, 5, one, "VpcLimitExceeded", "Amazon VPC User Guide, Amazon VPC quotas: VPCs per Region", "2026-11"},
+	{"L-0263D0A3", EIP, 5, one, "AddressLimitExceeded", "VPC User Guide, Amazon VPC quotas: Elastic IP addresses per Region", "2026-11"},
+	{"L-F678F1CE", VPC, 5, one, "VpcLimitExceeded", "VPC User Guide, Amazon VPC quotas: VPCs per Region", "2026-11"},
 	{
 		"L-1216C47A", NodeGroup, 5, machines, "VcpuLimitExceeded",
-		"EC2 User Guide, Amazon EC2 service quotas: running on-demand standard instances; that new accounts have 5 is from public notes", "2026-11",
+		"EC2 User Guide, Amazon EC2 service quotas: on-demand standard instances; that new accounts have 5 is from public notes", "2026-11",
 	},
 }
 

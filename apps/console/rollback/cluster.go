@@ -132,6 +132,12 @@ func (a *API) Abort(ctx context.Context, namespace, name string) error {
 	return err
 }
 
+// Resume implements rollout.Cluster.
+func (a *API) Resume(ctx context.Context, namespace, name string) error {
+	_, err := a.do(ctx, rolloutsPath(namespace, "rollouts/"+url.PathEscape(name)+"/status"), rollout.ResumePatch)
+	return err
+}
+
 func replicaSets(namespace string) string {
 	return "/apis/apps/v1/namespaces/" + url.PathEscape(namespace) + "/replicasets"
 }

@@ -252,7 +252,8 @@ func (s *Spec) application(service Service, kinds map[Kind]bool) (*Application, 
 			return nil, fmt.Errorf("service %s: %w", service.Name, err)
 		}
 		if namespace := m.Object.GetNamespace(); namespace != s.Target {
-			return nil, fmt.Errorf("service %s: %s %s is in namespace %q, not in %s", service.Name, gvk.Kind, m.Object.GetName(), namespace, s.Target)
+			return nil, fmt.Errorf("service %s: %s %s is in namespace %q, not in %s", service.Name, gvk.Kind, m.Object.GetName(), namespace,
+				s.Target)
 		}
 		kinds[Kind{gvk.Group, gvk.Kind}] = true
 		if len(m.IgnoreChanges) == 0 {

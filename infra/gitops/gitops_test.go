@@ -18,7 +18,10 @@ import (
 	"github.com/loja-veloz/platform/infra/kube"
 )
 
-const webImage = "localhost:5000/web@sha256:fedcba9876543210fedcba9876543210fedcba9876543210fedcba9876543210"
+const (
+	webDigest = "fedcba9876543210fedcba9876543210fedcba9876543210fedcba9876543210"
+	webImage  = "localhost:5000/web@sha256:" + webDigest
+)
 
 func meta(name string) metav1.ObjectMeta {
 	return metav1.ObjectMeta{Name: name, Namespace: "shop", Labels: map[string]string{nameLabel: "web-migrate"}}
@@ -27,7 +30,7 @@ func meta(name string) metav1.ObjectMeta {
 // web is a service with one object of each kind that is rendered in a way of its own.
 func web() Service {
 	pods := corev1.PodTemplateSpec{Spec: corev1.PodSpec{Containers: []corev1.Container{{
-		Name: "service", Image: webImage, Env: []corev1.EnvVar{{Name: "SERVICE_VERSION", Value: strings.TrimPrefix(webImage, "localhost:5000/web@sha256:")}},
+		Name: "service", Image: webImage, Env: []corev1.EnvVar{{Name: "SERVICE_VERSION", Value: webDigest}},
 	}}}}
 	settings := &corev1.ConfigMap{ObjectMeta: meta("web-1")}
 	service := &corev1.Service{ObjectMeta: meta("web-stable")}
@@ -87,7 +90,9 @@ func TestTheDigestIsInOneFile(t *testing.T) {
 	if image, err := Image(files[KustomizationFile]); image != webImage || err != nil {
 		t.Errorf("the image that is read is %s (%v)", image, err)
 	}
-	for _, wrong := range []string{"images: [", "images: []", "images: [{name: web, newTag: v1}]", "images: [{name: a, digest: sha256:1}, {name: b, digest: sha256:2}]"} {
+	for _, wrong := range []string{
+		"images: [", "images: []", "images: [{name: web, newTag: v1}]", "images: [{name: a, digest: sha256:1}, {name: b, digest: sha256:2}]",
+	} {
 		if image, err := Image([]byte(wrong)); err == nil {
 			t.Errorf("%s is read as %s", wrong, image)
 		}

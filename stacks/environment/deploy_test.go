@@ -21,7 +21,8 @@ func registered(t *testing.T, preview bool, values map[string]string) (*infrates
 }
 
 // registeredAfter is registered after an update with these outputs.
-func registeredAfter(t *testing.T, last map[string]any, preview bool, values map[string]string) (*infratest.Recorder, map[string]any, error) {
+func registeredAfter(t *testing.T, last map[string]any, preview bool, values map[string]string) (*infratest.Recorder, map[string]any,
+	error) {
 	t.Helper()
 	t.Setenv("KUBECONFIG", filepath.Join(t.TempDir(), "none"))
 	outputs := make(chan map[string]any, 1)

@@ -87,7 +87,8 @@ func TestStrictDryRun(t *testing.T) {
 	readCharts(t, server)
 	delivered := inMode(t, true)
 	for name, values := range map[string]map[string]string{
-		"dev": stackFile(t, "dev"), "prod": stackFile(t, "prod"), "dev, gitops": delivered["dev"].values, "prod, gitops": delivered["prod"].values,
+		"dev": stackFile(t, "dev"), "prod": stackFile(t, "prod"),
+		"dev, gitops": delivered["dev"].values, "prod, gitops": delivered["prod"].values,
 	} {
 		t.Run(name, func(t *testing.T) {
 			environment, _, _ := strings.Cut(name, ",")

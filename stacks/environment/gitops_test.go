@@ -300,7 +300,9 @@ func TestTheServicesAreHandedOver(t *testing.T) {
 			infratest.Refused(t, err, "delivery.mode is gitops, and this stack has deployed the services and would delete them: "+
 				"set delivery.mode pulumi and delivery.retain true, run pulumi up, and then set delivery.mode gitops")
 		}
-		for _, last := range []map[string]any{running(map[string]any{"mode": "pulumi", "retain": true}), running(map[string]any{"mode": "gitops"})} {
+		for _, last := range []map[string]any{
+			running(map[string]any{"mode": "pulumi", "retain": true}), running(map[string]any{"mode": "gitops"}),
+		} {
 			if _, err := deployed(t, last, name, c.values); err != nil {
 				t.Errorf("%s after %v: %v", name, last, err)
 			}

@@ -115,7 +115,7 @@ lint: loja shellcheck ## run golangci-lint (gofmt, vet and more), shellcheck, ac
 	(cd tools && GOOS=darwin go build -o /dev/null ./cmd/loja && GOOS=linux go build -o /dev/null ./cmd/loja) && \
 	(cd apps && GOOS=linux go build -gcflags=all=-dwarf=false -o /dev/null ./...) && \
 	echo "actionlint, shellcheck" && actionlint && shellcheck .ci/run tools/eks/pulumi-resource-eks
-ci: ## run everything that a change must pass: lint, test, e2e, e2e-aws
+ci: ## run everything that a change must pass: lint, test, e2e, e2e-aws, e2e-gitops
 	@bash .ci/run
 bench-cold: loja ## measure what a first make up compiles, in an empty cache of its own
 	@$(LOJA) bench-cold

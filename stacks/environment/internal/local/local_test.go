@@ -4,6 +4,8 @@ import (
 	"strings"
 	"testing"
 
+	appsv1 "k8s.io/api/apps/v1"
+
 	"github.com/loja-veloz/platform/stacks/environment/internal/config"
 	"github.com/loja-veloz/platform/stacks/environment/internal/plan"
 )
@@ -36,5 +38,49 @@ func TestAConsoleWithoutImageIsRefused(t *testing.T) {
 	target := New("local", config.Defaults(nil)).(*Target)
 	if err := target.Validate(&plan.Plan{}); err == nil || !strings.Contains(err.Error(), "console: Image is empty") {
 		t.Errorf("the error is %v", err)
+	}
+}
+
+// TestGitOpsBringsItsPrograms: Argo CD, and what brings aborted canaries to the same repository; and
+// neither where the stack applies the services.
+func TestGitOpsBringsItsPrograms(t *testing.T) {
+	cfg := config.Defaults(nil)
+	cfg.Console.Install = false // it needs services to show
+	cfg.Images[config.ConsoleImage] = "localhost:5000/console@sha256:" + strings.Repeat("1", 64)
+	deployments := func() map[string]*appsv1.Deployment {
+		stages, err := New("local", cfg).(*Target).Stages(&plan.Plan{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		found := map[string]*appsv1.Deployment{}
+		for _, m := range stages.All() {
+			if d, ok := m.Object.(*appsv1.Deployment); ok && d.Namespace == "argocd" {
+				found[d.Name] = d
+			}
+		}
+		return found
+	}
+	if there := deployments(); len(there) > 0 {
+		t.Errorf("the mode pulumi has %v", there)
+	}
+	cfg.Delivery.Mode, cfg.Delivery.Git.URL, cfg.Delivery.Git.Path = config.GitOps, "http://10.213.0.1:3000/deployments.git", "services"
+	there := deployments()
+	for _, name := range []string{"argocd-application-controller", "argocd-repo-server", "argocd-redis", "rollback"} {
+		if there[name] == nil {
+			t.Errorf("there is no %s", name)
+		}
+	}
+	want := map[string]string{"GIT_URL": cfg.Delivery.Git.URL, "GIT_PATH": "services", "GIT_BRANCH": "main"}
+	for _, v := range there["rollback"].Spec.Template.Spec.Containers[0].Env {
+		if want[v.Name] == v.Value {
+			delete(want, v.Name)
+		}
+	}
+	if len(want) > 0 {
+		t.Errorf("rollback lacks %v", want)
+	}
+	cfg.Images[config.ConsoleImage] = ""
+	if err := New("local", cfg).(*Target).Validate(&plan.Plan{}); err == nil || !strings.Contains(err.Error(), "rollback: Image is empty") {
+		t.Errorf("without the console's image: %v", err)
 	}
 }

@@ -63,7 +63,8 @@ func (w *Writer) Look(ctx context.Context) error {
 	}
 	for _, r := range all {
 		name := r.Metadata.Name
-		if w.watched[name] || w.done[name] == r.Metadata.Generation || !(r.UnderWay() || r.Status.Abort) {
+		ends := r.UnderWay() || r.Status.Abort
+		if !ends || w.watched[name] || w.done[name] == r.Metadata.Generation {
 			continue
 		}
 		w.watched[name] = true

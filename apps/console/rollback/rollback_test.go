@@ -141,7 +141,9 @@ func TestAGitServerThatIsAway(t *testing.T) {
 			return nil
 		}},
 		Namespace: "shop", Repository: repository, Logger: slog.New(slog.DiscardHandler),
-		Failed: func(_ context.Context, service string, err error) { sentences = append(sentences, service+": "+err.Error()) },
+		Failed: func(_ context.Context, service string, err error) {
+			sentences = append(sentences, service+": "+err.Error())
+		},
 	}
 	for range 2 {
 		if err := writer.Look(t.Context()); err != nil {

@@ -51,14 +51,6 @@ func (d *shipment) applyUnwatched(ctx context.Context) error {
 	return d.pulumi.up(ctx, "--config-file", config)
 }
 
-// watchRelease watches what Argo CD has applied. Without GitOps, pulumi up has watched it.
-func (s *shipment) watchRelease(ctx context.Context) error {
-	if !s.gitops() {
-		return nil
-	}
-	return watchAll(ctx, s.w, s.pulumi, s.shipped, true)
-}
-
 // watchAll watches every service, because more than an image can have changed, and sends
 // load to their canaries.
 func watchAll(ctx context.Context, w Workspace, p Pulumi, shipped []string, loaded bool) error {

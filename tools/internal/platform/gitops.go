@@ -132,6 +132,14 @@ func (s *shipment) release(ctx context.Context) error {
 	return nil
 }
 
+// watchRelease watches what Argo CD has applied. Without GitOps, pulumi up has watched it.
+func (s *shipment) watchRelease(ctx context.Context) error {
+	if !s.gitops() {
+		return nil
+	}
+	return watchAll(ctx, s.w, s.pulumi, s.shipped, true)
+}
+
 // admitted refuses images that are quarantined, before anything is committed.
 func (c *rollouts) admitted(ctx context.Context, images map[string]string, services []string) error {
 	quarantine, err := c.quarantine(ctx)

@@ -134,6 +134,9 @@ func (c *Cluster) Status() ([]ProcessStatus, error) {
 		if err != nil {
 			return nil, err
 		}
+		if p.name == gitProcess && !c.GitOps && len(s.PIDs) == 0 {
+			continue // nothing wants it
+		}
 		all = append(all, s)
 	}
 	return all, nil

@@ -44,11 +44,12 @@ func (c *Cluster) registry() part {
 	}, defaultGrace)
 }
 
+const gitProcess = "git-server"
+
 // gitServer is this program again, as the server of the repository that Argo CD reads.
 func (c *Cluster) gitServer() part {
-	const name = "git-server"
 	return withProcesses(part{
-		name: name,
+		name: gitProcess,
 		up: func(ctx context.Context) error {
 			if !c.GitOps {
 				return nil
@@ -65,10 +66,10 @@ func (c *Cluster) gitServer() part {
 			if err != nil {
 				return err
 			}
-			if err := c.start(name, self, "git-server", c.GitFolder(), gitAddress); err != nil {
+			if err := c.start(gitProcess, self, "git-server", c.GitFolder(), gitAddress); err != nil {
 				return err
 			}
-			return c.await(ctx, name, func(ctx context.Context) error {
+			return c.await(ctx, gitProcess, func(ctx context.Context) error {
 				return process.Answers(ctx, GitURL+"/info/refs?service=git-upload-pack")
 			})
 		},

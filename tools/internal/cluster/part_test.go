@@ -104,11 +104,30 @@ func TestPartsOfTheCluster(t *testing.T) {
 		}
 	}
 	// In the reverse order, containers go down before containerd, and etcd goes down last.
-	want := "etcd docker-registry containerd kube-apiserver containers kube-controller-manager kube-scheduler kube-proxy kubelet"
+	want := "etcd docker-registry git-server containerd kube-apiserver containers kube-controller-manager kube-scheduler kube-proxy kubelet"
 	if got := strings.Join(processes, " "); got != want {
 		t.Errorf("the processes come up in the order\n%s, want\n%s", got, want)
 	}
 	if len(ports) != 12 {
 		t.Errorf("the cluster listens on %v, want the 12 ports that docs/local-cluster.md lists", ports)
+	}
+}
+
+// TestTheGitServerIsMissedOnlyWhereItIsWanted: without GitOps, no git server is no dead process.
+func TestTheGitServerIsMissedOnlyWhereItIsWanted(t *testing.T) {
+	if all, err := Processes(); err != nil || len(all[gitProcess]) > 0 {
+		t.Skipf("a git server runs on this machine (%v)", err)
+	}
+	for _, wanted := range []bool{false, true} {
+		c := testCluster(t)
+		c.GitOps = wanted
+		all, err := c.Status()
+		if err != nil {
+			t.Fatal(err)
+		}
+		listed := slices.ContainsFunc(all, func(s ProcessStatus) bool { return s.Name == gitProcess })
+		if listed != wanted {
+			t.Errorf("with GitOps %v, the git server is listed: %v", wanted, listed)
+		}
 	}
 }

@@ -109,6 +109,11 @@ func processStatus(w Workspace) error {
 	if err != nil {
 		return err
 	}
+	s := &shipment{w: w}
+	if err := s.delivers(); err != nil {
+		return err
+	}
+	c.GitOps = s.gitops()
 	if running, err := c.Running(); err != nil {
 		return err
 	} else if !running {

@@ -139,7 +139,10 @@ func (s *LocalArgoCDSpec) access() []kube.Manifest {
 	}
 	own := []rbacv1.PolicyRule{
 		{APIGroups: []string{""}, Resources: []string{"secrets", "configmaps"}, Verbs: read},
-		{APIGroups: []string{rollouts.Group}, Resources: []string{"applications", "appprojects"}, Verbs: append([]string{"update", "patch"}, read...)},
+		{
+			APIGroups: []string{rollouts.Group}, Resources: []string{"applications", "appprojects"},
+			Verbs: append([]string{"update", "patch"}, read...),
+		},
 		{APIGroups: []string{""}, Resources: []string{"events"}, Verbs: []string{"create", "list"}},
 		{APIGroups: []string{"apps"}, Resources: []string{"deployments"}, Verbs: read},
 	}
@@ -273,7 +276,8 @@ func (s *LocalArgoCDSpec) pod(name string, token bool, container corev1.Containe
 	}
 	for i, path := range scratch {
 		volume := "scratch-" + strconv.Itoa(i)
-		pod.Volumes = append(pod.Volumes, corev1.Volume{Name: volume, VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}})
+		empty := corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}
+		pod.Volumes = append(pod.Volumes, corev1.Volume{Name: volume, VolumeSource: empty})
 		container.VolumeMounts = append(container.VolumeMounts, corev1.VolumeMount{Name: volume, MountPath: path})
 	}
 	pod.Containers = []corev1.Container{container}

@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// GroupAnnotation, on a Rollout, says which versions are released together: the name of the group,
-// and SERVICE@VERSION of each member. Its last step is then a pause without an end, which a Watch
+// GroupAnnotation is the annotation of a Rollout that says which versions are released together: the
+// name of the group, and SERVICE@VERSION of each member. Its last step is then a pause without an end, which a Watch
 // ends once every member has arrived there. If one member is aborted, a Watch aborts the others.
 const GroupAnnotation = "loja-veloz.dev/group"
 

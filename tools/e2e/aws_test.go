@@ -19,6 +19,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pulumi/pulumi/sdk/v3/go/common/resource"
+
 	"github.com/loja-veloz/platform/tools/internal/console"
 	"github.com/loja-veloz/platform/tools/internal/platform"
 	"github.com/loja-veloz/platform/tools/internal/repo"
@@ -29,7 +31,6 @@ import (
 	"github.com/loja-veloz/platform/tools/internal/standin/schema"
 	"github.com/loja-veloz/platform/tools/internal/standin/value"
 	"github.com/loja-veloz/platform/tools/internal/standin/world"
-	"github.com/pulumi/pulumi/sdk/v3/go/common/resource"
 )
 
 // testCharts packs the test charts into a folder, as a mirror would hold them.

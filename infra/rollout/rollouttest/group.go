@@ -7,8 +7,8 @@ import (
 
 // member is a Rollout of a group whose controller has seen its last change.
 func member(name, group, status string) json.RawMessage {
-	return json.RawMessage(`{"metadata":{"namespace":"shop","name":"` + name + `","generation":7,"annotations":{"loja-veloz.dev/group":"` + group +
-		`"}},"spec":{"template":` + template1 + `,"progressDeadlineSeconds":120,
+	return json.RawMessage(`{"metadata":{"namespace":"shop","name":"` + name + `","generation":7,
+		"annotations":{"loja-veloz.dev/group":"` + group + `"}},"spec":{"template":` + template1 + `,"progressDeadlineSeconds":120,
 			"strategy":{"canary":{"steps":[{"setWeight":20},{"pause":{"duration":30}},{"pause":{}}]}}},
 		"status":{"observedGeneration":"7",` + status + `}}`)
 }

@@ -95,20 +95,11 @@ func (s *shipment) configureStack(ctx context.Context) error {
 		return err
 	}
 	s.shipped = changed(deployed, s.digests)
-	services, err := repo.Services(s.w.Root)
+	alone, err := s.groups(set)
 	if err != nil {
 		return err
 	}
-	alone, err := s.regroup(services)
-	if err != nil {
-		return err
-	}
-	for _, service := range s.members {
-		set("groups."+service, s.group)
-	}
-	for _, service := range alone {
-		obsolete = append(obsolete, "groups."+service)
-	}
+	obsolete = append(obsolete, alone...)
 	for _, program := range slices.Sorted(maps.Keys(deployed)) {
 		if !slices.Contains(programs, program) { // the stack refuses an image without a program
 			obsolete = append(obsolete, "images."+program)
@@ -126,6 +117,22 @@ func (s *shipment) configureStack(ctx context.Context) error {
 		return nil
 	}
 	return s.pulumi.run(ctx, append([]string{"config", "set-all", "--stack", stack, "--path"}, values...)...)
+}
+
+// groups sets the group of its members, and returns the keys of what is in none any more.
+func (s *shipment) groups(set func(key, value string)) (obsolete []string, err error) {
+	services, err := repo.Services(s.w.Root)
+	if err != nil {
+		return nil, err
+	}
+	alone, err := s.regroup(services)
+	for _, service := range s.members {
+		set("groups."+service, s.group)
+	}
+	for _, service := range alone {
+		obsolete = append(obsolete, "groups."+service)
+	}
+	return obsolete, err
 }
 
 // regroup finds the members of the group, which are the services that were named or else those that

@@ -96,6 +96,20 @@ func predefined() map[string]identity.PolicyDocument {
 	}
 }
 
+// Cosign checks for a layer before it pushes one, and downloads a signature's to verify it. ECR has an
+// action of its own for the download, which a push alone never calls.
+func TestCIReadsBackWhatItPushed(t *testing.T) {
+	policy := text(t, identity.ImagePush(region, identity.ARNs("arn:aws:ecr:us-east-1:"+account+":repository/loja-veloz/pedidos")))
+	for _, action := range []string{
+		"ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:CompleteLayerUpload", "ecr:GetDownloadUrlForLayer",
+		"ecr:InitiateLayerUpload", "ecr:PutImage", "ecr:UploadLayerPart",
+	} {
+		if !strings.Contains(policy, `"`+action+`"`) {
+			t.Errorf("CI may not %s, which make publish needs", action)
+		}
+	}
+}
+
 // IAM counts a role's inline policies without white space, 10,240 characters, and
 // a managed policy's, 6,144.
 func TestPredefinedPolicies(t *testing.T) {

@@ -147,12 +147,13 @@ func ImageUpdater(region string, repositories []pulumi.StringInput) PolicyDocume
 	}}
 }
 
-// ImagePush lets CI push to the given repositories, and nothing else.
+// ImagePush lets CI push to the given repositories and read back what it pushed, and nothing else:
+// make publish verifies each signature after it has signed, and cosign reads a signature's blobs.
 func ImagePush(region string, repositories []pulumi.StringInput) PolicyDocument {
 	return PolicyDocument{Statement: []Statement{
 		registryLogin(region),
 		{Sid: "Push", Effect: Allow, Resource: repositories, Action: []string{
-			"ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:CompleteLayerUpload",
+			"ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:CompleteLayerUpload", "ecr:GetDownloadUrlForLayer",
 			"ecr:InitiateLayerUpload", "ecr:PutImage", "ecr:UploadLayerPart",
 		}},
 	}}

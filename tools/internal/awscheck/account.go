@@ -14,6 +14,8 @@ import (
 	ecrtypes "github.com/aws/aws-sdk-go-v2/service/ecr/types"
 	"github.com/aws/aws-sdk-go-v2/service/iam"
 	iamtypes "github.com/aws/aws-sdk-go-v2/service/iam/types"
+
+	"github.com/loja-veloz/platform/tools/internal/publish"
 )
 
 const (
@@ -89,9 +91,6 @@ func (a *Account) checkPullThrough(ctx context.Context) (string, error) {
 	return "free", nil
 }
 
-// releasePrefix is the prefix of the tags that keep an image from cleanup (infra/registry).
-const releasePrefix = "release-"
-
 // indexes are the media types of images for several processors.
 var indexes = []string{"application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json"}
 
@@ -109,7 +108,7 @@ func (a *Account) checkImages(ctx context.Context) (string, error) {
 			errs = append(errs, fmt.Errorf("loja-veloz:images.%s %w", name, err))
 		}
 	}
-	return fmt.Sprintf("%d, each with a tag %s*", len(a.stack.Images), releasePrefix), errors.Join(errs...)
+	return fmt.Sprintf("%d, each with a tag %s*", len(a.stack.Images), publish.ReleasePrefix), errors.Join(errs...)
 }
 
 func (a *Account) checkImage(ctx context.Context, image string) error {
@@ -129,11 +128,11 @@ func (a *Account) checkImage(ctx context.Context, image string) error {
 			return fmt.Errorf("is an image for one processor, and cluster.instanceType is %s, of arm64: "+
 				"push one for both (docs/aws/costs.md), or use nodes of amd64", a.stack.Cluster.InstanceType)
 		}
-		if slices.ContainsFunc(detail.ImageTags, func(tag string) bool { return strings.HasPrefix(tag, releasePrefix) }) {
+		if slices.ContainsFunc(detail.ImageTags, func(tag string) bool { return strings.HasPrefix(tag, publish.ReleasePrefix) }) {
 			return nil
 		}
 	}
 	return fmt.Errorf("has no tag %[1]s*, so cleanup may delete it: aws ecr put-image --repository-name %[2]s --image-tag %[1]s$(date +%%s) "+
 		"--image-digest %[3]s --image-manifest \"$(aws ecr batch-get-image --repository-name %[2]s --image-ids imageDigest=%[3]s "+
-		"--query images[0].imageManifest --output text)\"", releasePrefix, repository, digest)
+		"--query images[0].imageManifest --output text)\"", publish.ReleasePrefix, repository, digest)
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/pulumi/pulumi/sdk/v3/go/common/resource"
 
+	"github.com/loja-veloz/platform/tools/internal/publish"
 	"github.com/loja-veloz/platform/tools/internal/standin/api"
 	standin "github.com/loja-veloz/platform/tools/internal/standin/aws"
 	"github.com/loja-veloz/platform/tools/internal/standin/schema"
@@ -348,7 +349,7 @@ func TestDefaultsAndNamesAreThePrograms(t *testing.T) {
 			t.Errorf("docs/parameters.md has no row %s", row)
 		}
 	}
-	if constant := fmt.Sprintf("ReleasePrefix = %q", releasePrefix); !strings.Contains(read("infra/registry/registry.go"), constant) {
+	if constant := fmt.Sprintf("ReleasePrefix = %q", publish.ReleasePrefix); !strings.Contains(read("infra/registry/registry.go"), constant) {
 		t.Errorf("infra/registry has no %s", constant)
 	}
 	a := Account{stack: Stack{Environment: "dev"}}

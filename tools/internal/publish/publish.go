@@ -34,6 +34,9 @@ import (
 // Architectures are those of the nodes in any environment, as Go names them.
 var Architectures = []string{"amd64", "arm64"}
 
+// ReleasePrefix is the prefix of the tags that keep an image from ECR's cleanup: that of infra/registry.
+const ReleasePrefix = "release-"
+
 // Options say what to publish, and where.
 type Options struct {
 	Registry string   // that gets the images: host and folder
@@ -170,33 +173,44 @@ func (o Options) options(ctx context.Context) []remote.Option {
 }
 
 // push copies a program's image from the stage, unless the registry has it, and returns its reference.
+// An image of a clean tree may be released, so it also gets the tag that keeps it.
 func (o Options) push(ctx context.Context, stage *stage, program, digest string) (string, error) {
 	repository, err := name.NewRepository(o.Registry + "/" + program)
 	if err != nil {
 		return "", err
 	}
-	tag, image := repository.Tag(o.Source.Commit), repository.Digest(digest)
-	switch there, err := remote.Head(tag, o.options(ctx)...); {
-	case err == nil && there.Digest.String() == digest:
+	image := repository.Digest(digest).String()
+	tags := []name.Tag{repository.Tag(o.Source.Commit)}
+	if !o.Source.Dirty() {
+		tags = append(tags, repository.Tag(ReleasePrefix+o.Source.Commit))
+	}
+	began, pushed := time.Now(), false
+	for _, tag := range tags {
+		switch there, err := remote.Head(tag, o.options(ctx)...); {
+		case err == nil && there.Digest.String() == digest:
+			continue
+		case err == nil && !o.Source.Dirty():
+			return "", fmt.Errorf("%s is %s, and this machine has built %s from the same commit: somebody has moved the tag, or built with another "+
+				"Go than %s. Compare the provenance of both (cosign verify-attestation), and delete the tag if the other is wrong",
+				tag, there.Digest, digest, o.Source.Go)
+		case err != nil && !missing(err):
+			return "", explain(o.Registry, err)
+		}
+		index, err := stage.index(ctx, program, digest)
+		if err != nil {
+			return "", err
+		}
+		if err := remote.WriteIndex(tag, index, o.options(ctx)...); err != nil {
+			return "", explain(o.Registry, fmt.Errorf("pushing %s: %w", tag, err))
+		}
+		pushed = true
+	}
+	if pushed {
+		o.Out.Step("pushed %s (%s)", image, console.Round(time.Since(began)))
+	} else {
 		o.Out.Step("%s is there", image)
-		return image.String(), nil
-	case err == nil && !o.Source.Dirty():
-		return "", fmt.Errorf("%s is %s, and this machine has built %s from the same commit: somebody has moved the tag, or built with another "+
-			"Go than %s. Compare the provenance of both (cosign verify-attestation), and delete the tag if the other is wrong",
-			tag, there.Digest, digest, o.Source.Go)
-	case err != nil && !missing(err):
-		return "", explain(o.Registry, err)
 	}
-	index, err := stage.index(ctx, program, digest)
-	if err != nil {
-		return "", err
-	}
-	began := time.Now()
-	if err := remote.WriteIndex(tag, index, o.options(ctx)...); err != nil {
-		return "", explain(o.Registry, fmt.Errorf("pushing %s: %w", tag, err))
-	}
-	o.Out.Step("pushed %s (%s)", image, console.Round(time.Since(began)))
-	return image.String(), nil
+	return image, nil
 }
 
 // attest says what is in the image for each processor, and where the whole comes from.

@@ -160,6 +160,33 @@ func TestPublish(t *testing.T) {
 		t.Errorf("the same again: %v, %v", again, err)
 	}
 
+	// An image that an earlier version of this program pushed gets the tag that keeps it.
+	keeps := ref.Context().Tag(ReleasePrefix + o.Source.Commit)
+	isKept := func(when string) {
+		t.Helper()
+		if kept, err := remote.Head(keeps); err != nil || kept.Digest.String() != ref.Identifier() {
+			t.Errorf("%s, the tag %s is %v, %v; want %s", when, keeps.TagStr(), kept, err, ref.Identifier())
+		}
+	}
+	isKept("published")
+	if err := remote.Delete(keeps); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Run(t.Context(), o); err != nil {
+		t.Fatal(err)
+	}
+	isKept("published again")
+
+	// What nobody can build again is no release.
+	dirty := o
+	dirty.Source.Commit += "-dirty"
+	if _, err := Run(t.Context(), dirty); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := remote.Head(ref.Context().Tag(ReleasePrefix + dirty.Source.Commit)); !missing(err) {
+		t.Errorf("a tree with changes is released: %v", err)
+	}
+
 	// Somebody moves the commit's tag to another image.
 	other, err := random.Index(64, 1, 1)
 	if err != nil {

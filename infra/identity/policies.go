@@ -159,18 +159,17 @@ func ImagePush(region string, repositories []pulumi.StringInput) PolicyDocument 
 	}}
 }
 
-// Runner lets CodeBuild start a runner of GitHub's jobs in a VPC, write its log, and use a connection
-// to GitHub. A job could do the same, and nothing else, with the machine's credentials. It follows
-// "Allow CodeBuild access to AWS services required to create a VPC network interface" and "GitHub App
-// connections" in the CodeBuild user guide.
+// Runner lets CodeBuild start a runner of GitHub's jobs in a VPC, write its log, and take the token of a
+// connection to GitHub. A job can do the same, and nothing else, with the machine's credentials: it can take
+// that token whatever its workflow's permissions say. It follows "Allow CodeBuild access to AWS services
+// required to create a VPC network interface" and "GitHub App connections" in the CodeBuild user guide.
 func Runner(account, region, logGroup, connection string) PolicyDocument {
 	ec2ARN := func(kind string) string { return fmt.Sprintf("arn:aws:ec2:%s:%s:%s/*", region, account, kind) }
 	return PolicyDocument{Statement: []Statement{
 		{Sid: "Log", Effect: Allow, Action: []string{"logs:CreateLogStream", "logs:PutLogEvents"},
 			Resource: ARNs(fmt.Sprintf("arn:aws:logs:%s:%s:log-group:%s:*", region, account, logGroup))},
-		{Sid: "Connection", Effect: Allow, Resource: ARNs(connection), Action: []string{
-			"codeconnections:GetConnection", "codeconnections:GetConnectionToken", "codeconnections:UseConnection",
-		}},
+		{Sid: "Connection", Effect: Allow, Resource: ARNs(connection),
+			Action: []string{"codeconnections:GetConnection", "codeconnections:GetConnectionToken"}},
 		// AWS has no resource-level permissions for these actions, which only read.
 		{Sid: "Read", Effect: Allow, Resource: ARNs("*"), Condition: inRegion(region), Action: []string{
 			"ec2:DescribeDhcpOptions", "ec2:DescribeNetworkInterfaces", "ec2:DescribeSecurityGroups", "ec2:DescribeSubnets",
@@ -237,9 +236,8 @@ func PermissionsBoundary(b Boundary) PolicyDocument {
 			"logs:CreateLogDelivery", "logs:CreateLogGroup", "logs:CreateLogStream", "logs:DeleteLogDelivery", "logs:Describe*",
 			"logs:GetLogEvents", "logs:PutLogEvents", "logs:PutRetentionPolicy",
 		}},
-		{Sid: "GitHub", Effect: Allow, Resource: ARNs("*"), Condition: inRegion(region), Action: []string{
-			"codeconnections:GetConnection", "codeconnections:GetConnectionToken", "codeconnections:UseConnection",
-		}},
+		{Sid: "GitHub", Effect: Allow, Resource: ARNs("*"), Condition: inRegion(region),
+			Action: []string{"codeconnections:GetConnection", "codeconnections:GetConnectionToken"}},
 		{Sid: "Key", Effect: Allow, Resource: []pulumi.StringInput{b.Key}, Action: []string{
 			"kms:CreateGrant", "kms:Decrypt", "kms:DescribeKey", "kms:Encrypt", "kms:GenerateDataKey*", "kms:ReEncrypt*", "kms:RetireGrant",
 		}},

@@ -69,7 +69,7 @@ func TestTheMachinesRoleReachesNothingOfTheShop(t *testing.T) {
 		t.Fatal(err)
 	}
 	allowed := []string{
-		"codeconnections:GetConnection", "codeconnections:GetConnectionToken", "codeconnections:UseConnection",
+		"codeconnections:GetConnection", "codeconnections:GetConnectionToken",
 		"ec2:CreateNetworkInterface", "ec2:CreateNetworkInterfacePermission", "ec2:DeleteNetworkInterface", "ec2:DescribeDhcpOptions",
 		"ec2:DescribeNetworkInterfaces", "ec2:DescribeSecurityGroups", "ec2:DescribeSubnets", "ec2:DescribeVpcs",
 		"logs:CreateLogStream", "logs:PutLogEvents",

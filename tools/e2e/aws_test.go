@@ -192,7 +192,6 @@ func TestAWS(t *testing.T) {
 	t.Setenv(cli.TokenVariable, strings.TrimSpace(must(t, "-n", "kube-system", "create", "token", admin, "--duration=2h")))
 	t.Setenv(world.DayVariable, "2026-11-29") // 1.33, from which it goes up, is not supported for ever
 	t.Setenv(world.QuotaVariable+"L_1216C47A", "16")
-	t.Setenv(world.QuotaVariable+"L_1216C47A", "16")
 	t.Setenv(plugin.EndpointVariable, must(t, "config", "view", "--raw", "-o", "jsonpath={.clusters[0].cluster.server}"))
 	t.Setenv(plugin.AuthorityVariable, must(t, "config", "view", "--raw", "-o", "jsonpath={.clusters[0].cluster.certificate-authority-data}"))
 
@@ -279,7 +278,7 @@ func (e environment) destroyed(a awsAccount) {
 		}
 	}
 	for _, kind := range []string{
-		"acm/Certificate", "cloudwatch/MetricAlarm", "ec2/NatGateway", "ec2/Vpc", "eks/Cluster", "lb/LoadBalancer", "rds/Instance", "route53/Record",
+		"acm/Certificate", "cloudwatch/MetricAlarm", "codebuild/Project", "ec2/NatGateway", "ec2/Vpc", "eks/Cluster", "lb/LoadBalancer", "rds/Instance", "route53/Record",
 	} {
 		if left := worldOf(e.T, a.w, kind); left != "" {
 			e.Errorf("pulumi destroy left in the invented account:\n%s", left)
@@ -308,18 +307,21 @@ func (a awsAccount) dev(t *testing.T) {
 	}
 	dev.show("preview", "--refresh", "--expect-no-changes")
 
-	// A version may not be skipped. The next one, another size of the node group and another right of a
-	// person come in one update, as in a team that does not look at the stack for a month.
+	// A version may not be skipped. The next one, another size of the node group, another right of a person
+	// and a runner come in one update, as in a team that does not look at the stack for a month.
 	dev.set(map[string]string{"loja-veloz:cluster.version": "1.35", "loja-veloz:cluster.nodeRelease": "1.35.6-20260818"})
 	dev.refused("the next is 1.34", up...)
 	unset(t, dev.Stack, "loja-veloz:cluster.admins[0]")
 	dev.set(map[string]string{
 		"loja-veloz:cluster.version": "1.34", "loja-veloz:cluster.nodeRelease": "1.34.6-20260818", "loja-veloz:cluster.minNodes": "4",
 		"loja-veloz:cluster.viewers[0]": ops, "loja-veloz:services.sample-web-app.maxReplicas": "8",
+		"loja-veloz:runner.install": "true", "loja-veloz:runner.repository": "https://github.com/loja-veloz/platform",
+		"loja-veloz:runner.connectionARN": "arn:aws:codeconnections:us-east-1:111122223333:connection/00000000-0000-4000-8000-000000000001",
 	})
 	dev.show(up...)
 	for kind, want := range map[string]string{
 		"eks/Cluster": `"version": "1.34"`, "eks/NodeGroup": `"desiredSize": 4`, "eks/AccessEntry": `"loja-veloz:viewers"`,
+		"codebuild/Project": `"name": "loja-veloz-dev-runner"`,
 	} {
 		if got := worldOf(t, a.w, kind); !strings.Contains(got, want) {
 			t.Errorf("the invented account has no %s with %s:\n%s", kind, want, got)

@@ -148,6 +148,7 @@ const (
 	rdsType     = "aws:rds/instance:Instance"
 	clusterType = "aws:eks/cluster:Cluster"
 	projectType = "aws:codebuild/project:Project"
+	ruleType    = "aws:vpc/securityGroupIngressRule:SecurityGroupIngressRule"
 	webhookType = "aws:codebuild/webhook:Webhook"
 	trust       = `{"Version":"2012-10-17","Statement":[]}`
 )
@@ -599,6 +600,47 @@ func TestACallerMayDoWhatItsRoleAndBoundaryAdmit(t *testing.T) {
 	b.p.permissions = p.permissions
 	if err := try("aws:ec2/eip:Eip", map[string]any{"domain": "vpc"}); err == nil || !strings.Contains(err.Error(), "does not exist") {
 		t.Errorf("an unknown role: %v", err)
+	}
+}
+
+// EKS tags its security group with the cluster's name alone, by which the up role may admit the runner there
+// (statement AdmitToCluster of bootstrap).
+func TestACallerIsAdmittedToTheGroupOfItsCluster(t *testing.T) {
+	b := newBench(t)
+	vpc, network := b.create(vpcType, "vpc", map[string]any{"cidrBlock": "10.0.0.0/16"})
+	first, _ := b.create(subnetType, "a", map[string]any{"vpcId": vpc, "cidrBlock": "10.0.0.0/24"})
+	second, _ := b.create(subnetType, "b", map[string]any{"vpcId": vpc, "cidrBlock": "10.0.1.0/24", "availabilityZone": "sa-east-1b"})
+	_, role := b.create(roleType, "role", map[string]any{"assumeRolePolicy": trust})
+	group := func(cluster string) string {
+		_, out := b.create(clusterType, cluster, map[string]any{
+			"name": cluster, "roleArn": value.Text(role, "arn"), "vpcConfig": map[string]any{"subnetIds": []any{first, second}},
+		})
+		return value.Text(out["vpcConfig"].ObjectValue(), "clusterSecurityGroupId")
+	}
+	dev, prod := group("loja-veloz-dev"), group("loja-veloz-prod")
+	b.create(roleType, "up", map[string]any{"name": "up", "assumeRolePolicy": trust})
+	b.create("aws:iam/rolePolicy:RolePolicy", "up", map[string]any{"role": "up", "policy": `{"Statement": [
+		{"Effect": "Allow", "Action": ["ec2:AuthorizeSecurityGroupIngress", "ec2:CreateTags"], "Resource": "arn:aws:ec2:sa-east-1:123456789012:security-group-rule/*"},
+		{"Effect": "Allow", "Action": ["ec2:AuthorizeSecurityGroupIngress", "ec2:RevokeSecurityGroupIngress"],
+		 "Resource": "arn:aws:ec2:sa-east-1:123456789012:security-group/*",
+		 "Condition": {"StringEquals": {"aws:ResourceTag/aws:eks:cluster-name": "loja-veloz-dev"}}}]}`})
+
+	t.Setenv(world.CallerVariable, "arn:aws:iam::123456789012:role/up")
+	rule := func(group string) map[string]any {
+		return map[string]any{"securityGroupId": group, "ipProtocol": "tcp", "fromPort": 443, "toPort": 443, "cidrIpv4": "10.0.0.0/16"}
+	}
+	const want = "not authorized to perform ec2:AuthorizeSecurityGroupIngress on arn:aws:ec2:sa-east-1:123456789012:security-group/*"
+	for name, other := range map[string]string{"another cluster's": prod, "the VPC's default": value.Text(network, "defaultSecurityGroupId")} {
+		if _, _, err := b.tryCreate(ruleType, "other", rule(other)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("a rule of %s group: %v", name, err)
+		}
+	}
+	id, _, err := b.tryCreate(ruleType, "runner", rule(dev))
+	if err != nil {
+		t.Fatalf("a rule of the cluster's group: %v", err)
+	}
+	if err := b.delete(ruleType, "runner", id); err != nil {
+		t.Errorf("the deletion of a rule of the cluster's group: %v", err)
 	}
 }
 

@@ -117,7 +117,8 @@ func (w *World) Outputs(token, id string) resource.PropertyMap {
 }
 
 // Find returns the outputs of the object that a reference names, nil if it does not exist. What AWS
-// has made along with another object has none of the tags of that.
+// has made along with another object has none of the tags of that: EKS's security group has one with the
+// name of its cluster (EKS User Guide, Amazon EKS security group requirements; read in 2026-11).
 func (w *World) Find(r aws.Reference, name string) resource.PropertyMap {
 	targets, err := w.All(r.To)
 	if err != nil {
@@ -126,10 +127,14 @@ func (w *World) Find(r aws.Reference, name string) resource.PropertyMap {
 	if o := find(targets, r, name); o != nil {
 		return o.Outputs
 	}
-	if made, err := w.made(r.To, name); err == nil && made {
+	switch maker, err := w.maker(r.To, name); {
+	case err != nil || maker == nil:
+		return nil
+	case maker.Type == aws.Cluster:
+		return resource.NewPropertyMapFromMap(map[string]any{"tags": map[string]any{"aws:eks:cluster-name": maker.ID}})
+	default:
 		return resource.PropertyMap{}
 	}
-	return nil
 }
 
 // accountOf returns the account in an ARN.

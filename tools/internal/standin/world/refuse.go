@@ -30,11 +30,11 @@ func (w *World) refuseReferences(references []aws.Reference, token string, input
 			if r.Given(name) || find(targets, r, name) != nil {
 				continue
 			}
-			made, err := w.made(r.To, name)
+			maker, err := w.maker(r.To, name)
 			if err != nil {
 				return err
 			}
-			if !made {
+			if maker == nil {
 				return fmt.Errorf("%s: %s: %q does not exist", r.Missing, r.Property, name)
 			}
 		}
@@ -52,23 +52,23 @@ func find(objects []*Object, r aws.Reference, name string) *Object {
 	return nil
 }
 
-// made reports whether AWS has made an object of a type along with another one.
-func (w *World) made(token, name string) (bool, error) {
+// maker returns the object along with which AWS has made one of a type, or nil.
+func (w *World) maker(token, name string) (*Object, error) {
 	for _, p := range aws.ByProducts {
 		if p.Is != token {
 			continue
 		}
 		all, err := w.All(p.Of)
 		if err != nil {
-			return false, err
+			return nil, err
 		}
 		for _, o := range all {
 			if slices.Contains(aws.TextsAt(o.Outputs, p.Output), name) {
-				return true, nil
+				return o, nil
 			}
 		}
 	}
-	return false, nil
+	return nil, nil
 }
 
 // DayVariable names the environment variable with the day, such as 2026-11-29, by which EKS judges the

@@ -126,7 +126,7 @@ func (w *World) Find(r aws.Reference, name string) resource.PropertyMap {
 	if o := find(targets, r, name); o != nil {
 		return o.Outputs
 	}
-	if made, err := w.made(r.To, name); err == nil && made {
+	if maker, err := w.maker(r.To, name); err == nil && maker != nil {
 		return resource.PropertyMap{}
 	}
 	return nil

@@ -12,7 +12,7 @@ import (
 
 // refuseRDS returns RDS's error for an instance as a whole or for a change of it, or nil.
 func refuseRDS(token string, old, inputs resource.PropertyMap) error {
-	on, err := day()
+	on, err := Day()
 	if err != nil {
 		return err
 	}

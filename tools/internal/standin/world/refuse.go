@@ -30,11 +30,11 @@ func (w *World) refuseReferences(references []aws.Reference, token string, input
 			if r.Given(name) || find(targets, r, name) != nil {
 				continue
 			}
-			made, err := w.made(r.To, name)
+			maker, err := w.maker(r.To, name)
 			if err != nil {
 				return err
 			}
-			if !made {
+			if maker == nil {
 				return fmt.Errorf("%s: %s: %q does not exist", r.Missing, r.Property, name)
 			}
 		}
@@ -52,30 +52,32 @@ func find(objects []*Object, r aws.Reference, name string) *Object {
 	return nil
 }
 
-// made reports whether AWS has made an object of a type along with another one.
-func (w *World) made(token, name string) (bool, error) {
+// maker returns the object along with which AWS has made one of a type with a name, or that is another
+// name of it, or nil.
+func (w *World) maker(token, name string) (*Object, error) {
 	for _, p := range aws.ByProducts {
 		if p.Is != token {
 			continue
 		}
 		all, err := w.All(p.Of)
 		if err != nil {
-			return false, err
+			return nil, err
 		}
 		for _, o := range all {
 			if slices.Contains(aws.TextsAt(o.Outputs, p.Output), name) {
-				return true, nil
+				return o, nil
 			}
 		}
 	}
-	return false, nil
+	return nil, nil
 }
 
 // DayVariable names the environment variable with the day, such as 2026-11-29, by which EKS judges the
-// support of versions; without it, today.
+// support of versions, and RDS the moments that it restores; without it, now.
 const DayVariable = "LOJA_STANDIN_DAY"
 
-func day() (time.Time, error) {
+// Day is that day.
+func Day() (time.Time, error) {
 	text := os.Getenv(DayVariable)
 	if text == "" {
 		return time.Now(), nil
@@ -89,7 +91,7 @@ func day() (time.Time, error) {
 
 // refuseEKS returns EKS's error for an object that its cluster does not admit, or nil.
 func (w *World) refuseEKS(token string, old, inputs resource.PropertyMap) error {
-	on, err := day()
+	on, err := Day()
 	if err != nil {
 		return err
 	}
@@ -170,8 +172,11 @@ func (w *World) refuseKeys(place aws.Place, o aws.Object) error {
 		}
 		for _, name := range aws.TextsAt(o.Inputs, use.Property) {
 			policy, err := w.keyPolicy(name)
-			if err != nil || policy == nil {
-				return err // AWS's own, or one that refuseReferences has refused
+			if err != nil {
+				return err
+			}
+			if policy == nil {
+				continue // AWS's own, or one that refuseReferences has refused
 			}
 			principal, keys := use.Fill(use.Principal, place, o), aws.Keys{}
 			if use.Context != "" {
@@ -187,7 +192,7 @@ func (w *World) refuseKeys(place aws.Place, o aws.Object) error {
 	return nil
 }
 
-// keyPolicy returns the policy of the key with a name, id or ARN, nil if it does not exist. A key
+// keyPolicy returns the policy of the key with an id, an ARN or an alias, nil if it does not exist. A key
 // without one leaves everything to the account's IAM policies.
 //
 // Source: KMS Developer Guide, Default key policy, read in 2026-11.
@@ -195,6 +200,13 @@ func (w *World) keyPolicy(name string) (aws.Permissions, error) {
 	keys, err := w.All(aws.Key)
 	if err != nil {
 		return nil, err
+	}
+	alias, err := w.maker(aws.Key, name)
+	if err != nil {
+		return nil, err
+	}
+	if alias != nil {
+		name = value.Text(alias.Inputs, "targetKeyId")
 	}
 	key := find(keys, aws.Reference{To: aws.Key, By: "id or arn"}, name)
 	if key == nil {

@@ -77,7 +77,8 @@ type Spec struct {
 	// RestoreFrom is what a new instance begins with; empty is nothing. It is the name of a snapshot,
 	// or INSTANCE@TIME, another instance at a moment in UTC: loja-veloz-dev-broken@2026-11-29T18:00:00Z.
 	// Only the creation of an instance takes it. For one that exists and does not come from it, it
-	// means a replacement, which protection refuses. Left out afterwards it changes nothing.
+	// means a replacement, which protection refuses. Left out afterwards it changes nothing. AllocatedGiB
+	// has to be at least the storage of the origin, which may have grown.
 	RestoreFrom string
 	// LogDays is how long the logs of PostgreSQL and of its upgrades are kept in CloudWatch; see
 	// network.ValidLogDays.

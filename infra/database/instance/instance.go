@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/pulumi/pulumi-aws/sdk/v6/go/aws/cloudwatch"
 	"github.com/pulumi/pulumi-aws/sdk/v6/go/aws/ec2"
@@ -76,7 +77,8 @@ type Spec struct {
 	// RestoreFrom is what a new instance begins with; empty is nothing. It is the name of a snapshot,
 	// or INSTANCE@TIME, another instance at a moment in UTC: loja-veloz-dev-broken@2026-11-29T18:00:00Z.
 	// Only the creation of an instance takes it. For one that exists and does not come from it, it
-	// means a replacement, which protection refuses. Left out afterwards it changes nothing.
+	// means a replacement, which protection refuses. Left out afterwards it changes nothing. AllocatedGiB
+	// has to be at least the storage of the origin, which may have grown.
 	RestoreFrom string
 	// LogDays is how long the logs of PostgreSQL and of its upgrades are kept in CloudWatch; see
 	// network.ValidLogDays.
@@ -136,7 +138,8 @@ type span struct{ first, last int }
 func (s span) has(minor int) bool { return minor >= s.first && minor <= s.last }
 
 // minors are those of which RDS creates instances. Newer ones may exist: renew the table, and that of
-// tools/internal/standin/aws, which says where it comes from.
+// tools/internal/standin/aws, which says where it comes from. An instance keeps a version that RDS does
+// not create any more, so Warning speaks of others, and Validate accepts them.
 var minors = map[string]span{"15": {13, 17}, "16": {9, 13}, "17": {5, 9}}
 
 // Validate reports everything that is wrong with the arguments.
@@ -145,7 +148,9 @@ func (s *Spec) Validate() error {
 	if !identifier.MatchString(s.Name) {
 		errs.Add("Name", "is %q: use lower-case letters, digits and single dashes, beginning with a letter", s.Name)
 	}
-	s.checkEngine(&errs)
+	if !engineVersion.MatchString(s.EngineVersion) {
+		errs.Add("EngineVersion", "is %q: use PostgreSQL 15, 16 or 17, with or without the minor version", s.EngineVersion)
+	}
 	if !instanceClass.MatchString(s.InstanceClass) {
 		errs.Add("InstanceClass", "is %q: use an RDS instance class such as db.t4g.medium", s.InstanceClass)
 	}
@@ -164,17 +169,19 @@ func (s *Spec) Validate() error {
 	return errs.Err()
 }
 
-func (s *Spec) checkEngine(errs *validate.Errors) {
+// Warning says that RDS creates no instance of the minor version, as far as we know; "" if it does, or
+// chooses it. An instance that has the version keeps it until AWS upgrades it.
+func (s *Spec) Warning() string {
 	parts := engineVersion.FindStringSubmatch(s.EngineVersion)
-	if parts == nil {
-		errs.Add("EngineVersion", "is %q: use PostgreSQL 15, 16 or 17, with or without the minor version", s.EngineVersion)
-		return
+	if parts == nil || parts[2] == "" {
+		return ""
 	}
 	major, known := parts[1], minors[parts[1]]
-	if minor, err := strconv.Atoi(strings.TrimPrefix(parts[2], ".")); parts[2] != "" && (err != nil || !known.has(minor)) {
-		errs.Add("EngineVersion", "is %q, which RDS does not offer, as far as we know: "+
-			"use %s.%d to %s.%d, or %s alone, whose minor version RDS chooses", s.EngineVersion, major, known.first, major, known.last, major)
+	if minor, err := strconv.Atoi(strings.TrimPrefix(parts[2], ".")); err == nil && known.has(minor) {
+		return ""
 	}
+	return fmt.Sprintf("EngineVersion is %q, of which RDS creates no instance, as far as we know, nor upgrades one to it: "+
+		"use %s.%d to %s.%d, or %s alone, whose minor version RDS chooses", s.EngineVersion, major, known.first, major, known.last, major)
 }
 
 func (s *Spec) checkStorage(errs *validate.Errors) {
@@ -194,7 +201,14 @@ func (s *Spec) checkOrigin(errs *validate.Errors) {
 		errs.Add("RestoreFrom", "is %q: use the name of a snapshot, or INSTANCE@TIME such as %s-broken@2026-11-29T18:00:00Z",
 			s.RestoreFrom, s.Name)
 	}
-	if source := moment.FindStringSubmatch(s.RestoreFrom); source != nil && source[1] == s.Name {
+	source := moment.FindStringSubmatch(s.RestoreFrom)
+	if source == nil {
+		return
+	}
+	if _, err := time.Parse(time.RFC3339, source[2]); err != nil {
+		errs.Add("RestoreFrom", "is %q, and there is no moment %s in UTC: use one such as 2026-11-29T18:00:00Z", s.RestoreFrom, source[2])
+	}
+	if source[1] == s.Name {
 		errs.Add("RestoreFrom", "is %q, the instance itself: rename that one first (docs/aws/disaster-recovery.md)", s.RestoreFrom)
 	}
 }
@@ -220,6 +234,9 @@ type builder struct {
 func New(ctx *pulumi.Context, name string, spec *Spec, in Inputs, opts ...pulumi.ResourceOption) (*Database, error) {
 	if err := errors.Join(spec.Validate(), in.validate()); err != nil {
 		return nil, fmt.Errorf("database %s: %w", name, err)
+	}
+	if warning := spec.Warning(); warning != "" {
+		_ = ctx.Log.Warn("database: "+warning, nil)
 	}
 	d := &Database{}
 	return d, component.Register(ctx, "database", "loja-veloz:database:Database", name, d, opts, func() (pulumi.Map, error) {

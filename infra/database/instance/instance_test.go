@@ -196,10 +196,12 @@ func TestRestoredInstance(t *testing.T) {
 		t.Errorf("the instance comes from %v and %v", got["snapshotIdentifier"], got["restoreToPointInTime"])
 	}
 	for from, want := range map[string]string{
-		"Final":                                `RestoreFrom is "Final": use the name of a snapshot, or INSTANCE@TIME`,
-		"loja-veloz-prod-broken@yesterday":     "use the name of a snapshot, or INSTANCE@TIME",
-		"loja-veloz-prod@2026-11-29T18:00:00Z": "the instance itself: rename that one first",
-		"loja-veloz-prod--x":                   "use the name of a snapshot",
+		"Final":                                       `RestoreFrom is "Final": use the name of a snapshot, or INSTANCE@TIME`,
+		"loja-veloz-prod-broken@yesterday":            "use the name of a snapshot, or INSTANCE@TIME",
+		"loja-veloz-prod@2026-11-29T18:00:00Z":        "the instance itself: rename that one first",
+		"loja-veloz-prod-broken@2026-02-30T18:00:00Z": "there is no moment 2026-02-30T18:00:00Z in UTC",
+		"loja-veloz-prod-broken@2026-11-29T24:00:00Z": "there is no moment 2026-11-29T24:00:00Z in UTC",
+		"loja-veloz-prod--x":                          "use the name of a snapshot",
 	} {
 		spec := args()
 		spec.RestoreFrom = from
@@ -216,8 +218,7 @@ func TestWhatRDSWouldRefuse(t *testing.T) {
 		"less than a tenth":        {func(s *instance.Spec) { s.AllocatedGiB, s.MaxAllocatedGiB = 50, 54 }, "MaxAllocatedGiB is 54: use 0, or at least a tenth more than AllocatedGiB (50), which is 55"},
 		"a tenth, rounded up":      {func(s *instance.Spec) { s.AllocatedGiB, s.MaxAllocatedGiB = 25, 27 }, "which is 28"},
 		"a minor version":          {func(s *instance.Spec) { s.EngineVersion = "16.9" }, ""},
-		"a minor that was retired": {func(s *instance.Spec) { s.EngineVersion = "15.8" }, `EngineVersion is "15.8", which RDS does not offer, as far as we know: use 15.13 to 15.17, or 15 alone`},
-		"a minor that is not":      {func(s *instance.Spec) { s.EngineVersion = "17.99" }, "use 17.5 to 17.9"},
+		"a minor that was retired": {func(s *instance.Spec) { s.EngineVersion = "15.8" }, ""},
 	} {
 		spec := args()
 		want.change(spec)
@@ -226,5 +227,26 @@ func TestWhatRDSWouldRefuse(t *testing.T) {
 		} else if want.want != "" {
 			infratest.Refused(t, err, want.want)
 		}
+	}
+}
+
+// An instance keeps a version of which RDS creates no new ones: the program warns, and updates it.
+func TestAnUnknownMinorVersionIsAWarning(t *testing.T) {
+	for version, want := range map[string]string{
+		"15": "", "16.9": "", "17.9": "", "9.6": "",
+		"15.8":                    `EngineVersion is "15.8", of which RDS creates no instance, as far as we know, nor upgrades one to it: use 15.13 to 15.17, or 15 alone`,
+		"17.99":                   "use 17.5 to 17.9, or 17 alone",
+		"15.99999999999999999999": "use 15.13 to 15.17",
+	} {
+		spec := args()
+		spec.EngineVersion = version
+		if got := spec.Warning(); (got == "") != (want == "") || !strings.Contains(got, want) {
+			t.Errorf("%s: %q, want %q", version, got, want)
+		}
+	}
+	old := args()
+	old.EngineVersion = "15.8"
+	if got := run(t, old, nil).Named(t, "db-instance").Inputs["engineVersion"]; got != "15.8" {
+		t.Errorf("the instance has %v", got)
 	}
 }

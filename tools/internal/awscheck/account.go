@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -16,6 +15,7 @@ import (
 	iamtypes "github.com/aws/aws-sdk-go-v2/service/iam/types"
 
 	"github.com/loja-veloz/platform/tools/internal/publish"
+	standin "github.com/loja-veloz/platform/tools/internal/standin/aws"
 )
 
 const (
@@ -94,12 +94,6 @@ func (a *Account) checkPullThrough(ctx context.Context) (string, error) {
 // indexes are the media types of images for several processors.
 var indexes = []string{"application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json"}
 
-// arm tells whether the nodes have processors of arm64 ("Instance type naming conventions" in the EC2
-// user guide).
-func (a *Account) arm() bool { return graviton.MatchString(a.stack.Cluster.InstanceType) }
-
-var graviton = regexp.MustCompile(`^[a-z]+[0-9]+g[a-z]*\.`)
-
 // checkImages refuses images that do not exist, and those that cleanup may delete while they run.
 func (a *Account) checkImages(ctx context.Context) (string, error) {
 	var errs []error
@@ -124,7 +118,8 @@ func (a *Account) checkImage(ctx context.Context, image string) error {
 		return fmt.Errorf("is not in ECR: push it (docs/aws/setup.md, step 4): %w", err)
 	}
 	for _, detail := range images.ImageDetails {
-		if kind := aws.ToString(detail.ImageManifestMediaType); a.arm() && kind != "" && !slices.Contains(indexes, kind) {
+		kind := aws.ToString(detail.ImageManifestMediaType)
+		if standin.ARM(a.stack.Cluster.InstanceType) && kind != "" && !slices.Contains(indexes, kind) {
 			return fmt.Errorf("is an image for one processor, and cluster.instanceType is %s, of arm64: "+
 				"push one for both (docs/aws/costs.md), or use nodes of amd64", a.stack.Cluster.InstanceType)
 		}

@@ -171,7 +171,7 @@ func TestZonesThatEKSDoesNotTake(t *testing.T) {
 	if err == nil || err.Error() != "1 of 14 checks failed: mend them before pulumi up" {
 		t.Errorf("%v\n%s", err, out)
 	}
-	a.says(out, "failed  zones: us-east-1e is use1-az3, in which EKS takes no subnets: name another in cloud.zones")
+	a.says(out, "failed  zones: us-east-1e is use1-az3, in which EKS takes no subnets: name another in loja-veloz:cloud.zones")
 	a.stack.Cloud.Zones[2] = "us-east-1c"
 	out, _ = a.check("203.0.113.7")
 	a.says(out, "ok      zones: us-east-1a is use1-az1, us-east-1b is use1-az2, us-east-1c is use1-az4")
@@ -305,6 +305,10 @@ func TestOtherRefusals(t *testing.T) {
 			a.stack.Cluster.InstanceType, a.api.CPUs = "t4g.medium", map[string]int{"t4g.medium": 2}
 		}, "loja-veloz:images.audit is an image for one processor, and cluster.instanceType is t4g.medium, of arm64"},
 		"an unknown machine": {func(a *account) { a.stack.Cluster.InstanceType = "t9.huge" }, "loja-veloz:cluster.instanceType t9.huge is unknown"},
+		"an unknown zone": {func(a *account) { a.stack.Cloud.Zones = []string{"us-east-1a", "us-east-1z"} },
+			"failed  zones: loja-veloz:cloud.zones is us-east-1a, us-east-1z: "},
+		"no zones": {func(a *account) { a.stack.Cloud.Zones = nil },
+			"failed  zones: loja-veloz:cloud.zones is empty: name three availability zones of us-east-1"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			a := newAccount(t)

@@ -122,16 +122,20 @@ var zonesWithoutEKS = []string{"use1-az3", "usw1-az2", "cac1-az3"}
 
 // checkZones refuses zones in which EKS takes no subnets. Every account has a zone behind another letter.
 func (a *Account) checkZones(ctx context.Context) (string, error) {
-	found, err := a.ec2.DescribeAvailabilityZones(ctx, &ec2.DescribeAvailabilityZonesInput{ZoneNames: a.stack.Cloud.Zones})
+	zones := a.stack.Cloud.Zones
+	if len(zones) == 0 {
+		return "", errors.New("loja-veloz:cloud.zones is empty: name three availability zones of " + a.stack.Cloud.Region)
+	}
+	found, err := a.ec2.DescribeAvailabilityZones(ctx, &ec2.DescribeAvailabilityZonesInput{ZoneNames: zones})
 	if err != nil {
-		return "", err
+		return "", fmt.Errorf("loja-veloz:cloud.zones is %s: %w", strings.Join(zones, ", "), err)
 	}
 	var named, refused []string
 	for _, zone := range found.AvailabilityZones {
 		name, id := aws.ToString(zone.ZoneName), aws.ToString(zone.ZoneId)
 		named = append(named, name+" is "+id)
 		if slices.Contains(zonesWithoutEKS, id) {
-			refused = append(refused, fmt.Sprintf("%s is %s, in which EKS takes no subnets: name another in cloud.zones", name, id))
+			refused = append(refused, fmt.Sprintf("%s is %s, in which EKS takes no subnets: name another in loja-veloz:cloud.zones", name, id))
 		}
 	}
 	if len(refused) > 0 {

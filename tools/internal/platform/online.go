@@ -132,12 +132,17 @@ func Drift(ctx context.Context, w Workspace, d settings.Drift) error {
 	return s.Drift(ctx, d.Comment)
 }
 
-// Drift reads every object of the stack, and reviews what an update would change. It writes the review to a
-// file, or prints it if the file has no name. Nothing changes, neither the objects nor the state. It returns
-// a *DriftError if an update would change something.
+// releases matches the URNs of Helm releases. pulumi-kubernetes reads one from the Secret in which Helm keeps
+// it, and who may only view an environment, as the preview role, reads no Secrets.
+const releases = "**kubernetes:helm.sh/v3:Release::**"
+
+// Drift reads every object of the stack but Helm releases, and reviews what an update would change. It writes
+// the review to a file, or prints it if the file has no name. Nothing changes, neither the objects nor the
+// state. It returns a *DriftError if an update would change something.
 func (s *Stack) Drift(ctx context.Context, file string) error {
-	plan, err := assess(ctx, s.w, s.Pulumi("preview", "--refresh", "--stack", s.name), nil, review.Options{
-		Stack: s.name, Against: "This compares git with the objects of `" + s.name + "` as they are now: what an update would change.",
+	plan, err := assess(ctx, s.w, s.Pulumi("preview", "--refresh", "--exclude", releases, "--stack", s.name), nil, review.Options{
+		Stack: s.name, Against: "This compares git with the objects of `" + s.name + "` as they are now, Helm releases apart: " +
+			"what an update would change.",
 	}, file)
 	if err != nil {
 		return advised(err)

@@ -227,7 +227,7 @@ func (a *API) query(action string, r *http.Request) ([]element, error) {
 	case "DescribeAddresses":
 		return a.described("addressesSet", aws.EIP, "allocationId")
 	case "DescribeAvailabilityZones":
-		return zones(r.Form), nil
+		return zones(r.Form)
 	case "DescribeInstanceTypes":
 		return a.instanceTypes(r.Form.Get("InstanceType.1"))
 	case "DescribeInstances":
@@ -246,14 +246,18 @@ func (a *API) described(set, token, id string) ([]element, error) {
 }
 
 // zones answers for the zones that a request names, which have the letters a to f.
-func zones(form url.Values) []element {
+func zones(form url.Values) ([]element, error) {
 	list := node("availabilityZoneInfo")
 	for i := 1; form.Get(fmt.Sprint("ZoneName.", i)) != ""; i++ {
 		name := form.Get(fmt.Sprint("ZoneName.", i))
-		id := aws.ZoneID(strings.TrimRight(name, "abcdef"), name)
+		region := strings.TrimRight(name, "abcdef")
+		if len(region) != len(name)-1 {
+			return nil, &fault{http.StatusBadRequest, "InvalidParameterValue", "Invalid availability zone: [" + name + "]"}
+		}
+		id := aws.ZoneID(region, name)
 		list.Children = append(list.Children, node("item", leaf("zoneName", name), leaf("zoneId", id)))
 	}
-	return []element{list}
+	return []element{list}, nil
 }
 
 func tagSet(outputs resource.PropertyMap) element {

@@ -215,13 +215,16 @@ func refuseRelease(s Situation) string {
 	return fmt.Sprintf("%s is not valid for Kubernetes %s", release, version)
 }
 
-// graviton matches the instance types of arm64.
+// graviton matches the instance types of arm64 ("Instance type naming conventions" in the EC2 user guide).
 var graviton = regexp.MustCompile(`^[a-z]+[0-9]+g[a-z]*\.`)
+
+// ARM tells whether machines of a type have processors of arm64.
+func ARM(instanceType string) bool { return graviton.MatchString(instanceType) }
 
 func refuseProcessor(s Situation) string {
 	image := value.Text(s.Inputs, "amiType")
 	for _, instance := range value.Texts(s.Inputs, "instanceTypes") {
-		if image != "" && image != "CUSTOM" && graviton.MatchString(instance) != strings.Contains(image, "_ARM_64") {
+		if image != "" && image != "CUSTOM" && ARM(instance) != strings.Contains(image, "_ARM_64") {
 			return fmt.Sprintf("[%s] is not a valid instance type for requested amiType %s", instance, image)
 		}
 	}

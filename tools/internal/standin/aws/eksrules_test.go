@@ -1,6 +1,8 @@
 package aws
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -124,6 +126,22 @@ func TestEKSRulesNameInputs(t *testing.T) {
 	for _, path := range []string{"scalingConfig.minSize", "scalingConfig.desiredSize", "scalingConfig.maxSize"} {
 		if !hasInput(known(t, NodeGroup), path) {
 			t.Errorf("a node group has no input %s", path)
+		}
+	}
+}
+
+// The program chooses the nodes' image by the same expression, in infra, which is another module.
+func TestTheProgramKnowsTheSameGraviton(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join("..", "..", "..", "..", "infra", "cluster", "nodes.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if line := "var graviton = regexp.MustCompile(`" + graviton.String() + "`)\n"; !strings.Contains(string(text), line) {
+		t.Errorf("infra/cluster does not have %s", line)
+	}
+	for instance, want := range map[string]bool{"t4g.medium": true, "c7gd.large": true, "g5.xlarge": false, "t3.medium": false, "m6i.large": false} {
+		if ARM(instance) != want {
+			t.Errorf("%s is of arm64: %v", instance, !want)
 		}
 	}
 }

@@ -1,6 +1,11 @@
 package aws
 
 import (
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -81,5 +86,20 @@ func TestRDSRules(t *testing.T) {
 	}
 	if len(rdsCases) != len(rdsRules) {
 		t.Errorf("there are %d rules, and cases of %d", len(rdsRules), len(rdsCases))
+	}
+}
+
+// The program warns of what the stand-in refuses: the table of infra, which is another module, is the same.
+func TestTheProgramKnowsTheSameMinorVersions(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join("..", "..", "..", "..", "infra", "database", "instance", "instance.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var rows []string
+	for _, major := range slices.Sorted(maps.Keys(minors)) {
+		rows = append(rows, fmt.Sprintf("%q: {%d, %d}", major, minors[major][0], minors[major][1]))
+	}
+	if table := "var minors = map[string]span{" + strings.Join(rows, ", ") + "}\n"; !strings.Contains(string(text), table) {
+		t.Errorf("infra/database/instance does not have the table %s", table)
 	}
 }

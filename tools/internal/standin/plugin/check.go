@@ -3,7 +3,6 @@ package plugin
 import (
 	"context"
 	"errors"
-	"time"
 
 	"github.com/pulumi/pulumi/sdk/v3/go/common/resource"
 	pulumirpc "github.com/pulumi/pulumi/sdk/v3/proto/go"
@@ -46,10 +45,14 @@ func (p *Provider) Check(_ context.Context, req *pulumirpc.CheckRequest) (*pulum
 	}
 	tagIt(p.configured().defaultTags, known, inputs)
 	aws.Refuse(&c, token, inputs)
-	for _, refusal := range aws.RefuseEKS(aws.Situation{Type: token, Old: olds, Inputs: inputs, On: time.Now()}) {
+	on, err := world.Day()
+	if err != nil {
+		return nil, err
+	}
+	for _, refusal := range aws.RefuseEKS(aws.Situation{Type: token, Old: olds, Inputs: inputs, On: on}) {
 		c.Add(refusal.Path, "%s", refusal.Reason)
 	}
-	for _, refusal := range aws.RefuseRDS(token, olds, inputs, time.Now()) {
+	for _, refusal := range aws.RefuseRDS(token, olds, inputs, on) {
 		c.Add(refusal.Path, "%s", refusal.Reason)
 	}
 	checked, err := value.Marshal("inputs", inputs)

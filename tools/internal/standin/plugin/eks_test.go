@@ -1,6 +1,7 @@
 package plugin
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -85,21 +86,34 @@ func TestEKSRefusesInUpdates(t *testing.T) {
 	}
 }
 
-func TestEKSJudgesByTheDay(t *testing.T) {
+// The plan and the update judge by the same day.
+func TestAWSJudgesByTheDay(t *testing.T) {
 	b, cluster, _ := eksBench(t)
-	create := func(day string) error {
-		t.Setenv(world.DayVariable, day)
-		_, _, err := b.tryCreate(clusterType, "later"+day, with(cluster, "name", "later"+day))
-		return err
-	}
-	if err := create("2027-03-26"); err != nil {
-		t.Errorf("1.35 in support: %v", err)
-	}
-	if err := create("2028-03-28"); err == nil || !strings.Contains(err.Error(), "out of all support") {
-		t.Errorf("1.35 out of support: %v", err)
-	}
-	if err := create("tomorrow"); err == nil || !strings.Contains(err.Error(), world.DayVariable) {
-		t.Errorf("a day that is none: %v", err)
+	restored := with(database(), "restoreToPointInTime", map[string]any{
+		"sourceDbInstanceIdentifier": "loja-veloz-dev-broken", "restoreTime": "2027-03-27T18:00:00Z",
+	})
+	b.create(rdsType, "db", with(database(), "identifier", "loja-veloz-dev-broken"))
+	for _, tc := range []struct {
+		day, tok string
+		inputs   map[string]any
+		want     string
+	}{
+		{"2027-03-26", clusterType, with(cluster, "name", "later"), ""},
+		{"2028-03-28", clusterType, with(cluster, "name", "late"), "out of all support"},
+		{"tomorrow", clusterType, with(cluster, "name", "late"), world.DayVariable},
+		{"2027-03-27", rdsType, restored, "after the latest restorable time"},
+		{"2027-03-28", rdsType, restored, ""},
+	} {
+		t.Setenv(world.DayVariable, tc.day)
+		plan, err := b.p.Check(t.Context(), &pulumirpc.CheckRequest{Urn: urnOf(tc.tok, "x"), News: b.proto(tc.inputs)})
+		said := fmt.Sprint(plan.GetFailures(), err)
+		if (err == nil && len(plan.GetFailures()) == 0) != (tc.want == "") || !strings.Contains(said, tc.want) {
+			t.Errorf("%s: the plan says %s, want %q", tc.day, said, tc.want)
+		}
+		_, err = b.p.Create(t.Context(), &pulumirpc.CreateRequest{Urn: urnOf(tc.tok, "x"), Properties: b.proto(tc.inputs)})
+		if (err == nil) != (tc.want == "") || err != nil && !strings.Contains(err.Error(), tc.want) {
+			t.Errorf("%s: the update says %v, want %q", tc.day, err, tc.want)
+		}
 	}
 }
 

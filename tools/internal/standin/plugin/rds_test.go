@@ -68,6 +68,34 @@ func TestAFinalSnapshotIsTakenOnce(t *testing.T) {
 	refused(t, "a second final snapshot", b.delete(rdsType, "second", id), "DBSnapshotAlreadyExists: finalSnapshotIdentifier: the snapshot loja-veloz-dev-final of loja-veloz-dev")
 }
 
+// A copy has the storage of its origin, which may have grown, and does not shrink.
+func TestACopyHasAtLeastTheStorageOfItsOrigin(t *testing.T) {
+	b := newBench(t)
+	b.create(rdsType, "source", with(database(), "identifier", "source"))
+	id, _ := b.create(rdsType, "db", database())
+	if err := b.delete(rdsType, "db", id); err != nil {
+		t.Fatal(err)
+	}
+	for key, origin := range map[string]any{
+		"snapshotIdentifier":   "loja-veloz-dev-final",
+		"restoreToPointInTime": map[string]any{"sourceDbInstanceIdentifier": "source", "restoreTime": "2026-11-28T18:00:00Z"},
+	} {
+		restored := with(with(database(), key, origin), "skipFinalSnapshot", true)
+		_, _, err := b.tryCreate(rdsType, "copy", with(restored, "allocatedStorage", 49))
+		refused(t, key, err, "InvalidParameterCombination: allocatedStorage: invalid storage size for engine name postgres and storage type gp3: 49: ")
+		for _, size := range []int{50, 60} {
+			id, _, err := b.tryCreate(rdsType, "copy", with(restored, "allocatedStorage", size))
+			if err != nil {
+				t.Errorf("%s, %d GiB: %v", key, size, err)
+				continue
+			}
+			if err := b.delete(rdsType, "copy", id); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
 // A restored instance gets its master secret by a change, which copies no tags to it.
 func TestARestoredInstanceHasAnUntaggedSecret(t *testing.T) {
 	b := newBench(t)

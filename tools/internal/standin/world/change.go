@@ -31,7 +31,7 @@ func (w *World) Create(place aws.Place, urn resource.URN, known *schema.Resource
 		if err := w.refuseEKS(o.Type, nil, inputs); err != nil {
 			return err
 		}
-		if err := refuseRDS(o.Type, nil, inputs); err != nil {
+		if err := errors.Join(refuseRDS(o.Type, nil, inputs), w.refuseCopy(o.Type, inputs)); err != nil {
 			return err
 		}
 		if err := w.refusePlacement(o.Type, inputs); err != nil {

@@ -12,7 +12,7 @@ import (
 
 // refuseRDS returns RDS's error for an instance as a whole or for a change of it, or nil.
 func refuseRDS(token string, old, inputs resource.PropertyMap) error {
-	on, err := day()
+	on, err := Day()
 	if err != nil {
 		return err
 	}
@@ -21,6 +21,31 @@ func refuseRDS(token string, old, inputs resource.PropertyMap) error {
 		errs = append(errs, fmt.Errorf("InvalidParameterCombination: %s: %s", refusal.Path, refusal.Reason))
 	}
 	return errors.Join(errs...)
+}
+
+// refuseCopy returns RDS's error for a new instance with less storage than the snapshot or the instance
+// of which it is a copy, or nil. An origin of unknown size fits.
+//
+// Source: ministryofjustice/cloud-platform-user-guide, pull request 1911 (the error, of a snapshot);
+// aws-cloudformation/aws-cloudformation-resource-providers-rds, pull request 241 (the storage is set by a
+// later ModifyDBInstance, which does not shrink it); read in 2026-11.
+func (w *World) refuseCopy(token string, inputs resource.PropertyMap) error {
+	if !aws.Restored(token, inputs) {
+		return nil
+	}
+	origin, err := w.Get(aws.Snapshot, value.Text(inputs, "snapshotIdentifier"))
+	if restore := value.Plain(inputs["restoreToPointInTime"]); restore.IsObject() {
+		origin, err = w.instance(value.Text(restore.ObjectValue(), "sourceDbInstanceIdentifier"))
+	}
+	if err != nil || origin == nil {
+		return err
+	}
+	had, wanted := value.Plain(origin.Outputs["allocatedStorage"]), value.Plain(inputs["allocatedStorage"])
+	if !had.IsNumber() || !wanted.IsNumber() || wanted.NumberValue() >= had.NumberValue() {
+		return nil
+	}
+	return fmt.Errorf("InvalidParameterCombination: allocatedStorage: invalid storage size for engine name postgres and storage type gp3: "+
+		"%v: %s has %v", wanted.NumberValue(), origin.ID, had.NumberValue())
 }
 
 // finalSnapshot is the name of the snapshot with which the deletion of an instance begins, or "".
@@ -62,6 +87,9 @@ func (w *World) takeFinalSnapshot(o *Object) error {
 	inputs := resource.PropertyMap{
 		"dbSnapshotIdentifier": resource.NewProperty(name),
 		"dbInstanceIdentifier": resource.NewProperty(value.Text(o.Outputs, "identifier")),
+	}
+	if size, has := o.Outputs["allocatedStorage"]; has {
+		inputs["allocatedStorage"] = size
 	}
 	return w.put(&Object{Object: aws.Object{Type: aws.Snapshot, ID: name, Seed: o.Seed, Inputs: inputs}, URN: o.URN, Outputs: inputs})
 }

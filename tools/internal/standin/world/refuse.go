@@ -52,7 +52,8 @@ func find(objects []*Object, r aws.Reference, name string) *Object {
 	return nil
 }
 
-// maker returns the object along with which AWS has made one of a type, or nil.
+// maker returns the object along with which AWS has made one of a type with a name, or that is another
+// name of it, or nil.
 func (w *World) maker(token, name string) (*Object, error) {
 	for _, p := range aws.ByProducts {
 		if p.Is != token {
@@ -72,10 +73,11 @@ func (w *World) maker(token, name string) (*Object, error) {
 }
 
 // DayVariable names the environment variable with the day, such as 2026-11-29, by which EKS judges the
-// support of versions; without it, today.
+// support of versions, and RDS the moments that it restores; without it, now.
 const DayVariable = "LOJA_STANDIN_DAY"
 
-func day() (time.Time, error) {
+// Day is that day.
+func Day() (time.Time, error) {
 	text := os.Getenv(DayVariable)
 	if text == "" {
 		return time.Now(), nil
@@ -89,7 +91,7 @@ func day() (time.Time, error) {
 
 // refuseEKS returns EKS's error for an object that its cluster does not admit, or nil.
 func (w *World) refuseEKS(token string, old, inputs resource.PropertyMap) error {
-	on, err := day()
+	on, err := Day()
 	if err != nil {
 		return err
 	}
@@ -170,8 +172,11 @@ func (w *World) refuseKeys(place aws.Place, o aws.Object) error {
 		}
 		for _, name := range aws.TextsAt(o.Inputs, use.Property) {
 			policy, err := w.keyPolicy(name)
-			if err != nil || policy == nil {
-				return err // AWS's own, or one that refuseReferences has refused
+			if err != nil {
+				return err
+			}
+			if policy == nil {
+				continue // AWS's own, or one that refuseReferences has refused
 			}
 			principal, keys := use.Fill(use.Principal, place, o), aws.Keys{}
 			if use.Context != "" {
@@ -187,7 +192,7 @@ func (w *World) refuseKeys(place aws.Place, o aws.Object) error {
 	return nil
 }
 
-// keyPolicy returns the policy of the key with a name, id or ARN, nil if it does not exist. A key
+// keyPolicy returns the policy of the key with an id, an ARN or an alias, nil if it does not exist. A key
 // without one leaves everything to the account's IAM policies.
 //
 // Source: KMS Developer Guide, Default key policy, read in 2026-11.
@@ -195,6 +200,13 @@ func (w *World) keyPolicy(name string) (aws.Permissions, error) {
 	keys, err := w.All(aws.Key)
 	if err != nil {
 		return nil, err
+	}
+	alias, err := w.maker(aws.Key, name)
+	if err != nil {
+		return nil, err
+	}
+	if alias != nil {
+		name = value.Text(alias.Inputs, "targetKeyId")
 	}
 	key := find(keys, aws.Reference{To: aws.Key, By: "id or arn"}, name)
 	if key == nil {

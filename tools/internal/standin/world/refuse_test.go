@@ -162,6 +162,21 @@ func TestKeysAdmitThoseWhoUseThem(t *testing.T) {
 	}
 }
 
+// A key that nobody has to admit anybody to does not end the check of the others, and an alias is its key.
+func TestEveryKeyIsJudged(t *testing.T) {
+	const keyARN, aliasARN = "arn:aws:kms:us-east-1:111122223333:key/k", "arn:aws:kms:us-east-1:111122223333:alias/k"
+	w, place := newWorld(t), aws.Place{Region: "us-east-1", Account: "111122223333"}
+	const other = `{"Statement": [{"Effect": "Allow", "Principal": {"AWS": "arn:aws:iam::999999999999:root"}, "Action": "kms:*", "Resource": "*"}]}`
+	leave(t, w, aws.Key, "k", properties{"policy": other}, properties{"arn": keyARN})
+	leave(t, w, aws.Alias, "alias/k", properties{"targetKeyId": "k"}, properties{"name": "alias/k", "arn": aliasARN})
+	for _, name := range []string{"k", keyARN, "alias/k", aliasARN} {
+		o := aws.Object{Type: aws.LaunchTemplate, Inputs: resource.NewPropertyMapFromMap(properties{"blockDeviceMappings": []any{
+			properties{"ebs": properties{"kmsKeyId": "alias/aws/ebs"}}, properties{"ebs": properties{"kmsKeyId": name}},
+		}})}
+		wants(t, name, w.refuseKeys(place, o), "the policy of the key "+name+" does not admit")
+	}
+}
+
 // Every row of Quotas is tried with as much as a new account may have, with more, and with more by a
 // raised quota. What is in another region does not count, nor does the object that changes.
 func TestQuotas(t *testing.T) {

@@ -163,7 +163,8 @@ func recordSubject(stack string) string { return stack + ": images of " }
 // refuseOlder refuses a release of a commit that comes before the one whose images main has, as when an old job is run
 // again. Of a commit that main does not have, nothing is known.
 func refuseOlder(ctx context.Context, root string, release *publish.Release, stack string) error {
-	subject, err := gitText(ctx, root, "log", "-1", "--format=%s", "--grep=^"+recordSubject(stack), "FETCH_HEAD", "--", "Pulumi."+stack+".yaml")
+	subject, err := gitText(ctx, root, "log", "-1", "--format=%s", "--grep=^"+recordSubject(stack), "FETCH_HEAD",
+		"--", "Pulumi."+stack+".yaml")
 	if err != nil {
 		return err
 	}
@@ -175,6 +176,6 @@ func refuseOlder(ctx context.Context, root string, release *publish.Release, sta
 	if _, err := gitText(ctx, root, "merge-base", "--is-ancestor", clean(release.Commit), clean(recorded)); err != nil {
 		return nil //nolint:nilerr // it is no ancestor, or unknown
 	}
-	return fmt.Errorf("%s has the images of %s for %s already, and the release of %s is an older one: "+
-		"nothing was deployed. To go back, revert what is wrong on %s; its release follows", mainBranch, recorded, stack, release.Commit, mainBranch)
+	return fmt.Errorf("%s has the images of %s for %s already, and the release of %s is an older one: nothing was deployed. "+
+		"To go back, revert what is wrong on %s; its release follows", mainBranch, recorded, stack, release.Commit, mainBranch)
 }

@@ -95,6 +95,9 @@ func faults(text string, targets map[string]bool) []string {
 			(!strings.HasPrefix(j.If, ours) || strings.Contains(j.If, "||")) {
 			fault("job %s: a pull request from a fork must not have id-token: write: begin its if with %s", name, ours)
 		}
+		if writes(j, "contents") && writes(j, "id-token") {
+			fault("job %s: contents: write and id-token: write: what runs in it could change both git and AWS", name)
+		}
 		if j.updates() && (cancels(w.Concurrency) || cancels(j.Concurrency) || w.Concurrency.IsZero() && j.Concurrency.IsZero()) {
 			fault("job %s: an update must not be cancelled: set cancel-in-progress: false", name)
 		}
@@ -225,6 +228,23 @@ func TestWorkflows(t *testing.T) {
 	}
 }
 
+// TestImagesAreScannedBeforeTheyAreReleased: the jobs that deploy get the digests as an artifact.
+func TestImagesAreScannedBeforeTheyAreReleased(t *testing.T) {
+	var w workflow
+	if err := yaml.Unmarshal([]byte(read(t, ".github/workflows/release.yml")), &w); err != nil {
+		t.Fatal(err)
+	}
+	var steps []string
+	for _, s := range w.Jobs["publish"].Steps {
+		action, _, _ := strings.Cut(s.Uses.Value, "@")
+		steps = append(steps, action+s.Run)
+	}
+	publish, scan, upload := slices.Index(steps, "make publish"), slices.Index(steps, "make scan"), slices.Index(steps, "actions/upload-artifact")
+	if publish < 0 || scan < publish || upload < scan {
+		t.Errorf("the steps of publish are %q: want make publish, make scan, and then the upload", steps)
+	}
+}
+
 // TestRulesOfWorkflows breaks each rule once.
 func TestRulesOfWorkflows(t *testing.T) {
 	const good = `
@@ -282,6 +302,11 @@ jobs:
 		"concurrency: ci", "concurrency: {group: ci, cancel-in-progress: '${{ true }}'}").Replace(good)
 	if found := faults(update, targets); len(found) != 1 || !strings.Contains(found[0], "an update must not be cancelled") {
 		t.Errorf("an update that the next one cancels: faults are %q", found)
+	}
+	both := strings.NewReplacer("  pull_request:", "  push:", "contents: read", "contents: write # pushes",
+		"pull-requests: write # the comment", "id-token: write # a role").Replace(good)
+	if found := faults(both, targets); len(found) != 1 || !strings.Contains(found[0], "could change both git and AWS") {
+		t.Errorf("a job that pushes and has a role: faults are %q", found)
 	}
 	target := strings.NewReplacer("pull_request:", "pull_request_target:",
 		"{persist-credentials: false}", "{persist-credentials: false, ref: '${{ github.event.pull_request.head.sha }}'}").Replace(good)

@@ -158,7 +158,7 @@ func (c *rollouts) admitted(ctx context.Context, images map[string]string, servi
 // render writes the manifests into a clone of the repository. A program whose image was not built
 // keeps the digest that git has, which may be that of a rollback.
 func (s *shipment) render(ctx context.Context, folder string) error {
-	digests := s.w.Local("release.json")
+	digests := s.w.Local("digests.json") // release.json is what make publish has written
 	text, err := json.Marshal(s.digests)
 	if err != nil {
 		return err

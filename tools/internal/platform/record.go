@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strings"
 
 	"github.com/loja-veloz/platform/tools/internal/command"
 	"github.com/loja-veloz/platform/tools/internal/publish"
@@ -87,7 +88,8 @@ func writeImages(release *publish.Release, path string) (int, error) {
 // which the update runs, stays at its commit.
 func pushImages(ctx context.Context, w Workspace, release *publish.Release, stack string) error {
 	git := func(dir string, args ...string) error {
-		return command.Command{Args: append([]string{"git", "-C", dir}, args...)}.Run(ctx)
+		_, err := gitText(ctx, dir, args...)
+		return err
 	}
 	var who []string
 	if os.Getenv("GITHUB_ACTIONS") == "true" { // a job has no name of its own
@@ -98,8 +100,11 @@ func pushImages(ctx context.Context, w Workspace, release *publish.Release, stac
 	var rejected error
 	for range 3 {
 		_ = git(w.Root, "worktree", "remove", "--force", tree) // of a run that was killed
-		if err := git(w.Root, "fetch", "--depth=1", "origin", mainBranch); err != nil {
-			return fmt.Errorf("reading %s of origin: %w", mainBranch, err)
+		if err := fetchMain(ctx, w.Root); err != nil {
+			return err
+		}
+		if err := refuseOlder(ctx, w.Root, release, stack); err != nil {
+			return err
 		}
 		if err := git(w.Root, "worktree", "add", "--detach", tree, "FETCH_HEAD"); err != nil {
 			return err
@@ -112,7 +117,7 @@ func pushImages(ctx context.Context, w Workspace, release *publish.Release, stac
 			w.Out.Step("%s of origin has these images already", mainBranch)
 			return nil
 		}
-		message := fmt.Sprintf("%s: images of %s", stack, release.Commit)
+		message := recordSubject(stack) + release.Commit
 		if err := git(tree, append(who, "commit", "--quiet", "--message", message, "--", "Pulumi."+stack+".yaml")...); err != nil {
 			return err
 		}
@@ -129,4 +134,48 @@ func pushImages(ctx context.Context, w Workspace, release *publish.Release, stac
 	}
 	return fmt.Errorf("pushing the digests: %s moved three times meanwhile, and nothing was deployed: run the job again: %w",
 		mainBranch, rejected)
+}
+
+// gitText runs git, whose messages are those in English that moved knows.
+func gitText(ctx context.Context, dir string, args ...string) (string, error) {
+	return command.Command{Args: append([]string{"git", "-C", dir}, args...), Env: []string{"LC_ALL=C"}}.Text(ctx)
+}
+
+// fetchMain fetches main of origin with its history, which a job's checkout does not have.
+func fetchMain(ctx context.Context, root string) error {
+	shallow, err := gitText(ctx, root, "rev-parse", "--is-shallow-repository")
+	if err != nil {
+		return err
+	}
+	args := []string{"fetch", "origin", mainBranch}
+	if shallow == "true" {
+		args = []string{"fetch", "--unshallow", "origin", mainBranch}
+	}
+	if _, err := gitText(ctx, root, args...); err != nil {
+		return fmt.Errorf("reading %s of origin: %w", mainBranch, err)
+	}
+	return nil
+}
+
+// recordSubject begins the subject of a commit with digests; the commit of the release follows.
+func recordSubject(stack string) string { return stack + ": images of " }
+
+// refuseOlder refuses a release of a commit that comes before the one whose images main has, as when an old job is run
+// again. Of a commit that main does not have, nothing is known.
+func refuseOlder(ctx context.Context, root string, release *publish.Release, stack string) error {
+	subject, err := gitText(ctx, root, "log", "-1", "--format=%s", "--grep=^"+recordSubject(stack), "FETCH_HEAD",
+		"--", "Pulumi."+stack+".yaml")
+	if err != nil {
+		return err
+	}
+	clean := func(commit string) string { return strings.TrimSuffix(commit, "-dirty") }
+	recorded, found := strings.CutPrefix(subject, recordSubject(stack))
+	if !found || clean(recorded) == clean(release.Commit) {
+		return nil
+	}
+	if _, err := gitText(ctx, root, "merge-base", "--is-ancestor", clean(release.Commit), clean(recorded)); err != nil {
+		return nil //nolint:nilerr // it is no ancestor, or unknown
+	}
+	return fmt.Errorf("%s has the images of %s for %s already, and the release of %s is an older one: nothing was deployed. "+
+		"To go back, revert what is wrong on %s; its release follows", mainBranch, recorded, stack, release.Commit, mainBranch)
 }

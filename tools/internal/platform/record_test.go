@@ -141,6 +141,63 @@ func TestRefusedPushSaysThatNothingWasDeployed(t *testing.T) {
 	}
 }
 
+// TestAnOlderReleaseIsRefused, as when an old job is run again, from a checkout without history as a job has it. A
+// newer one is recorded.
+func TestAnOlderReleaseIsRefused(t *testing.T) {
+	w, origin := released(t, newImages)
+	commits := []string{strings.TrimSpace(run(t, w.Root, "git", "rev-parse", "HEAD"))}
+	for _, name := range []string{"second", "third"} {
+		write(t, filepath.Join(w.Root, name), name)
+		run(t, w.Root, "git", "add", name)
+		commit(t, w.Root, name)
+		commits = append(commits, strings.TrimSpace(run(t, w.Root, "git", "rev-parse", "HEAD")))
+	}
+	run(t, w.Root, "git", "push", "--quiet", "origin", "main")
+	record := func(commit, digest string) error {
+		job := Workspace{Root: t.TempDir(), Out: w.Out}
+		run(t, job.Root, "git", "clone", "--quiet", "--depth=1", "file://"+origin, ".")
+		images := map[string]string{"pedidos": "registry.example/pedidos@sha256:" + digest, "estoque": "registry.example/estoque@sha256:same"}
+		text, err := json.Marshal(map[string]any{"commit": commit, "images": images})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Mkdir(filepath.Join(job.Root, ".local"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		write(t, job.releaseFile(), string(text))
+		return Record(t.Context(), job, settings.Record{Stack: "dev", Push: true})
+	}
+	if err := record(commits[1], "second"); err != nil {
+		t.Fatal(err)
+	}
+	err := record(commits[0], "first")
+	if err == nil || !strings.Contains(err.Error(), "main has the images of "+commits[1]) {
+		t.Errorf("an older release: %v", err)
+	}
+	if err := record(commits[2], "third"); err != nil {
+		t.Errorf("a newer release: %v", err)
+	}
+	want := "dev: images of " + commits[2] + "\ndev: images of " + commits[1] + "\nthird\nsecond\nfirst\n"
+	if got := run(t, origin, "git", "log", "--format=%s", "main"); got != want {
+		t.Errorf("main of origin has\n%s, want\n%s", got, want)
+	}
+}
+
+// TestAClonesHistoryStays: a developer's clone keeps it, and does not become shallow.
+func TestAClonesHistoryStays(t *testing.T) {
+	w, _ := released(t, newImages)
+	write(t, filepath.Join(w.Root, "second"), "second")
+	run(t, w.Root, "git", "add", "second")
+	commit(t, w.Root, "second")
+	run(t, w.Root, "git", "push", "--quiet", "origin", "main")
+	if err := Record(t.Context(), w, settings.Record{Stack: "dev", Push: true}); err != nil {
+		t.Fatal(err)
+	}
+	if shallow := run(t, w.Root, "git", "rev-parse", "--is-shallow-repository"); shallow != "false\n" {
+		t.Errorf("the clone is shallow: %s", shallow)
+	}
+}
+
 func TestRecordNeedsAWholeRelease(t *testing.T) {
 	w, _ := released(t, map[string]string{"pedidos": "registry.example/pedidos@sha256:new"})
 	if err := Record(t.Context(), w, settings.Record{Stack: "dev"}); err == nil || !strings.Contains(err.Error(), "has an image of estoque, and the release has none") {

@@ -74,6 +74,9 @@ func Read(path string) (*Release, error) {
 	if err := json.Unmarshal(b, &r); err != nil {
 		return nil, fmt.Errorf("%s: %w; make publish writes it again", path, err)
 	}
+	if r.Commit == "" || len(r.Images) == 0 {
+		return nil, fmt.Errorf("%s has no commit or no images, so it is no record of a release: make publish writes it again", path)
+	}
 	return &r, nil
 }
 

@@ -281,3 +281,15 @@ func TestSource(t *testing.T) {
 		t.Error("a path or a user's name is in the provenance")
 	}
 }
+
+func TestReadRefusesWhatIsNoRecord(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "release.json")
+	for _, text := range []string{`{"pedidos": "r/pedidos@sha256:0"}`, `{"commit": "abc123"}`, `{"images": {"pedidos": "r/pedidos@sha256:0"}}`} {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Read(path); err == nil || !strings.Contains(err.Error(), "no record of a release: make publish writes it again") {
+			t.Errorf("%s is read: %v", text, err)
+		}
+	}
+}

@@ -37,7 +37,7 @@ func parse(args []string) (rendering, error) {
 	flags := flag.NewFlagSet("render", flag.ContinueOnError)
 	flags.StringVar(&r.stack, "stack", "", "environment, such as dev")
 	flags.StringVar(&r.out, "out", "", "folder to write; empty is that of the environment in this repository")
-	flags.StringVar(&r.digests, "digests", "", "JSON file with images by digest, by program; empty changes none")
+	flags.StringVar(&r.digests, "digests", "", "JSON file with images by digest, by program, or a record of make publish; empty changes none")
 	if err := flags.Parse(args[1:]); err != nil {
 		return r, err
 	}
@@ -105,12 +105,8 @@ func render(args []string, values map[string]string, target NewTarget, out io.Wr
 	}
 	released := map[string]string{}
 	if r.digests != "" {
-		raw, err := os.ReadFile(r.digests)
-		if err == nil {
-			err = json.Unmarshal(raw, &released)
-		}
-		if err != nil {
-			return fmt.Errorf("reading DIGESTS: %s has to be a JSON object of images by program: %w", r.digests, err)
+		if released, err = readDigests(r.digests); err != nil {
+			return err
 		}
 	}
 	files, err := Manifests(r.stack, values, released, written, programs, target)
@@ -126,6 +122,25 @@ func render(args []string, values map[string]string, target NewTarget, out io.Wr
 	}
 	_, err = fmt.Fprintln(out, strings.Join(changed, "\n"))
 	return err
+}
+
+// readDigests reads images by program, of a record that make publish writes, or alone.
+func readDigests(path string) (map[string]string, error) {
+	raw, err := os.ReadFile(path) // #nosec G304 -- the file that DIGESTS names
+	if err != nil {
+		return nil, fmt.Errorf("reading DIGESTS: %w", err)
+	}
+	var record struct {
+		Images map[string]string `json:"images"`
+	}
+	if json.Unmarshal(raw, &record) == nil && len(record.Images) > 0 {
+		return record.Images, nil
+	}
+	var images map[string]string
+	if err := json.Unmarshal(raw, &images); err != nil {
+		return nil, fmt.Errorf("reading DIGESTS: %s has to be a record of make publish, or a JSON object of images by program: %w", path, err)
+	}
+	return images, nil
 }
 
 // Manifests returns the files that make render writes for an environment, by their paths. A digest is

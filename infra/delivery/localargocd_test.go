@@ -24,7 +24,8 @@ func rollbackSpec() *delivery.RollbackSpec {
 	return &delivery.RollbackSpec{
 		Namespace: "argocd", Image: "localhost:5000/console@sha256:1", ServicesNamespace: "shop",
 		Repository: localRepository, Branch: "main", Path: "services", User: "loja", SecretName: "git-writer",
-		Jaeger: delivery.ServicePort{Namespace: "tracing", Name: "jaeger", Port: 16686},
+		Metrics: []kube.PodSelector{{Namespace: "observability", Labels: map[string]string{"app.kubernetes.io/name": "prometheus"}}},
+		Jaeger:  delivery.ServicePort{Namespace: "tracing", Name: "jaeger", Port: 16686},
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/loja-veloz/platform/infra/kube"
+	"github.com/loja-veloz/platform/infra/observability"
 	"github.com/loja-veloz/platform/infra/rollout"
 	"github.com/loja-veloz/platform/infra/validate"
 )
@@ -40,6 +41,8 @@ type RollbackSpec struct {
 	// User, and the key password of the Secret SecretName in Namespace, are the credentials of a
 	// push. The Secret is there before the component.
 	User, SecretName string
+	// Metrics are the pods that read its metrics.
+	Metrics []kube.PodSelector
 	// Jaeger, if its namespace is set, has the traces of failing requests.
 	Jaeger ServicePort
 	// With SkipAwait an update goes on before it is ready.
@@ -89,9 +92,12 @@ func (s *RollbackSpec) Pods() []kube.PodSize {
 	return []kube.PodSize{kube.SizeOf(rollback, 1, s.deployment().Spec.Template.Spec.Containers[0].Resources)}
 }
 
-// RollbackPods selects its pods in the namespace where it is installed.
-func RollbackPods(namespace string) kube.PodSelector {
-	return kube.PodSelector{Namespace: namespace, Labels: rollbackLabels}
+// Scrape is where Prometheus finds its metrics.
+func (s *RollbackSpec) Scrape() observability.Scrape {
+	return observability.Scrape{
+		Job: rollback, Host: rollback + "." + s.Namespace, Port: rollbackPort,
+		Pods: kube.PodSelector{Namespace: s.Namespace, Labels: rollbackLabels},
+	}
 }
 
 var rollbackLabels = map[string]string{"app.kubernetes.io/name": rollback}
@@ -108,9 +114,17 @@ func (s *RollbackSpec) Stages() (kube.Stages, error) {
 	egress := []networkingv1.NetworkPolicyEgressRule{kube.ToDNS(), kube.ToAPIServer(), repositoryRule(s.Repository)}
 	stages := kube.Stages{
 		append(s.access(), kube.Manifest{
-			Name: "network-policy", Object: kube.IsolatingPolicy(s.meta(s.Namespace), rollbackLabels, nil, egress),
+			Name:   "network-policy",
+			Object: kube.IsolatingPolicy(s.meta(s.Namespace), rollbackLabels, kube.FromPods(rollbackPort, s.Metrics...), egress),
 		}),
-		{{Name: "deployment", Object: s.deployment()}},
+		{{Name: "deployment", Object: s.deployment()}, {Name: "service", Object: &corev1.Service{
+			ObjectMeta: s.meta(s.Namespace), Spec: corev1.ServiceSpec{
+				Selector: rollbackLabels,
+				Ports: []corev1.ServicePort{
+					{Name: "http", Port: rollbackPort, TargetPort: intstr.FromString("http"), Protocol: corev1.ProtocolTCP},
+				},
+			},
+		}}},
 	}
 	if s.SkipAwait {
 		stages.Unawaited()

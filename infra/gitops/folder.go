@@ -30,7 +30,7 @@ func Render(services []Service) (map[string][]byte, error) {
 // Read returns the files that Render has written into a folder, by their paths. Other files are left
 // out; a folder that does not exist has none.
 func Read(folder string) (map[string][]byte, error) {
-	all := map[string][]byte{}
+	all, unmarked, rendered := map[string][]byte{}, map[string][]byte{}, map[string]bool{}
 	paths, err := filepath.Glob(filepath.Join(folder, "*", "*.yaml"))
 	if err != nil {
 		return nil, err
@@ -40,9 +40,19 @@ func Read(folder string) (map[string][]byte, error) {
 		if err != nil {
 			return nil, fmt.Errorf("reading what is rendered: %w", err)
 		}
-		// Kustomize and Image Updater may drop the comment when they write the digest.
-		if bytes.HasPrefix(text, []byte(Header)) || filepath.Base(path) == KustomizationFile {
-			all[filepath.Base(filepath.Dir(path))+"/"+filepath.Base(path)] = text
+		service := filepath.Base(filepath.Dir(path))
+		switch name := filepath.Base(path); {
+		case bytes.HasPrefix(text, []byte(Header)):
+			all[service+"/"+name], rendered[service] = text, true
+		case name == KustomizationFile:
+			unmarked[service] = text
+		}
+	}
+	// Kustomize and Image Updater may drop the comment when they write the digest. In a folder where
+	// nothing else has it, the file is a person's.
+	for service, text := range unmarked {
+		if rendered[service] {
+			all[service+"/"+KustomizationFile] = text
 		}
 	}
 	return all, nil

@@ -127,7 +127,17 @@ func TestWrite(t *testing.T) {
 	foreign := filepath.Join(folder, "web", "README.md")
 	stale := filepath.Join(folder, "web", "stale.yaml")
 	mine := filepath.Join(folder, "web", "mine.yaml")
-	for path, text := range map[string]string{foreign: "x", mine: "x", stale: Header} {
+	other := filepath.Join(folder, "other", KustomizationFile) // a folder that a person has written
+	past := filepath.Join(folder, "past", KustomizationFile)   // Kustomize has dropped the comment
+	for _, dir := range []string{other, past} {
+		if err := os.MkdirAll(filepath.Dir(dir), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for path, text := range map[string]string{
+		foreign: "x", mine: "x", stale: Header, other: "resources: []\n", past: "resources: []\n",
+		filepath.Join(folder, "past", "rollout.yaml"): Header,
+	} {
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -140,11 +150,14 @@ func TestWrite(t *testing.T) {
 	}
 	files["web/job.yaml"] = append(files["web/job.yaml"], "# other\n"...)
 	changed, err := Write(folder, files)
-	want := []string{"gone/kustomization.yaml is not rendered any more", "web/job.yaml differs", "web/stale.yaml is not rendered any more"}
+	want := []string{
+		"gone/kustomization.yaml is not rendered any more", "past/kustomization.yaml is not rendered any more",
+		"past/rollout.yaml is not rendered any more", "web/job.yaml differs", "web/stale.yaml is not rendered any more",
+	}
 	if err != nil || !slices.Equal(changed, want) {
 		t.Errorf("the second time changes %v, want %v (%v)", changed, want, err)
 	}
-	for path, there := range map[string]bool{foreign: true, mine: true, stale: false, filepath.Join(folder, "gone"): false} {
+	for path, there := range map[string]bool{foreign: true, mine: true, other: true, stale: false, past: false, filepath.Join(folder, "gone"): false} {
 		if _, err := os.Stat(path); (err == nil) != there {
 			t.Errorf("%s: there %t, want %t", path, err == nil, there)
 		}

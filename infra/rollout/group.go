@@ -54,24 +54,73 @@ func (r *Rollout) holds() bool {
 	return pause != nil && len(pause.Duration) == 0
 }
 
+// others returns the names of the group's other services.
+func (w *Watch) others(r *Rollout) (group string, services []string) {
+	group, services = r.Group()
+	return group, slices.DeleteFunc(services, func(s string) bool { return s == w.Name })
+}
+
+// ships tells whether another Rollout, or nil, has the versions that ship together with this one.
+func (r *Rollout) ships(other *Rollout) bool {
+	return other != nil && other.Metadata.Annotations[GroupAnnotation] == r.Metadata.Annotations[GroupAnnotation]
+}
+
+func taken(group string, aborted ...string) string {
+	return fmt.Sprintf("%s, which ships with it in the group %s, was aborted", strings.Join(aborted, " and "), group)
+}
+
+// AbortGroup ends and quarantines the updates of the others in the group of a Rollout that was aborted.
+// Whoever changes that Rollout calls it before: afterwards its annotation differs, and a Watch of
+// another member would wait for it. It waits until the controller has seen the update of each.
+func (w *Watch) AbortGroup(ctx context.Context, r *Rollout) error {
+	group, services := w.others(r)
+	for _, service := range services {
+		if err := w.abortMember(ctx, r, service, taken(group, w.Name)); err != nil {
+			return fmt.Errorf("aborting %s of the group %s: %w", service, group, err)
+		}
+	}
+	return nil
+}
+
+func (w *Watch) abortMember(ctx context.Context, r *Rollout, service, why string) error {
+	for {
+		other, err := w.Cluster.Rollout(ctx, w.Namespace, service)
+		switch {
+		case err != nil:
+			return err
+		case !r.ships(other) || other.Observed() && !other.UnderWay():
+			return nil
+		case other.Observed():
+			if err := w.Cluster.Abort(ctx, w.Namespace, service); err != nil {
+				return err
+			}
+			member := Watch{Cluster: w.Cluster, Namespace: w.Namespace, Name: service, Jaeger: w.Jaeger, By: w.By}
+			_, err := member.record(ctx, other, why)
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(PollInterval):
+		}
+	}
+}
+
 // together keeps a member of a group with the others: it aborts the member if another one is
 // aborted, ends its last pause if all have arrived there, and otherwise notes for whom it waits.
 func (w *Watch) together(ctx context.Context, r *Rollout, now time.Time) error {
 	w.awaits = ""
-	name, services := r.Group()
+	name, services := w.others(r)
 	if name == "" || !r.Observed() || !r.UnderWay() {
 		return nil
 	}
 	var aborted, awaited []string
 	for _, service := range services {
-		if service == w.Name {
-			continue
-		}
 		other, err := w.Cluster.Rollout(ctx, w.Namespace, service)
 		switch {
 		case err != nil:
 			return err
-		case other == nil || other.Metadata.Annotations[GroupAnnotation] != r.Metadata.Annotations[GroupAnnotation] || !other.Observed():
+		case !r.ships(other) || !other.Observed():
 			awaited = append(awaited, service)
 		case other.Status.Abort:
 			aborted = append(aborted, service)
@@ -88,7 +137,7 @@ func (w *Watch) together(ctx context.Context, r *Rollout, now time.Time) error {
 	case len(aborted) > 0 && now.Sub(w.abortedSince) < settle: // it may be the abort of the last update
 		return nil
 	case len(aborted) > 0:
-		w.taken = fmt.Sprintf("%s, which ships with it in the group %s, was aborted", strings.Join(aborted, " and "), name)
+		w.taken = taken(name, aborted...)
 		return w.Cluster.Abort(ctx, w.Namespace, w.Name)
 	case !r.holds():
 		return nil

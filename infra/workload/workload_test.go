@@ -111,7 +111,6 @@ func TestPodsRollWhenConfigurationChanges(t *testing.T) {
 	}
 }
 
-// TestRefusals has one case for each error. The error has to name the service and the field.
 // TestAGroupEndsWithAPauseAndNamesItsVersions: members have the same annotation, which another image
 // or other settings of one of them change for all.
 func TestAGroupEndsWithAPauseAndNamesItsVersions(t *testing.T) {
@@ -146,6 +145,7 @@ func TestAGroupEndsWithAPauseAndNamesItsVersions(t *testing.T) {
 	}
 }
 
+// TestRefusals has one case for each error. The error has to name the service and the field.
 func TestRefusals(t *testing.T) {
 	metric := func(change func(*rolloutsv1alpha1.Metric)) func(*Spec) {
 		return func(a *Spec) { change(&a.Canary.Analysis[0].Spec.Metrics[0]) }

@@ -41,7 +41,7 @@ type Writer struct {
 	// Jaeger is the ServiceProxy of the Jaeger that has the services' spans; empty: none has.
 	Jaeger string
 	Logger *slog.Logger
-	// Failed records what could not be done; it is tried again.
+	// Failed records an abort that could not be brought to git; it is tried again.
 	Failed func(ctx context.Context, service string, err error)
 
 	mu      sync.Mutex
@@ -86,8 +86,9 @@ func (w *Writer) Look(ctx context.Context) error {
 // Wait waits for the watches to end, after the context of Look has.
 func (w *Writer) Wait() { w.watches.Wait() }
 
-// watch follows a canary to its end, which a watch also enforces, and brings an abort to git. It
-// returns the generation of the Rollout that needs no further look.
+// watch follows a canary to its end, which a watch also enforces, and brings an abort to git, after the
+// others of its group were aborted. It returns the generation of the Rollout that needs no further
+// look, and 0 if another watch has to go on. An error is an abort that is not in git.
 func (w *Writer) watch(ctx context.Context, service string) (int64, error) {
 	watch := rollout.Watch{
 		Cluster: w.Cluster, Namespace: w.Namespace, Name: service, Jaeger: w.Jaeger, By: Author,
@@ -98,11 +99,17 @@ func (w *Writer) watch(ctx context.Context, service string) (int64, error) {
 	switch {
 	case err == nil:
 		return r.Metadata.Generation, nil
-	case !errors.As(err, &failed) || !r.Status.Abort:
-		return 0, err
+	case !errors.As(err, &failed) || !r.Status.Abort: // such as a canary that waits for requests
+		if ctx.Err() == nil {
+			w.Logger.InfoContext(ctx, "the watch ended without an abort, and begins again", "rollout", service, "reason", err.Error())
+		}
+		return 0, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
+	if err := watch.AbortGroup(ctx, r); err != nil {
+		return 0, err
+	}
 	stable, err := r.StableVersion(ctx, w.Cluster)
 	if err != nil {
 		return 0, err

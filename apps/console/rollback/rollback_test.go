@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -17,9 +18,15 @@ import (
 	"github.com/loja-veloz/platform/infra/rollout"
 )
 
-// api is a Kubernetes with one Rollout, which was aborted.
+// api is a Kubernetes with the Rollout estoque, which was aborted, and if it is in a group, with
+// pedidos, whose canary is listed once it is aborted.
 type api struct {
 	mu         sync.Mutex
+	group      string // the annotation of both
+	abort      func() // is called when pedidos is aborted
+	aborted    bool   // pedidos
+	degraded   bool   // estoque, in place of its abort
+	reasons    int    // how often a watch has asked for the pods
 	quarantine map[string]string
 	refreshed  int
 	requests   []string
@@ -28,12 +35,25 @@ type api struct {
 func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	template := func(n int) string {
-		return fmt.Sprintf(`{"spec":{"containers":[{"image":"localhost:5000/estoque@%s","envFrom":[{"configMapRef":{"name":"estoque-a"}}]}]}}`, digestOf(n))
+	template := func(service string, n int) string {
+		return fmt.Sprintf(`{"spec":{"containers":[{"image":"localhost:5000/%[1]s@%[2]s","envFrom":[{"configMapRef":{"name":"%[1]s-a"}}]}]}}`,
+			service, digestOf(n))
 	}
-	object := `{"metadata":{"namespace":"shop","name":"estoque","generation":4},"spec":{"template":` + template(2) + `},
-		"status":{"abort":true,"abortedAt":"2026-11-29T12:00:00Z","phase":"Degraded","message":"errors: 3 of 4 requests are bad",
-		"observedGeneration":"4","stableRS":"old","currentPodHash":"new"}}`
+	const aborted = `"abort":true,"abortedAt":"2026-11-29T12:00:00Z","phase":"Degraded","message":"errors: 3 of 4 requests are bad"`
+	object := func(service, status string) string {
+		return `{"metadata":{"namespace":"shop","name":"` + service + `","generation":4,"annotations":{"loja-veloz.dev/group":"` + a.group + `"}},
+			"spec":{"template":` + template(service, 2) + `},"status":{` + status + `,
+			"observedGeneration":"4","stableRS":"old","currentPodHash":"new"}}`
+	}
+	list, estoque, pedidos := []string{}, object("estoque", aborted), object("pedidos", `"phase":"Paused"`)
+	if a.aborted {
+		pedidos = object("pedidos", aborted)
+		list = append(list, pedidos)
+	}
+	if a.degraded {
+		estoque = object("estoque", `"phase":"Degraded"`)
+	}
+	list = append(list, estoque)
 	const shop, rollouts = "/namespaces/shop/", "/apis/argoproj.io/v1alpha1/namespaces/shop/rollouts"
 	body, _ := io.ReadAll(r.Body)
 	answer := ""
@@ -42,12 +62,19 @@ func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, `{"message":"who are you"}`, http.StatusUnauthorized)
 		return
 	case path == rollouts:
-		answer = `{"items":[` + object + `]}`
+		answer = `{"items":[` + strings.Join(list, ",") + `]}`
 	case path == rollouts+"/estoque":
-		answer = object
+		answer = estoque
+	case path == rollouts+"/pedidos" && a.group != "":
+		answer = pedidos
+	case path == rollouts+"/pedidos/status" && string(body) == rollout.AbortPatch:
+		a.abort()
+		a.aborted, answer = true, "{}"
 	case path == "/apis/apps/v1"+shop+"replicasets":
-		answer = `{"items":[{"spec":{"template":` + template(1) + `}}]}`
+		service, _, _ := strings.Cut(strings.TrimPrefix(r.URL.Query().Get("labelSelector"), "app.kubernetes.io/name="), ",")
+		answer = `{"items":[{"spec":{"template":` + template(service, 1) + `}}]}`
 	case path == "/api/v1"+shop+"pods":
+		a.reasons++
 		answer = `{"items":[]}`
 	case path == "/api/v1"+shop+"configmaps/quarantine" && r.Method == http.MethodGet:
 		raw, _ := json.Marshal(map[string]any{"data": a.quarantine})
@@ -58,8 +85,12 @@ func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			http.Error(w, `{"message":"not a merge patch"}`, http.StatusBadRequest)
 			return
 		}
-		a.quarantine, answer = patch.Data, "{}"
-	case path == "/apis/argoproj.io/v1alpha1/namespaces/argocd/applications/estoque" &&
+		if a.quarantine == nil {
+			a.quarantine = map[string]string{}
+		}
+		maps.Copy(a.quarantine, patch.Data)
+		answer = "{}"
+	case strings.HasPrefix(path, "/apis/argoproj.io/v1alpha1/namespaces/argocd/applications/") &&
 		strings.Contains(string(body), `"argocd.argoproj.io/refresh":"normal"`):
 		a.refreshed++
 		answer = "{}"
@@ -69,6 +100,16 @@ func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	_, _ = io.WriteString(w, answer)
+}
+
+func writerTo(server *httptest.Server, repository *rollback.Repository, failed func(context.Context, string, error)) *rollback.Writer {
+	return &rollback.Writer{
+		Cluster: &rollback.API{Base: server.URL, Client: server.Client(), Applications: "argocd", Authorize: func(r *http.Request) error {
+			r.Header.Set("Authorization", "Bearer token")
+			return nil
+		}},
+		Namespace: "shop", Repository: repository, Logger: slog.New(slog.DiscardHandler), Failed: failed,
+	}
 }
 
 // TestAnAbortReachesGit: the version is quarantined, the stable one is committed with the judge's
@@ -83,14 +124,7 @@ func TestAnAbortReachesGit(t *testing.T) {
 	before := r.git(r.bare, "rev-list", "--count", "main")
 
 	failed := make(chan error, 10)
-	writer := &rollback.Writer{
-		Cluster: &rollback.API{Base: server.URL, Client: server.Client(), Applications: "argocd", Authorize: func(r *http.Request) error {
-			r.Header.Set("Authorization", "Bearer token")
-			return nil
-		}},
-		Namespace: "shop", Repository: r.repository(), Logger: slog.New(slog.DiscardHandler),
-		Failed: func(_ context.Context, _ string, err error) { failed <- err },
-	}
+	writer := writerTo(server, r.repository(), func(_ context.Context, _ string, err error) { failed <- err })
 	began := time.Now()
 	for range 2 { // the second time there is nothing left to do
 		if err := writer.Look(t.Context()); err != nil {
@@ -135,16 +169,9 @@ func TestAGitServerThatIsAway(t *testing.T) {
 	repository := newReleases(t).repository()
 	repository.URL = "http://127.0.0.1:1/deployments.git"
 	var sentences []string
-	writer := &rollback.Writer{
-		Cluster: &rollback.API{Base: server.URL, Client: server.Client(), Applications: "argocd", Authorize: func(r *http.Request) error {
-			r.Header.Set("Authorization", "Bearer token")
-			return nil
-		}},
-		Namespace: "shop", Repository: repository, Logger: slog.New(slog.DiscardHandler),
-		Failed: func(_ context.Context, service string, err error) {
-			sentences = append(sentences, service+": "+err.Error())
-		},
-	}
+	writer := writerTo(server, repository, func(_ context.Context, service string, err error) {
+		sentences = append(sentences, service+": "+err.Error())
+	})
 	for range 2 {
 		if err := writer.Look(t.Context()); err != nil {
 			t.Fatal(err)
@@ -153,5 +180,60 @@ func TestAGitServerThatIsAway(t *testing.T) {
 	}
 	if len(sentences) != 2 || !strings.HasPrefix(sentences[0], "estoque: the abort is not in git: cloning the branch main: ") {
 		t.Errorf("it says %q", sentences)
+	}
+}
+
+// TestAGroupIsAbortedBeforeGitChanges: once Argo CD has changed the annotation of the aborted member,
+// nobody would see that the other one belongs to it. The other one is brought to git by its own watch.
+func TestAGroupIsAbortedBeforeGitChanges(t *testing.T) {
+	r := newReleases(t)
+	for n := range 2 {
+		r.release("estoque", digestOf(n+1), "estoque-a")
+		r.release("pedidos", digestOf(n+1), "pedidos-a")
+	}
+	before := r.git(r.bare, "rev-parse", "main")
+	kubernetes := &api{group: "sale estoque@2 pedidos@2"}
+	kubernetes.abort = func() {
+		if now := r.git(r.bare, "rev-parse", "main"); now != before {
+			t.Errorf("pedidos is aborted after git has %s", r.git(r.bare, "log", "-1", "--format=%s", now))
+		}
+	}
+	server := httptest.NewServer(kubernetes)
+	t.Cleanup(server.Close)
+	writer := writerTo(server, r.repository(), func(_ context.Context, _ string, err error) { t.Error(err) })
+	for range 2 { // the second time, pedidos is aborted too
+		if err := writer.Look(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		writer.Wait()
+	}
+	for _, service := range []string{"estoque", "pedidos"} {
+		if text := r.at("main", service+"/kustomization.yaml"); !strings.Contains(text, digestOf(1)) {
+			t.Errorf("the stable digest of %s is not in git:\n%s", service, text)
+		}
+	}
+	const why = "estoque, which ships with it in the group sale, was aborted"
+	if entries := rollout.Quarantine(kubernetes.quarantine).Entries("pedidos"); len(entries) != 1 || entries[0].Reason != why {
+		t.Errorf("quarantined are %v, want one with the reason %q", entries, why)
+	}
+	if message := r.git(r.bare, "log", "-1", "--format=%B", "main"); !strings.Contains(message, "Reason: "+why) {
+		t.Errorf("the message is\n%s", message)
+	}
+}
+
+// TestACanaryThatGoesOnIsNoFailedRollback: a watch that ends without an abort begins again.
+func TestACanaryThatGoesOnIsNoFailedRollback(t *testing.T) {
+	kubernetes := &api{degraded: true}
+	server := httptest.NewServer(kubernetes)
+	t.Cleanup(server.Close)
+	writer := writerTo(server, newReleases(t).repository(), func(_ context.Context, _ string, err error) { t.Error(err) })
+	for n := range 2 {
+		if err := writer.Look(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		writer.Wait()
+		if kubernetes.reasons != n+1 {
+			t.Errorf("after %d looks, %d watches have asked for the reason", n+1, kubernetes.reasons)
+		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -14,13 +15,14 @@ import (
 	"strings"
 	"time"
 
+	"go.yaml.in/yaml/v3"
+
 	"github.com/loja-veloz/platform/infra/rollout"
 	"github.com/loja-veloz/platform/tools/internal/cluster"
 	"github.com/loja-veloz/platform/tools/internal/command"
 	"github.com/loja-veloz/platform/tools/internal/console"
 	"github.com/loja-veloz/platform/tools/internal/gitserver"
 	"github.com/loja-veloz/platform/tools/internal/process"
-	"github.com/loja-veloz/platform/tools/internal/repo"
 	"github.com/loja-veloz/platform/tools/internal/settings"
 )
 
@@ -29,8 +31,9 @@ const (
 	argoNamespace = "argocd"
 	// servicesFolder is the folder of the repository with a directory for each service.
 	servicesFolder = "services"
-	// syncPatience is how long Argo CD may take to apply a commit.
-	syncPatience = 3 * time.Minute
+	// syncPatience is how long Argo CD may take to apply a commit. A change of the schema, which comes
+	// before the Rollout, may take 10 minutes.
+	syncPatience = 13 * time.Minute
 )
 
 // delivers reads whether Argo CD delivers: DELIVERY, or else the stack file.
@@ -100,21 +103,15 @@ func (s *shipment) release(ctx context.Context) error {
 	if !s.gitops() {
 		return nil
 	}
-	services, err := repo.Services(s.w.Root)
-	if err != nil {
-		return err
-	}
 	c, err := openRollouts(s.w)
 	if err != nil {
-		return err
-	}
-	if err := c.admitted(ctx, s.digests, services); err != nil {
 		return err
 	}
 	d, err := s.openDeployments(ctx)
 	if err != nil {
 		return err
 	}
+	d.admit = c.admitted
 	began := time.Now()
 	commit, released, err := d.push(ctx, s.message, s.render)
 	if err != nil {
@@ -125,7 +122,7 @@ func (s *shipment) release(ctx context.Context) error {
 	} else {
 		s.w.Out.Step("committed %s as %.12s", strings.Join(released, ", "), commit)
 	}
-	if err := s.awaitSync(ctx, commit, released); err != nil {
+	if err := s.awaitSync(ctx, d, commit, released); err != nil {
 		return err
 	}
 	s.w.Out.Step("Argo CD has applied it, %s after the release began", console.Round(time.Since(began)))
@@ -140,19 +137,57 @@ func (s *shipment) watchRelease(ctx context.Context) error {
 	return watchAll(ctx, s.w, s.pulumi, s.shipped, true)
 }
 
-// admitted refuses images that are quarantined, before anything is committed.
-func (c *rollouts) admitted(ctx context.Context, images map[string]string, services []string) error {
+// admitted refuses services whose folder has an image or settings that are quarantined.
+func (c *rollouts) admitted(ctx context.Context, folder string, services []string) error {
 	quarantine, err := c.quarantine(ctx)
 	if err != nil {
 		return err
 	}
 	var errs []error
 	for _, service := range services {
-		for _, e := range quarantine.Blocked(service, images[service], "") {
+		image, settings, err := rendered(filepath.Join(folder, service))
+		if err != nil {
+			errs = append(errs, fmt.Errorf("reading what is rendered of %s: %w", service, err))
+		}
+		for _, e := range quarantine.Blocked(service, image, settings) {
 			errs = append(errs, fmt.Errorf("%s: %w", service, &rollout.QuarantinedError{Service: service, Entry: e}))
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// rendered reads a service's image and the name of its settings. What does not run any more has
+// neither, and a program without a Rollout no settings.
+func rendered(folder string) (image, settings string, err error) {
+	for _, name := range []string{"kustomization.yaml", "rollout.yaml"} {
+		text, err := os.ReadFile(filepath.Join(folder, name)) // #nosec G304 -- a file of the clone
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return "", "", err
+		}
+		var fields any
+		if err := yaml.Unmarshal(text, &fields); err != nil {
+			return "", "", fmt.Errorf("%s: %w", name, err)
+		}
+		raw, err := json.Marshal(fields)
+		if err != nil {
+			return "", "", fmt.Errorf("%s: %w", name, err)
+		}
+		var object struct {
+			rollout.Rollout
+			Images []struct{ Name, Digest string }
+		}
+		if err := json.Unmarshal(raw, &object); err != nil {
+			return "", "", fmt.Errorf("%s: %w", name, err)
+		}
+		for _, i := range object.Images {
+			image = i.Name + "@" + i.Digest
+		}
+		settings = object.Version().Settings
+	}
+	return image, settings, nil
 }
 
 // render writes the manifests into a clone of the repository. A program whose image was not built
@@ -198,7 +233,8 @@ type application struct {
 }
 
 // awaitSync tells Argo CD to look now, and waits until it has applied a commit for each Application.
-func (s *shipment) awaitSync(ctx context.Context, commit string, applications []string) error {
+// A later commit, of another release or a rollback, has it too.
+func (s *shipment) awaitSync(ctx context.Context, d *deployments, commit string, applications []string) error {
 	if len(applications) == 0 {
 		return nil
 	}
@@ -225,7 +261,7 @@ func (s *shipment) awaitSync(ctx context.Context, commit string, applications []
 			if !slices.Contains(applications, a.Metadata.Name) {
 				continue
 			}
-			state, failed := a.at(commit)
+			state, failed := a.at(func(revision string) bool { return d.has(ctx, revision, commit) })
 			if failed {
 				refused = fmt.Errorf("Argo CD cannot apply %s: %s", a.Metadata.Name, state)
 			} else if state != "" {
@@ -246,20 +282,20 @@ func (s *shipment) awaitSync(ctx context.Context, commit string, applications []
 	return nil
 }
 
-// at returns "" if an Application has applied a commit, and otherwise its state. failed tells that it
-// has tried, and tries no more.
-func (a application) at(commit string) (state string, failed bool) {
+// at returns "" if an Application has applied a revision that has a commit, and otherwise its state.
+// failed tells that it has tried, and tries no more.
+func (a application) at(has func(revision string) bool) (state string, failed bool) {
 	operation := a.Status.OperationState
 	switch {
-	case operation.SyncResult.Revision == commit && (operation.Phase == "Failed" || operation.Phase == "Error"):
+	case (operation.Phase == "Failed" || operation.Phase == "Error") && has(operation.SyncResult.Revision):
 		return operation.Message, true
-	case a.Status.Sync.Revision == commit && a.Status.Sync.Status == "Synced":
+	case a.Status.Sync.Status == "Synced" && has(a.Status.Sync.Revision):
 		return "", false
 	}
 	for _, c := range a.Status.Conditions {
 		if strings.HasSuffix(c.Type, "Error") {
 			// Its comparison is a dry run, which a policy of the API server may refuse.
-			return c.Message, a.Status.Sync.Revision == commit && strings.Contains(c.Message, "denied request")
+			return c.Message, strings.Contains(c.Message, "denied request") && has(a.Status.Sync.Revision)
 		}
 	}
 	return fmt.Sprintf("%s at %.12s, operation %s", a.Status.Sync.Status, a.Status.Sync.Revision, operation.Phase), false
@@ -270,6 +306,8 @@ type deployments struct {
 	dir, url, branch string
 	env              []string
 	out              *console.Console
+	// admit refuses the services of the folder before they are committed; nil refuses none.
+	admit func(ctx context.Context, folder string, services []string) error
 }
 
 // openDeployments returns the clone in .local, whose origin is the bundled cluster's git server.
@@ -299,6 +337,20 @@ func newDeployments(dir, url, branch, token string, out *console.Console) *deplo
 
 func (d *deployments) git(ctx context.Context, args ...string) (string, error) {
 	return command.Command{Args: append([]string{"git", "-C", d.dir}, args...), Env: d.env}.Text(ctx)
+}
+
+// has tells whether a revision is a commit or comes after it. It changes no branch of the clone.
+func (d *deployments) has(ctx context.Context, revision, commit string) bool {
+	if revision == "" || revision == commit {
+		return revision == commit
+	}
+	if _, err := d.git(ctx, "cat-file", "-e", revision+"^{commit}"); err != nil {
+		if _, err := d.git(ctx, "fetch", "--quiet", "--refmap=", "origin", "refs/heads/"+d.branch); err != nil {
+			return false
+		}
+	}
+	_, err := d.git(ctx, "merge-base", "--is-ancestor", commit, revision)
+	return err == nil
 }
 
 // pushTries is how often a release is begun anew because the branch has moved.
@@ -341,6 +393,11 @@ func (d *deployments) push(
 			commit, err := d.git(ctx, "rev-parse", "HEAD")
 			return commit, nil, err
 		}
+		if d.admit != nil {
+			if err := d.admit(ctx, folder, services); err != nil {
+				return "", nil, err
+			}
+		}
 		if _, err := d.git(ctx, "commit", "--quiet", "--no-verify", "-m", message(services)); err != nil {
 			return "", nil, err
 		}
@@ -349,8 +406,8 @@ func (d *deployments) push(
 		case err == nil:
 			commit, err := d.git(ctx, "rev-parse", "HEAD")
 			return commit, services, err
-		case !strings.Contains(err.Error(), "rejected"):
-			return "", nil, fmt.Errorf("pushing to %s: %w; make up starts the git server again", d.url, err)
+		case !moved.MatchString(err.Error()):
+			return "", nil, fmt.Errorf("pushing to %s: %w; if the git server does not answer, make up starts it again", d.url, err)
 		}
 		d.out.Step("the branch %s has moved: writing the release again on what is there now", d.branch)
 	}
@@ -398,7 +455,11 @@ func (d *deployments) update(ctx context.Context) error {
 		}
 	}
 	if there == "" { // nothing was released yet
-		_, err := d.git(ctx, "symbolic-ref", "HEAD", "refs/heads/"+d.branch)
+		if _, err := d.git(ctx, "symbolic-ref", "HEAD", "refs/heads/"+d.branch); err != nil {
+			return err
+		}
+		// A commit whose push has failed is made again.
+		_, err := d.git(ctx, "update-ref", "-d", "refs/heads/"+d.branch)
 		return err
 	}
 	if _, err := d.git(ctx, "checkout", "--quiet", "--force", "-B", d.branch, remote); err != nil {

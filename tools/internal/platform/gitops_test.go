@@ -186,24 +186,136 @@ func TestWhatArgoCDHasApplied(t *testing.T) {
 		if err := json.Unmarshal([]byte(`{"status":`+c.status+`}`), &a); err != nil {
 			t.Fatal(err)
 		}
-		if state, failed := a.at("new"); state != c.state || failed != c.failed {
+		if state, failed := a.at(func(revision string) bool { return revision == "new" }); state != c.state || failed != c.failed {
 			t.Errorf("%s is %q, %v; want %q, %v", c.status, state, failed, c.state, c.failed)
 		}
 	}
 }
 
-// TestAQuarantinedImageIsNotCommitted: every such service is named at once.
-func TestAQuarantinedImageIsNotCommitted(t *testing.T) {
+// TestWhatIsQuarantinedIsNotCommitted: every such service is named at once, for its image or its settings.
+// A service that the release does not change is none of its business.
+func TestWhatIsQuarantinedIsNotCommitted(t *testing.T) {
 	const digest = "sha256:9f31c2a07be4"
-	entry := `{"data":{"estoque.9f31c2a07be4":"{\"what\":\"` + digest + `\",\"reason\":\"errors: 3 of 4\"}"}}`
-	c := &rollouts{kubectl: func(context.Context, ...string) (string, error) { return entry, nil }}
-	err := c.admitted(t.Context(), map[string]string{"estoque": "localhost:5000/estoque@" + digest, "pedidos": "localhost:5000/pedidos@sha256:1"},
-		[]string{"estoque", "pedidos"})
-	var refused *rollout.QuarantinedError
-	if !errors.As(err, &refused) || refused.Service != "estoque" || !strings.Contains(err.Error(), "make release SERVICE=estoque") {
-		t.Errorf("the error is %v", err)
+	entries := `{"data":{"estoque.9f31c2a07be4":"{\"what\":\"` + digest + `\",\"reason\":\"errors: 3 of 4\"}",
+		"pedidos.pedidos-b":"{\"what\":\"pedidos-b\",\"reason\":\"errors: 3 of 4\"}","old.old-b":"old"}}`
+	c := &rollouts{kubectl: func(context.Context, ...string) (string, error) { return entries, nil }}
+	writes := func(versions map[string][2]string) func(context.Context, string) error {
+		return func(_ context.Context, folder string) error {
+			var errs []error
+			for service, v := range versions {
+				dir := filepath.Join(folder, service)
+				errs = append(errs, os.MkdirAll(dir, 0o755), os.WriteFile(filepath.Join(dir, "kustomization.yaml"),
+					[]byte("images:\n- digest: "+v[0]+"\n  name: localhost:5000/"+service+"\n"), 0o644))
+				if v[1] != "" {
+					errs = append(errs, os.WriteFile(filepath.Join(dir, "rollout.yaml"), []byte("# a comment\nkind: Rollout\n"+
+						"spec: {template: {spec: {containers: [{envFrom: [{configMapRef: {name: "+v[1]+"}}]}]}}}\n"), 0o644))
+				}
+			}
+			return errors.Join(errs...)
+		}
 	}
-	if strings.Contains(fmt.Sprint(err), "pedidos") {
+	g := newGitServer(t)
+	d, _ := g.clone()
+	first, _, err := d.push(t.Context(), said, writes(map[string][2]string{
+		"old": {"sha256:1", "old-b"}, "pedidos": {"sha256:1", "pedidos-a"}, "audit": {"sha256:1", ""},
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.admit = c.admitted
+	_, _, err = d.push(t.Context(), said, writes(map[string][2]string{
+		"old": {"sha256:1", "old-b"}, "pedidos": {"sha256:1", "pedidos-b"}, "estoque": {digest, "estoque-a"}, "audit": {"sha256:2", ""},
+	}))
+	var refused *rollout.QuarantinedError
+	if !errors.As(err, &refused) {
+		t.Fatalf("the error is %v", err)
+	}
+	for _, part := range []string{"estoque: quarantined and not shipped again: image sha256:9f31c2a07be4", "make release SERVICE=estoque",
+		"pedidos: quarantined and not shipped again: settings pedidos-b"} {
+		if !strings.Contains(err.Error(), part) {
+			t.Errorf("the error lacks %q: %v", part, err)
+		}
+	}
+	if strings.Contains(err.Error(), "old") || strings.Contains(err.Error(), "audit") {
 		t.Errorf("another service is refused: %v", err)
+	}
+	if now := g.bare("rev-parse", "main"); now != first {
+		t.Errorf("the branch has moved to %s", now)
+	}
+	// The next release begins with what git has.
+	if _, services, err := d.push(t.Context(), said, writes(map[string][2]string{"audit": {"sha256:3", ""}})); err != nil ||
+		strings.Join(services, " ") != "audit" {
+		t.Errorf("the next release: %v, %v", services, err)
+	}
+}
+
+func TestWhatIsRendered(t *testing.T) {
+	for service, want := range map[string]string{"pedidos": "pedidos-", "audit": "", "none": ""} {
+		image, settings, err := rendered(filepath.Join("../../../stacks/environment/manifests/dev", service))
+		if err != nil || (settings == "") != (want == "") || !strings.HasPrefix(settings, want) ||
+			strings.Contains(image, "/"+service+"@sha256:") == (service == "none") {
+			t.Errorf("%s has the image %q and the settings %q (%v)", service, image, settings, err)
+		}
+	}
+}
+
+// TestALaterCommitHasTheRelease: one that this machine has not seen, and not one before it or beside it.
+func TestALaterCommitHasTheRelease(t *testing.T) {
+	g := newGitServer(t)
+	d, _ := g.clone()
+	other, _ := g.clone()
+	before, _, err := d.push(t.Context(), said, wants("estoque", "one", nothing))
+	if err != nil {
+		t.Fatal(err)
+	}
+	commit, _, err := d.push(t.Context(), said, wants("estoque", "two", nothing))
+	if err != nil {
+		t.Fatal(err)
+	}
+	later, _, err := other.push(t.Context(), said, wants("pedidos", "one", nothing))
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.bare("update-ref", "refs/heads/main", before)
+	beside, _, err := other.push(t.Context(), said, wants("estoque", "three", nothing))
+	if err != nil {
+		t.Fatal(err)
+	}
+	known, _ := d.git(t.Context(), "rev-parse", "refs/remotes/origin/main")
+	for revision, want := range map[string]bool{"": false, before: false, commit: true, beside: false, "0123456789012345678901234567890123456789": false} {
+		if has := d.has(t.Context(), revision, commit); has != want {
+			t.Errorf("%q has the commit: %t, want %t", revision, has, want)
+		}
+	}
+	g.bare("update-ref", "refs/heads/main", later)
+	if !d.has(t.Context(), later, commit) {
+		t.Error("a later commit does not have it")
+	}
+	if now, _ := d.git(t.Context(), "rev-parse", "refs/remotes/origin/main"); now != known {
+		t.Errorf("the clone's branch has moved to %s: the next release would not say that it was force-pushed", now)
+	}
+}
+
+// TestAServerThatRefuses: a push that no newer commit explains is not tried again, and the next release
+// makes the commit again.
+func TestAServerThatRefuses(t *testing.T) {
+	g := newGitServer(t)
+	hook := filepath.Join(g.folder, "d.git", "hooks", "pre-receive")
+	err := errors.Join(os.MkdirAll(filepath.Dir(hook), 0o755), os.WriteFile(hook, []byte("#!/bin/sh\necho the branch is protected\nexit 1\n"), 0o755))
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, _ := g.clone()
+	tries := 0
+	_, _, err = d.push(t.Context(), said, wants("estoque", "one", func() { tries++ }))
+	if err == nil || !strings.Contains(err.Error(), "the branch is protected") || tries != 1 {
+		t.Errorf("after %d tries: %v", tries, err)
+	}
+	if err := os.Remove(hook); err != nil {
+		t.Fatal(err)
+	}
+	commit, services, err := d.push(t.Context(), said, wants("estoque", "one", nothing))
+	if err != nil || len(services) != 1 || g.bare("rev-parse", "main") != commit {
+		t.Errorf("the next release: %q %v %v", commit, services, err)
 	}
 }

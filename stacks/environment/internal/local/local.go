@@ -106,6 +106,7 @@ func (t *Target) planDelivery(environment string) {
 		Namespace: gitops.Namespace, Image: t.cfg.Images[config.ConsoleImage], ServicesNamespace: plan.ShopNamespace,
 		Repository: git.URL, Branch: git.Branch, Path: plan.ManifestPath(t.cfg, environment), User: "loja", SecretName: "git-writer",
 	}
+	t.rollback.Metrics = t.monitoring.Scrape(t.rollback.Scrape())
 	if t.traces != nil && t.traces.JaegerURL() != "" {
 		t.rollback.Jaeger = delivery.ServicePort{Namespace: plan.TracingNamespace, Name: "jaeger", Port: 16686}
 	}

@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 
 	"github.com/loja-veloz/platform/stacks/environment/internal/config"
 	"github.com/loja-veloz/platform/stacks/environment/internal/plan"
@@ -79,6 +81,30 @@ func TestGitOpsBringsItsPrograms(t *testing.T) {
 	}
 	if len(want) > 0 {
 		t.Errorf("rollback lacks %v", want)
+	}
+	// Prometheus reads what counts the rollbacks that fail, and is admitted.
+	for installed, want := range map[bool]int{true: 1, false: 0} {
+		cfg.Prometheus.Install = installed
+		stages, err := New("local", cfg).(*Target).Stages(&plan.Plan{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		scraped, admitted := 0, 0
+		for _, m := range stages.All() {
+			switch object := m.Object.(type) {
+			case *corev1.ConfigMap:
+				if strings.Contains(object.Data["prometheus.yml"], "rollback.argocd:8080") {
+					scraped++
+				}
+			case *networkingv1.NetworkPolicy:
+				if object.Name == "rollback" {
+					admitted = len(object.Spec.Ingress)
+				}
+			}
+		}
+		if scraped != want || admitted != want {
+			t.Errorf("with Prometheus %t, rollback is scraped %d times and admits %d", installed, scraped, admitted)
+		}
 	}
 	cfg.Images[config.ConsoleImage] = ""
 	if err := New("local", cfg).(*Target).Validate(&plan.Plan{}); err == nil || !strings.Contains(err.Error(), "rollback: Image is empty") {

@@ -54,6 +54,16 @@ func NewMonitoring(cfg *config.Config, traces *observability.TracesSpec) *Monito
 	return m
 }
 
+// Scrape lets Prometheus read a program's metrics as well, and returns the pods that read them; none
+// do without Prometheus.
+func (m *Monitoring) Scrape(program observability.Scrape) []kube.PodSelector {
+	if m.prometheus == nil {
+		return nil
+	}
+	m.prometheus.Scrapes = append(m.prometheus.Scrapes, program)
+	return []kube.PodSelector{observability.PrometheusPods(ObservabilityNamespace)}
+}
+
 // Metrics is where the services' metrics are collected, or nil.
 func (m *Monitoring) Metrics() *workload.Metrics {
 	if m.prometheus == nil {

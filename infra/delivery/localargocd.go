@@ -221,7 +221,7 @@ func (s *LocalArgoCDSpec) parts() []argoPart {
 	health := func(port int32, period int32) *corev1.Probe {
 		return &corev1.Probe{
 			ProbeHandler:  corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: "/healthz", Port: intstr.FromInt32(port)}},
-			PeriodSeconds: period, TimeoutSeconds: 5, FailureThreshold: 3,
+			PeriodSeconds: period, TimeoutSeconds: 10, FailureThreshold: 3,
 		}
 	}
 	listens := func(name string, port int32) []corev1.ContainerPort {

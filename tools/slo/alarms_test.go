@@ -61,6 +61,9 @@ var tasks = map[string]struct {
 	"follow-refunds":      {"pedidos", 7500 * time.Millisecond},
 	"webhooks":            {"pedidos", time.Second},
 	"webhooks-age":        {"pedidos", 22500 * time.Millisecond},
+	// Both of the program rollback: a look a second, and a watch that begins again at the next.
+	"list the Rollouts":     {"rollback", time.Second},
+	"bring an abort to git": {"rollback", time.Second},
 }
 
 // healthy is two pods of each service, of which nothing has failed.

@@ -62,9 +62,9 @@ func TestUnsignedDoesNotRun(t *testing.T) {
 		}
 		a.kubectl(strings.ReplaceAll(string(b), "cosign-system", "signatures"), "apply", "--server-side", "-f", "-")
 	}
-	waitFor(t, func() error { return a.try(before, "apply", "--server-side", "-f", "-") })
+	waitFor(t, func() error { return a.try(before, "apply", "--server-side", "--force-conflicts", "-f", "-") })
 	end := a.startController()
-	waitFor(t, func() error { return a.try(after, "apply", "--server-side", "-f", "-") })
+	waitFor(t, func() error { return a.try(after, "apply", "--server-side", "--force-conflicts", "-f", "-") })
 	a.kubectl(a.endpoint, "apply", "-f", "-")
 	waitFor(t, func() error {
 		rules := a.kubectl("", "get", "validatingwebhookconfiguration", "policy.sigstore.dev", "-o", "jsonpath={.webhooks[0].rules}")

@@ -32,7 +32,7 @@ bin/crane registry serve --address 127.0.0.1:0 >serve.log 2>&1 &
 registry=$!
 port=""
 for _ in $(seq 600); do
-	port="$(grep -oE 'port [0-9]+|:[0-9]+' serve.log | grep -oE '[0-9]+$' | head -n 1 || true)"
+	port="$(sed -nE 's/.*port ([0-9]+).*/\1/p' serve.log | head -n 1)"
 	[ -z "$port" ] || break
 	kill -0 "$registry" || { cat serve.log; exit 1; }
 	sleep 0.1
@@ -42,13 +42,13 @@ host="localhost:$port"
 
 tar -cf empty.tar --files-from /dev/null
 bin/crane append --oci-empty-base --new_layer empty.tar --new_tag "$host/base:1" --platform linux/amd64 >/dev/null 2>&1
-bin/crane mutate "$host/base:1" --set-platform linux/amd64 --tag "$host/base:1" >/dev/null
+bin/crane mutate "$host/base:1" --set-platform linux/amd64 --tag "$host/base:1" >/dev/null 2>&1
 
 cd app
 printf 'module example.com/app\ngo 1.25.0\n' >go.mod
 printf 'package main\n\nfunc main() {}\n' >main.go
 build() {
-	TZ="$1" SOURCE_DATE_EPOCH=1767225600 KO_DOCKER_REPO="$host" KO_DEFAULTBASEIMAGE="$host/base:1" CGO_ENABLED=0 \
+	TZ="$1" SOURCE_DATE_EPOCH=1767225600 KO_DOCKER_REPO="$host/app" KO_DEFAULTBASEIMAGE="$host/base:1" CGO_ENABLED=0 \
 		../bin/ko build --bare --platform linux/amd64 --sbom none . 2>../ko.log || { cat ../ko.log >&2; exit 1; }
 }
 first="$(build Europe/London)"

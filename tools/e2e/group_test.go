@@ -17,6 +17,9 @@ const groupBack = 10 * time.Second
 // only errors. The good one is aborted with the bad one, and nothing of the group is promoted.
 func TestAGroupIsTakenBackTogether(t *testing.T) {
 	needsCluster(t)
+	if !full {
+		t.Skip("make e2e-full has it")
+	}
 	const good = "pedidos"
 	t.Run("ship", func(t *testing.T) { shipBadGroup(t, good) })
 	mk(t, "deploy", "SERVICE="+judged+","+good) // the stack names the good versions again

@@ -463,7 +463,7 @@ func (s balancedService) reconcile(balancers map[string]string) error {
 		return nil
 	}
 	if _, err := kubectl("-n", "kube-system", "get", "configmap", "aws-load-balancer-controller-values"); err != nil {
-		return nil //nolint:nilerror // nobody is there to do it, and the Service waits
+		return nil //nolint:nilerr // nobody is there to do it, and the Service waits
 	}
 	account, err := world.Open()
 	if err != nil {

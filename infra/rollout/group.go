@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -13,6 +14,16 @@ import (
 // name of the group, and SERVICE@VERSION of each member. Its last step is then a pause without an end, which a Watch
 // ends once every member has arrived there. If one member is aborted, a Watch aborts the others.
 const GroupAnnotation = "loja-veloz.dev/group"
+
+var groupName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9.-]{0,62}$`)
+
+// ValidGroup returns an error, which says what to use, if a group cannot have the name.
+func ValidGroup(name string) error {
+	if !groupName.MatchString(name) {
+		return fmt.Errorf("is %q: use letters, digits, dots and dashes, at most 63, beginning with a letter or a digit", name)
+	}
+	return nil
+}
 
 // FormatGroup returns the value of GroupAnnotation, from the version of each member. Members belong
 // together if their values are equal, so that the abort of an earlier version is none of the group.

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/loja-veloz/platform/infra/gateway"
+	"github.com/loja-veloz/platform/infra/rollout"
 	"github.com/loja-veloz/platform/infra/validate"
 )
 
@@ -20,8 +21,7 @@ import (
 const maxNameLength = 46
 
 var (
-	groupName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9.-]{0,62}$`)
-	envName   = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+	envName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 	// byDigest matches registry/path@sha256:..., with an optional port and without a tag.
 	byDigest = regexp.MustCompile(`^[a-zA-Z0-9.-]+(:[0-9]+)?(/[a-z0-9._-]+)+@sha256:[0-9a-f]{64}$`)
 )
@@ -59,8 +59,10 @@ func (s *Spec) Validate() error {
 	s.validateEnv(errs)
 	s.Size.validate(errs)
 	s.Canary.validate(errs, s.Namespace)
-	if s.Group != "" && !groupName.MatchString(s.Group) {
-		errs.Add("Group", "is %q: use letters, digits, dots and dashes, at most 63, beginning with a letter or a digit", s.Group)
+	if s.Group != "" {
+		if err := rollout.ValidGroup(s.Group); err != nil {
+			errs.Add("Group", "%s", err)
+		}
 	}
 	s.validateTraffic(errs)
 	s.validateTelemetry(errs)

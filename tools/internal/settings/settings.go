@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/loja-veloz/platform/infra/rollout"
 	"github.com/loja-veloz/platform/tools/internal/cluster"
 	"github.com/loja-veloz/platform/tools/internal/repo"
 	"github.com/loja-veloz/platform/tools/internal/toolchain"
@@ -104,9 +105,6 @@ type Deploy struct {
 // Faults are the kinds that apps/internal/fault injects.
 var Faults = []string{"errors", "latency", "crash", "crashloop", "leak", "migration", "unready"}
 
-// groupForm is that of workload.Spec's Group.
-var groupForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9.-]{0,62}$`)
-
 var faultForm = regexp.MustCompile(`^([a-z]+)(:(method=[A-Z]+|share=0?\.[0-9]+|(delay|after)=[0-9]+m?s))*$`)
 
 // Deploy reads SERVICE, GROUP, WAIT, LOAD and FAULT. Every program has an image to ship, also those
@@ -116,8 +114,10 @@ func (r *Reader) Deploy() Deploy {
 		Programs: r.programs(repo.Programs), Group: os.Getenv("GROUP"), Fault: os.Getenv("FAULT"),
 		Wait: r.flag("WAIT", true), Load: r.choice("LOAD", "on", "off") == "on",
 	}
-	if d.Group != "" && !groupForm.MatchString(d.Group) {
-		r.refuse("GROUP is %q: use letters, digits, dots and dashes, at most 63, beginning with a letter or a digit", d.Group)
+	if d.Group != "" {
+		if err := rollout.ValidGroup(d.Group); err != nil {
+			r.refuse("GROUP %w", err)
+		}
 	}
 	form := faultForm.FindStringSubmatch(d.Fault)
 	switch {

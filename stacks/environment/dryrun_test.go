@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	mathrand "math/rand/v2"
 	"net"
 	"net/http"
 	"net/url"
@@ -22,6 +23,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -318,14 +320,24 @@ func write(t *testing.T, dir, name string, content []byte) string {
 	return file
 }
 
+// freePort returns an address of loopback on which no process listens. The port is below those
+// that Linux hands out by itself (32768 and higher) and below Kubernetes' node ports (30000 and
+// higher): another process would take one of those before the program here listens.
 func freePort(t *testing.T) string {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 100 {
+		listener, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 12000+mathrand.IntN(18000)))
+		if errors.Is(err, syscall.EADDRINUSE) {
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = listener.Close()
+		return listener.Addr().String()
 	}
-	defer func() { _ = listener.Close() }()
-	return listener.Addr().String()
+	t.Fatal("of 100 ports of 127.0.0.1 that were tried, every one is in use")
+	return ""
 }
 
 // waitFor calls try until it succeeds, for up to 90 seconds: a busy machine starts an API

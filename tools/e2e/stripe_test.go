@@ -5,7 +5,6 @@ package e2e
 import (
 	"bufio"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -20,6 +19,7 @@ import (
 	"github.com/loja-veloz/platform/tools/internal/browsertest"
 	"github.com/loja-veloz/platform/tools/internal/console"
 	"github.com/loja-veloz/platform/tools/internal/dev"
+	"github.com/loja-veloz/platform/tools/internal/process"
 	"github.com/loja-veloz/platform/tools/internal/toolchain"
 )
 
@@ -40,7 +40,10 @@ const (
 // TestStorefrontOnStripe buys in Chromium, with Stripe as the acquirer: its script, its API and its
 // webhooks are the stand-in's (apps/pagamentos/acquirer/stripe/stripetest). The shop runs on the host.
 func TestStorefrontOnStripe(t *testing.T) {
-	port := freePort(t)
+	port, err := process.FreePort(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
 	standIn := startStandIn(t, fmt.Sprintf("http://127.0.0.1:%d/webhooks/stripe", port))
 	shop, err := dev.Start(t.Context(), dev.Options{
 		Dir: filepath.Join(t.TempDir(), "dev"), Out: console.New(t.Output()), Ports: map[string]int{"pagamentos": port},
@@ -83,16 +86,6 @@ func TestStorefrontOnStripe(t *testing.T) {
 	if out, err := shop.Audit(t.Context()); err != nil {
 		t.Errorf("the audit: %v\n%s", err, out)
 	}
-}
-
-func freePort(t *testing.T) int {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer listener.Close()
-	return listener.Addr().(*net.TCPAddr).Port
 }
 
 // startStandIn builds and starts the stand-in for Stripe, which ends with the test, and returns its URL.

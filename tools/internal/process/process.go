@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -199,15 +200,22 @@ func memory(pid int, field string) (int64, error) {
 	return 0, nil // a zombie
 }
 
-// FreePort returns a port of 127.0.0.1 on which no process listens. Another process may
-// take it before the caller does.
+// FreePort returns a port of 127.0.0.1 on which no process listens. It is below those that
+// Linux hands out by itself (32768 and higher) and below Kubernetes' node ports (30000 and
+// higher): another process, or the next call, could get one of those before the caller listens.
 func FreePort(ctx context.Context) (int, error) {
-	l, err := new(net.ListenConfig).Listen(ctx, "tcp4", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
+	for range 100 {
+		l, err := new(net.ListenConfig).Listen(ctx, "tcp4", fmt.Sprintf("127.0.0.1:%d", 12000+rand.IntN(18000)))
+		if errors.Is(err, syscall.EADDRINUSE) {
+			continue
+		}
+		if err != nil {
+			return 0, err
+		}
+		defer l.Close()
+		return l.Addr().(*net.TCPAddr).Port, nil
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port, nil
+	return 0, errors.New("of 100 ports of 127.0.0.1 that were tried, every one is in use")
 }
 
 // Holder names the process that listens on a TCP port of this machine, as "name (process

@@ -85,6 +85,20 @@ func TestMarkedProcessesAreFoundAndEnded(t *testing.T) {
 	}
 }
 
+// TestAFreePortIsLeftAlone asks for a port that nobody else gets before the caller listens on it:
+// neither a connection that the kernel gives a port to (32768 and higher) nor a node port.
+func TestAFreePortIsLeftAlone(t *testing.T) {
+	for range 50 {
+		port, err := FreePort(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if port < 1024 || port >= 30000 {
+			t.Fatalf("FreePort = %d", port)
+		}
+	}
+}
+
 func TestHolderNamesTheProcess(t *testing.T) {
 	l, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {

@@ -182,7 +182,8 @@ type properties map[string]any
 // ElementType implements pulumi.Input: the keys are sent as they are.
 func (properties) ElementType() reflect.Type { return reflect.TypeFor[map[string]any]() }
 
-// Apply registers obj as a Pulumi resource called name, with the overlays applied.
+// Apply registers obj as a Pulumi resource called name, with the overlays applied. The values of
+// a Secret are secret in state and diffs too, those without a credential included.
 func Apply(ctx *pulumi.Context, name string, obj Object, overlays []Overlay, opts ...pulumi.ResourceOption) (*Resource, error) {
 	fields, err := Encode(obj)
 	if err != nil {
@@ -197,11 +198,23 @@ func Apply(ctx *pulumi.Context, name string, obj Object, overlays []Overlay, opt
 	if err != nil {
 		return nil, fmt.Errorf("resource %s: %w", name, err)
 	}
+	if gvk.Kind == "Secret" && gvk.Group == "" {
+		markSecret(fields)
+	}
 	resource := &Resource{}
 	if err := ctx.RegisterResource(Token(gvk), name, properties(fields), resource, opts...); err != nil {
 		return nil, fmt.Errorf("registering %s %s: %w", gvk.Kind, name, err)
 	}
 	return resource, nil
+}
+
+func markSecret(fields map[string]any) {
+	for _, key := range []string{"data", "stringData"} {
+		values, _ := fields[key].(map[string]any)
+		for name, value := range values {
+			values[name] = pulumi.ToSecret(value)
+		}
+	}
 }
 
 // Stages are manifests in the order in which they are created: every manifest waits for all

@@ -19,6 +19,8 @@ import (
 	"github.com/loja-veloz/platform/infra/gitops"
 	"github.com/loja-veloz/platform/infra/infratest"
 	"github.com/loja-veloz/platform/infra/kube"
+	"github.com/loja-veloz/platform/infra/policy"
+	"github.com/loja-veloz/platform/infra/policy/policytest"
 	"github.com/loja-veloz/platform/stacks/environment/internal/plan"
 	"github.com/loja-veloz/platform/stacks/environment/internal/program"
 )
@@ -112,6 +114,14 @@ func TestEveryObjectHasOneOwner(t *testing.T) {
 		byArgoCD, err := deployed(t, nil, name, c.values)
 		if err != nil {
 			t.Fatal(err)
+		}
+		_, _, target, err := program.Load(name, c.values, shop, c.target)
+		if err != nil {
+			t.Fatal(err)
+		}
+		rules := target.Policy()
+		if err := policy.Audit(&rules, policytest.Recorded(byArgoCD)); err != nil {
+			t.Errorf("%s, gitops, breaks rules, so its update would stop:\n%v", name, err)
 		}
 		before, after := owned(byPulumi), owned(byArgoCD)
 		for id := range before {

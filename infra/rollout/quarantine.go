@@ -222,11 +222,14 @@ func (q Quarantine) put(service, key string, e Entry) (change, error) {
 	return c, nil
 }
 
+// cut ends a reason that was longer.
+const cut = " ..."
+
 func shorten(reason string) string {
 	if len(reason) <= maxReason {
 		return reason
 	}
-	return strings.ToValidUTF8(reason[:maxReason], "") + " ..."
+	return strings.ToValidUTF8(reason[:maxReason], "") + cut
 }
 
 // suspect returns what an aborted Rollout changed: its image, or, if the stable version has the
@@ -328,20 +331,27 @@ func (w *Watch) RecordAbort(ctx context.Context) error {
 	}
 }
 
-// sentence records an abort, and says what a person can do.
-func (w *Watch) sentence(ctx context.Context, r *Rollout, reasons string) string {
+// quarantine records an abort. It returns the reasons, with those that somebody else has recorded
+// before and that are not among them, and what a person can do.
+func (w *Watch) quarantine(ctx context.Context, r *Rollout, reasons string) (all, advice string) {
 	e, err := w.record(ctx, r, reasons)
 	switch {
 	case err != nil:
-		return fmt.Sprintf("It could not be quarantined: %v. Deploy another version", err)
+		return reasons, fmt.Sprintf("It could not be quarantined: %v. Deploy another version", err)
 	case e == nil:
-		return fmt.Sprintf("Deploy another version, or start the canary again: make release SERVICE=%s REASON=...", w.Name)
+		return reasons, fmt.Sprintf("Deploy another version, or start the canary again: make release SERVICE=%s REASON=...", w.Name)
+	}
+	all = reasons
+	for part := range strings.SplitSeq(e.Reason, "; ") {
+		if !strings.Contains(reasons, part) && !strings.HasSuffix(part, cut) {
+			all += "; " + part
+		}
 	}
 	request := ""
 	if e.Trace != "" {
 		request = fmt.Sprintf("A request that failed has the trace %s. ", e.Trace)
 	}
-	return fmt.Sprintf("%sNot shipped again: %s. Deploy another version, or release it: %s", request, e.noun(), e.releaseCommand(w.Name))
+	return all, fmt.Sprintf("%sNot shipped again: %s. Deploy another version, or release it: %s", request, e.noun(), e.releaseCommand(w.Name))
 }
 
 // Lift lifts the block of what begins with what, which may be empty if there is only one,

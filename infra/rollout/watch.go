@@ -221,6 +221,9 @@ func (w *Watch) say(line string) {
 func (w *Watch) failure(ctx context.Context, r *Rollout) error {
 	reasons := w.reasons(ctx, r)
 	var sentence, quarantine string
+	if r.Status.Abort {
+		reasons, quarantine = w.quarantine(ctx, r, reasons)
+	}
 	switch {
 	case r.Status.Abort && !w.moved:
 		sentence = fmt.Sprintf("image %s was already aborted here and is not retried automatically, %s: %s", r.Image(), r.Traffic(), reasons)
@@ -233,9 +236,6 @@ func (w *Watch) failure(ctx context.Context, r *Rollout) error {
 		sentence += ". The controller does not take the traffic back while the Rollout is paused and its size changes. " +
 			fmt.Sprintf(`End the pause: kubectl -n %s patch rollout %s --subresource=status --type=merge -p '%s'`,
 				w.Namespace, w.Name, ResumePatch)
-	}
-	if r.Status.Abort {
-		quarantine = w.sentence(ctx, r, reasons)
 	}
 	return &FailureError{sentence, quarantine}
 }

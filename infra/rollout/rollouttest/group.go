@@ -55,6 +55,11 @@ func groupCases() []Case {
 		Error:       wasTaken + "; stock, which ships with it in the group sale, was aborted" + released,
 		Quarantined: blocked,
 	}, {
+		Name:     "member that somebody else has aborted with another",
+		Rollouts: []json.RawMessage{web(pausing), taken}, Lines: []string{second},
+		Quarantine: map[string]string{"web.1": `{"what":"sha256:1","reason":"RolloutAborted; stock, which ships with it in the group sale, was aborted"}`},
+		Error:      wasTaken + "; stock, which ships with it in the group sale, was aborted" + released, Quarantined: blocked,
+	}, {
 		Name: "member whose other never comes", Rollouts: []json.RawMessage{web(holding)}, Lines: []string{waits},
 		Takes: 5*time.Minute + 45*time.Second,
 		Error: "web: not promoted after 5m45s: it waits for stock of the group sale, with 20 % of the traffic. " +

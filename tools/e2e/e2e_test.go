@@ -753,8 +753,26 @@ func volume(t *testing.T, name string) {
 	})
 }
 
+// TestGitOps brings the environment up with Argo CD, in the empty cluster that the test before has left,
+// and ships a good version of one service with a bad one of another, as a group: git has the stable
+// versions of both again.
+func TestGitOps(t *testing.T) {
+	mk(t, "up", "DELIVERY=gitops")
+	if o := place(t, "tok_approved"); o.State != "confirmed" {
+		t.Fatalf("an order is %s", o.State)
+	}
+	const good = "pedidos"
+	before := map[string]string{judged: digestInGit(t, judged), good: digestInGit(t, good)}
+	shipBadGroup(t, good)
+	isBackInGit(t, judged, before[judged], "errors: .* of .* requests to the new version are bad[^\\n]*\nTrace: [0-9a-f]{32}\n")
+	isBackInGit(t, good, before[good], judged+", which ships with it in the group .*, was aborted")
+	memoryOfDelivery(t)
+	shell(t, `pulumi destroy --yes --skip-preview -s local`)
+	leavesNothing(t)
+}
+
 func TestUpAfterDestroy(t *testing.T) {
-	mk(t, "up")
+	mk(t, "up", "DELIVERY=pulumi")
 	mk(t, "down")
 }
 

@@ -35,8 +35,9 @@ func shipBadGroup(t *testing.T, good string) {
 	stop := begin(t, look(50, 0))
 	group := fmt.Sprintf("drill-%d", time.Now().Unix())
 	deploy := start(t, "env", "SERVICE="+judged+","+good, "FAULT=errors", "GROUP="+group, "LOAD=off", ".local/loja", "deploy")
+	asked := time.Now()
 	began := map[string]time.Time{} // when the abort of a service was seen
-	var back time.Time
+	var first, back time.Time       // of the first requests to a new version, and of the last
 	eventually(t, 5*time.Minute, "both stable versions have all traffic again", func() error {
 		var open []string
 		for _, service := range []string{judged, good} {
@@ -50,6 +51,9 @@ func shipBadGroup(t *testing.T, good string) {
 			if now.rollout.Status.Abort && began[service].IsZero() && now.rollout.Observed() {
 				began[service] = time.Now()
 			}
+			if now.weight > 0 && first.IsZero() {
+				first = time.Now()
+			}
 			if began[service].IsZero() || now.weight != 0 {
 				open = append(open, fmt.Sprintf("%s: %s, weight %d", service, now.rollout.Line(), now.weight))
 			}
@@ -62,6 +66,7 @@ func shipBadGroup(t *testing.T, good string) {
 	})
 	stop()
 	out := deploy.wait(t, 30*time.Second, false)
+	t.Logf("the first requests went to a new version %s after make deploy, which builds and pushes it", first.Sub(asked).Round(time.Second/10))
 	t.Logf("%s was aborted %s after %s, and all traffic was back %s after it", good, began[good].Sub(began[judged]).Round(time.Second/10), judged,
 		back.Sub(began[judged]).Round(time.Second/10))
 	if took := back.Sub(began[judged]); took > groupBack {

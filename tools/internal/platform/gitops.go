@@ -122,7 +122,7 @@ func (s *shipment) release(ctx context.Context) error {
 	} else {
 		s.w.Out.Step("committed %s as %.12s", strings.Join(released, ", "), commit)
 	}
-	if err := s.awaitSync(ctx, d, commit, released); err != nil {
+	if err := s.awaitSync(ctx, d, commit); err != nil {
 		return err
 	}
 	s.w.Out.Step("Argo CD has applied it, %s after the release began", console.Round(time.Since(began)))
@@ -232,18 +232,16 @@ type application struct {
 	}
 }
 
-// awaitSync tells Argo CD to look now, and waits until it has applied a commit for each Application.
-// A later commit, of another release or a rollback, has it too.
-func (s *shipment) awaitSync(ctx context.Context, d *deployments, commit string, applications []string) error {
-	if len(applications) == 0 {
-		return nil
-	}
+// awaitSync tells Argo CD to look now, and waits until it has applied a commit for every Application,
+// those without a change too: all services are watched afterwards, and the first version of one may
+// still be on its way. A later commit, of another release or a rollback, has it too.
+func (s *shipment) awaitSync(ctx context.Context, d *deployments, commit string) error {
 	k, err := openKubectl(s.w)
 	if err != nil {
 		return err
 	}
-	args := append([]string{"-n", argoNamespace, "annotate", "--overwrite", "applications.argoproj.io"}, applications...)
-	if _, err := k.Text(ctx, append(args, "argocd.argoproj.io/refresh=normal")...); err != nil {
+	if _, err := k.Text(ctx, "-n", argoNamespace, "annotate", "--overwrite", "applications.argoproj.io", "--all",
+		"argocd.argoproj.io/refresh=normal"); err != nil {
 		return err
 	}
 	var refused error
@@ -258,9 +256,6 @@ func (s *shipment) awaitSync(ctx context.Context, d *deployments, commit string,
 		}
 		var waiting []string
 		for _, a := range list.Items {
-			if !slices.Contains(applications, a.Metadata.Name) {
-				continue
-			}
 			state, failed := a.at(func(revision string) bool { return d.has(ctx, revision, commit) })
 			if failed {
 				refused = fmt.Errorf("Argo CD cannot apply %s: %s", a.Metadata.Name, state)

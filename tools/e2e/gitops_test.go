@@ -57,8 +57,8 @@ func isBackInGit(t *testing.T, service, digest, reason string) {
 // deployments runs git in the repository that Argo CD reads.
 func deployments(t *testing.T, args ...string) string {
 	t.Helper()
-	folder := filepath.Join(root, ".local", "cluster", "git", "deployments.git")
-	return strings.TrimSpace(start(t, append([]string{"git", "--git-dir", "../../" + folder}, args...)...).wait(t, time.Minute, true))
+	args = append([]string{"git", "--git-dir", filepath.Join(".local", "cluster", "git", "deployments.git")}, args...)
+	return strings.TrimSpace(start(t, args...).wait(t, time.Minute, true))
 }
 
 func digestInGit(t *testing.T, service string) string {

@@ -757,7 +757,10 @@ func volume(t *testing.T, name string) {
 // and ships a good version of one service with a bad one of another, as a group: git has the stable
 // versions of both again.
 func TestGitOps(t *testing.T) {
-	mk(t, "up", "DELIVERY=gitops")
+	up := start(t, "make", "--no-print-directory", "up", "DELIVERY=gitops").wait(t, 40*time.Minute, true)
+	if restarted := "restarted the API server: the API server did not read the ConfigMap shop/quarantine"; !strings.Contains(up, restarted) {
+		t.Errorf("make up after a destroy does not say %q:\n%s", restarted, up)
+	}
 	if o := place(t, "tok_approved"); o.State != "confirmed" {
 		t.Fatalf("an order is %s", o.State)
 	}
@@ -767,6 +770,7 @@ func TestGitOps(t *testing.T) {
 	isBackInGit(t, judged, before[judged], "errors: .* of .* requests to the new version are bad[^\\n]*\nTrace: [0-9a-f]{32}\n")
 	isBackInGit(t, good, before[good], judged+", which ships with it in the group .*, was aborted")
 	memoryOfDelivery(t)
+	nothingSyncs(t)
 	shell(t, `pulumi destroy --yes --skip-preview -s local`)
 	leavesNothing(t)
 }

@@ -54,6 +54,13 @@ func isBackInGit(t *testing.T, service, digest, reason string) {
 	}
 }
 
+// nothingSyncs waits until Argo CD is done: the Job of a sync that a destroy interrupts keeps its finalizer.
+func nothingSyncs(t *testing.T) {
+	t.Helper()
+	must(t, "-n", "argocd", "wait", "applications", "--all", "--timeout=3m", "--for=jsonpath={.status.sync.status}=Synced")
+	must(t, "-n", "argocd", "wait", "applications", "--all", "--timeout=3m", "--for=jsonpath={.status.operationState.phase}=Succeeded")
+}
+
 // deployments runs git in the repository that Argo CD reads.
 func deployments(t *testing.T, args ...string) string {
 	t.Helper()
@@ -110,9 +117,12 @@ func memoryOfDelivery(t *testing.T) {
 		if err != nil {
 			continue // it has ended
 		}
-		command, _, _ := strings.Cut(string(text), "\x00")
-		name, _, _ := strings.Cut(filepath.Base(command), " ") // redis-server sets a title with its address
-		if _, asked := pids[name]; asked && !slices.Contains([]string{"git-server", "docker-registry"}, name) {
+		words := strings.Split(string(text), "\x00")
+		name, _, _ := strings.Cut(filepath.Base(words[0]), " ") // redis-server sets a title with its address
+		if name == "console" {
+			name = words[1] // rollback is a command of its image
+		}
+		if _, asked := pids[name]; asked && len(parts[name]) == 0 {
 			var pid int
 			if _, err := fmt.Sscanf(line, "/proc/%d/", &pid); err != nil {
 				t.Fatal(err)

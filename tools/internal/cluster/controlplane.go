@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"time"
@@ -120,6 +121,18 @@ func (c *Cluster) apiServer() part {
 			return c.await(ctx, name, func(ctx context.Context) error { return server.get(ctx, "/readyz", nil) })
 		},
 	}, defaultGrace)
+}
+
+// RestartAPIServer ends the API server and starts it again. Everything else in the cluster goes on.
+func (c *Cluster) RestartAPIServer(ctx context.Context) error {
+	p := c.apiServer()
+	if err := p.down(ctx); err != nil {
+		return fmt.Errorf("ending the API server: %w", err)
+	}
+	if err := p.up(ctx); err != nil {
+		return fmt.Errorf("starting the API server again: %w", err)
+	}
+	return nil
 }
 
 func (c *Cluster) controllerManager() part {

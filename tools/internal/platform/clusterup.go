@@ -40,10 +40,40 @@ func (s *shipment) startCluster(ctx context.Context) error {
 		Registry: cluster.Registry, Tools: clusterImages(w), GitOps: s.gitops(), Pull: s.pull, Cache: w.Cache,
 		Sources: filepath.Join(w.Root, "tools"), Programs: w.Local(), Out: w.Out,
 	}.Fill
+	running, err := c.Running()
+	if err != nil {
+		return err
+	}
 	if err := c.Up(ctx, fill); err != nil {
 		return err
 	}
+	if running && s.deploys {
+		if err := s.readPoliciesAnew(ctx, c); err != nil {
+			return err
+		}
+	}
 	w.Out.Step("the cluster is ready after %s", console.Round(time.Since(began)))
+	return nil
+}
+
+// readPoliciesAnew restarts an API server that runs already and has no policy of the quarantine, as
+// after `pulumi destroy`. Kubernetes (1.30 to at least 1.36) stops watching ConfigMaps for its policies
+// with the deletion of the last policy that reads one, and does not begin again until the API server
+// starts anew: the next policy would read what the ConfigMap had before
+// (https://github.com/kubernetes/kubernetes/issues/130887).
+func (s *shipment) readPoliciesAnew(ctx context.Context, c *cluster.Cluster) error {
+	k, err := openKubectl(s.w)
+	if err != nil {
+		return err
+	}
+	policy, err := k.Text(ctx, "get", "validatingadmissionpolicies", "--ignore-not-found", "-o", "name", "quarantine-"+namespace)
+	if err != nil || policy != "" {
+		return err
+	}
+	if err := c.RestartAPIServer(ctx); err != nil {
+		return err
+	}
+	s.w.Out.Step("restarted the API server, because it has no policies, and would read an old quarantine for new ones")
 	return nil
 }
 

@@ -30,7 +30,12 @@ func Down(ctx context.Context, w Workspace) error {
 		if err != nil {
 			return err
 		}
-		return uninstallRegistry(ctx, k)
+		if err := uninstallRegistry(ctx, k); err != nil {
+			return err
+		}
+		w.Out.Step("before the next make up in this cluster, restart its API server: until then, it reads the quarantine as it was " +
+			"(https://github.com/kubernetes/kubernetes/issues/130887)")
+		return nil
 	}
 	c, err := w.cluster()
 	if err != nil {

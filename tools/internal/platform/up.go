@@ -39,7 +39,6 @@ func Up(ctx context.Context, w Workspace) error {
 		{"applying the stack", s.applyStack},
 		{"releasing", s.release},
 		{"watching the canaries", s.watchRelease},
-		{"checking the quarantine", s.checkQuarantine},
 	}
 	if w.bundled() {
 		steps = append(steps, step{"waiting for the page", s.awaitPage})

@@ -61,7 +61,7 @@ preview: loja ## print the plan of an AWS environment, without an account STACK=
 	@$(LOJA) preview
 outputs: loja ## print what a stack tells those who deploy, as JSON STACK= [FORMAT=github]
 	@$(LOJA) outputs
-record: loja ## write the digests of the last make publish into a stack file; PUSH=1 commits them to main STACK= [PUSH=1]
+record: loja ## write the digests of the last make publish into a stack file or its manifests; PUSH=1 commits them to main STACK= [PUSH=1]
 	@$(LOJA) record
 update: loja ## print the plan of a stack in AWS, with your credentials; YES=1 applies it STACK= [YES=1] [REFRESH=1]
 	@$(LOJA) update

@@ -10,20 +10,26 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/loja-veloz/platform/infra/kube"
 	"github.com/loja-veloz/platform/infra/observability"
 	"github.com/loja-veloz/platform/infra/rollout"
+	"github.com/loja-veloz/platform/infra/secrets"
 	"github.com/loja-veloz/platform/infra/validate"
+	"github.com/loja-veloz/platform/infra/workload"
 )
 
 const (
-	rollback           = "rollback"
-	rollbackPort int32 = 8080
-	tokenFolder        = "/etc/git"
-	tokenKey           = "password"
+	rollback                = "rollback"
+	rollbackPort      int32 = 8080
+	tokenFolder             = "/etc/git"
+	userKey, tokenKey       = "username", "password"
+	// scratch holds the clone of one rollback, with the history of the branch.
+	scratch     = "/tmp"
+	scratchSize = 1 << 30 // bytes
 )
 
 // RollbackSpec describes the program that brings aborted canaries to the git repository from which
@@ -38,11 +44,17 @@ type RollbackSpec struct {
 	// Repository and Branch are what Argo CD reads, and Path is the folder with a directory per
 	// service.
 	Repository, Branch, Path string
-	// User, and the key password of the Secret SecretName in Namespace, are the credentials of a
-	// push. The Secret is there before the component.
-	User, SecretName string
+	// SecretName is the Secret in Namespace with the keys username and password, the credentials of a
+	// push. It is there before the component, unless Remote says where it is copied from.
+	SecretName string
+	// Remote is a secret in AWS Secrets Manager with the same keys, Version the id of its version, a UUID,
+	// and Store the ClusterSecretStore that reads it. The Secret is then named by the version, so that
+	// another version restarts the program.
+	Remote, Version, Store string
 	// Metrics are the pods that read its metrics.
 	Metrics []kube.PodSelector
+	// Scraper reads them too; nil: nobody else does.
+	Scraper *workload.Scraper
 	// Jaeger, if its namespace is set, has the traces of failing requests.
 	Jaeger ServicePort
 	// With SkipAwait an update goes on before it is ready.
@@ -82,8 +94,13 @@ func (s *RollbackSpec) Validate() error {
 	errs.Required("Image", s.Image)
 	errs.Required("Branch", s.Branch)
 	errs.Required("Path", s.Path)
-	errs.Required("User", s.User)
 	errs.Required("SecretName", s.SecretName)
+	if copied := s.copied(); copied != nil {
+		errs.Required("Version", s.Version)
+		if err := copied.Validate(); err != nil {
+			errs.Add("Remote", "cannot be copied: %v", err)
+		}
+	}
 	return errs.Err()
 }
 
@@ -92,7 +109,7 @@ func (s *RollbackSpec) Pods() []kube.PodSize {
 	return []kube.PodSize{kube.SizeOf(rollback, 1, s.deployment().Spec.Template.Spec.Containers[0].Resources)}
 }
 
-// Scrape is where Prometheus finds its metrics.
+// Scrape is where Prometheus finds its metrics. Job is the name of the container too.
 func (s *RollbackSpec) Scrape() observability.Scrape {
 	return observability.Scrape{
 		Job: rollback, Host: rollback + "." + s.Namespace, Port: rollbackPort,
@@ -106,16 +123,33 @@ func (s *RollbackSpec) meta(namespace string) metav1.ObjectMeta {
 	return metav1.ObjectMeta{Name: rollback, Namespace: namespace, Labels: rollbackLabels}
 }
 
+// copied is the Secret that is copied, or nil.
+func (s *RollbackSpec) copied() *secrets.SecretSpec {
+	if s.Remote == "" {
+		return nil
+	}
+	return &secrets.SecretSpec{
+		Name: s.SecretName, Namespace: s.Namespace, Store: s.Store, Remote: s.Remote, Version: s.Version, Keys: []string{userKey, tokenKey},
+	}
+}
+
+// secret is the name of the Secret that the pod reads.
+func (s *RollbackSpec) secret() string { return kube.VersionedName(s.SecretName, s.Version) }
+
 // Stages returns every object, or an error that reports everything that is wrong.
 func (s *RollbackSpec) Stages() (kube.Stages, error) {
 	if err := s.Validate(); err != nil {
 		return nil, err
 	}
+	readers := s.Metrics
+	if s.Scraper != nil {
+		readers = append(readers[:len(readers):len(readers)], s.Scraper.Pods)
+	}
 	egress := []networkingv1.NetworkPolicyEgressRule{kube.ToDNS(), kube.ToAPIServer(), repositoryRule(s.Repository)}
 	stages := kube.Stages{
 		append(s.access(), kube.Manifest{
 			Name:   "network-policy",
-			Object: kube.IsolatingPolicy(s.meta(s.Namespace), rollbackLabels, kube.FromPods(rollbackPort, s.Metrics...), egress),
+			Object: kube.IsolatingPolicy(s.meta(s.Namespace), rollbackLabels, kube.FromPods(rollbackPort, readers...), egress),
 		}),
 		{{Name: "deployment", Object: s.deployment()}, {Name: "service", Object: &corev1.Service{
 			ObjectMeta: s.meta(s.Namespace), Spec: corev1.ServiceSpec{
@@ -125,6 +159,15 @@ func (s *RollbackSpec) Stages() (kube.Stages, error) {
 				},
 			},
 		}}},
+	}
+	if copied := s.copied(); copied != nil {
+		external, err := copied.Stages()
+		if err != nil {
+			return nil, err
+		}
+		// An update deletes the one before at its end, when no pod reads it any more.
+		external[0][0].RetainOnDelete = false
+		stages = append(external, stages...)
 	}
 	if s.SkipAwait {
 		stages.Unawaited()
@@ -174,7 +217,7 @@ func (s *RollbackSpec) deployment() *appsv1.Deployment {
 		{Name: "GIT_PATH", Value: s.Path},
 		{Name: "GIT_TOKEN_FILE", Value: tokenFolder + "/" + tokenKey},
 		{Name: "GIT_URL", Value: s.Repository},
-		{Name: "GIT_USER", Value: s.User},
+		kube.SecretVariable("GIT_USER", s.secret(), userKey),
 		{Name: "GOMEMLIMIT", Value: "96MiB"},
 		{Name: "POD_NAME", ValueFrom: &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{FieldPath: "metadata.name"}}},
 		{Name: "SERVICES_NAMESPACE", Value: s.ServicesNamespace},
@@ -188,24 +231,35 @@ func (s *RollbackSpec) deployment() *appsv1.Deployment {
 			PeriodSeconds: int32(period.Seconds()), FailureThreshold: failures,
 		}
 	}
+	pods := metav1.ObjectMeta{Labels: rollbackLabels}
+	if s.Scraper != nil {
+		pods.Annotations = s.Scraper.Annotations
+	}
 	return &appsv1.Deployment{ObjectMeta: s.meta(s.Namespace), Spec: appsv1.DeploymentSpec{
 		Replicas: new(int32(1)),
 		// Two would push against each other.
 		Strategy: appsv1.DeploymentStrategy{Type: appsv1.RecreateDeploymentStrategyType},
 		Selector: &metav1.LabelSelector{MatchLabels: rollbackLabels},
-		Template: corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: rollbackLabels}, Spec: corev1.PodSpec{
+		Template: corev1.PodTemplateSpec{ObjectMeta: pods, Spec: corev1.PodSpec{
 			ServiceAccountName: rollback, AutomountServiceAccountToken: new(true), SecurityContext: kube.RestrictedPod(),
-			Volumes: []corev1.Volume{{Name: "git", VolumeSource: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{
-				SecretName: s.SecretName, Items: []corev1.KeyToPath{{Key: tokenKey, Path: tokenKey}},
-			}}}},
+			Volumes: []corev1.Volume{
+				{Name: "git", VolumeSource: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{
+					SecretName: s.secret(), Items: []corev1.KeyToPath{{Key: tokenKey, Path: tokenKey}},
+				}}},
+				{Name: "scratch", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{
+					SizeLimit: resource.NewQuantity(scratchSize, resource.BinarySI),
+				}}},
+			},
 			Containers: []corev1.Container{{
 				Name: rollback, Image: s.Image, Args: []string{rollback}, Env: env,
 				Ports:           []corev1.ContainerPort{{Name: "http", ContainerPort: rollbackPort, Protocol: corev1.ProtocolTCP}},
 				Resources:       kube.Sizes(10, 32, 128),
 				SecurityContext: kube.RestrictedContainer(),
-				VolumeMounts:    []corev1.VolumeMount{{Name: "git", MountPath: tokenFolder, ReadOnly: true}},
-				ReadinessProbe:  probe("/ready", 5*time.Second, 3),
-				LivenessProbe:   probe("/health", 10*time.Second, 6),
+				VolumeMounts: []corev1.VolumeMount{
+					{Name: "git", MountPath: tokenFolder, ReadOnly: true}, {Name: "scratch", MountPath: scratch},
+				},
+				ReadinessProbe: probe("/ready", 5*time.Second, 3),
+				LivenessProbe:  probe("/health", 10*time.Second, 6),
 			}},
 		}},
 	}}

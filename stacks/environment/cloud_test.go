@@ -472,7 +472,8 @@ func TestOrderInTheCloud(t *testing.T) {
 	recorder.InOrder(t, map[string][]string{
 		"gateway-release":       {"load-balancer-release"}, // which has to outlive the Services for which it created load balancers
 		"gateway-gateway":       {"gateway-release"},
-		"gitops-sample-web-app": {"rollouts-release", "argocd-release", "gitops-project", "quarantine-binding"},
+		"gitops-sample-web-app": {"rollouts-release", "argocd-release", "gitops-project", "quarantine-binding", "rollback-deployment"},
+		"rollback-deployment":   {"rollback-external-secret", "rollouts-release", "argocd-release"},
 		"gitops-pedidos":        {"database-roles-job"},
 		"gitops-pagamentos":     {"stripe-external-secret"},
 		"database-roles-job":    {"database-master-external-secret"},
@@ -493,9 +494,89 @@ func TestOrderInTheCloud(t *testing.T) {
 			}
 		}
 	}
-	if secrets != 5 {
-		t.Errorf("%d secrets are copied into the cluster, want the database's, Stripe's, the API keys, Argo CD's, and Datadog's", secrets)
+	if secrets != 6 {
+		t.Errorf("%d secrets are copied into the cluster, want the database's, Stripe's, the API keys, Argo CD's, rollback's, and Datadog's", secrets)
 	}
+}
+
+// TestRollbacksReachGitInTheCloud: with Argo CD comes the program that commits them. Its credential is one version of
+// one secret, which its role and nothing else in the account may read in addition; it reaches the repository, and is
+// read by those who watch it. In mode pulumi there is none of it.
+func TestRollbacksReachGitInTheCloud(t *testing.T) {
+	const secret, role = "git-writer-" + pushVersion, "secret:loja-veloz/dev/git-push-??????"
+	values := stackFile(t, "dev")
+	without, err := inCloud(t, "dev", values)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if policy := fmt.Sprint(without.Named(t, "secrets-policy").Inputs["policy"]); strings.Contains(policy, "/git") {
+		t.Errorf("mode pulumi: %s", policy)
+	}
+	values["loja-veloz:delivery"] = gitopsMode
+	with, err := inCloud(t, "dev", values)
+	if err != nil {
+		t.Fatal(err)
+	}
+	with.WellFormed(t)
+	_, _, target, err := program.Load("dev", values, shop, aws.New)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rules := target.Policy()
+	if err := policy.Audit(&rules, policytest.Recorded(with)); err != nil {
+		t.Error(err)
+	}
+	if policy := fmt.Sprint(with.Named(t, "secrets-policy").Inputs["policy"]); strings.Count(policy, role) != 1 ||
+		strings.Contains(policy, "git-push-*") {
+		t.Errorf("External Secrets may read: %s", policy)
+	}
+	for _, r := range with.Resources() {
+		if raw := fmt.Sprint(r.Inputs); r.Name != "rollback-deployment" && r.Name != "rollback-external-secret" && strings.Contains(raw, "git-writer") {
+			t.Errorf("%s has the credential: %s", r.Name, raw)
+		}
+	}
+	copied := with.Named(t, "rollback-external-secret").Inputs
+	if name := copied["metadata"].(map[string]any)["name"]; name != secret || !strings.Contains(fmt.Sprint(copied["spec"]), "version:uuid/"+pushVersion) {
+		t.Errorf("the Secret is %v: %v", name, copied["spec"])
+	}
+	pod := fmt.Sprint(with.Named(t, "rollback-deployment").Inputs["spec"])
+	for _, want := range []string{
+		"image:" + imagesIn(t, values)["console"], "secretName:" + secret, "secretKeyRef:map[key:username name:" + secret + "]",
+		"name:GIT_URL value:https://github.com/loja-veloz/platform.git", "name:GIT_PATH value:stacks/environment/manifests/dev",
+		"name:GIT_BRANCH value:main", "ad.datadoghq.com/rollback.checks",
+	} {
+		if !strings.Contains(pod, want) {
+			t.Errorf("the pod lacks %s:\n%s", want, pod)
+		}
+	}
+	if scrapes := fmt.Sprint(with.Named(t, "prometheus-config").Inputs["data"]); !strings.Contains(scrapes, "rollback.argocd:8080") {
+		t.Errorf("Prometheus reads %s", scrapes)
+	}
+	git := reachability.Pod{Name: "github", Namespace: "elsewhere", Ports: []reachability.Port{apiPort}}
+	pods := []reachability.Pod{
+		named("argocd", "rollback", httpPort), named("observability", "prometheus"), named("observability", "console"), named("argocd", "stranger"),
+		{Name: "agent", Namespace: "datadog", Labels: map[string]string{"app": "datadog"}}, git,
+	}
+	want := []reachability.Edge{
+		{From: "rollback", To: "github", Port: apiPort}, {From: "prometheus", To: "rollback", Port: httpPort}, {From: "agent", To: "rollback", Port: httpPort},
+	}
+	got := slices.DeleteFunc(reachability.Compute(networkPolicies(t, with), pods), func(e reachability.Edge) bool {
+		// The repository has a name, so its port is open at every address.
+		return e.From != "rollback" && e.To != "rollback" || e.From == "rollback" && e.To != git.Name && e.Port == apiPort
+	})
+	if diff := reachability.Difference(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// imagesIn reads the images of a configuration.
+func imagesIn(t *testing.T, values map[string]string) map[string]string {
+	t.Helper()
+	var images map[string]string
+	if err := json.Unmarshal([]byte(values["loja-veloz:images"]), &images); err != nil {
+		t.Fatal(err)
+	}
+	return images
 }
 
 // TestWhatIsInstalledHasAUser: what nothing uses is off, in dev and in prod.

@@ -26,7 +26,10 @@ import (
 )
 
 var gitopsMode = `{"mode": "gitops", "publicKey": ` + strconv.Quote(publicKey) +
-	`, "git": {"url": "https://github.com/loja-veloz/platform.git", "secretName": "git"}}`
+	`, "git": {"url": "https://github.com/loja-veloz/platform.git", "secretName": "loja-veloz/dev/git", "pushSecretName": "loja-veloz/dev/git-push",
+	"pushSecretVersion": "` + pushVersion + `"}}`
+
+const pushVersion = "00000000-0000-4000-8000-000000000007"
 
 // lastOutputs answers for the last outputs of the stack itself.
 type lastOutputs struct {

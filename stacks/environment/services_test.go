@@ -54,6 +54,9 @@ func networkOf(t *testing.T, recorder *infratest.Recorder) *reachability.Objects
 	return objects
 }
 
+// byArgoCD is dev with Argo CD, which applies the services: their pods are not in the plan.
+const byArgoCD = "dev, gitops"
+
 // networks returns what networkOf finds in every environment.
 func networks(t *testing.T) map[string]*reachability.Objects {
 	t.Helper()
@@ -69,6 +72,12 @@ func networks(t *testing.T) map[string]*reachability.Objects {
 		}
 		all[name] = networkOf(t, recorder)
 	}
+	values := stackFile(t, "dev")
+	values["loja-veloz:delivery"] = gitopsMode
+	if recorder, err = inCloud(t, "dev", values); err != nil {
+		t.Fatal(err)
+	}
+	all[byArgoCD] = networkOf(t, recorder)
 	return all
 }
 
@@ -98,6 +107,9 @@ func dialled(environment string) []string {
 	gateway, telemetry := "traefik.gateway-internal", "jaeger.tracing"
 	if environment != "local" {
 		gateway, telemetry = "kong-internal-kong-proxy.kong-internal", "datadog.datadog"
+	}
+	if environment == byArgoCD {
+		return []string{"observability/prometheus dials rollback.argocd:8080/TCP"}
 	}
 	all := []string{
 		"tracing/otel-collector dials " + telemetry + ":4318/TCP",

@@ -1,7 +1,6 @@
 package rollback
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,17 +8,18 @@ import (
 	"io"
 	"os"
 	"path"
+	"slices"
 	"strings"
 	"time"
 
-	"github.com/go-git/go-billy/v5"
-	"github.com/go-git/go-billy/v5/memfs"
-	"github.com/go-git/go-billy/v5/util"
+	"github.com/go-git/go-billy/v5/osfs"
 	"github.com/go-git/go-git/v5"
 	"github.com/go-git/go-git/v5/plumbing"
+	"github.com/go-git/go-git/v5/plumbing/cache"
 	"github.com/go-git/go-git/v5/plumbing/object"
+	"github.com/go-git/go-git/v5/plumbing/storer"
 	"github.com/go-git/go-git/v5/plumbing/transport/http"
-	"github.com/go-git/go-git/v5/storage/memory"
+	"github.com/go-git/go-git/v5/storage/filesystem"
 	"go.yaml.in/yaml/v3"
 
 	"github.com/loja-veloz/platform/infra/rollout"
@@ -72,9 +72,16 @@ func (r *Repository) restore(ctx context.Context, c Change) (commit string, push
 		return "", false, fmt.Errorf("reading the token of the git repository: %w", err)
 	}
 	auth := &http.BasicAuth{Username: r.User, Password: strings.TrimSpace(string(token))}
-	files := memfs.New()
-	repository, err := git.CloneContext(ctx, memory.NewStorage(), files, &git.CloneOptions{
-		URL: r.URL, Auth: auth, ReferenceName: plumbing.NewBranchReferenceName(r.Branch), SingleBranch: true, Tags: git.NoTags,
+	// A repository with all of a platform's history is larger than this program may be.
+	folder, err := os.MkdirTemp("", "rollback-")
+	if err != nil {
+		return "", false, err
+	}
+	defer func() { _ = os.RemoveAll(folder) }()
+	objects := filesystem.NewStorage(osfs.New(folder), cache.NewObjectLRU(4*cache.MiByte))
+	branch := plumbing.NewBranchReferenceName(r.Branch)
+	repository, err := git.CloneContext(ctx, objects, nil, &git.CloneOptions{
+		URL: r.URL, Auth: auth, ReferenceName: branch, SingleBranch: true, NoCheckout: true, Tags: git.NoTags,
 	})
 	if err != nil {
 		return "", false, fmt.Errorf("cloning the branch %s: %w", r.Branch, err)
@@ -87,46 +94,52 @@ func (r *Repository) restore(ctx context.Context, c Change) (commit string, push
 	if err != nil {
 		return "", false, err
 	}
-	folder := path.Join(r.Path, c.Service)
-	present, err := versionAt(last, folder)
-	if err != nil {
+	commit, err = r.commit(objects, last, c)
+	if err != nil || commit == "" {
 		return "", false, err
 	}
-	if !c.ships(present) {
-		return "", false, nil
-	}
-	origin, err := find(last, folder, c.Stable)
-	if err != nil {
-		return "", false, err
-	}
-	switch {
-	case origin != nil:
-		err = replace(files, origin, folder)
-	case present.Settings == c.Stable.Settings:
-		err = setDigest(files, path.Join(folder, kustomization), present.Digest, c.Stable.Digest)
-	default:
-		err = fmt.Errorf("no commit of the branch %s has %s with the stable image %s and the settings %s: its history may have been "+
-			"rewritten. Release the stable version again", r.Branch, c.Service, c.Stable.Digest, c.Stable.Settings)
-	}
-	if err != nil {
-		return "", false, err
-	}
-	tree, err := repository.Worktree()
-	if err != nil {
-		return "", false, err
-	}
-	if err := tree.AddWithOptions(&git.AddOptions{All: true}); err != nil {
-		return "", false, err
-	}
-	by := &object.Signature{Name: Author, Email: Author + "@loja-veloz.invalid", When: time.Now()}
-	hash, err := tree.Commit(c.message(origin), &git.CommitOptions{Author: by, Committer: by})
-	if err != nil {
+	if err := objects.SetReference(plumbing.NewHashReference(branch, plumbing.NewHash(commit))); err != nil {
 		return "", false, err
 	}
 	if err := repository.PushContext(ctx, &git.PushOptions{Auth: auth}); err != nil {
 		return "", true, fmt.Errorf("pushing to the branch %s: %w", r.Branch, err)
 	}
-	return hash.String(), true, nil
+	return commit, true, nil
+}
+
+// commit stores a commit on top of the last one that brings the stable version back, and returns it, or ""
+// if there is nothing to bring back.
+func (r *Repository) commit(objects storer.EncodedObjectStorer, last *object.Commit, c Change) (string, error) {
+	folder := path.Join(r.Path, c.Service)
+	present, err := versionAt(last, folder)
+	if err != nil || !c.ships(present) {
+		return "", err
+	}
+	origin, err := find(last, folder, c.Stable)
+	if err != nil {
+		return "", err
+	}
+	root, err := last.Tree()
+	if err != nil {
+		return "", err
+	}
+	switch {
+	case origin != nil:
+		root, err = restored(objects, root, origin, folder)
+	case present.Settings == c.Stable.Settings:
+		root, err = withDigest(objects, root, path.Join(folder, kustomization), present.Digest, c.Stable.Digest)
+	default:
+		err = fmt.Errorf("no commit of the branch %s has %s with the stable image %s and the settings %s: its history may have been "+
+			"rewritten. Release the stable version again", r.Branch, c.Service, c.Stable.Digest, c.Stable.Settings)
+	}
+	if err != nil {
+		return "", err
+	}
+	by := object.Signature{Name: Author, Email: Author + "@loja-veloz.invalid", When: time.Now()}
+	hash, err := store(objects, &object.Commit{
+		Author: by, Committer: by, Message: c.message(origin), TreeHash: root.Hash, ParentHashes: []plumbing.Hash{last.Hash},
+	})
+	return hash.String(), err
 }
 
 // ships tells whether a version has what was aborted.
@@ -217,35 +230,81 @@ func find(from *object.Commit, folder string, wanted rollout.Version) (*object.C
 	}
 }
 
-// replace makes a folder of the working tree what it was at a commit.
-func replace(files billy.Filesystem, commit *object.Commit, folder string) error {
-	tree, err := commit.Tree()
-	if err == nil {
-		tree, err = tree.Tree(folder)
-	}
+// restored returns a tree in which a folder is what it was at a commit.
+func restored(objects storer.EncodedObjectStorer, root *object.Tree, at *object.Commit, folder string) (*object.Tree, error) {
+	tree, err := at.Tree()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if err := util.RemoveAll(files, folder); err != nil {
-		return err
+	entry, err := tree.FindEntry(folder)
+	if err != nil {
+		return nil, err
 	}
-	return tree.Files().ForEach(func(f *object.File) error {
-		text, err := f.Contents()
-		if err != nil {
-			return err
-		}
-		return util.WriteFile(files, path.Join(folder, f.Name), []byte(text), 0o644)
-	})
+	return with(objects, root, folder, entry.Hash)
 }
 
-// setDigest replaces the one digest of a kustomization.
-func setDigest(files billy.Filesystem, name, from, to string) error {
-	text, err := util.ReadFile(files, name)
+// withDigest returns a tree in which the one digest of a kustomization is another.
+func withDigest(objects storer.EncodedObjectStorer, root *object.Tree, name, from, to string) (*object.Tree, error) {
+	file, err := root.File(name)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if bytes.Count(text, []byte(from)) != 1 {
-		return fmt.Errorf("%s does not name %s exactly once", name, from)
+	text, err := file.Contents()
+	if err != nil {
+		return nil, err
 	}
-	return util.WriteFile(files, name, bytes.Replace(text, []byte(from), []byte(to), 1), 0o644)
+	if strings.Count(text, from) != 1 {
+		return nil, fmt.Errorf("%s does not name %s exactly once", name, from)
+	}
+	blob := objects.NewEncodedObject()
+	blob.SetType(plumbing.BlobObject)
+	w, err := blob.Writer()
+	if err == nil {
+		_, err = io.WriteString(w, strings.Replace(text, from, to, 1))
+	}
+	if err != nil {
+		return nil, err
+	}
+	hash, err := objects.SetEncodedObject(blob)
+	if err != nil {
+		return nil, err
+	}
+	return with(objects, root, name, hash)
+}
+
+// with returns a tree that has another object at a path that it has already.
+func with(objects storer.EncodedObjectStorer, tree *object.Tree, at string, hash plumbing.Hash) (*object.Tree, error) {
+	name, below, nested := strings.Cut(at, "/")
+	if nested {
+		child, err := tree.Tree(name)
+		if err != nil {
+			return nil, err
+		}
+		if child, err = with(objects, child, below, hash); err != nil {
+			return nil, err
+		}
+		hash = child.Hash
+	}
+	changed := &object.Tree{Entries: slices.Clone(tree.Entries)}
+	for i, entry := range changed.Entries {
+		if entry.Name == name {
+			changed.Entries[i].Hash = hash
+		}
+	}
+	stored, err := store(objects, changed)
+	if err != nil {
+		return nil, err
+	}
+	return object.GetTree(objects, stored)
+}
+
+// store encodes a tree or a commit.
+func store(objects storer.EncodedObjectStorer, o interface {
+	Encode(plumbing.EncodedObject) error
+}) (plumbing.Hash, error) {
+	encoded := objects.NewEncodedObject()
+	if err := o.Encode(encoded); err != nil {
+		return plumbing.ZeroHash, err
+	}
+	return objects.SetEncodedObject(encoded)
 }

@@ -98,10 +98,16 @@ func TestTheStableVersionIsRestoredWhole(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.release("estoque", bad.Digest, bad.Settings) // the same version with one file more
+	scratch := t.TempDir()
+	t.Setenv("TMPDIR", scratch)
 	commit, err := r.repository().Restore(t.Context(), change("estoque", bad, stable))
 	if err != nil || commit == "" {
 		t.Fatalf("Restore: %q, %v", commit, err)
 	}
+	if left, err := os.ReadDir(scratch); err != nil || len(left) > 0 {
+		t.Errorf("the clone is still there: %v (%v)", left, err)
+	}
+	r.git(r.bare, "fsck", "--strict")
 	if head := r.git(r.bare, "rev-parse", "main"); head != commit {
 		t.Errorf("the branch is at %s, want %s", head, commit)
 	}

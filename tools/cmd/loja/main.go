@@ -126,7 +126,7 @@ func root() *cobra.Command {
 			(*settings.Reader).Preview, platform.Preview),
 		command("update", "print the plan of a stack in AWS, and apply it with YES=1 (STACK=...)", (*settings.Reader).Update, platform.Update),
 		command("drift", "compare the objects of a stack in AWS with git (STACK=..., COMMENT=file)", (*settings.Reader).Drift, platform.Drift),
-		command("record", "write the digests of the last publish into a stack file, and commit them with PUSH=1 (STACK=...)",
+		command("record", "write the digests of the last publish into a stack file or its manifests, and commit them with PUSH=1 (STACK=...)",
 			(*settings.Reader).Record, platform.Record),
 		outputsCommand(),
 		command("comment", "put a review on a pull request or into an issue (FILE=..., PULL_REQUEST=... or ISSUE=...)",

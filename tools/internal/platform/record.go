@@ -19,23 +19,100 @@ import (
 // mainBranch is the branch that says what runs.
 const mainBranch = "main"
 
-// Record writes the digests of the last make publish into the stack file of an environment and, if told so,
-// commits that alone to the branch main of origin, on top of what others have pushed meanwhile.
+// Record writes the digests of the last make publish into the stack file of an environment and, if Argo CD delivers
+// there, those of the services into its manifests instead. If told so, it commits that alone to the branch main of
+// origin, on top of what others have pushed meanwhile.
 func Record(ctx context.Context, w Workspace, r settings.Record) error {
+	return record(ctx, w, r, renderManifests)
+}
+
+// record is Record with what make render does.
+func record(ctx context.Context, w Workspace, r settings.Record, render renderer) error {
 	release, err := publish.Read(w.releaseFile())
 	if err != nil {
 		return err
 	}
-	name := "Pulumi." + r.Stack + ".yaml"
-	changed, err := writeImages(release, filepath.Join(w.Root, name))
+	rec := recording{w: w, release: release, stack: r.Stack, render: render}
+	if r.Push { // the update reads no manifests
+		render = nil
+	}
+	changed, err := rec.write(ctx, w.Root, render)
 	if err != nil {
 		return err
 	}
-	w.Out.Step("%s has the images of %s, %d of them new", name, release.Commit, changed)
+	w.Out.Step("%s has the images of %s, %d of them new", rec.stackFile(), release.Commit, changed)
 	if !r.Push {
 		return nil
 	}
-	return pushImages(ctx, w, release, r.Stack)
+	return rec.push(ctx)
+}
+
+// recording is a release on its way into git, for one stack.
+type recording struct {
+	w       Workspace
+	release *publish.Release
+	stack   string
+	render  renderer
+}
+
+func (r *recording) stackFile() string { return "Pulumi." + r.stack + ".yaml" }
+
+// write writes the images into a working tree, and returns how many are other ones. Without a renderer, the manifests
+// stay as they are.
+func (r *recording) write(ctx context.Context, root string, render renderer) (int, error) {
+	file := filepath.Join(root, r.stackFile())
+	m, err := r.manifests(root)
+	if err != nil {
+		return 0, err
+	}
+	if m == nil {
+		return writeImages(r.release, file, nil)
+	}
+	before, err := m.digests()
+	if err != nil {
+		return 0, err
+	}
+	if err := r.complete(m, before, file); err != nil {
+		return 0, err
+	}
+	if render == nil {
+		return writeImages(r.release, file, before)
+	}
+	if err := render(ctx, root, r.stack, m.folder, r.w.releaseFile()); err != nil {
+		return 0, err
+	}
+	after, err := m.digests()
+	if err != nil {
+		return 0, err
+	}
+	changed, err := writeImages(r.release, file, after)
+	for program, image := range after {
+		if before[program] != image {
+			changed++
+		}
+	}
+	return changed, err
+}
+
+// there tells whether a working tree has the images already.
+func (r *recording) there(root string) (bool, error) {
+	m, err := r.manifests(root)
+	if err != nil {
+		return false, err
+	}
+	var has map[string]string
+	if m != nil {
+		if has, err = m.digests(); err != nil {
+			return false, err
+		}
+	}
+	for program, image := range has {
+		if r.release.Images[program] != image {
+			return false, nil
+		}
+	}
+	_, changed, err := withImages(r.release, filepath.Join(root, r.stackFile()), has)
+	return changed == 0, err
 }
 
 var (
@@ -46,16 +123,25 @@ var (
 )
 
 // writeImages replaces the images in a stack file, whose other lines stay as they are, and returns how many are
-// other ones.
-func writeImages(release *publish.Release, path string) (int, error) {
+// other ones. Those of programs in manifests are not its own.
+func writeImages(release *publish.Release, path string, manifests map[string]string) (int, error) {
+	text, changed, err := withImages(release, path, manifests)
+	if err != nil || changed == 0 {
+		return 0, err
+	}
+	return changed, replaceFile(path, text)
+}
+
+// withImages returns what writeImages writes.
+func withImages(release *publish.Release, path string, manifests map[string]string) (string, int, error) {
 	b, err := os.ReadFile(path)
 	if err != nil {
-		return 0, err
+		return "", 0, err
 	}
 	text, name := string(b), filepath.Base(path)
 	block := imagesBlock.FindStringSubmatchIndex(text)
 	if block == nil {
-		return 0, fmt.Errorf("%s has no %s:images", name, project)
+		return "", 0, fmt.Errorf("%s has no %s:images", name, project)
 	}
 	changed, named := 0, map[string]bool{}
 	var errs []error
@@ -67,26 +153,27 @@ func writeImages(release *publish.Release, path string) (int, error) {
 			errs = append(errs, fmt.Errorf("%s has an image of %s, and the release has none: remove its line, or add apps/%s",
 				name, parts[1], parts[1]))
 		}
+		if _, elsewhere := manifests[parts[1]]; elsewhere {
+			return line
+		}
 		if image != parts[2] {
 			changed++
 		}
 		return "    " + parts[1] + ": " + image
 	})
 	for _, program := range slices.Sorted(maps.Keys(release.Images)) {
-		if !named[program] {
+		if _, elsewhere := manifests[program]; !named[program] && !elsewhere {
 			lines += "    " + program + ": " + release.Images[program] + "\n"
 			changed++
 		}
 	}
-	if len(errs) > 0 || changed == 0 {
-		return 0, errors.Join(errs...)
-	}
-	return changed, replaceFile(path, text[:block[2]]+lines+text[block[3]:])
+	return text[:block[2]] + lines + text[block[3]:], changed, errors.Join(errs...)
 }
 
-// pushImages commits the images to main of origin. Its files are in a folder of their own: the working tree, from
-// which the update runs, stays at its commit.
-func pushImages(ctx context.Context, w Workspace, release *publish.Release, stack string) error {
+// push commits the images to main of origin. Its files are in a folder of their own: the working tree, from which the
+// update runs, stays at its commit.
+func (r *recording) push(ctx context.Context) error {
+	w := r.w
 	git := func(dir string, args ...string) error {
 		_, err := gitText(ctx, dir, args...)
 		return err
@@ -103,22 +190,32 @@ func pushImages(ctx context.Context, w Workspace, release *publish.Release, stac
 		if err := fetchMain(ctx, w.Root); err != nil {
 			return err
 		}
-		if err := refuseOlder(ctx, w.Root, release, stack); err != nil {
-			return err
-		}
 		if err := git(w.Root, "worktree", "add", "--detach", tree, "FETCH_HEAD"); err != nil {
 			return err
 		}
-		changed, err := writeImages(release, filepath.Join(tree, "Pulumi."+stack+".yaml"))
+		files, err := r.files(ctx, tree)
 		if err != nil {
 			return err
 		}
-		if changed == 0 {
+		if err := r.refuse(ctx, files); err != nil {
+			return err
+		}
+		there, err := r.there(tree)
+		if err != nil {
+			return err
+		}
+		if there {
 			w.Out.Step("%s of origin has these images already", mainBranch)
 			return nil
 		}
-		message := recordSubject(stack) + release.Commit
-		if err := git(tree, append(who, "commit", "--quiet", "--message", message, "--", "Pulumi."+stack+".yaml")...); err != nil {
+		if _, err := r.write(ctx, tree, r.render); err != nil {
+			return err
+		}
+		if err := git(tree, append([]string{"add", "--all", "--"}, files...)...); err != nil {
+			return err
+		}
+		message := recordSubject(r.stack) + r.release.Commit
+		if err := git(tree, append(append(who, "commit", "--quiet", "--message", message, "--"), files...)...); err != nil {
 			return err
 		}
 		rejected = git(tree, "push", "origin", "HEAD:refs/heads/"+mainBranch)
@@ -134,6 +231,16 @@ func pushImages(ctx context.Context, w Workspace, release *publish.Release, stac
 	}
 	return fmt.Errorf("pushing the digests: %s moved three times meanwhile, and nothing was deployed: run the job again: %w",
 		mainBranch, rejected)
+}
+
+// files are what a recording may change in a working tree, from its root.
+func (r *recording) files(ctx context.Context, tree string) ([]string, error) {
+	files := []string{r.stackFile()}
+	m, err := r.manifests(tree)
+	if err != nil || m == nil {
+		return files, err
+	}
+	return append(files, m.path), m.ofOrigin(ctx, r.w.Root)
 }
 
 // gitText runs git, whose messages are those in English that moved knows.
@@ -160,22 +267,30 @@ func fetchMain(ctx context.Context, root string) error {
 // recordSubject begins the subject of a commit with digests; the commit of the release follows.
 func recordSubject(stack string) string { return stack + ": images of " }
 
-// refuseOlder refuses a release of a commit that comes before the one whose images main has, as when an old job is run
-// again. Of a commit that main does not have, nothing is known.
-func refuseOlder(ctx context.Context, root string, release *publish.Release, stack string) error {
-	subject, err := gitText(ctx, root, "log", "-1", "--format=%s", "--grep=^"+recordSubject(stack), "FETCH_HEAD",
-		"--", "Pulumi."+stack+".yaml")
+// refuse refuses a release of a commit that comes before the one whose images main has, as when an old job is run
+// again, and one that was taken back since main had it. Of a commit that main does not have, nothing is known.
+func (r *recording) refuse(ctx context.Context, files []string) error {
+	root, release := r.w.Root, r.release
+	last := []string{"log", "-1", "--format=%H %s", "--grep=^" + recordSubject(r.stack), "FETCH_HEAD", "--"}
+	line, err := gitText(ctx, root, append(last, files...)...)
 	if err != nil {
 		return err
 	}
+	at, subject, _ := strings.Cut(line, " ")
 	clean := func(commit string) string { return strings.TrimSuffix(commit, "-dirty") }
-	recorded, found := strings.CutPrefix(subject, recordSubject(stack))
-	if !found || clean(recorded) == clean(release.Commit) {
+	recorded, found := strings.CutPrefix(subject, recordSubject(r.stack))
+	switch {
+	case !found:
+		return nil
+	case clean(recorded) == clean(release.Commit):
+		if len(files) > 1 {
+			return r.refuseTakenBack(ctx, at, files[1])
+		}
 		return nil
 	}
 	if _, err := gitText(ctx, root, "merge-base", "--is-ancestor", clean(release.Commit), clean(recorded)); err != nil {
 		return nil //nolint:nilerr // it is no ancestor, or unknown
 	}
 	return fmt.Errorf("%s has the images of %s for %s already, and the release of %s is an older one: nothing was deployed. "+
-		"To go back, revert what is wrong on %s; its release follows", mainBranch, recorded, stack, release.Commit, mainBranch)
+		"To go back, revert what is wrong on %s; its release follows", mainBranch, recorded, r.stack, release.Commit, mainBranch)
 }

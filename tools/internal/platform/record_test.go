@@ -48,14 +48,6 @@ func released(t *testing.T, images map[string]string) (w Workspace, origin strin
 		}
 	}
 	root := t.TempDir()
-	origin = filepath.Join(t.TempDir(), "origin.git")
-	run(t, root, "git", "init", "--quiet", "--bare", "--initial-branch=main", origin)
-	run(t, root, "git", "init", "--quiet", "--initial-branch=main")
-	run(t, root, "git", "remote", "add", "origin", origin)
-	write(t, filepath.Join(root, "Pulumi.dev.yaml"), stackText)
-	run(t, root, "git", "add", "Pulumi.dev.yaml")
-	commit(t, root, "first")
-	run(t, root, "git", "push", "--quiet", "origin", "main")
 	record, err := json.Marshal(map[string]any{"commit": "abc123", "images": images})
 	if err != nil {
 		t.Fatal(err)
@@ -64,6 +56,14 @@ func released(t *testing.T, images map[string]string) (w Workspace, origin strin
 		t.Fatal(err)
 	}
 	write(t, filepath.Join(root, ".local", "release.json"), string(record))
+	origin = filepath.Join(t.TempDir(), "shop", "platform.git")
+	run(t, root, "git", "init", "--quiet", "--bare", "--initial-branch=main", origin)
+	run(t, root, "git", "init", "--quiet", "--initial-branch=main")
+	run(t, root, "git", "remote", "add", "origin", origin)
+	write(t, filepath.Join(root, "Pulumi.dev.yaml"), stackText)
+	run(t, root, "git", "add", "Pulumi.dev.yaml")
+	commit(t, root, "first")
+	run(t, root, "git", "push", "--quiet", "origin", "main")
 	return Workspace{Root: root, Out: console.New(io.Discard)}, origin
 }
 
@@ -91,9 +91,9 @@ func TestDigestsReachGitOnTopOfOthers(t *testing.T) {
 	}
 }
 
-func raced(t *testing.T, when string) {
+// race lets somebody push a commit to origin in the hook of a clone, once.
+func race(t *testing.T, w Workspace, origin, when string) {
 	t.Helper()
-	w, origin := released(t, newImages)
 	other := t.TempDir()
 	run(t, other, "git", "clone", "--quiet", origin, ".")
 	write(t, filepath.Join(other, "theirs"), "theirs\n")
@@ -104,6 +104,12 @@ func raced(t *testing.T, when string) {
 	if err := os.WriteFile(filepath.Join(w.Root, ".git", "hooks", when), []byte(hook), 0o700); err != nil {
 		t.Fatal(err)
 	}
+}
+
+func raced(t *testing.T, when string) {
+	t.Helper()
+	w, origin := released(t, newImages)
+	race(t, w, origin, when)
 	if err := Record(t.Context(), w, settings.Record{Stack: "dev", Push: true}); err != nil {
 		t.Fatal(err)
 	}

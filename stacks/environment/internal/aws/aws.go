@@ -3,6 +3,7 @@
 package aws
 
 import (
+	"errors"
 	"maps"
 	"slices"
 
@@ -60,8 +61,9 @@ type Target struct {
 	scraper          *workload.Scraper // nil: Datadog reads no metrics of the services
 	scraperErr       error
 	rollouts         *delivery.RolloutsReleaseSpec // nil: not installed
-	argoCD           *delivery.ArgoCDSpec          // nil: not installed, nor is imageUpdater
+	argoCD           *delivery.ArgoCDSpec          // nil: not installed, nor are imageUpdater and rollback
 	imageUpdater     *delivery.ImageUpdaterSpec
+	rollback         *delivery.RollbackSpec     // with argoCD
 	datadog          *observability.DatadogSpec // nil: not installed
 	traces           *observability.TracesSpec  // nil: programs send to otlpEndpoint themselves, or nowhere
 	monitoring       *plan.Monitoring
@@ -222,6 +224,14 @@ func (t *Target) planDelivery() {
 			NamePattern: service, Path: plan.ManifestPath(cfg, t.environment) + "/" + service,
 			Images: []string{"loja-veloz/" + service}, // the name that bootstrap uses
 		})
+	}
+	t.rollback = plan.Rollback(t.environment, cfg, t.monitoring, t.traces)
+	t.rollback.Remote, t.rollback.Version, t.rollback.Store = git.PushSecretName, git.PushSecretVersion, secretStore
+	if t.scraper != nil {
+		metrics := t.rollback.Scrape()
+		annotations, err := observability.DatadogAnnotations(metrics.Job, metrics.Port, t.environment)
+		t.scraperErr = errors.Join(t.scraperErr, err)
+		t.rollback.Scraper = &workload.Scraper{Pods: t.scraper.Pods, Annotations: annotations}
 	}
 }
 

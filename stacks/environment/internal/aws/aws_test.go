@@ -18,6 +18,7 @@ func TestSettingsThatAWSRefuses(t *testing.T) {
 	cfg.Cluster.Addons = map[string]string{"dns": "1"}
 	cfg.Gateway.NodePort, cfg.Gateway.CertificateARN, cfg.Gateway.ZoneID = 30081, "certificate", "Z1"
 	cfg.MetricsServer.KubeletInsecureTLS, cfg.Delivery.Mode, cfg.Datadog.Install = true, config.GitOps, true
+	cfg.Delivery.Git.PushSecretVersion = "AWSCURRENT"
 	cfg.Images = map[string]string{"estoque": "registry/drill/estoque@sha256:0"}
 	cfg.Prometheus.NodePort, cfg.Console.NodePort = 9090, 9092
 	err := validate(cfg)
@@ -30,7 +31,9 @@ func TestSettingsThatAWSRefuses(t *testing.T) {
 		"shop.stripeSecretName is missing: shop.acquirer is stripe", "shop.apiKeysSecretName is missing: shop.auth is api-key",
 		"shop.stripeSecretVersion is missing: shop.acquirer is stripe", `shop.apiKeysSecretVersion is "AWSCURRENT": use the id of a version`,
 		`cloud.bootstrap is ""`, "cloud.protected is false: with database.multiAZ", "cluster.addons.dns is not an add-on",
-		"kubeletInsecureTLS is true", "delivery.git.secretName is missing: delivery.mode is gitops", "publicAccessCIDRs is empty", "gateway.host is empty", "exactly one of them",
+		"kubeletInsecureTLS is true", "delivery.git.secretName is missing: delivery.mode is gitops",
+		"delivery.git.pushSecretName is missing: delivery.mode is gitops", `delivery.git.pushSecretVersion is "AWSCURRENT": use the id of a version`,
+		"publicAccessCIDRs is empty", "gateway.host is empty", "exactly one of them",
 		`gateway.certificateARN is "certificate"`, "gateway.nodePort is 30081", "datadog.secretName is missing", "datadog.secretVersion is missing",
 		"images.estoque is registry/drill/estoque@sha256:0, which injects a fault", "prometheus.nodePort is 9090", "console.nodePort is 9092",
 	}
@@ -82,5 +85,18 @@ func TestACertificateIsInTheRegionAndTheAccount(t *testing.T) {
 		if err := validate(cfg); strings.Contains(fmt.Sprint(err), "gateway.certificateARN") == ours {
 			t.Errorf("%s: %v", arn, err)
 		}
+	}
+}
+
+// TestCredentialsOfGitNeedGitOps: in mode pulumi nothing reads them.
+func TestCredentialsOfGitNeedGitOps(t *testing.T) {
+	cfg := configured()
+	cfg.Cloud.Region, cfg.Cloud.Bootstrap = "us-east-1", "organization/loja-veloz-bootstrap/account"
+	cfg.Delivery.Git = config.Git{SecretName: "a", PushSecretName: "b", PushSecretVersion: "00000000-0000-4000-8000-000000000001"}
+	infratest.Refused(t, validate(cfg), `delivery.git.secretName is "a", and nothing reads it: delivery.mode is pulumi`,
+		`delivery.git.pushSecretName is "b", and nothing reads it`, "delivery.git.pushSecretVersion is")
+	cfg.Delivery.Mode = config.GitOps
+	if err := validate(cfg); err != nil {
+		t.Errorf("mode gitops: %v", err)
 	}
 }

@@ -29,9 +29,6 @@ func (t *Target) ask(ctx *pulumi.Context, in pulumi.InvokeOption, own *account) 
 	if warning := cluster.Support(t.cluster.Version, t.cluster.ExtendedSupport, time.Now()); warning != "" {
 		_ = ctx.Log.Warn("cluster.version: "+warning, nil)
 	}
-	if warning := t.byHand(); warning != "" {
-		_ = ctx.Log.Warn(warning, nil)
-	}
 	if t.cfg.Cloud.Offline {
 		return nil, nil
 	}
@@ -63,15 +60,6 @@ func (t *Target) ask(ctx *pulumi.Context, in pulumi.InvokeOption, own *account) 
 	}
 	t.compareRelease(ctx, in)
 	return t.scaling(ctx, in)
-}
-
-// byHand is a warning about what nothing here does when Argo CD delivers: it is empty if it does not.
-func (t *Target) byHand() string {
-	if t.argoCD == nil {
-		return ""
-	}
-	return config.Namespace + ":delivery.mode is gitops: in AWS nothing commits the stable version after an aborted canary, nor the " +
-		"digests of a release: a person does both in git (docs/gitops.md, In AWS)"
 }
 
 // lookUpRole returns the ARN of a caller's role with its path, which the caller's own ARN lacks, or ""

@@ -183,15 +183,3 @@ func TestTheSizeOfTheNodeGroupIsRead(t *testing.T) {
 		t.Errorf("without the parameter: %v", err)
 	}
 }
-
-// TestWhatAPersonDoesWithGitOps: whoever turns it on is told.
-func TestWhatAPersonDoesWithGitOps(t *testing.T) {
-	cfg := configured()
-	if warning := New("dev", cfg).(*Target).byHand(); warning != "" {
-		t.Errorf("the mode pulumi warns: %s", warning)
-	}
-	cfg.Delivery.Mode = config.GitOps
-	if warning := New("dev", cfg).(*Target).byHand(); !strings.Contains(warning, "nothing commits the stable version after an aborted canary") {
-		t.Errorf("the warning is %q", warning)
-	}
-}

@@ -99,7 +99,7 @@ func (t *Target) controllers(p *plan.Plan) cluster.Pods {
 		sized = append(sized, t.metricsServer)
 	}
 	if t.argoCD != nil {
-		sized = append(sized, t.argoCD, t.imageUpdater)
+		sized = append(sized, t.argoCD, t.imageUpdater, t.rollback)
 	}
 	if t.datadog != nil {
 		sized = append(sized, t.datadogWith(p))

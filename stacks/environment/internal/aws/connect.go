@@ -184,7 +184,7 @@ func (t *Target) identities(ctx *pulumi.Context, p *plan.Plan, eks *cluster.Clus
 		readable = append(readable, named(secret.remote))
 	}
 	if t.argoCD != nil {
-		readable = append(readable, named(t.argoCD.Repository.SecretName))
+		readable = append(readable, named(t.argoCD.Repository.SecretName), named(t.rollback.Remote))
 	}
 	roles := []struct {
 		name, namespace, serviceAccount string

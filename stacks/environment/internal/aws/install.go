@@ -78,7 +78,7 @@ func (c *connected) Install(ctx *pulumi.Context, p *plan.Plan, namespaces progra
 	if err != nil {
 		return nil, err
 	}
-	deliverers, err := c.installDelivery(ctx, store)
+	deliverers, err := c.installDelivery(ctx, store, namespaces.Shop)
 	if err != nil {
 		return nil, err
 	}
@@ -158,7 +158,7 @@ func (c *connected) installGateways(ctx *pulumi.Context, shop, balancer pulumi.R
 
 // installDelivery registers what ships new versions. It returns the Rollouts controller and Argo CD,
 // for which workloads wait.
-func (c *connected) installDelivery(ctx *pulumi.Context, store pulumi.Resource) ([]pulumi.Resource, error) {
+func (c *connected) installDelivery(ctx *pulumi.Context, store, shop pulumi.Resource) ([]pulumi.Resource, error) {
 	t, in := c.target, pulumi.Provider(c.provider)
 	var needed []pulumi.Resource
 	if t.rollouts != nil {
@@ -176,7 +176,11 @@ func (c *connected) installDelivery(ctx *pulumi.Context, store pulumi.Resource) 
 		if _, err := delivery.NewImageUpdater(ctx, "image-updater", t.imageUpdater, in, c.after(argo)); err != nil {
 			return nil, err
 		}
-		needed = append(needed, argo)
+		rollback, err := delivery.NewRollback(ctx, "rollback", t.rollback, in, c.after(append(needed, store, shop, argo)...))
+		if err != nil {
+			return nil, err
+		}
+		needed = append(needed, argo, rollback)
 	}
 	return needed, nil
 }

@@ -43,7 +43,8 @@ func (t *Target) Validate(p *plan.Plan) error {
 	}
 	if t.argoCD != nil {
 		components = append(components,
-			plan.Component{Name: "argo cd", Spec: t.argoCD}, plan.Component{Name: "image updater", Spec: t.imageUpdater})
+			plan.Component{Name: "argo cd", Spec: t.argoCD}, plan.Component{Name: "image updater", Spec: t.imageUpdater},
+			plan.Component{Name: "rollback", Spec: t.rollback})
 	}
 	components = append(components, t.monitoring.Components(p)...)
 	return errors.Join(validate(t.cfg), t.validateSecrets(p), t.routerErr, t.scraperErr, plan.Validate(components), t.checkNodes(p))
@@ -162,9 +163,7 @@ func validateControllers(cfg *config.Config, add func(format string, args ...any
 	if cfg.MetricsServer.KubeletInsecureTLS {
 		add("metricsServer.kubeletInsecureTLS is true: set false, since the cluster's CA signs the certificates of EKS's kubelets")
 	}
-	if cfg.Delivery.Mode == config.GitOps && cfg.Delivery.Git.SecretName == "" {
-		add("delivery.git.secretName is missing: delivery.mode is gitops")
-	}
+	validateGit(cfg, add)
 	if cfg.Datadog.Install && cfg.Datadog.SecretName == "" {
 		add("datadog.secretName is missing: it names the secret that holds api-key, app-key and token")
 	}
@@ -173,5 +172,23 @@ func validateControllers(cfg *config.Config, add func(format string, args ...any
 		add("datadog.secretVersion is missing: with it, another version of the keys restarts the agents")
 	case version != "" && !secrets.VersionID(version):
 		add("datadog.secretVersion is %q: use the id of a version in Secrets Manager, a UUID", version)
+	}
+}
+
+// validateGit checks the credentials of the git repository, which Argo CD and the program rollback need.
+func validateGit(cfg *config.Config, add func(format string, args ...any)) {
+	git := cfg.Delivery.Git
+	for _, setting := range []struct{ key, value string }{
+		{"secretName", git.SecretName}, {"pushSecretName", git.PushSecretName}, {"pushSecretVersion", git.PushSecretVersion},
+	} {
+		switch gitops := cfg.Delivery.Mode == config.GitOps; {
+		case gitops && setting.value == "":
+			add("delivery.git.%s is missing: delivery.mode is gitops", setting.key)
+		case !gitops && setting.value != "":
+			add("delivery.git.%s is %q, and nothing reads it: delivery.mode is %s", setting.key, setting.value, cfg.Delivery.Mode)
+		}
+	}
+	if version := git.PushSecretVersion; version != "" && !secrets.VersionID(version) {
+		add("delivery.git.pushSecretVersion is %q: use the id of a version in Secrets Manager, a UUID", version)
 	}
 }

@@ -184,7 +184,7 @@ type Delivery struct {
 
 	PublicKey string `json:"publicKey" doc:"Public key, in PEM, that has signed the images. What it has not signed does not run: locally the API server refuses it, and in AWS Image Updater does. Empty: nothing is asked; make writes the machine's key for the bundled cluster."`
 
-	Git Git `json:"git" doc:"gitops: the git repository that Argo CD reads, and that Image Updater writes to."`
+	Git Git `json:"git" doc:"gitops: the git repository that Argo CD reads, and to which releases and rollbacks are committed."`
 }
 
 // Modes of delivery.
@@ -198,7 +198,10 @@ type Git struct {
 	URL        string `json:"url" doc:"Address of the repository, https://; without AWS also http://."`
 	Branch     string `json:"branch" doc:"Branch that is applied."`
 	Path       string `json:"path" doc:"Folder of the repository with a folder for each service; empty is stacks/environment/manifests/STACK."`
-	SecretName string `json:"secretName" doc:"AWS: secret in AWS Secrets Manager with the keys username and password of the repository."`
+	SecretName string `json:"secretName" doc:"AWS: secret in AWS Secrets Manager with the keys username and password of the repository, with which Argo CD reads."`
+
+	PushSecretName    string `json:"pushSecretName" doc:"AWS: secret in AWS Secrets Manager with the same keys, whose password may push to the branch. Only the program that commits rollbacks reads it."`
+	PushSecretVersion string `json:"pushSecretVersion" doc:"AWS: id of the version of pushSecretName, a UUID. Another one restarts the program that reads it."`
 }
 
 // Telemetry is where traces and pushed metrics go.

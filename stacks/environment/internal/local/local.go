@@ -102,14 +102,7 @@ func (t *Target) planDelivery(environment string) {
 	t.argoCD = &delivery.LocalArgoCDSpec{
 		Namespace: gitops.Namespace, Repository: git.URL, ServicesNamespace: plan.ShopNamespace, Definitions: definitions,
 	}
-	t.rollback = &delivery.RollbackSpec{
-		Namespace: gitops.Namespace, Image: t.cfg.Images[config.ConsoleImage], ServicesNamespace: plan.ShopNamespace,
-		Repository: git.URL, Branch: git.Branch, Path: plan.ManifestPath(t.cfg, environment), User: "loja", SecretName: "git-writer",
-	}
-	t.rollback.Metrics = t.monitoring.Scrape(t.rollback.Scrape())
-	if t.traces != nil && t.traces.JaegerURL() != "" {
-		t.rollback.Jaeger = delivery.ServicePort{Namespace: plan.TracingNamespace, Name: "jaeger", Port: 16686}
-	}
+	t.rollback = plan.Rollback(environment, t.cfg, t.monitoring, t.traces)
 }
 
 // Site implements program.Target.
@@ -164,6 +157,8 @@ func validate(cfg *config.Config) error {
 		{cfg.Shop.Acquirer == "stripe", "shop.acquirer is stripe, which"},
 		{cfg.Shop.Auth == "api-key", "shop.auth is api-key, which"},
 		{cfg.Delivery.Git.SecretName != "", "delivery.git.secretName"},
+		{cfg.Delivery.Git.PushSecretName != "", "delivery.git.pushSecretName"},
+		{cfg.Delivery.Git.PushSecretVersion != "", "delivery.git.pushSecretVersion"},
 		{cfg.Datadog.Install, "datadog.install"},
 		{cfg.Runner.Install, "runner.install"},
 	} {

@@ -18,10 +18,11 @@ func TestWhatNeedsAWSIsRefused(t *testing.T) {
 		t.Errorf("the defaults are refused: %v", err)
 	}
 	cfg.Shop.Acquirer, cfg.Shop.Auth, cfg.Delivery.Git.SecretName, cfg.Datadog.Install = "stripe", "api-key", "git", true
+	cfg.Delivery.Git.PushSecretName, cfg.Delivery.Git.PushSecretVersion = "git", "1"
 	cfg.Runner.Install = true
 	want := []string{
 		"shop.acquirer is stripe, which needs cloud.provider aws", "shop.auth is api-key, which needs cloud.provider aws",
-		"delivery.git.secretName needs", "datadog.install needs", "runner.install needs",
+		"delivery.git.secretName needs", "delivery.git.pushSecretName needs", "delivery.git.pushSecretVersion needs", "datadog.install needs", "runner.install needs",
 	}
 	err := validate(cfg)
 	if err == nil {

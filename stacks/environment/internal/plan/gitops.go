@@ -3,7 +3,9 @@ package plan
 import (
 	"strings"
 
+	"github.com/loja-veloz/platform/infra/delivery"
 	"github.com/loja-veloz/platform/infra/gitops"
+	"github.com/loja-veloz/platform/infra/observability"
 	"github.com/loja-veloz/platform/stacks/environment/internal/config"
 )
 
@@ -43,6 +45,22 @@ func (p *Plan) Manifests() ([]gitops.Service, error) {
 		all = append(all, gitops.Service{Name: job.Name, Image: job.Image, Stages: stages})
 	}
 	return all, nil
+}
+
+// Rollback plans the program that brings aborted canaries to git, as every target has it, and lets Prometheus read its
+// metrics; traces is nil if there is no collector. A target adds where the Secret git-writer comes from, if it copies it.
+func Rollback(environment string, cfg *config.Config, m *Monitoring, traces *observability.TracesSpec) *delivery.RollbackSpec {
+	git := cfg.Delivery.Git
+	r := &delivery.RollbackSpec{
+		Namespace: gitops.Namespace, Image: cfg.Images[config.ConsoleImage], ServicesNamespace: ShopNamespace,
+		Repository: git.URL, Branch: git.Branch, Path: ManifestPath(cfg, environment), SecretName: "git-writer",
+		SkipAwait: !cfg.Charts.Await,
+	}
+	r.Metrics = m.Scrape(r.Scrape())
+	if traces != nil && traces.JaegerURL() != "" {
+		r.Jaeger = delivery.ServicePort{Namespace: TracingNamespace, Name: "jaeger", Port: 16686}
+	}
+	return r
 }
 
 // planApplications plans what Argo CD applies.

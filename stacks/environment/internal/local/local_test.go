@@ -18,10 +18,11 @@ func TestWhatNeedsAWSIsRefused(t *testing.T) {
 		t.Errorf("the defaults are refused: %v", err)
 	}
 	cfg.Shop.Acquirer, cfg.Shop.Auth, cfg.Delivery.Git.SecretName, cfg.Datadog.Install = "stripe", "api-key", "git", true
-	cfg.Runner.Install = true
+	cfg.Runner.Install, cfg.Delivery.Signer = true, "https://github.com/o/r/.github/workflows/release.yml@refs/heads/main"
 	want := []string{
 		"shop.acquirer is stripe, which needs cloud.provider aws", "shop.auth is api-key, which needs cloud.provider aws",
 		"delivery.git.secretName needs", "datadog.install needs", "runner.install needs",
+		"delivery.signer needs",
 	}
 	err := validate(cfg)
 	if err == nil {

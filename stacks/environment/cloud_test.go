@@ -338,6 +338,9 @@ func TestUnsignedIsRefusedByConfiguration(t *testing.T) {
 			!strings.Contains(rights, `"arn:aws:ecr:us-east-1:111122223333:repository/loja-veloz/sample-web-app"`) {
 			t.Errorf("%s: the role may %s", name, rights)
 		}
+		if rules := fmt.Sprint(with.Named(t, "viewers-cluster-role").Inputs["rules"]); !strings.Contains(rules, "policy.sigstore.dev") {
+			t.Errorf("%s: viewers do not see the policy: %s", name, rules)
+		}
 		with.InOrder(t, map[string][]string{
 			"signatures-deployment": {"signatures-association", "shop-namespace"}, "signatures-webhook": {"signatures-image-policy"},
 			"pedidos-rollout": {"signatures-webhook"}, "pedidos-migrate": {"signatures-webhook"},

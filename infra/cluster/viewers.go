@@ -16,7 +16,7 @@ const viewersGroup = "loja-veloz:viewers"
 var seen = []string{
 	"admissionregistration.k8s.io", "apiextensions.k8s.io", "apiregistration.k8s.io", "rbac.authorization.k8s.io", "storage.k8s.io",
 	"argoproj.io", "configuration.konghq.com", "datadoghq.com", "elbv2.k8s.aws", "external-secrets.io", "gateway.networking.k8s.io",
-	"metrics.k8s.io", "networking.k8s.aws",
+	"metrics.k8s.io", "networking.k8s.aws", "policy.sigstore.dev",
 }
 
 // Viewers lets the viewers of a cluster see nodes and custom resources, in addition to what EKS's

@@ -7,11 +7,14 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"regexp"
 
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 	admissionv1 "k8s.io/api/admissionregistration/v1"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -31,6 +34,9 @@ const (
 	// PolicyControllerVersion is the release whose image and CRDs are installed.
 	PolicyControllerVersion = "v0.13.1" // renovate: datasource=go depName=github.com/sigstore/policy-controller
 
+	// SignaturesServiceAccount is the service account that a pod identity role with access to the registry belongs to.
+	SignaturesServiceAccount = policyController
+
 	policyController = "policy-controller"
 	// Names that are compiled into policy-controller.
 	policyWebhook     = "webhook" // its Service
@@ -47,11 +53,22 @@ type SignaturesSpec struct {
 	Namespace string
 	// Guarded is the namespace whose pods run signed images only. Another namespace is never asked for.
 	Guarded string
-	// PublicKey is the key, in PEM, that has signed the images.
+	// Images are the images that may run if they are signed, as patterns of policy-controller: * is any text
+	// without a slash, ** any text. An image that none of them matches is refused.
+	Images []string
+	// PublicKey is a key, in PEM. Its signatures count if they have a tag of their own.
 	PublicKey string
+	// Workflow is a workflow of GitHub, as the subject of its certificates names it:
+	// https://github.com/OWNER/REPOSITORY/.github/workflows/FILE@refs/heads/BRANCH. Its keyless signatures
+	// count if they are bundles. Either PublicKey or Workflow is required, and with both, either one suffices.
+	Workflow string
 	// HostNetwork runs the pod in the node's network, for a registry on the node's loopback address. The
 	// namespace then admits privileged pods.
 	HostNetwork bool
+	// Replicas is the number of pods, at least 1; in the node's network it is 1.
+	Replicas int32
+	// With SkipAwait an update goes on before policy-controller answers.
+	SkipAwait bool
 }
 
 // Signatures refuses pods whose images are not signed.
@@ -61,7 +78,8 @@ type Signatures struct {
 }
 
 // NewSignatures installs policy-controller and a policy for all images in Guarded. While policy-controller
-// does not answer, no pod is created there; pods that exist go on.
+// does not answer, no pod is created there; pods that exist go on. If the registry wants credentials, associate a
+// role that may read it with SignaturesServiceAccount in Namespace first.
 func NewSignatures(ctx *pulumi.Context, name string, spec *SignaturesSpec, opts ...pulumi.ResourceOption) (*Signatures, error) {
 	s := &Signatures{}
 	if _, err := kube.NewComponent(ctx, "signatures", "loja-veloz:delivery:Signatures", name, s, spec.Stages, opts); err != nil {
@@ -70,15 +88,49 @@ func NewSignatures(ctx *pulumi.Context, name string, spec *SignaturesSpec, opts 
 	return s, nil
 }
 
+// imagePattern is what policy-controller takes (its pkg/apis/glob/glob.go), workflow what certificates for GitHub's
+// tokens have.
+var (
+	imagePattern = regexp.MustCompile(`^[\w\-:/*.@]+$`)
+	workflow     = regexp.MustCompile(`^https://github\.com/[\w.-]+/[\w.-]+/\.github/workflows/[\w.-]+\.ya?ml@refs/(heads|tags)/[\w./-]+$`)
+)
+
 // Validate reports everything that is wrong with the spec, one error per line.
 func (s *SignaturesSpec) Validate() error {
 	var errs validate.Errors
 	errs.Required("Namespace", s.Namespace)
 	errs.Required("Guarded", s.Guarded)
-	if err := PublicKey(s.PublicKey); err != nil {
-		errs.Add("PublicKey", "%s", err)
+	if len(s.Images) == 0 {
+		errs.Add("Images", "is empty: no image could run")
+	}
+	for i, pattern := range s.Images {
+		if !imagePattern.MatchString(pattern) {
+			errs.Add(fmt.Sprintf("Images[%d]", i), "is %q, which is not a pattern of policy-controller", pattern)
+		}
+	}
+	if s.PublicKey == "" && s.Workflow == "" {
+		errs.Add("PublicKey", "is empty, and so is Workflow: nobody's signatures would count")
+	}
+	if s.PublicKey != "" {
+		if err := PublicKey(s.PublicKey); err != nil {
+			errs.Add("PublicKey", "%s", err)
+		}
+	}
+	if s.Workflow != "" && !workflow.MatchString(s.Workflow) {
+		errs.Add("Workflow", "is %q: use https://github.com/OWNER/REPOSITORY/.github/workflows/FILE@refs/heads/BRANCH", s.Workflow)
+	}
+	switch {
+	case s.Replicas < 1:
+		errs.Add("Replicas", "is %d: use 1 or more", s.Replicas)
+	case s.HostNetwork && s.Replicas > 1:
+		errs.Add("Replicas", "is %d: with HostNetwork two pods would want one port of the node", s.Replicas)
 	}
 	return errs.Err()
+}
+
+// Pods returns the sizes of the pods.
+func (s *SignaturesSpec) Pods() []kube.PodSize {
+	return []kube.PodSize{kube.SizeOf(policyController, s.Replicas, policySizes())}
 }
 
 // PublicKey refuses what is not the public key of cosign's key pairs.
@@ -120,16 +172,20 @@ func (s *SignaturesSpec) Stages() (kube.Stages, error) {
 	if s.HostNetwork {
 		namespace.Labels["pod-security.kubernetes.io/enforce"] = "privileged"
 	}
-	return kube.Stages{
+	stages := kube.Stages{
 		append(definitions, kube.Manifest{Name: "namespace", Object: namespace}),
 		append(s.access(), s.settings()...),
 		s.controller(),
 		{s.validating("policies-webhook", policiesWebhook, nil), s.mutating("defaults-webhook", defaultsWebhook)},
-		{{Name: "policy", Object: s.policy()}},
+		{{Name: "image-policy", Object: s.policy()}},
 		{s.validating("webhook", podsWebhook, &metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{{
 			Key: corev1.LabelMetadataName, Operator: metav1.LabelSelectorOpIn, Values: []string{s.Guarded},
 		}}}), s.mutating("resolving-webhook", podsWebhook)},
-	}, nil
+	}
+	if s.SkipAwait {
+		stages.Unawaited()
+	}
+	return stages, nil
 }
 
 var policyLabels = map[string]string{"app.kubernetes.io/name": policyController}
@@ -203,7 +259,11 @@ func (s *SignaturesSpec) settings() []kube.Manifest {
 	}
 }
 
-func (s *SignaturesSpec) controller() []kube.Manifest {
+// policySizes has room for the programs of all clouds, which the bundled cluster's build does without: that one
+// took 60 MB.
+func policySizes() corev1.ResourceRequirements { return kube.Sizes(20, 96, 256) }
+
+func (s *SignaturesSpec) pod() corev1.PodSpec {
 	probe := func(period, failures int32) *corev1.Probe {
 		return &corev1.Probe{
 			ProbeHandler: corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{
@@ -213,51 +273,110 @@ func (s *SignaturesSpec) controller() []kube.Manifest {
 			PeriodSeconds: period, FailureThreshold: failures,
 		}
 	}
+	// Sigstore's roots, its logins and its files are below HOME.
 	env := []corev1.EnvVar{
 		{Name: "SYSTEM_NAMESPACE", Value: s.Namespace}, {Name: "CONFIG_LOGGING_NAME", Value: "config-logging"},
 		{Name: "CONFIG_OBSERVABILITY_NAME", Value: "config-observability"}, {Name: "METRICS_DOMAIN", Value: "sigstore.dev/policy"},
 		{Name: "WEBHOOK_NAME", Value: policyWebhook}, {Name: "HOME", Value: "/tmp"}, {Name: "PROFILING_PORT", Value: "18008"},
 		{Name: "GOMEMLIMIT", Value: "96MiB"}, {Name: "GOGC", Value: "50"},
 	}
+	var args []string
+	if s.Workflow == "" {
+		args = []string{"-disable-tuf"} // a key needs none of Sigstore's roots
+	}
 	pod := corev1.PodSpec{
 		ServiceAccountName: policyController, AutomountServiceAccountToken: new(true), SecurityContext: kube.RestrictedPod(),
-		HostNetwork: s.HostNetwork,
-		Volumes:     []corev1.Volume{{Name: "scratch", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}}},
+		// While it does not run, nothing starts in Guarded.
+		PriorityClassName: "system-cluster-critical",
+		HostNetwork:       s.HostNetwork,
+		Volumes:           []corev1.Volume{{Name: "scratch", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}}},
 		Containers: []corev1.Container{{
 			Name: policyController, Image: "ghcr.io/sigstore/policy-controller/policy-controller:" + PolicyControllerVersion,
-			Args: []string{"-disable-tuf"}, // the policy names a key
-			Env:  env, Resources: kube.Sizes(20, 64, 192), SecurityContext: kube.RestrictedContainer(),
+			Args: args, Env: env, Resources: policySizes(), SecurityContext: kube.RestrictedContainer(),
 			Ports:          []corev1.ContainerPort{{Name: "https", ContainerPort: policyPort, Protocol: corev1.ProtocolTCP}},
 			VolumeMounts:   []corev1.VolumeMount{{Name: "scratch", MountPath: "/tmp"}},
 			ReadinessProbe: probe(1, 3), LivenessProbe: probe(10, 6),
 		}},
 	}
-	return []kube.Manifest{
-		{Name: "deployment", Object: &appsv1.Deployment{ObjectMeta: s.meta(policyController), Spec: appsv1.DeploymentSpec{
-			Replicas: new(int32(1)), Selector: &metav1.LabelSelector{MatchLabels: policyLabels},
-			Strategy: appsv1.DeploymentStrategy{Type: appsv1.RecreateDeploymentStrategyType}, // two would want one port of the node
-			Template: corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: policyLabels}, Spec: pod},
-		}}},
+	if s.Replicas > 1 {
+		pod.TopologySpreadConstraints = []corev1.TopologySpreadConstraint{{
+			MaxSkew: 1, TopologyKey: corev1.LabelHostname, WhenUnsatisfiable: corev1.ScheduleAnyway,
+			LabelSelector: &metav1.LabelSelector{MatchLabels: policyLabels},
+		}}
+	}
+	return pod
+}
+
+func (s *SignaturesSpec) controller() []kube.Manifest {
+	deployment := appsv1.DeploymentSpec{
+		Replicas: new(s.Replicas), Selector: &metav1.LabelSelector{MatchLabels: policyLabels},
+		Template: corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: policyLabels}, Spec: s.pod()},
+	}
+	if s.HostNetwork {
+		deployment.Strategy.Type = appsv1.RecreateDeploymentStrategyType // two would want one port of the node
+	}
+	manifests := []kube.Manifest{
+		{Name: "deployment", Object: &appsv1.Deployment{ObjectMeta: s.meta(policyController), Spec: deployment}},
 		{Name: "service", Object: &corev1.Service{ObjectMeta: s.meta(policyWebhook), Spec: corev1.ServiceSpec{
 			Selector: policyLabels,
 			Ports:    []corev1.ServicePort{{Name: "https", Port: 443, TargetPort: intstr.FromInt32(policyPort), Protocol: corev1.ProtocolTCP}},
 		}}},
 	}
+	if s.Replicas > 1 {
+		manifests = append(manifests, kube.Manifest{Name: "disruption-budget", Object: &policyv1.PodDisruptionBudget{
+			ObjectMeta: s.meta(policyController), Spec: policyv1.PodDisruptionBudgetSpec{
+				MaxUnavailable: new(intstr.FromInt32(1)), Selector: &metav1.LabelSelector{MatchLabels: policyLabels},
+			},
+		}})
+	}
+	if !s.HostNetwork { // no policy reaches the node's network
+		manifests = append(manifests, kube.Manifest{Name: "network-policy", Object: s.networkPolicy()})
+	}
+	return manifests
 }
 
-// policy accepts all images that the key has signed, by digest. Its version is the one that the API server
-// stores, so that it converts nothing.
+// podIdentityAgent is the address on every node of EKS at which pods get the credentials of their role ("EKS Pod
+// Identity restrictions" in the EKS user guide).
+const podIdentityAgent = "169.254.170.23/32"
+
+// networkPolicy admits the API server, which no policy can name, and allows what the pod calls: the API server,
+// registries, where they keep their layers, and Sigstore, all at port 443.
+func (s *SignaturesSpec) networkPolicy() *networkingv1.NetworkPolicy {
+	return kube.IsolatingPolicy(s.meta(policyController), policyLabels,
+		[]networkingv1.NetworkPolicyIngressRule{kube.FromAnywhere(policyPort)},
+		[]networkingv1.NetworkPolicyEgressRule{kube.ToDNS(), kube.ToAPIServer(), kube.ToCIDRs(80, podIdentityAgent)})
+}
+
+// Sigstore's public services, as cosign uses them in a workflow of GitHub.
+const (
+	fulcio       = "https://fulcio.sigstore.dev"
+	githubIssuer = "https://token.actions.githubusercontent.com"
+	// signatureType is the predicate of a signature in the form of a bundle (cosign 3).
+	signatureType = "https://sigstore.dev/cosign/sign/v1"
+)
+
+// policy accepts images that the key or the workflow has signed, by digest. Its version is the one that the API
+// server stores, so that it converts nothing.
 func (s *SignaturesSpec) policy() *unstructured.Unstructured {
-	return &unstructured.Unstructured{Object: map[string]any{
-		"apiVersion": "policy.sigstore.dev/v1alpha1", "kind": "ClusterImagePolicy",
-		"metadata": map[string]any{"name": "signed"},
-		"spec": map[string]any{
-			"mode":   "enforce",
-			"images": []any{map[string]any{"glob": "**"}},
-			"authorities": []any{map[string]any{
-				"name": "key", "key": map[string]any{"data": s.PublicKey, "hashAlgorithm": "sha256"},
-			}},
-		},
+	type object = map[string]any
+	var images, authorities []any
+	for _, pattern := range s.Images {
+		images = append(images, object{"glob": pattern})
+	}
+	if s.PublicKey != "" {
+		authorities = append(authorities, object{"name": "key", "key": object{"data": s.PublicKey, "hashAlgorithm": "sha256"}})
+	}
+	if s.Workflow != "" {
+		authorities = append(authorities, object{
+			"name": "workflow", "signatureFormat": "bundle",
+			"keyless": object{"url": fulcio, "identities": []any{object{"issuer": githubIssuer, "subject": s.Workflow}}},
+			// policy-controller 0.13.1 reads no signatures from bundles, but attestations, of which a signature is one.
+			"attestations": []any{object{"name": "signature", "predicateType": signatureType}},
+		})
+	}
+	return &unstructured.Unstructured{Object: object{
+		"apiVersion": "policy.sigstore.dev/v1alpha1", "kind": "ClusterImagePolicy", "metadata": object{"name": "signed"},
+		"spec": object{"mode": "enforce", "images": images, "authorities": authorities},
 	}}
 }
 

@@ -86,6 +86,7 @@ func predefined() map[string]identity.PolicyDocument {
 		"ClusterAutoscaler":      identity.ClusterAutoscaler(account, region, cluster),
 		"ExternalSecrets":        identity.ExternalSecrets(region, arns, arns),
 		"ImageUpdater":           identity.ImageUpdater(region, arns),
+		"Signatures":             identity.Signatures(region, arns),
 		"ImagePush":              identity.ImagePush(region, arns),
 		"Runner": identity.Runner(account, region, "/aws/codebuild/loja-veloz-dev-runner",
 			"arn:aws:codeconnections:us-east-1:111122223333:connection/0"),
@@ -107,6 +108,18 @@ func TestCIReadsBackWhatItPushed(t *testing.T) {
 		if !strings.Contains(policy, `"`+action+`"`) {
 			t.Errorf("CI may not %s, which make publish needs", action)
 		}
+	}
+}
+
+// Who verifies signatures reads them, and nothing else.
+func TestSignaturesAreReadAlone(t *testing.T) {
+	repository := "arn:aws:ecr:us-east-1:" + account + ":repository/loja-veloz/pedidos"
+	want := `{"Version":"2012-10-17","Statement":[` +
+		`{"Sid":"Login","Effect":"Allow","Action":["ecr:GetAuthorizationToken"],"Resource":["*"],` +
+		`"Condition":{"StringEquals":{"aws:RequestedRegion":["us-east-1"]}}},` +
+		`{"Sid":"Read","Effect":"Allow","Action":["ecr:BatchGetImage","ecr:GetDownloadUrlForLayer"],"Resource":["` + repository + `"]}]}`
+	if got := text(t, identity.Signatures(region, identity.ARNs(repository))); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
 }
 

@@ -147,6 +147,15 @@ func ImageUpdater(region string, repositories []pulumi.StringInput) PolicyDocume
 	}}
 }
 
+// Signatures lets policy-controller read the signatures of images in the given repositories: their manifests, the list
+// of what refers to an image, for which ECR wants ecr:BatchGetImage too (ECR API, ListImageReferrers), and their blobs.
+func Signatures(region string, repositories []pulumi.StringInput) PolicyDocument {
+	return PolicyDocument{Statement: []Statement{
+		registryLogin(region),
+		{Sid: "Read", Effect: Allow, Resource: repositories, Action: []string{"ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"}},
+	}}
+}
+
 // ImagePush lets CI push to the given repositories and read back what it pushed, and nothing else:
 // make publish verifies each signature after it has signed, and cosign reads a signature's blobs.
 func ImagePush(region string, repositories []pulumi.StringInput) PolicyDocument {

@@ -17,7 +17,7 @@ import (
 )
 
 const (
-	// untaggedDays is how long untagged images are kept.
+	// untaggedDays is how long untagged images of the cache are kept.
 	untaggedDays = 7
 	// minKept is the minimum of KeepImages: if a repository kept fewer images than a Rollout keeps
 	// revisions, the image to which an abort returns could be gone.
@@ -167,35 +167,59 @@ type (
 		Action       action    `json:"action"`
 	}
 	selection struct {
-		TagStatus     string   `json:"tagStatus"`
-		TagPrefixList []string `json:"tagPrefixList,omitempty"`
-		CountType     string   `json:"countType"`
-		CountUnit     string   `json:"countUnit,omitempty"`
-		CountNumber   int      `json:"countNumber"`
+		TagStatus      string   `json:"tagStatus"`
+		TagPrefixList  []string `json:"tagPrefixList,omitempty"`
+		TagPatternList []string `json:"tagPatternList,omitempty"`
+		CountType      string   `json:"countType"`
+		CountUnit      string   `json:"countUnit,omitempty"`
+		CountNumber    int      `json:"countNumber"`
 	}
 	action struct {
 		Type string `json:"type"`
 	}
 )
 
-// Lifecycle returns the policy that keeps released images and signatures, which are no images that count,
-// deletes untagged ones after a week, and
-// of all others the oldest beyond keep. ECR does not know what runs, but an image that a rule
-// selects by its tag cannot be deleted by a rule of lower priority, a higher number (ECR User
-// Guide, "Lifecycle policy evaluation rules"). It requires the rule for any tag to be the last.
+// Lifecycle returns the policy of our repositories. It keeps released images and signatures with a tag, and of all other
+// images with a tag the newest. ECR does not know what runs, but an image that a rule selects by its tag cannot be
+// deleted by a rule of lower priority, a higher number (ECR User Guide, "Lifecycle policy evaluation rules").
+//
+// No rule selects what has no tag: an image for one processor, and the bundles with signatures, SBOM and provenance,
+// without which an image no longer runs. ECR counts bundles as images (ECR User Guide, "Private images in Amazon ECR"),
+// and its documents do not say that a rule spares them while their image is there.
 func Lifecycle(keep int) (string, error) {
-	text, err := json.Marshal(lifecycle{Rules: []lifecycleRule{
-		{RulePriority: 1, Description: "Released images stay", Action: action{Type: "expire"},
-			Selection: selection{TagStatus: "tagged", TagPrefixList: []string{ReleasePrefix}, CountType: "imageCountMoreThan",
-				CountNumber: keptReleases}},
-		{RulePriority: 2, Description: "Signatures stay", Action: action{Type: "expire"},
-			Selection: selection{TagStatus: "tagged", TagPrefixList: []string{signaturePrefix}, CountType: "imageCountMoreThan",
-				CountNumber: keptReleases}},
-		{RulePriority: 3, Description: fmt.Sprintf("Untagged images go after %d days", untaggedDays), Action: action{Type: "expire"},
-			Selection: selection{TagStatus: "untagged", CountType: "sinceImagePushed", CountUnit: "days", CountNumber: untaggedDays}},
-		{RulePriority: 4, Description: fmt.Sprintf("The newest %d images stay", keep), Action: action{Type: "expire"},
-			Selection: selection{TagStatus: "any", CountType: "imageCountMoreThan", CountNumber: keep}},
-	}})
+	tagged := func(description string, prefix string) lifecycleRule {
+		return lifecycleRule{Description: description, Selection: selection{
+			TagStatus: "tagged", TagPrefixList: []string{prefix}, CountType: "imageCountMoreThan", CountNumber: keptReleases,
+		}}
+	}
+	return encode(
+		tagged("Released images stay", ReleasePrefix),
+		tagged("Signatures stay", signaturePrefix),
+		lifecycleRule{Description: fmt.Sprintf("The newest %d images with a tag stay", keep), Selection: selection{
+			TagStatus: "tagged", TagPatternList: []string{"*"}, CountType: "imageCountMoreThan", CountNumber: keep,
+		}},
+	)
+}
+
+// cacheLifecycle returns the policy of cached repositories, whose images can be fetched again: untagged ones go after a
+// week, and of all the oldest beyond keep. ECR requires the rule for any tag to be the last.
+func cacheLifecycle(keep int) (string, error) {
+	return encode(
+		lifecycleRule{Description: fmt.Sprintf("Untagged images go after %d days", untaggedDays), Selection: selection{
+			TagStatus: "untagged", CountType: "sinceImagePushed", CountUnit: "days", CountNumber: untaggedDays,
+		}},
+		lifecycleRule{Description: fmt.Sprintf("The newest %d images stay", keep), Selection: selection{
+			TagStatus: "any", CountType: "imageCountMoreThan", CountNumber: keep,
+		}},
+	)
+}
+
+// encode numbers the rules by their priority.
+func encode(rules ...lifecycleRule) (string, error) {
+	for i := range rules {
+		rules[i].RulePriority, rules[i].Action = i+1, action{Type: "expire"}
+	}
+	text, err := json.Marshal(lifecycle{Rules: rules})
 	if err != nil {
 		return "", fmt.Errorf("encoding a lifecycle policy: %w", err)
 	}
@@ -210,6 +234,8 @@ type builder struct {
 	keyARN    pulumi.StringInput
 	out       *Registry
 	lifecycle pulumi.String
+	// cacheLifecycle is that of repositories which ECR creates.
+	cacheLifecycle pulumi.String
 }
 
 // New creates the repositories and the cache. KeyARN is the KMS key of the images, including
@@ -225,9 +251,15 @@ func New(ctx *pulumi.Context, name string, spec *Spec, keyARN pulumi.StringInput
 	if err != nil {
 		return nil, fmt.Errorf("registry %s: %w", name, err)
 	}
+	cached, err := cacheLifecycle(spec.KeepImages)
+	if err != nil {
+		return nil, fmt.Errorf("registry %s: %w", name, err)
+	}
 	r := &Registry{URLs: pulumi.StringMap{}, ARNs: pulumi.StringMap{}}
 	return r, component.Register(ctx, "registry", "loja-veloz:registry:Registry", name, r, opts, func() (pulumi.Map, error) {
-		b := &builder{ctx: ctx, name: name, spec: spec, keyARN: keyARN, out: r, lifecycle: pulumi.String(policy)}
+		b := &builder{
+			ctx: ctx, name: name, spec: spec, keyARN: keyARN, out: r, lifecycle: pulumi.String(policy), cacheLifecycle: pulumi.String(cached),
+		}
 		for _, repository := range spec.Repositories {
 			if err := b.createRepository(repository); err != nil {
 				return nil, err
@@ -306,7 +338,7 @@ func (b *builder) createCache() error {
 					EncryptionType: pulumi.String(encryption), KmsKey: b.keyARN.ToStringOutput().ToStringPtrOutput(),
 				},
 			},
-			LifecyclePolicy: b.lifecycle, CustomRoleArn: role.Arn,
+			LifecyclePolicy: b.cacheLifecycle, CustomRoleArn: role.Arn,
 		}, b.child(), pulumi.DependsOn(policies))
 		if err != nil {
 			return fmt.Errorf("creating the template of the cache of %s: %w", upstream.Host, err)

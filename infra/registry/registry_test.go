@@ -3,6 +3,7 @@ package registry_test
 import (
 	"encoding/json"
 	"fmt"
+	"path"
 	"slices"
 	"strings"
 	"testing"
@@ -54,13 +55,14 @@ func TestRegistry(t *testing.T) {
 	}
 	want := `{"rules":[{"rulePriority":1,"description":"Released images stay","selection":{"tagStatus":"tagged","tagPrefixList":["release-"],"countType":"imageCountMoreThan","countNumber":100000},"action":{"type":"expire"}},` +
 		`{"rulePriority":2,"description":"Signatures stay","selection":{"tagStatus":"tagged","tagPrefixList":["sha256-"],"countType":"imageCountMoreThan","countNumber":100000},"action":{"type":"expire"}},` +
-		`{"rulePriority":3,"description":"Untagged images go after 7 days","selection":{"tagStatus":"untagged","countType":"sinceImagePushed","countUnit":"days","countNumber":7},"action":{"type":"expire"}},` +
-		`{"rulePriority":4,"description":"The newest 50 images stay","selection":{"tagStatus":"any","countType":"imageCountMoreThan","countNumber":50},"action":{"type":"expire"}}]}`
+		`{"rulePriority":3,"description":"The newest 50 images with a tag stay","selection":{"tagStatus":"tagged","tagPatternList":["*"],"countType":"imageCountMoreThan","countNumber":50},"action":{"type":"expire"}}]}`
+	cached := `{"rules":[{"rulePriority":1,"description":"Untagged images go after 7 days","selection":{"tagStatus":"untagged","countType":"sinceImagePushed","countUnit":"days","countNumber":7},"action":{"type":"expire"}},` +
+		`{"rulePriority":2,"description":"The newest 50 images stay","selection":{"tagStatus":"any","countType":"imageCountMoreThan","countNumber":50},"action":{"type":"expire"}}]}`
 	if got := recorder.Named(t, "images-loja-veloz-pedidos-lifecycle").Inputs["policy"]; got != want {
 		t.Errorf("the lifecycle is %v", got)
 	}
 	template := recorder.Named(t, "images-cache-quay-template").Inputs
-	if template["prefix"] != "quay" || template["lifecyclePolicy"] != want ||
+	if template["prefix"] != "quay" || template["lifecyclePolicy"] != cached ||
 		!strings.Contains(fmt.Sprint(template["encryptionConfigurations"]), key) {
 		t.Errorf("the template is %v", template)
 	}
@@ -123,10 +125,10 @@ func expired(t *testing.T, policy string, images [][]string) (deleted []int) {
 		Rules []struct {
 			RulePriority int
 			Selection    struct {
-				TagStatus     string
-				TagPrefixList []string
-				CountType     string
-				CountNumber   int
+				TagStatus                     string
+				TagPrefixList, TagPatternList []string
+				CountType                     string
+				CountNumber                   int
 			}
 		}
 	}
@@ -144,13 +146,20 @@ func expired(t *testing.T, policy string, images [][]string) (deleted []int) {
 			for _, prefix := range rule.Selection.TagPrefixList {
 				fits = fits || slices.ContainsFunc(tags, func(tag string) bool { return strings.HasPrefix(tag, prefix) })
 			}
+			for _, pattern := range rule.Selection.TagPatternList {
+				fits = fits || slices.ContainsFunc(tags, func(tag string) bool {
+					matched, err := path.Match(pattern, tag)
+					return err == nil && matched
+				})
+			}
 			if !fits || claimed[image] {
 				continue
 			}
 			if rule.Selection.TagStatus != "any" {
 				claimed[image] = true
 			}
-			if count++; rule.Selection.CountType == "imageCountMoreThan" && count > rule.Selection.CountNumber {
+			// All images here are older than any rule's days.
+			if count++; rule.Selection.CountType == "sinceImagePushed" || count > rule.Selection.CountNumber {
 				deleted = append(deleted, image)
 			}
 		}
@@ -158,26 +167,41 @@ func expired(t *testing.T, policy string, images [][]string) (deleted []int) {
 	return deleted
 }
 
-// Production runs an image that is older than all that the repository keeps by their number.
+// Production runs an image that is older than all that the repository keeps by their number. What refers to an image
+// has no tag, and counts as an image itself.
 func TestCleanupKeepsWhatIsReleased(t *testing.T) {
 	policy, err := registry.Lifecycle(20)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var images [][]string
+	untagged := map[int]bool{}
 	for i := range 40 {
-		images = append(images, []string{fmt.Sprintf("commit-%d", i)})
+		for range 4 { // an image for each processor, a signature and the provenance
+			untagged[len(images)] = true
+			images = append(images, nil)
+		}
+		tags := []string{fmt.Sprintf("commit-%d", i)}
+		if i == 35 {
+			tags = append(tags, registry.ReleasePrefix+"commit-35")
+		}
+		images = append(images, tags)
 	}
-	images[35] = append(images[35], registry.ReleasePrefix+"commit-35")
+	const released = 35*5 + 4
+	signature := len(images)
 	images = append(images, []string{"sha256-35.sig"}) // the oldest of all
 	got := expired(t, policy, images)
-	if slices.Contains(got, 35) {
-		t.Error("cleanup deletes a released image")
+	for _, image := range got {
+		switch {
+		case image == released:
+			t.Error("cleanup deletes a released image")
+		case image == signature:
+			t.Error("cleanup deletes a signature")
+		case untagged[image]:
+			t.Fatalf("cleanup deletes what has no tag, such as the bundle %d", image)
+		}
 	}
-	if slices.Contains(got, 40) {
-		t.Error("cleanup deletes a signature")
-	}
-	if len(got) != 19 || slices.Contains(got, 0) {
+	if len(got) != 19 || slices.Contains(got, 4) {
 		t.Errorf("of 39 images that are not released, cleanup deletes %v", got)
 	}
 }

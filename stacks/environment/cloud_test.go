@@ -298,6 +298,64 @@ func TestARunnerIsAddedByConfiguration(t *testing.T) {
 	}
 }
 
+// signedMode takes the signatures of the workflow that releases.
+const signedMode = `{"signer": "https://github.com/loja-veloz/platform/.github/workflows/release.yml@refs/heads/main"}`
+
+// TestUnsignedIsRefusedByConfiguration: the plan with a signer has the plan without, and policy-controller with its
+// role, which comes before everything in the shop. The rules accept it.
+func TestUnsignedIsRefusedByConfiguration(t *testing.T) {
+	for _, name := range clouds {
+		without, err := inCloud(t, name, stackFile(t, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		values := stackFile(t, name)
+		values["loja-veloz:delivery"] = signedMode
+		with, err := inCloud(t, name, values)
+		if err != nil {
+			t.Fatal(err)
+		}
+		with.WellFormed(t)
+		before, added := without.Resources(), 0
+		for _, r := range with.Resources() {
+			if i := slices.IndexFunc(before, func(b infratest.Resource) bool { return b.URN == r.URN }); i >= 0 {
+				before = slices.Delete(before, i, i+1)
+			} else if added++; r.Name != "signatures" && !strings.HasPrefix(r.Name, "signatures-") {
+				t.Errorf("%s: the signer adds %s", name, r.Name)
+			}
+		}
+		if len(before) > 0 || added == 0 {
+			t.Errorf("%s: with a signer there are %d resources more, and %d are missing", name, added, len(before))
+		}
+		role := with.Named(t, "signatures-role").Inputs
+		if role["name"] != "loja-veloz-"+name+"-signatures" || role["permissionsBoundary"] != environmentOutputs(name)["permissionsBoundaryARN"] {
+			t.Errorf("%s: the role is %v", name, role)
+		}
+		if account := with.Named(t, "signatures-association").Inputs; account["serviceAccount"] != "policy-controller" || account["namespace"] != "signatures" {
+			t.Errorf("%s: the role is that of %v", name, account)
+		}
+		if rights := fmt.Sprint(with.Named(t, "signatures-policy").Inputs["policy"]); strings.Contains(rights, "Put") ||
+			!strings.Contains(rights, `"arn:aws:ecr:us-east-1:111122223333:repository/loja-veloz/sample-web-app"`) {
+			t.Errorf("%s: the role may %s", name, rights)
+		}
+		if rules := fmt.Sprint(with.Named(t, "viewers-cluster-role").Inputs["rules"]); !strings.Contains(rules, "policy.sigstore.dev") {
+			t.Errorf("%s: viewers do not see the policy: %s", name, rules)
+		}
+		with.InOrder(t, map[string][]string{
+			"signatures-deployment": {"signatures-association", "shop-namespace"}, "signatures-webhook": {"signatures-image-policy"},
+			"pedidos-rollout": {"signatures-webhook"}, "pedidos-migrate": {"signatures-webhook"},
+		})
+		_, _, target, err := program.Load(name, values, shop, aws.New)
+		if err != nil {
+			t.Fatal(err)
+		}
+		rules := target.Policy()
+		if err := policy.Audit(&rules, policytest.Recorded(with)); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 // TestTheCloudIsReadByThoseWhoNeedIt: Prometheus and Datadog's agents read the services, the console
 // reads pagamentos, and only the Rollouts controller and the console ask Prometheus.
 func TestTheCloudIsReadByThoseWhoNeedIt(t *testing.T) {

@@ -95,10 +95,12 @@ func TestStrictDryRun(t *testing.T) {
 	// The charts' objects are missing, but their definitions are there, and our objects of those
 	// kinds are checked against them.
 	readCharts(t, server)
-	delivered := inMode(t, true)
+	delivered, signed := inMode(t, true), stackFile(t, "dev")
+	signed["loja-veloz:delivery"] = signedMode
 	for name, values := range map[string]map[string]string{
 		"dev": stackFile(t, "dev"), "prod": stackFile(t, "prod"),
 		"dev, gitops": delivered["dev"].values, "prod, gitops": delivered["prod"].values,
+		"dev, signed": signed,
 	} {
 		t.Run(name, func(t *testing.T) {
 			environment, _, _ := strings.Cut(name, ",")

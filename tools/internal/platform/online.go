@@ -132,16 +132,20 @@ func Drift(ctx context.Context, w Workspace, d settings.Drift) error {
 	return s.Drift(ctx, d.Comment)
 }
 
-// releases matches the URNs of Helm releases. pulumi-kubernetes reads one from the Secret in which Helm keeps
-// it, and who may only view an environment, as the preview role, reads no Secrets.
-const releases = "**kubernetes:helm.sh/v3:Release::**"
+// These match the URNs of what is read from a Secret: who may only view an environment, as the preview role, reads none.
+// Helm keeps a release in one.
+const (
+	releases = "**kubernetes:helm.sh/v3:Release::**"
+	secrets  = "**kubernetes:core/v1:Secret::**"
+)
 
-// Drift reads every object of the stack but Helm releases, and reviews what an update would change. It writes
+// Drift reads every object of the stack but Secrets and Helm releases, and reviews what an update would change. It writes
 // the review to a file, or prints it if the file has no name. Nothing changes, neither the objects nor the
 // state. It returns a *DriftError if an update would change something.
 func (s *Stack) Drift(ctx context.Context, file string) error {
-	plan, err := assess(ctx, s.w, s.Pulumi("preview", "--refresh", "--exclude", releases, "--stack", s.name), nil, review.Options{
-		Stack: s.name, Against: "This compares git with the objects of `" + s.name + "` as they are now, Helm releases apart: " +
+	preview := s.Pulumi("preview", "--refresh", "--exclude", releases, "--exclude", secrets, "--stack", s.name)
+	plan, err := assess(ctx, s.w, preview, nil, review.Options{
+		Stack: s.name, Against: "This compares git with the objects of `" + s.name + "` as they are now, Secrets and Helm releases apart: " +
 			"what an update would change.",
 	}, file)
 	if err != nil {

@@ -87,8 +87,8 @@ func Verify(ctx context.Context, w Workspace, s settings.Publish) error {
 
 func (w Workspace) releaseFile() string { return w.Local("release.json") }
 
-// signers are the identities that sign images: this machine's key, or a workflow's token and the key that
-// it has in addition.
+// signers are the identities that sign images, each in its own form: this machine's key, or a workflow's token and the
+// key that it has in addition, which signs in both forms.
 func (w Workspace) signers(ctx context.Context, s settings.Publish) ([]signing.Cosign, error) {
 	cosign := signing.Cosign{Program: w.program("cosign")}
 	if s.Keyless {
@@ -98,7 +98,10 @@ func (w Workspace) signers(ctx context.Context, s settings.Publish) ([]signing.C
 		}
 		second := cosign
 		second.Key = &signing.Key{Private: "env://COSIGN_PRIVATE_KEY", Public: "env://COSIGN_PUBLIC_KEY"}
-		return []signing.Cosign{cosign, second}, nil
+		// Image Updater looks for what refers to an image, and policy-controller for a tag.
+		third := second
+		third.Tagged = true
+		return []signing.Cosign{cosign, second, third}, nil
 	}
 	cosign.Key, cosign.Tagged = signing.LocalKey(w.Local("signing")), true
 	return []signing.Cosign{cosign}, cosign.Key.Ensure(ctx, cosign.Program)

@@ -30,62 +30,16 @@ type api struct {
 }
 
 // TestUnsignedDoesNotRun sends pods to a real API server that asks the real policy-controller, by the
-// objects that the program installs.
+// objects that the program installs in the bundled cluster.
 func TestUnsignedDoesNotRun(t *testing.T) {
 	c := signer(t)
 	a := startAPI(t)
-	key, err := os.ReadFile(c.Key.Public)
-	if err != nil {
-		t.Fatal(err)
-	}
-	objects, err := os.ReadFile("../../../infra/delivery/testdata/signatures.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
-	// The golden objects have another key. The policy's is indented.
-	pemBlock := regexp.MustCompile(`(?s)-----BEGIN PUBLIC KEY-----.*-----END PUBLIC KEY-----`)
-	indent := regexp.MustCompile(`\n( +)-----BEGIN PUBLIC`).FindSubmatch(objects)
-	if indent == nil {
-		t.Fatal("the golden objects have no public key")
-	}
-	ours := strings.ReplaceAll(strings.TrimSpace(string(key)), "\n", "\n"+string(indent[1]))
-	objects = pemBlock.ReplaceAll(objects, []byte(ours))
-	a.kubectl("", "create", "namespace", "shop")
-	before, after, found := strings.Cut(string(objects), "---\n# policies-webhook, ignoring changes of webhooks\n")
-	if !found {
-		t.Fatal("the golden objects have no webhook for policies")
-	}
-	for _, definition := range []string{"policies/clusterimagepolicies", "roots/trustroots"} { // golden files have none
-		b, err := os.ReadFile("../../../infra/delivery/" + definition + ".policy.sigstore.dev.yaml")
-		if err != nil {
-			t.Fatal(err)
-		}
-		a.kubectl(strings.ReplaceAll(string(b), "cosign-system", "signatures"), "apply", "--server-side", "-f", "-")
-	}
-	waitFor(t, func() error { return a.try(before, "apply", "--server-side", "--force-conflicts", "-f", "-") })
-	end := a.startController()
-	waitFor(t, func() error { return a.try(after, "apply", "--server-side", "--force-conflicts", "-f", "-") })
-	a.kubectl(a.endpoint, "apply", "-f", "-")
-	waitFor(t, func() error {
-		rules := a.kubectl("", "get", "validatingwebhookconfiguration", "policy.sigstore.dev", "-o", "jsonpath={.webhooks[0].rules}")
-		policies := a.kubectl("", "-n", "signatures", "get", "configmap", "config-image-policies", "-o", "jsonpath={.data}")
-		if !strings.Contains(rules, "pods") || !strings.Contains(policies, "signed") {
-			return fmt.Errorf("the webhook is asked for %s, and the policies are %s", rules, policies)
-		}
-		return nil
-	})
+	end := a.install(c, "signatures", nil)
 
 	host := serve(t, nil)
 	signed, unsigned, foreign := push(t, host+"/loja/pedidos:signed"), push(t, host+"/loja/pedidos:unsigned"), push(t, host+"/loja/pedidos:foreign")
-	other := Cosign{Program: c.Program, Tagged: true, Key: LocalKey(t.TempDir())}
-	if err := other.Key.Ensure(t.Context(), c.Program); err != nil {
-		t.Fatal(err)
-	}
-	for _, sign := range []error{c.Sign(t.Context(), signed), other.Sign(t.Context(), foreign)} {
-		if sign != nil {
-			t.Fatal(sign)
-		}
-	}
+	a.sign(c, signed)
+	a.sign(otherKey(t, c), foreign)
 	waitFor(t, func() error { return a.run("shop", signed) })
 	for what, image := range map[string]string{
 		"no signatures found": unsigned, "invalid signature when validating ASN.1 encoded signature": foreign,
@@ -103,6 +57,139 @@ func TestUnsignedDoesNotRun(t *testing.T) {
 	if err := a.run("default", signed); err != nil {
 		t.Errorf("in another namespace, without the controller: %v", err)
 	}
+}
+
+// TestUnsignedDoesNotRunInAWS does the same by the objects of an AWS environment that takes the signatures of a key and
+// of a workflow. Three things differ from AWS: the registry is this test's and wants no credentials, the controller
+// is the bundled cluster's build, and Sigstore's roots are left out, so that no signature of a workflow counts.
+func TestUnsignedDoesNotRunInAWS(t *testing.T) {
+	c := signer(t)
+	a := startAPI(t)
+	host := serve(t, nil)
+	a.install(c, "signatures-aws", func(objects string) string {
+		return strings.ReplaceAll(objects, "111122223333.dkr.ecr.us-east-1.amazonaws.com", host)
+	})
+
+	signed, unsigned, foreign := push(t, host+"/loja-veloz/pedidos:signed"), push(t, host+"/loja-veloz/pedidos:unsigned"),
+		push(t, host+"/loja-veloz/pedidos:foreign")
+	a.sign(c, signed)
+	a.sign(otherKey(t, c), foreign)
+	elsewhere, nested := push(t, host+"/others/pedidos:signed"), push(t, host+"/loja-veloz/drill/pedidos:signed")
+	a.sign(c, elsewhere, nested)
+	moved := push(t, host+"/loja-veloz/pedidos:signed") // the tag of the signed image is now another's
+	bundled := push(t, host+"/loja-veloz/pedidos:bundled")
+	bundle := c
+	bundle.Tagged = false
+	a.sign(bundle, bundled)
+	waitFor(t, func() error { return a.run("shop", signed) })
+	for image, what := range map[string]string{
+		unsigned: "no signatures found", moved: "no signatures found", foreign: "invalid signature when validating ASN.1 encoded signature",
+		host + "/loja-veloz/pedidos:signed": "must be an image digest", elsewhere: "no matching policies", nested: "no matching policies",
+		bundled: "no signatures found", // which is why a workflow with a key signs in both forms
+	} {
+		err := a.run("shop", image)
+		refused(t, err, image, what)
+		t.Logf("%s: %v", what, err)
+	}
+	// A workflow's signature would need Sigstore's roots, which the policy asks for and nobody gives here.
+	refused(t, a.run("shop", unsigned), "failed to fetch trusted root")
+	a.sign(c, bundled)
+	if err := a.run("shop", bundled); err != nil {
+		t.Errorf("signed in both forms: %v", err)
+	}
+
+	// The API server asks the controller about policies too, and it has taken that of the workflow.
+	compiled := a.kubectl("", "-n", "signatures", "get", "configmap", "config-image-policies", "-o", "jsonpath={.data.signed}")
+	for _, part := range []string{"keyless", GitHubIssuer, "/.github/workflows/release.yml@refs/heads/main", signatureType, "bundle"} {
+		if !strings.Contains(compiled, part) {
+			t.Errorf("the compiled policy lacks %q: %s", part, compiled)
+		}
+	}
+	policy := a.kubectl("", "get", "clusterimagepolicy", "signed", "-o", "json")
+	if err := a.try(policy, "replace", "--dry-run=server", "-f", "-"); err != nil {
+		t.Errorf("the policy itself is refused: %v", err)
+	}
+	for broken, what := range map[string]string{
+		strings.Replace(policy, `"subject": "`, `"subjectRegExp": "(`, 1):                          "regex is invalid",
+		strings.Replace(policy, `"issuer": "`+GitHubIssuer+`"`, `"issuer": ""`, 1):                 "missing field(s): spec.authorities[1].keyless.identities[0].issuer",
+		regexp.MustCompile(`"identities": \[[^]]*\]`).ReplaceAllString(policy, `"identities": []`): "missing field(s): spec.authorities[1].keyless.identities",
+	} {
+		refused(t, a.try(broken, "replace", "--dry-run=server", "-f", "-"), `admission webhook "validating.clusterimagepolicy.sigstore.dev" denied the request`, what)
+	}
+}
+
+// install installs the golden objects with this key, after change, and starts policy-controller.
+func (a *api) install(c Cosign, golden string, change func(string) string) (end func()) {
+	t := a.t
+	t.Helper()
+	key, err := os.ReadFile(c.Key.Public)
+	if err != nil {
+		t.Fatal(err)
+	}
+	objects, err := os.ReadFile("../../../infra/delivery/testdata/" + golden + ".yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The golden objects have another key. The policy's is indented.
+	pemBlock := regexp.MustCompile(`(?s)-----BEGIN PUBLIC KEY-----.*-----END PUBLIC KEY-----`)
+	indent := regexp.MustCompile(`\n( +)-----BEGIN PUBLIC`).FindSubmatch(objects)
+	if indent == nil {
+		t.Fatal("the golden objects have no public key")
+	}
+	ours := strings.ReplaceAll(strings.TrimSpace(string(key)), "\n", "\n"+string(indent[1]))
+	text := string(pemBlock.ReplaceAll(objects, []byte(ours)))
+	if change != nil {
+		text = change(text)
+	}
+	a.kubectl("", "create", "namespace", "shop")
+	before, after, found := strings.Cut(text, "---\n# policies-webhook, ignoring changes of webhooks\n")
+	if !found {
+		t.Fatal("the golden objects have no webhook for policies")
+	}
+	for _, definition := range []string{"policies/clusterimagepolicies", "roots/trustroots"} { // golden files have none
+		b, err := os.ReadFile("../../../infra/delivery/" + definition + ".policy.sigstore.dev.yaml")
+		if err != nil {
+			t.Fatal(err)
+		}
+		a.kubectl(strings.ReplaceAll(string(b), "cosign-system", "signatures"), "apply", "--server-side", "-f", "-")
+	}
+	waitFor(t, func() error { return a.try(before, "apply", "--server-side", "--force-conflicts", "-f", "-") })
+	end = a.startController()
+	waitFor(t, func() error { return a.try(after, "apply", "--server-side", "--force-conflicts", "-f", "-") })
+	a.kubectl(a.endpoint, "apply", "-f", "-")
+	waitFor(t, func() error {
+		for _, webhook := range []struct{ name, resource string }{
+			{"policy.sigstore.dev", "pods"}, {"validating.clusterimagepolicy.sigstore.dev", "clusterimagepolicies"},
+		} {
+			rules := a.kubectl("", "get", "validatingwebhookconfiguration", webhook.name, "-o", "jsonpath={.webhooks[0].rules}")
+			if !strings.Contains(rules, webhook.resource) {
+				return fmt.Errorf("the webhook %s is asked for %s", webhook.name, rules)
+			}
+		}
+		policies := a.kubectl("", "-n", "signatures", "get", "configmap", "config-image-policies", "-o", "jsonpath={.data}")
+		if !strings.Contains(policies, "signed") {
+			return fmt.Errorf("the policies are %s", policies)
+		}
+		return nil
+	})
+	return end
+}
+
+func (a *api) sign(c Cosign, images ...string) {
+	a.t.Helper()
+	if err := c.Sign(a.t.Context(), images...); err != nil {
+		a.t.Fatal(err)
+	}
+}
+
+// otherKey signs by a key that no policy has.
+func otherKey(t *testing.T, c Cosign) Cosign {
+	t.Helper()
+	c.Key = LocalKey(t.TempDir())
+	if err := c.Key.Ensure(t.Context(), c.Program); err != nil {
+		t.Fatal(err)
+	}
+	return c
 }
 
 // run sends a pod with the image as a dry run.
@@ -221,7 +308,7 @@ func (a *api) startController() (end func()) {
 	return launch(a.t, []string{
 		"KUBECONFIG=" + filepath.Join(a.dir, "controller"), "SYSTEM_NAMESPACE=signatures", "CONFIG_LOGGING_NAME=config-logging", "METRICS_DOMAIN=sigstore.dev/policy",
 		"CONFIG_OBSERVABILITY_NAME=config-observability", "WEBHOOK_NAME=webhook", "HOME=" + a.dir, "PROFILING_PORT=18008",
-		"GOMEMLIMIT=96MiB", "GOGC=50",
+		"GOMEMLIMIT=96MiB", "GOGC=50", "HTTPS_PROXY=http://127.0.0.1:9", // nothing leaves this machine
 	}, program, "-disable-tuf")
 }
 

@@ -4,6 +4,7 @@ package aws
 
 import (
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 
@@ -61,6 +62,7 @@ type Target struct {
 	scraper          *workload.Scraper // nil: Datadog reads no metrics of the services
 	scraperErr       error
 	rollouts         *delivery.RolloutsReleaseSpec // nil: not installed
+	signatures       *delivery.SignaturesSpec      // nil: unsigned images run
 	argoCD           *delivery.ArgoCDSpec          // nil: not installed, nor are imageUpdater and rollback
 	imageUpdater     *delivery.ImageUpdaterSpec
 	rollback         *delivery.RollbackSpec     // with argoCD
@@ -206,6 +208,12 @@ func (t *Target) planDelivery() {
 	if cfg.Delivery.InstallRollouts {
 		t.rollouts = &delivery.RolloutsReleaseSpec{Chart: t.chart(plan.RolloutsNamespace, 2)}
 	}
+	if cfg.Delivery.PublicKey != "" || cfg.Delivery.Signer != "" {
+		t.signatures = &delivery.SignaturesSpec{
+			Namespace: plan.SignaturesNamespace, Guarded: plan.ShopNamespace, Images: []string{t.ownImages() + "*"},
+			PublicKey: cfg.Delivery.PublicKey, Workflow: cfg.Delivery.Signer, Replicas: 2, SkipAwait: !cfg.Charts.Await,
+		}
+	}
 	if cfg.Delivery.Mode != config.GitOps {
 		return
 	}
@@ -233,6 +241,11 @@ func (t *Target) planDelivery() {
 		t.scraperErr = errors.Join(t.scraperErr, err)
 		t.rollback.Scraper = &workload.Scraper{Pods: t.scraper.Pods, Annotations: annotations}
 	}
+}
+
+// ownImages is what the names of images in bootstrap's repositories begin with.
+func (t *Target) ownImages() string {
+	return fmt.Sprintf("%s.dkr.ecr.%s.amazonaws.com/loja-veloz/", t.cfg.Cloud.AccountID, t.cfg.Cloud.Region)
 }
 
 // receivers are the pods behind telemetry.otlpEndpoint.
@@ -309,7 +322,7 @@ func (t *Target) Policy() policy.Options {
 			Rule: policy.PlainSecret, Resource: "image-updater-key", Reason: "it is a public key, which Image Updater reads from a Secret",
 		})
 	}
-	for _, upstream := range []string{"prometheus-deployment", "traces-deployment"} {
+	for _, upstream := range []string{"prometheus-deployment", "traces-deployment", "signatures-deployment"} {
 		options.Exempt = append(options.Exempt, policy.Exemption{
 			Rule: policy.ImageDigest, Resource: upstream,
 			Reason: "it is an upstream image with a tag that infra pins, like those of the charts",

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/loja-veloz/platform/infra/infratest"
+	"github.com/loja-veloz/platform/infra/workload"
 	"github.com/loja-veloz/platform/stacks/environment/internal/config"
 	"github.com/loja-veloz/platform/stacks/environment/internal/plan"
 )
@@ -44,6 +45,28 @@ func TestSettingsThatAWSRefuses(t *testing.T) {
 	}
 	if n := strings.Count(err.Error(), "\n") + 1; n != len(want) {
 		t.Errorf("%d errors are reported, want %d:\n%v", n, len(want), err)
+	}
+}
+
+func TestUnsignedImagesRunWithAWarning(t *testing.T) {
+	cfg := configured()
+	if warning := New("dev", cfg).(*Target).unguarded(); !strings.Contains(warning, "delivery.signer and delivery.publicKey are empty") {
+		t.Errorf("without a signer the warning is %q", warning)
+	}
+	cfg.Delivery.Signer = "https://github.com/loja-veloz/platform/.github/workflows/release.yml@refs/heads/main"
+	target := New("dev", cfg).(*Target)
+	if warning := target.unguarded(); warning != "" {
+		t.Errorf("with a signer the warning is %q", warning)
+	}
+	own := real + ".dkr.ecr." + cfg.Cloud.Region + ".amazonaws.com/loja-veloz/"
+	p := &plan.Plan{
+		Workloads: []*workload.Spec{{Service: "pedidos", Image: own + "pedidos@sha256:0"}, {Service: "estoque", Image: "quay.io/estoque@sha256:0"}},
+		CronJobs:  []*workload.CronJobSpec{{Name: "audit", Image: "localhost:5000/audit@sha256:0"}},
+	}
+	infratest.Refused(t, target.validateImages(p), "images.estoque is quay.io/estoque@sha256:0: with delivery.publicKey or delivery.signer only images of "+own,
+		"images.audit is localhost:5000/audit@sha256:0")
+	if err := target.validateImages(&plan.Plan{Workloads: p.Workloads[:1]}); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -98,6 +98,9 @@ func (t *Target) controllers(p *plan.Plan) cluster.Pods {
 	if t.metricsServer != nil {
 		sized = append(sized, t.metricsServer)
 	}
+	if t.signatures != nil {
+		sized = append(sized, t.signatures)
+	}
 	if t.argoCD != nil {
 		sized = append(sized, t.argoCD, t.imageUpdater, t.rollback)
 	}

@@ -196,6 +196,8 @@ func (t *Target) identities(ctx *pulumi.Context, p *plan.Plan, eks *cluster.Clus
 		{"autoscaler", plan.SystemNamespace, autoscaling.ServiceAccount, identity.ClusterAutoscaler(account, region, name), true},
 		{"secrets", secretsNamespace, secrets.ServiceAccount,
 			identity.ExternalSecrets(region, readable, []pulumi.StringInput{pulumi.String(own.key)}), true},
+		{"signatures", plan.SignaturesNamespace, delivery.SignaturesServiceAccount,
+			identity.Signatures(region, own.repositories), t.signatures != nil},
 		{"image-updater", gitops.Namespace, delivery.ImageUpdaterServiceAccount,
 			identity.ImageUpdater(region, own.repositories), t.imageUpdater != nil},
 	}

@@ -1,6 +1,7 @@
 package aws
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
@@ -14,6 +15,7 @@ import (
 	"github.com/loja-veloz/platform/infra/gateway"
 	"github.com/loja-veloz/platform/infra/observability"
 	"github.com/loja-veloz/platform/infra/secrets"
+	"github.com/loja-veloz/platform/stacks/environment/internal/config"
 	"github.com/loja-veloz/platform/stacks/environment/internal/plan"
 	"github.com/loja-veloz/platform/stacks/environment/internal/program"
 )
@@ -26,6 +28,15 @@ const (
 	// earlier update created.
 	previewPatience = 15 * time.Second
 )
+
+// unguarded is a warning of every preview and update if unsigned images run; it is empty if they do not.
+func (t *Target) unguarded() string {
+	if t.signatures != nil {
+		return ""
+	}
+	return fmt.Sprintf("%s:delivery.signer and delivery.publicKey are empty: images run in %s whether somebody has signed them or not",
+		config.Namespace, plan.ShopNamespace)
+}
 
 // after depends on needed and on the controllers' roles.
 func (c *connected) after(needed ...pulumi.Resource) pulumi.ResourceOption {
@@ -74,6 +85,16 @@ func (c *connected) Install(ctx *pulumi.Context, p *plan.Plan, namespaces progra
 		return nil, err
 	}
 	needed = append(needed, monitoring...)
+	if warning := t.unguarded(); warning != "" {
+		_ = ctx.Log.Warn(warning, nil)
+	}
+	if t.signatures != nil { // before anything runs in the shop; its Role is there
+		signatures, err := delivery.NewSignatures(ctx, "signatures", t.signatures, in, c.after(namespaces.Shop))
+		if err != nil {
+			return nil, err
+		}
+		needed = append(needed, signatures)
+	}
 	gateways, err := c.installGateways(ctx, namespaces.Shop, balancer)
 	if err != nil {
 		return nil, err

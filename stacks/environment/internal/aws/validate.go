@@ -41,13 +41,17 @@ func (t *Target) Validate(p *plan.Plan) error {
 	if t.datadog != nil {
 		components = append(components, plan.Component{Name: "datadog", Spec: t.datadogWith(p)})
 	}
+	if t.signatures != nil {
+		components = append(components, plan.Component{Name: "signatures", Spec: t.signatures})
+	}
 	if t.argoCD != nil {
 		components = append(components,
 			plan.Component{Name: "argo cd", Spec: t.argoCD}, plan.Component{Name: "image updater", Spec: t.imageUpdater},
 			plan.Component{Name: "rollback", Spec: t.rollback})
 	}
 	components = append(components, t.monitoring.Components(p)...)
-	return errors.Join(validate(t.cfg), t.validateSecrets(p), t.routerErr, t.scraperErr, plan.Validate(components), t.checkNodes(p))
+	return errors.Join(validate(t.cfg), t.validateSecrets(p), t.validateImages(p), t.routerErr, t.scraperErr,
+		plan.Validate(components), t.checkNodes(p))
 }
 
 // validateSecrets refuses a program's secret for which there is no setting with its name in
@@ -60,6 +64,27 @@ func (t *Target) validateSecrets(p *plan.Plan) error {
 			errs = append(errs, fmt.Errorf("no setting names the secret in Secrets Manager for the Secret %s, which a program reads: "+
 				"known are stripe and api-keys", name))
 		}
+	}
+	return errors.Join(errs...)
+}
+
+// validateImages refuses images that the admission would refuse, so that no update waits for a Rollout without pods.
+func (t *Target) validateImages(p *plan.Plan) error {
+	if t.signatures == nil {
+		return nil
+	}
+	var errs []error
+	check := func(name, image string) {
+		if image != "" && !strings.HasPrefix(image, t.ownImages()) {
+			errs = append(errs, fmt.Errorf("%s:images.%s is %s: with delivery.publicKey or delivery.signer only images of %s run in %s",
+				config.Namespace, name, image, t.ownImages(), plan.ShopNamespace))
+		}
+	}
+	for _, w := range p.Workloads {
+		check(w.Service, w.Image)
+	}
+	for _, job := range p.CronJobs {
+		check(job.Name, job.Image)
 	}
 	return errors.Join(errs...)
 }

@@ -69,8 +69,8 @@ func New(environment string, cfg *config.Config) program.Target {
 	}
 	if cfg.Delivery.PublicKey != "" {
 		t.signatures = &delivery.SignaturesSpec{
-			Namespace: plan.SignaturesNamespace, Guarded: plan.ShopNamespace, PublicKey: cfg.Delivery.PublicKey,
-			HostNetwork: true, // images are named as the nodes reach their registry, which is on loopback
+			Namespace: plan.SignaturesNamespace, Guarded: plan.ShopNamespace, Images: []string{"**"}, PublicKey: cfg.Delivery.PublicKey,
+			Replicas: 1, HostNetwork: true, // images are named as the nodes reach their registry, which is on loopback
 		}
 	}
 	if cfg.MetricsServer.Install {
@@ -156,6 +156,7 @@ func validate(cfg *config.Config) error {
 	}{
 		{cfg.Shop.Acquirer == "stripe", "shop.acquirer is stripe, which"},
 		{cfg.Shop.Auth == "api-key", "shop.auth is api-key, which"},
+		{cfg.Delivery.Signer != "", "delivery.signer"},
 		{cfg.Delivery.Git.SecretName != "", "delivery.git.secretName"},
 		{cfg.Delivery.Git.PushSecretName != "", "delivery.git.pushSecretName"},
 		{cfg.Delivery.Git.PushSecretVersion != "", "delivery.git.pushSecretVersion"},

@@ -19,10 +19,11 @@ func TestWhatNeedsAWSIsRefused(t *testing.T) {
 	}
 	cfg.Shop.Acquirer, cfg.Shop.Auth, cfg.Delivery.Git.SecretName, cfg.Datadog.Install = "stripe", "api-key", "git", true
 	cfg.Delivery.Git.PushSecretName, cfg.Delivery.Git.PushSecretVersion = "git", "1"
-	cfg.Runner.Install = true
+	cfg.Runner.Install, cfg.Delivery.Signer = true, "https://github.com/o/r/.github/workflows/release.yml@refs/heads/main"
 	want := []string{
 		"shop.acquirer is stripe, which needs cloud.provider aws", "shop.auth is api-key, which needs cloud.provider aws",
-		"delivery.git.secretName needs", "delivery.git.pushSecretName needs", "delivery.git.pushSecretVersion needs", "datadog.install needs", "runner.install needs",
+		"delivery.git.secretName needs", "delivery.git.pushSecretName needs", "delivery.git.pushSecretVersion needs", "datadog.install needs",
+		"runner.install needs", "delivery.signer needs",
 	}
 	err := validate(cfg)
 	if err == nil {

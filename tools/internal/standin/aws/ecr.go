@@ -1,5 +1,14 @@
 package aws
 
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/pulumi/pulumi/sdk/v3/go/common/resource"
+)
+
 // ecrTypes are image repositories.
 var ecrTypes = map[string]resourceType{
 	"aws:ecr/repository:Repository": {
@@ -42,4 +51,66 @@ var ecrTypes = map[string]resourceType{
 			"repositoryPolicy resourceTags",
 		source: "aws_ecr_repository_creation_template" + fromDocs,
 	},
+}
+
+// lifecycleRule is a rule of a repository's lifecycle policy.
+type lifecycleRule struct {
+	RulePriority int
+	Selection    struct {
+		TagStatus, CountType, CountUnit string
+		TagPrefixList, TagPatternList   []string
+		CountNumber                     int
+	}
+	Action struct{ Type string }
+}
+
+// lifecycle refuses a lifecycle policy with a rule that ECR does not take.
+func lifecycle(v resource.PropertyValue) string {
+	if !v.IsString() {
+		return ""
+	}
+	var policy struct{ Rules []lifecycleRule }
+	if err := json.Unmarshal([]byte(v.StringValue()), &policy); err != nil {
+		return "is not a lifecycle policy: " + err.Error()
+	}
+	if len(policy.Rules) == 0 {
+		return "has no rules"
+	}
+	var reasons []string
+	for i, rule := range policy.Rules {
+		if rule.Selection.TagStatus == "any" &&
+			slices.ContainsFunc(policy.Rules, func(other lifecycleRule) bool { return other.RulePriority > rule.RulePriority }) {
+			reasons = append(reasons, fmt.Sprintf("rules[%d] is for any tag, and another has a higher rulePriority", i))
+		}
+		if slices.ContainsFunc(policy.Rules[:i], func(other lifecycleRule) bool { return other.RulePriority == rule.RulePriority }) {
+			reasons = append(reasons, fmt.Sprintf("rules[%d] repeats the rulePriority %d", i, rule.RulePriority))
+		}
+		for _, reason := range rule.refused() {
+			reasons = append(reasons, fmt.Sprintf("rules[%d]: %s", i, reason))
+		}
+	}
+	return strings.Join(reasons, "; ")
+}
+
+func (r lifecycleRule) refused() (reasons []string) {
+	s := r.Selection
+	add := func(wrong bool, reason string) {
+		if wrong {
+			reasons = append(reasons, reason)
+		}
+	}
+	lists := len(s.TagPrefixList) + len(s.TagPatternList)
+	add(!slices.Contains([]string{"tagged", "untagged", "any"}, s.TagStatus), "tagStatus is not tagged, untagged or any")
+	add(s.TagStatus == "tagged" && (len(s.TagPrefixList) > 0) == (len(s.TagPatternList) > 0),
+		"tagStatus tagged wants either tagPrefixList or tagPatternList")
+	add(s.TagStatus != "tagged" && lists > 0, "only tagStatus tagged has a list of tags")
+	for _, pattern := range s.TagPatternList {
+		add(strings.Count(pattern, "*") > 4, pattern+" has more than four wildcards")
+	}
+	add(!slices.Contains([]string{"imageCountMoreThan", "sinceImagePushed"}, s.CountType),
+		"countType is not imageCountMoreThan or sinceImagePushed")
+	add((s.CountUnit == "days") != (s.CountType == "sinceImagePushed"), "countUnit is days with sinceImagePushed, and absent otherwise")
+	add(s.CountNumber < 1, "countNumber is not positive")
+	add(r.Action.Type != "expire", "action is not expire")
+	return reasons
 }

@@ -86,6 +86,16 @@ var limits = []limit{
 		source: "Amazon ECR API, CreateRepository: imageTagMutability",
 	},
 	{
+		types: []string{LifecyclePolicy}, path: "policy",
+		refuse: lifecycle,
+		source: "Amazon ECR User Guide, Lifecycle policy properties",
+	},
+	{
+		types: []string{CreationTemplate}, path: "lifecyclePolicy",
+		refuse: lifecycle,
+		source: "Amazon ECR User Guide, Lifecycle policy properties",
+	},
+	{
 		types: []string{PullThroughCacheRule}, path: "ecrRepositoryPrefix",
 		refuse: name(30, `((?:[a-z0-9]+(?:[._-][a-z0-9]+)*/)*[a-z0-9]+(?:[._-][a-z0-9]+)*/?|ROOT)`),
 		source: "Amazon ECR API, CreatePullThroughCacheRule: ecrRepositoryPrefix",

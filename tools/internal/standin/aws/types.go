@@ -35,6 +35,7 @@ const (
 	LaunchTemplate         = "aws:ec2/launchTemplate:LaunchTemplate"
 	Listener               = "aws:lb/listener:Listener"
 	LoadBalancer           = "aws:lb/loadBalancer:LoadBalancer"
+	CreationTemplate       = "aws:ecr/repositoryCreationTemplate:RepositoryCreationTemplate"
 	LifecyclePolicy        = "aws:ecr/lifecyclePolicy:LifecyclePolicy"
 	LogGroup               = "aws:cloudwatch/logGroup:LogGroup"
 	MetricAlarm            = "aws:cloudwatch/metricAlarm:MetricAlarm"

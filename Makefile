@@ -41,7 +41,7 @@ publish: loja ## build, push, attest and sign the images of all programs [REGIST
 	@$(LOJA) publish
 verify: loja ## check that images, or those of the last make publish, are signed [IMAGE=]
 	@$(LOJA) verify
-scan: loja ## look for known vulnerabilities and secrets in Go modules, files and the images of make publish
+scan: loja ## look for known vulnerabilities, secrets and misconfigurations in modules, files and published images
 	@$(LOJA) scan
 load: loja ## send requests to the gateway [URL_PATH=/] [RATE=20] [REQUESTS=1200]
 	@$(LOJA) load

@@ -120,7 +120,7 @@ func root() *cobra.Command {
 		command("publish", "build, push, attest and sign the images of all programs (REGISTRY=..., SIGNING=auto|keyless|key)",
 			(*settings.Reader).Publish, platform.Publish),
 		verifyCommand(),
-		plain("scan", "look for known vulnerabilities and secrets in modules, files and published images", platform.Scan),
+		plain("scan", "look for known vulnerabilities, secrets and misconfigurations in modules, files and published images", platform.Scan),
 		command("load", "send requests to the gateway (URL_PATH=/, RATE=20, REQUESTS=1200)", (*settings.Reader).Load, platform.Load),
 		command("preview", "print the plan of an AWS environment, without an account (STACK=..., ONLINE=1, DIFF=1, COMMENT=file)",
 			(*settings.Reader).Preview, platform.Preview),

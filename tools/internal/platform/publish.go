@@ -81,7 +81,7 @@ func Verify(ctx context.Context, w Workspace, s settings.Publish) error {
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
-	w.Out.Step("%d images are signed", len(images))
+	w.Out.Step("%d of %d images signed", len(images), len(images))
 	return nil
 }
 

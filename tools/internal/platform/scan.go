@@ -16,8 +16,8 @@ import (
 	"github.com/loja-veloz/platform/tools/internal/toolchain"
 )
 
-// Scan looks for known vulnerabilities and secrets in the Go modules, the working tree and the images of
-// the last release, and judges them.
+// Scan looks for known vulnerabilities, secrets and misconfigurations in the Go modules, the working tree and
+// the images of the last release, and judges them.
 func Scan(ctx context.Context, w Workspace) error {
 	if err := provide(ctx, w, []toolchain.Tool{toolchain.Govulncheck, toolchain.Trivy}); err != nil {
 		return err
@@ -44,6 +44,7 @@ func Scan(ctx context.Context, w Workspace) error {
 	}
 	return scan.Run(ctx, scan.Options{
 		Root: w.Root, Modules: modules, Images: images, Trivy: w.program("trivy"), Govulncheck: w.program("govulncheck"),
-		Allowed: filepath.Join(w.Root, ".github", "vulnerabilities.yaml"), Reports: w.Local("scan"), Now: time.Now(), Out: w.Out,
+		Allowed: filepath.Join(w.Root, ".github", "vulnerabilities.yaml"),
+		Meant:   filepath.Join(w.Root, ".github", "misconfigurations.yaml"), Reports: w.Local("scan"), Now: time.Now(), Out: w.Out,
 	})
 }

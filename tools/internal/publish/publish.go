@@ -158,7 +158,7 @@ func (o Options) mayPush(ctx context.Context) error {
 		}
 		transport := remote.DefaultTransport.(*http.Transport).Clone()
 		if err := remote.CheckPushPermission(repository.Tag("latest"), o.keychain(), transport); err != nil {
-			return explain(o.Registry, err)
+			return o.explain(err)
 		}
 	}
 	return ctx.Err()
@@ -197,14 +197,14 @@ func (o Options) push(ctx context.Context, stage *stage, program, digest string)
 				"Go than %s. Compare the provenance of both (cosign verify-attestation), and delete the tag if the other is wrong",
 				tag, there.Digest, digest, o.Source.Go)
 		case err != nil && !missing(err):
-			return "", explain(o.Registry, err)
+			return "", o.explain(err)
 		}
 		index, err := stage.index(ctx, program, digest)
 		if err != nil {
 			return "", err
 		}
 		if err := remote.WriteIndex(tag, index, o.options(ctx)...); err != nil {
-			return "", explain(o.Registry, fmt.Errorf("pushing %s: %w", tag, err))
+			return "", o.explain(fmt.Errorf("pushing %s: %w", tag, err))
 		}
 		pushed = true
 	}
@@ -292,15 +292,23 @@ func missing(err error) bool {
 }
 
 // explain turns what a registry answered into a sentence.
-func explain(registry string, err error) error {
-	host, _, _ := strings.Cut(registry, "/")
+func (o Options) explain(err error) error {
+	host, _, _ := strings.Cut(o.Registry, "/")
 	var refused *transport.Error
 	var unreachable *net.OpError
 	switch {
-	case errors.As(err, &refused) && (refused.StatusCode == http.StatusUnauthorized || strings.Contains(refused.Error(), "expired")):
-		return signing.Expired(host, err)
-	case errors.As(err, &refused) && (refused.StatusCode == http.StatusForbidden || refused.StatusCode == http.StatusNotFound):
-		return signing.Denied(host, err)
+	case errors.As(err, &refused):
+		switch status := refused.StatusCode; {
+		case status == http.StatusUnauthorized && o.Anonymous:
+			return fmt.Errorf("the registry %s asks for a login, and one on this machine is used without: let it take anonymous pushes, "+
+				"or set REGISTRY to another: %w", host, err)
+		case status == http.StatusUnauthorized || strings.Contains(refused.Error(), "expired"):
+			return signing.Expired(host, err)
+		case status == http.StatusForbidden || status == http.StatusNotFound:
+			return signing.Denied(host, err)
+		}
+		return fmt.Errorf("the registry %s did not take the images: it may be read-only, full or busy. Look at its log, and run the command "+
+			"again, which pushes what is missing: %w", host, err)
 	case errors.As(err, &unreachable):
 		return signing.Silent(host, err)
 	}

@@ -235,12 +235,22 @@ func TestNothingHalfWritten(t *testing.T) {
 }
 
 func TestWhatARegistryAnswers(t *testing.T) {
-	o := Options{Programs: []string{"hello"}, Anonymous: true}
-	for status, want := range map[int]string{401: "does not accept this login", 403: "refuses this login", 404: "the repository does not exist"} {
+	t.Setenv("DOCKER_CONFIG", t.TempDir()) // no logins of this machine
+	o := Options{Programs: []string{"hello"}}
+	for status, want := range map[int]string{
+		401: "does not accept this login", 403: "refuses this login", 404: "the repository does not exist",
+		405: "it may be read-only, full or busy", // Docker's registry in its read-only mode
+		507: "it may be read-only, full or busy",
+	} {
 		o.Registry = serve(t, func(w http.ResponseWriter, _ *http.Request) bool { w.WriteHeader(status); return false })
 		if err := o.mayPush(t.Context()); err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), o.Registry) {
 			t.Errorf("%d: %v", status, err)
 		}
+	}
+	o.Anonymous = true
+	o.Registry = serve(t, func(w http.ResponseWriter, _ *http.Request) bool { w.WriteHeader(401); return false })
+	if err := o.mayPush(t.Context()); err == nil || !strings.Contains(err.Error(), "asks for a login, and one on this machine is used without") {
+		t.Errorf("a registry on this machine with a login: %v", err)
 	}
 	o.Registry = "localhost:1"
 	if err := o.mayPush(t.Context()); err == nil || !strings.Contains(err.Error(), "localhost:1 does not answer") {

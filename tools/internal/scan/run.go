@@ -23,7 +23,8 @@ type Options struct {
 	Images             []string // by digest
 	Trivy, Govulncheck string   // the programs
 	Database           string   // URL of govulncheck's database; empty: vuln.go.dev
-	Allowed            string   // path of the list
+	Allowed            string   // path of the list of vulnerabilities that pass for a time
+	Meant              string   // path of Trivy's list of misconfigurations that are meant so
 	Reports            string   // folder for the reports
 	Now                time.Time
 	Out                *console.Console
@@ -59,13 +60,9 @@ func Run(ctx context.Context, o Options) error {
 			break // the other modules would wait for the same
 		}
 	}
-	for i, target := range append([]string{o.Root}, o.Images...) {
-		kind := "image"
-		if i == 0 {
-			kind = "fs"
-		}
-		o.Out.Step("trivy %s %s", kind, target)
-		found, err := o.trivy(ctx, kind, target, filepath.Join(o.Reports, fmt.Sprintf("trivy-%d.json", i)))
+	for _, scan := range o.scans() {
+		o.Out.Step("trivy looks for %s in %s", scan.what, scan.target)
+		found, err := o.trivy(ctx, scan)
 		take(found, err)
 		if unavailable(err) {
 			break
@@ -100,7 +97,7 @@ func (o Options) govulncheck(ctx context.Context, folder string) ([]Finding, err
 	if err != nil {
 		// The second is what govulncheck says when a connection is refused.
 		if says(err, "fetching vulnerabilities", "unrecognized vulndb format") {
-			return nil, &UnavailableError{Tool: "govulncheck", Database: "https://vuln.go.dev", Err: err}
+			return nil, &UnavailableError{Tool: "govulncheck", Database: "https://vuln.go.dev does not answer", Err: err}
 		}
 		return nil, fmt.Errorf("govulncheck in %s: %w", folder, err)
 	}
@@ -125,25 +122,51 @@ func (o Options) workspace(folder string) string {
 	return "off"
 }
 
-func (o Options) trivy(ctx context.Context, kind, target, report string) ([]Finding, error) {
-	args := []string{o.Trivy, kind, "--no-progress", "--format", "json", "--output", report}
-	if kind == "fs" {
-		// The pins' programs run on the machines of developers; Renovate proposes newer ones.
-		args = append(args, "--scanners", "vuln,secret", "--skip-dirs", ".local", "--skip-dirs", "tools/pins", "--skip-dirs", "**/testdata")
-		target = "."
-	} else {
-		args = append(args, "--scanners", "vuln", "--image-src", "remote")
+// A trivyScan is one run of Trivy.
+type trivyScan struct {
+	what, target string
+	args         []string // the command, its flags, and what it scans
+	report       string   // name of its report
+}
+
+// scans returns the runs of Trivy. What needs no database comes first, in a run of its own, because a run
+// that also looks for vulnerabilities ends before it has looked at anything if it cannot have theirs.
+func (o Options) scans() []trivyScan {
+	// The pins' programs run on the machines of developers; Renovate proposes newer ones.
+	tree := []string{"."}
+	for _, folder := range []string{".local", "tools/pins", "**/node_modules", "**/testdata", "**/testcharts"} {
+		tree = append(tree, "--skip-dirs", folder)
 	}
-	err := command.Command{Args: append(args, target), Dir: o.Root}.Run(ctx)
+	// Without --skip-check-update, newer checks would be downloaded, and refuse today what passed yesterday.
+	first := append([]string{"fs", "--scanners", "secret,misconfig", "--skip-check-update"}, tree...)
+	all := []trivyScan{
+		{"secrets and misconfigurations", o.Root, first, "trivy-tree.json"},
+		{"vulnerabilities", o.Root, append([]string{"fs", "--scanners", "vuln"}, tree...), "trivy-modules.json"},
+	}
+	for i, image := range o.Images {
+		args := []string{"image", "--scanners", "vuln", "--image-src", "remote", image}
+		all = append(all, trivyScan{"vulnerabilities", image, args, fmt.Sprintf("trivy-image-%d.json", i+1)})
+	}
+	return all
+}
+
+func (o Options) trivy(ctx context.Context, scan trivyScan) ([]Finding, error) {
+	report := filepath.Join(o.Reports, scan.report)
+	always := []string{
+		"--format", "json", "--output", report, "--no-progress", "--skip-version-check", "--disable-telemetry",
+		"--ignorefile", o.Meant, // also where it says nothing: or else a .trivyignore would do
+	}
+	err := command.Command{Args: slices.Concat([]string{o.Trivy}, scan.args, always), Dir: o.Root}.Run(ctx)
 	if err != nil {
 		if says(err, "failed to download vulnerability DB", "failed to download artifact") {
-			return nil, &UnavailableError{Tool: "Trivy", Database: "mirror.gcr.io and ghcr.io, repository aquasec/trivy-db,", Err: err}
+			const where = "its registry does not give it (mirror.gcr.io and ghcr.io, or what TRIVY_DB_REPOSITORY names)"
+			return nil, &UnavailableError{Tool: "Trivy", Database: where, Err: err}
 		}
-		return nil, fmt.Errorf("trivy %s %s: %w", kind, target, err)
+		return nil, fmt.Errorf("trivy, looking for %s in %s: %w", scan.what, scan.target, err)
 	}
 	f, err := os.Open(report)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("trivy %s %s wrote no report", kind, target)
+		return nil, fmt.Errorf("trivy, looking for %s in %s, wrote no report", scan.what, scan.target)
 	}
 	if err != nil {
 		return nil, err

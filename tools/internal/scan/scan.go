@@ -14,30 +14,35 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// A Finding is a known vulnerability, or a secret, in something of ours.
+// A Finding is a known vulnerability, a secret or a misconfiguration in something of ours.
 type Finding struct {
-	ID       string   // CVE-..., GHSA-..., GO-..., or the rule of a secret
+	ID       string   // CVE-..., GHSA-..., GO-..., or the rule of a secret or misconfiguration
 	Aliases  []string // other names of the same vulnerability
 	Where    string   // image, file or module
-	Package  string   // with its version; empty for a secret
+	Package  string   // with its version; empty if it is no vulnerability
 	Fixed    string   // version that has the fix; empty: there is none
 	Severity string   // as Trivy grades it; empty for govulncheck, whose database has no grades
 	Title    string
 	// Called says that our code reaches the vulnerable function. Trivy does not know.
-	Called bool
-	Secret bool
+	Called        bool
+	Secret        bool
+	Misconfigured bool
 }
 
-// fails reports whether the gate refuses the finding: a secret, a function that our code calls, or a HIGH
-// or CRITICAL vulnerability, if there is a fix.
+// fails reports whether the gate refuses the finding: a secret or misconfiguration that is HIGH or CRITICAL,
+// and a vulnerability with a fix that is, or whose function our code calls.
 func (f Finding) fails() bool {
 	grave := f.Severity == "HIGH" || f.Severity == "CRITICAL"
-	return f.Secret && grave || f.Fixed != "" && (grave || f.Called)
+	return f.Package == "" && grave || f.Fixed != "" && (grave || f.Called)
 }
 
 func (f Finding) String() string {
 	if f.Secret {
 		return fmt.Sprintf("%s: %s, a secret: remove it, and replace it where it was valid (%s)", f.Where, f.ID, f.Title)
+	}
+	if f.Misconfigured {
+		return fmt.Sprintf("%s: %s, a misconfiguration, %s: %s; change it, or say in .github/misconfigurations.yaml why it is meant so",
+			f.Where, f.ID, f.Severity, f.Title)
 	}
 	s := fmt.Sprintf("%s: %s in %s", f.Where, f.ID, f.Package)
 	if f.Severity != "" {
@@ -64,6 +69,7 @@ func ReadTrivy(r io.Reader) ([]Finding, error) {
 				RuleID, Severity, Title string
 				StartLine               int
 			}
+			Misconfigurations []struct{ ID, Severity, Message string }
 		}
 	}
 	if err := json.NewDecoder(r).Decode(&report); err != nil {
@@ -88,6 +94,9 @@ func ReadTrivy(r io.Reader) ([]Finding, error) {
 			all = append(all, Finding{
 				ID: s.RuleID, Where: fmt.Sprintf("%s:%d", where, s.StartLine), Severity: s.Severity, Title: s.Title, Secret: true,
 			})
+		}
+		for _, m := range result.Misconfigurations {
+			all = append(all, Finding{ID: m.ID, Where: where, Severity: m.Severity, Title: m.Message, Misconfigured: true})
 		}
 	}
 	return all, nil
@@ -144,7 +153,7 @@ func ReadGovulncheck(folder string, r io.Reader) ([]Finding, error) {
 	return all, nil
 }
 
-// Allowed is a finding that passes the gate until a day.
+// Allowed is a vulnerability that passes the gate until a day.
 type Allowed struct {
 	ID      string `yaml:"id"`      // of the vulnerability: CVE-..., GHSA-... or GO-...
 	Reason  string `yaml:"reason"`  // why it does no harm here, in a sentence
@@ -211,7 +220,7 @@ func Judge(findings []Finding, allowed []Allowed, today time.Time) Verdict {
 			v.Noted = append(v.Noted, f)
 			continue
 		}
-		i := slices.IndexFunc(allowed, func(a Allowed) bool { return !f.Secret && (a.ID == f.ID || slices.Contains(f.Aliases, a.ID)) })
+		i := slices.IndexFunc(allowed, func(a Allowed) bool { return f.Package != "" && (a.ID == f.ID || slices.Contains(f.Aliases, a.ID)) })
 		switch {
 		case i < 0:
 			v.Refused = append(v.Refused, f)
@@ -253,15 +262,15 @@ func (v Verdict) Err() error {
 	return &RefusedError{errors.Join(errs...)}
 }
 
-// UnavailableError says that a database of vulnerabilities could not be had, so that nothing was judged.
+// UnavailableError says that a tool could not have its database of vulnerabilities, and why.
 type UnavailableError struct {
 	Tool, Database string
 	Err            error
 }
 
 func (e *UnavailableError) Error() string {
-	return fmt.Sprintf("%s has no database of vulnerabilities: %s does not answer. Nothing was found out, good or bad: "+
-		"run it again where that can be reached: %s", e.Tool, e.Database, e.Err)
+	return fmt.Sprintf("%s has no database of vulnerabilities: %s. No vulnerability was looked for there: run this again where the "+
+		"database can be reached: %s", e.Tool, e.Database, e.Err)
 }
 
 func (e *UnavailableError) Unwrap() error { return e.Err }

@@ -189,7 +189,8 @@ func (c Cosign) Verify(ctx context.Context, image string) error {
 	if errors.As(err, &exit) {
 		switch exit.ExitCode() {
 		case 10:
-			return fmt.Errorf("%s is not signed, so it does not run: ship what make publish, make deploy or CI has built and signed", image)
+			return fmt.Errorf("%s is not signed, or not in that registry, so it does not run: ship what make publish, make deploy or CI "+
+				"has built and signed", image)
 		case 12:
 			return fmt.Errorf("%s is signed, but not by %s: find out who pushed it, and ship an image that make publish or CI has signed",
 				image, c.signer())

@@ -12,10 +12,12 @@ type Tool struct {
 	LDFlags string   // -X settings, in addition to -s -w
 	Work    int      // CPU seconds of its build after the tools before it, by make bench-cold; for estimates
 	Links   []string // further names of the binary, which selects its program by argv[0]
-	Files   []File   // changes to upstream source files
-	Image   string   // upstream name of the image that the cluster runs; empty: none
-	Digest  string   // of the image's index, as its project publishes it; empty: the tag decides what is pulled
-	Path    string   // of the binary in that image
+	// Experiment is the GOEXPERIMENT with which the project builds its releases; empty: none.
+	Experiment string
+	Files      []File // changes to upstream source files
+	Image      string // upstream name of the image that the cluster runs; empty: none
+	Digest     string // of the image's index, as its project publishes it; empty: the tag decides what is pulled
+	Path       string // of the binary in that image
 
 	Releases []Release // published files that have the programs; without them the tool is compiled
 }
@@ -352,8 +354,9 @@ var Lint = []Tool{
 
 // Trivy looks for known vulnerabilities in images and files.
 var Trivy = Tool{
-	Name: "trivy", Version: trivyVersion, Pin: "trivy", Package: "github.com/aquasecurity/trivy/cmd/trivy",
-	LDFlags: "-X github.com/aquasecurity/trivy/pkg/version/app.ver=" + trivyVersion,
+	Name: "trivy", Version: trivyVersion, Pin: "trivy", Work: 630, Package: "github.com/aquasecurity/trivy/cmd/trivy",
+	LDFlags:    "-X github.com/aquasecurity/trivy/pkg/version/app.ver=" + trivyVersion,
+	Experiment: "jsonv2", // it imports encoding/json/v2, which Go 1.26 hides without it
 }
 
 // Govulncheck looks for known vulnerabilities in what Go programs call.

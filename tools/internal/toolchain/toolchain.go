@@ -28,7 +28,7 @@ type Cache struct {
 	Root string // folder of the cache
 	Pins string // the repo's folder tools/pins
 	Out  *console.Console
-	Env  []string // variables of the builds, in addition to BuildEnv
+	Env  []string // variables of the builds, in addition to the tool's own
 
 	Source    Source        // of tools that are not there yet; empty: Built
 	Mirror    string        // URL of a mirror of the releases; empty: the projects' own pages
@@ -66,6 +66,9 @@ func (c *Cache) Dir(t Tool) (string, error) {
 func (c *Cache) buildDir(t Tool) (string, error) {
 	h := sha256.New()
 	fmt.Fprintln(h, runtime.Version(), runtime.GOOS, runtime.GOARCH, t.Package, t.LDFlags, t.Links)
+	if t.Experiment != "" {
+		fmt.Fprintln(h, "GOEXPERIMENT", t.Experiment)
+	}
 	for _, f := range t.Files {
 		fmt.Fprintln(h, f.Module, f.Path, f.From, f.Replace, f.With)
 		if len(f.Cut) > 0 {
@@ -206,7 +209,7 @@ func (c *Cache) download(ctx context.Context, tools []Tool) {
 	for _, t := range tools {
 		_ = command.Command{
 			Args: []string{"go", "list", "-e", "-deps", "-f", "{{.ImportPath}}", t.Package},
-			Dir:  filepath.Join(c.Pins, t.Pin), Env: BuildEnv,
+			Dir:  filepath.Join(c.Pins, t.Pin), Env: t.env(),
 		}.Run(ctx)
 	}
 }
@@ -214,6 +217,9 @@ func (c *Cache) download(ctx context.Context, tools []Tool) {
 // BuildEnv are the variables of a build of one module: only its own go.mod and go.sum, and nothing
 // that a person has set for another project, decide what is built.
 var BuildEnv = []string{"GOWORK=off", "GOFLAGS=-mod=readonly", "CGO_ENABLED=0", "GOTOOLCHAIN=local"}
+
+// env returns the variables of the tool's build.
+func (t Tool) env() []string { return append(slices.Clone(BuildEnv), "GOEXPERIMENT="+t.Experiment) }
 
 func (c *Cache) build(ctx context.Context, b *build) error {
 	t := b.Tool
@@ -253,7 +259,7 @@ var buildFlags = []string{"-trimpath", "-buildvcs=false", "-gcflags=all=-dwarf=f
 func (c *Cache) compile(ctx context.Context, b *build, work, modfile string) error {
 	t := b.Tool
 	args := append(slices.Clone(buildFlags), "-modfile", modfile, "-ldflags", strings.TrimSpace("-s -w "+t.LDFlags))
-	dir, env := filepath.Join(c.Pins, t.Pin), slices.Concat(BuildEnv, c.Env)
+	dir, env := filepath.Join(c.Pins, t.Pin), append(t.env(), c.Env...)
 
 	list := command.Command{
 		Args: slices.Concat([]string{"go", "list", "-deps", "-f", "{{.ImportPath}} {{.Stale}}"}, args, []string{t.Package}),

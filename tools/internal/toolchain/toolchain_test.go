@@ -72,6 +72,12 @@ func TestDirChangesWithPinAndChanges(t *testing.T) {
 	if dir("sum", changed) == base {
 		t.Error("another change of the source gives the same folder")
 	}
+	changed = tool
+	changed.Experiment = "jsonv2"
+	if dir("sum", changed) == base {
+		t.Error("another experiment of Go's gives the same folder")
+	}
+	changed = tool
 	changed.Files = []File{{Path: "a.go", With: "a", Why: "another reason"}}
 	if dir("sum", changed) != base {
 		t.Error("rewording a reason gives another folder")
@@ -249,11 +255,13 @@ exec "$@"
 `), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	c, out := programs(t, map[string]string{"a": source, "b": source, "c": source})
+	const experimental = "package main\n\nimport _ \"encoding/json/jsontext\"\n\nfunc main() { println(\"it runs\") }\n"
+	c, out := programs(t, map[string]string{"a": source, "b": source, "c": experimental})
 	var tools []Tool
 	for _, name := range []string{"a", "b", "c"} {
 		tools = append(tools, Tool{Name: name, Version: "1", Pin: "p", Package: "example.com/m/" + name})
 	}
+	tools[2].Experiment = "jsonv2"
 	c.Env = append(c.Env, "GOFLAGS=-mod=readonly -toolexec="+wrapper)
 	if err := c.Ensure(t.Context(), tools...); err != nil {
 		t.Fatal(err)

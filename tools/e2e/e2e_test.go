@@ -24,6 +24,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-containerregistry/pkg/crane"
 	"go.yaml.in/yaml/v3"
 
 	"github.com/loja-veloz/platform/tools/internal/cluster"
@@ -245,6 +246,35 @@ func TestTheRegistryIsAnnounced(t *testing.T) {
 	}
 	if resp, body := fetch(t, http.MethodGet, "http://"+announced.Host+"/v2/", ""); resp.StatusCode != http.StatusOK {
 		t.Errorf("the announced registry answers %s: %s", resp.Status, body)
+	}
+}
+
+// TestUnsignedDoesNotRun asks for pods with an image that nobody has signed, with a tag, and with an image
+// that make up has built.
+func TestUnsignedDoesNotRun(t *testing.T) {
+	unsigned := images.Process{Entrypoint: []string{"/unsigned"}}
+	if err := images.Registry(cluster.Registry).PushProcess(t.Context(), "docker.io/e2e/unsigned:1", unsigned); err != nil {
+		t.Fatal(err)
+	}
+	digest, err := crane.Digest(cluster.Registry + "/e2e/unsigned:1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	signed := must(t, "-n", "shop", "get", "rollout", service, "-o", "jsonpath={.spec.template.spec.containers[0].image}")
+	for image, want := range map[string]string{
+		cluster.Registry + "/e2e/unsigned@" + digest: "no signatures found",
+		cluster.Registry + "/e2e/unsigned:1":         "must be an image digest",
+		signed:                                       "",
+	} {
+		pod := fmt.Sprintf(`{"apiVersion":"v1","kind":"Pod","metadata":{"name":"e2e-unsigned","namespace":"shop"},"spec":{
+			"securityContext":{"runAsNonRoot":true,"runAsUser":65532,"seccompProfile":{"type":"RuntimeDefault"}},"containers":[{"name":"c",
+			"image":%q,"securityContext":{"allowPrivilegeEscalation":false,"capabilities":{"drop":["ALL"]}}}]}}`, image)
+		create := kubectlCommand("create", "--dry-run=server", "-f", "-")
+		create.Stdin = strings.NewReader(pod)
+		out, err := create.CombinedOutput()
+		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(string(out), want)) {
+			t.Errorf("a pod with %s: %v, %s; want %q", image, err, out, want)
+		}
 	}
 }
 

@@ -36,7 +36,8 @@ type Machine struct {
 	// Delivery (DELIVERY) says who applies the services' objects: pulumi or gitops; empty means as
 	// configured before, and pulumi at first.
 	Delivery string
-	// Signatures (SIGNATURES=on) has the bundled cluster refuse images that this machine's key has not signed.
+	// Signatures (SIGNATURES, on by default) has the bundled cluster refuse images that this machine's key has not
+	// signed. It is off for another cluster, which does not have that key.
 	Signatures bool
 	// Data (LOJA_DATA) is the folder of the bundled cluster's data; by default
 	// .local/cluster in the repo.
@@ -55,17 +56,18 @@ func (r *Reader) Machine() Machine {
 	m := Machine{
 		KubeContext: os.Getenv("KUBE_CONTEXT"), Registry: strings.TrimSuffix(os.Getenv("REGISTRY"), "/"),
 		Images: r.choice("IMAGES", "auto", "build", "pull"), Mirror: os.Getenv("TOOLS_MIRROR"),
-		Signatures: r.choice("SIGNATURES", "off", "on") == "on",
-		Tools:      toolchain.Source(r.choice("TOOLS", string(toolchain.Auto), string(toolchain.Released), string(toolchain.Built))),
+		Tools: toolchain.Source(r.choice("TOOLS", string(toolchain.Auto), string(toolchain.Released), string(toolchain.Built))),
 	}
 	if u, err := url.Parse(m.Mirror); m.Mirror != "" && (err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http") {
 		r.refuse("TOOLS_MIRROR is %q: use a URL that begins with https:// or http://", m.Mirror)
 	}
+	signatures := r.choice("SIGNATURES", "on", "off") == "on"
+	m.Signatures = signatures && m.KubeContext == ""
 	if os.Getenv("DELIVERY") != "" {
 		m.Delivery = r.choice("DELIVERY", "pulumi", GitOps)
 	}
 	switch {
-	case m.KubeContext != "" && m.Signatures:
+	case m.KubeContext != "" && os.Getenv("SIGNATURES") == "on":
 		r.refuse("SIGNATURES is on with KUBE_CONTEXT: this machine's key is that of the bundled cluster; unset SIGNATURES")
 	case r.publishes:
 	case m.KubeContext == "" && m.Registry != "":

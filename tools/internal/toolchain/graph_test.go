@@ -20,8 +20,7 @@ var source = map[string]float64{
 	"prometheus": 12, "policy-controller": 8.8, "cosign": 4.7, "jaeger-all-in-one": 5.6, "traefik": 46.5, "ko": 26, "pulumi": 39.5, "pulumi-language-go": 10.3, "otel-collector": 13.2,
 }
 
-// TestToolsCompileNoMore lists the packages of each tool that a first SIGNATURES=on make up compiles, with its
-// changes, so that a part which was left out does not come back with another version.
+// TestToolsCompileNoMore lists the packages of each tool that a first make up compiles, with its changes, so that a part which was left out does not come back with another version.
 func TestToolsCompileNoMore(t *testing.T) {
 	if testing.Short() {
 		t.Skip("compiles or lists too much for make check; make test runs it")
@@ -29,7 +28,7 @@ func TestToolsCompileNoMore(t *testing.T) {
 	c := &Cache{Root: t.TempDir(), Pins: filepath.Join("..", "..", "pins")}
 	tools := InOrder(slices.Concat([]Tool{Kubernetes, Ko, Cosign, PolicyController}, Pulumi, Images))
 	if len(tools) != len(source) {
-		t.Errorf("%d tools have a limit, and SIGNATURES=on make up compiles %d", len(source), len(tools))
+		t.Errorf("%d tools have a limit, and make up compiles %d", len(source), len(tools))
 	}
 	seen, sum := map[string]bool{}, 0.0
 	for _, tool := range tools {

@@ -315,7 +315,7 @@ var Traefik = Tool{
 	Files: traefikCuts,
 }
 
-// PolicyController refuses pods whose images are not signed, in a cluster with SIGNATURES=on.
+// PolicyController refuses pods whose images are not signed, in a cluster, unless SIGNATURES=off.
 var PolicyController = Tool{
 	Name: "policy-controller", Version: policyControllerVersion, Pin: "policy-controller", Work: 100,
 	Package: policyControllerModule + "/cmd/webhook",

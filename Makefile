@@ -41,7 +41,7 @@ publish: loja ## build, push, attest and sign the images of all programs [REGIST
 	@$(LOJA) publish
 verify: loja ## check that images, or those of the last make publish, are signed [IMAGE=]
 	@$(LOJA) verify
-scan: loja ## look for known vulnerabilities, secrets and misconfigurations in modules, files and published images
+scan: loja ## look for known vulnerabilities in modules and published images, and for secrets and misconfigurations in files
 	@$(LOJA) scan
 load: loja ## send requests to the gateway [URL_PATH=/] [RATE=20] [REQUESTS=1200]
 	@$(LOJA) load
@@ -142,7 +142,8 @@ bench-data: loja ## measure statements, pruning and the audit in a shop of 10 mi
 slo: ## write what derives from the objectives: OpenSLO, Datadog's objects, Grafana's dashboard [STACK=dev]
 	@cd tools/slo && GOWORK=off go run . -openslo ../../.local/openslo -datadog ../../.local/datadog -grafana ../../.local/grafana \
 		-environment $(or $(STACK),dev) && echo "wrote .local/openslo, .local/datadog and .local/grafana"
+# infra/slo is a module of its own, which infra/... leaves out.
 generate: loja ## rewrite what is generated: CRDs, docs/parameters.md, golden files, the services' API and SQL code
 	@bin=$$($(LOJA) tool generators) && cd apps && PATH="$$bin:$$PATH" GOWORK=off go generate ./...
-	go generate ./infra/... ./stacks/...
+	go generate ./infra/... ./infra/slo ./stacks/...
 	go test $$(find infra stacks -type d -name testdata -printf './%h\n') -update

@@ -341,11 +341,13 @@ func (w *Watch) quarantine(ctx context.Context, r *Rollout, reasons string) (all
 	case e == nil:
 		return reasons, fmt.Sprintf("Deploy another version, or start the canary again: make release SERVICE=%s REASON=...", w.Name)
 	}
-	all = reasons
-	for part := range strings.SplitSeq(e.Reason, "; ") {
-		if !strings.Contains(reasons, part) && !strings.HasSuffix(part, cut) {
-			all += "; " + part
-		}
+	switch recorded := strings.TrimSuffix(e.Reason, cut); {
+	case strings.Contains(reasons, recorded):
+		all = reasons
+	case strings.Contains(recorded, reasons):
+		all = e.Reason
+	default:
+		all = reasons + "; " + e.Reason
 	}
 	request := ""
 	if e.Trace != "" {

@@ -103,9 +103,10 @@ func Alarms(pushed bool) []Alarm {
 		},
 		{
 			"BackgroundWorkFails", "ticket",
-			"Work that no request waits for keeps failing: orders or payments are not finished, or stock is not released.",
+			"Work that no request waits for keeps failing: orders or payments are not finished, stock is not released, or a rollback is not in git.",
 			"The log lines `background task failed` of the service have the error: " +
-				"`kubectl -n shop logs -l app.kubernetes.io/name=SERVICE --tail=-1`. The work is repeated until it succeeds.",
+				"`kubectl -n shop logs -l app.kubernetes.io/name=SERVICE --tail=-1`; `rollback` is in the namespace `argocd`. " +
+				"The work is repeated until it succeeds.",
 			"checkout.md#who-continues-after-a-failure", keepsFailing("background_failures_total", failuresInWindow, alarmWindow, failingFor),
 		},
 		{

@@ -245,6 +245,24 @@ func TestImagesAreScannedBeforeTheyAreReleased(t *testing.T) {
 	}
 }
 
+// TestARollbackIsNoRelease: a rollback commits manifests alone, with a token whose pushes start workflows. Its release
+// would give the code that was taken back other digests, which no quarantine knows.
+func TestARollbackIsNoRelease(t *testing.T) {
+	var w struct {
+		On struct {
+			Push struct {
+				PathsIgnore []string `yaml:"paths-ignore"`
+			}
+		}
+	}
+	if err := yaml.Unmarshal([]byte(read(t, ".github/workflows/release.yml")), &w); err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"stacks/environment/manifests/**"}; !slices.Equal(w.On.Push.PathsIgnore, want) {
+		t.Errorf("a push is ignored if it changes %q alone, want %q", w.On.Push.PathsIgnore, want)
+	}
+}
+
 // TestRulesOfWorkflows breaks each rule once.
 func TestRulesOfWorkflows(t *testing.T) {
 	const good = `

@@ -18,6 +18,7 @@ import (
 	"github.com/go-git/go-git/v5/plumbing/cache"
 	"github.com/go-git/go-git/v5/plumbing/object"
 	"github.com/go-git/go-git/v5/plumbing/storer"
+	"github.com/go-git/go-git/v5/plumbing/transport"
 	"github.com/go-git/go-git/v5/plumbing/transport/http"
 	"github.com/go-git/go-git/v5/storage/filesystem"
 	"go.yaml.in/yaml/v3"
@@ -56,17 +57,17 @@ const tries = 5
 // that nobody has tried.
 func (r *Repository) Restore(ctx context.Context, c Change) (commit string, err error) {
 	for range tries {
-		var pushed bool
-		commit, pushed, err = r.restore(ctx, c)
-		if err == nil || !pushed {
+		var raced bool
+		commit, raced, err = r.restore(ctx, c)
+		if err == nil || !raced {
 			return commit, err
 		}
 	}
-	return "", fmt.Errorf("the branch %s refused the push of a rollback %d times: %w", r.Branch, tries, err)
+	return "", fmt.Errorf("the branch %s moved %d times meanwhile: %w", r.Branch, tries, err)
 }
 
-// restore is one try; pushed tells whether it got as far as the push.
-func (r *Repository) restore(ctx context.Context, c Change) (commit string, pushed bool, err error) {
+// restore is one try; raced tells whether somebody else has pushed meanwhile.
+func (r *Repository) restore(ctx context.Context, c Change) (commit string, raced bool, err error) {
 	token, err := os.ReadFile(r.TokenFile)
 	if err != nil {
 		return "", false, fmt.Errorf("reading the token of the git repository: %w", err)
@@ -84,7 +85,7 @@ func (r *Repository) restore(ctx context.Context, c Change) (commit string, push
 		URL: r.URL, Auth: auth, ReferenceName: branch, SingleBranch: true, NoCheckout: true, Tags: git.NoTags,
 	})
 	if err != nil {
-		return "", false, fmt.Errorf("cloning the branch %s: %w", r.Branch, err)
+		return "", false, fmt.Errorf("cloning the branch %s: %w", r.Branch, explain(err))
 	}
 	head, err := repository.Head()
 	if err != nil {
@@ -94,7 +95,7 @@ func (r *Repository) restore(ctx context.Context, c Change) (commit string, push
 	if err != nil {
 		return "", false, err
 	}
-	commit, err = r.commit(objects, last, c)
+	commit, err = r.commit(ctx, objects, last, c)
 	if err != nil || commit == "" {
 		return "", false, err
 	}
@@ -102,20 +103,35 @@ func (r *Repository) restore(ctx context.Context, c Change) (commit string, push
 		return "", false, err
 	}
 	if err := repository.PushContext(ctx, &git.PushOptions{Auth: auth}); err != nil {
-		return "", true, fmt.Errorf("pushing to the branch %s: %w", r.Branch, err)
+		return "", hasMoved(err), fmt.Errorf("pushing to the branch %s: %w", r.Branch, explain(err))
 	}
 	return commit, true, nil
 }
 
+// hasMoved tells whether a push failed because the branch has moved: git's own words, and go-git's.
+func hasMoved(err error) bool {
+	return slices.ContainsFunc([]string{"non-fast-forward", "fetch first", "failed to update ref", "cannot lock ref", "reference has changed"},
+		func(words string) bool { return strings.Contains(err.Error(), words) })
+}
+
+// explain says what a person can do about a login that is refused.
+func explain(err error) error {
+	if errors.Is(err, transport.ErrAuthenticationRequired) || errors.Is(err, transport.ErrAuthorizationFailed) {
+		return fmt.Errorf("the git server refuses the login; write a new token that may push, in AWS as another version of the secret, "+
+			"which delivery.git.pushSecretVersion names: %w", err)
+	}
+	return err
+}
+
 // commit stores a commit on top of the last one that brings the stable version back, and returns it, or ""
 // if there is nothing to bring back.
-func (r *Repository) commit(objects storer.EncodedObjectStorer, last *object.Commit, c Change) (string, error) {
+func (r *Repository) commit(ctx context.Context, objects storer.EncodedObjectStorer, last *object.Commit, c Change) (string, error) {
 	folder := path.Join(r.Path, c.Service)
 	present, err := versionAt(last, folder)
 	if err != nil || !c.ships(present) {
 		return "", err
 	}
-	origin, err := find(last, folder, c.Stable)
+	origin, err := find(ctx, last, folder, c.Stable)
 	if err != nil {
 		return "", err
 	}
@@ -215,8 +231,11 @@ func contents(commit *object.Commit, name string) (string, error) {
 }
 
 // find returns the newest commit that deploys a version, or nil. It follows first parents.
-func find(from *object.Commit, folder string, wanted rollout.Version) (*object.Commit, error) {
+func find(ctx context.Context, from *object.Commit, folder string, wanted rollout.Version) (*object.Commit, error) {
 	for commit := from; ; {
+		if ctx.Err() != nil {
+			return nil, fmt.Errorf("looking for the stable version in the history: %w", context.Cause(ctx))
+		}
 		if v, err := versionAt(commit, folder); err == nil && v == wanted {
 			return commit, nil
 		}

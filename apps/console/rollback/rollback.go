@@ -22,6 +22,9 @@ const (
 	Interval = 2 * time.Second
 	// patience bounds one rollback.
 	patience = time.Minute
+	// longestPause is the longest time between two tries to bring an abort to git. The first is Interval, and each is
+	// twice the one before: a git server that refuses is not asked every second.
+	longestPause = 2 * time.Minute
 )
 
 // A Cluster is what a Writer needs of Kubernetes.
@@ -47,7 +50,14 @@ type Writer struct {
 	mu      sync.Mutex
 	watched map[string]bool  // services with a watch
 	done    map[string]int64 // by service: the generation of the Rollout whose abort is in git
+	failing map[string]pause // by service: since its last try failed
 	watches sync.WaitGroup
+}
+
+// A pause is how long a service's next try waits, and until when.
+type pause struct {
+	long  time.Duration
+	until time.Time
 }
 
 // Look lists the Rollouts, and watches each that has a canary or an abort that is not in git yet.
@@ -59,12 +69,12 @@ func (w *Writer) Look(ctx context.Context) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.watched == nil {
-		w.watched, w.done = map[string]bool{}, map[string]int64{}
+		w.watched, w.done, w.failing = map[string]bool{}, map[string]int64{}, map[string]pause{}
 	}
 	for _, r := range all {
 		name := r.Metadata.Name
 		ends := r.UnderWay() || r.Status.Abort
-		if !ends || w.watched[name] || w.done[name] == r.Metadata.Generation {
+		if !ends || w.watched[name] || w.done[name] == r.Metadata.Generation || time.Now().Before(w.failing[name].until) {
 			continue
 		}
 		w.watched[name] = true
@@ -75,7 +85,10 @@ func (w *Writer) Look(ctx context.Context) error {
 			w.watched[name] = false
 			if err == nil {
 				w.done[name] = generation
+				delete(w.failing, name)
 			} else if ctx.Err() == nil {
+				long := min(max(2*w.failing[name].long, Interval), longestPause)
+				w.failing[name] = pause{long, time.Now().Add(long)}
 				w.Failed(ctx, name, err)
 			}
 		})

@@ -162,7 +162,7 @@ func TestAnAbortReachesGit(t *testing.T) {
 	}
 }
 
-// TestAGitServerThatIsAway: the abort is tried again, and the sentence says what is missing.
+// TestAGitServerThatIsAway: the abort is tried again after a pause, and the sentence says what is missing.
 func TestAGitServerThatIsAway(t *testing.T) {
 	server := httptest.NewServer(&api{quarantine: map[string]string{}})
 	t.Cleanup(server.Close)
@@ -172,13 +172,21 @@ func TestAGitServerThatIsAway(t *testing.T) {
 	writer := writerTo(server, repository, func(_ context.Context, service string, err error) {
 		sentences = append(sentences, service+": "+err.Error())
 	})
-	for range 2 {
+	var first time.Time
+	for len(sentences) < 2 && t.Context().Err() == nil {
 		if err := writer.Look(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		writer.Wait()
+		if len(sentences) == 1 && first.IsZero() {
+			first = time.Now()
+		}
+		time.Sleep(50 * time.Millisecond)
 	}
-	if len(sentences) != 2 || !strings.HasPrefix(sentences[0], "estoque: the abort is not in git: cloning the branch main: ") {
+	if paused := time.Since(first); paused < rollback.Interval {
+		t.Errorf("it was tried again after %s", paused)
+	}
+	if !strings.HasPrefix(sentences[0], "estoque: the abort is not in git: cloning the branch main: ") {
 		t.Errorf("it says %q", sentences)
 	}
 }

@@ -58,7 +58,7 @@ func groupCases() []Case {
 		Name:     "member that somebody else has aborted with another",
 		Rollouts: []json.RawMessage{web(pausing), taken}, Lines: []string{second},
 		Quarantine: map[string]string{
-			"web.1": `{"what":"sha256:1","reason":"RolloutAborted; stock, which ships with it in the group sale, was aborted"}`,
+			"web.1": `{"what":"sha256:1","reason":"` + message + `; stock, which ships with it in the group sale, was aborted"}`,
 		},
 		Error: wasTaken + "; stock, which ships with it in the group sale, was aborted" + released, Quarantined: blocked,
 	}, {

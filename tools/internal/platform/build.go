@@ -95,7 +95,17 @@ func (s *shipment) signImages(ctx context.Context) error {
 	if err := s.outputs.read("images", &running); err != nil {
 		return err
 	}
-	images := slices.Concat(slices.Collect(maps.Values(running)), slices.Collect(maps.Values(s.digests)))
+	// After an aborted canary, the last update names another image than the stable version has.
+	k, err := openKubectl(s.w)
+	if err != nil {
+		return err
+	}
+	stable, err := k.Text(ctx, "-n", namespace, "get", "replicasets",
+		"-o", `jsonpath={range .items[?(@.spec.replicas>0)]}{.spec.template.spec.containers[*].image}{"\n"}{end}`)
+	if err != nil {
+		return err
+	}
+	images := slices.Concat(slices.Collect(maps.Values(running)), strings.Fields(stable), slices.Collect(maps.Values(s.digests)))
 	key, err := os.ReadFile(signers[0].Key.Public)
 	if err != nil {
 		return err

@@ -73,7 +73,7 @@ func (s *shipment) readPoliciesAnew(ctx context.Context, c *cluster.Cluster) err
 	if err := c.RestartAPIServer(ctx); err != nil {
 		return err
 	}
-	s.w.Out.Step("restarted the API server, because it has no policies, and would read an old quarantine for new ones")
+	s.w.Out.Step("restarted the API server: it had no policy of the quarantine, and would read an old quarantine for a new one")
 	return nil
 }
 

@@ -2,8 +2,11 @@ package platform
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/loja-veloz/platform/tools/internal/dev"
@@ -63,7 +66,8 @@ func Down(ctx context.Context, w Workspace) error {
 }
 
 // Wipe stops the local environment and deletes its data: the cluster's, make dev's, Pulumi's
-// state, the passphrase and the stack file. It keeps the tool cache.
+// state, the passphrase and the stack file. It keeps the tool cache, and the key that signs images:
+// environments elsewhere may run only what this key has signed.
 func Wipe(ctx context.Context, w Workspace) error {
 	if err := Down(ctx, w); err != nil {
 		return err
@@ -79,12 +83,29 @@ func Wipe(ctx context.Context, w Workspace) error {
 	if err := dev.Down(w.Local("dev"), w.Out); err != nil {
 		return err
 	}
-	if err := os.RemoveAll(w.Local()); err != nil {
+	if err := removeAllBut(w.Local(), signingFolder); err != nil {
 		return err
 	}
 	if err := removeFile(stackFile(w)); err != nil {
 		return err
 	}
 	w.Out.Step("the data of the local environment is deleted")
+	return nil
+}
+
+// removeAllBut empties a folder but for one name. A folder that is missing is empty.
+func removeAllBut(folder, kept string) error {
+	entries, err := os.ReadDir(folder)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	for _, entry := range entries {
+		if entry.Name() == kept {
+			continue
+		}
+		if err := os.RemoveAll(filepath.Join(folder, entry.Name())); err != nil {
+			return err
+		}
+	}
 	return nil
 }

@@ -122,7 +122,7 @@ func (s *shipment) release(ctx context.Context) error {
 	} else {
 		s.w.Out.Step("committed %s as %.12s", strings.Join(released, ", "), commit)
 	}
-	if err := s.awaitSync(ctx, d, commit); err != nil {
+	if err := s.awaitSync(ctx, d, commit, released); err != nil {
 		return err
 	}
 	s.w.Out.Step("Argo CD has applied it, %s after the release began", console.Round(time.Since(began)))
@@ -232,10 +232,10 @@ type application struct {
 	}
 }
 
-// awaitSync tells Argo CD to look now, and waits until it has applied a commit for every Application,
-// those without a change too: all services are watched afterwards, and the first version of one may
-// still be on its way. A later commit, of another release or a rollback, has it too.
-func (s *shipment) awaitSync(ctx context.Context, d *deployments, commit string) error {
+// awaitSync tells Argo CD to look now, and waits until it has applied a commit for the Applications that
+// are released. A later commit, of another release or a rollback, has it too. It also waits for the
+// first sync of every other one: all services are watched afterwards.
+func (s *shipment) awaitSync(ctx context.Context, d *deployments, commit string, released []string) error {
 	k, err := openKubectl(s.w)
 	if err != nil {
 		return err
@@ -256,6 +256,9 @@ func (s *shipment) awaitSync(ctx context.Context, d *deployments, commit string)
 		}
 		var waiting []string
 		for _, a := range list.Items {
+			if !slices.Contains(released, a.Metadata.Name) && a.ended() {
+				continue
+			}
 			state, failed := a.at(func(revision string) bool { return d.has(ctx, revision, commit) })
 			if failed {
 				refused = fmt.Errorf("Argo CD cannot apply %s: %s", a.Metadata.Name, state)
@@ -275,6 +278,12 @@ func (s *shipment) awaitSync(ctx context.Context, d *deployments, commit string)
 		return fmt.Errorf("Argo CD has not applied commit %.12s: %w", commit, err)
 	}
 	return nil
+}
+
+// ended tells whether an Application has been synced before, and is not now.
+func (a application) ended() bool {
+	phase := a.Status.OperationState.Phase
+	return phase != "" && phase != "Running"
 }
 
 // at returns "" if an Application has applied a revision that has a commit, and otherwise its state.

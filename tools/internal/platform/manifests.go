@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/url"
 	"os"
 	"path"
 	"path/filepath"
@@ -95,11 +96,17 @@ func (m *manifests) ofOrigin(ctx context.Context, root string) error {
 	return nil
 }
 
-// repositoryName is the end of an address, owner/name.
+// repositoryName is what two addresses of a repository have in common, host/owner/name in small letters: neither the
+// scheme nor the user, who may have a token.
 func repositoryName(address string) string {
-	address = strings.TrimSuffix(strings.TrimSuffix(address, "/"), ".git")
-	parts := strings.FieldsFunc(address, func(r rune) bool { return r == '/' || r == ':' })
-	return strings.ToLower(strings.Join(parts[max(0, len(parts)-2):], "/"))
+	if !strings.Contains(address, "://") { // user@host:owner/name, or a folder
+		address = "ssh://" + strings.Replace(address, ":", "/", 1)
+	}
+	u, err := url.Parse(address)
+	if err != nil {
+		return ""
+	}
+	return strings.ToLower(strings.TrimSuffix(strings.Trim(u.Hostname()+u.Path, "/"), ".git"))
 }
 
 // complete refuses a release without the image of a program that the stack has, before anything is written.

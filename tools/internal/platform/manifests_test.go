@@ -146,6 +146,11 @@ func TestABranchThatRefusesTheManifests(t *testing.T) {
 // an old job again. A newer release goes on.
 func TestWhatWasTakenBackIsNotRecordedAgain(t *testing.T) {
 	w, origin := delivered(t, deliveredText)
+	pushed := pushed
+	write(t, filepath.Join(w.Root, "Pulumi.prod.yaml"), stackText)
+	run(t, w.Root, "git", "add", "Pulumi.prod.yaml")
+	commit(t, w.Root, "prod")
+	run(t, w.Root, "git", "push", "--quiet", "origin", "main")
 	first := strings.TrimSpace(run(t, w.Root, "git", "rev-parse", "HEAD"))
 	release := func(commit string) error {
 		text, err := os.ReadFile(w.releaseFile())
@@ -172,6 +177,11 @@ func TestWhatWasTakenBackIsNotRecordedAgain(t *testing.T) {
 		", pedidos: back to the stable version, the canary was aborted)") || strings.Contains(err.Error(), "estoque") {
 		t.Errorf("the error is %v", err)
 	}
+	pushed.Stack = "prod" // which is approved too late
+	if err := release(first); err == nil || !strings.Contains(err.Error(), "in dev: main had pedidos of the release of "+first) {
+		t.Errorf("prod: %v", err)
+	}
+	pushed.Stack = "dev"
 	if now := strings.TrimSpace(run(t, origin, "git", "rev-parse", "--short", "main")); now != by {
 		t.Errorf("main has moved to %s", now)
 	}
@@ -208,7 +218,7 @@ func TestAnOlderReleaseOfManifestsIsRefused(t *testing.T) {
 // TestManifestsThatAreElsewhere: each error names the setting, and nothing is pushed.
 func TestManifestsThatAreElsewhere(t *testing.T) {
 	for git, want := range map[string]string{
-		`url: "https://git.example.com/shop/deployments.git"`:                   "loja-veloz:delivery.git.url is https://git.example.com/shop/deployments.git, and origin is the repository shop/platform",
+		`url: "https://git.example.com/shop/deployments.git"`:                   "loja-veloz:delivery.git.url is https://git.example.com/shop/deployments.git, and origin is the repository git.example.com/shop/platform",
 		`url: "https://git.example.com/shop/platform", branch: deployed`:        "loja-veloz:delivery.git.branch is deployed: make record PUSH=1 commits to main alone",
 		`url: "https://git.example.com/shop/platform", path: "deploy/dev/shop"`: "loja-veloz:delivery.git.path is deploy/dev/shop, which is no folder of this repository",
 	} {
@@ -243,7 +253,12 @@ func TestARepositoryHasMoreThanOneAddress(t *testing.T) {
 		"https://github.com/Loja/platform", "https://github.com/loja/platform.git", "git@github.com:loja/platform.git", "ssh://git@github.com/loja/platform/",
 		"https://user:token@github.com/loja/platform",
 	} {
-		if name := repositoryName(address); name != "loja/platform" {
+		if name := repositoryName(address); name != "github.com/loja/platform" {
+			t.Errorf("%s is %s", address, name)
+		}
+	}
+	for _, address := range []string{"https://git.example.com/loja/platform", "https://x:token@git.example.com/platform.git"} {
+		if name := repositoryName(address); name == "github.com/loja/platform" || strings.Contains(name, "token") {
 			t.Errorf("%s is %s", address, name)
 		}
 	}

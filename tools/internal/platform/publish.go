@@ -81,9 +81,12 @@ func Verify(ctx context.Context, w Workspace, s settings.Publish) error {
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
-	w.Out.Step("%d of %d images signed", len(images), len(images))
+	w.Out.Step("all %d images are signed", len(images))
 	return nil
 }
+
+// signingFolder has this machine's key, below .local.
+const signingFolder = "signing"
 
 func (w Workspace) releaseFile() string { return w.Local("release.json") }
 
@@ -103,7 +106,7 @@ func (w Workspace) signers(ctx context.Context, s settings.Publish) ([]signing.C
 		third.Tagged = true
 		return []signing.Cosign{cosign, second, third}, nil
 	}
-	cosign.Key, cosign.Tagged = signing.LocalKey(w.Local("signing")), true
+	cosign.Key, cosign.Tagged = signing.LocalKey(w.Local(signingFolder)), true
 	return []signing.Cosign{cosign}, cosign.Key.Ensure(ctx, cosign.Program)
 }
 

@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/loja-veloz/platform/tools/internal/command"
+	"github.com/loja-veloz/platform/tools/internal/process"
 	"github.com/loja-veloz/platform/tools/internal/publish"
 	"github.com/loja-veloz/platform/tools/internal/settings"
 )
@@ -182,7 +183,17 @@ func (r *recording) push(ctx context.Context) error {
 	if os.Getenv("GITHUB_ACTIONS") == "true" { // a job has no name of its own
 		who = []string{"-c", "user.name=github-actions[bot]", "-c", "user.email=41898282+github-actions[bot]@users.noreply.github.com"}
 	}
-	tree := w.Local("record")
+	folder, tree := w.Local("record"), w.Local("record", "tree")
+	if err := os.MkdirAll(folder, 0o755); err != nil {
+		return err
+	}
+	lock, err := process.AwaitLock(ctx, folder, func(held *process.HeldError) {
+		w.Out.Step("waiting for process %d, which records too", held.PID)
+	})
+	if err != nil {
+		return err
+	}
+	defer func() { _ = lock.Release() }()
 	defer func() { _ = git(w.Root, "worktree", "remove", "--force", tree) }()
 	var rejected error
 	for range 3 {
@@ -198,6 +209,9 @@ func (r *recording) push(ctx context.Context) error {
 			return err
 		}
 		if err := r.refuse(ctx, files); err != nil {
+			return err
+		}
+		if err := r.refuseTakenBackElsewhere(ctx, tree); err != nil {
 			return err
 		}
 		there, err := r.there(tree)
@@ -267,30 +281,69 @@ func fetchMain(ctx context.Context, root string) error {
 // recordSubject begins the subject of a commit with digests; the commit of the release follows.
 func recordSubject(stack string) string { return stack + ": images of " }
 
+// recorded returns the last commit with digests that touches the files, and the commit of the release that it has; both
+// are empty if there is none.
+func (r *recording) recorded(ctx context.Context, files []string) (at, released string, err error) {
+	last := []string{"log", "-1", "--format=%H %s", "--grep=^" + recordSubject(r.stack), "FETCH_HEAD", "--"}
+	line, err := gitText(ctx, r.w.Root, append(last, files...)...)
+	if err != nil {
+		return "", "", err
+	}
+	at, subject, _ := strings.Cut(line, " ")
+	released, found := strings.CutPrefix(subject, recordSubject(r.stack))
+	if !found {
+		return "", "", nil
+	}
+	return at, clean(released), nil
+}
+
+func clean(commit string) string { return strings.TrimSuffix(commit, "-dirty") }
+
 // refuse refuses a release of a commit that comes before the one whose images main has, as when an old job is run
 // again, and one that was taken back since main had it. Of a commit that main does not have, nothing is known.
 func (r *recording) refuse(ctx context.Context, files []string) error {
-	root, release := r.w.Root, r.release
-	last := []string{"log", "-1", "--format=%H %s", "--grep=^" + recordSubject(r.stack), "FETCH_HEAD", "--"}
-	line, err := gitText(ctx, root, append(last, files...)...)
-	if err != nil {
+	at, recorded, err := r.recorded(ctx, files)
+	if err != nil || at == "" {
 		return err
 	}
-	at, subject, _ := strings.Cut(line, " ")
-	clean := func(commit string) string { return strings.TrimSuffix(commit, "-dirty") }
-	recorded, found := strings.CutPrefix(subject, recordSubject(r.stack))
-	switch {
-	case !found:
-		return nil
-	case clean(recorded) == clean(release.Commit):
+	release := clean(r.release.Commit)
+	if recorded == release {
 		if len(files) > 1 {
 			return r.refuseTakenBack(ctx, at, files[1])
 		}
 		return nil
 	}
-	if _, err := gitText(ctx, root, "merge-base", "--is-ancestor", clean(release.Commit), clean(recorded)); err != nil {
+	if _, err := gitText(ctx, r.w.Root, "merge-base", "--is-ancestor", release, recorded); err != nil {
 		return nil //nolint:nilerr // it is no ancestor, or unknown
 	}
 	return fmt.Errorf("%s has the images of %s for %s already, and the release of %s is an older one: nothing was deployed. "+
-		"To go back, revert what is wrong on %s; its release follows", mainBranch, recorded, r.stack, release.Commit, mainBranch)
+		"To go back, revert what is wrong on %s; its release follows", mainBranch, recorded, r.stack, r.release.Commit, mainBranch)
+}
+
+// refuseTakenBackElsewhere refuses a release that was taken back in another environment, as in dev while prod waited
+// for its approval.
+func (r *recording) refuseTakenBackElsewhere(ctx context.Context, tree string) error {
+	stackFiles, err := filepath.Glob(filepath.Join(tree, "Pulumi.*.yaml"))
+	if err != nil {
+		return err
+	}
+	for _, file := range stackFiles {
+		other := *r
+		other.stack = strings.TrimSuffix(strings.TrimPrefix(filepath.Base(file), "Pulumi."), ".yaml")
+		m, err := other.manifests(tree)
+		if err != nil || m == nil || other.stack == r.stack || m.ofOrigin(ctx, r.w.Root) != nil {
+			continue // it is not delivered from these manifests, so they say nothing about it
+		}
+		at, recorded, err := other.recorded(ctx, []string{m.path})
+		if err != nil {
+			return err
+		}
+		if at == "" || recorded != clean(r.release.Commit) {
+			continue
+		}
+		if err := other.refuseTakenBack(ctx, at, m.path); err != nil {
+			return fmt.Errorf("in %s: %w", other.stack, err)
+		}
+	}
+	return nil
 }

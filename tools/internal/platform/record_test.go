@@ -59,7 +59,9 @@ func released(t *testing.T, images map[string]string) (w Workspace, origin strin
 	origin = filepath.Join(t.TempDir(), "shop", "platform.git")
 	run(t, root, "git", "init", "--quiet", "--bare", "--initial-branch=main", origin)
 	run(t, root, "git", "init", "--quiet", "--initial-branch=main")
-	run(t, root, "git", "remote", "add", "origin", origin)
+	const address = "https://git.example.com/shop/platform.git"
+	run(t, root, "git", "remote", "add", "origin", address)
+	run(t, root, "git", "config", "url."+origin+".insteadOf", address)
 	write(t, filepath.Join(root, "Pulumi.dev.yaml"), stackText)
 	run(t, root, "git", "add", "Pulumi.dev.yaml")
 	commit(t, root, "first")

@@ -300,8 +300,8 @@ func (o Options) explain(err error) error {
 	case errors.As(err, &refused):
 		switch status := refused.StatusCode; {
 		case status == http.StatusUnauthorized && o.Anonymous:
-			return fmt.Errorf("the registry %s asks for a login, and one on this machine is used without: let it take anonymous pushes, "+
-				"or set REGISTRY to another: %w", host, err)
+			return fmt.Errorf("the registry %s asks for a login, and a registry on this machine is used without a login: "+
+				"let it take anonymous pushes, or set REGISTRY to another: %w", host, err)
 		case status == http.StatusUnauthorized || strings.Contains(refused.Error(), "expired"):
 			return signing.Expired(host, err)
 		case status == http.StatusForbidden || status == http.StatusNotFound:

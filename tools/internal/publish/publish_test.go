@@ -249,7 +249,7 @@ func TestWhatARegistryAnswers(t *testing.T) {
 	}
 	o.Anonymous = true
 	o.Registry = serve(t, func(w http.ResponseWriter, _ *http.Request) bool { w.WriteHeader(401); return false })
-	if err := o.mayPush(t.Context()); err == nil || !strings.Contains(err.Error(), "asks for a login, and one on this machine is used without") {
+	if err := o.mayPush(t.Context()); err == nil || !strings.Contains(err.Error(), "asks for a login, and a registry on this machine is used without a login") {
 		t.Errorf("a registry on this machine with a login: %v", err)
 	}
 	o.Registry = "localhost:1"

@@ -155,8 +155,9 @@ func (a *api) install(c Cosign, golden string, change func(string) string) (end 
 	}
 	waitFor(t, func() error { return a.try(before, "apply", "--server-side", "--force-conflicts", "-f", "-") })
 	end = a.startController()
-	waitFor(t, func() error { return a.try(after, "apply", "--server-side", "--force-conflicts", "-f", "-") })
+	// From the moment at which the controller has changed the webhooks, the API server asks it about the policy.
 	a.kubectl(a.endpoint, "apply", "-f", "-")
+	waitFor(t, func() error { return a.try(after, "apply", "--server-side", "--force-conflicts", "-f", "-") })
 	waitFor(t, func() error {
 		for _, webhook := range []struct{ name, resource string }{
 			{"policy.sigstore.dev", "pods"}, {"validating.clusterimagepolicy.sigstore.dev", "clusterimagepolicies"},

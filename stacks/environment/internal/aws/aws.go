@@ -317,11 +317,6 @@ func (t *Target) Policy() policy.Options {
 			Reason: "it is the gateway, the only public load balancer",
 		}},
 	}
-	if t.imageUpdater != nil {
-		options.Exempt = append(options.Exempt, policy.Exemption{
-			Rule: policy.PlainSecret, Resource: "image-updater-key", Reason: "it is a public key, which Image Updater reads from a Secret",
-		})
-	}
 	for _, upstream := range []string{"prometheus-deployment", "traces-deployment", "signatures-deployment"} {
 		options.Exempt = append(options.Exempt, policy.Exemption{
 			Rule: policy.ImageDigest, Resource: upstream,

@@ -61,10 +61,15 @@ func TestUnsignedImagesRunWithAWarning(t *testing.T) {
 	own := real + ".dkr.ecr." + cfg.Cloud.Region + ".amazonaws.com/loja-veloz/"
 	p := &plan.Plan{
 		Workloads: []*workload.Spec{{Service: "pedidos", Image: own + "pedidos@sha256:0"}, {Service: "estoque", Image: "quay.io/estoque@sha256:0"}},
-		CronJobs:  []*workload.CronJobSpec{{Name: "audit", Image: "localhost:5000/audit@sha256:0"}},
+		CronJobs:  []*workload.CronJobSpec{{Name: "audit", Image: own + "team/audit@sha256:0"}},
 	}
 	infratest.Refused(t, target.validateImages(p), "images.estoque is quay.io/estoque@sha256:0: with delivery.publicKey or delivery.signer only images of "+own,
-		"images.audit is localhost:5000/audit@sha256:0")
+		"images.audit is "+own+"team/audit@sha256:0")
+	cfg.Delivery.Mode = config.GitOps
+	if err := target.validateImages(p); err != nil {
+		t.Errorf("in mode gitops git has the images: %v", err)
+	}
+	cfg.Delivery.Mode = "pulumi"
 	if err := target.validateImages(&plan.Plan{Workloads: p.Workloads[:1]}); err != nil {
 		t.Error(err)
 	}
@@ -118,7 +123,9 @@ func TestCredentialsOfGitNeedGitOps(t *testing.T) {
 	cfg.Delivery.Git = config.Git{SecretName: "a", PushSecretName: "b", PushSecretVersion: "00000000-0000-4000-8000-000000000001"}
 	infratest.Refused(t, validate(cfg), `delivery.git.secretName is "a", and nothing reads it: delivery.mode is pulumi`,
 		`delivery.git.pushSecretName is "b", and nothing reads it`, "delivery.git.pushSecretVersion is")
-	cfg.Delivery.Mode = config.GitOps
+	cfg.Delivery.Mode, cfg.Delivery.Git.PushSecretName = config.GitOps, "a"
+	infratest.Refused(t, validate(cfg), `delivery.git.pushSecretName is "a", as delivery.git.secretName`)
+	cfg.Delivery.Git.PushSecretName = "b"
 	if err := validate(cfg); err != nil {
 		t.Errorf("mode gitops: %v", err)
 	}

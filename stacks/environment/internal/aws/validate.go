@@ -69,13 +69,15 @@ func (t *Target) validateSecrets(p *plan.Plan) error {
 }
 
 // validateImages refuses images that the admission would refuse, so that no update waits for a Rollout without pods.
+// Where Argo CD delivers, git has them.
 func (t *Target) validateImages(p *plan.Plan) error {
-	if t.signatures == nil {
+	if t.signatures == nil || t.cfg.Delivery.Mode == config.GitOps {
 		return nil
 	}
 	var errs []error
 	check := func(name, image string) {
-		if image != "" && !strings.HasPrefix(image, t.ownImages()) {
+		repository, own := strings.CutPrefix(image, t.ownImages())
+		if image != "" && (!own || strings.Contains(repository, "/")) {
 			errs = append(errs, fmt.Errorf("%s:images.%s is %s: with delivery.publicKey or delivery.signer only images of %s run in %s",
 				config.Namespace, name, image, t.ownImages(), plan.ShopNamespace))
 		}
@@ -212,6 +214,9 @@ func validateGit(cfg *config.Config, add func(format string, args ...any)) {
 		case !gitops && setting.value != "":
 			add("delivery.git.%s is %q, and nothing reads it: delivery.mode is %s", setting.key, setting.value, cfg.Delivery.Mode)
 		}
+	}
+	if git.SecretName != "" && git.SecretName == git.PushSecretName {
+		add("delivery.git.pushSecretName is %q, as delivery.git.secretName: Argo CD's token may only read", git.PushSecretName)
 	}
 	if version := git.PushSecretVersion; version != "" && !secrets.VersionID(version) {
 		add("delivery.git.pushSecretVersion is %q: use the id of a version in Secrets Manager, a UUID", version)

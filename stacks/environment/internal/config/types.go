@@ -182,7 +182,7 @@ type Delivery struct {
 	Retain          bool   `json:"retain" doc:"Whether the objects of the services stay in the cluster when the stack no longer declares them. Set it, and run pulumi up, before mode of a running environment becomes gitops."`
 	InstallRollouts bool   `json:"installRollouts" doc:"Whether to install the Argo Rollouts controller; false where the cluster has one."`
 
-	PublicKey string `json:"publicKey" doc:"Public key, in PEM, that has signed the images. What it has not signed does not run in the shop: the API server refuses it, and with gitops in AWS Image Updater does, too. Empty: nothing is asked; make writes the machine's key for the bundled cluster."`
+	PublicKey string `json:"publicKey" doc:"Public key, in PEM, that has signed the images. What it has not signed does not run in the shop: the API server refuses it. Empty: nothing is asked; make writes the machine's key for the bundled cluster."`
 	Signer    string `json:"signer" doc:"AWS: workflow of GitHub whose keyless signatures of images count, https://github.com/OWNER/REPOSITORY/.github/workflows/release.yml@refs/heads/main. What it has not signed does not run in the shop. With publicKey, either signature suffices."`
 
 	Git Git `json:"git" doc:"gitops: the git repository that Argo CD reads, and to which releases and rollbacks are committed."`

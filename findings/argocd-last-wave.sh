@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# One would guess: a synchronization of Argo CD ends well when what it has applied is healthy, for its
-# documentation of waves says: "It repeats this process until all phases and waves are in-sync and healthy."
+# One would guess: a synchronization of Argo CD ends well when what it has applied is healthy: its
+# documentation of waves promises health for each of them.
 #
 # What happens: it waits for the health of every wave but the last. A Deployment in the last wave, and so
 # one without any wave, may have an image that never starts: the operation is Succeeded as soon as the

@@ -173,7 +173,9 @@ func newHistory(t *testing.T, checkouts int, bug string) *history {
 		}
 	}
 	t.Logf("HISTORY_SEED=%d HISTORY_CHECKOUTS=%d", seed, checkouts)
-	h := &history{seed: seed, checkouts: checkouts, struck: make(chan struct{}), strikes: map[string]int{}, patience: 3 * deadline}
+	// A clock that was set can hold a job up for 2 min (apps/pedidos/jobs), its next attempt is at most 75 s later, and the
+	// lease of an order whose process died then is over after one more minute.
+	h := &history{seed: seed, checkouts: checkouts, struck: make(chan struct{}), strikes: map[string]int{}, patience: 5 * deadline}
 	o := options(t)
 	h.database, h.clocks = connectDatabase(t, &o), connectClocks(t, &o)
 	h.database.behind = bug == behind

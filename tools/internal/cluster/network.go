@@ -114,9 +114,9 @@ var noProxy = []string{"NO_PROXY", "no_proxy"}
 
 // BypassProxy excepts this machine and the cluster from the proxy of HTTPS_PROXY and HTTP_PROXY,
 // for this process and the programs that it starts. Without it, kubectl asks a company's proxy
-// for the API server.
+// for the API server, and the API server asks it for webhooks, which it calls by the names of Services.
 func BypassProxy() error {
-	except := []string{"localhost", "127.0.0.0/8", "::1", nodeCIDR, podCIDR, serviceCIDR}
+	except := []string{"localhost", "127.0.0.0/8", "::1", ".svc", nodeCIDR, podCIDR, serviceCIDR}
 	for _, name := range noProxy {
 		except = append(except, strings.Split(os.Getenv(name), ",")...)
 	}

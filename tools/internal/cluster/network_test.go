@@ -26,7 +26,9 @@ func TestLocalAddressesBypassTheProxy(t *testing.T) {
 	}
 	for address, proxied := range map[string]bool{
 		"https://" + nodeIP + ":6443": false, "http://10.214.0.7:8080": false, "http://" + dnsIP: false,
-		"http://" + Registry + "/v2/": false, "http://intranet.example": false, "http://10.0.0.1": false, "https://pulumi.example": true, "https://10.216.0.1": true,
+		"https://webhook.signatures.svc:443": false,
+		"http://" + Registry + "/v2/":        false, "http://intranet.example": false, "http://10.0.0.1": false,
+		"https://pulumi.example": true, "https://10.216.0.1": true,
 	} {
 		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, address, http.NoBody)
 		if err != nil {

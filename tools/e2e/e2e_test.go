@@ -802,10 +802,13 @@ func TestGitOps(t *testing.T) {
 	leavesNothing(t)
 }
 
-// TestUpAfterDestroy ships what the test before had quarantined in an environment that was destroyed: the
-// API server reads the new quarantine, which is empty.
+// TestUpAfterDestroy brings the environment up where one was destroyed: without a restart, the API server
+// would go on with the quarantine of that one.
 func TestUpAfterDestroy(t *testing.T) {
-	mk(t, "up", "DELIVERY=pulumi")
+	out := start(t, "make", "--no-print-directory", "up", "DELIVERY=pulumi").wait(t, 40*time.Minute, true)
+	if !strings.Contains(out, "restarted the API server") {
+		t.Errorf("make up does not restart the API server:\n%s", out)
+	}
 	mk(t, "down")
 }
 

@@ -105,7 +105,7 @@ func (r *Repository) restore(ctx context.Context, c Change) (commit string, race
 	if err := repository.PushContext(ctx, &git.PushOptions{Auth: auth}); err != nil {
 		return "", hasMoved(err), fmt.Errorf("pushing to the branch %s: %w", r.Branch, explain(err))
 	}
-	return commit, true, nil
+	return commit, false, nil
 }
 
 // hasMoved tells whether a push failed because the branch has moved: git's own words, and go-git's.
